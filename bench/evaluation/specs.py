@@ -123,7 +123,7 @@ class MetricSpec:
     reads: "maps" where the metric reads heatmap, raw map and annotations alone: beside a GPU it runs on the CPU.
     computed_from: what it reads beside the map; a truth that is computed from the same can't judge it.
     changes_under: {relation of `testing.relations`: why the values change under it}.
-    reached_by: what reaches the best value by construction though it explains nothing, a plural; no method is then best.
+    reached_by: what reaches the best value and explains nothing, a plural; then no method is best.
     fast_form_of: the metric of which this is a cheaper form: `metric=all` has that one, `metric=all_fast` this one.
     unstable, dimensions, reuse, files: as a method's.
     """

@@ -166,7 +166,10 @@ GALLERY = pa.schema(
         ("picture", pa.binary()),  # WebP
         ("outline", pa.binary()),  # PNG, transparent but for the edge of the explained class's mask; null: no mask
         ("methods", pa.list_(_TEXT)),  # those that apply
-        ("maps", pa.list_(pa.binary())),  # of each method: WebP, grey, 255 for a heatmap's 1; null: not finite
+        (
+            "maps",
+            pa.list_(pa.binary()),
+        ),  # of each method: WebP, grey, 255 for a heatmap's 1; empty: all zero; null: not finite
         ("disagreement", _NUMBER),  # mean of 1 - correlation over the pairs of maps; NaN: fewer than two
     ]
 )  # a probability is null where the output has none

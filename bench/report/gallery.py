@@ -67,7 +67,7 @@ def row(run: RunFolder, most: int | None = MOST_MAPS, address: str = f"#{ID}") -
     entry = stored[0] if most else max(stored, key=lambda entry: len(entry["maps"]))
     titles: dict[bytes, list[str]] = {}
     for name, heatmap in zip(entry["methods"], entry["maps"], strict=True):
-        if name in run.methods and heatmap is not None:
+        if name in run.methods and heatmap:
             titles.setdefault(heatmap, []).append(run.metadata.method_title(name))
     shown = [(" = ".join(names), inline(heatmap, "webp")) for heatmap, names in titles.items()][:most]
     return part(
@@ -227,7 +227,7 @@ def _images(
             "outline": entry["outline"] and placed(entry["outline"], "png"),
             "maps": _maps(entry, places, placed),
             "top": entry.get("top", ()),
-            "zero": [places[name] for name in entry.get("zero", ())],
+            "zero": [places[name] for name in _zero(entry) if name in places],
             "values": [
                 {places[method]: list(value) for method, value in of_image.get(metric.name, {}).items()}
                 for metric in metrics
@@ -235,16 +235,22 @@ def _images(
         }
 
 
+def _zero(entry: Entry) -> list[str]:
+    """The methods whose map is zero everywhere, where that is known."""
+    empty = [name for name, heatmap in zip(entry["methods"], entry["maps"], strict=True) if heatmap == b""]
+    return [*entry.get("zero", ()), *empty]
+
+
 def _maps(entry: Entry, places: Mapping[str, int], placed: Placed) -> list[list[Any]]:
     """[method, address] of each map; instead of an address the method with the same map before it, or None for a map
-    that isn't finite."""
+    that is zero everywhere or isn't finite."""
     seen: dict[bytes, int] = {}
     maps: list[list[Any]] = []
     for name, heatmap in zip(entry["methods"], entry["maps"], strict=True):
         if name not in places:
             continue
-        if heatmap is None or heatmap in seen:
-            maps.append([places[name], heatmap and seen[heatmap]])
+        if not heatmap or heatmap in seen:
+            maps.append([places[name], seen[heatmap] if heatmap else None])
         else:
             maps.append([places[name], placed(heatmap, "webp")])
             seen[heatmap] = places[name]

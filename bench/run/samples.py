@@ -256,7 +256,7 @@ def _entries_of_batch(job: Job, batch: Batch, _: int) -> list[dict[str, Any]]:
             "picture": webp(images[row]),
             "outline": None if outlines is None else outlines[row],
             "methods": list(heatmaps),
-            "maps": [webp(np.round(255 * heatmap)) if np.isfinite(heatmap).all() else None for heatmap in maps],
+            "maps": list(map(_stored_map, maps)),
             "disagreement": disagreement(maps),
         }
         for role, index in (("target", target), ("predicted", predicted)):
@@ -264,6 +264,13 @@ def _entries_of_batch(job: Job, batch: Batch, _: int) -> list[dict[str, Any]]:
             entry[f"{role}_probability"] = None if probabilities is None else probabilities[row][index]
         entries.append(entry)
     return entries
+
+
+def _stored_map(heatmap: np.ndarray) -> bytes | None:
+    """A heatmap as GALLERY has it: no picture if it is zero everywhere."""
+    if not np.isfinite(heatmap).all():
+        return None
+    return webp(np.round(255 * heatmap)) if heatmap.any() else b""
 
 
 def outline(mask: np.ndarray) -> bytes | None:

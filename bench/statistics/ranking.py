@@ -142,13 +142,21 @@ def findings(run: RunFolder, metrics: Sequence[str]) -> list[Statement]:
 
 
 def conclusion(
-    run: RunFolder, metrics: Sequence[str], compare: str | None = None, rival: str = ""
+    run: RunFolder, metrics: Sequence[str], compare: str | None = None, rival: str = "", others: Sequence[str] = ()
 ) -> tuple[str, Setting | None, list[str]]:
-    """`verdict` of a method to compare. Else who is best, in the first setting and metric that tell methods apart; that
+    """`verdict` of a method to compare: by `metrics`, or else by the first of `others` and of the run's metrics that
+    both methods have. Else who is best, in the first setting and metric that tell methods apart; that
     setting, and all its metrics in which the same methods are. Else a sentence, None and []: `at_chance`'s first, or
     that no metric tells; "" where no two methods are compared."""
-    if compare is not None and (sentence := verdict([run], compare, rival, metrics)):
-        return sentence, None, []
+    if compare is not None:
+        rest = dict.fromkeys(name for name in (*others, *run.metrics) if name in run.metrics)
+        by_rank = sorted(rest, key=lambda name: bool(run.metadata.value(name).reached_by))
+        for names in (metrics, *([name] for name in by_rank)):
+            if sentence := verdict([run], compare, rival, names):
+                return sentence, None, []
+        if {compare, rival} <= {*run.methods} and any(map(run.ranks, run.settings)):
+            titles = " and ".join(map(run.metadata.method_title, (compare, rival)))
+            return f"No metric has values of both {titles} on the same images", None, []
     for setting in run.settings:
         leaders = {name: methods for name in metrics if (methods := _ahead(run, setting, name))}
         for methods in leaders.values():

@@ -272,6 +272,21 @@ def test_the_title_compares_by_such_a_metric_last(write):
     assert alone.endswith(", 40 images; equal shares, which explain nothing, reach the best value")
 
 
+def test_the_title_compares_by_the_first_metric_that_both_methods_have(write):
+    """Mine has no conservation error, which leads the report; of the others the columns come first."""
+    draws = np.random.default_rng(0).uniform(size=40)
+    records = [rows_of(ERROR, {"grad": draws, "other": draws + 5}),
+               rows_of("all_last", {"mine": draws, "grad": draws + 2}),
+               rows_of("box_iou", {"mine": draws, "grad": draws + 1, "other": draws})]  # fmt: skip
+    about = {name: {"title": name, "better": "higher"} for name in (ERROR, "all_last", "box_iou")}
+    config = {"report": {"headline": [ERROR], "columns": [ERROR, "box_iou"], "compare": "mine", "rival": "grad"}}
+    run = write(pd.concat(records), {"net": ("last",)}, metrics=about, config=config)
+    assert result_lines(run)[-1].startswith("Mine is significantly worse than Grad in box_iou on net: mean ")
+    config["report"]["rival"] = "other"
+    alone = write(pd.concat(records[:2]), {"net": ("last",)}, metrics=about, config=config)
+    assert result_lines(alone)[-1] == "No metric has values of both Mine and Other on the same images"
+
+
 def test_a_metric_that_a_control_wins_does_not_lead(write):
     """Nothing conserves, and Mine is best by the other metric, which is named second and told first."""
     errors = np.random.default_rng(0).uniform([[1], [2]], [[3], [4]], (2, 40))

@@ -20,6 +20,7 @@ from axiom_bench.report.tables.text import (
     marked,
     names_of,
     random_weights_lines,
+    status_notes,
 )
 from axiom_bench.statistics.labels import NOTHING, Setting, Value, counts_text, number, rows_at
 from axiom_bench.statistics.paired_tests import LEVEL
@@ -39,9 +40,9 @@ MEANINGS = {
 
 
 def result_lines(run: RunFolder) -> list[str]:
-    """The table, a line that says what its signs mean, and a line for each headline metric of the layer alone; with
-    `config.report.compare`, one for each metric that has a direction. `warning_lines` come first, the conclusion
-    last."""
+    """The table, a line that says what its signs mean, why values are missing, and a line for each headline metric of
+    the layer alone; with `config.report.compare`, one for each metric that has a direction. `warning_lines` come first,
+    the conclusion last."""
     measured = set(run.summary.loc[run.summary["method"] != METHOD_FREE, "metric"])
     names = [name for name in options_of(run).headline if name in measured]
     values = [run.metadata.value(name) for name in names[:MOST]]
@@ -49,9 +50,11 @@ def result_lines(run: RunFolder) -> list[str]:
     notes = [f"{sign} {meaning}" for sign, meaning in MEANINGS.items() if any(sign in line for line in table)]
     notes += [f"{len(names) - MOST} more metrics in the report"] if len(names) > MOST else []
     below = ["; ".join(notes)] if notes else []
+    absent = run.summary[run.summary["metric"].isin(names[:MOST]) & ~run.summary["n"].gt(0)]
+    below += status_notes(run, absent)
     below += control_notes(run, run.settings, names[:MOST], f"marked {BEST}")
     options = options_of(run)
-    answer, *_ = conclusion(run, options.headline, options.compare, options.rival)
+    answer, *_ = conclusion(run, options.headline, options.compare, options.rival, options.columns)
     below += filter(None, [coincidences(run, options.headline)])
     return [*warning_lines(run), *table, *below, *metric_lines(run, set(names)), *filter(None, [answer])]
 
@@ -66,19 +69,19 @@ def _table(run: RunFolder, values: Sequence[Value]) -> Iterator[str]:
     for setting in run.settings:
         rows = leading(rows_at(run.summary, setting))
         rows = rows[(rows["method"] != METHOD_FREE) & rows["metric"].isin([value.name for value in values])]
-        methods = list(dict.fromkeys(rows.loc[rows["n"] > 0, "method"]))
-        if methods:
-            counts = counts_text([rows["images"].max()], [rows["n"].max()])
-            accuracy = run.accuracies.get((setting.model, setting.data), "not known")
-            yield f"{run.label(setting)} ({counts}), accuracy {accuracy}"
+        if not rows["n"].gt(0).any():
+            continue
+        counts = counts_text([rows["images"].max()], [rows["n"].max()])
+        accuracy = run.accuracies.get((setting.model, setting.data), "not known")
+        yield f"{run.label(setting)} ({counts}), accuracy {accuracy}"
         columns = [
             [
                 BEST * is_best + marked(number(row[lead], value.rounding) if row.get("n", 0) > 0 else NOTHING, row)
-                for row, lead, is_best in of_methods(run, setting, rows, value, methods)
+                for row, lead, is_best in of_methods(run, setting, rows, value, run.methods)
             ]
             for value in values
         ]
-        for name, *cells in zip(methods, *columns, strict=True):
+        for name, *cells in zip(run.methods, *columns, strict=True):
             control = " (control)" if name in run.metadata.controls else ""
             yield _row(f"  {run.metadata.method_title(name)}{control}", cells)
 

@@ -90,7 +90,7 @@ def _counts(run: RunFolder, summary: pd.DataFrame) -> list[str]:
 
 def _time_note(run: RunFolder) -> str:
     if run.runtime.empty:
-        return "Run time wasn't measured in this run."
+        return RUNTIME_ABSENT
     traces = {run.label(setting): milliseconds(run, setting).get(TRACE) for setting in run.settings}
     times = ", ".join(f"{label} {number(ms)} ms" for label, ms in traces.items() if ms is not None)
     return f"Run time, never bold: one trace ({times}), which all methods share, plus the method itself."
@@ -278,6 +278,7 @@ def _status_rows(run: RunFolder, summary: pd.DataFrame) -> Iterator[tuple[Cell, 
         yield tuple(map(Cell, ("; ".join(titles), status, text.names_of(run, methods), counted)))
 
 
+RUNTIME_ABSENT = "Run time wasn't measured in this run; runtime.repeats=5 measures it."
 RUNTIME_HEADER = (
     "Step", "Method", "ms/image", "Forwards", "Trunk fwd / bwd", "Head fwd / bwd", "Peak MiB", "Batch", "Device",
 )  # fmt: skip
@@ -296,7 +297,7 @@ def runtime_table(run: RunFolder) -> Table:
         Group(f"{model} {layer}", tuple(_runtime_row(run, entry) for entry in rows.to_dict("records")))
         for (model, layer), rows in order.groupby(["model", "layer"], observed=True)
     ]
-    notes = (RUNTIME_NOTE,) if groups else ("Run time wasn't measured in this run.",)
+    notes = (RUNTIME_NOTE,) if groups else (RUNTIME_ABSENT,)
     return Table("runtime", "Run time", RUNTIME_HEADER, tuple(groups), notes, text_columns=2, text_last=True)
 
 

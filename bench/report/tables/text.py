@@ -305,7 +305,7 @@ def compare_in(run: RunFolder, setting: Setting, control: str, values: list[Valu
     records = rows_at(run.records.frame(value.name for value in values), setting)
     records = records[records["method"] != METHOD_FREE]
     measured = set(records["metric"].unique())
-    if not measured and control in run.methods:
+    if control in run.methods and control not in set(records["method"].astype(str)):
         return pd.DataFrame(columns=list(COMPARE_COLUMNS))
     chosen = [value for value in values if value.name in measured]
     kinds = {value.name: value.kind for value in chosen}

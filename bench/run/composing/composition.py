@@ -197,6 +197,8 @@ def _config(folders: Sequence[str], overrides: Sequence[str]) -> DictConfig:
         config = compose("config", [_path(folders), *overrides], return_hydra_config=True)
     typed = [override.partition("=")[0].lstrip("+") for override in overrides]
     _leave_out_unchosen(config, typed)
+    if "metric" in typed and "runtime.repeats" not in typed and config.suite_part is None:
+        config.runtime.repeats = 0  # who chooses metrics asks for these
     if config[PROTOCOL] is not None:
         from axiom_bench.run.composing import protocols  # here: most runs are of none
 

@@ -49,6 +49,13 @@ def test_a_map_that_two_methods_share_is_there_once_unless_it_is_not_finite(gall
     assert unlike["maps"] == [[0, None], [1, None], [2, None]]
 
 
+def test_a_map_that_is_zero_everywhere_has_no_picture(gallery_run):
+    entry = make_entry("first", "one")
+    (image,) = data_of(gallery_run(entry | {"maps": [entry["maps"][0], b"", b""]}))["images"]
+    assert [address is None for _, address in image["maps"]] == [False, True, True]
+    assert image["zero"] == [1, 2]
+
+
 def test_an_image_of_several_explained_classes_and_an_output_without_probabilities(gallery_run):
     """Of the first image cat and bird are explained: their links say which, and cat is no wrong class of bird's."""
     nothing = {"target_probability": None, "predicted_probability": None, "disagreement": float("nan")}

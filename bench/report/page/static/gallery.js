@@ -155,12 +155,13 @@
     name.style.setProperty("--gallery-method", methods[method].colour);
     const caption = element("figcaption", "", name);
     if (same) caption.append(element("span", "gallery-same", `same map as ${same}`));
-    if (image.zero.includes(method)) caption.append(element("span", "gallery-zero", "zero everywhere"));
+    const isZero = image.zero.includes(method);
+    if (isZero && address) caption.append(element("span", "gallery-zero", "zero everywhere"));
     caption.append(valuesOf(image, method, isLarge));
     if (isLarge && methods[method].note) caption.append(element("p", "gallery-note", methods[method].note));
     const drawn = address
       ? frame(image, address, describe(image, method))
-      : element("span", "gallery-frame gallery-no-map", "The map isn't finite.");
+      : element("span", "gallery-frame gallery-no-map", isZero ? "The map is zero everywhere." : "The map isn't finite.");
     return element("figure", "gallery-card", drawn, caption);
   }
 
