@@ -175,13 +175,14 @@ def _add_suite_commands(add: Callable[[str, str, Callable[[Namespace], int]], Ar
     board.add_argument("submissions", type=Path, nargs="*", metavar="SUBMISSION", help="shown beside them")
     board.add_argument("--output", type=Path, required=True, metavar="FOLDER")
 
-    ranked = calls("cli.rank.rank_and_print", "method", "suite", "metrics", "json", "overrides")
+    ranked = calls("cli.rank.rank_and_print", "method", "suite", "metrics", "json", "latex", "overrides")
     rank = add("rank", "a method's places among the published values of a suite", ranked)
     _add_method(rank)
     rank.add_argument("--suite", default="scenes-1", metavar="NAME", help="default: scenes-1, which needs no files")
     names = "names of values; default: all of the suite with a direction"
     rank.add_argument("--metrics", type=listed, default=(), metavar="A,B", help=names)
     rank.add_argument("--json", type=Path, metavar="FILE", help="also all standings, network by network")
+    rank.add_argument("--latex", type=Path, metavar="FILE", help="also the tables, the method next to Grad-CAM")
 
     arguments = ("method", "suite", "output", "licence", "reference", "overrides")
     submitted = calls("cli.submission.making.submit", *arguments)

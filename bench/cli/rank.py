@@ -5,8 +5,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
+import sys
+import textwrap
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain, islice
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,11 +28,14 @@ from axiom_bench.evaluation import plugins
 from axiom_bench.judging.standing import Standing, Standings, standings
 from axiom_bench.records import combining, files, publishing, reading, submissions
 from axiom_bench.report.options import Options
+from axiom_bench.report.page.html import Header, Section, assemble
+from axiom_bench.report.page.tables import SCRIPTS, STYLES, Terms, block
+from axiom_bench.report.tables.latex import to_latex
 from axiom_bench.report.tables.table import Cell, Group, Table, to_text
 from axiom_bench.report.tables.text import ARROWS, accuracy_text
 from axiom_bench.run.composing.suites import Suite
 from axiom_bench.run.progress import where_seen
-from axiom_bench.statistics.labels import number
+from axiom_bench.statistics.labels import NOTHING, Value, number
 from axiom_bench.statistics.ranking import verdict
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -34,6 +43,9 @@ QUIET = ("pictures.rows=0", "pictures.gallery=0", "report.figures.grid=null")
 REFERENCE = "reference"  # the folder in the package
 MAX_NAMES = 3  # of methods in a line
 REPEATS = 3  # of run times
+MAX_LINES, MAX_WIDTH = 40, 100  # of what `rank` prints
+LINES_OF_PART, LAST_LINES = 4, 6  # lines around a part's rows, and below all parts
+METRIC_WIDTH, VALUES_WIDTH = 29, 18  # of columns
 NO_PLACE = "  In brackets: on the networks that the method has alone, which are too few for a place."
 
 
@@ -103,12 +115,12 @@ def rank(
         BenchError: for an unknown method, suite or metric, and for a method that fails.
     """
     with where_seen():
-        code, lines, places = _places(_path(method), suite, metrics, overrides)
-    if code:
-        raise BenchError("\n".join(lines))
+        ranking = _ranking(_path(method), suite, metrics, overrides)
+    if ranking.code:
+        raise BenchError("\n".join(ranking.lines))
     rows = [
         (part, metric, label, each.value, each.place_low, each.place_high, each.groups, each.beats_controls)
-        for part, by_metric in places.items()
+        for part, by_metric in ranking.places.items()
         for metric, of in by_metric.items()
         for label, each in (of.networks if of else {"-": Standing("-")}).items()
     ]
@@ -130,26 +142,74 @@ def _path(method: Any) -> str:
     return f"{module}.{name}"
 
 
+@dataclass
+class Ranking:
+    """A method's standings in a suite, and how they are shown."""
+
+    code: int = 0
+    """The exit code; not 0 if the method failed."""
+    lines: list[str] = field(default_factory=list)
+    """The lines to print below the tables, or the messages of a failure."""
+    places: dict[str, dict[str, Standings | None]] = field(default_factory=dict)
+    """By part and metric."""
+    short: list[Table] = field(default_factory=list)
+    """The method next to its rival, a table for each part."""
+    details: list[Table] = field(default_factory=list)
+    """All that is known, a table for each part."""
+    folder: Path = Path()
+    """The folder of the last part's run."""
+
+
 def rank_and_print(
-    method: str, suite: str, metrics: Sequence[str], output: Path | None, overrides: Sequence[str] = ()
+    method: str,
+    suite: str,
+    metrics: Sequence[str],
+    output: Path | None,
+    latex: Path | None = None,
+    overrides: Sequence[str] = (),
 ) -> tuple[int, list[str]]:
-    """As `rank`: the exit code and the lines to print. output: a JSON file of all standings. Raises BenchError."""
-    code, lines, places = _places(method, suite, metrics, overrides, output is not None)
-    if output is not None and not code:
+    """As `rank`: the exit code and the lines to print. A page next to the run folders has the details.
+
+    output: a JSON file of all standings. latex: a file of the tables. Raises BenchError.
+    """
+    with redirect_stdout(sys.stderr):  # notes of the runs, of which there are many
+        ranking = _ranking(method, suite, metrics, overrides, output is not None)
+    if ranking.code:
+        return ranking.code, ranking.lines
+    name = submissions.name_of(_name(method))
+    sections = [Section(table.name, table.label, block([table], Terms()), STYLES, SCRIPTS) for table in ranking.details]
+    title = ranking.lines[-1] if ranking.lines else f"{name} on {suite}"
+    written = {
+        ranking.folder.with_name(f"rank-{suite}-{name}.html"): assemble(Header("axiom-bench rank", title, {}), sections)
+    }
+    if output is not None:
         about = {"suite": suite, "sha256": Suite.of(suite).sha256, "method": _name(method)}
-        files.write(output, json.dumps(about | {"parts": places}, indent=1, default=Standings.as_dict).encode())
-        lines.insert(0, f"written: {output}")
-    return code, lines
+        written[output] = json.dumps(about | {"parts": ranking.places}, indent=1, default=Standings.as_dict)
+    if latex is not None:
+        written[latex] = "\n".join(map(to_latex, ranking.short))
+    for path, text in written.items():
+        files.write(path, text.encode())
+    most = max(2, (MAX_LINES - LAST_LINES) // len(ranking.short) - LINES_OF_PART)
+    lines = [line for table in ranking.short for line in (*_cut(table, most), "")]
+    lines += [line for text in ranking.lines for line in textwrap.wrap(text, MAX_WIDTH)]
+    return 0, [*lines, *(f"{'details' if path.suffix == '.html' else 'written'}: {path}" for path in written)]
+
+
+def _cut(table: Table, most: int) -> list[str]:
+    """The table as text of at most so many rows, and a line that counts the others."""
+    rows = table.groups[0].rows
+    shown = replace(table, groups=(Group("", rows[:most]),))
+    return [*to_text(shown), *([f"  and {len(rows) - most} more metrics, on the page"] if len(rows) > most else [])]
 
 
 def _name(method: str) -> str:
     return method if "." in method else plugins.matching("method", method)
 
 
-def _places(
+def _ranking(
     method: str, suite: str, metrics: Sequence[str], overrides: Sequence[str], examples: bool = False
-) -> tuple[int, list[str], dict[str, dict[str, Standings | None]]]:
-    """The exit code, the lines to print, and the standings by part and metric. examples: see `_standings`."""
+) -> Ranking:
+    """Compute the method on each part and compare it. examples: see `_standings`."""
     folders = published(suite)
     manifests = {part: reading.read_manifest(folder) for part, folder in folders.items()}
     for metric in metrics:
@@ -158,28 +218,31 @@ def _places(
             raise unknown(f"metric of the suite {suite}", metric, names)
     method = _name(method)
     name = submissions.name_of(method)
-    lines, places, costs = list[str](), dict[str, dict[str, Standings | None]](), list[float]()
+    ranking, costs = Ranking(), list[float]()
     runs = list[RunFolder]()
     for part, folder in folders.items():
         failed, messages, computed = computed_part(suite, part, method, name, REPEATS, overrides)
         if failed:
-            return failed, [*lines, *messages], {}
+            return Ranking(failed, messages)
         with TemporaryDirectory() as combined:
             both = Path(combined) / "combined"
             manifest = combining.combine([computed, folder], both, compared=False)
             run = RunFolder.of(both, {**manifest, "published": list(manifests[part]["methods"])})
             runs.append(run)
-            places[part] = _standings(run, name, metrics, examples)
-            lines += [*_lines(run, f"{suite}/{part}", name, places[part]), f"  accuracy: {accuracy_text(run)}"]
-            lines += [*_note(suite, part), ""]
+            places = _standings(run, name, metrics, examples)
+            others = (Options.of(run.config).rival, *run.methods)
+            rival = next((other for other in others if other != name and other in run.methods), name)
+            ranking.places[part] = places
+            ranking.folder = computed
+            ranking.short.append(_short_table(run, f"{suite}/{part}", name, rival, places))
+            ranking.details.append(_details(run, suite, part, name, places))
         times = run.runtime[(run.runtime["step"] == "method") & (run.runtime["method"].astype(str) == name)]
         costs += list(times["forwards"].dropna())
     if costs:
-        lines.append(f"cost: {number(min(costs))} to {number(max(costs))} forward passes' time, beyond the trace")
-    compared = ((part, metric, of) for part, by in places.items() for metric, of in by.items() if of)
-    lines += [_badge(suite, *first) for first in islice(compared, 1)]
-    answer = verdict(runs, name, Options.of(runs[0].config).rival, list(dict.fromkeys(chain(*places.values()))))
-    return 0, [*lines, *filter(None, [answer])], places
+        cost = f"cost: {number(min(costs))} to {number(max(costs))} forward passes' time, beyond the trace"
+        ranking.lines.append(cost)
+    ranking.lines += filter(None, [verdict(runs, name, rival, list(dict.fromkeys(chain(*ranking.places.values()))))])
+    return ranking
 
 
 def computed_part(
@@ -210,8 +273,45 @@ def _standings(run: RunFolder, name: str, metrics: Sequence[str], examples: bool
     return made
 
 
-def _lines(run: RunFolder, title: str, name: str, places: Mapping[str, Standings | None]) -> list[str]:
-    """A table with a row for each metric, and what it says over the networks."""
+def _short_table(run: RunFolder, title: str, name: str, rival: str, places: Mapping[str, Standings | None]) -> Table:
+    """A row for each metric in which the method has values, next to its rival's, in MAX_WIDTH columns."""
+    rows = []
+    for metric, own in places.items():
+        value, other = run.metadata.value(metric), standings(run, metric, rival, False)
+        missing = "too few values" if name in run.comparisons.answers(metric) else "no value"
+        texts = (
+            textwrap.shorten(value.title, METRIC_WIDTH - 2, placeholder="...") + ARROWS.get(value.better, ""),
+            _values_text(own) if own else missing,
+            _values_text(other) if other else NOTHING,
+            _against(own, other, rival, value) if own and other else NOTHING,
+            own.places_text if own else NOTHING,
+        )
+        rows.append(tuple(map(Cell, texts)))
+    titles = (run.metadata.method_title(method)[:VALUES_WIDTH] for method in (name, rival))
+    header = ("values by network", *titles, "better, worse", "places")
+    return Table("rank", f"{run.metadata.method_title(name)} on {title}", header, (Group("", tuple(rows)),))
+
+
+def _values_text(standings: Standings) -> str:
+    ends = (number(end) for end in (standings.values[0], standings.values[-1]))
+    return " to ".join(dict.fromkeys(ends))
+
+
+def _against(own: Standings, other: Standings, rival: str, value: Value) -> str:
+    """Count the networks on which the method is significantly better and worse than its rival."""
+    counts = Counter[bool]()
+    for label, standing in own.networks.items():
+        if label in other.networks and rival not in standing.tied:
+            ours, theirs = standing.compared, other.networks[label].compared
+            if math.isnan(ours) or math.isnan(theirs):  # a method without a value has the last place
+                counts[math.isnan(theirs)] += 1
+            else:
+                counts[(ours < theirs) == (value.better == "lower")] += 1
+    return f"{counts[True]}, {counts[False]} of {len(own.networks)}"
+
+
+def _details(run: RunFolder, suite: str, part: str, name: str, places: Mapping[str, Standings | None]) -> Table:
+    """A row for each metric with everything that is known over the networks."""
     rows = []
     for metric, each in places.items():
         value = run.metadata.value(metric)
@@ -231,11 +331,22 @@ def _lines(run: RunFolder, title: str, name: str, places: Mapping[str, Standings
         "", "values by network", "places", "above all controls", "values on networks, images",
         "not told from, on every network",
     )  # fmt: skip
-    notes = (NO_PLACE,) * any(each is not None and not each.answers.has_place for each in places.values())
-    heading = f"{run.metadata.method_title(name)} on {title}"
+    notes = [NO_PLACE] if any(each and not each.answers.has_place for each in places.values()) else []
+    notes += [*_examples(run, places), f"Accuracy: {accuracy_text(run)}.", *_note(suite, part)]
+    if first := next(((metric, of) for metric, of in places.items() if of), None):
+        notes.append(_badge(suite, part, *first))
+    label = f"{suite}/{part}"
     cells = tuple(tuple(map(Cell, row)) for row in rows)
-    table = Table("rank", heading, header, (Group("", cells),), notes, text_last=True)
-    return [*to_text(table), *_examples(run, places)]
+    return Table(
+        f"rank-{part}",
+        f"{run.metadata.method_title(name)} on {label}",
+        header,
+        (Group("", cells),),
+        tuple(note.strip() for note in notes),
+        text_last=True,
+        label=label,
+        num_open=len(notes),
+    )
 
 
 def _examples(run: RunFolder, places: Mapping[str, Standings | None]) -> list[str]:
@@ -243,7 +354,7 @@ def _examples(run: RunFolder, places: Mapping[str, Standings | None]) -> list[st
     for metric, each in places.items():
         for first in (network for network in (each.networks.values() if each else ()) if network.best):
             by = f"by {run.metadata.value(metric).title} on {first.network}"
-            return [f"  images {by}: best {', '.join(first.best)}; worst {', '.join(first.worst)}"]
+            return [f"Images {by}: best {', '.join(first.best)}; worst {', '.join(first.worst)}."]
     return []
 
 

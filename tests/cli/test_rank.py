@@ -57,8 +57,15 @@ def published(tiny_suite, kept, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_method_stands_where_its_values_do(published, tmp_path, capsys):
     """Half of Grad-CAM has Grad-CAM's map, so that it is told from it by no confidence drop, and errors of its own."""
-    assert main(["rank", "halved.grad_cam", "--suite", "tiny", "--json", "places.json"]) == 0
+    words = ["--suite", "tiny", "--json", "places.json", "--latex", "places.tex"]
+    assert main(["rank", "halved.grad_cam", *words]) == 0
     printed = capsys.readouterr().out.replace("\N{NO-BREAK SPACE}", " ")
+    assert len(printed.splitlines()) <= 40
+    assert max(map(len, printed.splitlines())) <= 100
+    (page,) = (tmp_path / "results/suite").glob("rank-tiny-my_grad_cam.html")
+    assert f"details: {page.relative_to(tmp_path)}" in printed
+    assert "Sensitivity error" in (tmp_path / "places.tex").read_text()
+    assert (tmp_path / "places.tex").read_text().count(r"\begin{table") == 2
     standings = json.loads((tmp_path / "places.json").read_text())["parts"]
     drops = {part: metrics["confidence_drop"]["networks"] for part, metrics in standings.items()}
     networks = {part: [each["network"] for each in of_part] for part, of_part in drops.items()}
@@ -72,16 +79,19 @@ def test_a_method_stands_where_its_values_do(published, tmp_path, capsys):
     of_errors = {each["network"]: each["value"] for each in standings["first"]["sensitivity_error"]["networks"]}
     assert of_errors["scenes_resnet"] == pytest.approx(0.5, abs=0.01)  # Grad-CAM has none there
     assert "my_grad_cam on tiny/first" in printed
-    assert re.search(r"^  accuracy: scenes_vgg \d+ of \d+ \(.*\), scenes_resnet ", printed, re.MULTILINE)
+    details = page.read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
+    assert re.search(r"Accuracy: scenes_vgg \d+ of \d+ \(.*\), scenes_resnet ", details)
     frame = ab.rank("halved.grad_cam", "tiny", ["confidence_drop"])
     assert not "".join(capsys.readouterr())
     for each in drops["first"]:
         low, high = frame.loc[("first", "confidence_drop", each["network"]), ["place_low", "place_high"]]
         assert (low, high) == (each["place_low"], each["place_high"])
-    assert re.search(r"Confidence drop ↑ .* \d to \d of \d .*Grad-CAM", printed)
+    assert re.search(r"values by network +my_grad_cam +Grad-CAM +better, worse +places", printed)
+    assert re.search(r"Confidence drop ↑ .* 0, 0 of 2 +\d to \d of \d", printed)  # the map is Grad-CAM's
+    assert re.search(r"Sensitivity error ↓ .* 0, 2 of 2 +", printed)  # half of its contributions
     assert re.search(r"^cost: [\d.]+ to [\d.]+ forward passes' time", printed, re.MULTILINE)
-    assert "![tiny/first sensitivity_error: place" in printed
-    assert re.search(r"sensitivity__error-place_\d_to_\d_of_\d_\(2_of_2_networks,_24_of_24_images\)-blue", printed)
+    assert "![tiny/first sensitivity_error: place" in details
+    assert re.search(r"sensitivity__error-place_\d_to_\d_of_\d_\(2_of_2_networks,_24_of_24_images\)-blue", details)
 
 
 DROP = ("--metrics", "confidence_drop")
@@ -105,7 +115,8 @@ def test_what_rank_says_of_methods_and_of_mistakes(published, tmp_path, capsys):
         assert "manifest.json" not in printed
         assert "Sensitivity" not in printed or DROP[1] not in words
     assert main(["rank", "grad_cam", "--suite", "tiny", "results=elsewhere", "--metrics", "sensitivity_error"]) == 0
-    assert [path.name for path in sorted((tmp_path / "elsewhere/suite").iterdir())] == ["tiny-first", "tiny-second"]
+    names = ["rank-tiny-grad_cam.html", "tiny-first", "tiny-second"]
+    assert [path.name for path in sorted((tmp_path / "elsewhere/suite").iterdir())] == names
 
 
 def test_the_published_values_are_shown_with_their_origin(published, capsys):
