@@ -28,20 +28,21 @@ from axiom_bench.models.objects import ObjectOfRow, Objects
 from axiom_bench.records import files, store
 from axiom_bench.records.record_files import key
 from axiom_bench.run.images import rows
-from axiom_bench.run.job import DETECTIONS, MASKS, MATCHED, Job, Shard
+from axiom_bench.run.job import MASKS, MATCHED, Job, Shard
 from axiom_bench.run.keys import Keys
 from axiom_bench.run.progress import progress
 
 Row = dict[str, Any]  # of SCHEMA
 COUNTS = "annotated"  # of a file's metadata: {image: its number of annotated objects}
-NUMBERS = {DETECTIONS: "number", MASKS: "number", MATCHED: "annotation"}  # what a row's id ends in
 MATCH = 0.5  # IoU of a box with the annotated one that it matches
 SCHEMA = pa.schema(
     [
         *[(name, pa.string()) for name in ("model", "layer", "image_id")],
-        *[("number", pa.int64()), ("label", pa.int64()), ("class", pa.string()), ("probability", pa.float64())],
+        ("number", pa.int64()),  # in the id of the object's row, "000123.jpg//001"; -1: it has no row
+        ("detection", pa.int64()),  # its place among what is found in the image, the most probable first
+        *[("label", pa.int64()), ("class", pa.string()), ("probability", pa.float64())],
         *[(name, pa.float64()) for name in ("x0", "y0", "x1", "y1")],
-        *[("annotation", pa.int64()), ("iou", pa.float64())],  # the object that it matches, counted in its image
+        *[("annotation", pa.int64()), ("iou", pa.float64())],  # the object that it matches, counted in its image; -1
         *[("shape", pa.list_(pa.int64())), ("place", pa.binary())],  # as the network takes it, float32
     ]
 )
@@ -52,19 +53,19 @@ def on_objects(job: Job, folder: Path) -> Job:
     inputs = job.model.inputs
     assert isinstance(inputs, Objects)
     found, counts = _found(job, inputs.least, folder)
-    rows = [each for each in found if job.target != MATCHED or each["annotation"] >= 0]
+    rows = [row for row in found if row["number"] >= 0]
     if not rows:
         raise BenchError(
             f"{job.name}: the network finds no {'annotated ' * (job.target == MATCHED)}object with a probability of at "
             f"least {inputs.least} in {len(job.indices)} images; lower model.min_probability."
         )
-    places, number = {name: place for place, name in enumerate(job.data.ids)}, NUMBERS[job.target]
-    rows.sort(key=lambda each: (places[each["image_id"]], each[number]))
-    objects = [(places[each["image_id"]], each[number], each["label"]) for each in rows]
+    places = {name: place for place, name in enumerate(job.data.ids)}
+    rows.sort(key=lambda row: (places[row["image_id"]], row["number"]))
+    objects = [(places[row["image_id"]], row["number"], row["label"]) for row in rows]
     data = ObjectImages(job.data, objects, _notes(job, inputs.least, rows, counts))
     detected = {} if job.target == MATCHED else _annotations(rows)
     of_rows = {
-        name: ObjectOfRow(_place(each), None if job.target == MASKS else each[number], detected.get(each["image_id"]))
+        name: ObjectOfRow(_place(each), None if job.target == MASKS else each["number"], detected.get(each["image_id"]))
         for name, each in zip(data.ids, rows, strict=True)
     }
     model = replace(job.model, inputs=replace(inputs, of_rows=of_rows))
@@ -87,10 +88,10 @@ def _found(job: Job, least: float, folder: Path) -> tuple[list[Row], dict[str, i
     keys, found, counts = Keys(plain), list[Row](), dict[str, int]()
     with progress(f"{job.name}, objects", len(job.indices)) as shown:
         for shard in job.shards:
-            name = key(objects=keys.shard(shard), least=least, whole=job.target == MASKS)
+            name = key(objects=keys.shard(shard), least=least, target=job.target)
             path = folder / f"objects/{job.file_stem}-{name[:12]}.parquet"
             if not store.is_usable(path, SCHEMA.names):
-                _write(path, plain, shard, least, job.target == MASKS)
+                _write(path, plain, shard, least, job.target)
             content = files.read(path)
             counts |= store.metadata_of(content)[COUNTS]
             found += store.parse(path, content).to_pylist()
@@ -98,13 +99,14 @@ def _found(job: Job, least: float, folder: Path) -> tuple[list[Row], dict[str, i
     return found, counts
 
 
-def _write(path: Path, job: Job, shard: Shard, least: float, whole: bool) -> None:
+def _write(path: Path, job: Job, shard: Shard, least: float, target: str) -> None:
+    """Write the objects of a shard. target: the rule that chooses and numbers the rows."""
     found, counts = list[Row](), dict[str, int]()
     network = job.model.module
     assert isinstance(network, ObjectScores)
 
     def of_part(part: Batch, rows: int) -> list[list[Found]]:
-        return network.found(part.repeated(rows).images, least, whole)[: len(part)]
+        return network.found(part.repeated(rows).images, least, target == MASKS)[: len(part)]
 
     for batch in rows(job, shard):
         if isinstance(batch, BadImage):  # its warning has been shown
@@ -114,9 +116,10 @@ def _write(path: Path, job: Job, shard: Shard, least: float, whole: bool) -> Non
         for image, annotation, of_image in zip(batch.image_ids, notes, objects, strict=True):
             counts[image] = len(annotation.labels)
             matches = _matches(of_image, annotation)
-            for number, (each, (match, iou)) in enumerate(zip(of_image, matches, strict=True)):
-                values = [job.model.name, job.model.layer, image, number, each.label, job.class_names[each.label]]
-                values += [each.probability, *each.box.tolist(), match, iou]
+            for detection, (each, (match, iou)) in enumerate(zip(of_image, matches, strict=True)):
+                number = match if target == MATCHED else detection
+                values = [job.model.name, job.model.layer, image, number, detection]
+                values += [each.label, job.class_names[each.label], each.probability, *each.box.tolist(), match, iou]
                 values += [[*each.place.shape], each.place.numpy().tobytes()]
                 found.append(dict(zip(SCHEMA.names, values, strict=True)))
     store.write(path, pa.Table.from_pylist(found, SCHEMA), schema=None, metadata={COUNTS: counts})

@@ -68,6 +68,27 @@ def test_each_matched_box_has_the_values_of_python(run, rows, results):
     assert set(ids) == {f"{row.image_id}//{row.annotation:03d}" for row in objects.itertuples() if row.annotation >= 0}
 
 
+@pytest.mark.parametrize("target", ["matched", "detections"])
+def test_a_join_by_number_takes_the_box_of_the_row(target, run, rows, results):
+    records = rows(run(*WORDS[:4], f"target={target}", "method=[grad_cam]", "metric=[sensitivity_error]"))
+    objects = objects_of(results)
+    _, data = scenes()
+    ids = [f"{row.image_id}//{row.number:03d}" for row in objects.itertuples()]
+    joined = records.merge(objects.assign(row=ids), left_on="image_id", right_on="row", validate="one_to_one")
+    assert len(joined) == len(records) > 5
+    assert joined["target_class"].tolist() == joined["label"].tolist()
+    for _, row in joined.iterrows():
+        box = torch.tensor(row[["x0", "y0", "x1", "y1"]].tolist())
+        if target == "matched":
+            label, annotated = data.read(data.ids.index(row["image_id_y"])).objects[row["number"]]
+            assert label == row["label"]
+            assert iou(box, torch.tensor(annotated)) == pytest.approx(row["iou"], abs=1e-5)  # float32
+    found = objects[objects["number"] >= 0] if target == "matched" else objects
+    assert len(found) == len(joined)
+    ordered = objects.sort_values(["image_id", "detection"]).groupby("image_id")["probability"]
+    assert all(of_image.is_monotonic_decreasing for _, of_image in ordered)
+
+
 def iou(box, other):
     width, height = (torch.minimum(box[2:], other[2:]) - torch.maximum(box[:2], other[:2])).clamp(min=0)
     areas = [(each[2] - each[0]) * (each[3] - each[1]) for each in (box, other)]
