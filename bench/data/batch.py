@@ -51,9 +51,11 @@ class Annotation:
         return self.boxes[(self.labels == target) & others]
 
     def is_of(self, space: Sequence[int]) -> bool:
-        """Whether each box has a label, and the mask, if any, is of an image with these sides."""
+        """Whether each box has a label, and the mask, if any, has class indices for an image with these sides."""
         labelled = isinstance(self.labels, Tensor) and self.labels.shape == self.boxes.shape[:1]
-        return labelled and (self.mask is None or tuple(self.mask.shape) == tuple(space))
+        if self.mask is None:
+            return labelled
+        return labelled and self.mask.dtype != torch.bool and tuple(self.mask.shape) == tuple(space)
 
     def lacks(self, target: int) -> bool:
         """Whether the image shows objects of other classes and none of this one, and isn't labelled with it."""

@@ -5,9 +5,10 @@ Annotations come by protocols that data.batch's Annotation and Batch satisfy.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from numbers import Integral
 from typing import Any, Protocol, TypeVar
 
@@ -97,7 +98,7 @@ def weighted(weights: Tensor, activations: Tensor) -> Tensor:
 
 
 def check_heatmap(heatmap: object, finite: bool, images: Tensor | None) -> None:
-    """Raises BenchError unless it is a floating-point tensor (B, H', W') in [0, 1], of the axes that images have.
+    """Raises BenchError unless it is a floating-point tensor (B, H', W') in [0, 1], of the axes and sides of images.
 
     finite: whether NaN and infinity are refused too.
     """
@@ -108,32 +109,61 @@ def check_heatmap(heatmap: object, finite: bool, images: Tensor | None) -> None:
             "A heatmap is a floating-point tensor (B, H', W') with values in [0, 1]; pass ab.heatmap(map, (H', W')), "
             "which makes one of any map (B, h, w), and of signals and volumes images= too."
         )
+    if images is not None and maps.shape[1:] != images.shape[2:]:
+        raise BenchError(
+            f"The heatmap is {described(maps)}, and images are {described(images)}; pass "
+            f"ab.heatmap(map, {tuple(images.shape[2:])}), which resizes the map."
+        )
 
 
-def check_objects(boxes: Sequence[object] | None, masks: object, heatmap: Tensor, touching: bool = False) -> None:
-    """Raises BenchError unless boxes are pixels, (n, 4) for each image, and masks bool, of the heatmap's shape.
-    touching: whether a box beside its image, as in pixels of a larger one, is refused too.
+def check_objects(boxes: Sequence[object] | None, masks: object, heatmap: Tensor) -> None:
+    """Raises BenchError unless boxes are pixels inside the image, (n, 4) for each, and masks bool, of the heatmap's
+    shape.
 
     A box has its starts and then its ends, each with the last axis first: (n, 2) of signals, (n, 6) of volumes.
     """
-    are_boxes = partial(_are_boxes, heatmap=heatmap, touching=touching)
-    if boxes is not None and not (len(boxes) == len(heatmap) and all(map(are_boxes, boxes))):
-        corners = {1: "(n, 2) for each signal, x0 x1", 3: "(n, 6) for each volume, x0 y0 z0 x1 y1 z1"}
-        of_each = corners.get(heatmap.ndim - 1, "(n, 4) for each image, x0 y0 x1 y1")
+    sides = heatmap.shape[:0:-1]
+    corners = {1: "(n, 2) for each signal, x0 x1", 3: "(n, 6) for each volume, x0 y0 z0 x1 y1 z1"}
+    of_each = corners.get(len(sides), "(n, 4) for each image, x0 y0 x1 y1")
+    are_tables = [
+        isinstance(of_image, Tensor) and of_image.ndim == 2 and of_image.shape[1] == 2 * len(sides)
+        for of_image in boxes or ()
+    ]
+    if boxes is not None and not (len(boxes) == len(heatmap) and all(are_tables)):
         raise BenchError(f"Boxes are a tensor {of_each} in its pixels; give boxes=(of_image, ...).")
+    for of_image in boxes or ():
+        _check_boxes(of_image, sides)  # type: ignore[arg-type]
     is_mask = isinstance(masks, Tensor) and masks.dtype == torch.bool and masks.shape == heatmap.shape
     if masks is not None and not is_mask:
         raise BenchError(f"Masks are bool, as masks > 0, of {described(heatmap)} as heatmaps, not {described(masks)}.")
 
 
-def _are_boxes(boxes: object, heatmap: Tensor, touching: bool) -> bool:
-    """Corners in order, and not all in the first of 16 x 16 or more pixels, as shares of an image's sides are."""
-    if not isinstance(boxes, Tensor) or boxes.ndim != 2 or boxes.shape[1] != 2 * (heatmap.ndim - 1):
-        return False
-    are_shares = min(heatmap.shape[1:]) >= 16 and len(boxes) > 0 and boxes.max() <= 1 and (boxes % 1).any()
+def _check_boxes(boxes: Tensor, sides: Sequence[int]) -> None:
+    """Raises BenchError unless boxes (n, 2 * axes) have an area and are pixels of an image with these sides, and warns
+    of one that reaches more than a pixel beyond it."""
     starts, ends = boxes.chunk(2, 1)
-    touch = (starts <= boxes.new_tensor(heatmap.shape[:0:-1])).all() and (ends >= 0).all()
-    return bool((ends >= starts).all() and (touch or not touching) and not are_shares)
+    limits = boxes.new_tensor(sides)
+    has_area = (ends > starts).all(1)
+    is_outside = (starts >= limits).any(1) | (ends <= 0).any(1)
+    is_beyond = (starts < -1).any(1) | (ends > limits + 1).any(1)
+    size = f"torch.tensor({[*sides, *sides]})"
+    corners = "torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)".replace("2", str(len(sides)))
+    if not has_area.all():
+        raise BenchError(
+            f"Boxes are x0 y0 x1 y1, and {boxes[~has_area][0].tolist()} doesn't end behind its start; leave out empty "
+            f"boxes. {corners} makes them of x, y, width and height."
+        )
+    if len(boxes) and min(sides) >= 16 and boxes.max() <= 1:
+        raise BenchError(f"Boxes are pixels, and these are shares of the image's sides; give boxes * {size}.")
+    if is_beyond.any() or is_outside.any():
+        sentence = (
+            f"Boxes are pixels of the image as the network sees it, and {boxes[is_beyond | is_outside][0].tolist()} "
+            f"{'lies outside' if is_outside.any() else 'reaches beyond'} its {' x '.join(map(str, sides))} pixels. If "
+            f"the image was resized, give boxes * {size} / torch.tensor(...) of its original sides in the same order."
+        )
+        if is_outside.any():
+            raise BenchError(sentence)
+        warnings.warn(sentence, stacklevel=2)
 
 
 def _in_range(values: Tensor) -> bool:

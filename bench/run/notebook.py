@@ -353,11 +353,11 @@ def _as_batches(batches: Iterable[Any], apart: Callable[[Batch], Batch]) -> Iter
         batch = apart(entry if isinstance(entry, Batch) else _as_batch(entry))
         check_tensor(batch.images)
         if batch.annotations:
-            check_objects([each.boxes for each in batch.annotations], None, batch.images[:, 0], touching=True)
+            check_objects([each.boxes for each in batch.annotations], None, batch.images[:, 0])
             if not all(each.is_of(batch.images.shape[2:]) for each in batch.annotations):
                 raise BenchError(
                     "An Annotation has labels, a tensor (n,) of class indices, one for each box, and as its mask None "
-                    f"or a tensor {tuple(batch.images.shape[2:])}, as the image has pixels."
+                    f"or a tensor of class indices {tuple(batch.images.shape[2:])}, as the image has pixels."
                 )
         if not isinstance(entry, Batch):
             batch = replace(batch, image_ids=tuple(str(first + row) for row in range(len(batch))))

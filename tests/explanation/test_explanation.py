@@ -1,6 +1,7 @@
 """What a metric sees: contributions, maps, boxes and masks of the explained class; and signed maps as heatmaps."""
 
 import copy
+import warnings
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -115,6 +116,46 @@ def test_what_is_no_map_size_box_or_mask_is_refused(call, sentence):
     assert len(ab.Explanation(heatmap=ONES, boxes=(BOX, BOX[:0]), masks=ONES > 0)) == 2
     with pytest.raises(BenchError, match=sentence):
         call()
+
+
+def boxes_of(*boxes):
+    return {"boxes": (torch.tensor(boxes),)}
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        (
+            boxes_of([0.1, 0.2, 0.5, 0.6]),
+            r"shares of the image's sides; give boxes \* torch\.tensor\(\[48, 32, 48, 32\]\)",
+        ),
+        (boxes_of([0.0, 0.0, 1.0, 1.0]), "shares of the image's sides"),
+        (boxes_of([1, 1, 5, 5], [20, 20, 9, 9]), r"x0 y0 x1 y1, and \[20, 20, 9, 9\] .*torch\.cat"),  # x y w h
+        (boxes_of([4, 4, 4, 9]), "leave out empty boxes"),
+        (boxes_of([100, 90, 200, 180]), "lies outside its 48 x 32 pixels. If the image was resized"),
+        (boxes_of([2, -9, 9, 0]), "lies outside"),
+        ({"masks": torch.ones(1, 64, 96) > 0}, "^Masks are bool"),
+        ({"images": torch.ones(1, 3, 64, 96)}, r"pass ab\.heatmap\(map, \(64, 96\)\)"),
+    ],
+)
+def test_objects_in_another_scale_are_refused_with_the_way(fields, sentence):
+    with pytest.raises(BenchError, match=sentence):
+        ab.Explanation(heatmap=torch.rand(1, 32, 48), **fields)
+
+
+def test_boxes_beyond_the_image_are_a_warning_and_the_ways_give_the_same_boxes():
+    heatmap, box = torch.rand(1, 32, 48), torch.tensor([[6.0, 4.0, 24.0, 16.0]])
+    with pytest.warns(UserWarning, match=r"reaches beyond its 48 x 32 pixels.*torch\.tensor\(\[48, 32, 48, 32\]\)"):
+        ab.Explanation(heatmap=heatmap, boxes=(box * 4,))  # of an image of 192 x 128
+    sides, original = torch.tensor([48, 32, 48, 32]), torch.tensor([192, 128, 192, 128])
+    assert torch.equal(box * 4 * sides / original, box)
+    assert torch.equal(box / original * 4 * sides, box)
+    sized = torch.cat([box[:, :2], box[:, 2:] - box[:, :2]], 1)
+    assert torch.equal(torch.cat([sized[:, :2], sized[:, :2] + sized[:, 2:]], 1), box)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ab.Explanation(heatmap=heatmap, boxes=(torch.tensor([[-0.5, 0, 49, 32]]),))  # rounded, or counted from 1
+        ab.Explanation(heatmap=heatmap[:, 0], images=heatmap[:, :1], boxes=(torch.tensor([[3.0, 9.0]]),))  # a signal
 
 
 def test_a_map_without_a_positive_value_stays_zero():

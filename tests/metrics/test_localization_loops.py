@@ -77,7 +77,8 @@ boxes = st.lists(corners.map(lambda c: (c[0], c[1], c[0] + c[2], c[1] + c[3])), 
 def test_equals_a_labelling_at_every_threshold(data, height, width, connectivity, boxes):
     plateaus = st.sampled_from([0.0, 0.1, 0.15, 0.3, 0.31, 0.5, 0.500001, 0.99, 1.0])
     levels = data.draw(st.lists(plateaus, min_size=height * width, max_size=height * width))
-    assert_equals_scipy(torch.tensor(levels).view(height, width), boxes, connectivity)
+    inside = [box for box in boxes if box[0] < width and box[1] < height and min(box[2:]) > 0]
+    assert_equals_scipy(torch.tensor(levels).view(height, width), inside, connectivity)
 
 
 @pytest.mark.parametrize("connectivity", [4, 8])

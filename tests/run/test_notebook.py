@@ -200,11 +200,12 @@ def test_a_run_and_a_suite_are_frames_of_the_columns_of_evaluate(network):
 
 
 @pytest.mark.parametrize(("labels", "box", "mask", "sentence"), [
-    (torch.tensor([3]), [100, 100, 200, 200], None, "Boxes are a tensor"),  # its IoU was 0, and ok
-    (torch.tensor([3]), [50, 50, 20, 20], None, "Boxes are a tensor"),
+    (torch.tensor([3]), [100, 100, 200, 200], None, "lies outside its 96 x 96 pixels"),  # its IoU was 0, and ok
+    (torch.tensor([3]), [50, 50, 20, 20], None, "Boxes are x0 y0 x1 y1"),
     ((3,), [10, 10, 20, 20], None, r"labels, a tensor \(n,\)"),
     (torch.tensor([3, 4]), [10, 10, 20, 20], None, "one for each box"),
-    (torch.tensor([3]), [10, 10, 20, 20], torch.ones(48, 48, dtype=torch.int64), r"a tensor \(96, 96\)"),
+    (torch.tensor([3]), [10, 10, 20, 20], torch.ones(48, 48, dtype=torch.int64), r"class indices \(96, 96\)"),
+    (torch.tensor([3]), [10, 10, 20, 20], torch.ones(96, 96, dtype=torch.bool), "of class indices"),  # was class 1
 ])  # fmt: skip
 def test_an_annotation_of_another_image_is_refused(network, labels, box, mask, sentence):
     note = ab.Annotation(labels, torch.tensor([box]), mask)
