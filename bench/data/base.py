@@ -82,6 +82,11 @@ MAX_DRAWN = 1_000_000  # numbers of six digits, so that ids ascend
 Drawn = Annotated[int, whole(1, "a number of images, which are drawn", MAX_DRAWN)]
 Seed = Annotated[int, whole(0)]
 Least = Callable[[int, int], tuple[int, int]]  # of a stored image's height and width: those that it needs at least
+OTHER_CLASS = "is left out: its class isn't one of data.classes"  # how sentences on one box end
+NO_AREA = "is left out: it has no area; give x0, y0, x1, y1, not width and height"
+OUTSIDE = "is left out: it lies outside the image"
+BEYOND = "is cut off at the image's edge, more than a pixel beyond which it reaches"
+SHARES = "is left out: it is in shares of the image; give pixels"
 BAD_IMAGE = "bad_image"  # the status of an image that can't be read
 THREADS = 16
 AT_ONCE = 256  # images that wait for a thread
@@ -247,6 +252,20 @@ def clipped(box: Box, size: tuple[float, ...]) -> Box:
     """The part of a box inside an image of this size, the last axis first: (width, height)."""
     half = len(size)
     return (*(max(start, 0.0) for start in box[:half]), *map(min, box[half:], size))
+
+
+def inside(box: Box, size: tuple[float, ...]) -> tuple[Box | None, str]:
+    """Return the part of a box inside an image of this size, None if the box can't be used, and what is wrong with it:
+    one of the sentences above, or ""."""
+    part = clipped(box, size)
+    if is_empty(box):
+        return None, NO_AREA
+    if is_empty(part):
+        return None, OUTSIDE
+    if max(box) <= 1 and any(value % 1 for value in box):
+        return None, SHARES
+    reach = max(abs(value - cut) for value, cut in zip(box, part, strict=True))
+    return part, BEYOND if reach > 1 else ""
 
 
 def is_empty(box: Box) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 from omegaconf.errors import OmegaConfBaseException
 
 from axiom_bench.cutting.dependence import BatchMates
+from axiom_bench.data.base import BEYOND, NO_AREA, OTHER_CLASS, OUTSIDE, SHARES
 from axiom_bench.errors import BenchError, is_out_of_memory
 from axiom_bench.evaluation.batch import MethodLeftOut, NotFiniteMaps, ZeroMaps
 from axiom_bench.evaluation.method_costs import MethodNotTimed
@@ -28,7 +29,16 @@ from axiom_bench.run.images import SUFFIX
 CACHE = "data.cache"
 LEFT_OUT, DAMAGED = "methods, and layers without gradients", "damaged files"
 OF_FIRST = "maps of the first batch that aren't finite"  # told before anything is computed
-BAD_IMAGES, PROBLEMS = "images can't be read", "images have no annotation, or one that can't be used"
+BAD_IMAGES = "images can't be read"
+PROBLEMS = "images have an annotation that is missing or can't be read"
+BOXES = {  # what a sentence on a box ends in: the line of all such boxes
+    OTHER_CLASS: "boxes are left out, since their class isn't one of data.classes; to use them, add it there, in the "
+    "order of the network's outputs",
+    NO_AREA: "boxes are left out, since they have no area",
+    OUTSIDE: "boxes are left out, since they lie outside their image",
+    SHARES: "boxes are left out, since they are in shares of the image, not in pixels",
+    BEYOND: "boxes reach more than a pixel beyond their image, and are cut off at its edge",
+}
 MACHINE = "memory that ran out, processes that died, and kernels that add in any order"
 ANY_ORDER = " does not have a deterministic implementation"  # how torch warns, behind the kernel's name
 LOGS = {"axiom_bench.data": PROBLEMS, "axiom_bench.bad_images": BAD_IMAGES, "axiom_bench.machine": MACHINE}
@@ -135,9 +145,15 @@ def joined(*several: Notes) -> Notes:
 
 
 def note_lines(notes: Notes) -> tuple[str, ...]:
-    """Each sentence once; of bad images and the annotations' problems the count and the first; one of all damaged
-    files."""
-    counts = [line for kind in (BAD_IMAGES, PROBLEMS) for line in counted(kind, notes.get(kind, ()))]
+    """Each sentence once; of bad images, the annotations' problems and boxes the count and the first; one line of all
+    damaged files."""
+    counts = counted(BAD_IMAGES, notes.get(BAD_IMAGES, ()))
+    problems = notes.get(PROBLEMS, ())
+    counts += counted(PROBLEMS, [problem for problem in problems if not problem.endswith(tuple(BOXES))])
+    for ending, what in BOXES.items():
+        boxes = [problem for problem in problems if problem.endswith(ending)]
+        images = {problem.partition(": ")[0] for problem in boxes}
+        counts += [f"{len(boxes)} {what} (in {len(images)} images), the first: {boxes[0]}"] if boxes else []
     damaged = [damaged_line(notes[DAMAGED])] if notes.get(DAMAGED) else []
     return (*notes.get(LEFT_OUT, ()), *counts, *damaged, *notes.get(MACHINE, ()))
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from axiom_bench.data import base
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
 from axiom_bench.evaluation.batch import MethodLeftOut
@@ -171,9 +172,26 @@ def test_each_sentence_once_and_problems_counted():
     assert result.note_lines(collected) == (
         "The method 'cam' is left out: no pooling",
         "2 images can't be read, the first: c.jpg: no file",
-        "2 images have no annotation, or one that can't be used, the first: a.jpg: no file",
+        "2 images have an annotation that is missing or can't be read, the first: a.jpg: no file",
         f"{KERNEL} adds in any order on this GPU: the last digits of values may change from run to run.",
     )
+
+
+def test_boxes_that_are_left_out_are_counted_and_their_images_are_not_said_to_lack_annotations():
+    with result.collected() as collected:
+        log = logging.getLogger("axiom_bench.data.loading")
+        for image, box in (("a.jpg", [0, 0, 5, 5]), ("a.jpg", [1, 1, 5, 5]), ("b.jpg", [0, 0, 5, 5])):
+            for _ in range(2):  # an image may be read twice
+                log.warning("%s: the box %s of 'zebra' %s", image, box, base.OTHER_CLASS)
+        log.warning("b.jpg: the box [0, 0, 9, 9] of 'cow' %s", base.BEYOND)
+    lines = result.note_lines(collected)
+    assert [line.split(", ")[0].split(" (in")[0] for line in lines] == [
+        "3 boxes are left out",
+        "1 boxes reach more than a pixel beyond their image",
+    ]
+    assert "(in 2 images), the first: a.jpg: the box [0, 0, 5, 5] of 'zebra'" in lines[0]
+    assert "to use them, add it there" in lines[0]
+    assert not any("missing" in line for line in lines)
 
 
 def test_other_warnings_go_on_also_of_the_same_words_and_logging_is_as_before():

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
-from axiom_bench.data.base import Box, Objects, clipped, is_empty
+from axiom_bench.data.base import OTHER_CLASS, Box, Objects, inside
 from axiom_bench.data.formats.files import as_text, content_of, plain, shown, why
 
 MAX_BYTES = 2**24  # of one image's annotation; ImageNet's largest has 25 kB
@@ -52,13 +52,17 @@ def read_objects(
         return (), (f"the annotation {name} is malformed: {why(error)}",)
     if size is not None and all(drawn_on) and drawn_on != size:
         return (), (f"the annotation {name} is for {drawn_on} pixels (width, height), the image has {size}",)
-    hint = "set data.classes to the names there, in the order of the network's outputs"
-    problems = [f"{name}: unknown class {shown(label)}; {hint}" for label, _ in items if label not in class_index]
-    inside = size or (math.inf, math.inf)
-    objects = [(class_index[label], clipped(box, inside)) for label, box in items if label in class_index]
-    problems += [f"{name}: empty box {box}" for _, box in objects if is_empty(box)]
-    problems += [] if marked else [f"{name} has no object"]
-    return tuple((label, box) for label, box in objects if not is_empty(box)), tuple(problems)
+    problems = [] if marked else [f"{name} has no object"]
+    objects: list[tuple[int, Box]] = []
+    for label, box in items:
+        part, problem = inside(box, size or (math.inf, math.inf))
+        if label not in class_index:
+            problem = OTHER_CLASS
+        elif part is not None:
+            objects.append((class_index[label], part))
+        if problem:
+            problems.append(f"{name}: the box {[*box]} of {shown(label)} {problem}")
+    return tuple(objects), tuple(problems)
 
 
 class _WithoutEntities(ElementTree.TreeBuilder):

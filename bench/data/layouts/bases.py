@@ -30,8 +30,7 @@ from axiom_bench.data.base import (
     Objects,
     Sample,
     classes_of,
-    clipped,
-    is_empty,
+    inside,
 )
 from axiom_bench.data.formats.decoding import open_scaled, opened, sha256, sha256_of, suffixes
 from axiom_bench.data.formats.files import as_name, as_text, files_below, shown, why
@@ -229,13 +228,14 @@ class Note:
         objects: list[tuple[int, Box]] = []
         problems = [f"{image_id} has {problem}" for problem in self.problems]
         for label, box in self.objects:
-            inside = clipped(box, size)
             if len(box) != 2 * len(size):
                 problems.append(f"{image_id} has a malformed box: {shown([*box])}")
-            elif is_empty(inside):
-                problems.append(f"{image_id} has an empty box: {shown([*box])}")
-            else:
-                objects.append((label, inside))
+                continue
+            part, problem = inside(box, size)
+            if part is not None:
+                objects.append((label, part))
+            if problem:
+                problems.append(f"{image_id}: the box {shown([*box])} {problem}")
         return Sample(image, image_id, self.label, tuple(objects), mask, tuple(problems))
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from axiom_bench.data.base import BACKGROUND, NO_VERDICT, Box, Sample, clipped, is_empty, largest
+from axiom_bench.data.base import BACKGROUND, NO_VERDICT, Box, Sample, inside, largest
 from axiom_bench.data.formats.files import as_text, content_of, ids_of, shown, why
 from axiom_bench.data.layouts.bases import ImageFiles, existing
 from axiom_bench.data.layouts.classes import Classes, class_indices, names_of_data
@@ -97,6 +97,7 @@ class Coco(ImageFiles):
         objects: list[tuple[int, Box]] = []
         crowd: list[tuple[int, Box]] = []
         problems: list[str] = []
+        is_masked = True
         regions: list[tuple[int, Region | None]] = []
         for annotation in self._of(index):
             try:
@@ -105,16 +106,19 @@ class Coco(ImageFiles):
                     raise ValueError(f"its category {shown(annotation['category_id'])} isn't listed")
                 if label == OTHER:
                     continue
-                box = _box(annotation["bbox"], size)
+                box, beyond = _box(annotation["bbox"], size)
                 verdict = NO_VERDICT if annotation.get("iscrowd") else label
                 regions.append((verdict, pixels(annotation.get("segmentation"), size)))
             except (KeyError, TypeError, ValueError, OverflowError) as error:
                 number = annotation.get("id")
                 which = shown(number) if isinstance(number, Id) else "without an id"
                 problems.append(f"{image_id}: annotation {which} is malformed: {shown(error)}")
+                is_masked = False
                 continue
+            if beyond:
+                problems.append(f"{image_id}: the box {shown(annotation['bbox'])} {beyond}")
             (crowd if annotation.get("iscrowd") else objects).append((label, box))
-        mask = None if problems else _mask(regions, size)
+        mask = _mask(regions, size) if is_masked else None
         return Sample(image, image_id, largest(tuple(objects)), tuple(objects), mask, tuple(problems), tuple(crowd))
 
     def _of(self, index: int) -> list[Entry]:
@@ -204,15 +208,17 @@ def _dumped(annotation: Entry) -> str:
         return "nested too deeply"
 
 
-def _box(values: Any, size: tuple[int, int]) -> Box:
-    """x, y, width, height as x0, y0, x1, y1, clipped to the image. Raises ValueError for an empty one."""
+def _box(values: Any, size: tuple[int, int]) -> tuple[Box, str]:
+    """Return x, y, width, height as x0, y0, x1, y1, cut to the image, and a sentence if much was cut off, else "".
+
+    Raises ValueError for a box that can't be used."""
     x, y, width, height = finite(values)
     if max(values) <= 1 and any(value % 1 for value in values):
         raise ValueError(f"a box of {values}, which are parts of the image and must be pixels")
-    box = clipped((x, y, x + width, y + height), size)
-    if is_empty(box):
-        raise ValueError(f"an empty box {values}")
-    return box
+    box, problem = inside((x, y, x + width, y + height), size)
+    if box is None:
+        raise ValueError(f"the box {values} {problem}")
+    return box, problem
 
 
 def _mask(regions: list[tuple[int, Region | None]], size: tuple[int, int]) -> NDArray[np.int64] | None:

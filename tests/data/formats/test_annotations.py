@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from axiom_bench.data.base import BEYOND, NO_AREA, OUTSIDE, SHARES, inside
 from axiom_bench.data.formats.annotation_file import read_objects
 from tests.data.builders import cut, load, xml
 
@@ -56,11 +57,33 @@ def test_malformed_annotation_is_a_sentence_not_a_crash(imagenet_root, kind):
 
 def test_boxes_are_clipped_and_a_good_one_survives_a_bad_one(tmp_path):
     path = xml(tmp_path / "a.xml", [("n03", -5, 3, 60, 12)])
-    assert read_objects(path, INDEX, first_pixel=0, size=(40, 30)) == (((2, (0, 3, 40, 13)),), ())
+    objects, problems = read_objects(path, INDEX, first_pixel=0, size=(40, 30))
+    assert (objects, [problem.endswith(BEYOND) for problem in problems]) == (((2, (0, 3, 40, 13)),), [True])
     path = xml(tmp_path / "a.xml", [("n03", 1, 2, 3, 4), ("n77", 1, 2, 3, 4)])
     objects, problems = read_objects(path, INDEX, first_pixel=1)
     assert objects == ((2, (0, 1, 3, 4)),)
     assert "n77" in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("box", "part", "sentence"),
+    [
+        ((1, 2, 3, 4), (1, 2, 3, 4), ""),
+        ((-0.5, 0, 41, 30), (0, 0, 40, 30), ""),  # rounded, or counted from 1
+        ((-2, 0, 10, 10), (0, 0, 10, 10), BEYOND),
+        ((5, 5, 80, 60), (5, 5, 40, 30), BEYOND),  # in pixels of a larger image
+        ((50, 5, 80, 20), None, OUTSIDE),
+        ((5, -9, 8, 0), None, OUTSIDE),
+        ((5, 5, 5, 9), None, NO_AREA),
+        ((30, 20, 10, 10), None, NO_AREA),  # ends before starts, or width and height
+        ((0.1, 0.2, 0.5, 0.9), None, SHARES),
+        ((3, 30), (3, 20), BEYOND),  # of a signal
+        ((0, 0, 0, 5, 5, 9), (0, 0, 0, 5, 5, 6), BEYOND),  # of a volume
+    ],
+)
+def test_a_box_is_cut_to_its_image_or_left_out_with_the_reason(box, part, sentence):
+    size = {2: (20,), 4: (40, 30), 6: (8, 7, 6)}[len(box)]
+    assert inside(box, size) == (part, sentence)
 
 
 @pytest.mark.parametrize("kind", ["other size", "colours", "unknown value", "truncated", "named pipe"])

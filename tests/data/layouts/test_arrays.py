@@ -8,7 +8,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 from scipy.io import wavfile
 
-from axiom_bench.data.base import BadImage
+from axiom_bench.data.base import BEYOND, OUTSIDE, BadImage
 from axiom_bench.data.layouts.classes import NetworkClasses
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.errors import BenchError
@@ -73,7 +73,8 @@ def test_a_list_names_classes_and_boxes(tmp_path):
     data = load(tmp_path, network=lambda shape: NetworkClasses(None, shape[0]))
     assert [data.labels(index) for index in range(3)] == [(1,), (0,), ()]
     assert data.read(0).objects == ((1, (0, 1, 3, 5)), (1, (4, 0, 6, 2)))
-    assert data.read(1).problems == ("2.npy has an empty box: [7.0, 0.0, 9.0, 1.0]",)
+    assert data.read(0).problems == (f"1.npy: the box [0.0, 1.0, 3.0, 9.0] {BEYOND}",)
+    assert data.read(1).problems == (f"2.npy: the box [7.0, 0.0, 9.0, 1.0] {OUTSIDE}",)
     assert "1 of 3 samples aren't in" in data.notes[0]
 
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from axiom_bench.data.base import BEYOND, NO_AREA
 from axiom_bench.errors import BenchError
 from tests.data.builders import cut, labels, messages, save, write_tar
 from tests.data.builders import load as load_kind
@@ -41,7 +42,12 @@ def test_labels_and_boxes_of_json(load, picture):
     sample = dataset.read(0)
     assert (sample.label, dataset.labels(0)) == (2, (0, 1, 2))
     assert sample.objects == ((2, (1, 2, 3.5, 30)), (1, (0, 0, 9, 9)))
-    assert sample.problems == ("shard/1.jpg has an empty box: [5.0, 5.0, 5.0, 9.0]",)
+    cut, left_out = sample.problems
+    assert (cut.startswith("shard/1.jpg: the box [1.0, 2.0, 3.5, 50.0]"), cut.endswith(BEYOND)) == (True, True)
+    assert (left_out.startswith("shard/1.jpg: the box [5.0, 5.0, 5.0, 9.0]"), left_out.endswith(NO_AREA)) == (
+        True,
+        True,
+    )
     other_keys = load([("1.jpg", picture), ("1.json", note(y=1, where=[[0, 0, 2, 2]]))], label="y", boxes="where")
     assert other_keys.read(0).objects == ((1, (0, 0, 2, 2)),)
     assert load([("1.jpg", picture), ("1.json", note(label=3)), ("1.cls", b"1")]).labels(0) == (1,)  # .cls comes first
