@@ -16,6 +16,7 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from axiom_bench.data.formats.files import comparable, one_form
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import whole
 
@@ -193,7 +194,8 @@ class DataSet(ABC):
     def _set_classes(self, names: Mapping[str, str]) -> None:
         """Sets `classes`, `class_names` and `_index`. names: {class: readable name}, in order of class index."""
         self.classes, self._class_names = tuple(names), tuple(names.values())
-        self._index = {name: index for index, name in enumerate(names)}
+        self._index = {one_form(name): index for index, name in enumerate(names)}
+        self._index |= {name: index for index, name in enumerate(names)}
 
     @abstractmethod
     def read(self, index: int) -> Sample:
@@ -299,10 +301,11 @@ def subset(
             raise BenchError(f"data.size={size} of {description}: give 1 to {len(chosen)}, or null for all.")
         places = np.random.default_rng(seed).permutation(len(chosen))[:size]
         chosen = sorted(chosen[place] for place in places)
-    left_out = frozenset(leave_out or ())
-    if strangers := left_out.difference(dataset.ids):
+    left_out = {comparable(image): image for image in leave_out or ()}
+    ids = {*map(comparable, dataset.ids)}
+    if strangers := [image for name, image in left_out.items() if name not in ids]:
         raise BenchError(f"data.leave_out names {min(strangers)!r}, which is no image of {dataset.name!r}.")
-    kept = tuple(index for index in chosen if dataset.ids[index] not in left_out)
+    kept = tuple(index for index in chosen if comparable(dataset.ids[index]) not in left_out)
     if not kept:
         raise BenchError(f"data.leave_out leaves none of the {len(chosen)} images of {dataset.name!r}.")
     return kept
@@ -313,8 +316,9 @@ def class_index(dataset: DataSet, name: str | int) -> int:
     if isinstance(name, int) and 0 <= name < len(dataset.classes):
         return name
     for names in (dataset.classes, dataset.class_names):
-        if name in names:
-            return names.index(str(name))
+        forms = [one_form(name) for name in names]
+        if one_form(str(name)) in forms:
+            return forms.index(one_form(str(name)))
     raise unknown(f"class of {dataset.name!r}", str(name), {*dataset.classes, *dataset.class_names})
 
 

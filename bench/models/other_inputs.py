@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from axiom_bench.cutting.images import OtherInputs, SeveralInputs, taken_apart
 from axiom_bench.data.batch import Batch
-from axiom_bench.data.formats.files import as_text, lines_of, open_regular, shown, why
+from axiom_bench.data.formats.files import as_text, comparable, lines_of, open_regular, shown, why
 from axiom_bench.data.layouts.label_files import without_ending
 from axiom_bench.errors import BenchError
 
@@ -91,14 +91,14 @@ class InputsFile:
                 f"{self.name} holds {count} rows and no array {IDS!r}, and the data hold {len(images)} images; give "
                 f"rows in the images' order, or {IDS!r}, or a .csv whose first column names the images."
             )
-        rows = dict(zip(self.ids or images, range(count), strict=True))
+        rows = dict(zip(map(comparable, self.ids or images), range(count), strict=True))
         if len(rows) < count:
-            (twice, _), *_ = Counter(self.ids).most_common(1)
+            (twice, _), *_ = Counter(map(comparable, self.ids)).most_common(1)
             raise BenchError(f"{self.name} has several rows for {twice!r}; leave one.")
         alike, found = Counter(map(basename, images)), dict[str, str | None]()
         for image in chosen:
             name = basename(image)
-            names = (image, name, without_ending(name)) if alike[name] == 1 else (image,)
+            names = map(comparable, (image, name, without_ending(name)) if alike[name] == 1 else (image,))
             found[image] = next((each for each in names if each in rows), None)
         if missing := [image for image, name in found.items() if name is None]:
             raise BenchError(

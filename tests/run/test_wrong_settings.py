@@ -158,7 +158,10 @@ TYPED = [
     ("model=net.py:build", "set model=user model.architecture=net.py:build"),
     ("data=./photos", "set data=folder data.root=./photos"),
     ("data.root=photos", "has no data.root; these have one: data=arrays, coco, folder,"),
-    ("data=folder data.root=photos data.labels=labels.csv", "no data.labels; these have one: data=arrays, imagenet."),
+    (
+        "data=voc data.root=photos data.labels=labels.csv",
+        "no data.labels; these have one: data=arrays, folder, imagenet",
+    ),
     ("data=folder data.kind=fold data.root=/nowhere", "There is no kind of data set 'fold'; did you mean 'folder'"),
     ("device=gpu", "There is no device 'gpu'; did you mean 'cpu'"),
     ("device=mps", "Apple's GPUs have no float64, in which values are measured; use device=cpu"),

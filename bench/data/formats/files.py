@@ -7,6 +7,7 @@ import math
 import os
 import re
 import stat
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, product
 from pathlib import Path, PurePosixPath
@@ -54,6 +55,34 @@ def as_name(text: str) -> str:
     return _ESCAPED.sub(lambda match: os.fsdecode(bytes.fromhex(match[0].replace("\\x", ""))), text)
 
 
+def one_form(text: str) -> str:
+    """Return a text in the Unicode form NFC: macOS writes names in another, which looks the same.
+
+    >>> one_form("u\u0308") == "\u00fc"
+    True
+    """
+    return unicodedata.normalize("NFC", text)
+
+
+def comparable(name: str) -> str:
+    r"""Return a file's name in the form in which lists and folders are compared: lists of Windows have backslashes.
+
+    >>> comparable(" photos\000.png")
+    'photos/000.png'
+    """
+    return one_form(name.strip()).replace("\\", "/")
+
+
+def listed_file(folder: Path, name: str) -> Path:
+    """Return the path of a file that a list names, which may be missing: by its name, else by one that is `comparable`
+    to it."""
+    path = folder / name
+    if (name.isascii() and "\\" not in name) or os.path.lexists(path):
+        return path
+    forms = [folder / unicodedata.normalize(form, comparable(name)) for form in ("NFC", "NFD")]
+    return next(filter(os.path.lexists, forms), path)
+
+
 def ids_of(names: Iterable[object], source: str) -> tuple[str, ...]:
     """The image ids of names that a file lists, in its order: relative paths of files.
 
@@ -75,7 +104,7 @@ def ids_of(names: Iterable[object], source: str) -> tuple[str, ...]:
 
 
 def _is_inside(name: str) -> bool:
-    path = PurePosixPath(name)
+    path = PurePosixPath(name.replace("\\", "/"))
     is_below = not path.is_absolute() and ".." not in path.parts and path.name and "\0" not in name
     return bool(is_below) and as_name(as_text(name)) == name  # half a surrogate pair is in no file's name
 
@@ -241,9 +270,9 @@ def _choices(inside: str) -> Sequence[str]:
 
 
 def plain(name: str) -> str:
-    """A class's name as people write it, in any case and with _ or - for spaces.
+    """A class's name as people write it, in any case and Unicode form, and with _ or - for spaces.
 
     >>> plain("Great_white-shark")
     'great white shark'
     """
-    return " ".join(name.replace("_", " ").replace("-", " ").casefold().split())
+    return " ".join(one_form(name).replace("_", " ").replace("-", " ").casefold().split())

@@ -3,12 +3,10 @@ their own or in one. Pickles are never loaded."""
 
 from __future__ import annotations
 
-import csv
-import os
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from posixpath import dirname
@@ -19,15 +17,15 @@ from numpy.typing import NDArray
 
 from axiom_bench.data.base import BACKGROUND, BadImage, DataSet, Files, Least, Sample
 from axiom_bench.data.formats.decoding import open_rgb
-from axiom_bench.data.formats.files import as_name, as_text, lines_of, open_regular, why
+from axiom_bench.data.formats.files import as_name, as_text, lines_of, open_regular, shown, why
 from axiom_bench.data.layouts.bases import Entry, Note, NotedImages, existing, image_files
 from axiom_bench.data.layouts.classes import Classes, NetworkClasses, class_list
 from axiom_bench.data.layouts.folder import Folder
-from axiom_bench.data.layouts.label_files import meant, read_list
+from axiom_bench.data.layouts.label_files import ARRAYS, by_name, columns_of, meant, named_image
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import File, Name
 
-ENDINGS, TABLES = (".npy", ".nii", ".nii.gz", ".wav"), (".npz", ".safetensors")
+TABLES = (".npz", ".safetensors")
 LAYOUT = (
     "<root>/<class>/<sample>.npy (or .nii, .nii.gz, .wav, or a folder of frames), or a file .npz or .safetensors with "
     "images and labels"
@@ -72,26 +70,16 @@ class ArrayFolder(Folder):
         self, root: Path, channels: str | None, labels: str | None, classes: Classes | None, name: str, network: Network
     ) -> None:
         self.channels, self._notes = channels, dict[str, Note]()
-        listed = Path(labels) if labels else existing(root, LAYOUT) / "labels.csv"
+        if labels is None and (existing(root, LAYOUT) / "labels.csv").is_file():
+            labels = str(root / "labels.csv")
         of_network = None if network is None else lambda: network(self.shape)
-        if not labels and not listed.is_file():
-            super().__init__(root, classes, name=name, network=of_network)
-            return
-        super().__init__(root, name=name)  # without labels, which are in the list
-        self._set_classes(class_list(classes) if classes is not None else of_network().listed if of_network else {})
-        try:
-            named, notes = read_list(listed, self.ids, dict(zip(self.classes, self.class_names, strict=True)))
-            boxes = _boxes_of(listed)
-        except ValueError as error:
-            raise BenchError(f"{as_text(listed)} can't be read: {why(error)}.") from error
-        if len(named) < len(self):
-            notes.append(f"{len(self) - len(named)} of {len(self)} samples aren't in {as_text(listed)}")
-        self.unlabelled, self.notes = "", tuple(notes)
-        for sample, label in named.items():
-            self._notes[sample] = Note.of(label, boxes[sample] or boxes[os.path.basename(sample)], self._index)
+        super().__init__(root, classes, name=name, network=of_network, labels=labels)
+        if self.listed is not None:
+            boxes = _boxes_of(self.list_file, self.ids)
+            self._notes = {sample: Note.of(label, boxes[sample], self._index) for sample, label in self.listed.items()}
 
     def _listed(self) -> tuple[list[str], str]:
-        samples, others = image_files(self.root, ENDINGS)
+        samples, others = image_files(self.root, ARRAYS)
         if samples:
             return samples, others
         frames = sorted({dirname(path) for path in image_files(self.root)[0]} - {""})
@@ -311,12 +299,18 @@ def _why(error: Exception) -> str:
     return "it holds Python objects, which are never loaded; save numbers" if "pickle" in text else text
 
 
-def _boxes_of(path: Path) -> defaultdict[str, list[list[float]]]:
-    """{file, in the first column of a list: its boxes}, of a list with columns CORNERS. Raises ValueError for what is
-    no number."""
-    boxes, table = defaultdict[str, list[list[float]]](list), csv.DictReader(lines_of(path, "The list of labels"))
-    columns = [name for name in CORNERS if name in (table.fieldnames or ())]
-    for row in table:
-        if columns and all(row[column] for column in columns):
-            boxes[next(iter(row.values()))].append([float(row[column]) for column in columns])
+def _boxes_of(path: Path, samples: Sequence[str]) -> defaultdict[str, list[list[float]]]:
+    """{sample: its boxes} of a list with columns CORNERS. Raises BenchError for a cell that is no number."""
+    boxes = defaultdict[str, list[list[float]]](list)
+    (head, *rows), samples_by_name = columns_of(lines_of(path, "The list of labels"))[0], by_name(samples)
+    places = [place for name in CORNERS for place, cell in enumerate(head) if cell.strip().lower() == name]
+    for row in rows:
+        cells = [row[place] for place in places if place < len(row)]
+        sample = next(filter(None, (named_image(cell, samples_by_name) for cell in row)), None)
+        if sample is None or not cells or not all(cells):
+            continue
+        try:
+            boxes[sample].append([float(cell) for cell in cells])
+        except ValueError as error:
+            raise BenchError(f"{as_text(path)} has the box {shown(cells)} of {sample}; give numbers.") from error
     return boxes

@@ -33,7 +33,7 @@ from axiom_bench.data.base import (
     inside,
 )
 from axiom_bench.data.formats.decoding import open_scaled, opened, sha256, sha256_of, suffixes
-from axiom_bench.data.formats.files import as_name, as_text, files_below, shown, why
+from axiom_bench.data.formats.files import as_name, as_text, files_below, listed_file, one_form, shown, why
 from axiom_bench.data.layouts.classes import Classes, class_list
 from axiom_bench.errors import BenchError
 
@@ -102,7 +102,7 @@ class ImageFiles(StoredImages):
 
     def path(self, index: int) -> Path:
         """The image's file, which may be missing."""
-        return self.folder / as_name(self.ids[index])
+        return listed_file(self.folder, as_name(self.ids[index]))
 
     def annotation_paths(self, index: int) -> tuple[Path | None, ...]:
         """The files that the annotation comes from, which may be missing."""
@@ -243,7 +243,8 @@ def _label(value: object, classes: Mapping[str, int]) -> tuple[int | None, list[
     """(class index or None, problems)."""
     if isinstance(value, str):
         text = value.strip()
-        value = classes.get(text, int(text) if _NUMBER.fullmatch(text) else text)
+        number = int(text) if _NUMBER.fullmatch(text) else text
+        value = classes.get(text, classes.get(one_form(text), number))
     if value is None or (type(value) is int and value == UNLABELLED):
         return None, []
     if type(value) is int and 0 <= value <= MAX_CLASS:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from axiom_bench.data.base import BACKGROUND, NO_VERDICT, Box, Sample, inside, largest
-from axiom_bench.data.formats.files import as_text, content_of, ids_of, shown, why
+from axiom_bench.data.formats.files import as_text, comparable, content_of, ids_of, shown, why
 from axiom_bench.data.layouts.bases import ImageFiles, existing
 from axiom_bench.data.layouts.classes import Classes, class_indices, names_of_data
 from axiom_bench.errors import BenchError, unknown
@@ -71,7 +71,7 @@ class Coco(ImageFiles):
             if not known:
                 raise unknown(f"category of {as_text(path)}", self.classes[0], others)
             self.notes = (f"{len(others)} categories are no class of data.classes, as {others[:1]}",) * bool(others)
-        if images and all(str(entry["file_name"]).startswith(f"{split}/") for entry in images):
+        if images and all(comparable(str(entry["file_name"])).startswith(f"{split}/") for entry in images):
             self.folder = self.root
         ids = ids_of((entry["file_name"] for entry in images), as_text(path))
         self._entries = dict(zip(ids, images, strict=True))

@@ -6,15 +6,16 @@ from __future__ import annotations
 import csv
 import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from posixpath import basename, splitext
 
 from axiom_bench.data.formats.decoding import suffixes
-from axiom_bench.data.formats.files import as_text, lines_of, shown
+from axiom_bench.data.formats.files import as_text, comparable, lines_of, shown
 from axiom_bench.data.layouts.classes import SYNSET_ID, class_indices
 from axiom_bench.errors import BenchError, unknown
 
+ARRAYS = (".npy", ".nii.gz", ".nii", ".wav")  # endings
 BOXES = "predictionstring"  # Kaggle's: the synset id, and then a box and other objects
 HEADINGS = {  # of columns that hold a label; without any it is the first that isn't the image's
     *("label", "labels", "class", "target", "synset", "wnid", "category", BOXES, "class_name", "class_id"),
@@ -36,23 +37,24 @@ def read_list(path: Path, images: Sequence[str], classes: Classes) -> tuple[dict
     label.
     """
     lines, name = lines_of(path, "The file of labels"), as_text(path)
-    by_stem = {_stem(image): image for image in images}
-    tables = ((rows, _column(rows, by_stem)) for rows in _tables(lines))
+    images_by_name = by_name(images)
+    tables = ((rows, _column(rows, images_by_name)) for rows in columns_of(lines))
     rows, place = next(((rows, column) for rows, column in tables if column is not None), ([], 0))
     if not rows:
         ordered = _in_order(name, [line.strip() for line in lines], images)
         return dict(zip(ordered, meant([*ordered.values()], classes, name), strict=True)), []
-    head = [cell.strip().lower() for cell in rows[0]] if _stem(rows[0][place]) not in by_stem else []
+    head = [cell.strip().lower() for cell in rows[0]] if named_image(rows[0][place], images_by_name) is None else []
     others = [column for column in range(len(rows[0])) if column != place]
     headed = [column for column in others if head and head[column] in HEADINGS]
     columns = headed or others[:1]
     if not columns or any(len(row) <= max(place, *columns) for row in rows):
         raise ValueError("a line has no label")
-    listed = [(_stem(row[place]), row) for row in rows[bool(head) :]]
+    listed = [(row[place], row) for row in rows[bool(head) :]]
     if not headed and (labels_of_rows := _one_hot(name, head, [row for _, row in listed], others)):
-        listed = [(stem, [label]) for (stem, _), label in zip(listed, labels_of_rows, strict=True)]
+        listed = [(cell, [label]) for (cell, _), label in zip(listed, labels_of_rows, strict=True)]
         head, columns = [], [0]
-    of_images = [(by_stem[stem], row) for stem, row in listed if stem in by_stem]
+    matches = [(named_image(cell, images_by_name), row) for cell, row in listed]
+    of_images = [(image, row) for image, row in matches if image is not None]
     named = defaultdict[str, dict[str, None]](dict)
     for column in columns:
         cells = [row[column].strip() for _, row in of_images]
@@ -63,7 +65,7 @@ def read_list(path: Path, images: Sequence[str], classes: Classes) -> tuple[dict
         both = f"{len(wrong)} images, as {wrong[0]}: {' and '.join(named[wrong[0]])}"
         raise BenchError(f"{name} names two classes for {both}; correct its lines, or remove the column that is wrong.")
     labels, notes = {image: next(iter(of_image)) for image, of_image in named.items()}, []
-    if absent := [stem for stem, _ in listed if stem not in by_stem]:
+    if absent := [cell for (cell, _), (image, _) in zip(listed, matches, strict=True) if image is None]:
         notes = [f"{len(absent)} of {len(listed)} images of {name} aren't in the folder, as {absent[0]}"]
     if len({*labels.values()}) == 1 and len(labels) >= LEAST_ALIKE:
         notes += [f"all {len(labels)} labels of {name} are {next(iter(labels.values()))}: are they labels?"]
@@ -88,13 +90,14 @@ def _one_hot(name: str, head: Sequence[str], rows: Sequence[Sequence[str]], colu
 
 
 def meant(labels: Sequence[str], classes: Classes, source: str, strict: bool = True) -> list[str]:
-    """The classes of labels that are all of them classes or synset ids, or all indices from 0, or all names.
+    """The classes of labels that are all of them classes or synset ids, or all indices from 0, or all names. Without
+    classes they stay as they are.
 
     source: the list or folder, for errors. strict: whether a label that is no class's name is refused, with the
     nearest; else it stays as it is. Raises BenchError, for indices that count from 1 too.
     """
     different, ids = {*labels}, [*classes]
-    if all(label in classes or SYNSET_ID.fullmatch(label) for label in different):
+    if not classes or all(label in classes or SYNSET_ID.fullmatch(label) for label in different):
         return [*labels]
     if all(label.isdecimal() for label in different):
         if (highest := max(map(int, different))) >= len(ids):
@@ -112,16 +115,38 @@ def meant(labels: Sequence[str], classes: Classes, source: str, strict: bool = T
 
 
 def without_ending(name: str) -> str:
-    """A name without the ending of an image."""
+    """A name without the ending of an image or array."""
     stem, ending = splitext(name)
-    return stem if ending.lower() in suffixes() else name
+    array = next((ending for ending in ARRAYS if name.lower().endswith(ending)), "")
+    return stem if ending.lower() in suffixes() else name[: len(name) - len(array)]
 
 
 def _stem(name: str) -> str:
-    return as_text(without_ending(basename(name.strip())))
+    return as_text(without_ending(basename(comparable(name))))
 
 
-def _tables(lines: Sequence[str]) -> list[list[list[str]]]:
+def by_name(images: Sequence[str]) -> dict[str, str]:
+    """Return {a name that a list may have: image}: paths, and what is shorter unless several images have it."""
+    images_by_name = defaultdict[str, list[str]](list)
+    for image in images:
+        for name in {*_names(image)}:
+            images_by_name[name].append(image)
+    alone = {name: several[0] for name, several in images_by_name.items() if len(several) == 1}
+    return alone | {_names(image)[0]: image for image in images}
+
+
+def named_image(cell: str, images_by_name: Mapping[str, str]) -> str | None:
+    """Return the image that a cell of a list names, or None."""
+    return next((images_by_name[name] for name in _names(cell) if name in images_by_name), None)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    path = as_text(comparable(text))
+    stem = without_ending(path)
+    return path, stem, basename(path), basename(stem)
+
+
+def columns_of(lines: Sequence[str]) -> list[list[list[str]]]:
     """The lines in columns by each separator that the first has; first those that have as many columns in each line,
     since names have commas too."""
     separators = [separator for separator in "\t;," if lines and separator in lines[0]]
@@ -132,9 +157,11 @@ def _tables(lines: Sequence[str]) -> list[list[list[str]]]:
     return sorted([*tables, by_space], key=lambda rows: len({*map(len, rows)}))
 
 
-def _column(rows: list[list[str]], images: Collection[str]) -> int | None:
+def _column(rows: list[list[str]], images_by_name: Mapping[str, str]) -> int | None:
     """The column that names images; None where none does."""
-    counts = [sum(_stem(cell) in images for cell in column) for column in zip(*rows, strict=False)]
+    counts = [
+        sum(named_image(cell, images_by_name) is not None for cell in column) for column in zip(*rows, strict=False)
+    ]
     return counts.index(max(counts)) if any(counts) else None
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from axiom_bench.data.base import BACKGROUND, Sample, classes_of, largest
 from axiom_bench.data.formats.annotation_file import read_objects
-from axiom_bench.data.formats.files import as_name, as_text, ids_of, lines_of, plain
+from axiom_bench.data.formats.files import as_name, as_text, comparable, ids_of, lines_of, listed_file, plain
 from axiom_bench.data.layouts.bases import ImageFiles, existing, image_files, read_mask
 from axiom_bench.data.layouts.classes import Classes, names_of_data
 from axiom_bench.data.layouts.label_files import without_ending
@@ -66,7 +66,9 @@ class Voc(ImageFiles):
         self.ids = tuple(sorted(ids_of(names, as_text(listed))))
         if others:
             self.notes = (f"{len(others)} images of {as_text(listed)} are left out: the list says -1 of them",)
-        self._files = {without_ending(file): file for file in reversed(image_files(self.root / "JPEGImages")[0])}
+        self._files = {
+            comparable(without_ending(file)): file for file in reversed(image_files(self.root / "JPEGImages")[0])
+        }
         if not self.ids:
             raise BenchError(f"The list of images {as_text(listed)} is empty.")
         self._set_classes({name: name for name in (CLASSES if classes is None else names_of_data(classes))})
@@ -74,11 +76,12 @@ class Voc(ImageFiles):
 
     def path(self, index: int) -> Path:
         name = self.ids[index]
-        return self.root / "JPEGImages" / as_name(self._files.get(name, f"{name}.jpg"))
+        return self.root / "JPEGImages" / as_name(self._files.get(comparable(name), f"{name}.jpg"))
 
     def annotation_paths(self, index: int) -> tuple[Path, Path]:
         name = as_name(self.ids[index])
-        return self.root / "Annotations" / f"{name}.xml", self.root / "SegmentationClass" / f"{name}.png"
+        xml = listed_file(self.root / "Annotations", f"{name}.xml")
+        return xml, listed_file(self.root / "SegmentationClass", f"{name}.png")
 
     def labels(self, index: int) -> tuple[int, ...]:
         objects, _ = read_objects(self.annotation_paths(index)[0], self._index, 1, difficult=self.difficult)
