@@ -12,18 +12,18 @@ from typing import Any
 
 import numpy as np
 
+from axiom_bench.cli.trust import check_config
 from axiom_bench.cutting.trace import CutModel
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.loading import batches
 from axiom_bench.data.mosaic import MosaicImages
-from axiom_bench.errors import BenchError, first_names, unknown
+from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.batch import MethodLeftOut, explained, trace_of_batch
 from axiom_bench.explanation.explanation import given
 from axiom_bench.records import files, mirror, reading, running
 from axiom_bench.report.game_page import CHECKS, Class, Game, Picture, page
-from axiom_bench.run.composing.settings import add_current_folder, code_of
-from axiom_bench.run.fetching import urls
+from axiom_bench.run.composing.settings import add_current_folder
 from axiom_bench.run.job import OBJECT_RULES, Job, cut_of, read_hashes
 
 MAX_DEFAULT = 40  # images of a game where no number is asked for: about five minutes of a player's time
@@ -76,10 +76,9 @@ def _job(manifest: Mapping[str, Any], options: Namespace, methods: Sequence[str]
         wanted = " at ".join(filter(None, (options.model or "any model", options.layer)))
         raise unknown("job in this run", wanted, [entry["job"] for entry in jobs])
     config = entry["config"]
+    check_config(config, options.trust)
     if options.trust:
         add_current_folder()
-    else:
-        check_trusted(config)
     if methods is not None:
         methods = [name if name in config["method"] else plugins.matching("method", name) for name in methods]
         for name in methods:
@@ -97,10 +96,12 @@ def _job(manifest: Mapping[str, Any], options: Namespace, methods: Sequence[str]
             f"The images of {job.data.name!r} are {of}, and a game asks about images of exactly "
             "two classes: play a run that has some: axiom-bench (the embedded scenes), or axiom-bench experiment=voc."
         )
-    weights = str(manifest["models"][job.model.name]["weights_sha256"])
+    of_model = (manifest.get("models") or {}).get(job.model.name) or {}
+    of_data = (manifest.get("data") or {}).get(job.data.name) or {}
+    weights = str(of_model.get("weights_sha256"))
     for what, are, were in (
         (f"weights of {job.model.name}", str(job.model.weights_sha256), weights),
-        (f"images of {job.data.name!r}", job.data_fingerprint, manifest["data"][job.data.name]["fingerprint"]),
+        (f"images of {job.data.name!r}", job.data_fingerprint, str(of_data.get("fingerprint"))),
     ):
         if are != were:
             raise BenchError(
@@ -110,22 +111,6 @@ def _job(manifest: Mapping[str, Any], options: Namespace, methods: Sequence[str]
     left_out = set(entry.get("left_out") or ())  # by data.only_correct
     kept = tuple(index for index in job.indices if job.data.ids[index] not in left_out)
     return replace(job, indices=kept, target="each_label"), weights[:12]
-
-
-def check_trusted(config: Mapping[str, Any]) -> None:
-    """Raises BenchError, with the first names, where loading a job of this configuration runs other code than this
-    package's, or fetches data: a run folder may be a stranger's."""
-    named = list(code_of(config))
-    if named:
-        raise BenchError(
-            f"The run's configuration names code, which would run with your rights: {first_names(named, 3)}. "
-            "Add --trust where the run is your own."
-        )
-    for key, url in urls(config.get("data") or {}):
-        raise BenchError(
-            "The run's configuration names data in a store, which would be fetched with your credentials: "
-            f"{key}={url[:200]}. Add --trust where the run is your own."
-        )
 
 
 def _with_two_classes(job: Job, count: int | None, seed: int) -> list[Batch]:

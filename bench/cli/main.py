@@ -24,7 +24,7 @@ from axiom_bench.errors import BenchError, unknown
 UNREAD = 141  # 128 + SIGPIPE
 KINDS = ("methods", "peers", "spoiled", "metrics", "models", "data", "experiments", "protocols", "suites")
 FILES = ("images", "run_folders")  # arguments that are files or folders, among which settings may stand
-TRUST = "run the code that the run's configuration names: it is yours"
+TRUST = "run the code and read the files that the run's configuration names: it is yours"
 OVERRIDE = re.compile(r"(\+{0,2}|~)[^\W\d][\w/@.~:-]*(=|$)")  # KEY=VALUE, +KEY=VALUE, ~KEY
 EXAMPLES = """\
 examples:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from axiom_bench.cli.game import check_trusted
+from axiom_bench.cli.trust import check_config
 from axiom_bench.columns import WHOLE_SET
 from axiom_bench.errors import BenchError
 from axiom_bench.gate.findings import tolerance
@@ -46,19 +46,19 @@ def verify(folder: Path, seed: int | None = None, trust: bool = False) -> tuple[
     """Compares 10 % of a run's images, at least three a job, bit by bit with values that are computed now; on other
     hardware, or with other libraries, means and medians within the gate's tolerances.
 
-    seed: of the sample; None: a new one. trust: code of a user's own that the run names is run too. The verdict is kept
+    seed: of the sample; None: a new one. trust: code that the run names is run, and files that it names are read. The verdict is kept
     in the manifest. Returns the exit code, 1 where something differs, and lines that name it. Raises BenchError for a
-    run that hasn't ended, several runs combined, a job that can't be run here, and, without trust, one that names code.
+    run that hasn't ended, several runs combined, a job that can't be run here, and what `check_config` refuses.
     """
     run, seed = reading.read_manifest(folder), new_seed() if seed is None else seed
     running.check_ended(folder, run)
     if reading.is_combined(run):
         raise BenchError(f"{folder} combines several runs; verify each of them.")
     names = [f"{job['config']['model']['name']} of {folder}" for job in run["jobs"]]
+    for job in run["jobs"]:
+        check_config(job["config"], trust)
     parts = []
     for name, job in zip(names, run["jobs"], strict=True):
-        if not trust:
-            check_trusted(job["config"])
         with progress(f"{name}: a sample, computed anew"):
             parts.append(recomputed(job["config"], seed))
     now = pd.concat(parts, ignore_index=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from axiom_bench.errors import BenchError
-from axiom_bench.kinds import shown
+from axiom_bench.kinds import MAX_SHOWN, shown
 from axiom_bench.records import files
 
 
@@ -84,6 +84,7 @@ NAME = "manifest.json"
 FORMAT = 4  # of a run folder; one of another format is refused
 OF_JOBS = ("seconds", "work")  # {job: {name: number}}: of each stage, and how much was computed
 HASHES = "sha256"  # {file: hash} of the files that are listed
+SHA256_DIGITS = 64
 
 
 class OtherFormat(BenchError):
@@ -182,10 +183,19 @@ def check_folders(folder: Path) -> None:
 
 
 def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """As `check_folders`, for the files that a manifest lists; those of combined runs lie in other folders."""
+    """As `check_folders`, for the files that a manifest lists. Those of combined runs lie in other folders. They need
+    their whole hash: a stranger can name a file of yours, and doesn't know its hash."""
+    names = dict.fromkeys(_listed_names(manifest))
     if not manifest.get("runs"):
-        names = dict.fromkeys(_listed_names(manifest))
         _check(folder, (*dict.fromkeys(map(os.path.dirname, names)), *names))
+        return
+    hashes = manifest.get(HASHES) or {}
+    for name in names:
+        if len(hashes.get(name) or "") != SHA256_DIGITS:
+            raise BenchError(
+                f"{folder} combines runs, and its {NAME} has no hash of {name[:MAX_SHOWN]}; combine them again: "
+                f"axiom-bench report RUN RUN --output {folder}."
+            )
 
 
 def _check(folder: Path, names: Iterable[str]) -> None:

@@ -65,10 +65,14 @@ def hashes(folder: Path) -> dict[str, str]:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise BenchError(f"{path} is no plain file; a submission holds nothing else.")
+            raise _no_plain_file(path)
         if path.is_file() and name != NAME:
             names[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return names
+
+
+def _no_plain_file(path: Path) -> BenchError:
+    return BenchError(f"{path} is no plain file; a submission holds nothing else.")
 
 
 def check_free(folder: Path, method: str) -> None:
@@ -88,6 +92,8 @@ def write(folder: Path, submission: Submission) -> None:
 def read(folder: Path) -> Submission:
     """Raises BenchError for a file that is missing, or isn't a submission's."""
     path = folder / NAME
+    if path.is_symlink():
+        raise _no_plain_file(path)
     try:
         return Submission.model_validate_json(files.read(path))
     except OSError as error:

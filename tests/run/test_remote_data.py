@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from axiom_bench.cli import game
+from axiom_bench.cli import trust
 from axiom_bench.data.embedded import Scenes
 from axiom_bench.data.formats.files import files_named
 from axiom_bench.errors import BenchError
@@ -219,7 +219,7 @@ REFUSED = {
         r"^data\.of\.cache=s3://bucket/cache must be on this machine",
     ),
     "a stranger's run": (
-        lambda: game.check_trusted({"data": {"kind": "mosaic", "of": {"path": ["x", f"{STORE}/val"]}}}),
+        lambda: trust.check_config({"data": {"kind": "mosaic", "of": {"path": ["x", f"{STORE}/val"]}}}, is_trusted=False),
         r"data in a store, .*: data\.of\.path=s3://bucket/val\. Add --trust",
     ),
 }  # fmt: skip

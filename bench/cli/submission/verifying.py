@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from axiom_bench.cli.game import check_trusted
 from axiom_bench.cli.rank import overrides_of, published
+from axiom_bench.cli.trust import check_code
 from axiom_bench.cli.verify import differing, first_lines, moved, new_seed
 from axiom_bench.columns import OK
 from axiom_bench.embedded.planted import NoisyOr, PlantedNetwork
@@ -57,7 +57,7 @@ def verify_submission(folder: Path, seed: int | None = None, trust: bool = False
     configs = {part: _configs(submission, part, manifest) for part, manifest in manifests.items()}
     for config in (config for of_part in configs.values() for config in of_part):
         if not trust:
-            check_trusted(config)
+            check_code(config)
     are_here = {
         part: all(is_drawn(each) or Path(each["data"].get("root") or ".").is_dir() for each in of_part)
         for part, of_part in configs.items()

@@ -1,0 +1,81 @@
+"""Checks of a configuration that comes with a run folder, which may be a stranger's, before a job of it is loaded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from axiom_bench.errors import BenchError, first_names
+from axiom_bench.run.composing.settings import code_of
+from axiom_bench.run.fetching import urls
+
+MAX_NAMES = 3  # of settings in a message
+EXPRESSION = "${"  # OmegaConf resolves what follows
+PATH_SIGNS = frozenset("/\\~*?[{")  # of a path that need not exist: a store's, or a pattern's
+NOT_PATHS = frozenset(  # texts that are never opened as files
+    ("name", "kind", "source", "architecture", "layer", "explained", "target", "only_classes", "leave_out")
+)
+
+
+def check_config(config: Mapping[str, Any], is_trusted: bool) -> None:
+    """Raise BenchError if loading a job of this configuration resolves an expression. Unless the configuration is
+    trusted, also raise it for code that isn't this package's, for data in a store and for files of this machine."""
+    for key, text in _texts("model", config.get("model")):
+        if EXPRESSION in text:  # settings of a finished run are resolved
+            raise BenchError(
+                f"The run's manifest holds an expression, {key}={text[:200]}, which no run writes: somebody has changed "
+                "manifest.json. Run the benchmark again."
+            )
+    if is_trusted:
+        return
+    check_code(config)
+    for key, url in urls(config.get("data") or {}):
+        raise BenchError(
+            "The run's configuration names data in a store, which would be fetched with your credentials: "
+            f"{key}={url[:200]}. Add --trust where the run is your own."
+        )
+    if files := [f"{key}={text}" for key, text in _files(config)]:
+        raise BenchError(
+            f"The run's configuration names files of this machine, which would be read: "
+            f"{first_names(files, MAX_NAMES)}. Add --trust if the run is your own."
+        )
+
+
+def check_code(config: Mapping[str, Any]) -> None:
+    """Raise BenchError, with the first names, if a configuration names code that isn't this package's."""
+    if named := list(code_of(config)):
+        raise BenchError(
+            "The run's configuration names code, which would run with your rights: "
+            f"{first_names(named, MAX_NAMES)}. Add --trust where the run is your own."
+        )
+
+
+def _files(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the settings of a job that a model, a data set or a plug-in may open as files."""
+    groups = {group: config.get(group) for group in ("model", "data")}
+    for kind in ("method", "metric"):
+        for name, entry in (config.get(kind) or {}).items():
+            if isinstance(entry, Mapping):
+                groups |= {f"{kind}.{name}.{key}": entry.get(key) for key in ("params", "files")}
+    for group, settings in groups.items():
+        for key, text in _texts(group, settings):
+            is_listed_class = key.rpartition(".")[0].endswith(".classes")
+            if not is_listed_class and NOT_PATHS.isdisjoint(key.split(".")) and _is_path(text):
+                yield key, text
+
+
+def _is_path(text: str) -> bool:
+    return not PATH_SIGNS.isdisjoint(text) or os.path.lexists(text)
+
+
+def _texts(key: str, value: object) -> Iterator[tuple[str, str]]:
+    """Yield all texts of nested settings with their dotted keys; entries of a list have their places as keys."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, entry in value.items():
+            yield from _texts(f"{key}.{name}", entry)
+    elif isinstance(value, list | tuple):
+        for place, entry in enumerate(value):
+            yield from _texts(f"{key}.{place}", entry)
