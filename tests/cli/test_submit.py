@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+import axiom_bench as ab
+from axiom_bench import environment
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.cli.main import main
 from axiom_bench.cli.submission import verifying
@@ -300,6 +302,85 @@ def test_a_method_that_knows_the_published_images_is_marked(learnt, capsys, know
 def test_a_method_that_knows_the_channels_of_a_planted_network_is_marked(learnt, capsys):
     code, text = verified(learnt(BY_PLACE, False, "data=planted", "model=planted_additive"), capsys, "--trust")
     assert (code, "is marked" in text) == (1, True), text
+
+
+NAMED = re.compile(r"metric\.(\w+)\.|metric=\[(.*)\]")
+DRAWN = ("dense-1", "scenes-1", "scenes-costly-1", "shapes-1")  # suites that need no files
+OF_ALL = """\
+def half(trace):
+    return 0.5 * trace.gradients.flatten(2).mean(2)
+
+
+half.dimensions = (1, 2, 3)
+"""
+
+
+def smallest(settings, metrics):
+    """A part's command line with three samples, one network and at most two of these metrics."""
+    kept = []
+    for setting in settings:
+        group, _, value = setting.partition("=")
+        if group == "model":
+            setting = f"model={value.partition(',')[0]}"
+        elif group == "metric":
+            names = [name for name in value.strip("[]").split(",") if name in metrics]
+            setting = f"metric=[{','.join(names[:2])}]"
+        elif group == "data.size":
+            setting = "data.size=3"
+        named = NAMED.match(setting)
+        if group != "data.only_classes" and (named is None or named[2] or named[1] in metrics):
+            kept.append(setting)
+    return kept
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suite", DRAWN)
+def test_a_method_is_submitted_and_verified_on_every_drawn_suite(
+    suite, author, tiny_suite, tmp_path, capsys, monkeypatch
+):
+    """With published values of Grad-CAM, so that fresh samples and reordered channels are tried too."""
+    content = yaml.safe_load((environment.conf_folder() / "suite" / f"{suite}.yaml").read_text(encoding="utf-8"))
+    metrics = {"single_deletion", "sensitivity_error", "average_drop", "infidelity"}
+    metrics &= {name for setting in str(content["parts"]).split("'") for name in setting.strip("metric=[]").split(",")}
+    parts = {part: smallest(settings, metrics) for part, settings in content["parts"].items()}
+    tiny_suite(shared=smallest(content["shared"], metrics), parts=parts)
+    monkeypatch.setattr(
+        verifying, "fresh_settings", lambda: {"reference": "grad_cam", "share": 0, "fewest": 3, "level": 0}
+    )
+    for part in parts:
+        words = [
+            f"suite=tiny/{part}",
+            "method=[grad_cam]",
+            "pictures.gallery=0",
+            "pictures.rows=0",
+            "runtime.repeats=0",
+        ]
+        code, lines, folder = compute(words)
+        assert code == 0, lines
+        publish(folder, tmp_path / "reference/tiny" / part, metrics)
+    monkeypatch.setattr(f"{__name__}.MODULE", OF_ALL)
+    code, text = verified(author(), capsys, "--trust")
+    assert code == 0, text
+    assert text.count("bit by bit") == len(parts)
+    assert "fresh images:" in text
+    assert "accepted: submitted_cam.half" in text
+
+
+@pytest.mark.slow
+def test_a_method_without_a_value_is_refused_and_the_advice_works(author, tiny_suite, tmp_path, capsys):
+    parts = {"first": ["data=signals", "model=signals_cnn", "metric=[sensitivity_error]"]}
+    tiny_suite(parts=parts)
+    module = Path("submitted_cam.py")
+    module.write_text(OF_ALL.partition("\n\n\n")[0])
+    words = ["submit", "submitted_cam.half", "--suite", "tiny", "--output", str(tmp_path / "new")]
+    assert main(words) == 2
+    sentence = capsys.readouterr().err
+    assert "has no value on the suite tiny (2 not_applicable)" in sentence
+    assert not (tmp_path / "new").exists()
+    line = re.search(r"write (half\.dimensions = .*) in submitted_cam\.py", sentence)[1]
+    module.write_text(f"{module.read_text()}\n{line}\n")
+    assert main(words) == 0
+    assert set(ab.read_run(tmp_path / "new/first")["status"]) == {"ok"}
 
 
 def test_the_workflow_reads_and_has_no_secrets():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 from axiom_bench.cli.rank import computed_part
+from axiom_bench.columns import NOT_APPLICABLE, OK
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files, publishing, reading, submissions
 from axiom_bench.records.sources import Sources, version_of
@@ -20,7 +22,8 @@ def submit(
     method: str, suite: str, output: Path, licence: str, reference: str, overrides: Sequence[str] = ()
 ) -> tuple[int, list[str]]:
     """Computes a method's values of a suite, or continues, and writes the submission: the exit code and the lines to
-    print. overrides: of what the suite leaves free. Nothing is written where a network failed. Raises BenchError."""
+    print. overrides: of what the suite leaves free. Nothing is written if a network failed, or if the
+    method has no value. Raises BenchError."""
     chosen = Suite.of(suite)
     submissions.check_free(output, method)
     distributions, source = _origin(method)
@@ -33,6 +36,7 @@ def submit(
         reason = (reading.read_manifest(folders[part])["methods"].get(name) or {}).get("unstable")
         if reason:
             raise BenchError(f"{method} {reason}. Only values that are the same again can be submitted.")
+    _check_values(method, suite, name, folders.values())
     for part, folder in folders.items():
         publishing.publish(folder, output / part, {*reading.read_manifest(folder)["config"]["metric"]})
     if module := submissions.module_file(method, distributions):
@@ -45,6 +49,20 @@ def submit(
     submissions.write(output, submission)
     size = sum((output / file).stat().st_size for file in submission.files)
     return 0, [f"submission: {output}, {len(submission.files)} files, {size / 1e6:.2f} MB"]
+
+
+def _check_values(method: str, suite: str, name: str, folders: Iterable[Path]) -> None:
+    """Raise BenchError, with the statuses of all rows, if the method called `name` has no value in any part."""
+    tables = [reading.read_run(folder) for folder in folders]
+    statuses = Counter(status for rows in tables for status in rows.loc[rows["method"] == name, "status"])
+    if statuses[OK]:
+        return
+    reasons = ", ".join(f"{count} {status}" for status, count in statuses.items())
+    fix = "."
+    module, _, function = method.rpartition(".")
+    if module and statuses[NOT_APPLICABLE]:
+        fix = f": if it holds for signals and volumes, write {function}.dimensions = (1, 2, 3) in {module}.py."
+    raise BenchError(f"{method} has no value on the suite {suite} ({reasons}), so nothing is submitted{fix}")
 
 
 def _origin(method: str) -> tuple[dict[str, str], bytes]:

@@ -19,6 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from axiom_bench.cli.rank import overrides_of, published
 from axiom_bench.cli.trust import check_code
@@ -34,8 +35,9 @@ from axiom_bench.records.submissions import Submission
 from axiom_bench.run.composing import suites
 from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.composing.suites import Suite
-from axiom_bench.run.job import Job
+from axiom_bench.run.job import OBJECT_RULES, Job
 from axiom_bench.run.manifest import values_of
+from axiom_bench.run.objects import on_objects
 from axiom_bench.run.progress import progress
 from axiom_bench.run.verification import computed_alone
 from axiom_bench.statistics.labels import Metadata, Value, number
@@ -143,6 +145,9 @@ def _part(
     for config in configs:
         ours = {**config, "method": {key: entry for key, entry in config["method"].items() if key != name}}
         job = Job.of(ours if ours["method"] else config)
+        if job.target in OBJECT_RULES:  # a row is of an object, which the network finds
+            with TemporaryDirectory() as objects:
+                job = on_objects(job, Path(objects))
         suites.check(config["suite_part"], job, config["metric"])
         metrics |= {value: about for metric in job.metrics for value, about in values_of(metric).items()}
         lines += _missing(stored, job)
@@ -247,7 +252,7 @@ def _reordered(network: PlantedNetwork, seed: int) -> dict[str, Tensor]:
     """The weights of the same network with its channels in another order, but for two that a noisy or reads by their
     place. The last convolution of the features makes the channels, and readout and head read them."""
     state = network.state_dict()
-    *_, last = (name for name, module in network.features.named_modules() if isinstance(module, nn.Conv2d))
+    *_, last = (name for name, module in network.features.named_modules() if isinstance(module, _ConvNd))
     first = next(name for name, module in network.head.named_modules() if isinstance(module, nn.Linear))
     channels = len(state[f"features.{last}.weight"])
     fixed = 2 if isinstance(network.head, NoisyOr) else 0
