@@ -292,7 +292,19 @@ class Heatmaps(dict[str, "Tensor"]):
         Image.open(buffer).show()
 
     def _draw(self, file: str | os.PathLike[str] | io.BytesIO, kind: str) -> None:
-        from matplotlib.figure import Figure  # here: `import axiom_bench` and a trace don't need it
+        """Draw the file by matplotlib's default settings, so that it doesn't depend on the user's matplotlibrc."""
+        from matplotlib import style  # here, and below: `import axiom_bench` and a trace don't need it
+
+        with style.context("default"):
+            figure = self._canvas()
+            try:
+                figure.savefig(file, format=kind, dpi=DPI)
+            except (OSError, ValueError) as error:
+                raise BenchError(f"Can't write {file}: {error}.") from error
+
+    def _canvas(self) -> Any:
+        """Return matplotlib's figure of all images with their maps."""
+        from matplotlib.figure import Figure
 
         columns = min(1 + len(self), COLUMNS)
         rows = math.ceil((1 + len(self)) / columns)
@@ -308,10 +320,7 @@ class Heatmaps(dict[str, "Tensor"]):
             for axis in of_image[1 + len(self) :]:
                 axis.set_axis_off()
         figure.suptitle(f"Layer {self.layer}" if self.layer else "", fontsize=9, parse_math=False)
-        try:
-            figure.savefig(file, format=kind, dpi=DPI)
-        except (OSError, ValueError) as error:
-            raise BenchError(f"Can't write {file}: {error}.") from error
+        return figure
 
     def _repr_html_(self) -> str:
         names = list(self)[:MAX_METHODS]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import matplotlib
+import matplotlib.style
 import numpy as np
 import pandas as pd
 import seaborn
@@ -211,9 +212,9 @@ def _bytes(figure: Canvas, kind: str, salt: str = "") -> bytes:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The look of all figures; matplotlib's own settings are as before afterwards."""
+    """Draw figures in their own look, whatever the user's matplotlibrc says; afterwards the user's settings are back."""
     _register_fonts()
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.style.context(["default", _STYLE]):
         yield
 
 
