@@ -24,8 +24,8 @@ def check_config(config: Mapping[str, Any], is_trusted: bool) -> None:
     for key, text in _texts("model", config.get("model")):
         if EXPRESSION in text:  # settings of a finished run are resolved
             raise BenchError(
-                f"The run's manifest holds an expression, {key}={text[:200]}, which no run writes: somebody has changed "
-                "manifest.json. Run the benchmark again."
+                f"The run's manifest holds an expression, {key}={text[:200]}, which no run writes; run the benchmark "
+                "again with the same command."
             )
     if is_trusted:
         return

@@ -46,9 +46,9 @@ def verify(folder: Path, seed: int | None = None, trust: bool = False) -> tuple[
     """Compares 10 % of a run's images, at least three a job, bit by bit with values that are computed now; on other
     hardware, or with other libraries, means and medians within the gate's tolerances.
 
-    seed: of the sample; None: a new one. trust: code that the run names is run, and files that it names are read. The verdict is kept
-    in the manifest. Returns the exit code, 1 where something differs, and lines that name it. Raises BenchError for a
-    run that hasn't ended, several runs combined, a job that can't be run here, and what `check_config` refuses.
+    seed: of the sample; None: a new one. trust: code that the run names is run, and files that it names are read. The
+    verdict is kept in the manifest. Returns the exit code, 1 where something differs, and lines that name it. Raises
+    BenchError for a run that hasn't ended, several runs combined, a job that can't be run here, and as `check_config`.
     """
     run, seed = reading.read_manifest(folder), new_seed() if seed is None else seed
     running.check_ended(folder, run)

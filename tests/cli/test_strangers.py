@@ -115,7 +115,7 @@ def test_a_finished_run_holds_no_expression_and_no_file_without_trust(copy):
         "a file of a method": {"method": {"cam": {"files": ["../secret.txt"]}}},
     }
     Path("list.txt").write_text("cat\n")
-    for name, config in paths.items():
+    for config in paths.values():
         with pytest.raises(BenchError, match=r"names files of this machine, .* Add --trust"):
             check_config(config, is_trusted=False)
         check_config(config, is_trusted=True)
@@ -190,7 +190,7 @@ def test_a_combination_names_only_files_whose_hash_it_knows(copy, made_run, tmp_
     for known in ({}, {pictures: ""}, {pictures: content["sha256"][pictures][:8]}):
         hashes = {name: digits for name, digits in content["sha256"].items() if name != pictures}
         files.write_json(folder / "manifest.json", {**content, "sha256": hashes | known})
-        with pytest.raises(BenchError, match="has no hash of .*combine them again"):
+        with pytest.raises(BenchError, match=r"has no hash of .*combine them again"):
             ab.read_run(folder)
 
 

@@ -219,7 +219,7 @@ REFUSED = {
         r"^data\.of\.cache=s3://bucket/cache must be on this machine",
     ),
     "a stranger's run": (
-        lambda: trust.check_config({"data": {"kind": "mosaic", "of": {"path": ["x", f"{STORE}/val"]}}}, is_trusted=False),
+        lambda: trust.check_config({"data": {"kind": "mosaic", "of": {"path": ["x", f"{STORE}/val"]}}}, False),
         r"data in a store, .*: data\.of\.path=s3://bucket/val\. Add --trust",
     ),
 }  # fmt: skip
