@@ -17,7 +17,7 @@ from pathlib import Path
 
 from axiom_bench.cli import gate as gate_command
 from axiom_bench.cli import stopping
-from axiom_bench.cli.terminal import complain, existing_run, local_folder, run_folder, say
+from axiom_bench.cli.terminal import complain, escape_missing_characters, existing_run, local_folder, run_folder, say
 from axiom_bench.environment import seldom_collected
 from axiom_bench.errors import BenchError, unknown
 
@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; its exit code. argv: by default the process's own, which signals then end (see `stopping`)."""
     if argv is None:  # figures are files; a notebook's kernel names a backend that only its own environment need have
         os.environ["MPLBACKEND"] = "agg"
+    escape_missing_characters()
     try:
         with stopping.stoppable() if argv is None else nullcontext():
             options = parse(sys.argv[1:] if argv is None else argv)

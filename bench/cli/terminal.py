@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable
+from io import TextIOWrapper
 from pathlib import Path
 
 from axiom_bench.errors import BenchError
@@ -22,6 +23,13 @@ def printable(text: str) -> str:
     '?[2Jname'
     """
     return _UNPRINTED.sub("?", text)
+
+
+def escape_missing_characters() -> None:
+    """Let standard output and error write characters that their encodings lack as escapes, such as \\u2191."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a notebook's and a test's own streams take all characters
+            stream.reconfigure(errors="backslashreplace")
 
 
 _BEST = re.compile(r"(?<= )\*\S+")  # as report.tables marks values

@@ -212,7 +212,7 @@ def _bytes(figure: Canvas, kind: str, salt: str = "") -> bytes:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw figures in their own look, whatever the user's matplotlibrc says; afterwards the user's settings are back."""
+    """Draw figures in their own look, whatever the user's matplotlibrc says, and restore the settings afterwards."""
     _register_fonts()
     with matplotlib.style.context(["default", _STYLE]):
         yield
