@@ -204,16 +204,32 @@ def from_config(kind: str, name: str, config: Mapping[str, Any]) -> Plugin:
     function = imported(kind, name, target)
     wrapped = _wrapped(function, params)
     arguments = {**params, **wrapped}
-    try:
-        inspect.signature(function).bind(None, **arguments)  # None for the Trace or Explanation, the one argument
-    except TypeError as error:
-        hint = f"they are set by {kind}.{name}.params.KEY=VALUE"
-        raise BenchError(f"The {kind} {name!r} ({target}) can't take its params: {error}; {hint}.") from error
-    except ValueError:  # a compiled function has no signature to check
-        pass
+    _check_arguments(kind, name, function, arguments)
     kinds.check(function, arguments, f"{kind}.{name}.params.")
     spec = _spec(kind, name, function, params, about)
     return Plugin(name, target, partial(function, **arguments), spec, dict(params), next(iter(wrapped.values()), None))
+
+
+def _check_arguments(kind: str, name: str, function: Callable[..., Any], params: Mapping[str, Any]) -> None:
+    """Raise BenchError if a function can't be called with one trace or explanation and these parameters."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # a compiled function has no signature to check
+        return
+    try:
+        signature.bind(None, **params)
+    except TypeError as error:
+        if "unexpected keyword" in str(error):
+            hint = f"they are set by {kind}.{name}.params.KEY=VALUE"
+            raise BenchError(f"The {kind} {name!r} can't take its params: {error}; {hint}.") from error
+        argument = "explanation, which has .heatmap, .images and .trace"
+        if kind == "method":
+            argument = "trace, which has .images, .activations and .gradients"
+        definition = f"{getattr(function, '__name__', name)}({', '.join(signature.parameters)})"
+        raise BenchError(
+            f"The {kind} {name!r} is defined as {definition}, and a {kind} takes one argument, the {argument}; give "
+            "other parameters a default value."
+        ) from error
 
 
 def _wrapped(function: Callable[..., Any], params: Mapping[str, Any]) -> dict[str, Plugin[MethodSpec]]:
@@ -313,6 +329,7 @@ def of(kind: str, entry: str | Callable[..., Any]) -> Plugin:
     if not callable(entry):
         raise BenchError(f"A {kind} is a name or a callable, not {entry!r}.")
     name = getattr(entry, "__name__", type(entry).__name__)
+    _check_arguments(kind, name, entry, {})
     target = f"{getattr(entry, '__module__', '')}.{name}"
     is_own = target.startswith(f"{PACKAGE}.") and name in names(kind)  # as a wrapper's default
     dimensions: Any = load(kind, name).spec.dimensions if is_own else _declared(entry)

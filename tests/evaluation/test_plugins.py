@@ -131,3 +131,34 @@ def test_a_wrapped_method_is_resolved_as_the_entry_is_read():
     outer = entry(wrapped="smoothed_xgrad_cam")  # a wrapper itself
     assert outer.inner is methods.get("smoothed_xgrad_cam")
     assert outer.inner.inner is methods.get("xgrad_cam")
+
+
+def of_two(trace, explanation):
+    """Written as if both were given."""
+
+
+def of_model(model, images):
+    """Written as another library has it."""
+
+
+def of_none():
+    """Takes nothing."""
+
+
+@pytest.mark.parametrize(("kind", "function", "definition"), [
+    ("metric", of_two, r"of_two\(trace, explanation\)"),
+    ("metric", of_none, r"of_none\(\)"),
+    ("method", of_model, r"of_model\(model, images\)"),
+    ("method", of_none, r"of_none\(\)"),
+    ("method", lambda trace, *, power: trace, "power"),
+])  # fmt: skip
+def test_a_function_of_other_arguments_is_answered_with_the_one_that_it_gets(kind, function, definition):
+    argument = {"metric": r"the explanation, which has .*\.trace", "method": "the trace, which has"}[kind]
+    sentence = f"{definition}, and a {kind} takes one argument, {argument}.*a default value"
+    sentence = sentence if definition != "power" else f"one argument, {argument}"
+    with pytest.raises(BenchError, match=sentence):
+        plugins.of(kind, function)
+    if function.__name__ != "<lambda>":
+        with pytest.raises(BenchError, match=sentence) as caught:
+            plugins.from_config(kind, "mine", {"_target_": f"{__name__}.{function.__name__}"})
+        assert "params" not in str(caught.value)
