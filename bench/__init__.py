@@ -19,10 +19,9 @@ if TYPE_CHECKING:
     from axiom_bench.cutting.trace import CutModel, Trace, cut, trace
     from axiom_bench.data.batch import Annotation, Batch
     from axiom_bench.errors import BenchError
-    from axiom_bench.examination.examine import check
     from axiom_bench.explanation.explanation import Explanation, Map, heatmap
     from axiom_bench.records.reading import read_run
-    from axiom_bench.run.notebook import evaluate, explain, load_model, overlay
+    from axiom_bench.run.notebook import check, evaluate, explain, load_model, overlay
 
 # Idle OpenMP threads spin for milliseconds by default and keep other processes from the core; with no spinning, each
 # small operation waits for a thread to wake. OpenMP reads it when torch is loaded; a setting of the user has priority.
@@ -37,10 +36,9 @@ _MODULES = {  # where each name is defined
     "cutting.trace": ("CutModel", "Trace", "cut", "trace"),
     "data.batch": ("Annotation", "Batch"),
     "errors": ("BenchError",),
-    "examination.examine": ("check",),
     "explanation.explanation": ("Explanation", "Map", "heatmap"),
     "records.reading": ("read_run",),
-    "run.notebook": ("evaluate", "explain", "load_model", "overlay"),
+    "run.notebook": ("check", "evaluate", "explain", "load_model", "overlay"),
 }
 __all__ = [
     "Annotation", "Batch", "BenchError", "BoxScores", "CutModel", "Explanation", "FixedDraws", "Map", "Part",

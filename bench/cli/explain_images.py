@@ -19,6 +19,7 @@ from torch import Tensor
 from axiom_bench.columns import OK
 from axiom_bench.cutting.dependence import BatchMates
 from axiom_bench.cutting.objects import ObjectScores
+from axiom_bench.cutting.silent import only_zeros
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.formats.decoding import open_upright
@@ -220,7 +221,7 @@ class Explainer:
         if not applicable:
             raise BenchError(notes[-1])
         if not is_silent and not any(given(each.heatmap, "heatmap").any() for _, each in applicable):
-            notes.append(f"All maps at the layer {self.model.layer!r} are zero; choose another layer or class.")
+            notes.append(only_zeros(trace))
         scales = [(explanation, is_on_score_scale(method, trace)) for method, explanation in applicable]
         measured = measure_all(self.metrics, scales)
         rows: list[list[ExplainedMap]] = [[] for _ in range(len(trace))]

@@ -16,9 +16,17 @@ from axiom_bench.cutting.numerics import SPACES
 from axiom_bench.errors import BenchError, is_out_of_memory, type_name, unknown
 
 OtherInputs = tuple[Tensor, ...]  # what a network takes beside the explained images, (B, ...) each
+Normalisation = tuple[Sequence[float], Sequence[float]]  # mean and std, of the channels of pixels in 0 to 1
 COLOURS = (1, 3, 4)
 HALF = {torch.float16, torch.bfloat16}
 AS_TRAINED = "normalised as in training"
+TWO_CLASSES = (
+    "to explain both classes of one logit, set model.output=FILE.py:both (in Python output=both), where both is "
+    "def both(logits): return torch.stack([-logits, logits], 1).flatten(1)"
+)
+DARKEST = 20.0  # the highest value of pixels of 0 to 255 that are told from normalised ones
+OVERSHOOT = 0.1  # of the range of pixels: a bicubic resize leaves so much beyond black and white
+LEAST_SPREAD = 0.1  # of pixels: a normalised picture of this spread has fewer than six grey levels
 
 
 @dataclass
@@ -191,8 +199,8 @@ def checked_targets(targets: Tensor | Sequence[int], logits: Tensor) -> Tensor:
         raise BenchError(f"{expected}, not the shape {tuple(indices.shape)}{advice}.")
     outside = indices[(indices < 0) | (indices >= classes)]
     if len(outside):
-        valid = f"0 to {classes - 1}" if classes > 1 else "0 alone"
-        raise BenchError(f"Invalid target {int(outside[0])}; the model's classes are {valid}.")
+        valid = f"classes are 0 to {classes - 1}" if classes > 1 else f"one class is 0; {TWO_CLASSES}"
+        raise BenchError(f"Invalid target {int(outside[0])}; the model's {valid}.")
     return indices.long().clone()
 
 
@@ -215,6 +223,36 @@ def check_tensor(images: Any) -> None:
         raise BenchError(
             f"Invalid images: expected a tensor (B, 3, H, W), not {type_name(images)}{_from_others(images)}."
         )
+
+
+class PixelsGiven(UserWarning):
+    """Images aren't normalised as the network takes them."""
+
+
+def pixels_note(images: Tensor, normalisation: Normalisation | None) -> str:
+    """Return a sentence if images (B, C, H', W') are pixels that lack the network's normalisation, otherwise ""."""
+    if normalisation is None:
+        return ""
+    lows, highs = images.transpose(0, 1).flatten(1).aminmax(dim=1)
+    low = float(lows.min())
+    high = float(highs.max())
+    scale = 1 if high <= 1 + OVERSHOOT else 255
+    is_of_pixels = low >= -OVERSHOOT * scale and high <= (1 + OVERSHOOT) * scale
+    is_picture = float((highs - lows).max()) >= LEAST_SPREAD * scale
+    if not is_of_pixels or not is_picture or (scale == 255 and high < DARKEST):
+        return ""
+    mean, std = normalisation
+    blacks = [-value / deviation for value, deviation in zip(mean, std, strict=True)]
+    whites = [(1 - value) / deviation for value, deviation in zip(mean, std, strict=True)]
+    takes_pixels = max(map(abs, blacks)) < OVERSHOOT * scale and abs(max(whites) / scale - 1) < OVERSHOOT
+    if takes_pixels or (scale == 255 and high <= max(whites)):
+        return ""
+    values = f"up to {high:.2g}, as pixels of 0 to 1" if scale == 1 else f"up to {high:.0f}, as pixels of 0 to 255"
+    pixels = "images * 255" if scale == 1 else "images"
+    return (
+        f"The images have values {values} do, and this network takes pixels that are normalised by its mean and "
+        f"standard deviation; give model.loaded.preprocessing.normalised({pixels})."
+    )
 
 
 def check_inputs(model: nn.Module) -> None:

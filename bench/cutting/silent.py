@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from axiom_bench.cutting.images import TWO_CLASSES
 from axiom_bench.cutting.model_copy import parts_with_hooks, shared_copy
 from axiom_bench.cutting.output import ScoredNetwork
 from axiom_bench.cutting.passes import users_device
@@ -19,12 +20,38 @@ Outputs = list[tuple[str, Tensor]]  # of modules by name, in the order in which 
 
 
 def silence(trace: Trace) -> str:
-    """The sentence for a trace whose gradients are all zero, with the nearest earlier layer where they aren't."""
+    """Return the sentence for a trace whose gradients are all zero.
+
+    It names a later module whose weights are all zero, or else the nearest earlier layer whose gradients aren't zero.
+    """
     layer, count = trace.cut_model.layer, trace.num_valid
     images = "of the image" if count == 1 else f"of all {count} images"
+    zeros = f"The gradients {images} at the layer {layer!r} are zero, and so are maps made of them"
+    if module := _module_of_zeros(trace):
+        return (
+            f"{zeros}: all weights of {module!r} are zero, and so every score is the same. Load trained weights by "
+            "model.weights=default or a file, in Python by ab.load_model(NAME, weights='default')."
+        )
     other = layer_before(trace[:1])
     advice = f"choose {other!r}, the nearest one before it where they aren't" if other else "choose another layer"
-    return f"The gradients {images} at the layer {layer!r} are zero, and so are maps made of them; {advice}."
+    return f"{zeros}; {advice}."
+
+
+def only_zeros(trace: Trace) -> str:
+    """Return the sentence for maps that are all zero at a layer where gradients aren't."""
+    zeros = f"All maps at the layer {trace.layer!r} are zero"
+    if trace.logits.shape[1] == 1:
+        return f"{zeros}, since nothing in them raises the only score; {TWO_CLASSES}, and explain its class 0."
+    return f"{zeros}; choose another layer or class."
+
+
+def _module_of_zeros(trace: Trace) -> str | None:
+    """Return the last module that runs after the layer and whose matrix or kernels are all zero."""
+    names = [name for name, _ in _pass(trace.cut_model.model, trace[:1])[0]]
+    modules = dict(trace.cut_model.model.named_modules())
+    later = names[len(names) - names[::-1].index(trace.layer) :]
+    weights = ((name, getattr(modules[name], "weight", None)) for name in reversed(later))
+    return next((name for name, weight in weights if isinstance(weight, Tensor) and not weight.any()), None)
 
 
 def one_position(trace: Trace) -> str:

@@ -15,7 +15,14 @@ from axiom_bench.cutting.ablation.drops import ablation_drops, has_closed_form
 from axiom_bench.cutting.ablation.graph import HeadGraph, Values
 from axiom_bench.cutting.ablation.reading import linear_head_weight, read_head
 from axiom_bench.cutting.dependence import one_image_is_enough
-from axiom_bench.cutting.images import OtherInputs, SeveralInputs, bound, others_of, several_inputs
+from axiom_bench.cutting.images import (
+    Normalisation,
+    OtherInputs,
+    SeveralInputs,
+    bound,
+    others_of,
+    several_inputs,
+)
 from axiom_bench.cutting.model_copy import (
     hooks_matter,
     layer_name,
@@ -61,7 +68,8 @@ class SplitModel(CachesResults):
     """The base of CutModel: all of it but `trace`, since a Trace needs this class. See CutModel for the arguments.
 
     mates: as `TrunkAndHead` has it; None before the first trace, which finds it. finetuned: a copy of the model that
-    was fine-tuned on images without some of their pixels, for the metric f_fidelity. Yours to set.
+    was fine-tuned on images without some of their pixels, for the metric f_fidelity. Yours to set. normalisation: the
+    mean and std of the images that the model takes; images without them get a PixelsGiven warning. None: not known.
     """
 
     def __init__(
@@ -96,6 +104,7 @@ class SplitModel(CachesResults):
         self.passes = Passes()
         self.mates: str | None = None
         self.finetuned: nn.Module | None = None
+        self.normalisation: Normalisation | None = None
         self._trunk_and_head: TrunkAndHead | None = None
         self._results = {}
 

@@ -15,11 +15,13 @@ from axiom_bench.cutting.ablation.drops import Drops, within
 from axiom_bench.cutting.images import (
     HALF,
     OtherInputs,
+    PixelsGiven,
     are_several,
     bound,
     checked_images,
     checked_targets,
     failures_of,
+    pixels_note,
     taken_apart,
 )
 from axiom_bench.cutting.interventions import (
@@ -431,7 +433,11 @@ class CutModel(SplitModel):
         another image for each; see Trace. other_inputs: those of a trace before, where images are a tensor.
         Raises BenchError for a layer without such maps, a model without logits or scores, targets out of range.
         """
-        return trace_of(self, images, targets, interventions, other_images, explained, other_inputs)
+        trace = trace_of(self, images, targets, interventions, other_images, explained, other_inputs)
+        if not self.holds(PixelsGiven) and (note := pixels_note(trace.images, self.normalisation)):
+            self.once(PixelsGiven, lambda: note)
+            warnings.warn(note, PixelsGiven, stacklevel=2)
+        return trace
 
 
 def cut(
@@ -454,7 +460,11 @@ def cut(
                 "drops; give network.float() for all of them.",
                 stacklevel=2,
             )
-    return CutModel(model, layer, precision, head_precision, ablation_memory, reshape, output, ablation_channels)
+    cut_model = CutModel(model, layer, precision, head_precision, ablation_memory, reshape, output, ablation_channels)
+    preprocessing = getattr(getattr(model, "loaded", None), "preprocessing", None)  # of `load_model`
+    if preprocessing is not None and preprocessing.shape is None:
+        cut_model.normalisation = preprocessing.mean, preprocessing.std
+    return cut_model
 
 
 def trace(

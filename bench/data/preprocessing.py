@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from os import PathLike
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ from torch import Tensor
 from axiom_bench.cutting.interventions import Part, Parts
 from axiom_bench.data.base import BadImage, DataSet, Objects, Sample, StoredPart, classes_of, size_of
 from axiom_bench.data.batch import Annotation
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.data.formats.decoding import as_rgb, upright
+from axiom_bench.errors import BenchError, type_name, unknown
 
 GREY, RGB = 1, 3
 WHITE = 255.0
@@ -99,15 +101,33 @@ class Preprocessing:
         """Of the images that the network takes: 3, or 1 for grey ones, or an array's."""
         return len(self.mean) if self.shape is None else self.shape[0]
 
-    def __call__(self, sample: Sample) -> tuple[Tensor, Annotation]:
-        """(image (3, H', W'), or (1, H', W'), float32, its annotation in the same pixels). Raises BadImage as
-        `picture`."""
-        return self.normalised(self.pixels(sample)), self.annotation(sample)
+    @overload
+    def __call__(self, image: Sample) -> tuple[Tensor, Annotation]: ...
+
+    @overload
+    def __call__(self, image: str | PathLike[str] | Image.Image) -> Tensor: ...
+
+    def __call__(self, image: Any) -> Any:
+        """Return a photograph, a path or a PIL image, as the network takes it: (3, H', W'), or (1, H', W'), float32.
+
+        Of a sample, also its annotation in the same pixels. Raises BenchError for anything else, and for a photograph
+        that can't be read, and BadImage as `picture` does.
+        """
+        if isinstance(image, Sample):
+            return self.normalised(self.pixels(image)), self.annotation(image)
+        if self.shape is not None:
+            raise BenchError("This network takes arrays, not photographs; give preprocessing.normalised(tensor).")
+        if not isinstance(image, str | PathLike | Image.Image):
+            raise BenchError(
+                f"Preprocessing takes a path or a PIL image, not {type_name(image)}; give PIL.Image.fromarray(array) "
+                "of an array (H, W, 3) of bytes."
+            )
+        return self.of_photograph(upright(image))
 
     def of_photograph(self, image: Image.Image, name: str = "") -> Tensor:
-        """(3, H', W'), or (1, H', W'), of an RGB image. Raises BenchError where it wouldn't fit into memory."""
+        """(3, H', W'), or (1, H', W'), of an image. Raises BenchError where it wouldn't fit into memory."""
         try:
-            return self.normalised(self.pixels(Sample(image, name)))
+            return self.normalised(self.pixels(Sample(as_rgb(image), name)))
         except BadImage as error:
             raise BenchError(f"The image {error}.") from error
 
@@ -140,7 +160,12 @@ class Preprocessing:
 
         if self.shape is not None:
             return pixels.float().sub(constant(*self.mean)).div_(constant(*self.std)) if self.mean else pixels.float()
-        return pixels.float().div_(constant(WHITE)).sub_(constant(*self.mean)).div_(constant(*self.std))
+        return (
+            pixels.to(torch.float32, copy=True)
+            .div_(constant(WHITE))
+            .sub_(constant(*self.mean))
+            .div_(constant(*self.std))
+        )
 
     def parts(self, image_id: str, size: tuple[int, ...], stored: Sequence[StoredPart]) -> Parts:
         """The parts of an image of this size (height, width), as stored, in the pixels of the preprocessed image; their

@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from axiom_bench.cutting.dependence import BatchMates, OtherScores
-from axiom_bench.cutting.images import bound
+from axiom_bench.cutting.images import Normalisation, bound, pixels_note
 from axiom_bench.cutting.model_copy import parts_with_hooks
-from axiom_bench.cutting.output import LOGITS, AnyOutput
+from axiom_bench.cutting.output import LOGITS
 from axiom_bench.cutting.recognition import RecognisedOutput, note
 from axiom_bench.cutting.silent import one_position, silence
-from axiom_bench.cutting.tokens import AnyReshape
-from axiom_bench.cutting.trace import Inputs, Trace, cut
+from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.models.sources import IMAGENET_MEAN, IMAGENET_STD
 
@@ -32,7 +31,6 @@ BYTES = 20.0  # images in 0 to 1, and normalised ones, have smaller values
 NORMALISED = 5.0  # photographs normalised by the mean and deviation of any data set have smaller ones
 FEW = 4  # images, of which the values are looked at
 SPREAD = 0.05  # between black and white there is more
-Normalisation = tuple[Sequence[float], Sequence[float]]  # mean and std, of the channels of pixels in 0 to 1
 AS_PIXELS, AS_BYTES = ((0.0,) * 3, (1.0,) * 3), ((0.0,) * 3, (1 / 255,) * 3)
 OF_IMAGENET, BY = (IMAGENET_MEAN, IMAGENET_STD), "normalised by ImageNet's mean and standard deviation"
 RANGES: dict[Normalisation, str] = {AS_PIXELS: "", OF_IMAGENET: BY, AS_BYTES: "multiplied by 255"}
@@ -51,41 +49,6 @@ class Answer:
         return f"{self.question}: {self.level}, {self.sentence}"
 
 
-def check(
-    model: nn.Module,
-    layer: str,
-    images: Inputs,
-    targets: Tensor | None = None,
-    reshape: AnyReshape | None = None,
-    output: AnyOutput | None = None,
-    explained: int | str | None = None,
-) -> tuple[Answer, ...]:
-    """What is found about a network and its images before anything is computed, in at most four passes of the batch,
-    and two more where many labels don't fit.
-
-    Questions: are its scores of an image the same at each call, and in each batch? What does it return? Is the layer
-    spatial, and do the scores depend on it? Are the values that enter it plausible? With targets: does it name
-    them, and would it name clearly more with another range of values?
-
-    Args:
-        model: any nn.Module; it isn't changed.
-        layer: dotted name of the target layer.
-        images: (B, C, H', W'), preprocessed as for `explain`, or several inputs; a few of each class say most.
-        targets: (B,), the labels; None where they aren't known.
-        reshape: "tokens" for a transformer; see `CutModel`.
-        output: what is explained; see `CutModel`.
-        explained: which of several inputs is explained; see `axiom_bench.trace`.
-
-    Returns:
-        Answers; printing one gives its line: the question, ok, note or stop, and a sentence.
-
-    Raises:
-        BenchError: for an unknown layer, and for images or targets of another form.
-    """
-    cut_model = cut(model, layer, reshape=reshape, output=output)
-    return examine(lambda: cut_model.trace(images, targets, explained=explained), targets is not None)
-
-
 def examine(
     traced: Callable[[], Trace],
     has_labels: bool,
@@ -93,9 +56,10 @@ def examine(
     others: Sequence[Batch] = (),
     normalisation: Normalisation | None = None,
 ) -> tuple[Answer, ...]:
-    """The answers of `check`. traced: makes the trace of a few images, of their labels where these are known. names: of
-    the classes. others: more images, of which labels alone are asked. normalisation: of the images; None where nobody
-    knows it. A network that changes from call to call is asked nothing else."""
+    """Return the answers of `axiom_bench.check`. traced: makes the trace of a few images, of their labels where these
+    are known. names: of the classes. others: more images, of which labels alone are asked.
+    normalisation: of the images; None where nobody knows it. A network that changes from call to call is asked nothing
+    else."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", BatchMates)
@@ -150,7 +114,9 @@ def _layer(trace: Trace) -> Answer:
 
 
 def examined_input(trace: Trace) -> Answer:
-    """Whether the values that the first layer with weights takes look like an image's."""
+    """Answer whether the values that the first layer with weights takes look like an image's."""
+    if note := pixels_note(trace.images, trace.cut_model.normalisation):
+        return Answer("input", "note", note)
     name, values = _first_input(trace[:FEW])
     low, high = float(values.amin()), float(values.amax())
     size = " x ".join(map(str, trace.images.shape[1:]))

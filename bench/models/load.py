@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from axiom_bench.cutting import recognition
 from axiom_bench.cutting.dependence import FixedDraws
+from axiom_bench.cutting.images import TWO_CLASSES
 from axiom_bench.cutting.model_copy import check_shapes, shared_copy, unwrap_parts, unwrapped
 from axiom_bench.cutting.output import LOGITS, Output, OutputModule
 from axiom_bench.cutting.tokens import AnyReshape, check_reshape
@@ -95,7 +96,8 @@ class LoadedModel:
             raise unknown(f"class of {self.name}", text, names)
         kind = "a name or an index" if names else "an index"
         last = self.number_of_classes - 1
-        raise BenchError(f"There is no class {text!r} of {self.name}; give {kind} from 0 to {last}.")
+        advice = f"give {kind} from 0 to {last}" if last else f"its one class is 0, and {TWO_CLASSES}"
+        raise BenchError(f"There is no class {text!r} of {self.name}; {advice}.")
 
 
 def load_model(cfg: Mapping[str, Any], shape: tuple[int, ...] | None = None) -> LoadedModel:
@@ -207,10 +209,8 @@ def _class_names(spec: ModelSpec, source: Source, module: nn.Module, number: int
     logits. Raises BenchError where other than `number` names are configured."""
     configured = () if isinstance(spec.classes, int | None) else names_of_logits(spec.classes)
     if (count := _count(spec)) not in (None, number):
-        raise BenchError(
-            f"model.classes names {count} classes, and {spec.name} has {number} logits; "
-            "name each logit once, in the order of the logits."
-        )
+        advice = TWO_CLASSES if number == 1 else "name each logit once, in the order of the logits"
+        raise BenchError(f"model.classes names {count} classes, and {spec.name} has {number} logits; {advice}.")
     of_parts = (getattr(getattr(part, "config", None), "id2label", None) for part in module.modules())
     labels = (entry for entry in of_parts if isinstance(entry, Mapping) and entry.get(0) != "LABEL_0")  # unnamed there
     listed = (tuple(str(entry.get(index, index)) for index in range(len(entry))) for entry in labels)

@@ -1,4 +1,4 @@
-"""Python's front door: `axiom_bench.load_model`, `explain`, `evaluate` and `overlay`, for photographs in any form.
+"""Python's front door: `axiom_bench.load_model`, `explain`, `evaluate`, `check` and `overlay`; photographs in any form.
 The loop is that of a run, without records."""
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from axiom_bench.columns import LAYER, RECORD_COLUMNS
 from axiom_bench.cutting.images import (
+    PixelsGiven,
     SeveralInputs,
     are_several,
     check_tensor,
@@ -30,8 +31,9 @@ from axiom_bench.cutting.images import (
 from axiom_bench.cutting.model_copy import own_state, shared_copy
 from axiom_bench.cutting.output import AnyOutput, check_output
 from axiom_bench.cutting.passes import by_halves, full_precision, users_device
+from axiom_bench.cutting.silent import only_zeros
 from axiom_bench.cutting.tokens import AnyReshape
-from axiom_bench.cutting.trace import CutModel, Inputs, Trace, cut, trace_of
+from axiom_bench.cutting.trace import CutModel, Inputs, Trace, cut
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.environment import conf_folder, read_yaml
@@ -55,8 +57,9 @@ from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.proof import proved
 from axiom_bench.evaluation.purity import Witness, tensors_of
 from axiom_bench.evaluation.whole_set import aggregating, whole_set
+from axiom_bench.examination.examine import Answer, examine
 from axiom_bench.explanation.explanation import Explanation, check_objects, given, heatmap
-from axiom_bench.explanation.overlay import COLOURS, OPACITY, Heatmaps, drawn_over, picture_of
+from axiom_bench.explanation.overlay import COLOURS, OPACITY, Heatmaps, Pixels, drawn_over, picture_of
 from axiom_bench.models import layers, load
 from axiom_bench.models.load import LoadedModel
 from axiom_bench.models.spec import model_config
@@ -200,16 +203,17 @@ def explain(
         defaults = read_yaml(conf_folder() / "config.yaml")["defaults"]
         methods = next(each["method"] for each in defaults if "method" in each)
     plugins_of_methods = chosen("method", methods)
-    model, loaded = _network(model)
-    forms: list[SeveralInputs] = []
-    batch = _apart(model, explained, forms, Batch(images, ()))  # type: ignore[arg-type]
-    images, pictures = prepared(batch.images, model, preprocessing or (loaded.preprocessing if loaded else None))
-    batch = replace(batch, images=images)
-    cut_model = _cut_of(model, loaded, batch, forms, layer, reshape, output)
-    for form in forms:
-        cut_model.take(form)
-    trace = trace_of(cut_model, images, _indices(targets, loaded, len(images)), others=batch.other_inputs)
-    warn_of_silence(trace)
+    cut_model, loaded, batch, pictures = _cut_and_batch(
+        model,
+        layer,
+        images,
+        reshape,
+        output,
+        explained,
+        preprocessing,
+    )
+    trace = cut_model.trace(batch.images, _indices(targets, loaded, len(batch)), other_inputs=batch.other_inputs)
+    is_silent = warn_of_silence(trace)
     if wrong := (~trace.logits.isfinite().all(1)).nonzero()[:, 0].tolist():
         sentence = f"The scores of the images {wrong} aren't finite, and their maps are NaN; check these images."
         warnings.warn(sentence, ZeroMaps, stacklevel=3)
@@ -220,9 +224,60 @@ def explain(
         each.name: entry for entry, each in zip(methods, plugins_of_methods, strict=True) if isinstance(entry, str)
     }
     maps = {names.get(name, name): heatmap(raw_map, map_size) for name, raw_map in raw_maps.items()}
+    if maps and not is_silent and not any(each.any() for each in maps.values()):
+        warnings.warn(only_zeros(trace), ZeroMaps, stacklevel=3)
     probabilities = trace.logits.detach().softmax(1) if trace.has_probability else None
     classes = loaded.classes if loaded and len(loaded.classes or ()) == trace.logits.shape[1] else None
     return Heatmaps(maps, trace.images, trace.targets, probabilities, trace.layer, classes, pictures)
+
+
+@full_precision()
+def check(
+    model: nn.Module | str,
+    layer: str | None,
+    images: Inputs | Photograph | Sequence[Photograph],
+    targets: Tensor | int | str | Sequence[int | str] | None = None,
+    reshape: AnyReshape | None = None,
+    output: AnyOutput | None = None,
+    explained: int | str | None = None,
+    preprocessing: Preprocessing | Callable[[Image.Image], Tensor] | None = None,
+) -> tuple[Answer, ...]:
+    """Examine a network and its images before anything is computed, in at most four passes of the batch, and two more
+    if many labels don't fit.
+
+    Questions: are its scores of an image the same at each call, and in each batch? What does it return? Is the layer
+    spatial, and do the scores depend on it? Are the values that enter it plausible? With targets: does it name
+    them, and would it name clearly more with another range of values?
+
+    Args:
+        model: any nn.Module, which isn't changed, or a name that `load_model` takes.
+        layer: dotted name of the target layer; None: the last spatial one.
+        images: photographs, a tensor or several inputs, as `explain` takes them; a few of each class say most.
+        targets: (B,), the labels, each an index or a name of the network's classes; None if they aren't known.
+        reshape: "tokens" for a transformer; see `CutModel`.
+        output: what is explained; see `CutModel`.
+        explained: which of several inputs is explained; see `axiom_bench.trace`.
+        preprocessing: of photographs; see `explain`.
+
+    Returns:
+        Answers; printing one gives its line: the question, ok, note or stop, and a sentence.
+
+    Raises:
+        BenchError: for an unknown layer, and for images or targets of another form.
+    """
+    with warnings.catch_warnings(action="ignore", category=PixelsGiven):  # an answer says so
+        cut_model, loaded, batch, _ = _cut_and_batch(
+            model,
+            layer,
+            images,
+            reshape,
+            output,
+            explained,
+            preprocessing,
+        )
+        labels = _indices(targets, loaded, len(batch))
+        traced = partial(cut_model.trace, batch.images, labels, other_inputs=batch.other_inputs)
+        return examine(traced, targets is not None)
 
 
 def _raw_maps(trace: Trace, methods: Sequence[Plugin]) -> dict[str, Tensor]:
@@ -275,6 +330,29 @@ def _apart(model: nn.Module, explained: int | str | None, forms: list[SeveralInp
     if form not in forms:  # of many batches there is one, or the cut refuses the second
         forms.append(form)
     return replace(batch, images=images, other_inputs=others)
+
+
+def _cut_and_batch(
+    model: nn.Module | str,
+    layer: str | None,
+    images: Any,
+    reshape: AnyReshape | None,
+    output: AnyOutput | None,
+    explained: int | str | None,
+    preprocessing: Preprocessing | Callable[[Image.Image], Tensor] | None,
+) -> tuple[CutModel, LoadedModel | None, Batch, Pixels | None]:
+    """Return the cut network, what is known of it, the images as it takes them, and their pictures if known."""
+    model, loaded = _network(model)
+    forms: list[SeveralInputs] = []
+    batch = _apart(model, explained, forms, Batch(images, ()))
+    tensor, pictures = prepared(batch.images, model, preprocessing or (loaded.preprocessing if loaded else None))
+    batch = replace(batch, images=tensor)
+    cut_model = _cut_of(model, loaded, batch, forms, layer, reshape, output)
+    if pictures is not None:
+        cut_model.normalisation = None  # they are normalised
+    for form in forms:
+        cut_model.take(form)
+    return cut_model, loaded, batch, pictures
 
 
 def _cut_of(

@@ -5,19 +5,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor, nn
 
-from axiom_bench.cutting.images import check_tensor, dimensions_of
+from axiom_bench.cutting.images import PixelsGiven, check_tensor, dimensions_of
 from axiom_bench.cutting.numerics import SPACES
-from axiom_bench.data.formats.decoding import as_rgb, open_upright
-from axiom_bench.data.formats.files import why
+from axiom_bench.data.formats.decoding import upright
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError, type_name
 from axiom_bench.examination.examine import BYTES, NORMALISED
@@ -46,10 +44,13 @@ def prepared(
         raise BenchError("There is no image in images.")
     if not len(entries) or any(isinstance(each, Tensor) and each.dtype != torch.uint8 for each in entries):
         check_tensor(images)
-        if images.is_floating_point() and images.numel() and images.amax() > BYTES and images.amin() > -NORMALISED:
+        is_known = isinstance(preprocessing, Preprocessing)  # then the trace compares its values with mean and std
+        is_pixels = images.is_floating_point() and images.numel() and images.amax() > BYTES
+        if is_pixels and not is_known and images.amin() > -NORMALISED:
             warnings.warn(
                 f"The images have values up to {images.amax():.0f}, as pixels of 0 to 255 do: normalise them as in "
                 "training, or give bytes (a path, a PIL image, uint8), which are preprocessed here.",
+                PixelsGiven,
                 stacklevel=5,
             )
         return images[None] if images.ndim == ndim - 1 else images, None
@@ -99,15 +100,8 @@ def _arrays(images: Any, ndim: int, preprocessing: Any, like: Tensor) -> Tensor:
 
 def photograph(image: Any) -> Image.Image:
     """In RGB, as it is looked at. Raises BenchError for what can't be read as a photograph."""
-    if isinstance(image, str | PathLike):
-        return open_upright(Path(image))[0]
-    if isinstance(image, Image.Image):
-        if 0 in image.size:
-            raise BenchError(f"The image is {image.width} x {image.height} pixels; give one that isn't empty.")
-        try:
-            return as_rgb(ImageOps.exif_transpose(image))
-        except (OSError, ValueError, SyntaxError) as error:  # Pillow reads a file only now
-            raise BenchError(f"The image can't be decoded: {why(error)}.") from error
+    if isinstance(image, str | PathLike | Image.Image):
+        return upright(image)
     if isinstance(image, np.ndarray) and image.dtype.kind == "f" and image.size:
         if not (image.min() >= 0 and image.max() <= 255):
             raise BenchError(
@@ -115,6 +109,6 @@ def photograph(image: Any) -> Image.Image:
                 "or floats in [0, 1]; normalised images channels first, (3, H, W)."
             )
         if image.max() > 1:
-            warnings.warn("The image holds floats up to 255, which are taken for pixels of 0 to 255.", stacklevel=6)
+            warnings.warn("The image holds floats up to 255, which are taken for pixels of 0 to 255.", stacklevel=7)
             image = image / 255
     return Image.fromarray(picture_of(image))

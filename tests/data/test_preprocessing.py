@@ -182,3 +182,26 @@ def test_an_array_is_taken_as_it_is_with_its_boxes_and_mask(space, channels):
         settings = {"resize": None, "crop": None, "mean": (), "std": (), **wrong}
         with pytest.raises(BenchError, match=r"set model\."):
             Preprocessing(**settings, shape=(channels, *space))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P"])
+def test_a_photograph_is_preprocessed_by_a_call_as_by_a_transform(mode, tmp_path):
+    image = noise(100, 80).convert(mode)
+    preprocessing = Preprocessing(60, 48, MEAN, STD)
+    expected = by_torchvision(image.convert("RGB"), 60, 48, MEAN, STD, "bilinear")
+    image.save(tmp_path / "photo.png")
+    for form in (image, str(tmp_path / "photo.png"), tmp_path / "photo.png"):
+        assert torch.equal(preprocessing(form), expected)
+    assert torch.equal(preprocessing.of_photograph(image), expected)
+
+
+def test_a_call_with_what_is_no_photograph_is_one_sentence(tmp_path):
+    array = np.asarray(noise(100, 80))
+    with pytest.raises(BenchError, match=r"not a numpy.ndarray; give PIL.Image.fromarray\(array\)"):
+        plain(60, 48)(array)
+    with pytest.raises(BenchError, match="there is no file"):
+        plain(60, 48)(tmp_path / "none.png")
+    of_arrays = Preprocessing(None, None, (0.5,), (0.25,), shape=(1, 8))
+    with pytest.raises(BenchError, match=r"give preprocessing.normalised\(tensor\)"):
+        of_arrays(noise(100, 80))
+    assert torch.equal(of_arrays.normalised(torch.ones(1, 8)), torch.full((1, 8), 2.0))

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from io import BytesIO
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
@@ -84,6 +85,18 @@ def open_upright(path: Path) -> tuple[Image.Image, bool]:
     except BadImage as error:
         raise BenchError(f"The image {error}.") from error
     return image, bool(turned)
+
+
+def upright(image: str | PathLike[str] | Image.Image) -> Image.Image:
+    """Return a photograph in RGB, as people look at it. Raises BenchError if it is empty or can't be read."""
+    if not isinstance(image, Image.Image):
+        return open_upright(Path(image))[0]
+    if 0 in image.size:
+        raise BenchError(f"The image is {image.width} x {image.height} pixels; give one that isn't empty.")
+    try:
+        return as_rgb(ImageOps.exif_transpose(image))
+    except (OSError, ValueError, SyntaxError) as error:  # Pillow reads a file only now
+        raise BenchError(f"The image can't be decoded: {why(error)}.") from error
 
 
 def orientation(image: Image.Image) -> int:

@@ -1,0 +1,198 @@
+"""`explain`, `evaluate`, `check` and `trace` in Python: which images and classes they take, and what they warn of."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import axiom_bench as ab
+from axiom_bench.evaluation.batch import ZeroMaps
+
+METHODS, METRICS = ["grad_cam"], ["sensitivity_error"]
+SIDE = 96
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    return ab.load_model("scenes_resnet")
+
+
+@pytest.fixture(autouse=True)
+def photo(tmp_path, monkeypatch) -> Image.Image:
+    monkeypatch.chdir(tmp_path)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, SIDE, 3), dtype=np.uint8))
+    image.save("photo.png")
+    return image
+
+
+def pixels(*shape: int) -> Tensor:
+    """In 0 to 1."""
+    return torch.rand(shape or (2, 3, SIDE, SIDE), generator=torch.Generator().manual_seed(0))
+
+
+class Classifier(nn.Module):
+    """Two convolved maps, of which the scores depend on the mean alone. sign: of all weights of its last layer."""
+
+    def __init__(self, outputs: int = 3, more: int = 0, sign: float = 1.0) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.features = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU())
+        self.head = nn.Linear(6 + more, outputs)
+        self.head.weight.data.abs_().mul_(sign)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head(self.features(image).mean((2, 3)))
+
+
+class WithAge(Classifier):
+    def forward(self, image: Tensor, age: Tensor) -> Tensor:
+        return self.head(torch.cat([self.features(image).mean((2, 3)), age], 1))
+
+
+class Probability(Classifier):
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(image).sigmoid()[:, 0]
+
+
+ALL, PHOTOGRAPHS = ("explain", "check", "evaluate"), ("explain", "check")  # `evaluate` takes batches of tensors
+TAKEN = {  # the functions that take it, the model or None for the network, images and targets
+    "a tensor": (ALL, None, pixels(), None),
+    "a name, and a list of classes": (ALL, "scenes_resnet", pixels(), [1, 2]),
+    "a tensor of classes": (ALL, None, pixels(), torch.tensor([1, 2])),
+    "a tuple": (ALL, WithAge(3, 1), (pixels(), pixels(2, 1)), [0, 1]),
+    "a dict": (ALL, WithAge(3, 1), {"image": pixels(), "age": pixels(2, 1)}, None),
+    "one image, and a class's name": (PHOTOGRAPHS, None, pixels(3, SIDE, SIDE), "digit 3"),
+    "one class for all": (PHOTOGRAPHS, None, pixels(), 3),
+    "a path": (PHOTOGRAPHS, None, "photo.png", None),
+    "a list of paths, and names of classes": (PHOTOGRAPHS, None, [Path("photo.png")] * 2, ["digit 3", "digit 1"]),
+    "an array of bytes": (PHOTOGRAPHS, None, np.zeros((80, SIDE, 3), np.uint8), [1]),
+    "an array of floats": (PHOTOGRAPHS, None, pixels(80, SIDE, 3).numpy(), [1]),
+}
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_check_takes_what_explain_and_evaluate_take(network, name):
+    functions, model, images, targets = TAKEN[name]
+    model = model or network
+    with warnings.catch_warnings(action="ignore"):
+        maps = ab.explain(model, None, images, METHODS, targets)
+        for layer in (None, maps.layer):
+            answers = ab.check(model, layer, images, targets)
+            assert {answer.question for answer in answers} >= {"deterministic", "outputs", "layer", "input"}
+            assert ("labels" in {answer.question for answer in answers}) == (targets is not None)
+        if "evaluate" in functions:
+            values = ab.evaluate(model, None, [(images, targets)], METHODS, METRICS)
+            assert len(values) == len(maps["grad_cam"])
+
+
+def test_check_preprocesses_a_photograph_as_explain_does(network, photo):
+    for form in (photo, "photo.png"):
+        (of_input,) = (each for each in ab.check(network, None, form) if each.question == "input")
+        assert of_input.level == "ok"
+        assert "values from -1.9" in of_input.sentence
+    halves = ab.check(network, None, photo, preprocessing=lambda image: network.loaded.preprocessing(image) / 2)
+    assert any("values from -0.9" in each.sentence for each in halves)
+
+
+def sentences(network: nn.Module, images: Tensor) -> list[list[str]]:
+    """Of each function, those about pixels."""
+    found = []
+    for function in (
+        lambda: ab.explain(network, None, images, METHODS),
+        lambda: ab.trace(network, "layer4", images),
+        lambda: ab.cut(network, "layer4").trace(images),
+        lambda: ab.evaluate(network, None, [(images, None)] * 2, METHODS, METRICS),
+    ):
+        with warnings.catch_warnings(record=True, action="always") as caught:
+            function()
+        found.append([str(warning.message) for warning in caught if "pixels" in str(warning.message)])
+    with warnings.catch_warnings(action="error"):
+        answers = ab.check(network, None, images)
+    found.append([each.sentence for each in answers if each.question == "input" and each.level == "note"])
+    return found
+
+
+@pytest.mark.parametrize(("images", "scale"), [
+    (pixels(), "0 to 1 "),
+    (pixels() * 0.4, "0 to 1 "),  # dark
+    (pixels() * 1.1 - 0.05, "0 to 1 "),  # beyond black and white, as a bicubic resize leaves them
+    (pixels()[:, :1].expand(-1, 3, -1, -1), "0 to 1 "),
+    ((pixels() * 255).round(), "0 to 255 "),
+])  # fmt: skip
+def test_pixels_without_the_known_normalisation_are_noted_once_and_the_advice_works(network, images, scale):
+    for listed in sentences(network, images):
+        (sentence,) = listed
+        assert f"as pixels of {scale}do" in sentence
+        assert "normalised by its mean and standard deviation" in sentence
+        advice = sentence.partition("; give ")[2].removesuffix(".")
+        before = images.clone()
+        mended = eval(advice, {"model": network, "images": images})
+        torch.testing.assert_close(mended, (images / (1 if scale == "0 to 1 " else 255) - 0.5) / 0.25)
+        assert torch.equal(images, before)
+    assert sentences(network, mended) == [[]] * 5
+
+
+@pytest.mark.parametrize(("settings", "images"), [
+    ({}, (pixels() - 0.5) / 0.25),
+    ({}, torch.zeros(2, 3, SIDE, SIDE)),
+    ({}, torch.full((2, 3, SIDE, SIDE), 0.7)),
+    ({}, pixels() * 0.09),  # a normalised picture of little contrast
+    ({"mean": [0, 0, 0], "std": [1, 1, 1]}, pixels()),
+])  # fmt: skip
+def test_normalised_images_are_not_noted(settings, images):
+    network = ab.load_model("scenes_resnet", **settings)
+    assert sentences(network, images) == [[]] * 5
+
+
+def test_a_network_of_bytes_takes_them_and_no_pixels_of_0_to_1():
+    network = ab.load_model("scenes_resnet", mean=[0, 0, 0], std=[1 / 255] * 3)
+    with warnings.catch_warnings(action="error"):
+        ab.trace(network, "layer4", pixels() * 255)
+        ab.explain(network, None, pixels() * 255, METHODS)
+        with pytest.raises(UserWarning, match="as pixels of 0 to 1 do"):
+            ab.trace(network, "layer4", pixels())
+
+
+def test_pixels_of_a_network_whose_normalisation_nobody_knows_are_not_noted(network):
+    with warnings.catch_warnings(action="error"):
+        ab.explain(nn.Sequential(network), None, pixels(), METHODS)
+        ab.trace(Classifier(), "features", pixels())
+        ab.explain(network, None, Image.new("RGB", (SIDE, SIDE), (150, 160, 170)), METHODS)
+
+
+def both(logits: Tensor) -> Tensor:
+    return torch.stack([-logits, logits], 1).flatten(1)
+
+
+@pytest.mark.parametrize("network", [Classifier(1, sign=-1.0), Probability(1, sign=-1.0)])
+def test_maps_of_one_logit_that_are_zero_name_the_output_that_has_two_classes(network):
+    with pytest.warns(ZeroMaps, match="output=both.*def both.*class 0") as caught:
+        assert not ab.explain(network, None, pixels(), METHODS)["grad_cam"].any()
+    source = next(str(each.message) for each in caught if "def both" in str(each.message))
+    names = {"torch": torch}
+    exec(source[source.index("def both") : source.index(", and explain")], names)
+    maps = ab.explain(network, None, pixels(), METHODS, targets=0, output=names["both"])
+    assert maps["grad_cam"].flatten(1).any(1).all()
+    with pytest.raises(ab.BenchError, match=r"Invalid target 1; .*def both"):
+        ab.explain(network, None, pixels(), METHODS, targets=1)
+
+
+def test_all_maps_zero_is_a_warning_in_python():
+    with pytest.warns(UserWarning, match="All maps at the layer 'features.1' are zero; choose another layer or class"):
+        ab.explain(Classifier(2, sign=-1.0), None, pixels(), METHODS)
+
+
+@pytest.mark.parametrize("function", [
+    lambda network: ab.explain(network, None, pixels(), METHODS),
+    lambda network: ab.evaluate(network, None, [(pixels(), None)], METHODS, METRICS),
+])  # fmt: skip
+def test_a_last_layer_of_zeros_is_named(function):
+    """As torchvision builds its vision transformers."""
+    network = Classifier()
+    nn.init.zeros_(network.head.weight)
+    with pytest.warns(UserWarning, match="all weights of 'head' are zero, .*weights='default'"):
+        function(network)
