@@ -187,8 +187,9 @@ def _write(
         for path, image in pictures:
             files.write(path, picture(image, heading, PICTURES[path.suffix.lower()], colours))
             shown.advance(1)
-    if output.page is not None:
+    pages = [output.page] if output.page is not None and images else []
+    for path in pages:
         with progress("page"):
             text = page(images, explainer.manifest(len(images)), sentences, colours)
-            files.write(output.page, text.encode())
-    return [*(path for path, _ in pictures), *([output.page] if output.page else ())]
+            files.write(path, text.encode())
+    return [*(path for path, _ in pictures), *pages]

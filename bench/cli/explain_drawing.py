@@ -61,7 +61,9 @@ def _figure(explained: ExplainedImage, model: str, colours: str) -> Figure:
     for part, (score, maps), count in zip(parts[1:], explained.maps, rows, strict=True):
         part.suptitle(f"Explained: {_name(score)} ({score.text})", fontsize=10)
         for place, shown in enumerate(maps, start=1):
-            pixels = blend(explained.pixels, shown.heatmap, colours)
+            pixels = np.full_like(explained.pixels, 255)  # white, where no heat is
+            if not shown.is_zero:
+                pixels = blend(explained.pixels, shown.heatmap, colours)
             panel(axes := part.add_subplot(count, columns, place), pixels, shown.title, "\n".join(shown.lines()))
             if score.box is not None:
                 x0, y0, x1, y1 = score.box
@@ -141,13 +143,17 @@ def _entry(setting: Setting, image: ExplainedImage, place: int) -> dict[str, Any
     """As a row of `records.store.GALLERY`, with the top classes and the methods whose map is zero."""
     score, maps = image.maps[place]
     height, width = image.pixels.shape[:2]
+    drawn = [not shown.is_zero and np.isfinite(shown.heatmap).all() for shown in maps]
     entry = {
         **setting._asdict(),
         **{"image_id": _image_id(image, place), "width": width, "height": height, "outline": None},
         "boxes": [] if score.box is None else [list(score.box)],
         "picture": webp(image.pixels),
         "methods": [shown.method for shown in maps],
-        "maps": [webp(np.round(255 * shown.heatmap)) if np.isfinite(shown.heatmap).all() else None for shown in maps],
+        "maps": [
+            webp(np.round(255 * shown.heatmap)) if is_drawn else None
+            for shown, is_drawn in zip(maps, drawn, strict=True)
+        ],
         "disagreement": disagreement([shown.heatmap.astype(np.float64) for shown in maps]),
         "top": [(top.name, top.text) for top in image.top],
         "zero": [shown.method for shown in maps if shown.is_zero],

@@ -44,7 +44,7 @@ from axiom_bench.run.composing import settings
 from axiom_bench.run.composing.settings import Device
 from axiom_bench.run.job import cut_of
 from axiom_bench.run.manifest import values_of
-from axiom_bench.run.progress import progress
+from axiom_bench.run.progress import at, progress
 from axiom_bench.statistics.labels import NOTHING, number, share
 
 TOP = 5  # classes that are listed
@@ -129,6 +129,11 @@ class ExplainedImage:
     top: Sequence[ClassScore]
     maps: Sequence[tuple[ClassScore, Sequence[ExplainedMap]]]
 
+    @property
+    def is_seen(self) -> bool:
+        """Whether a map isn't zero."""
+        return not all(shown.is_zero for _, maps in self.maps for shown in maps)
+
 
 class Explainer:
     """A model, cut at its layer, with the methods and the axiom errors of a configuration. Raises BenchError."""
@@ -188,6 +193,7 @@ class Explainer:
         """As `explain`, of the `top` most probable objects, of the targets where there are any."""
         network = self.model.module
         assert isinstance(network, ObjectScores)
+        at("objects")
         (found,) = network.found(pixels, least)
         chosen = [each for each in found if not targets or each.label in targets][:top]
         if not chosen:
@@ -214,16 +220,21 @@ class Explainer:
         with warnings.catch_warnings(record=True, action="always") as caught:
             self.methods = with_score_scale(self.methods, trace)
             is_silent = warn_of_silence(trace)
-            explanations = [(method, explained(trace, batch, method, self.normalise)) for method in self.methods]
+            explanations = []
+            for method in self.methods:
+                at(method.spec.title or method.name)
+                explanations.append((method, explained(trace, batch, method, self.normalise)))
         kinds = (MethodLeftOut, ZeroMaps)
         notes = [str(warning.message) for warning in caught if issubclass(warning.category, kinds)]
         applicable = [(method, explanation) for method, explanation in explanations if explanation is not None]
         if not applicable:
             raise BenchError(notes[-1])
-        if not is_silent and not any(given(each.heatmap, "heatmap").any() for _, each in applicable):
+        is_seen = any(given(each.heatmap, "heatmap").any() for _, each in applicable)
+        if not is_seen and not is_silent:
             notes.append(only_zeros(trace))
+        at("axiom errors, which report.figures.plane=[] leaves out")
         scales = [(explanation, is_on_score_scale(method, trace)) for method, explanation in applicable]
-        measured = measure_all(self.metrics, scales)
+        measured = measure_all(self.metrics if is_seen else [], scales)
         rows: list[list[ExplainedMap]] = [[] for _ in range(len(trace))]
         for (method, explanation), measurement in zip(applicable, measured, strict=True):
             heatmaps = given(explanation.heatmap, "heatmap").cpu().numpy()
@@ -292,7 +303,11 @@ def explain(
         raise BenchError(" ".join(dict.fromkeys(problems)))
     notes |= dict.fromkeys(filter(None, [explainer.cut_model.mates, explainer.input_note]))
     of_named = [note for note in notes if names is not None or not note.startswith("The method ")]  # which nobody named
-    return images, explainer, [*of_named, *zero_maps(images)], problems
+    seen = [image for image in images if image.is_seen]
+    blank = [as_text(image.path) for image in images if not image.is_seen]
+    if blank:
+        of_named.append(f"No picture is made of {first_names(blank, MOST_NAMED)}: all maps are zero everywhere.")
+    return seen, explainer, [*of_named, *zero_maps(seen)], problems
 
 
 def zero_maps(images: Sequence[ExplainedImage]) -> Iterator[str]:

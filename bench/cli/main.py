@@ -23,6 +23,7 @@ from axiom_bench.errors import BenchError, unknown
 
 UNREAD = 141  # 128 + SIGPIPE
 KINDS = ("methods", "peers", "spoiled", "metrics", "models", "data", "experiments", "protocols", "suites")
+RESUMED = ("run", "paper", "rank", "submit")  # commands that keep finished shards
 FILES = ("images", "run_folders")  # arguments that are files or folders, among which settings may stand
 TRUST = "run the code and read the files that the run's configuration names: it is yours"
 OVERRIDE = re.compile(r"(\+{0,2}|~)[^\W\d][\w/@.~:-]*(=|$)")  # KEY=VALUE, +KEY=VALUE, ~KEY
@@ -43,9 +44,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:  # figures are files; a notebook's kernel names a backend that only its own environment need have
         os.environ["MPLBACKEND"] = "agg"
     escape_missing_characters()
+    stoppable = stopping.stoppable if argv is None else nullcontext
+    line = stopping.LINE
     try:
-        with stopping.stoppable() if argv is None else nullcontext():
+        with stoppable(line):
             options = parse(sys.argv[1:] if argv is None else argv)
+        if getattr(options, "is_resumed", False):
+            line = stopping.RESUMED
+        with stoppable(line):
             code: int = options.command(options)
             stopping.check()
             sys.stdout.flush()
@@ -53,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(str(error))
         return 2
     except KeyboardInterrupt as stop:
-        return stopping.end(stop)
+        return stopping.end(stop, line)
     except BrokenPipeError:  # `| head` has read enough: Python's own flush at the end must not fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNREAD
@@ -112,7 +118,7 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
 
     def add(name: str, about: str, command: Callable[[Namespace], int]) -> ArgumentParser:
         parser = commands.add_parser(name, help=about)
-        parser.set_defaults(command=command)
+        parser.set_defaults(command=command, is_resumed=name in RESUMED)
         return parser
 
     run = add("run", "run a benchmark (the default command)", calls("cli.benchmark.run"))

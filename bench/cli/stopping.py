@@ -13,7 +13,8 @@ from types import FrameType
 GRACE = 1.0  # seconds in which a command may end by itself
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
-LINE = "axiom-bench: stopped. Finished shards are kept: the same command goes on from there."
+LINE = "axiom-bench: stopped."
+RESUMED = f"{LINE} Finished shards are kept: the same command goes on from there."  # of a command that computes records
 _leaving = threading.Lock()
 _asked: list[int] = []  # the signal that has asked this process's command to end
 
@@ -26,11 +27,11 @@ class Stopped(KeyboardInterrupt):
 
 
 @contextmanager
-def stoppable() -> Iterator[None]:
+def stoppable(line: str = LINE) -> Iterator[None]:
     """Inside, the first signal raises Stopped, and ends a process that is still there after GRACE seconds. Of another
     error after that, Stopped is raised too: code that a signal interrupts may make an error of its own of it. A signal
     that the process inherited as ignored (nohup, `trap '' INT`) stays ignored, and a caller's own handler stays in
-    place. Without effect outside of the main thread, where Python sets no handlers."""
+    place. Without effect outside of the main thread, where Python sets no handlers. line: what is printed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -43,7 +44,7 @@ def stoppable() -> Iterator[None]:
                 os._exit(128 + number)
         elif not _asked:  # what cleans up isn't stopped again
             _asked.append(number)
-            timer = threading.Timer(GRACE, _leave, [number])
+            timer = threading.Timer(GRACE, _leave, [number, line])
             timer.daemon = True
             timer.start()
             raise Stopped(number)
@@ -78,29 +79,29 @@ def exit_code(stop: KeyboardInterrupt) -> int:
     return 128 + int(getattr(stop, "number", signal.SIGINT))
 
 
-def end(stop: KeyboardInterrupt) -> int:
-    """Says the line. Ends the process, after a signal; else the exit code, to the caller of a library's function."""
+def end(stop: KeyboardInterrupt, line: str = LINE) -> int:
+    """Print the line. Ends the process, after a signal; else the exit code, to the caller of a library's function."""
     if isinstance(stop, Stopped):
         with suppress(OSError):
             sys.stdout.flush()
-        _leave(stop.number)
-    _say()
+        _leave(stop.number, line)
+    _say(line)
     return exit_code(stop)
 
 
-def _say() -> None:
-    """The one line; on a terminal below the bar and the ^C that stand there."""
+def _say(line: str) -> None:
+    """Print the one line; on a terminal below the bar and the ^C that stand there."""
     with suppress(OSError):
         if sys.stderr.isatty():
             sys.stderr.write("\x1b[?25h\n")  # the bar hides the cursor
-        sys.stderr.write(f"{LINE}\n")
+        sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
 
 
-def _leave(number: int) -> None:
+def _leave(number: int, line: str) -> None:
     """Ends the process and those that it forked, without the seconds that an interpreter's own end may take."""
     _leaving.acquire()  # for good: the other thread that comes here waits for the end
-    _say()
+    _say(line)
     if processes := sys.modules.get("multiprocessing"):
         children = processes.active_children()  # they decode images
         for child in children:

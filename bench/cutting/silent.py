@@ -41,7 +41,8 @@ def only_zeros(trace: Trace) -> str:
     """Return the sentence for maps that are all zero at a layer where gradients aren't."""
     zeros = f"All maps at the layer {trace.layer!r} are zero"
     if trace.logits.shape[1] == 1:
-        return f"{zeros}, since nothing in them raises the only score; {TWO_CLASSES}, and explain its class 0."
+        targets = "--targets 0, in Python targets=0"
+        return f"{zeros}, since nothing there raises the one score; {TWO_CLASSES}, and explain class 0 ({targets})."
     return f"{zeros}; choose another layer or class."
 
 

@@ -39,6 +39,7 @@ class Shown:
     def __init__(self, title: str, total: int | None, console: Console) -> None:
         self.title, self.total, self.console = title, total, console
         self.done = 0
+        self.step = ""  # of an image, if one takes long
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -99,7 +100,8 @@ class Bar(Shown):
             )
             self._task = self._progress.add_task(self.title, total=self.total)
             self._progress.start()
-        self._progress.update(self._task, description=self.title, completed=self.done, refresh=True)
+        description = f"{self.title}, {self.step}" if self.step else self.title
+        self._progress.update(self._task, description=description, completed=self.done, refresh=True)
 
     def stop(self) -> None:
         super().stop()
@@ -140,7 +142,8 @@ class Lines(Shown):
         if self.total is None:
             return f"{self.title}: {seconds:.0f} s"
         speed = rate(self.done, seconds) or f"{seconds:.0f} s"
-        return f"{self.title}: {self.done} of {self.total} images, {speed}"
+        step = f", {self.step}" if self.step else ""
+        return f"{self.title}: {self.done} of {self.total} images, {speed}{step}"
 
 
 class Silent(Shown):
@@ -181,6 +184,12 @@ def advance(images: int) -> None:
     """So many more images are done of what is shown."""
     if _stack:
         _stack[-1].advance(images)
+
+
+def at(step: str) -> None:
+    """Show which step of an image is computed from now on."""
+    if _stack:
+        _stack[-1].step = step
 
 
 @contextmanager

@@ -1,10 +1,13 @@
 """Where `axiom-bench explain` writes, and that it replaces nothing unasked; what it says while it works."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from PIL import Image
@@ -134,3 +137,55 @@ def test_a_map_that_is_zero_is_told(capsys):
     text = Path("e.html").read_text()
     assert sentence in text
     assert '"zero":[1]' in text
+    (maps,) = (
+        image["maps"] for image in json.loads(re.findall(r'id="gallery-data">(.*?)</script>', text)[0])["images"]
+    )
+    assert [bool(picture) for _, picture in maps] == [True, False]  # a picture of the one that isn't zero
+
+
+ZEROS = """
+def nothing(trace):
+    return 0 * trace.gradients
+
+
+def on_bright_images(trace):
+    return trace.gradients * (trace.images.mean((1, 2, 3)) > 0)[:, None, None, None]
+"""
+
+
+@pytest.mark.slow
+def test_maps_that_are_all_zero_have_no_picture_and_no_drops(capsys, monkeypatch):
+    drops = Mock(side_effect=AssertionError("no error is shown"))
+    monkeypatch.setattr("axiom_bench.cutting.split_model.TracedNetwork.ablation_drops", drops)
+    Path("mine.py").write_text(ZEROS)
+    save_scene("scene.png")
+    for output in ("e.png", "e.html", "folder"):
+        assert main(["explain", "scene.png", *ONE[:-2], "--methods", "mine.nothing", "--output", output]) == 0
+        assert capsys.readouterr().out.splitlines() == [
+            "All maps at the layer 'features.13' are zero; choose another layer or class.",
+            "No picture is made of scene.png: all maps are zero everywhere.",
+        ]
+        assert not Path(output).exists()
+
+
+@pytest.mark.slow
+def test_only_images_with_heat_have_a_picture(capsys):
+    Path("mine.py").write_text(ZEROS)
+    Path("photos").mkdir()
+    for name, value in {"dark": 20, "bright": 230}.items():
+        Image.new("RGB", (96, 96), (value, value, value - 10)).save(f"photos/{name}.png")
+    assert main(["explain", "photos", *ONE[:-2], "--methods", "mine.on_bright_images", "--output", "maps"]) == 0
+    assert "No picture is made of photos/dark.png: all maps are zero everywhere." in capsys.readouterr().out
+    assert {path.name for path in Path("maps").iterdir()} == {"bright.png", "index.html"}
+
+
+@pytest.mark.parametrize(
+    "chosen", [["--methods", "random,sobel"], ["--methods", "grad_cam", "report.figures.plane=[]"]]
+)
+def test_drops_that_no_shown_error_needs_are_not_computed(chosen, monkeypatch):
+    drops = Mock(side_effect=AssertionError("no error is shown"))
+    monkeypatch.setattr("axiom_bench.cutting.split_model.TracedNetwork.ablation_drops", drops)
+    save_scene("scene.png")
+    assert main(["explain", "scene.png", *ONE[:-2], *chosen, "--output", "e.png"]) == 0
+    with pytest.raises(AssertionError, match="no error is shown"):
+        main(["explain", "scene.png", *ONE, "--output", "f.png"])

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from axiom_bench.cli import stopping
+from axiom_bench.cli.main import parse
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends signals")
 COMMAND = """
@@ -36,6 +37,7 @@ class Freed:
         __import__('time').sleep(60)
 Freed()
 """
+COMMANDS = {"run": [], "paper": [], "rank": ["grad_cam"], "explain": ["a.png"], "doctor": [], "list": []}
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 
 
@@ -45,9 +47,9 @@ def _handled() -> None:
 
 
 @contextmanager
-def begun(body: str, **options: object) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+def begun(body: str, command: str = COMMAND, **options: object) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
     """A command that runs `body`, once it has printed that it has begun, and the words that it printed then."""
-    text = COMMAND.format(body="\n".join(f"    {line}" for line in body.strip().splitlines()))
+    text = command.format(body="\n".join(f"    {line}" for line in body.strip().splitlines()))
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
     if not options:
         options = {"preexec_fn": _handled}  # a background job of a shell, as these tests may be, ignores SIGINT
@@ -75,6 +77,17 @@ def test_a_signal_ends_a_command_with_one_line_and_its_code(case):
         process.send_signal(getattr(signal, name))
         assert process.communicate(timeout=30) == ("", f"{stopping.LINE}\n")
     assert process.returncode == EXIT_CODES[name]
+
+
+@pytest.mark.parametrize("body", [SLEEP, f"try:\n    {SLEEP}\nfinally:\n    __import__('time').sleep(60)"])
+def test_only_a_command_that_keeps_shards_says_that_it_can_be_resumed(body):
+    words = {name: parse([name, *arguments]).is_resumed for name, arguments in COMMANDS.items()}
+    assert [name for name, is_resumed in words.items() if is_resumed] == ["run", "paper", "rank"]
+    command = COMMAND.replace("Namespace(command=command)", "Namespace(command=command, is_resumed=True)")
+    with begun(body, command) as (process, _):
+        process.terminate()
+        assert process.communicate(timeout=30) == ("", f"{stopping.RESUMED}\n")
+    assert "the same command" not in stopping.LINE
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])

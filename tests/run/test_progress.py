@@ -226,3 +226,14 @@ def test_in_a_process_of_an_executor_nothing_is_shown(capsys, monkeypatch):
         shown.advance(1)
     assert capsys.readouterr() == ("", "")
     module.advance(1)  # of nothing
+
+
+def test_a_step_of_an_image_stands_behind_the_count():
+    lines = Lines("maps", 2, Console(), now=lambda: 0.0)
+    lines.advance(1)
+    assert lines.line(4) == "maps: 1 of 2 images, 4.0 s/image"
+    with module.silent(), progress("maps", 2) as shown:
+        module.at("axiom errors")
+        assert shown.step == "axiom errors"
+    lines.step = "axiom errors"
+    assert lines.line(4) == "maps: 1 of 2 images, 4.0 s/image, axiom errors"

@@ -181,6 +181,32 @@ def test_maps_of_one_logit_that_are_zero_name_the_output_that_has_two_classes(ne
         ab.explain(network, None, pixels(), METHODS, targets=1)
 
 
+OF_ONE_LOGIT = """
+import torch
+from torch import nn
+
+
+def build():
+    return nn.Sequential(nn.Conv2d(3, 1, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def both(logits):
+    return torch.stack([-logits, logits], 1).flatten(1)
+"""
+
+
+def test_names_of_two_classes_of_one_logit_are_answered_with_the_output_that_has_them():
+    Path("net.py").write_text(OF_ONE_LOGIT)
+    settings = {"architecture": "net.py:build", "weights": "as_built", "resize": [32, 32], "layer": "0"}
+    with pytest.raises(ab.BenchError, match=r"names 2 classes, and .* 1 logits; to explain both .*def both"):
+        ab.load_model("user", **settings, classes=["cat", "dog"])
+    network = ab.load_model("user", **settings)
+    with pytest.raises(ab.BenchError, match=r"no class 'dog' .*its one class is 0, and to explain both"):
+        ab.explain(network, "0", pixels(), METHODS, targets="dog")
+    network = ab.load_model("user", **settings, classes=["cat", "dog"], output="net.py:both")
+    assert ab.explain(network, "0", pixels(), METHODS, targets="dog").classes == ("cat", "dog")
+
+
 def test_all_maps_zero_is_a_warning_in_python():
     with pytest.warns(UserWarning, match="All maps at the layer 'features.1' are zero; choose another layer or class"):
         ab.explain(Classifier(2, sign=-1.0), None, pixels(), METHODS)
