@@ -84,7 +84,8 @@ class SplitModel(CachesResults):
         ablation_channels: int | None = None,
     ) -> None:
         if not isinstance(model, nn.Module):
-            raise BenchError(f"Invalid model: expected a torch.nn.Module, not {type_name(model)}.")
+            advice = f"; load a network by its name, ab.load_model({model!r})" if isinstance(model, str) else ""
+            raise BenchError(f"Invalid model: expected a torch.nn.Module, not {type_name(model)}{advice}.")
         self.precision = check_precision(precision)
         self.head_precision = check_precision(head_precision)
         self.limits = Limits(ablation_memory)

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from axiom_bench.data.layouts.classes import Classes
-from axiom_bench.environment import conf_folder
+from axiom_bench.environment import conf_folder, read_yaml
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import File, Name, check, check_group, shown, whole, worded
 
@@ -137,6 +137,30 @@ class ModelSpec:
         return files[0]
 
 
+_SETTING = re.compile(
+    rf"\"?\bmodel\.({'|'.join(entry.name for entry in fields(ModelSpec))})\b(?:\.(\w+))?"
+    r"(?:=(\[[^\]]*\]|[^\s,;){\"]*[^\s,;){\".])|=?)\"?"
+)
+_BOTH = re.compile(r"\S+ \(in Python ([^)]*)\)|(\S+) \([^)]* on the command line\)")
+
+
+def in_python(message: str) -> str:
+    """Return a message with settings of the command line written as arguments of `load_model`.
+
+    >>> print(in_python("set model.weights=as_built, model.crop=null or model.kwargs.depth=VALUE, not model.classes"))
+    set weights='as_built', crop=None or kwargs={'depth': VALUE}, not classes=
+    """
+
+    def argument(match: re.Match[str]) -> str:
+        name, inner, text = match.groups()
+        value = "" if text is None else text if text.isupper() else repr(yaml.safe_load(text))
+        return f"{name}={value}" if inner is None else f"{name}={{{inner!r}: {value or '...'}}}"
+
+    message = _BOTH.sub(r"\1\2", message).replace(" or null", " or None")
+    message = re.sub(r"model=(\w+) model\.architecture=(\S*\w)", r"ab.load_model('\1', architecture='\2')", message)
+    return _SETTING.sub(argument, message)
+
+
 def _resolved(config: Mapping[str, Any]) -> dict[str, Any]:
     """A plain dict, every ${...} filled in and no ??? left."""
     try:
@@ -168,6 +192,17 @@ def model_config(name: str) -> dict[str, Any]:
         raise unknown("model", name, model_names())
     spec = ModelSpec(name=name, source="torchvision", architecture=name)
     return {entry.name: getattr(spec, entry.name) for entry in fields(spec)}
+
+
+def named_settings(name: str, changes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the settings of a named model with some of them changed, as `model=NAME model.KEY=VALUE` has them.
+
+    Raises BenchError for an unknown name.
+    """
+    root = read_yaml(conf_folder() / "config.yaml")["real_root"]
+    settings = {**model_config(name), **changes}
+    config = OmegaConf.create({"real_root": root, "model": settings}, flags={"allow_objects": True})
+    return config["model"]  # type: ignore[no-any-return]
 
 
 def _files() -> dict[str, Path]:

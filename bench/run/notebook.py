@@ -3,13 +3,15 @@ The loop is that of a run, without records."""
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import chain
 from os import PathLike
+from types import EllipsisType
 from typing import Any
 
 import pandas as pd
@@ -62,27 +64,42 @@ from axiom_bench.explanation.explanation import Explanation, check_objects, give
 from axiom_bench.explanation.overlay import COLOURS, OPACITY, Heatmaps, Pixels, drawn_over, picture_of
 from axiom_bench.models import layers, load
 from axiom_bench.models.load import LoadedModel
-from axiom_bench.models.spec import model_config
+from axiom_bench.models.spec import in_python, named_settings
 from axiom_bench.run.photographs import Photograph, photograph, prepared
 from axiom_bench.run.progress import progress, where_seen
 
 
-def load_model(name: str, weights: str | None = "default", **settings: Any) -> nn.Module:
+@contextmanager
+def python_words() -> Iterator[None]:
+    """Name settings in a BenchError's message as Python does."""
+    try:
+        yield
+    except BenchError as error:
+        error.args = (in_python(str(error)),)
+        raise
+
+
+@python_words()
+def load_model(name: str, weights: str | PathLike[str] | EllipsisType | None = ..., **settings: Any) -> nn.Module:
     """A network by its name, in eval mode, on the CPU.
 
     `model.loaded` says what is known of it: preprocessing, classes, layer, which `explain` uses.
 
     Args:
         name: one of `axiom-bench list models`.
-        weights: "default", the name of a published set, a .safetensors, .pth or .pt file, or None: random ones.
+        weights: "default", the name of a published set, a .safetensors, .pth or .pt file, or None: random ones. If
+            left out, those that `model=NAME` takes on the command line.
         settings: others of conf/model/user.yaml, as classes=["cat", "dog"].
 
     Raises:
         BenchError: for an unknown name or setting, and for weights that aren't there or don't fit.
     """
-    loaded = load.load_model({**model_config(name), "weights": weights, **settings})
+    if weights is not ...:
+        settings["weights"] = weights
+    paths = {key: os.fspath(value) for key, value in settings.items() if isinstance(value, PathLike)}
+    loaded = load.load_model(named_settings(name, settings | paths))
     for sentence in filter(None, [*loaded.lines, loaded.recognised]):
-        warnings.warn(sentence, stacklevel=2)
+        warnings.warn(in_python(sentence), stacklevel=3)
     vars(loaded.module)["loaded"] = loaded
     return loaded.module
 
@@ -345,7 +362,8 @@ def _cut_and_batch(
     model, loaded = _network(model)
     forms: list[SeveralInputs] = []
     batch = _apart(model, explained, forms, Batch(images, ()))
-    tensor, pictures = prepared(batch.images, model, preprocessing or (loaded.preprocessing if loaded else None))
+    with python_words():
+        tensor, pictures = prepared(batch.images, model, preprocessing or (loaded.preprocessing if loaded else None))
     batch = replace(batch, images=tensor)
     cut_model = _cut_of(model, loaded, batch, forms, layer, reshape, output)
     if pictures is not None:

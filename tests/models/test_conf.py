@@ -16,6 +16,7 @@ from axiom_bench.evaluation.plugins import conf_folder
 from axiom_bench.models.load import load_model
 from axiom_bench.models.sources import find_source
 from axiom_bench.models.spec import ModelSpec, classifiers, model_config, model_names
+from axiom_bench.run import notebook
 from axiom_bench.run.composing.composition import RARE, composed
 
 FILES = sorted(path.stem for path in (conf_folder() / "model").glob("*.yaml"))
@@ -67,6 +68,45 @@ def test_an_entry_has_all_settings_its_own_over_those_that_it_builds_on(name):
 @pytest.mark.parametrize("name", ["scenes_vgg_seed1", "ssdlite320_mobilenet_v3_large"])
 def test_python_builds_on_other_entries_as_hydra_does(name):
     assert OmegaConf.to_container(compose_model(name)) == model_config(name)
+
+
+@pytest.mark.slow
+def test_python_resolves_every_name_as_the_command_line_does(monkeypatch):
+    """Without weights those of the entry, also where they are a seed's or as built; `default` is torchvision's."""
+    loaded = []
+    monkeypatch.setattr(notebook.load, "load_model", lambda settings: loaded.append(ModelSpec.of(settings)) or 1 / 0)
+    monkeypatch.setenv("AXIOM_BENCH_REAL", str(REAL))
+    typed = {"user": {"architecture": "net.py:build", "weights": "own.pth"}, "timm": {"architecture": "resnet26d"}}
+    typed["clip"] = {"kwargs": {"checkpoint": "openai/clip-vit-base-patch32", "captions": ["a cat", "a dog"]}}
+    for name in [*FILES, "densenet121"]:
+        settings = typed.get(name, {})
+        overrides = [f"model.{key}={value}" for key, value in settings.items() if key != "kwargs"]
+        composed_model = compose_model(name, *overrides, *["model.kwargs.captions=[a cat,a dog]"] * (name == "clip"))
+        for changes in ({}, {"weights": "default"}):
+            with pytest.raises(ZeroDivisionError):
+                notebook.load_model(name, **{**settings, **changes})
+            composed_model.update(changes)
+            assert loaded.pop() == ModelSpec.of(composed_model), name
+
+
+def test_a_training_by_name_in_python_has_its_own_weights():
+    for name in ("scenes_vgg_seed1", "signals_cnn_seed3"):
+        assert notebook.load_model(name).loaded.weights == f"{name}.safetensors"
+    network = notebook.load_model("scenes_vgg_seed1", "default")
+    assert network.loaded.weights == "scenes_vgg.safetensors"
+
+
+def test_refusals_in_python_say_arguments_and_settings_on_the_command_line(tmp_path):
+    tried = [{"weights": tmp_path / "a.pth"}, {"weights": None, "classes": 0}, {"architecture": "x", "weights": None}]
+    for settings in tried:
+        with pytest.raises(BenchError) as refusal:
+            notebook.load_model("squeezenet1_1", **settings)
+        assert "model." not in str(refusal.value)
+        assert "null" not in str(refusal.value)
+    with pytest.raises(BenchError, match=r"set weights= to a local file, .*weights=None for random"):
+        notebook.load_model("squeezenet1_1", weights=str(tmp_path / "a.pth"))
+    with pytest.raises(BenchError, match=r"weights='as_built'"):
+        notebook.load_model("user", "default", architecture="torchvision.models:squeezenet1_1")
 
 
 LARGE = ("inception_v3", "resnet50", "resnet101", "swin_t", "vgg16", "vgg19", "vit_b_16")
