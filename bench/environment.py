@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gc
 import os
 from collections.abc import Iterator
@@ -29,7 +30,13 @@ def read_yaml(path: Path) -> Any:
     """A YAML file's content, by libyaml where it is there, which takes a tenth of the time."""
     import yaml  # here: `--help` needs none
 
-    return yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return yaml.load(decoded(path.read_bytes()), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+def decoded(content: bytes) -> str:
+    """Return text in UTF-8, with or without its mark, or in UTF-16 with its mark, as Windows' PowerShell writes it."""
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if is_utf16 else "utf-8-sig")
 
 
 def num_cores() -> int:

@@ -87,6 +87,41 @@ def expected(annotation: Any, value: object) -> str | None:
     return None
 
 
+def stays_text(annotation: Any, text: str, value: object) -> bool:
+    """Return whether a setting is the text as it is typed, although YAML reads this value.
+
+    An allowed value that is written like the text counts, as 3, and so does null. Otherwise the first kind of the
+    annotation that allows one of the two decides: of `Name | int` a text, of `int | Name` a number.
+
+    >>> stays_text(Name, "2024_11_28", 20241128), stays_text(int, "1_000", 1000)
+    (True, False)
+    """
+    if expected(annotation, value) is None and (value is None or str(value) == text):
+        return False
+    for kind in _kinds_of(annotation):
+        if expected(kind, text) is None:
+            return True
+        if expected(kind, value) is None:
+            return False
+    return False
+
+
+def element_of(annotation: Any) -> Any:
+    """Return the annotation of the entries of a list, or None if the annotation allows no list."""
+    for kind in _kinds_of(annotation):
+        origin = get_origin(kind)
+        if origin is Annotated:
+            kind = get_args(kind)[0]
+            origin = get_origin(kind)
+        if origin in (list, tuple, Sequence):
+            return get_args(kind)[0]
+    return None
+
+
+def _kinds_of(annotation: Any) -> Sequence[Any]:
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+
+
 @lru_cache(maxsize=1000)
 def _adapter(annotation: Any, text: str) -> TypeAdapter[Any]:
     """What checks an annotation's values. text: as it is written, since int | str equals str | int in another order."""
@@ -198,6 +233,8 @@ SCALARS: Mapping[Any, Any] = {
     str: Annotated[Any, worded("a text", _is_text)],
     Path: Annotated[InstanceOf[Path], worded("a path")],
 }
-Name = Annotated[str, worded(f"a name: a text of 1 to {MAX_NAME} characters on one line, 5 as \"KEY='5'\"", is_name)]
+Name = Annotated[
+    str, worded(f"a name: a text of 1 to {MAX_NAME} characters on one line, a number in quotes: '5'", is_name)
+]
 File = Annotated[Any, worded("the path of a file or folder", is_path)]
 """A path as a text; it may hold bytes that are no UTF-8, which Python has as halves of characters."""

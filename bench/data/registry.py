@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter
-from typing import Annotated, Any
+from typing import Annotated, Any, Union
 
 from axiom_bench.data.base import DataSet, Seed, Selected, WithBackground, subset
 from axiom_bench.data.embedded import HardImages, MarkedScenes, Planted, Scenes, Signals, SyntheticShapes, Volumes
@@ -107,6 +107,16 @@ def check_loading(cfg: Mapping[str, Any], prefix: str = "data.") -> None:
             raise BenchError(f"data.{key} isn't set; set data.{key}=VALUE.")
     if isinstance(cfg.get("of"), Mapping):
         check_loading(cfg["of"], f"{prefix}of.")
+
+
+def annotation_of(name: str) -> Any:
+    """Return what a setting of data sets may be, in any of their kinds; None if no kind has it."""
+    annotations = [LOADING[name]] if name in LOADING else []
+    for kind in KINDS.values():
+        parameters = signature(kind)
+        if name in parameters and name != NETWORK:
+            annotations.append(parameters[name].annotation)
+    return Union[tuple(annotations)] if annotations else None  # noqa: UP007 - of as many as there are
 
 
 def check_settings(cfg: Mapping[str, Any], prefix: str = "data.") -> Mapping[str, Parameter]:

@@ -310,7 +310,7 @@ def _of_the_file(spec: ModelSpec, source: Source, loaded: Weights) -> dict[str, 
             raise BenchError(
                 f"{loaded.description} has another last layer than {spec.architecture} ({place.missing[0]} is missing, "
                 f"unexpected: {', '.join(place.unexpected[:3]) or 'nothing'}); write a function that builds yours, and "
-                "load it by model=user model.architecture=net.py:build."
+                "set model=user model.architecture=net.py:build."
             )
         if not place.unexpected and len(counts) == 1:
             return {**kwargs, CLASSES: counts.pop()[0]}

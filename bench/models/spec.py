@@ -75,7 +75,7 @@ class ModelSpec:
     output: File | None = None
     seed: Annotated[int, whole(SEEDS[0], "a whole number", SEEDS[1])] = 0
     kwargs: Annotated[Mapping[str, Any], worded("a mapping")] = field(default_factory=dict)
-    classes: Classes | Annotated[int, whole(1, "a number of classes")] | None = None
+    classes: Annotated[int, whole(1, "a number of classes")] | Classes | None = None
     resize: Size | None = None
     crop: Side | None = None
     mean: Mean | None = None
@@ -157,7 +157,9 @@ def in_python(message: str) -> str:
         return f"{name}={value}" if inner is None else f"{name}={{{inner!r}: {value or '...'}}}"
 
     message = _BOTH.sub(r"\1\2", message).replace(" or null", " or None")
-    message = re.sub(r"model=(\w+) model\.architecture=(\S*\w)", r"ab.load_model('\1', architecture='\2')", message)
+    message = re.sub(
+        r"set model=(\w+) model\.architecture=(\S*\w)", r"call ab.load_model('\1', architecture='\2')", message
+    )
     return _SETTING.sub(argument, message)
 
 

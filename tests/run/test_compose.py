@@ -1,7 +1,7 @@
 """Every experiment composes; a command line's axes replace the file's; wrong words become one sentence."""
 
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
@@ -206,15 +206,93 @@ def test_a_user_s_own_method_stands_beside_the_others(jobs, tmp_path, monkeypatc
 
 
 AS_TYPED = {text: text for text in (
-    *("Fotös", "/home/jürgen/r", "猫", "photos (1)", "photos [1]", "a=b", "#1; a&b!", "~/x", "it's", "'a", " ü "),
+    *("Fotös", "/home/jürgen/r", "猫", "photos (1)", "photos [1]", "a=b", "#1; a&b!", "it's", "'a", " ü "),
     *("a, ü", "choise(1)", "C:\\fotös\\", "\\'ü\\\\", 'it\'s "ü"', "a b", "a:b", "C:\\photos", "a@b.c", ""),
-)} | {"'a,b'": "a,b", "${real_root}/Fotös": "/somewhere/Fotös"}  # fmt: skip
+)} | {"'a,b'": "a,b", "${real_root}/Fotös": "/somewhere/Fotös", "~/x": str(Path.home() / "x")}  # fmt: skip
 
 
 @pytest.mark.parametrize("typed", AS_TYPED)
 def test_a_value_that_hydra_can_not_read_is_taken_as_typed(typed):
     data = spine.configuration(["data=folder", f"data.root={typed}", *FEW, QUICK[1], "run=here"])["data"]
     assert data["root"] == AS_TYPED[typed]
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file and the folder that it is in."""
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+
+
+def setting(config: Mapping[str, Any], key: str) -> object:
+    """The value of a dotted setting."""
+    return reduce(lambda node, name: node[name], key.split("."), config)
+
+
+@pytest.mark.parametrize(
+    ("typed", "value"),
+    [
+        *((f"run={name}", name) for name in ("2024_11_28", "007", "1e5", "1.10", "true", "null", "12:30")),
+        ("run=5", 5),  # which is written like the text
+        ("results=2024_1", "2024_1"),
+        ("model.layer=1", "1"),
+        ("model.weights=123", "123"),
+        ("model.weights=null", None),
+        ("model.classes=1_000", 1000),
+        ("model.classes=[null,on,1_000,3]", ["null", "on", "1_000", 3]),
+        ("model.resize=1_28", 128),
+        ("data.split=2024_1", "2024_1"),
+        ("data.leave_out=[001,'a,b',1e5]", ["001", "a,b", "1e5"]),
+        ("data.size=1_0", 10),
+        ("device.ablation_memory=1_000_000", 1_000_000),
+        ("report.rival=1e5", "1e5"),
+        ("model.kwargs.width=1_0", 10),
+    ],
+)
+def test_a_name_that_reads_as_a_number_stays_as_typed_and_a_number_a_number(typed, value):
+    others = ["data=imagenet", "data.root=/nowhere"]
+    assert setting(spine.configuration([*others, typed]), typed.partition("=")[0]) == value
+
+
+def test_layers_that_read_as_numbers_are_layers_of_jobs(jobs):
+    listed = [job["model"]["layer"] for job in jobs("model=scenes_vgg", "model.layer=1,2_0,features.3")]
+    assert listed == ["1", "2_0", "features.3"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_names_in_a_user_s_file_stay_as_written_in_any_encoding(tmp_path, encoding):
+    text = (
+        "# @package _global_\ndefaults:\n  - override /data: folder\nrun: 2024_11_28 # of the day\n"
+        "data:\n  root: 2024_01\n  classes: [null, on, 1_000, 007, 'no']\n  cache: ~\nruntime:\n  repeats: 1_0\n"
+        "model:\n  layer: [1, 1e5]\n"
+    )
+    write(tmp_path / "experiment/mine.yaml", text.encode(encoding))
+    with composed(["experiment=mine"], tmp_path) as composition:
+        config = composition.plain_job()
+        assert {composition.plain_job(number)["model"]["layer"] for number in range(len(composition.jobs))} == {
+            "1",
+            "1e5",
+        }
+    assert config["run"] == "2024_11_28"
+    assert config["data"]["root"] == "2024_01"
+    assert config["data"]["classes"] == ["null", "on", "1_000", "007", "no"]
+    assert (config["data"]["cache"], config["runtime"]["repeats"]) == (None, 10)
+
+
+def test_a_user_s_file_in_another_encoding_is_named(tmp_path):
+    write(tmp_path / "experiment/mine.yaml", "run: é".encode("latin-1"))
+    with pytest.raises(BenchError, match=r"mine\.yaml can't be read as text in UTF-8 .*; save it in UTF-8"):
+        spine.configuration(["experiment=mine"], tmp_path)
+
+
+def test_a_home_folder_stands_for_its_sign_in_every_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("AXIOM_BENCH_REAL", "~/real")
+    write(tmp_path / "data/own.yaml", b"defaults: [imagenet]\nname: own\nlabels: ~/own.csv\nleave_out: [~/a.png, ~b]\n")
+    typed = ["model=user", "model.architecture=~/nets.py:build", "model.weights=~/w.pth", "results=~", "data=own"]
+    config = spine.configuration(typed, tmp_path)
+    assert (config["results"], config["data"]["root"]) == ("/home/me", "/home/me/real/data/imagenet")
+    assert (config["data"]["labels"], config["data"]["leave_out"]) == ("/home/me/own.csv", ["/home/me/a.png", "~b"])
+    assert (config["model"]["architecture"], config["model"]["weights"]) == ("/home/me/nets.py:build", "/home/me/w.pth")
 
 
 @pytest.mark.slow

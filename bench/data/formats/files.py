@@ -13,6 +13,7 @@ from itertools import chain, product
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, TypeVar
 
+from axiom_bench.environment import decoded
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File
 
@@ -147,12 +148,12 @@ def why(error: Exception) -> str:
 
 
 def lines_of(path: Path, what: str) -> list[str]:
-    """The lines of a text file in UTF-8, with or without its mark, that aren't blank.
+    """The lines of a text file in UTF-8, or in UTF-16 with its mark, that aren't blank.
 
     what: the file, for errors. Raises BenchError where it can't be read, and where it isn't UTF-8.
     """
     try:
-        text = content_of(path, MAX_TEXT).decode("utf-8-sig")
+        text = decoded(content_of(path, MAX_TEXT))
     except (OSError, UnicodeDecodeError) as error:
         raise BenchError(f"{what} {as_text(path)} can't be read ({why(error)}); it must be text in UTF-8.") from error
     return [line for line in text.splitlines() if line.strip()]

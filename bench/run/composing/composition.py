@@ -16,7 +16,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, Quote, QuotedString
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -28,12 +28,11 @@ from axiom_bench.evaluation import plugins
 from axiom_bench.models.spec import AS_BUILT
 from axiom_bench.records.files import safe_name
 from axiom_bench.run.composing import own_files, settings
+from axiom_bench.run.composing.settings import AXES, LAYER
 
 LISTS = ("method", "metric", "peers", "spoiled")  # groups of which a run takes several entries, as a list, or `all`
 PROTOCOL = "protocol"
 CHOOSING = ("experiment", PROTOCOL, *LISTS)  # groups whose files choose entries of these
-LAYER = "model.layer"
-AXES = ("model", LAYER, "model.draw", "data")  # what may take several values, each of them a job
 # settings that no file has to write down
 RARE = tuple(
     f"model.{name}"
@@ -51,6 +50,8 @@ NAMING = {  # the settings that give a run its name
     "model.draw": {"model.draw"},
 }
 OPEN = re.compile(rf"\+*({'|'.join(map(re.escape, RARE))}|model\.kwargs(?:\..*)?)")  # what needs no + before it
+ENTRY = re.compile(r"(?:\\.|'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|[^,])+")  # of a list, up to the next comma
+HOME = re.compile(r"~(?:[^/\\\s]*[/\\].*)?", re.DOTALL)  # the home folder, or a path below one
 OWN_FILES = ("folder", "webdataset", "parquet")  # kinds of data sets that aren't told apart by their name
 
 
@@ -146,7 +147,8 @@ def _composition(folders: Sequence[str], overrides: Sequence[str]) -> Compositio
     layers = of_file.get(LAYER) if LAYER not in parsed else layers
     params = [f"{key}={','.join(map(str, values)) if isinstance(values, list) else values}"
               for key, values in of_file.items() if key != LAYER or not isinstance(values, dict)]  # fmt: skip
-    of_experiment = {each.get_key_element(): each for each in OverridesParser.create().parse_overrides(params)}
+    sweep = OverridesParser.create().parse_overrides([_as_typed(word) for word in params])
+    of_experiment = {word.get_key_element().lstrip("+"): word for word in sweep}
     axes = {
         key: swept.get(key) or _values(folders, each)
         for key, each in of_experiment.items()
@@ -195,6 +197,7 @@ def _hydra() -> Iterator[ConfigLoader]:
 def _config(folders: Sequence[str], overrides: Sequence[str]) -> DictConfig:
     with _hydra():
         config = compose("config", [_path(folders), *overrides], return_hydra_config=True)
+    _expand_home(config)
     typed = [override.partition("=")[0].lstrip("+") for override in overrides]
     _leave_out_unchosen(config, typed)
     if "metric" in typed and "runtime.repeats" not in typed and config.suite_part is None:
@@ -222,10 +225,6 @@ def _path(folders: Sequence[str]) -> str:
     return f"{SEARCH_PATH}=[{','.join(map(_quoted, [*folders, own_files.CLASSIFIERS]))}]"
 
 
-def _quoted(text: str) -> str:
-    return QuotedString(text, Quote.single).with_quotes()
-
-
 def _options(folders: Sequence[str], group: str) -> list[str]:
     """The entries of a configuration group, of conf/, of the user's folders, and of torchvision."""
     with _hydra() as loader:
@@ -246,15 +245,77 @@ def _keys(folders: Sequence[str], overrides: Sequence[str]) -> list[str]:
 
 
 def _as_typed(override: str) -> str:
-    """KEY=VALUE, the value in quotes where Hydra's grammar can't read it, as a path with parentheses or letters outside
-    ASCII. Lists and mappings stay. What not every file has, as the arguments of a network's builder, needs no +."""
+    """Return KEY=VALUE, the value in quotes where Hydra's grammar can't read it, such as a path with parentheses or
+    letters outside ASCII, or would read a name as a number. What not every file has, such as the arguments of a
+    network's builder, needs no +."""
     key, equals, value = override.partition("=")
     if match := OPEN.fullmatch(key):
         key, override = f"++{match[1]}", f"++{match[1]}{equals}{value}"
-    if not equals or value.startswith(("[", "{")) or _is_read(override) or not _is_read(f"{key}="):
+    if not equals or not _is_read(f"{key}="):
         return override
-    values = value.split(",") if key in AXES else [value]
-    return f"{key}={','.join(map(_quoted, values))}"
+    name = key.lstrip("+")
+    return f"{key}={_kept(name, value, takes_several=name in AXES)}"
+
+
+def _kept(key: str, value: str, takes_several: bool) -> str:
+    """Return the value of a setting of the command line, in quotes where Hydra would read something else.
+
+    takes_several: commas separate values of the setting.
+    """
+    if value.startswith("[") and value.endswith("]") and not set(value[1:-1]) & set("[]{}"):
+        return f"[{_kept_entries(key, value[1:-1], is_list=True)}]"
+    if value.startswith(("[", "{")):
+        return value
+    is_simple = not _is_read(f"{key}={value}")
+    if not is_simple:
+        parsed = OverridesParser.create().parse_override(f"{key}={value}").value()
+        is_simple = isinstance(parsed, ChoiceSweep) and bool(parsed.simple_form)
+    return _kept_entries(key, value) if takes_several and is_simple else _kept_scalar(key, value)
+
+
+def _kept_entries(key: str, value: str, is_list: bool = False) -> str:
+    entries = ENTRY.findall(value)
+    kept_entries = [_kept_scalar(key, entry, is_list) for entry in entries]
+    return value if kept_entries == entries else ",".join(kept_entries)
+
+
+def _kept_scalar(key: str, text: str, is_entry: bool = False) -> str:
+    try:
+        value = OverridesParser.create().parse_override(f"{key}={text}").value()
+    except HydraException:
+        return text if is_entry else _quoted(text)
+    return _quoted(text.strip()) if settings.is_text(key, text.strip(), value, is_entry) else text
+
+
+def _is_read(override: str) -> bool:
+    """Return whether Hydra's grammar can read an override."""
+    try:
+        OverridesParser.create().parse_override(override)
+    except HydraException:
+        return False
+    return True
+
+
+def _quoted(text: str) -> str:
+    """Return the text in the quotes of Hydra's grammar."""
+    return QuotedString(text, Quote.single).with_quotes()
+
+
+def _expand_home(config: DictConfig) -> None:
+    """Write the home folder in the place of a ~ at the start of a path, also of one from the environment."""
+    content: Any = OmegaConf.to_container(config)
+    for key, value in settings.settings({name: content[name] for name in content if name != "hydra"}):
+        if isinstance(value, list):
+            expanded: Any = [_expanded(entry) for entry in value]
+        else:
+            is_variable = isinstance(value, str) and value.startswith("${oc.env:")
+            expanded = _expanded(OmegaConf.select(config, key) if is_variable else value)
+        if not isinstance(value, Mapping) and expanded != value:
+            OmegaConf.update(config, key, expanded)
+
+
+def _expanded(value: object) -> object:
+    return os.path.expanduser(value) if isinstance(value, str) and HOME.fullmatch(value) else value
 
 
 def _with_names(folders: Sequence[str], overrides: Sequence[str]) -> list[str]:
@@ -266,20 +327,14 @@ def _with_names(folders: Sequence[str], overrides: Sequence[str]) -> list[str]:
         own = {path.stem for folder in folders for path in Path(folder.partition("://")[2], group).glob("*.yaml")}
         own |= {override.split(".")[1] for override in overrides if override.startswith(f"+{group}.")}
         own |= {plugins.ALL, plugins.ALL_FAST, "null"}
-        names = [name.strip().strip("'\"") for name in match[3].split(",")]
-        names = [name if name in own else plugins.matching(group, name) for name in names]
+        names = []
+        for typed in match[3].split(","):
+            name = typed.strip().strip("'\"")
+            names.append(typed.strip() if name in own else plugins.matching(group, name))
         return f"{match[1]}={match[2]}{','.join(names)}{match[4]}"
 
     pattern = re.compile(r"(method|metric|report\.compare)=(\[?)([^\[\]{}]+)(\]?)")
     return [named(match) if (match := pattern.fullmatch(override)) else override for override in overrides]
-
-
-def _is_read(override: str) -> bool:
-    try:
-        OverridesParser.create().parse_override(override)
-    except HydraException:
-        return False
-    return True
 
 
 def _search_path(overrides: Sequence[str], config_folder: Path | None) -> tuple[list[str], list[str]]:

@@ -97,7 +97,7 @@ def unexpected(error: Exception, overrides: Iterable[str], groups: Collection[st
     """What is wrong where Hydra raises an error of its inside: a choice that is no name, as far as can be told. groups:
     whose entries are chosen by name."""
     for override in overrides:
-        key, _, value = override.partition("=")
+        key, _, value = override.replace("'", "").partition("=")
         if key in groups and (value.strip("[]").lower() in NOT_NAMES or not NAMES.fullmatch(value)):
             return BenchError(
                 f"{key}={shown(value)} chooses no {KINDS.get(key, key)}: give its name, or names in brackets where a "

@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import DictConfig, OmegaConf
 
-from axiom_bench.environment import conf_groups
+from axiom_bench.environment import conf_groups, decoded
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import is_path, shown
 from axiom_bench.models.spec import classifiers, model_config
+from axiom_bench.run.composing import settings
 
 SCHEME = "own"
 CLASSIFIERS = "classifiers://torchvision"
@@ -37,11 +39,12 @@ class OwnFiles(ConfigSource):
     def load_config(self, config_path: str) -> ConfigResult:
         """The file as `completed` has it. Raises BenchError for one that is no YAML."""
         file = self._file(config_path)
+        text = _text(file)
         try:
-            content = OmegaConf.load(file)
+            content = load_yaml(text, config_path.strip("/").partition("/")[0])
         except yaml.YAMLError as error:
             raise unreadable(error, file) from error
-        header = self._get_header_dict(Path(file).read_text(encoding="utf-8")[:512])
+        header = self._get_header_dict(text[:512])
         if isinstance(content, DictConfig):
             content = completed(content, config_path, header["package"] == "_global_", file)
         return ConfigResult(self.provider, self.full_path(), content, header)
@@ -125,6 +128,46 @@ def url(option: str, folder: str) -> str:
     return f"{SCHEME}://{path}"
 
 
+def _text(file: str) -> str:
+    """Return a file's text. Raises BenchError if it is no text in UTF-8 or UTF-16."""
+    try:
+        return decoded(Path(file).read_bytes())
+    except UnicodeDecodeError as error:
+        raise BenchError(f"{file} can't be read as text in UTF-8 ({error.reason}); save it in UTF-8.") from error
+
+
+def load_yaml(text: str, group: str) -> Any:
+    """Return the content of a user's YAML file, as OmegaConf reads it, with its texts as they are written.
+
+    group: the folder of the file, such as "model".
+    """
+    content = OmegaConf.load(StringIO(text))
+    node = yaml.compose(text, yaml.SafeLoader)
+    prefix = f"{group}." if group in ("model", "data", "device") else ""
+    if isinstance(node, yaml.MappingNode) and _quote_texts(node, prefix):
+        return OmegaConf.load(StringIO(yaml.serialize(node)))
+    return content
+
+
+def _quote_texts(node: yaml.MappingNode, prefix: str) -> bool:
+    """Put texts that YAML would read as something else in quotes. Return whether there are any."""
+    has_texts = False
+    for key_node, child in node.value:
+        key = f"{prefix}{key_node.value}"
+        if isinstance(child, yaml.MappingNode):
+            has_texts |= _quote_texts(child, f"{key}.")
+            continue
+        is_list = isinstance(child, yaml.SequenceNode)
+        for scalar in child.value if is_list else [child]:
+            if isinstance(scalar, yaml.ScalarNode) and scalar.style is None:
+                value = OmegaConf.create(f"value: {scalar.value}")["value"]
+                if settings.is_text(key, scalar.value, value, is_list and key not in settings.AXES):
+                    scalar.style = "'"
+                    scalar.tag = "tag:yaml.org,2002:str"
+                    has_texts = True
+    return has_texts
+
+
 def unreadable(error: yaml.YAMLError, file: str) -> BenchError:
     """The sentence for a file that is no YAML."""
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
@@ -174,7 +217,7 @@ def _with_sweep(content: DictConfig) -> DictConfig:
 
 def _problems(content: DictConfig, is_global: bool, file: str) -> Iterator[str]:
     groups = conf_groups()
-    lines = Path(file).read_text(encoding="utf-8").splitlines()
+    lines = _text(file).splitlines()
 
     def at(start: str) -> str:
         """The place of the first line that begins so, but for blanks."""

@@ -12,10 +12,24 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any
 
+from axiom_bench.environment import conf_groups
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.kinds import File, Name, check_group, check_values, is_name, shown, whole, worded
+from axiom_bench.kinds import (
+    File,
+    Name,
+    check_group,
+    check_values,
+    element_of,
+    is_name,
+    shown,
+    signature,
+    stays_text,
+    whole,
+    worded,
+)
 from axiom_bench.models.spec import ModelSpec
 from axiom_bench.records import remote
 
@@ -46,6 +60,11 @@ def _is_folder_name(value: object) -> bool:
 
 
 FolderName = Annotated[str | int, worded("the name of a folder", _is_folder_name)]
+NAMES = Name | Sequence[Name] | None  # of methods, metrics and other entries of conf/
+NUMBERS = ("size", "seed", "batch_size", "workers")  # settings of all data sets
+LAYER = "model.layer"
+AXES = ("model", LAYER, "model.draw", "data")  # what may take several values, each of them a job
+PLAIN = (bool, int, float, NoneType)  # what YAML reads in the place of a text
 MAX_REPEATS, MAX_ROWS, MAX_PICTURES = 1000, 4096, 100
 SETTINGS: Mapping[str, Any] = {
     "results": File | int,
@@ -70,6 +89,32 @@ SETTINGS: Mapping[str, Any] = {
     "device.ablation_channels": Annotated[int, whole(1, "a number of channels")] | None,
     "device.deterministic": bool,
 }
+
+
+def annotation_of(key: str) -> Any:
+    """Return what a setting may be; None if it isn't known before the settings are composed."""
+    group, _, name = key.partition(".")
+    if key in SETTINGS:
+        return SETTINGS[key]
+    if group in ("model", "data") and name:
+        if group == "model":
+            annotations = signature(ModelSpec)
+            return annotations[name].annotation if name in annotations else None
+        name = name.removeprefix("of.")
+        if name in NUMBERS:
+            return None
+        from axiom_bench.data import registry  # here: it takes seconds, and most settings of data are read as texts
+
+        return registry.annotation_of(name)
+    return NAMES if group == "report" or key in conf_groups() else None
+
+
+def is_text(key: str, text: str, value: object, is_entry: bool = False) -> bool:
+    """Return whether a setting, or an entry of its list, is the text and not the value that is read."""
+    annotation = annotation_of(key) if isinstance(value, PLAIN) else None
+    if is_entry:
+        annotation = element_of(annotation)
+    return annotation is not None and stays_text(annotation, text, value)
 
 
 def check(config: Mapping[str, Any]) -> None:
