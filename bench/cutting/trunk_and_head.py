@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -25,6 +26,7 @@ from axiom_bench.cutting.numerics import SPACES
 from axiom_bench.cutting.output import Chain, Output, OutputModule, ScoredNetwork, graph_with, scores_of
 from axiom_bench.cutting.passes import OutputSizes, equal_up_to_rounding, measured_outputs
 from axiom_bench.cutting.tokens import AnyReshape, ChannelOrder, ChannelsLast, Reshape, check_inverse, layout
+from axiom_bench.cutting.views import Views, views_of
 from axiom_bench.errors import BenchError, is_out_of_memory
 
 Hook = Callable[[nn.Module, Any, Any], Any]
@@ -146,8 +148,9 @@ class CannotSplit(Exception):
     """The graph can't be traced or cut; HookedParts is the alternative."""
 
 
-def split(network: ScoredNetwork, layer: str, opaque_scores: bool = False) -> GraphParts:
-    """Cuts at the last call of `layer`. opaque_scores: the network's scores are one operation of the head.
+def split(network: ScoredNetwork, layer: str, opaque_scores: bool = False, views: Views | None = None) -> GraphParts:
+    """Cuts at the last call of `layer`. opaque_scores: the network's scores are one operation of the head. views: of
+    the calls that are cut instead.
 
     Raises CannotSplit where torch.fx can't follow the network.
     """
@@ -160,14 +163,18 @@ def split(network: ScoredNetwork, layer: str, opaque_scores: bool = False) -> Gr
     if not tracer.outputs or not isinstance(tracer.outputs[-1], fx.Proxy):
         raise CannotSplit(f"{layer} isn't called, or returns no tensor")
     nodes = [output.node for output in tracer.outputs if isinstance(output, fx.Proxy)]
-    if several_inputs(network.model):  # a layer may be called on each of them
-        of_images = _after(graph, next(iter(graph.nodes)))
-        nodes = [node for node in nodes if node in of_images] or nodes
-    cut = nodes[-1]
-    after = _after(graph, cut)
+    of_images = _after(graph, next(iter(graph.nodes)))  # not of other inputs, or of a template
+    cuts = ([node for node in nodes if node in of_images] or nodes)[-1:]
+    if views is not None:
+        if len(nodes) != views.calls:
+            raise CannotSplit("torch.fx follows another number of calls")
+        cuts = [nodes[view.call] for view in views.places]
+    elif tracer.own_gradient and any(cuts[0] not in _after(graph, node) for node in nodes if node not in cuts):
+        raise CannotSplit("a pass without a gradient doesn't show whether calls are on different views")
+    after = _after(graph, *cuts)
     if not any(node.op == "output" for node in after):
         raise CannotSplit(f"the scores don't depend on {layer}")
-    trunk, head = _split_graph(graph, cut, after)
+    trunk, head = _split_graph(graph, cuts, after, views)
     modules = fx.GraphModule(network, trunk, "Trunk"), fx.GraphModule(network, head, "Head")
     if hasattr(network.model, "of_objects"):  # whose boxes no score reads
         modules[1].graph.eliminate_dead_code()
@@ -175,32 +182,52 @@ def split(network: ScoredNetwork, layer: str, opaque_scores: bool = False) -> Gr
     return GraphParts(network.model, *modules, tracer.own_gradient)
 
 
-def _after(graph: fx.Graph, start: fx.Node) -> set[fx.Node]:
-    """The nodes that depend on this one."""
+def _after(graph: fx.Graph, *starts: fx.Node) -> set[fx.Node]:
+    """The nodes that depend on one of these."""
     after: set[fx.Node] = set()
     for node in graph.nodes:
-        if any(source is start or source in after for source in node.all_input_nodes):
+        if any(source in starts or source in after for source in node.all_input_nodes):
             after.add(node)
     return after
 
 
-def _split_graph(graph: fx.Graph, cut: fx.Node, after: set[fx.Node]) -> tuple[fx.Graph, fx.Graph]:
-    """Graphs of the trunk and of the head, whose nodes are `after` the cut, and those that both need in each."""
+def _split_graph(
+    graph: fx.Graph, cuts: list[fx.Node], after: set[fx.Node], views: Views | None
+) -> tuple[fx.Graph, fx.Graph]:
+    """Graphs of the trunk and of the head, whose nodes are `after` the cuts, and those that both need in each."""
     needed = [node for node in graph.nodes if node not in after and any(user in after for user in node.users)]
-    sides = [node for node in needed if node is not cut and node.op != "get_attr"]
+    sides = [node for node in needed if node not in cuts and node.op != "get_attr"]
     trunk, head = fx.Graph(), fx.Graph()
     in_trunk: dict[fx.Node, fx.Node] = {}
     for node in graph.nodes:
         if node not in after:
             in_trunk[node] = trunk.node_copy(node, in_trunk.__getitem__)
-    trunk.output((in_trunk[cut], tuple(in_trunk[side] for side in sides)))
-    in_head = {cut: head.placeholder("activations")}
+    maps = [in_trunk[cut] for cut in cuts]
+    joined = maps[0] if views is None else trunk.call_function(views.joined, (maps,))
+    trunk.output((joined, tuple(in_trunk[side] for side in sides)))
+    activations = head.placeholder("activations")
+    in_head = {cuts[0]: activations}
     for side in sides:
         in_head[side] = head.placeholder(f"side_{side.name}")
+    if views is not None:
+        for number, cut in enumerate(cuts):
+            in_head[cut] = head.call_function(views.maps_of, (activations, number))
     for node in graph.nodes:
         if node in after or (node.op == "get_attr" and node in needed):
             in_head[node] = head.node_copy(node, in_head.__getitem__)
     return trunk, head
+
+
+@contextmanager
+def _hooked(model: nn.Module, layer: str, hook: Hook) -> Iterator[None]:
+    """Run a forward hook of the layer in this block; TorchScript takes none."""
+    module = model.get_submodule(layer)
+    handles = [] if isinstance(module, torch.jit.ScriptModule) else [module.register_forward_hook(hook)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 class HookedParts:
@@ -208,14 +235,15 @@ class HookedParts:
 
     Such a model may branch on its data, so each image runs in a batch of its own. The head is the whole model with the
     layer's output replaced, so it costs a whole forward pass an image. The sides are the images, per image which call
-    of the layer is cut, the last one, and the other inputs.
+    of the layer is cut, the last one, and the other inputs. views: of the calls that are cut instead, if there are any.
     """
 
     head_graph: None = None
 
-    def __init__(self, network: ScoredNetwork, layer: str) -> None:
+    def __init__(self, network: ScoredNetwork, layer: str, views: Views | None = None) -> None:
         self.network = network
         self.layer = layer
+        self.views = views
         if isinstance(network.model.get_submodule(layer), torch.jit.ScriptModule):
             raise BenchError(
                 f"The layer {layer!r} is TorchScript, where nothing can be cut; choose another layer, or give the "
@@ -236,7 +264,7 @@ class HookedParts:
                 raise BenchError(
                     f"The model never calls the layer {self.layer!r}; choose one that its forward pass uses."
                 )
-            activations.append(outputs[-1])
+            activations.append(outputs[-1] if self.views is None else self.views.of_calls(outputs))
             calls.append(len(outputs))
         if not all(isinstance(part, Tensor) for part in activations):
             raise BenchError(f"The layer {self.layer!r} returns no tensor; choose one that returns (B, K, H, W) maps.")
@@ -253,16 +281,16 @@ class HookedParts:
         def replace(module: nn.Module, inputs: Any, output: Any) -> Any:
             nonlocal count
             count += 1
-            return activations.clone() if count == call else output
+            if self.views is None:
+                return activations.clone() if count == call else output
+            numbers = {view.call: number for number, view in enumerate(self.views.places)}
+            return self.views.maps_of(activations, numbers[count - 1]) if count - 1 in numbers else output
 
         return self._run(image, others, replace)
 
     def _run(self, image: Tensor, others: OtherInputs, hook: Hook) -> Any:
-        handle = self.network.model.get_submodule(self.layer).register_forward_hook(hook)
-        try:
+        with _hooked(self.network.model, self.layer, hook):
             return self.network(image.clone(), others)
-        finally:
-            handle.remove()
 
 
 @dataclass(frozen=True)
@@ -321,6 +349,7 @@ class TrunkAndHead:
     scores: from what the model returns to logits (B, n), None where it returns them; output: the module from logits to
     what is explained, None where that is the logits. sizes: of what the model's operations return for that image.
     mates: a sentence where the scores of an image depend on the others of its batch, so that each runs alone; else "".
+    views: of the image, if the layer is called on several.
     """
 
     parts: Parts
@@ -329,6 +358,7 @@ class TrunkAndHead:
     output: OutputModule | None
     sizes: OutputSizes
     mates: str
+    views: Views | None
 
     @property
     def head_graph(self) -> fx.GraphModule | None:
@@ -347,7 +377,8 @@ def trunk_and_head_of(
     scores that differ from call to call.
     """
     copied_image = image.clone()  # which the model may write to
-    with measured_outputs(image) as sizes:
+    calls: list[str] = []
+    with measured_outputs(image) as sizes, _hooked(model, layer, lambda *_: calls.append(layer)):
         returned = model(copied_image)
     ending = Ending(output.returns) if output.returns not in (None, "logits") else None
     scores = scores_of(output.function, returned, type(model).__name__, image, ending)
@@ -363,20 +394,21 @@ def trunk_and_head_of(
     def checked(parts: GraphParts | HookedParts) -> TrunkAndHead:
         with_maps = _with_maps(parts, layer, reshape, image)
         kinds = _checked_kinds(model, with_maps, layer, image, expected)
-        return TrunkAndHead(with_maps, kinds, scores, module, sizes, mates or "")
+        return TrunkAndHead(with_maps, kinds, scores, module, sizes, mates or "", views)
 
+    views = views_of(network, layer, image, reshape is not None) if len(calls) > 1 else None
     for opaque_scores in (False, True)[: 0 if mates else 1 if scores is None else 2]:
         try:
-            parts = split(network, layer, opaque_scores)
+            parts = split(network, layer, opaque_scores, views)
             if output.function is not None or parts.own_gradient:
-                _check_gradient(parts, HookedParts(network, layer), image, may_have_none=output.function is None)
+                _check_gradient(parts, HookedParts(network, layer, views), image, may_have_none=output.function is None)
             return checked(parts)
         except CannotSplit:
             continue
         except Exception as error:  # the graph of a user's code may raise anything, as for two images of a fixed batch
             if isinstance(error, BenchError) or is_out_of_memory(error):
                 raise
-    return checked(HookedParts(network, layer))
+    return checked(HookedParts(network, layer, views))
 
 
 def _check_gradient(parts: GraphParts, hooked: HookedParts, image: Tensor, may_have_none: bool) -> None:

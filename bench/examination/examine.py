@@ -110,6 +110,8 @@ def _layer(trace: Trace) -> Answer:
     if not trace.has_gradients:
         return Answer("layer", "note", silence(trace))
     maps = f"{trace.layer} gives {channels} maps of {' x '.join(map(str, size))}"
+    if views := trace.cut_model.trunk_and_head.views:
+        maps += f", {channels // len(views.places)} for each of {len(views.places)} views of the image"
     return Answer("layer", "ok", f"{maps}, and the scores depend on them")
 
 
