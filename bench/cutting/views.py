@@ -35,7 +35,7 @@ class View:
     """The place of a call's maps on the common grid. call: its number among the layer's calls of a pass."""
 
     call: int
-    cells: tuple[slice, ...]
+    cells: tuple[Any, ...]  # slices
     flipped: tuple[int, ...]
 
 
@@ -178,8 +178,8 @@ class _LayerCalls:
         """Find the place of each end on a common grid; None if there is none."""
         maps = [call.output for call in self.calls if call.node in self.common and _is_map(call.output, self.image)]
         for origin in (self.image, *maps[-1:]):
-            boxes = [_box(start.input, origin) for start in self.starts]
-            if None not in boxes:
+            boxes = [box for start in self.starts if (box := _box(start.input, origin)) is not None]
+            if len(boxes) == len(self.starts):
                 return self._on_grid(boxes, tuple(origin.shape[2:]))
         return None
 
