@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, fx, nn
 
 from axiom_bench.cutting.numerics import SPACES
+from axiom_bench.cutting.passes import HALF
 from axiom_bench.errors import BenchError, is_out_of_memory, type_name, unknown
 
 OtherInputs = tuple[Tensor, ...]  # what a network takes beside the explained images, (B, ...) each
 Normalisation = tuple[Sequence[float], Sequence[float]]  # mean and std, of the channels of pixels in 0 to 1
 COLOURS = (1, 3, 4)
-HALF = {torch.float16, torch.bfloat16}
 AS_TRAINED = "normalised as in training"
 TWO_CLASSES = (
     "to explain both classes of one logit, set model.output=FILE.py:both (in Python output=both), where both is "

@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 from axiom_bench.errors import BenchError, is_out_of_memory, unknown
 
 PRECISIONS = ("fp32", "tf32", "bf16")
+HALF = {torch.float16, torch.bfloat16}
 RELATIVE_TOLERANCE = 1e-4  # of the largest value: float32, over sums of some thousand terms of both signs
 # Memory of a forward pass for an image, in tensors of the model's widest output: a layer's input and output, and one
 # that waits to be added.
@@ -83,11 +84,13 @@ def count_backward(tensor: Tensor, passes: Passes, name: str) -> None:
 class OutputSizes:
     """Of the tensors that operations return for an image, how many times its own size they have.
 
-    widest: the largest. total: all together, which a gradient of the whole model keeps.
+    widest: the largest. total: all together, which a gradient of the whole model keeps. half: the type of those in half
+    precision, if there are any.
     """
 
     widest: float = 1.0
     total: float = 1.0
+    half: torch.dtype | None = None
 
 
 @contextmanager
@@ -117,6 +120,8 @@ class _Outputs(TorchDispatchMode):
         result = operation(*arguments, **(options or {}))
         inputs = {tensor.untyped_storage().data_ptr() for tensor in _strided((arguments, options))}
         for tensor in _strided(result):
+            if tensor.dtype in HALF:
+                self.sizes.half = tensor.dtype
             if tensor.shape[:1] == (1,) and tensor.untyped_storage().data_ptr() not in inputs:
                 times = tensor.numel() / self.size
                 self.sizes.widest = max(self.sizes.widest, times)

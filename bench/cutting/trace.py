@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -13,7 +12,6 @@ from torch import Tensor, nn
 
 from axiom_bench.cutting.ablation.drops import Drops, within
 from axiom_bench.cutting.images import (
-    HALF,
     OtherInputs,
     PixelsGiven,
     are_several,
@@ -454,12 +452,6 @@ def cut(
     if isinstance(model, nn.Module):
         check_shapes(model)
         check_finite(model)
-        if half := next((each.dtype for each in model.parameters() if each.dtype in HALF), None):
-            warnings.warn(
-                f"The network computes in {half}, of three digits or fewer, and so are its scores, axiom errors and "
-                "drops; give network.float() for all of them.",
-                stacklevel=2,
-            )
     cut_model = CutModel(model, layer, precision, head_precision, ablation_memory, reshape, output, ablation_channels)
     preprocessing = getattr(getattr(model, "loaded", None), "preprocessing", None)  # of `load_model`
     if preprocessing is not None and preprocessing.shape is None:

@@ -24,7 +24,7 @@ from axiom_bench.cutting.ending import Ending
 from axiom_bench.cutting.images import OtherInputs, first_convolution, others_of, several_inputs
 from axiom_bench.cutting.numerics import SPACES
 from axiom_bench.cutting.output import Chain, Output, OutputModule, ScoredNetwork, graph_with, scores_of
-from axiom_bench.cutting.passes import OutputSizes, equal_up_to_rounding, measured_outputs
+from axiom_bench.cutting.passes import HALF, OutputSizes, equal_up_to_rounding, measured_outputs
 from axiom_bench.cutting.tokens import AnyReshape, ChannelOrder, ChannelsLast, Reshape, check_inverse, layout
 from axiom_bench.cutting.views import Views, views_of
 from axiom_bench.errors import BenchError, is_out_of_memory
@@ -387,6 +387,8 @@ def trunk_and_head_of(
     module = output.module(expected.shape[1])
     module = None if module is None else module.to(image.device)
     if mates is None:
+        if sizes.half is not None:
+            warnings.warn(_low_precision(model, sizes.half), stacklevel=2)
         mates = batch_mates(network, image, expected)
         if mates:
             warnings.warn(mates, BatchMates, stacklevel=2)
@@ -409,6 +411,18 @@ def trunk_and_head_of(
             if isinstance(error, BenchError) or is_out_of_memory(error):
                 raise
     return checked(HookedParts(network, layer, views))
+
+
+def _low_precision(model: nn.Module, half: torch.dtype) -> str:
+    """Return the sentence for a network that computes in half precision by its weights, by casts, or by both."""
+    are_half = {weight.dtype in HALF for weight in model.parameters()}
+    remedies = ["give network.float()"] if True in are_half else []
+    if are_half != {True}:
+        remedies.append("leave out autocast, .half() and .bfloat16() in its forward")
+    return (
+        f"The network computes in {half}, of three digits or fewer, and so are its scores, axiom errors and "
+        f"drops; {' and '.join(remedies)} for all of them."
+    )
 
 
 def _check_gradient(parts: GraphParts, hooked: HookedParts, image: Tensor, may_have_none: bool) -> None:

@@ -1,6 +1,8 @@
 """Networks and images as people bring them, with hooks, locks, several inputs: the right value, or one sentence."""
 
+import re
 import threading
+import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -169,6 +171,53 @@ def test_weights_of_few_digits_are_told(dtype):
         trace = ab.trace(net().to(dtype), "c", IMAGES.to(dtype))
     expected = ab.trace(net(), "c", IMAGES).logits
     assert 1e-4 < ((trace.logits.double() - expected).abs() / expected.abs().max()).max() < 1e-2
+
+
+def autocast(net: Any, x: Tensor) -> Tensor:
+    with torch.autocast("cpu", torch.bfloat16):
+        return net.fc(net.c(x).relu().mean((2, 3))).float()
+
+
+def data_dependent(net: Any, x: Tensor) -> Tensor:
+    return autocast(net, x if x.sum() > 0 else -x)
+
+
+def in_part(net: Any, x: Tensor) -> Tensor:
+    return net.fc(net.rounded(net.c(x).relu().bfloat16()).float().mean((2, 3)))
+
+
+LOW_PRECISION: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
+    "autocast": (autocast, r"bfloat16, of three digits .* drops; leave out autocast"),
+    "hooks": (data_dependent, r"bfloat16, of three digits .* drops; leave out autocast"),
+    "a cast to float16": (
+        lambda net, x: net.fc(net.c(x).half().float().relu().mean((2, 3))),
+        r"float16, .* \.half\(\)",
+    ),
+    "rounded scores": (lambda net, x: net.fc(net.c(x).relu().mean((2, 3))).bfloat16(), r"bfloat16, .* leave out auto"),
+    "a part in bfloat16": (in_part, r"bfloat16, .* give network\.float\(\) and leave out autocast, .* \.bfloat16\(\)"),
+}
+
+
+@pytest.mark.parametrize("name", LOW_PRECISION)
+def test_low_precision_within_forward_is_told_once(name):
+    forward, sentence = LOW_PRECISION[name]
+    part = {"rounded": nn.Conv2d(6, 6, 1)} if name == "a part in bfloat16" else {}
+    network = net(forward, **part).float()
+    if part:
+        network.rounded.bfloat16()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trace = ab.trace(network, "c", IMAGES.float())
+        trace.again(model=network)
+    (told,) = [str(warning.message) for warning in caught if "computes in" in str(warning.message)]
+    assert re.search(sentence, told)
+
+
+def test_no_precision_is_told_of_a_trunk_that_is_to_run_in_bf16():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with torch.autocast("cpu", torch.bfloat16):  # which an axiom-bench call turns off
+            ab.cut(net().float(), "c", precision="bf16").trace(IMAGES.float())
 
 
 def test_an_autocast_around_a_call_rounds_no_gradient():
