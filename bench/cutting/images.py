@@ -6,12 +6,14 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from os import PathLike
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
+from axiom_bench.cutting.model_copy import own_state, parts_with_hooks
 from axiom_bench.cutting.numerics import SPACES
 from axiom_bench.cutting.passes import HALF
 from axiom_bench.errors import BenchError, is_out_of_memory, type_name, unknown
@@ -172,6 +174,8 @@ def checked_images(images: Any, model: nn.Module) -> Tensor:
             change = "[None]" if images.ndim == dimensions[0] + 1 else ""
             expected = f"(B, C, {SPACES[dimensions[0]]}), as the network's convolutions take,"
         advice = f"; give images{change}" if change else ""
+        if images.ndim == 5 and dimensions[0] == 2 and images.numel():
+            advice = _for_clips(model, images)
         raise BenchError(f"Invalid images: expected {expected} with B >= 1, not the shape {shape}{advice}.")
     if not images.is_floating_point():
         scale = "" if images.dtype == torch.bool or images.is_complex() else " / 255"
@@ -215,6 +219,35 @@ def first_convolution(network: nn.Module) -> tuple[str, Any]:
     """The name and the module of a network's first convolution, in the modules' order; ("", None) without one."""
     parts = (part for part in network.named_modules() if isinstance(part[1], nn.modules.conv._ConvNd))
     return next(parts, ("", None))
+
+
+@torch.no_grad()
+def _for_clips(model: nn.Module, clips: Tensor) -> str:
+    """The way, after a semicolon, to explain clips or crops by a network that convolves one image at a time.
+
+    clips: (B, T, C, H, W) or (B, C, T, H, W). model: a copy of the user's network.
+    """
+    channels = getattr(first_convolution(model)[1], "in_channels", clips.shape[2])
+    is_second = clips.shape[1] == channels != clips.shape[2]
+    parts: list[str] = []
+
+    def keep(_: nn.Module, inputs: Any, output: Any, name: str) -> None:
+        of_scores = isinstance(output, Tensor) and output.ndim == 2
+        if name and of_scores and inputs and isinstance(inputs[0], Tensor) and inputs[0].ndim == 4:
+            parts.append(name)
+
+    handles = [part.register_forward_hook(partial(keep, name=name)) for name, part in parts_with_hooks(model)]
+    try:
+        with own_state(model):
+            model(clips[:1].clone())
+    except Exception:  # noqa: BLE001 - a network of images may raise anything for clips
+        return f"; give images{'.transpose(1, 2)' if is_second else ''}.flatten(0, 1)"
+    finally:
+        for handle in handles:
+            handle.remove()
+    part = f"the part that takes it, network.get_submodule({parts[-1]!r})" if parts else "a module that takes it"
+    first = "images[:, :, 0]" if is_second else "images[:, 0]"
+    return f"; explain one frame or crop of each, {first}, by {part}"
 
 
 def check_tensor(images: Any) -> None:

@@ -173,6 +173,7 @@ def depth(layer: str, calls: Sequence[Call]) -> int:
 
 def last_spatial(calls: Sequence[Call]) -> str:
     """The default layer by the rule at the top of this file. Raises BenchError where the features are tokens."""
+    _check_copies(calls)
     body = calls[: _class_layer(calls)]
     return _name(_ends(body)[_last_map(body)], body)
 
@@ -215,11 +216,38 @@ def _last_map(body: Sequence[Call]) -> int:
     maps = [i for i in of_images if not isinstance(ends[i][0].module, HEAD_TYPES)]
     tokens_after = sum(end[0].is_tokens for end in ends[maps[-1] if maps else 0 :])
     if tokens_after >= len(maps):  # a token head on a convolutional body (attention pooling) has fewer
+        layer = _token_layer(body)
+        tokens = "name a layer of tokens and set model.reshape=tokens"
+        if layer is not None:
+            tokens = f"give layer={layer!r} and reshape='tokens' (model.layer={layer} model.reshape=tokens in commands)"
         raise BenchError(
             "The network's features are tokens or vectors, not H x W maps (a vision transformer?), so it has no "
-            "default layer; name a layer of tokens and set model.reshape=tokens, or choose a convolutional network."
+            f"default layer; {tokens}, or choose a convolutional network."
         )
     return maps[-1]
+
+
+def _token_layer(body: Sequence[Call]) -> str | None:
+    """The first normalisation of the last block that has two or more, whose tokens attention still mixes."""
+    norms: dict[str, list[str]] = {}
+    for call in body:
+        if call.is_tokens and "norm" in type(call.module).__name__.lower():
+            norms.setdefault(call.name.rpartition(".")[0], []).append(call.name)
+    blocks = [names for block, names in norms.items() if block and len(names) > 1]
+    return blocks[-1][0] if blocks else None
+
+
+def _check_copies(calls: Sequence[Call]) -> None:
+    """Raises BenchError if all convolutions give maps of several images for one."""
+    maps = [call for call in calls if isinstance(call.module, nn.modules.conv._ConvNd) and len(call.shape) == call.ndim]
+    if not maps or any(call.shape[0] == 1 for call in maps):
+        return
+    parts = [call.name for call in calls if call.name and len(call.shape) == 2 and _holds(call, maps[-1])]
+    part = f"the part that takes one of them, network.get_submodule({parts[-1]!r})" if parts else "a network of one"
+    raise BenchError(
+        f"The network's layers give maps of {maps[-1].shape[0]} images for one, as of its crops, frames or copies, "
+        f"and have no default layer; explain {part}."
+    )
 
 
 def _name(end: Sequence[Call], body: Sequence[Call]) -> str:

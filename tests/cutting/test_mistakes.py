@@ -110,3 +110,51 @@ def test_images_of_any_number_of_channels(channels):
     assert {"deletion_auc", "infidelity", "road_morf", "sensitivity_n"} <= set(measured["metric"])
     noisy = with_params("method", "ss_cam", {"noise": "input"})
     assert noisy(ab.trace(network, "3", images)).shape == (2, 6, 1, 1)
+
+
+def first_part() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)).double()
+
+
+CLIPS: dict[str, tuple[Callable[[nn.Module, Tensor], Tensor], tuple[int, ...], str]] = {
+    "frames first": (
+        lambda net, x: net.part(x.flatten(0, 1)).unflatten(0, x.shape[:2]).mean(1),
+        (2, 4, 3, 6, 6),
+        "images[:, 0]",
+    ),
+    "channels first": (
+        lambda net, x: net.part(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (len(x), -1)).amax(1),
+        (2, 3, 4, 6, 6),
+        "images[:, :, 0]",
+    ),
+    "a loop": (
+        lambda net, x: torch.stack([net.part(frame) for frame in x.unbind(2)]).mean(0),
+        (2, 3, 5, 6, 6),
+        "images[:, :, 0]",
+    ),
+    "crops first": (lambda net, x: sum(net.part(crop) for crop in x), (5, 2, 3, 6, 6), "images[:, 0]"),
+}
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_clips_and_crops_are_explained_one_at_a_time(name):
+    forward, shape, expression = CLIPS[name]
+    network = Network(forward, part=first_part())
+    images = torch.rand(shape, dtype=torch.float64)
+    with pytest.raises(ab.BenchError) as error:
+        ab.trace(network, "part.0", images)
+    assert f"explain one frame or crop of each, {expression}, by the part" in str(error.value)
+    assert str(error.value).endswith("network.get_submodule('part').")
+    one = images[:, 0] if expression == "images[:, 0]" else images[:, :, 0]
+    assert ab.trace(network.get_submodule("part"), "0", one).activations.shape[1] == 4
+
+
+@pytest.mark.parametrize(("shape", "call"), [((2, 4, 3, 6, 6), ".flatten(0, 1)"),
+                                             ((2, 3, 4, 6, 6), ".transpose(1, 2).flatten(0, 1)")])  # fmt: skip
+def test_clips_for_a_network_of_images_become_images(shape, call):
+    images = torch.rand(shape, dtype=torch.float64)
+    with pytest.raises(ab.BenchError) as error:
+        ab.trace(first_part(), "0", images)
+    assert str(error.value).endswith(f"give images{call}.")
+    flat = images.flatten(0, 1) if call == ".flatten(0, 1)" else images.transpose(1, 2).flatten(0, 1)
+    assert len(ab.trace(first_part(), "0", flat)) == 8

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import axiom_bench as ab
 from axiom_bench.errors import BenchError
 from axiom_bench.models import layers
 
@@ -154,3 +155,64 @@ def test_depth_follows_execution_order():
     assert layers.record(fully_convolutional(), (16, 16))[-1].shape == (1, 5)
     calls = layers.record(Backwards(), (8, 8))
     assert layers.depth("first", calls) < layers.depth("last", calls)
+
+
+class Block(nn.Module):
+    """Attention and a small network over tokens, each behind a norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.after = nn.LayerNorm(8), nn.LayerNorm(8)
+        self.attention, self.mlp = nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(*[self.before(x)] * 3, need_weights=False)[0]
+        return x + self.mlp(self.after(x))
+
+
+class ByClassToken(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.token = nn.Conv2d(3, 8, 4, 4), nn.Parameter(torch.rand(1, 1, 8))
+        self.blocks, self.norm, self.fc = nn.Sequential(Block(), Block()), nn.LayerNorm(8), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patches(x).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.token.expand(len(x), -1, -1), tokens], 1)
+        return self.fc(self.norm(self.blocks(tokens))[:, 0])
+
+
+def test_the_layer_that_a_transformer_is_told_to_name_has_maps():
+    torch.manual_seed(0)
+    network, images = ByClassToken(), torch.rand(1, 3, 16, 16)
+    sentence = (
+        r"give layer='blocks\.1\.before' and reshape='tokens' \(model\.layer=blocks\.1\.before model\.reshape=tokens"
+    )
+    with pytest.raises(BenchError, match=sentence):
+        ab.explain(network, images=images)
+    trace = ab.trace(network, "blocks.1.before", images, reshape="tokens")
+    assert trace.gradients.abs().amax((2, 3)).all()
+
+
+class Copies(nn.Module):
+    """Runs its part on an image and its mirror image as one batch. named: whether the part is a module of its own."""
+
+    def __init__(self, named: bool) -> None:
+        super().__init__()
+        self.part = nn.Sequential(conv(3, 4), nn.ReLU(), *head(4)) if named else conv(3, 4)
+        self.fc = nn.Linear(5 if named else 4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = self.part(torch.stack([x, x.flip(-1)], 1).flatten(0, 1))
+        scores = scores if scores.ndim == 2 else scores.mean((2, 3))
+        return self.fc(scores.unflatten(0, (-1, 2)).mean(1))
+
+
+def test_a_network_of_several_copies_is_no_transformer():
+    with pytest.raises(
+        BenchError, match=r"maps of 2 images for one.*explain the part .*network\.get_submodule\('part'\)"
+    ):
+        choose(Copies(named=True))
+    assert choose(Copies(named=True).get_submodule("part")) == "1"
+    with pytest.raises(BenchError, match=r"maps of 2 images for one.* explain a network of one"):
+        choose(Copies(named=False))
