@@ -1,0 +1,51 @@
+"""Networks of a user, whose folder gets a copy of this file."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+class Small(nn.Module):
+    """Three classes, global average pooling."""
+
+    def __init__(self, classes=3, channels=3):
+        super().__init__()
+        torch.manual_seed(0)
+        self.features = nn.Sequential(nn.Conv2d(channels, 4, 3, padding=1), nn.ReLU())
+        self.fc = nn.Linear(4, classes)
+
+    def forward(self, images):
+        return self.fc(self.features(images).mean((2, 3)))
+
+
+class WithAge(Small):
+    """An image and an age (B, 1)."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(5, 3)
+
+    def forward(self, image, age):
+        return self.fc(torch.cat([self.features(image).mean((2, 3)), age], 1))
+
+
+class Patches(nn.Module):
+    """A small transformer: the layer `block` gives tokens (B, 16, 8)."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.patches = nn.Conv2d(3, 8, 8, 8)
+        self.block = nn.Sequential(nn.Linear(8, 8), nn.ReLU())
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, images):
+        return self.fc(self.block(self.patches(images).flatten(2).mT).mean(1))
+
+
+def signal():
+    """Three classes of one-dimensional signals of two channels."""
+    torch.manual_seed(0)
+    layers = [nn.Conv1d(2, 4, 5, padding=2), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 3)]
+    return nn.Sequential(*layers)

@@ -1,0 +1,1 @@
+UNFOLLOWED: dict[str, str] = {}

@@ -1,0 +1,126 @@
+"""A user who reads a refusal and does literally what it advises."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from axiom_bench.errors import BenchError
+from tests.advice.refusals import ROOT, Refusal, refusal_at
+
+SHORT = ("method=[grad_cam]", "metric=[conservation_error]", "runtime.repeats=0", "report.figures.formats=[png]")
+PLAIN = ("model.resize=[32,32]", "model.crop=null", "model.mean=[0,0,0]", "model.std=[1,1,1]")
+NETS = Path(__file__).with_name("nets.py").read_text()
+
+Follower = Callable[["User"], None]
+SITUATIONS: dict[str, Follower] = {}
+FOLLOWED: dict[str, str] = {}  # situation -> words of its refusal
+
+
+def follows(words: str) -> Callable[[Follower], Follower]:
+    """Register a situation that causes the refusal whose text contains `words`, and follows its advice."""
+
+    def register(situation: Follower) -> Follower:
+        name = f"{situation.__module__.rpartition('.')[2]}.{situation.__name__}"
+        assert name not in SITUATIONS, name
+        SITUATIONS[name] = situation
+        FOLLOWED[name] = words
+        return situation
+
+    return register
+
+
+def advised(message: str, pattern: str) -> str:
+    """Return what the group of `pattern` matches in a message: the advice as it is written there."""
+    match = re.search(pattern, message)
+    assert match, f"the message has no {pattern!r}: {message}"
+    return match[1]
+
+
+@dataclass
+class User:
+    """A folder in which commands are typed."""
+
+    folder: Path
+    command: Callable[..., CompletedProcess[str]]
+    patch: pytest.MonkeyPatch
+    errors: list[tuple[Refusal | None, str]] = field(default_factory=list)  # that were made, with their texts
+    seen: list[str] = field(default_factory=list)  # messages that the user read
+
+    def __post_init__(self) -> None:
+        """Note where each error is made."""
+        make = BenchError.__init__
+
+        def make_and_note(error: BenchError, *arguments: object) -> None:
+            make(error, *arguments)
+            caller = sys._getframe(1)
+            path = Path(caller.f_code.co_filename).resolve()
+            if path.is_relative_to(ROOT):
+                place = refusal_at(str(path.relative_to(ROOT)), caller.f_lineno)
+                self.errors.append((place, str(error)))
+
+        self.patch.setattr(BenchError, "__init__", make_and_note)
+        self.write("nets.py", NETS)
+
+    def write(self, path: str, text: str | bytes) -> Path:
+        file = self.folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return file
+
+    def picture(self, path: str, side: int = 32, seed: int = 0) -> Path:
+        file = self.folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(seed).integers(0, 255, (side, side, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(file)
+        return file
+
+    def array(self, path: str, values: Any) -> Path:
+        file = self.folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.save(file, values)
+        return file
+
+    def types(self, *arguments: str) -> str:
+        """Type a command that works, and return what it prints."""
+        result = self.command(self.folder, *arguments)
+        assert result.returncode == 0, f"axiom-bench {' '.join(arguments)} ends with {_text(result)}"
+        return _text(result)
+
+    def is_refused(self, *arguments: str) -> str:
+        """Type a command that is refused, and return what it prints."""
+        result = self.command(self.folder, *arguments)
+        text = _text(result)
+        assert result.returncode == 2, f"axiom-bench {' '.join(arguments)} isn't refused: {text}"
+        self.seen.append(text)
+        return text
+
+    def fails(self, call: Callable[[], object]) -> str:
+        """Call what is refused in Python, and return the message."""
+        with pytest.raises(BenchError) as error:
+            call()
+        self.seen.append(str(error.value))
+        return str(error.value)
+
+    def caused(self, refusal: Refusal) -> bool:
+        """Return whether the user has read this refusal's message."""
+        texts = [" ".join(text.split()) for place, text in self.errors if place == refusal]
+        return any(text in " ".join(message.split()) for text in texts for message in self.seen)
+
+
+def network(name: str, *settings: str) -> tuple[str, ...]:
+    """Return the settings of a network of NETS, and more."""
+    return ("model=user", f"model.architecture=nets.py:{name}", "model.weights=as_built", *PLAIN, *settings)
+
+
+def _text(result: CompletedProcess[str]) -> str:
+    return f"{result.stdout}\n{result.stderr}"
