@@ -56,7 +56,8 @@ def configuration(options: Namespace, names: Sequence[str] | None) -> dict[str, 
     overrides = [*options.overrides, *([] if options.model is None else [f"model={options.model}"])]
     if not any(override.partition("=")[0] in ("model", "experiment") for override in overrides):
         raise BenchError(
-            "Name the model: --model resnet18, or your own: model=user model.architecture=net.py:build model.weights=F."
+            "Name the model: --model resnet18, or your own: model=user model.architecture=net.py:build "
+            "model.weights=FILE."
         )
     if names is None:
         overrides += ["method=all"] if options.methods else []

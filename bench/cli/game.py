@@ -154,9 +154,11 @@ def _whole_images(job: Job, trials: Sequence[Batch], seed: int) -> list[Picture]
         pixels = job.model.preprocessing.denormalise(batch.images[:1])[0]
         checks.append(Picture(batch.image_ids[0], (_class(job, shown), _class(job, other)), pixels))
     if len(checks) < CHECKS:
+        count = len(trials) + len(checks) - CHECKS
+        fewer = f"choose --images {count}, or " if count > 0 else ""
         raise BenchError(
-            f"A game shows {CHECKS} whole pictures as attention checks, and this run has only {len(checks)} images "
-            f"beside the {len(trials)} of the game: choose a smaller --images, or a run with a larger data.size."
+            f"A game shows {CHECKS} whole pictures as attention checks, and this run has only {len(checks)} images in "
+            f"addition to the {len(trials)} of the game: {fewer}run the benchmark with a larger data.size."
         )
     return checks
 

@@ -200,6 +200,8 @@ TYPED = [
     ("hydra.searchpath=[/no/such/folder]", "There is no folder /no/such/folder (hydra.searchpath)"),
     ("hydra.searchpath=[pkg://no_such.conf]", "There is no package 'no_such.conf' (hydra.searchpath)"),
     ("model=[1]", "There is no model '1'"),
+    ("model=5,6", "There is no model '5'"),
+    ("data=range(1,3)", "data='1' chooses no data: give its name"),
     ("peers=null", "peers='null' chooses no peer"),
     ("hydra.sweeper=5", "The configuration can't be put together"),
     ("hydra/launcher=slurm", "There is no hydra/launcher 'slurm'"),
