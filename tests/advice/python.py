@@ -184,7 +184,9 @@ def dropout_in_eval_mode(user: User) -> None:
 
     network = Dropped()
     message = user.fails(lambda: ab.trace(network, LAYER, images(), [0, 0]))
-    fixed = as_advised(advised(message, r"(axiom_bench\.FixedDraws\(network, seed\))"), axiom_bench=ab, network=network, seed=1)
+    fixed = as_advised(
+        advised(message, r"(axiom_bench\.FixedDraws\(network, seed\))"), axiom_bench=ab, network=network, seed=1
+    )
     ab.trace(fixed, f"module.{LAYER}", images(), [0, 0])
     assert advised(message, r"(F\.dropout\(x, p, self\.training\))")
     network.is_fixed = True
@@ -314,7 +316,9 @@ def scores_with_positions_last(user: User) -> None:
     message = user.fails(lambda: detected(detector))
     name = advised(message, r"give (\w+)=, a function")
     turned = advised(message, r"by (\.mT)\.")
-    assert detected(detector, **{name: lambda returned: (returned[0], as_advised(f"scores{turned}", scores=returned[1]))})
+    assert detected(
+        detector, **{name: lambda returned: (returned[0], as_advised(f"scores{turned}", scores=returned[1]))}
+    )
 
 
 @follows("is no object; set background=0, or -1 for the last")

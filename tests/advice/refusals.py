@@ -13,7 +13,9 @@ ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("bench", "methods", "metrics")
 ERRORS = ("BenchError", "OtherScores", "Interference", "OtherFormat", "Damaged", "NoMap")
 
-SETTING = r"(?:\b(?:model|data|device|report|metrics|metric|method|runtime|pictures|executor|params)\.[\w{]|[\w}\]]=(?!=))"
+SETTING = (
+    r"(?:\b(?:model|data|device|report|metrics|metric|method|runtime|pictures|executor|params)\.[\w{]|[\w}\]]=(?!=))"
+)
 OPTION = r"(?<![\w-])--[a-z]"
 COMMAND = r"\baxiom-bench (?!is|isn)[\w{-]|\bpip install\b"
 FUNCTION = r"(?:[\w)]\(|\bab\.\w|\baxiom_bench\.\w)"
@@ -74,7 +76,9 @@ def refusal_with(words: str) -> Refusal:
 
 def refusal_at(file: str, line: int) -> Refusal | None:
     """Return the refusal at a line of a file, the innermost if one is an argument of another."""
-    found = [refusal for refusal in refusals() if refusal.file == file and refusal.first_line <= line <= refusal.last_line]
+    found = [
+        refusal for refusal in refusals() if refusal.file == file and refusal.first_line <= line <= refusal.last_line
+    ]
     return min(found, key=lambda refusal: refusal.last_line - refusal.first_line, default=None)
 
 
@@ -119,7 +123,12 @@ class _Texts:
             return self._one_of(node.values, depth)
         if isinstance(node, ast.Name) and depth < 4:
             return self._one_of(self.values.get(node.id, ()), depth + 1) or f"{{{node.id}}}"
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in self.functions and depth < 4:
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id in self.functions
+            and depth < 4
+        ):
             function = self.functions[node.func.id]
             returned = [part.value for part in ast.walk(function) if isinstance(part, ast.Return) and part.value]
             return self.inside(function)._one_of(returned, depth + 1)

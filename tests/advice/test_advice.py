@@ -8,17 +8,23 @@ from tests.advice import commands, data, methods, models, python  # noqa: F401 -
 from tests.advice.refusals import advising, refusal_with
 from tests.advice.unfollowed import UNFOLLOWED
 from tests.advice.user import FOLLOWED, SITUATIONS, User
+from tests.made_runs import undrawn  # noqa: F401
 
 LEAST = 0.6  # share of the refusals whose advice is followed
 
 
+@pytest.fixture(scope="session")
+def kept_runs(tmp_path_factory):
+    return tmp_path_factory.mktemp("kept")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SITUATIONS)
-def test_advice_helps_when_it_is_followed(name, tmp_path, typed_here, monkeypatch):
+def test_advice_helps_when_it_is_followed(name, tmp_path, typed_here, monkeypatch, kept_runs, undrawn):
     refusal = refusal_with(FOLLOWED[name])
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    user = User(tmp_path, typed_here, monkeypatch)
+    user = User(tmp_path, typed_here, monkeypatch, kept_runs)
     SITUATIONS[name](user)
     places = [f"{place.place if place else 'elsewhere'}: {text}" for place, text in user.errors]
     assert user.caused(refusal), f"the situation no longer causes {refusal.place}, but {places}"
@@ -29,9 +35,13 @@ def test_every_advice_is_followed_or_has_a_reason():
     reasons = {refusal_with(words): reason for words, reason in UNFOLLOWED.items()}
     both = [refusal.place for refusal in followed & reasons.keys()]
     neither = [f"{refusal.place}: {refusal.text}" for refusal in advising() if refusal not in followed | reasons.keys()]
-    print(f"{len(advising())} refusals advise a setting, a command or a function; {len(followed)} are followed. The others:")
+    print(
+        f"{len(advising())} refusals advise a setting, a command or a function; {len(followed)} are followed. The others:"
+    )
     for refusal, reason in reasons.items():
         print(f"  {refusal.place}: {refusal.advice.strip()} - {reason}")
     assert not both, f"these are followed, and needn't have a reason in tests/advice/unfollowed.py: {both}"
-    assert not neither, "write a situation in tests/advice that follows each, or a reason in unfollowed.py: " + "; ".join(neither)
+    assert not neither, (
+        "write a situation in tests/advice that follows each, or a reason in unfollowed.py: " + "; ".join(neither)
+    )
     assert len(followed) >= LEAST * len(advising())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,9 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import torchvision
 from PIL import Image
+from safetensors.torch import save_file
 
 from axiom_bench.errors import BenchError
+from tests.advice import nets
 from tests.advice.refusals import ROOT, Refusal, refusal_at
 
 SHORT = ("method=[grad_cam]", "metric=[conservation_error]", "runtime.repeats=0", "report.figures.formats=[png]")
@@ -53,6 +59,7 @@ class User:
     folder: Path
     command: Callable[..., CompletedProcess[str]]
     patch: pytest.MonkeyPatch
+    kept: Path  # run folders that several users take
     errors: list[tuple[Refusal | None, str]] = field(default_factory=list)  # that were made, with their texts
     seen: list[str] = field(default_factory=list)  # messages that the user read
 
@@ -89,6 +96,28 @@ class User:
         file.parent.mkdir(parents=True, exist_ok=True)
         np.save(file, values)
         return file
+
+    def save_weights(self, path: str, name: str) -> None:
+        """Save the weights of a network of nets.py, or of torchvision, that is built without any."""
+        builder = getattr(nets, name, None) or getattr(torchvision.models, name)
+        file = self.write(path, b"")
+        state = builder().state_dict()
+        if file.suffix == ".safetensors":
+            save_file(state, file)
+        else:
+            torch.save(state, file)
+
+    def runs(self, name: str, *settings: str) -> str:
+        """Run the benchmark on scenes as results/quick/NAME, or take the folder of the same run of another user."""
+        words = (f"run={name}", "model=scenes_vgg", "data.size=12", *SHORT, *settings)
+        place = f"results/quick/{name}"
+        kept = self.kept / hashlib.sha256(" ".join(words).encode()).hexdigest()
+        if not kept.exists():
+            self.types(*words)
+            shutil.copytree(self.folder / place, kept)
+        else:
+            shutil.copytree(kept, self.folder / place)
+        return place
 
     def types(self, *arguments: str) -> str:
         """Type a command that works, and return what it prints."""
