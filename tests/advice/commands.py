@@ -257,7 +257,7 @@ def game_of_more_images_than_there_are(user: User) -> None:
 
 @follows("this run has only {} images in addition to the {} of the game")
 def game_with_too_few_other_images(user: User) -> None:
-    run = user.runs("few", "data.size=8", "data.seed=1")
+    run = user.runs("few", "data.size=9", "data.seed=2")
     message = user.is_refused("game", run)
     user.types("game", run, *advised(message, r"choose (--images \d+)").split())
     larger = user.runs("larger", advised(message, r"with a larger (data\.size)") + "=24")

@@ -1,1 +1,295 @@
-"""."""
+"""Advice for data sets."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.advice.nets import Small
+from tests.advice.user import SHORT, User, advised, follows, network
+
+CLASSES = "model.classes=[a,b,c]"
+
+
+def doctor(user: User, *settings: str, name: str = "Small") -> tuple[str, ...]:
+    return ("doctor", *network(name, *settings))
+
+
+def photographs(user: User, *names: str) -> None:
+    for number, name in enumerate(names):
+        user.picture(f"photos/{name}", seed=number)
+
+
+@follows("data.split={split} is of a file {}; set data.root to a split's folder")
+def split_of_a_folder_of_arrays(user: User) -> None:
+    for split in ("train", "val"):
+        user.array(f"arrays/{split}/a/0.npy", np.zeros((3, 32, 32), "f4"))
+    typed = doctor(user, "data=arrays", "model.resize=null", "target=predicted")
+    message = user.is_refused(*typed, "data.root=arrays", "data.split=val")
+    user.types(*typed, advised(message, r"set (data\.root) to a split's folder") + "=arrays/val")
+
+
+@follows("and no {split}_images; set data.split to {}")
+def file_of_arrays_without_the_split(user: User) -> None:
+    values = {"train_images": np.zeros((2, 3, 32, 32), "f4"), "train_labels": np.zeros(2, int)}
+    values |= {key.replace("train", "val"): value for key, value in values.items()}
+    np.savez(user.folder / "all.npz", **values)
+    typed = doctor(user, "data=arrays", "data.root=all.npz", "model.resize=null", "data.channels=first")
+    message = user.is_refused(*typed, "data.split=test")
+    for split in advised(message, r"set data\.split to (.*?)\.\s").split(" or "):
+        user.types(*typed, f"data.split={split}")
+
+
+@follows("and no {split}_images; set data.split to {}")
+def file_of_arrays_of_other_names(user: User) -> None:
+    pixels = np.zeros((2, 3, 32, 32), "f4")
+    np.savez(user.folder / "all.npz", x=pixels, y=np.zeros(2, int))
+    typed = doctor(user, "data=arrays", "data.root=all.npz", "model.resize=null")
+    message = user.is_refused(*typed)
+    names = advised(message, r"call its arrays (images, labels), masks").split(", ")
+    np.savez(user.folder / "all.npz", **dict(zip(names, (pixels, np.zeros(2, int)), strict=True)))
+    user.types(*typed)
+
+
+@follows("Set data.root, or AXIOM_BENCH_REAL for real_root")
+def folder_that_is_not_there(user: User) -> None:
+    photographs(user, "a.png")
+    typed = doctor(user, "data=folder", "target=predicted")
+    message = user.is_refused(*typed, "data.root=photo")
+    user.types(*typed, advised(message, r"Set (data\.root), or") + "=photos")
+    user.patch.delenv("AXIOM_BENCH_REAL", raising=False)
+    typed = doctor(user, "data=imagenet", "data.classes=[n01440764]", "target=predicted")
+    message = user.is_refused(*typed)
+    user.picture("real/data/imagenet/val/n01440764/a.JPEG")
+    user.patch.setenv(advised(message, r"or (\w+) for real_root"), "real")
+    user.types(*typed)
+
+
+@follows("set data.classes to the model's own classes, in its order")
+def more_classes_than_the_model_has(user: User) -> None:
+    photographs(user, "3/a.png", "4/a.png")
+    typed = doctor(user, "data=folder", "data.root=photos", "target=label")
+    message = user.is_refused(*typed, "data.classes=['0','1','2','3','4']")
+    user.types(*typed, advised(message, r"set (data\.classes) to") + "=['3','4','5']")
+
+
+@follows("set data.classes to all classes, in the order of their numbers")
+def label_beyond_the_classes(user: User) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    pa = pytest.importorskip("pyarrow")
+    content = user.picture("a.png").read_bytes()
+    rows = [{"image": {"bytes": content, "path": f"{label}.png"}, "label": label} for label in (0, 2)]
+    pq.write_table(pa.Table.from_pylist(rows), user.folder / "all.parquet")
+    typed = doctor(user, "data=parquet", "data.path=all.parquet")
+    message = user.is_refused(*typed, "data.classes=[a,b]")
+    user.types(*typed, advised(message, r"set (data\.classes) to all") + "=[a,b,c]")
+
+
+@follows("leave it out, and set model.background={}")
+def background_among_the_classes(user: User) -> None:
+    user.picture("photos/val/1.png")
+    content = {
+        "images": [{"id": 1, "file_name": "1.png", "width": 32, "height": 32}],
+        "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [2, 2, 9, 9], "iscrowd": 0}],
+    }
+    user.write("photos/all.json", json.dumps(content))
+    typed = doctor(user, "data=coco", "data.root=photos", "data.split=val", "data.annotations=all.json")
+    message = user.is_refused(*typed, "data.classes=[background,a,b]")
+    user.types(*typed, "data.classes=[a,b]", advised(message, r"set (model\.background=\d+)"))
+
+
+@follows("set data.folders=name for folders that are called by their classes")
+def folders_that_are_no_indices(user: User) -> None:
+    photographs(user, "a/1.png", "b/1.png")
+    typed = doctor(user, "data=folder", "data.root=photos", "data.classes=[a,b,c]")
+    message = user.is_refused(*typed, "data.folders=index")
+    user.types(*typed, "data.folders=index", advised(message, r"set (data\.folders=name)"))
+
+
+SYNSETS = "data.classes=[n01440764,n01443537,n01484850]"
+
+
+def flat(user: User, labels: str, *names: str) -> tuple[str, ...]:
+    """Images that lie in no class folders, as ImageNet's validation images, with a list of labels."""
+    for name in names or ("1.JPEG", "2.JPEG"):
+        user.picture(f"flat/val/{name}")
+    user.write("flat/list.txt", labels)
+    return doctor(user, "data=imagenet", "data.root=flat", "data.labels=list.txt", SYNSETS)
+
+
+GOOD = "1.JPEG n01440764\n2.JPEG n01443537\n"
+
+
+def with_labels(user: User, typed: tuple[str, ...], message: str) -> None:
+    """Set data.labels, as a message says, to a list of lines "image label"."""
+    user.write("flat/good.txt", GOOD)
+    user.types(*typed, advised(message, r"set (data\.labels)") + "=good.txt")
+
+
+@follows("add them to it, or set data.labels")
+def image_without_a_label(user: User) -> None:
+    typed = flat(user, "1.JPEG n01440764\n")
+    with_labels(user, typed, user.is_refused(*typed))
+    user.write("flat/list.txt", GOOD)
+    user.types(*typed)
+
+
+@follows("lists no image of the folder, but {}; ")
+def list_of_other_images(user: User) -> None:
+    typed = flat(user, "x.JPEG n01440764\ny.JPEG n01440764\n")
+    with_labels(user, typed, user.is_refused(*typed))
+
+
+@follows("has numbers from 1, as the devkit")
+def list_of_the_devkits_numbers(user: User) -> None:
+    typed = flat(user, "1\n2\n", "x.JPEG", "y.JPEG")
+    message = user.is_refused(*typed)
+    user.write("flat/good.txt", "x.JPEG n01440764\ny.JPEG n01443537\n")
+    user.types(*typed, advised(message, r"set (data\.labels)") + "=good.txt")
+
+
+@follows("labels alone, and there are {} images; ")
+def list_of_too_few_labels(user: User) -> None:
+    typed = flat(user, "n01440764\n")
+    with_labels(user, typed, user.is_refused(*typed))
+
+
+@follows("The order of the classes isn't known: there is no")
+def synsets_in_an_unknown_order(user: User) -> None:
+    user.picture("net/val/n01440764/a.JPEG")
+    typed = ("data=imagenet", "data.root=net")
+    user.patch.setattr("axiom_bench.data.layouts.imagenet.STANDARD", user.folder / "none", raising=False)
+    message = user.is_refused(*doctor(user, *typed, "target=predicted"))
+    line = advised(message, r"a line such as '(.*?)' for each class")
+    user.write("net/LOC_synset_mapping.txt", f"{line}\n")
+    user.types(*doctor(user, *typed, "target=predicted"))
+    (user.folder / "net/LOC_synset_mapping.txt").unlink()
+    user.types(*doctor(user, *typed, "target=predicted", advised(message, r"set (data\.classes) to the synset ids") + "=[n01440764]"))
+
+
+@follows("which the class list lacks; add it there, or set data.classes")
+def class_that_is_not_listed(user: User) -> None:
+    user.picture("net/val/n01440764/a.JPEG")
+    user.write("net/LOC_synset_mapping.txt", "n01443537 goldfish, Carassius auratus\n")
+    typed = doctor(user, "data=imagenet", "data.root=net", "target=predicted")
+    message = user.is_refused(*typed)
+    user.types(*typed, advised(message, r"or set (data\.classes)") + "=[n01440764]")
+    user.write("net/LOC_synset_mapping.txt", "n01443537 goldfish, Carassius auratus\nn01440764 tench, Tinca tinca\n")
+    user.types(*typed)
+
+
+BOX = "<annotation><size><width>32</width><height>32</height></size><object><name>{}</name><bndbox><xmin>2</xmin><ymin>2</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object></annotation>"
+
+
+@follows("labels name no class of the image's boxes")
+def labels_in_another_order(user: User) -> None:
+    typed = flat(user, "1.JPEG 1\n2.JPEG 0\n")
+    user.write("flat/Annotations/CLS-LOC/val/1.xml", BOX.format("n01440764"))
+    user.write("flat/Annotations/CLS-LOC/val/2.xml", BOX.format("n01443537"))
+    message = user.is_refused(*typed)
+    with_labels(user, typed, message)
+    user.types(*typed, advised(message, r"or (data\.classes) to the classes") + "=[n01443537,n01440764,n01484850]")
+
+
+@follows("which don't number the masks: ImageNet-S has 50, 300 or 919")
+def masks_of_another_number_of_classes(user: User) -> None:
+    user.picture("s/ImageNetS50/validation/n01443537/a.JPEG")
+    user.picture("s/ImageNetS50/validation-segmentation/n01443537/a.png")
+    typed = doctor(user, "data=imagenet_s", "data.root=s/ImageNetS50", "data.boxes=null", "target=predicted")
+    message = user.is_refused(*typed)
+    user.types(*typed, advised(message, r"set (data\.categories) to the list") + "=[n01443537]")
+
+
+@follows("mosaics of {} x {} cells can't be made")
+def mosaics_of_few_images(user: User) -> None:
+    typed = ("doctor", "model=scenes_vgg", "data=mosaic", "data.of.size=24", "data.confidence=null")
+    run = ("run=first", *typed[1:], *SHORT, "data.batch_size=1")
+    message = user.is_refused(*run, "data.size=50")
+    most = advised(message, r"set data\.size to at most (\d+)")
+    user.types(*run, f"data.size={most}")
+    assert advised(message, r"or (null) for all")
+    assert advised(message, r"raise (data\.uses)")
+
+
+@follows("data.{key} isn't set; set data.{key}=VALUE")
+def data_without_a_setting(user: User) -> None:
+    typed = ("doctor", "model=scenes_vgg", "data.size=2")
+    message = user.is_refused(*typed, "~data.workers")
+    user.types(*typed, advised(message, r"set (data\.workers=)VALUE") + "0")
+
+
+@follows("set target=predicted, or call the folders by the network's classes")
+def photographs_without_labels(user: User) -> None:
+    photographs(user, "x/1.png", "y/1.png")
+    typed = doctor(user, CLASSES, "data=folder", "data.root=photos")
+    message = user.is_refused(*typed, "target=label")
+    user.types(*typed, "target=label", advised(message, r"set (target=predicted)"))
+    (user.folder / "photos/x").rename(user.folder / "photos/a")
+    (user.folder / "photos/y").rename(user.folder / "photos/b")
+    user.types(*typed, "target=label")
+
+
+@follows("so labels don't name the model's classes; set")
+def classes_of_another_number(user: User) -> None:
+    photographs(user, "a/1.png", "b/1.png")
+    typed = doctor(user, "data=folder", "data.root=photos")
+    message = user.is_refused(*typed, "data.classes=[a,b]")
+    user.types(*typed, "data.classes=[a,b]", advised(message, r"set (model\.background=\d) if"))
+    user.types(*typed, advised(message, r"(data\.classes) to the model's") + "=[a,b,c]")
+    user.types(*typed, "data.classes=[a,b]", advised(message, r"(target=predicted)"))
+
+
+def chosen(user: User, *settings: str) -> tuple[str, ...]:
+    return ("run=first", "model=scenes_vgg", "data.size=4", *SHORT, *settings)
+
+
+@follows("so it is unknown which images it names correctly")
+def only_correct_of_other_classes(user: User) -> None:
+    photographs(user, "x/1.png")
+    typed = ("run=first", *network("Small"), "data=folder", "data.root=photos", *SHORT, "target=predicted")
+    message = user.is_refused(*typed, "data.only_correct=true")
+    user.types(*typed, advised(message, r"set (data\.only_correct=false)"))
+
+
+def named(user: User, path: str) -> str:
+    """Return the class that Small names for a picture."""
+    pixels = np.asarray(Image.open(user.folder / path))
+    images = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None] / 255
+    return "abc"[int(Small()(images).argmax())]
+
+
+@follows("images correctly; set data.only_correct=false")
+def only_correct_without_any(user: User) -> None:
+    photographs(user, "a/1.png", "b/1.png", "c/1.png")
+    predicted = {name: named(user, f"photos/{name}/1.png") for name in "abc"}
+    for name, other in predicted.items():
+        if name == other:
+            (user.folder / f"photos/{name}/1.png").unlink()
+    typed = ("run=first", *network("Small", CLASSES), "data=folder", "data.root=photos", *SHORT)
+    message = user.is_refused(*typed, "data.only_correct=true")
+    user.types(*typed, advised(message, r"set (data\.only_correct=false)"))
+
+
+@follows("so it is unknown which images it names with confidence")
+def mosaics_of_other_classes(user: User) -> None:
+    mosaics(user, network("Small"), "so it is unknown")
+
+
+@follows("the model's output has no probabilities, so it names no image with confidence")
+def mosaics_without_probabilities(user: User) -> None:
+    mosaics(user, network("Small", CLASSES, "model.output=nets.py:doubled"), "no probabilities")
+
+
+def mosaics(user: User, model: tuple[str, ...], problem: str) -> None:
+    for name in "abc":
+        photographs(user, *(f"{name}/{number}.png" for number in range(3)))
+    data = ("data=mosaic", "data.of=folder", "data.of.root=photos", "data.of.classes=[a,b,c]", "data.grid=2")
+    typed = ("run=first", *model, *data, *SHORT, "data.target_cells=2", "target=predicted")
+    message = user.is_refused(*typed)
+    assert problem in message
+    user.types(*typed, advised(message, r"set (data\.confidence=null)"))

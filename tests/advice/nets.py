@@ -49,3 +49,48 @@ def signal():
     torch.manual_seed(0)
     layers = [nn.Conv1d(2, 4, 5, padding=2), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 3)]
     return nn.Sequential(*layers)
+
+
+class Tokens(Patches):
+    """A transformer whose patches come from a linear layer, without any map."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Linear(192, 8)
+
+    def forward(self, images):
+        patches = nn.functional.unfold(images, 8, stride=8).mT
+        return self.fc(self.block(self.patches(patches)).mean(1))
+
+
+class FixedSize(Small):
+    """A network of 16 x 16 pixels."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4 * 16 * 16, 3)
+
+    def forward(self, images):
+        return self.fc(self.features(images).flatten(1))
+
+
+class OfDict(WithAge):
+    """A network that takes one dict."""
+
+    def forward(self, batch):
+        return super().forward(batch["image"], batch["age"])
+
+
+def grey():
+    """A network of grey pictures."""
+    return Small(channels=1)
+
+
+def of_classes(classes):
+    """A network of so many classes, which have no default."""
+    return Small(classes)
+
+
+def doubled(scores):
+    """Scores that are no logits."""
+    return 2 * scores
