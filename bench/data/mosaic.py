@@ -151,12 +151,17 @@ class MosaicImages(Selected):
         made = layouts(candidates, self.grid, self.target_cells, self.uses, self.seed)
         if len(made) < (self.size or 1):
             classes = len({image.label for image in candidates})
-            fewer = f"set data.size to at most {len(made)}, or null for all; or " if made else ""
+            needed = self.grid**2 - self.target_cells + 1
             lower = "lower data.confidence, " if self.confidence else ""
+            if made:
+                advice = f"set data.size to at most {len(made)}, or null for all; or {lower}raise data.uses, or give "
+                advice += "data.of more images"
+            else:
+                smaller = ", or set data.grid=2" if self.grid > 2 else ""
+                advice = f"{lower}give data.of more images, of at least {needed} classes{smaller}"
             raise BenchError(
                 f"data.size={'null' if self.size is None else self.size} mosaics of {self.grid} x {self.grid} cells "
-                f"can't be made: {len(candidates)} images of {classes} classes make {len(made)}; "
-                f"{fewer}{lower}raise data.uses, or give data.of more images."
+                f"can't be made: {len(candidates)} images of {classes} classes make {len(made)}; {advice}."
             )
         return Mosaics(self, made[: self.size], preprocessing, candidates)
 

@@ -214,6 +214,14 @@ def two_runs(user: User) -> tuple[str, str]:
     return RUN, user.runs("second", "method=[hires_cam]")
 
 
+@follows("records/combining.py: {folder} is no folder")
+def report_of_two_runs_into_a_file(user: User) -> None:
+    runs = two_runs(user)
+    user.write("both", "mine")
+    message = user.is_refused("report", *runs, "--output", "both")
+    user.types("report", *runs, advised(message, r"give another (--output)"), "others")
+
+
 @follows("{folder} is a run folder, which isn't replaced; give another --output")
 def report_of_two_runs_into_a_third(user: User) -> None:
     runs = two_runs(user)

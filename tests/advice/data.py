@@ -169,7 +169,14 @@ def synsets_in_an_unknown_order(user: User) -> None:
     user.write("net/LOC_synset_mapping.txt", f"{line}\n")
     user.types(*doctor(user, *typed, "target=predicted"))
     (user.folder / "net/LOC_synset_mapping.txt").unlink()
-    user.types(*doctor(user, *typed, "target=predicted", advised(message, r"set (data\.classes) to the synset ids") + "=[n01440764]"))
+    user.types(
+        *doctor(
+            user,
+            *typed,
+            "target=predicted",
+            advised(message, r"set (data\.classes) to the synset ids") + "=[n01440764]",
+        )
+    )
 
 
 @follows("which the class list lacks; add it there, or set data.classes")
@@ -200,7 +207,7 @@ def labels_in_another_order(user: User) -> None:
 def masks_of_another_number_of_classes(user: User) -> None:
     user.picture("s/ImageNetS50/validation/n01443537/a.JPEG")
     user.picture("s/ImageNetS50/validation-segmentation/n01443537/a.png")
-    typed = doctor(user, "data=imagenet_s", "data.root=s/ImageNetS50", "data.boxes=null", "target=predicted")
+    typed = doctor(user, "data=imagenet_s", "data.root=s/ImageNetS50", "data.boxes=null", "target=predicted", SYNSETS)
     message = user.is_refused(*typed)
     user.types(*typed, advised(message, r"set (data\.categories) to the list") + "=[n01443537]")
 
@@ -212,8 +219,19 @@ def mosaics_of_few_images(user: User) -> None:
     message = user.is_refused(*run, "data.size=50")
     most = advised(message, r"set data\.size to at most (\d+)")
     user.types(*run, f"data.size={most}")
-    assert advised(message, r"or (null) for all")
-    assert advised(message, r"raise (data\.uses)")
+    user.types(*run, "data.size=" + advised(message, r"or (null) for all"))
+    user.types(*run, "data.size=50", advised(message, r"raise (data\.uses)") + "=30")
+
+
+@follows("mosaics of {} x {} cells can't be made")
+def mosaics_of_few_classes(user: User) -> None:
+    typed = mosaics(user, "data.of.classes=[a,b,c]", "data.target_cells=2", "data.confidence=null", "data.grid=3")
+    message = user.is_refused(*typed)
+    user.types(*typed, advised(message, r"or set (data\.grid=2)"))
+    for name in "defgh":
+        user.picture(f"photos/{name}/1.png")
+    assert advised(message, r"give (data\.of) more images, of at least 8 classes")
+    user.types(*(word for word in typed if "data.of.classes" not in word), "data.of.classes=[a,b,c,d,e,f,g,h]")
 
 
 @follows("data.{key} isn't set; set data.{key}=VALUE")
@@ -275,21 +293,30 @@ def only_correct_without_any(user: User) -> None:
     user.types(*typed, advised(message, r"set (data\.only_correct=false)"))
 
 
+def mosaics(user: User, *settings: str) -> tuple[str, ...]:
+    for name in "abc":
+        photographs(user, *(f"{name}/{number}.png" for number in range(4)))
+    data = ("data=mosaic", "data.of=folder", "data.of.root=photos", "target=predicted")
+    return ("run=first", *network("Small"), *data, *SHORT, *settings)
+
+
 @follows("so it is unknown which images it names with confidence")
 def mosaics_of_other_classes(user: User) -> None:
-    mosaics(user, network("Small"), "so it is unknown")
+    typed = mosaics(user, "data.of.classes=[a,b]", "data.target_cells=3")
+    message = user.is_refused(*typed)
+    user.types(*typed, advised(message, r"set (data\.confidence=null)"))
 
 
 @follows("the model's output has no probabilities, so it names no image with confidence")
 def mosaics_without_probabilities(user: User) -> None:
-    mosaics(user, network("Small", CLASSES, "model.output=nets.py:doubled"), "no probabilities")
-
-
-def mosaics(user: User, model: tuple[str, ...], problem: str) -> None:
-    for name in "abc":
-        photographs(user, *(f"{name}/{number}.png" for number in range(3)))
-    data = ("data=mosaic", "data.of=folder", "data.of.root=photos", "data.of.classes=[a,b,c]", "data.grid=2")
-    typed = ("run=first", *model, *data, *SHORT, "data.target_cells=2", "target=predicted")
+    typed = mosaics(user, "data.of.classes=[a,b,c]", "data.target_cells=2", "model.architecture=nets.py:MultiLabel")
     message = user.is_refused(*typed)
-    assert problem in message
     user.types(*typed, advised(message, r"set (data\.confidence=null)"))
+
+
+@follows("the model can't take mosaics of {height} x {width} pixels")
+def mosaics_for_a_network_of_one_size(user: User) -> None:
+    fixed = ("model.architecture=nets.py:FixedSize", "model.layer=features", "model.resize=[16,16]")
+    typed = mosaics(user, "data.of.classes=[a,b,c]", "data.target_cells=2", "data.confidence=null", *fixed)
+    message = user.is_refused(*typed)
+    user.types(*typed, advised(message, r"set (data\.cell=fit)"))

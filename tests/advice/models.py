@@ -151,7 +151,9 @@ def own_weights_by_a_name(user: User) -> None:
     message = user.is_refused(*weights_of(user, "default"))
     user.types(*weights_of(user, "default"), advised(message, r"or (model\.weights=as_built)"))
     user.save_weights("w.safetensors", "Small")
-    user.types(*weights_of(user, "default"), advised(message, r"set (model\.weights) to a \.safetensors") + "=w.safetensors")
+    user.types(
+        *weights_of(user, "default"), advised(message, r"set (model\.weights) to a \.safetensors") + "=w.safetensors"
+    )
 
 
 @follows("The model has no {}; set model.{}")

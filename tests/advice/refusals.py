@@ -68,8 +68,8 @@ def advising() -> list[Refusal]:
 
 
 def refusal_with(words: str) -> Refusal:
-    """Return the only refusal whose text contains `words`."""
-    found = [refusal for refusal in advising() if words in refusal.text]
+    """Return the only refusal with these words in "FILE: TEXT", its file and its text."""
+    found = [refusal for refusal in advising() if words in f"{refusal.file}: {refusal.text}"]
     assert len(found) == 1, f"{words!r} is in the text of {len(found)} refusals: {[refusal.place for refusal in found]}"
     return found[0]
 
