@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from axiom_bench.cutting.images import check_inputs, several_inputs
+from axiom_bench.cutting.images import check_inputs, first_convolution, several_inputs
 from axiom_bench.cutting.model_copy import layer_name, own_state, parts_with_hooks, shared_copy
 from axiom_bench.cutting.output import ScoreFunction, scores_of
 from axiom_bench.cutting.tokens import ChannelOrder
@@ -112,6 +112,13 @@ def record(
             raise BenchError(
                 f"The network can't run on a sample of the shape {(channels, *input_size)}, which these files hold "
                 f"({error}); say by data.channels where their channels are, or give the files the network's own shape."
+            ) from error
+        taken = getattr(first_convolution(network)[1], "in_channels", channels)
+        if taken not in (1, RGB) and f"to have {taken} channels" in str(error):
+            raise BenchError(
+                f"The network takes images of {taken} channels, and pictures have {channels}. Save its images as .npy "
+                f"files ({taken}, H, W), as the network takes them, and set data=arrays data.root=FOLDER "
+                "model.resize=null model.crop=null model.mean=null model.std=null."
             ) from error
         raise BenchError(
             f"The network can't run on one {image_of} of {'x'.join(map(str, input_size))} pixels "

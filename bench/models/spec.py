@@ -114,7 +114,12 @@ class ModelSpec:
         for key, values, least, most in (("mean", self.mean, 0, 1), ("std", self.std, 1e-6, 1e6)):
             if values is not None and not (len(values) in (1, 3) and least <= min(values) and max(values) <= most):
                 above = ", above 0" if key == "std" else ""
-                raise BenchError(f"model.{key} must be {COLOUR}{above}, of pixels in [0, 1], not {shown([*values])}.")
+                arrays = (
+                    " Images of other channels are arrays: set data=arrays data.root=FOLDER." if len(values) > 3 else ""
+                )
+                raise BenchError(
+                    f"model.{key} must be {COLOUR}{above}, of pixels in [0, 1], not {shown([*values])}.{arrays}"
+                )
 
     @property
     def weights_file(self) -> Path | None:

@@ -129,6 +129,12 @@ def test_named_layer_and_second_name_of_a_shared_module():
     assert choose(network, "1.0.second") == choose(network, "1.0.alias") == "1.0.second"
 
 
+def test_a_network_of_bands_is_told_how_it_gets_them():
+    network = nn.Sequential(conv(4, 4), nn.ReLU(), *head(4))
+    with pytest.raises(BenchError, match=r"images of 4 channels, and pictures have 3.*\(4, H, W\).*data=arrays"):
+        layers.record(network, (16, 16))
+
+
 def test_record_does_not_modify_the_network():
     network = vgg().train()
     network[0].eval()

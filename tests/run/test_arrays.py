@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import axiom_bench as ab
 from axiom_bench.models.user_code import import_function
@@ -52,6 +53,23 @@ def stored(tmp_path, monkeypatch):
         return (*network, *data, f"metric={METRICS}", f"method={METHODS}"), batch
 
     return write
+
+
+def test_a_network_of_four_bands_and_photographs_the_way_of_the_sentence_followed(run, tmp_path, monkeypatch):
+    module_of(tmp_path, "nets", NETWORK, monkeypatch)
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    (tmp_path / "bands").mkdir()
+    np.save(tmp_path / "bands/a.npy", np.random.default_rng(0).random((4, 32, 32), np.float32))
+    words = ("model=user", "model.architecture=nets:build", "model.kwargs={axes: 2, channels: 4}", "data.workers=0")
+    words += ("model.resize=[32,32]", "model.mean=[0,0,0]", "model.std=[1,1,1]", "model.weights=as_built")
+    words += ("method=[grad_cam]", "metric=[sensitivity_error]", "data.size=null")
+    sentence = failure(run(*words, "data=folder", f"data.root={tmp_path}"))
+    assert "takes images of 4 channels, and pictures have 3" in sentence
+    way = re.search(r"set (data=arrays .*=null)\.", sentence)[1].replace("FOLDER", str(tmp_path / "bands"))
+    (outcome,) = run(*words, *way.split())
+    assert (outcome.failure, outcome.images_computed) == (None, 1)
+    with pytest.raises(ab.BenchError, match=r"data=arrays data\.root=FOLDER"):
+        run(*words, "data=folder", f"data.root={tmp_path}", "model.mean=[0,0,0,0]")
 
 
 @pytest.mark.parametrize(("shape", "mean"), [(SIGNAL, 0), (BANDS, 2), (VOLUME, 0)])
