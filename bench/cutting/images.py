@@ -6,14 +6,13 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from os import PathLike
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from axiom_bench.cutting.model_copy import own_state, parts_with_hooks
+from axiom_bench.cutting.model_copy import own_state, part_of_scores, recorded
 from axiom_bench.cutting.numerics import SPACES
 from axiom_bench.cutting.passes import HALF
 from axiom_bench.errors import BenchError, is_out_of_memory, type_name, unknown
@@ -229,23 +228,13 @@ def _for_clips(model: nn.Module, clips: Tensor) -> str:
     """
     channels = getattr(first_convolution(model)[1], "in_channels", clips.shape[2])
     is_second = clips.shape[1] == channels != clips.shape[2]
-    parts: list[str] = []
-
-    def keep(_: nn.Module, inputs: Any, output: Any, name: str) -> None:
-        of_scores = isinstance(output, Tensor) and output.ndim == 2
-        if name and of_scores and inputs and isinstance(inputs[0], Tensor) and inputs[0].ndim == 4:
-            parts.append(name)
-
-    handles = [part.register_forward_hook(partial(keep, name=name)) for name, part in parts_with_hooks(model)]
     try:
-        with own_state(model):
+        with own_state(model), recorded(model) as calls:
             model(clips[:1].clone())
     except Exception:  # noqa: BLE001 - a network of images may raise anything for clips
         return f"; give images{'.transpose(1, 2)' if is_second else ''}.flatten(0, 1)"
-    finally:
-        for handle in handles:
-            handle.remove()
-    part = f"the part that takes it, network.get_submodule({parts[-1]!r})" if parts else "a module that takes it"
+    name = part_of_scores(calls, 4)
+    part = "a module that takes it" if name is None else f"the part that takes it, network.get_submodule({name!r})"
     first = "images[:, :, 0]" if is_second else "images[:, 0]"
     return f"; explain one frame or crop of each, {first}, by {part}"
 
@@ -327,8 +316,7 @@ def _from_others(images: Any) -> str:
 def _to_four(shape: Sequence[int]) -> str:
     """What is called on an array of images of this shape to make it (B, C, H', W')."""
     last = len(shape) in (3, 4) and shape[-1] in COLOURS and shape[-3] not in COLOURS
-    crops = len(shape) == 5 and shape[2] in COLOURS
-    new = {2: "[None, None]", 3: "[None]"}.get(len(shape), ".flatten(0, 1)" if crops else "")
+    new = {2: "[None, None]", 3: "[None]"}.get(len(shape), "")
     return (".movedim(-1, -3)" if last else "") + new
 
 

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from types import CellType, FunctionType
 from typing import Any
 
@@ -132,6 +132,43 @@ def own_state(copied: nn.Module) -> Iterator[None]:
 def parts_with_hooks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """The modules that take hooks, by name: all but those in TorchScript."""
     return (part for part in model.named_modules() if not isinstance(part[1], torch.jit.ScriptModule))
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """A finished call of a module, with its first tensor. node: of its output in the autograd graph, if it has one."""
+
+    name: str
+    module: nn.Module
+    input: Tensor | None
+    output: Any
+    node: Any
+
+
+@contextmanager
+def recorded(model: nn.Module) -> Iterator[list[Call]]:
+    """Collect the calls of all modules in this block, in the order in which they end."""
+    calls: list[Call] = []
+
+    def keep(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        first = next((value for value in tree_leaves(inputs) if isinstance(value, Tensor)), None)
+        calls.append(Call(name, module, first, output, getattr(output, "grad_fn", None)))
+
+    handles = [part.register_forward_hook(partial(keep, name)) for name, part in parts_with_hooks(model)]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def part_of_scores(calls: list[Call], dimensions: int) -> str | None:
+    """Return the name of the last part that makes scores (B, n) of a tensor of so many dimensions; None without one."""
+    for call in reversed(calls):
+        takes_images = call.input is not None and call.input.ndim == dimensions
+        if call.name and takes_images and isinstance(call.output, Tensor) and call.output.ndim == 2:
+            return call.name
+    return None
 
 
 def of_torch(hooks: Hooks) -> Hooks:

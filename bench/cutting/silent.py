@@ -3,13 +3,11 @@ token counts, so that the gradients of all patches are zero, and so are the maps
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 from axiom_bench.cutting.images import TWO_CLASSES
-from axiom_bench.cutting.model_copy import parts_with_hooks, shared_copy
+from axiom_bench.cutting.model_copy import recorded, shared_copy
 from axiom_bench.cutting.output import ScoredNetwork
 from axiom_bench.cutting.passes import users_device
 from axiom_bench.cutting.tokens import layout
@@ -89,19 +87,9 @@ def layer_before(trace: Trace) -> str | None:
 
 def _pass(model: nn.Module, trace: Trace) -> tuple[Outputs, Tensor]:
     """The outputs of all modules that return a tensor, and the score, with their graph."""
-    network, outputs = shared_copy(model), Outputs()
-
-    def record(name: str) -> Callable[[nn.Module, object, object], None]:
-        def hook(module: nn.Module, inputs: object, output: object) -> None:
-            if isinstance(output, Tensor) and output.requires_grad:
-                outputs.append((name, output))
-
-        return hook
-
-    for name, module in parts_with_hooks(network):
-        module.register_forward_hook(record(name))
-    with torch.inference_mode(False), torch.enable_grad(), users_device():
+    network = shared_copy(model)
+    with torch.inference_mode(False), torch.enable_grad(), users_device(), recorded(network) as calls:
         images = trace.images.clone().requires_grad_()
         scores = ScoredNetwork(network, trace.cut_model.trunk_and_head.scores)(images, trace.other_inputs)
         values = trace.cut_model.outputs_of(scores)
-        return outputs, values[0, trace.targets[0]]
+    return [(call.name, call.output) for call in calls if call.node is not None], values[0, trace.targets[0]]

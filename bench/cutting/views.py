@@ -10,14 +10,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
-from axiom_bench.cutting.model_copy import parts_with_hooks
+from axiom_bench.cutting.model_copy import part_of_scores, recorded
 from axiom_bench.cutting.numerics import axes
 from axiom_bench.cutting.output import ScoredNetwork
 from axiom_bench.cutting.tokens import ChannelOrder
@@ -25,9 +23,7 @@ from axiom_bench.errors import BenchError, is_out_of_memory
 
 SCALES = (0.1, 0.5, 1, 2)  # of the noise that is added to an image, in its standard deviations
 TOLERANCE = 0.1  # of a position in a view, a quotient of two gradients
-Box = tuple[
-    tuple[slice, ...], tuple[int, ...]
-]  # the positions that a view shows, and the axes along which it is flipped
+Box = list[tuple[int, int, bool]]  # of each axis the first position that a view shows, their number, whether flipped
 
 
 @dataclass(frozen=True)
@@ -76,17 +72,6 @@ class Views:
         return self.joined([outputs[view.call] for view in self.places])
 
 
-@dataclass(frozen=True, eq=False)
-class _Call:
-    """A finished call of a module. node: its output's in the autograd graph; None if it isn't made of the image."""
-
-    name: str
-    module: nn.Module
-    input: Tensor | None
-    output: Any
-    node: Any
-
-
 def views_of(network: ScoredNetwork, layer: str, image: Tensor, is_reshaped: bool) -> Views | None:
     """Find the views that a layer is called on; None if one call is made of all others, or all see the same map.
 
@@ -103,7 +88,7 @@ def views_of(network: ScoredNetwork, layer: str, image: Tensor, is_reshaped: boo
             if is_out_of_memory(error):
                 raise
             return None
-        if len(calls.ends) < 2:
+        if len(calls.ends) < 2 or calls.ends[0].output.ndim < 3:
             return None
         passes.append(calls)
     if all(calls.see_one_map() for calls in passes):
@@ -129,19 +114,10 @@ class _LayerCalls:
     def __init__(self, network: ScoredNetwork, layer: str, image: Tensor) -> None:
         self.layer = layer
         self.image = image.requires_grad_()
-        self.model = network.model
-        self.calls: list[_Call] = []
-        with torch.enable_grad(), ChannelOrder(image.ndim) as self.order:
-            handles = [
-                part.register_forward_hook(partial(self._keep, name)) for name, part in parts_with_hooks(self.model)
-            ]
-            try:
-                scores = network(image.clone())
-            finally:
-                for handle in handles:
-                    handle.remove()
+        with torch.enable_grad(), ChannelOrder(image.ndim) as self.order, recorded(network.model) as self.calls:
+            scores = network(image.clone())
         self.of_scores = _sources(scores.grad_fn)
-        target = self.model.get_submodule(layer)
+        target = network.model.get_submodule(layer)
         self.own = [call for call in self.calls if call.module is target]
         sources = {call: _sources(call.node) for call in self.own if call.node in self.of_scores}
         self.ends = [
@@ -159,16 +135,11 @@ class _LayerCalls:
         shared = set.intersection(*modules) if modules else set()
         self.have_weights = bool(shared)
         self.starts = self.ends
-        for call in of_views[0] if shared else []:
-            if call.module in shared:
-                calls = [next(other for other in view if other.module is call.module) for view in of_views]
-                if not _are_equal([other.input for other in calls]):
-                    self.starts = calls
-                    break
-
-    def _keep(self, name: str, module: nn.Module, inputs: Any, output: Any) -> None:
-        tensor = next((value for value in tree_leaves(inputs) if isinstance(value, Tensor)), None)
-        self.calls.append(_Call(name, module, tensor, output, getattr(output, "grad_fn", None)))
+        for module in [call.module for call in self.calls if call.module in shared]:
+            calls = [next(call for call in view if call.module is module) for view in of_views]
+            if not _are_equal([call.input for call in calls]):
+                self.starts = calls
+                break
 
     def see_one_map(self) -> bool:
         """Return whether all ends return the same values."""
@@ -176,33 +147,37 @@ class _LayerCalls:
 
     def views(self) -> Views | None:
         """Find the place of each end on a common grid; None if there is none."""
+        if any(not _is_map(end.output, self.image) or self.order.channels_last(end.output) for end in self.ends):
+            return None
         maps = [call.output for call in self.calls if call.node in self.common and _is_map(call.output, self.image)]
         for origin in (self.image, *maps[-1:]):
-            boxes = [box for start in self.starts if (box := _box(start.input, origin)) is not None]
+            boxes = [box for start in self.starts if (box := _box(start.input, origin))]
             if len(boxes) == len(self.starts):
-                return self._on_grid(boxes, tuple(origin.shape[2:]))
+                return self._on_grid(boxes, origin)
         return None
 
-    def _on_grid(self, boxes: Sequence[Box], size: tuple[int, ...]) -> Views | None:
-        """Make cells of boxes of an image or map of this size; None if no grid has all of them."""
-        steps = set()
-        for end, (box, _) in zip(self.ends, boxes, strict=True):
-            if not _is_map(end.output, self.image) or self.order.channels_last(end.output):
+    def _on_grid(self, boxes: Sequence[Box], origin: Tensor) -> Views | None:
+        """Make cells of the positions of an image or map; None if the cells of all ends lie on no one grid."""
+        grid = []
+        cells = []
+        for axis, sides in zip(axes(origin), zip(*boxes, strict=True), strict=True):
+            counts = [end.output.shape[axis] for end in self.ends]
+            steps = {Fraction(length, count) for (_, length, _), count in zip(sides, counts, strict=True)}
+            borders = [place / min(steps) for place in (origin.shape[axis], *(first for first, _, _ in sides))]
+            if len(steps) > 1 or any(border.denominator > 1 for border in borders):
                 return None
-            steps.add(
-                tuple(Fraction(_length(side), cells) for side, cells in zip(box, end.output.shape[2:], strict=True))
+            whole, *firsts = map(int, borders)
+            grid.append(whole)
+            cells.append([slice(first, first + count) for first, count in zip(firsts, counts, strict=True)])
+        places = [
+            View(
+                call=self.own.index(end),
+                cells=place,
+                flipped=tuple(axis for axis, (_, _, is_flipped) in zip(axes(origin), box, strict=True) if is_flipped),
             )
-        step = steps.pop()
-        borders = [size, *(tuple(side.start for side in box) for box, _ in boxes)]
-        cells = [tuple(place / each for place, each in zip(border, step, strict=True)) for border in borders]
-        if steps or any(place.denominator > 1 for border in cells for place in border):
-            return None
-        places = []
-        for end, (_, flipped), border in zip(self.ends, boxes, cells[1:], strict=True):
-            sides = end.output.shape[2:]
-            part = tuple(slice(int(first), int(first) + side) for first, side in zip(border, sides, strict=True))
-            places.append(View(self.own.index(end), part, flipped))
-        return Views(self.layer, len(self.own), tuple(places), tuple(map(int, cells[0])))
+            for end, box, place in zip(self.ends, boxes, zip(*cells, strict=True), strict=True)
+        ]
+        return Views(self.layer, len(self.own), tuple(places), tuple(grid))
 
     def other_way(self) -> str:
         """Return what to do: the last layer with maps that is called once and that all ends are made of or make."""
@@ -212,12 +187,11 @@ class _LayerCalls:
             is_candidate = names[call.name] == 1 and call.node in self.of_scores and _is_map(call.output, self.image)
             if is_candidate and (call.node in self.common or ends <= _sources(call.node)):
                 return f"choose {call.name!r}, which is called once"
+        part = part_of_scores(self.calls, self.image.ndim)
         name = self.own[0].name
-        for place, sign in enumerate(name):
-            outputs = [call.output for call in self.calls if call.name == name[:place] and sign == "."]
-            if outputs and all(isinstance(output, Tensor) and output.ndim == 2 for output in outputs):
-                arguments = f"network.get_submodule({name[:place]!r}), {name[place + 1 :]!r}, view"
-                return f"explain a view by the part that takes it: axiom_bench.explain({arguments})"
+        if part is not None and name.startswith(f"{part}."):
+            arguments = f"network.get_submodule({part!r}), {name.removeprefix(f'{part}.')!r}, view"
+            return f"explain a view by the part that takes it: axiom_bench.explain({arguments})"
         return "put the pass of one view into a module of its own, and explain that"
 
 
@@ -241,38 +215,34 @@ def _is_map(value: Any, image: Tensor) -> bool:
     return isinstance(value, Tensor) and value.ndim == image.ndim and len(value) == 1 < value[0, 0].numel()
 
 
-def _length(side: slice) -> int:
-    return side.stop - side.start
-
-
 def _box(view: Any, origin: Tensor) -> Box | None:
-    """Find the box of an origin (1, C, *space) that a view shows pixel by pixel; None if it shows something else."""
+    """Find what a view shows of an origin (1, C, *space) pixel by pixel; None if it shows something else."""
     if not isinstance(view, Tensor) or view.ndim != origin.ndim or not view.requires_grad:
         return None
 
-    def gradient(weights: Tensor) -> Tensor | None:
+    def gradient(weights: Tensor) -> Tensor:
         weights = weights.to(view).expand_as(view)
-        (gradient,) = torch.autograd.grad(view, origin, weights, retain_graph=True, allow_unused=True)
-        return None if gradient is None else gradient.sum((0, 1))
+        options = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
+        return torch.autograd.grad(view, origin, weights, **options)[0].sum((0, 1))
 
     ones = gradient(torch.ones(()))
-    if ones is None or not ones.any():
+    shown = ones.nonzero()
+    if not len(shown):
         return None
-    box = tuple(slice(int(place.min()), int(place.max()) + 1) for place in ones.nonzero().T)
-    flipped = []
-    for axis, side in zip(axes(view), box, strict=True):
+    borders = zip(shown.amin(0).tolist(), shown.amax(0).tolist(), strict=True)
+    part = tuple(slice(first, last + 1) for first, last in borders)
+    box = []
+    for axis, side in zip(axes(view), part, strict=True):
         length = view.shape[axis]
-        positions = torch.arange(1.0, length + 1)[(...,) + (None,) * (view.ndim - axis - 1)]
-        along = gradient(positions)
-        if along is None or _length(side) != length:
+        if side.stop - side.start != length:
             return None
-        seen = (along[box] / ones[box]).cpu()
-        if torch.allclose(seen, positions.to(seen).expand_as(seen), rtol=0, atol=TOLERANCE):
-            continue
-        if not torch.allclose(seen, positions.flip(0).to(seen).expand_as(seen), rtol=0, atol=TOLERANCE):
+        positions = torch.arange(1.0, length + 1)[(..., *[None] * (view.ndim - axis - 1))]
+        seen = (gradient(positions)[part] / ones[part]).cpu()
+        is_same, is_flipped = (((seen - order).abs() < TOLERANCE).all() for order in (positions, positions.flip(0)))
+        if not is_same | is_flipped:
             return None
-        flipped.append(axis)
-    return box, tuple(flipped)
+        box.append((side.start, length, not is_same))
+    return box
 
 
 def _has_weights(module: nn.Module) -> bool:

@@ -316,6 +316,11 @@ def test_views_on_no_common_grid_are_refused_with_another_way(name):
     assert maps["eigen_cam"].any()
 
 
+def test_a_layer_of_vectors_is_refused_as_of_one_view():
+    with pytest.raises(ab.BenchError, match=r"'part\.3' gives shape \(1, 3\), not maps"):
+        ab.trace(network_of(VIEWS["the mean"][0]), "part.3", IMAGES)
+
+
 def test_another_number_of_views_is_refused():
     def forward(net: Any, x: Tensor) -> Tensor:
         scores = [net.part(window) for window in windows(x)]
