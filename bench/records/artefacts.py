@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -110,14 +111,35 @@ def read(folder: Path) -> dict[str, Any]:
     if not {"experiment", "run"} <= manifest.keys():
         raise BenchError(f"{file} isn't a run's manifest; run the same command again to write it anew.")
     if manifest.get("format") != FORMAT:
-        raise OtherFormat(
-            f"{folder} is a run of another version of axiom-bench (format {shown(manifest.get('format'))}, not "
-            f"{FORMAT}); give its command another run=NAME, or remove the folder."
-        )
+        raise _other_format(folder, manifest)
     wrong = _problem(manifest) if files.is_intact(NAME, content) else "its checksum doesn't match"
     if wrong is not None:
         raise BenchError(f"{file} is damaged: {wrong}; run the same command again to write it anew.")
     return manifest
+
+
+def _other_format(folder: Path, manifest: Mapping[str, Any]) -> OtherFormat:
+    """Return the error, with the version that wrote the run and the command that installs it. The manifest may hold
+    anything."""
+    versions = manifest.get("versions")
+    version = versions.get("axiom-bench") if isinstance(versions, dict) else None
+    command = installing(version, manifest.get("git_commit"))
+    to_read = f"To read it, run {command}. " if command else ""
+    return OtherFormat(
+        f"{folder} is a run of another version of axiom-bench ({shown(version)}, format "
+        f"{shown(manifest.get('format'))}, not {FORMAT}). {to_read}To compute here, give its command another run=NAME, "
+        "or remove the folder."
+    )
+
+
+def installing(version: object, commit: object) -> str:
+    """Return the command that installs a version of axiom-bench, of which the commit says more; empty if the texts
+    can't be a version and a commit."""
+    if re.fullmatch(r"[0-9a-f]{40}", str(commit)):
+        return f"git checkout {commit} && pip install . in axiom-bench's checkout"
+    if re.fullmatch(r"[0-9][0-9A-Za-z.+!-]{0,40}", str(version)):
+        return f"pip install axiom-bench=={version}"
+    return ""
 
 
 def write(folder: Path, manifest: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+import axiom_bench as ab
 from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts, record_files, running
 from axiom_bench.run import shards
@@ -120,6 +121,29 @@ def test_a_run_folder_of_another_format_is_refused(run, results, number):
     with pytest.raises(BenchError, match=f"format {number}, not {artefacts.FORMAT}"):
         artefacts.read(folder)
     assert [path.name for path in folder.iterdir()] == [artefacts.NAME]
+
+
+COMMIT = "0123456789" * 4
+WRITERS = [  # entries of a manifest: what the refusal has, and hasn't
+    ({"versions": {"axiom-bench": "0.0.7"}}, "'0.0.7', format 1.*run pip install axiom-bench==0.0.7. ", "git"),
+    (
+        {"versions": {"axiom-bench": "0.0.7"}, "git_commit": COMMIT},
+        f"'0.0.7'.*git checkout {COMMIT} && pip install",
+        "==",
+    ),
+    ({"versions": {"axiom-bench": "0; rm -rf ~"}, "git_commit": f"{COMMIT}; rm"}, "format 1, not", "To read it"),
+    ({"versions": ["axiom-bench"], "git_commit": 3}, "None, format 1, not", "To read it"),
+]
+
+
+@pytest.mark.parametrize(("about", "words", "absent"), WRITERS)
+def test_the_version_that_wrote_a_run_and_how_it_is_installed_are_told(tmp_path, about, words, absent):
+    content = {"experiment": "quick", "run": "default", "format": 1, **about}
+    (tmp_path / artefacts.NAME).write_text(json.dumps(content))
+    for read in (artefacts.read, ab.read_run):
+        with pytest.raises(BenchError, match=words) as refusal:
+            read(tmp_path)
+        assert absent not in str(refusal.value)
 
 
 INTERFERES = """

@@ -29,7 +29,7 @@ from axiom_bench.embedded.planted import NoisyOr, PlantedNetwork
 from axiom_bench.environment import conf_folder, read_yaml
 from axiom_bench.errors import BenchError
 from axiom_bench.models.load import load_model
-from axiom_bench.records import publishing, reading, submissions
+from axiom_bench.records import artefacts, publishing, reading, submissions
 from axiom_bench.records.sources import version_of
 from axiom_bench.records.submissions import Submission
 from axiom_bench.run.composing import suites
@@ -94,10 +94,12 @@ def suite_of(folder: Path, submission: Submission) -> Suite:
     """Raises BenchError where this installation's isn't the same."""
     suite = Suite.of(submission.suite)
     if suite.sha256 != submission.suite_sha256:
+        command = artefacts.installing(submission.axiom_bench, submission.git_commit)
+        once = f" once you have run {command}" if command else ""
         raise BenchError(
             f"{folder} is of another suite {suite.name} than this installation's "
             f"({submission.suite_sha256[:12]}, not {suite.sha256[:12]}); verify it with axiom-bench "
-            f"{submission.axiom_bench}, or submit it anew."
+            f"{submission.axiom_bench}{once}, or submit it again."
         )
     return suite
 
