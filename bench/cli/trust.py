@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from axiom_bench.errors import BenchError, first_names
-from axiom_bench.run.composing.settings import code_of
+from axiom_bench.run.composing import settings
 from axiom_bench.run.fetching import urls
 
 MAX_NAMES = 3  # of settings in a message
@@ -19,16 +19,21 @@ NOT_PATHS = frozenset(  # texts that are never opened as files
 
 
 def check_config(config: Mapping[str, Any], is_trusted: bool) -> None:
-    """Raise BenchError if loading a job of this configuration resolves an expression. Unless the configuration is
-    trusted, also raise it for code that isn't this package's, for data in a store and for files of this machine."""
+    """Raise BenchError if loading a job of this configuration resolves an expression, or if a setting is missing or
+    wrong. Unless the configuration is trusted, also raise it for code that isn't this package's, for data in a store
+    and for files of this machine."""
     for key, text in _texts("model", config.get("model")):
         if EXPRESSION in text:  # settings of a finished run are resolved
             raise BenchError(
                 f"The run's manifest holds an expression, {key}={text[:200]}, which no run writes; run the benchmark "
                 "again with the same command."
             )
-    if is_trusted:
-        return
+    if not is_trusted:
+        _check_harmless(config)
+    settings.check(config)
+
+
+def _check_harmless(config: Mapping[str, Any]) -> None:
     check_code(config)
     for key, url in urls(config.get("data") or {}):
         raise BenchError(
@@ -44,7 +49,7 @@ def check_config(config: Mapping[str, Any], is_trusted: bool) -> None:
 
 def check_code(config: Mapping[str, Any]) -> None:
     """Raise BenchError, with the first names, if a configuration names code that isn't this package's."""
-    if named := list(code_of(config)):
+    if named := list(settings.code_of(config)):
         raise BenchError(
             "The run's configuration names code, which would run with your rights: "
             f"{first_names(named, MAX_NAMES)}. Add --trust where the run is your own."
@@ -58,8 +63,8 @@ def _files(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         for name, entry in (config.get(kind) or {}).items():
             if isinstance(entry, Mapping):
                 groups |= {f"{kind}.{name}.{key}": entry.get(key) for key in ("params", "files")}
-    for group, settings in groups.items():
-        for key, text in _texts(group, settings):
+    for group, entries in groups.items():
+        for key, text in _texts(group, entries):
             is_listed_class = key.rpartition(".")[0].endswith(".classes")
             if not is_listed_class and NOT_PATHS.isdisjoint(key.split(".")) and _is_path(text):
                 yield key, text

@@ -54,12 +54,14 @@ def verify(folder: Path, seed: int | None = None, trust: bool = False) -> tuple[
     running.check_ended(folder, run)
     if reading.is_combined(run):
         raise BenchError(f"{folder} combines several runs; verify each of them.")
-    names = [f"{job['config']['model']['name']} of {folder}" for job in run["jobs"]]
-    for job in run["jobs"]:
-        check_config(job["config"], trust)
+    jobs = run.get("jobs") or ()
+    for job in jobs:
+        check_config(job.get("config") or {}, trust)
+    if not jobs:
+        raise BenchError(f"{folder} has no finished job to verify; run the same command again.")
     parts = []
-    for name, job in zip(names, run["jobs"], strict=True):
-        with progress(f"{name}: a sample, computed anew"):
+    for job in jobs:
+        with progress(f"{job['config']['model']['name']} of {folder}: a sample, computed anew"):
             parts.append(recomputed(job["config"], seed))
     now = pd.concat(parts, ignore_index=True)
     way, lines = compared(reading.read_records(folder, run), now, run, Metadata(run))

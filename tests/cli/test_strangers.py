@@ -118,8 +118,9 @@ def test_a_finished_run_holds_no_expression_and_no_file_without_trust(copy):
     for config in paths.values():
         with pytest.raises(BenchError, match=r"names files of this machine, .* Add --trust"):
             check_config(config, is_trusted=False)
-        check_config(config, is_trusted=True)
-    check_config({"model": {"name": "a/b", "classes": ["cat/dog"]}, "data": {"leave_out": ["n01/1.JPEG"]}}, False)
+    config = job["config"]
+    model = {**config["model"], "name": "a/b", "classes": ["cat/dog"]}
+    check_config({**config, "model": model, "data": {**config["data"], "leave_out": ["n01/1.JPEG"]}}, is_trusted=False)
 
 
 FREE = ("title", "note", "description", "definition", "deviation", "reference", "text", "url", "unit", "weights")
@@ -167,7 +168,7 @@ def test_commands_that_only_read_show_no_secret(copy, made_run, capsys, undrawn)
         "baseline": main(["gate", own, "--baseline", str(theirs), "--json", f"{output}/a.json"]),
         "write": main(["gate", run, "--baseline", f"{output}/new.csv", "--write", "--reason", "new"]),
         "compare": main(["compare", run, own]),
-        "judge": main(["judge", run]),
+        "judge": main(["judge", run, "--truth", run]),
         "report": main(["report", run]),
         "combined": main(["report", run, own, "--output", f"{output}/combined"]),
         "tidy": main(["tidy", run]),
@@ -178,6 +179,41 @@ def test_commands_that_only_read_show_no_secret(copy, made_run, capsys, undrawn)
     assert len(ab.read_run(run)) > 0
     assert SECRET not in "".join(capsys.readouterr())
     assert not leaked(copy)
+
+
+@pytest.mark.parametrize("left_out", ["config", "model", "device", "jobs"])
+def test_a_manifest_that_lacks_settings_is_refused(copy, left_out, capsys):
+    content = files.read_json(copy / "manifest.json")
+    (job,) = content["jobs"]
+    if left_out == "jobs":
+        content["jobs"] = []
+    else:
+        (job if left_out == "config" else job["config"]).pop(left_out)
+    files.write_json(copy / "manifest.json", content)
+    for command in ("game", "verify"):
+        assert main([command, str(copy)]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_submission_and_answers_show_no_secret(copy, capsys):
+    root = copy.parents[2]
+    attack = ", ".join(attacks(copy))
+    about: dict[str, Any] = dict.fromkeys(("suite_sha256", "licence", "reference", "axiom_bench", "git_commit"), attack)
+    about |= {"method": "a.b", "suite": "scenes-1", "distributions": {attack: attack}, "files": {attack: attack}}
+    (root / "private.json").write_text(json.dumps({SECRET: SECRET}))
+    answers = answers_of(root, attack)
+    (answers / "2.json").symlink_to(root / "private.json")
+    (root / "theirs").mkdir()
+    for suite in ("scenes-1", attack):
+        (root / "theirs/submission.json").write_text(json.dumps({**about, "suite": suite}))
+        assert main(["verify", str(root / "theirs")]) == 2
+    assert main(["leaderboard", str(root / "theirs"), "--output", str(root / "site")]) == 2
+    assert main(["submit", "grad_cam", "--suite", "scenes-1", "--output", str(root / "theirs")]) == 2
+    assert main(["game-score", str(answers)]) == 2
+    printed = "".join(capsys.readouterr())
+    assert "is of another suite scenes-1" in printed
+    assert SECRET not in printed
+    assert not [name for name in leaked(copy) if "private.json" not in name]
 
 
 def test_a_combination_names_only_files_whose_hash_it_knows(copy, made_run, tmp_path):
