@@ -295,6 +295,6 @@ def test_an_image_that_is_replaced_between_hashing_and_decoding_is_named(run, ca
         run(*folder)
     photograph(0)
     assert run(*folder) == 0
-    code, lines = verified(capsys)
+    code, lines = verified(capsys, "--trust")
     assert code == 1
     assert "confidence_drop of grad_cam differs in 2 of 2 values" in lines[1]  # also of which class
