@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from tests.advice.nets import Small
-from tests.advice.user import SHORT, User, advised, follows, network
+from tests.advice.user import SHORT, User, advice_in, follows, network
 
 CLASSES = "model.classes=[a,b,c]"
 
@@ -28,9 +28,9 @@ def photographs(user: User, *names: str) -> None:
 def split_of_a_folder_of_arrays(user: User) -> None:
     for split in ("train", "val"):
         user.array(f"arrays/{split}/a/0.npy", np.zeros((3, 32, 32), "f4"))
-    typed = doctor(user, "data=arrays", "model.resize=null", "target=predicted")
-    message = user.is_refused(*typed, "data.root=arrays", "data.split=val")
-    user.types(*typed, advised(message, r"set (data\.root) to a split's folder") + "=arrays/val")
+    words = doctor(user, "data=arrays", "model.resize=null", "target=predicted")
+    message = user.refusal(*words, "data.root=arrays", "data.split=val")
+    user.types(*words, advice_in(message, r"set (data\.root) to a split's folder") + "=arrays/val")
 
 
 @follows("and no {split}_images; set data.split to {}")
@@ -38,43 +38,43 @@ def file_of_arrays_without_the_split(user: User) -> None:
     values = {"train_images": np.zeros((2, 3, 32, 32), "f4"), "train_labels": np.zeros(2, int)}
     values |= {key.replace("train", "val"): value for key, value in values.items()}
     np.savez(user.folder / "all.npz", **values)
-    typed = doctor(user, "data=arrays", "data.root=all.npz", "model.resize=null", "data.channels=first")
-    message = user.is_refused(*typed, "data.split=test")
-    for split in advised(message, r"set data\.split to (.*?)\.\s").split(" or "):
-        user.types(*typed, f"data.split={split}")
+    words = doctor(user, "data=arrays", "data.root=all.npz", "model.resize=null", "data.channels=first")
+    message = user.refusal(*words, "data.split=test")
+    for split in advice_in(message, r"set data\.split to (.*?)\.\s").split(" or "):
+        user.types(*words, f"data.split={split}")
 
 
 @follows("and no {split}_images; set data.split to {}")
 def file_of_arrays_of_other_names(user: User) -> None:
     pixels = np.zeros((2, 3, 32, 32), "f4")
     np.savez(user.folder / "all.npz", x=pixels, y=np.zeros(2, int))
-    typed = doctor(user, "data=arrays", "data.root=all.npz", "model.resize=null")
-    message = user.is_refused(*typed)
-    names = advised(message, r"call its arrays (images, labels), masks").split(", ")
+    words = doctor(user, "data=arrays", "data.root=all.npz", "model.resize=null")
+    message = user.refusal(*words)
+    names = advice_in(message, r"call its arrays (images, labels), masks").split(", ")
     np.savez(user.folder / "all.npz", **dict(zip(names, (pixels, np.zeros(2, int)), strict=True)))
-    user.types(*typed)
+    user.types(*words)
 
 
 @follows("Set data.root, or AXIOM_BENCH_REAL for real_root")
 def folder_that_is_not_there(user: User) -> None:
     photographs(user, "a.png")
-    typed = doctor(user, "data=folder", "target=predicted")
-    message = user.is_refused(*typed, "data.root=photo")
-    user.types(*typed, advised(message, r"Set (data\.root), or") + "=photos")
+    words = doctor(user, "data=folder", "target=predicted")
+    message = user.refusal(*words, "data.root=photo")
+    user.types(*words, advice_in(message, r"Set (data\.root), or") + "=photos")
     user.patch.delenv("AXIOM_BENCH_REAL", raising=False)
-    typed = doctor(user, "data=imagenet", "data.classes=[n01440764]", "target=predicted")
-    message = user.is_refused(*typed)
+    words = doctor(user, "data=imagenet", "data.classes=[n01440764]", "target=predicted")
+    message = user.refusal(*words)
     user.picture("real/data/imagenet/val/n01440764/a.JPEG")
-    user.patch.setenv(advised(message, r"or (\w+) for real_root"), "real")
-    user.types(*typed)
+    user.patch.setenv(advice_in(message, r"or (\w+) for real_root"), "real")
+    user.types(*words)
 
 
 @follows("set data.classes to the model's own classes, in its order")
 def more_classes_than_the_model_has(user: User) -> None:
     photographs(user, "3/a.png", "4/a.png")
-    typed = doctor(user, "data=folder", "data.root=photos", "target=label")
-    message = user.is_refused(*typed, "data.classes=['0','1','2','3','4']")
-    user.types(*typed, advised(message, r"set (data\.classes) to") + "=['3','4','5']")
+    words = doctor(user, "data=folder", "data.root=photos", "target=label")
+    message = user.refusal(*words, "data.classes=['0','1','2','3','4']")
+    user.types(*words, advice_in(message, r"set (data\.classes) to") + "=['3','4','5']")
 
 
 @follows("set data.classes to all classes, in the order of their numbers")
@@ -84,9 +84,9 @@ def label_beyond_the_classes(user: User) -> None:
     content = user.picture("a.png").read_bytes()
     rows = [{"image": {"bytes": content, "path": f"{label}.png"}, "label": label} for label in (0, 2)]
     pq.write_table(pa.Table.from_pylist(rows), user.folder / "all.parquet")
-    typed = doctor(user, "data=parquet", "data.path=all.parquet")
-    message = user.is_refused(*typed, "data.classes=[a,b]")
-    user.types(*typed, advised(message, r"set (data\.classes) to all") + "=[a,b,c]")
+    words = doctor(user, "data=parquet", "data.path=all.parquet")
+    message = user.refusal(*words, "data.classes=[a,b]")
+    user.types(*words, advice_in(message, r"set (data\.classes) to all") + "=[a,b,c]")
 
 
 @follows("leave it out, and set model.background={}")
@@ -98,17 +98,17 @@ def background_among_the_classes(user: User) -> None:
         "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [2, 2, 9, 9], "iscrowd": 0}],
     }
     user.write("photos/all.json", json.dumps(content))
-    typed = doctor(user, "data=coco", "data.root=photos", "data.split=val", "data.annotations=all.json")
-    message = user.is_refused(*typed, "data.classes=[background,a,b]")
-    user.types(*typed, "data.classes=[a,b]", advised(message, r"set (model\.background=\d+)"))
+    words = doctor(user, "data=coco", "data.root=photos", "data.split=val", "data.annotations=all.json")
+    message = user.refusal(*words, "data.classes=[background,a,b]")
+    user.types(*words, "data.classes=[a,b]", advice_in(message, r"set (model\.background=\d+)"))
 
 
 @follows("set data.folders=name for folders that are called by their classes")
 def folders_that_are_no_indices(user: User) -> None:
     photographs(user, "a/1.png", "b/1.png")
-    typed = doctor(user, "data=folder", "data.root=photos", "data.classes=[a,b,c]")
-    message = user.is_refused(*typed, "data.folders=index")
-    user.types(*typed, "data.folders=index", advised(message, r"set (data\.folders=name)"))
+    words = doctor(user, "data=folder", "data.root=photos", "data.classes=[a,b,c]")
+    message = user.refusal(*words, "data.folders=index")
+    user.types(*words, "data.folders=index", advice_in(message, r"set (data\.folders=name)"))
 
 
 SYNSETS = "data.classes=[n01440764,n01443537,n01484850]"
@@ -125,56 +125,56 @@ def flat(user: User, labels: str, *names: str) -> tuple[str, ...]:
 GOOD = "1.JPEG n01440764\n2.JPEG n01443537\n"
 
 
-def with_labels(user: User, typed: tuple[str, ...], message: str) -> None:
+def with_labels(user: User, words: tuple[str, ...], message: str) -> None:
     """Set data.labels, as a message says, to a list of lines "image label"."""
     user.write("flat/good.txt", GOOD)
-    user.types(*typed, advised(message, r"set (data\.labels)") + "=good.txt")
+    user.types(*words, advice_in(message, r"set (data\.labels)") + "=good.txt")
 
 
 @follows("add them to it, or set data.labels")
 def image_without_a_label(user: User) -> None:
-    typed = flat(user, "1.JPEG n01440764\n")
-    with_labels(user, typed, user.is_refused(*typed))
+    words = flat(user, "1.JPEG n01440764\n")
+    with_labels(user, words, user.refusal(*words))
     user.write("flat/list.txt", GOOD)
-    user.types(*typed)
+    user.types(*words)
 
 
 @follows("lists no image of the folder, but {}; ")
 def list_of_other_images(user: User) -> None:
-    typed = flat(user, "x.JPEG n01440764\ny.JPEG n01440764\n")
-    with_labels(user, typed, user.is_refused(*typed))
+    words = flat(user, "x.JPEG n01440764\ny.JPEG n01440764\n")
+    with_labels(user, words, user.refusal(*words))
 
 
 @follows("has numbers from 1, as the devkit")
 def list_of_the_devkits_numbers(user: User) -> None:
-    typed = flat(user, "1\n2\n", "x.JPEG", "y.JPEG")
-    message = user.is_refused(*typed)
+    words = flat(user, "1\n2\n", "x.JPEG", "y.JPEG")
+    message = user.refusal(*words)
     user.write("flat/good.txt", "x.JPEG n01440764\ny.JPEG n01443537\n")
-    user.types(*typed, advised(message, r"set (data\.labels)") + "=good.txt")
+    user.types(*words, advice_in(message, r"set (data\.labels)") + "=good.txt")
 
 
 @follows("labels alone, and there are {} images; ")
 def list_of_too_few_labels(user: User) -> None:
-    typed = flat(user, "n01440764\n")
-    with_labels(user, typed, user.is_refused(*typed))
+    words = flat(user, "n01440764\n")
+    with_labels(user, words, user.refusal(*words))
 
 
 @follows("The order of the classes isn't known: there is no")
 def synsets_in_an_unknown_order(user: User) -> None:
     user.picture("net/val/n01440764/a.JPEG")
-    typed = ("data=imagenet", "data.root=net")
+    words = ("data=imagenet", "data.root=net")
     user.patch.setattr("axiom_bench.data.layouts.imagenet.STANDARD", user.folder / "none", raising=False)
-    message = user.is_refused(*doctor(user, *typed, "target=predicted"))
-    line = advised(message, r"a line such as '(.*?)' for each class")
+    message = user.refusal(*doctor(user, *words, "target=predicted"))
+    line = advice_in(message, r"a line such as '(.*?)' for each class")
     user.write("net/LOC_synset_mapping.txt", f"{line}\n")
-    user.types(*doctor(user, *typed, "target=predicted"))
+    user.types(*doctor(user, *words, "target=predicted"))
     (user.folder / "net/LOC_synset_mapping.txt").unlink()
     user.types(
         *doctor(
             user,
-            *typed,
+            *words,
             "target=predicted",
-            advised(message, r"set (data\.classes) to the synset ids") + "=[n01440764]",
+            advice_in(message, r"set (data\.classes) to the synset ids") + "=[n01440764]",
         )
     )
 
@@ -183,83 +183,86 @@ def synsets_in_an_unknown_order(user: User) -> None:
 def class_that_is_not_listed(user: User) -> None:
     user.picture("net/val/n01440764/a.JPEG")
     user.write("net/LOC_synset_mapping.txt", "n01443537 goldfish, Carassius auratus\n")
-    typed = doctor(user, "data=imagenet", "data.root=net", "target=predicted")
-    message = user.is_refused(*typed)
-    user.types(*typed, advised(message, r"or set (data\.classes)") + "=[n01440764]")
+    words = doctor(user, "data=imagenet", "data.root=net", "target=predicted")
+    message = user.refusal(*words)
+    user.types(*words, advice_in(message, r"or set (data\.classes)") + "=[n01440764]")
     user.write("net/LOC_synset_mapping.txt", "n01443537 goldfish, Carassius auratus\nn01440764 tench, Tinca tinca\n")
-    user.types(*typed)
+    user.types(*words)
 
 
-BOX = "<annotation><size><width>32</width><height>32</height></size><object><name>{}</name><bndbox><xmin>2</xmin><ymin>2</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object></annotation>"
+BOX = (
+    "<annotation><size><width>32</width><height>32</height></size><object><name>{}</name>"
+    "<bndbox><xmin>2</xmin><ymin>2</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object></annotation>"
+)
 
 
 @follows("labels name no class of the image's boxes")
 def labels_in_another_order(user: User) -> None:
-    typed = flat(user, "1.JPEG 1\n2.JPEG 0\n")
+    words = flat(user, "1.JPEG 1\n2.JPEG 0\n")
     user.write("flat/Annotations/CLS-LOC/val/1.xml", BOX.format("n01440764"))
     user.write("flat/Annotations/CLS-LOC/val/2.xml", BOX.format("n01443537"))
-    message = user.is_refused(*typed)
-    with_labels(user, typed, message)
-    user.types(*typed, advised(message, r"or (data\.classes) to the classes") + "=[n01443537,n01440764,n01484850]")
+    message = user.refusal(*words)
+    with_labels(user, words, message)
+    user.types(*words, advice_in(message, r"or (data\.classes) to the classes") + "=[n01443537,n01440764,n01484850]")
 
 
 @follows("which don't number the masks: ImageNet-S has 50, 300 or 919")
 def masks_of_another_number_of_classes(user: User) -> None:
     user.picture("s/ImageNetS50/validation/n01443537/a.JPEG")
     user.picture("s/ImageNetS50/validation-segmentation/n01443537/a.png")
-    typed = doctor(user, "data=imagenet_s", "data.root=s/ImageNetS50", "data.boxes=null", "target=predicted", SYNSETS)
-    message = user.is_refused(*typed)
-    user.types(*typed, advised(message, r"set (data\.categories) to the list") + "=[n01443537]")
+    words = doctor(user, "data=imagenet_s", "data.root=s/ImageNetS50", "data.boxes=null", "target=predicted", SYNSETS)
+    message = user.refusal(*words)
+    user.types(*words, advice_in(message, r"set (data\.categories) to the list") + "=[n01443537]")
 
 
 @follows("mosaics of {} x {} cells can't be made")
 def mosaics_of_few_images(user: User) -> None:
-    typed = ("doctor", "model=scenes_vgg", "data=mosaic", "data.of.size=24", "data.confidence=null")
-    run = ("run=first", *typed[1:], *SHORT, "data.batch_size=1")
-    message = user.is_refused(*run, "data.size=50")
-    most = advised(message, r"set data\.size to at most (\d+)")
+    words = ("doctor", "model=scenes_vgg", "data=mosaic", "data.of.size=24", "data.confidence=null")
+    run = ("run=first", *words[1:], *SHORT, "data.batch_size=1")
+    message = user.refusal(*run, "data.size=5")
+    most = advice_in(message, r"set data\.size to at most (\d+)")
     user.types(*run, f"data.size={most}")
-    user.types(*run, "data.size=" + advised(message, r"or (null) for all"))
-    user.types(*run, "data.size=50", advised(message, r"raise (data\.uses)") + "=30")
+    assert advice_in(message, r"or (null) for all")
+    user.types(*run, "data.size=5", advice_in(message, r"raise (data\.uses)") + "=3")
 
 
 @follows("mosaics of {} x {} cells can't be made")
 def mosaics_of_few_classes(user: User) -> None:
-    typed = mosaics(user, "data.of.classes=[a,b,c]", "data.target_cells=2", "data.confidence=null", "data.grid=3")
-    message = user.is_refused(*typed)
-    user.types(*typed, advised(message, r"or set (data\.grid=2)"))
+    words = mosaics(user, "data.of.classes=[a,b,c]", "data.target_cells=2", "data.confidence=null", "data.grid=3")
+    message = user.refusal(*words)
+    user.types(*words, advice_in(message, r"or set (data\.grid=2)"))
     for name in "defgh":
         user.picture(f"photos/{name}/1.png")
-    assert advised(message, r"give (data\.of) more images, of at least 8 classes")
-    user.types(*(word for word in typed if "data.of.classes" not in word), "data.of.classes=[a,b,c,d,e,f,g,h]")
+    assert advice_in(message, r"give (data\.of) more images, of at least 8 classes")
+    user.types(*(word for word in words if "data.of.classes" not in word), "data.of.classes=[a,b,c,d,e,f,g,h]")
 
 
 @follows("data.{key} isn't set; set data.{key}=VALUE")
 def data_without_a_setting(user: User) -> None:
-    typed = ("doctor", "model=scenes_vgg", "data.size=2")
-    message = user.is_refused(*typed, "~data.workers")
-    user.types(*typed, advised(message, r"set (data\.workers=)VALUE") + "0")
+    words = ("doctor", "model=scenes_vgg", "data.size=2")
+    message = user.refusal(*words, "~data.workers")
+    user.types(*words, advice_in(message, r"set (data\.workers=)VALUE") + "0")
 
 
 @follows("set target=predicted, or call the folders by the network's classes")
 def photographs_without_labels(user: User) -> None:
     photographs(user, "x/1.png", "y/1.png")
-    typed = doctor(user, CLASSES, "data=folder", "data.root=photos")
-    message = user.is_refused(*typed, "target=label")
-    user.types(*typed, "target=label", advised(message, r"set (target=predicted)"))
+    words = doctor(user, CLASSES, "data=folder", "data.root=photos")
+    message = user.refusal(*words, "target=label")
+    user.types(*words, "target=label", advice_in(message, r"set (target=predicted)"))
     (user.folder / "photos/x").rename(user.folder / "photos/a")
     (user.folder / "photos/y").rename(user.folder / "photos/b")
-    user.types(*typed, "target=label")
+    user.types(*words, "target=label")
 
 
 @follows("so labels don't name the model's classes; set")
 def classes_of_another_number(user: User) -> None:
     photographs(user, "a/1.png", "b/1.png")
-    typed = doctor(user, "data=folder", "data.root=photos")
-    message = user.is_refused(*typed, "data.classes=[a,b]")
-    user.types(*typed, "data.classes=[a,b]", advised(message, r"set (model\.background=\d) if"))
-    user.types(*typed, advised(message, r"(data\.classes) to the model's") + "=[a,b,c]")
-    user.types(*typed, "data.classes=[a,b]", advised(message, r"(target=predicted)"))
+    words = doctor(user, "data=folder", "data.root=photos")
+    message = user.refusal(*words, "data.classes=[a,b]")
+    user.types(*words, "data.classes=[a,b]", advice_in(message, r"set (model\.background=\d) if"))
+    user.types(*words, advice_in(message, r"(data\.classes) to the model's") + "=[a,b,c]")
+    user.types(*words, "data.classes=[a,b]", advice_in(message, r"(target=predicted)"))
 
 
 def chosen(user: User, *settings: str) -> tuple[str, ...]:
@@ -269,12 +272,12 @@ def chosen(user: User, *settings: str) -> tuple[str, ...]:
 @follows("so it is unknown which images it names correctly")
 def only_correct_of_other_classes(user: User) -> None:
     photographs(user, "x/1.png")
-    typed = ("run=first", *network("Small"), "data=folder", "data.root=photos", *SHORT, "target=predicted")
-    message = user.is_refused(*typed, "data.only_correct=true")
-    user.types(*typed, advised(message, r"set (data\.only_correct=false)"))
+    words = ("run=first", *network("Small"), "data=folder", "data.root=photos", *SHORT, "target=predicted")
+    message = user.refusal(*words, "data.only_correct=true")
+    user.types(*words, advice_in(message, r"set (data\.only_correct=false)"))
 
 
-def named(user: User, path: str) -> str:
+def predicted_class(user: User, path: str) -> str:
     """Return the class that Small names for a picture."""
     pixels = np.asarray(Image.open(user.folder / path))
     images = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None] / 255
@@ -284,13 +287,13 @@ def named(user: User, path: str) -> str:
 @follows("images correctly; set data.only_correct=false")
 def only_correct_without_any(user: User) -> None:
     photographs(user, "a/1.png", "b/1.png", "c/1.png")
-    predicted = {name: named(user, f"photos/{name}/1.png") for name in "abc"}
+    predicted = {name: predicted_class(user, f"photos/{name}/1.png") for name in "abc"}
     for name, other in predicted.items():
         if name == other:
             (user.folder / f"photos/{name}/1.png").unlink()
-    typed = ("run=first", *network("Small", CLASSES), "data=folder", "data.root=photos", *SHORT)
-    message = user.is_refused(*typed, "data.only_correct=true")
-    user.types(*typed, advised(message, r"set (data\.only_correct=false)"))
+    words = ("run=first", *network("Small", CLASSES), "data=folder", "data.root=photos", *SHORT)
+    message = user.refusal(*words, "data.only_correct=true")
+    user.types(*words, advice_in(message, r"set (data\.only_correct=false)"))
 
 
 def mosaics(user: User, *settings: str) -> tuple[str, ...]:
@@ -302,21 +305,21 @@ def mosaics(user: User, *settings: str) -> tuple[str, ...]:
 
 @follows("so it is unknown which images it names with confidence")
 def mosaics_of_other_classes(user: User) -> None:
-    typed = mosaics(user, "data.of.classes=[a,b]", "data.target_cells=3")
-    message = user.is_refused(*typed)
-    user.types(*typed, advised(message, r"set (data\.confidence=null)"))
+    words = mosaics(user, "data.of.classes=[a,b]", "data.target_cells=3")
+    message = user.refusal(*words)
+    user.types(*words, advice_in(message, r"set (data\.confidence=null)"))
 
 
 @follows("the model's output has no probabilities, so it names no image with confidence")
 def mosaics_without_probabilities(user: User) -> None:
-    typed = mosaics(user, "data.of.classes=[a,b,c]", "data.target_cells=2", "model.architecture=nets.py:MultiLabel")
-    message = user.is_refused(*typed)
-    user.types(*typed, advised(message, r"set (data\.confidence=null)"))
+    words = mosaics(user, "data.of.classes=[a,b,c]", "data.target_cells=2", "model.architecture=nets.py:MultiLabel")
+    message = user.refusal(*words)
+    user.types(*words, advice_in(message, r"set (data\.confidence=null)"))
 
 
 @follows("the model can't take mosaics of {height} x {width} pixels")
 def mosaics_for_a_network_of_one_size(user: User) -> None:
     fixed = ("model.architecture=nets.py:FixedSize", "model.layer=features", "model.resize=[16,16]")
-    typed = mosaics(user, "data.of.classes=[a,b,c]", "data.target_cells=2", "data.confidence=null", *fixed)
-    message = user.is_refused(*typed)
-    user.types(*typed, advised(message, r"set (data\.cell=fit)"))
+    words = mosaics(user, "data.of.classes=[a,b,c]", "data.target_cells=2", "data.confidence=null", *fixed)
+    message = user.refusal(*words)
+    user.types(*words, advice_in(message, r"set (data\.cell=fit)"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 
 import axiom_bench as ab
@@ -14,7 +13,7 @@ from axiom_bench.methods.score_cam import score_cam
 from axiom_bench.methods.shared.wrapping import answer_of
 from axiom_bench.metrics.max_box_acc import max_box_acc
 from tests.advice.nets import Small
-from tests.advice.user import SHORT, User, advised, follows
+from tests.advice.user import SHORT, User, advice_in, follows
 
 OWN = """
 import torch
@@ -59,88 +58,86 @@ def run(user: User, *settings: str) -> tuple[str, ...]:
 
 @follows("The {kind} {name} has no _target_; set")
 def method_without_a_function(user: User) -> None:
-    message = user.is_refused(*run(user, "+method.mine.title=Mine"))
-    setting = advised(message, r"set (\S+)\.\s")
+    message = user.refusal(*run(user, "+method.mine.title=Mine"))
+    setting = advice_in(message, r"set (\S+)\.\s")
     user.types(*run(user, "+method.mine.title=Mine", "+" + setting.replace("module.function", "own.cam")))
 
 
 @follows("The {kind} {name} is {}; set {kind}.{name}._target_")
 def method_that_is_a_text(user: User) -> None:
-    message = user.is_refused(*run(user, "+method.mine=own.cam"))
-    setting = advised(message, r"set (\S+)\.\s")
+    message = user.refusal(*run(user, "+method.mine=own.cam"))
+    setting = advice_in(message, r"set (\S+)\.\s")
     user.types(*run(user, "+" + setting.replace("module.function", "own.cam")))
 
 
 @follows("can't take its params: {error}; they are set by")
 def method_with_a_parameter_without_a_value(user: User) -> None:
-    typed = run(user, "+method.mine._target_=own.needs")
-    message = user.is_refused(*typed)
-    user.types(*typed, "+" + advised(message, r"set by (\S+=)VALUE").replace("KEY", "power") + "2")
+    words = run(user, "+method.mine._target_=own.needs")
+    message = user.refusal(*words)
+    user.types(*words, "+" + advice_in(message, r"set by (\S+=)VALUE").replace("KEY", "power") + "2")
 
 
 @follows("List all of them under metric.{}.values, and curves under .curves")
 def metric_with_an_undeclared_value(user: User) -> None:
-    typed = run(user, "+metric.two._target_=own.two", "+metric.two.better=higher")
-    typed = (*typed, "+metric.two.values={two:{title: Two}}")
-    message = user.is_refused(*typed)
-    setting = advised(message, r"under (metric\.two\.values)")
-    user.types(*typed[:-1], f"+{setting}={{two: {{title: Two}}, half: {{title: Half}}}}")
+    words = run(user, "+metric.two._target_=own.two", "+metric.two.better=higher")
+    words = (*words, "+metric.two.values={two:{title: Two}}")
+    message = user.refusal(*words)
+    setting = advice_in(message, r"under (metric\.two\.values)")
+    user.types(*words[:-1], f"+{setting}={{two: {{title: Two}}, half: {{title: Half}}}}")
 
 
 @follows("give one of them other names under metric.{}.values")
 def metrics_with_one_name(user: User) -> None:
-    typed = run(user, "+metric.two._target_=own.two", "+metric.one._target_=own.two")
+    words = run(user, "+metric.two._target_=own.two", "+metric.one._target_=own.two")
     same = "={two: {title: Two}, half: {title: Half}}"
-    message = user.is_refused(*typed, f"+metric.two.values{same}", f"+metric.one.values{same}")
-    assert advised(message, r"names under (metric\.\w+\.values)")
-    user.types(*(word for word in typed if "metric.one" not in word), f"+metric.two.values{same}")
+    message = user.refusal(*words, f"+metric.two.values{same}", f"+metric.one.values{same}")
+    assert advice_in(message, r"names under (metric\.\w+\.values)")
+    user.types(*(word for word in words if "metric.one" not in word), f"+metric.two.values{same}")
 
 
 @follows("leave metric.{}.reads out")
 def metric_of_maps_that_asks(user: User) -> None:
-    typed = run(user, "+metric.asks._target_=own.asks")
-    message = user.is_refused(*typed, "+metric.asks.reads=maps")
-    assert advised(message, r"leave (metric\.asks\.reads) out")
-    user.types(*typed)
+    words = run(user, "+metric.asks._target_=own.asks")
+    message = user.refusal(*words, "+metric.asks.reads=maps")
+    assert advice_in(message, r"leave (metric\.asks\.reads) out")
+    user.types(*words)
 
 
-@follows(
-    "Change copies of tensors, as with .clone(), and restore what it changes of the network, of torch or of other modules."
-)
+@follows("restore what it changes of the network, of torch or of other modules.")
 def method_that_changes_the_trace(user: User) -> None:
-    message = user.is_refused(*run(user, "+method.mine._target_=own.in_place"))
-    assert advised(message, r"as with (\.clone\(\))")
+    message = user.refusal(*run(user, "+method.mine._target_=own.in_place"))
+    assert advice_in(message, r"as with (\.clone\(\))")
     user.types(*run(user, "+method.mine._target_=own.with_clone"))
 
 
 @follows("The method `fused` needs a list of layers")
 def fused_without_layers(user: User) -> None:
     trace = ab.trace(Small(), "features", torch.rand(1, 3, 16, 16), [0])
-    message = user.fails(lambda: fused(trace, layers=()))
-    name = advised(message, r"params\.(\w+)=\[LAYER,LAYER\]")
+    message = user.error(lambda: fused(trace, layers=()))
+    name = advice_in(message, r"params\.(\w+)=\[LAYER,LAYER\]")
     fused(trace, **{name: ["features.0", "features.1"]})
 
 
 @follows("set score=logit in the method's params")
 def probability_of_one_logit(user: User) -> None:
     trace = ab.trace(Small(1), "features", torch.rand(1, 3, 16, 16), [0])
-    message = user.fails(lambda: score_cam(trace, score="probability"))
-    score_cam(trace, score=advised(message, r"set score=(\w+)"))
+    message = user.error(lambda: score_cam(trace, score="probability"))
+    score_cam(trace, score=advice_in(message, r"set score=(\w+)"))
 
 
 @follows("Invalid wrapped={wrapped}; give a callable, such as methods.get({wrapped})")
 def wrapped_method_by_name(user: User) -> None:
     trace = ab.trace(Small(), "features", torch.rand(1, 3, 16, 16), [0])
-    message = user.fails(lambda: answer_of("grad_cam", trace))
-    answer_of(eval(advised(message, r"such as (methods\.get\('grad_cam'\))"), {"methods": methods}), trace)
+    message = user.error(lambda: answer_of("grad_cam", trace))
+    answer_of(eval(advice_in(message, r"such as (methods\.get\('grad_cam'\))"), {"methods": methods}), trace)
 
 
 @follows("This method explains another image of the data set")
 def other_image_without_another(user: User) -> None:
     method = methods.get("other_image")
     images = torch.rand(2, 3, 16, 16)
-    message = user.fails(lambda: method(ab.trace(Small(), "features", images[:1], [0])))
-    name = advised(message, r"axiom_bench\.Batch\((\w+)=\.\.\.\)")
+    message = user.error(lambda: method(ab.trace(Small(), "features", images[:1], [0])))
+    name = advice_in(message, r"axiom_bench\.Batch\((\w+)=\.\.\.\)")
     batch = ab.Batch(images[:1], ("a",), torch.tensor([0]), **{name: images[1:]})
     ab.evaluate(Small(), "features", [batch], ["other_image"], ["box_iou"])
 
@@ -149,23 +146,22 @@ def other_image_without_another(user: User) -> None:
 def protocol_with_another_connectivity(user: User) -> None:
     boxes = (torch.tensor([[0.0, 0.0, 4.0, 4.0]]),)
     explanation = ab.Explanation(heatmap=torch.rand(1, 16, 16), boxes=boxes)
-    message = user.fails(lambda: max_box_acc(explanation, connectivity=4))
-    max_box_acc(explanation, connectivity=4, protocol=advised(message, r"set protocol=(\w+)"))
+    message = user.error(lambda: max_box_acc(explanation, connectivity=4))
+    max_box_acc(explanation, connectivity=4, protocol=advice_in(message, r"set protocol=(\w+)"))
 
 
 @follows("There is no layer {}; set params.layers to names of modules")
 def peer_with_an_unknown_layer(user: User) -> None:
-    pytest.importorskip("pytorch_grad_cam")
     with sandbox(ab.trace(Small(), "features", torch.rand(1, 3, 16, 16), [0]), "grad-cam") as copy:
-        message = user.fails(lambda: copy.with_layers(["nothing"]))
-        assert advised(message, r"set params\.(layers) to names of modules")
+        message = user.error(lambda: copy.with_layers(["nothing"]))
+        assert advice_in(message, r"set params\.(layers) to names of modules")
         assert len(copy.with_layers(["features.0"])) == 2
 
 
 @follows("There is no file or folder {path}; set {setting}=PATH")
 def maps_that_are_not_there(user: User) -> None:
-    typed = run(user, "method=[from_maps]")
-    message = user.is_refused(*typed, "method.from_maps.params.path=nowhere")
+    words = run(user, "method=[from_maps]")
+    message = user.refusal(*words, "method.from_maps.params.path=nowhere")
     for number in range(2):
         user.array(f"maps/evaluation-0-{number:06d}.npy", np.random.default_rng(0).random((96, 96)))
-    user.types(*typed, "metric=[box_iou]", advised(message, r"set (\S+=)PATH") + "maps")
+    user.types(*words, "metric=[box_iou]", advice_in(message, r"set (\S+=)PATH") + "maps")

@@ -13,7 +13,7 @@ from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.models.spec import ModelSpec
 from axiom_bench.run.composing.composition import composed
 from tests.advice.nets import Small
-from tests.advice.user import User, advised, follows, network
+from tests.advice.user import User, advice_in, follows, network
 
 PHOTOS = ("data=folder", "data.root=photos", "target=predicted")
 
@@ -29,32 +29,32 @@ def weights_of(user: User, path: str) -> tuple[str, ...]:
 
 @follows("gives tokens {}, not maps (B, K, H, W); set model.reshape=tokens")
 def tokens_without_reshape(user: User) -> None:
-    typed = doctor(user, *network("Patches", "model.layer=block"))
-    message = user.is_refused(*typed)
-    user.types(*typed, advised(message, r"set (model\.reshape=\w+)"))
+    words = doctor(user, *network("Patches", "model.layer=block"))
+    message = user.refusal(*words)
+    user.types(*words, advice_in(message, r"set (model\.reshape=\w+)"))
 
 
 @follows("name a layer of tokens and set model.reshape=tokens")
 def transformer_without_a_layer(user: User) -> None:
-    typed = doctor(user, *network("Tokens"))
-    message = user.is_refused(*typed)
-    user.types(*typed, "model.layer=block", advised(message, r"set (model\.reshape=\w+)"))
+    words = doctor(user, *network("Tokens"))
+    message = user.refusal(*words)
+    user.types(*words, "model.layer=block", advice_in(message, r"set (model\.reshape=\w+)"))
 
 
 @follows("Set model.resize and model.crop to the size that it expects")
 def pictures_of_another_size(user: User) -> None:
-    typed = doctor(user, *network("FixedSize", "model.layer=features"))
-    message = user.is_refused(*typed)
-    assert advised(message, r"Set (model\.resize and model\.crop) to the size")
-    user.types(*typed, "model.resize=[16,16]", "model.crop=16")
+    words = doctor(user, *network("FixedSize", "model.layer=features"))
+    message = user.refusal(*words)
+    assert advice_in(message, r"Set (model\.resize and model\.crop) to the size")
+    user.types(*words, "model.resize=[16,16]", "model.crop=16")
 
 
 @follows("Set model.resize and model.crop to the size that it expects")
 def grey_pictures(user: User) -> None:
-    typed = doctor(user, *network("grey"))
-    message = user.is_refused(*typed)
-    number = advised(message, r"model\.mean and model\.std have one number each, (\[.*?\])")
-    user.types(*typed, f"model.mean={number}", f"model.std={number}")
+    words = doctor(user, *network("grey"))
+    message = user.refusal(*words)
+    number = advice_in(message, r"model\.mean and model\.std have one number each, (\[.*?\])")
+    user.types(*words, f"model.mean={number}", f"model.std={number}")
 
 
 def arrays(user: User, *settings: str) -> tuple[str, ...]:
@@ -66,22 +66,22 @@ def arrays(user: User, *settings: str) -> tuple[str, ...]:
 def arrays_with_channels_last(user: User) -> None:
     for index in range(2):
         user.array(f"arrays/{index}.npy", torch.randn(40, 2).numpy())
-    message = user.is_refused(*arrays(user))
-    user.types(*arrays(user, advised(message, r"say by (data\.channels)") + "=last"))
+    message = user.refusal(*arrays(user))
+    user.types(*arrays(user, advice_in(message, r"say by (data\.channels)") + "=last"))
 
 
 @follows("is for pictures, and these samples are arrays")
 def arrays_that_are_resized(user: User) -> None:
     user.array("arrays/0.npy", torch.randn(2, 40).numpy())
-    message = user.is_refused(*arrays(user, "model.crop=20"))
-    user.types(*arrays(user, "model.crop=20", advised(message, r"set (model\.crop=null)")))
+    message = user.refusal(*arrays(user, "model.crop=20"))
+    user.types(*arrays(user, "model.crop=20", advice_in(message, r"set (model\.crop=null)")))
 
 
 @follows("set model.mean and model.std to one number for each channel, or both to null")
 def arrays_with_colours(user: User) -> None:
     user.array("arrays/0.npy", torch.randn(2, 40).numpy())
-    message = user.is_refused(*arrays(user, "model.mean=[0,0,0]", "model.std=[1,1,1]"))
-    assert advised(message, r"set (model\.mean and model\.std) to one number for each channel, or both to null")
+    message = user.refusal(*arrays(user, "model.mean=[0,0,0]", "model.std=[1,1,1]"))
+    assert advice_in(message, r"set (model\.mean and model\.std) to one number for each channel, or both to null")
     user.types(*arrays(user, "model.mean=[0,0]", "model.std=[1,1]"))
     user.types(*arrays(user, "model.mean=null", "model.std=null"))
 
@@ -91,23 +91,23 @@ def weights_with_another_last_layer(user: User) -> None:
     changed = resnet18(num_classes=3)
     changed.fc = nn.Sequential(nn.Linear(512, 4), nn.ReLU(), nn.Linear(4, 3))
     torch.save(changed.state_dict(), user.folder / "w.pth")
-    typed = doctor(user, "model.weights=w.pth", "model.resize=[32,32]", "model.crop=null")
-    message = user.is_refused(*typed, "model=resnet18")
+    words = doctor(user, "model.weights=w.pth", "model.resize=[32,32]", "model.crop=null")
+    message = user.refusal(*words, "model=resnet18")
     code = "from torch import nn\nfrom torchvision.models import resnet18\n\n\ndef build():\n    network = resnet18()\n"
     code += "    network.fc = nn.Sequential(nn.Linear(512, 4), nn.ReLU(), nn.Linear(4, 3))\n    return network\n"
     user.write("net.py", code)
-    user.types(*typed, *advised(message, r"set (model=user \S+:\w+)").split())
+    user.types(*words, *advice_in(message, r"set (model=user \S+:\w+)").split())
 
 
 @follows("can't be built with model.kwargs={}")
 def builder_with_an_argument(user: User) -> None:
-    typed = doctor(user, *network("of_classes"))
-    message = user.is_refused(*typed)
-    user.types(*typed, advised(message, r"set (model\.kwargs\.classes=)VALUE") + "4")
+    words = doctor(user, *network("of_classes"))
+    message = user.refusal(*words)
+    user.types(*words, advice_in(message, r"set (model\.kwargs\.classes=)VALUE") + "4")
 
 
 @follows("The weights of {name} can't be downloaded from {}")
-def detector_without_a_connection(user: User) -> None:
+def segmenter_without_a_connection(user: User) -> None:
     build = torchvision.models.get_model
 
     def built(name: str, **settings: object) -> nn.Module:
@@ -116,65 +116,64 @@ def detector_without_a_connection(user: User) -> None:
         return build(name, **settings)
 
     user.patch.setattr("torchvision.models.get_model", built)
-    user.picture("photos/a.png")
-    typed = ("doctor", "model=ssdlite320_mobilenet_v3_large", "data=folder", "data.root=photos")
-    message = user.is_refused(*typed)
-    user.types(*typed, "model.min_probability=0", advised(message, r"or (model\.weights=null) for random ones"))
+    words = doctor(user, "model=lraspp_mobilenet_v3_large", "model.resize=[64,64]", "model.min_probability=0")
+    message = user.refusal(*words)
+    user.types(*words, advice_in(message, r"or (model\.weights=null) for random ones"))
 
 
 @follows("The weights of {architecture} can't be downloaded from {origin}")
 def weights_without_a_connection(user: User) -> None:
     user.patch.setattr("torchvision.models._api.WeightsEnum.get_state_dict", Mock(side_effect=OSError("no connection")))
-    typed = doctor(user, "model=squeezenet1_1", "model.resize=64", "model.crop=64")
-    message = user.is_refused(*typed)
+    words = doctor(user, "model=squeezenet1_1", "model.resize=64", "model.crop=64")
+    message = user.refusal(*words)
     user.save_weights("w/squeezenet1_1.safetensors", "squeezenet1_1")
     user.save_weights("v/squeezenet1_1.pth", "squeezenet1_1")
-    folder = advised(message, r"set (model\.weights_folder) to a folder with squeezenet1_1\.safetensors \(or \.pth\)")
-    user.types(*typed, f"{folder}=w")
-    user.types(*typed, f"{folder}=v")
-    user.types(*typed, advised(message, r", (model\.weights) to one such file") + "=v/squeezenet1_1.pth")
-    user.types(*typed, advised(message, r"or (model\.weights=null) for random"))
+    folder = advice_in(message, r"set (model\.weights_folder) to a folder with squeezenet1_1\.safetensors \(or \.pth\)")
+    user.types(*words, f"{folder}=w")
+    user.types(*words, f"{folder}=v")
+    user.types(*words, advice_in(message, r", (model\.weights) to one such file") + "=v/squeezenet1_1.pth")
+    user.types(*words, advice_in(message, r"or (model\.weights=null) for random"))
 
 
 @follows("is not a file; set model.weights to a local file")
 def weights_that_are_not_there(user: User) -> None:
-    typed = doctor(user, "model=squeezenet1_1", "model.resize=64", "model.crop=64")
-    message = user.is_refused(*typed, "model.weights=nowhere.pth")
+    words = doctor(user, "model=squeezenet1_1", "model.resize=64", "model.crop=64")
+    message = user.refusal(*words, "model.weights=nowhere.pth")
     torch.save(squeezenet1_1().state_dict(), user.folder / "squeezenet1_1.pth")
-    user.types(*typed, advised(message, r"set (model\.weights) to a local file") + "=squeezenet1_1.pth")
-    user.types(*typed, advised(message, r"(model\.weights_folder) to the folder") + "=.")
-    user.types(*typed, advised(message, r"or (model\.weights=null)"))
+    user.types(*words, advice_in(message, r"set (model\.weights) to a local file") + "=squeezenet1_1.pth")
+    user.types(*words, advice_in(message, r"(model\.weights_folder) to the folder") + "=.")
+    user.types(*words, advice_in(message, r"or (model\.weights=null)"))
 
 
 @follows("Your own network {} has no weights called {name}")
 def own_weights_by_a_name(user: User) -> None:
-    message = user.is_refused(*weights_of(user, "default"))
-    user.types(*weights_of(user, "default"), advised(message, r"or (model\.weights=as_built)"))
+    message = user.refusal(*weights_of(user, "default"))
+    user.types(*weights_of(user, "default"), advice_in(message, r"or (model\.weights=as_built)"))
     user.save_weights("w.safetensors", "Small")
     user.types(
-        *weights_of(user, "default"), advised(message, r"set (model\.weights) to a \.safetensors") + "=w.safetensors"
+        *weights_of(user, "default"), advice_in(message, r"set (model\.weights) to a \.safetensors") + "=w.safetensors"
     )
 
 
 @follows("The model has no {}; set model.{}")
 def model_without_a_source(user: User) -> None:
     given = {"name": "mine", "architecture": "nets.py:Small", "weights": None}
-    message = user.fails(lambda: ModelSpec.of(given))
-    key = advised(message, r"set model\.(\w+)\.$")
+    message = user.error(lambda: ModelSpec.of(given))
+    key = advice_in(message, r"set model\.(\w+)\.$")
     assert ModelSpec.of({**given, key: "user"}).source == "user"
 
 
 @follows("The model's {} must be given; set model.{}=...")
 def model_with_a_missing_setting(user: User) -> None:
     given = {"name": "mine", "source": "user", "architecture": "???", "weights": None}
-    message = user.fails(lambda: ModelSpec.of(given))
-    key = advised(message, r"set model\.(\w+)=\.\.\.$")
+    message = user.error(lambda: ModelSpec.of(given))
+    key = advice_in(message, r"set model\.(\w+)=\.\.\.$")
     assert ModelSpec.of({**given, key: "nets.py:Small"}).architecture == "nets.py:Small"
 
 
-def saved(user: User, message: str) -> None:
+def save_and_use(user: User, message: str) -> None:
     """Write the weights as a message says, and use them."""
-    code = advised(message, r"(torch\.save\(model\.state_dict\(\), ?(?:'weights\.pth'|\.\.\.)\))")
+    code = advice_in(message, r"(torch\.save\(model\.state_dict\(\), ?(?:'weights\.pth'|\.\.\.)\))")
     eval(code.replace("...", "'weights.pth'"), {"torch": torch, "model": Small()})
     user.types(*weights_of(user, "weights.pth"))
 
@@ -182,20 +181,20 @@ def saved(user: User, message: str) -> None:
 @follows("The weights {path} are a part of several files")
 def weights_in_several_files(user: User) -> None:
     user.save_weights("model-00001-of-00002.safetensors", "Small")
-    saved(user, user.is_refused(*weights_of(user, "model-00001-of-00002.safetensors")))
+    save_and_use(user, user.refusal(*weights_of(user, "model-00001-of-00002.safetensors")))
 
 
 @follows("are a whole pickled object, whose code isn't run")
 def pickled_network(user: User) -> None:
     torch.save(Small(), user.folder / "whole.pth")
-    saved(user, user.is_refused(*weights_of(user, "whole.pth")))
+    save_and_use(user, user.refusal(*weights_of(user, "whole.pth")))
 
 
 @follows("hold no state dict (names and tensors); save model.state_dict()")
 def weights_without_names(user: User) -> None:
     torch.save([1, 2], user.folder / "list.pth")
-    message = user.is_refused(*weights_of(user, "list.pth"))
-    state = eval(advised(message, r"save (model\.state_dict\(\))\."), {"model": Small()})
+    message = user.refusal(*weights_of(user, "list.pth"))
+    state = eval(advice_in(message, r"save (model\.state_dict\(\))\."), {"model": Small()})
     torch.save(state, user.folder / "weights.pth")
     user.types(*weights_of(user, "weights.pth"))
 
@@ -204,74 +203,74 @@ def weights_without_names(user: User) -> None:
 def weights_of_two_networks(user: User) -> None:
     student, teacher = Small().state_dict(), {name: value + 1 for name, value in Small().state_dict().items()}
     torch.save({"student": student, "teacher": teacher}, user.folder / "both.pth")
-    message = user.is_refused(*weights_of(user, "both.pth"))
-    user.types(*weights_of(user, "both.pth"), advised(message, r"one by (model\.weights_key=\S+?)\.\s"))
+    message = user.refusal(*weights_of(user, "both.pth"))
+    user.types(*weights_of(user, "both.pth"), advice_in(message, r"one by (model\.weights_key=\S+?)\.\s"))
 
 
 @follows("hold {kind} tensor, {}; ")
 def weights_that_are_complex(user: User) -> None:
     state = {name: value.to(torch.complex64) for name, value in Small().state_dict().items()}
     torch.save(state, user.folder / "complex.pth")
-    saved(user, user.is_refused(*weights_of(user, "complex.pth")))
+    save_and_use(user, user.refusal(*weights_of(user, "complex.pth")))
 
 
 @follows("leave these images out by data.leave_out")
 def inputs_without_a_row(user: User) -> None:
     user.write("ages.csv", "id,age\na,61.5\n")
-    typed = doctor(user, *network("WithAge", "model.inputs=ages.csv"))
+    words = doctor(user, *network("WithAge", "model.inputs=ages.csv"))
     user.picture("photos/b.png")
-    message = user.is_refused(*typed)
-    user.types(*typed, advised(message, r"out by (data\.leave_out)") + "=[b.png]")
+    message = user.refusal(*words)
+    user.types(*words, advice_in(message, r"out by (data\.leave_out)") + "=[b.png]")
     user.write("ages.csv", "id,age\na,61.5\nb,30\n")
-    user.types(*typed)
+    user.types(*words)
 
 
 @follows("say by model.explained=KEY what the images are called")
 def inputs_for_a_dict(user: User) -> None:
     user.write("ages.csv", "id,age\na,61.5\n")
-    typed = doctor(user, *network("OfDict", "model.inputs=ages.csv"))
-    message = user.is_refused(*typed)
-    user.types(*typed, advised(message, r"say by (model\.explained=)KEY") + "image")
+    words = doctor(user, *network("OfDict", "model.inputs=ages.csv"))
+    message = user.refusal(*words)
+    user.types(*words, advice_in(message, r"say by (model\.explained=)KEY") + "image")
 
 
 @follows("by model.inputs=FILE.csv, a line for each image")
 def network_of_two_inputs(user: User) -> None:
-    typed = doctor(user, *network("WithAge"))
-    message = user.is_refused(*typed)
-    setting = advised(message, r"by (model\.inputs=FILE\.csv), a line for each image")
+    words = doctor(user, *network("WithAge"))
+    message = user.refusal(*words)
+    setting = advice_in(message, r"by (model\.inputs=FILE\.csv), a line for each image")
     user.write("FILE.csv", "id,age\na,61.5\n")
-    user.types(*typed, setting)
+    user.types(*words, setting)
 
 
 @follows("set model.output=logits for a model of VOC's own classes")
 def groups_of_another_network(user: User) -> None:
-    typed = doctor(user, *network("Small", "model.output=voc_groups"))
-    message = user.is_refused(*typed)
-    user.types(*typed, advised(message, r"set (model\.output=logits)"))
+    words = doctor(user, *network("Small", "model.output=voc_groups"))
+    message = user.refusal(*words)
+    user.types(*words, advice_in(message, r"set (model\.output=logits)"))
 
 
 @follows("in Python output='logits'")
 def logits_that_are_called_probabilities(user: User) -> None:
-    typed = doctor(user, *network("Small", "model.output=probabilities", "model.std=[0.001,0.001,0.001]"))
-    message = user.is_refused(*typed)
-    user.types(*typed, advised(message, r"set (model\.output=logits)"))
+    words = doctor(user, *network("Small", "model.output=probabilities", "model.std=[0.001,0.001,0.001]"))
+    message = user.refusal(*words)
+    user.types(*words, advice_in(message, r"set (model\.output=logits)"))
 
 
 @follows("would be border for more than half")
 def crop_that_is_mostly_border(user: User) -> None:
-    typed = doctor(user, "model=squeezenet1_1", "model.weights=null", "model.resize=64", "model.crop=224")
-    message = user.is_refused(*typed)
-    user.types(*typed, "model.crop=" + advised(message, r"set model\.crop to at most (\d+)"))
-    user.types(*typed, advised(message, r"or (model\.resize=\d+)"))
+    words = doctor(user, "model=squeezenet1_1", "model.weights=null", "model.resize=64", "model.crop=224")
+    message = user.refusal(*words)
+    user.types(*words, "model.crop=" + advice_in(message, r"set model\.crop to at most (\d+)"))
+    user.types(*words, advice_in(message, r"or (model\.resize=\d+)"))
 
 
 @follows("needs images that are resized; set model.resize=")
 def crop_without_resizing(user: User) -> None:
     small = {"mean": (0, 0, 0), "std": (1, 1, 1)}
-    message = user.fails(lambda: Preprocessing(None, 9000, **small))
-    most = int(advised(message, r"or model\.crop to at most (\d+)"))
+    message = user.error(lambda: Preprocessing(None, 9000, **small))
+    most = int(advice_in(message, r"or model\.crop to at most (\d+)"))
     assert Preprocessing(None, most, **small).crop == most
-    resize = int(advised(message, r"set model\.resize=(\d+) too"))
+    resize = int(advice_in(message, r"set model\.resize=(\d+) too"))
     assert Preprocessing(resize, 9000, **small).resize == resize
 
 
@@ -279,6 +278,6 @@ def crop_without_resizing(user: User) -> None:
 def clip_without_captions(user: User) -> None:
     from axiom_bench.models.of_transformers import clip
 
-    message = user.fails(lambda: clip("nowhere", []))
-    with composed(["model=clip", advised(message, r"set \"(.*?)\"")]) as composition:
+    message = user.error(lambda: clip("nowhere", []))
+    with composed(["model=clip", advice_in(message, r"set \"(.*?)\"")]) as composition:
         assert composition.plain_job()["model"]["kwargs"]["captions"] == ["a cat", "a dog"]

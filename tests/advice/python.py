@@ -12,7 +12,7 @@ import axiom_bench as ab
 from axiom_bench import metrics
 from axiom_bench.cutting.objects import BoxScores, RegionScores
 from tests.advice.nets import Patches, Small, WithAge, signal
-from tests.advice.user import User, advised, follows
+from tests.advice.user import User, advice_in, follows
 
 LAYER = "features"
 
@@ -21,7 +21,7 @@ def images(count: int = 2, side: int = 16) -> torch.Tensor:
     return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(0))
 
 
-def as_advised(code: str, **names: object) -> object:
+def value_of(code: str, **names: object) -> object:
     """Return the value of an expression that a message contains."""
     return eval(code, {"ab": ab, "torch": torch, "torchvision": torchvision, "PIL": PIL, **names})
 
@@ -29,38 +29,38 @@ def as_advised(code: str, **names: object) -> object:
 @follows("or images.float() alone where the network itself does that")
 def images_of_bytes(user: User) -> None:
     whole = (images() * 255).byte()
-    message = user.fails(lambda: ab.trace(Small(), LAYER, whole, [0, 0]))
-    expression = advised(message, r"give (images\.float\(\) / 255)")
-    ab.trace(Small(), LAYER, as_advised(expression, images=whole), [0, 0])
+    message = user.error(lambda: ab.trace(Small(), LAYER, whole, [0, 0]))
+    expression = advice_in(message, r"give (images\.float\(\) / 255)")
+    ab.trace(Small(), LAYER, value_of(expression, images=whole), [0, 0])
 
 
 @follows("give images of the channels and the size that it was trained on")
 def images_with_channels_last(user: User) -> None:
     last = images().movedim(1, -1)
-    message = user.fails(lambda: ab.trace(Small(), LAYER, last, [0, 0]))
-    ab.trace(Small(), LAYER, as_advised(advised(message, r"give (images.*?)\.$"), images=last), [0, 0])
+    message = user.error(lambda: ab.trace(Small(), LAYER, last, [0, 0]))
+    ab.trace(Small(), LAYER, value_of(advice_in(message, r"give (images.*?)\.$"), images=last), [0, 0])
 
 
 @follows("as the network's convolutions take")
 def one_image_with_channels_last(user: User) -> None:
     for single in (images()[0], images()[0].movedim(0, -1), images()[0, 0]):
         network = Small(channels=1) if single.ndim == 2 else Small()
-        message = user.fails(lambda: ab.trace(network, LAYER, single, [0]))
-        ab.trace(network, LAYER, as_advised(advised(message, r"give (images.*?)\.?$"), images=single), [0])
+        message = user.error(ab.trace, network, LAYER, single, [0])
+        ab.trace(network, LAYER, value_of(advice_in(message, r"give (images.*?)\.?$"), images=single), [0])
 
 
 @follows("one class index per image")
 def targets_as_one_hot(user: User) -> None:
     hot = torch.eye(3)[[0, 2]].long()
-    message = user.fails(lambda: ab.trace(Small(), LAYER, images(), hot))
-    targets = as_advised(advised(message, r"give (targets\S+?)\.?$"), targets=hot)
+    message = user.error(lambda: ab.trace(Small(), LAYER, images(), hot))
+    targets = value_of(advice_in(message, r"give (targets\S+?)\.?$"), targets=hot)
     assert ab.trace(Small(), LAYER, images(), targets).targets.tolist() == [0, 2]
 
 
 @follows("one class index per image")
 def one_target_for_all(user: User) -> None:
-    message = user.fails(lambda: ab.trace(Small(), LAYER, images(), 1))
-    targets = as_advised(advised(message, r"give (\[.*?)\.?$"))
+    message = user.error(lambda: ab.trace(Small(), LAYER, images(), 1))
+    targets = value_of(advice_in(message, r"give (\[.*?)\.?$"))
     assert ab.trace(Small(), LAYER, images(), targets).targets.tolist() == [1, 1]
 
 
@@ -75,8 +75,8 @@ def images_that_are_no_tensor(user: User) -> None:
         (tensors, r"images of one size, (torch\S+?)\.?$"),
         ({"pixels": images()}, r"give its images alone, (images\S+?)\.?$"),
     ):
-        message = user.fails(lambda: ab.trace(Small(), LAYER, given, [0]))
-        followed = as_advised(advised(message, pattern), images=given)
+        message = user.error(ab.trace, Small(), LAYER, given, [0])
+        followed = value_of(advice_in(message, pattern), images=given)
         ab.trace(Small(), LAYER, followed, [0] * len(followed))
 
 
@@ -84,16 +84,16 @@ def images_that_are_no_tensor(user: User) -> None:
 def images_of_another_number_of_channels(user: User) -> None:
     for given, channels in ((images()[:, :1], 3), (images(), 1), (torch.rand(2, 4, 16, 16), 3)):
         network = Small(channels=channels)
-        message = user.fails(lambda: ab.trace(network, LAYER, given, [0, 0]))
-        ab.trace(network, LAYER, as_advised(advised(message, r"give (images.*?)\.$"), images=given), [0, 0])
+        message = user.error(ab.trace, network, LAYER, given, [0, 0])
+        ab.trace(network, LAYER, value_of(advice_in(message, r"give (images.*?)\.$"), images=given), [0, 0])
 
 
 @follows("give images of the channels and the size that it was trained on")
 def network_in_half_precision(user: User) -> None:
     network = Small().half()
     network.fc.float()
-    message = user.fails(lambda: ab.trace(network, LAYER, images(), [0, 0]))
-    ab.trace(as_advised(advised(message, r"give (network\S+?)\.$"), network=network), LAYER, images(), [0, 0])
+    message = user.error(ab.trace, network, LAYER, images(), [0, 0])
+    ab.trace(value_of(advice_in(message, r"give (network\S+?)\.$"), network=network), LAYER, images(), [0, 0])
 
 
 @follows("give images of the channels and the size that it was trained on")
@@ -113,8 +113,8 @@ def network_of_a_list_of_images(user: User) -> None:
         def forward(self, images):
             return eval(self.call)
 
-    message = user.fails(lambda: ab.trace(OfLists(), LAYER, images(), [0, 0]))
-    ab.trace(Wrapped(advised(message, r"as (self\.net\(.*?\))\.$")), f"net.{LAYER}", images(), [0, 0])
+    message = user.error(lambda: ab.trace(OfLists(), LAYER, images(), [0, 0]))
+    ab.trace(Wrapped(advice_in(message, r"as (self\.net\(.*?\))\.$")), f"net.{LAYER}", images(), [0, 0])
 
 
 @follows("say which one is explained, as by explained=")
@@ -123,8 +123,8 @@ def two_batches_of_images(user: User) -> None:
         def forward(self, left, right):
             return super().forward(left) - super().forward(right)
 
-    message = user.fails(lambda: ab.trace(Pair(), LAYER, (images(), images()), [0, 0]))
-    explained = as_advised(advised(message, r"as by explained=(\w+)"))
+    message = user.error(lambda: ab.trace(Pair(), LAYER, (images(), images()), [0, 0]))
+    explained = value_of(advice_in(message, r"as by explained=(\w+)"))
     ab.trace(Pair(), LAYER, (images(), images()), [0, 0], explained=explained)
 
 
@@ -140,8 +140,8 @@ def layer_of_the_other_input(user: User) -> None:
             return self.one(left) + self.other(right)
 
     pair = (images(), images())
-    message = user.fails(lambda: ab.trace(Pair(), "other.features", pair, [0, 0], explained=0))
-    setting = advised(message, r"the other input by (\w+)=")
+    message = user.error(lambda: ab.trace(Pair(), "other.features", pair, [0, 0], explained=0))
+    setting = advice_in(message, r"the other input by (\w+)=")
     ab.trace(Pair(), "other.features", pair, [0, 0], **{setting: 1})
 
 
@@ -152,8 +152,8 @@ def batch_norm_without_statistics(user: User) -> None:
         parts = [nn.BatchNorm2d(4, **statistics), nn.ReLU(), nn.Flatten(), nn.Linear(4, 3)]
         return nn.Sequential(convolution, *parts)
 
-    message = user.fails(lambda: ab.trace(network(track_running_stats=False), "2", images(), [0, 0]))
-    name = advised(message, r"\((\w+)=True\)")
+    message = user.error(lambda: ab.trace(network(track_running_stats=False), "2", images(), [0, 0]))
+    name = advice_in(message, r"\((\w+)=True\)")
     ab.trace(network(**{name: True}), "2", images(), [0, 0])
 
 
@@ -167,8 +167,8 @@ def softmax_over_the_images(user: User) -> None:
         def forward(self, images):
             return super().forward(images).softmax(**self.axis)
 
-    message = user.fails(lambda: ab.trace(Normalised(dim=0), LAYER, images(), [0, 0]))
-    ab.trace(Normalised(dim=int(advised(message, r"over the classes, dim=(\d)"))), LAYER, images(), [0, 0])
+    message = user.error(lambda: ab.trace(Normalised(dim=0), LAYER, images(), [0, 0]))
+    ab.trace(Normalised(dim=int(advice_in(message, r"over the classes, dim=(\d)"))), LAYER, images(), [0, 0])
 
 
 @follows("gives the same image other scores at each call")
@@ -183,20 +183,20 @@ def dropout_in_eval_mode(user: User) -> None:
             return self.fc(nn.functional.dropout(features, 0.5))
 
     network = Dropped()
-    message = user.fails(lambda: ab.trace(network, LAYER, images(), [0, 0]))
-    fixed = as_advised(
-        advised(message, r"(axiom_bench\.FixedDraws\(network, seed\))"), axiom_bench=ab, network=network, seed=1
+    message = user.error(ab.trace, network, LAYER, images(), [0, 0])
+    fixed = value_of(
+        advice_in(message, r"(axiom_bench\.FixedDraws\(network, seed\))"), axiom_bench=ab, network=network, seed=1
     )
     ab.trace(fixed, f"module.{LAYER}", images(), [0, 0])
-    assert advised(message, r"(F\.dropout\(x, p, self\.training\))")
+    assert advice_in(message, r"(F\.dropout\(x, p, self\.training\))")
     network.is_fixed = True
     ab.trace(network, LAYER, images(), [0, 0])
 
 
 @follows("(in Python output='logits')")
 def logits_that_are_called_probabilities(user: User) -> None:
-    message = user.fails(lambda: ab.trace(Small(), LAYER, images() * 50, [0, 0], output="probabilities"))
-    output = as_advised(advised(message, r"in Python output=('\w+')"))
+    message = user.error(lambda: ab.trace(Small(), LAYER, images() * 50, [0, 0], output="probabilities"))
+    output = value_of(advice_in(message, r"in Python output=('\w+')"))
     ab.trace(Small(), LAYER, images() * 50, [0, 0], output=output)
 
 
@@ -213,8 +213,8 @@ def network_that_returns_several_things(user: User) -> None:
             return scores.sum(1), scores
 
     for network in (Several(), Pair()):
-        message = user.fails(lambda: ab.trace(network, LAYER, images(), [0, 0]))
-        function = as_advised(advised(message, r"such as (lambda .*?)\.$"))
+        message = user.error(ab.trace, network, LAYER, images(), [0, 0])
+        function = value_of(advice_in(message, r"such as (lambda .*?)\.$"))
         ab.trace(network, LAYER, images(), [0, 0], output=function)
 
 
@@ -224,15 +224,15 @@ def scores_of_every_word(user: User) -> None:
         def forward(self, images):
             return super().forward(images)[:, None].expand(-1, 4, -1)
 
-    message = user.fails(lambda: ab.trace(Sequence(), LAYER, images(), [0, 0]))
-    name = advised(message, r"give (\w+)=, a function from what it returns to scores")
+    message = user.error(lambda: ab.trace(Sequence(), LAYER, images(), [0, 0]))
+    name = advice_in(message, r"give (\w+)=, a function from what it returns to scores")
     ab.trace(Sequence(), LAYER, images(), [0, 0], **{name: lambda returned: returned[:, -1]})
 
 
 @follows("set reshape=tokens (model.reshape=tokens on the command line)")
 def tokens_in_python(user: User) -> None:
-    message = user.fails(lambda: ab.trace(Patches(), "block", images(2, 32), [0, 0]))
-    reshape = advised(message, r"set reshape=(\w+)")
+    message = user.error(lambda: ab.trace(Patches(), "block", images(2, 32), [0, 0]))
+    reshape = advice_in(message, r"set reshape=(\w+)")
     assert ab.trace(Patches(), "block", images(2, 32), [0, 0], reshape=reshape).activations.ndim == 4
 
 
@@ -248,8 +248,8 @@ def output_that_is_changed_in_place(user: User) -> None:
             return self.fc(changed.mean((2, 3)))
 
     network = InPlace()
-    message = user.fails(lambda: ab.trace(network, LAYER, images(), [0, 0]))
-    assert advised(message, r"(clone\(\))")
+    message = user.error(ab.trace, network, LAYER, images(), [0, 0])
+    assert advice_in(message, r"(clone\(\))")
     network.is_cloned = True
     ab.trace(network, LAYER, images(), [0, 0])
 
@@ -269,8 +269,8 @@ def network_with_channels_last(user: User) -> None:
         def forward(self, images):
             return eval(self.call)
 
-    message = user.fails(lambda: ab.trace(Last(), LAYER, images().movedim(1, -1), [0, 0]))
-    call = advised(message, r"calls (self\.net\(.*?\)\))")
+    message = user.error(lambda: ab.trace(Last(), LAYER, images().movedim(1, -1), [0, 0]))
+    call = advice_in(message, r"calls (self\.net\(.*?\)\))")
     ab.trace(First(call), f"net.{LAYER}", images(), [0, 0])
 
 
@@ -291,63 +291,63 @@ class Boxes(nn.Module):
         return self.change(boxes, scores)
 
 
-def detected(detector: nn.Module, **settings: object) -> object:
+def objects_of(detector: nn.Module, **settings: object) -> object:
     return BoxScores(detector, **settings).found(images(1), 0.0)
 
 
 @follows("A softmax of one class is always 1; set exclusive=False")
 def one_class_that_is_exclusive(user: User) -> None:
     detector = Boxes(lambda boxes, scores: (boxes, scores), classes=1)
-    message = user.fails(lambda: detected(detector, exclusive=True, background=0))
-    assert detected(detector, exclusive=as_advised(advised(message, r"set exclusive=(\w+)")))
+    message = user.error(lambda: objects_of(detector, exclusive=True, background=0))
+    assert objects_of(detector, exclusive=value_of(advice_in(message, r"set exclusive=(\w+)")))
 
 
 @follows("give logits of read=, such as")
 def boxes_with_probabilities(user: User) -> None:
     detector = Boxes(lambda boxes, scores: (boxes, scores.sigmoid()), classes=20)
-    message = user.fails(lambda: detected(detector))
-    logit = advised(message, r"such as (torch\.logit\(.*\))\.$")
-    assert detected(detector, read=lambda returned: (returned[0], as_advised(logit, p=returned[1])))
+    message = user.error(lambda: objects_of(detector))
+    logit = advice_in(message, r"such as (torch\.logit\(.*\))\.$")
+    assert objects_of(detector, read=lambda returned: (returned[0], value_of(logit, p=returned[1])))
 
 
 @follows("not boxes (B, N, 4) and logits (B, N, C) before suppression")
 def scores_with_positions_last(user: User) -> None:
     detector = Boxes(lambda boxes, scores: (boxes, scores.mT))
-    message = user.fails(lambda: detected(detector))
-    name = advised(message, r"give (\w+)=, a function")
-    turned = advised(message, r"by (\.mT)\.")
-    assert detected(
-        detector, **{name: lambda returned: (returned[0], as_advised(f"scores{turned}", scores=returned[1]))}
+    message = user.error(lambda: objects_of(detector))
+    name = advice_in(message, r"give (\w+)=, a function")
+    turned = advice_in(message, r"by (\.mT)\.")
+    assert objects_of(
+        detector, **{name: lambda returned: (returned[0], value_of(f"scores{turned}", scores=returned[1]))}
     )
 
 
 @follows("is no object; set background=0, or -1 for the last")
 def exclusive_without_a_background(user: User) -> None:
     detector = Boxes(lambda boxes, scores: (boxes, scores))
-    message = user.fails(lambda: detected(detector, exclusive=True))
+    message = user.error(lambda: objects_of(detector, exclusive=True))
     for pattern in (r"set background=(-?\d)", r"or (-\d) for the last"):
-        assert detected(detector, exclusive=True, background=int(advised(message, pattern)))
+        assert objects_of(detector, exclusive=True, background=int(advice_in(message, pattern)))
 
 
 @follows("gives boxes within 2 pixels of the corner; give read= pixels")
 def boxes_as_shares(user: User) -> None:
     detector = Boxes(lambda boxes, scores: (boxes / 16, scores))
-    message = user.fails(lambda: detected(detector))
-    name = advised(message, r"give (\w+)= pixels: x times the image's width")
-    assert detected(detector, **{name: lambda returned: (returned[0] * 16, returned[1])})
+    message = user.error(lambda: objects_of(detector))
+    name = advice_in(message, r"give (\w+)= pixels: x times the image's width")
+    assert objects_of(detector, **{name: lambda returned: (returned[0] * 16, returned[1])})
 
 
 @follows("gives boxes with x1 < x0 or y1 < y0")
 def boxes_as_centres(user: User) -> None:
     detector = Boxes(lambda boxes, scores: (torch.cat([boxes[..., :2] + 2, boxes[..., 2:] * 0 + 1], -1), scores))
-    message = user.fails(lambda: detected(detector))
-    first, last = advised(message, r"sides, (centre - side / 2)"), advised(message, r"and (centre \+ side / 2)")
+    message = user.error(lambda: objects_of(detector))
+    first, last = advice_in(message, r"sides, (centre - side / 2)"), advice_in(message, r"and (centre \+ side / 2)")
 
     def read(returned):
         names = {"centre": returned[0][..., :2], "side": returned[0][..., 2:]}
-        return torch.cat([as_advised(first, **names), as_advised(last, **names)], -1), returned[1]
+        return torch.cat([value_of(first, **names), value_of(last, **names)], -1), returned[1]
 
-    assert detected(detector, read=read)
+    assert objects_of(detector, read=read)
 
 
 @follows("not maps of classes (B, C, h, w); give read=")
@@ -356,8 +356,8 @@ def masks_in_a_pair(user: User) -> None:
         def forward(self, images):
             return self.features(images) - 1, "a note"
 
-    message = user.fails(lambda: RegionScores(Masks()).found(images(1), 0.0))
-    name = advised(message, r"give (\w+)=")
+    message = user.error(lambda: RegionScores(Masks()).found(images(1), 0.0))
+    name = advice_in(message, r"give (\w+)=")
     assert RegionScores(Masks(), **{name: lambda returned: returned[0]}).found(images(1), 0.0)
 
 
@@ -366,8 +366,8 @@ def detection_in_a_dict(user: User) -> None:
     detector = Boxes(lambda boxes, scores: {"boxes": boxes, "scores": scores})
     boxes, labels = torch.tensor([[0.0, 0.0, 4.0, 4.0]]), torch.tensor([1])
     output = ab.outputs.detection(boxes, labels)
-    message = user.fails(lambda: ab.trace(detector, "net", images(1), [0], output=output))
-    name = advised(message, r"give (\w+)=\.$")
+    message = user.error(lambda: ab.trace(detector, "net", images(1), [0], output=output))
+    name = advice_in(message, r"give (\w+)=\.$")
     output = ab.outputs.detection(boxes, labels, **{name: lambda returned: (returned["boxes"], returned["scores"])})
     ab.trace(detector, "net", images(1), [0], output=output)
 
@@ -375,34 +375,34 @@ def detection_in_a_dict(user: User) -> None:
 @follows("these images have none; choose a data set that offers interventions")
 def truth_of_images_without_parts(user: User) -> None:
     trace = ab.trace(Small(), LAYER, images(1), [0])
-    message = user.fails(lambda: trace.part_effects)
-    user.types("doctor", "model=planted_or", advised(message, r"such as (data=\w+)"), "data.size=2")
-    assert advised(message, r"axiom_bench\.(Batch)\(interventions=") in ab.__all__
+    message = user.error(lambda: trace.part_effects)
+    user.types("doctor", "model=planted_or", advice_in(message, r"such as (data=\w+)"), "data.size=2")
+    assert advice_in(message, r"axiom_bench\.(Batch)\(interventions=") in ab.__all__
 
 
 @follows("pass ab.heatmap(map, (H', W'))")
 def raw_map_as_heatmap(user: User) -> None:
     trace = ab.trace(Small(), LAYER, images(), [0, 0])
     raw = trace.activations.sum(1) * 10
-    message = user.fails(lambda: ab.Explanation(heatmap=raw))
-    call = advised(message, r"pass (ab\.heatmap\(map, \(H', W'\)\))").replace("H', W'", "16, 16")
-    ab.Explanation(heatmap=as_advised(call, map=raw))
+    message = user.error(lambda: ab.Explanation(heatmap=raw))
+    call = advice_in(message, r"pass (ab\.heatmap\(map, \(H', W'\)\))").replace("H', W'", "16, 16")
+    ab.Explanation(heatmap=value_of(call, map=raw))
 
 
 @follows("in its pixels; give boxes=(of_image, ...)")
 def boxes_in_one_tensor(user: User) -> None:
     boxes = torch.tensor([[0.0, 0.0, 4.0, 4.0], [4.0, 4.0, 9.0, 9.0]])
     heatmap = torch.rand(1, 16, 16)
-    message = user.fails(lambda: ab.Explanation(heatmap=heatmap, boxes=boxes))
-    form = advised(message, r"give boxes=(\(of_image, )\.\.\.\)") + ")"
-    ab.Explanation(heatmap=heatmap, boxes=as_advised(form, of_image=boxes))
+    message = user.error(lambda: ab.Explanation(heatmap=heatmap, boxes=boxes))
+    form = advice_in(message, r"give boxes=(\(of_image, )\.\.\.\)") + ")"
+    ab.Explanation(heatmap=heatmap, boxes=value_of(form, of_image=boxes))
 
 
 @follows("This metric needs an explanation with {name}")
 def metric_without_what_it_reads(user: User) -> None:
     heatmap = torch.rand(1, 16, 16)
-    message = user.fails(lambda: metrics.get("box_iou")(ab.Explanation(heatmap=heatmap)))
-    name = advised(message, r"pass Explanation\((\w+)=\.\.\.\)")
+    message = user.error(lambda: metrics.get("box_iou")(ab.Explanation(heatmap=heatmap)))
+    name = advice_in(message, r"pass Explanation\((\w+)=\.\.\.\)")
     boxes = (torch.tensor([[0.0, 0.0, 4.0, 4.0]]),)
     metrics.get("box_iou")(ab.Explanation(heatmap=heatmap, **{name: boxes}))
 
@@ -411,38 +411,38 @@ def metric_without_what_it_reads(user: User) -> None:
 def heatmap_of_another_size(user: User) -> None:
     image = torch.rand(3, 16, 20)
     raw_map = torch.rand(1, 4, 5)
-    message = user.fails(lambda: ab.overlay(image, ab.heatmap(raw_map, (4, 5))[0]))
-    ab.overlay(image, as_advised(advised(message, r"(ab\.heatmap\(.*?\)\))"), raw_map=raw_map)[0])
+    message = user.error(lambda: ab.overlay(image, ab.heatmap(raw_map, (4, 5))[0]))
+    ab.overlay(image, value_of(advice_in(message, r"(ab\.heatmap\(.*?\)\))"), raw_map=raw_map)[0])
 
 
 @follows("ab.heatmap scales any map to [0, 1]")
 def heatmap_out_of_range(user: User) -> None:
     values = torch.rand(1, 16, 16) * 9
-    message = user.fails(lambda: ab.overlay(torch.rand(3, 16, 16), values[0]))
-    function = as_advised(advised(message, r"(ab\.heatmap) scales"))
+    message = user.error(lambda: ab.overlay(torch.rand(3, 16, 16), values[0]))
+    function = value_of(advice_in(message, r"(ab\.heatmap) scales"))
     ab.overlay(torch.rand(3, 16, 16), function(values, (16, 16))[0])
 
 
 @follows("maps.save('maps.png') and maps.show() draw them")
 def picture_of_a_signal(user: User) -> None:
     maps = ab.explain(signal(), "1", torch.rand(2, 2, 40), methods=["grad_cam"])
-    message = user.fails(lambda: maps.picture(0))
-    as_advised(advised(message, r"(maps\.save\('maps\.png'\))"), maps=maps)
+    message = user.error(lambda: maps.picture(0))
+    value_of(advice_in(message, r"(maps\.save\('maps\.png'\))"), maps=maps)
     assert (user.folder / "maps.png").exists()
 
 
 @follows("Give images by name: ab.explain(model, images='photo.jpg')")
 def explain_without_images(user: User) -> None:
     user.picture("photo.jpg")
-    message = user.fails(lambda: ab.explain(Small()))
+    message = user.error(lambda: ab.explain(Small()))
     with pytest.warns(UserWarning, match="preprocessing|normalis"):
-        assert as_advised(advised(message, r"(ab\.explain\(.*?\))"), model=Small())
+        assert value_of(advice_in(message, r"(ab\.explain\(.*?\))"), model=Small())
 
 
 @follows("The classes of this network have no names here")
 def class_by_name(user: User) -> None:
-    message = user.fails(lambda: ab.explain(Small(), images=images(), methods=["grad_cam"], targets=["cat", "cat"]))
-    function = as_advised(advised(message, r"a network of (ab\.\w+)"))
+    message = user.error(lambda: ab.explain(Small(), images=images(), methods=["grad_cam"], targets=["cat", "cat"]))
+    function = value_of(advice_in(message, r"a network of (ab\.\w+)"))
     network = function("scenes_vgg")
     target = network.loaded.classes[0]
     ab.explain(network, images=images(1, 96), methods=["grad_cam"], targets=[target])
@@ -450,8 +450,8 @@ def class_by_name(user: User) -> None:
 
 @follows("{kind}s is a list of names or callables")
 def method_that_is_no_list(user: User) -> None:
-    message = user.fails(lambda: ab.explain(Small(), images=images(), methods="grad_cam"))
-    given = as_advised(advised(message, r"pass methods=(\[.*?\])"))
+    message = user.error(lambda: ab.explain(Small(), images=images(), methods="grad_cam"))
+    given = value_of(advice_in(message, r"pass methods=(\[.*?\])"))
     assert list(ab.explain(Small(), images=images(), methods=given)) == ["grad_cam"]
 
 
@@ -460,13 +460,13 @@ def bytes_of_a_volume_with_channels_last(user: User) -> None:
     network = ab.load_model("volumes_cnn")
     channels, *space = network.loaded.preprocessing.shape
     array = torch.zeros(1, *space, channels + 1, dtype=torch.uint8)[..., :channels]
-    message = user.fails(lambda: ab.explain(network, images=array, methods=["grad_cam"]))
-    moved = as_advised(advised(message, r"(images\.movedim\(-1, 1\))"), images=array)
+    message = user.error(lambda: ab.explain(network, images=array, methods=["grad_cam"]))
+    moved = value_of(advice_in(message, r"(images\.movedim\(-1, 1\))"), images=array)
     ab.explain(network, images=moved, methods=["grad_cam"])
 
 
 @follows("by model.inputs=FILE.csv, a line for each image")
 def network_of_two_inputs(user: User) -> None:
-    message = user.fails(lambda: ab.trace(WithAge(), LAYER, images(), [0, 0]))
-    form = advised(message, r"in Python give (\(image, age\))")
-    ab.trace(WithAge(), LAYER, as_advised(form, image=images(), age=torch.rand(2, 1)), [0, 0])
+    message = user.error(lambda: ab.trace(WithAge(), LAYER, images(), [0, 0]))
+    form = advice_in(message, r"in Python give (\(image, age\))")
+    ab.trace(WithAge(), LAYER, value_of(form, image=images(), age=torch.rand(2, 1)), [0, 0])

@@ -27,7 +27,7 @@ EFFECTS = "makes|computes|shows|draws|draw|puts|names|scales|says|gives"
 TOKEN = f"(?:{SETTING}|{OPTION}|{COMMAND}|{FUNCTION})"
 ADVICE = re.compile(
     rf"(?<![\w'`] )(?<![\w.])(?:{VERBS}|{VERBS.title()})\b(?!['`]).*?{TOKEN}"  # "set model.reshape=tokens"
-    rf"|(?:or|and|to|in Python|on the command line) (?:{VERBS})\b(?!['`]).*?{TOKEN}"  # "choose another layer, or set ..."
+    rf"|(?:or|and|to|in Python|on the command line) (?:{VERBS})\b(?!['`]).*?{TOKEN}"  # "..., or set ..."
     rf"|(?:{COMMAND}|{FUNCTION}).*?\b(?:{EFFECTS})\b"  # "axiom-bench list shows them"
     rf"|^(?:{OPTION}|axiom-bench [\w(]|ab\.\w|pip install)"  # ": axiom-bench explain photo.jpg"
 )

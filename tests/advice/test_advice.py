@@ -8,26 +8,27 @@ from tests.advice import commands, data, methods, models, python  # noqa: F401 -
 from tests.advice.refusals import advising, refusal_with
 from tests.advice.unfollowed import UNFOLLOWED
 from tests.advice.user import FOLLOWED, SITUATIONS, User
-from tests.made_runs import undrawn  # noqa: F401
+from tests.made_runs import undraw
 
 LEAST = 0.6  # share of the refusals whose advice is followed
 
 
 @pytest.fixture(scope="session")
-def kept_runs(tmp_path_factory):
-    return tmp_path_factory.mktemp("kept")
+def run_cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SITUATIONS)
-def test_advice_helps_when_it_is_followed(name, tmp_path, typed_here, monkeypatch, kept_runs, undrawn):
+def test_advice_helps_when_it_is_followed(name, tmp_path, typed_here, monkeypatch, run_cache):
     refusal = refusal_with(FOLLOWED[name])
+    undraw(monkeypatch)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    user = User(tmp_path, typed_here, monkeypatch, kept_runs)
+    user = User(tmp_path, typed_here, monkeypatch, run_cache)
     SITUATIONS[name](user)
     places = [f"{place.place if place else 'elsewhere'}: {text}" for place, text in user.errors]
-    assert user.caused(refusal), f"the situation no longer causes {refusal.place}, but {places}"
+    assert user.has_caused(refusal), f"the situation no longer causes {refusal.place}, but {places}"
 
 
 def test_every_advice_is_followed_or_has_a_reason(capsys):

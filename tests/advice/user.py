@@ -45,7 +45,7 @@ def follows(words: str) -> Callable[[Follower], Follower]:
     return register
 
 
-def advised(message: str, pattern: str) -> str:
+def advice_in(message: str, pattern: str) -> str:
     """Return what the group of `pattern` matches in a message: the advice as it is written there."""
     match = re.search(pattern, message)
     assert match, f"the message has no {pattern!r}: {message}"
@@ -54,14 +54,14 @@ def advised(message: str, pattern: str) -> str:
 
 @dataclass
 class User:
-    """A folder in which commands are typed."""
+    """A user and the folder in which the user types commands."""
 
     folder: Path
     command: Callable[..., CompletedProcess[str]]
     patch: pytest.MonkeyPatch
-    kept: Path  # run folders that several users take
+    run_cache: Path  # run folders that several users take
     errors: list[tuple[Refusal | None, str]] = field(default_factory=list)  # that were made, with their texts
-    seen: list[str] = field(default_factory=list)  # messages that the user read
+    messages: list[str] = field(default_factory=list)  # messages that the user read
 
     def __post_init__(self) -> None:
         """Note where each error is made."""
@@ -111,12 +111,12 @@ class User:
         """Run the benchmark on scenes as results/quick/NAME, or take the folder of the same run of another user."""
         words = (f"run={name}", "model=scenes_vgg", "data.size=12", *SHORT, *settings)
         place = f"results/quick/{name}"
-        kept = self.kept / hashlib.sha256(" ".join(words).encode()).hexdigest()
-        if not kept.exists():
+        cached = self.run_cache / hashlib.sha256(" ".join(words).encode()).hexdigest()
+        if not cached.exists():
             self.types(*words)
-            shutil.copytree(self.folder / place, kept)
+            shutil.copytree(self.folder / place, cached)
         else:
-            shutil.copytree(kept, self.folder / place)
+            shutil.copytree(cached, self.folder / place)
         return place
 
     def types(self, *arguments: str) -> str:
@@ -125,25 +125,25 @@ class User:
         assert result.returncode == 0, f"axiom-bench {' '.join(arguments)} ends with {_text(result)}"
         return _text(result)
 
-    def is_refused(self, *arguments: str) -> str:
+    def refusal(self, *arguments: str) -> str:
         """Type a command that is refused, and return what it prints."""
         result = self.command(self.folder, *arguments)
         text = _text(result)
         assert result.returncode == 2, f"axiom-bench {' '.join(arguments)} isn't refused: {text}"
-        self.seen.append(text)
+        self.messages.append(text)
         return text
 
-    def fails(self, call: Callable[[], object]) -> str:
+    def error(self, call: Callable[..., object], *arguments: object) -> str:
         """Call what is refused in Python, and return the message."""
         with pytest.raises(BenchError) as error:
-            call()
-        self.seen.append(str(error.value))
+            call(*arguments)
+        self.messages.append(str(error.value))
         return str(error.value)
 
-    def caused(self, refusal: Refusal) -> bool:
+    def has_caused(self, refusal: Refusal) -> bool:
         """Return whether the user has read this refusal's message."""
         texts = [" ".join(text.split()) for place, text in self.errors if place == refusal]
-        return any(text in " ".join(message.split()) for text in texts for message in self.seen)
+        return any(text in " ".join(message.split()) for text in texts for message in self.messages)
 
 
 def network(name: str, *settings: str) -> tuple[str, ...]:

@@ -84,7 +84,8 @@ class Composition:
         own = (word.partition("=") for word in job[len(self.overrides) :])
         # That of all jobs has these choices already, as of the first network: to compose takes up to seconds.
         is_same = self.config[PROTOCOL] is None and all(choices.get(key) == value for key, _, value in own)
-        config = self.config if is_same or job == self.overrides else _config(self.folders, job)
+        with _understood(job):
+            config = self.config if is_same or job == self.overrides else _config(self.folders, job)
         return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
 
 
@@ -100,12 +101,27 @@ def composed(overrides: Sequence[str], config_folder: Path | None = None) -> Ite
     overrides = [_as_typed(override) for override in overrides]
     folders, overrides = _search_path(overrides, config_folder)
     try:
-        yield _composition(folders, _with_names(folders, overrides))
+        with _understood(overrides):
+            composition = _composition(folders, _with_names(folders, overrides))
+        yield composition
     except (HydraException, OmegaConfBaseException) as error:
         from axiom_bench.run.composing import mistakes  # here, and below: most command lines have none
 
         keys = _keys(folders, overrides)
         raise mistakes.sentence(error, keys, lambda group: _options(folders, group)) from error
+
+
+@contextmanager
+def _understood(overrides: Sequence[str]) -> Iterator[None]:
+    """Raise BenchError for whatever Hydra raises for values that it doesn't expect, such as model=[1]."""
+    try:
+        yield
+    except (BenchError, HydraException, OmegaConfBaseException):
+        raise
+    except Exception as error:
+        from axiom_bench.run.composing import mistakes
+
+        raise mistakes.unexpected(error, overrides, conf_groups()) from error
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -175,26 +191,19 @@ def _of_networks(layers: Mapping[str, Any], networks: Sequence[str]) -> dict[str
 
 
 @contextmanager
-def _hydra(overrides: Sequence[str] = ()) -> Iterator[ConfigLoader]:
-    """Hydra with conf/ as its folder. Afterwards the user's own, in whose program this may run, is as it was. Raises
-    BenchError where one of the overrides is nothing that Hydra expects."""
+def _hydra() -> Iterator[ConfigLoader]:
+    """Hydra with conf/ as its folder. Afterwards the user's own, in whose program this may run, is as it was."""
     own = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_folder()), job_name="axiom-bench", version_base="1.3"):
             yield GlobalHydra.instance().config_loader()
-    except (BenchError, HydraException, OmegaConfBaseException):
-        raise
-    except Exception as error:  # Hydra raises anything for values that it doesn't expect, as model=[1]
-        from axiom_bench.run.composing import mistakes
-
-        raise mistakes.unexpected(error, overrides, conf_groups()) from error
     finally:
         GlobalHydra.instance().hydra = own
 
 
 def _config(folders: Sequence[str], overrides: Sequence[str]) -> DictConfig:
-    with _hydra(overrides):
+    with _hydra():
         config = compose("config", [_path(folders), *overrides], return_hydra_config=True)
     _expand_home(config)
     typed = [override.partition("=")[0].lstrip("+") for override in overrides]
@@ -363,7 +372,7 @@ def _with_all(folders: Sequence[str], overrides: Sequence[str]) -> list[str]:
     chosen = [override for override in overrides if override.partition("=")[0] in CHOOSING]
     if not any(override.startswith("experiment=") or plugins.ALL in override for override in chosen):
         return overrides
-    with _hydra(chosen) as loader:
+    with _hydra() as loader:
         defaults = loader.compute_defaults_list("config", [_path(folders), *chosen], RunMode.RUN)
     choices = defaults.overrides.known_choices
     named = {group: _all_of(folders, group, choices[group] == plugins.ALL_FAST) for group in LISTS
