@@ -1,6 +1,8 @@
-"""Write the tables in docs/ from conf/, the functions' docstrings, conf/references.bib and the command line's parser.
+"""Write the tables and counts in docs/ and README.md from conf/, the functions' docstrings, conf/references.bib, the
+command line's parser and findings.csv.
 
 python scripts/write_docs.py            # writes the tables of methods.md, metrics.md, paper.md, which-metric.md, ...
+python scripts/write_docs.py --measure  # also README's table, by the command that README names (half a minute)
 python scripts/write_docs.py --check    # exit code 1, and the files' names, where a table is out of date
 """
 
@@ -8,28 +10,37 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
 
+from axiom_bench.cli.benchmark import compute
 from axiom_bench.cli.main import parser
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin, left_out_of_all, value_names, whole_set_value_names
 from axiom_bench.evaluation.specs import MethodSpec, MetricSpec
 from axiom_bench.judging.card import GAMING, SANITY
+from axiom_bench.report import write
 from axiom_bench.report.card import TITLES, line_cells
 from axiom_bench.report.paper import Exhibit, paper
 from axiom_bench.run import manifest
+from axiom_bench.statistics.paired_tests import LEVEL
 from axiom_bench.testing.costs import in_words, passes_of
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
+README = ROOT / "README.md"
 START, END = "<!-- written by scripts/write_docs.py -->", "<!-- end of the table -->"
+COMMAND = re.compile(r"^axiom-bench (.*metric=.*)$", re.MULTILINE)  # the one above README's table
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 Row = Sequence[str]
 
@@ -112,6 +123,68 @@ def dimensions_table() -> list[Row]:
     return rows
 
 
+@cache
+def method_counts() -> dict[str, int]:
+    """All methods of conf/method, and those of them that are controls."""
+    entries = [plugins.load("method", name) for name in plugins.names("method")]
+    return {"methods": len(entries), "controls": sum(bool(entry.spec.control) for entry in entries)}
+
+
+@cache
+def conservation_counts() -> dict[str, int]:
+    """The networks on which XGrad-CAM's conservation error is significantly smaller or larger than Grad-CAM's."""
+    tests = pd.read_csv(DOCS / "data" / "findings.csv")
+    tests = tests[(tests["question"] == "axioms") & (tests["metric"] == "conservation_error")]
+    gains = tests.loc[tests["adjusted"] < LEVEL, "gain"]
+    return {"smaller": int((gains > 0).sum()), "larger": int((gains < 0).sum()), "networks": len(tests)}
+
+
+# The sentences with counts, as patterns: each named group is the count of this name.
+SENTENCES: dict[str, tuple[str, Callable[[], Mapping[str, int]]]] = {
+    "../README.md": (r"run time of (?P<methods>\d+) methods, (?P<controls>\d+) of them controls", method_counts),
+    "faq.md": (
+        r"smaller on (?P<smaller>\d+) of (?P<networks>\d+) networks and larger on (?P<larger>\d+)",
+        conservation_counts,
+    ),
+}
+
+
+def _counted(text: str, pattern: str, counts: Mapping[str, int]) -> str | None:
+    """The text with its sentence's counts as they are now; None without the sentence."""
+    found = re.search(pattern, text)
+    if found is None:
+        return None
+    for name in sorted(counts, key=found.start, reverse=True):
+        text = f"{text[: found.start(name)]}{counts[name]}{text[found.end(name) :]}"
+    return text
+
+
+def with_measured_table(readme: str) -> str:
+    """README's text with the table that its command writes now. A table that differs by rounding alone stays as it is.
+    Raises BenchError without the command or the markers around the table."""
+    before, _, rest = readme.partition(START)
+    current, end, after = rest.partition(END)
+    command = COMMAND.search(before)
+    if not end or command is None:
+        raise BenchError(f"README.md needs a command with metric=... above a table between {START!r} and {END!r}.")
+    with TemporaryDirectory() as results:
+        code, lines, folder = compute([*shlex.split(command[1]), f"results={results}"])
+        if code:
+            raise BenchError("\n".join(lines))
+        write(folder)
+        written = (folder / "tables" / "overview.md").read_text(encoding="utf-8")
+    table = "\n".join(line for line in written.splitlines() if line.startswith("|"))
+    return f"{before}{START}\n\n{current.strip() if is_close(current.strip(), table) else table}\n\n{END}{after}"
+
+
+def is_close(printed: str, computed: str) -> bool:
+    """Whether two texts differ only in the last of three printed digits, as on another processor."""
+    if NUMBER.sub("", printed) != NUMBER.sub("", computed):
+        return False
+    pairs = zip(map(float, NUMBER.findall(printed)), map(float, NUMBER.findall(computed)), strict=True)
+    return all(abs(first - second) <= 0.011 * max(first, second) for first, second in pairs)
+
+
 def _argument(action: argparse.Action) -> str:
     """As it is typed: FILE, [FILE ...], --option VALUE."""
     choices = "{" + ",".join(map(str, action.choices)) + "}" if action.choices else None
@@ -169,8 +242,8 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def out_of_date(folder: Path = DOCS) -> dict[Path, str]:
-    """The documents whose table differs from conf/, each with the text that it should have. Raises BenchError for one
-    without the markers around its table."""
+    """The documents whose table or count differs from conf/, each with the text that it should have. Raises BenchError
+    for one without the markers around its table, or without its sentence."""
     changed = {}
     for path, rows in ((folder / name, table()) for name, table in TABLES.items()):
         text = path.read_text(encoding="utf-8")
@@ -180,6 +253,13 @@ def out_of_date(folder: Path = DOCS) -> dict[Path, str]:
             raise BenchError(f"{path.name} needs the lines {START!r} and {END!r} around its table.")
         if (expected := f"{before}{START}\n\n{markdown(rows)}\n\n{END}{after}") != text:
             changed[path] = expected
+    for name, (pattern, counts) in SENTENCES.items():
+        path = (folder / name).resolve()
+        text = changed.get(path) or path.read_text(encoding="utf-8")
+        if (counted := _counted(text, pattern, counts())) is None:
+            raise BenchError(f"{path.name} needs a sentence that matches {pattern!r}.")
+        if counted != text:
+            changed[path] = counted
     return changed
 
 
@@ -187,8 +267,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write, or check, the tables; the exit code is 1 where a check finds one out of date."""
     parser = argparse.ArgumentParser(description="Write the tables in docs/.")
     parser.add_argument("--check", action="store_true", help="only say which documents are out of date")
-    check = parser.parse_args(argv).check
-    changed = out_of_date()
+    parser.add_argument("--measure", action="store_true", help="also README's table, which takes half a minute")
+    options = parser.parse_args(argv)
+    check, changed = options.check, out_of_date()
+    if options.measure:
+        text = changed.get(README) or README.read_text(encoding="utf-8")
+        if (measured := with_measured_table(text)) != text:
+            changed[README] = measured
     for path, text in changed.items():
         if not check:
             path.write_text(text, encoding="utf-8")

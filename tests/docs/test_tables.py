@@ -79,12 +79,51 @@ def test_tables_are_up_to_date():
 @pytest.mark.slow
 def test_changed_document_is_out_of_date(tmp_path):
     folder = shutil.copytree(write_docs.DOCS, tmp_path / "docs")
+    shutil.copy(write_docs.README, tmp_path)
     text = (folder / "methods.md").read_text()
     (folder / "methods.md").write_text(text.replace("| `grad_cam` |", "| `gradcam` |"))
     assert write_docs.out_of_date(folder) == {folder / "methods.md": text}
     (folder / "methods.md").write_text("no markers")
     with pytest.raises(BenchError, match=r"methods\.md needs the lines"):
         write_docs.out_of_date(folder)
+
+
+@pytest.mark.slow
+def test_a_wrong_count_is_out_of_date(tmp_path):
+    folder = shutil.copytree(write_docs.DOCS, tmp_path / "docs")
+    readme = tmp_path / "README.md"
+    text = write_docs.README.read_text(encoding="utf-8")
+    readme.write_text(text.replace(f"{write_docs.method_counts()['methods']} methods", "1 methods"))
+    assert write_docs.out_of_date(folder) == {readme: text}
+    readme.write_text("no counts")
+    with pytest.raises(BenchError, match=r"README\.md needs a sentence"):
+        write_docs.out_of_date(folder)
+
+
+def test_methods_are_counted_in_one_sentence():
+    """Others in README and on the page of methods would become wrong with the next method."""
+    counted = re.compile(r"(?<!with )(?<!\+ )\b(4[0-9]|5[0-9]|6[0-9]) methods")
+    readme = write_docs.README.read_text(encoding="utf-8")
+    assert counted.findall(readme) == [str(write_docs.method_counts()["methods"])]
+    assert not counted.findall((write_docs.DOCS / "methods.md").read_text(encoding="utf-8"))
+
+
+@pytest.mark.slow
+def test_readme_has_the_table_that_its_command_writes(monkeypatch, tmp_path):
+    """Within the last printed digit, since processors round differently."""
+    monkeypatch.chdir(tmp_path)
+    text = write_docs.README.read_text(encoding="utf-8")
+    assert write_docs.with_measured_table(text) == text
+    wrong = text.replace("| Grad-CAM | 0.682 ", "| Grad-CAM | 0.582 ")
+    assert wrong != text
+    assert write_docs.with_measured_table(wrong) == text
+
+
+def test_a_table_differs_from_another_by_more_than_the_last_digit():
+    assert write_docs.is_close("| a | 0.507 [0.484, <1e-6] |", "| a | 0.508 [0.483, <1e-6] |")
+    assert not write_docs.is_close("| a | 0.507 |", "| a | 0.527 |")
+    assert not write_docs.is_close("| a | 0.507 |", "| a | -0.507 |")
+    assert not write_docs.is_close("| a | **0.507** |", "| a | 0.507 |")
 
 
 def test_unknown_reference_key():
@@ -112,7 +151,7 @@ def checkout(tmp_path: Path) -> Path:
     for folder in ("bench", "methods", "metrics", "conf", "docs", "scripts", "tests"):
         shutil.copytree(ROOT / folder, tmp_path / folder)  # with what Python compiled, which holds for the copies
     (tmp_path / "results" / "baselines").mkdir(parents=True)
-    for name in ("hatch_build.py", "pyproject.toml"):
+    for name in ("hatch_build.py", "pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, tmp_path)
     for name, text in NEW_FILES.items():
         (tmp_path / name).write_text(text)
