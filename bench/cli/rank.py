@@ -19,7 +19,6 @@ from typing import Any
 
 import pandas as pd
 
-from axiom_bench import report
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.columns import RECORD_COLUMNS
 from axiom_bench.environment import conf_folder, entry_names
@@ -30,6 +29,7 @@ from axiom_bench.records import combining, files, publishing, reading, submissio
 from axiom_bench.report.options import Options
 from axiom_bench.report.page.html import Header, Section, assemble
 from axiom_bench.report.page.tables import SCRIPTS, STYLES, Terms, block
+from axiom_bench.report.tables.headline import result_lines
 from axiom_bench.report.tables.latex import to_latex
 from axiom_bench.report.tables.table import Cell, Group, Table, to_text
 from axiom_bench.report.tables.text import ARROWS, accuracy_text
@@ -78,7 +78,8 @@ def reference(suite: str | None, csv: Path | None = None) -> list[str]:
         run = RunFolder.read(folder)
         about = run.manifest
         made = f"{publishing.commits(about)}, {str(about.get('created'))[:10]}, {about.get('hardware')}"
-        lines += [f"{suite}/{part}: {len(run.methods)} methods, {made}", *_note(suite, part), *report.headline(run)]
+        lines += [f"{suite}/{part}: {len(run.methods)} methods, {made}", *_note(suite, part)]
+        lines += result_lines(run, with_all_methods=False)
         lines += [f"  in {folder}", ""]
     return lines[:-1]
 

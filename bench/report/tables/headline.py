@@ -39,19 +39,19 @@ MEANINGS = {
 }
 
 
-def result_lines(run: RunFolder) -> list[str]:
+def result_lines(run: RunFolder, with_all_methods: bool = True) -> list[str]:
     """The table, a line that says what its signs mean, why values are missing, and a line for each headline metric of
     the layer alone; with `config.report.compare`, one for each metric that has a direction. `warning_lines` come first,
-    the conclusion last."""
+    the conclusion last. with_all_methods: Also show methods without a value."""
     measured = set(run.summary.loc[run.summary["method"] != METHOD_FREE, "metric"])
     names = [name for name in options_of(run).headline if name in measured]
     values = [run.metadata.value(name) for name in names[:MOST]]
-    table = list(_table(run, values)) if values else []
+    table = list(_table(run, values, with_all_methods)) if values else []
     notes = [f"{sign} {meaning}" for sign, meaning in MEANINGS.items() if any(sign in line for line in table)]
     notes += [f"{len(names) - MOST} more metrics in the report"] if len(names) > MOST else []
     below = ["; ".join(notes)] if notes else []
     absent = run.summary[run.summary["metric"].isin(names[:MOST]) & ~run.summary["n"].gt(0)]
-    below += status_notes(run, absent)
+    below += status_notes(run, absent) if with_all_methods else []
     below += control_notes(run, run.settings, names[:MOST], f"marked {BEST}")
     options = options_of(run)
     answer, *_ = conclusion(run, options.headline, options.compare, options.rival, options.columns)
@@ -59,7 +59,7 @@ def result_lines(run: RunFolder) -> list[str]:
     return [*warning_lines(run), *table, *below, *metric_lines(run, set(names)), *filter(None, [answer])]
 
 
-def _table(run: RunFolder, values: Sequence[Value]) -> Iterator[str]:
+def _table(run: RunFolder, values: Sequence[Value], with_all_methods: bool) -> Iterator[str]:
     """The metrics' titles with their arrows, as many lines as the longest takes, the last ones level; and the rows of
     each setting."""
     titles = [textwrap.wrap(value.title + ARROWS.get(value.better, ""), COLUMN - 1) for value in values]
@@ -69,19 +69,21 @@ def _table(run: RunFolder, values: Sequence[Value]) -> Iterator[str]:
     for setting in run.settings:
         rows = leading(rows_at(run.summary, setting))
         rows = rows[(rows["method"] != METHOD_FREE) & rows["metric"].isin([value.name for value in values])]
-        if not rows["n"].gt(0).any():
+        measured = set(rows.loc[rows["n"] > 0, "method"])
+        if not measured:
             continue
+        methods = [name for name in run.methods if with_all_methods or name in measured]
         counts = counts_text([rows["images"].max()], [rows["n"].max()])
         accuracy = run.accuracies.get((setting.model, setting.data), "not known")
         yield f"{run.label(setting)} ({counts}), accuracy {accuracy}"
         columns = [
             [
                 BEST * is_best + marked(number(row[lead], value.rounding) if row.get("n", 0) > 0 else NOTHING, row)
-                for row, lead, is_best in of_methods(run, setting, rows, value, run.methods)
+                for row, lead, is_best in of_methods(run, setting, rows, value, methods)
             ]
             for value in values
         ]
-        for name, *cells in zip(run.methods, *columns, strict=True):
+        for name, *cells in zip(methods, *columns, strict=True):
             control = " (control)" if name in run.metadata.controls else ""
             yield _row(f"  {run.metadata.method_title(name)}{control}", cells)
 

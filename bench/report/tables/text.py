@@ -119,17 +119,17 @@ def construction_notes(run: RunFolder, summary: pd.DataFrame) -> list[str]:
 def control_notes(
     run: RunFolder, settings: Iterable[Setting], metrics: Collection[str], sign: str = "bold"
 ) -> list[str]:
-    """Why nothing is bold, or has another sign, where a control is unbeaten: see `statistics.comparison`."""
+    """Why nothing is bold, or has another sign, where a control is unbeaten, or would be: see `Value.reached_by`."""
     labels_of: dict[tuple[str, ...], dict[str, list[str]]] = {}
     reasons: dict[str, dict[str, None]] = {}
     for setting in settings:
         for name in metrics:
             value = run.metadata.value(name)
-            if controls := unbeaten(run, setting, name):
-                labels_of.setdefault(controls, {}).setdefault(value.title, []).append(run.label(setting))
-            elif value.reached_by and run.comparisons.of(setting, name) is not None:
+            if value.reached_by and run.comparisons.of(setting, name) is not None:
                 reasons.setdefault(value.why_no_best, {})[value.title] = None
-    notes = [f"Nothing is {sign} in {_distinct(titles)}: {reason}." for reason, titles in reasons.items()]
+            elif controls := unbeaten(run, setting, name):
+                labels_of.setdefault(controls, {}).setdefault(value.title, []).append(run.label(setting))
+    notes = [f"Nothing is {sign} in {_distinct([*titles])}: {reason}." for reason, titles in reasons.items()]
     return notes + [
         f"Nothing is {sign} in {_distinct([f'{title} ({_distinct(labels)})' for title, labels in titles.items()])}: no "
         f"method is significantly better than a control ({names_of(run, controls)})."
