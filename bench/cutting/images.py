@@ -22,7 +22,7 @@ Normalisation = tuple[Sequence[float], Sequence[float]]  # mean and std, of the 
 COLOURS = (1, 3, 4)
 AS_TRAINED = "normalised as in training"
 TWO_CLASSES = (
-    "to explain both classes of one logit, set model.output=FILE.py:both (in Python output=both), where both is "
+    "To explain both classes of one logit, set model.output=FILE.py:both (in Python output=both), where both is "
     "def both(logits): return torch.stack([-logits, logits], 1).flatten(1)"
 )
 DARKEST = 20.0  # the highest value of pixels of 0 to 255 that are told from normalised ones
@@ -202,8 +202,8 @@ def checked_targets(targets: Tensor | Sequence[int], logits: Tensor) -> Tensor:
         raise BenchError(f"{expected}, not the shape {tuple(indices.shape)}{advice}.")
     outside = indices[(indices < 0) | (indices >= classes)]
     if len(outside):
-        valid = f"classes are 0 to {classes - 1}" if classes > 1 else f"one class is 0; {TWO_CLASSES}"
-        raise BenchError(f"Invalid target {int(outside[0])}; the model's {valid}.")
+        valid = f"0 to {classes - 1}" if classes > 1 else f"0 alone. {TWO_CLASSES}"
+        raise BenchError(f"Invalid target {int(outside[0])}; the model's classes are {valid}.")
     return indices.long().clone()
 
 

@@ -40,7 +40,7 @@ def only_zeros(trace: Trace) -> str:
     zeros = f"All maps at the layer {trace.layer!r} are zero"
     if trace.logits.shape[1] == 1:
         targets = "--targets 0, in Python targets=0"
-        return f"{zeros}, since nothing there raises the one score; {TWO_CLASSES}, and explain class 0 ({targets})."
+        return f"{zeros}, since nothing there raises the one score. {TWO_CLASSES}, and explain class 0 ({targets})."
     return f"{zeros}; choose another layer or class."
 
 

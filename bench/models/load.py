@@ -96,7 +96,7 @@ class LoadedModel:
             raise unknown(f"class of {self.name}", text, names)
         kind = "a name or an index" if names else "an index"
         last = self.number_of_classes - 1
-        advice = f"give {kind} from 0 to {last}" if last else f"its one class is 0, and {TWO_CLASSES}"
+        advice = f"give {kind} from 0 to {last}" if last else f"its one class is 0. {TWO_CLASSES}"
         raise BenchError(f"There is no class {text!r} of {self.name}; {advice}.")
 
 
@@ -209,8 +209,8 @@ def _class_names(spec: ModelSpec, source: Source, module: nn.Module, number: int
     logits. Raises BenchError where other than `number` names are configured."""
     configured = () if isinstance(spec.classes, int | None) else names_of_logits(spec.classes)
     if (count := _count(spec)) not in (None, number):
-        advice = TWO_CLASSES if number == 1 else "name each logit once, in the order of the logits"
-        raise BenchError(f"model.classes names {count} classes, and {spec.name} has {number} logits; {advice}.")
+        advice = "; name each logit once, in the order of the logits" if number > 1 else f". {TWO_CLASSES}"
+        raise BenchError(f"model.classes names {count} classes, and {spec.name} has {number} logits{advice}.")
     of_parts = (getattr(getattr(part, "config", None), "id2label", None) for part in module.modules())
     labels = (entry for entry in of_parts if isinstance(entry, Mapping) and entry.get(0) != "LABEL_0")  # unnamed there
     listed = (tuple(str(entry.get(index, index)) for index in range(len(entry))) for entry in labels)

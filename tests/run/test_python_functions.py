@@ -198,10 +198,10 @@ def both(logits):
 def test_names_of_two_classes_of_one_logit_are_answered_with_the_output_that_has_them():
     Path("net.py").write_text(OF_ONE_LOGIT)
     settings = {"architecture": "net.py:build", "weights": "as_built", "resize": [32, 32], "layer": "0"}
-    with pytest.raises(ab.BenchError, match=r"names 2 classes, and .* 1 logits; to explain both .*def both"):
+    with pytest.raises(ab.BenchError, match=r"names 2 classes, and .* 1 logits. To explain both .*def both"):
         ab.load_model("user", **settings, classes=["cat", "dog"])
     network = ab.load_model("user", **settings)
-    with pytest.raises(ab.BenchError, match=r"no class 'dog' .*its one class is 0, and to explain both"):
+    with pytest.raises(ab.BenchError, match=r"no class 'dog' .*its one class is 0. To explain both"):
         ab.explain(network, "0", pixels(), METHODS, targets="dog")
     network = ab.load_model("user", **settings, classes=["cat", "dog"], output="net.py:both")
     assert ab.explain(network, "0", pixels(), METHODS, targets="dog").classes == ("cat", "dog")
