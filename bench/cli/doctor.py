@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from axiom_bench.errors import first_names
 from axiom_bench.examination.examine import Answer
 from axiom_bench.run import spine, worker
 from axiom_bench.run.composing.composition import composed
@@ -14,11 +15,14 @@ from axiom_bench.run.job import OBJECT_RULES, Job
 from axiom_bench.run.progress import progress
 from axiom_bench.run.result import Failure
 
+MAX_NAMES = 5  # of jobs, in a line
+
 
 def doctor(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[int, list[str]]:
-    """(2 where an answer is a stop, else 0; a line for each answer of each job). Computes no value and writes nothing.
+    """(2 where an answer is a stop, else 0; a line for each answer, with its jobs). Computes no value, writes nothing.
     Raises BenchError for a command line that can't be composed."""
-    lines, code = [], 0
+    names_by_line: dict[tuple[str, str], list[str]] = {}
+    code = 0
     with composed(overrides, config_folder) as composition:
         spine.check(composition.plain())
         for number in range(len(composition.jobs)):
@@ -34,9 +38,13 @@ def doctor(overrides: Sequence[str], config_folder: Path | None = None) -> tuple
                     if not failure.mendable:
                         raise
                     answers = (Answer("settings", "stop", failure.message),)
-            lines += [f"{name}: {answer}" for answer in answers]
+            for answer in answers:
+                own = name if answer.level == "ok" else ""  # a note of several jobs is one line
+                names_by_line.setdefault((str(answer), own), []).append(name)
             code = 2 if any(answer.level == "stop" for answer in answers) else code
-    return code, lines
+    return code, [
+        f"{first_names([*dict.fromkeys(names)], MAX_NAMES)}: {line}" for (line, _), names in names_by_line.items()
+    ]
 
 
 def _with_objects(job: Job) -> Job:

@@ -38,7 +38,11 @@ def finish(
     folder, statuses = run_folder(config), Counter({"ok": 1})  # where every job has failed, a line says why
     with progress("report") as shown:
         completed = [result for result in results if result.failure is None]
-        lines = [f"{result.job}: {line}" for result in results for line in result.lines]
+        jobs_by_line: dict[str, list[str]] = {}
+        for result in results:
+            for line in result.lines:
+                jobs_by_line.setdefault(line, []).append(result.job)
+        lines = [f"{first_names(jobs, MAX_NAMES)}: {line}" for line, jobs in jobs_by_line.items()]
         before = _previous_manifest(folder)
         if not before and os.path.lexists(folder / manifest_file.NAME):
             lines.append(f"{manifest_file.NAME} was damaged, and is written anew")

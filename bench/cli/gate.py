@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from axiom_bench.cli.terminal import run_folder, say
+from axiom_bench.cli.terminal import local_path, run_folder, say
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files
 
@@ -20,7 +20,7 @@ STEP_SUMMARY = "GITHUB_STEP_SUMMARY"  # the file that GitHub Actions shows as th
 def add_arguments(parser: ArgumentParser) -> None:
     """The arguments of the command."""
     parser.add_argument("run_folder", type=run_folder)
-    parser.add_argument("--baseline", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--baseline", type=local_path, required=True, metavar="FILE")
     compare = parser.add_argument_group("how to compare")
     compare.add_argument(
         "--sampled", action="store_true",
@@ -35,9 +35,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--against", type=run_folder, metavar="RUN", help="the baseline's run folder: its values by image and its maps"
     )
     outputs = parser.add_argument_group("files")
-    outputs.add_argument("--markdown", type=Path, metavar="FILE", help="a summary, with maps beside it")
-    outputs.add_argument("--junit", type=Path, metavar="FILE", help="a test for each row of the baseline")
-    outputs.add_argument("--json", type=Path, metavar="FILE", help="every finding, for programs")
+    outputs.add_argument("--markdown", type=local_path, metavar="FILE", help="a summary, with maps beside it")
+    outputs.add_argument("--junit", type=local_path, metavar="FILE", help="a test for each row of the baseline")
+    outputs.add_argument("--json", type=local_path, metavar="FILE", help="every finding, for programs")
     write = parser.add_argument_group("the baseline itself")
     write.add_argument("--write", action="store_true", help="write the baseline from this run instead of comparing")
     write.add_argument("--reason", metavar="TEXT", help="of --write: why, kept in the baseline with date and commit")

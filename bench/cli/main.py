@@ -17,7 +17,15 @@ from pathlib import Path
 
 from axiom_bench.cli import gate as gate_command
 from axiom_bench.cli import stopping
-from axiom_bench.cli.terminal import complain, escape_missing_characters, existing_run, local_folder, run_folder, say
+from axiom_bench.cli.terminal import (
+    complain,
+    escape_missing_characters,
+    existing_run,
+    local_folder,
+    local_path,
+    run_folder,
+    say,
+)
 from axiom_bench.environment import seldom_collected
 from axiom_bench.errors import BenchError, unknown
 
@@ -77,7 +85,7 @@ def parse(argv: Sequence[str]) -> Namespace:
         if hasattr(options, name):  # KEY=VALUE may stand anywhere among the files, and both behind options
             words = [*getattr(options, name), *(argument for argument in rest if not argument.startswith("-"))]
             options.overrides = [word for word in words if _is_override(word)]
-            place = run_folder if name == "run_folders" else Path
+            place = run_folder if name == "run_folders" else local_path
             setattr(options, name, [place(word) for word in words if not _is_override(word)])
             rest = [argument for argument in rest if argument.startswith("-")]
     unrecognized = [argument for argument in rest if not hasattr(options, "overrides") or not OVERRIDE.match(argument)]
@@ -175,12 +183,12 @@ def _add_suite_commands(add: Callable[[str, str, Callable[[Namespace], int]], Ar
     """Those of published values. add: of `_add_commands`."""
     values = add("reference", "the published values of a suite", calls("cli.rank.reference", "suite", "csv"))
     values.add_argument("suite", nargs="?", help="default: all that have some")
-    values.add_argument("--csv", type=Path, metavar="FILE", help="writes every value there, as values.csv.gz")
+    values.add_argument("--csv", type=local_path, metavar="FILE", help="writes every value there, as values.csv.gz")
 
     pages = calls("cli.leaderboard.leaderboard", "output", "submissions")
     board = add("leaderboard", "the static site of all published values", pages)
-    board.add_argument("submissions", type=Path, nargs="*", metavar="SUBMISSION", help="shown beside them")
-    board.add_argument("--output", type=Path, required=True, metavar="FOLDER")
+    board.add_argument("submissions", type=local_path, nargs="*", metavar="SUBMISSION", help="shown beside them")
+    board.add_argument("--output", type=local_path, required=True, metavar="FOLDER")
 
     ranked = calls("cli.rank.rank_and_print", "method", "suite", "metrics", "json", "latex", "overrides")
     rank = add("rank", "a method's places among the published values of a suite", ranked)
@@ -188,15 +196,15 @@ def _add_suite_commands(add: Callable[[str, str, Callable[[Namespace], int]], Ar
     rank.add_argument("--suite", default="scenes-1", metavar="NAME", help="default: scenes-1, which needs no files")
     names = "names of values; default: all of the suite with a direction"
     rank.add_argument("--metrics", type=listed, default=(), metavar="A,B", help=names)
-    rank.add_argument("--json", type=Path, metavar="FILE", help="also all standings, network by network")
-    rank.add_argument("--latex", type=Path, metavar="FILE", help="also the tables, the method next to Grad-CAM")
+    rank.add_argument("--json", type=local_path, metavar="FILE", help="also all standings, network by network")
+    rank.add_argument("--latex", type=local_path, metavar="FILE", help="also the tables, the method next to Grad-CAM")
 
     arguments = ("method", "suite", "output", "licence", "reference", "overrides")
     submitted = calls("cli.submission.making.submit", *arguments)
     submit = add("submit", "a method's values of a suite, as a folder to hand in", submitted)
     _add_method(submit)
     submit.add_argument("--suite", required=True, metavar="NAME")
-    submit.add_argument("--output", required=True, type=Path, metavar="FOLDER")
+    submit.add_argument("--output", required=True, type=local_path, metavar="FOLDER")
     submit.add_argument("--licence", default="", metavar="TEXT", help="of the method's code, as MIT")
     submit.add_argument("--reference", default="", metavar="TEXT", help="the paper that describes it")
 
@@ -231,7 +239,7 @@ def calls(path: str, *arguments: str) -> Callable[[Namespace], int]:
 
 def _add_game(game: ArgumentParser) -> None:
     game.add_argument("run_folder", type=existing_run)
-    game.add_argument("--output", type=Path, metavar="FILE", help="default: game.html in the run folder")
+    game.add_argument("--output", type=local_path, metavar="FILE", help="default: game.html in the run folder")
     images = "with exactly two classes; default: all, at most 40"
     game.add_argument("--images", dest="count", type=int, metavar="N", help=images)
     game.add_argument("--methods", metavar="A,B", help="of the run; default: all")
@@ -242,8 +250,8 @@ def _add_game(game: ArgumentParser) -> None:
 
 
 def _add_game_score(score: ArgumentParser) -> None:
-    score.add_argument("answers", nargs="+", type=Path, help="files that players saved, or folders of them")
-    score.add_argument("--output", type=Path, metavar="FILE", help="also as .csv or .md")
+    score.add_argument("answers", nargs="+", type=local_path, help="files that players saved, or folders of them")
+    score.add_argument("--output", type=local_path, metavar="FILE", help="also as .csv or .md")
     score.add_argument("--seed", type=int, default=0, metavar="S", help="of the resamples; default: 0")
 
 
@@ -252,7 +260,7 @@ def _add_report(report: ArgumentParser) -> None:
         "run_folders", nargs="+", metavar="RUN", help="run folders, several are combined; also report.KEY=VALUE"
     )
     report.add_argument(
-        "--output", type=Path, metavar="FOLDER", help="of a combination; default: combined beside the runs"
+        "--output", type=local_path, metavar="FOLDER", help="of a combination; default: combined beside the runs"
     )
     report.add_argument("--watch", action="store_true", help="follow a run that goes on, until it ends")
 
@@ -282,7 +290,7 @@ def _add_explain(explain: ArgumentParser) -> None:
     explain.add_argument("--colours", default="inferno", metavar="NAME", help="matplotlib's colour map, as jet")
     explain.add_argument(
         "--output",
-        type=Path,
+        type=local_path,
         metavar="FILE",
         help="a .png, .jpg, .webp, .pdf or .svg, an .html page, or a folder; default: photo-maps.png for photo.jpg, "
         "photos-maps.html for the folder photos, with a number where that exists",
@@ -297,7 +305,7 @@ def _add_configuration(command: ArgumentParser) -> None:
 
 def _add_config_dir(command: ArgumentParser) -> None:
     command.add_argument(
-        "--config-dir", type=Path, metavar="DIR", help="your own YAML files: DIR/experiment/, DIR/method/, ..."
+        "--config-dir", type=local_path, metavar="DIR", help="your own YAML files: DIR/experiment/, DIR/method/, ..."
     )
 
 

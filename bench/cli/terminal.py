@@ -51,6 +51,14 @@ def complain(line: str) -> None:
     print(f"axiom-bench: {printable(line)}", file=sys.stderr)
 
 
+def local_path(text: str) -> Path:
+    """Return a path, with the home folder in the place of ~. Raises BenchError for the home of an unknown user."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise BenchError(f"{text} begins with the home folder of nobody; write the whole path.") from error
+
+
 def run_folder(text: str) -> Path:
     """The folder of a run to read; of one in a store its mirror here, with what it needs. Raises BenchError."""
     if not remote.is_url(text):

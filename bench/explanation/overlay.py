@@ -277,6 +277,7 @@ class Heatmaps(dict[str, "Tensor"]):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Draws all images with every method's map over them into a .png, .jpg, .webp, .pdf or .svg file; one that is
         there is replaced. Raises BenchError where it can't be written."""
+        path = os.path.expanduser(path)
         self._draw(path, os.path.splitext(path)[1].lower().removeprefix(".") or "no ending")
 
     def show(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import inspect
 from collections import Counter
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from axiom_bench.cutting.images import OtherInputs, SeveralInputs, taken_apart
 from axiom_bench.data.batch import Batch
-from axiom_bench.data.formats.files import as_text, comparable, lines_of, open_regular, shown, why
+from axiom_bench.data.formats.files import as_text, comparable, lines_of, open_regular, shown, table_of, why
 from axiom_bench.data.layouts.label_files import without_ending
 from axiom_bench.errors import BenchError
 
@@ -127,13 +126,15 @@ def _read(path: Path) -> tuple[tuple[str, ...], Columns]:
     suffix = path.suffix.lower()
     if suffix not in ARRAYS:
         lines = lines_of(path, "The file of model.inputs")
-        table = list(csv.reader(lines, delimiter="\t" if suffix == ".tsv" else ","))
+        separator, table = table_of(lines)
         if not table or any(len(row) != len(table[0]) for row in table):
             raise BenchError(
                 f"The lines of {as_text(path)} haven't one number of cells; give a .csv with a line of headings, an "
                 f"image's id first, or arrays in {' or '.join(ARRAYS)}."
             )
         (_, *heads), *cells = table
+        if separator == ";":  # as spreadsheets write a table where a comma is the decimal mark
+            cells = [[first, *(cell.replace(",", ".") for cell in others)] for first, *others in cells]
         first, *columns = zip(*cells, strict=True) if cells else [()] * len(table[0])
         return tuple(cell.strip() for cell in first), dict(zip(map(str.strip, heads), columns, strict=True))
     try:
@@ -189,5 +190,7 @@ def _tensor(file: str, group: Columns) -> Tensor:
             except ValueError:
                 is_number = False
             if not is_number:
-                raise BenchError(f"{file} has {shown(cell)} in its column {name!r}; give a number for each image.")
+                raise BenchError(
+                    f"{file} has {shown(cell)} in its column {name!r}; give a number for each image, such as 61.5."
+                )
     return torch.tensor([[float(cell) for cell in row] for row in zip(*columns, strict=True)])

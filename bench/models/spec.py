@@ -129,7 +129,7 @@ class ModelSpec:
         file = Path(self.weights).expanduser()
         if self.weights.endswith(WEIGHTS_SUFFIXES) or (file.suffix and file.is_file()):  # such as model.h5
             name, candidates = self.weights, [file]
-        elif self.weights_folder is None:
+        elif self.weights_folder is None or self.source == "embedded":  # whose weights are in the package
             return None
         else:
             folder = Path(self.weights_folder).expanduser()

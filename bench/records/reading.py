@@ -3,6 +3,7 @@ values count whose keys the manifest names: the file may also hold values of oth
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -48,7 +49,8 @@ def read_run(folder: str | Path) -> pd.DataFrame:
     Those of the whole data set, at the end, have image id "*". With xarray, `.set_index([...])["value"].to_xarray()`
     makes dimensions of columns. Raises BenchError for a folder that is none of a run, or damaged.
     """
-    return read_records(Path(folder), read_manifest(Path(folder)))
+    folder = Path(os.path.expanduser(folder))
+    return read_records(folder, read_manifest(folder))
 
 
 def read_records(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:

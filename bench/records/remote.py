@@ -39,7 +39,7 @@ def folder_of(text: str) -> Path:
     """The folder of a path, or the mirror of an URL. Raises BenchError for an URL that no mirror can have."""
     match = _URL.fullmatch(text)
     if match is None:
-        return Path(text)
+        return Path(os.path.expanduser(text))
     protocol, place = match[1], match[2]
     if protocol in LOCAL:
         return Path(place)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -15,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich import get_console
 
 from axiom_bench.cutting.passes import pieces
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, first_names
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.records import artefacts, files, mirror, record_files, running
@@ -27,6 +28,8 @@ from axiom_bench.run.job import chosen, run_folder
 from axiom_bench.run.progress import progress
 from axiom_bench.run.result import MACHINE, OF_FIRST, Failure, Result
 from axiom_bench.run.worker import Task, compute_part, finish, forget, methods_of, prepare
+
+MAX_JOBS = 5  # that a line names
 
 
 def configuration(overrides: Sequence[str], config_folder: Path | None = None) -> dict[str, Any]:
@@ -60,7 +63,9 @@ def run(composition: Composition, config: dict[str, Any], goes_on: bool = False)
         }
         running.begin(folder, about_command)
         with executors.opened(config["executor"], folder) as executor:
-            results = _distinct([run_job(job, command, executor) for job in composition.job_configs()])
+            notes: dict[str, list[str]] = {}
+            results = _distinct([run_job(job, command, executor, notes) for job in composition.job_configs()])
+        _print_shared(notes)
         shards = sum(len(result.shards) for result in results)
         if there := sum(len(result.shards) - result.shards_computed for result in results):
             _print(f"{there} of {shards} shards were already there" + ": nothing was computed" * (there == shards))
@@ -80,9 +85,10 @@ def _open_folder(config: Mapping[str, Any]) -> Iterator[Path]:
         yield folder
 
 
-def run_job(config: DictConfig, command: str, executor: Executor) -> Result:
+def run_job(config: DictConfig, command: str, executor: Executor, notes: dict[str, list[str]]) -> Result:
     """One job, from its configuration to what it leaves in the run folder. A failure is in its result, so that the
-    other jobs go on. command: see `Task`."""
+    other jobs go on. command: see `Task`. notes: the jobs of each sentence that was printed; one that an earlier job
+    had isn't printed again."""
     name, begun = str(OmegaConf.select(config, "model.name")), dict[str, Any]()
     try:
         resolved: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -91,8 +97,12 @@ def run_job(config: DictConfig, command: str, executor: Executor) -> Result:
         begun = {**manifest.of_job(result), "shards": result.shards}
         running.announce(task.folder, result.job, begun)
         task = replace(task, answers=result.answers)
-        _print(*result.notes.get(MACHINE, ()), *(f"{result.job}: {line}" for line in result.notes.get(OF_FIRST, ())))
-        _print(*(f"{result.job}: {answer.sentence}" for answer in result.answers if answer.level == "note"))
+        _print(*result.notes.get(MACHINE, ()))
+        answers = [answer.sentence for answer in result.answers if answer.level == "note"]
+        for sentence in (*result.notes.get(OF_FIRST, ()), *answers):
+            if sentence not in notes:
+                _print(f"{result.job}: {sentence}")
+            notes.setdefault(sentence, []).append(result.job)
         if result.missing:
             result = _computed(task, result, executor)
         record_files.remove(task.folder, result.damaged)
@@ -143,6 +153,14 @@ def _computed(task: Task, result: Result, executor: Executor) -> Result:
                 mirror.remove(task.folder, written)
             raise
     return replace(result, wall=time.perf_counter() - start)
+
+
+def _print_shared(notes: Mapping[str, Sequence[str]]) -> None:
+    """Print the jobs that share notes with an earlier job, in one line for the same jobs."""
+    for (first, *others), count in Counter(map(tuple, notes.values())).items():
+        if others:
+            verb = "holds" if count == 1 else "hold"
+            _print(f"{first}: {count} of the notes above {verb} for {first_names(others, MAX_JOBS)} as well")
 
 
 def _print(*lines: str) -> None:

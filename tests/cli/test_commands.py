@@ -12,6 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 
+import axiom_bench as ab
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.cli.finish import no_longer_shown
 from axiom_bench.cli.main import main, parse
@@ -50,6 +51,29 @@ def test_help_and_version(capsys):
         assert stop.value.code == 0
         text = capsys.readouterr().out
         assert all(word in text for word in words)
+
+
+def test_a_home_folder_stands_for_its_sign_in_options_and_in_python(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    options = parse(["gate", "~/run", "--baseline=~/base.json", "--markdown", "~/page.md"])
+    assert (options.run_folder, options.baseline) == (Path("/home/me/run"), Path("/home/me/base.json"))
+    assert parse(["explain", "~/a.png", "--output=~/maps.png"]).images == [Path("/home/me/a.png")]
+    with pytest.raises(BenchError, match=r"/home/me/run is no run folder"):
+        ab.read_run("~/run")
+    with pytest.raises(BenchError, match=r"~nobody-here/maps\.png begins with the home folder of nobody; write"):
+        parse(["explain", "a.png", "--output=~nobody-here/maps.png"])
+
+
+def test_a_device_that_no_machine_has_is_named_with_those_that_there_are():
+    for setting, words in (
+        ("device=gpu", "device=cuda for a GPU"),
+        ("device.name=GPU", "device=cuda for a GPU"),
+        ("device=0", "CUDA_VISIBLE_DEVICES=0 in front"),
+        ("device=cuda:1", "CUDA_VISIBLE_DEVICES=1 in front"),
+        ("device=mps", "use device=cpu"),
+    ):
+        with pytest.raises(BenchError, match=words):
+            compute([*TINY, setting] if "name" in setting else [*TINY[:-2], setting, TINY[-1]])
 
 
 def test_list(capsys):

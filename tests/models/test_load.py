@@ -17,6 +17,7 @@ from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.errors import BenchError
 from axiom_bench.models.load import LoadedModel, load_model
+from axiom_bench.models.spec import model_config
 from axiom_bench.models.user_code import import_function
 from axiom_bench.models.weights import state_sha256
 from tests.models.builders import filled
@@ -131,6 +132,11 @@ def test_preprocessing_of_published_weights_and_of_files(no_network, tmp_path):
         assert loaded.weights_sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
         assert state_sha256(loaded.module.state_dict()) == state_sha256(state)
     assert load_model({**cfg, "weights": str(file)}).preprocessing.resize == 256
+
+
+def test_a_folder_of_published_weights_hides_no_embedded_ones(tmp_path):
+    loaded = load_model({**model_config("scenes_vgg_seed1"), "weights_folder": str(tmp_path)})
+    assert loaded.weights == "scenes_vgg_seed1.safetensors"
 
 
 def test_failed_download_error_message(no_network):

@@ -1,6 +1,7 @@
 """The first step of a run, and `axiom-bench doctor`: what is found before anything is computed."""
 
 import json
+import re
 
 import pytest
 
@@ -56,6 +57,21 @@ def test_a_network_that_depends_on_batch_mates_has_the_values_of_each_image_alon
     table, one_by_one = rows(together), rows(alone)
     assert table["status"].to_list() == one_by_one["status"].to_list()
     assert table["value"].to_numpy() == pytest.approx(one_by_one["value"].to_numpy(), abs=1e-6, nan_ok=True)
+
+
+@pytest.mark.slow
+def test_a_note_of_several_jobs_is_printed_once_with_the_others(run, network, capsys):
+    run(*network("batch"), "model.layer=conv,norm")
+    text = capsys.readouterr().out
+    assert text.count("BatchNorm2d 'norm' takes") == 1
+    assert re.search(r"at conv on .*: 1 of the notes above holds for .* at norm on .* as well", text)
+
+
+@pytest.mark.slow
+def test_doctor_prints_a_note_of_several_jobs_once(network, capsys):
+    assert main(["doctor", *tiny(network("batch")), "model.layer=conv,norm"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "batch: note" in line]
+    assert re.match(r".* at conv on .*, .* at norm on .*: batch: note", line)
 
 
 @pytest.mark.slow

@@ -267,7 +267,7 @@ def test_a_machine_fetches_the_files_of_its_shards_alone(tmp_path, memory_store)
     classes = f"data.classes=[{','.join(Scenes(size=1).classes)}]"
     with composed([*chosen, classes, "data.path=memory://bucket/val", f"results={tmp_path / 'there'}"]) as composition:
         executor = Elsewhere(tmp_path / "parts")
-        there = [run_job(job, command="", executor=executor) for job in composition.job_configs()]
+        there = [run_job(job, command="", executor=executor, notes={}) for job in composition.job_configs()]
     assert there[0].failure is None
     assert executor.caches == [["val0.tar"], ["val1.tar"], ["val2.tar"]]
     alone = run_jobs([*chosen, classes, f"data.path={here}", f"results={tmp_path / 'alone'}"])[1]

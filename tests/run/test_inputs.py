@@ -11,6 +11,8 @@ import axiom_bench as ab
 from axiom_bench import methods
 from axiom_bench.cli.explain_images import Explainer
 from axiom_bench.cli.main import main
+from axiom_bench.errors import BenchError
+from axiom_bench.models import other_inputs
 from axiom_bench.models.load import load_model
 from axiom_bench.models.user_code import import_function
 from axiom_bench.run.spine import configuration
@@ -113,6 +115,30 @@ def test_the_values_are_those_of_python(run, rows, words, tmp_path, ending, netw
         again = rows([outcome]).merge(recomputed(outcome.config, 0), on=COLUMNS)
         assert "mine" in set(again["method"])
         assert np.array_equal(again["value_x"], again["value_y"], equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("id,age\n0,61.5\n1,50.5\n", "utf-8"),
+        ("id;age\n0;61.5\n1;50.5\n", "utf-8-sig"),
+        ("id;age\n0;61,5\n1;50,5\n", "utf-8"),
+        ("id\tage\n0\t61.5\n1\t50.5\n", "utf-16"),
+        ('"id";"age"\n"0";"61,5"\n"1";"50,5"\n', "utf-8"),
+    ],
+)
+def test_a_table_is_read_as_spreadsheets_write_it(tmp_path, text, encoding):
+    (tmp_path / "patients.csv").write_text(text, encoding=encoding)
+    ids, columns = other_inputs._read(tmp_path / "patients.csv")
+    assert ids == ("0", "1")
+    assert other_inputs._tensor("", columns).flatten().tolist() == [61.5, 50.5]
+
+
+def test_a_decimal_comma_behind_tabs_may_be_of_thousands_and_is_refused(tmp_path):
+    (tmp_path / "patients.csv").write_text("id\tage\n0\t1,234\n")
+    _, columns = other_inputs._read(tmp_path / "patients.csv")
+    with pytest.raises(BenchError, match=r"'1,234' in its column 'age'; give a number for each image, such as 61\.5"):
+        other_inputs._tensor("patients.csv", columns)
 
 
 def test_a_row_that_changes_is_computed_again(run, words, tmp_path):

@@ -162,7 +162,7 @@ TYPED = [
         "no data.labels; these have one: data=arrays, folder, imagenet",
     ),
     ("data=folder data.kind=fold data.root=/nowhere", "There is no kind of data set 'fold'; did you mean 'folder'"),
-    ("device=gpu", "There is no device 'gpu'; did you mean 'cpu'"),
+    ("device=gpu", "There is no device 'gpu'; set device=auto, device=cpu, or device=cuda for a GPU."),
     ("device=mps", "Apple's GPUs have no float64, in which values are measured; use device=cpu"),
     ("experiment=papr", "There is no experiment 'papr'; did you mean 'paper'"),
     ("data.sise=4", "There is no setting 'data.sise'; did you mean 'data.size'"),

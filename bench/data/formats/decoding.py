@@ -90,7 +90,7 @@ def open_upright(path: Path) -> tuple[Image.Image, bool]:
 def upright(image: str | PathLike[str] | Image.Image) -> Image.Image:
     """Return a photograph in RGB, as people look at it. Raises BenchError if it is empty or can't be read."""
     if not isinstance(image, Image.Image):
-        return open_upright(Path(image))[0]
+        return open_upright(Path(image).expanduser())[0]
     if 0 in image.size:
         raise BenchError(f"The image is {image.width} x {image.height} pixels; give one that isn't empty.")
     try:

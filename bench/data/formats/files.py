@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import glob
 import math
 import os
@@ -157,6 +158,20 @@ def lines_of(path: Path, what: str) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise BenchError(f"{what} {as_text(path)} can't be read ({why(error)}); it must be text in UTF-8.") from error
     return [line for line in text.splitlines() if line.strip()]
+
+
+def tables_of(lines: Sequence[str]) -> dict[str, list[list[str]]]:
+    """Return the rows of a table by each separator of columns that its first line has: tab, semicolon, comma."""
+    separators = [separator for separator in "\t;," if lines and separator in lines[0]]
+    return {separator: list(csv.reader(lines, delimiter=separator)) for separator in separators}
+
+
+def table_of(lines: Sequence[str]) -> tuple[str, list[list[str]]]:
+    """Return the first separator that gives all lines the same number of cells, and the rows; otherwise the last."""
+    tables = tables_of(lines) or {",": list(csv.reader(lines))}
+    regular = [separator for separator, rows in tables.items() if len({*map(len, rows)}) == 1]
+    separator = (regular or [*tables][-1:])[0]
+    return separator, tables[separator]
 
 
 def files_below(folder: Path) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
@@ -11,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from axiom_bench.data.formats.files import lines_of, plain, why
+from axiom_bench.data.formats.files import lines_of, plain, table_of, why
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File, Name
 
@@ -134,7 +133,7 @@ def _lines(file: str, setting: str) -> list[str]:
 def _rows(lines: Sequence[str], source: str) -> list[list[str]]:
     """(index, name) or (name, index) of each class, or its name alone, below a CSV file's heading."""
     if source.lower().endswith(".csv"):
-        rows = [[cell.strip() for cell in row[:2]] for row in csv.reader(lines)]
+        rows = [[cell.strip() for cell in row[:2]] for row in table_of(lines)[1]]
         is_heading = not any(map(str.isdecimal, rows[0])) if len(rows[0]) > 1 else rows[0][0].lower() in HEADINGS
         return rows[is_heading:]
     try:

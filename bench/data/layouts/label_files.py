@@ -3,7 +3,6 @@ so. Each is read in one way that fits all of it, or refused."""
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 from posixpath import basename, splitext
 
 from axiom_bench.data.formats.decoding import suffixes
-from axiom_bench.data.formats.files import as_text, comparable, lines_of, shown
+from axiom_bench.data.formats.files import as_text, comparable, lines_of, shown, tables_of
 from axiom_bench.data.layouts.classes import SYNSET_ID, class_indices
 from axiom_bench.errors import BenchError, unknown
 
@@ -149,8 +148,7 @@ def _names(text: str) -> tuple[str, ...]:
 def columns_of(lines: Sequence[str]) -> list[list[list[str]]]:
     """The lines in columns by each separator that the first has; first those that have as many columns in each line,
     since names have commas too."""
-    separators = [separator for separator in "\t;," if lines and separator in lines[0]]
-    tables = [[row for row in csv.reader(lines, delimiter=separator) if row] for separator in separators]
+    tables = [[row for row in rows if row] for rows in tables_of(lines).values()]
     endings = "|".join(map(re.escape, sorted(suffixes())))
     words = re.compile(rf"\s*(.+?(?:{endings})|\S+)\s+(\S.*)", re.IGNORECASE)  # an image's name may have spaces
     by_space = [[*match.groups()] if (match := words.fullmatch(line)) else [line] for line in lines]

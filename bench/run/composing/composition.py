@@ -16,7 +16,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, Quote, QuotedString
+from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -261,30 +261,17 @@ def _as_typed(override: str) -> str:
         key, override = f"++{match[1]}", f"++{match[1]}{equals}{value}"
     if not equals or not _is_read(f"{key}="):
         return override
-    name = key.lstrip("+")
-    return f"{key}={_kept(name, value, takes_several=name in AXES)}"
+    return f"{key}={_kept(key.lstrip('+'), value)}"
 
 
-def _kept(key: str, value: str, takes_several: bool) -> str:
-    """Return the value of a setting of the command line, in quotes where Hydra would read something else.
-
-    takes_several: commas separate values of the setting.
-    """
+def _kept(key: str, value: str) -> str:
+    """Return the value of a setting of the command line, in quotes where Hydra would read something else."""
     if value.startswith("[") and value.endswith("]") and not set(value[1:-1]) & set("[]{}"):
-        return f"[{_kept_entries(key, value[1:-1], is_list=True)}]"
+        return f"[{','.join(_kept_scalar(key, entry, is_entry=True) for entry in ENTRY.findall(value[1:-1]))}]"
     if value.startswith(("[", "{")):
         return value
-    is_simple = not _is_read(f"{key}={value}")
-    if not is_simple:
-        parsed = OverridesParser.create().parse_override(f"{key}={value}").value()
-        is_simple = isinstance(parsed, ChoiceSweep) and bool(parsed.simple_form)
-    return _kept_entries(key, value) if takes_several and is_simple else _kept_scalar(key, value)
-
-
-def _kept_entries(key: str, value: str, is_list: bool = False) -> str:
-    entries = ENTRY.findall(value)
-    kept_entries = [_kept_scalar(key, entry, is_list) for entry in entries]
-    return value if kept_entries == entries else ",".join(kept_entries)
+    is_several = key in AXES and not re.match(r"[a-z]+\(", value)  # such as choice(a,b)
+    return ",".join(_kept_scalar(key, text) for text in (ENTRY.findall(value) if is_several else [value]))
 
 
 def _kept_scalar(key: str, text: str, is_entry: bool = False) -> str:
@@ -313,12 +300,10 @@ def _expand_home(config: DictConfig) -> None:
     """Write the home folder in the place of a ~ at the start of a path, also of one from the environment."""
     content: Any = OmegaConf.to_container(config)
     for key, value in settings.settings({name: content[name] for name in content if name != "hydra"}):
-        if isinstance(value, list):
-            expanded: Any = [_expanded(entry) for entry in value]
-        else:
-            is_variable = isinstance(value, str) and value.startswith("${oc.env:")
-            expanded = _expanded(OmegaConf.select(config, key) if is_variable else value)
-        if not isinstance(value, Mapping) and expanded != value:
+        if isinstance(value, str) and value.startswith("${oc.env:"):
+            value = OmegaConf.select(config, key)
+        expanded = [_expanded(entry) for entry in value] if isinstance(value, list) else _expanded(value)
+        if expanded != value:
             OmegaConf.update(config, key, expanded)
 
 

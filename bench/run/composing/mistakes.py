@@ -11,6 +11,7 @@ from hydra.errors import OverrideParseException
 from axiom_bench.environment import conf_folder, entry_names
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import shown
+from axiom_bench.run.composing.settings import no_device
 
 NAMES = re.compile(r"\[?[^\W\d][\w@,. -]*\]?")  # of entries
 NOT_NAMES = ("", "null", "true", "false")
@@ -30,8 +31,8 @@ def sentence(error: Exception, keys: Iterable[str], choices: Callable[[str], Ite
             return BenchError(f"model={name} is code of your own; set model=user model.architecture={name}.")
         if match[1] == "data" and ("/" in name or os.path.isdir(name)):
             return BenchError(f"data={name} is a folder; set data=folder data.root={name}, or another kind.")
-        if (match[1], name) == ("device", "mps"):
-            return BenchError("Apple's GPUs have no float64, in which values are measured; use device=cpu.")
+        if match[1] == "device":
+            return no_device(name)
         return unknown(KINDS.get(match[1], match[1]), name, choices(match[1]))
     if "Could not override 'data@data.of'" in text:
         return BenchError("data.of chooses the images of mosaics; add data=mosaic.")

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 GROUPS = ("metrics", "runtime", "report", "pictures", "method", "metric", "model", "data", "device", "executor")
 CHECKED_WHERE_READ = ("method", "metric", "model", "data", "executor", "protocol")
 MAX_FOLDER_NAME = 200  # bytes; file systems allow 255
-DEVICES = ("auto", "cpu", "cuda", "cuda:1")
+DEVICES = ("auto", "cpu", "cuda")
 NUMBERED = re.compile(r"cuda:([0-9]{1,4})")
 MAX_NAMES = 3
 LAYOUTS = "axiom_bench.data.layouts"  # a module for each kind of data set with a root
@@ -98,8 +98,8 @@ def annotation_of(key: str) -> Any:
         return SETTINGS[key]
     if group in ("model", "data") and name:
         if group == "model":
-            annotations = signature(ModelSpec)
-            return annotations[name].annotation if name in annotations else None
+            parameter = signature(ModelSpec).get(name)
+            return parameter and parameter.annotation
         name = name.removeprefix("of.")
         if name in NUMBERS:
             return None
@@ -215,10 +215,21 @@ def check_device(config: Mapping[str, Any]) -> None:
     from axiom_bench.cutting.passes import check_precision
 
     if config["name"] not in DEVICES and not NUMBERED.fullmatch(config["name"]):
-        raise unknown("device", config["name"], DEVICES)
+        raise no_device(config["name"])
     check_precision(config["precision"])
     check_precision(config["head_precision"])
     bytes_of(config["ablation_memory"])
+
+
+def no_device(name: str) -> BenchError:
+    """Return the error for a device that no machine has."""
+    if name == "mps":
+        return BenchError("Apple's GPUs have no float64, in which values are measured; use device=cpu.")
+    number = re.search(r"[0-9]+$", name)
+    of_several = f"; for GPU {number[0]} put CUDA_VISIBLE_DEVICES={number[0]} in front of the command" if number else ""
+    return BenchError(
+        f"There is no device {name!r}; set device=auto, device=cpu, or device=cuda for a GPU{of_several}."
+    )
 
 
 def bytes_of(size: int | str) -> int:
