@@ -209,7 +209,7 @@ def named_settings(name: str, changes: Mapping[str, Any]) -> Mapping[str, Any]:
     root = read_yaml(conf_folder() / "config.yaml")["real_root"]
     settings = {**model_config(name), **changes}
     config = OmegaConf.create({"real_root": root, "model": settings}, flags={"allow_objects": True})
-    return config["model"]  # type: ignore[no-any-return]
+    return config["model"]
 
 
 def _files() -> dict[str, Path]:

@@ -160,7 +160,7 @@ def _quote_texts(node: yaml.MappingNode, prefix: str) -> bool:
         is_list = isinstance(child, yaml.SequenceNode)
         for scalar in child.value if is_list else [child]:
             if isinstance(scalar, yaml.ScalarNode) and scalar.style is None:
-                value = OmegaConf.create(f"value: {scalar.value}")["value"]
+                value = OmegaConf.select(OmegaConf.create(f"value: {scalar.value}"), "value")
                 if settings.is_text(key, scalar.value, value, is_list and key not in settings.AXES):
                     scalar.style = "'"
                     scalar.tag = "tag:yaml.org,2002:str"
