@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from axiom_bench.cutting.images import PixelsGiven, check_tensor, dimensions_of
 from axiom_bench.cutting.numerics import SPACES
-from axiom_bench.data.formats.decoding import upright
+from axiom_bench.data.formats.decoding import HALF_STEP, NEARLY_BLACK, is_nearly_black, upright
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError, type_name
 from axiom_bench.examination.examine import BYTES, NORMALISED
@@ -55,6 +55,12 @@ def prepared(
             )
         return images[None] if images.ndim == ndim - 1 else images, None
     photographs = [photograph(each) for each in entries]
+    if any(map(is_nearly_black, photographs)):
+        warnings.warn(
+            f"An image {NEARLY_BLACK}: it is used as its type says. If its numbers have another range (12 bits in a "
+            "file of 16, or 0 and 1), give them over the whole range.",
+            stacklevel=6,
+        )
     if preprocessing is None:
         preprocessing = STANDARD
         warnings.warn(
@@ -103,12 +109,17 @@ def photograph(image: Any) -> Image.Image:
     if isinstance(image, str | PathLike | Image.Image):
         return upright(image)
     if isinstance(image, np.ndarray) and image.dtype.kind == "f" and image.size:
-        if not (image.min() >= 0 and image.max() <= 255):
+        low, high = float(image.min()), float(image.max())
+        are_shares = low >= -HALF_STEP and high <= 1 + HALF_STEP
+        are_bytes = low >= -0.5 and high < 255.5 and (high > BYTES or bool((image == image.round()).all()))
+        if not are_shares and not are_bytes:
             raise BenchError(
-                f"This array holds values from {image.min():.3g} to {image.max():.3g}, no photograph's: give 0 to 255, "
-                "or floats in [0, 1]; normalised images channels first, (3, H, W)."
+                f"This array holds values from {low:.4g} to {high:.4g}, no photograph's: give 0 to 255, as "
+                "image.round().clip(0, 255).astype('uint8'), or floats in [0, 1], as image.clip(0, 1); normalised "
+                "images channels first, (3, H, W)."
             )
-        if image.max() > 1:
+        if not are_shares:
             warnings.warn("The image holds floats up to 255, which are taken for pixels of 0 to 255.", stacklevel=7)
             image = image / 255
+        image = image.clip(0, 1)
     return Image.fromarray(picture_of(image))

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from axiom_bench.cutting.dependence import BatchMates
 from axiom_bench.data.base import BEYOND, NO_AREA, OTHER_CLASS, OUTSIDE, SHARES
+from axiom_bench.data.formats.decoding import DARK, NEARLY_BLACK
 from axiom_bench.errors import BenchError, is_out_of_memory
 from axiom_bench.evaluation.batch import MethodLeftOut, NotFiniteMaps, ZeroMaps
 from axiom_bench.evaluation.method_costs import MethodNotTimed
@@ -31,7 +32,9 @@ LEFT_OUT, DAMAGED = "methods, and layers without gradients", "damaged files"
 OF_FIRST = "maps of the first batch that aren't finite"  # told before anything is computed
 BAD_IMAGES = "images can't be read"
 PROBLEMS = "images have an annotation that is missing or can't be read"
-BOXES = {  # what a sentence on a box ends in: the line of all such boxes
+ENDINGS = {  # of sentences on boxes and pictures: the line of all that have one
+    NEARLY_BLACK: f"pictures are nearly black: no value above {DARK} of 255. They are used as their file's type says; if "
+    "their numbers have another range (12 bits in a file of 16, or 0 and 1), save them over the whole range",
     OTHER_CLASS: "boxes are left out, since their class isn't one of data.classes; to use them, add it there, in the "
     "order of the network's outputs",
     NO_AREA: "boxes are left out, since they have no area",
@@ -149,11 +152,11 @@ def note_lines(notes: Notes) -> tuple[str, ...]:
     damaged files."""
     counts = counted(BAD_IMAGES, notes.get(BAD_IMAGES, ()))
     problems = notes.get(PROBLEMS, ())
-    counts += counted(PROBLEMS, [problem for problem in problems if not problem.endswith(tuple(BOXES))])
-    for ending, what in BOXES.items():
-        boxes = [problem for problem in problems if problem.endswith(ending)]
-        images = {problem.partition(": ")[0] for problem in boxes}
-        counts += [f"{len(boxes)} {what} (in {len(images)} images), the first: {boxes[0]}"] if boxes else []
+    counts += counted(PROBLEMS, [problem for problem in problems if not problem.endswith(tuple(ENDINGS))])
+    for ending, what in ENDINGS.items():
+        sentences = [problem for problem in problems if problem.endswith(ending)]
+        images = {problem.partition(": ")[0] for problem in sentences}
+        counts += [f"{len(sentences)} {what} (in {len(images)} images), the first: {sentences[0]}"] if sentences else []
     damaged = [damaged_line(notes[DAMAGED])] if notes.get(DAMAGED) else []
     return (*notes.get(LEFT_OUT, ()), *counts, *damaged, *notes.get(MACHINE, ()))
 

@@ -15,6 +15,7 @@ import axiom_bench as ab
 from axiom_bench.embedded import scenes
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.overlay import Heatmaps
+from axiom_bench.run.photographs import photograph
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = re.findall(
@@ -184,6 +185,40 @@ def test_a_default_device_is_the_users_and_not_ours():
             tables.append(ab.evaluate(network, None, [batch], methods, metrics))
         assert Placed.devices == {device, f"method on {device}"}
     assert_frame_equal(*tables)
+
+
+GREY = np.linspace(0, 1, 64 * 64 * 3).reshape(64, 64, 3)
+BYTES_OF_GREY = np.round(GREY * 255)
+
+
+@pytest.mark.parametrize(
+    ("values", "same_as"),
+    [
+        (GREY * (1 + 1e-7), GREY),
+        (GREY - 1e-7, GREY),
+        (BYTES_OF_GREY, BYTES_OF_GREY.astype("u1")),
+        (BYTES_OF_GREY - 1e-7, BYTES_OF_GREY.astype("u1")),
+        (np.round(GREY * 12), np.round(GREY * 12).astype("u1")),  # dark, and whole numbers: pixels of 0 to 255
+        ((GREY > 0.5).astype("f4"), (255 * (GREY > 0.5)).astype("u1")),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_floats_near_the_border_of_a_range_are_the_same_photograph(values, same_as):
+    assert np.array_equal(np.asarray(photograph(values)), np.asarray(photograph(same_as)))
+
+
+@pytest.mark.parametrize("values", [GREY * 1.02, GREY * 3.3, GREY - 0.02, BYTES_OF_GREY * 2 + 0.5, BYTES_OF_GREY - 9])
+def test_floats_of_no_known_range_are_refused_with_ways_that_work(values):
+    with pytest.raises(BenchError, match=r"give 0 to 255, as image\.round\(\).*image\.clip\(0, 1\)"):
+        photograph(values)
+    assert np.array_equal(photograph(values.clip(0, 1)), np.round(255 * values.clip(0, 1)))
+    assert np.array_equal(photograph(values.round().clip(0, 255).astype("u1")), values.round().clip(0, 255))
+
+
+@pytest.mark.parametrize("values", [(GREY * 15).astype("u1"), np.round(GREY).astype("u1")])
+def test_a_nearly_black_photograph_is_a_warning(network, values):
+    with pytest.warns(UserWarning, match="no value above 15 of 255"):
+        ab.explain(network, "layer3", values, methods=["grad_cam"])
 
 
 @pytest.mark.slow

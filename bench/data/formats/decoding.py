@@ -39,6 +39,9 @@ TURNS: Mapping[object, Image.Transpose] = {  # by the EXIF orientation; 1 is upr
 }
 ON_ITS_SIDE = 5  # from this orientation on width and height change places
 ABSENT = b"absent"  # in a hash, for a file that isn't there
+HALF_STEP = 0.5 / 255  # beyond 0 to 1, which changes no pixel
+DARK = 15  # of 255: what 12 bits in a file of 16 reach, or 0 and 1
+NEARLY_BLACK = f"has no value above {DARK} of 255"
 PIECE = 2**20  # bytes that are hashed at once: a file may be larger than the memory
 
 
@@ -138,7 +141,8 @@ def as_rgb(image: Image.Image) -> Image.Image:
     0 to 1 scaled to 8 bits.
 
     Transparent images are laid over white: the colours of transparent pixels are arbitrary. Raises ValueError for
-    numbers whose range isn't known: floats outside 0 to 1, and whole numbers of 32 bits or with a sign.
+    numbers whose range isn't known: floats outside 0 to 1, by more than rounding, and whole numbers of 32 bits or with
+    a sign.
     """
     if image.mode == "F" or image.mode.startswith("I"):  # grey, which Pillow alone would clip at 255
         grey = _eight_bits(image)
@@ -154,16 +158,21 @@ def as_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def is_nearly_black(image: Image.Image) -> bool:
+    """Whether an RGB image has only the lowest values, but some above 0: its numbers may have another range."""
+    return 0 < int(np.max(image.getextrema())) <= DARK
+
+
 def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
     """Floats from 0 to 1 scaled; the upper eight bits of 16, or of the 12 that a TIFF may have."""
     values, bits = np.asarray(image), 16
     if image.mode == "F":
         low, high = float(values.min()), float(values.max())
-        if not (low >= 0 and high <= 1):  # also where one is NaN
+        if not (low >= -HALF_STEP and high <= 1 + HALF_STEP):  # also where one is NaN
             raise ValueError(
                 f"its floats go from {low:.4g} to {high:.4g}, not within 0 to 1; save it with 8 or 16 bits"
             )
-        return (values * 255).round().astype(np.uint8)
+        return (values.clip(0, 1) * 255).round().astype(np.uint8)
     if isinstance(image, TiffImageFile):
         if image.mode == "I":
             raise ValueError("the range of whole numbers with a sign or 32 bits isn't known; save it with 8 or 16 bits")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +33,8 @@ LAYOUT = (
 FIRST, LAST, NONE = "first", "last", "none"
 SPLITS = ("train", "val", "test")  # in names of MedMNIST's arrays
 CORNERS = ("x0", "y0", "z0", "x1", "y1", "z1")  # headings of a list
+HEADER = 65_536  # bytes of a .wav file in which its format is looked for
+MOST_HEADERS = 1_000  # samples, spread over all, whose scale is read before a run
 MAX_TRIED = 16  # samples that can't be read, one after another
 Network = Callable[..., NetworkClasses] | None  # called with the shape of the samples
 Values = NDArray[Any]
@@ -74,6 +76,7 @@ class ArrayFolder(Folder):
             labels = str(root / "labels.csv")
         of_network = None if network is None else lambda: network(self.shape)
         super().__init__(root, classes, name=name, network=of_network, labels=labels)
+        self.notes += self._scales()
         if self.listed is not None:
             boxes = _boxes_of(self.list_file, self.ids)
             self._notes = {sample: Note.of(label, boxes[sample], self._index) for sample, label in self.listed.items()}
@@ -84,6 +87,26 @@ class ArrayFolder(Folder):
             return samples, others
         frames = sorted({dirname(path) for path in image_files(self.root)[0]} - {""})
         return frames, "" if frames else others
+
+    def _scales(self) -> tuple[str, ...]:
+        """Return a note if recordings have several sample rates, or volumes several spacings or orientations."""
+        counts: Counter[str] = Counter()
+        for index in range(0, len(self), 1 + len(self) // MOST_HEADERS):
+            path = self.path(index)
+            try:
+                if path.suffix.lower() == ".wav":
+                    counts[_sample_rate(path)] += 1
+                elif path.name.lower().endswith((".nii", ".nii.gz")):
+                    counts[_spacing(path)] += 1
+            except Exception:  # noqa: BLE001 - damaged files are reported where they are read
+                continue
+        if len(counts) < 2:
+            return ()
+        scales = ", ".join(f"{count} of {scale}" for scale, count in sorted(counts.items()))
+        return (
+            f"the samples have several scales: {scales}. They are used as stored, so the same thing differs for the "
+            "network: resample the files to the scale that it was trained on",
+        )
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
@@ -251,6 +274,25 @@ def _sound(path: Path, channels: str | None) -> tuple[Values, str | None]:
         half = 2.0 ** (8 * values.dtype.itemsize - 1)
         values = (values.astype(np.float64) - (half if values.dtype.kind == "u" else 0)) / half
     return values, LAST
+
+
+def _sample_rate(path: Path) -> str:
+    """Read the samples per second from a .wav file's header. Raises ValueError without one."""
+    with open_regular(path) as file:
+        header = file.read(HEADER)
+    rate = header.index(b"fmt ") + 12
+    return (
+        f"{int.from_bytes(header[rate : rate + 4], 'big' if header.startswith(b'RIFX') else 'little'):,} Hz sample rate"
+    )
+
+
+def _spacing(path: Path) -> str:
+    """Read the voxel spacing and the orientation of the axes from a NIfTI file's header."""
+    import nibabel
+
+    image = nibabel.load(path)
+    spacing = " x ".join(f"{size:.3g}" for size in image.header.get_zooms()[:3])
+    return f"{spacing} mm voxel spacing, axes {''.join(map(str, nibabel.aff2axcodes(image.affine)))}"
 
 
 def _volume(path: Path, channels: str | None) -> tuple[Values, str | None]:

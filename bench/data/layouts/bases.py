@@ -32,7 +32,15 @@ from axiom_bench.data.base import (
     classes_of,
     inside,
 )
-from axiom_bench.data.formats.decoding import open_scaled, opened, sha256, sha256_of, suffixes
+from axiom_bench.data.formats.decoding import (
+    NEARLY_BLACK,
+    is_nearly_black,
+    open_scaled,
+    opened,
+    sha256,
+    sha256_of,
+    suffixes,
+)
 from axiom_bench.data.formats.files import as_name, as_text, files_below, listed_file, one_form, shown, why
 from axiom_bench.data.layouts.classes import Classes, class_list
 from axiom_bench.errors import BenchError
@@ -53,7 +61,10 @@ class StoredImages(DataSet):
 
     def read_scaled(self, index: int, least: Least | None) -> Sample:
         image, size, turned = open_scaled(self.source(index), self.ids[index], least, self.is_upright(index))
-        return replace(self.annotate(index, image, size), stored=size[::-1], turned=turned)
+        sample = replace(self.annotate(index, image, size), stored=size[::-1], turned=turned)
+        if is_nearly_black(image):
+            return replace(sample, problems=(*sample.problems, f"the image {NEARLY_BLACK}"))
+        return sample
 
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
         of_files, meaning = self.content_hash(index, hashes or FileHashes()), self.meaning(index)

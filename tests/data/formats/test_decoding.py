@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from axiom_bench.data.base import BadImage, Selected
-from axiom_bench.data.formats.decoding import as_rgb, open_rgb, open_scaled, sha256
+from axiom_bench.data.formats.decoding import NEARLY_BLACK, as_rgb, open_rgb, open_scaled, sha256
 from axiom_bench.data.loading import decoded
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.run.composing.composition import composed
@@ -247,3 +247,27 @@ def test_scaled_decoding_is_off_and_part_of_the_key():
     on = Job.of({**config, "data": {**config["data"], "scaled_decoding": True}})
     assert (off.model.preprocessing.scaled_decoding, on.model.preprocessing.scaled_decoding) == (False, True)
     assert Keys(off).common != Keys(on).common
+
+
+@pytest.mark.parametrize(
+    ("values", "is_dark"),
+    [
+        (np.linspace(0, 4095, 48 * 32).reshape(32, 48).astype("u2"), True),  # 12 bits in a file of 16
+        (np.linspace(0, 65535, 48 * 32).reshape(32, 48).astype("u2"), False),
+        (np.tile(np.array([0, 1], "u1"), (32, 24)), True),  # a mask, or binarised
+        (np.tile(np.array([0, 255], "u1"), (32, 24)), False),
+        (np.zeros((32, 48), "u1"), False),  # black in any range
+    ],
+)
+def test_a_picture_that_uses_the_lowest_values_alone_is_read_by_its_type_and_told(tmp_path, values, is_dark):
+    Image.fromarray(values).save(tmp_path / "a.png")
+    sample = load("folder", tmp_path).read(0)
+    grey = values >> 8 if values.dtype == np.uint16 else values
+    assert np.array_equal(np.asarray(sample.image)[..., 0], grey)
+    assert [problem.endswith(NEARLY_BLACK) for problem in sample.problems] == [True] * is_dark
+
+
+def test_floats_of_a_tiff_that_are_rounded_beyond_1_are_read(tmp_path):
+    values = np.linspace(-1e-7, 1 + 1e-6, 48 * 32, dtype=np.float32).reshape(32, 48)
+    Image.fromarray(values).save(tmp_path / "a.tiff")
+    assert np.array_equal(np.asarray(load("folder", tmp_path).read(0).image)[..., 0], np.round(values.clip(0, 1) * 255))

@@ -159,6 +159,30 @@ def test_what_concerns_one_sample_is_its_own(tmp_path, name, content, sentence):
         data.read(1)
 
 
+@pytest.mark.parametrize("dtype", ["i2", "i4", "f4", "u1"])
+def test_recordings_of_several_sample_rates_are_counted(tmp_path, dtype):
+    for name, rate in (("a/1.wav", 16_000), ("a/2.wav", 44_100), ("b/3.WAV", 16_000)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        wavfile.write(tmp_path / name, rate, np.zeros(100, dtype))
+    (note,) = [note for note in load(tmp_path).notes if "scales" in note]
+    assert "2 of 16,000 Hz sample rate, 1 of 44,100 Hz sample rate" in note
+    assert "resample the files" in note
+    (tmp_path / "a/2.wav").write_bytes((tmp_path / "a/1.wav").read_bytes()[:30])  # damaged: told where it is read
+    assert not any("scales" in note for note in load(tmp_path).notes)
+
+
+def test_volumes_of_several_spacings_or_orientations_are_counted(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    sides = {"1.nii": (1, 1, 1), "2.nii.gz": (1, 1, 2.5), "3.nii": (1.0001, 1, 1)}  # rounded by a scanner
+    for name, spacing in sides.items():
+        nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4), "f4"), np.diag([*spacing, 1])), tmp_path / name)
+    (note,) = [note for note in load(tmp_path).notes if "scales" in note]
+    assert "2 of 1 x 1 x 1 mm voxel spacing, axes RAS, 1 of 1 x 1 x 2.5 mm" in note
+    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4), "f4"), np.diag([-1, -1, 1, 1])), tmp_path / "2.nii.gz")
+    (note,) = [note for note in load(tmp_path).notes if "scales" in note]
+    assert "axes LPS" in note
+
+
 def test_nifti_needs_nibabel_and_a_mosaic_pictures(tmp_path, monkeypatch):
     write(tmp_path / "a.nii", b"")
     monkeypatch.setitem(sys.modules, "nibabel", None)
