@@ -33,8 +33,8 @@ OF_FIRST = "maps of the first batch that aren't finite"  # told before anything 
 BAD_IMAGES = "images can't be read"
 PROBLEMS = "images have an annotation that is missing or can't be read"
 ENDINGS = {  # of sentences on boxes and pictures: the line of all that have one
-    NEARLY_BLACK: f"pictures are nearly black: no value above {DARK} of 255. They are used as their file's type says; if "
-    "their numbers have another range (12 bits in a file of 16, or 0 and 1), save them over the whole range",
+    NEARLY_BLACK: f"pictures are nearly black: no value above {DARK} of 255. They are used as the file's type says; "
+    "if their numbers have another range (12 bits in a file of 16, or 0 and 1), save them over the whole range",
     OTHER_CLASS: "boxes are left out, since their class isn't one of data.classes; to use them, add it there, in the "
     "order of the network's outputs",
     NO_AREA: "boxes are left out, since they have no area",
