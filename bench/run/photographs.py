@@ -59,7 +59,7 @@ def prepared(
         warnings.warn(
             f"An image {NEARLY_BLACK}: it is used as its type says. If its numbers have another range (12 bits in a "
             "file of 16, or 0 and 1), give them over the whole range.",
-            stacklevel=6,
+            stacklevel=5,
         )
     if preprocessing is None:
         preprocessing = STANDARD
