@@ -30,6 +30,7 @@ SPOILED = "spoiled"  # the group of methods that are right, or wrong by a known 
 ALL = "all"  # conf/<kind>/all.yaml chooses all entries, it isn't one
 ALL_FAST = "all_fast"  # conf/metric/all_fast.yaml likewise: those with a fast form in that form
 TARGET = {"_target_": Annotated[Any, kinds.worded("the dotted path of a function, as my_module.my_cam", kinds.is_path)]}
+NOT_PARAMS = ("trace", "explanation", "model", "layer", "images", "targets")  # which other libraries' functions take
 PACKAGE = __name__.partition(".")[0]
 ENGINE = str(Path(__file__).parent)  # frames in this folder are skipped when an error is located
 
@@ -204,13 +205,19 @@ def from_config(kind: str, name: str, config: Mapping[str, Any]) -> Plugin:
     function = imported(kind, name, target)
     wrapped = _wrapped(function, params)
     arguments = {**params, **wrapped}
-    _check_arguments(kind, name, function, arguments)
+    _check_arguments(kind, name, function, arguments, is_configured=True)
     kinds.check(function, arguments, f"{kind}.{name}.params.")
     spec = _spec(kind, name, function, params, about)
     return Plugin(name, target, partial(function, **arguments), spec, dict(params), next(iter(wrapped.values()), None))
 
 
-def _check_arguments(kind: str, name: str, function: Callable[..., Any], params: Mapping[str, Any]) -> None:
+def _check_arguments(
+    kind: str,
+    name: str,
+    function: Callable[..., Any],
+    params: Mapping[str, Any],
+    is_configured: bool = False,
+) -> None:
     """Raise BenchError if a function can't be called with one trace or explanation and these parameters."""
     try:
         signature = inspect.signature(function)
@@ -226,9 +233,13 @@ def _check_arguments(kind: str, name: str, function: Callable[..., Any], params:
         if kind == "method":
             argument = "trace, which has .images, .activations and .gradients"
         definition = f"{getattr(function, '__name__', name)}({', '.join(signature.parameters)})"
+        missing = re.search(r"missing a required .*argument: '(\w+)'", str(error))
+        setting = ""
+        if is_configured and missing and missing[1] not in NOT_PARAMS:
+            setting = f", or set +{kind}.{name}.params.{missing[1]}=VALUE"
         raise BenchError(
             f"The {kind} {name!r} is defined as {definition}, and a {kind} takes one argument, the {argument}; give "
-            "other parameters a default value."
+            f"other parameters a default value{setting}."
         ) from error
 
 

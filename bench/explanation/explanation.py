@@ -125,13 +125,14 @@ def check_objects(boxes: Sequence[object] | None, masks: object, heatmap: Tensor
     sides = heatmap.shape[:0:-1]
     corners = {1: "(n, 2) for each signal, x0 x1", 3: "(n, 6) for each volume, x0 y0 z0 x1 y1 z1"}
     of_each = corners.get(len(sides), "(n, 4) for each image, x0 y0 x1 y1")
+    tables = () if boxes is None else boxes
     are_tables = [
         isinstance(of_image, Tensor) and of_image.ndim == 2 and of_image.shape[1] == 2 * len(sides)
-        for of_image in boxes or ()
+        for of_image in tables
     ]
     if boxes is not None and not (len(boxes) == len(heatmap) and all(are_tables)):
         raise BenchError(f"Boxes are a tensor {of_each} in its pixels; give boxes=(of_image, ...).")
-    for of_image in boxes or ():
+    for of_image in tables:
         _check_boxes(of_image, sides)  # type: ignore[arg-type]
     is_mask = isinstance(masks, Tensor) and masks.dtype == torch.bool and masks.shape == heatmap.shape
     if masks is not None and not is_mask:

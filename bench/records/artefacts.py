@@ -135,11 +135,12 @@ def _other_format(folder: Path, manifest: Mapping[str, Any]) -> OtherFormat:
 def installing(version: object, commit: object) -> str:
     """Return the command that installs a version of axiom-bench, of which the commit says more; empty if the texts
     can't be a version and a commit."""
-    if re.fullmatch(r"[0-9a-f]{40}", str(commit)):
-        return f"git checkout {commit} && pip install . in axiom-bench's checkout"
-    if re.fullmatch(r"[0-9][0-9A-Za-z.+!-]{0,40}", str(version)):
-        return f"pip install axiom-bench=={version}"
-    return ""
+    is_commit = re.fullmatch(r"[0-9a-f]{40}", str(commit)) is not None
+    is_version = re.fullmatch(r"[0-9][0-9A-Za-z.+!-]{0,40}", str(version)) is not None
+    if not is_commit and not is_version:
+        return ""
+    revision = commit if is_commit else f"v{version}"  # the tag of a release
+    return f"git checkout {revision} && pip install . in a clone of the repository"
 
 
 def write(folder: Path, manifest: Mapping[str, Any]) -> None:

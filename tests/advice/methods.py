@@ -70,11 +70,11 @@ def method_that_is_a_text(user: User) -> None:
     user.types(*run(user, "+" + setting.replace("module.function", "own.cam")))
 
 
-@follows("can't take its params: {error}; they are set by")
+@follows("is defined as {definition}, and a {kind} takes one argument")
 def method_with_a_parameter_without_a_value(user: User) -> None:
     words = run(user, "+method.mine._target_=own.needs")
     message = user.refusal(*words)
-    user.types(*words, "+" + advice_in(message, r"set by (\S+=)VALUE").replace("KEY", "power") + "2")
+    user.types(*words, advice_in(message, r"set (\+\S+=)VALUE") + "2")
 
 
 @follows("List all of them under metric.{}.values, and curves under .curves")

@@ -36,7 +36,11 @@ WRONG = [
     ("fused", {"layers": []}, "needs a list of layers"),
     ("fused", {"layers": ["feature.1"]}, "no layer 'feature.1'; did you mean 'features.1'"),
     ("fused", {"layers": ["features.1"], "fusion": "max"}, "no fusion 'max'"),
-    ("fused", {}, r"missing a required argument: 'layers'; .* method\.mine\.params\.KEY=VALUE"),
+    (
+        "fused",
+        {},
+        r"fused\(trace, layers, wrapped, fusion\), and a method takes.* set \+method\.mine\.params\.layers=",
+    ),
     ("group_cam", {"groups": 0}, "groups=0"),
     ("group_cam", {"kernel": 4}, "kernel=4"),
     ("group_cam", {"percentile": 101}, "101"),

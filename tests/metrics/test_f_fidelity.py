@@ -110,7 +110,7 @@ def test_a_copy_is_read_as_other_weights_are_and_has_the_network_s_classes(tmp_p
     torch.save({"model": state, "optimizer": {"lr": 0.1}}, tmp_path / "copy.pth")
     copy = ab.load_model("resnet18", weights=None, classes=4, finetuned=str(tmp_path / "copy.pth")).loaded.finetuned
     assert copy.fc.bias.equal(network.fc.bias + 1)
-    with pytest.raises(ab.BenchError, match=r"model.finetuned: .*copy.pth don't fit resnet18 \(of the wrong shape: fc"):
+    with pytest.raises(ab.BenchError, match=r"finetuned=: .*copy.pth don't fit resnet18 \(of the wrong shape: fc"):
         ab.load_model("resnet18", weights=None, classes=3, finetuned=str(tmp_path / "copy.pth"))
 
 

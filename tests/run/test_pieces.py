@@ -45,7 +45,7 @@ DEVICES = [
     ("cuda:1", 0, "needs an NVIDIA GPU"),
     ("cuda:2", 2, r"There is no GPU 2 for device\.name=cuda:2: this machine has 2, counted from 0\."),
     *(("cuda:", 2, "There is no device 'cuda:'"), ("cuda:-1", 2, "There is no device 'cuda:-1'")),
-    *(("gpu", 2, "There is no device 'gpu'"), ("cuba", 1, "did you mean 'cuda'")),
+    *(("gpu", 2, "There is no device 'gpu'"), ("cuba", 1, "device=cuda for a GPU")),
 ]
 
 

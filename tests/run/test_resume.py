@@ -125,7 +125,7 @@ def test_a_run_folder_of_another_format_is_refused(run, results, number):
 
 COMMIT = "0123456789" * 4
 WRITERS = [  # entries of a manifest: what the refusal has, and hasn't
-    ({"versions": {"axiom-bench": "0.0.7"}}, "'0.0.7', format 1.*run pip install axiom-bench==0.0.7. ", "git"),
+    ({"versions": {"axiom-bench": "0.0.7"}}, r"'0\.0\.7', format 1.*run git checkout v0\.0\.7 && pip", "=="),
     (
         {"versions": {"axiom-bench": "0.0.7"}, "git_commit": COMMIT},
         f"'0.0.7'.*git checkout {COMMIT} && pip install",
