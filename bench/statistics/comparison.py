@@ -27,7 +27,7 @@ Groups = tuple[tuple[str, ...], ...]
 
 
 class Place(NamedTuple):
-    """Of one method; see `Comparison.places`. group: the number of its group in `Comparison.groups`."""
+    """A method's place; see `Comparison.places`. group: the number of its group in `Comparison.groups`."""
 
     group: int
     value: float
@@ -49,8 +49,8 @@ class Comparison:
     places: a `Place` by method. value: the leading statistic, with its 95 % interval. place_low, place_high: the
     places, from 1 for the best group, that can't be excluded: 1 + how many groups are better, number of groups - how
     many are worse, at 5 % after Holm. They hold for all groups at once. is_best: by value from the best group down to
-    the first that another is better than, which isn't; nobody where that is so of no group, a control is unbeaten, or
-    the metric says that a control's value is the best (`Value.reached_by`).
+    the first that another is better than, which isn't. Nobody is best where no group is better than another, a control
+    is unbeaten, or the metric says that a control's value is the best (`Value.reached_by`).
     unbeaten: controls, which explain nothing, that no method is significantly better than, where any methods differ.
     left_out: methods that have values, but too few to be compared. by_construction: methods that win by construction,
     which are in no pair and have no place. of_whole_set: of values of the whole data set, whose pairs have no counts by
