@@ -254,6 +254,14 @@ def game_of_a_run_with_own_code(user: User) -> None:
     user.types("game", run, "--images", "1", advice_in(message, r"Add (--trust)"))
 
 
+@follows("names files of this machine, which would be read")
+def game_of_a_run_with_own_files(user: User) -> None:
+    (user.folder / "cache").mkdir()
+    run = user.runs("cached", "data.cache=cache")
+    message = user.refusal("game", run, "--images", "1")
+    user.types("game", run, "--images", "1", advice_in(message, r"Add (--trust)"))
+
+
 @follows("show exactly two classes: choose --images")
 def game_of_more_images_than_there_are(user: User) -> None:
     first_run(user)
@@ -402,6 +410,18 @@ def gpu_that_is_not_there(user: User) -> None:
     user.patch.setattr("torch.cuda.is_available", lambda: False)
     message = user.refusal("doctor", "data.size=2", "device=cuda")
     user.types("doctor", "model=scenes_vgg", "data.size=2", advice_in(message, r"use (device=cpu)"))
+
+
+@follows("There is no device {name}; set device=auto")
+def device_of_another_name(user: User) -> None:
+    words = ("doctor", "model=scenes_vgg", "data.size=2")
+    message = user.refusal(*words, "device=gpu0")
+    for setting in advice_in(message, r"set (device=.*?), or").split(", "):
+        user.types(*words, setting)
+    with composed([advice_in(message, r"or (device=\w+) for a GPU")]) as composition:  # to run it takes a GPU
+        assert composition.plain_job()["device"]["name"] == "cuda"
+    user.patch.setenv(*advice_in(message, r"put (CUDA_VISIBLE_DEVICES=\d)").split("="))
+    user.types(*words, "device=auto")
 
 
 @follows("{key}={} chooses no {}")

@@ -111,6 +111,15 @@ def folders_that_are_no_indices(user: User) -> None:
     user.types(*words, "data.folders=index", advice_in(message, r"set (data\.folders=name)"))
 
 
+@follows("set model.classes to their names, in the order of its outputs")
+def labels_of_a_network_without_names(user: User) -> None:
+    photographs(user, "1.png", "2.png")
+    user.write("list.csv", "1.png,cat\n2.png,dog\n")
+    words = doctor(user, "data=folder", "data.root=photos", "data.labels=list.csv")
+    message = user.refusal(*words)
+    user.types(*words, advice_in(message, r"set (model\.classes) to their names") + "=[cat,dog,owl]")
+
+
 SYNSETS = "data.classes=[n01440764,n01443537,n01484850]"
 
 

@@ -70,11 +70,19 @@ def method_that_is_a_text(user: User) -> None:
     user.types(*run(user, "+" + setting.replace("module.function", "own.cam")))
 
 
-@follows("is defined as {definition}, and a {kind} takes one argument")
+@follows("is defined as {}({}), and a {kind} takes one argument")
 def method_with_a_parameter_without_a_value(user: User) -> None:
     words = run(user, "+method.mine._target_=own.needs")
     message = user.refusal(*words)
     user.types(*words, advice_in(message, r"set (\+\S+=)VALUE") + "2")
+
+
+@follows("can't take its params: {error}; they are set by")
+def method_with_a_parameter_of_another_name(user: User) -> None:
+    words = run(user, "+method.mine._target_=own.cam")
+    message = user.refusal(*words, "+method.mine.params.exponent=2")
+    setting = advice_in(message, r"are set by (\S+)\.\s")
+    user.types(*words, "+" + setting.replace("KEY=VALUE", "power=2"))
 
 
 @follows("List all of them under metric.{}.values, and curves under .curves")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from unittest.mock import Mock
 
+import numpy as np
 import torch
 import torchvision
 from torch import nn
@@ -84,6 +85,29 @@ def arrays_with_colours(user: User) -> None:
     assert advice_in(message, r"set (model\.mean and model\.std) to one number for each channel, or both to null")
     user.types(*arrays(user, "model.mean=[0,0]", "model.std=[1,1]"))
     user.types(*arrays(user, "model.mean=null", "model.std=null"))
+
+
+FOUR_CHANNELS = "+model.kwargs.channels=4"
+
+
+@follows("pictures have {channels}. Save its images as .npy")
+def pictures_for_a_network_of_four_channels(user: User) -> None:
+    words = doctor(user, *network("Small", FOUR_CHANNELS))
+    message = user.refusal(*words)
+    channels = advice_in(message, r"\.npy files \((\d), H, W\)")
+    settings = advice_in(message, r"set (data=arrays .*?)\.\s")
+    user.array("FOLDER/a.npy", np.zeros((int(channels), 32, 32), "f4"))
+    user.types("doctor", *network("Small", FOUR_CHANNELS), "target=predicted", *settings.split())
+
+
+@follows("Images of other channels are arrays: set data=arrays")
+def means_of_four_channels(user: User) -> None:
+    settings = ("model.resize=null", "model.mean=[0,0,0,0]", "model.std=[1,1,1,1]")
+    words = doctor(user, *network("Small", FOUR_CHANNELS, *settings))
+    message = user.refusal(*words)
+    user.array("FOLDER/a.npy", np.zeros((4, 32, 32), "f4"))
+    without_data = (word for word in words if not word.startswith("data"))
+    user.types(*without_data, *advice_in(message, r"set (data=arrays \S+)\.\s").split())
 
 
 @follows("write a function that builds yours, and set model=user")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import PIL.Image
 import pytest
 import torch
@@ -13,6 +16,7 @@ from axiom_bench import metrics
 from axiom_bench.cutting.objects import BoxScores, RegionScores
 from tests.advice.nets import Patches, Small, WithAge, signal
 from tests.advice.user import User, advice_in, follows
+from tests.advice.user import network as own_network
 
 LAYER = "features"
 
@@ -62,6 +66,28 @@ def one_target_for_all(user: User) -> None:
     message = user.error(lambda: ab.trace(Small(), LAYER, images(), 1))
     targets = value_of(advice_in(message, r"give (\[.*?)\.?$"))
     assert ab.trace(Small(), LAYER, images(), targets).targets.tolist() == [1, 1]
+
+
+@follows("To explain both classes of one logit")
+def other_class_of_one_logit(user: User) -> None:
+    message = user.error(lambda: ab.trace(Small(1), LAYER, images(), [1, 1]))
+    code = advice_in(message, r"where both is (def both.*?)\.$")
+    names: dict[str, Any] = {"torch": torch}
+    exec(code, names)
+    output = advice_in(message, r"in Python output=(\w+)")
+    trace = ab.trace(Small(1), LAYER, images(), [1, 1], output=names[output])
+    assert trace.logits.shape == (2, 2)
+    user.write("FILE.py", f"import torch\n\n\n{code}\n")
+    user.picture("photos/b/1.png")
+    settings = ("+model.kwargs.classes=1", "model.classes=[a,b]", "data=folder", "data.root=photos", "target=label")
+    user.types("doctor", *own_network("Small", *settings), advice_in(message, r"set (model\.output=FILE\.py:both)"))
+
+
+@follows("load a network by its name, ab.load_model(")
+def network_by_its_name(user: User) -> None:
+    message = user.error(lambda: ab.CutModel("scenes_vgg", "default"))
+    network = value_of(advice_in(message, r"by its name, (ab\.load_model\(.*?\))"))
+    ab.CutModel(network, network.loaded.layer)
 
 
 @follows("Invalid images: expected a tensor (B, 3, H, W), not")
@@ -389,6 +415,36 @@ def raw_map_as_heatmap(user: User) -> None:
     ab.Explanation(heatmap=value_of(call, map=raw))
 
 
+@follows("which resizes the map")
+def heatmap_smaller_than_the_images(user: User) -> None:
+    trace = ab.trace(Small(), LAYER, images(2, 16), [0, 0])
+    small = torch.rand(2, 4, 4)
+    message = user.error(lambda: ab.Explanation(heatmap=small, trace=trace))
+    call = advice_in(message, r"pass (ab\.heatmap\(map, \(\d+, \d+\)\))")
+    ab.Explanation(heatmap=value_of(call, map=small), trace=trace)
+
+
+def explanation_with_boxes(boxes: torch.Tensor) -> ab.Explanation:
+    return ab.Explanation(heatmap=torch.rand(1, 16, 20), boxes=(boxes,))
+
+
+@follows("these are shares of the image's sides; give boxes * ")
+def boxes_in_shares(user: User) -> None:
+    boxes = torch.tensor([[0.25, 0.25, 0.75, 1.0]])
+    message = user.error(lambda: explanation_with_boxes(boxes))
+    pixels = value_of(advice_in(message, r"give (boxes \* torch\.tensor\(\[.*?\]\))"), boxes=boxes)
+    assert explanation_with_boxes(pixels).boxes[0].tolist() == [[5, 4, 15, 16]]
+
+
+@follows("If the image was resized, give boxes * ")
+def boxes_of_the_image_before_it_was_resized(user: User) -> None:
+    boxes = torch.tensor([[100.0, 80.0, 150.0, 160.0]])  # of 200 x 160 pixels
+    message = user.error(lambda: explanation_with_boxes(boxes))
+    resized = advice_in(message, r"give (boxes \* torch\.tensor\(.*?\) / torch\.tensor\(\.\.\.\))")
+    pixels = value_of(resized.replace("...", "[200, 160, 200, 160]"), boxes=boxes)
+    assert explanation_with_boxes(pixels).boxes[0].tolist() == [[10, 8, 15, 16]]
+
+
 @follows("in its pixels; give boxes=(of_image, ...)")
 def boxes_in_one_tensor(user: User) -> None:
     boxes = torch.tensor([[0.0, 0.0, 4.0, 4.0], [4.0, 4.0, 9.0, 9.0]])
@@ -463,6 +519,63 @@ def bytes_of_a_volume_with_channels_last(user: User) -> None:
     message = user.error(lambda: ab.explain(network, images=array, methods=["grad_cam"]))
     moved = value_of(advice_in(message, r"(images\.movedim\(-1, 1\))"), images=array)
     ab.explain(network, images=moved, methods=["grad_cam"])
+
+
+@follows("This network takes arrays, not photographs; give preprocessing.normalised")
+def photograph_for_a_network_of_volumes(user: User) -> None:
+    preprocessing = ab.load_model("volumes_cnn").loaded.preprocessing
+    path = user.picture("a.png")
+    message = user.error(lambda: preprocessing(path))
+    call = advice_in(message, r"give (preprocessing\.normalised\(tensor\))")
+    volume = torch.zeros(preprocessing.shape, dtype=torch.uint8)
+    assert value_of(call, preprocessing=preprocessing, tensor=volume).shape == volume.shape
+
+
+@follows("give PIL.Image.fromarray(array) of an array (H, W, 3) of bytes")
+def array_for_the_preprocessing(user: User) -> None:
+    preprocessing = ab.load_model("scenes_vgg").loaded.preprocessing
+    array = np.zeros((96, 96, 3), np.uint8)
+    message = user.error(lambda: preprocessing(array))
+    photograph = value_of(advice_in(message, r"give (PIL\.Image\.fromarray\(array\))"), array=array)
+    assert preprocessing(photograph).shape == (3, 96, 96)
+
+
+@follows("no photograph's: give 0 to 255")
+def array_of_other_values(user: User) -> None:
+    network = ab.load_model("scenes_vgg")
+
+    def explained(array: np.ndarray) -> object:
+        return ab.explain(network, images=array, methods=["grad_cam"])
+
+    for highest, pattern in (
+        (300, r"0 to 255, as (image\.round\(\).*?\('uint8'\))"),
+        (1.5, r"floats in \[0, 1\], as (image\.clip\(0, 1\))"),
+    ):
+        array = np.random.default_rng(0).random((96, 96, 3)) * highest
+        message = user.error(explained, array)
+        assert explained(value_of(advice_in(message, pattern), image=array))
+    assert advice_in(message, r"normalised images channels first, \((3, H, W)\)")
+    assert explained(array.transpose(2, 0, 1))
+
+
+class Flipped(nn.Module):
+    """Scores of an image and of its mirror image, which run as one batch through the part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = Small()
+
+    def forward(self, images):
+        both = torch.stack([images, images.flip(-1)], 1).flatten(0, 1)
+        return self.part(both).unflatten(0, (-1, 2)).mean(1)
+
+
+@follows("have no default layer; explain ")
+def network_of_mirrored_copies(user: User) -> None:
+    network = Flipped()
+    message = user.error(lambda: ab.explain(network, images=images(), methods=["grad_cam"]))
+    part = value_of(advice_in(message, r"one of them, (network\.get_submodule\('\w+'\))"), network=network)
+    assert ab.explain(part, images=images(), methods=["grad_cam"])
 
 
 @follows("by model.inputs=FILE.csv, a line for each image")
