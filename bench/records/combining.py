@@ -43,7 +43,7 @@ def combine(folders: Sequence[Path], folder: Path, compared: bool = True) -> dic
         raise BenchError(f"{folder} is one of the runs; give --output a folder of its own.")
     if folder.exists() and not folder.is_dir():
         raise BenchError(f"{folder} is no folder; give another --output.")
-    if (folder / artefacts.NAME).exists() and not reading.is_combined(reading.read_manifest(folder)):
+    if (folder / artefacts.NAME).exists() and not reading.is_combined(artefacts.read(folder)):
         raise BenchError(f"{folder} is a run folder, which isn't replaced; give another --output.")
     for run in runs:
         running.check_ended(run.folder, run.manifest)

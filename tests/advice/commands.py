@@ -6,6 +6,7 @@ import json
 import shutil
 
 import axiom_bench as ab
+from axiom_bench.records import artefacts, files
 from axiom_bench.run.composing.composition import composed
 from tests.advice.user import SHORT, User, advice_in, follows, network
 
@@ -537,3 +538,17 @@ def executor_that_is_not_installed(user: User) -> None:
     user.patch.setitem(__import__("sys").modules, "axiom_bench.run.executors.dask", None)
     message = user.refusal("run=first", *SCENES, "executor=dask")
     user.types("run=first", *SCENES, advice_in(message, r"or choose (executor=local)"))
+
+
+@follows("combine them again: axiom-bench report")
+def combination_without_a_hash(user: User) -> None:
+    runs = two_runs(user)
+    user.types("report", *runs, "--output", "both")
+    content = artefacts.read(user.folder / "both")
+    files.write_json(user.folder / "both/manifest.json", {**content, "sha256": {}})
+    message = user.refusal("report", "both")
+    command = advice_in(message, r"axiom-bench (report RUN RUN --output \S+)\.\s")
+    for run in runs:
+        command = command.replace("RUN", run, 1)
+    user.types(*command.split())
+    user.types("report", "both")

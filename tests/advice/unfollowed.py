@@ -30,6 +30,5 @@ UNFOLLOWED = {  # words that only this refusal has in "FILE: TEXT" -> the reason
     "The game would have {size} MB": "it needs a game of many large pictures",
     "Shapley values of {} parts need {} sets": "the advice is another method, which tests/methods/test_spoiled.py runs",
     "Shapley values need the other grounds without any object": "as the Shapley values of too many parts",
-    "combine them again: axiom-bench report": "a fault: the command that it advises ends in the same refusal",
     "or of other modules ({}: {error})": "as the same message without an error, which is followed",
 }
