@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from axiom_bench.errors import BenchError, first_names
+from axiom_bench.kinds import check_group
 from axiom_bench.run.composing import settings
 from axiom_bench.run.fetching import urls
 
 MAX_NAMES = 3  # of settings in a message
 EXPRESSION = "${"  # OmegaConf resolves what follows
 PATH_SIGNS = frozenset("/\\~*?[{")  # of a path that need not exist: a store's, or a pattern's
-NOT_PATHS = frozenset(  # texts that are never opened as files
-    ("name", "kind", "source", "architecture", "layer", "explained", "target", "only_classes", "leave_out")
-)
+NOT_PATHS = ("name", "kind", "source", "architecture", "layer", "explained", "target", "only_classes", "leave_out")
+# Texts that are never opened as files: settings of these names, which a stranger can't choose, and listed classes.
+NOT_PATH = re.compile(rf"(model|data(\.of)?)\.(({'|'.join(NOT_PATHS)})(\.\d+)?|classes\.\d+)")
 
 
 def check_config(config: Mapping[str, Any], is_trusted: bool) -> None:
     """Raise BenchError if loading a job of this configuration resolves an expression, or if a setting is missing or
     wrong. Unless the configuration is trusted, also raise it for code that isn't this package's, for data in a store
     and for files of this machine."""
-    for key, text in _texts("model", config.get("model")):
+    for group in ("model", "data", "method", "metric"):
+        check_group(group, config.get(group))
+    for key, text in _texts("model", config["model"]):
         if EXPRESSION in text:  # settings of a finished run are resolved
             raise BenchError(
                 f"The run's manifest holds an expression, {key}={text[:200]}, which no run writes; run the benchmark "
@@ -65,8 +69,7 @@ def _files(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 groups |= {f"{kind}.{name}.{key}": entry.get(key) for key in ("params", "files")}
     for group, entries in groups.items():
         for key, text in _texts(group, entries):
-            is_listed_class = key.rpartition(".")[0].endswith(".classes")
-            if not is_listed_class and NOT_PATHS.isdisjoint(key.split(".")) and _is_path(text):
+            if not NOT_PATH.fullmatch(key) and _is_path(text):
                 yield key, text
 
 

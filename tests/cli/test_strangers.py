@@ -103,7 +103,7 @@ def test_a_finished_run_holds_no_expression_and_no_file_without_trust(copy):
     check_config(job["config"], is_trusted=False)
     for is_trusted in (False, True):
         with pytest.raises(BenchError, match=r"an expression, model\.kwargs\.a\.0=\$\{oc\.env:OUR_SECRET\}"):
-            check_config({"model": {"kwargs": {"a": ["${oc.env:OUR_SECRET}"]}}}, is_trusted)
+            check_config({**job["config"], "model": {"kwargs": {"a": ["${oc.env:OUR_SECRET}"]}}}, is_trusted)
     paths = {
         "a list of classes": {"model": {"classes": "/etc/hosts"}},
         "a relative path": {"model": {"classes": "../secret.txt"}},
@@ -112,15 +112,28 @@ def test_a_finished_run_holds_no_expression_and_no_file_without_trust(copy):
         "files by their names": {"data": {"of": {"path": {"a": "/etc/hosts"}}}},
         "a home": {"data": {"root": "~"}},
         "a parameter": {"metric": {"zeta": {"params": {"table": "/etc/hosts"}}}},
+        "a file called as a setting": {"data": {"path": {"name": "/etc/hosts"}}},
+        "an argument called as a setting": {"model": {"kwargs": {"source": "/etc/hosts"}}},
+        "a parameter of a method called as a setting": {"method": {"name": {"params": {"path": "/etc/hosts"}}}},
         "a file of a method": {"method": {"cam": {"files": ["../secret.txt"]}}},
     }
     Path("list.txt").write_text("cat\n")
-    for config in paths.values():
+    groups: dict[str, Any] = {"model": {}, "data": {}, "method": {}, "metric": {}}
+    for entries in paths.values():
+        config = groups | entries
         with pytest.raises(BenchError, match=r"names files of this machine, .* Add --trust"):
             check_config(config, is_trusted=False)
     config = job["config"]
     model = {**config["model"], "name": "a/b", "classes": ["cat/dog"]}
     check_config({**config, "model": model, "data": {**config["data"], "leave_out": ["n01/1.JPEG"]}}, is_trusted=False)
+
+
+@pytest.mark.parametrize("group", ["model", "data", "method", "metric"])
+@pytest.mark.parametrize("value", ["/etc/hosts", ["a"], None])
+def test_a_group_of_another_type_is_refused(group, value):
+    groups: dict[str, Any] = {"model": {}, "data": {}, "method": {}, "metric": {}}
+    with pytest.raises(BenchError, match=f"{group} is a group of settings"):
+        check_config({**groups, group: value}, is_trusted=False)
 
 
 FREE = ("title", "note", "description", "definition", "deviation", "reference", "text", "url", "unit", "weights")
