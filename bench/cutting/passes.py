@@ -118,9 +118,11 @@ class _Outputs(TorchDispatchMode):
         self, operation: Any, types: Any, arguments: tuple[Any, ...] = (), options: dict[str, Any] | None = None
     ) -> Any:
         result = operation(*arguments, **(options or {}))
-        inputs = {tensor.untyped_storage().data_ptr() for tensor in _strided((arguments, options))}
+        tensors = list(_strided((arguments, options)))
+        inputs = {tensor.untyped_storage().data_ptr() for tensor in tensors}
+        is_rounded = any(tensor.is_floating_point() for tensor in tensors)  # constants and masks of bool are exact
         for tensor in _strided(result):
-            if tensor.dtype in HALF:
+            if tensor.dtype in HALF and is_rounded:
                 self.sizes.half = tensor.dtype
             if tensor.shape[:1] == (1,) and tensor.untyped_storage().data_ptr() not in inputs:
                 times = tensor.numel() / self.size

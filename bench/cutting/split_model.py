@@ -205,7 +205,9 @@ class SplitModel(CachesResults):
             activations, sides = self.trunk_and_head.parts.trunk(images)
         self.passes.trunk_forward += len(images)
         count_backward(activations, self.passes, "trunk_backward")
-        return activations.to(self.dtype), cast(sides, self.dtype)
+        if self.precision == "bf16":  # otherwise half precision is the network's own, which its head takes
+            sides = cast(sides, self.dtype)
+        return activations.to(self.dtype), sides
 
     def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
         """Outputs (R, C) for activations (R, K, H, W) with one row of side values each; counted.

@@ -213,6 +213,25 @@ def test_low_precision_within_forward_is_told_once(name):
     assert re.search(sentence, told)
 
 
+def test_a_mask_that_is_cast_to_bfloat16_rounds_nothing():
+    def masked(net: Any, x: Tensor) -> Tensor:
+        return net.fc((net.c(x) * (x[:, :1] > 0).bfloat16().float()).relu().mean((2, 3)))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ab.trace(net(masked).float(), "c", IMAGES.float())
+
+
+def test_weights_that_the_head_rounds_itself_stay_in_their_type():
+    def rounded(net: Any, x: Tensor) -> Tensor:
+        return (net.c(x).relu().mean((2, 3)).bfloat16() @ net.fc.weight.T.bfloat16()).float()
+
+    network = net(rounded).float()
+    with pytest.warns(UserWarning, match="bfloat16"):
+        trace = ab.trace(network, "c", IMAGES.float())
+    torch.testing.assert_close(trace.logits, network.eval()(IMAGES.float()).detach(), rtol=0, atol=0)
+
+
 def test_no_precision_is_told_of_a_trunk_that_is_to_run_in_bf16():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
