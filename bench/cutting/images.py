@@ -27,6 +27,7 @@ TWO_CLASSES = (
 )
 DARKEST = 20.0  # the highest value of pixels of 0 to 255 that are told from normalised ones
 OVERSHOOT = 0.1  # of the range of pixels: a bicubic resize leaves so much beyond black and white
+ROUNDED = 0.01  # of bytes, beyond the error of float32
 LEAST_SPREAD = 0.1  # of pixels: a normalised picture of this spread has fewer than six grey levels
 
 
@@ -264,6 +265,10 @@ def pixels_note(images: Tensor, normalisation: Normalisation | None) -> str:
     if not is_of_pixels or not is_picture or (scale == 255 and high < DARKEST):
         return ""
     mean, std = normalisation
+    shape = (-1, *[1] * (images.ndim - 2))
+    pixels = 255 * (images * images.new_tensor(std).view(shape) + images.new_tensor(mean).view(shape))
+    if ((pixels - pixels.round()).abs() < ROUNDED).all():  # normalised bytes of a pale picture
+        return ""
     blacks = [-value / deviation for value, deviation in zip(mean, std, strict=True)]
     whites = [(1 - value) / deviation for value, deviation in zip(mean, std, strict=True)]
     takes_pixels = max(map(abs, blacks)) < OVERSHOOT * scale and abs(max(whites) / scale - 1) < OVERSHOOT

@@ -138,6 +138,7 @@ def test_pixels_without_the_known_normalisation_are_noted_once_and_the_advice_wo
 
 @pytest.mark.parametrize(("settings", "images"), [
     ({}, (pixels() - 0.5) / 0.25),
+    ({}, ((140 + 40 * pixels()).round() / 255 - 0.5) / 0.25),  # a pale picture
     ({}, torch.zeros(2, 3, SIDE, SIDE)),
     ({}, torch.full((2, 3, SIDE, SIDE), 0.7)),
     ({}, pixels() * 0.09),  # a normalised picture of little contrast
