@@ -156,15 +156,18 @@ def _check_boxes(boxes: Tensor, sides: Sequence[int]) -> None:
         )
     if len(boxes) and min(sides) >= 16 and boxes.max() <= 1:
         raise BenchError(f"Boxes are pixels, and these are shares of the image's sides; give boxes * {size}.")
-    if is_beyond.any() or is_outside.any():
-        sentence = (
-            f"Boxes are pixels of the image as the network sees it, and {boxes[is_beyond | is_outside][0].tolist()} "
-            f"{'lies outside' if is_outside.any() else 'reaches beyond'} its {' x '.join(map(str, sides))} pixels. If "
-            f"the image was resized, give boxes * {size} / torch.tensor(...) of its original sides in the same order."
+    pixels = " x ".join(map(str, sides))
+    ways = (
+        f"If the image was resized, give boxes * {size} / torch.tensor(...) of its original sides in the same order; "
+        f"if it was cropped, boxes.clamp(min=0).minimum({size})."
+    )
+    if is_outside.any():
+        raise BenchError(
+            f"Boxes are pixels of the image as the network sees it, and {boxes[is_outside][0].tolist()} lies outside "
+            f"its {pixels} pixels. {ways}"
         )
-        if is_outside.any():
-            raise BenchError(sentence)
-        warnings.warn(sentence, stacklevel=2)
+    if is_beyond.any():  # without numbers of a box, so that Python shows the same warning once
+        warnings.warn(f"Some boxes reach beyond the image's {pixels} pixels. {ways}", stacklevel=2)
 
 
 def _in_range(values: Tensor) -> bool:

@@ -145,8 +145,17 @@ def test_objects_in_another_scale_are_refused_with_the_way(fields, sentence):
 
 def test_boxes_beyond_the_image_are_a_warning_and_the_ways_give_the_same_boxes():
     heatmap, box = torch.rand(1, 32, 48), torch.tensor([[6.0, 4.0, 24.0, 16.0]])
-    with pytest.warns(UserWarning, match=r"reaches beyond its 48 x 32 pixels.*torch\.tensor\(\[48, 32, 48, 32\]\)"):
+    with pytest.warns(
+        UserWarning, match=r"reach beyond the image's 48 x 32 pixels.*torch\.tensor\(\[48, 32, 48, 32\]\)"
+    ):
         ab.Explanation(heatmap=heatmap, boxes=(box * 4,))  # of an image of 192 x 128
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        for shift in (8, 9):
+            ab.Explanation(heatmap=heatmap, boxes=(box - shift,))
+    assert len({str(warning.message) for warning in warned}) == 1  # which Python shows once
+    with warnings.catch_warnings(action="error"):
+        ab.Explanation(heatmap=heatmap, boxes=((box - 8).clamp(min=0).minimum(torch.tensor([48, 32, 48, 32])),))
     sides, original = torch.tensor([48, 32, 48, 32]), torch.tensor([192, 128, 192, 128])
     assert torch.equal(box * 4 * sides / original, box)
     assert torch.equal(box / original * 4 * sides, box)
