@@ -266,8 +266,8 @@ def pixels_note(images: Tensor, normalisation: Normalisation | None) -> str:
         return ""
     mean, std = normalisation
     shape = (-1, *[1] * (images.ndim - 2))
-    pixels = 255 * (images * images.new_tensor(std).view(shape) + images.new_tensor(mean).view(shape))
-    if ((pixels - pixels.round()).abs() < ROUNDED).all():  # normalised bytes of a pale picture
+    levels = 255 * (images * images.new_tensor(std).view(shape) + images.new_tensor(mean).view(shape))
+    if ((levels - levels.round()).abs() < ROUNDED).all():  # normalised bytes of a pale picture
         return ""
     blacks = [-value / deviation for value, deviation in zip(mean, std, strict=True)]
     whites = [(1 - value) / deviation for value, deviation in zip(mean, std, strict=True)]
