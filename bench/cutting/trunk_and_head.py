@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 from types import CodeType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -26,8 +26,10 @@ from axiom_bench.cutting.numerics import SPACES
 from axiom_bench.cutting.output import Chain, Output, OutputModule, ScoredNetwork, graph_with, scores_of
 from axiom_bench.cutting.passes import HALF, OutputSizes, equal_up_to_rounding, measured_outputs
 from axiom_bench.cutting.tokens import AnyReshape, ChannelOrder, ChannelsLast, Reshape, check_inverse, layout
-from axiom_bench.cutting.views import Views, views_of
 from axiom_bench.errors import BenchError, is_out_of_memory
+
+if TYPE_CHECKING:
+    from axiom_bench.cutting.views import Views
 
 Hook = Callable[[nn.Module, Any, Any], Any]
 
@@ -398,7 +400,11 @@ def trunk_and_head_of(
         kinds = _checked_kinds(model, with_maps, layer, image, expected)
         return TrunkAndHead(with_maps, kinds, scores, module, sizes, mates or "", views)
 
-    views = views_of(network, layer, image, reshape is not None) if len(calls) > 1 else None
+    views = None
+    if len(calls) > 1:
+        from axiom_bench.cutting.views import views_of  # here: most layers are called once
+
+        views = views_of(network, layer, image, reshape is not None)
     for opaque_scores in (False, True)[: 0 if mates else 1 if scores is None else 2]:
         try:
             parts = split(network, layer, opaque_scores, views)

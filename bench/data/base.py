@@ -301,7 +301,9 @@ def subset(
             raise BenchError(f"data.size={size} of {description}: give 1 to {len(chosen)}, or null for all.")
         places = np.random.default_rng(seed).permutation(len(chosen))[:size]
         chosen = sorted(chosen[place] for place in places)
-    left_out = {comparable(image): image for image in leave_out or ()}
+    if not leave_out:
+        return tuple(chosen)
+    left_out = {comparable(image): image for image in leave_out}
     ids = {*map(comparable, dataset.ids)}
     if strangers := [image for name, image in left_out.items() if name not in ids]:
         raise BenchError(f"data.leave_out names {min(strangers)!r}, which is no image of {dataset.name!r}.")

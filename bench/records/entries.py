@@ -131,7 +131,7 @@ class _Config(Entries):
 
 
 class _Job(Entries):
-    job: Text = None
+    job: str
     config: _Config | None = None
     images: float | None = None
     left_out: Texts = None

@@ -251,8 +251,8 @@ def explain(
 @full_precision()
 def check(
     model: nn.Module | str,
-    layer: str | None,
-    images: Inputs | Photograph | Sequence[Photograph],
+    layer: str | None = None,
+    images: Inputs | Photograph | Sequence[Photograph] | None = None,
     targets: Tensor | int | str | Sequence[int | str] | None = None,
     reshape: AnyReshape | None = None,
     output: AnyOutput | None = None,
@@ -282,6 +282,8 @@ def check(
     Raises:
         BenchError: for an unknown layer, and for images or targets of another form.
     """
+    if images is None:
+        raise BenchError("Give images by name: ab.check(model, images='photo.jpg').")
     with warnings.catch_warnings(action="ignore", category=PixelsGiven):  # an answer says so
         cut_model, loaded, batch, _ = _cut_and_batch(
             model,

@@ -127,8 +127,11 @@ class Statement:
 
 
 def findings(run: RunFolder, metrics: Sequence[str]) -> list[Statement]:
-    """Of the metrics with a direction, in their order, those in which no method can be best, or a control is unbeaten
-    everywhere, last; what holds in all settings first; none of models that rank no method."""
+    """Return what the metrics with a direction say, in their order, without models that rank no method.
+
+    Metrics in which no method can be best, or a control is unbeaten everywhere, come last; of a metric, what holds in
+    all settings comes first.
+    """
     settings = [setting for setting in run.settings if run.ranks(setting)]
     leading, last = list[Statement](), list[Statement]()
     for name in metrics:

@@ -495,6 +495,14 @@ def explain_without_images(user: User) -> None:
         assert value_of(advice_in(message, r"(ab\.explain\(.*?\))"), model=Small())
 
 
+@follows("Give images by name: ab.check(model, images='photo.jpg')")
+def check_without_images(user: User) -> None:
+    user.picture("photo.jpg")
+    message = user.error(lambda: ab.check(Small()))
+    with pytest.warns(UserWarning, match="preprocessing|normalis"):
+        assert value_of(advice_in(message, r"(ab\.check\(.*?\))"), model=Small())
+
+
 @follows("The classes of this network have no names here")
 def class_by_name(user: User) -> None:
     message = user.error(lambda: ab.explain(Small(), images=images(), methods=["grad_cam"], targets=["cat", "cat"]))
