@@ -30,6 +30,8 @@ def problem(manifest: Mapping[str, Any]) -> str | None:
         first = error.errors(include_url=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"]))[:MAX_PLACE]
         text = textwrap.shorten(json.dumps(first["input"], default=str), 60, placeholder="...")
+        if first["type"] == "missing":
+            return f"it has no {where!r}"
         if first["type"] == "file_name":
             return f"its {first['loc'][0]!r} names {text}, which is no file of a run folder"
         return f"its {where!r} must be {EXPECTED.get(first['type'], 'something else')}, not {text}"

@@ -126,9 +126,13 @@ def test_a_report_writes_inside_its_folder(tmp_path, make_run, make_records, edi
     [
         ({"methods": {"grad_cam": 3}}, "'methods.grad_cam' must be a mapping, not 3"),
         ({"records": {"a": 1}}, "'records' must be a list"),
-        ({"jobs": [{"config": {"model": "net"}}]}, "'jobs.0.config.model' must be a mapping, not \"net\""),
+        ({"jobs": [{"images": 3}]}, "it has no 'jobs.0.job'"),
+        ({"jobs": [{"job": "a", "config": {"model": "net"}}]}, "'jobs.0.config.model' must be a mapping, not \"net\""),
         ({"records": ["../../etc/passwd"]}, "'records' names \"../../etc/passwd\", which is no file of a run folder"),
-        ({"jobs": [{"records": ["../secret/a.parquet"]}]}, '"../secret/a.parquet", which is no file of a run folder'),
+        (
+            {"jobs": [{"job": "a", "records": ["../secret/a.parquet"]}]},
+            '"../secret/a.parquet", which is no file of a run folder',
+        ),
         ({"pictures": ["/etc/passwd"]}, "which is no file of a run folder"),
         ({"runtime": [None]}, "'runtime.0' must be text, not null"),
         ({"models": {"net": {"random_weights": 1}}}, "'models.net.random_weights' must be true or false, not 1"),
