@@ -197,7 +197,7 @@ def _add_suite_commands(add: Callable[[str, str, Callable[[Namespace], int]], Ar
     names = "names of values; default: all of the suite with a direction"
     rank.add_argument("--metrics", type=listed, default=(), metavar="A,B", help=names)
     rank.add_argument("--json", type=local_path, metavar="FILE", help="also all standings, network by network")
-    rank.add_argument("--latex", type=local_path, metavar="FILE", help="also the tables, the method next to Grad-CAM")
+    rank.add_argument("--latex", type=local_path, metavar="FILE", help="also the tables, the method next to two others")
 
     arguments = ("method", "suite", "output", "licence", "reference", "overrides")
     submitted = calls("cli.submission.making.submit", *arguments)

@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import gzip
 import json
-import math
 import sys
 import textwrap
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
@@ -35,7 +33,7 @@ from axiom_bench.report.tables.table import Cell, Group, Table, to_text
 from axiom_bench.report.tables.text import ARROWS, accuracy_text
 from axiom_bench.run.composing.suites import Suite
 from axiom_bench.run.progress import where_seen
-from axiom_bench.statistics.labels import NOTHING, Value, number
+from axiom_bench.statistics.labels import NOTHING, number
 from axiom_bench.statistics.ranking import verdict
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -231,11 +229,13 @@ def _ranking(
             run = RunFolder.of(both, {**manifest, "published": list(manifests[part]["methods"])})
             runs.append(run)
             places = _standings(run, name, metrics, examples)
-            others = (Options.of(run.config).rival, *run.methods)
-            rival = next((other for other in others if other != name and other in run.methods), name)
+            options = Options.of(run.config)
+            candidates = (options.rival, options.figures.perturbed, *run.methods)
+            others = [method for method in dict.fromkeys(candidates) if method in run.methods and method != name]
+            rival = others[0] if others else name
             ranking.places[part] = places
             ranking.folder = computed
-            ranking.short.append(_short_table(run, f"{suite}/{part}", name, rival, places))
+            ranking.short.append(_short_table(run, f"{suite}/{part}", (name, *others[:2]), places))
             ranking.details.append(_details(run, suite, part, name, places))
         times = run.runtime[(run.runtime["step"] == "method") & (run.runtime["method"].astype(str) == name)]
         costs += list(times["forwards"].dropna())
@@ -274,41 +274,30 @@ def _standings(run: RunFolder, name: str, metrics: Sequence[str], examples: bool
     return made
 
 
-def _short_table(run: RunFolder, title: str, name: str, rival: str, places: Mapping[str, Standings | None]) -> Table:
-    """A row for each metric in which the method has values, next to its rival's, in MAX_WIDTH columns."""
+def _short_table(run: RunFolder, title: str, methods: Sequence[str], places: Mapping[str, Standings | None]) -> Table:
+    """Compare the first method with the others in MAX_WIDTH columns: a row for each metric, those with values first."""
+    name, *others = methods
     rows = []
-    for metric, own in places.items():
-        value, other = run.metadata.value(metric), standings(run, metric, rival, False)
+    for metric, own in sorted(places.items(), key=lambda item: item[1] is None):
+        value = run.metadata.value(metric)
         missing = "too few values" if name in run.comparisons.answers(metric) else "no value"
-        texts = (
+        texts = [
             textwrap.shorten(value.title, METRIC_WIDTH - 2, placeholder="...") + ARROWS.get(value.better, ""),
             _values_text(own) if own else missing,
-            _values_text(other) if other else NOTHING,
-            _against(own, other, rival, value) if own and other else NOTHING,
-            own.places_text if own else NOTHING,
-        )
+        ]
+        for other in others:
+            of_other = standings(run, metric, other, False)
+            texts.append(_values_text(of_other) if of_other else NOTHING)
+        texts.append(own.places_text if own else NOTHING)
         rows.append(tuple(map(Cell, texts)))
-    titles = (run.metadata.method_title(method)[:VALUES_WIDTH] for method in (name, rival))
-    header = ("values by network", *titles, "better, worse", "places")
+    titles = (run.metadata.method_title(method)[:VALUES_WIDTH] for method in methods)
+    header = ("values by network", *titles, "places")
     return Table("rank", f"{run.metadata.method_title(name)} on {title}", header, (Group("", tuple(rows)),))
 
 
 def _values_text(standings: Standings) -> str:
     ends = (number(end) for end in (standings.values[0], standings.values[-1]))
     return " to ".join(dict.fromkeys(ends))
-
-
-def _against(own: Standings, other: Standings, rival: str, value: Value) -> str:
-    """Count the networks on which the method is significantly better and worse than its rival."""
-    counts = Counter[bool]()
-    for label, standing in own.networks.items():
-        if label in other.networks and rival not in standing.tied:
-            ours, theirs = standing.compared, other.networks[label].compared
-            if math.isnan(ours) or math.isnan(theirs):  # a method without a value has the last place
-                counts[math.isnan(theirs)] += 1
-            else:
-                counts[(ours < theirs) == (value.better == "lower")] += 1
-    return f"{counts[True]}, {counts[False]} of {len(own.networks)}"
 
 
 def _details(run: RunFolder, suite: str, part: str, name: str, places: Mapping[str, Standings | None]) -> Table:

@@ -202,6 +202,7 @@ NOT_FOUND = {
     "gs://bucket/val": "gs://bucket needs a package that isn't installed: Please install gcsfs",
     "simplecache::s3://bucket/val": "is no place in a store; write PROTOCOL://BUCKET/FOLDER",
 }
+OTHER_GROUPS: dict[str, dict] = {"model": {}, "method": {}, "metric": {}}
 REFUSED = {
     **{url: (lambda url=url: here(url), sentence) for url, sentence in NOT_FOUND.items()},
     "no such files": (lambda: here(URL, "parquet"), r"no file whose name ends in \.parquet below memory://bucket/val;"),
@@ -219,7 +220,9 @@ REFUSED = {
         r"^data\.of\.cache=s3://bucket/cache must be on this machine",
     ),
     "a stranger's run": (
-        lambda: trust.check_config({"data": {"kind": "mosaic", "of": {"path": ["x", f"{STORE}/val"]}}}, False),
+        lambda: trust.check_config(
+            {**OTHER_GROUPS, "data": {"kind": "mosaic", "of": {"path": ["x", f"{STORE}/val"]}}}, False
+        ),
         r"data in a store, .*: data\.of\.path=s3://bucket/val\. Add --trust",
     ),
 }  # fmt: skip
