@@ -43,7 +43,7 @@ MAX_NAMES = 3  # of methods in a line
 REPEATS = 3  # of run times
 MAX_LINES, MAX_WIDTH = 40, 100  # of what `rank` prints
 LINES_OF_PART, LAST_LINES = 4, 6  # lines around a part's rows, and below all parts
-METRIC_WIDTH, VALUES_WIDTH = 29, 18  # of columns
+METRIC_WIDTH, VALUES_WIDTH = 26, 16  # of columns; values with signs at both ends are wider
 NO_PLACE = "  In brackets: on the networks that the method has alone, which are too few for a place."
 
 
