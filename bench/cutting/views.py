@@ -6,6 +6,7 @@ of one map, the maps of each call become channels of their own, on a common grid
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -87,6 +88,11 @@ def views_of(network: ScoredNetwork, layer: str, image: Tensor, is_reshaped: boo
         except Exception as error:  # a user's code may raise anything for such an image
             if is_out_of_memory(error):
                 raise
+            warnings.warn(
+                f"The layer {layer!r} is called several times, and whether these calls see different parts of the "
+                f"image isn't known, since the network fails on a changed image ({error}): its last call is explained.",
+                stacklevel=2,
+            )
             return None
         if len(calls.ends) < 2 or calls.ends[0].output.ndim < 3:
             return None

@@ -336,3 +336,23 @@ def test_views_without_a_gradient_are_refused():
     network = network_of(torch.no_grad()(VIEWS["the largest window"][0]))
     with pytest.raises(ab.BenchError, match=r"have no gradient there"):
         ab.trace(network, "part.0", IMAGES)
+
+
+def test_calls_that_no_changed_image_shows_are_noted():
+    """A network that refuses other images keeps its last call, with a warning."""
+
+    class Picky(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Conv2d(3, 4, 3, padding=1)
+            self.fc = nn.Linear(4, 2)
+
+        def forward(self, images):
+            if images.amax() > 1:
+                raise ValueError("pixels are 0 to 1")
+            views = [self.layer(images[..., :16]), self.layer(images[..., 16:])]
+            return self.fc(sum(view.mean((2, 3)) for view in views))
+
+    with pytest.warns(UserWarning, match="'layer' is called several times.*pixels are 0 to 1.*last call"):
+        trace = ab.trace(Picky(), "layer", torch.ones(1, 3, 16, 32) * torch.linspace(0, 1, 32), [0])
+    assert trace.activations.shape == (1, 4, 16, 16)

@@ -29,7 +29,8 @@ from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 from axiom_bench.statistics.summary import counts_of, leading
 
 TITLE, COLUMN = 27, 13  # characters of a method's title, and of a metric's column with the gap before it
-MOST = (80 - TITLE) // COLUMN  # metrics
+WIDTH = 80  # of the table and of what it says
+MOST = (WIDTH - TITLE) // COLUMN  # metrics
 BEST = "*"
 MEANINGS = {
     BEST: "best, or not significantly worse",
@@ -52,7 +53,8 @@ def result_lines(run: RunFolder, with_all_methods: bool = True) -> list[str]:
     below = ["; ".join(notes)] if notes else []
     absent = run.summary[run.summary["metric"].isin(names[:MOST]) & ~run.summary["n"].gt(0)]
     below += status_notes(run, absent) if with_all_methods else []
-    below += control_notes(run, run.settings, names[:MOST], f"marked {BEST}")
+    for note in control_notes(run, run.settings, names[:MOST], f"marked {BEST}"):
+        below += textwrap.wrap(note, WIDTH)
     options = options_of(run)
     answer, *_ = conclusion(run, options.headline, options.compare, options.rival, options.columns)
     below += filter(None, [coincidences(run, options.headline)])
