@@ -162,6 +162,18 @@ def recorded(model: nn.Module) -> Iterator[list[Call]]:
             handle.remove()
 
 
+@contextmanager
+def hooked(model: nn.Module, layer: str, hook: Callable[..., Any]) -> Iterator[None]:
+    """Run a forward hook of the layer in this block; TorchScript takes none."""
+    module = model.get_submodule(layer)
+    handles = [] if isinstance(module, torch.jit.ScriptModule) else [module.register_forward_hook(hook)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def part_of_scores(calls: list[Call], dimensions: int) -> str | None:
     """Return the name of the last part that makes scores (B, n) of a tensor of so many dimensions; None without one."""
     for call in reversed(calls):

@@ -41,6 +41,7 @@ from axiom_bench.cutting.trunk_and_head import TrunkAndHead, cast, select, trunk
 from axiom_bench.errors import BenchError, type_name, unknown
 
 GIBIBYTE = 2**30
+MOST_SIZES = 8  # of images with a graph each, for models whose graph depends on the size
 T = TypeVar("T")
 
 
@@ -67,7 +68,8 @@ class CachesResults:
 class SplitModel(CachesResults):
     """The base of CutModel: all of it but `trace`, since a Trace needs this class. See CutModel for the arguments.
 
-    mates: as `TrunkAndHead` has it; None before the first trace, which finds it. finetuned: a copy of the model that
+    mates: as `TrunkAndHead` has it; None before the first trace, which finds it. follows_shapes: whether a graph that
+    holds for one size of images will do. finetuned: a copy of the model that
     was fine-tuned on images without some of their pixels, for the metric f_fidelity. Yours to set. normalisation: the
     mean and std of the images that the model takes; images without them get a PixelsGiven warning. None: not known.
     """
@@ -106,6 +108,7 @@ class SplitModel(CachesResults):
         self.mates: str | None = None
         self.finetuned: nn.Module | None = None
         self.normalisation: Normalisation | None = None
+        self.follows_shapes = True
         self._trunk_and_head: TrunkAndHead | None = None
         self._results = {}
 
@@ -167,6 +170,26 @@ class SplitModel(CachesResults):
         for model in filter(None, (self.model, self._with_hooks)):
             inputs.give(model)
 
+    def for_size(self, images: Tensor) -> Self:
+        """This model cut for images (B, C, *space) of their size: itself, unless it was captured for another size.
+
+        At most MOST_SIZES sizes have graphs of their own. All others share a cut that needs no graph.
+        """
+        size = tuple(images.shape[2:])
+        if self._trunk_and_head is None or self._trunk_and_head.capture.size in (None, size):
+            return self
+        sizes: list[tuple[int, ...]] = self.once("sizes", list)
+        if size not in sizes and len(sizes) < MOST_SIZES - 1:
+            sizes.append(size)
+        return self.once(("cut for", size if size in sizes else None), lambda: self._for_other_size(size in sizes))
+
+    def _for_other_size(self, follows_shapes: bool) -> Self:
+        other = self._like(self._user_copy, self.layer)
+        other.follows_shapes = follows_shapes
+        other.finetuned = self.finetuned
+        other.normalisation = self.normalisation
+        return other
+
     def split(self, images: Tensor) -> TrunkAndHead:
         """Trunk and head, made with the first image of (B, 3, H', W') on the first call; its other inputs are bound."""
         if self._trunk_and_head is None:
@@ -197,7 +220,8 @@ class SplitModel(CachesResults):
             self.output = recognised(self.output, self.model, image)
             if sentence := note(self.output, 'output="logits"'):
                 warnings.warn(sentence, RecognisedOutput, stacklevel=2)
-        return trunk_and_head_of(self.model, self.layer, self.reshape, self.output, image, self.mates)
+        arguments = self.model, self.layer, self.reshape, self.output, image, self.mates
+        return trunk_and_head_of(*arguments, follows_shapes=self.follows_shapes)
 
     def trunk(self, images: Tensor, *others: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
         """Activations (B, K, H, W) and side values in the model's type, for images (B, 3, H', W'); counted."""
@@ -233,6 +257,11 @@ class SplitModel(CachesResults):
 
     def _logits_of(self, images: Tensor, *others: Tensor) -> Tensor:
         """The network's own logits for images; of one that follows a box through changed images, see `BoxScores`."""
+        of_size = self.for_size(images)
+        if of_size is not self:
+            with torch.no_grad(), bound(of_size.model, tuple(other[:1] for other in others)):
+                of_size.split(images)
+            return of_size._logits_of(images, *others)
         follow = getattr(self.model, "following", None)
         if not callable(follow):
             return self._network_logits(*self.trunk(images, *others))

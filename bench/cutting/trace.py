@@ -330,6 +330,8 @@ def trace_of(
         inputs, images, others = taken_apart(model, images, explained)
         cut_model.take(inputs)
     images = checked_images(images, model).to(cut_model.device, cut_model.dtype)
+    cut_model = cut_model.for_size(images)
+    model = cut_model.model
     with torch.inference_mode(False):
         images = images.clone() if images.is_inference() else images.detach()
         others = cast(tuple(each.detach().to(images.device, copy=True) for each in others), cut_model.dtype)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import axiom_bench as ab
 from axiom_bench.cutting.numerics import dead_channels, guarded_channels, guarded_divide
-from axiom_bench.cutting.trunk_and_head import GraphParts
+from axiom_bench.cutting.graph_parts import GraphParts
 from tests.cutting.conftest import NETWORKS, crossing, in_place_head
 
 TARGETS = torch.tensor([0, 3, 4])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import axiom_bench as ab
-from axiom_bench.cutting.trunk_and_head import GraphParts
+from axiom_bench.cutting.graph_parts import GraphParts
 from axiom_bench.models import layers
 from tests.cutting.conftest import Network
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import axiom_bench as ab
 from axiom_bench import methods
-from axiom_bench.cutting.trunk_and_head import HookedParts
+from axiom_bench.cutting.hooked_parts import HookedParts
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins

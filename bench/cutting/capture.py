@@ -1,0 +1,273 @@
+"""Capture of models whose code depends on the input's shape, or has parts that torch.fx can't follow.
+
+Each proxy carries its values for one image and for two. What is equal for both, such as a height, is a plain number for
+the model's code, so that it can decide by it. What counts images stays a proxy. A submodule that still can't be
+followed is one node of the graph and is called whole.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+from axiom_bench.cutting.graph_parts import CannotSplit, GraphParts, Tracer, divided
+from axiom_bench.cutting.images import others_of
+from axiom_bench.cutting.output import ScoredNetwork
+from axiom_bench.cutting.views import Views
+
+# Functions of a tensor whose results aren't made of its elements.
+ABOUT_TENSORS = {
+    *("size", "dim", "ndimension", "numel", "nelement", "stride", "element_size", "get_device", "type"),
+    *("is_contiguous", "is_floating_point", "is_complex", "is_signed", "is_inference"),
+    *(torch.numel, torch.is_floating_point, torch.is_complex, getattr, len),
+}
+# Functions that read a tensor's elements: the model's code decides by them, or makes shapes of them.
+READING = {
+    *("item", "tolist", "numpy", "nonzero", "argwhere", "masked_select", "unique", "equal", "allclose", "is_nonzero"),
+    *("__bool__", "__int__", "__float__", "__index__", "__array__", "__contains__"),
+}
+BY_DATA = "control flow by data"
+
+
+class ReadsData(Exception):
+    """The model's code reads the elements of a tensor that is made of the image."""
+
+
+class ReadingMode(TorchFunctionMode):
+    """Calls `on_read` whenever elements of a tensor are read in this block, as by `if x.max() > 1`."""
+
+    def __init__(self, on_read: Callable[[], None]) -> None:
+        super().__init__()
+        self.on_read = on_read
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(function, "__name__", "") in READING:
+            self.on_read()
+        return function(*args, **(kwargs or {}))
+
+
+class ValuedProxy(fx.Proxy):
+    """A proxy with its values for one image and for two.
+
+    is_constant: Whether the values depend on no input.
+    """
+
+    def __init__(self, node: fx.Node, tracer: fx.Tracer, values: tuple[Any, Any], is_constant: bool) -> None:
+        super().__init__(node, tracer)
+        self.values = values
+        self.is_constant = is_constant
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self.values[0], name)  # which raises AttributeError as the value does
+        if callable(attribute):
+            return fx.proxy.Attribute(self, name)
+        return self.tracer.create_proxy("call_function", getattr, (self, name), {})
+
+    def __len__(self) -> int:
+        lengths = {len(value) for value in self.values}
+        if len(lengths) > 1:
+            raise CannotSplit("the number of images is read")
+        return lengths.pop()
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self.tracer.create_proxy("call_function", operator.getitem, (self, i), {}) for i in range(len(self)))
+
+    def __index__(self) -> int:
+        raise CannotSplit("the number of images is read")
+
+    __int__ = __index__
+
+
+class ShapeTracer(Tracer):
+    """The tracer whose proxies know their values. opaque: the submodules that are called whole.
+
+    failure: The innermost submodule in which the last error was raised.
+    """
+
+    def __init__(self, network: ScoredNetwork, layer: str, image: Tensor, opaque: set[nn.Module]) -> None:
+        super().__init__(network.model.get_submodule(layer), None)
+        self.opaque = opaque
+        self.reads_data: set[nn.Module] = set()
+        self.failure: nn.Module | None = None
+        self._error: Exception | None = None
+        self._evaluates = False
+        batches = image.clone(), torch.cat([image, image])
+        self._inputs = {"images": batches, "others": tuple(others_of(network.model, len(batch)) for batch in batches)}
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Opaque submodules are leaves, too."""
+        return m in self.opaque or super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Record a call of a module, or run it if its values are computed."""
+        if self._evaluates:
+            return forward(*args, **kwargs)
+        try:
+            return super().call_module(m, forward, args, kwargs)
+        except Exception as error:  # a user's code on proxies may raise anything
+            if error is not self._error:
+                self.failure = m
+                self._error = error
+            raise
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """Return a module's attribute: a proxy of a parameter, unless values are computed."""
+        return attr_val if self._evaluates else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        """Decide by a number that counts images, if every number of images decides alike."""
+        if isinstance(obj, ValuedProxy) and (obj.is_constant or not isinstance(obj.values[0], Tensor)):
+            decisions = {bool(value) for value in obj.values}
+            if len(decisions) == 1:
+                return decisions.pop()
+        raise ReadsData(BY_DATA)
+
+    def create_proxy(
+        self,
+        kind: str,
+        target: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        name: str | None = None,
+        type_expr: Any | None = None,
+        proxy_factory_fn: Callable[[fx.Node], fx.Proxy] | None = None,
+    ) -> Any:
+        """Record an operation and compute its values. A result that every number of images shares is no proxy."""
+        if kind == "output":
+            return super().create_proxy(kind, target, args, kwargs, name, type_expr, proxy_factory_fn)
+        proxies: list[ValuedProxy] = []
+        fx.node.map_aggregate((args, kwargs), lambda leaf: _collect(leaf, proxies))
+        is_constant = kind != "placeholder" and all(proxy.is_constant for proxy in proxies)
+        if kind == "call_module" and self._is_read_by(target, args, kwargs):
+            kind = "call_function"
+            target = RowByRow(self.root.get_submodule(target), _are_per_image(args, kwargs)).called
+        values = self._value(kind, target, args, kwargs, 0), self._value(kind, target, args, kwargs, 1)
+
+        def recorded() -> Any:
+            def valued(node: fx.Node) -> ValuedProxy:
+                return ValuedProxy(node, self, values, is_constant)
+
+            return super(ShapeTracer, self).create_proxy(kind, target, args, kwargs, name, type_expr, valued)
+
+        if not kind.startswith("call") or _has_tensors(values[0]):
+            return recorded()
+        of_tensors = any(_has_tensors(proxy.values[0]) for proxy in proxies)
+        if of_tensors and not is_constant and target not in ABOUT_TENSORS:
+            raise ReadsData(BY_DATA)
+        if values[0] == values[1]:
+            return values[0]
+        if not isinstance(values[0], tuple) or len(values[0]) != len(values[1]):
+            return recorded()
+        proxy = recorded()
+        return tuple(one if one == two else proxy[axis] for axis, (one, two) in enumerate(zip(*values, strict=True)))
+
+    def _is_read_by(self, target: str, args: Any, kwargs: Any) -> bool:
+        """Return whether an opaque submodule reads its input's elements, so that rows must be called one at a time."""
+        module = self.root.get_submodule(target)
+        if module in self.opaque and module not in self.reads_data:
+            with ReadingMode(lambda: self.reads_data.add(module)):
+                self._value("call_module", target, args, kwargs, 0)
+        return module in self.reads_data
+
+    def _value(self, kind: str, target: Any, args: Any, kwargs: Any, number: int) -> Any:
+        """Compute an operation for one image (number 0) or two (1)."""
+        if kind == "placeholder":
+            return self._inputs[target][number]
+        args, kwargs = fx.node.map_aggregate(
+            (args, kwargs), lambda leaf: leaf.values[number] if isinstance(leaf, ValuedProxy) else leaf
+        )
+        self._evaluates = True
+        try:
+            if kind == "get_attr":
+                return operator.attrgetter(target)(self.root)
+            if kind == "call_module":
+                return self.root.get_submodule(target)(*args, **kwargs)
+            if kind == "call_method":
+                return getattr(args[0], target)(*args[1:], **kwargs)
+            return target(*args, **kwargs)
+        finally:
+            self._evaluates = False
+
+
+def _collect(leaf: Any, proxies: list[ValuedProxy]) -> Any:
+    if isinstance(leaf, ValuedProxy):
+        proxies.append(leaf)
+    elif isinstance(leaf, fx.Proxy):
+        raise CannotSplit(f"{leaf} has no value")
+    return leaf
+
+
+def _has_tensors(value: Any) -> bool:
+    return any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(value))
+
+
+def _are_per_image(args: Any, kwargs: Any) -> list[bool]:
+    """Return for each leaf of a call's arguments whether it is a tensor with a row for each image."""
+    leaves = pytree.tree_leaves((args, kwargs))
+    values = [leaf.values if isinstance(leaf, ValuedProxy) else (leaf, leaf) for leaf in leaves]
+    return [isinstance(one, Tensor) and one.shape != two.shape for one, two in values]
+
+
+@dataclass(frozen=True, eq=False)
+class RowByRow:
+    """A module that reads elements of its input, and is called for each image alone.
+
+    are_per_image: For each leaf of its arguments, whether it has a row for each image.
+    """
+
+    module: nn.Module
+    are_per_image: list[bool]
+
+    def called(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the module for each row, and join what it returns."""
+        leaves, structure = pytree.tree_flatten((args, kwargs))
+        pairs = list(zip(leaves, self.are_per_image, strict=True))
+        rows = next(len(leaf) for leaf, is_per_image in pairs if is_per_image)
+        returned = []
+        for row in range(rows):
+            own = [leaf[row : row + 1] if is_per_image else leaf for leaf, is_per_image in pairs]
+            own_args, own_kwargs = pytree.tree_unflatten(own, structure)
+            returned.append(self.module(*own_args, **own_kwargs))
+        return pytree.tree_map(lambda *parts: torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0], *returned)
+
+
+def captured(
+    network: ScoredNetwork, layer: str, image: Tensor, views: Views | None
+) -> tuple[GraphParts, dict[str, str]]:
+    """Cut at the last call of `layer`, with the shapes of this image, (1, C, H', W'), as numbers.
+
+    Returns:
+        The parts, and the submodules that are called whole by name, with the reason of each.
+
+    Raises:
+        CannotSplit: if code around the layer itself can't be followed.
+    """
+    target = network.model.get_submodule(layer)
+    names = {module: name for name, module in network.named_modules()}
+    opaque: dict[nn.Module, str] = {}
+    for _ in names:
+        tracer = ShapeTracer(network, layer, image, set(opaque))
+        try:
+            with torch.enable_grad():
+                graph = tracer.trace(network)
+        except Exception as error:  # a user's code on proxies may raise anything
+            failed = tracer.failure
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            if failed is None or failed in opaque or (failed is not target and target in failed.modules()):
+                place = f"{names[failed]}: " if failed is not None else ""
+                raise CannotSplit(f"{place}{reason}") from error
+            alike = [module for module in names if type(module) is type(failed)]
+            opaque.update({module: reason for module in alike if module is target or target not in module.modules()})
+            continue
+        reasons = {names[module].removeprefix("model."): reason for module, reason in opaque.items()}
+        return divided(network, layer, tracer, graph, views), reasons
+    raise CannotSplit("a submodule can't be followed")

@@ -1,0 +1,167 @@
+"""Parts of a model as graphs of torch.fx: the model's operations are recorded, and divided at the target layer."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from axiom_bench.cutting.images import others_of
+from axiom_bench.cutting.output import ScoredNetwork
+
+if TYPE_CHECKING:
+    from axiom_bench.cutting.views import Views
+
+
+class CannotSplit(Exception):
+    """The model can't be divided in this way; another one is tried."""
+
+
+class Tracer(fx.Tracer):
+    """The tracer that remembers which node each call of the target layer returned.
+
+    own_gradient: whether a node was made without a gradient, or in an autograd.Function, which has one of its own.
+    """
+
+    own_gradient = False
+
+    def __init__(self, layer: nn.Module, opaque_scores: nn.Module | None) -> None:
+        super().__init__()
+        self.layer = layer
+        self.opaque_scores = opaque_scores
+        self.outputs: list[Any] = []
+        self.functions = set(_codes_of_functions(torch.autograd.Function))
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        """Record an operation, and look at where it is called."""
+        frame = sys._getframe() if self.functions and not self.own_gradient else None
+        while frame is not None and frame.f_code not in self.functions:
+            frame = frame.f_back
+        self.own_gradient |= frame is not None or not torch.is_grad_enabled()
+        return super().create_node(*args, **kwargs)
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Max pooling, torch's and MaxPool2dByViews, is one node of the graph; so are opaque scores and TorchScript."""
+        is_one_node = m is self.opaque_scores or isinstance(m, nn.MaxPool2d | torch.jit.ScriptModule)
+        return is_one_node or super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Record a call of a module."""
+        output = super().call_module(m, forward, args, kwargs)
+        if m is self.layer:
+            self.outputs.append(output)
+        return output
+
+
+def _codes_of_functions(kind: Any) -> Iterator[CodeType]:
+    """The forward passes of all operations that have been defined with a gradient of their own."""
+    for function in kind.__subclasses__():
+        yield from _codes_of_functions(function)
+        if not function.__module__.startswith("torch.") and hasattr(function.forward, "__code__"):
+            yield function.forward.__code__
+
+
+@dataclass(frozen=True)
+class GraphParts:
+    """Parts by torch.fx. trunk: images -> (activations, sides). head: (activations, *sides) -> logits.
+
+    The trunk's graph has the network's other inputs as its second argument, which come from what is bound to `model`.
+    """
+
+    model: nn.Module
+    trunk_graph: fx.GraphModule
+    head_graph: fx.GraphModule
+    own_gradient: bool  # whether the model's gradient may be another one than the graph's
+
+    def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
+        """Activations (B, K, H, W) and sides for images (B, 3, H', W'), which are never written to."""
+        return self.trunk_graph(images.clone(), others_of(self.model, len(images)))
+
+    def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
+        """Logits (B, C). Works on copies, so that an in-place first operation overwrites nothing."""
+        copies = tuple(side.clone() if isinstance(side, Tensor) else side for side in sides)
+        return self.head_graph(activations.clone(), *copies)
+
+
+def split(network: ScoredNetwork, layer: str, opaque_scores: bool = False, views: Views | None = None) -> GraphParts:
+    """Cut at the last call of `layer`, of a network whose operations don't depend on its input.
+
+    opaque_scores: the network's scores are one operation of the head. views: of the calls that are cut instead.
+    Raises CannotSplit if torch.fx can't follow the network.
+    """
+    tracer = Tracer(network.model.get_submodule(layer), network.scores if opaque_scores else None)
+    try:
+        with torch.enable_grad():
+            graph = tracer.trace(network)
+    except Exception as error:  # tracing runs the user's code on proxies: anything may come out of it
+        raise CannotSplit(f"torch.fx can't trace {type(network.model).__name__}: {error}") from error
+    return divided(network, layer, tracer, graph, views)
+
+
+def divided(
+    network: ScoredNetwork, layer: str, tracer: Tracer, graph: fx.Graph, views: Views | None = None
+) -> GraphParts:
+    """Divide a recorded graph into trunk and head. Raises CannotSplit if the scores don't depend on the layer."""
+    if not tracer.outputs or not isinstance(tracer.outputs[-1], fx.Proxy):
+        raise CannotSplit(f"{layer} isn't called, or returns no tensor")
+    nodes = [output.node for output in tracer.outputs if isinstance(output, fx.Proxy)]
+    of_images = _after(graph, next(iter(graph.nodes)))  # not of other inputs, or of a template
+    cuts = ([node for node in nodes if node in of_images] or nodes)[-1:]
+    if views is not None:
+        if len(nodes) != views.calls:
+            raise CannotSplit("torch.fx follows another number of calls")
+        cuts = [nodes[view.call] for view in views.places]
+    elif tracer.own_gradient and any(cuts[0] not in _after(graph, node) for node in nodes if node not in cuts):
+        raise CannotSplit("a pass without a gradient doesn't show whether calls are on different views")
+    after = _after(graph, *cuts)
+    if not any(node.op == "output" for node in after):
+        raise CannotSplit(f"the scores don't depend on {layer}")
+    trunk, head = _split_graph(graph, cuts, after, views)
+    modules = fx.GraphModule(network, trunk, "Trunk"), fx.GraphModule(network, head, "Head")
+    if hasattr(network.model, "of_objects"):  # whose boxes no score reads
+        modules[1].graph.eliminate_dead_code()
+        modules[1].recompile()
+    return GraphParts(network.model, *modules, tracer.own_gradient)
+
+
+def _after(graph: fx.Graph, *starts: fx.Node) -> set[fx.Node]:
+    """The nodes that depend on one of these."""
+    after: set[fx.Node] = set()
+    for node in graph.nodes:
+        if any(source in starts or source in after for source in node.all_input_nodes):
+            after.add(node)
+    return after
+
+
+def _split_graph(
+    graph: fx.Graph, cuts: list[fx.Node], after: set[fx.Node], views: Views | None
+) -> tuple[fx.Graph, fx.Graph]:
+    """Graphs of the trunk and of the head, whose nodes are `after` the cuts, and those that both need in each."""
+    needed = [node for node in graph.nodes if node not in after and any(user in after for user in node.users)]
+    sides = [node for node in needed if node not in cuts and node.op != "get_attr"]
+    trunk, head = fx.Graph(), fx.Graph()
+    in_trunk: dict[fx.Node, fx.Node] = {}
+    for node in graph.nodes:
+        if node not in after:
+            in_trunk[node] = trunk.node_copy(node, in_trunk.__getitem__)
+    maps = [in_trunk[cut] for cut in cuts]
+    joined = maps[0] if views is None else trunk.call_function(views.joined, (maps,))
+    trunk.output((joined, tuple(in_trunk[side] for side in sides)))
+    activations = head.placeholder("activations")
+    in_head = {cuts[0]: activations}
+    for side in sides:
+        in_head[side] = head.placeholder(f"side_{side.name}")
+    if views is not None:
+        for number, cut in enumerate(cuts):
+            in_head[cut] = head.call_function(views.maps_of, (activations, number))
+    for node in graph.nodes:
+        if node in after or (node.op == "get_attr" and node in needed):
+            in_head[node] = head.node_copy(node, in_head.__getitem__)
+    return trunk, head
