@@ -80,7 +80,8 @@ def pooled(net: Any, x: Tensor) -> Tensor:
 
 
 def by_shape(net: Any, x: Tensor) -> Tensor:
-    assert x.ndim == 4 and x.dtype.is_floating_point
+    assert x.ndim == 4
+    assert x.dtype.is_floating_point
     x = net.stem(x)
     if x.shape[-1] < 4 or int(x.size(2)) < 4:
         x = functional.interpolate(x, scale_factor=2)
@@ -97,7 +98,7 @@ def with_checkpoint(net: Any, x: Tensor) -> Tensor:
 def branching_behind(net: Any, x: Tensor) -> Tensor:
     x = net.c(net.stem(x)).relu()
     x = net.part(x.mean((2, 3)))
-    return net.fc(x / 3 if x.max() > 0.06 else x)
+    return net.fc(x / 3 if x.max() > 0.08 else x)
 
 
 def branching_before(net: Any, x: Tensor) -> Tensor:
@@ -117,21 +118,21 @@ def catching(net: Any, x: Tensor) -> Tensor:
 
 def in_a_block(net: Any, x: Tensor) -> Tensor:
     x = net.block(net.stem(x)).mean((2, 3))
-    return net.fc(x) / (2 if x.max() > 0.15 else 1)
+    return net.fc(x) / (2 if x.max() > 0.14 else 1)
 
 
 TANH = nn.Tanh()
 CASES = {
     "shapes": (network(by_shape, part=TANH), Step.SHAPES, "c"),
     "checkpoint": (network(with_checkpoint, part=TANH), None, "c"),
-    "a part that decides by its data": (network(pooled, part=Limited(0.3637)), Step.MODULES, "c"),
+    "a part that decides by its data": (network(pooled, part=Limited(0.3575)), Step.MODULES, "c"),
     "a part that counts images": (network(pooled, part=RowLoop()), Step.MODULES, "c"),
     "a head that decides by its data": (network(branching_behind, part=TANH), Step.HEAD, "c"),
     "a bare except": (network(catching, part=TANH), Step.HEAD, "c"),
     "a residual block": (network(in_a_block, block=Residual()), Step.HEAD, "block.c"),
     "a trunk that decides by its data": (network(branching_before, part=TANH), Step.MODEL, "c"),
     "data parallel": (nn.DataParallel(network(by_shape, part=TANH)), Step.SHAPES, "c"),
-    "compiled": (torch.compile(network(pooled, part=Limited(0.3637))), Step.MODULES, "c"),
+    "compiled": (torch.compile(network(pooled, part=Limited(0.3575))), Step.MODULES, "c"),
 }
 
 
@@ -165,7 +166,8 @@ def test_drops_and_gradients_are_the_networks(name: str) -> None:
     expected = drops_by_hand(model, layer, IMAGES, targets)
     assert expected.any()
     torch.testing.assert_close(trace.ablation_drops, expected, rtol=0, atol=1e-13)
-    torch.testing.assert_close(trace.scores, model(IMAGES).gather(1, targets[:, None])[:, 0], rtol=0, atol=1e-13)
+    scores = torch.cat([model(image[None]) for image in IMAGES])  # a batch may decide otherwise
+    torch.testing.assert_close(trace.scores, scores.gather(1, targets[:, None])[:, 0], rtol=0, atol=1e-13)
     alone = torch.cat(
         [
             ab.trace(model, layer, image[None], target[None]).gradients

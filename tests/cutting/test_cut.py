@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import axiom_bench as ab
-from axiom_bench.cutting.numerics import dead_channels, guarded_channels, guarded_divide
 from axiom_bench.cutting.graph_parts import GraphParts
+from axiom_bench.cutting.numerics import dead_channels, guarded_channels, guarded_divide
 from tests.cutting.conftest import NETWORKS, crossing, in_place_head
 
 TARGETS = torch.tensor([0, 3, 4])
@@ -89,7 +89,7 @@ def test_hooks_are_used_only_where_fx_tracing_fails(images):
     for name, build in NETWORKS.items():
         cut = ab.cut(build().double(), "conv")
         cut.trace(images)
-        assert isinstance(cut.trunk_and_head.parts, GraphParts) == (name != "deciding")
+        assert isinstance(cut.trunk_and_head.parts, GraphParts) == (name != "deciding"), cut.trunk_and_head.capture
 
 
 def test_model_is_unchanged(network, images):

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 import axiom_bench as ab
 from axiom_bench import methods
-from axiom_bench.cutting.tokens import Tokens, grid_of
 from axiom_bench.cutting.hooked_parts import HookedParts
+from axiom_bench.cutting.tokens import Tokens, grid_of
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.batch import ZeroMaps
