@@ -35,6 +35,7 @@ from axiom_bench.evaluation.batch import (
     with_score_scale,
 )
 from axiom_bench.evaluation.measurement import Measurement, measure_all
+from axiom_bench.evaluation.method_costs import MOST_PASSES
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.examination.examine import examined_input
 from axiom_bench.explanation.explanation import given
@@ -143,6 +144,7 @@ class Explainer:
         self.metrics = configured("metric", config["report"]["figures"]["plane"], config)  # those of the axiom plane
         self.report: Mapping[str, Any] = config["report"]
         self.normalise: str = config["normalise"]
+        self.max_passes: float = config["metrics"]["max_forwards_per_image"] or MOST_PASSES
         self.device = Device.of(config["device"])
         self.device.prepare()
         self.cut_model = cut_of(model, self.device)
@@ -234,7 +236,14 @@ class Explainer:
             notes.append(only_zeros(trace))
         at("axiom errors, which report.figures.plane=[] leaves out")
         scales = [(explanation, is_on_score_scale(method, trace)) for method, explanation in applicable]
-        measured = measure_all(self.metrics if is_seen else [], scales)
+        costly = [] if "drops" in vars(trace) else self._costly(trace)
+        if is_seen and costly:
+            titles = " and ".join((metric.spec.title or metric.name).lower() for metric in costly)
+            notes.append(
+                f"No {titles}: its ablation drops would cost about {trace.drops_cost:,.0f} forward passes "
+                f"({trace.capture}). To compute it, set metrics.max_forwards_per_image={math.ceil(trace.drops_cost)}."
+            )
+        measured = measure_all([metric for metric in self.metrics if is_seen and metric not in costly], scales)
         rows: list[list[ExplainedMap]] = [[] for _ in range(len(trace))]
         for (method, explanation), measurement in zip(applicable, measured, strict=True):
             heatmaps = given(explanation.heatmap, "heatmap").cpu().numpy()
@@ -242,6 +251,11 @@ class Explainer:
             for row, maps in enumerate(rows):
                 maps.append(ExplainedMap(method.name, title, heatmaps[row], self._errors(measurement, row)))
         return rows, list(dict.fromkeys(notes))
+
+    def _costly(self, trace: Trace) -> list[Plugin]:
+        """Return the metrics whose ablation drops no method has needed, and that cost more than the budget."""
+        need_drops = [metric for metric in self.metrics if plugins.NEEDS_DROPS in plugins.needs_of(metric)]
+        return need_drops if need_drops and trace.drops_cost > self.max_passes else []
 
     def _errors(self, measurement: Measurement, row: int) -> list[AxiomError]:
         titles = {metric.name: metric.spec.title or metric.name for metric in self.metrics}

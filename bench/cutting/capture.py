@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from axiom_bench.cutting.graph_parts import CannotSplit, GraphParts, Tracer, divided
+from axiom_bench.cutting.graph_parts import CannotSplit, GraphParts, Tracer, divided, reason_of
 from axiom_bench.cutting.images import others_of
 from axiom_bench.cutting.output import ScoredNetwork
 from axiom_bench.cutting.views import Views
@@ -261,7 +261,7 @@ def captured(
                 graph = tracer.trace(network)
         except Exception as error:  # a user's code on proxies may raise anything
             failed = tracer.failure
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            reason = reason_of(error)
             if failed is None or failed in opaque or (failed is not target and target in failed.modules()):
                 place = f"{names[failed]}: " if failed is not None else ""
                 raise CannotSplit(f"{place}{reason}") from error

@@ -18,8 +18,26 @@ if TYPE_CHECKING:
     from axiom_bench.cutting.views import Views
 
 
+MAX_REASON = 100  # characters
+REASONS = {  # of torch.fx's own sentences, which are written for its developers
+    "symbolically traced variables cannot be used": "its code decides by values or shapes",
+    "Proxy object cannot be iterated": "its code loops over a tensor",
+    "'len' is not supported": "its code asks for the length of a tensor",
+    "Cannot convert Proxy": "its code makes a number of a shape",
+}
+
+
 class CannotSplit(Exception):
     """The model can't be divided in this way; another one is tried."""
+
+
+def reason_of(error: Exception) -> str:
+    """Return the first line of an error, in words for users."""
+    line = str(error).strip().partition("\n")[0] or type(error).__name__
+    for start, reason in REASONS.items():
+        if line.startswith(start):
+            return reason
+    return line[:MAX_REASON]
 
 
 class Tracer(fx.Tracer):
@@ -101,7 +119,7 @@ def split(network: ScoredNetwork, layer: str, opaque_scores: bool = False, views
         with torch.enable_grad():
             graph = tracer.trace(network)
     except Exception as error:  # tracing runs the user's code on proxies: anything may come out of it
-        raise CannotSplit(f"torch.fx can't trace {type(network.model).__name__}: {error}") from error
+        raise CannotSplit(reason_of(error)) from error
     return divided(network, layer, tracer, graph, views)
 
 

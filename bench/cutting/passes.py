@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
 
 from axiom_bench.errors import BenchError, is_out_of_memory, unknown
 
@@ -84,12 +85,13 @@ def count_backward(tensor: Tensor, passes: Passes, name: str) -> None:
 class OutputSizes:
     """Of the tensors that operations return for an image, how many times its own size they have.
 
-    widest: the largest. total: all together, which a gradient of the whole model keeps. half: the type of those in half
-    precision, if there are any.
+    widest: the largest. total: all together, which a gradient of the whole model keeps. work: multiplications and
+    elements of results, which tell what a pass costs. half: the type of those in half precision, if there are any.
     """
 
     widest: float = 1.0
     total: float = 1.0
+    work: float = 0.0
     half: torch.dtype | None = None
 
 
@@ -120,10 +122,14 @@ class _Outputs(TorchDispatchMode):
         result = operation(*arguments, **(options or {}))
         tensors = list(_strided((arguments, options)))
         inputs = {tensor.untyped_storage().data_ptr() for tensor in tensors}
+        multiplications = flop_registry.get(operation.overloadpacket)
+        if multiplications is not None:
+            self.sizes.work += multiplications(*arguments, **(options or {}), out_val=result) / 2
         is_rounded = any(tensor.is_floating_point() for tensor in tensors)  # constants and masks of bool are exact
         for tensor in _strided(result):
             if tensor.dtype in HALF and is_rounded:
                 self.sizes.half = tensor.dtype
+            self.sizes.work += tensor.numel()
             if tensor.shape[:1] == (1,) and tensor.untyped_storage().data_ptr() not in inputs:
                 times = tensor.numel() / self.size
                 self.sizes.widest = max(self.sizes.widest, times)

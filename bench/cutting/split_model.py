@@ -33,8 +33,16 @@ from axiom_bench.cutting.model_copy import (
     unwrap_parts,
     unwrapped,
 )
+from axiom_bench.cutting.numerics import dead_channels
 from axiom_bench.cutting.output import AnyOutput, check_output
-from axiom_bench.cutting.passes import Limits, Passes, arithmetic, check_precision, count_backward
+from axiom_bench.cutting.passes import (
+    Limits,
+    Passes,
+    arithmetic,
+    check_precision,
+    count_backward,
+    measured_outputs,
+)
 from axiom_bench.cutting.recognition import RecognisedOutput, note, recognised
 from axiom_bench.cutting.tokens import AnyReshape, check_reshape
 from axiom_bench.cutting.trunk_and_head import TrunkAndHead, cast, select, trunk_and_head_of
@@ -440,6 +448,31 @@ class TracedNetwork:
         with arithmetic(cut_model.head_precision, maps.device):
             drops = ablation_drops(head, kinds, maps, self.sides, targets, memory, self.head_values, channels)
         return self.output_scale * drops
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def drops_cost(self, activations: Tensor, targets: Tensor) -> float:
+        """Estimate what all drops of an image cost, in forward passes, by the work of two channels of the first image.
+
+        The estimate counts multiplications, and needs no drop of the other channels.
+        """
+        first = self[0:1]
+        maps = activations[:1]
+        live = (~dead_channels(maps)).nonzero()
+        if not len(live):
+            return 0.0
+        cut_model = self.cut_model
+        before = replace(cut_model.passes)
+        work = []
+        for count in (1, 2):
+            channels = torch.zeros(1, maps.shape[1], dtype=torch.bool, device=maps.device)
+            channels[0, live[:count, 1]] = True
+            with measured_outputs(maps) as sizes:
+                first.ablation_drops(maps, targets[:1], channels)
+            work.append(sizes.work)
+        vars(cut_model.passes).update(vars(before))
+        ablated = min(len(live), cut_model.ablation_channels or len(live))
+        return (work[0] + (work[1] - work[0]) * (ablated - 1)) / cut_model.trunk_and_head.sizes.work
 
     def has_free_drops(self, activations: Tensor) -> bool:
         """Whether all drops cost less than a head pass, so that a budget saves nothing."""

@@ -38,7 +38,7 @@ from axiom_bench.cutting.output import AnyOutput
 from axiom_bench.cutting.passes import Passes, full_precision
 from axiom_bench.cutting.split_model import GIBIBYTE, CachesResults, SplitModel, TracedNetwork
 from axiom_bench.cutting.tokens import AnyReshape
-from axiom_bench.cutting.trunk_and_head import cast
+from axiom_bench.cutting.trunk_and_head import Capture, cast
 from axiom_bench.errors import BenchError, is_out_of_memory
 
 Inputs = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]  # images, or several inputs of which one is explained
@@ -218,6 +218,17 @@ class Trace(CachesResults):
         dead = dead_channels(self.activations)
         ablate = partial(self.network.ablation_drops, self.activations, self.targets)
         return within(budget, first_order, dead, self.generators("ablation_channels"), ablate)
+
+    @property
+    def drops_cost(self) -> float:
+        """Forward passes that all drops of an image cost, estimated from the work of two of them."""
+        cost = partial(self.network.drops_cost, self.activations, self.targets)
+        return self.cut_model.once("drops cost", cost)
+
+    @property
+    def capture(self) -> Capture:
+        """How the model was split, and why no faster way was possible."""
+        return self.cut_model.trunk_and_head.capture
 
     @cached_property
     def true_contributions(self) -> Tensor | None:

@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 
 from axiom_bench.cutting.dependence import BatchMates, batch_mates
 from axiom_bench.cutting.ending import Ending
-from axiom_bench.cutting.graph_parts import CannotSplit, GraphParts, split
+from axiom_bench.cutting.graph_parts import CannotSplit, GraphParts, reason_of, split
 from axiom_bench.cutting.images import first_convolution, several_inputs
 from axiom_bench.cutting.model_copy import hooked
 from axiom_bench.cutting.numerics import SPACES
@@ -30,6 +30,9 @@ from axiom_bench.errors import BenchError, is_out_of_memory
 if TYPE_CHECKING:
     from axiom_bench.cutting.hooked_parts import HookedParts
     from axiom_bench.cutting.views import Views
+
+
+MOST_PARTS = 3  # submodules that a sentence names
 
 
 class SideKind(Enum):
@@ -159,6 +162,13 @@ class Capture:
     whole: dict[str, str] = field(default_factory=dict)
     size: tuple[int, ...] | None = None
 
+    def __str__(self) -> str:
+        if self.whole:
+            parts = [f"`{name}` ({reason})" for name, reason in list(self.whole.items())[:MOST_PARTS]]
+            more = f" and {len(self.whole) - MOST_PARTS} more" if len(self.whole) > MOST_PARTS else ""
+            return f"{self.step.value} {', '.join(parts)}{more}"
+        return f"{self.step.value} ({self.reason})" if self.reason else self.step.value
+
 
 @dataclass(frozen=True)
 class TrunkAndHead:
@@ -241,7 +251,7 @@ def trunk_and_head_of(
         except Exception as error:  # the graph of a user's code may raise anything, as for two images of a fixed batch
             if step is Step.MODEL or isinstance(error, BenchError) or is_out_of_memory(error):
                 raise
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            reason = reason_of(error)
     raise AssertionError("the last step never raises CannotSplit")
 
 

@@ -29,6 +29,7 @@ from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.explanation import Explanation
 
 HIDDEN, MAX_CLASSES = 4, 16  # of the stand-in
+MOST_PASSES = 20  # for the drops of an image, without a sentence about it
 MAX_SECONDS = 20.0  # of the rounds that are timed: no other one begins after them
 
 

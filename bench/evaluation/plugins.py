@@ -30,6 +30,7 @@ SPOILED = "spoiled"  # the group of methods that are right, or wrong by a known 
 ALL = "all"  # conf/<kind>/all.yaml chooses all entries, it isn't one
 ALL_FAST = "all_fast"  # conf/metric/all_fast.yaml likewise: those with a fast form in that form
 TARGET = {"_target_": Annotated[Any, kinds.worded("the dotted path of a function, as my_module.my_cam", kinds.is_path)]}
+NEEDS_DROPS = "nonzero_drops"  # the need of every metric that reads ablation drops
 NOT_PARAMS = ("trace", "explanation", "model", "layer", "images", "targets")  # which other libraries' functions take
 PACKAGE = __name__.partition(".")[0]
 ENGINE = str(Path(__file__).parent)  # frames in this folder are skipped when an error is located

@@ -67,7 +67,7 @@ def examine(
             trace = traced()
     except OtherScores as error:
         return (Answer(SAME, "stop", str(error)),)
-    answers = [question(trace) for question in (_deterministic, _batch, _outputs, _finite, _layer)]
+    answers = [question(trace) for question in (_deterministic, _batch, _outputs, _finite, _layer, _drops)]
     if not has_labels:
         return (*answers, examined_input(trace))
     batches = [trace.images, *(batch.images for batch in others)]
@@ -113,6 +113,10 @@ def _layer(trace: Trace) -> Answer:
     if views := trace.cut_model.trunk_and_head.views:
         maps += f", {channels // len(views.places)} for each of {len(views.places)} views of the image"
     return Answer("layer", "ok", f"{maps}, and the scores depend on them")
+
+
+def _drops(trace: Trace) -> Answer:
+    return Answer("drops", "ok", f"{trace.capture}: the drops of an image cost {trace.drops_cost:.1f} forward passes")
 
 
 def examined_input(trace: Trace) -> Answer:

@@ -14,11 +14,12 @@ from typing import Any
 import torch
 
 from axiom_bench.columns import LAYER
+from axiom_bench.cutting.ablation.drops import Drops
 from axiom_bench.cutting.passes import by_halves
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Annotation, Batch
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, first_names
 from axiom_bench.evaluation.answers import dry_run
 from axiom_bench.evaluation.batch import (
     Columns,
@@ -30,8 +31,8 @@ from axiom_bench.evaluation.batch import (
     traced,
     warn_of_silence,
 )
-from axiom_bench.evaluation.method_costs import fresh, passes_of_methods, versions_of
-from axiom_bench.evaluation.plugins import Plugin, needs_of, required, value_names
+from axiom_bench.evaluation.method_costs import MOST_PASSES, fresh, passes_of_methods, versions_of
+from axiom_bench.evaluation.plugins import NEEDS_DROPS, Plugin, needs_of, required, value_names
 from axiom_bench.evaluation.proof import proved
 from axiom_bench.evaluation.purity import Interference, watched_rate
 from axiom_bench.evaluation.queries import PerturbedImages
@@ -163,12 +164,28 @@ def cost(keys: Keys, missing: Mapping[str, Shard], folder: Path, budget: int | N
     if batch is None:
         return None
     trace = traced(job.cut_model, batch)
+    lines = [costly_drops(trace, job.methods, job.metrics)]
     if not trace.has_gradients and (several := first_batch(job, job.indices, job.batch_size, ())) is not None:
         warn_of_silence(traced(job.cut_model, several))
     versions = None if batch.interventions is None else versions_per_row(job, shards)
     passes = Cost.of(job.methods, job.metrics, trace, versions)
     check_budget(passes, job.metrics, budget)
-    return passes.line(sum(map(len, shards)), sum(map(job.rows, shards))) if passes.per_image else None
+    if passes.per_image:
+        lines.append(passes.line(sum(map(len, shards)), sum(map(job.rows, shards))))
+    return "; ".join(filter(None, lines)) or None
+
+
+def costly_drops(trace: Trace, methods: Sequence[Plugin], metrics: Sequence[Plugin]) -> str | None:
+    """Return a sentence if methods or metrics need ablation drops that cost more than MOST_PASSES."""
+    names = [f"~method.{method.name}" for method in methods if method.spec.needs_drops]
+    names += [f"~metric.{metric.name}" for metric in metrics if NEEDS_DROPS in needs_of(metric)]
+    if not names or trace.drops_cost <= MOST_PASSES:
+        return None
+    return (
+        f"ablation drops cost about {trace.drops_cost:,.0f} forward passes for each image ({trace.capture}); leave out "
+        f"what needs them ({first_names(names, MAX_NAMES)}), ablate fewer channels (device.ablation_channels=64), or "
+        "choose a layer nearer to the output"
+    )
 
 
 def versions_per_row(job: Job, shards: Collection[Shard]) -> float:
@@ -249,6 +266,9 @@ class Cost:
         trace: of the real model; its first row is looked at. versions: of an image without its parts, on average, each
         a pass of `part_effects`; None: as many as the first row has."""
         row = fresh(trace[:1])
+        first_order = (row.gradients * row.activations).flatten(2).sum(2)  # any values will do, and drops may cost much
+        exact = torch.ones_like(first_order, dtype=torch.bool)
+        vars(row)["drops"] = Drops(first_order, exact, first_order.new_zeros(len(first_order)))
         alone, together = passes_of_methods(methods, row, versions)
         explanation = _explanation(row)
         optional = {"interventions": row.interventions, "finetuned": row.cut_model.finetuned}

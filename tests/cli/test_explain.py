@@ -103,6 +103,29 @@ def test_one_image_is_a_picture_and_several_are_a_page(scene, capsys):
     assert all(isinstance(values["0"][0], float) for values in first["values"])
 
 
+def test_errors_that_cost_more_than_the_budget_are_left_out(capsys):
+    """The picture comes without them; the command that the note gives computes them."""
+    command = [
+        "explain",
+        "scene.png",
+        "--model",
+        "scenes_vgg",
+        "--layer",
+        "features.3",
+        "--methods",
+        "grad_cam,hires_cam",
+    ]
+    assert main([*command, "--output", "a.html", "metrics.max_forwards_per_image=1"]) == 0
+    output = capsys.readouterr()
+    note = next(line for line in (output.out + output.err).splitlines() if line.startswith("No sensitivity error"))
+    assert [metric["title"] for metric in shown("a.html")["metrics"]] == ["Conservation error"]
+    setting = re.findall(r"set (\S+)\.$", note)
+    assert main([*command, "--output", "b.html", *setting]) == 0
+    output = capsys.readouterr()
+    assert "No sensitivity error" not in output.out + output.err
+    assert [metric["title"] for metric in shown("b.html")["metrics"]] == ["Sensitivity error", "Conservation error"]
+
+
 def test_a_folder_gets_a_picture_of_each_image_and_a_page(capsys):
     for name in ("a", "b"):
         Path("photos", name).mkdir(parents=True)

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -254,3 +255,27 @@ def test_half_precision_is_followed_by_shapes() -> None:
         trace = ab.trace(model, "c", IMAGES)
     assert trace.cut_model.trunk_and_head.capture.step is Step.SHAPES
     assert trace.ablation_drops.any()
+
+
+@pytest.mark.parametrize(("name", "passes"), [("a trunk that decides by its data", 7), ("a residual block", 1.5)])
+def test_the_estimate_of_drops_is_the_steps(name: str, passes: float) -> None:
+    """Whole passes cost one for each of six channels and one for the score; a head costs its share."""
+    model, _, layer = CASES[name]
+    trace = ab.trace(model, layer, IMAGES)
+    before = replace(trace.passes)
+    assert trace.drops_cost == pytest.approx(passes, rel=0.5)
+    assert trace.passes == before
+
+
+def test_drops_behind_pooling_cost_less_than_a_pass() -> None:
+    trace = ab.trace(network(lambda net, x: net.fc(net.c(net.stem(x)).relu().mean((2, 3)))), "c", IMAGES)
+    assert 0 < trace.drops_cost < 1
+    assert str(trace.capture).startswith("torch.fx follows the model at this input size (its code")
+
+
+def test_the_parts_that_are_called_whole_have_reasons() -> None:
+    model, _, layer = CASES["a part that counts images"]
+    assert (
+        str(ab.trace(model, layer, IMAGES).capture)
+        == "torch.fx follows the model except `part` (the number of images is read)"
+    )

@@ -1,5 +1,7 @@
 """What `ab.check` finds about a network and its images: one line for each question."""
 
+import re
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -40,10 +42,11 @@ def found(model: nn.Module, inputs: Tensor, layer: str = "2", targets: Tensor | 
 def test_each_answer_is_one_line() -> None:
     lines = [str(answer) for answer in ab.check(network(), "2", (images() - 0.45) / 0.22)]
     assert [line.partition(",")[0] for line in lines] == [
-        "deterministic: ok", "batch: ok", "outputs: ok", "finite: ok", "layer: ok", "input: ok",
+        "deterministic: ok", "batch: ok", "outputs: ok", "finite: ok", "layer: ok", "drops: ok", "input: ok",
     ]  # fmt: skip
     assert "8 maps of 7 x 7" in lines[4]
-    assert "3 x 32 x 32 reach 0 with values from -2.05 to 2.5" in lines[5]
+    assert re.fullmatch(r"drops: ok, torch.fx follows the model: .* cost 0\.\d forward passes", lines[5])
+    assert "3 x 32 x 32 reach 0 with values from -2.05 to 2.5" in lines[6]
 
 
 @pytest.mark.parametrize(

@@ -384,3 +384,36 @@ def test_own_batches_may_have_them():
     assert frame["value"].tolist()[::2] == pytest.approx(drops[::2].tolist(), rel=1e-12)
     bare = ab.evaluate(model, case.layer, [(images, targets)], ["grad_cam"], [metric()])
     assert set(bare["status"]) == {"no_interventions"}
+
+
+class Deciding(nn.Module):
+    """Decides by its image before the layer, so that each of 24 drops is a whole pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps = nn.Conv2d(3, 24, 3)
+        self.fc = nn.Linear(24, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x / 2 if x.mean() > 9 else x
+        return self.fc(self.maps(x).relu().mean((2, 3)))
+
+
+def test_costly_drops_are_announced_with_what_needs_them() -> None:
+    trace = cut(Deciding(), "maps").trace(torch.rand(1, 3, 8, 8))
+    needing = [plugins.of("method", "ablation_cam")], [plugins.of("metric", "sensitivity_error")]
+    sentence = shards.costly_drops(trace, *needing)
+    assert sentence is not None
+    assert sentence.startswith("ablation drops cost about 25 forward passes for each image (torch.fx can't follow")
+    assert "(~method.ablation_cam and ~metric.sensitivity_error)" in sentence
+    others = [plugins.of("method", "grad_cam")], [plugins.of("metric", "conservation_error")]
+    assert shards.costly_drops(trace, *others) is None
+    assert "drops" not in vars(trace)
+
+
+def test_counting_computes_no_drop() -> None:
+    """The drops of one row may take minutes, and no count depends on them."""
+    trace = cut(Deciding(), "maps").trace(torch.rand(1, 3, 8, 8))
+    before = trace.passes.head_forward
+    Cost.of([plugins.of("method", "grad_cam")], [plugins.of("metric", "sensitivity_error")], trace)
+    assert trace.passes.head_forward == before
