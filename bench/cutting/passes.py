@@ -86,13 +86,18 @@ class OutputSizes:
     """Of the tensors that operations return for an image, how many times its own size they have.
 
     widest: the largest. total: all together, which a gradient of the whole model keeps. work: multiplications and
-    elements of results, which tell what a pass costs. half: the type of those in half precision, if there are any.
+    elements of results, which tell what a pass costs. half: the type of those in half precision, if there are any. image: the number of the image's elements.
     """
 
     widest: float = 1.0
     total: float = 1.0
     work: float = 0.0
     half: torch.dtype | None = None
+    image: int = 0
+
+    def bytes_inside(self, element_size: int) -> int:
+        """Return the bytes that a row takes inside a pass at once."""
+        return int(LIVE_OUTPUTS * self.widest * self.image) * element_size
 
 
 @contextmanager
@@ -109,7 +114,7 @@ def measured_outputs(image: Tensor) -> Iterator[OutputSizes]:
 class _Outputs(TorchDispatchMode):
     def __init__(self, size: int) -> None:
         super().__init__()
-        self.size, self.sizes = size, OutputSizes()
+        self.size, self.sizes = size, OutputSizes(image=size)
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:

@@ -323,7 +323,11 @@ class SplitModel(CachesResults):
             graph, kinds = self.trunk_and_head.head_graph, self.trunk_and_head.side_kinds
             if graph is None or len(kinds) != len(sides):
                 return None
-            return read_head(graph, kinds, activations[:1], self.first_sides(sides, len(activations)))
+            head = read_head(graph, kinds, activations[:1], self.first_sides(sides, len(activations)))
+            if head is None or not self.trunk_and_head.capture.whole:
+                return head
+            inside = self.trunk_and_head.sizes.bytes_inside(activations.element_size())  # of submodules, unseen
+            return replace(head, bytes_per_image=head.bytes_per_image + inside, widest=max(head.widest, inside))
 
         return self.once("head graph", read)
 
@@ -445,8 +449,11 @@ class TracedNetwork:
         maps, cut_model = self._unscaled(activations), self.cut_model
         head = cut_model.head_graph(maps, self.sides) or cut_model.head
         kinds, memory = cut_model.trunk_and_head.side_kinds, cut_model.ablation_memory
+        inner_bytes = cut_model.trunk_and_head.sizes.bytes_inside(maps.element_size())
         with arithmetic(cut_model.head_precision, maps.device):
-            drops = ablation_drops(head, kinds, maps, self.sides, targets, memory, self.head_values, channels)
+            drops = ablation_drops(
+                head, kinds, maps, self.sides, targets, memory, self.head_values, channels, inner_bytes
+            )
         return self.output_scale * drops
 
     @torch.inference_mode(False)

@@ -279,3 +279,14 @@ def test_the_parts_that_are_called_whole_have_reasons() -> None:
         str(ab.trace(model, layer, IMAGES).capture)
         == "torch.fx follows the model except `part` (the number of images is read)"
     )
+
+
+@pytest.mark.parametrize("name", ["a residual block", "a part that counts images", "a trunk that decides by its data"])
+def test_few_rows_at_once_change_no_drop(name: str) -> None:
+    model, _, layer = CASES[name]
+    drops = ab.trace(model, layer, IMAGES).ablation_drops
+    little = ab.cut(model, layer, ablation_memory=2**14).trace(IMAGES)
+    rows: list[int] = []
+    little.cut_model.model.fc.register_forward_pre_hook(lambda module, inputs: rows.append(len(inputs[0])))
+    torch.testing.assert_close(little.ablation_drops, drops, rtol=0, atol=1e-13)
+    assert max(rows) <= 3

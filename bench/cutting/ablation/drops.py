@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
 from axiom_bench.cutting.ablation.batched import TENSORS_AT_ONCE, Differences, channelwise_differences, linear_chain_of
 from axiom_bench.cutting.ablation.graph import (
@@ -46,16 +47,18 @@ def ablation_drops(
     memory: int,
     values: Values | None = None,
     channels: Tensor | None = None,
+    inner_bytes: int = 0,
 ) -> Tensor:
     """S - S_k for every channel k set to zero: (B, K); exactly 0 for a dead channel (F_k = 0).
 
     head: its graph, where that can be read: then no two scores are subtracted; else a function that runs a whole pass.
     memory: bytes for everything beside the arguments. values: those of the graph's nodes, where the trace has them.
-    channels: (B, K) bool, those to ablate, where not all are: 0 for the others.
+    channels: (B, K) bool, those to ablate, where not all are: 0 for the others. inner_bytes: of what a row takes inside a
+    head that isn't a graph.
     """
     asked = ~dead_channels(activations) if channels is None else channels & ~dead_channels(activations)
     if not isinstance(head, HeadGraph):
-        return brute_force_drops(head, kinds, activations, sides, targets, memory, asked)
+        return brute_force_drops(head, kinds, activations, sides, targets, memory, asked, inner_bytes)
     at_once = max(1, memory // (4 * max(1, head.bytes_per_image)))
     placeholders = [node for node in head.nodes if node.op == "placeholder"][1:]
     side_kinds = dict(zip(placeholders, kinds, strict=True))
@@ -166,17 +169,19 @@ def brute_force_drops(
     targets: Tensor,
     memory: int,
     live: Tensor | None = None,
+    inner_bytes: int = 0,
 ) -> Tensor:
     """S - S_k by setting each live map to zero in turn: (B, K). Rows are batched as `memory` (bytes) allows.
 
-    live: (B, K), None for all that aren't dead.
+    live: (B, K), None for all that aren't dead. inner_bytes: of what a row takes inside the head.
     """
     batch, channels = activations.shape[:2]
     drops = activations.new_zeros(batch, channels)
     scores = head(activations, sides).gather(1, targets[:, None])[:, 0]
     image, channel = (~dead_channels(activations) if live is None else live).nonzero(as_tuple=True)
     row_bytes = TENSORS_IN_A_PASS * activations[0].numel() * activations.element_size()
-    at_once = max(1, memory // row_bytes)
+    row_bytes += sum(side.nbytes for side in pytree.tree_leaves(sides) if isinstance(side, Tensor)) // batch
+    at_once = max(1, memory // (row_bytes + inner_bytes))
     for first in range(0, len(image), at_once):
         rows, ablated = image[first : first + at_once], channel[first : first + at_once]
         maps = activations[rows]
