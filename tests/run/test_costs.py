@@ -409,7 +409,8 @@ def test_costly_drops_are_announced_with_what_needs_them() -> None:
         r"ablation drops cost about 2[5-9] forward passes for each image \(torch.fx can't follow the model, and each "
     )
     assert re.match(start, sentence)
-    assert "(~method.ablation_cam and ~metric.sensitivity_error)" in sentence
+    assert "~method.ablation_cam" in sentence
+    assert "~metric.sensitivity_error" in sentence
     others = [plugins.of("method", "grad_cam")], [plugins.of("metric", "conservation_error")]
     assert shards.costly_drops(trace, *others) is None
     assert "drops" not in vars(trace)

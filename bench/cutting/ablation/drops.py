@@ -53,8 +53,8 @@ def ablation_drops(
 
     head: its graph, where that can be read: then no two scores are subtracted; else a function that runs a whole pass.
     memory: bytes for everything beside the arguments. values: those of the graph's nodes, where the trace has them.
-    channels: (B, K) bool, those to ablate, where not all are: 0 for the others. inner_bytes: of what a row takes inside a
-    head that isn't a graph.
+    channels: (B, K) bool, those to ablate, where not all are: 0 for the others. inner_bytes: of what a row takes inside
+    a head that isn't a graph.
     """
     asked = ~dead_channels(activations) if channels is None else channels & ~dead_channels(activations)
     if not isinstance(head, HeadGraph):
