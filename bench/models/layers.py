@@ -1,19 +1,26 @@
 """The target layer: found in one forward pass, for any network, or checked where the user names it.
 
 The rule for the default: the last module, in the order of execution, whose output is a feature map (B, K, H, W) with H
-W > 1. It is before the layer that makes the class scores (whose output is maps of classes in SqueezeNet) and without
-counting padding, dropout and adaptive pooling, which belong to what follows. Of several inputs it is made of the
-explained one. Where containers end in that map, the outermost one that doesn't hold the network's first layer gives the
-name: `layer4` in a ResNet, but `features.30` in VGG-16.
+W > 1 through which everything passes: no other value made from the image reaches the scores beside it. The autograd
+graph of the pass shows that. If it shows no such module, the last feature map is taken. The module is before the layer
+that makes the class scores (whose output is maps of classes in SqueezeNet). Padding, dropout and adaptive pooling
+belong to what follows and don't count. If there are several inputs, the map is made of the explained one. If containers
+end in that map, the outermost one that doesn't hold the network's first layer gives the name: `layer4` in a ResNet, but
+`features.30` in VGG-16.
+
+A transformer's features are tokens. Its default is the last module of tokens through which everything passes, as
+Swin's last norm. If the scores depend on the class token alone behind it, the default is the first norm of the last
+block, whose attention still mixes the tokens.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +29,7 @@ from torch.utils._pytree import tree_leaves
 from axiom_bench.cutting.images import check_inputs, first_convolution, several_inputs
 from axiom_bench.cutting.model_copy import layer_name, own_state, parts_with_hooks, shared_copy
 from axiom_bench.cutting.output import ScoreFunction, scores_of
-from axiom_bench.cutting.tokens import ChannelOrder
+from axiom_bench.cutting.tokens import AnyReshape, ChannelOrder, layout
 from axiom_bench.data.preprocessing import RGB
 from axiom_bench.errors import BenchError, unknown
 
@@ -37,21 +44,31 @@ HEAD_TYPES = (
 )
 RELU_TYPES = (nn.ReLU, nn.ReLU6)
 
+Edge = tuple[Any, int]
+
 
 @dataclass(frozen=True)
 class Call:
     """One finished call of a module: its dotted name ("" for the network) and its output.
 
     channels_last: whether an output of as many dimensions as the input is (B, H, W, K), None where no operation tells.
-    ndim: of the input, (B, C, *space). of_images: False where it has only other inputs of the network to do with.
+    space: the sides of the input, (B, C, *space). of_images: False where it has only other inputs of the network to do
+    with. edge: the place of the output in the autograd graph when the call ended, a node and the number of the node's
+    output; None if the pass has no graph.
     """
 
     name: str
     module: nn.Module
     output: object
     channels_last: bool | None = None
-    ndim: int = 4
+    space: tuple[int, ...] = ()
     of_images: bool = True
+    edge: Edge | None = None
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions of the input."""
+        return len(self.space) + 2
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -80,32 +97,47 @@ class Call:
         return str(self.shape) if self.shape else f"a {type(self.output).__name__}"
 
 
+@torch.inference_mode(False)
 def record(
     module: nn.Module, input_size: tuple[int, ...], function: ScoreFunction | None = None, channels: int = RGB
 ) -> tuple[Call, ...]:
     """Every call of one forward pass over one black image, in the order in which the calls end; the network is last,
     with its scores (1, n) as its output.
 
-    The pass runs on a parameter-sharing copy in eval mode, where the module is (on the meta device too).
+    The pass runs on a parameter-sharing copy in eval mode, where the module is (on the meta device too), with an
+    autograd graph, or without one if it fails with it.
     function: a user's own, from what the network returns to scores; None for the rule of cutting.outputs.output.
     Raises BenchError for a network that can't run on such an image, and for one without scores.
     """
     network = shared_copy(module)
     check_inputs(network)
     has_others = several_inputs(network) is not None  # then gradients tell what is computed of the images
-    ended: list[tuple[str, nn.Module, object, bool]] = []
+    ended: list[tuple[str, nn.Module, object, bool, Edge | None]] = []
 
     def end(name: str, module: nn.Module, returned: object) -> None:
         tensors = (leaf for leaf in tree_leaves(returned) if isinstance(leaf, Tensor))
-        ended.append((name, module, returned, not has_others or any(each.requires_grad for each in tensors)))
+        is_of_images = not has_others or any(each.requires_grad for each in tensors)
+        ended.append((name, module, returned, is_of_images, _edge(returned)))
 
     for name, child in parts_with_hooks(network):
         child.register_forward_hook(lambda module, _, returned, name=name: end(name, module, returned))
     like = next((p for p in chain(network.parameters(), network.buffers()) if p.is_floating_point()), torch.zeros(()))
     image = torch.zeros(1, channels, *input_size, device=like.device, dtype=like.dtype)
+
+    def run(has_graph: bool) -> ChannelOrder:
+        ended.clear()
+        own = image.clone().requires_grad_(has_graph)
+        with torch.set_grad_enabled(has_graph), own_state(network), ChannelOrder(image.ndim) as order:
+            network(own.clone())
+        return order
+
     try:
-        with torch.set_grad_enabled(has_others), own_state(network), ChannelOrder(image.ndim) as order:
-            network(image.requires_grad_().clone() if has_others else image)
+        try:
+            order = run(has_graph=True)
+        except Exception:  # a network may compute something that has no gradients, as by NumPy
+            if has_others:
+                raise
+            order = run(has_graph=False)
     except (Exception, SystemExit) as error:  # a user's code may raise anything
         image_of = {(2, RGB): "RGB image", (2, 1): "grey image"}.get((len(input_size), channels))
         if image_of is None:
@@ -126,24 +158,29 @@ def record(
             "model.std have one number each, [0.5], for RGB three."
         ) from error
     calls = [
-        Call(name, module, returned, order.channels_last(returned), image.ndim, of_images)
-        for name, module, returned, of_images in ended
+        Call(name, module, returned, order.channels_last(returned), input_size, of_images, edge)
+        for name, module, returned, of_images, edge in ended
     ]
     scores = scores_of(function, calls[-1].output, type(module).__name__, image)
     if scores is not None:
-        with torch.no_grad():
-            calls[-1] = Call("", network, scores(calls[-1].output), ndim=image.ndim)
+        output = scores(calls[-1].output)
+        calls[-1] = Call("", network, output, space=input_size, edge=_edge(output))
     return tuple(calls)
 
 
-def choose(module: nn.Module, layer: str, calls: Sequence[Call], reshaped: bool = False) -> str:
+def _edge(value: object) -> Edge | None:
+    """The place of a value in the autograd graph now: a later in-place operation moves it."""
+    return (value.grad_fn, value.output_nr) if isinstance(value, Tensor) and value.grad_fn is not None else None
+
+
+def choose(module: nn.Module, layer: str, calls: Sequence[Call], reshape: AnyReshape | None = None) -> str:
     """The dotted name of the target layer, from the module's recorded calls.
 
-    layer: `default`, `last_relu`, or a dotted name, which is checked. reshaped: whether a reshape makes maps of the
+    layer: `default`, `last_relu`, or a dotted name, which is checked. reshape: the user's own, which makes maps of the
     layer's output. Raises BenchError for an unknown layer, and for one whose output isn't maps (B, K, H, W).
     """
     if layer == "default":
-        return last_spatial(calls)
+        return last_spatial(calls, reshape)
     if layer == "last_relu":
         return last_relu(calls)
     # the first name of the layer, if it exists, is called, and its output is maps at its last call, which is cut
@@ -160,11 +197,11 @@ def choose(module: nn.Module, layer: str, calls: Sequence[Call], reshaped: bool 
     if not outputs:
         raise BenchError(f"The layer {layer!r} isn't called in a forward pass; name a module that is.")
     last = outputs[-1]
-    if last.is_tokens and not reshaped:
+    if last.is_tokens and reshape is None:
         raise BenchError(
             f"The layer {layer!r} gives tokens {last.description}, not maps (B, K, H, W); set model.reshape=tokens."
         )
-    if not (last.is_map or (reshaped and len(last.shape) > 2)):
+    if not (last.is_map or (reshape is not None and len(last.shape) > 2)):
         maps = [call.name for call in calls if call.is_map and call.name]
         example = f", as {maps[-1]!r} is" if maps else ""
         raise BenchError(
@@ -178,11 +215,73 @@ def depth(layer: str, calls: Sequence[Call]) -> int:
     return max(i for i, call in enumerate(calls) if call.name == layer)
 
 
-def last_spatial(calls: Sequence[Call]) -> str:
-    """The default layer by the rule at the top of this file. Raises BenchError where the features are tokens."""
-    _check_copies(calls)
+def has_tokens(layer: str, calls: Sequence[Call]) -> bool:
+    """Return whether the layer's last call returns tokens, which a reshape makes maps of."""
+    return calls[depth(layer, calls)].is_tokens
+
+
+def note(layer: str) -> str:
+    """The sentence for a default layer of tokens."""
+    return f"the layer {layer!r} returns tokens, which become maps (reshape=tokens)."
+
+
+def last_spatial(calls: Sequence[Call], reshape: AnyReshape | None = None) -> str:
+    """The default layer by the rule at the top of this file. reshape: as `choose` takes it.
+
+    Raises BenchError if the features are tokens and no grid of them is known.
+    """
     body = calls[: _class_layer(calls)]
-    return _name(_ends(body)[_last_map(body)], body)
+    ends = _ends(body)
+    maps = _maps(ends)
+    through = next((place for place in reversed(maps) if _takes_everything(ends[place], body, calls[-1])), None)
+    if not maps or through != maps[-1]:
+        tokens, problem = _last_tokens(body, calls[-1], reshape)
+        if tokens is not None and tokens > (through or -1):
+            return _name(ends[tokens], body)
+        if not maps:
+            _check_copies(calls)
+            raise problem or BenchError(
+                "The network's features are tokens or vectors, not H x W maps (a vision transformer?), and it has no "
+                "default layer; name a layer of tokens and set reshape='tokens' (model.reshape=tokens on the command "
+                "line), or choose a convolutional network."
+            )
+    return _name(ends[maps[-1] if through is None else through], body)
+
+
+def _is_own_map(end: Sequence[Call]) -> bool:
+    """Return whether the end is a feature map of the images that isn't the head's own."""
+    return end[0].is_map and end[0].of_images and not isinstance(end[0].module, HEAD_TYPES)
+
+
+def _takes_everything(end: Sequence[Call], body: Sequence[Call], scores: Call) -> bool:
+    """Return whether every path from the image to the scores passes through this end, where its layer is cut.
+
+    A layer with weights that is called several times, as on views of an image, is cut at all calls.
+    """
+    name = _name(end, body)
+    calls = [call for call in body if call.name == name]
+    is_cut = any(call is calls[-1] for call in end)
+    if is_cut and _meets_all_paths({calls[-1].edge}, scores.edge):
+        return True
+    has_weights = any(True for _ in calls[0].module.parameters())
+    return len(calls) > 1 and has_weights and _meets_all_paths({call.edge for call in calls}, scores.edge)
+
+
+def _meets_all_paths(edges: Collection[Edge | None], scores: Edge | None) -> bool:
+    """Return whether the scores are made of these values and, beside them, of nothing that is made of the image."""
+    is_met = False
+    waiting = [] if scores is None else [scores]
+    visited = set()
+    while waiting:
+        edge = waiting.pop()
+        if edge in edges:
+            is_met = True
+        elif edge[0] not in visited:
+            visited.add(edge[0])
+            if not edge[0].next_functions:  # the image
+                return False
+            waiting += [source for source in edge[0].next_functions if source[0] is not None]
+    return is_met
 
 
 def last_relu(calls: Sequence[Call]) -> str:
@@ -191,7 +290,9 @@ def last_relu(calls: Sequence[Call]) -> str:
     Raises BenchError where there is none: a ReLU that is a function, as in Inception_V3, has no name to cut at.
     """
     body = calls[: _class_layer(calls)]
-    for end in reversed(_ends(body)[: _last_map(body) + 1]):
+    ends = _ends(body)
+    maps = _maps(ends)
+    for end in reversed(ends[: maps[-1] + 1] if maps else []):
         if isinstance(end[0].module, RELU_TYPES) and end[0].is_map:
             return _name(end, body)
     raise BenchError(
@@ -216,32 +317,62 @@ def _ends(calls: Sequence[Call]) -> list[list[Call]]:
     return ends
 
 
-def _last_map(body: Sequence[Call]) -> int:
-    """Which of the ends is the last feature map, the head's own left out."""
-    ends = _ends(body)
-    of_images = (i for i, end in enumerate(ends) if end[0].is_map and end[0].of_images)
-    maps = [i for i in of_images if not isinstance(ends[i][0].module, HEAD_TYPES)]
+def _maps(ends: Sequence[Sequence[Call]]) -> list[int]:
+    """Which of the ends are feature maps, the head's own left out; none if the features are tokens."""
+    maps = [place for place, end in enumerate(ends) if _is_own_map(end)]
     tokens_after = sum(end[0].is_tokens for end in ends[maps[-1] if maps else 0 :])
-    if tokens_after >= len(maps):  # a token head on a convolutional body (attention pooling) has fewer
-        layer = _token_layer(body)
-        tokens = "name a layer of tokens and set model.reshape=tokens"
-        if layer is not None:
-            tokens = f"give layer={layer!r} and reshape='tokens' (model.layer={layer} model.reshape=tokens in commands)"
-        raise BenchError(
-            "The network's features are tokens or vectors, not H x W maps (a vision transformer?), so it has no "
-            f"default layer; {tokens}, or choose a convolutional network."
-        )
-    return maps[-1]
+    return maps if tokens_after < len(maps) else []  # a token head on a convolutional body has fewer
 
 
-def _token_layer(body: Sequence[Call]) -> str | None:
-    """The first normalisation of the last block that has two or more, whose tokens attention still mixes."""
-    norms: dict[str, list[str]] = {}
-    for call in body:
-        if call.is_tokens and "norm" in type(call.module).__name__.lower():
-            norms.setdefault(call.name.rpartition(".")[0], []).append(call.name)
-    blocks = [names for block, names in norms.items() if block and len(names) > 1]
-    return blocks[-1][0] if blocks else None
+def _last_tokens(
+    body: Sequence[Call], scores: Call, reshape: AnyReshape | None
+) -> tuple[int | None, BenchError | None]:
+    """Which of the ends is a transformer's default, or None and the problem of a grid."""
+    ends = _ends(body)
+    places = [
+        place
+        for place, end in enumerate(ends)
+        if end[0].is_tokens and end[0].of_images and not isinstance(end[0].module, (*HEAD_TYPES, nn.Linear))
+    ]
+    norms: dict[str, list[int]] = {}
+    for place in places:
+        if "norm" in type(ends[place][0].module).__name__.lower():
+            norms.setdefault(ends[place][0].name.rpartition(".")[0], []).append(place)
+    blocks = [of_block for block, of_block in norms.items() if block and len(of_block) > 1]
+    first_norm = blocks[-1][0] if blocks else 0
+    behind = [place for place in places if place > first_norm]
+    proposed = [place for place in reversed(behind) if _takes_everything(ends[place], body, scores)]
+    if first_norm and _takes_everything(ends[first_norm - 1], body, scores):
+        proposed.append(first_norm)
+    problem = None
+    for place in proposed:
+        try:
+            if _reach_scores(ends[place][0], scores, reshape or "tokens"):
+                return place, None
+        except BenchError as error:
+            problem = error
+    return None, problem
+
+
+def _reach_scores(tokens: Call, scores: Call, reshape: AnyReshape) -> bool:
+    """Return whether the scores have gradients at the tokens of an image's two or more patches.
+
+    If all gradients are zero, as behind a last layer of zeros, tokens without a class token count.
+    Raises BenchError if the tokens fill no one grid.
+    """
+    assert isinstance(tokens.output, Tensor)
+    assert isinstance(scores.output, Tensor)
+    form = layout(reshape, tokens.name, tokens.output, tokens.space, lambda: tokens.channels_last)
+    assert form is not None
+    if form.to_maps(tokens.output.detach(), tokens.space)[0][0, 0].numel() == 1:
+        return False
+    weights = torch.linspace(1, 2, scores.output.numel()).to(scores.output)  # since probabilities sum to 1
+    weighted = (scores.output.flatten() * weights).sum()
+    (gradient,) = torch.autograd.grad(weighted, tokens.output, retain_graph=True, allow_unused=True)
+    if gradient is None:
+        return False
+    maps, rest = form.to_maps(gradient, tokens.space)
+    return bool(maps.any()) or (rest is None and not gradient.any())
 
 
 def _check_copies(calls: Sequence[Call]) -> None:

@@ -129,9 +129,13 @@ def load_model(cfg: Mapping[str, Any], shape: tuple[int, ...] | None = None) -> 
     if is_recognised := output.returns is None:
         output = recognition.recognised(output, asked, noise)
     shared = calls
-    if inputs is not None and not isinstance(inputs, InputsFile) and spec.layer in ("default", "last_relu"):
+    is_default = spec.layer in ("default", "last_relu")
+    if inputs is not None and not isinstance(inputs, InputsFile) and is_default:
         shared = inputs.shared(module, sides, preprocessing.channels)
-    layer = layers.choose(module, spec.layer, shared, reshaped=reshape is not None)
+    layer = layers.choose(module, spec.layer, shared, reshape)
+    if is_default and reshape is None and layers.has_tokens(layer, shared):
+        reshape = "tokens"
+        lines.append(layers.note(layer))
     number_of_classes = calls[-1].shape[1]
     classes = _class_names(spec, source, module, number_of_classes)
     return LoadedModel(

@@ -87,7 +87,7 @@ class Objects:
             used.append({name for name, each in zip(maps, gradients, strict=True) if each is not None and each.any()})
         reached = set.intersection(*used)
         count = max((place + 1 for place, call in enumerate(calls) if call.name in reached), default=len(calls))
-        return (*calls[:count], last)
+        return (*calls[:count], replace(last, edge=None))  # the graph is that of one place
 
     @property
     def description(self) -> str:

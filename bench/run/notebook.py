@@ -388,16 +388,21 @@ def _cut_of(
     images."""
     if loaded:
         layer, reshape, output = layer or loaded.layer, reshape or loaded.reshape, output or loaded.output
-    layer = _layer_of(model, batch, bool(reshape), output, forms) if layer is None else layer
+    if layer is None:
+        layer, reshape = _default_of(model, batch, reshape, output, forms)
     cut_model = cut(model, layer, reshape=reshape, output=output)
     cut_model.finetuned = loaded.finetuned if loaded else None
     return cut_model
 
 
-def _layer_of(
-    model: nn.Module, batch: Batch, is_reshaped: bool, output: AnyOutput | None, forms: list[SeveralInputs]
-) -> str:
-    """The last spatial layer, with the other inputs of the batch's first image."""
+def _default_of(
+    model: nn.Module,
+    batch: Batch,
+    reshape: AnyReshape | None,
+    output: AnyOutput | None,
+    forms: list[SeveralInputs],
+) -> tuple[str, AnyReshape | None]:
+    """Return the default layer, found with the other inputs of the batch's first image, and its reshape."""
     network = shared_copy(model)
     if forms:
         forms[0].give(network, tuple(each[:1] for each in batch.other_inputs))
@@ -409,7 +414,11 @@ def _layer_of(
         with torch.no_grad(), own_state(network), failures_of(network, first):
             network(first.clone())
         calls = layers.record(network, tuple(size), check_output(output).function, channels)
-    return layers.choose(model, "default", calls, is_reshaped)
+    layer = layers.choose(model, "default", calls, reshape)
+    if reshape is None and layers.has_tokens(layer, calls):
+        warnings.warn(f"{type(model).__name__}: {layers.note(layer)}", stacklevel=5)
+        reshape = "tokens"
+    return layer, reshape
 
 
 def _indices(targets: Any, loaded: LoadedModel | None, count: int) -> Any:

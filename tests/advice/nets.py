@@ -52,15 +52,15 @@ def signal():
 
 
 class Tokens(Patches):
-    """A transformer whose patches come from a linear layer, without any map."""
+    """Patches from a linear layer, without any map, of which one part doesn't pass through the layer `block`."""
 
     def __init__(self):
         super().__init__()
         self.patches = nn.Linear(192, 8)
 
     def forward(self, images):
-        patches = nn.functional.unfold(images, 8, stride=8).mT
-        return self.fc(self.block(self.patches(patches)).mean(1))
+        patches = self.patches(nn.functional.unfold(images, 8, stride=8).mT)
+        return self.fc(self.block(patches).mean(1) + patches.mean(1))
 
 
 class FixedSize(Small):

@@ -188,16 +188,178 @@ class ByClassToken(nn.Module):
         return self.fc(self.norm(self.blocks(tokens))[:, 0])
 
 
-def test_the_layer_that_a_transformer_is_told_to_name_has_maps():
+class ByMean(ByClassToken):
+    """The mean of all tokens makes the scores."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patches(x).flatten(2).transpose(1, 2)
+        return self.fc(self.norm(self.blocks(tokens)).mean(1))
+
+
+class ByPooling(ByMean):
+    """A query that attends to all tokens makes the scores."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.norm(self.blocks(self.patches(x).flatten(2).transpose(1, 2)))
+        query = self.token.expand(len(x), -1, -1)
+        return self.fc(self.pool(query, tokens, tokens, need_weights=False)[0][:, 0])
+
+
+class Grids(ByMean):
+    """Its tokens are a grid (B, H, W, K)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.norm(self.patches(x).permute(0, 2, 3, 1)).mean((1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("network", "layer"),
+    [(ByClassToken(), "blocks.1.before"), (ByMean(), "norm"), (ByPooling(), "norm"), (Grids(), "norm")],
+)
+def test_a_transformer_has_a_default_layer_and_its_maps(network, layer):
     torch.manual_seed(0)
-    network, images = ByClassToken(), torch.rand(1, 3, 16, 16)
-    sentence = (
-        r"give layer='blocks\.1\.before' and reshape='tokens' \(model\.layer=blocks\.1\.before model\.reshape=tokens"
-    )
-    with pytest.raises(BenchError, match=sentence):
+    network.double()
+    images = torch.rand(2, 3, 16, 16, dtype=torch.float64)
+    with pytest.warns(UserWarning, match=rf"layer '{layer}' returns tokens, which become maps \(reshape=tokens\)"):
+        maps = ab.explain(network, images=images, methods=["grad_cam"])
+    assert maps.layer == layer
+    trace = ab.trace(network, layer, images, [0, 1], reshape="tokens")
+    assert trace.activations.shape == (2, 8, 4, 4)
+    assert trace.gradients.abs().amax(1).all()
+
+    def without(channel: int) -> Tensor:
+        def ablate(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+            ablated = output.clone()
+            ablated[:, int(output.shape[1] == 17) :, ..., channel] = 0  # not of the class token
+            return ablated
+
+        handle = network.get_submodule(layer).register_forward_hook(ablate)
+        try:
+            return network(images)[[0, 1], [0, 1]]
+        finally:
+            handle.remove()
+
+    with torch.no_grad():
+        expected = torch.stack([network(images)[[0, 1], [0, 1]] - without(channel) for channel in range(8)], 1)
+    torch.testing.assert_close(trace.ablation_drops, expected, rtol=1e-9, atol=1e-12)
+    assert trace.ablation_drops.abs().max() > 1e-3
+
+
+def test_tokens_that_fill_no_grid_need_one():
+    network, images = ByMean(), torch.rand(1, 3, 13, 18)
+    with pytest.raises(BenchError, match=r"12 tokens of an image of 13x18 pixels fill no grid .*set reshape to their"):
         ab.explain(network, images=images)
-    trace = ab.trace(network, "blocks.1.before", images, reshape="tokens")
-    assert trace.gradients.abs().amax((2, 3)).all()
+    assert ab.explain(network, images=images, methods=["grad_cam"], reshape=(3, 4)).layer == "norm"
+
+
+class Concatenation(nn.Module):
+    def forward(self, *parts: Tensor) -> Tensor:
+        return torch.cat(parts, 1)
+
+
+class Mixed(nn.Module):
+    """Two branches and their concatenation, a module or in the block's forward, and what may follow it in place."""
+
+    def __init__(self, cat: nn.Module | None, last: nn.Module | None = None) -> None:
+        super().__init__()
+        self.wide, self.narrow, self.relu = conv(4, 6), nn.Conv2d(4, 2, 1), nn.ReLU()
+        self.cat, self.last = cat, last
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = self.relu(self.wide(x)), self.relu(self.narrow(x))
+        joined = torch.cat(parts, 1) if self.cat is None else self.cat(*parts)
+        return joined if self.last is None else self.last(joined)
+
+
+class Branches(nn.Module):
+    """Maps of two branches, or of one part that is called twice, that meet as vectors."""
+
+    def __init__(self, shared: bool) -> None:
+        super().__init__()
+        self.stem, self.one, self.fc = nn.Sequential(conv(3, 4), nn.ReLU()), conv(4, 4), nn.Linear(8, 5)
+        self.other = self.one if shared else conv(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = self.stem(x)
+        return self.fc(torch.cat([self.one(maps[..., :8]).mean((2, 3)), self.other(maps[..., 8:]).mean((2, 3))], 1))
+
+
+class First(nn.Module):
+    def forward(self, parts: tuple[Tensor, ...]) -> Tensor:
+        return parts[0]
+
+
+class Halves(nn.Module):
+    """A module that returns one half of a split, and a head that reads the other half too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.first, self.fc = conv(3, 4), First(), nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        halves = self.stem(x).chunk(2, 1)
+        return self.fc(torch.cat([self.first(halves).relu(), halves[1]], 1).mean((2, 3)))
+
+
+def body(*parts: nn.Module) -> nn.Sequential:
+    return nn.Sequential(conv(3, 4), *parts, *head(8))
+
+
+NETWORKS_OF_PATHS = {
+    "a concatenation": (body(Mixed(Concatenation())), "1"),
+    "a concatenation of the first block": (nn.Sequential(conv(3, 4), Mixed(Concatenation()), *head(8)), "1"),
+    "in the forward of a block": (body(Mixed(None)), "1"),
+    "in place": (body(Mixed(None, nn.ReLU(inplace=True))), "1"),
+    "a residual block": (resnet(), "1"),
+    "two branches": (Branches(shared=False), "stem.1"),
+    "a half": (Halves(), "stem"),
+}
+
+
+@pytest.mark.parametrize("case", NETWORKS_OF_PATHS)
+def test_everything_passes_through_the_default_layer(case):
+    """Without the gradients of the layer's output the scores have none at the image."""
+    network, layer = NETWORKS_OF_PATHS[case]
+    assert choose(network) == layer
+    handle = network.get_submodule(layer).register_forward_hook(lambda *call: call[-1].detach())
+    images = torch.rand(1, 3, 16, 16, requires_grad=True)
+    network.requires_grad_(requires_grad=False)
+    assert not network(images).requires_grad
+    handle.remove()
+    assert network(images).requires_grad
+
+
+class Detached(nn.Module):
+    """Two branches behind a stem that has no gradients. how: the reason."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.stem, self.mixed, self.head = how, conv(3, 4), Mixed(None), nn.Sequential(*head(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.how == "numpy":
+            maps = torch.from_numpy(self.stem(x).numpy())
+        else:
+            with torch.no_grad():
+                maps = self.stem(x)
+        return self.head(self.mixed(maps))
+
+
+@pytest.mark.parametrize(
+    ("network", "layer"),
+    [(Detached("numpy"), "mixed"), (Detached("no_grad"), "mixed"), (Branches(shared=True), "one")],
+)
+def test_the_last_map_is_the_default_where_the_graph_shows_no_other(network, layer):
+    """One part that is called on both halves of a map has its maps of both as channels."""
+    assert choose(network) == layer
+    maps = ab.explain(network, images=torch.rand(1, 3, 16, 16), methods=["grad_cam"])
+    assert maps.layer == layer
+    with torch.inference_mode():
+        assert choose(network) == layer
 
 
 class Copies(nn.Module):

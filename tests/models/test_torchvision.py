@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow  # networks of their real sizes
 
 models = torchvision.models
 NAMES = models.list_models(module=models)
-NOT_SPATIAL = ("vit_b_16", "vit_b_32", "vit_h_14", "vit_l_16", "vit_l_32")  # tokens (B, N, K), not maps (B, K, H, W)
+NOT_SPATIAL = ("vit_b_16", "vit_b_32", "vit_h_14", "vit_l_16", "vit_l_32")  # tokens
 # By the beginning of the name; the longest that fits counts.
 DEFAULT_LAYERS = {
     **{"alexnet": "features.12", "squeezenet": "features.12", "convnext": "features.7", "densenet": "features.norm5"},
@@ -71,11 +71,10 @@ def test_cut_at_the_default_layer_equals_the_model(name):
     assert not torch.equal(logits[0], logits[1])  # the weights let the image through, so equal says something
 
 
-@pytest.mark.parametrize("name", mostly_slow(NOT_SPATIAL, ("vit_h_14", "vit_l_16", "vit_l_32")))
-def test_vision_transformer_has_no_default_layer(name):
-    calls = layers.record(build(name).to("meta"), (224, 224))
-    with pytest.raises(ab.BenchError, match=r"tokens .*, not H x W maps"):
-        layers.last_spatial(calls)
+def test_a_vision_transformer_has_its_last_norm_before_attention():
+    model = ab.load_model("vit_b_32", weights=None)
+    assert (model.loaded.layer, model.loaded.reshape) == ("encoder.layers.encoder_layer_11.ln_1", "tokens")
+    assert "encoder_layer_11.ln_1' returns tokens" in model.loaded.lines[0]
 
 
 LARGE = ["convnext_large", "densenet201", "efficientnet_b7", "regnet_y_128gf", "swin_v2_b"]
