@@ -34,8 +34,10 @@ class NoMap(BenchError):
     """A method that reads maps has none of this trace: what a metric asks of it has the status "no_map"."""
 
 
-def unknown(kind: str, name: object, names: Iterable[str]) -> BenchError:
+def unknown(kind: str, name: object, names: Iterable[str], others: Iterable[str] = ()) -> BenchError:
     """The error for a name that doesn't exist, with the nearest names that do, else with the first few of all.
+
+    others: names that exist too, and are too many to be listed.
 
     >>> print(unknown("method", "xgradcam", ["grad_cam", "xgrad_cam"]))
     There is no method 'xgradcam'; did you mean 'xgrad_cam' or 'grad_cam'?
@@ -43,7 +45,7 @@ def unknown(kind: str, name: object, names: Iterable[str]) -> BenchError:
     names = sorted(names)
     text = repr(name)
     message = f"There is no {kind} {text if len(text) <= MAX_NAME_LENGTH else text[:MAX_NAME_LENGTH] + '...'}"
-    lower, by_lower = str(name)[:MAX_NAME_LENGTH].lower(), {each.lower(): each for each in names}
+    lower, by_lower = str(name)[:MAX_NAME_LENGTH].lower(), {each.lower(): each for each in (*others, *names)}
     near = [by_lower[each] for each in difflib.get_close_matches(lower, by_lower, 3, 0.5)]
     if near:
         return BenchError(f"{message}; did you mean {' or '.join(map(repr, near))}?")

@@ -240,7 +240,9 @@ def last_spatial(calls: Sequence[Call], reshape: AnyReshape | None = None) -> st
             return _name(ends[tokens], body)
         if not maps:
             _check_copies(calls)
-            raise problem or BenchError(
+            if problem is not None:
+                raise problem
+            raise BenchError(
                 "The network's features are tokens or vectors, not H x W maps (a vision transformer?), and it has no "
                 "default layer; name a layer of tokens and set reshape='tokens' (model.reshape=tokens on the command "
                 "line), or choose a convolutional network."
@@ -347,17 +349,18 @@ def _last_tokens(
     problem = None
     for place in proposed:
         try:
-            if _reach_scores(ends[place][0], scores, reshape or "tokens"):
+            if _reach_scores(ends[place][0], scores, reshape or "tokens", are_mixed=place == first_norm):
                 return place, None
         except BenchError as error:
             problem = error
     return None, problem
 
 
-def _reach_scores(tokens: Call, scores: Call, reshape: AnyReshape) -> bool:
+def _reach_scores(tokens: Call, scores: Call, reshape: AnyReshape, are_mixed: bool) -> bool:
     """Return whether the scores have gradients at the tokens of an image's two or more patches.
 
-    If all gradients are zero, as behind a last layer of zeros, tokens without a class token count.
+    If all gradients are zero, as those of a last layer of zeros, tokens that are mixed afterwards count, and so do
+    tokens without a class token.
     Raises BenchError if the tokens fill no one grid.
     """
     assert isinstance(tokens.output, Tensor)
@@ -372,7 +375,7 @@ def _reach_scores(tokens: Call, scores: Call, reshape: AnyReshape) -> bool:
     if gradient is None:
         return False
     maps, rest = form.to_maps(gradient, tokens.space)
-    return bool(maps.any()) or (rest is None and not gradient.any())
+    return bool(maps.any()) or (not gradient.any() and (are_mixed or rest is None))
 
 
 def _check_copies(calls: Sequence[Call]) -> None:

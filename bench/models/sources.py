@@ -122,6 +122,8 @@ def _torchvision(spec: ModelSpec) -> Source:
         # input inside the network, and their files hold auxiliary heads (idle in eval mode).
         kwargs = {"transform_input": True, "aux_logits": True, "init_weights": spec.weights is None, **kwargs}
         variants += [{"aux_logits": False}]
+    if spec.architecture.startswith("vit_"):  # built for one size of images
+        kwargs = {"image_size": expects.crop_size[0], **kwargs}
     build = partial(torchvision.models.get_model, spec.architecture, weights=None, **kwargs)
     # Of a folder's file nobody says which set it is: `default` stands for the one of the lowest accuracy.
     sets = [each for each in members if spec.weights in ("default", each.name)]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -195,10 +196,33 @@ def model_config(name: str) -> dict[str, Any]:
         assert isinstance(settings, dict)
         parts = (*map(model_config, settings.pop("defaults", ())), settings)  # as Hydra composes them
         return {key: value for part in parts for key, value in part.items()}
-    if name not in _without_file():
-        raise unknown("model", name, model_names())
-    spec = ModelSpec(name=name, source="torchvision", architecture=name)
+    if not is_of_library(name):
+        raise unknown_model(name, model_names())
+    spec = ModelSpec(name=name, source="torchvision" if name in classifiers() else "timm", architecture=name)
     return {entry.name: getattr(spec, entry.name) for entry in fields(spec)}
+
+
+def is_of_library(name: str) -> bool:
+    """Return whether a name is a network of torchvision or timm. timm's may have a tag of weights behind a dot."""
+    return name in classifiers() or name.partition(".")[0] in timm_networks()
+
+
+def unknown_model(name: str, names: Iterable[str]) -> BenchError:
+    """Return the error for a name that is no model's. names: those of models, without timm's."""
+    error = unknown("model", name, names, timm_networks())
+    if timm_networks():
+        return error
+    return BenchError(f"{error} A network of timm needs timm: pip install '.[timm]' in axiom-bench's checkout.")
+
+
+@cache
+def timm_networks() -> frozenset[str]:
+    """Return the names of timm's networks, read from its files without importing it; empty if it isn't installed."""
+    spec = importlib.util.find_spec("timm")
+    folders = (spec.submodule_search_locations or ()) if spec else ()
+    files = [path for folder in folders for path in Path(folder, "models").glob("*.py")]
+    texts = [path.read_text(encoding="utf-8") for path in files]
+    return frozenset(chain.from_iterable(re.findall(r"^@register_model\ndef (\w+)\(", text, re.M) for text in texts))
 
 
 def named_settings(name: str, changes: Mapping[str, Any]) -> Mapping[str, Any]:

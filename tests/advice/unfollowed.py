@@ -9,6 +9,7 @@ UNFOLLOWED = {  # words that only this refusal has in "FILE: TEXT" -> the reason
     "COCO's regions need pycocotools: pip install": INSTALLS,
     "Networks of transformers need it: pip install": INSTALLS,
     "timm's models need timm: pip install": INSTALLS,
+    "A network of timm needs timm: pip install": INSTALLS,
     "{url} needs a package that isn't installed: pip install": INSTALLS,
     "{distribution} can't be imported ({error}): pip install": INSTALLS,
     "No values of the suite {suite} are in this installation": SUITE,

@@ -13,6 +13,7 @@ from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.embedded import networks, patches, planted, shapes
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.plugins import conf_folder
+from axiom_bench.models import spec
 from axiom_bench.models.load import load_model
 from axiom_bench.models.sources import find_source
 from axiom_bench.models.spec import ModelSpec, classifiers, model_config, model_names
@@ -193,6 +194,41 @@ def test_torchvision_names_compose_and_templates_require_architecture_and_weight
     with pytest.raises(BenchError, match=r"architecture, weights must be given"):
         load_model(compose_model("user"))
     assert compose_model("timm", "model.architecture=resnet26d").name == "resnet26d"
+
+
+def test_a_name_of_timm_is_a_network_as_torchvisions_are():
+    pytest.importorskip("timm")
+    for name in ("test_vit", "test_vit.r160_in1k"):
+        assert OmegaConf.to_container(compose_model(name)) == model_config(name)
+        loaded = load_model(compose_model(name, "model.weights=null"))
+        assert (loaded.name, loaded.layer, loaded.reshape) == (name, "blocks.5.norm1", "tokens")
+        assert (loaded.preprocessing.crop, loaded.number_of_classes) == (160, 1000)
+    assert (model_config("vgg11")["source"], model_config("resnet26d")["source"]) == ("torchvision", "timm")
+    assert "test_vit" not in model_names()
+
+
+def test_a_name_near_one_of_timm_is_suggested():
+    pytest.importorskip("timm")
+    with pytest.raises(BenchError, match=r"no model 'tset_vit'; did you mean .*'test_vit'"):
+        compose_model("tset_vit")
+    with pytest.raises(BenchError, match=r"no model 'zzzzqq'; there are \d+: alexnet, .*densenet121") as refusal:
+        notebook.load_model("zzzzqq")
+    assert len(str(refusal.value)) < 300
+
+
+def test_without_timm_an_unknown_name_says_how_to_install_it(monkeypatch):
+    monkeypatch.setattr(spec, "timm_networks", frozenset)
+    for unknown in (compose_model, notebook.load_model):
+        with pytest.raises(BenchError, match=r"no model 'test_vit'.* timm needs timm: pip install '\.\[timm\]' in"):
+            unknown("test_vit")
+
+
+def test_a_vision_transformer_of_torchvision_is_built_for_the_images_of_its_weights():
+    settings = {"name": "vit_b_16", "source": "torchvision", "architecture": "vit_b_16"}
+    for weights, side in (("IMAGENET1K_SWAG_E2E_V1", 384), ("default", 224), (None, 224)):
+        source = find_source(ModelSpec.of({**settings, "weights": weights}))
+        with torch.device("meta"):
+            assert source.build().image_size == source.preprocessing.crop == side
 
 
 @pytest.mark.real

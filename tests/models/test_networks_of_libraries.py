@@ -20,14 +20,14 @@ def images(size: int, count: int = 1, channels: int = 3) -> Tensor:
     return torch.rand(count, channels, size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-def assert_drops(trace, model, layer, batch, score, channels=(0, 5, 11), rtol=1e-8, atol=1e-10):
+def assert_drops(trace, model, layer, batch, score, channels=(0, 5, 11), rtol=1e-8, atol=1e-10, leading=1):
     """S - S_k of some channels, against the model's passes with a hook that sets a map to zero."""
 
     def scores(channel: int | None) -> Tensor:
         def ablate(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
             output = output.clone()
             if channel is not None and output.ndim == 3:
-                output[:, 1:, channel] = 0  # of patch tokens; the class token belongs to no map
+                output[:, leading:, channel] = 0  # of patch tokens; the class token belongs to no map
             elif channel is not None:
                 output[:, channel] = 0
             return output
@@ -149,6 +149,41 @@ def test_networks_of_transformers(kind):
         return output.logits[[0, 1], [0, 3]]
 
     assert_drops(trace, model, layer, batch, score)
+
+
+@pytest.mark.parametrize(
+    ("kind", "layer"),
+    [
+        ("ViT", "vit.layers.1.layernorm_before"),
+        ("DeiT", "deit.layers.1.layernorm_before"),
+        ("Swin", "swin.layernorm"),
+        ("Dinov2", "dinov2.layernorm"),  # the mean of the patches counts behind it
+    ],
+)
+def test_transformers_have_a_default_layer(kind, layer):
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    if kind == "Swin":
+        sizes = {"embed_dim": 8, "depths": [1, 1], "num_heads": [2, 2], "window_size": 2}
+    elif kind == "Dinov2":
+        sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_ratio": 2}
+    config = getattr(transformers, f"{kind}Config")(
+        **sizes, image_size=32, patch_size=4 if kind == "Swin" else 8, num_labels=4
+    )
+    model = getattr(transformers, f"{kind}ForImageClassification")(config).double().eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    batch = images(32, 2)
+    with pytest.warns(UserWarning, match=f"layer '{layer}' returns tokens"):
+        assert ab.explain(model, images=batch, methods=["grad_cam"]).layer == layer
+    trace = ab.trace(model, layer, batch, [0, 3], reshape="tokens")
+    assert trace.activations.shape[2:] == (4, 4)
+    assert trace.gradients.abs().amax((1, 2, 3)).all()
+
+    def score(output: Any) -> Tensor:
+        return output.logits[[0, 1], [0, 3]]
+
+    assert_drops(trace, model, layer, batch, score, leading={"Swin": 0, "DeiT": 2}.get(kind, 1))
 
 
 class Tower(nn.Module):

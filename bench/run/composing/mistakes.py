@@ -11,6 +11,7 @@ from hydra.errors import OverrideParseException
 from axiom_bench.environment import conf_folder, entry_names
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import shown
+from axiom_bench.models.spec import unknown_model
 from axiom_bench.run.composing.settings import no_device
 
 NAMES = re.compile(r"\[?[^\W\d][\w@,. -]*\]?")  # of entries
@@ -33,6 +34,8 @@ def sentence(error: Exception, keys: Iterable[str], choices: Callable[[str], Ite
             return BenchError(f"data={name} is a folder; set data=folder data.root={name}, or another kind.")
         if match[1] == "device":
             return no_device(name)
+        if match[1] == "model":
+            return unknown_model(name, choices("model"))
         return unknown(KINDS.get(match[1], match[1]), name, choices(match[1]))
     if "Could not override 'data@data.of'" in text:
         return BenchError("data.of chooses the images of mosaics; add data=mosaic.")

@@ -1,5 +1,6 @@
 """Sources of Hydra's beside conf/. A user's own folders of YAML files: methods and metrics with or without their name
-around them, experiments with or without theirs. torchvision's networks. And what Hydra couldn't say in words."""
+around them, experiments with or without theirs. torchvision's and timm's networks. And what Hydra couldn't say in
+words."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from axiom_bench.environment import conf_groups, decoded
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import is_path, shown
-from axiom_bench.models.spec import classifiers, model_config
+from axiom_bench.models.spec import classifiers, is_of_library, model_config
 from axiom_bench.run.composing import settings
 
 SCHEME = "own"
@@ -73,8 +74,8 @@ class OwnFiles(ConfigSource):
 
 
 class Classifiers(ConfigSource):
-    """torchvision's networks, as entries of the group `model`. Hydra's own store for what has no file would be copied
-    whole each time that it composes."""
+    """torchvision's and timm's networks, as entries of the group `model`. Hydra's own store for what has no file would
+    be copied whole each time that it composes."""
 
     @staticmethod
     def scheme() -> str:
@@ -83,7 +84,7 @@ class Classifiers(ConfigSource):
 
     def load_config(self, config_path: str) -> ConfigResult:
         """The settings of a network."""
-        settings = OmegaConf.create(model_config(Path(config_path).stem))
+        settings = OmegaConf.create(model_config(_name_of(config_path)))
         return ConfigResult(self.provider, self.full_path(), settings, {"package": None})
 
     def is_group(self, config_path: str) -> bool:
@@ -92,16 +93,19 @@ class Classifiers(ConfigSource):
 
     def is_config(self, config_path: str) -> bool:
         """Whether it is a network's name."""
-        group, _, name = config_path.rpartition("/")
-        return self.is_group(group) and name.removesuffix(".yaml") in classifiers()
+        return self.is_group(config_path.rpartition("/")[0]) and is_of_library(_name_of(config_path))
 
     def available(self) -> bool:
         """It is."""
         return True
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        """The names of the networks."""
+        """The names of torchvision's networks; timm's are too many."""
         return sorted(classifiers()) if self.is_group(config_path) and results_filter != ObjectType.GROUP else []
+
+
+def _name_of(config_path: str) -> str:
+    return config_path.rpartition("/")[2].removesuffix(".yaml")
 
 
 Plugins.instance().register(OwnFiles)
