@@ -7,6 +7,7 @@ the batch. A product's rounding may depend on it, and a value must not depend on
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,8 @@ from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages, Ree
 from axiom_bench.evaluation.stopwatch import PASSES, Watch, untimed
 from axiom_bench.explanation.explanation import Explanation, given
 
+KEPT = "kept answers"  # under this key a trace has its `KeptAnswers`
+MOST_KEPT = 1024  # scores of an image in an answer that is kept: at most 20 kB of JSON
 OF_IMAGE = 0x5851F42D4C957F2D  # an odd number of 63 bits: times its row, what a copy's number has of its image
 
 
@@ -63,6 +66,41 @@ class ScoredCopies:
     def __getitem__(self, rows: slice) -> ScoredCopies:
         """Of a trace of these rows: none, since a pass of fewer images has another number of rows."""
         return ScoredCopies()
+
+
+@dataclass
+class KeptAnswers:
+    """Scores of perturbed images that depend on no method. A later command needs them for the methods that it adds.
+
+    scores: {metric: {name of the request and its batch: (valid images, count, ...)}}. A metric that isn't a key keeps
+    none.
+    """
+
+    scores: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+    def __getitem__(self, rows: slice) -> KeptAnswers:
+        """Return no answers for some rows of a trace, since their passes have another number of rows."""
+        return KeptAnswers()
+
+    def table(
+        self, metric: NamedFunction, trace: Trace, request: PerturbedImages, rows: int, compute: Callable[[], Tensor]
+    ) -> Tensor:
+        """Return the scores that are kept for this request, or compute them and keep them if they are few.
+
+        rows: of each pass. The name has them, since rounding may depend on their number.
+        """
+        of_metric = self.scores.get(metric.name)
+        if of_metric is None or not request.of_image or trace.image_ids is None:
+            return compute()
+        targets = trace.classes_on_cpu[0].tolist()
+        facts = repr((request.key, request.count, rows, trace.num_valid, trace.image_ids, targets))
+        name = hashlib.sha256(facts.encode()).hexdigest()
+        if name in of_metric:
+            return of_metric[name].to(trace.logits.device)
+        scores = compute()
+        if scores[0].numel() <= MOST_KEPT:
+            of_metric[name] = scores
+        return scores
 
 
 @dataclass
@@ -191,21 +229,24 @@ def _scores(task: MetricCall) -> Tensor:
     assert isinstance(request, PerturbedImages)
     holder = given(explanation.trace, "trace") if request.of_image else explanation
     with measured_by(task.metric):
-        return holder.once(("perturbed images", request.key), lambda: _computed(explanation, request))
+        return holder.once(("perturbed images", request.key), lambda: _computed(task.metric, explanation, request))
 
 
 @torch.inference_mode(False)
 @torch.no_grad()
-def _computed(explanation: Explanation, request: PerturbedImages) -> Tensor:
+def _computed(metric: NamedFunction, explanation: Explanation, request: PerturbedImages) -> Tensor:
     """Scores (B, count, ...). Each copy of a valid image that is classified counts as a forward pass."""
     trace = given(explanation.trace, "trace")
     rows, same = rows_per_pass(trace, request.count), request.same
     if same is None and request.of_image and trace.images.device == torch.device("cpu"):  # to compare is to wait
         same = ("of image", request.key), torch.arange(request.count).expand(len(trace), -1)
-    if same is None:
-        table = _classified(trace, request, rows, trace.targets[:, None])[:, 0].unflatten(0, (-1, request.count))
-    else:
-        table = _reused(trace, request, rows, *same)
+
+    def computed() -> Tensor:
+        if same is None:
+            return _classified(trace, request, rows, trace.targets[:, None])[:, 0].unflatten(0, (-1, request.count))
+        return _reused(trace, request, rows, *same)
+
+    table = trace.once(KEPT, KeptAnswers).table(metric, trace, request, rows, computed)
     return trace.per_image(lambda row: table[row])
 
 

@@ -23,6 +23,7 @@ from axiom_bench.cutting.silent import one_position, silence
 from axiom_bench.cutting.trace import CutModel, Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.answers import KEPT, KeptAnswers
 from axiom_bench.evaluation.measurement import Measured, Measurement, Metric, measure_all, without_values
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.purity import WATCHED_RATE, WITNESS, Witness, foreign, is_watched, tensors_of
@@ -76,19 +77,23 @@ def shard_rows(
     normalise: str = "maximum",
     watch: Watch = untimed,
     watched_rate: int = WATCHED_RATE,
+    kept: KeptAnswers | None = None,
 ) -> Iterator[Columns]:
     """The records' columns of what is requested, batch after batch, as `rows_of` yields them.
 
     batch_rows: the number of rows to which every batch is filled up, with its last one, unless that many don't fit into
     memory (see cutting.passes). A product's rounding may depend on it; so a value is the same bit by bit however the
     images are cut into shards. A bad image has a row with its status for each value. watch: is told of the parts; what
-    the batches keep the loop waiting is time of loading. watched_rate: see `purity.is_watched`.
+    the batches keep the loop waiting is time of loading. watched_rate: see `purity.is_watched`. kept: the model's
+    answers that need not be computed; new ones are added.
     """
 
     def rows(part: Batch, size: int) -> list[Columns]:
         with watch(TRACE):
             full = part.repeated(size)
             trace = replace(traced(cut_model, full), num_padding=len(full) - len(part))
+            if kept is not None:
+                trace.once(KEPT, lambda: kept)
         return [
             trimmed(columns, len(full), len(part))
             for request in requests

@@ -41,6 +41,7 @@ TABLE = (
     Artefact("runtime", ("parquet",), "axiom_bench.run.samples", "records.reading", "fetched", "input"),
     Artefact("pictures", ("npz",), "axiom_bench.run.samples", "records.store", "fetched", "input"),
     Artefact("gallery", ("parquet",), "axiom_bench.run.samples", "records.store", "fetched", "input"),
+    Artefact("answers", ("json",), "axiom_bench.run.shards", "run", "once"),
     Artefact("predictions", ("json",), "axiom_bench.run.choosing", "run", "once"),
     Artefact("objects", ("parquet",), "axiom_bench.run.objects", "run", "once"),
     Artefact("examination", ("json",), "axiom_bench.run.worker", "run", "once"),

@@ -79,7 +79,7 @@ class Keys:
         """{method: {metric: key}} of all values that the job has."""
         of_layer, of_methods = dict[str, str](), dict[str, str]()
         for metric in self.job.metrics:
-            (of_layer if metric.spec.of == "layer" else of_methods)[metric.name] = self._of_metric(metric)
+            (of_layer if metric.spec.of == "layer" else of_methods)[metric.name] = self.of_metric(metric)
         values = {LAYER: {name: key(method=None, metric=of_metric) for name, of_metric in of_layer.items()}}
         for method in self.job.methods:
             of_method = self._of_method(method)
@@ -103,7 +103,8 @@ class Keys:
             beside["others"] = self._others
         return key(method=of_method, **beside) if beside else of_method
 
-    def _of_metric(self, metric: Plugin) -> str:
+    def of_metric(self, metric: Plugin) -> str:
+        """Return the key of a metric, with the files that it reads and the network that it asks."""
         of_metric = metric_key(metric, self._sources, self.command)
         beside: dict[str, object] = {**self._of_files(metric)}
         if "finetuned" in needs_of(metric) and self.job.model.finetuned is not None:

@@ -20,7 +20,7 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.errors import BenchError, first_names
-from axiom_bench.evaluation.answers import dry_run
+from axiom_bench.evaluation.answers import KeptAnswers, dry_run
 from axiom_bench.evaluation.batch import (
     Columns,
     MethodsByMetrics,
@@ -46,6 +46,7 @@ from axiom_bench.run.keys import Keys
 from axiom_bench.run.result import Result
 
 MARKS = ("unstable", "on_score_scale")
+DTYPES = {"float32": torch.float32, "float64": torch.float64}  # of the model's answers that are kept
 MAX_NAMES = 5  # methods and metrics that a sentence names
 Advance = Callable[[int], None]  # is told how many more images are done
 
@@ -114,7 +115,7 @@ def compute_shards(keys: Keys, shards: Mapping[str, Shard], folder: Path, advanc
             advance(len(shard))
             continue
         try:
-            written.append(compute(job, shard, key, wanted, folder, watch.part, advance).name)
+            written.append(compute(keys, shard, key, wanted, folder, watch.part, advance).name)
         except Interference:
             mirror.remove(folder, written)
             raise
@@ -195,10 +196,11 @@ def versions_per_row(job: Job, shards: Collection[Shard]) -> float:
 
 
 def compute(
-    job: Job, shard: Shard, key: str, missing: Values, folder: Path, watch: Watch, advance: Advance
+    keys: Keys, shard: Shard, key: str, missing: Values, folder: Path, watch: Watch, advance: Advance
 ) -> RecordFile:
     """Computes the missing values of one shard and writes them as one file, with their curves beside it. watch: is told
     of the parts of the evaluation. Writes nothing, and raises Interference where a plug-in changes what others read."""
+    job = keys.job
     values: dict[str, list[Columns]] = {method: [] for method in missing}
     curves: dict[str, list[Columns]] = {method: [] for method in missing}
     wanted = requests(job, missing)
@@ -206,7 +208,10 @@ def compute(
     plugins = [*metrics, *(method for request in wanted for method in request.methods)]
     turned: dict[str, bool] = {}
     batches = counted(rows(job, shard, required(plugins), turned=turned), len(shard), advance)
-    options = job.batch_rows, job.normalise, watch, watched_rate(job.num_batches)
+    paths = answer_files(keys, key, metrics, folder)
+    kept = read_answers(paths)
+    known = {metric: len(answers) for metric, answers in kept.scores.items()}
+    options = job.batch_rows, job.normalise, watch, watched_rate(job.num_batches), kept
     for part in shard_rows(job.cut_model, batches, wanted, *options):
         if len(part["method"]):
             (values if holds_values(part) else curves)[part["method"][0]].append(part)
@@ -220,7 +225,45 @@ def compute(
     }
     of_values, of_curves = (list(chain.from_iterable(parts.values())) for parts in (values, curves))
     table = frame(of_values).assign(**job.columns)
-    return record_files.write(folder, key, missing, table, curve_frame(of_curves), notes)
+    file = record_files.write(folder, key, missing, table, curve_frame(of_curves), notes)
+    for metric, path in paths.items():
+        if not foreign and len(kept.scores[metric]) > known[metric]:
+            write_answers(path, kept.scores[metric])
+    return file
+
+
+def answer_files(keys: Keys, shard: str, metrics: Sequence[Plugin], folder: Path) -> dict[str, Path]:
+    """Return {metric: the file of the model's answers that the metric asked for}, of one shard.
+
+    Users' own metrics have none. Commands that call users' own code read these files and write none, so that no answer
+    depends on that code.
+    """
+    own = [metric for metric in metrics if not metric.is_foreign]
+    names = {metric.name: record_files.key(shard=shard, metric=keys.of_metric(metric)) for metric in own}
+    return {metric: folder / f"answers/{name}.json" for metric, name in names.items()}
+
+
+def read_answers(paths: Mapping[str, Path]) -> KeptAnswers:
+    """Read the answers of a shard by metric. A metric without a file, or with a damaged one, has none yet."""
+    scores: dict[str, dict[str, torch.Tensor]] = {}
+    for metric, path in paths.items():
+        content = files.read_json_or_none(path) or {}
+        scores[metric] = {
+            name: torch.tensor(values, dtype=DTYPES[dtype])
+            for dtype, answers in content.items()
+            for name, values in answers.items()
+        }
+    return KeptAnswers(scores)
+
+
+def write_answers(path: Path, scores: Mapping[str, torch.Tensor]) -> None:
+    """Write a metric's answers of a shard, each under its type. JSON keeps every bit of a float."""
+    content: dict[str, dict[str, Any]] = {name: {} for name in DTYPES}
+    for name, values in scores.items():
+        of_type = str(values.dtype).removeprefix("torch.")
+        if of_type in content:
+            content[of_type][name] = values.tolist()
+    files.write_json(path, content)
 
 
 def counted(batches: Iterator[Batch | BadImage], images: int, advance: Advance) -> Iterator[Batch | BadImage]:

@@ -18,8 +18,8 @@ from axiom_bench.statistics.run_folder import RunFolder
 from .conftest import RUN, tiny
 
 EVERY_KIND = (
-    "data.size=4", "metric=[zeta,max_box_acc]", "method=[grad_cam]", "model.weights=default", "runtime.repeats=1",
-    "pictures.rows=1", "pictures.gallery=2", "data.only_correct=true", "shard_size=4",
+    "data.size=4", "metric=[zeta,max_box_acc,single_deletion]", "method=[grad_cam]", "model.weights=default",
+    "runtime.repeats=1", "pictures.rows=1", "pictures.gallery=2", "data.only_correct=true", "shard_size=4",
 )  # fmt: skip
 Damage = Callable[[Path], object]
 
@@ -88,7 +88,7 @@ def same(first: list[pd.DataFrame], second: list[pd.DataFrame]) -> bool:
 
 
 def test_the_run_has_every_kind_of_file(original):
-    kinds = "curves examination gallery manifest.json pictures predictions records runtime whole_set"
+    kinds = "answers curves examination gallery manifest.json pictures predictions records runtime whole_set"
     assert sorted({name.partition("/")[0] for name in original}) == kinds.split()
 
 
@@ -115,7 +115,7 @@ def test_the_same_command_computes_what_is_damaged_again(folder, results, origin
 @pytest.mark.parametrize("kind", DAMAGES)
 def test_readers_refuse_every_damaged_file(folder, original, kind):
     for name, content in original.items():
-        if name.startswith(("predictions", "examination")):  # which only the command itself reads
+        if name.startswith(("answers", "predictions", "examination")):  # which only the command itself reads
             continue
         DAMAGES[kind](folder / name)
         with pytest.raises(BenchError) as caught:  # as report and gate read it, and game

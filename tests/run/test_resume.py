@@ -16,7 +16,7 @@ from axiom_bench.records import artefacts, record_files, running
 from axiom_bench.run import shards
 from tests.faults.runs import wait_until
 
-from .conftest import failure
+from .conftest import failure, module_of
 
 RECORDS = "quick/default/records"
 
@@ -92,6 +92,69 @@ def test_a_damaged_file_is_named_and_computed_again(run, ran, rows, results, fol
     assert (again.shards_computed, again.lines) == (0, ())
 
 
+DELETIONS = ("metric=[single_deletion,non_sensitivity]",)  # both ask for the same 16 passes of each image
+
+
+def passes_per_row(outcomes):
+    """The forward passes that a run of one job has computed, for each row of its batches."""
+    (outcome,) = outcomes
+    return outcome.passes["trunk_forward"] / outcome.passes["head_backward"]
+
+
+@pytest.mark.slow
+def test_an_added_method_or_metric_repeats_no_pass_that_depends_on_no_method(run, ran, rows, results):
+    first = ran("method=[grad_cam]", *DELETIONS)
+    assert passes_per_row(first) > 2
+    added = run("method=[grad_cam,xgrad_cam]", *DELETIONS)
+    assert passes_per_row(added) == 1  # the traces
+    later = rows(added)
+    shutil.rmtree(results)
+    pd.testing.assert_frame_equal(later, rows(run("method=[grad_cam,xgrad_cam]", *DELETIONS)), check_exact=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "repeats"),
+    [
+        ("metric.single_deletion.params.fill=blur", True),
+        ("metric.single_deletion.params.output=probability", True),
+        ("model.seed=1", True),
+        ("device.ablation_memory=200000", True),
+        ("report.compare=grad_cam", False),
+    ],
+)
+def test_kept_answers_are_those_of_the_same_passes(run, ran, change, repeats):
+    ran("method=[grad_cam]", "metric=[single_deletion]")
+    added = run("method=[grad_cam,xgrad_cam]", "metric=[single_deletion]", change)
+    assert (passes_per_row(added) > 2) == repeats
+
+
+@pytest.mark.slow
+def test_damaged_answers_are_computed_again(run, ran, rows, results):
+    ran("method=[grad_cam]", *DELETIONS)
+    kept = sorted((results / "quick/default/answers").glob("*.json"))
+    intact = [path.read_bytes() for path in kept]
+    assert len(kept) == 3  # of each shard's first metric that asks
+    kept[1].write_bytes(intact[1].replace(b"1", b"2", 1))
+    (outcome,) = added = run("method=[grad_cam,xgrad_cam]", *DELETIONS)
+    assert outcome.lines == ("1 damaged file is written anew: 1 in answers",)
+    assert [path.read_bytes() for path in kept] == intact
+    later = rows(added)
+    shutil.rmtree(results)
+    pd.testing.assert_frame_equal(later, rows(run("method=[grad_cam,xgrad_cam]", *DELETIONS)), check_exact=True)
+
+
+@pytest.mark.slow
+def test_answers_are_kept_by_commands_without_users_own_code_only(run, results, tmp_path, monkeypatch):
+    module_of(tmp_path, "users_only_cam", "def cam(trace):\n    return trace.gradients\n", monkeypatch)
+    chosen = ("method=[grad_cam]", "metric=[single_deletion]")
+    run(*chosen, "+method.mine._target_=users_only_cam.cam")
+    assert not (results / "quick/default/answers").exists()
+    assert passes_per_row(run("method=[xgrad_cam]", "metric=[single_deletion]")) > 2
+    (outcome,) = run(*chosen, "+method.another._target_=users_only_cam.cam")
+    assert outcome.passes["trunk_forward"] == outcome.passes["head_backward"] + 3 * 16  # an image of each shard again
+
+
 @pytest.mark.slow
 def test_a_file_that_vanishes_under_a_run_is_missed(run, ran, rows, results, monkeypatch):
     chosen = ("metric=[max_box_acc,zeta]",)
@@ -99,9 +162,9 @@ def test_a_file_that_vanishes_under_a_run_is_missed(run, ran, rows, results, mon
     shutil.rmtree(results)
     compute_shard = shards.compute
 
-    def and_deletes(job, shard, *rest):
-        file = compute_shard(job, shard, *rest)
-        if shard == job.shards[-1]:
+    def and_deletes(keys, shard, *rest):
+        file = compute_shard(keys, shard, *rest)
+        if shard == keys.job.shards[-1]:
             min((results / "quick/default/records").glob("*.parquet")).unlink()
         return file
 
