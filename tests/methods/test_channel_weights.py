@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from axiom_bench import methods, metrics
 from axiom_bench.cutting.numerics import XY
 from axiom_bench.cutting.trace import Trace
+from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.methods.axiom_cam import SPLITS, axiom_cam
 from axiom_bench.methods.equal_shares import equal_shares
@@ -62,6 +63,46 @@ def test_divisions_by_hand(names, weights, maps, expected, readout):
     for name in names:
         trace = readout(linear(weights), torch.tensor([maps], dtype=torch.float64))
         assert methods.get(name)(trace).flatten().tolist() == pytest.approx(expected, abs=0)
+
+
+@pytest.mark.parametrize("is_linear", [False, True])
+def test_methods_behind_global_average_pooling(readout, is_linear):
+    """The lemma of methods.md: with p the channels' means, gradient methods weigh map k by (dS/dp_k) / 16.
+
+    Their errors are those of linearising the head. The head is linear where every unit of its ReLU is on.
+    """
+    generator = torch.Generator().manual_seed(8)
+    A, v = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((6, 5), (2, 6)))
+    b = torch.full((6,), 50.0 if is_linear else 0.3, dtype=torch.float64)
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 2, bias=False))
+    head.double().load_state_dict({"2.weight": A, "2.bias": b, "4.weight": v})
+    F = hard_maps()  # channel 0 is dead, channel 1 guarded
+    trace = readout(head, F, 1)
+    p = F.mean(XY)
+
+    def score(p: Tensor) -> Tensor:
+        return (p @ A.T + b).clamp(min=0) @ v[1]
+
+    slope = ((p @ A.T + b > 0) * v[1]) @ A  # dS/dp
+    drops = torch.stack([score(p) - score(p.index_fill(1, torch.tensor(k), 0)) for k in range(5)], 1)
+    common = (slope / 16)[..., None, None] * F
+    for name in ("grad_cam", "xgrad_cam", "hires_cam"):
+        explanation = Explanation.of(trace, methods.get(name)(trace))
+        leaves_out = [1] if name == "xgrad_cam" else []
+        expected = common.index_fill(1, torch.tensor(leaves_out, dtype=torch.long), 0)
+        torch.testing.assert_close(explanation.contributions, expected, rtol=0, atol=ROUNDING)
+        sensitivity = metrics.get("sensitivity_error")(explanation)
+        expected = (drops - p * slope).abs().sum(1) / drops.abs().sum(1)
+        torch.testing.assert_close(sensitivity, expected, rtol=0, atol=ROUNDING)
+        assert sensitivity.max() < ROUNDING if is_linear else sensitivity.min() > 0.01
+        conservation = metrics.get("conservation_error")(explanation)
+        expected = (score(p) - (p * slope).sum(1)).abs() / score(p).abs()
+        torch.testing.assert_close(conservation, expected, rtol=0, atol=ROUNDING)
+    weights = methods.get("ablation_cam_axiomatic")(trace)[:, 2:, 0, 0]
+    torch.testing.assert_close(weights, drops[:, 2:] / (16 * p[:, 2:]), rtol=0, atol=ROUNDING)
+    assert torch.allclose(weights, slope[:, 2:] / 16, rtol=0, atol=1e-9) == is_linear
+    with pytest.raises(BenchError, match="not global average pooling and one linear layer"):
+        methods.get("cam")(trace)
 
 
 STEPS = (0.0, 0.3, 1.0)
