@@ -202,8 +202,9 @@ def coincidences(run: RunFolder, metrics: Sequence[str]) -> str:
         if same := [run.label(setting) for setting in run.settings if coincide(run, setting, name)]:
             titles.setdefault(tuple(same), []).append(in_sentence(run.metadata.value(name).title))
     return " ".join(
-        f"On {_joined(labels)} all methods, controls aside, have the same {_joined(of_labels)}. Before global average "
-        "pooling and one linear layer they must, by algebra."
+        f"On {_joined(labels)} all methods, controls aside, have the same {_joined(of_labels)}. Global average pooling "
+        "behind the layer makes Grad-CAM, XGrad-CAM and HiResCAM the same map, and one linear layer behind the pooling "
+        "makes CAM and Ablation-CAM (axiomatic) the same too."
         for labels, of_labels in titles.items()
     )
 

@@ -184,7 +184,7 @@ def test_the_conclusion_names_the_best_with_all_metrics_that_say_so(make_told):
     run = make_told({"low": 0.0, "twin": 0.0}, networks=("one",))
     assert conclusion(run, [ERROR])[0] == "No metric tells which method is best with 40 images"
     assert coincidences(run, [ERROR]).startswith(
-        "On one all methods, controls aside, have the same conservation error. Before global average pooling"
+        "On one all methods, controls aside, have the same conservation error. Global average pooling"
     )
     assert coincidences(make_told(), [ERROR]) == ""
 
