@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,9 +64,13 @@ def compute(
 
 
 def run_jobs(
-    overrides: Sequence[str], config_folder: Path | None = None, goes_on: bool = False
+    overrides: Sequence[str],
+    config_folder: Path | None = None,
+    goes_on: bool = False,
+    announce: Callable[[Sequence[Result]], None] | None = None,
 ) -> tuple[dict[str, Any], Sequence[Result]]:
-    """Runs all jobs of a command line: their configuration and results. Raises BenchError as `benchmark` does."""
+    """Runs all jobs of a command line: their configuration and results. goes_on, announce: see `spine.run`. Raises
+    BenchError as `benchmark` does."""
     with composed(overrides, config_folder) as composition:
         settings.check_paths(composition.plain(), composition.several)
         # A misspelt name or path has been answered by now: what follows imports torch.
@@ -76,7 +80,7 @@ def run_jobs(
             config = composition.plain()
             methods, metrics = spine.check(config)
             check_report(config, methods, metrics)
-        return config, spine.run(composition, config, goes_on)
+        return config, spine.run(composition, config, goes_on, announce)
 
 
 def check_paths(overrides: Sequence[str], config_folder: Path | None = None) -> None:

@@ -13,11 +13,14 @@ from axiom_bench.records import mirror, remote
 from axiom_bench.report.paper import PaperRun, on_two_classes, write_paper
 from axiom_bench.report.paper import paper as study
 from axiom_bench.run.job import run_folder
-from axiom_bench.run.progress import progress
+from axiom_bench.run.progress import duration, progress
+from axiom_bench.run.result import Result
 from axiom_bench.run.spine import configuration
+from axiom_bench.statistics.labels import plural
 from axiom_bench.statistics.run_folder import RunFolder
 
-SHARED = ("results", "run", "real_root", "device", "data.batch_size", "data.workers", "data.size", "model.weights")
+SHARED = ("results", "run", "real_root", "device", "data.batch_size", "data.workers", "data.size")
+SECONDS_PER_NETWORK = 10  # of run times, report and figures
 IN_PLACE = "model.weights_folder=${real_root}/weights"
 TWO_CLASSES = "experiment=paper_two_classes"
 
@@ -27,9 +30,10 @@ def paper(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[
     the last lines. Where none of the paper's networks has weights, those of real_root stand in for them. Raises
     BenchError."""
     arguments = ["experiment=paper", *overrides]
-    code, folder, failures = _run(arguments, config_folder, "The paper's networks")
-    named = "model" in map(_key, overrides)
-    if folder is None and not named:
+    is_chosen = "model" in map(_key, overrides)
+    title = "The chosen networks" if is_chosen else "The paper's networks"
+    code, folder, failures = _run(arguments, config_folder, title)
+    if folder is None and not is_chosen:
         real_root = Path(configuration(arguments, config_folder)["real_root"]).expanduser()
         if (real_root / "weights").is_dir():  # few people have that folder
             print("None of the paper's networks could run; the networks of real_root stand in for them.", flush=True)
@@ -45,29 +49,49 @@ def paper(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[
             shown.says(f"paper, {line}")
 
         main = PaperRun(RunFolder.read(folder), _command(arguments), failures)
-        two_classes, problem = _two_classes(main.run, overrides, config_folder)
+        two_classes, problem = _two_classes(main.run, arguments, config_folder)
         command = shlex.join(["axiom-bench", "paper", *overrides])
         index = write_paper(main, two_classes, problem, command, say)
         mirror.push(folder)
     return code, [f"report: {remote.named(folder / 'report.html')}", f"paper: {remote.named(index)}"]
 
 
-def _two_classes(run: RunFolder, overrides: Sequence[str], config_folder: Path | None) -> tuple[PaperRun | None, str]:
-    """The run whose images show several classes, where the main one's don't; and why there is none."""
+def _two_classes(run: RunFolder, arguments: Sequence[str], config_folder: Path | None) -> tuple[PaperRun | None, str]:
+    """Return a run of the same networks on images that show several classes, and which networks it lacks, and why.
+
+    The run is `None` if the main run has such images itself, or if there is no other run.
+    """
     if not on_two_classes(run).class_records.empty:
         return None, ""
-    shared = [override for override in overrides if _key(override) in SHARED or _key(override).startswith("device.")]
-    arguments = [TWO_CLASSES, *shared]
-    imagenet = [name for name in study().networks if name in (run.manifest.get("models") or {})]
-    if imagenet:
-        arguments = [*arguments, f"model={','.join(imagenet)}", "model.weights_folder=null"]
+    shared = [argument for argument in arguments if _key(argument) in SHARED or _key(argument).startswith("device.")]
+    arguments = [TWO_CLASSES, *shared, *_networks(run, arguments)]
     try:
         _, folder, failures = _run(arguments, config_folder, "Images of two classes, for Fig 4(a)")
     except BenchError as error:  # the main run's report is there without them
         return None, str(error)
+    jobs_by_reason: dict[str, list[str]] = {}
+    for job, reason in failures.items():
+        jobs_by_reason.setdefault(reason, []).append(job)
+    problem = " ".join(f"Without {', '.join(jobs)}: {reason}" for reason, jobs in jobs_by_reason.items())
     if folder is None:
-        return None, " ".join(dict.fromkeys(failures.values()))
-    return PaperRun(RunFolder.read(folder), _command(arguments), failures), ""
+        return None, problem
+    return PaperRun(RunFolder.read(folder), _command(arguments), failures), problem
+
+
+def _networks(run: RunFolder, arguments: Sequence[str]) -> list[str]:
+    """Return the settings that choose a run's networks again, without those that failed."""
+    completed = run.manifest.get("models") or {}
+    names: Sequence[str] = study().networks
+    settings = {}
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key == "model":
+            names = value.split(",")
+        elif key.startswith("model."):
+            settings[key] = argument
+    settings.setdefault("model.weights_folder", "model.weights_folder=null")
+    names = [name for name in names if name in completed] or names  # a network with model.name=NAME has another name
+    return [f"model={','.join(names)}", *settings.values()]
 
 
 def _run(
@@ -75,11 +99,32 @@ def _run(
 ) -> tuple[int, Path | None, Mapping[str, str]]:
     """The exit code, the run folder, None where no job has ended well, and {model: why it failed}."""
     print(f"{title}: {_command(arguments)}", flush=True)
-    config, results = run_jobs(arguments, config_folder)
+    config, results = run_jobs(arguments, config_folder, announce=_announce)
     failures = {result.job: result.failure.message for result in results if result.failure is not None}
     code, lines = finish(config, results, arguments)
     print("\n".join(lines), flush=True)
     return code, run_folder(config) if len(failures) < len(results) else None, failures
+
+
+def _announce(jobs: Sequence[Result]) -> None:
+    if any(job.failure is None for job in jobs):
+        print(estimate(jobs), flush=True)
+
+
+def estimate(jobs: Sequence[Result]) -> str:
+    """Return a sentence on the time that prepared jobs will take. Jobs that failed take none."""
+    jobs = [job for job in jobs if job.failure is None]
+    drawing = SECONDS_PER_NETWORK * len(jobs)
+    missing = [job for job in jobs if job.missing]
+    if not missing:
+        return f"All values are computed. Run times and figures take about {duration(drawing)}."
+    computing = sum(job.computing_seconds for job in missing)
+    images = plural(sum(job.shards[key] for job in missing for key in job.missing), "image")
+    networks = plural(len({job.config["model"]["name"] for job in missing}), "network")
+    return (
+        f"The run takes about {duration(computing + drawing)}: {duration(computing)} to compute {images} "
+        f"on {networks}, and {SECONDS_PER_NETWORK} s per network for run times and figures."
+    )
 
 
 def _command(arguments: Sequence[str]) -> str:

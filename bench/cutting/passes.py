@@ -86,8 +86,8 @@ class OutputSizes:
     """Of the tensors that operations return for an image, how many times its own size they have.
 
     widest: the largest. total: all together, which a gradient of the whole model keeps. work: multiplications and
-    elements of results, which tell what a pass costs. half: the type of those in half precision, if there are any. image:
-    the number of the image's elements.
+    elements of results, which tell what a pass costs. half: the type of those in half precision, if there are any.
+    image: the number of the image's elements.
     """
 
     widest: float = 1.0

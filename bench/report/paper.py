@@ -43,7 +43,7 @@ class IndexEntry:
 
 
 def _markdown(entries: Sequence[IndexEntry], command: str, failures: Mapping[str, str]) -> Iterator[str]:
-    yield f"# The paper's figures and tables\n\n{paper().source}. {paper().numbers}\n"
+    yield f"# The paper's figures and tables\n\n{paper().source}. {paper().numbers} {paper().known}\n"
     yield f"Made by `{command}`\n"
     yield from (f"- {name} didn't run: {reason}" for name, reason in failures.items())
     for entry in entries:
@@ -84,8 +84,11 @@ class Exhibit:
 
 @dataclass(frozen=True)
 class Paper:
-    """source: its citation. instead: networks that stand in for the paper's where these have no weights. numbers: what
-    is known of the paper's own numbers, a sentence."""
+    """The paper, as conf/paper.yaml describes it.
+
+    source: its citation. instead: networks that stand in for the paper's where these have no weights. numbers: a
+    sentence on the paper's own numbers.
+    """
 
     source: str
     instead: tuple[str, ...]
@@ -96,6 +99,13 @@ class Paper:
     def networks(self) -> tuple[str, ...]:
         """All that an exhibit names."""
         return tuple(dict.fromkeys(name for exhibit in self.exhibits for name in exhibit.networks))
+
+    @property
+    def known(self) -> str:
+        """A sentence that lists the exhibits whose networks or images in the paper are known."""
+        of_networks = ", ".join(exhibit.number for exhibit in self.exhibits if exhibit.networks)
+        of_images = ", ".join(exhibit.number for exhibit in self.exhibits if exhibit.images)
+        return f"This project knows the paper's networks for {of_networks} only, and its images for {of_images} only."
 
 
 @cache
@@ -149,6 +159,8 @@ def write_paper(
             entry.left_out.append(problem)
         entry.left_out = list(dict.fromkeys(entry.left_out))
         entries.append(entry)
+    if without_networks := [entry.exhibit.number for entry in entries if runs[entry.exhibit.two_classes].records.empty]:
+        say(f"No network has values for {', '.join(without_networks)}: {problem or NO_PAIRS}")
     files.write(folder / "index.md", "\n".join(_markdown(entries, command, main.failures)).encode())
     page = render("paper.html.j2", paper=paper(), entries=entries, command=command, failures=main.failures)
     files.write(folder / "index.html", page.encode())
@@ -213,12 +225,10 @@ def _compared(exhibit: Exhibit, run: RunFolder) -> dict[str, str]:
     counts = _explained(run).groupby("data")["image_id"].nunique()
     images = ", ".join(f"{count:,} of {name}" for name, count in counts.items())
     of_two = " with exactly two classes" if exhibit.two_classes and images else ""
-    pairs = {
-        "Networks": (", ".join(exhibit.networks), ", ".join(run.manifest.get("models") or ())),
-        "Images": (exhibit.images, images + of_two),
-    }
+    networks = "" if run.records.empty else ", ".join(run.manifest.get("models") or ())
+    pairs = {"Networks": (", ".join(exhibit.networks), networks), "Images": (exhibit.images, images + of_two)}
     return {
-        name: f"{known or 'unknown'} in the paper; {ours or 'none'} in this run"
+        name: f"{f'{known} in the paper; ' if known else ''}{ours or 'none'} in this run"
         for name, (known, ours) in pairs.items()
     }
 

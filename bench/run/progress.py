@@ -33,6 +33,19 @@ def rate(images: float, seconds: float) -> str:
     return f"{images / seconds:.1f} images/s" if images >= seconds else f"{seconds / images:.1f} s/image"
 
 
+def duration(seconds: float) -> str:
+    """Return a time in the largest unit of which it has at least two.
+
+    >>> duration(0.2), duration(100), duration(1000), duration(9000)
+    ('0 s', '100 s', '17 min', '2.5 h')
+    """
+    if seconds < 2 * 60:
+        return f"{seconds:.0f} s"
+    if seconds < 2 * 3600:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
 class Shown:
     """Something that a command is at. title: what; total: of how many images; None: there is nothing to count."""
 

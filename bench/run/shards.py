@@ -149,10 +149,18 @@ def stored(keys: Keys, folder: Path) -> tuple[dict[str, Any], dict[str, bool]]:
     return held.listed(shards, keys.values), turned
 
 
-def cost(keys: Keys, missing: Mapping[str, Shard], folder: Path, budget: int | None) -> str | None:
-    """The cost of the methods and metrics that these shards lack, in forward passes; None where only the traces need
-    passes. budget: maximum of forward passes for an image and explained class. Raises BenchError where they would be
-    more."""
+def cost(keys: Keys, missing: Mapping[str, Shard], folder: Path, budget: int | None) -> tuple[str | None, float]:
+    """Return the cost of the values that these shards lack: a line of forward passes, and an estimate in seconds.
+
+    The line is `None` if only the traces need passes. The estimate is the number of passes times the time of one
+    image's trace. A batch takes less time per image.
+
+    Args:
+        budget: The maximum of forward passes for an image and explained class.
+
+    Raises:
+        BenchError: If an image costs more passes than the budget.
+    """
     held, shards = record_files.read(folder, set(missing)), missing.values()
     wanted = [held.missing(key, keys.values) for key in missing]
     methods, metrics = {*chain(*wanted)}, {name for each in wanted for name in chain(*each.values())}
@@ -163,28 +171,37 @@ def cost(keys: Keys, missing: Mapping[str, Shard], folder: Path, budget: int | N
     )
     batch = first_row(job)
     if batch is None:
-        return None
+        return None, 0.0
     trace = traced(job.cut_model, batch)
-    lines = [costly_drops(trace, job.methods, job.metrics)]
+    start = time.perf_counter()
+    traced(job.cut_model, batch)  # the first one also read the network's graph
+    seconds = time.perf_counter() - start
     if not trace.has_gradients and (several := first_batch(job, job.indices, job.batch_size, ())) is not None:
         warn_of_silence(traced(job.cut_model, several))
     versions = None if batch.interventions is None else versions_per_row(job, shards)
     passes = Cost.of(job.methods, job.metrics, trace, versions)
     check_budget(passes, job.metrics, budget)
-    if passes.per_image:
-        lines.append(passes.line(sum(map(len, shards)), sum(map(job.rows, shards))))
-    return "; ".join(filter(None, lines)) or None
+    rows = sum(map(job.rows, shards))
+    line = passes.line(sum(map(len, shards)), rows) if passes.per_image else None
+    needing_drops = _needing_drops(job.methods, job.metrics)
+    own_passes = 1 + (trace.drops_cost if needing_drops else 0)
+    lines = [costly_drops(trace, needing_drops), line]
+    return "; ".join(filter(None, lines)) or None, rows * (passes.per_image + own_passes) * seconds
 
 
-def costly_drops(trace: Trace, methods: Sequence[Plugin], metrics: Sequence[Plugin]) -> str | None:
-    """Return a sentence if methods or metrics need ablation drops that cost more than MOST_PASSES."""
+def _needing_drops(methods: Sequence[Plugin], metrics: Sequence[Plugin]) -> list[str]:
+    """Return the settings that leave out the methods and metrics that need ablation drops."""
     names = [f"~method.{method.name}" for method in methods if method.spec.needs_drops]
-    names += [f"~metric.{metric.name}" for metric in metrics if NEEDS_DROPS in needs_of(metric)]
-    if not names or trace.drops_cost <= MOST_PASSES:
+    return names + [f"~metric.{metric.name}" for metric in metrics if NEEDS_DROPS in needs_of(metric)]
+
+
+def costly_drops(trace: Trace, settings: Sequence[str]) -> str | None:
+    """Return a sentence if drops that are needed cost more than MOST_PASSES. settings: leave out what needs them."""
+    if not settings or trace.drops_cost <= MOST_PASSES:
         return None
     return (
         f"ablation drops cost about {trace.drops_cost:,.0f} forward passes for each image ({trace.capture}); leave out "
-        f"what needs them ({first_names(names, MAX_NAMES)}), ablate fewer channels (device.ablation_channels=64), or "
+        f"what needs them ({first_names(settings, MAX_NAMES)}), ablate fewer channels (device.ablation_channels=64), or "
         "choose a layer nearer to the output"
     )
 

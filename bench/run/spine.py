@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -50,9 +50,22 @@ def check(config: dict[str, Any]) -> tuple[tuple[Plugin, ...], tuple[Plugin, ...
     return methods, metrics
 
 
-def run(composition: Composition, config: dict[str, Any], goes_on: bool = False) -> list[Result]:
-    """The results of a command line's jobs, in their order; each job once. config: checked. goes_on: with what the
-    command before has computed by users' own plug-ins. Raises BenchError where the run folder can't be written."""
+def run(
+    composition: Composition,
+    config: dict[str, Any],
+    goes_on: bool = False,
+    announce: Callable[[Sequence[Result]], None] | None = None,
+) -> list[Result]:
+    """Run a command line's jobs and return their results in order, each job once.
+
+    Args:
+        config: The checked settings of all jobs.
+        goes_on: Reuse values that the previous command computed with user plug-ins.
+        announce: Called with all jobs once they are prepared, before the first one is computed.
+
+    Raises:
+        BenchError: If the run folder can't be written.
+    """
     with _open_folder(config) as folder:
         overrides = list(composition.overrides)
         command = running.command_to_continue(folder, overrides, goes_on) or uuid4().hex
@@ -64,7 +77,11 @@ def run(composition: Composition, config: dict[str, Any], goes_on: bool = False)
         running.begin(folder, about_command)
         with executors.opened(config["executor"], folder) as executor:
             notes: dict[str, list[str]] = {}
-            results = _distinct([run_job(job, command, executor, notes) for job in composition.job_configs()])
+            jobs: Iterable[PreparedJob] = (prepared_job(job, command, executor) for job in composition.job_configs())
+            if announce is not None:
+                jobs = [*jobs]
+                announce([job.result for job in jobs])
+            results = _distinct([run_job(job, executor, notes) for job in jobs])
         _print_shared(notes)
         shards = sum(len(result.shards) for result in results)
         if there := sum(len(result.shards) - result.shards_computed for result in results):
@@ -85,16 +102,37 @@ def _open_folder(config: Mapping[str, Any]) -> Iterator[Path]:
         yield folder
 
 
-def run_job(config: DictConfig, command: str, executor: Executor, notes: dict[str, list[str]]) -> Result:
-    """One job, from its configuration to what it leaves in the run folder. A failure is in its result, so that the
-    other jobs go on. command: see `Task`. notes: the jobs of each sentence that was printed; one that an earlier job
-    had isn't printed again."""
-    name, begun = str(OmegaConf.select(config, "model.name")), dict[str, Any]()
+@dataclass(frozen=True)
+class PreparedJob:
+    """A job before its shards are computed. result: with a failure if the job can't begin."""
+
+    task: Task
+    result: Result
+
+
+def prepared_job(config: DictConfig, command: str, executor: Executor) -> PreparedJob:
+    """Load and check one job. A failure is in its result, so that the other jobs go on."""
+    task = Task(uuid4().hex, command, {})
     try:
         resolved: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-        task = Task(uuid4().hex, command, resolved)
-        result: Result = executors.done(executor, resolved, prepare, task)
-        begun = {**manifest.of_job(result), "shards": result.shards}
+        task = replace(task, config=resolved)
+        return PreparedJob(task, executors.done(executor, resolved, prepare, task))
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - one job's defect must not stop the other jobs
+        forget()
+        return PreparedJob(task, Result(str(OmegaConf.select(config, "model.name")), failure=Failure.of(error)))
+
+
+def run_job(job: PreparedJob, executor: Executor, notes: dict[str, list[str]]) -> Result:
+    """Compute and finish one job. A failure is in its result, so that the other jobs go on.
+
+    Args:
+        notes: The jobs of each sentence that was printed. A sentence that an earlier job had isn't printed again.
+    """
+    task, result = job.task, job.result
+    if result.failure is not None:
+        return result
+    begun = {**manifest.of_job(result), "shards": result.shards}
+    try:
         running.announce(task.folder, result.job, begun)
         task = replace(task, answers=result.answers)
         _print(*result.notes.get(MACHINE, ()))
@@ -106,16 +144,15 @@ def run_job(config: DictConfig, command: str, executor: Executor, notes: dict[st
         if result.missing:
             result = _computed(task, result, executor)
         record_files.remove(task.folder, result.damaged)
-        result = executors.done(executor, resolved, finish, task, result)
+        result = executors.done(executor, task.config, finish, task, result)
         mirror.pull(task.folder)
         running.announce(task.folder, result.job, manifest.of_job(result))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - one job's defect must not stop the other jobs
         failure = Failure.of(error)
-        if begun:
-            failed = {**begun, "failures": [{"job": result.job, "message": failure.message}]}
-            with suppress(BenchError):  # a disk that is full is told already
-                running.announce(task.folder, result.job, failed)
-        return Result(name, failure=failure)
+        failed = {**begun, "failures": [{"job": result.job, "message": failure.message}]}
+        with suppress(BenchError):  # a disk that is full is told already
+            running.announce(task.folder, result.job, failed)
+        return Result(str(task.config["model"]["name"]), failure=failure)
     finally:
         forget()
     return result

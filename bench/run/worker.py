@@ -80,7 +80,7 @@ def prepare(task: Task) -> Result:
         facts["data"][job.data.name]["notes"] += unfrozen
         missing, damaged = shards.missing(keys, task.folder)
         budget = config["metrics"]["max_forwards_per_image"]
-        cost = shards.cost(keys, missing, task.folder, budget) if missing else None
+        cost, computing_seconds = shards.cost(keys, missing, task.folder, budget) if missing else (None, 0.0)
         answers = examined(keys, task.folder, bool(missing))
         facts["data"][job.data.name]["notes"] += [each.sentence for each in answers if each.level == "note"]
         mirror.push(task.folder)
@@ -100,6 +100,7 @@ def prepare(task: Task) -> Result:
         seconds=seconds,
         values=keys.values,
         answers=answers,
+        computing_seconds=computing_seconds,
     )
 
 

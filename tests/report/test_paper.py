@@ -46,20 +46,24 @@ def test_the_index_says_what_is_missing_and_why(run):
     source = PaperRun(run, "axiom-bench experiment=paper", {"alexnet": "No weights."})
     index = write_paper(source, None, "There is no VOC.", "axiom-bench paper", lines.append)
     text = (index.parent / "index.md").read_text()
-    assert len(lines) == text.count("\n## ")
+    assert len(lines) == text.count("\n## ") + 1
+    assert lines[-1] == "No network has values for Fig 4(a): There is no VOC."
     sections = dict(section.split(":", 1) for section in text.split("\n## ")[1:])
-    ours = "in the paper; scenes_fc, scenes_residual in this run."
+    ours = "scenes_fc, scenes_residual in this run."
     five = "alexnet, vgg16, vgg19, inception_v3, resnet101"
     for number, section in sections.items():
         of_fig2 = number.startswith("Fig 2")  # the only exhibits whose networks are known
-        assert f"Networks: {five if of_fig2 else 'unknown'} {ours}" in section
+        networks = "none in this run." if number == "Fig 4(a)" else ours
+        assert f"Networks: {f'{five} in the paper; ' if of_fig2 else ''}{networks}" in section
         assert (f"Missing for the paper's: the networks {five}." in section) == ("alexnet" in section) == of_fig2
     assert "Images: one in the paper; 6 of scenes in this run." in sections["Fig 1"]
-    assert "Images: unknown in the paper; 6 of scenes in this run." in sections["Fig 2(a)"]
+    assert "Images: 6 of scenes in this run." in sections["Fig 2(a)"]
+    known = "networks for Fig 2(a), Fig 2(b) only, and its images for Fig 1, Fig 4(b) only."
+    assert text.count(f"This project knows the paper's {known}") == 1
     assert text.count("alexnet didn't run: No weights.") == text.count("There is no VOC.") == 1
     of_classes = sections["Fig 4(a)"]
     assert all(part in of_classes for part in ("metric=[...,class_discriminability]", "There is no VOC."))
-    assert "Images: unknown in the paper; none in this run." in of_classes
+    assert "Images: none in this run." in of_classes
     assert not stale.exists()
     tables = {
         name: (stale.parent / f"{name}.md").read_text() for name in ("errors-sensitivity_error", "localization-box_iou")

@@ -255,7 +255,7 @@ def test_a_defect_is_no_mistake_of_the_user(run, monkeypatch, results):
 @pytest.mark.slow
 def test_no_permission_stops_before_anything(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr("axiom_bench.run.spine.run_job", lambda _: pytest.fail("a job ran"))
+    monkeypatch.setattr("axiom_bench.run.spine.prepared_job", lambda *_: pytest.fail("a job began"))
     with pytest.raises(BenchError, match=f"Can't write results to {tmp_path}/file"):
         run_jobs([f"results={tmp_path}/file"])
 

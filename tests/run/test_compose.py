@@ -41,7 +41,8 @@ def jobs(tmp_path_factory) -> Iterator[Jobs]:
             return [outcome.config for outcome in run_jobs([*overrides, f"results={results}"], config_folder)[1]]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spine, "run_job", lambda config, *_: _outcome(composition.plain(config)))
+        patch.setattr(spine, "prepared_job", lambda config, *_: _outcome(composition.plain(config)))
+        patch.setattr(spine, "run_job", lambda outcome, *_: outcome)
         yield compose
 
 

@@ -26,7 +26,7 @@ from axiom_bench.run import executors
 from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.executors import Local, processes
 from axiom_bench.run.result import Result
-from axiom_bench.run.spine import run_job
+from axiom_bench.run.spine import prepared_job, run_job
 from axiom_bench.run.worker import Task, compute_part
 from tests.faults.runs import group_is_gone, wait_until
 
@@ -267,7 +267,8 @@ def test_a_machine_fetches_the_files_of_its_shards_alone(tmp_path, memory_store)
     classes = f"data.classes=[{','.join(Scenes(size=1).classes)}]"
     with composed([*chosen, classes, "data.path=memory://bucket/val", f"results={tmp_path / 'there'}"]) as composition:
         executor = Elsewhere(tmp_path / "parts")
-        there = [run_job(job, command="", executor=executor, notes={}) for job in composition.job_configs()]
+        prepared = [prepared_job(config, "", executor) for config in composition.job_configs()]
+        there = [run_job(job, executor, notes={}) for job in prepared]
     assert there[0].failure is None
     assert executor.caches == [["val0.tar"], ["val1.tar"], ["val2.tar"]]
     alone = run_jobs([*chosen, classes, f"data.path={here}", f"results={tmp_path / 'alone'}"])[1]
