@@ -201,8 +201,8 @@ def costly_drops(trace: Trace, settings: Sequence[str]) -> str | None:
         return None
     return (
         f"ablation drops cost about {trace.drops_cost:,.0f} forward passes for each image ({trace.capture}); leave out "
-        f"what needs them ({first_names(settings, MAX_NAMES)}), ablate fewer channels (device.ablation_channels=64), or "
-        "choose a layer nearer to the output"
+        f"what needs them ({first_names(settings, MAX_NAMES)}), ablate fewer channels (device.ablation_channels=64), "
+        "or choose a layer nearer to the output"
     )
 
 
