@@ -314,6 +314,7 @@ def test_dinov2_by_name(tmp_path):
     torch.testing.assert_close(trace.logits, network(batch).logits.detach(), rtol=1e-5, atol=1e-5)
     assert trace.activations.shape == (2, 24, 4, 4)
     assert_drops(trace, loaded.module, loaded.layer, batch, lambda z: z.logits[[0, 1], [0, 2]], rtol=1e-3, atol=1e-6)
+    assert load_model({**model_config("dinov2"), **settings, "layer": "default"}).layer == "dinov2.layernorm"
     with pytest.raises(
         ab.BenchError, match=r"no-such-folder can't be read, .*; set model.kwargs.checkpoint to a folder"
     ):
