@@ -142,6 +142,7 @@ def timed(calls: Calls, repeats: int, device: torch.device) -> dict[str, list[fl
 def cases(network: Network, precision: str) -> Calls:
     """The cases by the name that is printed; the plain forward pass first."""
     cut_model = ab.cut(network.model, network.layer, precision=precision)
+    images = [(network.images, None)]
 
     def forward() -> Tensor:
         with torch.inference_mode(), arithmetic(precision, network.images.device):
@@ -153,6 +154,8 @@ def cases(network: Network, precision: str) -> Calls:
         "trace + all drops": lambda: cut_model.trace(network.images).ablation_drops,
         "trace + 5 methods + both axioms": lambda: trace_and_axioms(cut_model, network.images, FIVE),
         f"trace + {len(SIXTEEN)} methods + both axioms": lambda: trace_and_axioms(cut_model, network.images, SIXTEEN),
+        "evaluate 5 methods + both axioms": lambda: ab.evaluate(network.model, network.layer, images, FIVE, AXIOMS),
+        "the same of the cut model": lambda: ab.evaluate(cut_model, None, images, FIVE, AXIOMS),
     }
 
 

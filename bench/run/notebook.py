@@ -106,7 +106,7 @@ def load_model(name: str, weights: str | PathLike[str] | EllipsisType | None = .
 
 @full_precision()
 def evaluate(
-    model: nn.Module | str,
+    model: nn.Module | CutModel | str,
     layer: str | None,
     batches: Iterable[Batch | tuple[Inputs, Tensor | None]],
     methods: Sequence[str | Callable],
@@ -119,7 +119,9 @@ def evaluate(
     rows with image id "*" for metrics with values of the whole data set.
 
     Args:
-        model: any nn.Module, which isn't changed, or a name that `load_model` takes.
+        model: any nn.Module, which isn't changed, or a name that `load_model` takes. Each call checks a network once,
+            which takes about as long as a forward pass of eight images. Or a model of `axiom_bench.cut`, which only its
+            first call checks.
         layer: dotted name of the target layer; None: the last spatial one.
         batches: (images (B, 3, H', W'), targets (B,) or None for the predicted class), or `axiom_bench.Batch`es with
             image ids, boxes and masks. Signals (B, C, L') and volumes (B, C, D', H', W') stand as images do, and so do
@@ -139,15 +141,15 @@ def evaluate(
     """
     method_plugins, metric_plugins = chosen("method", methods), chosen("metric", metrics)
     check_names(metric_plugins)
-    model, loaded = _network(model)
+    network, loaded = _network(model)
     parts: list[Columns] = []
     forms: list[SeveralInputs] = []
-    is_proved, stream = False, _as_batches(batches, partial(_apart, model, explained, forms))
+    is_proved, stream = False, _as_batches(batches, partial(_apart, network, explained, forms))
     listed = list(stream) if isinstance(batches, list | tuple) else None
     first = next(stream if listed is None else iter(listed), None)
     stream = stream if first is None else chain([first], stream)
     like = first or Batch(torch.zeros(1, 3, 224, 224), ("",))
-    cut_model = _cut_of(model, loaded, like, forms, layer, reshape, output)
+    cut_model = _cut_of(model, network, loaded, like, forms, layer, reshape, output)
 
     def columns(part: Batch, _: int) -> list[Columns]:
         nonlocal method_plugins, metric_plugins, is_proved
@@ -166,14 +168,14 @@ def evaluate(
                 parts += of_part
             shown.advance(len(batch))
     rows = [*filter(holds_values, parts), *_of_whole_set(metric_plugins, parts)]
-    name = loaded.name if loaded else cut_model.output.name_of(type(model).__name__)
+    name = loaded.name if loaded else cut_model.output.name_of(type(network).__name__)
     facts = {"experiment": "-", "model": name, "layer": cut_model.layer, "data": "-"}
     return frame(rows).assign(**facts)[list(RECORD_COLUMNS)]
 
 
 @full_precision()
 def explain(
-    model: nn.Module | str,
+    model: nn.Module | CutModel | str,
     layer: str | None = None,
     images: Inputs | Photograph | Sequence[Photograph] | None = None,
     methods: Sequence[str | Callable] = (),
@@ -190,7 +192,7 @@ def explain(
     zero gets a ZeroMaps warning, which names another.
 
     Args:
-        model: any nn.Module, which isn't changed, or a name that `load_model` takes.
+        model: any nn.Module, which isn't changed, a name that `load_model` takes, or a cut model; see `evaluate`.
         layer: dotted name of the target layer; None: the last spatial one, which the result names.
         images: photographs: a path, a PIL image, an array (H, W, 3) of 0 to 255 or of floats in [0, 1], bytes (3, H,
             W), or a list of these. Or a tensor as the network takes it, (B, 3, H', W') or (3, H', W'), in floating
@@ -250,7 +252,7 @@ def explain(
 
 @full_precision()
 def check(
-    model: nn.Module | str,
+    model: nn.Module | CutModel | str,
     layer: str | None = None,
     images: Inputs | Photograph | Sequence[Photograph] | None = None,
     targets: Tensor | int | str | Sequence[int | str] | None = None,
@@ -267,7 +269,7 @@ def check(
     them, and would it name clearly more with another range of values?
 
     Args:
-        model: any nn.Module, which isn't changed, or a name that `load_model` takes.
+        model: any nn.Module, which isn't changed, a name that `load_model` takes, or a cut model; see `evaluate`.
         layer: dotted name of the target layer; None: the last spatial one.
         images: photographs, a tensor or several inputs, as `explain` takes them; a few of each class say most.
         targets: (B,), the labels, each an index or a name of the network's classes; None if they aren't known.
@@ -332,13 +334,15 @@ def overlay(
     return drawn_over(picture_of(image), heatmap, colours, opacity)
 
 
-def _network(model: nn.Module | str) -> tuple[nn.Module, LoadedModel | None]:
+def _network(model: nn.Module | CutModel | str) -> tuple[nn.Module, LoadedModel | None]:
     """The network, and what is known of one that `load_model` has made. Raises BenchError for anything else."""
-    model = load_model(model) if isinstance(model, str) else model
-    if not isinstance(model, nn.Module):
+    if isinstance(model, str):
+        model = load_model(model)
+    network = model.model if isinstance(model, CutModel) else model
+    if not isinstance(network, nn.Module):
         raise BenchError(f"Invalid model: expected a torch.nn.Module or a model's name, not {type_name(model)}.")
-    loaded = getattr(model, "loaded", None)
-    return model, loaded if isinstance(loaded, LoadedModel) else None
+    loaded = getattr(network, "loaded", None)
+    return network, loaded if isinstance(loaded, LoadedModel) else None
 
 
 def _apart(model: nn.Module, explained: int | str | None, forms: list[SeveralInputs], batch: Batch) -> Batch:
@@ -352,7 +356,7 @@ def _apart(model: nn.Module, explained: int | str | None, forms: list[SeveralInp
 
 
 def _cut_and_batch(
-    model: nn.Module | str,
+    model: nn.Module | CutModel | str,
     layer: str | None,
     images: Any,
     reshape: AnyReshape | None,
@@ -361,14 +365,14 @@ def _cut_and_batch(
     preprocessing: Preprocessing | Callable[[Image.Image], Tensor] | None,
 ) -> tuple[CutModel, LoadedModel | None, Batch, Pixels | None]:
     """Return the cut network, what is known of it, the images as it takes them, and their pictures if known."""
-    model, loaded = _network(model)
+    network, loaded = _network(model)
     forms: list[SeveralInputs] = []
-    batch = _apart(model, explained, forms, Batch(images, ()))
+    batch = _apart(network, explained, forms, Batch(images, ()))
     with python_words():
-        tensor, pictures = prepared(batch.images, model, preprocessing or (loaded.preprocessing if loaded else None))
+        tensor, pictures = prepared(batch.images, network, preprocessing or (loaded.preprocessing if loaded else None))
     batch = replace(batch, images=tensor)
-    cut_model = _cut_of(model, loaded, batch, forms, layer, reshape, output)
-    if pictures is not None:
+    cut_model = _cut_of(model, network, loaded, batch, forms, layer, reshape, output)
+    if pictures is not None and cut_model is not model:
         cut_model.normalisation = None  # they are normalised
     for form in forms:
         cut_model.take(form)
@@ -376,7 +380,8 @@ def _cut_and_batch(
 
 
 def _cut_of(
-    model: nn.Module,
+    model: nn.Module | CutModel | str,
+    network: nn.Module,
     loaded: LoadedModel | None,
     batch: Batch,
     forms: list[SeveralInputs],
@@ -385,12 +390,19 @@ def _cut_of(
     output: AnyOutput | None,
 ) -> CutModel:
     """The network, cut as asked for, or as `load_model` knows; without a layer at the last spatial one of the batch's
-    images."""
+    images. A cut model is returned as it is. Raises BenchError for one with a layer, reshape or output."""
+    if isinstance(model, CutModel):
+        if layer not in (None, model.layer) or reshape is not None or output is not None:
+            raise BenchError(
+                f"This model is cut at {model.layer!r} already, with its reshape and output; leave layer, reshape and "
+                "output out, or give the network itself."
+            )
+        return model
     if loaded:
         layer, reshape, output = layer or loaded.layer, reshape or loaded.reshape, output or loaded.output
     if layer is None:
-        layer, reshape = _default_of(model, batch, reshape, output, forms)
-    cut_model = cut(model, layer, reshape=reshape, output=output)
+        layer, reshape = _default_of(network, batch, reshape, output, forms)
+    cut_model = cut(network, layer, reshape=reshape, output=output)
     cut_model.finetuned = loaded.finetuned if loaded else None
     return cut_model
 

@@ -16,6 +16,7 @@ from axiom_bench.embedded import scenes
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.overlay import Heatmaps
 from axiom_bench.run.photographs import photograph
+from tests.advice.nets import WithAge
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = re.findall(
@@ -232,6 +233,53 @@ def test_a_run_and_a_suite_are_frames_of_the_columns_of_evaluate(network):
         ab.read_run("nowhere")
     with pytest.raises(BenchError, match=r"can't import one of a script.*ab.rank\('my_file.my_cam'\)"):
         ab.rank(lambda trace: trace.gradients)
+
+
+METHODS, AXIOMS = ["grad_cam", "xgrad_cam", "ablation_cam"], ["sensitivity_error", "conservation_error"]
+
+
+def test_a_cut_model_gives_the_same_values_and_is_checked_once(network):
+    batches = [(torch.rand(3, 3, 96, 96, generator=torch.Generator().manual_seed(0)), None)]
+    expected = ab.evaluate(network, "layer3", batches, METHODS, AXIOMS)
+    cut_model = ab.cut(network, "layer3")
+    assert_frame_equal(ab.evaluate(cut_model, None, batches, METHODS, AXIOMS), expected, check_exact=True)
+    calls = []
+    with torch.nn.modules.module.register_module_forward_hook(lambda part, *_: calls.append(type(part).__name__)):
+        assert_frame_equal(ab.evaluate(cut_model, "layer3", batches, METHODS, AXIOMS), expected, check_exact=True)
+    assert calls.count("Linear") == 1  # the trace's head; a check would be another call
+    assert "ResNet" not in calls
+
+
+@pytest.mark.parametrize("ask", [explained, ab.check], ids=["explain", "check"])
+def test_a_cut_model_is_explained_and_examined_as_its_network_is(network, photo, ask):
+    layer = network.loaded.layer
+    cut_model = ab.cut(network, layer)
+    expected = ask(network, images=photo) if ask is ab.check else ask(network, photo)["GradCAM"]
+    for _ in range(2):
+        with warnings.catch_warnings(action="error"):
+            answer = ask(cut_model, images=photo)
+        if ask is ab.check:
+            assert answer == expected
+        else:
+            assert torch.equal(answer["GradCAM"], expected)
+            assert answer.layer == layer
+
+
+def test_a_cut_model_has_several_inputs_at_every_call():
+    network = WithAge().eval()
+    inputs = {"image": torch.rand(2, 3, 16, 16), "age": torch.rand(2, 1)}
+    expected = ab.evaluate(network, "features", [(inputs, None)], METHODS, AXIOMS)
+    cut_model = ab.cut(network, "features")
+    for _ in range(2):
+        assert_frame_equal(ab.evaluate(cut_model, None, [(inputs, None)], METHODS, AXIOMS), expected, check_exact=True)
+
+
+@pytest.mark.parametrize("option", [{"layer": "layer2"}, {"reshape": "tokens"}, {"output": "probability"}])
+def test_a_cut_model_takes_no_other_layer_reshape_or_output(network, option):
+    options = {"layer": None, **option}
+    images = [(torch.rand(1, 3, 96, 96), None)]
+    with pytest.raises(BenchError, match=r"cut at 'layer3' already.*or give the network itself"):
+        ab.evaluate(ab.cut(network, "layer3"), batches=images, methods=METHODS, metrics=AXIOMS, **options)
 
 
 @pytest.mark.parametrize(("labels", "box", "mask", "sentence"), [
