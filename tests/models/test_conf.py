@@ -45,6 +45,7 @@ OF_LIBRARIES = {  # test_networks_of_libraries.py, test_networks_of_objects.py
     *("clip", "dinov2", "detr", "segformer", "deeplabv3_resnet50", "lraspp_mobilenet_v3_large", "fcos_resnet50_fpn"),
     *("retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2", "ssd300_vgg16", "ssdlite320_mobilenet_v3_large"),
 }
+OWN = {"own_model", "vgg16_mri", "inception_v3_five", "efficientnet_lite0"}  # code and weights below real_root
 REAL = Path(os.environ.get("AXIOM_BENCH_REAL", "../shared"))
 ABSENT = pytest.mark.skipif(not (REAL / "weights").is_dir(), reason=f"there are no weights in {REAL / 'weights'}")
 
@@ -63,7 +64,7 @@ def test_an_entry_has_all_settings_its_own_over_those_that_it_builds_on(name):
     assert {f"model.{name}" for name in names if name not in settings} <= {*RARE}
     own.pop("defaults", None)
     assert own.items() <= settings.items()
-    assert {*LAYERS, *OF_LIBRARIES, "own_model", "user", "timm"} == set(FILES)
+    assert {*LAYERS, *OF_LIBRARIES, *OWN, "user", "timm"} == set(FILES)
 
 
 @pytest.mark.parametrize("name", ["scenes_vgg_seed1", "ssdlite320_mobilenet_v3_large"])
@@ -238,3 +239,22 @@ def test_own_model_composes_and_loads():
     assert (loaded.layer, loaded.number_of_classes, loaded.classes[-1]) == ("features.12", 10, "n03888257")
     assert (loaded.preprocessing.resize, loaded.preprocessing.crop) == ((144, 144), 128)
     assert load_model(compose_model("own_model", "model.layer=last_relu")).layer == "features.11"
+
+
+@pytest.mark.real
+@ABSENT
+@pytest.mark.parametrize(
+    ("name", "layer", "classes", "size", "values"),
+    [
+        ("vgg16_mri", "features.30", 4, (240, 240), (0, 1)),
+        ("inception_v3_five", "mixed10", 5, (299, 299), (0, 1)),
+        ("efficientnet_lite0", "_bn1", 1000, (224, 224), (-127 / 128, 1)),
+    ],
+)
+def test_networks_of_other_sources_have_their_layer_and_preprocessing(name, layer, classes, size, values):
+    loaded = load_model(compose_model(name))
+    assert (loaded.layer, loaded.number_of_classes) == (layer, classes)
+    assert loaded.preprocessing.size == size
+    black_and_white = torch.tensor([0, 255], dtype=torch.uint8).expand(3, 1, 2)
+    scaled = loaded.preprocessing.normalised(black_and_white)
+    assert scaled[:, 0].tolist() == [pytest.approx(values, abs=1e-7)] * 3
