@@ -1,8 +1,9 @@
 """Write results/reference/SUITE: the values of a suite's parts, computed or continued, of all methods of few passes.
 
-python scripts/publish_suite.py SUITE [PART ...] [KEY=VALUE ...] [--add METHOD]
+python scripts/publish_suite.py SUITE [PART ...] [KEY=VALUE ...] [--add METHOD] [--reuse OLDER_SUITE]
 
 --add: computes this method alone, and adds it to the values that are published, which stay as they are.
+--reuse: copies the values of each part that the older suite also has, with the same settings, and computes the others.
 KEY=VALUE: as of `axiom-bench suite=SUITE`. A suite without `frozen` is frozen by it: its file then says which networks
 and images these were, and what its metrics called.
 """
@@ -10,8 +11,9 @@ and images these were, and what its metrics called.
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +22,22 @@ import yaml
 from axiom_bench import methods
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.evaluation import plugins
-from axiom_bench.records import publishing, reading
+from axiom_bench.records import artefacts, publishing, reading
 from axiom_bench.run.composing.composition import composed, plain
-from axiom_bench.run.composing.suites import Suite, calls_of
+from axiom_bench.run.composing.suites import DIGITS, Suite, calls_of
 from axiom_bench.run.job import Job
 
 ROOT = Path(__file__).resolve().parents[1]
+REFERENCE = ROOT / "results" / "reference"
 COSTLY = ("is_cam", "opti_cam", "ss_cam")  # methods of over 64 passes an image on the networks of every suite
 OF_CHANNELS = ("gscore_cam", "score_cam")  # on networks of over 64 channels: a pass for each that matters
-WIDE = ("photographs-1",)
+WIDE = ("photographs-1", "photographs-2")
+FEW = ("slices", "outside", "neutral", "neutral_before", "lite")  # parts with values of these methods only
+OF_FEW = (  # methods and controls of few passes that the findings compare; --add METHOD adds others
+    "ablation_cam", "ablation_cam_axiomatic", "axiom_cam", "centered", "eigen_cam", "eigen_grad_cam", "equal_shares",
+    "fd_cam", "grad_cam", "grad_cam_pp", "guided_xgrad_cam", "hires_cam", "integrated_gradients", "layer_cam", "random",
+    "shuffled_channels", "uniform", "xgrad_cam",
+)  # fmt: skip
 OF_OBJECTS = ("dense-1",)  # whose networks the methods of one box or mask explain too
 QUIET = ("runtime.repeats=0", "pictures.rows=0", "pictures.gallery=0", "report.figures.grid=null")
 UNFROZEN = "frozen: {}\n"
@@ -46,6 +55,29 @@ def frozen(suite: str, part: str, overrides: Sequence[str]) -> dict[str, Any]:
     return {"models": models, "data": data, "metrics": calls}
 
 
+def has_part(older: str | None, suite: str, part: str) -> bool:
+    """Return whether the older suite has this part with the same settings, so that its values are reused."""
+    if older is None or part not in Suite.of(older).parts:
+        return False
+    return Suite.of(older).part(part).overrides == Suite.of(suite).part(part).overrides
+
+
+def copy_part(older: str, suite: str, part: str) -> None:
+    """Copy the published values of a part from an older suite, under the names of the newer one."""
+    source = REFERENCE / older / part
+    target = REFERENCE / suite / part
+    manifest = reading.read_manifest(source)
+    config = renamed(manifest["config"], suite, part)
+    jobs = [{**job, "config": renamed(job["config"], suite, part)} for job in manifest["jobs"]]
+    shutil.copytree(source / "records", target / "records", dirs_exist_ok=True)
+    artefacts.write(target, {**manifest, "run": f"{suite}-{part}", "config": config, "jobs": jobs})
+
+
+def renamed(config: Mapping[str, Any], suite: str, part: str) -> dict[str, Any]:
+    """Return a run's settings with the part of another suite."""
+    return {**config, "suite_part": f"{suite}/{part}@{Suite.of(suite).sha256[:DIGITS]}"}
+
+
 def run(suite: str, part: str, chosen: Sequence[str], overrides: Sequence[str]) -> Path:
     """The run folder of these methods on a part. Exits where a network failed."""
     code, lines, folder = compute([f"suite={suite}/{part}", f"method=[{','.join(chosen)}]", *QUIET, *overrides])
@@ -59,24 +91,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("suite")
     parser.add_argument("words", nargs="*", metavar="PART or KEY=VALUE")
     parser.add_argument("--add", metavar="METHOD")
+    parser.add_argument("--reuse", metavar="OLDER_SUITE")
     options = parser.parse_args(argv)
     overrides = [word for word in options.words if "=" in word]
     parts = [word for word in options.words if "=" not in word] or [*Suite.of(options.suite).parts]
     file = ROOT / "conf" / "suite" / f"{options.suite}.yaml"
     text = file.read_text(encoding="utf-8")
     if text.endswith(UNFROZEN):
-        of_parts = {part: frozen(options.suite, part, overrides) for part in Suite.of(options.suite).parts}
+        of_parts = dict[str, Any]()
+        for part in Suite.of(options.suite).parts:
+            if has_part(options.reuse, options.suite, part):
+                of_parts[part] = Suite.of(options.reuse).part(part).frozen
+            else:
+                of_parts[part] = frozen(options.suite, part, overrides)
         new = yaml.safe_dump({"frozen": of_parts}, sort_keys=False, width=200, default_flow_style=None)
         file.write_text(text.removesuffix(UNFROZEN) + new, encoding="utf-8")
     costly = (*COSTLY, *OF_CHANNELS) if options.suite in WIDE else COSTLY
     names = methods.names()
     if options.suite in OF_OBJECTS:
         names = [name for name in plugins.names("method") if name in names or methods.get(name).spec.of_objects]
-    chosen = [options.add] if options.add else [name for name in names if name not in costly]
     for part in parts:
+        if has_part(options.reuse, options.suite, part):
+            copy_part(options.reuse, options.suite, part)
+            print(f"results/reference/{options.suite}/{part}: copied from {options.reuse}")
+            continue
+        chosen = [name for name in names if name not in costly]
+        if part in FEW:
+            chosen = list(OF_FEW)
+        if options.add:
+            chosen = [options.add]
         folder = run(options.suite, part, chosen, overrides)
         manifest = reading.read_manifest(folder)
-        target = ROOT / "results" / "reference" / options.suite / part
+        target = REFERENCE / options.suite / part
         note = Suite.of(options.suite).part(part).note.rstrip(".")
         if options.add:
             publishing.add(folder, target, options.add)
