@@ -29,9 +29,11 @@ PUBLISHED = {  # {suite: SHA-256}: a published suite stays as it is, a correctio
     "shapes-1": "9974dcdcae4e11fec7f523b63f03777af039d632909083df95cbff07518377dc",
     "dense-1": "7ef3cce37670c2abd18185c80c56682061e226ecb79f2eeb25b789c7c24127e6",
     "photographs-1": "f402cd5886d39412ca36a76f00bad1935422bbddb1e13f7507b187e245805611",
+    "photographs-2": "df9d2a982e246e9a9d2874a81e35e1798f1f832b63b9d67b466946bf615e182c",
     "imagenet-1": "a9f6041868cf4e59a034f05a208534fa81dae4b701c4f2f42be4a00422109ffe",
     "voc-1": "0ecbfb875afe67ae1b3b6a4f03b96b804830cd55090e234fd32f8de0547d4a1c",
 }
+UNLABELLED = [f"photographs-2/{part}" for part in ("slices", "outside", "neutral", "neutral_before")]
 
 
 @pytest.fixture
@@ -102,12 +104,24 @@ def images_of(suite):
     return read_yaml(conf_folder() / "suite" / f"{suite}.yaml").get("images") or {}
 
 
-def test_every_photograph_has_its_source_and_each_part_says_what_was_changed():
-    for part, sources in images_of("photographs-1").items():
+@pytest.mark.parametrize("suite", ["photographs-1", "photographs-2"])
+def test_every_photograph_has_its_source_and_each_part_says_what_was_changed(suite):
+    for part, sources in images_of(suite).items():
         ids = [image for source in sources for image in source["ids"]]
+        origin = r"^the wheel \w+ [\d.]+" if part == "slices" else r"commit [0-9a-f]{40}"
         assert len(ids) == len({*ids})
-        assert all(re.search(r"commit [0-9a-f]{40}", source["source"]) and source["change"] for source in sources)
-        assert f"ubset of {len(ids)} photographs" in Suite.of("photographs-1").part(part).note
+        assert all(re.search(origin, source["source"]) and source["change"] for source in sources)
+        assert re.search(rf"(ubset of )?{len(ids)} (photographs|slices)", Suite.of(suite).part(part).note)
+
+
+@pytest.mark.parametrize("part", Suite.of("photographs-1").parts)
+def test_photographs_2_has_the_parts_of_photographs_1_and_their_values_bit_for_bit(part):
+    assert Suite.of("photographs-2").part(part) == Suite.of("photographs-1").part(part)
+    old, new = (
+        {path.name: path.read_bytes() for path in (REFERENCE / suite / part / "records").iterdir()}
+        for suite in ("photographs-1", "photographs-2")
+    )
+    assert old == new
 
 
 @pytest.mark.slow
@@ -122,6 +136,8 @@ def test_every_photograph_has_its_source_and_each_part_says_what_was_changed():
         ("dense-1/segmenter", "scenes_segmenter_seed1"),
         ("photographs-1/boxes", "shufflenet_v2_x0_5"),
         ("photographs-1/own", "own_model"),
+        ("photographs-2/lite", "efficientnet_lite0"),
+        ("photographs-2/slices", "vgg16_mri"),
     ],
 )
 def test_a_sample_of_the_published_values_is_computed_again(part, network, request):
@@ -155,7 +171,8 @@ def test_each_part_composes(line):
     assert config["suite_part"] == f"{suite}/{part}@{Suite.of(suite).sha256[:12]}"
     assert config["run"] == f"{suite}-{part}"
     assert config["experiment"] == "suite"
-    assert config["target"] != "predicted"  # by which a network would choose what it is asked
+    # a network would choose what it is asked by its prediction, except where images have no labels for it
+    assert (config["target"] == "predicted") == (f"{suite}/{part}" in UNLABELLED)
 
 
 def test_a_suite_is_its_parts_and_each_has_its_own_command_line(tiny_suite):

@@ -12,7 +12,7 @@ from axiom_bench.statistics.bootstrap import MOST_UNITS
 from axiom_bench.statistics.paired_tests import LEVEL, holm, p_of_interval
 from axiom_bench.statistics.run_folder import RunFolder
 
-SUITES = ("photographs-1", "scenes-1", "scenes-costly-1", "shapes-1", "dense-1")
+SUITES = ("photographs-2", "scenes-1", "scenes-costly-1", "shapes-1", "dense-1")
 PARTS = {f"{suite}/{part}": folder for suite in SUITES for part, folder in published(suite).items()}
 
 
