@@ -18,11 +18,13 @@ from axiom_bench.cli.rank import published
 from axiom_bench.judging.card import interval_over_networks
 from axiom_bench.judging.standing import standings
 from axiom_bench.statistics import paired_tests
-from axiom_bench.statistics.labels import Setting, Value, number
+from axiom_bench.statistics.labels import Setting, Value, number, rows_at
 from axiom_bench.statistics.paired_tests import LEVEL, coinciding, holm, rounding_of
 from axiom_bench.statistics.run_folder import RunFolder
 
-SUITES = {"photographs-1": "photographs", "scenes-1": "drawn images"}
+SUITES = {"photographs-2": "photographs", "scenes-1": "drawn images"}
+KINDS_OF_PARTS = {"slices": "brain slices", "outside": "photographs outside the domain"}  # of no other photographs
+OF_PAPER = ("slices", "outside", "neutral_before", "neutral", "lite")  # parts whose networks are the paper's, or newer
 OF_AXES, OF_OBJECTS = ("shapes-1",), ("dense-1",)  # questions of their own
 AXIOMS, FLOOR = ("sensitivity_error", "conservation_error"), "axiom_floor_distance"
 FAITHFULNESS = ("confidence_drop", "single_deletion")
@@ -153,7 +155,35 @@ def verdicts(rows: pd.DataFrame, titles: Titles) -> list[list[str]]:
 
 def kinds(rows: pd.DataFrame) -> pd.Series:
     """The kind of images of each row."""
-    return rows["suite"].map(SUITES).fillna(rows["part"].str.removeprefix("planted_"))
+    of_suites = rows["suite"].map(SUITES).fillna(rows["part"].str.removeprefix("planted_"))
+    return rows["part"].map(KINDS_OF_PARTS).fillna(of_suites)
+
+
+def by_network(rows: pd.DataFrame, runs: Sequence[tuple[str, str, RunFolder]], titles: Titles) -> list[list[str]]:
+    """Return a line for each part of OF_PAPER and metric: both methods' values and their difference."""
+    run_of_part = {part: run for _, part, run in runs}
+    pair = ("grad_cam", "xgrad_cam")
+    lines = [["network", "images", "metric", *(titles[name] for name in pair), "gain", "XGrad-CAM is"]]
+    for part in OF_PAPER:
+        run = run_of_part.get(part)
+        if run is None:
+            continue
+        (setting,) = run.settings
+        values = rows_at(run.summary, setting).set_index(["metric", "method"])
+        for row in rows[rows["part"] == part].to_dict("records"):
+            lead = run.metadata.value(row["metric"]).lead
+            both = [number(values.loc[(row["metric"], name), lead]) for name in pair]
+            gain = f"{number(row['gain'])} [{number(row['low'])}, {number(row['high'])}]"
+            way = WAYS[int(np.sign(row["gain"])) if row["adjusted"] < LEVEL else 0]
+            verdict = "the same map" if np.isnan(row["p"]) else way
+            network = f"{setting.model} at {setting.layer}"
+            lines.append([network, f"{row['n']} {run_kind(part)}", titles[row["metric"]], *both, gain, verdict])
+    return lines
+
+
+def run_kind(part: str) -> str:
+    """Return the kind of images of a part of OF_PAPER."""
+    return KINDS_OF_PARTS.get(part, SUITES["photographs-2"])
 
 
 def by_metric(rows: pd.DataFrame, titles: Titles) -> list[list[str]]:
@@ -251,6 +281,8 @@ def main() -> None:
             continue
         tables[question.name] = (by_metric if question.brief else verdicts)(rows, titles)
         parts.append(rows)
+    of_axioms = pd.concat([rows for rows in parts if rows["question"].iloc[0] in ("axioms", "visualization")])
+    tables["networks"] = by_network(of_axioms, of_suites["photographs-2"], titles)
     tables["controls"], above = above_controls(runs, titles)
     tables["object_controls"], _ = above_controls(of_objects, titles)
     tables["object_maps"] = medians(of_objects, titles)
