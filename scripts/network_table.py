@@ -154,7 +154,7 @@ def main() -> None:
                 continue
             try:
                 row = measured(library, name, options.batch)
-            except Exception as error:  # a network that can't be measured is a line, too
+            except Exception as error:  # noqa: BLE001 - a network that can't be measured is a line, too
                 row = Row(library, name, "", 0, "failed", "", "", "", f"{type(error).__name__}: {error}"[:300])
             writer.writerow(asdict(row))
             file.flush()

@@ -1,11 +1,11 @@
 """The target layer: found in one forward pass, for any network, or checked where the user names it.
 
-The rule for the default: the last module, in the order of execution, whose output is a feature map (B, K, H, W) with H
-W > 1 through which everything passes: no other value made from the image reaches the scores beside it. The autograd
-graph of the pass shows that. If it shows no such module, the last feature map is taken. The module is before the layer
-that makes the class scores (whose output is maps of classes in SqueezeNet). Padding, dropout and adaptive pooling
-belong to what follows and don't count. If there are several inputs, the map is made of the explained one. If containers
-end in that map, the outermost one that doesn't hold the network's first layer gives the name: `layer4` in a ResNet, but
+The default is the last module, in the order of execution, whose output is a feature map (B, K, H, W) with H W > 1, and
+through which everything passes. No other value that is made from the image then reaches the scores, as the autograd
+graph of the pass shows. If it shows no such module, the last feature map is taken. The module is before the layer that
+makes the class scores (whose output is maps of classes in SqueezeNet). Padding, dropout and adaptive pooling belong to
+what follows and don't count. If there are several inputs, the map is made of the explained one. If containers end in
+that map, the outermost one that doesn't hold the network's first layer gives the name: `layer4` in a ResNet, but
 `features.30` in VGG-16.
 
 A transformer's features are tokens. Its default is the last module of tokens through which everything passes, as
