@@ -198,8 +198,8 @@ def test_timm(monkeypatch):
     assert (loaded.layer, loaded.number_of_classes) == ("blocks", 1000)
     with pytest.raises(BenchError, match=r"no timm model 'resnett26d'; did you mean 'resnet26d'"):
         load_model({**TIMM, "architecture": "resnett26d"})
-    with pytest.raises(BenchError, match="tokens or vectors"):
-        load_model({**TIMM, "architecture": "vit_tiny_patch16_224"})
+    transformer = load_model({**TIMM, "architecture": "vit_tiny_patch16_224"})
+    assert (transformer.layer, transformer.reshape) == ("blocks.11.norm1", "tokens")
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(BenchError, match=r"pip install '\.\[timm\]' in axiom-bench's checkout"):
         load_model(TIMM)
