@@ -18,6 +18,7 @@ from axiom_bench.run.progress import progress
 if TYPE_CHECKING:
     from axiom_bench.evaluation.plugins import Plugin
     from axiom_bench.run.result import Result
+    from axiom_bench.run.spine import PreparedJob
 
 
 def run(options: Namespace) -> int:
@@ -67,7 +68,7 @@ def run_jobs(
     overrides: Sequence[str],
     config_folder: Path | None = None,
     goes_on: bool = False,
-    announce: Callable[[Sequence[Result]], None] | None = None,
+    announce: Callable[[Sequence[PreparedJob]], None] | None = None,
 ) -> tuple[dict[str, Any], Sequence[Result]]:
     """Runs all jobs of a command line: their configuration and results. goes_on, announce: see `spine.run`. Raises
     BenchError as `benchmark` does."""

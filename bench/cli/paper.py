@@ -14,8 +14,7 @@ from axiom_bench.report.paper import PaperRun, on_two_classes, write_paper
 from axiom_bench.report.paper import paper as study
 from axiom_bench.run.job import run_folder
 from axiom_bench.run.progress import duration, progress
-from axiom_bench.run.result import Result
-from axiom_bench.run.spine import configuration
+from axiom_bench.run.spine import PreparedJob, configuration
 from axiom_bench.statistics.labels import plural
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -106,21 +105,21 @@ def _run(
     return code, run_folder(config) if len(failures) < len(results) else None, failures
 
 
-def _announce(jobs: Sequence[Result]) -> None:
-    if any(job.failure is None for job in jobs):
+def _announce(jobs: Sequence[PreparedJob]) -> None:
+    if any(job.result.failure is None for job in jobs):
         print(estimate(jobs), flush=True)
 
 
-def estimate(jobs: Sequence[Result]) -> str:
+def estimate(jobs: Sequence[PreparedJob]) -> str:
     """Return a sentence on the time that prepared jobs will take. Jobs that failed take none."""
-    jobs = [job for job in jobs if job.failure is None]
-    drawing = SECONDS_PER_NETWORK * len(jobs)
-    missing = [job for job in jobs if job.missing]
+    results = [job.result for job in jobs if job.result.failure is None]
+    drawing = SECONDS_PER_NETWORK * len(results)
+    missing = [result for result in results if result.missing]
     if not missing:
         return f"All values are computed. Run times and figures take about {duration(drawing)}."
-    computing = sum(job.computing_seconds for job in missing)
-    images = plural(sum(job.shards[key] for job in missing for key in job.missing), "image")
-    networks = plural(len({job.config["model"]["name"] for job in missing}), "network")
+    computing = sum(job.seconds for job in jobs)
+    images = plural(sum(result.shards[key] for result in missing for key in result.missing), "image")
+    networks = plural(len({result.config["model"]["name"] for result in missing}), "network")
     return (
         f"The run takes about {duration(computing + drawing)}: {duration(computing)} to compute {images} "
         f"on {networks}, and {SECONDS_PER_NETWORK} s per network for run times and figures."

@@ -103,8 +103,8 @@ class Paper:
     @property
     def known(self) -> str:
         """A sentence that lists the exhibits whose networks or images in the paper are known."""
-        of_networks = ", ".join(exhibit.number for exhibit in self.exhibits if exhibit.networks)
-        of_images = ", ".join(exhibit.number for exhibit in self.exhibits if exhibit.images)
+        of_networks = " and ".join(exhibit.number for exhibit in self.exhibits if exhibit.networks)
+        of_images = " and ".join(exhibit.number for exhibit in self.exhibits if exhibit.images)
         return f"This project knows the paper's networks for {of_networks} only, and its images for {of_images} only."
 
 
@@ -238,9 +238,9 @@ def _missing(exhibit: Exhibit, run: RunFolder) -> str:
     models = list(run.manifest.get("models") or {})
     absent = [name for name in exhibit.networks if not any(model.split("+")[0] == name for model in models)]
     random = [name for name in models if run.metadata.has_random_weights(name)]
-    parts = [f"the networks {', '.join(absent)}"] if absent else []
+    parts = [f"the paper's networks {', '.join(absent)}"] if absent else []
     parts += [f"trained weights of {', '.join(random)}"] if random else []
-    return f"Missing for the paper's: {'; '.join(parts)}." if parts else ""
+    return f"This run lacks {'; '.join(parts)}." if parts else ""
 
 
 TIMES = "\N{MULTIPLICATION SIGN}"

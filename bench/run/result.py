@@ -80,8 +80,8 @@ class Failure(Exception):
 class Result:
     """job: its name. config: resolved. facts: its share of the manifest. images: how many are explained; left_out: ids
     of those that data.only_correct leaves out. shards: {key: number of images} of all; missing: keys of those that lack
-    values. cost: of these, a sentence. computing_seconds: an estimate of the time of these. damaged: files. in_store:
-    {key of a missing shard: its excerpt of data in a store}. lines, notes: for the user.
+    values. cost: of these, a sentence. damaged: files. in_store: {key of a missing shard: its excerpt of data in a
+    store}. lines, notes: for the user.
 
     What this command computed: shards and images, record files, and passes of the model that were counted. seconds: of
     each part (see `evaluation.stopwatch`) and stage. wall, processor: seconds of the whole loop over the shards.
@@ -113,7 +113,6 @@ class Result:
     axes: Mapping[str, Any] = field(default_factory=dict)
     answers: tuple[Answer, ...] = ()
     failure: Failure | None = None
-    computing_seconds: float = 0.0
 
     def __add__(self, part: Result) -> Result:
         """With what a part of the job computed beside it."""

@@ -149,11 +149,8 @@ def stored(keys: Keys, folder: Path) -> tuple[dict[str, Any], dict[str, bool]]:
     return held.listed(shards, keys.values), turned
 
 
-def cost(keys: Keys, missing: Mapping[str, Shard], folder: Path, budget: int | None) -> tuple[str | None, float]:
-    """Return the cost of the values that these shards lack: a line of forward passes, and an estimate in seconds.
-
-    The line is `None` if only the traces need passes. The estimate is the number of passes times the time of one
-    image's trace. A batch takes less time per image.
+def cost(keys: Keys, missing: Mapping[str, Shard], folder: Path, budget: int | None) -> str | None:
+    """Return the cost of the values that these shards lack, a line of forward passes. None if only traces need passes.
 
     Args:
         budget: The maximum of forward passes for an image and explained class.
@@ -171,25 +168,19 @@ def cost(keys: Keys, missing: Mapping[str, Shard], folder: Path, budget: int | N
     )
     batch = first_row(job)
     if batch is None:
-        return None, 0.0
+        return None
     trace = traced(job.cut_model, batch)
-    start = time.perf_counter()
-    traced(job.cut_model, batch)  # the first one also read the network's graph
-    seconds = time.perf_counter() - start
     if not trace.has_gradients and (several := first_batch(job, job.indices, job.batch_size, ())) is not None:
         warn_of_silence(traced(job.cut_model, several))
     versions = None if batch.interventions is None else versions_per_row(job, shards)
     passes = Cost.of(job.methods, job.metrics, trace, versions)
     check_budget(passes, job.metrics, budget)
-    rows = sum(map(job.rows, shards))
-    line = passes.line(sum(map(len, shards)), rows) if passes.per_image else None
-    needing_drops = _needing_drops(job.methods, job.metrics)
-    own_passes = 1 + (trace.drops_cost if needing_drops else 0)
-    lines = [costly_drops(trace, needing_drops), line]
-    return "; ".join(filter(None, lines)) or None, rows * (passes.per_image + own_passes) * seconds
+    line = passes.line(sum(map(len, shards)), sum(map(job.rows, shards))) if passes.per_image else None
+    lines = [costly_drops(trace, needing_drops(job.methods, job.metrics)), line]
+    return "; ".join(filter(None, lines)) or None
 
 
-def _needing_drops(methods: Sequence[Plugin], metrics: Sequence[Plugin]) -> list[str]:
+def needing_drops(methods: Sequence[Plugin], metrics: Sequence[Plugin]) -> list[str]:
     """Return the settings that leave out the methods and metrics that need ablation drops."""
     names = [f"~method.{method.name}" for method in methods if method.spec.needs_drops]
     return names + [f"~metric.{metric.name}" for metric in metrics if NEEDS_DROPS in needs_of(metric)]

@@ -27,7 +27,7 @@ from axiom_bench.run.executors import Executor, Local
 from axiom_bench.run.job import chosen, run_folder
 from axiom_bench.run.progress import progress
 from axiom_bench.run.result import MACHINE, OF_FIRST, Failure, Result
-from axiom_bench.run.worker import Task, compute_part, finish, forget, methods_of, prepare
+from axiom_bench.run.worker import Task, compute_part, computing_seconds, finish, forget, methods_of, prepare
 
 MAX_JOBS = 5  # that a line names
 
@@ -54,14 +54,14 @@ def run(
     composition: Composition,
     config: dict[str, Any],
     goes_on: bool = False,
-    announce: Callable[[Sequence[Result]], None] | None = None,
+    announce: Callable[[Sequence[PreparedJob]], None] | None = None,
 ) -> list[Result]:
     """Run a command line's jobs and return their results in order, each job once.
 
     Args:
         config: The checked settings of all jobs.
         goes_on: Reuse values that the previous command computed with user plug-ins.
-        announce: Called with all jobs once they are prepared, before the first one is computed.
+        announce: Called with all jobs and the estimates of their time, before the first one is computed.
 
     Raises:
         BenchError: If the run folder can't be written.
@@ -77,10 +77,11 @@ def run(
         running.begin(folder, about_command)
         with executors.opened(config["executor"], folder) as executor:
             notes: dict[str, list[str]] = {}
-            jobs: Iterable[PreparedJob] = (prepared_job(job, command, executor) for job in composition.job_configs())
+            configs, is_timed = composition.job_configs(), announce is not None
+            jobs: Iterable[PreparedJob] = (prepared_job(job, command, executor, is_timed) for job in configs)
             if announce is not None:
                 jobs = [*jobs]
-                announce([job.result for job in jobs])
+                announce(jobs)
             results = _distinct([run_job(job, executor, notes) for job in jobs])
         _print_shared(notes)
         shards = sum(len(result.shards) for result in results)
@@ -104,19 +105,28 @@ def _open_folder(config: Mapping[str, Any]) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class PreparedJob:
-    """A job before its shards are computed. result: with a failure if the job can't begin."""
+    """A job before its shards are computed.
+
+    result: With a failure if the job can't begin.
+    seconds: An estimate of the time that its missing shards take, 0 if nobody asked.
+    """
 
     task: Task
     result: Result
+    seconds: float = 0.0
 
 
-def prepared_job(config: DictConfig, command: str, executor: Executor) -> PreparedJob:
+def prepared_job(config: DictConfig, command: str, executor: Executor, is_timed: bool = False) -> PreparedJob:
     """Load and check one job. A failure is in its result, so that the other jobs go on."""
     task = Task(uuid4().hex, command, {})
     try:
         resolved: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         task = replace(task, config=resolved)
-        return PreparedJob(task, executors.done(executor, resolved, prepare, task))
+        result: Result = executors.done(executor, resolved, prepare, task)
+        if not is_timed or not result.missing:
+            return PreparedJob(task, result)
+        seconds: float = executors.done(executor, resolved, computing_seconds, task, result.missing)
+        return PreparedJob(task, result, seconds)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - one job's defect must not stop the other jobs
         forget()
         return PreparedJob(task, Result(str(OmegaConf.select(config, "model.name")), failure=Failure.of(error)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -10,8 +11,11 @@ import pytest
 
 from axiom_bench.cli import paper as paper_command
 from axiom_bench.cli.main import main
-from axiom_bench.run import job
-from axiom_bench.run.result import Result
+from axiom_bench.run import job, worker
+from axiom_bench.run.composing.composition import composed
+from axiom_bench.run.result import Failure, Result
+from axiom_bench.run.spine import PreparedJob
+from axiom_bench.run.worker import Task
 from axiom_bench.statistics.run_folder import RunFolder
 from tests.made_runs import records_of, write_run
 
@@ -46,15 +50,30 @@ def test_an_estimate_comes_first_and_what_cannot_begin_is_loaded_once(tmp_path, 
     assert "All values are computed. Run times and figures take about 10 s." in capsys.readouterr().out
 
 
-def test_an_estimate_grows_with_images_and_passes():
-    """Each image costs its passes, and two more for its trace and its ablation drops."""
-    rates = {"a": 3.0, "b": 0.5}
+def test_an_estimate_is_the_sum_over_jobs_that_can_begin():
     jobs = [
-        Result(name, {"model": {"name": name}}, shards={"s": 4}, missing=["s"], computing_seconds=seconds)
-        for name, seconds in rates.items()
+        PreparedJob(Task("", "", {}), Result(name, {"model": {"name": name}}, shards={"s": 4}, missing=["s"]), seconds)
+        for name, seconds in {"a": 12.0, "b": 2.0}.items()
     ]
+    jobs.append(PreparedJob(Task("", "", {}), Result("c", failure=Failure("No weights."))))
     sentence = paper_command.estimate(jobs)
-    assert sentence.startswith("The run takes about 24 s: 4 s to compute 8 images on 2 networks, and 10 s per network")
+    assert sentence.startswith("The run takes about 34 s: 14 s to compute 8 images on 2 networks, and 10 s per network")
+
+
+def test_computing_seconds_grow_with_rows_and_passes(tmp_path, monkeypatch):
+    """Each of eleven labels costs a trace and a pass of average drop for each method. A trace of 2 rows takes 8 s."""
+    ticks = itertools.count(0, 8.0)
+    monkeypatch.setattr(worker.time, "perf_counter", lambda: next(ticks))
+    settings = [setting for setting in FEW if not setting.startswith(("metric=", "data.size="))]
+    settings += ["model=scenes_vgg", "data.size=5", "data.batch_size=2", f"results={tmp_path}"]
+    seconds = []
+    for metrics in ("[epsilon,average_drop]", "[epsilon,average_drop,zeta]"):
+        with composed(["experiment=paper", *settings, f"metric={metrics}"]) as composition:
+            task = Task(metrics, "", composition.plain_job())
+        seconds.append(worker.computing_seconds(task, worker.prepare(task).missing))
+    worker.forget()
+    assert seconds[0] == pytest.approx(11 * (1 + 2) * 8 / 2)
+    assert seconds[1] > seconds[0]  # by the ablation drops
 
 
 CHOICES = {

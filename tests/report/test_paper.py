@@ -55,10 +55,10 @@ def test_the_index_says_what_is_missing_and_why(run):
         of_fig2 = number.startswith("Fig 2")  # the only exhibits whose networks are known
         networks = "none in this run." if number == "Fig 4(a)" else ours
         assert f"Networks: {f'{five} in the paper; ' if of_fig2 else ''}{networks}" in section
-        assert (f"Missing for the paper's: the networks {five}." in section) == ("alexnet" in section) == of_fig2
+        assert (f"This run lacks the paper's networks {five}." in section) == ("alexnet" in section) == of_fig2
     assert "Images: one in the paper; 6 of scenes in this run." in sections["Fig 1"]
     assert "Images: 6 of scenes in this run." in sections["Fig 2(a)"]
-    known = "networks for Fig 2(a), Fig 2(b) only, and its images for Fig 1, Fig 4(b) only."
+    known = "networks for Fig 2(a) and Fig 2(b) only, and its images for Fig 1 and Fig 4(b) only."
     assert text.count(f"This project knows the paper's {known}") == 1
     assert text.count("alexnet didn't run: No weights.") == text.count("There is no VOC.") == 1
     of_classes = sections["Fig 4(a)"]
