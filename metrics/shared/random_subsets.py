@@ -13,8 +13,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from axiom_bench.cutting.numerics import axes, resized
-from axiom_bench.cutting.rows_of_images import rows_of_images
-from axiom_bench.cutting.trace import Trace
+from axiom_bench.cutting.trace import Trace, rows_of_images
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.perturbation import Fill, confidence_in, filling, scoring
