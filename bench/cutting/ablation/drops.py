@@ -7,8 +7,8 @@ inner layers, some channels are ablated, and the others have the first-order ter
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -29,6 +29,9 @@ from axiom_bench.cutting.ablation.graph import (
 from axiom_bench.cutting.ablation.rows import AblationRows
 from axiom_bench.cutting.numerics import axes, dead_channels
 from axiom_bench.cutting.trunk_and_head import SideKind, select
+
+if TYPE_CHECKING:
+    from axiom_bench.cutting.ablation.few_tokens import FewTokens
 
 HeadPass = Callable[[Tensor, Any], Tensor]  # activations (R, K, *space) and their side values -> logits (R, C)
 
@@ -104,6 +107,8 @@ def _score_differences(group: ImageGroup) -> Tensor:
     chain = linear_chain_of(group.head, group.values, group.channelwise)
     if chain is not None:
         return chain.scores(group.values, group.targets, group.live, group.memory)
+    if group.head.few is not None and group.head.rows is not None:
+        group = _of_few_tokens(group, group.head.few, group.head.rows)
     differences = torch.zeros_like(group.live, dtype=group.values[group.head.activations].dtype)
     at_once = max(1, group.memory // (2 * TENSORS_AT_ONCE * group.head.widest))  # channels in half of the memory
     for image, live in enumerate(group.live):
@@ -112,6 +117,17 @@ def _score_differences(group: ImageGroup) -> Tensor:
             scores = _scores_of_rows(group, rows)  # bf16 where the head runs in it
             differences[image, channels] = scores.to(differences.dtype)
     return differences
+
+
+def _of_few_tokens(group: ImageGroup, few: FewTokens, rows: HeadGraph) -> ImageGroup:
+    """The same group, whose steps that keep tokens apart are done for those that the head reads."""
+    return replace(
+        group,
+        head=rows,
+        values=few.values_of(group.values),
+        channelwise=few.renamed(group.channelwise),
+        side_kinds=few.kinds_of(group.side_kinds),
+    )
 
 
 def _scores_of_rows(group: ImageGroup, rows: AblationRows) -> Tensor:

@@ -10,7 +10,7 @@ import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as functional
@@ -20,6 +20,9 @@ from torch.nn.functional import linear
 from axiom_bench.cutting.model_copy import MaxPool2dByViews
 from axiom_bench.cutting.numerics import axes, over_space
 from axiom_bench.cutting.output import OutputModule
+
+if TYPE_CHECKING:
+    from axiom_bench.cutting.ablation.few_tokens import FewTokens
 
 Values = dict[fx.Node, Any]
 # Linear layers of so many inputs, in blocks of them; narrower ones gain nothing.
@@ -66,9 +69,13 @@ ELEMENTWISE = {
 }
 ADD = {operator.add, torch.add, "add"}
 MULTIPLY = {operator.mul, torch.mul, "mul"}
+DIVIDE = {operator.truediv, torch.div, "div"}
+MATMUL = {operator.matmul, torch.matmul, torch.bmm, "matmul", "bmm"}
+ATTENTION = {functional.scaled_dot_product_attention, nn.MultiheadAttention} | MATMUL
 STRUCTURE = {
     *(torch.permute, torch.transpose, torch.unsqueeze, torch.chunk, torch.split, operator.getitem, operator.neg),
     *("permute", "transpose", "unsqueeze", "chunk", "split", "sum", torch.sum),
+    *(torch.unbind, torch.select, torch.narrow, "unbind", "select", "narrow"),
 }
 INTERPOLATE = {nn.Upsample, functional.interpolate}
 LINEAR_IN_ITS_INPUT = IDENTITY | RESHAPE | MEAN | AVERAGE_POOL | STRUCTURE | INTERPOLATE
@@ -118,7 +125,7 @@ class HeadGraph:
 
     class_layer: the layer whose rows are the classes, where a class's score needs its own row alone; else None.
     tail: the nodes from there to the logits, which keep classes apart. bytes_per_image: of all values together;
-    widest: of the largest value.
+    widest: of the largest value. few, rows: the steps that ablations need for few tokens, and the graph of those.
     """
 
     module: fx.GraphModule
@@ -126,6 +133,8 @@ class HeadGraph:
     tail: tuple[fx.Node, ...]
     bytes_per_image: int
     widest: int
+    few: FewTokens | None = None
+    rows: HeadGraph | None = None
 
     @cached_property
     def nodes(self) -> list[fx.Node]:
@@ -146,6 +155,11 @@ class HeadGraph:
             if node.users:
                 freed.setdefault(max(node.users, key=order.__getitem__), []).append(node)
         return freed
+
+    @cached_property
+    def has_attention(self) -> bool:
+        """Whether tokens are mixed with weights that are made of them."""
+        return any(operation in ATTENTION for operation in self._operations.values())
 
     @cached_property
     def logits(self) -> fx.Node:

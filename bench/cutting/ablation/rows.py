@@ -24,6 +24,7 @@ from axiom_bench.cutting.ablation.graph import (
     CLAMP,
     CONVOLUTION,
     LINEAR_IN_ITS_INPUT,
+    MATMUL,
     MULTIPLY,
     SHAPE_ONLY,
     HeadGraph,
@@ -33,6 +34,7 @@ from axiom_bench.cutting.ablation.graph import (
     first_input,
     is_output,
 )
+from axiom_bench.cutting.ablation.rank_one import RankOne, attention_change, compact, passed, product_difference
 from axiom_bench.cutting.trunk_and_head import SideKind, select
 
 
@@ -55,7 +57,7 @@ class AblationRows:
         differences: dict[fx.Node, Any] = {}
         nodes = self.head.nodes
         for node in nodes[: nodes.index(last) + 1]:
-            if not node.op.startswith("call") or node in self.channelwise:
+            if not node.op.startswith("call") or node in self.channelwise or node in self.side_kinds:
                 continue
             differences[node] = self._difference(node, differences)
             for source in self.head.last_uses.get(node, ()):
@@ -65,7 +67,8 @@ class AblationRows:
     def difference_of(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Any:
         """Rows (n, ...) of a node's difference; None for a value that no ablation changes."""
         if node in differences or node not in self.channelwise:
-            return differences.get(node)
+            difference = differences.get(node)
+            return difference.dense() if isinstance(difference, RankOne) else difference
         # A channelwise difference as rows: zero but for the ablated channel.
         channelwise = self.channelwise[node]
         ablated = channelwise[self.image, self.channels]
@@ -84,9 +87,18 @@ class AblationRows:
 
     def _difference(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Any:
         name = self.head.operation(node)
-        if name in SHAPE_ONLY and not _floating(self.values[node]):
-            return self.head.apply(node, lambda source: self.difference_of(source, differences))
         source = first_input(node)
+        factors = None if source is None else self._factors(source, differences)
+        if name in SHAPE_ONLY and not _floating(self.values[node]):
+            return self.head.apply(
+                node, lambda source: self.difference_of(source, differences) if factors is None else factors.left
+            )
+        if factors is not None and (product := passed(self.head, node, factors, self.value_of(node))) is not None:
+            return product
+        if name in MATMUL | {functional.scaled_dot_product_attention}:
+            change = self._mixed(node, name, differences)
+            if change is not None:
+                return change
         before = None if source is None else self.channelwise.get(source)
         if name in CONVOLUTION and before is not None and _separable(self.head.layer(node)):
             return self._first_convolution(self.head.layer(node), before, self.value_of(node).shape[2:])
@@ -140,24 +152,63 @@ class AblationRows:
         kernels = layer.weight[:, self.channels].transpose(0, 1).flatten(2)
         return torch.bmm(kernels, columns).unflatten(2, size)
 
-    def _attention(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Tensor | None:
-        """Attention's output (n, L, K) where of its tokens only the ablated channel's feature moves.
+    def _factors(self, node: fx.Node, differences: dict[fx.Node, Any]) -> RankOne | None:
+        """The difference of a node as a product, if it is known as one."""
+        if node in differences:
+            return differences[node] if isinstance(differences[node], RankOne) else None
+        if node not in self.channelwise or is_flat(self.values[node]) or not self.head.has_attention:
+            return None
+        channelwise = self.channelwise[node]
+        change = channelwise[self.image, self.channels][:, None]
+        direction = functional.one_hot(self.channels, channelwise.shape[1]).to(change)
+        shape = (len(change), *channelwise.shape[1:])
+        return RankOne(change.expand(shape), direction.reshape(*direction.shape, *(1 for _ in shape[2:])).expand(shape))
 
-        None where the query or another feature moves too, or where a query of many tokens makes the other way cheaper.
+    def _attention(self, node: Any, differences: dict[fx.Node, Any]) -> Tensor | None:
+        """Attention's output (n, L, K) where its tokens move in one direction, which differs from row to row.
+
+        None where the query moves too, or where a query of many tokens makes the other way cheaper.
         """
         layer = self.head.layer(node)
         if not is_plain(node, layer):
             return None
-        sources = [source for source in node.args[:2] if isinstance(source, fx.Node)]
-        query, tokens = map(self.value_of, sources)
-        of_query, of_tokens = (self.difference_of(source, differences) for source in sources)
+        of_query, of_tokens = (self._moving(source, differences) for source in node.args[:2])
+        query, tokens = (self.value_of(source) for source in node.args[:2])
         few = query.ndim == tokens.ndim == 3 and query.shape[1] * layer.num_heads <= query.shape[2]
-        if of_tokens is None or not few or (of_query is not None and of_query.any()):
+        parts = of_tokens.without(-1) if isinstance(of_tokens, RankOne) else None
+        if parts is None or not few or of_query is not None or parts[1].shape[1] != 1:
             return None
-        change = of_tokens[torch.arange(len(of_tokens), device=of_tokens.device), :, self.channels]
-        if of_tokens.count_nonzero() > change.count_nonzero():
+        change, direction = parts
+        change = change[..., 0].expand(-1, tokens.shape[1])
+        return self.value_of(node)[0] + attention_difference(layer, query, tokens, change, direction[:, 0])
+
+    def _mixed(self, node: Any, name: Any, differences: dict[fx.Node, Any]) -> Tensor | None:
+        """The difference of a product of two values, or of attention that is one function; None for another form."""
+        sources = node.args[: 2 if name in MATMUL else 3]
+        if not all(isinstance(source, fx.Node) and source.op != "get_attr" for source in sources):
             return None
-        return self.value_of(node)[0] + attention_difference(layer, query, tokens, change, self.channels)
+        values: Any = tuple(self.value_of(source) for source in sources)
+        moving: Any = tuple(self._moving(source, differences) for source in sources)
+        if any(value.ndim != self.values[node].ndim or len(value) != 1 or value.ndim < 3 for value in values):
+            return None
+        if all(part is None for part in moving):
+            return torch.zeros_like(self._on_rows(node))
+        if name in MATMUL:
+            return product_difference(values[0], moving[0], values[1], moving[1])
+        mask = node.kwargs.get("attn_mask")
+        is_other = len(node.args) > 3 or node.kwargs.get("is_causal") or node.kwargs.get("enable_gqa")
+        if is_other or mask in differences or mask in self.channelwise:
+            return None
+        mask = None if mask is None else self.value_of(mask)
+        return attention_change(values, moving, mask, node.kwargs.get("scale"))
+
+    def _moving(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Tensor | RankOne | None:
+        """The difference of a node; None also if it is zero, as that of tokens that are on no map."""
+        factors = self._factors(node, differences)
+        if factors is not None:
+            return factors if compact(factors.left).any() else None
+        difference: Tensor | None = self.difference_of(node, differences)
+        return difference if difference is not None and difference.any() else None
 
     def _total(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Tensor:
         """The sum of what changed, in the shape of the node: a part may broadcast to an unchanged one."""
@@ -249,17 +300,17 @@ def is_plain(node: fx.Node, layer: nn.MultiheadAttention) -> bool:
 
 
 def attention_difference(
-    layer: nn.MultiheadAttention, query: Tensor, tokens: Tensor, change: Tensor, features: Tensor
+    layer: nn.MultiheadAttention, query: Tensor, tokens: Tensor, change: Tensor, direction: Tensor
 ) -> Tensor:
-    """How each row's output changes where an ablation changes one feature of all tokens: (n, L, K).
+    """How each row's output changes where an ablation moves all tokens in one direction: (n, L, K).
 
-    With d_j the change of feature c in token j, its key moves by W_k[:, c] d_j and its value by W_v[:, c] d_j. So a
-    query's logits move by (q . W_k[:, c]) d_j / sqrt(e), e the width of an attention head, and its output by
-    sum_j (p'_j - p_j) v_j + (sum_j p'_j d_j) W_v[:, c], where p and p' are the weights before and after. No row needs a
+    If token j moves by d_j u, its key moves by W_k u d_j and its value by W_v u d_j. So a query's logits move by
+    (q . W_k u) d_j / sqrt(e), e the width of an attention head, and its output by
+    sum_j (p'_j - p_j) v_j + (sum_j p'_j d_j) W_v u, where p and p' are the weights before and after. No row needs a
     product of all its tokens with W_k or W_v.
 
-    query: (1, L, K), and tokens: (1, N, K), keys and values, before the change. change: (n, N), of the feature that
-    `features`, (n,), names for each row.
+    query: (1, L, K), and tokens: (1, N, K), keys and values, before the change. change: (n, N), and direction: (n, K),
+    of each row: of an ablation that of the channel's feature.
     """
     of_query, of_keys, of_values = layer.in_proj_weight.chunk(3)
     biases = (None, None, None) if layer.in_proj_bias is None else layer.in_proj_bias.chunk(3)
@@ -270,7 +321,7 @@ def attention_difference(
 
     q = by_head(linear(query[0], of_query, biases[0])) / math.sqrt(layer.head_dim)
     k, v = by_head(linear(tokens[0], of_keys, biases[1])), by_head(linear(tokens[0], of_values, biases[2]))
-    key_steps, value_steps = (weight.t()[features].unflatten(1, (heads, -1)) for weight in (of_keys, of_values))
+    key_steps, value_steps = (linear(direction, weight).unflatten(1, (heads, -1)) for weight in (of_keys, of_values))
     slopes = (q.transpose(0, 1) * key_steps[:, None]).sum(-1).transpose(1, 2)[..., None]  # (n, heads, L, 1)
     steps = change[:, None, None]  # (n, 1, 1, N)
     logits = q @ k.mT

@@ -1,0 +1,269 @@
+"""Heads that read few of their tokens: steps that keep tokens apart are done for those tokens only.
+
+In a transformer's block behind the layer, only the keys and values of its attention need all tokens. Everything else
+is spent on tokens that the head throws away, in every row of an ablation.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from axiom_bench.cutting.ablation.graph import (
+    ADD,
+    CLAMP,
+    DIVIDE,
+    ELEMENTWISE,
+    IDENTITY,
+    MATMUL,
+    MULTIPLY,
+    RESHAPE,
+    HeadGraph,
+    Values,
+)
+from axiom_bench.cutting.trunk_and_head import SideKind
+
+NORMS = {nn.LayerNorm, functional.layer_norm}
+LINEAR = {nn.Linear, functional.linear}
+SOFTMAX = {nn.Softmax, functional.softmax, torch.softmax, "softmax"}
+POINTWISE = ELEMENTWISE | IDENTITY | CLAMP.keys() | ADD | MULTIPLY | DIVIDE
+EACH_TOKEN = LINEAR - {functional.linear} | NORMS | ELEMENTWISE | IDENTITY | CLAMP.keys()
+TRANSPOSE = {torch.transpose, "transpose"}
+PERMUTE = {torch.permute, "permute"}
+
+
+@dataclass(frozen=True)
+class FewTokens:
+    """The steps of a head that can be done for few tokens.
+
+    values: of the head's nodes, for any images. span: the tokens that the head reads.
+    through_attention: whether attention that is written out is followed too. False for the graph that also gives the
+    logits: the values of the networks that it changes are published.
+    """
+
+    head: HeadGraph
+    values: Values
+    span: range
+    through_attention: bool
+
+    @cached_property
+    def axes(self) -> dict[fx.Node, int]:
+        """The nodes of which only these tokens are used, with the axis of the tokens."""
+        axes: dict[fx.Node, int] = {}
+        for node in reversed(self.head.nodes):
+            users = [user for user in node.users if user.users or user.op == "output"]  # not those without effect
+            needed = {axis for user in users for axis in self._axes_for(user, node, axes)}
+            axis = needed.pop() if len(needed) == 1 else None
+            if axis is not None and self._inputs(node, axis) is not None:
+                axes[node] = axis
+        return axes
+
+    @cached_property
+    def graph(self) -> tuple[fx.GraphModule, dict[fx.Node, fx.Node], dict[tuple[fx.Node, int], fx.Node]]:
+        """The head with the span's size in these axes; each node's copy; and those that take the tokens."""
+        graph = fx.Graph()
+        copies: dict[fx.Node, fx.Node] = {}
+        taken: dict[tuple[fx.Node, int], fx.Node] = {}
+
+        def tokens(node: Any, axis: int) -> fx.Node:
+            if node in self.axes:
+                return copies[node]
+            if (node, axis) not in taken:
+                place = (copies[node], axis, self.span.start, len(self.span))
+                taken[node, axis] = graph.call_method("narrow", place)
+            return taken[node, axis]
+
+        node: Any
+        for node in self.head.nodes:
+            copies[node] = copy = graph.node_copy(node, copies.__getitem__)
+            if node in self.axes:
+                inputs = self._inputs(node, self.axes[node]) or {}
+                graph.erase_node(copy)  # its inputs may need nodes of their own
+                args = fx.map_arg(node.args, copies.__getitem__)
+                args = [tokens(arg, inputs[key]) if key in inputs else args[key] for key, arg in enumerate(node.args)]
+                kwargs = dict(fx.map_arg(node.kwargs, copies.__getitem__))
+                for key in inputs.keys() & kwargs.keys():
+                    kwargs[key] = tokens(node.kwargs[key], inputs[key])
+                if self.head.operation(node) in RESHAPE:
+                    size = list(self.values[node].shape[1:])
+                    size[self.axes[node] - 1] = len(self.span)
+                    copies[node] = graph.call_method("reshape", (args[0], -1, *size))
+                else:
+                    copies[node] = graph.create_node(node.op, node.target, tuple(args), kwargs)
+            elif node.args and node.args[0] in self.axes:
+                token = self._token(node)
+                if token is not None and node.op == "call_method":
+                    copy.args = (copy.args[0], token.axis, token.number - self.span.start, 1)
+                elif token is not None:
+                    copy.args = (copy.args[0], (slice(None), token.number - self.span.start))
+        return fx.GraphModule(self.head.module, graph, "Head"), copies, taken
+
+    def values_of(self, values: Values) -> Values:
+        """The values of the copies, from those of the head's own nodes."""
+        _, copies, taken = self.graph
+        few = {
+            copies[node]: self._take(value, self.axes[node]) if node in self.axes else value
+            for node, value in values.items()
+        }
+        return few | {take: self._take(values[node], axis) for (node, axis), take in taken.items()}
+
+    def renamed(self, by_node: dict[fx.Node, Any]) -> dict[fx.Node, Any]:
+        """The same entries, by the copies of their nodes."""
+        return {self.graph[1][node]: entry for node, entry in by_node.items()}
+
+    def kinds_of(self, side_kinds: dict[fx.Node, SideKind]) -> dict[fx.Node, SideKind]:
+        """The kinds of the sides by their copies. Tokens that are taken of a constant are one too."""
+        _, copies, taken = self.graph
+        kinds = {copies[node]: kind for node, kind in side_kinds.items()}
+        for (node, _axis), take in taken.items():
+            if node.op == "get_attr" or side_kinds.get(node) is SideKind.SHARED:
+                kinds[take] = SideKind.SHARED
+        return kinds
+
+    def _take(self, value: Any, axis: int) -> Any:
+        start, length = self.span.start, len(self.span)
+        return pytree.tree_map(lambda x: x.narrow(axis, start, length) if isinstance(x, Tensor) else x, value)
+
+    def _axes_for(self, user: Any, source: fx.Node, axes: dict[fx.Node, int]) -> Iterator[int | None]:
+        """The axis in which a user needs the few tokens of a source alone; None if it needs all."""
+        token = self._token(user) if source is user.args[0] else None
+        if token is not None:
+            yield token.axis
+            return
+        inputs = self._inputs(user, axes[user]) if user in axes else None
+        keys = [key for key, arg in (*enumerate(user.args), *user.kwargs.items()) if arg is source]
+        yield from [None] if not keys or inputs is None else [inputs.get(key) for key in keys]
+
+    def _token(self, node: fx.Node) -> Token | None:
+        return token_of(node, self.values, self.through_attention)
+
+    def _inputs(self, node: Any, axis: int) -> dict[Any, int] | None:
+        """Which arguments of a node with few tokens need no others, with their axis; None if the node mixes tokens."""
+        name = self.head.operation(node)
+        if self._is_attention(node):
+            return {0: axis}
+        if node.target is operator.getitem and node.args[1] == 0 and self._is_attention(node.args[0]):
+            return {0: axis}
+        shape, source = _shape(self.values.get(node)), _shape(self.values.get(node.args[0]) if node.args else None)
+        if not source or not 0 < axis < len(shape) or shape[axis] <= len(self.span):
+            return None
+        if not self.through_attention and not self._was_followed(node, shape):
+            return None
+        last = len(shape) - 1
+        if name in NORMS:
+            sizes = (
+                self.head.layer(node).normalized_shape
+                if name is nn.LayerNorm
+                else _argument(node, 1, "normalized_shape")
+            )
+            return {0: axis} if axis <= last - len(sizes) else None
+        if name in LINEAR:
+            return {0: axis} if axis < last else None
+        if name in SOFTMAX:
+            dim = self.head.layer(node).dim if name is nn.Softmax else _argument(node, 1, "dim")
+            return {0: axis} if isinstance(dim, int) and dim % len(shape) != axis else None
+        if name in POINTWISE:
+            return self._pointwise(node, axis, shape)
+        if name in MATMUL:
+            return {0: axis} if axis == last - 1 and len(source) == len(shape) and source[axis] == shape[axis] else None
+        if name is functional.scaled_dot_product_attention:
+            return self._queries(node, axis, shape)
+        if name in PERMUTE:
+            dims = node.args[1] if isinstance(node.args[1], list | tuple) else node.args[1:]
+            return {0: dims[axis] % len(shape)}
+        if name in TRANSPOSE:
+            first, second = (dim % len(shape) for dim in node.args[1:3])
+            return {0: {first: second, second: first}.get(axis, axis)}
+        if name in RESHAPE:
+            before = torch.Size(shape[:axis]).numel()
+            fitting = [a for a in range(1, len(source)) if torch.Size(source[:a]).numel() == before]
+            return next(({0: a} for a in fitting if source[a] == shape[axis]), None)
+        return None
+
+    def _pointwise(self, node: Any, axis: int, shape: tuple[int, ...]) -> dict[Any, int] | None:
+        inputs = {}
+        for key, arg in enumerate(node.args):
+            size = _shape(self.values.get(arg)) if isinstance(arg, fx.Node) else ()
+            place = axis - len(shape) + len(size)
+            if place >= 0 and size[place] == shape[axis]:
+                inputs[key] = place
+        return inputs or None
+
+    def _queries(self, node: Any, axis: int, shape: tuple[int, ...]) -> dict[Any, int] | None:
+        if axis != len(shape) - 2 or _argument(node, 5, "is_causal") or len(node.args) > 3:
+            return None
+        mask = _shape(self.values.get(node.kwargs.get("attn_mask")))
+        has_queries = len(mask) > 1 and mask[-2] == shape[axis]
+        return {0: axis} | ({"attn_mask": len(mask) - 2} if has_queries else {})
+
+    def _was_followed(self, node: Any, shape: tuple[int, ...]) -> bool:
+        name = self.head.operation(node)
+        if len(shape) != 3:
+            return False
+        if name in ADD:
+            return not node.kwargs and all(
+                isinstance(arg, fx.Node) and _shape(self.values[arg]) == shape for arg in node.args
+            )
+        return name in EACH_TOKEN and all(other.op == "get_attr" for other in node.all_input_nodes[1:])
+
+    def _is_attention(self, node: Any) -> bool:
+        """Whether this is nn.MultiheadAttention of a span of queries."""
+        if not isinstance(node, fx.Node) or dict(node.kwargs) != {"need_weights": False}:
+            return False
+        if self.head.operation(node) is not nn.MultiheadAttention:
+            return False
+        three = len(node.args) == 3 and all(isinstance(arg, fx.Node) for arg in node.args)
+        shape = self.values[node][0].shape
+        return three and bool(self.head.layer(node).batch_first) and len(shape) == 3 and shape[1] > len(self.span)
+
+
+def few_tokens(head: HeadGraph, values: Values, through_attention: bool) -> FewTokens | None:
+    """Return the steps of a head that can be done for few tokens; None if there are none.
+
+    values: of the nodes, for any images. through_attention: as FewTokens has it.
+    """
+    tokens = [token_of(node, values, through_attention) for node in head.nodes]
+    indices = [token.number for token in tokens if token is not None]
+    if not indices or (not through_attention and min(indices) < max(indices)):
+        return None
+    span = range(min(indices), max(indices) + 1)
+    few = FewTokens(head, values, span, through_attention)
+    return few if few.axes else None
+
+
+class Token(NamedTuple):
+    """One token of a value: its number in the axis of the tokens."""
+
+    number: int
+    axis: int
+
+
+def token_of(node: Any, values: Values, through_attention: bool) -> Token | None:
+    """Which one token a node takes of several: x[:, i], x[:, i, :] of (B, N, K), or x.narrow(axis, i, 1)."""
+    source = node.args[0] if node.args else None
+    shape = _shape(values[source]) if isinstance(source, fx.Node) else ()
+    if through_attention and node.target == "narrow" and len(node.args) == 4 and node.args[3] == 1:
+        return Token(node.args[2], node.args[1])
+    place = node.args[1] if node.target is operator.getitem else None
+    if not isinstance(place, tuple) or len(shape) != 3 or shape[1] == 1:
+        return None
+    if len(place) != 2 and not (through_attention and place[2:] == (slice(None),)):
+        return None
+    is_index = isinstance(place[1], int) and place[1] >= 0 and place[0] == slice(None)
+    return Token(place[1], 1) if is_index else None
+
+
+def _argument(node: Any, place: int, name: str) -> Any:
+    return node.args[place] if len(node.args) > place else node.kwargs.get(name)
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    return tuple(value.shape) if isinstance(value, Tensor) else ()

@@ -1,0 +1,173 @@
+"""Differences of tokens of which an ablation moves one feature: products of two factors, through attention."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from axiom_bench.cutting.ablation.graph import (
+    DIVIDE,
+    IDENTITY,
+    MULTIPLY,
+    RESHAPE,
+    STRUCTURE,
+    HeadGraph,
+)
+from axiom_bench.cutting.tokens import ChannelsLast, Tokens
+
+# Views of one value, which each factor passes by itself.
+VIEWS = STRUCTURE - {"sum", torch.sum, operator.neg}
+
+
+@dataclass(frozen=True)
+class RankOne:
+    """The difference left * right of rows (n, ...).
+
+    Both factors have the whole shape. Along most axes one of them is expanded (a stride of 0): the change of each token
+    has no features, and the direction in which all tokens move has no tokens.
+    """
+
+    left: Any
+    right: Any
+
+    def map(self, function: Callable[[Any], Any]) -> Self:
+        """Return the product of the function of each factor."""
+        return type(self)(function(self.left), function(self.right))
+
+    def dense(self) -> Any:
+        """Return the difference as one tensor, or as a tuple of them."""
+        return pytree.tree_map(torch.mul, self.left, self.right)
+
+    def without(self, axis: int) -> tuple[Tensor, Tensor] | None:
+        """Return a factor that is constant along an axis, of size 1 there, and the other one; None if both vary."""
+        for constant, other in ((self.left, self.right), (self.right, self.left)):
+            small = compact(constant)
+            if small.shape[axis] == 1:
+                return small, compact(other, axis)
+        return None
+
+
+def compact(x: Tensor, keep: int | None = None) -> Tensor:
+    """Return x with size 1 along every axis that is expanded, except the rows and the axis `keep`."""
+    kept = (0, None if keep is None else keep % x.ndim)
+    for axis in range(x.ndim):
+        if x.stride(axis) == 0 and axis not in kept:
+            x = x.narrow(axis, 0, 1)
+    return x
+
+
+def passed(head: HeadGraph, node: fx.Node, factors: RankOne, value: Any) -> RankOne | None:
+    """Return the difference of a node whose first input moves by `factors`; None if it isn't a product.
+
+    value: of the node, for the image.
+    """
+    name = head.operation(node)
+    reshape = getattr(node.target, "__self__", None)
+    if isinstance(reshape, Tokens | ChannelsLast):
+        return _as_tokens(reshape, factors, value)
+    if name in IDENTITY or (name is functional.pad and value.shape[1:] == factors.left.shape[1:]):
+        return factors
+    if name in RESHAPE:
+        return factors.map(lambda factor: factor.reshape(len(factor), *value.shape[1:]))
+    if name is nn.Linear:
+        return _linear(factors, head.layer(node).weight)
+    if len(node.all_input_nodes) > 1:
+        return None
+    if name in VIEWS:
+        return factors.map(lambda factor: head.apply(node, lambda source: factor))
+    if name in MULTIPLY or (name in DIVIDE and isinstance(node.args[0], fx.Node)):
+        scaled = head.apply(node, lambda source: compact(factors.right))
+        return RankOne(factors.left, scaled.expand_as(factors.right))
+    return None
+
+
+def _as_tokens(reshape: Tokens | ChannelsLast, maps: RankOne, tokens: Tensor) -> RankOne | None:
+    """Return how tokens (1, N, K) or (1, H, W, K) move if their maps do: those that are on no map don't."""
+    parts = maps.without(1)
+    if parts is None or parts[1][0].numel() != maps.left.shape[1]:
+        return None
+    change, direction = parts
+    leading = tokens.shape[1] - change[0].numel() if isinstance(reshape, Tokens) else 0
+    rest = change.new_zeros(len(change), leading, 1) if leading else None
+    shape = (len(change), *tokens.shape[1:])
+    left = reshape.from_maps(change, rest)
+    right = direction.reshape(len(change), *(1 for _ in shape[2:]), -1)
+    return RankOne(left.expand(shape), right.expand(shape))
+
+
+def _linear(factors: RankOne, weight: Tensor) -> RankOne | None:
+    parts = factors.without(-1)
+    if parts is None:
+        return None
+    constant, varying = parts
+    moved = functional.linear(varying, weight)
+    shape = (*factors.left.shape[:-1], len(weight))
+    return RankOne(constant.expand(shape), moved.expand(shape))
+
+
+Difference = Tensor | RankOne | None  # None: nothing moves
+
+
+def product_difference(x: Tensor, dx: Difference, y: Tensor, dy: Difference) -> Tensor:
+    """(x + dx) @ (y + dy) - x @ y of an image's x, (1, ..., L, e), and y, (1, ..., e, N): rows (n, ..., L, N)."""
+    moved = x + dx if isinstance(dx, Tensor) else x
+    parts = [] if dx is None else [_times(dx, y)]
+    if dy is not None:
+        parts.append(_times(moved, dy))
+    if isinstance(dx, RankOne) and dy is not None:
+        parts.append(_times(dx, dy))
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
+def _times(x: Tensor | RankOne, y: Tensor | RankOne) -> Tensor:
+    """x @ y, where a factor that is constant along the axis of the sum needs no product."""
+    if isinstance(y, RankOne):
+        parts = y.without(-2)
+        return _times(x, y.dense()) if parts is None else _times(x, parts[1]) * parts[0]
+    if isinstance(x, RankOne):
+        parts = x.without(-1)
+        return _times(x.dense(), y) if parts is None else parts[0] * _times(parts[1], y)
+    if len(x) == 1 < len(y):
+        return _times(y.mT, x.mT).mT
+    if len(y) == 1 < len(x):  # one product for all rows, since matmul would copy y for each
+        rows = x.movedim(0, -3)
+        product = rows.flatten(-3, -2) @ y[0]
+        return product.unflatten(-2, rows.shape[-3:-1]).movedim(-3, 0)
+    return x @ y
+
+
+def attention_change(
+    tensors: tuple[Tensor, Tensor, Tensor],
+    differences: tuple[Difference, Difference, Difference],
+    mask: Tensor | None,
+    scale: float | None,
+) -> Tensor:
+    """Return how the output of attention moves, (n, ..., L, e), if queries, keys and values do.
+
+    tensors: an image's queries (1, ..., L, e), keys (1, ..., N, e) and values. mask: added to the logits, or a bool
+    that is False for those that are left out.
+    """
+    query, key, value = tensors
+    of_query, of_key, of_value = differences
+    factor = query.shape[-1] ** -0.5 if scale is None else scale
+    logits = query @ key.mT * factor
+    if mask is not None and mask.dtype == torch.bool:
+        logits = logits.masked_fill(~mask, float("-inf"))
+    elif mask is not None:
+        logits = logits + mask
+    before = logits.softmax(-1)
+    if of_query is None and of_key is None:
+        return product_difference(before, None, value, of_value)
+    of_key = of_key.map(lambda keys: keys.mT) if isinstance(of_key, RankOne) else None if of_key is None else of_key.mT
+    after = (logits + product_difference(query, of_query, key.mT, of_key) * factor).softmax(-1)
+    return product_difference(before, after - before, value, of_value)
