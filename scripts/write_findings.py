@@ -18,6 +18,7 @@ from axiom_bench.cli.rank import published
 from axiom_bench.judging.card import interval_over_networks
 from axiom_bench.judging.standing import standings
 from axiom_bench.statistics import paired_tests
+from axiom_bench.statistics.bootstrap import FEWEST_IMAGES
 from axiom_bench.statistics.labels import Setting, Value, number, rows_at
 from axiom_bench.statistics.paired_tests import LEVEL, coinciding, holm, rounding_of
 from axiom_bench.statistics.run_folder import RunFolder
@@ -124,8 +125,8 @@ def _test(run: RunFolder, setting: Setting, value: Value, first: str, second: st
         return None
     values = matrix.values[:, [matrix.methods.index(first), matrix.methods.index(second)]]
     common = np.isfinite(values).all(axis=1)
-    if not common.any():
-        return None
+    if len(np.unique(matrix.images[common])) < FEWEST_IMAGES:
+        return None  # no interval, which isn't the same map
     values, images = values[common], matrix.images[common]
     row = paired_tests.tests(values, images, np.array([0]), np.array([1]), value).iloc[0].to_dict()
     if len(coinciding(values, (first, second), rounding_of(values, value))) == 1:
@@ -166,18 +167,17 @@ def by_network(rows: pd.DataFrame, runs: Sequence[tuple[str, str, RunFolder]], t
     lines = [["network", "images", "metric", *(titles[name] for name in pair), "gain", "XGrad-CAM is"]]
     for part in OF_PAPER:
         run = run_of_part.get(part)
-        if run is None:
-            continue
-        (setting,) = run.settings
-        values = rows_at(run.summary, setting).set_index(["metric", "method"])
-        for row in rows[rows["part"] == part].to_dict("records"):
-            lead = run.metadata.value(row["metric"]).lead
-            both = [number(values.loc[(row["metric"], name), lead]) for name in pair]
-            gain = f"{number(row['gain'])} [{number(row['low'])}, {number(row['high'])}]"
-            way = WAYS[int(np.sign(row["gain"])) if row["adjusted"] < LEVEL else 0]
-            verdict = "the same map" if np.isnan(row["p"]) else way
-            network = f"{setting.model} at {setting.layer}"
-            lines.append([network, f"{row['n']} {run_kind(part)}", titles[row["metric"]], *both, gain, verdict])
+        for setting in run.settings if run else ():
+            values = rows_at(run.summary, setting).set_index(["metric", "method"])
+            of_network = rows[(rows["part"] == part) & (rows["network"] == setting.model)]
+            for row in of_network.to_dict("records"):
+                lead = run.metadata.value(row["metric"]).lead
+                both = [number(values.loc[(row["metric"], name), lead]) for name in pair]
+                gain = f"{number(row['gain'])} [{number(row['low'])}, {number(row['high'])}]"
+                way = WAYS[int(np.sign(row["gain"])) if row["adjusted"] < LEVEL else 0]
+                verdict = "the same map" if np.isnan(row["p"]) else way
+                network = f"{setting.model} at {setting.layer}"
+                lines.append([network, f"{row['n']} {run_kind(part)}", titles[row["metric"]], *both, gain, verdict])
     return lines
 
 

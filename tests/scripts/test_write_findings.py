@@ -36,6 +36,25 @@ def test_methods_with_the_same_maps_are_no_test(made):
     assert line[-1] == "**no**: the maps are the same"
 
 
+def test_too_few_images_are_no_test_and_not_the_same_map(made, monkeypatch):
+    question = Question("q", [("xgrad_cam", "grad_cam")], ["sensitivity_error"])
+    assert len(compared(question, made)) == 2
+    monkeypatch.setattr(write_findings, "FEWEST_IMAGES", 10_000)
+    assert compared(question, made).empty
+
+
+def test_a_network_of_the_paper_s_kind_has_both_methods_values_and_their_difference(made):
+    run = made[0][2]
+    rows = compared(Question("q", [("xgrad_cam", "grad_cam")], ["sensitivity_error"]), [("scenes-1", "slices", run)])
+    titles = {name: name for name in ("grad_cam", "xgrad_cam", "sensitivity_error")}
+    _, *lines = write_findings.by_network(rows, [("scenes-1", "slices", run)], titles)
+    assert [line[0] for line in lines] == [f"{setting.model} at {setting.layer}" for setting in run.settings]
+    for line, row in zip(lines, rows.to_dict("records"), strict=True):
+        assert line[1] == f"{row['n']} brain slices"
+        assert float(line[3]) - float(line[4]) == pytest.approx(row["gain"], abs=0.01)
+        assert line[-1] == ("better" if row["gain"] > 0 else "worse")
+
+
 @pytest.mark.parametrize(
     ("counts", "words"),
     [
