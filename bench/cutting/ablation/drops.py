@@ -26,12 +26,12 @@ from axiom_bench.cutting.ablation.graph import (
     clamp_difference,
     first_input,
 )
-from axiom_bench.cutting.ablation.rows import AblationRows
 from axiom_bench.cutting.numerics import axes, dead_channels
 from axiom_bench.cutting.trunk_and_head import SideKind, select
 
 if TYPE_CHECKING:
     from axiom_bench.cutting.ablation.few_tokens import FewTokens
+    from axiom_bench.cutting.ablation.rows import AblationRows
 
 HeadPass = Callable[[Tensor, Any], Tensor]  # activations (R, K, *space) and their side values -> logits (R, C)
 
@@ -107,6 +107,8 @@ def _score_differences(group: ImageGroup) -> Tensor:
     chain = linear_chain_of(group.head, group.values, group.channelwise)
     if chain is not None:
         return chain.scores(group.values, group.targets, group.live, group.memory)
+    from axiom_bench.cutting.ablation.rows import AblationRows  # here: most networks need no rows
+
     if group.head.few is not None and group.head.rows is not None:
         group = _of_few_tokens(group, group.head.few, group.head.rows)
     differences = torch.zeros_like(group.live, dtype=group.values[group.head.activations].dtype)

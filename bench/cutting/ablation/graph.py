@@ -10,7 +10,7 @@ import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as functional
@@ -20,9 +20,6 @@ from torch.nn.functional import linear
 from axiom_bench.cutting.model_copy import MaxPool2dByViews
 from axiom_bench.cutting.numerics import axes, over_space
 from axiom_bench.cutting.output import OutputModule
-
-if TYPE_CHECKING:
-    from axiom_bench.cutting.ablation.few_tokens import FewTokens
 
 Values = dict[fx.Node, Any]
 # Linear layers of so many inputs, in blocks of them; narrower ones gain nothing.
@@ -133,7 +130,7 @@ class HeadGraph:
     tail: tuple[fx.Node, ...]
     bytes_per_image: int
     widest: int
-    few: FewTokens | None = None
+    few: Any = None  # FewTokens, whose module imports this one
     rows: HeadGraph | None = None
 
     @cached_property

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import operator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from axiom_bench.cutting.ablation.few_tokens import few_tokens
 from axiom_bench.cutting.ablation.graph import (
     AVERAGE_POOL,
     CLAMP,
@@ -29,6 +28,9 @@ from axiom_bench.cutting.passes import equal_up_to_rounding
 from axiom_bench.cutting.trunk_and_head import SideKind, select
 from axiom_bench.errors import BenchError
 
+if TYPE_CHECKING:
+    from axiom_bench.cutting.ablation.few_tokens import FewTokens
+
 NUMBERS = (int, float, str, torch.dtype, torch.device, type(None))
 POWERS = {torch.pow, operator.pow, "pow"}
 STEEP = {torch.sqrt, torch.rsqrt, torch.log, torch.log2, torch.log10, "sqrt", "rsqrt", "log", "log2", "log10"}
@@ -46,11 +48,11 @@ def read_head(module: fx.GraphModule, kinds: list[SideKind], activations: Tensor
     rows = [torch.zeros(count, dtype=torch.long, device=activations.device) for count in (2, 3)]
     batches = [(activations[index], select(sides, kinds, index, 1)) for index in rows]
     expected = module(activations.clone(), *(side.clone() if isinstance(side, Tensor) else side for side in sides))
+    values = bare.evaluate(*batches[0])
+    has_tokens = any(isinstance(value, Tensor) and value.ndim == 3 for value in values.values())
     # A head whose views are reordered gives the bits of the module itself, with all tokens.
-    is_own = bare.module is module
-    early = few_tokens(bare, bare.evaluate(*batches[0]), through_attention=False) if is_own else None
-    if early is not None:
-        bare = HeadGraph(early.graph[0], None, (), 0, 0)
+    if has_tokens and bare.module is module:
+        bare = _early(bare, values)
     two, three = (bare.evaluate(*batch) for batch in batches)
     calls = [node for node in two if node.op.startswith("call")]
     if not all(_has_rows(two[node], three[node]) for node in calls) or any(
@@ -59,13 +61,25 @@ def read_head(module: fx.GraphModule, kinds: list[SideKind], activations: Tensor
         return None
     if not equal_up_to_rounding(two[bare.logits][:1], expected):
         return None
-    few = few_tokens(bare, two, through_attention=True) if bare.has_attention else None
+    few = _few_tokens(bare, two, through_attention=True) if has_tokens and bare.has_attention else None
     if few is not None:
         rows_graph = HeadGraph(few.graph[0], None, (), 0, 0)
         values = rows_graph.evaluate(*batches[0])
         if equal_up_to_rounding(values[rows_graph.logits][:1], expected):
             return replace(_read(bare, two), few=few, rows=_read(rows_graph, values))
     return _read(bare, two)
+
+
+def _few_tokens(head: HeadGraph, values: Values, through_attention: bool) -> FewTokens | None:
+    from axiom_bench.cutting.ablation.few_tokens import few_tokens  # here: CNNs have no tokens
+
+    return few_tokens(head, values, through_attention)
+
+
+def _early(head: HeadGraph, values: Values) -> HeadGraph:
+    """The head with its one token computed early, whose logits are published."""
+    few = _few_tokens(head, values, through_attention=False)
+    return head if few is None else HeadGraph(few.graph[0], None, (), 0, 0)
 
 
 def _read(bare: HeadGraph, two: Values) -> HeadGraph:
