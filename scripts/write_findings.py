@@ -165,9 +165,9 @@ def by_network(rows: pd.DataFrame, runs: Sequence[tuple[str, str, RunFolder]], t
     run_of_part = {part: run for _, part, run in runs}
     pair = ("grad_cam", "xgrad_cam")
     lines = [["network", "images", "metric", *(titles[name] for name in pair), "gain", "XGrad-CAM is"]]
-    for part in OF_PAPER:
-        run = run_of_part.get(part)
-        for setting in run.settings if run else ():
+    for part in [part for part in OF_PAPER if part in run_of_part]:
+        run = run_of_part[part]
+        for setting in run.settings:
             values = rows_at(run.summary, setting).set_index(["metric", "method"])
             of_network = rows[(rows["part"] == part) & (rows["network"] == setting.model)]
             for row in of_network.to_dict("records"):
