@@ -46,7 +46,7 @@ from axiom_bench.run.job import chosen, cut_of
 from axiom_bench.run.keys import declared_files
 
 TRUTH = ("true_contributions", "channel_values", "reading")  # what a planted network tells of itself
-ERRORS = {error.__name__: error for error in (Interference, NoMap, BenchError)}
+ERRORS = {"Interference": Interference, "NoMap": NoMap, "BenchError": BenchError}
 
 
 def chosen_methods(config: Mapping[str, Any], workers: int = 1) -> tuple[Plugin, ...]:
