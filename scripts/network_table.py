@@ -22,6 +22,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -85,9 +86,7 @@ def median(repeats: int, calls: dict[str, Callable[[], object]]) -> dict[str, fl
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def largest_error(
-    network: nn.Module, layer: str, reshape: object, output: object, image: Tensor, drops: Tensor
-) -> float:
+def largest_error(network: nn.Module, layer: str, reshape: Any, output: Any, image: Tensor, drops: Tensor) -> float:
     """Return the largest error of some channels' drops (K,) of an image, as a share of its largest drop.
 
     The reference is a copy of the network in float64, in which two scores can be subtracted.
