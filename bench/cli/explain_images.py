@@ -236,8 +236,9 @@ class Explainer:
             notes.append(only_zeros(trace))
         at("axiom errors, which report.figures.plane=[] leaves out")
         scales = [(explanation, is_on_score_scale(method, trace)) for method, explanation in applicable]
-        costly = [] if "drops" in vars(trace) else self._costly(trace)
-        if is_seen and costly:
+        has_errors = is_seen and any(is_on_scale for _, is_on_scale in scales)
+        costly = self._costly(trace) if has_errors and "drops" not in vars(trace) else []
+        if costly:
             titles = " and ".join((metric.spec.title or metric.name).lower() for metric in costly)
             notes.append(
                 f"No {titles}: its ablation drops would cost about {trace.drops_cost:,.0f} forward passes "
