@@ -85,6 +85,10 @@ class HookedParts:
             return self.network(image.clone(), others)
 
 
+class OtherPath(CannotSplit, BenchError):
+    """The model calls other modules than for the image that it was split with."""
+
+
 @dataclass
 class _Replay:
     """The calls of one pass that end before the layer's cut call, by the order in which they begin.
@@ -101,9 +105,9 @@ class _Replay:
     is_read_after: bool = False
 
     def read(self) -> None:
-        """Remember that the model's own code reads elements: before the layer that is a failure."""
+        """Remember that elements are read. Around the layer that is a failure: another image may take another path."""
         self.is_read_after |= self.is_past
-        self.has_failed |= not self.is_past and not self.is_inside
+        self.has_failed |= not self.is_inside
 
 
 class ReplayedParts:
@@ -119,10 +123,11 @@ class ReplayedParts:
         layer: The target layer.
         calls: The number of the layer's calls in a pass; the last one is cut.
         image: An image (1, C, H', W').
-        alone: Whether each image runs in a batch of its own. It does in any case if the head's code reads elements.
+        alone: Whether each image runs in a batch of its own. It does in any case if a module behind the layer reads
+            elements.
 
     Raises:
-        CannotSplit: if the code before the layer reads elements, so that other images may take another path.
+        CannotSplit: if code around the layer reads elements, so that other images may take another path.
     """
 
     head_graph: None = None
@@ -183,14 +188,16 @@ class ReplayedParts:
         activations: list[Any] = []
 
         def call(module: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            if replay.is_inside or replay.is_past:
-                replay.has_failed |= replay.is_inside and module is self.layer
+            if replay.is_inside:
+                replay.has_failed |= module is self.layer
                 return forward(*args, **kwargs)
             replay.is_inside = True
             try:
                 returned = forward(*args, **kwargs)
             finally:
                 replay.is_inside = False
+            if replay.is_past:
+                return returned
             replay.layer_calls += module is self.layer
             if replay.layer_calls == self.calls:
                 replay.is_past = True
@@ -200,12 +207,12 @@ class ReplayedParts:
 
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
             if replay.is_past:
-                activations.append(_clone(output))
+                activations.append(_clone(output))  # of the cut call, and of one more if there is one
 
         with self._replacing(call), hooked(self.network.model, self.name, keep):
             self.network(images.clone(), others)
         if replay.has_failed or len(activations) != 1:
-            raise CannotSplit("the model's path to the layer depends on the image")
+            raise OtherPath("The model's path to the layer depends on the image, and torch.fx can't follow it.")
         return activations[0], replay.stored
 
     def _replayed(self, activations: Tensor, images: Tensor, others: OtherInputs, stored: list[Any]) -> Tensor:
@@ -228,12 +235,14 @@ class ReplayedParts:
             return pytree.tree_map(_clone, replay.stored[replay.position - 1])
 
         def replace(module: nn.Module, inputs: Any, output: Any) -> Any:
-            return activations.clone() if replay.is_past else output
+            is_cut = replay.is_past and not replay.is_inside
+            replay.is_inside |= is_cut
+            return activations.clone() if is_cut else output
 
         with self._replacing(call), hooked(self.network.model, self.name, replace):
             scores = self.network(images.clone(), others)
         if replay.has_failed or not replay.is_past or replay.position < len(replay.stored):
-            raise CannotSplit("the modules before the layer are called in another order")
+            raise OtherPath("The model's path to the layer depends on its activations, and torch.fx can't follow it.")
         return scores
 
     @contextmanager

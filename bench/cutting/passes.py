@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Protocol, Self, TypeVar
 
@@ -92,7 +92,7 @@ class OutputSizes:
 
     widest: float = 1.0
     total: float = 1.0
-    work: float = 0.0
+    work: float = field(default=0.0, compare=False)  # of a model that decides by its image, it may differ
     half: torch.dtype | None = None
     image: int = 0
 

@@ -149,6 +149,8 @@ def read_json_or_none(path: Path) -> dict[str, Any] | None:
     try:
         return read_json(path)
     except FileNotFoundError:
+        if path.is_symlink():  # to nothing
+            warn_damaged(path)
         return None
     except (OSError, ValueError):
         warn_damaged(path)
