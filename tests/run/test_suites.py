@@ -137,7 +137,7 @@ def test_photographs_2_has_the_parts_of_photographs_1_and_their_values_bit_for_b
         ("photographs-1/boxes", "shufflenet_v2_x0_5"),
         ("photographs-1/own", "own_model"),
         ("photographs-2/lite", "efficientnet_lite0"),
-        ("photographs-2/outside", "vgg16_mri"),
+        ("photographs-2/slices", "vgg16_mri"),
     ],
 )
 def test_a_sample_of_the_published_values_is_computed_again(part, network, request):
