@@ -11,7 +11,9 @@ from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from itertools import groupby
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -29,6 +31,9 @@ from axiom_bench.errors import BenchError, unknown
 
 TARGET_RULES = ("label", "predicted", "each_label")
 CHUNK = 16  # images that travel together from a worker: shared memory holds a few chunks for each worker
+SILENCE = (
+    10.0  # seconds without a chunk, after which a dead process is taken for the reason: torch itself looks every 5
+)
 SIGCHLD = getattr(signal, "SIGCHLD", None)  # Windows has none
 
 log = logging.getLogger(__name__)
@@ -244,7 +249,7 @@ def _chunks(images: _Images, workers: int) -> Iterator[tuple[list[Tensor], list[
     try:
         for _ in range(len(loader)):
             try:
-                chunk = next(iterator)
+                chunk = _next(iterator, processes) if processes else next(iterator)
             except (RuntimeError, ConnectionError, EOFError) as error:  # what torch raises for a worker that is gone
                 if processes:  # a broken connection is seen before its process has ended
                     wait([process.sentinel for process in processes], timeout=1)
@@ -256,6 +261,33 @@ def _chunks(images: _Images, workers: int) -> Iterator[tuple[list[Tensor], list[
     finally:
         if processes:
             iterator._shutdown_workers()  # type: ignore[attr-defined] # else when the last frame that holds it goes
+
+
+def _next(iterator: Iterator[Any], processes: Sequence[BaseProcess]) -> Any:
+    """Return the next chunk. It is read in a thread, since torch never stops waiting for the rest of a message.
+
+    Raises:
+        ConnectionError: if a process was killed while it wrote a message.
+    """
+    answers: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+
+    def read() -> None:
+        try:
+            answers.put((next(iterator), None))
+        except BaseException as error:  # noqa: BLE001 - raised where the chunk is asked for
+            answers.put((None, error))
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        try:
+            chunk, error = answers.get(timeout=SILENCE)
+        except Empty:
+            if all(process.exitcode is None for process in processes):
+                continue
+            raise ConnectionError("a process was killed while it wrote") from None
+        if error is not None:
+            raise error
+        return chunk
 
 
 def _died(images: _Images, workers: Sequence[int], codes: Sequence[int]) -> BenchError:

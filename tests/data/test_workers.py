@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import struct
+import sys
 
 import pytest
 
@@ -66,6 +68,31 @@ def test_a_worker_that_dies_while_the_caller_computes_raises_where_the_next_imag
     worker.join()
     with pytest.raises(BenchError, match="ended by SIGKILL"):
         list(loaded)
+    assert multiprocessing.active_children() == []
+
+
+class DiesWriting(Scenes):
+    """The process that reads scene 20 is killed between the head and the body of a message."""
+
+    def __init__(self) -> None:
+        super().__init__(size=SIZE, seed=1)
+
+    def read(self, index: int) -> Sample:
+        if index == 20:
+            frame = sys._getframe()
+            while "data_queue" not in frame.f_locals:
+                assert frame.f_back is not None
+                frame = frame.f_back
+            os.write(frame.f_locals["data_queue"]._writer.fileno(), struct.pack("!i", 1000) + b"half")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().read(index)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_while_it_writes_is_no_endless_wait(monkeypatch):
+    monkeypatch.setattr("axiom_bench.data.loading.SILENCE", 0.2)
+    with pytest.raises(BenchError, match="ended by SIGKILL"):
+        list(batches(DiesWriting(), range(SIZE), PLAIN, "label", 8, 1))
     assert multiprocessing.active_children() == []
 
 
