@@ -149,11 +149,11 @@ def main() -> None:
     start = time.perf_counter()
     known = set()
     if options.output.exists():
-        known = {row["network"] for row in csv.DictReader(options.output.open())}
+        known = {row["network"] for row in csv.DictReader(options.output.open(encoding="utf-8"))}
     pairs = [("", name) for name in options.names]
     if not pairs:
         pairs = [("torchvision", name) for name in TORCHVISION.split()] + [("timm", name) for name in timm_names()]
-    with options.output.open("a", newline="") as file:
+    with options.output.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*Row.__dataclass_fields__])
         if not known:
             writer.writeheader()
