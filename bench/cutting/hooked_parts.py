@@ -93,7 +93,7 @@ class OtherPath(CannotSplit, BenchError):
 class _Replay:
     """The calls of one pass that end before the layer's cut call, by the order in which they begin.
 
-    stored: What each returned before its hooks; None for a call whose result nothing reads.
+    stored: What each returned before its hooks. A call whose result nothing reads is left out.
     """
 
     stored: list[Any] = field(default_factory=list)

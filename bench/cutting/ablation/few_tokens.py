@@ -146,7 +146,7 @@ class FewTokens:
         return token_of(node, self.values, self.through_attention)
 
     def _inputs(self, node: Any, axis: int) -> dict[Any, int] | None:
-        """Which arguments of a node with few tokens need no others, with their axis; None if the node mixes tokens."""
+        """Return the arguments of a node that need few tokens only, with their axis; None if the node mixes tokens."""
         name = self.head.operation(node)
         if self._is_attention(node):
             return {0: axis}
@@ -215,7 +215,7 @@ class FewTokens:
         return name in EACH_TOKEN and all(other.op == "get_attr" for other in node.all_input_nodes[1:])
 
     def _is_attention(self, node: Any) -> bool:
-        """Whether this is nn.MultiheadAttention of a span of queries."""
+        """Return whether this is nn.MultiheadAttention of a span of queries."""
         if not isinstance(node, fx.Node) or dict(node.kwargs) != {"need_weights": False}:
             return False
         if self.head.operation(node) is not nn.MultiheadAttention:
@@ -247,7 +247,7 @@ class Token(NamedTuple):
 
 
 def token_of(node: Any, values: Values, through_attention: bool) -> Token | None:
-    """Which one token a node takes of several: x[:, i], x[:, i, :] of (B, N, K), or x.narrow(axis, i, 1)."""
+    """Return the one token that a node takes of several: x[:, i], x[:, i, :] of (B, N, K), or x.narrow(axis, i, 1)."""
     source = node.args[0] if node.args else None
     shape = _shape(values[source]) if isinstance(source, fx.Node) else ()
     if through_attention and node.target == "narrow" and len(node.args) == 4 and node.args[3] == 1:
