@@ -193,7 +193,8 @@ def _add_suite_commands(add: Callable[[str, str, Callable[[Namespace], int]], Ar
     ranked = calls("cli.rank.rank_and_print", "method", "suite", "metrics", "json", "latex", "overrides")
     rank = add("rank", "a method's places among the published values of a suite", ranked)
     _add_method(rank)
-    rank.add_argument("--suite", default="scenes-1", metavar="NAME", help="default: scenes-1, which needs no files")
+    suites = "default: scenes-1, which needs no files; NAME/PART is one part, as photographs-2/outside"
+    rank.add_argument("--suite", default="scenes-1", metavar="NAME", help=suites)
     names = "names of values; default: all of the suite with a direction"
     rank.add_argument("--metrics", type=listed, default=(), metavar="A,B", help=names)
     rank.add_argument("--json", type=local_path, metavar="FILE", help="also all standings, network by network")

@@ -47,10 +47,16 @@ METRIC_WIDTH, VALUES_WIDTH = 26, 16  # of columns; values with signs at both end
 NO_PLACE = "  In brackets: on the networks that the method has alone, which are too few for a place."
 
 
-def published(suite: str, required: bool = True) -> dict[str, Path]:
-    """{part: the run folder of its published values}. Raises BenchError for a suite that isn't there and, where they
-    are required, one that has none."""
-    parts = Suite.of(suite).parts
+def published(suite: str, required: bool = True, only_part: str = "") -> dict[str, Path]:
+    """Return {part: the run folder of its published values}, of one part if `only_part` names it.
+
+    Raises:
+        BenchError: if there is no such suite or part, or if values are required and there are none.
+    """
+    chosen = Suite.of(suite)
+    if only_part:
+        chosen.part(only_part)
+    parts = [only_part] if only_part else chosen.parts
     folders = {part: conf_folder().with_name(REFERENCE) / suite / part for part in parts}
     there = {part: folder for part, folder in folders.items() if (folder / "manifest.json").is_file()}
     if required and not there:
@@ -102,7 +108,7 @@ def rank(
 
     Args:
         method: a function in a module that can be imported, its dotted path, or a name of `axiom-bench list methods`.
-        suite: one of `axiom-bench list suites`; the default needs no files.
+        suite: one of `axiom-bench list suites`, or one part as SUITE/PART; the default needs no files.
         metrics: names of values; left out: all that have a direction.
         overrides: of what the suite leaves free, as ["real_root=FOLDER"].
 
@@ -178,11 +184,10 @@ def rank_and_print(
     name = submissions.name_of(_name(method))
     sections = [Section(table.name, table.label, block([table], Terms()), STYLES, SCRIPTS) for table in ranking.details]
     title = ranking.lines[-1] if ranking.lines else f"{name} on {suite}"
-    written = {
-        ranking.folder.with_name(f"rank-{suite}-{name}.html"): assemble(Header("axiom-bench rank", title, {}), sections)
-    }
+    page = ranking.folder.with_name(f"rank-{suite.replace('/', '-')}-{name}.html")
+    written = {page: assemble(Header("axiom-bench rank", title, {}), sections)}
     if output is not None:
-        about = {"suite": suite, "sha256": Suite.of(suite).sha256, "method": _name(method)}
+        about = {"suite": suite, "sha256": Suite.of(suite.partition("/")[0]).sha256, "method": _name(method)}
         written[output] = json.dumps(about | {"parts": ranking.places}, indent=1, default=Standings.as_dict)
     if latex is not None:
         written[latex] = "\n".join(map(to_latex, ranking.short))
@@ -209,7 +214,8 @@ def _ranking(
     method: str, suite: str, metrics: Sequence[str], overrides: Sequence[str], examples: bool = False
 ) -> Ranking:
     """Compute the method on each part and compare it. examples: see `_standings`."""
-    folders = published(suite)
+    suite, _, only_part = suite.partition("/")
+    folders = published(suite, only_part=only_part)
     manifests = {part: reading.read_manifest(folder) for part, folder in folders.items()}
     for metric in metrics:
         names = {name for manifest in manifests.values() for name in manifest["metrics"]}
@@ -240,8 +246,8 @@ def _ranking(
         times = run.runtime[(run.runtime["step"] == "method") & (run.runtime["method"].astype(str) == name)]
         costs += list(times["forwards"].dropna())
     if costs:
-        cost = f"cost: {number(min(costs))} to {number(max(costs))} forward passes' time, beyond the trace"
-        ranking.lines.append(cost)
+        ends = " to ".join(dict.fromkeys((number(min(costs)), number(max(costs)))))
+        ranking.lines.append(f"cost: {ends} forward passes' time, beyond the trace")
     ranking.lines += filter(None, [verdict(runs, name, rival, list(dict.fromkeys(chain(*ranking.places.values()))))])
     return ranking
 

@@ -54,6 +54,19 @@ def published(tiny_suite, kept, tmp_path, monkeypatch):
     shutil.copytree(kept, tmp_path, dirs_exist_ok=True)
 
 
+def test_one_part_is_ranked(published, tmp_path, capsys):
+    """A suite with real weights takes half an hour, one of its parts a few minutes."""
+    assert main(["rank", "halved.grad_cam", "--suite", "tiny/second", "--json", "places.json"]) == 0
+    printed = capsys.readouterr().out
+    assert "my_grad_cam on tiny/second" in printed
+    assert "tiny/first" not in printed
+    standings = json.loads((tmp_path / "places.json").read_text())
+    assert [*standings["parts"]] == ["second"]
+    assert (tmp_path / "results/suite/rank-tiny-second-my_grad_cam.html").is_file()
+    assert main(["rank", "halved.grad_cam", "--suite", "tiny/secnod"]) == 2
+    assert "There is no part of the suite tiny 'secnod'; did you mean 'second'?" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_method_stands_where_its_values_do(published, tmp_path, capsys):
     """Half of Grad-CAM has Grad-CAM's map, so that it is told from it by no confidence drop, and errors of its own."""
