@@ -163,11 +163,11 @@ def _readings(shape: tuple[int, ...], grid: Size | None, image_size: Size) -> li
     if len(shape) != 4:
         return []
     candidates: tuple[tuple[Reshape | None, tuple[int, ...]], ...] = ((None, shape[2:]), (ChannelsLast(), shape[1:3]))
-    return [reading for reading, sides in candidates if (_fits(sides, image_size) if grid is None else sides == grid)]
+    return [reading for reading, sides in candidates if (fits(sides, image_size) if grid is None else sides == grid)]
 
 
-def _fits(sides: tuple[int, ...], image_size: Size) -> bool:
-    """Whether one stride makes these sides of the image's, a row and a column more or less for rounding."""
+def fits(sides: tuple[int, ...], image_size: Size) -> bool:
+    """Return whether one stride makes these sides of the image's, a row and a column more or less for rounding."""
     (height, width), (down, across) = sides, image_size
     return down * (width - 1) < across * (height + 1) and across * (height - 1) < down * (width + 1)
 

@@ -11,6 +11,10 @@ that map, the outermost one that doesn't hold the network's first layer gives th
 A transformer's features are tokens. Its default is the last module of tokens through which everything passes, as
 Swin's last norm. If the scores depend on the class token alone behind it, the default is the first norm of the last
 block, whose attention still mixes the tokens.
+
+In a network of several branches, everything may pass through no layer, or only through one of the stem, up to which
+less than a quarter of the parameters lies. The default is then the last map, or tokens, at whose positions the scores
+have gradients, and a note says that part of the scores doesn't pass through it.
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ from torch.utils._pytree import tree_leaves
 from axiom_bench.cutting.images import check_inputs, first_convolution, several_inputs
 from axiom_bench.cutting.model_copy import layer_name, own_state, parts_with_hooks, shared_copy
 from axiom_bench.cutting.output import ScoreFunction, scores_of
-from axiom_bench.cutting.tokens import AnyReshape, ChannelOrder, layout
+from axiom_bench.cutting.tokens import AnyReshape, ChannelOrder, fits, layout
 from axiom_bench.data.preprocessing import RGB
 from axiom_bench.errors import BenchError, unknown
 
@@ -43,6 +47,7 @@ HEAD_TYPES = (
     nn.modules.padding._ReplicationPadNd,
 )
 RELU_TYPES = (nn.ReLU, nn.ReLU6)
+EARLY = 0.25  # of the parameters: a layer up to which less than this share lies explains a stem, not the network
 
 Edge = tuple[Any, int]
 
@@ -79,7 +84,7 @@ class Call:
     def is_tokens(self) -> bool:
         """Whether the output is a transformer's: a sequence (B, N, K), or a grid with channels last (B, H, W, K)."""
         if self.ndim > 3 and len(self.shape) == 3:
-            return self.shape[1] > 1
+            return self.shape[0] == 1 < self.shape[1]  # not of an image's windows
         if len(self.shape) != self.ndim:
             return False
         looks_last = self.ndim == 4 and 1 < self.shape[1] == self.shape[2] != self.shape[3]
@@ -220,9 +225,17 @@ def has_tokens(layer: str, calls: Sequence[Call]) -> bool:
     return calls[depth(layer, calls)].is_tokens
 
 
-def note(layer: str) -> str:
-    """The sentence for a default layer of tokens."""
-    return f"the layer {layer!r} returns tokens, which become maps (reshape=tokens)."
+def default_notes(layer: str, calls: Sequence[Call], reshape: AnyReshape | None = None) -> list[str]:
+    """Return the sentences for a default layer: whether it misses part of the scores, and whether it returns tokens."""
+    sentences = []
+    if _default(calls, reshape) == (layer, True):
+        sentences.append(
+            "the network has branches that no late layer joins: part of the scores doesn't pass through the layer "
+            f"{layer!r}, and its maps don't explain that part."
+        )
+    if reshape is None and has_tokens(layer, calls):
+        sentences.append(f"the layer {layer!r} returns tokens, which become maps (reshape=tokens).")
+    return sentences
 
 
 def last_spatial(calls: Sequence[Call], reshape: AnyReshape | None = None) -> str:
@@ -230,24 +243,63 @@ def last_spatial(calls: Sequence[Call], reshape: AnyReshape | None = None) -> st
 
     Raises BenchError if the features are tokens and no grid of them is known.
     """
+    return _default(calls, reshape)[0]
+
+
+def _default(calls: Sequence[Call], reshape: AnyReshape | None) -> tuple[str, bool]:
+    """Return the default layer, and whether part of the scores is known not to pass through it."""
+    scores = calls[-1]
     body = calls[: _class_layer(calls)]
     ends = _ends(body)
     maps = _maps(ends)
-    through = next((place for place in reversed(maps) if _takes_everything(ends[place], body, calls[-1])), None)
-    if not maps or through != maps[-1]:
-        tokens, problem = _last_tokens(body, calls[-1], reshape)
-        if tokens is not None and tokens > (through or -1):
-            return _name(ends[tokens], body)
-        if not maps:
-            _check_copies(calls)
-            if problem is not None:
-                raise problem
-            raise BenchError(
-                "The network's features are tokens or vectors, not H x W maps (a vision transformer?), and it has no "
-                "default layer; name a layer of tokens and set reshape='tokens' (model.reshape=tokens on the command "
-                "line), or choose a convolutional network."
-            )
-    return _name(ends[maps[-1] if through is None else through], body)
+    through = next((place for place in reversed(maps) if _takes_everything(ends[place], body, scores)), None)
+    tokens, problem = _last_tokens(body, scores, reshape)
+    if tokens is not None and _is_later(tokens, through, maps, ends):
+        return _name(ends[tokens], body), False
+    if through is not None and not _is_early(ends[through], body):
+        return _name(ends[through], body), False
+    if through is None and maps:
+        return _name(ends[maps[-1]], body), False
+    if problem is None:
+        places = sorted({*maps, *_token_places(ends)})
+        reached = next((place for place in reversed(places) if _is_reached(ends[place][0], scores, reshape)), None)
+        if reached is not None:
+            return _name(ends[reached], body), True
+    if through is not None:
+        return _name(ends[through], body), False
+    _check_copies(calls)
+    if problem is not None:
+        raise problem
+    example = ""
+    for end in reversed(ends):
+        if end[0].is_tokens and end[0].of_images and _is_reached(end[0], scores, reshape):
+            example = f", such as {_name(end, body)!r},"
+            break
+    raise BenchError(
+        "The network's features are tokens or vectors, not H x W maps (a vision transformer?), and it has no default "
+        f"layer; name a layer of tokens{example} and set reshape='tokens' (model.reshape=tokens on the command line), "
+        "or choose a convolutional network."
+    )
+
+
+def _is_later(tokens: int, through: int | None, maps: Sequence[int], ends: Sequence[Sequence[Call]]) -> bool:
+    """Return whether these tokens are the default and not the layer of maps.
+
+    Tokens that only rearrange or normalise the last map aren't, but those of a transformer's blocks behind it are.
+    """
+    if through is None:
+        return True
+    between = chain.from_iterable(ends[through + 1 : tokens])
+    has_matrix = any(p.ndim > 1 for call in between for p in call.module.parameters(recurse=False))
+    return tokens > through and (through != maps[-1] or has_matrix)
+
+
+def _is_early(end: Sequence[Call], body: Sequence[Call]) -> bool:
+    """Return whether the layers up to this end have less than EARLY of the parameters."""
+    own = {id(p): p.numel() for call in body for p in call.module.parameters(recurse=False)}
+    last = max(place for place, call in enumerate(body) if call is end[0])
+    before = {id(p) for call in body[: last + 1] for p in call.module.parameters(recurse=False)}
+    return sum(own[key] for key in before) < EARLY * sum(own.values())
 
 
 def _is_own_map(end: Sequence[Call]) -> bool:
@@ -331,11 +383,7 @@ def _last_tokens(
 ) -> tuple[int | None, BenchError | None]:
     """Which of the ends is a transformer's default, or None and the problem of a grid."""
     ends = _ends(body)
-    places = [
-        place
-        for place, end in enumerate(ends)
-        if end[0].is_tokens and end[0].of_images and not isinstance(end[0].module, (*HEAD_TYPES, nn.Linear))
-    ]
+    places = _token_places(ends)
     norms: dict[str, list[int]] = {}
     for place in places:
         if "norm" in type(ends[place][0].module).__name__.lower():
@@ -356,6 +404,39 @@ def _last_tokens(
     return None, problem
 
 
+def _token_places(ends: Sequence[Sequence[Call]]) -> list[int]:
+    """Return which of the ends are tokens of the images, except a head's and those of single linear layers."""
+    return [
+        place
+        for place, end in enumerate(ends)
+        if end[0].is_tokens and end[0].of_images and not isinstance(end[0].module, (*HEAD_TYPES, nn.Linear))
+    ]
+
+
+def _is_reached(call: Call, scores: Call, reshape: AnyReshape | None) -> bool:
+    """Return whether the scores have gradients at positions of this map, or of these tokens if they fill a grid."""
+    if call.is_map:
+        if len(call.space) == 2 and not fits(call.shape[2:], call.space):  # heads of attention
+            return False
+        gradient = _gradient(call, scores)
+        return gradient is not None and bool(gradient.any())
+    try:
+        return _reach_scores(call, scores, reshape or "tokens", are_mixed=False)
+    except BenchError:
+        return False
+
+
+def _gradient(call: Call, scores: Call) -> Tensor | None:
+    """Return the gradient of a weighted sum of the scores at the call's output, or None if they don't depend on it."""
+    assert isinstance(call.output, Tensor)
+    assert isinstance(scores.output, Tensor)
+    if scores.edge is None or not call.output.requires_grad:
+        return None
+    weights = torch.linspace(1, 2, scores.output.numel()).to(scores.output)  # since probabilities sum to 1
+    weighted = (scores.output.flatten() * weights).sum()
+    return torch.autograd.grad(weighted, call.output, retain_graph=True, allow_unused=True)[0]
+
+
 def _reach_scores(tokens: Call, scores: Call, reshape: AnyReshape, are_mixed: bool) -> bool:
     """Return whether the scores have gradients at the tokens of an image's two or more patches.
 
@@ -364,14 +445,11 @@ def _reach_scores(tokens: Call, scores: Call, reshape: AnyReshape, are_mixed: bo
     Raises BenchError if the tokens fill no one grid.
     """
     assert isinstance(tokens.output, Tensor)
-    assert isinstance(scores.output, Tensor)
     form = layout(reshape, tokens.name, tokens.output, tokens.space, lambda: tokens.channels_last)
     assert form is not None
     if form.to_maps(tokens.output.detach(), tokens.space)[0][0, 0].numel() == 1:
         return False
-    weights = torch.linspace(1, 2, scores.output.numel()).to(scores.output)  # since probabilities sum to 1
-    weighted = (scores.output.flatten() * weights).sum()
-    (gradient,) = torch.autograd.grad(weighted, tokens.output, retain_graph=True, allow_unused=True)
+    gradient = _gradient(tokens, scores)
     if gradient is None:
         return False
     maps, rest = form.to_maps(gradient, tokens.space)

@@ -133,9 +133,10 @@ def load_model(cfg: Mapping[str, Any], shape: tuple[int, ...] | None = None) -> 
     if inputs is not None and not isinstance(inputs, InputsFile) and is_default:
         shared = inputs.shared(module, sides, preprocessing.channels)
     layer = layers.choose(module, spec.layer, shared, reshape)
+    if is_default:
+        lines += layers.default_notes(layer, shared, reshape)
     if is_default and reshape is None and layers.has_tokens(layer, shared):
         reshape = "tokens"
-        lines.append(layers.note(layer))
     number_of_classes = calls[-1].shape[1]
     classes = _class_names(spec, source, module, number_of_classes)
     return LoadedModel(

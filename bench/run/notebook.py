@@ -427,8 +427,9 @@ def _default_of(
             network(first.clone())
         calls = layers.record(network, tuple(size), check_output(output).function, channels)
     layer = layers.choose(model, "default", calls, reshape)
+    for sentence in layers.default_notes(layer, calls, reshape):
+        warnings.warn(f"{type(model).__name__}: {sentence}", stacklevel=5)
     if reshape is None and layers.has_tokens(layer, calls):
-        warnings.warn(f"{type(model).__name__}: {layers.note(layer)}", stacklevel=5)
         reshape = "tokens"
     return layer, reshape
 

@@ -35,11 +35,12 @@ def tokens_without_reshape(user: User) -> None:
     user.types(*words, advice_in(message, r"set (model\.reshape=\w+)"))
 
 
-@follows("name a layer of tokens and set reshape='tokens'")
+@follows("name a layer of tokens{} and set reshape='tokens'")
 def transformer_without_a_layer(user: User) -> None:
     words = doctor(user, *network("Tokens"))
     message = user.refusal(*words)
-    user.types(*words, "model.layer=block", advice_in(message, r"\((model\.reshape=\w+) on the command line"))
+    layer = advice_in(message, r"a layer of tokens, such as '([\w.]+)'")
+    user.types(*words, f"model.layer={layer}", advice_in(message, r"\((model\.reshape=\w+) on the command line"))
 
 
 @follows("Set model.resize and model.crop to the size that it expects")

@@ -1,5 +1,7 @@
 """The rule for the default layer, on small networks."""
 
+import re
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -360,6 +362,88 @@ def test_the_last_map_is_the_default_where_the_graph_shows_no_other(network, lay
     assert maps.layer == layer
     with torch.inference_mode():
         assert choose(network) == layer
+
+
+class Fused(nn.Module):
+    """A stem, and two stages that each have a head of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.one, self.two = nn.Conv2d(3, 2, 2, 2), conv(2, 16), conv(16, 16)
+        self.heads = nn.ModuleList([nn.Linear(16, 5), nn.Linear(16, 5)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        one = self.one(self.stem(x))
+        both = zip(self.heads, (one, self.two(one)), strict=True)
+        return torch.stack([head(maps.mean((2, 3))) for head, maps in both]).mean(0)
+
+
+class Crossed(nn.Module):
+    """Tokens of two sizes, each with a class token that makes part of the scores."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine, self.coarse = ByClassToken(), ByClassToken()
+        self.coarse.patches = nn.Conv2d(3, 8, 8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fine(x) + self.coarse(x)
+
+
+class TokensBehindMaps(nn.Module):
+    """A block over the positions of the last map, or only a norm of them."""
+
+    def __init__(self, mixing: nn.Module) -> None:
+        super().__init__()
+        self.maps = nn.Sequential(*[conv(3, 3) for _ in range(8)], nn.Conv2d(3, 8, 4, 4))
+        self.mixing, self.norm, self.fc = mixing, nn.LayerNorm(8), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.norm(self.mixing(self.maps(x).flatten(2).transpose(1, 2))).mean(1))
+
+
+@pytest.mark.parametrize(("network", "layer"), [(Fused(), "two"), (Crossed(), "coarse.blocks.1.before")])
+def test_a_network_of_branches_has_its_last_layer_with_a_note(network, layer):
+    """The layer through which everything passes is of the stem, or there is none."""
+    note = rf"branches that no late layer joins.*doesn't pass through the layer '{re.escape(layer)}'"
+    with pytest.warns(UserWarning, match=note):
+        maps = ab.explain(network, images=torch.rand(1, 3, 16, 16), methods=["grad_cam"])
+    assert maps.layer == layer
+
+
+@pytest.mark.parametrize(("mixing", "layer"), [(Block(), "norm"), (nn.Identity(), "maps.8")])
+def test_tokens_of_a_block_behind_the_last_map_are_the_default(mixing, layer):
+    network = TokensBehindMaps(mixing)
+    assert choose(network) == layer
+    notes = layers.default_notes(layer, layers.record(network, (16, 16)))
+    assert [("tokens" in note, "branches" in note) for note in notes] == [(True, False)] * (layer == "norm")
+
+
+def test_a_refusal_names_a_layer_of_tokens_that_works():
+    network = Tokens(stem=0, tokens=4)
+    with pytest.raises(BenchError, match=r"such as '(mixing\.3|mixing)'") as refusal:
+        choose(network)
+    named = re.search("such as '(.+?)'", str(refusal.value))
+    assert named is not None
+    trace = ab.trace(network, named[1], torch.rand(1, 3, 16, 16), reshape="tokens")
+    assert trace.activations.shape == (1, 8, 4, 4)
+
+
+def test_tokens_of_windows_are_no_tokens_of_the_image():
+    """As of TNT, whose first norm of a block is of the pixels of each patch."""
+
+    class Windows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.norm, self.fc = nn.LayerNorm(48), nn.LayerNorm(48), nn.Linear(48, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            patches = nn.functional.unfold(x, 4, stride=4).transpose(1, 2)
+            pixels = self.inner(patches.reshape(-1, 1, 48).expand(-1, 4, -1))
+            return self.fc(self.norm(patches + pixels.mean(1).reshape_as(patches)).mean(1))
+
+    calls = layers.record(Windows(), (16, 16))
+    assert [call.name for call in calls if call.is_tokens] == ["norm"]
 
 
 class Copies(nn.Module):
