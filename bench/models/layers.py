@@ -13,8 +13,8 @@ Swin's last norm. If the scores depend on the class token alone behind it, the d
 block, whose attention still mixes the tokens.
 
 In a network of several branches, everything may pass through no layer, or only through one of the stem, up to which
-less than a quarter of the parameters lies. The default is then the last map, or tokens, at whose positions the scores
-have gradients, and a note says that part of the scores doesn't pass through it.
+less than a quarter of the parameters lies (a head's don't count). The default is then the last map, or tokens, at
+whose positions the scores have gradients, and a note says that part of the scores doesn't pass through it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ HEAD_TYPES = (
     nn.modules.padding._ReplicationPadNd,
 )
 RELU_TYPES = (nn.ReLU, nn.ReLU6)
-EARLY = 0.25  # of the parameters: a layer up to which less than this share lies explains a stem, not the network
+EARLY = 0.25  # a layer up to which less than this share of the body's parameters lies explains a stem
 
 Edge = tuple[Any, int]
 
@@ -256,14 +256,12 @@ def _default(calls: Sequence[Call], reshape: AnyReshape | None) -> tuple[str, bo
     tokens, problem = _last_tokens(body, scores, reshape)
     if tokens is not None and _is_later(tokens, through, maps, ends):
         return _name(ends[tokens], body), False
-    if through is not None and not _is_early(ends[through], body):
-        return _name(ends[through], body), False
-    if through is None and maps:
+    if maps and through in (None, maps[-1]):
         return _name(ends[maps[-1]], body), False
     if problem is None:
         places = sorted({*maps, *_token_places(ends)})
         reached = next((place for place in reversed(places) if _is_reached(ends[place][0], scores, reshape)), None)
-        if reached is not None:
+        if reached is not None and (through is None or _is_early(ends[through], ends[reached], body)):
             return _name(ends[reached], body), True
     if through is not None:
         return _name(ends[through], body), False
@@ -294,12 +292,15 @@ def _is_later(tokens: int, through: int | None, maps: Sequence[int], ends: Seque
     return tokens > through and (through != maps[-1] or has_matrix)
 
 
-def _is_early(end: Sequence[Call], body: Sequence[Call]) -> bool:
-    """Return whether the layers up to this end have less than EARLY of the parameters."""
-    own = {id(p): p.numel() for call in body for p in call.module.parameters(recurse=False)}
-    last = max(place for place, call in enumerate(body) if call is end[0])
-    before = {id(p) for call in body[: last + 1] for p in call.module.parameters(recurse=False)}
-    return sum(own[key] for key in before) < EARLY * sum(own.values())
+def _is_early(end: Sequence[Call], last: Sequence[Call], body: Sequence[Call]) -> bool:
+    """Return whether the layers up to `end` have less than EARLY of the parameters of those up to `last`."""
+    return _parameters_up_to(end, body) < EARLY * _parameters_up_to(last, body)
+
+
+def _parameters_up_to(end: Sequence[Call], body: Sequence[Call]) -> int:
+    place = next(place for place, call in enumerate(body) if call is end[0])
+    parameters = {id(p): p.numel() for call in body[: place + 1] for p in call.module.parameters(recurse=False)}
+    return sum(parameters.values())
 
 
 def _is_own_map(end: Sequence[Call]) -> bool:

@@ -390,6 +390,17 @@ class Crossed(nn.Module):
         return self.fine(x) + self.coarse(x)
 
 
+class Forked(nn.Module):
+    """Two branches that meet as vectors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(4, 2, 1), nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.one(x).flatten(1), self.two(x).flatten(1)], 1)
+
+
 class TokensBehindMaps(nn.Module):
     """A block over the positions of the last map, or only a norm of them."""
 
@@ -409,6 +420,17 @@ def test_a_network_of_branches_has_its_last_layer_with_a_note(network, layer):
     with pytest.warns(UserWarning, match=note):
         maps = ab.explain(network, images=torch.rand(1, 3, 16, 16), methods=["grad_cam"])
     assert maps.layer == layer
+
+
+def test_a_large_head_makes_no_layer_early():
+    """Everything passes through the last map, before which few of the parameters lie, and no note is of branches."""
+    head = nn.Sequential(nn.Flatten(), nn.Linear(1024, 300), nn.ReLU(), nn.Linear(300, 5))
+    for network, layer in (
+        (nn.Sequential(conv(3, 4), nn.Sequential(conv(4, 4), nn.ReLU()), head), "1"),
+        (nn.Sequential(conv(3, 4), conv(4, 4), Forked(), head), "1"),
+    ):
+        assert choose(network) == layer
+        assert not layers.default_notes(layer, layers.record(network, (16, 16)))
 
 
 @pytest.mark.parametrize(("mixing", "layer"), [(Block(), "norm"), (nn.Identity(), "maps.8")])
