@@ -16,12 +16,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from axiom_bench.cli import gate as gate_command
-from axiom_bench.cli import stopping
+from axiom_bench.cli import retired, stopping
 from axiom_bench.cli.terminal import (
     complain,
     escape_missing_characters,
     existing_run,
-    local_folder,
     local_path,
     run_folder,
     say,
@@ -80,6 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parse(argv: Sequence[str]) -> Namespace:
     """The options of one command. Overrides may stand anywhere among them. Raises BenchError for an unknown command."""
     top = _top()
+    retired.check(argv)
     options, rest = top.parse_known_args(_with_command(list(argv), _add_commands(top)))
     for name in FILES:
         if hasattr(options, name):  # KEY=VALUE may stand anywhere among the files, and both behind options
@@ -156,14 +156,6 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
 
     status = calls("records.reading.status", "run_folder")
     add("status", "what of a run is done, goes on and has failed", status).add_argument("run_folder", type=run_folder)
-
-    merged = calls("records.tidy.tidy", "run_folder", "drop", "beside")
-    tidy = add("tidy", "merge a run's many small record files", merged)
-    tidy.add_argument("run_folder", type=local_folder)
-    tidy.add_argument("--drop", action="store_true", help="also delete the records that the last command didn't need")
-    tidy.add_argument(
-        "--beside", metavar="TARGET", help="the values computed beside this plug-in, as my_module.my_cam, aren't needed"
-    )
 
     about = "recompute a sample of a run or a submission: exit 0 the same, 1 something differs"
     verify = add("verify", about, _verify)
@@ -263,7 +255,6 @@ def _add_report(report: ArgumentParser) -> None:
     report.add_argument(
         "--output", type=local_path, metavar="FOLDER", help="of a combination; default: combined beside the runs"
     )
-    report.add_argument("--watch", action="store_true", help="follow a run that goes on, until it ends")
 
 
 def _add_judge(judge: ArgumentParser) -> None:
@@ -325,8 +316,6 @@ def _report(options: Namespace) -> int:
     with seldom_collected():
         from axiom_bench.cli import report
 
-        if options.watch:
-            return report.watch(options.run_folders, options.overrides, options.output)
         say(report.write(options.run_folders, options.overrides, options.output))
     return 0
 

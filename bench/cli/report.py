@@ -1,17 +1,14 @@
-"""`axiom-bench report`: of one run or several combined, with `report.*` settings; --watch: again as records come."""
+"""The command `axiom-bench report`: one run, or several combined, with `report.*` settings."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from axiom_bench import report
-from axiom_bench.cli import stopping
-from axiom_bench.cli.terminal import say_line
 from axiom_bench.environment import entry_names
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
@@ -94,44 +91,3 @@ def parsed(words: Sequence[str]) -> dict[str, Any]:
         (settings.setdefault(group, {}) if group else settings)[name] = value
     Options.of({"report": settings})  # which refuses wrong values
     return settings
-
-
-PAUSE = 2.0  # seconds between two looks at the folder
-SHARE = 4  # drawing takes at most one part in so many of the time, since the run needs the cores
-RELOAD = 10  # seconds after which the page loads itself again
-
-
-def watch(
-    folders: Sequence[Path], words: Sequence[str], output: Path | None, say: Callable[[str], None] = say_line
-) -> int:
-    """Follows one run until its command has ended, or is stopped: the exit code. say: is told what is new. Raises
-    BenchError for several runs, and as `prepared`."""
-    if len(folders) != 1 or output is not None or remote.url_of(folders[0]) is not None:
-        raise BenchError("--watch follows one run of this machine, in its own folder: axiom-bench report --watch RUN.")
-    folder, settings = prepared(folders, words, output)
-    try:
-        _follow(folder, settings, say)
-    except KeyboardInterrupt as stop:
-        say("stopped watching; the run goes on, and writes its report when it ends.")
-        return stopping.exit_code(stop)
-    return 0
-
-
-def _follow(folder: Path, settings: Mapping[str, Any], say: Callable[[str], None]) -> None:
-    shown: list[str] = []
-    while True:
-        manifest = reading.read_manifest(folder)
-        sentences = running.sentences(manifest)
-        is_running = manifest.get("state") == running.RUNNING
-        start = time.monotonic()
-        page = report.write(folder, settings, RELOAD if is_running else None)
-        if sentences != shown or not is_running:
-            for line in [*sentences, f"report: {page}"]:
-                say(line)
-        shown = sentences
-        if not is_running:
-            return
-        until = time.monotonic() + (SHARE - 1) * (time.monotonic() - start)
-        time.sleep(PAUSE)
-        while time.monotonic() < until and running.in_use(folder):
-            time.sleep(PAUSE)

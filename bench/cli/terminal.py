@@ -41,11 +41,6 @@ def say(lines: Iterable[str]) -> None:
     print(_BEST.sub("\x1b[1m\\g<0>\x1b[0m", text) if sys.stdout.isatty() else text)
 
 
-def say_line(line: str) -> None:
-    """Prints one line at once."""
-    print(printable(line), flush=True)
-
-
 def complain(line: str) -> None:
     """Prints a line on standard error, after the program's name."""
     print(f"axiom-bench: {printable(line)}", file=sys.stderr)
@@ -76,10 +71,3 @@ def existing_run(text: str) -> Path:
     if not folder.is_dir():
         raise artefacts.no_run(folder)
     return folder
-
-
-def local_folder(text: str) -> Path:
-    """A run folder of this machine. Raises BenchError for an URL."""
-    if remote.is_url(text):
-        raise BenchError(f"This works in a folder of this machine only, not in {text}.")
-    return remote.folder_of(text)

@@ -140,10 +140,10 @@ PATIENCE = 1.0  # seconds of waiting until it is said whom for
 
 
 @contextmanager
-def held(folder: Path, name: str = RUN, wait: bool = True) -> Iterator[None]:
+def held(folder: Path, name: str = RUN) -> Iterator[None]:
     """Takes a lock once it is free, and says who holds it until then. Its file stays, since others may have it open.
 
-    Raises BenchError where the folder can't be written, and unless it waits while another process holds the lock.
+    Raises BenchError where the folder can't be written.
     """
     lock, note = FileLock(folder / name), _note(folder, name)
     try:
@@ -153,8 +153,6 @@ def held(folder: Path, name: str = RUN, wait: bool = True) -> Iterator[None]:
         try:
             lock.acquire(timeout=PATIENCE)
         except Timeout:
-            if not wait:
-                raise BenchError(f"{folder} is in use: {holder(folder, name)}. Wait until that has ended.") from None
             print(f"waiting for {folder}: {holder(folder, name)}", file=sys.stderr, flush=True)
             lock.acquire()  # Ctrl-C ends the waiting
     except OSError as error:

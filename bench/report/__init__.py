@@ -23,16 +23,14 @@ __all__ = ["compare", "headline", "write"]
 def write(
     run: RunFolder | Path,
     settings: Mapping[str, Any] | None = None,
-    reload: int | None = None,
     tell: Callable[[str], None] = lambda step: None,
 ) -> Path:
     """Write tables/, figures/ and report.html into a run folder; the path of report.html.
 
     run: the folder, or what was read from it already. settings: of a folder, `report.*` over those of the run, as
-    {"headline": ["box_iou"], "figures": {"grid": None}}. reload: of a folder, the seconds after which the page loads
-    itself again. tell: is told what is made next. A report of the same records, settings and code that is there
-    undamaged is left as it is; else it is written anew, and the same records give the same bytes. The index of all runs
-    beside it is written in any case.
+    {"headline": ["box_iou"], "figures": {"grid": None}}. tell: Called with the name of the next
+    step. A report of the same records, settings and code that is there undamaged is left as it is; else it is written
+    anew, and the same records give the same bytes. The index of all runs beside it is written in any case.
     Raises BenchError where the run can't be read or the folder can't be written.
     """
     from axiom_bench.records import reading, running
@@ -42,13 +40,13 @@ def write(
     if not isinstance(run, Path):
         folder, manifest = run.path, run.manifest
     else:
-        folder, manifest = run, with_settings(reading.read_manifest(run), settings, reload)
+        folder, manifest = run, with_settings(reading.read_manifest(run), settings)
     inputs = stamp.inputs(folder, manifest)
     try:
         if not stamp.is_current(folder, inputs):
             with running.held(folder, running.REPORT):
                 if not stamp.is_current(folder, inputs):  # another process may have written it meanwhile
-                    _write(run, settings, reload, inputs, tell)
+                    _write(run, settings, inputs, tell)
         index.update(folder, manifest)
     except FileNotFoundError as error:
         if not Path(error.filename or "").is_relative_to(folder):
@@ -60,7 +58,6 @@ def write(
 def _write(
     run: RunFolder | Path,
     settings: Mapping[str, Any] | None,
-    reload: int | None,
     inputs: str,
     tell: Callable[[str], None],
 ) -> None:
@@ -71,7 +68,7 @@ def _write(
     from axiom_bench.statistics.ranking import conclusion
 
     start = time.perf_counter()
-    read = read_run(run, settings, reload) if isinstance(run, Path) else run
+    read = read_run(run, settings) if isinstance(run, Path) else run
     before = stamp.begin(read.path)
     write_report(read, tell)
     tell("headline")

@@ -175,26 +175,22 @@ def number_of(run: RunFolder, value: str) -> str:
     return options_of(run).figures.numbers.get(str(entry.get("metric", value)), "")
 
 
-def read_run(folder: Path, settings: Mapping[str, Any] | None = None, reload: int | None = None) -> RunFolder:
-    """A run folder with other `report.*` settings. reload: see `with_settings`. Raises as `RunFolder.read`."""
+def read_run(folder: Path, settings: Mapping[str, Any] | None = None) -> RunFolder:
+    """Read a run folder with other `report.*` settings. Raises as `RunFolder.read`."""
     from axiom_bench.records import reading
     from axiom_bench.statistics.run_folder import RunFolder
 
-    return RunFolder.of(folder, with_settings(reading.read_manifest(folder), settings, reload))
+    return RunFolder.of(folder, with_settings(reading.read_manifest(folder), settings))
 
 
-def with_settings(
-    manifest: Mapping[str, Any], settings: Mapping[str, Any] | None, reload: int | None = None
-) -> dict[str, Any]:
-    """The manifest with other `config.report` settings, {"headline": ..., "figures": {...}}, and with the seconds after
-    which the page loads itself again."""
+def with_settings(manifest: Mapping[str, Any], settings: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the manifest with other `config.report` settings, {"headline": ..., "figures": {...}}."""
     config = manifest.get("config") or {}
     report = dict(config.get("report") or {})
     for key, value in (settings or {}).items():
         report[key] = {**(report.get(key) or {}), **value} if isinstance(value, Mapping) else value
     changed = {"config": {**config, "report": report}} if settings else {}
-    kept = {key: value for key, value in manifest.items() if key != "reload"}  # a stranger's could be another address
-    return {**kept, **changed, **({"reload": reload} if reload else {})}
+    return {**manifest, **changed}
 
 
 @cache

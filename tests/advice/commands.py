@@ -187,13 +187,6 @@ def report_with_a_list_that_is_no_list(user: User) -> None:
     user.types("report", RUN, setting)
 
 
-@follows("--watch follows one run of this machine")
-def watch_with_an_output(user: User) -> None:
-    first_run(user)
-    message = user.refusal("report", RUN, "--watch", "--output", "other")
-    user.types(*advice_in(message, r"axiom-bench (report --watch RUN)").replace("RUN", RUN).split())
-
-
 @follows("isn't a run of the suite {suite}")
 def report_of_a_suite_that_the_run_is_not_of(user: User) -> None:
     first_run(user)

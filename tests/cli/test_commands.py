@@ -152,7 +152,7 @@ def test_options_may_stand_among_overrides():
     [
         *((argv, "unrecognized arguments") for argv in (
             *("--confg job", "data.size=3 --methods cam", "gate a --baseline b.csv c=d", "compare . . c=d"),
-            *("verify . c=d", "tidy a c=d", "judge . c=d", "game . c=d"),
+            *("verify . c=d", "judge . c=d", "game . c=d"),
         )),
         ("--model=resnet18", "--model=resnet18; a setting has no dashes: model=VALUE"),
         *((argv, "is no run folder") for argv in ("compare . c=d", "judge . --truth . c=d")),
@@ -227,18 +227,16 @@ def test_a_report_that_shows_less_than_before_says_so(tmp_path, capsys):
     assert "no longer shows" not in capsys.readouterr().out
 
 
-@pytest.mark.slow
-def test_tidy_merges_a_run_s_record_files(tmp_path, capsys):
-    overrides = [*TINY, "pictures.rows=0"]
-    for names in ("confidence_drop", "confidence_drop,zeta"):
-        assert compute([*overrides, f"metric=[{names}]"])[0] == 0
-    capsys.readouterr()
-    assert main(["tidy", "results/quick/default"]) == 0
-    assert capsys.readouterr().out == "results/quick/default: 2 record files are now 1.\n"
-    (tmp_path / "file").write_text("")
-    for command, place in (("tidy", "nowhere"), ("report", "file")):
-        assert main([command, place]) == 2
-        assert f"{place} is no run folder" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "instead"),
+    [
+        (["tidy", "results/quick/default", "--drop"], "delete the run folder and run its command again"),
+        (["report", "results/quick/default", "--watch"], "`axiom-bench report RUN` shows what is done so far"),
+    ],
+)
+def test_what_is_gone_says_what_to_do_instead(arguments, instead, capsys):
+    assert main(arguments) == 2
+    assert instead in capsys.readouterr().err
 
 
 SLOW = ("maps: ", "methods and metrics: ")  # what a loaded machine prints of its progress

@@ -4,11 +4,9 @@ import shutil
 from contextlib import chdir
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 
-from axiom_bench.cli import report
 from axiom_bench.cli.benchmark import compute as computed
 from axiom_bench.cli.main import main
 from axiom_bench.cli.report import parsed
@@ -179,43 +177,7 @@ def test_a_stopped_run_is_reported_as_such(capsys):
     assert main(["report", str(FOLDER), "--output", "all"]) == 2
     assert "was stopped before its end; run the same command again" in capsys.readouterr().err
 
-    assert main(["report", "--watch", str(FOLDER)]) == 0  # nothing will come
     assert main(RUN) == 0
     assert not (FOLDER / running.FOLDER).exists()
     assert DONE not in (FOLDER / "report.html").read_text()
     assert len(reading.read_records(FOLDER, reading.read_manifest(FOLDER))["image_id"].unique()) == 4
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("stopped")
-def test_watching_ends_when_the_run_ends(monkeypatch):
-    """A lock stands for the run. While it is held, the page loads itself again; the last page doesn't."""
-    lock = running.held(FOLDER)
-    lock.__enter__()
-    pages: list[str] = []
-
-    def pause(_: float) -> None:
-        pages.append((FOLDER / "report.html").read_text())
-        if len(pages) == 2:
-            lock.__exit__(None, None, None)
-
-    monkeypatch.setattr(report.time, "sleep", pause)
-    lines: list[str] = []
-    assert report.watch([FOLDER], [], None, lines.append) == 0
-    assert ['<meta http-equiv="refresh" content="10">' in page for page in pages] == [True, True]
-    assert 'http-equiv="refresh"' not in (FOLDER / "report.html").read_text()
-    assert lines[0] == "This run hasn't ended: values are of the images that are done."
-    assert lines.count(DONE) == 2  # told once while it runs, and once at the end
-    assert lines[3] == "This run was stopped before its end: the same command goes on from there."
-
-
-@pytest.mark.usefixtures("stopped")
-def test_ctrl_c_ends_at_once_and_what_cannot_be_watched(monkeypatch, capsys):
-    monkeypatch.setattr(report.time, "sleep", Mock(side_effect=KeyboardInterrupt))
-    with running.held(FOLDER):
-        assert main(["report", "--watch", str(FOLDER)]) == 130
-    assert capsys.readouterr().out.endswith("stopped watching; the run goes on, and writes its report when it ends.\n")
-    assert main(["report", "--watch", "a", "b"]) == 2
-    assert "--watch follows one run" in capsys.readouterr().err
-    assert main(["report", "--watch", "nowhere"]) == 2
-    assert "nowhere is no run folder" in capsys.readouterr().err

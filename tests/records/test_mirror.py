@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from axiom_bench.cli.terminal import local_folder, run_folder
+from axiom_bench.cli.terminal import run_folder
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files, mirror, remote
 from axiom_bench.records.remote import Objects
@@ -155,7 +155,6 @@ def test_what_makes_no_sense_is_stale_or_gone_holds_nothing(folder, store, conte
 def test_urls_without_a_run_or_of_no_store_are_refused():
     for function, url, sentence in (
         (run_folder, URL, f"There is no finished run in {URL}: it has no manifest.json"),
-        (local_folder, "s3://bucket/run", "of this machine only, not in s3://bucket/run"),
         (partial(remote.opened, process=0), "nowhere://x/y", "Can't use nowhere://x/y: Protocol not known: nowhere"),
     ):
         with pytest.raises(BenchError, match=sentence):

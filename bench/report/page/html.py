@@ -38,14 +38,12 @@ class Section:
 @dataclass(frozen=True)
 class Header:
     """above: the line over the title. facts: {what: sentence}. notices: sentences about a run that hasn't ended.
-    reload: seconds after which the page loads itself again, while a run is watched. trust: {metric: how far its part of
-    the title can be trusted}. also: a sentence below the title."""
+    trust: {metric: how far its part of the title can be trusted}. also: a sentence below the title."""
 
     above: str
     title: str
     facts: dict[str, str]
     notices: tuple[str, ...] = ()
-    reload: int | None = None
     trust: Mapping[str, str] = field(default_factory=dict)
     also: str = ""
 

@@ -61,7 +61,7 @@ def header(run: RunFolder, trust: Mapping[Setting, Mapping[str, str]] | None = N
     mend = [MEND, *(f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in notes)] if below or at_chance(run) else []
     facts = {name: text for name, text in facts.items() if text}
     notices = (*running.sentences(run.manifest), *below, *mend)
-    return Header(above, title, facts, notices, run.manifest.get("reload"), lines, coincidences(run, options.headline))
+    return Header(above, title, facts, notices, lines, coincidences(run, options.headline))
 
 
 def _protocol(about: Mapping[str, Any]) -> str:

@@ -1,0 +1,29 @@
+"""Commands and options that are gone, and what to do instead. The table is kept until version 1.0."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from axiom_bench.errors import BenchError
+
+COMMANDS = {
+    "tidy": "Reports and gates read a run of many record files as it is. To drop values that a run no longer needs, "
+    "delete the run folder and run its command again.",
+}
+OPTIONS = {
+    ("report", "--watch"): "The run prints how far it is. `axiom-bench report RUN` shows what is done so far.",
+}
+
+
+def check(words: Sequence[str]) -> None:
+    """Raise BenchError for a command line with a command or an option that is gone, with what to do instead.
+
+    Args:
+        words: The command line. Its first word is the command, if there is any.
+    """
+    command = words[0] if words else ""
+    if command in COMMANDS:
+        raise BenchError(f"`axiom-bench {command}` is gone. {COMMANDS[command]}")
+    for (name, option), instead in OPTIONS.items():
+        if name == command and option in {word.partition("=")[0] for word in words}:
+            raise BenchError(f"`axiom-bench {command}` has no {option} any more. {instead}")
