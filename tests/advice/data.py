@@ -168,26 +168,6 @@ def list_of_too_few_labels(user: User) -> None:
     with_labels(user, words, user.refusal(*words))
 
 
-@follows("The order of the classes isn't known: there is no")
-def synsets_in_an_unknown_order(user: User) -> None:
-    user.picture("net/val/n01440764/a.JPEG")
-    words = ("data=imagenet", "data.root=net")
-    user.patch.setattr("axiom_bench.data.layouts.imagenet.STANDARD", user.folder / "none", raising=False)
-    message = user.refusal(*doctor(user, *words, "target=predicted"))
-    line = advice_in(message, r"a line such as '(.*?)' for each class")
-    user.write("net/LOC_synset_mapping.txt", f"{line}\n")
-    user.types(*doctor(user, *words, "target=predicted"))
-    (user.folder / "net/LOC_synset_mapping.txt").unlink()
-    user.types(
-        *doctor(
-            user,
-            *words,
-            "target=predicted",
-            advice_in(message, r"set (data\.classes) to the synset ids") + "=[n01440764]",
-        )
-    )
-
-
 @follows("which the class list lacks; add it there, or set data.classes")
 def class_that_is_not_listed(user: User) -> None:
     user.picture("net/val/n01440764/a.JPEG")

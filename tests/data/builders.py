@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
-from scipy.io import savemat
 
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.loading import batches
@@ -150,32 +149,3 @@ def draw_bird(left, colours=None):
             shade = 110 + 20 * BIRD_PARTS.index(part)
             picture[row : row + 3, column : column + 3, :3] = colours[part] if colours else shade
     return Image.fromarray(picture)
-
-
-KIT_SYNSETS = ("n03", "n02", "n01")  # by the devkit's numbers, from 1: not the standard order
-TRUTH = {1: "n03", 2: "n01", 3: "n03"}
-IMAGES, BOXES = "ILSVRC2012_img_val.tar", "ILSVRC2012_bbox_val_v3.tgz"
-KIT, SECOND = "ILSVRC2012_devkit_t12.tar.gz", "ILSVRC2012_val_00000002.JPEG"
-
-
-def write_devkit(root, *left_out, synsets=KIT_SYNSETS):
-    entries = [(number, synset, f"{synset} by name") for number, synset in enumerate(synsets, start=1)]
-    entries.append((1001, "n00", "an inner node"))
-    table = io.BytesIO()
-    savemat(
-        table, {"synsets": np.array(entries, dtype=[("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O")])[:, None]}
-    )
-    numbers = "".join(f"{KIT_SYNSETS.index(synset) + 1}\n" for synset in TRUTH.values())
-    files = {"meta.mat": table.getvalue(), "ILSVRC2012_validation_ground_truth.txt": numbers.encode()}
-    kept = [(f"ILSVRC2012_devkit_t12/data/{name}", files[name]) for name in files if name not in left_out]
-    write_tar(root / KIT, kept, "w:gz")
-
-
-def pack_imagenet(unpacked, root):
-    """The images and boxes of an unpacked root as the official files."""
-    images = sorted(unpacked.glob("val/*/*.JPEG"), key=lambda path: path.name)
-    write_tar(root / IMAGES, [(path.name, path.read_bytes()) for path in images])
-    files = (unpacked / "Annotations/CLS-LOC/val").glob("*.xml")
-    write_tar(root / BOXES, [(f"val/{path.name}", path.read_bytes()) for path in files], "w:gz")
-    write_devkit(root)
-    return root

@@ -14,7 +14,6 @@ from tests.data.builders import (
     CATEGORIES,
     SYNSETS,
     draw_bird,
-    pack_imagenet,
     save,
     write_coco,
     write_s_mask,
@@ -106,8 +105,3 @@ def birds_root(tmp_path):
     (tmp_path / "test_part_map/1").mkdir(parents=True)
     draw_bird(BIRD_PARTS, BIRD_COLOURS).save(tmp_path / f"test_part_map/{BIRD}.png")
     return tmp_path
-
-
-@pytest.fixture
-def archives(imagenet_root, tmp_path_factory):
-    return pack_imagenet(imagenet_root, tmp_path_factory.mktemp("archives"))

@@ -7,14 +7,12 @@ all members behind would be missing.
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO, Self
 
-from axiom_bench.data.formats.decoding import suffixes
-from axiom_bench.data.formats.files import as_text, open_regular, why
-from axiom_bench.errors import BenchError
+from axiom_bench.data.formats.files import as_text, open_regular
 
 MAX_IMAGE = 2**30  # bytes of an image's file in an archive; a file with holes may claim any number
 MAX_PADDING = 2**20  # bytes of zeros behind the last member: tar writes 10 kB, and more if it is told to
@@ -33,28 +31,17 @@ class Archive:
     members: Mapping[str, tuple[int, int] | None] = field(repr=False)
 
     @staticmethod
-    def of(path: Path) -> Archive:
-        """Reads the headers of all members. Raises BenchError where the file is no tar, compressed, damaged or cut
-        short, and where two images have one name."""
-        archive, error = Archive.readable(path, _without_folders, tuple(suffixes()))
-        if error is not None:
-            raise _unreadable(path, error) from error
-        return archive
+    def readable(path: Path) -> tuple[Archive, Exception | None]:
+        """Return the members up to the first damage, and the error that stopped the reading.
 
-    @staticmethod
-    def readable(
-        path: Path, named: Callable[[str], str], unique: str | tuple[str, ...] = ""
-    ) -> tuple[Archive, Exception | None]:
-        """(the members up to the first damage, what stopped the reading; None at the end of a whole tar).
-
-        named: what a member's path becomes as its name. unique: endings of names; two members of one such name are
-        damage.
+        The error is None at the end of a whole tar. Two members of one name are damage.
         """
         members: dict[str, tuple[int, int] | None] = {}
         try:
             with open_regular(path) as file, tarfile.open(fileobj=file, mode="r:", tarinfo=_Member) as tar:
-                for name, member in _members(tar, named, unique):
-                    members[name] = (member.offset_data, member.size) if _has_bytes(member) else None
+                for name, member in _members(tar):
+                    has_bytes = member.isreg() and not member.issparse()
+                    members[name] = (member.offset_data, member.size) if has_bytes else None
         except Exception as error:  # noqa: BLE001 - what tarfile raises for a damaged file is not documented
             return Archive(path, members), error
         return Archive(path, members), None
@@ -80,24 +67,6 @@ class Archive:
         return content
 
 
-def read_compressed(path: Path, suffixes: str | tuple[str, ...]) -> dict[str, bytes]:
-    """{file name without folders: content} of the members of a tar.gz whose names end so, all read at once: it can't be
-    read from the middle. Raises BenchError where it is no tar, damaged or cut short, and where two such members have
-    one name, or one is a link."""
-    contents: dict[str, bytes] = {}
-    try:
-        with open_regular(path) as file, tarfile.open(fileobj=file, mode="r:*", tarinfo=_Member) as tar:
-            for name, member in _members(tar, _without_folders, suffixes):
-                if name.endswith(suffixes):
-                    content = tar.extractfile(member) if _has_bytes(member) else None
-                    if content is None:
-                        raise tarfile.ReadError(f"{name} is no regular file in it")
-                    contents[name] = content.read()
-    except Exception as error:  # what tarfile and the decompressors raise is not documented
-        raise _unreadable(path, error) from error
-    return contents
-
-
 class _Member(tarfile.TarInfo):
     """A member whose damaged header is an error; tarfile takes it for the end."""
 
@@ -116,36 +85,22 @@ class _Member(tarfile.TarInfo):
         return member
 
 
-def _without_folders(path: str) -> str:
-    return as_text(PurePosixPath(path).name)
+def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, tarfile.TarInfo]]:
+    """Yield the name and header of each member that is no folder.
 
-
-def _members(
-    tar: tarfile.TarFile, named: Callable[[str], str], suffixes: str | tuple[str, ...]
-) -> Iterator[tuple[str, tarfile.TarInfo]]:
-    """(name, member) of all that are no folders. Raises ReadError where two whose names end so have one name, and for
-    anything but zeros behind the last."""
+    Raises ReadError for two members of one name, and for anything except zeros behind the last one.
+    """
     names = set()
     for member in tar:
         if member.isdir():
             continue
-        name = named(member.name)
-        if name in names and name.lower().endswith(suffixes):
+        name = as_text(member.name)
+        if name in names:
             raise tarfile.ReadError(f"it holds two files {name!r}")
         names.add(name)
         yield name, member
-    length = 0  # on to the end of the file, where a compressed one has its checksum
+    length = 0
     while piece := tar.fileobj.read(PIECE) if tar.fileobj is not None else b"":
         length += len(piece)
         if piece.strip(b"\0") or length > MAX_PADDING:
             raise tarfile.ReadError("its members end before the file does")
-
-
-def _has_bytes(member: tarfile.TarInfo) -> bool:
-    return member.isreg() and not member.issparse()
-
-
-def _unreadable(path: Path, error: Exception) -> BenchError:
-    return BenchError(
-        f"The archive {as_text(path)} can't be read ({why(error)}); it is incomplete or damaged: download it again."
-    )

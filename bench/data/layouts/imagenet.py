@@ -1,5 +1,4 @@
-"""ImageNet (ILSVRC2012) as it comes: val/<synset>/*.JPEG, or a flat val/ with a file of labels, and boxes as XML; the
-official archives, of which nothing is unpacked.
+"""ImageNet (ILSVRC2012) unpacked: val/<synset>/*.JPEG, or a flat val/ with a file of labels, and boxes as XML.
 
 The boxes are 0-based and inclusive: in the validation files xmin reaches 0 and xmax the width minus 1, never the width,
 and the challenge's own evaluation measures a side as xmax - xmin + 1. So x1 = xmax + 1 here.
@@ -10,47 +9,39 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 from posixpath import basename, splitext
 from typing import Annotated
 
 from PIL import Image
 
-from axiom_bench.data.base import DataSet, Files, Sample
+from axiom_bench.data.base import DataSet, Sample
 from axiom_bench.data.formats.annotation_file import read_objects
-from axiom_bench.data.formats.archive import Archive, read_compressed
-from axiom_bench.data.formats.decoding import suffixes
-from axiom_bench.data.formats.files import MAX_TEXT, as_name, as_text, content_of, why
-from axiom_bench.data.layouts.bases import ImageFiles, PackedImages, StoredImages, existing, image_files
-from axiom_bench.data.layouts.classes import IMAGENET_CLASSES, Classes, class_list
+from axiom_bench.data.formats.files import as_name, as_text, why
+from axiom_bench.data.layouts.bases import ImageFiles, StoredImages, existing, image_files
+from axiom_bench.data.layouts.classes import Classes, class_list, imagenet_synsets
 from axiom_bench.data.layouts.label_files import meant, read_list
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File, Name, whole
 
 LAYOUT = (
     "the ImageNet layout <root>/<split>/<synset>/*.JPEG, or <root>/<split>/*.JPEG with a file of labels, "
-    "and boxes in <root>/Annotations/CLS-LOC/<split>/*.xml, or the official ILSVRC2012_img_val.tar with the devkit's "
-    "tar.gz below <root>"
+    "and boxes in <root>/Annotations/CLS-LOC/<split>/*.xml"
 )
 VALIDATION = 50_000  # images, ILSVRC2012_val_00000001 and so on
 MAPPING = "LOC_synset_mapping.txt"
-KIT = "ILSVRC2012_devkit_t12.tar.gz"
-META, TRUTH = "meta.mat", "ILSVRC2012_validation_ground_truth.txt"
-KIT_FOLDERS = ("", "data", "ILSVRC2012_devkit_t12/data")  # below the root of the data set
-IMAGES = "ILSVRC2012_img_{split}.tar"
-BOXES = ("ILSVRC2012_bbox_{split}_v3.tgz", "ILSVRC2012_bbox_{split}_v2.tgz")
-FILES = f"{IMAGES.format(split='val')} and {KIT} (and {BOXES[0].format(split='val')} for boxes) below <root>"
+ARCHIVE = "ILSVRC2012_img_{split}.tar"
+UNPACK = (
+    "python -c \"from torchvision.datasets import ImageNet; ImageNet('{root}', split='{split}')\", with "
+    "ILSVRC2012_img_{split}.tar and ILSVRC2012_devkit_t12.tar.gz in {root}"
+)
 TREES = ("", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC")  # from a root to the splits: plain, and Kaggle's
 WNIDS, WORDS = "wnids.txt", "words.txt"  # the classes of Tiny ImageNet, and the names of these and others
 LABELS = (  # the usual files
     *("LOC_{split}_solution.csv", "{split}.txt", "{split}/{split}_annotations.txt"),  # Kaggle's, plain, Tiny ImageNet's
     *("{split}.csv", "labels.csv", "labels.txt", "imagenet_2012_validation_synset_labels.txt", "synset_labels.txt"),
-    *(TRUTH, f"ILSVRC2012_devkit_t12/data/{TRUTH}", KIT),
 )
 CHECKED = 64  # images whose labels are compared with their boxes
 
@@ -81,29 +72,7 @@ class LabelledImages(StoredImages):
             raise BenchError(f"There are no images of the configured classes in {place}; {hint}.")
 
 
-class _WithBoxes(LabelledImages):
-    """Images whose XML a subclass gives."""
-
-    @abstractmethod
-    def xml(self, index: int) -> Path | tuple[str, bytes | None]:
-        """The file of the image's boxes, or its name and content."""
-
-    def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
-        objects, problems = read_objects(self.xml(index), self._index, 0, size)
-        return replace(super().annotate(index, image, size), objects=objects, problems=problems)
-
-    def keep_first(self, count: int, place: Path) -> None:
-        """Keeps the images of `first_by_hash`. place: where they are. Raises BenchError where any of them isn't."""
-        listed = set(first_by_hash(count))
-        self.ids = tuple(image for image in self.ids if Path(image).stem in listed)
-        if missing := listed - {Path(image).stem for image in self.ids}:
-            raise BenchError(
-                f"{len(missing):,} of the {count:,} validation images that data.first={count} chooses aren't in "
-                f"{place}, as {min(missing)}.JPEG; get them from ILSVRC2012's {VALIDATION:,} validation images."
-            )
-
-
-class ImageNet(_WithBoxes, ImageFiles):
+class ImageNet(LabelledImages, ImageFiles):
     """ids: the path below the split, "n01440764/ILSVRC2012_val_00000293.JPEG", or the file name where it is flat.
     The settings are those of `imagenet`."""
 
@@ -144,6 +113,20 @@ class ImageNet(_WithBoxes, ImageFiles):
                 "these images, or data.classes to the classes in the order of its indices."
             )
 
+    def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
+        objects, problems = read_objects(self.xml(index), self._index, 0, size)
+        return replace(super().annotate(index, image, size), objects=objects, problems=problems)
+
+    def keep_first(self, count: int) -> None:
+        """Keep the images of `first_by_hash`. Raises BenchError if any of them is missing."""
+        listed = set(first_by_hash(count))
+        self.ids = tuple(image for image in self.ids if Path(image).stem in listed)
+        if missing := listed - {Path(image).stem for image in self.ids}:
+            raise BenchError(
+                f"{len(missing):,} of the {count:,} validation images that data.first={count} chooses aren't in "
+                f"{self.folder}, as {min(missing)}.JPEG; get them from ILSVRC2012's {VALIDATION:,} validation images."
+            )
+
     def annotation_paths(self, index: int) -> tuple[Path]:
         """Validation boxes lie flat, training boxes in a folder for each synset."""
         relative = f"{splitext(as_name(self.ids[index]))[0]}.xml"
@@ -154,49 +137,6 @@ class ImageNet(_WithBoxes, ImageFiles):
         return self.annotation_paths(index)[0]
 
 
-class ImageNetArchives(_WithBoxes, PackedImages):
-    """ids: the file names, "ILSVRC2012_val_00000001.JPEG". The settings are those of `imagenet`.
-
-    The images are read from their places in the tar; its index of members is built once. Boxes come from their tgz,
-    if there is one, which is unpacked into memory (a compressed file can't be read from the middle).
-    """
-
-    threads_may_read = True
-
-    def __init__(self, root: Path, split: str, classes: Classes | None, labels: str | None, name: str) -> None:
-        self.root, self.name = root, name
-        self.archive = Archive.of(root / IMAGES.format(split=split))
-        images = sorted(file for file in self.archive.members if Path(file).suffix.lower() in suffixes())
-        if not images:
-            member = next(iter(self.archive.members), "nothing")
-            raise BenchError(f"{self.archive.path} holds no images but {member}; expected {FILES}.")
-        self._set_classes(synsets([root], classes))
-        listed = dict(zip(self.classes, self.class_names, strict=True))
-        synset, notes = flat_labels([root], labels, images, listed, split)
-        self.notes = tuple(notes)
-        self._take(synset, classes is not None, self.archive.path, "see data.classes")
-        paths = (root / name.format(split=split) for name in BOXES)
-        self.boxes_file = next((path for path in paths if os.path.isfile(path)), None)
-
-    def content(self, index: int) -> bytes:
-        return self.archive.read(self.ids[index])
-
-    def xml(self, index: int) -> tuple[str, bytes | None]:
-        file = f"{Path(self.ids[index]).stem}.xml"
-        content = self._boxes.get(file)
-        return (f"{file} in {self.boxes_file}" if content is None else file), content
-
-    def files(self, index: int) -> Files:
-        return self.archive.path, self.boxes_file
-
-    def annotation(self, index: int) -> tuple[bytes | None]:
-        return (self.xml(index)[1],)
-
-    @cached_property
-    def _boxes(self) -> dict[str, bytes]:
-        return {} if self.boxes_file is None else read_compressed(self.boxes_file, ".xml")
-
-
 def imagenet(
     root: File | Path,
     split: Name = "val",
@@ -205,22 +145,21 @@ def imagenet(
     name: Name = "imagenet",
     first: Annotated[int, whole(1, "a number of images", VALIDATION)] | None = None,
 ) -> DataSet:
-    """ImageNet as it lies below the root: a folder <root>/<split>, or else the official tar of its images.
+    """Return ImageNet as it lies below the root, in a folder <root>/<split>.
 
     classes: synset ids in the order of the model's classes (a list or a file), which also picks the images: those of
     other synsets are left out. None: the standard order, see `synsets`. labels: the flat layout's file of labels; None:
     see `flat_labels`. first: only so many of the validation images, see `first_by_hash`; they must be there.
-    Raises BenchError where there is neither, and for files that can't be read.
+    Raises BenchError for a root without this folder, with the command that unpacks the official archive if it is there,
+    and for files that can't be read.
     """
-    tar = Path(root, IMAGES.format(split=split))
-    data: ImageNet | ImageNetArchives
-    if os.path.isfile(tar) and not any(os.path.isdir(Path(root, tree, split)) for tree in TREES):
-        place, data = tar, ImageNetArchives(Path(root), split, classes, labels, name)
-    else:
-        data = ImageNet(root, split, classes, labels, name)
-        place = data.folder
+    archive = Path(root, ARCHIVE.format(split=split))
+    if os.path.isfile(archive) and not any(os.path.isdir(Path(root, tree, split)) for tree in TREES):
+        command = UNPACK.format(root=root, split=split)
+        raise BenchError(f"The images of {archive} aren't unpacked. Unpack them once: {command}.")
+    data = ImageNet(root, split, classes, labels, name)
     if first is not None:
-        data.keep_first(first, place)
+        data.keep_first(first)
     return data
 
 
@@ -260,14 +199,11 @@ def flat_labels(
     if path is None:
         raise BenchError(
             f"The images in {places[0]} lie in no class folders, and there is no file of labels; expected one of "
-            f"{', '.join(candidates)} below it, or data.labels naming a file of lines 'image label'."
+            f"{', '.join(candidates)} below it, or data.labels naming a file of lines 'image label'. The official "
+            f"archive unpacks into class folders by {UNPACK.format(root=places[0], split=split)}."
         )
-    notes: list[str] = []
     try:
-        if path.name in (TRUTH, KIT):
-            synset_of = _from_devkit(places, path, images)
-        else:
-            synset_of, notes = read_list(path, images, classes)
+        synset_of, notes = read_list(path, images, classes)
     except (ValueError, IndexError, KeyError, AttributeError, csv.Error) as error:
         raise BenchError(f"The file of labels {as_text(path)} can't be read: {why(error)}.") from error
     if missing := [image for image in images if image not in synset_of]:
@@ -277,86 +213,19 @@ def flat_labels(
     return synset_of, notes
 
 
-def _from_devkit(places: Sequence[Path], path: Path, images: Sequence[str]) -> dict[str, str]:
-    """Of images called by their number, as ILSVRC2012_val_00000001: the ground truth has one number a line, for the
-    images in order. The kit's numbers are not the usual class indices: its meta.mat says which synset each stands for.
-    """
-    kit = _devkit(places)
-    if kit is None:
-        raise BenchError(
-            f"{path.name} numbers the classes in its own way: put the devkit's {META} beside it, in {places[0]}."
-        )
-    synset, truth = kit
-    if truth is None:
-        raise BenchError(f"{path} holds no {TRUTH}; it isn't the whole devkit.")
-    numbers = dict(enumerate(map(int, truth.split()), start=1))
-    return {image: synset[numbers[int(Path(image).stem.rpartition("_")[2])]][0] for image in images}
-
-
 def synsets(places: Sequence[Path], classes: Classes | None) -> dict[str, str]:
-    """{synset id: name} in the order of class indices: from `classes`, else from LOC_synset_mapping.txt in one of the
-    places, else from the devkit or Tiny ImageNet's list. Networks are trained with their ids in ascending order.
+    """Return {synset id: name} in the order of class indices.
 
+    The order is that of `classes`, of LOC_synset_mapping.txt or Tiny ImageNet's list in one of the places, or that of
+    ILSVRC2012's 1,000 classes. Networks are trained with their ids in ascending order.
     Never from the folders that happen to exist: a subset of ImageNet would number its classes anew.
     """
     if classes is not None:
         return class_list(classes)
     if mapping := next((place / MAPPING for place in places if os.path.isfile(place / MAPPING)), None):
         return class_list(str(mapping))
-    kit = _devkit(places)
-    if kit is None and (listed := next((place / WNIDS for place in places if os.path.isfile(place / WNIDS)), None)):
+    if listed := next((place / WNIDS for place in places if os.path.isfile(place / WNIDS)), None):
         words = listed.with_name(WORDS)
         names = class_list(str(words)) if os.path.isfile(words) else {}
         return {synset: names.get(synset, synset) for synset in sorted(class_list(str(listed)))}
-    if kit is None:
-        raise BenchError(
-            f"The order of the classes isn't known: there is no {places[0] / MAPPING}. Put it there, a line such as "
-            f"'n01440764 tench' for each class in the model's order, or the devkit ({KIT}), or set data.classes to "
-            "the synset ids in the model's order."
-        )
-    return dict(sorted(kit[0].values()))
-
-
-def _devkit(places: Sequence[Path]) -> tuple[dict[int, tuple[str, str]], bytes | None] | None:
-    """({the kit's number of a class, from 1: (synset id, name)}, the content of its ground truth or None), from the kit
-    below a place or in its archive there; None where there is neither. Raises BenchError."""
-    content: dict[str, bytes] = {}
-    source = ""
-    for name in (TRUTH, META):
-        paths = (place / folder / name for place in places for folder in KIT_FOLDERS)
-        path = next(filter(os.path.isfile, paths), None)
-        if path is None:
-            continue
-        source = as_text(path)
-        try:
-            content[name] = content_of(path, MAX_TEXT)
-        except OSError as error:
-            raise BenchError(f"The devkit's file {source} can't be read: {why(error)}.") from error
-    if META in content:  # the last that was read
-        return _classes_of(content[META], source), content.get(TRUTH)
-    archive = next((place / KIT for place in places if os.path.isfile(place / KIT)), None)
-    if archive is None:
-        return None
-    content = read_compressed(archive, (META, TRUTH))
-    if META not in content:
-        raise BenchError(f"{archive} holds no {META}; it isn't the kit of ILSVRC2012's tasks 1 and 2.")
-    return _classes_of(content[META], f"{archive}:{META}"), content.get(TRUTH)
-
-
-def _classes_of(meta: bytes, source: str) -> dict[int, tuple[str, str]]:
-    """{number: (synset id, name)} of meta.mat. source: where it is, for errors."""
-    from scipy.io import loadmat  # here, because it takes a fifth of a second to import
-
-    try:
-        entries = loadmat(BytesIO(meta), squeeze_me=True, struct_as_record=False)["synsets"]
-        names = [
-            (int(entry.ILSVRC2012_ID), (str(entry.WNID), str(getattr(entry, "words", entry.WNID)))) for entry in entries
-        ]
-    except Exception as error:  # what scipy raises for a file of another form is not documented
-        raise BenchError(f"{source} can't be read as the kit's table of classes ({why(error)}).") from error
-    # the numbers 1 to 1000 are the challenge's classes; inner nodes of the hierarchy come after
-    classes = {number: entry for number, entry in sorted(names) if number <= IMAGENET_CLASSES}
-    wnids = {wnid for number, (wnid, _) in names if number <= IMAGENET_CLASSES}
-    if [*classes] != [*range(1, len(wnids) + 1)]:
-        raise BenchError(f"{source} doesn't number its classes from 1, each once; get the kit again.")
-    return classes
+    return {synset: synset for synset in imagenet_synsets()}

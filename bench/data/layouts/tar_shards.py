@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from axiom_bench.data.formats.archive import Archive
 from axiom_bench.data.formats.decoding import suffixes
-from axiom_bench.data.formats.files import Paths, as_text, files_named, open_regular, why
+from axiom_bench.data.formats.files import Paths, files_named, open_regular, why
 from axiom_bench.data.layouts.bases import Entry, Note, NotedImages
 from axiom_bench.data.layouts.classes import Classes
 from axiom_bench.kinds import Name
@@ -48,7 +48,7 @@ class TarShards(NotedImages):
         self._shards: dict[str, Archive] = {}
         entries: dict[str, Entry] = {}
         for shard, file in self.paths.items():
-            self._shards[shard], error = Archive.readable(file, as_text)
+            self._shards[shard], error = Archive.readable(file)
             entries |= self._entries(shard)
             if error is not None:
                 missing = f"the shard is damaged or cut short ({why(error)}); make or download it again"

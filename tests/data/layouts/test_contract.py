@@ -16,7 +16,7 @@ from axiom_bench.errors import BenchError
 from tests.data.builders import PLAIN, cut, load, save, write_parquet, write_tar
 
 ROOTS = {  # by the fixture that writes them
-    "imagenet": "imagenet_root", "archives": "archives", "imagenet_s": "s_root", "voc": "voc_root", "coco": "coco_root",
+    "imagenet": "imagenet_root", "imagenet_s": "s_root", "voc": "voc_root", "coco": "coco_root",
     "folder": "folder_root", "funnybirds": "birds_root",
 }  # fmt: skip
 FROM_FILES = (*ROOTS, "webdataset", "parquet", "mosaic", "arrays", "npz")
@@ -34,7 +34,7 @@ def made(request, tmp_path):
             return load_dataset({"kind": kind, **DRAWN[kind]}), PLAIN
         if kind in ROOTS:
             settings = {"categories": ["n07", "n03"]} if kind == "imagenet_s" else {}
-            return load(kind.replace("archives", "imagenet"), request.getfixturevalue(ROOTS[kind]), **settings), PLAIN
+            return load(kind, request.getfixturevalue(ROOTS[kind]), **settings), PLAIN
         if kind in ("arrays", "npz"):
             images, classes = np.random.default_rng(0).normal(size=(6, 2, 3, 4, 5)), np.arange(6) % 2
             masks, boxes = (
@@ -68,7 +68,7 @@ def rows(data, preprocessing, **settings):
 
 
 def test_every_kind_is_here_or_in_a_file_of_its_own():
-    assert {*FROM_FILES, *DRAWN, "pasted"} - {"archives", "npz"} == set(KINDS)
+    assert {*FROM_FILES, *DRAWN, "pasted"} - {"npz"} == set(KINDS)
 
 
 @pytest.mark.parametrize("kind", [*FROM_FILES, *DRAWN])
@@ -131,7 +131,7 @@ def test_workers_change_nothing_beside_an_image_that_is_cut_short(made, kind):
             assert note.mask is same.mask is None or torch.equal(note.mask, same.mask)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in ROOTS if kind != "archives"])
+@pytest.mark.parametrize("kind", ROOTS)
 def test_images_on_their_side_files_that_cannot_be_read_and_missing_folders(made, kind, tmp_path, monkeypatch):
     """Photographs in a folder are turned as their EXIF says, those with annotations aren't."""
     (data, _), exif = made(kind), Image.Exif()
