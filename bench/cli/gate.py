@@ -22,14 +22,6 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("run_folder", type=run_folder)
     parser.add_argument("--baseline", type=local_path, required=True, metavar="FILE")
     compare = parser.add_argument_group("how to compare")
-    compare.add_argument(
-        "--sampled", action="store_true",
-        help="images or values have chance in them: tests by image; with --write, keeps the values by image",
-    )  # fmt: skip
-    compare.add_argument(
-        "--min-effect", action="append", default=[], metavar="METRIC=RULE",
-        help="of --sampled, as box_iou=mean:0.01; default: the metric's tolerance; may be repeated",
-    )  # fmt: skip
     compare.add_argument("--allow-improvements", action="store_true", help="exit 0 where all that moved is better")
     compare.add_argument(
         "--against", type=run_folder, metavar="RUN", help="the baseline's run folder: its values by image and its maps"
@@ -41,10 +33,6 @@ def add_arguments(parser: ArgumentParser) -> None:
     write = parser.add_argument_group("the baseline itself")
     write.add_argument("--write", action="store_true", help="write the baseline from this run instead of comparing")
     write.add_argument("--reason", metavar="TEXT", help="of --write: why, kept in the baseline with date and commit")
-    write.add_argument(
-        "--run-time", metavar="SHARE",
-        help="of --write: also run times as ratios to a forward pass, and how far they may move, as 50%%",
-    )  # fmt: skip
 
 
 def run(options: Namespace) -> int:
@@ -52,13 +40,11 @@ def run(options: Namespace) -> int:
     files.check_output(options.markdown, options.junit, options.json, options.baseline if options.write else None)
     if options.write:
         return _write(options)
-    if options.reason is not None or options.run_time is not None:
-        raise BenchError("--reason and --run-time are written into a baseline; add --write.")
+    if options.reason is not None:
+        raise BenchError("--reason is written into a baseline; add --write.")
     from axiom_bench.gate import GateOptions, gate
 
-    comparison = GateOptions(
-        options.sampled, dict(map(_effect, options.min_effect)), options.allow_improvements, options.against
-    )
+    comparison = GateOptions(options.allow_improvements, options.against)
     result = gate(options.run_folder, options.baseline, comparison)
     say(result.lines)
     write_outputs(result, options.markdown, options.junit, options.json)
@@ -89,15 +75,8 @@ def _write(options: Namespace) -> int:
     from axiom_bench.gate import write_baseline
 
     outputs = (options.markdown, options.junit, options.json, options.against)
-    if any(outputs) or options.min_effect or options.allow_improvements:
-        raise BenchError("--write compares nothing; with it go --baseline, --reason, --sampled and --run-time alone.")
-    written = write_baseline(options.run_folder, options.baseline, options.reason, options.sampled, options.run_time)
+    if any(outputs) or options.allow_improvements:
+        raise BenchError("--write compares nothing; only --baseline and --reason go with it.")
+    written = write_baseline(options.run_folder, options.baseline, options.reason)
     say([f"baseline: {written}"])
     return 0
-
-
-def _effect(text: str) -> tuple[str, str]:
-    metric, equals, rule = text.partition("=")
-    if not (metric and equals and rule):
-        raise BenchError(f"--min-effect is METRIC=RULE, as box_iou=mean:0.01, not {text!r}.")
-    return metric, rule

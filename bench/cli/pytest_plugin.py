@@ -47,8 +47,8 @@ def axiom_gate(request: pytest.FixtureRequest) -> Callable[..., GateResult]:
     """A function that runs somebody's methods and compares their values with a baseline; it fails the test where they
     don't hold.
 
-    axiom_gate(methods, baseline=FILE, metrics=None, model=None, data=None, settings=(), sampled=False,
-    min_effect=None, allow_improvements=False), see `overrides_of` and `gate.GateOptions`. A relative baseline is below
+    axiom_gate(methods, baseline=FILE, metrics=None, model=None, data=None, settings=(),
+    allow_improvements=False), see `overrides_of` and `gate.GateOptions`. A relative baseline is below
     pytest's rootdir. Values are kept in pytest's cache, so that only what a change of code concerns is computed again.
     """
 
@@ -60,20 +60,18 @@ def axiom_gate(request: pytest.FixtureRequest) -> Callable[..., GateResult]:
         model: str | None = None,
         data: str | None = None,
         settings: Sequence[str] = (),
-        sampled: bool = False,
-        min_effect: Mapping[str, str] | None = None,
         allow_improvements: bool = False,
     ) -> GateResult:
         from axiom_bench.gate import GateOptions, gate, write_baseline
 
         file, command = request.config.rootpath / baseline, f"'{request.node.nodeid}'"
         command = f"pytest --axiom-update --axiom-reason 'why' {command}"
-        comparison = GateOptions(sampled, min_effect or {}, allow_improvements)
+        comparison = GateOptions(allow_improvements)
         try:
             folder = _run(overrides_of(methods, metrics, model, data, settings), request)
             if request.config.getoption("--axiom-update"):
                 if gate(folder, file, comparison).exit_code:
-                    write_baseline(folder, file, request.config.getoption("--axiom-reason"), sampled=sampled)
+                    write_baseline(folder, file, request.config.getoption("--axiom-reason"))
                     request.node.user_properties.append((WRITTEN, str(file)))
                 return gate(folder, file, comparison)
             if not file.is_file():

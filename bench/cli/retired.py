@@ -11,6 +11,13 @@ COMMANDS = {
     "delete the run folder and run its command again.",
 }
 OPTIONS = {
+    (
+        "gate",
+        "--sampled",
+    ): "It compares the same images within tolerances; `axiom-bench compare RUN RUN` shows what differs "
+    "between two runs.",
+    ("gate", "--min-effect"): "Set the metric's tolerance in its YAML.",
+    ("gate", "--run-time"): "The report has run times, as ratios to a forward pass.",
     ("report", "--watch"): "The run prints how far it is. `axiom-bench report RUN` shows what is done so far.",
 }
 

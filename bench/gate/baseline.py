@@ -22,14 +22,13 @@ import pandas as pd
 
 from axiom_bench.columns import LAYER, UNKNOWN_CLASS
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.gate import by_image
-from axiom_bench.gate.findings import ACCURACY, DIGITS, KEY, MAX_NAME, PREFIX, WHOLE_SET, is_run_time, tolerance
+from axiom_bench.gate.findings import ACCURACY, DIGITS, KEY, MAX_NAME, WHOLE_SET, tolerance
 from axiom_bench.records import files, running
 from axiom_bench.statistics.run_folder import RunFolder
 from axiom_bench.statistics.summary import summarise
 
 IMAGES = "images of "  # begins the keys of a configuration that name the images
-WRITTEN_WITH, RUN_TIME_ON = "written with", "run time on"
+WRITTEN_WITH = "written with"
 MAX_REASON = 500  # characters
 LIBRARIES = ("axiom-bench", "torch", "torchvision", "numpy")
 
@@ -37,35 +36,31 @@ LIBRARIES = ("axiom-bench", "torch", "torchvision", "numpy")
 @dataclass(frozen=True)
 class Baseline:
     """configuration: what must be the same for two runs to be compared. rows: COLUMNS, sorted, numbers to 6
-    digits. versions: of the libraries of the run. history: see `_history_line`, the oldest first. by_image: what the
-    header says of the values by image, None without any. timed_on: the device of the run times, None without any."""
+    digits. versions: of the libraries of the run. history: see `_history_line`, the oldest first."""
 
     configuration: dict[str, str]
     rows: pd.DataFrame
     versions: str = ""
     history: tuple[str, ...] = ()
-    by_image: str | None = None
-    timed_on: str | None = None
 
     @classmethod
-    def of(cls, run: RunFolder, timed: str | None = None) -> Baseline:
-        """timed: how far run times may move, as "50%"; None leaves them out. Raises BenchError where the run has no
-        records, a metric without a tolerance, or a method or metric whose answers aren't the same again."""
+    def of(cls, run: RunFolder) -> Baseline:
+        """Return the baseline of a run.
+
+        Raises BenchError for a run without records, a metric without a tolerance, or a method or metric whose answers
+        aren't the same again.
+        """
         for name, why in run.metadata.unstable().items():
             raise BenchError(
                 f"{name!r} {why}. A gate compares values that are the same again: leave it out, or mend it."
             )
         rows = pd.concat([_rows(run), accuracies(run)], ignore_index=True)
-        if timed is not None:
-            rows = pd.concat([rows, run_times(run, timed)], ignore_index=True)
         for statistic in ("mean", "median"):
             rows[statistic] = [float(f"{value:.{DIGITS}g}") for value in rows[statistic]]
         rows = rows.sort_values(list(KEY), ignore_index=True)[list(COLUMNS)]
-        devices = sorted(set(map(str, run.runtime["device"]))) if "device" in run.runtime else []
-        timed_on = None if timed is None else ", ".join(devices)  # ratios of two kinds of devices can't be compared
         of_libraries = run.manifest.get("versions") or {}
         versions = ", ".join(f"{name} {of_libraries[name]}" for name in LIBRARIES if of_libraries.get(name))
-        return cls(_configuration(run), rows, versions, timed_on=timed_on)
+        return cls(_configuration(run), rows, versions)
 
     @classmethod
     def read(cls, file: Path) -> Baseline:
@@ -76,17 +71,14 @@ class Baseline:
         header = [line[1:].strip().partition(": ")[::2] for line in lines if line.startswith("#")]
         configuration = {name: value for name, value in header if name != HISTORY}
         history = tuple(value for name, value in header if name == HISTORY)
-        versions, values, timed_on = (
-            configuration.pop(name, None) for name in (WRITTEN_WITH, by_image.HEADER, RUN_TIME_ON)
-        )
-        return cls(configuration, rows, versions or "", history, values, timed_on)
+        versions = configuration.pop(WRITTEN_WITH, "")
+        return cls(configuration, rows, versions, history)
 
     def write(self, file: Path) -> None:
         """Raises BenchError where the file can't be written, or a name can't be in it."""
         self.check_names()
-        optional = {WRITTEN_WITH: self.versions, by_image.HEADER: self.by_image, RUN_TIME_ON: self.timed_on}
-        present = [(name, value) for name, value in optional.items() if value]
-        header = [*self.configuration.items(), *present, *((HISTORY, line) for line in self.history)]
+        written_with = [(WRITTEN_WITH, self.versions)] if self.versions else []
+        header = [*self.configuration.items(), *written_with, *((HISTORY, line) for line in self.history)]
         lines = "".join(f"# {name}: {value}\n" if value else f"# {name}\n" for name, value in header)
         rows = self.rows.to_csv(index=False, float_format=f"%.{DIGITS}g", lineterminator="\n")
         files.write(file, f"{lines}{rows}".encode())
@@ -97,31 +89,20 @@ class Baseline:
             for name in self.rows[column].unique():
                 check_name(column, str(name))
 
-    @property
-    def timed(self) -> str | None:
-        """How far run times may move, as "50%"; None where there are none."""
-        rules = self.rows.loc[self.rows["metric"].map(is_run_time), "tolerance"]
-        return None if rules.empty else str(rules.iloc[0]).partition(":")[2]
 
-
-def write_baseline(
-    run_folder: Path, file: Path, reason: str | None = None, sampled: bool = False, timed: str | None = None
-) -> Path:
+def write_baseline(run_folder: Path, file: Path, reason: str | None = None) -> Path:
     """Write a run's baseline. reason: why, kept in the header under the reasons of the baseline that it replaces.
-    sampled: also the values by image. timed: also run times, and how far they may move, as "50%". What the replaced
-    baseline has of these two is written again. Raises BenchError as `Baseline.of`, and where the run can't be read, the
-    file can't be written or a name can't be in it."""
+    Raises BenchError as `Baseline.of`, and where the run can't be read, the file can't be written or a name can't be in
+    it."""
     file, run, replaced = Path(file), RunFolder.read(Path(run_folder)), None
     with suppress(BenchError):  # there is none, or it is damaged and written anew
         replaced = Baseline.read(file)
-    new = Baseline.of(run, timed or (replaced.timed if replaced else None))
+    new = Baseline.of(run)
     lines = replaced.history if replaced else ()
     if reason is not None:
         lines = (*lines, _history_line(reason, file))
     new.check_names()  # before anything is written
-    keeps_values = sampled or (replaced is not None and replaced.by_image is not None)
-    values = by_image.write(run, file) if keeps_values else None
-    replace(new, history=lines, by_image=values).write(file)
+    replace(new, history=lines).write(file)
     return file
 
 
@@ -236,26 +217,6 @@ def _parsed_row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 PLACE = ["model", "layer", "data"]
-STEPS = {"method": PREFIX, "trace": f"{PREFIX} of the trace", "ablation_drops": f"{PREFIX} of the ablation drops"}
-
-
-def run_times(run: RunFolder, allowed: str) -> pd.DataFrame:
-    """A row for each step with the columns of a baseline: n is the number of images in the batch, mean and median are
-    the time over that of a forward pass. allowed: as "50%". Raises BenchError where the run measured none."""
-    rule = f"median:{allowed}"
-    try:
-        tolerance(rule, PREFIX)
-    except BenchError as error:
-        raise BenchError(f"how far run times may move is {allowed!r}; write a share, as 50%.") from error
-    steps = run.runtime[run.runtime["step"].isin(STEPS)]
-    if steps.empty:
-        raise BenchError(f"{run.path} has no run times; run the same command with runtime.repeats=5.")
-    table = steps[[*PLACE, "method"]].astype(str)
-    ratio = steps["forwards"].astype(float)
-    return table.assign(
-        metric=steps["step"].astype(str).map(STEPS), n=steps["batch_size"].astype(int), mean=ratio, median=ratio,
-        statuses="", tolerance=rule,
-    )  # fmt: skip
 
 
 def accuracies(run: RunFolder) -> pd.DataFrame:

@@ -1,94 +1,30 @@
-"""The values by image of a baseline: a Parquet file next to the CSV, which a paired comparison needs. Values are
-float32; those of whole data sets have the image id "*" and keep the run's replicates."""
+"""The images of a run whose values moved most, with their maps before and after."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from axiom_bench.columns import OK
 from axiom_bench.errors import BenchError
 from axiom_bench.gate.findings import KEY, Finding, Row
-from axiom_bench.records import files, store
+from axiom_bench.records import store
 from axiom_bench.statistics.run_folder import RunFolder
 
-ENDING = ".images.parquet"
-HEADER = "values by image"  # the header's key
-_NAME = pa.dictionary(pa.int32(), pa.string())
-VALUES = [*KEY, "image_id", "target_class", "value"]
-LINES = [
-    *(pa.field(name, _NAME) for name in KEY),
-    *(pa.field("image_id", pa.string()), pa.field("target_class", pa.int32()), pa.field("value", pa.float32())),
-    pa.field("replicates", pa.list_(pa.float32())),
-]
 
-
-class ByImage(NamedTuple):
-    """values: KEY, image_id, target_class and value, NaN unless the status was "ok". whole_sets: KEY, value and
-    replicates of values of whole data sets."""
-
-    values: pd.DataFrame
-    whole_sets: pd.DataFrame
-
-    @classmethod
-    def of(cls, run: RunFolder, metrics: Collection[str] | None = None) -> ByImage:
-        """Of a run, as they would come back from a file; of these metrics, None for all."""
-        rows = run.records.rows(run.metrics if metrics is None else metrics)
-        values = rows[[*KEY, "image_id", "target_class"]].assign(value=rows["value"].where(rows["status"] == OK))
-        return cls(values, run.whole_set[[*KEY, "value", "replicates"]])
-
-
-def path_of(baseline: Path) -> Path:
-    """Beside my.csv lies my.images.parquet."""
-    return baseline.with_name(f"{baseline.stem}{ENDING}")
-
-
-def write(run: RunFolder, baseline: Path) -> str:
-    """Writes the values of a run beside a baseline; what the header says of them. Raises BenchError where it can't."""
-    content = ByImage.of(run)
-    sides = content.values.assign(replicates=None), content.whole_sets.assign(image_id="*", target_class=None)
-    frames = [side.astype(dict.fromkeys(KEY, str)) for side in sides]
-    tables = [pa.Table.from_pandas(frame, pa.schema(LINES), preserve_index=False) for frame in frames]
-    store.write(path_of(baseline), pa.concat_tables(tables).unify_dictionaries(), schema=None)
-    return described(path_of(baseline))
-
-
-def described(file: Path) -> str:
-    """The file's name and the beginning of its SHA-256, which ties it to the CSV. Raises BenchError where it is
-    missing."""
-    if not file.is_file():  # reading a device would not end
-        raise BenchError(f"there are no values by image beside the baseline: {file} is missing; restore it from git.")
-    return f"{file.name}, sha256 {hashlib.sha256(files.content_of(file)).hexdigest()[:16]}"
-
-
-def read(baseline: Path, expected: str | None) -> ByImage | None:
-    """The values beside a baseline; None where its header names none. expected: what the header says. Raises BenchError
-    for a file that is missing, another, or damaged."""
-    if expected is None:
-        return None
-    file = path_of(baseline)
-    if described(file) != expected:
-        raise BenchError(
-            f"the values by image in {file} aren't those of {baseline} ({expected[:100]!r}); restore both from git, or "
-            "write both with --write --sampled."
-        )
-    frame = store.read_table(file, pa.schema(LINES)).to_pandas()
-    is_whole_set = frame["image_id"] == "*"
-    values, whole_sets = frame.loc[~is_whole_set, VALUES], frame.loc[is_whole_set, [*KEY, "value", "replicates"]]
-    return ByImage(values.reset_index(drop=True), whole_sets.reset_index(drop=True))
+def values_of(run: RunFolder, metrics: Collection[str]) -> pd.DataFrame:
+    """Return KEY, image_id, target_class and value of these metrics, NaN unless the status is "ok"."""
+    rows = run.records.rows(metrics)
+    return rows[[*KEY, "image_id", "target_class"]].assign(value=rows["value"].where(rows["status"] == OK))
 
 
 FINDINGS, IMAGES, WITH_MAPS = 6, 4, 2  # of how many findings, how many images of each, and how many with maps
-OF_VALUES = ("mean", "median", "values")  # what a finding is of that has values by image
+OF_VALUES = ("mean", "median")  # what a finding is of that has values by image
 
 # {(model, layer, data, image id, class, method): (picture, map)}
 Maps = dict[tuple[str | int, ...], tuple[bytes | None, bytes | None]]
@@ -109,18 +45,18 @@ class MovedImage:
     map_after: bytes | None = None
 
 
-def most_moved(
-    findings: Sequence[Finding], before: ByImage, current: RunFolder, earlier: RunFolder | None
-) -> Iterator[MovedImage]:
-    """IMAGES of each of the FINDINGS that moved furthest beyond what was allowed, and after them those WITH_MAPS that
-    moved most of the images in both galleries. earlier: the run of the baseline, for its maps."""
+def most_moved(findings: Sequence[Finding], earlier: RunFolder, current: RunFolder) -> Iterator[MovedImage]:
+    """Yield the images that moved most: IMAGES of each of the FINDINGS that moved furthest beyond what was allowed, and
+    WITH_MAPS of those in both galleries. earlier: the run of the baseline."""
     of_values = [finding for finding in findings if finding.row is not None and finding.what in OF_VALUES]
     rows = [each.place for each in sorted(of_values, key=lambda finding: -finding.size)[:FINDINGS]]
     if not rows:
         return
-    after, maps = ByImage.of(current, {row[-1] for row in rows}), [_maps(earlier), _maps(current)]
+    metrics = {row[-1] for row in rows}
+    before, after = (values_of(run, metrics) for run in (earlier, current))
+    maps = [_maps(earlier), _maps(current)]
     for row in rows:
-        both = moved_rows(rows_at(before.values, row), rows_at(after.values, row))
+        both = moved_rows(rows_at(before, row), rows_at(after, row))
         furthest = both[both["moved"] > 0].sort_values("moved", ascending=False, kind="stable")  # first one-sided ones
         columns = (furthest[name].tolist() for name in ("image_id", "target_class", "value", "value_now"))
         with_maps = 0
@@ -150,11 +86,11 @@ def rows_at(rows: pd.DataFrame, names: Row) -> pd.DataFrame:
     return rows[np.logical_and.reduce(has_names)]
 
 
-def _maps(run: RunFolder | None) -> Maps:
+def _maps(run: RunFolder) -> Maps:
     """Everything in the run's gallery; empty where there is none, or none that can be read: pictures decide nothing."""
     maps: Maps = {}
     with suppress(BenchError):
-        for entry in store.read_gallery(run.path, run.manifest) if run is not None else ():
+        for entry in store.read_gallery(run.path, run.manifest):
             place = [entry[name] for name in ("model", "layer", "data", "image_id", "target_class")]
             for method, heatmap in zip(entry["methods"] or (), entry["maps"] or (), strict=False):
                 maps[*place, method] = entry["picture"], heatmap

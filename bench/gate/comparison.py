@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from axiom_bench.errors import BenchError
-from axiom_bench.gate import by_image, sampled
-from axiom_bench.gate.baseline import IMAGES, Baseline, find
-from axiom_bench.gate.by_image import ByImage, MovedImage, most_moved
+from axiom_bench.gate.baseline import Baseline, find
+from axiom_bench.gate.by_image import MovedImage, most_moved
 from axiom_bench.gate.findings import (
     BETTER,
     ORDER,
@@ -17,8 +15,6 @@ from axiom_bench.gate.findings import (
     Row,
     by_key,
     counted,
-    is_run_time,
-    lost_rows,
     moved_names,
     moved_values,
     printable,
@@ -31,12 +27,12 @@ MAX_SHOWN = 200  # characters of a setting in a sentence
 
 @dataclass(frozen=True)
 class GateOptions:
-    """How to compare. sampled: by paired tests of the values by image, else by the tolerances alone. min_effect:
-    {metric: rule} in the place of its tolerance, of a sampled comparison. allow_improvements: hold where all that moved
-    is better. against: the run folder of the baseline, for its values and maps by image."""
+    """How to compare a run with a baseline.
 
-    sampled: bool = False
-    min_effect: Mapping[str, str] = field(default_factory=dict)
+    allow_improvements: Hold if everything that moved is better.
+    against: The run folder of the baseline. Its values and maps show which images moved.
+    """
+
     allow_improvements: bool = False
     against: Path | None = None
 
@@ -76,34 +72,15 @@ def gate(run_folder: Path, baseline: Path, options: GateOptions | None = None) -
 def _compared(run_folder: Path, baseline: Path, options: GateOptions) -> GateResult:
     current, file = RunFolder.read(run_folder), find(baseline)
     expected = Baseline.read(file)
-    actual = Baseline.of(current, expected.timed)
-    _check_configurations(expected, actual, options.sampled)
-    before, earlier, notes = _by_image(file, expected, options)
-    findings = list(moved_names(expected.rows, actual.rows))
-    about = {name: current.metadata.value(name) for name in current.metrics}
-    better = {name: value.better for name, value in about.items()}
-    if options.sampled:
-        if before is None:
-            raise BenchError(
-                f"the baseline {file} has no values by image, which --sampled compares; write them with --write "
-                "--sampled, or give the baseline's run with --against."
-            )
-        timed, timed_now = (side.rows["metric"].map(is_run_time) for side in (expected, actual))
-        limits, after = sampled.minimum_effects(actual.rows[~timed_now], options.min_effect), ByImage.of(current)
-        findings += sampled.values(before, after, limits, about)
-        notes += sampled.notes(findings, before, after)
-        if expected.configuration == actual.configuration:
-            findings += lost_rows(expected.rows, actual.rows)
-        findings += moved_values(expected.rows[timed], actual.rows[timed_now], better)
-    elif options.min_effect:
-        raise BenchError("--min-effect is of a sampled comparison; add --sampled, or set the metric's tolerance.")
-    else:
-        findings += moved_values(expected.rows, actual.rows, better)
+    actual = Baseline.of(current)
+    _check_configurations(expected, actual)
+    earlier, notes = _earlier_run(expected, options)
+    better = {name: current.metadata.value(name).better for name in current.metrics}
+    findings = [*moved_names(expected.rows, actual.rows), *moved_values(expected.rows, actual.rows, better)]
     rows, name = tuple(by_key(actual.rows)), printable(str(baseline))
     findings.sort(key=lambda finding: ORDER.index(finding.verdict))  # the worst first
     if not findings:
-        within = "show no change" if options.sampled else "are within their tolerances"
-        return GateResult(HOLDS, f"Holds: {len(rows)} rows of {name} {within}.", rows=rows)
+        return GateResult(HOLDS, f"Holds: {len(rows)} rows of {name} are within their tolerances.", rows=rows)
     if expected.versions and expected.versions != actual.versions:
         then, now = (printable(side.versions) for side in (expected, actual))
         notes += (f"The baseline was written with {then}; this run is of {now}.",)
@@ -113,46 +90,32 @@ def _compared(run_folder: Path, baseline: Path, options: GateOptions) -> GateRes
         f"difference{'s' if len(findings) > 1 else ''} from {name}: {counted(findings)}. If it is meant, refresh the "
         "baseline in a commit of its own, with --write --reason TEXT."
     )
-    images = tuple(most_moved(findings, before, current, earlier)) if before is not None else ()
+    images = tuple(most_moved(findings, earlier, current)) if earlier is not None else ()
     code = HOLDS if is_better and options.allow_improvements else MOVED
     return GateResult(code, conclusion, tuple(findings), rows, images, notes)
 
 
-def _by_image(
-    file: Path, expected: Baseline, options: GateOptions
-) -> tuple[ByImage | None, RunFolder | None, tuple[str, ...]]:
-    """The baseline's values by image, its run folder where there is one, and a note where the one that was given can't
-    show them. Raises BenchError for that where the values decide, as in a sampled comparison."""
+def _earlier_run(expected: Baseline, options: GateOptions) -> tuple[RunFolder | None, tuple[str, ...]]:
+    """Return the baseline's run folder if it is given, and a note if that run can't show its images."""
     if options.against is None:
-        return by_image.read(file, expected.by_image), None, ()
+        return None, ()
     try:
         earlier = RunFolder.read(Path(options.against))
         actual = Baseline.of(earlier)
-        _check_configurations(expected, actual, is_sampled=False)
-        untimed = expected.rows[~expected.rows["metric"].map(is_run_time)]
-        if any(moved_names(untimed, actual.rows)) or any(moved_values(untimed, actual.rows, {})):
+        _check_configurations(expected, actual)
+        if any(moved_names(expected.rows, actual.rows)) or any(moved_values(expected.rows, actual.rows, {})):
             folder = printable(str(options.against))
             raise BenchError(f"{folder} is not the baseline's run: its own rows differ from the baseline.")
     except BenchError as error:
-        if options.sampled:
-            raise
-        return None, None, (f"No images are shown: {error}",)
-    return ByImage.of(earlier), earlier, ()
+        return None, (f"No images are shown: {error}",)
+    return earlier, ()
 
 
-def _check_configurations(expected: Baseline, actual: Baseline, is_sampled: bool) -> None:
-    """Raises BenchError where two runs aren't comparable: not by the images of sampled sets; by the device where run
-    times are compared."""
-    before, after = (
-        {name: value for name, value in side.configuration.items() if not (is_sampled and name.startswith(IMAGES))}
-        | ({"device of run times": str(side.timed_on)} if actual.timed_on is not None else {})
-        for side in (expected, actual)
-    )
+def _check_configurations(expected: Baseline, actual: Baseline) -> None:
+    """Raise BenchError if two runs aren't comparable."""
+    before, after = expected.configuration, actual.configuration
     names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     if names:
         then, now = ({name: repr(side.get(name, "absent"))[:MAX_SHOWN] for name in names} for side in (before, after))
         changes = "; ".join(f"{printable(name)} was {then[name]}, is {now[name]}" for name in names[:5])
-        mend = "give the baseline of this experiment"
-        if all(name.startswith(IMAGES) for name in names):
-            mend += ", or compare other images with --sampled"
-        raise BenchError(f"the baseline is of another configuration ({changes}); {mend}.")
+        raise BenchError(f"the baseline is of another configuration ({changes}); give the baseline of this experiment.")

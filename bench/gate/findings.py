@@ -25,17 +25,16 @@ _MOST_RULES = 2
 
 @dataclass(frozen=True)
 class Limit:
-    """How far one statistic may move, either way: relative to the baseline's value, or absolute; never less than
-    `floor`, in the statistic's unit."""
+    """How far one statistic may move, either way: relative to the baseline's value, or absolute. It is never less than
+    MACHINE_DIFFERENCE."""
 
     statistic: str
     amount: float
     relative: bool
-    floor: float = MACHINE_DIFFERENCE
 
     def allowed(self, baseline: float) -> float:
         """How far the statistic may move from this value, in its unit."""
-        return max(self.amount * abs(baseline) if self.relative else self.amount, self.floor)
+        return max(self.amount * abs(baseline) if self.relative else self.amount, MACHINE_DIFFERENCE)
 
     def holds(self, baseline: float, current: float) -> bool:
         """Whether the current value is within the limit. What isn't finite holds against the same alone."""
@@ -47,14 +46,14 @@ class Limit:
         return f"{100 * self.amount:.6g} %" if self.relative else f"{self.amount:.6g}"
 
 
-def tolerance(text: str, metric: str, floor: float = MACHINE_DIFFERENCE) -> tuple[Limit, ...]:
+def tolerance(text: str, metric: str) -> tuple[Limit, ...]:
     """`median:0.5%` or `median:0.01`, or several with a space between. Raises BenchError for anything else.
 
     >>> [str(limit) for limit in tolerance("mean:1% median:0.01", "box_iou")]
     ['1 %', '0.01']
     """
     matches = [_RULE.fullmatch(part) for part in text.split()[: _MOST_RULES + 1]]
-    limits = [Limit(m[1], float(m[2]) / (100 if m[3] else 1), bool(m[3]), floor) for m in matches if m]
+    limits = [Limit(m[1], float(m[2]) / (100 if m[3] else 1), bool(m[3])) for m in matches if m]
     if not limits or len(limits) < len(matches) or len({limit.statistic for limit in limits}) < len(limits):
         raise BenchError(
             f"The metric {metric!r} has the tolerance {text[:100]!r}; write median:0.5%, mean:0.01, or both with a "
@@ -65,13 +64,7 @@ def tolerance(text: str, metric: str, floor: float = MACHINE_DIFFERENCE) -> tupl
 
 DIGITS = 6  # of a number in a baseline
 WHOLE_SET = " (whole set)"  # after the name of a metric's value of the whole data set
-ACCURACY, PREFIX = "network accuracy", "run time"  # rows of no metric: no metric's name has a space
-FLOOR = 0.25  # forward passes: a step shorter than that is mostly the noise of its measurement
-
-
-def is_run_time(metric: str) -> bool:
-    """Whether a row of a baseline holds a run time."""
-    return metric.startswith(PREFIX)
+ACCURACY = "network accuracy"  # of rows of no metric: no metric's name has a space
 
 
 BETTER, WORSE, CHANGED = "better", "worse", "changed"  # verdicts
@@ -84,11 +77,15 @@ MAX_NAME = 200  # characters that are printed
 
 @dataclass(frozen=True)
 class Finding:
-    """A difference. place: the names of KEY of its row; of a name that came or went ("method", "grad_cam"), the column
-    and the name. what: what differs: mean, median, n, statuses, tolerance, values (rows that have one), or row (came,
-    or went). text: the difference as a clause. verdict: BETTER or WORSE by the metric's direction, else CHANGED.
-    before, after: the numbers, where it is of numbers. allowed: how far they might have moved. p: after Holm, of a
-    sampled comparison."""
+    """A difference between a run and its baseline.
+
+    place: The names of KEY of its row. Of a name that came or went, the column and the name: ("method", "grad_cam").
+    what: What differs: mean, median, n, statuses, tolerance, or row (which came or went).
+    text: The difference as a clause.
+    verdict: BETTER or WORSE by the metric's direction, else CHANGED.
+    before, after: The numbers, if numbers differ.
+    allowed: How far they might have moved.
+    """
 
     place: tuple[str, ...]
     what: str
@@ -97,7 +94,6 @@ class Finding:
     before: float | None = None
     after: float | None = None
     allowed: float | None = None
-    p: float | None = None
 
     @property
     def row(self) -> Row | None:
@@ -168,8 +164,7 @@ def moved_values(expected: pd.DataFrame, actual: pd.DataFrame, better: Better) -
             if before[name] != after[name]:
                 verdict = WORSE if name != "tolerance" and _values(after) < _values(before) else CHANGED
                 yield Finding(key, name, f"{name} was {before[name]}, is {after[name]}", verdict)
-        floor = FLOOR if is_run_time(key[-1]) else MACHINE_DIFFERENCE
-        for limit in tolerance(after["tolerance"], after["metric"], floor):
+        for limit in tolerance(after["tolerance"], after["metric"]):
             a, b = float(before[limit.statistic]), float(after[limit.statistic])
             if not limit.holds(a, b):
                 yield moved(key, limit, a, b, direction(key[-1], better))
@@ -180,12 +175,12 @@ def _values(row: Mapping[str, str]) -> int:
     return counts_of(str(row["statuses"])).get(OK, 0)
 
 
-def moved(key: Row, limit: Limit, before: float, after: float, better: str, more: str = "") -> Finding:
-    """A value that moved. better: "lower", "higher", or a metric without a direction. more: of the text, in place of
-    its closing bracket."""
+def moved(key: Row, limit: Limit, before: float, after: float, better: str) -> Finding:
+    """Return the finding of a value that moved. better: "lower", "higher", or "none" for a metric without a
+    direction."""
     relative = percent(before, after)
     difference = f"{number(after - before)}{relative and f', {relative}'}; allowed {limit}"
-    text = f"{limit.statistic} was {before:.{DIGITS}g}, is {after:.{DIGITS}g} ({difference}{more or ')'}"
+    text = f"{limit.statistic} was {before:.{DIGITS}g}, is {after:.{DIGITS}g} ({difference})"
     verdict = CHANGED
     if better in ("lower", "higher") and math.isfinite(before) and math.isfinite(after):
         verdict = BETTER if (after < before) == (better == "lower") else WORSE
@@ -195,14 +190,6 @@ def moved(key: Row, limit: Limit, before: float, after: float, better: str, more
 def percent(before: float, after: float) -> str:
     """By how many percent a value changed; empty from 0, and where one isn't finite."""
     return f"{100 * (after - before) / abs(before):+.3g} %" if before and math.isfinite(after + before) else ""
-
-
-def lost_rows(expected: pd.DataFrame, actual: pd.DataFrame) -> Iterator[Finding]:
-    """A finding for every row of the same images that is of more or fewer of them, whatever their status."""
-    for key, *rows in _in_both(expected, actual):
-        counts = [sum(counts_of(row["statuses"]).values()) for row in rows]
-        if counts[0] != counts[1]:
-            yield Finding(key, "n", f"rows were {counts[0]}, are {counts[1]}")
 
 
 def by_key(table: pd.DataFrame) -> dict[Row, dict[str, Any]]:
@@ -215,7 +202,7 @@ def direction(metric: str, better: Better) -> str:
     """ "lower", "higher" or "none", of a metric as it stands in a baseline."""
     if metric == ACCURACY:
         return "higher"
-    return "lower" if is_run_time(metric) else better.get(metric.removesuffix(WHOLE_SET), "none")
+    return better.get(metric.removesuffix(WHOLE_SET), "none")
 
 
 def _in_both(expected: pd.DataFrame, actual: pd.DataFrame) -> Iterator[tuple[Row, dict[str, Any], dict[str, Any]]]:

@@ -78,7 +78,7 @@ def json_text(result: GateResult) -> str:
             **dict.fromkeys(KEY),
             **(dict(zip(KEY, each.row, strict=True)) if each.row else {each.place[0]: each.place[1]}),
             **{"what": each.what, "verdict": each.verdict},
-            **{name: _number(getattr(each, name)) for name in ("before", "after", "allowed", "p")},
+            **{name: _number(getattr(each, name)) for name in ("before", "after", "allowed")},
             "sentence": each.line,
         }
         for each in result.findings

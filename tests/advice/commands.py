@@ -99,7 +99,7 @@ def run_of_a_detector_that_finds_nothing(user: User) -> None:
     user.types(*options, advice_in(message, r"lower (model\.min_probability)") + "=0.01")
 
 
-@follows("are written into a baseline; add --write")
+@follows("is written into a baseline; add --write")
 def gate_with_a_reason(user: User) -> None:
     first_run(user)
     message = user.refusal("gate", RUN, "--baseline", "b.csv", "--reason", "new")
@@ -112,47 +112,6 @@ def gate_without_a_baseline(user: User) -> None:
     message = user.refusal("gate", RUN, "--baseline", "b.csv")
     user.types("gate", RUN, "--baseline", "b.csv", advice_in(message, r"with (--write)"))
     user.types("gate", RUN, "--baseline", "b.csv")
-
-
-@follows("--min-effect is of a sampled comparison; add --sampled")
-def gate_with_an_effect(user: User) -> None:
-    first_run(user)
-    user.types("gate", RUN, "--baseline", "b.csv", "--write", "--sampled")
-    options = ("gate", RUN, "--baseline", "b.csv", "--min-effect", "conservation_error=mean:0.01")
-    message = user.refusal(*options)
-    user.types(*options, advice_in(message, r"add (--sampled)"))
-
-
-@follows("has no values by image, which --sampled compares")
-def gate_sampled_with_a_plain_baseline(user: User) -> None:
-    first_run(user)
-    user.types("gate", RUN, "--baseline", "b.csv", "--write")
-    message = user.refusal("gate", RUN, "--baseline", "b.csv", "--sampled")
-    user.types("gate", RUN, "--baseline", "b.csv", "--sampled", advice_in(message, r"with (--against)"), RUN)
-    user.types("gate", RUN, "--baseline", "b.csv", *advice_in(message, r"write them with (--write --sampled)").split())
-    user.types("gate", RUN, "--baseline", "b.csv", "--sampled")
-
-
-@follows("restore both from git, or write both with --write --sampled")
-def gate_with_another_files_values(user: User) -> None:
-    first_run(user)
-    user.types("gate", RUN, "--baseline", "b.csv", "--write", "--sampled")
-    second = user.runs("second", METHODS, "data.seed=1")
-    user.types("gate", second, "--baseline", "c.csv", "--write", "--sampled")
-    (values,) = user.folder.glob("c*.parquet")
-    shutil.copy(values, next(user.folder.glob("b*.parquet")))
-    message = user.refusal("gate", RUN, "--baseline", "b.csv", "--sampled")
-    user.types("gate", RUN, "--baseline", "b.csv", *advice_in(message, r"write both with (--write --sampled)").split())
-    user.types("gate", RUN, "--baseline", "b.csv", "--sampled")
-
-
-@follows("has no run times; run the same command with runtime.repeats=5")
-def gate_of_run_times_without_any(user: User) -> None:
-    first_run(user)
-    options = ("gate", RUN, "--baseline", "b.csv", "--write", "--run-time", "50%")
-    message = user.refusal(*options)
-    again = user.runs("timed", METHODS, advice_in(message, r"with (runtime\.repeats=\d)"))
-    user.types(*(word.replace(RUN, again) for word in options))
 
 
 @follows("Give a run folder to judge its metrics, or --metric NAME")
