@@ -26,9 +26,9 @@ def check(words: Sequence[str]) -> None:
     """Raise BenchError for a command line with a command or an option that is gone, with what to do instead.
 
     Args:
-        words: The command line. Its first word is the command, if there is any.
+        words: The command line. Its first word is the command.
     """
-    command = words[0] if words else ""
+    command = words[0]
     if command in COMMANDS:
         raise BenchError(f"`axiom-bench {command}` is gone. {COMMANDS[command]}")
     for (name, option), instead in OPTIONS.items():
