@@ -2,10 +2,13 @@
 
     python scripts/network_table.py OUTPUT.csv [NAME ...] [--batch 8] [--seconds 600]
 
-Without names: a member of each family of timm and torchvision's classifiers, all with random weights. A network that
-OUTPUT.csv has already isn't measured again. The cost is that of a trace and all drops, in forward passes of the same
-batch: the median of three repeats that alternate with the pass. The error is the largest of 16 channels against passes
-through the head of a float64 copy, as a share of the largest drop.
+Without names: torchvision's classifiers, a member of each family of timm, and classifiers of transformers and MONAI, with
+random weights. Then come models of conf/model with their weights. A name may also be LIBRARY:NAME, such as
+transformers:ResNet, monai:ViT or trained:vgg16_mri. A network that OUTPUT.csv has already isn't measured again.
+
+The cost is that of a trace and all drops, in forward passes of the same batch: the median of three repeats that alternate
+with the pass. The error is the largest of 16 channels against passes through the head of a float64 copy, as a share of
+the largest drop.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +34,7 @@ from torch import Tensor, nn
 from axiom_bench.data.torchvision_import import torchvision as torchvision
 from axiom_bench.models.load import load_model
 from axiom_bench.models.spec import model_config
+from axiom_bench.run.composing.composition import composed
 
 SMALL = (
     *("atto", "femto", "pico", "nano", "xxs", "xx_small", "x_small", "micro", "tiny", "_t_", "small", "xs", "b0", "18"),
@@ -40,6 +45,13 @@ alexnet convnext_tiny densenet121 efficientnet_b0 efficientnet_v2_s googlenet in
 mobilenet_v2 mobilenet_v3_small mobilenet_v3_large regnet_x_400mf regnet_y_400mf resnet18 resnet50 resnext50_32x4d
 shufflenet_v2_x0_5 squeezenet1_0 squeezenet1_1 swin_t swin_v2_t vgg11 vgg16_bn vit_b_16 wide_resnet50_2
 """
+TRANSFORMERS = """
+Beit Bit ConvNext ConvNextV2 Cvt DeiT Dinov2 EfficientNet FocalNet MobileNetV1 MobileNetV2 MobileViT MobileViTV2
+PoolFormer Pvt PvtV2 RegNet ResNet SwiftFormer Swin Swinv2 ViT
+"""
+MONAI = "DenseNet121 EfficientNetBN ResNet SEResNet50 ViT"
+TRAINED = "vgg16_mri inception_v3_five efficientnet_lite0 own_model"
+CLASSES = 1000
 LARGE = ("large", "264d", "412m", "167m", "300m", "naflexvit")  # minutes on two cores
 PER_MODULE = 2  # networks of each of timm's modules
 CHECKED = 16
@@ -74,6 +86,47 @@ def timm_names() -> Iterator[str]:
         yield from list(families.values())[:PER_MODULE]
 
 
+def transformers_network(config: str) -> nn.Module:
+    """Build a classifier of images of transformers with random weights. config: the name before `Config`."""
+    import transformers  # here: an extra
+
+    settings = getattr(transformers, f"{config}Config")(num_labels=CLASSES)
+    network: nn.Module = transformers.AutoModelForImageClassification.from_config(settings)
+    return network
+
+
+def monai_network(name: str) -> nn.Module:
+    """Build a classifier of MONAI for grey images, with random weights."""
+    from monai.networks import nets  # here: not a dependency
+
+    builders: dict[str, Callable[[], nn.Module]] = {
+        "DenseNet121": partial(nets.DenseNet121, spatial_dims=2, in_channels=1, out_channels=CLASSES),
+        "EfficientNetBN": partial(
+            nets.EfficientNetBN, "efficientnet-b0", spatial_dims=2, in_channels=1, num_classes=CLASSES, pretrained=False
+        ),
+        "ResNet": partial(nets.resnet18, spatial_dims=2, n_input_channels=1, num_classes=CLASSES),
+        "SEResNet50": partial(nets.SEResNet50, spatial_dims=2, in_channels=1, num_classes=CLASSES),
+        "ViT": partial(nets.ViT, 1, (224, 224), (16, 16), classification=True, num_classes=CLASSES, spatial_dims=2),
+    }
+    return builders[name]()
+
+
+def config_of(library: str, name: str) -> dict[str, Any]:
+    """Return the configuration of a network, with random weights unless it is one of conf/model."""
+    if library == "transformers":
+        architecture = {"architecture": f"{__file__}:transformers_network", "kwargs": {"config": name}}
+    elif library == "monai":
+        grey = {"mean": [0.5], "std": [0.5]}
+        architecture = {"architecture": f"{__file__}:monai_network", "kwargs": {"name": name}, **grey}
+    else:
+        if library == "trained":
+            with composed([f"model={name}"]) as composition:
+                config: dict[str, Any] = composition.plain_job()["model"]
+                return config
+        return {**model_config(name), "weights": None}
+    return {**model_config("user"), "name": name, "weights": None, **architecture}
+
+
 def median(repeats: int, calls: dict[str, Callable[[], object]]) -> dict[str, float]:
     """Return the median seconds of calls that take turns."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
@@ -105,7 +158,7 @@ def largest_error(network: nn.Module, layer: str, reshape: Any, output: Any, ima
 def measured(library: str, name: str, batch: int) -> Row:
     """Measure one network."""
     torch.manual_seed(0)
-    loaded = load_model({**model_config(name), "weights": None})
+    loaded = load_model(config_of(library, name))
     network = loaded.module.eval()
     for layer in network.modules():
         if isinstance(layer, nn.Linear) and not layer.weight.any():  # as some begin, whose scores are all 0
@@ -137,6 +190,23 @@ def measured(library: str, name: str, batch: int) -> Row:
     )
 
 
+def all_networks() -> Iterator[tuple[str, str]]:
+    """Yield the library and name of each network of the table."""
+    for library, names in {"torchvision": TORCHVISION, "transformers": TRANSFORMERS, "monai": MONAI}.items():
+        for name in names.split():
+            yield library, name
+    for name in timm_names():
+        yield "timm", name
+    for name in TRAINED.split():
+        yield "trained", name
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Return the library and name of NAME or LIBRARY:NAME."""
+    library, _, rest = name.rpartition(":")
+    return library, rest
+
+
 def main() -> None:
     """Write the table, a network at a time."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -150,9 +220,7 @@ def main() -> None:
     known = set()
     if options.output.exists():
         known = {row["network"] for row in csv.DictReader(options.output.open(encoding="utf-8"))}
-    pairs = [("", name) for name in options.names]
-    if not pairs:
-        pairs = [("torchvision", name) for name in TORCHVISION.split()] + [("timm", name) for name in timm_names()]
+    pairs = [split_name(name) for name in options.names] or [*all_networks()]
     with options.output.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*Row.__dataclass_fields__])
         if not known:
