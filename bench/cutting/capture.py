@@ -17,10 +17,8 @@ from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from axiom_bench.cutting.graph_parts import CannotSplit, GraphParts, Tracer, divided, reason_of
-from axiom_bench.cutting.images import others_of
-from axiom_bench.cutting.output import ScoredNetwork
-from axiom_bench.cutting.views import Views
+from axiom_bench.cutting.graph_parts import CannotSplit, CutPoint, GraphParts, Tracer, divided, reason_of
+from axiom_bench.cutting.images import joined, others_of
 
 # Functions of a tensor whose results aren't made of its elements.
 ABOUT_TENSORS = {
@@ -91,15 +89,16 @@ class ShapeTracer(Tracer):
     failure: The innermost submodule in which the last error was raised.
     """
 
-    def __init__(self, network: ScoredNetwork, layer: str, image: Tensor, opaque: set[nn.Module]) -> None:
-        super().__init__(network.model.get_submodule(layer), None)
+    def __init__(self, point: CutPoint, opaque: set[nn.Module]) -> None:
+        super().__init__(point.module, None)
         self.opaque = opaque
         self.reads_data: set[nn.Module] = set()
         self.failure: nn.Module | None = None
         self._error: Exception | None = None
         self._evaluates = False
-        batches = image.clone(), torch.cat([image, image])
-        self._inputs = {"images": batches, "others": tuple(others_of(network.model, len(batch)) for batch in batches)}
+        batches = (point.image.clone(), torch.cat([point.image, point.image]))
+        others = tuple(others_of(point.network.model, len(batch)) for batch in batches)
+        self._inputs = {"images": batches, "others": others}
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Opaque submodules are leaves, too."""
@@ -237,13 +236,11 @@ class RowByRow:
             own = [leaf[row : row + 1] if is_per_image else leaf for leaf, is_per_image in pairs]
             own_args, own_kwargs = pytree.tree_unflatten(own, structure)
             returned.append(self.module(*own_args, **own_kwargs))
-        return pytree.tree_map(lambda *parts: torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0], *returned)
+        return joined(returned)
 
 
-def captured(
-    network: ScoredNetwork, layer: str, image: Tensor, views: Views | None
-) -> tuple[GraphParts, dict[str, str]]:
-    """Cut at the last call of `layer`, with the shapes of this image, (1, C, H', W'), as numbers.
+def captured(point: CutPoint) -> tuple[GraphParts, dict[str, str]]:
+    """Cut a network with the shapes of the image as numbers.
 
     Returns:
         The parts, and the submodules that are called whole by name, with the reason of each.
@@ -251,14 +248,14 @@ def captured(
     Raises:
         CannotSplit: if code around the layer itself can't be followed.
     """
-    target = network.model.get_submodule(layer)
-    names = {module: name for name, module in network.named_modules()}
+    target = point.module
+    names = {module: name for name, module in point.network.named_modules()}
     opaque: dict[nn.Module, str] = {}
     for _ in names:
-        tracer = ShapeTracer(network, layer, image, set(opaque))
+        tracer = ShapeTracer(point, set(opaque))
         try:
             with torch.enable_grad():
-                graph = tracer.trace(network)
+                graph = tracer.trace(point.network)
         except Exception as error:  # a user's code on proxies may raise anything
             failed = tracer.failure
             reason = reason_of(error)
@@ -269,5 +266,5 @@ def captured(
             opaque.update({module: reason for module in alike if module is target or target not in module.modules()})
             continue
         reasons = {names[module].removeprefix("model."): reason for module, reason in opaque.items()}
-        return divided(network, layer, tracer, graph, views), reasons
+        return divided(point, tracer, graph), reasons
     raise CannotSplit("a submodule can't be followed")

@@ -17,9 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map
 
-from axiom_bench.cutting.images import others_of
+from axiom_bench.cutting.images import joined, others_of, rows_of
 from axiom_bench.cutting.output import ScoredNetwork
 from axiom_bench.cutting.passes import equal_up_to_rounding
 from axiom_bench.errors import BenchError, is_out_of_memory
@@ -30,6 +29,8 @@ MORE_PASSES = 32  # of a network that draws: two passes may agree by chance, as 
 
 class OtherScores(BenchError):
     """A network gives the same image other scores at each call."""
+
+    is_drawn = False  # whether by random numbers
 
 
 class BatchMates(UserWarning):
@@ -116,7 +117,8 @@ def _changes(network: ScoredNetwork, image: Tensor) -> OtherScores:
     before = _random_states(image.device)
     with _Draws(image.device) as drawing:
         network(image.clone())
-    if _random_states(image.device) != before:
+    is_drawn = _random_states(image.device) != before
+    if is_drawn:
         by = f"by {drawing.place or 'random numbers'}"
         mend = (
             "switch that off in eval mode, as F.dropout(x, p, self.training) does, or, where it is meant to draw, "
@@ -125,10 +127,12 @@ def _changes(network: ScoredNetwork, image: Tensor) -> OtherScores:
     else:
         by = "by what it keeps from call to call"
         mend = "reset that in forward, or, where only the first call differs, call the network once before"
-    return OtherScores(
+    error = OtherScores(
         f"{type(network.model).__name__} gives the same image other scores at each call, {by}, so that no value would "
         f"mean anything; {mend}."
     )
+    error.is_drawn = is_drawn
+    return error
 
 
 class FixedDraws(nn.Module):
@@ -145,7 +149,8 @@ class FixedDraws(nn.Module):
 
     def __init__(self, module: nn.Module, seed: int = 0) -> None:
         super().__init__()
-        self.module, self.seed = module, seed
+        self.module = module
+        self.seed = seed
 
     def extra_repr(self) -> str:
         """As torch prints it."""
@@ -153,10 +158,7 @@ class FixedDraws(nn.Module):
 
     def forward(self, images: Tensor, *others: Tensor) -> Any:
         """What the network returns for images (B, C, H', W'), and other inputs in its order."""
-        returned = [
-            self._drawn(*each) for each in zip(images.split(1), *(each.split(1) for each in others), strict=True)
-        ]
-        return tree_map(lambda *parts: torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0], *returned)
+        return joined(self._drawn(*row) for row in rows_of((images, *others)))
 
     def _drawn(self, *inputs: Tensor) -> Any:
         of_numpy, of_python = np.random.get_state(), random.getstate()

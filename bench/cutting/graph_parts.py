@@ -15,6 +15,7 @@ from axiom_bench.cutting.images import others_of
 from axiom_bench.cutting.output import ScoredNetwork
 
 if TYPE_CHECKING:
+    from axiom_bench.cutting.tokens import AnyReshape
     from axiom_bench.cutting.views import Views
 
 
@@ -38,6 +39,25 @@ def reason_of(error: Exception) -> str:
         if line.startswith(start):
             return reason
     return line[:MAX_REASON]
+
+
+@dataclass(frozen=True, eq=False)
+class CutPoint:
+    """The target layer of a network, and the image on which trunk and head must equal the network."""
+
+    network: ScoredNetwork
+    layer: str
+    reshape: AnyReshape | None  # from the layer's output to maps
+    image: Tensor  # (1, C, *space)
+    scores: Tensor  # (1, n) of the image
+    num_calls: int  # of the layer in the pass of the image; the last one is cut
+    views: Views | None  # of the image, whose calls are cut instead
+    has_mates: bool  # whether the scores of an image depend on the others of its batch
+
+    @property
+    def module(self) -> nn.Module:
+        """The target layer."""
+        return self.network.model.get_submodule(self.layer)
 
 
 class Tracer(fx.Tracer):
@@ -108,27 +128,26 @@ class GraphParts:
         return self.head_graph(activations.clone(), *copies)
 
 
-def split(network: ScoredNetwork, layer: str, opaque_scores: bool = False, views: Views | None = None) -> GraphParts:
-    """Cut at the last call of `layer`, of a network whose operations don't depend on its input.
+def split(point: CutPoint, opaque_scores: bool = False) -> GraphParts:
+    """Cut a network whose operations don't depend on its input.
 
-    opaque_scores: the network's scores are one operation of the head. views: of the calls that are cut instead.
+    opaque_scores: the network's scores are one operation of the head.
     Raises CannotSplit if torch.fx can't follow the network.
     """
-    tracer = Tracer(network.model.get_submodule(layer), network.scores if opaque_scores else None)
+    tracer = Tracer(point.module, point.network.scores if opaque_scores else None)
     try:
         with torch.enable_grad():
-            graph = tracer.trace(network)
+            graph = tracer.trace(point.network)
     except Exception as error:  # tracing runs the user's code on proxies: anything may come out of it
         raise CannotSplit(reason_of(error)) from error
-    return divided(network, layer, tracer, graph, views)
+    return divided(point, tracer, graph)
 
 
-def divided(
-    network: ScoredNetwork, layer: str, tracer: Tracer, graph: fx.Graph, views: Views | None = None
-) -> GraphParts:
+def divided(point: CutPoint, tracer: Tracer, graph: fx.Graph) -> GraphParts:
     """Divide a recorded graph into trunk and head. Raises CannotSplit if the scores don't depend on the layer."""
+    views = point.views
     if not tracer.outputs or not isinstance(tracer.outputs[-1], fx.Proxy):
-        raise CannotSplit(f"{layer} isn't called, or returns no tensor")
+        raise CannotSplit(f"{point.layer} isn't called, or returns no tensor")
     nodes = [output.node for output in tracer.outputs if isinstance(output, fx.Proxy)]
     of_images = _after(graph, next(iter(graph.nodes)))  # not of other inputs, or of a template
     cuts = ([node for node in nodes if node in of_images] or nodes)[-1:]
@@ -140,13 +159,14 @@ def divided(
         raise CannotSplit("a pass without a gradient doesn't show whether calls are on different views")
     after = _after(graph, *cuts)
     if not any(node.op == "output" for node in after):
-        raise CannotSplit(f"the scores don't depend on {layer}")
+        raise CannotSplit(f"the scores don't depend on {point.layer}")
     trunk, head = _split_graph(graph, cuts, after, views)
-    modules = fx.GraphModule(network, trunk, "Trunk"), fx.GraphModule(network, head, "Head")
-    if hasattr(network.model, "of_objects"):  # whose boxes no score reads
-        modules[1].graph.eliminate_dead_code()
-        modules[1].recompile()
-    return GraphParts(network.model, *modules, tracer.own_gradient)
+    trunk_graph = fx.GraphModule(point.network, trunk, "Trunk")
+    head_graph = fx.GraphModule(point.network, head, "Head")
+    if hasattr(point.network.model, "of_objects"):  # whose boxes no score reads
+        head_graph.graph.eliminate_dead_code()
+        head_graph.recompile()
+    return GraphParts(point.network.model, trunk_graph, head_graph, tracer.own_gradient)
 
 
 def _after(graph: fx.Graph, *starts: fx.Node) -> set[fx.Node]:
@@ -164,7 +184,7 @@ def _split_graph(
     """Graphs of the trunk and of the head, whose nodes are `after` the cuts, and those that both need in each."""
     needed = [node for node in graph.nodes if node not in after and any(user in after for user in node.users)]
     sides = [node for node in needed if node not in cuts and node.op != "get_attr"]
-    trunk, head = fx.Graph(), fx.Graph()
+    trunk = fx.Graph()
     in_trunk: dict[fx.Node, fx.Node] = {}
     for node in graph.nodes:
         if node not in after:
@@ -172,6 +192,7 @@ def _split_graph(
     maps = [in_trunk[cut] for cut in cuts]
     joined = maps[0] if views is None else trunk.call_function(views.joined, (maps,))
     trunk.output((joined, tuple(in_trunk[side] for side in sides)))
+    head = fx.Graph()
     activations = head.placeholder("activations")
     in_head = {cuts[0]: activations}
     for side in sides:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any
 
 import torch
@@ -14,11 +14,9 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from axiom_bench.cutting.capture import ReadingMode
-from axiom_bench.cutting.graph_parts import CannotSplit
-from axiom_bench.cutting.images import OtherInputs, others_of
+from axiom_bench.cutting.graph_parts import CannotSplit, CutPoint
+from axiom_bench.cutting.images import OtherInputs, joined, others_of, rows_of
 from axiom_bench.cutting.model_copy import hooked
-from axiom_bench.cutting.output import ScoredNetwork
-from axiom_bench.cutting.views import Views
 from axiom_bench.errors import BenchError
 
 
@@ -27,61 +25,59 @@ class HookedParts:
 
     Such a model may branch on its data, so each image runs in a batch of its own. The head is the whole model with the
     layer's output replaced, so it costs a whole forward pass an image. The sides are the images, per image which call
-    of the layer is cut, the last one, and the other inputs. views: of the calls that are cut instead, if there are any.
+    of the layer is cut, the last one, and the other inputs.
     """
 
     head_graph: None = None
 
-    def __init__(self, network: ScoredNetwork, layer: str, views: Views | None = None) -> None:
-        self.network = network
-        self.layer = layer
-        self.views = views
-        if isinstance(network.model.get_submodule(layer), torch.jit.ScriptModule):
+    def __init__(self, point: CutPoint) -> None:
+        self.network = point.network
+        self.layer = point.layer
+        self.views = point.views
+        if isinstance(point.module, torch.jit.ScriptModule):
             raise BenchError(
-                f"The layer {layer!r} is TorchScript, where nothing can be cut; choose another layer, or give the "
-                "nn.Module that it was made from."
+                f"The layer {point.layer!r} is TorchScript, where nothing can be cut; choose another layer, or give "
+                "the nn.Module that it was made from."
             )
 
     def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
-        """Activations (B, K, H, W) and the sides. Raises BenchError where the model doesn't call the layer."""
-        activations, calls, others = [], [], others_of(self.network.model, len(images))
-        for image, *others_of_image in zip(*(each.split(1) for each in (images, *others)), strict=True):
-            outputs: list[Any] = []
-
-            def keep(module: nn.Module, inputs: Any, output: Any, outputs: list[Any] = outputs) -> None:
-                outputs.append(output.clone() if isinstance(output, Tensor) else output)  # it may be changed in place
-
-            self._run(image, tuple(others_of_image), keep)
-            if not outputs:
-                raise BenchError(
-                    f"The model never calls the layer {self.layer!r}; choose one that its forward pass uses."
-                )
-            activations.append(outputs[-1] if self.views is None else self.views.of_calls(outputs))
-            calls.append(len(outputs))
-        if not all(isinstance(part, Tensor) for part in activations):
-            raise BenchError(f"The layer {self.layer!r} returns no tensor; choose one that returns (B, K, H, W) maps.")
-        return torch.cat(activations), (images, torch.tensor(calls), *others)
+        """Activations (B, K, H, W) and the sides. Raises BenchError if the model doesn't call the layer."""
+        others = others_of(self.network.model, len(images))
+        activations, calls = joined(self._recorded(*row) for row in rows_of((images, others)))
+        return activations, (images, others, calls)
 
     def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
         """Logits (B, C) of the model with the layer's output replaced by the activations."""
-        rows = zip(*(each.split(1) for each in (activations, *sides)), strict=True)
-        return torch.cat([self._head_of_image(*row) for row in rows])
+        return torch.cat([self._replaced(*row) for row in rows_of((activations, *sides))])
 
-    def _head_of_image(self, activations: Tensor, image: Tensor, call: Tensor, *others: Tensor) -> Tensor:
-        count = 0
+    def _recorded(self, image: Tensor, others: OtherInputs) -> tuple[Tensor, Tensor]:
+        """Run a pass and return the layer's output with the number of its calls, (1,)."""
+        outputs: list[Any] = []
+
+        def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+            outputs.append(_clone(output))  # the model may change the output in place
+
+        with hooked(self.network.model, self.layer, keep):
+            self.network(image.clone(), others)
+        if not outputs:
+            raise BenchError(f"The model never calls the layer {self.layer!r}; choose one that its forward pass uses.")
+        activations = outputs[-1] if self.views is None else self.views.of_calls(outputs)
+        if not isinstance(activations, Tensor):
+            raise BenchError(f"The layer {self.layer!r} returns no tensor; choose one that returns (B, K, H, W) maps.")
+        return activations, torch.tensor([len(outputs)])
+
+    def _replaced(self, activations: Tensor, image: Tensor, others: OtherInputs, calls: Tensor) -> Tensor:
+        """Run a pass in which the layer returns the activations."""
+        replacements = {int(calls) - 1: activations.clone()}
+        if self.views is not None:
+            places = enumerate(self.views.places)
+            replacements = {view.call: self.views.maps_of(activations, number) for number, view in places}
+        numbers = count()
 
         def replace(module: nn.Module, inputs: Any, output: Any) -> Any:
-            nonlocal count
-            count += 1
-            if self.views is None:
-                return activations.clone() if count == call else output
-            numbers = {view.call: number for number, view in enumerate(self.views.places)}
-            return self.views.maps_of(activations, numbers[count - 1]) if count - 1 in numbers else output
+            return replacements.get(next(numbers), output)
 
-        return self._run(image, others, replace)
-
-    def _run(self, image: Tensor, others: OtherInputs, hook: Callable[..., Any]) -> Any:
-        with hooked(self.network.model, self.layer, hook):
+        with hooked(self.network.model, self.layer, replace):
             return self.network(image.clone(), others)
 
 
@@ -116,29 +112,20 @@ class ReplayedParts:
     The head is the model's own forward pass. Each module that is called before the target layer, and doesn't contain
     it, returns what it returned for this image, and computes nothing. So an ablation costs the head only. Modules are
     replaced for the length of a pass, in a copy that shares the model's parameters. No exception ends a pass, since the
-    model's code might catch it.
-
-    Args:
-        network: The model and its scores.
-        layer: The target layer.
-        calls: The number of the layer's calls in a pass; the last one is cut.
-        image: An image (1, C, H', W').
-        alone: Whether each image runs in a batch of its own. It does in any case if a module behind the layer reads
-            elements.
-
-    Raises:
-        CannotSplit: if code around the layer reads elements, so that other images may take another path.
+    model's code might catch it. If images have mates, or a module behind the layer reads elements, each image runs in a
+    batch of its own. Raises CannotSplit if code around the layer reads elements, so that other images may take another
+    path.
     """
 
     head_graph: None = None
 
-    def __init__(self, network: ScoredNetwork, layer: str, calls: int, image: Tensor, alone: bool) -> None:
-        self.network = network
-        self.name = layer
-        self.layer = network.model.get_submodule(layer)
-        self.calls = calls
-        self.alone = alone
-        modules = list(network.model.modules())
+    def __init__(self, point: CutPoint) -> None:
+        self.network = point.network
+        self.name = point.layer
+        self.layer = point.module
+        self.calls = point.num_calls
+        self.alone = point.has_mates
+        modules = list(self.network.model.modules())
         self._ancestors = [module for module in modules if module is not self.layer and self._contains_layer(module)]
         self._replaced = [
             module
@@ -150,26 +137,21 @@ class ReplayedParts:
         self._unread = {module for parent in self._ancestors for module in self._unread_children(parent)}
         replay = _Replay()
         with ReadingMode(replay.read):
-            self._recorded(replay, image, others_of(network.model, 1))
+            self._recorded(replay, point.image, others_of(self.network.model, 1))
         self.alone |= replay.is_read_after
 
     def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
         """Activations (B, K, H, W), and the sides: images, other inputs, and what the modules of the trunk returned."""
         others = others_of(self.network.model, len(images))
-        passes = [self._recorded(_Replay(), *inputs) for inputs in self._rows(images, others)]
-        activations, stored = (_joined(parts) for parts in zip(*passes, strict=True))
+        activations, stored = joined(self._recorded(_Replay(), *rows) for rows in self._rows(images, others))
         return activations, (images, others, stored)
 
     def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
         """Logits (B, C) of the model with the layer's output replaced by the activations."""
         return torch.cat([self._replayed(*inputs) for inputs in self._rows(activations, *sides)])
 
-    def _rows(self, *batch: Any) -> Iterator[Any]:
-        if not self.alone:
-            yield batch
-            return
-        for row in range(len(batch[0])):
-            yield pytree.tree_map(partial(_row, row), batch)
+    def _rows(self, *batch: Any) -> Iterable[tuple[Any, ...]]:
+        return rows_of(batch) if self.alone else [batch]
 
     def _contains_layer(self, module: nn.Module) -> bool:
         return any(part is self.layer for part in module.modules())
@@ -261,15 +243,5 @@ class ReplayedParts:
                     vars(module)["forward"] = forward
 
 
-def _row(row: int, value: Any) -> Any:
-    return value[row : row + 1] if isinstance(value, Tensor) else value
-
-
 def _clone(value: Any) -> Any:
     return value.clone() if isinstance(value, Tensor) else value
-
-
-def _joined(parts: tuple[Any, ...]) -> Any:
-    if len(parts) == 1:
-        return parts[0]
-    return pytree.tree_map(lambda *leaves: torch.cat(leaves) if isinstance(leaves[0], Tensor) else leaves[0], *parts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
 from axiom_bench.cutting.model_copy import own_state, part_of_scores, recorded
 from axiom_bench.cutting.numerics import SPACES
@@ -78,6 +79,23 @@ def others_of(model: nn.Module, count: int) -> OtherInputs:
     """The other inputs that are bound for so many images, if the network takes any."""
     takes = several_inputs(model)
     return () if takes is None else takes.of(count)
+
+
+def rows_of(batch: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+    """Take a nest of tensors apart into those of each image. Anything else belongs to all images."""
+    for row in range(len(batch[0])):
+        place = slice(row, row + 1)
+        yield pytree.tree_map(lambda leaf, place=place: leaf[place] if isinstance(leaf, Tensor) else leaf, batch)
+
+
+def joined(rows: Iterable[Any]) -> Any:
+    """Join the nests of several images. Anything that isn't a tensor is the first image's."""
+    first, *others = rows
+    if not others:
+        return first
+    return pytree.tree_map(
+        lambda *leaves: torch.cat(leaves) if isinstance(leaves[0], Tensor) else leaves[0], first, *others
+    )
 
 
 @contextmanager

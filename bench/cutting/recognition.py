@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,21 +31,23 @@ def note(output: Output, setting: str) -> str:
     return f"The network returns {scores}; {setting} takes what it returns for logits." if scores else ""
 
 
-def recognised(output: Output, model: nn.Module, image: Tensor) -> Output:
+def recognised(output: Output, model: nn.Module, image: Tensor, seen: tuple[Any, Calls] | None = None) -> Output:
     """The output with `returns`, for one that doesn't say what the network returns.
 
     It depends on the network and this image alone. `load_model` decides by an image of random numbers, so that every
     shard of a job has the same, and a CutModel by the first image that it traces. One pass tells whether a softmax or a
     sigmoid makes what is returned; where neither does, values that sum to 1 do, of this image and three others.
-    model: in eval mode, it isn't changed. image: (1, C, H', W'). Raises BenchError as `scores_of` does.
+    model: in eval mode, it isn't changed. image: (1, C, H', W'). seen: what the model returned for the image, and the
+    operations of that pass; None if there was none. Raises BenchError as `scores_of` does.
     """
-    returned, calls = _returned(output, model, image)
+    returned, calls = seen or _observed(model, image)
+    returned = _before_ending(output, model, image, returned)
     returns = _by_operations(returned, calls)
     if returns is None and output.function is None and (of_values := _by_values(returned)):
         generator = torch.Generator().manual_seed(0)
         others = (torch.rand(image.shape, generator=generator).to(image) for _ in range(OTHERS))
-        is_always = all(_by_values(_returned(output, model, other)[0]) == of_values for other in others)
-        returns = of_values if is_always else None
+        tensors = (_before_ending(output, model, other, _observed(model, other)[0]) for other in others)
+        returns = of_values if all(_by_values(tensor) == of_values for tensor in tensors) else None
     if returns == "labels":
         presets = {"logits": multi_label(), "probability": multi_label(probability=True)}
         preset = presets.get(output.name) if output.function is None else None
@@ -53,13 +56,21 @@ def recognised(output: Output, model: nn.Module, image: Tensor) -> Output:
 
 
 @torch.no_grad()
-def _returned(output: Output, model: nn.Module, image: Tensor) -> tuple[Tensor, Calls]:
-    """The tensor of which an Ending makes logits, and the operations of the pass."""
+def _observed(model: nn.Module, image: Tensor) -> tuple[Any, Calls]:
+    """Run the model, and return what it returns with the operations of the pass."""
     with Calls() as calls:
-        returned = model(image.clone())
-    scores = scores_of(output.function, returned, type(model).__name__, image, ending := Ending("logits"))
+        return model(image.clone()), calls
+
+
+@torch.no_grad()
+def _before_ending(output: Output, model: nn.Module, image: Tensor, returned: Any) -> Tensor:
+    """Return the tensor of which an Ending makes logits."""
+    ending = Ending("logits")
+    scores = scores_of(output.function, returned, type(model).__name__, image, ending)
     assert scores is not None
-    return Chain(*scores.functions[: scores.functions.index(ending)])(returned), calls
+    before = Chain(*scores.functions[: scores.functions.index(ending)])
+    tensor: Tensor = before(returned)
+    return tensor
 
 
 def _by_operations(returned: Tensor, calls: Calls) -> str | None:

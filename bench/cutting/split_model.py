@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from axiom_bench.cutting.ablation.drops import ablation_drops, has_closed_form
 from axiom_bench.cutting.ablation.graph import HeadGraph, Values
 from axiom_bench.cutting.ablation.reading import linear_head_weight, read_head
-from axiom_bench.cutting.dependence import one_image_is_enough
+from axiom_bench.cutting.dependence import OtherScores, one_image_is_enough
 from axiom_bench.cutting.images import (
     Normalisation,
     OtherInputs,
@@ -45,7 +45,7 @@ from axiom_bench.cutting.passes import (
 )
 from axiom_bench.cutting.recognition import RecognisedOutput, note, recognised
 from axiom_bench.cutting.tokens import AnyReshape, check_reshape
-from axiom_bench.cutting.trunk_and_head import TrunkAndHead, cast, select, trunk_and_head_of
+from axiom_bench.cutting.trunk_and_head import TrunkAndHead, cast, first_pass, select, trunk_and_head_of
 from axiom_bench.errors import BenchError, type_name, unknown
 
 GIBIBYTE = 2**30
@@ -224,12 +224,20 @@ class SplitModel(CachesResults):
             self._with_hooks = None
 
     def _split(self, image: Tensor) -> TrunkAndHead:
-        if self.output.returns is None:
-            self.output = recognised(self.output, self.model, image)
+        first = first_pass(self.model, self.layer, image)
+        is_recognised = self.output.returns is None
+        if is_recognised:
+            self.output = recognised(self.output, self.model, image, (first.returned, first.operations))
             if sentence := note(self.output, 'output="logits"'):
                 warnings.warn(sentence, RecognisedOutput, stacklevel=2)
-        arguments = self.model, self.layer, self.reshape, self.output, image, self.mates
-        return trunk_and_head_of(*arguments, follows_shapes=self.follows_shapes)
+        try:
+            return trunk_and_head_of(first, self.reshape, self.output, self.mates, self.follows_shapes)
+        except OtherScores as error:
+            if error.is_drawn or not is_recognised:
+                raise
+        # Only the first call may differ, as that of a network that sets itself up in it.
+        first = first_pass(self.model, self.layer, image)
+        return trunk_and_head_of(first, self.reshape, self.output, self.mates, self.follows_shapes)
 
     def trunk(self, images: Tensor, *others: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
         """Activations (B, K, H, W) and side values in the model's type, for images (B, 3, H', W'); counted."""

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -17,9 +17,9 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from axiom_bench.cutting.dependence import BatchMates, batch_mates
-from axiom_bench.cutting.ending import Ending
-from axiom_bench.cutting.graph_parts import CannotSplit, GraphParts, reason_of, split
-from axiom_bench.cutting.images import first_convolution, several_inputs
+from axiom_bench.cutting.ending import Calls, Ending
+from axiom_bench.cutting.graph_parts import CannotSplit, CutPoint, GraphParts, reason_of, split
+from axiom_bench.cutting.images import first_convolution, joined, several_inputs
 from axiom_bench.cutting.model_copy import hooked
 from axiom_bench.cutting.numerics import SPACES
 from axiom_bench.cutting.output import Chain, Output, OutputModule, ScoredNetwork, graph_with, scores_of
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from axiom_bench.cutting.views import Views
 
 
+Passed = tuple[Tensor, tuple[Any, ...]]  # the layer's output or maps, and the sides
 MOST_PARTS = 3  # submodules that a sentence names
 
 
@@ -104,8 +105,11 @@ class ReshapedParts:
 
     def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
         """Maps (B, K, H, W) and the sides."""
-        output, sides = self.parts.trunk(images)
-        maps, rest = self.reshape.to_maps(output, tuple(images.shape[2:]))
+        return self.as_maps(*self.parts.trunk(images), tuple(images.shape[2:]))
+
+    def as_maps(self, output: Tensor, sides: tuple[Any, ...], size: tuple[int, ...]) -> Passed:
+        """Maps (B, K, H, W) and the sides, from the layer's output and its sides for images of this size."""
+        maps, rest = self.reshape.to_maps(output, size)
         return maps, (rest, *sides)
 
     def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
@@ -124,7 +128,8 @@ class ReshapedParts:
         graph = fx.Graph()
         inner = list(self.parts.head_graph.graph.nodes)
         activations, *sides = (node for node in inner if node.op == "placeholder")
-        maps, rest = graph.placeholder("activations"), graph.placeholder("side_rest")
+        maps = graph.placeholder("activations")
+        rest = graph.placeholder("side_rest")
         copies = {side: graph.node_copy(side) for side in sides}
         copies[activations] = graph.call_function(self.reshape.from_maps, (maps, rest))
         for node in inner:
@@ -196,109 +201,118 @@ class TrunkAndHead:
         return graph if graph is None or self.output is None else graph_with(graph, self.output)
 
 
+@dataclass(frozen=True, eq=False)
+class FirstPass:
+    """The model's first pass, over an image whose scores trunk and head must reproduce."""
+
+    model: nn.Module
+    layer: str
+    image: Tensor  # (1, C, *space)
+    returned: Any
+    operations: Calls  # that may have made probabilities of logits
+    num_calls: int  # of the layer
+    sizes: OutputSizes  # of what the model's operations return
+
+
+def first_pass(model: nn.Module, layer: str, image: Tensor) -> FirstPass:
+    """Run the model on an image, (1, C, *space), and remember what the checks need of the pass."""
+    calls: list[str] = []
+    copied_image = image.clone()  # which the model may write to
+    with Calls() as operations, measured_outputs(image) as sizes, hooked(model, layer, lambda *_: calls.append(layer)):
+        returned = model(copied_image)
+    return FirstPass(model, layer, image, returned, operations, len(calls), sizes)
+
+
 def trunk_and_head_of(
-    model: nn.Module,
-    layer: str,
+    first: FirstPass,
     reshape: AnyReshape | None,
     output: Output,
-    image: Tensor,
     mates: str | None = None,
     follows_shapes: bool = True,
 ) -> TrunkAndHead:
-    """Make the parts by the first step that equals the model on this image, (1, 3, H', W').
+    """Make the parts by the first step that equals the model on the image of its first pass.
 
-    mates: as `TrunkAndHead` has it; None where it isn't known: then two passes tell, with a BatchMates warning.
-    follows_shapes: whether a step that holds for images of this size only will do.
+    mates: as `TrunkAndHead` has it. If it is None, two passes find it, with a BatchMates warning.
+    follows_shapes: whether a step may be taken that holds for images of this size only.
     Raises BenchError for a layer without H x W maps, for a model or an output function without scores (B, n), and for
     scores that differ from call to call.
     """
-    copied_image = image.clone()  # which the model may write to
-    calls: list[str] = []
-    with measured_outputs(image) as sizes, hooked(model, layer, lambda *_: calls.append(layer)):
-        returned = model(copied_image)
+    image = first.image
     ending = Ending(output.returns) if output.returns not in (None, "logits") else None
-    scores = scores_of(output.function, returned, type(model).__name__, image, ending)
-    network = ScoredNetwork(model, scores)
-    expected = returned if scores is None else scores(returned) if ending is None else network(image.clone())
+    scores = scores_of(output.function, first.returned, type(first.model).__name__, image, ending)
+    network = ScoredNetwork(first.model, scores)
+    expected = first.returned if scores is None else scores(first.returned)
+    if ending is not None:
+        expected = network(image.clone())
     module = output.module(expected.shape[1])
     module = None if module is None else module.to(image.device)
     if mates is None:
-        if sizes.half is not None:
-            warnings.warn(_low_precision(model, sizes.half), stacklevel=2)
+        if first.sizes.half is not None:
+            warnings.warn(_low_precision(first.model, first.sizes.half), stacklevel=2)
         mates = batch_mates(network, image, expected)
         if mates:
             warnings.warn(mates, BatchMates, stacklevel=2)
 
     views = None
-    if len(calls) > 1:
+    if first.num_calls > 1:
         from axiom_bench.cutting.views import views_of  # here: most layers are called once
 
-        views = views_of(network, layer, image, reshape is not None)
-    reason = mates
-    for step, make in _steps(network, layer, image, views, len(calls), bool(mates), follows_shapes):
+        views = views_of(network, first.layer, image, reshape is not None)
+    point = CutPoint(network, first.layer, reshape, image, expected, first.num_calls, views, bool(mates))
+    may_have_no_gradient = output.function is None
+    parts, kinds, capture = _first_that_equals(point, mates, may_have_no_gradient, follows_shapes)
+    return TrunkAndHead(parts, kinds, scores, module, first.sizes, mates, views, capture)
+
+
+def _first_that_equals(
+    point: CutPoint, reason: str, may_have_no_gradient: bool, follows_shapes: bool
+) -> tuple[Parts, list[SideKind], Capture]:
+    """Try the steps in order, and return the parts of the first one that equals the model, with their side kinds."""
+    for make in _steps(point, follows_shapes):
         try:
             parts, capture = make(reason)
-            needs_gradient = output.function is not None or (isinstance(parts, GraphParts) and parts.own_gradient)
-            if step is not Step.HEAD and step is not Step.MODEL and needs_gradient:
-                _check_gradient(parts, network, layer, views, image, may_have_none=output.function is None)
-            with_maps = _with_maps(parts, layer, reshape, image)
-            kinds = _checked_kinds(model, with_maps, layer, image, expected, step is Step.MODEL)
-            if step not in (Step.GRAPH, Step.MODEL):
-                _check_changed(parts, network, layer, views, image)
-            return TrunkAndHead(with_maps, kinds, scores, module, sizes, mates, views, capture)
+            return *_Proof(point, parts, capture.step).parts_and_kinds(may_have_no_gradient), capture
         except CannotSplit as error:
             reason = str(error)
         except Exception as error:  # the graph of a user's code may raise anything, as for two images of a fixed batch
-            if step is Step.MODEL or isinstance(error, BenchError) or is_out_of_memory(error):
+            if isinstance(error, BenchError) or is_out_of_memory(error):
                 raise
             reason = reason_of(error)
-    raise AssertionError("the last step never raises CannotSplit")
+    from axiom_bench.cutting.hooked_parts import HookedParts  # here: torch.fx follows most networks
+
+    proof = _Proof(point, HookedParts(point), Step.MODEL)
+    return *proof.parts_and_kinds(may_have_no_gradient), Capture(Step.MODEL, reason)
 
 
-def _steps(
-    network: ScoredNetwork,
-    layer: str,
-    image: Tensor,
-    views: Views | None,
-    calls: int,
-    has_mates: bool,
-    follows_shapes: bool,
-) -> Iterator[tuple[Step, Callable[[str], tuple[Parts, Capture]]]]:
-    """Yield the steps in order, each with a function from the reason why the one before it failed to parts."""
+def _steps(point: CutPoint, follows_shapes: bool) -> Iterator[Callable[[str], tuple[Parts, Capture]]]:
+    """Yield the steps before the last in order, as functions from the reason why the one before it failed to parts."""
 
-    def follow(reason: str, opaque_scores: bool = False) -> tuple[Parts, Capture]:
-        return split(network, layer, opaque_scores, views), Capture(Step.GRAPH)
+    def follow(reason: str) -> tuple[Parts, Capture]:
+        return split(point), Capture(Step.GRAPH)
+
+    def follow_with_opaque_scores(reason: str) -> tuple[Parts, Capture]:
+        return split(point, opaque_scores=True), Capture(Step.GRAPH)
 
     def follow_shapes(reason: str) -> tuple[Parts, Capture]:
         from axiom_bench.cutting.capture import captured  # here: torch.fx follows most networks
 
-        parts, whole = captured(network, layer, image, views)
+        parts, whole = captured(point)
         step = Step.MODULES if whole else Step.SHAPES
-        return parts, Capture(step, reason, whole, tuple(image.shape[2:]))
+        return parts, Capture(step, reason, whole, tuple(point.image.shape[2:]))
 
     def replay(reason: str) -> tuple[Parts, Capture]:
         from axiom_bench.cutting.hooked_parts import ReplayedParts
 
-        return ReplayedParts(network, layer, calls, image, alone=has_mates), Capture(Step.HEAD, reason)
+        return ReplayedParts(point), Capture(Step.HEAD, reason)
 
-    def run_model(reason: str) -> tuple[Parts, Capture]:
-        return _hooked_parts(network, layer, views), Capture(Step.MODEL, reason)
-
-    if not has_mates:
-        yield Step.GRAPH, follow
-        if network.scores is not None:
-            yield Step.GRAPH, partial(follow, opaque_scores=True)
+    if not point.has_mates:
+        yield follow
+        if point.network.scores is not None:
+            yield follow_with_opaque_scores
         if follows_shapes:
-            yield Step.SHAPES, follow_shapes
-    if views is None:
-        yield Step.HEAD, replay
-    yield Step.MODEL, run_model
-
-
-def _hooked_parts(network: ScoredNetwork, layer: str, views: Views | None) -> HookedParts:
-    from axiom_bench.cutting.hooked_parts import HookedParts  # here: torch.fx follows most networks
-
-    return HookedParts(network, layer, views)
+            yield follow_shapes
+    if point.views is None:
+        yield replay
 
 
 def _low_precision(model: nn.Module, half: torch.dtype) -> str:
@@ -313,42 +327,139 @@ def _low_precision(model: nn.Module, half: torch.dtype) -> str:
     )
 
 
-def _check_changed(parts: Parts, network: ScoredNetwork, layer: str, views: Views | None, image: Tensor) -> None:
-    """Raise CannotSplit unless the head equals the model for changed activations also, in one batch with unchanged."""
-    activations, _ = parts.trunk(image)
-    changed = activations.clone()
-    changed[:, ::2] = 0
-    both = torch.cat([activations, changed])
-    scores = parts.head(both, parts.trunk(torch.cat([image, image]))[1])
-    whole_passes = _hooked_parts(network, layer, views)
-    _, sides = whole_passes.trunk(torch.cat([image, image]))
-    if not equal_up_to_rounding(scores, whole_passes.head(both, sides)):
-        raise CannotSplit("the layers behind the target layer depend on more than its output")
+@dataclass(frozen=True, eq=False)
+class _Proof:
+    """The checks that parts equal the model, which share the trunk's passes of the image and of the image twice."""
+
+    point: CutPoint
+    parts: Parts
+    step: Step
+
+    @property
+    def _size(self) -> tuple[int, ...]:
+        return tuple(self.point.image.shape[2:])
+
+    @cached_property
+    def of_image(self) -> Passed:
+        """The layer's output and the sides of the image."""
+        return self.parts.trunk(self.point.image)
+
+    @cached_property
+    def of_pair(self) -> Passed:
+        """The layer's output and the sides of a batch that holds the image twice."""
+        return self.parts.trunk(torch.cat([self.point.image, self.point.image]))
+
+    def parts_and_kinds(self, may_have_no_gradient: bool) -> tuple[Parts, list[SideKind]]:
+        """Return the parts, with a reshape between them if the layer's output isn't maps, and the kinds of side values.
+
+        may_have_no_gradient: whether the graph's gradient will do if the model has none.
+        Raises CannotSplit if the parts aren't the model, and BenchError without maps.
+        """
+        if isinstance(self.parts, GraphParts) and (self.parts.own_gradient or not may_have_no_gradient):
+            self._check_gradient(may_have_no_gradient)
+        reshape = self._reshape()
+        reshaped = None if reshape is None else ReshapedParts(self.parts, reshape)
+        parts = self.parts if reshaped is None else reshaped
+
+        def as_maps(passed: Passed) -> Passed:
+            return passed if reshaped is None else reshaped.as_maps(*passed, self._size)
+
+        activations, sides = as_maps(self.of_image)
+        self._check_maps(parts, activations)
+        kinds = kinds_of(sides, as_maps(self.of_pair)[1]) if sides else []
+        if kinds is None:
+            raise CannotSplit("a value that crosses the cut doesn't travel with its image")
+        is_model = self.step is Step.MODEL
+        if not is_model and not equal_up_to_rounding(parts.head(activations, sides), self.point.scores):
+            raise CannotSplit("the split model doesn't equal the model")
+        if not is_model and self.step is not Step.GRAPH:
+            self._check_changed()
+        return parts, kinds
+
+    def _whole_passes(self) -> tuple[HookedParts, Passed]:
+        """The model itself as parts, with the layer's output and the sides of the image."""
+        from axiom_bench.cutting.hooked_parts import HookedParts  # here: torch.fx follows most networks
+
+        parts = HookedParts(self.point)
+        return parts, parts.trunk(self.point.image)
+
+    def _check_gradient(self, may_have_none: bool) -> None:
+        """Raise CannotSplit unless both have the same gradient: torch.fx drops `no_grad` from a user's code."""
+        gradient = _weighted_gradient(self.parts, *self.of_image)
+        expected = None
+        try:
+            whole_passes, of_image = self._whole_passes()
+            expected = _weighted_gradient(whole_passes, *of_image)
+        except (CannotSplit, RuntimeError, NotImplementedError):
+            if not may_have_none:
+                raise
+        if expected is None and may_have_none:
+            return
+        zeros = torch.zeros(())
+        if not equal_up_to_rounding(zeros if gradient is None else gradient, zeros if expected is None else expected):
+            raise CannotSplit("the graph's gradient isn't the model's")
+
+    def _reshape(self) -> Reshape | None:
+        """Return how the layer's output becomes maps, if it isn't maps."""
+        output, _ = self.of_image
+        if not isinstance(output, Tensor):
+            return None
+
+        def channels_last() -> bool | None:
+            with ChannelOrder(self.point.image.ndim) as order:
+                output, sides = self.parts.trunk(self.point.image)
+                self.parts.head(output, sides)
+            return order.channels_last(output)
+
+        reshape = layout(self.point.reshape, self.point.layer, output, self._size, channels_last)
+        if reshape is not None:
+            check_inverse(reshape, self.point.layer, output, self._size)
+        return reshape
+
+    def _check_maps(self, parts: Parts, activations: Any) -> None:
+        """Raise BenchError unless the layer gives maps of the explained image."""
+        layer = self.point.layer
+        image = self.point.image
+        model = self.point.network.model
+        if not isinstance(activations, Tensor) or activations.ndim != image.ndim:
+            is_tensor = isinstance(activations, Tensor)
+            output = f"shape {tuple(activations.shape)}" if is_tensor else type(activations).__name__
+            raise BenchError(
+                f"The layer {layer!r} gives {output}, not maps (B, K, {SPACES[image.ndim - 2]}); "
+                "choose a convolution, activation or pooling layer before the maps are flattened."
+            )
+        if len(activations) > 1:
+            raise BenchError(
+                f"The layer {layer!r} gives maps of {len(activations)} images for one, as of its crops, frames or "
+                "copies; choose a layer where they are one again, or explain a network of one of them."
+            )
+        channels = getattr(first_convolution(model)[1], "in_channels", None)
+        if channels == image.shape[-1] != image.shape[1] and activations.shape[-1] > channels:
+            raise BenchError(
+                f"{type(model).__name__} takes images {tuple(image.shape[1:])}, their channels last; put it into a "
+                "module whose forward calls self.net(images.movedim(1, -1)), and give channels first."
+            )
+        if several_inputs(model) and torch.equal(activations, parts.trunk(image * 0.5 + 0.5)[0]):
+            raise BenchError(
+                f"The layer {layer!r}, at its last call, doesn't depend on the explained input; choose a layer that "
+                "does, or the other input by explained=."
+            )
+
+    def _check_changed(self) -> None:
+        """Raise CannotSplit unless the head equals the model for changed activations, next to unchanged ones."""
+        activations, _ = self.of_image
+        changed = activations.clone()
+        changed[:, ::2] = 0
+        both = torch.cat([activations, changed])
+        _, sides = self.of_pair
+        scores = self.parts.head(both, sides)
+        whole_passes, (_, sides) = self._whole_passes()
+        if not equal_up_to_rounding(scores, whole_passes.head(both, joined([sides, sides]))):
+            raise CannotSplit("the layers behind the target layer depend on more than its output")
 
 
-def _check_gradient(
-    parts: Parts, network: ScoredNetwork, layer: str, views: Views | None, image: Tensor, may_have_none: bool
-) -> None:
-    """Raises CannotSplit unless both have the same gradient: torch.fx drops `no_grad` from a user's code.
-
-    may_have_none: whether the graph's gradient will do where the model has none.
-    """
-    gradient, expected = _weighted_gradient(parts, image), None
-    try:
-        expected = _weighted_gradient(_hooked_parts(network, layer, views), image)
-    except (CannotSplit, RuntimeError, NotImplementedError):
-        if not may_have_none:
-            raise
-    if expected is None and may_have_none:
-        return
-    zeros = torch.zeros(())
-    if not equal_up_to_rounding(zeros if gradient is None else gradient, zeros if expected is None else expected):
-        raise CannotSplit("the graph's gradient isn't the model's")
-
-
-def _weighted_gradient(parts: Parts, image: Tensor) -> Tensor | None:
-    """The gradient of sum_j j S_j for the layer's output, if any. Raises CannotSplit where the parts fail."""
-    activations, sides = parts.trunk(image)
+def _weighted_gradient(parts: Parts, activations: Any, sides: tuple[Any, ...]) -> Tensor | None:
+    """Compute the gradient of sum_j j S_j for the layer's output, if any. Raises CannotSplit if the parts fail."""
     if not isinstance(activations, Tensor):
         raise CannotSplit("the layer returns no tensor")
     activations = activations.detach().requires_grad_()
@@ -361,62 +472,3 @@ def _weighted_gradient(parts: Parts, image: Tensor) -> Tensor | None:
             raise CannotSplit(f"the head's graph fails: {error}") from error
         weighted = (scores * torch.arange(1, scores.shape[1] + 1).to(scores)).sum()
         return torch.autograd.grad(weighted, activations, allow_unused=True)[0] if weighted.requires_grad else None
-
-
-def _with_maps(parts: Parts, layer: str, reshape: AnyReshape | None, image: Tensor) -> Parts:
-    """The parts themselves where the layer's output is maps, else with a reshape between them."""
-    output, _ = parts.trunk(image)
-    size = tuple(image.shape[2:])
-    if not isinstance(output, Tensor):
-        return parts
-
-    def channels_last() -> bool | None:
-        with ChannelOrder(image.ndim) as order:
-            output, sides = parts.trunk(image)
-            parts.head(output, sides)
-        return order.channels_last(output)
-
-    to_and_from_maps = layout(reshape, layer, output, size, channels_last)
-    if to_and_from_maps is None:
-        return parts
-    check_inverse(to_and_from_maps, layer, output, size)
-    return ReshapedParts(parts, to_and_from_maps)
-
-
-def _checked_kinds(
-    model: nn.Module, parts: Parts, layer: str, image: Tensor, expected: Tensor, is_model: bool
-) -> list[SideKind]:
-    """Return the kinds of side values. is_model: whether the head is the model itself, which needs no comparison.
-
-    Raises CannotSplit if the parts aren't the model, and BenchError without maps.
-    """
-    activations, sides = parts.trunk(image)
-    if not isinstance(activations, Tensor) or activations.ndim != image.ndim:
-        is_tensor = isinstance(activations, Tensor)
-        output = f"shape {tuple(activations.shape)}" if is_tensor else type(activations).__name__
-        raise BenchError(
-            f"The layer {layer!r} gives {output}, not maps (B, K, {SPACES[image.ndim - 2]}); "
-            "choose a convolution, activation or pooling layer before the maps are flattened."
-        )
-    if len(activations) > 1:
-        raise BenchError(
-            f"The layer {layer!r} gives maps of {len(activations)} images for one, as of its crops, frames or copies; "
-            "choose a layer where they are one again, or explain a network of one of them."
-        )
-    channels = getattr(first_convolution(model)[1], "in_channels", None)
-    if channels == image.shape[-1] != image.shape[1] and activations.shape[-1] > channels:
-        raise BenchError(
-            f"{type(model).__name__} takes images {tuple(image.shape[1:])}, their channels last; put it into a "
-            "module whose forward calls self.net(images.movedim(1, -1)), and give channels first."
-        )
-    if several_inputs(model) and torch.equal(activations, parts.trunk(image * 0.5 + 0.5)[0]):
-        raise BenchError(
-            f"The layer {layer!r}, at its last call, doesn't depend on the explained input; choose a layer that does, "
-            "or the other input by explained=."
-        )
-    kinds = kinds_of(sides, parts.trunk(torch.cat([image, image]))[1]) if sides else []
-    if kinds is None:
-        raise CannotSplit("a value that crosses the cut doesn't travel with its image")
-    if not is_model and not equal_up_to_rounding(parts.head(activations, sides), expected):
-        raise CannotSplit("the split model doesn't equal the model")
-    return kinds

@@ -173,3 +173,11 @@ def test_it_costs_three_images_in_two_passes_once_for_all_cuts_of_a_model(monkey
         counts.append(Counted.images)
         assert cut_model.mates == cut_model.on(network(means)).mates == cut_model.at("linear").mates == ""
     assert sorted(counts[0]) == sorted([*counts[1], 1, 2])
+
+
+def test_a_network_that_sets_itself_up_in_its_first_call_has_the_scores_of_the_later_ones() -> None:
+    net = network(lambda net, maps: means(net, maps * (2 if net.calls == 1 else 1)))
+    trace = ab.trace(net, "conv", images())
+    with torch.no_grad():
+        assert torch.equal(trace.logits.argmax(1), net(images()).argmax(1))
+        assert torch.allclose(trace.logits, net(images()))

@@ -48,12 +48,14 @@ def read_head(module: fx.GraphModule, kinds: list[SideKind], activations: Tensor
     rows = [torch.zeros(count, dtype=torch.long, device=activations.device) for count in (2, 3)]
     batches = [(activations[index], select(sides, kinds, index, 1)) for index in rows]
     expected = module(activations.clone(), *(side.clone() if isinstance(side, Tensor) else side for side in sides))
-    values = bare.evaluate(*batches[0])
-    has_tokens = any(isinstance(value, Tensor) and value.ndim == 3 for value in values.values())
+    two = bare.evaluate(*batches[0])
+    has_tokens = any(isinstance(value, Tensor) and value.ndim == 3 for value in two.values())
     # A head whose views are reordered gives the bits of the module itself, with all tokens.
-    if has_tokens and bare.module is module:
-        bare = _early(bare, values)
-    two, three = (bare.evaluate(*batch) for batch in batches)
+    early = _few_tokens(bare, two, through_attention=False) if has_tokens and bare.module is module else None
+    if early is not None:  # which is computed for the trace also, so that its logits are published
+        bare = HeadGraph(early.graph[0], None, (), 0, 0)
+        two = bare.evaluate(*batches[0])
+    three = bare.evaluate(*batches[1])
     calls = [node for node in two if node.op.startswith("call")]
     if not all(_has_rows(two[node], three[node]) for node in calls) or any(
         _is_steep(bare, node) or _loses_one_row(node) for node in calls
@@ -74,12 +76,6 @@ def _few_tokens(head: HeadGraph, values: Values, through_attention: bool) -> Few
     from axiom_bench.cutting.ablation.few_tokens import few_tokens  # here: CNNs have no tokens
 
     return few_tokens(head, values, through_attention)
-
-
-def _early(head: HeadGraph, values: Values) -> HeadGraph:
-    """The head with its one token computed early, whose logits are published."""
-    few = _few_tokens(head, values, through_attention=False)
-    return head if few is None else HeadGraph(few.graph[0], None, (), 0, 0)
 
 
 def _read(bare: HeadGraph, two: Values) -> HeadGraph:
