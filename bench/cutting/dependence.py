@@ -38,13 +38,14 @@ class BatchMates(UserWarning):
 
 
 def batch_mates(network: ScoredNetwork, image: Tensor, scores: Tensor) -> str:
-    """A sentence where the scores of an image depend on the others of its batch, or no batch is taken; else "".
+    """Return a sentence if an image's scores depend on the others of its batch, or no batch is taken; else "".
 
     image: (1, C, H', W'). scores: (1, n), those of the network's first call. Two passes: of another image, and of both.
     Raises OtherScores where those of one image differ from call to call.
     """
     before = _random_states(image.device)
-    others, reason = others_of(network.model, 1), ""
+    others = others_of(network.model, 1)
+    reason = ""
     mate, *other_mates = (_mate(each) for each in (image, *others))
     pairs = tuple(torch.cat(pair) for pair in zip(others, other_mates, strict=True))
     of_mate = network(mate.clone(), tuple(other_mates))
@@ -53,7 +54,8 @@ def batch_mates(network: ScoredNetwork, image: Tensor, scores: Tensor) -> str:
     except Exception as error:  # a network that is made for one image may raise anything for two
         if is_out_of_memory(error):
             raise
-        together, reason = scores[:0], str(error).strip().partition("\n")[0] or type(error).__name__
+        together = scores[:0]
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
     alone = torch.cat([scores, of_mate])
     of_each = together.shape == alone.shape
     are_same = of_each and equal_up_to_rounding(together, alone)
@@ -86,13 +88,15 @@ def _mate(values: Tensor) -> Tensor:
 
 
 def _takes_batch(part: nn.Module) -> bool:
-    """Whether a module normalises by the statistics of its batch in eval mode too."""
+    """Return whether a module normalises by the statistics of its batch in eval mode too."""
     return isinstance(part, nn.modules.batchnorm._NormBase) and (part.training or part.running_mean is None)
 
 
 def _is_rounding(network: ScoredNetwork, image: Tensor, difference: Tensor) -> bool:
-    """Whether scores differ by no more than a change of the image's last bits makes, times `LAST_BITS`: some deep
-    networks, as EfficientNetV2 and MaxViT, make a rounding large."""
+    """Return whether scores differ by at most `LAST_BITS` times what a change of the image's last bits makes.
+
+    Some deep networks, such as EfficientNetV2 and MaxViT, make a rounding large.
+    """
     signs = torch.randn(image.shape, generator=torch.Generator().manual_seed(0)).sign().to(image)
     changed = network(image * (1 + torch.finfo(image.dtype).eps * signs))
     return bool(difference.abs().max() <= LAST_BITS * (changed - network(image.clone())).abs().max())
@@ -153,15 +157,16 @@ class FixedDraws(nn.Module):
         self.seed = seed
 
     def extra_repr(self) -> str:
-        """As torch prints it."""
+        """Return the seed for torch's description of the module."""
         return f"seed={self.seed}"
 
     def forward(self, images: Tensor, *others: Tensor) -> Any:
-        """What the network returns for images (B, C, H', W'), and other inputs in its order."""
+        """Return what the network returns for images (B, C, H', W'), and other inputs in its order."""
         return joined(self._drawn(*row) for row in rows_of((images, *others)))
 
     def _drawn(self, *inputs: Tensor) -> Any:
-        of_numpy, of_python = np.random.get_state(), random.getstate()
+        of_numpy = np.random.get_state()
+        of_python = random.getstate()
         with torch.random.fork_rng([inputs[0].device] if inputs[0].device.type == "cuda" else []):
             torch.manual_seed(self.seed)
             np.random.seed(self.seed)
@@ -178,7 +183,8 @@ class _Draws(TorchFunctionMode):
 
     def __init__(self, device: torch.device) -> None:
         super().__init__()
-        self.device, self.place = device, ""
+        self.device = device
+        self.place = ""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         before = _random_states(self.device)
@@ -192,6 +198,6 @@ class _Draws(TorchFunctionMode):
 
 
 def _random_states(device: torch.device) -> list[Any]:
-    """Of the generators that everything draws from which has none of its own: torch's, NumPy's and Python's."""
+    """Read the states of the generators of torch, NumPy and Python, which are everybody's."""
     of_torch = [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
     return [*(state.numpy().tobytes() for state in of_torch), pickle.dumps(np.random.get_state()), random.getstate()]

@@ -53,6 +53,7 @@ class CutPoint:
     num_calls: int  # of the layer in the pass of the image; the last one is cut
     views: Views | None  # of the image, whose calls are cut instead
     has_mates: bool  # whether the scores of an image depend on the others of its batch
+    needs_gradient: bool  # whether the parts must have the model's gradient, even if it has none
 
     @property
     def module(self) -> nn.Module:

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -37,7 +37,7 @@ MOST_PARTS = 3  # submodules that a sentence names
 
 
 class SideKind(Enum):
-    """How a side value depends on the batch."""
+    """The way in which a side value depends on the batch."""
 
     PER_IMAGE = "per image"  # a tensor with a batch as its first dimension
     SHARED = "shared"  # the same whatever the batch
@@ -45,10 +45,15 @@ class SideKind(Enum):
 
 
 def kinds_of(sides: Any, doubled_sides: Any) -> list[SideKind] | None:
-    """From the sides of an image and of a batch that holds it twice; None where a value follows no pattern."""
+    """Find the kinds of the sides of an image by those of a batch that holds it twice; None if one has no kind."""
     pairs = zip(pytree.tree_leaves(sides), pytree.tree_leaves(doubled_sides), strict=True)
-    kinds = [kind for value, doubled in pairs if (kind := _kind(value, doubled)) is not None]
-    return kinds if len(kinds) == len(pytree.tree_leaves(sides)) else None
+    kinds = []
+    for value, doubled in pairs:
+        kind = _kind(value, doubled)
+        if kind is None:
+            return None
+        kinds.append(kind)
+    return kinds
 
 
 def _kind(value: Any, doubled: Any) -> SideKind | None:
@@ -144,7 +149,7 @@ class ReshapedParts:
 
 
 class Step(Enum):
-    """How trunk and head of a model are made; the first that equals the model is taken."""
+    """The ways to make trunk and head of a model; the first that equals the model is used."""
 
     GRAPH = "torch.fx follows the model"
     SHAPES = "torch.fx follows the model at this input size"
@@ -258,20 +263,27 @@ def trunk_and_head_of(
         from axiom_bench.cutting.views import views_of  # here: most layers are called once
 
         views = views_of(network, first.layer, image, reshape is not None)
-    point = CutPoint(network, first.layer, reshape, image, expected, first.num_calls, views, bool(mates))
-    may_have_no_gradient = output.function is None
-    parts, kinds, capture = _first_that_equals(point, mates, may_have_no_gradient, follows_shapes)
+    point = CutPoint(
+        network=network,
+        layer=first.layer,
+        reshape=reshape,
+        image=image,
+        scores=expected,
+        num_calls=first.num_calls,
+        views=views,
+        has_mates=bool(mates),
+        needs_gradient=output.function is not None,
+    )
+    parts, kinds, capture = _first_that_equals(point, mates, follows_shapes)
     return TrunkAndHead(parts, kinds, scores, module, first.sizes, mates, views, capture)
 
 
-def _first_that_equals(
-    point: CutPoint, reason: str, may_have_no_gradient: bool, follows_shapes: bool
-) -> tuple[Parts, list[SideKind], Capture]:
+def _first_that_equals(point: CutPoint, reason: str, follows_shapes: bool) -> tuple[Parts, list[SideKind], Capture]:
     """Try the steps in order, and return the parts of the first one that equals the model, with their side kinds."""
     for make in _steps(point, follows_shapes):
         try:
             parts, capture = make(reason)
-            return *_Proof(point, parts, capture.step).parts_and_kinds(may_have_no_gradient), capture
+            return *_Proof(point, parts, capture.step).parts_and_kinds(), capture
         except CannotSplit as error:
             reason = str(error)
         except Exception as error:  # the graph of a user's code may raise anything, as for two images of a fixed batch
@@ -281,38 +293,33 @@ def _first_that_equals(
     from axiom_bench.cutting.hooked_parts import HookedParts  # here: torch.fx follows most networks
 
     proof = _Proof(point, HookedParts(point), Step.MODEL)
-    return *proof.parts_and_kinds(may_have_no_gradient), Capture(Step.MODEL, reason)
+    return *proof.parts_and_kinds(), Capture(Step.MODEL, reason)
 
 
 def _steps(point: CutPoint, follows_shapes: bool) -> Iterator[Callable[[str], tuple[Parts, Capture]]]:
     """Yield the steps before the last in order, as functions from the reason why the one before it failed to parts."""
-
-    def follow(reason: str) -> tuple[Parts, Capture]:
-        return split(point), Capture(Step.GRAPH)
-
-    def follow_with_opaque_scores(reason: str) -> tuple[Parts, Capture]:
-        return split(point, opaque_scores=True), Capture(Step.GRAPH)
-
-    def follow_shapes(reason: str) -> tuple[Parts, Capture]:
-        from axiom_bench.cutting.capture import captured  # here: torch.fx follows most networks
-
-        parts, whole = captured(point)
-        step = Step.MODULES if whole else Step.SHAPES
-        return parts, Capture(step, reason, whole, tuple(point.image.shape[2:]))
-
-    def replay(reason: str) -> tuple[Parts, Capture]:
-        from axiom_bench.cutting.hooked_parts import ReplayedParts
-
-        return ReplayedParts(point), Capture(Step.HEAD, reason)
-
     if not point.has_mates:
-        yield follow
+        yield lambda reason: (split(point), Capture(Step.GRAPH))
         if point.network.scores is not None:
-            yield follow_with_opaque_scores
+            yield lambda reason: (split(point, opaque_scores=True), Capture(Step.GRAPH))
         if follows_shapes:
-            yield follow_shapes
+            yield partial(_follow_shapes, point)
     if point.views is None:
-        yield replay
+        yield partial(_replay, point)
+
+
+def _follow_shapes(point: CutPoint, reason: str) -> tuple[Parts, Capture]:
+    from axiom_bench.cutting.capture import captured  # here: torch.fx follows most networks
+
+    parts, whole = captured(point)
+    step = Step.MODULES if whole else Step.SHAPES
+    return parts, Capture(step, reason, whole, tuple(point.image.shape[2:]))
+
+
+def _replay(point: CutPoint, reason: str) -> tuple[Parts, Capture]:
+    from axiom_bench.cutting.hooked_parts import ReplayedParts  # here: torch.fx follows most networks
+
+    return ReplayedParts(point), Capture(Step.HEAD, reason)
 
 
 def _low_precision(model: nn.Module, half: torch.dtype) -> str:
@@ -349,14 +356,13 @@ class _Proof:
         """The layer's output and the sides of a batch that holds the image twice."""
         return self.parts.trunk(torch.cat([self.point.image, self.point.image]))
 
-    def parts_and_kinds(self, may_have_no_gradient: bool) -> tuple[Parts, list[SideKind]]:
+    def parts_and_kinds(self) -> tuple[Parts, list[SideKind]]:
         """Return the parts, with a reshape between them if the layer's output isn't maps, and the kinds of side values.
 
-        may_have_no_gradient: whether the graph's gradient will do if the model has none.
         Raises CannotSplit if the parts aren't the model, and BenchError without maps.
         """
-        if isinstance(self.parts, GraphParts) and (self.parts.own_gradient or not may_have_no_gradient):
-            self._check_gradient(may_have_no_gradient)
+        if isinstance(self.parts, GraphParts) and (self.parts.own_gradient or self.point.needs_gradient):
+            self._check_gradient()
         reshape = self._reshape()
         reshaped = None if reshape is None else ReshapedParts(self.parts, reshape)
         parts = self.parts if reshaped is None else reshaped
@@ -383,7 +389,7 @@ class _Proof:
         parts = HookedParts(self.point)
         return parts, parts.trunk(self.point.image)
 
-    def _check_gradient(self, may_have_none: bool) -> None:
+    def _check_gradient(self) -> None:
         """Raise CannotSplit unless both have the same gradient: torch.fx drops `no_grad` from a user's code."""
         gradient = _weighted_gradient(self.parts, *self.of_image)
         expected = None
@@ -391,9 +397,9 @@ class _Proof:
             whole_passes, of_image = self._whole_passes()
             expected = _weighted_gradient(whole_passes, *of_image)
         except (CannotSplit, RuntimeError, NotImplementedError):
-            if not may_have_none:
+            if self.point.needs_gradient:
                 raise
-        if expected is None and may_have_none:
+        if expected is None and not self.point.needs_gradient:
             return
         zeros = torch.zeros(())
         if not equal_up_to_rounding(zeros if gradient is None else gradient, zeros if expected is None else expected):

@@ -129,8 +129,9 @@ class FewTokens:
         return kinds
 
     def _take(self, value: Any, axis: int) -> Any:
-        start, length = self.span.start, len(self.span)
-        return pytree.tree_map(lambda x: x.narrow(axis, start, length) if isinstance(x, Tensor) else x, value)
+        return pytree.tree_map(
+            lambda x: x.narrow(axis, self.span.start, len(self.span)) if isinstance(x, Tensor) else x, value
+        )
 
     def _axes_for(self, user: Any, source: fx.Node, axes: dict[fx.Node, int]) -> Iterator[int | None]:
         """The axis in which a user needs the few tokens of a source alone; None if it needs all."""
@@ -148,11 +149,11 @@ class FewTokens:
     def _inputs(self, node: Any, axis: int) -> dict[Any, int] | None:
         """Return the arguments of a node that need few tokens only, with their axis; None if the node mixes tokens."""
         name = self.head.operation(node)
-        if self._is_attention(node):
+        is_output_of = node.target is operator.getitem and node.args[1] == 0
+        if self._is_attention(node) or (is_output_of and self._is_attention(node.args[0])):
             return {0: axis}
-        if node.target is operator.getitem and node.args[1] == 0 and self._is_attention(node.args[0]):
-            return {0: axis}
-        shape, source = _shape(self.values.get(node)), _shape(self.values.get(node.args[0]) if node.args else None)
+        shape = _shape(self.values.get(node))
+        source = _shape(self.values.get(node.args[0]) if node.args else None)
         if not source or not 0 < axis < len(shape) or shape[axis] <= len(self.span):
             return None
         if not self.through_attention and not self._was_followed(node, shape):

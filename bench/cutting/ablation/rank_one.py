@@ -168,6 +168,7 @@ def attention_change(
     before = logits.softmax(-1)
     if of_query is None and of_key is None:
         return product_difference(before, None, value, of_value)
-    of_key = of_key.map(lambda keys: keys.mT) if isinstance(of_key, RankOne) else None if of_key is None else of_key.mT
+    if of_key is not None:
+        of_key = of_key.map(lambda keys: keys.mT) if isinstance(of_key, RankOne) else of_key.mT
     after = (logits + product_difference(query, of_query, key.mT, of_key) * factor).softmax(-1)
     return product_difference(before, after - before, value, of_value)
