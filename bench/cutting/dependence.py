@@ -47,10 +47,9 @@ def batch_mates(network: ScoredNetwork, image: Tensor, scores: Tensor) -> str:
     others = others_of(network.model, 1)
     reason = ""
     mate, *other_mates = (_mate(each) for each in (image, *others))
-    pairs = tuple(torch.cat(pair) for pair in zip(others, other_mates, strict=True))
     of_mate = network(mate.clone(), tuple(other_mates))
     try:
-        together = network(torch.cat([image, mate]), pairs)
+        together = network(*joined([(image, others), (mate, tuple(other_mates))]))
     except Exception as error:  # a network that is made for one image may raise anything for two
         if is_out_of_memory(error):
             raise

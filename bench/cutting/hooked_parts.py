@@ -100,6 +100,12 @@ class _Replay:
     has_failed: bool = False
     is_read_after: bool = False
 
+    def passes(self, is_layer: bool, calls: int) -> bool:
+        """Count a call, and return whether it is the layer's cut call, the last of so many."""
+        self.layer_calls += is_layer
+        self.is_past = self.layer_calls == calls
+        return self.is_past
+
     def read(self) -> None:
         """Remember that elements are read. Around the layer that is a failure: another image may take another path."""
         self.is_read_after |= self.is_past
@@ -180,10 +186,7 @@ class ReplayedParts:
                 replay.is_inside = False
             if replay.is_past:
                 return returned
-            replay.layer_calls += module is self.layer
-            if replay.layer_calls == self.calls:
-                replay.is_past = True
-            elif module not in self._unread:
+            if not replay.passes(module is self.layer, self.calls) and module not in self._unread:
                 replay.stored.append(pytree.tree_map(_clone, returned))
             return returned
 
@@ -204,9 +207,7 @@ class ReplayedParts:
         def call(module: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             if replay.is_past:
                 return forward(*args, **kwargs)
-            replay.layer_calls += module is self.layer
-            if replay.layer_calls == self.calls:
-                replay.is_past = True
+            if replay.passes(module is self.layer, self.calls):
                 return activations
             if module in self._unread:
                 return args[0]

@@ -10,27 +10,25 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from axiom_bench.cutting.capture import captured
 from axiom_bench.cutting.dependence import BatchMates, batch_mates
 from axiom_bench.cutting.ending import Calls, Ending
 from axiom_bench.cutting.graph_parts import CannotSplit, CutPoint, GraphParts, reason_of, split
+from axiom_bench.cutting.hooked_parts import HookedParts, ReplayedParts
 from axiom_bench.cutting.images import first_convolution, joined, several_inputs
 from axiom_bench.cutting.model_copy import hooked
 from axiom_bench.cutting.numerics import SPACES
 from axiom_bench.cutting.output import Chain, Output, OutputModule, ScoredNetwork, graph_with, scores_of
 from axiom_bench.cutting.passes import HALF, OutputSizes, equal_up_to_rounding, measured_outputs
 from axiom_bench.cutting.tokens import AnyReshape, ChannelOrder, ChannelsLast, Reshape, check_inverse, layout
+from axiom_bench.cutting.views import Views, views_of
 from axiom_bench.errors import BenchError, is_out_of_memory
-
-if TYPE_CHECKING:
-    from axiom_bench.cutting.hooked_parts import HookedParts
-    from axiom_bench.cutting.views import Views
-
 
 Passed = tuple[Tensor, tuple[Any, ...]]  # the layer's output or maps, and the sides
 MOST_PARTS = 3  # submodules that a sentence names
@@ -260,8 +258,6 @@ def trunk_and_head_of(
 
     views = None
     if first.num_calls > 1:
-        from axiom_bench.cutting.views import views_of  # here: most layers are called once
-
         views = views_of(network, first.layer, image, reshape is not None)
     point = CutPoint(
         network=network,
@@ -290,8 +286,6 @@ def _first_that_equals(point: CutPoint, reason: str, follows_shapes: bool) -> tu
             if isinstance(error, BenchError) or is_out_of_memory(error):
                 raise
             reason = reason_of(error)
-    from axiom_bench.cutting.hooked_parts import HookedParts  # here: torch.fx follows most networks
-
     proof = _Proof(point, HookedParts(point), Step.MODEL)
     return *proof.parts_and_kinds(), Capture(Step.MODEL, reason)
 
@@ -305,21 +299,13 @@ def _steps(point: CutPoint, follows_shapes: bool) -> Iterator[Callable[[str], tu
         if follows_shapes:
             yield partial(_follow_shapes, point)
     if point.views is None:
-        yield partial(_replay, point)
+        yield lambda reason: (ReplayedParts(point), Capture(Step.HEAD, reason))
 
 
 def _follow_shapes(point: CutPoint, reason: str) -> tuple[Parts, Capture]:
-    from axiom_bench.cutting.capture import captured  # here: torch.fx follows most networks
-
     parts, whole = captured(point)
     step = Step.MODULES if whole else Step.SHAPES
     return parts, Capture(step, reason, whole, tuple(point.image.shape[2:]))
-
-
-def _replay(point: CutPoint, reason: str) -> tuple[Parts, Capture]:
-    from axiom_bench.cutting.hooked_parts import ReplayedParts  # here: torch.fx follows most networks
-
-    return ReplayedParts(point), Capture(Step.HEAD, reason)
 
 
 def _low_precision(model: nn.Module, half: torch.dtype) -> str:
@@ -384,8 +370,6 @@ class _Proof:
 
     def _whole_passes(self) -> tuple[HookedParts, Passed]:
         """The model itself as parts, with the layer's output and the sides of the image."""
-        from axiom_bench.cutting.hooked_parts import HookedParts  # here: torch.fx follows most networks
-
         parts = HookedParts(self.point)
         return parts, parts.trunk(self.point.image)
 

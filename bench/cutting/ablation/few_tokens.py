@@ -25,9 +25,12 @@ from axiom_bench.cutting.ablation.graph import (
     IDENTITY,
     MATMUL,
     MULTIPLY,
+    PERMUTE,
     RESHAPE,
     HeadGraph,
     Values,
+    argument,
+    permuted_axes,
 )
 from axiom_bench.cutting.trunk_and_head import SideKind
 
@@ -37,7 +40,6 @@ SOFTMAX = {nn.Softmax, functional.softmax, torch.softmax, "softmax"}
 POINTWISE = ELEMENTWISE | IDENTITY | CLAMP.keys() | ADD | MULTIPLY | DIVIDE
 EACH_TOKEN = LINEAR - {functional.linear} | NORMS | ELEMENTWISE | IDENTITY | CLAMP.keys()
 TRANSPOSE = {torch.transpose, "transpose"}
-PERMUTE = {torch.permute, "permute"}
 
 
 @dataclass(frozen=True)
@@ -163,13 +165,13 @@ class FewTokens:
             sizes = (
                 self.head.layer(node).normalized_shape
                 if name is nn.LayerNorm
-                else _argument(node, 1, "normalized_shape")
+                else argument(node, 1, "normalized_shape")
             )
             return {0: axis} if axis <= last - len(sizes) else None
         if name in LINEAR:
             return {0: axis} if axis < last else None
         if name in SOFTMAX:
-            dim = self.head.layer(node).dim if name is nn.Softmax else _argument(node, 1, "dim")
+            dim = self.head.layer(node).dim if name is nn.Softmax else argument(node, 1, "dim")
             return {0: axis} if isinstance(dim, int) and dim % len(shape) != axis else None
         if name in POINTWISE:
             return self._pointwise(node, axis, shape)
@@ -178,8 +180,7 @@ class FewTokens:
         if name is functional.scaled_dot_product_attention:
             return self._queries(node, axis, shape)
         if name in PERMUTE:
-            dims = node.args[1] if isinstance(node.args[1], list | tuple) else node.args[1:]
-            return {0: dims[axis] % len(shape)}
+            return {0: permuted_axes(node)[axis] % len(shape)}
         if name in TRANSPOSE:
             first, second = (dim % len(shape) for dim in node.args[1:3])
             return {0: {first: second, second: first}.get(axis, axis)}
@@ -199,7 +200,7 @@ class FewTokens:
         return inputs or None
 
     def _queries(self, node: Any, axis: int, shape: tuple[int, ...]) -> dict[Any, int] | None:
-        if axis != len(shape) - 2 or _argument(node, 5, "is_causal") or len(node.args) > 3:
+        if axis != len(shape) - 2 or argument(node, 5, "is_causal") or len(node.args) > 3:
             return None
         mask = _shape(self.values.get(node.kwargs.get("attn_mask")))
         has_queries = len(mask) > 1 and mask[-2] == shape[axis]
@@ -260,10 +261,6 @@ def token_of(node: Any, values: Values, through_attention: bool) -> Token | None
         return None
     is_index = isinstance(place[1], int) and place[1] >= 0 and place[0] == slice(None)
     return Token(place[1], 1) if is_index else None
-
-
-def _argument(node: Any, place: int, name: str) -> Any:
-    return node.args[place] if len(node.args) > place else node.kwargs.get(name)
 
 
 def _shape(value: Any) -> tuple[int, ...]:

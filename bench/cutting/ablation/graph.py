@@ -74,6 +74,7 @@ STRUCTURE = {
     *("permute", "transpose", "unsqueeze", "chunk", "split", "sum", torch.sum),
     *(torch.unbind, torch.select, torch.narrow, "unbind", "select", "narrow"),
 }
+PERMUTE = {torch.permute, "permute"}
 INTERPOLATE = {nn.Upsample, functional.interpolate}
 LINEAR_IN_ITS_INPUT = IDENTITY | RESHAPE | MEAN | AVERAGE_POOL | STRUCTURE | INTERPOLATE
 SHAPE_ONLY = {"size", "dim", getattr, len}
@@ -107,9 +108,22 @@ def batch_norm_scale(norm: Any, values: Tensor) -> Tensor | None:
     return over_space(scale if norm.weight is None else scale * norm.weight, values)
 
 
+def argument(node: fx.Node, place: int, name: str, default: Any = None) -> Any:
+    """Return what a call passes at a place or by a name."""
+    return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
+
+
+def permuted_axes(node: fx.Node) -> list[Any]:
+    """Return the axes of a permutation, in their new order; [] for another operation."""
+    if node.target not in PERMUTE:
+        return []
+    axes: Any = node.args[1:]
+    return list(axes[0] if isinstance(axes[0], list | tuple) else axes)
+
+
 def spatial_mean(node: fx.Node, values: Tensor) -> bool:
     """Whether a mean of values (B, K, *space) runs over the axes of space only, and over all of them."""
-    dims = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+    dims = argument(node, 1, "dim")
     listed = [dims] if isinstance(dims, int) else dims
     return (
         isinstance(listed, (list, tuple)) and {int(dim) % values.ndim for dim in listed} == set(axes(values)) != set()
@@ -126,10 +140,10 @@ class HeadGraph:
     """
 
     module: fx.GraphModule
-    class_layer: fx.Node | None
-    tail: tuple[fx.Node, ...]
-    bytes_per_image: int
-    widest: int
+    class_layer: fx.Node | None = None
+    tail: tuple[fx.Node, ...] = ()
+    bytes_per_image: int = 0
+    widest: int = 0
     few: Any = None  # FewTokens, whose module imports this one
     rows: HeadGraph | None = None
 

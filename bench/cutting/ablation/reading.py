@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import operator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from axiom_bench.cutting.ablation.few_tokens import few_tokens
 from axiom_bench.cutting.ablation.graph import (
     AVERAGE_POOL,
     CLAMP,
@@ -20,7 +21,9 @@ from axiom_bench.cutting.ablation.graph import (
     RESHAPE,
     HeadGraph,
     Values,
+    argument,
     first_input,
+    permuted_axes,
     spatial_mean,
 )
 from axiom_bench.cutting.numerics import axes
@@ -28,13 +31,9 @@ from axiom_bench.cutting.passes import equal_up_to_rounding
 from axiom_bench.cutting.trunk_and_head import SideKind, select
 from axiom_bench.errors import BenchError
 
-if TYPE_CHECKING:
-    from axiom_bench.cutting.ablation.few_tokens import FewTokens
-
 NUMBERS = (int, float, str, torch.dtype, torch.device, type(None))
 POWERS = {torch.pow, operator.pow, "pow"}
 STEEP = {torch.sqrt, torch.rsqrt, torch.log, torch.log2, torch.log10, "sqrt", "rsqrt", "log", "log2", "log10"}
-PERMUTE = {torch.permute, "permute"}
 
 
 def read_head(module: fx.GraphModule, kinds: list[SideKind], activations: Tensor, sides: Any) -> HeadGraph | None:
@@ -44,16 +43,16 @@ def read_head(module: fx.GraphModule, kinds: list[SideKind], activations: Tensor
     There x + d has the rounding of x, of which a logarithm makes any number. activations: (1, K, *space), sides:
     of that image.
     """
-    bare = HeadGraph(images_first(module), None, (), 0, 0)
+    bare = HeadGraph(images_first(module))
     rows = [torch.zeros(count, dtype=torch.long, device=activations.device) for count in (2, 3)]
     batches = [(activations[index], select(sides, kinds, index, 1)) for index in rows]
     expected = module(activations.clone(), *(side.clone() if isinstance(side, Tensor) else side for side in sides))
     two = bare.evaluate(*batches[0])
     has_tokens = any(isinstance(value, Tensor) and value.ndim == 3 for value in two.values())
     # A head whose views are reordered gives the bits of the module itself, with all tokens.
-    early = _few_tokens(bare, two, through_attention=False) if has_tokens and bare.module is module else None
+    early = few_tokens(bare, two, through_attention=False) if has_tokens and bare.module is module else None
     if early is not None:  # which is computed for the trace also, so that its logits are published
-        bare = HeadGraph(early.graph[0], None, (), 0, 0)
+        bare = HeadGraph(early.graph[0])
         two = bare.evaluate(*batches[0])
     three = bare.evaluate(*batches[1])
     calls = [node for node in two if node.op.startswith("call")]
@@ -63,19 +62,13 @@ def read_head(module: fx.GraphModule, kinds: list[SideKind], activations: Tensor
         return None
     if not equal_up_to_rounding(two[bare.logits][:1], expected):
         return None
-    few = _few_tokens(bare, two, through_attention=True) if has_tokens and bare.has_attention else None
+    few = few_tokens(bare, two, through_attention=True) if has_tokens and bare.has_attention else None
     if few is not None:
-        rows_graph = HeadGraph(few.graph[0], None, (), 0, 0)
+        rows_graph = HeadGraph(few.graph[0])
         values = rows_graph.evaluate(*batches[0])
         if equal_up_to_rounding(values[rows_graph.logits][:1], expected):
             return replace(_read(bare, two), few=few, rows=_read(rows_graph, values))
     return _read(bare, two)
-
-
-def _few_tokens(head: HeadGraph, values: Values, through_attention: bool) -> FewTokens | None:
-    from axiom_bench.cutting.ablation.few_tokens import few_tokens  # here: CNNs have no tokens
-
-    return few_tokens(head, values, through_attention)
 
 
 def _read(bare: HeadGraph, two: Values) -> HeadGraph:
@@ -91,12 +84,12 @@ def images_first(module: fx.GraphModule) -> fx.GraphModule:
 
     `x.permute(2, 0, ...)[i]` is the same view as `x.select(2, i).permute(0, ...)`, which has the images first.
     """
-    if not any(dims and dims[0] != 0 for dims in map(_permutation, module.graph.nodes)):
+    if not any(dims and dims[0] != 0 for dims in map(permuted_axes, module.graph.nodes)):
         return module
     graph = fx.Graph()
     graph.output(graph.graph_copy(module.graph, {}))
     for node in list(graph.nodes):
-        dims = _permutation(node)
+        dims = permuted_axes(node)
         if not dims or dims[0] == 0 or any(dim < 0 for dim in dims):
             continue
         parts = [part for user in node.users for part in (user.users if _is_unbind(user) else [user])]
@@ -113,15 +106,8 @@ def images_first(module: fx.GraphModule) -> fx.GraphModule:
     return fx.GraphModule(module, graph, "Head")
 
 
-def _permutation(node: Any) -> list[int]:
-    if node.target not in PERMUTE:
-        return []
-    return list(node.args[1] if isinstance(node.args[1], list | tuple) else node.args[1:])
-
-
 def _is_unbind(node: Any) -> bool:
-    is_unbind = node.target in ("unbind", torch.unbind)
-    return is_unbind and (node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)) == 0
+    return node.target in ("unbind", torch.unbind) and argument(node, 1, "dim", 0) == 0
 
 
 def _class_layer(head: HeadGraph, values: Values) -> tuple[fx.Node | None, tuple[fx.Node, ...]]:
