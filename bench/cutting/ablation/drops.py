@@ -25,6 +25,7 @@ from axiom_bench.cutting.ablation.graph import (
     Values,
     clamp_difference,
     first_input,
+    is_pointwise,
 )
 from axiom_bench.cutting.numerics import axes, dead_channels
 from axiom_bench.cutting.trunk_and_head import SideKind, select
@@ -151,6 +152,8 @@ def _class_row(group: ImageGroup, class_layer: fx.Node, difference: Tensor) -> T
     weight = layer.weight[group.targets]
     if isinstance(layer, nn.Linear):
         return (weight.reshape(difference.shape) * difference).sum(-1)
+    if is_pointwise(layer):
+        return weight * difference
     # One depthwise convolution: every channel of every image has its own kernel.
     kernels = weight.flatten(0, 1)[:, None]
     maps = difference.flatten(0, 1)[None]

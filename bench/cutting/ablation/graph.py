@@ -277,3 +277,11 @@ class _WideLinear(torch.autograd.Function):
         blocks = weight.unflatten(1, (-1, BLOCK)).transpose(0, 1)
         parts = torch.bmm(gradient.expand(len(blocks), *gradient.shape), blocks)
         return parts.transpose(0, 1).flatten(1), None, None
+
+
+def is_pointwise(layer: nn.Module) -> bool:
+    """Return whether a layer is a convolution that mixes channels at each position alone."""
+    if type(layer) not in CONVOLUTION:
+        return False
+    ones = {*layer.kernel_size, *layer.stride, layer.groups}
+    return ones == {1} and {*layer.padding} == {0}
