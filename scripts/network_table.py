@@ -2,13 +2,13 @@
 
     python scripts/network_table.py OUTPUT.csv [NAME ...] [--batch 8] [--seconds 600]
 
-Without names: torchvision's classifiers, a member of each family of timm, and classifiers of transformers and MONAI, with
-random weights. Then come models of conf/model with their weights. A name may also be LIBRARY:NAME, such as
-transformers:ResNet, monai:ViT or trained:vgg16_mri. A network that OUTPUT.csv has already isn't measured again.
+Without names: torchvision's classifiers, a member of each family of timm, and classifiers of transformers and MONAI,
+with random weights. Then come models of conf/model with their weights. A name may also be LIBRARY:NAME, such as
+transformers:ResNet, monai:ResNet or trained:vgg16_mri. A network that OUTPUT.csv has already isn't measured again.
 
-The cost is that of a trace and all drops, in forward passes of the same batch: the median of three repeats that alternate
-with the pass. The error is the largest of 16 channels against passes through the head of a float64 copy, as a share of
-the largest drop.
+The cost is that of a trace and all drops, in forward passes of the same batch: the median of three repeats that
+alternate with the pass. The error is the largest of 16 channels against passes through the head of a float64 copy, as a
+share of the largest drop.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ TRANSFORMERS = """
 Beit Bit ConvNext ConvNextV2 Cvt DeiT Dinov2 EfficientNet FocalNet MobileNetV1 MobileNetV2 MobileViT MobileViTV2
 PoolFormer Pvt PvtV2 RegNet ResNet SwiftFormer Swin Swinv2 ViT
 """
-MONAI = "DenseNet121 EfficientNetBN ResNet SEResNet50 ViT"
+MONAI = "DenseNet121 EfficientNetBN ResNet SEResNet50"
 TRAINED = "vgg16_mri inception_v3_five efficientnet_lite0 own_model"
 CLASSES = 1000
 LARGE = ("large", "264d", "412m", "167m", "300m", "naflexvit")  # minutes on two cores
@@ -106,7 +106,6 @@ def monai_network(name: str) -> nn.Module:
         ),
         "ResNet": partial(nets.resnet18, spatial_dims=2, n_input_channels=1, num_classes=CLASSES),
         "SEResNet50": partial(nets.SEResNet50, spatial_dims=2, in_channels=1, num_classes=CLASSES),
-        "ViT": partial(nets.ViT, 1, (224, 224), (16, 16), classification=True, num_classes=CLASSES, spatial_dims=2),
     }
     return builders[name]()
 
