@@ -25,6 +25,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def transformers_network(config: str) -> nn.Module:
 
 def monai_network(name: str) -> nn.Module:
     """Build a classifier of MONAI for grey images, with random weights."""
-    from monai.networks import nets  # here: not a dependency
+    nets = import_module("monai.networks.nets")  # here: MONAI is no dependency
 
     builders: dict[str, Callable[[], nn.Module]] = {
         "DenseNet121": partial(nets.DenseNet121, spatial_dims=2, in_channels=1, out_channels=CLASSES),
@@ -112,18 +113,17 @@ def monai_network(name: str) -> nn.Module:
 
 def config_of(library: str, name: str) -> dict[str, Any]:
     """Return the configuration of a network, with random weights unless it is one of conf/model."""
-    if library == "transformers":
-        architecture = {"architecture": f"{__file__}:transformers_network", "kwargs": {"config": name}}
-    elif library == "monai":
-        grey = {"mean": [0.5], "std": [0.5]}
-        architecture = {"architecture": f"{__file__}:monai_network", "kwargs": {"name": name}, **grey}
-    else:
-        if library == "trained":
-            with composed([f"model={name}"]) as composition:
-                config: dict[str, Any] = composition.plain_job()["model"]
-                return config
+    if library == "trained":
+        with composed([f"model={name}"]) as composition:
+            config: dict[str, Any] = composition.plain_job()["model"]
+            return config
+    if library not in ("transformers", "monai"):
         return {**model_config(name), "weights": None}
-    return {**model_config("user"), "name": name, "weights": None, **architecture}
+    config = {**model_config("user"), "name": name, "weights": None}
+    if library == "transformers":
+        return {**config, "architecture": f"{__file__}:transformers_network", "kwargs": {"config": name}}
+    grey = {"mean": [0.5], "std": [0.5]}
+    return {**config, **grey, "architecture": f"{__file__}:monai_network", "kwargs": {"name": name}}
 
 
 def median(repeats: int, calls: dict[str, Callable[[], object]]) -> dict[str, float]:

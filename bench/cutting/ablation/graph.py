@@ -20,6 +20,7 @@ from torch.nn.functional import linear
 from axiom_bench.cutting.model_copy import MaxPool2dByViews
 from axiom_bench.cutting.numerics import axes, over_space
 from axiom_bench.cutting.output import OutputModule
+from axiom_bench.cutting.tokens import ChannelsLast, Tokens
 
 Values = dict[fx.Node, Any]
 # Linear layers of so many inputs, in blocks of them; narrower ones gain nothing.
@@ -113,6 +114,11 @@ def argument(node: fx.Node, place: int, name: str, default: Any = None) -> Any:
     return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
 
 
+def is_reshape(node: fx.Node) -> bool:
+    """Return whether a node makes tokens of the maps."""
+    return isinstance(getattr(node.target, "__self__", None), Tokens | ChannelsLast)
+
+
 def permuted_axes(node: fx.Node) -> list[Any]:
     """Return the axes of a permutation, in their new order; [] for another operation."""
     if node.target not in PERMUTE:
@@ -171,6 +177,11 @@ class HeadGraph:
     def has_attention(self) -> bool:
         """Whether tokens are mixed with weights that are made of them."""
         return any(operation in ATTENTION for operation in self._operations.values())
+
+    @cached_property
+    def has_tokens(self) -> bool:
+        """Whether the head makes tokens of the maps, or mixes tokens by attention."""
+        return self.has_attention or any(is_reshape(node) for node in self.nodes)
 
     @cached_property
     def logits(self) -> fx.Node:
@@ -279,7 +290,7 @@ class _WideLinear(torch.autograd.Function):
         return parts.transpose(0, 1).flatten(1), None, None
 
 
-def is_pointwise(layer: nn.Module) -> bool:
+def is_pointwise(layer: Any) -> bool:
     """Return whether a layer is a convolution that mixes channels at each position alone."""
     if type(layer) not in CONVOLUTION:
         return False

@@ -13,16 +13,21 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from axiom_bench.cutting.ablation.graph import (
+    AVERAGE_POOL,
     DIVIDE,
     IDENTITY,
+    MEAN,
     MULTIPLY,
     RESHAPE,
     STRUCTURE,
     HeadGraph,
+    argument,
+    is_reshape,
 )
 from axiom_bench.cutting.tokens import ChannelsLast, Tokens
 
 # Views of one value, which each factor passes by itself.
+REDUCTIONS = MEAN | AVERAGE_POOL | {"sum", torch.sum}
 VIEWS = STRUCTURE - {"sum", torch.sum, operator.neg}
 
 
@@ -54,24 +59,23 @@ class RankOne:
         return None
 
 
-def compact(x: Tensor, keep: int | None = None) -> Tensor:
-    """Return x with size 1 along every axis that is expanded, except the rows and the axis `keep`."""
-    kept = (0, None if keep is None else keep % x.ndim)
+def compact(x: Tensor, *keep: int) -> Tensor:
+    """Return x with size 1 along every axis that is expanded, except the rows and the axes `keep`."""
+    kept = {0, *(axis % x.ndim for axis in keep)}
     for axis in range(x.ndim):
         if x.stride(axis) == 0 and axis not in kept:
             x = x.narrow(axis, 0, 1)
     return x
 
 
-def passed(head: HeadGraph, node: fx.Node, factors: RankOne, value: Any) -> RankOne | None:
+def passed(head: HeadGraph, node: Any, factors: RankOne, value: Any) -> RankOne | None:
     """Return the difference of a node whose first input moves by `factors`; None if it isn't a product.
 
     value: of the node, for the image.
     """
     name = head.operation(node)
-    reshape = getattr(node.target, "__self__", None)
-    if isinstance(reshape, Tokens | ChannelsLast):
-        return _as_tokens(reshape, factors, value)
+    if is_reshape(node):
+        return _as_tokens(node.target.__self__, factors, value)
     if name in IDENTITY or (name is functional.pad and value.shape[1:] == factors.left.shape[1:]):
         return factors
     if name in RESHAPE:
@@ -80,6 +84,8 @@ def passed(head: HeadGraph, node: fx.Node, factors: RankOne, value: Any) -> Rank
         return _linear(factors, head.layer(node).weight)
     if len(node.all_input_nodes) > 1:
         return None
+    if name in REDUCTIONS:
+        return _reduced(head, node, factors, value)
     if name in VIEWS:
         return factors.map(lambda factor: head.apply(node, lambda source: factor))
     if name in MULTIPLY or (name in DIVIDE and isinstance(node.args[0], fx.Node)):
@@ -100,6 +106,30 @@ def _as_tokens(reshape: Tokens | ChannelsLast, maps: RankOne, tokens: Tensor) ->
     left = reshape.from_maps(change, rest)
     right = direction.reshape(len(change), *(1 for _ in shape[2:]), -1)
     return RankOne(left.expand(shape), right.expand(shape))
+
+
+def _reduced(head: HeadGraph, node: fx.Node, factors: RankOne, value: Tensor) -> RankOne | None:
+    """Return the difference of a mean, a sum or an average pooling over axes along which one factor is constant."""
+    last = factors.left.ndim
+    if head.operation(node) in AVERAGE_POOL:
+        axes, keeps_axes = [*range(2, last)], True
+    else:
+        dim = argument(node, 1, "dim")
+        axes = [axis % last for axis in ([dim] if isinstance(dim, int) else dim or ())]
+        keeps_axes = argument(node, 2, "keepdim", False)
+    if not axes or 0 in axes:
+        return None
+    for constant, varying in ((factors.left, factors.right), (factors.right, factors.left)):
+        small = compact(constant)
+        if any(small.shape[axis] > 1 for axis in axes):
+            continue
+        terms = compact(varying, *axes)
+        reduced = head.apply(node, lambda source: terms)  # noqa: B023 - it is called at once
+        if not keeps_axes:
+            small = small.squeeze(tuple(axes))
+        shape = (len(small), *value.shape[1:])
+        return RankOne(small.expand(shape), reduced.expand(shape))
+    return None
 
 
 def _linear(factors: RankOne, weight: Tensor) -> RankOne | None:

@@ -156,7 +156,7 @@ class AblationRows:
         """The difference of a node as a product, if it is known as one."""
         if node in differences:
             return differences[node] if isinstance(differences[node], RankOne) else None
-        if node not in self.channelwise or is_flat(self.values[node]) or not self.head.has_attention:
+        if node not in self.channelwise or is_flat(self.values[node]) or not self.head.has_tokens:
             return None
         channelwise = self.channelwise[node]
         change = channelwise[self.image, self.channels][:, None]

@@ -224,3 +224,35 @@ def test_product_difference_equals_two_products(first, second):
     ]
     expected = operator.matmul(*moved) - x @ y
     torch.testing.assert_close(product_difference(x, dx, y, dy), expected, rtol=0, atol=1e-13)
+
+
+AVERAGES = {
+    "mean": lambda x: x.mean(1),
+    "mean_by_name": lambda x: torch.mean(x, dim=-2, keepdim=True).flatten(1),
+    "sum": lambda x: x.sum(1),
+    "pool": lambda x: functional.adaptive_avg_pool1d(x.transpose(1, 2), 1).flatten(1),
+    "pool_of_two": lambda x: functional.adaptive_avg_pool1d(x.transpose(1, 2), 2).flatten(1),
+    "class_token_and_mean": lambda x: torch.cat((x[:, 0], x[:, 1:].mean(1)), 1),
+    "mean_of_features": lambda x: x.mean(2),
+}
+
+
+@pytest.mark.parametrize("name", AVERAGES)
+def test_averages_of_tokens_stay_products(name, monkeypatch):
+    """No row holds all tokens with all features, as of a mixer's last norm."""
+
+    def forward(net, x):
+        x = net.norm1(net.patches(x).flatten(2).transpose(1, 2))
+        return net.head(functional.gelu(net.fc1(AVERAGES[name](x))))
+
+    torch.manual_seed(0)
+    width = {"mean_of_features": 9, "pool_of_two": 2 * WIDTH, "class_token_and_mean": 2 * WIDTH}.get(name, WIDTH)
+    parts = {"patches": nn.Conv2d(3, WIDTH, 1), "norm1": nn.LayerNorm(WIDTH)}
+    trace = trace_of(Network(forward, **parts, fc1=nn.Linear(width, 12), head=nn.Linear(12, 5)).double().eval())
+    expected = brute_force(trace)
+    whole = []
+    dense = RankOne.dense
+    monkeypatch.setattr(RankOne, "dense", lambda self: whole.append(self.left.shape[1:]) or dense(self))
+    assert expected.abs().max() > 1e-3
+    torch.testing.assert_close(trace.ablation_drops, expected, rtol=0, atol=1e-14)
+    assert (9, WIDTH) not in whole
