@@ -62,6 +62,8 @@ class FewTokens:
         axes: dict[fx.Node, int] = {}
         for node in reversed(self.head.nodes):
             users = [user for user in node.users if user.users or user.op == "output"]  # not those without effect
+            if self.through_attention:
+                users = [user for user in users if not _reads_batch_size(user)]
             needed = {axis for user in users for axis in self._axes_for(user, node, axes)}
             axis = needed.pop() if len(needed) == 1 else None
             if axis is not None and self._inputs(node, axis) is not None:
@@ -261,6 +263,14 @@ def token_of(node: Any, values: Values, through_attention: bool) -> Token | None
         return None
     is_index = isinstance(place[1], int) and place[1] >= 0 and place[0] == slice(None)
     return Token(place[1], 1) if is_index else None
+
+
+def _reads_batch_size(node: fx.Node) -> bool:
+    """Return whether only the number of images is read of this node, a shape."""
+    if node.target == "size":
+        return node.args[1:] == (0,)
+    is_shape = node.target is getattr and node.args[1] == "shape"
+    return is_shape and all(user.target is operator.getitem and user.args[1] == 0 for user in node.users)
 
 
 def _shape(value: Any) -> tuple[int, ...]:

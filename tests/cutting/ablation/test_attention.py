@@ -71,12 +71,20 @@ def cosine(net, x):
     return ((5 * logits).softmax(-1) @ v).transpose(1, 2).flatten(2)
 
 
+def by_sizes(net, x):
+    """That of transformers: each view asks for the number of images."""
+    q, k, v = (by_head(part.view(part.shape[0], -1, WIDTH)) for part in (net.q(x), net.k(x), net.v(x)))
+    mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=None, is_causal=False)
+    mixed = mixed.reshape(mixed.shape[0], -1, x.shape[1], WIDTH // HEADS).transpose(1, 2).contiguous()
+    return mixed.reshape(mixed.size(0), x.shape[1], -1).contiguous()
+
+
 def causal(net, x):
     q, k, v = by_head(net.q(x)), by_head(net.k(x)), by_head(net.v(x))
     return functional.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
 
 
-MIXINGS = [fused, indexed, separate, written_out, split_by_widths, masked, cosine]
+MIXINGS = [fused, indexed, separate, written_out, split_by_widths, masked, cosine, by_sizes]
 READS = {
     "class_token": lambda x: x[:, 0],
     "class_token_of_three_axes": lambda x: x[:, 0, :],
@@ -152,7 +160,7 @@ def test_trace_is_that_of_the_whole_head_bit_for_bit(mixing, read):
 
 
 @pytest.mark.parametrize(("read", "tokens"), [("class_token", 1), ("class_token_of_three_axes", 1), ("two_tokens", 2)])
-@pytest.mark.parametrize("mixing", [fused, indexed, separate, written_out, split_by_widths, masked])
+@pytest.mark.parametrize("mixing", [fused, indexed, separate, written_out, split_by_widths, masked, by_sizes])
 def test_rows_have_only_the_tokens_that_the_head_reads(mixing, read, tokens):
     sizes = rows_of(trace_of(transformer(mixing, READS[read])))
     assert (2, tokens, 12) in sizes  # the MLP
