@@ -420,7 +420,7 @@ def _is_reached(call: Call, scores: Call, reshape: AnyReshape | None) -> bool:
         if len(call.space) == 2 and not fits(call.shape[2:], call.space):  # heads of attention
             return False
         gradient = _gradient(call, scores)
-        return gradient is not None and bool(gradient.any())
+        return gradient is not None and _is_nonzero(gradient)
     try:
         return _reach_scores(call, scores, reshape or "tokens", are_mixed=False)
     except BenchError:
@@ -454,7 +454,12 @@ def _reach_scores(tokens: Call, scores: Call, reshape: AnyReshape, are_mixed: bo
     if gradient is None:
         return False
     maps, rest = form.to_maps(gradient, tokens.space)
-    return bool(maps.any()) or (not gradient.any() and (are_mixed or rest is None))
+    return _is_nonzero(maps) or (not _is_nonzero(gradient) and (are_mixed or rest is None))
+
+
+def _is_nonzero(gradient: Tensor) -> bool:
+    """Return whether a gradient isn't zero everywhere. On the meta device, which has no values, none is."""
+    return gradient.is_meta or bool(gradient.any())
 
 
 def _check_copies(calls: Sequence[Call]) -> None:

@@ -35,7 +35,7 @@ def tokens_without_reshape(user: User) -> None:
     user.types(*words, advice_in(message, r"set (model\.reshape=\w+)"))
 
 
-@follows("name a layer of tokens{} and set reshape='tokens'")
+@follows("and set reshape='tokens' (model.reshape=tokens on the command line), or choose")
 def transformer_without_a_layer(user: User) -> None:
     words = doctor(user, *network("Tokens"))
     message = user.refusal(*words)

@@ -92,8 +92,11 @@ def by_range(maps):
 
 
 def ranked(maps):
-    """Ranks of the map's pixels in the place of its values: no two are equal."""
-    pixels = maps.flatten(1)
+    """Ranks of the map's pixels in the place of its values: no two are equal.
+
+    Two ways to the same map differ in the last bit, and so would the order of pixels that are equal but for that.
+    """
+    pixels = (by_maximum(maps) * 1e9).round().flatten(1)
     ranks = pixels.argsort(stable=True, dim=1).argsort(1).double() / (pixels.shape[1] - 1)
     return ranks.view_as(maps)
 
