@@ -52,7 +52,7 @@ def signal():
 
 
 class Tokens(Patches):
-    """Patches from a linear layer, without any map, of which one part doesn't pass through the layer `block`."""
+    """Patches from a linear layer, without any map, whose only layer of tokens is a linear one."""
 
     def __init__(self):
         super().__init__()
@@ -60,7 +60,7 @@ class Tokens(Patches):
 
     def forward(self, images):
         patches = self.patches(nn.functional.unfold(images, 8, stride=8).mT)
-        return self.fc(self.block(patches).mean(1) + patches.mean(1))
+        return self.fc(patches.mean(1))
 
 
 class FixedSize(Small):
