@@ -116,7 +116,8 @@ def _layer(trace: Trace) -> Answer:
 
 
 def _drops(trace: Trace) -> Answer:
-    return Answer("drops", "ok", f"{trace.capture}: the drops of an image cost {trace.drops_cost:.1f} forward passes")
+    cost = "less than 0.1" if trace.drops_cost < 0.1 else f"{trace.drops_cost:.1f}"
+    return Answer("drops", "ok", f"{trace.capture}: the drops of an image cost {cost} forward passes")
 
 
 def examined_input(trace: Trace) -> Answer:

@@ -120,7 +120,7 @@ def evaluate(
 
     Args:
         model: any nn.Module, which isn't changed, or a name that `load_model` takes. Each call checks a network once,
-            which takes about as long as a forward pass of eight images. Or a model of `axiom_bench.cut`, which only its
+            which takes about as long as a forward pass of six images. Or a model of `axiom_bench.cut`, which only its
             first call checks.
         layer: dotted name of the target layer; None: the last spatial one.
         batches: (images (B, 3, H', W'), targets (B,) or None for the predicted class), or `axiom_bench.Batch`es with
