@@ -156,7 +156,9 @@ def test_a_sample_of_the_published_values_is_computed_again(part, network, reque
     assert len(both) > 3 * 44
     assert (both["status"] == both["status_then"]).all()
     ok = both[both["status"] == "ok"]
-    apart = (ok["value"] - ok["value_then"]).abs() > 1e-4 * (1 + ok["value"].abs())
+    # Weights of channels whose sum nearly cancels are large and rounding moves them; this control puts them on others.
+    limit = ok["method"].map({"shuffled_channels": 1e-3}).fillna(1e-4)
+    apart = (ok["value"] - ok["value_then"]).abs() > limit * (1 + ok["value"].abs())
     assert apart.mean() < 0.005, ok[apart]  # a threshold may fall on another side elsewhere: box IoU's patch
 
 
