@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Hashable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Self, TypeVar
@@ -15,6 +16,7 @@ from axiom_bench.cutting.ablation.drops import ablation_drops, has_closed_form
 from axiom_bench.cutting.ablation.graph import HeadGraph, Values
 from axiom_bench.cutting.ablation.reading import linear_head_weight, read_head
 from axiom_bench.cutting.dependence import OtherScores, one_image_is_enough
+from axiom_bench.cutting.ending import Calls
 from axiom_bench.cutting.images import (
     Normalisation,
     OtherInputs,
@@ -224,10 +226,12 @@ class SplitModel(CachesResults):
             self._with_hooks = None
 
     def _split(self, image: Tensor) -> TrunkAndHead:
-        first = first_pass(self.model, self.layer, image)
         is_recognised = self.output.returns is None
-        if is_recognised:
-            self.output = recognised(self.output, self.model, image, (first.returned, first.operations))
+        operations = Calls() if is_recognised else None
+        with operations or nullcontext():
+            first = first_pass(self.model, self.layer, image)
+        if operations is not None:
+            self.output = recognised(self.output, self.model, image, (first.returned, operations))
             if sentence := note(self.output, 'output="logits"'):
                 warnings.warn(sentence, RecognisedOutput, stacklevel=2)
         try:

@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 
 from axiom_bench.cutting.capture import captured
 from axiom_bench.cutting.dependence import BatchMates, batch_mates
-from axiom_bench.cutting.ending import Calls, Ending
+from axiom_bench.cutting.ending import Ending
 from axiom_bench.cutting.graph_parts import CannotSplit, CutPoint, GraphParts, reason_of, split
 from axiom_bench.cutting.hooked_parts import HookedParts, ReplayedParts
 from axiom_bench.cutting.images import first_convolution, joined, several_inputs
@@ -212,7 +212,6 @@ class FirstPass:
     layer: str
     image: Tensor  # (1, C, *space)
     returned: Any
-    operations: Calls  # that may have made probabilities of logits
     num_calls: int  # of the layer
     sizes: OutputSizes  # of what the model's operations return
 
@@ -221,9 +220,9 @@ def first_pass(model: nn.Module, layer: str, image: Tensor) -> FirstPass:
     """Run the model on an image, (1, C, *space), and remember what the checks need of the pass."""
     calls: list[str] = []
     copied_image = image.clone()  # which the model may write to
-    with Calls() as operations, measured_outputs(image) as sizes, hooked(model, layer, lambda *_: calls.append(layer)):
+    with measured_outputs(image) as sizes, hooked(model, layer, lambda *_: calls.append(layer)):
         returned = model(copied_image)
-    return FirstPass(model, layer, image, returned, operations, len(calls), sizes)
+    return FirstPass(model, layer, image, returned, len(calls), sizes)
 
 
 def trunk_and_head_of(
