@@ -38,7 +38,10 @@ class ConstantSlopes(NonlinearCalls):
     names = frozenset(PIECEWISE_LINEAR | MAX_POOLING)
 
     def other(self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """The result, without a pooling that changes nothing: torch takes its gradient for a function of its input."""
+        """Return the result, without a pooling that changes nothing.
+
+        torch takes the gradient of such a pooling for a function of its input.
+        """
         output = func(*args, **kwargs)
         is_idle = name.startswith("adaptive_avg_pool") and output.shape == args[0].shape
         return args[0].view_as(output) if is_idle else output

@@ -314,7 +314,7 @@ def _with_command(argv: list[str], commands: Collection[str]) -> list[str]:
 
 
 def _check_retired(argv: Sequence[str]) -> None:
-    from axiom_bench.cli import retired  # here: most command lines have nothing of it
+    from axiom_bench.cli import retired  # here: only unknown words need it
 
     retired.check(argv)
 

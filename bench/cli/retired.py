@@ -11,14 +11,15 @@ COMMANDS = {
     "delete the run folder and run its command again.",
 }
 OPTIONS = {
-    (
-        "gate",
-        "--sampled",
-    ): "It compares the same images within tolerances; `axiom-bench compare RUN RUN` shows what differs "
-    "between two runs.",
-    ("gate", "--min-effect"): "Set the metric's tolerance in its YAML.",
-    ("gate", "--run-time"): "The report has run times, as ratios to a forward pass.",
-    ("report", "--watch"): "The run prints how far it is. `axiom-bench report RUN` shows what is done so far.",
+    "gate": {
+        "--sampled": "It compares the same images within tolerances. `axiom-bench compare RUN RUN` shows what differs "
+        "between two runs.",
+        "--min-effect": "Set the metric's tolerance in its YAML.",
+        "--run-time": "The report has run times, as ratios to a forward pass.",
+    },
+    "report": {
+        "--watch": "The run prints how far it is. `axiom-bench report RUN` shows what is done so far.",
+    },
 }
 
 
@@ -31,6 +32,7 @@ def check(words: Sequence[str]) -> None:
     command = words[0]
     if command in COMMANDS:
         raise BenchError(f"`axiom-bench {command}` is gone. {COMMANDS[command]}")
-    for (name, option), instead in OPTIONS.items():
-        if name == command and option in {word.partition("=")[0] for word in words}:
+    given = {word.partition("=")[0] for word in words}
+    for option, instead in OPTIONS.get(command, {}).items():
+        if option in given:
             raise BenchError(f"`axiom-bench {command}` has no {option} any more. {instead}")

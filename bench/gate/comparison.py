@@ -27,7 +27,7 @@ MAX_SHOWN = 200  # characters of a setting in a sentence
 
 @dataclass(frozen=True)
 class GateOptions:
-    """How to compare a run with a baseline.
+    """The options of a comparison with a baseline.
 
     allow_improvements: Hold if everything that moved is better.
     against: The run folder of the baseline. Its values and maps show which images moved.

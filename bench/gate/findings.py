@@ -25,8 +25,10 @@ _MOST_RULES = 2
 
 @dataclass(frozen=True)
 class Limit:
-    """How far one statistic may move, either way: relative to the baseline's value, or absolute. It is never less than
-    MACHINE_DIFFERENCE."""
+    """The largest change that one statistic may make, either way: relative to the baseline's value, or absolute.
+
+    It is never less than MACHINE_DIFFERENCE.
+    """
 
     statistic: str
     amount: float

@@ -233,6 +233,7 @@ def test_a_report_that_shows_less_than_before_says_so(tmp_path, capsys):
         (["tidy", "results/quick/default", "--drop"], "delete the run folder and run its command again"),
         (["gate", "run", "--baseline", "b.csv", "--sampled"], "`axiom-bench compare RUN RUN` shows what differs"),
         (["gate", "run", "--baseline", "b.csv", "--min-effect=iou=mean:1"], "Set the metric's tolerance"),
+        (["gate", "run", "--baseline", "b.csv", "--write", "--run-time", "50%"], "The report has run times"),
         (["report", "results/quick/default", "--watch"], "`axiom-bench report RUN` shows what is done so far"),
     ],
 )

@@ -452,7 +452,7 @@ def test_a_refusal_names_a_layer_of_tokens_that_works():
 
 
 def test_tokens_of_windows_are_no_tokens_of_the_image():
-    """As of TNT, whose first norm of a block is of the pixels of each patch."""
+    """The first norm in a block of TNT is over the pixels of each patch."""
 
     class Windows(nn.Module):
         def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What a run folder's record files hold, what is missing, what is read of them."""
+"""The record files of a run folder: their values, the missing ones, and what is read of them."""
 
 import pytest
 

@@ -157,7 +157,7 @@ def test_a_sample_of_the_published_values_is_computed_again(part, network, reque
     assert (both["status"] == both["status_then"]).all()
     ok = both[both["status"] == "ok"]
     # Weights of channels whose sum nearly cancels are large and rounding moves them; this control puts them on others.
-    limit = ok["method"].map({"shuffled_channels": 1e-3}).fillna(1e-4)
+    limit = ok["method"].map({"shuffled_channels": 5e-4}).fillna(1e-4)
     apart = (ok["value"] - ok["value_then"]).abs() > limit * (1 + ok["value"].abs())
     assert apart.mean() < 0.005, ok[apart]  # a threshold may fall on another side elsewhere: box IoU's patch
 

@@ -180,7 +180,7 @@ class HeadGraph:
 
     @cached_property
     def has_tokens(self) -> bool:
-        """Whether the head makes tokens of the maps, or mixes tokens by attention."""
+        """Return whether the head makes tokens of the maps, or mixes tokens by attention."""
         return self.has_attention or any(is_reshape(node) for node in self.nodes)
 
     @cached_property

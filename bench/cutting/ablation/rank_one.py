@@ -112,7 +112,8 @@ def _reduced(head: HeadGraph, node: fx.Node, factors: RankOne, value: Tensor) ->
     """Return the difference of a mean, a sum or an average pooling over axes along which one factor is constant."""
     last = factors.left.ndim
     if head.operation(node) in AVERAGE_POOL:
-        axes, keeps_axes = [*range(2, last)], True
+        axes = [*range(2, last)]
+        keeps_axes = True
     else:
         dim = argument(node, 1, "dim")
         axes = [axis % last for axis in ([dim] if isinstance(dim, int) else dim or ())]

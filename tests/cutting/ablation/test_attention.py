@@ -72,7 +72,7 @@ def cosine(net, x):
 
 
 def by_sizes(net, x):
-    """That of transformers: each view asks for the number of images."""
+    """Ask for the number of images at each view, as the library transformers does."""
     q, k, v = (by_head(part.view(part.shape[0], -1, WIDTH)) for part in (net.q(x), net.k(x), net.v(x)))
     mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=None, is_causal=False)
     mixed = mixed.reshape(mixed.shape[0], -1, x.shape[1], WIDTH // HEADS).transpose(1, 2).contiguous()
@@ -247,7 +247,7 @@ AVERAGES = {
 
 @pytest.mark.parametrize("name", AVERAGES)
 def test_averages_of_tokens_stay_products(name, monkeypatch):
-    """No row holds all tokens with all features, as of a mixer's last norm."""
+    """The last norm of a mixer: no row holds all tokens with all features."""
 
     def forward(net, x):
         x = net.norm1(net.patches(x).flatten(2).transpose(1, 2))
