@@ -38,6 +38,7 @@ from axiom_bench.statistics.run_folder import RunFolder
 DPI = 200
 PNG: dict[str, Any] = {"compress_level": 3}  # 6, the default, takes three times as long for a tenth fewer bytes
 MUTED = "#0072b2"  # of what belongs to no method
+MATPLOTLIB_FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 FONTS = Path(__file__).parent / "fonts"  # DejaVu Sans with fewer signs: see scripts/subset_fonts.py
 OWN_FONTS = ("Report Sans", "DejaVu Sans")  # the second for signs that the first lacks
 TEXT, SMALL = 8, 7  # points: figures are drawn at the size at which they are printed
@@ -161,8 +162,11 @@ def _fonts() -> Iterator[font_manager.FontEntry]:
     _register_fonts()
     manager = font_manager.fontManager
     yield from [entry for entry in manager.ttflist if entry.name in OWN_FONTS]
-    for path in {*font_manager.findSystemFonts()} - {entry.fname for entry in manager.ttflist}:
-        with suppress(OSError, RuntimeError):  # matplotlib's list may be older than the font
+    listed = {entry.fname for entry in manager.ttflist}
+    installed = {*font_manager.findSystemFonts(), *font_manager.findSystemFonts(str(MATPLOTLIB_FONTS))}
+    # matplotlib's list, which all installations share, may be older than a font, or be written by one that lacked it
+    for path in sorted(installed - listed):
+        with suppress(OSError, RuntimeError):
             manager.addfont(path)
     yield from [entry for entry in manager.ttflist if not re.search("last ?resort|emoji", entry.name, re.IGNORECASE)]
 

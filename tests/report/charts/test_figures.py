@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure as Canvas
-from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from matplotlib.text import Text
 
 from axiom_bench.errors import BenchError
@@ -21,7 +21,18 @@ from axiom_bench.explanation.overlay import blend
 from axiom_bench.report.charts import by_method, lines, points
 from axiom_bench.report.charts import pictures as figures
 from axiom_bench.report.charts.by_method import Axis, draw_boxes, fit
-from axiom_bench.report.charts.drawing import DPI, FONTS, Figure, LeftOut, across, can_draw, canvas, style, wrapped
+from axiom_bench.report.charts.drawing import (
+    DPI,
+    FONTS,
+    MATPLOTLIB_FONTS,
+    Figure,
+    LeftOut,
+    across,
+    can_draw,
+    canvas,
+    style,
+    wrapped,
+)
 from axiom_bench.report.charts.lines import is_clipped, low_end
 from axiom_bench.report.charts.pictures import load
 from axiom_bench.report.options import HEIGHT, PAGE
@@ -346,8 +357,14 @@ def test_a_panel_without_values_has_no_boxes():
 
 
 def test_signs_that_the_figures_fonts_lack(tmp_path):
-    """Another font of this machine draws them, as matplotlib's own STIX; what none has is shown by its code."""
-    own, other = ({*get_font(findfont(name)).get_charmap()} for name in ("DejaVu Sans", "STIXGeneral"))
+    """Another font of this machine draws them, as matplotlib's own STIX; what none has is shown by its code.
+
+    matplotlib's list of fonts may lack its own: the file is shared by all installations, and one that was being
+    removed wrote it without them.
+    """
+    fontManager.ttflist[:] = [entry for entry in fontManager.ttflist if not entry.name.startswith("STIX")]
+    can_draw.cache_clear()
+    own, other = ({*get_font(MATPLOTLIB_FONTS / f"{name}.ttf").get_charmap()} for name in ("DejaVuSans", "STIXGeneral"))
     sign, signs = chr(min(other - own)), map(chr, range(0x10000, 0x1F000))
     nobodys = next(each for each in signs if each.isprintable() and not can_draw(each))
     assert (can_draw("\u00e9\n"), can_draw(sign), can_draw(f"a{nobodys}")) == (True, True, False)
