@@ -21,3 +21,7 @@ NOT_FINITE = "not_finite"
 NO_MAP = "no_map"  # the method has no map of the image, or none of what a metric changed
 NOT_APPLICABLE = "not_applicable"  # the method can't explain this model, or the metric isn't of such data
 NO_IMAGE = "no_image"  # no image has the curve that a value of the whole data set is made of
+
+# Values below are float32's rounding: a method that is exact in theory has such errors, and no method is better than
+# another by them. They all print the same, and so tie.
+FLOAT32_ROUNDING = 1e-6

@@ -188,7 +188,7 @@ def test_what_counts_as_rounding_is_one_number():
         for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
         if isinstance(target, ast.Name) and target.id.isupper() and "ROUNDING" in target.id
     }
-    assert places == {"axiom_bench.statistics.labels.FLOAT32_ROUNDING"}
+    assert places == {"axiom_bench.columns.FLOAT32_ROUNDING"}
 
 
 def test_package_docstrings_are_short():

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -33,9 +33,8 @@ from axiom_bench.cutting.images import (
 from axiom_bench.cutting.model_copy import own_state, shared_copy
 from axiom_bench.cutting.output import AnyOutput, check_output
 from axiom_bench.cutting.passes import by_halves, full_precision, users_device
-from axiom_bench.cutting.silent import only_zeros
 from axiom_bench.cutting.tokens import AnyReshape
-from axiom_bench.cutting.trace import CutModel, Inputs, Trace, cut
+from axiom_bench.cutting.trace import CutModel, Inputs, cut
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.environment import conf_folder, read_yaml
@@ -45,26 +44,25 @@ from axiom_bench.evaluation.batch import (
     Columns,
     MethodLeftOut,
     ZeroMaps,
-    answer_of,
     curve_frame,
     frame,
     holds_values,
     rows_of,
     trace_of_batch,
-    warn_of_non_finite,
     warn_of_silence,
 )
 from axiom_bench.evaluation.measurement import Metric, check_names
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.proof import proved
-from axiom_bench.evaluation.purity import Witness, tensors_of
 from axiom_bench.evaluation.whole_set import aggregating, whole_set
 from axiom_bench.examination.examine import Answer, examine
-from axiom_bench.explanation.explanation import Explanation, check_objects, given, heatmap
-from axiom_bench.explanation.overlay import COLOURS, OPACITY, Heatmaps, Pixels, drawn_over, picture_of
+from axiom_bench.explanation.explanation import check_objects
+from axiom_bench.explanation.heatmaps import Heatmaps
+from axiom_bench.explanation.overlay import COLOURS, OPACITY, Pixels, drawn_over, picture_of
 from axiom_bench.models import layers, load
 from axiom_bench.models.load import LoadedModel
 from axiom_bench.models.spec import in_python, named_settings
+from axiom_bench.run.explaining import explained_trace
 from axiom_bench.run.photographs import Photograph, photograph, prepared
 from axiom_bench.run.progress import progress, where_seen
 
@@ -185,6 +183,7 @@ def explain(
     output: AnyOutput | None = None,
     preprocessing: Preprocessing | Callable[[Image.Image], Tensor] | None = None,
     explained: int | str | None = None,
+    metrics: Sequence[str | Callable] = (),
 ) -> Heatmaps:
     """Heatmaps of several methods from one pass: {name: (B, H', W') in [0, 1]}, at the images' size or at `size`.
 
@@ -207,10 +206,12 @@ def explain(
         preprocessing: of photographs, a function from a PIL image to a tensor (3, H', W'), as `weights.transforms()`
             of torchvision; None: the network's own. Where nobody knows it a warning says what is taken for it.
         explained: which of several inputs is explained; see `axiom_bench.trace`.
+        metrics: names or callables to measure on each map, such as "sensitivity_error" and "conservation_error".
 
     Returns:
         A dict, which a notebook shows as pictures, `maps.save("maps.png")` draws into a file, and `maps.show()` opens;
-            its keys are names as they were given.
+            its keys are names as they were given. `maps.top` has the most probable classes, `maps.errors` the values
+            of the metrics, and `maps.notes` what the warnings said.
 
     Raises:
         BenchError: as `evaluate` does, and for a photograph that can't be read.
@@ -221,7 +222,12 @@ def explain(
     if by_default:  # those of a run
         defaults = read_yaml(conf_folder() / "config.yaml")["defaults"]
         methods = next(each["method"] for each in defaults if "method" in each)
-    plugins_of_methods = chosen("method", methods)
+    metric_plugins = chosen("metric", metrics)
+    check_names(metric_plugins)
+    method_plugins = [
+        replace(method, name=entry) if isinstance(entry, str) else method  # as the user wrote it, such as "GradCAM"
+        for entry, method in zip(methods, chosen("method", methods), strict=True)
+    ]
     cut_model, loaded, batch, pictures = _cut_and_batch(
         model,
         layer,
@@ -232,22 +238,22 @@ def explain(
         preprocessing,
     )
     trace = cut_model.trace(batch.images, _indices(targets, loaded, len(batch)), other_inputs=batch.other_inputs)
-    is_silent = warn_of_silence(trace)
+    explained_maps = explained_trace(
+        trace,
+        method_plugins,
+        metric_plugins,
+        size=size,
+        classes=loaded.classes if loaded and len(loaded.classes or ()) == trace.logits.shape[1] else None,
+        pictures=pictures,
+    )
     if wrong := (~trace.logits.isfinite().all(1)).nonzero()[:, 0].tolist():
         sentence = f"The scores of the images {wrong} aren't finite, and their maps are NaN; check these images."
+        explained_maps.notes.append(sentence)
+    for sentence in () if by_default else explained_maps.left_out:
+        warnings.warn(sentence, MethodLeftOut, stacklevel=3)
+    for sentence in explained_maps.notes:
         warnings.warn(sentence, ZeroMaps, stacklevel=3)
-    with warnings.catch_warnings(action="ignore", category=MethodLeftOut) if by_default else nullcontext():
-        raw_maps = _raw_maps(trace, plugins_of_methods)
-    map_size = size or trace.images.shape[2:]
-    names = {
-        each.name: entry for entry, each in zip(methods, plugins_of_methods, strict=True) if isinstance(entry, str)
-    }
-    maps = {names.get(name, name): heatmap(raw_map, map_size) for name, raw_map in raw_maps.items()}
-    if maps and not is_silent and not any(each.any() for each in maps.values()):
-        warnings.warn(only_zeros(trace), ZeroMaps, stacklevel=3)
-    probabilities = trace.logits.detach().softmax(1) if trace.has_probability else None
-    classes = loaded.classes if loaded and len(loaded.classes or ()) == trace.logits.shape[1] else None
-    return Heatmaps(maps, trace.images, trace.targets, probabilities, trace.layer, classes, pictures)
+    return explained_maps
 
 
 @full_precision()
@@ -299,19 +305,6 @@ def check(
         labels = _indices(targets, loaded, len(batch))
         traced = partial(cut_model.trace, batch.images, labels, other_inputs=batch.other_inputs)
         return examine(traced, targets is not None)
-
-
-def _raw_maps(trace: Trace, methods: Sequence[Plugin]) -> dict[str, Tensor]:
-    """The raw map of each method that applies to the model, in the methods' order; users' own are called last."""
-    raw_maps: dict[str, Tensor] = {}
-    for method in sorted(methods, key=lambda method: method.is_foreign):
-        witness = Witness(trace.images.device, partial(tensors_of, trace)) if method.is_foreign else None
-        if (answer := answer_of(method, trace)) is not None:
-            warn_of_non_finite(method, trace, answer)
-            raw_maps[method.name] = given(Explanation.of(trace, answer).raw_map, "raw_map")
-        if witness is not None:
-            witness.check([method])
-    return {method.name: raw_maps[method.name] for method in methods if method.name in raw_maps}
 
 
 def overlay(

@@ -12,9 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-# Values below are float32's rounding: a method that is exact in theory has such errors, and no method is better than
-# another by them. They all print the same, and so tie.
-FLOAT32_ROUNDING = 1e-6
+from axiom_bench.columns import FLOAT32_ROUNDING as FLOAT32_ROUNDING
 
 
 class Setting(NamedTuple):

@@ -18,11 +18,12 @@ from PIL import Image
 import axiom_bench as ab
 from axiom_bench.cli import explain
 from axiom_bench.cli.benchmark import run_jobs
-from axiom_bench.cli.explain_images import ClassScore, Explainer, chosen_classes, class_name, open_upright
+from axiom_bench.cli.explain_images import Explainer, chosen_classes, open_upright
 from axiom_bench.cli.main import main
 from axiom_bench.embedded import scenes
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
+from axiom_bench.explanation.heatmaps import ClassScore
 from axiom_bench.models.load import load_model
 from axiom_bench.report.charts.drawing import can_draw
 from axiom_bench.run.composing.composition import Composition, composed
@@ -144,26 +145,27 @@ def test_the_numbers_are_those_of_the_library():
     methods = [plugins.load("method", name) for name in names]
     explainer = Explainer(model, config, methods)
     with Image.open("scene.png") as stored:
-        shown, notes = explainer.explain(Path("scene.png"), stored.convert("RGB"), [3, 7], 1)
+        maps = explainer.explain(Path("scene.png"), stored.convert("RGB"), [3, 7], 1).maps
     pixels = torch.from_numpy(np.array(stored.convert("RGB"))).permute(2, 0, 1)[None] / 255
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (model.preprocessing.mean, model.preprocessing.std))
     images = ((pixels - mean) / std).repeat(2, 1, 1, 1)
     probabilities = model.module(images)[0].softmax(0).detach()
-    assert notes == []
-    assert [score.value for score in shown.top] == pytest.approx(probabilities.topk(5).values.tolist(), rel=1e-4)
+    assert (maps.notes, maps.left_out) == ([], [])
+    assert [score.value for score in maps.top[0]] == pytest.approx(probabilities.topk(5).values.tolist(), rel=1e-4)
     targets = torch.tensor([3, 7])
-    heatmaps = ab.explain(model.module, model.layer, images, names, targets)
+    heatmaps = ab.explain(model.module, model.layer, images, names, targets, metrics=errors)
     table = ab.evaluate(model.module, model.layer, [(images, targets)], names, errors)
     values = table.set_index(["target_class", "method", "metric"])["value"]
-    for row, ((score, maps), target) in enumerate(zip(shown.maps, (3, 7), strict=True)):
-        assert score.value == pytest.approx(float(probabilities[target]), rel=1e-4)
-        for name, explained in zip(names, maps, strict=True):
-            np.testing.assert_allclose(explained.heatmap, heatmaps[name][row], atol=1e-4)
-        for name, explained in zip(names[:2], maps, strict=False):
-            expected = values[target, name, "sensitivity_error"]
-            assert explained.errors[0].title == "Sensitivity error"
-            assert explained.errors[0].value == pytest.approx(expected, rel=1e-3)
-        assert maps[2].lines() == ["No axiom errors: not on score scale"]
+    for row, target in enumerate((3, 7)):
+        assert maps.scores[row].value == pytest.approx(float(probabilities[target]), rel=1e-4)
+        for name in names:
+            np.testing.assert_allclose(maps[name][row], heatmaps[name][row], atol=1e-4)
+        assert maps.lines(row, "random") == ["No axiom errors: not on score scale"]
+    for of_command in (maps.errors, heatmaps.errors):
+        for row, method, metric, value, status in of_command.itertuples(index=False):
+            expected = values[targets[row].item(), method, metric]
+            assert value == pytest.approx(expected, rel=1e-3, nan_ok=True)
+            assert (status == "ok") == (method != "random")
 
 
 def test_the_most_probable_classes(capsys):
@@ -245,7 +247,7 @@ def test_which_method_does_not_apply(tmp_path, capsys):
 def test_torchvision_s_networks_have_imagenet_s_class_names():
     config = configuration(["model=resnet18", "model.weights=null", "model.weights_folder=null"])["model"]
     model = load_model(config)
-    assert class_name(model, 207) == "golden retriever"
+    assert model.classes[207] == "golden retriever"
     assert chosen_classes(model, "golden retriever,5") == [207, 5]
     with pytest.raises(BenchError, match="did you mean 'golden retriever'"):
         chosen_classes(model, "golden retriver")

@@ -132,7 +132,7 @@ def test_a_map_that_is_zero_is_told(capsys):
     save_scene("scene.png")
     methods = ["--methods", "xgrad_cam,mine.nothing"]
     assert main(["explain", "scene.png", *ONE[:-2], *methods, "--targets", "3", "--output", "e.html"]) == 0
-    sentence = "The map of mine.nothing is zero everywhere on scene.png (class digit 3)."
+    sentence = "The map of mine.nothing is zero everywhere on scene.png (digit 3)."
     assert sentence in capsys.readouterr().out.splitlines()
     text = Path("e.html").read_text()
     assert sentence in text

@@ -5,6 +5,7 @@ import copy
 import io
 import pickle
 import re
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -16,7 +17,8 @@ from PIL import Image
 
 import axiom_bench as ab
 from axiom_bench.embedded.networks import scenes_vgg
-from axiom_bench.explanation.overlay import COLOURS, MAX_IMAGES, MAX_METHODS, OPACITY, SIDE, Heatmaps, View, blend
+from axiom_bench.explanation.heatmaps import MAX_IMAGES, MAX_METHODS, SIDE, ClassScore, Heatmaps
+from axiom_bench.explanation.overlay import COLOURS, OPACITY, View, blend
 
 
 def colour(name: str, heat: float) -> np.ndarray:
@@ -106,7 +108,10 @@ def heatmaps(images: torch.Tensor = RAMPS, count: int = 2) -> Heatmaps:
     size = (len(images), *images.shape[-2:])
     probabilities = torch.tensor([[0.0, 2.0, 1.0]]).softmax(1).repeat(len(images), 1)
     maps = {f"method_{number}": torch.full(size, number / count) for number in range(count)}
-    return Heatmaps(maps, images, torch.tensor([1, 2]).repeat(len(images))[: len(images)], probabilities)
+    explained = torch.tensor([1, 2]).repeat(len(images))[: len(images)]
+    top = [[ClassScore(index, f"class {index}", value) for index, value in ((1, 0.67), (2, 0.24), (0, 0.09))]]
+    scores = [next(score for score in top[0] if score.index == index) for index in explained.tolist()]
+    return Heatmaps(maps, images, explained, probabilities, scores=scores, top=top * len(images))
 
 
 def pictures(html: str) -> list[np.ndarray]:
@@ -136,11 +141,11 @@ def test_each_image_with_every_map_over_it() -> None:
         image = (255 * RAMPS[row]).permute(1, 2, 0).numpy()
         assert np.abs(shown[3 * row] - image).max() < 8  # WebP loses some
     assert shown[2].astype(int).sum() > shown[1].astype(int).sum()  # more heat, more light
-    assert "image 0: top class 1 (0.67)<" in html
-    assert "image 1: top class 1 (0.67); explained: class 2 (0.24)" in html
+    assert "image 0: top class 1 (67 %)<" in html
+    assert "image 1: top class 1 (67 %); explained: class 2 (24 %)" in html
     assert html.count("method_0</figcaption>") == 2
     maps = heatmaps()
-    maps.probabilities = None
+    maps.scores = [replace(score, is_probability=False) for score in maps.scores]
     assert "image 1: class 2 explained<" in maps._repr_html_()
 
 
@@ -153,7 +158,7 @@ def test_it_stays_small_for_a_batch_of_large_images() -> None:
 
 
 def test_maps_of_another_size_grey_images_and_names_that_are_no_markup() -> None:
-    with mock.patch("axiom_bench.explanation.overlay.blend", wraps=blend) as made:
+    with mock.patch("axiom_bench.explanation.heatmaps.blend", wraps=blend) as made:
         maps = heatmaps(torch.rand(1, 1, 20, 30), 1)
         assert not made.called  # pictures are made when they are shown
         maps._repr_html_()

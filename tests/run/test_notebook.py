@@ -14,7 +14,7 @@ from PIL import Image
 import axiom_bench as ab
 from axiom_bench.embedded import scenes
 from axiom_bench.errors import BenchError
-from axiom_bench.explanation.overlay import Heatmaps
+from axiom_bench.explanation.heatmaps import Heatmaps
 from axiom_bench.run.photographs import photograph
 from tests.advice.nets import WithAge
 

@@ -161,7 +161,7 @@ def test_a_picture_is_explained_by_its_most_probable_objects(tmp_path):
     options = Namespace(top=2, targets=None)
     (image,), _, _, problems = explain(options, ["xgrad_cam"], config, [tmp_path / "scene.png"])
     assert not problems
-    assert len(image.maps) == 2
-    assert [score.box for score, _ in image.maps] == [score.box for score in image.top[:2]]
-    (_, (first,)), (_, (second,)) = image.maps
-    assert np.abs(first.heatmap - second.heatmap).max() > 0.5
+    maps = image.maps
+    assert [score.box for score in maps.scores] == [score.box for score in maps.top[0][:2]]
+    first, second = maps["xgrad_cam"]
+    assert (first - second).abs().max() > 0.5

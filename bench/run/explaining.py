@@ -1,0 +1,184 @@
+"""Explain one trace: every method's heatmap, the explained and the top classes, axiom errors and notes.
+
+`axiom_bench.explain` and the command `explain` both call `explained_trace`.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from functools import partial
+
+import pandas as pd
+from torch import Tensor
+
+from axiom_bench.cutting.silent import only_zeros
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.data.batch import Batch
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.batch import (
+    Method,
+    MethodLeftOut,
+    ZeroMaps,
+    answer_of,
+    is_on_score_scale,
+    warn_of_non_finite,
+    warn_of_silence,
+    with_score_scale,
+)
+from axiom_bench.evaluation.measurement import Metric, measure_all
+from axiom_bench.evaluation.purity import Witness, tensors_of
+from axiom_bench.explanation.explanation import Explanation, given, heatmap
+from axiom_bench.explanation.heatmaps import ERROR_COLUMNS, ClassScore, Heatmaps
+from axiom_bench.explanation.overlay import Pixels
+from axiom_bench.run.progress import at
+
+TOP = 5  # classes that are listed
+ERRORS = "axiom errors, which report.figures.plane=[] leaves out"  # the step's name on the progress bar
+
+
+def explained_trace(
+    trace: Trace,
+    methods: Sequence[Method],
+    metrics: Sequence[Metric] = (),
+    size: Sequence[int] | None = None,
+    normalise: str = "maximum",
+    classes: Sequence[str] | None = None,
+    pictures: Pixels | None = None,
+    scores: Sequence[ClassScore] = (),
+    top: Sequence[Sequence[ClassScore]] = (),
+    max_passes: float = math.inf,
+) -> Heatmaps:
+    """Return the heatmaps of all methods that apply to the model, with what is known about them.
+
+    A sentence about each method that doesn't apply is in `left_out`, and about zero maps and costly metrics in `notes`.
+
+    Args:
+        trace: The trace of a batch.
+        methods: The methods. The user's own are called last, and checked for changes of the trace.
+        metrics: Metrics that are measured on every map.
+        size: The size of the heatmaps in pixels; None for the images' size.
+        normalise: How heatmaps are normalised; see `heatmap`.
+        classes: The names of all classes of the network, if they are known.
+        pictures: The images before they were normalised (B, H, W, 3), if they are known.
+        scores: The score of each row, if a row isn't a class of an image but an object in it.
+        top: Every object of each row's image, if rows are objects.
+        max_passes: Metrics whose ablation drops cost more forward passes are left out, unless a method has needed
+            the drops.
+
+    Raises:
+        BenchError: if a method or metric returns a wrong shape or changes the trace.
+    """
+    with warnings.catch_warnings(record=True, action="always") as caught:
+        if metrics:
+            methods = with_score_scale(methods, trace)
+        is_silent = warn_of_silence(trace)
+        explanations = _explanations(trace, methods, normalise)
+    left_out: list[str] = []
+    notes: list[str] = []
+    for warning in caught:
+        if issubclass(warning.category, MethodLeftOut):
+            left_out.append(str(warning.message))
+        elif issubclass(warning.category, ZeroMaps):
+            notes.append(str(warning.message))
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    maps: dict[str, Tensor] = {}
+    for method, explanation in explanations:
+        if size is None:
+            maps[method.name] = given(explanation.heatmap, "heatmap")
+        else:
+            maps[method.name] = heatmap(given(explanation.raw_map, "raw_map"), size, normalise)
+    is_seen = any(each.any() for each in maps.values())
+    if maps and not is_seen and not is_silent:
+        notes.append(only_zeros(trace))
+    errors = None
+    if metrics and is_seen:
+        at(ERRORS)
+        on_scale = [is_on_score_scale(method, trace) for method, _ in explanations]
+        costly = _costly(trace, metrics, max_passes) if any(on_scale) else []
+        if costly:
+            notes.append(_cost_note(trace, costly))
+        cheap = [metric for metric in metrics if metric not in costly]
+        errors = _errors(cheap, explanations, on_scale)
+    titles = {method.name: method.spec.title for method in methods}
+    titles |= {metric.name: metric.spec.title for metric in metrics}
+    values = trace.logits.detach().softmax(1) if trace.has_probability else trace.network.explained(trace.logits)
+    if not scores:
+        names = classes if classes and len(classes) == values.shape[1] else None
+        score = partial(_class_score, values, names, trace.has_probability)
+        scores = [score(row, index) for row, index in enumerate(trace.targets.tolist())]
+        ranked = values.argsort(dim=1, descending=True, stable=True)[:, :TOP].tolist()
+        top = [[score(row, index) for index in indices] for row, indices in enumerate(ranked)]
+    return Heatmaps(
+        maps,
+        trace.images,
+        trace.targets,
+        values if trace.has_probability else None,
+        layer=trace.layer,
+        classes=classes,
+        pictures=pictures,
+        scores=scores,
+        top=top,
+        errors=errors,
+        notes=list(dict.fromkeys(notes)),
+        left_out=list(dict.fromkeys(left_out)),
+        titles=titles,
+    )
+
+
+def _explanations(trace: Trace, methods: Sequence[Method], normalise: str) -> list[tuple[Method, Explanation]]:
+    """Return the explanations of the methods that apply, in the methods' order; the user's own are called last."""
+    batch = Batch(trace.images, ("",) * len(trace), trace.targets)
+    by_name: dict[str, Explanation] = {}
+    for method in sorted(methods, key=lambda method: method.is_foreign):
+        at(method.spec.title or method.name)
+        witness = Witness(trace.images.device, partial(tensors_of, trace)) if method.is_foreign else None
+        answer = answer_of(method, trace)
+        if answer is not None:
+            warn_of_non_finite(method, trace, answer)
+            by_name[method.name] = Explanation.of(trace, answer, batch, method, normalise)
+        if witness is not None:
+            witness.check([method])
+    return [(method, by_name[method.name]) for method in methods if method.name in by_name]
+
+
+def _costly(trace: Trace, metrics: Sequence[Metric], max_passes: float) -> list[Metric]:
+    """Return the metrics whose ablation drops no method has needed, and that cost more than `max_passes`."""
+    if "drops" in vars(trace):
+        return []
+    need_drops = [metric for metric in metrics if plugins.NEEDS_DROPS in plugins.needs_of(metric)]
+    return need_drops if need_drops and trace.drops_cost > max_passes else []
+
+
+def _cost_note(trace: Trace, costly: Sequence[Metric]) -> str:
+    titles = " and ".join((metric.spec.title or metric.name).lower() for metric in costly)
+    return (
+        f"No {titles}: its ablation drops would cost about {trace.drops_cost:,.0f} forward passes "
+        f"({trace.capture}). To compute it, set metrics.max_forwards_per_image={math.ceil(trace.drops_cost)}."
+    )
+
+
+def _errors(
+    metrics: Sequence[Metric], explanations: Sequence[tuple[Method, Explanation]], on_scale: Sequence[bool]
+) -> pd.DataFrame:
+    """Return one line per metric, method and row, in the columns of `Heatmaps.errors`."""
+    asked = [(explanation, is_on_scale) for (_, explanation), is_on_scale in zip(explanations, on_scale, strict=True)]
+    lines = []
+    for (method, _), measurement in zip(explanations, measure_all(metrics, asked), strict=True):
+        for metric, (values, statuses) in measurement.values.items():
+            for row, (value, status) in enumerate(zip(values.tolist(), statuses, strict=True)):
+                lines.append((row, method.name, metric, value, status))
+    return pd.DataFrame(lines, columns=list(ERROR_COLUMNS))
+
+
+def class_name(classes: Sequence[str] | None, index: int) -> str:
+    """Return the class's name, or "class 7"."""
+    return classes[index] if classes else f"class {index}"
+
+
+def _class_score(
+    values: Tensor, classes: Sequence[str] | None, is_probability: bool, row: int, index: int
+) -> ClassScore:
+    return ClassScore(index, class_name(classes, index), float(values[row, index]), is_probability)
