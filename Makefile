@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 FOR_TESTS := $(VENV)/.installed-for-tests
 FOR_PEERS := $(VENV)/.installed-peers
 # What is never imported needn't be compiled. uv doesn't read the settings of pip, which may name another index.
-TEST_EXTRAS := '.[dev,docs,timm,coco,nifti,transformers,executors]'
+TEST_EXTRAS := '.[dev,docs,timm,coco,nifti,transformers,executors,https]'
 PEER_EXTRAS := '.[peers,ray]'
 INSTALL = { uv pip install -q --python $(VENV)/bin/python -c requirements.lock -e $(1) 2> /dev/null || \
 	  $(VENV)/bin/python -m pip install -q --no-compile -c requirements.lock -e $(1); }

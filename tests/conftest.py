@@ -22,8 +22,8 @@ from hypothesis.internal.conjecture import providers
 from hypothesis.internal.constants_ast import Constants
 from omegaconf import OmegaConf
 
+from axiom_bench.data.formats import urls
 from axiom_bench.data.torchvision_import import torchvision  # noqa: F401 - which a CPU-only torch needs first
-from axiom_bench.records import remote
 from tests import last_runs
 
 pytest_plugins = ("tests.browser",)
@@ -91,12 +91,11 @@ def real_root() -> Path:
 
 @pytest.fixture
 def memory_store(tmp_path, monkeypatch) -> Path:
-    """The cache's folder; at memory:// is an empty store."""
-    monkeypatch.setenv(remote.CACHE, str(tmp_path / "cache"))
+    """The folder of the copies of memory://, which is an empty store."""
+    monkeypatch.setenv(urls.CACHE, str(tmp_path / "cache"))
     monkeypatch.setattr(MemoryFileSystem, "store", {})
     monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
-    remote.opened.cache_clear()
-    return Path(tmp_path / "cache")
+    return Path(tmp_path / "cache/data/memory")
 
 
 @pytest.fixture(scope="session")

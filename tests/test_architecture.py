@@ -148,12 +148,10 @@ def test_bench_names_no_method_and_no_metric(group):
 
 
 def test_a_kind_of_data_set_touches_its_module_and_the_registry():
-    """But for two kinds that a store may hold, mosaics of a run's images, VOC's class names, and ImageNet-S and arrays,
+    """But for mosaics of a run's images, VOC's class names, and ImageNet-S and arrays,
     which take their classes as ImageNet and folders do."""
     others = {kind.__module__: importers(kind.__module__) - {"data.registry"} for kind in KINDS.values()}
     assert {name.rpartition(".")[2]: modules for name, modules in others.items() if modules} == {
-        "tar_shards": {"run.fetching"},
-        "parquet_images": {"run.fetching"},
         "mosaic": {"run.job", "run.choosing", "run.worker", "cli.game"},
         "voc": {"models.outputs"},
         "imagenet": {"data.layouts.imagenet_s"},

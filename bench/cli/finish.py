@@ -16,7 +16,7 @@ from axiom_bench.columns import UNKNOWN_CLASS
 from axiom_bench.environment import seldom_collected
 from axiom_bench.errors import BenchError, first_names
 from axiom_bench.records import artefacts as manifest_file
-from axiom_bench.records import mirror, remote, running
+from axiom_bench.records import running
 from axiom_bench.report import stamp
 from axiom_bench.run import manifest
 from axiom_bench.run.composing.settings import return_freed_memory
@@ -61,8 +61,7 @@ def finish(
                 from axiom_bench.report.page.this_run import time_lines  # here: imports what the page was written with
 
                 lines += time_lines(times, time.perf_counter() - start)
-            mirror.push(folder)
-            lines += [*report.headline(run), f"report: {remote.named(page)}"]
+            lines += [*report.headline(run), f"report: {page}"]
         if not statuses["ok"]:
             lines.append(f"There is no value: {_undefined(statuses) or 'no image has a row'}; {HINT}.")
         return exit_code(results) or MENDABLE * (not statuses["ok"]), [*lines, *failed(results)]
@@ -83,7 +82,6 @@ def keep(config: dict[str, Any], results: Sequence[Result], overrides: Sequence[
         if (command := running.command(folder)) is not None:
             written["command"] = command
         manifest_file.write(folder, written)
-        mirror.push(folder)
     running.end(folder)
     return written
 

@@ -21,7 +21,7 @@ from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.batch import MethodLeftOut, explained, trace_of_batch
 from axiom_bench.explanation.explanation import given
-from axiom_bench.records import files, mirror, reading, running
+from axiom_bench.records import files, reading, running
 from axiom_bench.report.game_page import CHECKS, Class, Game, Picture, page
 from axiom_bench.run.composing.settings import add_current_folder
 from axiom_bench.run.job import OBJECT_RULES, Job, cut_of, read_hashes
@@ -52,7 +52,6 @@ def game(options: Namespace) -> list[str]:
     titles = {method.name: method.spec.title or method.name for method in job.methods if method.name in names}
     setting = {"model": job.model.name, "layer": job.model.layer, "data": job.data.name, "weights": weights}
     files.write(output, page(Game(images, checks, titles, setting, options.seed)).encode())
-    mirror.push(options.run_folder)
     return [
         f"{len(images)} pictures of two classes and {CHECKS} checks, from {job.name}",
         f"methods: {', '.join(titles.values())}, and the centred blob",

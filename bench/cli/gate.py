@@ -7,9 +7,10 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from axiom_bench.cli.terminal import local_path, run_folder, say
+from axiom_bench.cli.terminal import say
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files
+from axiom_bench.records.files import local_path
 
 if TYPE_CHECKING:
     from axiom_bench.gate import GateResult
@@ -19,12 +20,12 @@ STEP_SUMMARY = "GITHUB_STEP_SUMMARY"  # the file that GitHub Actions shows as th
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The arguments of the command."""
-    parser.add_argument("run_folder", type=run_folder)
+    parser.add_argument("run_folder", type=local_path)
     parser.add_argument("--baseline", type=local_path, required=True, metavar="FILE")
     compare = parser.add_argument_group("how to compare")
     compare.add_argument("--allow-improvements", action="store_true", help="exit 0 where all that moved is better")
     compare.add_argument(
-        "--against", type=run_folder, metavar="RUN", help="the baseline's run folder: its values by image and its maps"
+        "--against", type=local_path, metavar="RUN", help="the baseline's run folder: its values by image and its maps"
     )
     outputs = parser.add_argument_group("files")
     outputs.add_argument("--markdown", type=local_path, metavar="FILE", help="a summary, with maps beside it")

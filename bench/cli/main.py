@@ -21,12 +21,11 @@ from axiom_bench.cli.terminal import (
     complain,
     escape_missing_characters,
     existing_run,
-    local_path,
-    run_folder,
     say,
 )
 from axiom_bench.environment import seldom_collected
 from axiom_bench.errors import BenchError, unknown
+from axiom_bench.records.files import local_path
 
 UNREAD = 141  # 128 + SIGPIPE
 KINDS = ("methods", "peers", "spoiled", "metrics", "models", "data", "experiments", "protocols", "suites")
@@ -84,8 +83,7 @@ def parse(argv: Sequence[str]) -> Namespace:
         if hasattr(options, name):  # KEY=VALUE may stand anywhere among the files, and both behind options
             words = [*getattr(options, name), *(argument for argument in rest if not argument.startswith("-"))]
             options.overrides = [word for word in words if _is_override(word)]
-            place = run_folder if name == "run_folders" else local_path
-            setattr(options, name, [place(word) for word in words if not _is_override(word)])
+            setattr(options, name, [local_path(word) for word in words if not _is_override(word)])
             rest = [argument for argument in rest if argument.startswith("-")]
     unrecognized = [argument for argument in rest if not hasattr(options, "overrides") or not OVERRIDE.match(argument)]
     if unrecognized:
@@ -155,7 +153,7 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
     _add_config_dir(listing)
 
     status = calls("records.reading.status", "run_folder")
-    add("status", "what of a run is done, goes on and has failed", status).add_argument("run_folder", type=run_folder)
+    add("status", "what of a run is done, goes on and has failed", status).add_argument("run_folder", type=local_path)
 
     about = "recompute a sample of a run or a submission: exit 0 the same, 1 something differs"
     verify = add("verify", about, _verify)
@@ -263,7 +261,7 @@ def _add_judge(judge: ArgumentParser) -> None:
     judge.add_argument("--metric", metavar="A,B", help=own)
     judge.add_argument("--better", choices=("higher", "lower"), default="higher", help="of your own metric's values")
     truth = "runs with spoiled explainers; default: its own"
-    judge.add_argument("--truth", nargs="+", type=run_folder, default=[], metavar="RUN", help=truth)
+    judge.add_argument("--truth", nargs="+", type=local_path, default=[], metavar="RUN", help=truth)
     judge.add_argument("--metrics", type=listed, metavar="A,B", help="names of values; default: all of the run")
 
 
@@ -336,12 +334,9 @@ def _judge(options: Namespace) -> int:
         code, lines = judge_metrics(options.metric.split(","), options.better)
         say(lines)
         return code
-    from axiom_bench.records import mirror
     from axiom_bench.report.scorecard import write_judgement
 
-    lines = write_judgement(options.run_folder, options.truth, options.metrics or None)
-    mirror.push(options.run_folder)
-    say(lines)
+    say(write_judgement(options.run_folder, options.truth, options.metrics or None))
     return 0
 
 

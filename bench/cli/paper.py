@@ -9,7 +9,6 @@ from pathlib import Path
 from axiom_bench.cli.benchmark import run_jobs
 from axiom_bench.cli.finish import finish
 from axiom_bench.errors import BenchError
-from axiom_bench.records import mirror, remote
 from axiom_bench.report.paper import PaperRun, on_two_classes, write_paper
 from axiom_bench.report.paper import paper as study
 from axiom_bench.run.job import run_folder
@@ -51,8 +50,7 @@ def paper(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[
         two_classes, problem = _two_classes(main.run, arguments, config_folder)
         command = shlex.join(["axiom-bench", "paper", *overrides])
         index = write_paper(main, two_classes, problem, command, say)
-        mirror.push(folder)
-    return code, [f"report: {remote.named(folder / 'report.html')}", f"paper: {remote.named(index)}"]
+    return code, [f"report: {folder / 'report.html'}", f"paper: {index}"]
 
 
 def _two_classes(run: RunFolder, arguments: Sequence[str], config_folder: Path | None) -> tuple[PaperRun | None, str]:

@@ -12,7 +12,7 @@ from axiom_bench import report
 from axiom_bench.environment import entry_names
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
-from axiom_bench.records import combining, mirror, reading, remote, running
+from axiom_bench.records import combining, reading, running
 from axiom_bench.report.options import KEYS, Options, check_names, with_settings
 from axiom_bench.run.progress import progress
 
@@ -25,8 +25,7 @@ def write(folders: Sequence[Path], words: Sequence[str], output: Path | None) ->
     folder, settings = prepared(folders, words, output)
     with progress("report") as shown:
         page = report.write(folder, settings, tell=lambda step: shown.says(f"report: {step}"))
-        mirror.push(folder)
-    return [*running.sentences(reading.read_manifest(folder)), f"report: {remote.named(page)}"]
+    return [*running.sentences(reading.read_manifest(folder)), f"report: {page}"]
 
 
 def prepared(folders: Sequence[Path], words: Sequence[str], output: Path | None) -> tuple[Path, dict[str, Any]]:

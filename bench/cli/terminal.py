@@ -1,4 +1,4 @@
-"""What a command line names and prints: run folders, also in a store, and text that a terminal must not obey."""
+"""What a command line names and prints: run folders, and text that a terminal must not obey."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from io import TextIOWrapper
 from pathlib import Path
 
-from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts, remote
+from axiom_bench.records import artefacts
+from axiom_bench.records.files import local_path
 
 # Control characters but the line's end, characters that turn the direction of text, ends of lines of Unicode, and half
 # characters, which can't be encoded.
@@ -46,28 +46,9 @@ def complain(line: str) -> None:
     print(f"axiom-bench: {printable(line)}", file=sys.stderr)
 
 
-def local_path(text: str) -> Path:
-    """Return a path, with the home folder in the place of ~. Raises BenchError for the home of an unknown user."""
-    try:
-        return Path(text).expanduser()
-    except RuntimeError as error:
-        raise BenchError(f"{text} begins with the home folder of nobody; write the whole path.") from error
-
-
-def run_folder(text: str) -> Path:
-    """The folder of a run to read; of one in a store its mirror here, with what it needs. Raises BenchError."""
-    if not remote.is_url(text):
-        return remote.folder_of(text)
-    from axiom_bench.records.mirror import fetched
-    from axiom_bench.run.progress import progress
-
-    with progress(f"fetching {text}"):
-        return fetched(text)
-
-
 def existing_run(text: str) -> Path:
-    """As `run_folder`, for a command that takes long to import what reads it. Raises BenchError for no folder."""
-    folder = run_folder(text)
+    """As `local_path`, for a command that takes long to import what reads it. Raises BenchError for no folder."""
+    folder = local_path(text)
     if not folder.is_dir():
         raise artefacts.no_run(folder)
     return folder

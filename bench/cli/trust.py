@@ -10,7 +10,6 @@ from typing import Any
 from axiom_bench.errors import BenchError, first_names
 from axiom_bench.kinds import check_group
 from axiom_bench.run.composing import settings
-from axiom_bench.run.fetching import urls
 
 MAX_NAMES = 3  # of settings in a message
 EXPRESSION = "${"  # OmegaConf resolves what follows
@@ -22,7 +21,7 @@ NOT_PATH = re.compile(rf"(model|data(\.of)?)\.(({'|'.join(NOT_PATHS)})(\.\d+)?|c
 
 def check_config(config: Mapping[str, Any], is_trusted: bool) -> None:
     """Raise BenchError if loading a job of this configuration resolves an expression, or if a setting is missing or
-    wrong. Unless the configuration is trusted, also raise it for code that isn't this package's, for data in a store
+    wrong. Unless the configuration is trusted, also raise it for code that isn't this package's, for data by URL
     and for files of this machine."""
     for group in ("model", "data", "method", "metric"):
         check_group(group, config.get(group))
@@ -39,9 +38,9 @@ def check_config(config: Mapping[str, Any], is_trusted: bool) -> None:
 
 def _check_harmless(config: Mapping[str, Any]) -> None:
     check_code(config)
-    for key, url in urls(config.get("data") or {}):
+    for key, url in settings.urls(config.get("data") or {}):
         raise BenchError(
-            "The run's configuration names data in a store, which would be fetched with your credentials: "
+            "The run's configuration names data by URL, which would be fetched with your credentials: "
             f"{key}={url[:200]}. Add --trust where the run is your own."
         )
     if files := [f"{key}={text}" for key, text in _files(config)]:

@@ -16,7 +16,7 @@ from axiom_bench.cli.trust import check_config
 from axiom_bench.columns import WHOLE_SET
 from axiom_bench.errors import BenchError
 from axiom_bench.gate.findings import tolerance
-from axiom_bench.records import artefacts, mirror, reading, running
+from axiom_bench.records import artefacts, reading, running
 from axiom_bench.records.sources import version_of
 from axiom_bench.run.manifest import hardware
 from axiom_bench.run.progress import progress
@@ -69,7 +69,6 @@ def verify(folder: Path, seed: int | None = None, trust: bool = False) -> tuple[
     verdict = {"values": len(now), "images": images, "seed": seed, "compared": way, "differing": len(lines)}
     when = datetime.now(UTC).isoformat(timespec="seconds")
     artefacts.write(folder, {**artefacts.read(folder), "verified": {**verdict, "at": when}})
-    mirror.push(folder)
     what = f"{len(now):,} values of {images} images (seed {seed}) were computed anew and compared {way}"
     if not lines:
         return 0, [f"{what}: all are the same."]

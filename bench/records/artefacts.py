@@ -21,40 +21,38 @@ from axiom_bench.records import files
 
 class Artefact(NamedTuple):
     """place: a folder of the run folder, also the manifest's key of its files' names where these are an input of the
-    report; or the name of a file. suffixes: of the folder's files. written_by, read_by: modules or rooms. store:
-    "shard" is sent when a shard is done, and fetched with it; "once" is fetched where no file of its name and size is
-    here, since its name decides what it holds. "fetched" is fetched; "sent" isn't; "here" is not even sent. stamp:
+    report; or the name of a file. suffixes: of the folder's files. written_by, read_by: modules or rooms. stamp:
     whether a report is made from it, or makes it."""
 
     place: str
     suffixes: tuple[str, ...]
     written_by: str
     read_by: str
-    store: Literal["shard", "once", "fetched", "sent", "here"]
     stamp: Literal["input", "output", ""] = ""
 
 
+SHARDS = "axiom_bench.run.shards"
 TABLE = (
-    Artefact("records", ("parquet",), "axiom_bench.run.shards", "records.reading", "shard", "input"),
-    Artefact("curves", ("parquet",), "axiom_bench.run.shards", "records.reading", "shard", "input"),
-    Artefact("whole_set", ("parquet",), "axiom_bench.run.whole_set", "records.reading", "fetched", "input"),
-    Artefact("runtime", ("parquet",), "axiom_bench.run.samples", "records.reading", "fetched", "input"),
-    Artefact("pictures", ("npz",), "axiom_bench.run.samples", "records.store", "fetched", "input"),
-    Artefact("gallery", ("parquet",), "axiom_bench.run.samples", "records.store", "fetched", "input"),
-    Artefact("answers", ("json",), "axiom_bench.run.shards", "run", "once"),
-    Artefact("predictions", ("json",), "axiom_bench.run.choosing", "run", "once"),
-    Artefact("objects", ("parquet",), "axiom_bench.run.objects", "run", "once"),
-    Artefact("examination", ("json",), "axiom_bench.run.worker", "run", "once"),
-    Artefact("image_hashes.json", (), "axiom_bench.run.job", "run", "here"),
-    Artefact("running", ("json",), "axiom_bench.records.running", "records.running", "here"),
-    Artefact("manifest.json", (), "axiom_bench.records.artefacts", "records.artefacts", "fetched"),
-    Artefact("report_stamp.json", (), "axiom_bench.report.stamp", "report", "sent"),
-    Artefact("report.html", (), "report", "", "sent", "output"),
-    Artefact("tables", ("csv", "md", "tex"), "report", "", "sent", "output"),
-    Artefact("figures", ("png", "pdf", "svg"), "report", "", "sent", "output"),
-    Artefact("report", ("html",), "report", "", "sent", "output"),  # of a gallery with many images
-    Artefact("report/pictures", ("webp", "png"), "report", "", "sent", "output"),
-    Artefact("paper", ("html", "md", "tex", "png", "pdf", "svg"), "report.paper", "", "sent"),
+    Artefact("records", ("parquet",), SHARDS, "records.reading", "input"),
+    Artefact("curves", ("parquet",), SHARDS, "records.reading", "input"),
+    Artefact("whole_set", ("parquet",), "axiom_bench.run.whole_set", "records.reading", "input"),
+    Artefact("runtime", ("parquet",), "axiom_bench.run.samples", "records.reading", "input"),
+    Artefact("pictures", ("npz",), "axiom_bench.run.samples", "records.store", "input"),
+    Artefact("gallery", ("parquet",), "axiom_bench.run.samples", "records.store", "input"),
+    Artefact("answers", ("json",), SHARDS, "run"),
+    Artefact("predictions", ("json",), "axiom_bench.run.choosing", "run"),
+    Artefact("objects", ("parquet",), "axiom_bench.run.objects", "run"),
+    Artefact("examination", ("json",), "axiom_bench.run.worker", "run"),
+    Artefact("image_hashes.json", (), "axiom_bench.run.job", "run"),
+    Artefact("running", ("json",), "axiom_bench.records.running", "records.running"),
+    Artefact("manifest.json", (), "axiom_bench.records.artefacts", "records.artefacts"),
+    Artefact("report_stamp.json", (), "axiom_bench.report.stamp", "report"),
+    Artefact("report.html", (), "report", "", "output"),
+    Artefact("tables", ("csv", "md", "tex"), "report", "", "output"),
+    Artefact("figures", ("png", "pdf", "svg"), "report", "", "output"),
+    Artefact("report", ("html",), "report", "", "output"),  # of a gallery with many images
+    Artefact("report/pictures", ("webp", "png"), "report", "", "output"),
+    Artefact("paper", ("html", "md", "tex", "png", "pdf", "svg"), "report.paper", ""),
 )
 
 
@@ -65,13 +63,8 @@ def listed() -> tuple[str, ...]:
 
 def steps() -> dict[str, str]:
     """{kind: the module that makes its files for a job}, of what is made after the records."""
-    made = (artefact for artefact in TABLE if artefact.stamp == "input" and artefact.store != "shard")
+    made = (artefact for artefact in TABLE if artefact.stamp == "input" and artefact.written_by != SHARDS)
     return {artefact.place: artefact.written_by for artefact in made}
-
-
-def in_store(*kinds: str) -> tuple[str, ...]:
-    """The places that a store has in one of these ways, see `Artefact`."""
-    return tuple(artefact.place for artefact in TABLE if artefact.store in kinds)
 
 
 def outputs(folder: Path) -> list[Path]:

@@ -236,6 +236,19 @@ def safe_name(name: str) -> str:
     return name if kept == name and name else f"{kept}-{hashlib.sha256(name.encode(errors='replace')).hexdigest()[:8]}"
 
 
+def local_path(text: str) -> Path:
+    """Return a path, with the home folder in the place of ~. Raises BenchError for a URL or an unknown user's home."""
+    if re.match(r"[a-z][a-z0-9+.-]*://", text):
+        raise BenchError(
+            f"{text[:200]} is a URL, and results are in a folder of this machine. Give a folder, and copy it from or "
+            "to the bucket with the bucket's own tool, such as `aws s3 sync FOLDER s3://BUCKET/FOLDER`."
+        )
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise BenchError(f"{text} begins with the home folder of nobody; write the whole path.") from error
+
+
 def ensure_writable(folder: Path) -> None:
     """Makes the folder and tries a small file in it, so that a run fails before it computes. Raises BenchError."""
     probe = folder / f".probe.{uuid4().hex[:8]}.tmp"

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts, files, remote, running
+from axiom_bench.records import artefacts, files, running
 from axiom_bench.report import stamp
 from axiom_bench.report.page.html import Header, Section, assemble, part
 from axiom_bench.statistics.labels import Metadata, plural
@@ -36,15 +36,15 @@ class Run:
 
 
 def update(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Write the index of the results that a run folder lies in, whole or not at all; none for a folder elsewhere, and
-    none in a store, of which only a part is here. A report is worth more than its place in the index: where this can't
+    """Write the index of the results that a run folder lies in, whole or not at all; none for a folder elsewhere.
+    A report is worth more than its place in the index: where this can't
     be written, a line on standard error says so."""
     folder = folder.absolute()
     if [folder.parent.name, folder.name] == [manifest["experiment"], manifest["run"]]:
         root: Path | None = folder.parents[1]
     else:  # of runs combined, by the index that is there
         root = next((parent for parent in folder.parents[:2] if _is_ours(parent)), None)
-    if root is None or remote.url_of(folder) is not None:
+    if root is None:
         return
     try:
         if (root / NAME).exists() and not _is_ours(root):

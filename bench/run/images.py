@@ -20,6 +20,7 @@ from torch import Tensor
 
 from axiom_bench.data.base import UNREADABLE, BadImage
 from axiom_bench.data.batch import Annotation, Batch
+from axiom_bench.data.formats.urls import free_bytes, size_text
 from axiom_bench.data.loading import DamagedEntry, Decoded, batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError
@@ -27,7 +28,6 @@ from axiom_bench.evaluation.plugins import required
 from axiom_bench.records import files
 from axiom_bench.records.record_files import key
 from axiom_bench.records.sources import Sources
-from axiom_bench.run.fetching import free_bytes, size_text
 from axiom_bench.run.job import OBJECT_RULES, Job
 
 SUFFIX = ".image"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -22,9 +22,8 @@ from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.explanation import check_normalise
 from axiom_bench.models.load import LoadedModel, load_model
 from axiom_bench.models.spec import OBJECT_OUTPUTS, ModelSpec
-from axiom_bench.records import files, remote
+from axiom_bench.records import files
 from axiom_bench.records.files import safe_name
-from axiom_bench.run import fetching
 from axiom_bench.run.composing.settings import Device
 from axiom_bench.run.progress import progress
 
@@ -47,8 +46,8 @@ class Job:
     """config: resolved. cut_model: of the model, on the device. indices: the images to explain, positions in `data`.
     target: the rule that names the class to explain. normalise: how heatmaps are scaled. cache: the folder of decoded
     images. all_indices: also of those that data.only_correct leaves out; left_out: their ids. others: why they are left
-    out, where some may be. batch_rows_of_all: of the job that this is a part of. of_images: the fingerprint of the
-    images in which the network has found what is explained.
+    out, where some may be. of_images: the fingerprint of the images in which the network
+    has found what is explained.
 
     made_of: the images that mosaics were made of, for the manifest. `of` names their data set, `images` counts it.
     `of_one_class` counts those of one class, and of these `unreadable` those that can't be read. `confident` counts
@@ -74,7 +73,6 @@ class Job:
     left_out: tuple[str, ...] = ()
     others: str | None = None
     made_of: Mapping[str, Any] | None = None
-    batch_rows_of_all: int | None = None
     of_images: str | None = None
 
     @property
@@ -95,7 +93,8 @@ class Job:
         data = config["data"]
         # after the data, unless they ask for it: it takes longest. shape: of samples that are arrays
         network = cache(lambda *shape: load_model(config["model"], *shape))
-        dataset = data_of(config, data, network)
+        background = ModelSpec.of(config["model"]).background
+        dataset = load_dataset(data, lambda *shape: network(*shape).named_classes, background)
         loaded = network() if dataset.shape is None else network(dataset.shape)
         size = None if isinstance(dataset, MosaicImages) else data["size"]  # of mosaics it counts what they make
         indices = subset(dataset, size, data["seed"], data.get("only_classes"), data.get("leave_out"))
@@ -230,7 +229,7 @@ class Job:
     @cached_property
     def batch_rows(self) -> int:
         """The number of rows that every batch is padded to: `batch_size`, but no more than the largest shard has."""
-        return self.batch_rows_of_all or min(self.batch_size, max(map(self.rows, self.shards), default=1)) or 1
+        return min(self.batch_size, max(map(self.rows, self.shards), default=1)) or 1
 
     def rows(self, shard: Shard) -> int:
         """How many rows a shard has: one an image, or one a label; fewer, where a crop cuts an object away."""
@@ -267,12 +266,6 @@ def _target_rule(config: Mapping[str, Any], target: str) -> str:
     return target
 
 
-def data_of(config: Mapping[str, Any], data: Mapping[str, Any], network: Callable[..., LoadedModel]) -> DataSet:
-    """The data set of these settings for a job's network, which is loaded where the data ask for it."""
-    background = ModelSpec.of(config["model"]).background
-    return load_dataset(fetching.here(data), lambda *shape: network(*shape).named_classes, background)
-
-
 def cut_of(model: LoadedModel, device: Device) -> CutModel:
     """The model on the device, cut at its layer."""
     module, precisions = model.module.to(device.device), (device.precision, device.head_precision)
@@ -303,8 +296,8 @@ def chosen(kind: str, config: Mapping[str, Any]) -> tuple[Plugin, ...]:
 
 
 def run_folder(config: Mapping[str, Any]) -> Path:
-    """Where a run's files are: <results>/<experiment>/<run>; of results in a store, the mirror on this machine."""
-    return remote.folder_of(str(config["results"])) / str(config["experiment"]) / str(config["run"])
+    """Return the folder of a run's files, <results>/<experiment>/<run>. Raises BenchError for results at a URL."""
+    return files.local_path(str(config["results"])) / str(config["experiment"]) / str(config["run"])
 
 
 def read_hashes(folder: Path) -> FileHashes:

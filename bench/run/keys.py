@@ -62,12 +62,6 @@ class Keys:
             experiment=[job.experiment, job.data.name],  # they stand in the rows
         )
 
-    def on(self, job: Job) -> Keys:
-        """The keys of the job with other images of its data set, whose common key is the same."""
-        keys = self.with_plugins_of(job)
-        vars(keys)["values"] = self.values
-        return keys
-
     def with_plugins_of(self, job: Job) -> Keys:
         """The keys of the job with what is told of its plug-ins, whose code and common key are the same."""
         keys = Keys(job, self.command)

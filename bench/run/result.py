@@ -80,8 +80,7 @@ class Failure(Exception):
 class Result:
     """job: its name. config: resolved. facts: its share of the manifest. images: how many are explained; left_out: ids
     of those that data.only_correct leaves out. shards: {key: number of images} of all; missing: keys of those that lack
-    values. cost: of these, a sentence. damaged: files. in_store: {key of a missing shard: its excerpt of data in a
-    store}. lines, notes: for the user.
+    values. cost: of these, a sentence. damaged: files. lines, notes: for the user.
 
     What this command computed: shards and images, record files, and passes of the model that were counted. seconds: of
     each part (see `evaluation.stopwatch`) and stage. wall, processor: seconds of the whole loop over the shards.
@@ -98,7 +97,6 @@ class Result:
     missing: Sequence[str] = ()
     cost: str | None = None
     damaged: Sequence[str] = ()
-    in_store: Mapping[str, Any] = field(default_factory=dict)
     lines: tuple[str, ...] = ()
     notes: Notes = field(default_factory=dict)
     shards_computed: int = 0

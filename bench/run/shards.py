@@ -38,7 +38,7 @@ from axiom_bench.evaluation.purity import Interference, watched_rate
 from axiom_bench.evaluation.queries import PerturbedImages
 from axiom_bench.evaluation.stopwatch import Stopwatch, Watch
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.records import files, mirror, record_files
+from axiom_bench.records import files, record_files
 from axiom_bench.records.record_files import RecordFile, Values
 from axiom_bench.run.images import first_batch, first_row, rows
 from axiom_bench.run.job import Job, Shard, run_folder
@@ -117,9 +117,8 @@ def compute_shards(keys: Keys, shards: Mapping[str, Shard], folder: Path, advanc
         try:
             written.append(compute(keys, shard, key, wanted, folder, watch.part, advance).name)
         except Interference:
-            mirror.remove(folder, written)
+            record_files.remove(folder, written)
             raise
-        mirror.push(folder)
         computed.append(shard)
     return Result(
         job.name,

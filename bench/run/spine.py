@@ -19,11 +19,11 @@ from axiom_bench.cutting.passes import pieces
 from axiom_bench.errors import BenchError, first_names
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.records import artefacts, files, mirror, record_files, running
+from axiom_bench.records import artefacts, files, record_files, running
 from axiom_bench.run import executors, manifest
 from axiom_bench.run.composing import settings
 from axiom_bench.run.composing.composition import Composition, base_keys, composed
-from axiom_bench.run.executors import Executor, Local
+from axiom_bench.run.executors import Executor
 from axiom_bench.run.job import chosen, run_folder
 from axiom_bench.run.progress import progress
 from axiom_bench.run.result import MACHINE, OF_FIRST, Failure, Result
@@ -92,13 +92,11 @@ def run(
 
 @contextmanager
 def _open_folder(config: Mapping[str, Any]) -> Iterator[Path]:
-    """The run folder: of this format, writable, with what a store has of it, and locked."""
+    """The run folder: of this format, writable and locked."""
     folder = run_folder(config)
     files.ensure_writable(folder)
-    with progress(str(config["results"])):
-        mirror.pull(folder)
     artefacts.check_format(folder)
-    with mirror.held(folder):
+    with running.held(folder):
         files.sweep(folder)
         yield folder
 
@@ -155,7 +153,6 @@ def run_job(job: PreparedJob, executor: Executor, notes: dict[str, list[str]]) -
             result = _computed(task, result, executor)
         record_files.remove(task.folder, result.damaged)
         result = executors.done(executor, task.config, finish, task, result)
-        mirror.pull(task.folder)
         running.announce(task.folder, result.job, manifest.of_job(result))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - one job's defect must not stop the other jobs
         failure = Failure.of(error)
@@ -175,11 +172,9 @@ def _computed(task: Task, result: Result, executor: Executor) -> Result:
         _print(f"{result.job}: {result.cost}")
     tasks = min(len(result.missing), executor.tasks or len(result.missing))
     parts = [result.missing[part] for part in pieces(len(result.missing), -(-len(result.missing) // tasks))]
-    in_store = {} if isinstance(executor, Local) else result.in_store  # here all of the data is
     start = time.perf_counter()
     with progress(result.job, sum(result.shards[key] for key in result.missing)) as shown:
-        excerpts = ([in_store[key] for key in keys if key in in_store] for keys in parts)
-        futures = [executor.submit(compute_part, task, *each) for each in zip(parts, excerpts, strict=True)]
+        futures = [executor.submit(compute_part, task, keys) for keys in parts]
         images = 0
         try:
             for keys, future in zip(parts, list(futures), strict=True):
@@ -197,7 +192,7 @@ def _computed(task: Task, result: Result, executor: Executor) -> Result:
                     with suppress(Exception):  # what it did is lost, whatever that was
                         written += executors.result(future, task.config).written
             if is_tainted:
-                mirror.remove(task.folder, written)
+                record_files.remove(task.folder, written)
             raise
     return replace(result, wall=time.perf_counter() - start)
 

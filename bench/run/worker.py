@@ -7,7 +7,7 @@ is harmless, since files are named by what decides their values.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field, replace
 from functools import partial
@@ -19,18 +19,16 @@ from typing import Any
 import numpy as np
 
 from axiom_bench.cutting.passes import by_halves
-from axiom_bench.data.base import FileHashes
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.batch import traced
 from axiom_bench.evaluation.plugins import Plugin, required
 from axiom_bench.examination.examine import BATCH, Answer, examine
-from axiom_bench.records import artefacts, files, mirror
-from axiom_bench.run import choosing, fetching, images, isolated, manifest, shards
+from axiom_bench.records import artefacts, files
+from axiom_bench.run import choosing, images, isolated, manifest, shards
 from axiom_bench.run.composing import settings
-from axiom_bench.run.fetching import RemoteFile
-from axiom_bench.run.job import OBJECT_RULES, Job, chosen, data_of, keep_hashes, read_hashes, run_folder
+from axiom_bench.run.job import OBJECT_RULES, Job, chosen, keep_hashes, read_hashes, run_folder
 from axiom_bench.run.keys import Keys
 from axiom_bench.run.progress import advance, progress
 from axiom_bench.run.result import Result, collected, joined, note_lines, orientation_lines
@@ -57,15 +55,6 @@ class Task:
         return run_folder(self.config)
 
 
-@dataclass(frozen=True)
-class Excerpt:
-    """What a shard needs of a data set in a store. files: by name; images: ids. batch_rows: of the whole job."""
-
-    files: Mapping[str, RemoteFile]
-    images: Sequence[str]
-    batch_rows: int
-
-
 def prepare(task: Task) -> Result:
     """Loads and checks the job, hashes its images, and tells what is missing."""
     config, seconds = task.config, dict[str, float]()
@@ -84,7 +73,6 @@ def prepare(task: Task) -> Result:
         cost = shards.cost(keys, missing, task.folder, budget) if missing else None
         answers = examined(keys, task.folder, bool(missing))
         facts["data"][job.data.name]["notes"] += [each.sentence for each in answers if each.level == "note"]
-        mirror.push(task.folder)
     return Result(
         job.name,
         {**config, "target": job.target},  # which the data decide where it is null
@@ -95,7 +83,6 @@ def prepare(task: Task) -> Result:
         tuple(missing),
         cost,
         damaged,
-        _in_store(keys, missing),
         (*job.lines(), *unfrozen),
         notes,
         seconds=seconds,
@@ -166,18 +153,12 @@ def mates(answers: Sequence[Answer]) -> str | None:
     return next(("" if each.level == "ok" else each.sentence for each in answers if each.question == BATCH), None)
 
 
-def compute_part(task: Task, wanted: Sequence[str], excerpts: Sequence[Excerpt] = ()) -> Result:
-    """Computes what is missing of the shards with these keys. excerpts: what to fetch of data in a store; (): all."""
+def compute_part(task: Task, wanted: Sequence[str]) -> Result:
+    """Computes what is missing of the shards with these keys."""
     with collected() as notes:
-        loaders: list[Callable[[], Keys]] = [partial(_of_job, task)]
-        if excerpts:  # from which the classes can't always be told: then all of the data is fetched
-            loaders.insert(0, partial(_of_excerpts, task, excerpts))
-        for load in loaders:
-            keys = load()
-            by_key = {keys.shard(shard): shard for shard in keys.job.shards}
-            if by_key.keys() >= set(wanted):
-                break
-        else:
+        keys = _of_job(task)
+        by_key = {keys.shard(shard): shard for shard in keys.job.shards}
+        if not by_key.keys() >= set(wanted):
             raise BenchError(
                 f"{files.host()} has other versions of packages, code or images than the machine that prepared "
                 f"{keys.job.name}, so its values would be others; make them the same there, and run the command again."
@@ -190,7 +171,6 @@ def compute_part(task: Task, wanted: Sequence[str], excerpts: Sequence[Excerpt] 
 
 def finish(task: Task, result: Result) -> Result:
     """What is made of a job when its records are there: values of the whole data set, run times, pictures."""
-    mirror.pull(task.folder)
     seconds = dict(result.seconds)
     with collected() as notes:
         keys = _of_job(task)
@@ -204,21 +184,12 @@ def finish(task: Task, result: Result) -> Result:
     notes, orientations = joined(result.notes, notes), orientation_lines(turned)
     for data in result.facts["data"].values():
         data["notes"] += orientations
-    mirror.push(task.folder)
     forget()
     lines = (*result.lines, *note_lines(notes), *orientations)
     return replace(result, files=made, axes=stored["axes"], seconds=seconds, notes=notes, lines=lines)
 
 
-_held: dict[object, Keys] = {}  # the one job that this process holds, with its keys, by task
-
-
-def held(place: object, load: Callable[[], Keys]) -> Keys:
-    """What this process holds, once loaded; anything else is freed before."""
-    if place not in _held:
-        _held.clear()
-        _held[place] = load()
-    return _held[place]
+_held: dict[str, Keys] = {}  # the one job that this process holds, with its keys, by the task's id
 
 
 def forget() -> None:
@@ -237,7 +208,6 @@ def loaded(config: Mapping[str, Any], isolate: bool = False) -> Job:
     """The job of a configuration. isolate: see `methods_of`. Raises BenchError."""
     settings.add_current_folder()
     settings.check(config)
-    mirror.pull(run_folder(config))
     settings.keep_freed_memory()
     return Job.of(config, methods_of(config, isolate))
 
@@ -265,55 +235,14 @@ def on_its_images(job: Job, command: str = "") -> Job:
 
 def _of_job(task: Task) -> Keys:
     """The job loaded, on its images, with its keys: by the first task of it that a process does."""
-
-    def load() -> Keys:
+    if task.id not in _held:
+        forget()
         job = loaded(task.config)
         job.cut_model.mates = mates(task.answers)
         keys = Keys(on_its_images(job, task.command), task.command)
         _ = keys.values  # of now, before anything is computed
-        return keys
-
-    return held(task.id, load)
-
-
-def _of_excerpts(task: Task, excerpts: Sequence[Excerpt]) -> Keys:
-    """The job on parts of a data set in a store, of which nothing else is fetched. Network, methods and metrics are
-    those of the first part that the process had."""
-    files_here = {name: file for excerpt in excerpts for name, file in excerpt.files.items()}
-    fetching.fetch(list(files_here.values()))
-    data = {**task.config["data"], "path": {name: str(file.copy) for name, file in files_here.items()}, "size": None}
-
-    def load() -> Keys:
-        job = loaded({**task.config, "data": data})
-        job.cut_model.mates = mates(task.answers)
-        job = shards.decided(job, task.command)
-        return Keys(replace(job, batch_rows_of_all=excerpts[0].batch_rows), task.command)
-
-    first = held((task.id, excerpts[0].batch_rows), load)
-    dataset = data_of(task.config, data, lambda *_: first.job.model)
-    places = {name: place for place, name in enumerate(dataset.ids)}
-    indices = tuple(places[name] for excerpt in excerpts for name in excerpt.images)
-    return first.on(replace(first.job, data=dataset, indices=indices, hashes=FileHashes()))
-
-
-def _in_store(keys: Keys, missing: Mapping[str, Sequence[int]]) -> dict[str, Excerpt]:
-    """{key: excerpt} of shards whose data are all in a store, but for a job that needs other images than a shard's."""
-    job = keys.job
-    in_store = fetching.in_store(job.config["data"])
-    if not in_store or job.target in OBJECT_RULES or "other_images" in required((*job.methods, *job.metrics)):
-        return {}
-
-    def file_of(image: str) -> str:
-        """The name of the file that an image is in, with which its id begins."""
-        while image not in in_store:
-            image = image.rpartition("/")[0]
-        return image
-
-    excerpts = {}
-    for key, shard in missing.items():
-        ids = [job.data.ids[index] for index in shard]
-        excerpts[key] = Excerpt({name: in_store[name] for name in map(file_of, ids)}, ids, job.batch_rows)
-    return excerpts
+        _held[task.id] = keys
+    return _held[task.id]
 
 
 @contextmanager

@@ -23,7 +23,7 @@ UNFOLLOWED = {  # words that only this refusal has in "FILE: TEXT" -> the reason
     "One image alone doesn't fit into the memory": "it needs a machine without free memory",
     "; the others would take about": "it needs a full disk",
     "The process that read {} ended by {}": "it needs a decoder that ends its process",
-    "names data in a store, which would be fetched": "it needs a store",
+    "names data by URL, which would be fetched": "it needs a server",
     "The labels of {} aren't classes of {}, so no question": "experiment=voc needs photographs",
     "No image can be pasted": "it needs photographs with masks",
     "explain what it detects, output=ab.outputs.detection": "to build a two-stage detector takes too long",

@@ -440,3 +440,12 @@ def test_what_is_left_out_is_named():
         assert "run=NAME" in line
     for before in (SHOWN, {}, without("models", "resnet")):
         assert no_longer_shown(before, SHOWN) is None
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/results", "memory://results", "file:///tmp/results"])
+def test_results_at_a_url_are_refused_with_what_to_do(capsys, url):
+    for words in ([f"results={url}", "data.size=1"], ["report", f"{url}/quick/default"], ["status", f"{url}/quick"]):
+        assert main(words) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "is a URL, and results are in a folder of this machine." in line
+        assert "with the bucket's own tool, such as `aws s3 sync FOLDER s3://BUCKET/FOLDER`." in line

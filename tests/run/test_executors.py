@@ -1,12 +1,10 @@
 """executor=...: every engine gives the values of one process, also where a worker is killed in the middle."""
 
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
-import tarfile
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
@@ -17,16 +15,12 @@ import pytest
 import yaml
 
 from axiom_bench.cli.benchmark import run_jobs
-from axiom_bench.data.embedded import Scenes
 from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError
-from axiom_bench.records import remote
 from axiom_bench.records.reading import status
 from axiom_bench.run import executors
-from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.executors import Local, processes
 from axiom_bench.run.result import Result
-from axiom_bench.run.spine import prepared_job, run_job
 from axiom_bench.run.worker import Task, compute_part
 from tests.faults.runs import group_is_gone, wait_until
 
@@ -233,55 +227,3 @@ def test_processes_see_their_variable_and_one_that_dies_again_and_again_is_a_sen
         with pytest.raises(BenchError, match="was killed 3 times, as for want of memory"):
             executor.submit(signal.raise_signal, signal.SIGKILL).result()
         assert executor.submit(json.loads, "5").result() == 5
-
-
-class Elsewhere:
-    """In this process, with an empty cache for each part, as on another machine. caches: {of a part: its files}."""
-
-    tasks = None
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.caches = folder, list[list[str]]()
-
-    def submit(self, function: Callable[..., object], *arguments: object) -> Future[object]:
-        future = Future[object]()
-        with pytest.MonkeyPatch.context() as patch:
-            if function is compute_part:
-                patch.setenv(remote.CACHE, str(self.folder / str(len(self.caches))))
-            future.set_result(function(*arguments))
-            if function is compute_part:
-                copies = remote.cache_folder().rglob("*.tar")
-                self.caches.append(sorted(path.name.rpartition("-")[2] for path in copies))
-        return future
-
-
-@pytest.mark.slow
-def test_a_machine_fetches_the_files_of_its_shards_alone(tmp_path, memory_store):
-    """Of tar files in a store; the values are those of the same files here."""
-    store, here = remote.opened("memory://bucket", os.getpid()).files, tmp_path / "here"
-    here.mkdir()
-    for number in range(3):
-        tar_of(here / f"val{number}.tar", range(2 * number, 2 * number + 2))
-        store.pipe_file(f"/bucket/val/val{number}.tar", (here / f"val{number}.tar").read_bytes())
-    chosen = tiny(("data=webdataset", "data.size=null", "metric=[sensitivity_error]", "data.workers=0"))
-    classes = f"data.classes=[{','.join(Scenes(size=1).classes)}]"
-    with composed([*chosen, classes, "data.path=memory://bucket/val", f"results={tmp_path / 'there'}"]) as composition:
-        executor = Elsewhere(tmp_path / "parts")
-        prepared = [prepared_job(config, "", executor) for config in composition.job_configs()]
-        there = [run_job(job, executor, notes={}) for job in prepared]
-    assert there[0].failure is None
-    assert executor.caches == [["val0.tar"], ["val1.tar"], ["val2.tar"]]
-    alone = run_jobs([*chosen, classes, f"data.path={here}", f"results={tmp_path / 'alone'}"])[1]
-    pd.testing.assert_frame_equal(rows_of(tmp_path / "there", there), rows_of(tmp_path / "alone", alone))
-
-
-def tar_of(path: Path, numbers: range) -> None:
-    scenes = Scenes(size=6)
-    with tarfile.open(path, "w") as tar:
-        for number in numbers:
-            sample, content = scenes.read(number), io.BytesIO()
-            sample.image.save(content, "PNG")
-            for name, data in ((f"{number}.png", content.getvalue()), (f"{number}.cls", str(sample.label).encode())):
-                member = tarfile.TarInfo(name)
-                member.size = len(data)
-                tar.addfile(member, io.BytesIO(data))

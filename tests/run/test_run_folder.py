@@ -20,7 +20,7 @@ import axiom_bench as ab
 from axiom_bench.cli.benchmark import run_jobs
 from axiom_bench.cli.finish import finish, keep
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts, combining, files, mirror, reading, running
+from axiom_bench.records import artefacts, combining, files, reading, running
 from axiom_bench.records.artefacts import Artefact
 from axiom_bench.records.store import read_gallery
 from axiom_bench.report import stamp
@@ -191,7 +191,7 @@ def test_a_new_artefact_is_made_listed_shared_stamped_and_kept_inside(results, t
     module = ModuleType("their_counts")
     vars(module).update(STAGES={"counts": "counts"}, ensure_counts=ensure_counts)
     monkeypatch.setitem(sys.modules, "their_counts", module)
-    row = Artefact("counts", ("txt",), "their_counts", "nobody", "fetched", "input")
+    row = Artefact("counts", ("txt",), "their_counts", "nobody", "input")
     monkeypatch.setattr(artefacts, "TABLE", (*artefacts.TABLE, row))
     config, outcomes = run_jobs([*tiny(()), f"results={results}"])
     keep(config, outcomes)
@@ -201,7 +201,6 @@ def test_a_new_artefact_is_made_listed_shared_stamped_and_kept_inside(results, t
     assert written["counts"] == ["counts/count.txt"]
     combined = combining.combine([folder], results / "combined")
     assert (results / "combined" / combined["counts"][0]).read_text() == "5"
-    assert mirror._is_fetched("counts/count.txt")
     before = stamp.inputs(folder, written)
     (folder / "counts/count.txt").write_text("many")
     assert stamp.inputs(folder, written) != before

@@ -16,11 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from fsspec.implementations.memory import MemoryFileSystem
 
 from axiom_bench import methods, metrics
 from axiom_bench.cutting import passes
 from axiom_bench.cutting.ablation import batched
 from axiom_bench.cutting.trace import CutModel, Trace
+from axiom_bench.data.embedded import Scenes
 from axiom_bench.evaluation import batch as evaluation
 from axiom_bench.evaluation.batch import MethodLeftOut, MethodsByMetrics, explained, frame, holds_values, shard_rows
 from axiom_bench.evaluation.measurement import measure
@@ -309,3 +311,21 @@ def test_values_equal_those_of_a_folder_and_damage_has_a_row(root, run, rows):
         assert len(good) == len(of_folder) > 0
         same = [name for name in good if name not in ("image_id", "data")]
         pd.testing.assert_frame_equal(good[same], of_folder[same], check_exact=True)
+
+
+@pytest.mark.slow
+def test_values_and_keys_of_data_by_url_are_those_of_local_files(run, rows, results, tmp_path, memory_store):
+    path = tmp_path / "parquet/val/0.parquet"
+    path.parent.mkdir(parents=True)
+    contents = []
+    for index in range(3):
+        Scenes(size=3).read(index).image.save(tmp_path / "scene.png")
+        contents.append((tmp_path / "scene.png").read_bytes())
+    pq.write_table(pa.table({"image": pa.array(contents), "label": [1, 2, 3]}), path)
+    MemoryFileSystem().pipe_file("/bucket/val/0.parquet", path.read_bytes())
+    expected = rows(run("data=parquet", "data.size=3", f"data.path={path.parent}", "data.target=predicted"))
+    files = {file.name for file in results.rglob("records/*.parquet")}
+    outcomes = run("data=parquet", "data.size=3", "data.path=memory://bucket/val", "data.target=predicted")
+    assert outcomes[0].shards_computed == 0  # the keys are the same
+    assert files == {file.name for file in results.rglob("records/*.parquet")}
+    pd.testing.assert_frame_equal(rows(outcomes), expected, check_exact=True)

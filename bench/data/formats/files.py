@@ -9,17 +9,17 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, product
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
+from axiom_bench.data.formats.urls import copies, is_url
 from axiom_bench.environment import decoded
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File
 
-Paths = File | Sequence[File] | Mapping[str, File]
-T = TypeVar("T", str, Path)
+Paths = File | Sequence[File]
 MAX_SHOWN = 100  # characters of a value in a message
 MAX_REASON = 200  # characters of an error's text: some repeat the file's content
 MAX_TEXT = 2**30  # bytes of a list of images, classes or labels; ImageNet's longest has 3 MB
@@ -220,21 +220,14 @@ def _check(state: os.stat_result) -> None:
 
 
 def files_named(paths: Paths, suffix: str) -> dict[str, Path]:
-    """{name: file}, ascending. A name is the path below the folder where one is given, else the file's own name; both
-    without the suffix. Of a mapping, {name: file}, the names are its own.
+    """{name: file}, ascending; of a URL the file is a copy here. A name is the path below the folder where one is
+    given, else the file's own name; both without the suffix.
 
     Raises BenchError where there is no such file, where two have one name, and for a pattern of too many.
     """
-    if isinstance(paths, Mapping):
-        return {name: Path(file) for name, file in sorted(paths.items())}
     listed = [paths] if isinstance(paths, str) else list(paths)
-    return by_name(chain.from_iterable(_found(path, suffix) for path in listed), suffix)
-
-
-def by_name(found: Iterable[tuple[str, T]], suffix: str) -> dict[str, T]:
-    """{name: file} of (name with its suffix, file), ascending. Raises BenchError where two files have one name."""
-    files: dict[str, T] = {}
-    for name, file in found:
+    files: dict[str, Path] = {}
+    for name, file in chain.from_iterable(_found(path, suffix) for path in listed):
         name = as_text(name.removesuffix(suffix))
         if files.setdefault(name, file) != file:
             raise BenchError(
@@ -245,7 +238,9 @@ def by_name(found: Iterable[tuple[str, T]], suffix: str) -> dict[str, T]:
 
 
 def _found(path: str, suffix: str) -> list[tuple[str, Path]]:
-    """(name, file) of what a path or pattern names."""
+    """(name, file) of what a path, a URL or a pattern names."""
+    if is_url(path):
+        return copies(list(expanded(path)), suffix)
     if os.path.isdir(path):
         below = [(name, Path(path, name)) for name in files_below(Path(path)) if name.endswith(suffix)]
         if not below:

@@ -10,7 +10,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from axiom_bench.data.formats.files import lines_of, plain, table_of, why
+from axiom_bench.data.formats.files import files_named, lines_of, plain, table_of, why
+from axiom_bench.data.formats.urls import is_url
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File, Name
 
@@ -125,6 +126,11 @@ def imagenet_synsets() -> list[str]:
 
 
 def _lines(file: str, setting: str) -> list[str]:
+    if is_url(file):
+        copied = list(files_named(file, "").values())
+        if len(copied) != 1:
+            raise BenchError(f"{setting}={file} names {len(copied)} files; give the URL of one file.")
+        file = str(copied[0])
     if not os.path.isfile(file):
         raise BenchError(f"{setting}: there is no file {file!r}; give a list, or a file of one class a line.")
     return lines_of(Path(file), "The list of classes")

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any
 
+from axiom_bench.data.formats.urls import is_url
 from axiom_bench.environment import conf_groups
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import (
@@ -31,7 +32,6 @@ from axiom_bench.kinds import (
     worded,
 )
 from axiom_bench.models.spec import ModelSpec
-from axiom_bench.records import remote
 
 if TYPE_CHECKING:
     import torch
@@ -61,6 +61,7 @@ def _is_folder_name(value: object) -> bool:
 
 FolderName = Annotated[str | int, worded("the name of a folder", _is_folder_name)]
 NAMES = Name | Sequence[Name] | None  # of methods, metrics and other entries of conf/
+WITH_URLS = ("path", "classes")  # settings of data that may be a URL
 NUMBERS = ("size", "seed", "batch_size", "workers")  # settings of all data sets
 LAYER = "model.layer"
 AXES = ("model", LAYER, "model.draw", "data")  # what may take several values, each of them a job
@@ -120,7 +121,6 @@ def is_text(key: str, text: str, value: object, is_entry: bool = False) -> bool:
 def check(config: Mapping[str, Any]) -> None:
     """Raises BenchError for a value of the wrong type, and for one that is missing."""
     from axiom_bench.data import registry
-    from axiom_bench.run import fetching
 
     for key in GROUPS:
         check_group(key, config.get(key))
@@ -136,7 +136,27 @@ def check(config: Mapping[str, Any]) -> None:
     registry.check_settings(config["data"])
     if config["data"]["kind"] not in registry.OF_ARRAYS:
         model.check_colours()
-    fetching.check(config["data"])
+    check_urls(config["data"])
+
+
+def check_urls(data: Mapping[str, Any]) -> None:
+    """Raise BenchError for a URL in a setting of the data that can't be one."""
+    for key, url in urls(data):
+        if key.rpartition(".")[2] not in WITH_URLS:
+            raise BenchError(
+                f"{key}={url[:200]} must be on this machine, or mounted: only data.path, of tar shards "
+                "(data=webdataset) or Parquet (data=parquet), and data.classes may be a URL."
+            )
+
+
+def urls(data: Mapping[str, Any], prefix: str = "data.") -> Iterator[tuple[str, str]]:
+    """Yield (setting, URL) of all URLs in the data's settings."""
+    for key, value in data.items():
+        if key == "of" and isinstance(value, Mapping):
+            yield from urls(value, f"{prefix}of.")
+        for text in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(text, str) and is_url(text):
+                yield f"{prefix}{key}", text
 
 
 def check_missing(config: Mapping[str, Any]) -> None:
@@ -360,7 +380,7 @@ def _check_data(data: Mapping[str, Any]) -> None:
         )
 
         files_named(path, "")
-    if isinstance(classes, str) and not remote.is_url(classes):
+    if isinstance(classes, str) and not is_url(classes):
         from axiom_bench.data.layouts.classes import class_list
 
         class_list(classes)

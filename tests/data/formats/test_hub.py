@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from axiom_bench.data.embedded import Scenes
+from axiom_bench.data.formats import urls
+from axiom_bench.data.formats.files import files_named
 from axiom_bench.errors import BenchError
-from axiom_bench.records import remote
-from axiom_bench.run import fetching
 
 hub = pytest.importorskip("huggingface_hub.constants", reason="huggingface_hub isn't installed")
 REVISION, REPOSITORY = "0123456789abcdef0123456789abcdef01234567", "owner/images"
@@ -71,7 +71,7 @@ class Hub(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def mirror(tmp_path, monkeypatch) -> Iterator[Path]:
+def hub_files(tmp_path, monkeypatch) -> Iterator[Path]:
     """The folder of the data set's files: eight scenes, with the classes' names as the Hub's files have them."""
     scenes, root = Scenes(size=8), tmp_path / "hub"
     features = {"label": {"names": list(scenes.classes), "_type": "ClassLabel"}}
@@ -91,36 +91,31 @@ def mirror(tmp_path, monkeypatch) -> Iterator[Path]:
     template = hub.HUGGINGFACE_CO_URL_TEMPLATE.partition("/{")[2]
     monkeypatch.setattr(hub, "HUGGINGFACE_CO_URL_TEMPLATE", f"{address}/{{{template}")
     monkeypatch.setattr(hub, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setenv(remote.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv(urls.CACHE, str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    remote.opened.cache_clear()
     yield root
     server.shutdown()
     server.server_close()
-    remote.opened.cache_clear()
 
 
 def names(path: str) -> list[str]:
-    return list(fetching.here({"kind": "parquet", "path": path})["path"])
+    return list(files_named(path, ".parquet"))
 
 
-def test_a_folder_a_pattern_or_a_file_names_the_files(mirror):
+def test_a_folder_a_pattern_or_a_file_names_the_files(hub_files):
     of_data = [Path(name).stem for name in FILES]
     assert names(f"{URL}/data") == names(f"{URL}/data/validation-*.parquet") == of_data
     assert names(f"{URL}/{FILES[0]}") == of_data[:1]
     assert names(URL) == [name.removesuffix(".parquet") for name in FILES]
-    with pytest.raises(BenchError, match=f"There is nothing at {URL}/absent"):
+    with pytest.raises(BenchError, match=f"Can't use {URL}/absent .*: there is no such file"):
         names(f"{URL}/absent")
 
 
-def test_a_file_that_was_changed_and_has_the_same_size_is_another_one(mirror):
+def test_a_file_that_was_changed_and_has_the_same_size_is_fetched_again(hub_files):
     """The Hub says of a file its size and the id of its content."""
-    before = fetching.here({"kind": "parquet", "path": f"{URL}/{FILES[0]}"})["path"]
-    content = bytearray((mirror / FILES[0]).read_bytes())
+    names(f"{URL}/{FILES[0]}")
+    content = bytearray((hub_files / FILES[0]).read_bytes())
     content[len(content) // 2] ^= 1
-    (mirror / FILES[0]).write_bytes(content)
-    remote.opened.cache_clear()
-    after = fetching.here({"kind": "parquet", "path": f"{URL}/{FILES[0]}"})["path"]
-    assert before != after
-    (copy,) = after.values()
-    assert Path(copy).read_bytes() == content
+    (hub_files / FILES[0]).write_bytes(content)
+    (copy,) = files_named(f"{URL}/{FILES[0]}", ".parquet").values()
+    assert copy.read_bytes() == content

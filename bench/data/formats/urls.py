@@ -1,0 +1,189 @@
+"""Files that are named by URL, in a bucket, on a web server or on the Hugging Face Hub, as copies on this machine.
+
+fsspec's filecache fetches each file once, and again after it has changed."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from axiom_bench.errors import BenchError
+
+CACHE = "AXIOM_BENCH_CACHE"
+EXTRAS = {"s3": "s3", "http": "https", "https": "https", "hf": "hf"}  # of protocols
+HASHES = ("ETag", "etag", "md5Hash", "Content-MD5", "blob_id")  # the names that stores give the hash of a file
+TIMES = ("mtime", "LastModified", "last_modified", "Last-Modified", "updated", "modificationTime", "created")
+MISSING = "FileNotFoundError"
+REASONS = {  # by the class of an error, or of one that it is derived from or caused by
+    "NoCredentialsError": "there are no credentials; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "PermissionError": "access is denied; check the credentials and what they allow",
+    **dict.fromkeys(
+        ("ConnectionError", "ClientConnectionError", "TransportError", "TimeoutError", "HTTPClientError"),
+        "it can't be reached; check the network",
+    ),
+    MISSING: "there is no such file; correct the URL",
+}
+_URL = re.compile(r"([a-z][a-z0-9+.-]*)://.*", re.DOTALL)
+
+
+def is_url(text: str) -> bool:
+    """Return whether a text is a URL, and not a path of this machine."""
+    return _URL.fullmatch(text) is not None
+
+
+def cache_folder() -> Path:
+    """Return the folder of the copies."""
+    default = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "axiom-bench")
+    return Path(os.environ.get(CACHE) or default).expanduser().absolute() / "data"
+
+
+def copies(urls: Sequence[str], suffix: str) -> list[tuple[str, Path]]:
+    """Return (name, copy on this machine) of each file that the URLs name, and fetch those that are missing or changed.
+
+    If the server doesn't answer, the copies of the last time are returned, and a line on standard error says so.
+
+    Args:
+        urls: URLs of one server, each of a file, of a folder with what is below it, or with the signs of a pattern.
+        suffix: The end of the names of a folder's files.
+
+    Raises:
+        BenchError: If a file doesn't exist, can't be fetched or can't be kept.
+    """
+    url = urls[0]
+    folder = cache_folder() / url.partition(":")[0]
+    with _errors(url, folder):
+        from fsspec import filesystem  # here: only URLs need fsspec and its packages
+        from fsspec.core import url_to_fs
+
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):  # another process may fetch the same file
+            files, _ = url_to_fs(url, use_listings_cache=False, skip_instance_cache=True)
+            found = _found(files, urls, suffix, folder)
+            versions = {path: version for _, path, version, _ in found}
+            files.ukey = versions.__getitem__  # by which filecache knows a changed file; its own isn't one everywhere
+            options = {"cache_storage": str(folder), "check_files": True, "expiry_time": 0}
+            cache = filesystem("filecache", fs=files, skip_instance_cache=True, **options)
+            _announce(url, folder, [size or 0 for _, path, _, size in found if not cache._check_file(path)])
+            copied = []
+            for name, path, _, _ in found:
+                with cache.open(path, "rb") as copy:
+                    copied.append((name, Path(copy.name)))
+            return copied
+
+
+File = tuple[str, str, str, int | None]  # name, path on the server, version (another one after a change), bytes
+
+
+def _found(files: Any, urls: Sequence[str], suffix: str, folder: Path) -> list[File]:
+    """Return the files that the URLs name, as the server lists them, or listed them if it doesn't answer now."""
+    digest = hashlib.sha256("\n".join([*urls, suffix]).encode()).hexdigest()[:32]
+    kept = folder / f"{digest}.json"
+    try:
+        found = [file for url in urls for file in _listed(files, url, suffix)]
+    except Exception as error:  # every store has errors of its own
+        reason = _reason(error)
+        if reason == REASONS[MISSING] or not kept.is_file():
+            raise
+        print(f"axiom-bench: the copies of {urls[0]} in {folder} are used: {reason}", file=sys.stderr, flush=True)
+        return [(name, path, version, size) for name, path, version, size in json.loads(kept.read_bytes())]
+    kept.write_text(json.dumps(found), encoding="utf-8")
+    return found
+
+
+def _listed(files: Any, url: str, suffix: str) -> Iterator[File]:
+    path = files._strip_protocol(url)
+    if glob.has_magic(url.partition("?")[0] if url.startswith("http") else url):
+        entries = files.glob(path, detail=True)
+        if not entries:
+            raise FileNotFoundError(url)
+        for found, about in entries.items():
+            yield found.rpartition("/")[2], found, _version(about), about.get("size")
+        return
+    about = files.info(path)
+    if about["type"] != "directory":
+        yield path.partition("?")[0].rpartition("/")[2], path, _version(about), about.get("size")
+        return
+    root = path.rstrip("/")
+    below = {
+        found: about
+        for found, about in sorted(files.find(root, detail=True).items())
+        if found.endswith(suffix) and about["type"] != "directory"
+    }
+    if not below:
+        raise BenchError(f"There is no file whose name ends in {suffix} below {url}; correct the URL.")
+    for found, about in below.items():
+        yield found.removeprefix(root).lstrip("/"), found, _version(about), about.get("size")
+
+
+def _version(about: Mapping[str, Any]) -> str:
+    """Return what changes with a file: its size, and its hash or, if the server has none, the time of its change."""
+    mark = next((about[key] for key in (*HASHES, *TIMES) if about.get(key)), "")
+    if isinstance(mark, datetime):  # a listing may have it as a number
+        mark = mark.timestamp()
+    return f"{about.get('size')} {mark}".replace('"', "")
+
+
+def _announce(url: str, folder: Path, sizes: Sequence[int]) -> None:
+    """Say how much is fetched. Raises BenchError if the disk has less room."""
+    if not sizes:
+        return
+    files = f"{len(sizes):,} file{'s' if len(sizes) > 1 else ''}, {size_text(sum(sizes))}"
+    free = free_bytes(folder)
+    if sum(sizes) > free:
+        raise BenchError(
+            f"{url} takes {files}, and {size_text(free)} are free in {folder}; free some space, or name another "
+            f"folder by {CACHE}."
+        )
+    print(f"axiom-bench: fetching {url}: {files}, to {folder}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _errors(url: str, folder: Path) -> Iterator[None]:
+    """Turn every error into a BenchError with one sentence."""
+    try:
+        yield
+    except BenchError:
+        raise
+    except ImportError as error:
+        extra = EXTRAS.get(url.partition(":")[0])
+        fix = f"pip install '.[{extra}]' in axiom-bench's checkout" if extra else str(error).rstrip(".")
+        raise BenchError(f"{url} needs a package that isn't installed: {fix}.") from error
+    except Exception as error:  # every store has errors of its own
+        raise BenchError(f"Can't use {url} (copies are kept in {folder}): {_reason(error)}.") from error
+
+
+def _reason(error: BaseException) -> str:
+    """Return why a file can't be had. A server that can't be reached looks to some stores like a missing file."""
+    causes = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+        causes.append(cause)
+    kinds = {kind.__name__ for each in causes for kind in type(each).__mro__}
+    known = [reason for name, reason in REASONS.items() if name in kinds]
+    return known[0] if known else " ".join(str(error).split())[:300].rstrip(".")
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the free bytes on the disk that holds `folder`, which need not exist yet."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(existing).free
+
+
+def size_text(count: float) -> str:
+    """Return a number of bytes for people.
+
+    >>> size_text(150_000), size_text(7.53e9)
+    ('0.1 MB', '7.5 GB')
+    """
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
