@@ -163,13 +163,15 @@ def measured(overrides: Sequence[str], with_kernels: bool) -> dict[str, Any]:
 
 
 def stages(out: Path) -> dict[str, float]:
-    """{stage: seconds} of the run that wrote this JSON, as its manifest has them, and of its report."""
+    """Return {stage: seconds} of the run that wrote this JSON, from its manifest, and of its report."""
     seconds: Counter[str] = Counter()
+    report = 0.0
     for manifest in out.parent.glob(f"results/*/{out.stem}/manifest.json"):
         for of_job in json.loads(manifest.read_text(encoding="utf-8"))["seconds"].values():
             seconds.update(of_job)
-        seconds["report"] += json.loads(manifest.with_name("report_stamp.json").read_text(encoding="utf-8"))["seconds"]
-    return dict(seconds)
+        # A command writes the manifest before its report, and report.json after it.
+        report += manifest.with_name("report.json").stat().st_mtime - manifest.stat().st_mtime
+    return {**seconds, "report": report}
 
 
 def measured_budget(results: Mapping[str, Any], sizes: Sizes) -> dict[str, float]:

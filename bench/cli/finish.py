@@ -17,7 +17,6 @@ from axiom_bench.environment import seldom_collected
 from axiom_bench.errors import BenchError, first_names
 from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import running
-from axiom_bench.report import stamp
 from axiom_bench.run import manifest
 from axiom_bench.run.composing.settings import return_freed_memory
 from axiom_bench.run.job import run_folder
@@ -77,8 +76,6 @@ def keep(config: dict[str, Any], results: Sequence[Result], overrides: Sequence[
         for kind in manifest_file.OF_JOBS:  # of a job that found everything there, what it cost the command before
             numbers = {**(before.get(kind) or {}), **written[kind]}
             written[kind] = {job["job"]: numbers[job["job"]] for job in written["jobs"] if job["job"] in numbers}
-        if (last := stamp.seconds(folder)) is not None:  # its own aren't known before it is written
-            written["report_seconds"] = last
         if (command := running.command(folder)) is not None:
             written["command"] = command
         manifest_file.write(folder, written)

@@ -21,14 +21,14 @@ from axiom_bench.records import files
 
 class Artefact(NamedTuple):
     """place: a folder of the run folder, also the manifest's key of its files' names where these are an input of the
-    report; or the name of a file. suffixes: of the folder's files. written_by, read_by: modules or rooms. stamp:
+    report; or the name of a file. suffixes: of the folder's files. written_by, read_by: modules or rooms. report:
     whether a report is made from it, or makes it."""
 
     place: str
     suffixes: tuple[str, ...]
     written_by: str
     read_by: str
-    stamp: Literal["input", "output", ""] = ""
+    report: Literal["input", "output", ""] = ""
 
 
 SHARDS = "axiom_bench.run.shards"
@@ -46,7 +46,7 @@ TABLE = (
     Artefact("image_hashes.json", (), "axiom_bench.run.job", "run"),
     Artefact("running", ("json",), "axiom_bench.records.running", "records.running"),
     Artefact("manifest.json", (), "axiom_bench.records.artefacts", "records.artefacts"),
-    Artefact("report_stamp.json", (), "axiom_bench.report.stamp", "report"),
+    Artefact("report.json", (), "axiom_bench.report.summary", "report"),
     Artefact("report.html", (), "report", "", "output"),
     Artefact("tables", ("csv", "md", "tex"), "report", "", "output"),
     Artefact("figures", ("png", "pdf", "svg"), "report", "", "output"),
@@ -58,18 +58,18 @@ TABLE = (
 
 def listed() -> tuple[str, ...]:
     """The kinds of files that a manifest lists, under the names of their folders: what a report is made from."""
-    return tuple(artefact.place for artefact in TABLE if artefact.stamp == "input")
+    return tuple(artefact.place for artefact in TABLE if artefact.report == "input")
 
 
 def steps() -> dict[str, str]:
     """{kind: the module that makes its files for a job}, of what is made after the records."""
-    made = (artefact for artefact in TABLE if artefact.stamp == "input" and artefact.written_by != SHARDS)
+    made = (artefact for artefact in TABLE if artefact.report == "input" and artefact.written_by != SHARDS)
     return {artefact.place: artefact.written_by for artefact in made}
 
 
 def outputs(folder: Path) -> list[Path]:
     """The files of a run folder that have names as a report's, also a user's own."""
-    rows = [artefact for artefact in TABLE if artefact.stamp == "output"]
+    rows = [artefact for artefact in TABLE if artefact.report == "output"]
     named = [folder / artefact.place for artefact in rows if not artefact.suffixes]
     globs = ((folder / artefact.place).glob(f"*.{suffix}") for artefact in rows for suffix in artefact.suffixes)
     return [*named, *(path for paths in globs for path in sorted(paths))]

@@ -177,7 +177,6 @@ class Manifest(_Run):
     jobs: list[_Job] | None = None
     seconds: Numbers = None
     work: Numbers = None
-    report_seconds: float | None = None
     failures: list[_Failure] | None = None
     added: dict[str, _Added] | None = None
     runs: list[_CombinedRun] | None = None

@@ -95,7 +95,7 @@ def folder_section(run: RunFolder) -> Section | None:
 class PictureFolder:
     """Writes pictures into a folder of the page's; their addresses are relative to the page.
 
-    They aren't synced one by one, which took half of a report's time: the report's stamp has their hashes.
+    They aren't synced one by one, which took half of a report's time.
     """
 
     folder: Path

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts, files, running
-from axiom_bench.report import stamp
+from axiom_bench.report import summary
 from axiom_bench.report.page.html import Header, Section, assemble, part
 from axiom_bench.statistics.labels import Metadata, plural
 
@@ -81,14 +81,15 @@ def page(root: Path) -> str:
 
 
 def _run(folder: Path, name: str, manifest: Mapping[str, Any]) -> Run:
-    has_report = os.path.isfile(folder / stamp.PAGE)
-    accuracy = stamp.shown(folder, "accuracy")
+    has_report = os.path.isfile(folder / summary.PAGE)
+    last_report = summary.read(folder)
+    accuracy = str(last_report.get("accuracy") or "")
     unfinished = "its last command hasn't ended" if os.path.isdir(folder / running.FOLDER) else ""
     return Run(
         name,
-        quote(os.fsencode(f"{name}/{stamp.PAGE}")) if has_report else "",
+        quote(os.fsencode(f"{name}/{summary.PAGE}")) if has_report else "",
         _time(manifest.get("created")),
-        stamp.shown(folder, "conclusion"),
+        str(last_report.get("conclusion") or ""),
         dict(_facts(manifest)) | ({"Accuracy": accuracy} if accuracy else {}),
         "; ".join(filter(None, ("" if has_report else "no report yet", unfinished))),
     )

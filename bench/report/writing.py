@@ -16,7 +16,7 @@ from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from axiom_bench.records import files, reading
-from axiom_bench.report import gallery, scorecard, stamp
+from axiom_bench.report import gallery, scorecard, summary
 from axiom_bench.report.card import in_words
 from axiom_bench.report.charts import by_method, lines, matrices, pictures, points, ranking
 from axiom_bench.report.charts.drawing import DPI, Chart, Figure, LeftOut, written
@@ -76,7 +76,7 @@ def write_report(run: RunFolder, tell: Tell = lambda step: None) -> None:
         tables = write_tables(run, run.path / "tables")
         figures = save_figures(run, tell)
         tell("page")
-        files.write(run.path / stamp.PAGE, page(run, tables, figures, gallery.section(run)).encode())
+        files.write(run.path / summary.PAGE, page(run, tables, figures, gallery.section(run)).encode())
         if section := gallery.folder_section(run):
             files.write(run.path / gallery.FOLDER / "index.html", assemble(header(run), [section]).encode())
 

@@ -26,7 +26,6 @@ from hypothesis import strategies as st
 from axiom_bench.gate import gate
 from axiom_bench.gate.baseline import Baseline
 from axiom_bench.records import artefacts, files, reading, record_files, store
-from axiom_bench.report import stamp
 from axiom_bench.report.charts.pictures import load
 from axiom_bench.report.tables.headline import result_lines
 from axiom_bench.statistics.run_folder import RunFolder
@@ -152,7 +151,7 @@ def read_manifest(folder: Path, content: bytes) -> None:
     """All that readers make of a run folder with this manifest. Raises BenchError."""
     (folder / artefacts.NAME).write_bytes(content)
     tables(folder)
-    stamp.inputs(folder, reading.read_manifest(folder))
+    reading.read_manifest(folder)
 
 
 def _records(draw: st.DrawFn, folder: Path) -> None:

@@ -12,7 +12,6 @@ from axiom_bench.cli.benchmark import run_jobs
 from axiom_bench.cli.finish import keep
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files, reading, record_files, store
-from axiom_bench.report import stamp
 from axiom_bench.statistics.run_folder import RunFolder
 
 from .conftest import RUN, tiny
@@ -139,12 +138,3 @@ def test_an_intact_file_in_the_place_of_another_is_noticed(folder, original):
     with pytest.raises(files.Damaged, match="checksum doesn't match"):
         list(store.read_gallery(folder, reading.read_manifest(folder)))
     assert record_files.read(folder).damaged == (of["curves"][0],)
-
-
-def test_a_flipped_digit_of_the_stamp_isnt_told(folder):
-    """`report` prints the last lines that the stamp keeps."""
-    (folder / stamp.PAGE).write_text("page")
-    stamp.write(folder, "inputs", {"headline": ["IoU: 0.51"]}, {}, 1.0)
-    assert stamp.headline(folder, "inputs") == ["IoU: 0.51"]
-    (folder / stamp.FILE).write_text((folder / stamp.FILE).read_text().replace("0.51", "0.59"))
-    assert stamp.headline(folder, "inputs") is None

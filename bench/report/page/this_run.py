@@ -117,7 +117,6 @@ def this_run(run: RunFolder) -> Section:
         commit=manifest.get("git_commit"),
         added=manifest.get("added") or {},
         stages=_stages(manifest.get("seconds") or {}, manifest.get("work") or {}),
-        report_seconds=manifest.get("report_seconds"),
         configurations=_configurations(manifest),
         command="\n".join(map(shlex.join, commands)),
     )

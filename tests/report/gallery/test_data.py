@@ -14,7 +14,7 @@ import pytest
 from axiom_bench import report
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files
-from axiom_bench.report import gallery, stamp
+from axiom_bench.report import gallery, summary
 from axiom_bench.report.gallery import STEPS, Measured, colour_maps, measured, ranked, shown_metrics
 from tests.report.gallery.conftest import make_entry
 
@@ -104,7 +104,7 @@ def test_a_run_without_pictures_says_how_to_get_a_gallery_and_a_damaged_file_is_
 @pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_pictures_of_many_images_lie_beside_a_page(gallery_run, monkeypatch):
-    """The report has both pages, finds them up to date, and removes them when they are no longer needed."""
+    """The report has both pages, and removes what the next report no longer needs."""
     monkeypatch.setattr(gallery, "MAX_INLINE", 2)
     folder = gallery_run().path
     report.write(folder)
@@ -115,10 +115,9 @@ def test_pictures_of_many_images_lie_beside_a_page(gallery_run, monkeypatch):
     assert all(name in page for name in pictures)
     assert re.findall(r'<section id="([^"]+)"', page) == ["gallery"]
     assert set(re.findall(r'href="([^#"]+)"', page)) == {"../report.html"}
-    written = set(json.loads((folder / stamp.FILE).read_text())["outputs"])
+    written = set(files.read_json(folder / summary.FILE)["files"])
     assert {"report/index.html", *(f"report/pictures/{name}" for name in pictures)} <= written
     monkeypatch.setattr(gallery, "MAX_INLINE", 100)
-    files.write_json(folder / stamp.FILE, {**files.read_json(folder / stamp.FILE), "inputs": ""})
     report.write(folder)
     assert not (folder / "report/index.html").exists()
     assert list((folder / "report/pictures").iterdir()) == []

@@ -19,7 +19,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.gate import gate, write_baseline
 from axiom_bench.records import artefacts, files, reading
 from axiom_bench.records.files import safe_name
-from axiom_bench.report import stamp
+from axiom_bench.report import summary
 from tests.made_runs import RECORD, write_curves
 
 LAYERS = {"scenes_fc": ("features.9",)}
@@ -33,11 +33,11 @@ def plain_run(undrawn: None, make_run: Any, make_records: Any) -> Path:
 
 @pytest.mark.parametrize("name", ["tables", "figures", "report", "paper", "running"])
 def test_nothing_is_written_or_removed_through_a_link(plain_run, tmp_path, name):
-    """A stamp names the files that a report removes first: the link would have pointed them at a user's own."""
+    """A summary names the files that a report removes first: the link would have pointed them at a user's own."""
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "thesis.tex").write_text("mine")
     (plain_run / name).symlink_to(tmp_path / "own")
-    files.write_json(plain_run / stamp.FILE, {"outputs": {f"{name}/thesis.tex": "0"}})
+    files.write_json(plain_run / summary.FILE, {"files": [f"{name}/thesis.tex"]})
     for command in (["report"], ["judge"], ["gate", "--baseline", "quick"]):
         assert main([command[0], str(plain_run), *command[1:]]) == 2
     assert [path.name for path in (tmp_path / "own").iterdir()] == ["thesis.tex"]
@@ -45,9 +45,9 @@ def test_nothing_is_written_or_removed_through_a_link(plain_run, tmp_path, name)
         report.write(plain_run)
 
 
-@pytest.mark.parametrize("name", [RECORD, "records", "manifest.json", "report_stamp.json"])
+@pytest.mark.parametrize("name", [RECORD, "records", "manifest.json", "report.json"])
 def test_nothing_is_read_through_a_link(plain_run, tmp_path, name):
-    (plain_run / "report_stamp.json").write_text("{}")
+    (plain_run / "report.json").write_text("{}")
     (plain_run / name).rename(tmp_path / "elsewhere")
     (plain_run / name).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(BenchError, match="leads out of the run folder"):
@@ -61,24 +61,12 @@ def test_a_link_inside_the_folder_and_to_the_folder_may_be(plain_run, tmp_path):
     assert len(reading.read_records(tmp_path / "link", reading.read_manifest(tmp_path / "link"))) == 8
 
 
-@pytest.mark.parametrize("name", [RECORD, "manifest.json", "report_stamp.json", "tables"])
+@pytest.mark.parametrize("name", [RECORD, "manifest.json", "report.json", "tables"])
 def test_a_pipe_is_not_waited_for(plain_run, name):
     (plain_run / name).unlink(missing_ok=True)
     os.mkfifo(plain_run / name)
     with pytest.raises(BenchError, match=r"is no file"):
         report.write(plain_run)
-
-
-def test_a_page_that_came_with_the_folder_is_written_anew(plain_run):
-    """Its stamp may be right in all: names, sizes, times and hashes of a folder can be made. When a file was made
-    here can't."""
-    page, before = plain_run / stamp.PAGE, stamp.begin(plain_run)
-    page.write_text("made here")
-    stamp.write(plain_run, "inputs", {"headline": ["line"]}, before, 1.0)
-    assert stamp.headline(plain_run, "inputs") == ["line"]
-    page.unlink()
-    page.write_text("made here")  # the same bytes, unpacked from an archive
-    assert stamp.headline(plain_run, "inputs") is None
 
 
 def test_a_terminal_has_nothing_to_obey(hostile_run, capsys):
