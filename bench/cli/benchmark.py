@@ -128,8 +128,9 @@ def check_report(config: Mapping[str, Any], methods: Sequence[Plugin], metrics: 
     What `report.compare` names must be in this run; any other misspelt name would silently show nothing."""
     from axiom_bench import methods as all_methods
     from axiom_bench import metrics as all_metrics
-    from axiom_bench.report.options import Options, check_names
+    from axiom_bench.report.options import Options, check_keys, check_names
 
+    check_keys(config.get("report"))
     options = Options.of(config)
     names = [method.name for method in methods]
     if options.compare is not None and options.compare not in names:

@@ -40,8 +40,8 @@ def key(**facts: object) -> str:
 
 class RecordFile(BaseModel, frozen=True):
     """A complete record file, as its metadata say. name: relative to the run folder. names: of each metric's values;
-    curves: names of its curves; axes: {curve: how to draw it}. beside: users' own plug-ins that were called. turned:
-    {id of an image with an EXIF orientation: whether it is applied}. curves_sha256: of the file of curves."""
+    curves: names of its curves; axes: {curve: how to draw it}. turned: {id of an image with an EXIF orientation:
+    whether it is applied}. curves_sha256: of the file of curves."""
 
     format: Literal[2]
     name: str
@@ -50,7 +50,6 @@ class RecordFile(BaseModel, frozen=True):
     names: dict[str, list[str]]
     curves: dict[str, list[str]]
     axes: dict[str, Any]
-    beside: list[str] = []
     turned: dict[str, bool] = {}
     curves_sha256: str | None = None
 

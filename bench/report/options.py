@@ -1,6 +1,7 @@
 """What a report shows: the manifest's `config.report` over the defaults of conf/config.yaml.
 
-An old manifest that lacks a key, or has no `config.report`, gets the defaults.
+A manifest may be of another version. Keys that it lacks have their defaults, and keys that this version lacks don't
+count.
 """
 
 from __future__ import annotations
@@ -105,20 +106,18 @@ class Options:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Options:
-        """From the manifest's config. Raises BenchError, with the nearest names, for an unknown key."""
+        """Return the options of a run's configuration. Raises BenchError for a value that doesn't fit."""
         defaults = _defaults()
         chosen = _group("report", config.get("report"))
         groups = {}
         for name, options in GROUPS.items():
             setting = f"report.{name}"
-            group = _group(setting, chosen.pop(name, None))
-            selected = _checked(setting, options, {key: group[key] for key in group if key not in GONE})
+            selected = _known(setting, options, _group(setting, chosen.pop(name, None)))
             groups[name] = options(**with_tuples({**deepcopy(defaults[name]), **selected}))
-        selected = _checked("report", cls, chosen)
+        selected = _known("report", cls, chosen)
         return cls(**with_tuples({**deepcopy(defaults), **selected}) | groups)
 
 
-GONE = ("columns", "floor")  # of figures, in the manifests of older runs
 GROUPS: dict[str, Any] = {"figures": Figures, "latex": Latex}
 KEYS = tuple(  # of all settings, as a command line names them
     f"report.{group}{field.name}"
@@ -126,6 +125,19 @@ KEYS = tuple(  # of all settings, as a command line names them
     for field in fields(options)
     if field.name not in GROUPS
 )
+
+
+def check_keys(report: Mapping[str, Any] | None) -> None:
+    """Raise BenchError, with the nearest name, for a key of `report` that this version doesn't have."""
+    settings = []
+    for key, value in _group("report", report).items():
+        if key in GROUPS:
+            settings += [f"report.{key}.{name}" for name in _group(f"report.{key}", value)]
+        else:
+            settings.append(f"report.{key}")
+    for setting in settings:
+        if setting not in KEYS:
+            raise unknown("setting of a report", setting, KEYS)
 
 
 def check_names(options: Options, methods: Collection[str], values: Collection[str]) -> None:
@@ -184,7 +196,11 @@ def read_run(folder: Path, settings: Mapping[str, Any] | None = None) -> RunFold
 
 
 def with_settings(manifest: Mapping[str, Any], settings: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the manifest with other `config.report` settings, {"headline": ..., "figures": {...}}."""
+    """Return the manifest with other `config.report` settings, {"headline": ..., "figures": {...}}.
+
+    Raises BenchError, with the nearest name, for a key that there is not.
+    """
+    check_keys(settings)
     config = manifest.get("config") or {}
     report = dict(config.get("report") or {})
     for key, value in (settings or {}).items():
@@ -205,14 +221,11 @@ def _group(setting: str, value: object) -> dict[str, Any]:
     return {} if value is None else dict(check_group(setting, value))
 
 
-def _checked(setting: str, options: type, chosen: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The chosen settings of a group, checked by the annotations of its dataclass."""
-    names = [field.name for field in fields(options)]
-    for key in chosen:
-        if key not in names:
-            raise unknown(f"{setting} key", key, names)
-    check(options, chosen, f"{setting}.")
-    return chosen
+def _known(setting: str, options: type, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the chosen settings that a group has, checked by the annotations of its dataclass."""
+    known = {field.name: chosen[field.name] for field in fields(options) if field.name in chosen}
+    check(options, known, f"{setting}.")
+    return known
 
 
 def with_tuples(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -222,9 +222,7 @@ def compute(
     for part in shard_rows(job.cut_model, batches, wanted, *options):
         if len(part["method"]):
             (values if holds_values(part) else curves)[part["method"][0]].append(part)
-    foreign = sorted({plugin.target for plugin in plugins if plugin.is_foreign})
     notes = {
-        **({"beside": foreign} if foreign else {}),
         **({"turned": turned} if turned else {}),
         "names": {metric.name: list(value_names(metric)) for metric in metrics},
         "curves": {metric.name: list(metric.spec.curves) for metric in metrics if metric.spec.curves},
@@ -233,8 +231,9 @@ def compute(
     of_values, of_curves = (list(chain.from_iterable(parts.values())) for parts in (values, curves))
     table = frame(of_values).assign(**job.columns)
     file = record_files.write(folder, key, missing, table, curve_frame(of_curves), notes)
+    is_our_code = not any(plugin.is_foreign for plugin in plugins)
     for metric, path in paths.items():
-        if not foreign and len(kept.scores[metric]) > known[metric]:
+        if is_our_code and len(kept.scores[metric]) > known[metric]:
             write_answers(path, kept.scores[metric])
     return file
 

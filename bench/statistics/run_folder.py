@@ -343,22 +343,17 @@ def milliseconds(run: RunFolder, setting: Setting) -> pd.Series:
 
 
 def whole_set_problems(run: RunFolder) -> Iterator[str]:
-    """One sentence for each metric whose values of the whole data set have no error, or not of these records.
+    """One sentence for each metric whose values of the whole data set aren't those of these records.
 
-    That is so where records of several runs were combined, of other images or other methods, and where a run is older
-    than its bootstrap. The report computes none of them: the run does.
+    That is so if the records of several runs were combined, of other images or other methods. The report computes none
+    of these values: the run does.
     """
-    in_records = run.records.where(run.records.of_whole_set).frame()[NAMES].astype(str)
-    for metric in dict.fromkeys(in_records["metric"]):
-        title = run.metadata.value(metric).title
-        stored = run.whole_set[run.whole_set["metric"] == metric]
-        wanted = pd.MultiIndex.from_frame(in_records[in_records["metric"] == metric]).drop_duplicates()
-        if not wanted.isin(pd.MultiIndex.from_frame(stored[NAMES].astype(str))).all():
-            yield f"{title}: the run stored no resamples of some values of the whole data set; {AGAIN}."
-        elif _differs(run, metric, stored):
+    stored_metrics = set(run.whole_set["metric"])
+    for metric in run.metrics:
+        if metric in stored_metrics and _differs(run, metric, run.whole_set[run.whole_set["metric"] == metric]):
             yield (
-                f"{title}: values of the whole data set were computed from other images or methods than the records "
-                f"hold; {AGAIN}."
+                f"{run.metadata.value(metric).title}: values of the whole data set were computed from other images or "
+                f"methods than the records hold; {AGAIN}."
             )
 
 

@@ -44,16 +44,16 @@ def curves(values: Values, images: Sequence[str]) -> pd.DataFrame:
 
 @pytest.fixture
 def write_file(tmp_path):
-    """(values, shard, images, seed) -> a record file in the folder tmp_path."""
+    """(values, shard, images, seed, more metadata) -> a record file in the folder tmp_path."""
 
-    def write(values, shard=SHARD, images=("a", "b", "c"), seed=0, beside=()):
+    def write(values, shard=SHARD, images=("a", "b", "c"), seed=0, more=None):
         used = {metric for metrics in values.values() for metric in metrics}
         notes = {
             "names": {metric: names_of(metric) for metric in used},
             "curves": {"pair": ["pair_curve"]} if "pair" in used else {},
             "axes": {"pair_curve": {"title": "Pair"}} if "pair" in used else {},
+            **(more or {}),
         }
-        notes |= {"beside": list(beside)} if beside else {}
         return record_files.write(tmp_path, shard, values, rows(values, images, seed), curves(values, images), notes)
 
     return write

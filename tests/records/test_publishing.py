@@ -1,15 +1,19 @@
 """Published values: a run folder again, smaller, with the same values to 4e-6 of each."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import axiom_bench as ab
 from axiom_bench.columns import OK
 from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts, combining, reading, record_files, store
 from axiom_bench.records.publishing import add, commits, publish
 from axiom_bench.report import leaderboard
+from axiom_bench.report.options import options_of
+from axiom_bench.statistics.run_folder import RunFolder
 
 KEY = ["model", "image_id", "method", "metric"]
 
@@ -44,6 +48,22 @@ def test_a_second_time_writes_the_same_bytes_and_other_metrics_replace_the_files
     assert len(files(tmp_path)) == len(first)
     published = record_files.of_manifest(tmp_path, reading.read_manifest(tmp_path))
     assert [file.names for file, *_ in published] == [{"box_iou": ["box_iou"]}] * 2
+
+
+PUBLISHED = {  # in format 4: the rows, their greatest value, and their median
+    "photographs-2/outside": (1100, 21.532958984375, 0.36176300048828125),
+    "scenes-costly-1/scenes": (48880, 21.31103515625, 0.3407554626464844),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_values_of_format_4_are_read_whatever_the_format_is_now(name):
+    """With the report's settings, of which a later version may have others."""
+    folder = Path(__file__).parents[2] / "results/reference" / name
+    values = ab.read_run(folder)
+    absolute = values.loc[values["status"] == OK, "value"].abs()
+    assert (len(values), absolute.max(), absolute.median()) == PUBLISHED[name]
+    assert set(options_of(RunFolder.read(folder)).headline) <= {*values["metric"]}
 
 
 def test_it_stands_beside_a_run(usual_run, tmp_path):

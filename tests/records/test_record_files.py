@@ -34,6 +34,11 @@ def test_files_of_several_commands_add_up(write_file, tmp_path):
     assert len(table) == 2 * 3
 
 
+def test_metadata_of_another_version_do_not_count(write_file, tmp_path):
+    write_file(TWO, more={"beside": ["mine.cam"]})
+    assert record_files.read(tmp_path).missing(SHARD, TWO) == {}
+
+
 def test_values_under_two_keys_stay_apart(write_file, tmp_path):
     old, new = write_file({"cam": {"zeta": "old"}}, seed=1), write_file({"cam": {"zeta": "new", "iou": "4"}}, seed=2)
     manifest = manifest_of(([old, new], {"cam": {"zeta": "new"}}))

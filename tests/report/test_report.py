@@ -19,7 +19,7 @@ from axiom_bench import report
 from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError
 from axiom_bench.report.charts.drawing import DPI
-from axiom_bench.report.options import Figures, Options, check_names, options_of
+from axiom_bench.report.options import Figures, Options, check_keys, check_names, options_of
 from axiom_bench.report.writing import SavedFigure, embedded
 from axiom_bench.statistics.labels import NOTHING
 from axiom_bench.statistics.run_folder import RunFolder
@@ -315,8 +315,21 @@ def test_what_there_is_not_is_refused_with_its_neighbours(report, message):
     options = Options.of({})
     values = {name for names in (options.headline, options.columns, *options.figures.values.values()) for name in names}
     check_names(options, METHODS, values)
-    with pytest.raises(BenchError, match=message):
+
+    def check():
+        check_keys(report)
         check_names(Options.of({"report": report}), METHODS, values)
+
+    with pytest.raises(BenchError, match=message):
+        check()
+
+
+def test_keys_of_another_version_do_not_count():
+    """Nobody is locked out of values by a key that a version before or after this one had."""
+    gone = {"columns": True, "floor": []}
+    report = {"width": 3, "headline": ["zeta"], "figures": {**gone, "pair": ["a", "b"]}, "latex": {"font": "serif"}}
+    options = Options.of({"report": report})
+    assert options == Options.of({"report": {"headline": ["zeta"], "figures": {"pair": ["a", "b"]}}})
 
 
 def test_the_defaults_are_those_of_the_configuration():

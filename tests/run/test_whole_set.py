@@ -157,7 +157,7 @@ def test_values_of_other_images_or_methods_are_named_not_computed(run, folder):
     finished = read(folder, run("metric=[pxap]", "data.size=6")[0])
     table = finished.whole_set
     more, other = table.assign(images=table["images"] + 1), table.assign(common_images=range(1, 1 + len(table)))
-    for changed in (more, other, pd.concat([table, table]), table.iloc[:1]):
+    for changed in (more, other, pd.concat([table, table])):
         (sentence,) = whole_set_problems(replace(finished, whole_set=changed))
         assert sentence.startswith("PxAP: ")
         assert "run the same command again" in sentence

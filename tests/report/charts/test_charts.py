@@ -67,10 +67,6 @@ def test_an_empty_choice_leaves_the_plane_out_and_a_plane_needs_two_metrics(usua
             options_of(read_run(usual_run, {"figures": {"plane": names}}))
 
 
-def test_an_old_manifest_with_two_widths_of_figures_and_a_floor_is_read(usual_run):
-    options_of(read_run(usual_run, {"figures": {"columns": True, "floor": []}}))
-
-
 def test_a_box_and_the_farthest_outside():
     """Whiskers end at the last value within 1.5 interquartile ranges, not at the fence itself."""
 

@@ -21,7 +21,7 @@
     if (term === shown) return;
     const entry = entryOf(term);
     hide();
-    if (!entry?.querySelector("dd")) return; // an old run's manifest says nothing of it
+    if (!entry?.querySelector("dd")) return; // the manifest says nothing of it
     const list = document.createElement("dl");
     const copy = entry.cloneNode(true);
     copy.removeAttribute("id");
