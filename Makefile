@@ -37,11 +37,10 @@ FORKING := tests/faults tests/run/test_remote.py tests/run/test_remote_data.py
 # The rooms that hold numbers, under two other kernels of BLAS and torch that most processors have.
 NUMBERS := tests/cutting tests/methods tests/metrics tests/statistics
 test-all: lint peers
-	rm -f build/flaky.txt
-	$(PYTEST) -p tests.rerun -m '' $(FORKING:%=--ignore %)
-	$(PYTEST) -p tests.rerun -m '' $(FORKING)
-	OPENBLAS_CORETYPE=Haswell ATEN_CPU_CAPABILITY=avx2 $(PYTEST) -p tests.rerun $(NUMBERS)
-	OPENBLAS_CORETYPE=Nehalem ATEN_CPU_CAPABILITY=default $(PYTEST) -p tests.rerun $(NUMBERS)
+	$(PYTEST) --reruns 1 -rs -m '' $(FORKING:%=--ignore %)
+	$(PYTEST) --reruns 1 -rs -m '' $(FORKING)
+	OPENBLAS_CORETYPE=Haswell ATEN_CPU_CAPABILITY=avx2 $(PYTEST) --reruns 1 $(NUMBERS)
+	OPENBLAS_CORETYPE=Nehalem ATEN_CPU_CAPABILITY=default $(PYTEST) --reruns 1 $(NUMBERS)
 
 # make test-conditions PYTHON=/usr/bin/python3, as root: a Python that every user can read.
 test-conditions: setup-tests

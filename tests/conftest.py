@@ -24,9 +24,9 @@ from omegaconf import OmegaConf
 
 from axiom_bench.data.formats import urls
 from axiom_bench.data.torchvision_import import torchvision  # noqa: F401 - which a CPU-only torch needs first
-from tests import last_runs
 
 pytest_plugins = ("tests.browser",)
+MAX_RUN_AGAIN = 2  # tests of a session; one more fails it
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,14 +40,20 @@ def pytest_configure(config: pytest.Config) -> None:
     providers._get_local_constants = Constants
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--write-last-runs", action="store_true", help="write tests/last_runs.yaml, of what ran whole")
+def _tests_run_again(config: pytest.Config) -> list[pytest.TestReport]:
+    """The failures after which `--reruns` ran a test again. A worker of xdist has no list: its parent has it."""
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    return terminal.stats.get("rerun", []) if terminal else []
 
 
-def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
-    """Of `make test-all`, lines of groups that haven't run for long; `make test` skips more, and says nothing."""
-    if "not slow" not in config.option.markexpr:
-        last_runs.report(terminalreporter, config.option.write_last_runs and exitstatus == 0)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if len(_tests_run_again(session.config)) > MAX_RUN_AGAIN:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for report in _tests_run_again(config):
+        terminalreporter.write_line(f"Run again: {report.nodeid}\n{report.longreprtext}")
 
 
 @pytest.hookimpl(wrapper=True)
