@@ -135,14 +135,14 @@ def rank(
 
 
 def _path(method: Any) -> str:
-    """The dotted path of a function. Raises BenchError for one that another process can't import."""
+    """The dotted path of a function. Raises BenchError for one that can't be imported by it."""
     if isinstance(method, str):
         return method
     module, name = getattr(method, "__module__", None), getattr(method, "__qualname__", "<")
     if module in (None, "__main__") or not all(map(str.isidentifier, name.split("."))):
         raise BenchError(
-            "A suite runs a method in a process of its own, which can't import one of a script, a notebook or another "
-            "function; write it to a file, as my_file.py, and give ab.rank('my_file.my_cam')."
+            "A suite imports a method by its path, and a function of a script, a notebook or another function has none; "
+            "write it to a file, as my_file.py, and give ab.rank('my_file.my_cam')."
         )
     return f"{module}.{name}"
 

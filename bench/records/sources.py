@@ -90,7 +90,7 @@ class Sources:
             return Imported()
         if distributions := self.distributions(top):
             return Imported(distributions=distributions)
-        path = _file(name)
+        path = file_of(name)
         if path is None:
             return Imported()
         sha256, imports = _parsed(path, path.read_bytes(), name)
@@ -143,7 +143,7 @@ def _top_level(name: str) -> ModuleSpec | None:
         return None
 
 
-def _file(name: str) -> Path | None:
+def file_of(name: str) -> Path | None:
     """The file of a module, which isn't imported for that; None for what is no module, and for a built-in one."""
     loaded = sys.modules.get(name)
     if loaded is not None:

@@ -19,8 +19,7 @@ OWN = "my_"  # begins the name of each method that isn't of conf/method
 
 class Submission(BaseModel, frozen=True, strict=True, extra="forbid"):
     """method: my_module.my_cam, or a name of conf/method. distributions: {name: version} of those that the method comes
-    from; a method without any comes from the module beside this file. files: {name in the folder: SHA-256} of all
-    others."""
+    from. A method without any comes from the file of its source. files: {name in the folder: SHA-256} of all others."""
 
     method: Annotated[str, _PATH]
     suite: str
@@ -38,9 +37,9 @@ class Submission(BaseModel, frozen=True, strict=True, extra="forbid"):
         return name_of(self.method)
 
     @property
-    def module_file(self) -> str | None:
-        """The file of the method's module; None for a method of an installed distribution, or of this package."""
-        return module_file(self.method, self.distributions)
+    def source_file(self) -> str | None:
+        """The file with the method's source. `None` for a method of this package."""
+        return source_file(self.method)
 
 
 def name_of(method: str) -> str:
@@ -53,10 +52,10 @@ def name_of(method: str) -> str:
     return name if "." not in method or name.startswith(OWN) else f"{OWN}{name}"
 
 
-def module_file(method: str, distributions: object) -> str | None:
-    """As `Submission.module_file`."""
+def source_file(method: str) -> str | None:
+    """Return the name of the file with a method's source in a submission. `None` for a method of this package."""
     module = method.rpartition(".")[0]
-    return None if not module or distributions or module.startswith("axiom_bench.") else f"{module}.py"
+    return None if not module or module.startswith("axiom_bench.") else f"{module}.py"
 
 
 def hashes(folder: Path) -> dict[str, str]:

@@ -81,15 +81,14 @@ class Job:
         return safe_name(f"{self.model.name}-{self.model.layer}")
 
     @staticmethod
-    def of(config: Mapping[str, Any], methods: tuple[Plugin, ...] | None = None) -> Job:
-        """Everything loaded and checked. methods: None: the configured ones. Raises BenchError where something is
-        missing or doesn't fit."""
+    def of(config: Mapping[str, Any]) -> Job:
+        """Load and check everything. Raises BenchError if something is missing or doesn't fit."""
         target = config["target"]
         if target not in (None, *TARGET_RULES, *OBJECT_RULES):
             raise unknown("target rule", target, (*TARGET_RULES, *OBJECT_RULES))
         normalise, device = check_normalise(config["normalise"]), Device.of(config["device"])
         device.prepare()
-        methods, metrics = methods or chosen("method", config), chosen("metric", config)
+        methods, metrics = chosen("method", config), chosen("metric", config)
         data = config["data"]
         # after the data, unless they ask for it: it takes longest. shape: of samples that are arrays
         network = cache(lambda *shape: load_model(config["model"], *shape))

@@ -31,7 +31,6 @@ from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.explanation.overlay import MAX_SIDE, View, disagreement, webp
 from axiom_bench.records import store
 from axiom_bench.run.images import first_batch, rows
-from axiom_bench.run.isolated import Isolated
 from axiom_bench.run.job import Job, run_folder, shards
 from axiom_bench.run.keys import Keys
 
@@ -60,23 +59,12 @@ def ensure_runtime(keys: Keys, stored: Mapping[str, Any]) -> tuple[str, ...]:
             return ()
 
         def measured(part: Batch, rows: int) -> pd.DataFrame:
-            return runtimes(trace_of_batch(job.cut_model, part.repeated(rows)), job.methods, repeats)
+            return measure_runtime(trace_of_batch(job.cut_model, part.repeated(rows)), job.methods, repeats)
 
         # On fewer rows where memory asks for it: the table says how many.
         table = next(by_halves(batch, batch_size, job.cut_model.limits, measured))
         store.write(folder / path, table.assign(model=job.model.name, data=job.data.name), schema=None)
     return (path,)
-
-
-def runtimes(trace: Trace, methods: Sequence[Plugin], repeats: int) -> pd.DataFrame:
-    """`measure_runtime`; of isolated methods as their process measures it, which measures the other steps, too."""
-    ours = [method for method in methods if not isinstance(method, Isolated)]
-    tables = [measure_runtime(trace, ours, repeats)] if ours else []
-    for method in methods:
-        if isinstance(method, Isolated):
-            rows = method.call.ask(trace, repeats=repeats)["rows"]
-            tables.append(pd.DataFrame([row for row in rows if row["step"] == "method" or not tables]))
-    return pd.concat(tables, ignore_index=True)
 
 
 def ensure_pictures(keys: Keys, stored: Mapping[str, Any]) -> tuple[str, ...]:

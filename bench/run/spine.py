@@ -27,7 +27,7 @@ from axiom_bench.run.executors import Executor
 from axiom_bench.run.job import chosen, run_folder
 from axiom_bench.run.progress import progress
 from axiom_bench.run.result import MACHINE, OF_FIRST, Failure, Result
-from axiom_bench.run.worker import Task, compute_part, computing_seconds, finish, forget, methods_of, prepare
+from axiom_bench.run.worker import Task, compute_part, computing_seconds, finish, forget, prepare
 
 MAX_JOBS = 5  # that a line names
 
@@ -44,7 +44,7 @@ def check(config: dict[str, Any]) -> tuple[tuple[Plugin, ...], tuple[Plugin, ...
     settings.check_keys(config, base_keys())
     settings.check(config)
     executors.checked(config["executor"])
-    methods, metrics = methods_of(config), chosen("metric", config)
+    methods, metrics = chosen("method", config), chosen("metric", config)
     if config["pictures"]["rows"] and config["pictures"]["perturbation"] not in config["metric"]:
         plugins.load("metric", config["pictures"]["perturbation"])  # which refuses an unknown name
     return methods, metrics

@@ -5,24 +5,29 @@ from __future__ import annotations
 import math
 import multiprocessing
 import random
+import sys
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
 
+from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
+from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.batch import MethodLeftOut, ZeroMaps, frame, holds_values, shard_rows
-from axiom_bench.evaluation.plugins import required
+from axiom_bench.evaluation.plugins import Plugin, required
 from axiom_bench.run import shards
 from axiom_bench.run.composing.settings import add_current_folder, code_of
 from axiom_bench.run.images import rows
-from axiom_bench.run.isolated import chosen_methods
-from axiom_bench.run.job import Job
+from axiom_bench.run.job import Job, chosen
 from axiom_bench.run.keys import Keys
 from axiom_bench.run.worker import loaded, on_its_images
 
@@ -36,27 +41,52 @@ FILLED = ""  # the name of a row in a place that no drawn image has
 def recomputed(config: Mapping[str, Any], seed: int) -> pd.DataFrame:
     """The records of the sampled images of a job, in columns.RECORD_COLUMNS, but for values of whole data sets.
 
-    config: the job's, as its manifest has it. Users' own methods are isolated, and users' own metrics run in a process
-    of their own, so that none can touch the values of the suite's. Raises BenchError where the job can't be run here.
+    config: the job's, as its manifest has it. Users' own methods and metrics run in a process of their own, so that
+    none can touch the values of the suite's. Raises BenchError where the job can't be run here.
     """
     foreign = _foreign(config)
     suite = {kind: {name: each for name, each in config[kind].items() if name not in foreign} for kind in KINDS}
     parts = [{**config, **suite}] if all(suite.values()) else []
-    context, tables = multiprocessing.get_context("spawn"), []
+    tables = []
     # Without a method or a metric of the suite's all values are computed beside the user's, those of the layer too.
     for part, of_foreign in [(part, False) for part in parts] + ([(dict(config), bool(parts))] if foreign else []):
-        with ProcessPoolExecutor(1, context) as process:
-            tables.append(process.submit(_computed, part, seed, of_foreign).result())
+        with fresh_process() as call:
+            tables.append(call(_computed, part, seed, of_foreign))
     return pd.concat(tables, ignore_index=True)
+
+
+@contextmanager
+def fresh_process() -> Iterator[Callable[..., Any]]:
+    """Yield a function that calls another one in a new process, which has imported none of this one's modules.
+
+    The call raises BenchError if that process ends.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+
+        def call(function: Callable[..., Any], *arguments: Any) -> Any:
+            try:
+                return process.submit(function, *arguments).result()
+            except BrokenProcessPool as error:
+                raise BenchError(
+                    "The process that computed the values ended early. It had too little memory, or a method or metric "
+                    "of your own ended it."
+                ) from error
+
+        yield call
 
 
 def computed_alone(
     configs: Iterable[Mapping[str, Any]], seed: int, share: float = SHARE, otherwise: bool = False
 ) -> pd.DataFrame:
-    """As `recomputed`, of several jobs whose metrics are the suite's: users' own methods are isolated, so that no code
-    of theirs runs in this process. share: of each job's images. otherwise: in another order and in small batches, and
-    each request of a method goes at random to one of two processes. An answer that depends on others' isn't the same
-    then."""
+    """Return what `recomputed` does for several jobs, computed in this process.
+
+    Args:
+        configs: The jobs' configurations.
+        seed: The seed of the sample.
+        share: The share of each job's images.
+        otherwise: Compute in another order, in small batches, and see `_in_two_copies`. Values that depend on other
+            images differ then.
+    """
     tables = [_computed(dict(config), seed, False, share, otherwise) for config in configs]
     return pd.concat(tables, ignore_index=True)
 
@@ -71,19 +101,11 @@ def _computed(
     config: dict[str, Any], seed: int, of_foreign: bool, share: float = SHARE, otherwise: bool = False
 ) -> pd.DataFrame:
     """of_foreign: the values alone that a user's own method or metric has a part in."""
-    add_current_folder()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", MethodLeftOut)  # which the run itself has told
-        warnings.simplefilter("ignore", ZeroMaps)
-        config = {**config, "data": {**config["data"], "cache": None}}
-        with TemporaryDirectory() as folder:
-            job = on_its_images(loaded({**config, "results": folder}, isolate=True))
+    with fresh_job(config) as job:
         count = min(len(job.indices), max(FEWEST, math.ceil(share * len(job.indices))))
         sample = random.Random(f"{seed} {job.name}").sample(job.indices, count)
-        if otherwise:  # by processes that the proof on the first images has taught nothing
-            specs = {method.name: method.spec for method in job.methods}
-            methods = (replace(method, spec=specs[method.name]) for method in chosen_methods(config, workers=2))
-            job = replace(job, batch_size=FEW_ROWS, methods=tuple(methods))
+        if otherwise:
+            job = replace(job, batch_size=FEW_ROWS, methods=_in_two_copies(job))
         foreign = _foreign(config)
         wanted = {
             method: {metric: key for metric, key in keys.items() if not of_foreign or {method, metric} & foreign}
@@ -95,6 +117,40 @@ def _computed(
         parts = shard_rows(job.cut_model, batches, requests, job.batch_rows, job.normalise)
         table = frame(filter(holds_values, parts)).assign(**job.columns)
         return table[table["image_id"] != FILLED]
+
+
+@contextmanager
+def fresh_job(config: Mapping[str, Any]) -> Iterator[Job]:
+    """Yield a job that uses nothing of its run folder. Warnings that the run has printed aren't repeated."""
+    add_current_folder()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MethodLeftOut)
+        warnings.simplefilter("ignore", ZeroMaps)
+        config = {**config, "data": {**config["data"], "cache": None}}
+        with TemporaryDirectory() as folder:
+            job = on_its_images(loaded({**config, "results": folder}))
+        yield job
+
+
+def _in_two_copies(job: Job) -> tuple[Plugin, ...]:
+    """Return a job's methods. One of two new copies of a user's module, drawn at random, answers each call.
+
+    A method that keeps something of earlier images, or of those on which it was proved, then has other values.
+    """
+    copies = []
+    for _ in range(2):
+        for method in job.methods:
+            if method.is_foreign:
+                sys.modules.pop(method.target.rpartition(".")[0], None)
+        copies.append(chosen("method", job.config))
+    methods = []
+    for method, first, second in zip(job.methods, *copies, strict=True):
+        methods.append(replace(method, call=partial(_either, (first.call, second.call), random.Random())))
+    return tuple(methods)
+
+
+def _either(calls: Sequence[Callable[..., Any]], generator: random.Random, trace: Trace) -> Any:
+    return generator.choice(calls)(trace)
 
 
 def in_their_places(job: Job, sample: Collection[int], needs: Collection[str]) -> Iterator[Batch | BadImage]:

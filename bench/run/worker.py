@@ -23,12 +23,12 @@ from axiom_bench.data.batch import Batch
 from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.batch import traced
-from axiom_bench.evaluation.plugins import Plugin, required
+from axiom_bench.evaluation.plugins import required
 from axiom_bench.examination.examine import BATCH, Answer, examine
 from axiom_bench.records import artefacts, files
-from axiom_bench.run import choosing, images, isolated, manifest, shards
+from axiom_bench.run import choosing, images, manifest, shards
 from axiom_bench.run.composing import settings
-from axiom_bench.run.job import OBJECT_RULES, Job, chosen, keep_hashes, read_hashes, run_folder
+from axiom_bench.run.job import OBJECT_RULES, Job, keep_hashes, read_hashes, run_folder
 from axiom_bench.run.keys import Keys
 from axiom_bench.run.progress import advance, progress
 from axiom_bench.run.result import Result, collected, joined, note_lines, orientation_lines
@@ -197,19 +197,12 @@ def forget() -> None:
     _held.clear()
 
 
-def methods_of(config: Mapping[str, Any], isolate: bool = False) -> tuple[Plugin, ...]:
-    """The configured methods; of a suite's run, or with `isolate`, users' own are in a process of their own. Raises
-    BenchError as `chosen` does."""
-    is_isolated = isolate or config["suite_part"] is not None
-    return isolated.chosen_methods(config) if is_isolated else chosen("method", config)
-
-
-def loaded(config: Mapping[str, Any], isolate: bool = False) -> Job:
-    """The job of a configuration. isolate: see `methods_of`. Raises BenchError."""
+def loaded(config: Mapping[str, Any]) -> Job:
+    """Load the job of a configuration. Raises BenchError."""
     settings.add_current_folder()
     settings.check(config)
     settings.keep_freed_memory()
-    return Job.of(config, methods_of(config, isolate))
+    return Job.of(config)
 
 
 def on_its_images(job: Job, command: str = "") -> Job:

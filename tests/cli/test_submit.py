@@ -1,10 +1,10 @@
 """`axiom-bench submit`, and `axiom-bench verify` of what it has written."""
 
-import importlib
 import json
 import re
 import shutil
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,9 +14,12 @@ import axiom_bench as ab
 from axiom_bench import environment
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.cli.main import main
-from axiom_bench.cli.submission import verifying
+from axiom_bench.cli.submission import making, verifying
 from axiom_bench.records import artefacts, record_files, store, submissions
 from axiom_bench.records.publishing import publish
+from axiom_bench.run import verification
+
+from .conftest import forget
 
 MODULE = """\
 import time
@@ -37,7 +40,7 @@ def kept(tmp_path_factory):
 
 
 @pytest.fixture
-def author(tiny_suite, kept, tmp_path, monkeypatch):
+def author(tiny_suite, kept, tmp_path, monkeypatch, in_this_process):
     """The current folder with a method of one's own; then another folder, beside whose commands it isn't importable."""
     monkeypatch.setattr(sys, "path", sys.path[:])
     (tmp_path / "author").mkdir()
@@ -46,11 +49,12 @@ def author(tiny_suite, kept, tmp_path, monkeypatch):
 
     def submitted(varies=False, method="submitted_cam.half"):
         Path("submitted_cam.py").write_text(MODULE.replace("VARIES", repr(varies)))
-        importlib.invalidate_caches()
+        forget(tmp_path)
         output = kept(Path("../conf/suite/tiny.yaml").read_text(), method, MODULE, varies) / "half"
         if not output.exists():
             assert main(["submit", method, "--suite", "tiny", "--output", str(output), "--licence", "MIT"]) == 0
         output = shutil.copytree(output, tmp_path / "submissions" / "half")
+        forget(tmp_path)
         sys.path[:] = [place for place in sys.path if place != str(tmp_path / "author")]
         monkeypatch.chdir(tmp_path / "reader")
         return output
@@ -68,7 +72,8 @@ def verified(folder, capsys, *options):
 
 
 @pytest.mark.slow
-def test_an_honest_submission_is_accepted(author, capsys):
+def test_an_honest_submission_is_accepted(author, capsys, monkeypatch):
+    monkeypatch.setattr(verification, "ProcessPoolExecutor", ProcessPoolExecutor)
     folder = author()
     about = json.loads((folder / "submission.json").read_text())
     assert (about["method"], about["licence"]) == ("submitted_cam.half", "MIT")
@@ -77,6 +82,11 @@ def test_an_honest_submission_is_accepted(author, capsys):
     assert (code, text.count("twice, and are the submitted ones bit by bit")) == (0, 2), text
     assert "submitted_cam" not in sys.modules  # its code runs in processes of its own
     assert "accepted: submitted_cam.half on the suite tiny, 6 files" in text
+    assert re.search(r"submitted with axiom-bench \S+", text)
+    assert "  imports: time\n  reads of a trace: gradients\n  opens or runs: nothing\n" in text
+    assert len(re.findall(r"heatmaps on .*, mean change \(0 to 1\) for 2 images", text)) == 2
+    assert text.count("  my_half: another class ") == 2
+    assert re.search(r"values on scenes_vgg, .*\n  box_iou: \S+ \[\S+, \S+\]; minus grad_cam", text)
 
 
 @pytest.mark.slow
@@ -191,10 +201,29 @@ def test_what_cannot_be_submitted(author, tmp_path, capsys):
     words[-1] = str(tmp_path / "new")
     Path("drawing.py").write_text("import torch\n\ndef cam(trace):\n    return torch.rand_like(trace.gradients)\n")
     assert main(["submit", "drawing.cam", *words]) == 2
-    assert "drawing.cam answers otherwise when it is called again" in capsys.readouterr().err
+    assert "drawing.cam draws from a global random state" in capsys.readouterr().err
     assert main(["submit", "a.b.cam", *words]) == 2
     assert "a.b is in a package; submit one file" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.slow
+def test_a_submission_of_a_distribution_holds_the_installed_source(author, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(making.Sources, "distributions", lambda *_: ("submitted",))
+    monkeypatch.setattr(making, "version_of", lambda _: "2.0")
+    monkeypatch.setattr(verifying, "version_of", lambda _: "2.0")
+    monkeypatch.setattr(f"{__name__}.MODULE", f"{MODULE}\n# of a distribution\n")
+    folder = author()
+    about = json.loads((folder / "submission.json").read_text())
+    assert about["distributions"] == {"submitted": "2.0"}
+    assert (folder / "submitted_cam.py").read_text() == Path("../author/submitted_cam.py").read_text()
+    monkeypatch.syspath_prepend(tmp_path / "author")
+    code, text = verified(folder, capsys, "--trust")
+    assert (code, "reads of a trace: gradients" in text) == (0, True), text
+    Path("../author/submitted_cam.py").write_text("")
+    code, text = verified(folder, capsys, "--trust")
+    assert code == 2
+    assert "submitted_cam.py of the submission isn't the installed source" in text
 
 
 OTHERWISE = {  # methods that keep within the proof on a few rows, and aren't of the image alone
@@ -277,7 +306,7 @@ def learnt(author, tiny_suite, tmp_path, monkeypatch):
         words = ["suite=tiny/first", "+method.noted._target_=submitted_cam.note", "method=[grad_cam]"]
         _, _, folder = compute([*words, "pictures.gallery=0", "pictures.rows=0", "runtime.repeats=0"])
         publish(folder, tmp_path / "reference/tiny/first", metrics)
-        known = Path("known.txt").read_text().split() if knows else []
+        known = Path("known.txt").read_text().split() if "known.txt" in module and knows else []
         monkeypatch.setattr(f"{__name__}.MODULE", module.replace("LIST", repr(known)))
         return author()
 
@@ -290,11 +319,13 @@ def test_a_method_that_knows_the_published_images_is_marked(learnt, capsys, know
     """By fresh images: it is Grad-CAM on those that it knows, and its negative on others. One that is as bad on all of
     them isn't."""
     code, text = verified(learnt(LEARNT, knows, "data=scenes", "model=scenes_vgg"), capsys, "--trust")
-    assert "fresh images: 2 distances to grad_cam compared" in text
+    assert "values of 2 metrics, with 95 % intervals" in text
     assert code == int(knows), text
     assert ("submitted_cam.half is marked: it may know the published images." in text) == knows
     if knows:
-        line = r"first: by Sensitivity error it is 0 from grad_cam on the published images, and [\d.]+ on 20 fresh ones"
+        line = (
+            "first, Sensitivity error: .* on 12 published images, .* on 20 fresh ones; minus grad_cam 0 and .*differs"
+        )
         assert re.search(line, text)
 
 
@@ -302,6 +333,75 @@ def test_a_method_that_knows_the_published_images_is_marked(learnt, capsys, know
 def test_a_method_that_knows_the_channels_of_a_planted_network_is_marked(learnt, capsys):
     code, text = verified(learnt(BY_PLACE, False, "data=planted", "model=planted_additive"), capsys, "--trust")
     assert (code, "is marked" in text) == (1, True), text
+    assert "values on scenes_vgg, which has no planted truth: none (RuntimeError: " in text
+
+
+SCENES = ("data=scenes", "model=scenes_vgg")
+PLANTED = ("data=planted", "model=planted_or")
+CHEATS = {  # a module that no number convicts, the suite's part, and what the reviewer's sheet shows of the module
+    "knows every fifth published image": (
+        LEARNT.replace("LIST", "[*dict.fromkeys(LIST)][::5]"),
+        SCENES,
+        [r"reads of a trace: gradients, scores", r"longest list: [1-9]\d entries"],
+    ),
+    "runs planted.py a second time": (
+        """
+import importlib.util
+import sys
+
+from axiom_bench import Map
+from axiom_bench.embedded import planted
+
+SPEC = importlib.util.spec_from_file_location("again", planted.__file__)
+again = sys.modules["again"] = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(again)
+
+
+def half(trace):
+    model = trace.cut_model.model
+    if type(model).__name__ != "PlantedNetwork":
+        return trace.gradients.mean((2, 3), keepdim=True)
+    return Map(again.PlantedNetwork.true_contributions(model, trace.activations, trace.targets).sum(1).float())
+
+
+note = half
+""",
+        PLANTED,
+        [
+            "imports: axiom_bench.Map, axiom_bench.embedded.planted, importlib.util, sys",
+            r"opens or runs: exec_module \(line \d+\), modules \(line \d+\)",
+            "values on scenes_vgg, which has no planted truth\n(  .*; minus grad_cam 0\n){3}",
+        ],
+    ),
+    "asks the package's segmenter": (
+        """
+from axiom_bench import Map
+from axiom_bench.embedded import networks
+
+SEGMENTER = networks.load("scenes_segmenter").eval()
+
+
+def half(trace):
+    maps = SEGMENTER(trace.images).softmax(1)
+    return Map(maps[range(len(maps)), trace.targets].detach())
+
+
+note = half
+""",
+        SCENES,
+        ["imports: axiom_bench.Map, axiom_bench.embedded.networks", "my_half: another class .*, random weights 0\n"],
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cheat", CHEATS)
+def test_the_sheet_shows_what_no_number_convicts(learnt, capsys, cheat):
+    module, part, lines = CHEATS[cheat]
+    code, text = verified(learnt(module, True, *part), capsys, "--trust")
+    assert code == 0, text
+    for line in lines:
+        assert re.search(line, text), text
 
 
 NAMED = re.compile(r"metric\.(\w+)\.|metric=\[(.*)\]")
@@ -344,9 +444,8 @@ def test_a_method_is_submitted_and_verified_on_every_drawn_suite(
     metrics &= {name for setting in str(content["parts"]).split("'") for name in setting.strip("metric=[]").split(",")}
     parts = {part: smallest(settings, metrics) for part, settings in content["parts"].items()}
     tiny_suite(shared=smallest(content["shared"], metrics), parts=parts)
-    monkeypatch.setattr(
-        verifying, "fresh_settings", lambda: {"reference": "grad_cam", "share": 0, "fewest": 3, "level": 0}
-    )
+    settings = {**verifying.fresh_settings(), "share": 0, "fewest": 3, "level": 0}
+    monkeypatch.setattr(verifying, "fresh_settings", lambda: settings)
     for part in parts:
         words = [
             f"suite=tiny/{part}",
@@ -362,7 +461,7 @@ def test_a_method_is_submitted_and_verified_on_every_drawn_suite(
     code, text = verified(author(), capsys, "--trust")
     assert code == 0, text
     assert text.count("bit by bit") == len(parts)
-    assert "fresh images:" in text
+    assert ", with 95 % intervals" in text
     assert "accepted: submitted_cam.half" in text
 
 
@@ -379,6 +478,7 @@ def test_a_method_without_a_value_is_refused_and_the_advice_works(author, tiny_s
     assert not (tmp_path / "new").exists()
     line = re.search(r"write (half\.dimensions = .*) in submitted_cam\.py", sentence)[1]
     module.write_text(f"{module.read_text()}\n{line}\n")
+    forget(tmp_path)  # as another command
     assert main(words) == 0
     assert set(ab.read_run(tmp_path / "new/first")["status"]) == {"ok"}
 

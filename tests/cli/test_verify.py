@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
-import sys
-from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,6 +16,8 @@ from axiom_bench.data.embedded import Scenes
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.records import artefacts, record_files, store
 from axiom_bench.run import shards, verification
+
+from .conftest import forget
 
 SETTINGS = (
     *("run=default", "model=scenes_vgg", "data.size=5", "data.batch_size=4", "shard_size=2", "device=cpu"),
@@ -40,49 +39,21 @@ def halved(explanation):
 FOLDER = Path("results/quick/default")
 
 
-class InThisProcess:
-    """A new one takes three seconds to import torch. It knows no module of the user's."""
-
-    def __init__(self, *_: object) -> None:
-        pass
-
-    def __enter__(self) -> InThisProcess:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def submit(self, function: Callable, *arguments: object) -> Future:
-        future: Future = Future()
-        forget()
-        future.set_result(function(*arguments))
-        return future
-
-
-def forget() -> None:
-    """What a process of its own doesn't know: the modules in the current folder, by their names."""
-    for name, module in list(sys.modules.items()):
-        if str(getattr(module, "__file__", None)).startswith(f"{Path.cwd()}{os.sep}"):
-            del sys.modules[name]
-    importlib.invalidate_caches()
-
-
 @pytest.fixture
-def run(tmp_path, monkeypatch):
+def run(tmp_path, monkeypatch, in_this_process):
     """(overrides) -> a run in the current folder, which has a module of plug-ins; its computed shards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(verification, "ProcessPoolExecutor", InThisProcess)
     Path("verified_plugins.py").write_text(PLUGINS)
 
     def run(*overrides: str) -> int:
-        forget()
+        forget(tmp_path)
         config, outcomes = run_jobs([*SETTINGS, *overrides])
         assert keep(config, outcomes) is not None
         return outcomes[0].shards_computed
 
     yield run
-    forget()
+    forget(tmp_path)
 
 
 def verified(capsys, *options) -> tuple[int, list[str]]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 
 from axiom_bench.cli.rank import computed_part
 from axiom_bench.columns import NOT_APPLICABLE, OK
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files, publishing, reading, submissions
-from axiom_bench.records.sources import Sources, version_of
+from axiom_bench.records.sources import Sources, file_of, version_of
 from axiom_bench.run.composing.settings import add_current_folder
 from axiom_bench.run.composing.suites import Suite
 from axiom_bench.run.manifest import commit
@@ -39,8 +38,8 @@ def submit(
     _check_values(method, suite, name, folders.values())
     for part, folder in folders.items():
         publishing.publish(folder, output / part, {*reading.read_manifest(folder)["config"]["metric"]})
-    if module := submissions.module_file(method, distributions):
-        files.write(output / module, source)
+    if name_of_source := submissions.source_file(method):
+        files.write(output / name_of_source, source)
     submission = submissions.Submission(
         method=method, suite=suite, suite_sha256=chosen.sha256, licence=licence, reference=reference,
         distributions=distributions, axiom_bench=version("axiom-bench"), git_commit=commit(),
@@ -66,17 +65,19 @@ def _check_values(method: str, suite: str, name: str, folders: Iterable[Path]) -
 
 
 def _origin(method: str) -> tuple[dict[str, str], bytes]:
-    """The installed distributions that a method comes from, with their versions; without any, the text of its module.
-    Raises BenchError where that text wouldn't be enough."""
+    """Return the installed distributions that a method comes from, with their versions, and its module's source.
+
+    Raises BenchError if a method of no distribution needs more than that source.
+    """
     add_current_folder()
+    if not submissions.source_file(method):
+        return {}, b""
     module = method.rpartition(".")[0]
-    names = Sources().distributions(module.partition(".")[0]) if module else ()
+    names = Sources().distributions(module.partition(".")[0])
     distributions = {name: version_of(name) for name in names}
-    if not submissions.module_file(method, distributions):
-        return distributions, b""
-    if "." in module:
+    if "." in module and not distributions:
         raise BenchError(f"{module} is in a package; submit one file, or a method of a distribution that pip installs.")
-    spec = find_spec(module)
-    if spec is None or not str(spec.origin).endswith(".py"):
-        raise BenchError(f"There is no file {module}.py on sys.path; start the command in its folder.")
-    return {}, Path(str(spec.origin)).read_bytes()
+    path = file_of(module)
+    if path is None or path.suffix != ".py":
+        raise BenchError(f"{module} has no source file {module}.py on sys.path; a reviewer reads that file.")
+    return distributions, path.read_bytes()

@@ -1,18 +1,19 @@
-"""`axiom-bench verify` of a submission: its files by their hashes, and a seeded sample of its values computed anew.
-And whether a method stands on fresh images, and on planted networks with other weights, where it stands on a suite's
-own, which its author could know."""
+"""`axiom-bench verify` of a submission: its files by their hashes, and a seeded sample of its values computed again.
+
+The sheet for its reviewer compares the values with those on fresh images, and on planted networks with other weights.
+"""
 
 from __future__ import annotations
 
 import math
 import random
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.machinery import PathFinder
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,8 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from axiom_bench.cli.rank import overrides_of, published
+from axiom_bench.cli.submission import sheet
+from axiom_bench.cli.submission.sheet import Moved
 from axiom_bench.cli.trust import check_code
 from axiom_bench.cli.verify import differing, first_lines, moved, new_seed
 from axiom_bench.columns import OK
@@ -30,7 +33,7 @@ from axiom_bench.environment import conf_folder, read_yaml
 from axiom_bench.errors import BenchError
 from axiom_bench.models.load import load_model
 from axiom_bench.records import artefacts, publishing, reading, submissions
-from axiom_bench.records.sources import version_of
+from axiom_bench.records.sources import file_of, version_of
 from axiom_bench.records.submissions import Submission
 from axiom_bench.run.composing import suites
 from axiom_bench.run.composing.composition import composed
@@ -39,23 +42,37 @@ from axiom_bench.run.job import OBJECT_RULES, Job
 from axiom_bench.run.manifest import values_of
 from axiom_bench.run.objects import on_objects
 from axiom_bench.run.progress import progress
-from axiom_bench.run.verification import computed_alone
-from axiom_bench.statistics.labels import Metadata, Value, number
+from axiom_bench.run.verification import SHARE, computed_alone, fresh_process
+from axiom_bench.statistics.labels import Metadata, Value, plural
 from axiom_bench.statistics.paired_tests import holm
+
+Call = Callable[..., Any]  # calls a function with arguments in a fresh process
 
 
 def verify_submission(folder: Path, seed: int | None = None, trust: bool = False) -> tuple[int, list[str]]:
-    """Compares the submission's files with their hashes, and a sample of its values with what is computed now, twice:
-    as in a run, and otherwise (see `computed_alone`), which must agree. What is computed is the suite of this
-    installation, not what the folder says of it. Where a suite's images are drawn, it is compared on fresh ones, too:
-    see `fresh_distances`; where they aren't here, it stays self-reported. seed: None: a new one. trust: the submitted
-    method's code is run. Returns the exit code, 1 where something differs, and lines that name it. Raises BenchError
-    for another suite, and, without trust, a method that isn't ours."""
+    """Compare a submission's files with their hashes and a sample of its values with values computed now.
+
+    The sample is computed twice, as in a run and otherwise (see `computed_alone`), and the two must agree. What is
+    computed is the suite of this installation, not what the folder says of it. If the images aren't here, the
+    submission stays self-reported. The reviewer's sheet is printed also if a value differs.
+
+    Args:
+        folder: The submission.
+        seed: The seed of the sample and of fresh images; `None` draws one.
+        trust: Run the submitted method's code.
+
+    Returns:
+        The exit code, 1 if something differs, and the lines to print.
+
+    Raises:
+        BenchError: For another suite, and without `trust` for a method that isn't this package's.
+    """
     submission, seed = submissions.read(folder), new_seed() if seed is None else seed
     suite = suite_of(folder, submission)
     if changed := submissions.changed(folder, submission):
         return 1, [f"{folder} isn't what was submitted:", *first_lines(changed)]
     manifests = {part: reading.read_manifest(folder / part) for part in suite.parts}
+    lines = [f"seed: {seed}", *_about(folder, submission, manifests)]
     configs = {part: _configs(submission, part, manifest) for part, manifest in manifests.items()}
     for config in (config for of_part in configs.values() for config in of_part):
         if not trust:
@@ -66,28 +83,84 @@ def verify_submission(folder: Path, seed: int | None = None, trust: bool = False
     }
     if absent := [part for part, is_here in are_here.items() if not is_here]:
         reason = f"the images of {', '.join(absent)} aren't here, so no value was computed anew."
-        return 0, [f"self-reported: {submission.method} on the suite {suite.name}: {reason}"]
-    lines, wrong, distances = [f"seed: {seed}"], list[str](), list[Moved]()
-    references = published(suite.name, required=False)
+        return 0, [*lines, f"self-reported: {submission.method} on the suite {suite.name}: {reason}"]
+    wrong = list[str]()
     with _importable(folder, submission):
-        for part, manifest in manifests.items():
-            accepted, differences = _part(folder / part, manifest, configs[part], submission.name, seed)
-            lines.append(f"{suite.name}/{part}: {accepted}")
-            wrong += differences
-        for part in manifests if not wrong else ():
-            if part not in references or not all(map(is_drawn, configs[part])):
-                lines.append(f"{suite.name}/{part}: not checked on unseen images")
-            elif submission.name != fresh_settings()["reference"]:
-                stored = reading.read_records(folder / part, manifests[part])
-                distances += fresh_distances(part, configs[part], stored, references[part], submission.name, seed)
-    if wrong:
-        return 1, [*lines, f"{submission.method} isn't accepted:", *first_lines(wrong)]
-    if distances:
-        lines.append(f"fresh images: {len(distances)} distances to {fresh_settings()['reference']} compared")
-    if marks := list(fresh_marks(distances)):
+        with fresh_process() as call, fresh_process() as other_call:
+            for part, manifest in manifests.items():
+                calls = (call, other_call)
+                accepted, differences = _part(folder / part, manifest, configs[part], submission.name, seed, calls)
+                lines.append(f"{suite.name}/{part}: {accepted}")
+                wrong += differences
+        if wrong:
+            return 1, [*lines, f"{submission.method} isn't accepted:", *first_lines(wrong)]
+        with fresh_process() as call:
+            values, is_marked = _sheet(folder, submission, configs, seed, call)
+    lines += values
+    if is_marked:
         reason = f"{submission.method} is marked: it may know the published images."
-        return 1, [*lines, reason, *marks, "Ask its author, and see whether another --seed shows the same."]
+        return 1, [*lines, reason, "Ask its author, and see whether another --seed shows the same."]
     return 0, [*lines, f"accepted: {submission.method} on the suite {suite.name}, {len(submission.files)} files"]
+
+
+def _about(folder: Path, submission: Submission, manifests: Mapping[str, Any]) -> list[str]:
+    """List what the source of a submission uses, and its versions."""
+    lines = sheet.version_lines(submission, next(iter(manifests.values())))
+    if submission.source_file is not None:
+        lines += sheet.source_lines((folder / submission.source_file).read_text(encoding="utf-8", errors="replace"))
+    return lines
+
+
+def _sheet(
+    folder: Path,
+    submission: Submission,
+    configs: Mapping[str, Sequence[dict[str, Any]]],
+    seed: int,
+    call: Call,
+) -> tuple[list[str], bool]:
+    """List how a method's maps and values change on other inputs. The second value is true if the method is marked."""
+    name = submission.name
+    reference = fresh_settings()["reference"]
+    references = published(submission.suite, required=False)
+    lines = list[str]()
+    moved = list[Moved]()
+    is_planted = False
+    for part, of_part in configs.items():
+        with progress(f"{part}: maps and values on other inputs"):
+            lines += call(sheet.map_lines, of_part[0], seed)
+            if part not in references or not all(map(is_drawn, of_part)):
+                lines.append(f"{submission.suite}/{part}: not checked on unseen images")
+            elif name != reference:
+                stored = reading.read_records(folder / part, reading.read_manifest(folder / part))
+                moved += fresh_values(part, of_part, stored, references[part], name, seed, call)
+        is_planted |= any(hasattr(load_model(config["model"]).module, "true_contributions") for config in of_part)
+    level = fresh_settings()["level"]
+    adjusted = holm([each.p for each in moved])
+    if moved:
+        lines.append(f"values of {plural(len(moved), 'metric')}, with 95 % intervals")
+    for each, p in zip(moved, adjusted, strict=True):
+        lines.append(sheet.fresh_line(each, p, p < level, reference))
+    if is_planted and name != reference:
+        lines += _unplanted_lines(submission, seed, call)
+    return lines, any(p < level for p in adjusted)
+
+
+def _unplanted_lines(submission: Submission, seed: int, call: Call) -> list[str]:
+    """Compute and list a method's values on a model without planted truth."""
+    settings = fresh_settings()
+    method = overrides_of(submission.method, submission.name, settings["reference"])
+    with composed([*settings["unplanted"], *method, f"data.seed={seed % 2**31}"]) as composition:
+        config = composition.plain_job()
+    model = config["model"]["name"]
+    try:
+        table = call(computed_alone, [config], seed, 1.0)
+    except Exception as error:  # noqa: BLE001 - a method may raise anything on a model that it wasn't made for
+        return [f"values on {model}, which has no planted truth: none ({type(error).__name__}: {error})"]
+    values = {
+        metric: _by_image(table, metric, submission.name, settings["reference"])
+        for metric in sorted(table["metric"].astype(str).unique())
+    }
+    return sheet.unplanted_lines(model, values, settings["reference"])
 
 
 def suite_of(folder: Path, submission: Submission) -> Suite:
@@ -120,17 +193,24 @@ def _importable(folder: Path, submission: Submission) -> Iterator[None]:
     for name, version in submission.distributions.items():
         if version_of(name) != version:
             raise BenchError(f"The method is of {name} {version}, and here is {version_of(name)}; install that one.")
-    if submission.module_file is None:
+    if submission.source_file is None:
         yield
         return
-    place, before = folder.resolve(), sys.path[:]
-    sys.path.append(str(place))
+    source = folder.resolve() / submission.source_file
+    if submission.distributions:
+        installed = file_of(submission.source_file.removesuffix(".py"))
+        if installed is None or installed.read_bytes() != source.read_bytes():
+            raise BenchError(f"{submission.source_file} of the submission isn't the installed source; submit it again.")
+        yield
+        return
+    before = sys.path[:]
+    sys.path.append(str(source.parent))
     try:
-        spec = PathFinder.find_spec(submission.module_file.removesuffix(".py"))
-        if spec is None or spec.origin is None or Path(spec.origin).resolve() != place / submission.module_file:
+        spec = PathFinder.find_spec(source.stem)
+        if spec is None or spec.origin is None or Path(spec.origin).resolve() != source:
             here = spec.origin if spec else "nowhere"
             raise BenchError(
-                f"{submission.module_file} of the submission isn't what would be imported (but {here}); start the "
+                f"{submission.source_file} of the submission isn't what would be imported (but {here}); start the "
                 "command in another folder, or give the module another name and submit it anew."
             )
         yield
@@ -139,9 +219,14 @@ def _importable(folder: Path, submission: Submission) -> Iterator[None]:
 
 
 def _part(
-    folder: Path, manifest: Mapping[str, Any], configs: Sequence[dict[str, Any]], name: str, seed: int
+    folder: Path,
+    manifest: Mapping[str, Any],
+    configs: Sequence[dict[str, Any]],
+    name: str,
+    seed: int,
+    calls: tuple[Call, Call],
 ) -> tuple[str, list[str]]:
-    """What was compared, and a line for each thing that differs."""
+    """What was compared, and a line for each thing that differs. calls: of two fresh processes."""
     stored = reading.read_records(folder, manifest)
     lines, metrics = list[str](), dict[str, Any]()
     for config in configs:
@@ -155,7 +240,8 @@ def _part(
         lines += _missing(stored, job)
     alone = [{**config, "method": {name: config["method"][name]}} for config in configs]
     with progress(f"{folder.name}: a sample, computed twice"):
-        now, otherwise = computed_alone(alone, seed), computed_alone(alone, seed, otherwise=True)
+        now = calls[0](computed_alone, alone, seed)
+        otherwise = calls[1](computed_alone, alone, seed, SHARE, True)
     what = f"{len(now):,} values were computed anew, twice"
     if varying := list(differing(now, otherwise, up_to_rounding=True)):
         reason = f"{name} isn't of the image alone: in another order, batch or process it has other values."
@@ -180,17 +266,6 @@ def _missing(stored: pd.DataFrame, job: Job) -> Iterator[str]:
 ROW = ["model", "image_id", "target_class"]
 
 
-class Moved(NamedTuple):
-    """A method's distance to the reference by one metric of a part: means over images, and p of their difference."""
-
-    part: str
-    value: Value
-    published: float
-    fresh: float
-    images: int
-    p: float
-
-
 def fresh_settings() -> dict[str, Any]:
     """conf/submission.yaml."""
     return dict(read_yaml(conf_folder() / "submission.yaml"))
@@ -201,39 +276,45 @@ def is_drawn(config: Mapping[str, Any]) -> bool:
     return "root" not in config["data"] and "seed" in config["data"]
 
 
-def fresh_distances(
-    part: str, configs: Sequence[dict[str, Any]], stored: pd.DataFrame, folder: Path, name: str, seed: int
+def fresh_values(
+    part: str,
+    configs: Sequence[dict[str, Any]],
+    stored: pd.DataFrame,
+    folder: Path,
+    name: str,
+    seed: int,
+    call: Call,
 ) -> list[Moved]:
-    """Of a part whose images are drawn. configs: of its jobs, with the method and the reference. stored: the submitted
-    rows. folder: the published values. Images are drawn by another seed, a share of the part's, and planted networks
-    have their channels in another order."""
+    """Return a method's values by each metric of a part on its published images and on fresh ones.
+
+    Fresh images are drawn by another seed, and planted networks have their channels in another order.
+
+    Args:
+        part: A part whose images are drawn.
+        configs: Of its jobs, with the method and the reference.
+        stored: The submitted rows.
+        folder: The published values.
+        name: The method.
+        seed: The seed of the fresh images.
+        call: Calls a function in a fresh process.
+    """
     chosen = fresh_settings()
     reference, manifest = chosen["reference"], reading.read_manifest(folder)
     rows = reading.read_records(folder, manifest)
     published = pd.concat([stored[stored["method"].astype(str) == name], rows[rows["method"].astype(str) == reference]])
-    with progress(f"{part}: fresh images"), TemporaryDirectory() as weights:
+    with TemporaryDirectory() as weights:
         jobs = [_fresh(config, {name, reference}, chosen, seed, Path(weights)) for config in configs]
-        drawn = computed_alone(jobs, seed, share=1.0)
+        drawn = call(computed_alone, jobs, seed, 1.0)
     drawn["value"] = publishing.rounded(drawn["value"].to_numpy(float))
     metadata = Metadata(manifest)
-    return [
-        Moved(part, value, float(before.mean()), float(now.mean()), len(now), _p(before, now, value))
-        for metric in manifest["metrics"]
-        if (value := metadata.value(metric)).has_direction
-        for before, now in [[_by_image(frame, metric, name, reference) for frame in (published, drawn)]]
-        if min(len(before), len(now)) > 1
-    ]
-
-
-def fresh_marks(distances: Sequence[Moved]) -> Iterator[str]:
-    """A line for each distance that moved further than chance moves it, after Holm over all."""
-    chosen = fresh_settings()
-    for each, p in zip(distances, holm([each.p for each in distances]), strict=True):
-        if p < chosen["level"]:
-            yield (
-                f"{each.part}: by {each.value.title} it is {number(each.published)} from {chosen['reference']} on the "
-                f"published images, and {number(each.fresh)} on {each.images} fresh ones (p = {p:.0e})."
-            )
+    moved = []
+    for metric in manifest["metrics"]:
+        value = metadata.value(metric)
+        before = _by_image(published, metric, name, reference)
+        now = _by_image(drawn, metric, name, reference)
+        if value.has_direction and min(len(before), len(now)) > 1:
+            moved.append(Moved(part, value, before, now, _p(before[:, 1], now[:, 1], value)))
+    return moved
 
 
 def _fresh(
@@ -267,13 +348,13 @@ def _reordered(network: PlantedNetwork, seed: int) -> dict[str, Tensor]:
 
 
 def _by_image(frame: pd.DataFrame, metric: str, name: str, reference: str) -> NDArray[np.float64]:
-    """(images,): the difference of the two methods, the mean over networks and explained classes."""
+    """(images, 2): the value and its difference to the reference's, means over networks and explained classes."""
     rows = frame[(frame["metric"].astype(str) == metric) & (frame["status"] == OK)]
     table = rows.astype(dict.fromkeys([*ROW, "method"], str)).pivot_table("value", ROW, "method")
     if not {name, reference} <= {*table}:
-        return np.empty(0)
-    difference = (table[name] - table[reference]).dropna()
-    return difference.groupby("image_id").mean().to_numpy(dtype=np.float64)
+        return np.empty((0, 2))
+    both = pd.DataFrame({"value": table[name], "difference": table[name] - table[reference]}).dropna()
+    return both.groupby("image_id").mean().to_numpy(dtype=np.float64)
 
 
 def _p(before: NDArray[np.float64], now: NDArray[np.float64], value: Value) -> float:

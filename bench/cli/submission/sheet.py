@@ -1,0 +1,181 @@
+"""The reviewer's sheet of a submission: what its source uses, how its maps change, and its values on other images."""
+
+from __future__ import annotations
+
+import ast
+import copy
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from axiom_bench.cutting.model_copy import shared_copy
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.data.batch import Batch
+from axiom_bench.evaluation.batch import explained, traced
+from axiom_bench.evaluation.plugins import required
+from axiom_bench.explanation.explanation import given
+from axiom_bench.records.sources import version_of
+from axiom_bench.records.submissions import Submission
+from axiom_bench.run.images import first_batch
+from axiom_bench.run.verification import fresh_job
+from axiom_bench.statistics.bootstrap import mean_intervals
+from axiom_bench.statistics.labels import Value, number, with_interval
+
+MAP_IMAGES = 4
+READS = frozenset({*(field.name for field in fields(Trace)), *dir(Trace)})
+OPENS = frozenset({
+    "open", "read", "read_text", "read_bytes", "load", "loads", "urlopen", "urlretrieve", "get", "post",
+    "exec", "eval", "compile", "__import__", "import_module", "reload", "exec_module", "getattr", "globals", "vars",
+    "modules", "_getframe", "currentframe", "get_objects", "run", "Popen", "system",
+})  # fmt: skip
+
+
+def source_lines(source: str) -> list[str]:
+    """List what a module imports, reads of a trace, and opens or runs, and its longest constants.
+
+    These are the names in its source. A module that puts names together when it runs hides them.
+    """
+    try:
+        nodes = list(ast.walk(ast.parse(source)))
+    except (SyntaxError, ValueError, RecursionError) as error:
+        return [f"source: it can't be parsed ({type(error).__name__})"]
+    imports = set[str]()
+    reads = set[str]()
+    opens = set[str]()
+    longest_list = longest_text = 0
+    docstrings = {node.value for node in nodes if isinstance(node, ast.Expr)}
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            imports.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            imports.update(f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Name | ast.Attribute):
+            name = node.id if isinstance(node, ast.Name) else node.attr
+            if name in OPENS:
+                opens.add(f"{name} (line {node.lineno})")
+            elif isinstance(node, ast.Attribute) and name in READS:
+                reads.add(name)
+        elif isinstance(node, ast.List | ast.Tuple | ast.Set):
+            longest_list = max(longest_list, len(node.elts))
+        elif isinstance(node, ast.Dict):
+            longest_list = max(longest_list, len(node.keys))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str | bytes) and node not in docstrings:
+            longest_text = max(longest_text, len(node.value))
+    return [
+        f"source: {len(source.splitlines())} lines",
+        f"  imports: {_listed(imports)}",
+        f"  reads of a trace: {_listed(reads)}",
+        f"  opens or runs: {_listed(opens)}",
+        f"  longest list: {longest_list} entries; longest text: {longest_text} characters",
+    ]
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(sorted(names)) or "nothing"
+
+
+def version_lines(submission: Submission, manifest: Mapping[str, Any]) -> list[str]:
+    """List the versions that the values were computed with, and the installed ones that differ."""
+    commit = f" at commit {submission.git_commit}" if submission.git_commit else ""
+    versions = []
+    for name, then in sorted({**manifest["versions"], **submission.distributions}.items()):
+        now = version_of(name)
+        versions.append(f"{name} {then}" if now == then else f"{name} {then} (here {now})")
+    return [f"submitted with axiom-bench {submission.axiom_bench}{commit}", f"  versions: {', '.join(versions)}"]
+
+
+def map_lines(config: Mapping[str, Any], seed: int) -> list[str]:
+    """List how far each method's heatmaps of a job's first images move under four changes.
+
+    The distance is the mean absolute difference of heatmaps, from 0 to 1. Random weights are the network's own, in
+    random order within each tensor.
+    """
+    with fresh_job(config) as job:
+        batch = first_batch(job, job.indices, min(MAP_IMAGES, job.batch_rows), required(job.methods))
+        if batch is None:
+            return []
+        trace = traced(job.cut_model, batch)
+        backwards = Batch.joined([batch[row : row + 1] for row in reversed(range(len(batch)))])
+        other_classes = (trace.targets + 1) % trace.logits.shape[1]
+        traces = {
+            "random weights": trace.again(model=_with_random_weights(job.cut_model.model, seed)),
+            "another class": trace.again(targets=other_classes),
+            "another order": traced(job.cut_model, backwards),
+        }
+        lines = [f"heatmaps on {job.name}, mean change (0 to 1) for {len(batch)} images"]
+        for method in job.methods:
+            explanation = explained(trace, batch, method)
+            if explanation is None:
+                continue
+            heatmaps = given(explanation.heatmap, "heatmap").nan_to_num(0.0)
+            changed = {"another image": heatmaps.roll(1, 0)}
+            for name, other in traces.items():
+                moved = explained(other, backwards if name == "another order" else batch, method)
+                if moved is not None:
+                    changed[name] = given(moved.heatmap, "heatmap").nan_to_num(0.0)
+            if "another order" in changed:
+                changed["another order"] = changed["another order"].flip(0)
+            distances = {name: float((other - heatmaps).abs().mean()) for name, other in changed.items()}
+            texts = [f"{name} {number(distance)}" for name, distance in sorted(distances.items())]
+            lines.append(f"  {method.name}: {', '.join(texts)}")
+        return lines
+
+
+def _with_random_weights(model: nn.Module, seed: int) -> nn.Module:
+    """Return a copy of the model with the values of each parameter in random order."""
+    random_model = copy.deepcopy(shared_copy(model))
+    generator = torch.Generator().manual_seed(seed % 2**63)
+    with torch.no_grad():
+        for parameter in random_model.parameters():
+            order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
+            parameter.copy_(parameter.flatten()[order].view_as(parameter))
+    return random_model
+
+
+class Moved(NamedTuple):
+    """A method's values by one metric of a part, on published and on fresh images."""
+
+    part: str
+    value: Value
+    published: NDArray[np.float64]
+    """(images, 2): the value, and its difference to the reference."""
+    fresh: NDArray[np.float64]
+    p: float
+    """Of the two differences being the same."""
+
+
+def fresh_line(moved: Moved, p: float, is_marked: bool, reference: str) -> str:
+    """Compare a method's values on published and on fresh images. p: after Holm."""
+    (value, distance), (fresh_value, fresh_distance) = _means(moved.published), _means(moved.fresh)
+    verdict = f"{'differs' if is_marked else 'the same'}, p = {p:.0e}"
+    return (
+        f"  {moved.part}, {moved.value.title}: {value} on {len(moved.published)} published images, {fresh_value} on "
+        f"{len(moved.fresh)} fresh ones; minus {reference} {distance} and {fresh_distance} ({verdict})"
+    )
+
+
+def _means(values: NDArray[np.float64]) -> list[str]:
+    """The mean of each column, with its 95 % interval."""
+    low, high = mean_intervals(values, np.arange(len(values)))
+    return [with_interval(*ends) for ends in zip(values.mean(0), low, high, strict=True)]
+
+
+def unplanted_lines(name: str, values: Mapping[str, NDArray[np.float64]], reference: str) -> list[str]:
+    """List a method's values by each metric on a model without planted truth, next to the reference's.
+
+    Args:
+        name: The model.
+        values: By metric (images, 2): the value, and its difference to the reference.
+        reference: The name of the reference.
+    """
+    lines = [f"values on {name}, which has no planted truth"]
+    for metric, columns in values.items():
+        if len(columns):
+            value, distance = _means(columns)
+            lines.append(f"  {metric}: {value}; minus {reference} {distance}")
+    return lines
