@@ -296,7 +296,8 @@ def _short_table(run: RunFolder, title: str, methods: Sequence[str], places: Map
             texts.append(_values_text(of_other) if of_other else NOTHING)
         texts.append(own.places_text if own else NOTHING)
         rows.append(tuple(map(Cell, texts)))
-    titles = (run.metadata.method_title(method)[:VALUES_WIDTH] for method in methods)
+    titles = (run.metadata.method_title(each) for each in methods)
+    titles = (title if len(title) <= VALUES_WIDTH else f"{title[: VALUES_WIDTH - 3]}..." for title in titles)
     header = ("values by network", *titles, "places")
     return Table("rank", f"{run.metadata.method_title(name)} on {title}", header, (Group("", tuple(rows)),))
 

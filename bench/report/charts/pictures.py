@@ -248,6 +248,7 @@ def _plot_perturbed(pictures: Pictures, method: str, title: str) -> Canvas:
         before, after = float(pictures.confidence[i]), float(pictures.confidence_perturbed[m, i])
         show(left, image, wrapped(f"{word} {before:.2f}", letters), name)
         show(middle, blend(image, pictures.heatmaps[m, i]), wrapped(title, letters))
-        drop = f"{word} {after:.2f}, drop {before - after:.2f}".replace("-", MINUS)
-        show(right, pictures.perturbed[m, i], wrapped(drop, letters))
+        drop = round(before - after, 2) or 0.0  # -0.0 has a sign, too
+        caption = f"{word} {after:.2f}, drop {drop:.2f}".replace("-", MINUS)
+        show(right, pictures.perturbed[m, i], wrapped(caption, letters))
     return figure
