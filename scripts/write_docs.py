@@ -25,7 +25,7 @@ from axiom_bench.cli.benchmark import compute
 from axiom_bench.cli.main import parser
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.plugins import Plugin, left_out_of_all, value_names, whole_set_value_names
+from axiom_bench.evaluation.plugins import Plugin, value_names, whole_set_value_names
 from axiom_bench.evaluation.specs import MethodSpec, MetricSpec
 from axiom_bench.judging.card import GAMING, SANITY
 from axiom_bench.report import write
@@ -33,7 +33,6 @@ from axiom_bench.report.card import TITLES, line_cells
 from axiom_bench.report.paper import Exhibit, paper
 from axiom_bench.run import manifest
 from axiom_bench.statistics.paired_tests import LEVEL
-from axiom_bench.testing.costs import in_words, passes_of
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -55,7 +54,7 @@ def methods_table() -> list[Row]:
 @cache
 def metrics_table() -> list[Row]:
     """Header and one row for each metric of conf/metric."""
-    about = ("unit, kind, better", "parameters", "source", "cited definition", "as cited", "note")
+    about = ("unit, kind, better", "cost", "parameters", "source", "cited definition", "as cited", "note")
     header = ("name", "definition", *about)
     return [header, *(_metric_row(plugins.load("metric", name)) for name in plugins.names("metric"))]
 
@@ -203,7 +202,7 @@ def _method_row(method: Plugin[MethodSpec]) -> Row:
     definition, _, result = method.description.rstrip(".").rpartition(" -> ")
     spec, scale = method.spec, "yes" if method.spec.on_score_scale else "no"
     named = (f"`{method.name}`", spec.title or method.name, definition, f"`{result}`", scale)
-    return *named, _cost(method), _parameters(method.params), _source(spec.reference), spec.note or ""
+    return *named, _cost(spec), _parameters(method.params), _source(spec.reference), spec.note or ""
 
 
 def _metric_row(metric: Plugin[MetricSpec]) -> Row:
@@ -211,13 +210,16 @@ def _metric_row(metric: Plugin[MetricSpec]) -> Row:
     names = dict.fromkeys((metric.name, *value_names(metric), *whole_set_value_names(metric)))
     listed, unit = ", ".join(f"`{name}`" for name in names), f"{spec.unit}, {spec.kind}, {spec.better}"
     cited = (spec.definition or "", f"no: {spec.deviation}" if spec.deviation else "yes")
-    facts = (unit, _parameters(metric.params), _source(spec.reference), *cited, spec.note or "")
+    facts = (unit, _cost(spec), _parameters(metric.params), _source(spec.reference), *cited, spec.note or "")
     return listed, metric.description, *facts
 
 
-def _cost(method: Plugin[MethodSpec]) -> str:
-    """In words; none of a method that has to be told what to read, or explains some networks alone."""
-    return "" if left_out_of_all(method.as_dict()) else in_words(method, passes_of(method))
+def _cost(spec: MethodSpec | MetricSpec) -> str:
+    """The passes that the YAML says, or that it needs ablation drops; empty for none and for an unknown number."""
+    if isinstance(spec, MethodSpec) and spec.needs_drops:
+        return "ablation drops"
+    plural = "" if spec.passes == 1 else "es"
+    return f"{spec.passes} pass{plural}" if spec.passes else ""
 
 
 def _parameters(params: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +13,11 @@ from axiom_bench.cli.terminal import say
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.run.composing import settings
 from axiom_bench.run.composing.composition import composed
-from axiom_bench.run.progress import progress
+from axiom_bench.run.progress import Estimate, progress
 
 if TYPE_CHECKING:
     from axiom_bench.evaluation.plugins import Plugin
     from axiom_bench.run.result import Result
-    from axiom_bench.run.spine import PreparedJob
 
 
 def run(options: Namespace) -> int:
@@ -26,37 +25,45 @@ def run(options: Namespace) -> int:
     if options.cfg:
         print(configuration_text(options.overrides, options.config_dir), end="")
         return 0
-    parts: list[Sequence[str]] = [options.overrides]
+    parts = [options.overrides]
+    estimate = None
     if any(override.startswith("suite=") for override in options.overrides):
         from axiom_bench.run.composing import suites  # here: most runs are of none
 
         parts = [*suites.each_part(options.overrides)]
+        estimate = Estimate(suites.num_jobs(options.overrides))
     codes = []
     for overrides in parts:
-        code, lines = benchmark(overrides, options.config_dir, options.verbose)
+        code, lines = benchmark(overrides, options.config_dir, options.verbose, estimate)
         say(lines)
         codes.append(code)
     return max(codes)
 
 
 def benchmark(
-    overrides: Sequence[str], config_folder: Path | None = None, verbose: bool = False
+    overrides: Sequence[str],
+    config_folder: Path | None = None,
+    verbose: bool = False,
+    estimate: Estimate | None = None,
 ) -> tuple[int, list[str]]:
     """Runs all jobs of a command line and writes their report: the exit code and the last lines. config_folder: a
-    user's own folder of YAML files beside conf/. verbose: see `finish`. Raises BenchError, before anything is computed,
-    for a mistake that concerns all jobs."""
-    config, results = run_jobs(overrides, config_folder)
+    user's own folder of YAML files beside conf/. verbose: see `finish`; estimate: see `spine.run`. Raises BenchError,
+    before anything is computed, for a mistake that concerns all jobs."""
+    config, results = run_jobs(overrides, config_folder, estimate=estimate)
     from axiom_bench.cli.finish import finish
 
     return finish(config, results, overrides, verbose)
 
 
 def compute(
-    overrides: Sequence[str], config_folder: Path | None = None, goes_on: bool = False
+    overrides: Sequence[str],
+    config_folder: Path | None = None,
+    goes_on: bool = False,
+    estimate: Estimate | None = None,
 ) -> tuple[int, list[str], Path]:
     """Runs all jobs of a command line and keeps their values, without a report: the exit code, a line for each job that
-    failed, and the run folder. goes_on: see `spine.run`. Raises BenchError as `benchmark` does."""
-    config, results = run_jobs(overrides, config_folder, goes_on)
+    failed, and the run folder. goes_on, estimate: see `spine.run`. Raises BenchError as `benchmark` does."""
+    config, results = run_jobs(overrides, config_folder, goes_on, estimate)
     from axiom_bench.cli.finish import exit_code, failed, keep
     from axiom_bench.run.job import run_folder
 
@@ -68,9 +75,9 @@ def run_jobs(
     overrides: Sequence[str],
     config_folder: Path | None = None,
     goes_on: bool = False,
-    announce: Callable[[Sequence[PreparedJob]], None] | None = None,
+    estimate: Estimate | None = None,
 ) -> tuple[dict[str, Any], Sequence[Result]]:
-    """Runs all jobs of a command line: their configuration and results. goes_on, announce: see `spine.run`. Raises
+    """Runs all jobs of a command line: their configuration and results. goes_on, estimate: see `spine.run`. Raises
     BenchError as `benchmark` does."""
     with composed(overrides, config_folder) as composition:
         settings.check_paths(composition.plain(), composition.several)
@@ -81,7 +88,7 @@ def run_jobs(
             config = composition.plain()
             methods, metrics = spine.check(config)
             check_report(config, methods, metrics)
-        return config, spine.run(composition, config, goes_on, announce)
+        return config, spine.run(composition, config, goes_on, estimate)
 
 
 def check_paths(overrides: Sequence[str], config_folder: Path | None = None) -> None:
@@ -92,35 +99,9 @@ def check_paths(overrides: Sequence[str], config_folder: Path | None = None) -> 
 
 
 def configuration_text(overrides: Sequence[str], config_folder: Path | None = None) -> str:
-    """The resolved configuration of a command line's first job, as YAML; of a suite with a comment for each network,
-    see `_passes`. Raises BenchError."""
+    """The resolved configuration of a command line's first job, as YAML. Raises BenchError."""
     with composed(overrides, config_folder) as composition:
-        config = composition.plain_job()
-        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
-        numbers = range(len(composition.jobs)) if config["suite_part"] else ()
-        return "".join([text, *(f"# {_passes(composition.plain_job(number))}\n" for number in numbers)])
-
-
-def _passes(config: Mapping[str, Any]) -> str:
-    """What a job costs, counted by its network with random weights on one random image, so that neither weights nor
-    data need be there."""
-    import torch  # here: it takes seconds, as what follows
-
-    from axiom_bench.evaluation.plugins import needs_of
-    from axiom_bench.models.load import input_size, load_model
-    from axiom_bench.run.composing.settings import Device
-    from axiom_bench.run.job import chosen, cut_of
-    from axiom_bench.run.shards import Cost
-
-    methods, metrics = chosen("method", config), chosen("metric", config)
-    model = load_model({**config["model"], "weights": None})
-    image = torch.rand(1, model.preprocessing.channels, *input_size(model.preprocessing))
-    first = () if model.inputs is None else model.inputs.first
-    trace = cut_of(model, Device.of(config["device"])).trace((image, *first) if first else image)
-    counted = Cost.of(methods, metrics, trace).of_each("image and explained class")
-    others = [metric.name for metric in metrics if "interventions" in needs_of(metric)]
-    more = f"; not counted, by the image's parts: {', '.join(others)}" if others else ""
-    return f"{model.name} at {model.layer}: forward passes beside the trace, {counted}{more}"
+        return yaml.safe_dump(composition.plain_job(), sort_keys=False, allow_unicode=True)
 
 
 def check_report(config: Mapping[str, Any], methods: Sequence[Plugin], metrics: Sequence[Plugin]) -> None:

@@ -23,7 +23,6 @@ from axiom_bench.data.formats.files import as_text
 from axiom_bench.errors import BenchError, first_names
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.batch import with_score_scale
-from axiom_bench.evaluation.method_costs import MOST_PASSES
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.examination.examine import examined_input
 from axiom_bench.explanation.heatmaps import ClassScore, Heatmaps
@@ -35,6 +34,7 @@ from axiom_bench.run.explaining import TOP, class_name, explained_trace
 from axiom_bench.run.job import cut_of
 from axiom_bench.run.manifest import values_of
 from axiom_bench.run.progress import at, progress
+from axiom_bench.run.shards import MOST_PASSES
 
 DATA = "images"  # what is explained, in the place of a data set
 MOST_NAMED = 3  # images in a sentence
@@ -69,7 +69,6 @@ class Explainer:
         self.metrics = configured("metric", config["report"]["figures"]["plane"], config)  # those of the axiom plane
         self.report: Mapping[str, Any] = config["report"]
         self.normalise: str = config["normalise"]
-        self.max_passes: float = config["metrics"]["max_forwards_per_image"] or MOST_PASSES
         self.device = Device.of(config["device"])
         self.device.prepare()
         self.cut_model = cut_of(model, self.device)
@@ -146,7 +145,7 @@ class Explainer:
             pictures=np.repeat(picture, len(trace), axis=0),
             scores=scores,
             top=top,
-            max_passes=self.max_passes,
+            max_passes=MOST_PASSES,
         )
         if not maps:
             raise BenchError(maps.left_out[-1])

@@ -15,10 +15,12 @@ from axiom_bench.cli.submission import verifying
 from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.specs import pass_count
 from axiom_bench.judging.card import family
 from axiom_bench.records import artefacts, combining, publishing, reading, submissions
 from axiom_bench.records.submissions import Submission
 from axiom_bench.report.leaderboard import write
+from axiom_bench.report.leaderboard.parts import CHANNELS
 from axiom_bench.report.options import Options
 from axiom_bench.run.composing.suites import Suite
 
@@ -98,17 +100,10 @@ def _same_methods(folders: Iterable[Path]) -> list[str]:
     return [name for name in names if all(each == own[name] for each in published_as[name])]
 
 
-def _costs(names: Iterable[str]) -> dict[str, tuple[int, str]]:
-    """{method: (passes of the whole network for an image, those beyond the trace in words)}"""
-    from axiom_bench.testing.costs import in_words, passes_of
-
-    costs = {}
-    for method in (plugins.load("method", name) for name in names):
-        if method.spec.of_objects or method.spec.of_attention:  # the networks on which costs are counted have none
-            continue
-        passes = passes_of(method)
-        costs[method.name] = 1 + passes.trunk_forward + passes.trunk_backward, in_words(method, passes)
-    return costs
+def _costs(names: Iterable[str]) -> dict[str, int]:
+    """{method: passes of the whole network for an image, with the trace's}, of those whose YAML says it."""
+    passes = {name: plugins.load("method", name).spec.passes for name in names}
+    return {name: 1 + pass_count(count, CHANNELS) for name, count in passes.items() if count is not None}
 
 
 def _gallery(suite: str, part: str, folder: Path, names: Collection[str], results: str) -> Path | None:

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from axiom_bench.cli import gate as gate_command
-from axiom_bench.cli import stopping
+from axiom_bench.cli import retired, stopping
 from axiom_bench.cli.terminal import (
     complain,
     escape_missing_characters,
@@ -87,12 +87,13 @@ def parse(argv: Sequence[str]) -> Namespace:
             rest = [argument for argument in rest if argument.startswith("-")]
     unrecognized = [argument for argument in rest if not hasattr(options, "overrides") or not OVERRIDE.match(argument)]
     if unrecognized:
-        _check_retired(argv)
+        retired.check(argv)
         is_setting = hasattr(options, "overrides") and unrecognized[0].startswith("--")
         hint = f"; a setting has no dashes: {unrecognized[0].strip('-').partition('=')[0]}=VALUE" if is_setting else ""
         top.error(f"unrecognized arguments: {' '.join(unrecognized)}{hint}")
     if rest:
         options.overrides = [*options.overrides, *rest]
+    retired.check_settings(getattr(options, "overrides", ()))
     return options
 
 
@@ -306,15 +307,9 @@ def _with_command(argv: list[str], commands: Collection[str]) -> list[str]:
     if argv[:1] == ["--config-dir"] and argv[2:3] and argv[2] in commands:  # an option before the command
         return [argv[2], *argv[:2], *argv[3:]]
     if argv and argv[0][:1].isalpha() and "=" not in argv[0]:
-        _check_retired(argv)
+        retired.check(argv)
         raise unknown("command", argv[0], commands)
     return ["run", *argv]
-
-
-def _check_retired(argv: Sequence[str]) -> None:
-    from axiom_bench.cli import retired  # here: only unknown words need it
-
-    retired.check(argv)
 
 
 def _report(options: Namespace) -> int:

@@ -12,13 +12,11 @@ from axiom_bench.errors import BenchError
 from axiom_bench.report.paper import PaperRun, on_two_classes, write_paper
 from axiom_bench.report.paper import paper as study
 from axiom_bench.run.job import run_folder
-from axiom_bench.run.progress import duration, progress
-from axiom_bench.run.spine import PreparedJob, configuration
-from axiom_bench.statistics.labels import plural
+from axiom_bench.run.progress import progress
+from axiom_bench.run.spine import configuration
 from axiom_bench.statistics.run_folder import RunFolder
 
 SHARED = ("results", "run", "real_root", "device", "data.batch_size", "data.workers", "data.size")
-SECONDS_PER_NETWORK = 10  # of run times, report and figures
 IN_PLACE = "model.weights_folder=${real_root}/weights"
 TWO_CLASSES = "experiment=paper_two_classes"
 
@@ -96,32 +94,11 @@ def _run(
 ) -> tuple[int, Path | None, Mapping[str, str]]:
     """The exit code, the run folder, None where no job has ended well, and {model: why it failed}."""
     print(f"{title}: {_command(arguments)}", flush=True)
-    config, results = run_jobs(arguments, config_folder, announce=_announce)
+    config, results = run_jobs(arguments, config_folder)
     failures = {result.job: result.failure.message for result in results if result.failure is not None}
     code, lines = finish(config, results, arguments)
     print("\n".join(lines), flush=True)
     return code, run_folder(config) if len(failures) < len(results) else None, failures
-
-
-def _announce(jobs: Sequence[PreparedJob]) -> None:
-    if any(job.result.failure is None for job in jobs):
-        print(estimate(jobs), flush=True)
-
-
-def estimate(jobs: Sequence[PreparedJob]) -> str:
-    """Return a sentence on the time that prepared jobs will take. Jobs that failed take none."""
-    results = [job.result for job in jobs if job.result.failure is None]
-    drawing = SECONDS_PER_NETWORK * len(results)
-    missing = [result for result in results if result.missing]
-    if not missing:
-        return f"All values are computed. Run times and figures take about {duration(drawing)}."
-    computing = sum(job.seconds for job in jobs)
-    images = plural(sum(result.shards[key] for result in missing for key in result.missing), "image")
-    networks = plural(len({result.config["model"]["name"] for result in missing}), "network")
-    return (
-        f"The run takes about {duration(computing + drawing)}: {duration(computing)} to compute {images} "
-        f"on {networks}, and {SECONDS_PER_NETWORK} s per network for run times and figures."
-    )
 
 
 def _command(arguments: Sequence[str]) -> str:

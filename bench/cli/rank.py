@@ -32,7 +32,7 @@ from axiom_bench.report.tables.latex import to_latex
 from axiom_bench.report.tables.table import Cell, Group, Table, to_text
 from axiom_bench.report.tables.text import ARROWS, accuracy_text
 from axiom_bench.run.composing.suites import Suite
-from axiom_bench.run.progress import where_seen
+from axiom_bench.run.progress import Estimate, where_seen
 from axiom_bench.statistics.labels import NOTHING, number
 from axiom_bench.statistics.ranking import verdict
 from axiom_bench.statistics.run_folder import RunFolder
@@ -225,8 +225,18 @@ def _ranking(
     name = submissions.name_of(method)
     ranking, costs = Ranking(), list[float]()
     runs = list[RunFolder]()
+    chosen = Suite.of(suite)
+    estimate = Estimate(sum(chosen.parts[part].num_jobs for part in folders))
     for part, folder in folders.items():
-        failed, messages, computed = computed_part(suite, part, method, name, REPEATS, overrides)
+        failed, messages, computed = computed_part(
+            suite,
+            part,
+            method,
+            name,
+            REPEATS,
+            overrides,
+            estimate=estimate,
+        )
         if failed:
             return Ranking(failed, messages)
         with TemporaryDirectory() as combined:
@@ -253,11 +263,18 @@ def _ranking(
 
 
 def computed_part(
-    suite: str, part: str, method: str, name: str, repeats: int, overrides: Sequence[str] = (), goes_on: bool = False
+    suite: str,
+    part: str,
+    method: str,
+    name: str,
+    repeats: int,
+    overrides: Sequence[str] = (),
+    goes_on: bool = False,
+    estimate: Estimate | None = None,
 ) -> tuple[int, list[str], Path]:
     """As `benchmark.compute`, of a method alone on a part of a suite. repeats: of run times."""
     fixed = (*overrides_of(method, name), *QUIET, f"runtime.repeats={repeats}")
-    return compute([f"suite={suite}/{part}", *fixed, *overrides], goes_on=goes_on)
+    return compute([f"suite={suite}/{part}", *fixed, *overrides], goes_on=goes_on, estimate=estimate)
 
 
 def overrides_of(method: str, name: str, *others: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Commands and options that are gone, and what to do instead. The table is kept until version 1.0."""
+"""Commands, options and settings that are gone, and what to do instead. The table is kept until version 1.0."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ OPTIONS = {
         "--watch": "The run prints how far it is. `axiom-bench report RUN` shows what is done so far.",
     },
 }
+SETTINGS = {
+    "metrics.max_forwards_per_image": "After its first batch a run prints how long it will take. Leave out what is "
+    "costly, as in ~metric.NAME.",
+}
 
 
 def check(words: Sequence[str]) -> None:
@@ -36,3 +40,15 @@ def check(words: Sequence[str]) -> None:
     for option, instead in OPTIONS.get(command, {}).items():
         if option in given:
             raise BenchError(f"`axiom-bench {command}` has no {option} any more. {instead}")
+
+
+def check_settings(overrides: Sequence[str]) -> None:
+    """Raise BenchError for a setting that is gone, with what to do instead.
+
+    Args:
+        overrides: The settings of a command line, as KEY=VALUE.
+    """
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+~")
+        if key in SETTINGS:
+            raise BenchError(f"There is no {key} any more. {SETTINGS[key]}")

@@ -224,10 +224,6 @@ class DataSet(ABC):
         none, None where the data set has none at all. Called where the run needs them. Raises BadImage as `read`."""
         return None
 
-    def versions(self, index: int) -> int:
-        """The number of images that `interventions` has for this one, which a run announces before it starts."""
-        return sum(len(part.images) for part in self.interventions(index) or ())
-
 
 def largest(objects: Objects) -> int | None:
     """The class of the object with the largest box, the first of equals: the label of an image of several objects."""
@@ -425,9 +421,6 @@ class WithBackground(Selected):
     def interventions(self, index: int) -> tuple[StoredPart, ...] | None:
         parts = self.of.interventions(index)
         return parts and tuple(replace(p, label=None if p.label is None else self._output(p.label)) for p in parts)
-
-    def versions(self, index: int) -> int:
-        return self.of.versions(index)
 
     def _output(self, label: int) -> int:
         return label + (label >= self.place)

@@ -60,7 +60,7 @@ class DrawnImages(DataSet):
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
         return self._facts(index)[1]
 
-    def _facts(self, index: int) -> tuple[tuple[int, ...], str, int]:
+    def _facts(self, index: int) -> tuple[tuple[int, ...], str]:
         return _facts(self._draw, self.split, self.seed, index, *self._kind)
 
 
@@ -72,13 +72,11 @@ def _stored(drawn: NDArray[np.uint8]) -> Any:
 
 
 @lru_cache(maxsize=2**16)
-def _facts(draw: Callable[..., Any], *which: object) -> tuple[tuple[int, ...], str, int]:
-    """(labels, SHA-256 of the pixels, number of objects and marks) of an image: several jobs of a process ask for
-    them."""
+def _facts(draw: Callable[..., Any], *which: object) -> tuple[tuple[int, ...], str]:
+    """(labels, SHA-256 of the pixels) of an image: several jobs of a process ask for them."""
     drawn = draw(*which)
     pixels = hashlib.sha256(drawn.image.tobytes() + drawn.mask.tobytes()).hexdigest()
-    marks = getattr(drawn, "mark", None) is not None
-    return classes_of(None, drawn.objects), pixels, len(drawn.objects) + marks
+    return classes_of(None, drawn.objects), pixels
 
 
 class DrawnObjects(DrawnImages):
@@ -103,9 +101,6 @@ class DrawnObjects(DrawnImages):
             for figures in (drawing.figures, ())
         )
         return (*objects, StoredPart(GROUND, None, drawing.mask < 0, grounds, bare))
-
-    def versions(self, index: int) -> int:
-        return self._facts(index)[2] + scenes.GROUNDS
 
 
 class Scenes(DrawnObjects):

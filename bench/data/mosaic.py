@@ -251,9 +251,6 @@ class Mosaics(MadeOf):
             parts.append(StoredPart(name, cell.image.label, mask, tuple(versions)))
         return tuple(parts) if others else ()
 
-    def versions(self, index: int) -> int:
-        return len(self.others(index)) * self.images.grid**2
-
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
         layout, images = self.layouts[index], self.images
         facts = [images.grid, images.cell, layout.target, repr(self.of_cells), self.cell_size]

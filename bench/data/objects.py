@@ -36,6 +36,3 @@ class ObjectImages(Selected):
 
     def interventions(self, index: int) -> tuple[StoredPart, ...] | None:
         return self.of.interventions(self.indices[index])
-
-    def versions(self, index: int) -> int:
-        return self.of.versions(self.indices[index])

@@ -115,9 +115,6 @@ class PastedImages(MadeOf):
         rest = ~np.any(regions, axis=0)
         return (*parts, StoredPart(GROUND, None, rest, tuple(_put(other, pasted) for other in others), others))
 
-    def versions(self, index: int) -> int:
-        return len(self.recipes[index].objects) + GROUNDS
-
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
         files = [self.of.fingerprint(used, hashes) for used in self.used(index)]
         return hashlib.sha256(repr((self.recipes[index], files)).encode()).hexdigest()

@@ -177,21 +177,6 @@ def first_request(metric: NamedFunction, explanation: Explanation) -> Request | 
     return MetricCall.start(metric, explanation).request
 
 
-def dry_run(metric: NamedFunction, explanation: Explanation) -> list[Request]:
-    """All requests of a metric, answered by zeros and by the explanation itself: the model isn't run."""
-    task, requests = MetricCall.start(metric, explanation), []
-    while task.request is not None:
-        requests.append(task.request)
-        if isinstance(task.request, PerturbedImages):
-            trace = given(explanation.trace, "trace")
-            classes = trace.targets.repeat_interleave(task.request.count)
-            scores = task.request.score(trace.logits.new_zeros(len(classes), trace.logits.shape[1]), classes)
-            task.send(scores.unflatten(0, (len(trace), task.request.count)))
-        else:
-            task.send(task.request.read(explanation))
-    return requests
-
-
 def _shared_key(task: MetricCall) -> Hashable:
     """Tasks with equal keys wait for the same other trace; a trace that isn't shared has a unique key."""
     request = task.request

@@ -175,7 +175,9 @@ def load(kind: str, name: str) -> Plugin:
 
 def with_params(kind: str, name: str, params: Mapping[str, Any]) -> Plugin:
     """The entry of that name with other values of some parameters. Raises BenchError as `load` and `from_config` do."""
-    config = _config(kind, name)
+    config = {**_config(kind, name)}
+    if params:
+        config.pop("passes", None)  # which are of the parameters in the YAML
     return from_config(kind, name, {**config, "params": {**(config.get("params") or {}), **params}})
 
 

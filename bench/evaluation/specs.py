@@ -26,6 +26,11 @@ MAPS = "maps"  # what a metric reads that needs neither the model nor a pass's t
 RULE = re.compile(r"(mean|median):\d{1,9}(\.\d{1,9})?(e-?\d{1,2})?%?")  # what `gate.findings` reads
 Tolerance = Annotated[str, worded("median:0.5%, mean:0.01, or both with a space", lambda text: _is_tolerance(text))]
 Texts = Annotated[Mapping[str, str], worded("a mapping to texts")]
+PASSES = re.compile(r"(\d{1,6} )?K")  # a multiple of the layer's channels
+PassCount = Annotated[
+    int | str | None,
+    worded("a number of passes, K for one per channel, or 10 K for ten", lambda count: _is_pass_count(count)),
+]
 DATA = {1: "signals", 2: "images", 3: "volumes"}  # by the number of axes of space
 Dimensions = Annotated[tuple[Literal[1, 2, 3], ...], worded("a list of 1, 2 and 3", lambda of: set(of) <= {1, 2, 3})]
 Spec = TypeVar("Spec", "MethodSpec", "MetricSpec", "ValueSpec")
@@ -48,6 +53,8 @@ class MethodSpec:
     at all. unspoiled: the entry that is the same explanation unspoiled, and so has degree 0 of this kind.
     computed_from: of a right explanation, a truth, what makes it right; of several forms all.
     dimensions: how many axes of space it is made for: 1, signals; 2, images; 3, volumes. None listed: images alone.
+    passes: how many passes of the whole network, forward and backward, explaining an image takes beyond its trace: a
+    number, K for one per channel of the layer, or a multiple such as 10 K. None: unknown, or it depends on the network.
     reuse: whether a later command takes the values of a user's own, which depend on nothing but its source, what this
     imports beside it, its parameters and `files`: paths of what it reads.
     """
@@ -72,6 +79,7 @@ class MethodSpec:
     computed_from: tuple[Read, ...] = ()
     unstable: str | None = None
     dimensions: Dimensions = ()
+    passes: PassCount = None
     reuse: bool | None = None
     files: tuple[str, ...] = ()
 
@@ -125,6 +133,7 @@ class MetricSpec:
     changes_under: {relation of `testing.relations`: why the values change under it}.
     reached_by: what reaches the best value and explains nothing, a plural; then no method is best.
     fast_form_of: the metric of which this is a cheaper form: `metric=all` has that one, `metric=all_fast` this one.
+    passes: as a method's, for an image and one method, without those of the method.
     unstable, dimensions, reuse, files: as a method's.
     """
 
@@ -151,6 +160,7 @@ class MetricSpec:
     aggregate_values: Mapping[str, ValueSpec] = field(default_factory=dict)
     unstable: str | None = None
     dimensions: Dimensions = ()
+    passes: PassCount = None
     reuse: bool | None = None
     files: tuple[str, ...] = ()
 
@@ -231,6 +241,24 @@ def _checked(kind: type[Spec], setting: str, config: Mapping[str, Any]) -> Spec:
             raise unknown(f"setting of {setting}", key, hints)
     check_values(config, hints, f"{setting}.")
     return kind(**config)
+
+
+def pass_count(passes: int | str, channels: int) -> int:
+    """Return the number of passes that a spec's `passes` says, for a layer of so many channels.
+
+    >>> pass_count(25, 512), pass_count("K", 512), pass_count("10 K", 512)
+    (25, 512, 5120)
+    """
+    if isinstance(passes, int):
+        return passes
+    factor = passes.removesuffix("K").strip()
+    return int(factor or 1) * channels
+
+
+def _is_pass_count(count: int | str | None) -> bool:
+    if isinstance(count, str):
+        return bool(PASSES.fullmatch(count))
+    return count is None or count >= 0
 
 
 def _is_tolerance(text: str) -> bool:

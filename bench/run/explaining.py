@@ -99,7 +99,7 @@ def explained_trace(
         on_scale = [is_on_score_scale(method, trace) for method, _ in explanations]
         costly = _costly(trace, metrics, max_passes) if any(on_scale) else []
         if costly:
-            notes.append(_cost_note(trace, costly))
+            notes.append(_cost_note(trace, costly, max_passes))
         cheap = [metric for metric in metrics if metric not in costly]
         errors = _errors(cheap, explanations, on_scale)
     titles = {method.name: method.spec.title for method in methods}
@@ -152,11 +152,13 @@ def _costly(trace: Trace, metrics: Sequence[Metric], max_passes: float) -> list[
     return need_drops if need_drops and trace.drops_cost > max_passes else []
 
 
-def _cost_note(trace: Trace, costly: Sequence[Metric]) -> str:
+def _cost_note(trace: Trace, costly: Sequence[Metric], max_passes: float) -> str:
+    share = max_passes / trace.drops_cost / 2  # half, since the first channel costs more than the others
+    channels = max(1, int(share * trace.activations.shape[1]))
     titles = " and ".join((metric.spec.title or metric.name).lower() for metric in costly)
     return (
         f"No {titles}: its ablation drops would cost about {trace.drops_cost:,.0f} forward passes "
-        f"({trace.capture}). To compute it, set metrics.max_forwards_per_image={math.ceil(trace.drops_cost)}."
+        f"({trace.capture}). To estimate it from fewer channels, set device.ablation_channels={channels}."
     )
 
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from importlib.util import find_spec
 
 from rich import get_console
@@ -20,6 +21,7 @@ FIRST_BEAT, BEAT = 0.1, 0.5  # seconds until the first look at what is to be sho
 BESIDE, BESIDE_COUNTED = 10, 52  # characters of a terminal's line that the time, and a bar with its numbers, take
 SHORTEST = 20  # of a title
 FIRST_LINE, NEXT_LINES = 1.5, 10.0  # seconds without a line, in a log
+SHORTEST_ESTIMATE = 10.0  # seconds: a shorter run ends before the next line of a log
 
 
 def rate(images: float, seconds: float) -> str:
@@ -46,19 +48,57 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
+@dataclass
+class Estimate:
+    """How long a command will take, at the rate of the job that it computes."""
+
+    jobs: int
+    """The jobs that haven't begun."""
+    images: int = 0
+    """Their images, as if each job had as many as the one that is computed."""
+    is_printed: bool = False
+
+    def seconds(self, remaining: int, done: int, seconds: float) -> float:
+        """Return the time that is left, if `done` images took `seconds` and `remaining` ones of their job are left."""
+        return seconds / done * (remaining + self.images)
+
+
 class Shown:
     """Something that a command is at. title: what; total: of how many images; None: there is nothing to count."""
 
-    def __init__(self, title: str, total: int | None, console: Console) -> None:
+    def __init__(
+        self,
+        title: str,
+        total: int | None,
+        console: Console,
+        now: Callable[[], float] = time.perf_counter,
+        estimate: Estimate | None = None,
+    ) -> None:
         self.title, self.total, self.console = title, total, console
+        self.estimate = estimate
+        self._now = now
+        self._begun = self._printed = now()
         self.done = 0
         self.step = ""  # of an image, if one takes long
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
     def advance(self, images: int) -> None:
-        """So many more images are done."""
+        """So many more images are done. Print once how long the command will take, unless that is a moment."""
         self.done += images
+        seconds = self.seconds_left()
+        if self.estimate is None or self.estimate.is_printed or seconds is None:
+            return
+        self.estimate.is_printed = True
+        if seconds >= SHORTEST_ESTIMATE:
+            line = f"The run will take about {duration(seconds)} at this rate; Ctrl-C keeps what is done."
+            self.console.print(line, highlight=False, soft_wrap=True)
+
+    def seconds_left(self) -> float | None:
+        """Return the time that the command will still take, or None if it isn't known."""
+        if self.estimate is None or not self.done or self.total is None:
+            return None
+        return self.estimate.seconds(self.total - self.done, self.done, self._now() - self._begun)
 
     def says(self, title: str) -> None:
         """It is at something else."""
@@ -114,6 +154,9 @@ class Bar(Shown):
             self._task = self._progress.add_task(self.title, total=self.total)
             self._progress.start()
         description = f"{self.title}, {self.step}" if self.step else self.title
+        seconds = self.seconds_left()
+        if seconds is not None and self.estimate is not None and self.estimate.images:
+            description = f"{description}, all jobs {duration(seconds)}"
         self._progress.update(self._task, description=description, completed=self.done, refresh=True)
 
     def stop(self) -> None:
@@ -132,13 +175,7 @@ class _Rate(ProgressColumn):
 class Lines(Shown):
     """In a log: a line when it has been silent for a moment, and then seldom."""
 
-    def __init__(
-        self, title: str, total: int | None, console: Console, now: Callable[[], float] = time.perf_counter
-    ) -> None:
-        super().__init__(title, total, console)
-        self._now = now
-        self._begun = self._printed = now()
-        self._pause = FIRST_LINE
+    _pause = FIRST_LINE
 
     def start(self) -> None:
         self._printed, self._pause = self._now(), FIRST_LINE
@@ -156,7 +193,9 @@ class Lines(Shown):
             return f"{self.title}: {seconds:.0f} s"
         speed = rate(self.done, seconds) or f"{seconds:.0f} s"
         step = f", {self.step}" if self.step else ""
-        return f"{self.title}: {self.done} of {self.total} images, {speed}{step}"
+        left = self.seconds_left()
+        time_left = "" if left is None else f", about {duration(left)} left"
+        return f"{self.title}: {self.done} of {self.total} images, {speed}{time_left}{step}"
 
 
 class Silent(Shown):
@@ -164,6 +203,10 @@ class Silent(Shown):
 
     def start(self) -> None:
         """Shows nothing."""
+
+    def advance(self, images: int) -> None:
+        """Prints nothing."""
+        self.done += images
 
 
 @contextmanager
@@ -206,12 +249,18 @@ def at(step: str) -> None:
 
 
 @contextmanager
-def progress(title: str, total: int | None = None, console: Console | None = None) -> Iterator[Shown]:
-    """Shows what the code inside is at; what was shown until then goes on when it ends. total: see `Shown`. A log's
-    lines go to standard error, since how many there are depends on the machine."""
+def progress(
+    title: str,
+    total: int | None = None,
+    console: Console | None = None,
+    estimate: Estimate | None = None,
+) -> Iterator[Shown]:
+    """Shows what the code inside is at; what was shown until then goes on when it ends. total, estimate: see `Shown`. A
+    log's lines go to standard error, since how many there are depends on the machine."""
     console = console or get_console()
     has_bars = _is_terminal(console) or (console.is_jupyter and find_spec("ipywidgets") is not None)
-    shown: Shown = Bar(title, total, console) if has_bars else Lines(title, total, Console(stderr=True))
+    kind, place = (Bar, console) if has_bars else (Lines, Console(stderr=True))
+    shown: Shown = kind(title, total, place, estimate=estimate)
     if _stack and isinstance(_stack[0], Silent):
         shown = Silent(title, total, console)
     if _stack:

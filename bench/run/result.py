@@ -20,7 +20,7 @@ from axiom_bench.data.base import BEYOND, NO_AREA, OTHER_CLASS, OUTSIDE, SHARES
 from axiom_bench.data.formats.decoding import DARK, NEARLY_BLACK
 from axiom_bench.errors import BenchError, is_out_of_memory
 from axiom_bench.evaluation.batch import MethodLeftOut, NotFiniteMaps, ZeroMaps
-from axiom_bench.evaluation.method_costs import MethodNotTimed
+from axiom_bench.evaluation.runtime import MethodNotTimed
 from axiom_bench.examination.examine import Answer
 from axiom_bench.records import artefacts
 from axiom_bench.records.files import DamagedFile
@@ -80,7 +80,7 @@ class Failure(Exception):
 class Result:
     """job: its name. config: resolved. facts: its share of the manifest. images: how many are explained; left_out: ids
     of those that data.only_correct leaves out. shards: {key: number of images} of all; missing: keys of those that lack
-    values. cost: of these, a sentence. damaged: files. lines, notes: for the user.
+    values. cost: a sentence if their ablation drops are costly. damaged: files. lines, notes: for the user.
 
     What this command computed: shards and images, record files, and passes of the model that were counted. seconds: of
     each part (see `evaluation.stopwatch`) and stage. wall, processor: seconds of the whole loop over the shards.

@@ -24,9 +24,9 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.answers import first_request
 from axiom_bench.evaluation.batch import trace_of_batch
-from axiom_bench.evaluation.method_costs import measure_runtime
 from axiom_bench.evaluation.plugins import Plugin, required
 from axiom_bench.evaluation.queries import PerturbedImages
+from axiom_bench.evaluation.runtime import measure_runtime
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.explanation.overlay import MAX_SIDE, View, disagreement, webp
 from axiom_bench.records import store

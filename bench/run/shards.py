@@ -1,12 +1,11 @@
-"""The shards of a job: which lack values, what they cost in forward passes, their computation, and the files that hold
-their values."""
+"""The shards of a job: which lack values, their computation, and the files that hold their values."""
 
 from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,12 @@ from typing import Any
 import torch
 
 from axiom_bench.columns import LAYER
-from axiom_bench.cutting.ablation.drops import Drops
 from axiom_bench.cutting.passes import by_halves
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.base import BadImage
-from axiom_bench.data.batch import Annotation, Batch
+from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError, first_names
-from axiom_bench.evaluation.answers import KeptAnswers, dry_run
+from axiom_bench.evaluation.answers import KeptAnswers
 from axiom_bench.evaluation.batch import (
     Columns,
     MethodsByMetrics,
@@ -31,13 +29,10 @@ from axiom_bench.evaluation.batch import (
     traced,
     warn_of_silence,
 )
-from axiom_bench.evaluation.method_costs import MOST_PASSES, fresh, passes_of_methods, versions_of
 from axiom_bench.evaluation.plugins import NEEDS_DROPS, Plugin, needs_of, required, value_names
 from axiom_bench.evaluation.proof import proved
 from axiom_bench.evaluation.purity import Interference, watched_rate
-from axiom_bench.evaluation.queries import PerturbedImages
 from axiom_bench.evaluation.stopwatch import Stopwatch, Watch
-from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.records import files, record_files
 from axiom_bench.records.record_files import RecordFile, Values
 from axiom_bench.run.images import first_batch, first_row, rows
@@ -48,6 +43,7 @@ from axiom_bench.run.result import Result
 MARKS = ("unstable", "on_score_scale")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}  # of the model's answers that are kept
 MAX_NAMES = 5  # methods and metrics that a sentence names
+MOST_PASSES = 20  # for the drops of an image, without a sentence about it
 Advance = Callable[[int], None]  # is told how many more images are done
 
 
@@ -148,35 +144,22 @@ def stored(keys: Keys, folder: Path) -> tuple[dict[str, Any], dict[str, bool]]:
     return held.listed(shards, keys.values), turned
 
 
-def cost(keys: Keys, missing: Mapping[str, Shard], folder: Path, budget: int | None) -> str | None:
-    """Return the cost of the values that these shards lack, a line of forward passes. None if only traces need passes.
-
-    Args:
-        budget: The maximum of forward passes for an image and explained class.
-
-    Raises:
-        BenchError: If an image costs more passes than the budget.
-    """
-    held, shards = record_files.read(folder, set(missing)), missing.values()
+def announced(keys: Keys, missing: Collection[str], folder: Path) -> str | None:
+    """Return what is known of the cost of these shards before their first batch: a sentence if drops are costly."""
+    held = record_files.read(folder, set(missing))
     wanted = [held.missing(key, keys.values) for key in missing]
-    methods, metrics = {*chain(*wanted)}, {name for each in wanted for name in chain(*each.values())}
-    job = replace(
-        keys.job,
-        methods=tuple(each for each in keys.job.methods if each.name in methods),
-        metrics=tuple(each for each in keys.job.metrics if each.name in metrics),
-    )
+    names = {*chain(*wanted)}
+    metric_names = {name for each in wanted for name in chain(*each.values())}
+    methods = [method for method in keys.job.methods if method.name in names]
+    metrics = [metric for metric in keys.job.metrics if metric.name in metric_names]
+    job = replace(keys.job, methods=tuple(methods), metrics=tuple(metrics))
     batch = first_row(job)
     if batch is None:
         return None
     trace = traced(job.cut_model, batch)
     if not trace.has_gradients and (several := first_batch(job, job.indices, job.batch_size, ())) is not None:
         warn_of_silence(traced(job.cut_model, several))
-    versions = None if batch.interventions is None else versions_per_row(job, shards)
-    passes = Cost.of(job.methods, job.metrics, trace, versions)
-    check_budget(passes, job.metrics, budget)
-    line = passes.line(sum(map(len, shards)), sum(map(job.rows, shards))) if passes.per_image else None
-    lines = [costly_drops(trace, needing_drops(job.methods, job.metrics)), line]
-    return "; ".join(filter(None, lines)) or None
+    return costly_drops(trace, needing_drops(methods, metrics))
 
 
 def needing_drops(methods: Sequence[Plugin], metrics: Sequence[Plugin]) -> list[str]:
@@ -194,12 +177,6 @@ def costly_drops(trace: Trace, settings: Sequence[str]) -> str | None:
         f"what needs them ({first_names(settings, MAX_NAMES)}), ablate fewer channels (device.ablation_channels=64), "
         "or choose a layer nearer to the output"
     )
-
-
-def versions_per_row(job: Job, shards: Collection[Shard]) -> float:
-    """The versions of an image without its parts, on average over the rows of these shards."""
-    versions = sum(job.rows((index,)) * job.data.versions(index) for shard in shards for index in shard)
-    return versions / max(1, sum(map(job.rows, shards)))
 
 
 def compute(
@@ -293,117 +270,3 @@ def requests(job: Job, missing: Values) -> list[MethodsByMetrics]:
         MethodsByMetrics(tuple(group), tuple(metric for metric in job.metrics if metric.name in metrics))
         for metrics, group in methods.items()
     ]
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Forward passes of one image and explained class, beside the one of its trace. of_methods: of each method,
-    explaining one trace by itself. together: of all methods on one trace. of_method: of each metric, for each method.
-    of_image: of each metric, once for all methods. shared_traces: the other traces that all methods explain again.
-    own_traces: the other traces that each method has of its own."""
-
-    of_methods: Mapping[str, float]
-    together: float
-    of_method: Mapping[str, float]
-    of_image: Mapping[str, float]
-    shared_traces: int = 0
-    own_traces: int = 0
-
-    @staticmethod
-    def of(methods: Sequence[Plugin], metrics: Sequence[Plugin], trace: Trace, versions: float | None = None) -> Cost:
-        """Counted: metrics' requests are answered by zeros, and methods are run on a stand-in of the layer's size.
-        trace: of the real model; its first row is looked at. versions: of an image without its parts, on average, each
-        a pass of `part_effects`; None: as many as the first row has."""
-        row = fresh(trace[:1])
-        first_order = (row.gradients * row.activations).flatten(2).sum(2)  # any values will do, and drops may cost much
-        exact = torch.ones_like(first_order, dtype=torch.bool)
-        vars(row)["drops"] = Drops(first_order, exact, first_order.new_zeros(len(first_order)))
-        alone, together = passes_of_methods(methods, row, versions)
-        explanation = _explanation(row)
-        optional = {"interventions": row.interventions, "finetuned": row.cut_model.finetuned}
-        seen: set[Hashable] = set()
-        of_method: dict[str, float] = {}
-        of_image: dict[str, float] = {}
-        shared_traces = own_traces = 0
-        for metric in metrics:
-            if any(optional.get(need, row) is None for need in needs_of(metric)):
-                continue  # it won't be called
-            had_effects = "part_effects" in vars(row)
-            requests = dry_run(metric, explanation)
-            if "part_effects" in vars(row) and not had_effects:
-                of_image[metric.name] = versions_of(row) if versions is None else versions
-            for request in requests:
-                if is_trace := not isinstance(request, PerturbedImages):
-                    key: Hashable = ("trace", request.of_map, request.key) if request.key is not None else object()
-                    passes, of_all = 1, request.key is not None and not request.of_map
-                else:
-                    key = ("perturbed", request.of_image, request.key)
-                    passes, of_all = request.count, request.of_image
-                if key not in seen:
-                    seen.add(key)
-                    into = of_image if of_all else of_method
-                    into[metric.name] = into.get(metric.name, 0) + passes
-                    shared_traces += is_trace and of_all
-                    own_traces += is_trace and not of_all
-        return Cost(alone, together, of_method, of_image, shared_traces, own_traces)
-
-    @property
-    def explaining(self) -> float:
-        """Of the methods, once for the trace and again for every other trace."""
-        return self.together * (1 + self.shared_traces) + sum(self.of_methods.values()) * self.own_traces
-
-    @property
-    def per_image(self) -> float:
-        """Of all methods and metrics together."""
-        return self.explaining + len(self.of_methods) * sum(self.of_method.values()) + sum(self.of_image.values())
-
-    def by_name(self) -> dict[str, float]:
-        """The passes of each method and each metric for one image. Methods count as if none shared passes."""
-        traces = 1 + self.shared_traces + self.own_traces
-        metrics = {name: len(self.of_methods) * passes for name, passes in self.of_method.items()}
-        for name, passes in self.of_image.items():
-            metrics[name] = metrics.get(name, 0) + passes
-        return {**{name: traces * passes for name, passes in self.of_methods.items()}, **metrics}
-
-    def line(self, images: int, rows: int) -> str:
-        """For the user, before a run: how many passes, and what most are of. rows: number of explained labels of the
-        images, each of which costs as much as an image of one."""
-        unit = "image" if rows == images else "label"
-        return f"at most {rows * self.per_image:,.0f} forward passes beside those of the traces ({self.of_each(unit)})"
-
-    def of_each(self, unit: str) -> str:
-        """How many passes one image or label costs, and what most are of."""
-        return f"{self.per_image:,.0f} for each {unit}: {_largest(self.by_name())}"
-
-
-def check_budget(cost: Cost, metrics: Sequence[Plugin], budget: int | None) -> None:
-    """Raises BenchError, naming what costs most, where an image costs more passes than the budget."""
-    if budget is None or cost.per_image <= budget:
-        return
-    by_name = cost.by_name()
-    most_expensive = max(by_name, key=lambda name: by_name[name])
-    kind = "metric" if most_expensive in [metric.name for metric in metrics] else "method"
-    raise BenchError(
-        f"Methods and metrics cost {cost.per_image:,.0f} forward passes for each image and explained class with "
-        f"{len(cost.of_methods)} methods, and the budget metrics.max_forwards_per_image is {budget:,}: "
-        f"{_largest(by_name)}. Leave some out, as with ~{kind}.{most_expensive}, lower their params, or raise the "
-        "budget."
-    )
-
-
-def _explanation(trace: Trace) -> Explanation:
-    """An explanation of one row by its gradients, with box, cell and mask of its class, and other objects."""
-    size = trace.images.shape[2:]
-    target = int(trace.targets[0])
-    box = torch.tensor([*(0.0 for _ in size), *map(float, reversed(size))])
-    labels = torch.tensor([target, (target + 1) % trace.logits.shape[1]])
-    annotation = Annotation(labels, torch.stack([box, box]), torch.full(size, target), cells=True)
-    batch = Batch(trace.images, ("",), trace.targets, (annotation,))
-    explanation = Explanation.of(trace, trace.gradients, batch, lambda other: other.gradients)
-    return replace(explanation, same_class=(box[None],))
-
-
-def _largest(passes: Mapping[str, float]) -> str:
-    costly = sorted((name for name in passes if passes[name]), key=lambda name: (-passes[name], name))
-    named = [f"{name} {passes[name]:,.0f}" for name in costly[:MAX_NAMES]]
-    return ", ".join([*named, f"and {len(costly) - MAX_NAMES} more"] if len(costly) > MAX_NAMES else named)

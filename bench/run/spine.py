@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -25,9 +25,9 @@ from axiom_bench.run.composing import settings
 from axiom_bench.run.composing.composition import Composition, base_keys, composed
 from axiom_bench.run.executors import Executor
 from axiom_bench.run.job import chosen, run_folder
-from axiom_bench.run.progress import progress
+from axiom_bench.run.progress import Estimate, progress
 from axiom_bench.run.result import MACHINE, OF_FIRST, Failure, Result
-from axiom_bench.run.worker import Task, compute_part, computing_seconds, finish, forget, prepare
+from axiom_bench.run.worker import Task, compute_part, finish, forget, prepare
 
 MAX_JOBS = 5  # that a line names
 
@@ -54,14 +54,14 @@ def run(
     composition: Composition,
     config: dict[str, Any],
     goes_on: bool = False,
-    announce: Callable[[Sequence[PreparedJob]], None] | None = None,
+    estimate: Estimate | None = None,
 ) -> list[Result]:
     """Run a command line's jobs and return their results in order, each job once.
 
     Args:
         config: The checked settings of all jobs.
         goes_on: Reuse values that the previous command computed with user plug-ins.
-        announce: Called with all jobs and the estimates of their time, before the first one is computed.
+        estimate: Of the time of a command that runs several command lines; otherwise it is of these jobs.
 
     Raises:
         BenchError: If the run folder can't be written.
@@ -77,12 +77,13 @@ def run(
         running.begin(folder, about_command)
         with executors.opened(config["executor"], folder) as executor:
             notes: dict[str, list[str]] = {}
-            configs, is_timed = composition.job_configs(), announce is not None
-            jobs: Iterable[PreparedJob] = (prepared_job(job, command, executor, is_timed) for job in configs)
-            if announce is not None:
-                jobs = [*jobs]
-                announce(jobs)
-            results = _distinct([run_job(job, executor, notes) for job in jobs])
+            results: list[Result] = []
+            estimate = estimate or Estimate(len(composition.jobs))
+            for job_config in composition.job_configs():
+                estimate.jobs -= 1
+                job = prepared_job(job_config, command, executor)
+                results.append(run_job(job, executor, notes, estimate))
+            results = _distinct(results)
         _print_shared(notes)
         shards = sum(len(result.shards) for result in results)
         if there := sum(len(result.shards) - result.shards_computed for result in results):
@@ -106,35 +107,36 @@ class PreparedJob:
     """A job before its shards are computed.
 
     result: With a failure if the job can't begin.
-    seconds: An estimate of the time that its missing shards take, 0 if nobody asked.
     """
 
     task: Task
     result: Result
-    seconds: float = 0.0
 
 
-def prepared_job(config: DictConfig, command: str, executor: Executor, is_timed: bool = False) -> PreparedJob:
+def prepared_job(config: DictConfig, command: str, executor: Executor) -> PreparedJob:
     """Load and check one job. A failure is in its result, so that the other jobs go on."""
     task = Task(uuid4().hex, command, {})
     try:
         resolved: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         task = replace(task, config=resolved)
         result: Result = executors.done(executor, resolved, prepare, task)
-        if not is_timed or not result.missing:
-            return PreparedJob(task, result)
-        seconds: float = executors.done(executor, resolved, computing_seconds, task, result.missing)
-        return PreparedJob(task, result, seconds)
+        return PreparedJob(task, result)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - one job's defect must not stop the other jobs
         forget()
         return PreparedJob(task, Result(str(OmegaConf.select(config, "model.name")), failure=Failure.of(error)))
 
 
-def run_job(job: PreparedJob, executor: Executor, notes: dict[str, list[str]]) -> Result:
+def run_job(
+    job: PreparedJob,
+    executor: Executor,
+    notes: dict[str, list[str]],
+    estimate: Estimate | None = None,
+) -> Result:
     """Compute and finish one job. A failure is in its result, so that the other jobs go on.
 
     Args:
         notes: The jobs of each sentence that was printed. A sentence that an earlier job had isn't printed again.
+        estimate: Of the command's time.
     """
     task, result = job.task, job.result
     if result.failure is not None:
@@ -150,7 +152,7 @@ def run_job(job: PreparedJob, executor: Executor, notes: dict[str, list[str]]) -
                 _print(f"{result.job}: {sentence}")
             notes.setdefault(sentence, []).append(result.job)
         if result.missing:
-            result = _computed(task, result, executor)
+            result = _computed(task, result, executor, estimate or Estimate(0))
         record_files.remove(task.folder, result.damaged)
         result = executors.done(executor, task.config, finish, task, result)
         running.announce(task.folder, result.job, manifest.of_job(result))
@@ -165,7 +167,7 @@ def run_job(job: PreparedJob, executor: Executor, notes: dict[str, list[str]]) -
     return result
 
 
-def _computed(task: Task, result: Result, executor: Executor) -> Result:
+def _computed(task: Task, result: Result, executor: Executor, estimate: Estimate) -> Result:
     """With what is missing, computed in parts; after a failure no further part is begun. Where a plug-in has changed
     what others read, no file that was written beside it stays."""
     if result.cost is not None:
@@ -173,7 +175,9 @@ def _computed(task: Task, result: Result, executor: Executor) -> Result:
     tasks = min(len(result.missing), executor.tasks or len(result.missing))
     parts = [result.missing[part] for part in pieces(len(result.missing), -(-len(result.missing) // tasks))]
     start = time.perf_counter()
-    with progress(result.job, sum(result.shards[key] for key in result.missing)) as shown:
+    estimate.images = estimate.jobs * sum(result.shards.values())
+    missing_images = sum(result.shards[key] for key in result.missing)
+    with progress(result.job, missing_images, estimate=estimate) as shown:
         futures = [executor.submit(compute_part, task, keys) for keys in parts]
         images = 0
         try:

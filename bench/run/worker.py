@@ -23,7 +23,6 @@ from axiom_bench.data.batch import Batch
 from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.batch import traced
-from axiom_bench.evaluation.plugins import required
 from axiom_bench.examination.examine import BATCH, Answer, examine
 from axiom_bench.records import artefacts, files
 from axiom_bench.run import choosing, images, manifest, shards
@@ -34,7 +33,6 @@ from axiom_bench.run.progress import advance, progress
 from axiom_bench.run.result import Result, collected, joined, note_lines, orientation_lines
 
 EXAMINED, MOST_BATCHES = 64, 3  # images, in batches, at most
-TIMED_ROWS = 8  # of the batch that an estimate times
 START, WRITING = "start", "writing"
 TITLES = {START: "model and data", "whole data set": "values of the whole data set"}  # of stages, while they go on
 
@@ -69,8 +67,7 @@ def prepare(task: Task) -> Result:
         facts = manifest.facts(job)
         facts["data"][job.data.name]["notes"] += unfrozen
         missing, damaged = shards.missing(keys, task.folder)
-        budget = config["metrics"]["max_forwards_per_image"]
-        cost = shards.cost(keys, missing, task.folder, budget) if missing else None
+        cost = shards.announced(keys, missing, task.folder) if missing else None
         answers = examined(keys, task.folder, bool(missing))
         facts["data"][job.data.name]["notes"] += [each.sentence for each in answers if each.level == "note"]
     return Result(
@@ -89,25 +86,6 @@ def prepare(task: Task) -> Result:
         values=keys.values,
         answers=answers,
     )
-
-
-def computing_seconds(task: Task, missing: Sequence[str]) -> float:
-    """Estimate the seconds that computing these shards takes: the counted passes times the time of a trace."""
-    keys = _of_job(task)
-    job = keys.job
-    rows = sum(job.rows(shard) for shard in job.shards if keys.shard(shard) in missing)
-    plugins = (*job.methods, *job.metrics)
-    batch = images.first_batch(job, job.indices, min(job.batch_rows, TIMED_ROWS), required(plugins))
-    if batch is None:
-        return 0.0
-    trace = next(by_halves(batch, len(batch), job.cut_model.limits, lambda part, _: traced(job.cut_model, part)))
-    passes = 1 + shards.Cost.of(job.methods, job.metrics, trace).per_image
-    if shards.needing_drops(job.methods, job.metrics):
-        passes += trace.drops_cost
-    start = time.perf_counter()
-    traced(job.cut_model, batch[: len(trace)])
-    seconds = time.perf_counter() - start
-    return rows * passes * seconds / len(trace)
 
 
 def examined(keys: Keys, folder: Path, is_needed: bool) -> tuple[Answer, ...]:

@@ -16,11 +16,14 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.batch import on_score_scale
 from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.specs import pass_count
 from axiom_bench.explanation.explanation import Map, Method, heatmap, weighted
 from axiom_bench.testing.cases import CASES, OTHER_CASES, TRACE_TENSORS, Case, leaves_alone, once, run_checks, unchanged
 from axiom_bench.testing.other_device import OtherDevice
 
 RELATIVE_TOLERANCE = 1e-12  # of the largest value: float64, over sums of some hundred terms
+
+CHANNELS = 320  # of the layer on which passes are counted: more than a method with a number of its own takes
 
 
 @once
@@ -215,11 +218,35 @@ def needs_drops_claim_holds(method: Method, case: Case) -> None:
         assert claim == computed, f"needs_drops is {claim}, and the drops were {'' if computed else 'not '}computed"
 
 
+def passes_claim_holds(method: Method, case: Case) -> None:
+    """The YAML's `passes` is the number that explaining an image takes, on a layer of CHANNELS channels."""
+    claim = _claim(method, "passes")
+    if claim is None:
+        return
+    signed = replace(case, layer="features.2", channels=CHANNELS, rows=1, dtype=torch.float32)  # none is constant
+    try:
+        counted = _counted_passes(method, signed)
+    except BenchError:  # such as of `cam`, which needs a head that pools the layer
+        counted = _counted_passes(method, replace(signed, layer=case.layer))
+    expected = pass_count(claim, CHANNELS)
+    assert counted == expected, f"passes is {claim}, and {counted} were counted with {CHANNELS} channels"
+
+
+def _counted_passes(method: Method, case: Case) -> int:
+    """The passes of the whole network in one call, without those of the ablation drops."""
+    trace = case.trace()
+    _ = trace.ablation_drops
+    before = replace(trace.passes)
+    method(trace)
+    after = trace.passes
+    return after.trunk_forward - before.trunk_forward + after.trunk_backward - before.trunk_backward
+
+
 CHECKS: tuple[Callable[[Method, Case], None], ...] = (  # the others rely on the first
     shape_is_declared, finite, dtype_follows, is_detached, leaves_trace_alone, leaves_model_alone, deterministic,
     batch_invariant, order_invariant, follows_the_image, channel_equivariant, dead_channel_is_silent,
     takes_zero_activations, takes_negative_scores, takes_one_channel, takes_one_pixel, works_without_autograd,
-    score_scale_claim_holds, needs_drops_claim_holds, follows_the_device,
+    score_scale_claim_holds, needs_drops_claim_holds, passes_claim_holds, follows_the_device,
 )  # fmt: skip
 
 

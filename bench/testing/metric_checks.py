@@ -22,12 +22,14 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.measurement import Measured, maps_alone, measure, reads_maps
 from axiom_bench.evaluation.plugins import Plugin, value_names
+from axiom_bench.evaluation.specs import pass_count
 from axiom_bench.explanation.explanation import Curve, Explanation, Map, Method
 from axiom_bench.testing.cases import CLASSES, TRACE_TENSORS, Case, leaves_alone, once, run_checks, unchanged
 from axiom_bench.testing.other_device import OtherDevice
 
 Metric = Callable[..., Any]
 FIELDS = ("contributions", "raw_map", "heatmap", "images", "masks")
+PASSES_SIZE = (16, 16)  # of images: more pixels than a curve has steps
 # float64: sums of some hundred terms of the size of 1.
 CLOSE: dict[str, Any] = {"rtol": 1e-11, "atol": 1e-12, "equal_nan": True}
 
@@ -244,6 +246,23 @@ def broken_row_changes_no_other(metric: Plugin, case: MetricCase) -> None:
         _assert_statuses(broken)
 
 
+def passes_claim_holds(metric: Plugin, case: MetricCase) -> None:
+    """The YAML's `passes` is the number that an image takes, on images in which no two perturbed copies are equal."""
+    claim = metric.spec.passes
+    if claim is None:
+        return
+    larger = replace(case, case=replace(case.case, size=PASSES_SIZE))
+    trace = larger.case.trace()
+    explanation = larger.explain(trace)
+    before = replace(trace.passes)
+    measure(metric, explanation, True)
+    after = trace.passes
+    both = after.trunk_forward - before.trunk_forward + after.trunk_backward - before.trunk_backward
+    counted = both / len(trace)
+    expected = pass_count(claim, larger.case.channels)
+    assert counted == expected, f"passes is {claim}, and {counted:g} were counted"
+
+
 def takes_missing_annotations(metric: Plugin, case: MetricCase) -> None:
     """Without boxes and masks the metric has values, statuses of its `needs`, or raises BenchError."""
     explanation = replace(case.explanation(), boxes=None, cells=None, masks=None, others=None)
@@ -261,7 +280,7 @@ def _assert_statuses(measured: Measured) -> None:
 CHECKS: tuple[Callable[[Plugin, MetricCase], None], ...] = (  # the others rely on the first
     returns_declared_values, values_are_finite, deterministic, batch_invariant, order_invariant,
     leaves_explanation_alone, leaves_model_alone, works_without_autograd, follows_the_device, reads_what_it_says,
-    takes_half_precision_maps, broken_row_changes_no_other, takes_missing_annotations,
+    takes_half_precision_maps, broken_row_changes_no_other, takes_missing_annotations, passes_claim_holds,
 )  # fmt: skip
 
 

@@ -323,10 +323,10 @@ def images_of_mosaics_without_mosaics(user: User) -> None:
 
 
 @follows("has settings below it, as {below}")
-def metrics_for_metric(user: User) -> None:
-    message = user.refusal("doctor", "data.size=2", "metrics=[box_iou]")
-    setting = advice_in(message, r"set (metric=\[)\.\.\.\]") + "box_iou]"
-    user.types("doctor", "model=scenes_vgg", "data.size=2", setting)
+def value_for_a_group_of_settings(user: User) -> None:
+    message = user.refusal("doctor", "model=scenes_vgg", "data.size=2", "runtime=2")
+    setting = advice_in(message, r"as (runtime\.\w+); set one of these")
+    user.types("doctor", "model=scenes_vgg", "data.size=2", f"{setting}=2")
 
 
 @follows("is a path, not KEY=VALUE; axiom-bench --help")

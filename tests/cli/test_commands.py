@@ -231,6 +231,7 @@ def test_a_report_that_shows_less_than_before_says_so(tmp_path, capsys):
     ("arguments", "instead"),
     [
         (["tidy", "results/quick/default", "--drop"], "delete the run folder and run its command again"),
+        (["metric=all", "metrics.max_forwards_per_image=5"], "a run prints how long it will take"),
         (["gate", "run", "--baseline", "b.csv", "--sampled"], "`axiom-bench compare RUN RUN` shows what differs"),
         (["gate", "run", "--baseline", "b.csv", "--min-effect=iou=mean:1"], "Set the metric's tolerance"),
         (["gate", "run", "--baseline", "b.csv", "--write", "--run-time", "50%"], "The report has run times"),

@@ -61,7 +61,6 @@ def test_a_version_differs_in_the_part_alone_and_has_the_ground_there(root, obje
         assert np.array_equal(image[rest.mask], ground[rest.mask])
         for version, bare in zip(rest.images, rest.bare, strict=True):
             assert np.array_equal(np.asarray(version)[rest.mask], np.asarray(bare)[rest.mask])
-        assert dataset.versions(index) == sum(len(part.images) for part in parts)
 
 
 def test_an_object_is_the_one_of_its_photograph_within_a_soft_outline(root):

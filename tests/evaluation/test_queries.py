@@ -18,14 +18,13 @@ from axiom_bench import methods, metrics
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.answers import MetricCall, answer_all, dry_run, rows_per_pass
+from axiom_bench.evaluation.answers import MetricCall, answer_all, rows_per_pass
 from axiom_bench.evaluation.batch import explained, frame, rows_of
 from axiom_bench.evaluation.plugins import Plugin, value_names
 from axiom_bench.evaluation.queries import PerturbedImages, Reexplanation
 from axiom_bench.evaluation.specs import MethodSpec
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.run.notebook import evaluate
-from axiom_bench.run.shards import Cost
 from axiom_bench.testing.metric_checks import parts_of
 from tests.every_copy import every_copy_is_classified
 
@@ -68,26 +67,6 @@ def traced(network, images) -> ab.Trace:
     cut_model = ab.cut(network, "layer4")
     cut_model.finetuned = network
     return cut_model.trace(images, torch.tensor([0, 1, 2]))
-
-
-@pytest.mark.slow
-def test_a_run_of_all_metrics_costs_what_is_announced(trace, batch):
-    """Not a pass more for the second method where the image pays, and none for a model that is asked the same twice."""
-    of_method = [with_few_passes(metric) for metric in ALL_METRICS if metric.spec.of == "method"]
-    chosen = [methods.get("grad_cam"), methods.get("hires_cam"), methods.get("score_cam")]
-    before = trace.passes.trunk_forward
-    with every_copy_is_classified():
-        actual = table(trace, batch, chosen, of_method)
-    counted = (trace.passes.trunk_forward - before) / len(trace)
-    measured = [metric for metric in of_method if set(value_names(metric)) & set(actual.metric[actual.status == "ok"])]
-    channels = trace.activations.shape[1]
-    cost = Cost.of(chosen, measured, replace(trace))
-    assert cost.of_methods == {"grad_cam": 0, "hires_cam": 0, "score_cam": channels}
-    # noise; two stages of layers, which the cascades share, and whose last one is the network of the other
-    # randomisations; two other classes; smooth randomisation
-    assert cost.shared_traces == (2 + 2) + (2 + 2) + 1 + 1 + 2
-    assert cost.own_traces == 1  # of adcc and arcc
-    assert counted == cost.per_image
 
 
 @pytest.mark.slow
@@ -290,24 +269,6 @@ def test_a_users_generator_metric_shares_traces_and_an_error_has_its_place(trace
     (note,) = caught.value.__notes__
     assert note.startswith("raised by 'failing' (")
     assert f"{__file__.rpartition('/')[2]}:" in note
-
-
-@pytest.mark.parametrize("metric", ASKING, ids=lambda metric: metric.name)
-def test_a_dry_run_asks_the_same_and_runs_nothing(metric, trace, batch):
-    metric, trace = with_few_passes(metric), with_parts(trace)
-    masks = (torch.arange(trace.images.shape[3]) < 9).expand(len(trace), *trace.images.shape[2:])
-    explanation, again = (
-        replace(each, masks=masks, same_class=each.boxes)
-        for each in (explained(of, batch, methods.get("grad_cam")) for of in (trace, replace(trace)))
-    )
-    before = replace(trace.passes)
-    requests = dry_run(metric, explanation)
-    assert trace.passes == before
-    task, asked = MetricCall.start(metric, again), []
-    while task.request is not None:
-        asked.append(task.request)
-        answer_one(task)
-    assert [(type(request), request.key) for request in asked] == [(type(request), request.key) for request in requests]
 
 
 def answer_one(task: MetricCall) -> None:

@@ -14,7 +14,6 @@ from axiom_bench import methods, metrics
 from axiom_bench.cutting.ablation.drops import Drops
 from axiom_bench.explanation.explanation import Explanation, heatmap
 from axiom_bench.metrics.shared.true_maps import at_size
-from axiom_bench.run.shards import Cost
 from tests.metrics.build import close, of_map, status, tensor, values_of
 
 EXACT = 1e-12  # float64, a few additions
@@ -306,11 +305,9 @@ def test_at_size_averages_and_resizes():
 
 @pytest.mark.parametrize("name", OF_THE_TRUTH)
 def test_statuses_without_truth_and_without_evidence(name, truth):
-    """Before a run every metric is driven once, whatever its needs are, to count its passes."""
     without = Explanation.of(telling(None, truth.shape), truth)
     assert status(name, without) == {"no_truth"}
     assert all(each.isnan().all() for each in values_of(metrics.get(name)(without)))
     assert status(name, of(torch.zeros_like(truth), truth)) == {"zero_truth"}
-    assert Cost.of([], [metrics.get(name)], without.trace).per_image == 0
     with pytest.raises(ab.BenchError, match="needs an explanation with trace"):
         metrics.get(name)(Explanation(heatmap=torch.ones(1, 4, 4), raw_map=torch.ones(1, 4, 4)))

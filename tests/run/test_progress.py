@@ -15,10 +15,10 @@ from axiom_bench.data import base
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
 from axiom_bench.evaluation.batch import MethodLeftOut
-from axiom_bench.evaluation.method_costs import MethodNotTimed
+from axiom_bench.evaluation.runtime import MethodNotTimed
 from axiom_bench.run import progress as module
 from axiom_bench.run import result, worker
-from axiom_bench.run.progress import BEAT, FIRST_BEAT, Bar, Lines, beating, progress, rate
+from axiom_bench.run.progress import BEAT, FIRST_BEAT, Bar, Estimate, Lines, beating, progress, rate
 from axiom_bench.run.shards import counted
 
 
@@ -75,6 +75,30 @@ def test_a_log_has_a_line_after_a_moment_and_then_seldom():
         uncounted.beat()
         uncounted.says("report: figure ranking")
     assert shown_by(log) == "report: figure ranking: 3 s\n"
+
+
+def test_the_time_of_all_jobs_is_printed_once_after_the_first_batch():
+    """Jobs that haven't begun count as many images as the one that is computed."""
+    clock, log = Clock(), console(terminal=False)
+    estimate = Estimate(jobs=2, images=128)
+    lines = Lines("a on scenes", 64, log, clock, estimate)
+    clock.now = 30
+    lines.advance(16)
+    clock.now = 45
+    lines.advance(16)
+    assert shown_by(log) == "The run will take about 6 min at this rate; Ctrl-C keeps what is done.\n"
+    assert "about 4 min left" in lines.line(45)
+    Lines("b on scenes", 64, log, clock, estimate).advance(64)
+    assert len(shown_by(log).splitlines()) == 1
+
+
+@pytest.mark.parametrize("seconds", [0.5, 2.0])
+def test_no_time_is_printed_for_a_moment(seconds):
+    clock, log = Clock(), console(terminal=False)
+    lines = Lines("a on scenes", 64, log, clock, Estimate(jobs=0))
+    clock.now = seconds
+    lines.advance(16)
+    assert shown_by(log) == ""
 
 
 def test_a_log_with_colours_has_no_bar():

@@ -34,7 +34,7 @@ NAMES = (
 )  # fmt: skip
 COUNTS = (
     "shard_size", "data.batch_size", "data.workers", "data.seed", "data.size", "runtime.repeats", "runtime.batch_size",
-    "pictures.rows", "pictures.gallery", "metrics.max_forwards_per_image",
+    "pictures.rows", "pictures.gallery",
 )  # fmt: skip
 GROUPS = (
     "model", "data", "device", "runtime", "report", "report.figures", "metric.zeta", "method", "method.cam.params",
@@ -151,7 +151,7 @@ TYPED = [
     ("method=[xgrad_can]", "There is no method 'xgrad_can'; did you mean 'xgrad_cam'"),
     ("model=resnt18", "There is no model 'resnt18'; did you mean 'resnet18'"),
     ("method=[GradCAMs]", "did you mean 'grad_cam'"),
-    ("metrics=[zeta]", "metrics has settings below it, as metrics.max_forwards_per_image; set metric=[...]"),
+    ("metrics=[zeta]", "There is no setting 'metrics'; did you mean 'metric'"),
     ("+model.layer=conv", "The setting model.layer exists; leave out the + before it"),
     ("method=[cam],[fem]", "write method=[cam,fem]"),
     ("model=net.py:build", "set model=user model.architecture=net.py:build"),
@@ -219,7 +219,6 @@ TYPED = [
     ("data.of=imagenet", "data.of chooses the images of mosaics; add data=mosaic"),
     ("data.only_classes=3", "data.only_classes must be a list"),
     ("data.only_correct=perhaps", "data.only_correct must be true or false"),
-    ("metrics.max_forwards_per_image=-1", "a number of forward passes, 0 or more or null"),
 ]
 
 

@@ -86,6 +86,7 @@ BROKEN = {
     "a gradient": ("works_without_autograd", own_gradient),
     "a claim of the scale": ("score_scale_claim_holds", claiming(on_score_scale=False)),
     "a claim of drops": ("needs_drops_claim_holds", claiming(needs_drops=True)),
+    "a claim of passes": ("passes_claim_holds", claiming(passes="K")),
 }
 
 

@@ -80,6 +80,7 @@ BROKEN = {
     "reads the trace": ("reads_what_it_says", {"_target_": f"{__name__}.of_the_trace", "reads": "maps"}),
     "in half precision": ("takes_half_precision_maps", summed_in_half_precision),
     "relative to a broken row": ("broken_row_changes_no_other", relative_to_the_batch),
+    "a claim of passes": ("passes_claim_holds", {"_target_": f"{__name__}.mean_of_heatmap", "passes": 3}),
     "needs boxes": ("takes_missing_annotations", needs_boxes),
 }
 

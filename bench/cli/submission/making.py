@@ -15,6 +15,7 @@ from axiom_bench.records.sources import Sources, file_of, version_of
 from axiom_bench.run.composing.settings import add_current_folder
 from axiom_bench.run.composing.suites import Suite
 from axiom_bench.run.manifest import commit
+from axiom_bench.run.progress import Estimate
 
 
 def submit(
@@ -28,8 +29,18 @@ def submit(
     distributions, source = _origin(method)
     name = submissions.name_of(method)
     folders: dict[str, Path] = {}
+    estimate = Estimate(sum(part.num_jobs for part in chosen.parts.values()))
     for part in chosen.parts:
-        code, lines, folders[part] = computed_part(suite, part, method, name, 0, overrides, goes_on=True)
+        code, lines, folders[part] = computed_part(
+            suite,
+            part,
+            method,
+            name,
+            0,
+            overrides,
+            goes_on=True,
+            estimate=estimate,
+        )
         if code:
             return code, [*lines, "Nothing is submitted: all networks of a suite need values."]
         reason = (reading.read_manifest(folders[part])["methods"].get(name) or {}).get("unstable")

@@ -8,7 +8,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from markupsafe import Markup, escape
 
 from axiom_bench.errors import first_names
-from axiom_bench.report.leaderboard.parts import ABOVE, BACK, HEADER, STYLE, Costs, Part, folded, pages_of, places_cells
+from axiom_bench.report.leaderboard.parts import (
+    ABOVE,
+    BACK,
+    CHANNELS,
+    HEADER,
+    STYLE,
+    Costs,
+    Part,
+    folded,
+    pages_of,
+    places_cells,
+)
 from axiom_bench.report.page.html import Header, Section, assemble, render
 from axiom_bench.report.page.tables import SCRIPTS, STYLES, Definition, Terms, block
 from axiom_bench.report.tables.table import Cell, Group, Table
@@ -19,7 +30,6 @@ METRICS = "metrics.html"
 COLUMNS = ("Metric", *HEADER[1:], "Values\nlowest to highest", "Can't be told from\non every network")
 MOST_METRICS, MOST_TABLES = 12, 8  # in a table and on a page; of more they are folded
 MOST_TIED = 5  # names of methods in a cell
-COUNTED = "counted for a layer of 512 channels of 7 x 7"
 
 
 def methods(parts: Sequence[Part], costs: Costs) -> dict[str, str]:
@@ -54,12 +64,15 @@ def _method_facts(part: Part, entry: Definition, titles: Mapping[str, str], cost
     """titles: of metrics, by name."""
     about = part.run.metadata.method(entry.name)
     held = [titles.get(metric, metric) for metric in about.get("wins_by_construction", ())]
-    passes, words = costs.get(entry.name, (0, ""))
-    plural = "" if passes == 1 else "es"
-    beyond = f"beyond the trace: {words}" if words else "nothing beyond the trace"
+    passes = costs.get(entry.name)
+    cost = []
+    if passes is not None:
+        whole = "the trace's pass" if passes == 1 else f"{passes:,} passes of the whole network, with the trace's"
+        drops = ", and ablation drops" if about.get("needs_drops") else ""
+        cost = [f"{whole}{drops}, for an image and a layer of {CHANNELS} channels."]
     return {
         "Definition": [entry.formula],
-        "Cost": [f"{passes} pass{plural} of the whole network for an image; {beyond}; {COUNTED}."] if passes else [],
+        "Cost": cost,
         "By construction": [f"{title}: best by the method's own formula, so not ranked." for title in held],
         "Notes": entry.facts,
         "Known defects": [

@@ -48,7 +48,8 @@ MOST_ROWS = 100  # of all tables of a page; of more the tables are folded
 BEST = 4  # methods in a small chart
 DIGITS = 5  # of the numbers that scripts read
 HEADER = ("Method", "Places", "Above all controls", "Values on\nnetworks, images")
-Costs = Mapping[str, tuple[int, str]]  # {method: (passes of the whole network for an image, all of them in words)}
+CHANNELS = 512  # of the layer for which passes are given, as the last one of VGG-16 has
+Costs = Mapping[str, int]  # {method: passes of the whole network for an image, with the trace's}
 
 
 def link(address: str, text: str) -> Markup:
@@ -189,7 +190,7 @@ def _data(part: Part, costs: Costs) -> dict[str, Any]:
     networks = [run.label(setting) for setting in run.settings]
     methods = [
         {"title": run.metadata.method_title(name), "name": name, "page": pages[name], "family": part.family(name),
-         "passes": costs[name][0] if name in costs else None}
+         "passes": costs.get(name)}
         for name in run.methods
     ]  # fmt: skip
     metrics = []

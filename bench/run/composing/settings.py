@@ -36,7 +36,7 @@ from axiom_bench.models.spec import ModelSpec
 if TYPE_CHECKING:
     import torch
 
-GROUPS = ("metrics", "runtime", "report", "pictures", "method", "metric", "model", "data", "device", "executor")
+GROUPS = ("runtime", "report", "pictures", "method", "metric", "model", "data", "device", "executor")
 CHECKED_WHERE_READ = ("method", "metric", "model", "data", "executor", "protocol")
 MAX_FOLDER_NAME = 200  # bytes; file systems allow 255
 DEVICES = ("auto", "cpu", "cuda")
@@ -76,7 +76,6 @@ SETTINGS: Mapping[str, Any] = {
     "target": Name | None,
     "normalise": Name,
     "shard_size": Annotated[int, whole(1, "a number of images")],
-    "metrics.max_forwards_per_image": Annotated[int, whole(0, "a number of forward passes")] | None,
     "runtime.repeats": Annotated[int, whole(0, "a number of repetitions", MAX_REPEATS)],
     "runtime.batch_size": Annotated[int, whole(1, "a number of rows", MAX_ROWS)],
     "pictures.rows": Annotated[int, whole(0, "a number of rows", MAX_PICTURES)],

@@ -37,6 +37,12 @@ class Part:
     frozen: Mapping[str, Mapping[str, Any]]
     note: str
 
+    @property
+    def num_jobs(self) -> int:
+        """The number of its jobs: one for each network."""
+        networks = next((word for word in self.overrides if word.startswith("model=")), "")
+        return networks.count(",") + 1
+
 
 @dataclass(frozen=True)
 class Suite:
@@ -84,6 +90,13 @@ def each_part(overrides: Sequence[str]) -> list[list[str]]:
         return [list(overrides)]
     rest = [each for each in overrides if each.partition("=")[0] != SUITE]
     return [[f"{SUITE}={suite}/{name}", *rest] for name in Suite.of(suite).parts]
+
+
+def num_jobs(overrides: Sequence[str]) -> int:
+    """Return the number of jobs of the suite, or of the part, that the overrides choose."""
+    suite, part = chosen(overrides) or ("", "")
+    parts = Suite.of(suite).parts
+    return sum(parts[name].num_jobs for name in parts if part in ("", name))
 
 
 def expanded(overrides: Sequence[str]) -> list[str]:

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 import axiom_bench as ab
 from axiom_bench.columns import RUNTIME_COLUMNS
-from axiom_bench.evaluation import method_costs, plugins
+from axiom_bench.evaluation import plugins, runtime
 from axiom_bench.evaluation.batch import MethodsByMetrics, shard_rows
-from axiom_bench.evaluation.method_costs import measure_runtime, passes_of_methods
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.queries import PerturbedImages, Reexplanation
+from axiom_bench.evaluation.runtime import measure_runtime
 from axiom_bench.evaluation.specs import MethodSpec
 from axiom_bench.evaluation.stopwatch import MAX_LAPS, PARTS, Stopwatch, between_events
 
@@ -33,7 +33,7 @@ def test_slow_methods_are_timed_in_fewer_rounds(net, batch, monkeypatch):
     calls = []
     slow = plugin(lambda trace: calls.append(1) or trace.gradients, "slow")
     for seconds, rounds in ((1e9, 4), (1e-9, 1)):
-        monkeypatch.setattr(method_costs, "MAX_SECONDS", seconds)
+        monkeypatch.setattr(runtime, "MAX_SECONDS", seconds)
         calls.clear()
         assert measured(net, batch, slow, repeats=4)["milliseconds_per_image"]["slow"] > 0
         assert len(calls) == rounds + 2  # one counts passes, and one measures memory
@@ -90,7 +90,7 @@ class Clock:
 
 def test_time_is_the_median_after_warm_up_per_image_and_per_forward(net, batch, monkeypatch):
     clock = Clock()
-    monkeypatch.setattr("axiom_bench.evaluation.method_costs.time", clock)
+    monkeypatch.setattr("axiom_bench.evaluation.runtime.time", clock)
     naps = iter([9, 0.019, 9, 0.019, 9])  # counting the passes, which warms up, three rounds, memory
 
     def nap(trace):
@@ -101,19 +101,6 @@ def test_time_is_the_median_after_warm_up_per_image_and_per_forward(net, batch, 
     assert table.milliseconds_per_image["forward"] == pytest.approx(1 / 4)
     assert table.milliseconds_per_image["nap"] == pytest.approx(20 / 4)
     assert table.forwards["nap"] == pytest.approx(20)
-
-
-def test_passes_are_counted_of_each_method_and_of_all_together(trace):
-    def refuses(trace):
-        raise ab.BenchError("not this model")
-
-    def twice(trace):
-        trace.forward(trace.images)
-        trace.forward(trace.images)
-        return trace.gradients
-
-    methods = [plugin(refuses, "refuses"), plugin(twice, "first"), plugin(twice, "second")]
-    assert passes_of_methods(methods, trace) == ({"refuses": 0, "first": 2, "second": 2}, 4)
 
 
 LOAD, TRUNK, METHOD, METRIC = 1, 10, 1_000, 100_000  # seconds of one call
