@@ -133,14 +133,16 @@ def exit_code(results: Sequence[Result]) -> int:
 
 
 def no_longer_shown(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
-    """One line that names the models, layers, methods, metrics and images which the new manifest leaves out. None where
-    it leaves out nothing."""
+    """Return one line that names what the new manifest leaves out, and what to type to have both.
+
+    The line has models, layers, weights, methods, metrics, images and a protocol. It is `None` if nothing is left out.
+    """
     parts = list(_missing(before, after))
     if not parts:
         return None
     return (
-        f"the report no longer shows {'; '.join(parts)}: its run name held them until now. "
-        "Their records are kept; run=NAME gives a report of its own."
+        f"the report no longer shows {'; '.join(parts)}: this run folder held them until now, and their records are "
+        "kept. For a folder of its own, give one of the two commands run=NAME."
     )
 
 
@@ -158,6 +160,9 @@ def _missing(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[st
             yield f"{count} image{'s' if count > 1 else ''} of {data}"
         elif old.get("ids") == new.get("ids") and old.get("fingerprint") != new.get("fingerprint"):
             yield f"other files of {data}"
+    protocols = [((manifest.get("config") or {}).get("protocol") or {}).get("name") for manifest in (before, after)]
+    if before and protocols[0] != protocols[1]:
+        yield f"protocol {protocols[0]}" if protocols[0] else "values without a protocol"
 
 
 def _in_both(before: Mapping[str, Any], after: Mapping[str, Any], key: str) -> list[tuple[str, Any, Any]]:

@@ -11,7 +11,6 @@ import yaml
 from axiom_bench import report
 from axiom_bench.environment import entry_names
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.evaluation import plugins
 from axiom_bench.records import combining, reading, running
 from axiom_bench.report.options import KEYS, Options, check_names, with_settings
 from axiom_bench.run.progress import progress
@@ -41,8 +40,6 @@ def prepared(folders: Sequence[Path], words: Sequence[str], output: Path | None)
     else:
         folder = output or combining.default_folder(folders)
         manifest = combining.combine(folders, folder)
-    if (name := settings.get("compare")) and name not in (manifest.get("methods") or ()):
-        settings["compare"] = plugins.matching("method", name)
     # Settings of the run's own were checked when it ran.
     of_run = Options.of(manifest.get("config") or {})
     options = Options.of(with_settings(manifest, settings)["config"])

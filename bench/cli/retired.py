@@ -21,14 +21,16 @@ OPTIONS = {
         "--watch": "The run prints how far it is. `axiom-bench report RUN` shows what is done so far.",
     },
 }
-SETTINGS = {
+SETTINGS = {  # by how a setting begins
     "metrics.max_forwards_per_image": "After its first batch a run prints how long it will take. Leave out what is "
     "costly, as in ~metric.NAME.",
+    "model.layer={": "Give one network its layers as model.layer=A,B. For layers by network, write them in an "
+    "experiment of your own, below `model: layer:`, and run it by --config-dir FOLDER experiment=NAME.",
 }
 
 
 def check(words: Sequence[str]) -> None:
-    """Raise BenchError for a command line with a command or an option that is gone, with what to do instead.
+    """Raise BenchError for a command line with a command, option or setting that is gone, with what to do instead.
 
     Args:
         words: The command line. Its first word is the command.
@@ -49,6 +51,7 @@ def check_settings(overrides: Sequence[str]) -> None:
         overrides: The settings of a command line, as KEY=VALUE.
     """
     for override in overrides:
-        key = override.partition("=")[0].lstrip("+~")
-        if key in SETTINGS:
-            raise BenchError(f"There is no {key} any more. {SETTINGS[key]}")
+        for beginning, instead in SETTINGS.items():
+            if override.lstrip("+~").startswith(beginning):
+                setting = f"{beginning}...}}" if beginning.endswith("{") else beginning
+                raise BenchError(f"{setting} is gone. {instead}")

@@ -128,6 +128,7 @@ class _Data(Entries):
 
 
 class _Config(Entries):
+    protocol: Facts = None
     model: Facts = None
     report: Facts = None
 

@@ -236,6 +236,10 @@ def test_a_report_that_shows_less_than_before_says_so(tmp_path, capsys):
         (["gate", "run", "--baseline", "b.csv", "--min-effect=iou=mean:1"], "Set the metric's tolerance"),
         (["gate", "run", "--baseline", "b.csv", "--write", "--run-time", "50%"], "The report has run times"),
         (["report", "results/quick/default", "--watch"], "`axiom-bench report RUN` shows what is done so far"),
+        (
+            ["model=resnet18,vgg16", "model.layer={resnet18:layer4}"],
+            "For layers by network, write them in an experiment",
+        ),
     ],
 )
 def test_what_is_gone_says_what_to_do_instead(arguments, instead, capsys):
@@ -252,6 +256,7 @@ SLOW = ("maps: ", "methods and metrics: ")  # what a loaded machine prints of it
         (["reprot", "results"], "There is no command 'reprot'; did you mean 'report'"),
         (["model=resnt18"], "There is no model 'resnt18'; did you mean 'resnet18'"),
         (["run", "method=[xgrad_can]"], "did you mean 'xgrad_cam'"),
+        (["method=[xgrad_cam,Grad-CAM++]"], "There is no method 'Grad-CAM++'; did you mean 'grad_cam_pp'"),
         (["report", "nowhere"], "nowhere is no run folder"),
         ([""], "The command line can't be understood"),
         (["report.columns=[box_iuo]"], "There is no metric for report.columns 'box_iuo'; did you mean 'box_iou'"),
@@ -410,6 +415,7 @@ def test_what_an_output_may_be_called(tmp_path):
 
 VGG: dict[str, Any] = {"layers": ["last", "first"], "weights_sha256": "a"}
 SHOWN: dict[str, Any] = {
+    "config": {"protocol": {"name": "rise2018"}},
     "models": {"vgg": VGG, "resnet": {"layers": ["last"]}},
     "methods": {f"cam_{number}": {} for number in range(8)},
     "metrics": {"zeta": {}, "epsilon": {}},
@@ -430,6 +436,7 @@ LEFT_OUT = {
     "other weights of vgg": {**SHOWN, "models": {**SHOWN["models"], "vgg": {**VGG, "weights_sha256": "b"}}},
     "other files of voc": {**SHOWN, "data": {**SHOWN["data"], "voc": {"ids": ["d"], "fingerprint": "y"}}},
     "2 images of scenes": {**SHOWN, "data": {**SHOWN["data"], "scenes": {"ids": ["c", "x"]}}},
+    "protocol rise2018": {**SHOWN, "config": {"protocol": None}},
     "model resnet; metric epsilon": {**without("models", "resnet"), "metrics": {"zeta": {}}},
 }
 

@@ -93,7 +93,7 @@ def test_settings_change_the_report_and_not_the_run(runs, capsys):
     assert main(["report", runs[0]]) == 0
     assert (folder / "report.html").read_bytes() == first
     assert (folder / "manifest.json").read_bytes() == before
-    assert main(["report", runs[0], "report.compare=Grad-CAM"]) == 0  # as it is printed
+    assert main(["report", runs[0], "report.compare=grad_cam"]) == 0
     assert main(["report", runs[0]]) == 0
     capsys.readouterr()
     for setting, sentence in {

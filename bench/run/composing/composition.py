@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
@@ -25,7 +24,6 @@ from omegaconf.errors import OmegaConfBaseException
 from axiom_bench.environment import conf_folder, conf_groups, read_yaml
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
-from axiom_bench.models.spec import AS_BUILT
 from axiom_bench.records.files import safe_name
 from axiom_bench.run.composing import own_files, settings
 from axiom_bench.run.composing.settings import AXES, LAYER
@@ -40,15 +38,10 @@ RARE = tuple(
 )
 SEARCH_PATH = "hydra.searchpath"
 DEFAULT = "default"  # the name of a run of the experiment's own models and data
+# the settings that give a run its name
+MODEL_KEYS = {"model", "model.name", "model.architecture"}
+DATA_KEYS = {"data", "data@data.of", "data.name"}
 PLACES = {"data.root", "data.path"}
-NAMING = {  # the settings that give a run its name
-    PROTOCOL: {PROTOCOL},
-    "data": {"data", "data@data.of", "data.name", *PLACES},
-    "model": {"model", "model.name", "model.architecture"},
-    "model.weights": {"model.weights"},
-    "model.layer": {"model.layer"},
-    "model.draw": {"model.draw"},
-}
 OPEN = re.compile(rf"\+*({'|'.join(map(re.escape, RARE))}|model\.kwargs(?:\..*)?)")  # what needs no + before it
 ENTRY = re.compile(r"(?:\\.|'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|[^,])+")  # of a list, up to the next comma
 HOME = re.compile(r"~(?:[^/\\\s]*[/\\].*)?", re.DOTALL)  # the home folder, or a path below one
@@ -102,7 +95,7 @@ def composed(overrides: Sequence[str], config_folder: Path | None = None) -> Ite
     folders, overrides = _search_path(overrides, config_folder)
     try:
         with _understood(overrides):
-            composition = _composition(folders, _with_names(folders, overrides))
+            composition = _composition(folders, overrides)
         yield composition
     except (HydraException, OmegaConfBaseException) as error:
         from axiom_bench.run.composing import mistakes  # here, and below: most command lines have none
@@ -142,9 +135,7 @@ def _composition(folders: Sequence[str], overrides: Sequence[str]) -> Compositio
     words = OverridesParser.create().parse_overrides([*overrides])
     parsed = {word.get_key_element().lstrip("+"): word for word in words}
     swept = {key: _values(folders, word) for key, word in parsed.items() if word.is_sweep_override()}
-    layers: Any = parsed[LAYER].value() if LAYER in parsed else None
-    rest = [word for word in words if not (isinstance(layers, dict) and word is parsed[LAYER])]
-    fixed = _with_all(folders, [str(word.input_line) for word in rest if not word.is_sweep_override()])
+    fixed = _with_all(folders, [str(word.input_line) for word in words if not word.is_sweep_override()])
     config = _config(folders, fixed)
     for group in ("hydra/launcher", "hydra/sweeper"):
         if config.hydra.runtime.choices[group] != "basic":
@@ -152,7 +143,7 @@ def _composition(folders: Sequence[str], overrides: Sequence[str]) -> Compositio
                 f"{group} can't be set: models, layers and data sets are a run's jobs, `executor=` spreads them."
             )
     of_file = plain(config.hydra.sweeper)["params"] or {}
-    layers = of_file.get(LAYER) if LAYER not in parsed else layers
+    layers = None if LAYER in parsed else of_file.get(LAYER)
     params = [f"{key}={','.join(map(str, values)) if isinstance(values, list) else values}"
               for key, values in of_file.items() if key != LAYER or not isinstance(values, dict)]  # fmt: skip
     sweep = OverridesParser.create().parse_overrides([_as_typed(word) for word in params])
@@ -166,10 +157,7 @@ def _composition(folders: Sequence[str], overrides: Sequence[str]) -> Compositio
     networks = axes.get("model", [f"model={config.hydra.runtime.choices.model}"])
     of_networks = _of_networks(layers if isinstance(layers, dict) else {}, networks)
     if "run" not in parsed and OmegaConf.select(config, "run") == DEFAULT:
-        differing = {key: axes[key] for key in several}
-        if isinstance(layers, dict):
-            differing[LAYER] = [f"{LAYER}={network}{own}" for network, each in of_networks.items() for own in each]
-        config.run = _run_name(plain(config), parsed.keys(), differing)
+        config.run = _run_name(plain(config), parsed.keys() - several)
         fixed.append(f"run={_quoted(config.run)}")
     jobs = [[*fixed, *job, *own] for job in product(*axes.values())
             for own in of_networks[next((word for word in job if word in of_networks), networks[0])]]  # fmt: skip
@@ -311,25 +299,6 @@ def _expanded(value: object) -> object:
     return os.path.expanduser(value) if isinstance(value, str) and HOME.fullmatch(value) else value
 
 
-def _with_names(folders: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    """The overrides in which method=[...], metric=[...] and report.compare=... name entries as conf/ does, where they
-    are written otherwise, as GradCAM or Grad-CAM++. The user's own keep their names."""
-
-    def named(match: re.Match[str]) -> str:
-        group = match[1] if match[1] in LISTS else "method"
-        own = {path.stem for folder in folders for path in Path(folder.partition("://")[2], group).glob("*.yaml")}
-        own |= {override.split(".")[1] for override in overrides if override.startswith(f"+{group}.")}
-        own |= {plugins.ALL, plugins.ALL_FAST, "null"}
-        names = []
-        for typed in match[3].split(","):
-            name = typed.strip().strip("'\"")
-            names.append(typed.strip() if name in own else plugins.matching(group, name))
-        return f"{match[1]}={match[2]}{','.join(names)}{match[4]}"
-
-    pattern = re.compile(r"(method|metric|report\.compare)=(\[?)([^\[\]{}]+)(\]?)")
-    return [named(match) if (match := pattern.fullmatch(override)) else override for override in overrides]
-
-
 def _search_path(overrides: Sequence[str], config_folder: Path | None) -> tuple[list[str], list[str]]:
     """The user's folders as `own_files.url` has them, and the overrides that don't name folders. Raises BenchError for
     a folder that isn't there, or a search path that is no list of folders."""
@@ -412,29 +381,26 @@ def _values(folders: Sequence[str], override: Override) -> list[str]:
     return values
 
 
-def _run_name(config: Mapping[str, Any], keys: Collection[str], several: Mapping[str, Sequence[str]]) -> str:
-    """The name of a run that isn't given one, so that the same command goes on in its folder: the protocol, data,
-    model, weights and layer that the command chooses. Several values are four digits, which tell others apart."""
+def _run_name(config: Mapping[str, Any], chosen: Collection[str]) -> str:
+    """Return the name of a run that isn't given one: DATA-MODEL, or one of both, or DEFAULT.
+
+    The same command continues in the folder of this name.
+
+    Args:
+        config: The configuration of all jobs.
+        chosen: The settings of the command line that have one value. The name has only data and a model that they
+            choose.
+    """
+    names = []
     data, model = config["data"], config["model"]
     is_own = data.get("kind") in OWN_FILES
-    place = data.get("root") or data.get("path") if is_own and "data.name" not in keys else None
-    file = str(model["architecture"]).rpartition(":")[0] if "model.name" not in keys else ""
-    is_user_s = model["source"] == "user"  # whose function may load them
-    no_file = "" if is_user_s else "random_weights"
-    weights = no_file if model["weights"] in (None, AS_BUILT) else Path(str(model["weights"])).stem
-    names = {
-        PROTOCOL: (config[PROTOCOL] or {}).get("name"),
-        "data": Path(os.path.abspath(os.path.expanduser(place))).name if isinstance(place, str) else data["name"],
-        "model": Path(file).stem or model["name"],
-        "model.weights": "" if weights == DEFAULT else weights,
-        "model.layer": model["layer"],
-        "model.draw": "" if model.get("draw") is None else f"draw{model['draw']}",
-    }
-    names |= {key: _digits(value.partition("=")[2] for value in values) for key, values in several.items()}
-    deciding = {*keys} - (set() if is_own else PLACES)
-    chosen = [str(name) for key, name in names.items() if name and NAMING[key] & deciding]
-    return safe_name("-".join(dict.fromkeys(chosen))) if chosen else DEFAULT
-
-
-def _digits(values: Iterable[str]) -> str:
-    return hashlib.sha256(",".join(sorted(values)).encode()).hexdigest()[:4]
+    if (DATA_KEYS | PLACES if is_own else DATA_KEYS) & set(chosen):
+        place = data.get("root") or data.get("path") if is_own and "data.name" not in chosen else None
+        if isinstance(place, str):
+            names.append(Path(os.path.abspath(os.path.expanduser(place))).name)
+        else:
+            names.append(data["name"])
+    if MODEL_KEYS & set(chosen):
+        file = "" if "model.name" in chosen else str(model["architecture"]).rpartition(":")[0]
+        names.append(Path(file).stem or model["name"])
+    return safe_name("-".join(dict.fromkeys(map(str, names)))) if names else DEFAULT

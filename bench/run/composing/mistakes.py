@@ -10,6 +10,7 @@ from hydra.errors import OverrideParseException
 
 from axiom_bench.environment import conf_folder, entry_names
 from axiom_bench.errors import BenchError, unknown
+from axiom_bench.evaluation import plugins
 from axiom_bench.kinds import shown
 from axiom_bench.models.spec import unknown_model
 from axiom_bench.run.composing.settings import no_device
@@ -36,6 +37,8 @@ def sentence(error: Exception, keys: Iterable[str], choices: Callable[[str], Ite
             return no_device(name)
         if match[1] == "model":
             return unknown_model(name, choices("model"))
+        if match[1] in ("method", "metric") and (entry := plugins.matching(match[1], name)) != name:
+            return unknown(match[1], name, [entry])  # written as it is printed
         return unknown(KINDS.get(match[1], match[1]), name, choices(match[1]))
     if "Could not override 'data@data.of'" in text:
         return BenchError("data.of chooses the images of mosaics; add data=mosaic.")
