@@ -19,7 +19,7 @@ from axiom_bench import report
 from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError
 from axiom_bench.report.charts.drawing import DPI
-from axiom_bench.report.options import Figures, Options, check_keys, check_names, options_of
+from axiom_bench.report.options import Figures, Options, options_of
 from axiom_bench.report.writing import SavedFigure, embedded
 from axiom_bench.statistics.labels import NOTHING
 from axiom_bench.statistics.run_folder import RunFolder
@@ -77,12 +77,9 @@ def test_the_page_is_whole_and_stands_alone(small_run):
 
 
 @pytest.mark.slow
-def test_names_are_text_not_markup_and_again_gives_the_same_bytes(small_run, few_records):
-    markup = "<script>alert(1)</script>"
-    folder = small_run(few_records.replace({"method": {"random": markup}}), methods={"grad_cam": {}, markup: {}})
-    text = text_of(folder)
-    assert markup not in text
-    assert "&lt;script&gt;" in text
+def test_again_gives_the_same_bytes(small_run):
+    folder = small_run()
+    report.write(folder)
     first = written(folder)
     (folder / "report.html").unlink()
     report.write(folder)
@@ -291,37 +288,6 @@ def test_random_weights_are_named_and_nothing_is_called_best(make_run, make_reco
     bold_cells = [re.findall(r"\*\*([\d.]+)\*\*", part) for part in overview[1:]]
     assert bold_cells[0] == []
     assert len(bold_cells[1]) > 1 or "**" in overview[2]
-
-
-METHODS = {"xgrad_cam", "guided_xgrad_cam"}
-
-
-@pytest.mark.parametrize(
-    ("report", "message"),
-    [
-        ({"headlines": []}, "headline"),
-        ({"figures": {"perturb": "grad_cam"}}, "perturbed"),
-        ({"latex": {"width": "collumn"}}, r"report.latex.width.*collumn.*column"),
-        ({"figures": {"formats": ["pdf"]}}, "needs png"),
-        ({"figures": {"formats": ["png", "jpg"]}}, "jpg"),
-        ({"headline": ["zetta"]}, "no metric for report.headline 'zetta'; did you mean 'zeta'"),
-        ({"columns": ["zetta"]}, "no metric for report.columns 'zetta'"),
-        ({"compare": "xgradcam"}, "no method for report.compare 'xgradcam'; did you mean 'xgrad_cam'"),
-        ({"figures": {"pair": ["xgrad_cam", "x"]}}, "no method for report.figures.pair 'x'"),
-        ({"figures": {"plane": ["zeta", "y"]}}, "no metric for report.figures.plane 'y'"),
-    ],
-)
-def test_what_there_is_not_is_refused_with_its_neighbours(report, message):
-    options = Options.of({})
-    values = {name for names in (options.headline, options.columns, *options.figures.values.values()) for name in names}
-    check_names(options, METHODS, values)
-
-    def check():
-        check_keys(report)
-        check_names(Options.of({"report": report}), METHODS, values)
-
-    with pytest.raises(BenchError, match=message):
-        check()
 
 
 def test_keys_of_another_version_do_not_count():
