@@ -3,14 +3,12 @@
 import hashlib
 import os
 import shutil
-from argparse import Namespace
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -47,48 +45,6 @@ def test_round_trip(tmp_path, suffix):
         assert torch.equal(tensor, saved.state_dict()[name]), name
     assert weights.read(path).sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert weights.read(path).description == f"mine{suffix}"
-
-
-CHECKPOINTS: dict[str, Callable[[dict[str, Tensor]], object]] = {
-    "under state_dict": lambda state: {"state_dict": state, "epoch": 3},
-    "under model": lambda state: {"model": state, "epoch": 3},
-    "in each other, of nn.DataParallel": lambda state: {
-        "model": {"state_dict": {f"module.{name}": tensor for name, tensor in state.items()}}
-    },
-    "of a module around the network, of nn.DataParallel, as IDSDS publishes them": lambda state: {
-        "epoch": 30,
-        "state_dict": {f"module.model.{name}": tensor for name, tensor in state.items()},
-        "best_acc1": torch.tensor(70.0),
-        "optimizer": {"state": {0: {"momentum_buffer": torch.zeros(2)}}, "param_groups": [{"lr": 0.001}]},
-    },
-    "float16": lambda state: {name: t.half() if t.is_floating_point() else t for name, t in state.items()},
-    "under another key, beside what isn't read": lambda state: {
-        "epoch": 3,
-        "ema": None,
-        "net": state,
-        "args": Namespace(out=Path("x")),
-        "best": np.float64(0.5),
-        "history": defaultdict(list, loss=[0.1]),
-    },
-    "in a list, in a mapping": lambda state: [3, {"state": {"model": state}}],
-    "of torch.compile": lambda state: {f"_orig_mod.{name}": tensor for name, tensor in state.items()},
-    "twice the same": lambda state: {"model": state, "best": {name: tensor.clone() for name, tensor in state.items()}},
-    "with an average's count, a loss's weights and a profiler's counts": lambda state: {
-        "state_dict": {f"model.model.{name}": tensor for name, tensor in state.items()}
-        | {"n_averaged": torch.tensor(1), "criterion.weight": torch.ones(5), "model.model.fc.total_ops": torch.ones(1)}
-    },
-    "a part wrapped": lambda state: {name.replace("fc.", "fc.module."): tensor for name, tensor in state.items()},
-    "without num_batches_tracked": lambda state: {name: t for name, t in state.items() if "tracked" not in name},
-}
-
-
-@pytest.mark.parametrize("form", CHECKPOINTS)
-def test_forms_of_checkpoints(tmp_path, form):
-    state = network().state_dict()
-    torch.save(CHECKPOINTS[form](state), tmp_path / "mine.pth")
-    weight = fitted(tmp_path / "mine.pth").fc.weight
-    assert weight.dtype == torch.float32
-    assert torch.equal(weight, state["fc.weight"].half().float() if form == "float16" else state["fc.weight"])
 
 
 def test_a_place_in_a_checkpoint_is_told_and_two_of_other_values_are_asked_for(tmp_path):

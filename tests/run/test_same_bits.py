@@ -2,12 +2,10 @@
 it."""
 
 import multiprocessing
-import tarfile
 import warnings
 from dataclasses import replace
 from functools import partial
 from itertools import count
-from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
@@ -35,7 +33,7 @@ from axiom_bench.run.spine import configuration
 from axiom_bench.run.verification import in_their_places
 from axiom_bench.testing.other_device import OTHER, OtherDevice
 
-from .conftest import failure, pictures, rows_of
+from .conftest import failure, rows_of
 
 KEY = ["image_id", "target_class", "method", "metric"]
 
@@ -278,39 +276,6 @@ def test_an_image_that_doesnt_fit_stops_the_run_with_a_sentence(run, rows, monke
 def test_memory_that_runs_out_elsewhere_is_a_sentence_too(run, monkeypatch):
     monkeypatch.setattr("axiom_bench.run.job.cut_of", Mock(side_effect=OUT_OF_MEMORY))
     assert failure(run()).startswith("Out of memory (CUDA out of memory. Tried to allocate 20.00 MiB.)")
-
-
-PACKED = ("data.workers=0", "data.size=null", "metric=[confidence_drop]", "data.target=predicted", "runtime.repeats=0")
-
-
-@pytest.fixture
-def root(tmp_path) -> Path:
-    """Four images in each form; of a second tar and a second Parquet file only the beginning."""
-    names = [f"{number}.png" for number in range(4)]
-    pictures(tmp_path / "folder/class", *names)
-    contents = [(tmp_path / "folder/class" / name).read_bytes() for name in names]
-    for kind in ("webdataset", "parquet"):
-        (tmp_path / kind).mkdir()
-    with tarfile.open(tmp_path / "webdataset/a.tar", "w") as tar:
-        for name in names:
-            tar.add(tmp_path / "folder/class" / name, name)
-    pq.write_table(pa.table({"image": pa.array(contents), "label": [0] * 4}), tmp_path / "parquet/a.parquet")
-    for name in ("webdataset/{}.tar", "parquet/{}.parquet"):
-        (tmp_path / name.format("b")).write_bytes((tmp_path / name.format("a")).read_bytes()[:200])
-    return tmp_path
-
-
-@pytest.mark.slow
-def test_values_equal_those_of_a_folder_and_damage_has_a_row(root, run, rows):
-    of_folder = rows(run("data=folder", f"data.root={root / 'folder'}", "data.classes=null", *PACKED))
-    for kind in ("webdataset", "parquet"):
-        packed = rows(run(f"data={kind}", f"data.path={root / kind}", *PACKED))
-        bad = packed[packed.status == "bad_image"]
-        assert set(bad.image_id) == {"b"}
-        good = packed.drop(bad.index).reset_index(drop=True)
-        assert len(good) == len(of_folder) > 0
-        same = [name for name in good if name not in ("image_id", "data")]
-        pd.testing.assert_frame_equal(good[same], of_folder[same], check_exact=True)
 
 
 @pytest.mark.slow

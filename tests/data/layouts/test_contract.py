@@ -1,4 +1,5 @@
-"""What holds for every kind of data set: labels, copies, fingerprints, files that change, workers, missing folders."""
+"""The contract of all kinds of data sets: labels, copies, any order of reading, fingerprints, files that change,
+workers, missing folders."""
 
 import pickle
 
@@ -76,8 +77,9 @@ def test_labels_copies_and_fingerprints(made, kind):
     (data, _), hashes = made(kind), FileHashes()
     copy = pickle.loads(pickle.dumps(data))
     assert list(data.ids) == sorted(set(data.ids))
-    for index in reversed(range(len(data))):
-        sample, same = data.read(index), copy.read(index)
+    forwards = [copy.read(index) for index in range(len(data))]
+    for index, same in reversed([*enumerate(forwards)]):
+        sample = data.read(index)
         assert sample.image_id == data.ids[index]
         assert np.array_equal(sample.image, same.image)
         assert (sample.label, sample.objects, sample.problems) == (same.label, same.objects, same.problems)

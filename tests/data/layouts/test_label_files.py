@@ -1,4 +1,5 @@
-"""ImageNet's trees and lists of labels as people have them: the right classes, or a sentence with the next step."""
+"""Lists of ImageNet's labels that tests/data/test_made_trees.py doesn't compose: the right classes, or a sentence with
+the next step."""
 
 import pytest
 
@@ -18,21 +19,14 @@ def lines(form, *columns, head=""):
 
 LISTS = {
     "LOC_val_solution.csv": lines("{},{} 1 2 9 9 n01440764 3 4 5 6 ", IDS, head="ImageId,PredictionString\n"),
-    "synsets.csv": lines("{},{}", IDS, head="ImageId,Class\n"),
-    "indices.csv": lines("{}.JPEG,{}", ORDER, head="filename,label\n"),
-    "paths.csv": lines("/data/val/{}.JPEG,{}", ORDER, head="path,target\n"),
     "several.csv": lines("7,{},{},{},x", ORDER, IDS, head="row,image,label,synset,comment\n"),
-    "names.csv": lines('{},"{}"', [NAMES[label] for label in ORDER], head="id,class_name\n"),
-    "firsts.tsv": lines("{}.JPEG\t{}", [NAMES[label].split(",")[0].title().replace(" ", "_") for label in ORDER]),
-    "words.txt": lines("{}.JPEG {}", [NAMES[label] for label in ORDER]),
     "imagenet_2012_validation_synset_labels.txt": "\n".join(IDS),
     "one_hot.csv": lines(
         "{},x,{},{},{},{}",
         *([float(label == each) for label in ORDER] for each in range(4)),
         head=f"image,comment,{','.join(SYNSETS)}\n",
     ),
-    "semicolons.csv": lines("{};{}", ORDER),
-    "val/val_annotations.txt": lines("{}.JPEG\t{}\t0\t1\t44\t62", IDS),
+    "val_annotations.txt": lines("{}.JPEG\t{}\t0\t1\t44\t62", IDS),
 }
 
 
@@ -87,19 +81,6 @@ def test_labels_that_the_boxes_contradict_are_refused(root):
 
 
 @pytest.mark.parametrize(
-    "names", [SYNSETS, ["0", "1", "2", "3"], ["Tench", "goldfish", "great_white_shark", "tiger-shark"]]
-)
-def test_folders_of_synsets_indices_and_names(root, names):
-    for label, stem in zip(ORDER, STEMS, strict=True):
-        (root / "val" / names[label]).mkdir()
-        (root / f"val/{stem}.JPEG").rename(root / "val" / names[label] / f"{stem}.JPEG")
-    data = load("imagenet", root)
-    assert {image.rpartition("/")[2]: data.labels(place)[0] for place, image in enumerate(data.ids)} == {
-        f"{stem}.JPEG": label for label, stem in zip(ORDER, STEMS, strict=True)
-    }
-
-
-@pytest.mark.parametrize(
     ("below", "split"),
     [("", "val"), ("ILSVRC/Data/CLS-LOC", "val"), ("", "ILSVRC/Data/CLS-LOC/val")],
 )
@@ -112,15 +93,3 @@ def test_kaggles_tree_from_any_of_its_folders(root, below, split):
         xml(root / f"ILSVRC/Annotations/CLS-LOC/val/{stem}.xml", [(synset, 2, 3, 11, 12)])
     data = load("imagenet", root / below, split=split)
     assert [data.read(index).objects for index in range(4)] == [((label, (2, 3, 12, 13)),) for label in ORDER]
-
-
-def test_tiny_imagenet(root):
-    (root / "LOC_synset_mapping.txt").rename(root / "words.txt")
-    (root / "wnids.txt").write_text("\n".join(reversed(SYNSETS)))
-    (root / "val").rename(root / "images")
-    (root / "val").mkdir()
-    (root / "images").rename(root / "val/images")
-    (root / "val/val_annotations.txt").write_text(LISTS["val/val_annotations.txt"])
-    data = load("imagenet", root)
-    assert (data.classes, labels(data)) == (tuple(SYNSETS), [(label,) for label in ORDER])
-    assert data.read(0).image.size == (40, 30)

@@ -80,14 +80,6 @@ def test_images_equal_those_of_a_folder_bit_by_bit(packed, tmp_path, stored):
             assert torch.equal(*(scaled.pixels(scaled.read(*read)) for read in ((dataset, place), (folder, other))))
 
 
-def test_any_order_gives_the_same_image(packed):
-    dataset = load(packed)
-    forward = [dataset.content(index) for index in range(7)]
-    assert len(set(forward)) == 7
-    for index in (6, 0, 5, 2, 2, 4, 3, 1):
-        assert dataset.content(index) == forward[index]
-
-
 def test_ids_and_hashes_are_of_the_content(packed, stored):
     kind, root = packed
     before = load(packed)
