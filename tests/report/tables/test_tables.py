@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from axiom_bench.records import artefacts
-from axiom_bench.report.tables.comparisons import pair_frame, pair_tables, place_frame
 from axiom_bench.report.tables.summaries import (
     overview_table,
     status_table,
@@ -121,22 +120,6 @@ def test_many_metrics_are_one_wide_row_without_a_warning(make_records, make_run,
     wide = wide_frame(run)
     assert wide.shape == (len(rows.drop_duplicates(["model", "method"])), 4 + 60 * 3 + 1)
     assert not recwarn.list
-
-
-def test_programs_get_all_pairs_and_places(run):
-    pairs, places = pair_frame(run), place_frame(run)
-    assert set(pairs["metric"]) == {"sensitivity_error", "conservation_error", "confidence_drop", "box_iou"}
-    assert not set(pairs["first"]) & {"hires_cam"} & set(pairs.loc[pairs["metric"] == "conservation_error", "first"])
-    assert set(places["method"]) >= {"hires_cam", "xgrad_cam"}
-    assert (places["place_low"] <= places["place_high"]).all()
-
-
-def test_of_a_pair_only_the_adjusted_p_is_bold(run):
-    bold = {
-        name for table in pair_tables(run) for group in table.groups for row in group.rows
-        for name, cell in zip(table.header, row, strict=True) if cell.bold
-    }  # fmt: skip
-    assert bold == {"p, Holm"}
 
 
 def test_a_winner_by_construction_is_marked(run):
