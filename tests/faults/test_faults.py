@@ -40,7 +40,6 @@ TINY = (
 # what is asserted is the end with its code and line, so the limit only tells a command that hangs.
 GONE, DAY = 30.0, 86_400.0
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-DISKS = 3  # of as many of a run's writes each is the first that finds the disk full
 Arguments = tuple[str, ...]
 
 
@@ -134,18 +133,19 @@ def test_ctrl_c_ends_a_run_with_its_workers(undisturbed, tmp_path):
     check_again(arguments, folder, values)
 
 
-@pytest.mark.parametrize("part", range(DISKS))
-def test_a_disk_that_is_full_from_a_write_on(undisturbed, tmp_path, part):
-    """Every opening for writing, new folder and renaming in the results folder fails, from one of them on: the run ends
-    with 2 and a sentence, or it needed no more room."""
+def test_a_disk_that_becomes_full_keeps_what_is_done(undisturbed, tmp_path):
+    """Each opening for writing, new folder and renaming in the results folder fails, from one of them on: the run ends
+    with 2 and a sentence, and the same command computes the missing shards only."""
     arguments, folder = (*TINY, "data.size=6"), tmp_path / "results"
     before, values, _ = undisturbed(arguments)
     writes = log_of(before).read_text().count("write ")
-    run = start(arguments, folder, partial(_fill_disk, folder, 1 + part * writes // DISKS))
-    if run.wait() != 0:
-        assert run.code == 2, run.output()[-1500:]
-        assert "the disk is full" in run.output(), run.output()[-1500:]
-        assert "Traceback" not in run.output(), run.output()[-1500:]
+    run = start(arguments, folder, partial(_fill_disk, folder, writes // 2))
+    assert run.wait() == 2, run.output()[-1500:]
+    assert f"{folder / RUN}" in run.output(), run.output()[-1500:]
+    assert "the disk is full" in run.output(), run.output()[-1500:]
+    assert "Traceback" not in run.output(), run.output()[-1500:]
+    _, ended = shards_of(run.log)
+    assert ended, "the disk was full before the first shard"
     begun, _ = shards_of(check_again(arguments, folder, values).log)
     assert len(begun) - len(set(begun)) <= 1, "several shards were begun in vain"
 

@@ -5,7 +5,6 @@ import errno
 import io
 import json
 import os
-import random
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts, files, reading, record_files, store
-
-from .conftest import manifest_of
+from axiom_bench.records import files, store
 
 CONTENT = {"experiment": "quick", "n": 3, "values": [0.25, 1e-5, float("nan")], "ids": {"caf\udce9.jpg": None}}
 
@@ -158,41 +155,6 @@ def test_pages_have_checksums_too(tmp_path, table):
     path.write_bytes(flipped(path.read_bytes(), 8 * (first + column.total_compressed_size // 2)))
     with pytest.raises(OSError, match="CRC"):
         pq.read_table(path, page_checksum_verification=True)
-
-
-@pytest.mark.slow
-def test_a_flipped_bit_in_a_page_the_footer_or_the_manifest_is_found(tmp_path, table, write_file):
-    """Also where no manifest lists the file yet: 160 bits all over a record file and its curves."""
-    values = {"cam": {"pair": "1"}}
-    file = write_file(values)
-    store.write(tmp_path / "runtime/a.parquet", table)
-    manifest = {**manifest_of(([file], values)), "runtime": ["runtime/a.parquet"]}
-    generator = random.Random(0)
-
-    def damage(name):
-        path = tmp_path / name
-        content = path.read_bytes()
-        for _ in range(80):
-            path.write_bytes(flipped(content, generator.randrange(8 * len(content))))
-            yield path
-        path.write_bytes(content)
-
-    for name in (file.name, file.curve_file):
-        assert all(
-            record_files.read(tmp_path).damaged == (path.relative_to(tmp_path).as_posix(),) for path in damage(name)
-        )
-    artefacts.write(tmp_path, manifest)
-    for name in (file.name, file.curve_file, "runtime/a.parquet", artefacts.NAME):
-        for path in damage(name):
-            with pytest.raises(BenchError, match=str(path if path.suffix == ".parquet" else tmp_path)):
-                everything(tmp_path)
-    assert len(everything(tmp_path)) == 3
-
-
-def everything(folder):
-    manifest = reading.read_manifest(folder)
-    curves = list(reading.read_curves(folder, manifest))
-    return reading.read_records(folder, manifest), curves, artefacts.content_of(folder, manifest, "runtime/a.parquet")
 
 
 @pytest.mark.parametrize("content", [b"PAR1", b"", b"PAR1" + b"\0" * 100])

@@ -24,7 +24,7 @@ from axiom_bench.data.formats import files
 from axiom_bench.embedded import networks, scenes
 from axiom_bench.errors import BenchError
 
-from .conftest import RUN, failure, module_of, pictures
+from .conftest import failure, module_of, pictures
 
 GOOD = ["0/good.jpg", "1/grey.png", "2/cmyk.jpg", "3/rgba.png", "4/narrow.png", "5/wide.png"]
 
@@ -258,26 +258,6 @@ def test_no_permission_stops_before_anything(tmp_path, monkeypatch):
     monkeypatch.setattr("axiom_bench.run.spine.prepared_job", lambda *_: pytest.fail("a job began"))
     with pytest.raises(BenchError, match=f"Can't write results to {tmp_path}/file"):
         run_jobs([f"results={tmp_path}/file"])
-
-
-@pytest.mark.slow
-def test_a_disk_that_fills_up_keeps_what_is_done(run, results, monkeypatch):
-    replace, written = os.replace, []
-
-    def full(draft: str, path: Path) -> None:
-        if str(path).endswith(".parquet"):
-            if len(written) == 1:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            written.append(path)
-        replace(draft, path)
-
-    monkeypatch.setattr(os, "replace", full)
-    message = failure(run())
-    assert f"{results}/quick/default/records: the disk is full" in message
-    assert "goes on from there" in message
-    assert [path.name for path in (results / RUN / "records").iterdir()] == [path.name for path in written]
-    monkeypatch.setattr(os, "replace", replace)
-    assert run()[0].shards_computed == 2  # one of three was whole
 
 
 @pytest.mark.slow

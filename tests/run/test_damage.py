@@ -1,8 +1,12 @@
-"""Every file of a run folder, damaged in every way: the same command computes it again, and readers refuse it."""
+"""Every file of a run folder, each damaged in another way: readers refuse it, and the same command computes it again.
+
+Every way at every byte: tests/fuzzing/run_folders.py.
+"""
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import cycle
 from pathlib import Path
 
 import pandas as pd
@@ -86,16 +90,18 @@ def same(first: list[pd.DataFrame], second: list[pd.DataFrame]) -> bool:
     return len(first) == len(second) and all(a.equals(b) for a, b in zip(first, second, strict=True))
 
 
+def damages_of(names: Iterable[str]) -> dict[str, str]:
+    """{file: its damage}, each the next one of DAMAGES."""
+    return dict(zip(sorted(names), cycle(DAMAGES), strict=False))
+
+
 def test_the_run_has_every_kind_of_file(original):
     kinds = "answers curves examination gallery manifest.json pictures predictions records runtime whole_set"
     assert sorted({name.partition("/")[0] for name in original}) == kinds.split()
 
 
-@pytest.mark.parametrize("turn", [0, *(pytest.param(turn, marks=pytest.mark.slow) for turn in (3, 6))])
-def test_the_same_command_computes_what_is_damaged_again(folder, results, original, turn):
-    """Every file damaged, each in another way; in three turns."""
-    before, counted, kinds = values(folder), 0, list(DAMAGES)
-    damaged = {name: kinds[(place + turn) % len(kinds)] for place, name in enumerate(sorted(original))}
+def test_the_same_command_computes_what_is_damaged_again(folder, results, original):
+    before, counted, damaged = values(folder), 0, damages_of(original)
     for name, kind in damaged.items():
         DAMAGES[kind](folder / name)
         record = damaged.get(name.replace("curves", "records"))  # without which nothing knows of its curves
@@ -111,9 +117,8 @@ def test_the_same_command_computes_what_is_damaged_again(folder, results, origin
     assert len(kept) == list(damaged.values()).count("a full folder")
 
 
-@pytest.mark.parametrize("kind", DAMAGES)
-def test_readers_refuse_every_damaged_file(folder, original, kind):
-    for name, content in original.items():
+def test_readers_refuse_every_damaged_file(folder, original):
+    for name, kind in damages_of(original).items():
         if name.startswith(("answers", "predictions", "examination")):  # which only the command itself reads
             continue
         DAMAGES[kind](folder / name)
@@ -125,7 +130,7 @@ def test_readers_refuse_every_damaged_file(folder, original, kind):
         if path.is_dir():
             shutil.rmtree(path)
         path.unlink(missing_ok=True)
-        path.write_bytes(content)
+        path.write_bytes(original[name])
     assert len(values(folder)) > 5
 
 
