@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from filelock import FileLock
 
@@ -35,6 +35,17 @@ REASONS = {  # by the class of an error, or of one that it is derived from or ca
     ),
     MISSING: "there is no such file; correct the URL",
 }
+
+
+class Listed(NamedTuple):
+    """A file as a server lists it."""
+
+    name: str
+    path: str  # on the server
+    version: str  # another one after a change
+    size: int | None  # bytes, if the server says
+
+
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://.*", re.DOTALL)
 
 
@@ -71,22 +82,20 @@ def copies(urls: Sequence[str], suffix: str) -> list[tuple[str, Path]]:
         with FileLock(folder / ".lock"):  # another process may fetch the same file
             files, _ = url_to_fs(url, use_listings_cache=False, skip_instance_cache=True)
             found = _found(files, urls, suffix, folder)
-            versions = {path: version for _, path, version, _ in found}
+            versions = {file.path: file.version for file in found}
             files.ukey = versions.__getitem__  # by which filecache knows a changed file; its own isn't one everywhere
             options = {"cache_storage": str(folder), "check_files": True, "expiry_time": 0}
             cache = filesystem("filecache", fs=files, skip_instance_cache=True, **options)
-            _announce(url, folder, [size or 0 for _, path, _, size in found if not cache._check_file(path)])
+            missing = [file for file in found if not cache._check_file(file.path)]
+            _announce(url, folder, [file.size or 0 for file in missing])
             copied = []
-            for name, path, _, _ in found:
-                with cache.open(path, "rb") as copy:
-                    copied.append((name, Path(copy.name)))
+            for file in found:
+                with cache.open(file.path, "rb") as copy:
+                    copied.append((file.name, Path(copy.name)))
             return copied
 
 
-File = tuple[str, str, str, int | None]  # name, path on the server, version (another one after a change), bytes
-
-
-def _found(files: Any, urls: Sequence[str], suffix: str, folder: Path) -> list[File]:
+def _found(files: Any, urls: Sequence[str], suffix: str, folder: Path) -> list[Listed]:
     """Return the files that the URLs name, as the server lists them, or listed them if it doesn't answer now."""
     digest = hashlib.sha256("\n".join([*urls, suffix]).encode()).hexdigest()[:32]
     kept = folder / f"{digest}.json"
@@ -97,23 +106,24 @@ def _found(files: Any, urls: Sequence[str], suffix: str, folder: Path) -> list[F
         if reason == REASONS[MISSING] or not kept.is_file():
             raise
         print(f"axiom-bench: the copies of {urls[0]} in {folder} are used: {reason}", file=sys.stderr, flush=True)
-        return [(name, path, version, size) for name, path, version, size in json.loads(kept.read_bytes())]
+        return [Listed(*entry) for entry in json.loads(kept.read_bytes())]
     kept.write_text(json.dumps(found), encoding="utf-8")
     return found
 
 
-def _listed(files: Any, url: str, suffix: str) -> Iterator[File]:
+def _listed(files: Any, url: str, suffix: str) -> Iterator[Listed]:
     path = files._strip_protocol(url)
     if glob.has_magic(url.partition("?")[0] if url.startswith("http") else url):
         entries = files.glob(path, detail=True)
         if not entries:
             raise FileNotFoundError(url)
         for found, about in entries.items():
-            yield found.rpartition("/")[2], found, _version(about), about.get("size")
+            yield Listed(found.rpartition("/")[2], found, _version(about), about.get("size"))
         return
     about = files.info(path)
     if about["type"] != "directory":
-        yield path.partition("?")[0].rpartition("/")[2], path, _version(about), about.get("size")
+        name = path.partition("?")[0].rpartition("/")[2]
+        yield Listed(name, path, _version(about), about.get("size"))
         return
     root = path.rstrip("/")
     below = {
@@ -124,7 +134,7 @@ def _listed(files: Any, url: str, suffix: str) -> Iterator[File]:
     if not below:
         raise BenchError(f"There is no file whose name ends in {suffix} below {url}; correct the URL.")
     for found, about in below.items():
-        yield found.removeprefix(root).lstrip("/"), found, _version(about), about.get("size")
+        yield Listed(found.removeprefix(root).lstrip("/"), found, _version(about), about.get("size"))
 
 
 def _version(about: Mapping[str, Any]) -> str:
