@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ from axiom_bench.errors import BenchError, first_names
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.records import artefacts, files, record_files, running
-from axiom_bench.run import executors, manifest
+from axiom_bench.run import executors, manifest, parcels
 from axiom_bench.run.composing import settings
 from axiom_bench.run.composing.composition import Composition, base_keys, composed
 from axiom_bench.run.executors import Executor
@@ -119,7 +119,7 @@ def prepared_job(config: DictConfig, command: str, executor: Executor) -> Prepar
     try:
         resolved: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         task = replace(task, config=resolved)
-        result: Result = executors.done(executor, resolved, prepare, task)
+        result: Result = _done(executor, prepare, task)
         return PreparedJob(task, result)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - one job's defect must not stop the other jobs
         forget()
@@ -154,7 +154,7 @@ def run_job(
         if result.missing:
             result = _computed(task, result, executor, estimate or Estimate(0))
         record_files.remove(task.folder, result.damaged)
-        result = executors.done(executor, task.config, finish, task, result)
+        result = _done(executor, finish, task, result)
         running.announce(task.folder, result.job, manifest.of_job(result))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - one job's defect must not stop the other jobs
         failure = Failure.of(error)
@@ -165,6 +165,12 @@ def run_job(
     finally:
         forget()
     return result
+
+
+def _done(executor: Executor, function: Callable[..., Any], task: Task, *arguments: Any) -> Any:
+    """Return what a worker's function returns, with its files in the run folder. Raises as `executors.result`."""
+    future = parcels.submit(executor, function, task, *arguments)
+    return parcels.received(task, executors.result(future, task.config))
 
 
 def _computed(task: Task, result: Result, executor: Executor, estimate: Estimate) -> Result:
@@ -178,11 +184,13 @@ def _computed(task: Task, result: Result, executor: Executor, estimate: Estimate
     estimate.images = estimate.jobs * sum(result.shards.values())
     missing_images = sum(result.shards[key] for key in result.missing)
     with progress(result.job, missing_images, estimate=estimate) as shown:
-        futures = [executor.submit(compute_part, task, keys) for keys in parts]
+        futures = [parcels.submit(executor, compute_part, task, keys) for keys in parts]
+        keys_by_future = dict(zip(futures, parts, strict=True))
         images = 0
         try:
-            for keys, future in zip(parts, list(futures), strict=True):
-                part = executors.result(future, task.config)
+            for future in parcels.arriving(executor, list(futures)):
+                part = parcels.received(task, executors.result(future, task.config))
+                keys = keys_by_future[future]
                 futures.remove(future)
                 printed = result.notes.get(MACHINE, {})
                 _print(*(sentence for sentence in part.notes.get(MACHINE, ()) if sentence not in printed))
@@ -194,7 +202,7 @@ def _computed(task: Task, result: Result, executor: Executor, estimate: Estimate
             for future in futures:
                 if not future.cancel() and is_tainted:
                     with suppress(Exception):  # what it did is lost, whatever that was
-                        written += executors.result(future, task.config).written
+                        written += parcels.received(task, executors.result(future, task.config)).written
             if is_tainted:
                 record_files.remove(task.folder, written)
             raise

@@ -24,6 +24,7 @@ UNFOLLOWED = {  # words that only this refusal has in "FILE: TEXT" -> the reason
     "; the others would take about": "it needs a full disk",
     "The process that read {} ended by {}": "it needs a decoder that ends its process",
     "names data by URL, which would be fetched": "it needs a server",
+    "The file of pictures has {} MB": "it needs workers of Dask, which take a minute to start",
     "The labels of {} aren't classes of {}, so no question": "experiment=voc needs photographs",
     "No image can be pasted": "it needs photographs with masks",
     "explain what it detects, output=ab.outputs.detection": "to build a two-stage detector takes too long",

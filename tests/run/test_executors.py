@@ -2,12 +2,18 @@
 
 import json
 import os
+import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from concurrent.futures import Future
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
@@ -18,8 +24,9 @@ from axiom_bench.cli.benchmark import run_jobs
 from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError
 from axiom_bench.records.reading import status
-from axiom_bench.run import executors
+from axiom_bench.run import executors, parcels
 from axiom_bench.run.executors import Local, processes
+from axiom_bench.run.manifest import assemble
 from axiom_bench.run.result import Result
 from axiom_bench.run.worker import Task, compute_part
 from tests.faults.runs import group_is_gone, wait_until
@@ -76,6 +83,7 @@ def test_here_a_task_is_done_when_its_result_is_asked_for():
 
 class Breaks:
     tasks = 2
+    shares_folder = True
 
     def submit(self, function: Callable[..., object], *arguments: object) -> Future[object]:
         future = Future[object]()
@@ -227,3 +235,95 @@ def test_processes_see_their_variable_and_one_that_dies_again_and_again_is_a_sen
         with pytest.raises(BenchError, match="was killed 3 times, as for want of memory"):
             executor.submit(signal.raise_signal, signal.SIGKILL).result()
         assert executor.submit(json.loads, "5").result() == 5
+
+
+class Elsewhere:
+    """In threads, whose tasks don't see the run folder. The first shard's task waits until another one has written."""
+
+    tasks = None
+    shares_folder = False
+
+    def __init__(self, records: Path, threads: ThreadPoolExecutor) -> None:
+        self.records, self.threads, self.parts = records, threads, 0
+
+    def submit(self, function: Callable[..., object], *arguments: object) -> Future[object]:
+        self.parts += compute_part in arguments
+        is_first = compute_part in arguments and self.parts == 1
+        return self.threads.submit(self.done, is_first, function, *arguments)
+
+    def done(self, is_first: bool, function: Callable[..., object], *arguments: object) -> object:
+        if is_first:
+            wait_until(lambda: bool(list(self.records.glob("*.parquet"))))
+        with executors.ONE_AT_A_TIME:
+            return executors._answer(function, *arguments)
+
+
+@pytest.fixture
+def elsewhere(results, finished_run, monkeypatch) -> Iterator[None]:
+    """Tasks don't see the run folder."""
+    finished_run("shard_size=1")  # of one process
+    with ThreadPoolExecutor(2) as threads:
+        monkeypatch.setattr("axiom_bench.run.executors.Local", partial(Elsewhere, results / RUN / "records", threads))
+        yield
+
+
+def test_results_of_workers_without_the_run_folder_are_written_as_they_arrive(run, rows, finished_run, elsewhere):
+    """The same values, files and manifest, also of a second command, which computes one more method."""
+    first = run("shard_size=1")
+    assert first[0].failure is None
+    assert str(Path(tempfile.gettempdir(), "axiom-bench-")) not in json.dumps(assemble(first, "quick", "default"))
+    assert_same_bits(rows(first), finished_run)
+    assert run("shard_size=1")[0].shards_computed == 0
+    (more,) = run("shard_size=1", "method=[grad_cam,xgrad_cam,hirescam]")
+    assert more.failure is None
+    assert more.shards_computed == 5
+
+
+def test_pictures_and_the_gallery_of_workers_without_the_run_folder(run, results, elsewhere, monkeypatch):
+    pictures = ("pictures.rows=2", "pictures.gallery=3", "pictures.arrays=true", "runtime.repeats=1")
+    (outcome,) = run(*pictures)
+    assert outcome.failure is None
+    listed = {kind: outcome.files[kind] for kind in ("pictures", "gallery", "runtime")}
+    contents = {name: (results / RUN / name).read_bytes() for names in listed.values() for name in names}
+    assert len(contents) == 3
+    run(*pictures)
+    assert {name: (results / RUN / name).read_bytes() for name in contents} == contents
+    monkeypatch.setattr(parcels, "MAX_ARRAYS", 1000)
+    message = failure(run(*pictures, "data.size=4"))
+    assert re.search(r"has 0 MB, .* returns at most 0; set pictures\.arrays=false or fewer pictures\.rows", message)
+
+
+def can_hide_folders() -> bool:
+    """Whether a process may have file systems of its own."""
+    hidden = ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"]
+    return shutil.which("unshare") is not None and subprocess.run(hidden, capture_output=True).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("distributed") is None, reason="dask isn't installed")
+def test_a_dask_cluster_of_two_workers_without_a_common_folder_gives_the_same_records(tmp_path, finished_run):
+    """Each worker has an empty file system in the place of the results."""
+    if not can_hide_folders():
+        pytest.skip("this user may not mount a file system of its own")
+    results, about = tmp_path / "results", tmp_path / "scheduler.json"
+    results.mkdir()
+    environment = {**os.environ, "DASK_DISTRIBUTED__WORKER__DAEMON": "False"}
+    python = [sys.executable, "-m"]
+    scheduler = [*python, "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"]
+    worker = shlex.join([*python, "distributed.cli.dask_worker", "--nthreads", "1", "--scheduler-file", str(about)])
+    hidden = f"mount -t tmpfs none {shlex.quote(str(results))} && exec {worker} --no-dashboard"
+    commands = [[*scheduler, "--scheduler-file", str(about)], *[["unshare", "-rm", "sh", "-c", hidden]] * 2]
+    with ExitStack() as stack:
+        for command in commands:
+            started = subprocess.Popen(
+                command, env=environment, cwd=tmp_path, start_new_session=True, stderr=subprocess.DEVNULL
+            )
+            stack.callback(started.wait)
+            stack.callback(os.killpg, started.pid, signal.SIGKILL)
+        wait_until(lambda: about.exists() and about.read_text() != "", seconds=60)
+        address = json.loads(about.read_text())["address"]
+        engine = ("executor=dask", f"executor.address={address}")
+        (outcome,) = run_jobs([*tiny(("shard_size=1",)), *engine, f"results={results}"])[1]
+    assert outcome.failure is None, outcome.failure
+    assert outcome.shards_computed == 5
+    assert_same_bits(rows_of(results, [outcome]), finished_run)

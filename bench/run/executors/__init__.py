@@ -39,6 +39,10 @@ class Executor(Protocol):
     def tasks(self) -> int | None:
         """Into how many tasks the shards of a job are spread; None: one for each shard."""
 
+    @property
+    def shares_folder(self) -> bool:
+        """Whether its workers see the run folder. If not, they return the files that they would write there."""
+
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future:
         """Has a process call an importable function with arguments that can be pickled."""
 
@@ -47,6 +51,7 @@ class Local:
     """In this process, when the result is asked for."""
 
     tasks = None
+    shares_folder = True
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future:
         """See `Executor`."""
@@ -103,11 +108,6 @@ def checked(config: Mapping[str, Any]) -> tuple[Callable[..., AbstractContextMan
     return function, settings
 
 
-def done(executor: Executor, config: Mapping[str, Any], function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function returns that a task calls. Raises as `result`."""
-    return result(executor.submit(function, *arguments), config)
-
-
 def result(future: Future, config: Mapping[str, Any]) -> Any:
     """What a task returned. config: a job's. Raises Failure for an error of the function's, and BenchError for one of
     the engine's."""
@@ -119,10 +119,11 @@ def result(future: Future, config: Mapping[str, Any]) -> Any:
 
 
 def call(folder: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """What an engine's process runs for `function(*arguments)`, in the folder that the command was given in. What it is
-    at isn't shown, since many processes may share a terminal."""
+    """What an engine's process runs for `function(*arguments)`, in the folder that the command was given in if this
+    machine has it. What it is at isn't shown, since many processes may share a terminal."""
     with ONE_AT_A_TIME, silent():
-        os.chdir(folder)
+        if os.path.isdir(folder):
+            os.chdir(folder)
         return _answer(function, *arguments)
 
 

@@ -38,6 +38,7 @@ class Processes:
     """variables: of the environment, (name, value) of each process."""
 
     tasks = None
+    shares_folder = True
 
     def __init__(self, variables: list[tuple[str, str]]) -> None:
         self.threads, self.free = ThreadPoolExecutor(len(variables)), SimpleQueue[Any]()

@@ -39,6 +39,8 @@ def submitit(
 class Submitit:
     """queue: submitit's executor."""
 
+    shares_folder = True  # submitit's own folder is in it
+
     def __init__(self, queue: Any, tasks: int) -> None:
         self.queue, self.tasks = queue, tasks
         self.waiting: list[_Task] = []

@@ -1,0 +1,121 @@
+"""Workers that don't see the run folder: a task works in a folder of its process and returns the files that it wrote.
+
+The command writes them into the run folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from queue import SimpleQueue
+from tempfile import mkdtemp
+from typing import Any
+
+from axiom_bench.errors import BenchError
+from axiom_bench.records import artefacts, files, record_files
+from axiom_bench.run.executors import Executor, Future
+from axiom_bench.run.job import HASHES
+from axiom_bench.run.result import Result
+from axiom_bench.run.worker import Task, compute_part, finish, prepare
+
+MAX_ARRAYS = 100_000_000  # bytes of a file of pictures
+FOUND = ("examination", "predictions", "objects")  # what a task reads instead of computing it again
+VALUES = (record_files.CURVES, record_files.RECORDS)  # in this order: a record file says that its curves are there
+RETURNED: Mapping[Callable[..., Any], Sequence[str]] = {
+    prepare: (HASHES, *FOUND),
+    compute_part: VALUES,
+    finish: tuple(artefacts.steps()),
+}
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """What a task returned, and the content of the files that it wrote, by their names in the run folder."""
+
+    answer: Any
+    files: Mapping[str, bytes]
+
+
+def submit(executor: Executor, function: Callable[..., Any], task: Task, *arguments: Any) -> Future:
+    """Have a worker call a function of `run.worker`, with the files that it reads if it doesn't see the run folder."""
+    if executor.shares_folder:
+        return executor.submit(function, task, *arguments)
+    shards = arguments[0] if function is compute_part else None
+    return executor.submit(do_apart, function, task, _inputs(task.folder, function, shards), *arguments)
+
+
+def arriving(executor: Executor, futures: Sequence[Any]) -> Iterator[Any]:
+    """Yield futures as they are done, so that no result waits for an earlier task. Workers that see the run folder have
+    written their results there by then, and so their futures come in order."""
+    if executor.shares_folder:
+        yield from futures
+        return
+    done = SimpleQueue[Any]()
+    for future in futures:
+        future.add_done_callback(lambda _, future=future: done.put(future))
+    for _ in futures:
+        yield done.get()
+
+
+def received(task: Task, answer: Any) -> Any:
+    """Return what the function returned, with the files that it wrote in the run folder. Raises BenchError if they
+    can't be written."""
+    if not isinstance(answer, Parcel):
+        return answer
+    for name, content in answer.files.items():
+        files.write(task.folder / name, content)
+    return answer.answer
+
+
+def do_apart(function: Callable[..., Any], task: Task, inputs: Mapping[str, bytes], *arguments: Any) -> Parcel:
+    """Call a function of `run.worker` in the folder of this process. Raises BenchError for arrays of too many bytes."""
+    results = _own_folder()
+    here = replace(task, config={**task.config, "results": str(results)})
+    results.mkdir(mode=0o700)
+    try:
+        for name, content in inputs.items():
+            files.replace(here.folder / name, content, sync=False)
+        answer = function(here, *arguments)
+        contents = _contents(here.folder, RETURNED.get(function, ()))
+    finally:
+        shutil.rmtree(results)
+    made = {name: content for name, content in contents.items() if inputs.get(name) != content}
+    for name, content in made.items():
+        if name.startswith("pictures/") and len(content) > MAX_ARRAYS:
+            raise BenchError(
+                f"The file of pictures has {len(content) / 1e6:,.0f} MB, and a worker that doesn't share the run "
+                f"folder returns at most {MAX_ARRAYS / 1e6:.0f}; set pictures.arrays=false or fewer pictures.rows, "
+                "or choose executor=processes or submitit."
+            )
+    if isinstance(answer, Result) and answer.config:
+        answer = replace(answer, config={**answer.config, "results": task.config["results"]})
+    return Parcel(answer, made)
+
+
+@cache
+def _own_folder() -> Path:
+    """Return the folder of this process. It exists during a task only, always under one name: the loaded job has it."""
+    folder = Path(mkdtemp(prefix="axiom-bench-"))
+    folder.rmdir()
+    return folder
+
+
+def _inputs(folder: Path, function: Callable[..., Any], shards: Sequence[str] | None) -> dict[str, bytes]:
+    """Return the files that a function reads. shards: those whose values it reads, None: all."""
+    inputs = _contents(folder, (HASHES, *FOUND, *(artefacts.steps() if function is finish else ())))
+    for shard in ["*"] if shards is None else shards:
+        inputs |= _contents(folder, VALUES, f"{shard}-*")
+    return inputs
+
+
+def _contents(folder: Path, places: Sequence[str], names: str = "*") -> dict[str, bytes]:
+    """Return {name: content} of files in a run folder. places: files, or folders of which files of such names count."""
+    contents = {}
+    for place in places:
+        path = folder / place
+        for file in sorted(path.glob(names)) if path.is_dir() else [path]:
+            if file.is_file() and not file.name.startswith("."):
+                contents[file.relative_to(folder).as_posix()] = file.read_bytes()
+    return contents
