@@ -68,16 +68,19 @@ def test_curves_of_one_method_and_name(write_file, tmp_path):
 
 
 @pytest.mark.parametrize("which", ["records", "curves"])
-@pytest.mark.parametrize("change", ["flip", "cut", "remove"])
+@pytest.mark.parametrize("change", [0.01, 0.1, 0.3, 0.5, 0.99, "cut", "remove"])
 def test_a_damaged_file_counts_as_missing_and_is_named(write_file, tmp_path, which, change):
+    """change: where a bit is flipped, or what happens to the whole file."""
     file, intact = write_file(TWO), write_file({"cam": {"iou": "4"}})
     path = tmp_path / (file.name if which == "records" else str(file.curve_file))
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 8
     if change == "remove":
         path.unlink()
+    elif change == "cut":
+        path.write_bytes(bytes(content[:-20]))
     else:
-        path.write_bytes(bytes(content) if change == "flip" else bytes(content[:-20]))
+        content[int(change * len(content))] ^= 8
+        path.write_bytes(bytes(content))
     held = record_files.read(tmp_path)
     gone = (which, change) == ("records", "remove")
     assert held.damaged == (() if gone else (path.relative_to(tmp_path).as_posix(),))
@@ -85,6 +88,14 @@ def test_a_damaged_file_counts_as_missing_and_is_named(write_file, tmp_path, whi
     assert held.missing(SHARD, intact.values) == {}
     with pytest.raises(BenchError, match=path.name):
         list(reading.read_curves(tmp_path, manifest_of(([file], TWO))))
+
+
+def test_a_file_under_the_name_of_another_shard_is_damaged(write_file, tmp_path):
+    name = write_file(TWO).name
+    other = name.replace(SHARD, "1" * 32)
+    (tmp_path / name).rename(tmp_path / other)
+    held = record_files.read(tmp_path)
+    assert (held.files, held.damaged) == ({}, (other,))
 
 
 def read(folder):
