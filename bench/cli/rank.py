@@ -141,8 +141,8 @@ def _path(method: Any) -> str:
     module, name = getattr(method, "__module__", None), getattr(method, "__qualname__", "<")
     if module in (None, "__main__") or not all(map(str.isidentifier, name.split("."))):
         raise BenchError(
-            "A suite imports a method by its path, and a function of a script, a notebook or another function has "
-            "none; write it to a file, as my_file.py, and give ab.rank('my_file.my_cam')."
+            "A suite imports a method by its path, and can't import one of a script, a notebook or another function; "
+            "write it to a file, as my_file.py, and give ab.rank('my_file.my_cam')."
         )
     return f"{module}.{name}"
 

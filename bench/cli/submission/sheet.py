@@ -24,7 +24,7 @@ from axiom_bench.records.submissions import Submission
 from axiom_bench.run.images import first_batch
 from axiom_bench.run.verification import fresh_job
 from axiom_bench.statistics.bootstrap import mean_intervals
-from axiom_bench.statistics.labels import Value, number, with_interval
+from axiom_bench.statistics.labels import Value, number, p_value, with_interval
 
 MAP_IMAGES = 4
 READS = frozenset({*(field.name for field in fields(Trace)), *dir(Trace)})
@@ -83,7 +83,7 @@ def version_lines(submission: Submission, manifest: Mapping[str, Any]) -> list[s
     """List the versions that the values were computed with, and the installed ones that differ."""
     commit = f" at commit {submission.git_commit}" if submission.git_commit else ""
     versions = []
-    for name, then in sorted({**manifest["versions"], **submission.distributions}.items()):
+    for name, then in sorted({**(manifest.get("versions") or {}), **submission.distributions}.items()):
         now = version_of(name)
         versions.append(f"{name} {then}" if now == then else f"{name} {then} (here {now})")
     return [f"submitted with axiom-bench {submission.axiom_bench}{commit}", f"  versions: {', '.join(versions)}"]
@@ -152,7 +152,7 @@ class Moved(NamedTuple):
 def fresh_line(moved: Moved, p: float, is_marked: bool, reference: str) -> str:
     """Compare a method's values on published and on fresh images. p: after Holm."""
     (value, distance), (fresh_value, fresh_distance) = _means(moved.published), _means(moved.fresh)
-    verdict = f"{'differs' if is_marked else 'the same'}, p = {p:.0e}"
+    verdict = f"{'differs' if is_marked else 'the same'}, {p_value(p)}"
     return (
         f"  {moved.part}, {moved.value.title}: {value} on {len(moved.published)} published images, {fresh_value} on "
         f"{len(moved.fresh)} fresh ones; minus {reference} {distance} and {fresh_distance} ({verdict})"

@@ -54,7 +54,7 @@ def verify_submission(folder: Path, seed: int | None = None, trust: bool = False
 
     The sample is computed twice, as in a run and otherwise (see `computed_alone`), and the two must agree. What is
     computed is the suite of this installation, not what the folder says of it. If the images aren't here, the
-    submission stays self-reported. The reviewer's sheet is printed also if a value differs.
+    submission stays self-reported. The sheet for the reviewer is among the lines.
 
     Args:
         folder: The submission.
@@ -107,7 +107,10 @@ def _about(folder: Path, submission: Submission, manifests: Mapping[str, Any]) -
     """List what the source of a submission uses, and its versions."""
     lines = sheet.version_lines(submission, next(iter(manifests.values())))
     if submission.source_file is not None:
-        lines += sheet.source_lines((folder / submission.source_file).read_text(encoding="utf-8", errors="replace"))
+        source = folder / submission.source_file
+        if not source.is_file():
+            raise BenchError(f"{folder} has no {source.name}, the source of its method; submit it again.")
+        lines += sheet.source_lines(source.read_text(encoding="utf-8", errors="replace"))
     return lines
 
 
