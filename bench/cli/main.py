@@ -93,7 +93,7 @@ def parse(argv: Sequence[str]) -> Namespace:
         top.error(f"unrecognized arguments: {' '.join(unrecognized)}{hint}")
     if rest:
         options.overrides = [*options.overrides, *rest]
-    retired.check_settings(getattr(options, "overrides", ()))
+    retired.check_settings(argv)
     return options
 
 

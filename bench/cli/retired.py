@@ -26,11 +26,12 @@ SETTINGS = {  # by how a setting begins
     "costly, as in ~metric.NAME.",
     "model.layer={": "Give one network its layers as model.layer=A,B. For layers by network, write them in an "
     "experiment of your own, below `model: layer:`, and run it by --config-dir FOLDER experiment=NAME.",
+    "report.latex.width": "LaTeX tables are as wide as their columns; \\resizebox makes one fit.",
 }
 
 
 def check(words: Sequence[str]) -> None:
-    """Raise BenchError for a command line with a command, option or setting that is gone, with what to do instead.
+    """Raise BenchError for a command line with a command or an option that is gone, with what to do instead.
 
     Args:
         words: The command line. Its first word is the command.
@@ -44,14 +45,10 @@ def check(words: Sequence[str]) -> None:
             raise BenchError(f"`axiom-bench {command}` has no {option} any more. {instead}")
 
 
-def check_settings(overrides: Sequence[str]) -> None:
-    """Raise BenchError for a setting that is gone, with what to do instead.
-
-    Args:
-        overrides: The settings of a command line, as KEY=VALUE.
-    """
-    for override in overrides:
+def check_settings(words: Sequence[str]) -> None:
+    """Raise BenchError for a command line with a setting that is gone, with what to do instead."""
+    for word in words:
         for beginning, instead in SETTINGS.items():
-            if override.lstrip("+~").startswith(beginning):
+            if word.lstrip("+~").startswith(beginning):
                 setting = f"{beginning}...}}" if beginning.endswith("{") else beginning
                 raise BenchError(f"{setting} is gone. {instead}")

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from axiom_bench.statistics.run_folder import RunFolder
 
 FORMATS = ("png", "pdf", "svg")  # of figures
-WIDTHS = ("auto", "column", "page")  # of LaTeX tables
 COLUMN, PAGE = 3.3, 7.0  # inches: of a column of a page of two, and of a page
 HEIGHT = 9.0  # inches: the most that a page holds
 # Any text, since a run folder may come from a stranger: it is escaped where it is shown.
@@ -74,17 +73,6 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Latex:
-    """width: of the LaTeX tables, one of WIDTHS; auto: of a column where a table fits into it, else of a page."""
-
-    width: Word
-
-    def __post_init__(self) -> None:
-        if self.width not in WIDTHS:
-            raise unknown("report.latex.width", str(self.width), WIDTHS)
-
-
-@dataclass(frozen=True)
 class Options:
     """headline: the metrics of a run's last lines. columns: the metrics of the overview table, in order; columns_off:
     those of them that the page shows when a reader asks.
@@ -97,7 +85,6 @@ class Options:
     compare: Method | None
     rival: Method
     figures: Figures
-    latex: Latex
 
     @property
     def values(self) -> dict[str, Collection[str]]:
@@ -118,7 +105,7 @@ class Options:
         return cls(**with_tuples({**deepcopy(defaults), **selected}) | groups)
 
 
-GROUPS: dict[str, Any] = {"figures": Figures, "latex": Latex}
+GROUPS: dict[str, Any] = {"figures": Figures}
 KEYS = tuple(  # of all settings, as a command line names them
     f"report.{group}{field.name}"
     for group, options in (("", Options), *((f"{name}.", options) for name, options in GROUPS.items()))

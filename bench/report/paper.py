@@ -211,9 +211,7 @@ def _add_tables(entry: IndexEntry, run: RunFolder, folder: Path) -> None:
         else:
             entry.left_out.append("This run has no run times: runtime.repeats=5 measures them.")
     for name, table in tables.items():
-        column = f"{name}_column"
-        texts = {f"{name}.tex": to_latex(replace(table, name=name), "page"), f"{name}.md": to_markdown(table)}
-        texts[f"{column}.tex"] = to_latex(replace(table, name=column), "column")
+        texts = {f"{name}.tex": to_latex(replace(table, name=name)), f"{name}.md": to_markdown(table)}
         for file, text in texts.items():
             files.write(folder / file, text.encode())
         entry.files += texts

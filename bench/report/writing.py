@@ -20,7 +20,6 @@ from axiom_bench.report import gallery, scorecard, summary
 from axiom_bench.report.card import in_words
 from axiom_bench.report.charts import by_method, lines, matrices, pictures, points, ranking
 from axiom_bench.report.charts.drawing import DPI, Chart, Figure, LeftOut, written
-from axiom_bench.report.charts.styles import method_styles, sign
 from axiom_bench.report.options import options_of
 from axiom_bench.report.page import tables as page_tables
 from axiom_bench.report.page.html import Section, assemble, part
@@ -105,7 +104,7 @@ def write_tables(run: RunFolder, folder: Path) -> list[Table]:
     for table in (*tables, *(_with_marks(run, each) for each in headline_tables(run))):
         name = files.safe_name(table.name)  # it may hold a metric's name
         files.write(folder / f"{name}.md", to_markdown(table).encode())
-        files.write(folder / f"{name}.tex", to_latex(table, options_of(run).latex.width).encode())
+        files.write(folder / f"{name}.tex", to_latex(table).encode())
     frames = {
         "summary": long_frame(run), "overview": wide_frame(run), "runtime": run.runtime,
         "pairs": pair_frame(run), "places": place_frame(run),
@@ -126,7 +125,7 @@ def page(run: RunFolder, tables: Sequence[Table], figures: Iterable[SavedFigure 
         sections = [
             page_tables.overview(run, tables[0], terms, gallery.row(run)),
             *sections,
-            *filter(None, (charts_section(run, figures), scorecard.section(run, judged, terms))),
+            *filter(None, (charts_section(figures), scorecard.section(run, judged, terms))),
             images,
             figures_section(run, figures, IN_GALLERY if images.data else ()),
             page_tables.section(tables[1:], terms),
@@ -138,19 +137,15 @@ def page(run: RunFolder, tables: Sequence[Table], figures: Iterable[SavedFigure 
     return assemble(header(run, trust), sections)
 
 
-def charts_section(run: RunFolder, figures: Iterable[SavedFigure | LeftOut]) -> Section | None:
-    """The figures that the page shows as SVG, and a switch of the methods in them; None where there are none."""
+def charts_section(figures: Iterable[SavedFigure | LeftOut]) -> Section | None:
+    """Return the figures that the page shows as SVG; None if there are none."""
     drawn: dict[Chart, list[SavedFigure]] = {}
     for figure in figures:
         if isinstance(figure, SavedFigure) and figure.chart:
             drawn.setdefault(figure.chart, []).append(figure)
     if not drawn:
         return None
-    shown = " ".join(figure.svg for each in drawn.values() for figure in each)
-    styles = [(place, name, style, sign(style)) for place, (name, style) in enumerate(method_styles(run).items())]
-    methods = [entry for entry in styles if f'data-method="{entry[0]}"' in shown]
-    controls = [*map(run.metadata.method_title, run.metadata.controls)]
-    body = part("charts", charts=drawn, methods=methods, written=written, controls=controls)
+    body = part("charts", charts=drawn, written=written)
     return Section("charts", "Charts", body, ("charts.css",), ("panels.js", "charts.js"))
 
 
@@ -178,7 +173,7 @@ def save_figures(run: RunFolder, tell: Tell = lambda step: None) -> Figures:
 
 def save_figure(run: RunFolder, figure: Figure, folder: Path, formats: Sequence[str]) -> SavedFigure:
     """Write the files of one figure."""
-    svg = figure.save(folder, formats, {name: place for place, name in enumerate(method_styles(run))})
+    svg = figure.save(folder, formats)
     in_page = (figure.chart, figure.label, figure.frame, svg)
     png = folder / f"{figure.file_name}.png"
     return SavedFigure(figure.file_name, figure.title, figure.caption, png, figure.number, *in_page)

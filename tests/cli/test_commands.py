@@ -232,6 +232,8 @@ def test_a_report_that_shows_less_than_before_says_so(tmp_path, capsys):
     [
         (["tidy", "results/quick/default", "--drop"], "delete the run folder and run its command again"),
         (["metric=all", "metrics.max_forwards_per_image=5"], "a run prints how long it will take"),
+        (["report.latex.width=page"], "LaTeX tables are as wide as their columns"),
+        (["report", "results/quick/default", "report.latex.width=page"], "LaTeX tables are as wide as their columns"),
         (["gate", "run", "--baseline", "b.csv", "--sampled"], "`axiom-bench compare RUN RUN` shows what differs"),
         (["gate", "run", "--baseline", "b.csv", "--min-effect=iou=mean:1"], "Set the metric's tolerance"),
         (["gate", "run", "--baseline", "b.csv", "--write", "--run-time", "50%"], "The report has run times"),

@@ -27,7 +27,7 @@ NO_GROUPS = [None, True, 5, 1.5, "text", "", [], ["a"], [[1]], {5: 1}]
 NAMES = (
     "model.name", "model.source", "model.layer", "model.output", "model.weights", "model.architecture", "data.name",
     "data.kind", "data.split", "data.objects", "target", "normalise", "device.name", "device.precision",
-    "device.head_precision", "pictures.perturbation", "report.latex.width", "metric.zeta.title",
+    "device.head_precision", "pictures.perturbation", "metric.zeta.title",
     "metric.zeta.undefined", "metric.zeta.better", "metric.zeta.of", "metric.zeta.tolerance", "metric.zeta._target_",
     "metric.zeta.aggregate", "method.cam._target_", "method.cam.title", "method.cam.library",
     "report.figures.perturbed",

@@ -106,7 +106,7 @@ def test_the_best_is_decided_on_the_images_that_all_compared_methods_have(make_f
     assert [row[-2] for row in texts(details, 1).values()] == ["", "", ""]  # the same images for all
     assert report.headline(run)[2].split()[:2] == ["a", "*0.500†"]
     assert "†" in block([table], Terms())
-    assert r"\dag{}" in to_latex(table, "auto")
+    assert r"\dag{}" in to_latex(table)
     assert "†" in to_markdown(table)
     (order,) = [drawing for drawing in ranking.draw(run) if isinstance(drawing, Figure)]
     assert [text.get_text() for text in order.draw().axes[0].texts][:3] == ["0.500", "0.400", "0.300"]

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from axiom_bench.records.by_metric import image_numbers
 from axiom_bench.report.charts import drawing
-from axiom_bench.report.charts.drawing import LETTER, PANEL, Chart, Figure, LeftOut, by_network, hover
+from axiom_bench.report.charts.drawing import LETTER, PANEL, Chart, Figure, LeftOut, by_network
 from axiom_bench.report.charts.styles import GREY, axis_title, method_styles, metrics_in_order
-from axiom_bench.report.charts.svg import INK, mark
+from axiom_bench.report.charts.svg import INK
 from axiom_bench.report.options import PAGE, number_of, options_of
 from axiom_bench.statistics.bootstrap import Floats
 from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Setting, Value, counts_text, number, share
@@ -27,11 +27,10 @@ from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
 
 class BoxGroup(NamedTuple):
-    """values: (rows,) of single images with status ok, at least one, in the records' order. keys: (rows,) places in
-    `Records.keys`. images: how many images these are of."""
+    """values: (rows,) of single images with status ok, at least one, in the records' order. images: how many images
+    these are of."""
 
     values: Floats
-    keys: NDArray[np.int32]
     images: int
 
 
@@ -51,8 +50,7 @@ def groups_of(run: RunFolder, metric: str, methods: Collection[str]) -> dict[Set
     groups: dict[Setting, dict[str, BoxGroup]] = {}
     for rows in np.split(order, starts[1:]) if len(order) else ():
         place, method = divmod(int(code[rows[0]]), len(records.methods))
-        keys = block.keys[rows]
-        group = BoxGroup(block.values[rows], keys, int(np.count_nonzero(np.bincount(image[keys]))))
+        group = BoxGroup(block.values[rows], int(np.count_nonzero(np.bincount(image[block.keys[rows]]))))
         groups.setdefault(run.settings[place], {})[records.methods[method]] = group
     return groups
 
@@ -174,11 +172,11 @@ class Box(NamedTuple):
     method: str
 
 
-def draw_boxes(axes: Any, boxes: Sequence[Box], axis: Axis, keys: pd.DataFrame, class_name: Any) -> None:
+def draw_boxes(axes: Any, boxes: Sequence[Box], axis: Axis) -> None:
     """The boxes of a panel, lying, with means as diamonds and the values farthest beyond the whiskers as points.
 
-    keys: of the records. class_name: (model, class) -> its name. All boxes are one artist, and so are all whiskers:
-    eight for each box, as of `Axes.boxplot`, took most of a figure's time.
+    All boxes are one artist, and so are all whiskers: eight for each box, as of `Axes.boxplot`, took most of a figure's
+    time.
     """
     if not boxes:
         return
@@ -186,7 +184,7 @@ def draw_boxes(axes: Any, boxes: Sequence[Box], axis: Axis, keys: pd.DataFrame, 
     median, q1, q3, low, high, mean = axis.drawn(rows.iloc[:, -6:].to_numpy(float)).T
     low, high = np.minimum(low, q1), np.maximum(high, q3)
     at = np.array([box.place for box in boxes], dtype=float)
-    colours, methods, titles = [box.colour for box in boxes], [box.method for box in boxes], hover(rows)
+    colours = [box.colour for box in boxes]
 
     def paths(*points: tuple[Any, Any]) -> list[Floats]:
         """Of each box (points, 2)."""
@@ -200,22 +198,14 @@ def draw_boxes(axes: Any, boxes: Sequence[Box], axis: Axis, keys: pd.DataFrame, 
     caps = [*paths((low, at - CAP), (low, at + CAP)), *paths((high, at - CAP), (high, at + CAP))]
     lines = LineCollection(whiskers + caps, colors=4 * colours, capstyle="round", **look)
     middles = LineCollection(paths((median, at - BOX), (median, at + BOX)), colors=INK, linewidths=1.2, zorder=2.1)
-    mark(faces, methods, titles)
-    mark(lines, 4 * methods)
-    mark(middles, methods, titles)
     for artist in (faces, lines, middles):
         axes.add_collection(artist, autolim=False)
     is_shown = (mean >= axis.low) & (mean <= axis.high)
-    (diamonds,) = axes.plot(mean[is_shown], at[is_shown], linestyle="none", zorder=2.1, **DIAMOND, markeredgewidth=0.7)
-    mark(diamonds, np.array(methods)[is_shown].tolist(), np.array(titles)[is_shown].tolist())
+    axes.plot(mean[is_shown], at[is_shown], linestyle="none", zorder=2.1, **DIAMOND, markeredgewidth=0.7)
     outside = [(box, farthest_outside(box.group.values, box.row, axis)) for box in boxes]
     values = np.concatenate([box.group.values[chosen] for box, chosen in outside])
-    about = keys.iloc[np.concatenate([box.group.keys[chosen] for box, chosen in outside])]
-    shown = zip(about["image_id"], about["model"], about["target_class"], values.tolist(), strict=True)
-    titles = [f"{image}, {class_name(model, target)}: {number(value)}" for image, model, target, value in shown]
-    of_point = [box for box, chosen in outside for _ in chosen]
-    (points,) = axes.plot(axis.drawn(values), [box.place for box in of_point], linestyle="none", zorder=2, **FAINT)
-    mark(points, [box.method for box in of_point], titles)
+    places = [box.place for box, chosen in outside for _ in chosen]
+    axes.plot(axis.drawn(values), places, linestyle="none", zorder=2, **FAINT)
 
 
 BY_METHOD = Chart("by-method", "Each metric by method", "Metric")
@@ -341,14 +331,11 @@ def _plot(
     figure = drawing.canvas(PAGE, high * -(-len(boxes) // per_row) + 0.25)
     drawn = drawing.panels(figure, len(boxes), per_row, sharey=True, sharex=True)
     for axes, (title, shown) in zip(drawn, boxes.items(), strict=True):
-        draw_boxes(axes, shown, axis, run.records.keys, run.class_name)
+        draw_boxes(axes, shown, axis)
         # On the frame: else each drawing measures all tick labels, of which none can be in the title's way.
         drawing.set_title(axes, title, (PAGE - beside) / per_row, y=1.0)
     apply_axis(axis, drawn[0])  # which all panels share
     drawn[0].set_ylim(len(ticks) - 0.4, -0.6)
     drawn[0].set_yticks(range(len(ticks)), ticks)
-    for axes in drawn:
-        for text, name in zip(axes.get_yticklabels(), looks, strict=False):  # inner panels have none
-            mark(text, [name])
     figure.supxlabel(label)
     return figure

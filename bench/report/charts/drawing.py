@@ -78,7 +78,7 @@ _STYLE: Any = {
 }
 _METADATA: dict[str, dict[str, Any]] = {
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-    "svg": {"Date": None, "Creator": None},
+    "svg": {"Date": None, "Creator": None, "Format": None, "Type": None},
 }
 
 
@@ -119,17 +119,16 @@ class Figure:
         """The name without what can't be in a file's name, without suffix: it may hold a metric's name."""
         return files.safe_name(self.name)
 
-    def save(self, folder: Path, formats: Sequence[str] = ("png",), places: Mapping[str, int] | None = None) -> Markup:
-        """Write a file of each format; the SVG for the page, empty where it has no chart of this. places: of methods.
-        Raises BenchError where the folder can't be written."""
+    def save(self, folder: Path, formats: Sequence[str] = ("png",)) -> Markup:
+        """Write a file of each format, and return the SVG for the page, empty if the page has no chart of the figure.
+        Raises BenchError if the folder can't be written."""
         drawn = self.draw()
         for kind in formats:
-            data = _bytes(drawn, kind)
-            files.write(folder / f"{self.file_name}.{kind}", svg.file(data) if kind == "svg" else data)
+            files.write(folder / f"{self.file_name}.{kind}", _bytes(drawn, kind))
         if self.chart is None:
             return Markup("")
-        # Ids of its own: they are of one page.
-        return svg.inline(_bytes(drawn, "svg", salt=self.name), f"{self.title}. {self.caption}", places or {})
+        # The salt gives each drawing ids of its own, since all of them are in one page.
+        return svg.inline(_bytes(drawn, "svg", salt=self.name), self.file_name, self.title, self.caption)
 
 
 @dataclass(frozen=True)
@@ -211,6 +210,8 @@ def _bytes(figure: Canvas, kind: str, salt: str = "") -> bytes:
         else:
             figure.savefig(buffer, format=kind, dpi=DPI, metadata=_METADATA[kind], transparent=bool(salt))
         figure.set_layout_engine(None)  # the first format laid it out; "none" draws twice, as where there is one
+    if kind == "svg":
+        return svg.CONTROL.sub("", buffer.getvalue().decode()).encode()  # labels of ticks may still hold some
     return buffer.getvalue()
 
 
@@ -346,12 +347,6 @@ def by_network(parts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         return next(iter(parts.values()))
     named = [pd.DataFrame({"Network": [label] * len(frame), **frame}) for label, frame in parts.items()]
     return pd.concat(named, ignore_index=True)
-
-
-def hover(frame: pd.DataFrame) -> list[str]:
-    """Of each row what a reader sees who rests on its mark: a line for each column that isn't empty."""
-    rows = frame.to_dict("records")
-    return ["\n".join(f"{name}: {written(value)}" for name, value in row.items() if value != "") for row in rows]
 
 
 def written(value: Any) -> str:

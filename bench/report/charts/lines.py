@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from axiom_bench.columns import OK
 from axiom_bench.records import reading
 from axiom_bench.report.charts import drawing
-from axiom_bench.report.charts.drawing import LETTER, PANEL, SMALL, Chart, Figure, LeftOut, hover
+from axiom_bench.report.charts.drawing import LETTER, PANEL, SMALL, Chart, Figure, LeftOut
 from axiom_bench.report.charts.styles import (
     BETTER,
     COLOURS,
@@ -30,7 +30,6 @@ from axiom_bench.report.charts.styles import (
     axis_title,
     method_styles,
 )
-from axiom_bench.report.charts.svg import mark
 from axiom_bench.report.options import PAGE, options_of
 from axiom_bench.statistics.bootstrap import NORMAL, Floats
 from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Setting, counts_text
@@ -145,17 +144,14 @@ def _curves_frame(run: RunFolder, axis: Mapping[str, Any], curves: Sequence[Mean
 def _plot_curves(run: RunFolder, axis: Mapping[str, Any], curves: Sequence[MeanCurve]) -> Canvas:
     styles = {name: style for name, style in method_styles(run).items() if name in {curve.method for curve in curves}}
     at, every, alpha = axis["at"], -(-len(axis["at"]) // MAX_MARKED), SHADE * min(1, BANDS / len(styles))
-    titles = _curves_frame(run, axis, curves, len(at)).assign(text=hover).groupby(["Network", "Method"])["text"]
 
     def fill(setting: Setting, axes: Any) -> None:
         for curve in (curve for curve in curves if curve.setting == setting):
             style = styles[curve.method]
             look = {"marker": style.marker, "markersize": 3, "markevery": every, "linestyle": style.linestyle}
-            (line,) = axes.plot(at, curve.mean, label=style.title, color=style.colour, **look)
-            mark(line, [curve.method], list(titles.get_group((run.label(setting), style.title)))[::every])
+            axes.plot(at, curve.mean, label=style.title, color=style.colour, **look)
             low, high = curve.mean - curve.half_width, curve.mean + curve.half_width
-            band = axes.fill_between(at, low, high, color=style.colour, alpha=alpha, linewidth=0)
-            mark(band, [curve.method])
+            axes.fill_between(at, low, high, color=style.colour, alpha=alpha, linewidth=0)
 
     shown = {run.label(curve.setting): partial(fill, curve.setting) for curve in curves}
     figure = drawing.side_by_side(shown, [style.title for style in styles.values()], sharex=True, sharey=True)
@@ -174,11 +170,10 @@ LINE = 0.13  # inches: the height of a line of a legend
 
 
 class Line(NamedTuple):
-    """methods: those that it is of, none for a metric of the layers. points: a row for each layer, with the columns
-    Median, Lower quartile, Upper quartile, Rows and Images; NaN where nothing was measured."""
+    """points: a row for each layer, with the columns Median, Lower quartile, Upper quartile, Rows and Images; NaN where
+    nothing was measured."""
 
     style: MethodStyle
-    methods: list[str]
     points: pd.DataFrame
 
     def rows(self) -> pd.DataFrame:
@@ -233,7 +228,7 @@ def _of_metrics(run: RunFolder, rows: pd.DataFrame, layers: Sequence[str]) -> li
     names = (name for name in options_of(run).figures.by_depth if (rows["metric"] == name).any())
     for name, colour, marker in zip(names, COLOURS, MARKERS, strict=False):
         style = MethodStyle(run.metadata.value(name).title, colour, marker, (1, 0))
-        lines.append(Line(style, [], _points(rows[rows["metric"] == name], layers)))
+        lines.append(Line(style, _points(rows[rows["metric"] == name], layers)))
     return lines
 
 
@@ -245,12 +240,12 @@ def _of_methods(run: RunFolder, rows: pd.DataFrame, layers: Sequence[str]) -> li
         if selected.empty:
             continue
         points = _points(selected, layers)
-        for i, (other, methods, own) in enumerate(lines):
+        for i, (other, own) in enumerate(lines):
             if np.allclose(own["Median"], points["Median"], rtol=1e-5, atol=FLOAT32_ROUNDING, equal_nan=True):
-                lines[i] = Line(replace(other, title=f"{other.title} = {style.title}"), [*methods, method], own)
+                lines[i] = Line(replace(other, title=f"{other.title} = {style.title}"), own)
                 break
         else:
-            lines.append(Line(style, [method], points))
+            lines.append(Line(style, points))
     return lines
 
 
@@ -295,16 +290,14 @@ def _fill_by_depth(axes: Any, lines: Sequence[Line], bands: bool) -> None:
     drawn = [line.points if low is None else line.points.clip(lower=low) for line in lines]
     for line, points in zip(lines, drawn, strict=True):  # first, so that the legend is theirs
         look = {"color": line.style.colour, "linestyle": line.style.linestyle, "marker": line.style.marker}
-        (artist,) = axes.plot(places, points["Median"], **look)
-        mark(artist, [line.methods] if line.methods else (), hover(line.rows()))
+        axes.plot(places, points["Median"], **look)
     for line, points in zip(lines, drawn, strict=True):
         if bands:
             ends = (points["Lower quartile"], points["Upper quartile"])
             axes.fill_between(places, *ends, color=line.style.colour, alpha=0.2, linewidth=0)
         below = is_clipped(line.points, low)
         look = {"color": line.style.colour, "markerfacecolor": "white", "markersize": 6}
-        (artist,) = axes.plot(places[below], points["Median"][below], "v", **look)
-        mark(artist, [line.methods] if line.methods else ())
+        axes.plot(places[below], points["Median"][below], "v", **look)
     if low is not None:
         axes.set_yscale("log")
         axes.set_ylim(bottom=low / 1.3)

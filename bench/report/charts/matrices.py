@@ -20,9 +20,8 @@ from axiom_bench.columns import OK
 from axiom_bench.judging.agreement import disagreement
 from axiom_bench.judging.judgement import compared_values, is_small, spoiled_methods
 from axiom_bench.report.charts import drawing
-from axiom_bench.report.charts.drawing import LETTER, SMALL, Chart, Figure, LeftOut, canvas, hover
+from axiom_bench.report.charts.drawing import LETTER, SMALL, Chart, Figure, LeftOut, canvas
 from axiom_bench.report.charts.styles import metrics_in_order
-from axiom_bench.report.charts.svg import mark
 from axiom_bench.report.options import PAGE, number_of, options_of
 from axiom_bench.statistics.labels import Setting, Value, rows_at, share
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
@@ -109,7 +108,7 @@ def _leading_values(run: RunFolder, setting: Setting) -> pd.DataFrame:
 
 def _plot_agreement(frame: pd.DataFrame, rows: list[str], columns: list[str]) -> Canvas:
     """rows, columns: the metrics, the earlier as columns and the later as rows."""
-    cells = frame.assign(text=hover(frame)).pivot(index="Metric", columns="and").reindex(index=rows)
+    cells = frame.pivot(index="Metric", columns="and").reindex(index=rows)
     label = LETTER * max(map(len, [*rows, *columns])) + 0.2
     width = min(WIDEST, (PAGE - label) / len(columns))
     figure = canvas(label + width * len(columns), 0.7 * label + ROW * len(rows))
@@ -117,7 +116,6 @@ def _plot_agreement(frame: pd.DataFrame, rows: list[str], columns: list[str]) ->
     look: dict[str, Any] = {"vmin": -1, "vmax": 1, "cmap": LinearSegmentedColormap.from_list("PuOr", PUOR)}
     look |= {"annot": width >= WRITTEN, "fmt": ".1f", "annot_kws": {"size": SMALL - 1}, "cbar": False}
     seaborn.heatmap(cells["Kendall's tau"][columns], ax=axes, **look)
-    mark(axes.collections[0], (), cells["text"][columns].fillna("").to_numpy().ravel().tolist())
     axes.set(xlabel="", ylabel="")
     axes.grid(visible=False)
     axes.set_yticks(np.arange(len(rows)) + 0.5, rows, rotation=0)

@@ -16,9 +16,8 @@ from matplotlib.ticker import NullLocator
 
 from axiom_bench.columns import OK
 from axiom_bench.report.charts import drawing
-from axiom_bench.report.charts.drawing import LETTER, PANEL, Chart, Figure, LeftOut, hover
+from axiom_bench.report.charts.drawing import LETTER, PANEL, Chart, Figure, LeftOut
 from axiom_bench.report.charts.styles import MethodStyle, at_same_spot, axis_title, method_styles, metrics_in_order
-from axiom_bench.report.charts.svg import mark
 from axiom_bench.report.options import options_of
 from axiom_bench.statistics.labels import Setting, Value, counts_text, number, rows_at
 from axiom_bench.statistics.run_folder import METHOD_FREE, TRACE, RunFolder, milliseconds
@@ -84,7 +83,7 @@ def draw_plane(run: RunFolder) -> Iterator[Figure | LeftOut]:
     axes = [run.metadata.value(name) for name in chosen.plane]
     axis_titles = [axis_title(value, value.lead.capitalize()) for value in axes]
     frames = {label: _plane_frame(run, plane, axis_titles) for label, plane in planes.items()}
-    plot = partial(_plot_plane, run, planes, frames, axis_titles)
+    plot = partial(_plot_plane, run, planes, axis_titles)
     yield Figure("axiom_plane", PLANE.title, caption, plot, chart=PLANE, frame=drawing.by_network(frames))
 
 
@@ -94,33 +93,27 @@ def _plane_frame(run: RunFolder, plane: Plane, axis_titles: Sequence[str]) -> pd
     return pd.DataFrame({"Method": methods, **values, "Also here": at_same_spot(methods, *values.values())})
 
 
-def _plot_plane(
-    run: RunFolder, planes: Mapping[str, Plane], frames: Mapping[str, pd.DataFrame], axis_titles: Sequence[str]
-) -> Canvas:
-    styles, texts = method_styles(run), iter(hover(drawing.by_network(frames)))
-    shown = {
-        label: partial(_fill_plane, plane, styles, [next(texts) for _ in plane.points.index])
-        for label, plane in planes.items()
-    }
+def _plot_plane(run: RunFolder, planes: Mapping[str, Plane], axis_titles: Sequence[str]) -> Canvas:
+    styles = method_styles(run)
+    shown = {label: partial(_fill_plane, plane, styles) for label, plane in planes.items()}
     figure = drawing.side_by_side(shown, [style.title for style in styles.values()], square=MOST_PANEL)
     figure.supxlabel(axis_titles[0])
-    figure.supylabel(axis_titles[1])
+    figure.supylabel(drawing.wrapped(axis_titles[1], int(PANEL / LETTER)))
     for handle in figure.legends[0].legend_handles:
         if isinstance(handle, Line2D):
             handle.set_markersize(5)
     return figure
 
 
-def _fill_plane(plane: Plane, styles: Mapping[str, MethodStyle], texts: Sequence[str], axes: Any) -> None:
+def _fill_plane(plane: Plane, styles: Mapping[str, MethodStyle], axes: Any) -> None:
     rings: Counter[tuple[str, ...]] = Counter()
-    for method, (x, y), text in zip(plane.points.index, plane.points.to_numpy(), texts, strict=True):
+    for method, (x, y) in zip(plane.points.index, plane.points.to_numpy(), strict=True):
         # Methods that tie in theory lie on one spot: each later one is a wider ring around the first.
         spot, style = (number(x), number(y)), styles[method]
         look = {"marker": style.marker, "markersize": 5 + 4 * rings[spot], "markeredgecolor": style.colour}
         look |= {"markerfacecolor": "none" if rings[spot] else style.colour, "markeredgewidth": 1.2}
         rings[spot] += 1
-        (point,) = axes.plot(x, y, label=style.title, linestyle="none", zorder=4, clip_on=False, **look)
-        mark(point, [method], [text])
+        axes.plot(x, y, label=style.title, linestyle="none", zorder=4, clip_on=False, **look)
     for axis_name, points in zip("xy", plane.points.to_numpy().T, strict=True):
         drawing.spread_axis(axes, axis_name, points, from_zero=True)
 
@@ -176,13 +169,11 @@ def _plot_costs(run: RunFolder, value: Value, tables: Mapping[str, pd.DataFrame]
 def _fill_costs(run: RunFolder, table: pd.DataFrame, axes: Any) -> None:
     """Time is logarithmic; the values are beyond the smallest where they spread wide."""
     styles = method_styles(run)
-    for (method, row), text in zip(table.iterrows(), hover(table), strict=True):
+    for method, row in table.iterrows():
         style = styles[str(method)]
-        (bar,) = axes.plot([row[MS], row[MS]], [row[LOW], row["to"]], color=style.colour, label="_bar", linewidth=1)
+        axes.plot([row[MS], row[MS]], [row[LOW], row["to"]], color=style.colour, label="_bar", linewidth=1)
         look = {"color": style.colour, "label": style.title, "linewidth": 1, "markersize": 4.5}
-        (point,) = axes.plot(row[MS], row["Value"], style.marker, **look)
-        mark(bar, [str(method)])
-        mark(point, [str(method)], [text])
+        axes.plot(row[MS], row["Value"], style.marker, **look)
     low, high = table[MS].min() / 1.5, table[MS].max() * 1.5
     axes.set_xscale("log")
     axes.set_xlim(low, high)

@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-import numpy as np
-from matplotlib.markers import MarkerStyle
-
 from axiom_bench.report.options import options_of
 from axiom_bench.statistics.labels import Value, number
 from axiom_bench.statistics.run_folder import RunFolder
@@ -64,13 +61,6 @@ def method_styles(run: RunFolder) -> dict[str, MethodStyle]:
         shade = GREY if is_control[name] else COLOURS[colour]
         styles[name] = MethodStyle(run.metadata.method_title(name), shade, marker, dash)
     return styles
-
-
-def sign(style: MethodStyle) -> str:
-    """The marker as the path of an SVG, 10 wide around 0."""
-    marker = MarkerStyle(style.marker)
-    corners = np.asarray(marker.get_path().transformed(marker.get_transform()).to_polygons()[0], dtype=float)
-    return "M" + "L".join(f"{10 * x:.1f},{-10 * y:.1f}" for x, y in corners) + "Z"
 
 
 def metrics_in_order(run: RunFolder, names: Collection[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -30,9 +30,9 @@ PLACE = {"model": "scenes_fc", "layer": "features.9", "data": "scenes"}
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def svg_of(figure: Figure, places: Mapping[str, int] | None = None) -> ElementTree.Element:
-    """What the page holds of a figure; places: of methods."""
-    return ElementTree.fromstring(figure.save(Path("unused"), (), places))
+def svg_of(figure: Figure) -> ElementTree.Element:
+    """What the page holds of a figure."""
+    return ElementTree.fromstring(figure.save(Path("unused"), ()))
 
 
 def parts(svg: ElementTree.Element, attribute: str) -> list[ElementTree.Element]:
@@ -98,7 +98,7 @@ def write_charts() -> Callable[[RunFolder, Path], Path]:
     def write(run: RunFolder, folder: Path) -> Path:
         each = [[figure for figure in draw(run) if isinstance(figure, Figure) and figure.chart] for draw in FIGURES]
         saved = [save_figure(run, figure, folder, ()) for few in each for figure in few[:2]]
-        part = charts_section(run, saved)
+        part = charts_section(saved)
         assert part is not None
         path = folder / "charts.html"
         path.write_text(assemble(header(run), [part]), encoding="utf-8")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import re
 from collections.abc import Callable, Sequence
-from copy import deepcopy
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,10 +19,9 @@ from axiom_bench import methods as all_methods
 from axiom_bench.errors import BenchError
 from axiom_bench.report.charts import by_method, lines, matrices, points
 from axiom_bench.report.charts.by_method import counts_in, groups_of
-from axiom_bench.report.charts.drawing import Figure, counts_by, spread_axis
+from axiom_bench.report.charts.drawing import Figure, canvas, counts_by, spread_axis
 from axiom_bench.report.charts.lines import mean_curves
 from axiom_bench.report.charts.styles import COLOURS, GREY, axis_title, method_styles
-from axiom_bench.report.charts.svg import inline, mark
 from axiom_bench.report.options import options_of, read_run
 from axiom_bench.statistics.labels import Setting, Value
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
@@ -71,7 +67,7 @@ def test_a_box_and_the_farthest_outside():
     """Whiskers end at the last value within 1.5 interquartile ranges, not at the fence itself."""
 
     def box(values: Any) -> dict[str, Any]:
-        return by_method.row("a", by_method.BoxGroup(np.array(values, dtype=float), np.zeros(len(values), np.int32), 1))
+        return by_method.row("a", by_method.BoxGroup(np.array(values, dtype=float), 1))
 
     found = list(box([*range(1, 10), 100.0]).values())
     assert found == ["a", 10, 1, *(pytest.approx(number) for number in (5.5, 3.25, 7.75, 1, 9, 14.5))]
@@ -86,47 +82,43 @@ def test_a_box_and_the_farthest_outside():
     assert len(by_method.farthest_outside(many, box(many), wide)) == by_method.MAX_OUTSIDE
 
 
-def test_one_title_is_of_the_whole_mark_and_two_are_of_its_parts():
-    canvas, file = Canvas(), io.BytesIO()
-    axes = canvas.subplots()
-    for heights, titles in (([1, 0], ["all"]), ([0, 1], ["first", "second"])):
-        mark(axes.plot([0, 1], heights, "o")[0], (), titles)
-    canvas.savefig(file, format="svg")
-    elements = ElementTree.fromstring(inline(file.getvalue(), "both", {})).iter()
-    owners = {title.text: each.tag for each in elements for title in each.findall(f"{SVG}title")}
-    assert owners == {"all": f"{SVG}g", "first": f"{SVG}use", "second": f"{SVG}use"}
-
-
-def test_marks_have_titles_and_their_methods(rich_run):
-    """A box says its numbers, a point beyond the whiskers its image, class and value, as the records have them."""
-    manifest = deepcopy(rich_run.manifest)
-    manifest["models"]["scenes_fc"]["classes"] = [f"name {index}" for index in range(1000)]
-    run = replace(rich_run, manifest=manifest)
-    svg = svg_of(figures(by_method.draw, run)["Conservation error"], {"xgrad_cam": 1, "grad_cam": 0})
-    titles = [title.text or "" for title in svg.iter(f"{SVG}title")]
-    boxes_of = [title for title in titles if title.startswith("Name: xgrad_cam")]
-    assert len(boxes_of) == 3 * len(run.settings)  # the box, its median and its mean
-    assert re.search(r"Rows: 16\nImages: 16\nMedian: 0\.\d+", boxes_of[0])
-    values = run.records.frame(["conservation_error"]).query("model == 'scenes_fc' and status == 'ok'")
-    points = [title for title in titles if ", name " in title]
-    of_image = values.assign(text=[f"{value:.3g}" for value in values["value"]]).groupby("image_id", observed=True)
-    for image, found in (re.fullmatch(r"(\w+), name \d+: (.+)", title).groups() for title in points):
-        assert f"{float(found):.3g}" in set(of_image.get_group(image)["text"])
-    assert points
-    assert {part.get("data-method") for part in parts(svg, "data-method")} == {"0", "1"}
-
-
 @pytest.mark.slow
 def test_a_drawing_for_the_page_is_the_same_again_in_its_colours_and_ids(rich_run):
-    """Of two figures in one page no id is the same, and each is text with what isn't seen left out."""
+    """Of two figures in one page no id is the same, and each refers to its own ids only."""
     made = [svg_of(figure) for figure in figures(by_method.draw, rich_run).values()]
     ids = [part.get("id") for svg in made for part in parts(svg, "id")]
     assert len(set(ids)) == len(ids) > 0
+    for svg in made:
+        links = [link for part in svg.iter() for name, link in part.attrib.items() if name.endswith("href")]
+        links += re.findall(r"url\((#.+?)\)", ElementTree.tostring(svg, encoding="unicode"))
+        assert {link.removeprefix("#") for link in links} <= {part.get("id") for part in parts(svg, "id")}
     drawn = list(figures(points.draw_plane, rich_run).values()) * 2
     first, second = (figure.save(Path("unused"), ()) for figure in drawn)
     assert first == second
     assert "var(--ink)" in first
-    assert not re.search("#1b1b1f|metadata|<!--|Report Sans", first)
+    assert not re.search("#1b1b1f|#cccccc|metadata|<!--|Report Sans", first)
+    root = ElementTree.fromstring(first)
+    title, description = root.find(f"{SVG}title"), root.find(f"{SVG}desc")
+    assert title is not None
+    assert description is not None
+    assert (title.text, description.text) == (drawn[0].title, drawn[0].caption)
+    assert (root.get("aria-labelledby"), root.get("aria-describedby")) == (title.get("id"), description.get("id"))
+
+
+def test_names_in_a_drawing_are_text():
+    """Markup and dollar signs are shown as they are, and control characters aren't shown."""
+    name = '<b>$x$\x00 & "#1b1b1f"'
+
+    def plot() -> Canvas:
+        figure = canvas(7, 1)
+        figure.subplots().set_title(name)
+        return figure
+
+    figure = Figure("one", name, name, plot, chart=points.PLANE)
+    svg = svg_of(figure)
+    shown = name.replace("\x00", "")
+    assert shown in {"".join(text.itertext()) for text in svg.iter(f"{SVG}text")}
+    assert [svg.findtext(f"{SVG}{tag}") for tag in ("title", "desc")] == [shown, shown]
 
 
 @pytest.mark.parametrize(
@@ -208,7 +200,6 @@ def test_groups_are_those_of_the_rows(make_run, make_records):
         assert list(found) == list(expected)
         for key, group in found.items():
             assert group.values.tolist() == expected[key]["value"].tolist()
-            assert run.records.keys["image_id"].iloc[group.keys].tolist() == expected[key]["image_id"].tolist()
             assert group.images == expected[key]["image_id"].nunique()
         sizes = [len(own) for own in expected.values()]
         assert f"{min(sizes)}" in counts_in(found.values())

@@ -351,7 +351,7 @@ def test_a_metric_without_a_value_says_its_statuses(made, make_records):
 def test_a_panel_without_values_has_no_boxes():
     """As of a network on which no method has a value that a logarithmic axis can show."""
     axes = Canvas().subplots()
-    draw_boxes(axes, [], Axis(0, 1, False, 0, 0), pd.DataFrame(), str)
+    draw_boxes(axes, [], Axis(0, 1, False, 0, 0))
     assert not axes.collections
     assert not axes.lines
 

@@ -164,7 +164,7 @@ def test_latex_compiles_with_any_text(runs, tmp_path):
         paths.append(tmp_path / f"name{number}.tex")
         paths[-1].write_text(to_latex(table(name)))
     inputs = "\n".join(rf"\input{{{path.as_posix()}}}\clearpage" for path in paths)
-    packages = r"\documentclass{article}\usepackage{array,booktabs,graphicx,longtable}"
+    packages = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs,longtable}"
     (tmp_path / "all.tex").write_text(packages + "\\begin{document}\n" + inputs + "\n\\end{document}\n")
     command = [str(PDFLATEX), "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "-draftmode", "all.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False)
