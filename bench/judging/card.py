@@ -37,8 +37,17 @@ import pandas as pd
 from axiom_bench.environment import conf_folder, entry_names, read_yaml
 from axiom_bench.judging import agreement, judgement
 from axiom_bench.judging.agreement import TAU, ImageValues, image_values
-from axiom_bench.judging.judgement import ALL, GOAL, MIN_METHODS, SIZES, compared_values, recovery, spoiled_methods
+from axiom_bench.judging.judgement import (
+    ALL,
+    GOAL,
+    MIN_METHODS,
+    MOST_IMAGES,
+    compared_values,
+    recovery,
+    spoiled_methods,
+)
 from axiom_bench.statistics.bootstrap import RESAMPLES, SEED, TAIL, mean_intervals
+from axiom_bench.statistics.comparison import Comparison
 from axiom_bench.statistics.labels import Setting, Value, with_interval
 from axiom_bench.statistics.paired_tests import LEVEL, are_equal, centre, tests
 from axiom_bench.statistics.run_folder import RunFolder
@@ -46,12 +55,11 @@ from axiom_bench.statistics.run_folder import RunFolder
 TRUTH_AHEAD, TRUTH_FIRST, DEGREES, CONTROLS, RELIABILITY, SANITY, GAMING = TESTS = (
     "truth_ahead", "truth_first", "degrees", "controls", "reliability", "sanity", "gaming",
 )  # fmt: skip
-AGREEMENT, NEEDED, PLACE, RECOVERY, DISAGREEMENT = (
-    "agreement", "images_needed", "place", "recovery", "disagreement",
-)  # fmt: skip
+NEEDED, PLACE = "images_needed", "place"
 OF_A_TRUTH = (TRUTH_AHEAD, TRUTH_FIRST)
 BEATS, FIRST, BELOW = "better than the best method", "first", "below"
 UNCLEAR = "not significantly different from the best method"
+FEW_METHODS = f"fewer than {MIN_METHODS} methods that differ"
 EVERY = slice(None)
 CONTRIBUTIONS = "contributions"  # what a truth is computed from in a network that tells them
 SEEDED = "_seed"  # scenes_vgg_seed1 is scenes_vgg trained once more
@@ -62,13 +70,12 @@ class Row(NamedTuple):
     """One metric in one test, or measure, on one network.
 
     network: of the setting. truth: the method that is right, or the kinds of spoiling, or how a map was made to win;
-    of a place the control, of disagreement the other metric.
+    of a place the control.
     value, low, high: with the 95 % interval; of a truth's tests: the share of images on which it is better than its
-    nearest rival (a tie counts half). degrees, controls, recovery: the share of pairs in the right order by sets of
-    `size` images; reliability, disagreement: Kendall's tau of two halves, of two metrics; sanity: 1 where the relation
-    holds. gaming: the share of images on which the blind map is better than the method. agreement: alpha.
-    images_needed: with its range. place: from 1, with those that can't be excluded. n: images; of images_needed those
-    of a half, of recovery those of a set, of a place how many places there are. passes: None where the row counts for
+    nearest rival (a tie counts half). degrees, controls: the share of pairs in the right order by sets of images;
+    reliability: Kendall's tau of two halves; sanity: 1 where the relation holds. gaming: the share of images on which
+    the blind map is better than the method. images_needed: see `Comparison.images_needed`. place: from 1, with those
+    that can't be excluded. n: images; of a place how many places there are. passes: None where the row counts for
     nothing. about: the rival with the difference of the two values, or what else a reader asks next.
     """
 
@@ -104,28 +111,15 @@ def card(runs: Sequence[RunFolder], metrics: Sequence[str]) -> pd.DataFrame:
     )
 
 
-def judge(run: RunFolder, setting: Setting, metrics: Sequence[str], in_report: bool = False) -> pd.DataFrame:
-    """The rows of all tests and measures of these metrics. in_report: without those that no line of a metric shows,
-    recovery by kinds and the disagreement of metrics."""
-    rows = [row for metric in metrics for row in rows_of(run, setting, metric)]
-    if not in_report:
-        rows += [row for metric in metrics for row in _by_kinds(run, setting, image_values(run, setting, metric))]
-        network, n = run.label(setting), run.records.keys["image_id"].nunique()
-        pairs = agreement.disagreement(compared_values(run, setting, metrics))
-        rows += [
-            Row(metric, DISAGREEMENT, network, other, tau, low, high, n, about=f"over {methods} methods")
-            for metric, other, tau, low, high, methods in pairs.itertuples(index=False)
-        ]
-    return frame(rows)
+def judge(run: RunFolder, setting: Setting, metrics: Sequence[str]) -> pd.DataFrame:
+    """The rows of all tests and measures of these metrics."""
+    return frame(row for metric in metrics for row in rows_of(run, setting, metric))
 
 
 def degrees_of(run: RunFolder, setting: Setting, metrics: Sequence[str]) -> pd.DataFrame:
     """The rows of spoiled explanations alone."""
-    rows = list[Row]()
-    for metric in metrics:
-        values = image_values(run, setting, metric)
-        rows += [] if values is None else [*_degrees(run, setting, values), *_by_kinds(run, setting, values)]
-    return frame(rows)
+    found = [values for metric in metrics if (values := image_values(run, setting, metric)) is not None]
+    return frame(row for values in found for row in _degrees(run, setting, values))
 
 
 def ranking_settings(run: RunFolder) -> list[Setting]:
@@ -134,8 +128,8 @@ def ranking_settings(run: RunFolder) -> list[Setting]:
 
 
 def rows_of(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
-    """All tests of one metric in one setting that the run's methods allow, its agreement and its controls' places; of
-    values of whole data sets these places alone."""
+    """All tests of one metric in one setting that the run's methods allow, the images needed and its controls' places;
+    of values of whole data sets these places alone."""
     methods = run.manifest.get("methods") or ()
     is_blind = sum(bool(run.metadata.method(name).get("blind")) for name in methods) > 1  # a run for this test alone
     places = [] if is_blind else list(_places(run, setting, metric))
@@ -218,7 +212,7 @@ def _degrees(run: RunFolder, setting: Setting, values: ImageValues) -> Iterator[
     kinds = judgement.fitting_kinds(run, values.metric)
     plain = [kind for kind in kinds if not is_circular(run, setting, values.metric, kind.methods[0])]
     chosen = plain or kinds
-    table = recovery(values, chosen, (_size(values, [name for kind in chosen for name in kind.methods]),))
+    table = recovery(values, chosen, _size(values, [name for kind in chosen for name in kind.methods]))
     for row in table[(table["kind"] == ALL) & table["low"].notna()].to_dict("records"):
         lowest = table[table["kind"] != ALL].sort_values("right", kind="stable").iloc[0]
         yield Row(
@@ -229,17 +223,6 @@ def _degrees(run: RunFolder, setting: Setting, values: ImageValues) -> Iterator[
         )  # fmt: skip
 
 
-def _by_kinds(run: RunFolder, setting: Setting, values: ImageValues | None) -> Iterator[Row]:
-    """A row for each kind of spoiling that can judge the metric and all of them, and each of `judgement.SIZES`."""
-    if values is None:
-        return
-    for row in recovery(values, judgement.fitting_kinds(run, values.metric)).to_dict("records"):
-        about = f"{row['pairs']} pairs of {row['images']} images, {row['missing']:.0%} without a value"
-        share = (row["right"], row["low"], row["high"])
-        kind = row["kind"] or "all kinds"
-        yield Row(values.metric, RECOVERY, run.label(setting), kind, *share, row["size"], about=about)
-
-
 def _places(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
     """Of each control that is compared, the best first; none for a metric without a direction. Methods that coincide
     share a place.
@@ -247,9 +230,8 @@ def _places(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
     about: BEATS, UNCLEAR or BELOW, by the paired test against the method with the best value that is no control, at 5 %
     after Holm over all pairs of the metric. FIRST where there is no other method.
     """
-    spoiled, controls = spoiled_methods(run), run.metadata.controls
-    computed = run.comparisons
-    comparison = computed.without(setting, metric, spoiled) if spoiled else computed.of(setting, metric)
+    controls = run.metadata.controls
+    comparison = _comparison(run, setting, metric)
     if comparison is None or comparison.better == "none":
         return
     best = next((group for group in comparison.ranked if controls.isdisjoint(group)), None)
@@ -279,20 +261,26 @@ def _controls(run: RunFolder, setting: Setting, values: ImageValues, places: Seq
 
 
 def _order(run: RunFolder, setting: Setting, values: ImageValues) -> Iterator[Row]:
-    """Agreement, reliability and the images needed; of fewer than MIN_METHODS methods that differ, or two images, only
-    how many there are."""
+    """Yield the reliability and the images needed, of at least MIN_METHODS methods that differ and two images."""
     distinct = values.distinct()
-    count = len(distinct.methods)
-    row = Row(values.metric, AGREEMENT, run.label(setting), n=values.num_images, about=f"{count} methods")
-    if count < MIN_METHODS or distinct.num_images < 2:
-        yield row
+    row = Row(values.metric, NEEDED, run.label(setting))
+    if len(distinct.methods) < MIN_METHODS:
+        yield row._replace(n=values.num_images, about=FEW_METHODS)
         return
-    alpha, low, high = agreement.agreement(distinct.values, distinct.rounding)
-    yield row._replace(value=alpha, low=low, high=high)
+    if distinct.num_images < 2:
+        return
     halves = agreement.split_half_agreement(distinct)
-    row, passes = row._replace(about=f"of {halves.half} images"), bool(halves.tau >= TAU)
-    yield row._replace(test=RELIABILITY, value=halves.tau, n=distinct.num_images, passes=passes)
-    yield row._replace(test=NEEDED, value=halves.needed, low=halves.least, high=halves.most, n=halves.half)
+    passes, about = bool(halves.tau >= TAU), f"of {halves.half} images"
+    yield row._replace(test=RELIABILITY, value=halves.tau, n=distinct.num_images, passes=passes, about=about)
+    comparison = _comparison(run, setting, values.metric)
+    if comparison is not None:
+        yield row._replace(value=comparison.images_needed, n=comparison.images)
+
+
+def _comparison(run: RunFolder, setting: Setting, metric: str) -> Comparison | None:
+    """Return the comparison of all methods except spoiled ones."""
+    spoiled = spoiled_methods(run)
+    return run.comparisons.without(setting, metric, spoiled) if spoiled else run.comparisons.of(setting, metric)
 
 
 def _gaming(run: RunFolder, setting: Setting, values: ImageValues) -> Iterator[Row]:
@@ -336,8 +324,8 @@ def best_of(values: ImageValues, images: slice = EVERY) -> str:
 
 
 def _size(values: ImageValues, methods: Collection[str]) -> int:
-    """Of the sets of images by which two of these methods are put in order: all images, up to the largest of SIZES."""
-    return min(SIZES[-1], values.of([name for name in values.methods if name in methods]).num_images)
+    """Of the sets of images by which two of these methods are put in order: all images, up to MOST_IMAGES."""
+    return min(MOST_IMAGES, values.of([name for name in values.methods if name in methods]).num_images)
 
 
 def family(network: str) -> str:

@@ -14,7 +14,7 @@ from scipy.special import ndtr
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.judging import agreement
 from axiom_bench.judging.agreement import Counts, ImageValues, centres, image_values
-from axiom_bench.statistics.bootstrap import FEWEST_IMAGES, TAIL, Floats, mean_intervals
+from axiom_bench.statistics.bootstrap import FEWEST_IMAGES, TAIL, Floats
 from axiom_bench.statistics.labels import Setting
 from axiom_bench.statistics.paired_tests import centre
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
@@ -22,10 +22,10 @@ from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 MIN_METHODS = 3  # that can be put in an order worth comparing
 MOST_VALUES = 100_000  # of a run that every report judges
 ON_SCORE_SCALE = "score_scale"  # the need of a metric of contributions
-SIZES = (1, 10, 100)  # images by whose mean or median two explanations are put in order
+MOST_IMAGES = 100  # by whose mean or median two explanations are put in order
 DRAWS = 1000  # random sets of so many images
 GOAL = 0.95
-RECOVERY_COLUMNS = ("kind", "size", "pairs", "images", "missing", "right", "low", "high")
+RECOVERY_COLUMNS = ("kind", "images", "right", "low", "high")
 ALL = ""  # the kind that stands for all of them
 Share = tuple[float, float, float]  # with the ends of its interval
 
@@ -134,13 +134,12 @@ def is_spoiled(about: Mapping[str, Any]) -> bool:
     return about.get("spoiling") is not None and about.get("degree") is not None
 
 
-def recovery(values: ImageValues, spoilings: Sequence[Spoiling], sizes: Sequence[int] = SIZES) -> pd.DataFrame:
-    """RECOVERY_COLUMNS, a row for each kind and size, and for all kinds together; none without a direction.
+def recovery(values: ImageValues, spoilings: Sequence[Spoiling], size: int) -> pd.DataFrame:
+    """Return RECOVERY_COLUMNS, a row for each kind and one for all kinds together; none without a direction.
 
     right: the share of pairs of degrees of one kind that the metric puts in the right order by `size` images, the mean
     over random sets of so many of the images, without replacement. A tie counts half. low, high: its 95 % interval, see
-    `_offsets`. NaN for more images than there are. A pair counts on images where both have values; missing: the share
-    of images where one has none, the mean over pairs.
+    `_offsets`. A pair counts on images where both have values.
     """
     rows = []
     named = [(kind.name, pair) for kind in spoilings for pair in kind.pairs(values.methods)]
@@ -148,26 +147,23 @@ def recovery(values: ImageValues, spoilings: Sequence[Spoiling], sizes: Sequence
         pairs = Pairs.of(values, [pair for _, pair in named])
         names = np.array([name for name, _ in named])
         chosen = {name: names == name for name in dict.fromkeys(names.tolist())} | {ALL: np.full(len(names), True)}
-        for size in sizes:
-            for (name, is_kind), share in zip(chosen.items(), pairs.right(size, [*chosen.values()]), strict=True):
-                about = (name, size, int(is_kind.sum()), pairs.num_images, float(pairs.missing[is_kind].mean()))
-                rows.append((*about, *share))
+        for name, share in zip(chosen, pairs.right(size, [*chosen.values()]), strict=True):
+            rows.append((name, pairs.num_images, *share))
     return pd.DataFrame(rows, columns=list(RECOVERY_COLUMNS))
 
 
 def right_pairs(values: ImageValues, pairs: Sequence[tuple[str, str]], size: int) -> Share:
-    """The share of pairs (better, worse) of methods in that order by `size` images; its interval, as of `recovery`."""
+    """Return the share of pairs (better, worse) of methods in that order by `size` images, as `recovery` does."""
     return Pairs.of(values, pairs).right(size, [np.full(len(pairs), True)])[0]
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
     """metric: its values are (images, columns), masked to the images that a pair has in common. sides: the columns of
-    each pair's better and worse explanation. missing: (pairs,) the share of images where one of a pair has no value."""
+    each pair's better and worse explanation."""
 
     metric: ImageValues
     sides: tuple[list[int], list[int]]
-    missing: Floats
 
     @classmethod
     def of(cls, values: ImageValues, pairs: Sequence[tuple[str, str]]) -> Pairs:
@@ -182,8 +178,7 @@ class Pairs:
             for side, place in zip(sides, pair, strict=True):
                 side.append(columns.setdefault((place, mask.tobytes()), len(columns)))
         masked = [np.where(np.frombuffer(mask, dtype=bool), table[:, place], np.nan) for place, mask in columns]
-        missing = 1 - both.mean(axis=0) if len(both) else np.ones(len(pairs))
-        return cls(replace(values, values=np.stack(masked, axis=1)), sides, missing)
+        return cls(replace(values, values=np.stack(masked, axis=1)), sides)
 
     @property
     def num_images(self) -> int:
@@ -191,13 +186,7 @@ class Pairs:
 
     def right(self, size: int, chosen: Sequence[np.ndarray]) -> list[Share]:
         """Of each chosen set of pairs the mean share of sets of `size` images in which a pair is right, with its
-        interval; NaN where there are fewer images than `size`."""
-        if size > self.num_images:
-            return [(np.nan, np.nan, np.nan)] * len(chosen)
-        if size == 1:
-            by_image = self._is_right(np.eye(self.num_images, dtype=np.uint8))
-            right = centre(by_image, "mean")
-            return [(float(right[pairs].mean()), *_ends_of_single(by_image[:, pairs])) for pairs in chosen]
+        interval from FEWEST_IMAGES images on. `size` is at most the number of images."""
         right = centre(self._is_right(agreement.subsets(self.num_images, size, DRAWS)), "mean")
         shares, reach = np.array([right[pairs].mean() for pairs in chosen]), np.full(len(chosen), np.nan)
         if self.num_images >= FEWEST_IMAGES:
@@ -235,13 +224,6 @@ class Pairs:
         is_equal = agreement.signs(means, self.sides, self.metric.rounding) == 0
         difference = np.where(is_equal, 0.0, means[:, self.sides[0]] - means[:, self.sides[1]])
         return self.metric.sign * difference
-
-
-def _ends_of_single(right: Floats) -> tuple[float, float]:
-    """The interval of the mean over pairs, (images, pairs)."""
-    single = np.nanmean(right[np.isfinite(right).any(axis=1)], axis=1)
-    low, high = mean_intervals(single[:, None], np.arange(len(single)))[:, 0].tolist()
-    return low, high
 
 
 def _phi(difference: Floats, error: Floats) -> Floats:

@@ -11,10 +11,10 @@ import pandas as pd
 
 from axiom_bench.judging.agreement import TAU
 from axiom_bench.judging.card import (
-    AGREEMENT,
     BEATS,
     CONTROLS,
     DEGREES,
+    FEW_METHODS,
     GAMING,
     NEEDED,
     OF_A_TRUTH,
@@ -31,7 +31,7 @@ from axiom_bench.judging.card import (
     interval_over_networks,
     verdicts,
 )
-from axiom_bench.judging.judgement import GOAL, MIN_METHODS
+from axiom_bench.judging.judgement import GOAL
 from axiom_bench.report.tables.table import Cell, Group, Table, numeric
 from axiom_bench.report.tables.text import ARROWS
 from axiom_bench.statistics.labels import NOTHING, with_interval
@@ -46,11 +46,10 @@ TITLES = {
     RELIABILITY: "Reliability",
     SANITY: "Sanity",
     GAMING: "Gaming",
-    AGREEMENT: "Agreement",
-    NEEDED: f"n for tau {TAU:g}",
+    NEEDED: "Images needed",
     PLACE: "Best control",
 }
-MEASURES = (AGREEMENT, NEEDED, PLACE)  # that have a column
+MEASURES = (NEEDED, PLACE)  # that have a column
 NOTES = {
     TRUTH_AHEAD: "Truth: the share of images on which the right explanation is better than the best method or control. "
     "Ahead: none has a better value. Not significantly behind: none is significantly better.",
@@ -61,14 +60,12 @@ NOTES = {
     "the mean over 200 splits. Methods that coincide are one.",
     GAMING: "Gaming: the share of images on which a map that is the same for all is better than the best method. One "
     "that is made for each image says how far the metric can be driven, and has no verdict.",
-    AGREEMENT: "Agreement: Krippendorff's ordinal alpha of the images' rankings of the methods, 1 where all images "
-    "agree, 0 where they agree as by chance.",
-    NEEDED: f"n for tau {TAU:g}: images of which two sets would agree by it; \N{LESS-THAN OR EQUAL TO} where the "
-    "halves do, \N{ALMOST EQUAL TO} extrapolated, with its range; \N{GREATER-THAN OR EQUAL TO} where methods may be "
-    "tied, and no number may do (docs/which-metric.md).",
+    NEEDED: "Images needed: half of the pairs of methods would differ significantly, with a probability of 80 %, with "
+    "so many images or fewer.",
     PLACE: "Best control: the control with the best value, its place and, in brackets, the places that can't be "
     "excluded.",
 }
+MOST_IMAGES = 1_000_000  # that are written as a number
 CIRCULAR = "circular"
 MEAN_NOTE = (
     "Mean: of the networks' values, with an interval over families of networks, networks and images; networks of one "
@@ -150,7 +147,7 @@ def _over_networks(rows: pd.DataFrame) -> Cell:
 def _measured(run: RunFolder, rows: pd.DataFrame) -> Cell:
     """The value of a test's one row, or as `_passes`; of a place the best."""
     row: Any = next(rows.itertuples(), None)
-    if row is None or (not math.isfinite(row.value) and row.test != NEEDED):
+    if row is None or math.isnan(row.value):
         return Cell(NOTHING)
     if row.test == PLACE:
         places = f"{row.value:.0f} of {row.n} [{row.low:.0f}, {row.high:.0f}]"
@@ -158,22 +155,15 @@ def _measured(run: RunFolder, rows: pd.DataFrame) -> Cell:
     if len(rows) > 1 or row.circular:
         return _over_networks(rows)
     if row.test == NEEDED:
-        return numeric(row.value, _needed(row))
+        return numeric(row.value, f"\N{ALMOST EQUAL TO} {count_in_words(row.value)}")
     if row.test == RELIABILITY:
         return numeric(row.value, f"{row.value:.2f} ({row.about})")
     return numeric(row.value, with_interval(row.value, row.low, row.high))
 
 
-def _needed(row: Any) -> str:
-    """Two digits of an extrapolated number, with its range; where methods may be tied, what it is at least."""
-    if math.isnan(row.value):
-        return NOTHING
-    if row.value <= row.n:  # as many as a half has
-        return f"\N{LESS-THAN OR EQUAL TO} {row.n}"
-    needed, least, most = (f"{float(f'{end:.1e}'):,.0f}" for end in (row.value, row.low, row.high))
-    if math.isinf(max(row.value, row.high)):
-        return f"\N{GREATER-THAN OR EQUAL TO} {least}"
-    return f"\N{ALMOST EQUAL TO} {needed} ({least} to {most})"
+def count_in_words(images: float) -> str:
+    """Return a number of images with two digits, such as "1,400"; "over 1,000,000" if methods are nearly tied."""
+    return "over 1,000,000" if images > MOST_IMAGES else f"{float(f'{images:.1e}'):,.0f}"
 
 
 def in_words(run: RunFolder, card: pd.DataFrame) -> dict[str, str]:
@@ -193,14 +183,17 @@ def _words(run: RunFolder, card: pd.DataFrame) -> Iterator[str]:
         yield f"{passing}: {degrees['value'].mean():.0%} of spoiled explanations in the right order"
     rows = {row["test"]: row for row in reversed(card.to_dict("records"))}  # the first of each
     tau, control = rows.get(RELIABILITY), rows.get(PLACE)
-    if AGREEMENT in rows and int(rows[AGREEMENT]["about"].split()[0]) < MIN_METHODS:
-        yield f"fewer than {MIN_METHODS} methods that differ"
+    needed = rows.get(NEEDED)
+    if needed is not None and needed["about"] == FEW_METHODS:
+        yield FEW_METHODS
     elif tau is not None and math.isfinite(tau["value"]):
         yield (
             "two halves of the images agree on the order"
             if tau["value"] >= TAU
             else (f"unsure: two halves, {tau['about'].removeprefix('of ')} each, order the methods otherwise")
         )
+    if needed is not None and not math.isnan(needed["value"]):
+        yield f"half of the pairs of methods take {count_in_words(needed['value'])} images or fewer to separate"
     if control is not None and control["about"] in (BEATS, UNCLEAR):
         yield f"{run.metadata.method_title(control['truth'])}, a control, is {control['about']}"
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from axiom_bench.errors import BenchError
 from axiom_bench.judging import judgement
-from axiom_bench.judging.card import DEGREES, RECOVERY, degrees_of, judge, ranking_settings
+from axiom_bench.judging.card import DEGREES, degrees_of, judge, ranking_settings
 from axiom_bench.judging.judgement import is_small, spoiled_methods
 from axiom_bench.records import files, running
 from axiom_bench.report.card import line_table
@@ -49,7 +49,7 @@ def write_judgement(folder: Path, truth: Sequence[Path] = (), metrics: Collectio
     judged = {setting: judge(run, setting, names) for setting in ranking_settings(run)}
     if recovered is not None:
         judged = {
-            setting: pd.concat([rows[~rows["test"].isin([DEGREES, RECOVERY])], recovered], ignore_index=True)
+            setting: pd.concat([rows[rows["test"] != DEGREES], recovered], ignore_index=True)
             for setting, rows in judged.items()
         }
     made = tables(run, judged)
@@ -90,7 +90,7 @@ def judge_in_report(run: RunFolder) -> Judged:
     """Of the settings that rank methods; none of a run with many values, which takes long."""
     names = judgement.chosen_metrics(run, None)
     settings = ranking_settings(run) if names and is_small(run) else []
-    return {setting: judge(run, setting, names, in_report=True) for setting in settings}
+    return {setting: judge(run, setting, names) for setting in settings}
 
 
 def section(run: RunFolder, judged: Judged, terms: Terms) -> Section | None:

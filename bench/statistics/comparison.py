@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from axiom_bench.columns import LAYER
 from axiom_bench.records.by_metric import TENTH, Matrix, Records, RowLayout, compared_columns, matrix
 from axiom_bench.statistics import paired_tests
-from axiom_bench.statistics.bootstrap import NORMAL, Floats, Integers, mean_intervals, median_intervals
+from axiom_bench.statistics.bootstrap import FEWEST_IMAGES, NORMAL, Floats, Integers, mean_intervals, median_intervals
 from axiom_bench.statistics.labels import Metadata, Setting, Value, rows_at
 from axiom_bench.statistics.paired_tests import LEVEL, coinciding, holm, rounding_of
 
@@ -104,6 +104,14 @@ class Comparison:
         return tuple(
             pair for pair in seen if pair["by_images"] < LEVEL and pair["worse"] > pair["better"] and pair["difference"]
         )
+
+    @property
+    def images_needed(self) -> float:
+        """How many images separate two methods: the median over pairs of groups; NaN without a test."""
+        if self.pairs.empty or self.images < FEWEST_IMAGES:
+            return float("nan")
+        difference, detectable = (self.pairs[name].to_numpy(dtype=np.float64) for name in ("difference", "detectable"))
+        return float(np.median(paired_tests.images_to_separate(difference, detectable, self.images)))
 
     def pair(self, first: str, second: str) -> Mapping[str, Any]:
         """PAIR_COLUMNS of two groups, by their first methods, seen from `first`."""

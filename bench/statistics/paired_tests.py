@@ -250,6 +250,23 @@ def smallest_shown(error: Floats, tests: int, images: int) -> Floats:
     return np.asarray(np.where(error > 0, quantiles * error, np.nan))
 
 
+def images_to_separate(difference: Floats, detectable: Floats, images: int) -> Floats:
+    """Return how many images would show each of these differences between two methods, with a probability of 80 %.
+
+    The standard error of a difference falls with the root of the number of images, so n images show it where
+    detectable sqrt(images / n) is the difference. At least FEWEST_IMAGES, since fewer have no test.
+
+    Args:
+        difference: The differences between two methods.
+        detectable: The smallest difference that `images` images show, see `smallest_shown`; NaN without an error.
+        images: The number of images that the differences were measured on.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.nan_to_num(detectable) / np.abs(difference)
+    needed = np.where(difference == 0, np.inf, np.maximum(images * ratio**2, FEWEST_IMAGES))
+    return np.asarray(needed)
+
+
 def holm(p_values: Iterable[float]) -> list[float]:
     """Holm's step-down adjustment, Scand. J. Statist. 1979: p for all of a family at once.
 

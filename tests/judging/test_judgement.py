@@ -58,10 +58,10 @@ def make(make_judged):
     return make_
 
 
-def judged(folder, **options):
+def judged(folder):
     """The rows by metric, test and truth."""
     run = RunFolder.read(folder)
-    rows = judge(run, run.settings[0], chosen_metrics(run, None), **options)
+    rows = judge(run, run.settings[0], chosen_metrics(run, None))
     return rows.set_index(["metric", "test", "truth"]).sort_index()
 
 
@@ -75,11 +75,9 @@ def truth(make):
 def test_what_is_sharp_what_is_blunt_and_where_controls_stand(make):
     rows = judged(make())
     sharp, blunt = (rows.xs((name, ""), level=["metric", "truth"]) for name in ("confidence_drop", "box_iou"))
-    assert sharp.loc[["agreement", "reliability"], "value"].tolist() == [pytest.approx(1), 1]
-    assert (sharp.loc["agreement", "about"], sharp.loc["images_needed", "n"]) == ("5 methods", 30)
-    assert sharp.loc["images_needed", "value"] <= 30 < blunt.loc["images_needed", "value"]
-    assert blunt.loc["agreement", "low"] <= 0.05
-    assert blunt.loc["agreement", "value"] < 0.1
+    assert sharp.loc["reliability", "value"] == 1
+    assert sharp.loc["images_needed", ["value", "n"]].tolist() == [10, 60]  # fewer than 10 images have no test
+    assert blunt.loc["images_needed", "value"] > 60
     places = rows.xs("place", level="test")
     assert places["about"].to_dict() == {
         **dict.fromkeys([("confidence_drop", "centered"), ("confidence_drop", "random")], BELOW),
@@ -88,25 +86,21 @@ def test_what_is_sharp_what_is_blunt_and_where_controls_stand(make):
     }
     assert places.loc[("sensitivity_error", "centered"), ["value", "low", "high", "n"]].tolist() == [1, 1, 1, 5]
     assert places.loc[("confidence_drop", "random"), "value"] == 5
-    pairs = {frozenset(pair) for pair in rows.xs("disagreement", level="test").index}
-    assert pairs == {frozenset(pair) for pair in combinations(MEANS, 2)}
 
 
-def test_recovery_of_kinds_that_judge_the_metric(truth, edit_manifest):
-    table = judged(truth).xs("recovery", level="test").reset_index()
-    right = table[table["n"] == 100].pivot(index="metric", columns="truth", values="value")
+def test_degrees_of_kinds_that_judge_the_metric(truth, edit_manifest):
+    table = judged(truth).xs("degrees", level="test").reset_index()
     # Contributions that win by construction judge no metric of maps.
-    assert right[["noise", "blur", "all kinds"]].T.to_dict("list") == {
-        "box_iou": [1, 1, 1], "confidence_drop": [1, 0, 0.75], "sensitivity_error": [0, 0, 0],
+    assert set(table["truth"]) == {"noise, blur"}
+    assert table.set_index("metric")["value"].to_dict() == {
+        "box_iou": 1, "confidence_drop": 0.75, "sensitivity_error": 0,
     }  # fmt: skip
-    assert right.shape == (3, 3)
+    assert table.set_index("metric").loc["confidence_drop", "about"] == "blur 0.00"
     metrics = RunFolder.read(truth).manifest["metrics"]
     metrics["sensitivity_error"]["needs"] = ["score_scale", "nonzero_drops"]
     edit_manifest(truth, metrics=metrics)
     rows = judged(truth).index
-    assert [name for name, test, kind in rows.unique() if (test, kind) == ("recovery", "drops")] == [
-        "sensitivity_error"
-    ]
+    assert [name for name, test, kind in rows if test == "degrees" and "drops" in kind] == ["sensitivity_error"]
 
 
 def test_the_command_takes_truth_from_other_runs(make, truth, capsys):
@@ -124,10 +118,9 @@ def test_the_command_takes_truth_from_other_runs(make, truth, capsys):
     assert "a control, is better than the best method" in lines["Sensitivity error"]
     assert {path.name for path in (run / "tables").iterdir()} == {"judging.csv", "judging_1.md"}
     table = pd.read_csv(run / "tables/judging.csv", keep_default_na=False, na_values={"value": ""})
-    of_truth = table[table["test"].isin(["degrees", "recovery"])]
-    assert set(of_truth["network"]) == {"synthetic/default, net"}
-    drop = of_truth[(of_truth["metric"] == "confidence_drop") & (of_truth["truth"] == "all kinds")]
-    assert drop.set_index("n")["value"].to_dict() == {size: pytest.approx(0.75) for size in (1, 10, 100)}
+    degrees = table[table["test"] == "degrees"].set_index("metric")
+    assert set(degrees["network"]) == {"synthetic/default, net"}
+    assert degrees.loc["confidence_drop", "value"] == pytest.approx(0.75)
 
 
 def test_chosen_metrics_alone_and_without_spoiled_explainers_the_command_that_makes_them(make, capsys):
@@ -159,7 +152,7 @@ def test_the_page_has_the_table_and_what_its_columns_mean(make, monkeypatch):
     """Of a large run it has the command instead."""
     run = RunFolder.read(make())
     text = body_of(run)
-    assert "Krippendorff" in text
+    assert "Images needed" in text
     assert "experiment=truth" in text
     (rows,) = judge_in_report(run).values()
     words = in_words(run, rows)
@@ -168,15 +161,17 @@ def test_the_page_has_the_table_and_what_its_columns_mean(make, monkeypatch):
     monkeypatch.setattr("axiom_bench.judging.judgement.MOST_VALUES", 10)
     text = body_of(run)
     assert "This run has 900 values" in text
-    assert "Krippendorff" not in text
+    assert "Images needed" not in text
 
 
 def test_spoiled_explainers_order_no_methods(make):
     means = {name: ({**of_methods, **TRUE}, spread) for name, (of_methods, spread) in MEANS.items()}
     rows = judged(make(30, METHODS | SPOILED, means))
-    assert set(rows.xs("agreement", level="test")["about"]) == {"5 methods"}
     assert set(rows.xs("place", level="test")["n"]) == {5}
-    assert len(rows.xs("recovery", level="test"))
+    assert len(rows.xs("degrees", level="test"))
+    means = {"box_iou": ({"good": 1, "poor": 0, **TRUE}, 0.1)}
+    few = judged(make(30, {name: METHODS[name] for name in ("good", "poor")} | SPOILED, means, "few"))
+    assert few.xs("images_needed", level="test")["about"].tolist() == ["fewer than 3 methods that differ"]
 
 
 @pytest.mark.parametrize(
@@ -216,10 +211,9 @@ def made(values, methods=NOISE.methods, better="higher", lead="mean"):
     return ImageValues("metric", methods, np.asarray(values, dtype=float), lead, better)
 
 
-def right(values, kind="noise", spoilings=(NOISE,)):
-    """At n = 1, 10, 100."""
-    table = recovery(values, spoilings)
-    return table.loc[table["kind"] == kind, "right"].tolist()
+def right(values, size, kind="noise", spoilings=(NOISE,)):
+    table = recovery(values, spoilings, size).set_index("kind")
+    return table.loc[kind, "right"]
 
 
 def test_kinds_of_metadata_and_their_pairs():
@@ -232,31 +226,23 @@ def test_kinds_of_metadata_and_their_pairs():
     assert twice.pairs(["a", "b", "c"]) == [("a", "c"), ("b", "c")]
 
 
-def test_always_right_always_wrong_and_ties():
+@pytest.mark.parametrize("size", [1, 10, 100])
+def test_always_right_always_wrong_and_ties(size):
     values = np.tile([3.0, 2.0, 1.0, 4.0], (120, 1))
-    assert right(made(values[:, :3])) == [1, 1, 1]
-    assert right(made(values[:, :3], better="lower")) == [0, 0, 0]
-    assert right(made(np.tile([1.0, 1.0, 1.0 + 1e-9], (120, 1)))) == [0.5, 0.5, 0.5]
-    assert recovery(made(values[:, :3], better="none"), (NOISE,)).empty
+    assert right(made(values[:, :3]), size) == 1
+    assert right(made(values[:, :3], better="lower"), size) == 0
+    assert right(made(np.tile([1.0, 1.0, 1.0 + 1e-9], (120, 1))), size) == 0.5
+    assert recovery(made(values[:, :3], better="none"), (NOISE,), size).empty
     both = made(values, (*NOISE.methods, "blurred"))
-    assert right(both, ALL, (NOISE, BLUR))[0] == pytest.approx(3 / 4)  # all kinds together count pairs
-    assert right(both, "blur", (NOISE, BLUR))[0] == 0
+    assert right(both, size, ALL, (NOISE, BLUR)) == pytest.approx(3 / 4)  # all kinds together count pairs
+    assert right(both, size, "blur", (NOISE, BLUR)) == 0
 
 
 def test_the_median_decides_where_tables_lead_with_it():
     values = np.tile([1.0, 2.0], (30, 1))
     values[:3, 0] = 1000
-    assert right(made(values, ("truth", "all"), "lower", "median"))[1] == pytest.approx(1, abs=0.01)
-    assert right(made(values, ("truth", "all"), "lower", "mean"))[1] < 0.6
-
-
-def test_single_images_are_counted():
-    """Three of four images are right in truth > half, half of them tie half and all."""
-    values = [[2, 1, 1], [2, 1, 0], [2, 1, 1], [1, 2, 0]]
-    table = recovery(made(values), (NOISE,))
-    # pairs: (truth, half) 3/4, (truth, all) 4/4, (half, all) (1/2 + 1 + 1/2 + 1) / 4
-    assert table.loc[0, "right"] == pytest.approx((0.75 + 1 + 0.75) / 3)
-    assert table["right"].isna().tolist() == [False, False, True, True, True, True]  # four images: no ten
+    assert right(made(values, ("truth", "all"), "lower", "median"), 10) == pytest.approx(1, abs=0.01)
+    assert right(made(values, ("truth", "all"), "lower", "mean"), 10) < 0.6
 
 
 def test_sets_of_images_are_all_subsets():
@@ -266,7 +252,7 @@ def test_sets_of_images_are_all_subsets():
     means = [values[list(chosen)].mean(axis=0) for chosen in combinations(range(12), 10)]
     expected = np.mean([first > second for first, second in means])
     assert 0.1 < expected < 0.9
-    assert right(made(values, ("truth", "all")))[1] == pytest.approx(expected, abs=0.06)
+    assert right(made(values, ("truth", "all")), 10) == pytest.approx(expected, abs=0.06)
 
 
 def test_the_share_is_that_of_the_population():
@@ -274,20 +260,20 @@ def test_the_share_is_that_of_the_population():
     generator, shares = np.random.default_rng(0), []
     for _ in range(40):
         difference = generator.normal(0.2, 1, 150)
-        shares.append(right(made(np.stack([difference, np.zeros(150)], axis=1), ("truth", "all"))))
-    expected = [NormalDist().cdf(0.2 * n**0.5) for n in (1, 10, 100)]
+        values = made(np.stack([difference, np.zeros(150)], axis=1), ("truth", "all"))
+        shares.append([right(values, size) for size in (10, 100)])
+    expected = [NormalDist().cdf(0.2 * n**0.5) for n in (10, 100)]
     assert np.mean(shares, axis=0) == pytest.approx(expected, abs=0.06)
 
 
 def test_the_interval_holds_the_share_and_is_narrow_where_it_is_sure():
-    sure = recovery(made(np.array([3.0, 2.0, 1.0]) + np.random.default_rng(0).normal(0, 0.3, (200, 3))), (NOISE,))
-    assert sure[sure["size"] == 100][["low", "high"]].to_numpy() == pytest.approx(1, abs=1e-6)
-    unsure = recovery(made(np.random.default_rng(0).normal(size=(200, 3))), (NOISE,))
+    sure = recovery(made(np.array([3.0, 2.0, 1.0]) + np.random.default_rng(0).normal(0, 0.3, (200, 3))), (NOISE,), 100)
+    assert sure[["low", "high"]].to_numpy() == pytest.approx(1, abs=1e-6)
+    unsure = recovery(made(np.random.default_rng(0).normal(size=(200, 3))), (NOISE,), 100)
     assert (unsure["low"] <= unsure["right"]).all()
     assert (unsure["right"] <= unsure["high"]).all()
-    widths = (unsure["high"] - unsure["low"]).tolist()
-    assert widths[0] < 0.2 < 0.3 < widths[-1]
-    few = recovery(made(np.random.default_rng(0).normal(size=(9, 3))), (NOISE,))
+    assert (unsure["high"] - unsure["low"]).min() > 0.3
+    few = recovery(made(np.random.default_rng(0).normal(size=(9, 3))), (NOISE,), 9)
     assert few["low"].isna().all()
 
 
@@ -295,7 +281,5 @@ def test_a_pair_counts_on_images_where_both_have_values():
     """The first half of the images lacks `all`; where it is there, it is wrong."""
     values = np.tile([2.0, 1.0, 3.0], (20, 1))
     values[:10, 2] = NAN
-    table = recovery(made(values), (NOISE,))
-    assert table.loc[0, "missing"] == pytest.approx(1 / 3)  # of two of three pairs half
-    assert table.loc[0, "right"] == pytest.approx(1 / 3)  # truth > half alone
-    assert right(made(values[:, :2], ("truth", "half")))[0] == 1
+    assert right(made(values), 20) == pytest.approx(1 / 3)  # truth > half alone
+    assert right(made(values[:, :2], ("truth", "half")), 20) == 1

@@ -181,6 +181,28 @@ def test_what_is_shown_follows_from_the_interval():
     assert np.isnan(paired_tests.smallest_shown(np.ones(2), 1, images=1)).all()
 
 
+def test_so_many_images_show_a_difference_as_its_error_falls_with_their_root():
+    """A difference that is half of what 50 images show takes 200; one without an error, or a large one, takes 10, below
+    which there is no test; two equal methods are never separated."""
+    difference, shown = np.array([1.0, -2.0, 0.5, 1.0, 0.0, 100.0]), np.array([2.0, 2.0, 2.0, np.nan, 2.0, 2.0])
+    needed = paired_tests.images_to_separate(difference, shown, 50)
+    assert needed.tolist() == [200, 50, 800, 10, np.inf, 10]
+
+
+def test_of_normal_differences_so_many_images_are_significant_in_80_percent():
+    """400 trials, each as large as the first of 200 images says; a share of 80 % is known to 4 points either way."""
+    generator, value = np.random.default_rng(0), Value("metric", "Metric", better="higher", kind="unbounded")
+
+    def tested(images):
+        values = np.column_stack([generator.normal(0.25, 1, images), np.zeros(images)])
+        return paired_tests.tests(values, np.arange(images), np.array([0]), np.array([1]), value).iloc[0]
+
+    shown = paired_tests.smallest_shown(np.array([1 / 200**0.5]), 1, 200)
+    (needed,) = paired_tests.images_to_separate(np.array([0.25]), shown, 200)
+    share = np.mean([tested(round(needed))["p"] < 0.05 for _ in range(400)])
+    assert share == pytest.approx(0.8, abs=0.06)
+
+
 def test_a_normal_difference():
     p = paired_tests.normal_test(np.array([1.96, 0.0, 1.0]), np.array([1.0, 0.0, NAN]))
     assert p == pytest.approx([0.05, 1, NAN], abs=1e-4, nan_ok=True)

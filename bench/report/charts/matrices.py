@@ -17,8 +17,7 @@ from matplotlib.ticker import PercentFormatter
 from scipy.stats import kendalltau
 
 from axiom_bench.columns import OK
-from axiom_bench.judging.agreement import disagreement
-from axiom_bench.judging.judgement import compared_values, is_small, spoiled_methods
+from axiom_bench.judging.judgement import spoiled_methods
 from axiom_bench.report.charts import drawing
 from axiom_bench.report.charts.drawing import LETTER, SMALL, Chart, Figure, LeftOut, canvas
 from axiom_bench.report.charts.styles import metrics_in_order
@@ -33,8 +32,7 @@ ROW, WIDEST = 0.2, 0.4  # inches: the height of a cell, and the most of its widt
 WRITTEN = 0.22  # inches: the width from which on a cell's number is written into it
 PUOR = ("#b35806", "#f1a340", "#f7f7f7", "#998ec3", "#542788")  # ColorBrewer's
 DIGITS = 3  # significant, as numbers are printed: closer values tie
-COLUMNS = {"row": "Metric", "column": "and", "tau": "Kendall's tau", "low": "from", "high": "to", "p": "p",
-           "n": "Methods"}  # fmt: skip
+COLUMNS = {"row": "Metric", "column": "and", "tau": "Kendall's tau", "p": "p", "n": "Methods"}  # fmt: skip
 
 
 def draw_agreement(run: RunFolder) -> Iterator[Figure]:
@@ -45,15 +43,14 @@ def draw_agreement(run: RunFolder) -> Iterator[Figure]:
         if cells.empty:
             continue
         label, titles = run.label(setting), {name: run.metadata.value(name).title for name in values.index}
-        frame = _with_intervals(run, setting, cells).replace({"row": titles, "column": titles})
+        frame = cells.replace({"row": titles, "column": titles})
         frame = frame.rename(columns=COLUMNS)[list(COLUMNS.values())]
         caption = (
             "Kendall's tau-b between two metrics, over the methods that both have a value of: 1 where they put all "
             "methods in one order, \N{MINUS SIGN}1 in opposite orders. Each metric by what tables lead with, turned so "
             f"that more is better. Methods: {label} {cells['n'].min()} to {cells['n'].max()}; those with the same "
             f"values in all metrics count once, and of fewer than {MIN_METHODS} a cell is empty. Over so few, tau is "
-            "rough: p is the chance of one as far from 0 if the orders had nothing in common, for one pair of metrics. "
-            "From, to: the 95 % interval by a bootstrap over images."
+            "rough: p is the chance of one as far from 0 if the orders had nothing in common, for one pair of metrics."
         )
         rows, columns = ([title for title in titles.values() if title in {*frame[name]}] for name in ("Metric", "and"))
         name = "agreement" if len(run.settings) == 1 else f"agreement_{number}"
@@ -78,18 +75,6 @@ def agreement(values: pd.DataFrame) -> pd.DataFrame:
                 names = (values.index[second], values.index[first])
                 cells.append((*names, float(test.statistic), float(test.pvalue), count))
     return pd.DataFrame(cells, columns=["row", "column", "tau", "p", "n"])
-
-
-def _with_intervals(run: RunFolder, setting: Setting, cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells with low and high; NaN for values of the whole data set, and in a run with very many values. tau is
-    the one that the interval is of, where there is one."""
-    names = list(dict.fromkeys([*cells["column"], *cells["row"]])) if is_small(run) else []
-    judged = disagreement(compared_values(run, setting, names))
-    turned = judged.rename(columns={"row": "column", "column": "row"})
-    both = pd.concat([judged, turned]).rename(columns={"tau": "judged"}).drop(columns="methods")
-    merged = cells.merge(both.astype({"row": object, "column": object}), on=["row", "column"], how="left")
-    numbers = merged.astype(dict.fromkeys(("judged", "low", "high"), float))
-    return numbers.assign(tau=numbers["judged"].fillna(numbers["tau"])).drop(columns="judged")
 
 
 def _leading_values(run: RunFolder, setting: Setting) -> pd.DataFrame:
