@@ -1,6 +1,6 @@
 """The command line. Exit codes: 0 done; 1 a defect, or a gate that moved; 2 a mistake that the user can mend, or a gate
-that can't compare. 129, 130, 143 a hangup, Ctrl-C, SIGTERM; 141 the reader of the output has gone. What needs torch is
-imported by the command that needs it, so that --help answers at once."""
+that can't compare. 129, 130, 143 a hangup, Ctrl-C, SIGTERM or Ctrl-Break; 141 the reader of the output has gone. What
+needs torch is imported by the command that needs it, so that --help answers at once."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             line = stopping.RESUMED
         with stoppable(line):
             code: int = options.command(options)
-            stopping.check()
             sys.stdout.flush()
     except BenchError as error:
         complain(str(error))
         return 2
-    except KeyboardInterrupt as stop:
-        return stopping.end(stop, line)
+    except KeyboardInterrupt:  # in a caller's process
+        print(line, file=sys.stderr)
+        return stopping.CODES["SIGINT"]
     except BrokenPipeError:  # `| head` has read enough: Python's own flush at the end must not fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNREAD

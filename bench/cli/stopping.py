@@ -1,4 +1,5 @@
-"""Ctrl-C, SIGTERM and SIGHUP end a command: one line, 128 + the signal as the exit code, and no process is left."""
+"""Ctrl-C, SIGTERM and SIGHUP end a command: one line, 128 + the signal as the exit code, and no process is left. On
+Windows Ctrl-C and Ctrl-Break do."""
 
 from __future__ import annotations
 
@@ -9,103 +10,71 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import NoReturn
 
 GRACE = 1.0  # seconds in which a command may end by itself
-NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
-DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
+CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129, "SIGBREAK": 143}  # Windows has SIGBREAK and no SIGHUP
 LINE = "axiom-bench: stopped."
 RESUMED = f"{LINE} Finished shards are kept: the same command goes on from there."  # of a command that computes records
-_leaving = threading.Lock()
-_asked: list[int] = []  # the signal that has asked this process's command to end
-
-
-class Stopped(KeyboardInterrupt):
-    """A signal has asked the command to end. number: the signal's."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
 
 
 @contextmanager
 def stoppable(line: str = LINE) -> Iterator[None]:
-    """Inside, the first signal raises Stopped, and ends a process that is still there after GRACE seconds. Of another
-    error after that, Stopped is raised too: code that a signal interrupts may make an error of its own of it. A signal
-    that the process inherited as ignored (nohup, `trap '' INT`) stays ignored, and a caller's own handler stays in
-    place. Without effect outside of the main thread, where Python sets no handlers. line: what is printed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    process = os.getpid()
-    _asked.clear()
+    """End the process if a signal comes inside.
+
+    The first signal raises KeyboardInterrupt, so that code inside can clean up. The process ends when that is done,
+    after GRACE seconds, or at a second signal, whatever other code makes of the exception. A signal that the process
+    inherited as ignored (nohup, `trap '' INT`) stays ignored, and a caller's own handler stays in place.
+
+    Args:
+        line: The line that is printed.
+    """
+    command = os.getpid()
+    codes = {getattr(signal, name): code for name, code in CODES.items() if hasattr(signal, name)}
+    received: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != process:  # forked, to decode images for the command, which ends it
+        if os.getpid() != command:  # forked, to decode images for the command, which ends it
             if number == signal.SIGTERM:
-                os._exit(128 + number)
-        elif not _asked:  # what cleans up isn't stopped again
-            _asked.append(number)
-            timer = threading.Timer(GRACE, _leave, [number, line])
-            timer.daemon = True
-            timer.start()
-            raise Stopped(number)
+                os._exit(codes[number])
+            return
+        if _leaving.locked():
+            return
+        received.append(number)
+        if len(received) > 1:
+            _leave(codes[received[0]], line)
+        sys.unraisablehook = lambda error: None  # of KeyboardInterrupt in a finaliser
+        timer = threading.Timer(GRACE, _leave, [codes[number], line])
+        timer.daemon = True
+        timer.start()
+        raise KeyboardInterrupt
 
-    def ignored(error: sys.UnraisableHookArgs) -> None:  # of Stopped in a finaliser: _leave or check comes
-        if not isinstance(error.exc_value, Stopped):
-            hook(error)
-
-    hook, sys.unraisablehook = sys.unraisablehook, ignored
-    numbers = (getattr(signal, name) for name in NAMES if hasattr(signal, name))
-    before = {number: signal.signal(number, stop) for number in numbers if signal.getsignal(number) in DEFAULTS}
+    defaults = (signal.SIG_DFL, signal.default_int_handler)
+    before = {number: signal.signal(number, stop) for number in codes if signal.getsignal(number) in defaults}
     try:
         yield
-    except Exception:
-        check()
-        raise
     finally:
-        if not _asked:
-            sys.unraisablehook = hook
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        if received:
+            with suppress(OSError):
+                sys.stdout.flush()
+            _leave(codes[received[0]], line)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def check() -> None:
-    """Raises Stopped where a signal has asked the command to end."""
-    if _asked:
-        raise Stopped(_asked[0])
+_leaving = threading.Lock()
 
 
-def exit_code(stop: KeyboardInterrupt) -> int:
-    """128 + the signal's number, as a shell has it."""
-    return 128 + int(getattr(stop, "number", signal.SIGINT))
-
-
-def end(stop: KeyboardInterrupt, line: str = LINE) -> int:
-    """Print the line. Ends the process, after a signal; else the exit code, to the caller of a library's function."""
-    if isinstance(stop, Stopped):
-        with suppress(OSError):
-            sys.stdout.flush()
-        _leave(stop.number, line)
-    _say(line)
-    return exit_code(stop)
-
-
-def _say(line: str) -> None:
-    """Print the one line; on a terminal below the bar and the ^C that stand there."""
-    with suppress(OSError):
-        if sys.stderr.isatty():
-            sys.stderr.write("\x1b[?25h\n")  # the bar hides the cursor
-        sys.stderr.write(f"{line}\n")
-        sys.stderr.flush()
-
-
-def _leave(number: int, line: str) -> None:
-    """Ends the process and those that it forked, without the seconds that an interpreter's own end may take."""
+def _leave(code: int, line: str) -> NoReturn:
+    """End the process and those that it started, without the seconds that an interpreter's own end may take."""
     _leaving.acquire()  # for good: the other thread that comes here waits for the end
-    _say(line)
+    start = "\x1b[?25h\n" if os.isatty(2) else ""  # a bar hides the cursor, and ^C stands behind it
+    with suppress(OSError):
+        os.write(2, f"{start}{line}\n".encode())
     if processes := sys.modules.get("multiprocessing"):
-        children = processes.active_children()  # they decode images
+        children = processes.active_children()  # they decode images, or run tasks
         for child in children:
             child.kill()
         for child in children:
-            child.join()
-    os._exit(128 + number)
+            child.join(GRACE)
+    os._exit(code)

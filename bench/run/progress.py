@@ -1,10 +1,8 @@
-"""What a command is at, while it is at it: a line with a bar on a terminal, in a log a plain line now and then. A
-thread shows it, so that a long call into a library is no silence; of several inside each other the innermost is
-shown."""
+"""What a command is doing, while it does it: rich's bar on a terminal, elsewhere a plain line every ten seconds. Of
+several inside each other the innermost is shown."""
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -13,14 +11,14 @@ from importlib.util import find_spec
 
 from rich import get_console
 from rich.console import Console
+from rich.live import Live
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column
 from rich.text import Text
 
-FIRST_BEAT, BEAT = 0.1, 0.5  # seconds until the first look at what is to be shown, and between two
 BESIDE, BESIDE_COUNTED = 10, 52  # characters of a terminal's line that the time, and a bar with its numbers, take
 SHORTEST = 20  # of a title
-FIRST_LINE, NEXT_LINES = 1.5, 10.0  # seconds without a line, in a log
+PAUSE = 10.0  # seconds between two lines, in a log
 SHORTEST_ESTIMATE = 10.0  # seconds: a shorter run ends before the next line of a log
 
 
@@ -64,28 +62,50 @@ class Estimate:
 
 
 class Shown:
-    """Something that a command is at. title: what; total: of how many images; None: there is nothing to count."""
+    """Something that a command is doing.
+
+    title: what it is. total: of how many images; None: there is nothing to count.
+    """
 
     def __init__(
         self,
         title: str,
         total: int | None,
         console: Console,
-        now: Callable[[], float] = time.perf_counter,
         estimate: Estimate | None = None,
+        now: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self.title, self.total, self.console = title, total, console
+        self.title = title
+        self.total = total
+        self.console = console
         self.estimate = estimate
-        self._now = now
-        self._begun = self._printed = now()
         self.done = 0
         self.step = ""  # of an image, if one takes long
-        self._ended = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._now = now
+        self._begun = now()
+
+    def start(self) -> None:
+        """Show it from now on."""
+
+    def stop(self) -> None:
+        """Stop showing it, for a while or for good."""
 
     def advance(self, images: int) -> None:
-        """So many more images are done. Print once how long the command will take, unless that is a moment."""
+        """Advance by so many images."""
         self.done += images
+
+    def says(self, title: str) -> None:
+        """Change the title."""
+        self.title = title
+
+    def seconds_left(self) -> float | None:
+        """Return the time that the command will still take, or None if it isn't known."""
+        if self.estimate is None or not self.done or self.total is None:
+            return None
+        return self.estimate.seconds(self.total - self.done, self.done, self._now() - self._begun)
+
+    def print_estimate(self) -> None:
+        """Print once how long the command will take, unless that is a moment."""
         seconds = self.seconds_left()
         if self.estimate is None or self.estimate.is_printed or seconds is None:
             return
@@ -94,77 +114,57 @@ class Shown:
             line = f"The run will take about {duration(seconds)} at this rate; Ctrl-C keeps what is done."
             self.console.print(line, highlight=False, soft_wrap=True)
 
-    def seconds_left(self) -> float | None:
-        """Return the time that the command will still take, or None if it isn't known."""
-        if self.estimate is None or not self.done or self.total is None:
-            return None
-        return self.estimate.seconds(self.total - self.done, self.done, self._now() - self._begun)
 
-    def says(self, title: str) -> None:
-        """It is at something else."""
-        self.title = title
-
-    def start(self) -> None:
-        """Shows it from now on."""
-        self._ended.clear()
-        self._thread = threading.Thread(target=beating, args=(self.beat, self._ended.wait), daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Shows it no more, for a while or for good."""
-        self._ended.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-
-    def beat(self) -> None:
-        """Shows what is new, if it is time."""
-
-
-def beating(beat: Callable[[], None], wait: Callable[[float], bool]) -> None:
-    """Calls beat soon, so that what starts ends a silence, and then every BEAT seconds. wait: returns whether it has
-    ended, after so many seconds or when it does."""
-    seconds = FIRST_BEAT
-    while not wait(seconds):
-        seconds = BEAT
-        with suppress(OSError, ValueError):  # the reader of the output has gone: the next line of the command says so
-            beat()
+class Silent(Shown):
+    """In a process whose command shows what it is doing."""
 
 
 class Bar(Shown):
-    """On a terminal: begins with the first beat, and goes away at the end unless it counts."""
+    """On a terminal: rich's bar, which disappears at the end unless it counts."""
 
     _progress: Progress | None = None
 
-    def beat(self) -> None:
-        if self._progress is None:
-            count = (BarColumn(), TextColumn("{task.completed}/{task.total}"), _Rate())
-            left = (TextColumn("left"), TimeRemainingColumn())
-            is_counted = self.total is not None
-            room = max(self.console.width - (BESIDE_COUNTED if is_counted else BESIDE), SHORTEST)
-            self._progress = Progress(
-                TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, max_width=room)),
-                *(count if is_counted else ()),
-                TimeElapsedColumn(),  # a batch may take a while
-                *(left if is_counted else ()),
-                console=self.console,
-                auto_refresh=False,
-                transient=self.total is None,
-            )
-            self._task = self._progress.add_task(self.title, total=self.total)
-            self._progress.start()
-        description = f"{self.title}, {self.step}" if self.step else self.title
-        seconds = self.seconds_left()
-        if seconds is not None and self.estimate is not None and self.estimate.images:
-            description = f"{description}, all jobs {duration(seconds)}"
-        self._progress.update(self._task, description=description, completed=self.done, refresh=True)
+    def start(self) -> None:
+        columns: list[ProgressColumn] = [_Title(self)]
+        if self.total is not None:
+            columns += [BarColumn(), TextColumn("{task.completed}/{task.total}"), _Rate()]
+        columns.append(TimeElapsedColumn())  # a batch may take a while
+        if self.total is not None:
+            columns += [TextColumn("left"), TimeRemainingColumn()]
+        is_transient = self.total is None
+        self._progress = Progress(*columns, console=self.console, refresh_per_second=2, transient=is_transient)
+        self._task = self._progress.add_task(self.title, total=self.total, completed=self.done)
+        self._progress.start()
 
     def stop(self) -> None:
-        super().stop()
         if self._progress is not None:
-            self._progress.update(self._task, completed=self.done)
             self._progress.stop()
             self._progress = None
+
+    def advance(self, images: int) -> None:
+        super().advance(images)
+        if self._progress is not None:
+            self._progress.update(self._task, completed=self.done)
+        self.print_estimate()
+
+    def description(self) -> str:
+        """Return the title with the step of an image, and with the time that all jobs will still take."""
+        parts = [self.title, self.step]
+        seconds = self.seconds_left()
+        if seconds is not None and self.estimate is not None and self.estimate.images:
+            parts.append(f"all jobs {duration(seconds)}")
+        return ", ".join(filter(None, parts))
+
+
+class _Title(ProgressColumn):
+    def __init__(self, bar: Bar) -> None:
+        others = BESIDE if bar.total is None else BESIDE_COUNTED
+        room = max(bar.console.width - others, SHORTEST)
+        super().__init__(Column(no_wrap=True, max_width=room))
+        self.bar = bar
+
+    def render(self, task: Task) -> Text:
+        return Text(self.bar.description())
 
 
 class _Rate(ProgressColumn):
@@ -173,45 +173,64 @@ class _Rate(ProgressColumn):
 
 
 class Lines(Shown):
-    """In a log: a line when it has been silent for a moment, and then seldom."""
+    """Elsewhere: a plain line every PAUSE seconds, whatever is shown by then."""
 
-    _pause = FIRST_LINE
+    printed = time.perf_counter()
+    """The time of the last line of the process."""
+    _lines: _Ticker | None = None
 
     def start(self) -> None:
-        self._printed, self._pause = self._now(), FIRST_LINE
-        super().start()
+        self._lines = _Ticker(self)
+        self._lines.start()
 
-    def beat(self) -> None:
+    def stop(self) -> None:
+        if self._lines is not None:
+            self._lines.stop()
+            self._lines = None
+
+    def advance(self, images: int) -> None:
+        super().advance(images)
+        self.print_estimate()
+        self.print_if_due()
+
+    def print_if_due(self) -> None:
+        """Print the line, if the last one was PAUSE seconds ago."""
         now = self._now()
-        if now - self._printed >= self._pause:
+        if now - Lines.printed >= PAUSE:
+            Lines.printed = now
             self.console.print(self.line(now - self._begun), highlight=False, soft_wrap=True, markup=False)
-            self._printed, self._pause = now, NEXT_LINES
 
     def line(self, seconds: float) -> str:
-        """So long after it has begun."""
+        """Return the line, so many seconds after the beginning."""
         if self.total is None:
             return f"{self.title}: {seconds:.0f} s"
         speed = rate(self.done, seconds) or f"{seconds:.0f} s"
-        step = f", {self.step}" if self.step else ""
         left = self.seconds_left()
         time_left = "" if left is None else f", about {duration(left)} left"
+        step = f", {self.step}" if self.step else ""
         return f"{self.title}: {self.done} of {self.total} images, {speed}{time_left}{step}"
 
 
-class Silent(Shown):
-    """In a process whose command shows what it is at."""
+class _Ticker(Live):
+    """rich's thread, which prints lines instead of drawing."""
 
-    def start(self) -> None:
-        """Shows nothing."""
+    def __init__(self, lines: Lines) -> None:
+        plain = Console(stderr=True, force_terminal=False)
+        super().__init__(
+            console=plain, refresh_per_second=2, transient=True, redirect_stdout=False, redirect_stderr=False
+        )
+        self.lines = lines
 
-    def advance(self, images: int) -> None:
-        """Prints nothing."""
-        self.done += images
+    def refresh(self) -> None:
+        """Print the line if it is due."""
+        if self.is_started:
+            with suppress(OSError, ValueError):  # the reader has gone: the next line of the command says so
+                self.lines.print_if_due()
 
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """What the code inside is at isn't shown."""
+    """Nothing of what the code inside is doing is shown."""
     _stack.append(Silent("", None, get_console()))
     try:
         yield
@@ -259,10 +278,11 @@ def progress(
     log's lines go to standard error, since how many there are depends on the machine."""
     console = console or get_console()
     has_bars = _is_terminal(console) or (console.is_jupyter and find_spec("ipywidgets") is not None)
-    kind, place = (Bar, console) if has_bars else (Lines, Console(stderr=True))
-    shown: Shown = kind(title, total, place, estimate=estimate)
+    shown: Shown = Bar(title, total, console, estimate)
     if _stack and isinstance(_stack[0], Silent):
         shown = Silent(title, total, console)
+    elif not has_bars:
+        shown = Lines(title, total, Console(stderr=True), estimate)
     if _stack:
         _stack[-1].stop()
     _stack.append(shown)

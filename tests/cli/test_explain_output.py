@@ -105,8 +105,7 @@ def test_nothing_is_replaced_unasked(capsys):
 
 
 def test_images_are_counted_on_standard_error(capsys, monkeypatch):
-    for name, seconds in {"FIRST_BEAT": 0.001, "BEAT": 0.001, "FIRST_LINE": 0.0, "NEXT_LINES": 0.0}.items():
-        monkeypatch.setattr(progress, name, seconds)
+    monkeypatch.setattr(progress, "PAUSE", 0.0)
     save_scene("photos/scene.png")
     shutil.copy("photos/scene.png", "photos/other.png")
     assert main(["explain", "photos", *ONE, "--output", "maps"]) == 0

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psutil
 import pytest
 
 from axiom_bench.cli import stopping
@@ -23,13 +24,15 @@ main.parse = lambda argv: main.Namespace(command=command)
 sys.exit(main.main())
 """
 SLEEP = "print('begun', flush=True); __import__('time').sleep(60)"
-CHILD = """
+CHILDREN = """
 import multiprocessing, time
-child = multiprocessing.get_context('fork').Process(target=time.sleep, args=(60,), daemon=True)
-child.start()
-print('begun', child.pid, flush=True)
+context = multiprocessing.get_context('fork')
+for _ in range(3):
+    context.Process(target=time.sleep, args=(60,), daemon=True).start()
+print('begun', flush=True)
 time.sleep(60)
 """
+ENDLESS = f"stopping.GRACE = 60\ntry:\n    {SLEEP}\nfinally:\n    __import__('time').sleep(60)"
 FREED = """
 class Freed:
     def __del__(self):
@@ -100,14 +103,27 @@ def test_a_signal_that_was_ignored_stays_so_and_sigterm_ends(number):
         assert process.wait(timeout=30) == 143
 
 
-def test_the_processes_of_a_command_end_with_it():
-    with begun(CHILD) as (process, words):
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the child gets it too
+@pytest.mark.parametrize("name", EXIT_CODES)
+def test_a_second_signal_ends_at_once(name):
+    with begun(ENDLESS) as (process, _):
+        process.send_signal(getattr(signal, name))
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=0.5)
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=30) == ("", f"{stopping.LINE}\n")
+    assert process.returncode == EXIT_CODES[name]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_processes_of_a_command_end_with_it(number):
+    with begun(CHILDREN) as (process, _):
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert len(children) == 3
+        os.killpg(process.pid, number)  # as a terminal does: the children get it too
         _, said = process.communicate(timeout=30)
     assert said == f"{stopping.LINE}\n"
-    assert process.returncode == 130
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(words[1]), 0)
+    assert process.returncode == 128 + number
+    assert sum(child.is_running() for child in children) == 0
 
 
 def test_a_caller_keeps_its_handlers():
@@ -116,6 +132,3 @@ def test_a_caller_keeps_its_handlers():
         assert signal.getsignal(signal.SIGTERM) is not before[1]
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
     assert sys.unraisablehook is hook
-    with pytest.raises(stopping.Stopped) as stop, stopping.stoppable():
-        raise stopping.Stopped(signal.SIGHUP)
-    assert stopping.exit_code(stop.value) == 129

@@ -1,4 +1,4 @@
-"""What a command shows of what it is at, with a clock that the test sets and a thread that it plays; a job's notes."""
+"""What a command shows of what it is doing, with a clock that the test sets; a job's notes."""
 
 import io
 import logging
@@ -18,7 +18,7 @@ from axiom_bench.evaluation.batch import MethodLeftOut
 from axiom_bench.evaluation.runtime import MethodNotTimed
 from axiom_bench.run import progress as module
 from axiom_bench.run import result, worker
-from axiom_bench.run.progress import BEAT, FIRST_BEAT, Bar, Estimate, Lines, beating, progress, rate
+from axiom_bench.run.progress import Bar, Estimate, Lines, progress, rate
 from axiom_bench.run.shards import counted
 
 
@@ -49,53 +49,55 @@ def shown_by(console: Console) -> str:
 
 
 @pytest.fixture(autouse=True)
-def no_thread(monkeypatch) -> Iterator[None]:
-    """Tests call `beat` themselves."""
-    monkeypatch.setattr(module.threading.Thread, "start", lambda thread: None)
-    monkeypatch.setattr(module.threading.Thread, "join", lambda thread: None)
+def no_line_yet(monkeypatch) -> Iterator[None]:
+    monkeypatch.setattr(Lines, "printed", 0.0)
     yield
     assert not module._stack
 
 
-def test_a_log_has_a_line_after_a_moment_and_then_seldom():
+def test_a_log_has_a_line_every_ten_seconds():
     clock, log = Clock(), console(terminal=False)
-    lines = Lines("a on scenes", 64, log, clock)
-    for second in range(40):
+    lines = Lines("a on scenes", 64, log, now=clock)
+    for second in range(31):
         clock.now = second
         if second == 10:
             lines.advance(16)
-        lines.beat()
-    rates = ("1.3 images/s", "1.4 s/image", "2.0 s/image")
-    first = "a on scenes: 0 of 64 images, 2 s"
-    assert shown_by(log).splitlines() == [first, *(f"a on scenes: 16 of 64 images, {text}" for text in rates)]
+        lines.print_if_due()
+    rates = ("1.6 images/s", "1.2 s/image", "1.9 s/image")
+    assert shown_by(log).splitlines() == [f"a on scenes: 16 of 64 images, {text}" for text in rates]
+
+
+def test_the_pause_between_lines_is_of_all_that_is_shown():
+    """Many short stages aren't a silence."""
     clock, log = Clock(), console(terminal=False)
-    uncounted = Lines("report", None, log, clock)
-    for second in (1, 3):
-        clock.now = second
-        uncounted.beat()
-        uncounted.says("report: figure ranking")
-    assert shown_by(log) == "report: figure ranking: 3 s\n"
+    for number in range(7):
+        clock.now = 3.0 * number
+        stage = Lines(f"stage {number}", None, log, now=clock)
+        clock.now += 2
+        stage.print_if_due()
+    assert shown_by(log).splitlines() == ["stage 3: 2 s"]
 
 
 def test_the_time_of_all_jobs_is_printed_once_after_the_first_batch():
     """Jobs that haven't begun count as many images as the one that is computed."""
     clock, log = Clock(), console(terminal=False)
     estimate = Estimate(jobs=2, images=128)
-    lines = Lines("a on scenes", 64, log, clock, estimate)
+    lines = Lines("a on scenes", 64, log, estimate, clock)
     clock.now = 30
     lines.advance(16)
     clock.now = 45
     lines.advance(16)
-    assert shown_by(log) == "The run will take about 6 min at this rate; Ctrl-C keeps what is done.\n"
+    sentence = "The run will take about 6 min at this rate; Ctrl-C keeps what is done."
+    assert shown_by(log).splitlines()[0] == sentence
     assert "about 4 min left" in lines.line(45)
-    Lines("b on scenes", 64, log, clock, estimate).advance(64)
-    assert len(shown_by(log).splitlines()) == 1
+    Lines("b on scenes", 64, log, estimate, clock).advance(64)
+    assert shown_by(log).count("The run will take") == 1
 
 
 @pytest.mark.parametrize("seconds", [0.5, 2.0])
 def test_no_time_is_printed_for_a_moment(seconds):
     clock, log = Clock(), console(terminal=False)
-    lines = Lines("a on scenes", 64, log, clock, Estimate(jobs=0))
+    lines = Lines("a on scenes", 64, log, Estimate(jobs=0), clock)
     clock.now = seconds
     lines.advance(16)
     assert shown_by(log) == ""
@@ -108,36 +110,67 @@ def test_a_log_with_colours_has_no_bar():
         assert isinstance(shown, Lines)
 
 
-def test_what_ends_at_once_shows_nothing_and_a_log_is_of_standard_error(capsys):
+def test_a_log_is_on_standard_error(capsys, monkeypatch):
     """Standard output is the same on a slow machine."""
-    for place in (console(terminal=False), console(terminal=True)):
-        with progress("report", None, place), progress("a on scenes", 64, place) as shown:
-            shown.advance(64)
-        assert shown_by(place) == ""
-    assert capsys.readouterr() == ("", "")
-    with pytest.raises(KeyError), progress("a", None, place), progress("b", None, place):
+    log = console(terminal=False)
+    with progress("report", None, log), progress("a on scenes", 64, log) as shown:
+        shown.advance(64)
+    with pytest.raises(KeyError), progress("a", None, log), progress("b", None, log):
         raise KeyError  # which ends what is shown
-    with progress("report", None, console(terminal=False)) as shown:
+    assert capsys.readouterr() == ("", "")
+    with progress("report", None, log) as shown:
         assert isinstance(shown, Lines)
-        shown._pause = 0
-        shown.beat()
-    assert capsys.readouterr() == ("", "report: 0 s\n")
+        monkeypatch.setattr(module, "PAUSE", 0.0)
+        shown.print_if_due()
+    assert shown_by(log) == ""
+    assert capsys.readouterr().err.startswith("report: 0 s\n")
+
+
+def test_rich_prints_lines_of_what_takes_long(capsys, monkeypatch):
+    monkeypatch.setattr(module, "PAUSE", 0.0)
+    with progress("report", None, console(terminal=False)):
+        wait_until(lambda: "report: " in capsys.readouterr().err)
+
+
+def wait_until(is_true, seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not is_true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_reader_that_has_gone_ends_no_command(monkeypatch):
+    def gone(lines: Lines) -> None:
+        calls.append(1)
+        raise BrokenPipeError  # `| head` has read enough: the next line of the command itself says so
+
+    calls: list[int] = []
+    monkeypatch.setattr(Lines, "print_if_due", gone)
+    with progress("report", None, console(terminal=False)):
+        wait_until(lambda: len(calls) > 1)
 
 
 def test_a_terminal_shows_the_innermost_and_then_what_goes_on():
     terminal = console(terminal=True)
     with progress("a: start", None, terminal) as outer:
-        outer.beat()
         with progress("a: hashes of the images", 4, terminal) as inner:
             assert isinstance(inner, Bar)
             inner.advance(3)
-            inner.beat()
         assert outer is module._stack[-1]
         outer.says("a: cut")
-        outer.beat()
     text = shown_by(terminal)
     places = [text.index(part) for part in ("a: start", "a: hashes of the images", "3/4", "a: cut")]
     assert places == sorted(places)
+
+
+def test_a_bar_has_the_time_of_all_jobs():
+    terminal, clock = console(terminal=True), Clock()
+    bar = Bar("a on scenes", 64, terminal, Estimate(jobs=2, images=128), clock)
+    assert bar.description() == "a on scenes"
+    clock.now = 30
+    bar.advance(16)
+    bar.step = "Grad-CAM"
+    assert bar.description() == "a on scenes, Grad-CAM, all jobs 6 min"
 
 
 @pytest.mark.parametrize(("total", "numbers"), [(None, ("0:00:00",)), (64, ("5/64", "0:00:00", "left"))])
@@ -146,27 +179,8 @@ def test_a_long_title_leaves_room_for_the_numbers(total, numbers):
     terminal = console(terminal=True)
     with progress("paper, Fig 5: Maps of Grad-CAM, Grad-CAM++, Ablation-CAM and XGrad-CAM", total, terminal) as shown:
         shown.advance(5)
-        shown.beat()
-        text = shown_by(terminal)
+    text = shown_by(terminal)
     assert all(part in text for part in (*numbers, "paper, Fig 5"))
-
-
-def test_the_thread_looks_soon_and_then_twice_a_second_until_the_end():
-    waits: list[float] = []
-    beats: list[int] = []
-
-    def wait(seconds: float) -> bool:
-        waits.append(seconds)
-        return len(waits) == 4
-
-    def beat() -> None:
-        beats.append(len(waits))
-        if len(beats) == 2:
-            raise BrokenPipeError  # `| head` has read enough: the next line of the command itself says so
-
-    beating(beat, wait)
-    assert waits == [FIRST_BEAT, BEAT, BEAT, BEAT]
-    assert beats == [1, 2, 3]
 
 
 def test_images_count_once_when_their_batch_is_done():
@@ -243,10 +257,10 @@ def test_a_stage_has_its_time_and_may_go_on(monkeypatch):
 
 
 def test_in_a_process_of_an_executor_nothing_is_shown(capsys, monkeypatch):
-    monkeypatch.setattr(module, "FIRST_LINE", 0.0)
+    monkeypatch.setattr(module, "PAUSE", 0.0)
     with module.silent(), module.progress("outer", 2) as shown, module.progress("inner"):
         module.advance(1)
-        time.sleep(0.3)
+        time.sleep(0.7)
         shown.advance(1)
     assert capsys.readouterr() == ("", "")
     module.advance(1)  # of nothing
