@@ -36,11 +36,11 @@ _SPECIAL = {
     "\N{ALMOST EQUAL TO}": r"$\approx$",
     "\N{DAGGER}": r"\dag{}",
 }
-_PUNCTUATION = "‐‑‒—‘’“”…"  # noqa: RUF001 - dashes and quotation marks that pdfLaTeX typesets
+_PUNCTUATION = "‐‑‒—‘’“”‡•…"  # noqa: RUF001 - dashes and quotation marks that pdfLaTeX typesets
 
 
 def to_latex(table: Table) -> str:
-    """Return the table as LaTeX. The notes follow the caption, and the titles of groups are a first column."""
+    """Return the table as LaTeX. The notes are below it, and the titles of groups are its first column."""
     has_groups = any(group.title for group in table.groups)
     rows = []
     for group in table.groups:
@@ -59,13 +59,17 @@ def to_latex(table: Table) -> str:
         .to_latex(
             hrules=True,
             column_format=columns,
-            caption=escape(" ".join([f"{table.title}.", *table.notes])),
+            caption=escape(f"{table.title}."),
             label=f"tab:{safe_name(table.name).replace('_', '-')}",
             environment="longtable" if is_long else "table",
             position_float=None if is_long else "centering",
         )
     )
-    return f"{LONG_NEEDS if is_long else NEEDS}\n{text}"
+    notes = escape(" ".join(table.notes))
+    if is_long:
+        return f"{LONG_NEEDS}\n{text}{{\\footnotesize {notes}\\par}}\n"
+    below = rf"\par\footnotesize\raggedright {notes}"
+    return f"{NEEDS}\n" + text.replace(r"\end{table}", f"{below}\n\\end{{table}}")
 
 
 def _cell(cell: Cell) -> str:

@@ -93,7 +93,7 @@ def test_a_table_is_a_float_or_a_longtable():
             r"% Needs \usepackage[T1]{fontenc} and \usepackage{booktabs}.",
             r"\begin{table}",
             r"\centering",
-            r"\caption{A\_title. n\_1 = 3.}",
+            r"\caption{A\_title.}",
             r"\label{tab:some-table}",
             r"\begin{tabular}{llrl}",
             r"\toprule",
@@ -103,6 +103,7 @@ def test_a_table_is_a_float_or_a_longtable():
             r"net\_1 \& co & x$|$y & 1.20e-7 & - \\",
             r"\bottomrule",
             r"\end{tabular}",
+            r"\par\footnotesize\raggedright n\_1 = 3.",
             r"\end{table}",
             "",
         ]
@@ -111,7 +112,6 @@ def test_a_table_is_a_float_or_a_longtable():
     text = to_latex(Table("t", "T", TABLE.header, (Group("", rows),), ("A note.",)))
     order = (
         r"\begin{longtable}{lrr}",
-        "A note.",
         r"\label{tab:t}",
         r"\endfirsthead",
         r"\endhead",
@@ -119,6 +119,7 @@ def test_a_table_is_a_float_or_a_longtable():
         "m0 ",
     )
     assert tuple(sorted(order, key=text.index)) == order
+    assert text.endswith("\\end{longtable}\n{\\footnotesize A note.\\par}\n")
     assert text.count(r"\label") == 1
     assert r"\begin{table}" not in text
 
@@ -127,7 +128,7 @@ def test_every_special_character_of_latex():
     assert escape(r"a_b&c%d$e#f{g}h~i^j\k") == (
         r"a\_b\&c\%d\$e\#f\{g\}h\textasciitilde{}i\textasciicircum{}j\textbackslash{}k"
     )
-    assert escape("犬é≤") == r"U+72ACé$\le$"
+    assert escape("犬é≤‡") == r"U+72ACé$\le$‡"
 
 
 def test_a_headline_table_has_titles_networks_and_counts(usual):
