@@ -31,7 +31,6 @@ FORMS: dict[str, Callable[[State], State]] = {  # of no other values
     "in one word": lambda state: {name.replace(".", "_"): tensor for name, tensor in state.items()},
     "without counts": lambda state: {name: tensor for name, tensor in state.items() if "tracked" not in name},
     "with a loss's weights": lambda state: {**state, "criterion.weight": torch.ones(2), "n_averaged": torch.tensor(1)},
-    "with a profiler's counts": lambda state: {**state, "fc.total_ops": torch.ones(1)},
 }
 BESIDE: dict[str, Callable[[State], dict[Any, object]]] = {  # in the same file
     "counters": lambda state: {"epoch": 3, "step": torch.tensor(9), "best": np.float64(0.5), "ema_rate": 0.9},

@@ -47,6 +47,13 @@ def test_round_trip(tmp_path, suffix):
     assert weights.read(path).description == f"mine{suffix}"
 
 
+def test_a_profilers_counts_are_left_out(tmp_path):
+    state = network().state_dict()
+    counted = {f"model.module.{name}": tensor for name, tensor in {**state, "fc.total_ops": torch.ones(1)}.items()}
+    path = save({"n_averaged": torch.tensor(1), **counted}, tmp_path / "mine.pth")
+    assert torch.equal(fitted(path).fc.weight, state["fc.weight"])
+
+
 def test_a_place_in_a_checkpoint_is_told_and_two_of_other_values_are_asked_for(tmp_path):
     one, other = network().state_dict(), network().state_dict()
     wrapped = {f"module.encoder_q.{name}": tensor for name, tensor in one.items()} | {"module.queue": torch.zeros(2)}
