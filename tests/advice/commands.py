@@ -322,10 +322,10 @@ def images_of_mosaics_without_mosaics(user: User) -> None:
     user.types("run", "model=scenes_vgg", "data.of=scenes", advice_in(message, r"add (data=mosaic)"), "--cfg", "job")
 
 
-@follows("has settings below it, as {below}")
+@follows("has settings below it; set one of them")
 def value_for_a_group_of_settings(user: User) -> None:
-    message = user.refusal("doctor", "model=scenes_vgg", "data.size=2", "runtime=2")
-    setting = advice_in(message, r"as (runtime\.\w+); set one of these")
+    message = user.refusal("doctor", "model=scenes_vgg", "data.size=2", "runtime=[2]")
+    setting = advice_in(message, r"as (runtime\.\w+)=VALUE")
     user.types("doctor", "model=scenes_vgg", "data.size=2", f"{setting}=2")
 
 

@@ -112,6 +112,7 @@ def test_a_log_with_colours_has_no_bar():
 
 def test_a_log_is_on_standard_error(capsys, monkeypatch):
     """Standard output is the same on a slow machine."""
+    monkeypatch.setattr(Lines, "printed", time.perf_counter())
     log = console(terminal=False)
     with progress("report", None, log), progress("a on scenes", 64, log) as shown:
         shown.advance(64)

@@ -56,7 +56,7 @@ def sentence(error: Exception, keys: Iterable[str], choices: Callable[[str], Ite
         return BenchError(f"The setting {match[1]} exists; leave out the + before it.")
     if match := re.search(r"Error merging override ([\w.]+)=", text):
         below = next(key for key in sorted(keys) if key.startswith(f"{match[1]}."))
-        return BenchError(f"{match[1]} has settings below it, as {below}; set one of these.")
+        return BenchError(f"{match[1]} has settings below it; set one of them, as {below}=VALUE.")
     if "'${data}_${model}'" in text:
         return BenchError("model and data take one name each, or several with commas between them: model=a,b.")
     if match := re.search(r"full_key: (\S+)", text):
