@@ -1,34 +1,27 @@
-"""The loop of the benchmark: a trace of each batch, which every method explains, and each explanation measured by every
-metric; and the columns of the values. A run's fingerprint of its code starts here and follows the imports.
-"""
+"""A method's explanation of a batch, the warnings about it, and the columns of its values."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, Protocol, cast
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from axiom_bench.columns import CURVE_COLUMNS, LAYER, NOT_APPLICABLE, RECORD_COLUMNS, UNKNOWN_CLASS
+from axiom_bench.columns import CURVE_COLUMNS, RECORD_COLUMNS
 from axiom_bench.cutting.numerics import SPACES, dead_channels
 from axiom_bench.cutting.output import described
-from axiom_bench.cutting.passes import by_halves
 from axiom_bench.cutting.silent import one_position, silence
 from axiom_bench.cutting.trace import CutModel, Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.answers import KEPT, KeptAnswers
-from axiom_bench.evaluation.measurement import Measured, Measurement, Metric, measure_all, without_values
+from axiom_bench.evaluation.measurement import Measured, Measurement
 from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.evaluation.purity import WATCHED_RATE, WITNESS, Witness, foreign, is_watched, tensors_of
 from axiom_bench.evaluation.specs import MethodSpec
-from axiom_bench.evaluation.stopwatch import LOADING, METHODS, METRICS, TRACE, Watch, untimed
 from axiom_bench.explanation.explanation import Explanation, Map, is_map, weighted
 
 Method = Plugin[MethodSpec]
@@ -54,70 +47,6 @@ class NotFiniteMaps(ZeroMaps):
     """A method's maps, or a metric's values, aren't finite. A run collects these warnings by their category."""
 
 
-class UnreadableImage(Protocol):
-    """An image that couldn't be read, such as the data's `BadImage`: its id, and the reason as a status."""
-
-    image_id: str
-    status: str
-
-
-@dataclass(frozen=True)
-class MethodsByMetrics:
-    """Values to compute: each metric of each method; `methods` is empty for metrics of the layer."""
-
-    methods: tuple[Plugin, ...]
-    metrics: tuple[Plugin, ...]
-
-
-def shard_rows(
-    cut_model: CutModel,
-    batches: Iterable[Batch | UnreadableImage],
-    requests: Sequence[MethodsByMetrics],
-    batch_rows: int,
-    normalise: str = "maximum",
-    watch: Watch = untimed,
-    watched_rate: int = WATCHED_RATE,
-    kept: KeptAnswers | None = None,
-) -> Iterator[Columns]:
-    """The records' columns of what is requested, batch after batch, as `rows_of` yields them.
-
-    batch_rows: the number of rows to which every batch is filled up, with its last one, unless that many don't fit into
-    memory (see cutting.passes). A product's rounding may depend on it; so a value is the same bit by bit however the
-    images are cut into shards. A bad image has a row with its status for each value. watch: is told of the parts; what
-    the batches keep the loop waiting is time of loading. watched_rate: see `purity.is_watched`. kept: the model's
-    answers that need not be computed; new ones are added.
-    """
-
-    def rows(part: Batch, size: int) -> list[Columns]:
-        with watch(TRACE):
-            full = part.repeated(size)
-            trace = replace(traced(cut_model, full), num_padding=len(full) - len(part))
-            if kept is not None:
-                trace.once(KEPT, lambda: kept)
-        return [
-            trimmed(columns, len(full), len(part))
-            for request in requests
-            for columns in rows_of(trace, full, request.methods, request.metrics, normalise, watch, watched_rate)
-        ]
-
-    upcoming = iter(batches)
-    while True:
-        with watch(LOADING):
-            batch = next(upcoming, None)
-        if batch is None:
-            break
-        if isinstance(batch, Batch):
-            for of_part in by_halves(batch, batch_rows, cut_model.limits, rows):
-                yield from of_part
-        else:
-            yield from _bad_image(batch, requests)
-    of_users = foreign(
-        {each.target: each for request in requests for each in (*request.methods, *request.metrics)}.values()
-    )
-    if of_users and cut_model.holds(WITNESS):
-        cast(Witness, cut_model.once(WITNESS, object)).check(of_users)
-
-
 def traced(cut_model: CutModel, batch: Batch) -> Trace:
     """The batch's trace; an error of the network itself gets a note, since its input's size is the usual cause."""
     try:
@@ -126,22 +55,6 @@ def traced(cut_model: CutModel, batch: Batch) -> Trace:
         size = " x ".join(map(str, batch.images.shape[2:]))
         error.add_note(f"raised by the network on images of {size}; give all its size (pictures: by model.resize)")
         raise
-
-
-def trimmed(part: Columns, size: int, count: int) -> Columns:
-    """The first `count` of every `size` rows; the axes of curves stay as they are."""
-    keep = np.arange(len(part["image_id"])) % size < count
-    return {name: values if name == "axes" else values[keep] for name, values in part.items()}
-
-
-def _bad_image(image: UnreadableImage, requests: Sequence[MethodsByMetrics]) -> Iterator[Columns]:
-    """A row for each value of a method: NaN, with the reason as status."""
-    nothing = np.array([UNKNOWN_CLASS])
-    for request in requests:
-        names = [method.name for method in request.methods] or [LAYER]
-        for name in names:
-            measurement = without_values(request.metrics, (image.status,))
-            yield from columns((image.image_id,), nothing, nothing, name, measurement)
 
 
 def warn_of_silence(trace: Trace) -> bool:
@@ -159,81 +72,6 @@ def trace_of_batch(cut_model: CutModel, batch: Batch) -> Trace:
     extras = batch.interventions, batch.other_images
     trace = cut_model.trace(batch.images, batch.targets, *extras, None, batch.other_inputs)
     return replace(trace, image_ids=batch.image_ids)
-
-
-def rows_of(
-    trace: Trace,
-    batch: Batch,
-    methods: Sequence[Method],
-    metrics: Sequence[Metric],
-    normalise: str = "maximum",
-    watch: Watch = untimed,
-    watched_rate: int = WATCHED_RATE,
-) -> Iterator[Columns]:
-    """Yields the columns of one method at a time, first those of the layer (method "-"); see `columns`.
-
-    Requests of metrics are answered for all methods together. Users' own methods come last, and after the suite's own
-    metrics theirs. normalise: of the heatmaps, see `heatmap`. watch: is told of the parts. watched_rate: see
-    `purity.is_watched`. Raises BenchError where a method or a metric returns a wrong shape, or changes what others
-    read.
-    """
-    if refusals := [why for metric in metrics if (why := metric.refusal(trace.dimensions)) is not None]:
-        warnings.warn(f"Metrics are left out: {' '.join(refusals)}", MetricsLeftOut, stacklevel=2)
-    of_layer = [metric for metric in metrics if metric.spec.of == "layer"]
-    of_method = [metric for metric in metrics if metric.spec.of == "method"]
-    of_users = foreign([*methods, *metrics])
-    explained_classes, predicted = trace.classes_on_cpu
-    annotations = batch.annotations_of(explained_classes, trace.logits.shape[1])
-    columns_of = partial(columns, batch.image_ids, explained_classes.numpy(), predicted.numpy())
-    own = [method for method in methods if not method.is_foreign]
-    witness = None
-    if of_users and is_watched(batch.image_ids, watched_rate):
-        trusted = [metric for metric in of_method if not metric.is_foreign]
-        measured = partial(_measured, trace, annotations, own, trusted, (), normalise)
-        witness = Witness(trace.images.device, lambda: [*tensors_of(trace), *_values(each for _, each in measured())])
-    if of_layer:
-        with watch(METRICS):
-            measurements = measure_all(of_layer, [(Explanation(trace=trace), True)], watch=watch)
-        yield from columns_of(LAYER, measurements[0])
-    for group in (own, foreign(methods)):
-        for name, measurement in _measured(trace, annotations, group, of_method, of_layer, normalise, watch):
-            yield from columns_of(name, measurement or without_values(of_method, (NOT_APPLICABLE,) * len(batch)))
-    if witness is not None:
-        witness.check(of_users)
-
-
-def _measured(
-    trace: Trace,
-    annotations: Mapping[str, Any],
-    methods: Sequence[Method],
-    metrics: Sequence[Metric],
-    others: Sequence[Metric],
-    normalise: str,
-    watch: Watch = untimed,
-) -> Iterator[tuple[str, Measurement | None]]:
-    """(name, measurement) of each method; None for one that doesn't apply to the model. others: see `measure_all`."""
-    for group in _groups(trace, methods):
-        with watch(METHODS):
-            explanations = [explained(trace, annotations, method, normalise) for method in group]
-            asked = [
-                (explanation, explanation is not None and is_on_score_scale(method, trace))
-                for method, explanation in zip(group, explanations, strict=True)
-            ]
-        with watch(METRICS):
-            measurements = measure_all(metrics, asked, others, watch)
-        for method, explanation, measurement in zip(group, explanations, measurements, strict=True):
-            yield method.name, None if explanation is None else measurement
-
-
-def _values(measurements: Iterable[Measurement | None]) -> list[Tensor]:
-    return [values for each in measurements if each is not None for values, _ in (each.values | each.curves).values()]
-
-
-def _groups(trace: Trace, methods: Sequence[Method]) -> Iterator[Sequence[Method]]:
-    """Groups of methods whose contributions, each as large as the activations, fit into the cut's memory."""
-    activations = trace.activations
-    count = max(1, trace.cut_model.ablation_memory // (activations.numel() * activations.element_size()))
-    return (methods[first : first + count] for first in range(0, len(methods), count))
 
 
 def explained(

@@ -29,10 +29,10 @@ from axiom_bench.evaluation.batch import (
     answer_of,
     explained,
     holds_values,
-    rows_of,
     warn_of_non_finite,
     with_score_scale,
 )
+from axiom_bench.evaluation.loop import rows_of
 from axiom_bench.evaluation.measurement import Metric, measure
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.purity import WITNESS, Interference, Witness, foreign, tensors_of

@@ -16,8 +16,8 @@ from axiom_bench.cutting.output import LOGITS, TensorScores
 from axiom_bench.cutting.tokens import Reshape
 from axiom_bench.data.loading import batches, others
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.batch import shard_rows
 from axiom_bench.evaluation.plugins import Plugin, needs_of, required, value_names
+from axiom_bench.evaluation.shard import shard_rows
 from axiom_bench.evaluation.specs import MethodSpec
 from axiom_bench.models.spec import OBJECT_OUTPUTS
 from axiom_bench.models.weights import file_sha256, fit, state_sha256

@@ -47,10 +47,10 @@ from axiom_bench.evaluation.batch import (
     curve_frame,
     frame,
     holds_values,
-    rows_of,
     trace_of_batch,
     warn_of_silence,
 )
+from axiom_bench.evaluation.loop import rows_of
 from axiom_bench.evaluation.measurement import Metric, check_names
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.proof import proved

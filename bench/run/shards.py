@@ -19,19 +19,11 @@ from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError, first_names
 from axiom_bench.evaluation.answers import KeptAnswers
-from axiom_bench.evaluation.batch import (
-    Columns,
-    MethodsByMetrics,
-    curve_frame,
-    frame,
-    holds_values,
-    shard_rows,
-    traced,
-    warn_of_silence,
-)
+from axiom_bench.evaluation.batch import Columns, curve_frame, frame, holds_values, traced, warn_of_silence
 from axiom_bench.evaluation.plugins import NEEDS_DROPS, Plugin, needs_of, required, value_names
 from axiom_bench.evaluation.proof import proved
 from axiom_bench.evaluation.purity import Interference, watched_rate
+from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows
 from axiom_bench.evaluation.stopwatch import Stopwatch, Watch
 from axiom_bench.records import files, record_files
 from axiom_bench.records.record_files import RecordFile, Values

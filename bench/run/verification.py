@@ -22,8 +22,9 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.batch import MethodLeftOut, ZeroMaps, frame, holds_values, shard_rows
+from axiom_bench.evaluation.batch import MethodLeftOut, ZeroMaps, frame, holds_values
 from axiom_bench.evaluation.plugins import Plugin, required
+from axiom_bench.evaluation.shard import shard_rows
 from axiom_bench.run import shards
 from axiom_bench.run.composing.settings import add_current_folder, code_of
 from axiom_bench.run.images import rows

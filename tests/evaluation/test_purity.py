@@ -13,10 +13,11 @@ from torch.nn import functional
 
 import axiom_bench as ab
 from axiom_bench.evaluation import plugins, purity
-from axiom_bench.evaluation.batch import MethodsByMetrics, rows_of, shard_rows
+from axiom_bench.evaluation.loop import rows_of
 from axiom_bench.evaluation.proof import DRAWS, KEEPS_STATE, OF_THE_BATCH, proved
 from axiom_bench.evaluation.purity import Interference
 from axiom_bench.evaluation.queries import PerturbedImages
+from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows
 from axiom_bench.run.notebook import evaluate, explain
 
 OWN = (["xgrad_cam", "ablation_cam"], ["box_iou", "sensitivity_error"])

@@ -19,7 +19,8 @@ from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.answers import MetricCall, answer_all, rows_per_pass
-from axiom_bench.evaluation.batch import explained, frame, rows_of
+from axiom_bench.evaluation.batch import explained, frame
+from axiom_bench.evaluation.loop import rows_of
 from axiom_bench.evaluation.plugins import Plugin, value_names
 from axiom_bench.evaluation.queries import PerturbedImages, Reexplanation
 from axiom_bench.evaluation.specs import MethodSpec

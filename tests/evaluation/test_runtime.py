@@ -12,10 +12,10 @@ from torch import Tensor, nn
 import axiom_bench as ab
 from axiom_bench.columns import RUNTIME_COLUMNS
 from axiom_bench.evaluation import plugins, runtime
-from axiom_bench.evaluation.batch import MethodsByMetrics, shard_rows
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.queries import PerturbedImages, Reexplanation
 from axiom_bench.evaluation.runtime import measure_runtime
+from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows
 from axiom_bench.evaluation.specs import MethodSpec
 from axiom_bench.evaluation.stopwatch import MAX_LAPS, PARTS, Stopwatch, between_events
 

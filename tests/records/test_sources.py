@@ -99,7 +99,7 @@ def test_only_rooms_that_compute_count_and_a_module_that_is_named():
     """A step of the run may name its own code; what that imports of rooms that don't compute stays out."""
     assert counted("axiom_bench.records.files") == {"axiom_bench.records.files"}
     assert Sources().of(["axiom_bench.records.files"]).sha256 != Sources().of([]).sha256
-    names = counted("axiom_bench.evaluation.batch", "axiom_bench.metrics.box_iou")
+    names = counted("axiom_bench.evaluation.shard", "axiom_bench.metrics.box_iou")
     assert {"axiom_bench.cutting.trace", "axiom_bench.metrics.box_iou"} <= names
     assert {name.split(".")[1] for name in names} <= sources.ROOMS
     assert not any(name.startswith(("axiom_bench.run", "axiom_bench.report", "axiom_bench.records")) for name in names)
@@ -163,9 +163,9 @@ def test_libraries_count_by_version():
 LAYOUT = """
 import json, sys, time
 start = time.perf_counter()
-import axiom_bench.evaluation.batch
+import axiom_bench.evaluation.shard
 from axiom_bench.records import sources
-code = sources.Sources().of(["axiom_bench.evaluation.batch", "users_cam"])
+code = sources.Sources().of(["axiom_bench.evaluation.shard", "users_cam"])
 print(json.dumps([code.sha256, code.versions, sources._parsed.cache_info().misses]))
 """
 

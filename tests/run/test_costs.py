@@ -16,7 +16,7 @@ from axiom_bench.data.batch import Batch
 from axiom_bench.data.embedded import Scenes
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.batch import rows_of
+from axiom_bench.evaluation.loop import rows_of
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.plugins import Plugin, required
 from axiom_bench.evaluation.queries import PerturbedImages, Reexplanation

@@ -152,7 +152,7 @@ def test_another_version_of_a_library_computes_anew_what_runs_it(monkeypatch, li
 @pytest.mark.parametrize(
     ("module", "expected"),
     [
-        *(("axiom_bench.cutting.trace", EVERY), ("axiom_bench.evaluation.batch", EVERY)),
+        *(("axiom_bench.cutting.trace", EVERY), ("axiom_bench.evaluation.shard", EVERY)),
         *(("axiom_bench.data.embedded", EVERY), ("axiom_bench.embedded.networks", EVERY)),
         ("axiom_bench.metrics.box_iou", {"box_iou"}),
         ("axiom_bench.metrics.sensitivity_error", {"sensitivity_error"}),

@@ -12,7 +12,7 @@ import torch
 
 from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.batch import trimmed
+from axiom_bench.evaluation.shard import trimmed
 from axiom_bench.records import files
 from axiom_bench.run.composing.settings import USER_SETTINGS, Device, bytes_of, keep_freed_memory
 from axiom_bench.run.job import shards
