@@ -33,7 +33,7 @@ test: lint
 	$(PYTEST)
 
 # The trials of faults fork their commands: in processes that other tests have filled with threads a fork may hang.
-FORKING := tests/faults tests/run/test_remote.py tests/run/test_remote_data.py
+FORKING := tests/faults
 # The rooms that hold numbers, under two other kernels of BLAS and torch that most processors have.
 NUMBERS := tests/cutting tests/methods tests/metrics tests/statistics
 test-all: lint peers
