@@ -123,7 +123,39 @@ class Plugin(Generic[Spec]):
 def names(kind: str) -> list[str]:
     """All entries of conf/<kind>/, sorted. kind: "method", "metric", or a group of methods beside
     `method=all`: "peers", other libraries' methods, or "spoiled"."""
+    if kind == SPOILED:
+        return sorted(_spoiled(conf_folder()))
     return [name for name in entry_names(kind) if name not in (ALL, ALL_FAST)]
+
+
+def by_degree(name: str, about: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return one entry per degree of a kind of spoiling, by name.
+
+    >>> entries = by_degree("blur", {"title": "Blurred", "params": {"sigma": 2}, "degrees": [0.25, 1]})
+    >>> list(entries), entries["blur_25"]["title"], entries["blur_25"]["params"]
+    (['blur_25', 'blur_100'], 'Blurred, 25 %', {'degree': 0.25, 'sigma': 2})
+    """
+    entries = {}
+    for degree in about["degrees"]:
+        percent = f"{100 * degree:g}"
+        entry = {key: value for key, value in about.items() if key != "degrees"}
+        entry["params"] = {"degree": degree, **(about.get("params") or {})}
+        entry["title"] = f"{about['title']}, {percent} %"
+        entry["spoiling"] = name
+        entry["degree"] = degree
+        entries[f"{name}_{percent}"] = entry
+    return entries
+
+
+@cache
+def _spoiled(folder: Path) -> dict[str, Mapping[str, Any]]:
+    """Return the entries of conf/spoiled/ by name; kinds of spoiling have one for each of their degrees."""
+    entries: dict[str, Mapping[str, Any]] = {}
+    for name in entry_names(SPOILED):
+        if name != ALL:
+            about = read_yaml(folder / SPOILED / f"{name}.yaml")[name]
+            entries |= by_degree(name, about) if "degrees" in about else {name: about}
+    return entries
 
 
 def left_out_of_all(config: Any) -> bool:
@@ -184,7 +216,9 @@ def with_params(kind: str, name: str, params: Mapping[str, Any]) -> Plugin:
 def _config(kind: str, name: str) -> Mapping[str, Any]:
     folder = kind
     if kind == "method":
-        folder = PEERS if "@" in name else SPOILED if name in names(SPOILED) else kind
+        if name in (spoiled := _spoiled(conf_folder())):
+            return spoiled[name]
+        folder = PEERS if "@" in name else kind
     path = conf_folder() / folder / f"{name}.yaml"
     if name not in names(folder):  # and not whether there is such a file: a name may be too long for one
         raise unknown(kind, name, names(folder))

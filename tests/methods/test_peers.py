@@ -98,23 +98,28 @@ def chosen(*words: str) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("group", "names", "some", "wrong", "sentence"),
-    [
-        ("peers", NAMES, {"grad_cam@torchcam", "xgrad_cam@pytorch_grad_cam"}, "xgradcam@torchcam",
-         "There is no peer 'xgradcam@torchcam'; did you mean 'xgrad_cam@torchcam'"),
-        ("spoiled", plugins.names(plugins.SPOILED), {"truth", "noise_25"}, "noize_25",
-         "There is no spoiled explainer 'noize_25'; did you mean 'noise_25'"),
-    ],
-)  # fmt: skip
-def test_peers_and_spoiled_explainers_are_chosen_by_name(group, names, some, wrong, sentence):
-    assert not set(names) & (set(methods.names()) | chosen("method=all"))
-    assert chosen("method=[xgrad_cam]", f"{group}=[{','.join(some)}]") == {"xgrad_cam", *some}
-    assert chosen(f"{group}=[{','.join(some)}]") == chosen() | some
-    assert chosen("method=[xgrad_cam]", f"{group}=all") == {"xgrad_cam", *names}
-    with pytest.raises(BenchError, match=sentence):
-        chosen(f"{group}=[{wrong}]")
-    assert len(listing.listing(group)) == len(names)
+def test_peers_are_chosen_by_name():
+    some = {"grad_cam@torchcam", "xgrad_cam@pytorch_grad_cam"}
+    assert not set(NAMES) & (set(methods.names()) | chosen("method=all"))
+    assert chosen("method=[xgrad_cam]", f"peers=[{','.join(some)}]") == {"xgrad_cam", *some}
+    assert chosen(f"peers=[{','.join(some)}]") == chosen() | some
+    assert chosen("method=[xgrad_cam]", "peers=all") == {"xgrad_cam", *NAMES}
+    with pytest.raises(BenchError, match="no peer 'xgradcam@torchcam'; did you mean 'xgrad_cam@torchcam'"):
+        chosen("peers=[xgradcam@torchcam]")
+    assert len(listing.listing("peers")) == len(NAMES)
+
+
+@pytest.mark.slow
+def test_kinds_of_spoiling_are_chosen_by_name_and_degree():
+    names = set(plugins.names(plugins.SPOILED))
+    assert not names & (set(methods.names()) | chosen("method=all"))
+    assert chosen("method=[xgrad_cam]", "spoiled=all") == {"xgrad_cam", *names}
+    of_noise = {f"noise_{percent}" for percent in (25, 50, 75, 100)}
+    assert chosen("method=[xgrad_cam]", "spoiled=[truth,noise]") == {"xgrad_cam", "truth", *of_noise}
+    few = ("spoiled=[noise]", "method.noise.degrees=[0.1,0.75]")
+    assert chosen("method=[xgrad_cam]", *few) == {"xgrad_cam", "noise_10", "noise_75"}
+    with pytest.raises(BenchError, match="no spoiled explainer 'noize'; did you mean 'noise'"):
+        chosen("spoiled=[noize]")
 
 
 def test_listing_does_not_import_the_libraries(monkeypatch):

@@ -18,7 +18,12 @@ runs:
   first:
     experiment: truth_planted
     metrics: [axioms]
-    overrides: [data.size=2, model=planted_or, "method=[grad_cam,random]", "spoiled=[noise_50,truth]"]
+    overrides:
+      - data.size=2
+      - model=planted_or
+      - method=[grad_cam,random]
+      - spoiled=[noise,truth]
+      - method.noise.degrees=[0.5]
   second:
     experiment: truth_planted
     metrics: [regions]

@@ -196,6 +196,7 @@ def _config(folders: Sequence[str], overrides: Sequence[str]) -> DictConfig:
     _expand_home(config)
     typed = [override.partition("=")[0].lstrip("+") for override in overrides]
     _leave_out_unchosen(config, typed)
+    _expand_degrees(config)
     if "metric" in typed and "runtime.repeats" not in typed and config.suite_part is None:
         config.runtime.repeats = 0  # who chooses metrics asks for these
     if config[PROTOCOL] is not None:
@@ -215,6 +216,18 @@ def _leave_out_unchosen(config: DictConfig, typed: Sequence[str]) -> None:
                 is_chosen = not isinstance(entry, DictConfig) or "_target_" in entry
                 if not is_chosen and not any(key.startswith(f"{kind}.{name}.") for key in typed):
                     del config[kind][name]
+
+
+def _expand_degrees(config: DictConfig) -> None:
+    """Put one method per degree in the place of each kind of spoiling, such as blur_25 in that of blur."""
+    if not any(isinstance(entry, DictConfig) and "degrees" in entry for entry in config.method.values()):
+        return
+    methods: dict[str, Any] = {}
+    for name, entry in config.method.items():
+        is_kind = isinstance(entry, DictConfig) and "degrees" in entry
+        methods |= plugins.by_degree(str(name), plain(entry)) if is_kind else {str(name): entry}
+    with open_dict(config):
+        config.method = methods
 
 
 def _path(folders: Sequence[str]) -> str:
