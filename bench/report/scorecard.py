@@ -17,6 +17,7 @@ from axiom_bench.report.page.html import Section, part
 from axiom_bench.report.page.tables import SCRIPTS, STYLES, Terms, block
 from axiom_bench.report.tables.headline import warning_lines
 from axiom_bench.report.tables.table import Table, to_csv, to_markdown, to_text
+from axiom_bench.statistics.bootstrap import FEWEST_IMAGES
 from axiom_bench.statistics.labels import Setting
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -70,9 +71,10 @@ def write_judgement(folder: Path, truth: Sequence[Path] = (), metrics: Collectio
 def recovery_of_runs(cases: Sequence[RunFolder], metrics: Sequence[str]) -> pd.DataFrame:
     """The rows of degrees of all settings of several runs, which their networks' names say.
 
-    Raises BenchError for a run without spoiled explainers, and where none has one of the metrics.
+    Raises BenchError for a run without spoiled explainers, and if none has one of the metrics on enough images.
     """
     parts = []
+    most_images = 0
     for run in cases:
         if not spoiled_methods(run):
             raise BenchError(f"{run.path} has no spoiled explainers: run it with spoiled=all to judge metrics by it.")
@@ -80,9 +82,14 @@ def recovery_of_runs(cases: Sequence[RunFolder], metrics: Sequence[str]) -> pd.D
         rows = pd.concat([degrees_of(run, setting, selected) for setting in ranking_settings(run)])
         name = f"{run.manifest['experiment']}/{run.manifest['run']}"
         parts.append(rows.assign(network=f"{name}, " + rows["network"].astype(str)))
+        most_images = max(most_images, run.records.keys["image_id"].nunique())
     recovered = pd.concat(parts, ignore_index=True)
     if recovered.empty:
-        raise BenchError("The runs of --truth have none of the metrics of the judged run with a direction.")
+        raise BenchError(
+            "The runs of --truth judge none of the metrics of the judged run: each needs a direction, and "
+            f"{FEWEST_IMAGES} images with values (they have {most_images}); run them with these metrics and "
+            f"data.size={FEWEST_IMAGES} or more."
+        )
     return recovered
 
 

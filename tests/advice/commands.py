@@ -123,11 +123,22 @@ def judge_nothing(user: User) -> None:
 
 @follows("run it with spoiled=all to judge metrics by it")
 def judge_by_a_run_without_spoiled_explainers(user: User) -> None:
-    settings = ("model=planted_additive", "data.size=2", "method=[grad_cam,xgrad_cam,uniform]", "metric=[box_iou]")
+    settings = ("model=planted_additive", "data.size=10", "method=[grad_cam,xgrad_cam,uniform]", "metric=[box_iou]")
     run = user.runs("judged", *settings)
     message = user.refusal("judge", run, "--truth", run)
     spoiled = user.runs("spoiled", *settings, advice_in(message, r"run it with (spoiled=all)"))
     user.types("judge", run, "--truth", spoiled)
+
+
+@follows("run them with these metrics and data.size={FEWEST_IMAGES} or more")
+def judge_by_too_few_images(user: User) -> None:
+    settings = ("model=planted_additive", "method=[grad_cam,xgrad_cam,uniform]", "metric=[box_iou]")
+    run = user.runs("judged", *settings, "data.size=10")
+    spoiled = "spoiled=[truth,noise]"
+    few = user.runs("few", *settings, spoiled, "data.size=2")
+    message = user.refusal("judge", run, "--truth", few)
+    more = user.runs("more", *settings, spoiled, advice_in(message, r"(data\.size=\d+) or more"))
+    user.types("judge", run, "--truth", more)
 
 
 @follows("{output} is no folder; give another --output")
