@@ -22,7 +22,7 @@ from axiom_bench.data.formats.decoding import open_upright
 from axiom_bench.data.formats.files import as_text
 from axiom_bench.errors import BenchError, first_names
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.batch import with_score_scale
+from axiom_bench.evaluation.batch import MethodLeftOut, with_score_scale
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.examination.examine import examined_input
 from axiom_bench.explanation.heatmaps import ClassScore, Heatmaps
@@ -148,7 +148,7 @@ class Explainer:
             max_passes=MOST_PASSES,
         )
         if not maps:
-            raise BenchError(maps.left_out[-1])
+            raise BenchError(str(maps.notes[-1]))
         return ExplainedImage(path, picture[0], maps)
 
     def manifest(self, images: int) -> dict[str, Any]:
@@ -196,8 +196,9 @@ def explain(
                 problems.append(str(error))
             else:
                 images.append(explained_image)
-                left_out = explained_image.maps.left_out if names is not None else []  # methods that nobody named
-                notes |= dict.fromkeys([*left_out, *explained_image.maps.notes])
+                for note in explained_image.maps.notes:
+                    if names is not None or not isinstance(note, MethodLeftOut):  # nobody named the method
+                        notes[str(note)] = None
                 if turned:
                     notes[f"{as_text(path)} is turned upright, as its EXIF orientation says."] = None
             shown.advance(1)

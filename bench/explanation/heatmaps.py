@@ -82,8 +82,8 @@ class Heatmaps(dict[str, "Tensor"]):
         scores: The explained class of each row, with its probability or score.
         top: The most probable classes, or the objects that were found, of each row's image.
         errors: A frame with the columns row, method, metric, value and status: one line per map and metric.
-        notes: Sentences about zero maps, scores that aren't finite, and errors that weren't computed.
-        left_out: A sentence for each method that doesn't apply to the model.
+        notes: The warnings: about methods that don't apply to the model, zero maps, scores that aren't finite, and
+            errors that weren't computed.
         titles: Titles of methods and metrics by name. A name without a title is its own title.
     """
 
@@ -99,8 +99,7 @@ class Heatmaps(dict[str, "Tensor"]):
         scores: Sequence[ClassScore] = (),
         top: Sequence[Sequence[ClassScore]] = (),
         errors: pd.DataFrame | None = None,
-        notes: Sequence[str] = (),
-        left_out: Sequence[str] = (),
+        notes: Sequence[Warning] = (),
         titles: Mapping[str, str | None] | None = None,
     ) -> None:
         super().__init__(maps)
@@ -114,7 +113,6 @@ class Heatmaps(dict[str, "Tensor"]):
         self.top = top
         self.errors = pd.DataFrame(columns=list(ERROR_COLUMNS)) if errors is None else errors
         self.notes = list(notes)
-        self.left_out = list(left_out)
         self.titles = dict(titles or {})
 
     def __repr__(self) -> str:

@@ -52,7 +52,7 @@ def explained_trace(
 ) -> Heatmaps:
     """Return the heatmaps of all methods that apply to the model, with what is known about them.
 
-    A sentence about each method that doesn't apply is in `left_out`, and about zero maps and costly metrics in `notes`.
+    Its notes are about methods that don't apply, zero maps and costly metrics. The caller warns of them.
 
     Args:
         trace: The trace of a batch.
@@ -75,13 +75,10 @@ def explained_trace(
             methods = with_score_scale(methods, trace)
         is_silent = warn_of_silence(trace)
         explanations = _explanations(trace, methods, normalise)
-    left_out: list[str] = []
-    notes: list[str] = []
+    notes: list[Warning] = []
     for warning in caught:
-        if issubclass(warning.category, MethodLeftOut):
-            left_out.append(str(warning.message))
-        elif issubclass(warning.category, ZeroMaps):
-            notes.append(str(warning.message))
+        if isinstance(warning.message, MethodLeftOut | ZeroMaps):
+            notes.append(warning.message)
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     maps: dict[str, Tensor] = {}
@@ -92,14 +89,14 @@ def explained_trace(
             maps[method.name] = heatmap(given(explanation.raw_map, "raw_map"), size, normalise)
     is_seen = any(each.any() for each in maps.values())
     if maps and not is_seen and not is_silent:
-        notes.append(only_zeros(trace))
+        notes.append(ZeroMaps(only_zeros(trace)))
     errors = None
     if metrics and is_seen:
         at(ERRORS)
         on_scale = [is_on_score_scale(method, trace) for method, _ in explanations]
         costly = _costly(trace, metrics, max_passes) if any(on_scale) else []
         if costly:
-            notes.append(_cost_note(trace, costly, max_passes))
+            notes.append(UserWarning(_cost_note(trace, costly, max_passes)))
         cheap = [metric for metric in metrics if metric not in costly]
         errors = _errors(cheap, explanations, on_scale)
     titles = {method.name: method.spec.title for method in methods}
@@ -122,8 +119,7 @@ def explained_trace(
         scores=scores,
         top=top,
         errors=errors,
-        notes=list(dict.fromkeys(notes)),
-        left_out=list(dict.fromkeys(left_out)),
+        notes=notes,
         titles=titles,
     )
 

@@ -211,7 +211,7 @@ def explain(
     Returns:
         A dict, which a notebook shows as pictures, `maps.save("maps.png")` draws into a file, and `maps.show()` opens;
             its keys are names as they were given. `maps.top` has the most probable classes, `maps.errors` the values
-            of the metrics, and `maps.notes` what the warnings said.
+            of the metrics, and `maps.notes` the warnings.
 
     Raises:
         BenchError: as `evaluate` does, and for a photograph that can't be read.
@@ -248,11 +248,11 @@ def explain(
     )
     if wrong := (~trace.logits.isfinite().all(1)).nonzero()[:, 0].tolist():
         sentence = f"The scores of the images {wrong} aren't finite, and their maps are NaN; check these images."
-        explained_maps.notes.append(sentence)
-    for sentence in () if by_default else explained_maps.left_out:
-        warnings.warn(sentence, MethodLeftOut, stacklevel=3)
-    for sentence in explained_maps.notes:
-        warnings.warn(sentence, ZeroMaps, stacklevel=3)
+        explained_maps.notes.append(ZeroMaps(sentence))
+    if by_default:  # nobody named the methods that don't apply
+        explained_maps.notes = [note for note in explained_maps.notes if not isinstance(note, MethodLeftOut)]
+    for note in explained_maps.notes:
+        warnings.warn(note, stacklevel=3)
     return explained_maps
 
 

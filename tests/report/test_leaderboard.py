@@ -217,7 +217,7 @@ def test_the_front_has_what_none_is_as_cheap_and_better_than(board, usual, open_
         front = {
             method
             for method, value in values.items()
-            if value == best(values[other] for other in values if COSTS[other][0] <= COSTS[method][0])
+            if value == best(values[other] for other in values if COSTS[other] <= COSTS[method])
         }
         page.locator("#cost summary").click()
         table = page.locator("#board-points tbody tr").all()

@@ -274,7 +274,7 @@ def test_results_of_workers_without_the_run_folder_are_written_as_they_arrive(ru
     assert str(Path(tempfile.gettempdir(), "axiom-bench-")) not in json.dumps(assemble(first, "quick", "default"))
     assert_same_bits(rows(first), finished_run)
     assert run("shard_size=1")[0].shards_computed == 0
-    (more,) = run("shard_size=1", "method=[grad_cam,xgrad_cam,hirescam]")
+    (more,) = run("shard_size=1", "method=[grad_cam,xgrad_cam,hires_cam]")
     assert more.failure is None
     assert more.shards_computed == 5
 

@@ -181,7 +181,7 @@ def test_all_steps_of_a_job(tmp_path):
         job = replace(job, device=other, cut_model=cut_of(job.model, other))
         assert all(map(device.holds, job.cut_model.model.parameters()))
         keys, folder = Keys(shards.decided(job)), run_folder(config)
-        shards.cost(keys, shards.missing(keys, folder)[0], folder, None)
+        shards.announced(keys, shards.missing(keys, folder)[0], folder)
         computed = shards.compute_shards(keys, shards.missing(keys, folder)[0], folder, int)
         assert computed.shards_computed == len(job.shards) == 1
         stored = {"records": shards.stored(keys, folder)[0]["records"], "values": keys.values}
