@@ -116,8 +116,10 @@ def test_kinds_of_spoiling_are_chosen_by_name_and_degree():
     assert chosen("method=[xgrad_cam]", "spoiled=all") == {"xgrad_cam", *names}
     of_noise = {f"noise_{percent}" for percent in (25, 50, 75, 100)}
     assert chosen("method=[xgrad_cam]", "spoiled=[truth,noise]") == {"xgrad_cam", "truth", *of_noise}
-    few = ("spoiled=[noise]", "method.noise.degrees=[0.1,0.75]")
+    few = ("spoiled=[noise]", "spoiled.noise.degrees=[0.1,0.75]")
     assert chosen("method=[xgrad_cam]", *few) == {"xgrad_cam", "noise_10", "noise_75"}
+    both = chosen("method=[other_image]", "spoiled=[other_image]")  # a control and a kind of one name
+    assert both == {"other_image", *(f"other_image_{percent}" for percent in (25, 50, 75, 100))}
     with pytest.raises(BenchError, match="no spoiled explainer 'noize'; did you mean 'noise'"):
         chosen("spoiled=[noize]")
 

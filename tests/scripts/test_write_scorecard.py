@@ -23,7 +23,7 @@ runs:
       - model=planted_or
       - method=[grad_cam,random]
       - spoiled=[noise,truth]
-      - method.noise.degrees=[0.5]
+      - spoiled.noise.degrees=[0.5]
   second:
     experiment: truth_planted
     metrics: [regions]

@@ -219,15 +219,17 @@ def _leave_out_unchosen(config: DictConfig, typed: Sequence[str]) -> None:
 
 
 def _expand_degrees(config: DictConfig) -> None:
-    """Put one method per degree in the place of each kind of spoiling, such as blur_25 in that of blur."""
-    if not any(isinstance(entry, DictConfig) and "degrees" in entry for entry in config.method.values()):
+    """Make each chosen kind of spoiling methods, one per degree, such as blur_25.
+
+    Kinds have a node of their own, since a method may have the same name as a kind.
+    """
+    chosen = config.get(plugins.SPOILED)
+    if chosen is None:
         return
-    methods: dict[str, Any] = {}
-    for name, entry in config.method.items():
-        is_kind = isinstance(entry, DictConfig) and "degrees" in entry
-        methods |= plugins.by_degree(str(name), plain(entry)) if is_kind else {str(name): entry}
     with open_dict(config):
-        config.method = methods
+        for name, about in plain(chosen).items():
+            config.method.update(plugins.by_degree(name, about))
+        del config[plugins.SPOILED]
 
 
 def _path(folders: Sequence[str]) -> str:
