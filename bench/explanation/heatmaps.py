@@ -213,8 +213,9 @@ class Heatmaps(dict[str, "Tensor"]):
         shares = [score.value if score.is_probability else 0 for score in top]
         right.barh(range(len(shares)), shares, color=BAR, height=0.72)
         for place, score in enumerate(top):
-            text = textwrap.shorten(score.name, MAX_NAME, placeholder="\N{HORIZONTAL ELLIPSIS}")
-            right.text(0.0, place, f" {text}  {score.text}", va="center", fontsize=8, parse_math=False)
+            right.text(
+                0.0, place, f" {_shortened(score.name)}  {score.text}", va="center", fontsize=8, parse_math=False
+            )
         right.set(xlim=(0, 1), ylim=(len(top) - 0.4, -0.6), yticks=[])
         has_boxes = any(score.box is not None for score in top)
         title = "Objects" if has_boxes else "Top classes"
@@ -239,7 +240,7 @@ class Heatmaps(dict[str, "Tensor"]):
             if status != OK:
                 text = f"\N{EN DASH} ({status})"
             elif 0 < abs(value) < FLOAT32_ROUNDING:
-                text = f"<{FLOAT32_ROUNDING:.0e}"
+                text = "<1e-6"
             else:
                 text = f"{value:#.3g}"
             lines.append(f"{self.titles.get(metric) or metric}: {text}")
@@ -272,7 +273,8 @@ class Heatmaps(dict[str, "Tensor"]):
             factor = min(1, (side or math.inf) / max(pixels.shape[1:]))
             image = picture_of(_resized(pixels, [max(1, round(side * factor)) for side in pixels.shape[1:]]))
             return image, {name: _resized(heat, image.shape[:2])[0].cpu().numpy() for name, heat in maps.items()}
-        sample, space = self.images[row].detach().float().cpu().numpy(), self.images.shape[2:]
+        sample = self.images[row].detach().float().cpu().numpy()
+        space = self.images.shape[2:]
         heats = {name: _resized(heat, space)[0].cpu().numpy() for name, heat in maps.items()}
         view = View.of(sample, np.mean(list(heats.values()), 0) if heats else np.zeros(space))
         return view.picture(sample), {name: view.map(heat) for name, heat in heats.items()}
@@ -292,6 +294,11 @@ class Heatmaps(dict[str, "Tensor"]):
         top = self.top[row][0]
         other = "" if top.index == explained.index else f"; explained: {explained.name} ({explained.text})"
         return f"image {row}: top {top.name} ({top.text}){other}"
+
+
+def _shortened(name: str) -> str:
+    """Return at most MAX_NAME characters of a name, with an ellipsis if it is longer."""
+    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _grid(count: int) -> tuple[int, int]:
@@ -329,7 +336,8 @@ def _resized(image: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _figure(pixels: Pixels, caption: str) -> str:
-    buffer, text = io.BytesIO(), escape(caption)
+    buffer = io.BytesIO()
+    text = escape(caption)
     Image.fromarray(pixels).save(buffer, "WEBP", quality=85)
     source = base64.b64encode(buffer.getvalue()).decode()
     picture = f'<img src="data:image/webp;base64,{source}" alt="{text}" style="width:100%;display:block">'

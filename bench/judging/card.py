@@ -324,7 +324,7 @@ def best_of(values: ImageValues, images: slice = EVERY) -> str:
 
 
 def _size(values: ImageValues, methods: Collection[str]) -> int:
-    """Of the sets of images by which two of these methods are put in order: all images, up to MOST_IMAGES."""
+    """Return how many images put two of these methods in order: all of them, up to MOST_IMAGES."""
     return min(MOST_IMAGES, values.of([name for name in values.methods if name in methods]).num_images)
 
 

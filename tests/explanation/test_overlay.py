@@ -10,6 +10,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from matplotlib import colormaps
@@ -17,7 +18,7 @@ from PIL import Image
 
 import axiom_bench as ab
 from axiom_bench.embedded.networks import scenes_vgg
-from axiom_bench.explanation.heatmaps import MAX_IMAGES, MAX_METHODS, SIDE, ClassScore, Heatmaps
+from axiom_bench.explanation.heatmaps import ERROR_COLUMNS, MAX_IMAGES, MAX_METHODS, SIDE, ClassScore, Heatmaps
 from axiom_bench.explanation.overlay import COLOURS, OPACITY, View, blend
 
 
@@ -147,6 +148,32 @@ def test_each_image_with_every_map_over_it() -> None:
     maps = heatmaps()
     maps.scores = [replace(score, is_probability=False) for score in maps.scores]
     assert "image 1: class 2 explained<" in maps._repr_html_()
+
+
+def test_a_long_name_of_a_class_is_cut_with_a_mark() -> None:
+    """Also one without a space."""
+    maps = heatmaps(count=1)
+    maps.top = [[ClassScore(1, "x" * 60, 0.67)]] * len(RAMPS)
+    figure = maps.figure()
+    texts = [text.get_text() for part in figure.subfigs for axes in part.axes for text in axes.texts]
+    assert texts == [f" {'x' * 39}\N{HORIZONTAL ELLIPSIS}  67 %"] * len(RAMPS)
+
+
+def test_errors_of_a_map_as_text() -> None:
+    """Of the map's own row and method; float32's rounding is no number, and one reason for all is said once."""
+    maps = heatmaps()
+    maps.titles = {"s": "Sensitivity error"}
+    lines = [
+        (0, "method_1", "s", 0.07634, "ok"),
+        (0, "method_1", "c", 3e-8, "ok"),
+        (1, "method_1", "s", float("nan"), "zero_score"),
+        (1, "method_1", "c", 2.0, "ok"),
+        (1, "method_0", "s", float("nan"), "not_on_score_scale"),
+    ]
+    maps.errors = pd.DataFrame(lines, columns=list(ERROR_COLUMNS))
+    assert maps.lines(0, "method_1") == ["Sensitivity error: 0.0763", "c: <1e-6"]
+    assert maps.lines(1, "method_1") == ["Sensitivity error: \N{EN DASH} (zero score)", "c: 2.00"]
+    assert maps.lines(1, "method_0") == ["Zero everywhere", "No axiom errors: not on score scale"]
 
 
 def test_it_stays_small_for_a_batch_of_large_images() -> None:

@@ -229,7 +229,7 @@ def _part(
     seed: int,
     calls: tuple[Call, Call],
 ) -> tuple[str, list[str]]:
-    """What was compared, and a line for each thing that differs. calls: of two fresh processes."""
+    """Return what was compared, and a line for each thing that differs. calls: Those of two fresh processes."""
     stored = reading.read_records(folder, manifest)
     lines, metrics = list[str](), dict[str, Any]()
     for config in configs:

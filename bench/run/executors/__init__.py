@@ -41,7 +41,7 @@ class Executor(Protocol):
 
     @property
     def shares_folder(self) -> bool:
-        """Whether its workers see the run folder. If not, they return the files that they would write there."""
+        """Return whether its workers see the run folder. If not, they return the files that they would write there."""
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future:
         """Has a process call an importable function with arguments that can be pickled."""
@@ -119,7 +119,7 @@ def result(future: Future, config: Mapping[str, Any]) -> Any:
 
 
 def call(folder: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """What an engine's process runs for `function(*arguments)`, in the folder that the command was given in if this
+    """Run `function(*arguments)` in an engine's process, in the folder that the command was given in if this
     machine has it. What it is at isn't shown, since many processes may share a terminal."""
     with ONE_AT_A_TIME, silent():
         if os.path.isdir(folder):
