@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Hashable
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Self, TypeVar
@@ -15,24 +13,15 @@ from torch import Tensor, nn
 from axiom_bench.cutting.ablation.drops import ablation_drops, has_closed_form
 from axiom_bench.cutting.ablation.graph import HeadGraph, Values
 from axiom_bench.cutting.ablation.reading import linear_head_weight, read_head
-from axiom_bench.cutting.dependence import OtherScores, one_image_is_enough
-from axiom_bench.cutting.ending import Calls
 from axiom_bench.cutting.images import (
     Normalisation,
     OtherInputs,
     SeveralInputs,
     bound,
-    others_of,
     several_inputs,
 )
 from axiom_bench.cutting.model_copy import (
-    hooks_matter,
     layer_name,
-    other_hooks,
-    own_state,
-    pool_by_views,
-    shared_copy,
-    unwrap_parts,
     unwrapped,
 )
 from axiom_bench.cutting.numerics import dead_channels
@@ -45,9 +34,9 @@ from axiom_bench.cutting.passes import (
     count_backward,
     measured_outputs,
 )
-from axiom_bench.cutting.recognition import RecognisedOutput, note, recognised
+from axiom_bench.cutting.preparing import Uncut, copies, prepare
 from axiom_bench.cutting.tokens import AnyReshape, check_reshape
-from axiom_bench.cutting.trunk_and_head import TrunkAndHead, cast, first_pass, select, trunk_and_head_of
+from axiom_bench.cutting.trunk_and_head import TrunkAndHead, cast, select
 from axiom_bench.errors import BenchError, type_name, unknown
 
 GIBIBYTE = 2**30
@@ -108,12 +97,8 @@ class SplitModel(CachesResults):
                 f"Invalid ablation_channels={ablation_channels}; give the number of channels to ablate, or null: all."
             )
         self.ablation_channels = ablation_channels
-        plain = unwrapped(model)
-        self.model = pool_by_views(unwrap_parts(shared_copy(plain)))
-        self._with_hooks = (
-            pool_by_views(unwrap_parts(shared_copy(plain, with_hooks=True))) if other_hooks(plain) else None
-        )
-        self.layer = _checked_layer(plain, self.model, layer)
+        self.model, self._with_hooks = copies(model)
+        self.layer = _checked_layer(unwrapped(model), self.model, layer)
         self.passes = Passes()
         self.mates: str | None = None
         self.finetuned: nn.Module | None = None
@@ -203,45 +188,30 @@ class SplitModel(CachesResults):
     def split(self, images: Tensor) -> TrunkAndHead:
         """Trunk and head, made with the first image of (B, 3, H', W') on the first call; its other inputs are bound."""
         if self._trunk_and_head is None:
-            others = others_of(self.model, 1)
-            with torch.no_grad(), arithmetic("fp32", self.device), one_image_is_enough(self.model):
-                with bound(self._user_copy, others):
-                    self._take_hooks(images[:1])
-                with own_state(self.model), bound(self.model, others):
-                    self._trunk_and_head = self._split(images[:1])
-            self.mates = self._trunk_and_head.mates
+            cut = prepare(self._uncut, images)
+            self.model = cut.model
+            self._with_hooks = None
+            self.output = cut.output
+            self.mates = cut.trunk_and_head.mates
+            self._trunk_and_head = cut.trunk_and_head
         return self._trunk_and_head
 
     @property
+    def _uncut(self) -> Uncut:
+        return Uncut(
+            model=self.model,
+            with_hooks=self._with_hooks,
+            layer=self.layer,
+            reshape=self.reshape,
+            output=self.output,
+            mates=self.mates,
+            follows_shapes=self.follows_shapes,
+        )
+
+    @property
     def _user_copy(self) -> nn.Module:
-        """With all hooks until they are known to change nothing."""
+        """The copy with all hooks, until they are known to change nothing."""
         return self.model if self._with_hooks is None else self._with_hooks
-
-    def _take_hooks(self, image: Tensor) -> None:
-        """Takes the copy with the user's hooks where these change what it returns."""
-        if self._with_hooks is not None:
-            with own_state(self.model), own_state(self._with_hooks):
-                if hooks_matter(self._with_hooks, self.model, image):
-                    self.model = self._with_hooks
-            self._with_hooks = None
-
-    def _split(self, image: Tensor) -> TrunkAndHead:
-        is_recognised = self.output.returns is None
-        operations = Calls() if is_recognised else None
-        with operations or nullcontext():
-            first = first_pass(self.model, self.layer, image)
-        if operations is not None:
-            self.output = recognised(self.output, self.model, image, (first.returned, operations))
-            if sentence := note(self.output, 'output="logits"'):
-                warnings.warn(sentence, RecognisedOutput, stacklevel=2)
-        try:
-            return trunk_and_head_of(first, self.reshape, self.output, self.mates, self.follows_shapes)
-        except OtherScores as error:
-            if error.is_drawn or not is_recognised:
-                raise
-        # Only the first call may differ, as that of a network that sets itself up in it.
-        first = first_pass(self.model, self.layer, image)
-        return trunk_and_head_of(first, self.reshape, self.output, self.mates, self.follows_shapes)
 
     def trunk(self, images: Tensor, *others: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
         """Activations (B, K, H, W) and side values in the model's type, for images (B, 3, H', W'); counted."""

@@ -5,7 +5,6 @@ Sides are the values that cross the cut beside the layer's output, as a skip con
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -13,21 +12,18 @@ from functools import cached_property, partial
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from axiom_bench.cutting.capture import captured
-from axiom_bench.cutting.dependence import BatchMates, batch_mates
-from axiom_bench.cutting.ending import Ending
 from axiom_bench.cutting.graph_parts import CannotSplit, CutPoint, GraphParts, reason_of, split
 from axiom_bench.cutting.hooked_parts import HookedParts, ReplayedParts
 from axiom_bench.cutting.images import first_convolution, joined, several_inputs
-from axiom_bench.cutting.model_copy import hooked
 from axiom_bench.cutting.numerics import SPACES
-from axiom_bench.cutting.output import Chain, Output, OutputModule, ScoredNetwork, graph_with, scores_of
-from axiom_bench.cutting.passes import HALF, OutputSizes, equal_up_to_rounding, measured_outputs
-from axiom_bench.cutting.tokens import AnyReshape, ChannelOrder, ChannelsLast, Reshape, check_inverse, layout
-from axiom_bench.cutting.views import Views, views_of
+from axiom_bench.cutting.output import Chain, OutputModule, graph_with
+from axiom_bench.cutting.passes import OutputSizes, equal_up_to_rounding
+from axiom_bench.cutting.tokens import ChannelOrder, ChannelsLast, Reshape, check_inverse, layout
+from axiom_bench.cutting.views import Views
 from axiom_bench.errors import BenchError, is_out_of_memory
 
 Passed = tuple[Tensor, tuple[Any, ...]]  # the layer's output or maps, and the sides
@@ -204,76 +200,7 @@ class TrunkAndHead:
         return graph if graph is None or self.output is None else graph_with(graph, self.output)
 
 
-@dataclass(frozen=True, eq=False)
-class FirstPass:
-    """The model's first pass, over an image whose scores trunk and head must reproduce."""
-
-    model: nn.Module
-    layer: str
-    image: Tensor  # (1, C, *space)
-    returned: Any
-    num_calls: int  # of the layer
-    sizes: OutputSizes  # of what the model's operations return
-
-
-def first_pass(model: nn.Module, layer: str, image: Tensor) -> FirstPass:
-    """Run the model on an image, (1, C, *space), and remember what the checks need of the pass."""
-    calls: list[str] = []
-    copied_image = image.clone()  # which the model may write to
-    with measured_outputs(image) as sizes, hooked(model, layer, lambda *_: calls.append(layer)):
-        returned = model(copied_image)
-    return FirstPass(model, layer, image, returned, len(calls), sizes)
-
-
-def trunk_and_head_of(
-    first: FirstPass,
-    reshape: AnyReshape | None,
-    output: Output,
-    mates: str | None = None,
-    follows_shapes: bool = True,
-) -> TrunkAndHead:
-    """Make the parts by the first step that equals the model on the image of its first pass.
-
-    mates: as `TrunkAndHead` has it. If it is None, two passes find it, with a BatchMates warning.
-    follows_shapes: whether a step may be taken that holds for images of this size only.
-    Raises BenchError for a layer without H x W maps, for a model or an output function without scores (B, n), and for
-    scores that differ from call to call.
-    """
-    image = first.image
-    ending = Ending(output.returns) if output.returns not in (None, "logits") else None
-    scores = scores_of(output.function, first.returned, type(first.model).__name__, image, ending)
-    network = ScoredNetwork(first.model, scores)
-    expected = first.returned if scores is None else scores(first.returned)
-    if ending is not None:
-        expected = network(image.clone())
-    module = output.module(expected.shape[1])
-    module = None if module is None else module.to(image.device)
-    if mates is None:
-        if first.sizes.half is not None:
-            warnings.warn(_low_precision(first.model, first.sizes.half), stacklevel=2)
-        mates = batch_mates(network, image, expected)
-        if mates:
-            warnings.warn(mates, BatchMates, stacklevel=2)
-
-    views = None
-    if first.num_calls > 1:
-        views = views_of(network, first.layer, image, reshape is not None)
-    point = CutPoint(
-        network=network,
-        layer=first.layer,
-        reshape=reshape,
-        image=image,
-        scores=expected,
-        num_calls=first.num_calls,
-        views=views,
-        has_mates=bool(mates),
-        needs_gradient=output.function is not None,
-    )
-    parts, kinds, capture = _first_that_equals(point, mates, follows_shapes)
-    return TrunkAndHead(parts, kinds, scores, module, first.sizes, mates, views, capture)
-
-
-def _first_that_equals(point: CutPoint, reason: str, follows_shapes: bool) -> tuple[Parts, list[SideKind], Capture]:
+def first_that_equals(point: CutPoint, reason: str, follows_shapes: bool) -> tuple[Parts, list[SideKind], Capture]:
     """Try the steps in order, and return the parts of the first one that equals the model, with their side kinds."""
     for make in _steps(point, follows_shapes):
         try:
@@ -305,18 +232,6 @@ def _follow_shapes(point: CutPoint, reason: str) -> tuple[Parts, Capture]:
     parts, whole = captured(point)
     step = Step.MODULES if whole else Step.SHAPES
     return parts, Capture(step, reason, whole, tuple(point.image.shape[2:]))
-
-
-def _low_precision(model: nn.Module, half: torch.dtype) -> str:
-    """Return the sentence for a network that computes in half precision by its weights, by casts, or by both."""
-    are_half = {weight.dtype in HALF for weight in model.parameters()}
-    remedies = ["give network.float()"] if True in are_half else []
-    if are_half != {True}:
-        remedies.append("leave out autocast, .half() and .bfloat16() in its forward")
-    return (
-        f"The network computes in {half}, of three digits or fewer, and so are its scores, axiom errors and "
-        f"drops; {' and '.join(remedies)} for all of them."
-    )
 
 
 @dataclass(frozen=True, eq=False)
