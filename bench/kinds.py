@@ -17,7 +17,17 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import AllowInfNan, BeforeValidator, InstanceOf, Strict, TypeAdapter, ValidationError, WrapValidator
+from pydantic import (
+    AllowInfNan,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    InstanceOf,
+    Strict,
+    TypeAdapter,
+    ValidationError,
+    WrapValidator,
+)
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from axiom_bench.errors import BenchError
@@ -38,6 +48,12 @@ WORDS = {  # pydantic's type of error: what is expected
     "too_long": "a shorter one",
     **dict.fromkeys(("mapping_type", "dict_type"), "a mapping"),
 }
+
+
+class Group(BaseModel):
+    """A group of settings, read by attribute. No value is converted, and none may change."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
 
 
 def check(function: Callable[..., Any], values: Mapping[str, Any], prefix: str) -> None:

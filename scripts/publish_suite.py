@@ -23,7 +23,7 @@ from axiom_bench import methods
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.evaluation import plugins
 from axiom_bench.records import artefacts, publishing, reading
-from axiom_bench.run.composing.composition import composed, plain
+from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.composing.suites import DIGITS, Suite, calls_of
 from axiom_bench.run.job import Job
 
@@ -47,11 +47,12 @@ def frozen(suite: str, part: str, overrides: Sequence[str]) -> dict[str, Any]:
     """A part of a suite, as its file has it: {"models", "data", "metrics"}. Nothing is computed."""
     models, data, calls = {}, {}, {}
     with composed([f"suite={suite}/{part}", *overrides]) as composition:
-        for config in map(plain, composition.job_configs()):
-            job = Job.of(config)
+        for number in range(len(composition.jobs)):
+            settings = composition.job_settings(number)
+            job = Job.of(settings)
             models[job.model.name] = [job.model.layer, job.model.weights_sha256]
             data[job.data.name] = job.data_fingerprint
-            calls = calls_of(config["metric"])
+            calls = calls_of(settings.metric)
     return {"models": models, "data": data, "metrics": calls}
 
 

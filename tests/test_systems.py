@@ -21,7 +21,7 @@ ALLOWED = {  # file: why what it names is right on every system
     "bench/records/files.py": "suppressed where there is no /proc",
     "bench/cli/stopping.py": "the signals that the system has",
     "bench/data/loading.py": "a word of a sentence",
-    "bench/run/composing/settings.py": "glibc, where it is",
+    "bench/run/freed_memory.py": "glibc, where it is",
     "scripts/gpu.py": "for machines with NVIDIA's GPUs",
 }
 

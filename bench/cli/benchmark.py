@@ -11,13 +11,14 @@ import yaml
 
 from axiom_bench.cli.terminal import say
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.run.composing import settings
+from axiom_bench.run.composing import paths
 from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.progress import Estimate, progress
 
 if TYPE_CHECKING:
     from axiom_bench.evaluation.plugins import Plugin
-    from axiom_bench.run.result import Result
+    from axiom_bench.run.composing.settings import Settings
+    from axiom_bench.run.result import JobResult
 
 
 def run(options: Namespace) -> int:
@@ -49,10 +50,10 @@ def benchmark(
     """Runs all jobs of a command line and writes their report: the exit code and the last lines. config_folder: a
     user's own folder of YAML files beside conf/. verbose: see `finish`; estimate: see `spine.run`. Raises BenchError,
     before anything is computed, for a mistake that concerns all jobs."""
-    config, results = run_jobs(overrides, config_folder, estimate=estimate)
+    settings, results = run_jobs(overrides, config_folder, estimate=estimate)
     from axiom_bench.cli.finish import finish
 
-    return finish(config, results, overrides, verbose)
+    return finish(settings, results, overrides, verbose)
 
 
 def compute(
@@ -63,12 +64,11 @@ def compute(
 ) -> tuple[int, list[str], Path]:
     """Runs all jobs of a command line and keeps their values, without a report: the exit code, a line for each job that
     failed, and the run folder. goes_on, estimate: see `spine.run`. Raises BenchError as `benchmark` does."""
-    config, results = run_jobs(overrides, config_folder, goes_on, estimate)
+    settings, results = run_jobs(overrides, config_folder, goes_on, estimate)
     from axiom_bench.cli.finish import exit_code, failed, keep
-    from axiom_bench.run.job import run_folder
 
-    keep(config, results, overrides)
-    return exit_code(results), list(failed(results)), run_folder(config)
+    keep(settings, results, overrides)
+    return exit_code(results), list(failed(results)), settings.run_folder
 
 
 def run_jobs(
@@ -76,26 +76,27 @@ def run_jobs(
     config_folder: Path | None = None,
     goes_on: bool = False,
     estimate: Estimate | None = None,
-) -> tuple[dict[str, Any], Sequence[Result]]:
-    """Runs all jobs of a command line: their configuration and results. goes_on, estimate: see `spine.run`. Raises
-    BenchError as `benchmark` does."""
+) -> tuple[Settings, Sequence[JobResult]]:
+    """Run all jobs of a command line, and return the settings that they share and their results.
+
+    goes_on, estimate: see `spine.run`. Raises BenchError as `benchmark` does.
+    """
     with composed(overrides, config_folder) as composition:
-        settings.check_paths(composition.plain(), composition.several)
+        paths.check_paths(composition.plain(), composition.several)
         # A misspelt name or path has been answered by now: what follows imports torch.
         with progress("methods and metrics"):
             from axiom_bench.run import spine
 
-            config = composition.plain()
-            methods, metrics = spine.check(config)
-            check_report(config, methods, metrics)
-        return config, spine.run(composition, config, goes_on, estimate)
+            settings, methods, metrics = spine.checked(composition.plain())
+            check_report(settings.report, methods, metrics)
+        return settings, spine.run(composition, settings, goes_on, estimate)
 
 
 def check_paths(overrides: Sequence[str], config_folder: Path | None = None) -> None:
     """Raises BenchError, before what takes seconds to import, for a command line that can't be composed, or whose paths
     lead to nothing."""
     with composed(overrides, config_folder) as composition:
-        settings.check_paths(composition.plain(), composition.several)
+        paths.check_paths(composition.plain(), composition.several)
 
 
 def configuration_text(overrides: Sequence[str], config_folder: Path | None = None) -> str:
@@ -104,15 +105,15 @@ def configuration_text(overrides: Sequence[str], config_folder: Path | None = No
         return yaml.safe_dump(composition.plain_job(), sort_keys=False, allow_unicode=True)
 
 
-def check_report(config: Mapping[str, Any], methods: Sequence[Plugin], metrics: Sequence[Plugin]) -> None:
+def check_report(report: Mapping[str, Any], methods: Sequence[Plugin], metrics: Sequence[Plugin]) -> None:
     """Raises BenchError, with the nearest names, for a method or value that `report.*` names and no run could have.
     What `report.compare` names must be in this run; any other misspelt name would silently show nothing."""
     from axiom_bench import methods as all_methods
     from axiom_bench import metrics as all_metrics
     from axiom_bench.report.options import Options, check_keys, check_names
 
-    check_keys(config.get("report"))
-    options = Options.of(config)
+    check_keys(report)
+    options = Options.of({"report": report})
     names = [method.name for method in methods]
     if options.compare is not None and options.compare not in names:
         raise unknown("method in this run", options.compare, names)

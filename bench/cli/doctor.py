@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 from axiom_bench.errors import first_names
 from axiom_bench.examination.examine import Answer
-from axiom_bench.run import spine, worker
+from axiom_bench.run import examining, spine, worker
 from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.job import OBJECT_RULES, Job
 from axiom_bench.run.progress import progress
@@ -24,15 +24,14 @@ def doctor(overrides: Sequence[str], config_folder: Path | None = None) -> tuple
     names_by_line: dict[tuple[str, str], list[str]] = {}
     code = 0
     with composed(overrides, config_folder) as composition:
-        spine.check(composition.plain())
+        spine.checked(composition.plain())
         for number in range(len(composition.jobs)):
-            config = composition.plain_job(number)
-            name = str(config["model"]["name"])
+            name = str(composition.plain_job(number)["model"]["name"])
             with progress(f"{name}: examination"):
                 try:
-                    job = _with_objects(worker.loaded(config))
+                    job = _with_objects(worker.loaded(composition.job_settings(number)))
                     notes = (Answer("data", "note", sentence) for sentence in job.notes)
-                    name, answers = job.name, (*notes, *worker.examination(job))
+                    name, answers = job.name, (*notes, *examining.examination(job))
                 except (Exception, SystemExit) as error:  # a user's network may raise anything
                     failure = Failure.of(error)
                     if not failure.mendable:
@@ -54,4 +53,4 @@ def _with_objects(job: Job) -> Job:
     from axiom_bench.run.objects import on_objects  # here: most networks find none
 
     with TemporaryDirectory() as folder:
-        return on_objects(replace(job, indices=job.indices[: worker.EXAMINED]), Path(folder))
+        return on_objects(replace(job, indices=job.indices[: examining.EXAMINED]), Path(folder))

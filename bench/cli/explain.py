@@ -16,8 +16,8 @@ from axiom_bench.data.formats.files import as_name, as_text
 from axiom_bench.data.layouts.bases import image_files
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files
-from axiom_bench.run.composing import settings
 from axiom_bench.run.composing.composition import LAYER, composed
+from axiom_bench.run.composing.paths import check_images, check_paths
 from axiom_bench.run.progress import progress
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def configuration(options: Namespace, names: Sequence[str] | None) -> dict[str, 
     """The configuration, with the command line's options in it, and the named methods as choices, so that those of a
     user's own folder are found, too. names: None where no method is named, or all. Raises BenchError where it can't be
     composed, where no model is named, and for images, weights and code that aren't there."""
-    settings.check_images(options.images)
+    check_images(options.images)
     overrides = [*options.overrides, *([] if options.model is None else [f"model={options.model}"])]
     if not any(override.partition("=")[0] in ("model", "experiment") for override in overrides):
         raise BenchError(
@@ -70,7 +70,7 @@ def configuration(options: Namespace, names: Sequence[str] | None) -> dict[str, 
         raise BenchError("explain takes one network and one layer; name them: --model resnet18 --layer layer4.")
     chosen_by_option = {"weights": options.weights, "layer": options.layer}
     config["model"] |= {key: value for key, value in chosen_by_option.items() if value is not None}
-    settings.check_paths({"model": config["model"]}, composition.several)
+    check_paths({"model": config["model"]}, composition.several)
     return config
 
 

@@ -28,11 +28,12 @@ from axiom_bench.examination.examine import examined_input
 from axiom_bench.explanation.heatmaps import ClassScore, Heatmaps
 from axiom_bench.models.load import LoadedModel, load_model
 from axiom_bench.models.objects import Objects
-from axiom_bench.run.composing import settings
-from axiom_bench.run.composing.settings import Device
+from axiom_bench.run.composing.settings import Settings
+from axiom_bench.run.device import Device
 from axiom_bench.run.explaining import TOP, class_name, explained_trace
 from axiom_bench.run.job import cut_of
 from axiom_bench.run.manifest import values_of
+from axiom_bench.run.own_code import add_current_folder
 from axiom_bench.run.progress import at, progress
 from axiom_bench.run.shards import MOST_PASSES
 
@@ -64,12 +65,13 @@ class ExplainedImage:
 class Explainer:
     """A model, cut at its layer, with the methods and the axiom errors of a configuration. Raises BenchError."""
 
-    def __init__(self, model: LoadedModel, config: Mapping[str, Any], methods: Sequence[Plugin]) -> None:
+    def __init__(self, model: LoadedModel, settings: Settings, methods: Sequence[Plugin]) -> None:
         self.model, self.methods = model, list(methods)
-        self.metrics = configured("metric", config["report"]["figures"]["plane"], config)  # those of the axiom plane
-        self.report: Mapping[str, Any] = config["report"]
-        self.normalise: str = config["normalise"]
-        self.device = Device.of(config["device"])
+        axioms = settings.report["figures"]["plane"]
+        self.metrics = configured("metric", axioms, settings.metric)
+        self.report = settings.report
+        self.normalise = settings.normalise
+        self.device = Device.of(settings.device)
         self.device.prepare()
         self.cut_model = cut_of(model, self.device)
         self.input_note: str | None = None  # on the values of the first image, once it is explained
@@ -162,10 +164,9 @@ class Explainer:
         }
 
 
-def configured(kind: str, names: Iterable[str], config: Mapping[str, Any]) -> list[Plugin]:
-    """The methods or metrics of these names, as the configuration has them. Raises BenchError."""
-    of_kind = config[kind]
-    return [plugins.from_config(kind, name, of_kind[name]) if name in of_kind else plugins.of(kind, name)
+def configured(kind: str, names: Iterable[str], entries: Mapping[str, Any]) -> list[Plugin]:
+    """Return the methods or metrics of these names, as their entries configure them. Raises BenchError."""
+    return [plugins.from_config(kind, name, entries[name]) if name in entries else plugins.of(kind, name)
             for name in names]  # fmt: skip
 
 
@@ -175,14 +176,14 @@ def explain(
     """The images that can be explained, by what, sentences about methods that don't apply to the model, zero maps and
     turned images, and a sentence for each other image. names: of the methods, None where none is named. config: of the
     options. Raises BenchError for an unknown model, layer, class or method, and where no image can be explained."""
-    settings.add_current_folder()
-    settings.check(config)
+    add_current_folder()
+    settings = Settings.of(config)
     if options.top < 1:
         raise BenchError(f"--top is {options.top}; it is a number of classes, 1 or more.")
-    methods = configured("method", names or config["method"], config)
-    model = load_model(config["model"])
+    methods = configured("method", names or settings.method, settings.method)
+    model = load_model(settings.model)
     targets = [] if options.targets is None else chosen_classes(model, options.targets)
-    explainer = Explainer(model, config, methods)
+    explainer = Explainer(model, settings, methods)
     images: list[ExplainedImage] = []
     notes = dict.fromkeys(filter(None, [*model.lines, model.recognised]))
     problems: list[str] = []

@@ -18,10 +18,10 @@ from axiom_bench.errors import BenchError, first_names
 from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import running
 from axiom_bench.run import manifest
-from axiom_bench.run.composing.settings import return_freed_memory
-from axiom_bench.run.job import run_folder
+from axiom_bench.run.composing.settings import Settings
+from axiom_bench.run.freed_memory import return_freed_memory
 from axiom_bench.run.progress import progress
-from axiom_bench.run.result import Result
+from axiom_bench.run.result import JobResult
 from axiom_bench.statistics.run_folder import RunFolder
 
 MAX_NAMES = 5  # of bad images, and of each kind of what is no longer shown
@@ -30,11 +30,12 @@ MENDABLE, DEFECT = 2, 1  # exit codes: a mistake that the user can mend; a defec
 
 
 def finish(
-    config: dict[str, Any], results: Sequence[Result], overrides: Sequence[str] = (), verbose: bool = False
+    settings: Settings, results: Sequence[JobResult], overrides: Sequence[str] = (), verbose: bool = False
 ) -> tuple[int, list[str]]:
     """Writes the manifest and the report of a sweep; its exit code and its last lines. overrides: as they were typed.
     verbose: with statuses and the time of each stage, which the page and the manifest have too. Raises BenchError."""
-    folder, statuses = run_folder(config), Counter({"ok": 1})  # where every job has failed, a line says why
+    folder = settings.run_folder
+    statuses = Counter({"ok": 1})  # where every job has failed, a line says why
     with progress("report") as shown:
         completed = [result for result in results if result.failure is None]
         jobs_by_line: dict[str, list[str]] = {}
@@ -45,7 +46,7 @@ def finish(
         before = _previous_manifest(folder)
         if not before and os.path.lexists(folder / manifest_file.NAME):
             lines.append(f"{manifest_file.NAME} was damaged, and is written anew")
-        written = keep(config, results, overrides)
+        written = keep(settings, results, overrides)
         if written is not None:
             run = RunFolder.of(folder, written)  # not read: another command may write its own by now
             dropped = no_longer_shown(before, written)
@@ -66,13 +67,14 @@ def finish(
         return exit_code(results) or MENDABLE * (not statuses["ok"]), [*lines, *failed(results)]
 
 
-def keep(config: dict[str, Any], results: Sequence[Result], overrides: Sequence[str] = ()) -> dict[str, Any] | None:
+def keep(settings: Settings, results: Sequence[JobResult], overrides: Sequence[str] = ()) -> dict[str, Any] | None:
     """Writes the manifest of a sweep, with which its values count, and no report; None where every job has failed.
     Raises BenchError where the folder can't be written."""
-    folder, written = run_folder(config), None
+    folder = settings.run_folder
+    written = None
     if any(result.failure is None for result in results):
         before = _previous_manifest(folder)
-        written = manifest.assemble(results, config["experiment"], config["run"], overrides)
+        written = manifest.assemble(results, settings, overrides)
         for kind in manifest_file.OF_JOBS:  # of a job that found everything there, what it cost the command before
             numbers = {**(before.get(kind) or {}), **written[kind]}
             written[kind] = {job["job"]: numbers[job["job"]] for job in written["jobs"] if job["job"] in numbers}
@@ -111,9 +113,9 @@ def _undefined(statuses: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {status} ({reason(status)})" for status, count in undefined)
 
 
-def failed(results: Sequence[Result]) -> Iterator[str]:
+def failed(results: Sequence[JobResult]) -> Iterator[str]:
     """A line for each message, with all the jobs that failed with it; after a defect its traceback."""
-    by_message: dict[str, list[Result]] = {}
+    by_message: dict[str, list[JobResult]] = {}
     for result in results:
         if result.failure is not None:
             by_message.setdefault(result.failure.message, []).append(result)
@@ -124,7 +126,7 @@ def failed(results: Sequence[Result]) -> Iterator[str]:
             yield f"This is a defect of axiom-bench; please report it with these lines:\n{first.trace}"
 
 
-def exit_code(results: Sequence[Result]) -> int:
+def exit_code(results: Sequence[JobResult]) -> int:
     """0, or MENDABLE or DEFECT where a job has failed."""
     failures = [result.failure for result in results if result.failure is not None]
     if not failures:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from axiom_bench.cli.trust import check_config
+from axiom_bench.cli.trust import trusted
 from axiom_bench.cutting.trace import CutModel
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.loading import batches
@@ -23,8 +23,8 @@ from axiom_bench.evaluation.batch import MethodLeftOut, explained, trace_of_batc
 from axiom_bench.explanation.explanation import given
 from axiom_bench.records import files, reading, running
 from axiom_bench.report.game_page import CHECKS, Class, Game, Picture, page
-from axiom_bench.run.composing.settings import add_current_folder
 from axiom_bench.run.job import OBJECT_RULES, Job, cut_of, read_hashes
+from axiom_bench.run.own_code import add_current_folder
 
 MAX_DEFAULT = 40  # images of a game where no number is asked for: about five minutes of a player's time
 MORE_CLASSES = 16  # rows that one image may have, one a class
@@ -74,18 +74,17 @@ def _job(manifest: Mapping[str, Any], options: Namespace, methods: Sequence[str]
     else:
         wanted = " at ".join(filter(None, (options.model or "any model", options.layer)))
         raise unknown("job in this run", wanted, [entry["job"] for entry in jobs])
-    config = entry["config"]
-    check_config(config, options.trust)
+    settings = trusted(entry["config"], options.trust)
     if options.trust:
         add_current_folder()
     if methods is not None:
-        methods = [name if name in config["method"] else plugins.matching("method", name) for name in methods]
+        methods = [name if name in settings.method else plugins.matching("method", name) for name in methods]
         for name in methods:
-            if name not in config["method"]:
-                raise unknown("method", name, config["method"])
-        config = {**config, "method": {name: config["method"][name] for name in methods}}
+            if name not in settings.method:
+                raise unknown("method", name, settings.method)
+        settings = settings.model_copy(update={"method": {name: settings.method[name] for name in methods}})
     try:
-        job = replace(Job.of(config), hashes=read_hashes(options.run_folder))
+        job = replace(Job.of(settings), hashes=read_hashes(options.run_folder))
     except BenchError as error:
         hint = "The maps of a game are computed as the run's configuration says: start it where the run was started."
         raise BenchError(f"{error} {hint}") from error

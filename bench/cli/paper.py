@@ -11,7 +11,6 @@ from axiom_bench.cli.finish import finish
 from axiom_bench.errors import BenchError
 from axiom_bench.report.paper import PaperRun, on_two_classes, write_paper
 from axiom_bench.report.paper import paper as study
-from axiom_bench.run.job import run_folder
 from axiom_bench.run.progress import progress
 from axiom_bench.run.spine import configuration
 from axiom_bench.statistics.run_folder import RunFolder
@@ -94,11 +93,11 @@ def _run(
 ) -> tuple[int, Path | None, Mapping[str, str]]:
     """The exit code, the run folder, None where no job has ended well, and {model: why it failed}."""
     print(f"{title}: {_command(arguments)}", flush=True)
-    config, results = run_jobs(arguments, config_folder)
+    settings, results = run_jobs(arguments, config_folder)
     failures = {result.job: result.failure.message for result in results if result.failure is not None}
-    code, lines = finish(config, results, arguments)
+    code, lines = finish(settings, results, arguments)
     print("\n".join(lines), flush=True)
-    return code, run_folder(config) if len(failures) < len(results) else None, failures
+    return code, settings.run_folder if len(failures) < len(results) else None, failures
 
 
 def _command(arguments: Sequence[str]) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 
 from axiom_bench.errors import BenchError, first_names
 from axiom_bench.kinds import check_group
-from axiom_bench.run.composing import settings
+from axiom_bench.run.composing.settings import Settings, urls
+from axiom_bench.run.own_code import code_of
 
 MAX_NAMES = 3  # of settings in a message
 EXPRESSION = "${"  # OmegaConf resolves what follows
@@ -19,10 +20,14 @@ NOT_PATHS = ("name", "kind", "source", "architecture", "layer", "explained", "ta
 NOT_PATH = re.compile(rf"(model|data(\.of)?)\.(({'|'.join(NOT_PATHS)})(\.\d+)?|classes\.\d+)")
 
 
-def check_config(config: Mapping[str, Any], is_trusted: bool) -> None:
-    """Raise BenchError if loading a job of this configuration resolves an expression, or if a setting is missing or
-    wrong. Unless the configuration is trusted, also raise it for code that isn't this package's, for data by URL
-    and for files of this machine."""
+def trusted(config: Mapping[str, Any], is_trusted: bool) -> Settings:
+    """Return the settings of a configuration.
+
+    Raises:
+        BenchError: If loading a job resolves an expression, or if a setting is missing or wrong. Unless the
+            configuration is trusted, also for code that isn't this package's, for data by URL and for files of this
+            machine.
+    """
     for group in ("model", "data", "method", "metric"):
         check_group(group, config.get(group))
     for key, text in _texts("model", config["model"]):
@@ -33,12 +38,12 @@ def check_config(config: Mapping[str, Any], is_trusted: bool) -> None:
             )
     if not is_trusted:
         _check_harmless(config)
-    settings.check(config)
+    return Settings.of(config)
 
 
 def _check_harmless(config: Mapping[str, Any]) -> None:
     check_code(config)
-    for key, url in settings.urls(config.get("data") or {}):
+    for key, url in urls(config.get("data") or {}):
         raise BenchError(
             "The run's configuration names data by URL, which would be fetched with your credentials: "
             f"{key}={url[:200]}. Add --trust where the run is your own."
@@ -52,7 +57,7 @@ def _check_harmless(config: Mapping[str, Any]) -> None:
 
 def check_code(config: Mapping[str, Any]) -> None:
     """Raise BenchError, with the first names, if a configuration names code that isn't this package's."""
-    if named := list(settings.code_of(config)):
+    if named := list(code_of(config)):
         raise BenchError(
             "The run's configuration names code, which would run with your rights: "
             f"{first_names(named, MAX_NAMES)}. Add --trust where the run is your own."

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from axiom_bench.cli.trust import check_config
+from axiom_bench.cli.trust import trusted
 from axiom_bench.columns import WHOLE_SET
 from axiom_bench.errors import BenchError
 from axiom_bench.gate.findings import tolerance
@@ -48,21 +48,20 @@ def verify(folder: Path, seed: int | None = None, trust: bool = False) -> tuple[
 
     seed: of the sample; None: a new one. trust: code that the run names is run, and files that it names are read. The
     verdict is kept in the manifest. Returns the exit code, 1 where something differs, and lines that name it. Raises
-    BenchError for a run that hasn't ended, several runs combined, a job that can't be run here, and as `check_config`.
+    BenchError for a run that hasn't ended, several runs combined, a job that can't be run here, and as `trusted`.
     """
     run, seed = reading.read_manifest(folder), new_seed() if seed is None else seed
     running.check_ended(folder, run)
     if reading.is_combined(run):
         raise BenchError(f"{folder} combines several runs; verify each of them.")
     jobs = run.get("jobs") or ()
-    for job in jobs:
-        check_config(job.get("config") or {}, trust)
+    settings_of_jobs = [trusted(job.get("config") or {}, trust) for job in jobs]
     if not jobs:
         raise BenchError(f"{folder} has no finished job to verify; run the same command again.")
     parts = []
-    for job in jobs:
-        with progress(f"{job['config']['model']['name']} of {folder}: a sample, computed anew"):
-            parts.append(recomputed(job["config"], seed))
+    for settings in settings_of_jobs:
+        with progress(f"{settings.model['name']} of {folder}: a sample, computed anew"):
+            parts.append(recomputed(settings, seed))
     now = pd.concat(parts, ignore_index=True)
     way, lines = compared(reading.read_records(folder, run), now, run, Metadata(run))
     images = len(now.drop_duplicates([*PLACE, "image_id"]))

@@ -24,7 +24,8 @@ from axiom_bench.models.load import LoadedModel, load_model
 from axiom_bench.models.spec import OBJECT_OUTPUTS, ModelSpec
 from axiom_bench.records import files
 from axiom_bench.records.files import safe_name
-from axiom_bench.run.composing.settings import Device
+from axiom_bench.run.composing.settings import Settings
+from axiom_bench.run.device import Device
 from axiom_bench.run.progress import progress
 
 HASHES = "image_hashes.json"
@@ -43,17 +44,35 @@ def shards(indices: Sequence[int], size: int) -> tuple[Shard, ...]:
 
 @dataclass(frozen=True)
 class Job:
-    """config: resolved. cut_model: of the model, on the device. indices: the images to explain, positions in `data`.
-    target: the rule that names the class to explain. normalise: how heatmaps are scaled. cache: the folder of decoded
-    images. all_indices: also of those that data.only_correct leaves out; left_out: their ids. others: why they are left
-    out, where some may be. of_images: the fingerprint of the images in which the network
-    has found what is explained.
+    """A job, loaded and checked.
 
-    made_of: the images that mosaics were made of, for the manifest. `of` names their data set, `images` counts it.
-    `of_one_class` counts those of one class, and of these `unreadable` those that can't be read. `confident` counts
-    those that the model names with `confidence` (null: all), and `in_mosaics` those that a mosaic shows."""
+    Attributes:
+        settings: The command's, for this job.
+        experiment: Its name.
+        model: The network, its layer and its preprocessing.
+        cut_model: The network on the device, cut at its layer.
+        data: The data set.
+        indices: Positions in `data` of the images to explain.
+        target: The rule that names the class to explain.
+        normalise: How heatmaps are scaled.
+        methods: The methods.
+        metrics: The metrics.
+        device: Where it is computed.
+        shard_size: The number of images in a shard.
+        batch_size: The number of rows in a batch.
+        workers: The number of processes that read images.
+        cache: The folder of decoded images.
+        hashes: Of image files.
+        all_indices: As `indices`, with those that data.only_correct leaves out.
+        left_out: The ids of these.
+        others: Why images may be left out.
+        made_of: The images that mosaics were made of, for the manifest. `of` names their data set, `images` counts it.
+            `of_one_class` counts those of one class, and of these `unreadable` those that can't be read. `confident`
+            counts those that the model names with `confidence` (null: all), and `in_mosaics` those that a mosaic shows.
+        of_images: The fingerprint of the images in which the network has found what is explained.
+    """
 
-    config: Mapping[str, Any] = field(compare=False, repr=False)
+    settings: Settings = field(compare=False, repr=False)
     experiment: str
     model: LoadedModel
     cut_model: CutModel = field(compare=False, repr=False)
@@ -81,18 +100,18 @@ class Job:
         return safe_name(f"{self.model.name}-{self.model.layer}")
 
     @staticmethod
-    def of(config: Mapping[str, Any]) -> Job:
+    def of(settings: Settings) -> Job:
         """Load and check everything. Raises BenchError if something is missing or doesn't fit."""
-        target = config["target"]
+        target = settings.target
         if target not in (None, *TARGET_RULES, *OBJECT_RULES):
             raise unknown("target rule", target, (*TARGET_RULES, *OBJECT_RULES))
-        normalise, device = check_normalise(config["normalise"]), Device.of(config["device"])
+        normalise, device = check_normalise(settings.normalise), Device.of(settings.device)
         device.prepare()
-        methods, metrics = chosen("method", config), chosen("metric", config)
-        data = config["data"]
+        methods, metrics = chosen("method", settings.method), chosen("metric", settings.metric)
+        data = settings.data
         # after the data, unless they ask for it: it takes longest. shape: of samples that are arrays
-        network = cache(lambda *shape: load_model(config["model"], *shape))
-        background = ModelSpec.of(config["model"]).background
+        network = cache(lambda *shape: load_model(settings.model, *shape))
+        background = ModelSpec.of(settings.model).background
         dataset = load_dataset(data, lambda *shape: network(*shape).named_classes, background)
         loaded = network() if dataset.shape is None else network(dataset.shape)
         size = None if isinstance(dataset, MosaicImages) else data["size"]  # of mosaics it counts what they make
@@ -105,18 +124,18 @@ class Job:
         inputs = loaded.inputs and loaded.inputs.of_images(dataset.ids, [dataset.ids[index] for index in indices])
         model = replace(loaded, preprocessing=preprocessing, inputs=inputs)
         job = Job(
-            config=config,
-            experiment=str(config["experiment"]),
+            settings=settings,
+            experiment=str(settings.experiment),
             model=model,
             cut_model=cut_of(model, device),
             data=dataset,
             indices=indices,
-            target=_target_rule(config, target or ("predicted" if dataset.unlabelled else "label")),
+            target=_target_rule(settings.model, target or ("predicted" if dataset.unlabelled else "label")),
             normalise=normalise,
             methods=methods,
             metrics=metrics,
             device=device,
-            shard_size=config["shard_size"],
+            shard_size=settings.shard_size,
             batch_size=data["batch_size"],
             workers=data["workers"],
             cache=data.get("cache"),
@@ -252,10 +271,10 @@ class Job:
         return self.of_images or hashlib.sha256("\n".join(self.contents.values()).encode()).hexdigest()
 
 
-def _target_rule(config: Mapping[str, Any], target: str) -> str:
+def _target_rule(model: Mapping[str, Any], target: str) -> str:
     """The rule itself, or what it means for a network that finds objects. Raises BenchError for one of such networks
     where the network finds none."""
-    if config["model"].get("output") in OBJECT_OUTPUTS:
+    if model.get("output") in OBJECT_OUTPUTS:
         return OF_OBJECTS.get(target, target)
     if target in OBJECT_RULES:
         raise BenchError(
@@ -277,9 +296,11 @@ def cut_of(model: LoadedModel, device: Device) -> CutModel:
     return cut_model
 
 
-def chosen(kind: str, config: Mapping[str, Any]) -> tuple[Plugin, ...]:
-    """The configured methods or metrics. Raises BenchError for one that can't be imported, or where there is none."""
-    entries = config[kind]
+def chosen(kind: str, entries: Mapping[str, Any]) -> tuple[Plugin, ...]:
+    """Return the methods or metrics of these entries, as `kind` says.
+
+    Raises BenchError for one that can't be imported, and if there is none.
+    """
     if not entries:
         raise BenchError(f"No {kind} is chosen; name some, for example {kind}=[{plugins.names(kind)[0]}].")
     mappings = [entry for entry in entries.values() if isinstance(entry, Mapping)]
@@ -292,11 +313,6 @@ def chosen(kind: str, config: Mapping[str, Any]) -> tuple[Plugin, ...]:
         for metric in whole_set.aggregating(listed):
             whole_set.aggregate(metric)  # which refuses what can't be called
     return listed
-
-
-def run_folder(config: Mapping[str, Any]) -> Path:
-    """Return the folder of a run's files, <results>/<experiment>/<run>. Raises BenchError for results at a URL."""
-    return files.local_path(str(config["results"])) / str(config["experiment"]) / str(config["run"])
 
 
 def read_hashes(folder: Path) -> FileHashes:

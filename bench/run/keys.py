@@ -40,7 +40,7 @@ class Keys:
         # A network's layers as torch prints them, its tensors beside the weights, and the code of their classes.
         code = self.code({type(part).__module__ for part in model.module.modules()})
         network = [[repr(model.module), tensors_sha256(model.module), code], self._function(model.build)]
-        if job.config["model"].get("output") in OBJECT_OUTPUTS:
+        if job.settings.model.get("output") in OBJECT_OUTPUTS:
             network.append(self._function(vars(model.module)["read"]))
         return key(
             model=[model.name, model.layer, model.weights_sha256, *network],

@@ -21,8 +21,9 @@ from axiom_bench.evaluation.plugins import Plugin, value_names, whole_set_value_
 from axiom_bench.evaluation.specs import MetricSpec
 from axiom_bench.records.artefacts import common, listed, merge_facts
 from axiom_bench.records.sources import version_of
+from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.job import Job
-from axiom_bench.run.result import Result
+from axiom_bench.run.result import JobResult
 
 RECORDED = ("torch", "torchvision", "Pillow", "numpy", "pandas", "pyarrow", "scipy", "hydra-core", "axiom-bench")
 OF_A_METRIC = (
@@ -63,16 +64,22 @@ def facts(job: Job) -> dict[str, Any]:
     }
 
 
-def assemble(results: Sequence[Result], experiment: str, run: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The manifest of a sweep, from what its jobs handed back, in their order. overrides: as they were typed."""
+def assemble(results: Sequence[JobResult], settings: Settings, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the manifest of a command.
+
+    Args:
+        results: Of its jobs, in their order.
+        settings: Those of all jobs.
+        overrides: As they were typed.
+    """
     all_facts = [result.facts for result in results if result.facts]
     merged = merge_facts(all_facts)
-    computed = [result for result in results if result.shards_computed]
+    computed = [result for result in results if result.computed.shards]
     failures = {result.job: result.failure.message for result in results if result.failure is not None}
     libraries = {about["library"] for about in merged["methods"].values() if "library" in about}
     return {
-        "experiment": experiment,
-        "run": run,
+        "experiment": settings.experiment,
+        "run": settings.run,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "overrides": list(overrides),
         "config": results[0].config if results else {},
@@ -99,22 +106,25 @@ def assemble(results: Sequence[Result], experiment: str, run: str, overrides: Se
     }
 
 
-def _protocol(results: Sequence[Result]) -> dict[str, Any]:
+def _protocol(results: Sequence[JobResult]) -> dict[str, Any]:
     """What a run's protocol says of itself, what it cites, and what differs from it, of single jobs with their names;
     empty without one."""
-    differing = {each.job: each.config["protocol"]["differences"] for each in results if each.config.get("protocol")}
-    if not differing:
+    protocols = {result.job: result.settings.protocol for result in results if result.settings is not None}
+    followed = {job: protocol for job, protocol in protocols.items() if protocol}
+    if not followed:
         return {}
-    about = next(each.config["protocol"] for each in results if each.config.get("protocol"))
+    about = next(iter(followed.values()))
+    differing = {job: protocol["differences"] for job, protocol in followed.items()}
     sentences = dict.fromkeys(sentence for of_job in differing.values() for sentence in of_job)
     jobs = {text: [job for job, of_job in differing.items() if text in of_job] for text in sentences}
     differences = [text if len(of) == len(differing) else f"{', '.join(of)}: {text}" for text, of in jobs.items()]
     return {"protocol": {**about, "differences": differences, "cited": _cited(about["reference"])}}
 
 
-def of_job(result: Result) -> dict[str, Any]:
-    """The manifest of one job, as `records.running` keeps it until the sweep has ended."""
-    return assemble([result], result.config["experiment"], result.config["run"])
+def of_job(result: JobResult) -> dict[str, Any]:
+    """Return the manifest of one job, as `records.running` keeps it until the sweep has ended."""
+    assert result.settings is not None
+    return assemble([result], result.settings)
 
 
 def values_of(metric: Plugin[MetricSpec]) -> dict[str, dict[str, Any]]:

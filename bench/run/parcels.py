@@ -17,7 +17,6 @@ from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts, files, record_files
 from axiom_bench.run.executors import Executor, Future
 from axiom_bench.run.job import HASHES
-from axiom_bench.run.result import Result
 from axiom_bench.run.worker import Task, compute_part, finish, prepare
 
 MAX_ARRAYS = 100_000_000  # bytes of a file of pictures
@@ -72,7 +71,7 @@ def received(task: Task, answer: Any) -> Any:
 def do_apart(function: Callable[..., Any], task: Task, inputs: Mapping[str, bytes], *arguments: Any) -> Parcel:
     """Call a function of `run.worker` in the folder of this process. Raises BenchError for arrays of too many bytes."""
     results = _own_folder()
-    here = replace(task, config={**task.config, "results": str(results)})
+    here = replace(task, settings=task.settings.model_copy(update={"results": str(results)}))
     results.mkdir(mode=0o700)
     try:
         for name, content in inputs.items():
@@ -89,8 +88,6 @@ def do_apart(function: Callable[..., Any], task: Task, inputs: Mapping[str, byte
                 f"folder returns at most {MAX_ARRAYS / 1e6:.0f}; set pictures.arrays=false or fewer pictures.rows, "
                 "or choose executor=processes or submitit."
             )
-    if isinstance(answer, Result) and answer.config:
-        answer = replace(answer, config={**answer.config, "results": task.config["results"]})
     return Parcel(answer, made)
 
 

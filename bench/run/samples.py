@@ -31,7 +31,7 @@ from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.explanation.overlay import MAX_SIDE, View, disagreement, webp
 from axiom_bench.records import store
 from axiom_bench.run.images import first_batch, rows
-from axiom_bench.run.job import Job, run_folder, shards
+from axiom_bench.run.job import Job, shards
 from axiom_bench.run.keys import Keys
 
 STAGES = {"runtime": "run times", "pictures": "pictures", "gallery": "pictures"}
@@ -47,8 +47,10 @@ ROW_AXIS = {  # of the arrays that have an axis of rows
 def ensure_runtime(keys: Keys, stored: Mapping[str, Any]) -> tuple[str, ...]:
     """The job's file of run times, relative to the run folder; measured where it isn't there, or is damaged. Settings
     of runtime: repeats (0: no file) and batch_size."""
-    job, folder = keys.job, run_folder(keys.job.config)
-    repeats, batch_size = job.config["runtime"]["repeats"], job.config["runtime"]["batch_size"]
+    job = keys.job
+    folder = job.settings.run_folder
+    repeats = job.settings.runtime.repeats
+    batch_size = job.settings.runtime.batch_size
     if not repeats:
         return ()
     name = keys.step("runtime", repeats, batch_size)
@@ -71,17 +73,18 @@ def ensure_pictures(keys: Keys, stored: Mapping[str, Any]) -> tuple[str, ...]:
     """The file with the job's pictures, relative to the run folder; made where it isn't there yet. Settings of
     pictures: rows (how many; 0: no file), perturbation (the metric whose perturbation is shown) and arrays (raw maps
     too)."""
-    job, folder = keys.job, run_folder(keys.job.config)
-    config = job.config["pictures"]
-    if not config["rows"]:
+    job = keys.job
+    folder = job.settings.run_folder
+    pictures = job.settings.pictures
+    if not pictures.rows:
         return ()
     configured = {entry.name: entry for entry in job.metrics}
-    metric = configured.get(config["perturbation"]) or plugins.load("metric", config["perturbation"])
-    settings = config["rows"], metric.target, sorted(metric.params.items()), job.class_names, config["arrays"]
+    metric = configured.get(pictures.perturbation) or plugins.load("metric", pictures.perturbation)
+    settings = pictures.rows, metric.target, sorted(metric.params.items()), job.class_names, pictures.arrays
     name = keys.step("pictures", *settings)
     path = f"pictures/{job.file_stem}-{name[:12]}.npz"
     if not store.is_usable(folder / path):
-        batch = spread_rows(job, config["rows"])
+        batch = spread_rows(job, pictures.rows)
         if batch is None:
             return ()
         parts = by_halves(batch, len(batch), job.cut_model.limits, lambda part, _: arrays(job, metric, part))
@@ -92,8 +95,9 @@ def ensure_pictures(keys: Keys, stored: Mapping[str, Any]) -> tuple[str, ...]:
 def ensure_gallery(keys: Keys, stored: Mapping[str, Any]) -> tuple[str, ...]:
     """The files with the gallery's pictures, relative to the run folder; those that are missing or damaged are made.
     The setting pictures.gallery: how many images; None: all, 0: none."""
-    job, folder = keys.job, run_folder(keys.job.config)
-    count = job.config["pictures"]["gallery"]
+    job = keys.job
+    folder = job.settings.run_folder
+    count = job.settings.pictures.gallery
     key = keys.step("gallery", FORMAT, count, job.class_names)
     paths = []
     for number, shard in enumerate(shards(spread(job.indices, count), IMAGES)):
@@ -135,7 +139,7 @@ def arrays(job: Job, metric: Plugin, batch: Batch) -> dict[str, np.ndarray]:
     views = _views(job, trace, heatmaps)
     maps = {name: given(each.raw_map, "raw_map") for name, each in explanations.items()}
     return {
-        **{f"{RAW}{name}": maps[name].float().cpu().numpy() for name in maps if job.config["pictures"]["arrays"]},
+        **{f"{RAW}{name}": maps[name].float().cpu().numpy() for name in maps if job.settings.pictures.arrays},
         "images": _pictures(job, views, trace.images),
         "image_ids": np.array(batch.image_ids),
         "class_names": np.array([job.class_names[target] for target in trace.targets.tolist()]),

@@ -28,9 +28,9 @@ from axiom_bench.evaluation.stopwatch import Stopwatch, Watch
 from axiom_bench.records import files, record_files
 from axiom_bench.records.record_files import RecordFile, Values
 from axiom_bench.run.images import first_batch, first_row, rows
-from axiom_bench.run.job import Job, Shard, run_folder
+from axiom_bench.run.job import Job, Shard
 from axiom_bench.run.keys import Keys
-from axiom_bench.run.result import Result
+from axiom_bench.run.result import ShardResult
 
 MARKS = ("unstable", "on_score_scale")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}  # of the model's answers that are kept
@@ -45,7 +45,7 @@ def decided(job: Job, command: str = "") -> Job:
     plugins = (*job.methods, *job.metrics)
     if all(method.spec.on_score_scale is not None for method in job.methods) and not any(p.is_foreign for p in plugins):
         return job
-    keys, folder = Keys(job, command), run_folder(job.config)
+    keys, folder = Keys(job, command), job.settings.run_folder
     path = folder / f"examination/{keys.step('proof', keys.values)}.json"
     if (kept := files.read_json_or_none(path)) is not None:
         marked = replace(
@@ -90,13 +90,13 @@ def missing(keys: Keys, folder: Path) -> tuple[dict[str, Shard], tuple[str, ...]
     return {key: shard for key, shard in shards.items() if held.missing(key, keys.values)}, held.damaged
 
 
-def compute_shards(keys: Keys, shards: Mapping[str, Shard], folder: Path, advance: Advance) -> Result:
+def compute_shards(keys: Keys, shards: Mapping[str, Shard], folder: Path, advance: Advance) -> ShardResult:
     """Computes what is missing of these shards. A shard that is there by now isn't computed again. advance: is told how
     many more images are done. Where a plug-in changes what others read, it raises Interference, and no file of these
     shards stays."""
     job, computed, written = keys.job, list[Shard](), list[str]()
     watch, before = Stopwatch.on(job.device.device), asdict(job.cut_model.passes)
-    start, processor = time.perf_counter(), time.process_time()
+    processor = time.process_time()
     for key, shard in shards.items():
         wanted = record_files.read(folder, {key}).missing(key, keys.values)
         if not wanted:
@@ -108,13 +108,11 @@ def compute_shards(keys: Keys, shards: Mapping[str, Shard], folder: Path, advanc
             record_files.remove(folder, written)
             raise
         computed.append(shard)
-    return Result(
-        job.name,
-        shards_computed=len(computed),
-        images_computed=sum(map(len, computed)),
+    return ShardResult(
+        shards=len(computed),
+        images=sum(map(len, computed)),
         written=tuple(written),
         seconds=watch.seconds(),
-        wall=time.perf_counter() - start,
         processor=time.process_time() - processor,
         passes={name: count - before[name] for name, count in asdict(job.cut_model.passes).items()},
     )

@@ -26,10 +26,11 @@ from axiom_bench.evaluation.batch import MethodLeftOut, ZeroMaps, frame, holds_v
 from axiom_bench.evaluation.plugins import Plugin, required
 from axiom_bench.evaluation.shard import shard_rows
 from axiom_bench.run import shards
-from axiom_bench.run.composing.settings import add_current_folder, code_of
+from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.images import rows
 from axiom_bench.run.job import Job, chosen
 from axiom_bench.run.keys import Keys
+from axiom_bench.run.own_code import add_current_folder, code_of
 from axiom_bench.run.worker import loaded, on_its_images
 
 KINDS = ("method", "metric")
@@ -39,20 +40,23 @@ WAITING = 4  # batches that are held while they have free places
 FILLED = ""  # the name of a row in a place that no drawn image has
 
 
-def recomputed(config: Mapping[str, Any], seed: int) -> pd.DataFrame:
-    """The records of the sampled images of a job, in columns.RECORD_COLUMNS, but for values of whole data sets.
+def recomputed(settings: Settings, seed: int) -> pd.DataFrame:
+    """Return the records of the sampled images of a job, in columns.RECORD_COLUMNS, but for values of whole data sets.
 
-    config: the job's, as its manifest has it. Users' own methods and metrics run in a process of their own, so that
+    settings: the job's, as its manifest has them. Users' own methods and metrics run in a process of their own, so that
     none can touch the values of the suite's. Raises BenchError where the job can't be run here.
     """
-    foreign = _foreign(config)
-    suite = {kind: {name: each for name, each in config[kind].items() if name not in foreign} for kind in KINDS}
-    parts = [{**config, **suite}] if all(suite.values()) else []
+    foreign = _foreign(settings)
+    ours = {kind: {name: entry for name, entry in _entries(settings, kind) if name not in foreign} for kind in KINDS}
+    has_ours = all(ours.values())
     tables = []
     # Without a method or a metric of the suite's all values are computed beside the user's, those of the layer too.
-    for part, of_foreign in [(part, False) for part in parts] + ([(dict(config), bool(parts))] if foreign else []):
-        with fresh_process() as call:
-            tables.append(call(_computed, part, seed, of_foreign))
+    with fresh_process() as call:
+        if has_ours:
+            tables.append(call(_computed, settings.model_copy(update=ours), seed, False))
+    with fresh_process() as call:
+        if foreign:
+            tables.append(call(_computed, settings, seed, has_ours))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -76,38 +80,39 @@ def fresh_process() -> Iterator[Callable[..., Any]]:
         yield call
 
 
-def computed_alone(
-    configs: Iterable[Mapping[str, Any]], seed: int, share: float = SHARE, otherwise: bool = False
-) -> pd.DataFrame:
+def computed_alone(jobs: Iterable[Settings], seed: int, share: float = SHARE, otherwise: bool = False) -> pd.DataFrame:
     """Return what `recomputed` does for several jobs, computed in this process.
 
     Args:
-        configs: The jobs' configurations.
+        jobs: The settings of each job.
         seed: The seed of the sample.
         share: The share of each job's images.
         otherwise: Compute in another order, in small batches, and see `_in_two_copies`. Values that depend on other
             images differ then.
     """
-    tables = [_computed(dict(config), seed, False, share, otherwise) for config in configs]
+    tables = [_computed(settings, seed, False, share, otherwise) for settings in jobs]
     return pd.concat(tables, ignore_index=True)
 
 
-def _foreign(config: Mapping[str, Any]) -> set[str]:
-    """The names of users' own methods and metrics, which aren't imported for that."""
-    entries = ((kind, name, each) for kind in KINDS for name, each in config[kind].items())
-    return {name for kind, name, each in entries if any(code_of({kind: {name: each}}))}
+def _entries(settings: Settings, kind: str) -> Iterable[tuple[str, Any]]:
+    return (settings.method if kind == "method" else settings.metric).items()
+
+
+def _foreign(settings: Settings) -> set[str]:
+    """Return the names of users' own methods and metrics, which aren't imported for that."""
+    return {name for kind in KINDS for name, entry in _entries(settings, kind) if any(code_of({kind: {name: entry}}))}
 
 
 def _computed(
-    config: dict[str, Any], seed: int, of_foreign: bool, share: float = SHARE, otherwise: bool = False
+    settings: Settings, seed: int, of_foreign: bool, share: float = SHARE, otherwise: bool = False
 ) -> pd.DataFrame:
     """of_foreign: the values alone that a user's own method or metric has a part in."""
-    with fresh_job(config) as job:
+    with fresh_job(settings) as job:
         count = min(len(job.indices), max(FEWEST, math.ceil(share * len(job.indices))))
         sample = random.Random(f"{seed} {job.name}").sample(job.indices, count)
         if otherwise:
             job = replace(job, batch_size=FEW_ROWS, methods=_in_two_copies(job))
-        foreign = _foreign(config)
+        foreign = _foreign(settings)
         wanted = {
             method: {metric: key for metric, key in keys.items() if not of_foreign or {method, metric} & foreign}
             for method, keys in Keys(job).values.items()
@@ -121,15 +126,15 @@ def _computed(
 
 
 @contextmanager
-def fresh_job(config: Mapping[str, Any]) -> Iterator[Job]:
+def fresh_job(settings: Settings) -> Iterator[Job]:
     """Yield a job that uses nothing of its run folder. Warnings that the run has printed aren't repeated."""
     add_current_folder()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MethodLeftOut)
         warnings.simplefilter("ignore", ZeroMaps)
-        config = {**config, "data": {**config["data"], "cache": None}}
+        data = {**settings.data, "cache": None}
         with TemporaryDirectory() as folder:
-            job = on_its_images(loaded({**config, "results": folder}))
+            job = on_its_images(loaded(settings.model_copy(update={"data": data, "results": folder})))
         yield job
 
 
@@ -143,7 +148,7 @@ def _in_two_copies(job: Job) -> tuple[Plugin, ...]:
         for method in job.methods:
             if method.is_foreign:
                 sys.modules.pop(method.target.rpartition(".")[0], None)
-        copies.append(chosen("method", job.config))
+        copies.append(chosen("method", job.settings.method))
     methods = []
     for method, first, second in zip(job.methods, *copies, strict=True):
         methods.append(replace(method, call=partial(_either, (first.call, second.call), random.Random())))

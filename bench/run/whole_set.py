@@ -22,7 +22,7 @@ from axiom_bench.records import reading, store
 from axiom_bench.records.by_metric import compared_columns
 from axiom_bench.records.record_files import key
 from axiom_bench.records.store import WHOLE_SET as COLUMNS
-from axiom_bench.run.job import Job, run_folder
+from axiom_bench.run.job import Job
 from axiom_bench.run.keys import Keys
 
 STAGES = {"whole_set": "whole data set"}
@@ -36,7 +36,8 @@ def ensure_whole_set(keys: Keys, stored: Mapping[str, Any]) -> tuple[str, ...]:
     for each method and value: the value with its status, of how many `images` and `rows`, and its replicates. Also the
     same of the rows that all compared methods have (`by_metric.compared_columns`), of which another method has none.
     Raises BenchError where an aggregate doesn't return its values."""
-    job, folder = keys.job, run_folder(keys.job.config)
+    job = keys.job
+    folder = job.settings.run_folder
     metrics = whole_set.aggregating(job.metrics)
     if not metrics:
         return ()

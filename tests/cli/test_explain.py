@@ -27,6 +27,7 @@ from axiom_bench.explanation.heatmaps import ClassScore
 from axiom_bench.models.load import load_model
 from axiom_bench.report.charts.drawing import can_draw
 from axiom_bench.run.composing.composition import Composition, composed
+from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.spine import configuration
 
 pytestmark = pytest.mark.slow  # whole commands
@@ -144,7 +145,7 @@ def test_the_numbers_are_those_of_the_library():
     model = load_model(config["model"])
     names, errors = ["xgrad_cam", "grad_cam", "random"], ["sensitivity_error", "conservation_error"]
     methods = [plugins.load("method", name) for name in names]
-    explainer = Explainer(model, config, methods)
+    explainer = Explainer(model, Settings.of(config), methods)
     with Image.open("scene.png") as stored:
         maps = explainer.explain(Path("scene.png"), stored.convert("RGB"), [3, 7], 1).maps
     pixels = torch.from_numpy(np.array(stored.convert("RGB"))).permute(2, 0, 1)[None] / 255

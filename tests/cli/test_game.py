@@ -13,7 +13,6 @@ from axiom_bench.cli.main import main
 from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import files, running
 from axiom_bench.run import manifest
-from axiom_bench.run.job import run_folder
 
 pytestmark = pytest.mark.slow  # whole commands
 
@@ -25,9 +24,9 @@ def run(tmp_path_factory) -> Path:
     """A run without its report, which a game doesn't read."""
     results = tmp_path_factory.mktemp("results")
     options = ("model=scenes_vgg", METHODS, "metric=[zeta]", "data.size=24", "runtime.repeats=0", "pictures.rows=0")
-    config, outcomes = run_jobs([*options, f"results={results}", "device=cpu"])
-    folder = run_folder(config)
-    manifest_file.write(folder, manifest.assemble(outcomes, config["experiment"], config["run"]))
+    settings, outcomes = run_jobs([*options, f"results={results}", "device=cpu"])
+    folder = settings.run_folder
+    manifest_file.write(folder, manifest.assemble(outcomes, settings))
     running.end(folder)
     return folder
 

@@ -131,7 +131,7 @@ def test_the_settings_of_a_run(name, tmp_path, monkeypatch):
     methods, expected = PLUGINS[name]
     config = configuration(overrides_of(methods, metrics=["box_iou"], model="scenes_vgg", settings=["data.size=2"]))
     assert set(config["method"]) == set(expected)
-    assert [metric.name for metric in chosen("metric", config)] == ["box_iou"]
+    assert [metric.name for metric in chosen("metric", config["metric"])] == ["box_iou"]
     assert config["data"]["size"] == 2
     for method, target in expected.items():
         assert target is None or config["method"][method]["_target_"] == target

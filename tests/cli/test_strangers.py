@@ -14,11 +14,10 @@ import axiom_bench as ab
 from axiom_bench.cli.benchmark import run_jobs
 from axiom_bench.cli.finish import keep
 from axiom_bench.cli.main import main
-from axiom_bench.cli.trust import NOT_PATHS, check_config
+from axiom_bench.cli.trust import NOT_PATHS, trusted
 from axiom_bench.errors import BenchError
 from axiom_bench.gate import write_baseline
 from axiom_bench.records import artefacts, combining, files, submissions
-from axiom_bench.run.job import run_folder
 
 SECRET = "9d41-open-sesame"
 METRICS = ("box_iou", "zeta")
@@ -29,11 +28,11 @@ EXPRESSIONS = ("${oc.env:OUR_SECRET}", "${oc.decode:${oc.env:OUR_SECRET}}", "a $
 def made_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with pictures and its manifest, without a report."""
     results = tmp_path_factory.mktemp("results")
-    settings = ("model=scenes_vgg", "method=[grad_cam,xgrad_cam]", f"metric=[{','.join(METRICS)}]", "data.size=24")
+    words = ("model=scenes_vgg", "method=[grad_cam,xgrad_cam]", f"metric=[{','.join(METRICS)}]", "data.size=24")
     quick = ("runtime.repeats=0", "pictures.rows=1", "pictures.gallery=2", "device=cpu")
-    config, outcomes = run_jobs([*settings, *quick, f"results={results}"])
-    assert keep(config, outcomes) is not None
-    return run_folder(config)
+    settings, outcomes = run_jobs([*words, *quick, f"results={results}"])
+    assert keep(settings, outcomes) is not None
+    return settings.run_folder
 
 
 @pytest.fixture
@@ -100,10 +99,10 @@ def test_no_setting_of_a_run_leads_to_a_secret(copy, number, capsys):
 
 def test_a_finished_run_holds_no_expression_and_no_file_without_trust(copy):
     (job,) = files.read_json(copy / "manifest.json")["jobs"]
-    check_config(job["config"], is_trusted=False)
+    trusted(job["config"], is_trusted=False)
     for is_trusted in (False, True):
         with pytest.raises(BenchError, match=r"an expression, model\.kwargs\.a\.0=\$\{oc\.env:OUR_SECRET\}"):
-            check_config({**job["config"], "model": {"kwargs": {"a": ["${oc.env:OUR_SECRET}"]}}}, is_trusted)
+            trusted({**job["config"], "model": {"kwargs": {"a": ["${oc.env:OUR_SECRET}"]}}}, is_trusted)
     paths = {
         "a list of classes": {"model": {"classes": "/etc/hosts"}},
         "a relative path": {"model": {"classes": "../secret.txt"}},
@@ -122,10 +121,10 @@ def test_a_finished_run_holds_no_expression_and_no_file_without_trust(copy):
     for entries in paths.values():
         config = groups | entries
         with pytest.raises(BenchError, match=r"names files of this machine, .* Add --trust"):
-            check_config(config, is_trusted=False)
+            trusted(config, is_trusted=False)
     config = job["config"]
     model = {**config["model"], "name": "a/b", "classes": ["cat/dog"]}
-    check_config({**config, "model": model, "data": {**config["data"], "leave_out": ["n01/1.JPEG"]}}, is_trusted=False)
+    trusted({**config, "model": model, "data": {**config["data"], "leave_out": ["n01/1.JPEG"]}}, is_trusted=False)
 
 
 @pytest.mark.parametrize("group", ["model", "data", "method", "metric"])
@@ -133,7 +132,7 @@ def test_a_finished_run_holds_no_expression_and_no_file_without_trust(copy):
 def test_a_group_of_another_type_is_refused(group, value):
     groups: dict[str, Any] = {"model": {}, "data": {}, "method": {}, "metric": {}}
     with pytest.raises(BenchError, match=f"{group} is a group of settings"):
-        check_config({**groups, group: value}, is_trusted=False)
+        trusted({**groups, group: value}, is_trusted=False)
 
 
 FREE = ("title", "note", "description", "definition", "deviation", "reference", "text", "url", "unit", "weights")

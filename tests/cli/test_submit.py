@@ -157,12 +157,12 @@ def test_what_is_not_as_it_was_computed_is_refused(author, capsys, spoil, is_reh
 @pytest.mark.slow
 def test_a_submission_whose_images_are_not_here_stays_self_reported(author, capsys, monkeypatch):
     folder = author()
-    configs = verifying._configs
+    jobs = verifying._jobs
 
     def of_absent_images(*about):
-        return [{**config, "data": {**config["data"], "root": "/nowhere"}} for config in configs(*about)]
+        return [job.model_copy(update={"data": {**job.data, "root": "/nowhere"}}) for job in jobs(*about)]
 
-    monkeypatch.setattr(verifying, "_configs", of_absent_images)
+    monkeypatch.setattr(verifying, "_jobs", of_absent_images)
     code, text = verified(folder, capsys, "--trust")
     assert code == 0
     assert "self-reported: submitted_cam.half on the suite tiny: the images of first, second aren't here" in text

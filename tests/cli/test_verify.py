@@ -48,9 +48,9 @@ def run(tmp_path, monkeypatch, in_this_process):
 
     def run(*overrides: str) -> int:
         forget(tmp_path)
-        config, outcomes = run_jobs([*SETTINGS, *overrides])
-        assert keep(config, outcomes) is not None
-        return outcomes[0].shards_computed
+        settings, outcomes = run_jobs([*SETTINGS, *overrides])
+        assert keep(settings, outcomes) is not None
+        return outcomes[0].computed.shards
 
     yield run
     forget(tmp_path)

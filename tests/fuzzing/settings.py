@@ -18,7 +18,6 @@ from hypothesis import note
 from hypothesis import strategies as st
 
 from axiom_bench.cli.benchmark import check_report
-from axiom_bench.data import registry
 from axiom_bench.data.loading import TARGET_RULES
 from axiom_bench.errors import unknown
 from axiom_bench.explanation.explanation import check_normalise
@@ -26,8 +25,8 @@ from axiom_bench.models.spec import ModelSpec
 from axiom_bench.records.files import safe_name
 from axiom_bench.run import spine
 from axiom_bench.run.composing.composition import composed
-from axiom_bench.run.composing.settings import Device
-from axiom_bench.run.job import run_folder
+from axiom_bench.run.composing.settings import Settings
+from axiom_bench.run.device import Device
 from tests.fuzzing.damage import ANYTHING, places
 
 LINES = (
@@ -70,14 +69,13 @@ def attempt(draw: st.DrawFn, folder: Path) -> None:
 
 def check(config: dict[str, Any]) -> None:
     """What a run checks before it loads a model. Raises BenchError."""
-    methods, metrics = spine.check(config)
-    check_report(config, methods, metrics)
-    if config["target"] not in TARGET_RULES:
-        raise unknown("target rule", config["target"], TARGET_RULES)
-    check_normalise(config["normalise"])
-    registry.check_settings(config["data"])
-    Device.of(config["device"])
-    _check_sane(config)
+    settings, methods, metrics = spine.checked(config)
+    check_report(settings.report, methods, metrics)
+    if settings.target not in TARGET_RULES:
+        raise unknown("target rule", settings.target, TARGET_RULES)
+    check_normalise(settings.normalise)
+    Device.of(settings.device)
+    _check_sane(config, settings)
 
 
 def _near(value: Any) -> tuple[Any, ...]:
@@ -93,10 +91,11 @@ def _near(value: Any) -> tuple[Any, ...]:
     return (list(value), dict.fromkeys(value), {})
 
 
-def _check_sane(config: Mapping[str, Any]) -> None:
+def _check_sane(config: Mapping[str, Any], settings: Settings) -> None:
     """What a run writes down of its settings: it can be, and it stays in the run folder."""
+    assert settings.model_dump() == config, "other settings than the configuration's"
     json.dumps({key: config[key] for key in config if key != "model"}, allow_nan=False)
-    folder = run_folder(dict(config))
+    folder = settings.run_folder
     assert Path(*folder.parts[-2:]) == Path(str(config["experiment"]), str(config["run"])), "a run folder elsewhere"
     model = ModelSpec.of(config["model"])
     for name in (model.name, config["data"].get("name", "scenes"), *config["method"], *config["metric"]):

@@ -25,8 +25,9 @@ from axiom_bench.records import sources
 from axiom_bench.records.sources import Sources
 from axiom_bench.run import keys as facts
 from axiom_bench.run import manifest, spine
+from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.keys import method_key
-from axiom_bench.run.result import Result
+from axiom_bench.run.result import JobResult
 from axiom_bench.testing import CASES, Case, method_checks
 from axiom_bench.testing.cases import run_checks
 from tests.methods.plain import normal, seeded, upsampled
@@ -226,8 +227,10 @@ def test_failing_library_gives_not_applicable_rows():
 def test_library_version_is_in_the_manifest_and_the_key(monkeypatch):
     method = peer("grad_cam@torchcam")
     shared = {"methods": {method.name: method.as_dict()}, "metrics": {}, "axes": {}, "models": {}, "data": {}}
-    outcome = Result("job", {}, facts={**shared, "device": "cpu", "precision": {}})
-    assert manifest.assemble([outcome], "quick", "default")["versions"]["torchcam"] == sources.version_of("torchcam")
+    outcome = JobResult("job", facts={**shared, "device": "cpu", "precision": {}})
+    assert manifest.assemble([outcome], Settings.of(spine.configuration([])))["versions"][
+        "torchcam"
+    ] == sources.version_of("torchcam")
     before = method_key(method, Sources())
     monkeypatch.setattr(facts, "version_of", lambda library: "999")
     assert method_key(method, Sources()) != before

@@ -15,6 +15,7 @@ from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.whole_set import aggregate
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.run.composing.composition import composed
+from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.images import rows
 from axiom_bench.run.job import Job
 from tests.metrics.test_road import direct
@@ -115,7 +116,7 @@ def measured(name, method="xgrad_cam", model="scenes_vgg", change=as_it_is, *ove
     line = [f"protocol={name}", f"model={model}", "data.size=6", "method=[xgrad_cam]", *overrides]
     with composed(line) as composition:
         config = composition.plain_job()
-    job = Job.of(config)
+    job = Job.of(Settings.of(config))
     batch = next(iter(rows(job, job.shards[0])))
     images = batch.images.double()[..., : SIDES[0], : SIDES[1]] if name == "rise2018" else batch.images.double()
     trace = ab.cut(job.model.module.double(), job.model.layer).trace(images, batch.targets)

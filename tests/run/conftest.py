@@ -17,9 +17,10 @@ from PIL import Image
 
 from axiom_bench.cli.benchmark import run_jobs
 from axiom_bench.records.reading import read_records
+from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.job import Job
 from axiom_bench.run.manifest import assemble
-from axiom_bench.run.result import Result
+from axiom_bench.run.result import JobResult
 from axiom_bench.run.spine import configuration
 from tests.made_runs import undrawn  # noqa: F401
 from tests.made_suites import tiny_suite  # noqa: F401
@@ -47,8 +48,8 @@ ENGINES = {
     ),
 }
 PACKAGES = {"dask": "distributed", "ray": "ray", "submitit": "submitit"}
-Run = Callable[..., list[Result]]
-Rows = Callable[[list[Result]], pd.DataFrame]
+Run = Callable[..., list[JobResult]]
+Rows = Callable[[list[JobResult]], pd.DataFrame]
 RUN = Path("quick", "default")  # of a tiny run, in its results
 
 
@@ -73,7 +74,7 @@ def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
-def failure(outcomes: list[Result]) -> str:
+def failure(outcomes: list[JobResult]) -> str:
     """What a run of one job that failed says, which the user can mend."""
     (outcome,) = outcomes
     assert outcome.failure is not None
@@ -120,11 +121,11 @@ def unreported(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Path, list[Result]]]:
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Path, list[JobResult]]]:
     """Runs a tiny sweep with further overrides, once for all tests, which only read it: its results and outcomes."""
 
     @cache
-    def run_once(*overrides: str) -> tuple[Path, list[Result]]:
+    def run_once(*overrides: str) -> tuple[Path, list[JobResult]]:
         results = tmp_path_factory.mktemp("finished") / "results"
         return results, run_jobs([*tiny(overrides), f"results={results}"])[1]
 
@@ -132,13 +133,14 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tupl
 
 
 @pytest.fixture
-def ran(results: Path, finished_run: Callable[..., tuple[Path, list[Result]]]) -> Run:
+def ran(results: Path, finished_run: Callable[..., tuple[Path, list[JobResult]]]) -> Run:
     """As `run`, but copies the files of a `finished_run` into `results`: for what is done with them afterwards."""
 
-    def copy(*overrides: str) -> list[Result]:
+    def copy(*overrides: str) -> list[JobResult]:
         finished, outcomes = finished_run(*overrides)
         shutil.copytree(finished, results, dirs_exist_ok=True)
-        return [replace(outcome, config={**outcome.config, "results": str(results)}) for outcome in outcomes]
+        moved = {"results": str(results)}
+        return [replace(outcome, settings=outcome.settings.model_copy(update=moved)) for outcome in outcomes]
 
     return copy
 
@@ -146,17 +148,22 @@ def ran(results: Path, finished_run: Callable[..., tuple[Path, list[Result]]]) -
 @pytest.fixture
 def job() -> Callable[..., Job]:
     """A tiny job with further overrides, not run."""
-    return lambda *overrides: Job.of(configuration(tiny(overrides)))
+    return lambda *overrides: Job.of(Settings.of(configuration(tiny(overrides))))
 
 
 @pytest.fixture
-def rows(results: Path) -> Callable[[list[Result]], pd.DataFrame]:
+def rows(results: Path) -> Callable[[list[JobResult]], pd.DataFrame]:
     """The records of a run, sorted."""
     return partial(rows_of, results)
 
 
-def rows_of(results: Path, outcomes: list[Result]) -> pd.DataFrame:
+def assembled(outcomes: list[JobResult]) -> dict[str, Any]:
+    """Return the manifest of these outcomes, of which at least one hasn't failed."""
+    return assemble(outcomes, next(outcome.settings for outcome in outcomes if outcome.settings is not None))
+
+
+def rows_of(results: Path, outcomes: list[JobResult]) -> pd.DataFrame:
     """The records of a run in this folder of results, sorted."""
-    table = read_records(results / "quick" / "default", assemble(outcomes, "quick", "default"))
+    table = read_records(results / "quick" / "default", assembled(outcomes))
     table = table.astype({name: str for name in table.columns if table[name].dtype == "category"})
     return table.sort_values(["model", "layer", "image_id", "target_class", "method", "metric"], ignore_index=True)

@@ -67,7 +67,7 @@ def test_a_network_of_four_bands_and_photographs_the_way_of_the_sentence_followe
     assert "takes images of 4 channels, and pictures have 3" in sentence
     way = re.search(r"set (data=arrays .*=null)\.", sentence)[1].replace("FOLDER", str(tmp_path / "bands"))
     (outcome,) = run(*words, *way.split())
-    assert (outcome.failure, outcome.images_computed) == (None, 1)
+    assert (outcome.failure, outcome.computed.images) == (None, 1)
     with pytest.raises(ab.BenchError, match=r"data=arrays data\.root=FOLDER"):
         run(*words, "data=folder", f"data.root={tmp_path}", "model.mean=[0,0,0,0]")
 
@@ -88,14 +88,14 @@ def test_the_values_are_those_of_python(run, rows, stored, results, shape, mean)
     assert both["status_x"].tolist() == both["status_y"].tolist()
     assert np.allclose(both["value_x"], both["value_y"], rtol=1e-4, atol=1e-6, equal_nan=True)
     if not mean:
-        assert run(*words)[0].missing == ()
+        assert run(*words)[0].computed.shards == 0
     assert len(list((results / "quick/default/gallery").iterdir())) == 1
 
 
 @pytest.mark.slow
 def test_a_method_in_a_process_of_its_own_has_the_same_values(run, rows, stored):
     (outcome,) = run(*stored(SIGNAL)[0], "+method.mine._target_=nets.mine")
-    again = recomputed(outcome.config, 0)
+    again = recomputed(outcome.settings, 0)
     both = rows([outcome]).merge(again, on=COLUMNS)
     assert len(both) == len(again)
     assert {*METRICS} == {*again[again["method"] == "mine"]["metric"]}

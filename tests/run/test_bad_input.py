@@ -24,7 +24,7 @@ from axiom_bench.data.formats import files
 from axiom_bench.embedded import networks, scenes
 from axiom_bench.errors import BenchError
 
-from .conftest import failure, module_of, pictures
+from .conftest import failure, module_of, pictures, tiny
 
 GOOD = ["0/good.jpg", "1/grey.png", "2/cmyk.jpg", "3/rgba.png", "4/narrow.png", "5/wide.png"]
 
@@ -63,9 +63,8 @@ def test_bad_images_are_rows_and_are_counted(run, rows, of_folder, results, monk
     assert (bad[["target_class", "predicted_class"]] == -1).all(axis=None)
     assert good.to_dict() == {name: place for place, name in enumerate(GOOD)}
     monkeypatch.setattr("axiom_bench.report.headline", lambda _: ["one number"])
-    config = {"results": str(results), "experiment": "quick", "run": "default"}
-    assert not any(line.startswith(("values: ", "together ")) for line in finish(config, [outcome])[1])
-    code, lines = finish(config, [outcome], verbose=True)
+    assert not any(line.startswith(("values: ", "together ")) for line in finish(outcome.settings, [outcome])[1])
+    code, lines = finish(outcome.settings, [outcome], verbose=True)
     assert code == 0
     assert "images left out: 3 (6/truncated.jpg, 7/text.png, 8/empty.png)" in lines
     assert any(line.startswith("values: ") and "15 bad_image" in line for line in lines)
@@ -85,7 +84,7 @@ def test_names_and_files_that_are_odd(run, rows, of_folder, folder):
     assert table["9/pipe.jpg"] == {"bad_image"}
     assert "4 images can't be read, the first: 6/truncated.jpg: can't be decoded" in " ".join(outcome.lines)
     (again,) = run(*overrides)
-    assert (again.failure, again.shards_computed, again.files["records"]) == (None, 0, outcome.files["records"])
+    assert (again.failure, again.computed.shards, again.files["records"]) == (None, 0, outcome.files["records"])
 
 
 @pytest.mark.slow
@@ -112,7 +111,7 @@ def test_only_bad_images(run, rows, of_folder, folder, results, monkeypatch, unr
     assert outcomes[0].failure is None
     assert set(rows(outcomes)["status"]) == {"bad_image"}
     monkeypatch.setattr("axiom_bench.report.headline", lambda _: [])
-    code, lines = finish({"results": str(results), "experiment": "quick", "run": "default"}, outcomes)
+    code, lines = finish(outcomes[0].settings, outcomes)
     assert (code, lines[-1].startswith("There is no value: 15 bad_image (image can't be read); ")) == (2, True)
     assert outcomes[0].files["runtime"] == outcomes[0].files["pictures"] == ()
 
@@ -149,7 +148,7 @@ def test_a_photograph_is_turned_as_explain_turns_it_and_told(run, rows, job, tmp
         table = rows([outcome]).set_index(["metric", "method", "image_id"])["value"].unstack()
         pd.testing.assert_series_equal(table["a.png"], table["b.png"], check_names=False)
     (again,) = run(*data)
-    assert again.shards_computed == 0
+    assert again.computed.shards == 0
     assert told in again.lines
     assert again.facts["data"]["folder"]["notes"] == outcome.facts["data"]["folder"]["notes"]
     assert again.facts["data"]["folder"]["notes"][-1] == told
@@ -243,9 +242,9 @@ def test_a_user_s_method_of_nan(run, rows, tmp_path, monkeypatch):
     assert "not_finite" not in set(table.loc[table["method"] != "mine", "status"])
 
 
-def test_a_defect_is_no_mistake_of_the_user(run, monkeypatch, results):
+def test_a_defect_is_no_mistake_of_the_user(monkeypatch, results):
     monkeypatch.setattr("axiom_bench.run.shards.missing", lambda *_: 1 / 0)
-    code, lines = finish({"results": str(results), "experiment": "quick", "run": "default"}, run())
+    code, lines = finish(*run_jobs([*tiny(()), f"results={results}"]))
     assert code == 1
     assert lines[0] == "failed: scenes_vgg: ZeroDivisionError: division by zero"
     assert "please report it" in lines[1]
@@ -255,7 +254,7 @@ def test_a_defect_is_no_mistake_of_the_user(run, monkeypatch, results):
 @pytest.mark.slow
 def test_no_permission_stops_before_anything(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr("axiom_bench.run.spine.prepared_job", lambda *_: pytest.fail("a job began"))
+    monkeypatch.setattr("axiom_bench.run.spine.run_job", lambda *_: pytest.fail("a job began"))
     with pytest.raises(BenchError, match=f"Can't write results to {tmp_path}/file"):
         run_jobs([f"results={tmp_path}/file"])
 

@@ -14,9 +14,10 @@ from axiom_bench.cli.benchmark import run_jobs
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.run import spine
-from axiom_bench.run.composing import composition, settings
+from axiom_bench.run.composing import composition
 from axiom_bench.run.composing.composition import composed
-from axiom_bench.run.result import Result
+from axiom_bench.run.composing.settings import Settings, dotted
+from axiom_bench.run.result import JobResult
 
 EXPERIMENTS = [name for name in plugins.names("experiment") if name != "suite"]  # whose parts say the rest
 QUICK = ("experiment=quick", "real_root=/somewhere")
@@ -24,9 +25,10 @@ FEW = ("method=[grad_cam]", "metric=[zeta]")  # where neither is the subject: it
 Jobs = Callable[..., list[dict[str, Any]]]
 
 
-def _outcome(config: dict[str, Any]) -> Result:
+def _outcome(settings: Settings) -> JobResult:
     """Of a job that isn't run."""
-    return Result(f"{config['model']['name']} at {config['model']['layer']} on {config['data']['name']}", config)
+    model = settings.model
+    return JobResult(f"{model['name']} at {model['layer']} on {settings.data['name']}", settings)
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +39,11 @@ def jobs(tmp_path_factory) -> Iterator[Jobs]:
     @cache
     def compose(*overrides: str, config_folder: Path | None = None) -> list[dict[str, Any]]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("axiom_bench.run.composing.settings.check_paths", lambda *_: None)  # nothing is read
+            patch.setattr("axiom_bench.run.composing.paths.check_paths", lambda *_: None)  # nothing is read
             return [outcome.config for outcome in run_jobs([*overrides, f"results={results}"], config_folder)[1]]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spine, "prepared_job", lambda config, *_: _outcome(composition.plain(config)))
-        patch.setattr(spine, "run_job", lambda outcome, *_: outcome)
+        patch.setattr(spine, "run_job", lambda config, *_: _outcome(Settings.of(composition.plain(config))))
         yield compose
 
 
@@ -80,7 +81,7 @@ def test_every_job_of_an_experiment_composes(jobs, experiment):
         assert config["experiment"] == experiment
         assert config["method"]
         assert config["metric"]
-        assert "???" not in [value for _, value in settings.settings(config)]
+        assert "???" not in [value for _, value in dotted(config)]
 
 
 @cache
@@ -150,7 +151,7 @@ def test_each_value_of_an_axis_counts_once(jobs, overrides, count, tmp_path):
     """As a job, not only in the report: a job that is run twice costs twice."""
     with composed([*FEW, *overrides, f"results={tmp_path}"]) as composition:
         assert len(composition.jobs) == count
-        assert len(spine.run(composition, composition.plain())) == count
+        assert len(spine.run(composition, Settings.of(composition.plain()))) == count
 
 
 @pytest.fixture
@@ -202,7 +203,7 @@ def test_a_user_s_own_method_stands_beside_the_others(jobs, tmp_path, monkeypatc
     own = ("+method.mine._target_=users_module.my_cam", "+method.mine.params.power=2.0")
     config = jobs("model=scenes_vgg", FEW[1], *own)[0]
     assert {"xgrad_cam", "guided_xgrad_cam", "mine"} < set(config["method"])
-    (method,) = [method for method in spine.chosen("method", config) if method.name == "mine"]
+    (method,) = [method for method in spine.chosen("method", config["method"]) if method.name == "mine"]
     assert method.params == {"power": 2.0}
 
 

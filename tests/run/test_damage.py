@@ -48,9 +48,9 @@ DAMAGES: dict[str, Damage] = {
 
 def run_again(results: Path) -> tuple[Path, list[str]]:
     """The run folder, and the lines of a command without its report."""
-    config, outcomes = run_jobs([*tiny(EVERY_KIND), f"results={results}"])
+    settings, outcomes = run_jobs([*tiny(EVERY_KIND), f"results={results}"])
     assert [outcome.failure for outcome in outcomes] == [None]
-    keep(config, outcomes)
+    keep(settings, outcomes)
     return results / "quick/default", [note for outcome in outcomes for note in outcome.lines]
 
 

@@ -47,7 +47,6 @@ def test_a_network_that_draws_ends_its_job_by_one_sentence_and_has_no_values(run
 @pytest.mark.slow
 def test_a_network_that_depends_on_batch_mates_has_the_values_of_each_image_alone(run, rows, network, results, capsys):
     together = run(*network("batch"))
-    assert "BatchNorm2d" in (worker.mates(together[0].answers) or "")  # as all shards are told
     note = "BatchNorm2d 'norm' takes"
     printed = capsys.readouterr()
     assert (printed.out + printed.err).count(note) == 1

@@ -26,12 +26,11 @@ from axiom_bench.errors import BenchError
 from axiom_bench.records.reading import status
 from axiom_bench.run import executors, parcels
 from axiom_bench.run.executors import Local, processes
-from axiom_bench.run.manifest import assemble
-from axiom_bench.run.result import Result
+from axiom_bench.run.result import JobResult
 from axiom_bench.run.worker import Task, compute_part
 from tests.faults.runs import group_is_gone, wait_until
 
-from .conftest import ENGINES, PACKAGES, RUN, failure, module_of, rows_of, slow_engines, tiny
+from .conftest import ENGINES, PACKAGES, RUN, assembled, failure, module_of, rows_of, slow_engines, tiny
 
 NAMES = sorted(path.stem for path in (conf_folder() / "executor").glob("*.yaml"))
 
@@ -110,7 +109,7 @@ def test_a_worker_with_other_keys_computes_nothing(run, results):
     """As one with other versions of packages does, whose values would stand under a wrong key."""
     (outcome,) = run()
     with pytest.raises(BenchError, match="has other versions of packages, code or images"):
-        compute_part(Task("other", "", outcome.config), ["0" * 32])
+        compute_part(Task("other", "", outcome.settings), ["0" * 32])
     assert len(list((results / RUN / "records").glob("*.parquet"))) == 3
 
 
@@ -126,7 +125,7 @@ def stops(explanation):
 """
 
 
-def assert_same_bits(rows: pd.DataFrame, finished_run: Callable[..., tuple[Path, list[Result]]]) -> None:
+def assert_same_bits(rows: pd.DataFrame, finished_run: Callable[..., tuple[Path, list[JobResult]]]) -> None:
     """Of the metrics of a tiny run, as one process has them."""
     expected = rows_of(*finished_run("shard_size=1"))
     rows = rows[rows["metric"].isin(expected["metric"])].reset_index(drop=True)
@@ -181,7 +180,7 @@ def test_a_command_that_is_killed_leaves_no_process_and_the_same_one_goes_on(
     wait_until(lambda: group_is_gone(process.pid), seconds=60)
     flag.unlink()
     outcomes = run_jobs(words)[1]
-    assert 0 < outcomes[0].shards_computed < 5
+    assert 0 < outcomes[0].computed.shards < 5
     assert_same_bits(rows_of(tmp_path, outcomes), finished_run)
 
 
@@ -271,12 +270,12 @@ def test_results_of_workers_without_the_run_folder_are_written_as_they_arrive(ru
     """The same values, files and manifest, also of a second command, which computes one more method."""
     first = run("shard_size=1")
     assert first[0].failure is None
-    assert str(Path(tempfile.gettempdir(), "axiom-bench-")) not in json.dumps(assemble(first, "quick", "default"))
+    assert str(Path(tempfile.gettempdir(), "axiom-bench-")) not in json.dumps(assembled(first))
     assert_same_bits(rows(first), finished_run)
-    assert run("shard_size=1")[0].shards_computed == 0
+    assert run("shard_size=1")[0].computed.shards == 0
     (more,) = run("shard_size=1", "method=[grad_cam,xgrad_cam,hires_cam]")
     assert more.failure is None
-    assert more.shards_computed == 5
+    assert more.computed.shards == 5
 
 
 def test_pictures_and_the_gallery_of_workers_without_the_run_folder(run, results, elsewhere, monkeypatch):
@@ -325,5 +324,5 @@ def test_a_dask_cluster_of_two_workers_without_a_common_folder_gives_the_same_re
         engine = ("executor=dask", f"executor.address={address}")
         (outcome,) = run_jobs([*tiny(("shard_size=1",)), *engine, f"results={results}"])[1]
     assert outcome.failure is None, outcome.failure
-    assert outcome.shards_computed == 5
+    assert outcome.computed.shards == 5
     assert_same_bits(rows_of(results, [outcome]), finished_run)

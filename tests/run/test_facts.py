@@ -13,6 +13,7 @@ import torch
 
 from axiom_bench.records import sources
 from axiom_bench.records.sources import version_of
+from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.job import Job
 from axiom_bench.run.keys import Keys
 from axiom_bench.run.spine import configuration
@@ -34,7 +35,7 @@ def keys(job: Job) -> set[tuple[str, str, str, str]]:
 @cache
 def plain_job(*overrides: str) -> Job:
     """A tiny job, made once for all tests."""
-    return Job.of(configuration(tiny(overrides)))
+    return Job.of(Settings.of(configuration(tiny(overrides))))
 
 
 @cache

@@ -23,6 +23,7 @@ from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files
 from axiom_bench.run import images
+from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.images import SUFFIX, ImageCache
 from axiom_bench.run.job import HASHES, Job, keep_hashes, read_hashes
 from axiom_bench.run.spine import configuration
@@ -239,7 +240,7 @@ def contents(images_folder, tmp_path, monkeypatch):
 
     def run() -> tuple[dict[int, str], int]:
         counted.reset_mock()
-        fresh_job = replace(Job.of(config), hashes=read_hashes(tmp_path))
+        fresh_job = replace(Job.of(Settings.of(config)), hashes=read_hashes(tmp_path))
         keep_hashes(fresh_job, tmp_path)
         return fresh_job.contents, counted.call_count
 

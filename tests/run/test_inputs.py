@@ -15,6 +15,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.models import other_inputs
 from axiom_bench.models.load import load_model
 from axiom_bench.models.user_code import import_function
+from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.spine import configuration
 from axiom_bench.run.verification import recomputed
 
@@ -112,7 +113,7 @@ def test_the_values_are_those_of_python(run, rows, words, tmp_path, ending, netw
     assert both.query("status_x == 'ok'")["metric"].nunique() == len(METRICS)
     assert np.allclose(both["value_x"], both["value_y"], rtol=1e-4, atol=1e-5, equal_nan=True)
     if OWN in more:
-        again = rows([outcome]).merge(recomputed(outcome.config, 0), on=COLUMNS)
+        again = rows([outcome]).merge(recomputed(outcome.settings, 0), on=COLUMNS)
         assert "mine" in set(again["method"])
         assert np.array_equal(again["value_x"], again["value_y"], equal_nan=True)
 
@@ -143,10 +144,10 @@ def test_a_decimal_comma_behind_tabs_may_be_of_thousands_and_is_refused(tmp_path
 
 def test_a_row_that_changes_is_computed_again(run, words, tmp_path):
     inputs = (*words, f"model.inputs={tmp_path}/patients.csv", "method=[grad_cam]")
-    assert len(run(*inputs)[0].missing) == 2
+    assert run(*inputs)[0].computed.shards == 2
     (tmp_path / "patients.csv").write_text(LIST.replace("0.9,1,3", "0.8,1,3"), encoding="utf-8")
-    assert len(run(*inputs)[0].missing) == 1
-    assert not run(*inputs)[0].missing
+    assert run(*inputs)[0].computed.shards == 1
+    assert run(*inputs)[0].computed.shards == 0
 
 
 @pytest.mark.parametrize(
@@ -190,7 +191,7 @@ def test_explain_has_the_row_of_the_photograph_s_name(words, tmp_path, capsys):
     """Two classes of it, whose maps are those of Python; an error of either pass without the row would end it."""
     network = [word for word in words if word.startswith("model")]
     config = configuration([*network, f"model.inputs={tmp_path}/patients.csv"])
-    explainer = Explainer(load_model(config["model"]), config, [methods.get("xgrad_cam")])
+    explainer = Explainer(load_model(config["model"]), Settings.of(config), [methods.get("xgrad_cam")])
     path = tmp_path / "photos/b/2.png"
     shown = explainer.explain(path, Image.open(path), [0, 1], 1)
     _, (images, patient, site) = in_python(tmp_path)

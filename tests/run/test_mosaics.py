@@ -12,7 +12,7 @@ from axiom_bench.cli.finish import finish
 from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.run import choosing
 from axiom_bench.run.job import Job
-from axiom_bench.run.result import Result
+from axiom_bench.run.result import JobResult
 from axiom_bench.run.spine import configuration
 
 from .conftest import RUN, failure, pictures, rows_of
@@ -36,13 +36,13 @@ def values(records: pd.DataFrame, metric: str, method: str = "grad_cam") -> pd.S
 
 
 @pytest.fixture
-def outcomes(ran) -> list[Result]:
+def outcomes(ran) -> list[JobResult]:
     """The outcomes of MOSAIC, with a copy of its files in `results`."""
     return ran(*MOSAIC)
 
 
-def finished(outcomes: list[Result], results: Path) -> tuple[dict, list[str]]:
-    _, lines = finish(outcomes[0].config, outcomes)
+def finished(outcomes: list[JobResult], results: Path) -> tuple[dict, list[str]]:
+    _, lines = finish(outcomes[0].settings, outcomes)
     return json.loads((results / RUN / "manifest.json").read_text()), lines
 
 
@@ -72,7 +72,7 @@ def test_focus_on_scenes(run, rows, results):
     assert len(located) == 3
     assert located.mean() > 0.6
     assert not list((results / RUN).glob("predictions/*"))  # any image: the network isn't asked
-    data = Job.of(outcomes[0].config).data
+    data = Job.of(outcomes[0].settings).data
     assert isinstance(data, MosaicImages)
     assert data.target_cells == 2
 
@@ -81,7 +81,7 @@ def test_only_images_that_the_model_names_with_confidence(run, results):
     (outcome,) = run(*MOSAIC, *LIGHT, "data.size=null", "data.confidence=0.97")
     stored = [json.loads(path.read_text()) for path in (results / RUN / "predictions").glob("*.json")]
     predicted = {name: each for part in stored for name, each in part["predictions"].items()}
-    data = Job.of(outcome.config).data
+    data = Job.of(outcome.settings).data
     labels = {image: data.labels(index)[0] for index, image in enumerate(data.ids) if len(data.labels(index)) == 1}
     assert set(predicted) == set(labels)
     confident = {name for name, (label, share) in predicted.items() if label == labels[name] and share >= 0.97}
@@ -98,10 +98,10 @@ def test_values_do_not_depend_on_batches_shards_or_workers_and_a_second_run_comp
     pd.testing.assert_series_equal(first, values(other, "grid_pointing_game"), rtol=1e-5)
     monkeypatch.setattr(choosing, "_of_shard", None)  # which would raise
     (second,) = run(*MOSAIC)
-    assert (outcomes[0].shards_computed, second.shards_computed) == (2, 0)
+    assert (outcomes[0].computed.shards, second.computed.shards) == (2, 0)
     for setting, shards in {"data.seed=1": 2, "data.cell=fit": 2, "data.size=2": 0}.items():  # two of the three
         (other,) = run(*MOSAIC, *LIGHT, setting)
-        assert (other.failure, other.shards_computed) == (None, shards)
+        assert (other.failure, other.computed.shards) == (None, shards)
 
 
 def test_each_model_has_mosaics_of_its_own(run, results, undrawn):
@@ -216,7 +216,7 @@ def test_only_images_that_the_model_names_correctly(run, ran, rows, results, und
     (unfiltered,) = run("data.size=12", "target=label")
     table = rows([unfiltered])
     labels = table[table["metric"] == "zeta"].set_index("image_id")["predicted_class"].to_dict()
-    data = Job.of(outcomes[0].config).data
+    data = Job.of(outcomes[0].settings).data
     right = {name for index, name in enumerate(data.ids) if labels[name] in data.labels(index)}
     assert set(kept["image_id"]) == right
     assert set(left_out) == set(labels) - right
@@ -235,7 +235,7 @@ def test_a_second_run_predicts_nothing_and_a_stopped_one_goes_on(run, ran, resul
     predict, calls = choosing._of_shard, []
     monkeypatch.setattr(choosing, "_of_shard", lambda *arguments: calls.append(arguments) or predict(*arguments))
     (second,) = run(*CORRECT)
-    assert (second.left_out, second.shards_computed) == (first.left_out, 0)
+    assert (second.left_out, second.computed.shards) == (first.left_out, 0)
     run(*CORRECT)
     assert len(calls) == 1
 
@@ -260,7 +260,7 @@ def test_a_bad_image_stays_as_a_row(run, rows, tmp_path):
 
 def test_only_classes_of_the_scenes(run, results):
     (outcome,) = run("data.only_classes=[3]", "data.size=12", "target=label")
-    data = Job.of(outcome.config).data
+    data = Job.of(outcome.settings).data
     ids = set(rows_of(results, [outcome])["image_id"])
     assert ids == {name for index, name in enumerate(data.ids) if 3 in data.labels(index)}
     assert 0 < len(ids) < 12

@@ -14,7 +14,8 @@ from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.shard import trimmed
 from axiom_bench.records import files
-from axiom_bench.run.composing.settings import USER_SETTINGS, Device, bytes_of, keep_freed_memory
+from axiom_bench.run.device import Device, DeviceSettings, bytes_of
+from axiom_bench.run.freed_memory import USER_SETTINGS, keep_freed_memory
 from axiom_bench.run.job import shards
 
 DEVICE = {
@@ -55,12 +56,12 @@ def test_the_device_that_a_name_means(monkeypatch, name, gpus, meant):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     if meant.startswith(("cpu", "cuda")):
-        assert str(Device.of({"name": name, **DEVICE}).device) == meant
+        assert str(Device.of(DeviceSettings(name=name, **DEVICE)).device) == meant
         with pytest.raises(BenchError, match="fp32"):
-            Device.of({**DEVICE, "name": name, "precision": "fp31"})
+            Device.of(DeviceSettings(**{**DEVICE, "name": name, "precision": "fp31"}))
     else:
         with pytest.raises(BenchError, match=meant):
-            Device.of({"name": name, **DEVICE})
+            Device.of(DeviceSettings(name=name, **DEVICE))
 
 
 def test_another_gpu_becomes_the_current_one(monkeypatch):
@@ -113,7 +114,7 @@ def fault():
 fault()
 print(min(fault() for _ in range(20)))  # a small object may lie in the first freed blocks, which then are too small
 """
-KEEP = "import torch; from axiom_bench.run.composing import settings; settings.keep_freed_memory()"  # as a run
+KEEP = "import torch; from axiom_bench.run import freed_memory; freed_memory.keep_freed_memory()"  # as a run
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc alone is set")
 
 
@@ -130,7 +131,7 @@ def test_a_run_takes_freed_memory_again_and_a_notebook_is_left_alone():
     assert faults("") > FEW
     assert faults("import axiom_bench") > FEW
     assert faults(KEEP) <= FEW
-    assert faults(f"{KEEP}; settings.return_freed_memory()") > FEW  # as its report
+    assert faults(f"{KEEP}; freed_memory.return_freed_memory()") > FEW  # as its report
 
 
 @glibc

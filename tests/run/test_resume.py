@@ -38,11 +38,11 @@ def computed(results: Path, before: dict[str, int]) -> list[dict[str, set[str]]]
 @pytest.mark.slow
 def test_a_repeated_run_computes_nothing(run, ran, results, capsys):
     first = ran()[0]
-    assert (len(first.shards), first.shards_computed) == (3, 3)
+    assert (len(first.shards), first.computed.shards) == (3, 3)
     before = written(results)
     assert len(before) == 3
     again = run()[0]
-    assert (len(again.shards), again.shards_computed) == (3, 0)
+    assert (len(again.shards), again.computed.shards) == (3, 0)
     assert (again.values, again.files) == (first.values, first.files)
     assert written(results) == before
     assert "3 of 3 shards were already there" in capsys.readouterr().out
@@ -85,11 +85,11 @@ def test_a_damaged_file_is_named_and_computed_again(run, ran, rows, results, fol
     content[len(content) // 3] ^= 4
     path.write_bytes(bytes(content))
     (outcome,) = mended = run(*chosen)
-    assert outcome.shards_computed == 1
+    assert outcome.computed.shards == 1
     assert outcome.lines == (f"1 damaged file is written anew: 1 in {folder}",)
     pd.testing.assert_frame_equal(rows(mended), before, check_exact=True)
     (again,) = run(*chosen)
-    assert (again.shards_computed, again.lines) == (0, ())
+    assert (again.computed.shards, again.lines) == (0, ())
 
 
 DELETIONS = ("metric=[single_deletion,non_sensitivity]",)  # both ask for the same 16 passes of each image
@@ -98,7 +98,7 @@ DELETIONS = ("metric=[single_deletion,non_sensitivity]",)  # both ask for the sa
 def passes_per_row(outcomes):
     """The forward passes that a run of one job has computed, for each row of its batches."""
     (outcome,) = outcomes
-    return outcome.passes["trunk_forward"] / outcome.passes["head_backward"]
+    return outcome.computed.passes["trunk_forward"] / outcome.computed.passes["head_backward"]
 
 
 @pytest.mark.slow
@@ -152,7 +152,8 @@ def test_answers_are_kept_by_commands_without_users_own_code_only(run, results, 
     assert not (results / "quick/default/answers").exists()
     assert passes_per_row(run("method=[xgrad_cam]", "metric=[single_deletion]")) > 2
     (outcome,) = run(*chosen, "+method.another._target_=users_only_cam.cam")
-    assert outcome.passes["trunk_forward"] == outcome.passes["head_backward"] + 3 * 16  # an image of each shard again
+    passes = outcome.computed.passes
+    assert passes["trunk_forward"] == passes["head_backward"] + 3 * 16  # an image of each shard again
 
 
 @pytest.mark.slow
@@ -244,7 +245,7 @@ def test_record_files_of_another_machine_count(run, ran, rows, results, copied):
     for path in paths[copied:]:
         path.unlink()
     outcomes = run()
-    assert outcomes[0].shards_computed == 3 - copied
+    assert outcomes[0].computed.shards == 3 - copied
     pd.testing.assert_frame_equal(rows(outcomes), before)
 
 
@@ -256,4 +257,4 @@ def test_a_second_command_on_a_folder_waits_and_finds_what_the_first_has_compute
             second = pool.submit(run)
             wait_until(lambda: "waiting for" in told.getvalue())
             assert not second.done()
-        assert second.result()[0].shards_computed == 0
+        assert second.result()[0].computed.shards == 0

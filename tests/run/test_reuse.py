@@ -17,6 +17,7 @@ import torch
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.records import reading, record_files
 from axiom_bench.records.sources import Sources
+from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.job import Job
 from axiom_bench.run.keys import Keys
 from axiom_bench.run.spine import configuration
@@ -163,7 +164,7 @@ def keys() -> Callable[..., dict[str, dict[str, str]]]:
 
     def of(name: str, *overrides: str) -> dict[str, dict[str, str]]:
         forget()
-        return Keys(Job.of(configuration(tiny(("data.size=2", *overrides)))), name).values
+        return Keys(Job.of(Settings.of(configuration(tiny(("data.size=2", *overrides))))), name).values
 
     return of
 
@@ -242,7 +243,8 @@ def test_a_networks_file_is_compiled_from_the_text_that_is_hashed(folder):
     for factor in (1, 2):
         file.write_text(f"def scores(logits):\n    return {factor} * logits\n")
         os.utime(file, (1_000_000_000, 1_000_000_000))
-        job = Job.of(configuration(tiny(("data.size=2", f"model.output={file}:scores", "target=predicted"))))
+        words = tiny(("data.size=2", f"model.output={file}:scores", "target=predicted"))
+        job = Job.of(Settings.of(configuration(words)))
         (module,) = (module for name, module in sys.modules.items() if "users_scores" in name)
         answers.append((Keys(job).common, module.scores(1)))
         py_compile.compile(str(file))

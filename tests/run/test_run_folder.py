@@ -24,11 +24,12 @@ from axiom_bench.records import artefacts, combining, files, reading, running
 from axiom_bench.records.artefacts import Artefact
 from axiom_bench.records.store import read_gallery
 from axiom_bench.run import manifest, samples
-from axiom_bench.run.job import run_folder
+from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.keys import Keys
-from axiom_bench.run.result import Failure, Result
+from axiom_bench.run.result import Failure, JobResult
+from axiom_bench.run.spine import configuration
 
-from .conftest import RUN, tiny
+from .conftest import RUN, assembled, tiny
 
 SMALL = (
     *("model=scenes_vgg,scenes_resnet", "data.size=4", "data.batch_size=4", "method=[grad_cam,cam,centered]"),
@@ -46,9 +47,9 @@ STAGES = [
 def folder(tmp_path_factory) -> Path:
     """One run folder for two models; the report is others' business."""
     overrides = [*SMALL, f"results={tmp_path_factory.mktemp('results')}"]
-    config, outcomes = run_jobs(overrides)
-    keep(config, outcomes, overrides)
-    return Path(config["results"], RUN)
+    settings, outcomes = run_jobs(overrides)
+    keep(settings, outcomes, overrides)
+    return Path(str(settings.results), RUN)
 
 
 @pytest.fixture(scope="module")
@@ -85,11 +86,11 @@ def test_the_seconds_of_the_command_that_computed_are_kept(written, folder, tmp_
     copy = tmp_path / RUN
     before = {path: (copy / path).stat().st_mtime_ns for path in written["runtime"]}
     overrides = [*SMALL, f"results={tmp_path}"]
-    config, outcomes = run_jobs(overrides)
-    finish(config, outcomes, overrides)
+    settings, outcomes = run_jobs(overrides)
+    finish(settings, outcomes, overrides)
     again = json.loads((copy / "manifest.json").read_text())
     assert (again["seconds"], again["work"]) == (written["seconds"], written["work"])
-    assert [outcome.shards_computed for outcome in outcomes] == [0, 0]
+    assert [outcome.computed.shards for outcome in outcomes] == [0, 0]
     assert {path: (copy / path).stat().st_mtime_ns for path in written["runtime"]} == before
 
 
@@ -98,7 +99,7 @@ def test_the_manifest_says_whether_weights_are_random(run):
     """The report reads it there, and calls nothing best for such a model."""
     for weights, is_random in (("null", True), ("default", False)):
         outcomes = run(f"model.weights={weights}", "metric=[zeta]", "data.size=1")
-        assert manifest.assemble(outcomes, "quick", "default")["models"]["scenes_vgg"]["random_weights"] is is_random
+        assert assembled(outcomes)["models"]["scenes_vgg"]["random_weights"] is is_random
 
 
 def test_what_yaml_says_of_methods_and_metrics_is_there(written):
@@ -144,7 +145,7 @@ def test_pictures_of_an_output_without_probability_show_the_score(run, results):
     outcomes = run("model.output=multi_label", *metric, "method=[uniform]", "pictures.rows=2", "data.size=3")
     arrays = np.load(next(results.rglob("*.npz")))
     assert str(arrays["confidence_of"]) == "score"
-    table = reading.read_records(results / RUN, manifest.assemble(outcomes, "quick", "default"))
+    table = reading.read_records(results / RUN, assembled(outcomes))
     assert set(table["status"]) == {"ok"}
     shown = arrays["confidence"] - arrays["confidence_perturbed"][0]
     np.testing.assert_allclose(shown, table["value"].head(2), atol=1e-4)
@@ -167,9 +168,9 @@ def test_layers_of_one_model_are_listed_and_failures_are_named():
         {"net": {"layer": f"layer{n}", "depths": {f"layer{n}": n}, "images": {f"set{n}": {"chosen": n, "kept": n}}}}
         for n in (1, 2)
     )
-    outcomes = [Result("a", {}, {**facts, "models": models}) for models in nets]
-    failed = Result("b", failure=Failure("no weights"))
-    merged = manifest.assemble([*outcomes, failed], "quick", "default")
+    outcomes = [JobResult("a", facts={**facts, "models": models}) for models in nets]
+    failed = JobResult("b", failure=Failure("no weights"))
+    merged = manifest.assemble([*outcomes, failed], Settings.of(configuration([])))
     net = merged["models"]["net"]
     assert net["layers"] == ["layer1", "layer2"]
     assert net["depths"] == {"layer1": 1, "layer2": 2}
@@ -179,7 +180,7 @@ def test_layers_of_one_model_are_listed_and_failures_are_named():
 
 def ensure_counts(keys: Keys, stored: Mapping[str, Any]) -> tuple[str, ...]:
     """A file for each job, of the number of its images."""
-    files.write(run_folder(keys.job.config) / "counts/count.txt", f"{len(keys.job.indices)}".encode())
+    files.write(keys.job.settings.run_folder / "counts/count.txt", f"{len(keys.job.indices)}".encode())
     return ("counts/count.txt",)
 
 
@@ -190,8 +191,8 @@ def test_a_new_artefact_is_made_listed_shared_stamped_and_kept_inside(results, t
     monkeypatch.setitem(sys.modules, "their_counts", module)
     row = Artefact("counts", ("txt",), "their_counts", "nobody", "input")
     monkeypatch.setattr(artefacts, "TABLE", (*artefacts.TABLE, row))
-    config, outcomes = run_jobs([*tiny(()), f"results={results}"])
-    keep(config, outcomes)
+    settings, outcomes = run_jobs([*tiny(()), f"results={results}"])
+    keep(settings, outcomes)
     assert "counts" in outcomes[0].seconds
     folder = results / RUN
     written = reading.read_manifest(folder)
@@ -221,7 +222,7 @@ CURVES = (
 @pytest.mark.slow
 def test_perturbation_curves_are_kept_listed_and_drawn(run, results):
     outcomes, folder = run(*CURVES), results / RUN
-    code, _ = finish({"results": str(results), "experiment": "quick", "run": "default"}, outcomes)
+    code, _ = finish(outcomes[0].settings, outcomes)
     assert code == 0
     written = json.loads((folder / "manifest.json").read_text())
     axes = {name: (about["at"], about["y"]) for name, about in written["axes"].items()}
@@ -268,7 +269,7 @@ def test_how_a_work_is_cited():
 GALLERY = ("method=[grad_cam,cam,centered,uniform]", "metric=[box_iou]")
 
 
-def gallery_of(outcome: Result, results: Path) -> list[dict[str, Any]]:
+def gallery_of(outcome: JobResult, results: Path) -> list[dict[str, Any]]:
     return list(read_gallery(results / "quick/default", {"gallery": outcome.files["gallery"]}))
 
 
@@ -284,7 +285,7 @@ def test_a_row_has_picture_classes_boxes_and_maps(run, results):
     rows = gallery_of(outcome, results)
     ids = list(dict.fromkeys(row["image_id"] for row in rows))
     assert ids == ["evaluation-0-000000", "evaluation-0-000002"]
-    records = reading.read_records(results / "quick/default", manifest.assemble([outcome], "quick", "default"))
+    records = reading.read_records(results / "quick/default", assembled([outcome]))
     records = records[records["image_id"].isin(ids) & (records["method"] == "grad_cam")]
     assert [(row["image_id"], row["target_class"], row["predicted_class"]) for row in rows] == [
         *records[["image_id", "target_class", "predicted_class"]].itertuples(index=False, name=None)
@@ -306,7 +307,7 @@ def test_a_row_has_picture_classes_boxes_and_maps(run, results):
 def test_many_images_are_in_several_files_which_the_manifest_lists(run, results, monkeypatch):
     monkeypatch.setattr(samples, "IMAGES", 2)
     outcomes = run(*GALLERY, "data.size=3", "pictures.gallery=null")
-    written = json.loads(json.dumps(manifest.assemble(outcomes, "quick", "default")))
+    written = json.loads(json.dumps(assembled(outcomes)))
     assert written["gallery"] == list(outcomes[0].files["gallery"])
     assert len(written["gallery"]) == 2
     assert len({row["image_id"] for row in gallery_of(outcomes[0], results)}) == 3

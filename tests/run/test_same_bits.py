@@ -27,8 +27,9 @@ from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.run import choosing, images, samples, shards, whole_set
+from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.images import rows as batches_of
-from axiom_bench.run.job import Job, cut_of, run_folder
+from axiom_bench.run.job import Job, cut_of
 from axiom_bench.run.keys import Keys
 from axiom_bench.run.spine import configuration
 from axiom_bench.run.verification import in_their_places
@@ -80,7 +81,7 @@ def test_bit_by_bit_at_a_fixed_batch_size(run, rows, expected, overrides):
     other = rows(outcomes)
     is_common = other["method"].isin(expected["method"]) & other["metric"].isin(expected["metric"])
     pd.testing.assert_frame_equal(other[is_common].reset_index(drop=True), expected, check_exact=True)
-    assert outcomes[0].shards_computed == len(outcomes[0].shards)
+    assert outcomes[0].computed.shards == len(outcomes[0].shards)
 
 
 def test_bit_by_bit_in_another_order(job, expected):
@@ -103,7 +104,7 @@ def test_bit_by_bit_where_processes_share_a_run(run, rows, expected):
     for process in both:
         process.join()
     (outcome,) = run()
-    assert (len(outcome.shards), outcome.shards_computed) == (3, 0)
+    assert (len(outcome.shards), outcome.computed.shards) == (3, 0)
     pd.testing.assert_frame_equal(rows([outcome]), expected, check_exact=True)
 
 
@@ -174,16 +175,16 @@ MOST_WAITS = 9  # 283 for four images before they were counted
 
 @pytest.mark.slow
 def test_all_steps_of_a_job(tmp_path):
-    config = configuration([*SETTINGS, f"results={tmp_path}"])
-    job = Job.of(config)
+    job = Job.of(Settings.of(configuration([*SETTINGS, f"results={tmp_path}"])))
     with OtherDevice() as device:
         other = replace(job.device, device=OTHER)
         job = replace(job, device=other, cut_model=cut_of(job.model, other))
         assert all(map(device.holds, job.cut_model.model.parameters()))
-        keys, folder = Keys(shards.decided(job)), run_folder(config)
+        keys = Keys(shards.decided(job))
+        folder = job.settings.run_folder
         shards.announced(keys, shards.missing(keys, folder)[0], folder)
         computed = shards.compute_shards(keys, shards.missing(keys, folder)[0], folder, int)
-        assert computed.shards_computed == len(job.shards) == 1
+        assert computed.shards == len(job.shards) == 1
         stored = {"records": shards.stored(keys, folder)[0]["records"], "values": keys.values}
         assert whole_set.ensure_whole_set(keys, stored)
         steps = samples.ensure_runtime, samples.ensure_pictures, samples.ensure_gallery
@@ -195,7 +196,7 @@ def test_all_steps_of_a_job(tmp_path):
 def test_a_batch_waits_for_the_device_a_few_times(model, monkeypatch):
     """However many images it has, with the default methods and metrics. Each wait lets a GPU run empty."""
     monkeypatch.setattr(batched, "OF_PROCESSOR", batched.OF_GPU)  # the stand-in for a GPU is a processor
-    job = Job.of(configuration([f"model={model}", "data.workers=0", "data.size=2"]))
+    job = Job.of(Settings.of(configuration([f"model={model}", "data.workers=0", "data.size=2"])))
     with OtherDevice() as device, warnings.catch_warnings():
         warnings.simplefilter("ignore", MethodLeftOut)
         other = replace(job.device, device=OTHER)
@@ -270,7 +271,7 @@ def test_an_image_that_doesnt_fit_stops_the_run_with_a_sentence(run, rows, monke
     assert "One image alone doesn't fit into the memory" in failure(run())
     monkeypatch.undo()
     (outcome,) = run()
-    assert outcome.shards_computed < len(outcome.shards)
+    assert outcome.computed.shards < len(outcome.shards)
     assert "out_of_memory" not in set(rows([outcome])["status"])
 
 
@@ -292,6 +293,6 @@ def test_values_and_keys_of_data_by_url_are_those_of_local_files(run, rows, resu
     expected = rows(run("data=parquet", "data.size=3", f"data.path={path.parent}", "data.target=predicted"))
     files = {file.name for file in results.rglob("records/*.parquet")}
     outcomes = run("data=parquet", "data.size=3", "data.path=memory://bucket/val", "data.target=predicted")
-    assert outcomes[0].shards_computed == 0  # the keys are the same
+    assert outcomes[0].computed.shards == 0  # the keys are the same
     assert files == {file.name for file in results.rglob("records/*.parquet")}
     pd.testing.assert_frame_equal(rows(outcomes), expected, check_exact=True)

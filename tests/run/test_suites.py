@@ -148,7 +148,7 @@ def test_a_sample_of_the_published_values_is_computed_again(part, network, reque
     real = [f"real_root={request.getfixturevalue('real_root')}"] if "photographs" in part else []
     with composed([f"suite={part}", f"method=[{','.join(manifest['methods'])}]", *real]) as composition:
         number = next(number for number, job in enumerate(composition.jobs) if f"model={network}" in job)
-        now = computed_alone([composition.plain_job(number)], seed=0, share=0)
+        now = computed_alone([composition.job_settings(number)], seed=0, share=0)
     key = ["model", "image_id", "target_class", "method", "metric"]
     text = dict.fromkeys(("model", "image_id", "method", "metric", "status"), str)
     both = now.astype(text).merge(

@@ -19,13 +19,12 @@ from axiom_bench.gate import gate, write_baseline
 from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import reading, running
 from axiom_bench.run import whole_set
-from axiom_bench.run.manifest import assemble
-from axiom_bench.run.result import Result
+from axiom_bench.run.result import JobResult
 from axiom_bench.run.whole_set import RESAMPLES, draws, replicates
 from axiom_bench.statistics.run_folder import RunFolder, whole_set_problems
 from axiom_bench.statistics.summary import leading, summarise
 
-from .conftest import RUN, module_of
+from .conftest import RUN, assembled, module_of
 
 SEED = "model.seed=27"  # of the random weights: with most other seeds some maps are zero, which have no box
 CHOSEN = ("metric=[max_box_acc,pxap,box_iou]", "data.size=12", "shard_size=5", "target=each_label", SEED)
@@ -36,14 +35,14 @@ def folder(results) -> Path:
     return results / RUN
 
 
-def read(folder: Path, outcome: Result) -> RunFolder:
-    manifest_file.write(folder, assemble([outcome], "quick", "default"))
+def read(folder: Path, outcome: JobResult) -> RunFolder:
+    manifest_file.write(folder, assembled([outcome]))
     running.end(folder)
     return RunFolder.read(folder)
 
 
 @pytest.fixture(scope="module")
-def chosen(finished_run) -> tuple[RunFolder, Result]:
+def chosen(finished_run) -> tuple[RunFolder, JobResult]:
     """The finished run of CHOSEN. Read only."""
     results, (outcome,) = finished_run(*CHOSEN)
     return read(results / RUN, outcome), outcome
@@ -167,7 +166,7 @@ def test_values_of_other_images_or_methods_are_named_not_computed(run, folder):
 def test_a_repeated_run_and_other_shards_give_the_same(run, ran, folder):
     first, again = ran(*CHOSEN)[0], run(*CHOSEN)[0]
     assert (again.values, again.files) == (first.values, first.files)
-    assert again.shards_computed == 0
+    assert again.computed.shards == 0
     values = [read(folder, outcome).records.frame() for outcome in (first, run(*CHOSEN, "shard_size=3")[0])]
     first_run, other = (table[table["image_id"] == "*"].set_index(["method", "metric"])["value"] for table in values)
     np.testing.assert_array_equal(first_run, other)
@@ -182,8 +181,7 @@ def test_metrics_without_curves_have_no_side_file(run, folder):
 def test_it_is_no_bad_image_and_counts_the_images_it_is_of(ran, folder, unreported):
     (outcome,) = ran(*CHOSEN)
     finished = read(folder, outcome)
-    config = {"results": str(folder.parents[1]), "experiment": "quick", "run": "default"}
-    assert not any("left out" in line for line in finish.finish(config, [outcome])[1])
+    assert not any("left out" in line for line in finish.finish(outcome.settings, [outcome])[1])
     summary = summarise(finished.records, image_value_of=finished.image_value_of)
     for names in (["pxap", "pixel_ap_own_image"], ["max_box_acc", "max_box_acc_threshold", "box_acc_own_threshold"]):
         both = summary[summary["metric"].isin(names)]

@@ -68,9 +68,9 @@ def check(composed_config, monkeypatch) -> Check:
         for group in groups:
             node = node[group]
         node[name] = value
-        methods, metrics = spine.check(config)
-        check_report(config, methods, metrics)
-        job.Job.of(config)
+        settings, methods, metrics = spine.checked(config)
+        check_report(settings.report, methods, metrics)
+        job.Job.of(settings)
 
     return with_setting
 
@@ -229,8 +229,8 @@ TYPED = [
 def check_typed(words: str) -> None:
     """All that a run with these words checks before its jobs."""
     with composed([*FEW, *words.split()]) as composition:
-        config = composition.plain()
-        check_report(config, *spine.check(config))
+        settings, methods, metrics = spine.checked(composition.plain())
+        check_report(settings.report, methods, metrics)
         for number in range(len(composition.jobs)):
             composition.plain_job(number)
 
@@ -252,7 +252,7 @@ def test_a_user_s_module_that_cannot_be_imported(tmp_path, monkeypatch, line):
     name = f"broken_{abs(hash(line))}"
     module_of(tmp_path, name, line, monkeypatch)
     with pytest.raises(BenchError, match="can't be imported"):
-        spine.check(spine.configuration([*FEW, f"+method.mine._target_={name}.my_cam"]))
+        spine.checked(spine.configuration([*FEW, f"+method.mine._target_={name}.my_cam"]))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.run.composing.composition import composed
-from axiom_bench.run.spine import check
+from axiom_bench.run.spine import checked
 
 
 def step(name: str, code: str, seconds: float = 60, run: bool = False) -> gpu.Step:
@@ -91,7 +91,7 @@ def test_every_run_is_one_that_there_is(tmp_path):
         with composed([*overrides, f"data.size={gpu.GPU.profiled}", f"run={name}"]) as composition:
             config = composition.plain()
         assert (config["data"]["size"], config["device"]["name"]) == (gpu.GPU.profiled, gpu.GPU.device)
-        check(config)
+        checked(config)
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from axiom_bench.evaluation.plugins import required
 from axiom_bench.explanation.explanation import given
 from axiom_bench.records.sources import version_of
 from axiom_bench.records.submissions import Submission
+from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.images import first_batch
 from axiom_bench.run.verification import fresh_job
 from axiom_bench.statistics.bootstrap import mean_intervals
@@ -89,13 +90,13 @@ def version_lines(submission: Submission, manifest: Mapping[str, Any]) -> list[s
     return [f"submitted with axiom-bench {submission.axiom_bench}{commit}", f"  versions: {', '.join(versions)}"]
 
 
-def map_lines(config: Mapping[str, Any], seed: int) -> list[str]:
+def map_lines(settings: Settings, seed: int) -> list[str]:
     """List how far each method's heatmaps of a job's first images move under four changes.
 
     The distance is the mean absolute difference of heatmaps, from 0 to 1. Random weights are the network's own, in
     random order within each tensor.
     """
-    with fresh_job(config) as job:
+    with fresh_job(settings) as job:
         batch = first_batch(job, job.indices, min(MAP_IMAGES, job.batch_rows), required(job.methods))
         if batch is None:
             return []

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.machinery import PathFinder
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -37,6 +38,7 @@ from axiom_bench.records.sources import file_of, version_of
 from axiom_bench.records.submissions import Submission
 from axiom_bench.run.composing import suites
 from axiom_bench.run.composing.composition import composed
+from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.composing.suites import Suite
 from axiom_bench.run.job import OBJECT_RULES, Job
 from axiom_bench.run.manifest import values_of
@@ -73,13 +75,13 @@ def verify_submission(folder: Path, seed: int | None = None, trust: bool = False
         return 1, [f"{folder} isn't what was submitted:", *first_lines(changed)]
     manifests = {part: reading.read_manifest(folder / part) for part in suite.parts}
     lines = [f"seed: {seed}", *_about(folder, submission, manifests)]
-    configs = {part: _configs(submission, part, manifest) for part, manifest in manifests.items()}
-    for config in (config for of_part in configs.values() for config in of_part):
-        if not trust:
-            check_code(config)
+    jobs = {part: _jobs(submission, part, manifest) for part, manifest in manifests.items()}
+    if not trust:
+        for settings in chain(*jobs.values()):
+            check_code(settings.model_dump())
     are_here = {
-        part: all(is_drawn(each) or Path(each["data"].get("root") or ".").is_dir() for each in of_part)
-        for part, of_part in configs.items()
+        part: all(is_drawn(job) or Path(job.data.get("root") or ".").is_dir() for job in of_part)
+        for part, of_part in jobs.items()
     }
     if absent := [part for part, is_here in are_here.items() if not is_here]:
         reason = f"the images of {', '.join(absent)} aren't here, so no value was computed anew."
@@ -89,13 +91,13 @@ def verify_submission(folder: Path, seed: int | None = None, trust: bool = False
         with fresh_process() as call, fresh_process() as other_call:
             for part, manifest in manifests.items():
                 calls = (call, other_call)
-                accepted, differences = _part(folder / part, manifest, configs[part], submission.name, seed, calls)
+                accepted, differences = _part(folder / part, manifest, jobs[part], submission.name, seed, calls)
                 lines.append(f"{suite.name}/{part}: {accepted}")
                 wrong += differences
         if wrong:
             return 1, [*lines, f"{submission.method} isn't accepted:", *first_lines(wrong)]
         with fresh_process() as call:
-            values, is_marked = _sheet(folder, submission, configs, seed, call)
+            values, is_marked = _sheet(folder, submission, jobs, seed, call)
     lines += values
     if is_marked:
         reason = f"{submission.method} is marked: it may know the published images."
@@ -117,7 +119,7 @@ def _about(folder: Path, submission: Submission, manifests: Mapping[str, Any]) -
 def _sheet(
     folder: Path,
     submission: Submission,
-    configs: Mapping[str, Sequence[dict[str, Any]]],
+    jobs: Mapping[str, Sequence[Settings]],
     seed: int,
     call: Call,
 ) -> tuple[list[str], bool]:
@@ -128,7 +130,7 @@ def _sheet(
     lines = list[str]()
     moved = list[Moved]()
     is_planted = False
-    for part, of_part in configs.items():
+    for part, of_part in jobs.items():
         with progress(f"{part}: maps and values on other inputs"):
             lines += call(sheet.map_lines, of_part[0], seed)
             if part not in references or not all(map(is_drawn, of_part)):
@@ -136,7 +138,7 @@ def _sheet(
             elif name != reference:
                 stored = reading.read_records(folder / part, reading.read_manifest(folder / part))
                 moved += fresh_values(part, of_part, stored, references[part], name, seed, call)
-        is_planted |= any(hasattr(load_model(config["model"]).module, "true_contributions") for config in of_part)
+        is_planted |= any(hasattr(load_model(settings.model).module, "true_contributions") for settings in of_part)
     level = fresh_settings()["level"]
     adjusted = holm([each.p for each in moved])
     if moved:
@@ -153,10 +155,10 @@ def _unplanted_lines(submission: Submission, seed: int, call: Call) -> list[str]
     settings = fresh_settings()
     method = overrides_of(submission.method, submission.name, settings["reference"])
     with composed([*settings["unplanted"], *method, f"data.seed={seed % 2**31}"]) as composition:
-        config = composition.plain_job()
-    model = config["model"]["name"]
+        job = composition.job_settings()
+    model = job.model["name"]
     try:
-        table = call(computed_alone, [config], seed, 1.0)
+        table = call(computed_alone, [job], seed, 1.0)
     except Exception as error:  # noqa: BLE001 - a method may raise anything on a model that it wasn't made for
         return [f"values on {model}, which has no planted truth: none ({type(error).__name__}: {error})"]
     values = {
@@ -180,13 +182,15 @@ def suite_of(folder: Path, submission: Submission) -> Suite:
     return suite
 
 
-def _configs(submission: Submission, part: str, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Of the part's jobs: with the method, and before it one of ours, with which a job is loaded without the method's
-    code."""
+def _jobs(submission: Submission, part: str, manifest: Mapping[str, Any]) -> list[Settings]:
+    """Return the settings of the part's jobs.
+
+    The first method is one of ours, with which a job is loaded without the code of the submitted one.
+    """
     chosen = overrides_of(submission.method, submission.name, fresh_settings()["reference"])
     device = ["device=cpu"] if manifest.get("device") == "cpu" else []
     with composed([f"suite={submission.suite}/{part}", *chosen, *device]) as composition:
-        return [composition.plain_job(number) for number in range(len(composition.jobs))]
+        return [composition.job_settings(number) for number in range(len(composition.jobs))]
 
 
 @contextmanager
@@ -224,7 +228,7 @@ def _importable(folder: Path, submission: Submission) -> Iterator[None]:
 def _part(
     folder: Path,
     manifest: Mapping[str, Any],
-    configs: Sequence[dict[str, Any]],
+    jobs: Sequence[Settings],
     name: str,
     seed: int,
     calls: tuple[Call, Call],
@@ -232,16 +236,16 @@ def _part(
     """Return what was compared, and a line for each thing that differs. calls: Those of two fresh processes."""
     stored = reading.read_records(folder, manifest)
     lines, metrics = list[str](), dict[str, Any]()
-    for config in configs:
-        ours = {**config, "method": {key: entry for key, entry in config["method"].items() if key != name}}
-        job = Job.of(ours if ours["method"] else config)
+    for settings in jobs:
+        ours = {key: entry for key, entry in settings.method.items() if key != name}
+        job = Job.of(settings.model_copy(update={"method": ours}) if ours else settings)
         if job.target in OBJECT_RULES:  # a row is of an object, which the network finds
             with TemporaryDirectory() as objects:
                 job = on_objects(job, Path(objects))
-        suites.check(config["suite_part"], job, config["metric"])
+        suites.check(str(settings.suite_part), job, settings.metric)
         metrics |= {value: about for metric in job.metrics for value, about in values_of(metric).items()}
         lines += _missing(stored, job)
-    alone = [{**config, "method": {name: config["method"][name]}} for config in configs]
+    alone = [settings.model_copy(update={"method": {name: settings.method[name]}}) for settings in jobs]
     with progress(f"{folder.name}: a sample, computed twice"):
         now = calls[0](computed_alone, alone, seed)
         otherwise = calls[1](computed_alone, alone, seed, SHARE, True)
@@ -274,14 +278,14 @@ def fresh_settings() -> dict[str, Any]:
     return dict(read_yaml(conf_folder() / "submission.yaml"))
 
 
-def is_drawn(config: Mapping[str, Any]) -> bool:
-    """Whether a job's images are drawn by a seed, rather than read."""
-    return "root" not in config["data"] and "seed" in config["data"]
+def is_drawn(settings: Settings) -> bool:
+    """Return whether a job's images are drawn by a seed, rather than read."""
+    return "root" not in settings.data and "seed" in settings.data
 
 
 def fresh_values(
     part: str,
-    configs: Sequence[dict[str, Any]],
+    jobs: Sequence[Settings],
     stored: pd.DataFrame,
     folder: Path,
     name: str,
@@ -294,7 +298,7 @@ def fresh_values(
 
     Args:
         part: A part whose images are drawn.
-        configs: Of its jobs, with the method and the reference.
+        jobs: Their settings, with the method and the reference.
         stored: The submitted rows.
         folder: The published values.
         name: The method.
@@ -306,8 +310,8 @@ def fresh_values(
     rows = reading.read_records(folder, manifest)
     published = pd.concat([stored[stored["method"].astype(str) == name], rows[rows["method"].astype(str) == reference]])
     with TemporaryDirectory() as weights:
-        jobs = [_fresh(config, {name, reference}, chosen, seed, Path(weights)) for config in configs]
-        drawn = call(computed_alone, jobs, seed, 1.0)
+        fresh = [_fresh(settings, {name, reference}, chosen, seed, Path(weights)) for settings in jobs]
+        drawn = call(computed_alone, fresh, seed, 1.0)
     drawn["value"] = publishing.rounded(drawn["value"].to_numpy(float))
     metadata = Metadata(manifest)
     moved = []
@@ -320,18 +324,18 @@ def fresh_values(
     return moved
 
 
-def _fresh(
-    config: dict[str, Any], names: set[str], chosen: Mapping[str, Any], seed: int, weights: Path
-) -> dict[str, Any]:
-    data, model = config["data"], config["model"]
+def _fresh(settings: Settings, names: set[str], chosen: Mapping[str, Any], seed: int, weights: Path) -> Settings:
+    """Return the settings of a job on fresh images, of planted networks with reordered channels."""
+    data = settings.data
+    model = settings.model
     if isinstance(network := load_model(model).module, PlantedNetwork):
         file = weights / f"{model['name']}.safetensors"
         save_file(_reordered(network, seed), file)
         model = {**model, "weights": str(file)}
     size = max(chosen["fewest"], math.ceil(chosen["share"] * data["size"]))
-    methods = {name: entry for name, entry in config["method"].items() if name in names}
+    methods = {name: entry for name, entry in settings.method.items() if name in names}
     drawn = {**data, "size": size, "seed": data["seed"] + 1 + seed}
-    return {**config, "suite_part": None, "method": methods, "model": model, "data": drawn}
+    return settings.model_copy(update={"suite_part": None, "method": methods, "model": model, "data": drawn})
 
 
 def _reordered(network: PlantedNetwork, seed: int) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
 from axiom_bench.records.files import safe_name
 from axiom_bench.run.composing import own_files, settings
-from axiom_bench.run.composing.settings import AXES, LAYER
+from axiom_bench.run.composing.settings import AXES, LAYER, Settings
 
 LISTS = ("method", "metric", "peers", "spoiled")  # groups of which a run takes several entries, as a list, or `all`
 PROTOCOL = "protocol"
@@ -71,6 +71,10 @@ class Composition:
     def plain_job(self, number: int = 0) -> dict[str, Any]:
         """The configuration of one of the jobs."""
         return plain(self._job(number))
+
+    def job_settings(self, number: int = 0) -> Settings:
+        """Return the checked settings of one of the jobs. Raises BenchError."""
+        return Settings.of(self.plain_job(number))
 
     def _job(self, number: int) -> DictConfig:
         job, choices = self.jobs[number], self.config.hydra.runtime.choices
@@ -128,7 +132,7 @@ def base_keys() -> set[str]:
     files = (conf_folder() / name for name in ("config.yaml", "device/auto.yaml"))
     config, device = map(read_yaml, files)
     nodes = {key: value for key, value in config.items() if key not in ("defaults", "hydra")}
-    return {key for key, _ in settings.settings({**nodes, "device": device})}
+    return {key for key, _ in settings.dotted({**nodes, "device": device})}
 
 
 def _composition(folders: Sequence[str], overrides: Sequence[str]) -> Composition:
@@ -252,7 +256,7 @@ def _keys(folders: Sequence[str], overrides: Sequence[str]) -> list[str]:
         of_choices = plain(_config(folders, _with_all(folders, choices)))
     except (HydraException, OmegaConfBaseException):  # a wrong choice is what the sentence is about
         return []
-    return [*added, *entries, *(key for key, _ in settings.settings(of_choices))]
+    return [*added, *entries, *(key for key, _ in settings.dotted(of_choices))]
 
 
 def _as_typed(override: str) -> str:
@@ -302,7 +306,7 @@ def _quoted(text: str) -> str:
 def _expand_home(config: DictConfig) -> None:
     """Write the home folder in the place of a ~ at the start of a path, also of one from the environment."""
     content: Any = OmegaConf.to_container(config)
-    for key, value in settings.settings({name: content[name] for name in content if name != "hydra"}):
+    for key, value in settings.dotted({name: content[name] for name in content if name != "hydra"}):
         if isinstance(value, str) and value.startswith("${oc.env:"):
             value = OmegaConf.select(config, key)
         expanded = [_expanded(entry) for entry in value] if isinstance(value, list) else _expanded(value)

@@ -59,7 +59,7 @@ def _of_network(config: DictConfig, about: Mapping[str, Any]) -> Iterator[tuple[
 def _fixed(file: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Every setting that the file has and that decides values."""
     rest = {key: value for key, value in file.items() if key not in ("defaults", GROUP, *SHOWN)}
-    return ((key, value) for key, value in settings.settings(rest) if not isinstance(value, Mapping))
+    return ((key, value) for key, value in settings.dotted(rest) if not isinstance(value, Mapping))
 
 
 def _metrics(file: Mapping[str, Any]) -> list[str]:

@@ -109,9 +109,13 @@ def checked(config: Mapping[str, Any]) -> tuple[Callable[..., AbstractContextMan
 
 
 def result(future: Future, config: Mapping[str, Any]) -> Any:
-    """What a task returned. config: a job's. Raises Failure for an error of the function's, and BenchError for one of
-    the engine's."""
-    with _engine_errors(config["executor"], "end a task"):
+    """Return what a task returned. config: the executor's settings.
+
+    Raises:
+        Failure: For an error of the function's.
+        BenchError: For an error of the engine's.
+    """
+    with _engine_errors(config, "end a task"):
         answer = future.result()
     if isinstance(answer, Failure):
         raise answer

@@ -242,9 +242,9 @@ def test_all_but_the_pixels_stays_and_these_are_close(voc_root):
 @pytest.mark.slow
 def test_scaled_decoding_is_off_and_part_of_the_key():
     with composed(["experiment=quick", "data.size=1"]) as composition:
-        config = composition.plain_job()
-    off = Job.of(config)
-    on = Job.of({**config, "data": {**config["data"], "scaled_decoding": True}})
+        settings = composition.job_settings()
+    off = Job.of(settings)
+    on = Job.of(settings.model_copy(update={"data": {**settings.data, "scaled_decoding": True}}))
     assert (off.model.preprocessing.scaled_decoding, on.model.preprocessing.scaled_decoding) == (False, True)
     assert Keys(off).common != Keys(on).common
 

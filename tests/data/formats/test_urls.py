@@ -17,7 +17,7 @@ from axiom_bench.data.formats import urls
 from axiom_bench.data.formats.files import files_named
 from axiom_bench.data.layouts.classes import class_list
 from axiom_bench.errors import BenchError
-from axiom_bench.run.composing import settings
+from axiom_bench.run.composing.settings import Settings, check_urls
 from axiom_bench.run.spine import configuration
 from tests.faults.runs import Run, wait_until, write_line
 
@@ -216,17 +216,17 @@ REFUSED = {
         r"no file whose name ends in \.parquet below memory://bucket/val;",
     ),
     "a root": (
-        lambda: settings.check(
+        lambda: Settings.of(
             configuration(["data=folder", f"data.root={STORE}/val", f"data.classes={STORE}/classes.txt"])
         ),
         r"^data\.root=s3://bucket/val must be on this machine, or mounted: only data",
     ),
     "a cache": (
-        lambda: settings.check_urls({"of": {"path": f"{STORE}/val", "cache": f"{STORE}/cache"}}),
+        lambda: check_urls({"of": {"path": f"{STORE}/val", "cache": f"{STORE}/cache"}}),
         r"^data\.of\.cache=s3://bucket/cache must be on this machine",
     ),
     "a stranger's run": (
-        lambda: trust.check_config(
+        lambda: trust.trusted(
             {**OTHER_GROUPS, "data": {"kind": "mosaic", "of": {"path": ["x", f"{STORE}/val"]}}}, False
         ),
         r"names data by URL, .*: data\.of\.path=s3://bucket/val\. Add --trust",
