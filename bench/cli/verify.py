@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from axiom_bench.cli.trust import trusted
 from axiom_bench.columns import WHOLE_SET
 from axiom_bench.errors import BenchError
-from axiom_bench.gate.findings import tolerance
+from axiom_bench.gate.compare import BY_IMAGE, NOW, Limit, Rules, SameBits, both, compare, tolerance
 from axiom_bench.records import artefacts, reading, running
 from axiom_bench.records.sources import version_of
 from axiom_bench.run.manifest import hardware
@@ -25,10 +26,17 @@ from axiom_bench.statistics.labels import Metadata
 
 MAX_LINES = 20
 CLOSE = 1e-3  # of a metric's largest value: float32 drops are rounded to about 1e-4
-LEAST = 1e-5  # below it is rounding
 FEW_OFF = 0.1  # of a sample's values: rounding may turn a hit or a rank, on which a value depends by leaps
-PLACE = ("model", "layer", "data")
-KEY = [*PLACE, "method", "metric", "image_id", "target_class"]
+IMAGE = ["model", "layer", "data", "image_id"]
+
+
+def _rounding(rows: pd.DataFrame) -> list[Limit]:
+    largest = np.nan_to_num(np.abs(both(rows, "value"))).max()
+    return [Limit("value", CLOSE * largest, relative=False)]
+
+
+BIT_BY_BIT = Rules(BY_IMAGE, lambda _: [SameBits("value")], equal=("status",), join="outer")
+NEARLY_SAME = replace(BIT_BY_BIT, limits=_rounding)
 
 
 def new_seed() -> int:
@@ -64,7 +72,7 @@ def verify(folder: Path, seed: int | None = None, trust: bool = False) -> tuple[
             parts.append(recomputed(settings, seed))
     now = pd.concat(parts, ignore_index=True)
     way, lines = compared(reading.read_records(folder, run), now, run, Metadata(run))
-    images = len(now.drop_duplicates([*PLACE, "image_id"]))
+    images = len(now.drop_duplicates(IMAGE))
     verdict = {"values": len(now), "images": images, "seed": seed, "compared": way, "differing": len(lines)}
     when = datetime.now(UTC).isoformat(timespec="seconds")
     artefacts.write(folder, {**artefacts.read(folder), "verified": {**verdict, "at": when}})
@@ -91,37 +99,25 @@ def compared(
 def differing(stored: pd.DataFrame, now: pd.DataFrame, up_to_rounding: bool = False) -> Iterator[str]:
     """A line for each metric of a method with a value that isn't the same, bit by bit, of the images in `now`.
     up_to_rounding: with more than one, and more than FEW_OFF, that are further apart than rounding makes them."""
-    for what, _, rows in _pairs(stored, now):
-        then, again = (rows[name].to_numpy(np.float64) for name in ("value", "value_now"))
-        same = (then.view(np.int64) == again.view(np.int64)) | (np.isnan(then) & np.isnan(again))
-        few = 0
-        if up_to_rounding:
-            largest = np.nan_to_num(np.abs([then, again])).max()
-            same |= np.abs(then - again) <= max(CLOSE * largest, LEAST)
-            few = max(len(rows) > 2, int(FEW_OFF * len(rows)))
-        off = rows[~(same & (rows["status"] == rows["status_now"]).to_numpy())]
-        for _, first in off.head(1 if len(off) > few else 0).iterrows():
-            was, is_now = (_text(first[f"value{end}"], first[f"status{end}"]) for end in ("", "_now"))
+    for difference in compare(*_sampled(stored, now), NEARLY_SAME if up_to_rounding else BIT_BY_BIT):
+        rows = difference.rows
+        off = rows[difference.differs["value"] | difference.differs["status"]]
+        few = max(len(rows) > 2, int(FEW_OFF * len(rows))) if up_to_rounding else 0
+        if len(off) > few:
+            first = off.iloc[0]
+            was, is_now = (_text(first[f"value{end}"], first[f"status{end}"]) for end in ("", NOW))
             yield (
-                f"{what} differs in {len(off)} of {len(rows)} values; of image {first['image_id']}, class "
+                f"{difference.where} differs in {len(off)} of {len(rows)} values; of image {first['image_id']}, class "
                 f"{first['target_class']}, it was {was} and is {is_now}"
             )
 
 
-def _pairs(stored: pd.DataFrame, now: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """(where and what it is, the metric, its rows) of each metric of each method. A row is a value of a sampled image
-    that is stored or computed now, with value and status, then and now."""
-    text = dict.fromkeys((*PLACE, "method", "metric", "image_id"), str)
-    now = now.astype(text)
-    stored = stored.astype(text)
-    sampled = pd.MultiIndex.from_frame(now[[*PLACE, "image_id"]].drop_duplicates())
-    stored = stored[pd.MultiIndex.from_frame(stored[[*PLACE, "image_id"]]).isin(sampled)]
-    stored = stored[stored["image_id"] != WHOLE_SET]
-    columns = [*KEY, "value", "status"]
-    pairs = stored[columns].merge(now[columns], "outer", KEY, suffixes=("", "_now"), sort=True)
-    for place, rows in pairs.groupby([*PLACE, "method", "metric"]):
-        model, layer, data, method, metric = map(str, place)
-        yield f"{model} at {layer} on {data}: {metric} of {method}", metric, rows
+def _sampled(stored: pd.DataFrame, now: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the stored values of the images in `now`, and `now`."""
+    text = dict.fromkeys(IMAGE, str)
+    images = pd.MultiIndex.from_frame(now[IMAGE].astype(text).drop_duplicates())
+    is_sampled = pd.MultiIndex.from_frame(stored[IMAGE].astype(text)).isin(images)
+    return stored[is_sampled & (stored["image_id"] != WHOLE_SET)], now
 
 
 def _text(value: float, status: Any) -> str:
@@ -132,12 +128,17 @@ def _text(value: float, status: Any) -> str:
 
 def moved(stored: pd.DataFrame, now: pd.DataFrame, metadata: Metadata) -> Iterator[str]:
     """A line for each statistic of the sample that isn't within the tolerance of a metric that has one."""
-    for what, metric, rows in _pairs(stored, now):
-        then, again = (rows.loc[rows[f"status{end}"] == "ok", f"value{end}"] for end in ("", "_now"))
+    for difference in compare(*_sampled(stored, now), BIT_BY_BIT):
+        rows = difference.rows
+        then, again = (rows.loc[rows[f"status{end}"] == "ok", f"value{end}"] for end in ("", NOW))
+        metric = difference.place[-1]
         text = metadata.value(metric).tolerance
         if len(then) != len(again):
-            yield f"{what} had {len(then)} values and has {len(again)}"
+            yield f"{difference.where} had {len(then)} values and has {len(again)}"
         for limit in tolerance(text, metric) if text and len(then) and len(again) else ():
             before, after = (float(values.agg(limit.statistic)) for values in (then, again))
             if not limit.holds(before, after):
-                yield f"{what}: the sample's {limit.statistic} was {before:.6g} and is {after:.6g} (allowed {limit})"
+                yield (
+                    f"{difference.where}: the sample's {limit.statistic} was {before:.6g} and is {after:.6g} "
+                    f"(allowed {limit})"
+                )

@@ -23,7 +23,7 @@ Read = Literal[
     "drops", "contributions", "effects", "regions", "score", "gradients", "perturbed_scores", "other_maps"
 ]  # ablation drops, true contributions, effects of the image's parts, boxes and masks, ..., re-explanations
 MAPS = "maps"  # what a metric reads that needs neither the model nor a pass's trace
-RULE = re.compile(r"(mean|median):\d{1,9}(\.\d{1,9})?(e-?\d{1,2})?%?")  # what `gate.findings` reads
+RULE = re.compile(r"(mean|median):\d{1,9}(\.\d{1,9})?(e-?\d{1,2})?%?")  # what `gate.compare` reads
 Tolerance = Annotated[str, worded("median:0.5%, mean:0.01, or both with a space", lambda text: _is_tolerance(text))]
 Texts = Annotated[Mapping[str, str], worded("a mapping to texts")]
 PASSES = re.compile(r"(\d{1,6} )?K")  # a multiple of the layer's channels

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from axiom_bench.gate.baseline import write_baseline
+from axiom_bench.gate.compare import Limit, tolerance
 from axiom_bench.gate.comparison import GateOptions, GateResult, gate
-from axiom_bench.gate.findings import Finding, Limit, tolerance
+from axiom_bench.gate.findings import Finding
 from axiom_bench.gate.outputs import json_text, junit_xml, markdown, write_markdown
 
 __all__ = [

@@ -22,7 +22,8 @@ import pandas as pd
 
 from axiom_bench.columns import LAYER, UNKNOWN_CLASS
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.gate.findings import ACCURACY, DIGITS, KEY, MAX_NAME, WHOLE_SET, tolerance
+from axiom_bench.gate.compare import KEY, tolerance
+from axiom_bench.gate.findings import ACCURACY, DIGITS, MAX_NAME, WHOLE_SET
 from axiom_bench.records import files, running
 from axiom_bench.statistics.run_folder import RunFolder
 from axiom_bench.statistics.summary import summarise

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from axiom_bench.columns import OK
 from axiom_bench.errors import BenchError
-from axiom_bench.gate.findings import KEY, Finding, Row
+from axiom_bench.gate.compare import BY_IMAGE, NOW, Place, Rules, SameBits, compare, distance
+from axiom_bench.gate.findings import Finding
 from axiom_bench.records import store
 from axiom_bench.statistics.run_folder import RunFolder
 
-
-def values_of(run: RunFolder, metrics: Collection[str]) -> pd.DataFrame:
-    """Return KEY, image_id, target_class and value of these metrics, NaN unless the status is "ok"."""
-    rows = run.records.rows(metrics)
-    return rows[[*KEY, "image_id", "target_class"]].assign(value=rows["value"].where(rows["status"] == OK))
-
-
 FINDINGS, IMAGES, WITH_MAPS = 6, 4, 2  # of how many findings, how many images of each, and how many with maps
+SAME = Rules(BY_IMAGE, lambda _: [SameBits("value")])
 OF_VALUES = ("mean", "median")  # what a finding is of that has values by image
 
 # {(model, layer, data, image id, class, method): (picture, map)}
@@ -35,7 +28,7 @@ class MovedImage:
     """One image of one row. before, after: its value, NaN without one. picture, map_before, map_after: WebP as the run
     stored them (`records.store`), None where a run has none."""
 
-    row: Row
+    row: Place
     image_id: str
     target_class: int
     before: float
@@ -52,13 +45,15 @@ def most_moved(findings: Sequence[Finding], earlier: RunFolder, current: RunFold
     rows = [each.place for each in sorted(of_values, key=lambda finding: -finding.size)[:FINDINGS]]
     if not rows:
         return
-    metrics = {row[-1] for row in rows}
-    before, after = (values_of(run, metrics) for run in (earlier, current))
+    before, after = (_values(run, {row[-1] for row in rows}) for run in (earlier, current))
+    differences = {difference.place: difference.rows for difference in compare(before, after, SAME)}
     maps = [_maps(earlier), _maps(current)]
-    for row in rows:
-        both = moved_rows(rows_at(before, row), rows_at(after, row))
-        furthest = both[both["moved"] > 0].sort_values("moved", ascending=False, kind="stable")  # first one-sided ones
-        columns = (furthest[name].tolist() for name in ("image_id", "target_class", "value", "value_now"))
+    for row in (row for row in rows if row in differences):
+        images = differences[row].assign(moved=distance(differences[row]))
+        furthest = images[images["moved"] > 0].sort_values(
+            "moved", ascending=False, kind="stable"
+        )  # one-sided ones first
+        columns = (furthest[name].tolist() for name in ("image_id", "target_class", "value", "value" + NOW))
         with_maps = 0
         for place, (image, target, a, b) in enumerate(zip(*columns, strict=True)):
             old, new = (side.get((*row[:3], image, int(target), row[3])) for side in maps)
@@ -69,21 +64,10 @@ def most_moved(findings: Sequence[Finding], earlier: RunFolder, current: RunFold
                 with_maps += has_maps
 
 
-def moved_rows(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
-    """The rows of images that both sides have, with what the other side has as value_now, status_now; and how far each
-    value moved, infinite where one side alone has a value."""
-    on = [*KEY, "image_id", "target_class"]
-    text = dict.fromkeys([*KEY, "image_id"], str)
-    both = before.astype(text).merge(after.astype(text), on=on, suffixes=("", "_now"))
-    a, b = (both[name].to_numpy(np.float64) for name in ("value", "value_now"))
-    moved = np.where(a == b, 0.0, np.nan_to_num(np.abs(a - b)))  # equal infinities don't differ
-    return both.assign(moved=np.where(np.isfinite(a) != np.isfinite(b), math.inf, moved))
-
-
-def rows_at(rows: pd.DataFrame, names: Row) -> pd.DataFrame:
-    """The rows that have these names in the first columns of KEY."""
-    has_names = [rows[column].astype(str) == name for column, name in zip(KEY, names, strict=False)]
-    return rows[np.logical_and.reduce(has_names)]
+def _values(run: RunFolder, metrics: Collection[str]) -> pd.DataFrame:
+    """Return BY_IMAGE and value of these metrics, NaN unless the status is "ok"."""
+    rows = run.records.rows(metrics)
+    return rows[[*BY_IMAGE]].assign(value=rows["value"].where(rows["status"] == OK))
 
 
 def _maps(run: RunFolder) -> Maps:

@@ -8,17 +8,8 @@ from pathlib import Path
 from axiom_bench.errors import BenchError
 from axiom_bench.gate.baseline import Baseline, find
 from axiom_bench.gate.by_image import MovedImage, most_moved
-from axiom_bench.gate.findings import (
-    BETTER,
-    ORDER,
-    Finding,
-    Row,
-    by_key,
-    counted,
-    moved_names,
-    moved_values,
-    printable,
-)
+from axiom_bench.gate.compare import Place
+from axiom_bench.gate.findings import BETTER, ORDER, Finding, counted, moved_names, moved_values, places, printable
 from axiom_bench.statistics.run_folder import RunFolder
 
 HOLDS, MOVED, NOT_COMPARABLE = 0, 1, 2  # exit codes
@@ -46,7 +37,7 @@ class GateResult:
     exit_code: int
     conclusion: str
     findings: tuple[Finding, ...] = ()
-    rows: tuple[Row, ...] = ()
+    rows: tuple[Place, ...] = ()
     images: tuple[MovedImage, ...] = ()
     notes: tuple[str, ...] = ()
     run: str = ""
@@ -77,7 +68,7 @@ def _compared(run_folder: Path, baseline: Path, options: GateOptions) -> GateRes
     earlier, notes = _earlier_run(expected, options)
     better = {name: current.metadata.value(name).better for name in current.metrics}
     findings = [*moved_names(expected.rows, actual.rows), *moved_values(expected.rows, actual.rows, better)]
-    rows, name = tuple(by_key(actual.rows)), printable(str(baseline))
+    rows, name = tuple(places(actual.rows)), printable(str(baseline))
     findings.sort(key=lambda finding: ORDER.index(finding.verdict))  # the worst first
     if not findings:
         return GateResult(HOLDS, f"Holds: {len(rows)} rows of {name} are within their tolerances.", rows=rows)

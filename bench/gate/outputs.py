@@ -17,8 +17,9 @@ from PIL import Image, UnidentifiedImageError
 
 from axiom_bench.explanation.overlay import blend
 from axiom_bench.gate.by_image import MovedImage
+from axiom_bench.gate.compare import KEY
 from axiom_bench.gate.comparison import HOLDS, MOVED, NOT_COMPARABLE, GateResult
-from axiom_bench.gate.findings import BETTER, KEY, ORDER, WORSE, Finding, percent, printable
+from axiom_bench.gate.findings import BETTER, ORDER, WORSE, Finding, percent, printable
 from axiom_bench.records import files
 from axiom_bench.statistics.labels import number
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from axiom_bench.columns import OK
-from axiom_bench.gate.by_image import moved_rows
-from axiom_bench.gate.findings import KEY, MACHINE_DIFFERENCE, printable
+from axiom_bench.gate.compare import BY_IMAGE, MACHINE_DIFFERENCE, NOW, Difference, Limit, Rules, distance
+from axiom_bench.gate.compare import compare as compare_frames
+from axiom_bench.gate.findings import printable
 from axiom_bench.records import reading
 from axiom_bench.statistics.labels import number
 from axiom_bench.statistics.run_folder import RunFolder
@@ -87,26 +87,22 @@ def _images(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str
 
 def _values(before: pd.DataFrame, after: pd.DataFrame) -> Iterator[str]:
     """A line for each metric of each method that both have, the furthest first."""
-    columns, text = [*KEY, "image_id", "target_class", "value", "status"], {"status": str}
-    pairs = moved_rows(*(side[columns].astype(text) for side in (before, after)))
-    restated = pairs["status"] != pairs["status_now"]
-    allowed = MACHINE_DIFFERENCE * np.maximum(1, np.nan_to_num(abs(pairs["value"].to_numpy(np.float64))))
-    pairs = pairs.assign(restated=restated, differs=(pairs["moved"] > allowed) & ~restated)
-    lines = [
-        (float(rows["moved"].where(rows["differs"], 0.0).max()), _line(place, rows))
-        for place, rows in pairs.groupby(list(KEY), sort=True)
-        if (rows["restated"] | rows["differs"]).any()
-    ]
+    rules = Rules(BY_IMAGE, lambda _: [Limit("value", MACHINE_DIFFERENCE, relative=True)], equal=("status",))
+    lines = [_line(difference) for difference in compare_frames(before, after, rules)]
     return (line for _, line in sorted(lines, key=lambda entry: -entry[0]))
 
 
-def _line(place: Any, rows: pd.DataFrame) -> str:
-    model, layer, data, method, metric = place
-    parts, restated = [], rows[rows["restated"]]
-    if count := int(rows["differs"].sum()):
-        means = [number(float(rows.loc[rows[f"status{end}"] == OK, f"value{end}"].mean())) for end in ("", "_now")]
-        far = number(float(rows.loc[rows["differs"], "moved"].max()))
-        parts.append(f"{count} of {len(rows)} values by up to {far}, mean {means[0]} -> {means[1]}")
-    changes = (restated["status"] + " -> " + restated["status_now"]).value_counts()
-    parts += [f"{number_of} {change}" for change, number_of in changes.items()]
-    return f"{model} at {layer} on {data}: {metric} of {method}: {'; '.join(parts)}"
+def _line(difference: Difference) -> tuple[float, str]:
+    """How far the values of a place moved, where they have the same status, and a line that says so."""
+    rows = difference.rows
+    is_restated = difference.differs["status"]
+    moved = distance(rows)[difference.differs["value"] & ~is_restated]
+    furthest = moved.max(initial=0.0)
+    parts = []
+    if len(moved):
+        means = [number(float(rows.loc[rows[f"status{end}"] == OK, f"value{end}"].mean())) for end in ("", NOW)]
+        parts.append(f"{len(moved)} of {len(rows)} values by up to {number(furthest)}, mean {' -> '.join(means)}")
+    restated = rows[is_restated].astype({"status": str, "status" + NOW: str})
+    changes = (restated["status"] + " -> " + restated["status" + NOW]).value_counts()
+    parts += [f"{count} {change}" for change, count in changes.items()]
+    return furthest, f"{difference.where}: {'; '.join(parts)}"

@@ -43,6 +43,16 @@ def shifted(records: pd.DataFrame, by: float, metric: str = "iou") -> pd.DataFra
     return records.assign(value=records["value"] + by * of(records, metric=metric))
 
 
+def times(factor, method="xgrad_cam", metric="error"):
+    """Every value of one method's metric times a factor."""
+
+    def change(records):
+        value = records["value"]
+        return records.assign(value=value.where(~of(records, method, metric), value * factor))
+
+    return change
+
+
 def write_run(folder: Path, records: pd.DataFrame, **changes: Any) -> Path:
     """A run folder of these records; changes: keys of the manifest."""
     metrics = {name: {"title": name, "tolerance": tolerance} for name, tolerance in TOLERANCES.items()}
