@@ -140,7 +140,7 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
     about = "compare a run with a baseline: exit 0 holds, 1 moved, 2 can't compare"
     gate_command.add_arguments(add("gate", about, gate_command.run))
 
-    compared = calls("gate.two_runs.compare", "compared")
+    compared = calls("gate.two_runs.compare_runs", "compared")
     comparison = add("compare", "what differs between two runs: exit 0 nothing, 1 something", compared)
     comparison.add_argument("compared", type=existing_run, nargs=2, metavar="RUN")
 

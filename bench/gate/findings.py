@@ -105,12 +105,11 @@ def moved_names(expected: pd.DataFrame, actual: pd.DataFrame) -> Iterator[Findin
             yield Finding(place, "row", "missing from the run" if place in before else "not in the baseline")
 
 
-def _limits(rows: pd.DataFrame) -> tuple[Limit, ...]:
-    """Return what the run allows the statistics of a row."""
-    return tolerance(rows["tolerance" + NOW].item(), rows["metric"].item())
-
-
-RULES = Rules(KEY, _limits, equal=("n", "statuses", "tolerance"))
+RULES = Rules(
+    KEY,
+    lambda rows: tolerance(rows["tolerance" + NOW].item(), rows["metric"].item()),
+    equal=("n", "statuses", "tolerance"),
+)
 
 
 def moved_values(expected: pd.DataFrame, actual: pd.DataFrame, better: Better) -> Iterator[Finding]:
@@ -123,7 +122,7 @@ def moved_values(expected: pd.DataFrame, actual: pd.DataFrame, better: Better) -
                 is_worse = name != "tolerance" and _values(row["statuses" + NOW]) < _values(row["statuses"])
                 text = f"{name} was {row[name]}, is {row[name + NOW]}"
                 yield Finding(place, name, text, WORSE if is_worse else CHANGED)
-        for limit in _limits(difference.rows):
+        for limit in tolerance(row["tolerance" + NOW], place[-1]):
             if difference.differs[limit.statistic].any():
                 before, after = (float(row[limit.statistic + end]) for end in ("", NOW))
                 yield moved(place, limit, before, after, direction(place[-1], better))

@@ -9,8 +9,7 @@ from typing import Any
 import pandas as pd
 
 from axiom_bench.columns import OK
-from axiom_bench.gate.compare import BY_IMAGE, MACHINE_DIFFERENCE, NOW, Difference, Limit, Rules, distance
-from axiom_bench.gate.compare import compare as compare_frames
+from axiom_bench.gate.compare import BY_IMAGE, MACHINE_DIFFERENCE, NOW, Difference, Limit, Rules, compare, distance
 from axiom_bench.gate.findings import printable
 from axiom_bench.records import reading
 from axiom_bench.statistics.labels import number
@@ -22,7 +21,7 @@ OF_THE_COMMAND = ("run", "results")  # settings that decide nothing
 MAX_LINES, MAX_SHOWN = 30, 80
 
 
-def compare(folders: Sequence[Path]) -> tuple[int, list[str]]:
+def compare_runs(folders: Sequence[Path]) -> tuple[int, list[str]]:
     """Of two runs: the exit code, 0 where nothing differs, else 1, and lines for a reader. Values count as different
     beyond what float32 rounds. Raises BenchError for a folder that is no run."""
     one, other = folders
@@ -88,7 +87,7 @@ def _images(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str
 def _values(before: pd.DataFrame, after: pd.DataFrame) -> Iterator[str]:
     """A line for each metric of each method that both have, the furthest first."""
     rules = Rules(BY_IMAGE, lambda _: [Limit("value", MACHINE_DIFFERENCE, relative=True)], equal=("status",))
-    lines = [_line(difference) for difference in compare_frames(before, after, rules)]
+    lines = [_line(difference) for difference in compare(before, after, rules)]
     return (line for _, line in sorted(lines, key=lambda entry: -entry[0]))
 
 

@@ -9,7 +9,7 @@ from axiom_bench.cli.main import main
 from axiom_bench.cli.verify import differing
 from axiom_bench.gate import gate, write_baseline
 from axiom_bench.gate.findings import ORDER
-from axiom_bench.gate.two_runs import compare
+from axiom_bench.gate.two_runs import compare_runs
 from axiom_bench.records import reading
 
 from .conftest import of, shifted, times
@@ -93,7 +93,7 @@ def test_a_change_is_told_by_all_three(make_run, records, usual, usual_baseline,
     assert (result.exit_code, back.exit_code, len(result.findings)) == (bool(count), bool(count), count)
     verdicts = [ORDER.index(finding.verdict) for finding in result.findings]
     assert verdicts == sorted(verdicts), "the worst first"
-    code, lines = compare([usual, other])
+    code, lines = compare_runs([usual, other])
     assert code == bool(of_compare)
     stored, now = (reading.read_records(folder, reading.read_manifest(folder)) for folder in (usual, other))
     found = list(differing(stored, now.astype({"status": object})))
