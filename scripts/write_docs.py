@@ -27,9 +27,9 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin, value_names, whole_set_value_names
 from axiom_bench.evaluation.specs import MethodSpec, MetricSpec
-from axiom_bench.judging.card import GAMING, SANITY
+from axiom_bench.judging.tests import GAMING, SANITY, TESTS
 from axiom_bench.report import write
-from axiom_bench.report.card import TITLES, line_cells
+from axiom_bench.report.card import line_cells
 from axiom_bench.report.paper import Exhibit, paper
 from axiom_bench.run import manifest
 from axiom_bench.statistics.paired_tests import LEVEL
@@ -81,7 +81,7 @@ def scorecard_table() -> list[Row]:
     card["passes"] = card["passes"].map({"True": True, "False": False})
     lines = line_cells(card)
     columns = next(iter(lines.values()))
-    titles = (f"{TITLES[test]}, `{truth}`" if truth else TITLES[test] for test, truth in columns)
+    titles = (f"{TESTS[test].title}, `{truth}`" if truth else TESTS[test].title for test, truth in columns)
     header = ("metric", *titles, "images", "measured at")
     rows = {str(metric): of_metric for metric, of_metric in card.groupby("metric", sort=False)}
     return [header, *((f"`{metric}`", *cells.values(), *_measured(rows[metric])) for metric, cells in lines.items())]

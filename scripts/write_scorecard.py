@@ -22,19 +22,21 @@ import pandas as pd
 import yaml
 
 from axiom_bench.cli.benchmark import compute
-from axiom_bench.cli.judge import made_maps, sanity
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
-from axiom_bench.judging.card import SANITY, card
+from axiom_bench.judging.card import card, frame
 from axiom_bench.judging.judgement import chosen_metrics
+from axiom_bench.judging.tests import SANITY
 from axiom_bench.records import files
 from axiom_bench.run import manifest
 from axiom_bench.statistics.run_folder import RunFolder
+from axiom_bench.testing.gaming import gaming
+from axiom_bench.testing.relations import sanity
 
 PLAN = Path(__file__).with_name("scorecard.yaml")
 CARD = Path(__file__).resolve().parents[1] / "docs" / "data" / "scorecard.csv"
 MADE_MAPS = "made_maps"
-OF_METRICS = {SANITY: sanity, MADE_MAPS: made_maps}  # beside the runs; maps are made for metrics of blind runs
+OF_METRICS = {SANITY: sanity, MADE_MAPS: gaming}  # beside the runs; maps are made for metrics of blind runs
 ALWAYS = ("report.figures.grid=null", "pictures.rows=0", "pictures.gallery=0", "runtime.repeats=0")
 
 
@@ -90,7 +92,7 @@ def rows_of_metrics(name: str, metrics: Sequence[str]) -> pd.DataFrame:
     tables = []
     for metric in (plugins.load("metric", metric) for metric in metrics):
         try:
-            tables.append(OF_METRICS[name](metric, judged_values(metric)))
+            tables.append(frame(OF_METRICS[name](metric, judged_values(metric))))
         except BenchError as error:
             print(error, flush=True)
     return _signed(pd.concat(tables, ignore_index=True), name, manifest.commit(), datetime.now(UTC).isoformat())

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from math import nan
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.judging.card import SANITY, Row, card, frame
+from axiom_bench.judging.card import card, frame
 from axiom_bench.judging.judgement import chosen_metrics
 from axiom_bench.records import files
 from axiom_bench.report.card import line_table
 from axiom_bench.report.tables.table import to_csv, to_text
-from axiom_bench.statistics.labels import number
 from axiom_bench.statistics.run_folder import RunFolder
-from axiom_bench.testing import relations
 from axiom_bench.testing.gaming import gaming
-from axiom_bench.testing.relations import outcomes
+from axiom_bench.testing.relations import sanity
 
 EXPERIMENTS = ("truth", "truth_planted", "blind")  # offline
 IMAGES = 100  # of each network
@@ -51,32 +47,15 @@ def judge_metrics(metrics: Sequence[str], better: str = "higher") -> tuple[int, 
         )
     plugs = [plugins.load("metric", metric) for metric in metrics if "." not in metric]
     plugs += [plugins.from_config("metric", name, entry) for name, entry in about.items()]
-    judged, tables = set(rows["metric"]), [rows]
+    tables = [rows]
     for metric in plugs:
-        tables.append(sanity(metric, judged))
-        try:
-            tables.append(made_maps(metric, judged & {*plugins.value_names(metric)}))
-        except BenchError as error:
-            lines.append(str(error))
+        values = {*rows["metric"]} & {*plugins.value_names(metric)}
+        for test in (sanity, gaming):
+            try:
+                tables.append(frame(test(metric, values)))
+            except BenchError as error:
+                lines.append(str(error))
     rows = pd.concat(tables, ignore_index=True)
     written = folders[0] / "tables" / "scorecard.csv"
     files.write(written, to_csv(rows).encode())
     return code, [*lines, *to_text(line_table(runs, rows)), f"written: {written}"]
-
-
-def sanity(metric: plugins.Plugin[Any], values: Collection[str]) -> pd.DataFrame:
-    """The card's rows of the relations that the metric's definition implies, see `testing.relations`."""
-    return frame(
-        Row(
-            held.value, SANITY, "a made-up network", held.relation, float(held.holds), nan, nan, relations.IMAGES,
-            False, held.holds or bool(held.reason),
-            held.reason or ("" if held.holds else f"changes by {number(held.difference)}"),
-        )
-        for held in outcomes(metric)
-        if held.value in values
-    )  # fmt: skip
-
-
-def made_maps(metric: plugins.Plugin[Any], values: Collection[str]) -> pd.DataFrame:
-    """The card's rows of maps that are made to win these values; raises BenchError as `testing.gaming`."""
-    return frame(gaming(metric, values))

@@ -67,14 +67,15 @@ class ImageValues:
 
 
 def image_values(run: RunFolder, setting: Setting, metric: str) -> ImageValues | None:
-    """All methods that have values of images in this metric; None where there are none, or the layer alone has."""
+    """All methods that have values of images in this metric; None where the layer alone has, or no image has two."""
     matrix = run.matrix(setting, metric)
     if matrix is None or METHOD_FREE in matrix.methods:
         return None
     value = run.metadata.value(metric)
     rounding = rounding_of(matrix.values, value)
     single = means_by_image(matrix.values, matrix.images)
-    return ImageValues(metric, matrix.methods, single, value.lead, value.better, rounding)
+    values = ImageValues(metric, matrix.methods, single, value.lead, value.better, rounding)
+    return values if values.num_images else None
 
 
 @lru_cache(maxsize=4)

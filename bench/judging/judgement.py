@@ -30,16 +30,14 @@ ALL = ""  # the kind that stands for all of them
 Share = tuple[float, float, float]  # with the ends of its interval
 
 
-def compared_values(run: RunFolder, setting: Setting, metrics: Sequence[str]) -> list[ImageValues]:
-    """The values by image of those of the metrics that have them, of the methods that are neither spoiled nor win by
-    construction, nor lack more than a tenth of the images."""
-    spoiled, compared = spoiled_methods(run), []
-    for metric in metrics:
-        values = image_values(run, setting, metric)
-        if values is not None:
-            left_out = {*spoiled, *run.metadata.by_construction(metric)}
-            compared.append(values.of([name for name in values.methods if name not in left_out]).compared())
-    return compared
+def compared_values(run: RunFolder, setting: Setting, metric: str) -> ImageValues | None:
+    """Return a metric's values by image, of the methods that are neither spoiled nor win by construction, nor lack more
+    than a tenth of the images."""
+    values = image_values(run, setting, metric)
+    if values is None:
+        return None
+    left_out = {*spoiled_methods(run), *run.metadata.by_construction(metric)}
+    return values.of([name for name in values.methods if name not in left_out]).compared()
 
 
 def fitting_kinds(run: RunFolder, metric: str) -> list[Spoiling]:

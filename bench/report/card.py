@@ -10,61 +10,26 @@ from typing import Any
 import pandas as pd
 
 from axiom_bench.judging.agreement import TAU
-from axiom_bench.judging.card import (
+from axiom_bench.judging.card import PRIMARY, committed_card, committed_rows, interval_over_networks, verdicts
+from axiom_bench.judging.judgement import GOAL
+from axiom_bench.judging.tests import (
     BEATS,
-    CONTROLS,
     DEGREES,
     FEW_METHODS,
-    GAMING,
     NEEDED,
     OF_A_TRUTH,
     PLACE,
-    PRIMARY,
     RELIABILITY,
     SANITY,
     TESTS,
-    TRUTH_AHEAD,
-    TRUTH_FIRST,
     UNCLEAR,
-    committed_card,
-    committed_rows,
-    interval_over_networks,
-    verdicts,
 )
-from axiom_bench.judging.judgement import GOAL
 from axiom_bench.report.tables.table import Cell, Group, Table, numeric
 from axiom_bench.report.tables.text import ARROWS
 from axiom_bench.statistics.labels import NOTHING, with_interval
 from axiom_bench.statistics.run_folder import RunFolder
 
 Column = tuple[str, str]  # test and truth
-TITLES = {
-    TRUTH_AHEAD: "Truth ahead",
-    TRUTH_FIRST: "Truth not significantly behind",
-    DEGREES: "Degrees",
-    CONTROLS: "Controls",
-    RELIABILITY: "Reliability",
-    SANITY: "Sanity",
-    GAMING: "Gaming",
-    NEEDED: "Images needed",
-    PLACE: "Best control",
-}
-MEASURES = (NEEDED, PLACE)  # that have a column
-NOTES = {
-    TRUTH_AHEAD: "Truth: the share of images on which the right explanation is better than the best method or control. "
-    "Ahead: none has a better value. Not significantly behind: none is significantly better.",
-    DEGREES: "Degrees: the share of pairs of explanations, spoiled to two degrees in one way, that sets of up to 100 "
-    "images put in the right order by the metric's mean (or median). A tie counts half.",
-    CONTROLS: "Controls: the same of pairs of a method and a control, which explains nothing.",
-    RELIABILITY: "Reliability: Kendall's tau-b between the orders of the methods by two random halves of the images, "
-    "the mean over 200 splits. Methods that coincide are one.",
-    GAMING: "Gaming: the share of images on which a map that is the same for all is better than the best method. One "
-    "that is made for each image says how far the metric can be driven, and has no verdict.",
-    NEEDED: "Images needed: half of the pairs of methods would differ significantly, with a probability of 80 %, with "
-    "so many images or fewer.",
-    PLACE: "Best control: the control with the best value, its place and, in brackets, the places that can't be "
-    "excluded.",
-}
 MOST_IMAGES = 1_000_000  # that are written as a number
 CIRCULAR = "circular"
 MEAN_NOTE = (
@@ -89,7 +54,7 @@ def line_table(
         for metric, cells in lines.items()
     )
     header = ("Metric", *(_heading(runs, *column) for column in columns), *(["Verdict"] if label else []))
-    notes = [note for test, note in NOTES.items() if test in {test for test, _ in columns}]
+    notes = [about.note for test, about in TESTS.items() if about.note and test in {test for test, _ in columns}]
     notes += [MEAN_NOTE] * (not label) + [CIRCULAR_NOTE] * bool(card["circular"].any())
     if label:
         return Table.of_setting(name, title, label, header, (Group("", rows),), tuple(notes), 1, text_last=True)
@@ -106,9 +71,9 @@ def _columns(card: pd.DataFrame) -> list[Column]:
     """Of the tests of a truth a column for each truth, of the others one; of measures where the card has them."""
     of_truths = card[card["test"].isin(OF_A_TRUTH)]
     by_truth = dict.fromkeys(zip(of_truths["test"], of_truths["truth"], strict=True))
-    others = [*TESTS, *(test for test in MEASURES if test in set(card["test"]))]
+    others = [test for test, about in TESTS.items() if not about.is_measure or test in set(card["test"])]
     return [
-        *sorted(by_truth, key=lambda column: TESTS.index(column[0])),
+        *sorted(by_truth, key=lambda column: OF_A_TRUTH.index(column[0])),
         *((test, "") for test in others if test not in OF_A_TRUTH),
     ]
 
@@ -214,14 +179,14 @@ def _committed_in_words(value: str) -> str:
     for verb, verdict in (("fails", False), ("passes", True)):
         tests = [test for test, holds in verdicts_of.items() if holds is verdict]
         texts = [cells.get((test, PRIMARY if test in OF_A_TRUTH else ""), NOTHING) for test in tests]
-        words = [f"{TITLES[test].lower()} ({text})" for test, text in zip(tests, texts, strict=True)]
+        words = [f"{TESTS[test].title.lower()} ({text})" for test, text in zip(tests, texts, strict=True)]
         parts += [f"{verb} {', '.join(words)}"] if words else []
     return "; ".join(parts)
 
 
 def _heading(runs: Sequence[RunFolder], test: str, truth: str) -> str:
     titles = (run.metadata.method_title(truth) for run in runs if truth in run.methods)
-    return f"{TITLES[test]}: {next(titles)}" if truth else TITLES[test]
+    return f"{TESTS[test].title}: {next(titles)}" if truth else TESTS[test].title
 
 
 def _title(runs: Sequence[RunFolder], metric: str) -> str:

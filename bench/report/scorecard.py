@@ -9,8 +9,9 @@ import pandas as pd
 
 from axiom_bench.errors import BenchError
 from axiom_bench.judging import judgement
-from axiom_bench.judging.card import DEGREES, degrees_of, judge, ranking_settings
+from axiom_bench.judging.card import frame, judge, ranking_settings
 from axiom_bench.judging.judgement import is_small, spoiled_methods
+from axiom_bench.judging.tests import DEGREES, degrees
 from axiom_bench.records import files, running
 from axiom_bench.report.card import line_table
 from axiom_bench.report.page.html import Section, part
@@ -79,7 +80,8 @@ def recovery_of_runs(cases: Sequence[RunFolder], metrics: Sequence[str]) -> pd.D
         if not spoiled_methods(run):
             raise BenchError(f"{run.path} has no spoiled explainers: run it with spoiled=all to judge metrics by it.")
         selected = [name for name in metrics if name in run.metrics]
-        rows = pd.concat([degrees_of(run, setting, selected) for setting in ranking_settings(run)])
+        settings = ranking_settings(run)
+        rows = frame(row for at in settings for metric in selected for row in degrees(run, at, metric))
         name = f"{run.manifest['experiment']}/{run.manifest['run']}"
         parts.append(rows.assign(network=f"{name}, " + rows["network"].astype(str)))
         most_images = max(most_images, run.records.keys["image_id"].nunique())

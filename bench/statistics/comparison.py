@@ -289,7 +289,7 @@ class Comparisons:
     layouts: Mapping[tuple[str, ...], RowLayout]
     metadata: Metadata
     of_whole_sets: Collection[str]
-    _computed: dict[tuple[Setting, str], Comparison | None] = field(default_factory=dict)
+    _computed: dict[tuple[Setting, str, frozenset[str]], Comparison | None] = field(default_factory=dict)
     _answers: dict[str, dict[str, Answers]] = field(default_factory=dict)
     _answered: dict[tuple[Setting, str], dict[str, tuple[int, float]]] = field(default_factory=dict)
 
@@ -330,15 +330,15 @@ class Comparisons:
         is_published = np.isin(table.methods, list(self.metadata.published))
         return np.asarray(np.isfinite(table.values[:, is_published]).any(axis=1))
 
-    def of(self, setting: Setting, metric: str) -> Comparison | None:
-        """All methods of one metric in one setting: by the value of the whole data set where there is one, else by
-        image. None where no method has a value."""
-        if (setting, metric) not in self._computed:
-            self._computed[setting, metric] = self.without(setting, metric, ())
-        return self._computed[setting, metric]
+    def of(self, setting: Setting, metric: str, left_out: Collection[str] = ()) -> Comparison | None:
+        """All methods of one metric in one setting, except some, such as spoiled ones: by the value of the whole data
+        set where there is one, else by image. None where no method has a value."""
+        key = (setting, metric, frozenset(left_out))
+        if key not in self._computed:
+            self._computed[key] = self._compared(setting, metric, left_out)
+        return self._computed[key]
 
-    def without(self, setting: Setting, metric: str, left_out: Collection[str]) -> Comparison | None:
-        """As `of`, without some methods, such as spoiled ones."""
+    def _compared(self, setting: Setting, metric: str, left_out: Collection[str]) -> Comparison | None:
         value, constructed = self.metadata.value(metric), self.metadata.by_construction(metric)
         if metric in self.of_whole_sets:
             stored = rows_at(self.whole_set, setting)

@@ -8,7 +8,7 @@
 A metric of contributions has no value of a map alone. It is asked by shares of the score that say nothing of the
 channels (`methods.equal_shares`): equal, by activation, random, the best of them on the first half.
 
-All are compared on the other half with the method that is the best on the first, as in `judging.card`.
+All are compared on the other half with the method that is the best on the first, as in `judging.tests`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from axiom_bench.evaluation.measurement import Metric, measure
 from axiom_bench.evaluation.specs import EXTRAS
 from axiom_bench.explanation.explanation import Explanation, Map, given
 from axiom_bench.judging.agreement import ImageValues
-from axiom_bench.judging.card import GAMING, Row, best_of, blind_against
+from axiom_bench.judging.tests import Row, best_of, gaming_row
 from axiom_bench.methods.equal_shares import equal_shares
 from axiom_bench.run.manifest import values_of
 from axiom_bench.statistics.bootstrap import Floats
@@ -148,12 +148,12 @@ def _shares(metric: Metric, value: Value, fitting: Half, held_out: Half) -> Iter
 def _row(value: Value, kind: str, blind: Floats, best: str, others: ImageValues) -> Iterator[Row]:
     """Of blind values on the other half against the best method; none where no image has both."""
     pair = np.column_stack([blind, others.of([best]).values])
-    compared = blind_against(replace(others, methods=(kind, best), values=pair), value, kind, best)
-    if compared is not None:
-        share, n, passes = compared
+    row = gaming_row(replace(others, methods=(kind, best), values=pair), value, kind, best)
+    if row is not None:
         title = plugins.load("method", best).spec.title
         about = "{} against {} of {}".format(*map(number, centre(pair, value.lead)), title)
-        yield Row(value.name, GAMING, NETWORK, kind, *share, n, False, None if kind == EACH else passes, about)
+        passes = None if kind == EACH else row.passes
+        yield row._replace(network=NETWORK, truth=kind, passes=passes, about=about)
 
 
 def _rows(metric: Metric, value: Value, fitting: Half, held_out: Half) -> Iterator[Row]:

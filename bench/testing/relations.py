@@ -6,8 +6,8 @@ A metric whose YAML names the relation under `changes_under` says why its values
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.judging.tests import SANITY, Row
+from axiom_bench.statistics.labels import number
 from axiom_bench.testing.cases import CLASSES, own_cut
 from axiom_bench.testing.metric_checks import METRIC_CASES
 
@@ -42,18 +44,6 @@ class Relation(NamedTuple):
     def layer(self) -> str:
         """At which it is cut."""
         return LAYER
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Of one value of a metric under a relation. difference: the largest of an image, relative where the value is
-    above 1. reason: of `changes_under`, empty without."""
-
-    value: str
-    relation: str
-    holds: bool
-    difference: float
-    reason: str = ""
 
 
 def network() -> nn.Sequential:
@@ -112,16 +102,20 @@ RELATIONS = (
 )
 
 
-def outcomes(metric: Plugin) -> list[Outcome]:
-    """Of each relation and value of an image."""
-    once, answers = _values(metric, Relation("none", leave)), []
+def sanity(metric: Plugin, names: Collection[str]) -> list[Row]:
+    """Return the scorecard's rows of these values of the metric under each relation."""
+    once, rows = _values(metric, Relation("none", leave)), []
     for relation in RELATIONS:
         reason = str(metric.spec.changes_under.get(relation.name, ""))
         for name, values in _values(metric, relation).items():
+            if name not in names:
+                continue
             expected = once[name].repeat(relation.times)
             holds = torch.allclose(values, expected, equal_nan=True, **CLOSE)
-            answers.append(Outcome(name, relation.name, holds, _difference(values, expected), reason))
-    return answers
+            about = reason or ("" if holds else f"changes by {number(_difference(values, expected))}")
+            row = Row(name, SANITY, "a made-up network", relation.name, float(holds), n=IMAGES, about=about)
+            rows.append(row._replace(passes=holds or bool(reason)))
+    return rows
 
 
 def _values(metric: Plugin, relation: Relation) -> dict[str, Tensor]:
@@ -140,6 +134,7 @@ def _values(metric: Plugin, relation: Relation) -> dict[str, Tensor]:
 
 
 def _difference(values: Tensor, expected: Tensor) -> float:
+    """The largest difference of an image, relative where the value is above 1."""
     size = expected.abs().nan_to_num().clamp(min=1)
     return float(((values - expected).abs() / size).nan_to_num().max())
 

@@ -10,7 +10,8 @@ import pytest
 
 from axiom_bench.cli import judge
 from axiom_bench.cli.main import main
-from axiom_bench.judging.card import Row, card, family, frame, interval_over_networks
+from axiom_bench.judging.card import card, family, frame, interval_over_networks
+from axiom_bench.judging.tests import Row
 from axiom_bench.report.card import line_table
 from axiom_bench.statistics.run_folder import RunFolder
 from axiom_bench.testing.relations import RELATIONS

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from axiom_bench.environment import conf_folder
-from axiom_bench.judging.card import (
+from axiom_bench.judging.card import committed_card, committed_rows, leaders, verdicts
+from axiom_bench.judging.tests import (
     CONTROLS,
     DEGREES,
     GAMING,
@@ -16,10 +17,6 @@ from axiom_bench.judging.card import (
     TRUTH_AHEAD,
     TRUTH_FIRST,
     Row,
-    committed_card,
-    committed_rows,
-    leaders,
-    verdicts,
 )
 
 NETWORKS = [f"net_{number}" for number in range(10)]

@@ -14,8 +14,9 @@ from axiom_bench import report
 from axiom_bench.cli.main import main
 from axiom_bench.errors import BenchError
 from axiom_bench.judging.agreement import ImageValues
-from axiom_bench.judging.card import BEATS, BELOW, UNCLEAR, judge
+from axiom_bench.judging.card import judge
 from axiom_bench.judging.judgement import ALL, Spoiling, chosen_metrics, kinds, recovery
+from axiom_bench.judging.tests import BEATS, BELOW, UNCLEAR
 from axiom_bench.report.card import in_words
 from axiom_bench.report.page.html import typeset
 from axiom_bench.report.page.tables import Terms

@@ -10,7 +10,7 @@ import write_scorecard
 import yaml
 
 from axiom_bench.evaluation import plugins
-from axiom_bench.judging.card import SANITY
+from axiom_bench.judging.tests import SANITY
 
 PLAN = """
 metrics: {axioms: [conservation_error, average_drop], regions: [box_iou]}

@@ -6,7 +6,7 @@ import torch
 from axiom_bench import metrics
 from axiom_bench.cutting.trace import trace
 from axiom_bench.evaluation import plugins
-from axiom_bench.testing.relations import LAYER, RELATIONS, SIZE, network, outcomes
+from axiom_bench.testing.relations import LAYER, RELATIONS, SIZE, network, sanity
 from tests.metrics.build import with_fewer
 
 EXPECTED = {
@@ -31,9 +31,13 @@ def test_what_a_relation_does_to_logits_and_activations(relation):
     assert not maps[:, before.activations.shape[1] :].any()
 
 
+def rows_of(metric):
+    return sanity(metric, plugins.value_names(metric))
+
+
 @pytest.mark.parametrize("name", metrics.names())
 def test_a_metric_changes_under_the_relations_that_it_names_and_no_other(name):
-    changed = {outcome.relation for outcome in outcomes(with_fewer(name)) if not outcome.holds}
+    changed = {row.truth for row in rows_of(with_fewer(name)) if not row.value}
     assert changed == set(metrics.get(name).spec.changes_under)
 
 
@@ -41,7 +45,7 @@ def test_a_metric_that_looks_to_one_side_is_found():
     def left(explanation):
         return explanation.heatmap[:, :, :2].sum((1, 2))
 
-    held = {outcome.relation: outcome.holds for outcome in outcomes(plugins.of("metric", left))}
+    held = {row.truth: row.passes for row in rows_of(plugins.of("metric", left))}
     assert held == dict.fromkeys(EXPECTED, True) | {"mirrored": False}
 
 
@@ -49,6 +53,4 @@ def test_a_metric_that_depends_on_its_batch_is_found():
     def rank(explanation):
         return explanation.heatmap.sum((1, 2)).argsort().argsort()
 
-    assert [outcome.relation for outcome in outcomes(plugins.of("metric", rank)) if not outcome.holds] == [
-        "shown_twice"
-    ]
+    assert [row.truth for row in rows_of(plugins.of("metric", rank)) if not row.passes] == ["shown_twice"]
