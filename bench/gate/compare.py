@@ -47,10 +47,9 @@ class Limit:
 
     def holds(self, before: Floats | float, after: Floats | float) -> Mask:
         """Return whether each number is within the limit. One that isn't finite holds only against the same."""
-        is_finite = np.isfinite(before) & np.isfinite(after)
-        with np.errstate(invalid="ignore"):
-            is_close = np.abs(np.subtract(after, before)) <= self.allowed(before)
-        return np.equal(before, after) | (np.isnan(before) & np.isnan(after)) | (is_finite & is_close)
+        with np.errstate(invalid="ignore"):  # infinities have no difference
+            is_close = np.isfinite(before) & (np.abs(np.subtract(after, before)) <= self.allowed(before))
+        return is_close | np.equal(before, after) | (np.isnan(before) & np.isnan(after))
 
     def __str__(self) -> str:
         return f"{100 * self.amount:.6g} %" if self.relative else f"{self.amount:.6g}"
@@ -138,5 +137,6 @@ def both(rows: pd.DataFrame, name: str) -> tuple[Floats, Floats]:
 def distance(rows: pd.DataFrame) -> Floats:
     """Return how far the value of each row moved, infinite if it is finite on only one side."""
     before, after = both(rows, "value")
-    moved = np.where(before == after, 0.0, np.nan_to_num(np.abs(before - after)))  # equal infinities don't differ
+    with np.errstate(invalid="ignore"):
+        moved = np.nan_to_num(np.abs(before - after))  # equal infinities don't differ
     return np.where(np.isfinite(before) != np.isfinite(after), math.inf, moved)

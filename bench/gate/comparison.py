@@ -9,7 +9,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.gate.baseline import Baseline, find
 from axiom_bench.gate.by_image import MovedImage, most_moved
 from axiom_bench.gate.compare import Place
-from axiom_bench.gate.findings import BETTER, ORDER, Finding, counted, moved_names, moved_values, places, printable
+from axiom_bench.gate.findings import BETTER, Finding, counted, differences, places, printable
 from axiom_bench.statistics.run_folder import RunFolder
 
 HOLDS, MOVED, NOT_COMPARABLE = 0, 1, 2  # exit codes
@@ -67,9 +67,8 @@ def _compared(run_folder: Path, baseline: Path, options: GateOptions) -> GateRes
     _check_configurations(expected, actual)
     earlier, notes = _earlier_run(expected, options)
     better = {name: current.metadata.value(name).better for name in current.metrics}
-    findings = [*moved_names(expected.rows, actual.rows), *moved_values(expected.rows, actual.rows, better)]
+    findings = differences(expected.rows, actual.rows, better)
     rows, name = tuple(places(actual.rows)), printable(str(baseline))
-    findings.sort(key=lambda finding: ORDER.index(finding.verdict))  # the worst first
     if not findings:
         return GateResult(HOLDS, f"Holds: {len(rows)} rows of {name} are within their tolerances.", rows=rows)
     if expected.versions and expected.versions != actual.versions:
@@ -94,7 +93,7 @@ def _earlier_run(expected: Baseline, options: GateOptions) -> tuple[RunFolder | 
         earlier = RunFolder.read(Path(options.against))
         actual = Baseline.of(earlier)
         _check_configurations(expected, actual)
-        if any(moved_names(expected.rows, actual.rows)) or any(moved_values(expected.rows, actual.rows, {})):
+        if differences(expected.rows, actual.rows, {}):
             folder = printable(str(options.against))
             raise BenchError(f"{folder} is not the baseline's run: its own rows differ from the baseline.")
     except BenchError as error:

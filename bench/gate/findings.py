@@ -90,7 +90,13 @@ def printable(name: str) -> str:
 Better = Mapping[str, str]  # metric -> "lower", "higher" or "none"
 
 
-def moved_names(expected: pd.DataFrame, actual: pd.DataFrame) -> Iterator[Finding]:
+def differences(expected: pd.DataFrame, actual: pd.DataFrame, better: Better) -> list[Finding]:
+    """Return all findings between the rows of two baselines, the worst first."""
+    findings = [*_moved_names(expected, actual), *_moved_values(expected, actual, better)]
+    return sorted(findings, key=lambda finding: ORDER.index(finding.verdict))
+
+
+def _moved_names(expected: pd.DataFrame, actual: pd.DataFrame) -> Iterator[Finding]:
     """Names that came or went, one finding each rather than one for every row, then single rows of names that both
     have."""
     missing = (expected, actual, "missing from the run", "baseline"), (actual, expected, "not in the baseline", "run")
@@ -112,7 +118,7 @@ RULES = Rules(
 )
 
 
-def moved_values(expected: pd.DataFrame, actual: pd.DataFrame, better: Better) -> Iterator[Finding]:
+def _moved_values(expected: pd.DataFrame, actual: pd.DataFrame, better: Better) -> Iterator[Finding]:
     """A finding for every count and value that differs, of the rows that both have."""
     for difference in compare(expected, actual, RULES):
         place = difference.place
