@@ -78,8 +78,11 @@ def json_text(result: GateResult) -> str:
         {
             **dict.fromkeys(KEY),
             **(dict(zip(KEY, each.row, strict=True)) if each.row else {each.place[0]: each.place[1]}),
-            **{"what": each.what, "verdict": each.verdict},
-            **{name: _number(getattr(each, name)) for name in ("before", "after", "allowed")},
+            "what": each.what,
+            "verdict": each.verdict,
+            "before": _number(each.before),
+            "after": _number(each.after),
+            "allowed": _number(each.allowed),
             "sentence": each.line,
         }
         for each in result.findings
@@ -87,15 +90,24 @@ def json_text(result: GateResult) -> str:
     images = [
         {
             **dict(zip(KEY, image.row, strict=True)),
-            **{"image_id": image.image_id, "target_class": image.target_class},
-            **{"before": _number(image.before), "after": _number(image.after)},
+            "image_id": image.image_id,
+            "target_class": image.target_class,
+            "before": _number(image.before),
+            "after": _number(image.after),
         }
         for image in result.images
     ]
     content = {
-        **{"format": FORMAT, "run": result.run, "baseline": result.baseline, "exit_code": result.exit_code},
-        **{"verdict": VERDICTS[result.exit_code], "conclusion": result.conclusion, "notes": list(result.notes)},
-        **{"rows_compared": len(result.rows), "findings": findings, "images": images},
+        "format": FORMAT,
+        "run": result.run,
+        "baseline": result.baseline,
+        "exit_code": result.exit_code,
+        "verdict": VERDICTS[result.exit_code],
+        "conclusion": result.conclusion,
+        "notes": result.notes,
+        "rows_compared": len(result.rows),
+        "findings": findings,
+        "images": images,
     }
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
@@ -144,8 +156,10 @@ def _cells(finding: Finding) -> list[str]:
     names = [code(name) for name in finding.row]
     numbers = ["", "", escaped(finding.text)]
     if finding.before is not None and finding.after is not None:
-        change, relative = finding.after - finding.before, percent(finding.before, finding.after)
-        text = f"{'+' * (change > 0)}{number(change)}{relative and f' ({relative})'}"
+        change = finding.after - finding.before
+        sign = "+" if change > 0 else ""
+        relative = percent(finding.before, finding.after)
+        text = f"{sign}{number(change)}{relative and f' ({relative})'}"
         numbers = [number(finding.before), number(finding.after), text]
     return [", ".join(names[:3]), *names[3:], escaped(finding.what), *numbers, SIGNS.get(finding.verdict, "changed")]
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from scipy.special import ndtr
 
 from axiom_bench.errors import BenchError, unknown
@@ -25,9 +24,19 @@ ON_SCORE_SCALE = "score_scale"  # the need of a metric of contributions
 MOST_IMAGES = 100  # by whose mean or median two explanations are put in order
 DRAWS = 1000  # random sets of so many images
 GOAL = 0.95
-RECOVERY_COLUMNS = ("kind", "images", "right", "low", "high")
 ALL = ""  # the kind that stands for all of them
 Share = tuple[float, float, float]  # with the ends of its interval
+
+
+class Recovery(NamedTuple):
+    """How well a metric recovers the order of spoiled explanations.
+
+    images: The images with a value of such an explanation.
+    shares: For each kind of spoiling, and for ALL, the share of pairs in the right order with its 95 % interval.
+    """
+
+    images: int
+    shares: Mapping[str, Share]
 
 
 def compared_values(run: RunFolder, setting: Setting, metric: str) -> ImageValues | None:
@@ -132,22 +141,20 @@ def is_spoiled(about: Mapping[str, Any]) -> bool:
     return about.get("spoiling") is not None and about.get("degree") is not None
 
 
-def recovery(values: ImageValues, spoilings: Sequence[Spoiling], size: int) -> pd.DataFrame:
-    """Return RECOVERY_COLUMNS, a row for each kind and one for all kinds together; none without a direction.
+def recovery(values: ImageValues, spoilings: Sequence[Spoiling], size: int) -> Recovery:
+    """Return the share of pairs of degrees of one kind that the metric puts in the right order by `size` images.
 
-    right: the share of pairs of degrees of one kind that the metric puts in the right order by `size` images, the mean
-    over random sets of so many of the images, without replacement. A tie counts half. low, high: its 95 % interval, see
-    `_offsets`. A pair counts on images where both have values.
+    It is the mean over random sets of so many of the images, without replacement. A tie counts half, and a pair counts
+    on images where both have values. A metric without a direction has no shares.
     """
-    rows = []
-    named = [(kind.name, pair) for kind in spoilings for pair in kind.pairs(values.methods)]
-    if named and values.sign:
-        pairs = Pairs.of(values, [pair for _, pair in named])
-        names = np.array([name for name, _ in named])
-        chosen = {name: names == name for name in dict.fromkeys(names.tolist())} | {ALL: np.full(len(names), True)}
-        for name, share in zip(chosen, pairs.right(size, [*chosen.values()]), strict=True):
-            rows.append((name, pairs.num_images, *share))
-    return pd.DataFrame(rows, columns=list(RECOVERY_COLUMNS))
+    kinds_of_pairs = [(kind.name, pair) for kind in spoilings for pair in kind.pairs(values.methods)]
+    if not kinds_of_pairs or not values.sign:
+        return Recovery(0, {})
+    pairs = Pairs.of(values, [pair for _, pair in kinds_of_pairs])
+    names = np.array([name for name, _ in kinds_of_pairs])
+    chosen = {name: names == name for name in dict.fromkeys(names.tolist())} | {ALL: np.full(len(names), True)}
+    shares = pairs.right(size, [*chosen.values()])
+    return Recovery(pairs.num_images, dict(zip(chosen, shares, strict=True)))
 
 
 def right_pairs(values: ImageValues, pairs: Sequence[tuple[str, str]], size: int) -> Share:

@@ -225,15 +225,17 @@ def degrees(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
     kinds = judgement.fitting_kinds(run, metric)
     plain = [kind for kind in kinds if not is_circular(run, setting, metric, kind.methods[0])]
     chosen = plain or kinds
-    table = recovery(values, chosen, _size(values, [name for kind in chosen for name in kind.methods]))
-    for row in table[(table["kind"] == ALL) & table["low"].notna()].to_dict("records"):
-        lowest = table[table["kind"] != ALL].sort_values("right", kind="stable").iloc[0]
-        yield Row(
-            metric, DEGREES, run.label(setting), ", ".join(kind.name for kind in chosen),
-            row["right"], row["low"], row["high"], int(row["images"]), not plain,
-            bool(row["low"] >= GOAL) if plain else None,
-            f"{lowest['kind']} {lowest['right']:.2f}" if lowest["right"] < GOAL else "",
-        )  # fmt: skip
+    recovered = recovery(values, chosen, _size(values, [name for kind in chosen for name in kind.methods]))
+    shares = dict(recovered.shares)
+    right, low, high = shares.pop(ALL, (np.nan, np.nan, np.nan))
+    if np.isnan(low):
+        return
+    lowest = min(shares, key=lambda kind: shares[kind][0])
+    about = f"{lowest} {shares[lowest][0]:.2f}" if shares[lowest][0] < GOAL else ""
+    passes = bool(low >= GOAL) if plain else None
+    names = ", ".join(kind.name for kind in chosen)
+    network = run.label(setting)
+    yield Row(metric, DEGREES, network, names, right, low, high, recovered.images, not plain, passes, about)
 
 
 def controls(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:

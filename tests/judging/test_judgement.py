@@ -213,8 +213,7 @@ def made(values, methods=NOISE.methods, better="higher", lead="mean"):
 
 
 def right(values, size, kind="noise", spoilings=(NOISE,)):
-    table = recovery(values, spoilings, size).set_index("kind")
-    return table.loc[kind, "right"]
+    return recovery(values, spoilings, size).shares[kind][0]
 
 
 def test_kinds_of_metadata_and_their_pairs():
@@ -233,7 +232,7 @@ def test_always_right_always_wrong_and_ties(size):
     assert right(made(values[:, :3]), size) == 1
     assert right(made(values[:, :3], better="lower"), size) == 0
     assert right(made(np.tile([1.0, 1.0, 1.0 + 1e-9], (120, 1))), size) == 0.5
-    assert recovery(made(values[:, :3], better="none"), (NOISE,), size).empty
+    assert not recovery(made(values[:, :3], better="none"), (NOISE,), size).shares
     both = made(values, (*NOISE.methods, "blurred"))
     assert right(both, size, ALL, (NOISE, BLUR)) == pytest.approx(3 / 4)  # all kinds together count pairs
     assert right(both, size, "blur", (NOISE, BLUR)) == 0
@@ -268,14 +267,13 @@ def test_the_share_is_that_of_the_population():
 
 
 def test_the_interval_holds_the_share_and_is_narrow_where_it_is_sure():
-    sure = recovery(made(np.array([3.0, 2.0, 1.0]) + np.random.default_rng(0).normal(0, 0.3, (200, 3))), (NOISE,), 100)
-    assert sure[["low", "high"]].to_numpy() == pytest.approx(1, abs=1e-6)
-    unsure = recovery(made(np.random.default_rng(0).normal(size=(200, 3))), (NOISE,), 100)
-    assert (unsure["low"] <= unsure["right"]).all()
-    assert (unsure["right"] <= unsure["high"]).all()
-    assert (unsure["high"] - unsure["low"]).min() > 0.3
-    few = recovery(made(np.random.default_rng(0).normal(size=(9, 3))), (NOISE,), 9)
-    assert few["low"].isna().all()
+    sure = np.array([3.0, 2.0, 1.0]) + np.random.default_rng(0).normal(0, 0.3, (200, 3))
+    (_, *ends) = recovery(made(sure), (NOISE,), 100).shares["noise"]
+    assert ends == pytest.approx([1, 1], abs=1e-6)
+    share, low, high = recovery(made(np.random.default_rng(0).normal(size=(200, 3))), (NOISE,), 100).shares["noise"]
+    assert low <= share <= high
+    assert high - low > 0.3
+    assert np.isnan(recovery(made(np.random.default_rng(0).normal(size=(9, 3))), (NOISE,), 9).shares["noise"][1])
 
 
 def test_a_pair_counts_on_images_where_both_have_values():
