@@ -101,7 +101,7 @@ def differing(stored: pd.DataFrame, now: pd.DataFrame, up_to_rounding: bool = Fa
     up_to_rounding: with more than one, and more than FEW_OFF, that are further apart than rounding makes them."""
     for difference in compare(*_sampled(stored, now), NEARLY_SAME if up_to_rounding else BIT_BY_BIT):
         rows = difference.rows
-        off = rows[difference.differs["value"] | difference.differs["status"]]
+        off = rows[difference.differs.any(axis=1)]
         few = max(len(rows) > 2, int(FEW_OFF * len(rows))) if up_to_rounding else 0
         if len(off) > few:
             first = off.iloc[0]

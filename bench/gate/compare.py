@@ -87,13 +87,17 @@ class Rules:
     """The rules of a comparison.
 
     key: The columns that identify a row, those of KEY first.
-    limits: Return the limits of the numbers of a place, from its rows.
+    limits: Return the limits of rows with the same values of `limited_by`, from these rows.
+    limited_by: The columns of the paired rows on which limits depend.
+    numbers: The columns that have limits.
     equal: The columns that must be equal.
     join: With "inner" the rows of only one frame aren't compared. With "outer" they differ.
     """
 
     key: tuple[str, ...]
     limits: Callable[[pd.DataFrame], Iterable[Limit | SameBits]]
+    limited_by: tuple[str, ...] = KEY
+    numbers: tuple[str, ...] = ("value",)
     equal: tuple[str, ...] = ()
     join: Literal["inner", "outer"] = "inner"
 
@@ -103,12 +107,12 @@ class Difference:
     """A place, which is the rows with the same names of KEY, at which two frames differ.
 
     rows: All compared rows of the place, with the columns of both frames.
-    differs: For each compared column, which of these rows differ.
+    differs: Whether these rows differ, with a column for each compared one.
     """
 
     place: Place
     rows: pd.DataFrame
-    differs: Mapping[str, Mask]
+    differs: pd.DataFrame
 
     @property
     def where(self) -> str:
@@ -121,12 +125,21 @@ def compare(before: pd.DataFrame, after: pd.DataFrame, rules: Rules) -> Iterator
     """Yield the places at which two frames differ, sorted by their names."""
     names = {name: str for name in rules.key if name != "target_class"}  # categories aren't those of both frames
     pairs = before.astype(names).merge(after.astype(names), rules.join, list(rules.key), suffixes=("", NOW))
-    for place, rows in pairs.groupby(list(KEY)):
-        texts = rows.astype(object)
-        differs = {name: (texts[name] != texts[name + NOW]).to_numpy() for name in rules.equal}
-        differs |= {limit.statistic: ~limit.holds(*both(rows, limit.statistic)) for limit in rules.limits(rows)}
-        if any(mask.any() for mask in differs.values()):
-            yield Difference(tuple(map(str, place)), rows, differs)
+    differs = pd.DataFrame(False, pairs.index, [*rules.equal, *rules.numbers])
+    for name in rules.equal:
+        differs[name] = pairs[name].astype(object) != pairs[name + NOW].astype(object)
+    for _, rows in pairs.groupby(list(rules.limited_by)):
+        for limit in rules.limits(rows):
+            differs.loc[rows.index, limit.statistic] = ~limit.holds(*both(rows, limit.statistic))
+    has_difference = differs.any(axis=1).groupby([pairs[name] for name in KEY]).transform("any")
+    for place, rows in pairs[has_difference].groupby(list(KEY)):
+        yield Difference(tuple(map(str, place)), rows, differs.loc[rows.index])
+
+
+def changes(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Return the settings that differ, each with its value before and after, or "absent"."""
+    pairs = {name: (before.get(name, "absent"), after.get(name, "absent")) for name in {**before, **after}}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def both(rows: pd.DataFrame, name: str) -> tuple[Floats, Floats]:

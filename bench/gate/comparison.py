@@ -8,7 +8,7 @@ from pathlib import Path
 from axiom_bench.errors import BenchError
 from axiom_bench.gate.baseline import Baseline, find
 from axiom_bench.gate.by_image import MovedImage, most_moved
-from axiom_bench.gate.compare import Place
+from axiom_bench.gate.compare import Place, changes
 from axiom_bench.gate.findings import BETTER, Finding, counted, differences, places, printable
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -103,9 +103,11 @@ def _earlier_run(expected: Baseline, options: GateOptions) -> tuple[RunFolder | 
 
 def _check_configurations(expected: Baseline, actual: Baseline) -> None:
     """Raise BenchError if two runs aren't comparable."""
-    before, after = expected.configuration, actual.configuration
-    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
-    if names:
-        then, now = ({name: repr(side.get(name, "absent"))[:MAX_SHOWN] for name in names} for side in (before, after))
-        changes = "; ".join(f"{printable(name)} was {then[name]}, is {now[name]}" for name in names[:5])
-        raise BenchError(f"the baseline is of another configuration ({changes}); give the baseline of this experiment.")
+    changed = changes(expected.configuration, actual.configuration)
+    sentences = [
+        f"{printable(name)} was {repr(was)[:MAX_SHOWN]}, is {repr(is_now)[:MAX_SHOWN]}"
+        for name, (was, is_now) in changed.items()
+    ]
+    if changed:
+        texts = "; ".join(sentences[:5])
+        raise BenchError(f"the baseline is of another configuration ({texts}); give the baseline of this experiment.")

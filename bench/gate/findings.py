@@ -113,7 +113,9 @@ def _moved_names(expected: pd.DataFrame, actual: pd.DataFrame) -> Iterator[Findi
 
 RULES = Rules(
     KEY,
-    lambda rows: tolerance(rows["tolerance" + NOW].item(), rows["metric"].item()),
+    lambda rows: tolerance(rows["tolerance" + NOW].iloc[0], rows["metric"].iloc[0]),
+    limited_by=("metric", "tolerance" + NOW),
+    numbers=("mean", "median"),
     equal=("n", "statuses", "tolerance"),
 )
 

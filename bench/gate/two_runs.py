@@ -9,7 +9,17 @@ from typing import Any
 import pandas as pd
 
 from axiom_bench.columns import OK
-from axiom_bench.gate.compare import BY_IMAGE, MACHINE_DIFFERENCE, NOW, Difference, Limit, Rules, compare, distance
+from axiom_bench.gate.compare import (
+    BY_IMAGE,
+    MACHINE_DIFFERENCE,
+    NOW,
+    Difference,
+    Limit,
+    Rules,
+    changes,
+    compare,
+    distance,
+)
 from axiom_bench.gate.findings import printable
 from axiom_bench.records import reading
 from axiom_bench.statistics.labels import number
@@ -28,7 +38,9 @@ def compare_runs(folders: Sequence[Path]) -> tuple[int, list[str]]:
     manifests = [reading.read_manifest(folder) for folder in folders]
     frames = [reading.read_records(folder, run) for folder, run in zip(folders, manifests, strict=True)]
     accuracies = list(_accuracies(*map(RunFolder.of, folders, manifests)))
-    about = [*_settings(*map(_flat, manifests)), *_images(*manifests), *(line for line in accuracies if "->" in line)]
+    settings = changes(*map(_flat, manifests))
+    about = [f"{name}: {was[:MAX_SHOWN]} -> {is_now[:MAX_SHOWN]}" for name, (was, is_now) in sorted(settings.items())]
+    about += [*_images(*manifests), *(line for line in accuracies if "->" in line)]
     values = list(_values(*frames))
     shown, more = values[:MAX_LINES], len(values) - MAX_LINES
     lines = [*about, *shown, *([f"... and {more} more metrics of methods"] if more > 0 else [])]
@@ -52,13 +64,6 @@ def _flat(run: Mapping[str, Any]) -> dict[str, str]:
         else:
             flat[name] = str(value)
     return flat
-
-
-def _settings(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[str]:
-    for name in sorted({**before, **after}):
-        was, is_now = before.get(name, "absent"), after.get(name, "absent")
-        if was != is_now:
-            yield f"{name}: {was[:MAX_SHOWN]} -> {is_now[:MAX_SHOWN]}"
 
 
 def _accuracies(before: RunFolder, after: RunFolder) -> Iterator[str]:
