@@ -9,20 +9,21 @@ from axiom_bench.cutting.numerics import axes
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.average_drop import relative_drop
-from axiom_bench.metrics.shared.perturbation import Fill, kept_map
+from axiom_bench.metrics.shared.perturbation import Filling, kept_map, takes_fields
 from axiom_bench.metrics.shared.similarity import pearson
 
 
-def adcc(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> MetricGenerator[dict[str, Tensor]]:
+@takes_fields
+def adcc(explanation: Explanation, filling: Filling = Filling()) -> MetricGenerator[dict[str, Tensor]]:
     """{adcc, coherency, complexity} -> (B,) each, in [0, 1]; higher is better, of complexity lower.
 
     coherency: (1 + Pearson's correlation of h and h') / 2, h' the same method's map of what h keeps, image h +
     fill (1 - h). complexity: the mean of h, its L1 norm a pixel. adcc: the harmonic mean of coherency, 1 - complexity
     and 1 - average drop, 0 where one of them is. Coherency is NaN where h or h' is the same everywhere.
-    fill and blur: see `shared.perturbation.filling`; "zero" is the published image x map, in normalised pixels.
+    fill and blur: see `shared.perturbation.Filling`; "zero" is the published image x map, in normalised pixels.
     """
     trace, heatmap = given(explanation.trace, "trace"), given(explanation.heatmap, "heatmap")
-    kept, logits = yield kept_map(explanation, fill, blur)
+    kept, logits = yield kept_map(explanation, filling)
     coherency = (1 + pearson(heatmap, kept)) / 2
     complexity = heatmap.double().mean(axes(heatmap, 1))
     drop = relative_drop(trace, logits)

@@ -11,18 +11,18 @@ from axiom_bench.cutting.numerics import axes
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.road import road_combined
-from axiom_bench.metrics.shared.perturbation import Fill, kept_map
+from axiom_bench.metrics.shared.perturbation import Filling, kept_map, takes_fields
 from axiom_bench.metrics.shared.similarity import pearson
 
 FRACTIONS = (0.2, 0.4, 0.6, 0.8)
 
 
+@takes_fields
 def arcc(
     explanation: Explanation,
     fractions: Sequence[float] = FRACTIONS,
     noise: float = 0.01,
-    fill: Fill = "zero",
-    blur: float = 0.05,
+    filling: Filling = Filling(),
     seed: int = 0,
 ) -> MetricGenerator[Tensor]:
     """The harmonic mean of coherency, 1 - complexity and ROAD -> (B,) in [0, 1]; higher is better.
@@ -34,7 +34,7 @@ def arcc(
     """
     heatmap = given(explanation.heatmap, "heatmap")
     combined = yield from road_combined(explanation, fractions, noise, "probability", seed)
-    kept, _ = yield kept_map(explanation, fill, blur)
+    kept, _ = yield kept_map(explanation, filling)
     return harmonic_mean(heatmap, kept, combined)
 
 

@@ -7,18 +7,19 @@ from torch import Tensor
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.metrics.shared.perturbation import Fill, kept_image, probabilities
+from axiom_bench.metrics.shared.perturbation import Filling, kept_logits, probabilities, takes_fields
 
 
-def average_drop(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> MetricGenerator[Tensor]:
+@takes_fields
+def average_drop(explanation: Explanation, filling: Filling = Filling()) -> MetricGenerator[Tensor]:
     """max(0, p - p') / p, where p' sees only what the map highlights: image h + fill (1 - h) -> (B,) in [0, 1].
 
     p: softmax probability of the class. Lower is better. A fraction per image, not x 100; the average is the table's.
-    fill and blur: see `shared.perturbation.filling`; "zero" is the published image x map, in normalised pixels.
+    fill and blur: see `shared.perturbation.Filling`; "zero" is the published image x map, in normalised pixels.
     """
     trace = given(explanation.trace, "trace")
-    kept_logits = (yield kept_image(explanation, fill, blur))[:, 0]
-    return relative_drop(trace, kept_logits)
+    after = yield from kept_logits(explanation, filling)
+    return relative_drop(trace, after)
 
 
 def relative_drop(trace: Trace, kept_logits: Tensor) -> Tensor:

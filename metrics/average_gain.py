@@ -6,19 +6,20 @@ from torch import Tensor
 
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.metrics.shared.perturbation import Fill, kept_image
+from axiom_bench.metrics.shared.perturbation import Filling, kept_logits, takes_fields
 
 
-def average_gain(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> MetricGenerator[Tensor]:
+@takes_fields
+def average_gain(explanation: Explanation, filling: Filling = Filling()) -> MetricGenerator[Tensor]:
     """max(0, p' - p) / (1 - p), where p' sees only what the map highlights -> (B,) in [0, 1]; higher is better.
 
     p: softmax probability of the class; p': of image h + fill (1 - h). A fraction per image, not x 100; the
-    counterpart of `average_drop`. fill and blur: see `shared.perturbation.filling`; "zero" is image x map, in
+    counterpart of `average_drop`. fill and blur: see `shared.perturbation.Filling`; "zero" is image x map, in
     normalised pixels.
     """
     trace = given(explanation.trace, "trace")
-    kept_logits = (yield kept_image(explanation, fill, blur))[:, 0]
-    missing, missing_kept = (_missing(logits, trace.targets) for logits in (trace.logits, kept_logits))
+    after = yield from kept_logits(explanation, filling)
+    missing, missing_kept = (_missing(logits, trace.targets) for logits in (trace.logits, after))
     return (missing - missing_kept).clamp(min=0) / missing
 
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages
+from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.metrics.shared.perturbation import Fill, blended, confidence_in, highlighted
+from axiom_bench.metrics.shared.perturbation import Perturbation, confidence_in, highlighted, takes_fields
 
 
+@takes_fields
 def confidence_drop(
     explanation: Explanation,
     mode: str = "soft",
     fraction: float = 0.1,
-    fill: Fill = "mean",
-    blur: float = 0.05,
-    output: str = "probability",
+    perturbation: Perturbation = Perturbation("mean"),
     relative: bool = False,
 ) -> MetricGenerator[Tensor]:
     """p - p': the drop in confidence when highlighted pixels are replaced -> (B,); higher is better, may be negative.
@@ -27,11 +26,7 @@ def confidence_drop(
     Raises BenchError for another mode, fill or output, and for a fraction outside [0, 1].
     """
     trace = given(explanation.trace, "trace")
-    images, amount = given(explanation.images, "images"), highlighted(explanation, mode, fraction)
-
-    def perturbed(rows: slice, copies: slice) -> Tensor:
-        return blended(images[rows], amount[rows], fill, blur)[:, None]
-
-    logits = yield PerturbedImages(("confidence drop", mode, fraction, str(fill), blur), 1, perturbed)
-    before, after = (confidence_in(trace, each, trace.targets, output) for each in (trace.logits, logits[:, 0]))
+    amount = highlighted(explanation, mode, fraction)
+    logits = yield from perturbation.logits(explanation, ("confidence drop", mode, fraction), amount)
+    before, after = (confidence_in(trace, each, trace.targets, perturbation.output) for each in (trace.logits, logits))
     return (before - after) / before.abs() if relative else before - after

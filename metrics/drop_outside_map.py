@@ -6,32 +6,29 @@ from torch import Tensor
 
 from axiom_bench.cutting.numerics import axes
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages
+from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.metrics.shared.perturbation import Fill, blended, scoring
+from axiom_bench.metrics.shared.perturbation import Filling, Perturbation, takes_fields
 from axiom_bench.metrics.shared.pixel_order import pixel_ranks
 
 
+@takes_fields
 def drop_outside_map(
-    explanation: Explanation, fraction: float = 0.5, fill: Fill = "zero", blur: float = 0.05
+    explanation: Explanation, fraction: float = 0.5, filling: Filling = Filling()
 ) -> MetricGenerator[Tensor]:
     """(S - S') / |S|: the drop without the object's pixels that lie outside the map -> (B,); lower is better.
 
     S': with those pixels of the object's mask filled that aren't among the map's highest n, n = `fraction` of the
-    object's pixels, as many for every map; see `shared.pixel_order`. fill and blur: see `shared.perturbation.filling`.
+    object's pixels, as many for every map; see `shared.pixel_order`. fill and blur: see `shared.perturbation.Filling`.
     It may be negative. Raises BenchError for a fraction outside (0, 1).
     """
     if not 0 < fraction < 1:
         raise BenchError(f"Invalid fraction={fraction}; give the share of the object's pixels, above 0 and below 1.")
-    trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
-    masks = given(explanation.masks, "masks").to(images.device)
+    masks = given(explanation.masks, "masks").to(given(explanation.images, "images").device)
     count = (fraction * masks.sum(axes(masks, 1), keepdim=True)).round()
     outside = masks & (pixel_ranks(explanation) >= count)
-
-    def perturbed(rows: slice, copies: slice) -> Tensor:
-        return blended(images[rows], outside[rows], fill, blur)[:, None]
-
-    score = scoring(trace, "logit")
-    after = yield PerturbedImages(("outside the map", fraction, str(fill), blur), 1, perturbed, score)
-    before = score(trace.logits, trace.targets)
-    return (before - after[:, 0]) / before.abs()
+    perturbation = Perturbation(filling.fill, filling.blur, "logit")
+    key = ("outside the map", fraction)
+    after = yield perturbation.request(explanation, key, 1, lambda rows, copies: outside[rows, None])
+    before = perturbation.before(explanation)
+    return ((before - after) / before.abs())[:, 0]

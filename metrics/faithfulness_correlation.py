@@ -10,7 +10,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.cells import cell_numbers
-from axiom_bench.metrics.shared.perturbation import Fill
+from axiom_bench.metrics.shared.perturbation import Perturbation, takes_fields
 from axiom_bench.metrics.shared.random_subsets import (
     Subset,
     Subsets,
@@ -21,13 +21,12 @@ from axiom_bench.metrics.shared.random_subsets import (
 from axiom_bench.metrics.shared.similarity import spearman, where_defined
 
 
+@takes_fields
 def faithfulness_correlation(
     explanation: Explanation,
     fraction: float = 0.0045,
     subsets: int = 100,
-    fill: Fill = "zero",
-    blur: float = 0.05,
-    output: str = "logit",
+    perturbation: Perturbation = Perturbation(output="logit"),
     seed: int = 0,
 ) -> MetricGenerator[Tensor]:
     """Pearson's correlation, over random subsets of pixels, of the map's sum and the score's drop -> (B,) in [-1, 1].
@@ -43,19 +42,18 @@ def faithfulness_correlation(
         )
     pixels = given(explanation.images, "images")[0, 0].numel()
     draws = [pixels_at_random(max(1, round(fraction * pixels)))] * subsets
-    removed = Subsets(f"faithfulness correlation {fraction}", draws, fill, blur, output, seed)
+    removed = Subsets(f"faithfulness correlation {fraction}", draws, perturbation, seed)
     attributed, drops = yield from subset_drops(explanation, removed)
     return drops_correlation(explanation, attributed, drops)
 
 
+@takes_fields
 def mu_fidelity(
     explanation: Explanation,
     grid: int = 5,
     fraction: float = 0.2,
     subsets: int = 100,
-    fill: Fill = "zero",
-    blur: float = 0.05,
-    output: str = "logit",
+    perturbation: Perturbation = Perturbation(output="logit"),
     seed: int = 0,
 ) -> MetricGenerator[Tensor]:
     """Spearman's correlation, over random subsets of cells, of the map's sum and the score's drop -> (B,) in [-1, 1].
@@ -68,7 +66,7 @@ def mu_fidelity(
             f"mu_fidelity needs a fraction between 0 and 1 and 2 subsets or more, not {fraction} and {subsets}."
         )
     draw = _cells_at_random(cell_numbers(explanation, grid).cpu(), max(1, round(fraction * grid**2)))
-    removed = Subsets(f"mu fidelity {grid} {fraction}", [draw] * subsets, fill, blur, output, seed)
+    removed = Subsets(f"mu fidelity {grid} {fraction}", [draw] * subsets, perturbation, seed)
     attributed, drops = yield from subset_drops(explanation, removed)
     return where_defined(spearman(attributed, drops), given(explanation.raw_map, "raw_map"), drops)
 

@@ -7,18 +7,17 @@ from torch import Tensor
 
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.metrics.shared.perturbation import Fill, kept_image, probabilities
+from axiom_bench.metrics.shared.perturbation import Filling, kept_logits, probabilities, takes_fields
 
 
-def increase_in_confidence(
-    explanation: Explanation, fill: Fill = "zero", blur: float = 0.05
-) -> MetricGenerator[Tensor]:
+@takes_fields
+def increase_in_confidence(explanation: Explanation, filling: Filling = Filling()) -> MetricGenerator[Tensor]:
     """1 where the class gains when only what the map highlights is seen, p' > p, else 0 -> (B,); higher is better.
 
     p: softmax probability of the class; p': of image h + fill (1 - h). The mean is the published rate, not x 100.
-    fill and blur: see `shared.perturbation.filling`; "zero" is the published image x map, in normalised pixels.
+    fill and blur: see `shared.perturbation.Filling`; "zero" is the published image x map, in normalised pixels.
     """
     trace = given(explanation.trace, "trace")
-    kept_logits = (yield kept_image(explanation, fill, blur))[:, 0]
-    p, p_kept = (probabilities(logits, trace.targets) for logits in (trace.logits, kept_logits))
+    after = yield from kept_logits(explanation, filling)
+    p, p_kept = (probabilities(logits, trace.targets) for logits in (trace.logits, after))
     return (p_kept > p).double().masked_fill(p_kept.isnan(), torch.nan)

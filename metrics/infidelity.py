@@ -7,19 +7,18 @@ from torch import Tensor
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.metrics.shared.perturbation import Fill
+from axiom_bench.metrics.shared.perturbation import Perturbation, takes_fields
 from axiom_bench.metrics.shared.random_subsets import Subsets, square_at_random, squared_error, subset_drops
 
 SIDES = (0.0357, 0.0714, 0.1071, 0.1429, 0.1786, 0.2143, 0.25, 0.2857, 0.3214, 0.3571)  # 1 to 10 of 28 pixels
 
 
+@takes_fields
 def infidelity(
     explanation: Explanation,
     sides: tuple[float, ...] = SIDES,
     squares: int = 100,
-    fill: Fill = "zero",
-    blur: float = 0.05,
-    output: str = "logit",
+    perturbation: Perturbation = Perturbation(output="logit"),
     scaled: bool = True,
     seed: int = 0,
 ) -> MetricGenerator[Tensor]:
@@ -37,6 +36,6 @@ def infidelity(
         )
     shorter = min(given(explanation.images, "images").shape[2:])
     draws = [square_at_random([max(1, round(side * shorter)) for side in sides])] * squares
-    removed = Subsets(f"infidelity {list(sides)}", draws, fill, blur, output, seed)
+    removed = Subsets(f"infidelity {list(sides)}", draws, perturbation, seed)
     attributed, drops = yield from subset_drops(explanation, removed)
     return squared_error(explanation, attributed, drops, scaled)

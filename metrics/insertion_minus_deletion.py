@@ -6,8 +6,8 @@ from torch import Tensor
 
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics.shared.perturbation import Fill
-from axiom_bench.metrics.shared.pixel_curves import area, deletion_curve, insertion_curve
+from axiom_bench.metrics.shared.perturbation import Fill, Perturbation
+from axiom_bench.metrics.shared.pixel_curves import area, pixel_curve
 
 
 def insertion_minus_deletion(
@@ -23,6 +23,8 @@ def insertion_minus_deletion(
 
     At the parameters of those two metrics it costs no pass of its own.
     """
-    inserted = yield from insertion_curve(explanation, steps, insertion_fill, blur, output, first)
-    deleted = yield from deletion_curve(explanation, steps, deletion_fill, blur, output, first)
+    insertion = Perturbation(insertion_fill, blur, output)
+    deletion = Perturbation(deletion_fill, blur, output)
+    inserted = yield from pixel_curve(explanation, steps, insertion, first, inserts=True)
+    deleted = yield from pixel_curve(explanation, steps, deletion, first, inserts=False)
     return area(inserted) - area(deleted)

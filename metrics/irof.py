@@ -13,8 +13,8 @@ from torch import Tensor
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.cells import cell_numbers, enlarged
-from axiom_bench.metrics.shared.perturbation import Fill
-from axiom_bench.metrics.shared.pixel_curves import area, partly_filled, unperturbed
+from axiom_bench.metrics.shared.perturbation import Filling, Perturbation, takes_fields
+from axiom_bench.metrics.shared.pixel_curves import area, partly_filled
 from axiom_bench.metrics.shared.pixel_order import ranks_of
 from axiom_bench.metrics.shared.rounding import MILLION, scaled
 from axiom_bench.metrics.shared.similarity import where_defined
@@ -22,14 +22,15 @@ from axiom_bench.metrics.shared.similarity import where_defined
 ROUNDS = 10  # of k-means, as in the paper of SLIC
 
 
+@takes_fields
 def irof(
-    explanation: Explanation, grid: int = 5, compactness: float = 10.0, fill: Fill = "mean", blur: float = 0.05
+    explanation: Explanation, grid: int = 5, compactness: float = 10.0, filling: Filling = Filling("mean")
 ) -> MetricGenerator[Tensor]:
     """1 - the area under p' / p as superpixels are filled one after the other, highest mean of the map first -> (B,).
 
     At most 1, higher is better. p: softmax probability of the class. grid: the superpixels start from a grid of grid^2
     cells, see `shared.cells.cell_numbers`; compactness: see `superpixels`. The map is the signed raw map resized to
-    the image. fill and blur: see `shared.perturbation.filling`. Costs grid^2 passes for each method. NaN where the map
+    the image. fill and blur: see `shared.perturbation.Filling`. Costs grid^2 passes for each method. NaN where the map
     is constant. Raises BenchError as `cell_numbers`.
     """
     trace, cells = given(explanation.trace, "trace"), cell_numbers(explanation, grid).cpu()
@@ -48,10 +49,12 @@ def irof(
     keys = (scaled(sums / sizes.clamp(min=1)) * MILLION).round().nan_to_num(0, 0, 0)
     keys = keys.masked_fill(sizes == 0, -torch.inf)  # none is last
     ranks = ranks_of(keys, "highest").gather(1, parts.flatten(1)).view_as(parts)
-    key = ("irof", grid, compactness, str(fill), blur)
+    key = ("irof", grid, compactness)
     counts = torch.arange(1, grid**2 + 1)
-    scores = yield partly_filled(explanation, key, ranks, counts, fill, blur, "probability", inserts=False)
-    before, count = unperturbed(explanation, "probability"), (sizes > 0).sum(1)
+    perturbation = Perturbation(filling.fill, filling.blur)
+    scores = yield partly_filled(explanation, key, ranks, counts, perturbation, inserts=False)
+    before = perturbation.before(explanation)
+    count = (sizes > 0).sum(1)
     ratios = torch.cat([before, scores], dim=1) / before
     surplus = (grid**2 - count) * ratios[:, -1]  # steps after the last superpixel change nothing
     value = 1 - (area(ratios) * grid**2 - surplus) / count

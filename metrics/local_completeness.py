@@ -10,18 +10,17 @@ from torch import Tensor
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.metrics.shared.perturbation import Fill
+from axiom_bench.metrics.shared.perturbation import Perturbation, takes_fields
 from axiom_bench.metrics.shared.random_subsets import Subsets, cells_at_random, squared_error, subset_drops
 
 
+@takes_fields
 def local_completeness(
     explanation: Explanation,
     sides: Sequence[float] = (0.1429, 0.25),
     subsets: int = 100,
     kept: float = 0.5,
-    fill: Fill = "zero",
-    blur: float = 0.05,
-    output: str = "logit",
+    perturbation: Perturbation = Perturbation(output="logit"),
     scaled: bool = True,
     seed: int = 0,
 ) -> MetricGenerator[Tensor]:
@@ -41,7 +40,7 @@ def local_completeness(
     shorter = min(given(explanation.images, "images").shape[2:])
     rests = [cells_at_random(max(1, round(side * shorter)), 1 - kept) for side in sides]
     draws = [_everything, *(rest for rest in rests for _ in range(subsets // len(rests)))]
-    removed = Subsets(f"local completeness {list(sides)} {kept}", draws, fill, blur, output, seed)
+    removed = Subsets(f"local completeness {list(sides)} {kept}", draws, perturbation, seed)
     attributed, drops = yield from subset_drops(explanation, removed)
     # What is in a region, or is brought by it: that of the whole image without that of the rest.
     sums, brought = (values[:, :1] - values[:, 1:] for values in (attributed, drops))

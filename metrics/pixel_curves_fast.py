@@ -7,45 +7,42 @@ from torch import Tensor
 
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics.shared.perturbation import Fill
+from axiom_bench.metrics.shared.perturbation import Fill, Perturbation, takes_fields
 from axiom_bench.metrics.shared.pixel_curves import (
     area_weights,
     few_points,
     filled_image,
     partly_filled,
     step_counts,
-    unperturbed,
 )
 from axiom_bench.metrics.shared.pixel_order import pixel_ranks
 
 
+@takes_fields
 def insertion_auc_fast(
     explanation: Explanation,
     passes: int = 10,
     steps: int = 224,
-    fill: Fill = "rise",
-    blur: float = 0.0223,
-    output: str = "probability",
+    perturbation: Perturbation = Perturbation("rise", 0.0223),
     first: str = "highest",
 ) -> MetricGenerator[Tensor]:
     """`insertion_auc` by `passes` of its points -> (B,); higher is better. See `shared.pixel_curves.few_points`.
 
     The fill alone is one more pass, for all methods.
     """
-    return (yield from _area(explanation, passes, steps, fill, blur, output, first, inserts=True))
+    return (yield from _area(explanation, passes, steps, perturbation, first, inserts=True))
 
 
+@takes_fields
 def deletion_auc_fast(
     explanation: Explanation,
     passes: int = 10,
     steps: int = 224,
-    fill: Fill = "zero",
-    blur: float = 0.0223,
-    output: str = "probability",
+    perturbation: Perturbation = Perturbation("zero", 0.0223),
     first: str = "highest",
 ) -> MetricGenerator[Tensor]:
     """`deletion_auc` by `passes` of its points -> (B,); lower is better. See `insertion_auc_fast`."""
-    return (yield from _area(explanation, passes, steps, fill, blur, output, first, inserts=False))
+    return (yield from _area(explanation, passes, steps, perturbation, first, inserts=False))
 
 
 def insertion_minus_deletion_fast(
@@ -62,21 +59,23 @@ def insertion_minus_deletion_fast(
 
     At the parameters of those two metrics it costs no pass of its own.
     """
-    inserted = yield from _area(explanation, passes, steps, insertion_fill, blur, output, first, inserts=True)
-    deleted = yield from _area(explanation, passes, steps, deletion_fill, blur, output, first, inserts=False)
+    insertion = Perturbation(insertion_fill, blur, output)
+    deletion = Perturbation(deletion_fill, blur, output)
+    inserted = yield from _area(explanation, passes, steps, insertion, first, inserts=True)
+    deleted = yield from _area(explanation, passes, steps, deletion, first, inserts=False)
     return inserted - deleted
 
 
 def _area(
-    explanation: Explanation, passes: int, steps: int, fill: Fill, blur: float, output: str, first: str, inserts: bool
+    explanation: Explanation, passes: int, steps: int, perturbation: Perturbation, first: str, inserts: bool
 ) -> MetricGenerator[Tensor]:
     chosen = few_points(steps, passes)
     counts, ranks = step_counts(explanation, steps)[chosen], pixel_ranks(explanation, first)
-    key = ("fast curve", passes, steps, str(fill), blur, output, first, inserts)
-    filled = yield filled_image(explanation, fill, blur, output)
-    image = unperturbed(explanation, output)
+    key = ("fast curve", passes, steps, first)
+    filled = yield filled_image(explanation, perturbation)
+    image = perturbation.before(explanation)
     inner = image[:, :0]
     if len(chosen) > 0:  # a curve of one step has its ends alone
-        inner = yield partly_filled(explanation, key, ranks, counts, fill, blur, output, inserts=inserts)
+        inner = yield partly_filled(explanation, key, ranks, counts, perturbation, inserts)
     curve = [filled, inner, image] if inserts else [image, inner, filled]
     return (torch.cat(curve, dim=1) * area_weights(chosen, steps).to(image)).sum(1)

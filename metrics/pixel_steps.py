@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -9,25 +11,25 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.cells import enlarged
-from axiom_bench.metrics.shared.perturbation import Fill, filling
-from axiom_bench.metrics.shared.pixel_curves import insertion_curve
+from axiom_bench.metrics.shared.perturbation import Perturbation, takes_fields
+from axiom_bench.metrics.shared.pixel_curves import pixel_curve
 from axiom_bench.metrics.shared.pixel_groups import group_drops
 from axiom_bench.metrics.shared.random_subsets import drops_correlation
 from axiom_bench.metrics.shared.similarity import spearman, where_defined
 
 
+@takes_fields
 def faithfulness_estimate(
-    explanation: Explanation, groups: int = 10, fill: Fill = "zero", blur: float = 0.05, output: str = "probability"
+    explanation: Explanation, groups: int = 10, perturbation: Perturbation = Perturbation()
 ) -> MetricGenerator[Tensor]:
     """Pearson's correlation, over groups of pixels in the map's order, of the map's sum and the drop without -> (B,).
 
     In [-1, 1], higher is better. The pixels, in the order of the signed raw map resized to the image, are cut into
     `groups` of equal number, and each alone is filled; see `shared.pixel_groups`. fill and blur: see
-    `shared.perturbation.filling`; output: see `confidence` there. Costs `groups` passes for each method. NaN where
+    `shared.perturbation.Filling`; output: see `confidence` there. Costs `groups` passes for each method. NaN where
     the map is constant, or all groups have the same drop. Raises BenchError as `group_drops`.
     """
-    filled, name = filling(given(explanation.images, "images"), fill, blur), ("signed", str(fill), blur)
-    sums, drops, _ = yield from group_drops(explanation, enlarged(explanation), groups, filled, name, output)
+    sums, drops, _ = yield from group_drops(explanation, enlarged(explanation), groups, perturbation, "signed")
     return drops_correlation(explanation, sums, drops)
 
 
@@ -44,27 +46,40 @@ def monotonicity_correlation(
     """
     if samples < 1:
         raise BenchError(f"monotonicity_correlation needs at least one sample, not samples={samples}.")
-    magnitudes, changes = enlarged(explanation).abs(), []
+    magnitudes = enlarged(explanation).abs()
+    changes = []
     for sample in range(samples):
-        filled, name = shuffled(explanation, f"{seed} shuffled {sample}"), ("magnitudes", "shuffled", seed, sample)
-        sums, drops, _ = yield from group_drops(explanation, magnitudes, groups, filled, name, output)
+        shuffle = Shuffle(output=output, seed=f"{seed} shuffled {sample}")
+        sums, drops, _ = yield from group_drops(explanation, magnitudes, groups, shuffle, "magnitudes")
         changes.append(drops.square())
     losses = torch.stack(changes).mean(0)
     return where_defined(spearman(sums, losses), given(explanation.raw_map, "raw_map").abs(), losses)
 
 
+@takes_fields
 def monotonicity(
-    explanation: Explanation, steps: int = 10, fill: Fill = "zero", blur: float = 0.05, output: str = "probability"
+    explanation: Explanation, steps: int = 10, perturbation: Perturbation = Perturbation()
 ) -> MetricGenerator[Tensor]:
     """1 where the class's probability never falls as pixels appear on the fill, lowest first, else 0 -> (B,).
 
     The mean is the rate; higher is better. steps: of equal numbers of pixels; the fill alone, before the first, is not
     looked at. A fall by less than 1e-6 of the highest value is none. fill, output and the pixels' order: see
-    `shared.pixel_curves.insertion_curve`. Costs `steps` passes for each method. Raises BenchError for less than one.
+    `shared.pixel_curves.pixel_curve`. Costs `steps` passes for each method. Raises BenchError for less than one.
     """
-    curve = (yield from insertion_curve(explanation, steps, fill, blur, output, "lowest"))[:, 1:]
+    curve = (yield from pixel_curve(explanation, steps, perturbation, "lowest", inserts=True))[:, 1:]
     falls = (curve.diff(dim=1) < -1e-6 * curve.abs().amax(1, keepdim=True)).any(1)
     return (~falls).double().masked_fill(~curve.isfinite().all(1), torch.nan)
+
+
+@dataclass(frozen=True)
+class Shuffle(Perturbation):
+    """Pixels of the same image, in an order drawn by `seed` and the image, in the place of a fill."""
+
+    seed: str = ""
+
+    def replacement(self, explanation: Explanation) -> Tensor:
+        """Return each image's pixels in the drawn order: (B, 3, H', W')."""
+        return shuffled(explanation, self.seed)
 
 
 def shuffled(explanation: Explanation, seed: str) -> Tensor:

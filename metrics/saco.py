@@ -11,30 +11,27 @@ from torch import Tensor
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.cells import enlarged
-from axiom_bench.metrics.shared.perturbation import Fill, filling
+from axiom_bench.metrics.shared.perturbation import Perturbation, takes_fields
 from axiom_bench.metrics.shared.pixel_groups import group_drops
 from axiom_bench.metrics.shared.similarity import where_defined
 
 
+@takes_fields
 def saco(
     explanation: Explanation,
     groups: int = 10,
-    fill: Fill = "mean",
-    blur: float = 0.05,
-    output: str = "probability",
+    perturbation: Perturbation = Perturbation("mean"),
 ) -> MetricGenerator[Tensor]:
     """Whether groups of pixels of more salience matter more to the model, weighted by how much more -> (B,).
 
     In [-1, 1], higher is better. The pixels, in the order of their salience, are cut into `groups` of equal number,
     and each group alone is replaced by the fill; see `coefficient`. The salience is the signed raw map resized to
     the image; equal pixels, to 1e-6 of the largest, are in reading order. Equal drops, to the same extent, count as
-    in order. Costs `groups` passes for each method. fill and blur: see `shared.perturbation.filling`; output: see
+    in order. Costs `groups` passes for each method. fill and blur: see `shared.perturbation.Filling`; output: see
     `confidence` there. NaN where the map is constant. Raises BenchError for less than two groups, and for more
     groups than pixels.
     """
-    filled = filling(given(explanation.images, "images"), fill, blur)
-    name = ("signed", str(fill), blur)
-    sums, drops, pixels = yield from group_drops(explanation, enlarged(explanation), groups, filled, name, output)
+    sums, drops, pixels = yield from group_drops(explanation, enlarged(explanation), groups, perturbation, "signed")
     value = coefficient(sums / pixels, drops)
     return where_defined(value, given(explanation.raw_map, "raw_map"), drops)
 

@@ -10,34 +10,34 @@ import torch
 from torch import Tensor
 
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages
+from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.cells import cell_numbers, cell_sums, enlarged
-from axiom_bench.metrics.shared.perturbation import Fill, confidence_in, filling, scoring
+from axiom_bench.metrics.shared.perturbation import Perturbation, takes_fields
 from axiom_bench.metrics.shared.similarity import spearman, where_defined
 
 
+@takes_fields
 def single_deletion(
-    explanation: Explanation, grid: int = 4, fill: Fill = "zero", blur: float = 0.05, output: str = "logit"
+    explanation: Explanation, grid: int = 4, perturbation: Perturbation = Perturbation(output="logit")
 ) -> MetricGenerator[Tensor]:
     """Spearman's correlation of the map's sums in a grid of cells and the score's drops without each -> (B,).
 
     In [-1, 1], higher is better. grid: cells a side; each is deleted alone, so that all methods share the grid^2
     passes of an image. The map is the signed raw map resized to the image; the drop is S - S without the cell. fill
-    and blur: see `shared.perturbation.filling`; output: see `confidence` there. NaN where the map is constant, or
+    and blur: see `shared.perturbation.Filling`; output: see `confidence` there. NaN where the map is constant, or
     all cells have the same sum or the same drop. Raises BenchError as `cell_numbers`.
     """
-    sums, drops = yield from _of_cells(explanation, grid, fill, blur, output)
+    sums, drops = yield from _of_cells(explanation, grid, perturbation)
     return where_defined(spearman(sums, drops), given(explanation.raw_map, "raw_map"), drops)
 
 
+@takes_fields
 def non_sensitivity(
     explanation: Explanation,
     grid: int = 4,
     tolerance: float = 0.05,
-    fill: Fill = "zero",
-    blur: float = 0.05,
-    output: str = "logit",
+    perturbation: Perturbation = Perturbation(output="logit"),
 ) -> MetricGenerator[Tensor]:
     """The share of cells that either the map or the model leaves at zero, but not both -> (B,) in [0, 1], 0 is best.
 
@@ -47,7 +47,7 @@ def non_sensitivity(
     """
     if not 0 <= tolerance < 1:
         raise BenchError(f"non_sensitivity needs a tolerance of 0 or more and below 1, not tolerance={tolerance}.")
-    sums, drops = yield from _of_cells(explanation, grid, fill, blur, output)
+    sums, drops = yield from _of_cells(explanation, grid, perturbation)
     map_is_zero, drop_is_zero = (
         values.abs() <= tolerance * values.abs().amax(1, keepdim=True) for values in (sums, drops)
     )
@@ -55,19 +55,16 @@ def non_sensitivity(
 
 
 def _of_cells(
-    explanation: Explanation, grid: int, fill: Fill, blur: float, output: str
+    explanation: Explanation, grid: int, perturbation: Perturbation
 ) -> MetricGenerator[tuple[Tensor, Tensor]]:
     """The map's sums in each cell, and the drops without it: (B, grid^2) twice."""
-    trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
     numbers = cell_numbers(explanation, grid)
     cells = torch.arange(grid**2, device=numbers.device)
-    filled = filling(images, fill, blur).expand_as(images)
 
-    def perturbed(rows: slice, copies: slice) -> Tensor:
-        deleted = torch.stack([numbers == cell for cell in cells[copies]])  # (copies, H', W')
-        return torch.where(deleted[:, None], filled[rows, None], images[rows, None])
+    def deleted(rows: slice, copies: slice) -> Tensor:
+        return torch.stack([numbers == cell for cell in cells[copies]])[None]
 
-    key = ("single deletion", grid, str(fill), blur, output)
-    scores = yield PerturbedImages(key, grid**2, perturbed, scoring(trace, output), of_image=True)
-    drops = confidence_in(trace, trace.logits, trace.targets, output)[:, None] - scores
+    key = ("single deletion", grid)
+    scores = yield perturbation.request(explanation, key, grid**2, deleted, of_image=True)
+    drops = perturbation.before(explanation) - scores
     return cell_sums(enlarged(explanation), numbers, grid**2), drops

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, wraps
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,7 +18,7 @@ from torch import Tensor
 from axiom_bench.cutting.numerics import axes, convolved, over_space
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.evaluation.queries import PerturbedImages, Reexplanation
+from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages, Reexplanation
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.pixel_order import pixel_ranks
 from axiom_bench.metrics.shared.rounding import widened
@@ -24,14 +27,139 @@ OUTPUTS = ("probability", "logit", "accuracy")
 RISE_KERNEL, RISE_SIGMA = 11, 5  # pixels
 Fill = str | Sequence[float]
 
+Result = TypeVar("Result")
 
-def blended(images: Tensor, amount: Tensor, fill: Fill = "mean", blur: float = 0.05) -> Tensor:
-    """image (1 - a) + fill a: images (B, 3, H', W'), a (B, H', W') in [0, 1] -> (B, 3, H', W').
 
-    fill and blur: see `filling`. Raises BenchError for another fill.
+@dataclass(frozen=True)
+class Filling:
+    """A replacement for pixels of an image.
+
+    A metric that takes one, and is decorated with `takes_fields`, has its fields as parameters: users set
+    metric.NAME.params.fill.
     """
-    amount = amount[:, None].to(images.dtype)
-    return images * (1 - amount) + filling(images, fill, blur) * amount
+
+    fill: Fill = "zero"
+    """"mean": the image's own mean per channel. "zero": 0 in normalised pixels, which is the data set's mean colour.
+    "blur": the image under a Gaussian. "rise": under the kernel of RISE's code, 11 x 11 pixels at any image size. Or a
+    colour: a number per channel, in normalised pixels; black is -mean / std, for ImageNet [-2.118, -2.036, -1.804]."""
+    blur: float = 0.05
+    """The Gaussian's sigma as a share of the image's shorter side; only "blur" reads it."""
+
+    def on(self, images: Tensor) -> Tensor:
+        """Return the replacement of each pixel: (B, 3, H', W') -> the same.
+
+        Raises BenchError for another fill, and for a blur that is needed and not in (0, 1].
+        """
+        return self._values(images).expand_as(images)
+
+    def blended(self, images: Tensor, amount: Tensor) -> Tensor:
+        """Return image (1 - a) + fill a: images (B, 3, H', W'), a (B, H', W') in [0, 1] -> (B, 3, H', W')."""
+        amount = amount[:, None].to(images.dtype)
+        return images * (1 - amount) + self.on(images) * amount
+
+    def logits(self, explanation: Explanation, key: Hashable, amount: Tensor) -> MetricGenerator[Tensor]:
+        """Ask for the model's answer to the images `blended` with an amount that the key names: (B, C)."""
+        images = given(explanation.images, "images")
+
+        def perturbed(rows: slice, copies: slice) -> Tensor:
+            return self.blended(images[rows], amount[rows])[:, None]
+
+        return (yield PerturbedImages((key, repr(self)), 1, perturbed))[:, 0]
+
+    def _values(self, images: Tensor) -> Tensor:
+        """As `on`, in a shape that broadcasts to the images."""
+        if self.fill == "mean":
+            return images.mean(axes(images), keepdim=True)
+        if self.fill == "zero":
+            return images.new_zeros(())
+        if self.fill == "blur":
+            if not 0 < self.blur <= 1:
+                raise BenchError(
+                    f"The blur, a share of the image's shorter side, lies above 0 and up to 1; it is {self.blur}."
+                )
+            return _blurred(images, self.blur * min(images.shape[2:]))
+        if self.fill == "rise":
+            return _blurred_as_rise(images)
+        if not isinstance(self.fill, str) and len(self.fill) == images.shape[1]:
+            return over_space(images.new_tensor(list(self.fill)), images)
+        raise BenchError(
+            f"A perturbation's fill is 'mean', 'zero', 'blur', 'rise' or {images.shape[1]} numbers, not {self.fill!r}."
+        )
+
+
+@dataclass(frozen=True)
+class Perturbation(Filling):
+    """A replacement for pixels, and what is read of the model's answer to the changed image."""
+
+    output: str = "probability"
+    """See `confidence`."""
+
+    def replacement(self, explanation: Explanation) -> Tensor:
+        """Return what the pixels of the explanation's images become: (B, 3, H', W')."""
+        return self.on(given(explanation.images, "images"))
+
+    def before(self, explanation: Explanation) -> Tensor:
+        """Return the model's confidence in the images themselves: (B, 1)."""
+        trace = given(explanation.trace, "trace")
+        return confidence_in(trace, trace.logits, trace.targets, self.output)[:, None]
+
+    def request(
+        self,
+        explanation: Explanation,
+        key: Hashable,
+        count: int,
+        chosen: Callable[[slice, slice], Tensor],
+        of_image: bool = False,
+        same: tuple[Hashable, Tensor] | None = None,
+    ) -> PerturbedImages:
+        """Ask for the model's confidence in copies of each image in which some pixels are replaced: (B, count).
+
+        chosen(rows, copies): where, bool (rows, copies, H', W'), or (1, copies, H', W') for every image alike; the key
+        names it. of_image, same: see `PerturbedImages`.
+        """
+        trace = given(explanation.trace, "trace")
+        images = given(explanation.images, "images")
+        replacement = self.replacement(explanation)
+
+        def perturbed(rows: slice, copies: slice) -> Tensor:
+            return torch.where(chosen(rows, copies)[:, :, None], replacement[rows, None], images[rows, None])
+
+        if same is not None:
+            same = ((same[0], repr(self)), same[1])
+        return PerturbedImages(
+            key=(key, repr(self)),
+            count=count,
+            perturbed=perturbed,
+            score=scoring(trace, self.output),
+            of_image=of_image,
+            same=same,
+        )
+
+
+def takes_fields(metric: Callable[..., Result]) -> Callable[..., Result]:
+    """Decorate a metric that takes a Filling or Perturbation, so that it takes the fields as parameters instead.
+
+    The default of the metric's parameter has the defaults of the fields.
+    """
+    parameters = inspect.signature(metric, eval_str=True).parameters
+    (whole,) = (parameter for parameter in parameters.values() if isinstance(parameter.default, Filling))
+    fields = inspect.signature(type(whole.default), eval_str=True).parameters
+    flat = []
+    for parameter in parameters.values():
+        if parameter is whole:
+            flat += [field.replace(default=getattr(whole.default, name)) for name, field in fields.items()]
+        else:
+            flat.append(parameter)
+    signature = inspect.Signature(flat)
+
+    @wraps(metric)
+    def with_fields(*arguments: object, **parameters: object) -> Result:
+        bound = signature.bind(*arguments, **parameters).arguments
+        changes = {name: bound.pop(name) for name in fields if name in bound}
+        return metric(**bound, **{whole.name: replace(whole.default, **changes)})
+
+    setattr(with_fields, "__signature__", signature)  # noqa: B010 - mypy knows no such attribute of a function
+    return with_fields
 
 
 def highlighted(explanation: Explanation, mode: str = "soft", fraction: float = 0.1) -> Tensor:
@@ -82,45 +210,26 @@ def scoring(trace: Trace, output: str) -> Callable[[Tensor, Tensor], Tensor]:
     return lambda logits, targets: confidence_in(trace, logits, targets, output)
 
 
-def kept_images(explanation: Explanation, fill: Fill, blur: float, rows: slice = slice(None)) -> Tensor:
-    """The images with only what the map highlights: image h + fill (1 - h), (rows, 3, H', W')."""
-    heatmap = widened(given(explanation.heatmap, "heatmap")[rows])
-    return blended(given(explanation.images, "images")[rows], 1 - heatmap, fill, blur)
+def kept_images(explanation: Explanation, filling: Filling) -> Tensor:
+    """The images with only what the map highlights: image h + fill (1 - h), (B, 3, H', W')."""
+    heatmap = widened(given(explanation.heatmap, "heatmap"))
+    return filling.blended(given(explanation.images, "images"), 1 - heatmap)
 
 
-def kept_image(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> PerturbedImages:
-    """The images with only what the map highlights, as `kept_images`; the answer is the logits, (B, 1, C)."""
-
-    def perturbed(rows: slice, copies: slice) -> Tensor:
-        return kept_images(explanation, fill, blur, rows)[:, None]
-
-    return PerturbedImages(("kept", str(fill), blur), 1, perturbed)
+def kept_logits(explanation: Explanation, filling: Filling) -> MetricGenerator[Tensor]:
+    """The model's answer to `kept_images`: (B, C)."""
+    left_out = 1 - widened(given(explanation.heatmap, "heatmap"))
+    return (yield from filling.logits(explanation, "kept", left_out))
 
 
-def filling(images: Tensor, fill: Fill, blur: float = 0.05) -> Tensor:
-    """What replaces pixels of images (B, 3, H', W'); broadcasts to them.
-
-    fill "mean": the image's own mean per channel. "zero": 0 in normalised pixels, which is the data set's mean colour.
-    "blur": the image under a Gaussian with sigma = `blur` x the shorter side. "rise": under the kernel of RISE's code,
-    11 x 11 pixels at any image size. Or a colour: a number per channel, in normalised pixels; black is -mean / std, for
-    ImageNet [-2.118, -2.036, -1.804].
-    Raises BenchError for another fill, and for a blur that is needed and not in (0, 1].
-    """
-    space = axes(images)
-    if fill == "mean":
-        return images.mean(space, keepdim=True)
-    if fill == "zero":
-        return images.new_zeros(())
-    if fill == "blur":
-        if not 0 < blur <= 1:
-            raise BenchError(f"The blur, a share of the image's shorter side, lies above 0 and up to 1; it is {blur}.")
-        return _blurred(images, blur * min(images.shape[2:]))
-    if fill == "rise":
-        return _blurred_as_rise(images)
-    if not isinstance(fill, str) and len(fill) == images.shape[1]:
-        return over_space(images.new_tensor(list(fill)), images)
-    raise BenchError(
-        f"A perturbation's fill is 'mean', 'zero', 'blur', 'rise' or {images.shape[1]} numbers, not {fill!r}."
+def kept_map(explanation: Explanation, filling: Filling) -> Reexplanation:
+    """Explain `kept_images` again; the answer is (heatmap (B, H', W'), logits (B, C))."""
+    trace = given(explanation.trace, "trace")
+    return Reexplanation(
+        trace=lambda: trace.again(images=kept_images(explanation, filling)),
+        read=lambda kept: (given(kept.heatmap, "heatmap"), given(kept.trace, "trace").logits),
+        key=("kept map", repr(filling)),
+        of_map=True,
     )
 
 
@@ -167,17 +276,3 @@ def _of_pixels(pixels: int) -> Tensor:
     """A random number for each pixel: (pixels,) int64."""
     generator = torch.Generator().manual_seed(pixels)
     return torch.randint(-(2**63), 2**63 - 1, (pixels,), generator=generator, dtype=torch.int64)
-
-
-def kept_map(explanation: Explanation, fill: Fill, blur: float) -> Reexplanation:
-    """Explain image h + fill (1 - h) again, h the heatmap; the answer is (heatmap (B, H', W'), logits (B, C)).
-
-    fill and blur: see `shared.perturbation.filling`.
-    """
-    trace = given(explanation.trace, "trace")
-    return Reexplanation(
-        trace=lambda: trace.again(images=kept_images(explanation, fill, blur)),
-        read=lambda kept: (given(kept.heatmap, "heatmap"), given(kept.trace, "trace").logits),
-        key=("kept map", str(fill), blur),
-        of_map=True,
-    )

@@ -18,35 +18,24 @@ from axiom_bench.cutting.numerics import over_space
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.metrics.shared.perturbation import Fill, confidence_in, filling, numbers_of_first, scoring
+from axiom_bench.metrics.shared.perturbation import Perturbation, numbers_of_first
 from axiom_bench.metrics.shared.pixel_order import pixel_ranks
 
 
-def insertion_curve(
-    explanation: Explanation, steps: int, fill: Fill, blur: float, output: str, first: str
+def pixel_curve(
+    explanation: Explanation, steps: int, perturbation: Perturbation, first: str, inserts: bool
 ) -> MetricGenerator[Tensor]:
-    """The model's confidence as the image's pixels appear on the fill, in the map's order: (B, steps + 1), float64.
+    """The model's confidence as the image's pixels appear on the fill, or are filled, in the map's order.
 
-    Entry j: with round(j / steps x pixels) of them. The last entry is the image itself, which needs no pass.
-    first: "highest" or "lowest" pixels of the map; see `shared.pixel_order`. fill and blur: see
-    `shared.perturbation.filling`. output: see `shared.perturbation.confidence`.
+    (B, steps + 1) in float64. Entry j: with round(j / steps x pixels) of them. The image itself needs no pass.
+    first: "highest" or "lowest" pixels of the map; see `shared.pixel_order`.
     """
-    counts = step_counts(explanation, steps)[:-1]
-    key = ("insertion", steps, str(fill), blur, output, first)
-    ranks = pixel_ranks(explanation, first)
-    scores = yield partly_filled(explanation, key, ranks, counts, fill, blur, output, inserts=True)
-    return torch.cat([scores, unperturbed(explanation, output)], dim=1)
-
-
-def deletion_curve(
-    explanation: Explanation, steps: int, fill: Fill, blur: float, output: str, first: str
-) -> MetricGenerator[Tensor]:
-    """The same as the image's pixels are filled in, in the map's order: (B, steps + 1). The first is the image."""
-    counts = step_counts(explanation, steps)[1:]
-    key = ("deletion", steps, str(fill), blur, output, first)
-    ranks = pixel_ranks(explanation, first)
-    scores = yield partly_filled(explanation, key, ranks, counts, fill, blur, output, inserts=False)
-    return torch.cat([unperturbed(explanation, output), scores], dim=1)
+    counts = step_counts(explanation, steps)
+    counts = counts[:-1] if inserts else counts[1:]
+    key = ("pixel curve", steps, first)
+    scores = yield partly_filled(explanation, key, pixel_ranks(explanation, first), counts, perturbation, inserts)
+    image = perturbation.before(explanation)
+    return torch.cat([scores, image] if inserts else [image, scores], dim=1)
 
 
 def area(curve: Tensor) -> Tensor:
@@ -55,14 +44,7 @@ def area(curve: Tensor) -> Tensor:
 
 
 def partly_filled(
-    explanation: Explanation,
-    key: Hashable,
-    ranks: Tensor,
-    counts: Tensor,
-    fill: Fill,
-    blur: float,
-    output: str,
-    inserts: bool,
+    explanation: Explanation, key: Hashable, ranks: Tensor, counts: Tensor, perturbation: Perturbation, inserts: bool
 ) -> PerturbedImages:
     """Copies of each image that show its pixels of the first ranks on the fill, or all but them.
 
@@ -70,25 +52,25 @@ def partly_filled(
     an image's own, of the ranks that a copy takes. inserts: whether these pixels are shown, or filled in. The answer is
     the model's confidence, (B, n). Where methods show or fill the same pixels, a copy is classified once.
     """
-    trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
-    filled = filling(images, fill, blur).expand_as(images)
-    start, end = (filled, images) if inserts else (images, filled)
     limits = counts.to(ranks.device).expand(len(ranks), -1)
 
-    def perturbed(rows: slice, copies: slice) -> Tensor:
-        changed = ranks[rows, None, None] < over_space(limits[rows, copies], ranks[:, None, None])
-        return torch.where(changed, end[rows, None], start[rows, None])
+    def is_filled(rows: slice, copies: slice) -> Tensor:
+        is_first = ranks[rows, None] < over_space(limits[rows, copies], ranks[:, None])
+        return is_first != inserts
 
-    same = ("partly filled", str(fill), blur, output, inserts), numbers_of_first(ranks, limits)
-    return PerturbedImages(key, limits.shape[1], perturbed, scoring(trace, output), same=same)
+    return perturbation.request(
+        explanation,
+        key=(key, inserts),
+        count=limits.shape[1],
+        chosen=is_filled,
+        same=(("partly filled", inserts), numbers_of_first(ranks, limits)),
+    )
 
 
-def filled_image(explanation: Explanation, fill: Fill, blur: float, output: str) -> PerturbedImages:
+def filled_image(explanation: Explanation, perturbation: Perturbation) -> PerturbedImages:
     """Nothing but the fill, of the image alone, so once for all methods. The answer is the confidence, (B, 1)."""
-    trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
-    filled = filling(images, fill, blur).expand_as(images)
-    key = ("filled", str(fill), blur if fill == "blur" else None, output)
-    return PerturbedImages(key, 1, lambda rows, _: filled[rows, None], scoring(trace, output), of_image=True)
+    everywhere = torch.ones_like(given(explanation.heatmap, "heatmap")[:1, None], dtype=torch.bool)
+    return perturbation.request(explanation, "filled", 1, lambda rows, copies: everywhere, of_image=True)
 
 
 def step_counts(explanation: Explanation, steps: int) -> Tensor:
@@ -97,12 +79,6 @@ def step_counts(explanation: Explanation, steps: int) -> Tensor:
         raise BenchError(f"A curve needs at least one step, not steps={steps}.")
     pixels = given(explanation.heatmap, "heatmap")[0].numel()
     return (torch.arange(steps + 1).double() * pixels / steps).round()
-
-
-def unperturbed(explanation: Explanation, output: str) -> Tensor:
-    """The model's confidence for the images themselves: (B, 1)."""
-    trace = given(explanation.trace, "trace")
-    return confidence_in(trace, trace.logits, trace.targets, output)[:, None]
 
 
 def few_points(steps: int, passes: int) -> Tensor:

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from axiom_bench.cutting.numerics import axes, resized
 from axiom_bench.cutting.trace import Trace, rows_of_images
-from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages
+from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.metrics.shared.perturbation import Fill, confidence_in, filling, scoring
+from axiom_bench.metrics.shared.perturbation import Perturbation
 from axiom_bench.metrics.shared.similarity import pearson, where_defined
 
 Subset = Callable[[torch.Generator, tuple[int, ...]], Tensor]
@@ -30,14 +30,11 @@ class Subsets:
 
     kind: a name that distinguishes these subsets from others. draws: functions of a generator and (H', W') that draw a
     bool (H', W'), in this order from each image's own generator, seeded by `seed` and the image.
-    fill and blur: see `shared.perturbation.filling`; output: see `shared.perturbation.confidence`.
     """
 
     kind: str
     draws: Sequence[Subset]
-    fill: Fill
-    blur: float
-    output: str
+    perturbation: Perturbation
     seed: int
 
 
@@ -49,21 +46,20 @@ def subset_drops(explanation: Explanation, subsets: Subsets) -> MetricGenerator[
     map's pixels in each subset.
     """
     trace, raw_map = given(explanation.trace, "trace"), given(explanation.raw_map, "raw_map")
-    images = given(explanation.images, "images")
-    filled = filling(images, subsets.fill, subsets.blur).expand_as(images)
 
     @lru_cache(maxsize=1)  # an image's copies are requested in several pieces
     def drawn(row: int) -> Tensor:
         return torch.cat(list(_drawn(trace, row, subsets)))
 
-    def perturbed(rows: slice, copies: slice) -> Tensor:
-        removed = [drawn(row)[copies, None] for row in range(len(images))[rows]]
-        return torch.where(torch.stack(removed), filled[rows, None], images[rows, None])
+    def removed(rows: slice, copies: slice) -> Tensor:
+        return torch.stack([drawn(row)[copies] for row in range(len(trace))[rows]])
 
-    key = (subsets.kind, str(subsets.fill), subsets.blur, subsets.output, subsets.seed, len(subsets.draws))
-    scores = yield PerturbedImages(key, len(subsets.draws), perturbed, scoring(trace, subsets.output), of_image=True)
-    before = confidence_in(trace, trace.logits, trace.targets, subsets.output)[:, None]
-    return _sums(trace, raw_map.double(), subsets), before - scores
+    perturbation = subsets.perturbation
+    count = len(subsets.draws)
+    key = (subsets.kind, subsets.seed, count)
+    scores = yield perturbation.request(explanation, key, count, removed, of_image=True)
+    drops = perturbation.before(explanation) - scores
+    return _sums(trace, raw_map.double(), subsets), drops
 
 
 def drops_correlation(explanation: Explanation, attributed: Tensor, drops: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from axiom_bench.cutting.numerics import generators
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.saco import coefficient
 from axiom_bench.metrics.shared import random_subsets
+from axiom_bench.metrics.shared.perturbation import Perturbation
 from axiom_bench.metrics.shared.random_subsets import Subsets, pixels_at_random, square_at_random, subset_drops
 from axiom_bench.testing import answered
 from tests.every_copy import every_copy_is_classified
@@ -352,7 +353,7 @@ def test_sums_over_subsets_are_those_of_the_resized_map(filled_up, monkeypatch):
     monkeypatch.setattr(random_subsets, "KEPT_PIXELS", 12)
     small = torch.randn(5, 3, 4, dtype=torch.float64)[[0, 1, 1, 1, 1]]
     large = resized(small)
-    subsets = Subsets("test", [pixels_at_random(count) for count in (1, 40, 140)], "zero", 0.05, "logit", 0)
+    subsets = Subsets("test", [pixels_at_random(count) for count in (1, 40, 140)], Perturbation(output="logit"), 0)
     close(*(answered(subset_drops)(of_map(filled_up[0], maps), subsets)[0] for maps in (small, large)))
 
 
@@ -363,7 +364,9 @@ def test_subsets_are_drawn_once_for_all_rows_of_an_image(filled_up):
         drawn.append(pixels_at_random(40)(generator, size))
         return drawn[-1]
 
-    sums, _ = answered(subset_drops)(of_map(filled_up[1], maps), Subsets("test", [draw] * 3, "zero", 0.05, "logit", 0))
+    sums, _ = answered(subset_drops)(
+        of_map(filled_up[1], maps), Subsets("test", [draw] * 3, Perturbation(output="logit"), 0)
+    )
     assert len(drawn) == 2 * 3
     large = resized(maps)
     of_rows = torch.stack(drawn).view(2, 3, 12, 12)[[0, 1, 1, 1, 1]]

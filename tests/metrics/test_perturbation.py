@@ -16,7 +16,7 @@ from axiom_bench.evaluation.measurement import measure, measure_all
 from axiom_bench.evaluation.queries import PerturbedImages
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared import perturbation
-from axiom_bench.metrics.shared.perturbation import blended, confidence, highlighted, probabilities, scoring
+from axiom_bench.metrics.shared.perturbation import Filling, confidence, highlighted, probabilities, scoring
 from tests.metrics.build import close, explained, functions, of_map, status, statuses, tensor
 
 average_drop, average_gain, confidence_drop, increase_in_confidence, adcc, arcc, road_combined = functions(
@@ -27,12 +27,12 @@ MAP = tensor([[1.0, 0.25], [0.0, 0.5]])
 
 
 def test_soft_blends_each_pixel_with_its_channels_mean_or_zero():
-    actual = blended(IMAGE, MAP)
+    actual = Filling("mean").blended(IMAGE, MAP)
     close(actual[0, 0], [[3.0, 0.75 * 2 + 0.25 * 3], [3.0, 0.5 * 6 + 0.5 * 3]])  # mean 3
     close(actual[0, 2], [[1.0, 0.25], [0.0, 2.5]])  # mean 1
-    close(blended(IMAGE, MAP, fill="zero"), IMAGE * (1 - MAP[:, None]))
+    close(Filling("zero").blended(IMAGE, MAP), IMAGE * (1 - MAP[:, None]))
     colour = [-2.0, 0.5, 1.0]
-    close(blended(IMAGE, torch.ones(1, 2, 2).double(), fill=colour), tensor(colour)[..., None, None])
+    close(Filling(colour).blended(IMAGE, torch.ones(1, 2, 2).double()), tensor(colour)[..., None, None])
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_soft_blends_each_pixel_with_its_channels_mean_or_zero():
     ],
 )
 def test_hard_replaces_a_share_of_the_pixels(heatmap, fraction, kept):
-    actual = blended(IMAGE, highlighted(Explanation(heatmap=heatmap), "hard", fraction), fill="zero")
+    actual = Filling("zero").blended(IMAGE, highlighted(Explanation(heatmap=heatmap), "hard", fraction))
     close(actual[0, 0], kept)
 
 
@@ -55,7 +55,7 @@ EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
 def test_blur_is_scipys_gaussian_with_repeated_borders():
     images = torch.randn(2, 3, 20, 30, generator=torch.Generator().manual_seed(0)).double()
-    actual = blended(images, torch.ones(2, 20, 30).double(), fill="blur", blur=0.1)  # sigma 2 pixels
+    actual = Filling("blur", 0.1).blended(images, torch.ones(2, 20, 30).double())  # sigma 2 pixels
     expected = ndimage.gaussian_filter(images.numpy(), (0, 0, 2, 2), mode="nearest", radius=6)
     torch.testing.assert_close(actual, torch.from_numpy(expected), **EXACT)
 

@@ -19,7 +19,7 @@ from axiom_bench.explanation.explanation import Explanation, heatmap
 from axiom_bench.metrics.entropy import entropy
 from axiom_bench.metrics.gini import gini
 from axiom_bench.metrics.road_fast import weights
-from axiom_bench.metrics.shared.perturbation import confidence, filling, highlighted, numbers_of_first, numbers_of_parts
+from axiom_bench.metrics.shared.perturbation import Filling, confidence, highlighted, numbers_of_first, numbers_of_parts
 from axiom_bench.metrics.shared.pixel_curves import area_weights, few_points
 from axiom_bench.metrics.shared.pixel_order import pixel_ranks
 from axiom_bench.metrics.shared.randomised import number_of_layers
@@ -112,7 +112,7 @@ def brute_force(explanation, steps, fill, output, first, inserts):
     """Pixel after pixel, an image at a time: (B, steps + 1)."""
     trace, rows = explanation.trace, []
     for row, image in enumerate(trace.images):
-        base = filling(trace.images, fill, 0.0223).expand_as(trace.images)[row]
+        base = Filling(fill, 0.0223).on(trace.images)[row]
         before, after = (base, image) if inserts else (image, base)
         order = pixel_ranks(explanation, first)[row].flatten().argsort().tolist()
         copies = []
