@@ -9,7 +9,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.numerics import axes
 from axiom_bench.evaluation.queries import MetricGenerator
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.road import road_combined
 from axiom_bench.metrics.shared.perturbation import Filling, kept_map, takes_fields
 from axiom_bench.metrics.shared.similarity import pearson
@@ -32,7 +32,7 @@ def arcc(
     noise and seed these are, at least 0. 0 where one of the three is 0. NaN where the map, or that of what it
     keeps, is constant. Costs two passes a fraction, and a trace with the method.
     """
-    heatmap = given(explanation.heatmap, "heatmap")
+    heatmap = explanation.required_heatmap
     combined = yield from road_combined(explanation, fractions, noise, "probability", seed)
     kept, _ = yield kept_map(explanation, filling)
     return harmonic_mean(heatmap, kept, combined)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.evaluation.queries import MetricGenerator
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.perturbation import Filling, kept_logits, probabilities, takes_fields
 
 
@@ -17,7 +17,7 @@ def average_drop(explanation: Explanation, filling: Filling = Filling()) -> Metr
     p: softmax probability of the class. Lower is better. A fraction per image, not x 100; the average is the table's.
     fill and blur: see `shared.perturbation.Filling`; "zero" is the published image x map, in normalised pixels.
     """
-    trace = given(explanation.trace, "trace")
+    trace = explanation.required_trace
     after = yield from kept_logits(explanation, filling)
     return relative_drop(trace, after)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from axiom_bench.evaluation.queries import MetricGenerator
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.perturbation import Filling, kept_logits, takes_fields
 
 
@@ -17,7 +17,7 @@ def average_gain(explanation: Explanation, filling: Filling = Filling()) -> Metr
     counterpart of `average_drop`. fill and blur: see `shared.perturbation.Filling`; "zero" is image x map, in
     normalised pixels.
     """
-    trace = given(explanation.trace, "trace")
+    trace = explanation.required_trace
     after = yield from kept_logits(explanation, filling)
     missing, missing_kept = (_missing(logits, trace.targets) for logits in (trace.logits, after))
     return (missing - missing_kept).clamp(min=0) / missing

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 
 
 def axiom_floor(explanation: Explanation) -> dict[str, Tensor]:
@@ -13,7 +13,7 @@ def axiom_floor(explanation: Explanation) -> dict[str, Tensor]:
     With m_k free, the best reachable pairs (sensitivity, conservation error) are the segment from (0, the second) to
     (the first, 0): |S - sum d_k| <= |S - sum m_k| + sum |m_k - d_k|.
     """
-    trace = given(explanation.trace, "trace")
+    trace = explanation.required_trace
     S, d = trace.scores.double(), trace.ablation_drops.double()  # (B,), (B, K)
     gap = (S - d.sum(1)).abs()
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 
 
 def axiom_floor_distance(explanation: Explanation) -> Tensor:
@@ -14,7 +14,7 @@ def axiom_floor_distance(explanation: Explanation) -> Tensor:
     error are the segment from (0, |S - sum d_k| / |S|) to (|S - sum d_k| / sum |d_k|, 0), where this is 0.
     In float64, because it is the difference of two sums that nearly cancel on the floor.
     """
-    trace = given(explanation.trace, "trace")
+    trace = explanation.required_trace
     S = trace.scores.double()  # (B,)
     d, m = trace.ablation_drops.double(), explanation.channel_totals.double()  # (B, K)
     above = (d - m).abs().sum(1) + (S - m.sum(1)).abs() - (S - d.sum(1)).abs()

@@ -21,7 +21,7 @@ def class_correlation(explanation: Explanation, similarity: str = "pearson") -> 
     where the map doesn't depend on the class, NaN where a map is constant. Costs one trace, shared by all methods,
     and one run of the method.
     """
-    trace = given(explanation.trace, "trace")
+    trace = explanation.required_trace
 
     def other_trace() -> Trace:
         pairs = zip(given(explanation.others, "others"), trace.targets, strict=True)

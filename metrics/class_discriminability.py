@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.regions import energy_of_class, other_energies
 
 
@@ -20,7 +20,7 @@ def class_discriminability(explanation: Explanation, region: str = "boxes") -> d
     """
     of_class, others = energy_of_class(explanation, region), other_energies(explanation, region)
     total = of_class + torch.tensor([sum(row.values()) for row in others], dtype=torch.float64)
-    targets = given(explanation.trace, "trace").targets.tolist()
+    targets = explanation.required_trace.targets.tolist()
     rows = [{label: energy, **row} for label, energy, row in zip(targets, of_class.tolist(), others, strict=True)]
     seen = torch.tensor([max(row, key=row.__getitem__) for row in rows], dtype=torch.float64)  # the first of equals
     return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from axiom_bench.cutting.numerics import axes
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 
 
 def completeness(explanation: Explanation) -> dict[str, Tensor]:
@@ -15,10 +15,10 @@ def completeness(explanation: Explanation) -> dict[str, Tensor]:
     completeness_error_heatmap: of the heatmap, whose total is its mean times the raw map's number of positions: |S
     - h w mean(heatmap)| / |S|.
     """
-    S = given(explanation.trace, "trace").scores.double()  # (B,)
-    raw_map = given(explanation.raw_map, "raw_map").double()  # (B, h, w)
+    S = explanation.required_trace.scores.double()  # (B,)
+    raw_map = explanation.required_raw_map.double()  # (B, h, w)
     space = axes(raw_map, 1)
-    heatmap_total = given(explanation.heatmap, "heatmap").double().mean(space) * raw_map[0].numel()
+    heatmap_total = explanation.required_heatmap.double().mean(space) * raw_map[0].numel()
     return {
         "completeness_error_relu": (S - raw_map.clamp(min=0).sum(space)).abs() / S.abs(),
         "completeness_error_heatmap": (S - heatmap_total).abs() / S.abs(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from axiom_bench.evaluation.queries import MetricGenerator
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.perturbation import Perturbation, confidence_in, highlighted, takes_fields
 
 
@@ -25,7 +25,7 @@ def confidence_drop(
     relative: (p - p') / |p| instead.
     Raises BenchError for another mode, fill or output, and for a fraction outside [0, 1].
     """
-    trace = given(explanation.trace, "trace")
+    trace = explanation.required_trace
     amount = highlighted(explanation, mode, fraction)
     logits = yield from perturbation.logits(explanation, ("confidence drop", mode, fraction), amount)
     before, after = (confidence_in(trace, each, trace.targets, perturbation.output) for each in (trace.logits, logits))

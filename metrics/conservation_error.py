@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 
 
 def conservation_error(explanation: Explanation) -> Tensor:
@@ -13,5 +13,5 @@ def conservation_error(explanation: Explanation) -> Tensor:
     m_k = sum_xy M_k, signed, before any post-processing. 0 is best; tails are heavy near S = 0.
     `conservation_error_raw` is the same formula for every method with contributions, in the method's own units.
     """
-    S = given(explanation.trace, "trace").scores  # (B,)
+    S = explanation.required_trace.scores  # (B,)
     return (S - explanation.channel_totals.sum(1)).abs() / S.abs()

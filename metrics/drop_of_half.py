@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.evaluation.queries import MetricGenerator
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.average_drop import relative_drop
 from axiom_bench.metrics.shared.perturbation import Filling, highlighted, probabilities, takes_fields
 
@@ -21,7 +21,7 @@ def drop_of_half(
     The model sees the `fraction` of the pixels that the map has highest, unchanged, and fill in the place of the rest.
     fill and blur: see `shared.perturbation.Filling`. Raises BenchError for a fraction outside [0, 1].
     """
-    trace = given(explanation.trace, "trace")
+    trace = explanation.required_trace
     left_out = 1 - highlighted(explanation, "hard", fraction)
     logits = yield from filling.logits(explanation, ("highest kept", fraction), left_out)
     p, p_kept = (probabilities(each, trace.targets) for each in (trace.logits, logits))

@@ -24,7 +24,7 @@ def drop_outside_map(
     """
     if not 0 < fraction < 1:
         raise BenchError(f"Invalid fraction={fraction}; give the share of the object's pixels, above 0 and below 1.")
-    masks = given(explanation.masks, "masks").to(given(explanation.images, "images").device)
+    masks = given(explanation.masks, "masks").to(explanation.required_images.device)
     count = (fraction * masks.sum(axes(masks, 1), keepdim=True)).round()
     outside = masks & (pixel_ranks(explanation) >= count)
     perturbation = Perturbation(filling.fill, filling.blur, "logit")

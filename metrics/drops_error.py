@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 
 
 def drops_error(explanation: Explanation) -> dict[str, Tensor]:
@@ -14,6 +14,6 @@ def drops_error(explanation: Explanation) -> dict[str, Tensor]:
     sample of the channels shows their variance; see `bench/cutting/ablation/drops.py`. A property of the layer, not of
     a method.
     """
-    drops = given(explanation.trace, "trace").drops
+    drops = explanation.required_trace.drops
     error = drops.error.double() / drops.values.double().abs().sum(1)
     return {"drops_error": error, "estimated_drops": (~drops.exact).sum(1).double()}

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.perturbation import Filling, Perturbation, probabilities, takes_fields
 from axiom_bench.metrics.shared.pixel_curves import partly_filled
 from axiom_bench.metrics.shared.pixel_order import pixel_ranks
@@ -28,7 +28,7 @@ def effective_complexity(
         raise BenchError(f"The tolerance of a probability lies in [0, 1]; it is {tolerance}.")
     if steps < 1:
         raise BenchError(f"effective_complexity needs at least one step, not steps={steps}.")
-    trace, heatmap = given(explanation.trace, "trace"), given(explanation.heatmap, "heatmap")
+    trace, heatmap = explanation.required_trace, explanation.required_heatmap
     if steps == 1:
         return torch.ones_like(trace.scores, dtype=torch.float64)
     counts = (torch.arange(1, steps, dtype=torch.float64) * heatmap[0].numel() / steps).round()

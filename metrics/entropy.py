@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 
 
 def entropy(explanation: Explanation) -> Tensor:
@@ -14,6 +14,6 @@ def entropy(explanation: Explanation) -> Tensor:
         values at one image size only.
     The paper, arXiv:2005.00631, calls it complexity. A zero map gives NaN.
     """
-    h = given(explanation.heatmap, "heatmap").double().flatten(1)
+    h = explanation.required_heatmap.double().flatten(1)
     p = h / h.sum(1, keepdim=True)
     return -(p * p.clamp(min=1e-300).log()).sum(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from axiom_bench.cutting.numerics import axes
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 
 
 def epsilon(explanation: Explanation) -> Tensor:
@@ -13,6 +13,6 @@ def epsilon(explanation: Explanation) -> Tensor:
 
     A property of the layer, not of a method: XGrad-CAM's and HiResCAM's conservation error equals it.
     """
-    trace = given(explanation.trace, "trace")
+    trace = explanation.required_trace
     S = trace.scores  # (B,)
     return (S - (trace.gradients * trace.activations).sum(axes(trace.activations)).sum(1)).abs() / S.abs()

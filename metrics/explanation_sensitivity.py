@@ -16,7 +16,7 @@ from torch import Tensor
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, Reexplanation
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 
 LEAST_MOVE = 1e-6  # of what is divided by, as in section 3 of Agarwal et al.
 
@@ -40,7 +40,7 @@ def explanation_sensitivity(
 def _relative_changes(explanation: Explanation, radius: float, samples: int, seed: int) -> MetricGenerator[Tensor]:
     """||Phi(y) - Phi(x)|| / ||Phi(x)|| of each sample: (B, samples)."""
     distances = yield from _of_nearby(explanation, radius, samples, seed, _distance)
-    norm = given(explanation.raw_map, "raw_map").double().flatten(1).norm(dim=1)
+    norm = explanation.required_raw_map.double().flatten(1).norm(dim=1)
     return distances / norm.masked_fill(norm == 0, torch.nan)[:, None]
 
 
@@ -52,7 +52,7 @@ def _of_nearby(
         raise BenchError(f"an explanation's sensitivity needs at least one sample, not samples={samples}.")
     if not 0 <= radius < math.inf:
         raise BenchError(f"an explanation's sensitivity needs a radius of 0 or more, not radius={radius}.")
-    trace = given(explanation.trace, "trace")
+    trace = explanation.required_trace
     answers = []
     for sample in range(samples):
         noisy_trace = partial(_noisy_trace, trace, radius, f"{seed} nearby {sample}")
@@ -84,7 +84,7 @@ def local_lipschitz(
     if radius == 0:
         raise BenchError("local_lipschitz needs a radius above 0: it divides by the distance from the image.")
     relative = yield from _relative_changes(explanation, radius, samples, seed)
-    trace = given(explanation.trace, "trace")
+    trace = explanation.required_trace
     draws = [trace.generators(f"{seed} nearby {sample}") for sample in range(samples)]
     moved = [with_noise(trace.images, radius, draw) - trace.images for draw in draws]
     return (relative / torch.stack([step.double().flatten(1).norm(dim=1) for step in moved], dim=1)).amax(1)
@@ -105,7 +105,7 @@ def relative_stability(
         raise BenchError(f"relative_stability needs a smallest above 0 and up to 1, not smallest={smallest}.")
     moves = yield from _of_nearby(explanation, radius, samples, seed, partial(_moves, smallest))
     ratios = moves[..., :1] / moves[..., 1:].clamp(min=LEAST_MOVE)
-    is_zero = (given(explanation.raw_map, "raw_map") == 0).flatten(1).all(1)
+    is_zero = (explanation.required_raw_map == 0).flatten(1).all(1)
     # Infinite where an answer isn't finite, since NaN means a map of zeros.
     values = ratios.nan_to_num(torch.inf, torch.inf).amax(1).masked_fill(is_zero[:, None], torch.nan)
     return {
@@ -115,9 +115,7 @@ def relative_stability(
 
 def _moves(smallest: float, original: Explanation, noisy: Explanation) -> Tensor:
     """How far raw map, image, activations and logits move: (B, 4), NaN where one isn't finite."""
-    (raw_map, before), (noisy_map, after) = (
-        (given(each.raw_map, "raw_map"), given(each.trace, "trace")) for each in (original, noisy)
-    )
+    (raw_map, before), (noisy_map, after) = ((each.required_raw_map, each.required_trace) for each in (original, noisy))
     pairs = (raw_map, noisy_map), (before.images, after.images), (before.activations, after.activations)
     relative = [_relative_move(first, second, smallest) for first, second in pairs]
     moves = torch.stack([*relative, (after.logits - before.logits).double().norm(dim=1)], dim=1)
@@ -137,7 +135,7 @@ def _noisy_trace(trace: Trace, radius: float, seed: str) -> Trace:
 
 def _distance(original: Explanation, noisy: Explanation) -> Tensor:
     """||Phi(y) - Phi(x)|| of two raw maps: (B,); infinite where a map isn't finite, since NaN means a map of zeros."""
-    x, y = (given(each.raw_map, "raw_map").double().flatten(1) for each in (original, noisy))
+    x, y = (each.required_raw_map.double().flatten(1) for each in (original, noisy))
     return (y - x).norm(dim=1).nan_to_num(torch.inf, torch.inf)
 
 

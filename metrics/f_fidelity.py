@@ -10,7 +10,7 @@ from torch import Tensor
 
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.perturbation import scoring
 from axiom_bench.metrics.shared.pixel_order import ORDERS, pixel_ranks
 
@@ -42,7 +42,7 @@ def f_fidelity(
             "f_fidelity needs fractions, an alpha and a beta above 0 and at most 1, and at least one sample; "
             f"they are {list(fractions)}, {alpha}, {beta} and {samples}."
         )
-    trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
+    trace, images = explanation.required_trace, explanation.required_images
 
     def uniform() -> Tensor:
         draws = [torch.rand(samples, *images.shape[2:], generator=each) for each in trace.generators(seed)]

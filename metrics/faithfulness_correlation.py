@@ -8,7 +8,7 @@ from torch import Tensor
 
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.cells import cell_numbers
 from axiom_bench.metrics.shared.perturbation import Perturbation, takes_fields
 from axiom_bench.metrics.shared.random_subsets import (
@@ -40,7 +40,7 @@ def faithfulness_correlation(
             "faithfulness_correlation needs a fraction between 0 and 1 and 2 subsets or more, "
             f"not {fraction} and {subsets}."
         )
-    pixels = given(explanation.images, "images")[0, 0].numel()
+    pixels = explanation.required_images[0, 0].numel()
     draws = [pixels_at_random(max(1, round(fraction * pixels)))] * subsets
     removed = Subsets(f"faithfulness correlation {fraction}", draws, perturbation, seed)
     attributed, drops = yield from subset_drops(explanation, removed)
@@ -68,7 +68,7 @@ def mu_fidelity(
     draw = _cells_at_random(cell_numbers(explanation, grid).cpu(), max(1, round(fraction * grid**2)))
     removed = Subsets(f"mu fidelity {grid} {fraction}", [draw] * subsets, perturbation, seed)
     attributed, drops = yield from subset_drops(explanation, removed)
-    return where_defined(spearman(attributed, drops), given(explanation.raw_map, "raw_map"), drops)
+    return where_defined(spearman(attributed, drops), explanation.required_raw_map, drops)
 
 
 def _cells_at_random(numbers: Tensor, count: int) -> Subset:

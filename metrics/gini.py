@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.rounding import widened
 
 
@@ -16,7 +16,7 @@ def gini(explanation: Explanation) -> Tensor:
     0 where all n pixels are equal, 1 - 1/n where a single one isn't zero: higher is sparser. A factor on the map
     doesn't count. arXiv:1810.06583, after Hurley and Rickard. A zero map gives NaN.
     """
-    pixels = widened(given(explanation.heatmap, "heatmap")).flatten(1).cpu().numpy()
+    pixels = widened(explanation.required_heatmap).flatten(1).cpu().numpy()
     h = torch.from_numpy(np.sort(pixels, axis=1)).double()  # NumPy sorts ten times as fast as torch
     n = h.shape[1]
     k = torch.arange(1, n + 1, dtype=h.dtype)

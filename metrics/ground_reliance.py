@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.errors import BenchError
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.parts import finite, positive_masses, same
 
 
@@ -21,7 +21,7 @@ def ground_reliance(explanation: Explanation, threshold: float = 0.1) -> Tensor:
     """
     if not 0 <= threshold < 1:
         raise BenchError(f"ground_reliance needs a threshold from 0 to below 1, not {threshold}.")
-    effects = given(explanation.trace, "trace").part_effects
+    effects = explanation.required_trace.part_effects
     rows = zip(positive_masses(explanation), effects, strict=True)
     values = [_on_idle(mass, effect.cpu().double().abs(), threshold) for mass, effect in rows]
     return torch.stack(values).masked_fill(~finite(effects), torch.inf)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from axiom_bench.cutting import numerics
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 
 
 def guarded_channels(explanation: Explanation) -> Tensor:
@@ -14,4 +14,4 @@ def guarded_channels(explanation: Explanation) -> Tensor:
     |sum F_k| <= tol * sum |F_k|, tol 1e-6 in float32 and 1e-12 in float64. A property of the layer, not of a method; it
     counts the channels that those weights leave out; neither direction is better.
     """
-    return numerics.guarded_channels(given(explanation.trace, "trace").activations).sum(1).double()
+    return numerics.guarded_channels(explanation.required_trace.activations).sum(1).double()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.evaluation.queries import MetricGenerator
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.perturbation import Filling, kept_logits, probabilities, takes_fields
 
 
@@ -17,7 +17,7 @@ def increase_in_confidence(explanation: Explanation, filling: Filling = Filling(
     p: softmax probability of the class; p': of image h + fill (1 - h). The mean is the published rate, not x 100.
     fill and blur: see `shared.perturbation.Filling`; "zero" is the published image x map, in normalised pixels.
     """
-    trace = given(explanation.trace, "trace")
+    trace = explanation.required_trace
     after = yield from kept_logits(explanation, filling)
     p, p_kept = (probabilities(logits, trace.targets) for logits in (trace.logits, after))
     return (p_kept > p).double().masked_fill(p_kept.isnan(), torch.nan)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.perturbation import Perturbation, takes_fields
 from axiom_bench.metrics.shared.random_subsets import Subsets, square_at_random, squared_error, subset_drops
 
@@ -34,7 +34,7 @@ def infidelity(
         raise BenchError(
             f"infidelity needs sides in (0, 1] and at least one square, not sides {list(sides)} and {squares} squares."
         )
-    shorter = min(given(explanation.images, "images").shape[2:])
+    shorter = min(explanation.required_images.shape[2:])
     draws = [square_at_random([max(1, round(side * shorter)) for side in sides])] * squares
     removed = Subsets(f"infidelity {list(sides)}", draws, perturbation, seed)
     attributed, drops = yield from subset_drops(explanation, removed)

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from axiom_bench.evaluation.queries import MetricGenerator
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.cells import cell_numbers, enlarged
 from axiom_bench.metrics.shared.perturbation import Filling, Perturbation, takes_fields
 from axiom_bench.metrics.shared.pixel_curves import area, partly_filled
@@ -33,8 +33,8 @@ def irof(
     the image. fill and blur: see `shared.perturbation.Filling`. Costs grid^2 passes for each method. NaN where the map
     is constant. Raises BenchError as `cell_numbers`.
     """
-    trace, cells = given(explanation.trace, "trace"), cell_numbers(explanation, grid).cpu()
-    images = given(explanation.images, "images")
+    trace, cells = explanation.required_trace, cell_numbers(explanation, grid).cpu()
+    images = explanation.required_images
 
     def of_images() -> Tensor:
         return trace.per_image(lambda row: superpixels(images[row].cpu(), cells, compactness)).to(images.device)
@@ -58,7 +58,7 @@ def irof(
     ratios = torch.cat([before, scores], dim=1) / before
     surplus = (grid**2 - count) * ratios[:, -1]  # steps after the last superpixel change nothing
     value = 1 - (area(ratios) * grid**2 - surplus) / count
-    return where_defined(value, given(explanation.raw_map, "raw_map"), ratios)
+    return where_defined(value, explanation.required_raw_map, ratios)
 
 
 def superpixels(image: Tensor, cells: Tensor, compactness: float) -> Tensor:

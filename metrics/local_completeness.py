@@ -9,7 +9,7 @@ from torch import Tensor
 
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.perturbation import Perturbation, takes_fields
 from axiom_bench.metrics.shared.random_subsets import Subsets, cells_at_random, squared_error, subset_drops
 
@@ -37,7 +37,7 @@ def local_completeness(
             "local_completeness needs sides and kept in (0, 1], and a subset or more of each side, "
             f"not sides {list(sides)}, kept {kept} and {subsets} subsets."
         )
-    shorter = min(given(explanation.images, "images").shape[2:])
+    shorter = min(explanation.required_images.shape[2:])
     rests = [cells_at_random(max(1, round(side * shorter)), 1 - kept) for side in sides]
     draws = [_everything, *(rest for rest in rests for _ in range(subsets // len(rests)))]
     removed = Subsets(f"local completeness {list(sides)} {kept}", draws, perturbation, seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.parts import marks, parts_of, share_of_marks
 
 
@@ -17,7 +17,7 @@ def mark_effect(explanation: Explanation) -> dict[str, Tensor]:
     NaN where none is positive. A property of the network, not of a method.
     Raises BenchError for an explanation without interventions.
     """
-    rows = list(zip(parts_of(explanation), given(explanation.trace, "trace").part_effects, strict=True))
+    rows = list(zip(parts_of(explanation), explanation.required_trace.part_effects, strict=True))
     return {
         "mark_effect": torch.stack([effects.double().cpu()[marks(parts)].sum() for parts, effects in rows]),
         "mark_effect_share": torch.stack([share_of_marks(*row) for row in rows]),

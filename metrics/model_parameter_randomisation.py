@@ -12,7 +12,7 @@ from axiom_bench.cutting.split_model import SplitModel
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, Reexplanation
-from axiom_bench.explanation.explanation import Curve, Explanation, given
+from axiom_bench.explanation.explanation import Curve, Explanation
 from axiom_bench.metrics.shared.randomised import number_of_layers, randomised, randomised_key, randomised_trace
 from axiom_bench.metrics.shared.similarity import similarity as similarity_of
 
@@ -35,7 +35,7 @@ def model_parameter_randomisation(
     """
     if stages is not None and stages < 1:
         raise BenchError(f"model_parameter_randomisation needs at least one stage, not stages={stages}.")
-    layers = number_of_layers(given(explanation.trace, "trace").cut_model.model)
+    layers = number_of_layers(explanation.required_trace.cut_model.model)
     stages = layers if stages is None else min(stages, layers)
     points = yield from _similarities(explanation, order, stages, similarity, seed)
     fractions = [(stage + 1) / stages for stage in range(stages)]
@@ -81,7 +81,7 @@ def _similarities(
 
     Where all layers are randomised, that is asked for first, since other metrics ask for it and so share it.
     """
-    trace = given(explanation.trace, "trace")
+    trace = explanation.required_trace
     compare = partial(similarity_of, explanation, kind=similarity)
     key = ("model_parameter_randomisation", order, stages, seed)
     of_all = []

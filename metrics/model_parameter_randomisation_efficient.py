@@ -13,7 +13,7 @@ from torch import Tensor
 
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, Reexplanation
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.cells import enlarged
 from axiom_bench.metrics.shared.randomised import randomised_key, randomised_trace
 from axiom_bench.metrics.shared.rounding import MILLION
@@ -32,7 +32,7 @@ def model_parameter_randomisation_efficient(
     """
     if bins < 2:
         raise BenchError(f"model_parameter_randomisation_efficient needs two bins or more, not bins={bins}.")
-    trace = given(explanation.trace, "trace")
+    trace = explanation.required_trace
     complexity = partial(histogram_entropy, bins=bins)
     randomised = yield Reexplanation(partial(randomised_trace, trace, seed), complexity, randomised_key(seed))
     trained = complexity(explanation)
@@ -44,7 +44,7 @@ def histogram_entropy(explanation: Explanation, bins: int) -> Tensor:
 
     NaN where the raw map is constant, infinite where it isn't finite.
     """
-    raw_map, maps = given(explanation.raw_map, "raw_map"), enlarged(explanation).cpu().numpy()
+    raw_map, maps = explanation.required_raw_map, enlarged(explanation).cpu().numpy()
     values = [_entropy(each, bins) if np.isfinite(each).all() else np.inf for each in maps]
     return torch.tensor(values, dtype=torch.float64, device=raw_map.device).masked_fill(constant(raw_map), torch.nan)
 

@@ -14,7 +14,7 @@ from axiom_bench.cutting.numerics import noisy
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, Reexplanation
-from axiom_bench.explanation.explanation import Explanation, given, heatmap
+from axiom_bench.explanation.explanation import Explanation, heatmap
 from axiom_bench.metrics.shared.randomised import fully_randomised, randomised_key, randomised_trace
 from axiom_bench.metrics.shared.rounding import widened
 from axiom_bench.metrics.shared.similarity import similarity as similarity_of
@@ -35,7 +35,7 @@ def model_parameter_randomisation_smooth(
         raise BenchError(f"model_parameter_randomisation_smooth needs at least one sample, not samples={samples}.")
     if not 0 <= noise < math.inf:
         raise BenchError(f"model_parameter_randomisation_smooth needs noise of 0 or more, not noise={noise}.")
-    trace = given(explanation.trace, "trace")
+    trace = explanation.required_trace
     trained = [_raw_map(explanation)]
     randomised = [(yield Reexplanation(partial(randomised_trace, trace, seed), _raw_map, randomised_key(seed)))]
     for sample in range(samples - 1):
@@ -54,11 +54,11 @@ def _noisy_trace(trace: Trace, noise: float, seed: int, sample: int, is_random: 
 
 
 def _raw_map(explanation: Explanation) -> Tensor:
-    return given(explanation.raw_map, "raw_map").double()
+    return explanation.required_raw_map.double()
 
 
 def _mean(explanation: Explanation, raw_map: Tensor) -> Explanation:
     """A mean map, in the type of the raw map, at least float32: its rounding tells a constant map."""
-    maps = raw_map.to(widened(given(explanation.raw_map, "raw_map")).dtype)
-    made = heatmap(maps, given(explanation.heatmap, "heatmap").shape[1:], explanation.normalise)
+    maps = raw_map.to(widened(explanation.required_raw_map).dtype)
+    made = heatmap(maps, explanation.required_heatmap.shape[1:], explanation.normalise)
     return Explanation(raw_map=maps, heatmap=made, made=made)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from axiom_bench.cutting.numerics import axes
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 
 
 def negative_share(explanation: Explanation) -> Tensor:
@@ -14,6 +14,6 @@ def negative_share(explanation: Explanation) -> Tensor:
     Evidence against the class, which no heatmap shows. It has no unit, so it compares all methods; neither direction is
     better.
     """
-    raw_map = given(explanation.raw_map, "raw_map").double()  # (B, h, w)
+    raw_map = explanation.required_raw_map.double()  # (B, h, w)
     space = axes(raw_map, 1)
     return (-raw_map).clamp(min=0).sum(space) / raw_map.abs().sum(space)

@@ -22,7 +22,7 @@ def object_correlation(explanation: Explanation, similarity: str = "pearson") ->
     Pearson's correlation of the signed raw maps is in [-1, 1]: 1 where the map doesn't depend on the object, NaN where
     a map is constant. Costs a pass and a trace, shared by all methods, and one run of the method.
     """
-    trace = given(explanation.trace, "trace")
+    trace = explanation.required_trace
 
     def other_trace() -> Trace:
         return at_objects(trace, torch.stack([*map(_largest, given(explanation.same_class, "same_class"))]))

@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.parts import finite, foreground, highest, parts_of, signed_masses
 from axiom_bench.metrics.shared.similarity import spearman
 
@@ -22,7 +22,7 @@ def object_deletion(explanation: Explanation) -> dict[str, Tensor]:
     their ranks. Both are NaN for fewer than two objects, and the correlation where all masses or all drops are equal;
     infinite where a drop isn't finite.
     """
-    effects = given(explanation.trace, "trace").part_effects
+    effects = explanation.required_trace.part_effects
     rows = zip(parts_of(explanation), signed_masses(explanation), effects, strict=True)
     answers = [_agreement(mass[places], drop.cpu().double()[places])
                for parts, mass, drop in rows for places in (foreground(parts),)]  # fmt: skip

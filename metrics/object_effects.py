@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.cutting.interventions import GROUND, Part
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.parts import finite, parts_of
 
 
@@ -19,7 +19,7 @@ def object_effects(explanation: Explanation) -> dict[str, Tensor]:
     other grounds. They add up to 1; NaN where no part has an effect, infinite where one isn't finite. Of the
     network and its image alone. Several objects of a class count one by one.
     """
-    trace = given(explanation.trace, "trace")
+    trace = explanation.required_trace
     rows = zip(parts_of(explanation), trace.part_effects, trace.targets.tolist(), strict=True)
     shares = [_shares(parts, effects.cpu().double().abs(), target) for parts, effects, target in rows]
     names = ("object_effects", "object_effects_others", "object_effects_marks", "object_effects_ground")

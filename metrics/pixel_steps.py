@@ -9,7 +9,7 @@ from torch import Tensor
 
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.cells import enlarged
 from axiom_bench.metrics.shared.perturbation import Perturbation, takes_fields
 from axiom_bench.metrics.shared.pixel_curves import pixel_curve
@@ -53,7 +53,7 @@ def monotonicity_correlation(
         sums, drops, _ = yield from group_drops(explanation, magnitudes, groups, shuffle, "magnitudes")
         changes.append(drops.square())
     losses = torch.stack(changes).mean(0)
-    return where_defined(spearman(sums, losses), given(explanation.raw_map, "raw_map").abs(), losses)
+    return where_defined(spearman(sums, losses), explanation.required_raw_map.abs(), losses)
 
 
 @takes_fields
@@ -84,7 +84,7 @@ class Shuffle(Perturbation):
 
 def shuffled(explanation: Explanation, seed: str) -> Tensor:
     """Each image's pixels in an order drawn by `seed` and the image: (B, 3, H', W')."""
-    images = given(explanation.images, "images")
-    flat, draws = images.flatten(2), given(explanation.trace, "trace").generators(seed)
+    images = explanation.required_images
+    flat, draws = images.flatten(2), explanation.required_trace.generators(seed)
     orders = [torch.rand(flat.shape[2], generator=draw, dtype=torch.float64).argsort() for draw in draws]
     return flat.gather(2, torch.stack(orders)[:, None].to(images.device).expand_as(flat)).view_as(images)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.evaluation.queries import MetricGenerator, Reexplanation
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.similarity import similarity as similarity_of
 
 
@@ -20,7 +20,7 @@ def random_logit(explanation: Explanation, similarity: str = "ssim", seed: int =
     SSIM of the heatmaps as in arXiv:1912.09818. A value of 1: the map doesn't depend on
     the class. Costs one trace, shared by all methods, and one run of the method.
     """
-    trace = given(explanation.trace, "trace")
+    trace = explanation.required_trace
 
     def other_trace() -> Trace:
         num_classes = trace.logits.shape[1]

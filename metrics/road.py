@@ -15,7 +15,7 @@ from torch import Tensor
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages, keep_logits
-from axiom_bench.explanation.explanation import Curve, Explanation, given
+from axiom_bench.explanation.explanation import Curve, Explanation
 from axiom_bench.metrics.shared.perturbation import numbers_of_first, scoring
 from axiom_bench.metrics.shared.pixel_order import pixel_ranks
 
@@ -86,7 +86,7 @@ def imputed_images(
         raise BenchError(f"ROAD's fractions lie between 0 and 1; they are {list(fractions)}.")
     if not 0 <= noise < math.inf:
         raise BenchError(f"ROAD's noise is a standard deviation, 0 or more; it is {noise}.")
-    trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
+    trace, images = explanation.required_trace, explanation.required_images
     ranks = pixel_ranks(explanation, first)
     pixels = ranks[0].numel()
     counts = torch.tensor([min(round(fraction * pixels), pixels - 1) for fraction in fractions]).to(ranks)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.road import FRACTIONS, imputed_images
 from axiom_bench.metrics.shared.perturbation import confidence_in
 
@@ -68,7 +68,7 @@ def _mean(
     output: str,
     seed: int,
 ) -> MetricGenerator[Tensor]:
-    trace, of_measured = given(explanation.trace, "trace"), weights(fractions, measured)
+    trace, of_measured = explanation.required_trace, weights(fractions, measured)
     logits = yield imputed_images(explanation, first, measured, noise, None, seed)
     points = [confidence_in(trace, of_fraction, trace.targets, output) for of_fraction in logits.unbind(1)]
     # No product of matrices, whose rounding may depend on a row's place in the batch.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.evaluation.queries import MetricGenerator
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.cells import enlarged
 from axiom_bench.metrics.shared.perturbation import Perturbation, takes_fields
 from axiom_bench.metrics.shared.pixel_groups import group_drops
@@ -33,7 +33,7 @@ def saco(
     """
     sums, drops, pixels = yield from group_drops(explanation, enlarged(explanation), groups, perturbation, "signed")
     value = coefficient(sums / pixels, drops)
-    return where_defined(value, given(explanation.raw_map, "raw_map"), drops)
+    return where_defined(value, explanation.required_raw_map, drops)
 
 
 def coefficient(salience: Tensor, drops: Tensor) -> Tensor:

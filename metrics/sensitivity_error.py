@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 
 
 def sensitivity_error(explanation: Explanation) -> Tensor:
@@ -13,5 +13,5 @@ def sensitivity_error(explanation: Explanation) -> Tensor:
     d_k = S - S_k, the drop when map k is set to zero; m_k = sum_xy M_k, signed, before any post-processing. 0 is best.
     `sensitivity_error_raw` is the same formula for every method with contributions, in the method's own units.
     """
-    d, m = given(explanation.trace, "trace").ablation_drops, explanation.channel_totals  # (B, K)
+    d, m = explanation.required_trace.ablation_drops, explanation.channel_totals  # (B, K)
     return (d - m).abs().sum(1) / d.abs().sum(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from axiom_bench.cutting.numerics import guarded_channels
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 
 
 def sensitivity_error_split(explanation: Explanation) -> dict[str, Tensor]:
@@ -14,7 +14,7 @@ def sensitivity_error_split(explanation: Explanation) -> dict[str, Tensor]:
     sensitivity_error_guarded: over channels that aren't all zero but whose sum is negligible against its terms, where
     a division by sum F_k gives weight 0 (see the metric guarded_channels). sensitivity_error_open: over the rest.
     """
-    trace = given(explanation.trace, "trace")
+    trace = explanation.required_trace
     d, guarded = trace.ablation_drops.double(), guarded_channels(trace.activations)  # (B, K)
     share = (d - explanation.channel_totals.double()).abs() / d.abs().sum(1, keepdim=True)
     return {

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator
-from axiom_bench.explanation.explanation import Curve, Explanation, given
+from axiom_bench.explanation.explanation import Curve, Explanation
 from axiom_bench.metrics.shared.perturbation import Perturbation, takes_fields
 from axiom_bench.metrics.shared.random_subsets import Subsets, drops_correlation, pixels_at_random, subset_drops
 
@@ -43,7 +43,7 @@ def _points(
         raise BenchError(
             f"sensitivity_n needs fractions between 0 and 1 and 2 subsets or more, not {list(fractions)} and {subsets}."
         )
-    pixels = given(explanation.images, "images")[0, 0].numel()
+    pixels = explanation.required_images[0, 0].numel()
     draws = [pixels_at_random(max(1, round(fraction * pixels))) for fraction in fractions for _ in range(subsets)]
     removed = Subsets(f"sensitivity-n {list(fractions)}", draws, perturbation, seed)
     attributed, drops = yield from subset_drops(explanation, removed)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.cells import cell_numbers, cell_sums, enlarged
 from axiom_bench.metrics.shared.perturbation import Perturbation, takes_fields
 from axiom_bench.metrics.shared.similarity import spearman, where_defined
@@ -29,7 +29,7 @@ def single_deletion(
     all cells have the same sum or the same drop. Raises BenchError as `cell_numbers`.
     """
     sums, drops = yield from _of_cells(explanation, grid, perturbation)
-    return where_defined(spearman(sums, drops), given(explanation.raw_map, "raw_map"), drops)
+    return where_defined(spearman(sums, drops), explanation.required_raw_map, drops)
 
 
 @takes_fields

@@ -9,7 +9,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from axiom_bench.evaluation.queries import MetricGenerator
-from axiom_bench.explanation.explanation import Curve, Explanation, given
+from axiom_bench.explanation.explanation import Curve, Explanation
 from axiom_bench.metrics.shared.cells import cell_numbers, cell_sums, enlarged
 from axiom_bench.metrics.shared.perturbation import Perturbation, takes_fields
 from axiom_bench.metrics.shared.pixel_curves import area, partly_filled
@@ -36,7 +36,7 @@ def srg(
         ranks = cell_ranks(explanation, grid, first)
         key = ("srg", grid, first)
         curves.append((yield partly_filled(explanation, key, ranks, counts, perturbation, inserts=False)))
-    gain = where_defined(curves[0] - curves[1], given(explanation.raw_map, "raw_map"), torch.cat(curves, dim=1))
+    gain = where_defined(curves[0] - curves[1], explanation.required_raw_map, torch.cat(curves, dim=1))
     points = functional.pad(gain, (1, 1))
     fractions = [cells / grid**2 for cells in range(grid**2 + 1)]
     label = f"{perturbation.output}, lowest first - highest first"

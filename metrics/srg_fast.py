@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.evaluation.queries import MetricGenerator
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.perturbation import Perturbation, takes_fields
 from axiom_bench.metrics.shared.pixel_curves import area_weights, few_points, partly_filled
 from axiom_bench.metrics.shared.similarity import where_defined
@@ -32,4 +32,4 @@ def srg_fast(
         ranks = cell_ranks(explanation, grid, first)
         curves.append((yield partly_filled(explanation, key, ranks, chosen, perturbation, inserts=False)))
     gain = ((curves[0] - curves[1]) * area_weights(chosen, grid**2)[1:-1].to(curves[0])).sum(1)
-    return where_defined(gain, given(explanation.raw_map, "raw_map"), torch.cat(curves, dim=1))
+    return where_defined(gain, explanation.required_raw_map, torch.cat(curves, dim=1))

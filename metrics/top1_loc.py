@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.gt_known_loc import gt_known_loc
 
 
@@ -24,7 +24,7 @@ def top1_loc(explanation: Explanation, fraction: float = 0.2, iou: float = 0.5, 
 
 def rank_of_class(explanation: Explanation) -> Tensor:
     """How many classes come before the explained one by their logit: (B,) int; of equals the lower index first."""
-    trace = given(explanation.trace, "trace")
+    trace = explanation.required_trace
     logits, targets = trace.logits, trace.targets[:, None]
     score = logits.gather(1, targets)
     lower_index = torch.arange(logits.shape[1], device=logits.device) < targets

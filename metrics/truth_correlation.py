@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.similarity import constant, pearson
 from axiom_bench.metrics.shared.true_maps import at_size, true_heatmap, true_raw_map
 
@@ -16,7 +16,7 @@ def truth_correlation(explanation: Explanation) -> dict[str, Tensor]:
     positions, of the raw map (a larger one averaged in each position, a smaller one resized) and sum_k T_k. 1 is best;
     NaN where a map is constant.
     """
-    shown, raw_map = given(explanation.heatmap, "heatmap"), given(explanation.raw_map, "raw_map")
+    shown, raw_map = explanation.required_heatmap, explanation.required_raw_map
     truth = true_raw_map(explanation)
     signed = pearson(at_size(raw_map, truth.shape[1:]), truth)
     return {

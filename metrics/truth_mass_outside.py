@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.cutting.numerics import axes
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.true_maps import true_heatmap
 
 NOTHING = 1e-6  # of a heatmap's maximum: what rounding leaves of a contribution of 0
@@ -18,7 +18,7 @@ def truth_mass_outside(explanation: Explanation) -> Tensor:
 
     The truth's heatmap is positive evidence, resized as h is, so that a right map has no mass outside of it.
     """
-    shown, truth = given(explanation.heatmap, "heatmap").double(), true_heatmap(explanation)
+    shown, truth = explanation.required_heatmap.double(), true_heatmap(explanation)
     outside = (truth <= NOTHING).double().masked_fill(truth.isnan(), torch.nan)
     space = axes(shown, 1)
     return (shown * outside).sum(space) / shown.sum(space)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.rounding import rounded
 from axiom_bench.metrics.shared.true_maps import at_size, true_heatmap, true_raw_map
 
@@ -19,10 +19,8 @@ def truth_rank_agreement(explanation: Explanation) -> dict[str, Tensor]:
     """
     truth = true_raw_map(explanation)
     size = truth.shape[1:]
-    shown, true_shown = (
-        at_size(maps, size) for maps in (given(explanation.heatmap, "heatmap"), true_heatmap(explanation))
-    )
-    raw_map = at_size(given(explanation.raw_map, "raw_map"), size)
+    shown, true_shown = (at_size(maps, size) for maps in (explanation.required_heatmap, true_heatmap(explanation)))
+    raw_map = at_size(explanation.required_raw_map, size)
     return {
         "truth_rank_agreement": concordance(shown, true_shown),
         "truth_rank_agreement_signed": concordance(raw_map, truth),

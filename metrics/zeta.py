@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from axiom_bench.cutting.numerics import axes
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 
 
 def zeta(explanation: Explanation) -> Tensor:
@@ -13,6 +13,6 @@ def zeta(explanation: Explanation) -> Tensor:
 
     A property of the layer, not of a method: XGrad-CAM's and HiResCAM's sensitivity error equals it.
     """
-    trace = given(explanation.trace, "trace")
+    trace = explanation.required_trace
     d = trace.ablation_drops  # (B, K)
     return (d - (trace.gradients * trace.activations).sum(axes(trace.activations))).abs().sum(1) / d.abs().sum(1)

@@ -25,7 +25,7 @@ from axiom_bench.cutting.trace import Trace, rows_of_images
 from axiom_bench.errors import BenchError, NoMap, measuring
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages, Reexplanation, Request
 from axiom_bench.evaluation.stopwatch import PASSES, Watch, untimed
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 
 KEPT = "kept answers"  # under this key a trace has its `KeptAnswers`
 MOST_KEPT = 1024  # scores of an image in an answer that is kept: at most 20 kB of JSON
@@ -211,7 +211,7 @@ def _scores(task: MetricCall) -> Tensor:
     """The scores of perturbed images; equal requests share them."""
     request, explanation = task.request, task.explanation
     assert isinstance(request, PerturbedImages)
-    holder = given(explanation.trace, "trace") if request.of_image else explanation
+    holder = explanation.required_trace if request.of_image else explanation
     with measured_by(task.metric):
         return holder.once(("perturbed images", request.key), lambda: _computed(task.metric, explanation, request))
 
@@ -220,7 +220,7 @@ def _scores(task: MetricCall) -> Tensor:
 @torch.no_grad()
 def _computed(metric: NamedFunction, explanation: Explanation, request: PerturbedImages) -> Tensor:
     """Scores (B, count, ...). Each copy of a valid image that is classified counts as a forward pass."""
-    trace = given(explanation.trace, "trace")
+    trace = explanation.required_trace
     rows, same = rows_per_pass(trace, request.count), request.same
     if same is None and request.of_image and trace.images.device == torch.device("cpu"):  # to compare is to wait
         same = ("of image", request.key), torch.arange(request.count).expand(len(trace), -1)

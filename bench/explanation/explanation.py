@@ -329,6 +329,26 @@ class Explanation(CachesResults):
         return self.contributions.sum(axes(self.contributions))
 
     @property
+    def required_trace(self) -> Trace:
+        """The trace. Raises BenchError for an explanation without."""
+        return given(self.trace, "trace")
+
+    @property
+    def required_raw_map(self) -> Tensor:
+        """The raw map. Raises BenchError for an explanation without."""
+        return given(self.raw_map, "raw_map")
+
+    @property
+    def required_heatmap(self) -> Tensor:
+        """The heatmap. Raises BenchError for an explanation without."""
+        return given(self.heatmap, "heatmap")
+
+    @property
+    def required_images(self) -> Tensor:
+        """The images. Raises BenchError for an explanation without."""
+        return given(self.images, "images")
+
+    @property
     def dimensions(self) -> int:
         """How many axes of space it has: 1 of signals, 2 of images, 3 of volumes."""
         maps = self.heatmap if self.heatmap is not None else self.raw_map

@@ -29,7 +29,7 @@ from axiom_bench.evaluation.batch import (
 )
 from axiom_bench.evaluation.measurement import Metric, measure_all
 from axiom_bench.evaluation.purity import Witness, tensors_of
-from axiom_bench.explanation.explanation import Explanation, given, heatmap
+from axiom_bench.explanation.explanation import Explanation, heatmap
 from axiom_bench.explanation.heatmaps import ERROR_COLUMNS, ClassScore, Heatmaps
 from axiom_bench.explanation.overlay import Pixels
 from axiom_bench.run.progress import at
@@ -84,9 +84,9 @@ def explained_trace(
     maps: dict[str, Tensor] = {}
     for method, explanation in explanations:
         if size is None:
-            maps[method.name] = given(explanation.heatmap, "heatmap")
+            maps[method.name] = explanation.required_heatmap
         else:
-            maps[method.name] = heatmap(given(explanation.raw_map, "raw_map"), size, normalise)
+            maps[method.name] = heatmap(explanation.required_raw_map, size, normalise)
     is_seen = any(each.any() for each in maps.values())
     if maps and not is_seen and not is_silent:
         notes.append(ZeroMaps(only_zeros(trace)))

@@ -27,7 +27,7 @@ from axiom_bench.evaluation.batch import trace_of_batch
 from axiom_bench.evaluation.plugins import Plugin, required
 from axiom_bench.evaluation.queries import PerturbedImages
 from axiom_bench.evaluation.runtime import measure_runtime
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.explanation.overlay import MAX_SIDE, View, disagreement, webp
 from axiom_bench.records import store
 from axiom_bench.run.images import first_batch, rows
@@ -135,9 +135,9 @@ def arrays(job: Job, metric: Plugin, batch: Batch) -> dict[str, np.ndarray]:
     perturbed = [_perturbed(metric, explanation) for explanation in explanations.values()]
     with torch.no_grad():
         confidences = [_confidences(trace, trace.network.forward_logits(images)) for images in perturbed]
-    heatmaps = [given(each.heatmap, "heatmap").nan_to_num(0.0) for each in explanations.values()]  # not finite: no heat
+    heatmaps = [each.required_heatmap.nan_to_num(0.0) for each in explanations.values()]  # not finite: no heat
     views = _views(job, trace, heatmaps)
-    maps = {name: given(each.raw_map, "raw_map") for name, each in explanations.items()}
+    maps = {name: each.required_raw_map for name, each in explanations.items()}
     return {
         **{f"{RAW}{name}": maps[name].float().cpu().numpy() for name in maps if job.settings.pictures.arrays},
         "images": _pictures(job, views, trace.images),
@@ -225,7 +225,7 @@ def _gallery_entries(job: Job, indices: Sequence[int]) -> Iterator[dict[str, Any
 
 def _entries_of_batch(job: Job, batch: Batch, _: int) -> list[dict[str, Any]]:
     trace = trace_of_batch(job.cut_model, batch)
-    of_methods = {name: given(each.heatmap, "heatmap") for name, each in _explanations(job, trace, batch).items()}
+    of_methods = {name: each.required_heatmap for name, each in _explanations(job, trace, batch).items()}
     views = _views(job, trace, list(of_methods.values()))
     heatmaps = {name: _seen(views, heatmap).astype(np.float64) for name, heatmap in of_methods.items()}
     images = _pictures(job, views, trace.images)

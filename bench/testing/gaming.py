@@ -35,7 +35,7 @@ from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.batch import trace_of_batch
 from axiom_bench.evaluation.measurement import Metric, measure
 from axiom_bench.evaluation.specs import EXTRAS
-from axiom_bench.explanation.explanation import Explanation, Map, given
+from axiom_bench.explanation.explanation import Explanation, Map
 from axiom_bench.judging.agreement import ImageValues
 from axiom_bench.judging.tests import Row, best_of, gaming_row
 from axiom_bench.methods.equal_shares import equal_shares
@@ -64,7 +64,7 @@ class Half(NamedTuple):
 
     def raw_maps(self) -> Floats:
         """(methods, images, h, w)."""
-        return np.stack([given(each.raw_map, "raw_map").double().numpy() for each in self.methods.values()])
+        return np.stack([each.required_raw_map.double().numpy() for each in self.methods.values()])
 
     def of_maps(self, metric: Metric, name: str, maps: Floats) -> Floats:
         """Of maps (images, h, w), or of one for all, (1, h, w), this value of the metric: (images,), NaN without."""

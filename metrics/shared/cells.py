@@ -11,13 +11,13 @@ from torch import Tensor
 
 from axiom_bench.cutting.numerics import resized
 from axiom_bench.errors import BenchError
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 
 
 def enlarged(explanation: Explanation) -> Tensor:
     """The signed raw map, resized bilinearly to the image's size: (B, H', W') in float64."""
-    raw_map = given(explanation.raw_map, "raw_map").double()
-    return resized(raw_map, given(explanation.heatmap, "heatmap").shape[1:])
+    raw_map = explanation.required_raw_map.double()
+    return resized(raw_map, explanation.required_heatmap.shape[1:])
 
 
 def cell_numbers(explanation: Explanation, grid: int) -> Tensor:
@@ -27,12 +27,12 @@ def cell_numbers(explanation: Explanation, grid: int) -> Tensor:
     volumes have as many cells: grid^2 one after the other, or a factor of it along each axis, as 2 x 2 x 4.
     Raises BenchError for a grid of less than two cells a side, and for one of more cells than pixels a side.
     """
-    sides = given(explanation.heatmap, "heatmap").shape[1:]
+    sides = explanation.required_heatmap.shape[1:]
     counts = cells_along(sides, grid)
     if grid < 2 or any(count > side for count, side in zip(counts, sides, strict=True)):
         size = " x ".join(map(str, sides))
         raise BenchError(f"A grid has 2 to {min(sides)} cells a side on images of {size} pixels, not {grid}.")
-    numbers = torch.zeros((), dtype=torch.long, device=given(explanation.images, "images").device)
+    numbers = torch.zeros((), dtype=torch.long, device=explanation.required_images.device)
     for side, count in zip(sides, counts, strict=True):
         numbers = numbers[..., None] * count + torch.arange(side, device=numbers.device) * count // side
     return numbers

@@ -16,7 +16,7 @@ from axiom_bench.metrics.shared.rounding import rounded
 
 def parts_of(explanation: Explanation) -> tuple[Parts, ...]:
     """The parts of each image. Raises BenchError for an explanation without interventions."""
-    return given(given(explanation.trace, "trace").interventions, "a trace with interventions")
+    return given(explanation.required_trace.interventions, "a trace with interventions")
 
 
 def foreground(parts: Parts) -> list[int]:
@@ -41,13 +41,13 @@ def finite(effects: Sequence[Tensor]) -> Tensor:
 @one_thread()
 def signed_masses(explanation: Explanation) -> list[Tensor]:
     """Per image the signed raw map's sum over each part, resized bilinearly to the image: (n_parts,) in float64."""
-    return _sums(explanation, given(explanation.raw_map, "raw_map"))
+    return _sums(explanation, explanation.required_raw_map)
 
 
 @one_thread()
 def positive_masses(explanation: Explanation) -> list[Tensor]:
     """Per image the heatmap's sum over each part, negative evidence cut off: (n_parts,) in float64."""
-    return _sums(explanation, given(explanation.heatmap, "heatmap"))
+    return _sums(explanation, explanation.required_heatmap)
 
 
 def shares(masses: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from axiom_bench.cutting.numerics import axes, convolved, over_space
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages, Reexplanation
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.pixel_order import pixel_ranks
 from axiom_bench.metrics.shared.rounding import widened
 
@@ -59,7 +59,7 @@ class Filling:
 
     def logits(self, explanation: Explanation, key: Hashable, amount: Tensor) -> MetricGenerator[Tensor]:
         """Ask for the model's answer to the images `blended` with an amount that the key names: (B, C)."""
-        images = given(explanation.images, "images")
+        images = explanation.required_images
 
         def perturbed(rows: slice, copies: slice) -> Tensor:
             return self.blended(images[rows], amount[rows])[:, None]
@@ -96,11 +96,11 @@ class Perturbation(Filling):
 
     def replacement(self, explanation: Explanation) -> Tensor:
         """Return what the pixels of the explanation's images become: (B, 3, H', W')."""
-        return self.on(given(explanation.images, "images"))
+        return self.on(explanation.required_images)
 
     def before(self, explanation: Explanation) -> Tensor:
         """Return the model's confidence in the images themselves: (B, 1)."""
-        trace = given(explanation.trace, "trace")
+        trace = explanation.required_trace
         return confidence_in(trace, trace.logits, trace.targets, self.output)[:, None]
 
     def request(
@@ -117,8 +117,8 @@ class Perturbation(Filling):
         chosen(rows, copies): where, bool (rows, copies, H', W'), or (1, copies, H', W') for every image alike; the key
         names it. of_image, same: see `PerturbedImages`.
         """
-        trace = given(explanation.trace, "trace")
-        images = given(explanation.images, "images")
+        trace = explanation.required_trace
+        images = explanation.required_images
         replacement = self.replacement(explanation)
 
         def perturbed(rows: slice, copies: slice) -> Tensor:
@@ -169,7 +169,7 @@ def highlighted(explanation: Explanation, mode: str = "soft", fraction: float = 
     least one (see `shared.pixel_order` for their order), 0 for all others.
     Raises BenchError for another mode, and for a fraction outside [0, 1].
     """
-    heatmap = given(explanation.heatmap, "heatmap")
+    heatmap = explanation.required_heatmap
     if mode == "soft":
         return heatmap
     if mode != "hard":
@@ -212,22 +212,22 @@ def scoring(trace: Trace, output: str) -> Callable[[Tensor, Tensor], Tensor]:
 
 def kept_images(explanation: Explanation, filling: Filling) -> Tensor:
     """The images with only what the map highlights: image h + fill (1 - h), (B, 3, H', W')."""
-    heatmap = widened(given(explanation.heatmap, "heatmap"))
-    return filling.blended(given(explanation.images, "images"), 1 - heatmap)
+    heatmap = widened(explanation.required_heatmap)
+    return filling.blended(explanation.required_images, 1 - heatmap)
 
 
 def kept_logits(explanation: Explanation, filling: Filling) -> MetricGenerator[Tensor]:
     """The model's answer to `kept_images`: (B, C)."""
-    left_out = 1 - widened(given(explanation.heatmap, "heatmap"))
+    left_out = 1 - widened(explanation.required_heatmap)
     return (yield from filling.logits(explanation, "kept", left_out))
 
 
 def kept_map(explanation: Explanation, filling: Filling) -> Reexplanation:
     """Explain `kept_images` again; the answer is (heatmap (B, H', W'), logits (B, C))."""
-    trace = given(explanation.trace, "trace")
+    trace = explanation.required_trace
     return Reexplanation(
         trace=lambda: trace.again(images=kept_images(explanation, filling)),
-        read=lambda kept: (given(kept.heatmap, "heatmap"), given(kept.trace, "trace").logits),
+        read=lambda kept: (kept.required_heatmap, kept.required_trace.logits),
         key=("kept map", repr(filling)),
         of_map=True,
     )

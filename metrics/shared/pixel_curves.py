@@ -17,7 +17,7 @@ from torch import Tensor
 from axiom_bench.cutting.numerics import over_space
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.perturbation import Perturbation, numbers_of_first
 from axiom_bench.metrics.shared.pixel_order import pixel_ranks
 
@@ -69,7 +69,7 @@ def partly_filled(
 
 def filled_image(explanation: Explanation, perturbation: Perturbation) -> PerturbedImages:
     """Nothing but the fill, of the image alone, so once for all methods. The answer is the confidence, (B, 1)."""
-    everywhere = torch.ones_like(given(explanation.heatmap, "heatmap")[:1, None], dtype=torch.bool)
+    everywhere = torch.ones_like(explanation.required_heatmap[:1, None], dtype=torch.bool)
     return perturbation.request(explanation, "filled", 1, lambda rows, copies: everywhere, of_image=True)
 
 
@@ -77,7 +77,7 @@ def step_counts(explanation: Explanation, steps: int) -> Tensor:
     """Numbers of pixels after 0, 1, ... steps of equal size: (steps + 1,). Raises BenchError for less than one step."""
     if steps < 1:
         raise BenchError(f"A curve needs at least one step, not steps={steps}.")
-    pixels = given(explanation.heatmap, "heatmap")[0].numel()
+    pixels = explanation.required_heatmap[0].numel()
     return (torch.arange(steps + 1).double() * pixels / steps).round()
 
 

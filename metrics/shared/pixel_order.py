@@ -7,7 +7,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.numerics import resized
 from axiom_bench.errors import unknown
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.rounding import MILLION, scaled, widened
 
 ORDERS = ("highest", "lowest")
@@ -39,7 +39,7 @@ def ranks_of(keys: Tensor, first: str) -> Tensor:
 def pixel_keys(explanation: Explanation) -> Tensor:
     """Numbers in the order of `pixel_ranks`, the highest pixel's the largest; equal pixels have equal ones: int64 (B,
     H', W')."""
-    heatmap = given(explanation.heatmap, "heatmap")
+    heatmap = explanation.required_heatmap
     keys = _millionths(heatmap) * (2 * MILLION + 1)
     if explanation.raw_map is not None:
         keys = keys + _millionths(resized(widened(explanation.raw_map), heatmap.shape[1:]))

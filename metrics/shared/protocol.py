@@ -115,7 +115,7 @@ def inclusive_boxes(boxes: np.ndarray, stored_pixel: tuple[float, ...]) -> np.nd
 
 
 def _score_maps(explanation: Explanation) -> np.ndarray:
-    heatmap = given(explanation.heatmap, "heatmap")
+    heatmap = explanation.required_heatmap
     raw_maps = heatmap if explanation.raw_map is None else explanation.raw_map
     size = (heatmap.shape[1], heatmap.shape[2])
     return np.stack([_score_map(raw_map, size) for raw_map in widened(raw_maps.detach()).cpu().double().numpy()])

@@ -15,7 +15,7 @@ from torch import Tensor
 from axiom_bench.cutting.numerics import axes, resized
 from axiom_bench.cutting.trace import Trace, rows_of_images
 from axiom_bench.evaluation.queries import MetricGenerator
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.perturbation import Perturbation
 from axiom_bench.metrics.shared.similarity import pearson, where_defined
 
@@ -45,7 +45,7 @@ def subset_drops(explanation: Explanation, subsets: Subsets) -> MetricGenerator[
     raw map, resized bilinearly to the image. Drops are computed once for all methods, and so are the weights of a raw
     map's pixels in each subset.
     """
-    trace, raw_map = given(explanation.trace, "trace"), given(explanation.raw_map, "raw_map")
+    trace, raw_map = explanation.required_trace, explanation.required_raw_map
 
     @lru_cache(maxsize=1)  # an image's copies are requested in several pieces
     def drawn(row: int) -> Tensor:
@@ -67,7 +67,7 @@ def drops_correlation(explanation: Explanation, attributed: Tensor, drops: Tenso
 
     NaN where the map or one of the two is constant; infinite where the model's answer to a subset isn't finite.
     """
-    return where_defined(pearson(attributed, drops), given(explanation.raw_map, "raw_map"), drops)
+    return where_defined(pearson(attributed, drops), explanation.required_raw_map, drops)
 
 
 def squared_error(explanation: Explanation, attributed: Tensor, changes: Tensor, scaled: bool) -> Tensor:
@@ -80,7 +80,7 @@ def squared_error(explanation: Explanation, attributed: Tensor, changes: Tensor,
         # Any factor where no subset has a sum.
         factors = (attributed * changes).sum(1) / squared.masked_fill(squared == 0, 1)
         attributed = attributed * factors[:, None]
-        is_zero = (given(explanation.raw_map, "raw_map") == 0).flatten(1).all(1)
+        is_zero = (explanation.required_raw_map == 0).flatten(1).all(1)
         attributed = attributed.masked_fill(is_zero[:, None], torch.nan)
     # Infinite where the model's answer isn't finite, since NaN means a map of zeros.
     return (attributed - changes).square().mean(1).masked_fill(~changes.isfinite().all(1), torch.inf)

@@ -20,7 +20,7 @@ def energy_of_class(explanation: Explanation, region: str) -> Tensor:
     "masks": its mask.
     Raises BenchError for another region.
     """
-    maps = given(explanation.heatmap, "heatmap").cpu()
+    maps = explanation.required_heatmap.cpu()
     if region == "masks":
         inside = list(given(explanation.masks, "masks").cpu())
     elif region in ("boxes", "cells"):
@@ -34,14 +34,14 @@ def energy_of_class(explanation: Explanation, region: str) -> Tensor:
 @one_thread()
 def energy_in(explanation: Explanation, inside: Iterable[Tensor]) -> Tensor:
     """The heatmap's sum over a region of each row, bool (H', W') each: (B,) in float64."""
-    maps = given(explanation.heatmap, "heatmap").cpu()
+    maps = explanation.required_heatmap.cpu()
     return torch.stack([_energy(heatmap, region.cpu()) for heatmap, region in zip(maps, inside, strict=True)])
 
 
 @one_thread()
 def other_energies(explanation: Explanation, region: str) -> list[dict[int, float]]:
     """Per row the heatmap's sum over the region of each other class of the image: {class: energy}."""
-    maps = given(explanation.heatmap, "heatmap").cpu()
+    maps = explanation.required_heatmap.cpu()
     others = given(explanation.others, "others")
     return [_energies(heatmap, objects, region) for heatmap, objects in zip(maps, others, strict=True)]
 
@@ -58,13 +58,13 @@ def union(boxes: Tensor, size: Sequence[int]) -> Tensor:
 @one_thread()
 def energy(explanation: Explanation) -> Tensor:
     """The heatmap's sum: (B,) in float64, computed once."""
-    maps = given(explanation.heatmap, "heatmap")
+    maps = explanation.required_heatmap
     return explanation.once("energy", lambda: torch.stack([row.sum(dtype=torch.float64) for row in maps.cpu()]))
 
 
 def leakage(explanation: Explanation, elsewhere: Iterable[Tensor]) -> Tensor:
     """sum of h in other boxes, (n, 4) of each row, outside the explained object's / sum of h -> (B,), in float64."""
-    maps, own = given(explanation.heatmap, "heatmap"), given(explanation.boxes, "boxes")
+    maps, own = explanation.required_heatmap, given(explanation.boxes, "boxes")
     pairs = zip(elsewhere, own, strict=True)
     outside = [union(others, maps.shape[1:]) & ~union(boxes, maps.shape[1:]) for others, boxes in pairs]
     return energy_in(explanation, outside) / energy(explanation)

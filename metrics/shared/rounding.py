@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.cutting.numerics import axes
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 
 MILLION = 1_000_000
 
@@ -26,7 +26,7 @@ def millionths(explanation: Explanation) -> np.ndarray:
     """
 
     def levels() -> np.ndarray:
-        heatmap = given(explanation.heatmap, "heatmap")
+        heatmap = explanation.required_heatmap
         rounded = (scaled(heatmap) * MILLION).round_().nan_to_num_(0, 0, 0)
         return np.asarray(rounded.to("cpu", torch.int32))
 

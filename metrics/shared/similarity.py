@@ -7,7 +7,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.numerics import axes, convolved
 from axiom_bench.errors import unknown
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 
 # Spread of a constant map after rounding, relative to its largest |value|; float32 maps are sums over many channels.
 CONSTANT_SPREAD = {torch.float64: 1e-12, torch.float32: 1e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
@@ -27,12 +27,12 @@ def similarity(first: Explanation, second: Explanation, kind: str) -> Tensor:
     if kind not in KINDS:
         raise unknown("similarity of maps", kind, KINDS)
     if kind == "ssim":
-        maps = given(first.heatmap, "heatmap"), given(second.heatmap, "heatmap")
+        maps = first.required_heatmap, second.required_heatmap
         visible = torch.stack([heatmap.flatten(1).amax(1) > 0 for heatmap in maps]).all(0)
         values = ssim(*maps).masked_fill(~visible, torch.nan)
     else:
         correlation = pearson if kind == "pearson" else spearman
-        values = correlation(given(first.raw_map, "raw_map"), given(second.raw_map, "raw_map"))
+        values = correlation(first.required_raw_map, second.required_raw_map)
     return values.masked_fill(~second.finite, torch.inf)
 
 

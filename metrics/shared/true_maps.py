@@ -13,13 +13,13 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from axiom_bench.cutting.numerics import resized
-from axiom_bench.explanation.explanation import Explanation, given, heatmap
+from axiom_bench.explanation.explanation import Explanation, heatmap
 
 
 def true_contributions(explanation: Explanation) -> Tensor:
     """T, (B, K, H, W) in float64; NaN where the model tells none, whose rows have a status. Raises BenchError without
     a trace."""
-    trace = given(explanation.trace, "trace")
+    trace = explanation.required_trace
     truth = trace.true_contributions
     return torch.full_like(trace.activations, torch.nan, dtype=torch.float64) if truth is None else truth.double()
 
@@ -31,7 +31,7 @@ def true_raw_map(explanation: Explanation) -> Tensor:
 
 def true_heatmap(explanation: Explanation) -> Tensor:
     """The truth's positive evidence, made as the explanation's heatmap is: (B, H', W') in [0, 1], in float64."""
-    size = given(explanation.heatmap, "heatmap").shape[1:]
+    size = explanation.required_heatmap.shape[1:]
     return heatmap(true_raw_map(explanation), size, explanation.normalise)
 
 

@@ -18,7 +18,6 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.evaluation.batch import explained, traced
 from axiom_bench.evaluation.plugins import required
-from axiom_bench.explanation.explanation import given
 from axiom_bench.records.sources import version_of
 from axiom_bench.records.submissions import Submission
 from axiom_bench.run.composing.settings import Settings
@@ -113,12 +112,12 @@ def map_lines(settings: Settings, seed: int) -> list[str]:
             explanation = explained(trace, batch, method)
             if explanation is None:
                 continue
-            heatmaps = given(explanation.heatmap, "heatmap").nan_to_num(0.0)
+            heatmaps = explanation.required_heatmap.nan_to_num(0.0)
             changed = {"another image": heatmaps.roll(1, 0)}
             for name, other in traces.items():
                 moved = explained(other, backwards if name == "another order" else batch, method)
                 if moved is not None:
-                    changed[name] = given(moved.heatmap, "heatmap").nan_to_num(0.0)
+                    changed[name] = moved.required_heatmap.nan_to_num(0.0)
             if "another order" in changed:
                 changed["another order"] = changed["another order"].flip(0)
             distances = {name: float((other - heatmaps).abs().mean()) for name, other in changed.items()}
