@@ -9,7 +9,8 @@ from axiom_bench.cutting.numerics import axes
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.average_drop import relative_drop
-from axiom_bench.metrics.shared.perturbation import Filling, kept_map, takes_fields
+from axiom_bench.metrics.shared.fields import takes_fields
+from axiom_bench.metrics.shared.perturbation import Filling, kept_map
 from axiom_bench.metrics.shared.similarity import pearson
 
 
@@ -22,7 +23,8 @@ def adcc(explanation: Explanation, filling: Filling = Filling()) -> MetricGenera
     and 1 - average drop, 0 where one of them is. Coherency is NaN where h or h' is the same everywhere.
     fill and blur: see `shared.perturbation.Filling`; "zero" is the published image x map, in normalised pixels.
     """
-    trace, heatmap = explanation.required_trace, explanation.required_heatmap
+    trace = explanation.required_trace
+    heatmap = explanation.required_heatmap
     kept, logits = yield kept_map(explanation, filling)
     coherency = (1 + pearson(heatmap, kept)) / 2
     complexity = heatmap.double().mean(axes(heatmap, 1))

@@ -8,7 +8,8 @@ from torch import Tensor
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics.shared.perturbation import Filling, Perturbation, probabilities, takes_fields
+from axiom_bench.metrics.shared.fields import takes_fields
+from axiom_bench.metrics.shared.perturbation import Filling, Perturbation, probabilities
 from axiom_bench.metrics.shared.pixel_curves import partly_filled
 from axiom_bench.metrics.shared.pixel_order import pixel_ranks
 
@@ -28,7 +29,8 @@ def effective_complexity(
         raise BenchError(f"The tolerance of a probability lies in [0, 1]; it is {tolerance}.")
     if steps < 1:
         raise BenchError(f"effective_complexity needs at least one step, not steps={steps}.")
-    trace, heatmap = explanation.required_trace, explanation.required_heatmap
+    trace = explanation.required_trace
+    heatmap = explanation.required_heatmap
     if steps == 1:
         return torch.ones_like(trace.scores, dtype=torch.float64)
     counts = (torch.arange(1, steps, dtype=torch.float64) * heatmap[0].numel() / steps).round()

@@ -7,7 +7,8 @@ relative stability: Agarwal et al., Rethinking Stability for Attribution-based E
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -17,12 +18,54 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, Reexplanation
 from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.shared.fields import takes_fields
 
 LEAST_MOVE = 1e-6  # of what is divided by, as in section 3 of Agarwal et al.
 
 
+@dataclass(frozen=True)
+class Nearby:
+    """Random images near an image, the parameters of the metrics of this file."""
+
+    radius: float = 0.2
+    """How far a value of the image moves at most, as the network takes it."""
+    samples: int = 10
+    """How many are drawn."""
+    seed: int = 0
+    """They are drawn from the seed and the image."""
+
+    def answers(
+        self, explanation: Explanation, read: Callable[[Explanation, Explanation], Tensor]
+    ) -> MetricGenerator[Tensor]:
+        """Ask for read(explanation, its method's explanation of a nearby image), (B, ...), of each: (B, samples, ...).
+
+        Raises BenchError for less than one sample, and for a radius that is negative or infinite.
+        """
+        if self.samples < 1:
+            raise BenchError(f"an explanation's sensitivity needs at least one sample, not samples={self.samples}.")
+        if not 0 <= self.radius < math.inf:
+            raise BenchError(f"an explanation's sensitivity needs a radius of 0 or more, not radius={self.radius}.")
+        answers = []
+        for sample in range(self.samples):
+            noisy_trace = partial(self._trace, explanation.required_trace, sample)
+            key = ("nearby", self.radius, self.seed, sample)
+            answers.append((yield Reexplanation(noisy_trace, partial(read, explanation), key)))
+        return torch.stack(answers, dim=1)
+
+    def images(self, trace: Trace, sample: int) -> Tensor:
+        """Return the trace's images plus noise, uniform in [-radius, radius], an image's its own: (B, 3, H', W')."""
+        generators = trace.generators(f"{self.seed} nearby {sample}")
+        shape = trace.images.shape[1:]
+        noise = torch.stack([torch.rand(shape, generator=each, dtype=torch.float64) for each in generators])
+        return trace.images + self.radius * (2 * noise.to(trace.images) - 1)
+
+    def _trace(self, trace: Trace, sample: int) -> Trace:
+        return trace.again(images=self.images(trace, sample))
+
+
+@takes_fields
 def explanation_sensitivity(
-    explanation: Explanation, radius: float = 0.2, samples: int = 50, seed: int = 0
+    explanation: Explanation, nearby: Nearby = Nearby(samples=50)
 ) -> MetricGenerator[dict[str, Tensor]]:
     """How far the raw map moves when the image moves a little -> two values (B,), >= 0, lower is better.
 
@@ -33,65 +76,48 @@ def explanation_sensitivity(
     raw map of zeros gives NaN. Costs a trace, for all methods, and the method for each sample. Raises BenchError
     for less than one sample, and for a radius that is negative or infinite.
     """
-    relative = yield from _relative_changes(explanation, radius, samples, seed)
+    relative = yield from _relative_changes(explanation, nearby)
     return {"max_sensitivity": relative.amax(1), "avg_sensitivity": relative.mean(1)}
 
 
-def _relative_changes(explanation: Explanation, radius: float, samples: int, seed: int) -> MetricGenerator[Tensor]:
+def _relative_changes(explanation: Explanation, nearby: Nearby) -> MetricGenerator[Tensor]:
     """||Phi(y) - Phi(x)|| / ||Phi(x)|| of each sample: (B, samples)."""
-    distances = yield from _of_nearby(explanation, radius, samples, seed, _distance)
+    distances = yield from nearby.answers(explanation, _distance)
     norm = explanation.required_raw_map.double().flatten(1).norm(dim=1)
     return distances / norm.masked_fill(norm == 0, torch.nan)[:, None]
 
 
-def _of_nearby(
-    explanation: Explanation, radius: float, samples: int, seed: int, read: Callable[[Explanation, Explanation], Tensor]
-) -> MetricGenerator[Tensor]:
-    """read(explanation, noisy) -> (B, ...) of each sample: (B, samples, ...)."""
-    if samples < 1:
-        raise BenchError(f"an explanation's sensitivity needs at least one sample, not samples={samples}.")
-    if not 0 <= radius < math.inf:
-        raise BenchError(f"an explanation's sensitivity needs a radius of 0 or more, not radius={radius}.")
-    trace = explanation.required_trace
-    answers = []
-    for sample in range(samples):
-        noisy_trace = partial(_noisy_trace, trace, radius, f"{seed} nearby {sample}")
-        answer = yield Reexplanation(noisy_trace, partial(read, explanation), ("nearby", radius, seed, sample))
-        answers.append(answer)
-    return torch.stack(answers, dim=1)
-
-
+@takes_fields
 def explanation_sensitivity_captum(
-    explanation: Explanation, radius: float = 0.02, samples: int = 10, seed: int = 0
+    explanation: Explanation, nearby: Nearby = Nearby(radius=0.02)
 ) -> MetricGenerator[dict[str, Tensor]]:
     """`explanation_sensitivity` at the defaults of captum's sensitivity_max -> two values (B,), >= 0, lower is better.
 
     {max_sensitivity_captum, avg_sensitivity_captum}: of a tenth of the radius, at a fifth of the cost.
     """
-    values = yield from explanation_sensitivity(explanation, radius, samples, seed)
-    return {f"{name}_captum": value for name, value in values.items()}
+    relative = yield from _relative_changes(explanation, nearby)
+    return {"max_sensitivity_captum": relative.amax(1), "avg_sensitivity_captum": relative.mean(1)}
 
 
-def local_lipschitz(
-    explanation: Explanation, radius: float = 0.2, samples: int = 10, seed: int = 0
-) -> MetricGenerator[Tensor]:
+@takes_fields
+def local_lipschitz(explanation: Explanation, nearby: Nearby = Nearby()) -> MetricGenerator[Tensor]:
     """max over y of ||Phi(y) - Phi(x)|| / (||Phi(x)|| ||y - x||) -> (B,), >= 0, lower is better.
 
     Of the `samples` first y of `explanation_sensitivity`, whose traces and maps it shares; see there for Phi, and for
     the errors. Norms are Euclidean, ||y - x|| over all values of the network's input. Raises BenchError for a radius
     of 0, too.
     """
-    if radius == 0:
+    if nearby.radius == 0:
         raise BenchError("local_lipschitz needs a radius above 0: it divides by the distance from the image.")
-    relative = yield from _relative_changes(explanation, radius, samples, seed)
+    relative = yield from _relative_changes(explanation, nearby)
     trace = explanation.required_trace
-    draws = [trace.generators(f"{seed} nearby {sample}") for sample in range(samples)]
-    moved = [with_noise(trace.images, radius, draw) - trace.images for draw in draws]
+    moved = [nearby.images(trace, sample) - trace.images for sample in range(nearby.samples)]
     return (relative / torch.stack([step.double().flatten(1).norm(dim=1) for step in moved], dim=1)).amax(1)
 
 
+@takes_fields
 def relative_stability(
-    explanation: Explanation, radius: float = 0.2, samples: int = 10, smallest: float = 0.01, seed: int = 0
+    explanation: Explanation, smallest: float = 0.01, nearby: Nearby = Nearby()
 ) -> MetricGenerator[dict[str, Tensor]]:
     """max over y of r(Phi(x), Phi(y)) / (what the network's values move) -> three values (B,), >= 0, lower is better.
 
@@ -103,7 +129,7 @@ def relative_stability(
     """
     if not 0 < smallest <= 1:
         raise BenchError(f"relative_stability needs a smallest above 0 and up to 1, not smallest={smallest}.")
-    moves = yield from _of_nearby(explanation, radius, samples, seed, partial(_moves, smallest))
+    moves = yield from nearby.answers(explanation, partial(_moves, smallest))
     ratios = moves[..., :1] / moves[..., 1:].clamp(min=LEAST_MOVE)
     is_zero = (explanation.required_raw_map == 0).flatten(1).all(1)
     # Infinite where an answer isn't finite, since NaN means a map of zeros.
@@ -129,17 +155,7 @@ def _relative_move(first: Tensor, second: Tensor, smallest: float) -> Tensor:
     return ((b - a) / sizes.maximum(smallest * sizes.amax(1, keepdim=True))).norm(dim=1)
 
 
-def _noisy_trace(trace: Trace, radius: float, seed: str) -> Trace:
-    return trace.again(images=with_noise(trace.images, radius, trace.generators(seed)))
-
-
 def _distance(original: Explanation, noisy: Explanation) -> Tensor:
     """||Phi(y) - Phi(x)|| of two raw maps: (B,); infinite where a map isn't finite, since NaN means a map of zeros."""
     x, y = (each.required_raw_map.double().flatten(1) for each in (original, noisy))
     return (y - x).norm(dim=1).nan_to_num(torch.inf, torch.inf)
-
-
-def with_noise(images: Tensor, radius: float, draws: Sequence[torch.Generator]) -> Tensor:
-    """Images plus noise, uniform in [-radius, radius], the next draw of each image's generator: (B, 3, H', W')."""
-    noise = [torch.rand(images.shape[1:], generator=draw, dtype=torch.float64) for draw in draws]
-    return images + radius * (2 * torch.stack(noise).to(images) - 1)

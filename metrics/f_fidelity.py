@@ -42,7 +42,8 @@ def f_fidelity(
             "f_fidelity needs fractions, an alpha and a beta above 0 and at most 1, and at least one sample; "
             f"they are {list(fractions)}, {alpha}, {beta} and {samples}."
         )
-    trace, images = explanation.required_trace, explanation.required_images
+    trace = explanation.required_trace
+    images = explanation.required_images
 
     def uniform() -> Tensor:
         draws = [torch.rand(samples, *images.shape[2:], generator=each) for each in trace.generators(seed)]

@@ -13,7 +13,8 @@ from torch import Tensor
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.cells import cell_numbers, enlarged
-from axiom_bench.metrics.shared.perturbation import Filling, Perturbation, takes_fields
+from axiom_bench.metrics.shared.fields import takes_fields
+from axiom_bench.metrics.shared.perturbation import Filling, Perturbation
 from axiom_bench.metrics.shared.pixel_curves import area, partly_filled
 from axiom_bench.metrics.shared.pixel_order import ranks_of
 from axiom_bench.metrics.shared.rounding import MILLION, scaled
@@ -33,7 +34,8 @@ def irof(
     the image. fill and blur: see `shared.perturbation.Filling`. Costs grid^2 passes for each method. NaN where the map
     is constant. Raises BenchError as `cell_numbers`.
     """
-    trace, cells = explanation.required_trace, cell_numbers(explanation, grid).cpu()
+    trace = explanation.required_trace
+    cells = cell_numbers(explanation, grid).cpu()
     images = explanation.required_images
 
     def of_images() -> Tensor:

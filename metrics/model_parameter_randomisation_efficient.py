@@ -44,7 +44,8 @@ def histogram_entropy(explanation: Explanation, bins: int) -> Tensor:
 
     NaN where the raw map is constant, infinite where it isn't finite.
     """
-    raw_map, maps = explanation.required_raw_map, enlarged(explanation).cpu().numpy()
+    raw_map = explanation.required_raw_map
+    maps = enlarged(explanation).cpu().numpy()
     values = [_entropy(each, bins) if np.isfinite(each).all() else np.inf for each in maps]
     return torch.tensor(values, dtype=torch.float64, device=raw_map.device).masked_fill(constant(raw_map), torch.nan)
 

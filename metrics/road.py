@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages, keep_logits
 from axiom_bench.explanation.explanation import Curve, Explanation
+from axiom_bench.metrics.shared.fields import takes_fields
 from axiom_bench.metrics.shared.perturbation import numbers_of_first, scoring
 from axiom_bench.metrics.shared.pixel_order import pixel_ranks
 
@@ -23,87 +25,94 @@ FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
 FRACTIONS_COMBINED = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
+@dataclass(frozen=True)
+class Imputation:
+    """Images with a share of their pixels imputed, the parameters of ROAD's metrics."""
+
+    fractions: Sequence[float] = FRACTIONS
+    """Of the pixels, between 0 and 1."""
+    noise: float = 0.01
+    """Standard deviation of the normal noise on imputed pixels, in the network's input."""
+    output: str = "accuracy"
+    """See `shared.perturbation.confidence`; "accuracy" as published."""
+    seed: int = 0
+    """The noise is drawn from the seed and the image."""
+
+    def request(self, explanation: Explanation, first: str, keeps_logits: bool = False) -> PerturbedImages:
+        """Ask for the model's confidence in the images with each fraction of their pixels imputed: (B, fractions).
+
+        first: "highest" or "lowest" pixels of the map. keeps_logits: ask for the logits, (B, fractions, C), instead.
+        Raises BenchError for a fraction that isn't between 0 and 1, and for noise that is negative or infinite.
+        """
+        if not self.fractions or not all(0 < fraction < 1 for fraction in self.fractions):
+            raise BenchError(f"ROAD's fractions lie between 0 and 1; they are {list(self.fractions)}.")
+        if not 0 <= self.noise < math.inf:
+            raise BenchError(f"ROAD's noise is a standard deviation, 0 or more; it is {self.noise}.")
+        trace = explanation.required_trace
+        images = explanation.required_images
+        ranks = pixel_ranks(explanation, first)
+        pixels = ranks[0].numel()
+        counts = torch.tensor([min(round(fraction * pixels), pixels - 1) for fraction in self.fractions]).to(ranks)
+        normal = trace.once(("road noise", self.seed), lambda: _normal(trace, self.seed))
+
+        def perturbed(rows: slice, copies: slice) -> Tensor:
+            from axiom_bench.metrics.shared.imputation import impute  # here, because numba takes a third of a second
+
+            hole = torch.stack([ranks[rows] < count for count in counts[copies]], 1)  # (rows, copies, H', W')
+            repeated = torch.stack([images[rows]] * hole.shape[1], 1)
+            imputed = impute(repeated.flatten(0, 1), hole.flatten(0, 1)).view_as(repeated)
+            return imputed + self.noise * hole[:, :, None] * normal[rows, None]
+
+        answer = "logits" if keeps_logits else self.output
+        score = keep_logits if keeps_logits else scoring(trace, self.output)
+        key = ("road", first, tuple(self.fractions), self.noise, answer, self.seed)
+        numbers = numbers_of_first(ranks, counts.expand(len(ranks), -1))
+        same = (("imputed", self.noise, answer, self.seed), numbers)
+        return PerturbedImages(key, len(counts), perturbed, score, same=same)
+
+
+@takes_fields
 def road_morf(
-    explanation: Explanation,
-    fractions: Sequence[float] = FRACTIONS,
-    noise: float = 0.01,
-    output: str = "accuracy",
-    seed: int = 0,
+    explanation: Explanation, imputation: Imputation = Imputation()
 ) -> MetricGenerator[dict[str, Tensor | Curve]]:
     """Mean accuracy over fractions of imputed pixels, most relevant first -> (B,); lower is better.
 
-    {road_morf: (B,), morf: the curve, (B, fractions)}. fractions: of the pixels, between 0 and 1. noise: standard
-    deviation of the normal noise on imputed pixels, in the network's input, drawn from `seed` and the image.
-    output: "accuracy" as published, 1 where the class is still predicted; or "probability", "logit". Raises
-    BenchError for a fraction that isn't between 0 and 1, and for noise that is negative or infinite.
+    {road_morf: (B,), morf: the curve, (B, fractions)}. Parameters: see `Imputation`.
     """
-    points = yield imputed_images(explanation, "highest", fractions, noise, output, seed)
-    curve = Curve(points, fractions, "ROAD, most relevant first", "fraction of pixels imputed", output)
+    points = yield imputation.request(explanation, "highest")
+    curve = Curve(
+        points, imputation.fractions, "ROAD, most relevant first", "fraction of pixels imputed", imputation.output
+    )
     return {"road_morf": points.mean(1), "morf": curve}
 
 
+@takes_fields
 def road_lerf(
-    explanation: Explanation,
-    fractions: Sequence[float] = FRACTIONS,
-    noise: float = 0.01,
-    output: str = "accuracy",
-    seed: int = 0,
+    explanation: Explanation, imputation: Imputation = Imputation()
 ) -> MetricGenerator[dict[str, Tensor | Curve]]:
     """Mean accuracy over fractions of imputed pixels, least relevant first -> (B,); higher is better.
 
-    {road_lerf: (B,), lerf: the curve, (B, fractions)}. Parameters: see `road_morf`.
+    {road_lerf: (B,), lerf: the curve, (B, fractions)}. Parameters: see `Imputation`.
     """
-    points = yield imputed_images(explanation, "lowest", fractions, noise, output, seed)
-    curve = Curve(points, fractions, "ROAD, least relevant first", "fraction of pixels imputed", output)
+    points = yield imputation.request(explanation, "lowest")
+    curve = Curve(
+        points, imputation.fractions, "ROAD, least relevant first", "fraction of pixels imputed", imputation.output
+    )
     return {"road_lerf": points.mean(1), "lerf": curve}
 
 
+@takes_fields
 def road_combined(
-    explanation: Explanation,
-    fractions: Sequence[float] = FRACTIONS_COMBINED,
-    noise: float = 0.01,
-    output: str = "probability",
-    seed: int = 0,
+    explanation: Explanation, imputation: Imputation = Imputation(FRACTIONS_COMBINED, output="probability")
 ) -> MetricGenerator[Tensor]:
     """(road_lerf - road_morf) / 2 of the class's probability -> (B,) in [-1/2, 1/2]; higher is better.
 
     ROADCombined of pytorch-grad-cam, whose fractions and noise these are; ROAD's paper doesn't combine the two. At
-    parameters equal to theirs it costs no pass beside road_morf and road_lerf. Parameters: see `road_morf`.
+    parameters equal to theirs it costs no pass beside road_morf and road_lerf. Parameters: see `Imputation`.
     """
-    lerf = yield imputed_images(explanation, "lowest", fractions, noise, output, seed)
-    morf = yield imputed_images(explanation, "highest", fractions, noise, output, seed)
+    lerf = yield imputation.request(explanation, "lowest")
+    morf = yield imputation.request(explanation, "highest")
     return (lerf.mean(1) - morf.mean(1)) / 2
-
-
-def imputed_images(
-    explanation: Explanation, first: str, fractions: Sequence[float], noise: float, output: str | None, seed: int
-) -> PerturbedImages:
-    """The images with each fraction of their pixels imputed; the answer is the model's confidence, (B, fractions).
-
-    first: "highest" or "lowest" pixels of the map. output: None for the logits, (B, fractions, C).
-    """
-    if not fractions or not all(0 < fraction < 1 for fraction in fractions):
-        raise BenchError(f"ROAD's fractions lie between 0 and 1; they are {list(fractions)}.")
-    if not 0 <= noise < math.inf:
-        raise BenchError(f"ROAD's noise is a standard deviation, 0 or more; it is {noise}.")
-    trace, images = explanation.required_trace, explanation.required_images
-    ranks = pixel_ranks(explanation, first)
-    pixels = ranks[0].numel()
-    counts = torch.tensor([min(round(fraction * pixels), pixels - 1) for fraction in fractions]).to(ranks)
-    normal = trace.once(("road noise", seed), lambda: _normal(trace, seed))
-
-    def perturbed(rows: slice, copies: slice) -> Tensor:
-        from axiom_bench.metrics.shared.imputation import impute  # here, because numba takes a third of a second
-
-        hole = torch.stack([ranks[rows] < count for count in counts[copies]], 1)  # (rows, copies, H', W')
-        repeated = torch.stack([images[rows]] * hole.shape[1], 1)
-        imputed = impute(repeated.flatten(0, 1), hole.flatten(0, 1)).view_as(repeated)
-        return imputed + noise * hole[:, :, None] * normal[rows, None]
-
-    key = ("road", first, tuple(fractions), noise, output, seed)
-    same = ("imputed", noise, output, seed), numbers_of_first(ranks, counts.expand(len(ranks), -1))
-    score = keep_logits if output is None else scoring(trace, output)
-    return PerturbedImages(key, len(fractions), perturbed, score, same=same)
 
 
 def _normal(trace: Trace, seed: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -12,17 +13,14 @@ from torch import Tensor
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics.road import FRACTIONS, imputed_images
+from axiom_bench.metrics.road import FRACTIONS, Imputation
+from axiom_bench.metrics.shared.fields import takes_fields
 from axiom_bench.metrics.shared.perturbation import confidence_in
 
 
+@takes_fields
 def road_morf_fast(
-    explanation: Explanation,
-    fractions: Sequence[float] = FRACTIONS,
-    measured: Sequence[float] = FRACTIONS,
-    noise: float = 0.01,
-    output: str = "accuracy",
-    seed: int = 0,
+    explanation: Explanation, measured: Sequence[float] = FRACTIONS, imputation: Imputation = Imputation()
 ) -> MetricGenerator[Tensor]:
     """`road_morf` from answers that serve any output -> (B,); lower is better.
 
@@ -30,19 +28,15 @@ def road_morf_fast(
     where they are among them. Metrics with equal `measured`, noise and seed share these passes, whatever their output.
     Raises BenchError where `fractions` lie outside of `measured`, and as `road_morf`.
     """
-    return (yield from _mean(explanation, "highest", fractions, measured, noise, output, seed))
+    return (yield from _mean(explanation, "highest", measured, imputation))
 
 
+@takes_fields
 def road_lerf_fast(
-    explanation: Explanation,
-    fractions: Sequence[float] = FRACTIONS,
-    measured: Sequence[float] = FRACTIONS,
-    noise: float = 0.01,
-    output: str = "accuracy",
-    seed: int = 0,
+    explanation: Explanation, measured: Sequence[float] = FRACTIONS, imputation: Imputation = Imputation()
 ) -> MetricGenerator[Tensor]:
     """`road_lerf` from answers that serve any output -> (B,); higher is better. See `road_morf_fast`."""
-    return (yield from _mean(explanation, "lowest", fractions, measured, noise, output, seed))
+    return (yield from _mean(explanation, "lowest", measured, imputation))
 
 
 def weights(fractions: Sequence[float], measured: Sequence[float]) -> Tensor:
@@ -60,16 +54,11 @@ def weights(fractions: Sequence[float], measured: Sequence[float]) -> Tensor:
 
 
 def _mean(
-    explanation: Explanation,
-    first: str,
-    fractions: Sequence[float],
-    measured: Sequence[float],
-    noise: float,
-    output: str,
-    seed: int,
+    explanation: Explanation, first: str, measured: Sequence[float], imputation: Imputation
 ) -> MetricGenerator[Tensor]:
-    trace, of_measured = explanation.required_trace, weights(fractions, measured)
-    logits = yield imputed_images(explanation, first, measured, noise, None, seed)
-    points = [confidence_in(trace, of_fraction, trace.targets, output) for of_fraction in logits.unbind(1)]
+    trace = explanation.required_trace
+    of_measured = weights(imputation.fractions, measured)
+    logits = yield replace(imputation, fractions=measured).request(explanation, first, keeps_logits=True)
+    points = [confidence_in(trace, of_fraction, trace.targets, imputation.output) for of_fraction in logits.unbind(1)]
     # No product of matrices, whose rounding may depend on a row's place in the batch.
     return (torch.stack(points, dim=1) * of_measured.to(logits.device)).sum(1)

@@ -21,7 +21,8 @@ def target_shift(explanation: Explanation) -> MetricGenerator[dict[str, Tensor]]
     elsewhere. A map that doesn't depend on the class has 0. A map without mass has share 0. NaN without an object of
     another class, the second also without one of the explained class. One other trace per image, shared by all methods.
     """
-    trace, rows = explanation.required_trace, parts_of(explanation)
+    trace = explanation.required_trace
+    rows = parts_of(explanation)
     targets = trace.targets.tolist()
     other = [_other_class(parts, target, trace.logits.shape[1]) for parts, target in zip(rows, targets, strict=True)]
     explained = [target if o is None else o for o, target in zip(other, targets, strict=True)]

@@ -16,7 +16,8 @@ def truth_correlation(explanation: Explanation) -> dict[str, Tensor]:
     positions, of the raw map (a larger one averaged in each position, a smaller one resized) and sum_k T_k. 1 is best;
     NaN where a map is constant.
     """
-    shown, raw_map = explanation.required_heatmap, explanation.required_raw_map
+    shown = explanation.required_heatmap
+    raw_map = explanation.required_raw_map
     truth = true_raw_map(explanation)
     signed = pearson(at_size(raw_map, truth.shape[1:]), truth)
     return {

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache, wraps
-from typing import TypeVar
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -26,8 +24,6 @@ from axiom_bench.metrics.shared.rounding import widened
 OUTPUTS = ("probability", "logit", "accuracy")
 RISE_KERNEL, RISE_SIGMA = 11, 5  # pixels
 Fill = str | Sequence[float]
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -134,32 +130,6 @@ class Perturbation(Filling):
             of_image=of_image,
             same=same,
         )
-
-
-def takes_fields(metric: Callable[..., Result]) -> Callable[..., Result]:
-    """Decorate a metric that takes a Filling or Perturbation, so that it takes the fields as parameters instead.
-
-    The default of the metric's parameter has the defaults of the fields.
-    """
-    parameters = inspect.signature(metric, eval_str=True).parameters
-    (whole,) = (parameter for parameter in parameters.values() if isinstance(parameter.default, Filling))
-    fields = inspect.signature(type(whole.default), eval_str=True).parameters
-    flat = []
-    for parameter in parameters.values():
-        if parameter is whole:
-            flat += [field.replace(default=getattr(whole.default, name)) for name, field in fields.items()]
-        else:
-            flat.append(parameter)
-    signature = inspect.Signature(flat)
-
-    @wraps(metric)
-    def with_fields(*arguments: object, **parameters: object) -> Result:
-        bound = signature.bind(*arguments, **parameters).arguments
-        changes = {name: bound.pop(name) for name in fields if name in bound}
-        return metric(**bound, **{whole.name: replace(whole.default, **changes)})
-
-    setattr(with_fields, "__signature__", signature)  # noqa: B010 - mypy knows no such attribute of a function
-    return with_fields
 
 
 def highlighted(explanation: Explanation, mode: str = "soft", fraction: float = 0.1) -> Tensor:

@@ -45,7 +45,8 @@ def subset_drops(explanation: Explanation, subsets: Subsets) -> MetricGenerator[
     raw map, resized bilinearly to the image. Drops are computed once for all methods, and so are the weights of a raw
     map's pixels in each subset.
     """
-    trace, raw_map = explanation.required_trace, explanation.required_raw_map
+    trace = explanation.required_trace
+    raw_map = explanation.required_raw_map
 
     @lru_cache(maxsize=1)  # an image's copies are requested in several pieces
     def drawn(row: int) -> Tensor:

@@ -64,7 +64,8 @@ def energy(explanation: Explanation) -> Tensor:
 
 def leakage(explanation: Explanation, elsewhere: Iterable[Tensor]) -> Tensor:
     """sum of h in other boxes, (n, 4) of each row, outside the explained object's / sum of h -> (B,), in float64."""
-    maps, own = explanation.required_heatmap, given(explanation.boxes, "boxes")
+    maps = explanation.required_heatmap
+    own = given(explanation.boxes, "boxes")
     pairs = zip(elsewhere, own, strict=True)
     outside = [union(others, maps.shape[1:]) & ~union(boxes, maps.shape[1:]) for others, boxes in pairs]
     return energy_in(explanation, outside) / energy(explanation)
