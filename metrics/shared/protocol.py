@@ -17,7 +17,7 @@ from axiom_bench.errors import BenchError, unknown
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared import threshold_sweep
 from axiom_bench.metrics.shared.rounding import widened
-from axiom_bench.metrics.shared.threshold_sweep import counted_pixels
+from axiom_bench.metrics.shared.threshold_sweep import counts_from_the_top
 
 Protocol = Literal["wsol", "heatmap"]
 FRACTIONS = np.arange(0, 1, 0.001)  # wsol's thresholds, as fractions of the maximum
@@ -59,7 +59,9 @@ def pixel_counts(explanation: Explanation, protocol: Protocol) -> tuple[np.ndarr
     """
     check(protocol)
     if protocol == "wsol":
-        return explanation.once("wsol pixels", lambda: _pixel_counts(explanation))
+        return explanation.once(
+            "wsol pixels", lambda: counts_from_the_top(explanation, map(_bins, score_maps(explanation)), BINS)
+        )
     pixels = threshold_sweep.pixels_above(explanation)
     return pixels.above, pixels.hit
 
@@ -162,16 +164,6 @@ def _box_curves(explanation: Explanation) -> tuple[np.ndarray, np.ndarray]:
     missing = np.array([[len(true_boxes) == 0] for true_boxes in boxes])
     largest, best = (np.where(missing, np.nan, np.stack(part)) for part in zip(*curves, strict=True))
     return largest, best
-
-
-def _pixel_counts(explanation: Explanation) -> tuple[np.ndarray, np.ndarray]:
-    masks = given(explanation.masks, "masks").cpu().numpy()
-    counts = []
-    for score_map, mask, counted in zip(score_maps(explanation), masks, counted_pixels(explanation), strict=True):
-        bins = 2 * _bins(score_map) + mask
-        counts.append(np.bincount(bins[counted], minlength=2 * BINS).reshape(BINS, 2))
-    other, hit = np.moveaxis(np.array(counts)[:, ::-1].cumsum(1), 2, 0)
-    return hit + other, hit
 
 
 def _bins(score_map: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -80,7 +81,9 @@ def boxes_above(explanation: Explanation, connectivity: int = 8) -> Boxes:
 
 def pixels_above(explanation: Explanation) -> Pixels:
     """Pixels above each of FRACTIONS, highest first, and those of them in the mask; computed once."""
-    return explanation.once("pixels above", lambda: _pixels(explanation))
+    return explanation.once(
+        "pixels above", lambda: Pixels(*counts_from_the_top(explanation, steps_above(explanation), COUNT + 1))
+    )
 
 
 def _boxes(explanation: Explanation, connectivity: int) -> Boxes:
@@ -101,14 +104,19 @@ def _boxes(explanation: Explanation, connectivity: int) -> Boxes:
     return Boxes(largest, np.where(missing, np.nan, iou), np.where(missing, np.nan, best_iou))
 
 
-def _pixels(explanation: Explanation) -> Pixels:
-    masks, counted = given(explanation.masks, "masks").cpu().numpy(), counted_pixels(explanation)
-    counts = np.stack([
-        np.bincount((2 * steps + mask)[pixels], minlength=2 * COUNT + 2).reshape(COUNT + 1, 2)
-        for steps, mask, pixels in zip(steps_above(explanation), masks, counted, strict=True)
-    ])  # fmt: skip
-    above = counts[:, ::-1].cumsum(1)
-    return Pixels(above.sum(2), above[..., 1])
+def counts_from_the_top(
+    explanation: Explanation, steps: Iterable[np.ndarray], count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels from each step on, and those of them in the mask: two (B, count), the highest step first, last all pixels.
+
+    steps: of each row's pixels, whole numbers (H', W') from 0 to count - 1. Pixels without a verdict don't count.
+    """
+    rows = zip(steps, given(explanation.masks, "masks").cpu().numpy(), counted_pixels(explanation), strict=True)
+    counts = [
+        np.bincount((2 * row + mask)[counted], minlength=2 * count).reshape(count, 2) for row, mask, counted in rows
+    ]
+    outside, hit = np.moveaxis(np.array(counts)[:, ::-1].cumsum(1), 2, 0)
+    return outside + hit, hit
 
 
 def highest_in_mask(explanation: Explanation, counts: np.ndarray) -> np.ndarray:
