@@ -70,13 +70,14 @@ def insertion_minus_deletion_fast(
 def _area(
     explanation: Explanation, passes: int, steps: int, perturbation: Perturbation, first: str, inserts: bool
 ) -> MetricGenerator[Tensor]:
+    all_counts = step_counts(explanation, steps)
     chosen = few_points(steps, passes)
-    counts, ranks = step_counts(explanation, steps)[chosen], pixel_ranks(explanation, first)
     key = ("fast curve", passes, steps, first)
     filled = yield filled_image(explanation, perturbation)
     image = perturbation.before(explanation)
     inner = image[:, :0]
     if len(chosen) > 0:  # a curve of one step has its ends alone
-        inner = yield partly_filled(explanation, key, ranks, counts, perturbation, inserts)
+        ranks = pixel_ranks(explanation, first)
+        inner = yield partly_filled(explanation, key, ranks, all_counts[chosen], perturbation, inserts)
     curve = [filled, inner, image] if inserts else [image, inner, filled]
     return (torch.cat(curve, dim=1) * area_weights(chosen, steps).to(image)).sum(1)

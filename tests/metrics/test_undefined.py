@@ -26,7 +26,7 @@ OF_VERSIONS = ["ground_reliance", "object_deletion", "object_effects"]
 OF_CHANGED_IMAGES = [
     name
     for name in metrics.names()
-    if inspect.isgeneratorfunction(metrics.get(name).call.func)
+    if inspect.isgeneratorfunction(inspect.unwrap(metrics.get(name).call.func))
     and name not in (*OF_THE_SAME_IMAGE, "object_correlation")
 ]
 
@@ -150,7 +150,7 @@ WRONG: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"output": "softmax"}, "accuracy, logit, probability"),
     ],
     "insertion_auc": [({"steps": 0}, "steps=0"), (BLUR, ""), ({"fill": [0.0, 1.0]}, "3 numbers")],
-    "insertion_auc_fast": [({"passes": 0}, "at least one pass")],
+    "insertion_auc_fast": [({"passes": 0}, "at least one pass"), ({"steps": 0}, "steps=0")],
     "deletion_auc": [
         ({"steps": -1}, "steps=-1"), ({"fill": [NAN, 0.0, 0.0]}, ""), ({"first": "middle"}, "highest, lowest"),
     ],
