@@ -31,7 +31,7 @@ from tests.every_copy import every_copy_is_classified
 
 METHODS = [methods.get(name) for name in ("grad_cam", "xgrad_cam", "centered", "random")]
 ALL_METRICS = [metrics.get(name) for name in metrics.names()]
-ASKING = [metric for metric in ALL_METRICS if inspect.isgeneratorfunction(metric.call.func)]
+ASKING = [metric for metric in ALL_METRICS if inspect.isgeneratorfunction(inspect.unwrap(metric.call.func))]
 
 
 def table(trace: ab.Trace, batch: ab.Batch, chosen: list[Plugin], measured: list[Plugin]) -> pd.DataFrame:
