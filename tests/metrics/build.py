@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any
 
 import torch
+import torch.nn.functional as functional
 from torch import Tensor, nn
 
 import axiom_bench as ab
@@ -93,6 +94,17 @@ def additive(red: Tensor) -> ab.Trace:
     image = torch.zeros(1, 3, 8, 8, dtype=torch.float64)
     image[0, 0] = red
     return ab.trace(net.double().eval(), "0", image, torch.tensor([0]))
+
+
+def resized(raw_map: Tensor) -> Tensor:
+    """Maps at the 12 x 12 pixels of the `trace` fixture's images."""
+    return functional.interpolate(raw_map[:, None], (12, 12), mode="bilinear", align_corners=False)[:, 0]
+
+
+def confidence_of(trace: ab.Trace, row: int, image: Tensor, output: str = "probability") -> float:
+    """The probability, or the logit, of a row's class in another image (3, H', W')."""
+    logits = trace.forward(image[None])[0]
+    return float((logits if output == "logit" else logits.softmax(0))[trace.targets[row]])
 
 
 def picture(*rectangles: tuple[float, ...], size: tuple[int, int] = (10, 12)) -> Tensor:

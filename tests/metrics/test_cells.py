@@ -10,15 +10,12 @@ by up to 2e-5.
 
 import math
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as functional
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 from torch import Tensor, nn
 
 import axiom_bench as ab
@@ -31,46 +28,28 @@ from axiom_bench.metrics.shared.perturbation import Perturbation
 from axiom_bench.metrics.shared.random_subsets import Subsets, pixels_at_random, square_at_random, subset_drops
 from axiom_bench.testing import answered
 from tests.every_copy import every_copy_is_classified
-from tests.metrics.build import additive, close, explained, functions, of_map, status, tensor, values_of, with_fewer
+from tests.metrics.build import (
+    additive,
+    close,
+    confidence_of,
+    explained,
+    functions,
+    of_map,
+    resized,
+    status,
+    tensor,
+    values_of,
+    with_fewer,
+)
+from tests.metrics.test_drops import algorithm
 
-single_deletion, non_sensitivity, srg, saco = functions("single_deletion", "non_sensitivity", "srg", "saco")
+(srg,) = functions("srg")
 RED = torch.arange(1, 65, dtype=torch.float64).view(8, 8) / 640
 
 
 @pytest.fixture(scope="module")
 def ramp() -> ab.Trace:
     return additive(RED)
-
-
-def resized(raw_map: Tensor) -> Tensor:
-    return functional.interpolate(raw_map[:, None], (12, 12), mode="bilinear", align_corners=False)[:, 0]
-
-
-@pytest.mark.parametrize(("grid", "fill", "output"), [(4, "zero", "logit"), (5, "mean", "probability")])
-def test_single_deletion_and_non_sensitivity_are_a_loop_over_cells(explanation, trace, grid, fill, output):
-    shares = non_sensitivity(explanation, grid, 0.3, fill, output=output)
-    actual, model = single_deletion(explanation, grid, fill, output=output), trace.cut_model.model
-    maps = resized(explanation.raw_map)
-    edges = [-(-cell * 12 // grid) for cell in range(grid + 1)]
-    for row in range(len(trace)):
-        image, target = trace.images[row : row + 1], int(trace.targets[row])
-
-        def score(image: Tensor, target: int = target) -> float:
-            logits = model(image)[0]
-            return float((logits if output == "logit" else logits.softmax(0))[target])
-
-        colour = 0.0 if fill == "zero" else image.mean((2, 3), keepdim=True)
-        sums, drops = [], []
-        for top, bottom in pairwise(edges):
-            for left, right in pairwise(edges):
-                without = image.clone()
-                without[:, :, top:bottom, left:right] = colour
-                sums.append(float(maps[row, top:bottom, left:right].sum()))
-                drops.append(score(image) - score(without))
-        assert float(actual[row]) == pytest.approx(stats.spearmanr(sums, drops).statistic, abs=1e-9)
-        no_sum, no_drop = ({cell for cell, value in enumerate(values) if abs(value) <= 0.3 * max(map(abs, values))}
-                           for values in (sums, drops))  # fmt: skip
-        assert len(no_sum ^ no_drop) / grid**2 == float(shares[row])
 
 
 def test_what_varies_nowhere_has_no_value(ramp):
@@ -82,19 +61,18 @@ def test_what_varies_nowhere_has_no_value(ramp):
 
 
 def test_gain_is_the_difference_of_two_curves_of_a_loop(explanation, trace):
-    actual, model = srg(explanation, grid=3), trace.cut_model.model
+    actual = srg(explanation, grid=3)
     maps = resized(explanation.raw_map)
-    for row in range(len(trace)):
-        image, target = trace.images[row : row + 1], int(trace.targets[row])
+    for row, image in enumerate(trace.images):
         cells = [(4 * (cell // 3), 4 * (cell % 3)) for cell in range(9)]
         means = [float(maps[row, y : y + 4, x : x + 4].mean()) for y, x in cells]
         areas = []
         for order in (np.argsort(means), np.argsort(means)[::-1]):
-            left, curve = image.clone(), [float(trace.logits[row].softmax(0)[target])]
+            left, curve = image.clone(), [confidence_of(trace, row, image)]
             for cell in order:
                 y, x = cells[cell]
-                left[:, :, y : y + 4, x : x + 4] = 0
-                curve.append(float(model(left)[0].softmax(0)[target]))
+                left[:, y : y + 4, x : x + 4] = 0
+                curve.append(confidence_of(trace, row, left))
             areas.append(np.trapezoid(curve, dx=1 / 9))
         assert float(actual["srg"][row]) == pytest.approx(areas[0] - areas[1], abs=1e-12)
 
@@ -103,17 +81,6 @@ def test_an_order_that_says_nothing_gains_nothing(ramp):
     """Cells of equal mean go in the same order in both curves; the map isn't constant, so there is a value."""
     checked = (torch.arange(8)[:, None] + torch.arange(8)) % 2  # every cell of 4 x 4 has as many ones as zeros
     assert srg(of_map(ramp, checked), grid=2)["srg"].item() == 0
-
-
-def algorithm(salience: list[float], drops: list[float]) -> float:
-    """Algorithm 1, pair by pair."""
-    total, weights = 0.0, 0.0
-    for i in range(len(salience) - 1):
-        for j in range(i + 1, len(salience)):
-            weight = salience[i] - salience[j]
-            total += weight if drops[i] >= drops[j] else -weight
-            weights += abs(weight)
-    return total / weights
 
 
 def test_drops_that_are_equal_to_a_millionth_are_in_order():
@@ -131,27 +98,8 @@ def test_coefficient_is_the_algorithm_whatever_the_maps_scale_and_offset(pairs, 
     if len(set(salience)) == 1:
         assert actual.isnan().all()
         return
-    assert actual.item() == pytest.approx(algorithm(salience, drops), abs=1e-12)
+    assert actual.item() == pytest.approx(algorithm(salience, drops, [1.0] * len(drops)), abs=1e-12)
     close(coefficient(factor * tensor(salience) + offset, tensor(drops)), actual, atol=1e-9, rtol=0)
-
-
-@pytest.mark.parametrize(("groups", "fill", "output"), [(10, "mean", "probability"), (7, "zero", "logit")])
-def test_groups_are_equal_shares_of_the_pixels_in_the_maps_order(explanation, trace, groups, fill, output):
-    actual, model = saco(explanation, groups, fill, output=output), trace.cut_model.model
-    for row, raw in enumerate(resized(explanation.raw_map).flatten(1).numpy()):
-        image, target = trace.images[row : row + 1], int(trace.targets[row])
-        order = np.argsort(-raw, kind="stable")
-        groups_of = [order[np.arange(144) * groups // 144 == group] for group in range(groups)]
-        scores = []
-        for places in [np.array([], dtype=int), *groups_of]:
-            removed = torch.zeros(144, dtype=torch.bool)
-            removed[places] = True
-            colour = torch.zeros(()) if fill == "zero" else image.mean((2, 3), keepdim=True)
-            logits = model(torch.where(removed.view(12, 12), colour, image))[0]
-            scores.append(float((logits if output == "logit" else logits.softmax(0))[target]))
-        drops = [scores[0] - score for score in scores[1:]]
-        expected = algorithm([float(raw[places].mean()) for places in groups_of], drops)
-        assert float(actual[row]) == pytest.approx(expected, abs=1e-9)
 
 
 PRINTED = {
@@ -212,79 +160,6 @@ def test_what_pixels_add_to_a_linear_model_is_perfect_at_any_scale(linear, facto
     close(local_completeness(scaled, (0.25, 0.5), 6), 0, atol=1e-18)
     # Subsets of n pixels add n times a shift, which no correlation sees; a map upside down turns its sign.
     close(faithfulness_correlation(of_map(trace, shift - factor * added), 0.2, 9), -1, atol=1e-7, rtol=0)
-
-
-def test_infidelity_is_the_squared_error_of_the_sums_after_the_best_factor(linear):
-    trace, added = linear
-    maps = added + 0.3 * torch.randn(2, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    (draw,) = generators(trace.images[:1], 0)
-    squares = [square_at_random([4])(draw, (8, 8)) for _ in range(6)]
-    sums, drops = (np.array([float(each[0][square].sum()) for square in squares]) for each in (maps, added))
-    for scaled, factor in ((False, 1.0), (True, (drops @ sums) / (sums @ sums))):
-        actual = infidelity(of_map(trace, maps), (0.5,), 6, scaled=scaled)[0]
-        assert float(actual) == pytest.approx(np.square(drops - factor * sums).mean(), rel=1e-9)
-
-
-@pytest.mark.parametrize("output", ["logit", "probability"])
-def test_local_completeness_equals_a_loop_over_kept_cells(trace, explanation, output):
-    """The gap of github.com/xaisloc/sloc, src/sloc.py: a masked sum of the map, against the masked image's score less
-    that of the baseline; an image of 12 x 12 pixels has cells of 3 and of 6."""
-    actual = local_completeness(explanation, (0.25, 0.5), 8, output=output, scaled=False, seed=3)
-    maps = resized(explanation.raw_map)
-    for row, target in enumerate(trace.targets.tolist()):
-
-        def response(image: Tensor, target: int = target) -> float:
-            logits = trace.forward(image[None])
-            return float((logits.softmax(1) if output == "probability" else logits)[0, target])
-
-        image, (draw,) = trace.images[row], generators(trace.images[row : row + 1], 3)
-        gaps = []
-        for side in [3] * 4 + [6] * 4:
-            down, across = torch.randint(side, (2,), generator=draw).tolist()
-            cells = [-(-(12 + shift) // side) for shift in (down, across)]
-            kept = torch.rand(cells, generator=draw, dtype=torch.float64) >= 0.5
-            mask = kept.repeat_interleave(side, 0).repeat_interleave(side, 1)
-            mask = mask[down : down + 12, across : across + 12]
-            gaps.append(float((maps[row] * mask).sum()) - (response(image * mask) - response(torch.zeros_like(image))))
-        assert float(actual[row]) == pytest.approx(np.square(gaps).mean(), rel=1e-9)
-
-
-@pytest.mark.parametrize("output", ["logit", "probability"])
-def test_sensitivity_n_equals_a_loop_over_subsets(trace, explanation, output):
-    actual = sensitivity_n(explanation, (0.05, 0.4), 7, output=output, seed=3)
-    maps = resized(explanation.raw_map)
-    for row, target in enumerate(trace.targets.tolist()):
-
-        def confidence(image: torch.Tensor, target: int = target) -> float:
-            logits = trace.forward(image[None])
-            return float((logits.softmax(1) if output == "probability" else logits)[0, target])
-
-        image, (draw,) = trace.images[row], generators(trace.images[row : row + 1], 3)
-        expected = []
-        for count in (7, 58):
-            subsets = [pixels_at_random(count)(draw, (12, 12)) for _ in range(7)]
-            assert all(int(subset.sum()) == count for subset in subsets)
-            lost = [confidence(image) - confidence(image * ~subset) for subset in subsets]
-            sums = [float(maps[row][subset].sum()) for subset in subsets]
-            expected.append(np.corrcoef(sums, lost)[0, 1])
-        np.testing.assert_allclose(actual["sensitivity_n_by_size"][row], expected, rtol=0, atol=1e-9)
-        assert float(actual["sensitivity_n"][row]) == pytest.approx(np.mean(expected), abs=1e-9)
-
-
-@pytest.mark.parametrize("output", ["logit", "probability"])
-def test_mu_fidelity_equals_a_loop_over_subsets_of_cells(trace, explanation, output):
-    actual = mu_fidelity(explanation, 4, 0.3, 7, output=output, seed=3)
-    for row, raw in enumerate(resized(explanation.raw_map)):
-        image, (draw,), sums, lost = trace.images[row], generators(trace.images[row : row + 1], 3), [], []
-        for _ in range(7):
-            lowest = torch.rand(16, generator=draw, dtype=torch.float64).argsort()[:5]  # 30 % of 16 cells
-            cells = torch.zeros(16, dtype=torch.bool).index_fill(0, lowest, True).view(4, 4)
-            subset = cells.repeat_interleave(3, 0).repeat_interleave(3, 1)
-            logits = trace.forward(torch.stack([image, image * ~subset]))
-            scores = (logits if output == "logit" else logits.softmax(1))[:, trace.targets[row]]
-            sums.append(float(raw[subset].sum()))
-            lost.append(float(scores[0] - scores[1]))
-        close(actual[row], stats.spearmanr(sums, lost).statistic, atol=1e-9)
 
 
 def test_a_constant_map_has_no_correlation_and_a_zero_map_no_infidelity(linear):

@@ -4,41 +4,13 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from torch import Tensor
 
 from axiom_bench.metrics.irof import superpixels
 from axiom_bench.metrics.pixel_steps import shuffled
-from tests.metrics.build import additive, close, functions, of_map, status
-from tests.metrics.test_cells import resized
+from tests.metrics.build import additive, close, confidence_of, functions, of_map, resized, status
+from tests.metrics.test_drops import groups
 
-faithfulness_estimate, monotonicity_correlation, monotonicity, irof = functions(
-    "faithfulness_estimate", "monotonicity_correlation", "monotonicity", "irof"
-)
-
-
-def parts(values: np.ndarray, count: int) -> list[Tensor]:
-    """The places of 144 pixels of 12 x 12 in `count` parts of equal number, highest first."""
-    order = np.argsort(-values, kind="stable")
-    masks = [np.isin(np.arange(144), order[np.arange(144) * count // 144 == part]) for part in range(count)]
-    return [torch.from_numpy(mask).view(12, 12) for mask in masks]
-
-
-def answer(trace, row: int, image: Tensor, output: str) -> float:
-    logits = trace.cut_model.model(image[None])[0]
-    return float((logits if output == "logit" else logits.softmax(0))[trace.targets[row]])
-
-
-@pytest.mark.parametrize(("groups", "fill", "output"), [(10, "zero", "probability"), (7, "mean", "logit")])
-def test_faithfulness_estimate_is_a_loop_over_groups(explanation, trace, groups, fill, output):
-    actual = faithfulness_estimate(explanation, groups, fill, output=output)
-    for row, raw in enumerate(resized(explanation.raw_map)):
-        image, sums, drops = trace.images[row], [], []
-        colour = torch.zeros(()) if fill == "zero" else image.mean((1, 2), keepdim=True)
-        for part in parts(raw.flatten().numpy(), groups):
-            sums.append(float(raw[part].sum()))
-            without = answer(trace, row, torch.where(part, colour, image), output)
-            drops.append(answer(trace, row, image, output) - without)
-        close(actual[row], np.corrcoef(sums, drops)[0, 1], atol=1e-9)
+monotonicity_correlation, monotonicity, irof = functions("monotonicity_correlation", "monotonicity", "irof")
 
 
 @pytest.mark.parametrize("output", ["probability", "logit"])
@@ -49,10 +21,10 @@ def test_monotonicity_correlation_is_a_loop_over_groups_and_draws(explanation, t
     assert not torch.equal(drawn[0], drawn[1])
     for row, raw in enumerate(resized(explanation.raw_map).abs()):
         image, sums, losses = trace.images[row], [], []
-        before = answer(trace, row, image, output)
-        for part in parts(raw.flatten().numpy(), 8):
+        before = confidence_of(trace, row, image, output)
+        for part in groups(raw, 8):
             sums.append(float(raw[part].sum()))
-            after = [answer(trace, row, torch.where(part, each[row], image), output) for each in drawn]
+            after = [confidence_of(trace, row, torch.where(part, each[row], image), output) for each in drawn]
             losses.append(np.square(np.array(after) - before).mean())
         close(actual[row], stats.spearmanr(sums, losses).statistic, atol=1e-9)
 
@@ -74,9 +46,9 @@ def test_monotonicity_is_a_loop_that_adds_pixels_lowest_first(trace, output):
         actual = monotonicity(of_map(trace, raw), 3, output=output)
         for row, image in enumerate(trace.images):
             shown, curve = torch.zeros_like(image), []
-            for part in parts(-raw.flatten().numpy(), 3):
+            for part in groups(-raw, 3):
                 shown = torch.where(part, image, shown)
-                curve.append(answer(trace, row, shown, output))
+                curve.append(confidence_of(trace, row, shown, output))
             rates.append(float(np.all(np.diff(curve) >= 0)))
             assert float(actual[row]) == rates[-1]
     assert 0 < np.mean(rates) < 1
@@ -112,7 +84,7 @@ def test_irof_is_a_loop_over_superpixels(explanation, trace, compactness):
         left, curve = trace.images[row].clone(), []
         for number in [-1, *numbers]:
             left[:, segments == number] = 0
-            curve.append(answer(trace, row, left, "probability"))
+            curve.append(confidence_of(trace, row, left))
         close(actual[row], 1 - np.trapezoid(curve, dx=1 / len(numbers)) / curve[0], atol=1e-9)
         numbers_of.append(len(numbers))
     assert max(numbers_of) == (16 if compactness else 8)
@@ -124,10 +96,10 @@ def test_aopc_of_region_perturbation_is_irof_of_squares_in_other_units(explanati
     numbers = numbers[:, None] * 4 + numbers
     for row, raw in enumerate(resized(explanation.raw_map)):
         order = sorted(range(16), key=lambda number: -float(raw[numbers == number].sum()))
-        left, curve = trace.images[row].clone(), [answer(trace, row, trace.images[row], "probability")]
+        left, curve = trace.images[row].clone(), [confidence_of(trace, row, trace.images[row])]
         for number in order:
             left[:, numbers == number] = 0
-            curve.append(answer(trace, row, left, "probability"))
+            curve.append(confidence_of(trace, row, left))
         first, last = curve[0], curve[-1]
         aopc = np.mean([first - each for each in curve])
         close((16 * first * squares[row] + (first - last) / 2) / 17, aopc, atol=1e-9)
