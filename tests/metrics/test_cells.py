@@ -31,7 +31,6 @@ from tests.every_copy import every_copy_is_classified
 from tests.metrics.build import (
     additive,
     close,
-    confidence_of,
     explained,
     functions,
     of_map,
@@ -58,23 +57,6 @@ def test_what_varies_nowhere_has_no_value(ramp):
     assert status("single_deletion", of_map(black, RED)) == {"no_variation"}
     for name in ("srg", "saco"):
         assert status(name, of_map(ramp, constant)) == {"constant_map"}
-
-
-def test_gain_is_the_difference_of_two_curves_of_a_loop(explanation, trace):
-    actual = srg(explanation, grid=3)
-    maps = resized(explanation.raw_map)
-    for row, image in enumerate(trace.images):
-        cells = [(4 * (cell // 3), 4 * (cell % 3)) for cell in range(9)]
-        means = [float(maps[row, y : y + 4, x : x + 4].mean()) for y, x in cells]
-        areas = []
-        for order in (np.argsort(means), np.argsort(means)[::-1]):
-            left, curve = image.clone(), [confidence_of(trace, row, image)]
-            for cell in order:
-                y, x = cells[cell]
-                left[:, y : y + 4, x : x + 4] = 0
-                curve.append(confidence_of(trace, row, left))
-            areas.append(np.trapezoid(curve, dx=1 / 9))
-        assert float(actual["srg"][row]) == pytest.approx(areas[0] - areas[1], abs=1e-12)
 
 
 def test_an_order_that_says_nothing_gains_nothing(ramp):

@@ -1,4 +1,4 @@
-"""Metrics that compare the map's sums with the score's drops, part by part of the image, against one loop over parts."""
+"""Metrics of the map's sums and the score's drops, part by part of the image, against one loop over parts."""
 
 from collections.abc import Callable, Sequence
 from itertools import combinations, pairwise
@@ -58,7 +58,7 @@ def unions_of_cells(draw: torch.Generator, count: int) -> Parts:
 
 
 def rests_of_shifted_cells(draw: torch.Generator) -> Parts:
-    """All pixels, and what is left out beside kept cells of 3 and of 6 pixels, as github.com/xaisloc/sloc, src/sloc.py."""
+    """All pixels, and those outside kept cells of 3 and of 6 pixels; github.com/xaisloc/sloc, src/sloc.py."""
     parts = [torch.ones(SIDE, SIDE, dtype=torch.bool)]
     for side in [3] * 4 + [6] * 4:
         down, across = torch.randint(side, (2,), generator=draw).tolist()

@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import ndimage
 
 from axiom_bench import metrics
 from axiom_bench.errors import BenchError
@@ -133,30 +132,6 @@ def test_curves_equal_pixel_after_pixel(explanation, steps, output, first):
         expected = brute_force(explanation, steps, fill, output, first, kind == "insertion")
         close(actual[kind], expected)
         close(actual[f"{kind}_auc"], np.trapezoid(expected.numpy(), dx=1 / steps, axis=1))
-
-
-def test_curves_are_those_of_rises_evaluation(trace, explanation):
-    """CausalMetric of RISE's evaluation.py written out: pixels per step, flipped argsort, its kernel, its area."""
-    step, pixels = 12, 144
-    impulse = np.zeros((11, 11))
-    impulse[5, 5] = 1
-    kernel = torch.from_numpy(ndimage.gaussian_filter(impulse, 5)).expand(3, 1, 11, 11)
-    heatmap = torch.rand(4, 12, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)  # without ties
-    random = replace(explanation, heatmap=heatmap)
-    found = insertion_auc(random, steps=pixels // step), deletion_auc(random, steps=pixels // step)
-    blurred = torch.nn.functional.conv2d(trace.images, kernel, padding=5, groups=3)
-    runs = ((blurred, trace.images), (trace.images, torch.zeros_like(trace.images)))
-    for actual, (start, finish) in zip(found, runs, strict=True):
-        order = np.flip(np.argsort(heatmap.reshape(4, pixels).numpy(), axis=1), axis=1).copy()
-        canvas, scores = start.clone().reshape(4, 3, pixels), []
-        for i in range(pixels // step + 1):
-            scores.append(trace.forward(canvas.view_as(start)).softmax(1)[range(4), trace.targets])
-            for row in range(4):
-                coordinates = order[row, step * i : step * (i + 1)]
-                canvas[row][:, coordinates] = finish.reshape(4, 3, pixels)[row][:, coordinates]
-        curve = torch.stack(scores)
-        area_under = (curve.sum(0) - curve[0] / 2 - curve[-1] / 2) / (len(curve) - 1)
-        close(next(iter(actual.values())), area_under)
 
 
 def one_row(*values: float) -> Explanation:
