@@ -14,7 +14,8 @@ def axiom_floor(explanation: Explanation) -> dict[str, Tensor]:
     (the first, 0): |S - sum d_k| <= |S - sum m_k| + sum |m_k - d_k|.
     """
     trace = explanation.required_trace
-    S, d = trace.scores.double(), trace.ablation_drops.double()  # (B,), (B, K)
+    S = trace.scores.double()  # (B,)
+    d = trace.ablation_drops.double()  # (B, K)
     gap = (S - d.sum(1)).abs()
     return {
         "axiom_floor_sensitivity": gap / d.abs().sum(1),

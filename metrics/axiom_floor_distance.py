@@ -16,6 +16,7 @@ def axiom_floor_distance(explanation: Explanation) -> Tensor:
     """
     trace = explanation.required_trace
     S = trace.scores.double()  # (B,)
-    d, m = trace.ablation_drops.double(), explanation.channel_totals.double()  # (B, K)
+    d = trace.ablation_drops.double()
+    m = explanation.channel_totals.double()  # (B, K)
     above = (d - m).abs().sum(1) + (S - m.sum(1)).abs() - (S - d.sum(1)).abs()
     return above.clamp(min=0) / (d.abs().sum(1) + S.abs())

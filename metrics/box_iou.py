@@ -8,7 +8,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from axiom_bench.errors import BenchError
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.rounding import level, millionths
 from axiom_bench.metrics.shared.threshold_sweep import BEST, FRACTIONS, boxes_above, check_connectivity, check_fraction
 
@@ -37,7 +37,7 @@ def box_iou(
         return torch.from_numpy(np.fmax.reduce(curves, axis=1))
     # One labelling needs no compiled code, which a first run would wait for.
     above = millionths(explanation) > level(float(fraction))
-    rows = zip(above, given(explanation.boxes, "boxes"), strict=True)
+    rows = zip(above, explanation.required_boxes, strict=True)
     return torch.tensor(
         [
             _best_iou(_regions(pixels, connectivity, regions), boxes.detach().cpu().double().numpy())
@@ -63,7 +63,9 @@ def _best_iou(boxes: np.ndarray, true_boxes: np.ndarray) -> float:
     if not len(boxes) or not len(true_boxes):
         return float("nan")
     (starts, ends), (true_starts, true_ends) = (np.split(each, 2, axis=1) for each in (boxes, true_boxes))
-    near, far = np.maximum(starts[:, None], true_starts), np.minimum(ends[:, None], true_ends)
+    near = np.maximum(starts[:, None], true_starts)
+    far = np.minimum(ends[:, None], true_ends)
     shared = (far - near).clip(0).prod(2)
-    areas, true_areas = (ends - starts).prod(1), (true_ends - true_starts).prod(1)
+    areas = (ends - starts).prod(1)
+    true_areas = (true_ends - true_starts).prod(1)
     return float((shared / (areas[:, None] + true_areas - shared)).max())

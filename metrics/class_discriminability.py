@@ -18,7 +18,8 @@ def class_discriminability(explanation: Explanation, region: str = "boxes") -> d
     answer that the map suggests in the game of Fig. 4(a). region: "boxes" or "masks", see `shared.regions`. Without
     energy in any region both are NaN. Raises BenchError for another region.
     """
-    of_class, others = energy_of_class(explanation, region), other_energies(explanation, region)
+    of_class = energy_of_class(explanation, region)
+    others = other_energies(explanation, region)
     total = of_class + torch.tensor([sum(row.values()) for row in others], dtype=torch.float64)
     targets = explanation.required_trace.targets.tolist()
     rows = [{label: energy, **row} for label, energy, row in zip(targets, of_class.tolist(), others, strict=True)]

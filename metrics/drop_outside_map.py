@@ -7,7 +7,7 @@ from torch import Tensor
 from axiom_bench.cutting.numerics import axes
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.fields import takes_fields
 from axiom_bench.metrics.shared.perturbation import Filling, Perturbation
 from axiom_bench.metrics.shared.pixel_order import pixel_ranks
@@ -25,7 +25,7 @@ def drop_outside_map(
     """
     if not 0 < fraction < 1:
         raise BenchError(f"Invalid fraction={fraction}; give the share of the object's pixels, above 0 and below 1.")
-    masks = given(explanation.masks, "masks").to(explanation.required_images.device)
+    masks = explanation.required_masks.to(explanation.required_images.device)
     count = (fraction * masks.sum(axes(masks, 1), keepdim=True)).round()
     outside = masks & (pixel_ranks(explanation) >= count)
     perturbation = Perturbation(filling.fill, filling.blur, "logit")

@@ -69,7 +69,8 @@ def f_fidelity(
     def whole(rows: slice, copies: slice) -> Tensor:
         return images[rows, None]
 
-    network, score = trace.cut_model.on_finetuned, scoring(trace, output)
+    network = trace.cut_model.on_finetuned
+    score = scoring(trace, output)
     key = ("f_fidelity", tuple(fractions), alpha, beta, samples, output, seed)
     before = yield PerturbedImages(("finetuned", output), 1, whole, score, of_image=True, network=network)
     scores = yield PerturbedImages(key, len(copies_of), perturbed, score, network=network)

@@ -74,7 +74,8 @@ def mu_fidelity(
 
 def _cells_at_random(numbers: Tensor, count: int) -> Subset:
     """A union of `count` cells, all equally likely. numbers: int64 (H', W'), of each pixel's cell."""
-    pick, cells = pixels_at_random(count), (int(numbers.max()) + 1,)
+    pick = pixels_at_random(count)
+    cells = (int(numbers.max()) + 1,)
 
     def draw(generator: torch.Generator, size: tuple[int, ...]) -> Tensor:
         return pick(generator, cells)[numbers]

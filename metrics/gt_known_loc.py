@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.errors import BenchError
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.box_iou import box_iou
 
 
@@ -21,5 +21,5 @@ def gt_known_loc(explanation: Explanation, fraction: float = 0.2, iou: float = 0
     if not 0 < iou <= 1:
         raise BenchError(f"The IoU that a box must reach lies above 0 and up to 1; it is {iou}.")
     best = box_iou(explanation, fraction, connectivity).nan_to_num(0.0)
-    missing = torch.tensor([len(boxes) == 0 for boxes in given(explanation.boxes, "boxes")])
+    missing = torch.tensor([len(boxes) == 0 for boxes in explanation.required_boxes])
     return (best >= iou).double().masked_fill(missing, torch.nan)

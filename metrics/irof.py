@@ -69,12 +69,14 @@ def superpixels(image: Tensor, cells: Tensor, compactness: float) -> Tensor:
     k-means of colours, where the image's range counts 100, and of positions, where the side of a cell counts
     `compactness`. A cell may lose all its pixels.
     """
-    colours, count = image.double().nan_to_num(0, 0, 0).flatten(1).T.numpy(), int(cells.max()) + 1
+    colours = image.double().nan_to_num(0, 0, 0).flatten(1).T.numpy()
+    count = int(cells.max()) + 1
     side = (cells.numel() / count) ** (1 / max(1, sum(length > 1 for length in cells.shape)))
     positions = np.indices(cells.shape).reshape(cells.ndim, -1).T * (compactness / side)
     spread = float(np.ptp(colours))
     points = np.concatenate([colours * (100 / spread if spread > 0 else 0.0), positions], axis=1)
-    labels, centres = cells.flatten().numpy(), np.zeros((count, points.shape[1]))
+    labels = cells.flatten().numpy()
+    centres = np.zeros((count, points.shape[1]))
     for _ in range(ROUNDS):
         sizes = np.bincount(labels, minlength=count)
         sums = np.stack([np.bincount(labels, column, count) for column in points.T], axis=1)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.rounding import millionths
 from axiom_bench.metrics.shared.threshold_sweep import counted_pixels
 
@@ -17,7 +17,7 @@ def localization_auc(explanation: Explanation) -> Tensor:
     Equal pixels of the heatmap, to 1e-6, count a half: a map that is zero everywhere has 1/2. Higher is better. Pixels
     without a verdict are in neither. NaN where the mask leaves no pixel outside.
     """
-    masks = given(explanation.masks, "masks").cpu().numpy()
+    masks = explanation.required_masks.cpu().numpy()
     rows = zip(millionths(explanation), masks, counted_pixels(explanation), strict=True)
     return torch.tensor(
         [_auc(row[mask & counted], row[counted & ~mask]) for row, mask, counted in rows], dtype=torch.float64

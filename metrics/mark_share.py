@@ -17,7 +17,8 @@ def mark_share(explanation: Explanation) -> dict[str, Tensor]:
     neither. Both are NaN where the map has no mass on mark and objects. Negative evidence is cut off by the
     heatmap's ReLU. Raises BenchError for an explanation without interventions.
     """
-    parts, effects = parts_of(explanation), explanation.required_trace.part_effects
+    parts = parts_of(explanation)
+    effects = explanation.required_trace.part_effects
     share = torch.stack([share_of_marks(*row) for row in zip(parts, positive_masses(explanation), strict=True)])
     true_share = torch.stack([share_of_marks(*row) for row in zip(parts, effects, strict=True)])
     return {"mark_share": share, "mark_share_error": (share - true_share).abs()}

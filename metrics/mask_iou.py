@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.rounding import level, millionths
 from axiom_bench.metrics.shared.threshold_sweep import BEST, FRACTIONS, check_fraction, counted_pixels, pixels_above
 
@@ -24,7 +24,7 @@ def mask_iou(explanation: Explanation, fraction: float | str = 0.15) -> Tensor:
         pixels = pixels_above(explanation)
         curves = _share(pixels.hit, pixels.above + pixels.hit[:, -1:] - pixels.hit)[:, -2::-1]  # from 0 to 0.99
         return torch.from_numpy(curves.max(1) if fraction == BEST else curves[:, FRACTIONS.index(float(fraction))])
-    masks = given(explanation.masks, "masks").cpu().numpy()
+    masks = explanation.required_masks.cpu().numpy()
     above = (millionths(explanation) > level(float(fraction))) & counted_pixels(explanation)
     space = tuple(range(1, masks.ndim))
     hit, either = (np.count_nonzero(pixels, axis=space) for pixels in (above & masks, above | masks))

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.regions import share_inside
 from axiom_bench.metrics.shared.threshold_sweep import highest_in_mask
 
@@ -18,7 +18,7 @@ def mass_accuracy(explanation: Explanation) -> dict[str, Tensor]:
     mask, K = the mask's pixels; see `shared.pixel_order` for the order of equal pixels. Pixels without a verdict
     count in neither. Negative evidence is cut off by the heatmap's ReLU.
     """
-    masks = given(explanation.masks, "masks").cpu().numpy()
+    masks = explanation.required_masks.cpu().numpy()
     sizes = np.array([np.count_nonzero(mask) for mask in masks])
     hits = highest_in_mask(explanation, sizes)
     ranks = np.divide(hits, sizes, out=np.full(len(sizes), np.nan), where=sizes > 0)

@@ -86,6 +86,7 @@ class Shuffle(Perturbation):
 def shuffled(explanation: Explanation, seed: str) -> Tensor:
     """Each image's pixels in an order drawn by `seed` and the image: (B, 3, H', W')."""
     images = explanation.required_images
-    flat, draws = images.flatten(2), explanation.required_trace.generators(seed)
+    flat = images.flatten(2)
+    draws = explanation.required_trace.generators(seed)
     orders = [torch.rand(flat.shape[2], generator=draw, dtype=torch.float64).argsort() for draw in draws]
     return flat.gather(2, torch.stack(orders)[:, None].to(images.device).expand_as(flat)).view_as(images)

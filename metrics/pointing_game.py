@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.errors import BenchError
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.rounding import millionths
 
 
@@ -25,14 +25,15 @@ def pointing_game(explanation: Explanation, tolerance: float = 15.0) -> Tensor:
     highest = torch.from_numpy(levels.reshape(len(levels), -1).argmax(1))  # argmax returns the first of equals
     size = levels.shape[1:]
     points = torch.stack(torch.unravel_index(highest, size)[::-1], dim=1)  # (B, 2): x, y
-    boxes = given(explanation.boxes, "boxes")
+    boxes = explanation.required_boxes
     stored = (explanation.stored_pixels if len(size) == 2 else None) or ((1.0,) * len(size),) * len(boxes)
     stored_pixels = torch.tensor(stored, dtype=torch.float64)
     count = torch.tensor([len(of_row) for of_row in boxes])
     row = torch.arange(len(boxes)).repeat_interleave(count)  # of each box
     edges = (torch.cat(boxes).double().cpu() - 0.5).ceil()  # the first centre at an edge or beyond it; (n, 4)
     starts, ends = edges.chunk(2, 1)
-    first, last = starts.clamp(min=0), torch.minimum(ends, torch.tensor(size[::-1])) - 1
+    first = starts.clamp(min=0)
+    last = torch.minimum(ends, torch.tensor(size[::-1])) - 1
     outside = torch.maximum(first - points[row], points[row] - last).clamp(min=0)
     distances = (outside / stored_pixels[row]).norm(dim=1)
     hits = ((distances == 0) | (distances < tolerance)) & (first <= last).all(1)

@@ -117,5 +117,6 @@ def road_combined(
 
 def _normal(trace: Trace, seed: int) -> Tensor:
     """Standard normal noise of the images' shape, an image's its own whatever else is in the batch."""
-    shape, draws = trace.images.shape[1:], trace.generators(seed)
+    shape = trace.images.shape[1:]
+    draws = trace.generators(seed)
     return torch.stack([torch.randn(shape, generator=draw, dtype=torch.float64) for draw in draws]).to(trace.images)

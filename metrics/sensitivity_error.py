@@ -13,5 +13,6 @@ def sensitivity_error(explanation: Explanation) -> Tensor:
     d_k = S - S_k, the drop when map k is set to zero; m_k = sum_xy M_k, signed, before any post-processing. 0 is best.
     `sensitivity_error_raw` is the same formula for every method with contributions, in the method's own units.
     """
-    d, m = explanation.required_trace.ablation_drops, explanation.channel_totals  # (B, K)
+    d = explanation.required_trace.ablation_drops
+    m = explanation.channel_totals  # (B, K)
     return (d - m).abs().sum(1) / d.abs().sum(1)

@@ -14,7 +14,8 @@ def sensitivity_error_scaled(explanation: Explanation) -> Tensor:
     sum_k |m_k| |d_k/m_k - a| is convex in a, least at the median of d_k/m_k weighted by |m_k|; where that is negative,
     least over a >= 0 at 0. Channels with m_k = 0 add the same |d_k| for every a.
     """
-    d, m = explanation.required_trace.ablation_drops.double(), explanation.channel_totals.double()  # (B, K)
+    d = explanation.required_trace.ablation_drops.double()
+    m = explanation.channel_totals.double()  # (B, K)
     a = _weighted_median(d / m.masked_fill(m == 0, torch.inf), m.abs()).clamp(min=0)
     return (d - a[:, None] * m).abs().sum(1) / d.abs().sum(1)
 

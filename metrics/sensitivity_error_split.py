@@ -15,7 +15,8 @@ def sensitivity_error_split(explanation: Explanation) -> dict[str, Tensor]:
     a division by sum F_k gives weight 0 (see the metric guarded_channels). sensitivity_error_open: over the rest.
     """
     trace = explanation.required_trace
-    d, guarded = trace.ablation_drops.double(), guarded_channels(trace.activations)  # (B, K)
+    d = trace.ablation_drops.double()
+    guarded = guarded_channels(trace.activations)  # (B, K)
     share = (d - explanation.channel_totals.double()).abs() / d.abs().sum(1, keepdim=True)
     return {
         "sensitivity_error_guarded": (share * guarded).sum(1),

@@ -25,7 +25,8 @@ def top1_loc(explanation: Explanation, fraction: float = 0.2, iou: float = 0.5, 
 def rank_of_class(explanation: Explanation) -> Tensor:
     """How many classes come before the explained one by their logit: (B,) int; of equals the lower index first."""
     trace = explanation.required_trace
-    logits, targets = trace.logits, trace.targets[:, None]
+    logits = trace.logits
+    targets = trace.targets[:, None]
     score = logits.gather(1, targets)
     lower_index = torch.arange(logits.shape[1], device=logits.device) < targets
     return ((logits > score) | ((logits == score) & lower_index)).sum(1).cpu()

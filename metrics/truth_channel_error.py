@@ -16,6 +16,7 @@ def truth_channel_error(explanation: Explanation) -> Tensor:
     where all t_k are 0.
     """
     truth = true_contributions(explanation)
-    t, m = truth.sum(axes(truth)), explanation.channel_totals.double()  # (B, K)
+    t = truth.sum(axes(truth))
+    m = explanation.channel_totals.double()  # (B, K)
     size = t.abs().sum(1)
     return (m - t).abs().sum(1) / size.masked_fill(size == 0, float("nan"))

@@ -18,7 +18,8 @@ def truth_mass_outside(explanation: Explanation) -> Tensor:
 
     The truth's heatmap is positive evidence, resized as h is, so that a right map has no mass outside of it.
     """
-    shown, truth = explanation.required_heatmap.double(), true_heatmap(explanation)
+    shown = explanation.required_heatmap.double()
+    truth = true_heatmap(explanation)
     outside = (truth <= NOTHING).double().masked_fill(truth.isnan(), torch.nan)
     space = axes(shown, 1)
     return (shown * outside).sum(space) / shown.sum(space)

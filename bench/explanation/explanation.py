@@ -349,6 +349,16 @@ class Explanation(CachesResults):
         return given(self.images, "images")
 
     @property
+    def required_boxes(self) -> tuple[Tensor, ...]:
+        """The boxes. Raises BenchError for an explanation without."""
+        return given(self.boxes, "boxes")
+
+    @property
+    def required_masks(self) -> Tensor:
+        """The masks. Raises BenchError for an explanation without."""
+        return given(self.masks, "masks")
+
+    @property
     def dimensions(self) -> int:
         """How many axes of space it has: 1 of signals, 2 of images, 3 of volumes."""
         maps = self.heatmap if self.heatmap is not None else self.raw_map

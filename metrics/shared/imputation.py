@@ -23,7 +23,8 @@ from torch import Tensor
 from axiom_bench.cutting.threads import in_threads
 from axiom_bench.metrics.shared.cpu import compiled
 
-EDGE_WEIGHT, CORNER_WEIGHT = 1 / 6, 1 / 12
+EDGE_WEIGHT = 1 / 6
+CORNER_WEIGHT = 1 / 12
 # Energy norm of the error, relative to the range of the observed pixels. It doesn't bound the error of a single pixel
 # in a large hole with observed pixels on one side only; in such holes of 70 and 90 % of 224 x 224 pixels of unit
 # variance, no error was above 7e-4.
@@ -63,7 +64,8 @@ def _interpolated(signal: np.ndarray, hole: np.ndarray) -> np.ndarray:
 
 def _of_volume(volume: np.ndarray, hole: np.ndarray) -> np.ndarray:
     """(C, D, H, W) float64, bool (D, H, W) -> (C, D, H, W), by conjugate gradients with the diagonal."""
-    filled, count = volume.copy(), int(hole.sum())
+    filled = volume.copy()
+    count = int(hole.sum())
 
     def around(values: np.ndarray) -> np.ndarray:
         """Weighted sums over neighbours."""
@@ -108,8 +110,11 @@ class Level(NamedTuple):
 def _imputed(image: np.ndarray, hole: np.ndarray, tolerance: float) -> np.ndarray:
     """(3, H, W) float64, bool (H, W) -> (3, H, W)."""
     height, width = hole.shape
-    levels, filled = _levels(hole), image.copy()
-    start, diagonal, residual = np.zeros((height + 2, width + 2)), levels[0].diagonal, levels[0].residual
+    levels = _levels(hole)
+    filled = image.copy()
+    start = np.zeros((height + 2, width + 2))
+    diagonal = levels[0].diagonal
+    residual = levels[0].residual
     for channel in filled:
         mean, scale = _observed(channel, hole)
         for y in range(height):
@@ -130,7 +135,10 @@ def _imputed(image: np.ndarray, hole: np.ndarray, tolerance: float) -> np.ndarra
 @compiled
 def _observed(channel: np.ndarray, hole: np.ndarray) -> tuple[float, float]:
     """The mean of the pixels outside of the hole, and their range, at least their largest magnitude; NaN of none."""
-    low, high, total, count = np.inf, -np.inf, 0.0, 0
+    low = np.inf
+    high = -np.inf
+    total = 0.0
+    count = 0
     for y in range(hole.shape[0]):
         for x in range(hole.shape[1]):
             if not hole[y, x]:
@@ -154,8 +162,11 @@ def _conjugate_gradients(levels: list[Level], tolerance: float) -> np.ndarray:
     """Solve the finest level's equations for its residual, which is overwritten, until the energy norm of the error is
     at most `tolerance`."""
     finest = levels[0]
-    residual, correction, product = finest.residual, finest.solution, finest.product
-    solution, direction = np.zeros_like(residual), np.zeros_like(residual)
+    residual = finest.residual
+    correction = finest.solution
+    product = finest.product
+    solution = np.zeros_like(residual)
+    direction = np.zeros_like(residual)
     previous_energy = 1.0
     for _ in range(MAX_ITERATIONS):
         _v_cycle(levels)
@@ -193,7 +204,9 @@ def _v_cycle(levels: list[Level]) -> None:
 def _scale(level: Level) -> None:
     """A Jacobi sweep from a solution of zeros."""
     for y in range(len(level.solution)):
-        solution, residual, inverse = level.solution[y], level.residual[y], level.inverse[y]
+        solution = level.solution[y]
+        residual = level.residual[y]
+        inverse = level.inverse[y]
         for x in range(len(solution)):
             solution[x] = residual[x] * inverse[x]
 
@@ -202,17 +215,31 @@ def _scale(level: Level) -> None:
 def _multiply(level: Level, values: np.ndarray) -> None:
     """product = the matrix times values. Slices, whose indices the compiler knows to lie inside, let the processor take
     several pixels at once."""
-    edges, size = level.edges, values.shape[1] - 2
+    edges = level.edges
+    size = values.shape[1] - 2
     for y in range(1, len(values) - 1):
-        above, here, under = values[y - 1], values[y], values[y + 1]
-        a, b, c = above[:size], above[1 : size + 1], above[2:]
-        d, e, f = here[:size], here[1 : size + 1], here[2:]
-        g, h, i = under[:size], under[1 : size + 1], under[2:]
-        to_d, to_f = edges[0, y][:size], edges[0, y][1 : size + 1]
-        to_b, to_h = edges[1, y - 1][1 : size + 1], edges[1, y][1 : size + 1]
-        to_a, to_i = edges[2, y - 1][:size], edges[2, y][1 : size + 1]
-        to_c, to_g = edges[3, y - 1][2:], edges[3, y][1 : size + 1]
-        diagonal, product = level.diagonal[y][1 : size + 1], level.product[y][1 : size + 1]
+        above = values[y - 1]
+        here = values[y]
+        under = values[y + 1]
+        a = above[:size]
+        b = above[1 : size + 1]
+        c = above[2:]
+        d = here[:size]
+        e = here[1 : size + 1]
+        f = here[2:]
+        g = under[:size]
+        h = under[1 : size + 1]
+        i = under[2:]
+        to_d = edges[0, y][:size]
+        to_f = edges[0, y][1 : size + 1]
+        to_b = edges[1, y - 1][1 : size + 1]
+        to_h = edges[1, y][1 : size + 1]
+        to_a = edges[2, y - 1][:size]
+        to_i = edges[2, y][1 : size + 1]
+        to_c = edges[3, y - 1][2:]
+        to_g = edges[3, y][1 : size + 1]
+        diagonal = level.diagonal[y][1 : size + 1]
+        product = level.product[y][1 : size + 1]
         for x in range(size):
             along = to_b[x] * b[x] + to_d[x] * d[x] + to_f[x] * f[x] + to_h[x] * h[x]
             across = to_a[x] * a[x] + to_c[x] * c[x] + to_g[x] * g[x] + to_i[x] * i[x]
@@ -223,7 +250,10 @@ def _multiply(level: Level, values: np.ndarray) -> None:
 def _smooth(level: Level) -> None:
     """A Jacobi sweep; `product` is the matrix times the solution."""
     for y in range(len(level.solution)):
-        solution, residual, product, inverse = level.solution[y], level.residual[y], level.product[y], level.inverse[y]
+        solution = level.solution[y]
+        residual = level.residual[y]
+        product = level.product[y]
+        inverse = level.inverse[y]
         for x in range(len(solution)):
             solution[x] += (residual[x] - product[x]) * inverse[x]
 
@@ -232,9 +262,12 @@ def _smooth(level: Level) -> None:
 def _restrict(level: Level, coarse_residual: np.ndarray) -> None:
     """Sum the residual that the solution leaves over blocks of 2 x 2 pixels; `product` is as in `_smooth`."""
     for row in range(1, len(coarse_residual) - 1):
-        coarse, y = coarse_residual[row][1:-1], 2 * row - 1
-        upper, upper_product = level.residual[y][1:], level.product[y][1:]
-        lower, lower_product = level.residual[y + 1][1:], level.product[y + 1][1:]
+        coarse = coarse_residual[row][1:-1]
+        y = 2 * row - 1
+        upper = level.residual[y][1:]
+        upper_product = level.product[y][1:]
+        lower = level.residual[y + 1][1:]
+        lower_product = level.product[y + 1][1:]
         for x in range(len(coarse)):
             left = upper[2 * x] - upper_product[2 * x] + lower[2 * x] - lower_product[2 * x]
             right = upper[2 * x + 1] - upper_product[2 * x + 1] + lower[2 * x + 1] - lower_product[2 * x + 1]
@@ -246,7 +279,8 @@ def _prolong(coarse_solution: np.ndarray, level: Level) -> None:
     """Add to the missing pixels of each block of 2 x 2 what was solved for the block."""
     for y in range(1, len(level.solution) - 1):
         coarse = coarse_solution[(y + 1) // 2][1:-1]
-        solution, inverse = level.solution[y][1:], level.inverse[y][1:]
+        solution = level.solution[y][1:]
+        inverse = level.inverse[y][1:]
         for x in range(len(coarse)):
             correction = OVERCORRECTION * coarse[x]
             solution[2 * x] += correction if inverse[2 * x] > 0 else 0.0
@@ -257,7 +291,9 @@ def _prolong(coarse_solution: np.ndarray, level: Level) -> None:
 def _add(values: np.ndarray, factor: float, others: np.ndarray, answer: np.ndarray) -> None:
     """answer = values + factor * others."""
     for y in range(len(values)):
-        row, other, total = values[y], others[y], answer[y]
+        row = values[y]
+        other = others[y]
+        total = answer[y]
         for x in range(len(row)):
             total[x] = row[x] + factor * other[x]
 
@@ -267,7 +303,8 @@ def _inner(first: np.ndarray, second: np.ndarray) -> float:
     """The sum of products; of each column first, which a processor does for several columns at once."""
     sums = np.zeros(first.shape[1])
     for y in range(len(first)):
-        row, other = first[y], second[y]
+        row = first[y]
+        other = second[y]
         for x in range(len(row)):
             sums[x] += row[x] * other[x]
     return sums.sum()
@@ -281,11 +318,13 @@ def _levels(hole: np.ndarray) -> list[Level]:
     while COARSEST_SIDE * 2**depth < max(height, width):
         depth += 1
     shape = (height + -height % 2**depth + 2, width + -width % 2**depth + 2)
-    inside, missing = np.zeros(shape), np.zeros(shape)
+    inside = np.zeros(shape)
+    missing = np.zeros(shape)
     for y in range(height):
         for x in range(width):
             inside[y + 1, x + 1], missing[y + 1, x + 1] = 1.0, hole[y, x]
-    edges, boundary = np.zeros((4, *shape)), np.zeros(shape)  # boundary: each missing pixel's weight of observed ones
+    edges = np.zeros((4, *shape))
+    boundary = np.zeros(shape)  # each missing pixel's weight of observed ones
     for y in range(1, height + 1):
         for x in range(1, width + 1):
             if missing[y, x]:
@@ -304,7 +343,8 @@ def _levels(hole: np.ndarray) -> list[Level]:
 @compiled
 def _level(edges: np.ndarray, boundary: np.ndarray) -> Level:
     """boundary: the weights of observed pixels."""
-    diagonal, inverse = boundary.copy(), np.zeros_like(boundary)
+    diagonal = boundary.copy()
+    inverse = np.zeros_like(boundary)
     for y in range(1, boundary.shape[0] - 1):
         for x in range(1, boundary.shape[1] - 1):
             diagonal[y, x] += edges[0, y, x] + edges[0, y, x - 1] + edges[1, y, x] + edges[1, y - 1, x]
@@ -319,11 +359,16 @@ def _level(edges: np.ndarray, boundary: np.ndarray) -> Level:
 def _coarser(edges: np.ndarray, boundary: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of blocks of 2 x 2 pixels: the sums of the edges from one block to the other, and of the boundary."""
     shape = (boundary.shape[0] // 2 + 1, boundary.shape[1] // 2 + 1)
-    right, below, below_right, below_left = edges[0], edges[1], edges[2], edges[3]
-    coarse, sums = np.zeros((4, *shape)), np.zeros(shape)
+    right = edges[0]
+    below = edges[1]
+    below_right = edges[2]
+    below_left = edges[3]
+    coarse = np.zeros((4, *shape))
+    sums = np.zeros(shape)
     for row in range(1, shape[0] - 1):
         for column in range(1, shape[1] - 1):
-            y, x = 2 * row, 2 * column  # the block's last pixel
+            y = 2 * row
+            x = 2 * column  # the block's last pixel
             sums[row, column] = boundary[y - 1, x - 1] + boundary[y - 1, x] + boundary[y, x - 1] + boundary[y, x]
             coarse[0, row, column] = right[y - 1, x] + right[y, x] + below_right[y - 1, x] + below_left[y - 1, x + 1]
             coarse[1, row, column] = below[y, x - 1] + below[y, x] + below_right[y, x - 1] + below_left[y, x]

@@ -102,7 +102,8 @@ def area_weights(points: Tensor, steps: int) -> Tensor:
     weighted points give. Of such weights the nearest to the trapezoids' between the points. The degree is at most 2
     sqrt(steps), since through equal steps no higher one is stable, so that all points have the trapezoids' weights.
     """
-    at, every = torch.cat([torch.tensor([0]), points, torch.tensor([steps])]), torch.arange(steps + 1)
+    at = torch.cat([torch.tensor([0]), points, torch.tensor([steps])])
+    every = torch.arange(steps + 1)
     degree = min(len(at) - 1, math.isqrt(4 * steps))
     missing = _chebyshev(every, steps, degree) @ _trapezoids(every) - _chebyshev(at, steps, degree) @ _trapezoids(at)
     correction = torch.linalg.lstsq(_chebyshev(at, steps, degree), missing[:, None], driver="gelsd").solution[:, 0]

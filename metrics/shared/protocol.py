@@ -14,7 +14,7 @@ import numpy as np
 
 from axiom_bench.cutting.threads import in_threads
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared import threshold_sweep
 from axiom_bench.metrics.shared.rounding import widened
 from axiom_bench.metrics.shared.threshold_sweep import counts_from_the_top
@@ -141,7 +141,8 @@ def _taps(length: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """
     centres = ((np.arange(size) + 0.5) * (length / size) - 0.5).astype(np.float32)
     first = np.floor(centres)
-    x, unit = centres - first, np.float32(1)
+    x = centres - first
+    unit = np.float32(1)
     y = unit - x
     far = ((CUBIC * (x + unit) - 5 * CUBIC) * (x + unit) + 8 * CUBIC) * (x + unit) - 4 * CUBIC
     near = [((CUBIC + 2) * near - (CUBIC + 3)) * near * near + unit for near in (x, y)]
@@ -153,7 +154,7 @@ def _taps(length: int, size: int) -> tuple[np.ndarray, np.ndarray]:
 def _box_curves(explanation: Explanation) -> tuple[np.ndarray, np.ndarray]:
     from axiom_bench.metrics.shared.union_find import contour_ious  # here, because numba takes a third of a second
 
-    boxes = given(explanation.boxes, "boxes")
+    boxes = explanation.required_boxes
     stored_pixels = explanation.stored_pixels or ((1.0, 1.0),) * len(boxes)
     levels = (score_maps(explanation) * 255).astype(np.uint8)
     inclusive = [

@@ -107,10 +107,12 @@ def square_at_random(sides: Sequence[int]) -> Subset:
     def draw(generator: torch.Generator, size: tuple[int, ...]) -> Tensor:
         positions = [[max(1, length - side + 1) for length in size] for side in sides]  # of each side, down and across
         counts = [prod(each) for each in positions]
-        number, chosen = int(torch.randint(sum(counts), (1,), generator=generator)), 0
+        number = int(torch.randint(sum(counts), (1,), generator=generator))
+        chosen = 0
         while number >= counts[chosen]:
             number, chosen = number - counts[chosen], chosen + 1
-        first, inside = np.unravel_index(number, positions[chosen]), torch.zeros(size, dtype=torch.bool)
+        first = np.unravel_index(number, positions[chosen])
+        inside = torch.zeros(size, dtype=torch.bool)
         inside[tuple(slice(start, start + sides[chosen]) for start in first)] = True
         return inside
 
@@ -136,16 +138,19 @@ def _sums(trace: Trace, raw_map: Tensor, subsets: Subsets) -> Tensor:
     The resize R is linear, so the sum over a subset's pixels s is <s, R m> = <R's, m>, and R's is the same for all
     methods whose maps have this size. For large maps it isn't kept.
     """
-    size, images = raw_map.shape[1:], trace.images
+    size = raw_map.shape[1:]
+    images = trace.images
     if len(size) != 2 or size.numel() > KEPT_PIXELS:
-        maps, space = resized(raw_map, images.shape[2:]), axes(raw_map, 1)
+        maps = resized(raw_map, images.shape[2:])
+        space = axes(raw_map, 1)
         return trace.per_image(
             lambda row: torch.cat([(drawn * maps[row]).sum(space) for drawn in _drawn(trace, row, subsets)])
         )
 
     def pixel_weights() -> Tensor:
         down, across = (_resize(*sides).to(images.device) for sides in zip(size, images.shape[-2:], strict=True))
-        of_image, numbers = dict[int, Tensor](), rows_of_images(trace).numbers.tolist()
+        of_image = dict[int, Tensor]()
+        numbers = rows_of_images(trace).numbers.tolist()
         for row, number in enumerate(numbers):
             if number not in of_image:
                 drawn = _drawn(trace, row, subsets)

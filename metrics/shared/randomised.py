@@ -133,7 +133,8 @@ def _with_layers_of(source_model: nn.Module, model: nn.Module, names: list[str])
     """A copy of the model with the named modules' own parameters and buffers taken from `source_model`."""
     changed = shared_copy(model)
     for name in names:
-        target, source = changed.get_submodule(name), source_model.get_submodule(name)
+        target = changed.get_submodule(name)
+        source = source_model.get_submodule(name)
         for key, tensor in (*source._parameters.items(), *source._buffers.items()):
             setattr(target, key, tensor)
     return changed

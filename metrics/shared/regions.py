@@ -22,7 +22,7 @@ def energy_of_class(explanation: Explanation, region: str) -> Tensor:
     """
     maps = explanation.required_heatmap.cpu()
     if region == "masks":
-        inside = list(given(explanation.masks, "masks").cpu())
+        inside = list(explanation.required_masks.cpu())
     elif region in ("boxes", "cells"):
         boxes_of_rows = explanation.boxes if region == "boxes" else explanation.cells
         inside = [union(boxes, maps.shape[1:]) for boxes in given(boxes_of_rows, region)]
@@ -65,7 +65,7 @@ def energy(explanation: Explanation) -> Tensor:
 def leakage(explanation: Explanation, elsewhere: Iterable[Tensor]) -> Tensor:
     """sum of h in other boxes, (n, 4) of each row, outside the explained object's / sum of h -> (B,), in float64."""
     maps = explanation.required_heatmap
-    own = given(explanation.boxes, "boxes")
+    own = explanation.required_boxes
     pairs = zip(elsewhere, own, strict=True)
     outside = [union(others, maps.shape[1:]) & ~union(boxes, maps.shape[1:]) for others, boxes in pairs]
     return energy_in(explanation, outside) / energy(explanation)

@@ -12,7 +12,8 @@ from axiom_bench.explanation.explanation import Explanation
 # Spread of a constant map after rounding, relative to its largest |value|; float32 maps are sums over many channels.
 CONSTANT_SPREAD = {torch.float64: 1e-12, torch.float32: 1e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 KINDS = ("pearson", "spearman", "ssim")
-WINDOW, SIGMA = 11, 1.5  # pixels, of SSIM's Gaussian
+WINDOW = 11  # pixels, of SSIM's Gaussian
+SIGMA = 1.5  # pixels
 K1, K2 = 0.01, 0.03  # of SSIM, for a range of 1
 
 
@@ -62,7 +63,8 @@ def where_defined(values: Tensor, raw_map: Tensor, answers: Tensor) -> Tensor:
     """Values (B, ...) with NaN where the raw map (B, h, w) is `constant`, and infinity, since NaN means that, where one
     of the model's answers (B, n) isn't finite."""
     rows = (-1, *(1 for _ in values.shape[1:]))
-    is_constant, is_infinite = constant(raw_map).view(rows), ~answers.isfinite().all(1).view(rows)
+    is_constant = constant(raw_map).view(rows)
+    is_infinite = ~answers.isfinite().all(1).view(rows)
     return values.masked_fill(is_constant, torch.nan).masked_fill(is_infinite, torch.inf)
 
 
@@ -73,10 +75,14 @@ def ssim(first: Tensor, second: Tensor) -> Tensor:
     pixels and sigma 1.5, C1 = 0.01^2, C2 = 0.03^2. It is taken at all places where the window lies inside the map. Maps
     of less than 11 pixels a side take the largest odd window that fits.
     """
-    a, b = first.double(), second.double()
+    a = first.double()
+    b = second.double()
     mean_a, mean_b, square_a, square_b, product = _windowed(torch.stack([a, b, a * a, b * b, a * b], dim=1)).unbind(1)
-    var_a, var_b, cov = square_a - mean_a**2, square_b - mean_b**2, product - mean_a * mean_b
-    C1, C2 = K1**2, K2**2
+    var_a = square_a - mean_a**2
+    var_b = square_b - mean_b**2
+    cov = product - mean_a * mean_b
+    C1 = K1**2
+    C2 = K2**2
     numerator = (2 * mean_a * mean_b + C1) * (2 * cov + C2)
     return (numerator / ((mean_a**2 + mean_b**2 + C1) * (var_a + var_b + C2))).mean(axes(a, 1))
 

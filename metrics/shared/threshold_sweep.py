@@ -9,7 +9,7 @@ import numpy as np
 
 from axiom_bench.cutting.threads import in_threads
 from axiom_bench.errors import BenchError
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.pixel_order import pixel_keys
 from axiom_bench.metrics.shared.rounding import MILLION, millionths
 
@@ -49,7 +49,7 @@ def check_fraction(fraction: float | str) -> None:
 
 def counted_pixels(explanation: Explanation) -> np.ndarray:
     """The pixels on which masks have a verdict: (B, H', W') bool."""
-    masks = given(explanation.masks, "masks")
+    masks = explanation.required_masks
     return np.ones(masks.shape, bool) if explanation.ignored is None else ~explanation.ignored.cpu().numpy()
 
 
@@ -89,7 +89,8 @@ def pixels_above(explanation: Explanation) -> Pixels:
 def _boxes(explanation: Explanation, connectivity: int) -> Boxes:
     from axiom_bench.metrics.shared import union_find  # here, because numba takes a third of a second to import
 
-    steps, boxes = steps_above(explanation), given(explanation.boxes, "boxes")
+    steps = steps_above(explanation)
+    boxes = explanation.required_boxes
     joins = union_find.joins(connectivity)
 
     def swept(map_steps: np.ndarray, true_boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -111,7 +112,7 @@ def counts_from_the_top(
 
     steps: of each row's pixels, whole numbers (H', W') from 0 to count - 1. Pixels without a verdict don't count.
     """
-    rows = zip(steps, given(explanation.masks, "masks").cpu().numpy(), counted_pixels(explanation), strict=True)
+    rows = zip(steps, explanation.required_masks.cpu().numpy(), counted_pixels(explanation), strict=True)
     counts = [
         np.bincount((2 * row + mask)[counted], minlength=2 * count).reshape(count, 2) for row, mask, counted in rows
     ]
@@ -124,7 +125,8 @@ def highest_in_mask(explanation: Explanation, counts: np.ndarray) -> np.ndarray:
 
     See `shared.pixel_order` for the order of equal pixels. Pixels without a verdict are passed over.
     """
-    keys, masks = pixel_keys(explanation).cpu().numpy(), given(explanation.masks, "masks").cpu().numpy()
+    keys = pixel_keys(explanation).cpu().numpy()
+    masks = explanation.required_masks.cpu().numpy()
     rows = zip(keys, masks, counted_pixels(explanation), counts, strict=True)
     return np.array([_hits(of_map[counted], mask[counted], count) for of_map, mask, counted, count in rows])
 

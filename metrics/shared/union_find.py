@@ -69,7 +69,8 @@ def joins(connectivity: int) -> np.ndarray:
     """
     table = np.full((256, 4), NONE, np.uint8)
     for neighbours in range(256):
-        remaining, count = [i for i in range(8) if neighbours >> i & 1], 0
+        remaining = [i for i in range(8) if neighbours >> i & 1]
+        count = 0
         while remaining:
             group = [remaining.pop(0)]
             for i in group:  # grows while it is read
@@ -100,18 +101,24 @@ def sweep(
     height, width = steps.shape
     # RING as offsets. Indices are unsigned: numba asks of any other index whether it counts from the end.
     ring = np.array([-width, 1 - width, 1, 1 + width, width, width - 1, -1, -1 - width]).astype(np.uintp)
-    (starts, order), neighbours = _by_step(steps, count), _higher_neighbours(steps)
+    (starts, order) = _by_step(steps, count)
+    neighbours = _higher_neighbours(steps)
     region_of = np.empty(steps.size, np.uint32)  # of each pixel that has been added; regions are numbered from 1
     parent = np.zeros(steps.size + 1, np.uint32)  # a region that has become part of another points to it
     extent = np.zeros((steps.size + 1, 6), np.int32)  # size, first pixel, x0, y0, x1, y1
     since = np.zeros(steps.size + 1, np.int32)  # the step at which a region's extent became what it is
     boxing = Boxing(true_boxes, rule.near, rule.far, width - rule.margin, height - rule.margin)
-    num_regions, top = np.int64(0), np.uint32(0)  # top: the largest region
-    boxes, largest, highest = np.zeros((count, 4), np.int32), np.zeros(count), nothing_raised(count)
+    num_regions = np.int64(0)
+    top = np.uint32(0)  # top: the largest region
+    boxes = np.zeros((count, 4), np.int32)
+    largest = np.zeros(count)
+    highest = nothing_raised(count)
     for step in range(count, 0, -1):
         top_is_valid = True
         for pixel in order[starts[step] : starts[step + 1]]:
-            x, y, first = pixel & 0xFFFF, pixel >> 16, extent[top, 1]
+            x = pixel & 0xFFFF
+            y = pixel >> 16
+            first = extent[top, 1]
             place = np.uintp(y * width + x)
             region = np.uint32(0)
             for neighbour in joins[neighbours[place]]:
@@ -169,7 +176,8 @@ def _by_step(steps: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
             starts[steps[y, x] + 1] += 1
     for step in range(count + 1):
         starts[step + 1] += starts[step]
-    free, order = starts.copy(), np.empty(steps.size, np.int32)
+    free = starts.copy()
+    order = np.empty(steps.size, np.int32)
     for y in range(height):
         for x in range(width):
             order[free[steps[y, x]]] = y << 16 | x
@@ -188,9 +196,12 @@ def _higher_neighbours(steps: np.ndarray) -> np.ndarray:
             padded[y + 1, x + 1] = steps[y, x]
     higher = np.zeros((height, width), np.uint8)
     for i, (down, right) in enumerate(RING):
-        bit, earlier = np.uint8(1 << i), (down, right) < (0, 0)
+        bit = np.uint8(1 << i)
+        earlier = (down, right) < (0, 0)
         for y in range(height):
-            pixels, neighbours, row = steps[y], padded[y + 1 + down, 1 + right : 1 + right + width], higher[y]
+            pixels = steps[y]
+            neighbours = padded[y + 1 + down, 1 + right : 1 + right + width]
+            row = higher[y]
             for x in range(width):  # no branches, so that the processor takes many pixels at once
                 if (neighbours[x] > pixels[x]) | (earlier & (neighbours[x] == pixels[x])):
                     row[x] |= bit
@@ -239,7 +250,8 @@ def _exceeds(extent: np.ndarray, first: int, second: int, last_of_equals: bool) 
 @compiled
 def _box(extent: np.ndarray, region: int, boxing: Boxing) -> tuple[int, int, int, int]:
     """x0 y0 x1 y1 of a region's box; zeros where it would begin outside of the map."""
-    left, top = extent[region, 2] - boxing.near, extent[region, 3] - boxing.near
+    left = extent[region, 2] - boxing.near
+    top = extent[region, 3] - boxing.near
     if left < 0 or top < 0:
         return 0, 0, 0, 0
     further = boxing.near + boxing.far
@@ -250,13 +262,17 @@ def _box(extent: np.ndarray, region: int, boxing: Boxing) -> tuple[int, int, int
 def _iou(extent: np.ndarray, region: int, boxing: Boxing) -> float:
     """The best IoU of a region's box with the true boxes; 0 where either is missing."""
     left, top, right, bottom = _box(extent, region, boxing)
-    area, best = float(right - left) * float(bottom - top), 0.0
+    area = float(right - left) * float(bottom - top)
+    best = 0.0
     for i in range(len(boxing.true_boxes)):
-        x0, y0 = boxing.true_boxes[i, 0], boxing.true_boxes[i, 1]
-        x1, y1 = boxing.true_boxes[i, 2], boxing.true_boxes[i, 3]
+        x0 = boxing.true_boxes[i, 0]
+        y0 = boxing.true_boxes[i, 1]
+        x1 = boxing.true_boxes[i, 2]
+        y1 = boxing.true_boxes[i, 3]
         true_area = (x1 - x0) * (y1 - y0)
         if area > best * true_area:  # else it is too small: the intersection is no larger than the region's box
-            width, height = min(right, x1) - max(left, x0), min(bottom, y1) - max(top, y0)
+            width = min(right, x1) - max(left, x0)
+            height = min(bottom, y1) - max(top, y0)
             shared = max(width, 0.0) * max(height, 0.0)
             best = max(best, shared / (area + true_area - shared))
     return best
@@ -332,7 +348,8 @@ def _filled(levels: np.ndarray) -> np.ndarray:
     """
     height, width = levels.shape
     neighbours = np.array([-width, 1, width, -1]).astype(np.uintp)
-    level_of, is_reached = levels.ravel(), np.ones(levels.size, np.bool_)
+    level_of = levels.ravel()
+    is_reached = np.ones(levels.size, np.bool_)
     first = np.zeros(THRESHOLDS + 1, np.uint32)  # of the pixels that are reached at a level and wait there; 0: none
     following = np.empty(levels.size, np.uint32)
     for y in range(1, height - 1):
