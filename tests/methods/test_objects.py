@@ -16,7 +16,7 @@ from axiom_bench.testing import CASES, METHOD_CHECKS, exemptions, method_checks
 from axiom_bench.testing.cases import run_checks
 from tests.methods.made_objects import BOXES, MASKS
 from tests.methods.plain import CLOSE, with_fewer
-from tests.metrics.test_objects import overlap
+from tests.metrics.build import overlap
 
 OF_OBJECTS = [name for name in plugins.names("method") if methods.get(name).spec.of_objects]
 CHECKS = [each for each in METHOD_CHECKS if each is not method_checks.takes_zero_activations]  # a place can't be zero

@@ -1,11 +1,13 @@
 """Explanations to measure, and short forms of calls and comparisons, for the tests of this room."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as functional
+from scipy import ndimage
 from torch import Tensor, nn
 
 import axiom_bench as ab
@@ -18,6 +20,8 @@ from axiom_bench.testing import answered
 
 # Parameters that decide how often a metric runs the network, not what it does.
 FEWER = {"steps": 8, "passes": 4, "samples": 3, "subsets": 10, "squares": 10}
+
+Box = tuple[int, int, int, int]
 
 
 @cache
@@ -118,6 +122,20 @@ def picture(*rectangles: tuple[float, ...], size: tuple[int, int] = (10, 12)) ->
 def boxed(heatmap: Tensor, *boxes: tuple[float, ...]) -> Explanation:
     """One image, with boxes of its class."""
     return Explanation(heatmap=heatmap[None], boxes=(tensor(*boxes).reshape(-1, 4),))
+
+
+def overlap(box: Sequence[float], other: Sequence[float]) -> float:
+    """Intersection over union."""
+    (x0, y0, x1, y1), (a0, b0, a1, b1) = box, other
+    shared = max(0, min(x1, a1) - max(x0, a0)) * max(0, min(y1, b1) - max(y0, b0))
+    return shared / ((x1 - x0) * (y1 - y0) + (a1 - a0) * (b1 - b0) - shared)
+
+
+def labelled(above: np.ndarray, connectivity: int) -> tuple[Box | None, list[Box]]:
+    """(box of the largest component, boxes of all), the first of equals in reading order, by scipy."""
+    labels, count = ndimage.label(above, ndimage.generate_binary_structure(2, connectivity // 4))
+    slices = [(x.start, y.start, x.stop, y.stop) for y, x in ndimage.find_objects(labels)]
+    return (slices[int(np.bincount(labels.ravel())[1:].argmax())] if count else None), slices
 
 
 def all_boxed(maps: list[Tensor], boxes: list[list[tuple[float, ...]]]) -> Explanation:

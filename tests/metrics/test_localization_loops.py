@@ -30,26 +30,8 @@ from axiom_bench.metrics.shared.rounding import rounded
 from axiom_bench.metrics.shared.threshold_sweep import COUNT, FRACTIONS, boxes_above
 from axiom_bench.metrics.shared.union_find import contour_ious
 from axiom_bench.metrics.top_k_intersection import top_k_intersection
-from tests.metrics.build import boxed, masked, status, tensor
+from tests.metrics.build import boxed, labelled, masked, overlap, status, tensor
 from tests.metrics.test_localization import SIZE, over_images, own
-
-NEIGHBOURS = {4: ndimage.generate_binary_structure(2, 1), 8: ndimage.generate_binary_structure(2, 2)}
-
-
-def iou(box, true_boxes):
-    """The best intersection over union of one box with others, in plain floats."""
-    best = 0.0
-    for x0, y0, x1, y1 in true_boxes:
-        shared = max(min(box[2], x1) - max(box[0], x0), 0) * max(min(box[3], y1) - max(box[1], y0), 0)
-        best = max(best, shared / ((box[2] - box[0]) * (box[3] - box[1]) + (x1 - x0) * (y1 - y0) - shared))
-    return best
-
-
-def labelled(above, connectivity):
-    """(box of the largest component, boxes of all), the first of equals in reading order, by scipy."""
-    labels, count = ndimage.label(above, NEIGHBOURS[connectivity])
-    slices = [(x.start, y.start, x.stop, y.stop) for y, x in ndimage.find_objects(labels)]
-    return (slices[int(np.bincount(labels.ravel())[1:].argmax())] if count else None), slices
 
 
 def assert_equals_scipy(heatmap, boxes, connectivity):
@@ -64,8 +46,8 @@ def assert_equals_scipy(heatmap, boxes, connectivity):
             continue
         assert tuple(measured.largest[0, step]) == largest
         if boxes:
-            assert measured.iou[0, step] == iou(largest, boxes)
-            assert measured.best_iou[0, step] == max(iou(box, boxes) for box in every)
+            assert measured.iou[0, step] == max(overlap(largest, box) for box in boxes)
+            assert measured.best_iou[0, step] == max(overlap(region, box) for region in every for box in boxes)
 
 
 corners = st.tuples(st.floats(-2, 8), st.floats(-2, 8), st.floats(0.25, 9), st.floats(0.25, 9))

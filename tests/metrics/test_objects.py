@@ -10,7 +10,7 @@ from torch import Tensor
 import axiom_bench as ab
 from axiom_bench.evaluation.plugins import with_params
 from tests.methods.made_objects import BOXES, MASKS
-from tests.metrics.build import close
+from tests.metrics.build import close, overlap
 
 H, W = BOXES.size
 OWN, SAME, OTHER = (1.0, 1.0, 5.0, 4.0), (3.6, 2.0, 9.0, 6.0), (8.0, 0.0, 12.0, 3.0)
@@ -54,13 +54,6 @@ def score(case, image: Tensor, row: int) -> float:
         return float((output[0, row] * place).sum())
     overlaps = [overlap(box, place[1:].tolist()) for box in output[0][0].tolist()]
     return float(output[1][0, overlaps.index(max(overlaps)), row])
-
-
-def overlap(box: list[float], other: list[float]) -> float:
-    """Intersection over union."""
-    (x0, y0, x1, y1), (a0, b0, a1, b1) = box, other
-    shared = max(0, min(x1, a1) - max(x0, a0)) * max(0, min(y1, b1) - max(y0, b0))
-    return shared / ((x1 - x0) * (y1 - y0) + (a1 - a0) * (b1 - b0) - shared)
 
 
 @pytest.mark.parametrize("case", [BOXES, MASKS], ids=["boxes", "masks"])

@@ -18,6 +18,7 @@ from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.images import rows
 from axiom_bench.run.job import Job
+from tests.metrics.build import labelled, overlap
 from tests.metrics.test_road import direct
 
 ROUNDING = 1e-12
@@ -138,27 +139,13 @@ def differ(ours, theirs):
     return largest
 
 
-def boxes_of(maps):
-    """The box of the largest 8-connected segment above 15 % of the maximum."""
-    for heatmap in maps:
-        labels, _ = ndimage.label(heatmap > 0.15 * heatmap.max(), np.ones((3, 3)))
-        y, x = ndimage.find_objects(labels)[np.bincount(labels.ravel())[1:].argmax()]
-        yield x.start, y.start, x.stop, y.stop
-
-
-def iou(box, other):
-    width, height = (max(min(box[i + 2], other[i + 2]) - max(box[i], other[i]), 0) for i in (0, 1))
-    areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (box, other)]
-    return width * height / (sum(areas) - width * height)
-
-
 def test_gradcam2017_is_the_papers_text():
     run = measured("gradcam2017", "grad_cam")
     maps = enlarged(relu(run.raw), run).numpy()
-    ious = [
-        max(iou(box, true.tolist()) for true in boxes)
-        for box, boxes in zip(boxes_of(maps), run.explanation.boxes, strict=True)
-    ]
+    ious = []
+    for heatmap, boxes in zip(maps, run.explanation.boxes, strict=True):
+        box, _ = labelled(heatmap > 0.15 * heatmap.max(), 8)
+        ious.append(max(overlap(box, true.tolist()) for true in boxes))
     order = np.argsort(-run.explanation.trace.logits.numpy(), axis=1)
     targets = run.explanation.trace.targets.numpy()
     assert differ(run.values["box_iou"], np.array(ious)) < ROUNDING
