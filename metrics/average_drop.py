@@ -8,7 +8,7 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.fields import takes_fields
-from axiom_bench.metrics.shared.perturbation import Filling, kept_logits, probabilities
+from axiom_bench.metrics.shared.perturbation import Filling, logits_of_kept, probabilities
 
 
 @takes_fields
@@ -19,8 +19,8 @@ def average_drop(explanation: Explanation, filling: Filling = Filling()) -> Metr
     fill and blur: see `shared.perturbation.Filling`; "zero" is the published image x map, in normalised pixels.
     """
     trace = explanation.required_trace
-    after = yield from kept_logits(explanation, filling)
-    return relative_drop(trace, after)
+    kept_logits = yield from logits_of_kept(explanation, filling)
+    return relative_drop(trace, kept_logits)
 
 
 def relative_drop(trace: Trace, kept_logits: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.fields import takes_fields
-from axiom_bench.metrics.shared.perturbation import Filling, kept_logits
+from axiom_bench.metrics.shared.perturbation import Filling, logits_of_kept
 
 
 @takes_fields
@@ -19,8 +19,8 @@ def average_gain(explanation: Explanation, filling: Filling = Filling()) -> Metr
     normalised pixels.
     """
     trace = explanation.required_trace
-    after = yield from kept_logits(explanation, filling)
-    missing, missing_kept = (_missing(logits, trace.targets) for logits in (trace.logits, after))
+    kept_logits = yield from logits_of_kept(explanation, filling)
+    missing, missing_kept = (_missing(logits, trace.targets) for logits in (trace.logits, kept_logits))
     return (missing - missing_kept).clamp(min=0) / missing
 
 

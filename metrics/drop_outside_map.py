@@ -31,5 +31,5 @@ def drop_outside_map(
     perturbation = Perturbation(filling.fill, filling.blur, "logit")
     key = ("outside the map", fraction)
     after = yield perturbation.request(explanation, key, 1, lambda rows, copies: outside[rows, None])
-    before = perturbation.before(explanation)
+    before = perturbation.image_confidence(explanation)
     return ((before - after) / before.abs())[:, 0]

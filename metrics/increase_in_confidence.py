@@ -8,7 +8,7 @@ from torch import Tensor
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.fields import takes_fields
-from axiom_bench.metrics.shared.perturbation import Filling, kept_logits, probabilities
+from axiom_bench.metrics.shared.perturbation import Filling, logits_of_kept, probabilities
 
 
 @takes_fields
@@ -19,6 +19,6 @@ def increase_in_confidence(explanation: Explanation, filling: Filling = Filling(
     fill and blur: see `shared.perturbation.Filling`; "zero" is the published image x map, in normalised pixels.
     """
     trace = explanation.required_trace
-    after = yield from kept_logits(explanation, filling)
-    p, p_kept = (probabilities(logits, trace.targets) for logits in (trace.logits, after))
+    kept_logits = yield from logits_of_kept(explanation, filling)
+    p, p_kept = (probabilities(logits, trace.targets) for logits in (trace.logits, kept_logits))
     return (p_kept > p).double().masked_fill(p_kept.isnan(), torch.nan)

@@ -55,7 +55,7 @@ def irof(
     counts = torch.arange(1, grid**2 + 1)
     perturbation = Perturbation(filling.fill, filling.blur)
     scores = yield partly_filled(explanation, key, ranks, counts, perturbation, inserts=False)
-    before = perturbation.before(explanation)
+    before = perturbation.image_confidence(explanation)
     count = (sizes > 0).sum(1)
     ratios = torch.cat([before, scores], dim=1) / before
     surplus = (grid**2 - count) * ratios[:, -1]  # steps after the last superpixel change nothing

@@ -74,7 +74,7 @@ def _area(
     chosen = few_points(steps, passes)
     key = ("fast curve", passes, steps, first)
     filled = yield filled_image(explanation, perturbation)
-    image = perturbation.before(explanation)
+    image = perturbation.image_confidence(explanation)
     inner = image[:, :0]
     if len(chosen) > 0:  # a curve of one step has its ends alone
         ranks = pixel_ranks(explanation, first)

@@ -67,5 +67,5 @@ def _of_cells(
 
     key = ("single deletion", grid)
     scores = yield perturbation.request(explanation, key, grid**2, deleted, of_image=True)
-    drops = perturbation.before(explanation) - scores
+    drops = perturbation.image_confidence(explanation) - scores
     return cell_sums(enlarged(explanation), numbers, grid**2), drops

@@ -17,21 +17,21 @@ def takes_fields(metric: Callable[..., Result]) -> Callable[..., Result]:
     The parameter's default has the defaults of the fields.
     """
     parameters = inspect.signature(metric, eval_str=True).parameters
-    (whole,) = (parameter for parameter in parameters.values() if is_dataclass(parameter.default))
-    fields = inspect.signature(type(whole.default), eval_str=True).parameters
-    flat = []
+    (grouped,) = (parameter for parameter in parameters.values() if is_dataclass(parameter.default))
+    fields = inspect.signature(type(grouped.default), eval_str=True).parameters
+    flat_parameters = []
     for parameter in parameters.values():
-        if parameter is whole:
-            flat += [field.replace(default=getattr(whole.default, name)) for name, field in fields.items()]
+        if parameter is grouped:
+            flat_parameters += [field.replace(default=getattr(grouped.default, name)) for name, field in fields.items()]
         else:
-            flat.append(parameter)
-    signature = inspect.Signature(flat)
+            flat_parameters.append(parameter)
+    signature = inspect.Signature(flat_parameters)
 
     @wraps(metric)
     def with_fields(*arguments: object, **settings: object) -> Result:
         bound = signature.bind(*arguments, **settings).arguments
         changes = {name: bound.pop(name) for name in fields if name in bound}
-        return metric(**bound, **{whole.name: replace(whole.default, **changes)})
+        return metric(**bound, **{grouped.name: replace(grouped.default, **changes)})
 
     setattr(with_fields, "__signature__", signature)  # noqa: B010 - mypy knows no such attribute of a function
     return with_fields

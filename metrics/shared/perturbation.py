@@ -41,7 +41,7 @@ class Filling:
     blur: float = 0.05
     """The Gaussian's sigma as a share of the image's shorter side; only "blur" reads it."""
 
-    def on(self, images: Tensor) -> Tensor:
+    def pixels(self, images: Tensor) -> Tensor:
         """Return the replacement of each pixel: (B, 3, H', W') -> the same.
 
         Raises BenchError for another fill, and for a blur that is needed and not in (0, 1].
@@ -51,7 +51,7 @@ class Filling:
     def blended(self, images: Tensor, amount: Tensor) -> Tensor:
         """Return image (1 - a) + fill a: images (B, 3, H', W'), a (B, H', W') in [0, 1] -> (B, 3, H', W')."""
         amount = amount[:, None].to(images.dtype)
-        return images * (1 - amount) + self.on(images) * amount
+        return images * (1 - amount) + self.pixels(images) * amount
 
     def logits(self, explanation: Explanation, key: Hashable, amount: Tensor) -> MetricGenerator[Tensor]:
         """Ask for the model's answer to the images `blended` with an amount that the key names: (B, C)."""
@@ -63,7 +63,7 @@ class Filling:
         return (yield PerturbedImages((key, repr(self)), 1, perturbed))[:, 0]
 
     def _values(self, images: Tensor) -> Tensor:
-        """As `on`, in a shape that broadcasts to the images."""
+        """As `pixels`, in a shape that broadcasts to the images."""
         if self.fill == "mean":
             return images.mean(axes(images), keepdim=True)
         if self.fill == "zero":
@@ -92,9 +92,9 @@ class Perturbation(Filling):
 
     def replacement(self, explanation: Explanation) -> Tensor:
         """Return what the pixels of the explanation's images become: (B, 3, H', W')."""
-        return self.on(explanation.required_images)
+        return self.pixels(explanation.required_images)
 
-    def before(self, explanation: Explanation) -> Tensor:
+    def image_confidence(self, explanation: Explanation) -> Tensor:
         """Return the model's confidence in the images themselves: (B, 1)."""
         trace = explanation.required_trace
         return confidence_in(trace, trace.logits, trace.targets, self.output)[:, None]
@@ -104,21 +104,21 @@ class Perturbation(Filling):
         explanation: Explanation,
         key: Hashable,
         count: int,
-        chosen: Callable[[slice, slice], Tensor],
+        is_replaced: Callable[[slice, slice], Tensor],
         of_image: bool = False,
         same: tuple[Hashable, Tensor] | None = None,
     ) -> PerturbedImages:
         """Ask for the model's confidence in copies of each image in which some pixels are replaced: (B, count).
 
-        chosen(rows, copies): where, bool (rows, copies, H', W'), or (1, copies, H', W') for every image alike; the key
-        names it. of_image, same: see `PerturbedImages`.
+        is_replaced(rows, copies): where, bool (rows, copies, H', W'), or (1, copies, H', W') for every image
+        alike; the key names it. of_image, same: see `PerturbedImages`.
         """
         trace = explanation.required_trace
         images = explanation.required_images
         replacement = self.replacement(explanation)
 
         def perturbed(rows: slice, copies: slice) -> Tensor:
-            return torch.where(chosen(rows, copies)[:, :, None], replacement[rows, None], images[rows, None])
+            return torch.where(is_replaced(rows, copies)[:, :, None], replacement[rows, None], images[rows, None])
 
         if same is not None:
             same = ((same[0], repr(self)), same[1])
@@ -186,7 +186,7 @@ def kept_images(explanation: Explanation, filling: Filling) -> Tensor:
     return filling.blended(explanation.required_images, 1 - heatmap)
 
 
-def kept_logits(explanation: Explanation, filling: Filling) -> MetricGenerator[Tensor]:
+def logits_of_kept(explanation: Explanation, filling: Filling) -> MetricGenerator[Tensor]:
     """The model's answer to `kept_images`: (B, C)."""
     left_out = 1 - widened(explanation.required_heatmap)
     return (yield from filling.logits(explanation, "kept", left_out))

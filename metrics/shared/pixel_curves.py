@@ -34,7 +34,7 @@ def pixel_curve(
     counts = counts[:-1] if inserts else counts[1:]
     key = ("pixel curve", steps, first)
     scores = yield partly_filled(explanation, key, pixel_ranks(explanation, first), counts, perturbation, inserts)
-    image = perturbation.before(explanation)
+    image = perturbation.image_confidence(explanation)
     return torch.cat([scores, image] if inserts else [image, scores], dim=1)
 
 
@@ -62,7 +62,7 @@ def partly_filled(
         explanation,
         key=(key, inserts),
         count=limits.shape[1],
-        chosen=is_filled,
+        is_replaced=is_filled,
         same=(("partly filled", inserts), numbers_of_first(ranks, limits)),
     )
 

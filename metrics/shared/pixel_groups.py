@@ -34,6 +34,6 @@ def group_drops(
 
     same = ("one part filled", numbers_of_parts(group, groups))
     scores = yield perturbation.request(explanation, (kind, groups), groups, removed, same=same)
-    drops = perturbation.before(explanation) - scores
+    drops = perturbation.image_confidence(explanation) - scores
     sums = torch.stack([maps.where(group == number, 0.0).sum(axes(maps, 1)) for number in range(groups)], dim=1)
     return sums, drops, group[0].flatten().bincount()

@@ -59,7 +59,7 @@ def subset_drops(explanation: Explanation, subsets: Subsets) -> MetricGenerator[
     count = len(subsets.draws)
     key = (subsets.kind, subsets.seed, count)
     scores = yield perturbation.request(explanation, key, count, removed, of_image=True)
-    drops = perturbation.before(explanation) - scores
+    drops = perturbation.image_confidence(explanation) - scores
     return _sums(trace, raw_map.double(), subsets), drops
 
 

@@ -101,7 +101,7 @@ def sweep(
     height, width = steps.shape
     # RING as offsets. Indices are unsigned: numba asks of any other index whether it counts from the end.
     ring = np.array([-width, 1 - width, 1, 1 + width, width, width - 1, -1, -1 - width]).astype(np.uintp)
-    (starts, order) = _by_step(steps, count)
+    starts, order = _by_step(steps, count)
     neighbours = _higher_neighbours(steps)
     region_of = np.empty(steps.size, np.uint32)  # of each pixel that has been added; regions are numbered from 1
     parent = np.zeros(steps.size + 1, np.uint32)  # a region that has become part of another points to it

@@ -109,7 +109,7 @@ def brute_force(explanation, steps, fill, output, first, inserts):
     """Pixel after pixel, an image at a time: (B, steps + 1)."""
     trace, rows = explanation.trace, []
     for row, image in enumerate(trace.images):
-        base = Filling(fill, 0.0223).on(trace.images)[row]
+        base = Filling(fill, 0.0223).pixels(trace.images)[row]
         before, after = (base, image) if inserts else (image, base)
         order = pixel_ranks(explanation, first)[row].flatten().argsort().tolist()
         copies = []

@@ -348,14 +348,19 @@ def test_smooth_compares_means_over_noisy_images_and_the_image_itself(trace, exp
     close(smooth(explanation, samples, noise, seed=seed), spearman(*means), atol=1e-10)
 
 
+def nearby(trace: ab.Trace, row: int) -> Tensor:
+    """Three copies with noise, uniform in float64, each from a generator of the image and the sample."""
+    image = trace.images[row]
+    draws = [generators(trace.images, f"7 nearby {sample}")[row] for sample in range(3)]
+    noise = [torch.rand(image.shape, generator=draw, dtype=torch.float64) for draw in draws]
+    return image + 0.1 * (2 * torch.stack(noise) - 1)
+
+
 def test_sensitivity_is_that_of_explanations_of_noisy_images_for_the_same_class(trace, explanation):
-    """Noise is uniform in float64, each from a generator of the image and the sample."""
     actual = explanation_sensitivity(explanation, radius=0.1, samples=3, seed=7)
     lipschitz = local_lipschitz(explanation, radius=0.1, samples=3, seed=7)
-    draws = [generators(trace.images, f"7 nearby {sample}") for sample in range(3)]
     for row, image in enumerate(trace.images):
-        drawn = [torch.rand(image.shape, generator=draw[row], dtype=torch.float64) for draw in draws]
-        copies = image + 0.1 * (2 * torch.stack(drawn) - 1)
+        copies = nearby(trace, row)
         near = ab.trace(trace.cut_model.model, trace.layer, copies, trace.targets[row].expand(3))
         raw = (near.gradients * near.activations).sum(1)
         moved = (raw - explanation.raw_map[row]).flatten(1).norm(dim=1) / explanation.raw_map[row].norm()
@@ -378,14 +383,12 @@ def test_relative_stability_is_the_largest_quotient_of_relative_changes(trace, e
         least = smallest * max(map(abs, a))
         return sum(((y - x) / max(abs(x), least)) ** 2 for x, y in zip(a, b, strict=True)) ** 0.5
 
-    draws = [generators(trace.images, f"7 nearby {sample}") for sample in range(3)]
     for row, image in enumerate(trace.images):
         quotients = []
-        for draw in draws:
-            copy = image + 0.1 * (2 * torch.rand(image.shape, generator=draw[row], dtype=torch.float64) - 1)
-            near = ab.trace(net, "1", copy[None], trace.targets[row : row + 1])
+        for noisy in nearby(trace, row):
+            near = ab.trace(net, "1", noisy[None], trace.targets[row : row + 1])
             moved = move(explanation.raw_map[row], (near.gradients * near.activations).sum(1)[0])
-            by = [move(image, copy), move(trace.activations[row], near.activations[0]),
+            by = [move(image, noisy), move(trace.activations[row], near.activations[0]),
                   float((near.logits[0] - trace.logits[row]).norm())]  # fmt: skip
             quotients.append([moved / each for each in by])
         expected = tensor(*quotients).amax(0)

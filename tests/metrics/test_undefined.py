@@ -117,7 +117,6 @@ def test_one_logit_has_no_probability(name, params, expected, of_one_logit):
 
 
 NAN, INFINITE = float("nan"), float("inf")
-BLUR = {"fill": "blur", "blur": 0}
 WRONG: dict[str, list[tuple[dict[str, Any], str]]] = {
     "box_iou": [
         *(({"fraction": each}, "below 1 or 'best'") for each in (15, 1.0, -0.1, "worst")),
@@ -139,17 +138,15 @@ WRONG: dict[str, list[tuple[dict[str, Any], str]]] = {
     "class_discriminability": [({"region": "pixels"}, "'boxes', 'cells' or 'masks'")],
     "effective_complexity": [({"tolerance": -1}, ""), ({"tolerance": 2}, ""), ({"steps": 0}, "at least one step")],
     "confidence_drop": [
-        *(({**BLUR, "blur": each}, "") for each in (0, -1, 5, NAN)), ({"mode": "hard", "fraction": 2}, "2"),
-        ({"mode": "middle"}, "soft"), ({"fill": "grey"}, "blur"), ({"fill": [0.0]}, "3 numbers"),
-        ({"output": "softmax"}, "accuracy, logit, probability"),
+        *(({"fill": "blur", "blur": each}, "") for each in (-1, 5, NAN)), ({"mode": "hard", "fraction": 2}, "2"),
+        ({"mode": "middle"}, "soft"),
     ],
     "f_fidelity": [
         *((each, "above 0 and at most 1") for each in (
             {"fractions": []}, {"fractions": [1.5]}, {"alpha": 0.0}, {"beta": 2.0}, {"samples": 0},
         )),
-        ({"output": "softmax"}, "accuracy, logit, probability"),
     ],
-    "insertion_auc": [({"steps": 0}, "steps=0"), (BLUR, ""), ({"fill": [0.0, 1.0]}, "3 numbers")],
+    "insertion_auc": [({"steps": 0}, "steps=0")],
     "insertion_auc_fast": [({"passes": 0}, "at least one pass"), ({"steps": 0}, "steps=0")],
     "deletion_auc": [
         ({"steps": -1}, "steps=-1"), ({"fill": [NAN, 0.0, 0.0]}, ""), ({"first": "middle"}, "highest, lowest"),
@@ -195,6 +192,20 @@ WRONG: dict[str, list[tuple[dict[str, Any], str]]] = {
     "arcc": [({"fractions": []}, "between 0 and 1"), ({"fractions": [1.0]}, "between 0 and 1"), ({"noise": -1}, "")],
     "top_k_intersection": [({"k": 0}, "1 or more")],
 }  # fmt: skip
+OF_FIELDS = {  # of every metric that has such a parameter
+    "fill": [
+        ({"fill": "grey"}, "'mean', 'zero', 'blur', 'rise' or 3 numbers"), ({"fill": [0.0, 1.0]}, "3 numbers"),
+        ({"fill": "blur", "blur": 0}, "above 0 and up to 1"),
+    ],
+    "output": [({"output": "softmax"}, "accuracy, logit, probability")],
+}  # fmt: skip
+CASES = [(name, *each) for name, wrong in WRONG.items() for each in wrong]
+CASES += [
+    (name, *each)
+    for name in metrics.names()
+    for field in sorted(OF_FIELDS.keys() & metrics.get(name).params)
+    for each in OF_FIELDS[field]
+]
 
 
 @pytest.fixture(scope="module")
@@ -208,9 +219,7 @@ def annotated() -> Explanation:
     return Explanation.of(trace, torch.ones(2, 4, 1, 1), batch, methods.get("grad_cam"))
 
 
-@pytest.mark.parametrize(
-    ("name", "params", "sentence"), [(name, *each) for name, wrong in WRONG.items() for each in wrong], ids=str
-)
+@pytest.mark.parametrize(("name", "params", "sentence"), CASES, ids=str)
 def test_out_of_range_is_one_sentence_with_the_metric_s_name(name, params, sentence, annotated):
     with pytest.raises(BenchError, match=f"(?s)(?=.*{name})(?=.*{sentence})") as caught:
         status(name, annotated, **params)
