@@ -9,8 +9,7 @@ from axiom_bench.cutting.numerics import axes
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.average_drop import relative_drop
-from axiom_bench.metrics.shared.fields import takes_fields
-from axiom_bench.metrics.shared.perturbation import Filling, kept_map
+from axiom_bench.metrics.shared.perturbation import Filling, kept_map, takes_fields
 from axiom_bench.metrics.shared.similarity import pearson
 
 

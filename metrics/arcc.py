@@ -11,8 +11,7 @@ from axiom_bench.cutting.numerics import axes
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.road import road_combined
-from axiom_bench.metrics.shared.fields import takes_fields
-from axiom_bench.metrics.shared.perturbation import Filling, kept_map
+from axiom_bench.metrics.shared.perturbation import Filling, kept_map, takes_fields
 from axiom_bench.metrics.shared.similarity import pearson
 
 FRACTIONS = (0.2, 0.4, 0.6, 0.8)

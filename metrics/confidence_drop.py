@@ -6,8 +6,7 @@ from torch import Tensor
 
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics.shared.fields import takes_fields
-from axiom_bench.metrics.shared.perturbation import Perturbation, confidence_in, highlighted
+from axiom_bench.metrics.shared.perturbation import Perturbation, confidence_in, highlighted, takes_fields
 
 
 @takes_fields

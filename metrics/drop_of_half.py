@@ -8,8 +8,7 @@ from torch import Tensor
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.average_drop import relative_drop
-from axiom_bench.metrics.shared.fields import takes_fields
-from axiom_bench.metrics.shared.perturbation import Filling, highlighted, probabilities
+from axiom_bench.metrics.shared.perturbation import Filling, highlighted, probabilities, takes_fields
 
 
 @takes_fields

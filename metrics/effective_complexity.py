@@ -8,8 +8,7 @@ from torch import Tensor
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics.shared.fields import takes_fields
-from axiom_bench.metrics.shared.perturbation import Filling, Perturbation, probabilities
+from axiom_bench.metrics.shared.perturbation import Filling, Perturbation, probabilities, takes_fields
 from axiom_bench.metrics.shared.pixel_curves import partly_filled
 from axiom_bench.metrics.shared.pixel_order import pixel_ranks
 

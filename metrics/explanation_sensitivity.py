@@ -18,7 +18,7 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, Reexplanation
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics.shared.fields import takes_fields
+from axiom_bench.metrics.shared.perturbation import takes_fields
 
 LEAST_MOVE = 1e-6  # of what is divided by, as in section 3 of Agarwal et al.
 

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics.shared.fields import takes_fields
-from axiom_bench.metrics.shared.perturbation import Filling, logits_of_kept, probabilities
+from axiom_bench.metrics.shared.perturbation import Filling, logits_of_kept, probabilities, takes_fields
 
 
 @takes_fields

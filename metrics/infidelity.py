@@ -7,8 +7,7 @@ from torch import Tensor
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics.shared.fields import takes_fields
-from axiom_bench.metrics.shared.perturbation import Perturbation
+from axiom_bench.metrics.shared.perturbation import Perturbation, takes_fields
 from axiom_bench.metrics.shared.random_subsets import Subsets, square_at_random, squared_error, subset_drops
 
 SIDES = (0.0357, 0.0714, 0.1071, 0.1429, 0.1786, 0.2143, 0.25, 0.2857, 0.3214, 0.3571)  # 1 to 10 of 28 pixels

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics.shared.fields import takes_fields
-from axiom_bench.metrics.shared.perturbation import Fill, Perturbation
+from axiom_bench.metrics.shared.perturbation import Fill, Perturbation, takes_fields
 from axiom_bench.metrics.shared.pixel_curves import (
     area_weights,
     few_points,

@@ -17,8 +17,7 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages, keep_logits
 from axiom_bench.explanation.explanation import Curve, Explanation
-from axiom_bench.metrics.shared.fields import takes_fields
-from axiom_bench.metrics.shared.perturbation import numbers_of_first, scoring
+from axiom_bench.metrics.shared.perturbation import numbers_of_first, scoring, takes_fields
 from axiom_bench.metrics.shared.pixel_order import pixel_ranks
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)

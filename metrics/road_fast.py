@@ -14,8 +14,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.road import FRACTIONS, Imputation
-from axiom_bench.metrics.shared.fields import takes_fields
-from axiom_bench.metrics.shared.perturbation import confidence_in
+from axiom_bench.metrics.shared.perturbation import confidence_in, takes_fields
 
 
 @takes_fields

@@ -11,8 +11,7 @@ from torch import Tensor
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Curve, Explanation
-from axiom_bench.metrics.shared.fields import takes_fields
-from axiom_bench.metrics.shared.perturbation import Perturbation
+from axiom_bench.metrics.shared.perturbation import Perturbation, takes_fields
 from axiom_bench.metrics.shared.random_subsets import Subsets, drops_correlation, pixels_at_random, subset_drops
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, is_dataclass, replace
+from functools import lru_cache, wraps
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +26,7 @@ from axiom_bench.metrics.shared.rounding import widened
 OUTPUTS = ("probability", "logit", "accuracy")
 RISE_KERNEL, RISE_SIGMA = 11, 5  # pixels
 Fill = str | Sequence[float]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,32 @@ class Perturbation(Filling):
             of_image=of_image,
             same=same,
         )
+
+
+def takes_fields(metric: Callable[..., Result]) -> Callable[..., Result]:
+    """Decorate a metric whose parameter is a dataclass, so that it takes the fields as parameters instead.
+
+    The parameter's default has the defaults of the fields.
+    """
+    parameters = inspect.signature(metric, eval_str=True).parameters
+    (grouped,) = (parameter for parameter in parameters.values() if is_dataclass(parameter.default))
+    fields = inspect.signature(type(grouped.default), eval_str=True).parameters
+    flat_parameters = []
+    for parameter in parameters.values():
+        if parameter is grouped:
+            flat_parameters += [field.replace(default=getattr(grouped.default, name)) for name, field in fields.items()]
+        else:
+            flat_parameters.append(parameter)
+    signature = inspect.Signature(flat_parameters)
+
+    @wraps(metric)
+    def with_fields(*arguments: object, **settings: object) -> Result:
+        bound = signature.bind(*arguments, **settings).arguments
+        changes = {name: bound.pop(name) for name in fields if name in bound}
+        return metric(**bound, **{grouped.name: replace(grouped.default, **changes)})
+
+    setattr(with_fields, "__signature__", signature)  # noqa: B010 - mypy knows no such attribute of a function
+    return with_fields
 
 
 def highlighted(explanation: Explanation, mode: str = "soft", fraction: float = 0.1) -> Tensor:
