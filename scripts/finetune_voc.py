@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import DataLoader, Dataset
 
-from axiom_bench.data.base import BadImage
-from axiom_bench.data.layouts.voc import CLASSES, Voc
+from axiom_bench.data.base import BadImage, DataSet
+from axiom_bench.data.layouts.voc import CLASSES, voc
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.torchvision_import import torchvision  # noqa: F401 -- must come before its submodules
@@ -45,7 +45,7 @@ MIN_CROP_AREA = 0.25  # of the image's area
 Item = tuple[Tensor, Tensor]
 
 
-def multi_hot(dataset: Voc, index: int) -> Tensor:
+def multi_hot(dataset: DataSet, index: int) -> Tensor:
     """(20,): 1 for each class of the image's objects, `difficult` or not."""
     labels = torch.zeros(len(CLASSES))
     labels[list(dataset.labels(index))] = 1
@@ -60,7 +60,7 @@ def derived_seed(*numbers: int) -> int:
 class Training(Dataset[Item]):
     """Images cropped and flipped at random; the draw depends on the step and the place in the batch alone."""
 
-    def __init__(self, dataset: Voc, preprocessing: Preprocessing, seed: int) -> None:
+    def __init__(self, dataset: DataSet, preprocessing: Preprocessing, seed: int) -> None:
         self.dataset, self.preprocessing, self.seed = dataset, preprocessing, seed
 
     def __getitem__(self, place: tuple[int, int]) -> Item:
@@ -169,7 +169,7 @@ def load_checkpoint(
 
 @torch.inference_mode()
 def predictions(
-    module: nn.Module, data: Voc, preprocessing: Preprocessing, options: argparse.Namespace, device: torch.device
+    module: nn.Module, data: DataSet, preprocessing: Preprocessing, options: argparse.Namespace, device: torch.device
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """(scores (n, 20), presence of each class (n, 20)). Raises BadImage."""
     scores = []
@@ -230,7 +230,7 @@ def main() -> None:
     spec = ModelSpec("voc", "torchvision", options.architecture, weights=published, kwargs=kwargs)
     source, device = find_source(spec), torch.device(options.device)
     training, validation = (
-        Voc(options.root, split, year=options.year) for split in (options.train_split, options.val_split)
+        voc(options.root, split, year=options.year) for split in (options.train_split, options.val_split)
     )
     torch.manual_seed(options.seed)  # of the new last layer
     module = build_network(source, options.architecture, options.weights).to(device)

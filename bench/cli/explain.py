@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from axiom_bench.cli.terminal import complain, say
 from axiom_bench.data.formats.decoding import suffixes
 from axiom_bench.data.formats.files import as_name, as_text
-from axiom_bench.data.layouts.bases import image_files
+from axiom_bench.data.layouts.trees import image_files
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files
 from axiom_bench.run.composing.composition import LAYER, composed

@@ -24,7 +24,7 @@ BACKGROUND = -1  # of a mask: a pixel of none of the data set's classes
 NO_VERDICT = -2  # of a mask: a pixel of which the data set doesn't say whether an object is there
 UNREADABLE = "unreadable-"  # begins the hash of files that are there and can't be read; it isn't kept
 SETTLED = 2.0  # seconds: a file that was changed more recently may change again within its clock's tick
-Files = tuple[Path | None, ...]
+Files = tuple[Path, ...]
 
 
 class FileHashes:
@@ -36,12 +36,11 @@ class FileHashes:
         self.current: dict[str, str] = {}
         self.stamps: dict[Path, str] = {}
 
-    def of(self, paths: Iterable[Path | None], compute: Callable[[], str], part: str = "") -> str:
+    def of(self, paths: Iterable[Path], compute: Callable[[], str], part: str = "") -> str:
         """The hash of these files' content, computed unless it is cached. part: names what is hashed in the files."""
         stamps = [(path, *_stamp(path)) for path in paths]
         for path, stamp, _ in stamps:
-            if path is not None:
-                self.stamps.setdefault(path, stamp)
+            self.stamps.setdefault(path, stamp)
         stamp = "|".join(stamp for _, stamp, _ in stamps) + part
         settled = time.time() - max((modified for *_, modified in stamps), default=0) / 1e9 > SETTLED
         digest = self.current.get(stamp) or self.cached.get(stamp) or compute()
@@ -52,28 +51,27 @@ class FileHashes:
     def stamps_of(self, data: DataSet, indices: Iterable[int]) -> dict[Path, str]:
         """Of the files of these images."""
         paths = (path for index in indices for path in data.files(index) if path in self.stamps)
-        return {path: self.stamps[path] for path in paths if path is not None}
+        return {path: self.stamps[path] for path in paths}
 
 
 def check_unchanged(name: str, paths: Files, stamps: Mapping[Path, str]) -> None:
     """Raises BenchError where a file of the image of this name isn't the one that was hashed: with another size or time
     than its stamp has."""
-    if any(path in stamps and _stamp(path)[0] != stamps[path] for path in paths if path is not None):
+    if any(path in stamps and _stamp(path)[0] != stamps[path] for path in paths):
         raise BenchError(
             f"The image {name!r}, or its annotation, was changed after its content was hashed; run the same command "
             "again, and let nothing change the images of a run."
         )
 
 
-def _stamp(path: Path | None) -> tuple[str, int]:
+def _stamp(path: Path) -> tuple[str, int]:
     """(absolute path, size and time of modification of a file, and whether it may not be read; that time in ns)."""
     try:
-        state = None if path is None else os.stat(path)
+        state = os.stat(path)
     except OSError:
-        state = None
-    size, modified = (state.st_size, state.st_mtime_ns) if state else (-1, 0)
-    denied = "" if path is None or state is None or os.access(path, os.R_OK) else "|denied"
-    return f"{'' if path is None else os.path.abspath(path)}|{size}|{modified}{denied}", modified
+        return f"{os.path.abspath(path)}|-1|0", 0
+    denied = "" if os.access(path, os.R_OK) else "|denied"
+    return f"{os.path.abspath(path)}|{state.st_size}|{state.st_mtime_ns}{denied}", state.st_mtime_ns
 
 
 T = TypeVar("T")
@@ -161,6 +159,7 @@ class DataSet(ABC):
     threads_may_read: whether several threads may ask for fingerprints at once, after the first one.
     unlabelled: why no image has a label; "" where some may. notes: sentences that a reader of the results needs.
     orientation: a sentence on whether photographs are turned as their EXIF says; "" where none has any.
+    shape: (C, *space) of the samples, where they are arrays; None for pictures.
     """
 
     drawn = False
@@ -170,8 +169,8 @@ class DataSet(ABC):
     name: str
     classes: tuple[str, ...]
     ids: tuple[str, ...]
+    shape: tuple[int, ...] | None = None
     _class_names: tuple[str, ...] = ()
-    _index: Mapping[str, int]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -182,20 +181,14 @@ class DataSet(ABC):
         return self._class_names or self.classes
 
     @property
-    def shape(self) -> tuple[int, ...] | None:
-        """(C, *space) of the samples, where they are arrays; None for pictures."""
-        return None
-
-    @property
     def sources(self) -> tuple[DataSet, ...]:
         """The data sets whose code decides what this one gives: itself, and those that it reads."""
         return (self,)
 
-    def _set_classes(self, names: Mapping[str, str]) -> None:
-        """Sets `classes`, `class_names` and `_index`. names: {class: readable name}, in order of class index."""
-        self.classes, self._class_names = tuple(names), tuple(names.values())
-        self._index = {one_form(name): index for index, name in enumerate(names)}
-        self._index |= {name: index for index, name in enumerate(names)}
+    @property
+    def module(self) -> str:
+        """The module whose code, with what it imports, decides what this data set gives."""
+        return type(self).__module__
 
     @abstractmethod
     def read(self, index: int) -> Sample:
@@ -364,18 +357,14 @@ class Selected(MadeOf):
 
     def __init__(self, of: DataSet, indices: Sequence[int]) -> None:
         super().__init__(of, of.name)
-        self.indices, self.unlabelled = tuple(indices), of.unlabelled
+        self.indices, self.unlabelled, self.shape = tuple(indices), of.unlabelled, of.shape
         self.ids = tuple(of.ids[index] for index in indices)
-
-    @property
-    def shape(self) -> tuple[int, ...] | None:
-        return self.of.shape
 
     def used(self, index: int) -> tuple[int, ...]:
         return (self.indices[index],)
 
     def read(self, index: int) -> Sample:
-        return self.of.read(self.indices[index])
+        return self.read_scaled(index, None)
 
     def read_scaled(self, index: int, least: Least | None) -> Sample:
         return self.of.read_scaled(self.indices[index], least)
@@ -399,12 +388,9 @@ class WithBackground(Selected):
                 f"model.background={place} is no output: {of.name!r} has {count} classes; give 0 to {count}."
             )
         self.place, self.drawn, self.orientation = place % (count + 1), of.drawn, of.orientation
-        classes, names = ([*of_data[: self.place], "background", *of_data[self.place :]]
-                          for of_data in (of.classes, of.class_names))  # fmt: skip
-        self._set_classes(dict(zip(classes, names, strict=True)))
-
-    def read(self, index: int) -> Sample:
-        return self.read_scaled(index, None)
+        self.classes, self._class_names = (
+            (*of_data[: self.place], "background", *of_data[self.place :]) for of_data in (of.classes, of.class_names)
+        )
 
     def read_scaled(self, index: int, least: Least | None) -> Sample:
         sample = self.of.read_scaled(index, least)

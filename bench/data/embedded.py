@@ -31,20 +31,25 @@ class DrawnImages(DataSet):
     """
 
     drawn = True
-    space: tuple[int, ...]
     channels = 1  # of an array
 
-    def __init__(self, size: int, seed: int, split: str, name: str, draw: Callable[..., Any], *kind: object) -> None:
+    def __init__(
+        self,
+        size: int,
+        seed: int,
+        split: str,
+        name: str,
+        space: tuple[int, ...],
+        draw: Callable[..., Any],
+        *kind: object,
+    ) -> None:
         if split not in scenes.SPLITS:
             raise unknown(f"split of the {'grounds' if draw is patches.draw else 'scenes'}", split, scenes.SPLITS)
         check_values({"size": size}, {"size": Drawn}, "data.")
         self.name, self.split, self.seed = name, split, seed
         self.ids = tuple(f"{split}-{seed}-{number:06d}" for number in range(size))
+        self.shape = None if len(space) == 2 else (self.channels, *space)
         self._draw, self._kind = draw, kind
-
-    @property
-    def shape(self) -> tuple[int, ...] | None:
-        return None if len(self.space) == 2 else (self.channels, *self.space)
 
     def draw(self, index: int) -> Any:
         """The image as drawn, with what it shows."""
@@ -83,8 +88,8 @@ class DrawnObjects(DrawnImages):
     """Objects on a ground. label: the largest object."""
 
     def __init__(self, kind: scenes.Kind, size: int, seed: int, split: str, name: str) -> None:
-        super().__init__(size, seed, split, name, scenes.draw, kind)
-        self.kind, self.classes, self.space = kind, kind.classes, kind.space
+        super().__init__(size, seed, split, name, kind.space, scenes.draw, kind)
+        self.kind, self.classes = kind, kind.classes
 
     def interventions(self, index: int) -> tuple[StoredPart, ...]:
         """The objects, largest first, each with the scene drawn again without it; the ground with other grounds."""
@@ -208,8 +213,7 @@ class Planted(DrawnImages):
         name: Name = "planted",
         axes: Annotated[int, worded("1, 2 or 3", GRIDS.__contains__)] = 2,
     ) -> None:
-        super().__init__(size, seed, split, name, patches.draw, axes)
-        self.space = patches.KINDS[axes].space
+        super().__init__(size, seed, split, name, patches.KINDS[axes].space, patches.draw, axes)
 
     def labels(self, index: int) -> tuple[int, ...]:
         return 0, 1

@@ -24,9 +24,6 @@ class ObjectImages(Selected):
         self.notes, self.orientation = (*of.notes, *notes), of.orientation
         self._labels = tuple(label for _, _, label in objects)
 
-    def read(self, index: int) -> Sample:
-        return self.read_scaled(index, None)
-
     def read_scaled(self, index: int, least: Least | None) -> Sample:
         sample = super().read_scaled(index, least)
         return replace(sample, image_id=self.ids[index], label=self._labels[index])

@@ -1,6 +1,7 @@
 """The data sets that have a name, and the kinds that they are made of.
 
-To add one: a module with a `DataSet`, its line in KINDS, and a file in conf/data/.
+To add one: a module with a `DataSet`, or with a function that returns the `Table` of a layout of files, its line in
+KINDS, and a file in conf/data/.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from axiom_bench.data.base import DataSet, Seed, Selected, WithBackground, subse
 from axiom_bench.data.embedded import HardImages, MarkedScenes, Planted, Scenes, Signals, SyntheticShapes, Volumes
 from axiom_bench.data.layouts.arrays import arrays
 from axiom_bench.data.layouts.classes import NetworkClasses
-from axiom_bench.data.layouts.coco import Coco
-from axiom_bench.data.layouts.folder import Folder
-from axiom_bench.data.layouts.funnybirds import FunnyBirds
+from axiom_bench.data.layouts.coco import coco
+from axiom_bench.data.layouts.folder import folder
+from axiom_bench.data.layouts.funnybirds import funnybirds
 from axiom_bench.data.layouts.imagenet import imagenet
-from axiom_bench.data.layouts.imagenet_s import ImageNetS
-from axiom_bench.data.layouts.parquet_images import ParquetImages
-from axiom_bench.data.layouts.tar_shards import TarShards
-from axiom_bench.data.layouts.voc import Voc
+from axiom_bench.data.layouts.imagenet_s import imagenet_s
+from axiom_bench.data.layouts.parquet_images import parquet
+from axiom_bench.data.layouts.tar_shards import webdataset
+from axiom_bench.data.layouts.voc import voc
 from axiom_bench.data.loading import TARGET_RULES
 from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.data.pasted import PastedImages
@@ -35,13 +36,13 @@ KINDS: Mapping[str, Callable[..., DataSet]] = {  # of pictures, and of arrays
     "scenes_marked": MarkedScenes,
     "synthetic_shapes": SyntheticShapes,
     "imagenet": imagenet,
-    "imagenet_s": ImageNetS,
-    "voc": Voc,
-    "coco": Coco,
-    "folder": Folder,
-    "funnybirds": FunnyBirds,
-    "webdataset": TarShards,
-    "parquet": ParquetImages,
+    "imagenet_s": imagenet_s,
+    "voc": voc,
+    "coco": coco,
+    "folder": folder,
+    "funnybirds": funnybirds,
+    "webdataset": webdataset,
+    "parquet": parquet,
     "mosaic": MosaicImages,
     "pasted": PastedImages,
     "hard": HardImages,
@@ -73,7 +74,7 @@ NETWORK = "network"  # a parameter that is no setting: the classes of the networ
 def load_dataset(
     cfg: Mapping[str, Any], network: Callable[..., NetworkClasses] | None = None, background: int | None = None
 ) -> DataSet:
-    """The data set of one conf/data/ file: `kind` names the class, and it takes the keys that its constructor has.
+    """The data set of one conf/data/ file: `kind` names its class or function, and it takes the keys that this has.
     network: gives the classes of the network that will see the images; called by data sets that need them, with the
     shape of samples that are arrays. background: the output of the network that is no class of the data.
 

@@ -90,7 +90,7 @@ def of_job(job: Job) -> ImageCache | None:
     """The job's cache of images; None where it has none. The scaling of values is no part of its key."""
     if job.cache is None:
         return None
-    sources = tuple(sorted({type(source).__module__ for source in job.data.sources}))
+    sources = tuple(sorted({source.module for source in job.data.sources}))
     return ImageCache(Path(job.cache), common_key(job.model.preprocessing, job.data.classes, sources), job.contents)
 
 

@@ -42,6 +42,7 @@ class Keys:
         network = [[repr(model.module), tensors_sha256(model.module), code], self._function(model.build)]
         if job.settings.model.get("output") in OBJECT_OUTPUTS:
             network.append(self._function(vars(model.module)["read"]))
+        modules = [part.__module__ for part in (shard_rows, batches, fit)]
         return key(
             model=[model.name, model.layer, model.weights_sha256, *network],
             reshape=self._reshape,
@@ -58,7 +59,7 @@ class Keys:
             batch_rows=job.batch_rows,
             device=[device.device.type, device.precision, device.head_precision, device.deterministic],
             ablation_channels=device.ablation_channels,
-            code=self.code(part.__module__ for part in (shard_rows, batches, fit, *map(type, job.data.sources))),
+            code=self.code([*modules, *(source.module for source in job.data.sources)]),
             experiment=[job.experiment, job.data.name],  # they stand in the rows
         )
 

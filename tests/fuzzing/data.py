@@ -25,13 +25,9 @@ from PIL import Image
 
 from axiom_bench.data.base import BACKGROUND, NO_VERDICT, BadImage, DataSet
 from axiom_bench.data.formats.decoding import open_rgb
-from axiom_bench.data.layouts.coco import Coco
-from axiom_bench.data.layouts.folder import Folder
-from axiom_bench.data.layouts.parquet_images import ParquetImages
-from axiom_bench.data.layouts.tar_shards import TarShards
-from axiom_bench.data.layouts.voc import Voc
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.data.registry import load_dataset
 from axiom_bench.errors import BenchError
 from tests.fuzzing.damage import changed, damaged
 
@@ -71,6 +67,12 @@ def encoded(pixels: NDArray[Any], kind: str) -> bytes:
     return buffer.getvalue()
 
 
+def _read(kind: str, **settings: Any) -> DataSet:
+    """The data set of a kind. Paths are given as texts."""
+    texts = {key: str(value) if isinstance(value, Path) else value for key, value in settings.items()}
+    return load_dataset({"kind": kind, **texts})
+
+
 def _refuse(bad: dict[str, BadImage]) -> None:
     """Their sentences are looked at as a refusal's."""
     if bad:
@@ -94,7 +96,7 @@ def _images(draw: st.DrawFn, folder: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(content)
     path.with_name("good.png").write_bytes(encoded(np.full((4, 4, 3), 7, np.uint8), "PNG"))
-    data = Folder(folder)
+    data = _read("folder", root=folder)
     assert data.ids == ("class/good.png", f"class/{path.name}"), data.ids
     bad = load(data)
     assert set(bad) <= {f"class/{path.name}"}, "the good image beside it is lost"
@@ -139,7 +141,7 @@ def _voc(draw: st.DrawFn, folder: Path) -> None:
     _write(folder, "Annotations/1.xml", content=draw(other | damaged(xml.encode())))
     _write(folder, "SegmentationClass/1.png", content=draw(st.just(mask) | damaged(mask)))
     _write(folder, "ImageSets/Main/val.txt", content=b"1\n2\n")
-    problems = _annotated(data := Voc(folder))
+    problems = _annotated(data := _read("voc", root=folder))
     intact = data.read(1)
     assert data.ids == ("1", "2")
     assert intact.objects == ((6, (1, 1, 6, 7)),), f"the intact image has {intact.objects}"
@@ -166,7 +168,7 @@ def _coco(draw: st.DrawFn, folder: Path) -> None:
         changed(content).map(lambda content: json.dumps(content).encode()) | damaged(json.dumps(content).encode())
     )
     _write(folder, "annotations/instances_val2017.json", content=text)
-    data = Coco(folder)
+    data = _read("coco", root=folder)
     assert len(data) == len(json.loads(text)["images"]), data.ids
     for problems in _annotated(data).values():
         if problems:
@@ -208,7 +210,7 @@ def _shards(draw: st.DrawFn, folder: Path) -> None:
     (folder / f"intact.{kind}").write_bytes(intact)
     (folder / f"other.{kind}").write_bytes(draw(damaged(intact)))
     classes = list(CLASSES)
-    data = TarShards(str(folder), classes) if kind == "tar" else ParquetImages(str(folder), classes=classes)
+    data = _read("webdataset" if kind == "tar" else kind, path=folder, classes=classes)
     bad = load(data, "predicted")
     places = [index for index, image_id in enumerate(data.ids) if image_id.startswith("intact/")]
     assert [data.labels(index) for index in places] == [(label,) for label in LABELS], "labels of the intact file"

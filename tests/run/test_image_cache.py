@@ -17,7 +17,7 @@ from PIL import Image
 
 from axiom_bench.data.base import BadImage, DataSet, FileHashes, Sample, fingerprints
 from axiom_bench.data.embedded import Scenes
-from axiom_bench.data.layouts import bases as image_files
+from axiom_bench.data.layouts import table as image_files
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError

@@ -1,13 +1,19 @@
-"""Boxes from the XML files of ImageNet and Pascal VOC; a missing or malformed file is reported, not raised."""
+"""Boxes from XML files, and masks from pictures of numbers; a missing or malformed file is reported, not raised."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
-from axiom_bench.data.base import OTHER_CLASS, Box, Objects, inside
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from axiom_bench.data.base import NO_VERDICT, OTHER_CLASS, BadImage, Box, Objects, inside
+from axiom_bench.data.formats.decoding import opened
 from axiom_bench.data.formats.files import as_text, content_of, plain, shown, why
 
 MAX_BYTES = 2**24  # of one image's annotation; ImageNet's largest has 25 kB
@@ -18,7 +24,7 @@ def read_objects(
     source: Path | tuple[str, bytes | None],
     class_index: Mapping[str, int],
     first_pixel: int,
-    size: tuple[int, int] | None = None,
+    size: tuple[int, ...] | None = None,
     difficult: bool = True,
 ) -> tuple[Objects, tuple[str, ...]]:
     """(objects with 0-based boxes, x1 and y1 exclusive; problems) of an annotation: a file, or its name and its
@@ -63,6 +69,30 @@ def read_objects(
         if problem:
             problems.append(f"{name}: the box {[*box]} of {shown(label)} {problem}")
     return tuple(objects), tuple(problems)
+
+
+def read_mask(
+    path: Path,
+    size: tuple[int, ...],
+    numbers: Callable[[Image.Image], NDArray[Any]],
+    classes: NDArray[np.int64],
+    ignored: int,
+) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+    """(class index per pixel (h, w), BACKGROUND or NO_VERDICT, or None; problems) of a picture of this (width, height).
+
+    numbers: of the picture, one per pixel. classes: the class index of each number, or BACKGROUND. ignored: the number
+    of pixels without a verdict.
+    """
+    name = as_text(path.name)
+    try:
+        with opened(path, f"the mask {name}") as picture:
+            values = numbers(picture).astype(np.int64)
+    except BadImage as bad:
+        return None, (str(bad),)
+    is_ignored = values == ignored
+    if values.shape != size[::-1] or not (is_ignored | ((values >= 0) & (values < len(classes)))).all():
+        return None, (f"the mask {name} isn't one class per pixel of a {size[0]} x {size[1]} image",)
+    return np.where(is_ignored, NO_VERDICT, classes[np.where(is_ignored, 0, values)]), ()
 
 
 class _WithoutEntities(ElementTree.TreeBuilder):

@@ -180,14 +180,14 @@ def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
     return (values.astype(np.int64) >> (bits - 8)).clip(0, 255).astype(np.uint8)
 
 
-def sha256(*paths: Path | None) -> str:
+def sha256(*paths: Path) -> str:
     """SHA-256 over the bytes of the files in this order; a missing file counts as one.
 
     Where one is there and can't be read the hash begins with UNREADABLE: it is that of nothing that could be kept.
     """
     digest, readable = hashlib.sha256(), True
     for path in paths:
-        if path is None or not os.path.isfile(path):
+        if not os.path.isfile(path):
             digest.update(ABSENT)
             continue
         try:

@@ -6,8 +6,9 @@ from __future__ import annotations
 import re
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from posixpath import dirname
 from typing import Any
@@ -15,13 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from axiom_bench.data.base import BACKGROUND, BadImage, DataSet, Files, Least, Sample
+from axiom_bench.data.base import BACKGROUND, BadImage, Files
 from axiom_bench.data.formats.decoding import open_rgb
-from axiom_bench.data.formats.files import as_name, as_text, lines_of, open_regular, shown, why
-from axiom_bench.data.layouts.bases import Entry, Note, NotedImages, existing, image_files
-from axiom_bench.data.layouts.classes import Classes, NetworkClasses, class_list
-from axiom_bench.data.layouts.folder import Folder
+from axiom_bench.data.formats.files import as_name, as_text, lines_of, listed_file, open_regular, shown, why
+from axiom_bench.data.layouts.classes import Classes, NetworkClasses, class_list, index_of_classes
+from axiom_bench.data.layouts.folder import labelled, list_file
 from axiom_bench.data.layouts.label_files import ARRAYS, by_name, columns_of, meant, named_image
+from axiom_bench.data.layouts.packed import cut, note_of, numbered_classes
+from axiom_bench.data.layouts.table import Note, Row, Size, Table
+from axiom_bench.data.layouts.trees import existing, image_files
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import File, Name
 
@@ -48,7 +51,7 @@ def arrays(
     classes: Classes | None = None,
     name: Name = "arrays",
     network: Network = None,
-) -> DataSet:
+) -> Table:
     """The samples of a folder, or of one file. channels: where an array has them; None: as its format has them, and
     first in .npy, .npz and .safetensors. split: of a file with MedMNIST's names. labels: a list of files with their
     classes, and boxes in columns CORNERS; None: labels.csv in the folder, or folders. network: its classes, for samples
@@ -56,182 +59,219 @@ def arrays(
     if channels not in (None, FIRST, LAST, NONE):
         raise unknown("place of channels", channels, (FIRST, LAST, NONE))
     if str(root).lower().endswith(TABLES):
-        return ArrayFile(Path(root), channels, split, classes, name, network)
+        return _of_file(Path(root), channels, split, classes, name, network)
     if split is not None:
         raise BenchError(f"data.split={split} is of a file {' or '.join(TABLES)}; set data.root to a split's folder.")
-    return ArrayFolder(Path(root), channels, labels, classes, name, network)
+    return _of_folder(Path(root), channels, labels, classes, name, network)
 
 
-class ArrayFolder(Folder):
+def _of_folder(
+    root: Path, channels: str | None, labels: str | None, classes: Classes | None, name: str, network: Network
+) -> Table:
     """ids: paths below the root, "class/sample.npy", or of folders with frames. Labels as of photographs in a folder,
     or by a list."""
+    existing(root, LAYOUT)
+    if labels is None and (root / "labels.csv").is_file():
+        labels = str(root / "labels.csv")
+    samples, others = image_files(root, ARRAYS)
+    if not samples:
+        samples = sorted({dirname(path) for path in image_files(root)[0]} - {""})  # of frames
+        others = "" if samples else others
+    of_network = None if network is None else lambda: network(_shape(root, samples, channels))
+    table = labelled(__name__, name, root, LAYOUT, (samples, others), classes, "name", of_network, labels)
+    notes: dict[str, Note] = {}
+    if labels is not None:
+        boxes = _boxes_of(list_file(root, labels), table.ids)
+        listed = zip(table.ids, table.known_labels or (), strict=True)
+        notes = {sample: note_of(label[0], boxes[sample], {}) for sample, label in listed if label}
+    table.shape = _shape(root, table.ids, channels)
+    table.row = partial(_row, root, table.ids, notes, channels, table.shape)
+    table.notes += _scales(root, table.ids)
+    table.orientation = ""
+    return table
 
-    layout, orientation = LAYOUT, ""
 
-    def __init__(
-        self, root: Path, channels: str | None, labels: str | None, classes: Classes | None, name: str, network: Network
-    ) -> None:
-        self.channels, self._notes = channels, dict[str, Note]()
-        if labels is None and (existing(root, LAYOUT) / "labels.csv").is_file():
-            labels = str(root / "labels.csv")
-        of_network = None if network is None else lambda: network(self.shape)
-        super().__init__(root, classes, name=name, network=of_network, labels=labels)
-        self.notes += self._scales()
-        if self.listed is not None:
-            boxes = _boxes_of(self.list_file, self.ids)
-            self._notes = {sample: Note.of(label, boxes[sample], self._index) for sample, label in self.listed.items()}
+def _row(
+    root: Path,
+    ids: Sequence[str],
+    notes: Mapping[str, Note],
+    channels: str | None,
+    shape: tuple[int, ...],
+    index: int,
+) -> Row:
+    image_id = ids[index]
+    files = _files(root, image_id)
 
-    def _listed(self) -> tuple[list[str], str]:
-        samples, others = image_files(self.root, ARRAYS)
-        if samples:
-            return samples, others
-        frames = sorted({dirname(path) for path in image_files(self.root)[0]} - {""})
-        return frames, "" if frames else others
+    def values() -> Values:
+        image = _read(root, image_id, files, channels)
+        if (len(image), image.ndim) != (shape[0], len(shape)):
+            raise BadImage(image_id, f"its shape is {image.shape}, and that of the first sample {shape}")
+        return image
 
-    def _scales(self) -> tuple[str, ...]:
-        """Return a note if recordings have several sample rates, or volumes several spacings or orientations."""
-        counts: Counter[str] = Counter()
-        for index in range(0, len(self), 1 + len(self) // MOST_HEADERS):
-            path = self.path(index)
-            try:
-                if path.suffix.lower() == ".wav":
-                    counts[_sample_rate(path)] += 1
-                elif path.name.lower().endswith((".nii", ".nii.gz")):
-                    counts[_spacing(path)] += 1
-            except Exception:  # noqa: BLE001 - damaged files are reported where they are read
-                continue
-        if len(counts) < 2:
-            return ()
-        scales = ", ".join(f"{count} of {scale}" for scale, count in sorted(counts.items()))
-        return (
-            f"the samples have several scales: {scales}. They are used as stored, so the same thing differs for the "
-            "network: resample the files to the scale that it was trained on",
-        )
+    note = notes.get(image_id)
+    return Row(
+        files,
+        annotate=None if note is None else partial(cut, note, image_id),
+        facts=lambda: f"{channels} {note}",
+        values=values,
+    )
 
-    @cached_property
-    def shape(self) -> tuple[int, ...]:
-        """Of the first sample that can be read. Raises BenchError where none of the first can."""
-        wrong = []
-        for index in range(min(MAX_TRIED, len(self))):
-            try:
-                return self._array(index).shape
-            except BadImage as bad:
-                wrong.append(bad)
-        raise BenchError(f"None of the first {len(wrong)} samples in {as_text(self.root)} can be read: {wrong[0]}.")
 
-    def labels(self, index: int) -> tuple[int, ...]:
-        return self._notes.get(self.ids[index], Note()).labels if self._notes else super().labels(index)
+def _files(root: Path, sample: str) -> Files:
+    """Return the file of a sample, or its frames by their numbers."""
+    path = listed_file(root, as_name(sample))
+    frames = [path / as_name(name) for name in image_files(path)[0]] if path.is_dir() else [path]
+    return tuple(sorted(frames, key=lambda frame: [part.zfill(9) for part in re.split(r"(\d+)", frame.name)]))
 
-    def meaning(self, index: int) -> str:
-        return f"{self.channels} {self._notes.get(self.ids[index])}"
 
-    def files(self, index: int) -> Files:
-        path = self.path(index)
-        frames = [path / as_name(name) for name in image_files(path)[0]] if path.is_dir() else [path]
-        return tuple(sorted(frames, key=lambda frame: [part.zfill(9) for part in re.split(r"(\d+)", frame.name)]))
+def _read(root: Path, sample: str, files: Files, channels: str | None) -> Values:
+    """Return a sample (C, *space). Raises BadImage."""
+    path = listed_file(root, as_name(sample))
+    try:
+        if files != (path,):
+            return _video([np.asarray(open_rgb(frame, frame.name)) for frame in files])
+        open_regular(path).close()  # a pipe would be waited for
+        reader = {".npy": _npy, ".wav": _sound}.get(path.suffix.lower(), _volume)
+        return numbers(*reader(path, channels))
+    except BenchError:
+        raise
+    except Exception as error:  # what libraries raise for damaged files is not documented
+        raise BadImage(sample, f"can't be read: {_why(error)}") from error
 
-    def read_scaled(self, index: int, least: Least | None) -> Sample:
-        image, image_id = self._array(index), self.ids[index]
-        if (len(image), image.ndim) != (self.shape[0], len(self.shape)):
-            raise BadImage(image_id, f"its shape is {image.shape}, and that of the first sample {self.shape}")
-        note = self._notes.get(image_id, Note(next(iter(self.labels(index)), None)))
-        return note.sample(image, image_id, image.shape[:0:-1])
 
-    def _array(self, index: int) -> Values:
-        path = self.path(index)
+def _shape(root: Path, samples: Sequence[str], channels: str | None) -> tuple[int, ...]:
+    """Return the shape of the first sample that can be read. Raises BenchError where none of the first can."""
+    wrong = []
+    for sample in samples[:MAX_TRIED]:
         try:
-            if path.is_dir():
-                return _video([np.asarray(open_rgb(frame, frame.name)) for frame in self.files(index) if frame])
-            open_regular(path).close()  # a pipe would be waited for
-            reader = {".npy": _npy, ".wav": _sound}.get(path.suffix.lower(), _volume)
-            return numbers(*reader(path, self.channels))
-        except BenchError:
-            raise
-        except Exception as error:  # what libraries raise for damaged files is not documented
-            raise BadImage(self.ids[index], f"can't be read: {_why(error)}") from error
+            return _read(root, sample, _files(root, sample), channels).shape
+        except BadImage as bad:
+            wrong.append(bad)
+    raise BenchError(f"None of the first {len(wrong)} samples in {as_text(root)} can be read: {wrong[0]}.")
 
 
-class ArrayFile(NotedImages):
+def _scales(root: Path, samples: Sequence[str]) -> tuple[str, ...]:
+    """Return a note if recordings have several sample rates, or volumes several spacings or orientations."""
+    counts: Counter[str] = Counter()
+    for sample in samples[:: 1 + len(samples) // MOST_HEADERS]:
+        path = listed_file(root, as_name(sample))
+        try:
+            if path.suffix.lower() == ".wav":
+                counts[_sample_rate(path)] += 1
+            elif path.name.lower().endswith((".nii", ".nii.gz")):
+                counts[_spacing(path)] += 1
+        except Exception:  # noqa: BLE001 - damaged files are reported where they are read
+            continue
+    if len(counts) < 2:
+        return ()
+    scales = ", ".join(f"{count} of {scale}" for scale, count in sorted(counts.items()))
+    return (
+        f"the samples have several scales: {scales}. They are used as stored, so the same thing differs for the "
+        "network: resample the files to the scale that it was trained on",
+    )
+
+
+def _of_file(
+    path: Path, channels: str | None, split: str | None, classes: Classes | None, name: str, network: Network
+) -> Table:
     """ids: "<file>/<number from 0, nine digits>". Arrays: images (N, ...), and where they are there labels (N,), masks
     (N, *space) and boxes (N, 2 * axes) or (N, n, 2 * axes), NaN where there are fewer. Masks of bool are of the
     sample's class, others of class indices and -1."""
-
-    orientation = ""
-
-    def __init__(
-        self, path: Path, channels: str | None, split: str | None, classes: Classes | None, name: str, network: Network
-    ) -> None:
-        self.name, self.paths, file = name, {path.name: path}, as_text(path)
-        tables, split = _tables(path, split)
-        self.images, self.masks, labels = tables["images"], tables.get("masks"), tables.get("labels")
-        if split:  # MedMNIST's
-            channels = channels or (LAST if self.images.ndim > 3 and self.images.shape[-1] == 3 else NONE)
-        self.channels, count = channels, len(self.images) if self.images.ndim else 0
-        if not count:
-            raise BenchError(f"{file} holds no samples: its images have the shape {self.images.shape}.")
-        try:
-            self._shape = numbers(np.zeros_like(self.images[0]), channels).shape
-        except ValueError as error:
-            raise BenchError(f"The images of {file}: {error}.") from error
-        space = self._shape[1:]
-        for key, form in (("masks", space), ("boxes", (2 * len(space),))):
-            table = tables.get(key, np.empty((count, *form)))
-            if table.shape[:1] + table.shape[-len(form) :] != (count, *form) or table.dtype.kind not in "bif":
-                raise BenchError(
-                    f"{key} of {file} are {table.dtype} of the shape {table.shape}; give {(count, *form)}, "
-                    "masks as bool, of the sample's class, or as whole numbers, class indices and -1."
-                )
-        self._set_classes(class_list(classes) if classes is not None else network(self.shape).listed if network else {})
-        if labels is None:
-            self.unlabelled = f"{file} holds no labels"
-        elif labels.size != count or labels.dtype.kind not in "iuU":
+    file = as_text(path)
+    tables, split = _tables(path, split)
+    images, masks, labels = tables["images"], tables.get("masks"), tables.get("labels")
+    if split:  # MedMNIST's
+        channels = channels or (LAST if images.ndim > 3 and images.shape[-1] == 3 else NONE)
+    count = len(images) if images.ndim else 0
+    if not count:
+        raise BenchError(f"{file} holds no samples: its images have the shape {images.shape}.")
+    try:
+        shape = numbers(np.zeros_like(images[0]), channels).shape
+    except ValueError as error:
+        raise BenchError(f"The images of {file}: {error}.") from error
+    space = shape[1:]
+    for key, form in (("masks", space), ("boxes", (2 * len(space),))):
+        table = tables.get(key, np.empty((count, *form)))
+        if table.shape[:1] + table.shape[-len(form) :] != (count, *form) or table.dtype.kind not in "bif":
             raise BenchError(
-                f"labels of {file} are {labels.dtype} of the shape {labels.shape}; give each of {count} samples one "
-                "class, a whole number or a name."
+                f"{key} of {file} are {table.dtype} of the shape {table.shape}; give {(count, *form)}, "
+                "masks as bool, of the sample's class, or as whole numbers, class indices and -1."
             )
-        named = [None] * count if labels is None else labels.reshape(count).tolist()
-        if labels is not None and self.classes:
-            named = meant([*map(str, named)], dict(zip(self.classes, self.class_names, strict=True)), file)
-        boxes = tables.get("boxes", np.empty((count, 0, 2))).astype(float)
-        rows = boxes.reshape(count, -1, boxes.shape[-1]) if boxes.size else boxes
-        self._take(
-            {
-                f"{as_text(path.name)}/{f'{split}/' if split else ''}{place:09d}": Entry(
-                    path.name,
-                    place,
-                    Note.of(label, [box.tolist() for box in of_row if not np.isnan(box).all()], self._index),
-                )
-                for place, (label, of_row) in enumerate(zip(named, rows, strict=True))
-            },
-            "it is empty",
-            LAYOUT,
+    names: Mapping[str, str] = {}
+    if classes is not None:
+        names = class_list(classes)
+    elif network:
+        names = network(shape).listed
+    if labels is not None and (labels.size != count or labels.dtype.kind not in "iuU"):
+        raise BenchError(
+            f"labels of {file} are {labels.dtype} of the shape {labels.shape}; give each of {count} samples one "
+            "class, a whole number or a name."
         )
+    named = [None] * count if labels is None else labels.reshape(count).tolist()
+    if labels is not None and names:
+        named = meant([*map(str, named)], names, file)
+    boxes = tables.get("boxes", np.empty((count, 0, 2))).astype(float)
+    rows = boxes.reshape(count, -1, boxes.shape[-1]) if boxes.size else boxes
+    index = index_of_classes(names)
+    notes = [
+        note_of(label, [box.tolist() for box in of_row if not np.isnan(box).all()], index)
+        for label, of_row in zip(named, rows, strict=True)
+    ]
+    prefix = f"{as_text(path.name)}/{f'{split}/' if split else ''}"
+    ids = tuple(f"{prefix}{place:09d}" for place in range(count))
+    of_samples = tuple(note.labels for note in notes)
+    return Table(
+        __name__,
+        name,
+        ids,
+        numbered_classes(name, names, ids, of_samples),
+        of_samples,
+        row=partial(_file_row, path, ids, notes, images, masks, channels),
+        unlabelled=f"{file} holds no labels" if labels is None else "",
+        orientation="",
+        shape=shape,
+    )
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self._shape
 
-    def at(self, entry: Entry) -> bytes:
-        content: bytes = self.images[entry.place].tobytes()
-        return content
+def _file_row(
+    path: Path,
+    ids: Sequence[str],
+    notes: Sequence[Note],
+    images: Values,
+    masks: Values | None,
+    channels: str | None,
+    index: int,
+) -> Row:
+    image_id = ids[index]
+    note = notes[index]
+    mask = None if masks is None else masks[index]
 
-    def annotation(self, index: int) -> tuple[bytes | None, ...]:
-        return () if self.masks is None else (self.masks[self.entries[index].place].tobytes(),)
-
-    def meaning(self, index: int) -> str:
-        return f"{self.channels} {super().meaning(index)}"
-
-    def read_scaled(self, index: int, least: Least | None) -> Sample:
-        entry, mask = self.entries[index], None
+    def values() -> Values:
         try:
-            image = numbers(self.images[entry.place], self.channels)
+            return numbers(images[index], channels)
         except ValueError as error:
-            raise BadImage(self.ids[index], str(error)) from error
-        if self.masks is not None:
-            mask = self.masks[entry.place]
-            label = BACKGROUND if entry.note.label is None else entry.note.label
-            mask = np.where(mask, label, BACKGROUND) if mask.dtype.kind == "b" else mask.astype(np.int64)
-        return entry.note.sample(image, self.ids[index], image.shape[:0:-1], mask)
+            raise BadImage(image_id, str(error)) from error
+
+    def annotation(size: Size) -> Note:
+        cut_note = cut(note, image_id, size)
+        if mask is None:
+            return cut_note
+        if mask.dtype.kind != "b":
+            return replace(cut_note, mask=mask.astype(np.int64))
+        return replace(cut_note, mask=np.where(mask, BACKGROUND if note.label is None else note.label, BACKGROUND))
+
+    def contents() -> tuple[bytes, ...]:
+        image: bytes = images[index].tobytes()
+        return (image,) if mask is None else (image, mask.tobytes())
+
+    return Row(
+        (path,),
+        annotation,
+        facts=lambda: f"{channels} {note}",
+        contents=contents,
+        part=f"{image_id} ",
+        values=values,
+    )
 
 
 def numbers(values: Values, channels: str | None) -> Values:

@@ -6,16 +6,17 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from axiom_bench.data.formats.files import files_named, lines_of, plain, table_of, why
+from axiom_bench.data.formats.files import files_named, lines_of, one_form, plain, table_of, why
 from axiom_bench.data.formats.urls import is_url
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File, Name
 
 Classes = Sequence[Name | int] | File  # a list, or a file of one class a line
+ClassIndex = Mapping[str, int]  # {class, or what it is called: class index}
 SYNSETS = Path(__file__).parent.parent / "imagenet_synsets.txt"
 SYNSET_ID = re.compile(r"n\d{8}")
 SYNSET = re.compile(r"n\d{8}\s+(?=\S)")  # before a name
@@ -39,6 +40,16 @@ def class_list(classes: Classes) -> dict[str, str]:
     if not names or len(names) != len(lines):
         raise BenchError("data.classes must hold at least one class, and each only once.")
     return names
+
+
+def index_of_classes(classes: Iterable[str]) -> dict[str, int]:
+    """Return {class: class index}. A class is also found by its Unicode form NFC."""
+    index: dict[str, int] = {}
+    exact: dict[str, int] = {}
+    for place, name in enumerate(classes):
+        index[one_form(name)] = place
+        exact[name] = place
+    return index | exact
 
 
 def names_of_logits(classes: Classes, setting: str = "model.classes") -> tuple[str, ...]:

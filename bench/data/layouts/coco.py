@@ -11,19 +11,20 @@ import json
 import math
 import os
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from axiom_bench.data.base import BACKGROUND, NO_VERDICT, Box, Sample, inside, largest
-from axiom_bench.data.formats.files import as_text, comparable, content_of, ids_of, shown, why
-from axiom_bench.data.layouts.bases import ImageFiles, existing
+from axiom_bench.data.base import BACKGROUND, NO_VERDICT, Box, inside, largest
+from axiom_bench.data.formats.files import as_name, as_text, comparable, content_of, ids_of, listed_file, shown, why
 from axiom_bench.data.layouts.classes import Classes, class_indices, names_of_data
+from axiom_bench.data.layouts.table import Labels, Note, Row, Size, Table
+from axiom_bench.data.layouts.trees import existing
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import File, Name
 
@@ -40,89 +41,108 @@ MAX_DIGITS = 7  # of a run's length, 5 bits each
 MAX_BYTES = 2**32  # of the annotation file; COCO's largest has 0.5 GB
 
 
-class Coco(ImageFiles):
-    """ids: the file names in the JSON. classes: its categories by ascending id, from 0. label: the largest box's class.
+def coco(
+    root: File | Path,
+    split: Name = "val2017",
+    annotations: File | None = None,
+    classes: Classes | None = None,
+    name: Name = "coco",
+) -> Table:
+    """Return the images of an annotation file; ids are the file names in it. label: the class of the largest box.
 
     annotations: the JSON below the root; None: annotations/instances_<split>.json. classes: the names of the network's
-    outputs in their order (a list or a file), whose categories count alone; None: all. Raises BenchError where a file
-    isn't there or is of another form, where pycocotools isn't installed, and where no category is one of the classes.
+    outputs in their order (a list or a file), whose categories count alone; None: all categories by ascending id.
+    Raises BenchError where a file isn't there or is of another form, where pycocotools isn't installed, and where no
+    category is one of the classes.
     """
+    top = existing(Path(root), LAYOUT)
+    folder = existing(top / split, LAYOUT)
+    pycocotools()
+    path = top / (annotations or f"annotations/instances_{split}.json")
+    images, objects, categories = _read(path)
+    names = tuple(categories.values())
+    class_index = {category: index for index, category in enumerate(categories)}
+    notes: tuple[str, ...] = ()
+    if classes is not None:
+        names = names_of_data(classes)
+        known = class_indices(categories.values(), names, names)
+        class_index = {number: known.get(category, OTHER) for number, category in categories.items()}
+        others = [category for category in categories.values() if category not in known]
+        if not known:
+            raise unknown(f"category of {as_text(path)}", names[0], others)
+        if others:
+            notes = (f"{len(others)} categories are no class of data.classes, as {others[:1]}",)
+    if images and all(comparable(str(entry["file_name"])).startswith(f"{split}/") for entry in images):
+        folder = top
+    entries = dict(zip(ids_of((entry["file_name"] for entry in images), as_text(path)), images, strict=True))
+    if not entries:
+        raise BenchError(f"{as_text(path)} names no images; expected {LAYOUT}.")
+    ids = tuple(sorted(entries))
+    labels = tuple(_labels(objects.get(entries[image_id]["id"], []), class_index) for image_id in ids)
+    row = partial(_row, folder, entries, objects, names, class_index, ids)
+    return Table(__name__, name, ids, names, labels, row, notes)
 
-    def __init__(
-        self,
-        root: File | Path,
-        split: Name = "val2017",
-        annotations: File | None = None,
-        classes: Classes | None = None,
-        name: Name = "coco",
-    ) -> None:
-        self.root, self.name = existing(Path(root), LAYOUT), name
-        self.folder = existing(self.root / split, LAYOUT)
-        pycocotools()
-        path = self.root / (annotations or f"annotations/instances_{split}.json")
-        images, self._objects, categories = _read(path)
-        self.classes = tuple(categories.values())
-        self._index_of_category = {category: index for index, category in enumerate(categories)}
-        if classes is not None:
-            self.classes = names_of_data(classes)
-            known = class_indices(categories.values(), self.classes, self.classes)
-            self._index_of_category = {number: known.get(name, OTHER) for number, name in categories.items()}
-            others = [name for name in categories.values() if name not in known]
-            if not known:
-                raise unknown(f"category of {as_text(path)}", self.classes[0], others)
-            self.notes = (f"{len(others)} categories are no class of data.classes, as {others[:1]}",) * bool(others)
-        if images and all(comparable(str(entry["file_name"])).startswith(f"{split}/") for entry in images):
-            self.folder = self.root
-        ids = ids_of((entry["file_name"] for entry in images), as_text(path))
-        self._entries = dict(zip(ids, images, strict=True))
-        self.ids = tuple(sorted(ids))
-        if not self.ids:
-            raise BenchError(f"{as_text(path)} names no images; expected {LAYOUT}.")
 
-    def labels(self, index: int) -> tuple[int, ...]:
-        objects = (entry for entry in self._of(index) if not entry.get("iscrowd"))
-        categories = (entry.get("category_id") for entry in objects)
-        labels = {self._index_of_category.get(category, -1) for category in categories if isinstance(category, Id)}
-        return tuple(sorted(labels - {-1}))
+def _labels(annotations: Sequence[Entry], class_index: Mapping[Id, int]) -> Labels:
+    categories = (entry.get("category_id") for entry in annotations if not entry.get("iscrowd"))
+    labels = {class_index.get(category, OTHER) for category in categories if isinstance(category, Id)}
+    return tuple(sorted(labels - {OTHER}))
 
-    def meaning(self, index: int) -> str:
-        return json.dumps([*map(_dumped, self._of(index)), list(self.classes)])
 
-    def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
-        image_id, entry = self.ids[index], self._entries[self.ids[index]]
-        expected = tuple(entry[side] for side in SIDES)
-        if None not in expected and expected != size:
-            problem = f"{image_id}: the annotations are for {expected} pixels (width, height), the image has {size}"
-            return Sample(image, image_id, problems=(problem,))
-        objects: list[tuple[int, Box]] = []
-        crowd: list[tuple[int, Box]] = []
-        problems: list[str] = []
-        is_masked = True
-        regions: list[tuple[int, Region | None]] = []
-        for annotation in self._of(index):
-            try:
-                label = self._index_of_category.get(annotation["category_id"])
-                if label is None:
-                    raise ValueError(f"its category {shown(annotation['category_id'])} isn't listed")
-                if label == OTHER:
-                    continue
-                box, beyond = _box(annotation["bbox"], size)
-                verdict = NO_VERDICT if annotation.get("iscrowd") else label
-                regions.append((verdict, pixels(annotation.get("segmentation"), size)))
-            except (KeyError, TypeError, ValueError, OverflowError) as error:
-                number = annotation.get("id")
-                which = shown(number) if isinstance(number, Id) else "without an id"
-                problems.append(f"{image_id}: annotation {which} is malformed: {shown(error)}")
-                is_masked = False
+def _row(
+    folder: Path,
+    images: Mapping[str, Entry],
+    annotations_of: Mapping[Id, Sequence[Entry]],
+    classes: Sequence[str],
+    class_index: Mapping[Id, int],
+    ids: Sequence[str],
+    index: int,
+) -> Row:
+    image_id = ids[index]
+    image = images[image_id]
+    annotations = annotations_of.get(image["id"], [])
+
+    def annotation(size: Size) -> Note:
+        expected = tuple(image[side] for side in SIDES)
+        if None in expected or expected == size:
+            return _note(image_id, annotations, class_index, size)
+        problem = f"{image_id}: the annotations are for {expected} pixels (width, height), the image has {size}"
+        return Note(problems=(problem,))
+
+    return Row(
+        (listed_file(folder, as_name(image_id)),),
+        annotation,
+        facts=lambda: json.dumps([*map(_dumped, annotations), list(classes)]),
+    )
+
+
+def _note(image_id: str, annotations: Sequence[Entry], class_index: Mapping[Id, int], size: Size) -> Note:
+    objects: list[tuple[int, Box]] = []
+    crowd: list[tuple[int, Box]] = []
+    problems: list[str] = []
+    is_masked = True
+    regions: list[tuple[int, Region | None]] = []
+    for annotation in annotations:
+        try:
+            label = class_index.get(annotation["category_id"])
+            if label is None:
+                raise ValueError(f"its category {shown(annotation['category_id'])} isn't listed")
+            if label == OTHER:
                 continue
-            if beyond:
-                problems.append(f"{image_id}: the box {shown(annotation['bbox'])} {beyond}")
-            (crowd if annotation.get("iscrowd") else objects).append((label, box))
-        mask = _mask(regions, size) if is_masked else None
-        return Sample(image, image_id, largest(tuple(objects)), tuple(objects), mask, tuple(problems), tuple(crowd))
-
-    def _of(self, index: int) -> list[Entry]:
-        return self._objects.get(self._entries[self.ids[index]]["id"], [])
+            box, beyond = _box(annotation["bbox"], size)
+            verdict = NO_VERDICT if annotation.get("iscrowd") else label
+            regions.append((verdict, pixels(annotation.get("segmentation"), size)))
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            number = annotation.get("id")
+            which = shown(number) if isinstance(number, Id) else "without an id"
+            problems.append(f"{image_id}: annotation {which} is malformed: {shown(error)}")
+            is_masked = False
+            continue
+        if beyond:
+            problems.append(f"{image_id}: the box {shown(annotation['bbox'])} {beyond}")
+        (crowd if annotation.get("iscrowd") else objects).append((label, box))
+    mask = _mask(regions, size) if is_masked else None
+    return Note(largest(tuple(objects)), tuple(objects), tuple(problems), mask, tuple(crowd))
 
 
 def _read(path: Path) -> tuple[list[Entry], dict[Id, list[Entry]], dict[Id, str]]:
@@ -208,7 +228,7 @@ def _dumped(annotation: Entry) -> str:
         return "nested too deeply"
 
 
-def _box(values: Any, size: tuple[int, int]) -> tuple[Box, str]:
+def _box(values: Any, size: Size) -> tuple[Box, str]:
     """Return x, y, width, height as x0, y0, x1, y1, cut to the image, and a sentence if much was cut off, else "".
 
     Raises ValueError for a box that can't be used."""
@@ -221,7 +241,7 @@ def _box(values: Any, size: tuple[int, int]) -> tuple[Box, str]:
     return box, problem
 
 
-def _mask(regions: list[tuple[int, Region | None]], size: tuple[int, int]) -> NDArray[np.int64] | None:
+def _mask(regions: list[tuple[int, Region | None]], size: Size) -> NDArray[np.int64] | None:
     """(h, w) class per pixel, or BACKGROUND or NO_VERDICT; of objects that overlap, the smaller lies on top, and a
     crowd lies below all of them. None where one has no region."""
     with_pixels = [(label, pixels) for label, pixels in regions if pixels is not None]
@@ -242,7 +262,7 @@ def pycocotools() -> ModuleType:
     return mask
 
 
-def pixels(segmentation: Any, size: tuple[int, int]) -> Region | None:
+def pixels(segmentation: Any, size: Size) -> Region | None:
     """The pixels (h, w) of polygons [[x, y, ...], ...], or of run lengths {counts, size}, compressed or not; None where
     there are none. size: (width, height) of the image. Raises ValueError or TypeError for anything else."""
     if segmentation is None or segmentation in ([], {}):

@@ -8,16 +8,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from axiom_bench.cutting.interventions import GROUND
-from axiom_bench.data.base import BadImage, StoredPart
+from axiom_bench.data.base import BadImage, Files, StoredPart
 from axiom_bench.data.formats.decoding import open_rgb
 from axiom_bench.data.formats.files import content_of, why
-from axiom_bench.data.layouts.bases import ImageFiles, existing
+from axiom_bench.data.layouts.table import Row, Table
+from axiom_bench.data.layouts.trees import existing
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File, Name
 
@@ -33,54 +36,54 @@ MAX_BYTES = 2**28  # of a list
 LAYOUT = "the FunnyBirds layout <root>/<split>/<class>/*.png, beside <split>_part_map, <split>_interventions and *.json"
 
 
-class FunnyBirds(ImageFiles):
-    """ids: the path below the split, "12/000034.png". classes: "0", "1", ...: networks are trained on their numbers.
+def funnybirds(root: File | Path, split: Name = "test", name: Name = "funnybirds") -> Table:
+    """Return the images of a split; ids are paths below it, "12/000034.png".
 
-    interventions: the parts that the part map shows, each with the image without it; and what no version is without,
-    the body and the background, as a ground that counts for nothing. There are no boxes and masks: the part map doesn't
-    show the body. Raises BenchError for a missing folder, and a list that can't be read.
+    classes: "0", "1", ...: networks are trained on their numbers. interventions: the parts that the part map shows,
+    each with the image without it; and what no version is without, the body and the background, as a ground that counts
+    for nothing. There are no boxes and masks: the part map doesn't show the body. Raises BenchError for a missing
+    folder, and a list that can't be read.
     """
+    place = existing(Path(root), LAYOUT)
+    existing(place / split, LAYOUT)
+    classes = tuple(map(str, range(len(_read(place / "classes.json")))))
+    labels = [entry.get("class_idx") for entry in _read(place / f"dataset_{split}.json")]
+    if any(label not in range(len(classes)) for label in labels):
+        raise BenchError(f"{place / f'dataset_{split}.json'} has an image without a class_idx of classes.json.")
+    ids = tuple(sorted(f"{label}/{number:06d}.png" for number, label in enumerate(labels)))
+    of_images = tuple((int(image_id.partition("/")[0]),) for image_id in ids)
+    return Table(__name__, name, ids, classes, of_images, row=partial(_row, place, split, ids))
 
-    def __init__(self, root: File | Path, split: Name = "test", name: Name = "funnybirds") -> None:
-        self.root, self.name = existing(Path(root), LAYOUT), name
-        self.folder = existing(self.root / split, LAYOUT)
-        self.part_maps = self.root / f"{split}_part_map"
-        self.versions_folder = self.root / f"{split}_interventions"
-        self._set_classes({str(number): str(number) for number in range(len(_read(self.root / "classes.json")))})
-        labels = [entry.get("class_idx") for entry in _read(self.root / f"dataset_{split}.json")]
-        if any(label not in range(len(self.classes)) for label in labels):
-            raise BenchError(f"{self.root / f'dataset_{split}.json'} has an image without a class_idx of classes.json.")
-        self.ids = tuple(sorted(f"{label}/{number:06d}.png" for number, label in enumerate(labels)))
 
-    def annotation_paths(self, index: int) -> tuple[Path, ...]:
-        """The part map, the image without each of the parts, and without all."""
-        versions = self.versions_folder / self.ids[index].removesuffix(".png")
-        names = [sorted(COLOURS.keys() - {part}) for part in COLOURS]
-        return (
-            self.part_maps / self.ids[index],
-            *(versions / f"{'_'.join([BODY, *left])}.png" for left in names),
-            versions / f"{BODY}_.png",
-        )
+def _row(root: Path, split: str, ids: Sequence[str], index: int) -> Row:
+    """Return the files of an image: itself, the part map, the image without each of the parts, and without all."""
+    image_id = ids[index]
+    versions = root / f"{split}_interventions" / image_id.removesuffix(".png")
+    names = [sorted(COLOURS.keys() - {part}) for part in COLOURS]
+    files = (
+        root / split / image_id,
+        root / f"{split}_part_map" / image_id,
+        *(versions / f"{'_'.join([BODY, *left])}.png" for left in names),
+        versions / f"{BODY}_.png",
+    )
+    return Row(files, interventions=partial(_parts, image_id, files))
 
-    def labels(self, index: int) -> tuple[int, ...]:
-        return (int(self.ids[index].partition("/")[0]),)
 
-    def interventions(self, index: int) -> tuple[StoredPart, ...]:
-        """Raises BadImage where a file is missing, or no image of the same size."""
-        image_id, (label,), (part_map, *versions) = self.ids[index], self.labels(index), self.annotation_paths(index)
-        image = open_rgb(self.path(index), image_id)
-        pictures = [open_rgb(path, image_id) for path in (part_map, *versions)]
-        for path, picture in zip((part_map, *versions), pictures, strict=True):
-            if picture.size != image.size:
-                raise BadImage(image_id, f"{path} has {picture.size} pixels (width, height), the image {image.size}")
-        colours, *without, bare = pictures
-        pixels, parts = np.asarray(colours), []
-        for (name, of_part), version in zip(COLOURS.items(), without, strict=True):
-            mask = np.any([(pixels == colour).all(axis=2) for colour in of_part], axis=0)
-            if mask.any():
-                parts.append(StoredPart(name, label, mask, (version,)))
-        ground = ~np.any([part.mask for part in parts], axis=0) if parts else np.ones(pixels.shape[:2], dtype=bool)
-        return (*parts, StoredPart(GROUND, None, ground, (image,), (bare,)))
+def _parts(image_id: str, files: Files) -> tuple[StoredPart, ...]:
+    """Raises BadImage where a file is missing, or no image of the same size."""
+    image, *pictures = (open_rgb(path, image_id) for path in files)
+    for path, picture in zip(files[1:], pictures, strict=True):
+        if picture.size != image.size:
+            raise BadImage(image_id, f"{path} has {picture.size} pixels (width, height), the image {image.size}")
+    label = int(image_id.partition("/")[0])
+    colours, *without, bare = pictures
+    pixels, parts = np.asarray(colours), list[StoredPart]()
+    for (name, of_part), version in zip(COLOURS.items(), without, strict=True):
+        mask = np.any([(pixels == colour).all(axis=2) for colour in of_part], axis=0)
+        if mask.any():
+            parts.append(StoredPart(name, label, mask, (version,)))
+    ground = ~np.any([part.mask for part in parts], axis=0) if parts else np.ones(pixels.shape[:2], dtype=bool)
+    return (*parts, StoredPart(GROUND, None, ground, (image,), (bare,)))
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

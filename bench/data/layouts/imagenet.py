@@ -10,19 +10,17 @@ import csv
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from posixpath import basename, splitext
 from typing import Annotated
 
-from PIL import Image
-
-from axiom_bench.data.base import DataSet, Sample
 from axiom_bench.data.formats.annotation_file import read_objects
-from axiom_bench.data.formats.files import as_name, as_text, why
-from axiom_bench.data.layouts.bases import ImageFiles, StoredImages, existing, image_files
-from axiom_bench.data.layouts.classes import Classes, class_list, imagenet_synsets
+from axiom_bench.data.formats.files import as_name, as_text, listed_file, why
+from axiom_bench.data.layouts.classes import Classes, ClassIndex, class_list, imagenet_synsets, index_of_classes
 from axiom_bench.data.layouts.label_files import meant, read_list
+from axiom_bench.data.layouts.table import Labels, Note, Row, Size, Table
+from axiom_bench.data.layouts.trees import existing, image_files
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File, Name, whole
 
@@ -46,97 +44,6 @@ LABELS = (  # the usual files
 CHECKED = 64  # images whose labels are compared with their boxes
 
 
-class LabelledImages(StoredImages):
-    """Images of one synset each, which `_take` chooses."""
-
-    _synset: dict[str, str]
-
-    def labels(self, index: int) -> tuple[int, ...]:
-        return (self._index[self._synset[self.ids[index]]],)
-
-    def _take(self, synset_of: dict[str, str], is_subset: bool, place: Path, hint: str) -> None:
-        """Sets `ids` to the images of `synset_of`, {image: synset id}, that are of the classes, ascending.
-
-        is_subset: whether images of other synsets are left out; else they raise BenchError. place: where the images
-        are. hint: ends the error where none is of the classes.
-        """
-        others = [image for image, synset in synset_of.items() if synset not in self._index]
-        if others and not is_subset:
-            raise BenchError(
-                f"{place / others[0]} is of class {synset_of[others[0]]!r}, which the class list lacks; "
-                "add it there, or set data.classes."
-            )
-        self._synset = synset_of
-        self.ids = tuple(sorted(image for image, synset in synset_of.items() if synset in self._index))
-        if not self.ids:
-            raise BenchError(f"There are no images of the configured classes in {place}; {hint}.")
-
-
-class ImageNet(LabelledImages, ImageFiles):
-    """ids: the path below the split, "n01440764/ILSVRC2012_val_00000293.JPEG", or the file name where it is flat.
-    The settings are those of `imagenet`."""
-
-    def __init__(
-        self, root: File | Path, split: Name, classes: Classes | None, labels: File | None, name: Name
-    ) -> None:
-        self.root, self.name = existing(Path(root), LAYOUT), name
-        self.folder = folder_of(self.root, split)
-        places, below = places_of(self.root, self.folder), f"Annotations/CLS-LOC/{self.folder.name}"
-        self.boxes = next((place / below for place in places if os.path.isdir(place / below)), self.root / below)
-        self._set_classes(synsets(places, classes))
-        paths, others = image_files(self.folder)
-        self.notes = (f"{as_text(self.folder)}: {others}",) if others else ()
-        flat = [path for path in paths if "/" not in path or path.startswith("images/")]  # Tiny ImageNet's
-        folders = {path: path.partition("/")[0] for path in paths if "/" in path and not path.startswith("images/")}
-        listed = dict(zip(self.classes, self.class_names, strict=True))
-        meanings = meant([*folders.values()], listed, as_text(self.folder), classes is None)
-        synset = dict(zip(folders, meanings, strict=True))
-        if flat:
-            of_flat, notes = flat_labels(places, labels, flat, listed, self.folder.name)
-            synset, self.notes = synset | of_flat, (*self.notes, *notes)
-        self._take(synset, classes is not None, self.folder, f"expected {LAYOUT}")
-        self._check_boxes(flat)
-
-    def _check_boxes(self, flat: Sequence[str]) -> None:
-        """Raises BenchError where most labels that a file gives are of none of the image's boxes."""
-        compared, wrong, of_file = 0, list[int](), {*flat}
-        indices = [index for index, image in enumerate(self.ids) if image in of_file]
-        for index in indices[:: 1 + len(indices) // CHECKED]:
-            of_boxes = {label for label, _ in read_objects(self.xml(index), self._index, 0)[0]}
-            compared += bool(of_boxes)
-            wrong += [index] if of_boxes.isdisjoint(self.labels(index)) and of_boxes else []
-        if len(wrong) > compared / 2:
-            image, boxes = self.ids[wrong[0]], read_objects(self.xml(wrong[0]), self._index, 0)[0]
-            raise BenchError(
-                f"{len(wrong)} of {compared} labels name no class of the image's boxes, as {image}: it is labelled "
-                f"{self._synset[image]}, its boxes are {self.classes[boxes[0][0]]}; set data.labels to the list of "
-                "these images, or data.classes to the classes in the order of its indices."
-            )
-
-    def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
-        objects, problems = read_objects(self.xml(index), self._index, 0, size)
-        return replace(super().annotate(index, image, size), objects=objects, problems=problems)
-
-    def keep_first(self, count: int) -> None:
-        """Keep the images of `first_by_hash`. Raises BenchError if any of them is missing."""
-        listed = set(first_by_hash(count))
-        self.ids = tuple(image for image in self.ids if Path(image).stem in listed)
-        if missing := listed - {Path(image).stem for image in self.ids}:
-            raise BenchError(
-                f"{len(missing):,} of the {count:,} validation images that data.first={count} chooses aren't in "
-                f"{self.folder}, as {min(missing)}.JPEG; get them from ILSVRC2012's {VALIDATION:,} validation images."
-            )
-
-    def annotation_paths(self, index: int) -> tuple[Path]:
-        """Validation boxes lie flat, training boxes in a folder for each synset."""
-        relative = f"{splitext(as_name(self.ids[index]))[0]}.xml"
-        nested = self.boxes / relative
-        return (nested if os.path.isfile(nested) else self.boxes / basename(relative),)
-
-    def xml(self, index: int) -> Path:
-        return self.annotation_paths(index)[0]
-
-
 def imagenet(
     root: File | Path,
     split: Name = "val",
@@ -144,9 +51,10 @@ def imagenet(
     labels: File | None = None,
     name: Name = "imagenet",
     first: Annotated[int, whole(1, "a number of images", VALIDATION)] | None = None,
-) -> DataSet:
+) -> Table:
     """Return ImageNet as it lies below the root, in a folder <root>/<split>.
 
+    ids: the path below the split, "n01440764/ILSVRC2012_val_00000293.JPEG", or the file name where it is flat.
     classes: synset ids in the order of the model's classes (a list or a file), which also picks the images: those of
     other synsets are left out. None: the standard order, see `synsets`. labels: the flat layout's file of labels; None:
     see `flat_labels`. first: only so many of the validation images, see `first_by_hash`; they must be there.
@@ -157,10 +65,105 @@ def imagenet(
     if os.path.isfile(archive) and not any(os.path.isdir(Path(root, tree, split)) for tree in TREES):
         command = UNPACK.format(root=root, split=split)
         raise BenchError(f"The images of {archive} aren't unpacked. Unpack them once: {command}.")
-    data = ImageNet(root, split, classes, labels, name)
+    top = existing(Path(root), LAYOUT)
+    folder = folder_of(top, split)
+    places = places_of(top, folder)
+    below = f"Annotations/CLS-LOC/{folder.name}"
+    boxes = next((place / below for place in places if os.path.isdir(place / below)), top / below)
+    names = synsets(places, classes)
+    index = index_of_classes(names)
+    paths, not_read = image_files(folder)
+    notes = [f"{as_text(folder)}: {not_read}"] if not_read else []
+    flat = [path for path in paths if "/" not in path or path.startswith("images/")]  # Tiny ImageNet's
+    folders = {path: path.partition("/")[0] for path in paths if "/" in path and not path.startswith("images/")}
+    meanings = meant([*folders.values()], names, as_text(folder), classes is None)
+    synset_of = dict(zip(folders, meanings, strict=True))
+    if flat:
+        of_flat, more = flat_labels(places, labels, flat, names, folder.name)
+        synset_of |= of_flat
+        notes += more
+    others = [image for image, synset in synset_of.items() if synset not in index]
+    if others and classes is None:
+        raise BenchError(
+            f"{folder / others[0]} is of class {synset_of[others[0]]!r}, which the class list lacks; "
+            "add it there, or set data.classes."
+        )
+    ids = images_of_classes(synset_of, index, folder, LAYOUT)
+    is_flat = {*flat}
+    _check_boxes([image for image in ids if image in is_flat], synset_of, boxes, index)
     if first is not None:
-        data.keep_first(first)
-    return data
+        ids = _first_images(ids, first, folder)
+    of_images = labels_of(ids, synset_of, index)
+    row = partial(_row, folder, boxes, ids, of_images, index)
+    return Table(__name__, name, ids, names, of_images, row, notes=tuple(notes))
+
+
+def images_of_classes(synset_of: Mapping[str, str], index: ClassIndex, folder: Path, layout: str) -> tuple[str, ...]:
+    """Return the images of {image: synset id} that are of the classes {synset id: class index}, ascending.
+
+    Raises BenchError, with the folder of the images and the expected layout, if none is.
+    """
+    ids = tuple(sorted(image for image, synset in synset_of.items() if synset in index))
+    if not ids:
+        raise BenchError(f"There are no images of the configured classes in {folder}; expected {layout}.")
+    return ids
+
+
+def labels_of(ids: Sequence[str], synset_of: Mapping[str, str], index: ClassIndex) -> tuple[Labels, ...]:
+    """Return the labels of images: those of one synset share one tuple."""
+    labels = {synset: (label,) for synset, label in index.items()}
+    return tuple(labels[synset_of[image]] for image in ids)
+
+
+def _check_boxes(ids: Sequence[str], synset_of: Mapping[str, str], boxes: Path, index: ClassIndex) -> None:
+    """Raise BenchError if most of the images' labels, which a file gives, are of none of the image's boxes."""
+    compared = 0
+    wrong: list[tuple[str, int]] = []  # image, and the class of its first box
+    for image in ids[:: 1 + len(ids) // CHECKED]:
+        of_boxes = [label for label, _ in read_objects(_boxes_file(boxes, as_name(image)), index, 0)[0]]
+        if of_boxes:
+            compared += 1
+            if index[synset_of[image]] not in of_boxes:
+                wrong.append((image, of_boxes[0]))
+    if len(wrong) > compared / 2:
+        image, label = wrong[0]
+        of_box = next(synset for synset, place in index.items() if place == label)
+        raise BenchError(
+            f"{len(wrong)} of {compared} labels name no class of the image's boxes, as {image}: it is labelled "
+            f"{synset_of[image]}, its boxes are {of_box}; set data.labels to the list of "
+            "these images, or data.classes to the classes in the order of its indices."
+        )
+
+
+def _first_images(ids: Sequence[str], count: int, folder: Path) -> tuple[str, ...]:
+    """Return the images of `first_by_hash`. Raises BenchError if any of them is missing."""
+    listed = set(first_by_hash(count))
+    chosen = tuple(image for image in ids if Path(image).stem in listed)
+    if missing := listed - {Path(image).stem for image in chosen}:
+        raise BenchError(
+            f"{len(missing):,} of the {count:,} validation images that data.first={count} chooses aren't in "
+            f"{folder}, as {min(missing)}.JPEG; get them from ILSVRC2012's {VALIDATION:,} validation images."
+        )
+    return chosen
+
+
+def _row(
+    folder: Path, boxes: Path, ids: Sequence[str], labels: Sequence[Labels], class_index: ClassIndex, index: int
+) -> Row:
+    name = as_name(ids[index])
+    boxes_file = _boxes_file(boxes, name)
+
+    def annotation(size: Size) -> Note:
+        return Note(labels[index][0], *read_objects(boxes_file, class_index, 0, size))
+
+    return Row((listed_file(folder, name), boxes_file), annotation)
+
+
+def _boxes_file(boxes: Path, name: str) -> Path:
+    """Return the file of an image's boxes. Those of validation lie flat, those of training in a folder per synset."""
+    relative = f"{splitext(name)[0]}.xml"
+    nested = boxes / relative
+    return nested if os.path.isfile(nested) else boxes / basename(relative)
 
 
 def first_by_hash(count: int) -> list[str]:
@@ -195,7 +198,7 @@ def flat_labels(
     """
     candidates = [name] if name else [each.format(split=split) for each in LABELS]
     folders = [*places, *([Path()] if name else [])]
-    path = next((place / each for each in candidates for place in folders if os.path.isfile(place / each)), None)
+    path = _first_file(folders, candidates)
     if path is None:
         raise BenchError(
             f"The images in {places[0]} lie in no class folders, and there is no file of labels; expected one of "
@@ -213,6 +216,11 @@ def flat_labels(
     return synset_of, notes
 
 
+def _first_file(places: Sequence[Path], names: Sequence[str]) -> Path | None:
+    """Return the first of the names that is in one of the places, None if there is none."""
+    return next((place / name for name in names for place in places if os.path.isfile(place / name)), None)
+
+
 def synsets(places: Sequence[Path], classes: Classes | None) -> dict[str, str]:
     """Return {synset id: name} in the order of class indices.
 
@@ -222,9 +230,9 @@ def synsets(places: Sequence[Path], classes: Classes | None) -> dict[str, str]:
     """
     if classes is not None:
         return class_list(classes)
-    if mapping := next((place / MAPPING for place in places if os.path.isfile(place / MAPPING)), None):
+    if mapping := _first_file(places, [MAPPING]):
         return class_list(str(mapping))
-    if listed := next((place / WNIDS for place in places if os.path.isfile(place / WNIDS)), None):
+    if listed := _first_file(places, [WNIDS]):
         words = listed.with_name(WORDS)
         names = class_list(str(words)) if os.path.isfile(words) else {}
         return {synset: names.get(synset, synset) for synset in sorted(class_list(str(listed)))}

@@ -6,6 +6,8 @@ sorted synset ids of its categories (50, 300 or 919 of them). 0 is anything else
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +15,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import find_objects
 
-from axiom_bench.data.base import BACKGROUND, Objects, Sample
-from axiom_bench.data.formats.files import as_name, as_text, listed
-from axiom_bench.data.layouts.bases import ImageFiles, existing, image_files, read_mask
-from axiom_bench.data.layouts.classes import Classes, class_list
-from axiom_bench.data.layouts.imagenet import LabelledImages, synsets
+from axiom_bench.data.base import BACKGROUND, Objects
+from axiom_bench.data.formats.annotation_file import read_mask
+from axiom_bench.data.formats.files import as_name, as_text, listed, listed_file
+from axiom_bench.data.layouts.classes import Classes, class_list, index_of_classes
+from axiom_bench.data.layouts.imagenet import images_of_classes, labels_of, synsets
+from axiom_bench.data.layouts.table import Labels, Note, Row, Size, Table
+from axiom_bench.data.layouts.trees import existing, image_files
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File, Name
 
@@ -30,59 +34,64 @@ LAYOUT = (
 )
 
 
-class ImageNetS(LabelledImages, ImageFiles):
-    """ids: the path below the split, "n01443537/ILSVRC2012_val_00000236.JPEG".
+def imagenet_s(
+    root: File | Path,
+    split: Name = "validation",
+    classes: Classes | None = None,
+    categories: Classes | None = None,
+    boxes: Name | None = MASK,
+    name: Name = "imagenet_s",
+) -> Table:
+    """Return the images of a split; ids are paths below it, "n01443537/ILSVRC2012_val_00000236.JPEG".
 
     classes: synset ids in the order of the model's classes, see `synsets`. categories: the set's own synset ids, whose
     sorted order numbers the masks (a list or a file); None: the folders of the split, which must then be all of them.
     boxes: "mask", for each class in the mask one box around all its pixels; None: no boxes. Raises BenchError.
     """
+    if boxes not in (MASK, None):
+        raise BenchError(f"data.boxes must be mask or null for ImageNet-S, not {boxes!r}.")
+    place = existing(Path(root), LAYOUT)
+    folder = existing(place / split, LAYOUT)
+    masks = existing(place / f"{split}-segmentation", LAYOUT)
+    names = synsets([place], classes)
+    index = index_of_classes(names)
+    folders = [as_text(name) for name, is_folder in listed(folder) if is_folder]
+    if not categories and len(folders) not in SIZES:
+        raise BenchError(
+            f"{folder} has {len(folders)} class folders, which don't number the masks: ImageNet-S has 50, 300 "
+            "or 919; set data.categories to the list of its synset ids (ImageNetS_categories_im919.txt)."
+        )
+    synset_ids = sorted(class_list(categories) if categories else folders)
+    of_value = np.array([BACKGROUND, *(index.get(synset, BACKGROUND) for synset in synset_ids)])
+    images, others = image_files(folder)
+    synset_of = {path: path.partition("/")[0] for path in images if "/" in path}
+    ids = images_of_classes(synset_of, index, folder, LAYOUT)
+    labels = labels_of(ids, synset_of, index)
+    row = partial(_row, folder, masks, ids, labels, of_value, boxes)
+    notes = (f"{as_text(folder)}: {others}",) if others else ()
+    return Table(__name__, name, ids, names, labels, row, notes)
 
-    def __init__(
-        self,
-        root: File | Path,
-        split: Name = "validation",
-        classes: Classes | None = None,
-        categories: Classes | None = None,
-        boxes: Name | None = MASK,
-        name: Name = "imagenet_s",
-    ) -> None:
-        if boxes not in (MASK, None):
-            raise BenchError(f"data.boxes must be mask or null for ImageNet-S, not {boxes!r}.")
-        self.boxes = boxes
-        self.root, self.name = existing(Path(root), LAYOUT), name
-        self.folder = existing(self.root / split, LAYOUT)
-        self.masks = existing(self.root / f"{split}-segmentation", LAYOUT)
-        self._set_classes(synsets([self.root], classes))
-        self._of_value = self._classes_of_values(categories)
-        images, others = image_files(self.folder)
-        self.notes = (f"{as_text(self.folder)}: {others}",) if others else ()
-        synset = {path: path.partition("/")[0] for path in images if "/" in path}
-        self._take(synset, True, self.folder, f"expected {LAYOUT}")
 
-    def _classes_of_values(self, categories: Classes | None) -> NDArray[np.int64]:
-        """(n + 1,) the class index of each value of a mask up to the last category, BACKGROUND for no class of the
-        model."""
-        folders = [as_text(name) for name, is_folder in listed(self.folder) if is_folder]
-        if not categories and len(folders) not in SIZES:
-            raise BenchError(
-                f"{self.folder} has {len(folders)} class folders, which don't number the masks: ImageNet-S has 50, 300 "
-                "or 919; set data.categories to the list of its synset ids (ImageNetS_categories_im919.txt)."
-            )
-        synset_ids = sorted(class_list(categories) if categories else folders)
-        return np.array([BACKGROUND, *(self._index.get(synset, BACKGROUND) for synset in synset_ids)])
+def _row(
+    folder: Path,
+    masks: Path,
+    ids: Sequence[str],
+    labels: Sequence[Labels],
+    of_value: NDArray[np.int64],
+    boxes: str | None,
+    index: int,
+) -> Row:
+    """of_value: (n + 1,) the class index of each value of a mask, BACKGROUND for no class of the model."""
+    name = as_name(ids[index])
+    mask_file = (masks / name).with_suffix(".png")
 
-    def annotation_paths(self, index: int) -> tuple[Path]:
-        return ((self.masks / as_name(self.ids[index])).with_suffix(".png"),)
+    def annotation(size: Size) -> Note:
+        mask, problems = read_mask(mask_file, size, _numbers, of_value, IGNORED)
+        objects = () if mask is None or boxes is None else boxes_of(mask)
+        return Note(labels[index][0], objects, problems, mask)
 
-    def meaning(self, index: int) -> str:
-        """What the mask's values mean, and what boxes are made of it."""
-        return f"{self._of_value.tolist()} {self.boxes}"
-
-    def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
-        mask, problems = read_mask(*self.annotation_paths(index), size, _numbers, self._of_value, IGNORED)
-        objects = () if mask is None or self.boxes is None else boxes_of(mask)
-        return Sample(image, self.ids[index], self.labels(index)[0], objects, mask, problems)
+    files = listed_file(folder, name), mask_file
+    return Row(files, annotation, facts=lambda: f"{of_value.tolist()} {boxes}")
 
 
 def _numbers(picture: Image.Image) -> NDArray[np.int64]:

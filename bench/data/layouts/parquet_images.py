@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
@@ -20,8 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from axiom_bench.data.formats.files import Paths, as_text, files_named, open_regular, shown, why
-from axiom_bench.data.layouts.bases import Entry, Note, NotedImages
-from axiom_bench.data.layouts.classes import Classes
+from axiom_bench.data.layouts.classes import Classes, ClassIndex, class_list, index_of_classes
+from axiom_bench.data.layouts.packed import Entry, note_of, packed_table
+from axiom_bench.data.layouts.table import Table
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import Name
 
@@ -110,77 +111,87 @@ def _content(value: pa.Scalar) -> bytes:
     return content
 
 
-class ParquetImages(NotedImages):
-    """ids: "<file>/<row from 0, nine digits>", "validation-00000-of-00014/000000123".
+class Stream:
+    """The bytes of images, read as a stream of each row group's values."""
 
-    path: see `files_named`. image: the column of the images, bytes or a struct with a field `bytes`. label, boxes: the
-    columns of labels and boxes, see `Note.of`; None for none. classes: in the order of the numbers (a list or a file);
-    None: those that Hugging Face keeps in its files, else the numbers. A file that can't be read is a bad image by its
-    name. Raises BenchError where none can be, and for a column that isn't there or is of another kind.
-    """
-
-    def __init__(
-        self,
-        path: Paths,
-        image: Name = "image",
-        label: Name | None = "label",
-        boxes: Name | None = None,
-        classes: Classes | None = None,
-        name: Name = "parquet",
-    ) -> None:
-        self.name, self.column, self.paths = name, image, files_named(path, SUFFIX)
-        self._stream: tuple[object, Iterator[pa.Scalar]] | None = None
+    def __init__(self, columns: Mapping[Path, tuple[ParquetFile, str]]) -> None:
+        self.columns = columns  # {path: file, and the path of the column in it}
+        self._values: tuple[object, Iterator[pa.Scalar]] | None = None
         self._next = 0  # the row of the stream's group that it gives next
-        self._files: dict[str, ParquetFile] = {}
-        entries: dict[str, Entry] = {}
-        for each, file in self.paths.items():
-            try:
-                self._files[each] = ParquetFile.of(file)
-            except Unreadable as error:
-                entries[each] = Entry(each, None, missing=f"the file is damaged or no Parquet: {why(error)}")
-        self._columns = {each: _checked(file, image, label, boxes) for each, file in self._files.items()}
-        self._name_classes(classes, next((file.class_names(label) for file in self._files.values()), ()))
-        for each in self._files:
-            entries |= self._rows(each, label, boxes)
-        self._take(entries, "they have no rows", LAYOUT)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_stream": None}  # what is open doesn't travel to other processes
+        return {**vars(self), "_values": None}  # what is open doesn't travel to other processes
 
-    def at(self, entry: Entry) -> bytes:
-        """By a stream of the row group's values, ascending; a row that has passed is read from the start again."""
-        file, row = self._files[entry.file], entry.place
-        group = bisect_right(file.starts, row) - 1
-        row -= file.starts[group]
+    def __call__(self, entry: Entry) -> bytes:
+        """Return the bytes of a row; one that has passed is read from the start again. Raises Unreadable."""
+        file, column = self.columns[entry.file]
+        group = bisect_right(file.starts, entry.place) - 1
+        row = entry.place - file.starts[group]
         place = entry.file, group, os.getpid()
-        if self._stream is None or self._stream[0] != place or row < self._next:
-            self._stream, self._next = (place, file.rows(self._columns[entry.file], group)), 0
+        if self._values is None or self._values[0] != place or row < self._next:
+            self._values = place, file.rows(column, group)
+            self._next = 0
         try:
-            for value in self._stream[1]:
+            for value in self._values[1]:
                 self._next += 1
                 if self._next > row:
                     return _content(value)
             raise Unreadable(f"its row group ends before row {row}")
         except Unreadable:
-            self._stream = None  # so that the next row of the group says the same
+            self._values = None  # so that the next row of the group says the same
             raise
 
-    def _rows(self, name: str, label: str | None, boxes: str | None) -> dict[str, Entry]:
-        """{image id: row} of a file; of one whose labels or boxes can't be read it is the file alone."""
-        file = self._files[name]
+
+def parquet(
+    path: Paths,
+    image: Name = "image",
+    label: Name | None = "label",
+    boxes: Name | None = None,
+    classes: Classes | None = None,
+    name: Name = "parquet",
+) -> Table:
+    """Return the images of Parquet files; ids are "<file>/<row from 0, nine digits>", "validation-00000/000000123".
+
+    path: see `files_named`. image: the column of the images, bytes or a struct with a field `bytes`. label, boxes: the
+    columns of labels and boxes, see `note_of`; None for none. classes: in the order of the numbers (a list or a file);
+    None: those that Hugging Face keeps in its files, else the numbers. A file that can't be read is a bad image by its
+    name. Raises BenchError where none can be, and for a column that isn't there or is of another kind.
+    """
+    files: dict[str, ParquetFile] = {}
+    entries: dict[str, Entry] = {}
+    for each, place in files_named(path, SUFFIX).items():
         try:
-            labels, listed = (
-                [None] * file.metadata.num_rows if column is None else file.values(column) for column in (label, boxes)
-            )
+            files[each] = ParquetFile.of(place)
         except Unreadable as error:
-            return {name: Entry(name, None, missing=f"the file is damaged: {why(error)}")}
-        notes = {value: Note.of(value, None, self._index) for value in set(labels)}  # of a million rows few differ
-        return {
-            f"{name}/{row:0{DIGITS}}": Entry(
-                name, row, notes[value] if of_row is None else Note.of(value, of_row, self._index)
-            )
-            for row, (value, of_row) in enumerate(zip(labels, listed, strict=True))
-        }
+            entries[each] = Entry(place, None, missing=f"the file is damaged or no Parquet: {why(error)}")
+    stream = Stream({file.path: (file, _checked(file, image, label, boxes)) for file in files.values()})
+    if classes is not None:
+        names = class_list(classes)
+    else:
+        listed: Sequence[str] = next((file.class_names(label) for file in files.values()), ())
+        names = {str(number): as_text(each) for number, each in enumerate(listed)}
+    for each, file in files.items():
+        entries |= _rows(each, file, label, boxes, index_of_classes(names))
+    table = packed_table(__name__, name, names, entries, stream, LAYOUT, "they have no rows", image)
+    table.threads_may_read = False  # they would take turns at one stream
+    return table
+
+
+def _rows(name: str, file: ParquetFile, label: str | None, boxes: str | None, index: ClassIndex) -> dict[str, Entry]:
+    """Return {image id: row} of a file; of one whose labels or boxes can't be read it is the file alone."""
+    try:
+        labels, listed = (
+            [None] * file.metadata.num_rows if column is None else file.values(column) for column in (label, boxes)
+        )
+    except Unreadable as error:
+        return {name: Entry(file.path, None, missing=f"the file is damaged: {why(error)}")}
+    notes = {value: note_of(value, None, index) for value in set(labels)}  # of a million rows few differ
+    return {
+        f"{name}/{row:0{DIGITS}}": Entry(
+            file.path, row, notes[value] if of_row is None else note_of(value, of_row, index)
+        )
+        for row, (value, of_row) in enumerate(zip(labels, listed, strict=True))
+    }
 
 
 def _checked(file: ParquetFile, image: str, label: str | None, boxes: str | None) -> str:

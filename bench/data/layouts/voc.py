@@ -8,17 +8,19 @@ as the devkit's evaluation does.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from axiom_bench.data.base import BACKGROUND, Sample, classes_of, largest
-from axiom_bench.data.formats.annotation_file import read_objects
+from axiom_bench.data.base import BACKGROUND, classes_of, largest
+from axiom_bench.data.formats.annotation_file import read_mask, read_objects
 from axiom_bench.data.formats.files import as_name, as_text, comparable, ids_of, lines_of, listed_file, plain
-from axiom_bench.data.layouts.bases import ImageFiles, existing, image_files, read_mask
-from axiom_bench.data.layouts.classes import Classes, names_of_data
+from axiom_bench.data.layouts.classes import Classes, ClassIndex, index_of_classes, names_of_data
 from axiom_bench.data.layouts.label_files import without_ending
+from axiom_bench.data.layouts.table import Labels, Note, Row, Size, Table
+from axiom_bench.data.layouts.trees import existing, image_files
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import File, Name
 
@@ -37,67 +39,69 @@ LAYOUT = (
 )
 
 
-class Voc(ImageFiles):
-    """ids: the names in ImageSets/<image_set>/<split>.txt. label: the class of the largest box.
+def voc(
+    root: File | Path,
+    split: Name = "val",
+    image_set: Name = "Main",
+    year: int | None = None,
+    difficult: bool = True,
+    classes: Classes | None = None,
+    name: Name = "voc",
+) -> Table:
+    """Return the images of ImageSets/<image_set>/<split>.txt, whose names there are the ids.
 
-    image_set: "Main" (all images with boxes) or "Segmentation" (those with masks). year: which of the years below the
-    root, 2012 or 2007; None takes the one there is, 2012 before 2007. VOC 2007 has a `test` split with annotations.
-    difficult: whether objects marked so count. classes: the names in the XML in the order of the network's outputs (a
-    list or a file), by which a mask's values are numbered from 1 too; None: VOC's twenty.
+    label: the class of the largest box. image_set: "Main" (all images with boxes) or "Segmentation" (those with masks).
+    year: which of the years below the root, 2012 or 2007; None takes the one there is, 2012 before 2007. VOC 2007 has a
+    `test` split with annotations. difficult: whether objects marked so count. classes: the names in the XML in the
+    order of the network's outputs (a list or a file), by which a mask's values are numbered from 1 too; None: VOC's
+    twenty. Raises BenchError for a missing folder or list, and a list without images.
     """
+    folder = devkit(Path(root), year)
+    listed = folder / "ImageSets" / image_set / f"{split}.txt"
+    if not os.path.isfile(listed):
+        raise BenchError(f"There is no list of images {as_text(listed)}; expected {LAYOUT}.")
+    words = [line.split() for line in lines_of(listed, "The list of images")]
+    others = [name for name, *verdict in words if verdict[:1] == [ABSENT]]  # a class's own list, dog_val.txt
+    names = dict.fromkeys(without_ending(name) for name, *verdict in words if verdict[:1] != [ABSENT])
+    ids = tuple(sorted(ids_of(names, as_text(listed))))
+    notes = (f"{len(others)} images of {as_text(listed)} are left out: the list says -1 of them",) if others else ()
+    files = {comparable(without_ending(file)): file for file in reversed(image_files(folder / "JPEGImages")[0])}
+    if not ids:
+        raise BenchError(f"The list of images {as_text(listed)} is empty.")
+    known = tuple(dict.fromkeys(CLASSES if classes is None else names_of_data(classes)))
+    exact = index_of_classes(known)
+    index = {plain(name): place for name, place in exact.items()} | exact
+    row = partial(_row, folder, ids, files, index, difficult)
+    return Table(__name__, name, ids, known, None, row, notes=notes)
 
-    def __init__(
-        self,
-        root: File | Path,
-        split: Name = "val",
-        image_set: Name = "Main",
-        year: int | None = None,
-        difficult: bool = True,
-        classes: Classes | None = None,
-        name: Name = "voc",
-    ) -> None:
-        self.name, self.root, self.difficult = name, devkit(Path(root), year), difficult
-        listed = self.root / "ImageSets" / image_set / f"{split}.txt"
-        if not os.path.isfile(listed):
-            raise BenchError(f"There is no list of images {as_text(listed)}; expected {LAYOUT}.")
-        words = [line.split() for line in lines_of(listed, "The list of images")]
-        others = [name for name, *verdict in words if verdict[:1] == [ABSENT]]  # a class's own list, dog_val.txt
-        names = dict.fromkeys(without_ending(name) for name, *verdict in words if verdict[:1] != [ABSENT])
-        self.ids = tuple(sorted(ids_of(names, as_text(listed))))
-        if others:
-            self.notes = (f"{len(others)} images of {as_text(listed)} are left out: the list says -1 of them",)
-        self._files = {
-            comparable(without_ending(file)): file for file in reversed(image_files(self.root / "JPEGImages")[0])
-        }
-        if not self.ids:
-            raise BenchError(f"The list of images {as_text(listed)} is empty.")
-        self._set_classes({name: name for name in (CLASSES if classes is None else names_of_data(classes))})
-        self._index = {plain(name): index for name, index in self._index.items()} | {**self._index}
 
-    def path(self, index: int) -> Path:
-        name = self.ids[index]
-        return self.root / "JPEGImages" / as_name(self._files.get(comparable(name), f"{name}.jpg"))
+def _row(
+    root: Path,
+    ids: Sequence[str],
+    files: Mapping[str, str],
+    class_index: ClassIndex,
+    difficult: bool,
+    index: int,
+) -> Row:
+    name = as_name(ids[index])
+    image = root / "JPEGImages" / as_name(files.get(comparable(ids[index]), f"{ids[index]}.jpg"))
+    boxes_file = listed_file(root / "Annotations", f"{name}.xml")
+    mask_file = listed_file(root / "SegmentationClass", f"{name}.png")
 
-    def annotation_paths(self, index: int) -> tuple[Path, Path]:
-        name = as_name(self.ids[index])
-        xml = listed_file(self.root / "Annotations", f"{name}.xml")
-        return xml, listed_file(self.root / "SegmentationClass", f"{name}.png")
+    def annotation(size: Size) -> Note:
+        objects, problems = read_objects(boxes_file, class_index, 1, size, difficult)
+        if not os.path.lexists(mask_file):  # most images have none
+            return Note(largest(objects), objects, problems)
+        classes = np.arange(BACKGROUND, max(class_index.values()) + 1)  # of a palette's numbers: 0 is the background
+        mask, problem = read_mask(mask_file, size, np.array, classes, BORDER)
+        return Note(largest(objects), objects, problems + problem, mask)
 
-    def labels(self, index: int) -> tuple[int, ...]:
-        objects, _ = read_objects(self.annotation_paths(index)[0], self._index, 1, difficult=self.difficult)
+    def labels() -> Labels:
+        objects, _ = read_objects(boxes_file, class_index, 1, difficult=difficult)
         return classes_of(None, objects)
 
-    def meaning(self, index: int) -> str:
-        """Which objects count."""
-        return "" if self.difficult else "without difficult objects"
-
-    def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
-        boxes_file, mask_file = self.annotation_paths(index)
-        objects, problems = read_objects(boxes_file, self._index, 1, size, self.difficult)
-        classes = np.arange(BACKGROUND, len(self.classes))  # of a palette's numbers: 0 is the background
-        has_mask = os.path.lexists(mask_file)  # most images have none
-        mask, problem = read_mask(mask_file, size, np.array, classes, BORDER) if has_mask else (None, ())
-        return Sample(image, self.ids[index], largest(objects), objects, mask, problems + problem)
+    facts = None if difficult else lambda: "without difficult objects"
+    return Row((image, boxes_file, mask_file), annotation, labels, facts)
 
 
 def devkit(root: Path, year: int | None = None) -> Path:

@@ -124,7 +124,7 @@ def test_names_become_text_and_are_found_again(folder_root, name):
     image_id = f"cat/{NAMES[name]}"
     assert image_id.encode().decode() == image_id
     assert outcomes(dataset)[image_id] is None
-    assert os.fsencode(dataset.path(dataset.ids.index(image_id)).name) == name
+    assert os.fsencode(dataset.files(dataset.ids.index(image_id))[0].name) == name
 
 
 def test_a_class_folder_whose_name_is_not_utf8(folder_root):

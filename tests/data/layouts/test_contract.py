@@ -1,5 +1,5 @@
-"""The contract of all kinds of data sets: labels, copies, any order of reading, fingerprints, files that change,
-workers, missing folders."""
+"""The contract of all kinds of data sets: what was written is read, labels, copies, any order of reading, fingerprints,
+files that change, workers, missing folders."""
 
 import pickle
 
@@ -8,19 +8,19 @@ import pytest
 import torch
 from PIL import Image
 
-from axiom_bench.data.base import UNREADABLE, BadImage, FileHashes, classes_of
-from axiom_bench.data.layouts.bases import ImageFiles
+from axiom_bench.data.base import BACKGROUND, NO_VERDICT, UNREADABLE, BadImage, FileHashes, classes_of
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import KINDS, load_dataset
 from axiom_bench.errors import BenchError
-from tests.data.builders import PLAIN, cut, load, save, write_parquet, write_tar
+from tests.data.builders import BIRD, PLAIN, cut, load, save, write_parquet, write_tar
 
 ROOTS = {  # by the fixture that writes them
     "imagenet": "imagenet_root", "imagenet_s": "s_root", "voc": "voc_root", "coco": "coco_root",
     "folder": "folder_root", "funnybirds": "birds_root",
 }  # fmt: skip
-FROM_FILES = (*ROOTS, "webdataset", "parquet", "mosaic", "arrays", "npz")
+OWN_FILES = (*ROOTS, "arrays")  # of each image
+FROM_FILES = (*OWN_FILES, "webdataset", "parquet", "mosaic", "npz")
 VOLUMES = Preprocessing(None, None, (), (), shape=(2, 3, 4, 5))
 DRAWN = {"scenes": {"size": 3}, "planted": {"size": 3}, "scenes_marked": {"size": 3}, "hard": {"content": "crops"}}
 DRAWN |= {"signals": {"size": 3}, "volumes": {"size": 3}, "synthetic_shapes": {"size": 3}}
@@ -64,6 +64,71 @@ def made(request, tmp_path):
     return make
 
 
+STORED = {  # by the fixtures: {image id: (label, objects, how its one problem begins)}
+    "imagenet": {
+        "n01/ILSVRC2012_val_00000002.JPEG": (0, [(0, (10, 10, 20, 15))], ""),
+        # 0-based and inclusive in the file; not class 1: n02 has no folder
+        "n03/ILSVRC2012_val_00000001.JPEG": (2, [(2, (0, 0, 40, 30)), (2, (4, 5, 7, 8))], ""),
+        "n03/ILSVRC2012_val_00000003.JPEG": (2, [(2, (10, 10, 20, 15))], ""),
+    },
+    "imagenet_s": {
+        "n03/b.JPEG": (3, [], "the mask b.png: there is no file"),
+        "n07/a.JPEG": (7, [(3, (0, 10, 40, 15)), (7, (0, 0, 40, 10))], ""),
+    },
+    "voc": {
+        # 1-based and inclusive in the file; the person is larger
+        "2007_1": (14, [(11, (0, 0, 10, 20)), (14, (10, 0, 40, 30))], ""),
+        "2007_2": (7, [(7, (4, 5, 7, 8))], ""),
+        "2007_3": (None, [], "there is no annotation"),
+    },
+    "coco": {
+        "000003.jpg": (None, [], ""),  # a crowd is no object
+        "000005.jpg": (None, [], ""),
+        "000007.jpg": (0, [(1, (10, 5, 20, 15)), (0, (0, 0, 30, 20))], ""),  # the person is larger
+    },
+    "folder": {"cat/1.jpg": (0, [], ""), "cow/2.png": (1, [], ""), "dog/1.jpg": (2, [], "")},
+    "funnybirds": {"0/000001.png": (0, [], ""), "1/000000.png": (1, [], ""), f"{BIRD}.png": (1, [], "")},
+    "webdataset": {f"a/{number % 4}/{number}.png": (1, [], "") for number in (0, 4, 1, 5, 2, 6, 3, 7)},
+    "parquet": {f"a/00000000{number}": (number % 2, [], "") for number in range(8)},
+    "arrays": {f"{number % 2}/{number}.npy": (number % 2, [], "") for number in (0, 2, 4, 1, 3, 5)},
+    "npz": {f"a.npz/00000000{n}": (n % 2, [(n % 2, (0, 1, 1, 3, 3, 3))], "a.npz/0") for n in range(6)},
+}
+CLASSES = {  # the first, and its name
+    **{"imagenet": ("n01", "tench, Tinca tinca"), "imagenet_s": ("n00", "name of n00")},
+    **{"voc": ("aeroplane", "aeroplane"), "coco": ("person", "person")},  # of COCO's by the lowest id
+}
+MASKS = {
+    "imagenet_s": ("n07/a.JPEG", [(np.s_[:10], 7), (np.s_[10:15], 3), (np.s_[15:20], NO_VERDICT)]),
+    "voc": ("2007_1", [(np.s_[:20, :10], 11), (np.s_[:, 10:], 14), (29, NO_VERDICT)]),  # with a border
+    # the dog is smaller, so it lies on top; a crowd
+    "coco": ("000007.jpg", [(np.s_[:20, :30], 0), (np.s_[5:15, 10:20], 1), (np.s_[20:, 32:], NO_VERDICT)]),
+}
+
+
+@pytest.mark.parametrize("kind", STORED)
+def test_what_was_written_is_read(made, kind):
+    data, _ = made(kind)
+    assert data.ids == tuple(STORED[kind])
+    for index, (label, objects, problem) in enumerate(STORED[kind].values()):
+        sample = data.read(index)
+        assert (sample.label, sample.objects) == (label, tuple(objects))
+        of_objects = () if kind == "imagenet_s" else objects  # of which an image has one label
+        assert data.labels(index) == classes_of(label, of_objects)
+        assert [each.startswith(problem) for each in sample.problems] == [True] * bool(problem)
+    assert (data.classes[0], data.class_names[0]) == CLASSES.get(kind, (data.classes[0],) * 2)
+
+
+@pytest.mark.parametrize("kind", MASKS)
+def test_masks_hold_class_indices(made, kind):
+    (data, _), (image_id, regions) = made(kind), MASKS[kind]
+    expected = np.full((30, 40), BACKGROUND)
+    for place, value in regions:
+        expected[place] = value
+    assert np.array_equal(data.read(data.ids.index(image_id)).mask, expected)
+    without = data.read(1 if kind == "voc" else 0)  # an image without a mask; COCO's is of a crowd
+    assert (without.mask is None) == (kind != "coco")
+
+
 def rows(data, preprocessing, **settings):
     return list(batches(data, range(len(data)), preprocessing, "predicted", 2, **settings))
 
@@ -75,6 +140,7 @@ def test_every_kind_is_here_or_in_a_file_of_its_own():
 @pytest.mark.parametrize("kind", [*FROM_FILES, *DRAWN])
 def test_labels_copies_and_fingerprints(made, kind):
     (data, _), hashes = made(kind), FileHashes()
+    assert data.module == KINDS["arrays" if kind == "npz" else kind].__module__  # whose code is part of values' keys
     copy = pickle.loads(pickle.dumps(data))
     assert list(data.ids) == sorted(set(data.ids))
     forwards = [copy.read(index) for index in range(len(data))]
@@ -108,7 +174,7 @@ def test_a_file_that_changes_after_it_was_hashed_is_refused_and_decides_the_hash
             path.write_bytes(change)
             with pytest.raises(BenchError, match=r"was changed after its content was hashed; run the same command"):
                 rows(data, preprocessing, workers=workers, stamps=stamps)
-            if change != content and isinstance(data, ImageFiles):
+            if change != content and kind in OWN_FILES:
                 changed = [data.fingerprint(place) != before[place] for place in places]
                 assert changed == [path in data.files(place) for place in places]
 
@@ -116,11 +182,11 @@ def test_a_file_that_changes_after_it_was_hashed_is_refused_and_decides_the_hash
 @pytest.mark.parametrize("kind", FROM_FILES)
 def test_workers_change_nothing_beside_an_image_that_is_cut_short(made, kind):
     data, preprocessing = made(kind)
-    if isinstance(data, ImageFiles):
-        cut(data.path(1), 50)
+    if kind in OWN_FILES:
+        cut(data.files(1)[0], 50)
     first, second = rows(data, preprocessing), rows(data, preprocessing, workers=2)
     bad = [item.image_id for item in first if isinstance(item, BadImage)]
-    assert bad == ([data.ids[1]] if isinstance(data, ImageFiles) else [])
+    assert bad == ([data.ids[1]] if kind in OWN_FILES else [])
     for one, other in zip(first, second, strict=True):
         assert type(one) is type(other)
         if isinstance(one, BadImage):
@@ -139,7 +205,7 @@ def test_images_on_their_side_files_that_cannot_be_read_and_missing_folders(made
     (data, _), exif = made(kind), Image.Exif()
     exif[0x0112] = 6
     size = data.read(0).size
-    Image.new("RGB", size[::-1]).save(data.path(0), exif=exif)
+    Image.new("RGB", size[::-1]).save(data.files(0)[0], exif=exif)
     assert (data.read(0).turned, data.read(0).size) == ((True, size[::-1]) if kind == "folder" else (False, size))
 
     def fail(path):

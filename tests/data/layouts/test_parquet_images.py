@@ -25,6 +25,11 @@ def load(path, **settings):
     return load_kind("parquet", path, **settings)
 
 
+def bytes_of(dataset, index):
+    """The image's own bytes."""
+    return dataset.row(index).contents()[0]
+
+
 @pytest.fixture
 def write(tmp_path, pictures):
     """Writes a file of the four pictures, of class 0, or of other columns."""
@@ -57,7 +62,7 @@ def test_forms_of_images(write, pictures, form, packing):
     columns = {"image": None, "jpg": IMAGES[form](pictures), "label": [2, 0, -1, None]}
     dataset = load(write("a", columns, compression=packing, row_group_size=3), image="jpg")
     assert dataset.ids == tuple(f"a/00000000{row}" for row in range(4))
-    assert [dataset.content(index) for index in range(4)] == pictures
+    assert [bytes_of(dataset, index) for index in range(4)] == pictures
     assert labels(dataset) == [(2,), (0,), (), ()]
     assert dataset.classes == ("0", "1", "2")
 
@@ -66,7 +71,7 @@ def test_files_of_several_forms(tmp_path, write, pictures):
     for name, form in zip("abcd", IMAGES.values(), strict=True):
         write(name, {"image": form(pictures)})
     dataset = load(tmp_path)
-    assert [dataset.content(index) for index in range(16)] == pictures * 4
+    assert [bytes_of(dataset, index) for index in range(16)] == pictures * 4
 
 
 LABELS = {
@@ -149,7 +154,7 @@ def test_a_damaged_page_is_the_bad_image_of_its_rows(write, pictures):
     path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
     dataset = load(path)
     assert list(messages(dataset)) == ["a/000000002", "a/000000003"]
-    assert dataset.content(0) == pictures[0]
+    assert bytes_of(dataset, 0) == pictures[0]
 
 
 def test_a_column_of_labels_that_can_t_be_read_is_the_bad_image_of_its_file(tmp_path, write):
@@ -175,7 +180,7 @@ def bomb(write):
 
 def test_rows_that_share_one_value_take_the_memory_of_one(bomb):
     dataset, before = load(bomb), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert all(len(dataset.content(index)) == 4_000_000 for index in range(50))
+    assert all(len(bytes_of(dataset, index)) == 4_000_000 for index in range(50))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB; all rows would have 200,000
 
 
@@ -199,7 +204,7 @@ def test_no_image_is_read_for_the_index_and_only_its_own_row_group_for_one(write
     before = read_so_far()
     dataset = load(path)
     assert read_so_far() - before < 2**18
-    dataset.content(17)
+    bytes_of(dataset, 17)
     assert read_so_far() - before < 3 * 2**20
 
 

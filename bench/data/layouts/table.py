@@ -1,0 +1,184 @@
+"""A layout as a table with a row for each image, and how the rows of all layouts are read, hashed and annotated."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import InitVar, dataclass, field, replace
+from functools import cached_property, partial
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from axiom_bench.data.base import (
+    UNREADABLE,
+    BadImage,
+    DataSet,
+    FileHashes,
+    Files,
+    Least,
+    Objects,
+    Sample,
+    StoredPart,
+    classes_of,
+)
+from axiom_bench.data.formats.decoding import NEARLY_BLACK, is_nearly_black, open_scaled, sha256, sha256_of
+from axiom_bench.data.formats.files import why
+
+Labels = tuple[int, ...]  # class indices of an image, ascending
+Size = tuple[int, ...]  # of an image as it is stored: (width, height); of an array its space, the last axis first
+
+
+@dataclass(frozen=True)
+class Note:
+    """The annotation of an image. Its text is part of fingerprints, so `repr` shows label, objects and problems only.
+
+    Attributes:
+        label: The class index, or None.
+        objects: (class index, box) of each object.
+        problems: Sentences on what is missing or malformed.
+        mask: The class index of each pixel, as in a Sample.
+        crowd: (class index, box) of regions that hold many objects.
+    """
+
+    label: int | None = None
+    objects: Objects = ()
+    problems: tuple[str, ...] = ()
+    mask: NDArray[np.int64] | None = field(default=None, repr=False)
+    crowd: Objects = field(default=(), repr=False)
+
+    @cached_property
+    def labels(self) -> Labels:
+        """All classes, ascending."""
+        return classes_of(self.label, self.objects)
+
+
+@dataclass(frozen=True)
+class Row:
+    """An image, with functions for what is read only when it is needed.
+
+    Attributes:
+        files: The files of image and annotation, which may be missing. The first is the image's own, or holds it.
+        annotate: Return the annotation of an image of this size. None: the image has its first label, and nothing else.
+        labels: Return the labels, in a table that has none.
+        facts: Return what decides the annotation in addition to the bytes of the files; None: nothing does.
+        contents: Return the bytes of the image, then of its annotation, from a file that holds several images. Raises
+            OSError. None: the files hold one image.
+        part: Names the image in such a file.
+        values: Return the sample of a layout of arrays. Raises BadImage. None: the image is a picture.
+        interventions: Return the parts, see `DataSet.interventions`; None: the layout has none.
+        is_upright: Whether the image is turned as its EXIF orientation says. It isn't if boxes are in stored pixels.
+    """
+
+    files: Files
+    annotate: Callable[[Size], Note] | None = None
+    labels: Callable[[], Labels] | None = None
+    facts: Callable[[], str] | None = None
+    contents: Callable[[], tuple[bytes, ...]] | None = None
+    part: str = ""
+    values: Callable[[], NDArray[Any]] | None = None
+    interventions: Callable[[], tuple[StoredPart, ...]] | None = None
+    is_upright: bool = False
+
+
+@dataclass(eq=False)
+class Table(DataSet):
+    """The data set of a layout. Rows are made when they are asked for, so that a million take the memory of their ids.
+
+    Attributes:
+        layout: The module of the layout, whose code decides the rows.
+        listed: {class: its readable name}, or the classes if they have no other names; by class index.
+        known_labels: The labels of each image; None: its row reads them.
+        row: Return the row of the image at a place of `ids`. It travels to other processes.
+        shape: Of samples that are arrays.
+    """
+
+    layout: str
+    name: str
+    ids: tuple[str, ...]
+    listed: InitVar[Mapping[str, str] | tuple[str, ...]]
+    known_labels: Sequence[Labels] | None
+    row: Callable[[int], Row]
+    notes: tuple[str, ...] = ()
+    unlabelled: str = ""
+    orientation: str = "EXIF orientations aren't applied: annotations are in stored pixels"
+    threads_may_read: bool = True
+    shape: tuple[int, ...] | None = None
+
+    def __post_init__(self, listed: Mapping[str, str] | tuple[str, ...]) -> None:
+        self.classes = tuple(listed)
+        if isinstance(listed, Mapping):
+            self._class_names = tuple(listed.values())
+
+    @property
+    def module(self) -> str:
+        return self.layout
+
+    def labels(self, index: int) -> Labels:
+        if self.known_labels is not None:
+            return self.known_labels[index]
+        labels = self.row(index).labels
+        return () if labels is None else labels()
+
+    def files(self, index: int) -> Files:
+        return self.row(index).files
+
+    def read(self, index: int) -> Sample:
+        return self.read_scaled(index, None)
+
+    def read_scaled(self, index: int, least: Least | None) -> Sample:
+        row = self.row(index)
+        image_id = self.ids[index]
+        if row.values is not None:
+            values = row.values()
+            return _sample(values, image_id, self._note(index, row, values.shape[:0:-1]))
+        image, size, turned = open_scaled(_source(row, image_id), image_id, least, row.is_upright)
+        note = self._note(index, row, size)
+        if is_nearly_black(image):
+            note = replace(note, problems=(*note.problems, f"the image {NEARLY_BLACK}"))
+        return replace(_sample(image, image_id, note), stored=size[::-1], turned=turned)
+
+    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
+        row = self.row(index)
+        of_files = (hashes or FileHashes()).of(row.files, partial(_sha256, row), row.part)
+        if row.facts is None:
+            return of_files
+        # images whose files can't be read have one hash, by which `data.cache` would give one for another
+        unreadable = UNREADABLE if of_files.startswith(UNREADABLE) else ""
+        return unreadable + hashlib.sha256(f"{of_files} {row.facts()}".encode()).hexdigest()
+
+    def interventions(self, index: int) -> tuple[StoredPart, ...] | None:
+        interventions = self.row(index).interventions
+        return None if interventions is None else interventions()
+
+    def _note(self, index: int, row: Row, size: Size) -> Note:
+        if row.annotate is not None:
+            return row.annotate(size)
+        return Note(next(iter(self.labels(index)), None))
+
+
+def _sample(image: Any, image_id: str, note: Note) -> Sample:
+    return Sample(image, image_id, note.label, note.objects, note.mask, note.problems, note.crowd)
+
+
+def _source(row: Row, image_id: str) -> Path | BytesIO:
+    """Return the file of a picture, which may be missing, or its bytes. Raises BadImage."""
+    if row.contents is None:
+        return row.files[0]
+    try:
+        return BytesIO(row.contents()[0])
+    except OSError as error:
+        raise BadImage(image_id, f"can't be read: {why(error)}") from error
+
+
+def _sha256(row: Row) -> str:
+    """Return the SHA-256 of the bytes of image and annotation."""
+    if row.contents is None:
+        return sha256(*row.files)
+    try:
+        return sha256_of(row.contents())
+    except OSError:
+        return f"{UNREADABLE}{sha256_of([None])}"
