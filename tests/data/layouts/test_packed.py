@@ -94,16 +94,6 @@ def test_ids_and_hashes_are_of_the_content(packed, stored):
     assert [names_of(kind, after.ids, stored)[index] for index in changed] == [names[5]]
 
 
-def test_one_file_a_list_and_a_pattern(packed):
-    kind, root = packed
-    first, second = sorted(root.iterdir())
-    everything = load(packed).ids
-    assert load((kind, first)).ids == everything[:4]
-    pattern, either = root / f"val-*.{first.suffix[1:]}", f"{root}/{{{first.name},{second.name}}}"
-    for path in ([str(second), str(first)], str(pattern), either):
-        assert load(packed, path=path).ids == everything
-
-
 def test_classes_and_labels_belong_together(packed):
     assert load(packed, classes=None).classes == ("0", "1", "2")
     assert set(labels(load(packed))) == {(0,), (1,), (2,)}
