@@ -33,13 +33,15 @@ METRICS: dict[str, dict[str, Any]] = {
         ("axiom_floor_conservation", "Axiom floor, conservation", "ratio", "none", "layer"),
     ]
 }
-ON_SCALE, OFF_SCALE = {"on_score_scale": True}, {"on_score_scale": False}
+ON_SCALE = {"on_score_scale": True}
+OFF_SCALE = {"on_score_scale": False}
 METHODS = {
     **dict.fromkeys(("grad_cam", "xgrad_cam", "hires_cam", "ablation_cam_axiomatic"), ON_SCALE),
     **dict.fromkeys(("guided_xgrad_cam", "random"), OFF_SCALE),
 }
 MODELS = {"scenes_fc": ("features.9",), "scenes_residual": ("stages.2",)}
-Layers, Methods = Mapping[str, tuple[str, ...]], Mapping[str, Any]
+Layers = Mapping[str, tuple[str, ...]]
+Methods = Mapping[str, Any]
 RECORD = f"records/{'0' * 32}-00000000.parquet"  # the first record file
 
 
@@ -47,7 +49,8 @@ def _axioms(generator: np.random.Generator, ids: list[str]) -> dict[tuple[str, s
     """(method, metric) -> (n,) errors with the heavy tail of a division by a score near zero."""
     n = len(ids)
     tail = 1 / np.abs(generator.normal(0.4, 0.5, n))
-    gap, drops = np.abs(generator.normal(0.5, 0.2, n)), generator.uniform(1, 3, n)
+    gap = np.abs(generator.normal(0.5, 0.2, n))
+    drops = generator.uniform(1, 3, n)
     values = {
         ("-", "zeta"): 0.2 * generator.lognormal(0, 0.5, n),
         ("-", "epsilon"): 0.4 * gap * tail,
@@ -108,8 +111,16 @@ def runtime_of(layers: Layers, methods: Methods) -> pd.DataFrame:
     passes = {"trunk_forward": 0.0, "trunk_backward": 0.0, "head_forward": 1.0, "head_backward": 0.0}
     rows = [
         {
-            **{"model": model, "layer": names[0], "data": "scenes", "method": method, "step": step, **passes},
-            **{"milliseconds_per_image": ms, "forwards": ms / 8, "batch_size": 8, "device": "cpu (2 threads)"},
+            "model": model,
+            "layer": names[0],
+            "data": "scenes",
+            "method": method,
+            "step": step,
+            **passes,
+            "milliseconds_per_image": ms,
+            "forwards": ms / 8,
+            "batch_size": 8,
+            "device": "cpu (2 threads)",
             "peak_memory_bytes": float("nan"),
         }
         for model, names in layers.items()
@@ -127,13 +138,16 @@ def pictures_of(model: str, methods: Methods, n: int = 4, size: int = 64) -> dic
     heat = np.exp(-((x - centres[..., :1, None]) ** 2 + (y - centres[..., 1:, None]) ** 2) / 0.03)
     images8 = (255 * images).astype(np.uint8)
     return {
-        **{"images": images8, "image_ids": np.array([f"scene_{i:05d}" for i in range(n)])},
-        **{"class_names": np.array(["seven", "nine, hand-written, on a striped ground", "one", "four"][:n])},
-        **{"methods": np.array(list(methods)), "heatmaps": np.round(255 * heat).astype(np.uint8)},
+        "images": images8,
+        "image_ids": np.array([f"scene_{i:05d}" for i in range(n)]),
+        "class_names": np.array(["seven", "nine, hand-written, on a striped ground", "one", "four"][:n]),
+        "methods": np.array(list(methods)),
+        "heatmaps": np.round(255 * heat).astype(np.uint8),
         "perturbed": (images8[None] * (1 - heat[..., None])).astype(np.uint8),
         "confidence": np.linspace(0.95, 0.6, n),
         "confidence_perturbed": generator.uniform(0.02, 0.5, (len(methods), n)),
-        **{"model": np.array(model), "layer": np.array(MODELS.get(model, ("layer",))[0])},
+        "model": np.array(model),
+        "layer": np.array(MODELS.get(model, ("layer",))[0]),
         "confidence_of": np.array("probability"),
     }
 
@@ -197,7 +211,9 @@ def write_run(
 def manifest_of(records: pd.DataFrame, methods: Methods, layers: Layers) -> dict[str, Any]:
     figures = {"perturbed": "xgrad_cam", "pair": ["xgrad_cam", "guided_xgrad_cam"]}
     return {
-        **{"experiment": "synthetic", "run": "default", "created": "2026-01-02T03:04:05+00:00"},
+        "experiment": "synthetic",
+        "run": "default",
+        "created": "2026-01-02T03:04:05+00:00",
         "overrides": ["experiment=synthetic", "method=[grad_cam,xgrad_cam]"],
         "config": {"target": "label", "report": {"headline": ["conservation_error", "box_iou"], "figures": figures}},
         "methods": dict(methods),
@@ -208,8 +224,10 @@ def manifest_of(records: pd.DataFrame, methods: Methods, layers: Layers) -> dict
         },
         "data": {"scenes": {"ids": sorted(records["image_id"].unique()), "fingerprint": "cd" * 32}},
         "versions": {"python": "3.12.3", "torch": "2.13.0", "pandas": "3.1.1"},
-        **{"device": "cpu", "precision": {"trunk": "fp32", "head": "fp32"}},
-        **{"git_commit": "0123456789abcdef", "failures": []},
+        "device": "cpu",
+        "precision": {"trunk": "fp32", "head": "fp32"},
+        "git_commit": "0123456789abcdef",
+        "failures": [],
     }
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,7 +19,7 @@ MARKUP = "<i>run"
 
 
 @pytest.fixture
-def results(tmp_path: Path, make_run: Any, edit_manifest: Any) -> Path:
+def results(tmp_path: Path, make_run, edit_manifest) -> Path:
     """Two runs, the second without a report, and folders that are none."""
     records = records_of(12, {"net": ("last",)}, {"good_cam": {}, "bad_cam": {}})
     for name, created in (("quick/default", FIRST), (f"voc/{MARKUP}", SECOND)):
@@ -110,17 +108,6 @@ def test_where_it_cannot_be_written_the_report_is_there(results, capsys, monkeyp
         patch.setattr(index.files, "write", refuse)
         assert report.write(results / "quick/default").exists()
     assert capsys.readouterr().err.startswith("axiom-bench: no index of all runs: Can't write")
-
-
-def test_two_that_write_at_once_leave_a_whole_file(results):
-    folder = results / "quick/default"
-    manifest = artefacts.read(folder)
-    with ThreadPoolExecutor(2) as threads:
-        written = [threads.submit(index.update, folder, manifest) for _ in range(10)]
-        while not all(each.done() for each in written):
-            if (results / index.NAME).exists():
-                assert (results / index.NAME).read_text().endswith("</html>")
-    assert [path.name for path in results.iterdir() if path.is_file()] == [index.NAME]
 
 
 def test_the_page_is_searched_and_sorted(results, open_page):

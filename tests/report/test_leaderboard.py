@@ -9,6 +9,7 @@ from axiom_bench.cli import leaderboard as command
 from axiom_bench.cli.main import main
 from axiom_bench.environment import conf_folder
 from axiom_bench.judging.standing import standing, standings
+from axiom_bench.records import artefacts
 from axiom_bench.report.leaderboard import write
 from axiom_bench.statistics.labels import number
 from axiom_bench.statistics.run_folder import RunFolder
@@ -52,7 +53,8 @@ def test_a_table_has_each_method_s_places_and_its_value_on_each_network(board, u
                 continue
             places, controls, answers, *values = shown[usual.metadata.method_title(method)]
             networks = each.networks.values()
-            low, high = min(one.place_low for one in networks), max(one.place_high for one in networks)
+            low = min(one.place_low for one in networks)
+            high = max(one.place_high for one in networks)
             assert places == f"{low} to {high} of {max(one.groups for one in networks)}"
             assert controls == f"{sum(one.beats_controls for one in networks)} of 2"
             images = {"box_iou": 228, "conservation_error": 240, "confidence_drop": 240}[metric]
@@ -166,7 +168,7 @@ def test_a_card_says_what_a_method_wins_by_construction_and_where_it_fails(
         "exempt": {"a_check": "its weights are drawn"},
         "description": "w_k = 1 -> (B, K, 1, 1).",
     }
-    manifest = json.loads((run / "manifest.json").read_text())
+    manifest = artefacts.read(run)
     edit_manifest(run, methods=manifest["methods"] | {"grad_cam": about})
     write({"suite-1": {"part": run}}, tmp_path / "board")
     page = (tmp_path / "board/method-grad_cam.html").read_text()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -14,7 +13,7 @@ from axiom_bench.statistics.run_folder import RunFolder
 
 
 @pytest.fixture
-def run(make_run: Any, make_records: Any) -> RunFolder:
+def run(make_run, make_records) -> RunFolder:
     return RunFolder.read(make_run(make_records(6), pictures=False))
 
 

@@ -54,7 +54,8 @@ def texts(labels: Any) -> list[str]:
 
 def test_a_box_at_0_is_left_out_of_a_logarithmic_axis_where_it_is_at_0_alone(made):
     """One of 2 x 12 boxes: of more values at 0 the axis wouldn't be logarithmic."""
-    layers, methods = {"one": ("last",), "two": ("last",)}, {f"method_{number}": {} for number in range(12)}
+    layers = {"one": ("last",), "two": ("last",)}
+    methods = {f"method_{number}": {} for number in range(12)}
     values = 10.0 ** np.random.default_rng(0).uniform(-4, 2, (2, 12, 40))
     values[0, 0] = 1e-9
     rows = (rows_of("sensitivity_error", dict(zip(methods, of, strict=True)), model=model)
@@ -65,7 +66,8 @@ def test_a_box_at_0_is_left_out_of_a_logarithmic_axis_where_it_is_at_0_alone(mad
 
 
 def test_a_method_with_values_where_all_coincide_is_not_without_a_value(made):
-    layers, methods = {"one": ("last",), "two": ("last",)}, {"low": {}, "high": {}, "cam": {}}
+    layers = {"one": ("last",), "two": ("last",)}
+    methods = {"low": {}, "high": {}, "cam": {}}
     apart = rows_of("sensitivity_error", {"low": [0.1] * 9, "high": [0.5] * 9, "cam": [np.nan] * 9}, model="one")
     same = rows_of("sensitivity_error", dict.fromkeys(methods, [0.2] * 9), model="two")
     (figure,) = drawn(by_method.draw, made(pd.concat([apart, same]), layers=layers, methods=methods))
@@ -99,7 +101,8 @@ def test_the_plane_draws_the_medians_of_the_table_and_needs_both_errors(made, ma
 )
 def test_depth_is_what_the_network_runs_first(made, make_records, edit_manifest, names, depths):
     records = make_records(20, {"net": names}, methods={"grad_cam": {}, "xgrad_cam": {}})
-    run, order = made(records, {"net": names}), sorted(names, key=lambda name: (depths or {}).get(name, 0))
+    run = made(records, {"net": names})
+    order = sorted(names, key=lambda name: (depths or {}).get(name, 0))
     if depths:
         edit_manifest(run.path, models={"net": run.manifest["models"]["net"] | {"depths": depths}})
         run = RunFolder.read(run.path)
@@ -167,7 +170,8 @@ def test_the_papers_figures_come_first_and_drawing_warns_of_nothing(run):
 def test_pictures_show_the_configured_methods(run):
     (first, _) = drawn(figures.draw_perturbed, run)
     pictures = next(load(run))
-    before, after = pictures.confidence[1], pictures.confidence_perturbed[pictures.methods.index("xgrad_cam"), 1]
+    before = pictures.confidence[1]
+    after = pictures.confidence_perturbed[pictures.methods.index("xgrad_cam"), 1]
     drop = f"confidence {after:.2f}, drop {before - after:.2f}".replace("-", "\N{MINUS SIGN}")
     titles = [axes.get_title() for axes in first.draw().axes]
     assert titles[3:6] == [f"confidence {before:.2f}", "xgrad_cam", drop]
@@ -177,7 +181,8 @@ def test_pictures_show_the_configured_methods(run):
     (axes,) = grid.draw().axes
     height, width = pictures.images.shape[1:3]
     gap = round(figures.GAP * width)
-    top, left = height + gap, 2 * (width + gap)  # of the second image's row, the second method
+    top = height + gap  # of the second image's row, the second method
+    left = 2 * (width + gap)
     tile = axes.images[0].get_array()[top : top + height, left : left + width]
     np.testing.assert_array_equal(tile, blend(pictures.images[1], pictures.heatmaps[1, 1]))
     words = texts(axes.texts)
@@ -209,7 +214,9 @@ def test_no_pictures_and_no_choice_are_sentences(made, edit_manifest):
 
 def test_names_break_at_underscores():
     assert [wrapped(name) for name in ("ablation_cam_axiomatic", "xgrad_cam", "a striped ground with nine")] == [
-        *("ablation_cam_\naxiomatic", "xgrad_cam", "a striped\nground with\nnine")
+        "ablation_cam_\naxiomatic",
+        "xgrad_cam",
+        "a striped\nground with\nnine",
     ]
     assert wrapped("Ablation-CAM (axiomatic)", 8) == "Ablation-\nCAM\n(axiomatic)"
 
@@ -239,7 +246,8 @@ def test_short_tails_are_all_shown_and_heavy_ones_are_cut_and_counted():
 def test_each_groups_quartiles_decide_where_an_axis_is_cut():
     groups = [scale * np.random.default_rng(seed).standard_t(1, 40 + seed) for seed, scale in enumerate((1.0, 3.0))]
     low, high = np.transpose([np.quantile(group, [0.25, 0.75]) for group in groups])
-    cut, both = fit(groups), np.concatenate(groups)
+    cut = fit(groups)
+    both = np.concatenate(groups)
     assert cut.low == max(both.min(), (low - 3 * (high - low)).min())
     assert cut.high == min(both.max(), (high + 3 * (high - low)).max())
     assert cut.outside == ((both < cut.low) | (both > cut.high)).sum() > 0
@@ -291,7 +299,8 @@ def test_no_label_is_cut_off_or_overlaps_in_print(run):
         texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
         assert min(text.get_fontsize() for text in texts) >= 6, each.name
         for axes in (axes for axes in figure.axes if axes.axison):
-            box, page = axes.get_tightbbox(), figure.bbox
+            box = axes.get_tightbbox()
+            page = figure.bbox
             room = min(box.x0 - page.x0, page.x1 - box.x1, box.y0 - page.y0, page.y1 - box.y1)
             assert room > -2, each.name  # of 100 in an inch
             for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
@@ -315,7 +324,9 @@ def test_many_methods_stand_in_bands_on_one_page(methods, width, bands, shown):
 @pytest.mark.parametrize(
     ("count", "width", "panel", "row", "columns"),
     [
-        *((1, 7, 2, 2, 1), (6, 7, 2, 2, 3), (2, 3.3, 3, 4, 1)),
+        (1, 7, 2, 2, 1),
+        (6, 7, 2, 2, 3),
+        (2, 3.3, 3, 4, 1),
         (6, 2.3, 2, 2.9, 2),  # six rows of 2.9 inches are more than a page
         (9, 1.0, 2, 3, 1),  # narrower panels couldn't be read
     ],
@@ -365,7 +376,8 @@ def test_signs_that_the_figures_fonts_lack(tmp_path):
     fontManager.ttflist[:] = [entry for entry in fontManager.ttflist if not entry.name.startswith("STIX")]
     can_draw.cache_clear()
     own, other = ({*get_font(MATPLOTLIB_FONTS / f"{name}.ttf").get_charmap()} for name in ("DejaVuSans", "STIXGeneral"))
-    sign, signs = chr(min(other - own)), map(chr, range(0x10000, 0x1F000))
+    sign = chr(min(other - own))
+    signs = map(chr, range(0x10000, 0x1F000))
     nobodys = next(each for each in signs if each.isprintable() and not can_draw(each))
     assert (can_draw("\u00e9\n"), can_draw(sign), can_draw(f"a{nobodys}")) == (True, True, False)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,32 +20,33 @@ CLASSES = ["cat", "dog", "horse"]
 NAN = float("nan")
 
 
-@pytest.mark.parametrize(
-    ("values", "taus", "n"),
-    [
-        pytest.param([[1, 2, 3, 4, 5], [10, 20, 30, 40, 50]], [1], [5], id="same order"),
-        pytest.param([[1, 2, 3, 4, 5], [5, 4, 3, 2, 1]], [-1], [5], id="opposite order"),
-        pytest.param([[1, 2, 3, 4], [1, 2, 4, 3]], [4 / 6], [4], id="one of six pairs exchanged"),
-        pytest.param([[1, 1, 1, 1, 2], [3, 3, 3, 3, 4]], [], [], id="four names of one method"),
-        pytest.param([[1, 2, 3, 4, 4 + 1e-7]] * 2, [1], [4], id="methods that coincide count once"),
-        # tau-b with one tie in the first metric: 5 pairs agree, 1 is tied.
-        pytest.param([[1, 2, 3, 3 + 1e-5], [1, 2, 3, 4]], [5 / 30**0.5], [4], id="values that print alike tie"),
-        pytest.param([[1, 2, 3, 4, NAN], [1, 2, 3, 4, 0.5], [1, 2, 3, NAN, NAN]], [1], [4], id="measured by both"),
-        pytest.param([[1, 2, 3, 4, 5], [1] * 5], [], [], id="a metric that tells no methods apart"),
-    ],
-)
-def test_agreement(values, taus, n):
+AGREEMENTS = {  # the values of two or three metrics by method: tau and the number of methods of each pair that has one
+    "1 2 3 4 5 | 10 20 30 40 50": [(1, 5)],
+    "1 2 3 4 5 | 5 4 3 2 1": [(-1, 5)],
+    "1 2 3 4 | 1 2 4 3": [(4 / 6, 4)],  # one of six pairs is exchanged
+    "1 1 1 1 2 | 3 3 3 3 4": [],  # four names of one method
+    "1 2 3 4 4.0000001 | 1 2 3 4 4.0000001": [(1, 4)],  # methods that coincide count once
+    "1 2 3 3.00001 | 1 2 3 4": [(5 / 30**0.5, 4)],  # values that print alike tie: 5 pairs agree, and 1 is tied
+    "1 2 3 4 nan | 1 2 3 4 0.5 | 1 2 3 nan nan": [(1, 4)],  # measured by both
+    "1 2 3 4 5 | 1 1 1 1 1": [],  # a metric that tells no methods apart
+}
+
+
+@pytest.mark.parametrize("text", AGREEMENTS)
+def test_agreement(text):
+    values = [[float(value) for value in row.split()] for row in text.split("|")]
     names = ["first", "second", "third"][: len(values)]
-    cells = matrices.agreement(pd.DataFrame(values, index=names, columns=list("abcde")[: len(values[0])]))
-    assert cells["tau"].tolist() == pytest.approx(taus)
-    assert cells["n"].tolist() == n
-    assert cells[["column", "row"]].to_numpy().tolist() == [["first", "second"]] * len(n)
-    if n == [5]:
+    cells = matrices.agreement(pd.DataFrame(values, names, list("abcde")[: len(values[0])]))
+    pairs = AGREEMENTS[text]
+    np.testing.assert_allclose(cells[["tau", "n"]].to_numpy(float), np.reshape(pairs, (-1, 2)), rtol=1e-9)
+    assert cells[["column", "row"]].to_numpy().tolist() == [["first", "second"]] * len(pairs)
+    if cells["n"].tolist() == [5]:
         assert cells["p"].tolist() == pytest.approx([2 / 120])  # two of the 5! orders are as far from 0
 
 
 def test_agreement_of_a_metric_that_has_methods_in_common_with_one_of_two_others(make_records, make_run):
-    layers, methods = {"scenes_fc": ("features.9",)}, ["grad_cam", "xgrad_cam", "hires_cam", "ablation_cam_axiomatic"]
+    layers = {"scenes_fc": ("features.9",)}
+    methods = ["grad_cam", "xgrad_cam", "hires_cam", "ablation_cam_axiomatic"]
     rows = make_records(n=20, layers=layers)
     rows = rows[rows["metric"].isin(("sensitivity_error", "confidence_drop", "box_iou"))].assign(status="ok")
     rows["value"] = np.random.default_rng(0).random(len(rows))
@@ -60,7 +60,7 @@ def test_agreement_of_a_metric_that_has_methods_in_common_with_one_of_two_others
 
 
 @pytest.fixture
-def run(make_records: Any, make_run: Any, edit_manifest: Any) -> RunFolder:
+def run(make_records, make_run, edit_manifest) -> RunFolder:
     """Six methods on one model; of grad_cam class_seen is as below, the others see what they explain."""
     layers = {"scenes_fc": ("features.9",)}
     rows = make_records(n=6, layers=layers)

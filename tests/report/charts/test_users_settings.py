@@ -20,22 +20,41 @@ from axiom_bench.report.charts import by_method
 from axiom_bench.report.charts.drawing import Figure
 from tests.made_runs import rows_of
 
-SETTINGS: dict[str, Any] = {
-    **{"text.usetex": True, "font.family": ["No Such Font"], "font.size": 30, "axes.unicode_minus": False},
-    **{"savefig.format": "pdf", "savefig.dpi": 13, "savefig.transparent": True, "savefig.bbox": "tight"},
-    **{"savefig.facecolor": "red", "savefig.pad_inches": 2, "figure.facecolor": "green", "figure.dpi": 17},
-    **{"figure.constrained_layout.h_pad": 1, "figure.autolayout": True, "axes.grid": True, "axes.facecolor": "blue"},
-    **{"axes.xmargin": 0.4, "axes.titlesize": 40, "axes.titlelocation": "right", "xtick.direction": "in"},
-    **{"image.cmap": "jet", "image.origin": "lower", "image.interpolation": "bicubic", "image.aspect": "auto"},
-    **{"lines.linewidth": 9, "lines.dashed_pattern": [1, 1], "patch.linewidth": 9, "path.sketch": (5, 100, 2)},
-    **{
-        "svg.fonttype": "path",
-        "svg.image_inline": False,
-        "svg.hashsalt": "a",
-        "pdf.fonttype": 3,
-        "legend.loc": "center",
-    },
-}
+MATPLOTLIBRC = """
+text.usetex: True
+font.family: No Such Font
+font.size: 30
+axes.unicode_minus: False
+savefig.format: pdf
+savefig.dpi: 13
+savefig.transparent: True
+savefig.bbox: tight
+savefig.facecolor: red
+savefig.pad_inches: 2
+figure.facecolor: green
+figure.dpi: 17
+figure.constrained_layout.h_pad: 1
+figure.autolayout: True
+axes.grid: True
+axes.facecolor: blue
+axes.xmargin: 0.4
+axes.titlesize: 40
+axes.titlelocation: right
+xtick.direction: in
+image.cmap: jet
+image.origin: lower
+image.interpolation: bicubic
+image.aspect: auto
+lines.linewidth: 9
+lines.dashed_pattern: 1, 1
+patch.linewidth: 9
+path.sketch: 5, 100, 2
+svg.fonttype: path
+svg.image_inline: False
+svg.hashsalt: a
+pdf.fonttype: 3
+legend.loc: center
+"""
 
 
 def save_figure(folder: Path, make_run: Callable[..., Any]) -> None:
@@ -66,14 +85,16 @@ def save_explanation(folder: Path, _: object) -> None:
 def test_files_do_not_depend_on_matplotlib_s_settings(save, made, tmp_path, monkeypatch):
     """LaTeX, which `text.usetex` would start, isn't on the PATH."""
     monkeypatch.setenv("PATH", "/nowhere")
+    file = tmp_path / "matplotlibrc"
+    file.write_text(MATPLOTLIBRC)
     contents = []
-    for name, settings in (("plain", nullcontext()), ("user", rc_context(SETTINGS))):
+    for name, settings in (("plain", nullcontext()), ("user", rc_context(fname=file))):
         folder = tmp_path / name
         folder.mkdir()
         with settings:
             save(folder, made)
             if name == "user":
-                assert matplotlib.rcParams["font.size"] == SETTINGS["font.size"]
+                assert matplotlib.rcParams["font.size"] == 30
         contents.append({file.name: file.read_bytes() for file in folder.iterdir()})
     assert contents[0]
     assert contents[0] == contents[1]

@@ -47,12 +47,24 @@ def make_entry(network: str, image: str, **changes: Any) -> dict[str, Any]:
     target, predicted, disagreement = IMAGES[image][:3]
     ramp = encoded(np.tile(np.linspace(0, 255, WIDTH).round(), (HEIGHT, 1)))
     return {
-        **{"model": network, "layer": "layer4", "data": "scenes", "image_id": image},
-        **{"target_class": target, "target_name": CLASSES[target], "target_probability": 0.25},
-        **{"predicted_class": predicted, "predicted_name": CLASSES[predicted], "predicted_probability": 0.999},
-        **{"width": WIDTH, "height": HEIGHT, "boxes": [[10.0, 15.0, 50.0, 45.0]], "outline": None},
+        "model": network,
+        "layer": "layer4",
+        "data": "scenes",
+        "image_id": image,
+        "target_class": target,
+        "target_name": CLASSES[target],
+        "target_probability": 0.25,
+        "predicted_class": predicted,
+        "predicted_name": CLASSES[predicted],
+        "predicted_probability": 0.999,
+        "width": WIDTH,
+        "height": HEIGHT,
+        "boxes": [[10.0, 15.0, 50.0, 45.0]],
+        "outline": None,
         "picture": encoded(np.full((HEIGHT, WIDTH, 3), 200)),
-        **{"methods": list(METHODS), "maps": [ramp, ramp, None], "disagreement": disagreement},
+        "methods": list(METHODS),
+        "maps": [ramp, ramp, None],
+        "disagreement": disagreement,
         **changes,
     }
 

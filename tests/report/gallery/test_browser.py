@@ -25,7 +25,7 @@ SET_HASH = "hash => { location.hash = hash; }"
 
 
 @pytest.fixture
-def page(gallery_page: Any, open_page: Any) -> Page:
+def page(gallery_page, open_page) -> Page:
     opened: Page = open_page(gallery_page())
     return opened
 
@@ -214,7 +214,8 @@ def test_methods_without_a_map_are_named(gallery_page, open_page):
 
 def test_boxes_stand_where_they_are(page):
     frame = page.locator(".gallery-own .gallery-frame").first
-    outer, box = (frame.bounding_box(), frame.locator("rect.gallery-line").bounding_box())
+    outer = frame.bounding_box()
+    box = frame.locator("rect.gallery-line").bounding_box()
     scale = outer["width"] / 80
     assert box["x"] - outer["x"] == pytest.approx(10 * scale, abs=1.5)
     assert box["y"] - outer["y"] == pytest.approx(15 * scale, abs=1.5)
@@ -225,7 +226,8 @@ def test_boxes_stand_where_they_are(page):
 
 def test_a_few_of_many_entries_are_shown_until_a_reader_asks_for_more(gallery_page, open_page):
     many = open_page(gallery_page(*(make_entry("first", ONE, image_id=f"image {i}") for i in range(30))))
-    status, button = many.locator(".gallery-count"), many.get_by_role("button", name="Show")
+    status = many.locator(".gallery-count")
+    button = many.get_by_role("button", name="Show")
     assert status.inner_text() == "4 of 30 shown, one for each image, explained class and network."
     button.press("Enter")
     assert status.inner_text().startswith("12 of 30 shown")

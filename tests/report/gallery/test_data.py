@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from axiom_bench import report
-from axiom_bench.errors import BenchError
 from axiom_bench.records import files
 from axiom_bench.report import gallery, summary
 from axiom_bench.report.gallery import STEPS, Measured, colour_maps, measured, ranked, shown_metrics
@@ -89,16 +88,12 @@ def test_methods_of_a_network_without_training_have_no_best(gallery_run):
     assert [setting["ranks"] for setting in data_of(gallery_run(models=models))["settings"]] == [False, True]
 
 
-def test_a_run_without_pictures_says_how_to_get_a_gallery_and_a_damaged_file_is_named(gallery_run):
+def test_a_run_without_pictures_says_how_to_get_a_gallery(gallery_run):
     section = gallery.section(gallery_run(gallery=[]))
     assert "Run the same command again" in section.body
     assert (section.data, section.scripts) == ({}, ())
     config = {"pictures": {"gallery": 0}}
     assert "pictures.gallery=12" in gallery.section(gallery_run(gallery=[], config=config)).body
-    run = gallery_run()
-    (run.path / "gallery/one.parquet").write_bytes(b"damaged")
-    with pytest.raises(BenchError, match=r"one\.parquet"):
-        gallery.section(run)
 
 
 @pytest.mark.slow
@@ -126,7 +121,8 @@ def test_pictures_of_many_images_lie_beside_a_page(gallery_run, monkeypatch):
 @pytest.mark.parametrize("colour_map", list(colour_maps()), ids=lambda colour_map: colour_map["name"])
 def test_colour_maps_are_those_of_matplotlib(colour_map):
     tables = [np.array(table.split(), float) for table in map(colour_map.get, ("red", "green", "blue"))]
-    heat, nodes = np.linspace(0, 1, 256), np.linspace(0, 1, STEPS)
+    heat = np.linspace(0, 1, 256)
+    nodes = np.linspace(0, 1, STEPS)
     colours = np.stack([np.interp(heat, nodes, table) for table in tables], 1)
     expected = matplotlib.colormaps[colour_map["name"]](heat)[:, :3]
     assert np.abs(colours - expected).max() < (6 if colour_map["name"] == "jet" else 1) / 255
@@ -135,7 +131,9 @@ def test_colour_maps_are_those_of_matplotlib(colour_map):
 @pytest.mark.parametrize(
     ("values", "better", "ranks"),
     [
-        *(((0.3, 0.1, 0.2), "lower", "312"), ((0.3, 0.1, 0.2), "higher", "132"), ((-0.3, 0.1), "lower", "12")),
+        ((0.3, 0.1, 0.2), "lower", "312"),
+        ((0.3, 0.1, 0.2), "higher", "132"),
+        ((-0.3, 0.1), "lower", "12"),
         ((1e-7, 9e-8, 0.1), "lower", "113"),  # float32's rounding is no difference
         ((0.50001, 0.5, 0.4), "lower", "221"),  # the same three digits
         ((float("nan"), 2.0), "higher", "-1"),
@@ -150,16 +148,6 @@ def test_metrics_that_say_what_is_better_are_shown(gallery_run):
     report = {"headline": ["confidence_drop"], "columns": ["conservation_error_raw", "sensitivity_error", "box_iou"]}
     run = gallery_run(config={"report": report})
     assert [value.name for value in shown_metrics(run)] == ["confidence_drop", "sensitivity_error"]  # box_iou: no rows
-
-
-def test_values_of_an_image_under_each_method(gallery_run):
-    run = gallery_run()
-    bad = Measured(0.5, "0.500", 2)
-    errors = {"good": Measured(0.1, "0.100", 1), "bad": Measured(0.4, "0.400", 2),
-              "odd": Measured(None, "not on score scale", None)}  # fmt: skip
-    drops = {"good": Measured(0.9, "0.900", 1), "bad": bad, "odd": bad}
-    values = measured(run, run.settings[0], shown_metrics(run), {"one"})
-    assert values == {("one", 0): {"sensitivity_error": errors, "confidence_drop": drops}}
 
 
 def test_a_value_that_a_formula_makes_0_has_no_rank(gallery_run):

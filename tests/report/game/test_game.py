@@ -72,7 +72,8 @@ def save_answers(tmp_path: Path) -> Callable[..., Path]:
             classes = {"class_index": shown, "class": f"{shown}", "answer_index": given, "answer": f"{given}"}
             return {**classes, "correct": int(is_right), "milliseconds": 900}
 
-        methods, rows = {**titles, game_page.FLOOR: game_page.FLOOR_TITLE}, []
+        methods = {**titles, game_page.FLOOR: game_page.FLOOR_TITLE}
+        rows = []
         square = latin_square(images, 2 * len(methods), seed=0)
         for image, cell in enumerate(square[player % len(square)].tolist()):
             place, shown = method_and_class(cell, len(methods))
@@ -158,7 +159,8 @@ def test_players_who_fail_the_checks_are_named(save_answers, tmp_path):
 
 
 def test_answers_saved_twice_count_once(save_answers):
-    early, late = save_answers(1, count=4, name="early.json"), save_answers(1, name="late.json")
+    early = save_answers(1, count=4, name="early.json")
+    late = save_answers(1, name="late.json")
     for order in ([early, late], [late, early]):
         answers = read_answers(order)
         assert len(answers.table) == 6
@@ -345,7 +347,8 @@ def test_a_game_played_by_keyboard_is_saved_and_read(make_page, open_page, tmp_p
     page.keyboard.press("Tab")  # from the question to the first choice
     page.keyboard.press("Enter")
     page.wait_for_selector("#game-end:not([hidden])")
-    file, data = saved(page, tmp_path), data_of(game)
+    file = saved(page, tmp_path)
+    data = data_of(game)
     assert file.name == f"game-{data['id']}-player-5.json"
     content = json.loads(file.read_text())
     answers = content["answers"]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -17,8 +17,8 @@ from axiom_bench.records.store import GALLERY, write_arrays
 from axiom_bench.report import gallery
 from axiom_bench.report.writing import page, save_figures, write_tables
 from axiom_bench.statistics.run_folder import RunFolder
-from tests.made_runs import RECORD, write_curves, write_records
-from tests.report.gallery.conftest import encoded
+from tests.made_runs import RECORD, pictures_of, runtime_of, write_curves, write_records
+from tests.report.gallery.conftest import make_entry
 
 ATTACKS = (
     "</script><script>window.attacked=1</script>",
@@ -31,6 +31,13 @@ ATTACKS = (
     "x}\\input{/etc/passwd}\\write18{touch attacked}$\\frac{^_~%#&",
 )
 IMAGES, CLASSES = 6, 3
+WITNESS = Path(tempfile.gettempdir(), "axiom-bench-of-a-command")
+SHELL = f"__import__('os').system('touch {WITNESS}')"
+CALLED = {  # entries that name code in a configuration: a loader of plug-ins would call them
+    "_target_": "os.getcwd",
+    "forwards": SHELL,
+    **dict.fromkeys(("values", "aggregate", "queries"), "subprocess.getoutput"),
+}
 
 
 class Names:
@@ -54,10 +61,16 @@ def letters(text: str) -> str:
 
 def write(folder: Path, name: Names) -> Path:
     """Two networks at one layer, three methods, three metrics and a value of the layer, six images of three classes."""
-    models, layer, data = [name("model0"), name("model1")], name("layer"), name("data")
-    methods, metrics = [name(f"method{i}") for i in range(3)], [name(f"metric{i}") for i in range(3)]
-    of_layer, images = name("oflayer"), [name(f"image{i}") for i in range(IMAGES)]
-    classes, status, curve = [name(f"class{i}") for i in range(CLASSES)], name("status"), name("curve")
+    models = [name("model0"), name("model1")]
+    layer = name("layer")
+    data = name("data")
+    methods = [name(f"method{i}") for i in range(3)]
+    metrics = [name(f"metric{i}") for i in range(3)]
+    of_layer = name("oflayer")
+    images = [name(f"image{i}") for i in range(IMAGES)]
+    classes = [name(f"class{i}") for i in range(CLASSES)]
+    status = name("status")
+    curve = name("curve")
     place = {"layer": layer, "data": data}
     experiment = name("experiment")
     measured = [*((method, metric) for metric in metrics for method in methods), ("-", of_layer)]
@@ -70,40 +83,20 @@ def write(folder: Path, name: Names) -> Path:
     ]  # fmt: skip
     records[4] |= {"value": float("nan"), "status": status}
     jobs = [write_records(folder, pd.DataFrame(records))]
-    times = {
-        **{"forwards": 1.0, "batch_size": 8, "device": name("device"), "peak_memory_bytes": float("nan")},
-        **{f"{part}_{way}": 1.0 for part in ("trunk", "head") for way in ("forward", "backward")},
-    }
-    steps = [("forward", "-"), ("trace", "-"), *(("method", method) for method in methods)]
-    rows = [
-        {**place, "model": model, "step": step, "method": method, "milliseconds_per_image": 2.0, **times}
-        for model in models
-        for step, method in steps
-    ]
-    store.write(folder / "runtime/one.parquet", pd.DataFrame(rows), schema=None)
+    times = runtime_of(dict.fromkeys(models, (layer,)), methods).assign(data=data, device=name("device"))
+    store.write(folder / "runtime/one.parquet", times, schema=None)
     points = {"target_class": 0, "curve": curve, "points": [0.1, 0.5, 0.7], "status": "ok"}
     curves = [{**points, "image_id": image, "method": method} for image in images for method in methods]
     jobs.append(write_curves(folder, {"model": models[0], **place}, pd.DataFrame(curves), 1))
-    grey = np.full((8, 8, 3), 100)
     entries = [
-        {**place, "model": model, "image_id": image, "width": 8, "height": 8, "boxes": [[1.0, 1.0, 4.0, 4.0]],
-         "target_class": i % CLASSES, "target_name": classes[i % CLASSES], "target_probability": 0.5,
-         "predicted_class": 0, "predicted_name": classes[0], "predicted_probability": 0.4, "outline": None,
-         "picture": encoded(grey), "methods": methods, "maps": [encoded(grey - 20 * m) for m in range(3)],
-         "disagreement": 0.5}
+        make_entry("first", "one", **place, model=model, image_id=image, target_class=i % CLASSES, methods=methods,
+                   target_name=classes[i % CLASSES], predicted_name=classes[0])
         for model in models
         for i, image in enumerate(images)
     ]  # fmt: skip
     store.write(folder / "gallery/one.parquet", pa.Table.from_pylist(entries, GALLERY), schema=None)
-    maps = np.linspace(0, 1, 3 * 2 * 64).reshape(3, 2, 8, 8)
-    pixels = np.full((2, 8, 8, 3), 90, np.uint8)
-    arrays = {
-        **{"images": pixels, "image_ids": images[:2], "class_names": classes[:2], "methods": methods},
-        **{"heatmaps": np.round(255 * maps).astype(np.uint8), "perturbed": np.stack([pixels] * 3)},
-        **{"confidence": [0.5, 0.6], "confidence_perturbed": np.full((3, 2), 0.3), "confidence_of": "probability"},
-        **{"model": models[0], "layer": layer},
-    }
-    write_arrays(folder / "pictures/one.npz", arrays)
+    shown = {"image_ids": images[:2], "class_names": classes[:2], "layer": layer}
+    write_arrays(folder / "pictures/one.npz", pictures_of(models[0], methods, n=2) | shown)
     about = {"models": models, "layer": layer, "data": data, "methods": methods, "metrics": [*metrics, of_layer]}
     content = {**manifest(name, about, curve, classes, images), "jobs": jobs, "curves": jobs[1].pop("curves")}
     manifest_file.write(folder, content)
@@ -111,10 +104,17 @@ def write(folder: Path, name: Names) -> Path:
 
 
 def manifest(name: Names, about: Any, curve: str, classes: list[str], images: list[str]) -> dict[str, Any]:
-    metrics, methods, models = about["metrics"], about["methods"], about["models"]
+    metrics = about["metrics"]
+    methods = about["methods"]
+    models = about["models"]
     figures = {
-        **{"perturbed": methods[0], "pair": methods[:2], "plane": metrics[:2], "over_models": [metrics[3]]},
-        **{"by_depth": [metrics[3]], "numbers": {metrics[0]: name("number")}, "formats": ["png", "svg"]},
+        "perturbed": methods[0],
+        "pair": methods[:2],
+        "plane": metrics[:2],
+        "over_models": [metrics[3]],
+        "by_depth": [metrics[3]],
+        "numbers": {metrics[0]: name("number")},
+        "formats": ["png", "svg"],
     }
 
     def described(kind: str) -> dict[str, Any]:
@@ -122,8 +122,11 @@ def manifest(name: Names, about: Any, curve: str, classes: list[str], images: li
         cited["url"] = "javascript:window.attacked=1" if name.hostile else ""
         return {
             **{of: name(f"{kind} {of}") for of in ("title", "description", "note", "reference")},
-            **{"cited": cited, "params": {name("parameter"): name("argument")}},
-            **{"definition": name("definition"), "deviation": name("deviation")},
+            "cited": cited,
+            "params": {name("parameter"): name("argument")},
+            "definition": name("definition"),
+            "deviation": name("deviation"),
+            **CALLED,
         }
 
     def measure(i: int, metric: str) -> dict[str, Any]:
@@ -138,10 +141,17 @@ def manifest(name: Names, about: Any, curve: str, classes: list[str], images: li
     axis = {"title": name("axis title"), "x": name("abscissa"), "y": name("ordinate")}  # a short one is there by chance
     return {
         **{key: name(key) for key in ("experiment", "run", "created", "reload", "device")},
-        **{"overrides": [name("override")], "git_commit": name("commit")},
+        "overrides": [name("override")],
+        "git_commit": name("commit"),
         "precision": {"trunk": name("trunk"), "head": name("head")},
         "versions": {"torch": name("version"), name("library"): "1"},
-        "config": {"target": name("target"), name("key"): name("value"), "report": report},
+        "config": {
+            "target": name("target"),
+            name("key"): name("value"),
+            "report": report,
+            "method": dict.fromkeys(methods, CALLED),
+            "metric": dict.fromkeys(metrics, CALLED),
+        },
         "methods": {
             method: {**described("method"), "on_score_scale": True, "control": i == 2}
             for i, method in enumerate(methods)
@@ -152,8 +162,10 @@ def manifest(name: Names, about: Any, curve: str, classes: list[str], images: li
         "seconds": {name("job"): {name("stage"): 1.0}},
         "failures": [{"job": name("failed"), "message": name("message")}],
         "axes": {curve: {**axis, "better": "higher", "at": [0.0, 0.5, 1.0]}},
-        **{"records": [RECORD], "runtime": ["runtime/one.parquet"]},
-        **{"gallery": ["gallery/one.parquet"], "pictures": ["pictures/one.npz"]},
+        "records": [RECORD],
+        "runtime": ["runtime/one.parquet"],
+        "gallery": ["gallery/one.parquet"],
+        "pictures": ["pictures/one.npz"],
     }
 
 

@@ -22,7 +22,7 @@ from axiom_bench.report.tables.latex import to_latex
 from axiom_bench.report.tables.table import NUMBER, Group, Table, quoted, to_csv, to_markdown, unquoted
 from axiom_bench.statistics.run_folder import RunFolder
 from tests.report.conftest import Structure, row
-from tests.report.hostile.conftest import letters
+from tests.report.hostile.conftest import WITNESS, letters
 
 pytestmark = pytest.mark.slow  # two whole reports
 
@@ -59,6 +59,11 @@ def test_names_make_no_element_and_no_attribute(structures):
     assert attributes["hostile"] <= attributes["plain"] | {"transform"}
     assert len(elements["plain"]) > 500
     assert elements["hostile"] == elements["plain"]
+
+
+def test_no_code_runs_that_a_manifest_names(runs):
+    """Metadata of a metric went through the loader of plug-ins, and a shell command ran."""
+    assert not WITNESS.exists()
 
 
 def test_addresses_lead_nowhere_else(structures):

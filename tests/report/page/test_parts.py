@@ -24,7 +24,7 @@ def run(usual: RunFolder) -> RunFolder:
     return usual
 
 
-def with_manifest(run: RunFolder, **changes: Any) -> RunFolder:
+def with_manifest(run: RunFolder, **changes) -> RunFolder:
     return dataclasses.replace(run, manifest={**run.manifest, **changes})
 
 
@@ -72,7 +72,8 @@ def test_a_metric_has_its_line_of_the_scorecard_beside_its_finding_and_in_its_de
     assert "scorecard" not in tables.findings_section(with_manifest(run, config=config), tables.Terms(), {}).body
 
 
-SHARE, RATIO = Value("s", "S", kind="bounded"), Value("r", "R", kind="ratio")
+SHARE = Value("s", "S", kind="bounded")
+RATIO = Value("r", "R", kind="ratio")
 
 
 def row(name: str, *values: float, **options: Any) -> Row:
@@ -97,7 +98,9 @@ def test_numbers_of_a_cell_are_named_after_the_heading():
     names = {
         ("Confidence drop\nmean \N{PLUS-MINUS SIGN} s.e.\N{NO-BREAK SPACE}\N{UPWARDS ARROW}", 2): ("mean", "s.e."),
         ("Error\nmedian [95 %]\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}", 3): ("median", "low", "high"),
-        **{("Trunk fwd / bwd", 2): ("Trunk fwd", "bwd"), ("Images", 1): (), ("Value", 3): ("1", "2", "3")},
+        ("Trunk fwd / bwd", 2): ("Trunk fwd", "bwd"),
+        ("Images", 1): (),
+        ("Value", 3): ("1", "2", "3"),
     }
     assert {case: parts_of(*case) for case in names} == names
 

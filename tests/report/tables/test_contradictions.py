@@ -45,7 +45,8 @@ def values_of(case, kind, generator):
 @pytest.fixture
 def odd(make_run, edit_manifest):
     """One network for each case, one metric for each kind."""
-    generator, frames = np.random.default_rng(0), []
+    generator = np.random.default_rng(0)
+    frames = []
     for case in CASES:
         for kind in VALUES_OF:
             values, images = values_of(case, kind, generator)
@@ -64,7 +65,8 @@ def odd(make_run, edit_manifest):
 @pytest.mark.slow
 def test_nothing_that_is_said_of_odd_values_contradicts_itself(odd):
     summary = odd.summary.set_index(["model", "metric", "method"])
-    places, pairs = place_frame(odd), pair_frame(odd)
+    places = place_frame(odd)
+    pairs = pair_frame(odd)
     assert len(places) == len(CASES) * len(METRICS) * 3 - 2 * len(METRICS)  # of the missing one is left alone
     for row in places.to_dict("records"):
         assert not row["value_low"] > row["value"] + 1e-12

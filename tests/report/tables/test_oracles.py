@@ -209,7 +209,8 @@ def test_places(usual, rows):
     for table, model in zip(comparisons.place_tables(usual), MODELS, strict=True):
         check_groups(table, RANKED)
         for group in table.groups:
-            metric, shared = group.metric, compared_methods(rows, model, group.metric)
+            metric = group.metric
+            shared = compared_methods(rows, model, group.metric)
             values = {method: statistic(shared[method], metric) for method in shared}
             order = sorted(values, key=values.get, reverse=METRICS[metric]["better"] == "higher")
             assert [cells[0].text for cells in group.rows] == [title_of(method, metric) for method in order]
@@ -236,7 +237,8 @@ def test_pairs(usual, rows):
         frame = comparisons.pair_frame(usual)
         frame = frame[frame["model"] == model].set_index(["metric", "first", "second"])
         for group in table.groups:
-            metric, shared = group.metric, compared_methods(rows, model, group.metric)
+            metric = group.metric
+            shared = compared_methods(rows, model, group.metric)
             sign = -1 if METRICS[metric]["better"] == "lower" else 1
             for (first, second), cells in zip(combinations(shared, 2), group.rows, strict=True):
                 assert [cell.text for cell in cells[:2]] == [title_of(first, metric), title_of(second, metric)]
@@ -281,7 +283,8 @@ def test_cost_charts(usual, rows):
     shown = dict(charts(points.draw_costs, usual))
     assert set(shown) == set(RANKED)
     for metric, figure in shown.items():
-        drawn, times = figure.draw(), "Milliseconds an image, with the trace"
+        drawn = figure.draw()
+        times = "Milliseconds an image, with the trace"
         statistic_name = "Median" if METRICS[metric]["unit"] == "ratio" else "Mean"
         title = f"{statistic_name} {TITLES[metric][0].lower()}{TITLES[metric][1:]}"
         assert drawn.get_supxlabel() == times

@@ -36,7 +36,12 @@ def test_number():
 
 def test_share_never_rounds_to_nothing_or_all():
     assert [share(*pair) for pair in ((0, 9), (1, 1000), (1, 2), (999, 1000), (9, 9), (0, 0))] == [
-        *("0 %", "<1 %", "50 %", ">99 %", "100 %", "0 %")
+        "0 %",
+        "<1 %",
+        "50 %",
+        ">99 %",
+        "100 %",
+        "0 %",
     ]
 
 
