@@ -27,7 +27,8 @@ def net() -> nn.Module:
 def batch() -> ab.Batch:
     """Images a, b, c, d; c has no object of its class."""
     generator = torch.Generator().manual_seed(5)
-    targets, box = torch.tensor([0, 1, 2, 3]), torch.tensor([[2.0, 3.0, 9.0, 11.0]])
+    targets = torch.tensor([0, 1, 2, 3])
+    box = torch.tensor([[2.0, 3.0, 9.0, 11.0]])
     notes = [ab.Annotation(torch.tensor([label]), box) for label in (0, 1, 4, 3)]
     images = torch.randn(4, 3, 12, 12, generator=generator, dtype=torch.float64)
     return ab.Batch(images, ("a", "b", "c", "d"), targets, tuple(notes))

@@ -30,7 +30,8 @@ def mass(explanation):
 
 @pytest.mark.parametrize("axes", CASES)
 def test_what_is_made_for_images_has_a_status_and_a_reason_elsewhere(axes):
-    data, metrics = [(CASES[axes].images(), None)], [mass, "grid_pointing_game"]
+    data = [(CASES[axes].images(), None)]
+    metrics = [mass, "grid_pointing_game"]
     with pytest.warns(MethodLeftOut) as caught:
         values = ab.evaluate(CASES[axes].model(), "features", data, [of_images, of_any], metrics)
     assert set(values.status) == {"not_applicable"}
@@ -74,7 +75,9 @@ class Last(nn.Module):
 
     def __init__(self, axes):
         super().__init__()
-        self.conv, self.norm, self.axes = getattr(nn, f"Conv{axes}d")(2, 6, 3), nn.LayerNorm(6), axes
+        self.conv = getattr(nn, f"Conv{axes}d")(2, 6, 3)
+        self.norm = nn.LayerNorm(6)
+        self.axes = axes
         self.head = nn.Linear(6, 4)
 
     def forward(self, x):

@@ -14,12 +14,11 @@ import axiom_bench as ab
 from axiom_bench import methods, metrics
 from axiom_bench.columns import RECORD_COLUMNS
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation import plugins, whole_set
+from axiom_bench.evaluation import whole_set
 from axiom_bench.evaluation.batch import NotFiniteMaps, frame, with_score_scale
 from axiom_bench.evaluation.loop import rows_of
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.plugins import Plugin, whole_set_value_names
-from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows
 from axiom_bench.evaluation.specs import MethodSpec, MetricSpec, Need, ValueSpec
 from axiom_bench.evaluation.whole_set import aggregate, resampled_values
 from axiom_bench.explanation.explanation import Explanation
@@ -74,26 +73,6 @@ def test_statuses_say_why_a_value_is_missing_and_what_does_not_apply_breaks_no_o
     assert list(rows_where(with_cam, method="grad_cam", metric="box_iou").status) == ["ok", "ok", "wrong_class", "ok"]
     assert set(with_cam.status[with_cam.method == "cam"]) == {"not_applicable"}
     pd.testing.assert_frame_equal(with_cam[with_cam.method != "cam"].reset_index(drop=True), table)
-
-
-def test_batch_size_and_order_change_no_value(net, batch, table):
-    for rows in ([[0], [1], [2], [3]], [[3, 1], [0, 2]]):
-        slices = [ab.Batch(batch.images[row], tuple(batch.image_ids[i] for i in row), batch.targets[row],
-                           tuple(batch.annotations[i] for i in row)) for row in rows]  # fmt: skip
-        apart = evaluate(net, "1", slices, METHODS[::-1], METRICS[::-1])
-        merged = table.merge(apart, on=["method", "metric", "image_id"], validate="one_to_one")
-        assert len(merged) == len(table)
-        np.testing.assert_allclose(merged.value_x, merged.value_y, rtol=1e-10, atol=1e-12)
-        assert (merged.status_x == merged.status_y).all()
-
-
-def test_bare_tensors_are_numbered_and_explain_the_prediction(net, batch):
-    batches = [(batch.images[:3], None), (batch.images[3:], batch.targets[3:])]
-    table = evaluate(net, "1", batches, ["grad_cam"], ["epsilon", "box_iou"])
-    rows = table[table.metric == "box_iou"]
-    assert list(rows.image_id) == ["0", "1", "2", "3"]
-    np.testing.assert_array_equal(rows.target_class[:3], rows.predicted_class[:3])
-    assert set(rows.status) == {"no_annotation"}
 
 
 def test_a_callable_is_checked_for_the_scores_scale_once(net, batch, trace):
@@ -179,7 +158,8 @@ def test_a_map_without_a_positive_value_earns_no_score(net, batch):
 def test_images_that_are_not_finite_leave_the_others_alone(net, batch):
     images = batch.images.clone()
     images[1] = float("nan")
-    batches, chosen = (replace(batch, images=images), batch), ["xgrad_cam", "centered"]
+    batches = (replace(batch, images=images), batch)
+    chosen = ["xgrad_cam", "centered"]
     table, clean = (evaluate(net, "1", [each], chosen, map(with_fewer, metrics.names())) for each in batches)
     assert set(table.status[(table.image_id == "b") & (table.metric != "guarded_channels")]) <= {"not_finite"}
     others = ~table.image_id.isin(["b", "*"])  # a value of the whole data set is of the good images
@@ -205,7 +185,8 @@ def test_maps_that_are_not_finite_are_told_once(net, batch, answer, where):
 
     net = deepcopy(net)
     with torch.no_grad():
-        net[0].weight[1], net[0].bias[1] = 0, -1  # behind a ReLU
+        net[0].weight[1] = 0  # behind a ReLU
+        net[0].bias[1] = -1
     where = where.format(len(net[0].weight))
     for call in (
         lambda: explain(net, "1", batch.images, [mine, "xgrad_cam"]),
@@ -224,14 +205,6 @@ def test_a_metric_without_a_finite_value_is_told(net, batch):
 
     with pytest.warns(NotFiniteMaps, match=r"The values of the metric 'mine' aren't finite for any of the first \d"):
         evaluate(net, "1", [(batch.images, None)], ["grad_cam"], [mine, "gini"])
-
-
-def test_methods_are_named_as_people_write_them(net, batch):
-    maps = explain(net, "1", batch.images, ["GradCAM", "XGrad-CAM"])
-    expected = explain(net, "1", batch.images, ["grad_cam", "xgrad_cam"])
-    assert list(maps) == ["GradCAM", "XGrad-CAM"]
-    assert all(torch.equal(*each) for each in zip(maps.values(), expected.values(), strict=True))
-    assert {*evaluate(net, "1", [batch], ["Grad-CAM"], ["Box IoU"])["method"]} == {"grad_cam"}
 
 
 def test_no_batch_gives_an_empty_table_with_all_columns(net):
@@ -262,48 +235,25 @@ def returning(name, *values):
     return metric
 
 
-area, thief = returning("area", "area"), returning("thief", "mine", "zeta")
+area = returning("area", "area")
+thief = returning("thief", "mine", "zeta")
 TWO = {"mine": ValueSpec(), "sensitivity_error": ValueSpec()}
 ERROR, UNDECLARED = "sensitivity_error", "which it doesn't declare"
 TAKEN = "another metric's name; return it under"
 
 
 @pytest.mark.parametrize(("chosen", "sentence"), [
-    ([plugin(thief)], f"The metric 'mine' returned 'zeta', {UNDECLARED}"),
     ([ERROR, plugin(thief, "thief")], f"The metric 'thief' returned 'mine', {UNDECLARED}"),
-    ([ERROR, plugin(thief, values=TWO)], f"The metrics '{ERROR}' and 'mine' both declare '{ERROR}'"),
     ([plugin(returning("mine", "mine"), values=TWO)], f"declares the value '{ERROR}' and didn't return it"),
     (["confidence_drop", returning("mine", "confidence_drop")], f"returned 'confidence_drop', {TAKEN}"),
     (["zeta", thief], f"The metric 'thief' returned 'zeta', {TAKEN}"),  # of the layer
     ([area, returning("area_too", "area")], f"The metric 'area_too' returned 'area', {TAKEN}"),
-    (["box_iuo"], "did you mean 'box_iou'"),
-    ("zeta", r"metrics is a list of names or callables, not 'zeta'; pass metrics=\['zeta'\]"),
 ])  # fmt: skip
 def test_a_metric_can_not_take_another_ones_name(net, batch, chosen, sentence):
     """A value of its own with the name of a metric that was measured before would replace that one's."""
     with pytest.raises(BenchError, match=sentence):
         evaluate(net, "1", [batch], ["grad_cam"], chosen)
     assert set(evaluate(net, "1", [batch], ["grad_cam"], ["zeta", area])["metric"]) == {"zeta", "area"}
-
-
-def test_a_metric_that_reads_maps_may_not_ask_the_model(net, batch):
-    asking = metrics.get("confidence_drop")
-    with pytest.raises(BenchError, match=r"confidence_drop.* asks the model"):
-        evaluate(net, "1", [batch], ["grad_cam"], [replace(asking, spec=replace(asking.spec, reads="maps"))])
-
-
-def test_a_pass_without_memory_is_halved(net, batch):
-    def hungry(trace):
-        if len(trace) > 2:
-            raise torch.OutOfMemoryError("out of memory")
-        return trace.gradients
-
-    def computed(*parts):
-        method = replace(plugins.of("method", hungry), spec=MethodSpec(on_score_scale=False))
-        request = MethodsByMetrics((method,), (metrics.get("confidence_drop"),))
-        return np.concatenate([part["value"] for part in shard_rows(ab.cut(net, "1"), parts, [request], len(parts[0]))])
-
-    np.testing.assert_array_equal(computed(batch), computed(batch[:2], batch[2:]))
 
 
 A_BATCH = r"A batch is \(images, targets\) or an axiom_bench.Batch, not a "
@@ -324,12 +274,10 @@ def test_batches_of_another_form_are_one_sentence(net, batch, wrong, sentence):
 
 
 @pytest.mark.parametrize(("chosen", "sentence"), [
-    ("grad_cam", r"methods is a list of names or callables, not 'grad_cam'; pass methods=\['grad_cam'\]"),
     (None, r"methods is a list of names or callables, not None"),
     (methods.get("cam"), r"not an axiom_bench\.evaluation\.plugins\.Plugin; pass methods=\[\.\.\.\]\.$"),
     ([3], r"A method is a name or a callable, not 3"),
     (["grad_cam", "grad_cam"], r"two methods named 'grad_cam'; list each of them once"),
-    (["xgrad_can"], "did you mean 'xgrad_cam'"),
 ])  # fmt: skip
 def test_what_is_no_list_of_plugins_is_one_sentence(net, batch, chosen, sentence):
     with pytest.raises(BenchError, match=sentence):
@@ -402,7 +350,8 @@ def test_an_aggregate_takes_parameters_that_it_names_and_has_the_names_of_an_ima
     def names(**spec):
         return whole_set_value_names(Plugin("mine", "", print, MetricSpec(aggregate="m.f", **spec)))
 
-    two, one = {"a": ValueSpec(), "b": ValueSpec()}, {"c": ValueSpec()}
+    two = {"a": ValueSpec(), "b": ValueSpec()}
+    one = {"c": ValueSpec()}
     assert names(values=two) == ("a", "b")
     assert names(values=two, aggregate_values=one) == ("c",)
     assert names() == ("mine",)

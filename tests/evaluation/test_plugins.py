@@ -41,29 +41,17 @@ BY_CAM = {"_target_": "axiom_bench.methods.cam.cam"}
 
 
 @pytest.mark.parametrize(("kind", "config", "sentence"), [
-    ("method", {}, "has no _target_; set method.mine._target_=module.function"),
-    ("method", {"_target_": "no_such_module.cam"}, "can't be imported"),
     ("method", {"_target_": "axiom_bench.methods.xgrad_cam.no_such_function"}, "can't be imported"),
-    ("method", {"_target_": "cam"}, "can't be imported"),
     ("method", {"_target_": "math.pi"}, "isn't callable"),
-    ("method", {**BY_CAM, "params": {"epsilon": 1}}, "can't take its params"),
     *(("metric", {**CONFIDENCE, key: value}, sentence) for key, value, sentence in [
-        ("bettr", "lower", r"no setting of metric\.mine 'bettr'; did you mean 'better'"),
-        ("better", "sideways", r"metric\.mine\.better must be 'lower' or 'higher' or 'none', not 'sideways'"),
-        ("of", "nonsense", r"metric\.mine\.of must be 'method' or 'layer', not 'nonsense'"),
-        ("unit", 3, r"metric\.mine\.unit must be a name: .* or null, not 3"),
-        ("needs", "boxes", r"metric\.mine\.needs must be a list of preconditions, not 'boxes'"),
         ("needs", ["boxse"], r"no precondition \(metric\.mine\.needs\) 'boxse'; did you mean 'boxes'"),
         ("needs", [{"boxes": {"outptu": ["logit"]}}], r"no parameter .* 'outptu'; did you mean 'output'"),
         ("needs", [{"boxes": "output == 'logit'"}], r"metric\.mine\.needs: boxes must be a mapping of parameters"),
-        ("values", ["a"], r"metric\.mine\.values must be a mapping of value names, not \['a'\]"),
         ("values", {"a": {"titel": "A"}}, r"no setting of metric\.mine\.values\.a 'titel'; did you mean 'title'"),
-        ("values", {"a": {"better": 1}}, r"metric\.mine\.values\.a\.better must be"),
         ("on_score_scale", True, r"no setting of metric\.mine 'on_score_scale'"),
     ]),
     *(("method", {**BY_CAM, key: value}, sentence) for key, value, sentence in [
         ("on_scor_scale", True, r"no setting of method\.mine 'on_scor_scale'; did you mean 'on_score_scale'"),
-        ("on_score_scale", "yes", r"method\.mine\.on_score_scale must be true or false or null, not 'yes'"),
         ("needs", [], r"no setting of method\.mine 'needs'"),
         ("control", 1, r"method\.mine\.control must be true or false or null, not 1"),
         ("spoiling", "noise", r"method\.mine needs both spoiling, the kind, and degree"),

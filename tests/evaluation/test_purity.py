@@ -27,10 +27,12 @@ BAD = r"The plug-in 'bad' .* changes what others read"
 @pytest.fixture(autouse=True)
 def restore():
     """Undoes what the plug-ins below leave changed, now and at the end of a test."""
-    interpolate, guarded = functional.interpolate, torch.Tensor.abs
+    interpolate = functional.interpolate
+    guarded = torch.Tensor.abs
 
     def undo():
-        functional.interpolate, torch.Tensor.abs = interpolate, guarded
+        functional.interpolate = interpolate
+        torch.Tensor.abs = guarded
         torch.nn.modules.module._global_forward_hooks.clear()
         torch.set_default_dtype(torch.float32)
         torch.manual_seed(26)
@@ -150,7 +152,8 @@ def test_later_batches_are_watched_at_a_rate_and_by_their_images(net, batch):
     ids = [tuple(f"{number}{letter}" for letter in "abcd") for number in range(320)]
     watched = [purity.is_watched(each, purity.WATCHED_RATE) for each in ids]
     assert 10 <= sum(watched) <= 30
-    calls, last = [], None
+    calls = []
+    last = None
 
     def bad_at_last(trace):
         calls.append(0)

@@ -18,7 +18,7 @@ from axiom_bench import methods, metrics
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.answers import MetricCall, answer_all, rows_per_pass
+from axiom_bench.evaluation.answers import rows_per_pass
 from axiom_bench.evaluation.batch import explained, frame
 from axiom_bench.evaluation.loop import rows_of
 from axiom_bench.evaluation.plugins import Plugin, value_names
@@ -110,7 +110,8 @@ def annotated(trace: ab.Trace) -> ab.Batch:
 def test_the_passes_of_a_request_have_one_size(network, images, monkeypatch):
     """A power of two and no more than there are copies; the last pass is filled up, and that isn't counted."""
     trace = ab.trace(network, "layer4", images, torch.tensor([0, 1, 2]))
-    rows, forward = [], trace.cut_model.forward_logits
+    rows = []
+    forward = trace.cut_model.forward_logits
     monkeypatch.setattr(trace.cut_model, "forward_logits", lambda images: rows.append(len(images)) or forward(images))
     assert rows_per_pass(trace, 1000) == 32
     for count, sizes in ((1, [3]), (7, [21]), (25, [32, 32, 32])):
@@ -134,7 +135,8 @@ def test_padded_rows_are_not_run_and_have_the_last_rows_answer(network, images):
     full = torch.cat([images, images[-1:], images[-1:]])
     trace = ab.trace(network, "layer4", full, torch.tensor([0, 1, 2, 2, 2]))
     padded = replace(trace, num_padding=2)
-    before, deletion = trace.passes.trunk_forward, with_few_passes(metrics.get("deletion_auc"))
+    before = trace.passes.trunk_forward
+    deletion = with_few_passes(metrics.get("deletion_auc"))
     actual = deletion(explained(padded, annotated(padded), METHODS[0]))["deletion_auc"]
     assert trace.passes.trunk_forward - before == 3 * 5
     assert torch.equal(actual, deletion(explained(trace, annotated(trace), METHODS[0]))["deletion_auc"])
@@ -142,7 +144,8 @@ def test_padded_rows_are_not_run_and_have_the_last_rows_answer(network, images):
 
 def test_rows_of_one_image_share_the_passes_that_depend_on_no_map(network, images):
     """Each with the score of its own class, of a slice of the trace, too; and not a bit changes."""
-    targets, metric = torch.tensor([0, 1, 2, 3]), with_few_passes(metrics.get("single_deletion"))
+    targets = torch.tensor([0, 1, 2, 3])
+    metric = with_few_passes(metrics.get("single_deletion"))
     batch = ab.Batch(images[[0, 1, 1, 2]], tuple("abbc"), targets)
     trace = ab.trace(network, "layer4", batch.images, targets)
     before = trace.passes.trunk_forward
@@ -153,7 +156,8 @@ def test_rows_of_one_image_share_the_passes_that_depend_on_no_map(network, image
         assert torch.equal(metric(explained(replace(trace), batch, METHODS[0])), together)
     assert trace.passes.trunk_forward - before == (3 + 4) * 3**2
     metric(explained(trace, batch, METHODS[0]))
-    part, other = trace[1:3], plugins.with_params("metric", "single_deletion", {"grid": 3, "fill": "mean"})
+    part = trace[1:3]
+    other = plugins.with_params("metric", "single_deletion", {"grid": 3, "fill": "mean"})
     before = trace.passes.trunk_forward
     assert len(other(explained(part, batch[1:3], METHODS[0])).unique()) == 2
     assert trace.passes.trunk_forward - before == 3**2
@@ -170,7 +174,8 @@ def test_a_row_is_the_same_wherever_it_stands_in_its_pass(name):
     images = torch.randn(4, 3, 64, 64)
     trace = ab.trace(model, next(name for name, part in model.named_modules() if isinstance(part, nn.Conv2d)), images)
     size = rows_per_pass(trace, 1000)
-    others, logits = torch.randn(size, 3, 64, 64), []
+    others = torch.randn(size, 3, 64, 64)
+    logits = []
     for place in (0, 1, size // 2, size - 2, size - 1):
         others[place] = images[0]
         logits.append(trace.network.forward_logits(others)[place])
@@ -189,7 +194,8 @@ def test_methods_that_memory_does_not_hold_together_have_the_same_values(network
 
 
 def test_one_other_trace_is_held_at_a_time(net, batch, trace):
-    held, most = weakref.WeakSet(), []
+    held = weakref.WeakSet()
+    most = []
     gc.freeze()  # what other tests left is of no interest, and long to search
 
     def counting(of: ab.Trace) -> Tensor:
@@ -206,28 +212,6 @@ def test_one_other_trace_is_held_at_a_time(net, batch, trace):
 
 def two_methods(function) -> list[Plugin]:
     return [Plugin(name, "tests.mine", function, MethodSpec(on_score_scale=True)) for name in ("first", "second")]
-
-
-def test_another_trace_is_made_once_for_all_methods(trace, batch):
-    seen = []
-    counted = two_methods(lambda of: (seen.append(of), of.gradients)[1])
-    table(trace, batch, counted, [metrics.get("explanation_sensitivity_captum"), metrics.get("random_logit")])
-    assert (len(seen), len(set(map(id, seen)))) == (2 * (1 + 10 + 1), 1 + 10 + 1)
-
-
-def test_an_equal_request_is_answered_once_and_nothing_to_ask_asks_nothing(trace, batch):
-    explanation = explained(trace, batch, methods.get("grad_cam"))
-    deletion = metrics.get("deletion_auc")(explanation)["deletion"].points
-    insertion = metrics.get("insertion_auc")(explanation)["insertion"].points
-    before = replace(trace.passes)
-    assert torch.equal(metrics.get("deletion_auc")(explanation)["deletion"].points, deletion)
-    difference = metrics.get("insertion_minus_deletion")(explanation)
-    assert trace.passes == before
-    steps = insertion.shape[1] - 1
-    torch.testing.assert_close(difference, torch.trapezoid(insertion - deletion, dx=1 / steps, dim=1))
-    table(trace, batch, METHODS, [metrics.get("gini")])  # which asks nothing
-    answer_all([])
-    assert trace.passes == before
 
 
 def test_a_wrong_request_is_named(net, batch):
@@ -270,15 +254,3 @@ def test_a_users_generator_metric_shares_traces_and_an_error_has_its_place(trace
     (note,) = caught.value.__notes__
     assert note.startswith("raised by 'failing' (")
     assert f"{__file__.rpartition('/')[2]}:" in note
-
-
-def answer_one(task: MetricCall) -> None:
-    """Answers one request as `answer_all` does, which goes on to the end."""
-    request = task.request
-    if isinstance(request, PerturbedImages):
-        images = request.perturbed(slice(0, len(task.explanation)), slice(0, request.count))
-        logits = task.explanation.trace.network.forward_logits(images.flatten(0, 1))
-        classes = task.explanation.trace.targets.repeat_interleave(request.count)
-        task.send(request.score(logits, classes).unflatten(0, (len(task.explanation), request.count)))
-    else:
-        task.send(request.read(task.explanation.on(request.trace())))

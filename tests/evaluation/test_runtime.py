@@ -127,7 +127,8 @@ def test_a_part_inside_another_takes_its_time_from_it(clock: Clock):
 def test_marks_are_read_long_after_they_are_set():
     """Those of a GPU are behind the process, and reading the last ones would stop it."""
     marks = iter(range(10**6))
-    latest, waits = [0], []
+    latest = [0]
+    waits = []
 
     def mark() -> int:
         latest[0] = next(marks)
@@ -182,7 +183,8 @@ def test_the_loop_charges_each_part(clock: Clock, net: nn.Module, batch: ab.Batc
             clock.now += LOAD
             yield part
 
-    cut_model, watch = ab.cut(net, "1"), Stopwatch(clock)
+    cut_model = ab.cut(net, "1")
+    watch = Stopwatch(clock)
     cut_model.split(batch.images)  # whose passes aren't those of the loop
     trunk = cut_model.trunk
 

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -79,17 +79,6 @@ def start(arguments: Sequence[str], log: Path, printed: Path, *prepare: Callable
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code if isinstance(code, int) else 1)
-
-
-@contextlib.contextmanager
-def stopped_at_the_end(*runs: Run) -> Iterator[None]:
-    """Nothing of a test outlives it."""
-    try:
-        yield
-    finally:
-        for run in runs:
-            if run.poll() is None:
-                run.kill()
 
 
 def shards_of(log: Path, pid: int | None = None) -> tuple[list[str], list[str]]:

@@ -64,7 +64,8 @@ def undisturbed(tmp_path_factory):
 
     def run(arguments):
         if arguments not in made:
-            folder, before = tmp_path_factory.mktemp("undisturbed") / "results", time.monotonic()
+            folder = tmp_path_factory.mktemp("undisturbed") / "results"
+            before = time.monotonic()
             done = start(arguments, folder, partial(_fill_disk, folder, 0))
             assert done.wait() == 0, done.output()
             made[arguments] = folder, contents(folder / RUN), time.monotonic() - before
@@ -83,7 +84,8 @@ def check_again(arguments: Arguments, folder: Path, values: str) -> Run:
 
 def let_clock_jump() -> None:
     """A day ahead and back, every few readings."""
-    count, true_time = 0, time.time
+    count = 0
+    true_time = time.time
 
     def jumping() -> float:
         nonlocal count
@@ -95,7 +97,9 @@ def let_clock_jump() -> None:
 
 def test_killed_runs_go_on(undisturbed, tmp_path):
     """Two at once, of which one computes and the other waits, both killed at any moment, again and again."""
-    arguments, random, folder = (*TINY, "data.size=24"), Random(0), tmp_path / "results"
+    arguments = (*TINY, "data.size=24")
+    random = Random(0)
+    folder = tmp_path / "results"
     _, values, seconds = undisturbed(arguments)
     for _ in range(60):
         begun = [start(arguments, folder, let_clock_jump) for _ in range(2)]
@@ -119,7 +123,8 @@ def test_killed_runs_go_on(undisturbed, tmp_path):
 
 def test_ctrl_c_ends_a_run_with_its_workers(undisturbed, tmp_path):
     """SIGINT for all of its processes, as a terminal sends it. Other signals: tests/cli/test_stopping.py."""
-    arguments, folder = (*TINY, "data.size=6"), tmp_path / "results"
+    arguments = (*TINY, "data.size=6")
+    folder = tmp_path / "results"
     _, values, _ = undisturbed(arguments)
     run = start(arguments, folder, partial(mark, shards, "compute", log_of(folder)))
     wait_until(lambda: run.log.exists() and "stage" in run.log.read_text(), run)
@@ -136,7 +141,8 @@ def test_ctrl_c_ends_a_run_with_its_workers(undisturbed, tmp_path):
 def test_a_disk_that_becomes_full_keeps_what_is_done(undisturbed, tmp_path):
     """Each opening for writing, new folder and renaming in the results folder fails, from one of them on: the run ends
     with 2 and a sentence, and the same command computes the missing shards only."""
-    arguments, folder = (*TINY, "data.size=6"), tmp_path / "results"
+    arguments = (*TINY, "data.size=6")
+    folder = tmp_path / "results"
     before, values, _ = undisturbed(arguments)
     writes = log_of(before).read_text().count("write ")
     run = start(arguments, folder, partial(_fill_disk, folder, writes // 2))

@@ -40,14 +40,22 @@ def make(folder, methods=("a",), metrics=("error",), model="net", value=0.0, ima
     of_job["metric"] = {metric: {"_target_": f"module.{metric}", "params": {}} for metric in metrics}
     job = {"job": f"{model} at last on scenes", "records": [file.name], "values": values, "config": config | of_job}
     manifest = {
-        **{"experiment": "test", "run": folder.name, "created": "2026-01-02", "overrides": [f"run={folder.name}"]},
+        "experiment": "test",
+        "run": folder.name,
+        "created": "2026-01-02",
+        "overrides": [f"run={folder.name}"],
         "methods": {name: {"target": f"module.{name}", "params": {}, "title": name.upper()} for name in methods},
         "metrics": {metric: {"metric": metric, **METRICS[metric]} for metric in metrics},
         "models": {model: {"layer": "last", "weights_sha256": "ab", "output": "logits", "depths": {"last": 3}}},
         "data": {"scenes": {"ids": list(images), "fingerprint": "cd"}},
-        **{"device": "cpu", "precision": {"trunk": "fp32"}, "versions": {"torch": "2.0", "numpy": folder.name}},
-        **{"records": [file.name], "curves": [file.curve_file] if file.curve_file else [], "failures": []},
-        **{"config": config, "jobs": [job]},
+        "device": "cpu",
+        "precision": {"trunk": "fp32"},
+        "versions": {"torch": "2.0", "numpy": folder.name},
+        "records": [file.name],
+        "curves": [file.curve_file] if file.curve_file else [],
+        "failures": [],
+        "config": config,
+        "jobs": [job],
     }
     manifest_file.write(folder, manifest | changes)
     return folder
@@ -91,7 +99,8 @@ def test_a_combination_says_of_its_runs_what_they_share_and_keeps_apart_what_the
 
 
 def test_pictures_of_one_network_are_those_of_the_first_run(tmp_path):
-    runs, names = [], {}
+    runs = []
+    names = {}
     for name, model, shard in (("one", "net", "a" * 32), ("two", "net", "a" * 32), ("three", "other", "b" * 32)):
         names[name] = f"../{name}/gallery/{model}.parquet"
         runs.append(make(tmp_path / name, model=model, shard=shard, gallery=[f"gallery/{model}.parquet"]))
@@ -137,7 +146,8 @@ def test_an_equal_value_counts_once(tmp_path, shard):
 
 
 def test_the_rounding_of_another_machine_is_no_conflict(tmp_path):
-    one, two = make(tmp_path / "one", value=100.0), make(tmp_path / "two", value=100.0 + 1e-4, shard="f" * 32)
+    one = make(tmp_path / "one", value=100.0)
+    two = make(tmp_path / "two", value=100.0 + 1e-4, shard="f" * 32)
     assert combined(tmp_path / "all", one, two)["value"].tolist() == [100.0, 101.0]
 
 
@@ -152,7 +162,8 @@ def test_the_rounding_of_another_machine_is_no_conflict(tmp_path):
     ],
 )
 def test_two_values_of_one_measurement_are_named(tmp_path, changes, expected):
-    one, two = make(tmp_path / "one"), make(tmp_path / "two", shard="f" * 32, **changes)
+    one = make(tmp_path / "one")
+    two = make(tmp_path / "two", shard="f" * 32, **changes)
     expected = f"Two values of error of a, net at last on scenes, {expected.format(one=one, two=two)}"
     with pytest.raises(BenchError, match=f"^{re.escape(expected)}"):
         combining.combine([one, two], tmp_path / "all")
@@ -175,7 +186,8 @@ def test_two_values_of_one_measurement_are_named(tmp_path, changes, expected):
     ],
 )
 def test_one_name_with_two_meanings_is_refused(tmp_path, path, value, sentence):
-    one, two = make(tmp_path / "one"), make(tmp_path / "two", methods=("a", "b"))
+    one = make(tmp_path / "one")
+    two = make(tmp_path / "two", methods=("a", "b"))
     part = manifest = files.read_json(two / "manifest.json")
     for key in path[:-1]:
         part = part[key]
@@ -185,16 +197,9 @@ def test_one_name_with_two_meanings_is_refused(tmp_path, path, value, sentence):
         combining.combine([one, two], tmp_path / "all")
 
 
-def test_outputs_that_would_replace_something(tmp_path):
-    one, two = make(tmp_path / "one"), make(tmp_path / "two", model="other")
-    (tmp_path / "file").touch()
-    for output, sentence in {
-        one: "is one of the runs",
-        make(tmp_path / "three"): "is a run folder, which isn't replaced",
-        tmp_path / "file": "is no folder",
-    }.items():
-        with pytest.raises(BenchError, match=sentence):
-            combining.combine([one, two], output)
+def test_a_combination_may_be_made_again_and_is_no_run_of_another(tmp_path):
+    one = make(tmp_path / "one")
+    two = make(tmp_path / "two", model="other")
     combining.combine([one, two], tmp_path / "all")
     combining.combine([two], tmp_path / "all")  # a combination may be made anew
     with pytest.raises(BenchError, match="is itself a combination"):

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
@@ -46,8 +47,12 @@ def test_a_file_takes_the_place_of_whatever_is_there(tmp_path):
         (errno.EROFS, "read-only file system; allow writing there"),
     ],
 )
-def test_why_nothing_can_be_written_is_said(tmp_path, number, sentence):
-    assert sentence in str(files.unwritable(tmp_path, OSError(number, os.strerror(number))))
+def test_what_cannot_be_written_is_as_before_and_the_reason_is_said(tmp_path, monkeypatch, number, sentence):
+    (tmp_path / "a").write_bytes(b"before")
+    monkeypatch.setattr(os, "replace", Mock(side_effect=OSError(number, os.strerror(number))))
+    with pytest.raises(BenchError, match=f"to {tmp_path}: {sentence}"):
+        files.write(tmp_path / "a", b"after")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"before"]  # the draft is gone
 
 
 def test_what_is_no_file_isnt_read(tmp_path):
@@ -72,7 +77,8 @@ def test_only_drafts_of_dead_processes_are_swept(tmp_path):
     subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "records/a.parquet")], check=False)
     (killed,) = (tmp_path / "records").iterdir()
     mine = killed.with_name(killed.name.replace(f"-{killed.name.split('-')[-2]}-", f"-{os.getpid()}-"))
-    elsewhere, a_users = killed.with_name(killed.name.replace(files.place(), "0" * 8)), tmp_path / ".notes.tmp"
+    elsewhere = killed.with_name(killed.name.replace(files.place(), "0" * 8))
+    a_users = tmp_path / ".notes.tmp"
     for path in (mine, elsewhere, a_users):
         path.write_bytes(b"")
     files.sweep(tmp_path)
@@ -155,16 +161,6 @@ def test_pages_have_checksums_too(tmp_path, table):
     path.write_bytes(flipped(path.read_bytes(), 8 * (first + column.total_compressed_size // 2)))
     with pytest.raises(OSError, match="CRC"):
         pq.read_table(path, page_checksum_verification=True)
-
-
-@pytest.mark.parametrize("content", [b"PAR1", b"", b"PAR1" + b"\0" * 100])
-def test_what_is_no_table_is_named(tmp_path, content):
-    path = tmp_path / "runtime/broken.parquet"
-    files.write(path, content)
-    with pytest.raises(BenchError, match=r"broken\.parquet can't be read"):
-        read(path)
-    with pytest.warns(files.DamagedFile, match=r"broken\.parquet"):
-        assert not store.is_usable(path)
 
 
 def test_a_small_file_of_many_rows_is_refused_before_they_are_read(tmp_path, monkeypatch):

@@ -30,7 +30,8 @@ def files(folder):
 def test_values_are_the_same_to_17_bits_and_statuses_too(usual_run, tmp_path):
     names = {about["metric"] for about in reading.read_manifest(usual_run)["metrics"].values()}
     publish(usual_run, tmp_path, names)
-    before, after = rows(usual_run), rows(tmp_path)
+    before = rows(usual_run)
+    after = rows(tmp_path)
     assert (before[[*KEY, "status"]] == after[[*KEY, "status"]]).all(axis=None)
     np.testing.assert_allclose(after["value"], before["value"], rtol=2**-17, atol=0)
     ok = before["status"] == OK
@@ -64,12 +65,6 @@ def test_values_of_format_4_are_read_whatever_the_format_is_now(name):
     absolute = values.loc[values["status"] == OK, "value"].abs()
     assert (len(values), absolute.max(), absolute.median()) == PUBLISHED[name]
     assert set(options_of(RunFolder.read(folder)).headline) <= {*values["metric"]}
-
-
-def test_it_stands_beside_a_run(usual_run, tmp_path):
-    publish(usual_run, tmp_path / "published", {"box_iou"})
-    combined = combining.combine([usual_run, tmp_path / "published"], tmp_path / "both")
-    assert len(combined["runs"]) == 2
 
 
 def test_no_path_of_the_machine_is_published_and_a_file_elsewhere_is_the_same(usual_run, tmp_path):

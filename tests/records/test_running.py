@@ -20,10 +20,19 @@ COMMAND = {
 
 def job(name=JOB, created="2026-01-01T00:00:00", **more):
     return {
-        **{"experiment": "quick", "run": "default", "created": created, "config": {"target": "label"}},
-        **{"methods": {"grad_cam": {}}, "metrics": {"drop": {}, "error": {}}, "data": {"scenes": {"ids": ["x"]}}},
+        "experiment": "quick",
+        "run": "default",
+        "created": created,
+        "config": {"target": "label"},
+        "methods": {"grad_cam": {}},
+        "metrics": {"drop": {}, "error": {}},
+        "data": {"scenes": {"ids": ["x"]}},
         "models": {name.partition(" ")[0]: {"layer": "last", "images": {}, "depths": {}}},
-        **{"device": "cpu", "precision": {"trunk": "fp32"}, "axes": {}, "seconds": {}, "work": {}},
+        "device": "cpu",
+        "precision": {"trunk": "fp32"},
+        "axes": {},
+        "seconds": {},
+        "work": {},
         **{key: [] for key in ("records", "curves", "whole_set", "runtime", "pictures", "gallery")},
         "jobs": [{"job": name, "images": 10, "values": VALUES, "records": []}],
         **more,

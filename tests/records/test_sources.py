@@ -109,7 +109,8 @@ def install(folder, site, direct_url=None):
     """The distribution users-dist, which users_cam imports: its METADATA and the package's file."""
     sources._distributions_of_packages.cache_clear()
     (folder / "users_cam.py").write_text("import users_dist\n")
-    about, package = site / "users_dist-1.0.dist-info", site / "users_dist"
+    about = site / "users_dist-1.0.dist-info"
+    package = site / "users_dist"
     for place in (about, package):
         place.mkdir(parents=True, exist_ok=True)
     (about / "METADATA").write_text(METADATA.format("1.0"))
