@@ -101,7 +101,9 @@ def test_the_run_has_every_kind_of_file(original):
 
 
 def test_the_same_command_computes_what_is_damaged_again(folder, results, original):
-    before, counted, damaged = values(folder), 0, damages_of(original)
+    before = values(folder)
+    counted = 0
+    damaged = damages_of(original)
     for name, kind in damaged.items():
         DAMAGES[kind](folder / name)
         record = damaged.get(name.replace("curves", "records"))  # without which nothing knows of its curves
@@ -121,16 +123,17 @@ def test_readers_refuse_every_damaged_file(folder, original):
     for name, kind in damages_of(original).items():
         if name.startswith(("answers", "predictions", "examination")):  # which only the command itself reads
             continue
-        DAMAGES[kind](folder / name)
-        with pytest.raises(BenchError) as caught:  # as report and gate read it, and game
-            values(RunFolder.read(folder).path)
-        assert str(folder) in str(caught.value)
-        assert "run the same command again" in str(caught.value) or "is no run folder" in str(caught.value)
         path = folder / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        path.unlink(missing_ok=True)
-        path.write_bytes(original[name])
+        for damage in {kind, "flipped"}:
+            DAMAGES[damage](path)
+            with pytest.raises(BenchError) as caught:  # as report and gate read it, and game
+                values(RunFolder.read(folder).path)
+            assert str(folder) in str(caught.value)
+            assert "run the same command again" in str(caught.value) or "is no run folder" in str(caught.value)
+            if path.is_dir():
+                shutil.rmtree(path)
+            path.unlink(missing_ok=True)
+            path.write_bytes(original[name])
     assert len(values(folder)) > 5
 
 

@@ -1,12 +1,11 @@
-"""data.cache: decoded images on disk, shared by networks and runs; damage and killed writers cost time, no value."""
+"""data.cache: decoded images on disk, shared by networks and runs; damage costs time, no value."""
 
 import os
 import shutil
-import signal
 import threading
 import time
 import warnings
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -15,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from axiom_bench.data.base import BadImage, DataSet, FileHashes, Sample, fingerprints
+from axiom_bench.data.base import DataSet, FileHashes, Sample, fingerprints
 from axiom_bench.data.embedded import Scenes
 from axiom_bench.data.layouts import table as image_files
 from axiom_bench.data.loading import batches
@@ -29,6 +28,7 @@ from axiom_bench.run.job import HASHES, Job, keep_hashes, read_hashes
 from axiom_bench.run.spine import configuration
 
 from .conftest import failure, pictures, tiny
+from .test_damage import DAMAGES, flipped
 
 COMMON = ("target=predicted", "metric=[zeta]", "method=[grad_cam]")
 PLAIN = Preprocessing(24, 20, (0.5, 0.4, 0.3), (0.25, 0.2, 0.3))
@@ -56,7 +56,8 @@ def of_folder(tmp_path):
 @pytest.fixture
 def decoded(monkeypatch):
     """The ids of the images that were decoded."""
-    ids, plain = [], image_files.open_scaled
+    ids = []
+    plain = image_files.open_scaled
 
     def counting(source, image_id, *settings):
         ids.append(image_id)
@@ -70,19 +71,15 @@ def read(dataset, cache, workers=0, preprocessing=PLAIN, extras=()):
     return list(batches(dataset, range(len(dataset)), preprocessing, "each_label", 4, workers, extras, cache=cache))
 
 
-def assert_equal(first, second):
-    for item, other in zip(first, second, strict=True):
-        if isinstance(item, BadImage):
-            assert (item.image_id, item.message) == (other.image_id, other.message)
-            continue
-        assert item.image_ids == other.image_ids
-        assert torch.equal(item.images, other.images)
-        assert torch.equal(item.targets, other.targets)
-        for note, same in zip(item.annotations, other.annotations, strict=True):
-            assert (note.classes, note.stored_pixel, note.cells) == (same.classes, same.stored_pixel, same.cells)
-            assert torch.equal(note.labels, same.labels)
-            assert torch.equal(note.boxes, same.boxes)
-            assert note.mask is same.mask is None or torch.equal(note.mask, same.mask)
+def plain(item):
+    """Batches, annotations and parts as lists of their numbers and texts."""
+    if isinstance(item, torch.Tensor):
+        return item.tolist()
+    if isinstance(item, (list, tuple)):
+        return [plain(part) for part in item]
+    if is_dataclass(item):
+        return [plain(getattr(item, field.name)) for field in fields(item)]
+    return item
 
 
 @pytest.mark.slow
@@ -115,15 +112,9 @@ def test_boxes_masks_and_extras_are_the_same(tmp_path, workers):
     dataset = Scenes(size=20, seed=1)
     cache = cache_of(dataset, tmp_path, skipped=(7,))
     extras = ("interventions", "other_images")
-    plain = read(dataset, None, extras=extras)
+    expected = plain(read(dataset, None, extras=extras))
     for _ in range(2):
-        actual = read(dataset, cache, workers, extras=extras)
-        assert_equal(actual, plain)
-        for item, other in zip(actual, plain, strict=True):
-            assert torch.equal(item.other_images, other.other_images)
-            parts = [part for rows in item.interventions for part in rows]
-            expected = [part for rows in other.interventions for part in rows]
-            assert all(torch.equal(a.images, b.images) for a, b in zip(parts, expected, strict=True))
+        assert plain(read(dataset, cache, workers, extras=extras)) == expected
         assert len(entries(tmp_path)) == 19
 
 
@@ -132,7 +123,8 @@ def test_problems_of_annotations_are_told_again(tmp_path, caplog):
         def read(self, index):
             return replace(super().read(index), problems=("the file caf\xe9.xml is malformed",))
 
-    dataset, told = Problematic(size=2, seed=1), []
+    dataset = Problematic(size=2, seed=1)
+    told = []
     for _ in range(2):
         read(dataset, cache_of(dataset, tmp_path))
         told.append([record.getMessage() for record in caplog.records])
@@ -141,14 +133,12 @@ def test_problems_of_annotations_are_told_again(tmp_path, caplog):
 
 
 def test_colours_don_t_matter_and_all_else_does(tmp_path):
-    dataset, other_colours = Scenes(size=2, seed=1), replace(PLAIN, mean=(0.0,) * 3, std=(1.0,) * 3)
+    dataset = Scenes(size=2, seed=1)
+    other_colours = replace(PLAIN, mean=(0.0,) * 3, std=(1.0,) * 3)
     read(dataset, cache_of(dataset, tmp_path))
     before = entries(tmp_path)
-    cached, plain = (
-        read(dataset, cache, preprocessing=other_colours)
-        for cache in (cache_of(dataset, tmp_path, other_colours), None)
-    )
-    assert_equal(cached, plain)
+    cached = read(dataset, cache_of(dataset, tmp_path, other_colours), preprocessing=other_colours)
+    assert plain(cached) == plain(read(dataset, None, preprocessing=other_colours))
     assert entries(tmp_path) == before
     others = [replace(PLAIN, crop=19), replace(PLAIN, resize=25), replace(PLAIN, interpolation="bicubic")]
     others += [replace(PLAIN, mean=(0.5,), std=(0.5,)), replace(PLAIN, scaled_decoding=True)]
@@ -156,14 +146,10 @@ def test_colours_don_t_matter_and_all_else_does(tmp_path):
     assert len(keys | {images.common_key(PLAIN, ("a", "b"), ())}) == 7
 
 
-DAMAGE = {
-    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-1]),
-    "empty": lambda path: path.write_bytes(b""),
-    "flipped": lambda path: path.write_bytes(path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1])),
-    "other": lambda path: path.write_bytes(b"{}" * 500),
-    "folder": lambda path: (path.unlink(), path.mkdir()),
-    "pipe": lambda path: (path.unlink(), os.mkfifo(path)),
-    "another entry": lambda path: path.write_bytes(next(p for p in entries(path.parents[1]) if p != path).read_bytes()),
+DAMAGE = {  # of the first entry: the second is intact
+    "flipped": lambda path, other: flipped(path),
+    "a pipe": lambda path, other: DAMAGES["a pipe"](path),
+    "another entry": lambda path, other: path.write_bytes(other.read_bytes()),
 }
 
 
@@ -171,52 +157,24 @@ DAMAGE = {
 def test_damaged_entries_are_told_and_made_anew(tmp_path, damage):
     dataset = Scenes(size=3, seed=1)
     cache = cache_of(dataset, tmp_path)
-    plain = read(dataset, None)
+    expected = plain(read(dataset, None))
     read(dataset, cache)
-    path = cache.path(1)
-    damage(path)
+    path = cache.path(0)
+    damage(path, cache.path(1))
     with pytest.warns(files.DamagedFile, match=path.name) as caught:
-        assert_equal(read(dataset, cache, workers=1), plain)
+        assert plain(read(dataset, cache, workers=1)) == expected
     assert len(caught) == 1
     with warnings.catch_warnings(action="error"):
-        assert_equal(read(dataset, cache), plain)
+        assert plain(read(dataset, cache)) == expected
 
 
 @pytest.mark.slow
-def test_a_killed_writer_leaves_nothing_half_written(tmp_path, monkeypatch):
-    dataset, once = Scenes(size=6, seed=1), tmp_path / "once"
-    cache = cache_of(dataset, tmp_path / "cache")
-    replace_file = os.replace
-
-    def killed(draft, path):
-        if not once.exists():
-            once.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        replace_file(draft, path)
-
-    monkeypatch.setattr(files.os, "replace", killed)
-    with pytest.raises(BenchError, match="ended by SIGKILL"):
-        read(dataset, cache, workers=1)
-    assert_equal(read(dataset, cache, workers=1), read(dataset, None))  # the same command again
-    assert len(entries(tmp_path / "cache")) == 6
-    assert len(list((tmp_path / "cache").rglob("*.tmp"))) == 1
-    files.sweep(tmp_path / "cache")
-    assert not list((tmp_path / "cache").rglob("*.tmp"))
-
-
-@pytest.mark.slow
-def test_too_little_space_and_a_folder_that_can_t_be_written_are_sentences(of_folder, run, tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("")
-    assert failure(run(*of_folder, f"data.cache={tmp_path / 'file'}")).startswith(
-        f"Can't write to data.cache={tmp_path / 'file'}: "
-    )
+def test_too_little_space_is_a_sentence(of_folder, run, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=20_000))
     message = failure(run(*of_folder, f"data.cache={tmp_path / 'cache'}"))
     assert "the others would take about 0.2 MB, and 0.0 MB are free there. Free some space" in message
     assert not (tmp_path / "cache").exists()
-    with pytest.raises(BenchError, match=r"data\.cache"):
-        run(*of_folder, "data.cache=[1]")
 
 
 @pytest.fixture
@@ -266,22 +224,22 @@ def test_images_are_read_once_and_a_changed_one_again(contents, images_folder):
 
 def test_a_damaged_file_of_hashes_is_as_none(contents, tmp_path):
     first, _ = contents()
-    flipped = bytearray((tmp_path / HASHES).read_bytes())
-    flipped[flipped.index(first[0].split()[1].encode())] ^= 1
-    for damage in (b"", b"{", b"null", b'{"sha256": "0", "files": {"a": "b"}}', flipped):
-        (tmp_path / HASHES).write_bytes(damage)
-        assert contents() == (first, 3), damage
-        assert contents() == (first, 0), damage
+    flipped(tmp_path / HASHES)
+    assert contents() == (first, 3)
+    assert contents() == (first, 0)
 
 
 class Together(DataSet):
     """Images whose fingerprints are asked for by several threads at once: the first alone, then two at a time."""
 
-    name, classes, threads_may_read = "together", ("0",), True
+    name = "together"
+    classes = ("0",)
+    threads_may_read = True
 
     def __init__(self, size: int) -> None:
         self.ids = tuple(map(str, range(size)))
-        self.barrier, self.threads = threading.Barrier(2, timeout=20), set[str]()
+        self.barrier = threading.Barrier(2, timeout=20)
+        self.threads = set[str]()
 
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
         if self.threads_may_read and index > 0:
@@ -310,7 +268,8 @@ def test_several_images_are_hashed_at_once_in_their_order():
 @pytest.mark.parametrize(("threads_may_read", "hashes"), [(False, {}), (True, {"a": "b"})])
 def test_one_after_the_other_where_threads_may_not_read_or_hashes_are_there(threads_may_read, hashes):
     data = Together(3)
-    data.threads_may_read, data.barrier = threads_may_read, threading.Barrier(1)
+    data.threads_may_read = threads_may_read
+    data.barrier = threading.Barrier(1)
     assert list(fingerprints(data, range(3), FileHashes(hashes))) == ["of 0", "of 1", "of 2"]
     assert data.threads == {threading.current_thread().name}
 

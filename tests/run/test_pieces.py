@@ -1,6 +1,5 @@
 """The runner's small parts, each alone: shards, sizes, devices, files, padding, and the memory that a run keeps."""
 
-import errno
 import os
 import platform
 import subprocess
@@ -40,13 +39,14 @@ def test_sizes():
 
 
 DEVICES = [
-    *(("auto", 0, "cpu"), ("auto", 2, "cuda:0"), ("cpu", 2, "cpu"), ("cuda", 2, "cuda:0")),
-    *(("cuda:0", 1, "cuda:0"), ("cuda:7", 8, "cuda:7")),
-    ("cuda", 0, "needs an NVIDIA GPU that torch can use, and there is none; use device=cpu"),
-    ("cuda:1", 0, "needs an NVIDIA GPU"),
+    ("auto", 0, "cpu"),
+    ("auto", 2, "cuda:0"),
+    ("cpu", 2, "cpu"),
+    ("cuda", 2, "cuda:0"),
+    ("cuda:0", 1, "cuda:0"),
+    ("cuda:7", 8, "cuda:7"),
     ("cuda:2", 2, r"There is no GPU 2 for device\.name=cuda:2: this machine has 2, counted from 0\."),
-    *(("cuda:", 2, "There is no device 'cuda:'"), ("cuda:-1", 2, "There is no device 'cuda:-1'")),
-    *(("gpu", 2, "There is no device 'gpu'"), ("cuba", 1, "device=cuda for a GPU")),
+    ("cuda:-1", 2, "There is no device 'cuda:-1'"),
 ]
 
 
@@ -73,20 +73,6 @@ def test_another_gpu_becomes_the_current_one(monkeypatch):
     for device in (torch.device("cuda", 1), torch.device("cpu")):
         Device(device, "fp32", "fp32", 1, None, deterministic=True).prepare()
     assert made == [torch.device("cuda", 1)]
-
-
-def test_a_file_is_whole_or_not_there(tmp_path, monkeypatch):
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    files.write(tmp_path / "a", b"before")
-    with pytest.raises(BenchError, match="results=FOLDER"):  # a folder that is a file
-        files.ensure_writable(tmp_path / "a")
-    monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(BenchError, match=f"to {tmp_path}: the disk is full"):
-        files.write(tmp_path / "a", b"after")
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]  # the draft is gone
-    assert (tmp_path / "a").read_bytes() == b"before"
 
 
 def test_padding_repeats_the_last_row_and_trimming_takes_it_off_again():
