@@ -1,14 +1,24 @@
-"""What surrounds the package: the folder of its YAML files, conf/, the cores and the garbage of this process."""
+"""What surrounds the package: the folder of its YAML files, conf/; and the cores, modules, garbage and freed memory of
+this process."""
 
 from __future__ import annotations
 
 import codecs
+import ctypes
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+# Parameters of mallopt(3): where free memory on top of the heap is given back, and how many blocks lie outside of it.
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+MAX_INT = 2**31 - 1  # bytes; mallopt takes an int
+KEEPING = ((M_TRIM_THRESHOLD, MAX_INT), (M_MMAP_MAX, 0))
+RETURNING = ((M_TRIM_THRESHOLD, 2**17), (M_MMAP_MAX, 2**16))  # glibc's defaults
+USER_SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
 def conf_folder() -> Path:
@@ -56,3 +66,36 @@ def seldom_collected() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
+
+
+def add_current_folder() -> None:
+    """Appends the current folder to sys.path, for a user's own modules: `+method.mine._target_=my_module.my_cam`. As
+    the last one it hides no installed package."""
+    folder = os.getcwd()
+    if folder not in sys.path:
+        sys.path.append(folder)
+
+
+def keep_freed_memory() -> bool:
+    """Keeps freed memory in the process, so that the next pass needn't ask the system for it page by page: whether it
+    does. Settings in the user's environment come first. glibc returns large blocks to the system as they are freed. A
+    network's activations are such blocks, so each pass asks for pages that the pass before had
+    (docs/studies/performance.md has the cost)."""
+    glibc = _glibc()
+    return glibc is not None and all(glibc.mallopt(*pair) == 1 for pair in KEEPING)
+
+
+def return_freed_memory() -> None:
+    """Ends what `keep_freed_memory` began, where it did: a report needs other memory than passes."""
+    if (glibc := _glibc()) is not None:
+        for pair in RETURNING:
+            glibc.mallopt(*pair)
+        glibc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    """None where the system has another library, or the user's environment settings of its own."""
+    if not sys.platform.startswith("linux") or any(name in os.environ for name in USER_SETTINGS):
+        return None
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "mallopt") else None

@@ -17,11 +17,10 @@ OF_SOME_SYSTEMS = (
     r"sched_getaffinity|/proc/|os\.fork|symlink_to|mkfifo|SIGHUP|SIGKILL|forkserver|^import resource$|CDLL"
 )
 ALLOWED = {  # file: why what it names is right on every system
-    "bench/environment.py": "the number of cores, where the system can't say which are this process's",
+    "bench/environment.py": "the number of cores where the system doesn't say which are this process's; glibc",
     "bench/records/files.py": "suppressed where there is no /proc",
     "bench/cli/stopping.py": "the signals that the system has",
     "bench/data/loading.py": "a word of a sentence",
-    "bench/run/freed_memory.py": "glibc, where it is",
     "scripts/gpu.py": "for machines with NVIDIA's GPUs",
 }
 

@@ -20,6 +20,7 @@ from axiom_bench.cutting.objects import Found, ObjectScores
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.formats.decoding import open_upright
 from axiom_bench.data.formats.files import as_text
+from axiom_bench.environment import add_current_folder
 from axiom_bench.errors import BenchError, first_names
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.batch import MethodLeftOut, with_score_scale
@@ -33,7 +34,6 @@ from axiom_bench.run.device import Device
 from axiom_bench.run.explaining import TOP, class_name, explained_trace
 from axiom_bench.run.job import cut_of
 from axiom_bench.run.manifest import values_of
-from axiom_bench.run.own_code import add_current_folder
 from axiom_bench.run.progress import at, progress
 from axiom_bench.run.shards import MOST_PASSES
 

@@ -13,13 +13,12 @@ import pandas as pd
 
 from axiom_bench import report
 from axiom_bench.columns import UNKNOWN_CLASS
-from axiom_bench.environment import seldom_collected
+from axiom_bench.environment import return_freed_memory, seldom_collected
 from axiom_bench.errors import BenchError, first_names
 from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import running
 from axiom_bench.run import manifest
 from axiom_bench.run.composing.settings import Settings
-from axiom_bench.run.freed_memory import return_freed_memory
 from axiom_bench.run.progress import progress
 from axiom_bench.run.result import JobResult
 from axiom_bench.statistics.run_folder import RunFolder

@@ -17,6 +17,7 @@ from axiom_bench.cutting.trace import CutModel
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.loading import batches
 from axiom_bench.data.mosaic import MosaicImages
+from axiom_bench.environment import add_current_folder
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.batch import MethodLeftOut, explained, trace_of_batch
@@ -24,7 +25,6 @@ from axiom_bench.explanation.explanation import given
 from axiom_bench.records import files, reading, running
 from axiom_bench.report.game_page import CHECKS, Class, Game, Picture, page
 from axiom_bench.run.job import OBJECT_RULES, Job, cut_of, read_hashes
-from axiom_bench.run.own_code import add_current_folder
 
 MAX_DEFAULT = 40  # images of a game where no number is asked for: about five minutes of a player's time
 MORE_CLASSES = 16  # rows that one image may have, one a class

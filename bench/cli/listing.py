@@ -12,10 +12,9 @@ from typing import Any
 
 import yaml
 
-from axiom_bench.environment import conf_folder, read_yaml
+from axiom_bench.environment import add_current_folder, conf_folder, read_yaml
 from axiom_bench.errors import BenchError
 from axiom_bench.models.spec import classifiers
-from axiom_bench.run.own_code import add_current_folder
 
 ALL = ("all", "all_fast")  # no entries, but choices: method=all
 

@@ -1,19 +1,9 @@
-"""Users' own code: the folder where it is found, and the settings that name it."""
+"""The settings of a job that name other code than this package's."""
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
-
-
-def add_current_folder() -> None:
-    """Appends the current folder to sys.path, for a user's own modules: `+method.mine._target_=my_module.my_cam`. As
-    the last one it hides no installed package."""
-    folder = os.getcwd()
-    if folder not in sys.path:
-        sys.path.append(folder)
 
 
 def code_of(config: Mapping[str, Any]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich import get_console
 
 from axiom_bench.cutting.passes import pieces
+from axiom_bench.environment import add_current_folder
 from axiom_bench.errors import BenchError, first_names
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin
@@ -26,7 +27,6 @@ from axiom_bench.run.composing.settings import Settings, check_keys
 from axiom_bench.run.executors import Executor, Future
 from axiom_bench.run.job import chosen
 from axiom_bench.run.notes import MACHINE, OF_FIRST, joined, note_lines
-from axiom_bench.run.own_code import add_current_folder
 from axiom_bench.run.progress import Estimate, progress
 from axiom_bench.run.result import Ending, Failure, JobResult, PreparedJob, ShardResult, sums
 from axiom_bench.run.worker import Task, compute_part, finish, forget, prepare

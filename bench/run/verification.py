@@ -21,6 +21,7 @@ import pandas as pd
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
+from axiom_bench.environment import add_current_folder
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.batch import MethodLeftOut, ZeroMaps, frame, holds_values
 from axiom_bench.evaluation.plugins import Plugin, required
@@ -30,7 +31,7 @@ from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.images import rows
 from axiom_bench.run.job import Job, chosen
 from axiom_bench.run.keys import Keys
-from axiom_bench.run.own_code import add_current_folder, code_of
+from axiom_bench.run.own_code import code_of
 from axiom_bench.run.worker import loaded, on_its_images
 
 KINDS = ("method", "metric")

@@ -14,17 +14,16 @@ from importlib import import_module
 from pathlib import Path
 
 from axiom_bench.data.mosaic import MosaicImages
+from axiom_bench.environment import add_current_folder, keep_freed_memory
 from axiom_bench.errors import BenchError
 from axiom_bench.examination.examine import Answer
 from axiom_bench.records import artefacts, files
 from axiom_bench.run import choosing, images, manifest, shards
 from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.examining import examined, mates
-from axiom_bench.run.freed_memory import keep_freed_memory
 from axiom_bench.run.job import OBJECT_RULES, Job, keep_hashes, read_hashes
 from axiom_bench.run.keys import Keys
 from axiom_bench.run.notes import collected, orientation_lines
-from axiom_bench.run.own_code import add_current_folder
 from axiom_bench.run.progress import advance, progress
 from axiom_bench.run.result import Ending, PreparedJob, ShardResult
 

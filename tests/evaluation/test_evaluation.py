@@ -356,3 +356,14 @@ def test_an_aggregate_takes_parameters_that_it_names_and_has_the_names_of_an_ima
     assert names(values=two, aggregate_values=one) == ("c",)
     assert names() == ("mine",)
     assert whole_set_value_names(Plugin("mine", "", print, MetricSpec(values=two))) == ()
+
+
+def test_batch_size_and_order_change_no_value(net, batch, table):
+    for rows in ([[0], [1], [2], [3]], [[3, 1], [0, 2]]):
+        slices = [ab.Batch(batch.images[row], tuple(batch.image_ids[i] for i in row), batch.targets[row],
+                           tuple(batch.annotations[i] for i in row)) for row in rows]  # fmt: skip
+        apart = evaluate(net, "1", slices, METHODS[::-1], METRICS[::-1])
+        merged = table.merge(apart, on=["method", "metric", "image_id"], validate="one_to_one")
+        assert len(merged) == len(table)
+        np.testing.assert_allclose(merged.value_x, merged.value_y, rtol=1e-10, atol=1e-12)
+        assert (merged.status_x == merged.status_y).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,14 @@ def test_the_page_is_searched_and_sorted(results, open_page):
     names.first.get_by_role("link").click()
     page.wait_for_url("**/report.html")
     assert "experiment quick" in page.title()
+
+
+def test_two_that_write_at_once_leave_a_whole_file(results):
+    folder = results / "quick/default"
+    manifest = artefacts.read(folder)
+    with ThreadPoolExecutor(2) as threads:
+        written = [threads.submit(index.update, folder, manifest) for _ in range(10)]
+        while not all(each.done() for each in written):
+            if (results / index.NAME).exists():
+                assert (results / index.NAME).read_text().endswith("</html>")
+    assert [path.name for path in results.iterdir() if path.is_file()] == [index.NAME]

@@ -10,11 +10,10 @@ import pytest
 import torch
 
 from axiom_bench.data.batch import Annotation, Batch
+from axiom_bench.environment import USER_SETTINGS, keep_freed_memory
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.shard import trimmed
-from axiom_bench.records import files
 from axiom_bench.run.device import Device, DeviceSettings, bytes_of
-from axiom_bench.run.freed_memory import USER_SETTINGS, keep_freed_memory
 from axiom_bench.run.job import shards
 
 DEVICE = {
@@ -100,7 +99,7 @@ def fault():
 fault()
 print(min(fault() for _ in range(20)))  # a small object may lie in the first freed blocks, which then are too small
 """
-KEEP = "import torch; from axiom_bench.run import freed_memory; freed_memory.keep_freed_memory()"  # as a run
+KEEP = "import torch; from axiom_bench import environment; environment.keep_freed_memory()"  # as a run
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc alone is set")
 
 
@@ -117,7 +116,7 @@ def test_a_run_takes_freed_memory_again_and_a_notebook_is_left_alone():
     assert faults("") > FEW
     assert faults("import axiom_bench") > FEW
     assert faults(KEEP) <= FEW
-    assert faults(f"{KEEP}; freed_memory.return_freed_memory()") > FEW  # as its report
+    assert faults(f"{KEEP}; environment.return_freed_memory()") > FEW  # as its report
 
 
 @glibc

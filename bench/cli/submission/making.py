@@ -9,12 +9,12 @@ from pathlib import Path
 
 from axiom_bench.cli.rank import computed_part
 from axiom_bench.columns import NOT_APPLICABLE, OK
+from axiom_bench.environment import add_current_folder
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files, publishing, reading, submissions
 from axiom_bench.records.sources import Sources, file_of, version_of
 from axiom_bench.run.composing.suites import Suite
 from axiom_bench.run.manifest import commit
-from axiom_bench.run.own_code import add_current_folder
 from axiom_bench.run.progress import Estimate
 
 
