@@ -92,6 +92,25 @@ def test_one_file_has_labels_masks_and_boxes(tmp_path, ending):
     assert np.array_equal(samples[1].mask, np.where(masks[1], 0, -1))
 
 
+def test_the_place_of_the_channels_decides_the_hash(tmp_path):
+    write(tmp_path / "a.npy", NOISE.random((3, 4, 3)))
+    hashes = {load(tmp_path, channels=channels).fingerprint(0) for channels in ("first", "last")}
+    assert len(hashes) == 2
+
+
+def test_a_mask_in_one_file_decides_the_hash_of_its_sample_alone(tmp_path):
+    masks = np.zeros((3, 9), bool)
+    hashes = []
+    for row in (0, 1):
+        masks[1, 4] = row == 1
+        path = tmp_path / f"{row}/a.npz"
+        path.parent.mkdir()
+        np.savez(path, images=np.arange(27.0).reshape(3, 1, 9), labels=[0, 1, 0], masks=masks)
+        data = load(path)
+        hashes.append([data.fingerprint(index) for index in range(3)])
+    assert np.equal(*map(np.array, hashes)).tolist() == [True, False, True]
+
+
 @pytest.mark.parametrize(("space", "shape"), [((8, 8), (1, 8, 8)), ((8, 8, 3), (3, 8, 8)), ((8, 8, 8), (1, 8, 8, 8))])
 def test_medmnist(tmp_path, space, shape):
     parts = {split: NOISE.integers(0, 256, (3, *space), dtype=np.uint8) for split in ("train", "val", "test")}
