@@ -93,7 +93,7 @@ def _near(value: Any) -> tuple[Any, ...]:
 
 def _check_sane(config: Mapping[str, Any], settings: Settings) -> None:
     """What a run writes down of its settings: it can be, and it stays in the run folder."""
-    assert settings.model_dump() == config, "other settings than the configuration's"
+    assert settings.model_dump() == {"protocol": None, **config}, "other settings than the configuration's"
     json.dumps({key: config[key] for key in config if key != "model"}, allow_nan=False)
     folder = settings.run_folder
     assert Path(*folder.parts[-2:]) == Path(str(config["experiment"]), str(config["run"])), "a run folder elsewhere"

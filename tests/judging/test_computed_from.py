@@ -23,7 +23,7 @@ READS = {
         "part_shapley_values": "effects",
         **{"gradients": "gradients", "scores": "score"},
     },
-    Explanation: dict.fromkeys(("boxes", "masks", "cells"), "regions"),
+    Explanation: dict.fromkeys(("boxes", "masks", "cells", "required_boxes", "required_masks"), "regions"),
     Part: {"region": "regions"},
 }
 REQUESTS = {PerturbedImages: "perturbed_scores", Reexplanation: "other_maps"}

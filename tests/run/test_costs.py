@@ -23,6 +23,7 @@ from axiom_bench.evaluation.queries import PerturbedImages, Reexplanation
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.methods.smoothed import smoothed as smoothing
 from axiom_bench.run import images, shards, spine
+from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.job import Job
 from axiom_bench.run.keys import Keys
 from axiom_bench.run.samples import spread_rows
@@ -194,7 +195,7 @@ QUICK = ("experiment=quick", "model=scenes_vgg", "data.size=3")
 
 @pytest.fixture(scope="module")
 def job() -> Job:
-    return Job.of(spine.configuration([*QUICK, "method=[grad_cam]", "metric=[zeta]"]))
+    return Job.of(Settings.of(spine.configuration([*QUICK, "method=[grad_cam]", "metric=[zeta]"])))
 
 
 def test_what_is_required():

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from axiom_bench.cli.main import main
-from axiom_bench.run import worker
+from axiom_bench.run import examining
 
 from .conftest import RUN, failure, pictures, tiny
 
@@ -80,7 +80,7 @@ def test_answers_that_are_ok_print_nothing_and_a_second_command_reads_them(run, 
     answers = json.loads(stored.read_text())["answers"]
     assert {question: level for question, level, _ in answers}.items() >= {("deterministic", "ok"), ("batch", "ok")}
     assert not any(sentence in capsys.readouterr().out for _, _, sentence in answers)
-    monkeypatch.setattr(worker, "examination", None)  # which nobody calls
+    monkeypatch.setattr(examining, "examination", None)  # which nobody calls
     (outcome,) = run(*network("none"), "metric=[zeta,epsilon]")
     assert outcome.failure is None
 

@@ -16,8 +16,8 @@ from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
 from axiom_bench.evaluation.batch import MethodLeftOut
 from axiom_bench.evaluation.runtime import MethodNotTimed
+from axiom_bench.run import notes, worker
 from axiom_bench.run import progress as module
-from axiom_bench.run import result, worker
 from axiom_bench.run.progress import Bar, Estimate, Lines, progress, rate
 from axiom_bench.run.shards import counted
 
@@ -198,7 +198,7 @@ KERNEL = "adaptive_max_pool2d_backward_cuda"
 
 def test_each_sentence_once_and_problems_counted():
     problems, bad = (logging.getLogger(f"axiom_bench.{name}") for name in ("data.loading", "bad_images"))
-    with result.collected() as collected:
+    with notes.collected() as collected:
         for _ in range(3):
             warnings.warn("The method 'cam' is left out: no pooling", MethodLeftOut, stacklevel=1)
             warnings.warn("No run time for the method 'cam': no pooling", MethodNotTimed, stacklevel=1)
@@ -208,7 +208,7 @@ def test_each_sentence_once_and_problems_counted():
         problems.warning("%s: %s", "b.jpg", "no class")
         for name in ("c.jpg", "d.jpg", "c.jpg"):
             bad.warning("%s: no file", name)
-    assert result.note_lines(collected) == (
+    assert notes.note_lines(collected) == (
         "The method 'cam' is left out: no pooling",
         "2 images can't be read, the first: c.jpg: no file",
         "2 images have an annotation that is missing or can't be read, the first: a.jpg: no file",
@@ -217,13 +217,13 @@ def test_each_sentence_once_and_problems_counted():
 
 
 def test_boxes_that_are_left_out_are_counted_and_their_images_are_not_said_to_lack_annotations():
-    with result.collected() as collected:
+    with notes.collected() as collected:
         log = logging.getLogger("axiom_bench.data.loading")
         for image, box in (("a.jpg", [0, 0, 5, 5]), ("a.jpg", [1, 1, 5, 5]), ("b.jpg", [0, 0, 5, 5])):
             for _ in range(2):  # an image may be read twice
                 log.warning("%s: the box %s of 'zebra' %s", image, box, base.OTHER_CLASS)
         log.warning("b.jpg: the box [0, 0, 9, 9] of 'cow' %s", base.BEYOND)
-    lines = result.note_lines(collected)
+    lines = notes.note_lines(collected)
     assert [line.split(", ")[0].split(" (in")[0] for line in lines] == [
         "3 boxes are left out",
         "1 boxes reach more than a pixel beyond their image",
@@ -237,10 +237,10 @@ def test_other_warnings_go_on_also_of_the_same_words_and_logging_is_as_before():
     logger = logging.getLogger("axiom_bench.data")
     before = (logger.propagate, list(logger.handlers))
     for category in (UserWarning, RuntimeWarning):
-        with pytest.warns(category, match="is left out: "), result.collected() as collected:
+        with pytest.warns(category, match="is left out: "), notes.collected() as collected:
             warnings.warn("The last batch is left out: it has one image", category, stacklevel=1)
-        assert result.note_lines(collected) == ()
-    with pytest.raises(ValueError, match="stop"), result.collected():
+        assert notes.note_lines(collected) == ()
+    with pytest.raises(ValueError, match="stop"), notes.collected():
         raise ValueError("stop")
     assert (logger.propagate, list(logger.handlers)) == before
 

@@ -272,8 +272,8 @@ def test_threads_compare_as_one_does(make_run, make_records, monkeypatch):
     assert threads.comparisons._computed
     pd.testing.assert_frame_equal(threads.summary, alone.summary)
     pd.testing.assert_frame_equal(threads.split_summary, alone.split_summary)
-    for (setting, metric), comparison in threads.comparisons._computed.items():
-        expected = alone.comparisons.of(setting, metric)
+    for (setting, metric, left_out), comparison in threads.comparisons._computed.items():
+        expected = alone.comparisons.of(setting, metric, left_out)
         assert (comparison is None) == (expected is None)
         if comparison is not None and expected is not None:
             pd.testing.assert_frame_equal(comparison.places, expected.places)

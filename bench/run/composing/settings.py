@@ -104,6 +104,8 @@ class Settings(Group):
 
         for key in GROUPS:
             check_group(key, config.get(key))
+        if config.get("protocol") is not None:
+            check_group("protocol", config["protocol"])
         check_missing(config)
         values = dict(dotted(config))
         absent = next((key for key in allowed() if key not in values), None)
