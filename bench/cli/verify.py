@@ -90,9 +90,10 @@ def compared(
     differs. run: the manifest of the stored values, which says where they were computed. metadata: with tolerances."""
     is_here = run["device"] == "cpu" or (run["device"] == "cuda" and torch.cuda.is_available())
     is_same_machine = is_here and run.get("hardware") == hardware(torch.device(run["device"]))
-    if is_same_machine and all(version_of(name) == value for name, value in run["versions"].items()):
+    has_threads = run.get("threads", torch.get_num_threads()) == torch.get_num_threads()
+    if is_same_machine and has_threads and all(version_of(name) == value for name, value in run["versions"].items()):
         return "bit by bit", list(differing(stored, now))
-    way = "within the gate's tolerances, since hardware or libraries are others"
+    way = "within the gate's tolerances, since hardware, libraries or the number of threads are others"
     return way, list(moved(stored, now, metadata))
 
 

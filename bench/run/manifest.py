@@ -60,6 +60,7 @@ def facts(job: Job) -> dict[str, Any]:
         "data": {data.name: of_data},
         "device": job.device.device.type,  # which GPU of several doesn't matter
         "hardware": hardware(job.device.device),
+        "threads": torch.get_num_threads(),  # sums of other numbers of threads differ in rounding
         "precision": {"trunk": job.device.precision, "head": job.device.head_precision, **drops},
     }
 
@@ -88,6 +89,7 @@ def assemble(results: Sequence[JobResult], settings: Settings, overrides: Sequen
         "axes": {name: axes for result in results for name, axes in result.axes.items()},
         "device": common(facts["device"] for facts in all_facts),
         "hardware": common(facts.get("hardware") for facts in all_facts),
+        "threads": common(facts.get("threads") for facts in all_facts),
         "precision": common(facts["precision"] for facts in all_facts),
         "versions": {name: version_of(name) for name in (*RECORDED, *sorted(libraries))},
         "git_commit": commit(),

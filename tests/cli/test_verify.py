@@ -131,15 +131,21 @@ def test_a_run_of_a_users_own_method_alone_has_all_its_values_compared(run, caps
 
 
 @pytest.mark.parametrize(
-    ("cpu", "factor", "differing"),
-    [(None, 1 + 1e-15, 2), ("another CPU", 1 + 1e-9, 0), ("another CPU", 1.5, 2)],
+    ("other", "factor", "differing"),
+    [
+        ({}, 1 + 1e-15, 2),
+        ({"threads": 1000}, 1 + 1e-9, 0),
+        ({"hardware": "another CPU"}, 1 + 1e-9, 0),
+        ({"hardware": "another CPU"}, 1.5, 2),
+    ],
 )
-def test_other_hardware_is_compared_within_the_gates_tolerances(cpu, factor, differing):
+def test_another_machine_is_compared_within_the_gates_tolerances(other, factor, differing):
     stored = records_of()
-    run = {"device": "cpu", "hardware": cpu or hardware(torch.device("cpu")), "versions": {}}
+    here = {"hardware": hardware(torch.device("cpu")), "threads": torch.get_num_threads()}
+    run = {"device": "cpu", "versions": {}, **here, **other}
     metrics = {name: {"tolerance": rule} for name, rule in TOLERANCES.items()}
     way, lines = compared(stored, times(factor)(stored), run, Metadata({"metrics": metrics}))
-    assert way.startswith("within the gate's tolerances" if cpu else "bit by bit")
+    assert way.startswith("within the gate's tolerances" if other else "bit by bit")
     assert len(lines) == differing
     assert all(" at last on scenes: error of xgrad_cam" in line for line in lines)
 
