@@ -1,5 +1,4 @@
-"""What surrounds the package: the folder of its YAML files, conf/; and the cores, modules, garbage and freed memory of
-this process."""
+"""The folder of the package's YAML files, conf/, and the cores, modules, garbage and freed memory of this process."""
 
 from __future__ import annotations
 
@@ -69,24 +68,28 @@ def seldom_collected() -> Iterator[None]:
 
 
 def add_current_folder() -> None:
-    """Appends the current folder to sys.path, for a user's own modules: `+method.mine._target_=my_module.my_cam`. As
-    the last one it hides no installed package."""
+    """Append the current folder to sys.path, for a user's own modules: `+method.mine._target_=my_module.my_cam`.
+
+    As the last one it hides no installed package.
+    """
     folder = os.getcwd()
     if folder not in sys.path:
         sys.path.append(folder)
 
 
 def keep_freed_memory() -> bool:
-    """Keeps freed memory in the process, so that the next pass needn't ask the system for it page by page: whether it
-    does. Settings in the user's environment come first. glibc returns large blocks to the system as they are freed. A
+    """Keep freed memory in the process, so that the next pass needn't ask for it, and return whether that works.
+
+    Settings in the user's environment come first. glibc returns large blocks to the system as they are freed. A
     network's activations are such blocks, so each pass asks for pages that the pass before had
-    (docs/studies/performance.md has the cost)."""
+    (docs/studies/performance.md has the cost).
+    """
     glibc = _glibc()
     return glibc is not None and all(glibc.mallopt(*pair) == 1 for pair in KEEPING)
 
 
 def return_freed_memory() -> None:
-    """Ends what `keep_freed_memory` began, where it did: a report needs other memory than passes."""
+    """End what `keep_freed_memory` began, since a report needs other memory than passes."""
     if (glibc := _glibc()) is not None:
         for pair in RETURNING:
             glibc.mallopt(*pair)
@@ -94,7 +97,7 @@ def return_freed_memory() -> None:
 
 
 def _glibc() -> ctypes.CDLL | None:
-    """None where the system has another library, or the user's environment settings of its own."""
+    """Return glibc; None if the system has another library, or the user's environment has settings of its own."""
     if not sys.platform.startswith("linux") or any(name in os.environ for name in USER_SETTINGS):
         return None
     library = ctypes.CDLL(None)

@@ -1,4 +1,4 @@
-"""From a user's network and an image to a cut: all steps, in order. Details are where each step is imported from."""
+"""All steps from a user's network and an image to a cut, in order. Details are where each step is imported from."""
 
 from __future__ import annotations
 

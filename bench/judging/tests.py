@@ -48,7 +48,7 @@ SHARE = 0.9  # of the networks
 
 @dataclass(frozen=True)
 class MetricTest:
-    """How a test, or a measure, is shown, and what of it a metric needs to lead a report.
+    """The words in which a test, or a measure, is shown, and what of it a metric needs to lead a report.
 
     title: The heading of its column.
     note: Stands below a table that has the column.
