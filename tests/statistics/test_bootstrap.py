@@ -117,6 +117,13 @@ def test_medians_of_resamples_are_those_of_the_rows_drawn(most_rows):
         assert row.tolist() == np.nanmedian(np.repeat(values, drawn[images], axis=0), axis=0).tolist()
 
 
+def test_a_sample_without_a_row_has_no_median():
+    column = np.array([[3.0], [np.nan], [7.0]])
+    weights = np.array([[1.0, 0.0, 1.0], [0.0, 2.0, 0.0], [0.0, 0.0, 2.0]])
+    medians = bootstrap.weighted_medians(column, np.arange(3), weights)
+    assert np.array_equal(medians[:, 0], [5, np.nan, 7], equal_nan=True)
+
+
 Intervals = Callable[[np.ndarray, np.ndarray], np.ndarray]
 BOTH = pytest.mark.parametrize("intervals", [mean_intervals, median_intervals])
 
