@@ -205,9 +205,11 @@ def truths(run: RunFolder) -> list[str]:
 
 
 def is_circular(run: RunFolder, setting: Setting, metric: str, truth: str) -> bool:
-    """Whether metric and truth are computed from the same, beside the network's scores and the map. A truth of two
-    forms is computed from the network's own contributions where it tells them, else from effects of the image's
-    parts."""
+    """Return whether metric and truth are computed from the same, apart from the network's scores and the map.
+
+    A truth of two forms is computed from the network's own contributions if it tells them, else from effects of the
+    image's parts.
+    """
     about = (run.manifest.get("metrics") or {}).get(metric) or {}
     model = (run.manifest.get("models") or {}).get(setting.model) or {}
     reads = set(run.metadata.method(truth).get("computed_from") or ())
@@ -328,8 +330,10 @@ def best_of(values: ImageValues, images: slice = EVERY) -> str:
 
 
 def _share_ahead(values: ImageValues, method: str, rival: str, images: slice = EVERY) -> tuple[float, float, float]:
-    """Of these images that both have the share on which the method is better, with its interval from FEWEST_IMAGES on;
-    a tie counts half."""
+    """Return the share of the images that both have on which the method is better, with its interval.
+
+    A tie counts half. The interval's ends are NaN for fewer than FEWEST_IMAGES images.
+    """
     pair = values.of([method, rival]).values[images]
     first, second = pair[np.isfinite(pair).all(axis=1)].T
     ahead = np.where(are_equal(first, second, values.rounding), 0.5, values.sign * (first - second) > 0)

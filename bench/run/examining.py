@@ -65,5 +65,8 @@ def examination(job: Job) -> tuple[Answer, ...]:
 
 
 def mates(answers: Sequence[Answer]) -> str | None:
-    """As `SplitModel.mates`, by the examination; None where there was none."""
-    return next(("" if each.level == "ok" else each.sentence for each in answers if each.question == BATCH), None)
+    """Return `SplitModel.mates` as the examination has found it; None if there was none."""
+    found = [answer for answer in answers if answer.question == BATCH]
+    if not found:
+        return None
+    return "" if found[0].level == "ok" else found[0].sentence

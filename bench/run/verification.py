@@ -52,11 +52,11 @@ def recomputed(settings: Settings, seed: int) -> pd.DataFrame:
     has_ours = all(ours.values())
     tables = []
     # Without a method or a metric of the suite's all values are computed beside the user's, those of the layer too.
-    with fresh_process() as call:
-        if has_ours:
+    if has_ours:
+        with fresh_process() as call:
             tables.append(call(_computed, settings.model_copy(update=ours), seed, False))
-    with fresh_process() as call:
-        if foreign:
+    if foreign:
+        with fresh_process() as call:
             tables.append(call(_computed, settings, seed, has_ours))
     return pd.concat(tables, ignore_index=True)
 

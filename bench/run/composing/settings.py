@@ -56,14 +56,14 @@ Entries = Mapping[str, Any]  # settings that methods, metrics, models, data sets
 
 
 class Runtime(Group):
-    """How the run times of methods are measured."""
+    """Settings of the measurement of run times."""
 
     repeats: Annotated[int, whole(0, "a number of repetitions", MAX_REPEATS)]
     batch_size: Annotated[int, whole(1, "a number of rows", MAX_ROWS)]
 
 
 class Pictures(Group):
-    """The images whose maps are kept."""
+    """Settings of the images whose maps are kept."""
 
     rows: Annotated[int, whole(0, "a number of rows", MAX_PICTURES)]
     gallery: Annotated[int, whole(0, "a number of images")] | None
