@@ -63,6 +63,10 @@ class CachesResults:
         """Whether `once` would have nothing to compute."""
         return key in self._results
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Print the object in notebooks and hypothesis as `repr` does, not field by field."""
+        printer.text(repr(self))
+
 
 class SplitModel(CachesResults):
     """The base of CutModel: all of it but `trace`, since a Trace needs this class. See CutModel for the arguments.

@@ -110,6 +110,10 @@ class Batch:
         kind = f"{str(self.images.dtype).removeprefix('torch.')}, {self.images.device}"
         return f"Batch(images {tuple(self.images.shape)}, {kind}, {len(self.annotations)} annotations)"
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Print the batch in notebooks and hypothesis as `repr` does, not field by field."""
+        printer.text(repr(self))
+
     def to(self, device: torch.device | str) -> Batch:
         """The same rows with images and targets on another device; annotations stay on the CPU, and interventions do
         until a trace is made of the batch."""

@@ -6,7 +6,7 @@ A misspelt or unknown key, and a value of the wrong kind, is a BenchError in one
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
@@ -33,6 +33,15 @@ PassCount = Annotated[
 ]
 DATA = {1: "signals", 2: "images", 3: "volumes"}  # by the number of axes of space
 Dimensions = Annotated[tuple[Literal[1, 2, 3], ...], worded("a list of 1, 2 and 3", lambda of: set(of) <= {1, 2, 3})]
+Bounds = Annotated[
+    tuple[float | int | None, ...],
+    worded("two numbers, the least value and the largest, or null for none: [0, null]", lambda ends: _is_range(ends)),
+]
+DIFFERS_ON = ("signals", "volumes", "rows")
+Differences = Annotated[
+    Mapping[str, str],
+    worded(f"a mapping of {', '.join(DIFFERS_ON)} to the reason", lambda reasons: set(reasons) <= set(DIFFERS_ON)),
+]
 Spec = TypeVar("Spec", "MethodSpec", "MetricSpec", "ValueSpec")
 
 
@@ -43,6 +52,10 @@ class MethodSpec:
     on_score_scale: whether its contributions are on the score's scale; None: a check on the first trace decides.
     needs_drops: whether it reads `trace.ablation_drops`. reference: a key of conf/references.bib. library: the
     distribution whose code it runs. exempt: {check of the common suite: why the method breaks it by its nature}.
+    differs_on: {of what: why}. "signals": the map of a signal differs from that of the image with one row that has the
+    same values; "volumes": that of an image from that of the volume with one slice; "rows": the place of an image in
+    the batch changes the last bits. changes_under: {"input_shift": why the map changes if a constant is added to all
+    pixels, and the first layer's bias takes it back}.
     wins_by_construction: values that its formula makes 0 with the default parameters; a report ranks it in none of
     them. requires: what it reads of the trace that is loaded on demand, of EXTRAS. control: whether it
     explains nothing by design, such as a random map, so that a method should do better. blind: whether its map is the
@@ -61,11 +74,13 @@ class MethodSpec:
 
     title: Name | None = None
     on_score_scale: bool | None = None
-    needs_drops: bool | None = None
+    needs_drops: bool = False
     reference: Name | None = None
     note: str | None = None
     library: Name | None = None
     exempt: Texts = field(default_factory=dict)
+    differs_on: Differences = field(default_factory=dict)
+    changes_under: Texts = field(default_factory=dict)
     wins_by_construction: tuple[Name, ...] = ()
     requires: tuple[Extra, ...] = ()
     control: bool | None = None
@@ -107,6 +122,7 @@ class ValueSpec:
     title: Name | None = None
     unit: Name | None = None
     kind: ValueKind | None = None
+    bounds: Bounds = ()
     better: Better | None = None
     tolerance: Tolerance | None = None
 
@@ -122,6 +138,7 @@ class MetricSpec:
     kind: what its values are, which decides statistics (docs/statistics.md): "proportion" (0 or 1), "bounded" (shares,
     probabilities, correlations), "ratio" (heavy-tailed where the score is near 0), "squared", "count", "unbounded" (in
     units of its own).
+    bounds: the least value and the largest; null for none. A value's own replaces it.
     better: which direction is better. tolerance: of the gate, such as "mean:0.002". of: a metric of each method's
     explanation, or of the layer alone. needs: preconditions, in the order in which they are checked. undefined: the
     status of NaN where all needs are met. values: its values' names, if they aren't the metric's own name alone.
@@ -131,8 +148,10 @@ class MetricSpec:
     reads: "maps" where the metric reads heatmap, raw map and annotations alone: beside a GPU it runs on the CPU.
     computed_from: what it reads beside the map; a truth that is computed from the same can't judge it.
     changes_under: {relation of `testing.relations`: why the values change under it}.
+    exempt, differs_on: as a method's.
     reached_by: what reaches the best value and explains nothing, a plural; then no method is best.
     fast_form_of: the metric of which this is a cheaper form: `metric=all` has that one, `metric=all_fast` this one.
+    equal_at: parameters of a fast form at which its values are those of the metric with the same parameters.
     passes: as a method's, for an image and one method, without those of the method.
     unstable, dimensions, reuse, files: as a method's.
     """
@@ -140,6 +159,7 @@ class MetricSpec:
     title: Name | None = None
     unit: Name | None = None
     kind: ValueKind = "unbounded"
+    bounds: Bounds = ()
     better: Better = "none"
     tolerance: Tolerance | None = None
     note: str | None = None
@@ -150,12 +170,15 @@ class MetricSpec:
     reads: Literal["maps"] | None = None
     computed_from: tuple[Read, ...] = ()
     changes_under: Texts = field(default_factory=dict)
+    exempt: Texts = field(default_factory=dict)
+    differs_on: Differences = field(default_factory=dict)
     needs: tuple[Need, ...] = ()
     undefined: Name = NOT_FINITE
     values: Mapping[str, ValueSpec] = field(default_factory=dict)
     curves: Annotated[tuple[Name, ...], worded("a list of names")] = ()
     reached_by: Name | None = None
     fast_form_of: Name | None = None
+    equal_at: Mapping[str, Any] = field(default_factory=dict)
     aggregate: Name | None = None
     aggregate_values: Mapping[str, ValueSpec] = field(default_factory=dict)
     unstable: str | None = None
@@ -163,6 +186,12 @@ class MetricSpec:
     passes: PassCount = None
     reuse: bool | None = None
     files: tuple[str, ...] = ()
+
+    def about(self, value: str) -> ValueSpec:
+        """Return the metadata of one of the metric's values: its own, otherwise the metric's."""
+        own = {**self.aggregate_values, **self.values}.get(value, ValueSpec())
+        resolved = {name: getattr(own, name) or getattr(self, name) for name in asdict(own)}
+        return ValueSpec(**resolved)
 
     def as_dict(self) -> dict[str, Any]:
         """The keys that are set, as plain data in the form that the YAML file has."""
@@ -259,6 +288,15 @@ def _is_pass_count(count: int | str | None) -> bool:
     if isinstance(count, str):
         return bool(PASSES.fullmatch(count))
     return count is None or count >= 0
+
+
+def _is_range(bounds: Sequence[float | None]) -> bool:
+    if not bounds:
+        return True
+    if len(bounds) != 2:
+        return False
+    least, most = bounds
+    return least is None or most is None or least < most
 
 
 def _is_tolerance(text: str) -> bool:

@@ -17,7 +17,9 @@ from axiom_bench.cutting.numerics import axes, over_space
 from axiom_bench.cutting.trace import CutModel, Trace, cut
 from axiom_bench.embedded.planted import channel_shapley
 from axiom_bench.errors import unknown
-from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.plugins import PEERS, SPOILED, Plugin
+from axiom_bench.evaluation.specs import MethodSpec
 from axiom_bench.testing.other_device import OtherDevice
 
 CLASSES = 3
@@ -230,9 +232,17 @@ def run_checks(
 ) -> None:
     """Run every check on every case.
 
-    cases: by what a message calls them, as "the dense network". exempt: {name of a check: reason}; such a check must
-    fail. mistakes: errors that mean a failed check; another error passes through, with the check's name as a note.
-    Raises AssertionError, with the check's and the case's name, and BenchError for an exempt check that doesn't exist.
+    Args:
+        plugin: A method or a metric.
+        checks: Functions of the plug-in and a case, which raise one of `mistakes` if they fail.
+        cases: The cases by the names that messages give them, such as "the dense network".
+        exempt: {name of a check: reason}. Such a check must fail.
+        mistakes: The errors that mean a failed check. Another error passes through, with the check's name as a note.
+
+    Raises:
+        AssertionError: If a check fails, or an exempt one doesn't. The message has the names of check and case, what
+            was expected and measured, and what to write.
+        BenchError: If an exempt check doesn't exist.
     """
     names = [check.__name__ for check in checks]
     for name in exempt:
@@ -244,18 +254,45 @@ def run_checks(
         if check.__name__ in exempt:
             assert failures, f"{plugin.name} is exempt from {check.__name__}, and passes it: remove the exemption"
         else:
-            assert not failures, "\n".join(failures)
+            assert not failures, "\n".join([*failures, remedy(plugin, check.__name__, failures[0])])
+
+
+def yaml_place(plugin: Plugin) -> str:
+    """Return where the metadata of a plug-in are written: its file, or the group of settings of a user's own."""
+    kind = "method" if isinstance(plugin.spec, MethodSpec) else "metric"
+    if isinstance(plugin.spec, MethodSpec) and plugin.spec.spoiling is not None:
+        return f"conf/{SPOILED}/{plugin.spec.spoiling}.yaml"
+    for folder in (kind, PEERS):
+        if plugin.name in plugins.names(folder):
+            return f"conf/{folder}/{plugin.name}.yaml"
+    return f"{kind}.{plugin.name}"
+
+
+def remedy(plugin: Plugin, check: str, failure: str) -> str:
+    """Return the sentence that says what to do about a failed check, unless the failure itself says what to write."""
+    if "Write `" in failure:
+        return ""
+    if plugin.bare:
+        exemption = f'pass exempt={{"{check}": "the reason"}}'
+    else:
+        exemption = f'write `exempt: {{{check}: "the reason"}}` in {yaml_place(plugin)}'
+    return f"Fix {plugin.target}. If it fails by its nature, {exemption}."
 
 
 def _message(
-    check: Check[SomeCase], plugin: Plugin, name: str, case: SomeCase, mistakes: tuple[type[Exception], ...]
+    check: Check[SomeCase],
+    plugin: Plugin,
+    name: str,
+    case: SomeCase,
+    mistakes: tuple[type[Exception], ...],
 ) -> str | None:
-    """The message of a failed check; None where it passes."""
+    """Return the message of a failed check, or None if it passes."""
     try:
         check(plugin, case)
     except mistakes as error:
         expected = " ".join((check.__doc__ or "").split())
-        return f"{plugin.name} fails {check.__name__} on {name}: {expected} {error}".rstrip()
+        measured = " ".join(str(error).split())
+        return f"{plugin.name} fails {check.__name__} on {name}: {expected} {measured}".rstrip()
     except Exception as error:
         error.add_note(f"in {check.__name__}, on {name}")
         raise

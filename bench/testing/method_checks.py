@@ -16,9 +16,19 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.batch import on_score_scale
 from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.evaluation.specs import pass_count
+from axiom_bench.evaluation.specs import MethodSpec, pass_count
 from axiom_bench.explanation.explanation import Map, Method, heatmap, weighted
-from axiom_bench.testing.cases import CASES, OTHER_CASES, TRACE_TENSORS, Case, leaves_alone, once, run_checks, unchanged
+from axiom_bench.testing.cases import (
+    CASES,
+    OTHER_CASES,
+    TRACE_TENSORS,
+    Case,
+    leaves_alone,
+    once,
+    run_checks,
+    unchanged,
+    yaml_place,
+)
 from axiom_bench.testing.other_device import OtherDevice
 
 RELATIVE_TOLERANCE = 1e-12  # of the largest value: float64, over sums of some hundred terms
@@ -35,8 +45,8 @@ def _answer(method: Method, case: Case) -> Tensor | Map:
 def finite(method: Method, case: Case) -> None:
     """Weights, map and heatmap hold no NaN and no infinity."""
     answer = _answer(method, case)
-    assert _values(answer).isfinite().all()
-    assert heatmap(_raw_map(answer, case.trace()), case.size).isfinite().all()
+    _assert_finite(_values(answer), "of the result")
+    _assert_finite(heatmap(_raw_map(answer, case.trace()), case.size), "of the heatmap")
 
 
 def shape_is_declared(method: Method, case: Case) -> None:
@@ -53,7 +63,7 @@ def dtype_follows(method: Method, case: Case) -> None:
 
 def is_detached(method: Method, case: Case) -> None:
     """The result needs no gradient: it would keep its autograd graph in memory."""
-    assert not _values(_answer(method, case)).requires_grad
+    assert not _values(_answer(method, case)).requires_grad, "the result requires a gradient; call .detach()"
 
 
 def follows_the_device(method: Method, case: Case) -> None:
@@ -151,7 +161,7 @@ def dead_channel_is_silent(method: Method, case: Case) -> None:
             model.readout[:, 0] *= factor
         trace = case.trace(model)
         maps.append(_raw_map(method(trace), trace))
-    assert maps[0].isfinite().all(), "a dead channel made the map NaN or infinite"
+    _assert_finite(maps[0], "of the map with a dead channel")
     _assert_equal(maps[1], maps[0])
 
 
@@ -162,9 +172,10 @@ def takes_zero_activations(method: Method, case: Case) -> None:
         nn.init.zeros_(parameter)
     trace = case.trace(model)
     answer = method(trace)
-    assert _values(answer).isfinite().all()
+    _assert_finite(_values(answer), "of the result")
     if not isinstance(answer, Map):
-        assert not _raw_map(answer, trace).any()
+        largest = float(_raw_map(answer, trace).abs().max())
+        assert largest == 0, f"the map of zero activations has values up to {largest:.3g}"
 
 
 def takes_negative_scores(method: Method, case: Case) -> None:
@@ -175,7 +186,7 @@ def takes_negative_scores(method: Method, case: Case) -> None:
     assert (trace.scores < 0).all()
     answer = method(trace)
     _assert_shape(answer, trace)
-    assert _values(answer).isfinite().all()
+    _assert_finite(_values(answer), "of the result")
 
 
 def takes_one_channel(method: Method, case: Case) -> None:
@@ -201,35 +212,60 @@ def works_without_autograd(method: Method, case: Case) -> None:
 
 
 def score_scale_claim_holds(method: Method, case: Case) -> None:
-    """The YAML's `on_score_scale` is what the check of the scale measures; a callable without a YAML claims nothing."""
-    claim = _claim(method, "on_score_scale")
-    if claim is not None:
-        measured = on_score_scale(method, case.trace())
-        assert claim == measured, f"on_score_scale is {claim}, and measured as {measured}"
+    """The YAML's `on_score_scale` is what the check of the scale measures."""
+    spec = _claims(method)
+    if spec is not None and spec.on_score_scale is not None:
+        _assert_claim(method, "on_score_scale", spec.on_score_scale, on_score_scale(method, case.trace()))
 
 
 def needs_drops_claim_holds(method: Method, case: Case) -> None:
     """The YAML's `needs_drops` says whether the method reads `trace.ablation_drops`."""
-    claim = _claim(method, "needs_drops")
-    if claim is not None:
+    spec = _claims(method)
+    if spec is not None:
         trace = case.trace()
         method(trace)
-        computed = "ablation_drops" in vars(trace)
-        assert claim == computed, f"needs_drops is {claim}, and the drops were {'' if computed else 'not '}computed"
+        _assert_claim(method, "needs_drops", spec.needs_drops, "ablation_drops" in vars(trace))
 
 
 def passes_claim_holds(method: Method, case: Case) -> None:
     """The YAML's `passes` is the number that explaining an image takes, on a layer of CHANNELS channels."""
-    claim = _claim(method, "passes")
-    if claim is None:
+    spec = _claims(method)
+    if spec is None or spec.passes is None:
         return
     signed = replace(case, layer="features.2", channels=CHANNELS, rows=1, dtype=torch.float32)  # none is constant
     try:
         counted = _counted_passes(method, signed)
     except BenchError:  # such as of `cam`, which needs a head that pools the layer
         counted = _counted_passes(method, replace(signed, layer=case.layer))
-    expected = pass_count(claim, CHANNELS)
-    assert counted == expected, f"passes is {claim}, and {counted} were counted with {CHANNELS} channels"
+    if counted != pass_count(spec.passes, CHANNELS):
+        _assert_claim(method, "passes", spec.passes, "K" if counted == CHANNELS else counted)
+
+
+def dimensions_claim_holds(method: Method, case: Case) -> None:
+    """The method takes signals, images and volumes as far as the YAML's `dimensions` lists them."""
+    spec = _claims(method)
+    if spec is None:
+        return
+    claimed = list(spec.dimensions or (2,))
+    failing = {}
+    for other in OTHER_CASES.values():
+        error = _error_on(method, other) if len(other.size) in claimed else None
+        if error is not None and not isinstance(error, BenchError):  # which refuses a kind of network, not a dimension
+            failing[len(other.size)] = error
+    if failing:
+        number, error = next(iter(failing.items()))
+        error_text = f"With {number} it ends in {type(error).__name__}: {error}."
+        _assert_claim(method, "dimensions", claimed, [other for other in claimed if other not in failing], error_text)
+
+
+def _error_on(method: Method, case: Case) -> Exception | None:
+    """Return the error of a method on a network, or None if the result has its shape."""
+    try:
+        trace = case.trace()
+        _assert_shape(method(trace), trace)
+    except (BenchError, AssertionError, RuntimeError, ValueError, IndexError) as error:
+        return error
+    return None
 
 
 def _counted_passes(method: Method, case: Case) -> int:
@@ -246,7 +282,7 @@ CHECKS: tuple[Callable[[Method, Case], None], ...] = (  # the others rely on the
     shape_is_declared, finite, dtype_follows, is_detached, leaves_trace_alone, leaves_model_alone, deterministic,
     batch_invariant, order_invariant, follows_the_image, channel_equivariant, dead_channel_is_silent,
     takes_zero_activations, takes_negative_scores, takes_one_channel, takes_one_pixel, works_without_autograd,
-    score_scale_claim_holds, needs_drops_claim_holds, passes_claim_holds, follows_the_device,
+    score_scale_claim_holds, needs_drops_claim_holds, passes_claim_holds, dimensions_claim_holds, follows_the_device,
 )  # fmt: skip
 
 
@@ -264,7 +300,7 @@ def check_method(method: str | Method, exempt: Mapping[str, str] | None = None) 
     cases = accepted_cases(plugin)
     assert cases, f"{plugin.name} refuses all of the tiny networks: {', '.join(CASES)}: {_refusal(plugin, Case())}"
     by_name = {f"the {name} network": case for name, case in cases.items()}
-    by_name |= {f"a network of {name}": case for name, case in OTHER_CASES.items() if _refusal(plugin, case) is None}
+    by_name |= {f"a network of {name}": case for name, case in OTHER_CASES.items() if _error_on(plugin, case) is None}
     run_checks(plugin, CHECKS, by_name, {**exemptions(plugin), **(exempt or {})})
 
 
@@ -287,9 +323,24 @@ def _refusal(method: Method, case: Case) -> BenchError | None:
     return None
 
 
-def _claim(method: Method, name: str) -> bool | None:
-    """The value of a field in the method's YAML; None for a callable without a YAML."""
-    return getattr(method.spec, name, None) if isinstance(method, Plugin) else None
+def _claims(method: Method) -> MethodSpec | None:
+    """Return the metadata of a method, or None for a callable without a YAML, which claims nothing."""
+    return method.spec if isinstance(method, Plugin) and not method.bare else None
+
+
+def _assert_claim(method: Method, key: str, claimed: object, measured: object, details: str = "") -> None:
+    """Raise AssertionError if a claim of the YAML isn't what was measured, with the line to write."""
+    assert isinstance(method, Plugin)
+    shown = {True: "true", False: "false"}.get(measured, measured) if isinstance(measured, bool) else measured
+    assert claimed == measured, (
+        f"{yaml_place(method)}: `{key}` is {claimed}, and {measured} was measured. {details} Write `{key}: {shown}`, "
+        f"or fix {method.target}."
+    )
+
+
+def _assert_finite(values: Tensor, of_what: str) -> None:
+    broken = int((~values.isfinite()).sum())
+    assert not broken, f"{broken} of {values.numel()} values {of_what} are NaN or infinite"
 
 
 def _values(answer: Tensor | Map) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,13 +22,25 @@ from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.measurement import Measured, maps_alone, measure, reads_maps
-from axiom_bench.evaluation.plugins import Plugin, value_names
+from axiom_bench.evaluation.plugins import Plugin, needs_of, value_names, whole_set_value_names
 from axiom_bench.evaluation.specs import pass_count
 from axiom_bench.explanation.explanation import Curve, Explanation, Map, Method
-from axiom_bench.testing.cases import CLASSES, TRACE_TENSORS, Case, leaves_alone, once, run_checks, unchanged
+from axiom_bench.testing import exact_map
+from axiom_bench.testing.cases import (
+    CLASSES,
+    TRACE_TENSORS,
+    Case,
+    leaves_alone,
+    once,
+    run_checks,
+    unchanged,
+    yaml_place,
+)
 from axiom_bench.testing.other_device import OtherDevice
 
 Metric = Callable[..., Any]
+SCORE_SCALE = "score_scale"  # the need of metrics that measure the axioms
+BOUND_TOLERANCE = 1e-12  # float64: sums of some hundred terms of the size of 1
 FIELDS = ("contributions", "raw_map", "heatmap", "images", "masks")
 PASSES_SIZE = (16, 16)  # of images: more pixels than a curve has steps
 # float64: sums of some hundred terms of the size of 1.
@@ -120,6 +133,12 @@ def _mirrored(part: Part) -> Part:
 def _weights(trace: Trace) -> Tensor:
     """HiResCAM's."""
     return trace.gradients
+
+
+def _tripled(method: Method, trace: Trace) -> Tensor | Map:
+    """Return three times what a method returns."""
+    answer = method(trace)
+    return Map(3 * answer.raw) if isinstance(answer, Map) else 3 * answer
 
 
 def _map(trace: Trace) -> Map:
@@ -225,7 +244,7 @@ def reads_what_it_says(metric: Plugin, case: MetricCase) -> None:
 
 
 def takes_half_precision_maps(metric: Plugin, case: MetricCase) -> None:
-    """A map in float16 or bfloat16 has the values of the same map in float32."""
+    """A map in float16 or bfloat16 has the values of the same map in float32: compute with `heatmap.double()`."""
     explanation = case.explanation()
     for dtype in (torch.float16, torch.bfloat16):
         half = {name: getattr(explanation, name).to(dtype) for name in ("heatmap", "raw_map")}
@@ -263,6 +282,60 @@ def passes_claim_holds(metric: Plugin, case: MetricCase) -> None:
     assert counted == expected, f"passes is {claim}, and {counted:g} were counted"
 
 
+def values_lie_in_bounds(metric: Plugin, case: MetricCase) -> None:
+    """Values lie within the YAML's `bounds`; shares, probabilities and correlations have bounds within -1 and 1."""
+    for name, values in _values(_expected(metric, case)).items():
+        if not metric.bare and name in (*value_names(metric), *whole_set_value_names(metric)):
+            assert_within_bounds(metric, name, values)
+
+
+def assert_within_bounds(metric: Plugin, name: str, values: Tensor) -> None:
+    """Raise AssertionError, with the line to write, if a value lies outside the bounds of the metric's YAML."""
+    about = metric.spec.about(name)
+    least, most = about.bounds or (None, None)
+    finite = values[values.isfinite()]
+    smallest = float(finite.min()) if len(finite) else least
+    largest = float(finite.max()) if len(finite) else most
+    place = f"{yaml_place(metric)}, value {name}"
+    if about.kind in ("proportion", "bounded"):
+        are_bounds = least is not None and most is not None and -1 <= least < most <= 1
+        assert are_bounds, (
+            f"{place}: `kind: {about.kind}` has no `bounds` within -1 and 1, and values from {smallest} to {largest} "
+            f"were measured. Write `bounds: [0, 1]`, or another `kind`."
+        )
+    if least is not None and smallest is not None:
+        assert smallest >= least - BOUND_TOLERANCE, (
+            f"{place}: values below {least} were measured ({smallest:.6g}). Write `bounds: [null, {_text(most)}]`, or "
+            f"fix {metric.target}."
+        )
+    if most is not None and largest is not None:
+        assert largest <= most + BOUND_TOLERANCE, (
+            f"{place}: values above {most} were measured ({largest:.6g}). Write `bounds: [{_text(least)}, null]`, or "
+            f"fix {metric.target}."
+        )
+
+
+def _text(bound: float | None) -> str:
+    return "null" if bound is None else f"{bound:g}"
+
+
+def ignores_the_maps_scale(metric: Plugin, case: MetricCase) -> None:
+    """A map times 3 has the same values, unless the metric `needs` contributions on the score's scale."""
+    if metric.bare or metric.spec.of == "layer" or SCORE_SCALE in needs_of(metric):
+        return
+    tripled = replace(case, method=partial(_tripled, case.method))
+    _assert_close(_values(measure(metric, tripled.explanation(), True)), _values(_expected(metric, case)), **CLOSE)
+
+
+def prefers_an_exact_map(metric: Plugin, case: MetricCase) -> None:
+    """The exact map of `testing.exact_map` has a better value than a map of the other class."""
+    if not metric.bare and metric.spec.of == "method" and metric.spec.better != "none":
+        found = exact_map.gains(metric, exact_map.exact_weights, exact_map.wrong_weights)
+        assert exact_map.prefers_an_exact_map(metric), (
+            f"`better` is {metric.spec.better}, and the exact map's values are better by {found or 'nothing'}."
+        )
+
+
 def takes_missing_annotations(metric: Plugin, case: MetricCase) -> None:
     """Without boxes and masks the metric has values, statuses of its `needs`, or raises BenchError."""
     explanation = replace(case.explanation(), boxes=None, cells=None, masks=None, others=None)
@@ -281,20 +354,28 @@ CHECKS: tuple[Callable[[Plugin, MetricCase], None], ...] = (  # the others rely 
     returns_declared_values, values_are_finite, deterministic, batch_invariant, order_invariant,
     leaves_explanation_alone, leaves_model_alone, works_without_autograd, follows_the_device, reads_what_it_says,
     takes_half_precision_maps, broken_row_changes_no_other, takes_missing_annotations, passes_claim_holds,
+    values_lie_in_bounds, ignores_the_maps_scale, prefers_an_exact_map,
 )  # fmt: skip
 
 
 def check_metric(metric: str | Metric, exempt: Mapping[str, str] | None = None) -> None:
     """Run every check on an explanation by weights and on one by a map.
 
-    metric: a name from `conf/metric`, or a callable. exempt: {name of a check: reason why the metric fails it by
-    design}; such a check must fail.
-    Raises AssertionError, with the check's and the case's name, and BenchError for an exempt check that doesn't exist.
-    An error of the metric itself passes through, with both names as a note.
+    Args:
+        metric: A name from `conf/metric`, or a callable.
+        exempt: {name of a check: reason why the metric fails it by design}, in addition to the `exempt` of the metric's
+            YAML. Such a check must fail.
+
+    Raises:
+        AssertionError: If a check fails, with the names of check and case. An error of the metric itself passes
+            through, with both names as a note.
+        BenchError: If an exempt check doesn't exist.
     """
+    plugin = plugins.of("metric", metric)
     by_name = {f"the explanation by {name}": case for name, case in METRIC_CASES.items()}
+    exempt = {**plugin.spec.exempt, **(exempt or {})}
     # The engine refuses some mistakes with a BenchError.
-    run_checks(plugins.of("metric", metric), CHECKS, by_name, exempt or {}, (AssertionError, BenchError))
+    run_checks(plugin, CHECKS, by_name, exempt, (AssertionError, BenchError))
 
 
 def answered(metric: Metric) -> Callable[..., Any]:
@@ -314,8 +395,12 @@ def _values(measured: Measured) -> dict[str, Tensor]:
 
 
 def _assert_close(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor], **tolerance: Any) -> None:
+    """Raise AssertionError, with the name of the value, if values differ."""
     for name, values in expected.items():
-        torch.testing.assert_close(actual[name], values, **{"equal_nan": True, **tolerance}, msg=f"{name} differs")
+        try:
+            torch.testing.assert_close(actual[name], values, **{"equal_nan": True, **tolerance})
+        except AssertionError as error:
+            raise AssertionError(f"{name} differs: {error}") from None
 
 
 def with_row(explanation: Explanation, row: int, number: float) -> Explanation:

@@ -75,7 +75,7 @@ def coco_root(tmp_path):
 
 
 @pytest.fixture
-def s_root(tmp_path):
+def imagenet_s_root(tmp_path):
     """Two categories, n03 and n07, numbered 1 and 2 in the masks; the second image has no mask."""
     (tmp_path / "LOC_synset_mapping.txt").write_text("".join(f"{name} name of {name}\n" for name in SYNSETS))
     for seed, name in enumerate(("n07/a", "n03/b")):
@@ -86,7 +86,7 @@ def s_root(tmp_path):
 
 
 @pytest.fixture
-def birds_root(tmp_path):
+def funnybirds_root(tmp_path):
     """Two classes, three images; the third, of class 1, with its part map and versions."""
     (tmp_path / "classes.json").write_text(json.dumps([{"class_idx": number, "parts": {}} for number in range(2)]))
     (tmp_path / "dataset_test.json").write_text(json.dumps([{"class_idx": label} for label in (1, 0, 1)]))

@@ -88,7 +88,7 @@ def test_a_need_may_depend_on_the_parameters():
 def test_a_spoiled_explainer_says_how_far():
     about = {"spoiling": "noise", "degree": 0.0, "unspoiled": "truth", "control": False}
     config = {**BY_CAM, **about}
-    assert plugins.from_config("method", "mine", config).spec.as_dict() == about
+    assert plugins.from_config("method", "mine", config).spec.as_dict() == {**about, "needs_drops": False}
     with pytest.raises(BenchError, match=r"method\.mine\.degree must be 0, for not spoiled, or more, not -1"):
         plugins.from_config("method", "mine", {**config, "degree": -1})
 

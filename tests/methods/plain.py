@@ -25,16 +25,8 @@ EACH_CASE = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 # float64: resizing, a tiny network and sums of some hundred terms; scores are of the size of 1.
 CLOSE = {"rtol": 1e-11, "atol": 1e-12}
 QUOTIENTS = {"rtol": 1e-9, "atol": 1e-12}  # drops are differences of scores, divided by sums of about 0.1
-FEWER = {
-    "d_rise": {"masks": 20},
-    "integrated_gradients": {"steps": 3},
-    "is_cam": {"steps": 2},
-    "opti_cam": {"iterations": 4},
-    "smooth_grad": {"samples": 2},
-    "smooth_grad_cam_pp": {"samples": 2},
-    "smoothed_xgrad_cam": {"samples": 2},
-    "ss_cam": {"samples": 2},
-}
+# Parameters that decide how often a method runs the network, not what it does.
+FEWER = {"masks": 20, "steps": 3, "iterations": 4, "samples": 2}
 
 OF_THE_HEAD = (
     method_checks.channel_equivariant,
@@ -49,7 +41,8 @@ OF_ANY_NETWORK = tuple(check for check in METHOD_CHECKS if check not in OF_THE_H
 @cache
 def with_fewer(name: str) -> Plugin:
     """The method of conf/method, with FEWER where it has such parameters."""
-    return plugins.with_params("method", name, FEWER.get(name, {}))
+    params = plugins.load("method", name).params
+    return plugins.with_params("method", name, {key: FEWER[key] for key in FEWER.keys() & params})
 
 
 def run_each(

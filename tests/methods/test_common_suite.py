@@ -12,6 +12,7 @@ from torch import nn
 import axiom_bench as ab
 from axiom_bench import methods
 from axiom_bench.embedded.scenes import draw
+from axiom_bench.environment import conf_folder, read_yaml
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.models.load import load_model
@@ -56,19 +57,6 @@ def test_method_on_the_other_networks(name):
     run_each(with_fewer(name), METHOD_CHECKS, others)
 
 
-# They multiply images, mask them, or read other layers' biases.
-OF_IMAGES = (
-    "full_grad",
-    "gscore_cam",
-    "input_x_gradient",
-    "is_cam",
-    "opti_cam",
-    "score_cam",
-    "score_cam_top",
-    "ss_cam",
-)
-
-
 @pytest.mark.parametrize("name", sorted({*methods.names()} - {"other_image"}))
 def test_a_shift_of_images_that_the_first_layer_takes_back_changes_few_methods_maps(name):
     """Kindermans et al. 2017; behind a convolution without padding, whose border a bias can't take back."""
@@ -83,18 +71,31 @@ def test_a_shift_of_images_that_the_first_layer_takes_back_changes_few_methods_m
     trace, method = ab.trace(net, "3", torch.randn(3, 3, 16, 16, dtype=torch.float64)), with_fewer(name)
     after = trace.again(images=trace.images + 1, model=shifted)
     first, second = (Explanation.of(each, method(each)).raw_map for each in (trace, after))
-    assert torch.allclose(first, second, rtol=0, atol=1e-9 * float(first.abs().max())) == (name not in OF_IMAGES)
+    difference, largest = float((first - second).abs().max()), float(first.abs().max())
+    claims_a_change = "input_shift" in method.spec.changes_under
+    assert (difference > 1e-9 * largest) == claims_a_change, (
+        f"conf/method/{name}.yaml: the map changes by {difference:.3g} of {largest:.3g} if a constant is added to all "
+        f"pixels and the first layer takes it back. "
+        + ("Remove `changes_under`." if claims_a_change else 'Write `changes_under: {input_shift: "the reason"}`.')
+    )
+
+
+REQUIRED_KEYS = ("_target_", "params", "title", "on_score_scale", "reference", "note")
 
 
 @pytest.mark.parametrize("name", methods.names())
 def test_yaml_metadata_is_complete(name):
+    place = f"conf/method/{name}.yaml"
+    entry = read_yaml(conf_folder() / "method" / f"{name}.yaml")[name]
+    optional = () if entry.get("control") else ("reference",)
+    missing = [key for key in REQUIRED_KEYS if key not in entry and (key not in ("reference", "note") or optional)]
+    assert not missing, f"{place} has no {missing[0]!r}; write `{missing[0]}: ...`"
     method = methods.get(name)
-    assert method.target.startswith("axiom_bench.methods.")
-    assert method.description
-    assert method.spec.title
-    assert isinstance(method.spec.on_score_scale, bool)
+    assert method.target.startswith("axiom_bench.methods."), f"{place}: {method.target} isn't in methods/"
+    assert method.description, f"{method.target} has no docstring; its first line stands in docs/methods.md"
     reference = method.spec.reference
-    assert reference is None or f"{{{reference},\n" in (ROOT / "conf" / "references.bib").read_text()
+    listed = (ROOT / "conf" / "references.bib").read_text()
+    assert reference is None or f"{{{reference},\n" in listed, f"conf/references.bib has no entry {reference!r}; add it"
 
 
 @pytest.mark.parametrize("library", ["", "@torchcam"])
@@ -114,12 +115,7 @@ def test_assumptions_about_the_tiny_networks():
         assert torch.equal(trace.activations, case.trace().activations)
 
 
-PLACED = {  # LAPACK's eigenvectors of a matrix, and MKL's products, differ by 1e-16 with its place in memory
-    "eigen_cam", "eigen_grad_cam",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", [name for name in methods.names() if name not in PLACED])
+@pytest.mark.parametrize("name", [name for name in methods.names() if "rows" not in methods.get(name).spec.differs_on])
 def test_a_row_s_place_in_the_batch_changes_no_bit(name):
     """So that neither do shards. With as many runs as the method has by default: they are summed up."""
     answer = methods.get(name)(copies.of_first_image(replace(CASES["pooled"], channels=5)))
@@ -127,7 +123,6 @@ def test_a_row_s_place_in_the_batch_changes_no_bit(name):
 
 
 LAYERS = (("scenes_vgg", "features.7"), ("scenes_resnet", "layer2"), ("scenes_resnet", "layer3.conv2"))
-REFUSES = {"cam"}  # behind an inner layer there is more than pooling and one linear layer
 
 
 @pytest.fixture(scope="module", params=LAYERS, ids="-".join)
@@ -142,8 +137,8 @@ def trace(request) -> ab.Trace:
 
 @pytest.mark.parametrize("name", methods.names())
 def test_method_at_an_inner_layer(name, trace):
-    if name in REFUSES:
-        with pytest.raises(BenchError, match="not global average pooling"):
+    if "dense" not in accepted_by(name):  # behind an inner layer there is more than pooling and one linear layer
+        with pytest.raises(BenchError):
             methods.get(name)(trace)
         return
     explanation = Explanation.of(trace, with_fewer(name)(trace))

@@ -1,6 +1,6 @@
 """Explanations to measure, and short forms of calls and comparisons, for the tests of this room."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -17,6 +17,8 @@ from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.testing import answered
+from axiom_bench.testing.cases import Check, run_checks
+from axiom_bench.testing.metric_checks import MetricCase
 
 # Parameters that decide how often a metric runs the network, not what it does.
 FEWER = {"steps": 8, "passes": 4, "samples": 3, "subsets": 10, "squares": 10}
@@ -29,6 +31,13 @@ def with_fewer(name: str) -> Plugin:
     """The metric of conf/metric, with FEWER where it has such parameters."""
     params = metrics.get(name).params
     return plugins.with_params("metric", name, {key: FEWER[key] for key in FEWER.keys() & params})
+
+
+def run_each(metric: Plugin, checks: Iterable[Check[MetricCase]], cases: Mapping[str, MetricCase]) -> None:
+    """Run each check; a check that the metric's YAML exempts must fail on one of the cases."""
+    for check in checks:
+        reasons = {name: reason for name, reason in metric.spec.exempt.items() if name == check.__name__}
+        run_checks(metric, [check], cases, reasons)
 
 
 def functions(*names: str) -> list[Callable[..., Any]]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
 import axiom_bench as ab
 from axiom_bench import metrics
@@ -20,39 +20,14 @@ from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.preconditions import ALWAYS, PRECONDITIONS
 from axiom_bench.evaluation.whole_set import aggregate
 from axiom_bench.explanation.explanation import Explanation, Map
-from tests.metrics.build import with_copy
+from axiom_bench.testing import exact_map, metric_checks
 
 SIDE, CLASSES, CHANNELS = 12, 5, 6
-SHARE = (
-    "IoU", "accuracy", "agreement", "area", "average precision", "fraction", "fraction of energy", "fraction of mass",
-    "fraction of pairs", "fraction of pixels", "Gini index", "hit rate", "rate", "score",
-)  # fmt: skip
-BOUNDS = {
-    **dict.fromkeys(SHARE, (0, 1)),
-    **dict.fromkeys(("correlation", "probability", "similarity"), (-1, 1)),
-    **dict.fromkeys(("ratio", "relative change", "relative change per logit", "squared score"), (0, math.inf)),
-    "channels": (0, CHANNELS),
-    "class": (0, CLASSES - 1),
-    "share of the score": (-math.inf, math.inf),
-    "share of the probability": (-math.inf, 1),
-    "nats": (0, 2 * math.log(SIDE)),
-}
-BOUNDS_OF = {
-    **dict.fromkeys(("insertion_minus_deletion", "insertion_minus_deletion_fast", "srg", "srg_fast"), (-1, 1)),
-    "model_parameter_randomisation_efficient": (-1, math.inf),
-    "road_combined": (-0.5, 0.5),
-    "coherency": (0, 1),
-    **dict.fromkeys(("f_fidelity_plus", "f_fidelity_minus"), (-1, 1)),
-    "target_shift": (-1, 1),
-    "target_shift_objects": (-1, 1),
-}  # where the unit's differ
 # Fewer passes, and less than the object.
 LIGHT = {"steps": 6, "samples": 2, "stages": 2, "subsets": 12, "squares": 60, "k": 8, "fill": "zero"}
 NEAR = {"rtol": 1e-9, "atol": 1e-10, "equal_nan": True}
 DRAWN = settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 OF_MAPS = [name for name in metrics.names() if metrics.get(name).spec.of == "method"]
-SCALE_FREE = [name for name in OF_MAPS if "score_scale" not in plugins.needs_of(metrics.get(name))
-              and not name.endswith("_raw")]  # fmt: skip
 
 
 @cache
@@ -83,10 +58,10 @@ def of_one_image(metric: Plugin, explanation: Explanation) -> Mapping[str, tuple
     return {**values, **{name: (torch.tensor([value]), (OK,)) for name, value in aggregate(metric)(curves).items()}}
 
 
-def about(metric: Plugin, value: str) -> Mapping[str, str]:
-    """A value's unit and direction: its own, else the metric's."""
-    plain = metric.spec.as_dict()
-    return {**plain, **({**plain.get("aggregate_values", {}), **plain.get("values", {})}.get(value, {}))}
+def depends_on_no_scale(metric: Plugin) -> bool:
+    """Return whether a map times a factor has the same values: not of the axioms, nor of what its YAML exempts."""
+    is_exempt = metric_checks.ignores_the_maps_scale.__name__ in metric.spec.exempt
+    return not is_exempt and metric_checks.SCORE_SCALE not in plugins.needs_of(metric)
 
 
 @st.composite
@@ -131,13 +106,10 @@ def test_values_have_bounds_and_change_with_neither_order_nor_unit(name, method,
     shuffled = trace.cut_model.trace(trace.images[order], trace.targets[order], interventions=parts)
     reordered = of_images(metric, annotated(shuffled, method, tuple(notes[row] for row in order)))
     scaled = before
-    if name in SCALE_FREE:
+    if depends_on_no_scale(metric):
         scaled = of_images(metric, annotated(trace, lambda trace: times(factor, method(trace)), notes))
     for value, (actual, why) in before.items():
-        least, most = BOUNDS_OF.get(value) or BOUNDS[about(metric, value)["unit"]]
-        kept = actual[actual.isfinite()]
-        assert ((kept >= least - 1e-12) & (kept <= most + 1e-12)).all(), (value, kept)
-        assert about(metric, value)["kind"] not in ("proportion", "bounded") or max(-least, most) <= 1, value
+        metric_checks.assert_within_bounds(metric, value, actual)
         torch.testing.assert_close(reordered[value][0], actual[order], **NEAR)
         assert reordered[value][1] == tuple(why[row] for row in order)
         torch.testing.assert_close(scaled[value][0], actual, **NEAR)
@@ -193,82 +165,34 @@ def test_every_image_has_a_value_or_a_named_status(name, method, spoil, trace):
             assert math.isfinite(number) if status == OK else (math.isnan(number) and status in statuses)
 
 
-@cache
-def two_colours() -> tuple[ab.CutModel, Tensor, ab.Annotation]:
-    """Class 0 is what is red, at the top left, class 1 what is green, all around it; F_0 = red, F_1 = green, and
-    S_k = sum of F_k, so that each channel's map is exact for its own class.
-    """
-    model = nn.Sequential(
-        nn.Conv2d(3, 2, 1, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(2 * SIDE**2, 2, bias=False)
-    )
-    with torch.no_grad():
-        model[0].weight.copy_(torch.eye(3)[:2, :, None, None])
-        model[3].weight.copy_(torch.eye(2).repeat_interleave(SIDE**2, dim=1))
-    model.true_contributions = lambda activations, targets: activations * torch.eye(2)[targets][..., None, None]
-    image = torch.zeros(1, 3, SIDE, SIDE, dtype=torch.float64)
-    image[0, 0, :4, :4] = 0.2
-    image[0, 1] = 0.01
-    image[0, 1, :4, :4] = 0
-    mask = torch.ones(SIDE, SIDE, dtype=torch.long)
-    mask[:4, :4] = 0
-    boxes = torch.tensor([[0.0, 0, 4, 4], [0, 4, 12, 12], [6, 0, 12, 4]])
-    note = ab.Annotation(torch.tensor([0, 1, 0]), boxes, mask, cells=True, explained=0)
-    return with_copy(ab.cut(model.double().eval(), "1")), image, note
-
-
-def parts_by_colour(image: Tensor, note: ab.Annotation) -> tuple[ab.Part, ...]:
-    """Both objects, black without them, and a ground of no pixel."""
-    objects = [
-        ab.Part(f"class {label}", label, note.mask == label, image.masked_fill(note.mask == label, 0)[None])
-        for label in (0, 1)
-    ]
-    return (*objects, ab.Part("ground", None, torch.zeros(SIDE, SIDE, dtype=torch.bool), image[None]))
-
-
-def exact(trace: ab.Trace) -> Tensor:
-    """The gradients: follows class, model and image."""
-    return trace.gradients
-
-
-def fixed(trace: ab.Trace) -> Tensor:
-    """The green channel, for any class."""
-    return torch.tensor([0.0, 1.0], dtype=torch.float64)[None, :, None, None].expand(len(trace), -1, 1, 1)
-
-
 def unmoved(trace: ab.Trace) -> Map:
     """A map that no image changes."""
-    return Map(torch.eye(SIDE, dtype=torch.float64).expand(len(trace), -1, -1))
+    return Map(torch.eye(exact_map.SIDE, dtype=torch.float64).expand(len(trace), -1, -1))
 
 
-# Elsewhere the exact map is better than the fixed one.
-BETTER_AND_WORSE = dict.fromkeys(("explanation_sensitivity", "local_lipschitz", "relative_stability"), (unmoved, exact))
+AGAINST_A_MOVING_MAP = ("explanation_sensitivity", "local_lipschitz", "relative_stability")
 
 
-# The same map for all objects of another network; the probability falls in the exact map's order, and in any other.
-NOT_HERE = ("object_correlation", "monotonicity")
+@pytest.mark.parametrize("name", AGAINST_A_MOVING_MAP)
+def test_a_map_that_no_image_changes_is_the_most_stable(name):
+    gains = exact_map.gains(light(name), unmoved, exact_map.exact_weights)
+    assert min(gains.values()) > -1e-12
+    assert max(gains.values()) > 1e-6
 
 
-@pytest.mark.parametrize(
-    "name", sorted({each for each in OF_MAPS if metrics.get(each).spec.better != "none"} - {*NOT_HERE})
-)
-def test_better_map_has_the_better_value(name):
-    # 15 pixels are more than the image has, and a tenth of the pixels decides no class
-    params = {"pointing_game": {"tolerance": 0.0}, "f_fidelity": {"output": "probability"}}.get(name, {})
-    metric, (cut_model, images, note) = light(name, **params), two_colours()
-    actual = []
-    for method in BETTER_AND_WORSE.get(name, (exact, fixed)):
-        trace = cut_model.trace(images, torch.tensor([0]), interventions=[parts_by_colour(images[0], note)])
-        actual.append(of_one_image(metric, annotated(trace, method, (note,))))
-    strictly = []
-    for value in actual[0]:
-        (good, why), (bad, why_bad) = actual[0][value], actual[1][value]
-        better = about(metric, value)["better"]
-        if (why, why_bad) != ((OK,), (OK,)) or better == "none":
-            continue
-        gain = float(good - bad) * (1 if better == "higher" else -1)
-        assert gain > -1e-12, (value, good, bad)
-        strictly.append(gain > 1e-6)
-    assert any(strictly), actual
+# Parameters at which a metric that prefers the exact map by nothing at its defaults, or by little, prefers it.
+OTHER_PARAMETERS = {
+    "effective_complexity": {"fill": "zero"},
+    "f_fidelity": {"output": "probability"},
+    "pointing_game": {"tolerance": 0.0},
+    "top_k_intersection": {"k": 8},
+}
+
+
+@pytest.mark.parametrize(("name", "params"), OTHER_PARAMETERS.items())
+def test_an_exact_map_is_better_at_other_parameters(name, params):
+    metric = plugins.with_params("metric", name, {**metrics.get(name).params, **params})
+    assert exact_map.prefers_an_exact_map(metric)
 
 
 def test_energies_are_the_same_on_any_number_of_threads():

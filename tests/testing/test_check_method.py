@@ -57,6 +57,14 @@ def by_the_bits(trace):
     return trace.gradients * torch.rand((), generator=draw, dtype=torch.float64)
 
 
+def of_images(trace):
+    """Grad-CAM with two axes of space."""
+    return trace.gradients.mean((2, 3))[:, :, None, None]
+
+
+OF_SIGNALS_TOO = Plugin("mine", "mine.mine", of_images, MethodSpec(dimensions=(1, 2)))
+
+
 COUNTER = itertools.count(1)
 # what is broken: (the check that fails, a method)
 BROKEN = {
@@ -87,6 +95,7 @@ BROKEN = {
     "a claim of the scale": ("score_scale_claim_holds", claiming(on_score_scale=False)),
     "a claim of drops": ("needs_drops_claim_holds", claiming(needs_drops=True)),
     "a claim of passes": ("passes_claim_holds", claiming(passes="K")),
+    "a claim of signals": ("dimensions_claim_holds", OF_SIGNALS_TOO),
 }
 
 
@@ -115,6 +124,12 @@ def refusing(trace):
     (lambda trace: None, r"fails shape_is_declared .* a NoneType is neither a tensor nor an ab\.Map"),
     (lambda trace: trace.gradients.numpy(), r"fails shape_is_declared .* a ndarray is neither"),
     (refusing, "networks: pooled, dense, signed: Only for transformers"),
+    (BROKEN["NaN"][1], r"288 of 288 values of the result are NaN or infinite"),
+    (BROKEN["NaN"][1], r'Fix .*<lambda>\. If it fails by its nature, pass exempt=\{"finite": "the reason"\}'),
+    (claiming(on_score_scale=False), r"method\.mine: `on_score_scale` is False, .* Write `on_score_scale: true`"),
+    (claiming(needs_drops=True), "Write `needs_drops: false`, or fix mine.mine"),
+    (claiming(passes="K"), "Write `passes: 0`"),
+    (OF_SIGNALS_TOO, r"With 1 it ends in IndexError.* Write `dimensions: \[2\]`"),
 ])  # fmt: skip
 def test_failure_message_contains_expected_and_actual(method, sentence):
     with pytest.raises(AssertionError, match=sentence):

@@ -20,6 +20,10 @@ def several_values(explanation):
     return {"least": explanation.raw_map.amin((1, 2)), "largest": explanation.raw_map.amax((1, 2))}
 
 
+def largest_value(explanation):
+    return explanation.raw_map.amax((1, 2))
+
+
 def relative_to_the_batch(explanation):
     values = mean_of_heatmap(explanation)
     return values / values.sum()
@@ -61,6 +65,10 @@ def needs_boxes(explanation):
     return torch.tensor([float(len(boxes)) for boxes in explanation.boxes])
 
 
+def claiming(about):
+    return plugins.from_config("metric", "mine", {"_target_": f"{__name__}.mean_of_heatmap", **about})
+
+
 COUNTER = itertools.count()
 # what is broken: (the check that fails, a metric)
 BROKEN = {
@@ -82,6 +90,10 @@ BROKEN = {
     "relative to a broken row": ("broken_row_changes_no_other", relative_to_the_batch),
     "a claim of passes": ("passes_claim_holds", {"_target_": f"{__name__}.mean_of_heatmap", "passes": 3}),
     "needs boxes": ("takes_missing_annotations", needs_boxes),
+    "a claim of bounds": ("values_lie_in_bounds", {"_target_": f"{__name__}.mean_of_heatmap", "bounds": [0.9, 1]}),
+    "a share without bounds": ("values_lie_in_bounds", {"_target_": f"{__name__}.mean_of_heatmap", "kind": "bounded"}),
+    "of the map's scale": ("ignores_the_maps_scale", {"_target_": f"{__name__}.largest_value"}),
+    "the wrong direction": ("prefers_an_exact_map", {"_target_": f"{__name__}.mean_of_heatmap", "better": "higher"}),
 }
 
 
@@ -103,6 +115,9 @@ def test_all_checks_have_a_broken_metric():
     (plugins.from_config("metric", "mine", {"_target_": f"{__name__}.several_values"}),
      "returned 'least', which it doesn't declare"),
     (BROKEN["overwrites the heatmap"][1], r"explanation\.heatmap was overwritten"),
+    (claiming({"bounds": [0.9, 1]}), r"metric\.mine, value mine: values below 0\.9 .* Write `bounds: \[null, 1\]`"),
+    (claiming({"bounds": [0, 0.1]}), r"values above 0\.1 .* Write `bounds: \[0, null\]`"),
+    (claiming({"kind": "bounded"}), r"`kind: bounded` has no `bounds` within -1 and 1, and values from .* Write"),
 ])  # fmt: skip
 def test_failure_message_contains_metric_check_and_case(metric, sentence):
     with pytest.raises(AssertionError, match=sentence):

@@ -37,8 +37,15 @@ def rows_of(metric):
 
 @pytest.mark.parametrize("name", metrics.names())
 def test_a_metric_changes_under_the_relations_that_it_names_and_no_other(name):
-    changed = {row.truth for row in rows_of(with_fewer(name)) if not row.value}
-    assert changed == set(metrics.get(name).spec.changes_under)
+    changed = {row.truth: row.about for row in rows_of(with_fewer(name)) if not row.value}
+    claimed = metrics.get(name).spec.changes_under
+    for relation, measured in changed.items():
+        assert relation in claimed, (
+            f"conf/metric/{name}.yaml: under {relation} the value {measured}. Write `changes_under: "
+            f'{{{relation}: "the reason"}}`, or fix {metrics.get(name).target}.'
+        )
+    unneeded = sorted(claimed.keys() - changed)
+    assert not unneeded, f"conf/metric/{name}.yaml: nothing changes under {unneeded[0]}; remove it"
 
 
 def test_a_metric_that_looks_to_one_side_is_found():

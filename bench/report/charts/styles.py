@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import count
 from typing import Any
 
 from axiom_bench.report.options import options_of
@@ -16,8 +16,9 @@ from axiom_bench.statistics.run_folder import RunFolder
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", "#999933")
 GREY = "#7d7d87"  # of controls
 MARKERS = "osD^vP*X"
-MOST_STYLES = len(COLOURS) * len(MARKERS)
+NUM_NUMBERED = len(COLOURS) * len(MARKERS)  # the numbers that a method's YAML may have
 DASHES = ((1, 0), (6, 2), (2, 2), (8, 2, 2, 2))  # lengths: drawn, left out, ...
+NUM_STYLES = NUM_NUMBERED * len(DASHES)
 BETTER = {"lower": "lower is better", "higher": "higher is better"}
 
 
@@ -40,27 +41,41 @@ class MethodStyle:
 
 
 def method_styles(run: RunFolder) -> dict[str, MethodStyle]:
-    """{method: its style}, in the manifest's order, for all methods with records: that of its YAML's number, the same
-    in every run; of a method without a number, or with another's, one that is free. Controls are grey."""
+    """Return {method: its style}, in the manifest's order, for all methods with records.
+
+    A method's style is that of the number in its YAML. A method without a number, or with one that another method of
+    the run has, gets a style from its name, so that it looks alike on every page. Controls are grey.
+    """
     is_control = {name: run.metadata.method(name).get("control") is True for name in run.methods}
-    numbers: dict[str, int] = {}
+    number_by_method: dict[str, int] = {}
     taken: dict[bool, set[int]] = {True: set(), False: set()}  # by whether they are of controls
     for name in run.methods:
-        number, alike = run.metadata.method(name).get("style"), taken[is_control[name]]
-        if isinstance(number, int) and 0 <= number < MOST_STYLES and number not in alike:
-            numbers[name] = number
-            alike.add(number)
+        number = run.metadata.method(name).get("style")
+        if isinstance(number, int) and 0 <= number < NUM_NUMBERED and number not in taken[is_control[name]]:
+            number_by_method[name] = number
+            taken[is_control[name]].add(number)
+    for name in run.methods:
+        if name not in number_by_method:
+            number_by_method[name] = _number_from_name(name, taken[is_control[name]])
+            taken[is_control[name]].add(number_by_method[name])
     styles = {}
     for name in run.methods:
-        alike = taken[is_control[name]]
-        turn, colour = divmod(
-            numbers.get(name, next(number for number in count() if number not in alike)), len(COLOURS)
+        turn, colour = divmod(number_by_method[name], len(COLOURS))
+        styles[name] = MethodStyle(
+            title=run.metadata.method_title(name),
+            colour=GREY if is_control[name] else COLOURS[colour],
+            marker=MARKERS[(colour + turn) % len(MARKERS)],
+            dash=DASHES[(turn + turn // len(MARKERS)) % len(DASHES)],
         )
-        alike.add(turn * len(COLOURS) + colour)
-        marker, dash = MARKERS[(colour + turn) % len(MARKERS)], DASHES[turn % len(DASHES)]
-        shade = GREY if is_control[name] else COLOURS[colour]
-        styles[name] = MethodStyle(run.metadata.method_title(name), shade, marker, dash)
     return styles
+
+
+def _number_from_name(name: str, taken: Collection[int]) -> int:
+    """Return a number behind those that YAML files may have, from the name alone unless it is taken."""
+    num_from_names = NUM_STYLES - NUM_NUMBERED
+    first = zlib.crc32(name.encode()) % num_from_names
+    candidates = (NUM_NUMBERED + (first + step) % num_from_names for step in range(num_from_names))
+    return next((number for number in candidates if number not in taken), NUM_NUMBERED + first)
 
 
 def metrics_in_order(run: RunFolder, names: Collection[str]) -> list[str]:

@@ -175,40 +175,44 @@ def imagenet_s(root, **settings):
     return load("imagenet_s", root, **{"categories": ["n07", "n03"], **settings})
 
 
-def test_what_the_masks_of_imagenet_s_mean_decides_the_fingerprint(s_root):
-    assert [label for label, _ in imagenet_s(s_root, classes=["n07"]).read(0).objects] == [0]  # n03 is no class
+def test_what_the_masks_of_imagenet_s_mean_decides_the_fingerprint(imagenet_s_root):
+    assert [label for label, _ in imagenet_s(imagenet_s_root, classes=["n07"]).read(0).objects] == [
+        0
+    ]  # n03 is no class
     other = {"boxes": None}, {"categories": ["n07", "n03", "n01"]}, {"classes": [*reversed(SYNSETS)]}
-    prints = [imagenet_s(s_root, **settings).fingerprint(1) for settings in ({}, {"boxes": "mask"}, *other)]
+    prints = [imagenet_s(imagenet_s_root, **settings).fingerprint(1) for settings in ({}, {"boxes": "mask"}, *other)]
     assert prints[0] == prints[1]
     assert len(set(prints)) == 4
 
 
-def test_imagenet_s_box_encloses_all_pixels_of_a_class_whose_number_may_be_above_255(s_root):
+def test_imagenet_s_box_encloses_all_pixels_of_a_class_whose_number_may_be_above_255(imagenet_s_root):
     """Two objects of a class, one pixel at the edge, and a row that is ignored."""
-    write_s_mask(s_root, (np.s_[2:5, 3:9], 2), (np.s_[20:24, 30:31], 2), (np.s_[10, 39], 1), (29, 1000))
-    assert imagenet_s(s_root).read(1).objects == ((3, (39, 10, 40, 11)), (7, (3, 2, 31, 24)))
-    assert imagenet_s(s_root, boxes=None).read(1).objects == ()
+    write_s_mask(imagenet_s_root, (np.s_[2:5, 3:9], 2), (np.s_[20:24, 30:31], 2), (np.s_[10, 39], 1), (29, 1000))
+    assert imagenet_s(imagenet_s_root).read(1).objects == ((3, (39, 10, 40, 11)), (7, (3, 2, 31, 24)))
+    assert imagenet_s(imagenet_s_root, boxes=None).read(1).objects == ()
     categories = [f"n{number:04d}" for number in range(300)]
-    (s_root / "LOC_synset_mapping.txt").write_text("".join(f"{name} {name}\n" for name in [*categories, "n07", "n03"]))
-    write_s_mask(s_root, (np.s_[:], 300))
-    assert (imagenet_s(s_root, categories=categories).read(1).mask == 299).all()
+    (imagenet_s_root / "LOC_synset_mapping.txt").write_text(
+        "".join(f"{name} {name}\n" for name in [*categories, "n07", "n03"])
+    )
+    write_s_mask(imagenet_s_root, (np.s_[:], 300))
+    assert (imagenet_s(imagenet_s_root, categories=categories).read(1).mask == 299).all()
 
 
-def test_a_number_that_is_no_category_is_reported(s_root):
-    write_s_mask(s_root, (np.s_[:], 99))
-    sample = imagenet_s(s_root).read(1)
+def test_a_number_that_is_no_category_is_reported(imagenet_s_root):
+    write_s_mask(imagenet_s_root, (np.s_[:], 99))
+    sample = imagenet_s(imagenet_s_root).read(1)
     assert (sample.mask, sample.objects) == (None, ())
     assert "a.png" in sample.problems[0]
 
 
-def test_imagenet_s_that_is_not_whole_is_a_sentence(s_root):
+def test_imagenet_s_that_is_not_whole_is_a_sentence(imagenet_s_root):
     for settings, message in (
         ({"categories": None}, r"2 class folders.*data\.categories"),
         ({"boxes": "tight"}, r"data\.boxes"),
     ):
         with pytest.raises(BenchError, match=message):
-            imagenet_s(s_root, **settings)
+            imagenet_s(imagenet_s_root, **settings)
     for missing in ("validation-segmentation", "validation"):
-        (s_root / missing).rename(s_root / f"elsewhere {missing}")
+        (imagenet_s_root / missing).rename(imagenet_s_root / f"elsewhere {missing}")
         with pytest.raises(BenchError, match=r"ImageNet-S layout"):
-            imagenet_s(s_root)
+            imagenet_s(imagenet_s_root)

@@ -15,7 +15,6 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure as Canvas
 
-from axiom_bench import methods as all_methods
 from axiom_bench.errors import BenchError
 from axiom_bench.report.charts import by_method, lines, matrices, points
 from axiom_bench.report.charts.drawing import Figure, counts_by, spread_axis
@@ -154,22 +153,31 @@ def test_each_method_has_a_title_and_a_look_of_its_own(make_records, make_run, u
 
 
 def test_a_method_looks_alike_in_every_run(make_records, make_run):
-    """What a stranger's file says of its style is a number that nobody else has, or counts for nothing."""
+    """A number that another method has, or that is none, counts for nothing; then the name decides."""
     numbers = {"random": 0, "cam": 6, "mine": None, "twin": 6, "odd": "red", "xgrad_cam": 0}
     methods = {name: {"style": number, "control": name == "random"} for name, number in numbers.items()}
     records = make_records(2).query("metric == 'box_iou' and model == 'scenes_fc' and method == 'grad_cam'")
     rows = pd.concat([records.assign(method=name) for name in methods])
     styles = method_styles(RunFolder.read(make_run(rows, methods=methods, pictures=False)))
-    free = [colour for place, colour in enumerate(COLOURS) if place not in (0, 6)]
-    expected = {"random": GREY, "cam": COLOURS[6], "mine": free[0], "twin": free[1], "odd": free[2]}
-    assert {name: style.colour for name, style in styles.items()} == {**expected, "xgrad_cam": COLOURS[0]}
+    colours = {name: style.colour for name, style in styles.items()}
+    assert (colours["random"], colours["cam"], colours["xgrad_cam"]) == (GREY, COLOURS[6], COLOURS[0])
+    assert len({(style.colour, style.marker, style.dash) for style in styles.values()}) == len(methods)
+    alone = {name: methods[name] for name in ("odd", "mine")}
+    rows = rows[rows["method"].isin(alone)]
+    again = method_styles(RunFolder.read(make_run(rows, methods=alone, pictures=False)))
+    assert {name: (styles[name].colour, styles[name].marker, styles[name].dash) for name in alone} == {
+        name: (again[name].colour, again[name].marker, again[name].dash) for name in alone
+    }
 
 
-def test_no_two_methods_share_a_style():
-    specs = [all_methods.get(name).spec for name in all_methods.names()]
-    for kind in (True, False):
-        numbers = [spec.style for spec in specs if bool(spec.control) is kind]
-        assert sorted(numbers) == list(range(len(numbers)))
+def test_methods_of_one_run_never_look_alike(make_records, make_run):
+    """Two that share a number, and as many without one as there are."""
+    names = [f"cam_{number}" for number in range(60)]
+    methods = {name: {"style": 3 if place < 2 else None} for place, name in enumerate(names)}
+    records = make_records(2).query("metric == 'box_iou' and model == 'scenes_fc' and method == 'grad_cam'")
+    rows = pd.concat([records.assign(method=name) for name in names])
+    styles = method_styles(RunFolder.read(make_run(rows, methods=methods, pictures=False)))
+    assert len({(style.colour, style.marker, style.dash) for style in styles.values()}) == len(names)
 
 
 AT = [0.0, 0.5, 1.0]
