@@ -25,12 +25,13 @@ from axiom_bench.report.writing import FIGURES
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"bench": "axiom_bench", "methods": "axiom_bench.methods", "metrics": "axiom_bench.metrics"}
 
-BOTTOM = {"errors", "columns", "environment", "kinds"}
+BOTTOM = {"errors", "columns", "environment", "kinds", "notes"}
 MAY_IMPORT = {  # a room, or the one module of a room
     "errors": set(),
     "columns": set(),
     "environment": set(),
     "kinds": {"errors"},
+    "notes": set(),
     "cutting": BOTTOM,
     "explanation": {*BOTTOM, "cutting"},
     "embedded": BOTTOM,

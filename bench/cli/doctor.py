@@ -12,6 +12,7 @@ from axiom_bench.examination.examine import Answer
 from axiom_bench.run import examining, spine, worker
 from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.job import OBJECT_RULES, Job
+from axiom_bench.run.notes import note_lines
 from axiom_bench.run.progress import progress
 from axiom_bench.run.result import Failure
 
@@ -30,8 +31,10 @@ def doctor(overrides: Sequence[str], config_folder: Path | None = None) -> tuple
             with progress(f"{name}: examination"):
                 try:
                     job = _with_objects(worker.loaded(composition.job_settings(number)))
-                    notes = (Answer("data", "note", sentence) for sentence in job.notes)
-                    name, answers = job.name, (*notes, *examining.examination(job))
+                    of_examination = examining.examination(job)
+                    sentences = [*job.data_notes, *note_lines(job.notes)]
+                    notes = [Answer("data", "note", sentence) for sentence in sentences]
+                    name, answers = job.name, (*notes, *of_examination)
                 except (Exception, SystemExit) as error:  # a user's network may raise anything
                     failure = Failure.of(error)
                     if not failure.mendable:

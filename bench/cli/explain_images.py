@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from axiom_bench.cutting.dependence import BatchMates
 from axiom_bench.cutting.objects import Found, ObjectScores
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.formats.decoding import open_upright
@@ -23,12 +21,13 @@ from axiom_bench.data.formats.files import as_text
 from axiom_bench.environment import add_current_folder
 from axiom_bench.errors import BenchError, first_names
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.batch import MethodLeftOut, with_score_scale
+from axiom_bench.evaluation.batch import with_score_scale
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.examination.examine import examined_input
 from axiom_bench.explanation.heatmaps import ClassScore, Heatmaps
 from axiom_bench.models.load import LoadedModel, load_model
 from axiom_bench.models.objects import Objects
+from axiom_bench.notes import MethodLeftOut, Notes
 from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.device import Device
 from axiom_bench.run.explaining import TOP, class_name, explained_trace
@@ -73,7 +72,7 @@ class Explainer:
         self.normalise = settings.normalise
         self.device = Device.of(settings.device)
         self.device.prepare()
-        self.cut_model = cut_of(model, self.device)
+        self.cut_model = cut_of(model, self.device, Notes())  # `explain` reads cut_model.mates instead
         self.input_note: str | None = None  # on the values of the first image, once it is explained
 
     def explain(self, path: Path, image: Image.Image, targets: Sequence[int], top: int) -> ExplainedImage:
@@ -136,7 +135,7 @@ class Explainer:
         top: Sequence[Sequence[ClassScore]] = (),
     ) -> ExplainedImage:
         """Explain every row of a trace of copies of one image. Raise BenchError if no method applies."""
-        self.methods = with_score_scale(self.methods, trace)
+        self.methods = with_score_scale(self.methods, trace, Notes())  # the maps have the same notes
         picture = self.model.preprocessing.denormalise(pixels)
         maps = explained_trace(
             trace,
@@ -187,8 +186,7 @@ def explain(
     images: list[ExplainedImage] = []
     notes = dict.fromkeys(filter(None, [*model.lines, model.recognised]))
     problems: list[str] = []
-    with progress("maps", len(paths)) as shown, warnings.catch_warnings():
-        warnings.simplefilter("ignore", BatchMates)  # which is said once, below
+    with progress("maps", len(paths)) as shown:
         for path in paths:
             try:
                 image, turned = open_upright(path)

@@ -3,7 +3,6 @@ so it refuses where weights or images aren't those of the run any more, or a str
 
 from __future__ import annotations
 
-import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -20,8 +19,9 @@ from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.environment import add_current_folder
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.batch import MethodLeftOut, explained, trace_of_batch
+from axiom_bench.evaluation.batch import explained, trace_of_batch
 from axiom_bench.explanation.explanation import given
+from axiom_bench.notes import MethodLeftOut, Notes
 from axiom_bench.records import files, reading, running
 from axiom_bench.report.game_page import CHECKS, Class, Game, Picture, page
 from axiom_bench.run.job import OBJECT_RULES, Job, cut_of, read_hashes
@@ -45,7 +45,7 @@ def game(options: Namespace) -> list[str]:
     trials = _with_two_classes(job, options.count, options.seed)
     checks = _whole_images(job, trials, options.seed)
     job.device.prepare()
-    images, sentences = _images_with_maps(job, cut_of(job.model, job.device), trials)
+    images, sentences = _images_with_maps(job, cut_of(job.model, job.device, job.notes), trials)
     names = list(images[0].heatmaps)
     if methods is not None and len(names) < len(methods):
         raise BenchError(sentences[0])
@@ -164,18 +164,19 @@ def _whole_images(job: Job, trials: Sequence[Batch], seed: int) -> list[Picture]
 def _images_with_maps(job: Job, cut_model: CutModel, rows: Sequence[Batch]) -> tuple[list[Picture], list[str]]:
     """(each image with the maps of all methods that apply to the model, sentences about those that don't)."""
     images: list[Picture] = []
-    with warnings.catch_warnings(record=True, action="always") as caught:
-        for batch in rows:
-            on_device = batch.to(job.device.device)
-            trace = trace_of_batch(cut_model, on_device)
-            explanations = {method.name: explained(trace, on_device, method, job.normalise) for method in job.methods}
-            applicable = {name: each.heatmap for name, each in explanations.items() if each is not None}
-            maps = {name: given(heatmap, "heatmap").float().cpu().numpy() for name, heatmap in applicable.items()}
-            first, second = (_class(job, target) for target in _targets(batch))
-            pixels = job.model.preprocessing.denormalise(batch.images[:1])[0]
-            images.append(Picture(batch.image_ids[0], (first, second), pixels, maps))
-    sentences = (str(warning.message) for warning in caught if issubclass(warning.category, MethodLeftOut))
-    return images, list(dict.fromkeys(sentences))
+    notes = Notes()
+    for batch in rows:
+        on_device = batch.to(job.device.device)
+        trace = trace_of_batch(cut_model, on_device)
+        maps = {}
+        for method in job.methods:
+            explanation = explained(trace, on_device, method, job.normalise, notes)
+            if explanation is not None:
+                maps[method.name] = explanation.required_heatmap.float().cpu().numpy()
+        first, second = (_class(job, target) for target in _targets(batch))
+        pixels = job.model.preprocessing.denormalise(batch.images[:1])[0]
+        images.append(Picture(batch.image_ids[0], (first, second), pixels, maps))
+    return images, notes.sentences(MethodLeftOut)
 
 
 def _shuffled(job: Job, seed: int, wanted: Callable[[int], bool]) -> list[int]:
@@ -187,7 +188,9 @@ def _shuffled(job: Job, seed: int, wanted: Callable[[int], bool]) -> list[int]:
 def _batches(job: Job, indices: Sequence[int]) -> Iterator[Batch]:
     """One batch for each image that can be read, with a row for each class inside the crop."""
     for index in indices:
-        loaded = next(iter(batches(job.data, [index], job.model.preprocessing, job.target, MORE_CLASSES)))
+        preprocessing = job.model.preprocessing
+        found = batches(job.data, [index], preprocessing, job.target, MORE_CLASSES, notes=job.notes)
+        loaded = next(found)
         if isinstance(loaded, Batch):
             yield job.with_inputs(loaded)
 

@@ -33,10 +33,6 @@ class OtherScores(BenchError):
     is_drawn = False  # whether by random numbers
 
 
-class BatchMates(UserWarning):
-    """An image's scores depend on the other images of its batch, so that each runs alone."""
-
-
 def batch_mates(network: ScoredNetwork, image: Tensor, scores: Tensor) -> str:
     """Return a sentence if an image's scores depend on the others of its batch, or no batch is taken; else "".
 

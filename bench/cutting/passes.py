@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -18,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from axiom_bench.errors import BenchError, is_out_of_memory, unknown
+from axiom_bench.notes import WARNINGS, MachineNote, Notes
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 HALF = {torch.float16, torch.bfloat16}
@@ -33,7 +33,6 @@ HEAD_TENSORS = 64
 MAX_CPU_INPUT = 5 * 2**19
 LEAST_MEMORY = 2**20  # bytes: with fewer, every extra pass has one row already
 MAX_REASON = 160  # characters: torch goes on with advice for its developers
-log = logging.getLogger("axiom_bench.machine")
 
 
 def pieces(count: int, at_once: int) -> Iterator[slice]:
@@ -206,12 +205,24 @@ Rows = TypeVar("Rows", bound=Sliceable)
 Answer = TypeVar("Answer")
 
 
-def by_halves(batch: Rows, size: int, limits: Limits, compute: Callable[[Rows, int], Answer]) -> Iterator[Answer]:
-    """compute(the batch, size), or compute(part, a smaller size) of its parts in order where that doesn't fit into
-    memory.
+def by_halves(
+    batch: Rows,
+    size: int,
+    limits: Limits,
+    compute: Callable[[Rows, int], Answer],
+    notes: Notes = WARNINGS,
+) -> Iterator[Answer]:
+    """Yield compute(batch, size), or compute(part, smaller size) of each part if that doesn't fit into memory.
 
-    size: the rows that a pass has, with the padded ones. compute: must have no effect where it raises.
-    Raises BenchError where one row alone doesn't fit.
+    Args:
+        batch: The rows.
+        size: The rows of a pass, with the padded ones.
+        limits: What a pass may hold; a limit that was too high is halved.
+        compute: A function that has no effect if it raises.
+        notes: Gets a sentence about each halving.
+
+    Raises:
+        BenchError: If one row alone doesn't fit.
     """
     start = 0
     while start < len(batch):
@@ -234,7 +245,7 @@ def by_halves(batch: Rows, size: int, limits: Limits, compute: Callable[[Rows, i
                 f"One image alone doesn't fit into the memory ({reason}); free some memory, choose a machine with "
                 "more, a smaller model.resize, or fewer methods and metrics. What was computed is kept."
             )
-        log.warning("%s (%s)", sentence, reason)
+        notes.add(MachineNote(f"{sentence} ({reason})"))
 
 
 def free() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from axiom_bench.cutting.dependence import BatchMates, OtherScores, batch_mates, one_image_is_enough
+from axiom_bench.cutting.dependence import OtherScores, batch_mates, one_image_is_enough
 from axiom_bench.cutting.ending import Calls, Ending
 from axiom_bench.cutting.graph_parts import CutPoint
 from axiom_bench.cutting.images import bound, others_of
@@ -29,6 +29,7 @@ from axiom_bench.cutting.recognition import RecognisedOutput, note, recognised
 from axiom_bench.cutting.tokens import AnyReshape
 from axiom_bench.cutting.trunk_and_head import TrunkAndHead, first_that_equals
 from axiom_bench.cutting.views import views_of
+from axiom_bench.notes import BatchMates, Notes
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,7 @@ class Uncut:
         output: What is explained.
         mates: As `TrunkAndHead` has it; None if it isn't known.
         follows_shapes: Whether a graph that holds for one size of images will do.
+        notes: Gets a sentence if scores depend on the other images of a batch.
     """
 
     model: nn.Module
@@ -52,6 +54,7 @@ class Uncut:
     output: Output
     mates: str | None
     follows_shapes: bool
+    notes: Notes
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +159,7 @@ def _trunk_and_head(uncut: Uncut, model: nn.Module, image: Tensor, first: _First
 
     mates = uncut.mates
     if mates is None:
-        mates = _mates(network, image, expected, first.sizes.half)
+        mates = _mates(network, image, expected, first.sizes.half, uncut.notes)
 
     views = None
     if first.num_calls > 1:
@@ -186,13 +189,19 @@ def _trunk_and_head(uncut: Uncut, model: nn.Module, image: Tensor, first: _First
     )
 
 
-def _mates(network: ScoredNetwork, image: Tensor, scores: Tensor, half: torch.dtype | None) -> str:
-    """Return the sentence for a network whose scores depend on the other images of a batch, and warn of it."""
+def _mates(
+    network: ScoredNetwork,
+    image: Tensor,
+    scores: Tensor,
+    half: torch.dtype | None,
+    notes: Notes,
+) -> str:
+    """Return the sentence for a network whose scores depend on the other images of a batch, and add it to the notes."""
     if half is not None:
         warnings.warn(_low_precision(network.model, half), stacklevel=2)
     mates = batch_mates(network, image, scores)
     if mates:
-        warnings.warn(mates, BatchMates, stacklevel=2)
+        notes.add(BatchMates(mates))
     return mates
 
 

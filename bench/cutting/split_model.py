@@ -38,6 +38,7 @@ from axiom_bench.cutting.preparing import Uncut, copies, prepare
 from axiom_bench.cutting.tokens import AnyReshape, check_reshape
 from axiom_bench.cutting.trunk_and_head import TrunkAndHead, cast, select
 from axiom_bench.errors import BenchError, type_name, unknown
+from axiom_bench.notes import WARNINGS, Notes
 
 GIBIBYTE = 2**30
 MOST_SIZES = 8  # of images with a graph each, for models whose graph depends on the size
@@ -71,7 +72,8 @@ class CachesResults:
 class SplitModel(CachesResults):
     """The base of CutModel: all of it but `trace`, since a Trace needs this class. See CutModel for the arguments.
 
-    mates: as `TrunkAndHead` has it; None before the first trace, which finds it. follows_shapes: whether a graph that
+    mates: as `TrunkAndHead` has it; None before the first trace, which finds it. notes: get what the first trace finds
+    about the network; by default they are warnings. follows_shapes: whether a graph that
     holds for one size of images will do. finetuned: a copy of the model that
     was fine-tuned on images without some of their pixels, for the metric f_fidelity. Yours to set. normalisation: the
     mean and std of the images that the model takes; images without them get a PixelsGiven warning. None: not known.
@@ -105,6 +107,7 @@ class SplitModel(CachesResults):
         self.layer = _checked_layer(unwrapped(model), self.model, layer)
         self.passes = Passes()
         self.mates: str | None = None
+        self.notes: Notes = WARNINGS
         self.finetuned: nn.Module | None = None
         self.normalisation: Normalisation | None = None
         self.follows_shapes = True
@@ -210,6 +213,7 @@ class SplitModel(CachesResults):
             output=self.output,
             mates=self.mates,
             follows_shapes=self.follows_shapes,
+            notes=self.notes,
         )
 
     @property
@@ -339,7 +343,10 @@ class SplitModel(CachesResults):
     def _like(self, model: nn.Module, layer: str) -> Self:
         settings = (self.precision, self.head_precision, self.ablation_memory, self.reshape, self.output)
         other = type(self)(model, layer, *settings, self.ablation_channels)
-        other.passes, other.limits, other.mates = self.passes, self.limits, self.mates
+        other.passes = self.passes
+        other.limits = self.limits
+        other.mates = self.mates
+        other.notes = self.notes
         if inputs := several_inputs(self.model):
             other.take(inputs)
         return other

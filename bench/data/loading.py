@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import signal
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -28,6 +27,7 @@ from axiom_bench.data.base import BAD_IMAGE, BadImage, DataSet, MadeOf, Selected
 from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError, unknown
+from axiom_bench.notes import WARNINGS, DamagedFile, ImageNotRead, ImageProblem, Notes
 
 TARGET_RULES = ("label", "predicted", "each_label")
 CHUNK = 16  # images that travel together from a worker: shared memory holds a few chunks for each worker
@@ -35,9 +35,6 @@ SILENCE = (
     10.0  # seconds without a chunk, after which a dead process is taken for the reason: torch itself looks every 5
 )
 SIGCHLD = getattr(signal, "SIGCHLD", None)  # Windows has none
-
-log = logging.getLogger(__name__)
-bad_images = logging.getLogger("axiom_bench.bad_images")
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +66,8 @@ class Cache(Protocol):
     def write(self, index: int, image: Decoded) -> None:
         """Keeps the image. Raises BenchError."""
 
-    def tell_damaged(self, index: int) -> None:
-        """Tells that this image's entry was damaged, in the process that asked for the images."""
+    def path(self, index: int) -> Path | None:
+        """The file of the image; None for one that isn't kept."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +109,7 @@ def batches(
     cache: Cache | None = None,
     stamps: Mapping[Path, str] | None = None,
     turned: dict[str, bool] | None = None,
+    notes: Notes = WARNINGS,
 ) -> Iterator[Batch | BadImage]:
     """Batches of `batch_size` rows (the last one may have fewer), and each bad image in its place.
 
@@ -120,15 +118,16 @@ def batches(
     status "no_annotation". Rows don't depend on `workers` (0: this process). A batch holds images of one size.
     extras: what is read beside the images, "interventions" and "other_images"; see Batch. device: where the images are
     normalised, and stay. cache: what isn't in it is decoded, and kept there. stamps: of files that were hashed. turned:
-    gets {id: whether it is turned upright} of the images with an EXIF orientation. Raises BenchError, as it goes on,
-    for an image whose files have other stamps when it is decoded, and for one that ends the process that reads it.
+    gets {id: whether it is turned upright} of the images with an EXIF orientation. notes: get the images that can't be
+    read, the problems of others, and the damaged files of the cache. Raises BenchError, as it goes on, for an image
+    whose files have other stamps when it is decoded, and for one that ends the process that reads it.
     """
     if target_rule not in TARGET_RULES:
         raise unknown("target rule", target_rule, TARGET_RULES)
     if batch_size < 1 or workers < 0:
         raise BenchError(f"data.batch_size={batch_size} must be at least 1, and data.workers={workers} at least 0.")
     images = _Images(dataset, tuple(indices), preprocessing, target_rule, tuple(extras), cache, stamps)
-    return _batches(images, workers, batch_size, device, {} if turned is None else turned)
+    return _batches(images, workers, batch_size, device, {} if turned is None else turned, notes)
 
 
 @dataclass(eq=False)
@@ -332,9 +331,15 @@ def _extras(prepared: Prepared, preprocessing: Preprocessing, size: torch.Size) 
 
 
 def _batches(
-    source: _Images, workers: int, batch_size: int, device: torch.device | str, turned: dict[str, bool]
+    source: _Images,
+    workers: int,
+    batch_size: int,
+    device: torch.device | str,
+    turned: dict[str, bool],
+    notes: Notes,
 ) -> Iterator[Batch | BadImage]:
-    preprocessing, place = source.preprocessing, torch.device(device)
+    preprocessing = source.preprocessing
+    place = torch.device(device)
     rows: list[Row] = []
     for stacks, items in _chunks(source, workers):
         images = (image for stack in stacks for image in stack)
@@ -342,14 +347,15 @@ def _batches(
             if isinstance(prepared, BenchError):
                 raise prepared
             if isinstance(prepared, BadImage):
-                (bad_images if prepared.status == BAD_IMAGE else log).warning("%s", prepared)
+                kind = ImageNotRead if prepared.status == BAD_IMAGE else ImageProblem
+                notes.add(kind(str(prepared)))
                 yield prepared
                 continue
             if source.cache is not None:
                 for index in prepared.damaged:
-                    source.cache.tell_damaged(index)
+                    notes.add(DamagedFile(str(source.cache.path(index))))
             for problem in prepared.problems:
-                log.warning("%s: %s", prepared.image_id, problem)
+                notes.add(ImageProblem(f"{prepared.image_id}: {problem}"))
             if prepared.turned is not None:
                 turned[prepared.image_id] = prepared.turned
             image, annotation = next(images), _converted(prepared.annotation, torch.from_numpy)

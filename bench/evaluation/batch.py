@@ -1,8 +1,7 @@
-"""A method's explanation of a batch, the warnings about it, and the columns of its values."""
+"""A method's explanation of a batch, the notes about it, and the columns of its values."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,28 +22,13 @@ from axiom_bench.evaluation.measurement import Measured, Measurement
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.specs import MethodSpec
 from axiom_bench.explanation.explanation import Explanation, Map, is_map, weighted
+from axiom_bench.notes import WARNINGS, MethodLeftOut, Notes, NotFiniteMaps, ZeroMaps
 
 Method = Plugin[MethodSpec]
 Columns = dict[str, Any]  # arrays by the name of a column; of curves, also their "axes"
 # The check of the score's scale: on so many rows, by a power of two, which rounds nothing.
 CHECKED_ROWS, FACTOR = 4, 4.0
 TOLERANCE = 1e-3  # ablation drops in float32 are rounded to about 1e-4; another scale is off by a whole factor
-
-
-class MethodLeftOut(UserWarning):
-    """A method doesn't apply to the model and has no values. A run collects these warnings by their category."""
-
-
-class MetricsLeftOut(MethodLeftOut):
-    """Metrics don't apply to the data and have no values."""
-
-
-class ZeroMaps(UserWarning):
-    """At the layer nothing is to be seen. A run collects these warnings by their category."""
-
-
-class NotFiniteMaps(ZeroMaps):
-    """A method's maps, or a metric's values, aren't finite. A run collects these warnings by their category."""
 
 
 def traced(cut_model: CutModel, batch: Batch) -> Trace:
@@ -57,13 +41,16 @@ def traced(cut_model: CutModel, batch: Batch) -> Trace:
         raise
 
 
-def warn_of_silence(trace: Trace) -> bool:
-    """Whether the layer's gradients are zero for every image, with a ZeroMaps warning that names one where they
-    aren't; likewise a warning where its maps have one position."""
+def note_silence(trace: Trace, notes: Notes = WARNINGS) -> bool:
+    """Return whether the layer's gradients are zero for every image; a note names a layer where they aren't.
+
+    If the layer's maps have one position, another note says so.
+    """
     if trace.activations.shape[2:].numel() == 1:
-        warnings.warn(one_position(trace), ZeroMaps, stacklevel=2)
-    if is_silent := not trace.has_gradients:
-        warnings.warn(silence(trace), ZeroMaps, stacklevel=2)
+        notes.add(ZeroMaps(one_position(trace)))
+    is_silent = not trace.has_gradients
+    if is_silent:
+        notes.add(ZeroMaps(silence(trace)))
     return is_silent
 
 
@@ -75,22 +62,26 @@ def trace_of_batch(cut_model: CutModel, batch: Batch) -> Trace:
 
 
 def explained(
-    trace: Trace, annotations: Batch | Mapping[str, Any], method: Method, normalise: str = "maximum"
+    trace: Trace,
+    annotations: Batch | Mapping[str, Any],
+    method: Method,
+    normalise: str = "maximum",
+    notes: Notes = WARNINGS,
 ) -> Explanation | None:
-    """A method's explanation of a trace; None, with a MethodLeftOut warning, where it doesn't apply to the model."""
-    answer = answer_of(method, trace)
+    """Return a method's explanation of a trace. If it doesn't apply to the model, add a note and return None."""
+    answer = answer_of(method, trace, notes)
     return None if answer is None else Explanation.of(trace, answer, annotations, method, normalise)
 
 
-def answer_of(method: Method, trace: Trace) -> Tensor | Map | None:
-    """The method's weights or Map, detached; None, with a MethodLeftOut warning, where it doesn't apply to the model.
+def answer_of(method: Method, trace: Trace, notes: Notes = WARNINGS) -> Tensor | Map | None:
+    """Return the method's weights or Map, detached.
 
-    Raises BenchError for another shape.
+    If the method doesn't apply to the model, add a note and return None. Raises BenchError for another shape.
     """
     try:
         answer = method(trace)
     except BenchError as error:
-        warnings.warn(f"The method {method.name!r} is left out: {error}", MethodLeftOut, stacklevel=2)
+        notes.add(MethodLeftOut(f"The method {method.name!r} is left out: {error}"))
         return None
     if isinstance(answer, Map) and is_map(answer.raw, trace.dimensions) and len(answer.raw) == len(trace):
         return replace(answer, raw=answer.raw.detach())
@@ -104,8 +95,8 @@ def answer_of(method: Method, trace: Trace) -> Tensor | Map | None:
     )
 
 
-def warn_of_non_finite(method: Method, trace: Trace, answer: Tensor | Map) -> None:
-    """A NotFiniteMaps warning where maps of images with finite scores aren't, once for each method of a cut model."""
+def note_non_finite(method: Method, trace: Trace, answer: Tensor | Map, notes: Notes = WARNINGS) -> None:
+    """Add a note if maps of images with finite scores aren't finite, once for each method of a cut model."""
     values = answer.raw if isinstance(answer, Map) else answer
     wrong = ~values.expand(len(trace), *values.shape[1:]).isfinite()
     rows = wrong.flatten(1).any(1) & trace.logits.isfinite().all(1)
@@ -124,20 +115,20 @@ def warn_of_non_finite(method: Method, trace: Trace, answer: Tensor | Map) -> No
         where = f"the weights of {int(channels.sum())} of {len(channels)} channels are NaN or infinite, {dead} of them "
         where += "with maps of zeros alone; divide as axiom_bench.cutting.numerics.guarded_divide does"
     of_images = f"aren't finite for {int(rows.sum())} of {len(trace)} images"
-    warnings.warn(f"The maps of {method.name!r} {of_images}: of image {name} {where}.", NotFiniteMaps, stacklevel=3)
+    notes.add(NotFiniteMaps(f"The maps of {method.name!r} {of_images}: of image {name} {where}."))
 
 
 def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:
     return len(shape) == len(to) and all(size in (1, full) for size, full in zip(shape, to, strict=True))
 
 
-def with_score_scale(methods: Iterable[Method], trace: Trace) -> list[Method]:
-    """The methods with `on_score_scale` decided, once for a run; False for one that doesn't apply to the model."""
+def with_score_scale(methods: Iterable[Method], trace: Trace, notes: Notes = WARNINGS) -> list[Method]:
+    """Return the methods with `on_score_scale` decided, once for a run; False if one doesn't apply to the model."""
 
     def decided(method: Method) -> Method:
         if method.spec.on_score_scale is not None:
             return method
-        claim = answer_of(method, trace[:1]) is not None and on_score_scale(method, trace)
+        claim = answer_of(method, trace[:1], notes) is not None and on_score_scale(method, trace)
         return replace(method, spec=replace(method.spec, on_score_scale=claim))
 
     return [decided(method) for method in methods]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -12,11 +11,12 @@ from torch import Tensor
 from axiom_bench.columns import LAYER, NOT_APPLICABLE
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
-from axiom_bench.evaluation.batch import Columns, Method, MetricsLeftOut, columns, explained, is_on_score_scale
+from axiom_bench.evaluation.batch import Columns, Method, columns, explained, is_on_score_scale
 from axiom_bench.evaluation.measurement import Measurement, Metric, measure_all, without_values
 from axiom_bench.evaluation.purity import WATCHED_RATE, Witness, foreign, is_watched, tensors_of
 from axiom_bench.evaluation.stopwatch import METHODS, METRICS, Watch, untimed
 from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.notes import WARNINGS, MetricsLeftOut, Notes
 
 
 def rows_of(
@@ -27,17 +27,18 @@ def rows_of(
     normalise: str = "maximum",
     watch: Watch = untimed,
     watched_rate: int = WATCHED_RATE,
+    notes: Notes = WARNINGS,
 ) -> Iterator[Columns]:
     """Yield the columns of one method at a time, first those of the layer, whose method is "-".
 
     The user's own methods and metrics are called last. See `heatmap` for `normalise`, `purity.is_watched` for
-    `watched_rate`; `watch` is called with the name of each phase.
+    `watched_rate`; `watch` is called with the name of each phase, and `notes` get what is left out.
 
     Raises:
         BenchError: if a method or a metric returns a wrong shape, or changes what others read.
     """
     if refusals := [why for metric in metrics if (why := metric.refusal(trace.dimensions)) is not None]:
-        warnings.warn(f"Metrics are left out: {' '.join(refusals)}", MetricsLeftOut, stacklevel=2)
+        notes.add(MetricsLeftOut(f"Metrics are left out: {' '.join(refusals)}"))
     of_layer = [metric for metric in metrics if metric.spec.of == "layer"]
     of_method = [metric for metric in metrics if metric.spec.of == "method"]
     own_methods = [method for method in methods if not method.is_foreign]
@@ -50,7 +51,7 @@ def rows_of(
     witness = None
     if foreign_plugins and is_watched(batch.image_ids, watched_rate):
         own_metrics = [metric for metric in of_method if not metric.is_foreign]
-        measured = partial(_measured, trace, annotations, own_methods, own_metrics, (), normalise)
+        measured = partial(_measured, trace, annotations, own_methods, own_metrics, (), normalise, notes)
         witness = Witness(trace.images.device, lambda: [*tensors_of(trace), *_values(each for _, each in measured())])
 
     if of_layer:
@@ -58,7 +59,7 @@ def rows_of(
             measurements = measure_all(of_layer, [(Explanation(trace=trace), True)], watch=watch)
         yield from columns_of(LAYER, measurements[0])
     for group in (own_methods, foreign(methods)):
-        for name, measurement in _measured(trace, annotations, group, of_method, of_layer, normalise, watch):
+        for name, measurement in _measured(trace, annotations, group, of_method, of_layer, normalise, notes, watch):
             yield from columns_of(name, measurement or without_values(of_method, (NOT_APPLICABLE,) * len(batch)))
     if witness is not None:
         witness.check(foreign_plugins)
@@ -71,6 +72,7 @@ def _measured(
     metrics: Sequence[Metric],
     others: Sequence[Metric],
     normalise: str,
+    notes: Notes,
     watch: Watch = untimed,
 ) -> Iterator[tuple[str, Measurement | None]]:
     """Yield the name and measurement of each method; None if it doesn't apply to the model. See `measure_all`."""
@@ -80,7 +82,7 @@ def _measured(
     for first in range(0, len(methods), group_size):
         group = methods[first : first + group_size]
         with watch(METHODS):
-            explanations = [explained(trace, annotations, method, normalise) for method in group]
+            explanations = [explained(trace, annotations, method, normalise, notes) for method in group]
             asked = [
                 (explanation, explanation is not None and is_on_score_scale(method, trace))
                 for method, explanation in zip(group, explanations, strict=True)

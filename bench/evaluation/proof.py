@@ -7,7 +7,6 @@ tables show it and the gate refuses it. The suite's own plug-ins are proved by t
 from __future__ import annotations
 
 import random
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -24,12 +23,10 @@ from axiom_bench.evaluation.batch import (
     CHECKED_ROWS,
     TOLERANCE,
     Method,
-    MethodLeftOut,
-    NotFiniteMaps,
     answer_of,
     explained,
     holds_values,
-    warn_of_non_finite,
+    note_non_finite,
     with_score_scale,
 )
 from axiom_bench.evaluation.loop import rows_of
@@ -37,6 +34,7 @@ from axiom_bench.evaluation.measurement import Metric, measure
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.purity import WITNESS, Interference, Witness, foreign, tensors_of
 from axiom_bench.explanation.explanation import Explanation, Map
+from axiom_bench.notes import WARNINGS, Notes, NotFiniteMaps
 
 DRAWS = "draws from a global random state, so that its answers aren't the same again; seed a generator of its own"
 KEEPS_STATE = "answers otherwise when it is called again on the same images; something is kept between the calls"
@@ -46,27 +44,31 @@ Answer = Callable[[Plugin, int], Tensor | None]  # of so many first rows: (rows,
 
 
 def proved(
-    methods: Sequence[Method], metrics: Sequence[Metric], trace: Trace, batch: Batch
+    methods: Sequence[Method],
+    metrics: Sequence[Metric],
+    trace: Trace,
+    batch: Batch,
+    notes: Notes = WARNINGS,
 ) -> tuple[list[Method], list[Metric]]:
-    """Methods and metrics with `unstable` said of those that are, and `on_score_scale` decided.
+    """Return the methods and metrics, the unstable ones marked, and `on_score_scale` decided.
 
-    trace, batch: of a job's first images, of which CHECKED_ROWS at most are explained. Raises Interference where a
-    plug-in of a user's own changes what others read.
+    trace, batch: of a job's first images, of which CHECKED_ROWS at most are explained. notes: get what is left out or
+    isn't finite. Raises Interference where a plug-in of a user's own changes what others read.
     """
     if not foreign([*methods, *metrics]):
-        return with_score_scale(methods, trace), list(metrics)
+        return with_score_scale(methods, trace, notes), list(metrics)
     own_methods = [method for method in methods if not method.is_foreign]
     own_metrics = [metric for metric in metrics if not metric.is_foreign]
     first, targets = replace(batch[:1], images=batch[:1].images.clone()), trace.targets[:1].clone()
 
     def values() -> Iterator[Any]:
         """The suite's own, of one image, computed from it."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", MethodLeftOut)
-            extras = first.interventions, first.other_images
-            fresh = trace_of(trace.cut_model, first.images, targets, *extras, others=first.other_inputs)
-            for part in rows_of(replace(fresh, image_ids=first.image_ids), first, own_methods, own_metrics):
-                yield from [part["value"]] if holds_values(part) else part["points"]
+        extras = first.interventions, first.other_images
+        fresh = trace_of(trace.cut_model, first.images, targets, *extras, others=first.other_inputs)
+        fresh = replace(fresh, image_ids=first.image_ids)
+        # The loop over the shards adds the same notes, so these are dropped.
+        for part in rows_of(fresh, first, own_methods, own_metrics, notes=Notes()):
+            yield from [part["value"]] if holds_values(part) else part["points"]
 
     witness = trace.cut_model.once(WITNESS, lambda: Witness(trace.images.device, values))
     count = min(CHECKED_ROWS, trace.num_valid)
@@ -75,8 +77,8 @@ def proved(
         """With nothing that was computed on use."""
         return replace(trace[:count])
 
-    methods = with_score_scale(_marked(methods, partial(_answer, rows), count, witness), trace)
-    return methods, _marked(metrics, partial(_values, rows, methods, batch), count, witness)
+    methods = with_score_scale(_marked(methods, partial(_answer, rows, notes), count, witness), trace, notes)
+    return methods, _marked(metrics, partial(_values, rows, methods, batch, notes), count, witness)
 
 
 def _marked(plugins: Sequence[Plugin], answer: Answer, count: int, witness: Witness) -> list[Plugin]:
@@ -125,26 +127,31 @@ def _close(actual: Tensor, expected: Tensor | None, scale: Tensor) -> bool:
     return bool(((actual.nan_to_num() - expected.nan_to_num()).abs() <= TOLERANCE * scale).all())
 
 
-def _answer(rows: Callable[[int], Trace], method: Method, count: int) -> Tensor | None:
-    """Weights as they broadcast, or a Map: (count, 1, n)."""
+def _answer(rows: Callable[[int], Trace], notes: Notes, method: Method, count: int) -> Tensor | None:
+    """Return weights as they broadcast, or a Map: (count, 1, n)."""
     trace = rows(count)
     witness = Witness(trace.images.device, partial(tensors_of, trace))
-    answer = answer_of(method, trace)
+    answer = answer_of(method, trace, notes)
     witness.check([method])
     if answer is None:
         return None
-    warn_of_non_finite(method, trace, answer)
+    note_non_finite(method, trace, answer, notes)
     values = answer.raw if isinstance(answer, Map) else answer.expand(count, *answer.shape[1:])
     return values.reshape(count, 1, -1).double()  # weights may be integers, or true and false
 
 
 def _values(
-    rows: Callable[[int], Trace], methods: Sequence[Method], batch: Batch, metric: Metric, count: int
+    rows: Callable[[int], Trace],
+    methods: Sequence[Method],
+    batch: Batch,
+    notes: Notes,
+    metric: Metric,
+    count: int,
 ) -> Tensor | None:
-    """Values and points of curves, (count, n, 1), of the first method that applies; the suite's own are asked first."""
+    """Return values and points of curves, (count, n, 1), of the first method that applies: the suite's come first."""
     trace = rows(count)
     for method in sorted(methods, key=lambda method: method.is_foreign):
-        explanation = explained(trace, batch[:count], method)
+        explanation = explained(trace, batch[:count], method, notes=notes)
         if explanation is not None:
             read = Explanation(trace=trace) if metric.spec.of == "layer" else explanation
             witness = Witness(trace.images.device, lambda: [*tensors_of(trace), *tensors_of(read)])  # noqa: B023
@@ -152,7 +159,7 @@ def _values(
             witness.check([metric])
             if measured and all({*statuses} == {NOT_FINITE} for _, statuses in measured.values()):
                 text = f"The values of the metric {metric.name!r} aren't finite for any of the first {count} images."
-                warnings.warn(text, NotFiniteMaps, stacklevel=2)
+                notes.add(NotFiniteMaps(text))
             columns = [values.reshape(count, -1) for values, _ in measured.values()]
             return torch.cat(columns, 1)[..., None] if columns else None
     return None

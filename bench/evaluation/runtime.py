@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -23,12 +22,9 @@ from axiom_bench.cutting.trace import Trace, trace_of
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.notes import WARNINGS, MethodNotTimed, Notes
 
 MAX_SECONDS = 20.0  # of the rounds that are timed: no other one begins after them
-
-
-class MethodNotTimed(UserWarning):
-    """A method doesn't apply to the model and has no run time. A run collects these warnings by their category."""
 
 
 def fresh(trace: Trace) -> Trace:
@@ -45,7 +41,12 @@ class Step:
     method: str = "-"
 
 
-def measure_runtime(trace: Trace, methods: Sequence[Plugin], repeats: int = 5) -> pd.DataFrame:
+def measure_runtime(
+    trace: Trace,
+    methods: Sequence[Plugin],
+    repeats: int = 5,
+    notes: Notes = WARNINGS,
+) -> pd.DataFrame:
     """Time every step on one batch: a row per step, in RUNTIME_COLUMNS; model and data are "-", for the caller to set.
 
     trace: of the batch. milliseconds_per_image: median over `repeats` rounds, or those that begin within MAX_SECONDS,
@@ -53,10 +54,10 @@ def measure_runtime(trace: Trace, methods: Sequence[Plugin], repeats: int = 5) -
     forward pass. Passes are counted per image. A method's time goes from the trace to the heatmap, with the ablation
     drops if it needs them. peak_memory_bytes: the maximum that a step allocated beyond its start, NaN where that can't
     be measured.
-    A method that doesn't apply to the model has no row, and a warning says so.
+    A method that doesn't apply to the model has no row, and a note says so.
     """
     device = trace.images.device
-    passes = {step: _passes(step, trace) for step in _steps(trace, methods)}
+    passes = {step: _passes(step, trace, notes) for step in _steps(trace, methods)}
     steps = [step for step, counted in passes.items() if counted is not None]
     timed: list[list[float]] = []
     while len(timed) < repeats and sum(map(sum, timed)) < MAX_SECONDS:
@@ -101,13 +102,13 @@ def _steps(trace: Trace, methods: Sequence[Plugin]) -> list[Step]:
     ]
 
 
-def _passes(step: Step, trace: Trace) -> dict[str, float] | None:
-    """The passes of one run, per image; None, with a warning, for a method that doesn't apply to the model."""
+def _passes(step: Step, trace: Trace, notes: Notes) -> dict[str, float] | None:
+    """Return the passes of one run, per image. If a method doesn't apply to the model, add a note and return None."""
     before = asdict(trace.passes)
     try:
         step.run(fresh(trace))
     except BenchError as error:
-        warnings.warn(f"No run time for the method {step.method!r}: {error}", MethodNotTimed, stacklevel=2)
+        notes.add(MethodNotTimed(f"No run time for the method {step.method!r}: {error}"))
         return None
     return {name: (count - before[name]) / len(trace) for name, count in asdict(trace.passes).items()}
 

@@ -22,6 +22,7 @@ from axiom_bench.evaluation.measurement import without_values
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.purity import WATCHED_RATE, WITNESS, Witness, foreign
 from axiom_bench.evaluation.stopwatch import LOADING, TRACE, Watch, untimed
+from axiom_bench.notes import WARNINGS, Notes
 
 
 class UnreadableImage(Protocol):
@@ -48,6 +49,7 @@ def shard_rows(
     watch: Watch = untimed,
     watched_rate: int = WATCHED_RATE,
     kept: KeptAnswers | None = None,
+    notes: Notes = WARNINGS,
 ) -> Iterator[Columns]:
     """The records' columns of what is requested, batch after batch, as `rows_of` yields them.
 
@@ -55,7 +57,7 @@ def shard_rows(
     memory (see cutting.passes). A product's rounding may depend on it; so a value is the same bit by bit however the
     images are cut into shards. A bad image has a row with its status for each value. watch: is told of the parts; what
     the batches keep the loop waiting is time of loading. watched_rate: see `purity.is_watched`. kept: the model's
-    answers that need not be computed; new ones are added.
+    answers that need not be computed; new ones are added. notes: get what is left out.
     """
 
     def rows(part: Batch, size: int) -> list[Columns]:
@@ -64,11 +66,20 @@ def shard_rows(
             trace = replace(traced(cut_model, full), num_padding=len(full) - len(part))
             if kept is not None:
                 trace.once(KEPT, lambda: kept)
-        return [
-            trimmed(columns, len(full), len(part))
-            for request in requests
-            for columns in rows_of(trace, full, request.methods, request.metrics, normalise, watch, watched_rate)
-        ]
+        values: list[Columns] = []
+        for request in requests:
+            parts = rows_of(
+                trace,
+                full,
+                request.methods,
+                request.metrics,
+                normalise=normalise,
+                watch=watch,
+                watched_rate=watched_rate,
+                notes=notes,
+            )
+            values.extend(trimmed(columns, len(full), len(part)) for columns in parts)
+        return values
 
     upcoming = iter(batches)
     while True:
@@ -77,7 +88,7 @@ def shard_rows(
         if batch is None:
             break
         if isinstance(batch, Batch):
-            for of_part in by_halves(batch, batch_rows, cut_model.limits, rows):
+            for of_part in by_halves(batch, batch_rows, cut_model.limits, rows, notes):
                 yield from of_part
         else:
             yield from _bad_image(batch, requests)

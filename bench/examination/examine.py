@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from axiom_bench.cutting.dependence import BatchMates, OtherScores
+from axiom_bench.cutting.dependence import OtherScores
 from axiom_bench.cutting.images import Normalisation, bound, pixels_note
 from axiom_bench.cutting.model_copy import parts_with_hooks
 from axiom_bench.cutting.output import LOGITS
@@ -24,6 +24,7 @@ from axiom_bench.cutting.silent import one_position, silence
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.models.sources import IMAGENET_MEAN, IMAGENET_STD
+from axiom_bench.notes import BatchMates
 
 SAME = "deterministic"
 BATCH = "batch"  # the question whose note makes images run one at a time

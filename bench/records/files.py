@@ -9,7 +9,6 @@ import os
 import platform
 import re
 import stat
-import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
@@ -18,6 +17,7 @@ from typing import Any
 from uuid import uuid4
 
 from axiom_bench.errors import BenchError
+from axiom_bench.notes import WARNINGS, DamagedFile, Notes
 
 
 @cache
@@ -57,10 +57,6 @@ _OF_THE_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # reasons not to r
 MAX_NAME = 100  # characters of a name in a file's name; file systems allow 255 bytes in all
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_@+=.-]")
 _DRAFT = re.compile(r"\..+\.([0-9a-f]{8})-(\d{1,9})-[0-9a-f]{8}\.tmp")  # place and number of the process
-
-
-class DamagedFile(UserWarning):
-    """A file that can't be used, and is written anew. The message is its path."""
 
 
 def read(path: Path) -> bytes:
@@ -144,22 +140,17 @@ def mapping(content: bytes) -> dict[str, Any]:
     return entries
 
 
-def read_json_or_none(path: Path) -> dict[str, Any] | None:
-    """The content; None where there is no such file, or it is damaged, which is told: see `warn_damaged`."""
+def read_json_or_none(path: Path, notes: Notes = WARNINGS) -> dict[str, Any] | None:
+    """Return the content of a file, or None if there is no such file or it is damaged, which is added to the notes."""
     try:
         return read_json(path)
     except FileNotFoundError:
         if path.is_symlink():  # to nothing
-            warn_damaged(path)
+            notes.add(DamagedFile(str(path)))
         return None
     except (OSError, ValueError):
-        warn_damaged(path)
+        notes.add(DamagedFile(str(path)))
         return None
-
-
-def warn_damaged(path: Path) -> None:
-    """Tells of a damaged file that is written anew; `run.result` makes one line of all."""
-    warnings.warn(DamagedFile(str(path)), stacklevel=2)
 
 
 def write(path: Path, content: bytes) -> None:

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from axiom_bench.columns import RUNTIME_COLUMNS
 from axiom_bench.errors import BenchError
+from axiom_bench.notes import WARNINGS, DamagedFile, Notes
 from axiom_bench.records import artefacts, files
 from axiom_bench.records.by_metric import PLACE
 
@@ -119,9 +120,11 @@ def _check_size(about: pq.FileMetaData, length: int) -> None:
         raise ValueError(f"it would unpack from {length:,} to {unpacked:,} bytes")
 
 
-def is_usable(path: Path, columns: Collection[str] = ()) -> bool:
-    """Whether a file of a run folder is there as it was written, arrays or a table with these columns. One that is
-    there and isn't usable is told: see `files.warn_damaged`."""
+def is_usable(path: Path, columns: Collection[str] = (), notes: Notes = WARNINGS) -> bool:
+    """Return whether a file of a run folder is there as it was written: arrays, or a table with these columns.
+
+    A file that is there and isn't usable is added to the notes.
+    """
     try:
         sha256 = artefacts.hash_of(path)
         names = read_arrays(path, sha256) if path.suffix == ".npz" else read_table(path, sha256=sha256).column_names
@@ -130,7 +133,7 @@ def is_usable(path: Path, columns: Collection[str] = ()) -> bool:
     except BenchError:
         pass
     if os.path.lexists(path):
-        files.warn_damaged(path)
+        notes.add(DamagedFile(str(path)))
     return False
 
 

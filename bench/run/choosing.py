@@ -16,6 +16,7 @@ from axiom_bench.data.batch import Batch
 from axiom_bench.data.mosaic import Candidate, MosaicImages, Mosaics
 from axiom_bench.errors import BenchError, is_out_of_memory
 from axiom_bench.evaluation.batch import traced
+from axiom_bench.notes import DamagedFile, Notes
 from axiom_bench.records import files
 from axiom_bench.records.record_files import key
 from axiom_bench.run.images import announce, first_row, rows
@@ -40,7 +41,7 @@ def predictions(job: Job, folder: Path) -> dict[str, Prediction]:
     a run that was stopped goes on."""
     keys, of_all = Keys(job), replace(job, target="predicted")  # once: a job keeps what it looks up of its images
     paths = {shard: folder / f"predictions/{key(predictions=keys.shard(shard))}.json" for shard in job.shards}
-    stored = {shard: _read(path) for shard, path in paths.items()}
+    stored = {shard: _read(path, job.notes) for shard, path in paths.items()}
     missing = [shard for shard, of_shard in stored.items() if of_shard is None]
     with progress(f"{job.name}, predictions", sum(map(len, missing))) as shown:
         for shard in missing:
@@ -57,7 +58,8 @@ def _of_shard(job: Job, shard: Shard, batch_rows: int) -> dict[str, Prediction]:
         if isinstance(batch, BadImage):
             made[batch.image_id] = Prediction(None)
         else:
-            answers = by_halves(batch, batch_rows, job.cut_model.limits, partial(_of_batch, job.cut_model))
+            predict = partial(_of_batch, job.cut_model)
+            answers = by_halves(batch, batch_rows, job.cut_model.limits, predict, job.notes)
             made.update(zip(batch.image_ids, chain.from_iterable(answers), strict=True))
     return made
 
@@ -72,15 +74,15 @@ def _of_batch(cut_model: CutModel, batch: Batch, batch_rows: int) -> list[Predic
     return [Prediction(*each) for each in zip(labels.tolist(), probabilities.tolist(), strict=True)]
 
 
-def _read(path: Path) -> dict[str, Prediction] | None:
-    """Stored predictions; None where there are none, or the file is damaged, so that they are made again."""
-    content = files.read_json_or_none(path)
+def _read(path: Path, notes: Notes) -> dict[str, Prediction] | None:
+    """Return stored predictions; None if there are none, or the file is damaged, so that they are made again."""
+    content = files.read_json_or_none(path, notes)
     if content is None:
         return None
     try:
         return {name: Prediction(*each) for name, each in content["predictions"].items()}
     except (KeyError, AttributeError, TypeError):
-        files.warn_damaged(path)
+        notes.add(DamagedFile(str(path)))
         return None
 
 
@@ -156,7 +158,8 @@ def _is_named(images: MosaicImages, image: Candidate, predicted: Mapping[str, Pr
 
 def _cut(job: Job, mosaics: Mosaics) -> CutModel:
     """The model, cut, with its first mosaic seen. Raises BenchError where it doesn't answer a mosaic with one row."""
-    cut_model, batch = cut_of(job.model, job.device), first_row(job)
+    cut_model = cut_of(job.model, job.device, job.notes)
+    batch = first_row(job)
     if batch is None:  # no mosaic can be read: each has a row that says so
         return cut_model
     try:

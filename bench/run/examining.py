@@ -30,7 +30,7 @@ def examined(keys: Keys, folder: Path, is_needed: bool) -> tuple[Answer, ...]:
     values meaningless.
     """
     path = folder / f"examination/{keys.step('examination', methods=False)}.json"
-    content = files.read_json_or_none(path)
+    content = files.read_json_or_none(path, keys.job.notes)
     if content is None and not is_needed:
         return ()
     answers = examination(keys.job) if content is None else tuple(Answer(*answer) for answer in content["answers"])
@@ -61,7 +61,7 @@ def examination(job: Job) -> tuple[Answer, ...]:
         normalisation = (done.mean, done.std) if done.shape is None else None
         return examine(partial(traced, job.cut_model, part), has_labels, job.class_names, others, normalisation)
 
-    return next(by_halves(batch[: job.batch_rows], job.batch_rows, job.cut_model.limits, answers))
+    return next(by_halves(batch[: job.batch_rows], job.batch_rows, job.cut_model.limits, answers, job.notes))
 
 
 def mates(answers: Sequence[Answer]) -> str | None:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from functools import partial
 
@@ -19,12 +18,10 @@ from axiom_bench.data.batch import Batch
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.batch import (
     Method,
-    MethodLeftOut,
-    ZeroMaps,
     answer_of,
     is_on_score_scale,
-    warn_of_non_finite,
-    warn_of_silence,
+    note_non_finite,
+    note_silence,
     with_score_scale,
 )
 from axiom_bench.evaluation.measurement import Metric, measure_all
@@ -32,6 +29,7 @@ from axiom_bench.evaluation.purity import Witness, tensors_of
 from axiom_bench.explanation.explanation import Explanation, heatmap
 from axiom_bench.explanation.heatmaps import ERROR_COLUMNS, ClassScore, Heatmaps
 from axiom_bench.explanation.overlay import Pixels
+from axiom_bench.notes import Note, Notes, ZeroMaps
 from axiom_bench.run.progress import at
 
 TOP = 5  # classes that are listed
@@ -70,17 +68,11 @@ def explained_trace(
     Raises:
         BenchError: if a method or metric returns a wrong shape or changes the trace.
     """
-    with warnings.catch_warnings(record=True, action="always") as caught:
-        if metrics:
-            methods = with_score_scale(methods, trace)
-        is_silent = warn_of_silence(trace)
-        explanations = _explanations(trace, methods, normalise)
-    notes: list[Warning] = []
-    for warning in caught:
-        if isinstance(warning.message, MethodLeftOut | ZeroMaps):
-            notes.append(warning.message)
-        else:
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    notes = Notes()
+    if metrics:
+        methods = with_score_scale(methods, trace, notes)
+    is_silent = note_silence(trace, notes)
+    explanations = _explanations(trace, methods, normalise, notes)
     maps: dict[str, Tensor] = {}
     for method, explanation in explanations:
         if size is None:
@@ -89,14 +81,14 @@ def explained_trace(
             maps[method.name] = heatmap(explanation.required_raw_map, size, normalise)
     is_seen = any(each.any() for each in maps.values())
     if maps and not is_seen and not is_silent:
-        notes.append(ZeroMaps(only_zeros(trace)))
+        notes.add(ZeroMaps(only_zeros(trace)))
     errors = None
     if metrics and is_seen:
         at(ERRORS)
         on_scale = [is_on_score_scale(method, trace) for method, _ in explanations]
         costly = _costly(trace, metrics, max_passes) if any(on_scale) else []
         if costly:
-            notes.append(UserWarning(_cost_note(trace, costly, max_passes)))
+            notes.add(Note(_cost_note(trace, costly, max_passes)))
         cheap = [metric for metric in metrics if metric not in costly]
         errors = _errors(cheap, explanations, on_scale)
     titles = {method.name: method.spec.title for method in methods}
@@ -119,21 +111,26 @@ def explained_trace(
         scores=scores,
         top=top,
         errors=errors,
-        notes=notes,
+        notes=list(notes),
         titles=titles,
     )
 
 
-def _explanations(trace: Trace, methods: Sequence[Method], normalise: str) -> list[tuple[Method, Explanation]]:
+def _explanations(
+    trace: Trace,
+    methods: Sequence[Method],
+    normalise: str,
+    notes: Notes,
+) -> list[tuple[Method, Explanation]]:
     """Return the explanations of the methods that apply, in the methods' order; the user's own are called last."""
     batch = Batch(trace.images, ("",) * len(trace), trace.targets)
     by_name: dict[str, Explanation] = {}
     for method in sorted(methods, key=lambda method: method.is_foreign):
         at(method.spec.title or method.name)
         witness = Witness(trace.images.device, partial(tensors_of, trace)) if method.is_foreign else None
-        answer = answer_of(method, trace)
+        answer = answer_of(method, trace, notes)
         if answer is not None:
-            warn_of_non_finite(method, trace, answer)
+            note_non_finite(method, trace, answer, notes)
             by_name[method.name] = Explanation.of(trace, answer, batch, method, normalise)
         if witness is not None:
             witness.check([method])

@@ -79,12 +79,6 @@ class ImageCache:
                 "there, free some space, choose another folder, or set data.cache=null."
             ) from error
 
-    def tell_damaged(self, index: int) -> None:
-        """A warning about the file that was written anew."""
-        path = self.path(index)
-        if path is not None:
-            files.warn_damaged(path)
-
 
 def of_job(job: Job) -> ImageCache | None:
     """The job's cache of images; None where it has none. The scaling of values is no part of its key."""
@@ -131,7 +125,8 @@ def announce(job: Job) -> None:
 def _entry_bytes(job: Job, indices: Sequence[int]) -> int:
     """Of the first of these images that can be read; 0 where that is none of the first few."""
     for index in indices[:MAX_TRIED]:
-        (item,) = batches(job.data, [index], job.model.preprocessing, "predicted", 1, job.one_worker)
+        workers = job.one_worker
+        (item,) = batches(job.data, [index], job.model.preprocessing, "predicted", 1, workers, notes=job.notes)
         if isinstance(item, Batch):
             mask = item.annotations[0].mask
             of_images = item.images.numel() if job.data.shape is None else item.images.nbytes
@@ -193,7 +188,7 @@ def rows(
     place = job.device.device, of_job(job)
     rule = "label" if job.target in OBJECT_RULES else job.target  # an object's class is its row's label
     of_job_data = job.data, indices, job.model.preprocessing, rule
-    for batch in batches(*of_job_data, *numbers, extras, *place, stamps=stamps, turned=turned):
+    for batch in batches(*of_job_data, *numbers, extras, *place, stamps=stamps, turned=turned, notes=job.notes):
         if isinstance(batch, BadImage):
             yield batch
         else:

@@ -22,6 +22,7 @@ from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.explanation import check_normalise
 from axiom_bench.models.load import LoadedModel, load_model
 from axiom_bench.models.spec import OBJECT_OUTPUTS, ModelSpec
+from axiom_bench.notes import WARNINGS, Notes
 from axiom_bench.records import files
 from axiom_bench.records.files import safe_name
 from axiom_bench.run.composing.settings import Settings
@@ -63,6 +64,7 @@ class Job:
         workers: The number of processes that read images.
         cache: The folder of decoded images.
         hashes: Of image files.
+        notes: Sentences for the user that the code has found so far. They go on with what is made of the job.
         all_indices: As `indices`, with those that data.only_correct leaves out.
         left_out: The ids of these.
         others: Why images may be left out.
@@ -88,6 +90,7 @@ class Job:
     workers: int
     cache: str | None = None
     hashes: FileHashes = field(default_factory=FileHashes, compare=False, repr=False)
+    notes: Notes = field(default_factory=Notes, compare=False, repr=False)
     all_indices: tuple[int, ...] = ()
     left_out: tuple[str, ...] = ()
     others: str | None = None
@@ -123,11 +126,12 @@ class Job:
             )
         inputs = loaded.inputs and loaded.inputs.of_images(dataset.ids, [dataset.ids[index] for index in indices])
         model = replace(loaded, preprocessing=preprocessing, inputs=inputs)
+        notes = Notes()
         job = Job(
             settings=settings,
             experiment=str(settings.experiment),
             model=model,
-            cut_model=cut_of(model, device),
+            cut_model=cut_of(model, device, notes),
             data=dataset,
             indices=indices,
             target=_target_rule(settings.model, target or ("predicted" if dataset.unlabelled else "label")),
@@ -139,6 +143,7 @@ class Job:
             batch_size=data["batch_size"],
             workers=data["workers"],
             cache=data.get("cache"),
+            notes=notes,
             all_indices=indices,
         )
         job.check()
@@ -165,7 +170,7 @@ class Job:
 
     def lines(self) -> tuple[str, ...]:
         """For the user, before anything is computed."""
-        lines = [*self.model.lines, *self.notes, *filter(None, [self.model.recognised])]
+        lines = [*self.model.lines, *self.data_notes, *filter(None, [self.model.recognised])]
         if (of := self.made_of) is not None:
             unreadable = f" ({of['unreadable']} can't be read)" if of["unreadable"] else ""
             sure = f" and are named with a probability of at least {of['confidence']}"
@@ -200,8 +205,8 @@ class Job:
         return names or tuple(map(str, range(self.model.number_of_classes)))
 
     @property
-    def notes(self) -> tuple[str, ...]:
-        """Sentences about the job that a reader needs to interpret its values."""
+    def data_notes(self) -> tuple[str, ...]:
+        """Sentences about the data that a reader needs to interpret the job's values."""
         if self.shares_classes or self.data.unlabelled:
             return self.data.notes
         of_model, of_data = self.model.number_of_classes, len(self.data.classes)
@@ -284,11 +289,12 @@ def _target_rule(model: Mapping[str, Any], target: str) -> str:
     return target
 
 
-def cut_of(model: LoadedModel, device: Device) -> CutModel:
-    """The model on the device, cut at its layer."""
+def cut_of(model: LoadedModel, device: Device, notes: Notes = WARNINGS) -> CutModel:
+    """Return the model on the device, cut at its layer. notes: get what its first trace finds."""
     module, precisions = model.module.to(device.device), (device.precision, device.head_precision)
     memory, budget = device.ablation_memory, device.ablation_channels
     cut_model = cut(module, model.layer, *precisions, memory, model.reshape, model.output, budget)
+    cut_model.notes = notes
     if model.inputs is not None:
         cut_model.take(model.inputs.takes)
     if model.finetuned is not None:
@@ -315,10 +321,12 @@ def chosen(kind: str, entries: Mapping[str, Any]) -> tuple[Plugin, ...]:
     return listed
 
 
-def read_hashes(folder: Path) -> FileHashes:
-    """The hashes of image files that the run folder keeps, so that a second run over the same images needn't read them;
-    none where there are none, or the file is damaged."""
-    hashes = (files.read_json_or_none(folder / HASHES) or {}).get("files")
+def read_hashes(folder: Path, notes: Notes = WARNINGS) -> FileHashes:
+    """Return the hashes of image files that the run folder keeps, so that a second run needn't read the images.
+
+    If there are none, or the file is damaged, the result is empty.
+    """
+    hashes = (files.read_json_or_none(folder / HASHES, notes) or {}).get("files")
     return FileHashes(hashes if isinstance(hashes, dict) else {})
 
 

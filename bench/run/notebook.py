@@ -40,16 +40,7 @@ from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.environment import conf_folder, read_yaml
 from axiom_bench.errors import BenchError, type_name
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.batch import (
-    Columns,
-    MethodLeftOut,
-    ZeroMaps,
-    curve_frame,
-    frame,
-    holds_values,
-    trace_of_batch,
-    warn_of_silence,
-)
+from axiom_bench.evaluation.batch import Columns, curve_frame, frame, holds_values, note_silence, trace_of_batch
 from axiom_bench.evaluation.loop import rows_of
 from axiom_bench.evaluation.measurement import Metric, check_names
 from axiom_bench.evaluation.plugins import Plugin
@@ -62,6 +53,7 @@ from axiom_bench.explanation.overlay import COLOURS, OPACITY, Pixels, drawn_over
 from axiom_bench.models import layers, load
 from axiom_bench.models.load import LoadedModel
 from axiom_bench.models.spec import in_python, named_settings
+from axiom_bench.notes import MethodLeftOut, ZeroMaps
 from axiom_bench.run.explaining import explained_trace
 from axiom_bench.run.photographs import Photograph, photograph, prepared
 from axiom_bench.run.progress import progress, where_seen
@@ -155,7 +147,7 @@ def evaluate(
             cut_model.take(form)
         trace = trace_of_batch(cut_model, part)
         if not is_proved:
-            warn_of_silence(trace)
+            note_silence(trace)
             method_plugins, metric_plugins = proved(method_plugins, metric_plugins, trace, part)
             is_proved = True
         return list(rows_of(trace, part, method_plugins, metric_plugins))

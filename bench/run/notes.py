@@ -1,27 +1,29 @@
-"""What a worker tells the user beside its values, each sentence once: warnings, images that can't be read, damaged
-files. Notes travel between processes."""
+"""The lines that a run prints of its notes: each sentence once, images counted, damaged files in one line."""
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from axiom_bench.cutting.dependence import BatchMates
 from axiom_bench.data.base import BEYOND, NO_AREA, OTHER_CLASS, OUTSIDE, SHARES
 from axiom_bench.data.formats.decoding import DARK, NEARLY_BLACK
-from axiom_bench.evaluation.batch import MethodLeftOut, NotFiniteMaps, ZeroMaps
-from axiom_bench.evaluation.runtime import MethodNotTimed
+from axiom_bench.notes import (
+    DamagedFile,
+    ImageNotRead,
+    ImageProblem,
+    MachineNote,
+    MethodLeftOut,
+    MetricsLeftOut,
+    Notes,
+    ZeroMaps,
+)
 from axiom_bench.records import artefacts
-from axiom_bench.records.files import DamagedFile
 from axiom_bench.run.images import SUFFIX
 
 CACHE = "data.cache"
-LEFT_OUT, DAMAGED = "methods, and layers without gradients", "damaged files"
-OF_FIRST = "maps of the first batch that aren't finite"  # told before anything is computed
 BAD_IMAGES = "images can't be read"
 PROBLEMS = "images have an annotation that is missing or can't be read"
 ENDINGS = {  # of sentences on boxes and pictures: the line of all that have one
@@ -34,33 +36,28 @@ ENDINGS = {  # of sentences on boxes and pictures: the line of all that have one
     SHARES: "boxes are left out, since they are in shares of the image, not in pixels",
     BEYOND: "boxes reach more than a pixel beyond their image, and are cut off at its edge",
 }
-MACHINE = "memory that ran out, processes that died, and kernels that add in any order"
 ANY_ORDER = " does not have a deterministic implementation"  # how torch warns, behind the kernel's name
-LOGS = {"axiom_bench.data": PROBLEMS, "axiom_bench.bad_images": BAD_IMAGES, "axiom_bench.machine": MACHINE}
 TURNED = "images are turned upright, as their EXIF orientation says"
 AS_STORED = "images aren't turned as their EXIF orientation says: annotations are in stored pixels"
 
-Notes = Mapping[str, Mapping[str, None]]  # {kind: {message: None}}, each once; of damaged files their paths
-
-
-def joined(*several: Notes) -> Notes:
-    """Those of several workers."""
-    kinds = dict.fromkeys(kind for notes in several for kind in notes)
-    return {kind: {text: None for notes in several for text in notes.get(kind, ())} for kind in kinds}
-
 
 def note_lines(notes: Notes) -> tuple[str, ...]:
-    """Each sentence once; of bad images, the annotations' problems and boxes the count and the first; one line of all
-    damaged files."""
-    counts = counted(BAD_IMAGES, notes.get(BAD_IMAGES, ()))
-    problems = notes.get(PROBLEMS, ())
+    """Return the lines of the notes that are printed at the end of a job.
+
+    Of images that can't be read, and of each problem of annotations and boxes, a line has the count and the first. One
+    line has all damaged files. Notes that are printed before, or that an answer of the examination repeats, have none.
+    """
+    left_out = notes.sentences(MethodLeftOut, MetricsLeftOut, ZeroMaps)
+    counts = counted(BAD_IMAGES, notes.sentences(ImageNotRead))
+    problems = notes.sentences(ImageProblem)
     counts += counted(PROBLEMS, [problem for problem in problems if not problem.endswith(tuple(ENDINGS))])
     for ending, what in ENDINGS.items():
         sentences = [problem for problem in problems if problem.endswith(ending)]
         images = {problem.partition(": ")[0] for problem in sentences}
         counts += [f"{len(sentences)} {what} (in {len(images)} images), the first: {sentences[0]}"] if sentences else []
-    damaged = [damaged_line(notes[DAMAGED])] if notes.get(DAMAGED) else []
-    return (*notes.get(LEFT_OUT, ()), *counts, *damaged, *notes.get(MACHINE, ()))
+    damaged_files = notes.sentences(DamagedFile)
+    damaged = [damaged_line(damaged_files)] if damaged_files else []
+    return (*left_out, *counts, *damaged, *notes.sentences(MachineNote))
 
 
 def orientation_lines(turned: Mapping[str, bool]) -> list[str]:
@@ -92,45 +89,23 @@ def damaged_line(paths: Collection[str]) -> str:
 
 
 @contextmanager
-def collected() -> Iterator[Notes]:
-    """Collects the notes of the code inside; other warnings are issued again when it ends."""
-    notes: dict[str, dict[str, None]] = {kind: {} for kind in (LEFT_OUT, OF_FIRST, *LOGS.values(), DAMAGED)}
-    handlers = {logging.getLogger(name): _Handler(notes[kind]) for name, kind in LOGS.items()}
-    propagated = {log: log.propagate for log in handlers}
-    for log, handler in handlers.items():
-        log.addHandler(handler)
-        log.propagate = False
+def kernel_notes() -> Iterator[Notes]:
+    """Collect a note for each kernel that adds in any order, of which torch warns; other warnings are issued again.
+
+    Torch has no other way to tell it. The notes are there when the block ends.
+    """
+    notes = Notes()
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             yield notes
     finally:
-        for log, handler in handlers.items():
-            log.removeHandler(handler)
-            log.propagate = propagated[log]
         for warning in caught:
             kernel, adds_in_any_order, _ = str(warning.message).partition(ANY_ORDER)
             if adds_in_any_order:
                 sentence = (
                     f"{kernel} adds in any order on this GPU: the last digits of values may change from run to run."
                 )
-                notes[MACHINE][sentence] = None
-            elif issubclass(warning.category, NotFiniteMaps):
-                notes[OF_FIRST][str(warning.message)] = None
-            elif issubclass(warning.category, (MethodLeftOut, ZeroMaps)):
-                notes[LEFT_OUT][str(warning.message)] = None
-            elif issubclass(warning.category, DamagedFile):
-                notes[DAMAGED][str(warning.message)] = None
-            elif not issubclass(
-                warning.category, (MethodNotTimed, BatchMates)
-            ):  # which others say: as left out, answers
+                notes.add(MachineNote(sentence))
+            else:
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-
-
-class _Handler(logging.Handler):
-    def __init__(self, messages: dict[str, None]) -> None:
-        super().__init__(logging.WARNING)
-        self.messages = messages
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.messages[record.getMessage()] = None

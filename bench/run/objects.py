@@ -90,7 +90,7 @@ def _found(job: Job, least: float, folder: Path) -> tuple[list[Row], dict[str, i
         for shard in job.shards:
             name = key(objects=keys.shard(shard), least=least, target=job.target)
             path = folder / f"objects/{job.file_stem}-{name[:12]}.parquet"
-            if not store.is_usable(path, SCHEMA.names):
+            if not store.is_usable(path, SCHEMA.names, job.notes):
                 _write(path, plain, shard, least, job.target)
             content = files.read(path)
             counts |= store.metadata_of(content)[COUNTS]
@@ -111,9 +111,10 @@ def _write(path: Path, job: Job, shard: Shard, least: float, target: str) -> Non
     for batch in rows(job, shard):
         if isinstance(batch, BadImage):  # its warning has been shown
             continue
-        notes = batch.annotations or [Annotation.none()] * len(batch)
-        objects = chain.from_iterable(by_halves(batch, job.batch_rows, job.cut_model.limits, of_part))
-        for image, annotation, of_image in zip(batch.image_ids, notes, objects, strict=True):
+        annotations = batch.annotations or [Annotation.none()] * len(batch)
+        parts = by_halves(batch, job.batch_rows, job.cut_model.limits, of_part, job.notes)
+        objects = chain.from_iterable(parts)
+        for image, annotation, of_image in zip(batch.image_ids, annotations, objects, strict=True):
             counts[image] = len(annotation.labels)
             matches = _matches(of_image, annotation)
             for detection, (each, (match, iou)) in enumerate(zip(of_image, matches, strict=True)):

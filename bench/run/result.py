@@ -12,9 +12,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from axiom_bench.errors import BenchError, is_out_of_memory
 from axiom_bench.examination.examine import Answer
+from axiom_bench.notes import Notes
 from axiom_bench.records.record_files import Values
 from axiom_bench.run.composing.settings import Settings
-from axiom_bench.run.notes import Notes, joined
 
 
 class Failure(Exception):
@@ -99,7 +99,7 @@ class ShardResult:
     seconds: Mapping[str, float] = field(default_factory=dict)
     processor: float = 0.0
     passes: Mapping[str, int] = field(default_factory=dict)
-    notes: Notes = field(default_factory=dict)
+    notes: Notes = field(default_factory=Notes)
 
     def __add__(self, other: ShardResult) -> ShardResult:
         """Return what both have computed."""
@@ -110,7 +110,7 @@ class ShardResult:
             seconds=sums(self.seconds, other.seconds),
             processor=self.processor + other.processor,
             passes=sums(self.passes, other.passes),
-            notes=joined(self.notes, other.notes),
+            notes=self.notes + other.notes,
         )
 
     def work(self, wall: float) -> dict[str, float]:

@@ -55,16 +55,17 @@ def ensure_runtime(keys: Keys, stored: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
     name = keys.step("runtime", repeats, batch_size)
     path = f"runtime/{job.file_stem}-{name[:12]}.parquet"
-    if not store.is_usable(folder / path, RUNTIME_COLUMNS):
+    if not store.is_usable(folder / path, RUNTIME_COLUMNS, job.notes):
         batch = spread_rows(job, batch_size)
         if batch is None:
             return ()
 
         def measured(part: Batch, rows: int) -> pd.DataFrame:
-            return measure_runtime(trace_of_batch(job.cut_model, part.repeated(rows)), job.methods, repeats)
+            trace = trace_of_batch(job.cut_model, part.repeated(rows))
+            return measure_runtime(trace, job.methods, repeats, job.notes)
 
         # On fewer rows where memory asks for it: the table says how many.
-        table = next(by_halves(batch, batch_size, job.cut_model.limits, measured))
+        table = next(by_halves(batch, batch_size, job.cut_model.limits, measured, job.notes))
         store.write(folder / path, table.assign(model=job.model.name, data=job.data.name), schema=None)
     return (path,)
 
@@ -83,11 +84,15 @@ def ensure_pictures(keys: Keys, stored: Mapping[str, Any]) -> tuple[str, ...]:
     settings = pictures.rows, metric.target, sorted(metric.params.items()), job.class_names, pictures.arrays
     name = keys.step("pictures", *settings)
     path = f"pictures/{job.file_stem}-{name[:12]}.npz"
-    if not store.is_usable(folder / path):
+    if not store.is_usable(folder / path, notes=job.notes):
         batch = spread_rows(job, pictures.rows)
         if batch is None:
             return ()
-        parts = by_halves(batch, len(batch), job.cut_model.limits, lambda part, _: arrays(job, metric, part))
+
+        def arrays_of(part: Batch, rows: int) -> dict[str, np.ndarray]:
+            return arrays(job, metric, part)
+
+        parts = by_halves(batch, len(batch), job.cut_model.limits, arrays_of, job.notes)
         store.write_arrays(folder / path, _joined(list(parts)))
     return (path,)
 
@@ -102,7 +107,7 @@ def ensure_gallery(keys: Keys, stored: Mapping[str, Any]) -> tuple[str, ...]:
     paths = []
     for number, shard in enumerate(shards(spread(job.indices, count), IMAGES)):
         paths.append(f"gallery/{job.file_stem}-{key[:12]}-{number:04d}.parquet")
-        if not store.is_usable(folder / paths[-1], store.GALLERY.names):
+        if not store.is_usable(folder / paths[-1], store.GALLERY.names, job.notes):
             entries = list(_gallery_entries(job, shard))
             store.write(folder / paths[-1], pa.Table.from_pylist(entries, store.GALLERY), schema=None)
     return tuple(paths)
@@ -220,7 +225,8 @@ def _gallery_entries(job: Job, indices: Sequence[int]) -> Iterator[dict[str, Any
     entries = partial(_entries_of_batch, job)
     for batch in rows(job, indices, required(job.methods), workers=job.one_worker):
         if isinstance(batch, Batch):
-            yield from chain.from_iterable(by_halves(batch, len(batch), job.cut_model.limits, entries))
+            parts = by_halves(batch, len(batch), job.cut_model.limits, entries, job.notes)
+            yield from chain.from_iterable(parts)
 
 
 def _entries_of_batch(job: Job, batch: Batch, _: int) -> list[dict[str, Any]]:

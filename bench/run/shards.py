@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import chain
@@ -19,12 +18,13 @@ from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError, first_names
 from axiom_bench.evaluation.answers import KeptAnswers
-from axiom_bench.evaluation.batch import Columns, curve_frame, frame, holds_values, traced, warn_of_silence
+from axiom_bench.evaluation.batch import Columns, curve_frame, frame, holds_values, note_silence, traced
 from axiom_bench.evaluation.plugins import NEEDS_DROPS, Plugin, needs_of, required, value_names
 from axiom_bench.evaluation.proof import proved
 from axiom_bench.evaluation.purity import Interference, watched_rate
 from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows
 from axiom_bench.evaluation.stopwatch import Stopwatch, Watch
+from axiom_bench.notes import DamagedFile, Notes
 from axiom_bench.records import files, record_files
 from axiom_bench.records.record_files import RecordFile, Values
 from axiom_bench.run.images import first_batch, first_row, rows
@@ -47,7 +47,7 @@ def decided(job: Job, command: str = "") -> Job:
         return job
     keys, folder = Keys(job, command), job.settings.run_folder
     path = folder / f"examination/{keys.step('proof', keys.values)}.json"
-    if (kept := files.read_json_or_none(path)) is not None:
+    if (kept := files.read_json_or_none(path, job.notes)) is not None:
         marked = replace(
             job, methods=_marked(job.methods, kept["methods"]), metrics=_marked(job.metrics, kept["metrics"])
         )
@@ -57,18 +57,17 @@ def decided(job: Job, command: str = "") -> Job:
     if first is None:  # no image can be read, so no method will be called
         return job
 
-    def proof(part: Batch, _: int) -> tuple[list[Plugin], list[Plugin]]:
-        return proved(job.methods, job.metrics, traced(job.cut_model, part), part)
+    notes = Notes()
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        methods, metrics = next(by_halves(first, len(first), job.cut_model.limits, proof))
-    for each in caught:
-        warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
-    job = replace(job, methods=tuple(methods), metrics=tuple(metrics))
-    if not caught:  # else the next command says it again
-        files.write_json(path, {"methods": _marks(job.methods), "metrics": _marks(job.metrics)})
-    return job
+    def proof(part: Batch, _: int) -> tuple[list[Plugin], list[Plugin]]:
+        return proved(job.methods, job.metrics, traced(job.cut_model, part), part, notes)
+
+    methods, metrics = next(by_halves(first, len(first), job.cut_model.limits, proof, notes))
+    for note in notes:
+        job.notes.add(note)
+    if not notes:  # otherwise the next command proves the plug-ins again, and prints the notes again
+        files.write_json(path, {"methods": _marks(methods), "metrics": _marks(metrics)})
+    return replace(job, methods=tuple(methods), metrics=tuple(metrics))
 
 
 def _marks(plugins: Sequence[Plugin]) -> dict[str, dict[str, Any]]:
@@ -86,7 +85,7 @@ def missing(keys: Keys, folder: Path) -> tuple[dict[str, Shard], tuple[str, ...]
     shards = {keys.shard(shard): shard for shard in keys.job.shards}
     held = record_files.read(folder, shards)
     for name in held.damaged:
-        files.warn_damaged(folder / name)
+        keys.job.notes.add(DamagedFile(str(folder / name)))
     return {key: shard for key, shard in shards.items() if held.missing(key, keys.values)}, held.damaged
 
 
@@ -148,7 +147,7 @@ def announced(keys: Keys, missing: Collection[str], folder: Path) -> str | None:
         return None
     trace = traced(job.cut_model, batch)
     if not trace.has_gradients and (several := first_batch(job, job.indices, job.batch_size, ())) is not None:
-        warn_of_silence(traced(job.cut_model, several))
+        note_silence(traced(job.cut_model, several), job.notes)
     return costly_drops(trace, needing_drops(methods, metrics))
 
 
@@ -183,10 +182,20 @@ def compute(
     turned: dict[str, bool] = {}
     batches = counted(rows(job, shard, required(plugins), turned=turned), len(shard), advance)
     paths = answer_files(keys, key, metrics, folder)
-    kept = read_answers(paths)
+    kept = read_answers(paths, job.notes)
     known = {metric: len(answers) for metric, answers in kept.scores.items()}
-    options = job.batch_rows, job.normalise, watch, watched_rate(job.num_batches), kept
-    for part in shard_rows(job.cut_model, batches, wanted, *options):
+    parts = shard_rows(
+        job.cut_model,
+        batches,
+        wanted,
+        batch_rows=job.batch_rows,
+        normalise=job.normalise,
+        watch=watch,
+        watched_rate=watched_rate(job.num_batches),
+        kept=kept,
+        notes=job.notes,
+    )
+    for part in parts:
         if len(part["method"]):
             (values if holds_values(part) else curves)[part["method"][0]].append(part)
     notes = {
@@ -216,11 +225,11 @@ def answer_files(keys: Keys, shard: str, metrics: Sequence[Plugin], folder: Path
     return {metric: folder / f"answers/{name}.json" for metric, name in names.items()}
 
 
-def read_answers(paths: Mapping[str, Path]) -> KeptAnswers:
+def read_answers(paths: Mapping[str, Path], notes: Notes) -> KeptAnswers:
     """Read the answers of a shard by metric. A metric without a file, or with a damaged one, has none yet."""
     scores: dict[str, dict[str, torch.Tensor]] = {}
     for metric, path in paths.items():
-        content = files.read_json_or_none(path) or {}
+        content = files.read_json_or_none(path, notes) or {}
         scores[metric] = {
             name: torch.tensor(values, dtype=DTYPES[dtype])
             for dtype, answers in content.items()

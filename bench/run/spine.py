@@ -20,13 +20,14 @@ from axiom_bench.environment import add_current_folder
 from axiom_bench.errors import BenchError, first_names
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.notes import MachineNote, NotFiniteMaps
 from axiom_bench.records import artefacts, files, record_files, running
 from axiom_bench.run import executors, manifest, parcels
 from axiom_bench.run.composing.composition import Composition, base_keys, composed
 from axiom_bench.run.composing.settings import Settings, check_keys
 from axiom_bench.run.executors import Executor, Future
 from axiom_bench.run.job import chosen
-from axiom_bench.run.notes import MACHINE, OF_FIRST, joined, note_lines
+from axiom_bench.run.notes import note_lines
 from axiom_bench.run.progress import Estimate, progress
 from axiom_bench.run.result import Ending, Failure, JobResult, PreparedJob, ShardResult, sums
 from axiom_bench.run.worker import Task, compute_part, finish, forget, prepare
@@ -164,9 +165,9 @@ def _answer(task: Task, future: Future) -> Any:
 
 def _print_notes(prepared: PreparedJob, notes: dict[str, list[str]]) -> None:
     """Print what is known before a job's first batch, but for sentences that an earlier job had."""
-    _print(*prepared.notes.get(MACHINE, ()))
+    _print(*prepared.notes.sentences(MachineNote))
     found = [answer.sentence for answer in prepared.answers if answer.level == "note"]
-    for sentence in (*prepared.notes.get(OF_FIRST, ()), *found):
+    for sentence in (*prepared.notes.sentences(NotFiniteMaps), *found):
         if sentence not in notes:
             _print(f"{prepared.job}: {sentence}")
         notes.setdefault(sentence, []).append(prepared.job)
@@ -197,8 +198,8 @@ def _computed(task: Task, prepared: PreparedJob, begun: JobResult, executor: Exe
             for future in parcels.arriving(executor, list(futures)):
                 part: ShardResult = _answer(task, future)
                 futures.remove(future)
-                printed = {*prepared.notes.get(MACHINE, ()), *computed.notes.get(MACHINE, ())}
-                _print(*(sentence for sentence in part.notes.get(MACHINE, ()) if sentence not in printed))
+                printed = (prepared.notes + computed.notes).sentences(MachineNote)
+                _print(*(sentence for sentence in part.notes.sentences(MachineNote) if sentence not in printed))
                 computed += part
                 images += sum(prepared.shards[key] for key in keys_by_future[future])
                 shown.advance(images - shown.done)
@@ -219,7 +220,7 @@ def _finished(prepared: PreparedJob, result: JobResult, ending: Ending) -> JobRe
     """Return the result with what was made of the job at its end, and with what its workers have to say."""
     for data in result.facts["data"].values():
         data["notes"] += ending.turned
-    notes = joined(prepared.notes, result.computed.notes, ending.notes)
+    notes = prepared.notes + result.computed.notes + ending.notes
     return replace(
         result,
         lines=(*result.lines, *note_lines(notes), *ending.turned),

@@ -6,7 +6,6 @@ import math
 import multiprocessing
 import random
 import sys
-import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -23,7 +22,7 @@ from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
 from axiom_bench.environment import add_current_folder
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.batch import MethodLeftOut, ZeroMaps, frame, holds_values
+from axiom_bench.evaluation.batch import frame, holds_values
 from axiom_bench.evaluation.plugins import Plugin, required
 from axiom_bench.evaluation.shard import shard_rows
 from axiom_bench.run import shards
@@ -108,35 +107,30 @@ def _computed(
     settings: Settings, seed: int, of_foreign: bool, share: float = SHARE, otherwise: bool = False
 ) -> pd.DataFrame:
     """of_foreign: the values alone that a user's own method or metric has a part in."""
-    with fresh_job(settings) as job:
-        count = min(len(job.indices), max(FEWEST, math.ceil(share * len(job.indices))))
-        sample = random.Random(f"{seed} {job.name}").sample(job.indices, count)
-        if otherwise:
-            job = replace(job, batch_size=FEW_ROWS, methods=_in_two_copies(job))
-        foreign = _foreign(settings)
-        wanted = {
-            method: {metric: key for metric, key in keys.items() if not of_foreign or {method, metric} & foreign}
-            for method, keys in Keys(job).values.items()
-        }
-        requests = shards.requests(job, {method: keys for method, keys in wanted.items() if keys})
-        needs = required((*job.methods, *job.metrics))
-        batches = rows(job, tuple(sample), needs) if otherwise else in_their_places(job, sample, needs)
-        parts = shard_rows(job.cut_model, batches, requests, job.batch_rows, job.normalise)
-        table = frame(filter(holds_values, parts)).assign(**job.columns)
-        return table[table["image_id"] != FILLED]
+    job = fresh_job(settings)
+    count = min(len(job.indices), max(FEWEST, math.ceil(share * len(job.indices))))
+    sample = random.Random(f"{seed} {job.name}").sample(job.indices, count)
+    if otherwise:
+        job = replace(job, batch_size=FEW_ROWS, methods=_in_two_copies(job))
+    foreign = _foreign(settings)
+    wanted = {
+        method: {metric: key for metric, key in keys.items() if not of_foreign or {method, metric} & foreign}
+        for method, keys in Keys(job).values.items()
+    }
+    requests = shards.requests(job, {method: keys for method, keys in wanted.items() if keys})
+    needs = required((*job.methods, *job.metrics))
+    batches = rows(job, tuple(sample), needs) if otherwise else in_their_places(job, sample, needs)
+    parts = shard_rows(job.cut_model, batches, requests, job.batch_rows, job.normalise, notes=job.notes)
+    table = frame(filter(holds_values, parts)).assign(**job.columns)
+    return table[table["image_id"] != FILLED]
 
 
-@contextmanager
-def fresh_job(settings: Settings) -> Iterator[Job]:
-    """Yield a job that uses nothing of its run folder. Warnings that the run has printed aren't repeated."""
+def fresh_job(settings: Settings) -> Job:
+    """Return a job that uses nothing of its run folder. Nobody reads its notes: the run has printed them."""
     add_current_folder()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", MethodLeftOut)
-        warnings.simplefilter("ignore", ZeroMaps)
-        data = {**settings.data, "cache": None}
-        with TemporaryDirectory() as folder:
-            job = on_its_images(loaded(settings.model_copy(update={"data": data, "results": folder})))
-        yield job
+    data = {**settings.data, "cache": None}
+    with TemporaryDirectory() as folder:
+        return on_its_images(loaded(settings.model_copy(update={"data": data, "results": folder})))
 
 
 def _in_two_copies(job: Job) -> tuple[Plugin, ...]:

@@ -50,7 +50,7 @@ def ensure_whole_set(keys: Keys, stored: Mapping[str, Any]) -> tuple[str, ...]:
         code=keys.code([*(name.rpartition(".")[0] for name in aggregates), *steps]),
     )
     name = f"whole_set/{identity}.parquet"
-    if not store.is_usable(folder / name, COLUMNS.names):
+    if not store.is_usable(folder / name, COLUMNS.names, job.notes):
         rows = [row for metric in metrics for row in _rows(job, metric, {"jobs": [stored]}, folder)]
         store.write(folder / name, pd.DataFrame(rows).assign(**job.columns)[COLUMNS.names], schema=COLUMNS)
     return (name,)

@@ -23,7 +23,7 @@ from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.examining import examined, mates
 from axiom_bench.run.job import OBJECT_RULES, Job, keep_hashes, read_hashes
 from axiom_bench.run.keys import Keys
-from axiom_bench.run.notes import collected, orientation_lines
+from axiom_bench.run.notes import kernel_notes, orientation_lines
 from axiom_bench.run.progress import advance, progress
 from axiom_bench.run.result import Ending, PreparedJob, ShardResult
 
@@ -59,7 +59,7 @@ def prepare(task: Task) -> PreparedJob:
     seconds: dict[str, float] = {}
     unfrozen: list[str] = []
     forget()
-    with collected() as notes, stage(seconds, str(settings.model.get("name")), START):
+    with kernel_notes() as of_kernels, stage(seconds, str(settings.model.get("name")), START):
         keys = _of_job(task)
         job = keys.job
         if settings.suite_part is not None:
@@ -83,7 +83,7 @@ def prepare(task: Task) -> PreparedJob:
         cost=cost,
         damaged=damaged,
         lines=(*job.lines(), *unfrozen),
-        notes=notes,
+        notes=job.notes + of_kernels,
         seconds=seconds,
         values=keys.values,
         answers=answers,
@@ -92,7 +92,7 @@ def prepare(task: Task) -> PreparedJob:
 
 def compute_part(task: Task, wanted: Sequence[str]) -> ShardResult:
     """Compute what is missing of the shards with these keys."""
-    with collected() as notes:
+    with kernel_notes() as of_kernels:
         keys = _of_job(task)
         by_key = {keys.shard(shard): shard for shard in keys.job.shards}
         if not by_key.keys() >= set(wanted):
@@ -103,13 +103,14 @@ def compute_part(task: Task, wanted: Sequence[str]) -> ShardResult:
         start = time.perf_counter()
         part = shards.compute_shards(keys, {key: by_key[key] for key in wanted}, task.folder, advance)
         rest = time.perf_counter() - start - sum(part.seconds.values())
+    notes = keys.job.notes + of_kernels
     return replace(part, notes=notes, seconds={**part.seconds, WRITING: max(0.0, rest)})
 
 
 def finish(task: Task) -> Ending:
     """Make what is made of a job when its records are there: values of the whole data set, run times, pictures."""
     seconds: dict[str, float] = {}
-    with collected() as notes:
+    with kernel_notes() as of_kernels:
         keys = _of_job(task)
         stored, turned = shards.stored(keys, task.folder)
         made = {kind: tuple(stored[kind]) for kind in ("records", "curves")}
@@ -119,6 +120,7 @@ def finish(task: Task) -> Ending:
             with stage(seconds, keys.job.name, module.STAGES[kind]):
                 made[kind] = getattr(module, f"ensure_{kind}")(keys, entry)
     forget()
+    notes = keys.job.notes + of_kernels
     return Ending(made, stored["axes"], tuple(orientation_lines(turned)), seconds, notes)
 
 
@@ -141,7 +143,7 @@ def on_its_images(job: Job, command: str = "") -> Job:
     """A loaded job on the images to explain, its users' own plug-ins proved. command: see `Keys`. Raises BenchError
     where none is left."""
     folder = job.settings.run_folder
-    job = replace(job, hashes=read_hashes(folder))
+    job = replace(job, hashes=read_hashes(folder, job.notes))
     if not isinstance(job.data, MosaicImages) or job.data.confidence is not None:  # else they aren't read alone
         images.announce(job)
     if isinstance(job.data, MosaicImages):

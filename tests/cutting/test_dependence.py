@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import axiom_bench as ab
-from axiom_bench.cutting.dependence import BatchMates, OtherScores
+from axiom_bench.cutting.dependence import OtherScores
+from axiom_bench.notes import BatchMates
 
 Forward = Callable[["Net", Tensor], Tensor]
 METRICS = ["sensitivity_error", "deletion_auc"]

@@ -12,6 +12,7 @@ import axiom_bench as ab
 from axiom_bench.cutting import passes
 from axiom_bench.cutting.passes import LEAST_MEMORY, LIVE_OUTPUTS, Limits, by_halves, measured_outputs
 from axiom_bench.errors import BenchError
+from axiom_bench.notes import MachineNote, Notes
 from tests.cutting.conftest import Network, conv
 
 SIZE = 8
@@ -107,10 +108,10 @@ def test_every_row_once_and_in_order(fits, rows):
     assert limits.memory == 2**30
 
 
-def test_each_halving_is_logged_and_stays_for_the_batches_after_it(caplog):
-    limits, machine = Limits(2**30), Machine(2)
-    list(by_halves(range(8), 8, limits, machine))
-    assert [record.getMessage().partition(" (")[0] for record in caplog.records] == [
+def test_each_halving_is_noted_and_stays_for_the_batches_after_it():
+    limits, machine, notes = Limits(2**30), Machine(2), Notes()
+    list(by_halves(range(8), 8, limits, machine, notes))
+    assert [sentence.partition(" (")[0] for sentence in notes.sentences(MachineNote)] == [
         "out of memory with 8 rows in a batch: going on with 4",
         "out of memory with 4 rows in a batch: going on with 2",
     ]

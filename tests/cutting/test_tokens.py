@@ -17,7 +17,7 @@ from axiom_bench.cutting.hooked_parts import HookedParts
 from axiom_bench.cutting.tokens import Tokens, grid_of
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.batch import ZeroMaps
+from axiom_bench.notes import ZeroMaps
 from tests.cutting.conftest import Network
 from tests.cutting.test_cut import close, eval_logits, literal_gradients, snapshot
 

@@ -6,7 +6,7 @@ from torch import nn
 
 import axiom_bench as ab
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.batch import MethodLeftOut
+from axiom_bench.notes import MethodLeftOut
 from axiom_bench.testing import Case
 
 CASES = {1: Case("pooled", size=(12,)), 3: Case("pooled", size=(4, 6, 5))}

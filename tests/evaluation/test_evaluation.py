@@ -15,13 +15,14 @@ from axiom_bench import methods, metrics
 from axiom_bench.columns import RECORD_COLUMNS
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import whole_set
-from axiom_bench.evaluation.batch import NotFiniteMaps, frame, with_score_scale
+from axiom_bench.evaluation.batch import frame, with_score_scale
 from axiom_bench.evaluation.loop import rows_of
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.plugins import Plugin, whole_set_value_names
 from axiom_bench.evaluation.specs import MethodSpec, MetricSpec, Need, ValueSpec
 from axiom_bench.evaluation.whole_set import aggregate, resampled_values
 from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.notes import NotFiniteMaps
 from axiom_bench.run.notebook import evaluate, explain
 from tests.metrics.build import with_fewer
 

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 from axiom_bench.gate import gate
 from axiom_bench.gate.baseline import Baseline
+from axiom_bench.notes import DamagedFile
 from axiom_bench.records import artefacts, files, reading, record_files, store
 from axiom_bench.report.charts.pictures import load
 from axiom_bench.report.tables.headline import result_lines
@@ -123,7 +124,7 @@ def _files(draw: st.DrawFn, folder: Path) -> None:
         other = name if how == "damaged" else draw(st.sampled_from(added))
         (folder / other).write_bytes(draw(damaged(made()[name])))
     with warnings.catch_warnings():
-        warnings.simplefilter("error", files.DamagedFile)
+        warnings.simplefilter("error", DamagedFile)
         usable = record_files.read(folder)
     for shard, of_shard in usable.files.items():
         assert shard in {Path(name).name.partition("-")[0] for name in made()}, f"other records of {shard}"

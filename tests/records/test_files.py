@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from axiom_bench.errors import BenchError
+from axiom_bench.notes import DamagedFile
 from axiom_bench.records import files, store
 
 CONTENT = {"experiment": "quick", "n": 3, "values": [0.25, 1e-5, float("nan")], "ids": {"caf\udce9.jpg": None}}
@@ -110,7 +111,7 @@ def test_damage_is_told_and_absence_is_not(tmp_path):
     assert not store.is_usable(tmp_path / "runtime/none.parquet")
     (tmp_path / "old.json").write_text("{}")
     for path in (tmp_path, tmp_path / "old.json"):
-        with pytest.warns(files.DamagedFile, match=path.name):
+        with pytest.warns(DamagedFile, match=path.name):
             assert files.read_json_or_none(path) is None
 
 

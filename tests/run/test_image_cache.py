@@ -20,7 +20,7 @@ from axiom_bench.data.layouts import table as image_files
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError
-from axiom_bench.records import files
+from axiom_bench.notes import DamagedFile
 from axiom_bench.run import images
 from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.images import SUFFIX, ImageCache
@@ -118,7 +118,7 @@ def test_boxes_masks_and_extras_are_the_same(tmp_path, workers):
         assert len(entries(tmp_path)) == 19
 
 
-def test_problems_of_annotations_are_told_again(tmp_path, caplog):
+def test_problems_of_annotations_are_told_again(tmp_path):
     class Problematic(Scenes):
         def read(self, index):
             return replace(super().read(index), problems=("the file caf\xe9.xml is malformed",))
@@ -126,9 +126,9 @@ def test_problems_of_annotations_are_told_again(tmp_path, caplog):
     dataset = Problematic(size=2, seed=1)
     told = []
     for _ in range(2):
-        read(dataset, cache_of(dataset, tmp_path))
-        told.append([record.getMessage() for record in caplog.records])
-        caplog.clear()
+        with warnings.catch_warnings(record=True, action="always") as caught:
+            read(dataset, cache_of(dataset, tmp_path))
+        told.append([str(warning.message) for warning in caught])
     assert told[0] == told[1] == [f"{name}: the file caf\xe9.xml is malformed" for name in dataset.ids]
 
 
@@ -161,7 +161,7 @@ def test_damaged_entries_are_told_and_made_anew(tmp_path, damage):
     read(dataset, cache)
     path = cache.path(0)
     damage(path, cache.path(1))
-    with pytest.warns(files.DamagedFile, match=path.name) as caught:
+    with pytest.warns(DamagedFile, match=path.name) as caught:
         assert plain(read(dataset, cache, workers=1)) == expected
     assert len(caught) == 1
     with warnings.catch_warnings(action="error"):

@@ -1,7 +1,7 @@
 """What a command shows of what it is doing, with a clock that the test sets; a job's notes."""
 
 import io
-import logging
+import pickle
 import time
 import warnings
 from collections.abc import Iterator
@@ -14,10 +14,21 @@ from rich.console import Console
 from axiom_bench.data import base
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
-from axiom_bench.evaluation.batch import MethodLeftOut
-from axiom_bench.evaluation.runtime import MethodNotTimed
-from axiom_bench.run import notes, worker
+from axiom_bench.notes import (
+    DamagedFile,
+    ImageNotRead,
+    ImageProblem,
+    MethodLeftOut,
+    MethodNotTimed,
+    MetricsLeftOut,
+    Notes,
+    NotFiniteMaps,
+    Warnings,
+    ZeroMaps,
+)
 from axiom_bench.run import progress as module
+from axiom_bench.run import worker
+from axiom_bench.run.notes import kernel_notes, note_lines
 from axiom_bench.run.progress import Bar, Estimate, Lines, progress, rate
 from axiom_bench.run.shards import counted
 
@@ -197,33 +208,59 @@ KERNEL = "adaptive_max_pool2d_backward_cuda"
 
 
 def test_each_sentence_once_and_problems_counted():
-    problems, bad = (logging.getLogger(f"axiom_bench.{name}") for name in ("data.loading", "bad_images"))
-    with notes.collected() as collected:
-        for _ in range(3):
-            warnings.warn("The method 'cam' is left out: no pooling", MethodLeftOut, stacklevel=1)
-            warnings.warn("No run time for the method 'cam': no pooling", MethodNotTimed, stacklevel=1)
-            problems.warning("%s: %s", "a.jpg", "no file")
+    notes = Notes()
+    for _ in range(3):
+        notes.add(MethodLeftOut("The method 'cam' is left out: no pooling"))
+        notes.add(MethodNotTimed("No run time for the method 'cam': no pooling"))
+        notes.add(NotFiniteMaps("The maps of 'mine' aren't finite"))  # printed before the first batch
+        notes.add(ImageProblem("a.jpg: no file"))
+    notes.add(ZeroMaps("The gradients are zero"))
+    notes.add(MetricsLeftOut("Metrics are left out: no boxes"))
+    for problem in ("b.jpg: no file", "b.jpg: no class"):
+        notes.add(ImageProblem(problem))
+    for name in ("c.jpg", "d.jpg", "c.jpg"):
+        notes.add(ImageNotRead(f"{name}: no file"))
+    notes.add(DamagedFile("run/records/a.parquet"))
+    with kernel_notes() as of_kernels:
+        for _ in range(2):
             warnings.warn(f"{KERNEL} does not have a deterministic implementation, but you set", stacklevel=1)
-        problems.warning("%s: %s", "b.jpg", "no file")
-        problems.warning("%s: %s", "b.jpg", "no class")
-        for name in ("c.jpg", "d.jpg", "c.jpg"):
-            bad.warning("%s: no file", name)
-    assert notes.note_lines(collected) == (
+    assert note_lines(notes + of_kernels) == (
         "The method 'cam' is left out: no pooling",
+        "The gradients are zero",
+        "Metrics are left out: no boxes",
         "2 images can't be read, the first: c.jpg: no file",
         "2 images have an annotation that is missing or can't be read, the first: a.jpg: no file",
+        "1 damaged file is written anew: 1 in records",
         f"{KERNEL} adds in any order on this GPU: the last digits of values may change from run to run.",
     )
 
 
+def test_notes_are_joined_and_travel_between_processes():
+    first, second = Notes(), Notes()
+    first.add(ZeroMaps("zeros"))
+    second.add(MethodLeftOut("left out"))
+    second.add(ZeroMaps("zeros"))
+    both = pickle.loads(pickle.dumps(first + second))
+    assert [(type(note), str(note)) for note in both] == [(ZeroMaps, "zeros"), (MethodLeftOut, "left out")]
+    assert both.sentences(ZeroMaps) == ["zeros"]
+    assert (len(first), len(second), bool(Notes())) == (1, 2, False)
+
+
+def test_without_a_collector_a_note_is_a_warning_each_time():
+    notes = Warnings()
+    for _ in range(2):
+        with pytest.warns(ZeroMaps, match="zeros"):
+            notes.add(ZeroMaps("zeros"))
+    assert not notes
+
+
 def test_boxes_that_are_left_out_are_counted_and_their_images_are_not_said_to_lack_annotations():
-    with notes.collected() as collected:
-        log = logging.getLogger("axiom_bench.data.loading")
-        for image, box in (("a.jpg", [0, 0, 5, 5]), ("a.jpg", [1, 1, 5, 5]), ("b.jpg", [0, 0, 5, 5])):
-            for _ in range(2):  # an image may be read twice
-                log.warning("%s: the box %s of 'zebra' %s", image, box, base.OTHER_CLASS)
-        log.warning("b.jpg: the box [0, 0, 9, 9] of 'cow' %s", base.BEYOND)
-    lines = notes.note_lines(collected)
+    notes = Notes()
+    for image, box in (("a.jpg", [0, 0, 5, 5]), ("a.jpg", [1, 1, 5, 5]), ("b.jpg", [0, 0, 5, 5])):
+        for _ in range(2):  # an image may be read twice
+            notes.add(ImageProblem(f"{image}: the box {box} of 'zebra' {base.OTHER_CLASS}"))
+    notes.add(ImageProblem(f"b.jpg: the box [0, 0, 9, 9] of 'cow' {base.BEYOND}"))
+    lines = note_lines(notes)
     assert [line.split(", ")[0].split(" (in")[0] for line in lines] == [
         "3 boxes are left out",
         "1 boxes reach more than a pixel beyond their image",
@@ -233,16 +270,11 @@ def test_boxes_that_are_left_out_are_counted_and_their_images_are_not_said_to_la
     assert not any("missing" in line for line in lines)
 
 
-def test_other_warnings_go_on_also_of_the_same_words_and_logging_is_as_before():
-    logger = logging.getLogger("axiom_bench.data")
-    before = (logger.propagate, list(logger.handlers))
-    for category in (UserWarning, RuntimeWarning):
-        with pytest.warns(category, match="is left out: "), notes.collected() as collected:
-            warnings.warn("The last batch is left out: it has one image", category, stacklevel=1)
-        assert notes.note_lines(collected) == ()
-    with pytest.raises(ValueError, match="stop"), notes.collected():
-        raise ValueError("stop")
-    assert (logger.propagate, list(logger.handlers)) == before
+@pytest.mark.parametrize("category", [UserWarning, RuntimeWarning])
+def test_other_warnings_than_those_on_kernels_go_on(category):
+    with pytest.warns(category, match="is left out: "), kernel_notes() as notes:
+        warnings.warn("The last batch is left out: it has one image", category, stacklevel=1)
+    assert not notes
 
 
 def test_a_stage_has_its_time_and_may_go_on(monkeypatch):

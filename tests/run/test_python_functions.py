@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import axiom_bench as ab
-from axiom_bench.evaluation.batch import ZeroMaps
+from axiom_bench.notes import ZeroMaps
 
 METHODS, METRICS = ["grad_cam"], ["sensitivity_error"]
 SIDE = 96

@@ -22,10 +22,11 @@ from axiom_bench.cutting.ablation import batched
 from axiom_bench.cutting.trace import CutModel, Trace
 from axiom_bench.data.embedded import Scenes
 from axiom_bench.evaluation import shard as evaluation
-from axiom_bench.evaluation.batch import MethodLeftOut, explained, frame, holds_values
+from axiom_bench.evaluation.batch import explained, frame, holds_values
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows
 from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.notes import MethodLeftOut
 from axiom_bench.run import choosing, images, samples, shards, whole_set
 from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.images import rows as batches_of

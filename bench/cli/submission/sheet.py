@@ -95,35 +95,36 @@ def map_lines(settings: Settings, seed: int) -> list[str]:
     The distance is the mean absolute difference of heatmaps, from 0 to 1. Random weights are the network's own, in
     random order within each tensor.
     """
-    with fresh_job(settings) as job:
-        batch = first_batch(job, job.indices, min(MAP_IMAGES, job.batch_rows), required(job.methods))
-        if batch is None:
-            return []
-        trace = traced(job.cut_model, batch)
-        backwards = Batch.joined([batch[row : row + 1] for row in reversed(range(len(batch)))])
-        other_classes = (trace.targets + 1) % trace.logits.shape[1]
-        traces = {
-            "random weights": trace.again(model=_with_random_weights(job.cut_model.model, seed)),
-            "another class": trace.again(targets=other_classes),
-            "another order": traced(job.cut_model, backwards),
-        }
-        lines = [f"heatmaps on {job.name}, mean change (0 to 1) for {len(batch)} images"]
-        for method in job.methods:
-            explanation = explained(trace, batch, method)
-            if explanation is None:
-                continue
-            heatmaps = explanation.required_heatmap.nan_to_num(0.0)
-            changed = {"another image": heatmaps.roll(1, 0)}
-            for name, other in traces.items():
-                moved = explained(other, backwards if name == "another order" else batch, method)
-                if moved is not None:
-                    changed[name] = moved.required_heatmap.nan_to_num(0.0)
-            if "another order" in changed:
-                changed["another order"] = changed["another order"].flip(0)
-            distances = {name: float((other - heatmaps).abs().mean()) for name, other in changed.items()}
-            texts = [f"{name} {number(distance)}" for name, distance in sorted(distances.items())]
-            lines.append(f"  {method.name}: {', '.join(texts)}")
-        return lines
+    job = fresh_job(settings)
+    batch = first_batch(job, job.indices, min(MAP_IMAGES, job.batch_rows), required(job.methods))
+    if batch is None:
+        return []
+    trace = traced(job.cut_model, batch)
+    backwards = Batch.joined([batch[row : row + 1] for row in reversed(range(len(batch)))])
+    other_classes = (trace.targets + 1) % trace.logits.shape[1]
+    traces = {
+        "random weights": trace.again(model=_with_random_weights(job.cut_model.model, seed)),
+        "another class": trace.again(targets=other_classes),
+        "another order": traced(job.cut_model, backwards),
+    }
+    lines = [f"heatmaps on {job.name}, mean change (0 to 1) for {len(batch)} images"]
+    for method in job.methods:
+        explanation = explained(trace, batch, method, notes=job.notes)
+        if explanation is None:
+            continue
+        heatmaps = explanation.required_heatmap.nan_to_num(0.0)
+        changed = {"another image": heatmaps.roll(1, 0)}
+        for name, other in traces.items():
+            same_batch = backwards if name == "another order" else batch
+            moved = explained(other, same_batch, method, notes=job.notes)
+            if moved is not None:
+                changed[name] = moved.required_heatmap.nan_to_num(0.0)
+        if "another order" in changed:
+            changed["another order"] = changed["another order"].flip(0)
+        distances = {name: float((other - heatmaps).abs().mean()) for name, other in changed.items()}
+        texts = [f"{name} {number(distance)}" for name, distance in sorted(distances.items())]
+        lines.append(f"  {method.name}: {', '.join(texts)}")
+    return lines
 
 
 def _with_random_weights(model: nn.Module, seed: int) -> nn.Module:
