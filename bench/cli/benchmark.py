@@ -65,9 +65,10 @@ def compute(
     """Runs all jobs of a command line and keeps their values, without a report: the exit code, a line for each job that
     failed, and the run folder. goes_on, estimate: see `spine.run`. Raises BenchError as `benchmark` does."""
     settings, results = run_jobs(overrides, config_folder, goes_on, estimate)
-    from axiom_bench.cli.finish import exit_code, failed, keep
+    from axiom_bench.cli.finish import exit_code, failed
+    from axiom_bench.run import manifest
 
-    keep(settings, results, overrides)
+    manifest.keep(settings, results, overrides)
     return exit_code(results), list(failed(results)), settings.run_folder
 
 

@@ -5,17 +5,19 @@ Imports records, columns and errors; never torch, and no code that a run folder 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from axiom_bench.columns import OK
+from axiom_bench.environment import seldom_collected
 from axiom_bench.errors import BenchError
 
 if TYPE_CHECKING:
     from axiom_bench.statistics.paired_tests import compare
     from axiom_bench.statistics.run_folder import RunFolder
 
-__all__ = ["compare", "headline", "write"]
+__all__ = ["compare", "headline", "reasons_without_value", "status_lines", "time_lines", "write"]
 
 
 def write(
@@ -51,7 +53,7 @@ def write(
     folder = run.path
     options = options_of(run)  # a wrong one is refused before anything is removed
     try:
-        with running.held(folder, running.REPORT):
+        with seldom_collected(), running.held(folder, running.REPORT):
             others = summary.remove_files(folder)
             texts = {}
             try:
@@ -81,6 +83,28 @@ def headline(run: RunFolder | Path) -> list[str]:
     from axiom_bench.statistics.run_folder import RunFolder
 
     return result_lines(RunFolder.read(run) if isinstance(run, Path) else run)
+
+
+def status_lines(run: RunFolder, verbose: bool = False) -> list[str]:
+    """Return a line about images that are left out; verbose: before it one about the values without a number."""
+    from axiom_bench.report.tables.headline import status_lines
+
+    return status_lines(run, verbose)
+
+
+def reasons_without_value(run: RunFolder) -> str | None:
+    """Return why no value of the run is a number, or `None` if one is."""
+    from axiom_bench.report.tables.headline import status_counts, undefined_values
+
+    statuses = status_counts(run)
+    return None if statuses[OK] else undefined_values(statuses) or "no image has a row"
+
+
+def time_lines(jobs: Mapping[str, tuple[Mapping[str, float], Mapping[str, float]]], report: float) -> Iterable[str]:
+    """Return where the time of a run went, see `page.this_run.time_lines`."""
+    from axiom_bench.report.page.this_run import time_lines
+
+    return time_lines(jobs, report)
 
 
 def __getattr__(name: str) -> Any:

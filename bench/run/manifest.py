@@ -1,24 +1,27 @@
-"""The manifest of a run: the outcomes of its jobs, merged, with the works that methods and metrics cite."""
+"""The manifest of a run: its jobs' results merged and written, and what the previous one had in addition."""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from axiom_bench.cutting.output import LOGITS
 from axiom_bench.environment import conf_folder
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError, first_names, unknown
 from axiom_bench.evaluation.plugins import Plugin, value_names, whole_set_value_names
 from axiom_bench.evaluation.specs import MetricSpec
+from axiom_bench.records import artefacts, running
 from axiom_bench.records.artefacts import common, listed, merge_facts
 from axiom_bench.records.sources import version_of
 from axiom_bench.run.composing.settings import Settings
@@ -30,6 +33,7 @@ OF_A_METRIC = (
     "title", "unit", "kind", "better", "tolerance", "of", "needs", "note", "definition", "deviation", "reference",
     "unstable", "computed_from", "reached_by",
 )  # fmt: skip
+MAX_NAMES = 5  # of each kind of what is no longer shown
 ACCENTS = {"'": "\u0301", "`": "\u0300", '"': "\u0308", "^": "\u0302", "~": "\u0303"}
 LINKS = {"eprint": ("arXiv:", "https://arxiv.org/abs/"), "doi": ("doi:", "https://doi.org/"), "url": ("", "")}
 
@@ -121,6 +125,49 @@ def _protocol(results: Sequence[JobResult]) -> dict[str, Any]:
     jobs = {text: [job for job, of_job in differing.items() if text in of_job] for text in sentences}
     differences = [text if len(of) == len(differing) else f"{', '.join(of)}: {text}" for text, of in jobs.items()]
     return {"protocol": {**about, "differences": differences, "cited": _cited(about["reference"])}}
+
+
+@dataclass(frozen=True)
+class KeptManifest:
+    """The manifest that a command has written.
+
+    Attributes:
+        folder: The run folder.
+        content: The manifest.
+        was_damaged: Whether the manifest of the previous command couldn't be read.
+        no_longer_shown: A line about what the previous manifest had and this one hasn't.
+    """
+
+    folder: Path
+    content: dict[str, Any]
+    was_damaged: bool
+    no_longer_shown: str | None
+
+
+def keep(settings: Settings, results: Sequence[JobResult], overrides: Sequence[str] = ()) -> KeptManifest | None:
+    """Write the manifest of a sweep, with which its values count. It is None if every job has failed.
+
+    Raises:
+        BenchError: If the folder can't be written.
+    """
+    folder = settings.run_folder
+    kept = None
+    if any(result.failure is None for result in results):
+        try:
+            before = artefacts.read(folder)
+        except BenchError:
+            before = {}
+        was_damaged = not before and os.path.lexists(folder / artefacts.NAME)
+        content = assemble(results, settings, overrides)
+        for kind in artefacts.OF_JOBS:  # if a job computed nothing, what it cost the previous command
+            numbers = {**(before.get(kind) or {}), **content[kind]}
+            content[kind] = {job["job"]: numbers[job["job"]] for job in content["jobs"] if job["job"] in numbers}
+        if (command := running.command(folder)) is not None:
+            content["command"] = command
+        artefacts.write(folder, content)
+        kept = KeptManifest(folder, content, was_damaged, no_longer_shown(before, content))
+    running.end(folder)
+    return kept
 
 
 def of_job(result: JobResult) -> dict[str, Any]:
@@ -220,3 +267,46 @@ def _without_tex(text: str) -> str:
     """TeX's accents as letters, without braces."""
     accented = re.sub(r"\\(['`\"^~])\{?(\w)\}?", lambda match: match[2] + ACCENTS[match[1]], text)
     return unicodedata.normalize("NFC", re.sub(r"[{}]", "", accented))
+
+
+def no_longer_shown(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
+    """Return one line that names what the new manifest leaves out, and what to type to have both.
+
+    The line has models, layers, weights, methods, metrics, images and a protocol. It is `None` if nothing is left out.
+    """
+    parts = list(_missing(before, after))
+    if not parts:
+        return None
+    return (
+        f"the report no longer shows {'; '.join(parts)}: this run folder held them until now, and their records are "
+        "kept. For a folder of its own, give one of the two commands run=NAME."
+    )
+
+
+def _missing(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    for key, kind in (("models", "model"), ("methods", "method"), ("metrics", "metric"), ("data", "data set")):
+        if names := [name for name in before.get(key) or {} if name not in (after.get(key) or {})]:
+            yield _listed(kind, names)
+    for model, old, new in _in_both(before, after, "models"):
+        if layers := [layer for layer in old.get("layers") or () if layer not in (new.get("layers") or ())]:
+            yield f"{_listed('layer', layers)} of {model}"
+        if (weights := old.get("weights_sha256")) and weights != new.get("weights_sha256", weights):
+            yield f"other weights of {model}"
+    for data, old, new in _in_both(before, after, "data"):
+        if count := len(set(old.get("ids") or ()) - set(new.get("ids") or ())):
+            yield f"{count} image{'s' if count > 1 else ''} of {data}"
+        elif old.get("ids") == new.get("ids") and old.get("fingerprint") != new.get("fingerprint"):
+            yield f"other files of {data}"
+    protocols = [((manifest.get("config") or {}).get("protocol") or {}).get("name") for manifest in (before, after)]
+    if before and protocols[0] != protocols[1]:
+        yield f"protocol {protocols[0]}" if protocols[0] else "values without a protocol"
+
+
+def _in_both(before: Mapping[str, Any], after: Mapping[str, Any], key: str) -> list[tuple[str, Any, Any]]:
+    """(name, old, new) of what both manifests have."""
+    new = after.get(key) or {}
+    return [(name, old, new[name]) for name, old in (before.get(key) or {}).items() if name in new]
+
+
+def _listed(kind: str, names: Sequence[str]) -> str:
+    return f"{kind}{'s' if len(names) > 1 else ''} {first_names(names, MAX_NAMES)}"

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich import get_console
 
 from axiom_bench.cutting.passes import pieces
-from axiom_bench.environment import add_current_folder
+from axiom_bench.environment import add_current_folder, return_freed_memory
 from axiom_bench.errors import BenchError, first_names
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin
@@ -92,6 +92,7 @@ def run(
                 estimate.jobs -= 1
                 results.append(run_job(config, command, executor, notes, estimate))
             results = _distinct(results)
+        return_freed_memory()  # a report needs other memory than passes
         _print_shared(notes)
         shards = sum(len(result.shards) for result in results)
         if there := sum(len(result.shards) - result.computed.shards for result in results):

@@ -14,12 +14,12 @@ from PIL import Image
 
 import axiom_bench as ab
 from axiom_bench.cli.benchmark import compute
-from axiom_bench.cli.finish import no_longer_shown
 from axiom_bench.cli.main import main, parse
 from axiom_bench.embedded import scenes
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.records.files import check_output
+from axiom_bench.run.manifest import no_longer_shown
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 TINY = [

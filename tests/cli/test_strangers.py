@@ -12,12 +12,12 @@ import pytest
 
 import axiom_bench as ab
 from axiom_bench.cli.benchmark import run_jobs
-from axiom_bench.cli.finish import keep
 from axiom_bench.cli.main import main
 from axiom_bench.cli.trust import NOT_PATHS, trusted
 from axiom_bench.errors import BenchError
 from axiom_bench.gate import write_baseline
 from axiom_bench.records import artefacts, combining, files, submissions
+from axiom_bench.run.manifest import keep
 
 SECRET = "9d41-open-sesame"
 METRICS = ("box_iou", "zeta")

@@ -11,14 +11,13 @@ import pytest
 import torch
 
 from axiom_bench.cli.benchmark import run_jobs
-from axiom_bench.cli.finish import keep
 from axiom_bench.cli.main import main
 from axiom_bench.cli.verify import compared
 from axiom_bench.data.embedded import Scenes
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.records import artefacts
 from axiom_bench.run import shards, verification
-from axiom_bench.run.manifest import hardware
+from axiom_bench.run.manifest import hardware, keep
 from axiom_bench.statistics.labels import Metadata
 from tests.gate.conftest import TOLERANCES, records_of, times
 

@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 
 from axiom_bench.cli.benchmark import run_jobs
-from axiom_bench.cli.finish import keep
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files, reading, record_files, store
+from axiom_bench.run.manifest import keep
 from axiom_bench.statistics.run_folder import RunFolder
 
 from .conftest import RUN, tiny

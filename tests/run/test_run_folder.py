@@ -18,7 +18,7 @@ from PIL import Image
 
 import axiom_bench as ab
 from axiom_bench.cli.benchmark import run_jobs
-from axiom_bench.cli.finish import finish, keep
+from axiom_bench.cli.finish import finish
 from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts, combining, files, reading, running
 from axiom_bench.records.artefacts import Artefact
@@ -26,6 +26,7 @@ from axiom_bench.records.store import read_gallery
 from axiom_bench.run import manifest, samples
 from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.keys import Keys
+from axiom_bench.run.manifest import keep
 from axiom_bench.run.result import Failure, JobResult
 from axiom_bench.run.spine import configuration
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import pandas as pd
 
-from axiom_bench.columns import NO_MAP, NOT_FINITE
+from axiom_bench.columns import NO_MAP, NOT_FINITE, OK, UNKNOWN_CLASS
 from axiom_bench.report.options import options_of
 from axiom_bench.report.tables.summaries import of_methods
 from axiom_bench.report.tables.text import (
@@ -20,6 +20,7 @@ from axiom_bench.report.tables.text import (
     marked,
     names_of,
     random_weights_lines,
+    reason,
     status_notes,
 )
 from axiom_bench.statistics.labels import NOTHING, Setting, Value, counts_text, number, rows_at
@@ -31,6 +32,7 @@ from axiom_bench.statistics.summary import counts_of, leading
 TITLE, COLUMN = 27, 13  # characters of a method's title, and of a metric's column with the gap before it
 WIDTH = 80  # of the table and of what it says
 MOST = (WIDTH - TITLE) // COLUMN  # metrics
+MAX_NAMES = 5  # of images that are left out
 BEST = "*"
 MEANINGS = {
     BEST: "best, or not significantly worse",
@@ -38,6 +40,37 @@ MEANINGS = {
     PARTIAL: "on fewer images",
     CONSTRUCTED: "0 by construction",
 }
+
+
+def status_counts(run: RunFolder) -> Counter[str]:
+    """Return how many values of the run have each status."""
+    statuses: Counter[str] = Counter()
+    for records in (run.records, run.class_records):
+        statuses.update(records.counts(records.metrics))
+    return statuses
+
+
+def undefined_values(statuses: Mapping[str, int]) -> str:
+    """Return the counts of the statuses other than ok, each with its reason."""
+    undefined = [(status, count) for status, count in sorted(statuses.items()) if status != OK]
+    return ", ".join(f"{count} {status} ({reason(status)})" for status, count in undefined)
+
+
+def status_lines(run: RunFolder, verbose: bool) -> list[str]:
+    """Return a line about images that are left out; verbose: before it one about the values without a number."""
+    lines = []
+    statuses = status_counts(run)
+    undefined = undefined_values(statuses)
+    if verbose and undefined:
+        lines.append(f"values: {statuses[OK]} ok, {undefined}")
+    columns = {"data": str, "image_id": str}
+    parts = [part.of_images[[*columns, "target_class"]].astype(columns) for part in (run.records, run.class_records)]
+    rows = pd.concat(parts)
+    bad = rows[rows["target_class"] == UNKNOWN_CLASS].drop_duplicates()
+    if len(bad):
+        more = ", ..." if len(bad) > MAX_NAMES else ""
+        lines.append(f"images left out: {len(bad)} ({', '.join(bad['image_id'].head(MAX_NAMES))}{more})")
+    return lines
 
 
 def result_lines(run: RunFolder, with_all_methods: bool = True) -> list[str]:
