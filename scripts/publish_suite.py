@@ -24,7 +24,8 @@ from axiom_bench.cli.benchmark import compute
 from axiom_bench.evaluation import plugins
 from axiom_bench.records import artefacts, publishing, reading
 from axiom_bench.run.composing.composition import composed
-from axiom_bench.run.composing.suites import DIGITS, Suite, calls_of
+from axiom_bench.run.composing.suites import DIGITS, Suite
+from axiom_bench.run.frozen import calls_of
 from axiom_bench.run.job import Job
 
 ROOT = Path(__file__).resolve().parents[1]

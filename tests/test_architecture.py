@@ -121,6 +121,18 @@ def test_no_import_cycle():
         pytest.fail(f"circle of imports: {' <- '.join(error.args[1])}")
 
 
+def test_composing_imports_nothing_from_above():
+    """A command line is composed into settings before a run is known."""
+    above = {
+        f"{name} imports {target}"
+        for name in sources()
+        if name.startswith("axiom_bench.run.composing")
+        for target in imports(name)
+        if target.startswith("axiom_bench.run.") and not target.startswith("axiom_bench.run.composing")
+    }
+    assert not above
+
+
 def importers(name: str) -> set[str]:
     return {other.removeprefix("axiom_bench.") for other in sources() if other != name and name in imports(other)}
 
@@ -248,6 +260,7 @@ def test_records_statistics_report_and_gate_import_no_torch():
 
 
 MOST_MODULES = 127  # with what is directly in the package and three templates 126
+MOST_AT_THE_END = 5  # modules whose functions the end of a run calls
 RUN = """
 import sys, threading
 from pathlib import Path
@@ -256,19 +269,26 @@ from axiom_bench.cli.main import main
 
 package, of_functions = Path(axiom_bench.__file__).parent, 1  # a flag of code that has names of its own
 roots = {str(folder.resolve()) for folder in [*package.iterdir(), package] if folder.is_dir()}
-files = set()
+files, at_the_end = set(), set()
 
 def entered(frame, event, argument):
     if event == "call" and frame.f_code.co_flags & of_functions:
         files.add(frame.f_code.co_filename)
+        caller = frame.f_back.f_code.co_filename if frame.f_back else ""
+        if caller.endswith("cli/finish.py") and frame.f_code.co_filename != caller:
+            at_the_end.add(frame.f_code.co_filename)
 
 threading.setprofile(entered)
 sys.setprofile(entered)
 code = main(sys.argv[1:])
 sys.setprofile(None)
 assert code == 0, code
-names = {str(Path(file).resolve()) for file in files if file.endswith(".py")}
-print(sum(any(name.startswith(root + "/") for root in roots) for name in names))
+
+def of_ours(files):
+    names = {str(Path(file).resolve()) for file in files if file.endswith(".py")}
+    return sum(any(name.startswith(root + "/") for root in roots) for name in names)
+
+print(of_ours(files), of_ours(at_the_end))
 """
 
 
@@ -280,4 +300,6 @@ def test_a_small_run_enters_few_modules(tmp_path: Path) -> None:
     command = [sys.executable, "-c", RUN, *settings, *chosen]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout.split()[-1]) <= MOST_MODULES
+    entered, at_the_end = map(int, done.stdout.split()[-2:])
+    assert entered <= MOST_MODULES
+    assert at_the_end <= MOST_AT_THE_END

@@ -28,8 +28,8 @@ from axiom_bench.explanation.heatmaps import ClassScore, Heatmaps
 from axiom_bench.models.load import LoadedModel, load_model
 from axiom_bench.models.objects import Objects
 from axiom_bench.notes import MethodLeftOut, Notes
+from axiom_bench.run.composing.device import Device
 from axiom_bench.run.composing.settings import Settings
-from axiom_bench.run.device import Device
 from axiom_bench.run.explaining import TOP, class_name, explained_trace
 from axiom_bench.run.job import cut_of
 from axiom_bench.run.manifest import values_of

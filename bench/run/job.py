@@ -25,8 +25,8 @@ from axiom_bench.models.spec import OBJECT_OUTPUTS, ModelSpec
 from axiom_bench.notes import WARNINGS, Notes
 from axiom_bench.records import files
 from axiom_bench.records.files import safe_name
+from axiom_bench.run.composing.device import Device
 from axiom_bench.run.composing.settings import Settings
-from axiom_bench.run.device import Device
 from axiom_bench.run.progress import progress
 
 HASHES = "image_hashes.json"

@@ -63,9 +63,9 @@ def prepare(task: Task) -> PreparedJob:
         keys = _of_job(task)
         job = keys.job
         if settings.suite_part is not None:
-            from axiom_bench.run.composing import suites  # here: most runs are of none
+            from axiom_bench.run import frozen  # here: most runs are of no suite
 
-            unfrozen = suites.check(settings.suite_part, job, settings.metric)
+            unfrozen = frozen.check(settings.suite_part, job, settings.metric)
         facts = manifest.facts(job)
         facts["data"][job.data.name]["notes"] += unfrozen
         missing, damaged = shards.missing(keys, task.folder)

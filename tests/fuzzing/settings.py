@@ -25,8 +25,8 @@ from axiom_bench.models.spec import ModelSpec
 from axiom_bench.records.files import safe_name
 from axiom_bench.run import spine
 from axiom_bench.run.composing.composition import composed
+from axiom_bench.run.composing.device import Device
 from axiom_bench.run.composing.settings import Settings
-from axiom_bench.run.device import Device
 from tests.fuzzing.damage import ANYTHING, places
 
 LINES = (

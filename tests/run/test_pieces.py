@@ -13,7 +13,7 @@ from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.environment import USER_SETTINGS, keep_freed_memory
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.shard import trimmed
-from axiom_bench.run.device import Device, DeviceSettings, bytes_of
+from axiom_bench.run.composing.device import Device, DeviceSettings, bytes_of
 from axiom_bench.run.job import shards
 
 DEVICE = {

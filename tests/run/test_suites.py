@@ -15,9 +15,9 @@ from axiom_bench.environment import conf_folder, entry_names, read_yaml
 from axiom_bench.errors import BenchError
 from axiom_bench.models.load import load_model
 from axiom_bench.records import reading
-from axiom_bench.run.composing import suites
 from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.composing.suites import Suite, each_part, expanded, num_jobs
+from axiom_bench.run.frozen import calls_of
 from axiom_bench.run.verification import computed_alone
 from tests.data.builders import save, xml
 from tests.made_suites import TINY
@@ -63,7 +63,7 @@ def frozen_part(manifest):
     return {
         "models": {name: [each["layer"], each["weights_sha256"]] for name, each in manifest["models"].items()},
         "data": {name: each["fingerprint"] for name, each in manifest["data"].items()},
-        "metrics": suites.calls_of(manifest["config"]["metric"]),
+        "metrics": calls_of(manifest["config"]["metric"]),
     }
 
 

@@ -36,7 +36,7 @@ from axiom_bench.models.load import load_model
 from axiom_bench.records import artefacts, publishing, reading, submissions
 from axiom_bench.records.sources import file_of, version_of
 from axiom_bench.records.submissions import Submission
-from axiom_bench.run.composing import suites
+from axiom_bench.run import frozen
 from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.composing.suites import Suite
@@ -242,7 +242,7 @@ def _part(
         if job.target in OBJECT_RULES:  # a row is of an object, which the network finds
             with TemporaryDirectory() as objects:
                 job = on_objects(job, Path(objects))
-        suites.check(str(settings.suite_part), job, settings.metric)
+        frozen.check(str(settings.suite_part), job, settings.metric)
         metrics |= {value: about for metric in job.metrics for value, about in values_of(metric).items()}
         lines += _missing(stored, job)
     alone = [settings.model_copy(update={"method": {name: settings.method[name]}}) for settings in jobs]

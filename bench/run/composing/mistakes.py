@@ -13,7 +13,7 @@ from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
 from axiom_bench.kinds import shown
 from axiom_bench.models.spec import unknown_model
-from axiom_bench.run.device import no_device
+from axiom_bench.run.composing.device import no_device
 
 NAMES = re.compile(r"\[?[^\W\d][\w@,. -]*\]?")  # of entries
 NOT_NAMES = ("", "null", "true", "false")

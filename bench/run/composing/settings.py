@@ -28,7 +28,7 @@ from axiom_bench.kinds import (
 )
 from axiom_bench.models.spec import ModelSpec
 from axiom_bench.records import files
-from axiom_bench.run.device import DeviceSettings
+from axiom_bench.run.composing.device import DeviceSettings
 
 GROUPS = ("runtime", "report", "pictures", "method", "metric", "model", "data", "device", "executor")
 CHECKED_WHERE_READ = ("method", "metric", "model", "data", "executor", "protocol")

@@ -7,14 +7,10 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from axiom_bench.environment import conf_folder, read_yaml
 from axiom_bench.errors import BenchError, unknown
-
-if TYPE_CHECKING:
-    from axiom_bench.run.job import Job
 
 SUITE, PART = "suite", "suite_part"  # on the command line, and the setting of a run
 EXPERIMENT = "suite"  # in whose folder the runs are
@@ -30,8 +26,8 @@ FIXED_SETTINGS = tuple(  # of groups that are free
 class Part:
     """overrides: its command line. frozen: {"models": {name: [layer, SHA-256 of the weights, or how it begins]},
     "data": {name: fingerprint}, "metrics": {name: [target, params]}}, as a run's manifest has them; {} until it is
-    frozen. "names": {name: see `names_of`} in the place of "data" where the images' content wasn't at hand. note: what
-    every table of its values says of the images."""
+    frozen. "names": {name: see `run.frozen`} in the place of "data" where the images' content wasn't at hand.
+    note: what every table of its values says of the images."""
 
     overrides: tuple[str, ...]
     frozen: Mapping[str, Mapping[str, Any]]
@@ -123,48 +119,3 @@ def _check_free(suite: str, override: str) -> None:
         "run it without suite=. Free are methods, device, executor, results, real_root, data.root, "
         "data.workers, data.cache and model.weights_folder."
     )
-
-
-def check(name: str, job: Job, metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Sentences for the manifest: what the suite says of the images, and what it didn't freeze. Raises BenchError where
-    a job isn't what its suite froze. name: SUITE/PART@HASH. metrics: their entries in the configuration."""
-    suite, _, part = name.partition("@")[0].partition("/")
-    frozen, note = Suite.of(suite).part(part).frozen, Suite.of(suite).part(part).note
-    notes = [note.rstrip(".")] if note else []
-    if not frozen:
-        return notes
-    differing = []
-    layer, weights = frozen["models"].get(job.model.name) or (None, "")
-    if job.model.layer != layer or not job.model.weights_sha256.startswith(weights):
-        differing.append(f"the network {job.model.name} (its layer or weights)")
-    if "data" in frozen and job.data_fingerprint != frozen["data"].get(job.data.name):
-        differing.append(f"the images of {job.data.name} (their ids, content or labels)")
-    if "data" not in frozen and names_of(job) != (listed := frozen["names"][job.data.name]):
-        differing.append(f"the names of {job.data.name}'s {len(job.indices):,} images (the suite has {listed[0]:,})")
-    calls = calls_of(metrics)
-    if names := sorted(name for name in {*calls, *frozen["metrics"]} if calls.get(name) != frozen["metrics"].get(name)):
-        differing.append(f"the metrics {', '.join(names)} (their function or parameters)")
-    if differing:
-        raise BenchError(
-            f"What {job.name} has isn't what the suite {suite} froze: {'; '.join(differing)}. Its values can't stand "
-            "beside the published ones; get the files that conf/suite/ describes, or run it without suite=."
-        )
-    if "data" in frozen:
-        return notes
-    return [
-        *notes,
-        f"the suite {suite} has the names of {job.data.name}'s images, not their content and labels, which weren't "
-        "compared: two runs had the same ones if their fingerprints are the same, here "
-        f"{job.data_fingerprint[:DIGITS]}",
-    ]
-
-
-def names_of(job: Job) -> list[Any]:
-    """[number, SHA-256 of the names] of the job's images, without folders and suffixes, by which layouts differ."""
-    names = sorted(PurePosixPath(job.data.ids[index]).stem for index in job.indices)
-    return [len(names), hashlib.sha256("\n".join(names).encode()).hexdigest()]
-
-
-def calls_of(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """{metric: [target, params]}, what of the metrics' entries decides what they compute."""
-    return {name: [entry["_target_"], dict(entry.get("params") or {})] for name, entry in metrics.items()}
