@@ -71,6 +71,8 @@ def layer_before(trace: Trace) -> str | None:
     names = [name for name, _ in outputs]
     place = len(names) - 1 - names[::-1].index(cut_model.layer)
     before = [(name, output) for name, output in outputs[:place] if output.shape == outputs[place][1].shape]
+    if not before:
+        return None
     gradients = torch.autograd.grad(score, [output for _, output in before], allow_unused=True)
     size = tuple(trace.images.shape[2:])
     for (name, output), gradient in reversed(list(zip(before, gradients, strict=True))):

@@ -281,3 +281,21 @@ def test_a_layer_without_gradients_names_one_that_has_some(build, layer, working
     ab.evaluate(model, layer, [(images, None)] * 2, ["grad_cam"], ["zeta"], reshape="tokens")
     (warning,) = (warning for warning in recwarn if warning.category is ZeroMaps)
     assert str(warning.message) == sentence
+
+
+class Behind(nn.Module):
+    """Two convolutions of other shapes, whose maps are lost in a ReLU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 2, 3)
+        self.second = nn.Conv2d(2, 4, 3)
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.fc((self.second(self.first(images)) - 1e6).relu().mean((2, 3)))
+
+
+def test_a_layer_without_gradients_may_be_the_only_one_of_its_shape():
+    with pytest.warns(ZeroMaps, match="'second' are zero, and so are maps made of them; choose another layer"):
+        assert not ab.explain(Behind(), "second", torch.randn(2, 3, 32, 32), ["grad_cam"])["grad_cam"].any()
