@@ -59,7 +59,7 @@ def prepare(task: Task) -> PreparedJob:
     seconds: dict[str, float] = {}
     unfrozen: list[str] = []
     forget()
-    with kernel_notes() as of_kernels, stage(seconds, str(settings.model.get("name")), START):
+    with kernel_notes() as torch_notes, stage(seconds, str(settings.model.get("name")), START):
         keys = _of_job(task)
         job = keys.job
         if settings.suite_part is not None:
@@ -83,7 +83,7 @@ def prepare(task: Task) -> PreparedJob:
         cost=cost,
         damaged=damaged,
         lines=(*job.lines(), *unfrozen),
-        notes=job.notes + of_kernels,
+        notes=job.notes + torch_notes,
         seconds=seconds,
         values=keys.values,
         answers=answers,
@@ -92,7 +92,7 @@ def prepare(task: Task) -> PreparedJob:
 
 def compute_part(task: Task, wanted: Sequence[str]) -> ShardResult:
     """Compute what is missing of the shards with these keys."""
-    with kernel_notes() as of_kernels:
+    with kernel_notes() as torch_notes:
         keys = _of_job(task)
         by_key = {keys.shard(shard): shard for shard in keys.job.shards}
         if not by_key.keys() >= set(wanted):
@@ -103,14 +103,14 @@ def compute_part(task: Task, wanted: Sequence[str]) -> ShardResult:
         start = time.perf_counter()
         part = shards.compute_shards(keys, {key: by_key[key] for key in wanted}, task.folder, advance)
         rest = time.perf_counter() - start - sum(part.seconds.values())
-    notes = keys.job.notes + of_kernels
+    notes = keys.job.notes + torch_notes
     return replace(part, notes=notes, seconds={**part.seconds, WRITING: max(0.0, rest)})
 
 
 def finish(task: Task) -> Ending:
     """Make what is made of a job when its records are there: values of the whole data set, run times, pictures."""
     seconds: dict[str, float] = {}
-    with kernel_notes() as of_kernels:
+    with kernel_notes() as torch_notes:
         keys = _of_job(task)
         stored, turned = shards.stored(keys, task.folder)
         made = {kind: tuple(stored[kind]) for kind in ("records", "curves")}
@@ -120,7 +120,7 @@ def finish(task: Task) -> Ending:
             with stage(seconds, keys.job.name, module.STAGES[kind]):
                 made[kind] = getattr(module, f"ensure_{kind}")(keys, entry)
     forget()
-    notes = keys.job.notes + of_kernels
+    notes = keys.job.notes + torch_notes
     return Ending(made, stored["axes"], tuple(orientation_lines(turned)), seconds, notes)
 
 

@@ -221,10 +221,10 @@ def test_each_sentence_once_and_problems_counted():
     for name in ("c.jpg", "d.jpg", "c.jpg"):
         notes.add(ImageNotRead(f"{name}: no file"))
     notes.add(DamagedFile("run/records/a.parquet"))
-    with kernel_notes() as of_kernels:
+    with kernel_notes() as torch_notes:
         for _ in range(2):
             warnings.warn(f"{KERNEL} does not have a deterministic implementation, but you set", stacklevel=1)
-    assert note_lines(notes + of_kernels) == (
+    assert note_lines(notes + torch_notes) == (
         "The method 'cam' is left out: no pooling",
         "The gradients are zero",
         "Metrics are left out: no boxes",
