@@ -1,11 +1,12 @@
-"""Workers that don't see the run folder: a task works in a folder of its process and returns the files that it wrote.
+"""The way of results from workers into the run folder, which only the command writes.
 
-The command writes them into the run folder."""
+A task of an engine works in a folder of its process and returns the files that it wrote, as a parcel.
+"""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -15,16 +16,18 @@ from typing import Any
 
 from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts, files, record_files
-from axiom_bench.run.executors import Executor, Future
+from axiom_bench.run.executors import Executor, Future, Local
 from axiom_bench.run.job import HASHES
+from axiom_bench.run.shards import ANSWERS
 from axiom_bench.run.worker import Task, compute_part, finish, prepare
 
 MAX_ARRAYS = 100_000_000  # bytes of a file of pictures
-FOUND = ("examination", "predictions", "objects")  # what a task reads instead of computing it again
+ABOUT_JOB = (HASHES, "examination", "predictions", "objects")  # what a task reads instead of computing it again
 VALUES = (record_files.CURVES, record_files.RECORDS)  # in this order: a record file says that its curves are there
+OF_SHARD = (*VALUES, ANSWERS)
 RETURNED: Mapping[Callable[..., Any], Sequence[str]] = {
-    prepare: (HASHES, *FOUND),
-    compute_part: VALUES,
+    prepare: ABOUT_JOB,
+    compute_part: OF_SHARD,
     finish: tuple(artefacts.steps()),
 }
 
@@ -37,23 +40,32 @@ class Parcel:
     files: Mapping[str, bytes]
 
 
-def submit(executor: Executor, function: Callable[..., Any], task: Task, *arguments: Any) -> Future:
-    """Have a worker call a function of `run.worker`, with the files that it reads if it doesn't see the run folder."""
-    if executor.shares_folder:
-        return executor.submit(function, task, *arguments)
-    shards = arguments[0] if function is compute_part else None
-    return executor.submit(do_apart, function, task, _inputs(task.folder, function, shards), *arguments)
+def submit(executor: Executor, function: Callable[..., Any], task: Task) -> Future:
+    """Have a worker prepare or finish a job, with the files that it reads."""
+    if isinstance(executor, Local):
+        return executor.submit(function, task)
+    steps = artefacts.steps() if function is finish else ()
+    inputs = _contents(task.folder, (*ABOUT_JOB, *VALUES, *steps))
+    return executor.submit(do_apart, function, task, inputs)
 
 
-def arriving(executor: Executor, futures: Sequence[Any]) -> Iterator[Any]:
-    """Yield futures as they are done, so that no result waits for an earlier task. Workers that see the run folder have
-    written their results there by then, and so their futures come in order."""
-    if executor.shares_folder:
-        yield from futures
-        return
-    done = SimpleQueue[Any]()
+def submit_parts(executor: Executor, task: Task, shards: Sequence[str]) -> dict[Future, str]:
+    """Have workers compute the shards with these keys, each with the files that it reads. Return {future: key}."""
+    if isinstance(executor, Local):
+        return {executor.submit(compute_part, task, shard): shard for shard in shards}
+    about_job = _contents(task.folder, ABOUT_JOB)
+    futures = {}
+    for shard in shards:
+        inputs = about_job | _contents(task.folder, OF_SHARD, f"{shard}-*")
+        futures[executor.submit(do_apart, compute_part, task, inputs, shard)] = shard
+    return futures
+
+
+def arriving(futures: Collection[Future]) -> Iterator[Future]:
+    """Yield futures as they are done, so that no result waits for an earlier task."""
+    done = SimpleQueue[Future]()
     for future in futures:
-        future.add_done_callback(lambda _, future=future: done.put(future))
+        future.add_done_callback(done.put)
     for _ in futures:
         yield done.get()
 
@@ -84,9 +96,8 @@ def do_apart(function: Callable[..., Any], task: Task, inputs: Mapping[str, byte
     for name, content in made.items():
         if name.startswith("pictures/") and len(content) > MAX_ARRAYS:
             raise BenchError(
-                f"The file of pictures has {len(content) / 1e6:,.0f} MB, and a worker that doesn't share the run "
-                f"folder returns at most {MAX_ARRAYS / 1e6:.0f}; set pictures.arrays=false or fewer pictures.rows, "
-                "or choose executor=processes or submitit."
+                f"The file of pictures has {len(content) / 1e6:,.0f} MB, and a worker returns at most "
+                f"{MAX_ARRAYS / 1e6:.0f}; set pictures.arrays=false or fewer pictures.rows, or choose executor=local."
             )
     return Parcel(answer, made)
 
@@ -97,14 +108,6 @@ def _own_folder() -> Path:
     folder = Path(mkdtemp(prefix="axiom-bench-"))
     folder.rmdir()
     return folder
-
-
-def _inputs(folder: Path, function: Callable[..., Any], shards: Sequence[str] | None) -> dict[str, bytes]:
-    """Return the files that a function reads. shards: those whose values it reads, None: all."""
-    inputs = _contents(folder, (HASHES, *FOUND, *(artefacts.steps() if function is finish else ())))
-    for shard in ["*"] if shards is None else shards:
-        inputs |= _contents(folder, VALUES, f"{shard}-*")
-    return inputs
 
 
 def _contents(folder: Path, places: Sequence[str], names: str = "*") -> dict[str, bytes]:

@@ -21,7 +21,7 @@ from axiom_bench.evaluation.answers import KeptAnswers
 from axiom_bench.evaluation.batch import Columns, curve_frame, frame, holds_values, note_silence, traced
 from axiom_bench.evaluation.plugins import NEEDS_DROPS, Plugin, needs_of, required, value_names
 from axiom_bench.evaluation.proof import proved
-from axiom_bench.evaluation.purity import Interference, watched_rate
+from axiom_bench.evaluation.purity import watched_rate
 from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows
 from axiom_bench.evaluation.stopwatch import Stopwatch, Watch
 from axiom_bench.notes import DamagedFile, Notes
@@ -32,6 +32,7 @@ from axiom_bench.run.job import Job, Shard
 from axiom_bench.run.keys import Keys
 from axiom_bench.run.result import ShardResult
 
+ANSWERS = "answers"  # a folder: of the model, when metrics asked
 MARKS = ("unstable", "on_score_scale")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}  # of the model's answers that are kept
 MAX_NAMES = 5  # methods and metrics that a sentence names
@@ -89,28 +90,28 @@ def missing(keys: Keys, folder: Path) -> tuple[dict[str, Shard], tuple[str, ...]
     return {key: shard for key, shard in shards.items() if held.missing(key, keys.values)}, held.damaged
 
 
-def compute_shards(keys: Keys, shards: Mapping[str, Shard], folder: Path, advance: Advance) -> ShardResult:
-    """Computes what is missing of these shards. A shard that is there by now isn't computed again. advance: is told how
-    many more images are done. Where a plug-in changes what others read, it raises Interference, and no file of these
-    shards stays."""
-    job, computed, written = keys.job, list[Shard](), list[str]()
-    watch, before = Stopwatch.on(job.device.device), asdict(job.cut_model.passes)
+def compute_shard(keys: Keys, key: str, shard: Shard, folder: Path, advance: Advance) -> ShardResult:
+    """Compute what is missing of a shard, and write it. If nothing is missing by now, nothing is computed.
+
+    Args:
+        key: The shard's.
+        advance: Called with the number of images that were done since the last call.
+
+    Raises:
+        Interference: If a plug-in changes what others read. Then nothing is written.
+    """
+    missing = record_files.read(folder, {key}).missing(key, keys.values)
+    if not missing:
+        return ShardResult()
+    job = keys.job
+    watch = Stopwatch.on(job.device.device)
+    before = asdict(job.cut_model.passes)
     processor = time.process_time()
-    for key, shard in shards.items():
-        wanted = record_files.read(folder, {key}).missing(key, keys.values)
-        if not wanted:
-            advance(len(shard))
-            continue
-        try:
-            written.append(compute(keys, shard, key, wanted, folder, watch.part, advance).name)
-        except Interference:
-            record_files.remove(folder, written)
-            raise
-        computed.append(shard)
+    file = compute(keys, shard, key, missing, folder, watch.part, advance)
     return ShardResult(
-        shards=len(computed),
-        images=sum(map(len, computed)),
-        written=tuple(written),
+        shards=1,
+        images=len(shard),
+        written=(file.name,),
         seconds=watch.seconds(),
         processor=time.process_time() - processor,
         passes={name: count - before[name] for name, count in asdict(job.cut_model.passes).items()},
@@ -222,7 +223,7 @@ def answer_files(keys: Keys, shard: str, metrics: Sequence[Plugin], folder: Path
     """
     own = [metric for metric in metrics if not metric.is_foreign]
     names = {metric.name: record_files.key(shard=shard, metric=keys.of_metric(metric)) for metric in own}
-    return {metric: folder / f"answers/{name}.json" for metric, name in names.items()}
+    return {metric: folder / ANSWERS / f"{shard}-{name}.json" for metric, name in names.items()}
 
 
 def read_answers(paths: Mapping[str, Path], notes: Notes) -> KeptAnswers:

@@ -15,7 +15,6 @@ from uuid import uuid4
 from omegaconf import DictConfig, OmegaConf
 from rich import get_console
 
-from axiom_bench.cutting.passes import pieces
 from axiom_bench.environment import add_current_folder, return_freed_memory
 from axiom_bench.errors import BenchError, first_names
 from axiom_bench.evaluation import plugins
@@ -30,7 +29,7 @@ from axiom_bench.run.job import chosen
 from axiom_bench.run.notes import note_lines
 from axiom_bench.run.progress import Estimate, progress
 from axiom_bench.run.result import Ending, Failure, JobResult, PreparedJob, ShardResult, sums
-from axiom_bench.run.worker import Task, compute_part, finish, forget, prepare
+from axiom_bench.run.worker import Task, finish, forget, prepare
 
 MAX_JOBS = 5  # that a line names
 
@@ -175,44 +174,35 @@ def _print_notes(prepared: PreparedJob, notes: dict[str, list[str]]) -> None:
 
 
 def _computed(task: Task, prepared: PreparedJob, begun: JobResult, executor: Executor, estimate: Estimate) -> JobResult:
-    """Return the result with the shards that were missing, which are computed in parts.
+    """Return the result with the shards that were missing.
 
-    After a failure no further part is begun. If a plug-in has changed what others read, no file that was written beside
-    it stays.
+    After a failure no further shard is begun. If a plug-in has changed what others read, the files of this command are
+    removed.
     """
     if not prepared.missing:
         return begun
     if prepared.cost is not None:
         _print(f"{prepared.job}: {prepared.cost}")
-    missing = prepared.missing
-    tasks = min(len(missing), executor.tasks or len(missing))
-    parts = [missing[part] for part in pieces(len(missing), -(-len(missing) // tasks))]
     start = time.perf_counter()
     estimate.images = estimate.jobs * sum(prepared.shards.values())
-    missing_images = sum(prepared.shards[key] for key in missing)
+    missing_images = sum(prepared.shards[key] for key in prepared.missing)
     computed = ShardResult()
     with progress(prepared.job, missing_images, estimate=estimate) as shown:
-        futures = [parcels.submit(executor, compute_part, task, keys) for keys in parts]
-        keys_by_future = dict(zip(futures, parts, strict=True))
+        futures = parcels.submit_parts(executor, task, prepared.missing)
         images = 0
         try:
-            for future in parcels.arriving(executor, list(futures)):
+            for future in parcels.arriving(futures):
                 part: ShardResult = _answer(task, future)
-                futures.remove(future)
                 printed = (prepared.notes + computed.notes).sentences(MachineNote)
                 _print(*(sentence for sentence in part.notes.sentences(MachineNote) if sentence not in printed))
                 computed += part
-                images += sum(prepared.shards[key] for key in keys_by_future[future])
+                images += prepared.shards[futures[future]]
                 shown.advance(images - shown.done)
         except BaseException as error:
-            is_tainted = getattr(error, "is_tainted", False)
-            written = list(computed.written)
             for future in futures:
-                if not future.cancel() and is_tainted:
-                    with suppress(Exception):  # what it did is lost, whatever that was
-                        written += _answer(task, future).written
-            if is_tainted:
-                record_files.remove(task.folder, written)
+                future.cancel()
+            if getattr(error, "is_tainted", False):
+                record_files.remove(task.folder, computed.written)
             raise
     return replace(begun, computed=computed, wall=time.perf_counter() - start)
 

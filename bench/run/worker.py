@@ -1,4 +1,4 @@
-"""What a worker does of a job: its preparation, some of its shards, its end.
+"""The three tasks of a worker: prepare a job, compute one of its shards, finish it.
 
 A process that does one of these loads the job by itself, computes its keys, and holds it for the next. To do one twice
 is harmless, since files are named by what decides their values.
@@ -7,7 +7,7 @@ is harmless, since files are named by what decides their values.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -90,18 +90,18 @@ def prepare(task: Task) -> PreparedJob:
     )
 
 
-def compute_part(task: Task, wanted: Sequence[str]) -> ShardResult:
-    """Compute what is missing of the shards with these keys."""
+def compute_part(task: Task, key: str) -> ShardResult:
+    """Compute what is missing of the shard with this key."""
     with kernel_notes() as torch_notes:
         keys = _of_job(task)
-        by_key = {keys.shard(shard): shard for shard in keys.job.shards}
-        if not by_key.keys() >= set(wanted):
+        shard_by_key = {keys.shard(shard): shard for shard in keys.job.shards}
+        if key not in shard_by_key:
             raise BenchError(
                 f"{files.host()} has other versions of packages, code or images than the machine that prepared "
                 f"{keys.job.name}, so its values would be others; make them the same there, and run the command again."
             )
         start = time.perf_counter()
-        part = shards.compute_shards(keys, {key: by_key[key] for key in wanted}, task.folder, advance)
+        part = shards.compute_shard(keys, key, shard_by_key[key], task.folder, advance)
         rest = time.perf_counter() - start - sum(part.seconds.values())
     notes = keys.job.notes + torch_notes
     return replace(part, notes=notes, seconds={**part.seconds, WRITING: max(0.0, rest)})

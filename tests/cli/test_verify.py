@@ -249,15 +249,15 @@ def test_an_image_that_is_replaced_between_hashing_and_decoding_is_named(run, ca
         Scenes(size=2).read(number).image.save("photographs/digit/a.png")
         os.utime("photographs/digit/a.png", (1e9, 1e9))
 
-    def replaced(*arguments, compute_shards=shards.compute_shards):
+    def replaced(*arguments, compute_shard=shards.compute_shard):
         photograph(1)
-        return compute_shards(*arguments)
+        return compute_shard(*arguments)
 
     photograph(0)
     folder = ("data=folder", "data.root=photographs", "data.classes=null", "data.size=1", "metric=[confidence_drop]")
     with monkeypatch.context() as patch:
         patch.setattr("axiom_bench.data.loading.check_unchanged", lambda *_: None)
-        patch.setattr("axiom_bench.run.worker.shards.compute_shards", replaced)
+        patch.setattr("axiom_bench.run.worker.shards.compute_shard", replaced)
         run(*folder)
     photograph(0)
     assert run(*folder) == 0

@@ -75,18 +75,15 @@ def test_a_setting_of_another_kind_and_a_target_that_is_not_there(monkeypatch):
 def test_here_a_task_is_done_when_its_result_is_asked_for():
     done: list[int] = []
     futures = [Local().submit(done.append, number) for number in range(3)]
-    assert futures[2].cancel()
+    futures[2].cancel()
     futures[1].result()
     assert done == [1]
 
 
 class Breaks:
-    tasks = 2
-    shares_folder = True
-
     def submit(self, function: Callable[..., object], *arguments: object) -> Future[object]:
         future = Future[object]()
-        if function is compute_part:
+        if compute_part in arguments:
             future.set_exception(RuntimeError("The worker died. It may be this.\nOr that."))
         else:
             future.set_result(function(*arguments))
@@ -109,7 +106,7 @@ def test_a_worker_with_other_keys_computes_nothing(run, results):
     """As one with other versions of packages does, whose values would stand under a wrong key."""
     (outcome,) = run()
     with pytest.raises(BenchError, match="has other versions of packages, code or images"):
-        compute_part(Task("other", "", outcome.settings), ["0" * 32])
+        compute_part(Task("other", "", outcome.settings), "0" * 32)
     assert len(list((results / RUN / "records").glob("*.parquet"))) == 3
 
 
@@ -237,10 +234,7 @@ def test_processes_see_their_variable_and_one_that_dies_again_and_again_is_a_sen
 
 
 class Elsewhere:
-    """In threads, whose tasks don't see the run folder. The first shard's task waits until another one has written."""
-
-    tasks = None
-    shares_folder = False
+    """Tasks in threads. The first shard's task waits until another one's values are written."""
 
     def __init__(self, records: Path, threads: ThreadPoolExecutor) -> None:
         self.records, self.threads, self.parts = records, threads, 0
@@ -259,14 +253,14 @@ class Elsewhere:
 
 @pytest.fixture
 def elsewhere(results, finished_run, monkeypatch) -> Iterator[None]:
-    """Tasks don't see the run folder."""
+    """Tasks aren't the command's own."""
     finished_run("shard_size=1")  # of one process
     with ThreadPoolExecutor(2) as threads:
         monkeypatch.setattr("axiom_bench.run.executors.Local", partial(Elsewhere, results / RUN / "records", threads))
         yield
 
 
-def test_results_of_workers_without_the_run_folder_are_written_as_they_arrive(run, rows, finished_run, elsewhere):
+def test_what_workers_return_is_written_as_it_arrives(run, rows, finished_run, elsewhere):
     """The same values, files and manifest, also of a second command, which computes one more method."""
     first = run("shard_size=1")
     assert first[0].failure is None
@@ -278,7 +272,18 @@ def test_results_of_workers_without_the_run_folder_are_written_as_they_arrive(ru
     assert more.computed.shards == 5
 
 
-def test_pictures_and_the_gallery_of_workers_without_the_run_folder(run, results, elsewhere, monkeypatch):
+def test_workers_return_the_answers_of_the_model(run, results, elsewhere):
+    """A method that is added later costs only its own passes."""
+    run("method=[uniform]", "metric=[single_deletion]")
+    kept = {path: path.read_bytes() for path in (results / RUN / "answers").iterdir()}
+    assert len(kept) == 3  # one per shard
+    (added,) = run("method=[uniform,equal_shares]", "metric=[single_deletion]")
+    assert added.computed.images == 5
+    passes = added.computed.passes
+    assert passes["trunk_forward"] < 16 * added.computed.images
+
+
+def test_pictures_and_the_gallery_that_workers_return(run, results, elsewhere, monkeypatch):
     pictures = ("pictures.rows=2", "pictures.gallery=3", "pictures.arrays=true", "runtime.repeats=1")
     (outcome,) = run(*pictures)
     assert outcome.failure is None

@@ -29,29 +29,21 @@ class Future(Protocol):
         """What the task returned, once it has. Raises the engine's error where its process couldn't end it."""
 
     def cancel(self) -> object:
-        """The result isn't wanted; true where the task won't run."""
+        """Leave the task out if it hasn't begun: nobody needs its result."""
+
+    def add_done_callback(self, function: Callable[[Any], object], /) -> None:
+        """Have a function called with this future once its result is there."""
 
 
 class Executor(Protocol):
-    """Where tasks are done."""
-
-    @property
-    def tasks(self) -> int | None:
-        """Into how many tasks the shards of a job are spread; None: one for each shard."""
-
-    @property
-    def shares_folder(self) -> bool:
-        """Return whether its workers see the run folder. If not, they return the files that they would write there."""
+    """Where tasks are done. Only the command writes into the run folder: see `run.parcels`."""
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future:
         """Has a process call an importable function with arguments that can be pickled."""
 
 
 class Local:
-    """In this process, when the result is asked for."""
-
-    tasks = None
-    shares_folder = True
+    """The command's own process, which computes a result when it is asked for."""
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future:
         """See `Executor`."""
@@ -62,8 +54,11 @@ class _Deferred:
     def __init__(self, call: Callable[[], Any]) -> None:
         self.result = call
 
-    def cancel(self) -> bool:
-        return True
+    def cancel(self) -> None:
+        """A task that nobody asks for isn't computed."""
+
+    def add_done_callback(self, function: Callable[[Any], object], /) -> None:
+        function(self)
 
 
 @contextmanager

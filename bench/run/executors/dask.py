@@ -36,9 +36,6 @@ def dask(
 
 
 class _Dask:
-    tasks = None
-    shares_folder = False
-
     def __init__(self, client: Any, resources: dict[str, Any]) -> None:
         self.client, self.resources = client, resources
 

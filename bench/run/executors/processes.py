@@ -37,9 +37,6 @@ def processes(count: Annotated[int, whole(1, "a number of processes")] | None = 
 class Processes:
     """variables: of the environment, (name, value) of each process."""
 
-    tasks = None
-    shares_folder = True
-
     def __init__(self, variables: list[tuple[str, str]]) -> None:
         self.threads, self.free = ThreadPoolExecutor(len(variables)), SimpleQueue[Any]()
         for variable in variables:

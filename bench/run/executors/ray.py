@@ -30,9 +30,6 @@ def ray(
 
 
 class _Ray:
-    tasks = None
-    shares_folder = False
-
     def __init__(self, task: Any) -> None:
         self.task = task
 

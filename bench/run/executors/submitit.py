@@ -1,11 +1,12 @@
-"""submitit: tasks as an array of Slurm's jobs, or processes of this machine as Slurm would have them."""
+"""submitit: tasks as jobs of Slurm, or as processes of this machine as Slurm would have them."""
 
 from __future__ import annotations
 
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,8 +17,9 @@ from axiom_bench.errors import BenchError
 from axiom_bench.kinds import Name, whole
 from axiom_bench.run.executors import Executor, remote
 
-FOLDER = ".submitit"  # in the run folder: what jobs print
+FOLDER = ".submitit"  # in the run folder: what jobs print, and what travels to them and back
 LOOK = 2.0  # seconds
+ASK = 30.0  # seconds between two questions to Slurm, which all jobs of a command ask
 
 
 @contextmanager
@@ -28,60 +30,65 @@ def submitit(
     timeouts: Annotated[int, whole(0, "a number of times")] = 3,
     parameters: dict[str, Any] | None = None,
 ) -> Iterator[Executor]:
-    """cluster: slurm or local. tasks: jobs of an array, over which the shards are spread. timeouts: how often a job
-    whose time is over is queued again. parameters: submitit's own, as timeout_min."""
+    """Queue a job per task.
+
+    Args:
+        folder: The run folder, on a disk that all machines share, since submitit's own folder is in it.
+        cluster: slurm or local.
+        tasks: The number of jobs that are queued or run at a time.
+        timeouts: How often a job whose time is over is queued again.
+        parameters: submitit's own, such as timeout_min.
+    """
     limit = {"slurm_max_num_timeout": timeouts} if cluster == "slurm" else {}
     queue = engine.AutoExecutor(folder=folder / FOLDER / "%j", cluster=cluster, **limit)
     queue.update_parameters(**{key: value for key, value in (parameters or {}).items() if value is not None})
-    yield Submitit(queue, tasks)
+    executor = Submitit(queue, tasks)
+    try:
+        yield executor
+    finally:
+        executor.close()
 
 
 class Submitit:
-    """queue: submitit's executor."""
-
-    shares_folder = True  # submitit's own folder is in it
+    """Threads, each of which queues a job and waits for it."""
 
     def __init__(self, queue: Any, tasks: int) -> None:
-        self.queue, self.tasks = queue, tasks
-        self.waiting: list[_Task] = []
+        self.queue = queue
+        self.threads = ThreadPoolExecutor(tasks)
+        self.is_queueing = threading.Lock()
+        self.is_closed = threading.Event()
 
-    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> _Task:
-        """See `Executor`. Tasks that wait when a result is asked for become one array."""
-        self.waiting.append(_Task(self, _Call(remote(function, arguments))))
-        return self.waiting[-1]
+    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
+        """See `Executor`."""
+        return self.threads.submit(self.done, _Call(remote(function, arguments)))
 
-    def start(self) -> list[Any]:
-        """Hands what waits to the queue: the jobs."""
-        waiting, self.waiting = self.waiting, []
-        with self.queue.batch():
-            jobs = [self.queue.submit(task.call) for task in waiting]
-        for task, job in zip(waiting, jobs, strict=True):
-            task.job = job
-        return jobs
-
-
-class _Task:
-    job: Any = None
-
-    def __init__(self, executor: Submitit, call: _Call) -> None:
-        self.executor, self.call = executor, call
-
-    def result(self) -> Any:
-        if self.job is None:
-            self.executor.start()
-        while not self.job.done():
-            is_lost = _has_left_the_queue(self.job)
-            time.sleep(LOOK)  # in which a file system of several machines shows the result
-            if is_lost and not self.job.done():
+    def done(self, call: _Call) -> Any:
+        """Return what a call returns, as a job."""
+        with self.is_queueing:
+            job = self.queue.submit(call)
+        asked = time.monotonic()
+        while not job.done():
+            is_lost = False
+            if time.monotonic() - asked > ASK:
+                is_lost = _has_left_the_queue(job)
+                asked = time.monotonic()
+            if self.is_closed.wait(LOOK):
+                job.cancel(check=False)
+                raise BenchError("The command has ended.")
+            if is_lost and not job.done():  # a file system of several machines has had time to show the result
                 raise BenchError(
-                    f"Slurm's job {self.job.job_id} ended without a result, as one that is killed for want of memory "
-                    f"does; {self.job.paths.stderr} says more. Finished shards are kept: the same command goes on."
+                    f"Slurm's job {job.job_id} ended without a result, as one that is killed for want of memory "
+                    f"does; {job.paths.stderr} says more. Finished shards are kept: the same command goes on."
                 )
-        return self.job.result()
+        result = job.result()
+        for path in (job.paths.submitted_pickle, job.paths.result_pickle):
+            path.unlink(missing_ok=True)
+        return result
 
-    def cancel(self) -> None:
-        if self.job is not None:
-            self.job.cancel()
+    def close(self) -> None:
+        """Cancel the jobs that are left."""
+        self.is_closed.set()
+        self.threads.shutdown(cancel_futures=True)
 
 
 def _has_left_the_queue(job: Any) -> bool:
