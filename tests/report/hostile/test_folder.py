@@ -1,4 +1,4 @@
-"""A stranger's run folder as files: names and links that lead out, named code, texts that a terminal obeys."""
+"""A stranger's run folder as files: names and links that lead out, texts that a terminal obeys."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from axiom_bench.records import artefacts, files, reading
 from axiom_bench.records.files import safe_name
 from axiom_bench.report import summary
 from tests.made_runs import RECORD
-from tests.report.hostile.conftest import CALLED, WITNESS
 
 LAYERS = {"scenes_fc": ("features.9",)}
 
@@ -67,15 +66,6 @@ def test_a_terminal_has_nothing_to_obey(hostile_run, capsys):
     assert "attacked" in printed
     assert all(letter == "\n" or printable(letter) == letter for letter in printed)
     assert printable("a\x1b[31mb\r\u202e\x9b\udce9c d\u2009e é\n") == "a?[31mb????c d\u2009e é\n"
-
-
-def test_a_gate_runs_no_code_that_metadata_name(plain_run, tmp_path, edit_manifest):
-    """The page: test_page.py."""
-    about = artefacts.read(plain_run)["metrics"]
-    edit_manifest(plain_run, metrics={name: {**entry, **CALLED} for name, entry in about.items()})
-    for option in (["--write"], []):
-        assert main(["gate", str(plain_run), "--baseline", str(tmp_path / "own.csv"), *option]) == 0
-    assert not WITNESS.exists()
 
 
 @pytest.mark.parametrize("name", ["x/../../escaped", "../../evil", "..", ".", "", "a\\b", "a\0b", ".hidden", "m" * 300])
