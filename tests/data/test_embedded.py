@@ -9,9 +9,10 @@ from axiom_bench.data.embedded import HardImages
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import load_dataset
-from axiom_bench.embedded.hard import LANDSCAPE
+from axiom_bench.embedded.hard import LANDSCAPE, SEED
 from axiom_bench.embedded.patches import COLOURS
 from axiom_bench.embedded.planted import planted_additive, planted_cancelling
+from axiom_bench.embedded.scenes import SIDE, draw
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import heatmap
 
@@ -114,6 +115,17 @@ def test_files_are_decoded_as_boxes_expect_them(scenes):
     assert hole[30, 40].tolist() == [255, 255, 255]
     with pytest.raises(BadImage, match="can't be decoded"):
         scenes.read(index_of(scenes, "truncated"))
+
+
+def test_a_scene_that_is_cut_away_is_the_fifteenth_at_the_left_edge_of_grey(scenes):
+    picture = np.asarray(scenes.read(index_of(scenes, "cut_away")).image)
+    height, width = LANDSCAPE
+    drawn = draw("evaluation", SEED, 14).image
+    rows = np.arange(height) * SIDE // height
+    columns = np.arange(width) * SIDE // width
+    assert picture.shape == (height, 3 * width, 3)
+    np.testing.assert_array_equal(picture[:, :width], drawn[rows[:, None], columns])
+    assert (picture[:, width:] == 128).all()
 
 
 def test_patches_cancel_exactly_nearly_and_not_at_all():

@@ -243,6 +243,14 @@ def test_over_networks_the_variances_of_images_and_networks_add_up(lead):
     assert found.of_these == pytest.approx(found.mean + t.ppf(0.975, 39) * math.sqrt(by_images) * np.array([-1, 1]))
 
 
+@pytest.mark.parametrize("lead", ["mean", "median"])
+def test_over_networks_equal_values_have_no_width(lead):
+    """Both variances are 0, and so the degrees of freedom are no number."""
+    found = bootstrap.over_networks(np.full((12, 3), 0.25), np.arange(12), lead)
+    assert found.of_all.tolist() == [0.25, 0.25]
+    assert found.of_these.tolist() == [0.25, 0.25]
+
+
 def test_over_networks_there_is_no_interval_of_two_networks_or_few_images():
     values = np.random.default_rng(0).normal(size=(30, 3))
     for few in (values[:, :2], values[:9]):

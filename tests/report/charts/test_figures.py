@@ -20,7 +20,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.explanation.overlay import blend
 from axiom_bench.report.charts import by_method, lines, points
 from axiom_bench.report.charts import pictures as figures
-from axiom_bench.report.charts.by_method import Axis, draw_boxes, fit
+from axiom_bench.report.charts.by_method import LOG_SPREAD, Axis, draw_boxes, fit
 from axiom_bench.report.charts.drawing import (
     DPI,
     FONTS,
@@ -178,7 +178,12 @@ def test_pictures_show_the_configured_methods(run):
     (pair, _) = drawn(figures.draw_pair, run)
     assert [axes.get_title() for axes in pair.draw().axes] == ["seven", "xgrad_cam", "guided_xgrad_cam"]
     (grid, _) = drawn(figures.draw_grid, run)
-    (axes,) = grid.draw().axes
+    canvas_of_grid = grid.draw()
+    (axes,) = canvas_of_grid.axes
+    width_of_maps = canvas_of_grid.get_figwidth() - figures.GRID_NAME * figures.LETTER - 0.1  # beside the class names
+    side = width_of_maps / (1 + len(pictures.methods))
+    height_of_maps = len(pictures.images) * side
+    assert canvas_of_grid.get_figheight() == pytest.approx(height_of_maps + 3 * figures.LINE)  # a title has three lines
     height, width = pictures.images.shape[1:3]
     gap = round(figures.GAP * width)
     top = height + gap  # of the second image's row, the second method
@@ -241,6 +246,13 @@ def test_short_tails_are_all_shown_and_heavy_ones_are_cut_and_counted():
     rounding = fit([np.array([1e-8, 2e-8])])
     assert (rounding.log, rounding.high) == (False, 1e-6)
     assert fit([np.array([2.0])]).high == 2.0
+
+
+def test_an_axis_is_logarithmic_only_beyond_its_limit():
+    """The median is 1, so the limit is the largest value."""
+    values = [0.5, 1.0, 1.0, 1.0]
+    assert not fit([np.array([*values, LOG_SPREAD])]).log
+    assert fit([np.array([*values, np.nextafter(LOG_SPREAD, np.inf)])]).log
 
 
 def test_each_groups_quartiles_decide_where_an_axis_is_cut():

@@ -21,6 +21,10 @@ from axiom_bench.statistics.run_folder import RunFolder
 from axiom_bench.statistics.summary import summarise
 
 AXIOMS = ["sensitivity_error", "conservation_error"]
+SUMMARY = (  # the columns of summary.csv, which programs read
+    "model layer data method metric whole_set split unit better images n rows mean mean_low mean_high median "
+    "median_low median_high standard_error compared common_images common_n common_mean common_median statuses"
+)
 
 
 def texts(table: Table, group: int = 0) -> dict[str, list[str]]:
@@ -81,6 +85,7 @@ def test_every_table_is_there_in_every_format_and_csv_has_full_precision(run, tm
         assert (tmp_path / f"{name}.md").read_text().startswith("# ")
         assert r"\toprule" in (tmp_path / f"{name}.tex").read_text()
     long = pd.read_csv(tmp_path / "summary.csv", keep_default_na=False, na_values=[""])
+    assert " ".join(long) == SUMMARY
     all_rows = long[long["split"] == "all"].reset_index(drop=True)
     expected = summarise(run.records)
     assert all_rows["mean"].to_list() == pytest.approx(expected["mean"].to_list(), rel=1e-15, nan_ok=True)
