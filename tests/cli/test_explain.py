@@ -7,6 +7,7 @@ import shutil
 import warnings
 from contextlib import nullcontext
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -194,8 +195,9 @@ def test_files_that_arent_read_and_names_that_no_font_has_are_told(scene, capsys
     scene.save("photos/a.jfif", "JPEG")
     scene.save("photos/c.jp2")
     Path("photos/b.heic").write_bytes(b"")
-    nobodys = [chr(code) for code in range(0x10000, 0x1F000) if chr(code).isprintable() and not can_draw(chr(code))]
-    classes = ",".join(f"'{sign}'" for sign in nobodys[:10])
+    signs = filter(str.isprintable, map(chr, range(0x10000, 0x1F000)))
+    nobodys = islice((sign for sign in signs if not can_draw(sign)), 10)
+    classes = ",".join(f"'{sign}'" for sign in nobodys)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert main(["explain", "photos", *ONE, f"model.classes=[{classes}]", "--output", "maps"]) == 0
