@@ -34,8 +34,15 @@ test: lint
 
 # The trials of faults fork their commands: in processes that other tests have filled with threads a fork may hang.
 FORKING := tests/faults
-# The rooms that hold numbers, under two other kernels of BLAS and torch that most processors have.
-NUMBERS := tests/cutting tests/methods tests/metrics tests/statistics
+# The rooms that hold numbers, under two other kernels of BLAS and torch that most processors have. Left out is what no
+# kernel decides: refusals, names, files that are read, rows of a pass, and the statistics, which multiply matrices only
+# in the bootstrap. The suites that users run on a method or metric of theirs compare float64 within 1e-11; the test of a
+# row's place, next to them, compares the same values bit by bit. `make test-conditions` runs all quick tests so.
+SUITES := methods/test_common_suite.py::test_method[ metrics/test_common_suite.py::test_metric[
+NO_NUMBERS := cutting/test_mistakes.py cutting/test_passes.py cutting/test_wrappers.py methods/test_from_maps.py \
+	methods/test_refusals.py metrics/test_undefined.py
+NUMBERS := tests/cutting tests/methods tests/metrics tests/statistics/test_bootstrap.py \
+	$(NO_NUMBERS:%=--ignore tests/%) $(SUITES:%=--deselect 'tests/%')
 test-all: lint peers
 	$(PYTEST) --reruns 1 -rs -m '' $(FORKING:%=--ignore %)
 	$(PYTEST) --reruns 1 -rs -m '' $(FORKING)
