@@ -16,7 +16,7 @@ INSTALL = { uv pip install -q --python $(VENV)/bin/python -c requirements.lock -
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE # the tests start many Pythons, which read what the first compiled
 
-.PHONY: bench leaderboard docs test quick test-all test-conditions lint format setup setup-tests peers clean
+.PHONY: bench leaderboard docs test test-all test-conditions lint format setup setup-tests peers clean
 
 bench: setup
 	$(VENV)/bin/axiom-bench
@@ -29,11 +29,7 @@ docs: setup-tests
 	@echo "build/docs/index.html; its search needs a server: python -m http.server --directory build/docs"
 
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist worksteal
-# Types and tests at the same time: mypy takes one core.
-test: setup-tests
-	$(MAKE) -j 2 lint quick
-
-quick: setup-tests
+test: lint
 	$(PYTEST)
 
 # The trials of faults fork their commands: in processes that other tests have filled with threads a fork may hang.
