@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from axiom_bench import methods
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.evaluation import plugins
 from axiom_bench.records import artefacts, publishing, reading
+from axiom_bench.records.entries import ConfigEntry
 from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.composing.suites import DIGITS, Suite
 from axiom_bench.run.frozen import calls_of
@@ -69,15 +70,17 @@ def copy_part(older: str, suite: str, part: str) -> None:
     source = REFERENCE / older / part
     target = REFERENCE / suite / part
     manifest = reading.read_manifest(source)
-    config = renamed(manifest["config"], suite, part)
-    jobs = [{**job, "config": renamed(job["config"], suite, part)} for job in manifest["jobs"]]
+    config = renamed(manifest.config, suite, part)
+    jobs = [job.model_copy(update={"config": renamed(job.config, suite, part)}) for job in manifest.jobs]
     shutil.copytree(source / "records", target / "records", dirs_exist_ok=True)
-    artefacts.write(target, {**manifest, "run": f"{suite}-{part}", "config": config, "jobs": jobs})
+    changed = {"run": f"{suite}-{part}", "config": config, "jobs": jobs}
+    artefacts.write(target, manifest.model_copy(update=changed))
 
 
-def renamed(config: Mapping[str, Any], suite: str, part: str) -> dict[str, Any]:
+def renamed(config: ConfigEntry, suite: str, part: str) -> ConfigEntry:
     """Return a run's settings with the part of another suite."""
-    return {**config, "suite_part": f"{suite}/{part}@{Suite.of(suite).sha256[:DIGITS]}"}
+    name = f"{suite}/{part}@{Suite.of(suite).sha256[:DIGITS]}"
+    return config.model_copy(update={"suite_part": name})
 
 
 def run(suite: str, part: str, chosen: Sequence[str], overrides: Sequence[str]) -> Path:
@@ -129,9 +132,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.add:
             publishing.add(folder, target, options.add)
         else:
-            publishing.publish(folder, target, {*manifest["config"]["metric"]}, note)
+            publishing.publish(folder, target, {*manifest.config.metric}, note)
         size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
-        seconds = sum(sum(of_job.values()) for of_job in manifest["seconds"].values())
+        seconds = sum(sum(of_job.values()) for of_job in manifest.seconds.values())
         print(f"{target.relative_to(ROOT)}: {size / 1e6:.2f} MB, computed in {seconds:.0f} s")
     return 0
 

@@ -228,7 +228,7 @@ def above_controls(runs: Sequence[tuple[str, str, RunFolder]], titles: Titles) -
     the method has values that are compared: whether it is better than every control."""
     rows: list[dict[str, object]] = []
     for suite, part, run in runs:
-        controls = {name for name in run.methods if run.metadata.method(name).get("control")}
+        controls = {name for name in run.methods if run.metadata.method(name).control}
         ranked = (metric for metric in run.metrics if run.metadata.value(metric).has_direction)
         for metric, name in product(ranked, run.methods):
             if name not in controls and (found := standings(run, metric, name, with_examples=False)):

@@ -66,7 +66,7 @@ class Planned:
         rows = card([run], chosen_metrics(run, None))
         if self.about:
             rows["network"] += f" ({self.about})"
-        return _signed(rows, self.name, run.manifest["git_commit"], run.manifest["created"])
+        return _signed(rows, self.name, str(run.manifest.git_commit), run.manifest.created)
 
 
 def plan(path: Path = PLAN) -> dict[str, Planned]:
@@ -101,7 +101,7 @@ def rows_of_metrics(name: str, metrics: Sequence[str]) -> pd.DataFrame:
 def judged_values(metric: plugins.Plugin) -> list[str]:
     """The names of its values of an image that have a direction: those that the scorecard can judge."""
     about = manifest.values_of(metric)
-    return [name for name in plugins.value_names(metric) if about[name]["better"] != "none"]
+    return [name for name in plugins.value_names(metric) if about[name].better != "none"]
 
 
 def write(rows: pd.DataFrame, order: Sequence[str], path: Path, all_metrics: bool = True) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from axiom_bench.columns import CURVE_COLUMNS
 from axiom_bench.records import artefacts, files, record_files, store
+from axiom_bench.records.entries import parse
 from axiom_bench.report.charts.drawing import Figure
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -204,7 +205,7 @@ def write_run(
     for model in layers if pictures else ():
         files["pictures"].append(f"pictures/{model}.npz")
         store.write_arrays(folder / files["pictures"][-1], pictures_of(model, methods))
-    artefacts.write(folder, {**manifest_of(records, methods, layers), **files, "jobs": jobs})
+    write_entries(folder, {**manifest_of(records, methods, layers), **files, "jobs": jobs})
     return folder
 
 
@@ -254,10 +255,24 @@ def usual(usual_run: Path) -> RunFolder:
     return RunFolder.read(usual_run)
 
 
+def entries_of(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a run folder as plain data."""
+    return files.read_json(folder / artefacts.NAME)
+
+
+def write_entries(folder: Path, entries: Mapping[str, Any]) -> None:
+    """Write a manifest of plain data as a run does; one that no run can have, with a right checksum."""
+    try:
+        artefacts.write(folder, parse(entries))
+    except ValueError:
+        content = {**entries, "format": artefacts.FORMAT, artefacts.HASHES: {}}
+        files.write_json(folder / artefacts.NAME, content, indent=1)
+
+
 @pytest.fixture
 def edit_manifest() -> Callable[..., None]:
     """(folder, **changes): change keys of manifest.json."""
-    return lambda folder, **changes: artefacts.write(folder, files.read_json(folder / artefacts.NAME) | changes)
+    return lambda folder, **changes: write_entries(folder, entries_of(folder) | changes)
 
 
 def undraw(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,12 +114,12 @@ def check_report(report: Mapping[str, Any], methods: Sequence[Plugin], metrics: 
     from axiom_bench.report.options import Options, check_keys, check_names
 
     check_keys(report)
-    options = Options.of({"report": report})
+    options = Options.of(report)
     names = [method.name for method in methods]
     if options.compare is not None and options.compare not in names:
         raise unknown("method in this run", options.compare, names)
     names += all_methods.names()
-    by_default = Options.of({}).values.values()  # which no one misspells, and the run need not have
+    by_default = Options.of().values.values()  # which no one misspells, and the run need not have
     values = _values(metrics).union(*by_default)
     try:
         check_names(options, names, values)

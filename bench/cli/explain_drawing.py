@@ -4,7 +4,7 @@ gallery of the report."""
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
 from itertools import chain
@@ -21,6 +21,7 @@ from axiom_bench.data.formats.files import as_text
 from axiom_bench.explanation.heatmaps import DPI, ClassScore
 from axiom_bench.explanation.overlay import disagreement, webp
 from axiom_bench.records.by_metric import Records
+from axiom_bench.records.entries import Manifest
 from axiom_bench.report import gallery
 from axiom_bench.report.charts.drawing import can_draw, style, with_plain_texts
 from axiom_bench.report.page.html import Header, Section, assemble, render
@@ -76,11 +77,11 @@ def undrawn(images: Sequence[ExplainedImage]) -> list[str]:
     return [f"{len(names)} class names, as {names[0]!r}, have {sentence} Sans CJK."] if names else []
 
 
-def page(images: Sequence[ExplainedImage], manifest: Mapping[str, Any], sentences: Sequence[str], colours: str) -> str:
+def page(images: Sequence[ExplainedImage], manifest: Manifest, sentences: Sequence[str], colours: str) -> str:
     """The gallery of the report, with these images. manifest: see `Explainer.manifest`. sentences: about images and
     methods that are left out. Raises BenchError for an unknown colour map."""
-    ((model, about),) = manifest["models"].items()
-    setting = Setting(model, about["layer"], DATA)
+    ((model, about),) = manifest.models.items()
+    setting = Setting(model, about.layer, DATA)
     pictures = [_entry(setting, image, row) for image in images for row in range(len(image.maps.scores))]
     records, nothing = in_order(_records(setting, images), manifest), pd.DataFrame()
     run = RunFolder(Path(), manifest, records, _records(setting, []), runtime=nothing, whole_set=nothing)

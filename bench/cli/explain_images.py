@@ -28,11 +28,12 @@ from axiom_bench.explanation.heatmaps import ClassScore, Heatmaps
 from axiom_bench.models.load import LoadedModel, load_model
 from axiom_bench.models.objects import Objects
 from axiom_bench.notes import MethodLeftOut, Notes
+from axiom_bench.records.entries import ConfigEntry, ImagesEntry, Manifest, ModelEntry
 from axiom_bench.run.composing.device import Device
 from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.explaining import TOP, class_name, explained_trace
 from axiom_bench.run.job import cut_of
-from axiom_bench.run.manifest import values_of
+from axiom_bench.run.manifest import method_entry, values_of
 from axiom_bench.run.progress import at, progress
 from axiom_bench.run.shards import MOST_PASSES
 
@@ -152,15 +153,19 @@ class Explainer:
             raise BenchError(str(maps.notes[-1]))
         return ExplainedImage(path, picture[0], maps)
 
-    def manifest(self, images: int) -> dict[str, Any]:
+    def manifest(self, images: int) -> Manifest:
         """What a run of so many images would say of the model, the methods and the metrics, for the report's pages."""
-        model = {"layer": self.model.layer, "random_weights": self.model.random_weights}
-        return {
-            "methods": {method.name: method.as_dict() for method in self.methods},
-            "metrics": {name: about for metric in self.metrics for name, about in values_of(metric).items()},
-            "models": {self.model.name: {**model, "images": {DATA: {"kept": images}}}},
-            "config": {"report": self.report, "target": "predicted"},  # no label is known
-        }
+        model = ModelEntry(
+            layer=self.model.layer,
+            random_weights=self.model.random_weights,
+            images={DATA: ImagesEntry(kept=images)},
+        )
+        return Manifest(
+            methods={method.name: method_entry(method) for method in self.methods},
+            metrics={name: value for metric in self.metrics for name, value in values_of(metric).items()},
+            models={self.model.name: model},
+            config=ConfigEntry(report=dict(self.report), target="predicted"),  # no label is known
+        )
 
 
 def configured(kind: str, names: Iterable[str], entries: Mapping[str, Any]) -> list[Plugin]:

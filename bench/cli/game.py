@@ -4,10 +4,9 @@ so it refuses where weights or images aren't those of the run any more, or a str
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Any
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from axiom_bench.evaluation.batch import explained, trace_of_batch
 from axiom_bench.explanation.explanation import given
 from axiom_bench.notes import MethodLeftOut, Notes
 from axiom_bench.records import files, reading, running
+from axiom_bench.records.entries import DataEntry, Manifest, ModelEntry
 from axiom_bench.report.game_page import CHECKS, Class, Game, Picture, page
 from axiom_bench.run.job import OBJECT_RULES, Job, cut_of, read_hashes
 
@@ -61,20 +61,20 @@ def game(options: Namespace) -> list[str]:
     ]
 
 
-def _job(manifest: Mapping[str, Any], options: Namespace, methods: Sequence[str] | None) -> tuple[Job, str]:
+def _job(manifest: Manifest, options: Namespace, methods: Sequence[str] | None) -> tuple[Job, str]:
     """(the first job that is asked for, with the methods that are asked for; the start of its weights' hash). Raises
     BenchError, with the jobs that there are."""
-    jobs: list[Mapping[str, Any]] = [entry for entry in manifest.get("jobs") or () if entry.get("config")]
+    jobs = [entry for entry in manifest.jobs if not entry.config.is_empty]
     if not jobs:
         raise BenchError(f"The run in {options.run_folder} has no finished job to make a game of.")
     for entry in jobs:
-        model, _, rest = entry["job"].partition(" at ")
+        model, _, rest = entry.job.partition(" at ")
         if options.model in (None, model) and options.layer in (None, rest.partition(" on ")[0]):
             break
     else:
         wanted = " at ".join(filter(None, (options.model or "any model", options.layer)))
-        raise unknown("job in this run", wanted, [entry["job"] for entry in jobs])
-    settings = trusted(entry["config"], options.trust)
+        raise unknown("job in this run", wanted, [entry.job for entry in jobs])
+    settings = trusted(entry.config.model_dump(), options.trust)
     if options.trust:
         add_current_folder()
     if methods is not None:
@@ -94,19 +94,19 @@ def _job(manifest: Mapping[str, Any], options: Namespace, methods: Sequence[str]
             f"The images of {job.data.name!r} are {of}, and a game asks about images of exactly "
             "two classes: play a run that has some: axiom-bench (the embedded scenes), or axiom-bench experiment=voc."
         )
-    of_model = (manifest.get("models") or {}).get(job.model.name) or {}
-    of_data = (manifest.get("data") or {}).get(job.data.name) or {}
-    weights = str(of_model.get("weights_sha256"))
+    of_model = manifest.models.get(job.model.name, ModelEntry())
+    of_data = manifest.data.get(job.data.name, DataEntry())
+    weights = str(of_model.weights_sha256)
     for what, are, were in (
         (f"weights of {job.model.name}", str(job.model.weights_sha256), weights),
-        (f"images of {job.data.name!r}", job.data_fingerprint, str(of_data.get("fingerprint"))),
+        (f"images of {job.data.name!r}", job.data_fingerprint, str(of_data.fingerprint)),
     ):
         if are != were:
             raise BenchError(
                 f"The {what} aren't those of the run any more ({are[:12]}, not {were[:12]}); run the benchmark again "
                 "with the same command first."
             )
-    left_out = set(entry.get("left_out") or ())  # by data.only_correct
+    left_out = set(entry.left_out)  # by data.only_correct
     kept = tuple(index for index in job.indices if job.data.ids[index] not in left_out)
     return replace(job, indices=kept, target="each_label"), weights[:12]
 

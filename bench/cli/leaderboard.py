@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.cli.rank import QUIET, REFERENCE, published
@@ -18,6 +17,7 @@ from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.specs import pass_count
 from axiom_bench.judging.card import family
 from axiom_bench.records import artefacts, combining, publishing, reading, submissions
+from axiom_bench.records.entries import Manifest
 from axiom_bench.records.submissions import Submission
 from axiom_bench.report.leaderboard import write
 from axiom_bench.report.leaderboard.parts import CHANNELS
@@ -68,35 +68,42 @@ def _beside(published: Path, part: str, submitted: Sequence[tuple[Path, Submissi
     manifest = combining.combine([published, *(folder / part for folder, _ in submitted)], combined)
     own = reading.read_manifest(published)
     kind = "self-reported" if _has_owners(own) else "submitted"
-    methods, added = dict(manifest["methods"]), dict(own.get("added") or {})
+    methods, added = dict(manifest.methods), dict(own.added)
     for folder, submission in submitted:
-        if submission.name in own["methods"]:
+        if submission.name in own.methods:
             continue
-        computed = reading.read_manifest(folder / part)
-        added[submission.name] = {key: computed.get(key) for key in publishing.OF_ADDED}
+        added[submission.name] = publishing.added_by(reading.read_manifest(folder / part))
         about = methods[submission.name]
         origin = f"{submission.method}, licence: {submission.licence or 'none'}. {submission.reference}".rstrip()
         titled = {
-            "title": f"{about.get('title') or submission.name} ({kind})",
+            "title": f"{about.title or submission.name} ({kind})",
             "note": f"{kind.capitalize()}: {origin}",
         }
-        methods[submission.name] = {**about, **titled}
-    manifest |= {key: own.get(key) for key in publishing.OF_ADDED} | {"added": added}
-    artefacts.write(combined, {**manifest, "methods": methods, "published": list(own["methods"])})
+        methods[submission.name] = about.model_copy(update=titled)
+    changed = {
+        "created": own.created,
+        "git_commit": own.git_commit,
+        "hardware": own.hardware,
+        "versions": own.versions,
+        "added": added,
+        "methods": methods,
+        "published": list(own.methods),
+    }
+    artefacts.write(combined, manifest.model_copy(update=changed))
     return combined
 
 
-def _has_owners(manifest: Mapping[str, Any]) -> bool:
+def _has_owners(manifest: Manifest) -> bool:
     """Whether a part's images are read, so that few can verify what is said of them, and none may be shown."""
-    return "root" in manifest["config"]["data"]
+    return "root" in manifest.config.data
 
 
 def _same_methods(folders: Iterable[Path]) -> list[str]:
     """The methods of run folders that this installation has, with the same code and parameters; no other is run."""
-    of_parts = [reading.read_manifest(folder)["methods"] for folder in folders]
+    of_parts = [reading.read_manifest(folder).methods for folder in folders]
     names = sorted(set().union(*of_parts) & set(plugins.names("method")))
     own = {name: (method.target, dict(method.params)) for name in names for method in [plugins.load("method", name)]}
-    published_as = {name: [(of[name]["target"], of[name]["params"]) for of in of_parts if name in of] for name in names}
+    published_as = {name: [(of[name].target, of[name].params) for of in of_parts if name in of] for name in names}
     return [name for name in names if all(each == own[name] for each in published_as[name])]
 
 
@@ -112,11 +119,12 @@ def _gallery(suite: str, part: str, folder: Path, names: Collection[str], result
     manifest = reading.read_manifest(folder)
     if _has_owners(manifest):
         return None
-    networks = list({family(name): name for name in reversed(manifest["models"])}.values())[::-1][:NETWORKS]
-    size, kept = int(manifest["config"]["data"]["size"]), min(len(about["ids"]) for about in manifest["data"].values())
-    metrics = [name for name in Options.of({}).headline if name in manifest["config"]["metric"]]
-    metrics = metrics or [min(manifest["config"]["metric"])]  # a run needs one
-    left_out = (*CHANGED, *(f"metric.{name}" for name in manifest["config"]["metric"] if name not in metrics))
+    networks = list({family(name): name for name in reversed(manifest.models)}.values())[::-1][:NETWORKS]
+    size = int(manifest.config.data["size"])
+    kept = min(len(data.ids) for data in manifest.data.values())
+    metrics = [name for name in Options.of().headline if name in manifest.config.metric]
+    metrics = metrics or [min(manifest.config.metric)]  # a run needs one
+    left_out = (*CHANGED, *(f"metric.{name}" for name in manifest.config.metric if name not in metrics))
     chosen = [
         word
         for word in Suite.of(suite).part(part).overrides
@@ -124,7 +132,7 @@ def _gallery(suite: str, part: str, folder: Path, names: Collection[str], result
     ]
     settings = {
         "run": f"{suite}-{part}", "results": results, "model": ",".join(networks), "runtime.repeats": 0,
-        "method": f"[{','.join(name for name in names if name in manifest['methods'])}]",
+        "method": f"[{','.join(name for name in names if name in manifest.methods)}]",
         "data.size": math.ceil(IMAGES * size / kept), "metric": f"[{','.join(metrics)}]", "pictures.gallery": IMAGES,
     }  # fmt: skip
     quiet = [word for word in QUIET if not word.startswith("pictures.gallery")]

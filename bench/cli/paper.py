@@ -74,7 +74,7 @@ def _two_classes(run: RunFolder, arguments: Sequence[str], config_folder: Path |
 
 def _networks(run: RunFolder, arguments: Sequence[str]) -> list[str]:
     """Return the settings that choose a run's networks again, without those that failed."""
-    completed = run.manifest.get("models") or {}
+    completed = run.manifest.models
     names: Sequence[str] = study().networks
     settings = {}
     for argument in arguments:

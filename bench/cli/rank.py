@@ -81,7 +81,7 @@ def reference(suite: str | None, csv: Path | None = None) -> list[str]:
     for suite, part, folder in parts:
         run = RunFolder.read(folder)
         about = run.manifest
-        made = f"{publishing.commits(about)}, {str(about.get('created'))[:10]}, {about.get('hardware')}"
+        made = f"{publishing.commits(about)}, {about.created[:10]}, {about.hardware}"
         lines += [f"{suite}/{part}: {len(run.methods)} methods, {made}", *_note(suite, part)]
         lines += result_lines(run, with_all_methods=False)
         lines += [f"  in {folder}", ""]
@@ -218,7 +218,7 @@ def _ranking(
     folders = published(suite, only_part=only_part)
     manifests = {part: reading.read_manifest(folder) for part, folder in folders.items()}
     for metric in metrics:
-        names = {name for manifest in manifests.values() for name in manifest["metrics"]}
+        names = {name for manifest in manifests.values() for name in manifest.metrics}
         if metric not in names:
             raise unknown(f"metric of the suite {suite}", metric, names)
     method = _name(method)
@@ -242,10 +242,10 @@ def _ranking(
         with TemporaryDirectory() as combined:
             both = Path(combined) / "combined"
             manifest = combining.combine([computed, folder], both, compared=False)
-            run = RunFolder.of(both, {**manifest, "published": list(manifests[part]["methods"])})
+            run = RunFolder.of(both, manifest.model_copy(update={"published": list(manifests[part].methods)}))
             runs.append(run)
             places = _standings(run, name, metrics, examples)
-            options = Options.of(run.config)
+            options = Options.of(run.config.report)
             candidates = (options.rival, options.figures.perturbed, *run.methods)
             others = [method for method in dict.fromkeys(candidates) if method in run.methods and method != name]
             rival = others[0] if others else name
@@ -288,7 +288,7 @@ def overrides_of(method: str, name: str, *others: str) -> list[str]:
 def _standings(run: RunFolder, name: str, metrics: Sequence[str], examples: bool) -> dict[str, Standings | None]:
     """{metric: the method's standings; None without a value}, of those asked for, or all that have a direction, the
     headline first. examples: whether all have best and worst images, not the first alone, which is printed."""
-    headline = Options.of(run.config).headline
+    headline = Options.of(run.config.report).headline
     wanted = [metric for metric in run.metrics if run.metadata.value(metric).has_direction]
     wanted.sort(key=lambda metric: headline.index(metric) if metric in headline else len(headline))
     made = dict[str, Standings | None]()

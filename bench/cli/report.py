@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +36,17 @@ def prepared(folders: Sequence[Path], words: Sequence[str], output: Path | None)
     settings = parsed([word for word in words if word.partition("=")[0] != REFERENCE])
     if len(folders) == 1 and output is None:
         folder = folders[0]
-        manifest: Mapping[str, Any] = reading.read_manifest(folder)
+        manifest = reading.read_manifest(folder)
     else:
         folder = output or combining.default_folder(folders)
         manifest = combining.combine(folders, folder)
     # Settings of the run's own were checked when it ran.
-    of_run = Options.of(manifest.get("config") or {})
-    options = Options.of(with_settings(manifest, settings)["config"])
-    methods = list(manifest.get("methods") or ())
+    of_run = Options.of(manifest.config.report)
+    options = Options.of(with_settings(manifest, settings).config.report)
+    methods = list(manifest.methods)
     if options.compare is not None and options.compare not in methods:
         raise unknown("method in this run", options.compare, methods)
-    values = {*(manifest.get("metrics") or ()), *of_run.headline, *of_run.columns, *of_run.columns_off}
+    values = {*manifest.metrics, *of_run.headline, *of_run.columns, *of_run.columns_off}
     values.update(*of_run.figures.values.values())
     check_names(options, {*methods, *entry_names("method")}, values)
     return folder, settings
@@ -58,8 +58,8 @@ def _reference(folder: Path, suite: str) -> Path:
     from axiom_bench.cli.rank import published  # here: most reports have none
 
     folders = published(suite)
-    config = reading.read_manifest(folder).get("config") or {}
-    of_run, _, part = str(config.get("suite_part") or "").partition("@")[0].partition("/")
+    config = reading.read_manifest(folder).config
+    of_run, _, part = str(config.suite_part or "").partition("@")[0].partition("/")
     if of_run != suite or part not in folders:
         raise BenchError(
             f"{folder} isn't a run of the suite {suite}, so its values can't stand beside the published ones; "
@@ -85,5 +85,5 @@ def parsed(words: Sequence[str]) -> dict[str, Any]:
     for key, value in values.items():
         group, _, name = key.removeprefix(PREFIX).rpartition(".")
         (settings.setdefault(group, {}) if group else settings)[name] = value
-    Options.of({"report": settings})  # which refuses wrong values
+    Options.of(settings)  # which refuses wrong values
     return settings

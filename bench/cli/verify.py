@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from axiom_bench.columns import WHOLE_SET
 from axiom_bench.errors import BenchError
 from axiom_bench.gate.compare import BY_IMAGE, NOW, Limit, Rules, SameBits, both, compare, tolerance
 from axiom_bench.records import artefacts, reading, running
+from axiom_bench.records.entries import Manifest
 from axiom_bench.records.sources import version_of
 from axiom_bench.run.manifest import hardware
 from axiom_bench.run.progress import progress
@@ -60,11 +61,10 @@ def verify(folder: Path, seed: int | None = None, trust: bool = False) -> tuple[
     """
     run, seed = reading.read_manifest(folder), new_seed() if seed is None else seed
     running.check_ended(folder, run)
-    if reading.is_combined(run):
+    if run.is_combined:
         raise BenchError(f"{folder} combines several runs; verify each of them.")
-    jobs = run.get("jobs") or ()
-    settings_of_jobs = [trusted(job.get("config") or {}, trust) for job in jobs]
-    if not jobs:
+    settings_of_jobs = [trusted(job.config.model_dump(), trust) for job in run.jobs]
+    if not run.jobs:
         raise BenchError(f"{folder} has no finished job to verify; run the same command again.")
     parts = []
     for settings in settings_of_jobs:
@@ -75,7 +75,7 @@ def verify(folder: Path, seed: int | None = None, trust: bool = False) -> tuple[
     images = len(now.drop_duplicates(IMAGE))
     verdict = {"values": len(now), "images": images, "seed": seed, "compared": way, "differing": len(lines)}
     when = datetime.now(UTC).isoformat(timespec="seconds")
-    artefacts.write(folder, {**artefacts.read(folder), "verified": {**verdict, "at": when}})
+    artefacts.write(folder, artefacts.read(folder).model_copy(update={"verified": {**verdict, "at": when}}))
     what = f"{len(now):,} values of {images} images (seed {seed}) were computed anew and compared {way}"
     if not lines:
         return 0, [f"{what}: all are the same."]
@@ -83,15 +83,13 @@ def verify(folder: Path, seed: int | None = None, trust: bool = False) -> tuple[
     return 1, [f"{what}: {len(lines)} metrics of methods differ.", *first_lines(lines), advice]
 
 
-def compared(
-    stored: pd.DataFrame, now: pd.DataFrame, run: Mapping[str, Any], metadata: Metadata
-) -> tuple[str, list[str]]:
+def compared(stored: pd.DataFrame, now: pd.DataFrame, run: Manifest, metadata: Metadata) -> tuple[str, list[str]]:
     """How the stored values of the images in `now` are compared with those, and a line for each metric of a method that
     differs. run: the manifest of the stored values, which says where they were computed. metadata: with tolerances."""
-    is_here = run["device"] == "cpu" or (run["device"] == "cuda" and torch.cuda.is_available())
-    is_same_machine = is_here and run.get("hardware") == hardware(torch.device(run["device"]))
-    has_threads = run.get("threads", torch.get_num_threads()) == torch.get_num_threads()
-    if is_same_machine and has_threads and all(version_of(name) == value for name, value in run["versions"].items()):
+    is_here = run.device == "cpu" or (run.device == "cuda" and torch.cuda.is_available())
+    is_same_machine = is_here and run.hardware == hardware(torch.device(run.device))
+    has_threads = run.threads in (None, torch.get_num_threads())
+    if is_same_machine and has_threads and all(version_of(name) == value for name, value in run.versions.items()):
         return "bit by bit", list(differing(stored, now))
     way = "within the gate's tolerances, since hardware, libraries or the number of threads are others"
     return way, list(moved(stored, now, metadata))

@@ -59,7 +59,7 @@ class Baseline:
         for statistic in ("mean", "median"):
             rows[statistic] = [float(f"{value:.{DIGITS}g}") for value in rows[statistic]]
         rows = rows.sort_values(list(KEY), ignore_index=True)[list(COLUMNS)]
-        of_libraries = run.manifest.get("versions") or {}
+        of_libraries = run.manifest.versions
         versions = ", ".join(f"{name} {of_libraries[name]}" for name in LIBRARIES if of_libraries.get(name))
         return cls(_configuration(run), rows, versions)
 
@@ -135,14 +135,13 @@ def _rows(run: RunFolder) -> pd.DataFrame:
 
 def _configuration(run: RunFolder) -> dict[str, str]:
     configuration = {
-        "experiment": str(run.manifest.get("experiment")),
-        "target": str(run.config.get("target")),
-        "precision": json.dumps(run.manifest.get("precision")),
+        "experiment": str(run.manifest.experiment),
+        "target": str(run.config.target),
+        "precision": json.dumps(run.manifest.precision),
     }
-    for name, data in sorted((run.manifest.get("data") or {}).items()):
-        ids = data.get("ids") or []
-        digest = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:12]
-        configuration[f"{IMAGES}{name}"] = f"{len(ids)}, ids {digest}"
+    for name, data in sorted(run.manifest.data.items()):
+        digest = hashlib.sha256("\n".join(data.ids).encode()).hexdigest()[:12]
+        configuration[f"{IMAGES}{name}"] = f"{len(data.ids)}, ids {digest}"
     return configuration
 
 

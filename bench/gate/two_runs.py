@@ -22,6 +22,7 @@ from axiom_bench.gate.compare import (
 )
 from axiom_bench.gate.findings import printable
 from axiom_bench.records import reading
+from axiom_bench.records.entries import Manifest
 from axiom_bench.statistics.labels import number
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -51,11 +52,12 @@ def compare_runs(folders: Sequence[Path]) -> tuple[int, list[str]]:
     return 1, [*map(printable, [*same, *lines]), f"{one} -> {other}: {count}."]
 
 
-def _flat(run: Mapping[str, Any]) -> dict[str, str]:
+def _flat(run: Manifest) -> dict[str, str]:
     """{setting, or fact of the run: its value as text}."""
-    config = {key: value for key, value in (run.get("config") or {}).items() if key not in OF_THE_COMMAND}
-    weights = {name: about.get("weights_sha256", "")[:12] for name, about in (run.get("models") or {}).items()}
-    entries: list[tuple[str, Any]] = [("", {**config, **{key: run.get(key) for key in FACTS}, "weights of": weights})]
+    config = {key: value for key, value in run.config.model_dump().items() if key not in OF_THE_COMMAND}
+    facts = {key: getattr(run, key) for key in FACTS}
+    weights = {name: (model.weights_sha256 or "")[:12] for name, model in run.models.items()}
+    entries: list[tuple[str, Any]] = [("", {**config, **facts, "weights of": weights})]
     flat = {}
     while entries:
         name, value = entries.pop()
@@ -73,19 +75,18 @@ def _accuracies(before: RunFolder, after: RunFolder) -> Iterator[str]:
         yield f"accuracy of {before.network(*place)}: {' -> '.join(dict.fromkeys(texts))}"
 
 
-def _images(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+def _images(before: Manifest, after: Manifest) -> Iterator[str]:
     """Names that one side alone has, and images."""
     for kind in ENTRIES:
-        then, now = (side.get(kind) or {} for side in (before, after))
+        then, now = getattr(before, kind), getattr(after, kind)
         for word, left, right in (("only before", then, now), ("only now", now, then)):
             if names := [name for name in left if name not in right]:
                 yield f"{kind} {word}: {', '.join(names)}"
-    for name in (before.get("data") or {}).keys() & (after.get("data") or {}).keys():
-        facts = [side["data"][name] for side in (before, after)]
-        ids, ids_now = (set(each.get("ids") or ()) for each in facts)
+    for name in before.data.keys() & after.data.keys():
+        ids, ids_now = set(before.data[name].ids), set(after.data[name].ids)
         if ids != ids_now:
             yield f"images of {name}: {len(ids)} -> {len(ids_now)}, {len(ids & ids_now)} in both"
-        elif facts[0].get("fingerprint") != facts[1].get("fingerprint"):
+        elif before.data[name].fingerprint != after.data[name].fingerprint:
             yield f"images of {name}: other content or labels under the same names"
 
 

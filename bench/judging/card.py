@@ -24,6 +24,7 @@ import pandas as pd
 
 from axiom_bench.environment import conf_folder, entry_names, read_yaml
 from axiom_bench.judging.tests import OF_A_TRUTH, TESTS, TRUTH_FIRST, Row, rows_of
+from axiom_bench.records.entries import ConfigEntry
 from axiom_bench.statistics.bootstrap import RESAMPLES, SEED, TAIL
 from axiom_bench.statistics.labels import Setting
 from axiom_bench.statistics.run_folder import RunFolder
@@ -133,13 +134,13 @@ def committed_card() -> pd.DataFrame:
     return card
 
 
-def committed_rows(config: Mapping[str, Any], metric: str, value: str) -> pd.DataFrame:
+def committed_rows(config: ConfigEntry, metric: str, value: str) -> pd.DataFrame:
     """The committed card's rows of a value of a metric; none where a run's config has the metric with other code or
     parameters than those that were judged."""
     is_ours = metric in entry_names("metric")
     shipped = read_yaml(conf_folder() / "metric" / f"{metric}.yaml").get(metric) if is_ours else None
     card = committed_card()
-    is_same = bool(shipped) and _settings((config.get("metric") or {}).get(metric)) == _settings(shipped)
+    is_same = bool(shipped) and _settings(config.metric.get(metric)) == _settings(shipped)
     return card[card["metric"] == value] if is_same else card[:0]
 
 

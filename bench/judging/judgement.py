@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import ndtr
@@ -13,6 +13,7 @@ from scipy.special import ndtr
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.judging import agreement
 from axiom_bench.judging.agreement import Counts, ImageValues, centres, image_values
+from axiom_bench.records.entries import MethodEntry
 from axiom_bench.statistics.bootstrap import FEWEST_IMAGES, TAIL, Floats
 from axiom_bench.statistics.labels import Setting
 from axiom_bench.statistics.paired_tests import centre
@@ -55,12 +56,12 @@ def fitting_kinds(run: RunFolder, metric: str) -> list[Spoiling]:
     A kind whose unspoiled end wins by construction in some metric is one of contributions, whose map isn't known to be
     right: it judges metrics of contributions alone, those that need the score's scale.
     """
-    needs = ((run.manifest.get("metrics") or {}).get(metric) or {}).get("needs") or ()
+    needs = run.metadata.metric(metric).needs
     of_contributions = any(ON_SCORE_SCALE in (need if isinstance(need, dict) else [need]) for need in needs)
-    methods = _methods(run)
+    methods = run.manifest.methods
     return [
         kind for kind in kinds(methods)
-        if of_contributions or not methods[kind.methods[0]].get("wins_by_construction")
+        if of_contributions or not methods[kind.methods[0]].wins_by_construction
     ]  # fmt: skip
 
 
@@ -96,15 +97,9 @@ def check(run: RunFolder) -> None:
 
 def spoiled_methods(run: RunFolder) -> frozenset[str]:
     """The explainers whose quality is known: right ones, and spoiled ones with their unspoiled ends."""
-    methods = _methods(run)
+    methods = run.manifest.methods
     ends = {name for kind in kinds(methods) for name in kind.methods}
-    return frozenset(
-        ends | {name for name, about in methods.items() if is_spoiled(about) or about.get("computed_from")}
-    )
-
-
-def _methods(run: RunFolder) -> dict[str, Mapping[str, Any]]:
-    return {name: run.metadata.method(name) for name in run.manifest.get("methods") or ()}
+    return frozenset(ends | {name for name, about in methods.items() if is_spoiled(about) or about.computed_from})
 
 
 @dataclass(frozen=True)
@@ -121,24 +116,24 @@ class Spoiling:
         return [(a, b) for (a, x), (b, y) in pairs if x < y and a in present and b in present]
 
 
-def kinds(methods: Mapping[str, Mapping[str, Any]]) -> list[Spoiling]:
+def kinds(methods: Mapping[str, MethodEntry]) -> list[Spoiling]:
     """The kinds of spoiling that the metadata of a run's methods name, each with its unspoiled end."""
     degrees: dict[str, dict[str, float]] = {}
     for name, about in methods.items():
         if is_spoiled(about):
-            of_kind = degrees.setdefault(str(about["spoiling"]), {})
-            of_kind[name] = float(about["degree"])
-            if about.get("unspoiled") in methods:
-                of_kind[str(about["unspoiled"])] = 0.0
+            of_kind = degrees.setdefault(str(about.spoiling), {})
+            of_kind[name] = float(about.degree)
+            if about.unspoiled in methods:
+                of_kind[str(about.unspoiled)] = 0.0
     ordered = {kind: sorted(of_kind.items(), key=lambda entry: entry[1]) for kind, of_kind in degrees.items()}
     return [
         Spoiling(kind, *map(tuple, zip(*of_kind, strict=True))) for kind, of_kind in ordered.items() if len(of_kind) > 1
     ]
 
 
-def is_spoiled(about: Mapping[str, Any]) -> bool:
+def is_spoiled(about: MethodEntry) -> bool:
     """Whether a method's metadata say how far it is spoiled, which may be not at all."""
-    return about.get("spoiling") is not None and about.get("degree") is not None
+    return about.spoiling is not None and about.degree is not None
 
 
 def recovery(values: ImageValues, spoilings: Sequence[Spoiling], size: int) -> Recovery:

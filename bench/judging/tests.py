@@ -139,8 +139,7 @@ class Row(NamedTuple):
 
 def rows_of(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
     """The rows of all tests of one metric in one setting. A run of blind maps is one for gaming."""
-    methods = run.manifest.get("methods") or ()
-    is_blind = sum(bool(run.metadata.method(name).get("blind")) for name in methods) > 1
+    is_blind = sum(bool(method.blind) for method in run.manifest.methods.values()) > 1
     for test in OF_BLIND_RUNS if is_blind else OF_RUNS:
         yield from test(run, setting, metric)
 
@@ -201,7 +200,7 @@ def truth(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
 
 def truths(run: RunFolder) -> list[str]:
     """The methods that are right by construction: those that say what they are computed from."""
-    return [name for name in run.manifest.get("methods") or () if run.metadata.method(name).get("computed_from")]
+    return [name for name, method in run.manifest.methods.items() if method.computed_from]
 
 
 def is_circular(run: RunFolder, setting: Setting, metric: str, truth: str) -> bool:
@@ -210,12 +209,11 @@ def is_circular(run: RunFolder, setting: Setting, metric: str, truth: str) -> bo
     A truth of two forms is computed from the network's own contributions if it tells them, else from effects of the
     image's parts.
     """
-    about = (run.manifest.get("metrics") or {}).get(metric) or {}
-    model = (run.manifest.get("models") or {}).get(setting.model) or {}
-    reads = set(run.metadata.method(truth).get("computed_from") or ())
+    reads = set(run.metadata.method(truth).computed_from)
     if CONTRIBUTIONS in reads:
-        reads = {CONTRIBUTIONS} if model.get("tells_contributions") else reads - {CONTRIBUTIONS}
-    return bool(reads & set(about.get("computed_from") or ()))
+        tells_contributions = run.metadata.model(setting.model).tells_contributions
+        reads = {CONTRIBUTIONS} if tells_contributions else reads - {CONTRIBUTIONS}
+    return bool(reads & set(run.metadata.metric(metric).computed_from))
 
 
 def degrees(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
@@ -293,7 +291,7 @@ def gaming(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
         name for name, column in zip(values.methods, values.values.T, strict=True)
         if np.isfinite(column[::2]).any() and name not in left_out
     ]  # fmt: skip
-    blind_maps = [name for name in compared if run.metadata.method(name).get("blind")]
+    blind_maps = [name for name in compared if run.metadata.method(name).blind]
     methods = [name for name in compared if name not in run.metadata.controls]
     if not blind_maps or not methods:
         return

@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import MAX_SHOWN, shown
 from axiom_bench.records import files
+from axiom_bench.records.entries import DataEntry, Facts, Manifest, ModelEntry, parse
 
 
 class Artefact(NamedTuple):
@@ -91,8 +92,8 @@ def no_run(folder: Path) -> BenchError:
     return BenchError(f"{folder} is no run folder: it has no {NAME}; give results/<experiment>/<run>.")
 
 
-def read(folder: Path) -> dict[str, Any]:
-    """The parsed manifest. Raises BenchError where it is missing, can't be read, or isn't a run's manifest;
+def read(folder: Path) -> Manifest:
+    """Return the parsed manifest. Raises BenchError where it is missing, can't be read, or isn't a run's manifest;
     `OtherFormat` for one of another format."""
     file = folder / NAME
     try:
@@ -106,10 +107,12 @@ def read(folder: Path) -> dict[str, Any]:
         raise BenchError(f"{file} isn't a run's manifest; run the same command again to write it anew.")
     if manifest.get("format") != FORMAT:
         raise _other_format(folder, manifest)
-    wrong = _problem(manifest) if files.is_intact(NAME, content) else "its checksum doesn't match"
-    if wrong is not None:
-        raise BenchError(f"{file} is damaged: {wrong}; run the same command again to write it anew.")
-    return manifest
+    try:
+        if not files.is_intact(NAME, content):
+            raise ValueError("its checksum doesn't match")
+        return parse(manifest)
+    except ValueError as error:
+        raise BenchError(f"{file} is damaged: {error}; run the same command again to write it anew.") from error
 
 
 def _other_format(folder: Path, manifest: Mapping[str, Any]) -> OtherFormat:
@@ -137,16 +140,15 @@ def installing(version: object, commit: object) -> str:
     return f"git checkout {revision} && pip install . in a clone of the repository"
 
 
-def write(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Writes the manifest, completely or not at all, with the hashes of the files that it lists; those that it
-    has stay, so that damage since then is found. Raises BenchError where it can't."""
+def write(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest, completely or not at all, with the hashes of the files that it lists. Hashes that it has
+    stay, so that later damage is found. Raises BenchError if it can't be written."""
     hashes_of_files: dict[str, str] = {}
-    if _problem(manifest) is None:
-        before = manifest.get(HASHES) or {}
-        for name in dict.fromkeys(_listed_names(manifest)):
-            with suppress(OSError):  # who reads it says that it is missing
-                hashes_of_files[name] = before.get(name) or files.sha256(files.read(folder / name))
-    files.write_json(folder / NAME, {**manifest, "format": FORMAT, HASHES: hashes_of_files}, indent=1)
+    for name in dict.fromkeys(_listed_names(manifest)):
+        with suppress(OSError):  # the reader of the file reports that it is missing
+            hashes_of_files[name] = manifest.sha256.get(name) or files.sha256(files.read(folder / name))
+    written = manifest.model_copy(update={"format": FORMAT, HASHES: hashes_of_files})
+    files.write_json(folder / NAME, written.model_dump(), indent=1)
 
 
 def check_format(folder: Path) -> None:
@@ -159,9 +161,9 @@ def check_format(folder: Path) -> None:
         return
 
 
-def content_of(folder: Path, manifest: Mapping[str, Any], name: str) -> bytes:
+def content_of(folder: Path, manifest: Manifest, name: str) -> bytes:
     """The bytes of a file that a manifest lists. Raises `Damaged` where they aren't those that it counts."""
-    return files.content_of(folder / name, (manifest.get(HASHES) or {}).get(name))
+    return files.content_of(folder / name, manifest.sha256.get(name))
 
 
 def hash_of(path: Path) -> str | None:
@@ -182,12 +184,12 @@ def _hashes(path: Path, modified: int, size: int) -> dict[str, str]:
         return {}
 
 
-def _listed_names(manifest: Mapping[str, Any]) -> Iterator[str]:
-    """The files that it lists."""
+def _listed_names(manifest: Manifest) -> Iterator[str]:
+    """Yield the files that it lists."""
     for kind in listed():
-        yield from manifest.get(kind) or ()
-    for job in manifest.get("jobs") or ():
-        yield from job.get("records") or ()
+        yield from manifest.files(kind)
+    for job in manifest.jobs:
+        yield from job.records
 
 
 # A run folder may come from a stranger.
@@ -199,16 +201,15 @@ def check_folders(folder: Path) -> None:
     _check(folder, [artefact.place for artefact in TABLE if artefact.suffixes or artefact.read_by])
 
 
-def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
+def check_files(folder: Path, manifest: Manifest) -> None:
     """As `check_folders`, for the files that a manifest lists. Those of combined runs lie in other folders. They need
     their whole hash: a stranger can name a file of yours, and doesn't know its hash."""
     names = dict.fromkeys(_listed_names(manifest))
-    if not manifest.get("runs"):
+    if not manifest.is_combined:
         _check(folder, (*dict.fromkeys(map(os.path.dirname, names)), *names))
         return
-    hashes = manifest.get(HASHES) or {}
     for name in names:
-        if len(hashes.get(name) or "") != SHA256_DIGITS:
+        if len(manifest.sha256.get(name, "")) != SHA256_DIGITS:
             raise BenchError(
                 f"{folder} combines runs, and its {NAME} has no hash of {name[:MAX_SHOWN]}; combine them again: "
                 f"axiom-bench report RUN RUN --output {folder}."
@@ -230,23 +231,22 @@ def _check(folder: Path, names: Iterable[str]) -> None:
             raise BenchError(f"{path} is no file; run the same command again, which replaces it.")
 
 
-def _problem(manifest: Mapping[str, Any]) -> str | None:
-    from axiom_bench.records import entries  # here: `--help` needs no pydantic
+def merge_facts(parts: Iterable[Facts]) -> Facts:
+    """Return the models, data sets, methods and metrics of several jobs or runs.
 
-    return entries.problem(manifest)
-
-
-def merge_facts(facts: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """{"methods", "metrics", "models", "data": {name: about}} of several jobs or runs: of models their layers and
-    images, of data sets the ids of their images are put together; of the others the last counts."""
-    put_together = {"models": _with_layers, "data": _with_images}
-    merged: dict[str, dict[str, Any]] = {key: {} for key in ("methods", "metrics", "models", "data")}
-    for part in facts:
-        for key, into in merged.items():
-            for name, about in (part.get(key) or {}).items():
-                into[name] = put_together[key](into[name], about) if key in put_together and name in into else about
-    for about in merged["models"].values():
-        about["layers"] = _layers(about)
+    The layers and images of a model, and the ids of a data set's images, are put together. Of methods and metrics the
+    last entry counts.
+    """
+    merged = Facts(methods={}, metrics={}, models={}, data={})
+    for part in parts:
+        merged.methods.update(part.methods)
+        merged.metrics.update(part.metrics)
+        for name, model in part.models.items():
+            merged.models[name] = _with_layers(merged.models[name], model) if name in merged.models else model
+        for name, data in part.data.items():
+            merged.data[name] = _with_images(merged.data[name], data) if name in merged.data else data
+    for name, model in merged.models.items():
+        merged.models[name] = model.model_copy(update={"layers": list(model.all_layers)})
     return merged
 
 
@@ -256,23 +256,27 @@ def common(values: Iterable[Any]) -> Any:
     return distinct[0] if len(distinct) == 1 else distinct
 
 
-def _with_layers(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """One model's facts from two jobs, which may differ in layer and data."""
-    layers = [*_layers(first), *_layers(second)]
-    merged = {key: (first.get(key) or {}) | (second.get(key) or {}) for key in ("depths", "images")}
-    return {**first, "layers": list(dict.fromkeys(layers)), **merged}
+def _with_layers(first: ModelEntry, second: ModelEntry) -> ModelEntry:
+    """Merge the entries of one model from two jobs, which may differ in layer and data."""
+    merged = {
+        "layers": list(dict.fromkeys([*first.all_layers, *second.all_layers])),
+        "depths": first.depths | second.depths,
+        "images": first.images | second.images,
+    }
+    return first.model_copy(update=merged)
 
 
-def _with_images(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """One data set's facts from two jobs: where their images differ, those of both, and a fingerprint of both. Where
-    networks find other objects in the same images, the fingerprint stays."""
-    if (first.get("ids") or []) == (second.get("ids") or []):
+def _with_images(first: DataEntry, second: DataEntry) -> DataEntry:
+    """Merge the entries of one data set from two jobs. If their images differ, the entry has the images of both and a
+    fingerprint of both. If networks find other objects in the same images, the fingerprint stays."""
+    if first.ids == second.ids:
         return second
-    ids, notes = (list(dict.fromkeys([*(first.get(key) or ()), *(second.get(key) or ())])) for key in ("ids", "notes"))
-    prints = [each.get("fingerprint") for each in (first, second)]
-    both = prints[0] if prints[0] == prints[1] else hashlib.sha256(" ".join(map(str, prints)).encode()).hexdigest()
-    return {**second, "ids": ids, "fingerprint": both, "notes": notes}
-
-
-def _layers(about: Mapping[str, Any]) -> list[str]:
-    return list(about.get("layers") or [about["layer"]])
+    fingerprint = first.fingerprint
+    if first.fingerprint != second.fingerprint:
+        fingerprint = hashlib.sha256(f"{first.fingerprint} {second.fingerprint}".encode()).hexdigest()
+    merged = {
+        "ids": list(dict.fromkeys([*first.ids, *second.ids])),
+        "fingerprint": fingerprint,
+        "notes": list(dict.fromkeys([*first.notes, *second.notes])),
+    }
+    return second.model_copy(update=merged)

@@ -1,5 +1,8 @@
-"""What the plain data of a manifest must be. A run folder may come from a stranger: its readers rely on these types
-alone. Other entries are free."""
+"""The typed manifest of a run folder, parsed once and read by attributes everywhere.
+
+A run folder may come from a stranger: its readers rely on these types alone. Every model keeps entries that it has no
+field for, so that a manifest that is read and written again loses nothing.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,22 @@ import json
 import textwrap
 from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, PlainValidator, ValidationError, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PlainValidator,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidationInfo,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 MAX_PLACE = 100  # characters of an entry's place in an error
@@ -21,27 +37,42 @@ EXPECTED = {  # by pydantic's name of an error
 }
 
 
-def problem(manifest: Mapping[str, Any]) -> str | None:
-    """What is wrong with the first entry that isn't of its type; None where there is none. Files of combined runs may
-    be of other folders."""
+def parse(entries: Mapping[str, Any]) -> Manifest:
+    """Return the manifest of plain data.
+
+    Raises:
+        ValueError: if an entry isn't of its type; the message names the first one. Files of combined runs may lie in
+            other folders.
+    """
     try:
-        Manifest.model_validate(manifest, strict=True, context=bool(manifest.get("runs")))
+        return Manifest.model_validate(entries, strict=True, context=bool(entries.get("runs")))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        where = ".".join(map(str, first["loc"]))[:MAX_PLACE]
-        text = textwrap.shorten(json.dumps(first["input"], default=str), 60, placeholder="...")
-        if first["type"] == "missing":
-            return f"it has no {where!r}"
-        if first["type"] == "file_name":
-            return f"its {first['loc'][0]!r} names {text}, which is no file of a run folder"
-        return f"its {where!r} must be {EXPECTED.get(first['type'], 'something else')}, not {text}"
-    return None
+        raise ValueError(_problem(error)) from error
+
+
+def _problem(error: ValidationError) -> str:
+    """Say what is wrong with the first entry that isn't of its type."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    where = ".".join(map(str, first["loc"]))[:MAX_PLACE]
+    text = textwrap.shorten(json.dumps(first["input"], default=str), 60, placeholder="...")
+    if first["type"] == "missing":
+        return f"it has no {where!r}"
+    if first["type"] == "file_name":
+        return f"its {first['loc'][0]!r} names {text}, which is no file of a run folder"
+    return f"its {where!r} must be {EXPECTED.get(first['type'], 'something else')}, not {text}"
 
 
 def _scalar(value: object) -> object:
     if isinstance(value, str | int | float):
         return value
     raise PydanticCustomError("scalar_type", "text or a number")
+
+
+def _number(value: object) -> object:
+    """Keep a whole number whole, so that it is written as it was read."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    raise PydanticCustomError("float_type", "a number")
 
 
 def _inside(name: str, info: ValidationInfo) -> str:
@@ -52,140 +83,328 @@ def _inside(name: str, info: ValidationInfo) -> str:
     raise PydanticCustomError("file_name", "a file of the run folder")
 
 
-Facts = dict[str, Any] | None
-Files = list[Annotated[str, AfterValidator(_inside)]] | None
-Numbers = dict[str, dict[str, float]] | None
+# `Any` for pydantic, which would convert or warn when it writes what another annotation doesn't expect.
+Number = Annotated[Any, PlainValidator(_number)]
 Scalar = Annotated[Any, PlainValidator(_scalar)]
-ScalarOrNone = Scalar | None
-Text = str | None
-Texts = list[str] | None
-Values = dict[str, dict[str, str]]
+Free = dict[str, Any]
+Files = list[Annotated[str, AfterValidator(_inside)]]
+Numbers = dict[str, dict[str, Number]]
 
 
 class Entries(BaseModel):
-    """A mapping in which each of these entries may be missing, or null."""
+    """A part of a manifest. An entry that is missing, or null, has its default. Entries without a field are kept."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    _order: tuple[str, ...] = PrivateAttr(())
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _read(cls, entries: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Give null entries their defaults, and remember the order in which entries are written again."""
+        if not isinstance(entries, Mapping):
+            return handler(entries)
+        filled = dict(entries)
+        for name, field in cls.model_fields.items():
+            if name in filled and filled[name] is None and not field.is_required():
+                filled[name] = field.get_default(call_default_factory=True)
+        read = handler(filled)
+        read._order = tuple(filled)
+        return read
+
+    @model_serializer(mode="wrap")
+    def _write(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Return plain data: the entries that are set, new ones last."""
+        written = handler(self)
+        names = [name for name in dict.fromkeys([*self._order, *written]) if name in written]
+        return {name: written[name] for name in names if name in self.model_fields_set}
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no entry is set."""
+        return not self.model_fields_set
 
 
-class _Cited(Entries):
-    text: Text = None
-    url: Text = None
+class Cited(Entries):
+    """The work that a method, a metric or a protocol cites."""
+
+    text: str = ""
+    """Authors, year and identifier, "Fu et al. 2020, arXiv:2008.02312"."""
+    title: Any = ""
+    url: str = ""
 
 
-class _Plugin(Entries):
-    title: ScalarOrNone = None
-    note: ScalarOrNone = None
-    description: ScalarOrNone = None
-    definition: ScalarOrNone = None
-    deviation: ScalarOrNone = None
-    reference: Text = None
-    cited: _Cited | None = None
-    computed_from: Texts = None
-    unstable: Text = None
+class PluginEntry(Entries):
+    """The metadata that methods and metrics share, from their YAML files and docstrings."""
+
+    title: Scalar | None = None
+    note: Scalar | None = None
+    description: Scalar | None = None
+    """The first line of the docstring."""
+    definition: Scalar | None = None
+    """The definition of the reference that the default parameters follow."""
+    deviation: Scalar | None = None
+    """The difference between the default parameters and this definition."""
+    reference: str = ""
+    """A key of conf/references.bib."""
+    cited: Cited = Field(default_factory=Cited)
+    """The work of this key."""
+    computed_from: list[str] = []
+    """The things that a metric reads, or a truth is made from, in addition to the map."""
+    unstable: str = ""
+    """The reason why answers aren't of each image alone, or not the same again."""
 
 
-class _Method(_Plugin):
-    params: Facts = None
-    library: Text = None
-    wins_by_construction: Texts = None
+class MethodEntry(PluginEntry):
+    """The metadata of a method, see `evaluation.specs.MethodSpec`."""
+
+    target: Any = None
+    """The dotted path of the function."""
+    params: Free = {}
+    library: str = ""
+    """The distribution whose code the method runs."""
+    wins_by_construction: list[str] = []
+    """The metrics in which no other method can be better, because of the method's formula."""
+    on_score_scale: Any = None
+    needs_drops: Any = None
+    control: Any = None
+    blind: Any = None
+    spoiling: Any = None
+    degree: Any = None
+    unspoiled: Any = None
+    exempt: Free = {}
+    """{check: the reason why the method breaks it by its nature}."""
+    style: Any = None
 
 
-class _Metric(_Plugin):
-    unit: Text = None
-    kind: Text = None
-    better: Text = None
-    tolerance: Text = None
-    of: Text = None
-    metric: Text = None
-    needs: list[Any] | None = None
+class MetricEntry(PluginEntry):
+    """The metadata of one value of a metric, see `evaluation.specs.MetricSpec`."""
+
+    metric: str = ""
+    """The metric that returns the value; empty if it has the value's name."""
+    unit: str = ""
+    kind: str = ""
+    better: str = ""
+    tolerance: str = ""
+    of: str = ""
+    """The subject that is measured: "method" or "layer"."""
+    needs: list[Any] = []
+    """Preconditions: names, or mappings of a name to the parameters for which it counts."""
+    reached_by: Any = None
+    """The controls that reach the best value."""
 
 
-class _Images(Entries):
-    chosen: float | None = None
-    kept: float | None = None
-    others: Text = None
-    mosaics: Facts = None
+class ImagesEntry(Entries):
+    """The images of one data set that a model explains."""
+
+    chosen: Number = 0
+    kept: Number = 0
+    """The number of chosen images that were explained."""
+    others: str | None = None
+    """The reason why the others weren't."""
+    mosaics: Free = {}
+    """The images that mosaics were made of."""
 
 
-class _Model(Entries):
-    layer: Text = None
-    layers: Texts = None
-    depths: dict[str, float] | None = None
-    output: Text = None
-    weights: ScalarOrNone = None
-    weights_sha256: Text = None
-    random_weights: bool | None = None
-    tells_contributions: bool | None = None
-    published_accuracy: float = 0.0
-    note: ScalarOrNone = None
-    classes: list[Scalar] | None = None
-    images: dict[str, _Images] | None = None
+class ModelEntry(Entries):
+    """A model, at one or several target layers."""
+
+    layer: str = ""
+    """The layer of the first job."""
+    layers: list[str] = []
+    depths: dict[str, Number] = {}
+    """The position of each layer in the order in which the network runs them."""
+    output: str = ""
+    weights: Scalar | None = None
+    weights_sha256: str | None = None
+    images: dict[str, ImagesEntry] = {}
+    """By data set."""
+    random_weights: bool = False
+    tells_contributions: bool = False
+    """Whether the model knows the true contributions to its scores."""
+    classes: list[Scalar] = []
+    published_accuracy: Number = 0.0
+    note: Scalar | None = None
+
+    @property
+    def all_layers(self) -> list[str]:
+        """The layers that were explained, also of a model of one job."""
+        return self.layers or [self.layer]
+
+    @property
+    def layers_by_depth(self) -> list[str]:
+        """These layers in the order in which the network runs them, as far as their depths are known."""
+        return sorted(self.all_layers, key=lambda layer: self.depths.get(layer, 0))
 
 
-class _Data(Entries):
-    ids: Texts = None
-    fingerprint: Text = None
-    notes: Texts = None
+class DataEntry(Entries):
+    """A data set."""
+
+    ids: list[str] = []
+    """The ids of the images."""
+    fingerprint: str | None = None
+    """A hash of the images and their annotations."""
+    notes: list[str] = []
 
 
-class _Config(Entries):
-    protocol: Facts = None
-    model: Facts = None
-    report: Facts = None
+class ConfigEntry(Entries):
+    """The resolved configuration of a job: the settings that readers use."""
+
+    suite_part: Any = None
+    target: Any = None
+    """The rule that names the class to explain."""
+    normalise: Any = None
+    protocol: Free | None = None
+    model: Free = {}
+    data: Free = {}
+    metric: Free = {}
+    pictures: Free = {}
+    report: Free = {}
 
 
-class _Job(Entries):
+class JobEntry(Entries):
+    """One model, at one layer, on one data set."""
+
     job: str
-    config: _Config | None = None
-    images: float | None = None
-    left_out: Texts = None
-    records: Files = None
-    values: Values | None = None
+    """The name, "MODEL at LAYER on DATA"."""
+    config: ConfigEntry = Field(default_factory=ConfigEntry)
+    images: Number = 0
+    """The number of explained images."""
+    left_out: list[str] = []
+    """The ids of images that data.only_correct leaves out."""
+    records: Files = []
+    """The record files that have the values."""
+    values: dict[str, dict[str, str]] = {}
+    """{method: {metric: key}}: the values to take from the record files."""
 
 
-class _Failure(Entries):
-    job: Text = None
-    message: Text = None
+class FailureEntry(Entries):
+    """A job that failed."""
+
+    job: str = ""
+    message: str = ""
 
 
-class _Added(Entries):
-    git_commit: Text = None
+class AddedEntry(Entries):
+    """The command that computed a method which was added to published values later."""
+
+    created: Any = None
+    git_commit: str | None = None
+    hardware: Any = None
+    versions: Any = None
 
 
-class _Run(Entries):
-    experiment: ScalarOrNone = None
-    run: ScalarOrNone = None
-    created: Text = None
-    overrides: Texts = None
-    versions: Facts = None
-    git_commit: Text = None
+class ProtocolEntry(Entries):
+    """The protocol of a paper that a run follows."""
+
+    name: Any = None
+    title: Any = ""
+    code: Any = None
+    """The place of the authors' code."""
+    differences: list[Any] = []
+    """Sentences on the settings that differ."""
+    paper_vs_code: list[Any] = []
+    """Sentences on the differences between the paper and its code."""
+    not_covered: list[Any] = []
+    """Sentences on the parts of the paper's evaluation that the protocol lacks."""
+    cited: Cited = Field(default_factory=Cited)
 
 
-class _CombinedRun(_Run):
-    folder: Text = None
-    models: Texts = None
-    data: Texts = None
+class Progress(Entries):
+    """How far a command that hasn't ended is."""
+
+    jobs: int = 0
+    images: dict[str, tuple[int, int]] = {}
+    """{job: (images that are done, all images)}."""
 
 
-class Manifest(_Run):
-    """manifest.json: see `records.artefacts`."""
+class Facts(Entries):
+    """The models, data sets, methods and metrics of a job or a run, by name, and the machine."""
 
-    config: _Config | None = None
-    methods: dict[str, _Method] | None = None
-    metrics: dict[str, _Metric] | None = None
-    models: dict[str, _Model] | None = None
-    data: dict[str, _Data] | None = None
-    axes: dict[str, dict[str, Any]] | None = None
-    jobs: list[_Job] | None = None
-    seconds: Numbers = None
-    work: Numbers = None
-    failures: list[_Failure] | None = None
-    added: dict[str, _Added] | None = None
-    runs: list[_CombinedRun] | None = None
-    state: Text = None
-    records: Files = None
-    curves: Files = None
-    whole_set: Files = None
-    runtime: Files = None
-    pictures: Files = None
-    gallery: Files = None
-    sha256: dict[str, str] | None = None
+    methods: dict[str, MethodEntry] = {}
+    metrics: dict[str, MetricEntry] = {}
+    """By value: a metric may have several."""
+    models: dict[str, ModelEntry] = {}
+    data: dict[str, DataEntry] = {}
+    device: Any = None
+    """The type of the device, or a list if jobs had different ones. So are the next three."""
+    hardware: Any = None
+    """The GPU's name, or the CPU's instruction set."""
+    threads: Any = None
+    precision: Any = None
+
+
+class RunEntry(Entries):
+    """The command that made a run, and its machine."""
+
+    experiment: Scalar = ""
+    run: Scalar = ""
+    created: str = ""
+    overrides: list[str] = []
+    """The command line."""
+    versions: Free = {}
+    """{distribution: version}."""
+    git_commit: str | None = None
+    device: Any = None
+    precision: Any = None
+
+
+class CombinedRun(RunEntry):
+    """One of several runs that were combined."""
+
+    folder: str = ""
+    """The run folder, relative to that of the combination."""
+    models: list[str] = []
+    data: list[str] = []
+
+
+class Manifest(RunEntry, Facts):
+    """The manifest of a run: see `records.artefacts`."""
+
+    runs: list[CombinedRun] = []
+    """The runs of a combination; empty for a single run."""
+    config: ConfigEntry = Field(default_factory=ConfigEntry)
+    """The configuration of the first job."""
+    protocol: ProtocolEntry = Field(default_factory=ProtocolEntry)
+    axes: dict[str, Free] = {}
+    """{curve: how to draw it}."""
+    records: Files = []
+    curves: Files = []
+    whole_set: Files = []
+    runtime: Files = []
+    pictures: Files = []
+    gallery: Files = []
+    jobs: list[JobEntry] = []
+    seconds: Numbers = {}
+    """{job: {stage: seconds}}."""
+    work: Numbers = {}
+    """{job: {quantity: how much was computed}}."""
+    failures: list[FailureEntry] = []
+    added: dict[str, AddedEntry] = {}
+    """{method: the command that added it}, of published values."""
+    published: list[str] | None = None
+    """The methods that a suite publishes, if the run has values of others too."""
+    command: Any = None
+    """The id of the command, by which values of users' own plug-ins are known again."""
+    state: str = ""
+    """A key of `running.SENTENCES` if the command hasn't ended."""
+    progress: Progress = Field(default_factory=Progress)
+    format: Any = None
+    sha256: dict[str, str] = {}
+    """{file: hash} of the files that are listed."""
+
+    @property
+    def is_combined(self) -> bool:
+        """Whether several runs were combined, so that one value may be in several of their files."""
+        return bool(self.runs)
+
+    def files(self, kind: str) -> list[str]:
+        """Return the files of one kind, see `records.artefacts.listed`."""
+        files: list[str] | None = getattr(self, kind, None)
+        return files or []
+
+
+class AnnouncedJob(Manifest):
+    """The manifest of one job of a command that hasn't ended."""
+
+    shards: dict[str, int] | None = None
+    """{shard: number of images} while the job runs; its record files are still to be found."""

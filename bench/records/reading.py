@@ -7,7 +7,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ import pyarrow.compute as arrow
 from axiom_bench.columns import RUNTIME_COLUMNS, UNKNOWN_CLASS, WHOLE_SET
 from axiom_bench.records import artefacts, record_files, running, store
 from axiom_bench.records.by_metric import NAMES, PLACE, Builder, Records
+from axiom_bench.records.entries import Manifest
 from axiom_bench.records.files import Damaged
 from axiom_bench.records.record_files import Values
 
@@ -32,10 +33,12 @@ class CurvePart(NamedTuple):
     table: pa.Table
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The parsed manifest.json; of a run whose command hasn't ended, what is there so far: see `running.read`. Raises
-    BenchError where it is missing, can't be read, isn't a run's manifest, or where a file or folder that is read or
-    written leads out of the run folder: see `artefacts`."""
+def read_manifest(folder: Path) -> Manifest:
+    """Return the parsed manifest.json, or, if a command hasn't ended, that of the values so far: see `running.read`.
+
+    Raises BenchError if it is missing, can't be read or isn't a run's manifest, and if a file or folder that is read or
+    written leads out of the run folder: see `artefacts`.
+    """
     folder = Path(folder)
     artefacts.check_folders(folder)
     manifest = running.read(folder) or artefacts.read(folder)
@@ -53,14 +56,14 @@ def read_run(folder: str | Path) -> pd.DataFrame:
     return read_records(folder, read_manifest(folder))
 
 
-def read_records(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
+def read_records(folder: Path, manifest: Manifest) -> pd.DataFrame:
     """The rows that the manifest counts, job after job, in columns.RECORD_COLUMNS; names are categories. At the end
     the values of whole data sets, with image id "*". Raises BenchError, naming the file, for one that is missing or
     damaged."""
     return store.to_frame(_record_tables(Path(folder), manifest, store.SCHEMA), store.SCHEMA)
 
 
-def read_by_metric(folder: Path, manifest: Mapping[str, Any], apart: Collection[str] = ()) -> tuple[Records, Records]:
+def read_by_metric(folder: Path, manifest: Manifest, apart: Collection[str] = ()) -> tuple[Records, Records]:
     """As `read_records`, but compact, one file at a time: of all metrics but those `apart`, and of these."""
     builders = Builder(), Builder()
     for table in _ahead(_record_tables(Path(folder), manifest, store.CODED)):
@@ -72,13 +75,13 @@ def read_by_metric(folder: Path, manifest: Mapping[str, Any], apart: Collection[
     return builders[0].records(), builders[1].records()
 
 
-def _record_tables(folder: Path, manifest: Mapping[str, Any], schema: pa.Schema) -> Iterator[pa.Table]:
+def _record_tables(folder: Path, manifest: Manifest, schema: pa.Schema) -> Iterator[pa.Table]:
     """The rows of each file that counts; at the end values of whole data sets."""
     for file, content, values in record_files.of_manifest(folder, manifest):
         table = store.parse(folder / file.name, content, schema)
         yield chosen(table, values, file.values, file.names, "metric")
     for table in _whole_set_tables(folder, manifest):
-        of_all: dict[str, object] = {"experiment": str(manifest["experiment"]), "image_id": WHOLE_SET}
+        of_all: dict[str, object] = {"experiment": str(manifest.experiment), "image_id": WHOLE_SET}
         of_all |= {"target_class": UNKNOWN_CLASS, "predicted_class": UNKNOWN_CLASS}
         columns = {name: [of_all[name]] * len(table) if name in of_all else table[name] for name in schema.names}
         yield pa.table(columns).cast(schema)
@@ -94,7 +97,7 @@ def _ahead(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
 
 
 def read_curves(
-    folder: Path, manifest: Mapping[str, Any], curves: Collection[str] | None = None, method: str | None = None
+    folder: Path, manifest: Manifest, curves: Collection[str] | None = None, method: str | None = None
 ) -> Iterator[CurvePart]:
     """The curves that the manifest counts, one file at a time: those of all files together may be gigabytes. curves:
     names of curves, None for all. method: of one method alone. Raises BenchError as `read_records`."""
@@ -118,44 +121,38 @@ def _is_one_of(column: pa.ChunkedArray, names: Collection[str]) -> pa.ChunkedArr
     return arrow.is_in(column.cast(pa.string()), pa.array(list(names), pa.string()))
 
 
-def read_runtime(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
+def read_runtime(folder: Path, manifest: Manifest) -> pd.DataFrame:
     """Run times in columns.RUNTIME_COLUMNS; the empty table where none were measured. Raises BenchError. Of combined
     runs that timed one model, layer and data set on several devices, those of the first run's device: milliseconds of
     two machines can't be compared."""
-    names = manifest.get("runtime") or ()
-    tables = [_table(Path(folder), manifest, name, store.RUNTIME).to_pandas() for name in names]
+    tables = [_table(Path(folder), manifest, name, store.RUNTIME).to_pandas() for name in manifest.runtime]
     rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(RUNTIME_COLUMNS))
-    if not tables or not is_combined(manifest):
+    if not tables or not manifest.is_combined:
         return rows
     rows = rows[rows["device"] == rows.groupby(PLACE)["device"].transform("first")]
     return rows.drop_duplicates([*PLACE, "method", "step"], ignore_index=True)
 
 
-def read_whole_set(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
+def read_whole_set(folder: Path, manifest: Manifest) -> pd.DataFrame:
     """Values of whole data sets with their bootstrap replicates, in WHOLE_SET_COLUMNS. Raises BenchError."""
     tables = [table.to_pandas() for table in _whole_set_tables(Path(folder), manifest)]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(WHOLE_SET_COLUMNS))
 
 
-def _table(folder: Path, manifest: Mapping[str, Any], name: str, schema: pa.Schema) -> pa.Table:
+def _table(folder: Path, manifest: Manifest, name: str, schema: pa.Schema) -> pa.Table:
     return store.parse(folder / name, artefacts.content_of(folder, manifest, name), schema)
 
 
-def is_combined(manifest: Mapping[str, Any]) -> bool:
-    """Whether several runs were combined, so that one value may be in several of their files."""
-    return bool(manifest.get("runs"))
-
-
-def _whole_set_tables(folder: Path, manifest: Mapping[str, Any]) -> Iterator[pa.Table]:
+def _whole_set_tables(folder: Path, manifest: Manifest) -> Iterator[pa.Table]:
     """Of combined runs each value once."""
     taken: set[tuple[str, ...]] = set()
-    for file in dict.fromkeys(manifest.get("whole_set") or ()):
+    for file in dict.fromkeys(manifest.whole_set):
         table = _table(folder, manifest, file, store.WHOLE_SET)
         keys = list(zip(*(table[name].to_pylist() for name in NAMES), strict=True))
         if len(set(keys)) < len(keys):
             raise Damaged(f"The file {folder / file} holds a value twice; run the same command again.")
         yield table.filter(pa.array([key not in taken for key in keys], pa.bool_()))
-        taken |= set(keys) if is_combined(manifest) else set()
+        taken |= set(keys) if manifest.is_combined else set()
 
 
 def chosen(
@@ -177,9 +174,9 @@ def status(folder: Path) -> Iterator[str]:
     BenchError for a folder that holds no run."""
     manifest = read_manifest(folder)
     sentences = running.sentences(manifest)
-    if manifest.get("state") == running.RUNNING:
+    if manifest.state == running.RUNNING:
         yield f"{folder}: {running.holder(folder)}."
-    yield from sentences or [f"{folder} is done: its last command ended on {manifest['created']}."]
+    yield from sentences or [f"{folder} is done: its last command ended on {manifest.created}."]
     if not sentences:
-        yield from (f"{job['job']}: {job['images']:,} images." for job in manifest.get("jobs") or ())
-    yield from (f"failed: {failure['job']}: {failure['message']}" for failure in manifest.get("failures") or ())
+        yield from (f"{job.job}: {job.images:,} images." for job in manifest.jobs)
+    yield from (f"failed: {failure.job}: {failure.message}" for failure in manifest.failures)

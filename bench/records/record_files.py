@@ -23,6 +23,7 @@ import pandas as pd
 from pydantic import BaseModel, ValidationError
 
 from axiom_bench.records import artefacts, files, store
+from axiom_bench.records.entries import Manifest
 from axiom_bench.records.files import Damaged
 
 FORMAT = 2
@@ -188,14 +189,14 @@ def curve_file(name: str) -> str:
     return str(path.parent.parent / CURVES / path.name)
 
 
-def of_manifest(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[RecordFile, bytes, Values]]:
+def of_manifest(folder: Path, manifest: Manifest) -> Iterator[tuple[RecordFile, bytes, Values]]:
     """The record files that a manifest counts: what each holds, its content, and the values to take from it, each value
     once. Raises BenchError, naming the file, for one that is missing or damaged."""
     taken: dict[str, dict[str, dict[str, str]]] = {}
-    for job in manifest.get("jobs") or ():
-        for name in job.get("records") or ():
-            file, content = open_file(folder, name, (manifest.get(artefacts.HASHES) or {}).get(name))
+    for job in manifest.jobs:
+        for name in job.records:
+            file, content = open_file(folder, name, manifest.sha256.get(name))
             before = taken.get(file.shard, {})
-            if fresh := without(file.holds(job.get("values") or {}), before):
+            if fresh := without(file.holds(job.values), before):
                 taken[file.shard] = together([before, fresh])
                 yield file, content, fresh

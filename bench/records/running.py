@@ -21,7 +21,8 @@ from filelock import FileLock, Timeout
 
 from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts, files, record_files
-from axiom_bench.records.artefacts import OF_JOBS, common, merge_facts
+from axiom_bench.records.artefacts import common, merge_facts
+from axiom_bench.records.entries import AnnouncedJob, Manifest
 
 FOLDER, COMMAND = "running", "command.json"
 RUNNING, STOPPED = "running", "stopped"
@@ -54,10 +55,9 @@ def command(folder: Path) -> str | None:
     return None if found is None else str(found)
 
 
-def announce(folder: Path, job: str, about: Mapping[str, Any]) -> None:
-    """A job has begun, or is done. about: a manifest of this job alone; while it runs, with {"shards": {shard key:
-    number of images}}, whose record files are still to be found."""
-    files.write_json(folder / FOLDER / f"{record_files.key(job=job)}.json", about)
+def announce(folder: Path, job: str, manifest: Manifest) -> None:
+    """Write that a job has begun, or is done. manifest: of this job alone; while it runs an `AnnouncedJob`."""
+    files.write_json(folder / FOLDER / f"{record_files.key(job=job)}.json", manifest.model_dump())
 
 
 def end(folder: Path) -> None:
@@ -68,71 +68,81 @@ def end(folder: Path) -> None:
     shutil.rmtree(place, ignore_errors=True)
 
 
-def read(folder: Path) -> dict[str, Any] | None:
-    """A manifest of what is there so far, with its "state", a key of SENTENCES; None where no command is unfinished.
-
-    "progress": {"jobs": how many the command has, "images": {job: [done, all]}}. Raises BenchError for a file that
-    can't be read.
-    """
+def read(folder: Path) -> Manifest | None:
+    """Return a manifest of the values that are there so far, with its `state` and `progress`; None if no command is
+    unfinished. Raises BenchError for a file that can't be read."""
     try:
         parts = {path.name: files.read_json(path) for path in sorted((folder / FOLDER).glob("*.json"))}
+        return _unfinished(folder, parts) if parts else None
     except (OSError, ValueError) as error:
         raise BenchError(f"{folder / FOLDER} can't be read ({error}); run the same command again.") from error
-    if not parts:
-        return None
+
+
+def _unfinished(folder: Path, parts: dict[str, Any]) -> Manifest:
+    """Return the manifest of a command that hasn't ended. parts: {name of a file: its content}."""
     command = parts.pop(COMMAND, {})
-    found = [_with_files(folder, part) for part in sorted(parts.values(), key=lambda part: str(part["created"]))]
-    return {
-        **(found[0] if found else {"experiment": "", "run": folder.name}),
-        **command,
-        artefacts.HASHES: {},
-        "state": RUNNING if in_use(folder) else STOPPED,
-        "progress": {
-            "jobs": max(len(found), command.get("jobs", 0)),
-            "images": {part["jobs"][0]["job"]: part["done"] for part in found},
-        },
-        **merge_facts(found),
-        "axes": {name: axes for part in found for name, axes in part["axes"].items()},
-        **{name: common(part[name] for part in found) for name in ("device", "precision") if found},
-        **{kind: [file for part in found for file in part[kind]] for kind in artefacts.listed()},
-        "jobs": [job for part in found for job in part["jobs"]],
-        **{kind: {job: about for part in found for job, about in (part.get(kind) or {}).items()} for kind in OF_JOBS},
-        "failures": [failure for part in found for failure in part.get("failures") or ()],
-    }
+    announced = [AnnouncedJob.model_validate(part, strict=True) for part in parts.values()]
+    found: list[AnnouncedJob] = []
+    done: dict[str, tuple[int, int]] = {}
+    for part in sorted(announced, key=lambda part: part.created):
+        with_files, counts = _with_files(folder, part)
+        found.append(with_files)
+        done[part.jobs[0].job] = counts
+    facts = merge_facts(found)
+    machine = {name: common(getattr(part, name) for part in found) for name in ("device", "precision") if found}
+    return Manifest.model_validate(
+        {
+            **(found[0].model_dump(exclude={"shards"}) if found else {"experiment": "", "run": folder.name}),
+            **command,
+            artefacts.HASHES: {},
+            "state": RUNNING if in_use(folder) else STOPPED,
+            "progress": {"jobs": max(len(found), command.get("jobs", 0)), "images": done},
+            "methods": facts.methods,
+            "metrics": facts.metrics,
+            "models": facts.models,
+            "data": facts.data,
+            "axes": {name: axes for part in found for name, axes in part.axes.items()},
+            **machine,
+            **{kind: [file for part in found for file in part.files(kind)] for kind in artefacts.listed()},
+            "jobs": [job for part in found for job in part.jobs],
+            "seconds": {job: seconds for part in found for job, seconds in part.seconds.items()},
+            "work": {job: work for part in found for job, work in part.work.items()},
+            "failures": [failure for part in found for failure in part.failures],
+        }
+    )
 
 
-def sentences(manifest: Mapping[str, Any]) -> list[str]:
+def sentences(manifest: Manifest) -> list[str]:
     """How far an unfinished run is, in sentences; none for one that has ended."""
-    if manifest.get("state") not in SENTENCES:
+    if manifest.state not in SENTENCES:
         return []
-    progress = manifest["progress"]
-    waiting = progress["jobs"] - len(progress["images"])
-    lines = [f"{job}: {done:,} of {count:,} images so far." for job, (done, count) in progress["images"].items()]
+    jobs, images = manifest.progress.jobs, manifest.progress.images
+    waiting = jobs - len(images)
+    lines = [f"{job}: {done:,} of {count:,} images so far." for job, (done, count) in images.items()]
     if waiting:
-        lines.append(f"{waiting} of {progress['jobs']} jobs {'has' if waiting == 1 else 'have'} not begun.")
-    return [SENTENCES[manifest["state"]], *lines]
+        lines.append(f"{waiting} of {jobs} jobs {'has' if waiting == 1 else 'have'} not begun.")
+    return [SENTENCES[manifest.state], *lines]
 
 
-def check_ended(folder: Path, manifest: Mapping[str, Any]) -> None:
+def check_ended(folder: Path, manifest: Manifest) -> None:
     """Raises BenchError for a run whose last command hasn't come to its end."""
-    if manifest.get("state") in SENTENCES:
-        goes_on = manifest["state"] != STOPPED
+    if manifest.state in SENTENCES:
+        goes_on = manifest.state != STOPPED
         mend = "wait until its command has ended" if goes_on else "run the same command again"
         what = "is still being computed" if goes_on else "was stopped before its end"
         raise BenchError(f"{folder} {what}; {mend}.")
 
 
-def _with_files(folder: Path, part: dict[str, Any]) -> dict[str, Any]:
-    """A job's manifest with the record files that are there, and {"done": [images that are done, all images]}."""
-    (job,) = part["jobs"]
-    shards = part.pop("shards", None)
-    if shards is None:
-        return {**part, "done": [job["images"], job["images"]]}
-    held, wanted = record_files.read(folder, shards.keys()), job["values"]
-    listed = held.listed(shards, wanted)
-    done = sum(count for shard, count in shards.items() if not held.missing(shard, wanted))
-    jobs = [{**job, "records": listed["records"]}]
-    return {**part, **listed, "jobs": jobs, "done": [done, sum(shards.values())]}
+def _with_files(folder: Path, part: AnnouncedJob) -> tuple[AnnouncedJob, tuple[int, int]]:
+    """Return a job's manifest with the record files that are there, and (images that are done, all images)."""
+    (job,) = part.jobs
+    if part.shards is None:
+        return part, (job.images, job.images)
+    usable = record_files.read(folder, part.shards.keys())
+    listed = usable.listed(part.shards, job.values)
+    done = sum(count for shard, count in part.shards.items() if not usable.missing(shard, job.values))
+    with_records = job.model_copy(update={"records": listed["records"]})
+    return part.model_copy(update={**listed, "jobs": [with_records]}), (done, sum(part.shards.values()))
 
 
 RUN, REPORT = ".run.lock", ".report.lock"

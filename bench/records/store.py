@@ -23,6 +23,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.notes import WARNINGS, DamagedFile, Notes
 from axiom_bench.records import artefacts, files
 from axiom_bench.records.by_metric import PLACE
+from axiom_bench.records.entries import Manifest
 
 _NAME = pa.dictionary(pa.int32(), pa.string())
 _TEXT, _NUMBER, _NUMBERS = pa.string(), pa.float64(), pa.list_(pa.float64())
@@ -201,9 +202,9 @@ def read_arrays(path: Path, sha256: str | None = None) -> dict[str, np.ndarray]:
         raise files.Damaged(f"The pictures {path} can't be read ({why}); run the same command again.") from error
 
 
-def read_gallery(folder: Path, manifest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def read_gallery(folder: Path, manifest: Manifest) -> Iterator[dict[str, Any]]:
     """One image and explained class after the other, a dictionary of GALLERY's columns; nothing where the run stored
     none. Raises BenchError, naming the file, for one that is missing or damaged."""
-    for file in dict.fromkeys(manifest.get("gallery") or ()):
+    for file in dict.fromkeys(manifest.gallery):
         content = artefacts.content_of(Path(folder), manifest, file)
         yield from parse(Path(folder) / file, content, GALLERY).to_pylist()

@@ -111,6 +111,6 @@ def changed(folder: Path, submission: Submission) -> list[str]:
     lines |= {name: "isn't a file of the submission" for name in now if name not in submission.files}
     lines |= {name: "isn't as it was submitted" for name in now if submission.files.get(name, now[name]) != now[name]}
     for manifest in folder.glob(f"*/{artefacts.NAME}"):
-        if artefacts.read(manifest.parent)["methods"].keys() != {submission.name}:
+        if artefacts.read(manifest.parent).methods.keys() != {submission.name}:
             lines[f"{manifest.parent.name}/{artefacts.NAME}"] = f"has values of other methods than {submission.name}"
     return [f"{name} {what}" for name, what in sorted(lines.items())]

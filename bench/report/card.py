@@ -166,8 +166,7 @@ def _words(run: RunFolder, card: pd.DataFrame) -> Iterator[str]:
 def committed_line(run: RunFolder, value: str) -> str:
     """What the committed scorecard says of a metric of a run, such as "fails truth first (9 of 11; planted_or 0.00) and
     degrees (8 of 9; planted_or 0.82), passes controls (11 of 11)". Empty where it wasn't judged with these settings."""
-    metric = str(((run.manifest.get("metrics") or {}).get(value) or {}).get("metric", value))
-    return "" if committed_rows(run.config, metric, value).empty else _committed_in_words(value)
+    return "" if committed_rows(run.config, run.metadata.metric_of(value), value).empty else _committed_in_words(value)
 
 
 @cache

@@ -52,7 +52,7 @@ def section(run: RunFolder) -> Section:
     Raises BenchError for a damaged file of pictures."""
     pictures = entries(run)
     if not pictures or number_of_images(pictures) > MAX_INLINE:
-        is_off = (run.config.get("pictures") or {}).get("gallery") == 0
+        is_off = run.config.pictures.get("gallery") == 0
         body = part("gallery_absent", images=number_of_images(pictures), folder=FOLDER, is_off=is_off)
         return Section(ID, TITLE, body)
     return section_of(gallery_data(run, pictures, inline))
@@ -174,7 +174,7 @@ def gallery_data(run: RunFolder, pictures: Sequence[Entry], placed: Placed) -> d
     """{"metrics", "methods", "settings", "has_labels", "images"}: what the script shows, names as people read them."""
     metrics = shown_metrics(run)
     settings = [setting for setting in run.settings if setting in set(map(setting_of, pictures))]
-    notes = {name: str(run.metadata.method(name).get("note") or "") for name in run.methods}
+    notes = {name: str(run.metadata.method(name).note or "") for name in run.methods}
     return {
         "metrics": [{"title": value.title, "better": value.better} for value in metrics],
         "methods": [
@@ -182,7 +182,7 @@ def gallery_data(run: RunFolder, pictures: Sequence[Entry], placed: Placed) -> d
             for name, style in method_styles(run).items()
         ],
         "settings": [_setting(run, setting, pictures) for setting in settings],
-        "has_labels": run.config.get("target") != "predicted",  # so that a prediction may be wrong
+        "has_labels": run.config.target != "predicted",  # so that a prediction may be wrong
         "images": list(_images(run, settings, pictures, metrics, placed)),
     }
 
@@ -191,7 +191,8 @@ def _setting(run: RunFolder, setting: Setting, pictures: Sequence[Entry]) -> dic
     """ranks: whether a value may be called the best: see `RunFolder.ranks`."""
     of_setting = [entry for entry in pictures if setting_of(entry) == setting]
     shown, rows = number_of_images(of_setting), "objects" if OBJECT in of_setting[0]["image_id"] else "images"
-    kept = run.metadata.images(setting.model).get(setting.data, {}).get("kept")
+    images = run.metadata.model(setting.model).images.get(setting.data)
+    kept = images.kept if images else None
     label, ranks = run.label(setting), run.ranks(setting)
     return {"label": label, "layer": setting.layer, "ranks": ranks, "shown": shown, "of": kept, "rows": rows}
 

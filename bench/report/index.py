@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts, files, running
+from axiom_bench.records.entries import Manifest
 from axiom_bench.report import summary
 from axiom_bench.report.page.html import Header, Section, assemble, part
 from axiom_bench.statistics.labels import Metadata, plural
@@ -35,12 +35,12 @@ class Run:
     state: str
 
 
-def update(folder: Path, manifest: Mapping[str, Any]) -> None:
+def update(folder: Path, manifest: Manifest) -> None:
     """Write the index of the results that a run folder lies in, whole or not at all; none for a folder elsewhere.
     A report is worth more than its place in the index: where this can't
     be written, a line on standard error says so."""
     folder = folder.absolute()
-    if [folder.parent.name, folder.name] == [manifest["experiment"], manifest["run"]]:
+    if [folder.parent.name, folder.name] == [manifest.experiment, manifest.run]:
         root: Path | None = folder.parents[1]
     else:  # of runs combined, by the index that is there
         root = next((parent for parent in folder.parents[:2] if _is_ours(parent)), None)
@@ -80,7 +80,7 @@ def page(root: Path) -> str:
     return assemble(Header(ABOVE, plural(len(runs), "run"), {}), [section])
 
 
-def _run(folder: Path, name: str, manifest: Mapping[str, Any]) -> Run:
+def _run(folder: Path, name: str, manifest: Manifest) -> Run:
     has_report = os.path.isfile(folder / summary.PAGE)
     last_report = summary.read(folder)
     accuracy = str(last_report.get("accuracy") or "")
@@ -88,23 +88,22 @@ def _run(folder: Path, name: str, manifest: Mapping[str, Any]) -> Run:
     return Run(
         name,
         quote(os.fsencode(f"{name}/{summary.PAGE}")) if has_report else "",
-        _time(manifest.get("created")),
+        _time(manifest.created),
         str(last_report.get("conclusion") or ""),
         dict(_facts(manifest)) | ({"Accuracy": accuracy} if accuracy else {}),
         "; ".join(filter(None, ("" if has_report else "no report yet", unfinished))),
     )
 
 
-def _facts(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    data = manifest.get("data") or {}
-    yield "Data", ", ".join(f"{name} (n = {len(about.get('ids') or ()):,})" for name, about in data.items())
-    yield "Networks", ", ".join(manifest.get("models") or ())
-    yield "Methods", ", ".join(map(Metadata(manifest).method_title, manifest.get("methods") or ()))
+def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    yield "Data", ", ".join(f"{name} (n = {len(about.ids):,})" for name, about in manifest.data.items())
+    yield "Networks", ", ".join(manifest.models)
+    yield "Methods", ", ".join(map(Metadata(manifest).method_title, manifest.methods))
 
 
-def _time(text: object) -> datetime | None:
+def _time(text: str) -> datetime | None:
     """In UTC, to the second."""
     try:
-        return datetime.fromisoformat(str(text)).astimezone(UTC).replace(microsecond=0)
+        return datetime.fromisoformat(text).astimezone(UTC).replace(microsecond=0)
     except (ValueError, OverflowError):
         return None

@@ -21,6 +21,7 @@ from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import check, check_group, worded
 
 if TYPE_CHECKING:
+    from axiom_bench.records.entries import Manifest
     from axiom_bench.statistics.run_folder import RunFolder
 
 FORMATS = ("png", "pdf", "svg")  # of figures
@@ -92,10 +93,10 @@ class Options:
         return {name: getattr(self, name) for name in ("headline", "columns", "columns_off")} | self.figures.values
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Options:
-        """Return the options of a run's configuration. Raises BenchError for a value that doesn't fit."""
+    def of(cls, report: Mapping[str, Any] | None = None) -> Options:
+        """Return the options that a run's `config.report` chooses. Raises BenchError for a value that doesn't fit."""
         defaults = _defaults()
-        chosen = _group("report", config.get("report"))
+        chosen = _group("report", report)
         groups = {}
         for name, options in GROUPS.items():
             setting = f"report.{name}"
@@ -149,7 +150,7 @@ def options_of(run: RunFolder) -> Options:
     BenchError for an unknown key of `config.report`."""
     from axiom_bench.statistics.ranking import tells_apart  # here: not where options are checked before a run
 
-    options = Options.of(run.config)
+    options = Options.of(run.config.report)
     directed = [name for name in run.metrics if run.metadata.value(name).has_direction] or list(run.metrics)
     headline, columns = (
         tuple(name for name in chosen if name in run.metrics) for chosen in (options.headline, options.columns)
@@ -157,9 +158,9 @@ def options_of(run: RunFolder) -> Options:
     if options.headline and not headline:
         headline, columns = tuple(directed[: len(options.columns) or 1]), ()
     columns = tuple(dict.fromkeys([*columns, *headline, *directed]))[: len(options.columns)]
-    shipped, entries = entry_names("metric"), run.manifest.get("metrics") or {}
+    shipped = entry_names("metric")
     of_methods = [name for name in run.metrics if name in run.records.measured(LAYER)]
-    own = [name for name in of_methods if (entries.get(name) or {}).get("metric", name) not in shipped]
+    own = [name for name in of_methods if run.metadata.metric_of(name) not in shipped]
     columns = tuple(dict.fromkeys([*columns, *own]))
     if headline and not any(tells_apart(run, name) for name in headline):
         headline = (*[name for name in columns if name not in headline and tells_apart(run, name)][:1], *headline)
@@ -170,8 +171,7 @@ def options_of(run: RunFolder) -> Options:
 
 def number_of(run: RunFolder, value: str) -> str:
     """The paper's figure that shows a metric's value, as "Fig 2(a)"; empty where none does."""
-    entry = (run.manifest.get("metrics") or {}).get(value) or {}
-    return options_of(run).figures.numbers.get(str(entry.get("metric", value)), "")
+    return options_of(run).figures.numbers.get(run.metadata.metric_of(value), "")
 
 
 def read_run(folder: Path, settings: Mapping[str, Any] | None = None) -> RunFolder:
@@ -182,18 +182,18 @@ def read_run(folder: Path, settings: Mapping[str, Any] | None = None) -> RunFold
     return RunFolder.of(folder, with_settings(reading.read_manifest(folder), settings))
 
 
-def with_settings(manifest: Mapping[str, Any], settings: Mapping[str, Any] | None) -> dict[str, Any]:
+def with_settings(manifest: Manifest, settings: Mapping[str, Any] | None) -> Manifest:
     """Return the manifest with other `config.report` settings, {"headline": ..., "figures": {...}}.
 
     Raises BenchError, with the nearest name, for a key that there is not.
     """
     check_keys(settings)
-    config = manifest.get("config") or {}
-    report = dict(config.get("report") or {})
-    for key, value in (settings or {}).items():
+    if not settings:
+        return manifest
+    report = dict(manifest.config.report)
+    for key, value in settings.items():
         report[key] = {**(report.get(key) or {}), **value} if isinstance(value, Mapping) else value
-    changed = {"config": {**config, "report": report}} if settings else {}
-    return {**manifest, **changed}
+    return manifest.model_copy(update={"config": manifest.config.model_copy(update={"report": report})})
 
 
 @cache

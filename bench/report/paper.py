@@ -223,7 +223,7 @@ def _compared(exhibit: Exhibit, run: RunFolder) -> dict[str, str]:
     counts = _explained(run).groupby("data")["image_id"].nunique()
     images = ", ".join(f"{count:,} of {name}" for name, count in counts.items())
     of_two = " with exactly two classes" if exhibit.two_classes and images else ""
-    networks = "" if run.records.empty else ", ".join(run.manifest.get("models") or ())
+    networks = "" if run.records.empty else ", ".join(run.manifest.models)
     pairs = {"Networks": (", ".join(exhibit.networks), networks), "Images": (exhibit.images, images + of_two)}
     return {
         name: f"{f'{known} in the paper; ' if known else ''}{ours or 'none'} in this run"
@@ -233,9 +233,9 @@ def _compared(exhibit: Exhibit, run: RunFolder) -> dict[str, str]:
 
 def _missing(exhibit: Exhibit, run: RunFolder) -> str:
     """What the run lacks of the paper's exhibit, in one sentence; empty where nothing is missing."""
-    models = list(run.manifest.get("models") or {})
+    models = run.manifest.models
     absent = [name for name in exhibit.networks if not any(model.split("+")[0] == name for model in models)]
-    random = [name for name in models if run.metadata.has_random_weights(name)]
+    random = [name for name, model in models.items() if model.random_weights]
     parts = [f"the paper's networks {', '.join(absent)}"] if absent else []
     parts += [f"trained weights of {', '.join(random)}"] if random else []
     return f"This run lacks {'; '.join(parts)}." if parts else ""
@@ -261,7 +261,7 @@ def cost_table(run: RunFolder, against: str) -> Table | None:
         for name in run.methods
         if any(name in column for column in columns.values())
     )
-    device, other = run.manifest.get("device") or "an unknown device", run.metadata.method_title(against)
+    device, other = run.manifest.device or "an unknown device", run.metadata.method_title(against)
     notes = (
         f"Milliseconds an image of one trace and the method; in brackets, how many times those of {other} at the same "
         f"network. Measured on {device}.",

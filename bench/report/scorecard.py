@@ -82,7 +82,7 @@ def recovery_of_runs(cases: Sequence[RunFolder], metrics: Sequence[str]) -> pd.D
         selected = [name for name in metrics if name in run.metrics]
         settings = ranking_settings(run)
         rows = frame(row for at in settings for metric in selected for row in degrees(run, at, metric))
-        name = f"{run.manifest['experiment']}/{run.manifest['run']}"
+        name = f"{run.manifest.experiment}/{run.manifest.run}"
         parts.append(rows.assign(network=f"{name}, " + rows["network"].astype(str)))
         most_images = max(most_images, run.records.keys["image_id"].nunique())
     recovered = pd.concat(parts, ignore_index=True)
@@ -114,6 +114,6 @@ def section(run: RunFolder, judged: Judged, terms: Terms) -> Section | None:
         tables=block(tables(run, judged), terms) if judged else "",
         has_truth=bool(spoiled_methods(run)),
         num_values=f"{len(run.records):,}",
-        folder=f"results/{run.manifest['experiment']}/{run.manifest['run']}",
+        folder=f"results/{run.manifest.experiment}/{run.manifest.run}",
     )
     return Section("judging", TITLE, body, STYLES, SCRIPTS)

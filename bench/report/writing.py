@@ -15,7 +15,7 @@ import pandas as pd
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
-from axiom_bench.records import files, reading
+from axiom_bench.records import files
 from axiom_bench.report import gallery, scorecard, summary
 from axiom_bench.report.card import in_words
 from axiom_bench.report.charts import by_method, lines, matrices, pictures, points, ranking
@@ -132,7 +132,7 @@ def page(run: RunFolder, tables: Sequence[Table], figures: Iterable[SavedFigure 
             page_tables.definitions_section(methods, metrics),
         ]
     sections.append(this_run(run))
-    if reading.is_combined(run.manifest):
+    if run.manifest.is_combined:
         sections.append(combined_runs(run))
     return assemble(header(run, trust), sections)
 
@@ -193,7 +193,7 @@ IN_GALLERY = ("maps_",)  # beginnings of the names of figures that the gallery s
 def figures_section(run: RunFolder, figures: Iterable[SavedFigure | LeftOut], elsewhere: Sequence[str]) -> Section:
     """elsewhere: beginnings of the names of figures that another section shows."""
     figures = list(figures)
-    labels = ("over all", *map(run.label, run.settings), *(run.manifest.get("models") or ()))
+    labels = ("over all", *map(run.label, run.settings), *run.manifest.models)
     saved = [_page_figure(figure, labels, elsewhere) for figure in figures if isinstance(figure, SavedFigure)]
     saved.sort(key=lambda figure: not figure["number"])  # the paper's come before our own additions
     families = [(title, list(group)) for title, group in groupby(saved, itemgetter("title"))]

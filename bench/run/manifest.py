@@ -20,9 +20,10 @@ from axiom_bench.cutting.output import LOGITS
 from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError, first_names, unknown
 from axiom_bench.evaluation.plugins import Plugin, value_names, whole_set_value_names
-from axiom_bench.evaluation.specs import MetricSpec
+from axiom_bench.evaluation.specs import MethodSpec, MetricSpec
 from axiom_bench.records import artefacts, running
 from axiom_bench.records.artefacts import common, listed, merge_facts
+from axiom_bench.records.entries import Cited, DataEntry, Facts, Manifest, MethodEntry, MetricEntry, ModelEntry
 from axiom_bench.records.sources import version_of
 from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.job import Job
@@ -38,38 +39,61 @@ ACCENTS = {"'": "\u0301", "`": "\u0300", '"': "\u0308", "^": "\u0302", "~": "\u0
 LINKS = {"eprint": ("arXiv:", "https://arxiv.org/abs/"), "doi": ("doi:", "https://doi.org/"), "url": ("", "")}
 
 
-def facts(job: Job) -> dict[str, Any]:
-    """A job's share of the manifest: of all its images, also of those that data.only_correct leaves out."""
-    kept, job = len(job.indices), replace(job, indices=job.all_indices)
-    model, data, budget = job.model, job.data, job.device.ablation_channels
-    chosen = {} if job.made_of is None else {"mosaics": dict(job.made_of)}
-    counts = {"chosen": len(job.indices), "kept": kept, "others": job.others, **chosen}
-    drops = {} if budget is None else {"drops": f"of {budget} channels and a sample exact, others estimated"}
-    of_model = {
-        **{"layer": model.layer, "depths": {model.layer: model.depth}, "output": model.output.name},
-        **{"weights": model.weights, "weights_sha256": model.weights_sha256, "images": {data.name: counts}},
-        **{"random_weights": model.random_weights, "tells_contributions": job.cut_model.tells_contributions},
-        **{"classes": list(job.class_names)},
-        **({"published_accuracy": model.accuracy} if model.accuracy else {}),
-        **({} if model.output.returns == LOGITS.returns else {"returns": model.output.returns}),
-        **({"note": note} if (note := f"{model.note} {model.recognised}".strip()) else {}),
-    }
-    ids = [data.ids[index] for index in job.indices]
+def facts(job: Job) -> Facts:
+    """Return a job's share of the manifest. It counts all images, also those that data.only_correct leaves out."""
+    kept = len(job.indices)
+    job = replace(job, indices=job.all_indices)
+    data = job.data
     orientations = dict.fromkeys(source.orientation for source in data.sources if source.orientation)
-    of_data = {"ids": ids, "fingerprint": job.data_fingerprint, "notes": [*data.notes, *orientations]}
-    return {
-        "methods": {method.name: method.as_dict() | _explained(method) for method in job.methods},
-        "metrics": {name: about for metric in job.metrics for name, about in values_of(metric).items()},
-        "models": {model.name: of_model},
-        "data": {data.name: of_data},
-        "device": job.device.device.type,  # which GPU of several doesn't matter
-        "hardware": hardware(job.device.device),
-        "threads": torch.get_num_threads(),  # sums of other numbers of threads differ in rounding
-        "precision": {"trunk": job.device.precision, "head": job.device.head_precision, **drops},
+    precision = {"trunk": job.device.precision, "head": job.device.head_precision}
+    budget = job.device.ablation_channels
+    if budget is not None:
+        precision["drops"] = f"of {budget} channels and a sample exact, others estimated"
+    return Facts(
+        methods={method.name: method_entry(method) for method in job.methods},
+        metrics={name: value for metric in job.metrics for name, value in values_of(metric).items()},
+        models={job.model.name: _model(job, kept)},
+        data={
+            data.name: DataEntry(
+                ids=[data.ids[index] for index in job.indices],
+                fingerprint=job.data_fingerprint,
+                notes=[*data.notes, *orientations],
+            )
+        },
+        device=job.device.device.type,  # which GPU of several doesn't matter
+        hardware=hardware(job.device.device),
+        threads=torch.get_num_threads(),  # sums of other numbers of threads differ in rounding
+        precision=precision,
+    )
+
+
+def _model(job: Job, kept: int) -> ModelEntry:
+    """Return the entry of a job's model. kept: the number of images that are explained."""
+    model = job.model
+    images: dict[str, Any] = {"chosen": len(job.indices), "kept": kept, "others": job.others}
+    if job.made_of is not None:
+        images["mosaics"] = dict(job.made_of)
+    entry: dict[str, Any] = {
+        "layer": model.layer,
+        "depths": {model.layer: model.depth},
+        "output": model.output.name,
+        "weights": model.weights,
+        "weights_sha256": model.weights_sha256,
+        "images": {job.data.name: images},
+        "random_weights": model.random_weights,
+        "tells_contributions": job.cut_model.tells_contributions,
+        "classes": list(job.class_names),
     }
+    if model.accuracy:
+        entry["published_accuracy"] = model.accuracy
+    if model.output.returns != LOGITS.returns:
+        entry["returns"] = model.output.returns
+    if note := f"{model.note} {model.recognised}".strip():
+        entry["note"] = note
+    return ModelEntry.model_validate(entry)
 
 
-def assemble(results: Sequence[JobResult], settings: Settings, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def assemble(results: Sequence[JobResult], settings: Settings, overrides: Sequence[str] = ()) -> Manifest:
     """Return the manifest of a command.
 
     Args:
@@ -77,39 +101,47 @@ def assemble(results: Sequence[JobResult], settings: Settings, overrides: Sequen
         settings: Those of all jobs.
         overrides: As they were typed.
     """
-    all_facts = [result.facts for result in results if result.facts]
+    all_facts = [result.facts for result in results if not result.facts.is_empty]
     merged = merge_facts(all_facts)
     computed = [result for result in results if result.computed.shards]
     failures = {result.job: result.failure.message for result in results if result.failure is not None}
-    libraries = {about["library"] for about in merged["methods"].values() if "library" in about}
-    return {
-        "experiment": settings.experiment,
-        "run": settings.run,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "overrides": list(overrides),
-        "config": results[0].config if results else {},
-        **_protocol(results),
-        **merged,
-        "axes": {name: axes for result in results for name, axes in result.axes.items()},
-        "device": common(facts["device"] for facts in all_facts),
-        "hardware": common(facts.get("hardware") for facts in all_facts),
-        "threads": common(facts.get("threads") for facts in all_facts),
-        "precision": common(facts["precision"] for facts in all_facts),
-        "versions": {name: version_of(name) for name in (*RECORDED, *sorted(libraries))},
-        "git_commit": commit(),
-        **{kind: [path for result in results for path in result.files.get(kind, ())] for kind in listed()},
-        "jobs": [
-            {
-                **{"job": result.job, "config": result.config, "images": result.images},
-                **{"left_out": list(result.left_out), "records": list(result.files.get("records", ()))},
-                "values": result.values,
-            }
-            for result in results
-        ],
-        "seconds": {each.job: {stage: round(s, 2) for stage, s in each.seconds.items()} for each in computed},
-        "work": {result.job: result.work() for result in computed},
-        "failures": [{"job": job, "message": message} for job, message in failures.items()],
-    }
+    libraries = {method.library for method in merged.methods.values() if method.library}
+    return Manifest.model_validate(
+        {
+            "experiment": settings.experiment,
+            "run": settings.run,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "overrides": list(overrides),
+            "config": results[0].config if results else {},
+            **_protocol(results),
+            "methods": merged.methods,
+            "metrics": merged.metrics,
+            "models": merged.models,
+            "data": merged.data,
+            "axes": {name: axes for result in results for name, axes in result.axes.items()},
+            "device": common(facts.device for facts in all_facts),
+            "hardware": common(facts.hardware for facts in all_facts),
+            "threads": common(facts.threads for facts in all_facts),
+            "precision": common(facts.precision for facts in all_facts),
+            "versions": {name: version_of(name) for name in (*RECORDED, *sorted(libraries))},
+            "git_commit": commit(),
+            **{kind: [path for result in results for path in result.files.get(kind, ())] for kind in listed()},
+            "jobs": [
+                {
+                    "job": result.job,
+                    "config": result.config,
+                    "images": result.images,
+                    "left_out": list(result.left_out),
+                    "records": list(result.files.get("records", ())),
+                    "values": result.values,
+                }
+                for result in results
+            ],
+            "seconds": {each.job: {stage: round(s, 2) for stage, s in each.seconds.items()} for each in computed},
+            "work": {result.job: result.work() for result in computed},
+            "failures": [{"job": job, "message": message} for job, message in failures.items()],
+        }
+    )
 
 
 def _protocol(results: Sequence[JobResult]) -> dict[str, Any]:
@@ -139,7 +171,7 @@ class KeptManifest:
     """
 
     folder: Path
-    content: dict[str, Any]
+    content: Manifest
     was_damaged: bool
     no_longer_shown: str | None
 
@@ -153,50 +185,70 @@ def keep(settings: Settings, results: Sequence[JobResult], overrides: Sequence[s
     folder = settings.run_folder
     kept = None
     if any(result.failure is None for result in results):
-        try:
-            before = artefacts.read(folder)
-        except BenchError:
-            before = {}
-        was_damaged = not before and os.path.lexists(folder / artefacts.NAME)
+        before = _previous(folder)
+        was_damaged = before.is_empty and os.path.lexists(folder / artefacts.NAME)
         content = assemble(results, settings, overrides)
-        for kind in artefacts.OF_JOBS:  # if a job computed nothing, what it cost the previous command
-            numbers = {**(before.get(kind) or {}), **content[kind]}
-            content[kind] = {job["job"]: numbers[job["job"]] for job in content["jobs"] if job["job"] in numbers}
+        jobs = [job.job for job in content.jobs]
+        # A job that found all its values in the folder keeps the numbers of the command that computed them.
+        seconds = before.seconds | content.seconds
+        work = before.work | content.work
+        changed: dict[str, Any] = {
+            "seconds": {job: seconds[job] for job in jobs if job in seconds},
+            "work": {job: work[job] for job in jobs if job in work},
+        }
         if (command := running.command(folder)) is not None:
-            content["command"] = command
+            changed["command"] = command
+        content = content.model_copy(update=changed)
         artefacts.write(folder, content)
         kept = KeptManifest(folder, content, was_damaged, no_longer_shown(before, content))
     running.end(folder)
     return kept
 
 
-def of_job(result: JobResult) -> dict[str, Any]:
+def _previous(folder: Path) -> Manifest:
+    """Return the manifest of the command before this one; an empty one if there is none that can be read."""
+    try:
+        return artefacts.read(folder)
+    except BenchError:
+        return Manifest()
+
+
+def of_job(result: JobResult) -> Manifest:
     """Return the manifest of one job, as `records.running` keeps it until the sweep has ended."""
     assert result.settings is not None
     return assemble([result], result.settings)
 
 
-def values_of(metric: Plugin[MetricSpec]) -> dict[str, dict[str, Any]]:
-    """Each value of a metric with its metadata, those of the whole data set first; a value's own entries replace the
-    metric's."""
+def method_entry(method: Plugin[MethodSpec]) -> MethodEntry:
+    """Return a method's metadata."""
+    return MethodEntry.model_validate(method.as_dict() | _explained(method))
+
+
+def values_of(metric: Plugin[MetricSpec]) -> dict[str, MetricEntry]:
+    """Return each value of a metric with its metadata, those of the whole data set first; a value's own entries replace
+    the metric's."""
     plain = metric.spec.as_dict()
     of_value = {**plain.get("aggregate_values", {}), **plain.get("values", {})}
     shared = {key: plain[key] for key in OF_A_METRIC if key in plain} | _explained(metric)
     names = dict.fromkeys([*whole_set_value_names(metric), *value_names(metric)])
-    return {name: {"title": name, **shared, **of_value.get(name, {}), "metric": metric.name} for name in names}
+    return {
+        name: MetricEntry.model_validate({"title": name, **shared, **of_value.get(name, {}), "metric": metric.name})
+        for name in names
+    }
 
 
 def _explained(plugin: Plugin) -> dict[str, Any]:
     """What a plug-in computes, in the first line of its docstring, and what it cites: text and link."""
-    about = {"description": plugin.description} if plugin.description else {}
+    about: dict[str, Any] = {"description": plugin.description} if plugin.description else {}
     key = plugin.spec.reference
     return {**about, "cited": _cited(key)} if key else about
 
 
-def _cited(key: str) -> dict[str, str]:
-    work = bibliography().get(key)  # a user's own file may cite what isn't there
-    cited = (work.cited, work.title, work.url) if work else (key, "", "")
-    return dict(zip(("text", "title", "url"), cited, strict=True))
+def _cited(key: str) -> Cited:
+    work = bibliography().get(key)
+    if work is None:  # a user's own file may cite what isn't there
+        return Cited(text=key, title="", url="")
+    return Cited(text=work.cited, title=work.title, url=work.url)
 
 
 def hardware(device: torch.device) -> str:
@@ -269,7 +321,7 @@ def _without_tex(text: str) -> str:
     return unicodedata.normalize("NFC", re.sub(r"[{}]", "", accented))
 
 
-def no_longer_shown(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
+def no_longer_shown(before: Manifest, after: Manifest) -> str | None:
     """Return one line that names what the new manifest leaves out, and what to type to have both.
 
     The line has models, layers, weights, methods, metrics, images and a protocol. It is `None` if nothing is left out.
@@ -283,29 +335,26 @@ def no_longer_shown(before: Mapping[str, Any], after: Mapping[str, Any]) -> str 
     )
 
 
-def _missing(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+def _missing(before: Manifest, after: Manifest) -> Iterator[str]:
     for key, kind in (("models", "model"), ("methods", "method"), ("metrics", "metric"), ("data", "data set")):
-        if names := [name for name in before.get(key) or {} if name not in (after.get(key) or {})]:
+        if names := [name for name in getattr(before, key) if name not in getattr(after, key)]:
             yield _listed(kind, names)
-    for model, old, new in _in_both(before, after, "models"):
-        if layers := [layer for layer in old.get("layers") or () if layer not in (new.get("layers") or ())]:
-            yield f"{_listed('layer', layers)} of {model}"
-        if (weights := old.get("weights_sha256")) and weights != new.get("weights_sha256", weights):
-            yield f"other weights of {model}"
-    for data, old, new in _in_both(before, after, "data"):
-        if count := len(set(old.get("ids") or ()) - set(new.get("ids") or ())):
-            yield f"{count} image{'s' if count > 1 else ''} of {data}"
-        elif old.get("ids") == new.get("ids") and old.get("fingerprint") != new.get("fingerprint"):
-            yield f"other files of {data}"
-    protocols = [((manifest.get("config") or {}).get("protocol") or {}).get("name") for manifest in (before, after)]
-    if before and protocols[0] != protocols[1]:
+    for name in [name for name in before.models if name in after.models]:
+        old, new = before.models[name], after.models[name]
+        if layers := [layer for layer in old.layers if layer not in new.layers]:
+            yield f"{_listed('layer', layers)} of {name}"
+        has_weights = old.weights_sha256 and "weights_sha256" in new.model_fields_set
+        if has_weights and old.weights_sha256 != new.weights_sha256:
+            yield f"other weights of {name}"
+    for name in [name for name in before.data if name in after.data]:
+        old_data, new_data = before.data[name], after.data[name]
+        if count := len(set(old_data.ids) - set(new_data.ids)):
+            yield f"{count} image{'s' if count > 1 else ''} of {name}"
+        elif old_data.ids == new_data.ids and old_data.fingerprint != new_data.fingerprint:
+            yield f"other files of {name}"
+    protocols = [(manifest.config.protocol or {}).get("name") for manifest in (before, after)]
+    if not before.is_empty and protocols[0] != protocols[1]:
         yield f"protocol {protocols[0]}" if protocols[0] else "values without a protocol"
-
-
-def _in_both(before: Mapping[str, Any], after: Mapping[str, Any], key: str) -> list[tuple[str, Any, Any]]:
-    """(name, old, new) of what both manifests have."""
-    new = after.get(key) or {}
-    return [(name, old, new[name]) for name, old in (before.get(key) or {}).items() if name in new]
 
 
 def _listed(kind: str, names: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from axiom_bench.errors import BenchError, is_out_of_memory
 from axiom_bench.examination.examine import Answer
 from axiom_bench.notes import Notes
+from axiom_bench.records.entries import Facts
 from axiom_bench.records.record_files import Values
 from axiom_bench.run.composing.settings import Settings
 
@@ -65,7 +66,7 @@ class PreparedJob:
 
     job: str
     target: str
-    facts: dict[str, Any]
+    facts: Facts
     images: int
     left_out: tuple[str, ...]
     shards: Mapping[str, int]
@@ -167,7 +168,7 @@ class JobResult:
 
     job: str
     settings: Settings | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Facts = field(default_factory=Facts)
     images: int = 0
     left_out: tuple[str, ...] = ()
     shards: Mapping[str, int] = field(default_factory=dict)

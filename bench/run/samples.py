@@ -30,6 +30,7 @@ from axiom_bench.evaluation.runtime import measure_runtime
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.explanation.overlay import MAX_SIDE, View, disagreement, webp
 from axiom_bench.records import store
+from axiom_bench.records.entries import JobEntry
 from axiom_bench.run.images import first_batch, rows
 from axiom_bench.run.job import Job, shards
 from axiom_bench.run.keys import Keys
@@ -44,7 +45,7 @@ ROW_AXIS = {  # of the arrays that have an axis of rows
 }
 
 
-def ensure_runtime(keys: Keys, stored: Mapping[str, Any]) -> tuple[str, ...]:
+def ensure_runtime(keys: Keys, stored: JobEntry) -> tuple[str, ...]:
     """The job's file of run times, relative to the run folder; measured where it isn't there, or is damaged. Settings
     of runtime: repeats (0: no file) and batch_size."""
     job = keys.job
@@ -70,7 +71,7 @@ def ensure_runtime(keys: Keys, stored: Mapping[str, Any]) -> tuple[str, ...]:
     return (path,)
 
 
-def ensure_pictures(keys: Keys, stored: Mapping[str, Any]) -> tuple[str, ...]:
+def ensure_pictures(keys: Keys, stored: JobEntry) -> tuple[str, ...]:
     """The file with the job's pictures, relative to the run folder; made where it isn't there yet. Settings of
     pictures: rows (how many; 0: no file), perturbation (the metric whose perturbation is shown) and arrays (raw maps
     too)."""
@@ -97,7 +98,7 @@ def ensure_pictures(keys: Keys, stored: Mapping[str, Any]) -> tuple[str, ...]:
     return (path,)
 
 
-def ensure_gallery(keys: Keys, stored: Mapping[str, Any]) -> tuple[str, ...]:
+def ensure_gallery(keys: Keys, stored: JobEntry) -> tuple[str, ...]:
     """The files with the gallery's pictures, relative to the run folder; those that are missing or damaged are made.
     The setting pictures.gallery: how many images; None: all, 0: none."""
     job = keys.job

@@ -21,6 +21,7 @@ from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.notes import MachineNote, NotFiniteMaps
 from axiom_bench.records import artefacts, files, record_files, running
+from axiom_bench.records.entries import AnnouncedJob, FailureEntry
 from axiom_bench.run import executors, manifest, parcels
 from axiom_bench.run.composing.composition import Composition, base_keys, composed
 from axiom_bench.run.composing.settings import Settings, check_keys
@@ -134,7 +135,8 @@ def run_job(
         return JobResult(str(OmegaConf.select(config, "model.name")), failure=Failure.of(error))
     settings = task.settings.model_copy(update={"target": prepared.target})
     begun = JobResult.begun(prepared, settings)
-    announced = {**manifest.of_job(begun), "shards": prepared.shards}
+    of_job = manifest.of_job(begun)
+    announced = AnnouncedJob.model_validate({**of_job.model_dump(), "shards": prepared.shards})
     try:
         running.announce(task.folder, prepared.job, announced)
         _print_notes(prepared, notes)
@@ -145,9 +147,9 @@ def run_job(
         running.announce(task.folder, prepared.job, manifest.of_job(result))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - one job's defect must not stop the other jobs
         failure = Failure.of(error)
-        failed = {**announced, "failures": [{"job": prepared.job, "message": failure.message}]}
+        entry = FailureEntry(job=prepared.job, message=failure.message)
         with suppress(BenchError):  # a disk that is full is told already
-            running.announce(task.folder, prepared.job, failed)
+            running.announce(task.folder, prepared.job, announced.model_copy(update={"failures": [entry]}))
         return JobResult(str(settings.model["name"]), failure=failure)
     finally:
         forget()
@@ -209,8 +211,8 @@ def _computed(task: Task, prepared: PreparedJob, begun: JobResult, executor: Exe
 
 def _finished(prepared: PreparedJob, result: JobResult, ending: Ending) -> JobResult:
     """Return the result with what was made of the job at its end, and with what its workers have to say."""
-    for data in result.facts["data"].values():
-        data["notes"] += ending.turned
+    for data in result.facts.data.values():
+        data.notes.extend(ending.turned)
     notes = prepared.notes + result.computed.notes + ending.notes
     return replace(
         result,

@@ -20,6 +20,7 @@ from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.records import by_metric as common_rows
 from axiom_bench.records import reading, store
 from axiom_bench.records.by_metric import compared_columns
+from axiom_bench.records.entries import JobEntry, Manifest
 from axiom_bench.records.record_files import key
 from axiom_bench.records.store import WHOLE_SET as COLUMNS
 from axiom_bench.run.job import Job
@@ -31,7 +32,7 @@ RESAMPLES = 200  # more are seldom needed for a standard error (ibid., 6.4)
 Row = tuple[str, int]  # image id and explained class
 
 
-def ensure_whole_set(keys: Keys, stored: Mapping[str, Any]) -> tuple[str, ...]:
+def ensure_whole_set(keys: Keys, stored: JobEntry) -> tuple[str, ...]:
     """The file, relative to the run folder; computed from the shards' curves where it isn't there, or is damaged. A row
     for each method and value: the value with its status, of how many `images` and `rows`, and its replicates. Also the
     same of the rows that all compared methods have (`by_metric.compared_columns`), of which another method has none.
@@ -51,12 +52,13 @@ def ensure_whole_set(keys: Keys, stored: Mapping[str, Any]) -> tuple[str, ...]:
     )
     name = f"whole_set/{identity}.parquet"
     if not store.is_usable(folder / name, COLUMNS.names, job.notes):
-        rows = [row for metric in metrics for row in _rows(job, metric, {"jobs": [stored]}, folder)]
+        counted = Manifest(jobs=[stored])
+        rows = [row for metric in metrics for row in _rows(job, metric, counted, folder)]
         store.write(folder / name, pd.DataFrame(rows).assign(**job.columns)[COLUMNS.names], schema=COLUMNS)
     return (name,)
 
 
-def _rows(job: Job, metric: Plugin, stored: Mapping[str, Any], folder: Path) -> Iterator[dict[str, Any]]:
+def _rows(job: Job, metric: Plugin, stored: Manifest, folder: Path) -> Iterator[dict[str, Any]]:
     """The rows of one metric. The curves of one method at a time: those of all together may be gigabytes."""
     methods = [LAYER] if metric.spec.of == "layer" else [method.name for method in job.methods]
     rows_of = {method: frozenset(_rows_of(_curves(metric, method, stored, folder))) for method in methods}
@@ -94,7 +96,7 @@ def _images(rows: Iterable[Row]) -> list[str]:
     return sorted({image for image, _ in rows})
 
 
-def _curves(metric: Plugin, method: str, stored: Mapping[str, Any], folder: Path) -> pd.DataFrame:
+def _curves(metric: Plugin, method: str, stored: Manifest, folder: Path) -> pd.DataFrame:
     parts = reading.read_curves(folder, stored, metric.spec.curves, method)
     frames = [part.table.to_pandas() for part in parts]
     curves = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(CURVE_COLUMNS))

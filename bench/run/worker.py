@@ -18,6 +18,7 @@ from axiom_bench.environment import add_current_folder, keep_freed_memory
 from axiom_bench.errors import BenchError
 from axiom_bench.examination.examine import Answer
 from axiom_bench.records import artefacts, files
+from axiom_bench.records.entries import JobEntry
 from axiom_bench.run import choosing, images, manifest, shards
 from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.examining import examined, mates
@@ -67,11 +68,12 @@ def prepare(task: Task) -> PreparedJob:
 
             unfrozen = frozen.check(settings.suite_part, job, settings.metric)
         facts = manifest.facts(job)
-        facts["data"][job.data.name]["notes"] += unfrozen
+        notes_on_data = facts.data[job.data.name].notes
+        notes_on_data.extend(unfrozen)
         missing, damaged = shards.missing(keys, task.folder)
         cost = shards.announced(keys, missing, task.folder) if missing else None
         answers = examined(keys, task.folder, bool(missing))
-        facts["data"][job.data.name]["notes"] += [answer.sentence for answer in answers if answer.level == "note"]
+        notes_on_data.extend(answer.sentence for answer in answers if answer.level == "note")
     return PreparedJob(
         job=job.name,
         target=job.target,
@@ -114,7 +116,7 @@ def finish(task: Task) -> Ending:
         keys = _of_job(task)
         stored, turned = shards.stored(keys, task.folder)
         made = {kind: tuple(stored[kind]) for kind in ("records", "curves")}
-        entry = {"records": stored["records"], "values": keys.values}
+        entry = JobEntry(job=keys.job.name, records=stored["records"], values=keys.values)
         for kind, writer in artefacts.steps().items():
             module = import_module(writer)
             with stage(seconds, keys.job.name, module.STAGES[kind]):

@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
 from axiom_bench.columns import FLOAT32_ROUNDING as FLOAT32_ROUNDING
+from axiom_bench.records.entries import Manifest, MethodEntry, MetricEntry, ModelEntry, PluginEntry
 
 
 class Setting(NamedTuple):
@@ -73,76 +74,87 @@ class Value:
 class Metadata:
     """Of a run with this manifest."""
 
-    manifest: Mapping[str, Any]
+    manifest: Manifest
 
     def value(self, name: str) -> Value:
         """The metadata of a metric's value; a user's own callable without a YAML has its name alone."""
-        entry = (self.manifest.get("metrics") or {}).get(name) or {}
-        keys = ("title", "unit", "better", "tolerance", "note", "kind", "reached_by")
-        about = {"title": name, **{key: str(entry[key]) for key in keys if entry.get(key) is not None}}
-        return Value(name, **{**about, "title": _marked(about["title"], entry)})
+        entry = self.metric(name)
+        title = name if entry.title is None else str(entry.title)
+        return Value(
+            name,
+            title=_marked(title, entry),
+            unit=entry.unit,
+            better=entry.better or Value.better,
+            tolerance=entry.tolerance,
+            note=_text(entry.note),
+            kind=entry.kind or Value.kind,
+            reached_by=_text(entry.reached_by),
+        )
 
-    def method(self, name: str) -> Mapping[str, Any]:
+    def method(self, name: str) -> MethodEntry:
         """A method's metadata: what its YAML says beside the call."""
-        entry = (self.manifest.get("methods") or {}).get(name)
-        return entry if isinstance(entry, Mapping) else {}
+        return self.manifest.methods.get(name, MethodEntry())
+
+    def metric(self, value: str) -> MetricEntry:
+        """Return the metadata of a metric's value; the defaults if the manifest doesn't have it."""
+        return self.manifest.metrics.get(value, MetricEntry())
+
+    def metric_of(self, value: str) -> str:
+        """Return the name of the metric that returns a value."""
+        return self.metric(value).metric or value
 
     def method_title(self, name: str) -> str:
         """The title of the method's YAML, such as "XGrad-CAM"; a callable without one has its name alone. Methods of
         one title, as one method with two parameters, have their names in brackets after it."""
-        title = self.method(name).get("title")
-        is_shared = title and self._titles[str(title)] > 1
-        return _marked(f"{title} ({name})" if is_shared else str(title or name), self.method(name))
+        method = self.method(name)
+        is_shared = method.title and self._titles[str(method.title)] > 1
+        return _marked(f"{method.title} ({name})" if is_shared else str(method.title or name), method)
 
     @cached_property
     def _titles(self) -> Counter[str]:
-        return Counter(str(self.method(name).get("title")) for name in self.manifest.get("methods") or {})
+        return Counter(str(method.title) for method in self.manifest.methods.values())
 
     def unstable(self) -> dict[str, str]:
         """{method or metric: why its answers aren't of each image alone, or not the same again}."""
-        entries = {**(self.manifest.get("methods") or {}), **(self.manifest.get("metrics") or {})}
-        return {name: str(entry["unstable"]) for name, entry in entries.items() if entry and entry.get("unstable")}
+        entries: dict[str, PluginEntry] = {**self.manifest.methods, **self.manifest.metrics}
+        return {name: entry.unstable for name, entry in entries.items() if entry.unstable}
 
     @cached_property
     def controls(self) -> frozenset[str]:
         """The methods that explain nothing by design."""
-        return frozenset(name for name in self.manifest.get("methods") or {} if self.method(name).get("control"))
+        return frozenset(name for name, method in self.manifest.methods.items() if method.control)
 
     def by_construction(self, metric: str) -> frozenset[str]:
         """The methods whose YAML says that they win in this metric by construction."""
-        methods = self.manifest.get("methods") or {}
-        return frozenset(name for name in methods if metric in self.method(name).get("wins_by_construction", ()))
+        methods = self.manifest.methods
+        return frozenset(name for name, method in methods.items() if metric in method.wins_by_construction)
 
     @property
     def published(self) -> frozenset[str]:
         """The methods that a suite has published values of; none in a run that isn't shown as a suite's."""
-        return frozenset(self.manifest.get("published") or ())
+        return frozenset(self.manifest.published or ())
 
-    def images(self, model: str) -> Mapping[str, Mapping[str, Any]]:
-        """{data set: how many images were `chosen`, how many the model has `kept`, and why not the `others`}; empty
-        where the manifest doesn't say."""
-        return self._model(model).get("images") or {}
-
-    def has_random_weights(self, model: str) -> bool:
-        """Whether the model ran with random weights, so that its values rank no method."""
-        return bool(self._model(model).get("random_weights"))
+    def model(self, name: str) -> ModelEntry:
+        """Return a model's metadata; the defaults if the manifest doesn't have it."""
+        return self.manifest.models.get(name, ModelEntry())
 
     def model_notes(self) -> list[str]:
         """What a reader must know of the models' values, as the manifest says; one sentence for models of one note."""
         models: dict[str, list[str]] = {}
-        for name in self.manifest.get("models") or {}:
-            models.setdefault(str(self._model(name).get("note") or ""), []).append(name)
+        for name, model in self.manifest.models.items():
+            models.setdefault(str(model.note or ""), []).append(name)
         return [f"{', '.join(names)}: {note}" for note, names in models.items() if note]
-
-    def _model(self, name: str) -> Mapping[str, Any]:
-        return (self.manifest.get("models") or {}).get(name) or {}
 
 
 UNSTABLE = "\N{SECTION SIGN}"  # marks what `Metadata.unstable` names
 
 
-def _marked(title: str, entry: Mapping[str, Any]) -> str:
-    return f"{title}\N{NO-BREAK SPACE}{UNSTABLE}" if entry.get("unstable") else title
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _marked(title: str, entry: PluginEntry) -> str:
+    return f"{title}\N{NO-BREAK SPACE}{UNSTABLE}" if entry.unstable else title
 
 
 def rows_at(table: pd.DataFrame, setting: Setting) -> pd.DataFrame:

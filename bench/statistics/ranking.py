@@ -281,7 +281,7 @@ def at_chance(run: RunFolder) -> list[str]:
         f"{run.network(*place)} names {accuracy} images as labelled, no more than chance "
         f"({share(accuracy.chance, 1)}), so its values rank no method"
         for place, accuracy in run.accuracies.items()
-        if accuracy.is_chance and not run.metadata.has_random_weights(place[0])
+        if accuracy.is_chance and not run.metadata.model(place[0]).random_weights
     ]
 
 

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,6 +27,7 @@ from axiom_bench.records.by_metric import (
     layouts,
     matrix,
 )
+from axiom_bench.records.entries import ConfigEntry, ImagesEntry, Manifest, MethodEntry
 from axiom_bench.statistics import summary as summaries
 from axiom_bench.statistics.bootstrap import FEWEST_NETWORKS, OverNetworks, over_networks
 from axiom_bench.statistics.comparison import Comparisons
@@ -54,7 +54,7 @@ class RunFolder:
     """
 
     path: Path
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     records: Records
     class_records: Records
     runtime: pd.DataFrame
@@ -63,22 +63,21 @@ class RunFolder:
     @classmethod
     def read(cls, path: Path) -> RunFolder:
         """Raises BenchError where the manifest, or a file that it lists, is missing or damaged."""
-        manifest = reading.read_manifest(Path(path))
-        manifest.pop("reload", None)  # a command sets it, for a page that it watches; a stranger's could be an address
-        return cls.of(Path(path), manifest)
+        return cls.of(Path(path), reading.read_manifest(Path(path)))
 
     @classmethod
     def of_suite(cls, path: Path) -> RunFolder:
         """The published values of a suite's part: all of the folder's, unless its manifest names those that are, beside
         others. Raises BenchError as `read`."""
         manifest = reading.read_manifest(path)
-        return cls.of(path, {"published": list(manifest["methods"]), **manifest})
+        if manifest.published is None:
+            manifest = manifest.model_copy(update={"published": list(manifest.methods)})
+        return cls.of(path, manifest)
 
     @classmethod
-    def of(cls, path: Path, manifest: Mapping[str, Any]) -> RunFolder:
+    def of(cls, path: Path, manifest: Manifest) -> RunFolder:
         """What this manifest counts, whichever the folder holds by now. Raises BenchError as `read`."""
-        metrics = manifest.get("metrics") or {}
-        classes = [name for name, entry in metrics.items() if (entry or {}).get("unit") == CLASS]
+        classes = [name for name, metric in manifest.metrics.items() if metric.unit == CLASS]
         records, class_records = reading.read_by_metric(path, manifest, classes)
         records, manifest = in_order(records, manifest), with_marks(manifest, records)
         runtime, orders = reading.read_runtime(path, manifest), _orders(manifest)
@@ -97,9 +96,9 @@ class RunFolder:
         return Metadata(self.manifest)
 
     @property
-    def config(self) -> Mapping[str, Any]:
+    def config(self) -> ConfigEntry:
         """The configuration of the run; of a sweep, of its first job."""
-        return self.manifest.get("config") or {}
+        return self.manifest.config
 
     @cached_property
     def summary(self) -> pd.DataFrame:
@@ -146,8 +145,8 @@ class RunFolder:
     @cached_property
     def image_value_of(self) -> Mapping[str, str]:
         """{value of the whole data set: the value of images that it was computed from}."""
-        entries, records = self.manifest.get("metrics") or {}, self.records
-        owner = {name: (entries.get(name) or {}).get("metric", name) for name in self.metrics}
+        records = self.records
+        owner = {name: self.metadata.metric_of(name) for name in self.metrics}
         first = {owner[name]: name for name in reversed(records.measured())}
         whole_sets = (name for name, block in records.blocks.items() if records.of_whole_set[block.keys].any())
         return {name: first.get(owner[name], name) for name in whole_sets}
@@ -161,8 +160,7 @@ class RunFolder:
     @cached_property
     def trainings(self) -> tuple[tuple[Setting, ...], ...]:
         """The settings of three or more networks of one architecture that differ in their weights alone."""
-        jobs = self.manifest.get("jobs") or ()
-        models = {job.get("job"): (job.get("config") or {}).get("model") or {} for job in jobs}
+        models = {job.job: job.config.model for job in self.manifest.jobs}
         groups: dict[str, list[Setting]] = {}
         for setting in self.settings:
             model = models.get(f"{setting.model} at {setting.layer} on {setting.data}", {})
@@ -213,7 +211,7 @@ class RunFolder:
 
     def network(self, model: str, data: str) -> str:
         """The model's name, with the data set where the run has several."""
-        return f"{model} ({data})" if len(self.manifest.get("data") or ()) > 1 else model
+        return f"{model} ({data})" if len(self.manifest.data) > 1 else model
 
     @cached_property
     def accuracies(self) -> Mapping[tuple[str, str], summaries.Accuracy]:
@@ -222,12 +220,11 @@ class RunFolder:
         made = {}
         for place, group in rows.groupby(["model", "data"], sort=False, observed=True):
             model, data = map(str, place)
-            images = self.metadata.images(model).get(data) or {}
-            left_out = images["chosen"] - images["kept"] if images.get("others") else 0
-            about = (self.manifest.get("models") or {}).get(model) or {}
-            classes, published = len(about.get("classes") or ()), about.get("published_accuracy") or 0.0
-            found = summaries.accuracy(group, left_out, classes, published)
-            if found is not None and self.config.get("target") in (None, "label", "each_label"):
+            about = self.metadata.model(model)
+            images = about.images.get(data, ImagesEntry())
+            left_out = images.chosen - images.kept if images.others else 0
+            found = summaries.accuracy(group, left_out, len(about.classes), about.published_accuracy)
+            if found is not None and self.config.target in (None, "label", "each_label"):
                 made[model, data] = found
         return made
 
@@ -235,39 +232,40 @@ class RunFolder:
         """Whether the values of a setting rank methods: not those of a model with random weights, nor of one that names
         its images no better than chance."""
         found = self.accuracies.get((setting.model, setting.data))
-        return not self.metadata.has_random_weights(setting.model) and not (found and found.is_chance)
+        return not self.metadata.model(setting.model).random_weights and not (found and found.is_chance)
 
     def class_name(self, model: str, index: int) -> str:
         """What a model's class is called; its index where nobody says."""
-        names = ((self.manifest.get("models") or {}).get(model) or {}).get("classes") or ()
+        names = self.metadata.model(model).classes
         return str(names[index] if 0 <= index < len(names) else index)
 
 
-def with_marks(manifest: Mapping[str, Any], records: Records) -> Mapping[str, Any]:
+def with_marks(manifest: Manifest, records: Records) -> Manifest:
     """The manifest, in which users' methods win by construction, too, such as one of the suite's that does, scaled.
 
     That is so of errors that some method of the suite makes 0 by its formula, where the user's mean is below 1 % of the
     best other one's of the suite. Networks on which these coincide don't count.
     """
     metadata = Metadata(manifest)
-    about = {name: metadata.method(name) for name in manifest.get("methods") or {}}
-    own = [name for name, entry in about.items() if str(entry.get("target")).startswith("axiom_bench.")]
-    errors = {metric for name in own for metric in about[name].get("wins_by_construction", ())}
-    marked: dict[str, dict[str, Any]] = {}
-    for metric in sorted(errors & {*records.metrics}) if len(own) < len(about) else ():
+    methods = manifest.methods
+    own = [name for name, method in methods.items() if str(method.target).startswith("axiom_bench.")]
+    errors = {metric for name in own for metric in methods[name].wins_by_construction}
+    marked: dict[str, MethodEntry] = {}
+    for metric in sorted(errors & {*records.metrics}) if len(own) < len(methods) else ():
         rows = records.frame([metric])
         means = rows[rows["status"] == OK].groupby([*PLACE, "method"], observed=True)["value"].mean().unstack("method")
         others = [name for name in own if name in means and name not in metadata.controls]
         others = [name for name in others if name not in metadata.by_construction(metric)]
         of_each = means[means[others].min(axis=1) > COINCIDING].mean()
-        for name in about:
+        for name in methods:
             if name not in own and of_each.get(name, np.inf) < SHARE_MARKED * of_each[others].min():
-                wins = marked.get(name, about[name]).get("wins_by_construction", ())
-                marked[name] = {**about[name], "wins_by_construction": [*wins, metric]}
-    return {**manifest, "methods": {**manifest["methods"], **marked}} if marked else manifest
+                method = marked.get(name, methods[name])
+                wins = [*method.wins_by_construction, metric]
+                marked[name] = method.model_copy(update={"wins_by_construction": wins})
+    return manifest.model_copy(update={"methods": methods | marked}) if marked else manifest
 
 
-def in_order(records: Records, manifest: Mapping[str, Any]) -> Records:
+def in_order(records: Records, manifest: Manifest) -> Records:
     """Names in the manifest's order first, then those that it doesn't list; names without a row are dropped. Status
     "ok" has a number: a row that says so without one must not vanish from n in silence."""
     orders = _orders(manifest)
@@ -300,20 +298,18 @@ def _coded_anew(
     }
 
 
-def _orders(manifest: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The manifest's order of the names of each column: of layers that in which the network runs them, of a model whose
-    depths it doesn't tell the run's."""
+def _orders(manifest: Manifest) -> dict[str, list[str]]:
+    """Return the manifest's order of the names of each column. Layers are in the order in which the network runs them;
+    for a model without depths, in the order of the run."""
     layers: list[str] = []
-    models = manifest.get("models") or {}
-    for model in models.values():
-        depths = model.get("depths") or {}
-        layers += sorted(model.get("layers") or [model.get("layer")], key=lambda layer, at=depths: at.get(layer, 0))
+    for model in manifest.models.values():
+        layers += model.layers_by_depth
     return {
-        "model": list(models),
+        "model": list(manifest.models),
         "layer": layers,
-        "data": list(manifest.get("data") or {}),
-        "method": [METHOD_FREE, *(manifest.get("methods") or {})],
-        "metric": list(manifest.get("metrics") or {}),
+        "data": list(manifest.data),
+        "method": [METHOD_FREE, *manifest.methods],
+        "metric": list(manifest.metrics),
     }
 
 

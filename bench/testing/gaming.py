@@ -39,6 +39,7 @@ from axiom_bench.explanation.explanation import Explanation, Map
 from axiom_bench.judging.agreement import ImageValues
 from axiom_bench.judging.tests import Row, best_of, gaming_row
 from axiom_bench.methods.equal_shares import equal_shares
+from axiom_bench.records.entries import Manifest
 from axiom_bench.run.manifest import values_of
 from axiom_bench.statistics.bootstrap import Floats
 from axiom_bench.statistics.labels import Metadata, Value, number
@@ -112,7 +113,7 @@ def gaming(metric: Metric, names: Collection[str]) -> list[Row]:
     """Rows of these values of the metric. Raises BenchError where neither a map alone nor shares of the score have a
     value, or the search would cost more than SECONDS."""
     fitting, held_out = halves()
-    maps, metadata = fitting.raw_maps()[0], Metadata({"metrics": values_of(metric)})
+    maps, metadata = fitting.raw_maps()[0], Metadata(Manifest(metrics=values_of(metric)))
     evaluations = len(names) * (EVALUATIONS + PER_IMAGE + len(fitting.methods) * (len(maps) + 2))
     searched_for, rows = list[str](), list[Row]()
     for name in names:

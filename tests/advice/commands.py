@@ -6,9 +6,10 @@ import json
 import shutil
 
 import axiom_bench as ab
-from axiom_bench.records import artefacts, files
+from axiom_bench.records import files
 from axiom_bench.run.composing.composition import composed
 from tests.advice.user import SHORT, User, advice_in, follows, network
+from tests.made_runs import entries_of
 
 SCENES = ("model=scenes_vgg", "data.size=2", *SHORT)
 RUN = "results/quick/first"
@@ -507,7 +508,7 @@ def executor_that_is_not_installed(user: User) -> None:
 def combination_without_a_hash(user: User) -> None:
     runs = two_runs(user)
     user.types("report", *runs, "--output", "both")
-    content = artefacts.read(user.folder / "both")
+    content = entries_of(user.folder / "both")
     files.write_json(user.folder / "both/manifest.json", {**content, "sha256": {}})
     message = user.refusal("report", "both")
     command = advice_in(message, r"axiom-bench (report RUN RUN --output \S+)\.\s")

@@ -81,4 +81,4 @@ def test_run_times_are_measured_where_they_are_asked_for(tmp_path, overrides, is
     small = ("model=scenes_vgg", "data.size=1", "data.workers=0", "pictures.rows=0", "pictures.gallery=0")
     code, _, folder = compute(["method=[grad_cam]", *small, f"results={tmp_path}", *overrides])
     assert code == 0
-    assert bool(read_manifest(folder)["runtime"]) is is_timed
+    assert bool(read_manifest(folder).runtime) is is_timed

@@ -18,6 +18,7 @@ from axiom_bench.cli.main import main, parse
 from axiom_bench.embedded import scenes
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
+from axiom_bench.records.entries import Manifest
 from axiom_bench.records.files import check_output
 from axiom_bench.run.manifest import no_longer_shown
 
@@ -445,11 +446,11 @@ LEFT_OUT = {
 
 def test_what_is_left_out_is_named():
     for parts, after in LEFT_OUT.items():
-        line = no_longer_shown(SHOWN, after)
+        line = no_longer_shown(Manifest.model_validate(SHOWN), Manifest.model_validate(after))
         assert line.startswith(f"the report no longer shows {parts}: ")
         assert "run=NAME" in line
     for before in (SHOWN, {}, without("models", "resnet")):
-        assert no_longer_shown(before, SHOWN) is None
+        assert no_longer_shown(Manifest.model_validate(before), Manifest.model_validate(SHOWN)) is None
 
 
 @pytest.mark.parametrize("url", ["s3://bucket/results", "memory://results", "file:///tmp/results"])

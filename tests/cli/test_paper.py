@@ -10,6 +10,7 @@ import pytest
 
 from axiom_bench.cli import paper as paper_command
 from axiom_bench.cli.main import main
+from axiom_bench.records.entries import Manifest, ModelEntry
 from axiom_bench.run import job
 from axiom_bench.statistics.run_folder import RunFolder
 from tests.made_runs import records_of, write_run
@@ -59,7 +60,7 @@ def test_images_of_two_classes_are_shown_to_the_networks_that_ran(typed, tmp_pat
 
     monkeypatch.setattr(paper_command, "_run", run_nothing)
     run = RunFolder.read(write_run(tmp_path / "run", records_of(6), pictures=False))
-    run = replace(run, manifest={**run.manifest, "models": {"resnet18": {}, "vgg16": {}}})
+    run = replace(run, manifest=Manifest(models={"resnet18": ModelEntry(), "vgg16": ModelEntry()}))
     arguments = ["experiment=paper", "data.size=4", *typed.split(), "method=[xgrad_cam]"]
     made, problem = paper_command._two_classes(run, arguments, None)
     assert ran == [["experiment=paper_two_classes", "data.size=4", *CHOICES[typed].split()]]

@@ -12,8 +12,9 @@ import axiom_bench as ab
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.cli.main import main
 from axiom_bench.columns import RECORD_COLUMNS
-from axiom_bench.records import artefacts, reading
+from axiom_bench.records import reading
 from axiom_bench.records.publishing import publish
+from tests.made_runs import entries_of, write_entries
 from tests.made_suites import TINY
 
 QUICK = ("runtime.repeats=0", "pictures.rows=0", "pictures.gallery=0")
@@ -149,12 +150,12 @@ def test_the_published_values_are_shown_with_their_origin(published, capsys):
 @pytest.mark.slow
 def test_the_leaderboard_has_a_page_for_each_part_and_each_method(published, tmp_path, capsys):
     folder = tmp_path / "reference/tiny/first"
-    manifest = reading.read_manifest(folder)
+    manifest = entries_of(folder)
     manifest["methods"]["random"]["params"] = {"seed": 1}  # another method than this installation's
-    artefacts.write(folder, manifest)
-    others = reading.read_manifest(tmp_path / "reference/tiny/second")
+    write_entries(folder, manifest)
+    others = entries_of(tmp_path / "reference/tiny/second")
     others["config"]["data"]["root"] = "photographs"  # which others own
-    artefacts.write(tmp_path / "reference/tiny/second", others)
+    write_entries(tmp_path / "reference/tiny/second", others)
     assert main(["leaderboard", "--output", "board"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "leaderboard: board/index.html"
     assert {path.name for path in (tmp_path / "board").iterdir()} == {
@@ -181,9 +182,9 @@ def test_a_submission_stands_beside_the_published_values(published, tmp_path, ca
     """As self-reported where images are read: few could compute its values again."""
     assert main(["submit", "halved.grad_cam", "--suite", "tiny", "--output", "sent", "--licence", "<MIT>"]) == 0
     owned = tmp_path / "reference/tiny/second"
-    manifest = reading.read_manifest(owned)
+    manifest = entries_of(owned)
     manifest["config"]["data"]["root"] = "photographs"
-    artefacts.write(owned, manifest)
+    write_entries(owned, manifest)
     assert main(["leaderboard", "sent", "--output", "board"]) == 0
     pages = {part: (tmp_path / f"board/tiny-{part}.html").read_text() for part in ("first", "second")}
     assert "my_grad_cam (submitted)" in pages["first"]
@@ -193,8 +194,8 @@ def test_a_submission_stands_beside_the_published_values(published, tmp_path, ca
         "Submitted: halved.grad_cam, licence: &lt;MIT&gt;." in (tmp_path / "board/method-my_grad_cam.html").read_text()
     )
     sent, own = (reading.read_manifest(tmp_path / name) for name in ("sent/first", "reference/tiny/first"))
-    computed = f"of my_grad_cam {str(sent['git_commit'])[:8]} ({sent['created'][:10]})"
-    assert f"commit {str(own['git_commit'])[:8]}, {computed}, torch" in pages["first"]
+    computed = f"of my_grad_cam {str(sent.git_commit)[:8]} ({sent.created[:10]})"
+    assert f"commit {str(own.git_commit)[:8]}, {computed}, torch" in pages["first"]
     rows = re.findall(r'<th scope="row"[^>]*>(?:<[^>]*>)*([^<]*)', pages["first"])
     assert {"Grad-CAM", "my_grad_cam (submitted)"} <= {*rows}
     assert "Grad-CAM (submitted)" not in rows
@@ -218,9 +219,9 @@ def test_a_run_that_differs_or_is_of_no_suite_is_refused(published, tmp_path, ca
     compute(["run=plain", "method=[cam]", "metric=[zeta]", "data.size=2", "model=scenes_vgg", *QUICK])
     assert main(["report", "results/quick/plain", "report.reference=tiny"]) == 2
     assert "plain isn't a run of the suite tiny" in capsys.readouterr().err
-    manifest = reading.read_manifest(tmp_path / "reference/tiny/second")
+    manifest = entries_of(tmp_path / "reference/tiny/second")
     manifest["models"]["planted_or"]["weights_sha256"] = "0" * 64
-    artefacts.write(tmp_path / "reference/tiny/second", manifest)
+    write_entries(tmp_path / "reference/tiny/second", manifest)
     assert main(["report", "results/suite/tiny-second", "report.reference=tiny"]) == 2
     assert "The model planted_or has another weights_sha256" in capsys.readouterr().err
 

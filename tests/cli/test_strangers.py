@@ -16,8 +16,9 @@ from axiom_bench.cli.main import main
 from axiom_bench.cli.trust import NOT_PATHS, trusted
 from axiom_bench.errors import BenchError
 from axiom_bench.gate import write_baseline
-from axiom_bench.records import artefacts, combining, files, submissions
+from axiom_bench.records import combining, files, submissions
 from axiom_bench.run.manifest import keep
+from tests.made_runs import entries_of
 
 SECRET = "9d41-open-sesame"
 METRICS = ("box_iou", "zeta")
@@ -232,7 +233,7 @@ def test_a_combination_names_only_files_whose_hash_it_knows(copy, made_run, tmp_
     folder = tmp_path / "combined"
     combining.combine([copy, made_run], folder)
     assert len(ab.read_run(folder)) == len(ab.read_run(copy))
-    content = artefacts.read(folder)
+    content = entries_of(folder)
     (pictures,) = content["pictures"]
     for known in ({}, {pictures: ""}, {pictures: content["sha256"][pictures][:8]}):
         hashes = {name: digits for name, digits in content["sha256"].items() if name != pictures}

@@ -18,6 +18,7 @@ from axiom_bench.cli.submission import making, verifying
 from axiom_bench.records import artefacts, record_files, store, submissions
 from axiom_bench.records.publishing import publish
 from axiom_bench.run import verification
+from tests.made_runs import entries_of, write_entries
 
 from .conftest import forget
 
@@ -105,8 +106,8 @@ def test_a_method_of_ours_needs_no_trust(author, capsys):
 def falsified(folder, forged=lambda values: 1.5 * values, **about):
     """The values of the second part, forged, in a record file that is written as ours are. about: of its manifest."""
     part = folder / "second"
-    artefacts.write(part, artefacts.read(part) | about)
-    text = json.dumps(artefacts.read(part))
+    write_entries(part, entries_of(part) | about)
+    text = json.dumps(entries_of(part))
     for shard, (file,) in record_files.read(part).files.items():
         table = store.read_table(part / file.name, store.SCHEMA).to_pandas()
         table["value"] = forged(table["value"])
@@ -114,7 +115,7 @@ def falsified(folder, forged=lambda values: 1.5 * values, **about):
         written = record_files.write(part, shard, file.values, table, table[:0], notes)
         (part / file.name).unlink()
         text = text.replace(file.name, written.name)
-    artefacts.write(part, {**json.loads(text), artefacts.HASHES: {}})
+    write_entries(part, {**json.loads(text), artefacts.HASHES: {}})
 
 
 def rehashed(folder, **about):
@@ -124,8 +125,8 @@ def rehashed(folder, **about):
 
 def renamed(folder):
     """As one of conf/method that has no published values, beside which they would stand."""
-    manifest = artefacts.read(folder / "second")
-    artefacts.write(folder / "second", {**manifest, "methods": manifest["methods"] | {"score_cam": {}}})
+    manifest = entries_of(folder / "second")
+    write_entries(folder / "second", {**manifest, "methods": manifest["methods"] | {"score_cam": {}}})
 
 
 def half_as_far(folder):

@@ -15,11 +15,12 @@ from axiom_bench.cli.main import main
 from axiom_bench.cli.verify import compared
 from axiom_bench.data.embedded import Scenes
 from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.records import artefacts
+from axiom_bench.records.entries import Manifest, MetricEntry
 from axiom_bench.run import shards, verification
 from axiom_bench.run.manifest import hardware, keep
 from axiom_bench.statistics.labels import Metadata
 from tests.gate.conftest import TOLERANCES, records_of, times
+from tests.made_runs import entries_of, write_entries
 
 from .conftest import forget
 
@@ -141,9 +142,9 @@ def test_a_run_of_a_users_own_method_alone_has_all_its_values_compared(run, caps
 def test_another_machine_is_compared_within_the_gates_tolerances(other, factor, differing):
     stored = records_of()
     here = {"hardware": hardware(torch.device("cpu")), "threads": torch.get_num_threads()}
-    run = {"device": "cpu", "versions": {}, **here, **other}
-    metrics = {name: {"tolerance": rule} for name, rule in TOLERANCES.items()}
-    way, lines = compared(stored, times(factor)(stored), run, Metadata({"metrics": metrics}))
+    run = Manifest.model_validate({"device": "cpu", "versions": {}, **here, **other})
+    metrics = {name: MetricEntry(tolerance=rule) for name, rule in TOLERANCES.items()}
+    way, lines = compared(stored, times(factor)(stored), run, Metadata(Manifest(metrics=metrics)))
     assert way.startswith("within the gate's tolerances" if other else "bit by bit")
     assert len(lines) == differing
     assert all(" at last on scenes: error of xgrad_cam" in line for line in lines)
@@ -151,7 +152,7 @@ def test_another_machine_is_compared_within_the_gates_tolerances(other, factor, 
 
 def test_combined_runs_are_refused(run, capsys):
     run()
-    artefacts.write(FOLDER, {**artefacts.read(FOLDER), "runs": [{"folder": "a"}]})
+    write_entries(FOLDER, {**entries_of(FOLDER), "runs": [{"folder": "a"}]})
     assert main(["verify", str(FOLDER)]) == 2
     assert "combines several runs; verify each of them." in capsys.readouterr().err
 

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from axiom_bench.cli.main import main
-from axiom_bench.records import artefacts, store
+from axiom_bench.records import store
 from axiom_bench.records.reading import read_records
 from axiom_bench.run import shards
+from tests.made_runs import entries_of
 
 PATIENCE = 120.0  # seconds for a run of seconds, on a machine that does other things as well
 
@@ -152,7 +153,7 @@ def wait_until(happened: Callable[[], bool], run: Run | None = None, seconds: fl
 
 def contents(folder: Path) -> str:
     """A hash of every value of a run: records, curves and values of the whole data set, sorted; not of run times."""
-    read = artefacts.read(folder)
+    read = entries_of(folder)
     rows = read_records(folder, read).astype(str).values.tolist()
     for kind in ("curves", "whole_set"):
         rows += [list(row.values()) for name in read[kind] for row in store.read_table(folder / name).to_pylist()]

@@ -31,7 +31,7 @@ from axiom_bench.report.charts.pictures import load
 from axiom_bench.report.tables.headline import result_lines
 from axiom_bench.statistics.run_folder import RunFolder
 from tests.fuzzing.damage import ANYTHING, changed, damaged
-from tests.made_runs import records_of, write_curves, write_run
+from tests.made_runs import entries_of, records_of, write_curves, write_entries, write_run
 
 PLACE = {"model": "net", "layer": "last", "data": "scenes"}
 METHODS = {"cam": {}, "grad_cam": {"params": {"n": 1}}}
@@ -49,7 +49,7 @@ def made() -> Mapping[str, bytes]:
     """{name: content} of a small run folder with every kind of file that readers read; made once a process."""
     with tempfile.TemporaryDirectory() as name:
         folder = write_run(Path(name), records_of(5, {"net": ("last",)}, METHODS), METHODS, {"net": ("last",)})
-        manifest, images = artefacts.read(folder), [f"scene_{number:05d}" for number in range(5)]
+        manifest, images = entries_of(folder), [f"scene_{number:05d}" for number in range(5)]
         curves = {"target_class": 0, "method": "cam", "curve": "iou_curve", "status": "ok"}
         points = pd.DataFrame([{**curves, "image_id": image, "points": [0.0, 0.5, 1.0]} for image in images])
         job = write_curves(folder, PLACE, points, 1)
@@ -61,7 +61,7 @@ def made() -> Mapping[str, bytes]:
         store.write(folder / "gallery/a.parquet", pa.Table.from_pylist([picture], store.GALLERY), schema=None)
         lists = {"whole_set": ["whole_set/a.parquet"], "gallery": ["gallery/a.parquet"], "curves": job.pop("curves")}
         about = {**manifest["metrics"], "best_iou": manifest["metrics"]["box_iou"]}
-        artefacts.write(folder, {**manifest, **lists, "metrics": about, "jobs": [*manifest["jobs"], job]})
+        write_entries(folder, {**manifest, **lists, "metrics": about, "jobs": [*manifest["jobs"], job]})
         return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
@@ -168,7 +168,7 @@ def _records(draw: st.DrawFn, folder: Path) -> None:
     if notes is not None and not draw(st.integers(0, 3)):
         notes = draw(changed(notes))
     store.write(folder / name, draw(_other_table(pq.read_table(folder / name))), schema=None, metadata=notes)
-    artefacts.write(folder, {**artefacts.read(folder), artefacts.HASHES: {}})
+    write_entries(folder, {**entries_of(folder), artefacts.HASHES: {}})
     tables(folder)
     _summarise(draw, folder)
 

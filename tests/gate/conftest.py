@@ -10,8 +10,7 @@ import pandas as pd
 import pytest
 
 from axiom_bench.gate import write_baseline
-from axiom_bench.records import artefacts as manifest_file
-from tests.made_runs import RECORD, write_records
+from tests.made_runs import RECORD, write_entries, write_records
 
 N = 40
 METHODS = ("grad_cam", "xgrad_cam", "uniform")
@@ -62,7 +61,7 @@ def write_run(folder: Path, records: pd.DataFrame, **changes: Any) -> Path:
         "data": {"scenes": {"ids": [f"{i:03d}" for i in range(N)], "fingerprint": "ab"}},
     }
     manifest["jobs"] = [write_records(folder, records)]
-    manifest_file.write(folder, manifest | changes)
+    write_entries(folder, manifest | changes)
     return folder
 
 

@@ -12,9 +12,9 @@ from PIL import Image
 
 from axiom_bench.cli.main import main
 from axiom_bench.gate import GateOptions, gate, json_text, junit_xml, markdown, write_baseline
-from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import files, store
 from axiom_bench.records.store import GALLERY
+from tests.made_runs import write_entries
 
 from .conftest import of, shifted
 
@@ -66,7 +66,7 @@ def gallery(folder, ids, grey):
     table = pa.Table.from_pylist([{**entry, "image_id": image} for image in ids], GALLERY)
     store.write(folder / "gallery/a.parquet", table, schema=None)
     manifest = files.read_json(folder / "manifest.json")
-    manifest_file.write(folder, {**manifest, "gallery": ["gallery/a.parquet"]})
+    write_entries(folder, {**manifest, "gallery": ["gallery/a.parquet"]})
 
 
 def test_the_images_that_moved_most_come_with_their_maps(make_run, records, tmp_path, monkeypatch):

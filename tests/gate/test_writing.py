@@ -7,7 +7,7 @@ import pytest
 from axiom_bench.cli.main import main
 from axiom_bench.errors import BenchError
 from axiom_bench.gate import gate, write_baseline
-from axiom_bench.records import artefacts
+from tests.made_runs import entries_of, write_entries
 
 
 def history(file):
@@ -35,10 +35,10 @@ def test_reasons_are_kept_with_date_and_commit(make_run, records, tmp_path, git)
 def test_values_that_depend_on_the_batch_are_refused(make_run, records, tmp_path, kind):
     run, why = make_run(records), "depends on the batch"
     baseline = write_baseline(run, tmp_path / "b.csv")
-    manifest = artefacts.read(run)
+    manifest = entries_of(run)
     entries = manifest.get(kind) or {}
     name = {"methods": "xgrad_cam", "metrics": "iou"}[kind]
-    artefacts.write(run, {**manifest, kind: {**entries, name: {**entries.get(name, {}), "unstable": why}}})
+    write_entries(run, {**manifest, kind: {**entries, name: {**entries.get(name, {}), "unstable": why}}})
     sentence = (
         f"Can't compare: '{name}' {why}. A gate compares values that are the same again: leave it out, or mend it."
     )

@@ -15,6 +15,7 @@ from axiom_bench.judging.tests import Row
 from axiom_bench.report.card import line_table
 from axiom_bench.statistics.run_folder import RunFolder
 from axiom_bench.testing.relations import RELATIONS
+from tests.made_runs import entries_of
 
 METHODS = {
     "xgrad_cam": {"title": "XGrad-CAM"},
@@ -41,7 +42,7 @@ def made(make_judged, edit_manifest):
 
     def make(of_metrics, model=None, images=120):
         folder = make_judged(images, METHODS, MEANS)
-        manifest = RunFolder.read(folder).manifest
+        manifest = entries_of(folder)
         metrics = manifest["metrics"]
         for name, reads in of_metrics.items():
             metrics[name]["computed_from"] = reads

@@ -18,6 +18,7 @@ from axiom_bench.judging.tests import (
     TRUTH_FIRST,
     Row,
 )
+from axiom_bench.records.entries import ConfigEntry
 
 NETWORKS = [f"net_{number}" for number in range(10)]
 AXIOMS = ["sensitivity_error", "conservation_error"]
@@ -72,9 +73,9 @@ def test_the_default_headline_follows_from_the_committed_card():
 
 def test_a_metric_with_other_parameters_has_no_rows_of_the_card():
     shipped = yaml.safe_load((conf_folder() / "metric" / "box_iou.yaml").read_text())
-    assert len(committed_rows({"metric": shipped}, "box_iou", "box_iou"))
+    assert len(committed_rows(ConfigEntry(metric=shipped), "box_iou", "box_iou"))
     shipped["box_iou"]["params"] = shipped["box_iou"]["params"] | {"fraction": 0.5}
-    assert committed_rows({"metric": shipped}, "box_iou", "box_iou").empty
-    foreign = {"metric": {"box_iou": {"_target_": "mine.box_iou"}}}
+    assert committed_rows(ConfigEntry(metric=shipped), "box_iou", "box_iou").empty
+    foreign = ConfigEntry(metric={"box_iou": {"_target_": "mine.box_iou"}})
     assert committed_rows(foreign, "box_iou", "box_iou").empty
-    assert committed_rows({"metric": {"mine": {"_target_": "mine.mine"}}}, "mine", "mine").empty
+    assert committed_rows(ConfigEntry(metric={"mine": {"_target_": "mine.mine"}}), "mine", "mine").empty

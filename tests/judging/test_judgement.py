@@ -17,11 +17,13 @@ from axiom_bench.judging.agreement import ImageValues
 from axiom_bench.judging.card import judge
 from axiom_bench.judging.judgement import ALL, Spoiling, chosen_metrics, kinds, recovery
 from axiom_bench.judging.tests import BEATS, BELOW, UNCLEAR
+from axiom_bench.records.entries import MethodEntry
 from axiom_bench.report.card import in_words
 from axiom_bench.report.page.html import typeset
 from axiom_bench.report.page.tables import Terms
 from axiom_bench.report.scorecard import judge_in_report, section, write_judgement
 from axiom_bench.statistics.run_folder import RunFolder
+from tests.made_runs import entries_of
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -97,7 +99,7 @@ def test_degrees_of_kinds_that_judge_the_metric(truth, edit_manifest):
         "box_iou": 1, "confidence_drop": 0.75, "sensitivity_error": 0,
     }  # fmt: skip
     assert table.set_index("metric").loc["confidence_drop", "about"] == "blur 0.00"
-    metrics = RunFolder.read(truth).manifest["metrics"]
+    metrics = entries_of(truth)["metrics"]
     metrics["sensitivity_error"]["needs"] = ["score_scale", "nonzero_drops"]
     edit_manifest(truth, metrics=metrics)
     rows = judged(truth).index
@@ -218,9 +220,12 @@ def right(values, size, kind="noise", spoilings=(NOISE,)):
 
 def test_kinds_of_metadata_and_their_pairs():
     about = SPOILED | {"blur_100": {"spoiling": "blur", "degree": 1, "unspoiled": "gone"}, "random": {"control": True}}
-    assert kinds({name: about[name] for name in ("truth", "noise_100", "noise_50", "blur_100", "random")}) == [
-        Spoiling("noise", ("truth", "noise_50", "noise_100"), (0.0, 0.5, 1.0))
-    ]
+    assert kinds(
+        {
+            name: MethodEntry.model_validate(about[name])
+            for name in ("truth", "noise_100", "noise_50", "blur_100", "random")
+        }
+    ) == [Spoiling("noise", ("truth", "noise_50", "noise_100"), (0.0, 0.5, 1.0))]
     assert NOISE.pairs(["truth", "all", "blurred"]) == [("truth", "all")]
     twice = Spoiling("noise", ("a", "b", "c"), (0.5, 0.5, 1.0))
     assert twice.pairs(["a", "b", "c"]) == [("a", "c"), ("b", "c")]

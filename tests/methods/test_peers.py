@@ -22,6 +22,7 @@ from axiom_bench.cli import listing
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.records import sources
+from axiom_bench.records.entries import Facts
 from axiom_bench.records.sources import Sources
 from axiom_bench.run import keys as facts
 from axiom_bench.run import manifest, spine
@@ -226,11 +227,9 @@ def test_failing_library_gives_not_applicable_rows():
 
 def test_library_version_is_in_the_manifest_and_the_key(monkeypatch):
     method = peer("grad_cam@torchcam")
-    shared = {"methods": {method.name: method.as_dict()}, "metrics": {}, "axes": {}, "models": {}, "data": {}}
-    outcome = JobResult("job", facts={**shared, "device": "cpu", "precision": {}})
-    assert manifest.assemble([outcome], Settings.of(spine.configuration([])))["versions"][
-        "torchcam"
-    ] == sources.version_of("torchcam")
+    shared = Facts(methods={method.name: manifest.method_entry(method)}, device="cpu", precision={})
+    written = manifest.assemble([JobResult("job", facts=shared)], Settings.of(spine.configuration([])))
+    assert written.versions["torchcam"] == sources.version_of("torchcam")
     before = method_key(method, Sources())
     monkeypatch.setattr(facts, "version_of", lambda library: "999")
     assert method_key(method, Sources()) != before

@@ -10,6 +10,7 @@ import pytest
 
 from axiom_bench.columns import CURVE_COLUMNS
 from axiom_bench.records import record_files
+from axiom_bench.records.entries import Manifest, parse
 from axiom_bench.records.record_files import RecordFile, Values
 from tests.made_runs import usual_run  # noqa: F401
 
@@ -59,9 +60,16 @@ def write_file(tmp_path):
     return write
 
 
-def manifest_of(*jobs: tuple[Sequence[RecordFile], Values]) -> dict:
+def manifest_of(*jobs: tuple[Sequence[RecordFile], Values]) -> Manifest:
     """A manifest that counts these files, for each job with the values to take from them."""
     entries = [{"job": "net", "records": [file.name for file in files], "values": values} for files, values in jobs]
-    return {"experiment": "quick", "run": "default", "jobs": entries, "sha256": {},
+    return parse(
+        {
+            "experiment": "quick",
+            "run": "default",
+            "jobs": entries,
+            "sha256": {},
             "records": [name for entry in entries for name in entry["records"]],
-            "curves": [file.curve_file for files, _ in jobs for file in files if file.curve_file]}  # fmt: skip
+            "curves": [file.curve_file for files, _ in jobs for file in files if file.curve_file],
+        }
+    )

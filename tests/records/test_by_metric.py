@@ -57,7 +57,7 @@ def test_a_row_without_a_name_or_class_is_refused(name, write_file, tmp_path):
     table = table.set_column(table.column_names.index(name), name, column)
     store.write(tmp_path / file.name, table, metadata=notes)
     with pytest.raises(BenchError, match=f"parquet can't be read .*field '{name}'"):
-        reading.read_by_metric(tmp_path, {**manifest_of(([file], TWO)), "sha256": None})
+        reading.read_by_metric(tmp_path, manifest_of(([file], TWO)))
 
 
 def rows_of(*values):

@@ -9,10 +9,11 @@ import pyarrow as pa
 import pytest
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import combining, files, reading, record_files, store
 from axiom_bench.records.artefacts import merge_facts
+from axiom_bench.records.entries import CombinedRun, ConfigEntry, DataEntry, Facts, Manifest
 from axiom_bench.records.store import CURVES
+from tests.made_runs import write_entries
 
 SHARD = "0123456789abcdef" * 2
 METRICS = {"error": {"better": "lower"}, "drop": {"better": "higher"}, "zeta": {"of": "layer"}}
@@ -57,7 +58,7 @@ def make(folder, methods=("a",), metrics=("error",), model="net", value=0.0, ima
         "config": config,
         "jobs": [job],
     }
-    manifest_file.write(folder, manifest | changes)
+    write_entries(folder, manifest | changes)
     return folder
 
 
@@ -76,12 +77,12 @@ def test_networks_and_methods_side_by_side(tmp_path):
     assert len(table) == sum(map(len, single))
     assert table["value"].tolist() == [value for part in single for value in part["value"]]
     manifest = reading.read_manifest(tmp_path / "all")
-    assert list(manifest["methods"]) == ["a", "b"]
-    assert list(manifest["models"]) == ["net", "other"]
-    assert manifest["run"] == "test/one, test/two, test/three"
-    assert [part["folder"] for part in manifest["runs"]] == ["../one", "../two", "../three"]
-    assert manifest["versions"] == {"torch": "2.0"}  # what all have; each run's own stand with it
-    assert [part["versions"]["numpy"] for part in manifest["runs"]] == ["one", "two", "three"]
+    assert list(manifest.methods) == ["a", "b"]
+    assert list(manifest.models) == ["net", "other"]
+    assert manifest.run == "test/one, test/two, test/three"
+    assert [part.folder for part in manifest.runs] == ["../one", "../two", "../three"]
+    assert manifest.versions == {"torch": "2.0"}  # what all have; each run's own stand with it
+    assert [part.versions["numpy"] for part in manifest.runs] == ["one", "two", "three"]
     curves = list(reading.read_curves(tmp_path / "all", manifest))
     assert [(part.model, len(part.table)) for part in curves] == [("other", 2)]
 
@@ -91,11 +92,11 @@ def test_a_combination_says_of_its_runs_what_they_share_and_keeps_apart_what_the
     two = make(tmp_path / "two", model="other", git_commit="a", seconds={"other": {"load": 2.0}})
     three = make(tmp_path / "three", model="third", git_commit="b")
     manifest = combining.combine([one, two], tmp_path / "all")
-    assert manifest["config"] == reading.read_manifest(one)["config"] != {}
-    assert manifest["git_commit"] == "a"
-    assert manifest["seconds"] == {"net (test/one)": {"load": 1.0}, "other (test/two)": {"load": 2.0}}
-    assert manifest["work"] == {"net (test/one)": {"images": 2}}
-    assert combining.combine([one, two, three], tmp_path / "more")["git_commit"] is None
+    assert manifest.config == reading.read_manifest(one).config != ConfigEntry()
+    assert manifest.git_commit == "a"
+    assert manifest.seconds == {"net (test/one)": {"load": 1.0}, "other (test/two)": {"load": 2.0}}
+    assert manifest.work == {"net (test/one)": {"images": 2}}
+    assert combining.combine([one, two, three], tmp_path / "more").git_commit is None
 
 
 def test_pictures_of_one_network_are_those_of_the_first_run(tmp_path):
@@ -107,7 +108,7 @@ def test_pictures_of_one_network_are_those_of_the_first_run(tmp_path):
         entry = {"model": model, "layer": "last", "data": "scenes"}
         rows = pa.Table.from_pylist([entry, entry], store.GALLERY)
         store.write(runs[-1] / "gallery" / f"{model}.parquet", rows, store.GALLERY)
-    assert combining.combine(runs, tmp_path / "all")["gallery"] == [names["one"], names["three"]]
+    assert combining.combine(runs, tmp_path / "all").gallery == [names["one"], names["three"]]
 
 
 def test_values_of_whole_sets_count_once_and_none_is_there_twice(tmp_path):
@@ -116,13 +117,13 @@ def test_values_of_whole_sets_count_once_and_none_is_there_twice(tmp_path):
     other = {**row, "method": "b", "replicates": [0.4, 0.6]}
     for name, rows in (("one", [row]), ("two", [row, other]), ("twice", [row, row])):
         store.write(tmp_path / name, pa.Table.from_pylist(rows, store.WHOLE_SET), store.WHOLE_SET)
-    table = reading.read_whole_set(tmp_path, {"whole_set": ["one", "two"], "runs": [{}]})
+    table = reading.read_whole_set(tmp_path, Manifest(whole_set=["one", "two"], runs=[CombinedRun()]))
     assert table["method"].tolist() == ["a", "b"]
     assert table["replicates"][1].tolist() == [0.4, 0.6]
-    assert len(reading.read_whole_set(tmp_path, {"whole_set": ["one", "two"]})) == 3
-    assert tuple(reading.read_whole_set(tmp_path, {})) == reading.WHOLE_SET_COLUMNS
+    assert len(reading.read_whole_set(tmp_path, Manifest(whole_set=["one", "two"]))) == 3
+    assert tuple(reading.read_whole_set(tmp_path, Manifest())) == reading.WHOLE_SET_COLUMNS
     with pytest.raises(BenchError, match="twice holds a value twice"):
-        reading.read_whole_set(tmp_path, {"whole_set": ["twice"]})
+        reading.read_whole_set(tmp_path, Manifest.model_validate({"whole_set": ["twice"]}))
 
 
 def test_a_folder_named_records_is_no_trap(tmp_path):
@@ -192,7 +193,7 @@ def test_one_name_with_two_meanings_is_refused(tmp_path, path, value, sentence):
     for key in path[:-1]:
         part = part[key]
     part[path[-1]] = value
-    manifest_file.write(two, manifest)
+    write_entries(two, manifest)
     with pytest.raises(BenchError, match=sentence):
         combining.combine([one, two], tmp_path / "all")
 
@@ -233,9 +234,9 @@ def test_the_tree_may_be_moved(tmp_path):
 
 
 def test_networks_that_find_other_objects_in_the_same_images_have_one_fingerprint():
-    first, second = ({"data": {"a": {"ids": ids, "fingerprint": "same", "notes": [note]}}}
-                     for ids, note in ((["1//0"], "1 of 2"), (["1//0", "1//1"], "2 of 2")))  # fmt: skip
-    about = merge_facts([first, second])["data"]["a"]
-    assert about == {"ids": ["1//0", "1//1"], "fingerprint": "same", "notes": ["1 of 2", "2 of 2"]}
-    second["data"]["a"]["fingerprint"] = "other"
-    assert merge_facts([first, second])["data"]["a"]["fingerprint"] not in ("same", "other")
+    first = Facts(data={"a": DataEntry(ids=["1//0"], fingerprint="same", notes=["1 of 2"])})
+    second = Facts(data={"a": DataEntry(ids=["1//0", "1//1"], fingerprint="same", notes=["2 of 2"])})
+    merged = merge_facts([first, second]).data["a"]
+    assert merged == DataEntry(ids=["1//0", "1//1"], fingerprint="same", notes=["1 of 2", "2 of 2"])
+    other = Facts(data={"a": second.data["a"].model_copy(update={"fingerprint": "other"})})
+    assert merge_facts([first, other]).data["a"].fingerprint not in ("same", "other")

@@ -9,11 +9,12 @@ import pytest
 import axiom_bench as ab
 from axiom_bench.columns import OK
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts, combining, reading, record_files, store
+from axiom_bench.records import combining, reading, record_files, store
 from axiom_bench.records.publishing import add, commits, publish
 from axiom_bench.report import leaderboard
 from axiom_bench.report.options import options_of
 from axiom_bench.statistics.run_folder import RunFolder
+from tests.made_runs import entries_of, write_entries
 
 KEY = ["model", "image_id", "method", "metric"]
 
@@ -28,7 +29,7 @@ def files(folder):
 
 
 def test_values_are_the_same_to_17_bits_and_statuses_too(usual_run, tmp_path):
-    names = {about["metric"] for about in reading.read_manifest(usual_run)["metrics"].values()}
+    names = {about.metric for about in reading.read_manifest(usual_run).metrics.values()}
     publish(usual_run, tmp_path, names)
     before = rows(usual_run)
     after = rows(tmp_path)
@@ -45,7 +46,7 @@ def test_a_second_time_writes_the_same_bytes_and_other_metrics_replace_the_files
     publish(usual_run, tmp_path, {"box_iou", "conservation_error"})
     assert files(tmp_path) == first
     publish(usual_run, tmp_path, {"box_iou"})
-    assert {*rows(tmp_path)["metric"]} == {*reading.read_manifest(tmp_path)["metrics"]} == {"box_iou"}
+    assert {*rows(tmp_path)["metric"]} == {*reading.read_manifest(tmp_path).metrics} == {"box_iou"}
     assert len(files(tmp_path)) == len(first)
     published = record_files.of_manifest(tmp_path, reading.read_manifest(tmp_path))
     assert [file.names for file, *_ in published] == [{"box_iou": ["box_iou"]}] * 2
@@ -68,14 +69,14 @@ def test_values_of_format_4_are_read_whatever_the_format_is_now(name):
 
 
 def test_no_path_of_the_machine_is_published_and_a_file_elsewhere_is_the_same(usual_run, tmp_path):
-    manifest = reading.read_manifest(usual_run)
+    manifest = entries_of(usual_run)
     mine = shutil.copytree(usual_run, tmp_path / "mine")
     model = {"name": "net", "architecture": "/home/me/net.py:build", "weights": "/home/me/net.pth"}
     local = {"model": model, "data": {"name": "scenes", "root": "/home/me/images"}}
     manifest["config"] |= local
     for job in manifest["jobs"]:
         job["config"] = local
-    artefacts.write(mine, manifest)
+    write_entries(mine, manifest)
     publish(mine, tmp_path / "published", {"box_iou"})
     assert "/home" not in (tmp_path / "published/manifest.json").read_text()
     assert '"net.py:build"' in (tmp_path / "published/manifest.json").read_text()
@@ -92,7 +93,7 @@ def test_what_is_said_of_the_images_stands_under_every_table(usual_run, tmp_path
 
 def test_a_method_is_added_as_if_it_had_been_published_with_the_others(usual_run, tmp_path):
     """Published without XGrad-CAM, then with it, from a run of another commit: the files are those of both at once."""
-    manifest = reading.read_manifest(usual_run)
+    manifest = entries_of(usual_run)
     names = {about["metric"] for about in manifest["metrics"].values()}
     less = shutil.copytree(usual_run, tmp_path / "less")
     jobs = [
@@ -100,7 +101,7 @@ def test_a_method_is_added_as_if_it_had_been_published_with_the_others(usual_run
         for job in manifest["jobs"]
     ]
     known = {name: about for name, about in manifest["methods"].items() if name != "xgrad_cam"}
-    artefacts.write(less, {**manifest, "jobs": jobs, "methods": known, "git_commit": "earlier01234"})
+    write_entries(less, {**manifest, "jobs": jobs, "methods": known, "git_commit": "earlier01234"})
     publish(less, tmp_path / "published", names)
     add(usual_run, tmp_path / "published", "xgrad_cam")
     publish(usual_run, tmp_path / "at_once", names)
@@ -114,7 +115,7 @@ def test_a_method_is_added_as_if_it_had_been_published_with_the_others(usual_run
 
 def test_a_file_that_is_not_the_run_s_own_is_not_published(usual_run, tmp_path):
     mine = shutil.copytree(usual_run, tmp_path / "mine")
-    path = mine / reading.read_manifest(mine)["records"][0]
+    path = mine / reading.read_manifest(mine).records[0]
     table = store.read_table(path)
     store.write(path, table.slice(1), schema=None, metadata=store.metadata_of(path.read_bytes()))
     with pytest.raises(BenchError, match="its checksum doesn't match"):

@@ -4,6 +4,7 @@ import pytest
 
 from axiom_bench.errors import BenchError
 from axiom_bench.records import reading, running
+from axiom_bench.records.entries import AnnouncedJob, Progress
 from axiom_bench.records.reading import status
 
 JOB = "net at last on scenes"
@@ -19,7 +20,7 @@ COMMAND = {
 
 
 def job(name=JOB, created="2026-01-01T00:00:00", **more):
-    return {
+    entries = {
         "experiment": "quick",
         "run": "default",
         "created": created,
@@ -37,6 +38,7 @@ def job(name=JOB, created="2026-01-01T00:00:00", **more):
         "jobs": [{"job": name, "images": 10, "values": VALUES, "records": []}],
         **more,
     }
+    return AnnouncedJob.model_validate(entries)
 
 
 @pytest.fixture
@@ -54,11 +56,11 @@ def test_complete_shards_count_and_others_are_waited_for(begun, write_file):
     write_file(VALUES, "f" * 32, "xy")  # of another job, which isn't asked for
     with running.held(begun):
         manifest = reading.read_manifest(begun)
-    assert manifest["state"] == running.RUNNING
-    assert manifest["progress"] == {"jobs": 3, "images": {JOB: [4, 10]}}
-    assert manifest["records"] == manifest["jobs"][0]["records"] == [file.name for file in files]
+    assert manifest.state == running.RUNNING
+    assert manifest.progress == Progress(jobs=3, images={JOB: (4, 10)})
+    assert manifest.records == manifest.jobs[0].records == [file.name for file in files]
     assert len(reading.read_records(begun, manifest)) == 4 + 2
-    assert (manifest["overrides"], manifest["device"]) == (["model=net"], "cpu")
+    assert (manifest.overrides, manifest.device) == (["model=net"], "cpu")
     assert running.sentences(manifest) == [
         "This run hasn't ended: values are of the images that are done.",
         "net at last on scenes: 4 of 10 images so far.",
@@ -70,15 +72,15 @@ def test_a_job_that_is_done_is_taken_as_it_says(begun):
     running.announce(begun, JOB, job(runtime=["runtime/a.parquet"], created="2026-01-01T00:00:02"))
     running.announce(begun, "other at last on scenes", job("other at last on scenes", "2026-01-01T00:00:01"))
     manifest = reading.read_manifest(begun)
-    assert manifest["runtime"] == ["runtime/a.parquet"]
-    assert list(manifest["models"]) == ["other", "net"]
-    assert manifest["progress"]["images"][JOB] == [10, 10]
+    assert manifest.runtime == ["runtime/a.parquet"]
+    assert list(manifest.models) == ["other", "net"]
+    assert manifest.progress.images[JOB] == (10, 10)
 
 
 def test_without_the_process_it_is_stopped(begun):
     """The lock of a killed process is free; its files say how far it came."""
     manifest = reading.read_manifest(begun)
-    assert manifest["state"] == running.STOPPED
+    assert manifest.state == running.STOPPED
     assert running.sentences(manifest)[0].startswith("This run was stopped before its end")
     with pytest.raises(BenchError, match="was stopped before its end; run the same command again"):
         running.check_ended(begun, manifest)
@@ -91,7 +93,7 @@ def test_without_the_process_it_is_stopped(begun):
 
 def test_a_new_command_forgets_the_one_that_was_killed_and_the_end_leaves_nothing(begun):
     running.begin(begun, COMMAND)
-    assert reading.read_manifest(begun)["progress"] == {"jobs": 3, "images": {}}
+    assert reading.read_manifest(begun).progress == Progress(jobs=3, images={})
     (begun / running.FOLDER / "job.json").write_text("{")
     with pytest.raises(BenchError, match=r"running can't be read .*; run the same command again"):
         reading.read_manifest(begun)

@@ -9,10 +9,10 @@ from axiom_bench.cli import leaderboard as command
 from axiom_bench.cli.main import main
 from axiom_bench.environment import conf_folder
 from axiom_bench.judging.standing import standing, standings
-from axiom_bench.records import artefacts
 from axiom_bench.report.leaderboard import write
 from axiom_bench.statistics.labels import number
 from axiom_bench.statistics.run_folder import RunFolder
+from tests.made_runs import entries_of
 from tests.report.conftest import Structure
 
 COSTS = {"grad_cam": 1, "xgrad_cam": 1, "random": 1, "guided_xgrad_cam": 41}
@@ -168,7 +168,7 @@ def test_a_card_says_what_a_method_wins_by_construction_and_where_it_fails(
         "exempt": {"a_check": "its weights are drawn"},
         "description": "w_k = 1 -> (B, K, 1, 1).",
     }
-    manifest = artefacts.read(run)
+    manifest = entries_of(run)
     edit_manifest(run, methods=manifest["methods"] | {"grad_cam": about})
     write({"suite-1": {"part": run}}, tmp_path / "board")
     page = (tmp_path / "board/method-grad_cam.html").read_text()

@@ -23,6 +23,7 @@ from axiom_bench.report.options import Figures, Options, options_of
 from axiom_bench.report.writing import SavedFigure, embedded
 from axiom_bench.statistics.labels import NOTHING
 from axiom_bench.statistics.run_folder import RunFolder
+from tests.made_runs import entries_of
 from tests.report.conftest import Structure
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -246,7 +247,7 @@ def test_random_weights_are_named_and_nothing_is_called_best(make_run, make_reco
     """Six methods with 0 ± 0 were all bold. The other model of the run is as before."""
     records = make_records(12)
     folder = make_run(records[records["metric"].isin(FEW)], pictures=False)
-    models = dict(RunFolder.read(folder).manifest["models"])
+    models = entries_of(folder)["models"]
     models["scenes_fc"] |= {"weights": "random, seed 0", "random_weights": True}
     edit_manifest(folder, models=models)
     first, *lines = report.headline(folder)
@@ -269,18 +270,18 @@ def test_keys_of_another_version_do_not_count():
     """Nobody is locked out of values by a key that a version before or after this one had."""
     gone = {"columns": True, "floor": []}
     report = {"width": 3, "headline": ["zeta"], "figures": {**gone, "pair": ["a", "b"]}, "latex": {"font": "serif"}}
-    options = Options.of({"report": report})
-    assert options == Options.of({"report": {"headline": ["zeta"], "figures": {"pair": ["a", "b"]}}})
+    options = Options.of(report)
+    assert options == Options.of({"headline": ["zeta"], "figures": {"pair": ["a", "b"]}})
 
 
 def test_the_defaults_are_those_of_the_configuration():
     """They stood in two places, which differed in `headline`."""
     defaults = yaml.safe_load((conf_folder() / "config.yaml").read_text())["report"]
-    options = Options.of({})
+    options = Options.of()
     assert list(options.headline) == defaults["headline"]
     assert list(options.columns) == defaults["columns"]
     assert options.figures.perturbed == defaults["figures"]["perturbed"]
     assert {field.name for field in fields(Options)} == set(defaults)
     assert {field.name for field in fields(Figures)} == set(defaults["figures"])
-    options = Options.of({"report": {"headline": ["zeta"], "figures": {"pair": ["a", "b"]}}})
+    options = Options.of({"headline": ["zeta"], "figures": {"pair": ["a", "b"]}})
     assert (options.headline, options.figures.pair) == (("zeta",), ("a", "b"))

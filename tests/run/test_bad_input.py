@@ -150,8 +150,8 @@ def test_a_photograph_is_turned_as_explain_turns_it_and_told(run, rows, job, tmp
     (again,) = run(*data)
     assert again.computed.shards == 0
     assert told in again.lines
-    assert again.facts["data"]["folder"]["notes"] == outcome.facts["data"]["folder"]["notes"]
-    assert again.facts["data"]["folder"]["notes"][-1] == told
+    assert again.facts.data["folder"].notes == outcome.facts.data["folder"].notes
+    assert again.facts.data["folder"].notes[-1] == told
 
 
 @pytest.mark.slow

@@ -81,7 +81,7 @@ def values(folder: Path) -> list[pd.DataFrame]:
         reading.read_whole_set(folder, manifest),
         pd.DataFrame(store.read_gallery(folder, manifest)),
         runtime,
-        *(pd.DataFrame({"x": [each.tobytes()]}) for name in manifest["pictures"]
+        *(pd.DataFrame({"x": [each.tobytes()]}) for name in manifest.pictures
           for each in store.read_arrays(folder / name).values()),
     ]  # fmt: skip
 

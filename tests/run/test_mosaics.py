@@ -85,9 +85,9 @@ def test_only_images_that_the_model_names_with_confidence(run, results):
     labels = {image: data.labels(index)[0] for index, image in enumerate(data.ids) if len(data.labels(index)) == 1}
     assert set(predicted) == set(labels)
     confident = {name for name, (label, share) in predicted.items() if label == labels[name] and share >= 0.97}
-    shown = {name for image in outcome.facts["data"]["mosaic_scenes"]["ids"] for name in image[6:].split(" | ")}
+    shown = {name for image in outcome.facts.data["mosaic_scenes"].ids for name in image[6:].split(" | ")}
     assert shown <= confident
-    assert outcome.facts["models"]["scenes_vgg"]["images"]["mosaic_scenes"]["mosaics"]["confident"] == len(confident)
+    assert outcome.facts.models["scenes_vgg"].images["mosaic_scenes"].mosaics["confident"] == len(confident)
 
 
 def test_values_do_not_depend_on_batches_shards_or_workers_and_a_second_run_computes_nothing(
@@ -108,7 +108,7 @@ def test_each_model_has_mosaics_of_its_own(run, results, undrawn):
     outcomes = run(*MOSAIC, *LIGHT, "model=scenes_vgg,scenes_resnet", "data.size=null")
     written, _ = finished(outcomes, results)
     assert [outcome.failure for outcome in outcomes] == [None, None]
-    ids = [outcome.facts["data"]["mosaic_scenes"]["ids"] for outcome in outcomes]
+    ids = [outcome.facts.data["mosaic_scenes"].ids for outcome in outcomes]
     assert ids[0] != ids[1]
     assert set(written["data"]["mosaic_scenes"]["ids"]) == {*ids[0], *ids[1]}
 
@@ -116,8 +116,8 @@ def test_each_model_has_mosaics_of_its_own(run, results, undrawn):
 def test_mosaics_of_which_the_model_predicts_a_class(run):
     (outcome,) = run(*MOSAIC, *LIGHT, "data.only_correct=true")
     assert outcome.failure is None
-    about = outcome.facts["models"]["scenes_vgg"]["images"]["mosaic_scenes"]
-    assert (about["chosen"], about["kept"], about["mosaics"]["mosaics"]) == (3, outcome.images, 3)
+    about = outcome.facts.models["scenes_vgg"].images["mosaic_scenes"]
+    assert (about.chosen, about.kept, about.mosaics["mosaics"]) == (3, outcome.images, 3)
 
 
 SENTENCES = {

@@ -123,8 +123,11 @@ def test_a_network_that_ends_in_a_softmax_has_the_values_of_its_logits(run, rows
     sizes = ("model.resize=96", "model.crop=96", "metric=[deletion_auc_fast,sensitivity_error,average_drop]")
     settings = [("model=user", f"model.architecture={tmp_path}/{name}.py:build", *sizes) for name in ("plain", "ends")]
     (first,), (second,) = (run(*each) for each in settings)
-    assert [each.facts["models"]["user"].get("returns") for each in (first, second)] == [None, "probabilities"]
-    assert "The network returns probabilities" in second.facts["models"]["user"]["note"]
+    assert [each.facts.models["user"].model_dump().get("returns") for each in (first, second)] == [
+        None,
+        "probabilities",
+    ]
+    assert "The network returns probabilities" in second.facts.models["user"].note
     plain, ends = (rows([each]) for each in (first, second))
     assert ends[["value", "status"]].equals(plain[["value", "status"]])
     keys = [Keys(job(*settings[place], *more)).common for place in (0, 1) for more in ([], ["model.output=logits"])]
@@ -265,8 +268,8 @@ def test_photographs_without_labels_are_explained_by_what_is_predicted(run, rows
     assert outcome.failure is None
     assert (outcome.config["target"], len(rows([outcome])["image_id"].unique())) == ("predicted", 2)
     assert "the images of 'folder' have no labels (a.jpg lies in no folder" in outcome.lines[0]
-    assert outcome.facts["models"]["scenes_vgg"]["classes"][3] == "digit 3"
-    assert outcome.facts["data"]["folder"]["notes"] == [outcome.lines[0], "EXIF orientations are applied"]
+    assert outcome.facts.models["scenes_vgg"].classes[3] == "digit 3"
+    assert outcome.facts.data["folder"].notes == [outcome.lines[0], "EXIF orientations are applied"]
     (gallery,) = results.glob("*/*/gallery/*.parquet")
     assert set(pd.read_parquet(gallery)["target_name"]) <= {f"digit {digit}" for digit in range(10)}
     assert "have no labels (a.jpg lies in no folder); set target=predicted, or" in failure(run(*photos, "target=label"))

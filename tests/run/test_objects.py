@@ -101,7 +101,7 @@ def test_detections_have_boxes_of_their_own_and_a_run_goes_on(run, rows, results
     records, objects = rows(outcomes), objects_of(results)
     ids = {f"{row.image_id}//{row.number:03d}" for row in objects.itertuples()}
     assert set(records["image_id"]) == ids
-    assert set(outcomes[0].facts["data"]["scenes_repeated"]["ids"]) == ids
+    assert set(outcomes[0].facts.data["scenes_repeated"].ids) == ids
     assert f"{len(ids)} objects are found, with a probability of at least 0.3" in outcomes[0].lines
     assert (records["status"] == "ok").mean() > 0.8
     (again,) = run(*words)

@@ -123,7 +123,7 @@ def test_a_stored_run_takes_what_was_said_of_a_plug_in_and_doesnt_call_it(comman
     for _ in range(2):
         command(*drawing)
         calls = Path("calls").read_text()
-        assert "draws from a global random state" in str(reading.read_manifest(results / RUN)["methods"]["mine"])
+        assert "draws from a global random state" in str(reading.read_manifest(results / RUN).methods["mine"])
     Path("calls").write_text("")
     command(*drawing)
     assert calls

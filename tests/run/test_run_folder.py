@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,6 +21,7 @@ from axiom_bench.cli.finish import finish
 from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts, combining, files, reading, running
 from axiom_bench.records.artefacts import Artefact
+from axiom_bench.records.entries import Facts, FailureEntry, JobEntry
 from axiom_bench.records.store import read_gallery
 from axiom_bench.run import manifest, samples
 from axiom_bench.run.composing.settings import Settings
@@ -169,17 +169,17 @@ def test_layers_of_one_model_are_listed_and_failures_are_named():
         {"net": {"layer": f"layer{n}", "depths": {f"layer{n}": n}, "images": {f"set{n}": {"chosen": n, "kept": n}}}}
         for n in (1, 2)
     )
-    outcomes = [JobResult("a", facts={**facts, "models": models}) for models in nets]
+    outcomes = [JobResult("a", facts=Facts.model_validate({**facts, "models": models})) for models in nets]
     failed = JobResult("b", failure=Failure("no weights"))
     merged = manifest.assemble([*outcomes, failed], Settings.of(configuration([])))
-    net = merged["models"]["net"]
+    net = merged.model_dump()["models"]["net"]
     assert net["layers"] == ["layer1", "layer2"]
     assert net["depths"] == {"layer1": 1, "layer2": 2}
     assert net["images"] == {"set1": {"chosen": 1, "kept": 1}, "set2": {"chosen": 2, "kept": 2}}
-    assert merged["failures"] == [{"job": "b", "message": "no weights"}]
+    assert merged.failures == [FailureEntry(job="b", message="no weights")]
 
 
-def ensure_counts(keys: Keys, stored: Mapping[str, Any]) -> tuple[str, ...]:
+def ensure_counts(keys: Keys, stored: JobEntry) -> tuple[str, ...]:
     """A file for each job, of the number of its images."""
     files.write(keys.job.settings.run_folder / "counts/count.txt", f"{len(keys.job.indices)}".encode())
     return ("counts/count.txt",)
@@ -197,9 +197,9 @@ def test_a_new_artefact_is_made_listed_shared_stamped_and_kept_inside(results, t
     assert "counts" in outcomes[0].seconds
     folder = results / RUN
     written = reading.read_manifest(folder)
-    assert written["counts"] == ["counts/count.txt"]
+    assert written.files("counts") == ["counts/count.txt"]
     combined = combining.combine([folder], results / "combined")
-    assert (results / "combined" / combined["counts"][0]).read_text() == "5"
+    assert (results / "combined" / combined.files("counts")[0]).read_text() == "5"
     (folder / "counts").rename(tmp_path / "elsewhere")
     (folder / "counts").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(BenchError, match="counts leads out of the run folder"):

@@ -27,6 +27,7 @@ from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.notes import MethodLeftOut
+from axiom_bench.records.entries import JobEntry
 from axiom_bench.run import choosing, images, samples, shards, whole_set
 from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.images import rows as batches_of
@@ -128,7 +129,7 @@ def test_a_budget_of_ablations_is_in_the_manifest_and_its_error_in_the_records(r
     assert not exact[["drops_error", "estimated_drops"]].any()
     outcomes = run(metrics, "model.layer=features.6", "device.ablation_channels=8")
     estimated = rows(outcomes).set_index("metric")["value"]
-    assert outcomes[0].facts["precision"]["drops"] == "of 8 channels and a sample exact, others estimated"
+    assert outcomes[0].facts.precision["drops"] == "of 8 channels and a sample exact, others estimated"
     assert (estimated["estimated_drops"] > 0).all()
     assert (estimated["drops_error"] > 0).all()
     assert (estimated["zeta"] < exact["zeta"]).all()  # estimated drops have no such error
@@ -186,7 +187,7 @@ def test_all_steps_of_a_job(tmp_path):
         shards.announced(keys, shards.missing(keys, folder)[0], folder)
         ((key, shard),) = shards.missing(keys, folder)[0].items()
         assert shards.compute_shard(keys, key, shard, folder, int).images == len(job.indices)
-        stored = {"records": shards.stored(keys, folder)[0]["records"], "values": keys.values}
+        stored = JobEntry(job=job.name, records=shards.stored(keys, folder)[0]["records"], values=keys.values)
         assert whole_set.ensure_whole_set(keys, stored)
         steps = samples.ensure_runtime, samples.ensure_pictures, samples.ensure_gallery
         assert all(make(keys, stored) for make in steps)

@@ -61,14 +61,14 @@ def run(tmp_path):
 def frozen_part(manifest):
     """As the file of a suite has a part."""
     return {
-        "models": {name: [each["layer"], each["weights_sha256"]] for name, each in manifest["models"].items()},
-        "data": {name: each["fingerprint"] for name, each in manifest["data"].items()},
-        "metrics": calls_of(manifest["config"]["metric"]),
+        "models": {name: [each.layer, each.weights_sha256] for name, each in manifest.models.items()},
+        "data": {name: each.fingerprint for name, each in manifest.data.items()},
+        "metrics": calls_of(manifest.config.metric),
     }
 
 
 def frozen(manifests):
-    return {manifest["run"].removeprefix("tiny-"): frozen_part(manifest) for manifest in manifests}
+    return {manifest.run.removeprefix("tiny-"): frozen_part(manifest) for manifest in manifests}
 
 
 @pytest.mark.parametrize("suite", PUBLISHED)
@@ -83,11 +83,11 @@ def test_a_suite_stays_as_it_is(suite):
 def test_published_values_are_those_of_the_suite(folder):
     suite, part = folder.parent.name, folder.name
     manifest = reading.read_manifest(folder)
-    assert manifest["config"]["suite_part"] == f"{suite}/{part}@{PUBLISHED[suite][:12]}"
+    assert manifest.config.suite_part == f"{suite}/{part}@{PUBLISHED[suite][:12]}"
     assert frozen_part(manifest) == Suite.of(suite).part(part).frozen
-    assert not manifest["failures"]
+    assert not manifest.failures
     rows = reading.read_records(folder, manifest)
-    assert {*rows["method"].astype(str)} - {"-"} == {*manifest["methods"]}
+    assert {*rows["method"].astype(str)} - {"-"} == {*manifest.methods}
     assert len(rows) == len(rows.drop_duplicates(["model", "image_id", "target_class", "method", "metric"]))
     if listed := images_of(suite).get(part):
         ids = {str(image) for source in listed for image in source["ids"]}  # YAML reads 2007_002268 as 2007002268
@@ -146,7 +146,7 @@ def test_a_sample_of_the_published_values_is_computed_again(part, network, reque
     folder = REFERENCE / part
     manifest = reading.read_manifest(folder)
     real = [f"real_root={request.getfixturevalue('real_root')}"] if "photographs" in part else []
-    with composed([f"suite={part}", f"method=[{','.join(manifest['methods'])}]", *real]) as composition:
+    with composed([f"suite={part}", f"method=[{','.join(manifest.methods)}]", *real]) as composition:
         number = next(number for number, job in enumerate(composition.jobs) if f"model={network}" in job)
         now = computed_alone([composition.job_settings(number)], seed=0, share=0)
     key = ["model", "image_id", "target_class", "method", "metric"]
@@ -227,11 +227,11 @@ def test_a_suite_or_part_that_is_not_there(tiny_suite):
 @pytest.mark.slow
 def test_a_run_writes_each_part_and_goes_on_where_it_is_frozen_as_it_was(tiny_suite, run):
     code, _, manifests = run()
-    assert (code, [manifest["run"] for manifest in manifests]) == (0, ["tiny-first", "tiny-second"])
+    assert (code, [manifest.run for manifest in manifests]) == (0, ["tiny-first", "tiny-second"])
     tiny_suite(frozen=frozen(manifests))
     code, _, again = run("method=[grad_cam,hires_cam]")
     assert code == 0
-    assert [[*manifest["methods"]] for manifest in again] == [["grad_cam", "hires_cam"]] * 2
+    assert [[*manifest.methods] for manifest in again] == [["grad_cam", "hires_cam"]] * 2
 
 
 @pytest.mark.slow
@@ -303,7 +303,7 @@ def test_images_that_were_not_at_hand_are_compared_by_their_names(tiny_suite, ru
     counted = [len(names), sha256("\n".join(names).encode()).hexdigest()]
     part = {"metrics": part["metrics"], "models": {network: ["features.12", weights[:8]]}, "names": {data: counted}}
     code, _, (manifest,) = run_frozen(**part)
-    *notes, note = manifest["data"][data]["notes"]
+    *notes, note = manifest.data[data].notes
     assert (code, notes) == (0, about["notes"])
     assert NOTE.removesuffix(".") in notes
     assert note.startswith(f"the suite tiny has the names of {data}'s images, not their content and labels")

@@ -213,9 +213,9 @@ def test_values_are_named_by_the_parameters(run, folder):
     assert set(rows.loc[rows["image_id"] == "*", "metric"]) == names
     own = {name.replace("max_box_acc_v2", "box_acc_v2_own_threshold") for name in names}
     assert set(rows.loc[rows["image_id"] != "*", "metric"]) == own
-    assert outcome.facts["metrics"]["max_box_acc_v2_75"]["title"] == "MaxBoxAccV2, IoU 0.75"
-    assert list(outcome.facts["metrics"])[:3] == sorted(names)  # they lead
-    assert {outcome.facts["metrics"][name]["better"] for name in own} == {"none"}  # so that none is bold
+    assert outcome.facts.metrics["max_box_acc_v2_75"].title == "MaxBoxAccV2, IoU 0.75"
+    assert list(outcome.facts.metrics)[:3] == sorted(names)  # they lead
+    assert {outcome.facts.metrics[name].better for name in own} == {"none"}  # so that none is bold
 
 
 IMAGES, THRESHOLDS = 200, 100

@@ -37,7 +37,7 @@ def test_a_copied_part_differs_by_its_suite_only(tmp_path, monkeypatch):
     monkeypatch.setattr(publish_suite, "REFERENCE", tmp_path)
     publish_suite.copy_part("photographs-1", "photographs-2", "own")
     target = tmp_path / "photographs-2" / "own"
-    before, after = reading.read_manifest(source), reading.read_manifest(target)
+    before, after = reading.read_manifest(source).model_dump(), reading.read_manifest(target).model_dump()
     assert after["config"]["suite_part"] == f"photographs-2/own@{Suite.of('photographs-2').sha256[:12]}"
     assert after["run"] == "photographs-2-own"
     for manifest in (before, after):

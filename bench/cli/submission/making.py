@@ -43,12 +43,12 @@ def submit(
         )
         if code:
             return code, [*lines, "Nothing is submitted: all networks of a suite need values."]
-        reason = (reading.read_manifest(folders[part])["methods"].get(name) or {}).get("unstable")
-        if reason:
-            raise BenchError(f"{method} {reason}. Only values that are the same again can be submitted.")
+        entry = reading.read_manifest(folders[part]).methods.get(name)
+        if entry and entry.unstable:
+            raise BenchError(f"{method} {entry.unstable}. Only values that are the same again can be submitted.")
     _check_values(method, suite, name, folders.values())
     for part, folder in folders.items():
-        publishing.publish(folder, output / part, {*reading.read_manifest(folder)["config"]["metric"]})
+        publishing.publish(folder, output / part, {*reading.read_manifest(folder).config.metric})
     if name_of_source := submissions.source_file(method):
         files.write(output / name_of_source, source)
     submission = submissions.Submission(

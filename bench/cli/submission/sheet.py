@@ -6,7 +6,7 @@ import ast
 import copy
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.evaluation.batch import explained, traced
 from axiom_bench.evaluation.plugins import required
+from axiom_bench.records.entries import Manifest
 from axiom_bench.records.sources import version_of
 from axiom_bench.records.submissions import Submission
 from axiom_bench.run.composing.settings import Settings
@@ -79,11 +80,11 @@ def _listed(names: set[str]) -> str:
     return ", ".join(sorted(names)) or "nothing"
 
 
-def version_lines(submission: Submission, manifest: Mapping[str, Any]) -> list[str]:
+def version_lines(submission: Submission, manifest: Manifest) -> list[str]:
     """List the versions that the values were computed with, and the installed ones that differ."""
     commit = f" at commit {submission.git_commit}" if submission.git_commit else ""
     versions = []
-    for name, then in sorted({**(manifest.get("versions") or {}), **submission.distributions}.items()):
+    for name, then in sorted({**manifest.versions, **submission.distributions}.items()):
         now = version_of(name)
         versions.append(f"{name} {then}" if now == then else f"{name} {then} (here {now})")
     return [f"submitted with axiom-bench {submission.axiom_bench}{commit}", f"  versions: {', '.join(versions)}"]

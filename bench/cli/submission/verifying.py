@@ -34,6 +34,7 @@ from axiom_bench.environment import conf_folder, read_yaml
 from axiom_bench.errors import BenchError
 from axiom_bench.models.load import load_model
 from axiom_bench.records import artefacts, publishing, reading, submissions
+from axiom_bench.records.entries import Manifest, MetricEntry
 from axiom_bench.records.sources import file_of, version_of
 from axiom_bench.records.submissions import Submission
 from axiom_bench.run import frozen
@@ -105,7 +106,7 @@ def verify_submission(folder: Path, seed: int | None = None, trust: bool = False
     return 0, [*lines, f"accepted: {submission.method} on the suite {suite.name}, {len(submission.files)} files"]
 
 
-def _about(folder: Path, submission: Submission, manifests: Mapping[str, Any]) -> list[str]:
+def _about(folder: Path, submission: Submission, manifests: Mapping[str, Manifest]) -> list[str]:
     """List what the source of a submission uses, and its versions."""
     lines = sheet.version_lines(submission, next(iter(manifests.values())))
     if submission.source_file is not None:
@@ -182,13 +183,13 @@ def suite_of(folder: Path, submission: Submission) -> Suite:
     return suite
 
 
-def _jobs(submission: Submission, part: str, manifest: Mapping[str, Any]) -> list[Settings]:
+def _jobs(submission: Submission, part: str, manifest: Manifest) -> list[Settings]:
     """Return the settings of the part's jobs.
 
     The first method is one of ours, with which a job is loaded without the code of the submitted one.
     """
     chosen = overrides_of(submission.method, submission.name, fresh_settings()["reference"])
-    device = ["device=cpu"] if manifest.get("device") == "cpu" else []
+    device = ["device=cpu"] if manifest.device == "cpu" else []
     with composed([f"suite={submission.suite}/{part}", *chosen, *device]) as composition:
         return [composition.job_settings(number) for number in range(len(composition.jobs))]
 
@@ -227,7 +228,7 @@ def _importable(folder: Path, submission: Submission) -> Iterator[None]:
 
 def _part(
     folder: Path,
-    manifest: Mapping[str, Any],
+    manifest: Manifest,
     jobs: Sequence[Settings],
     name: str,
     seed: int,
@@ -235,7 +236,8 @@ def _part(
 ) -> tuple[str, list[str]]:
     """Return what was compared, and a line for each thing that differs. calls: Those of two fresh processes."""
     stored = reading.read_records(folder, manifest)
-    lines, metrics = list[str](), dict[str, Any]()
+    lines: list[str] = []
+    metrics: dict[str, MetricEntry] = {}
     for settings in jobs:
         ours = {key: entry for key, entry in settings.method.items() if key != name}
         job = Job.of(settings.model_copy(update={"method": ours}) if ours else settings)
@@ -256,7 +258,8 @@ def _part(
     now["value"] = publishing.rounded(now["value"].to_numpy(float)).astype(float)
     if not list(differing(stored, now)):
         return f"{what}, and are the submitted ones bit by bit", lines
-    differences = [*differing(stored, now, up_to_rounding=True), *moved(stored, now, Metadata({"metrics": metrics}))]
+    metadata = Metadata(Manifest(metrics=metrics))
+    differences = [*differing(stored, now, up_to_rounding=True), *moved(stored, now, metadata)]
     return f"{what}, and compared with the submitted ones up to rounding", [*lines, *differences]
 
 
@@ -315,7 +318,7 @@ def fresh_values(
     drawn["value"] = publishing.rounded(drawn["value"].to_numpy(float))
     metadata = Metadata(manifest)
     moved = []
-    for metric in manifest["metrics"]:
+    for metric in manifest.metrics:
         value = metadata.value(metric)
         before = _by_image(published, metric, name, reference)
         now = _by_image(drawn, metric, name, reference)

@@ -373,8 +373,7 @@ def counts_by(rows: pd.DataFrame, by: Sequence[str]) -> str:
 
 def not_measured(run: RunFolder, metric: str, needs: str = "") -> str:
     """Why a metric has no value, and the settings that bring it. needs: those beside the metric itself, in words."""
-    entries = run.manifest.get("metrics") or {}
-    values = {name for name, entry in entries.items() if (entry or {}).get("metric") == metric} | {metric}
+    values = {name for name, entry in run.manifest.metrics.items() if entry.metric == metric} | {metric}
     statuses = Counter(run.records.counts(values)) + Counter(run.class_records.counts(values))
     also = f"; {needs}" if needs else ""
     if not statuses:

@@ -62,7 +62,7 @@ def mean_curves(run: RunFolder, names: Iterable[str]) -> list[MeanCurve]:
     for part in reading.read_curves(run.path, run.manifest, wanted) if wanted else ():
         for method, curve, image_ids, points in _groups(part.table):
             parts[Setting(part.model, part.layer, part.data), curve, method].append(_sums(image_ids, points))
-    orders = (run.settings, wanted, list(run.manifest.get("methods") or ()))
+    orders = (run.settings, wanted, list(run.manifest.methods))
 
     def place(key: tuple[Any, ...]) -> list[int]:
         return [order.index(name) if name in order else len(order) for name, order in zip(key, orders, strict=True)]
@@ -107,7 +107,7 @@ MAX_MARKED = 12  # points of a curve that are marked
 
 def draw_curves(run: RunFolder) -> Iterator[Figure | LeftOut]:
     """One figure for each curve with an axis in the manifest; nothing for a run without such."""
-    axes: Mapping[str, Mapping[str, Any]] = run.manifest.get("axes") or {}
+    axes = run.manifest.axes
     measured = mean_curves(run, axes)
     for name, axis in axes.items():
         label = str(axis.get("title", name))

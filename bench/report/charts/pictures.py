@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.overlay import blend
 from axiom_bench.records import store as stored_pictures
-from axiom_bench.records.artefacts import HASHES
 from axiom_bench.records.files import safe_name
 from axiom_bench.report.charts.drawing import LETTER, SMALL, Figure, LeftOut, canvas, wrapped
 from axiom_bench.report.options import HEIGHT, PAGE, options_of
@@ -47,8 +46,8 @@ Drawing = Callable[[Pictures], tuple[str, Callable[[], Canvas]] | None]
 
 def load(run: RunFolder) -> Iterator[Pictures]:
     """One model's pictures after the other. Raises BenchError for a file that can't be read."""
-    for file in run.manifest.get("pictures") or []:
-        arrays = stored_pictures.read_arrays(run.path / file, (run.manifest.get(HASHES) or {}).get(file))
+    for file in run.manifest.pictures:
+        arrays = stored_pictures.read_arrays(run.path / file, run.manifest.sha256.get(file))
         try:
             values: dict[str, Any] = {field.name: arrays[field.name] for field in fields(Pictures)}
             values |= {name: tuple(map(str, values[name])) for name in ("image_ids", "class_names", "methods")}
@@ -77,7 +76,7 @@ def _of_models(
     if not is_drawn:
         names = ",".join(methods)
         reason = f"No network of this run has the maps of {names}: add them with method=[...,{names}]."
-        if not run.manifest.get("pictures"):
+        if not run.manifest.pictures:
             reason = "The run stored no pictures: pictures.rows=6 stores those of six images."
         yield LeftOut(title, reason, number)
 

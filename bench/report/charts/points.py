@@ -43,7 +43,7 @@ def axiom_plane(run: RunFolder, setting: Setting, errors: Sequence[str]) -> Plan
     x, y = errors
     rows = rows_at(run.records.rows([x, y]), setting)
     rows = rows[rows["status"] == OK].astype({"image_id": str})  # pandas can't look up categories in a pair of columns
-    on_scale = [name for name in rows["method"].cat.categories if run.metadata.method(name).get("on_score_scale")]
+    on_scale = [name for name in rows["method"].cat.categories if run.metadata.method(name).on_score_scale]
     values = rows[rows["method"].isin(on_scale)]
     table = values.pivot_table(index=ROW, columns=["method", "metric"], values="value", observed=True)
     both = [name for name in on_scale if (name, x) in table.columns and (name, y) in table.columns]

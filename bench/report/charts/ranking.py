@@ -44,7 +44,7 @@ def draw(run: RunFolder) -> Iterator[Figure | LeftOut]:
         if setting in fitting:
             name = f"ranking_{count}" if len(run.settings) > 1 else "ranking"
             yield _of_one(run, setting, name, title, fitting[setting])
-        elif run.metadata.has_random_weights(setting.model):
+        elif run.metadata.model(setting.model).random_weights:
             yield LeftOut(title, "The weights are random: values of an untrained network rank no method.")
         elif not run.ranks(setting):
             yield LeftOut(title, "Values of a network that is no better than chance rank no method.")
@@ -96,7 +96,7 @@ def _over_all(run: RunFolder, tables: Mapping[Setting, pd.DataFrame], values: li
     """The mean over settings, which counts each network once, whatever its values."""
     shares = pd.concat([ahead(table, values) for table in tables.values()])
     mean = shares.groupby(level=0).mean()
-    methods = [name for name in (run.manifest.get("methods") or shares.columns) if name in shares.columns]
+    methods = [name for name in (run.manifest.methods or shares.columns) if name in shares.columns]
     ordered = [value for value in values if value.name in mean.index]
     mean = mean.reindex(index=[value.name for value in ordered], columns=methods)
     texts = mean.map(lambda share: NOTHING if np.isnan(share) else f"{100 * share:.0f}")

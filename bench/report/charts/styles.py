@@ -46,11 +46,11 @@ def method_styles(run: RunFolder) -> dict[str, MethodStyle]:
     A method's style is that of the number in its YAML. A method without a number, or with one that another method of
     the run has, gets a style from its name, so that it looks alike on every page. Controls are grey.
     """
-    is_control = {name: run.metadata.method(name).get("control") is True for name in run.methods}
+    is_control = {name: run.metadata.method(name).control is True for name in run.methods}
     number_by_method: dict[str, int] = {}
     taken: dict[bool, set[int]] = {True: set(), False: set()}  # by whether they are of controls
     for name in run.methods:
-        number = run.metadata.method(name).get("style")
+        number = run.metadata.method(name).style
         if isinstance(number, int) and 0 <= number < NUM_NUMBERED and number not in taken[is_control[name]]:
             number_by_method[name] = number
             taken[is_control[name]].add(number)

@@ -72,7 +72,7 @@ def _index(parts: Sequence[Part], shown: Mapping[str, RunFolder]) -> str:
 
 
 def _gallery(part: Part, run: RunFolder) -> str:
-    images = sorted({image for about in run.manifest["data"].values() for image in about["ids"]})
+    images = sorted({image for about in run.manifest.data.values() for image in about.ids})
     about = f"Maps of all methods on the first {len(images)} images and on {len(run.settings)} of the networks."
     header = Header(ABOVE, f"{part.name}: gallery", BACK | {"Part": link(part.page, part.name), "Shown": about})
     return assemble(header, [gallery.section(run)])
@@ -81,11 +81,11 @@ def _gallery(part: Part, run: RunFolder) -> str:
 def _entry(part: Part) -> Run:
     manifest = part.run.manifest
     facts = {
-        "Networks": ", ".join(manifest["models"]),
-        "Images": ", ".join(f"{name} (n = {len(about['ids'])})" for name, about in manifest["data"].items()),
+        "Networks": ", ".join(manifest.models),
+        "Images": ", ".join(f"{name} (n = {len(about.ids)})" for name, about in manifest.data.items()),
         **({"Note": part.images} if part.images else {}),
         "Methods": str(len(part.run.methods)),
         "Computed": part.origin,
     }
-    created = datetime.fromisoformat(str(manifest["created"]))
+    created = datetime.fromisoformat(manifest.created)
     return Run(part.name, part.page, created, "", facts, "")

@@ -63,12 +63,12 @@ def _card(facts: Mapping[str, Iterable[str]], entry: Definition) -> Markup:
 def _method_facts(part: Part, entry: Definition, titles: Mapping[str, str], costs: Costs) -> dict[str, Iterable[str]]:
     """titles: of metrics, by name."""
     about = part.run.metadata.method(entry.name)
-    held = [titles.get(metric, metric) for metric in about.get("wins_by_construction", ())]
+    held = [titles.get(metric, metric) for metric in about.wins_by_construction]
     passes = costs.get(entry.name)
     cost = []
     if passes is not None:
         whole = "the trace's pass" if passes == 1 else f"{passes:,} passes of the whole network, with the trace's"
-        drops = ", and ablation drops" if about.get("needs_drops") else ""
+        drops = ", and ablation drops" if about.needs_drops else ""
         cost = [f"{whole}{drops}, for an image and a layer of {CHANNELS} channels."]
     return {
         "Definition": [entry.formula],
@@ -76,8 +76,8 @@ def _method_facts(part: Part, entry: Definition, titles: Mapping[str, str], cost
         "By construction": [f"{title}: best by the method's own formula, so not ranked." for title in held],
         "Notes": entry.facts,
         "Known defects": [
-            *([str(about["unstable"])] if about.get("unstable") else []),
-            *(f"Fails the check {check}: {why}." for check, why in (about.get("exempt") or {}).items()),
+            *([about.unstable] if about.unstable else []),
+            *(f"Fails the check {check}: {why}." for check, why in about.exempt.items()),
         ],
     }
 

@@ -101,15 +101,16 @@ class Part:
     @cached_property
     def origin(self) -> str:
         """What computed the values."""
-        manifest, versions = self.run.manifest, self.run.manifest["versions"]
-        hardware = manifest.get("hardware") or manifest["device"]  # None where the jobs of a run had several
-        return f"{publishing.commits(manifest)}, torch {versions.get('torch') or 'several'}, {hardware}"
+        manifest = self.run.manifest
+        torch = manifest.versions.get("torch") or "several"
+        hardware = manifest.hardware or manifest.device  # None where the jobs of a run had several
+        return f"{publishing.commits(manifest)}, torch {torch}, {hardware}"
 
     @property
     def images(self) -> str:
         """What the data sets say of their images: once, where networks differ by the number that it begins with."""
         numbers: dict[str, set[str]] = {}
-        for note in (note for data in self.run.manifest["data"].values() for note in data.get("notes") or ()):
+        for note in (note for data in self.run.manifest.data.values() for note in data.notes):
             number, _, rest = note.partition(" ")
             numbers.setdefault(rest, set()).add(number)
         return ". ".join(f"{' or '.join(sorted(several))} {rest}" for rest, several in numbers.items())
@@ -134,9 +135,9 @@ class Part:
     def family(self, method: str) -> str:
         """By what the method returns; controls are a family of their own."""
         about = self.run.metadata.method(method)
-        if about.get("control"):
+        if about.control:
             return CONTROL
-        shape = SHAPE.search(str(about.get("description") or ""))
+        shape = SHAPE.search(str(about.description or ""))
         return FAMILIES.get(shape[1], MAP) if shape else OTHER
 
 
@@ -149,7 +150,7 @@ def page(part: Part, costs: Costs, has_gallery: bool) -> str:
     """The page of a part, as HTML."""
     methods, metrics = part.definitions
     linked = Terms(titles=page_tables.terms([], metrics).titles, pages=pages_of(methods))
-    facts = {"Suite": str(part.run.config.get("suite_part", "")), "Computed": part.origin, "Images": part.images}
+    facts = {"Suite": str(part.run.config.suite_part or ""), "Computed": part.origin, "Images": part.images}
     facts = BACK | facts | {"Gallery": link(part.gallery, "maps of all methods") if has_gallery else ""}
     sections = [leading("Who leads, by metric", map(part.panel, part.standings)), *_choices(part, costs)]
     sections += [_section(part, metric, linked) for metric in part.standings]

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from axiom_bench.judging.card import committed_card, leaders
+from axiom_bench.records.entries import MethodEntry, MetricEntry, PluginEntry
 from axiom_bench.report.card import committed_line
 from axiom_bench.report.charts.styles import method_styles
 from axiom_bench.report.options import options_of
@@ -57,18 +58,17 @@ class Terms:
 
 def definitions_of(run: RunFolder) -> tuple[list[Definition], list[Definition]]:
     """Those of the methods and of the metrics with records, in the manifest's order."""
-    metrics = run.manifest.get("metrics") or {}
     # The manifest's metrics are values, which share their metric's parameters.
-    params = {name: (entry or {}).get("params") or {} for name, entry in (run.config.get("metric") or {}).items()}
+    params = {name: (entry or {}).get("params") or {} for name, entry in run.config.metric.items()}
     of_methods, of_metrics = [], []
     for name in run.methods:
-        about = run.metadata.method(name)
-        of_methods.append(_definition("method", name, run.metadata.method_title(name), about, about.get("params")))
+        method = run.metadata.method(name)
+        of_methods.append(_definition("method", name, run.metadata.method_title(name), method, method.params))
     for name in run.metrics:
-        about = metrics.get(name) or {}
+        metric = run.metadata.metric(name)
         title, line = run.metadata.value(name).title, committed_line(run, name)
         more = [f"{ON_THE_CARD} {line}."] if line else []
-        of_metrics.append(_definition("metric", name, title, about, params.get(str(about.get("metric"))), more))
+        of_metrics.append(_definition("metric", name, title, metric, params.get(metric.metric, {}), more))
     return of_methods, of_metrics
 
 
@@ -89,31 +89,37 @@ def terms(methods: Sequence[Definition], metrics: Sequence[Definition], controls
 
 
 def _definition(
-    kind: str, name: str, title: str, about: Mapping[str, Any], params: Any, more: Iterable[str] = ()
+    kind: str,
+    name: str,
+    title: str,
+    about: PluginEntry,
+    params: Mapping[str, Any],
+    more: Iterable[str] = (),
 ) -> Definition:
     """A web address that is none stays out: a stranger's may be a script."""
     anchor = f"{kind}-{re.sub(r'[^A-Za-z0-9_.@-]', '-', name)}"
-    formula = RESULT.sub("", str(about.get("description") or "")).rstrip(".")
-    cited, found = about.get("cited"), {}
-    if cited and isinstance(cited, Mapping):
-        found = {key: str(cited.get(key) or "") for key in ("text", "title", "url")}
-        found["url"] = found["url"] if found["url"].startswith(("https://", "http://")) else ""
-    return Definition(anchor, name, title, formula, (*_facts(about, params), *more), found)
+    formula = RESULT.sub("", str(about.description or "")).rstrip(".")
+    work, cited = about.cited, {}
+    if not work.is_empty:
+        is_address = work.url.startswith(("https://", "http://"))
+        cited = {"text": work.text, "title": str(work.title or ""), "url": work.url if is_address else ""}
+    return Definition(anchor, name, title, formula, (*_facts(about, params), *more), cited)
 
 
-def _facts(about: Mapping[str, Any], params: Any) -> Iterator[str]:
-    better = {"lower": "Lower is better.", "higher": "Higher is better."}.get(str(about.get("better")))
-    if direction := " ".join(filter(None, (f"Unit: {about['unit']}." if about.get("unit") else "", better))):
-        yield direction
-    if about.get("definition"):
-        deviation = about.get("deviation")
-        yield f"Follows {about['definition']}" + (f". Differs: {deviation}." if deviation else ".")
+def _facts(about: PluginEntry, params: Mapping[str, Any]) -> Iterator[str]:
+    if isinstance(about, MetricEntry):
+        unit = f"Unit: {about.unit}." if about.unit else ""
+        better = {"lower": "Lower is better.", "higher": "Higher is better."}.get(about.better, "")
+        if direction := " ".join(filter(None, (unit, better))):
+            yield direction
+    if about.definition:
+        yield f"Follows {about.definition}" + (f". Differs: {about.deviation}." if about.deviation else ".")
     if params:
         yield f"Parameters: {', '.join(f'{name}={value}' for name, value in params.items())}."
-    if about.get("on_score_scale") is False:
+    if isinstance(about, MethodEntry) and about.on_score_scale is False:
         yield "Not on the score's scale, so the axiom errors don't apply to it."
-    if about.get("note"):
-        yield str(about["note"])
+    if about.note:
+        yield str(about.note)
 
 
 STYLES, SCRIPTS = ("tables.css",), ("panels.js", "tables_sort.js", "tables_filter.js", "tables_copy.js")
@@ -149,7 +155,7 @@ def findings_section(run: RunFolder, terms: Terms, trust: Mapping[Setting, Mappi
     by_metric = groupby(statements, lambda statement: statement.metric)
     body = part(
         "findings",
-        failures=run.manifest.get("failures") or (),
+        failures=run.manifest.failures,
         warnings=warning_lines(run),
         is_empty=run.records.empty,
         metrics=[_metric(run, run.metadata.value(name), list(group), terms, trust) for name, group in by_metric],

@@ -14,6 +14,7 @@ from axiom_bench.columns import UNKNOWN_CLASS
 from axiom_bench.errors import first_names
 from axiom_bench.records import running
 from axiom_bench.records.by_metric import image_numbers
+from axiom_bench.records.entries import Manifest, ProtocolEntry
 from axiom_bench.report.options import options_of
 from axiom_bench.report.page.html import Header, Section, part
 from axiom_bench.report.tables.text import accuracy_text
@@ -23,7 +24,7 @@ from axiom_bench.statistics.run_folder import RunFolder
 
 MANY = 6  # names; more are counted
 VERSIONS = ("axiom-bench", "torch")
-OF_PROTOCOL = {  # keys of the manifest's protocol
+OF_PROTOCOL = {  # fields of the manifest's protocol
     "differences": "What differs from it here",
     "paper_vs_code": "The paper and the authors' code",
     "not_covered": "What of the paper's evaluation isn't here",
@@ -33,51 +34,50 @@ OF_PROTOCOL = {  # keys of the manifest's protocol
 def header(run: RunFolder, trust: Mapping[Setting, Mapping[str, str]] | None = None) -> Header:
     """The conclusion, or what was run where there is none; networks, images and machine. trust: of a setting's metrics
     how far their order can be trusted."""
-    methods = list(run.manifest.get("methods") or ())
-    models = list(run.manifest.get("models") or ())
+    manifest = run.manifest
+    methods, models = manifest.methods, manifest.models
     rows = run.records.of_images[["data", "image_id", "target_class"]].drop_duplicates()
     images = len(rows.assign(image_id=image_numbers(rows["image_id"]))[["data", "image_id"]].drop_duplicates())
-    data = " and ".join(run.manifest.get("data") or ())
-    versions = run.manifest.get("versions") or {}
-    machine = [str(run.manifest.get("device") or "unknown device"), precision(run.manifest.get("precision"))]
-    machine += [f"{name} {versions[name]}" for name in VERSIONS if name in versions]
+    data = " and ".join(manifest.data)
+    machine = [str(manifest.device or "unknown device"), precision(manifest.precision)]
+    machine += [f"{name} {manifest.versions[name]}" for name in VERSIONS if name in manifest.versions]
     shown = plural(len(rows), "row")
     facts = {
-        "Protocol": _protocol(run.manifest.get("protocol") or {}),
+        "Protocol": _protocol(manifest.protocol),
         "Networks": _names([_network(run, name) for name in models], "networks"),
         "Accuracy": accuracy_text(run),
         "Images": f"{plural(images, 'image')} of {data}, {shown}" if images else "none",
-        "Computed": ", ".join(filter(None, (_day(run.manifest.get("created")), *machine))),
+        "Computed": ", ".join(filter(None, (_day(manifest.created), *machine))),
     }
     counts = f"{plural(len(methods), 'method')} on {plural(len(models), 'network')} and {plural(images, 'image')}"
-    above = f"axiom-bench, experiment {run.manifest.get('experiment')}, run {run.manifest.get('run')}"
+    above = f"axiom-bench, experiment {manifest.experiment}, run {manifest.run}"
     options = options_of(run)
     sentence, setting, metrics = conclusion(run, options.headline, options.compare, options.rival, options.columns)
     title, above = (sentence, f"{above}: {counts}") if sentence else (counts, above)
     of_setting = (trust or {}).get(setting, {}) if setting else {}
     lines = {run.metadata.value(name).title: of_setting[name] for name in metrics if of_setting.get(name)}
-    notes = [note for data in (run.manifest.get("data") or {}).values() for note in data.get("notes") or ()]
+    notes = [note for data in manifest.data.values() for note in data.notes]
     below = [f"{sentence}." for sentence in below_published(run)]
     mend = [MEND, *(f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in notes)] if below or at_chance(run) else []
     facts = {name: text for name, text in facts.items() if text}
-    notices = (*running.sentences(run.manifest), *below, *mend)
+    notices = (*running.sentences(manifest), *below, *mend)
     return Header(above, title, facts, notices, lines, coincidences(run, options.headline))
 
 
-def _protocol(about: Mapping[str, Any]) -> str:
+def _protocol(protocol: ProtocolEntry) -> str:
     """The protocol's name and paper, and whether all is as it says; "" without one."""
-    if not about:
+    if protocol.is_empty:
         return ""
-    count = len(about.get("differences") or ())
+    count = len(protocol.differences)
     differs = f"{plural(count, 'setting')} differ{'s' * (count == 1)}, see This run" if count else "nothing differs"
-    return f"{about.get('name')} ({(about.get('cited') or {}).get('text')}): {differs}"
+    return f"{protocol.name} ({protocol.cited.text}): {differs}"
 
 
 def _network(run: RunFolder, name: str) -> str:
     """ "scenes_vgg at features.13"; without the layer where there are several."""
-    model = (run.manifest.get("models") or {})[name]
-    layers = model.get("layers") or [model.get("layer")]
-    weights = " (random weights)" if run.metadata.has_random_weights(name) else ""
+    model = run.manifest.models[name]
+    layers = model.all_layers
+    weights = " (random weights)" if model.random_weights else ""
     return f"{name} at {layers[0] if len(layers) == 1 else f'{len(layers)} layers'}{weights}"
 
 
@@ -88,35 +88,36 @@ def _names(names: list[str], noun: str, most: int = MANY) -> str:
     return f"{len(names)} {noun}: {first_names(names, most)}"
 
 
-def _day(created: object) -> str:
+def _day(created: str) -> str:
     """ "2 January 2026"; the text itself where it is no time."""
     try:
-        when = datetime.fromisoformat(str(created))
+        when = datetime.fromisoformat(created)
     except ValueError:
-        return str(created or "")
+        return created
     return f"{when.day} {when:%B %Y}"
 
 
 def this_run(run: RunFolder) -> Section:
     """Tables of models, data and seconds; sentences; the folded configuration; the command, with a button."""
     manifest = run.manifest
-    runs = manifest.get("runs") or ()
-    commands = [["axiom-bench", *(each.get("overrides") or ())] for each in runs or [manifest]]
-    if runs:
-        commands += [["axiom-bench", "report", *(str(each.get("folder")) for each in runs), "--output", "."]]
+    protocol = manifest.protocol
+    overrides = [each.overrides for each in manifest.runs] if manifest.is_combined else [manifest.overrides]
+    commands = [["axiom-bench", *of_command] for of_command in overrides]
+    if manifest.is_combined:
+        commands += [["axiom-bench", "report", *(each.folder for each in manifest.runs), "--output", "."]]
     body = part(
         "this_run",
         models=_models(run),
         data=_data(run),
-        device=manifest.get("device"),
-        precision=precision(manifest.get("precision")),
-        versions=manifest.get("versions") or {},
-        is_combined=bool(runs),
-        protocol=manifest.get("protocol") or {},
-        of_protocol={title: (manifest.get("protocol") or {}).get(key) or () for key, title in OF_PROTOCOL.items()},
-        commit=manifest.get("git_commit"),
-        added=manifest.get("added") or {},
-        stages=_stages(manifest.get("seconds") or {}, manifest.get("work") or {}),
+        device=manifest.device,
+        precision=precision(manifest.precision),
+        versions=manifest.versions,
+        is_combined=manifest.is_combined,
+        protocol=None if protocol.is_empty else protocol,
+        of_protocol={title: getattr(protocol, key) for key, title in OF_PROTOCOL.items()},
+        commit=manifest.git_commit,
+        added=manifest.added,
+        stages=_stages(manifest.seconds, manifest.work),
         configurations=_configurations(manifest),
         command="\n".join(map(shlex.join, commands)),
     )
@@ -126,27 +127,40 @@ def this_run(run: RunFolder) -> Section:
 def _models(run: RunFolder) -> list[dict[str, str]]:
     """images: how many each explains, "108", or "97 of 108" where others are left out; of each data set."""
     models = []
-    for name, model in (run.manifest.get("models") or {}).items():
-        kept = (f"{count['kept']:,}" + (f" of {count['chosen']:,}" if count["others"] else "")
-                for count in run.metadata.images(name).values())  # fmt: skip
-        sha256 = str(model.get("weights_sha256") or "")[:12]
-        layers = ", ".join(model.get("layers") or [model.get("layer", "")])
-        correct = [str(found) for (of, _), found in run.accuracies.items() if of == name]
-        about = {"name": name, "layers": layers, "weights": str(model.get("weights", "")), "sha256": sha256}
-        models.append({**about, "images": ", ".join(kept), "correct": ", ".join(correct)})
+    for name, model in run.manifest.models.items():
+        kept = [
+            f"{images.kept:,}" + (f" of {images.chosen:,}" if images.others else "") for images in model.images.values()
+        ]
+        correct = [str(accuracy) for (of, _), accuracy in run.accuracies.items() if of == name]
+        models.append(
+            {
+                "name": name,
+                "layers": ", ".join(model.all_layers),
+                "weights": str(model.weights or ""),
+                "sha256": (model.weights_sha256 or "")[:12],
+                "images": ", ".join(kept),
+                "correct": ", ".join(correct),
+            }
+        )
     return models
 
 
 def _data(run: RunFolder) -> list[dict[str, str]]:
     """Each data set's images, how many of them have records that aren't of a bad image, and what else is to be said."""
     rows = []
-    for name, data in (run.manifest.get("data") or {}).items():
+    for name, data in run.manifest.data.items():
         records = run.records.of_images[run.records.of_images["data"] == name]
         bad = records.loc[records["target_class"] == UNKNOWN_CLASS, "image_id"].nunique()
-        counts = {"ids": len(data.get("ids") or []), "seen": records["image_id"].nunique(), "bad": bad}
-        about = {"name": name, "fingerprint": str(data.get("fingerprint") or "")[:12]}
-        about |= {"notes": ". ".join(data.get("notes") or ())}
-        rows.append(about | {of: f"{count:,}" for of, count in counts.items()})
+        rows.append(
+            {
+                "name": name,
+                "fingerprint": (data.fingerprint or "")[:12],
+                "notes": ". ".join(data.notes),
+                "ids": f"{len(data.ids):,}",
+                "seen": f"{records['image_id'].nunique():,}",
+                "bad": f"{bad:,}",
+            }
+        )
     return rows
 
 
@@ -190,19 +204,19 @@ def time_lines(jobs: Mapping[str, tuple[Mapping[str, float], Mapping[str, float]
     yield f"together {together:.1f} s: report {report:.1f} s ({share(report, together)})"
 
 
-def _images_per_second(work: Mapping[str, Any]) -> str:
+def _images_per_second(work: Mapping[str, float]) -> str:
     """How many images a second were computed; "" where the manifest doesn't say."""
     rate = work.get("images_per_second", math.nan)
     return number(rate) if math.isfinite(rate) else ""
 
 
-def _configurations(manifest: Mapping[str, Any]) -> dict[str, str]:
+def _configurations(manifest: Manifest) -> dict[str, str]:
     """{title: YAML}: the whole configuration of the first job, and of each other what differs from it."""
-    first = manifest.get("config") or {}
+    first = manifest.config.model_dump()
     texts = {"Configuration": first} if first else {}
-    for job in (manifest.get("jobs") or ())[1:]:
-        if differing := _differing(job.get("config") or {}, first):
-            texts[f"What differs in {job['job']}"] = differing
+    for job in manifest.jobs[1:]:
+        if differing := _differing(job.config.model_dump(), first):
+            texts[f"What differs in {job.job}"] = differing
     look: dict[str, Any] = {"sort_keys": False, "allow_unicode": True, "width": 100}
     return {title: str(yaml.safe_dump(dict(config), **look)) for title, config in texts.items()}
 
@@ -221,20 +235,20 @@ def _differing(config: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str,
 
 def combined_runs(run: RunFolder) -> Section:
     """A table of the runs, and one of the versions."""
-    runs = run.manifest["runs"]
+    runs = run.manifest.runs
     about = [
         {
-            "name": f"{each['experiment']}/{each['run']}",
-            "folder": str(each.get("folder") or ""),
-            "made": str(each.get("created") or ""),
-            "models": ", ".join(each.get("models") or ()),
-            "data": ", ".join(each.get("data") or ()),
-            "device": str(each.get("device") or "unknown"),
-            "precision": precision(each.get("precision")) or "unknown",
-            "commit": str(each.get("git_commit") or "")[:12],
+            "name": f"{each.experiment}/{each.run}",
+            "folder": each.folder,
+            "made": each.created,
+            "models": ", ".join(each.models),
+            "data": ", ".join(each.data),
+            "device": str(each.device or "unknown"),
+            "precision": precision(each.precision) or "unknown",
+            "commit": (each.git_commit or "")[:12],
         }
         for each in runs
     ]
-    libraries = dict.fromkeys(name for each in runs for name in each.get("versions") or ())
-    versions = [(name, [(each.get("versions") or {}).get(name) or "" for each in runs]) for name in libraries]
+    libraries = dict.fromkeys(name for each in runs for name in each.versions)
+    versions = [(name, [each.versions.get(name) or "" for each in runs]) for name in libraries]
     return Section("combined", "Combined runs", part("combined", runs=about, versions=versions))

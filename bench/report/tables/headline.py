@@ -199,5 +199,6 @@ def _map_lines(run: RunFolder, status: str, of_metrics: Callable[..., Counter[st
                 share = f"all {total:,}" if found == total else f"{found:,} of {total:,}"
                 methods.setdefault((setting, share), []).append(str(name))
     for (at, share), names in methods.items():
-        first = next(iter((run.manifest.get("data") or {}).get(at.data, {}).get("ids") or ["IMAGE_ID"]))
+        data = run.manifest.data.get(at.data)
+        first = data.ids[0] if data and data.ids else "IMAGE_ID"
         yield f"{run.label(at)}: the maps of {names_of(run, names)} {sentence.format(share, first)}"

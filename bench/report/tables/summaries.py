@@ -99,11 +99,11 @@ def _time_note(run: RunFolder) -> str:
 def _kept(run: RunFolder) -> list[str]:
     """How many of the images each model explains, where data.only_correct chooses them."""
     kept = []
-    for model in run.manifest.get("models") or ():
-        counts = run.metadata.images(model)
-        for data, of in counts.items():
-            if of["others"]:
-                kept.append(f"{model} {of['kept']:,} of {of['chosen']:,}" + (f" ({data})" if len(counts) > 1 else ""))
+    for name, model in run.manifest.models.items():
+        for data, images in model.images.items():
+            if images.others:
+                of_data = f" ({data})" if len(model.images) > 1 else ""
+                kept.append(f"{name} {images.kept:,} of {images.chosen:,}{of_data}")
     sentence = f"Each model explains the images that it names correctly, data.only_correct: {', '.join(kept)}."
     return [sentence] if kept else []
 
@@ -232,7 +232,7 @@ CORRECTNESS_NOTE = (
 
 def correctness_tables(run: RunFolder) -> Iterator[Table]:
     """One table for each setting, one group of rows for each metric of single images."""
-    notes = (text.target_note(str(run.config.get("target", "label"))), CORRECTNESS_NOTE, INTERVAL_NOTE)
+    notes = (text.target_note(str(run.config.target or "label")), CORRECTNESS_NOTE, INTERVAL_NOTE)
     for i, setting in enumerate(run.settings, start=1):
         metrics = text.by_metric(run, rows_at(run.split_summary, setting))
         rows_of = {value: tuple(_split_rows(run, rows, value)) for value, _, rows in metrics}

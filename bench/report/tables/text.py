@@ -280,7 +280,7 @@ def reason(status: str) -> str:
 
 def random_weights_lines(run: RunFolder) -> list[str]:
     """The sentence that a run with random weights is introduced with; none where all models are trained."""
-    names = [name for name in run.manifest.get("models") or () if run.metadata.has_random_weights(name)]
+    names = [name for name, model in run.manifest.models.items() if model.random_weights]
     if not names:
         return []
     return [f"Random weights: {', '.join(names)}. Values of an untrained network rank no method: none is called best."]

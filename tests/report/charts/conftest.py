@@ -17,7 +17,7 @@ from axiom_bench.report.page.html import assemble
 from axiom_bench.report.page.this_run import header
 from axiom_bench.report.writing import FIGURES, charts_section, save_figure
 from axiom_bench.statistics.run_folder import RunFolder
-from tests.made_runs import METHODS, records_of, write_curves, write_run
+from tests.made_runs import METHODS, records_of, write_curves, write_entries, write_run
 
 LAYERS = {"scenes_fc": ("features.4", "features.9"), "scenes_residual": ("stages.2",)}
 AXES = {
@@ -75,7 +75,7 @@ def write_rich(folder: Path) -> Path:
         folder, PLACE, table.assign(target_class=0, curve="insertion", status="ok"), len(content["jobs"])
     )
     changes = {"curves": job.pop("curves"), "jobs": [*content["jobs"], job], "axes": AXES}
-    artefacts.write(folder, content | changes)
+    write_entries(folder, content | changes)
     return folder
 
 

@@ -16,6 +16,7 @@ import pytest
 from matplotlib.figure import Figure as Canvas
 
 from axiom_bench.errors import BenchError
+from axiom_bench.records.entries import Manifest, MethodEntry
 from axiom_bench.report.charts import by_method, lines, matrices, points
 from axiom_bench.report.charts.drawing import Figure, counts_by, spread_axis
 from axiom_bench.report.charts.lines import mean_curves
@@ -202,8 +203,9 @@ def write(tmp_path: Path) -> Write:
 
 def run_of(folder: Path, jobs: Sequence[dict[str, Any]], **axes: Any) -> Any:
     lists = {kind: [name for job in jobs for name in job[kind]] for kind in ("records", "curves")}
-    manifest = {**lists, "jobs": list(jobs), "methods": {"b": {}, "a": {}}, "axes": axes}
-    metadata = SimpleNamespace(method_title=str.upper, method=lambda name: {})
+    entries = {**lists, "jobs": list(jobs), "methods": {"b": {}, "a": {}}, "axes": axes}
+    manifest = Manifest.model_validate(entries)
+    metadata = SimpleNamespace(method_title=str.upper, method=lambda name: MethodEntry())
     texts = {"label": lambda setting: setting.model, "metadata": metadata}
     return SimpleNamespace(path=folder, manifest=manifest, methods=("b", "a"), settings=SETTINGS, **texts)
 

@@ -104,7 +104,7 @@ def test_depth_is_what_the_network_runs_first(made, make_records, edit_manifest,
     run = made(records, {"net": names})
     order = sorted(names, key=lambda name: (depths or {}).get(name, 0))
     if depths:
-        edit_manifest(run.path, models={"net": run.manifest["models"]["net"] | {"depths": depths}})
+        edit_manifest(run.path, models={"net": run.manifest.models["net"].model_dump() | {"depths": depths}})
         run = RunFolder.read(run.path)
     first, *others = [each.draw().axes[0] for each in drawn(lines.draw_by_depth, run)]
     assert [texts(axes.get_xticklabels()) for axes in (first, *others)] == [order] * (1 + len(others))
@@ -198,7 +198,7 @@ def test_pictures_show_the_configured_methods(run):
 def test_a_flipped_bit_of_pictures_is_found(made):
     """Also where no checksum of the archive's own reaches: in the time of a member."""
     run = made(3, pictures=True)
-    (name, *_) = run.manifest["pictures"]
+    (name, *_) = run.manifest.pictures
     content = bytearray((run.path / name).read_bytes())
     content[10] ^= 1
     (run.path / name).write_bytes(content)

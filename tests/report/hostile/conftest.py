@@ -11,13 +11,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import store
 from axiom_bench.records.store import GALLERY, write_arrays
 from axiom_bench.report import gallery
 from axiom_bench.report.writing import page, save_figures, write_tables
 from axiom_bench.statistics.run_folder import RunFolder
-from tests.made_runs import RECORD, pictures_of, runtime_of, write_curves, write_records
+from tests.made_runs import RECORD, pictures_of, runtime_of, write_curves, write_entries, write_records
 from tests.report.gallery.conftest import make_entry
 
 ATTACKS = (
@@ -99,7 +98,7 @@ def write(folder: Path, name: Names) -> Path:
     write_arrays(folder / "pictures/one.npz", pictures_of(models[0], methods, n=2) | shown)
     about = {"models": models, "layer": layer, "data": data, "methods": methods, "metrics": [*metrics, of_layer]}
     content = {**manifest(name, about, curve, classes, images), "jobs": jobs, "curves": jobs[1].pop("curves")}
-    manifest_file.write(folder, content)
+    write_entries(folder, content)
     return folder
 
 

@@ -13,10 +13,10 @@ from axiom_bench.cli.main import main
 from axiom_bench.cli.terminal import printable
 from axiom_bench.errors import BenchError
 from axiom_bench.gate import write_baseline
-from axiom_bench.records import artefacts, files, reading
+from axiom_bench.records import files, reading
 from axiom_bench.records.files import safe_name
 from axiom_bench.report import summary
-from tests.made_runs import RECORD
+from tests.made_runs import RECORD, write_entries
 
 LAYERS = {"scenes_fc": ("features.9",)}
 
@@ -98,7 +98,7 @@ def test_two_names_never_share_a_file_and_a_plain_one_is_its_own():
     ],
 )
 def test_a_manifest_that_does_not_hold_what_it_must(tmp_path, entry, sentence):
-    artefacts.write(tmp_path, {"experiment": "quick", "run": "default", **entry})
+    write_entries(tmp_path, {"experiment": "quick", "run": "default", **entry})
     with pytest.raises(BenchError, match="is damaged") as caught:
         reading.read_manifest(tmp_path)
     assert sentence in str(caught.value)

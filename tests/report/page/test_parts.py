@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from axiom_bench.environment import conf_folder
+from axiom_bench.records.entries import parse
 from axiom_bench.report.page import tables, this_run
 from axiom_bench.report.page.tables import Row, interval_chart
 from axiom_bench.report.page.this_run import header
@@ -25,7 +26,7 @@ def run(usual: RunFolder) -> RunFolder:
 
 
 def with_manifest(run: RunFolder, **changes) -> RunFolder:
-    return dataclasses.replace(run, manifest={**run.manifest, **changes})
+    return dataclasses.replace(run, manifest=parse({**run.manifest.model_dump(), **changes}))
 
 
 def test_the_head_says_what_ran_and_counts_many_networks(run):
@@ -33,7 +34,7 @@ def test_the_head_says_what_ran_and_counts_many_networks(run):
     assert head.title.endswith(" has the lowest conservation error on scenes_fc and scenes_residual")
     assert head.above.endswith(": 6 methods on 2 networks and 120 images")
     assert head.trust == {"Conservation error": "the order holds"}
-    untold = with_manifest(run, config={**run.config, "report": {"headline": []}})
+    untold = with_manifest(run, config={**run.config.model_dump(), "report": {"headline": []}})
     assert header(untold).title == "6 methods on 2 networks and 120 images"
     assert head.facts["Networks"] == "scenes_fc at features.9, scenes_residual at stages.2"
     assert head.facts["Images"].startswith("120 images of scenes, 120 rows")
@@ -45,8 +46,11 @@ def test_the_head_says_what_ran_and_counts_many_networks(run):
 
 
 def test_a_definition_leaves_the_shape_out_and_has_an_anchor(run):
-    about = {**run.manifest["metrics"]["box_iou"], "description": "The best IoU of a <box> -> (B,). It is a ratio."}
-    metrics = {**run.manifest["metrics"], "box_iou": about}
+    about = {
+        **run.manifest.metrics["box_iou"].model_dump(),
+        "description": "The best IoU of a <box> -> (B,). It is a ratio.",
+    }
+    metrics = {**run.manifest.model_dump()["metrics"], "box_iou": about}
     methods, values = tables.definitions_of(with_manifest(run, metrics=metrics))
     box_iou = next(entry for entry in values if entry.name == "box_iou")
     assert box_iou.formula == "The best IoU of a <box>. It is a ratio"
@@ -60,7 +64,10 @@ def test_a_definition_leaves_the_shape_out_and_has_an_anchor(run):
 
 
 def test_a_metric_has_its_line_of_the_scorecard_beside_its_finding_and_in_its_definition(run):
-    config = {**run.config, "metric": yaml.safe_load((conf_folder() / "metric" / "box_iou.yaml").read_text())}
+    config = {
+        **run.config.model_dump(),
+        "metric": yaml.safe_load((conf_folder() / "metric" / "box_iou.yaml").read_text()),
+    }
     config |= {"report": {"headline": ["box_iou"]}}
     judged = with_manifest(run, config=config)
     found = tables.findings_section(judged, tables.Terms(), {}).body
@@ -106,8 +113,8 @@ def test_numbers_of_a_cell_are_named_after_the_heading():
 
 
 def test_what_is_to_be_said_of_the_images_stands_below_their_table(run):
-    (name, about), *_ = run.manifest["data"].items()
-    data = {name: {**about, "notes": ["photos: not read: 1 .heic", "EXIF orientations are applied"]}}
+    (name, about), *_ = run.manifest.data.items()
+    data = {name: {**about.model_dump(), "notes": ["photos: not read: 1 .heic", "EXIF orientations are applied"]}}
     assert "not read" not in this_run.this_run(run).body
     body = this_run.this_run(with_manifest(run, data=data)).body
     assert f"{name}: photos: not read: 1 .heic. EXIF orientations are applied." in body

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from markupsafe import Markup
 
-from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import files
 from axiom_bench.report import gallery
 from axiom_bench.report.charts import points
@@ -21,6 +20,7 @@ from axiom_bench.report.writing import all_tables, save_figure
 from axiom_bench.report.writing import page as page_of
 from axiom_bench.statistics.labels import NOTHING
 from axiom_bench.statistics.run_folder import RunFolder
+from tests.made_runs import write_entries
 
 CITED = {"text": "Doe 2031, arXiv:1", "title": "On Boxes", "url": "https://arxiv.org/abs/1"}
 DEFINITIONS = (
@@ -36,7 +36,7 @@ def usual_page(usual_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     manifest = files.read_json(folder / "manifest.json")
     for kind, name, about in DEFINITIONS:
         manifest[kind][name] |= about
-    manifest_file.write(folder, manifest)
+    write_entries(folder, manifest)
     run = RunFolder.read(folder)
     path = folder / "report.html"
     tables = all_tables(run)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from axiom_bench.records import artefacts
+from axiom_bench.records.entries import MethodEntry
 from axiom_bench.report.tables.summaries import (
     overview_table,
     training_tables,
@@ -19,6 +19,7 @@ from axiom_bench.report.writing import write_tables
 from axiom_bench.statistics.labels import NOTHING
 from axiom_bench.statistics.run_folder import RunFolder
 from axiom_bench.statistics.summary import summarise
+from tests.made_runs import entries_of
 
 AXIOMS = ["sensitivity_error", "conservation_error"]
 SUMMARY = (  # the columns of summary.csv, which programs read
@@ -41,7 +42,7 @@ def run(usual: RunFolder) -> RunFolder:
 @pytest.mark.slow
 def test_what_depends_on_the_batch_is_marked_in_every_table(make_run, make_records, edit_manifest, tmp_path):
     folder = make_run(make_records(n=12))
-    about = artefacts.read(folder)
+    about = entries_of(folder)
     for kind, name in (("methods", "grad_cam"), ("metrics", "box_iou")):
         about[kind][name] = {**about[kind].get(name, {}), "unstable": f"{name} draws at random"}
     edit_manifest(folder, methods=about["methods"], metrics=about["metrics"])
@@ -109,8 +110,8 @@ def test_many_metrics_are_one_wide_row_without_a_warning(make_records, make_run,
 
 
 def test_a_winner_by_construction_is_marked(run):
-    methods = {**run.manifest["methods"], "grad_cam": {"wins_by_construction": ["conservation_error"]}}
-    run = replace(run, manifest={**run.manifest, "methods": methods})
+    methods = {**run.manifest.methods, "grad_cam": MethodEntry(wins_by_construction=["conservation_error"])}
+    run = replace(run, manifest=run.manifest.model_copy(update={"methods": methods}))
     table = overview_table(run)
     rows = texts(table)
     assert rows["grad_cam"][1].endswith("‡")
@@ -121,7 +122,7 @@ def test_a_winner_by_construction_is_marked(run):
 def test_the_overview_says_what_a_reader_must_know_of_a_network(make_run, make_records, edit_manifest):
     """Once for all networks of which the same is to be known."""
     folder = make_run(make_records(n=12), pictures=False)
-    models = artefacts.read(folder)["models"]
+    models = entries_of(folder)["models"]
     edit_manifest(folder, models={name: {**about, "note": "made for tests."} for name, about in models.items()})
     run = RunFolder.read(folder)
     assert "scenes_fc, scenes_residual: made for tests." in overview_table(run).notes
@@ -136,7 +137,7 @@ def trained(make_run, make_records, edit_manifest):
 
     def make(architectures: tuple[str, ...]) -> RunFolder:
         folder = make_run(make_records(n=40, layers=SEEDS), layers=SEEDS, pictures=False, runtime=False)
-        named = zip(artefacts.read(folder)["jobs"], SEEDS, architectures, strict=True)
+        named = zip(entries_of(folder)["jobs"], SEEDS, architectures, strict=True)
         jobs = [
             {**job, "job": f"{name} at features.9 on scenes", "config": {"model": {"architecture": architecture}}}
             for job, name, architecture in named
