@@ -78,7 +78,6 @@ def outputs(folder: Path) -> list[Path]:
 
 NAME = "manifest.json"
 FORMAT = 4  # of a run folder. Later formats are read together with this one; others are refused
-OF_JOBS = ("seconds", "work")  # {job: {name: number}}: of each stage, and how much was computed
 HASHES = "sha256"  # {file: hash} of the files that are listed
 SHA256_DIGITS = 64
 
