@@ -264,7 +264,7 @@ def test_what_workers_return_is_written_as_it_arrives(run, rows, finished_run, e
     """The same values, files and manifest, also of a second command, which computes one more method."""
     first = run("shard_size=1")
     assert first[0].failure is None
-    assert str(Path(tempfile.gettempdir(), "axiom-bench-")) not in json.dumps(assembled(first))
+    assert str(Path(tempfile.gettempdir(), "axiom-bench-")) not in json.dumps(assembled(first).model_dump())
     assert_same_bits(rows(first), finished_run)
     assert run("shard_size=1")[0].computed.shards == 0
     (more,) = run("shard_size=1", "method=[grad_cam,xgrad_cam,hires_cam]")

@@ -21,7 +21,7 @@ from axiom_bench.cli.finish import finish
 from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts, combining, files, reading, running
 from axiom_bench.records.artefacts import Artefact
-from axiom_bench.records.entries import Facts, FailureEntry, JobEntry
+from axiom_bench.records.entries import Facts, FailureEntry, JobEntry, Manifest
 from axiom_bench.records.store import read_gallery
 from axiom_bench.run import manifest, samples
 from axiom_bench.run.composing.settings import Settings
@@ -131,7 +131,7 @@ def test_pictures_show_what_was_measured(written, folder):
     np.testing.assert_allclose(maps.numpy(), vgg["heatmaps"][0] / 255, atol=0.5 / 255 + 1e-5)
     assert str(vgg["confidence_of"]) == "probability"
     assert np.ptp(vgg["images"]) > 100  # a picture as people see it, not normalised pixels
-    table = reading.read_records(folder, written)
+    table = reading.read_records(folder, Manifest.model_validate(written))
     table = table[(table["metric"] == "confidence_drop") & (table["model"] == "scenes_vgg")]
     for place, method in enumerate(vgg["methods"]):
         measured = table[table["method"] == method].head(3)
@@ -229,8 +229,8 @@ def test_perturbation_curves_are_kept_listed_and_drawn(run, results):
     axes = {name: (about["at"], about["y"]) for name, about in written["axes"].items()}
     assert axes["deletion"] == ([0, 0.25, 0.5, 0.75, 1], "probability")
     assert axes["morf"] == ([0.3, 0.6], "accuracy")
-    curves = pd.concat(part.table.to_pandas() for part in reading.read_curves(folder, written))
-    values = reading.read_records(folder, written)
+    curves = pd.concat(part.table.to_pandas() for part in reading.read_curves(folder, Manifest.model_validate(written)))
+    values = reading.read_records(folder, Manifest.model_validate(written))
     row = ["method", "image_id", "target_class"]
     for curve, metric, area in (
         ("deletion", "deletion_auc", lambda points: np.trapezoid(points, dx=0.25)),
