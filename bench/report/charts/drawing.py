@@ -171,7 +171,6 @@ def _fonts() -> Iterator[font_manager.FontEntry]:
 
 
 @cache
-@cache
 def _signs(file: str) -> frozenset[int]:
     try:
         return frozenset(font_manager.get_font(file).get_charmap())
@@ -225,9 +224,14 @@ def style() -> Iterator[None]:
 
 @cache
 def _register_fonts() -> None:
-    """An entry more in matplotlib's list, which no other figure asks for."""
-    for path in sorted(FONTS.glob("*.ttf")):
-        font_manager.fontManager.addfont(str(path))
+    """Add the figures' own font to matplotlib's list, and matplotlib's fonts if the list lacks them.
+
+    All installations of a user share the file with this list. One that was being removed may have written it.
+    """
+    listed = {entry.fname for entry in font_manager.fontManager.ttflist}
+    for path in sorted([*FONTS.glob("*.ttf"), *MATPLOTLIB_FONTS.glob("*.ttf")]):
+        if str(path) not in listed:
+            font_manager.fontManager.addfont(str(path))
 
 
 def canvas(width: float, height: float) -> Canvas:

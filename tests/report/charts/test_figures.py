@@ -27,6 +27,7 @@ from axiom_bench.report.charts.drawing import (
     MATPLOTLIB_FONTS,
     Figure,
     LeftOut,
+    _register_fonts,
     across,
     can_draw,
     canvas,
@@ -377,6 +378,24 @@ def test_a_panel_without_values_has_no_boxes():
     draw_boxes(axes, [], Axis(0, 1, False, 0, 0))
     assert not axes.collections
     assert not axes.lines
+
+
+def test_a_list_of_fonts_without_matplotlibs_own_is_completed(tmp_path, caplog):
+    """Powers on a logarithmic axis are written in one of them."""
+    fontManager.ttflist[:] = [
+        entry for entry in fontManager.ttflist if MATPLOTLIB_FONTS not in Path(entry.fname).parents
+    ]
+    fontManager._findfont_cached.cache_clear()
+    _register_fonts.cache_clear()
+
+    def plot() -> Canvas:
+        figure = canvas(2, 2)
+        figure.subplots().plot([1e-37, 1e-31])
+        figure.axes[0].set_yscale("log")
+        return figure
+
+    Figure("name", "title", "", plot).save(tmp_path)
+    assert [record.getMessage() for record in caplog.records] == []
 
 
 def test_signs_that_the_figures_fonts_lack(tmp_path):
