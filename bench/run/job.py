@@ -1,4 +1,7 @@
-"""A job: one model, cut at one layer, on one data set, with the methods and metrics that one trace serves."""
+"""A job: one model, cut at one layer, on one data set, with methods and metrics.
+
+All methods and metrics of a job share one trace (a recorded forward pass) per batch.
+"""
 
 from __future__ import annotations
 
@@ -29,95 +32,100 @@ from axiom_bench.run.composing.device import Device
 from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.progress import progress
 
-HASHES = "image_hashes.json"
-DETECTIONS, MATCHED, MASKS = "detections", "matched", "masks"  # target rules of networks that find objects
+HASHES = "image_hashes.json"  # a file of the run folder
+
+# Target rules of networks that find objects.
+DETECTIONS = "detections"
+MATCHED = "matched"
+MASKS = "masks"
 OBJECT_RULES = (DETECTIONS, MATCHED, MASKS)
-OF_OBJECTS = {"label": MATCHED, "each_label": MATCHED, "predicted": DETECTIONS}  # what other rules mean for these
+OBJECT_RULE_BY_CLASS_RULE = {"label": MATCHED, "each_label": MATCHED, "predicted": DETECTIONS}
 
-
-Shard = tuple[int, ...]  # some images, by their positions in the data set
+Shard = tuple[int, ...]
+"""Some images of a job, as positions in its data set."""
 
 
 def shards(indices: Sequence[int], size: int) -> tuple[Shard, ...]:
-    """The indices cut, in order, into shards of `size` images, the last may be smaller."""
+    """Divide the indices, in order, into shards of `size` images. The last shard may be smaller."""
     return tuple(tuple(indices[start : start + size]) for start in range(0, len(indices), size))
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job, loaded and checked.
-
-    Attributes:
-        settings: The command's, for this job.
-        experiment: Its name.
-        model: The network, its layer and its preprocessing.
-        cut_model: The network on the device, cut at its layer.
-        data: The data set.
-        indices: Positions in `data` of the images to explain.
-        target: The rule that names the class to explain.
-        normalise: How heatmaps are scaled.
-        methods: The methods.
-        metrics: The metrics.
-        device: Where it is computed.
-        shard_size: The number of images in a shard.
-        batch_size: The number of rows in a batch.
-        workers: The number of processes that read images.
-        cache: The folder of decoded images.
-        hashes: Of image files.
-        notes: Sentences for the user that the code has found so far. They go on with what is made of the job.
-        all_indices: As `indices`, with those that data.only_correct leaves out.
-        left_out: The ids of these.
-        others: Why images may be left out.
-        made_of: The images that mosaics were made of, for the manifest. `of` names their data set, `images` counts it.
-            `of_one_class` counts those of one class, and of these `unreadable` those that can't be read. `confident`
-            counts those that the model names with `confidence` (null: all), and `in_mosaics` those that a mosaic shows.
-        of_images: The fingerprint of the images in which the network has found what is explained.
-    """
+    """A job, loaded and checked."""
 
     settings: Settings = field(compare=False, repr=False)
+    """The command's settings, for this job."""
     experiment: str
+    """The name of the experiment."""
     model: LoadedModel
+    """The network, its layer and its preprocessing."""
     cut_model: CutModel = field(compare=False, repr=False)
+    """The network on the device, cut at its layer."""
     data: DataSet
+    """The data set."""
     indices: tuple[int, ...]
+    """Positions in `data` of the images to explain."""
     target: str
+    """The rule that names the class to explain, one of `TARGET_RULES` or `OBJECT_RULES`."""
     normalise: str
+    """How heatmaps are scaled."""
     methods: tuple[Plugin, ...]
     metrics: tuple[Plugin, ...]
     device: Device
+    """The device that computes the job, with its precision and limits."""
     shard_size: int
+    """The number of images in a shard."""
     batch_size: int
+    """The number of rows in a batch. A row is one image with one class to explain."""
     workers: int
+    """The number of processes that read images."""
     cache: str | None = None
+    """The folder of decoded images."""
     hashes: FileHashes = field(default_factory=FileHashes, compare=False, repr=False)
+    """The SHA-256 of image files."""
     notes: Notes = field(default_factory=Notes, compare=False, repr=False)
+    """Sentences for the user that the code has found so far. Copies of the job share them."""
     all_indices: tuple[int, ...] = ()
+    """`indices`, and the positions of the images that data.only_correct leaves out."""
     left_out: tuple[str, ...] = ()
+    """The ids of the images that data.only_correct leaves out."""
     others: str | None = None
+    """The reason why images may be left out."""
     made_of: Mapping[str, Any] | None = None
+    """The images that mosaics were made of, for the manifest; None for other data.
+
+    `of` names their data set, and `images` counts its images. `of_one_class` counts the images of one class, and
+    `unreadable` those among them that can't be read. `confident` counts the images that the model classifies with at
+    least the probability `confidence` (null: all of them), and `in_mosaics` those that a mosaic shows.
+    """
     of_images: str | None = None
+    """The fingerprint of the images in which the network has found the explained objects; None for other networks."""
 
     @property
     def file_stem(self) -> str:
-        """The model and the layer, for names of files that people look at."""
+        """The model and the layer, for the names of files that people look at."""
         return safe_name(f"{self.model.name}-{self.model.layer}")
 
     @staticmethod
     def of(settings: Settings) -> Job:
-        """Load and check everything. Raises BenchError if something is missing or doesn't fit."""
+        """Load and check a job. Raise BenchError if something is missing or doesn't fit."""
         target = settings.target
         if target not in (None, *TARGET_RULES, *OBJECT_RULES):
             raise unknown("target rule", target, (*TARGET_RULES, *OBJECT_RULES))
-        normalise, device = check_normalise(settings.normalise), Device.of(settings.device)
+        normalise = check_normalise(settings.normalise)
+        device = Device.of(settings.device)
         device.prepare()
-        methods, metrics = chosen("method", settings.method), chosen("metric", settings.metric)
+        methods = chosen("method", settings.method)
+        metrics = chosen("metric", settings.metric)
         data = settings.data
-        # after the data, unless they ask for it: it takes longest. shape: of samples that are arrays
+        # The network loads after the data, since it takes longest, unless the data set asks for its classes. A data set
+        # whose samples are arrays passes their shape.
         network = cache(lambda *shape: load_model(settings.model, *shape))
         background = ModelSpec.of(settings.model).background
         dataset = load_dataset(data, lambda *shape: network(*shape).named_classes, background)
         loaded = network() if dataset.shape is None else network(dataset.shape)
-        size = None if isinstance(dataset, MosaicImages) else data["size"]  # of mosaics it counts what they make
+        size = None if isinstance(dataset, MosaicImages) else data["size"]  # the size of mosaics counts the mosaics
         indices = subset(dataset, size, data["seed"], data.get("only_classes"), data.get("leave_out"))
         preprocessing = replace(loaded.preprocessing, scaled_decoding=data.get("scaled_decoding", False))
         if loaded.inputs is not None and isinstance(dataset, MosaicImages):
@@ -126,6 +134,7 @@ class Job:
             )
         inputs = loaded.inputs and loaded.inputs.of_images(dataset.ids, [dataset.ids[index] for index in indices])
         model = replace(loaded, preprocessing=preprocessing, inputs=inputs)
+        default_target = "predicted" if dataset.unlabelled else "label"
         notes = Notes()
         job = Job(
             settings=settings,
@@ -134,7 +143,7 @@ class Job:
             cut_model=cut_of(model, device, notes),
             data=dataset,
             indices=indices,
-            target=_target_rule(settings.model, target or ("predicted" if dataset.unlabelled else "label")),
+            target=_target_rule(settings.model, target or default_target),
             normalise=normalise,
             methods=methods,
             metrics=metrics,
@@ -150,7 +159,7 @@ class Job:
         return job
 
     def check(self) -> None:
-        """Raises BenchError where labels of the data can't be classes of the model."""
+        """Raise BenchError if the target rule needs labels and the data's labels can't be classes of the model."""
         if self.target in ("predicted", DETECTIONS, MASKS):
             return
         if self.data.unlabelled:
@@ -158,26 +167,34 @@ class Job:
                 f"The images of {self.data.name!r} have no labels ({self.data.unlabelled}); set target=predicted, or "
                 "call the folders by the network's classes: names, indices or ImageNet's synset ids."
             )
-        of_model, of_data = self.model.number_of_classes, len(self.data.classes)
-        check_labels(self.data, self.indices, of_model)
+        model_classes = self.model.number_of_classes
+        data_classes = len(self.data.classes)
+        check_labels(self.data, self.indices, model_classes)
         if not self.shares_classes:
-            background = "model.background=0 if output 0 is the background (-1: the last), " * (of_model == of_data + 1)
+            background = ""
+            if model_classes == data_classes + 1:
+                background = "model.background=0 if output 0 is the background (-1: the last), "
             raise BenchError(
-                f"The model {self.model.name} has {of_model} classes and the data set {self.data.name} {of_data}, so "
-                f"labels don't name the model's classes; set {background}data.classes to the model's classes in the "
-                "order of its outputs, target=predicted, or, for an ImageNet model on VOC, model.output=voc_groups."
+                f"The model {self.model.name} has {model_classes} classes and the data set {self.data.name} "
+                f"{data_classes}, so labels don't name the model's classes; set {background}data.classes to the "
+                "model's classes in the order of its outputs, target=predicted, or, for an ImageNet model on VOC, "
+                "model.output=voc_groups."
             )
 
     def lines(self) -> tuple[str, ...]:
-        """For the user, before anything is computed."""
-        lines = [*self.model.lines, *self.data_notes, *filter(None, [self.model.recognised])]
-        if (of := self.made_of) is not None:
-            unreadable = f" ({of['unreadable']} can't be read)" if of["unreadable"] else ""
-            sure = f" and are named with a probability of at least {of['confidence']}"
+        """Return the lines that are printed before anything is computed."""
+        lines = [*self.model.lines, *self.data_notes]
+        if self.model.recognised:
+            lines.append(self.model.recognised)
+        if self.made_of is not None:
+            counts = self.made_of
+            unreadable = f" ({counts['unreadable']} can't be read)" if counts["unreadable"] else ""
+            confident = ""
+            if counts["confidence"] is not None:
+                confident = f" and are named with a probability of at least {counts['confidence']}"
             lines.append(
-                f"{of['confident']} of {of['images']} images of {of['of']!r}{unreadable} show one class"
-                f"{'' if of['confidence'] is None else sure}; {of['in_mosaics']} of them are in the {of['mosaics']} "
-                "mosaics."
+                f"{counts['confident']} of {counts['images']} images of {counts['of']!r}{unreadable} show one class"
+                f"{confident}; {counts['in_mosaics']} of them are in the {counts['mosaics']} mosaics."
             )
         if self.left_out:
             count = f"{len(self.left_out)} of {len(self.all_indices)} images are left out"
@@ -186,35 +203,41 @@ class Job:
 
     @property
     def one_worker(self) -> int:
-        """The processes that read a few images: one, since a decoder may end it, where the job has any."""
+        """The number of processes that read a few images: 1, since a decoder may crash its process, or 0 if the job
+        reads images in its own process."""
         return min(self.workers, 1)
 
     @property
     def shares_classes(self) -> bool:
-        """Whether a class index means the same to data and model, as far as their number of classes tells. Where it
-        doesn't, which target=predicted alone allows, no label, box or mask may be used."""
+        """True if data and model have equally many classes, so that a class index means the same to both.
+
+        Otherwise no label, box or mask may be used, and only target=predicted is allowed.
+        """
         return self.model.number_of_classes == len(self.data.classes)
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
-        """What people call the model's classes, by class index: the data set's names, where it has some beside its
-        classes' own and shares the model's; else the model's; its indices where nobody tells."""
-        data, names = self.data, self.model.classes
-        if self.shares_classes and (names is None or data.class_names != data.classes):
+        """The names of the model's classes for readers, by class index.
+
+        The data set's names are used if it shares the model's classes, and either has readable names for them or the
+        model has no names. Otherwise the model's own names are used, or the class indices if it has none.
+        """
+        data = self.data
+        model_names = self.model.classes
+        if self.shares_classes and (model_names is None or data.class_names != data.classes):
             return data.class_names
-        return names or tuple(map(str, range(self.model.number_of_classes)))
+        return model_names or tuple(map(str, range(self.model.number_of_classes)))
 
     @property
     def data_notes(self) -> tuple[str, ...]:
         """Sentences about the data that a reader needs to interpret the job's values."""
         if self.shares_classes or self.data.unlabelled:
             return self.data.notes
-        of_model, of_data = self.model.number_of_classes, len(self.data.classes)
-        return (
-            *self.data.notes,
-            f"the {of_data} classes of {self.data.name!r} aren't the {of_model} of {self.model.name}, so boxes and "
-            "masks aren't used: metrics that need them have no value.",
+        sentence = (
+            f"the {len(self.data.classes)} classes of {self.data.name!r} aren't the {self.model.number_of_classes} of "
+            f"{self.model.name}, so boxes and masks aren't used: metrics that need them have no value."
         )
+        return (*self.data.notes, sentence)
 
     @property
     def name(self) -> str:
@@ -229,58 +252,75 @@ class Job:
 
     @cached_property
     def shards(self) -> tuple[Shard, ...]:
-        """The images in slices."""
+        """The images to explain, divided into shards."""
         return shards(self.indices, self.shard_size)
 
     @cached_property
     def contents(self) -> dict[int, str]:
-        """For each chosen image its id, the SHA-256 of its content, its labels, which may be in another file, and the
-        SHA-256 of what the network takes beside it, if anything."""
-        data, labels, inputs, contents = self.data, self.labels, self.model.inputs, {}
-        with progress(f"{self.name}: hashes of the images", len(self.indices)) as shown:
-            for index, digest in zip(self.indices, fingerprints(data, self.indices, self.hashes), strict=True):
-                beside = inputs.sha256(data.ids[index]) if inputs else ""
-                contents[index] = f"{data.ids[index]} {digest} {labels[index]} {beside}".rstrip()
-                shown.advance(1)
+        """The text that identifies the content of each image to explain, by its position in the data set.
+
+        It consists of the id, the SHA-256 of the image, the labels, which may be in another file, and the SHA-256 of
+        the network's further inputs for this image, if the network has any.
+        """
+        data = self.data
+        labels = self.labels
+        inputs = self.model.inputs
+        contents = {}
+        with progress(f"{self.name}: hashes of the images", len(self.indices)) as display:
+            digests = fingerprints(data, self.indices, self.hashes)
+            for index, digest in zip(self.indices, digests, strict=True):
+                image_id = data.ids[index]
+                input_digest = inputs.sha256(image_id) if inputs else ""
+                contents[index] = f"{image_id} {digest} {labels[index]} {input_digest}".rstrip()
+                display.advance(1)
         return contents
 
     @cached_property
     def labels(self) -> dict[int, tuple[int, ...]]:
-        """For each chosen image all its labels: of some data sets that is a file to read."""
+        """All labels of each image to explain, by its position. They are cached, since some data sets read a file for
+        each image."""
         return {index: self.data.labels(index) for index in self.indices}
 
     @cached_property
     def batch_rows(self) -> int:
-        """The number of rows that every batch is padded to: `batch_size`, but no more than the largest shard has."""
-        return min(self.batch_size, max(map(self.rows, self.shards), default=1)) or 1
+        """The number of rows that every batch is padded to: `batch_size`, or the rows of the largest shard if fewer."""
+        largest_shard = max(map(self.rows, self.shards), default=1)
+        return min(self.batch_size, largest_shard) or 1
 
     def rows(self, shard: Shard) -> int:
-        """How many rows a shard has: one an image, or one a label; fewer, where a crop cuts an object away."""
+        """Return the number of rows of a shard: one per image, or one per label if target=each_label.
+
+        A crop that cuts an object away leaves fewer rows.
+        """
         if self.target != "each_label":
             return len(shard)
         return sum(len(self.labels[index]) for index in shard)
 
     @cached_property
     def num_batches(self) -> int:
-        """How many batches all rows fill; shards that aren't full have a few more."""
+        """The number of batches that all rows fill. Shards whose last batch isn't full have a few more."""
         return -(-self.rows(self.indices) // self.batch_rows)
 
     def with_inputs(self, batch: Batch) -> Batch:
-        """The batch with what the network takes beside its images."""
+        """Return the batch with the network's further inputs added, if it has any."""
         inputs = self.model.inputs
         return batch if inputs is None else inputs.beside(batch)
 
     @property
     def data_fingerprint(self) -> str:
-        """SHA-256 over the ids, the content and the labels of the chosen images, in order."""
-        return self.of_images or hashlib.sha256("\n".join(self.contents.values()).encode()).hexdigest()
+        """The SHA-256 of the ids, the content and the labels of the images to explain, in order."""
+        if self.of_images:
+            return self.of_images
+        return hashlib.sha256("\n".join(self.contents.values()).encode()).hexdigest()
 
 
 def _target_rule(model: Mapping[str, Any], target: str) -> str:
-    """The rule itself, or what it means for a network that finds objects. Raises BenchError for one of such networks
-    where the network finds none."""
+    """Return the target rule, translated if the network finds objects.
+
+    Raise BenchError if the rule is for networks that find objects and this network doesn't.
+    """
     if model.get("output") in OBJECT_OUTPUTS:
-        return OF_OBJECTS.get(target, target)
+        return OBJECT_RULE_BY_CLASS_RULE.get(target, target)
     if target in OBJECT_RULES:
         raise BenchError(
             f"target={target} is of networks that find objects; set model.output={' or '.join(OBJECT_OUTPUTS)}, or "
@@ -290,10 +330,17 @@ def _target_rule(model: Mapping[str, Any], target: str) -> str:
 
 
 def cut_of(model: LoadedModel, device: Device, notes: Notes = WARNINGS) -> CutModel:
-    """Return the model on the device, cut at its layer. notes: get what its first trace finds."""
-    module, precisions = model.module.to(device.device), (device.precision, device.head_precision)
-    memory, budget = device.ablation_memory, device.ablation_channels
-    cut_model = cut(module, model.layer, *precisions, memory, model.reshape, model.output, budget)
+    """Move the model to the device, cut it at its layer, and return it. Its first trace adds to `notes`."""
+    cut_model = cut(
+        model.module.to(device.device),
+        model.layer,
+        device.precision,
+        device.head_precision,
+        device.ablation_memory,
+        model.reshape,
+        model.output,
+        device.ablation_channels,
+    )
     cut_model.notes = notes
     if model.inputs is not None:
         cut_model.take(model.inputs.takes)
@@ -303,37 +350,40 @@ def cut_of(model: LoadedModel, device: Device, notes: Notes = WARNINGS) -> CutMo
 
 
 def chosen(kind: str, entries: Mapping[str, Any]) -> tuple[Plugin, ...]:
-    """Return the methods or metrics of these entries, as `kind` says.
+    """Return the plug-ins of these entries: methods or metrics, according to `kind`.
 
-    Raises BenchError for one that can't be imported, and if there is none.
+    Raise BenchError if a plug-in can't be imported, or if there is no entry.
     """
     if not entries:
         raise BenchError(f"No {kind} is chosen; name some, for example {kind}=[{plugins.names(kind)[0]}].")
     mappings = [entry for entry in entries.values() if isinstance(entry, Mapping)]
     if not all(str(entry.get("_target_")).startswith("axiom_bench.") and "library" not in entry for entry in mappings):
-        # A user's module, or another library, may import torchvision beside a CPU-only torch.
-        import axiom_bench.data.torchvision_import  # noqa: F401 - here: it takes seconds
-    listed = tuple(plugins.from_config(kind, name, entry) for name, entry in entries.items())
+        # A user's module, or another library, may import torchvision next to a CPU-only torch. The import takes
+        # seconds, so the package's own plug-ins don't pay for it.
+        import axiom_bench.data.torchvision_import  # noqa: F401
+    loaded = tuple(plugins.from_config(kind, name, entry) for name, entry in entries.items())
     if kind == "metric":
-        check_names(listed)
-        for metric in whole_set.aggregating(listed):
-            whole_set.aggregate(metric)  # which refuses what can't be called
-    return listed
+        check_names(loaded)
+        for metric in whole_set.aggregating(loaded):
+            whole_set.aggregate(metric)  # raises BenchError if the function can't be called
+    return loaded
 
 
 def read_hashes(folder: Path, notes: Notes = WARNINGS) -> FileHashes:
-    """Return the hashes of image files that the run folder keeps, so that a second run needn't read the images.
+    """Read the hashes of image files that the run folder keeps, so that a second run needn't read the images.
 
-    If there are none, or the file is damaged, the result is empty.
+    Return empty hashes if the run folder has no such file, or if the file is damaged.
     """
     hashes = (files.read_json_or_none(folder / HASHES, notes) or {}).get("files")
     return FileHashes(hashes if isinstance(hashes, dict) else {})
 
 
 def keep_hashes(job: Job, folder: Path) -> None:
-    """Hashes the job's images and keeps what is new for the next run. Of two processes that write at once the last
-    one's file stays, and the images that only the other hashed are read again by the next run. Raises BenchError where
-    the folder can't be written."""
+    """Hash the job's images, and keep new hashes for the next run. Raise BenchError if the folder can't be written.
+
+    If two processes write at once, the file of the last one stays, and the next run reads again the images that only
+    the other process hashed.
+    """
     hashes = job.hashes
     if job.contents and hashes.current.items() - hashes.cached.items():
         entries = {**hashes.cached, **hashes.current}

@@ -1,4 +1,9 @@
-"""A run from top to bottom: a command line's jobs, each prepared, computed in shards and finished by an executor."""
+"""A run from top to bottom: compose the jobs of a command line, and prepare, compute and finish each of them.
+
+A job is one model, cut at one layer, on one data set. Its images are divided into shards, and a shard is computed only
+if the run folder lacks some of its values. An executor runs the tasks of a job, in this process or in others;
+`run.worker` defines the tasks, and `run.parcels` brings the files of other processes into the run folder.
+"""
 
 from __future__ import annotations
 
@@ -32,17 +37,17 @@ from axiom_bench.run.progress import Estimate, progress
 from axiom_bench.run.result import Ending, Failure, JobResult, PreparedJob, ShardResult, sums
 from axiom_bench.run.worker import Task, finish, forget, prepare
 
-MAX_JOBS = 5  # that a line names
+MAX_JOBS = 5  # a printed line lists at most this many jobs by name
 
 
 def configuration(overrides: Sequence[str], config_folder: Path | None = None) -> dict[str, Any]:
-    """Return what a command line configures, before it is spread over jobs. Raises BenchError."""
+    """Return the configuration of a command line, before it is divided into jobs. Raise BenchError if it is invalid."""
     with composed(overrides, config_folder) as composition:
         return composition.plain()
 
 
 def checked(config: Mapping[str, Any]) -> tuple[Settings, tuple[Plugin, ...], tuple[Plugin, ...]]:
-    """Return the settings that concern all jobs, the methods and the metrics, checked. Raises BenchError."""
+    """Check a configuration. Return the settings of all jobs, the methods and the metrics, or raise BenchError."""
     add_current_folder()
     check_keys(config, base_keys())
     settings = Settings.of(config)
@@ -51,7 +56,7 @@ def checked(config: Mapping[str, Any]) -> tuple[Settings, tuple[Plugin, ...], tu
     metrics = chosen("metric", settings.metric)
     pictures = settings.pictures
     if pictures.rows and pictures.perturbation not in settings.metric:
-        plugins.load("metric", pictures.perturbation)  # which refuses an unknown name
+        plugins.load("metric", pictures.perturbation)  # raises BenchError for an unknown name
     return settings, methods, metrics
 
 
@@ -61,12 +66,14 @@ def run(
     goes_on: bool = False,
     estimate: Estimate | None = None,
 ) -> list[JobResult]:
-    """Run a command line's jobs and return their results in order, each job once.
+    """Run the jobs of a command line and return their results in order, each job once.
 
     Args:
+        composition: The composed command line, which yields a configuration per job.
         settings: The checked settings of all jobs.
         goes_on: Reuse values that the previous command computed with user plug-ins.
-        estimate: Of the time of a command that runs several command lines; otherwise it is of these jobs.
+        estimate: The estimate of the remaining time that several command lines of one command share. By default, the
+            estimate covers only these jobs.
 
     Raises:
         BenchError: If the run folder can't be written.
@@ -74,7 +81,7 @@ def run(
     with _open_folder(settings) as folder:
         overrides = list(composition.overrides)
         command = running.command_to_continue(folder, overrides, goes_on) or uuid4().hex
-        about_command = {  # what a reader of the unfinished run needs to know of the whole command
+        command_facts = {  # a reader of an unfinished run has no other source for them
             "experiment": settings.experiment,
             "run": settings.run,
             "overrides": overrides,
@@ -83,7 +90,7 @@ def run(
             "jobs": len(composition.jobs),
             "command": command,
         }
-        running.begin(folder, about_command)
+        running.begin(folder, command_facts)
         with executors.opened(settings.executor, folder) as executor:
             notes: dict[str, list[str]] = {}
             results: list[JobResult] = []
@@ -92,17 +99,19 @@ def run(
                 estimate.jobs -= 1
                 results.append(run_job(config, command, executor, notes, estimate))
             results = _distinct(results)
-        return_freed_memory()  # a report needs other memory than passes
+        return_freed_memory()  # the report that follows can't reuse the memory of the forward passes
         _print_shared(notes)
         shards = sum(len(result.shards) for result in results)
-        if there := sum(len(result.shards) - result.computed.shards for result in results):
-            _print(f"{there} of {shards} shards were already there" + ": nothing was computed" * (there == shards))
+        cached_shards = shards - sum(result.computed.shards for result in results)
+        if cached_shards:
+            ending = ": nothing was computed" if cached_shards == shards else ""
+            _print(f"{cached_shards} of {shards} shards were already there{ending}")
         return results
 
 
 @contextmanager
 def _open_folder(settings: Settings) -> Iterator[Path]:
-    """Yield the run folder: of this format, writable and locked."""
+    """Lock the run folder, check that it is writable and has this version's format, and yield its path."""
     folder = settings.run_folder
     files.ensure_writable(folder)
     artefacts.check_format(folder)
@@ -118,68 +127,78 @@ def run_job(
     notes: dict[str, list[str]],
     estimate: Estimate | None = None,
 ) -> JobResult:
-    """Prepare, compute and finish one job. A failure is in its result, so that the other jobs go on.
+    """Prepare, compute and finish one job. If it fails, the result has the failure, and the other jobs still run.
 
     Args:
-        config: The job's configuration, in which nothing is filled in.
+        config: The job's configuration, whose interpolations aren't resolved yet.
         command: The command's id.
-        notes: The jobs of each sentence that was printed. A sentence that an earlier job had isn't printed again.
-        estimate: Of the command's time.
+        executor: The executor that runs the tasks of the job.
+        notes: {sentence: names of the jobs that have it}. The job is added to each of its sentences. A sentence that an
+            earlier job has isn't printed again.
+        estimate: The estimate of the command's remaining time.
     """
     try:
         resolved: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         task = Task(uuid4().hex, command, Settings.of(resolved))
-        prepared: PreparedJob = _done(executor, prepare, task)
+        prepared: PreparedJob = _run_task(executor, prepare, task)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - one job's defect must not stop the other jobs
         forget()
         return JobResult(str(OmegaConf.select(config, "model.name")), failure=Failure.of(error))
     settings = task.settings.model_copy(update={"target": prepared.target})
     begun = JobResult.begun(prepared, settings)
-    of_job = manifest.of_job(begun)
-    announced = AnnouncedJob.model_validate({**of_job.model_dump(), "shards": prepared.shards})
+    entry = manifest.of_job(begun)
+    announced = AnnouncedJob.model_validate({**entry.model_dump(), "shards": prepared.shards})
     try:
         running.announce(task.folder, prepared.job, announced)
         _print_notes(prepared, notes)
         task = replace(task, answers=prepared.answers)
-        result = _computed(task, prepared, begun, executor, estimate or Estimate(0))
+        result = _compute_missing(task, prepared, begun, executor, estimate or Estimate(0))
         record_files.remove(task.folder, prepared.damaged)
-        result = _finished(prepared, result, _done(executor, finish, task))
+        ending: Ending = _run_task(executor, finish, task)
+        result = _add_ending(prepared, result, ending)
         running.announce(task.folder, prepared.job, manifest.of_job(result))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - one job's defect must not stop the other jobs
         failure = Failure.of(error)
-        entry = FailureEntry(job=prepared.job, message=failure.message)
-        with suppress(BenchError):  # a disk that is full is told already
-            running.announce(task.folder, prepared.job, announced.model_copy(update={"failures": [entry]}))
+        failure_entry = FailureEntry(job=prepared.job, message=failure.message)
+        failed = announced.model_copy(update={"failures": [failure_entry]})
+        with suppress(BenchError):  # if the disk is full, the failure already says so
+            running.announce(task.folder, prepared.job, failed)
         return JobResult(str(settings.model["name"]), failure=failure)
     finally:
         forget()
     return result
 
 
-def _done(executor: Executor, function: Callable[..., Any], task: Task) -> Any:
-    """Return what a worker's function returns, with its files in the run folder. Raises as `executors.result`."""
-    return _answer(task, parcels.submit(executor, function, task))
+def _run_task(executor: Executor, function: Callable[..., Any], task: Task) -> Any:
+    """Have the executor run a function of `run.worker`, and return its result. Raise as `executors.result` does."""
+    return _receive(task, parcels.submit(executor, function, task))
 
 
-def _answer(task: Task, future: Future) -> Any:
+def _receive(task: Task, future: Future) -> Any:
+    """Wait for a task, write the files that it returns into the run folder, and return its result."""
     return parcels.received(task, executors.result(future, task.settings.executor))
 
 
 def _print_notes(prepared: PreparedJob, notes: dict[str, list[str]]) -> None:
-    """Print what is known before a job's first batch, but for sentences that an earlier job had."""
+    """Print what is known before the first batch of a job, except sentences that an earlier job has."""
     _print(*prepared.notes.sentences(MachineNote))
-    found = [answer.sentence for answer in prepared.answers if answer.level == "note"]
-    for sentence in (*prepared.notes.sentences(NotFiniteMaps), *found):
+    examination = [answer.sentence for answer in prepared.answers if answer.level == "note"]
+    for sentence in (*prepared.notes.sentences(NotFiniteMaps), *examination):
         if sentence not in notes:
             _print(f"{prepared.job}: {sentence}")
         notes.setdefault(sentence, []).append(prepared.job)
 
 
-def _computed(task: Task, prepared: PreparedJob, begun: JobResult, executor: Executor, estimate: Estimate) -> JobResult:
-    """Return the result with the shards that were missing.
+def _compute_missing(
+    task: Task,
+    prepared: PreparedJob,
+    begun: JobResult,
+    executor: Executor,
+    estimate: Estimate,
+) -> JobResult:
+    """Compute the missing shards and return the updated result. Stop at the first failure.
 
-    After a failure no further shard is begun. If a plug-in has changed what others read, the files of this command are
-    removed.
+    If a plug-in has changed data that other plug-ins read, remove the record files that this command has written.
     """
     if not prepared.missing:
         return begun
@@ -189,17 +208,17 @@ def _computed(task: Task, prepared: PreparedJob, begun: JobResult, executor: Exe
     estimate.images = estimate.jobs * sum(prepared.shards.values())
     missing_images = sum(prepared.shards[key] for key in prepared.missing)
     computed = ShardResult()
-    with progress(prepared.job, missing_images, estimate=estimate) as shown:
+    with progress(prepared.job, missing_images, estimate=estimate) as display:
         futures = parcels.submit_parts(executor, task, prepared.missing)
-        images = 0
+        images_done = 0
         try:
             for future in parcels.arriving(futures):
-                part: ShardResult = _answer(task, future)
+                part: ShardResult = _receive(task, future)
                 printed = (prepared.notes + computed.notes).sentences(MachineNote)
                 _print(*(sentence for sentence in part.notes.sentences(MachineNote) if sentence not in printed))
                 computed += part
-                images += prepared.shards[futures[future]]
-                shown.advance(images - shown.done)
+                images_done += prepared.shards[futures[future]]
+                display.advance(images_done - display.done)  # a local worker has advanced it already
         except BaseException as error:
             for future in futures:
                 future.cancel()
@@ -209,23 +228,25 @@ def _computed(task: Task, prepared: PreparedJob, begun: JobResult, executor: Exe
     return replace(begun, computed=computed, wall=time.perf_counter() - start)
 
 
-def _finished(prepared: PreparedJob, result: JobResult, ending: Ending) -> JobResult:
-    """Return the result with what was made of the job at its end, and with what its workers have to say."""
+def _add_ending(prepared: PreparedJob, result: JobResult, ending: Ending) -> JobResult:
+    """Return the result with the files, axes, times and notes that the last task of the job has added."""
     for data in result.facts.data.values():
         data.notes.extend(ending.turned)
     notes = prepared.notes + result.computed.notes + ending.notes
+    seconds_before = sums(result.seconds, result.computed.seconds)
     return replace(
         result,
         lines=(*result.lines, *note_lines(notes), *ending.turned),
-        seconds=sums(sums(result.seconds, result.computed.seconds), ending.seconds),
+        seconds=sums(seconds_before, ending.seconds),
         files=ending.files,
         axes=ending.axes,
     )
 
 
 def _print_shared(notes: Mapping[str, Sequence[str]]) -> None:
-    """Print the jobs that share notes with an earlier job, in one line for the same jobs."""
-    for (first, *others), count in Counter(map(tuple, notes.values())).items():
+    """Print which jobs share printed notes with an earlier job, in one line per group of jobs."""
+    note_counts = Counter(tuple(jobs) for jobs in notes.values())
+    for (first, *others), count in note_counts.items():
         if others:
             verb = "holds" if count == 1 else "hold"
             _print(f"{first}: {count} of the notes above {verb} for {first_names(others, MAX_JOBS)} as well")
@@ -237,9 +258,10 @@ def _print(*lines: str) -> None:
 
 
 def _distinct(results: Sequence[JobResult]) -> list[JobResult]:
-    """Return each job once: two may be the same, as with model.layer=default and the layer's own name.
+    """Return each job once. Two jobs may be the same, for example with model.layer=default and the layer's own name.
 
-    Of jobs with one name and different settings all but the first fail, since their values couldn't be told apart.
+    If jobs with the same name have different settings, all of them except the first fail, because the name couldn't
+    distinguish their values.
     """
     first: dict[str, JobResult] = {}
     kept = []
