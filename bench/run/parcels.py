@@ -1,6 +1,7 @@
-"""The way of results from workers into the run folder, which only the command writes.
+"""Bring the results of workers into the run folder.
 
-A task of an engine works in a folder of its process and returns the files that it wrote, as a parcel.
+A task that runs in another process, or on another machine, works in a folder of its own and returns the files that it
+wrote as a parcel. Only the command writes them into the run folder.
 """
 
 from __future__ import annotations
@@ -22,47 +23,50 @@ from axiom_bench.run.shards import ANSWERS
 from axiom_bench.run.worker import Task, compute_part, finish, prepare
 
 MAX_ARRAYS = 100_000_000  # bytes of a file of pictures
-ABOUT_JOB = (HASHES, "examination", "predictions", "objects")  # what a task reads instead of computing it again
-VALUES = (record_files.CURVES, record_files.RECORDS)  # in this order: a record file says that its curves are there
-OF_SHARD = (*VALUES, ANSWERS)
-RETURNED: Mapping[Callable[..., Any], Sequence[str]] = {
-    prepare: ABOUT_JOB,
-    compute_part: OF_SHARD,
+JOB_PLACES = (HASHES, "examination", "predictions", "objects")  # a task reads them instead of computing them again
+VALUE_PLACES = (record_files.CURVES, record_files.RECORDS)  # curves first: a record file promises that its curves exist
+SHARD_PLACES = (*VALUE_PLACES, ANSWERS)
+RETURNED_PLACES: Mapping[Callable[..., Any], Sequence[str]] = {
+    prepare: JOB_PLACES,
+    compute_part: SHARD_PLACES,
     finish: tuple(artefacts.steps()),
 }
+"""The files and folders of the run folder that each task may write."""
 
 
 @dataclass(frozen=True)
 class Parcel:
-    """What a task returned, and the content of the files that it wrote, by their names in the run folder."""
+    """The result of a task, with the files that it wrote."""
 
     answer: Any
+    """The value that the task returned."""
     files: Mapping[str, bytes]
+    """{path relative to the run folder: content}."""
 
 
 def submit(executor: Executor, function: Callable[..., Any], task: Task) -> Future:
-    """Have a worker prepare or finish a job, with the files that it reads."""
+    """Have a worker prepare or finish a job. A worker in another process also gets the files that it reads."""
     if isinstance(executor, Local):
         return executor.submit(function, task)
     steps = artefacts.steps() if function is finish else ()
-    inputs = _contents(task.folder, (*ABOUT_JOB, *VALUES, *steps))
+    inputs = _contents(task.folder, (*JOB_PLACES, *VALUE_PLACES, *steps))
     return executor.submit(do_apart, function, task, inputs)
 
 
 def submit_parts(executor: Executor, task: Task, shards: Sequence[str]) -> dict[Future, str]:
-    """Have workers compute the shards with these keys, each with the files that it reads. Return {future: key}."""
+    """Have workers compute the shards with these keys. Return {future: key of its shard}."""
     if isinstance(executor, Local):
         return {executor.submit(compute_part, task, shard): shard for shard in shards}
-    about_job = _contents(task.folder, ABOUT_JOB)
+    job_files = _contents(task.folder, JOB_PLACES)
     futures = {}
     for shard in shards:
-        inputs = about_job | _contents(task.folder, OF_SHARD, f"{shard}-*")
+        inputs = job_files | _contents(task.folder, SHARD_PLACES, f"{shard}-*")
         futures[executor.submit(do_apart, compute_part, task, inputs, shard)] = shard
     return futures
 
 
 def arriving(futures: Collection[Future]) -> Iterator[Future]:
-    """Yield futures as they are done, so that no result waits for an earlier task."""
+    """Yield futures as their tasks end, so that no result waits for an earlier task."""
     done = SimpleQueue[Future]()
     for future in futures:
         future.add_done_callback(done.put)
@@ -71,8 +75,15 @@ def arriving(futures: Collection[Future]) -> Iterator[Future]:
 
 
 def received(task: Task, answer: Any) -> Any:
-    """Return what the function returned, with the files that it wrote in the run folder. Raises BenchError if they
-    can't be written."""
+    """Write the files of a parcel into the run folder, and return the value that the task returned.
+
+    Args:
+        task: The task.
+        answer: A parcel, or the value itself if the task ran in this process.
+
+    Raises:
+        BenchError: If a file can't be written.
+    """
     if not isinstance(answer, Parcel):
         return answer
     for name, content in answer.files.items():
@@ -81,37 +92,56 @@ def received(task: Task, answer: Any) -> Any:
 
 
 def do_apart(function: Callable[..., Any], task: Task, inputs: Mapping[str, bytes], *arguments: Any) -> Parcel:
-    """Call a function of `run.worker` in the folder of this process. Raises BenchError for arrays of too many bytes."""
-    results = _own_folder()
-    here = replace(task, settings=task.settings.model_copy(update={"results": str(results)}))
+    """Call a function of `run.worker` in a folder of this process, and return its result as a parcel.
+
+    Args:
+        function: The function.
+        task: Its task. The function gets a copy whose run folder lies in the folder of this process.
+        inputs: The files that the function reads: {path relative to the run folder: content}.
+        arguments: Further arguments of the function.
+
+    Raises:
+        BenchError: If a file of pictures has more than MAX_ARRAYS bytes.
+    """
+    results = _process_folder()
+    local_task = replace(task, settings=task.settings.model_copy(update={"results": str(results)}))
     results.mkdir(mode=0o700)
     try:
         for name, content in inputs.items():
-            files.replace(here.folder / name, content, sync=False)
-        answer = function(here, *arguments)
-        contents = _contents(here.folder, RETURNED.get(function, ()))
+            files.replace(local_task.folder / name, content, sync=False)
+        answer = function(local_task, *arguments)
+        contents = _contents(local_task.folder, RETURNED_PLACES.get(function, ()))
     finally:
         shutil.rmtree(results)
-    made = {name: content for name, content in contents.items() if inputs.get(name) != content}
-    for name, content in made.items():
+    new_files = {name: content for name, content in contents.items() if inputs.get(name) != content}
+    for name, content in new_files.items():
         if name.startswith("pictures/") and len(content) > MAX_ARRAYS:
             raise BenchError(
                 f"The file of pictures has {len(content) / 1e6:,.0f} MB, and a worker returns at most "
                 f"{MAX_ARRAYS / 1e6:.0f}; set pictures.arrays=false or fewer pictures.rows, or choose executor=local."
             )
-    return Parcel(answer, made)
+    return Parcel(answer, new_files)
 
 
 @cache
-def _own_folder() -> Path:
-    """Return the folder of this process. It exists during a task only, always under one name: the loaded job has it."""
+def _process_folder() -> Path:
+    """Return the folder of this process. It exists only during a task.
+
+    Its name never changes, since the job that the process keeps loaded refers to it.
+    """
     folder = Path(mkdtemp(prefix="axiom-bench-"))
     folder.rmdir()
     return folder
 
 
 def _contents(folder: Path, places: Sequence[str], names: str = "*") -> dict[str, bytes]:
-    """Return {name: content} of files in a run folder. places: files, or folders of which files of such names count."""
+    """Return {path relative to the run folder: content} of some of its files.
+
+    Args:
+        folder: The run folder.
+        places: Files and folders in it.
+        names: The pattern of file names in those folders.
+    """
     contents = {}
     for place in places:
         path = folder / place

@@ -1,4 +1,4 @@
-"""The shards of a job: which lack values, their computation, and the files that hold their values."""
+"""The shards of a job: find those that lack values, compute them, and read and write the files that hold the values."""
 
 from __future__ import annotations
 
@@ -32,29 +32,42 @@ from axiom_bench.run.job import Job, Shard
 from axiom_bench.run.keys import Keys
 from axiom_bench.run.result import ShardResult
 
-ANSWERS = "answers"  # a folder: of the model, when metrics asked
-MARKS = ("unstable", "on_score_scale")
-DTYPES = {"float32": torch.float32, "float64": torch.float64}  # of the model's answers that are kept
-MAX_NAMES = 5  # methods and metrics that a sentence names
-MOST_PASSES = 20  # for the drops of an image, without a sentence about it
-Advance = Callable[[int], None]  # is told how many more images are done
+ANSWERS = "answers"  # the folder of the scores that the model has returned to metrics
+MARKS = ("unstable", "on_score_scale")  # the fields of a plug-in's spec that a proof decides
+DTYPES = {"float32": torch.float32, "float64": torch.float64}  # scores of other types aren't kept
+MAX_NAMES = 5  # a sentence names at most this many methods or metrics
+MOST_PASSES = 20  # if the drops of an image take more forward passes, a sentence says so
+Advance = Callable[[int], None]
+"""A function that is called with the number of images that are done since its last call."""
 
 
 def decided(job: Job, command: str = "") -> Job:
-    """The job with its users' own plug-ins proved, and every method's scale known, on the first batch. Where no value
-    is missing, that is read from the run folder. command: see `Keys`."""
+    """Return the job with its users' own plug-ins proved on the first batch, and the scale of every method known.
+
+    If no value is missing, the results of an earlier proof are read from the run folder.
+
+    Args:
+        job: A job on the images to explain.
+        command: The id of the command, see `Keys`.
+    """
     plugins = (*job.methods, *job.metrics)
-    if all(method.spec.on_score_scale is not None for method in job.methods) and not any(p.is_foreign for p in plugins):
+    is_scale_known = all(method.spec.on_score_scale is not None for method in job.methods)
+    if is_scale_known and not any(plugin.is_foreign for plugin in plugins):
         return job
-    keys, folder = Keys(job, command), job.settings.run_folder
+    keys = Keys(job, command)
+    folder = job.settings.run_folder
     path = folder / f"examination/{keys.step('proof', keys.values)}.json"
-    if (kept := files.read_json_or_none(path, job.notes)) is not None:
+    marks = files.read_json_or_none(path, job.notes)
+    if marks is not None:
         marked = replace(
-            job, methods=_marked(job.methods, kept["methods"]), metrics=_marked(job.metrics, kept["metrics"])
+            job,
+            methods=_marked(job.methods, marks["methods"]),
+            metrics=_marked(job.metrics, marks["metrics"]),
         )
         if not missing(keys.with_plugins_of(marked), folder)[0]:
             return marked
-    first = next((batch for batch in rows(job, job.indices, required(plugins)) if isinstance(batch, Batch)), None)
+    batches = rows(job, job.indices, required(plugins))
+    first = next((batch for batch in batches if isinstance(batch, Batch)), None)
     if first is None:  # no image can be read, so no method will be called
         return job
 
@@ -72,33 +85,41 @@ def decided(job: Job, command: str = "") -> Job:
 
 
 def _marks(plugins: Sequence[Plugin]) -> dict[str, dict[str, Any]]:
-    """{name: what a proof says of it}."""
-    specs = {each.name: vars(each.spec) for each in plugins}
-    return {name: {mark: spec[mark] for mark in MARKS if mark in spec} for name, spec in specs.items()}
+    """Return {name of a plug-in: {field of its spec: value that a proof has decided}}."""
+    marks = {}
+    for plugin in plugins:
+        spec = vars(plugin.spec)
+        marks[plugin.name] = {mark: spec[mark] for mark in MARKS if mark in spec}
+    return marks
 
 
 def _marked(plugins: Sequence[Plugin], marks: Mapping[str, Mapping[str, Any]]) -> tuple[Plugin, ...]:
-    return tuple(replace(each, spec=replace(each.spec, **marks[each.name])) for each in plugins)
+    """Return the plug-ins with the fields that `_marks` has returned."""
+    return tuple(replace(plugin, spec=replace(plugin.spec, **marks[plugin.name])) for plugin in plugins)
 
 
 def missing(keys: Keys, folder: Path) -> tuple[dict[str, Shard], tuple[str, ...]]:
-    """({key: shard} of the job's shards that lack values, names of files that are damaged)."""
+    """Return {key: shard} of the shards that lack values, and the names of damaged record files."""
     shards = {keys.shard(shard): shard for shard in keys.job.shards}
-    held = record_files.read(folder, shards)
-    for name in held.damaged:
+    record = record_files.read(folder, shards)
+    for name in record.damaged:
         keys.job.notes.add(DamagedFile(str(folder / name)))
-    return {key: shard for key, shard in shards.items() if held.missing(key, keys.values)}, held.damaged
+    missing_shards = {key: shard for key, shard in shards.items() if record.missing(key, keys.values)}
+    return missing_shards, record.damaged
 
 
 def compute_shard(keys: Keys, key: str, shard: Shard, folder: Path, advance: Advance) -> ShardResult:
-    """Compute what is missing of a shard, and write it. If nothing is missing by now, nothing is computed.
+    """Compute the missing values of a shard, and write them. If no value is missing by now, compute nothing.
 
     Args:
-        key: The shard's.
-        advance: Called with the number of images that were done since the last call.
+        keys: The keys of the job.
+        key: The key of the shard.
+        shard: The images of the shard.
+        folder: The run folder.
+        advance: Called with the number of images that are done since the last call.
 
     Raises:
-        Interference: If a plug-in changes what others read. Then nothing is written.
+        Interference: If a plug-in changes data that other plug-ins read. In this case nothing is written.
     """
     missing = record_files.read(folder, {key}).missing(key, keys.values)
     if not missing:
@@ -119,36 +140,54 @@ def compute_shard(keys: Keys, key: str, shard: Shard, folder: Path, advance: Adv
 
 
 def stored(keys: Keys, folder: Path) -> tuple[dict[str, Any], dict[str, bool]]:
-    """(the files of the job's values, as `RecordFiles.listed` has them; {id of an image with an EXIF orientation:
-    whether it was applied}). Raises BenchError where some have vanished meanwhile: what follows takes the records for
-    those of all images."""
+    """Return the files of the job's values, and which images with an EXIF orientation were turned.
+
+    Args:
+        keys: The keys of the job.
+        folder: The run folder.
+
+    Returns:
+        The files, as `RecordFiles.listed` returns them, and {id of an image with an EXIF orientation: whether the
+        orientation was applied}.
+
+    Raises:
+        BenchError: If files have vanished since they were written. Later steps rely on the records of all images.
+    """
     shards = [keys.shard(shard) for shard in keys.job.shards]
-    held = record_files.read(folder, set(shards))
-    if gone := sum(bool(held.missing(key, keys.values)) for key in shards):
+    record = record_files.read(folder, set(shards))
+    gone = sum(bool(record.missing(key, keys.values)) for key in shards)
+    if gone:
         raise BenchError(
             f"{gone} of {len(shards)} shards that were computed are gone from {folder}, or damaged, before the run "
             "has ended; run the same command again, and let nothing delete its files."
         )
-    needed = [file for key in shards for file in held.needed(key, keys.values)]
-    turned = {image: is_upright for file in needed for image, is_upright in file.turned.items()}
-    return held.listed(shards, keys.values), turned
+    turned: dict[str, bool] = {}
+    for key in shards:
+        for file in record.needed(key, keys.values):
+            turned.update(file.turned)
+    return record.listed(shards, keys.values), turned
 
 
 def announced(keys: Keys, missing: Collection[str], folder: Path) -> str | None:
-    """Return what is known of the cost of these shards before their first batch: a sentence if drops are costly."""
-    held = record_files.read(folder, set(missing))
-    wanted = [held.missing(key, keys.values) for key in missing]
-    names = {*chain(*wanted)}
-    metric_names = {name for each in wanted for name in chain(*each.values())}
-    methods = [method for method in keys.job.methods if method.name in names]
+    """Return a sentence on the cost of these shards if their drops are costly, before their first batch."""
+    record = record_files.read(folder, set(missing))
+    method_names = set()
+    metric_names = set()
+    for key in missing:
+        for method_name, missing_metrics in record.missing(key, keys.values).items():
+            method_names.add(method_name)
+            metric_names.update(missing_metrics)
+    methods = [method for method in keys.job.methods if method.name in method_names]
     metrics = [metric for metric in keys.job.metrics if metric.name in metric_names]
     job = replace(keys.job, methods=tuple(methods), metrics=tuple(metrics))
     batch = first_row(job)
     if batch is None:
         return None
     trace = traced(job.cut_model, batch)
-    if not trace.has_gradients and (several := first_batch(job, job.indices, job.batch_size, ())) is not None:
-        note_silence(traced(job.cut_model, several), job.notes)
+    if not trace.has_gradients:
+        several = first_batch(job, job.indices, job.batch_size, ())
+        if several is not None:
+            note_silence(traced(job.cut_model, several), job.notes)
     return costly_drops(trace, needing_drops(methods, metrics))
 
 
@@ -159,7 +198,12 @@ def needing_drops(methods: Sequence[Plugin], metrics: Sequence[Plugin]) -> list[
 
 
 def costly_drops(trace: Trace, settings: Sequence[str]) -> str | None:
-    """Return a sentence if drops that are needed cost more than MOST_PASSES. settings: leave out what needs them."""
+    """Return a sentence if the drops of an image cost more than MOST_PASSES forward passes.
+
+    Args:
+        trace: A trace of one row.
+        settings: The settings that leave out the methods and metrics that need drops; empty if none does.
+    """
     if not settings or trace.drops_cost <= MOST_PASSES:
         return None
     return (
@@ -170,21 +214,40 @@ def costly_drops(trace: Trace, settings: Sequence[str]) -> str | None:
 
 
 def compute(
-    keys: Keys, shard: Shard, key: str, missing: Values, folder: Path, watch: Watch, advance: Advance
+    keys: Keys,
+    shard: Shard,
+    key: str,
+    missing: Values,
+    folder: Path,
+    watch: Watch,
+    advance: Advance,
 ) -> RecordFile:
-    """Computes the missing values of one shard and writes them as one file, with their curves beside it. watch: is told
-    of the parts of the evaluation. Writes nothing, and raises Interference where a plug-in changes what others read."""
+    """Compute the missing values of one shard and write them as one file, with a second file for their curves.
+
+    Args:
+        keys: The keys of the job.
+        shard: The images of the shard.
+        key: The key of the shard.
+        missing: The missing values.
+        folder: The run folder.
+        watch: Called with the name of each part of the evaluation as it begins.
+        advance: Called with the number of images that are done since the last call.
+
+    Raises:
+        Interference: If a plug-in changes data that other plug-ins read. In this case nothing is written.
+    """
     job = keys.job
     values: dict[str, list[Columns]] = {method: [] for method in missing}
     curves: dict[str, list[Columns]] = {method: [] for method in missing}
     wanted = requests(job, missing)
     metrics = [metric for request in wanted for metric in request.metrics]
-    plugins = [*metrics, *(method for request in wanted for method in request.methods)]
+    methods = [method for request in wanted for method in request.methods]
+    plugins = [*metrics, *methods]
     turned: dict[str, bool] = {}
     batches = counted(rows(job, shard, required(plugins), turned=turned), len(shard), advance)
     paths = answer_files(keys, key, metrics, folder)
     kept = read_answers(paths, job.notes)
-    known = {metric: len(answers) for metric, answers in kept.scores.items()}
+    known_scores = {metric: len(scores) for metric, scores in kept.scores.items()}
     parts = shard_rows(
         job.cut_model,
         batches,
@@ -198,75 +261,95 @@ def compute(
     )
     for part in parts:
         if len(part["method"]):
-            (values if holds_values(part) else curves)[part["method"][0]].append(part)
-    notes = {
-        **({"turned": turned} if turned else {}),
-        "names": {metric.name: list(value_names(metric)) for metric in metrics},
-        "curves": {metric.name: list(metric.spec.curves) for metric in metrics if metric.spec.curves},
-        "axes": {name: axes for parts in curves.values() for part in parts for name, axes in part["axes"].items()},
-    }
-    of_values, of_curves = (list(chain.from_iterable(parts.values())) for parts in (values, curves))
-    table = frame(of_values).assign(**job.columns)
-    file = record_files.write(folder, key, missing, table, curve_frame(of_curves), notes)
+            parts_by_method = values if holds_values(part) else curves
+            parts_by_method[part["method"][0]].append(part)
+    value_parts = list(chain.from_iterable(values.values()))  # the rows of a method follow each other in the file
+    curve_parts = list(chain.from_iterable(curves.values()))
+    axes: dict[str, Any] = {}
+    for part in curve_parts:
+        axes.update(part["axes"])
+    notes: dict[str, Any] = {"turned": turned} if turned else {}
+    notes["names"] = {metric.name: list(value_names(metric)) for metric in metrics}
+    notes["curves"] = {metric.name: list(metric.spec.curves) for metric in metrics if metric.spec.curves}
+    notes["axes"] = axes
+    table = frame(value_parts).assign(**job.columns)
+    file = record_files.write(folder, key, missing, table, curve_frame(curve_parts), notes)
     is_our_code = not any(plugin.is_foreign for plugin in plugins)
     for metric, path in paths.items():
-        if is_our_code and len(kept.scores[metric]) > known[metric]:
+        if is_our_code and len(kept.scores[metric]) > known_scores[metric]:
             write_answers(path, kept.scores[metric])
     return file
 
 
 def answer_files(keys: Keys, shard: str, metrics: Sequence[Plugin], folder: Path) -> dict[str, Path]:
-    """Return {metric: the file of the model's answers that the metric asked for}, of one shard.
+    """Return {metric: the file of the scores that the model has returned to this metric} for one shard.
 
-    Users' own metrics have none. Commands that call users' own code read these files and write none, so that no answer
-    depends on that code.
+    Users' own metrics have no such file. A command that calls users' own code reads these files and writes none, so
+    that no score in them depends on that code.
+
+    Args:
+        keys: The keys of the job.
+        shard: The key of the shard.
+        metrics: The metrics that are computed.
+        folder: The run folder.
     """
-    own = [metric for metric in metrics if not metric.is_foreign]
-    names = {metric.name: record_files.key(shard=shard, metric=keys.of_metric(metric)) for metric in own}
-    return {metric: folder / ANSWERS / f"{shard}-{name}.json" for metric, name in names.items()}
+    paths = {}
+    for metric in metrics:
+        if not metric.is_foreign:
+            name = record_files.key(shard=shard, metric=keys.of_metric(metric))
+            paths[metric.name] = folder / ANSWERS / f"{shard}-{name}.json"
+    return paths
 
 
 def read_answers(paths: Mapping[str, Path], notes: Notes) -> KeptAnswers:
-    """Read the answers of a shard by metric. A metric without a file, or with a damaged one, has none yet."""
+    """Read the kept scores of a shard per metric. A metric whose file is missing or damaged has no scores yet."""
     scores: dict[str, dict[str, torch.Tensor]] = {}
     for metric, path in paths.items():
+        scores[metric] = {}
         content = files.read_json_or_none(path, notes) or {}
-        scores[metric] = {
-            name: torch.tensor(values, dtype=DTYPES[dtype])
-            for dtype, answers in content.items()
-            for name, values in answers.items()
-        }
+        for dtype, answers in content.items():
+            for name, values in answers.items():
+                scores[metric][name] = torch.tensor(values, dtype=DTYPES[dtype])
     return KeptAnswers(scores)
 
 
 def write_answers(path: Path, scores: Mapping[str, torch.Tensor]) -> None:
-    """Write a metric's answers of a shard, each under its type. JSON keeps every bit of a float."""
+    """Write the scores of a metric and a shard, grouped by their type. JSON keeps every bit of a float."""
     content: dict[str, dict[str, Any]] = {name: {} for name in DTYPES}
     for name, values in scores.items():
-        of_type = str(values.dtype).removeprefix("torch.")
-        if of_type in content:
-            content[of_type][name] = values.tolist()
+        dtype = str(values.dtype).removeprefix("torch.")
+        if dtype in content:
+            content[dtype][name] = values.tolist()
     files.write_json(path, content)
 
 
 def counted(batches: Iterator[Batch | BadImage], images: int, advance: Advance) -> Iterator[Batch | BadImage]:
-    """The batches. When the next one is asked for, the images of the last are done; at the end, so are all."""
+    """Yield the batches, and report their images as done when the next batch is requested.
+
+    Args:
+        batches: The batches of a shard.
+        images: The number of images in the shard. At the end, all of them are reported.
+        advance: Called with the number of images that are done since the last call.
+    """
     done: set[str] = set()
     for batch in batches:
         yield batch
-        of_batch = {batch.image_id} if isinstance(batch, BadImage) else set(batch.image_ids)
-        advance(len(of_batch - done))
-        done |= of_batch
+        batch_images = {batch.image_id} if isinstance(batch, BadImage) else set(batch.image_ids)
+        advance(len(batch_images - done))
+        done |= batch_images
     advance(images - len(done))
 
 
 def requests(job: Job, missing: Values) -> list[MethodsByMetrics]:
-    """The missing values in as few groups as can be: methods that lack the same metrics share one."""
-    methods: dict[tuple[str, ...], list[Plugin]] = {}
-    by_name = {method.name: method for method in job.methods}
-    for name, metrics in missing.items():
-        methods.setdefault(tuple(metrics), []).extend([by_name[name]] if name != LAYER else [])
-    return [
-        MethodsByMetrics(tuple(group), tuple(metric for metric in job.metrics if metric.name in metrics))
-        for metrics, group in methods.items()
-    ]
+    """Return the missing values in as few groups as possible. Methods that lack the same metrics share a group."""
+    method_by_name = {method.name: method for method in job.methods}
+    methods_by_metrics: dict[tuple[str, ...], list[Plugin]] = {}
+    for name, metric_names in missing.items():
+        group = methods_by_metrics.setdefault(tuple(metric_names), [])
+        if name != LAYER:  # the values of the layer need no method
+            group.append(method_by_name[name])
+    groups = []
+    for names, methods in methods_by_metrics.items():
+        metrics = tuple(metric for metric in job.metrics if metric.name in names)
+        groups.append(MethodsByMetrics(tuple(methods), metrics))
+    return groups

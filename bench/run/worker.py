@@ -1,7 +1,7 @@
 """The three tasks of a worker: prepare a job, compute one of its shards, finish it.
 
-A process that does one of these loads the job by itself, computes its keys, and holds it for the next. To do one twice
-is harmless, since files are named by what decides their values.
+A process that runs a task loads the job itself, computes the job's keys, and keeps both for the next task. Running a
+task twice is harmless, since the name of a file depends on everything that decides its values.
 """
 
 from __future__ import annotations
@@ -28,52 +28,50 @@ from axiom_bench.run.notes import kernel_notes, orientation_lines
 from axiom_bench.run.progress import advance, progress
 from axiom_bench.run.result import Ending, PreparedJob, ShardResult
 
-START, WRITING = "start", "writing"
-TITLES = {START: "model and data", "whole data set": "values of the whole data set"}  # of stages, while they go on
+START = "start"
+WRITING = "writing"
+TITLES = {START: "model and data", "whole data set": "values of the whole data set"}  # what progress prints of a stage
 
 
 @dataclass(frozen=True)
 class Task:
-    """A job of one command.
-
-    Attributes:
-        id: Of this job in this command alone.
-        command: It counts in the keys of users' own plug-ins.
-        settings: The job's.
-        answers: Of the examination, once the job is prepared.
-    """
+    """A job of one command."""
 
     id: str
+    """The id of this job in this command. No other job of any command has it."""
     command: str
+    """The id of the command, which is part of the keys of users' own plug-ins."""
     settings: Settings = field(compare=False)
+    """The settings of the job."""
     answers: tuple[Answer, ...] = field(default=(), compare=False)
+    """The answers of the examination, once the job is prepared."""
 
     @property
     def folder(self) -> Path:
-        """The run's folder, here."""
+        """The run folder in which this process works."""
         return self.settings.run_folder
 
 
 def prepare(task: Task) -> PreparedJob:
-    """Load and check the job, hash its images, and find what is missing."""
+    """Load and check the job, hash its images, and find the shards that lack values."""
     settings = task.settings
     seconds: dict[str, float] = {}
     unfrozen: list[str] = []
     forget()
     with kernel_notes() as torch_notes, stage(seconds, str(settings.model.get("name")), START):
-        keys = _of_job(task)
+        keys = _cached_keys(task)
         job = keys.job
         if settings.suite_part is not None:
-            from axiom_bench.run import frozen  # here: most runs are of no suite
+            from axiom_bench.run import frozen  # most runs belong to no suite
 
             unfrozen = frozen.check(settings.suite_part, job, settings.metric)
         facts = manifest.facts(job)
-        notes_on_data = facts.data[job.data.name].notes
-        notes_on_data.extend(unfrozen)
+        data_notes = facts.data[job.data.name].notes
+        data_notes.extend(unfrozen)
         missing, damaged = shards.missing(keys, task.folder)
         cost = shards.announced(keys, missing, task.folder) if missing else None
         answers = examined(keys, task.folder, bool(missing))
-        notes_on_data.extend(answer.sentence for answer in answers if answer.level == "note")
+        data_notes.extend(answer.sentence for answer in answers if answer.level == "note")
     return PreparedJob(
         job=job.name,
         target=job.target,
@@ -93,9 +91,12 @@ def prepare(task: Task) -> PreparedJob:
 
 
 def compute_part(task: Task, key: str) -> ShardResult:
-    """Compute what is missing of the shard with this key."""
+    """Compute the missing values of the shard with this key.
+
+    Raise BenchError if this machine computes other keys than the machine that prepared the job.
+    """
     with kernel_notes() as torch_notes:
-        keys = _of_job(task)
+        keys = _cached_keys(task)
         shard_by_key = {keys.shard(shard): shard for shard in keys.job.shards}
         if key not in shard_by_key:
             raise BenchError(
@@ -104,49 +105,63 @@ def compute_part(task: Task, key: str) -> ShardResult:
             )
         start = time.perf_counter()
         part = shards.compute_shard(keys, key, shard_by_key[key], task.folder, advance)
-        rest = time.perf_counter() - start - sum(part.seconds.values())
-    notes = keys.job.notes + torch_notes
-    return replace(part, notes=notes, seconds={**part.seconds, WRITING: max(0.0, rest)})
+        untimed_seconds = time.perf_counter() - start - sum(part.seconds.values())
+    seconds = {**part.seconds, WRITING: max(0.0, untimed_seconds)}
+    return replace(part, notes=keys.job.notes + torch_notes, seconds=seconds)
 
 
 def finish(task: Task) -> Ending:
-    """Make what is made of a job when its records are there: values of the whole data set, run times, pictures."""
+    """Compute what needs all records of a job: values of the whole data set, run times, pictures."""
     seconds: dict[str, float] = {}
     with kernel_notes() as torch_notes:
-        keys = _of_job(task)
+        keys = _cached_keys(task)
         stored, turned = shards.stored(keys, task.folder)
-        made = {kind: tuple(stored[kind]) for kind in ("records", "curves")}
+        files_by_kind = {kind: tuple(stored[kind]) for kind in ("records", "curves")}
         entry = JobEntry(job=keys.job.name, records=stored["records"], values=keys.values)
         for kind, writer in artefacts.steps().items():
             module = import_module(writer)
             with stage(seconds, keys.job.name, module.STAGES[kind]):
-                made[kind] = getattr(module, f"ensure_{kind}")(keys, entry)
+                ensure = getattr(module, f"ensure_{kind}")
+                files_by_kind[kind] = ensure(keys, entry)
     forget()
-    notes = keys.job.notes + torch_notes
-    return Ending(made, stored["axes"], tuple(orientation_lines(turned)), seconds, notes)
+    return Ending(
+        files=files_by_kind,
+        axes=stored["axes"],
+        turned=tuple(orientation_lines(turned)),
+        seconds=seconds,
+        notes=keys.job.notes + torch_notes,
+    )
 
 
-_held: dict[str, Keys] = {}  # the one job that this process holds, with its keys, by the task's id
+_keys_by_task: dict[str, Keys] = {}  # at most one entry: the job that this process keeps
 
 
 def forget() -> None:
-    """Frees the job that this process holds."""
-    _held.clear()
+    """Free the job that this process keeps."""
+    _keys_by_task.clear()
 
 
 def loaded(settings: Settings) -> Job:
-    """Load the job of these settings. Raises BenchError."""
+    """Load the job of these settings. Raise BenchError if something is missing or doesn't fit."""
     add_current_folder()
     keep_freed_memory()
     return Job.of(settings)
 
 
 def on_its_images(job: Job, command: str = "") -> Job:
-    """A loaded job on the images to explain, its users' own plug-ins proved. command: see `Keys`. Raises BenchError
-    where none is left."""
+    """Return a loaded job on the images to explain, with its users' own plug-ins proved.
+
+    Args:
+        job: A loaded job.
+        command: The id of the command, see `Keys`.
+
+    Raises:
+        BenchError: If no image is left.
+    """
     folder = job.settings.run_folder
     job = replace(job, hashes=read_hashes(folder, job.notes))
-    if not isinstance(job.data, MosaicImages) or job.data.confidence is not None:  # else they aren't read alone
+    # The images of mosaics are only read one by one if the model has to be confident about each of them.
+    if not isinstance(job.data, MosaicImages) or job.data.confidence is not None:
         images.announce(job)
     if isinstance(job.data, MosaicImages):
         job = choosing.on_mosaics(job, job.data, folder)
@@ -154,7 +169,7 @@ def on_its_images(job: Job, command: str = "") -> Job:
     if job.settings.data.get("only_correct"):
         job = choosing.only_correct(job, folder)
     if job.target in OBJECT_RULES:
-        from axiom_bench.run.objects import on_objects  # here: most networks find none
+        from axiom_bench.run.objects import on_objects  # most networks find no objects
 
         job = on_objects(job, folder)
     job = shards.decided(job, command)
@@ -162,21 +177,21 @@ def on_its_images(job: Job, command: str = "") -> Job:
     return job
 
 
-def _of_job(task: Task) -> Keys:
-    """The job loaded, on its images, with its keys: by the first task of it that a process does."""
-    if task.id not in _held:
+def _cached_keys(task: Task) -> Keys:
+    """Return the keys of a task's job, and with them the job. The first task of a job in a process loads both."""
+    if task.id not in _keys_by_task:
         forget()
         job = loaded(task.settings)
         job.cut_model.mates = mates(task.answers)
         keys = Keys(on_its_images(job, task.command), task.command)
-        _ = keys.values  # of now, before anything is computed
-        _held[task.id] = keys
-    return _held[task.id]
+        _ = keys.values  # hashes files and code as they are now, before anything is computed
+        _keys_by_task[task.id] = keys
+    return _keys_by_task[task.id]
 
 
 @contextmanager
 def stage(seconds: dict[str, float], job: str, name: str) -> Iterator[None]:
-    """The time inside is added to {stage: seconds}. A stage may go on later."""
+    """Show the stage while the block runs, and add its time to `seconds`. A stage may have several blocks."""
     begun = time.perf_counter()
     with progress(f"{job}: {TITLES.get(name, name)}"):
         yield
