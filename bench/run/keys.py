@@ -1,4 +1,8 @@
-"""What decides a job's values, as keys: model, input, precision, code, versions; method, metric, params."""
+"""The keys of a job's values: hashes of everything that decides them.
+
+The model, the input, the precision, the code and the versions of packages decide a value, and so do the method, the
+metric and their parameters. A value that the run folder has under its key is cached and isn't computed again.
+"""
 
 from __future__ import annotations
 
@@ -28,89 +32,118 @@ from axiom_bench.run.job import Job, Shard
 
 @dataclass(frozen=True, eq=False)
 class Keys:
-    """A job's keys, each computed once. command: which counts for users' own plug-ins, unless they say `reuse`."""
+    """The keys of a job, each computed once."""
 
     job: Job
+    """The job, on its images to explain."""
     command: str = ""
+    """The id of the command. It is part of the keys of users' own plug-ins, except those that declare `reuse`."""
 
     @cached_property
     def common(self) -> str:
-        """Key of all facts that the job's values share, apart from the images."""
-        job, model, device = self.job, self.job.model, self.job.device
-        # A network's layers as torch prints them, its tensors beside the weights, and the code of their classes.
-        code = self.code({type(part).__module__ for part in model.module.modules()})
-        network = [[repr(model.module), tensors_sha256(model.module), code], self._function(model.build)]
+        """The key of all facts that the job's values share, except the images."""
+        job = self.job
+        model = job.model
+        device = job.device
+        # The network's layers as torch prints them, its tensors that aren't weights, and the code of its classes.
+        network_code = self.code({type(part).__module__ for part in model.module.modules()})
+        network = [[repr(model.module), tensors_sha256(model.module), network_code], self._function(model.build)]
         if job.settings.model.get("output") in OBJECT_OUTPUTS:
             network.append(self._function(vars(model.module)["read"]))
-        modules = [part.__module__ for part in (shard_rows, batches, fit)]
+        output = [
+            model.output.name,
+            repr(model.output_module),
+            tensors_sha256(model.output_module),
+            self.code([type(model.output_module).__module__]),
+            self._function(model.output.function),
+        ]
+        if model.output.returns != LOGITS.returns:
+            output.append(model.output.returns)
+        modules = [function.__module__ for function in (shard_rows, batches, fit)]
+        modules.extend(source.module for source in job.data.sources)
+        input_facts: dict[str, object] = {}
+        if model.inputs is not None:
+            input_facts["inputs"] = [str(input_key) for input_key in model.inputs.takes.keys]
         return key(
             model=[model.name, model.layer, model.weights_sha256, *network],
             reshape=self._reshape,
-            **({} if model.inputs is None else {"inputs": [*map(str, model.inputs.takes.keys)]}),
-            output=[
-                *(model.output.name, repr(model.output_module), tensors_sha256(model.output_module)),
-                self.code([type(model.output_module).__module__]),
-                self._function(model.output.function),
-                *([] if model.output.returns == LOGITS.returns else [model.output.returns]),
-            ],
+            output=output,
             preprocessing=repr(model.preprocessing),
-            target=[job.target, list(job.data.classes)],  # their order tells which output a label, box or mask means
+            target=[job.target, list(job.data.classes)],  # the order of classes maps labels, boxes and masks to outputs
             normalise=job.normalise,
             batch_rows=job.batch_rows,
             device=[device.device.type, device.precision, device.head_precision, device.deterministic],
             ablation_channels=device.ablation_channels,
-            code=self.code([*modules, *(source.module for source in job.data.sources)]),
-            experiment=[job.experiment, job.data.name],  # they stand in the rows
+            code=self.code(modules),
+            experiment=[job.experiment, job.data.name],  # the rows of the records contain both names
+            **input_facts,
         )
 
     def with_plugins_of(self, job: Job) -> Keys:
-        """The keys of the job with what is told of its plug-ins, whose code and common key are the same."""
+        """Return the keys of a copy of the job whose plug-ins are proved. The code and the common key are reused."""
         keys = Keys(job, self.command)
         vars(keys).update(common=self.common, _sources=self._sources)
         return keys
 
     @cached_property
     def values(self) -> dict[str, dict[str, str]]:
-        """{method: {metric: key}} of all values that the job has."""
-        of_layer, of_methods = dict[str, str](), dict[str, str]()
+        """{method: {metric: key}} of all values that the job has. Metrics of the layer have the method `LAYER`."""
+        layer_metrics: dict[str, str] = {}
+        method_metrics: dict[str, str] = {}
         for metric in self.job.metrics:
-            (of_layer if metric.spec.of == "layer" else of_methods)[metric.name] = self.of_metric(metric)
-        values = {LAYER: {name: key(method=None, metric=of_metric) for name, of_metric in of_layer.items()}}
+            metrics = layer_metrics if metric.spec.of == "layer" else method_metrics
+            metrics[metric.name] = self.of_metric(metric)
+        values = {LAYER: {name: key(method=None, metric=hashed) for name, hashed in layer_metrics.items()}}
         for method in self.job.methods:
-            of_method = self._of_method(method)
-            values[method.name] = {name: key(method=of_method, metric=each) for name, each in of_methods.items()}
+            hashed_method = self._of_method(method)
+            values[method.name] = {
+                name: key(method=hashed_method, metric=hashed) for name, hashed in method_metrics.items()
+            }
         return {method: keys for method, keys in values.items() if keys}
 
     def shard(self, shard: Shard) -> str:
-        """Key of a shard: the common facts and its images."""
+        """Return the key of a shard, which covers the common facts and the shard's images."""
         return key(job=self.common, contents=[self.job.contents[index] for index in shard])
 
     def step(self, name: str, *settings: object, methods: bool = True) -> str:
-        """Key of what a step of the run makes of all images, such as run times or pictures."""
-        of_methods = [self._of_method(method) for method in self.job.methods] if methods else []
-        return key(step=name, settings=settings, job=self.common, contents=list(self.job.contents.values()),
-                   methods=of_methods)  # fmt: skip
+        """Return the key of the result that a step of the run computes from all images, such as run times or pictures.
+
+        Args:
+            name: The name of the step.
+            settings: The settings that decide the step's result.
+            methods: Whether the methods decide the result.
+        """
+        return key(
+            step=name,
+            settings=settings,
+            job=self.common,
+            contents=list(self.job.contents.values()),
+            methods=[self._of_method(method) for method in self.job.methods] if methods else [],
+        )
 
     def _of_method(self, method: Plugin) -> str:
-        """Key of a method, and of the images and files that it reads beside the explained images."""
-        of_method, beside = method_key(method, self._sources, self.command), self._of_files(method)
+        """Return the key of a method, with the files and images that it reads in addition to the explained images."""
+        plain_key = method_key(method, self._sources, self.command)
+        further_inputs = self._files_of(method)
         if "other_images" in required([method]):
-            beside["others"] = self._others
-        return key(method=of_method, **beside) if beside else of_method
+            further_inputs["others"] = self._others
+        return key(method=plain_key, **further_inputs) if further_inputs else plain_key
 
     def of_metric(self, metric: Plugin) -> str:
-        """Return the key of a metric, with the files that it reads and the network that it asks."""
-        of_metric = metric_key(metric, self._sources, self.command)
-        beside: dict[str, object] = {**self._of_files(metric)}
+        """Return the key of a metric, with the files that it reads and the finetuned network that it calls."""
+        plain_key = metric_key(metric, self._sources, self.command)
+        further_inputs: dict[str, object] = {**self._files_of(metric)}
         if "finetuned" in needs_of(metric) and self.job.model.finetuned is not None:
-            beside["finetuned"] = state_sha256(self.job.model.finetuned.state_dict())
-        return key(metric=of_metric, **beside) if beside else of_metric
+            further_inputs["finetuned"] = state_sha256(self.job.model.finetuned.state_dict())
+        return key(metric=plain_key, **further_inputs) if further_inputs else plain_key
 
-    def _of_files(self, entry: Plugin) -> dict[str, list[str]]:
-        """Names and SHA-256 of all files that a plug-in declares, a file or a folder each, where it declares any.
-        Raises BenchError where there is none."""
+    def _files_of(self, plugin: Plugin) -> dict[str, list[str]]:
+        """Return the names and SHA-256 of the files that a plug-in declares, or {} if it declares none.
+
+        A declared path is a file, or a folder of which all files count. Raise BenchError if it doesn't exist.
+        """
         contents = []
-        for setting, text in declared_files(entry):
+        for setting, text in declared_files(plugin):
             path = Path(text).expanduser()
             if not path.exists():
                 raise BenchError(f"There is no file or folder {path}; set {setting}=PATH.")
@@ -123,24 +156,35 @@ class Keys:
 
     @cached_property
     def _others(self) -> list[str]:
-        """For each chosen image the id and content of the first image that may be its other one, of how many."""
-        data, hashes = self.job.data, self.job.hashes
-        first = [next(others(data, index), None) for index in self.job.indices]
-        contents = ["" if place is None else f"{data.ids[place]} {data.fingerprint(place, hashes)}" for place in first]
-        return [str(len(data)), *contents]
+        """The number of images in the data set, then the id and content of each explained image's other image.
+
+        The other image is the first candidate of `others`. The text is empty if an image has no candidate.
+        """
+        data = self.job.data
+        contents = [str(len(data))]
+        for index in self.job.indices:
+            other = next(others(data, index), None)
+            if other is None:
+                contents.append("")
+            else:
+                contents.append(f"{data.ids[other]} {data.fingerprint(other, self.job.hashes)}")
+        return contents
 
     @cached_property
     def _sources(self) -> Sources:
+        """The code of modules, each read once."""
         return Sources()
 
     def code(self, modules: Iterable[str]) -> list[object]:
-        """What modules run: the hash of the code, and versions of installed distributions."""
+        """Return the hash of the code that these modules run, and the versions of the installed distributions in it."""
         code = self._sources.of(modules)
         return [code.sha256, code.versions]
 
     def _function(self, function: Callable[..., Any] | None) -> list[object]:
-        """A function that built a network (two may print alike), or that makes scores of what one returns: its name,
-        arguments and code; a module's tensors too."""
+        """Return the name, the arguments and the code of a function, and its tensors if it is a module.
+
+        The function has built the network, since two networks may print alike, or computes scores from its output.
+        """
         if function is None:
             return []
         call, args, kwargs = unbound(function)
@@ -154,14 +198,16 @@ class Keys:
         return facts
 
     def of_aggregate(self, metric: Plugin) -> list[str]:
-        """What decides a metric's values of the whole data set beside its curves: the function, by this command where
-        it is a user's own."""
+        """Return what decides a metric's values of the whole data set in addition to its curves.
+
+        This is the name of the function, and the command if the function is a user's own.
+        """
         target = str(metric.spec.aggregate)
         return [target, *of_this_command(target, metric.spec.reuse, self._sources, self.command)]
 
     @property
     def _reshape(self) -> object:
-        """What makes maps of a layer's output: its repr, or the class and code of a user's own object."""
+        """The reshape that makes maps of the layer's output: its repr, or the class and code of a user's own object."""
         reshape = self.job.model.reshape
         if not isinstance(reshape, Reshape):
             return repr(reshape)
@@ -169,15 +215,27 @@ class Keys:
 
 
 def tensors_sha256(module: nn.Module | None) -> str:
-    """SHA-256 over a module's buffers, those that aren't saved with its weights too, and its plain tensors."""
-    parts = module.named_modules() if module is not None else ()
-    entries = ((place, name, each) for place, part in parts for name, each in (part._buffers | vars(part)).items())
-    return state_sha256({f"{place}.{name}": each for place, name, each in entries if isinstance(each, Tensor)})
+    """Return the SHA-256 of a module's plain tensors and of all its buffers, also those not saved with its weights."""
+    tensors = {}
+    if module is not None:
+        for path, part in module.named_modules():
+            for name, value in (part._buffers | vars(part)).items():
+                if isinstance(value, Tensor):
+                    tensors[f"{path}.{name}"] = value
+    return state_sha256(tensors)
 
 
 def method_key(method: Plugin, sources: Sources, command: str = "", reuse: bool | None = None) -> str:
-    """Key of a method: its call, the code that it runs, and what it wraps, which is reused where the wrapper is."""
-    library, reuse = method.spec.library, method.spec.reuse or reuse
+    """Return the key of a method: its call, the code that it runs, and the method that it wraps.
+
+    Args:
+        method: The method.
+        sources: The code of modules.
+        command: The id of the command.
+        reuse: True if a wrapper of this method may be reused: then so may this method.
+    """
+    library = method.spec.library
+    reuse = method.spec.reuse or reuse
     return key(
         call=_call(method, sources, command, reuse),
         on_score_scale=method.spec.on_score_scale,
@@ -187,8 +245,10 @@ def method_key(method: Plugin, sources: Sources, command: str = "", reuse: bool 
 
 
 def metric_key(metric: Plugin, sources: Sources, command: str = "") -> str:
-    """Key of a metric: its call, the code that it runs, and what of its metadata decides values and their statuses.
-    Titles, notes, units and tolerances have no part in it."""
+    """Return the key of a metric: its call, the code that it runs, and the metadata that decides values and statuses.
+
+    Titles, notes, units and tolerances aren't part of the key.
+    """
     return key(
         call=_call(metric, sources, command, metric.spec.reuse),
         of=metric.spec.of,
@@ -198,31 +258,43 @@ def metric_key(metric: Plugin, sources: Sources, command: str = "") -> str:
     )
 
 
-def _call(entry: Plugin, sources: Sources, command: str, reuse: bool | None) -> list[object]:
-    code = sources.of([entry.target.rpartition(".")[0]])
-    of_command = of_this_command(entry.target, reuse, sources, command)
-    return [entry.target, dict(entry.params), code.sha256, code.versions, *of_command]
+def _call(plugin: Plugin, sources: Sources, command: str, reuse: bool | None) -> list[object]:
+    """Return a plug-in's function, its parameters and its code, and the command if the plug-in isn't reused."""
+    code = sources.of([plugin.target.rpartition(".")[0]])
+    command_ids = of_this_command(plugin.target, reuse, sources, command)
+    return [plugin.target, dict(plugin.params), code.sha256, code.versions, *command_ids]
 
 
 def of_this_command(target: str, reuse: bool | None, sources: Sources, command: str) -> list[str]:
-    """The command, which counts for a function that is computed anew by each: of a user's own, unless it may be reused
-    or comes from an installed distribution, whose version counts."""
-    top = target.partition(".")[0]
-    return [] if reuse or top == PACKAGE or sources.distributions(top) else [command]
+    """Return [command] for a function that every command computes again, and [] for any other function.
+
+    Every command computes a user's own function again, because that function may run code that no key covers. If the
+    function may be reused, or comes from an installed distribution, whose version is part of the key, it isn't.
+    """
+    package = target.partition(".")[0]
+    if reuse or package == PACKAGE or sources.distributions(package):
+        return []
+    return [command]
 
 
 def declared_files(entry: Plugin) -> list[tuple[str, str]]:
-    """(setting, path) of the files that a plug-in declares: under `files`, and as a parameter annotated as a `File`."""
+    """Return (setting, path) of each file that a plug-in declares.
+
+    It declares files under `files`, and as parameters that are annotated as `File`.
+    """
     kind = "method" if isinstance(entry.spec, MethodSpec) else "metric"
-    annotated = [
-        each.name for each in kinds.signature(unbound(entry.call)[0]).values() if each.annotation == kinds.File
-    ]
-    return [
-        *((f"{kind}.{entry.name}.params.{name}", str(entry.params.get(name, ""))) for name in annotated),
-        *((f"{kind}.{entry.name}.files", path) for path in entry.spec.files),
-    ]
+    function, _, _ = unbound(entry.call)
+    declared = []
+    for parameter in kinds.signature(function).values():
+        if parameter.annotation == kinds.File:
+            path = str(entry.params.get(parameter.name, ""))
+            declared.append((f"{kind}.{entry.name}.params.{parameter.name}", path))
+    declared.extend((f"{kind}.{entry.name}.files", path) for path in entry.spec.files)
+    return declared
 
 
 def unbound(call: Callable[..., Any]) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
-    """(function, arguments, keyword arguments) of a partial, or of a plain function."""
-    return (call.func, call.args, dict(call.keywords)) if isinstance(call, partial) else (call, (), {})
+    """Return (function, arguments, keyword arguments) of a partial, or of a plain function, which has no arguments."""
+    if isinstance(call, partial):
+        return call.func, call.args, dict(call.keywords)
+    return call, (), {}

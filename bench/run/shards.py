@@ -230,7 +230,7 @@ def compute(
         key: The key of the shard.
         missing: The missing values.
         folder: The run folder.
-        watch: Called with the name of each part of the evaluation as it begins.
+        watch: Called with the name of a part of the evaluation; the context manager that it returns times the part.
         advance: Called with the number of images that are done since the last call.
 
     Raises:
