@@ -1,4 +1,7 @@
-"""The lines that a run prints of its notes: each sentence once, images counted, damaged files in one line."""
+"""Turn the notes of a job into the lines that a run prints.
+
+Each sentence is printed once. Images with the same problem are counted, and all damaged files share one line.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ from axiom_bench.run.images import SUFFIX
 CACHE = "data.cache"
 BAD_IMAGES = "images can't be read"
 PROBLEMS = "images have an annotation that is missing or can't be read"
-ENDINGS = {  # of sentences on boxes and pictures: the line of all that have one
+ENDINGS = {  # {ending of the sentences about a problem of boxes or pictures: the line for all of them}
     NEARLY_BLACK: f"pictures are nearly black: no value above {DARK} of 255. They are used as the file's type says; "
     "if their numbers have another range (12 bits in a file of 16, or 0 and 1), save them over the whole range",
     OTHER_CLASS: "boxes are left out, since their class isn't one of data.classes; to use them, add it there, in the "
@@ -36,63 +39,86 @@ ENDINGS = {  # of sentences on boxes and pictures: the line of all that have one
     SHARES: "boxes are left out, since they are in shares of the image, not in pixels",
     BEYOND: "boxes reach more than a pixel beyond their image, and are cut off at its edge",
 }
-ANY_ORDER = " does not have a deterministic implementation"  # how torch warns, behind the kernel's name
+ANY_ORDER = " does not have a deterministic implementation"  # torch's warning, after the kernel's name
 TURNED = "images are turned upright, as their EXIF orientation says"
 AS_STORED = "images aren't turned as their EXIF orientation says: annotations are in stored pixels"
 
 
 def note_lines(notes: Notes) -> tuple[str, ...]:
-    """Return the lines of the notes that are printed at the end of a job.
+    """Return the lines that are printed at the end of a job.
 
-    Of images that can't be read, and of each problem of annotations and boxes, a line has the count and the first. One
-    line has all damaged files. Notes that are printed before, or that an answer of the examination repeats, have none.
+    One line counts the images that can't be read, and one line each problem of annotations, boxes and pictures; both
+    quote the first sentence. One line lists all damaged files. Notes that are printed earlier, or that an answer of the
+    examination repeats, have no line.
     """
     left_out = notes.sentences(MethodLeftOut, MetricsLeftOut, ZeroMaps)
     counts = counted(BAD_IMAGES, notes.sentences(ImageNotRead))
     problems = notes.sentences(ImageProblem)
     counts += counted(PROBLEMS, [problem for problem in problems if not problem.endswith(tuple(ENDINGS))])
-    for ending, what in ENDINGS.items():
+    for ending, text in ENDINGS.items():
         sentences = [problem for problem in problems if problem.endswith(ending)]
         images = {problem.partition(": ")[0] for problem in sentences}
-        counts += [f"{len(sentences)} {what} (in {len(images)} images), the first: {sentences[0]}"] if sentences else []
+        if sentences:
+            counts.append(f"{len(sentences)} {text} (in {len(images)} images), the first: {sentences[0]}")
     damaged_files = notes.sentences(DamagedFile)
     damaged = [damaged_line(damaged_files)] if damaged_files else []
     return (*left_out, *counts, *damaged, *notes.sentences(MachineNote))
 
 
 def orientation_lines(turned: Mapping[str, bool]) -> list[str]:
-    """The count and the first of the images with an EXIF orientation, by what was done with it. turned: {id: whether it
-    was applied}."""
-    kinds = ((TURNED, True), (AS_STORED, False))
-    return [line for what, kind in kinds for line in counted(what, [name for name in turned if turned[name] == kind])]
+    """Return a line that counts the images turned upright, and one that counts the images left as stored.
+
+    Each line quotes the first image, and is left out if there is none.
+
+    Args:
+        turned: {id of an image with an EXIF orientation: whether the orientation was applied}.
+    """
+    upright = [image for image, is_applied in turned.items() if is_applied]
+    as_stored = [image for image, is_applied in turned.items() if not is_applied]
+    return counted(TURNED, upright) + counted(AS_STORED, as_stored)
 
 
 def counted(what: str, images: Collection[str]) -> list[str]:
-    """How many there are, each image once, and the first message, which begins with its image; nothing for none."""
+    """Return a line that counts images and quotes the first message, or [] if there is no message.
+
+    Args:
+        what: The text after the count.
+        images: The messages, which begin with the id of their image. An image with several messages counts once.
+    """
+    if not images:
+        return []
     count = len({image.partition(": ")[0] for image in images})
-    return [f"{count} {what}, the first: {next(iter(images))}"] if images else []
+    return [f"{count} {what}, the first: {next(iter(images))}"]
 
 
 def damaged_line(paths: Collection[str]) -> str:
-    """How many files of a run folder were damaged, and of which kinds.
+    """Return a line that says how many files of a run folder were damaged, and of which kinds they are.
 
     >>> damaged_line(["run/records/a.parquet", "run/records/b.parquet", "run/image_hashes.json"])
     '3 damaged files are written anew: 2 in records, image_hashes.json'
     """
     folders = {artefact.place for artefact in artefacts.TABLE if artefact.suffixes}
-    kinds: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for path in map(Path, paths):
-        of_folder = path.parent.name if path.parent.name in folders else path.name
-        kinds[CACHE if path.suffix == SUFFIX else of_folder] += 1
-    parts = [kind if "." in kind and kind != CACHE else f"{count} in {kind}" for kind, count in kinds.items()]
+        if path.suffix == SUFFIX:
+            kind = CACHE
+        elif path.parent.name in folders:
+            kind = path.parent.name
+        else:
+            kind = path.name
+        counts[kind] += 1
+    parts = []
+    for kind, count in counts.items():
+        is_file = "." in kind and kind != CACHE  # a file in no folder is listed by its own name
+        parts.append(kind if is_file else f"{count} in {kind}")
     return f"{len(paths)} damaged file{'s are' if len(paths) > 1 else ' is'} written anew: {', '.join(parts)}"
 
 
 @contextmanager
 def kernel_notes() -> Iterator[Notes]:
-    """Collect a note for each kernel that adds in any order, of which torch warns; other warnings are issued again.
+    """Collect a note for each kernel that adds in any order. The notes are complete when the block ends.
 
-    Torch has no other way to tell it. The notes are there when the block ends.
+    Torch reports such kernels only by warnings, so this catches all warnings and issues the other ones again.
     """
     notes = Notes()
     try:

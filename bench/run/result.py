@@ -1,5 +1,7 @@
-"""What is known of a job as it goes on: prepared, computed in shards, finished, or failed. It travels between
-processes."""
+"""The results of a job at each stage: prepared, computed in shards, finished, or failed.
+
+Workers in other processes return them, so every result can be pickled.
+"""
 
 from __future__ import annotations
 
@@ -19,91 +21,100 @@ from axiom_bench.run.composing.settings import Settings
 
 
 class Failure(Exception):
-    """Why a job ended early; a plug-in's own error may not travel. mendable: by the user. trace: where it happened, for
-    a bug report. is_tainted: a plug-in changed what others read, so that what was computed beside it can't stay."""
+    """The reason why a job ended early. It can always be pickled, which a plug-in's own error may not be.
+
+    Attributes:
+        message: The sentences for the user.
+        mendable: True if the user can fix it.
+        trace: The traceback, for a bug report.
+        is_tainted: True if a plug-in changed data that other plug-ins read, so that values computed in the same process
+            can't be kept.
+    """
 
     def __init__(self, message: str, mendable: bool = True, trace: str = "", is_tainted: bool = False) -> None:
-        super().__init__(message, mendable, trace, is_tainted)  # what pickle hands on
-        self.message, self.mendable, self.trace, self.is_tainted = message, mendable, trace, is_tainted
+        super().__init__(message, mendable, trace, is_tainted)  # pickle calls the constructor with these arguments
+        self.message = message
+        self.mendable = mendable
+        self.trace = trace
+        self.is_tainted = is_tainted
 
     @staticmethod
     def of(error: BaseException) -> Failure:
-        """What an error is to the user."""
+        """Return the failure that tells the user about an error."""
         if isinstance(error, Failure):
             return error
-        is_tainted, first_line = getattr(error, "is_tainted", False), str(error).strip().partition("\n")[0]
+        is_tainted = getattr(error, "is_tainted", False)
+        first_line = str(error).strip().partition("\n")[0]
         if isinstance(error, BenchError):
             return Failure(str(error), is_tainted=is_tainted)
         if isinstance(error, OmegaConfBaseException):
             return Failure(first_line)
-        if is_out_of_memory(error):  # where no pass is to be halved, as in moving a network to its device
+        if is_out_of_memory(error):  # outside of a forward pass, which would be repeated with half of the rows
             return Failure(f"Out of memory ({first_line}); free some, or use another machine.")
-        notes = getattr(error, "__notes__", [])  # which plug-in raised it: the user can mend that
-        message = ", ".join([f"{type(error).__name__}: {error}", *notes])
-        return Failure(message, bool(notes), "".join(traceback.format_exception(error)), is_tainted)
+        notes = getattr(error, "__notes__", [])  # they name the plug-in that raised the error, which the user can fix
+        return Failure(
+            ", ".join([f"{type(error).__name__}: {error}", *notes]),
+            mendable=bool(notes),
+            trace="".join(traceback.format_exception(error)),
+            is_tainted=is_tainted,
+        )
 
 
 @dataclass(frozen=True)
 class PreparedJob:
-    """A job that is loaded and checked, before its shards are computed.
-
-    Attributes:
-        job: Its name.
-        target: The rule that names the class to explain, which the data decide where none is set.
-        facts: Its share of the manifest.
-        images: How many images are explained.
-        left_out: The ids of those that data.only_correct leaves out.
-        shards: {key: number of images} of all shards.
-        missing: The keys of shards that lack values.
-        cost: A sentence if the ablation drops of these are costly.
-        damaged: Names of damaged record files.
-        lines: Sentences for the end of the command.
-        notes: Sentences that a worker has collected.
-        seconds: Of each stage.
-        values: {method: {metric: key}}, to be taken from the records.
-        answers: Of the examination.
-    """
+    """A job that is loaded and checked, before its shards are computed."""
 
     job: str
+    """The name of the job."""
     target: str
+    """The rule that names the class to explain. The data decide it if none is set."""
     facts: Facts
+    """The job's share of the manifest."""
     images: int
+    """The number of images to explain."""
     left_out: tuple[str, ...]
+    """The ids of the images that data.only_correct leaves out."""
     shards: Mapping[str, int]
+    """{key: number of images} of all shards."""
     missing: Sequence[str]
+    """The keys of the shards that lack values."""
     cost: str | None
+    """A sentence if the ablation drops of the missing shards are costly."""
     damaged: Sequence[str]
+    """The names of damaged record files."""
     lines: tuple[str, ...]
+    """Sentences that are printed at the end of the command."""
     notes: Notes
+    """Sentences that the worker has collected."""
     seconds: Mapping[str, float]
+    """{stage: seconds}."""
     values: Values
+    """{method: {metric: key}} of the values that the report takes from the records."""
     answers: tuple[Answer, ...]
+    """The answers of the examination."""
 
 
 @dataclass(frozen=True)
 class ShardResult:
-    """What was computed of a job's shards.
-
-    Attributes:
-        shards: How many were computed.
-        images: How many images they have.
-        written: Names of record files.
-        seconds: Of each part, see `evaluation.stopwatch`.
-        processor: Seconds of all threads.
-        passes: Of the model, counted in images, with the rows that pad a batch.
-        notes: Sentences that a worker has collected.
-    """
+    """The result of computing one or several shards of a job."""
 
     shards: int = 0
+    """The number of shards that were computed."""
     images: int = 0
+    """The number of images in these shards."""
     written: tuple[str, ...] = ()
+    """The names of the record files."""
     seconds: Mapping[str, float] = field(default_factory=dict)
+    """{part of the evaluation: seconds}, see `evaluation.stopwatch`."""
     processor: float = 0.0
+    """The processor time of all threads, in seconds."""
     passes: Mapping[str, int] = field(default_factory=dict)
+    """The passes of the model, counted in images. The rows that pad a batch count, too."""
     notes: Notes = field(default_factory=Notes)
+    """Sentences that the workers have collected."""
 
     def __add__(self, other: ShardResult) -> ShardResult:
-        """Return what both have computed."""
+        """Return the result of computing the shards of both."""
         return ShardResult(
             shards=self.shards + other.shards,
             images=self.images + other.images,
@@ -115,75 +126,73 @@ class ShardResult:
         )
 
     def work(self, wall: float) -> dict[str, float]:
-        """Return the job's entry in the manifest's "work"; empty if nothing was computed.
+        """Return the job's entry in the manifest's "work", or {} if nothing was computed.
 
         Args:
-            wall: Seconds of the whole loop over the shards.
+            wall: The seconds that the whole loop over the shards took.
         """
         if not self.images:
             return {}
-        rates = {"images_per_second": round(self.images / wall, 4)} if wall else {}
-        return {"images": self.images, **rates, "processor_seconds": round(self.processor, 2), **self.passes}
+        work: dict[str, float] = {"images": self.images}
+        if wall:
+            work["images_per_second"] = round(self.images / wall, 4)
+        work["processor_seconds"] = round(self.processor, 2)
+        work.update(self.passes)
+        return work
 
 
 @dataclass(frozen=True)
 class Ending:
-    """What was made of a job when its records were there.
-
-    Attributes:
-        files: {kind: paths, relative to the run folder}, see `records.artefacts`.
-        axes: Of the curves.
-        turned: Sentences on images with an EXIF orientation.
-        seconds: Of each stage.
-        notes: Sentences that a worker has collected.
-    """
+    """The result of the last task of a job, which runs once all its records exist."""
 
     files: Mapping[str, tuple[str, ...]]
+    """{kind: paths relative to the run folder}, see `records.artefacts`."""
     axes: Mapping[str, Any]
+    """{curve: how to draw it}."""
     turned: tuple[str, ...]
+    """Sentences about images with an EXIF orientation."""
     seconds: Mapping[str, float]
+    """{stage: seconds}."""
     notes: Notes
+    """Sentences that the worker has collected."""
 
 
 @dataclass(frozen=True)
 class JobResult:
-    """A job that has ended.
-
-    Attributes:
-        job: Its name.
-        settings: Its settings, with the target that the data decided; None if they couldn't be resolved.
-        facts: Its share of the manifest.
-        images: How many images are explained.
-        left_out: The ids of those that data.only_correct leaves out.
-        shards: {key: number of images} of all shards.
-        values: {method: {metric: key}}, to be taken from the records.
-        lines: Sentences for the end of the command.
-        computed: What this command computed.
-        wall: Seconds of the whole loop over the shards.
-        seconds: Of each part and stage.
-        files: {kind: paths, relative to the run folder}.
-        axes: Of the curves.
-        failure: Why it ended early.
-    """
+    """The result of a job that has ended, or of one that has begun so far."""
 
     job: str
+    """The name of the job."""
     settings: Settings | None = None
+    """The job's settings, with the target that the data decided; None if they couldn't be resolved."""
     facts: Facts = field(default_factory=Facts)
+    """The job's share of the manifest."""
     images: int = 0
+    """The number of images to explain."""
     left_out: tuple[str, ...] = ()
+    """The ids of the images that data.only_correct leaves out."""
     shards: Mapping[str, int] = field(default_factory=dict)
+    """{key: number of images} of all shards."""
     values: Values = field(default_factory=dict)
+    """{method: {metric: key}} of the values that the report takes from the records."""
     lines: tuple[str, ...] = ()
+    """Sentences that are printed at the end of the command."""
     computed: ShardResult = field(default_factory=ShardResult)
+    """The shards that this command computed."""
     wall: float = 0.0
+    """The seconds that the whole loop over the shards took."""
     seconds: Mapping[str, float] = field(default_factory=dict)
+    """{part or stage: seconds}."""
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """{kind: paths relative to the run folder}."""
     axes: Mapping[str, Any] = field(default_factory=dict)
+    """{curve: how to draw it}."""
     failure: Failure | None = None
+    """The reason why the job ended early; None if it succeeded."""
 
     @staticmethod
     def begun(prepared: PreparedJob, settings: Settings) -> JobResult:
-        """Return the result of a prepared job of which nothing is computed."""
+        """Return the result of a prepared job, of which nothing is computed yet."""
         return JobResult(
             prepared.job,
             settings=settings,
@@ -198,14 +207,14 @@ class JobResult:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The settings as the manifest has them; empty for a job whose settings couldn't be resolved."""
+        """The settings as the manifest stores them; {} if they couldn't be resolved."""
         return {} if self.settings is None else self.settings.model_dump()
 
     def work(self) -> dict[str, float]:
-        """Return the job's entry in the manifest's "work"; empty if nothing was computed."""
+        """Return the job's entry in the manifest's "work", or {} if nothing was computed."""
         return self.computed.work(self.wall)
 
 
 def sums(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the sums of the numbers of both, by name."""
+    """Add the numbers of both mappings per name. A name that a mapping lacks counts as 0."""
     return {name: first.get(name, 0) + second.get(name, 0) for name in {**first, **second}}
