@@ -1,4 +1,4 @@
-"""The manifest of a run: its jobs' results merged and written, and what the previous one had in addition."""
+"""The manifest of a run: merge the results of its jobs, write them, and list what only the previous manifest had."""
 
 from __future__ import annotations
 
@@ -34,14 +34,24 @@ OF_A_METRIC = (
     "title", "unit", "kind", "better", "tolerance", "of", "needs", "note", "definition", "deviation", "reference",
     "unstable", "computed_from", "reached_by",
 )  # fmt: skip
-MAX_NAMES = 5  # of each kind of what is no longer shown
-ACCENTS = {"'": "\u0301", "`": "\u0300", '"': "\u0308", "^": "\u0302", "~": "\u0303"}
-LINKS = {"eprint": ("arXiv:", "https://arxiv.org/abs/"), "doi": ("doi:", "https://doi.org/"), "url": ("", "")}
+MAX_NAMES = 5  # the line about what is no longer shown lists at most this many names of each kind
+ACCENTS = {  # {TeX's accent: Unicode's combining character}
+    "'": "\u0301",
+    "`": "\u0300",
+    '"': "\u0308",
+    "^": "\u0302",
+    "~": "\u0303",
+}
+LINKS = {  # {field of a BibTeX entry: (start of the label, start of the URL)}, the preferred field first
+    "eprint": ("arXiv:", "https://arxiv.org/abs/"),
+    "doi": ("doi:", "https://doi.org/"),
+    "url": ("", ""),
+}
 
 
 def facts(job: Job) -> Facts:
-    """Return a job's share of the manifest. It counts all images, also those that data.only_correct leaves out."""
-    kept = len(job.indices)
+    """Return a job's share of the manifest. It lists all images, also those that data.only_correct leaves out."""
+    explained_images = len(job.indices)
     job = replace(job, indices=job.all_indices)
     data = job.data
     orientations = dict.fromkeys(source.orientation for source in data.sources if source.orientation)
@@ -49,28 +59,30 @@ def facts(job: Job) -> Facts:
     budget = job.device.ablation_channels
     if budget is not None:
         precision["drops"] = f"of {budget} channels and a sample exact, others estimated"
+    metrics: dict[str, MetricEntry] = {}
+    for metric in job.metrics:
+        metrics.update(values_of(metric))
+    data_entry = DataEntry(
+        ids=[data.ids[index] for index in job.indices],
+        fingerprint=job.data_fingerprint,
+        notes=[*data.notes, *orientations],
+    )
     return Facts(
         methods={method.name: method_entry(method) for method in job.methods},
-        metrics={name: value for metric in job.metrics for name, value in values_of(metric).items()},
-        models={job.model.name: _model(job, kept)},
-        data={
-            data.name: DataEntry(
-                ids=[data.ids[index] for index in job.indices],
-                fingerprint=job.data_fingerprint,
-                notes=[*data.notes, *orientations],
-            )
-        },
+        metrics=metrics,
+        models={job.model.name: _model_entry(job, explained_images)},
+        data={data.name: data_entry},
         device=job.device.device.type,  # which GPU of several doesn't matter
         hardware=hardware(job.device.device),
-        threads=torch.get_num_threads(),  # sums of other numbers of threads differ in rounding
+        threads=torch.get_num_threads(),  # the rounding of sums depends on it
         precision=precision,
     )
 
 
-def _model(job: Job, kept: int) -> ModelEntry:
-    """Return the entry of a job's model. kept: the number of images that are explained."""
+def _model_entry(job: Job, explained_images: int) -> ModelEntry:
+    """Return the entry of a job's model, with the number of images that are explained."""
     model = job.model
-    images: dict[str, Any] = {"chosen": len(job.indices), "kept": kept, "others": job.others}
+    images: dict[str, Any] = {"chosen": len(job.indices), "kept": explained_images, "others": job.others}
     if job.made_of is not None:
         images["mosaics"] = dict(job.made_of)
     entry: dict[str, Any] = {
@@ -88,7 +100,8 @@ def _model(job: Job, kept: int) -> ModelEntry:
         entry["published_accuracy"] = model.accuracy
     if model.output.returns != LOGITS.returns:
         entry["returns"] = model.output.returns
-    if note := f"{model.note} {model.recognised}".strip():
+    note = f"{model.note} {model.recognised}".strip()
+    if note:
         entry["note"] = note
     return ModelEntry.model_validate(entry)
 
@@ -97,15 +110,35 @@ def assemble(results: Sequence[JobResult], settings: Settings, overrides: Sequen
     """Return the manifest of a command.
 
     Args:
-        results: Of its jobs, in their order.
-        settings: Those of all jobs.
-        overrides: As they were typed.
+        results: The results of its jobs, in their order.
+        settings: The settings of all jobs.
+        overrides: The command line's overrides, as they were typed.
     """
     all_facts = [result.facts for result in results if not result.facts.is_empty]
     merged = merge_facts(all_facts)
     computed = [result for result in results if result.computed.shards]
     failures = {result.job: result.failure.message for result in results if result.failure is not None}
     libraries = {method.library for method in merged.methods.values() if method.library}
+    axes: dict[str, Any] = {}
+    for result in results:
+        axes.update(result.axes)
+    files: dict[str, list[str]] = {}
+    for kind in listed():
+        files[kind] = [path for result in results for path in result.files.get(kind, ())]
+    seconds = {}
+    for result in computed:
+        seconds[result.job] = {stage: round(duration, 2) for stage, duration in result.seconds.items()}
+    jobs = []
+    for result in results:
+        job = {
+            "job": result.job,
+            "config": result.config,
+            "images": result.images,
+            "left_out": list(result.left_out),
+            "records": list(result.files.get("records", ())),
+            "values": result.values,
+        }
+        jobs.append(job)
     return Manifest.model_validate(
         {
             "experiment": settings.experiment,
@@ -118,26 +151,16 @@ def assemble(results: Sequence[JobResult], settings: Settings, overrides: Sequen
             "metrics": merged.metrics,
             "models": merged.models,
             "data": merged.data,
-            "axes": {name: axes for result in results for name, axes in result.axes.items()},
+            "axes": axes,
             "device": common(facts.device for facts in all_facts),
             "hardware": common(facts.hardware for facts in all_facts),
             "threads": common(facts.threads for facts in all_facts),
             "precision": common(facts.precision for facts in all_facts),
             "versions": {name: version_of(name) for name in (*RECORDED, *sorted(libraries))},
             "git_commit": commit(),
-            **{kind: [path for result in results for path in result.files.get(kind, ())] for kind in listed()},
-            "jobs": [
-                {
-                    "job": result.job,
-                    "config": result.config,
-                    "images": result.images,
-                    "left_out": list(result.left_out),
-                    "records": list(result.files.get("records", ())),
-                    "values": result.values,
-                }
-                for result in results
-            ],
-            "seconds": {each.job: {stage: round(s, 2) for stage, s in each.seconds.items()} for each in computed},
+            **files,
+            "jobs": jobs,
+            "seconds": seconds,
             "work": {result.job: result.work() for result in computed},
             "failures": [{"job": job, "message": message} for job, message in failures.items()],
         }
@@ -145,39 +168,51 @@ def assemble(results: Sequence[JobResult], settings: Settings, overrides: Sequen
 
 
 def _protocol(results: Sequence[JobResult]) -> dict[str, Any]:
-    """What a run's protocol says of itself, what it cites, and what differs from it, of single jobs with their names;
-    empty without one."""
+    """Return the manifest's entry about the protocol that the run follows, or {} if it follows none.
+
+    The entry has the protocol's own facts, the cited paper, and the differences between run and protocol. A difference
+    that only some jobs have begins with their names.
+    """
     protocols = {result.job: result.settings.protocol for result in results if result.settings is not None}
     followed = {job: protocol for job, protocol in protocols.items() if protocol}
     if not followed:
         return {}
-    about = next(iter(followed.values()))
-    differing = {job: protocol["differences"] for job, protocol in followed.items()}
-    sentences = dict.fromkeys(sentence for of_job in differing.values() for sentence in of_job)
-    jobs = {text: [job for job, of_job in differing.items() if text in of_job] for text in sentences}
-    differences = [text if len(of) == len(differing) else f"{', '.join(of)}: {text}" for text, of in jobs.items()]
-    return {"protocol": {**about, "differences": differences, "cited": _cited(about["reference"])}}
+    jobs_by_difference: dict[str, list[str]] = {}
+    for job, protocol in followed.items():
+        for difference in dict.fromkeys(protocol["differences"]):
+            jobs_by_difference.setdefault(difference, []).append(job)
+    differences = []
+    for difference, jobs in jobs_by_difference.items():
+        is_shared = len(jobs) == len(followed)
+        differences.append(difference if is_shared else f"{', '.join(jobs)}: {difference}")
+    facts = next(iter(followed.values()))
+    return {"protocol": {**facts, "differences": differences, "cited": _cited(facts["reference"])}}
 
 
 @dataclass(frozen=True)
 class KeptManifest:
-    """The manifest that a command has written.
-
-    Attributes:
-        folder: The run folder.
-        content: The manifest.
-        was_damaged: Whether the manifest of the previous command couldn't be read.
-        no_longer_shown: A line about what the previous manifest had and this one hasn't.
-    """
+    """The manifest that a command has written."""
 
     folder: Path
+    """The run folder."""
     content: Manifest
+    """The manifest."""
     was_damaged: bool
+    """True if the manifest of the previous command couldn't be read."""
     no_longer_shown: str | None
+    """A line about what the previous manifest has and this one lacks; None if it lacks nothing."""
 
 
 def keep(settings: Settings, results: Sequence[JobResult], overrides: Sequence[str] = ()) -> KeptManifest | None:
-    """Write the manifest of a sweep, with which its values count. It is None if every job has failed.
+    """Write and return the manifest of a command. Only values that a manifest lists count for reports.
+
+    Args:
+        settings: The settings of all jobs.
+        results: The results of the jobs, in their order.
+        overrides: The command line's overrides, as they were typed.
+
+    Returns:
+        The manifest, or None if every job has failed. In this case no manifest is written.
 
     Raises:
         BenchError: If the folder can't be written.
@@ -192,13 +227,14 @@ def keep(settings: Settings, results: Sequence[JobResult], overrides: Sequence[s
         # A job that found all its values in the folder keeps the numbers of the command that computed them.
         seconds = before.seconds | content.seconds
         work = before.work | content.work
-        changed: dict[str, Any] = {
+        update: dict[str, Any] = {
             "seconds": {job: seconds[job] for job in jobs if job in seconds},
             "work": {job: work[job] for job in jobs if job in work},
         }
-        if (command := running.command(folder)) is not None:
-            changed["command"] = command
-        content = content.model_copy(update=changed)
+        command = running.command(folder)
+        if command is not None:
+            update["command"] = command
+        content = content.model_copy(update=update)
         artefacts.write(folder, content)
         kept = KeptManifest(folder, content, was_damaged, no_longer_shown(before, content))
     running.end(folder)
@@ -206,7 +242,7 @@ def keep(settings: Settings, results: Sequence[JobResult], overrides: Sequence[s
 
 
 def _previous(folder: Path) -> Manifest:
-    """Return the manifest of the command before this one; an empty one if there is none that can be read."""
+    """Return the manifest of the previous command, or an empty one if none can be read."""
     try:
         return artefacts.read(folder)
     except BenchError:
@@ -214,52 +250,60 @@ def _previous(folder: Path) -> Manifest:
 
 
 def of_job(result: JobResult) -> Manifest:
-    """Return the manifest of one job, as `records.running` keeps it until the sweep has ended."""
+    """Return the manifest of one job, which `records.running` keeps until the command has ended."""
     assert result.settings is not None
     return assemble([result], result.settings)
 
 
 def method_entry(method: Plugin[MethodSpec]) -> MethodEntry:
-    """Return a method's metadata."""
-    return MethodEntry.model_validate(method.as_dict() | _explained(method))
+    """Return the metadata of a method."""
+    return MethodEntry.model_validate(method.as_dict() | _described(method))
 
 
 def values_of(metric: Plugin[MetricSpec]) -> dict[str, MetricEntry]:
-    """Return each value of a metric with its metadata, those of the whole data set first; a value's own entries replace
-    the metric's."""
-    plain = metric.spec.as_dict()
-    of_value = {**plain.get("aggregate_values", {}), **plain.get("values", {})}
-    shared = {key: plain[key] for key in OF_A_METRIC if key in plain} | _explained(metric)
-    names = dict.fromkeys([*whole_set_value_names(metric), *value_names(metric)])
-    return {
-        name: MetricEntry.model_validate({"title": name, **shared, **of_value.get(name, {}), "metric": metric.name})
-        for name in names
-    }
+    """Return {name: metadata} of each value of a metric, values of the whole data set first.
+
+    The metadata of a value replace those of its metric.
+    """
+    spec = metric.spec.as_dict()
+    metadata_by_value = {**spec.get("aggregate_values", {}), **spec.get("values", {})}
+    shared = {key: spec[key] for key in OF_A_METRIC if key in spec} | _described(metric)
+    entries = {}
+    for name in [*whole_set_value_names(metric), *value_names(metric)]:
+        metadata = {"title": name, **shared, **metadata_by_value.get(name, {}), "metric": metric.name}
+        entries[name] = MetricEntry.model_validate(metadata)
+    return entries
 
 
-def _explained(plugin: Plugin) -> dict[str, Any]:
-    """What a plug-in computes, in the first line of its docstring, and what it cites: text and link."""
-    about: dict[str, Any] = {"description": plugin.description} if plugin.description else {}
-    key = plugin.spec.reference
-    return {**about, "cited": _cited(key)} if key else about
+def _described(plugin: Plugin) -> dict[str, Any]:
+    """Return the description of a plug-in, which is the first line of its docstring, and the work that it cites."""
+    entry: dict[str, Any] = {}
+    if plugin.description:
+        entry["description"] = plugin.description
+    if plugin.spec.reference:
+        entry["cited"] = _cited(plugin.spec.reference)
+    return entry
 
 
 def _cited(key: str) -> Cited:
+    """Return the text, title and link of a cited work."""
     work = bibliography().get(key)
-    if work is None:  # a user's own file may cite what isn't there
+    if work is None:  # a user's own file may cite a work that conf/references.bib lacks
         return Cited(text=key, title="", url="")
     return Cited(text=work.cited, title=work.title, url=work.url)
 
 
 def hardware(device: torch.device) -> str:
-    """On which values have the same bits: the GPU's name, or the widest instructions that torch uses of the CPU."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    """Return the hardware that decides the bits of values: the GPU's name, or the widest CPU instructions of torch."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return torch.backends.cpu.get_cpu_capability()
 
 
 @cache
 def commit() -> str | None:
-    """The commit of the checkout this code runs from; None for an installed package."""
-    top = conf_folder().resolve().parent  # of an editable install it is a link
+    """Return the commit of the checkout that this code runs from, or None for an installed package."""
+    top = conf_folder().resolve().parent  # in an editable install, the folder is a link
     if not (top / ".git").exists() or shutil.which("git") is None:
         return None
     result = subprocess.run(["git", "rev-parse", "HEAD"], cwd=top, capture_output=True, text=True, check=False)
@@ -268,23 +312,26 @@ def commit() -> str | None:
 
 @dataclass(frozen=True)
 class Reference:
-    """authors: family names of at most two, or the first with "et al.". label: "arXiv:2008.02312", "doi:..." or "".
-    url: empty where the entry names none."""
+    """A work of the bibliography."""
 
     authors: str
+    """The family names of at most two authors, or that of the first with "et al."."""
     year: str
     title: str
     label: str = ""
+    """A label such as "arXiv:2008.02312" or "doi:...", or ""."""
     url: str = ""
+    """The link, or "" if the entry has none."""
 
     @property
     def cited(self) -> str:
-        """ "Fu et al. 2020, arXiv:2008.02312"."""
-        return ", ".join(filter(None, (f"{self.authors} {self.year}", self.label)))
+        """The text of a citation, such as "Fu et al. 2020, arXiv:2008.02312"."""
+        text = f"{self.authors} {self.year}"
+        return f"{text}, {self.label}" if self.label else text
 
 
 def reference(key: str) -> Reference:
-    """The reference of a key. Raises BenchError, with the nearest keys, where there is none."""
+    """Return the reference of a key. If there is none, raise BenchError with the nearest keys."""
     if key not in bibliography():
         raise unknown("entry in conf/references.bib", key, bibliography())
     return bibliography()[key]
@@ -292,39 +339,44 @@ def reference(key: str) -> Reference:
 
 @cache
 def bibliography() -> Mapping[str, Reference]:
-    """All references by key."""
+    """Return {key: reference} of conf/references.bib."""
     return parsed((conf_folder() / "references.bib").read_text(encoding="utf-8"))
 
 
 def parsed(text: str) -> dict[str, Reference]:
-    """The entries of a BibTeX text in which each field is one line, as `name = {text},`. Raises BenchError for a key
-    that stands there twice."""
+    """Parse a BibTeX text in which each field is one line, such as `name = {text},`. Return {key: reference}.
+
+    Raise BenchError if two entries have the same key.
+    """
     references: dict[str, Reference] = {}
     for key, body in re.findall(r"^@\w+\{([^,\s]+),\n(.*?)^\}", text, re.MULTILINE | re.DOTALL):
         if key in references:
             raise BenchError(f"conf/references.bib has two entries {key!r}; remove one.")
         fields = re.findall(r"^\s*(\w+)\s*=\s*\{(.*)\},?$", body, re.MULTILINE)
         entry = {name.lower(): _without_tex(value) for name, value in fields}
-        link = next((name for name in LINKS if name in entry), None)
-        shown, start = LINKS[link] if link else ("", "")
-        label = f"{shown}{entry[link]}" if link and shown else ""
+        label = ""
+        url = ""
+        field = next((name for name in LINKS if name in entry), None)
+        if field is not None:
+            label_start, url_start = LINKS[field]
+            label = f"{label_start}{entry[field]}" if label_start else ""
+            url = f"{url_start}{entry[field]}"
         names = [name.partition(",")[0] for name in re.split(r"\s+and\s+", entry.get("author", ""))]
         authors = " and ".join(names) if len(names) < 3 else f"{names[0]} et al."
-        url = f"{start}{entry[link]}" if link else ""
         references[key] = Reference(authors, entry.get("year", ""), entry.get("title", ""), label, url)
     return references
 
 
 def _without_tex(text: str) -> str:
-    """TeX's accents as letters, without braces."""
+    """Replace TeX's accents by letters, and remove braces."""
     accented = re.sub(r"\\(['`\"^~])\{?(\w)\}?", lambda match: match[2] + ACCENTS[match[1]], text)
     return unicodedata.normalize("NFC", re.sub(r"[{}]", "", accented))
 
 
 def no_longer_shown(before: Manifest, after: Manifest) -> str | None:
-    """Return one line that names what the new manifest leaves out, and what to type to have both.
+    """Return a line that lists what the new manifest leaves out, and says what to type to keep both.
 
-    The line has models, layers, weights, methods, metrics, images and a protocol. It is `None` if nothing is left out.
+    It lists models, layers, weights, methods, metrics, images and the protocol. It is None if nothing is left out.
     """
     parts = list(_missing(before, after))
     if not parts:
@@ -336,26 +388,34 @@ def no_longer_shown(before: Manifest, after: Manifest) -> str | None:
 
 
 def _missing(before: Manifest, after: Manifest) -> Iterator[str]:
+    """Yield a phrase for everything that the previous manifest has and the new one lacks."""
     for key, kind in (("models", "model"), ("methods", "method"), ("metrics", "metric"), ("data", "data set")):
-        if names := [name for name in getattr(before, key) if name not in getattr(after, key)]:
+        names = [name for name in getattr(before, key) if name not in getattr(after, key)]
+        if names:
             yield _listed(kind, names)
     for name in [name for name in before.models if name in after.models]:
-        old, new = before.models[name], after.models[name]
-        if layers := [layer for layer in old.layers if layer not in new.layers]:
+        old = before.models[name]
+        new = after.models[name]
+        layers = [layer for layer in old.layers if layer not in new.layers]
+        if layers:
             yield f"{_listed('layer', layers)} of {name}"
         has_weights = old.weights_sha256 and "weights_sha256" in new.model_fields_set
         if has_weights and old.weights_sha256 != new.weights_sha256:
             yield f"other weights of {name}"
     for name in [name for name in before.data if name in after.data]:
-        old_data, new_data = before.data[name], after.data[name]
-        if count := len(set(old_data.ids) - set(new_data.ids)):
+        old_data = before.data[name]
+        new_data = after.data[name]
+        count = len(set(old_data.ids) - set(new_data.ids))
+        if count:
             yield f"{count} image{'s' if count > 1 else ''} of {name}"
         elif old_data.ids == new_data.ids and old_data.fingerprint != new_data.fingerprint:
             yield f"other files of {name}"
-    protocols = [(manifest.config.protocol or {}).get("name") for manifest in (before, after)]
-    if not before.is_empty and protocols[0] != protocols[1]:
-        yield f"protocol {protocols[0]}" if protocols[0] else "values without a protocol"
+    old_protocol = (before.config.protocol or {}).get("name")
+    new_protocol = (after.config.protocol or {}).get("name")
+    if not before.is_empty and old_protocol != new_protocol:
+        yield f"protocol {old_protocol}" if old_protocol else "values without a protocol"
 
 
 def _listed(kind: str, names: Sequence[str]) -> str:
+    """Return the kind in singular or plural, followed by the first names."""
     return f"{kind}{'s' if len(names) > 1 else ''} {first_names(names, MAX_NAMES)}"

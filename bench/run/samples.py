@@ -1,5 +1,8 @@
-"""What a job makes of images spread over its own, after the records: run times, measured in one go, and the report's
-pictures and gallery. Their maps are WebP, for looking at: within 1 % of the heatmap's values on average."""
+"""Run times, the report's pictures and the gallery: files about a sample of a job's images, made after the records.
+
+The sample is spread evenly over the images. Run times are measured in one go. The maps of the gallery are WebP, for
+looking at: on average within 1 % of the heatmap's values.
+"""
 
 from __future__ import annotations
 
@@ -36,18 +39,32 @@ from axiom_bench.run.job import Job, shards
 from axiom_bench.run.keys import Keys
 
 STAGES = {"runtime": "run times", "pictures": "pictures", "gallery": "pictures"}
-FORMAT = 1  # counted up when what a file of the gallery holds changes
-IMAGES = 32  # in a file of the gallery
-RAW = "raw_map_"  # before the name of a method
-ROW_AXIS = {  # of the arrays that have an axis of rows
-    **dict.fromkeys(("images", "image_ids", "class_names", "confidence"), 0),
-    **dict.fromkeys(("heatmaps", "perturbed", "confidence_perturbed"), 1),
+FORMAT = 1  # increase it when the content of the gallery's files changes
+IMAGES = 32  # the images in a file of the gallery
+RAW = "raw_map_"  # an array of raw maps has this prefix, then the name of a method
+ROW_AXIS = {  # the axis of rows of each array that has one, except the raw maps
+    "images": 0,
+    "image_ids": 0,
+    "class_names": 0,
+    "confidence": 0,
+    "heatmaps": 1,
+    "perturbed": 1,
+    "confidence_perturbed": 1,
 }
 
 
 def ensure_runtime(keys: Keys, stored: JobEntry) -> tuple[str, ...]:
-    """The job's file of run times, relative to the run folder; measured where it isn't there, or is damaged. Settings
-    of runtime: repeats (0: no file) and batch_size."""
+    """Measure the run times of the job's methods, unless their file exists undamaged.
+
+    The settings are runtime.repeats (0: no file) and runtime.batch_size.
+
+    Args:
+        keys: The keys of the job.
+        stored: The job's entry, which this step doesn't need.
+
+    Returns:
+        The path of the file, relative to the run folder; nothing if there is no file.
+    """
     job = keys.job
     folder = job.settings.run_folder
     repeats = job.settings.runtime.repeats
@@ -61,29 +78,38 @@ def ensure_runtime(keys: Keys, stored: JobEntry) -> tuple[str, ...]:
         if batch is None:
             return ()
 
-        def measured(part: Batch, rows: int) -> pd.DataFrame:
+        def measure(part: Batch, rows: int) -> pd.DataFrame:
             trace = trace_of_batch(job.cut_model, part.repeated(rows))
             return measure_runtime(trace, job.methods, repeats, job.notes)
 
-        # On fewer rows where memory asks for it: the table says how many.
-        table = next(by_halves(batch, batch_size, job.cut_model.limits, measured, job.notes))
+        # If memory runs out, fewer rows are measured: the table says how many.
+        table = next(by_halves(batch, batch_size, job.cut_model.limits, measure, job.notes))
         store.write(folder / path, table.assign(model=job.model.name, data=job.data.name), schema=None)
     return (path,)
 
 
 def ensure_pictures(keys: Keys, stored: JobEntry) -> tuple[str, ...]:
-    """The file with the job's pictures, relative to the run folder; made where it isn't there yet. Settings of
-    pictures: rows (how many; 0: no file), perturbation (the metric whose perturbation is shown) and arrays (raw maps
-    too)."""
+    """Make the job's pictures, unless their file exists undamaged.
+
+    The settings are pictures.rows (the number of rows; 0: no file), pictures.perturbation (the metric whose perturbed
+    images are shown) and pictures.arrays (store raw maps, too).
+
+    Args:
+        keys: The keys of the job.
+        stored: The job's entry, which this step doesn't need.
+
+    Returns:
+        The path of the file, relative to the run folder; nothing if there is no file.
+    """
     job = keys.job
     folder = job.settings.run_folder
     pictures = job.settings.pictures
     if not pictures.rows:
         return ()
-    configured = {entry.name: entry for entry in job.metrics}
+    configured = {metric.name: metric for metric in job.metrics}
     metric = configured.get(pictures.perturbation) or plugins.load("metric", pictures.perturbation)
-    settings = pictures.rows, metric.target, sorted(metric.params.items()), job.class_names, pictures.arrays
-    name = keys.step("pictures", *settings)
+    params = sorted(metric.params.items())
+    name = keys.step("pictures", pictures.rows, metric.target, params, job.class_names, pictures.arrays)
     path = f"pictures/{job.file_stem}-{name[:12]}.npz"
     if not store.is_usable(folder / path, notes=job.notes):
         batch = spread_rows(job, pictures.rows)
@@ -99,59 +125,86 @@ def ensure_pictures(keys: Keys, stored: JobEntry) -> tuple[str, ...]:
 
 
 def ensure_gallery(keys: Keys, stored: JobEntry) -> tuple[str, ...]:
-    """The files with the gallery's pictures, relative to the run folder; those that are missing or damaged are made.
-    The setting pictures.gallery: how many images; None: all, 0: none."""
+    """Make the gallery's files that are missing or damaged.
+
+    The setting pictures.gallery is the number of images (None: all, 0: none).
+
+    Args:
+        keys: The keys of the job.
+        stored: The job's entry, which this step doesn't need.
+
+    Returns:
+        The paths of all files of the gallery, relative to the run folder.
+    """
     job = keys.job
     folder = job.settings.run_folder
     count = job.settings.pictures.gallery
     key = keys.step("gallery", FORMAT, count, job.class_names)
     paths = []
     for number, shard in enumerate(shards(spread(job.indices, count), IMAGES)):
-        paths.append(f"gallery/{job.file_stem}-{key[:12]}-{number:04d}.parquet")
-        if not store.is_usable(folder / paths[-1], store.GALLERY.names, job.notes):
+        path = f"gallery/{job.file_stem}-{key[:12]}-{number:04d}.parquet"
+        paths.append(path)
+        if not store.is_usable(folder / path, store.GALLERY.names, job.notes):
             entries = list(_gallery_entries(job, shard))
-            store.write(folder / paths[-1], pa.Table.from_pylist(entries, store.GALLERY), schema=None)
+            store.write(folder / path, pa.Table.from_pylist(entries, store.GALLERY), schema=None)
     return tuple(paths)
 
 
 def spread(indices: Sequence[int], count: int | None) -> tuple[int, ...]:
-    """So many of the indices, evenly spread from the first on; all of them for None, or where there are fewer.
+    """Return `count` of the indices, spread evenly from the first on. None, or a larger count, returns all of them.
 
     >>> spread((0, 1, 2, 3, 4, 5, 6), 3)
     (0, 2, 4)
     """
     number = len(indices) if count is None else min(count, len(indices))
-    return tuple(indices[place * len(indices) // number] for place in range(number))
+    return tuple(indices[step * len(indices) // number] for step in range(number))
 
 
 def spread_rows(job: Job, count: int) -> Batch | None:
-    """At most `count` rows of images spread over the chosen ones, which often stand in the order of their classes.
-    Images that can't be read give their place to the first that can; None where there are none."""
-    chosen = job.indices[:: max(1, len(job.indices) // count)]
-    return first_batch(job, tuple(dict.fromkeys((*chosen, *job.indices))), count, required(job.methods))
+    """Return a batch of at most `count` rows of images spread over the job's, which are often sorted by class.
+
+    An image that can't be read is replaced by the first readable one. Return None if no image can be read.
+    """
+    spread_indices = job.indices[:: max(1, len(job.indices) // count)]
+    candidates = tuple(dict.fromkeys((*spread_indices, *job.indices)))
+    return first_batch(job, candidates, count, required(job.methods))
 
 
 def arrays(job: Job, metric: Plugin, batch: Batch) -> dict[str, np.ndarray]:
-    """The arrays of a file, of N rows and the M methods that apply. images (N, H, W, 3) uint8, image_ids, class_names
-    and confidence (N,), methods (M,), heatmaps (M, N, H, W) uint8, 255 for 1, perturbed (M, N, H, W, 3) uint8,
-    confidence_perturbed (M, N), model, layer. confidence_of: "probability", of the class, or "score", S itself where
-    the output has no probability. With pictures.arrays also raw_map_METHOD (N, h, w) float32."""
+    """Return the arrays of a file of pictures, of N rows and the M methods that apply to the model.
+
+    Args:
+        job: The job.
+        metric: The metric whose perturbed images are shown.
+        batch: The N rows.
+
+    Returns:
+        images (N, H, W, 3) uint8; image_ids, class_names and confidence (N,); methods (M,); heatmaps (M, N, H, W)
+        uint8, in which 255 is the heatmap's 1; perturbed (M, N, H, W, 3) uint8; confidence_perturbed (M, N); model and
+        layer. confidence_of is "probability" if confidences are the probability of the class, or "score" if they are
+        the class score, since the output has no probability. With pictures.arrays also raw_map_METHOD (N, h, w)
+        float32.
+    """
     trace = trace_of_batch(job.cut_model, batch)
     explanations = _explanations(job, trace, batch)
     perturbed = [_perturbed(metric, explanation) for explanation in explanations.values()]
     with torch.no_grad():
         confidences = [_confidences(trace, trace.network.forward_logits(images)) for images in perturbed]
-    heatmaps = [each.required_heatmap.nan_to_num(0.0) for each in explanations.values()]  # not finite: no heat
+    # Heatmaps that aren't finite are shown as zero.
+    heatmaps = [explanation.required_heatmap.nan_to_num(0.0) for explanation in explanations.values()]
     views = _views(job, trace, heatmaps)
-    maps = {name: each.required_raw_map for name, each in explanations.items()}
+    raw_maps = {}
+    if job.settings.pictures.arrays:
+        for name, explanation in explanations.items():
+            raw_maps[f"{RAW}{name}"] = explanation.required_raw_map.float().cpu().numpy()
     return {
-        **{f"{RAW}{name}": maps[name].float().cpu().numpy() for name in maps if job.settings.pictures.arrays},
+        **raw_maps,
         "images": _pictures(job, views, trace.images),
         "image_ids": np.array(batch.image_ids),
         "class_names": np.array([job.class_names[target] for target in trace.targets.tolist()]),
         "confidence": _confidences(trace, trace.logits),
         "methods": np.array(list(explanations)),
-        "heatmaps": np.array([np.round(255 * _seen(views, heatmap)) for heatmap in heatmaps], dtype=np.uint8),
+        "heatmaps": np.array([np.round(255 * _viewed(views, heatmap)) for heatmap in heatmaps], dtype=np.uint8),
         "perturbed": np.array([_pictures(job, views, images) for images in perturbed], dtype=np.uint8),
         "confidence_perturbed": np.array(confidences),
         "confidence_of": np.array("probability" if trace.has_probability else "score"),
@@ -161,38 +214,43 @@ def arrays(job: Job, metric: Plugin, batch: Batch) -> dict[str, np.ndarray]:
 
 
 def _views(job: Job, trace: Trace, heatmaps: Sequence[Tensor]) -> list[View] | None:
-    """How each row's sample is seen, where it is an array; None for pictures."""
+    """Return the view in which each row's sample is shown if samples are arrays, or None if they are pictures."""
     if job.model.preprocessing.shape is None:
         return None
-    heat = sum((each.nan_to_num(0.0) for each in heatmaps), torch.zeros_like(trace.images[:, 0]))
-    return [View.of(*each) for each in zip(trace.images.cpu().numpy(), heat.detach().cpu().numpy(), strict=True)]
+    heat = sum((heatmap.nan_to_num(0.0) for heatmap in heatmaps), torch.zeros_like(trace.images[:, 0]))
+    samples = trace.images.cpu().numpy()
+    total_heatmaps = heat.detach().cpu().numpy()
+    return [View.of(sample, heatmap) for sample, heatmap in zip(samples, total_heatmaps, strict=True)]
 
 
 def _pictures(job: Job, views: Sequence[View] | None, images: Tensor) -> np.ndarray:
-    """(N, H, W, 3) uint8, of images as the network takes them."""
+    """Return the pictures (N, H, W, 3) uint8 of the network's input images."""
     if views is None:
         return job.model.preprocessing.denormalise(images)
     samples = images.detach().float().cpu().numpy()
     return np.stack([view.picture(sample) for view, sample in zip(views, samples, strict=True)])
 
 
-def _seen(views: Sequence[View] | None, maps: Tensor) -> np.ndarray:
-    """(N, H, W), of maps or masks of rows."""
+def _viewed(views: Sequence[View] | None, maps: Tensor) -> np.ndarray:
+    """Return maps or masks of the rows in the view of their samples: (N, H, W)."""
     values = maps.detach().cpu().numpy()
-    return values if views is None else np.stack([view.map(each) for view, each in zip(views, values, strict=True)])
+    if views is None:
+        return values
+    return np.stack([view.map(value) for view, value in zip(views, values, strict=True)])
 
 
 def _joined(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The arrays of all rows, from those of some rows each; where no method applies, those of methods have no rows."""
+    """Concatenate the arrays of several parts of the rows. If no method applies, arrays of methods have no rows."""
     joined = dict(parts[0])
-    for name, axis in (ROW_AXIS | {name: 0 for name in joined if name.startswith(RAW)}).items():
+    raw_map_axis = {name: 0 for name in joined if name.startswith(RAW)}
+    for name, axis in (ROW_AXIS | raw_map_axis).items():
         if joined[name].ndim > axis:
             joined[name] = np.concatenate([part[name] for part in parts], axis)
     return joined
 
 
 def _explanations(job: Job, trace: Trace, batch: Batch) -> dict[str, Explanation]:
-    """Every method's explanation, but of those that don't apply to the model: their records have the status."""
+    """Return the explanation of each method that applies to the model. The records have the status of the others."""
     explanations = {}
     for method in job.methods:
         try:
@@ -203,8 +261,10 @@ def _explanations(job: Job, trace: Trace, batch: Batch) -> dict[str, Explanation
 
 
 def _perturbed(metric: Plugin, explanation: Explanation) -> Tensor:
-    """The first perturbed images that a metric asks the model about: (N, 3, H, W). Raises BenchError for a metric that
-    doesn't start with one perturbed copy of each image."""
+    """Return the first perturbed images on which a metric evaluates the model: (N, 3, H, W).
+
+    Raise BenchError if the metric doesn't start with one perturbed copy of each image.
+    """
     request = first_request(metric, explanation)
     if not isinstance(request, PerturbedImages) or request.count != 1:
         raise BenchError(
@@ -215,14 +275,14 @@ def _perturbed(metric: Plugin, explanation: Explanation) -> Tensor:
 
 
 def _confidences(trace: Trace, logits: Tensor) -> np.ndarray:
-    """The class's probability, or S where there is none, in logits (N, C) of the trace's model: (N,)."""
+    """Return the explained class's probability (N,) from logits (N, C), or its score if there is no probability."""
     values = logits.double().softmax(1) if trace.has_probability else trace.network.explained(logits).double()
     confidence: np.ndarray = values.gather(1, trace.targets[:, None])[:, 0].cpu().numpy()
     return confidence
 
 
 def _gallery_entries(job: Job, indices: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """A row of GALLERY for each image and explained class; images that can't be read have none."""
+    """Yield a row of GALLERY for each image and explained class. Images that can't be read have no row."""
     entries = partial(_entries_of_batch, job)
     for batch in rows(job, indices, required(job.methods), workers=job.one_worker):
         if isinstance(batch, Batch):
@@ -231,49 +291,60 @@ def _gallery_entries(job: Job, indices: Sequence[int]) -> Iterator[dict[str, Any
 
 
 def _entries_of_batch(job: Job, batch: Batch, _: int) -> list[dict[str, Any]]:
+    """Return the gallery's rows of one batch."""
     trace = trace_of_batch(job.cut_model, batch)
-    of_methods = {name: each.required_heatmap for name, each in _explanations(job, trace, batch).items()}
-    views = _views(job, trace, list(of_methods.values()))
-    heatmaps = {name: _seen(views, heatmap).astype(np.float64) for name, heatmap in of_methods.items()}
+    explanations = _explanations(job, trace, batch)
+    plain_heatmaps = {name: explanation.required_heatmap for name, explanation in explanations.items()}
+    views = _views(job, trace, list(plain_heatmaps.values()))
+    heatmaps = {name: _viewed(views, heatmap).astype(np.float64) for name, heatmap in plain_heatmaps.items()}
     images = _pictures(job, views, trace.images)
-    probabilities = trace.logits.double().softmax(1).tolist() if trace.has_probability else None
-    boxes, masks = batch.boxes(trace.targets), batch.masks(trace.targets)
-    of_boxes = [[] if boxes is None else boxes[row].tolist() for row in range(len(batch))]
-    if views is not None:
-        of_boxes = [view.boxes(each) for view, each in zip(views, of_boxes, strict=True)]
-    outlines = None if masks is None else [*map(outline, _seen(views, masks) > 0.5)]
     height, width = images.shape[1:3]
+    probabilities = trace.logits.double().softmax(1).tolist() if trace.has_probability else None
+    boxes = batch.boxes(trace.targets)
+    masks = batch.masks(trace.targets)
+    boxes_by_row = [[] if boxes is None else boxes[row].tolist() for row in range(len(batch))]
+    if views is not None:
+        boxes_by_row = [view.boxes(row_boxes) for view, row_boxes in zip(views, boxes_by_row, strict=True)]
+    outlines = None if masks is None else [outline(mask) for mask in _viewed(views, masks) > 0.5]
+    targets = trace.targets.tolist()
+    predicted = trace.logits.argmax(1).tolist()
     entries = []
-    for row, (target, predicted) in enumerate(
-        zip(trace.targets.tolist(), trace.logits.argmax(1).tolist(), strict=True)
-    ):
+    for row in range(len(batch)):
         maps = [heatmap[row] for heatmap in heatmaps.values()]
         entry = {
-            **{"model": job.model.name, "layer": job.model.layer, "data": job.data.name},
-            **{"image_id": batch.image_ids[row], "width": width, "height": height},
-            "boxes": of_boxes[row],
+            "model": job.model.name,
+            "layer": job.model.layer,
+            "data": job.data.name,
+            "image_id": batch.image_ids[row],
+            "width": width,
+            "height": height,
+            "boxes": boxes_by_row[row],
             "picture": webp(images[row]),
             "outline": None if outlines is None else outlines[row],
             "methods": list(heatmaps),
-            "maps": list(map(_stored_map, maps)),
+            "maps": [_stored_map(heatmap) for heatmap in maps],
             "disagreement": disagreement(maps),
         }
-        for role, index in (("target", target), ("predicted", predicted)):
-            entry[f"{role}_class"], entry[f"{role}_name"] = index, job.class_names[index]
+        for role, index in (("target", targets[row]), ("predicted", predicted[row])):
+            entry[f"{role}_class"] = index
+            entry[f"{role}_name"] = job.class_names[index]
             entry[f"{role}_probability"] = None if probabilities is None else probabilities[row][index]
         entries.append(entry)
     return entries
 
 
 def _stored_map(heatmap: np.ndarray) -> bytes | None:
-    """A heatmap as GALLERY has it: no picture if it is zero everywhere."""
+    """Encode a heatmap for GALLERY: None if it isn't finite, and no bytes if it is zero everywhere."""
     if not np.isfinite(heatmap).all():
         return None
     return webp(np.round(255 * heatmap)) if heatmap.any() else b""
 
 
 def outline(mask: np.ndarray) -> bytes | None:
-    """The pixels of a mask (H, W) that have a neighbour outside of it, white on nothing; None for an empty mask."""
+    """Draw the pixels of a mask (H, W) that have a neighbour outside of it, white on transparent, as a PNG file.
+
+    Return None if the mask is empty.
+    """
     inside = np.pad(mask, 1)
     if not inside.any():
         return None
