@@ -1,5 +1,8 @@
-"""The images that a model's predictions choose: those that it names correctly (data.only_correct), or mosaics of those
-that it names with confidence (data=mosaic)."""
+"""Choose images by the model's predictions.
+
+data.only_correct keeps the images that the model classifies correctly. data=mosaic makes mosaics of the images that the
+model classifies with confidence.
+"""
 
 from __future__ import annotations
 
@@ -24,72 +27,87 @@ from axiom_bench.run.job import Job, Shard, cut_of
 from axiom_bench.run.keys import Keys
 from axiom_bench.run.progress import progress
 
-OTHERS = "left out by data.only_correct: the model doesn't name them correctly"  # in the manifest
+OTHERS = "left out by data.only_correct: the model doesn't name them correctly"  # the manifest has this sentence
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """label: the predicted class; None for an image that can't be read. probability: of that class; None where the
-    model's output has none."""
+    """The model's prediction for one image."""
 
     label: int | None
+    """The predicted class; None if the image can't be read."""
     probability: float | None = None
+    """The probability of that class; None if the model's output has no probability."""
 
 
 def predictions(job: Job, folder: Path) -> dict[str, Prediction]:
-    """{image id: what the model predicts}, of all of the job's images. Kept in the run folder, shard by shard, so that
-    a run that was stopped goes on."""
-    keys, of_all = Keys(job), replace(job, target="predicted")  # once: a job keeps what it looks up of its images
+    """Return {image id: prediction} for all images of the job.
+
+    The run folder keeps the predictions of each shard, so that a stopped run continues.
+    """
+    keys = Keys(job)
+    predicting_job = replace(job, target="predicted")  # one copy for all shards, since a job caches facts of its images
     paths = {shard: folder / f"predictions/{key(predictions=keys.shard(shard))}.json" for shard in job.shards}
     stored = {shard: _read(path, job.notes) for shard, path in paths.items()}
-    missing = [shard for shard, of_shard in stored.items() if of_shard is None]
-    with progress(f"{job.name}, predictions", sum(map(len, missing))) as shown:
+    missing = [shard for shard, shard_predictions in stored.items() if shard_predictions is None]
+    with progress(f"{job.name}, predictions", sum(map(len, missing))) as display:
         for shard in missing:
-            of_shard = stored[shard] = _of_shard(of_all, shard, job.batch_rows)
-            content = {name: [each.label, each.probability] for name, each in of_shard.items()}
+            computed = _predict_shard(predicting_job, shard, job.batch_rows)
+            stored[shard] = computed
+            content = {image: [prediction.label, prediction.probability] for image, prediction in computed.items()}
             files.write_json(paths[shard], {"predictions": content})
-            shown.advance(len(shard))
-    return {name: each for of_shard in stored.values() for name, each in (of_shard or {}).items()}
+            display.advance(len(shard))
+    all_predictions: dict[str, Prediction] = {}
+    for shard_predictions in stored.values():
+        all_predictions.update(shard_predictions or {})
+    return all_predictions
 
 
-def _of_shard(job: Job, shard: Shard, batch_rows: int) -> dict[str, Prediction]:
-    made: dict[str, Prediction] = {}
+def _predict_shard(job: Job, shard: Shard, batch_rows: int) -> dict[str, Prediction]:
+    """Return {image id: prediction} for the images of a shard."""
+    predicted: dict[str, Prediction] = {}
+    predict = partial(_predict_batch, job.cut_model)
     for batch in rows(job, shard):
         if isinstance(batch, BadImage):
-            made[batch.image_id] = Prediction(None)
+            predicted[batch.image_id] = Prediction(None)
         else:
-            predict = partial(_of_batch, job.cut_model)
-            answers = by_halves(batch, batch_rows, job.cut_model.limits, predict, job.notes)
-            made.update(zip(batch.image_ids, chain.from_iterable(answers), strict=True))
-    return made
+            parts = by_halves(batch, batch_rows, job.cut_model.limits, predict, job.notes)
+            predicted.update(zip(batch.image_ids, chain.from_iterable(parts), strict=True))
+    return predicted
 
 
-def _of_batch(cut_model: CutModel, batch: Batch, batch_rows: int) -> list[Prediction]:
+def _predict_batch(cut_model: CutModel, batch: Batch, batch_rows: int) -> list[Prediction]:
+    """Return a prediction for each row of a batch, which is padded to `batch_rows` rows."""
     trace = traced(cut_model, batch.repeated(batch_rows))
     logits = trace.logits[: len(batch)]
     labels = logits.argmax(1)
     if not trace.has_probability:
         return [Prediction(int(label)) for label in labels]
     probabilities = logits.double().softmax(1).gather(1, labels[:, None])[:, 0]
-    return [Prediction(*each) for each in zip(labels.tolist(), probabilities.tolist(), strict=True)]
+    return [
+        Prediction(label, probability)
+        for label, probability in zip(labels.tolist(), probabilities.tolist(), strict=True)
+    ]
 
 
 def _read(path: Path, notes: Notes) -> dict[str, Prediction] | None:
-    """Return stored predictions; None if there are none, or the file is damaged, so that they are made again."""
+    """Return stored predictions, or None if the file is missing or damaged, so that they are computed again."""
     content = files.read_json_or_none(path, notes)
     if content is None:
         return None
     try:
-        return {name: Prediction(*each) for name, each in content["predictions"].items()}
+        return {image: Prediction(*values) for image, values in content["predictions"].items()}
     except (KeyError, AttributeError, TypeError):
         notes.add(DamagedFile(str(path)))
         return None
 
 
 def only_correct(job: Job, folder: Path) -> Job:
-    """The job with the images whose predicted class is one of their labels. An image that
-    can't be read stays: its rows say so. Raises BenchError where no image is left, and where labels aren't the
-    model's."""
+    """Return the job on the images whose predicted class is one of their labels.
+
+    An image that can't be read stays in the job, and its rows say so. Raise BenchError if no image is left, or if the
+    labels aren't classes of the model.
+    """
     if not job.shares_classes:
         raise BenchError(
             f"{job.name}: the classes of {job.data.name!r} aren't the model's, so it is unknown which images it "
@@ -97,23 +115,34 @@ def only_correct(job: Job, folder: Path) -> Job:
         )
     labels = {name: prediction.label for name, prediction in predictions(job, folder).items()}
     ids = job.data.ids
-    right = tuple(index for index in job.indices if labels[ids[index]] in (None, *job.data.labels(index)))
-    if not right:
+    correct = tuple(index for index in job.indices if labels[ids[index]] in (None, *job.data.labels(index)))
+    if not correct:
         raise BenchError(
             f"{job.name}: the model names none of the {len(job.indices)} images correctly; set data.only_correct=false."
         )
-    kept = set(right)
+    kept = set(correct)
     left_out = tuple(ids[index] for index in job.indices if index not in kept)
-    return replace(job, indices=right, left_out=left_out, others=OTHERS)
+    return replace(job, indices=correct, left_out=left_out, others=OTHERS)
 
 
 def on_mosaics(job: Job, images: MosaicImages, folder: Path) -> Job:
-    """The job on the mosaics that its images make, its model cut anew (a cut's first image decides how it runs). Raises
-    BenchError where the model gives no probability, where too few images are named with confidence, and where it can't
-    take a mosaic."""
+    """Return the job on mosaics of its images. Its model is cut again, since the first image decides how a cut runs.
+
+    Args:
+        job: The job, on the images that mosaics may contain.
+        images: The job's data set.
+        folder: The run folder.
+
+    Raises:
+        BenchError: If the model has no probability, if it classifies too few images with confidence, or if it can't
+            take a mosaic.
+    """
     candidates = images.candidates(job.indices)
-    predicted = {} if images.confidence is None else _predicted(job, images, candidates, folder)
-    confident = [image for image in candidates if images.confidence is None or _is_named(images, image, predicted)]
+    predicted: dict[str, Prediction] = {}
+    confident = list(candidates)
+    if images.confidence is not None:
+        predicted = _predictions_with_probability(job, images, candidates, folder)
+        confident = [image for image in candidates if _is_confident(images, image, predicted)]
     try:
         mosaics = images.mosaics(confident, job.model.preprocessing)
     except BenchError as error:
@@ -123,7 +152,7 @@ def on_mosaics(job: Job, images: MosaicImages, folder: Path) -> Job:
         "of": images.of.name,
         "images": len(job.indices),
         "of_one_class": len(candidates),
-        "unreadable": sum(each.label is None for each in predicted.values()),
+        "unreadable": sum(prediction.label is None for prediction in predicted.values()),
         "confidence": images.confidence,
         "confident": len(confident),
         "classes": len({image.label for image in confident}),
@@ -133,17 +162,23 @@ def on_mosaics(job: Job, images: MosaicImages, folder: Path) -> Job:
     model = replace(job.model, preprocessing=mosaics.preprocessing)
     job = replace(job, data=mosaics, indices=tuple(range(len(mosaics))), model=model, made_of=made_of)
     announce(job)
-    return replace(job, cut_model=_cut(job, mosaics))
+    return replace(job, cut_model=_cut_for_mosaics(job, mosaics))
 
 
-def _predicted(job: Job, images: MosaicImages, candidates: Sequence[Candidate], folder: Path) -> dict[str, Prediction]:
+def _predictions_with_probability(
+    job: Job,
+    images: MosaicImages,
+    candidates: Sequence[Candidate],
+    folder: Path,
+) -> dict[str, Prediction]:
+    """Return {image id: prediction} for the candidates. Raise BenchError if the model has no probability for them."""
     if not job.shares_classes:
         raise BenchError(
             f"{job.name}: the classes of {images.of.name!r} aren't the model's, so it is unknown which images it names "
             "with confidence; set data.confidence=null."
         )
     predicted = predictions(replace(job, indices=tuple(image.index for image in candidates)), folder)
-    if any(each.label is not None and each.probability is None for each in predicted.values()):
+    if any(prediction.label is not None and prediction.probability is None for prediction in predicted.values()):
         raise BenchError(
             f"{job.name}: the model's output has no probabilities, so it names no image with confidence; set "
             "data.confidence=null."
@@ -151,16 +186,17 @@ def _predicted(job: Job, images: MosaicImages, candidates: Sequence[Candidate], 
     return predicted
 
 
-def _is_named(images: MosaicImages, image: Candidate, predicted: Mapping[str, Prediction]) -> bool:
+def _is_confident(images: MosaicImages, image: Candidate, predicted: Mapping[str, Prediction]) -> bool:
+    """Return True if the model predicts the image's label with at least the probability `images.confidence`."""
     prediction = predicted[image.image_id]
     return prediction.label == image.label and (prediction.probability or 0) >= (images.confidence or 0)
 
 
-def _cut(job: Job, mosaics: Mosaics) -> CutModel:
-    """The model, cut, with its first mosaic seen. Raises BenchError where it doesn't answer a mosaic with one row."""
+def _cut_for_mosaics(job: Job, mosaics: Mosaics) -> CutModel:
+    """Cut the model and trace its first mosaic. Raise BenchError if the model can't take mosaics."""
     cut_model = cut_of(job.model, job.device, job.notes)
     batch = first_row(job)
-    if batch is None:  # no mosaic can be read: each has a row that says so
+    if batch is None:  # no mosaic can be read, and each has a row that says so
         return cut_model
     try:
         cut_model.trace(batch.images, batch.targets)

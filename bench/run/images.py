@@ -1,6 +1,9 @@
-"""A job's images as batches, and the decoded ones on disk (data.cache=FOLDER), shared by runs of equal preprocessing.
-One file an image, a checksum before safetensors' format, named by the key of all that decides it. Files aren't synced,
-which would take longer than decoding: what a power cut damages fails its checksum, and is read anew."""
+"""A job's images as batches, and the cache of decoded images on disk (data.cache=FOLDER).
+
+Runs with equal preprocessing share the cache. It has one file per image, named by the key of everything that decides
+its content: a checksum, then safetensors' format. Files aren't synced, since that would take longer than decoding. If a
+power cut damages a file, its checksum doesn't match, and the image is decoded again.
+"""
 
 from __future__ import annotations
 
@@ -31,22 +34,25 @@ from axiom_bench.records.sources import Sources
 from axiom_bench.run.job import OBJECT_RULES, Job
 
 SUFFIX = ".image"
-SMALL = torch.int16  # of masks, whose classes are counted in thousands at most
-BESIDE_PIXELS = 1024  # bytes of a file, about
-MAX_TRIED = 16  # images that can't be read, one after another
-CHECKSUM = 4  # bytes: it is against accidents, and SHA-256 takes longer than reading
+SMALL = torch.int16  # the type of stored masks: data sets have at most some thousand classes
+BESIDE_PIXELS = 1024  # bytes of a file in addition to pixels and mask, roughly
+MAX_TRIED = 16  # if so many images can't be read one after another, the size of an entry is unknown
+CHECKSUM = 4  # bytes: a CRC-32 guards against accidents, and SHA-256 would take longer than reading
 
 
 @dataclass(frozen=True)
 class ImageCache:
-    """common: key of what decides all entries. contents: of each image of the job, by its place in the data set."""
+    """The decoded images of a job on disk."""
 
     folder: Path
+    """The folder of the cache, which other jobs may share."""
     common: str
+    """The key of everything that decides all entries of the job."""
     contents: Mapping[int, str] = field(repr=False)
+    """{position in the data set: text that identifies the image's content}, for the images of the job."""
 
     def path(self, index: int) -> Path | None:
-        """The file of an image; None for one that isn't kept: of another job, or with a file that can't be read."""
+        """Return the file of an image, or None if the image belongs to another job or can't be read."""
         content = self.contents.get(index)
         if content is None or UNREADABLE in content:
             return None
@@ -54,7 +60,7 @@ class ImageCache:
         return self.folder / name[:2] / f"{name}{SUFFIX}"
 
     def read(self, index: int) -> Decoded | None:
-        """The image; None where it isn't there. Raises DamagedEntry where something else is."""
+        """Return the image, or None if the cache lacks it. Raise DamagedEntry if its file is damaged."""
         path = self.path(index)
         if path is None:
             return None
@@ -66,11 +72,11 @@ class ImageCache:
             raise DamagedEntry(str(path)) from error
 
     def write(self, index: int, image: Decoded) -> None:
-        """Keeps the image. Raises BenchError where the folder can't be written."""
+        """Store an image. Raise BenchError if the folder can't be written."""
         path = self.path(index)
         if path is None:
             return
-        content = save(_tensors_of(image))
+        content = save(_tensors(image))
         try:
             files.replace(path, _checksum(path.stem, content) + content, sync=False)
         except OSError as error:
@@ -81,92 +87,122 @@ class ImageCache:
 
 
 def of_job(job: Job) -> ImageCache | None:
-    """The job's cache of images; None where it has none. The scaling of values is no part of its key."""
+    """Return the job's cache of images, or None if data.cache isn't set. Its keys don't cover how values are scaled."""
     if job.cache is None:
         return None
     sources = tuple(sorted({source.module for source in job.data.sources}))
-    return ImageCache(Path(job.cache), common_key(job.model.preprocessing, job.data.classes, sources), job.contents)
+    common = common_key(job.model.preprocessing, job.data.classes, sources)
+    return ImageCache(Path(job.cache), common, job.contents)
 
 
 def common_key(preprocessing: Preprocessing, classes: Sequence[str], sources: tuple[str, ...]) -> str:
-    """Key of what decides all entries of a job. sources: the modules of its data sets."""
-    of_pixels = ("resize", "crop", "interpolation", "scaled_decoding", "channels")
-    facts = [getattr(preprocessing, name) for name in of_pixels]
+    """Return the key of everything that decides all entries of a job.
+
+    Args:
+        preprocessing: The preprocessing of the model.
+        classes: The classes of the data set.
+        sources: The modules of the job's data sets.
+    """
+    pixel_fields = ("resize", "crop", "interpolation", "scaled_decoding", "channels")
+    facts = [getattr(preprocessing, name) for name in pixel_fields]
     return key(preprocessing=facts, classes=list(classes), code=_code(sources))
 
 
 @lru_cache(maxsize=16)
 def _code(sources: tuple[str, ...]) -> object:
-    """It takes a third of a second, and is asked for by each shard."""
+    """Hash the code that decodes images. It is cached, since it takes a third of a second and each shard needs it."""
     code = Sources().of([batches.__module__, *sources])
     return code.sha256, code.versions
 
 
 def announce(job: Job) -> None:
-    """Says what the cache will take, before it is written. Raises BenchError where there is less space than that."""
+    """Print how much space the cache will take, before it is written. Raise BenchError if the disk has less space."""
     cache = of_job(job)
     if cache is None:
         return
     paths = {index: path for index in job.indices if (path := cache.path(index)) is not None}
     missing = [index for index, path in paths.items() if not os.path.exists(path)]
-    of_images = f"{job.name}: {len(paths) - len(missing):,} of {len(paths):,} images are in data.cache={cache.folder}"
-    if missing and (size := len(missing) * _entry_bytes(job, missing)):
+    sentence = f"{job.name}: {len(paths) - len(missing):,} of {len(paths):,} images are in data.cache={cache.folder}"
+    size = len(missing) * _entry_bytes(job, missing)
+    if size:
         files.sweep(cache.folder)
         free = free_bytes(cache.folder)
         if size > free:
             raise BenchError(
-                f"{of_images}; the others would take about {size_text(size)}, and {size_text(free)} are free there. "
+                f"{sentence}; the others would take about {size_text(size)}, and {size_text(free)} are free there. "
                 "Free some space, choose another folder, or set data.cache=null."
             )
-        of_images += f"; the others will take about {size_text(size)}, and {size_text(free)} are free"
-    Console().print(of_images, highlight=False, soft_wrap=True, markup=False)
+        sentence += f"; the others will take about {size_text(size)}, and {size_text(free)} are free"
+    Console().print(sentence, highlight=False, soft_wrap=True, markup=False)
 
 
 def _entry_bytes(job: Job, indices: Sequence[int]) -> int:
-    """Of the first of these images that can be read; 0 where that is none of the first few."""
+    """Return the size of the entry of the first readable image, or 0 if none of the first MAX_TRIED can be read."""
     for index in indices[:MAX_TRIED]:
-        workers = job.one_worker
-        (item,) = batches(job.data, [index], job.model.preprocessing, "predicted", 1, workers, notes=job.notes)
+        (item,) = batches(job.data, [index], job.model.preprocessing, "predicted", 1, job.one_worker, notes=job.notes)
         if isinstance(item, Batch):
             mask = item.annotations[0].mask
-            of_images = item.images.numel() if job.data.shape is None else item.images.nbytes
-            return of_images + (0 if mask is None else mask.numel() * SMALL.itemsize) + BESIDE_PIXELS
+            pixel_bytes = item.images.numel() if job.data.shape is None else item.images.nbytes
+            mask_bytes = 0 if mask is None else mask.numel() * SMALL.itemsize
+            return pixel_bytes + mask_bytes + BESIDE_PIXELS
     return 0
 
 
-def _tensors_of(image: Decoded) -> dict[str, Tensor]:
-    """An entry's arrays, one of them all else as JSON."""
-    note = image.annotation
+def _tensors(image: Decoded) -> dict[str, Tensor]:
+    """Return the arrays of an entry. The array "about" has all plain values, as JSON."""
+    annotation = image.annotation
     about: dict[str, object] = {
-        **{"size": image.size, "label": image.label, "problems": image.problems, "turned": image.turned},
-        **{"classes": note.classes, "stored_pixel": note.stored_pixel, "cells": note.cells},
+        "size": image.size,
+        "label": image.label,
+        "problems": image.problems,
+        "turned": image.turned,
+        "classes": annotation.classes,
+        "stored_pixel": annotation.stored_pixel,
+        "cells": annotation.cells,
     }
     text = torch.frombuffer(bytearray(json.dumps(about).encode()), dtype=torch.uint8)
-    tensors = {"pixels": image.pixels, "labels": note.labels, "boxes": note.boxes, "about": text}
-    if note.mask is not None:
-        small = note.mask.to(SMALL)
-        tensors["mask"] = small if torch.equal(small.long(), note.mask) else note.mask
+    tensors = {"pixels": image.pixels, "labels": annotation.labels, "boxes": annotation.boxes, "about": text}
+    if annotation.mask is not None:
+        small = annotation.mask.to(SMALL)
+        tensors["mask"] = small if torch.equal(small.long(), annotation.mask) else annotation.mask
     return tensors
 
 
 def _read(path: Path) -> Decoded:
-    """Raises FileNotFoundError where there is none; OSError, SafetensorError, ValueError, KeyError or TypeError for a
-    damaged one."""
+    """Read an entry.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        OSError, SafetensorError, ValueError, KeyError, TypeError: If the file is damaged.
+    """
     content = files.read(path)
-    checksum, content = content[:CHECKSUM], content[CHECKSUM:]
+    checksum = content[:CHECKSUM]
+    content = content[CHECKSUM:]
     if checksum != _checksum(path.stem, content):
         raise ValueError("its checksum doesn't match")
     tensors = load(content)
-    about, mask = json.loads(tensors["about"].numpy().tobytes()), tensors.get("mask")
-    masks = None if mask is None else mask.long()
-    classes = None if about["classes"] is None else tuple(about["classes"])
-    size, pixel, problems = (tuple(about[name]) for name in ("size", "stored_pixel", "problems"))
-    annotation = Annotation(tensors["labels"], tensors["boxes"], masks, classes, pixel, about["cells"])
-    return Decoded(tensors["pixels"], size, about["label"], annotation, problems, about["turned"])
+    about = json.loads(tensors["about"].numpy().tobytes())
+    mask = tensors.get("mask")
+    annotation = Annotation(
+        tensors["labels"],
+        tensors["boxes"],
+        None if mask is None else mask.long(),
+        None if about["classes"] is None else tuple(about["classes"]),
+        tuple(about["stored_pixel"]),
+        about["cells"],
+    )
+    return Decoded(
+        tensors["pixels"],
+        tuple(about["size"]),
+        about["label"],
+        annotation,
+        tuple(about["problems"]),
+        about["turned"],
+    )
 
 
 def _checksum(name: str, content: bytes) -> bytes:
-    """Over an entry's name and content."""
+    """Return the checksum of an entry's name and content."""
     return zlib.crc32(content, zlib.crc32(name.encode())).to_bytes(CHECKSUM, "big")
 
 
@@ -178,30 +214,50 @@ def rows(
     workers: int | None = None,
     turned: dict[str, bool] | None = None,
 ) -> Iterator[Batch | BadImage]:
-    """Batches on the job's device, with what the network takes beside images, and without annotations if these name
-    other classes than the model's. extras: what is loaded beside the images, as `loading.batches` takes it. size,
-    workers: None for the job's; these processes decode meanwhile. turned: gets {id: whether it is turned upright} of
-    images with an EXIF orientation."""
-    numbers = size or job.batch_size, job.workers if workers is None else workers
-    others = job.hashes.stamps if "other_images" in extras else {}  # of images that others stand for
-    stamps = job.hashes.stamps_of(job.data, indices) | others
-    place = job.device.device, of_job(job)
-    rule = "label" if job.target in OBJECT_RULES else job.target  # an object's class is its row's label
-    of_job_data = job.data, indices, job.model.preprocessing, rule
-    for batch in batches(*of_job_data, *numbers, extras, *place, stamps=stamps, turned=turned, notes=job.notes):
+    """Yield batches of the job's images on the job's device, with the network's further inputs.
+
+    Batches have no annotations if these name other classes than the model's.
+
+    Args:
+        job: The job.
+        indices: Positions of the images in the job's data set.
+        extras: The data to load in addition to the images, as `loading.batches` takes them.
+        size: The number of rows in a batch; None: the job's.
+        workers: The number of processes that decode images meanwhile; None: the job's.
+        turned: Receives {id: whether it is turned upright} of images with an EXIF orientation.
+    """
+    stamps = job.hashes.stamps_of(job.data, indices)
+    if "other_images" in extras:  # any image of the data set may be read as another image
+        stamps = stamps | job.hashes.stamps
+    loaded = batches(
+        job.data,
+        indices,
+        job.model.preprocessing,
+        target_rule="label" if job.target in OBJECT_RULES else job.target,  # an object's class is its row's label
+        batch_size=size or job.batch_size,
+        workers=job.workers if workers is None else workers,
+        extras=extras,
+        device=job.device.device,
+        cache=of_job(job),
+        stamps=stamps,
+        turned=turned,
+        notes=job.notes,
+    )
+    for batch in loaded:
         if isinstance(batch, BadImage):
             yield batch
         else:
-            of_model = batch if job.shares_classes else replace(batch, annotations=(), interventions=None)
-            yield job.with_inputs(of_model)
+            if not job.shares_classes:
+                batch = replace(batch, annotations=(), interventions=None)
+            yield job.with_inputs(batch)
 
 
 def first_batch(job: Job, indices: Sequence[int], size: int, extras: Collection[str]) -> Batch | None:
-    """The first `size` rows of images that can be read, on the job's device; None where there are none."""
+    """Return the first `size` rows of readable images on the job's device, or None if no image can be read."""
     readable = rows(job, indices, extras, size, job.one_worker)
     return next((batch for batch in readable if isinstance(batch, Batch)), None)
 
 
 def first_row(job: Job) -> Batch | None:
-    """The first row of an image that can be read; None where there is none."""
+    """Return the first row of a readable image, or None if no image can be read."""
     return first_batch(job, job.indices, 1, required((*job.methods, *job.metrics)))

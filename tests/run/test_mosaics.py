@@ -96,7 +96,7 @@ def test_values_do_not_depend_on_batches_shards_or_workers_and_a_second_run_comp
     first = values(rows(outcomes), "grid_pointing_game")
     other = rows(run(*MOSAIC, *LIGHT, "data.batch_size=3", "data.workers=2", "shard_size=3"))
     pd.testing.assert_series_equal(first, values(other, "grid_pointing_game"), rtol=1e-5)
-    monkeypatch.setattr(choosing, "_of_shard", None)  # which would raise
+    monkeypatch.setattr(choosing, "_predict_shard", None)  # which would raise
     (second,) = run(*MOSAIC)
     assert (outcomes[0].computed.shards, second.computed.shards) == (2, 0)
     for setting, shards in {"data.seed=1": 2, "data.cell=fit": 2, "data.size=2": 0}.items():  # two of the three
@@ -232,8 +232,8 @@ def test_a_second_run_predicts_nothing_and_a_stopped_one_goes_on(run, ran, resul
     stored = sorted((results / RUN).glob("predictions/*.json"))
     assert len(stored) == 3
     stored[1].unlink()
-    predict, calls = choosing._of_shard, []
-    monkeypatch.setattr(choosing, "_of_shard", lambda *arguments: calls.append(arguments) or predict(*arguments))
+    predict, calls = choosing._predict_shard, []
+    monkeypatch.setattr(choosing, "_predict_shard", lambda *arguments: calls.append(arguments) or predict(*arguments))
     (second,) = run(*CORRECT)
     assert (second.left_out, second.computed.shards) == (first.left_out, 0)
     run(*CORRECT)
