@@ -1,4 +1,4 @@
-"""The examination of a job's network and data before its first shard, kept in the run folder."""
+"""Examine a job's network and data before its first shard. The run folder keeps the answers."""
 
 from __future__ import annotations
 
@@ -20,53 +20,67 @@ from axiom_bench.run import images
 from axiom_bench.run.job import Job
 from axiom_bench.run.keys import Keys
 
-EXAMINED, MOST_BATCHES = 64, 3  # images, in batches, at most
+EXAMINED = 64  # at most so many images are examined
+MOST_BATCHES = 3  # and at most so many full batches
 
 
 def examined(keys: Keys, folder: Path, is_needed: bool) -> tuple[Answer, ...]:
-    """Return what an examination finds of the job's network and data, kept in the run folder.
+    """Return the answers of the examination of a job's network and data.
 
-    is_needed: Examine the job if no answer is kept; otherwise the answer is (). Raises BenchError for what makes all
-    values meaningless.
+    Args:
+        keys: The keys of the job.
+        folder: The run folder, which keeps the answers.
+        is_needed: Examine the job if no answers are kept. Otherwise () is returned in this case.
+
+    Raises:
+        BenchError: If an answer makes all values meaningless.
     """
     path = folder / f"examination/{keys.step('examination', methods=False)}.json"
     content = files.read_json_or_none(path, keys.job.notes)
     if content is None and not is_needed:
         return ()
     answers = examination(keys.job) if content is None else tuple(Answer(*answer) for answer in content["answers"])
-    if stops := [answer.sentence for answer in answers if answer.level == "stop"]:
+    stops = [answer.sentence for answer in answers if answer.level == "stop"]
+    if stops:
         raise BenchError(" ".join(stops))
     if content is None:
-        files.write_json(path, {"answers": [*map(astuple, answers)]})
+        files.write_json(path, {"answers": [astuple(answer) for answer in answers]})
     return answers
 
 
 def examination(job: Job) -> tuple[Answer, ...]:
-    """The answers of `examine` on images drawn over the classes, a batch at a time, three at most; () where none can be
-    read. Labels are no question where they aren't the model's, or its weights are random."""
-    of_classes: dict[tuple[int, ...], list[int]] = {}
-    for place in np.random.default_rng(0).permutation(len(job.indices)):
-        index = job.indices[place]
-        of_classes.setdefault(job.data.labels(index)[:1], []).append(index)
-    drawn = [index for each in zip_longest(*of_classes.values()) for index in each if index is not None]
+    """Examine a job on randomly drawn images, the classes in turn, in at most MOST_BATCHES batches.
+
+    Return () if no image can be read. Labels aren't examined if they aren't the model's classes, or if the model's
+    weights are random.
+    """
+    indices_by_class: dict[tuple[int, ...], list[int]] = {}
+    for position in np.random.default_rng(0).permutation(len(job.indices)):
+        index = job.indices[position]
+        indices_by_class.setdefault(job.data.labels(index)[:1], []).append(index)
+    drawn: list[int] = []
+    for one_per_class in zip_longest(*indices_by_class.values()):
+        drawn.extend(index for index in one_per_class if index is not None)
     drawn = drawn[: min(EXAMINED, MOST_BATCHES * job.batch_rows)]
     has_labels = job.target == "label" and job.shares_classes and not job.model.random_weights
-    batch = images.first_batch(job if has_labels else replace(job, target="predicted"), drawn, len(drawn), ())
+    examined_job = job if has_labels else replace(job, target="predicted")
+    batch = images.first_batch(examined_job, drawn, len(drawn), ())
     if batch is None:
         return ()
 
-    def answers(part: Batch, rows: int) -> tuple[Answer, ...]:
+    def examine_part(part: Batch, rows: int) -> tuple[Answer, ...]:
+        """Examine the first part of the batch, with the remaining rows as further batches."""
         others = [batch[start : start + rows] for start in range(len(part), len(batch), rows)]
-        done = job.model.preprocessing
-        normalisation = (done.mean, done.std) if done.shape is None else None
+        preprocessing = job.model.preprocessing
+        normalisation = (preprocessing.mean, preprocessing.std) if preprocessing.shape is None else None
         return examine(partial(traced, job.cut_model, part), has_labels, job.class_names, others, normalisation)
 
-    return next(by_halves(batch[: job.batch_rows], job.batch_rows, job.cut_model.limits, answers, job.notes))
+    return next(by_halves(batch[: job.batch_rows], job.batch_rows, job.cut_model.limits, examine_part, job.notes))
 
 
 def mates(answers: Sequence[Answer]) -> str | None:
-    """Return `SplitModel.mates` as the examination has found it; None if there was none."""
-    found = [answer for answer in answers if answer.question == BATCH]
-    if not found:
+    """Return `SplitModel.mates` according to the examination, or None if there was no examination."""
+    batch_answers = [answer for answer in answers if answer.question == BATCH]
+    if not batch_answers:
         return None
-    return "" if found[0].level == "ok" else found[0].sentence
+    return "" if batch_answers[0].level == "ok" else batch_answers[0].sentence

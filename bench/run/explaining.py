@@ -1,4 +1,4 @@
-"""Explain one trace: every method's heatmap, the explained and the top classes, axiom errors and notes.
+"""Explain one trace: compute every method's heatmap, the explained and the top classes, axiom errors and notes.
 
 `axiom_bench.explain` and the command `explain` both call `explained_trace`.
 """
@@ -32,7 +32,7 @@ from axiom_bench.explanation.overlay import Pixels
 from axiom_bench.notes import Note, Notes, ZeroMaps
 from axiom_bench.run.progress import at
 
-TOP = 5  # classes that are listed
+TOP = 5  # the number of classes that are listed
 ERRORS = "axiom errors, which report.figures.plane=[] leaves out"  # the step's name on the progress bar
 
 
@@ -50,7 +50,8 @@ def explained_trace(
 ) -> Heatmaps:
     """Return the heatmaps of all methods that apply to the model, with what is known about them.
 
-    Its notes are about methods that don't apply, zero maps and costly metrics. The caller warns of them.
+    The notes of the heatmaps are about methods that don't apply, zero maps and costly metrics. The caller warns about
+    them.
 
     Args:
         trace: The trace of a batch.
@@ -79,14 +80,14 @@ def explained_trace(
             maps[method.name] = explanation.required_heatmap
         else:
             maps[method.name] = heatmap(explanation.required_raw_map, size, normalise)
-    is_seen = any(each.any() for each in maps.values())
-    if maps and not is_seen and not is_silent:
+    has_heat = any(heat.any() for heat in maps.values())
+    if maps and not has_heat and not is_silent:
         notes.add(ZeroMaps(only_zeros(trace)))
     errors = None
-    if metrics and is_seen:
+    if metrics and has_heat:
         at(ERRORS)
         on_scale = [is_on_score_scale(method, trace) for method, _ in explanations]
-        costly = _costly(trace, metrics, max_passes) if any(on_scale) else []
+        costly = _costly_metrics(trace, metrics, max_passes) if any(on_scale) else []
         if costly:
             notes.add(Note(_cost_note(trace, costly, max_passes)))
         cheap = [metric for metric in metrics if metric not in costly]
@@ -96,10 +97,10 @@ def explained_trace(
     values = trace.logits.detach().softmax(1) if trace.has_probability else trace.network.explained(trace.logits)
     if not scores:
         names = classes if classes and len(classes) == values.shape[1] else None
-        score = partial(_class_score, values, names, trace.has_probability)
-        scores = [score(row, index) for row, index in enumerate(trace.targets.tolist())]
+        class_score = partial(_class_score, values, names, trace.has_probability)
+        scores = [class_score(row, index) for row, index in enumerate(trace.targets.tolist())]
         ranked = values.argsort(dim=1, descending=True, stable=True)[:, :TOP].tolist()
-        top = [[score(row, index) for index in indices] for row, indices in enumerate(ranked)]
+        top = [[class_score(row, index) for index in indices] for row, indices in enumerate(ranked)]
     return Heatmaps(
         maps,
         trace.images,
@@ -122,22 +123,22 @@ def _explanations(
     normalise: str,
     notes: Notes,
 ) -> list[tuple[Method, Explanation]]:
-    """Return the explanations of the methods that apply, in the methods' order; the user's own are called last."""
+    """Return the explanations of the methods that apply, in the methods' order. The user's own are called last."""
     batch = Batch(trace.images, ("",) * len(trace), trace.targets)
-    by_name: dict[str, Explanation] = {}
+    explanation_by_method: dict[str, Explanation] = {}
     for method in sorted(methods, key=lambda method: method.is_foreign):
         at(method.spec.title or method.name)
         witness = Witness(trace.images.device, partial(tensors_of, trace)) if method.is_foreign else None
         answer = answer_of(method, trace, notes)
         if answer is not None:
             note_non_finite(method, trace, answer, notes)
-            by_name[method.name] = Explanation.of(trace, answer, batch, method, normalise)
+            explanation_by_method[method.name] = Explanation.of(trace, answer, batch, method, normalise)
         if witness is not None:
             witness.check([method])
-    return [(method, by_name[method.name]) for method in methods if method.name in by_name]
+    return [(method, explanation_by_method[method.name]) for method in methods if method.name in explanation_by_method]
 
 
-def _costly(trace: Trace, metrics: Sequence[Metric], max_passes: float) -> list[Metric]:
+def _costly_metrics(trace: Trace, metrics: Sequence[Metric], max_passes: float) -> list[Metric]:
     """Return the metrics whose ablation drops no method has needed, and that cost more than `max_passes`."""
     if "drops" in vars(trace):
         return []
@@ -146,6 +147,7 @@ def _costly(trace: Trace, metrics: Sequence[Metric], max_passes: float) -> list[
 
 
 def _cost_note(trace: Trace, costly: Sequence[Metric], max_passes: float) -> str:
+    """Return a sentence that says why the costly metrics are left out, and how to estimate them."""
     share = max_passes / trace.drops_cost / 2  # half, since the first channel costs more than the others
     channels = max(1, int(share * trace.activations.shape[1]))
     titles = " and ".join((metric.spec.title or metric.name).lower() for metric in costly)
@@ -156,12 +158,20 @@ def _cost_note(trace: Trace, costly: Sequence[Metric], max_passes: float) -> str
 
 
 def _errors(
-    metrics: Sequence[Metric], explanations: Sequence[tuple[Method, Explanation]], on_scale: Sequence[bool]
+    metrics: Sequence[Metric],
+    explanations: Sequence[tuple[Method, Explanation]],
+    on_scale: Sequence[bool],
 ) -> pd.DataFrame:
-    """Return one line per metric, method and row, in the columns of `Heatmaps.errors`."""
-    asked = [(explanation, is_on_scale) for (_, explanation), is_on_scale in zip(explanations, on_scale, strict=True)]
+    """Measure the metrics. Return one line per metric, method and row, in the columns of `Heatmaps.errors`.
+
+    on_scale: whether each explanation is on the score scale.
+    """
+    requests = [
+        (explanation, is_on_scale) for (_, explanation), is_on_scale in zip(explanations, on_scale, strict=True)
+    ]
+    measurements = measure_all(metrics, requests)
     lines = []
-    for (method, _), measurement in zip(explanations, measure_all(metrics, asked), strict=True):
+    for (method, _), measurement in zip(explanations, measurements, strict=True):
         for metric, (values, statuses) in measurement.values.items():
             for row, (value, status) in enumerate(zip(values.tolist(), statuses, strict=True)):
                 lines.append((row, method.name, metric, value, status))
@@ -169,11 +179,16 @@ def _errors(
 
 
 def class_name(classes: Sequence[str] | None, index: int) -> str:
-    """Return the class's name, or "class 7"."""
+    """Return the name of a class, or a text such as "class 7" if names aren't known."""
     return classes[index] if classes else f"class {index}"
 
 
 def _class_score(
-    values: Tensor, classes: Sequence[str] | None, is_probability: bool, row: int, index: int
+    values: Tensor,
+    classes: Sequence[str] | None,
+    is_probability: bool,
+    row: int,
+    index: int,
 ) -> ClassScore:
+    """Return the score of the class `index` in a row of `values`, (B, C)."""
     return ClassScore(index, class_name(classes, index), float(values[row, index]), is_probability)

@@ -1,4 +1,4 @@
-"""A seeded sample of a job's values, computed from scratch in fresh processes: what `axiom-bench verify` compares."""
+"""Compute a seeded sample of a job's values from scratch in fresh processes, for `axiom-bench verify` to compare."""
 
 from __future__ import annotations
 
@@ -34,23 +34,30 @@ from axiom_bench.run.own_code import code_of
 from axiom_bench.run.worker import loaded, on_its_images
 
 KINDS = ("method", "metric")
-SHARE, FEWEST = 0.1, 3  # of a job's images
-FEW_ROWS = 2  # of a batch, in the place of a job's own
-WAITING = 4  # batches that are held while they have free places
-FILLED = ""  # the name of a row in a place that no drawn image has
+SHARE = 0.1  # the share of a job's images in the sample
+FEWEST = 3  # the sample has at least so many images
+FEW_ROWS = 2  # the batch size if values are computed otherwise
+WAITING = 4  # so many batches may wait for rows that fill their free places
+FILLED = ""  # the image id of a row that only fills a place
 
 
 def recomputed(settings: Settings, seed: int) -> pd.DataFrame:
-    """Return the records of the sampled images of a job, in columns.RECORD_COLUMNS, but for values of whole data sets.
+    """Return the records of the sampled images of a job, in columns.RECORD_COLUMNS, without values of whole data sets.
 
-    settings: the job's, as its manifest has them. Users' own methods and metrics run in a process of their own, so that
-    none can touch the values of the suite's. Raises BenchError where the job can't be run here.
+    Users' own methods and metrics run in a process of their own, so that they can't change the suite's values.
+
+    Args:
+        settings: The job's settings, as its manifest stores them.
+        seed: The seed of the sample.
+
+    Raises:
+        BenchError: If the job can't be run on this machine.
     """
     foreign = _foreign(settings)
     ours = {kind: {name: entry for name, entry in _entries(settings, kind) if name not in foreign} for kind in KINDS}
+    # Without a method and a metric of the suite, one process computes all values, also those of the layer.
     has_ours = all(ours.values())
     tables = []
-    # Without a method or a metric of the suite's all values are computed beside the user's, those of the layer too.
     if has_ours:
         with fresh_process() as call:
             tables.append(call(_computed, settings.model_copy(update=ours), seed, False))
@@ -87,37 +94,48 @@ def computed_alone(jobs: Iterable[Settings], seed: int, share: float = SHARE, ot
         jobs: The settings of each job.
         seed: The seed of the sample.
         share: The share of each job's images.
-        otherwise: Compute in another order, in small batches, and see `_in_two_copies`. Values that depend on other
-            images differ then.
+        otherwise: Compute in another order, in small batches, with methods of `_in_two_copies`. Values that depend on
+            other images differ in this case.
     """
     tables = [_computed(settings, seed, False, share, otherwise) for settings in jobs]
     return pd.concat(tables, ignore_index=True)
 
 
 def _entries(settings: Settings, kind: str) -> Iterable[tuple[str, Any]]:
+    """Return (name, entry) of the methods or the metrics."""
     return (settings.method if kind == "method" else settings.metric).items()
 
 
 def _foreign(settings: Settings) -> set[str]:
-    """Return the names of users' own methods and metrics, which aren't imported for that."""
-    return {name for kind in KINDS for name, entry in _entries(settings, kind) if any(code_of({kind: {name: entry}}))}
+    """Return the names of users' own methods and metrics, without importing them."""
+    names = set()
+    for kind in KINDS:
+        for name, entry in _entries(settings, kind):
+            if any(code_of({kind: {name: entry}})):
+                names.add(name)
+    return names
 
 
 def _computed(
-    settings: Settings, seed: int, of_foreign: bool, share: float = SHARE, otherwise: bool = False
+    settings: Settings,
+    seed: int,
+    only_foreign: bool,
+    share: float = SHARE,
+    otherwise: bool = False,
 ) -> pd.DataFrame:
-    """of_foreign: the values alone that a user's own method or metric has a part in."""
+    """Compute the records of the sample. only_foreign: only values of users' own methods or metrics."""
     job = fresh_job(settings)
     count = min(len(job.indices), max(FEWEST, math.ceil(share * len(job.indices))))
     sample = random.Random(f"{seed} {job.name}").sample(job.indices, count)
     if otherwise:
         job = replace(job, batch_size=FEW_ROWS, methods=_in_two_copies(job))
     foreign = _foreign(settings)
-    wanted = {
-        method: {metric: key for metric, key in keys.items() if not of_foreign or {method, metric} & foreign}
-        for method, keys in Keys(job).values.items()
-    }
-    requests = shards.requests(job, {method: keys for method, keys in wanted.items() if keys})
+    wanted: dict[str, dict[str, str]] = {}
+    for method, keys in Keys(job).values.items():
+        for metric, key in keys.items():
+            if not only_foreign or {method, metric} & foreign:
+                wanted.setdefault(method, {})[metric] = key
+    requests = shards.requests(job, wanted)
     needs = required((*job.methods, *job.metrics))
     batches = rows(job, tuple(sample), needs) if otherwise else in_their_places(job, sample, needs)
     parts = shard_rows(job.cut_model, batches, requests, job.batch_rows, job.normalise, notes=job.notes)
@@ -126,17 +144,18 @@ def _computed(
 
 
 def fresh_job(settings: Settings) -> Job:
-    """Return a job that uses nothing of its run folder. Nobody reads its notes: the run has printed them."""
+    """Return a job that reads nothing from its run folder. Its notes aren't printed, since the run has printed them."""
     add_current_folder()
     data = {**settings.data, "cache": None}
     with TemporaryDirectory() as folder:
-        return on_its_images(loaded(settings.model_copy(update={"data": data, "results": folder})))
+        fresh_settings = settings.model_copy(update={"data": data, "results": folder})
+        return on_its_images(loaded(fresh_settings))
 
 
 def _in_two_copies(job: Job) -> tuple[Plugin, ...]:
-    """Return a job's methods. One of two new copies of a user's module, drawn at random, answers each call.
+    """Return a job's methods so that each call goes to one of two new copies of a user's module, at random.
 
-    A method that keeps something of earlier images, or of those on which it was proved, then has other values.
+    The values of a method change if it remembers earlier images, or those on which it was proved.
     """
     copies = []
     for _ in range(2):
@@ -146,44 +165,60 @@ def _in_two_copies(job: Job) -> tuple[Plugin, ...]:
         copies.append(chosen("method", job.settings.method))
     methods = []
     for method, first, second in zip(job.methods, *copies, strict=True):
-        methods.append(replace(method, call=partial(_either, (first.call, second.call), random.Random())))
+        call_either = partial(_call_either, (first.call, second.call), random.Random())
+        methods.append(replace(method, call=call_either))
     return tuple(methods)
 
 
-def _either(calls: Sequence[Callable[..., Any]], generator: random.Random, trace: Trace) -> Any:
+def _call_either(calls: Sequence[Callable[..., Any]], generator: random.Random, trace: Trace) -> Any:
     return generator.choice(calls)(trace)
 
 
 def in_their_places(job: Job, sample: Collection[int], needs: Collection[str]) -> Iterator[Batch | BadImage]:
-    """Batches of these images, whose rows have the places that they have in the run's batches: products of few channels
-    round by a row's place. All images of their shards are read. A place that none of them has is filled by a row named
-    FILLED."""
-    drawn = {job.data.ids[index] for index in sample}
-    waiting: list[tuple[object, dict[int, Batch]]] = []  # rows that one batch can hold, by their places
+    """Yield batches of sampled images in which each row has the place that it has in the run's batches.
+
+    The place matters, since the rounding of matrix products with few channels depends on it. All images of the sample's
+    shards are read. A row with the image id FILLED fills a place that no sampled image has.
+
+    Args:
+        job: The job.
+        sample: Positions of the sampled images in the job's data set.
+        needs: The data to load in addition to the images.
+    """
+    sampled_ids = {job.data.ids[index] for index in sample}
+    waiting: list[tuple[object, dict[int, Batch]]] = []  # (kind of row, {place: row}) of each batch that isn't full yet
     for shard in job.shards:
-        if drawn.isdisjoint(job.data.ids[index] for index in shard):
+        if sampled_ids.isdisjoint(job.data.ids[index] for index in shard):
             continue
         for batch in rows(job, shard, needs):
             if isinstance(batch, Batch):
-                _hold(waiting, batch, drawn)
-            elif batch.image_id in drawn:
+                _add_rows(waiting, batch, sampled_ids)
+            elif batch.image_id in sampled_ids:
                 yield batch
         while len(waiting) > WAITING:
-            yield _filled(waiting.pop(0)[1])
-    for _, group in waiting:
-        yield _filled(group)
+            _, row_by_place = waiting.pop(0)
+            yield _filled(row_by_place)
+    for _, row_by_place in waiting:
+        yield _filled(row_by_place)
 
 
-def _hold(waiting: list[tuple[object, dict[int, Batch]]], batch: Batch, drawn: Collection[str]) -> None:
-    """Puts each drawn row into the first group of its kind whose place is free."""
-    kind = batch.images.shape[1:], batch.images.dtype, batch.interventions is None, batch.other_images is None
-    for place in (place for place, name in enumerate(batch.image_ids) if name in drawn):
-        group = next((each for of, each in waiting if of == kind and place not in each), None)
-        if group is None:
-            waiting.append((kind, group := {}))
-        group[place] = batch[place : place + 1]
+def _add_rows(waiting: list[tuple[object, dict[int, Batch]]], batch: Batch, sampled_ids: Collection[str]) -> None:
+    """Put each sampled row into the first waiting batch of its kind in which the row's place is free."""
+    kind = (batch.images.shape[1:], batch.images.dtype, batch.interventions is None, batch.other_images is None)
+    for place, image_id in enumerate(batch.image_ids):
+        if image_id not in sampled_ids:
+            continue
+        free = (
+            waiting_rows for waiting_kind, waiting_rows in waiting if waiting_kind == kind and place not in waiting_rows
+        )
+        row_by_place = next(free, None)
+        if row_by_place is None:
+            row_by_place = {}
+            waiting.append((kind, row_by_place))
+        row_by_place[place] = batch[place : place + 1]
 
 
-def _filled(group: Mapping[int, Batch]) -> Batch:
-    filler = replace(next(iter(group.values())), image_ids=(FILLED,))
-    return Batch.joined([group.get(place, filler) for place in range(max(group) + 1)])
+def _filled(row_by_place: Mapping[int, Batch]) -> Batch:
+    """Join rows into a batch, and fill the places that have no row."""
+    filler = replace(next(iter(row_by_place.values())), image_ids=(FILLED,))
+    return Batch.joined([row_by_place.get(place, filler) for place in range(max(row_by_place) + 1)])
