@@ -1,5 +1,7 @@
-"""What a command is doing, while it does it: rich's bar on a terminal, elsewhere a plain line every ten seconds. Of
-several inside each other the innermost is shown."""
+"""Show what a command is doing: rich's bar on a terminal, and a plain line every ten seconds elsewhere.
+
+If several activities are nested, the innermost one is shown.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,17 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.table import Column
 from rich.text import Text
 
-BESIDE, BESIDE_COUNTED = 10, 52  # characters of a terminal's line that the time, and a bar with its numbers, take
-SHORTEST = 20  # of a title
-PAUSE = 10.0  # seconds between two lines, in a log
+BESIDE = 10  # the characters next to the title if nothing is counted: the time
+BESIDE_COUNTED = 52  # the characters next to the title if images are counted: the bar, its numbers and the time
+SHORTEST = 20  # a title has room for at least so many characters
+PAUSE = 10.0  # seconds between two lines of a log
 SHORTEST_ESTIMATE = 10.0  # seconds: a shorter run ends before the next line of a log
 
 
 def rate(images: float, seconds: float) -> str:
-    """Images a second, or seconds an image where that is more than one; "" for no image or no time.
+    """Return a text with the images per second, or the seconds per image if they are more than one.
+
+    The text is "" if there is no image or no time.
 
     >>> rate(64, 3.2), rate(3, 61)
     ('20.0 images/s', '20.3 s/image')
@@ -48,23 +53,30 @@ def duration(seconds: float) -> str:
 
 @dataclass
 class Estimate:
-    """How long a command will take, at the rate of the job that it computes."""
+    """The time that a command will take, at the rate of the job that it is computing."""
 
     jobs: int
-    """The jobs that haven't begun."""
+    """The number of jobs that haven't begun."""
     images: int = 0
-    """Their images, as if each job had as many as the one that is computed."""
+    """The number of their images, as if each job had as many as the one that is being computed."""
     is_printed: bool = False
+    """True once the estimate has been printed. It is printed only once."""
 
     def seconds(self, remaining: int, done: int, seconds: float) -> float:
-        """Return the time that is left, if `done` images took `seconds` and `remaining` ones of their job are left."""
+        """Return the seconds left if `done` images took `seconds` and `remaining` images of the job are left."""
         return seconds / done * (remaining + self.images)
 
 
 class Shown:
-    """Something that a command is doing.
+    """An activity of a command, with its display.
 
-    title: what it is. total: of how many images; None: there is nothing to count.
+    Attributes:
+        title: The name of the activity.
+        total: The number of its images; None if there is nothing to count.
+        console: The console that shows it.
+        estimate: The estimate of the command's time, or None.
+        done: The number of images that are done.
+        step: The step of an image, if one image takes long.
     """
 
     def __init__(
@@ -80,18 +92,18 @@ class Shown:
         self.console = console
         self.estimate = estimate
         self.done = 0
-        self.step = ""  # of an image, if one takes long
+        self.step = ""
         self._now = now
         self._begun = now()
 
     def start(self) -> None:
-        """Show it from now on."""
+        """Show the activity from now on."""
 
     def stop(self) -> None:
-        """Stop showing it, for a while or for good."""
+        """Stop showing the activity, for a while or for good."""
 
     def advance(self, images: int) -> None:
-        """Advance by so many images."""
+        """Advance by `images`."""
         self.done += images
 
     def says(self, title: str) -> None:
@@ -99,13 +111,13 @@ class Shown:
         self.title = title
 
     def seconds_left(self) -> float | None:
-        """Return the time that the command will still take, or None if it isn't known."""
+        """Return the seconds that the command will still take, or None if they aren't known."""
         if self.estimate is None or not self.done or self.total is None:
             return None
         return self.estimate.seconds(self.total - self.done, self.done, self._now() - self._begun)
 
     def print_estimate(self) -> None:
-        """Print once how long the command will take, unless that is a moment."""
+        """Print once how long the command will take, unless it takes less than SHORTEST_ESTIMATE."""
         seconds = self.seconds_left()
         if self.estimate is None or self.estimate.is_printed or seconds is None:
             return
@@ -116,11 +128,11 @@ class Shown:
 
 
 class Silent(Shown):
-    """In a process whose command shows what it is doing."""
+    """An activity that isn't shown, such as those of a worker's process."""
 
 
 class Bar(Shown):
-    """On a terminal: rich's bar, which disappears at the end unless it counts."""
+    """An activity on a terminal: rich's bar, which disappears at the end unless it counts images."""
 
     _progress: Progress | None = None
 
@@ -157,6 +169,8 @@ class Bar(Shown):
 
 
 class _Title(ProgressColumn):
+    """The column with the description of a bar."""
+
     def __init__(self, bar: Bar) -> None:
         others = BESIDE if bar.total is None else BESIDE_COUNTED
         room = max(bar.console.width - others, SHORTEST)
@@ -168,12 +182,14 @@ class _Title(ProgressColumn):
 
 
 class _Rate(ProgressColumn):
+    """The column with the images per second."""
+
     def render(self, task: Task) -> Text:
         return Text(rate(task.speed or 0, 1))
 
 
 class Lines(Shown):
-    """Elsewhere: a plain line every PAUSE seconds, whatever is shown by then."""
+    """An activity in a log: a plain line every PAUSE seconds, also if the activity has changed meanwhile."""
 
     printed = time.perf_counter()
     """The time of the last line of the process."""
@@ -194,14 +210,14 @@ class Lines(Shown):
         self.print_if_due()
 
     def print_if_due(self) -> None:
-        """Print the line, if the last one was PAUSE seconds ago."""
+        """Print the line if the last one is at least PAUSE seconds old."""
         now = self._now()
         if now - Lines.printed >= PAUSE:
             Lines.printed = now
             self.console.print(self.line(now - self._begun), highlight=False, soft_wrap=True, markup=False)
 
     def line(self, seconds: float) -> str:
-        """Return the line, so many seconds after the beginning."""
+        """Return the line, `seconds` after the activity began."""
         if self.total is None:
             return f"{self.title}: {seconds:.0f} s"
         speed = rate(self.done, seconds) or f"{seconds:.0f} s"
@@ -212,25 +228,31 @@ class Lines(Shown):
 
 
 class _Ticker(Live):
-    """rich's thread, which prints lines instead of drawing."""
+    """A thread of rich, which prints lines instead of drawing."""
 
     def __init__(self, lines: Lines) -> None:
         plain = Console(stderr=True, force_terminal=False)
         super().__init__(
-            console=plain, refresh_per_second=2, transient=True, redirect_stdout=False, redirect_stderr=False
+            console=plain,
+            refresh_per_second=2,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
         self.lines = lines
 
     def refresh(self) -> None:
         """Print the line if it is due."""
         if self.is_started:
-            with suppress(OSError, ValueError):  # the reader has gone: the next line of the command says so
+            with suppress(
+                OSError, ValueError
+            ):  # nobody reads the log any more: the next line of the command raises the error
                 self.lines.print_if_due()
 
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """Nothing of what the code inside is doing is shown."""
+    """Show no activity while the block runs."""
     _stack.append(Silent("", None, get_console()))
     try:
         yield
@@ -240,23 +262,25 @@ def silent() -> Iterator[None]:
 
 @contextmanager
 def where_seen() -> Iterator[None]:
-    """For Python: what the code inside is at, and prints, is shown on a terminal and in a notebook alone."""
+    """Show the activities and lines of the block only on a terminal and in a notebook. Python's functions use this."""
     console = get_console()
-    before, is_seen = console.quiet, _is_terminal(console) or console.is_jupyter
-    console.quiet = before or not is_seen
+    was_quiet = console.quiet
+    is_seen = _is_terminal(console) or console.is_jupyter
+    console.quiet = was_quiet or not is_seen
     try:
         with nullcontext() if is_seen else silent():
             yield
     finally:
-        console.quiet = before
+        console.quiet = was_quiet
 
 
 def _is_terminal(console: Console) -> bool:
-    return console.is_terminal and console.file.isatty()  # not a log with colours, as FORCE_COLOR asks for
+    # FORCE_COLOR makes rich take a log for a terminal.
+    return console.is_terminal and console.file.isatty()
 
 
 def advance(images: int) -> None:
-    """So many more images are done of what is shown."""
+    """Advance the display by `images`."""
     if _stack:
         _stack[-1].advance(images)
 
@@ -274,8 +298,16 @@ def progress(
     console: Console | None = None,
     estimate: Estimate | None = None,
 ) -> Iterator[Shown]:
-    """Shows what the code inside is at; what was shown until then goes on when it ends. total, estimate: see `Shown`. A
-    log's lines go to standard error, since how many there are depends on the machine."""
+    """Show an activity while the block runs. The activity that was shown before continues when the block ends.
+
+    The lines of a log go to standard error, since their number depends on the speed of the machine.
+
+    Args:
+        title: The name of the activity.
+        total: The number of its images; None if there is nothing to count.
+        console: The console; None for rich's.
+        estimate: The estimate of the command's time.
+    """
     console = console or get_console()
     has_bars = _is_terminal(console) or (console.is_jupyter and find_spec("ipywidgets") is not None)
     shown: Shown = Bar(title, total, console, estimate)
@@ -296,4 +328,4 @@ def progress(
             _stack[-1].start()
 
 
-_stack: list[Shown] = []  # of this process, since it has one terminal; the last one is shown
+_stack: list[Shown] = []  # the nested activities of this process, which has one terminal; the last one is shown

@@ -1,5 +1,7 @@
-"""What runs the tasks of a job: engines that exist, behind one small interface, futures. The engine queues tasks and
-does one again whose process died; the run says what failed."""
+"""Executors run the tasks of a job. They are existing engines behind one small interface, futures.
+
+An engine queues tasks, and runs a task again if its process died. The run reports which task failed.
+"""
 
 from __future__ import annotations
 
@@ -18,32 +20,32 @@ from axiom_bench.errors import BenchError, unknown
 from axiom_bench.run.progress import silent
 from axiom_bench.run.result import Failure
 
-EXTRAS = {"ray": "ray"}  # of an engine's package; the others are in "executors"
-ONE_AT_A_TIME = threading.Lock()  # tasks of a process: torch's settings, and the job that is kept, are the process's
+EXTRAS = {"ray": "ray"}  # the extra that installs an engine's package; the other packages are in "executors"
+ONE_AT_A_TIME = threading.Lock()  # the tasks of a process share torch's settings and the loaded job
 
 
 class Future(Protocol):
-    """What a task is going to return."""
+    """The result that a task is going to return."""
 
     def result(self) -> Any:
-        """What the task returned, once it has. Raises the engine's error where its process couldn't end it."""
+        """Wait for the task and return its result. Raise the engine's error if the process couldn't end the task."""
 
     def cancel(self) -> object:
-        """Leave the task out if it hasn't begun: nobody needs its result."""
+        """Skip the task if it hasn't begun, since its result isn't needed."""
 
     def add_done_callback(self, function: Callable[[Any], object], /) -> None:
-        """Have a function called with this future once its result is there."""
+        """Call the function with this future once the result exists."""
 
 
 class Executor(Protocol):
-    """Where tasks are done. Only the command writes into the run folder: see `run.parcels`."""
+    """An engine that runs tasks. Only the command writes into the run folder: see `run.parcels`."""
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future:
-        """Has a process call an importable function with arguments that can be pickled."""
+        """Have a process call an importable function with arguments that can be pickled."""
 
 
 class Local:
-    """The command's own process, which computes a result when it is asked for."""
+    """The command's own process. It computes a task when the result is requested."""
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future:
         """See `Executor`."""
@@ -51,11 +53,13 @@ class Local:
 
 
 class _Deferred:
+    """A future whose task runs when the result is requested."""
+
     def __init__(self, call: Callable[[], Any]) -> None:
         self.result = call
 
     def cancel(self) -> None:
-        """A task that nobody asks for isn't computed."""
+        """Do nothing, since a task runs only if its result is requested."""
 
     def add_done_callback(self, function: Callable[[Any], object], /) -> None:
         function(self)
@@ -63,24 +67,31 @@ class _Deferred:
 
 @contextmanager
 def local() -> Iterator[Executor]:
-    """conf/executor/local.yaml."""
+    """Yield the executor of conf/executor/local.yaml."""
     yield Local()
 
 
 @contextmanager
 def opened(config: Mapping[str, Any], folder: Path) -> Iterator[Executor]:
-    """The executor of a run's settings. folder: the run's. Raises BenchError for a setting that it doesn't take, and
-    where its engine isn't installed, or can't be reached."""
+    """Start and yield the executor of a run's settings.
+
+    Args:
+        config: The executor's settings.
+        folder: The run folder.
+
+    Raises:
+        BenchError: If a setting is unknown, or if the engine isn't installed or can't be reached.
+    """
     function, settings = checked(config)
-    beside = {"folder": folder} if "folder" in inspect.signature(function).parameters else {}
+    run_folder = {"folder": folder} if "folder" in inspect.signature(function).parameters else {}
     with ExitStack() as stack:
         with _engine_errors(config, "be started"):
-            executor = stack.enter_context(function(**settings, **beside))
+            executor = stack.enter_context(function(**settings, **run_folder))
         yield executor
 
 
 def checked(config: Mapping[str, Any]) -> tuple[Callable[..., AbstractContextManager[Executor]], dict[str, Any]]:
-    """(the function that starts an executor, its settings). Raises BenchError."""
+    """Check the executor's settings. Return the function that starts it, and its arguments, or raise BenchError."""
     settings = {key: value for key, value in config.items() if key != "_target_"}
     target = str(config.get("_target_"))
     module, _, name = target.rpartition(".")
@@ -91,10 +102,9 @@ def checked(config: Mapping[str, Any]) -> tuple[Callable[..., AbstractContextMan
         package = str(getattr(error, "name", "")).partition(".")[0]
         raise BenchError(
             f"{_named(config)} needs the package {package}, which isn't installed; pip install "
-            f"'.[{EXTRAS.get(package, 'executors')}]' in "
-            "axiom-bench's checkout, or choose executor=local."
+            f"'.[{EXTRAS.get(package, 'executors')}]' in axiom-bench's checkout, or choose executor=local."
         ) from error
-    except (ValueError, AttributeError, TypeError) as error:  # as of "..", or of what isn't a function
+    except (ValueError, AttributeError, TypeError) as error:  # a name such as "..", or an object that isn't a function
         raise BenchError(f"executor._target_={target} names nothing that can be imported ({error}).") from error
     for key in settings:
         if key not in accepted:
@@ -104,11 +114,15 @@ def checked(config: Mapping[str, Any]) -> tuple[Callable[..., AbstractContextMan
 
 
 def result(future: Future, config: Mapping[str, Any]) -> Any:
-    """Return what a task returned. config: the executor's settings.
+    """Wait for a task and return its result.
+
+    Args:
+        future: The task.
+        config: The executor's settings.
 
     Raises:
-        Failure: For an error of the function's.
-        BenchError: For an error of the engine's.
+        Failure: If the function has raised an error.
+        BenchError: If the engine has raised an error.
     """
     with _engine_errors(config, "end a task"):
         answer = future.result()
@@ -118,8 +132,15 @@ def result(future: Future, config: Mapping[str, Any]) -> Any:
 
 
 def call(folder: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Run `function(*arguments)` in an engine's process, in the folder that the command was given in if this
-    machine has it. What it is at isn't shown, since many processes may share a terminal."""
+    """Call `function(*arguments)` in an engine's process, without showing progress. An error is returned as a Failure.
+
+    Progress isn't shown, since many processes may share a terminal.
+
+    Args:
+        folder: The folder in which the command was started. It becomes the current folder if this machine has it.
+        function: The function.
+        arguments: Its arguments.
+    """
     with ONE_AT_A_TIME, silent():
         if os.path.isdir(folder):
             os.chdir(folder)
@@ -127,7 +148,7 @@ def call(folder: str, function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _answer(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a task hands back: an error as the Failure that any process can read."""
+    """Return the result of the function, or its error as a Failure, which any process can unpickle."""
     try:
         return function(*arguments)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's code may raise anything
@@ -135,12 +156,13 @@ def _answer(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def remote(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A function and its arguments, as an engine is to have them: those of `call`."""
+    """Return the function and the arguments for an engine to run: `call`, with the arguments of `call`."""
     return call, os.getcwd(), function, *arguments
 
 
 @contextmanager
 def _engine_errors(config: Mapping[str, Any], what: str) -> Iterator[None]:
+    """Raise an error of the engine as a BenchError, which says that the engine couldn't do `what`."""
     try:
         yield
     except BenchError:

@@ -1,4 +1,7 @@
-"""Dask: a cluster by the address of its scheduler, of dask-jobqueue, Kubernetes or a cloud, or processes here."""
+"""Dask: run tasks on a cluster, or in processes of this machine.
+
+The address of its scheduler identifies a cluster, for example of dask-jobqueue, Kubernetes or a cloud.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from axiom_bench.kinds import Name, whole
 from axiom_bench.run.executors import Executor, Future, remote
 from axiom_bench.run.executors.processes import THREADS, Processes
 
-NO_DAEMONS = {"distributed.worker.daemon": False}  # which may start no process
+NO_DAEMONS = {"distributed.worker.daemon": False}  # a daemon may not start processes
 
 
 @contextmanager
@@ -26,29 +29,41 @@ def dask(
     workers: Annotated[int, whole(1, "a number of processes")] = 2,
     resources: dict[str, Any] | None = None,
 ) -> Iterator[Executor]:
-    """address: of the scheduler, as tcp://HOST:8786. None: so many workers on this machine. resources: what a task
-    takes of what workers were started with, as {GPU: 1}."""
+    """Connect to a cluster of Dask, or start one on this machine.
+
+    Args:
+        address: The address of the scheduler, such as tcp://HOST:8786; None: start workers on this machine.
+        workers: The number of workers on this machine.
+        resources: The share that a task takes of the resources that workers were started with, such as {GPU: 1}.
+    """
     with configured(NO_DAEMONS), ExitStack() as stack:
         cluster: Any = address
         if address is None:
             cluster = stack.enter_context(LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None))
-        yield _Dask(stack.enter_context(Client(cluster)), resources or {})
+        client = stack.enter_context(Client(cluster))
+        yield _Dask(client, resources or {})
 
 
 class _Dask:
+    """The executor of one client."""
+
     def __init__(self, client: Any, resources: dict[str, Any]) -> None:
-        self.client, self.resources = client, resources
+        self.client = client
+        self.resources = resources
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future:
-        """See `Executor`. Dask does a task again whose worker died, three times (`distributed.scheduler`)."""
+        """See `Executor`. If a worker died, Dask runs its task again, three times (`distributed.scheduler`)."""
         call = remote(function, arguments)
         future: Future = self.client.submit(_apart, call, pure=False, resources=self.resources or None)
         return future
 
 
 def _apart(call: tuple[Any, ...]) -> Any:
-    """A worker's task, in a process of its own: the worker's threads draw from the global random state, which a plug-in
-    may not change, and need the interpreter while a task computes."""
+    """Run a worker's task in a process of its own.
+
+    The worker's threads draw from the global random state, which a plug-in may not change, and they need the
+    interpreter while a task computes.
+    """
     if multiprocessing.current_process().daemon:
         raise BenchError(
             "Dask's workers may start no process, as loading images does; start them with the environment variable "
@@ -59,4 +74,6 @@ def _apart(call: tuple[Any, ...]) -> Any:
 
 @cache
 def _process() -> Processes:
-    return Processes([(THREADS, os.environ.get(THREADS) or str(os.cpu_count() or 1))])
+    """Return the process that runs the tasks of this worker."""
+    threads = os.environ.get(THREADS) or str(os.cpu_count() or 1)
+    return Processes([(THREADS, threads)])

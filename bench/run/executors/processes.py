@@ -1,4 +1,7 @@
-"""Processes of this machine, one for each GPU or a number: each a pool of Python's own, made anew if killed."""
+"""Processes of this machine: one per GPU, or a given number.
+
+Each of them is a pool of Python's own with one process. If the process is killed, a new pool replaces it.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +20,27 @@ from axiom_bench.errors import BenchError
 from axiom_bench.kinds import whole
 from axiom_bench.run.executors import Executor, remote
 
-VISIBLE, THREADS = "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS"
-ATTEMPTS = 3  # of a task whose process was killed
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+THREADS = "OMP_NUM_THREADS"
+ATTEMPTS = 3  # a task whose process is killed runs at most so many times
 
 
 @contextmanager
 def processes(count: Annotated[int, whole(1, "a number of processes")] | None = None) -> Iterator[Executor]:
-    """count: None: one for each GPU that this process sees. Raises BenchError where there is none."""
-    part = os.environ.get(THREADS) or str(max(1, (os.cpu_count() or 1) // (count or 1)))
-    executor = Processes([(VISIBLE, gpu) for gpu in gpus()] if count is None else [(THREADS, part)] * count)
+    """Start processes on this machine.
+
+    Args:
+        count: The number of processes; None: one per GPU that this process sees.
+
+    Raises:
+        BenchError: If `count` is None and there is no GPU.
+    """
+    if count is None:
+        variables = [(VISIBLE, gpu) for gpu in gpus()]
+    else:
+        threads = os.environ.get(THREADS) or str(max(1, (os.cpu_count() or 1) // count))
+        variables = [(THREADS, threads)] * count
+    executor = Processes(variables)
     try:
         yield executor
     finally:
@@ -35,19 +50,20 @@ def processes(count: Annotated[int, whole(1, "a number of processes")] | None = 
 
 
 class Processes:
-    """variables: of the environment, (name, value) of each process."""
+    """An executor with one process per environment variable, (name, value)."""
 
     def __init__(self, variables: list[tuple[str, str]]) -> None:
-        self.threads, self.free = ThreadPoolExecutor(len(variables)), SimpleQueue[Any]()
+        self.threads = ThreadPoolExecutor(len(variables))
+        self.free = SimpleQueue[Any]()  # (variable, pool) of each process that has no task
         for variable in variables:
             self.free.put((variable, _started(variable)))
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
-        """See `Executor`. A thread for each process waits for it."""
+        """See `Executor`. One thread per process waits for its result."""
         return self.threads.submit(self.done, remote(function, arguments))
 
     def done(self, call: tuple[Any, ...]) -> Any:
-        """What a call of `remote` returns, by the next process that is free."""
+        """Have the next free process run a call of `remote`, and return the result."""
         variable, pool = self.free.get()
         try:
             for _ in range(ATTEMPTS):
@@ -63,24 +79,27 @@ class Processes:
 
 
 def _started(variable: tuple[str, str]) -> ProcessPoolExecutor:
+    """Return a pool with one new process, which has this environment variable."""
     return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin, variable)
 
 
 def _begin(variable: str, value: str) -> None:
-    """In a new process, before torch is imported. It ends with the command, which alone answers Ctrl-C."""
+    """Set up a new process before it imports torch. Only the command reacts to Ctrl-C, and the process ends with it."""
     os.environ[variable] = value
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_command, daemon=True).start()
 
 
 def _end_with_command() -> None:
-    if (command := multiprocessing.parent_process()) is not None:
+    """Wait for the command to end, then end this process."""
+    command = multiprocessing.parent_process()
+    if command is not None:
         command.join()
         os._exit(1)
 
 
 def gpus() -> list[str]:
-    """The names of the GPUs that this process sees. Raises BenchError where there is none."""
+    """Return the names of the GPUs that this process sees. Raise BenchError if there is none."""
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0

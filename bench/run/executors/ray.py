@@ -1,4 +1,4 @@
-"""Ray: tasks on a cluster, or on processes that it starts here; a GPU is a resource."""
+"""Ray: run tasks on a cluster, or in processes that Ray starts on this machine. A GPU is a resource."""
 
 from __future__ import annotations
 
@@ -19,8 +19,15 @@ def ray(
     num_gpus: float = 0,
     max_retries: Annotated[int, whole(0, "a number of retries")] = 3,
 ) -> Iterator[Executor]:
-    """address: HOST:6379; None: RAY_ADDRESS, else the cluster that this machine is in, else a new one here. num_cpus,
-    num_gpus: of a task. max_retries: of a task whose process died."""
+    """Connect to a cluster of Ray, or start one on this machine.
+
+    Args:
+        address: The address of the cluster, HOST:6379; None: RAY_ADDRESS if it is set, otherwise the cluster that this
+            machine belongs to, otherwise a new one on this machine.
+        num_cpus: The number of CPUs that a task takes.
+        num_gpus: The number of GPUs that a task takes.
+        max_retries: The number of times that a task is run again if its process died.
+    """
     engine.init(address=address, log_to_driver=False, include_dashboard=False if address is None else None)
     options: dict[str, Any] = {"num_cpus": num_cpus, "num_gpus": num_gpus, "max_retries": max_retries, "max_calls": 0}
     try:
@@ -30,10 +37,13 @@ def ray(
 
 
 class _Ray:
+    """The executor of one remote function of Ray, which runs `call`."""
+
     def __init__(self, task: Any) -> None:
         self.task = task
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future:
         """See `Executor`."""
-        future: Future = self.task.remote(*remote(function, arguments)[1:]).future()
+        _, *call_arguments = remote(function, arguments)
+        future: Future = self.task.remote(*call_arguments).future()
         return future

@@ -1,4 +1,4 @@
-"""submitit: tasks as jobs of Slurm, or as processes of this machine as Slurm would have them."""
+"""submitit: run tasks as jobs of Slurm, or as processes of this machine that imitate them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from axiom_bench.errors import BenchError
 from axiom_bench.kinds import Name, whole
 from axiom_bench.run.executors import Executor, remote
 
-FOLDER = ".submitit"  # in the run folder: what jobs print, and what travels to them and back
-LOOK = 2.0  # seconds
-ASK = 30.0  # seconds between two questions to Slurm, which all jobs of a command ask
+FOLDER = ".submitit"  # a folder in the run folder for the output of jobs, their tasks and results
+LOOK = 2.0  # seconds between two looks for a result
+ASK = 30.0  # seconds between two questions to Slurm about a job; every job of a command asks
 
 
 @contextmanager
@@ -36,8 +36,8 @@ def submitit(
         folder: The run folder, on a disk that all machines share, since submitit's own folder is in it.
         cluster: slurm or local.
         tasks: The number of jobs that are queued or run at a time.
-        timeouts: How often a job whose time is over is queued again.
-        parameters: submitit's own, such as timeout_min.
+        timeouts: The number of times that a job whose time is over is queued again.
+        parameters: Parameters of submitit, such as timeout_min.
     """
     limit = {"slurm_max_num_timeout": timeouts} if cluster == "slurm" else {}
     queue = engine.AutoExecutor(folder=folder / FOLDER / "%j", cluster=cluster, **limit)
@@ -50,7 +50,7 @@ def submitit(
 
 
 class Submitit:
-    """Threads, each of which queues a job and waits for it."""
+    """An executor of threads, each of which queues a job and waits for it."""
 
     def __init__(self, queue: Any, tasks: int) -> None:
         self.queue = queue
@@ -63,7 +63,7 @@ class Submitit:
         return self.threads.submit(self.done, _Call(remote(function, arguments)))
 
     def done(self, call: _Call) -> Any:
-        """Return what a call returns, as a job."""
+        """Queue a call as a job, wait for the job, and return its result."""
         with self.is_queueing:
             job = self.queue.submit(call)
         asked = time.monotonic()
@@ -86,13 +86,16 @@ class Submitit:
         return result
 
     def close(self) -> None:
-        """Cancel the jobs that are left."""
+        """Cancel the remaining jobs."""
         self.is_closed.set()
         self.threads.shutdown(cancel_futures=True)
 
 
 def _has_left_the_queue(job: Any) -> bool:
-    """submitit asks Slurm's accounting, which not every cluster has, and would wait for ever."""
+    """Return True if Slurm's queue lacks the job.
+
+    submitit asks Slurm's accounting instead. Not every cluster has it, and without it submitit would wait forever.
+    """
     if not isinstance(job, engine.SlurmJob):
         return False
     asked = subprocess.run(["squeue", "-h", "-j", job.job_id], capture_output=True, text=True, check=False)
@@ -100,8 +103,10 @@ def _has_left_the_queue(job: Any) -> bool:
 
 
 class _Call:
-    """A job. One that is stopped for its time, or for another job, is queued again. It runs beside the main thread,
-    where submitit's handlers of signals raise: no code of a user's may catch that."""
+    """The content of a job. If Slurm stops the job because of its time or another job, it is queued again.
+
+    The call doesn't run in the main thread, in which submitit's signal handlers raise: a user's code can't catch this.
+    """
 
     def __init__(self, call: tuple[Any, ...]) -> None:
         self.call = call
@@ -110,5 +115,5 @@ class _Call:
         return ThreadPoolExecutor(1).submit(*self.call).result()
 
     def checkpoint(self) -> Any:
-        """See submitit's documentation."""
+        """Return the job to queue if this one is stopped; submitit calls this method."""
         return engine.helpers.DelayedSubmission(self)
