@@ -1,4 +1,4 @@
-"""The comparison of a job with what its suite froze: network, images and metrics."""
+"""Compare a job with the network, images and metrics that its suite froze."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from axiom_bench.run.job import Job
 
 
 def check(name: str, job: Job, metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return sentences for the manifest: the suite's note on the images, and what it didn't freeze.
+    """Compare a job with its suite. Return sentences for the manifest: the suite's note, and what it didn't freeze.
 
     Args:
         name: SUITE/PART@HASH.
-        job: The job, with its images.
-        metrics: Their entries in the configuration.
+        job: The job, on its images to explain.
+        metrics: The entries of the metrics in the configuration.
 
     Raises:
-        BenchError: If the job isn't what its suite froze.
+        BenchError: If the job differs from what its suite froze.
     """
     suite, _, part = name.partition("@")[0].partition("/")
-    frozen = Suite.of(suite).part(part).frozen
-    note = Suite.of(suite).part(part).note
-    notes = [note.rstrip(".")] if note else []
+    suite_part = Suite.of(suite).part(part)
+    frozen = suite_part.frozen
+    notes = [suite_part.note.rstrip(".")] if suite_part.note else []
     if not frozen:
         return notes
     differing = []
@@ -35,11 +35,17 @@ def check(name: str, job: Job, metrics: Mapping[str, Mapping[str, Any]]) -> list
         differing.append(f"the network {job.model.name} (its layer or weights)")
     if "data" in frozen and job.data_fingerprint != frozen["data"].get(job.data.name):
         differing.append(f"the images of {job.data.name} (their ids, content or labels)")
-    if "data" not in frozen and names_of(job) != (listed := frozen["names"][job.data.name]):
-        differing.append(f"the names of {job.data.name}'s {len(job.indices):,} images (the suite has {listed[0]:,})")
+    if "data" not in frozen:
+        frozen_names = frozen["names"][job.data.name]
+        if names_of(job) != frozen_names:
+            count = frozen_names[0]
+            differing.append(f"the names of {job.data.name}'s {len(job.indices):,} images (the suite has {count:,})")
     calls = calls_of(metrics)
-    if names := sorted(name for name in {*calls, *frozen["metrics"]} if calls.get(name) != frozen["metrics"].get(name)):
-        differing.append(f"the metrics {', '.join(names)} (their function or parameters)")
+    frozen_calls = frozen["metrics"]
+    metric_names = sorted({*calls, *frozen_calls})
+    differing_metrics = [name for name in metric_names if calls.get(name) != frozen_calls.get(name)]
+    if differing_metrics:
+        differing.append(f"the metrics {', '.join(differing_metrics)} (their function or parameters)")
     if differing:
         raise BenchError(
             f"What {job.name} has isn't what the suite {suite} froze: {'; '.join(differing)}. Its values can't stand "
@@ -56,11 +62,14 @@ def check(name: str, job: Job, metrics: Mapping[str, Mapping[str, Any]]) -> list
 
 
 def names_of(job: Job) -> list[Any]:
-    """[number, SHA-256 of the names] of the job's images, without folders and suffixes, by which layouts differ."""
+    """Return [number, SHA-256 of the names] of the job's images.
+
+    Names have no folder and no suffix, since these differ between layouts of the same data set.
+    """
     names = sorted(PurePosixPath(job.data.ids[index]).stem for index in job.indices)
     return [len(names), hashlib.sha256("\n".join(names).encode()).hexdigest()]
 
 
 def calls_of(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """{metric: [target, params]}, what of the metrics' entries decides what they compute."""
+    """Return {metric: [target, params]}, the part of the metrics' entries that decides what they compute."""
     return {name: [entry["_target_"], dict(entry.get("params") or {})] for name, entry in metrics.items()}

@@ -50,7 +50,7 @@ class Keys:
         network = [[repr(model.module), tensors_sha256(model.module), network_code], self._function(model.build)]
         if job.settings.model.get("output") in OBJECT_OUTPUTS:
             network.append(self._function(vars(model.module)["read"]))
-        output = [
+        output: list[object] = [
             model.output.name,
             repr(model.output_module),
             tensors_sha256(model.output_module),

@@ -1,5 +1,7 @@
-"""Python's front door: `axiom_bench.load_model`, `explain`, `evaluate`, `check` and `overlay`; photographs in any form.
-The loop is that of a run, without records."""
+"""The functions for Python: `axiom_bench.load_model`, `explain`, `evaluate`, `check` and `overlay`.
+
+They take photographs in any form. They compute values as a run does, but write no records.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,7 @@ from axiom_bench.run.progress import progress, where_seen
 
 @contextmanager
 def python_words() -> Iterator[None]:
-    """Name settings in a BenchError's message as Python does."""
+    """Translate the settings in a BenchError's message from the command line's form to Python's."""
     try:
         yield
     except BenchError as error:
@@ -71,18 +73,18 @@ def python_words() -> Iterator[None]:
 
 @python_words()
 def load_model(name: str, weights: str | PathLike[str] | EllipsisType | None = ..., **settings: Any) -> nn.Module:
-    """A network by its name, in eval mode, on the CPU.
+    """Load a network by its name, in eval mode, on the CPU.
 
-    `model.loaded` says what is known of it: preprocessing, classes, layer, which `explain` uses.
+    `model.loaded` has what is known about the network: preprocessing, classes and layer. `explain` uses it.
 
     Args:
-        name: one of `axiom-bench list models`.
-        weights: "default", the name of a published set, a .safetensors, .pth or .pt file, or None: random ones. If
-            left out, those that `model=NAME` takes on the command line.
-        settings: others of conf/model/user.yaml, as classes=["cat", "dog"].
+        name: A name that `axiom-bench list models` prints.
+        weights: "default", the name of a published set, a .safetensors, .pth or .pt file, or None for random weights.
+            If left out, the weights that `model=NAME` takes on the command line.
+        settings: Further settings of conf/model/user.yaml, such as classes=["cat", "dog"].
 
     Raises:
-        BenchError: for an unknown name or setting, and for weights that aren't there or don't fit.
+        BenchError: If a name or setting is unknown, or if the weights are missing or don't fit.
     """
     if weights is not ...:
         settings["weights"] = weights
@@ -105,36 +107,39 @@ def evaluate(
     output: AnyOutput | None = None,
     explained: int | str | None = None,
 ) -> pd.DataFrame:
-    """Measure methods on a model: one row per image x method x metric, in the columns of the records. At the end come
-    rows with image id "*" for metrics with values of the whole data set.
+    """Measure methods on a model: one row per image x method x metric, in the columns of the records.
+
+    Metrics with values of the whole data set have further rows at the end, with the image id "*".
 
     Args:
-        model: any nn.Module, which isn't changed, or a name that `load_model` takes. Each call checks a network once,
-            which takes about as long as a forward pass of six images. Or a model of `axiom_bench.cut`, which only its
-            first call checks.
-        layer: dotted name of the target layer; None: the last spatial one.
+        model: Any nn.Module, which isn't changed, or a name that `load_model` takes. Each call checks the network once,
+            which takes about as long as a forward pass of six images. A model of `axiom_bench.cut` is only checked by
+            its first call.
+        layer: The dotted name of the target layer; None: the last spatial layer.
         batches: (images (B, 3, H', W'), targets (B,) or None for the predicted class), or `axiom_bench.Batch`es with
-            image ids, boxes and masks. Signals (B, C, L') and volumes (B, C, D', H', W') stand as images do, and so do
-            several inputs; see `axiom_bench.trace`.
-        methods: names or callables.
-        metrics: names or callables.
+            image ids, boxes and masks. Signals (B, C, L'), volumes (B, C, D', H', W') and several inputs may take the
+            place of images; see `axiom_bench.trace`.
+        methods: Names or callables.
+        metrics: Names or callables.
         reshape: "tokens" for a transformer; see `CutModel`.
-        output: what is explained; see `CutModel`.
-        explained: which of several inputs is explained; see `axiom_bench.trace`.
+        output: The output that is explained; see `CutModel`.
+        explained: The input that is explained if there are several; see `axiom_bench.trace`.
 
     Returns:
-        The values, with their unit and a status that says why a value is NaN; a method that doesn't apply to the model
-            has "not_applicable".
+        The values, with their unit and a status that says why a value is NaN. The values of a method that doesn't apply
+            to the model have the status "not_applicable".
 
     Raises:
-        BenchError: for an unknown name or layer, and for batches, methods or metrics of another form.
+        BenchError: If a name or layer is unknown, or if batches, methods or metrics have another form.
     """
-    method_plugins, metric_plugins = chosen("method", methods), chosen("metric", metrics)
+    method_plugins = chosen("method", methods)
+    metric_plugins = chosen("metric", metrics)
     check_names(metric_plugins)
     network, loaded = _network(model)
     parts: list[Columns] = []
     forms: list[SeveralInputs] = []
-    is_proved, stream = False, _as_batches(batches, partial(_apart, network, explained, forms))
+    is_proved = False
+    stream = _as_batches(batches, partial(_apart, network, explained, forms))
     listed = list(stream) if isinstance(batches, list | tuple) else None
     first = next(stream if listed is None else iter(listed), None)
     stream = stream if first is None else chain([first], stream)
@@ -152,12 +157,13 @@ def evaluate(
             is_proved = True
         return list(rows_of(trace, part, method_plugins, metric_plugins))
 
-    with where_seen(), progress("evaluate", None if listed is None else sum(map(len, listed))) as shown:
+    total = None if listed is None else sum(map(len, listed))
+    with where_seen(), progress("evaluate", total) as display:
         for batch in stream if listed is None else listed:
-            for of_part in by_halves(batch, len(batch), cut_model.limits, columns):
-                parts += of_part
-            shown.advance(len(batch))
-    rows = [*filter(holds_values, parts), *_of_whole_set(metric_plugins, parts)]
+            for new_parts in by_halves(batch, len(batch), cut_model.limits, columns):
+                parts += new_parts
+            display.advance(len(batch))
+    rows = [*filter(holds_values, parts), *_whole_set_columns(metric_plugins, parts)]
     name = loaded.name if loaded else cut_model.output.name_of(type(network).__name__)
     facts = {"experiment": "-", "model": name, "layer": cut_model.layer, "data": "-"}
     return frame(rows).assign(**facts)[list(RECORD_COLUMNS)]
@@ -177,43 +183,44 @@ def explain(
     explained: int | str | None = None,
     metrics: Sequence[str | Callable] = (),
 ) -> Heatmaps:
-    """Heatmaps of several methods from one pass: {name: (B, H', W') in [0, 1]}, at the images' size or at `size`.
+    """Compute the heatmaps of several methods from one forward pass.
 
-    A method that doesn't apply to the model is left out, with a MethodLeftOut warning; a layer where all gradients are
-    zero gets a ZeroMaps warning, which names another.
+    A method that doesn't apply to the model is left out with a MethodLeftOut warning. If all gradients at the layer are
+    zero, a ZeroMaps warning names another layer.
 
     Args:
-        model: any nn.Module, which isn't changed, a name that `load_model` takes, or a cut model; see `evaluate`.
-        layer: dotted name of the target layer; None: the last spatial one, which the result names.
-        images: photographs: a path, a PIL image, an array (H, W, 3) of 0 to 255 or of floats in [0, 1], bytes (3, H,
+        model: Any nn.Module, which isn't changed, a name that `load_model` takes, or a cut model; see `evaluate`.
+        layer: The dotted name of the target layer; None: the last spatial layer, which the result names.
+        images: Photographs: a path, a PIL image, an array (H, W, 3) of 0 to 255 or of floats in [0, 1], bytes (3, H,
             W), or a list of these. Or a tensor as the network takes it, (B, 3, H', W') or (3, H', W'), in floating
             point, which isn't preprocessed. Several inputs are a dict, or a tuple of tensors of which one in floating
-            point is a batch; a list, and any other tuple, is photographs.
-        methods: names or callables; left out: those of `axiom-bench explain`.
+            point is a batch. A list, and any other tuple, is photographs.
+        methods: Names or callables. If left out, the methods of `axiom-bench explain`.
         targets: (B,), or one class for all images, each an index or a name of the network's classes; None for the
             predicted class.
-        size: (H', W') of the heatmaps in pixels.
+        size: (H', W') of the heatmaps in pixels; None: the images' size.
         reshape: "tokens" for a transformer; see `CutModel`.
-        output: what is explained; see `CutModel`.
-        preprocessing: of photographs, a function from a PIL image to a tensor (3, H', W'), as `weights.transforms()`
-            of torchvision; None: the network's own. Where nobody knows it a warning says what is taken for it.
-        explained: which of several inputs is explained; see `axiom_bench.trace`.
-        metrics: names or callables to measure on each map, such as "sensitivity_error" and "conservation_error".
+        output: The output that is explained; see `CutModel`.
+        preprocessing: The preprocessing of photographs, a function from a PIL image to a tensor (3, H', W') such as
+            torchvision's `weights.transforms()`; None: the network's own. If the network's preprocessing is unknown, a
+            warning reports which one is used.
+        explained: The input that is explained if there are several; see `axiom_bench.trace`.
+        metrics: Names or callables to measure on each map, such as "sensitivity_error" and "conservation_error".
 
     Returns:
-        A dict, which a notebook shows as pictures, `maps.save("maps.png")` draws into a file, and `maps.show()` opens;
-            its keys are names as they were given. `maps.top` has the most probable classes, `maps.errors` the values
-            of the metrics, and `maps.notes` the warnings.
+        A dict {name as it was given: heatmaps (B, H', W') in [0, 1]}. A notebook shows it as pictures,
+            `maps.save("maps.png")` draws it into a file, and `maps.show()` opens it. `maps.top` has the most probable
+            classes, `maps.errors` the values of the metrics, and `maps.notes` the warnings.
 
     Raises:
-        BenchError: as `evaluate` does, and for a photograph that can't be read.
+        BenchError: For the same reasons as `evaluate`, and if a photograph can't be read.
     """
     if images is None:
         raise BenchError("Give images by name: ab.explain(model, images='photo.jpg').")
     by_default = methods == ()
-    if by_default:  # those of a run
+    if by_default:  # the default methods of a run
         defaults = read_yaml(conf_folder() / "config.yaml")["defaults"]
-        methods = next(each["method"] for each in defaults if "method" in each)
+        methods = next(default["method"] for default in defaults if "method" in default)
     metric_plugins = chosen("metric", metrics)
     check_names(metric_plugins)
     method_plugins = [
@@ -229,19 +236,22 @@ def explain(
         explained,
         preprocessing,
     )
-    trace = cut_model.trace(batch.images, _indices(targets, loaded, len(batch)), other_inputs=batch.other_inputs)
+    target_indices = _indices(targets, loaded, len(batch))
+    trace = cut_model.trace(batch.images, target_indices, other_inputs=batch.other_inputs)
+    has_names = loaded is not None and len(loaded.classes or ()) == trace.logits.shape[1]
     explained_maps = explained_trace(
         trace,
         method_plugins,
         metric_plugins,
         size=size,
-        classes=loaded.classes if loaded and len(loaded.classes or ()) == trace.logits.shape[1] else None,
+        classes=loaded.classes if loaded and has_names else None,
         pictures=pictures,
     )
-    if wrong := (~trace.logits.isfinite().all(1)).nonzero()[:, 0].tolist():
-        sentence = f"The scores of the images {wrong} aren't finite, and their maps are NaN; check these images."
+    not_finite = (~trace.logits.isfinite().all(1)).nonzero()[:, 0].tolist()
+    if not_finite:
+        sentence = f"The scores of the images {not_finite} aren't finite, and their maps are NaN; check these images."
         explained_maps.notes.append(ZeroMaps(sentence))
-    if by_default:  # nobody named the methods that don't apply
+    if by_default:  # the user hasn't chosen the methods that don't apply
         explained_maps.notes = [note for note in explained_maps.notes if not isinstance(note, MethodLeftOut)]
     for note in explained_maps.notes:
         warnings.warn(note, stacklevel=3)
@@ -259,32 +269,32 @@ def check(
     explained: int | str | None = None,
     preprocessing: Preprocessing | Callable[[Image.Image], Tensor] | None = None,
 ) -> tuple[Answer, ...]:
-    """Examine a network and its images before anything is computed, in at most four passes of the batch, and two more
-    if many labels don't fit.
+    """Examine a network and its images before anything is computed.
 
-    Questions: are its scores of an image the same at each call, and in each batch? What does it return? Is the layer
-    spatial, and do the scores depend on it? Are the values that enter it plausible? With targets: does it name
-    them, and would it name clearly more with another range of values?
+    It takes at most four passes of the batch, and two more if many labels don't fit. The questions are: Are the scores
+    of an image the same in each call, and in each batch? What does the network return? Is the layer spatial, and do the
+    scores depend on it? Are the values that enter the network plausible? With targets: Does the network predict them,
+    and would it predict clearly more of them with another range of values?
 
     Args:
-        model: any nn.Module, which isn't changed, a name that `load_model` takes, or a cut model; see `evaluate`.
-        layer: dotted name of the target layer; None: the last spatial one.
-        images: photographs, a tensor or several inputs, as `explain` takes them; a few of each class say most.
+        model: Any nn.Module, which isn't changed, a name that `load_model` takes, or a cut model; see `evaluate`.
+        layer: The dotted name of the target layer; None: the last spatial layer.
+        images: Photographs, a tensor or several inputs, as `explain` takes them. A few of each class tell most.
         targets: (B,), the labels, each an index or a name of the network's classes; None if they aren't known.
         reshape: "tokens" for a transformer; see `CutModel`.
-        output: what is explained; see `CutModel`.
-        explained: which of several inputs is explained; see `axiom_bench.trace`.
-        preprocessing: of photographs; see `explain`.
+        output: The output that is explained; see `CutModel`.
+        explained: The input that is explained if there are several; see `axiom_bench.trace`.
+        preprocessing: The preprocessing of photographs; see `explain`.
 
     Returns:
-        Answers; printing one gives its line: the question, ok, note or stop, and a sentence.
+        The answers. Printing one prints its line: the question, ok, note or stop, and a sentence.
 
     Raises:
-        BenchError: for an unknown layer, and for images or targets of another form.
+        BenchError: If the layer is unknown, or if images or targets have another form.
     """
     if images is None:
         raise BenchError("Give images by name: ab.check(model, images='photo.jpg').")
-    with warnings.catch_warnings(action="ignore", category=PixelsGiven):  # an answer says so
+    with warnings.catch_warnings(action="ignore", category=PixelsGiven):  # an answer reports it
         cut_model, loaded, batch, _ = _cut_and_batch(
             model,
             layer,
@@ -300,27 +310,33 @@ def check(
 
 
 def overlay(
-    image: Tensor | Photograph, heatmap: Tensor | NDArray[Any], colours: str = COLOURS, opacity: float = OPACITY
+    image: Tensor | Photograph,
+    heatmap: Tensor | NDArray[Any],
+    colours: str = COLOURS,
+    opacity: float = OPACITY,
 ) -> Image.Image:
-    """The heatmap in colour over the grey image, as a picture of the image's size.
+    """Draw the heatmap in colour over the grey image. The picture has the image's size.
 
     Args:
-        image: a path, a PIL image, a tensor (3, H, W), or an array (H, W, 3); integers from 0 to 255, or floats in
-            [0, 1]. Floats beyond, as a network's preprocessing leaves them, are scaled to their own minimum and
+        image: A path, a PIL image, a tensor (3, H, W), or an array (H, W, 3); integers from 0 to 255, or floats in
+            [0, 1]. Floats outside of this range, such as preprocessed images, are scaled to their own minimum and
             maximum.
-        heatmap: (H, W) or (1, H, W) in [0, 1]; NaN is shown as no heat.
-        colours: a colour map of matplotlib, as "viridis" or "jet".
-        opacity: of the colours, 0 to 1.
+        heatmap: (H, W) or (1, H, W) in [0, 1]; NaN is drawn as no heat.
+        colours: A colour map of matplotlib, such as "viridis" or "jet".
+        opacity: The opacity of the colours, 0 to 1.
+
+    Returns:
+        The picture.
 
     Raises:
-        BenchError: for anything of another type, shape or range.
+        BenchError: If an argument has another type, shape or range.
     """
     image = photograph(image) if isinstance(image, str | PathLike | Image.Image) else image
     return drawn_over(picture_of(image), heatmap, colours, opacity)
 
 
 def _network(model: nn.Module | CutModel | str) -> tuple[nn.Module, LoadedModel | None]:
-    """The network, and what is known of one that `load_model` has made. Raises BenchError for anything else."""
+    """Return the network, and what is known about it if `load_model` has loaded it. Raise BenchError if it is none."""
     if isinstance(model, str):
         model = load_model(model)
     network = model.model if isinstance(model, CutModel) else model
@@ -331,11 +347,11 @@ def _network(model: nn.Module | CutModel | str) -> tuple[nn.Module, LoadedModel 
 
 
 def _apart(model: nn.Module, explained: int | str | None, forms: list[SeveralInputs], batch: Batch) -> Batch:
-    """The batch with its explained images alone as `images`, and how the network takes several inputs, in `forms`."""
+    """Return the batch with only its explained images as `images`. Add the form of its several inputs to `forms`."""
     if not are_several(batch.images, model):
         return batch
     form, images, others = taken_apart(model, batch.images, explained)
-    if form not in forms:  # of many batches there is one, or the cut refuses the second
+    if form not in forms:  # all batches should have the same form: the cut refuses a second one
         forms.append(form)
     return replace(batch, images=images, other_inputs=others)
 
@@ -349,7 +365,7 @@ def _cut_and_batch(
     explained: int | str | None,
     preprocessing: Preprocessing | Callable[[Image.Image], Tensor] | None,
 ) -> tuple[CutModel, LoadedModel | None, Batch, Pixels | None]:
-    """Return the cut network, what is known of it, the images as it takes them, and their pictures if known."""
+    """Return the cut network, what is known about it, the images as it takes them, and their pictures if known."""
     network, loaded = _network(model)
     forms: list[SeveralInputs] = []
     batch = _apart(network, explained, forms, Batch(images, ()))
@@ -358,7 +374,7 @@ def _cut_and_batch(
     batch = replace(batch, images=tensor)
     cut_model = _cut_of(model, network, loaded, batch, forms, layer, reshape, output)
     if pictures is not None and cut_model is not model:
-        cut_model.normalisation = None  # they are normalised
+        cut_model.normalisation = None  # the images are normalised, so the trace needn't compare their range
     for form in forms:
         cut_model.take(form)
     return cut_model, loaded, batch, pictures
@@ -374,8 +390,11 @@ def _cut_of(
     reshape: AnyReshape | None,
     output: AnyOutput | None,
 ) -> CutModel:
-    """The network, cut as asked for, or as `load_model` knows; without a layer at the last spatial one of the batch's
-    images. A cut model is returned as it is. Raises BenchError for one with a layer, reshape or output."""
+    """Cut the network as requested, or as `load_model` has found, and return it. A cut model is returned as it is.
+
+    Without a layer, the network is cut at the last layer that is spatial for the batch's images. Raise BenchError if a
+    cut model is given with another layer, or with a reshape or output.
+    """
     if isinstance(model, CutModel):
         if layer not in (None, model.layer) or reshape is not None or output is not None:
             raise BenchError(
@@ -384,15 +403,17 @@ def _cut_of(
             )
         return model
     if loaded:
-        layer, reshape, output = layer or loaded.layer, reshape or loaded.reshape, output or loaded.output
+        layer = layer or loaded.layer
+        reshape = reshape or loaded.reshape
+        output = output or loaded.output
     if layer is None:
-        layer, reshape = _default_of(network, batch, reshape, output, forms)
+        layer, reshape = _default_layer(network, batch, reshape, output, forms)
     cut_model = cut(network, layer, reshape=reshape, output=output)
     cut_model.finetuned = loaded.finetuned if loaded else None
     return cut_model
 
 
-def _default_of(
+def _default_layer(
     model: nn.Module,
     batch: Batch,
     reshape: AnyReshape | None,
@@ -402,10 +423,10 @@ def _default_of(
     """Return the default layer, found with the other inputs of the batch's first image, and its reshape."""
     network = shared_copy(model)
     if forms:
-        forms[0].give(network, tuple(each[:1] for each in batch.other_inputs))
+        forms[0].give(network, tuple(values[:1] for values in batch.other_inputs))
     images = checked_images(batch.images, network)
     channels, *size = images.shape[1:]
-    like = next((each for each in network.parameters() if each.is_floating_point()), images)
+    like = next((parameter for parameter in network.parameters() if parameter.is_floating_point()), images)
     first = images[:1].to(like)
     with users_device():
         with torch.no_grad(), own_state(network), failures_of(network, first):
@@ -420,19 +441,19 @@ def _default_of(
 
 
 def _indices(targets: Any, loaded: LoadedModel | None, count: int) -> Any:
-    """Of classes; those that are named are looked up. Raises BenchError for an unknown name."""
+    """Return the targets with names of classes replaced by their indices. Raise BenchError if a name is unknown."""
     listed = [targets] * count if isinstance(targets, int | str) else targets
-    if not isinstance(listed, list | tuple) or not any(isinstance(each, str) for each in listed):
+    if not isinstance(listed, list | tuple) or not any(isinstance(target, str) for target in listed):
         return listed
     if loaded is None:
         raise BenchError("The classes of this network have no names here; give indices, or a network of ab.load_model.")
-    return [loaded.class_index(each) if isinstance(each, str) else each for each in listed]
+    return [loaded.class_index(target) if isinstance(target, str) else target for target in listed]
 
 
 def chosen(kind: str, entries: Sequence[str | Callable]) -> list[Plugin]:
-    """The plug-ins of a list of names or callables. kind: "method" or "metric".
+    """Return the plug-ins of a list of names or callables. kind: "method" or "metric".
 
-    Raises BenchError for anything but a list, and for two entries of one name.
+    Raise BenchError if `entries` is no list, or if two entries have the same name.
     """
     if isinstance(entries, str) or not isinstance(entries, Iterable):
         hint = f"{kind}s=[{entries!r}]" if isinstance(entries, str) else f"{kind}s=[...]"
@@ -446,8 +467,10 @@ def chosen(kind: str, entries: Sequence[str | Callable]) -> list[Plugin]:
 
 
 def _as_batches(batches: Iterable[Any], apart: Callable[[Batch], Batch]) -> Iterator[Batch]:
-    """Batches with image ids; bare (images, targets) are numbered in their order. Raises BenchError for other forms.
-    apart: see `_apart`."""
+    """Yield batches with image ids. The images of pairs (images, targets) are numbered in their order.
+
+    Raise BenchError if a batch has another form. apart: see `_apart`.
+    """
     if isinstance(batches, Batch | Tensor | dict | str) or not isinstance(batches, Iterable):
         raise BenchError(
             f"batches is an iterable of (images, targets) or of axiom_bench.Batch, not a {type(batches).__name__}; "
@@ -458,8 +481,8 @@ def _as_batches(batches: Iterable[Any], apart: Callable[[Batch], Batch]) -> Iter
         batch = apart(entry if isinstance(entry, Batch) else _as_batch(entry))
         check_tensor(batch.images)
         if batch.annotations:
-            check_objects([each.boxes for each in batch.annotations], None, batch.images[:, 0])
-            if not all(each.is_of(batch.images.shape[2:]) for each in batch.annotations):
+            check_objects([annotation.boxes for annotation in batch.annotations], None, batch.images[:, 0])
+            if not all(annotation.is_of(batch.images.shape[2:]) for annotation in batch.annotations):
                 raise BenchError(
                     "An Annotation has labels, a tensor (n,) of class indices, one for each box, and as its mask None "
                     f"or a tensor of class indices {tuple(batch.images.shape[2:])}, as the image has pixels."
@@ -473,6 +496,7 @@ def _as_batches(batches: Iterable[Any], apart: Callable[[Batch], Batch]) -> Iter
 
 
 def _as_batch(entry: Any) -> Batch:
+    """Return a pair (images, targets) as a batch without image ids."""
     if not isinstance(entry, tuple | list) or len(entry) != 2:
         raise BenchError(
             f"A batch is (images, targets) or an axiom_bench.Batch, not a {type(entry).__name__}; pass images "
@@ -482,13 +506,17 @@ def _as_batch(entry: Any) -> Batch:
     return Batch(images, (), targets)
 
 
-def _of_whole_set(metrics: Sequence[Metric], parts: Iterable[Columns]) -> Iterator[Columns]:
-    """The columns of the values of the whole data set, method after method, from the curves among the parts."""
-    with_aggregate = aggregating(metrics)
-    by_method: dict[str, list[Columns]] = {}
+def _whole_set_columns(metrics: Sequence[Metric], parts: Iterable[Columns]) -> Iterator[Columns]:
+    """Yield the columns of the values of the whole data set per method, computed from the curves among the parts."""
+    aggregating_metrics = aggregating(metrics)
+    if not aggregating_metrics:
+        return
+    curves_by_method: dict[str, list[Columns]] = {}
     for part in parts:
-        if with_aggregate and len(part["method"]):
-            by_method.setdefault(part["method"][0], []).extend([] if holds_values(part) else [part])
-    for method, curves in by_method.items():
-        of_method = [metric for metric in with_aggregate if (metric.spec.of == "layer") == (method == LAYER)]
-        yield whole_set(of_method, method, curve_frame(curves))
+        if len(part["method"]):
+            curves = curves_by_method.setdefault(part["method"][0], [])  # a method without curves has values, too
+            if not holds_values(part):
+                curves.append(part)
+    for method, curves in curves_by_method.items():
+        method_metrics = [metric for metric in aggregating_metrics if (metric.spec.of == "layer") == (method == LAYER)]
+        yield whole_set(method_metrics, method, curve_frame(curves))

@@ -1,4 +1,4 @@
-"""The settings of a job that name other code than this package's."""
+"""List the settings of a job that refer to code outside this package."""
 
 from __future__ import annotations
 
@@ -7,24 +7,27 @@ from typing import Any
 
 
 def code_of(config: Mapping[str, Any]) -> Iterator[str]:
-    """The settings of a job by which other code than this package's may run, KEY=VALUE."""
+    """Yield the settings of a job, KEY=VALUE, that may run code outside this package."""
     for kind in ("method", "metric"):
-        entries = (config.get(kind) or {}).items()
-        for name, entry in ((name, entry) for name, entry in entries if isinstance(entry, Mapping)):
+        for name, entry in (config.get(kind) or {}).items():
+            if not isinstance(entry, Mapping):
+                continue
             for key in ("_target_", "aggregate", "values", "aggregate_values"):
                 value = entry.get(key)
                 if isinstance(value, str) and not value.startswith(f"axiom_bench.{kind}s."):
                     yield f"{kind}.{name}.{key}={value}"
-            # A parameter may be a method by its path.
-            yield from (f"{kind}.{name}.params: {text}" for text in _paths(entry.get("params")))
+            for text in _paths(entry.get("params")):  # a parameter may be the path of a method
+                yield f"{kind}.{name}.params: {text}"
     model = config.get("model") or {}
     if model.get("source") == "user" or ":" in str(model.get("architecture")):
         yield f"model.architecture={model.get('architecture')}"
     for key in ("reshape", "output", "read"):
-        yield from (f"model.{key}={text}" for text in _paths(model.get(key)))
+        for text in _paths(model.get(key)):
+            yield f"model.{key}={text}"
 
 
 def _paths(value: object) -> Iterator[str]:
+    """Yield the texts in a value, at any depth, that may be the path of an object."""
     if isinstance(value, str):
         if set(value) & set(".:"):
             yield value

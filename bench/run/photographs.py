@@ -1,4 +1,4 @@
-"""Images in any form as a network takes them: paths, PIL images, arrays, bytes and tensors; signals and volumes."""
+"""Prepare images in any form for a network: paths, PIL images, arrays, bytes and tensors, also signals and volumes."""
 
 from __future__ import annotations
 
@@ -23,26 +23,37 @@ from axiom_bench.explanation.overlay import Pixels, picture_of
 from axiom_bench.models.sources import IMAGENET_MEAN, IMAGENET_STD
 
 Photograph = str | PathLike[str] | Image.Image | NDArray[Any]
-STANDARD = Preprocessing(256, 224, IMAGENET_MEAN, IMAGENET_STD)  # of a network of which nobody says another
+STANDARD = Preprocessing(256, 224, IMAGENET_MEAN, IMAGENET_STD)  # for a network whose preprocessing is unknown
 
 
 def prepared(
-    images: Any, model: nn.Module, preprocessing: Preprocessing | Callable[[Image.Image], Tensor] | None
+    images: Any,
+    model: nn.Module,
+    preprocessing: Preprocessing | Callable[[Image.Image], Tensor] | None,
 ) -> tuple[Tensor, Pixels | None]:
-    """Images (B, C, H', W') as the network takes them, and as people see them, (B, H', W', 3); None where nobody knows.
-    Tensors in floating point stay as they are. Raises BenchError for what is no image, or can't be read."""
-    like = next((each for each in model.parameters() if each.is_floating_point()), torch.zeros(()))
-    ndim = dimensions_of(model)[0] + 2  # of a batch
+    """Return the images as the network takes them, (B, C, H', W'), and as pictures, (B, H', W', 3), or None.
+
+    Args:
+        images: Images in any form. Tensors in floating point stay as they are, and have no known pictures.
+        model: The network.
+        preprocessing: The preprocessing of photographs; None if it is unknown: then a warning reports the one used.
+
+    Raises:
+        BenchError: If an image can't be read, or is no image.
+    """
+    parameters = (parameter for parameter in model.parameters() if parameter.is_floating_point())
+    like = next(parameters, torch.zeros(()))
+    ndim = dimensions_of(model)[0] + 2  # the dimensions of a batch
     if ndim != 4:
         return _arrays(images, ndim, preprocessing, like), None
     if isinstance(images, np.ndarray) and images.dtype.kind == "f" and images.ndim > 2 and images.shape[-3] == 3:
-        images = torch.from_numpy(images).to(like)  # channels first, as the network takes them
+        images = torch.from_numpy(images).to(like)  # channels come first, as in the network's input
     is_one = isinstance(images, str | PathLike | Image.Image) or getattr(images, "ndim", ndim) < ndim
     is_sequence = isinstance(images, list | tuple | np.ndarray | Tensor)
     entries = [images] if is_one else images if is_sequence else []
     if is_sequence and not len(entries):
         raise BenchError("There is no image in images.")
-    if not len(entries) or any(isinstance(each, Tensor) and each.dtype != torch.uint8 for each in entries):
+    if not len(entries) or any(isinstance(entry, Tensor) and entry.dtype != torch.uint8 for entry in entries):
         check_tensor(images)
         is_known = isinstance(preprocessing, Preprocessing)  # then the trace compares its values with mean and std
         is_pixels = images.is_floating_point() and images.numel() and images.amax() > BYTES
@@ -54,7 +65,7 @@ def prepared(
                 stacklevel=5,
             )
         return images[None] if images.ndim == ndim - 1 else images, None
-    photographs = [photograph(each) for each in entries]
+    photographs = [photograph(entry) for entry in entries]
     if any(map(is_nearly_black, photographs)):
         warnings.warn(
             f"An image {NEARLY_BLACK}: it is used as its type says. If its numbers have another range (12 bits in a "
@@ -71,7 +82,7 @@ def prepared(
         )
     known = preprocessing if isinstance(preprocessing, Preprocessing) else None
     prepare: Callable[..., Any] = known.of_photograph if known else preprocessing
-    rows = [prepare(each) for each in photographs]
+    rows = [prepare(image) for image in photographs]
     are_images = all(isinstance(row, Tensor) and row.ndim == 3 and row.is_floating_point() for row in rows)
     if not are_images or len({row.shape for row in rows}) > 1:
         forms = (f"{getattr(row, 'dtype', type_name(row))} {tuple(getattr(row, 'shape', ()))}" for row in rows[:3])
@@ -80,11 +91,12 @@ def prepared(
             "normalised as in training."
         )
     batch = torch.stack(rows)
-    return batch.to(like), known.denormalise(batch) if known else None
+    pictures = known.denormalise(batch) if known else None
+    return batch.to(like), pictures
 
 
 def _arrays(images: Any, ndim: int, preprocessing: Any, like: Tensor) -> Tensor:
-    """Signals or volumes (B, C, *space) as the network takes them; integers are normalised where it is known how."""
+    """Return signals or volumes (B, C, *space) as the network takes them. Known preprocessing normalises integers."""
     if isinstance(images, str | PathLike | Image.Image):
         raise BenchError(
             f"This network takes arrays (C, {SPACES[ndim - 2]}), not photographs; give an array or a tensor of one."
@@ -105,11 +117,12 @@ def _arrays(images: Any, ndim: int, preprocessing: Any, like: Tensor) -> Tensor:
 
 
 def photograph(image: Any) -> Image.Image:
-    """In RGB, as it is looked at. Raises BenchError for what can't be read as a photograph."""
+    """Return an image as an RGB photograph, turned upright. Raise BenchError if it can't be read as a photograph."""
     if isinstance(image, str | PathLike | Image.Image):
         return upright(image)
     if isinstance(image, np.ndarray) and image.dtype.kind == "f" and image.size:
-        low, high = float(image.min()), float(image.max())
+        low = float(image.min())
+        high = float(image.max())
         are_shares = low >= -HALF_STEP and high <= 1 + HALF_STEP
         are_bytes = low >= -0.5 and high < 255.5 and (high > BYTES or bool((image == image.round()).all()))
         if not are_shares and not are_bytes:

@@ -171,8 +171,8 @@ def stored(keys: Keys, folder: Path) -> tuple[dict[str, Any], dict[str, bool]]:
 def announced(keys: Keys, missing: Collection[str], folder: Path) -> str | None:
     """Return a sentence on the cost of these shards if their drops are costly, before their first batch."""
     record = record_files.read(folder, set(missing))
-    method_names = set()
-    metric_names = set()
+    method_names: set[str] = set()
+    metric_names: set[str] = set()
     for key in missing:
         for method_name, missing_metrics in record.missing(key, keys.values).items():
             method_names.add(method_name)
