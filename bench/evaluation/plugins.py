@@ -1,7 +1,11 @@
-"""Methods and metrics are found in conf/: the folder is the registry, one YAML file an entry.
+"""The registry of methods and metrics: each entry is one YAML file in conf/, which this module turns into a `Plugin`.
 
-A plug-in's YAML holds `_target_` (a dotted path to a function) and `params` (its keyword arguments); every other key is
-metadata. A user's own entry may also come from the command line: `+method.mine._target_=my_module.my_cam`.
+A YAML file holds `_target_` (the dotted path to a function) and `params` (the function's keyword arguments). Every
+other key is metadata, which specs.py defines. You can also add an entry of your own on the command line:
+`+method.mine._target_=my_module.my_cam`.
+
+`names` lists the entries and `load` returns one by its name. `from_config` builds a plug-in from a mapping. `of` also
+accepts the dotted path of a function, or a callable.
 """
 
 from __future__ import annotations
@@ -27,60 +31,76 @@ Spec = TypeVar("Spec", bound=MethodSpec | MetricSpec)
 
 PEERS = "peers"  # the group of other libraries' methods, whose names are method@library
 SPOILED = "spoiled"  # the group of methods that are right, or wrong by a known degree
-ALL = "all"  # conf/<kind>/all.yaml chooses all entries, it isn't one
-ALL_FAST = "all_fast"  # conf/metric/all_fast.yaml likewise: those with a fast form in that form
+ALL = "all"  # conf/<kind>/all.yaml isn't an entry: it chooses all entries
+ALL_FAST = "all_fast"  # conf/metric/all_fast.yaml isn't one either: it chooses the metrics of `all`, some in a fast form
 TARGET = {"_target_": Annotated[Any, kinds.worded("the dotted path of a function, as my_module.my_cam", kinds.is_path)]}
 NEEDS_DROPS = "nonzero_drops"  # the need of every metric that reads ablation drops
-NOT_PARAMS = ("trace", "explanation", "model", "layer", "images", "targets")  # which other libraries' functions take
+# Arguments that functions of other libraries often take. No setting could give them a value, so no message suggests it.
+NOT_PARAMS = ("trace", "explanation", "model", "layer", "images", "targets")
 PACKAGE = __name__.partition(".")[0]
 ENGINE = str(Path(__file__).parent)  # frames in this folder are skipped when an error is located
 
 
 @dataclass(frozen=True)
 class Plugin(Generic[Spec]):
-    """A named function with its keyword arguments bound and its metadata beside it.
-
-    target: the dotted path of the function. params: its keyword arguments, as plain data. spec: the metadata.
-    inner: the method that this one wraps, which a parameter names. bare: a callable without metadata, as in a notebook;
-    the values of such a metric may have any names that no other metric of the run has.
-    """
+    """A method or a metric: a function with its keyword arguments bound, its name and its metadata."""
 
     name: str
     target: str
+    """The dotted path of the function."""
     call: Callable[..., Any]
+    """The function with `params` bound. It takes one argument: a trace, or for a metric an explanation."""
     spec: Spec
+    """The metadata."""
     params: Mapping[str, Any] = field(default_factory=dict)
+    """The keyword arguments of the function, as plain data."""
     inner: Plugin[MethodSpec] | None = None
+    """The method that this one wraps, which one of its parameters names."""
     bare: bool = False
+    """True for a callable without metadata, such as a function in a notebook. The values of a bare metric may have any
+    names that no other metric of the run has."""
 
     @property
     def is_foreign(self) -> bool:
-        """Whether it, or the method that it wraps, isn't the suite's own, which its tests prove."""
+        """True if the plug-in, or the method that it wraps, isn't the suite's own. The suite's tests prove its own."""
         return not self.target.startswith(f"{PACKAGE}.") or (self.inner is not None and self.inner.is_foreign)
 
-    def __call__(self, argument: Any) -> Any:
-        """A method's weights or Map of a trace, or a metric's values of an explanation.
+    @property
+    def function(self) -> Callable[..., Any]:
+        """The function without its bound arguments."""
+        return self.call.func if isinstance(self.call, partial) else self.call
 
-        What a metric asks the model is answered at once. An error of the function gets a note with its name and place.
-        Raises BenchError for maps of so many axes of space as it isn't made for.
+    def __call__(self, argument: Any) -> Any:
+        """Return a method's weights or Map of a trace, or a metric's values of an explanation.
+
+        If a metric asks the model, its requests are answered at once, for this metric only. An error of the function
+        gets a note with the plug-in's name and the line.
+
+        Raises:
+            BenchError: if the plug-in isn't made for maps with this number of spatial axes.
         """
-        dimensions = getattr(argument, "dimensions", None)  # the curves that an aggregate takes have none
-        if dimensions is not None and (refusal := self.refusal(dimensions)) is not None:
-            raise BenchError(refusal)
+        dimensions = getattr(argument, "dimensions", None)  # an aggregate's argument, its curves, has none
+        if dimensions is not None:
+            refusal = self.refusal(dimensions)
+            if refusal is not None:
+                raise BenchError(refusal)
         from axiom_bench.cutting.passes import full_precision  # here, because it imports torch
         from axiom_bench.evaluation.answers import answer_alone
 
         with full_precision(), self.noting_errors():
             answer = self.call(argument)
-        return answer_alone(self, argument, answer) if inspect.isgenerator(answer) else answer
+        if inspect.isgenerator(answer):
+            return answer_alone(self, argument, answer)
+        return answer
 
     @contextmanager
     def noting_errors(self) -> Iterator[None]:
-        """Adds a note with the plug-in's name and the line to any error of the function that isn't a BenchError.
+        """Add a note with the plug-in's name and the line to any error of the function that isn't a BenchError.
 
-        A plug-in that exits is an error as well: the run isn't its own to end. A user's own has his default device.
+        A plug-in that calls sys.exit raises an error as well, because it mustn't end the run. A user's own plug-in runs
+        with the user's default device.
         """
-        from axiom_bench.cutting.passes import users_device
+        from axiom_bench.cutting.passes import users_device  # here, because it imports torch
 
         try:
             with users_device() if self.is_foreign else nullcontext():
@@ -89,7 +109,8 @@ class Plugin(Generic[Spec]):
             raise
         except (Exception, SystemExit) as error:
             frames = traceback.extract_tb(error.__traceback__)
-            frame = next((frame for frame in frames if not frame.filename.startswith(ENGINE)), frames[-1])
+            frames_outside = [frame for frame in frames if not frame.filename.startswith(ENGINE)]
+            frame = frames_outside[0] if frames_outside else frames[-1]
             raised = RuntimeError(f"sys.exit({error.code!r})") if isinstance(error, SystemExit) else error
             raised.add_note(f"raised by {self.name!r} ({self.target}) at {frame.filename}:{frame.lineno}")
             if raised is error:
@@ -98,37 +119,42 @@ class Plugin(Generic[Spec]):
 
     @property
     def dimensions(self) -> set[int]:
-        """How many axes of space it is made for, with the method that it wraps."""
+        """The numbers of spatial axes that both the plug-in and the method that it wraps are made for."""
         own: set[int] = set(self.spec.dimensions or (2,))
         return own & self.inner.dimensions if self.inner else own
 
     def refusal(self, dimensions: int) -> str | None:
-        """Why it can't be called where maps have so many axes of space; None where it can."""
+        """Return why the plug-in can't explain or measure maps with this many spatial axes; None if it can."""
         if dimensions in self.dimensions:
             return None
-        made_for = " and ".join(DATA[each] for each in sorted(self.dimensions)) or "other data than what it wraps"
-        mended = f"; where it holds for them too, say so by dimensions: [{dimensions}]" if self.is_foreign else ""
-        return f"{self.name!r} is made for {made_for}, and these are {DATA[dimensions]}{mended}."
+        supported_data = [DATA[number] for number in sorted(self.dimensions)]
+        made_for = " and ".join(supported_data) or "other data than what it wraps"
+        hint = f"; where it holds for them too, say so by dimensions: [{dimensions}]" if self.is_foreign else ""
+        return f"{self.name!r} is made for {made_for}, and these are {DATA[dimensions]}{hint}."
 
     @property
     def description(self) -> str:
         """The first line of the function's docstring."""
-        return (inspect.getdoc(self.call.func if isinstance(self.call, partial) else self.call) or "").split("\n")[0]
+        docstring = inspect.getdoc(self.function) or ""
+        return docstring.split("\n")[0]
 
     def as_dict(self) -> dict[str, Any]:
-        """Target, params and the metadata that is set, as plain data."""
+        """Return target, params and the metadata that is set, as plain data."""
         return {"target": self.target, "params": dict(self.params), **self.spec.as_dict()}
 
 
 def names(kind: str) -> list[str]:
-    """All entries of conf/<kind>/, sorted. kind: "method", "metric", or a group of methods beside
-    `method=all`: "peers", other libraries' methods, or "spoiled"."""
+    """Return the names of all entries of conf/<kind>/, sorted.
+
+    kind: "method", "metric", or a group of methods that `method=all` doesn't contain. The groups are "peers", methods
+    of other libraries, and "spoiled".
+    """
     if kind == SPOILED:
-        return sorted(_spoiled(conf_folder()))
+        return sorted(_spoiled_entries(conf_folder()))
     return [name for name in entry_names(kind) if name not in (ALL, ALL_FAST)]
 
 
-def by_degree(name: str, about: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def by_degree(name: str, config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return one entry per degree of a kind of spoiling, by name.
 
     >>> entries = by_degree("blur", {"title": "Blurred", "params": {"sigma": 2}, "degrees": [0.25, 1]})
@@ -136,11 +162,11 @@ def by_degree(name: str, about: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     (['blur_25', 'blur_100'], 'Blurred, 25 %', {'degree': 0.25, 'sigma': 2})
     """
     entries = {}
-    for degree in about["degrees"]:
+    for degree in config["degrees"]:
         percent = f"{100 * degree:g}"
-        entry = {key: value for key, value in about.items() if key != "degrees"}
-        entry["params"] = {"degree": degree, **(about.get("params") or {})}
-        entry["title"] = f"{about['title']}, {percent} %"
+        entry = {key: value for key, value in config.items() if key != "degrees"}
+        entry["params"] = {"degree": degree, **(config.get("params") or {})}
+        entry["title"] = f"{config['title']}, {percent} %"
         entry["spoiling"] = name
         entry["degree"] = degree
         entries[f"{name}_{percent}"] = entry
@@ -148,104 +174,139 @@ def by_degree(name: str, about: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 @cache
-def _spoiled(folder: Path) -> dict[str, Mapping[str, Any]]:
-    """Return the entries of conf/spoiled/ by name; kinds of spoiling have one for each of their degrees."""
+def _spoiled_entries(folder: Path) -> dict[str, Mapping[str, Any]]:
+    """Return the entries of conf/spoiled/ by name; a file with several degrees holds one entry for each of them."""
     entries: dict[str, Mapping[str, Any]] = {}
     for name in entry_names(SPOILED):
-        if name != ALL:
-            about = read_yaml(folder / SPOILED / f"{name}.yaml")[name]
-            entries |= by_degree(name, about) if "degrees" in about else {name: about}
+        if name == ALL:
+            continue
+        config = read_yaml(folder / SPOILED / f"{name}.yaml")[name]
+        if "degrees" in config:
+            entries.update(by_degree(name, config))
+        else:
+            entries[name] = config
     return entries
 
 
 def left_out_of_all(config: Any) -> bool:
-    """Whether `all` doesn't choose an entry: one that has a parameter without a default, `???`, or is of objects or of
-    attentions alone."""
-    about = config if isinstance(config, Mapping) else {}
-    params = about.get("params")
-    is_of_some = about.get("of_objects") or about.get("of_attention")
-    return bool(is_of_some) or (isinstance(params, Mapping) and "???" in params.values())
+    """Return True if `all` leaves an entry out.
+
+    That is an entry with a parameter that has no default (`???`), or a method that explains only objects or only
+    attentions.
+    """
+    entry = config if isinstance(config, Mapping) else {}
+    params = entry.get("params")
+    has_special_input = bool(entry.get("of_objects") or entry.get("of_attention"))
+    return has_special_input or (isinstance(params, Mapping) and "???" in params.values())
 
 
 def names_of_all(kind: str) -> list[str]:
-    """The entries of conf/<kind>/ that `all` chooses, sorted."""
+    """Return the names of the entries of conf/<kind>/ that `all` chooses, sorted."""
     return [name for name in names(kind) if not left_out_of_all(_config(kind, name))]
 
 
 def matching(kind: str, text: str) -> str:
-    """The entry that a text names: by its name or printed title, without regard to case, spaces and signs.
+    """Return the name of the entry whose name or printed title a text is, ignoring case, spaces and signs.
 
-    The text itself where it is a name already, and where it is no entry's, or several.
+    If the text is a name already, or fits no entry or several, return the text itself.
 
     >>> [matching("method", text) for text in ("GradCAM++", "x-grad-cam", "Grad-CAM", "grad_cam", "MyCAM")]
     ['grad_cam_pp', 'xgrad_cam', 'grad_cam', 'grad_cam', 'MyCAM']
     """
-    return text if text in names(kind) else _by_letters(kind).get(_letters(text), text)
+    if text in names(kind):
+        return text
+    return _names_by_letters(kind).get(_letters(text), text)
 
 
 def _letters(text: str) -> str:
+    """Return a text in lower case, with p for +, without spaces and signs."""
     return re.sub(r"[\W_]", "", text.casefold().replace("+", "p"))
 
 
 @cache
-def _by_letters(kind: str) -> dict[str, str]:
-    entries: dict[str, set[str]] = {}
+def _names_by_letters(kind: str) -> dict[str, str]:
+    """Return entries by the letters of their names and titles, except letters that several entries share."""
+    candidates: dict[str, set[str]] = {}
     for name in names(kind):
-        for text in (name, str(_config(kind, name).get("title"))):
-            entries.setdefault(_letters(text), set()).add(name)
-    return {letters: of_text.pop() for letters, of_text in entries.items() if len(of_text) == 1}
+        title = str(_config(kind, name).get("title"))
+        for text in (name, title):
+            candidates.setdefault(_letters(text), set()).add(name)
+    return {letters: matches.pop() for letters, matches in candidates.items() if len(matches) == 1}
 
 
 @cache
 def load(kind: str, name: str) -> Plugin:
-    """The entry conf/<kind>/<name>.yaml, of a method@library conf/peers/<name>.yaml, or a method of conf/spoiled/; the
-    name may be written as `matching` reads it. Raises BenchError, with the nearest names, where there is none.
+    """Return the entry of that name: the plug-in of conf/<kind>/<name>.yaml.
+
+    A method@library comes from conf/peers/, and spoiled methods from conf/spoiled/. The name may be written in any form
+    that `matching` reads.
+
+    Raises:
+        BenchError: with the nearest names, if there is no such entry.
     """
-    name = matching(kind, name) if kind in ("method", "metric") else name
+    if kind in ("method", "metric"):
+        name = matching(kind, name)
     return from_config(kind, name, _config(kind, name))
 
 
 def with_params(kind: str, name: str, params: Mapping[str, Any]) -> Plugin:
-    """The entry of that name with other values of some parameters. Raises BenchError as `load` and `from_config` do."""
+    """Return the entry of that name with other values of some parameters.
+
+    Raises:
+        BenchError: as `load` and `from_config` do.
+    """
     config = {**_config(kind, name)}
     if params:
-        config.pop("passes", None)  # which are of the parameters in the YAML
-    return from_config(kind, name, {**config, "params": {**(config.get("params") or {}), **params}})
+        config.pop("passes", None)  # the YAML file's number holds only for the YAML file's parameters
+    config["params"] = {**(config.get("params") or {}), **params}
+    return from_config(kind, name, config)
 
 
 def _config(kind: str, name: str) -> Mapping[str, Any]:
+    """Return an entry as its YAML file has it, or raise BenchError if there is none."""
     folder = kind
     if kind == "method":
-        if name in (spoiled := _spoiled(conf_folder())):
-            return spoiled[name]
-        folder = PEERS if "@" in name else kind
-    path = conf_folder() / folder / f"{name}.yaml"
-    if name not in names(folder):  # and not whether there is such a file: a name may be too long for one
+        spoiled_entries = _spoiled_entries(conf_folder())
+        if name in spoiled_entries:
+            return spoiled_entries[name]
+        if "@" in name:
+            folder = PEERS
+    if name not in names(folder):  # doesn't ask for the file, because a name may be too long for one
         raise unknown(kind, name, names(folder))
-    config: Mapping[str, Any] = read_yaml(path)[name]
+    config: Mapping[str, Any] = read_yaml(conf_folder() / folder / f"{name}.yaml")[name]
     return config
 
 
 def from_config(kind: str, name: str, config: Mapping[str, Any]) -> Plugin:
-    """A plug-in from its mapping. Raises BenchError for a target that can't be imported or a wrong parameter."""
+    """Return the plug-in that a mapping describes: what a YAML file holds, or the command line sets.
+
+    Raises:
+        BenchError: if the target can't be imported, a parameter is wrong, or the metadata is.
+    """
     if not kinds.is_name(name):
         raise BenchError(f"A {kind} can't be called {kinds.shown(name)}: that is no name; give it one of letters.")
     if not isinstance(config, Mapping):
         raise BenchError(f"The {kind} {name!r} is {kinds.shown(config)}; set {kind}.{name}._target_=module.function.")
-    about = dict(config)
-    target = about.pop("_target_", None)
-    params = about.pop("params", None)
+    metadata = dict(config)
+    target = metadata.pop("_target_", None)
+    params = metadata.pop("params", None)
     if target is None:
         raise BenchError(f"The {kind} {name!r} has no _target_; set {kind}.{name}._target_=module.function.")
     kinds.check_values({"_target_": target}, TARGET, f"{kind}.{name}.")
     params = kinds.check_group(f"{kind}.{name}.params", {} if params is None else params)
     function = imported(kind, name, target)
-    wrapped = _wrapped(function, params)
-    arguments = {**params, **wrapped}
+    wrapped_methods = _wrapped_methods(function, params)
+    arguments = {**params, **wrapped_methods}
     _check_arguments(kind, name, function, arguments, is_configured=True)
     kinds.check(function, arguments, f"{kind}.{name}.params.")
-    spec = _spec(kind, name, function, params, about)
-    return Plugin(name, target, partial(function, **arguments), spec, dict(params), next(iter(wrapped.values()), None))
+    return Plugin(
+        name=name,
+        target=target,
+        call=partial(function, **arguments),
+        spec=_spec(kind, name, function, params, metadata),
+        params=dict(params),
+        inner=next(iter(wrapped_methods.values()), None),
+    )
 
 
 def _check_arguments(
@@ -280,122 +341,137 @@ def _check_arguments(
         ) from error
 
 
-def _wrapped(function: Callable[..., Any], params: Mapping[str, Any]) -> dict[str, Plugin[MethodSpec]]:
-    """The methods that a wrapper's parameters name, set or by default: parameters annotated as a `Method`."""
+def _wrapped_methods(function: Callable[..., Any], params: Mapping[str, Any]) -> dict[str, Plugin[MethodSpec]]:
+    """Return the methods that a wrapper's parameters name, set or by default: parameters annotated as a `Method`."""
     from axiom_bench.explanation.explanation import Method  # here, because it imports torch
 
-    wrapped = {}
-    for entry in kinds.signature(function).values():
-        value = params.get(entry.name, entry.default)
-        if Method in (entry.annotation, *get_args(entry.annotation)) and (isinstance(value, str) or callable(value)):
-            wrapped[entry.name] = of("method", value)
-    return wrapped
+    methods = {}
+    for parameter in kinds.signature(function).values():
+        value = params.get(parameter.name, parameter.default)
+        takes_method = Method in (parameter.annotation, *get_args(parameter.annotation))
+        if takes_method and (isinstance(value, str) or callable(value)):
+            methods[parameter.name] = of("method", value)
+    return methods
 
 
 def _spec(
-    kind: str, name: str, function: Callable[..., Any], params: Mapping[str, Any], config: dict[str, Any]
+    kind: str,
+    name: str,
+    function: Callable[..., Any],
+    params: Mapping[str, Any],
+    metadata: dict[str, Any],
 ) -> MethodSpec | MetricSpec:
-    """The metadata of an entry with this function and params. Raises BenchError."""
-    config.setdefault("dimensions", _declared(function))
+    """Return the checked metadata of an entry, or raise BenchError."""
+    metadata.setdefault("dimensions", _declared_dimensions(function))
     if kind == "method":
-        return method_spec(f"method.{name}", config)
+        return method_spec(f"method.{name}", metadata)
     from axiom_bench.evaluation.preconditions import PRECONDITIONS  # here, because it imports torch
 
     params = _with_defaults(function, params)
     for key in ("values", "aggregate_values"):
-        if isinstance(config.get(key), str):
-            config[key] = _values(name, key, config[key], params)
-    return metric_spec(f"metric.{name}", config, params, PRECONDITIONS)
+        if isinstance(metadata.get(key), str):
+            metadata[key] = _computed_values(name, key, metadata[key], params)
+    return metric_spec(f"metric.{name}", metadata, params, PRECONDITIONS)
 
 
 def _with_defaults(function: Callable[..., Any], params: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters, with the function's defaults for others; without, of a compiled one that has no signature."""
+    """Return the parameters, with the function's defaults for those that aren't set."""
     try:
-        entries = inspect.signature(function).parameters.values()
-    except ValueError:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # a compiled function has no signature, so its defaults are unknown
         return dict(params)
-    return {**{entry.name: entry.default for entry in entries if entry.default is not entry.empty}, **params}
+    defaults = {entry.name: entry.default for entry in parameters if entry.default is not entry.empty}
+    return {**defaults, **params}
 
 
 def accepted_params(function: Callable[..., Any], params: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters that a function accepts."""
+    """Return the parameters that a function accepts."""
     accepted = inspect.signature(function).parameters
     return {key: value for key, value in params.items() if key in accepted}
 
 
-def _values(metric: str, key: str, target: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A setting's entries where these depend on the parameters: the result of the function at a dotted path."""
+def _computed_values(metric: str, key: str, target: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the entries of a setting that depend on the metric's parameters: a function at `target` returns them."""
     function = imported("metric", metric, target)
     try:
-        listed = function(**accepted_params(function, params))
+        entries = function(**accepted_params(function, params))
     except (Exception, SystemExit) as error:  # a user's code may raise anything
         raise BenchError(f"metric.{metric}.{key}: {target!r} raised {type(error).__name__}: {error}.") from error
-    if not isinstance(listed, Mapping):
+    if not isinstance(entries, Mapping):
         raise BenchError(
-            f"metric.{metric}.{key}: {target!r} must return a dict of the values' names, not {kinds.shown(listed)}."
+            f"metric.{metric}.{key}: {target!r} must return a dict of the values' names, not {kinds.shown(entries)}."
         )
-    return listed
+    return entries
 
 
 def value_names(metric: Plugin[MetricSpec]) -> tuple[str, ...]:
-    """Names of the metric's values of an image: the keys of its spec's `values`, or else its own name."""
+    """Return the names of a metric's values of an image: the keys of `spec.values`, otherwise the metric's name."""
     return tuple(metric.spec.values) or (metric.name,)
 
 
 def whole_set_value_names(metric: Plugin[MetricSpec]) -> tuple[str, ...]:
-    """Names of its values of a whole data set: `aggregate_values`, else its value names; () without an aggregate."""
+    """Return the names of a metric's values of a whole data set; () if the metric has no aggregate.
+
+    These are the keys of `spec.aggregate_values`, otherwise the names of its values of an image.
+    """
     if metric.spec.aggregate is None:
         return ()
     return tuple(metric.spec.aggregate_values) or value_names(metric)
 
 
 def needs_of(metric: Plugin[MetricSpec]) -> list[str]:
-    """The names of the preconditions that apply at the metric's parameters, in order."""
-    function = metric.call.func if isinstance(metric.call, partial) else metric.call
-    params = _with_defaults(function, metric.params) if metric.spec.needs else {}
+    """Return the names of the preconditions that apply with the metric's parameters, in order."""
+    if not metric.spec.needs:
+        return []
+    params = _with_defaults(metric.function, metric.params)
     return [need.name for need in metric.spec.needs if need.counts(params)]
 
 
 def required(entries: Iterable[Plugin]) -> frozenset[str]:
-    """What must be loaded beside the images for these methods and metrics, of EXTRAS: what methods require, also those
-    that they wrap, and what metrics need."""
-    names: set[str] = set()
+    """Return the data of EXTRAS that must be loaded in addition to the images for these methods and metrics.
+
+    Methods list these data in `requires`, also on behalf of the methods that they wrap; metrics list them in `needs`.
+    """
+    extras: set[str] = set()
     for entry in entries:
-        if isinstance(entry.spec, MethodSpec):
-            names.update(entry.spec.requires, required([entry.inner] if entry.inner else []))
-        else:
-            names.update(EXTRAS.intersection(needs_of(entry)))
-    return frozenset(names)
+        if not isinstance(entry.spec, MethodSpec):
+            extras.update(EXTRAS.intersection(needs_of(entry)))
+            continue
+        extras.update(entry.spec.requires)
+        if entry.inner is not None:
+            extras.update(required([entry.inner]))
+    return frozenset(extras)
 
 
 def of(kind: str, entry: str | Callable[..., Any]) -> Plugin:
-    """A plug-in from a name, from a dotted path to a function, or from a user's own callable, which has no metadata."""
+    """Return the plug-in of a name, of a dotted path to a function, or of a user's own callable without metadata."""
     if isinstance(entry, Plugin):
         return entry
     if isinstance(entry, str):
-        return load(kind, entry) if "." not in entry else from_config(kind, entry, {"_target_": entry})
+        is_path = "." in entry
+        return from_config(kind, entry, {"_target_": entry}) if is_path else load(kind, entry)
     if not callable(entry):
         raise BenchError(f"A {kind} is a name or a callable, not {entry!r}.")
     name = getattr(entry, "__name__", type(entry).__name__)
     _check_arguments(kind, name, entry, {})
     target = f"{getattr(entry, '__module__', '')}.{name}"
-    is_own = target.startswith(f"{PACKAGE}.") and name in names(kind)  # as a wrapper's default
-    dimensions: Any = load(kind, name).spec.dimensions if is_own else _declared(entry)
-    spec = (MethodSpec if kind == "method" else MetricSpec)(dimensions=dimensions)
+    is_own = target.startswith(f"{PACKAGE}.") and name in names(kind)  # such as a wrapper's default
+    dimensions: Any = load(kind, name).spec.dimensions if is_own else _declared_dimensions(entry)
+    spec = MethodSpec(dimensions=dimensions) if kind == "method" else MetricSpec(dimensions=dimensions)
     return Plugin(name, target, entry, spec, bare=True)
 
 
-def _declared(function: Callable[..., Any]) -> tuple[int, ...]:
-    """What a function says of itself where no YAML file does: its attribute `dimensions`."""
+def _declared_dimensions(function: Callable[..., Any]) -> tuple[int, ...]:
+    """Return the function's attribute `dimensions`, which it may have when no YAML file sets this key."""
     return tuple(getattr(function, "dimensions", ()))
 
 
 def imported(kind: str, name: str, target: str) -> Callable[..., Any]:
-    """The function at a dotted path, of the entry of that kind and name. Raises BenchError, which names the entry."""
+    """Return the function at a dotted path, or raise a BenchError that tells the kind and name of the entry."""
     module_name, _, attribute = target.rpartition(".")
     try:
         function = getattr(importlib.import_module(module_name), attribute)
-    except BenchError:  # has a message of its own
+    except BenchError:  # it has its own message
         raise
     except (Exception, SystemExit) as error:  # importing runs the user's code, which may raise anything
         raise BenchError(
