@@ -32,7 +32,7 @@ Spec = TypeVar("Spec", bound=MethodSpec | MetricSpec)
 PEERS = "peers"  # the group of other libraries' methods, whose names are method@library
 SPOILED = "spoiled"  # the group of methods that are right, or wrong by a known degree
 ALL = "all"  # conf/<kind>/all.yaml isn't an entry: it chooses all entries
-ALL_FAST = "all_fast"  # conf/metric/all_fast.yaml isn't one either: it chooses the metrics of `all`, some in a fast form
+ALL_FAST = "all_fast"  # conf/metric/all_fast.yaml is no entry either: it is `all` with some metrics in a fast form
 TARGET = {"_target_": Annotated[Any, kinds.worded("the dotted path of a function, as my_module.my_cam", kinds.is_path)]}
 NEEDS_DROPS = "nonzero_drops"  # the need of every metric that reads ablation drops
 # Arguments that functions of other libraries often take. No setting could give them a value, so no message suggests it.

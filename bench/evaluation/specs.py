@@ -1,6 +1,7 @@
-"""Metadata of methods and metrics: what their YAML files hold beside `_target_` and `params`, checked on reading.
+"""The metadata of methods and metrics: the keys of their YAML files other than `_target_` and `params`.
 
-A misspelt or unknown key, and a value of the wrong kind, is a BenchError in one sentence.
+`method_spec` and `metric_spec` check the keys. A misspelt or unknown key, or a value of the wrong kind, raises a
+BenchError of one sentence.
 """
 
 from __future__ import annotations
@@ -15,15 +16,22 @@ from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import Name, check_group, check_values, is_name, shown, worded
 
 Extra = Literal["interventions", "other_images"]
-EXTRAS = frozenset(get_args(Extra))  # loaded beside the images where something asks for them
+EXTRAS = frozenset(get_args(Extra))  # loaded in addition to the images if a method or a metric asks for them
 Degree = Annotated[float | None, worded("0, for not spoiled, or more", lambda value: value is None or value >= 0)]
 Better = Literal["lower", "higher", "none"]
 ValueKind = Literal["proportion", "bounded", "ratio", "squared", "count", "unbounded"]
 Read = Literal[
-    "drops", "contributions", "effects", "regions", "score", "gradients", "perturbed_scores", "other_maps"
-]  # ablation drops, true contributions, effects of the image's parts, boxes and masks, ..., re-explanations
-MAPS = "maps"  # what a metric reads that needs neither the model nor a pass's trace
-RULE = re.compile(r"(mean|median):\d{1,9}(\.\d{1,9})?(e-?\d{1,2})?%?")  # what `gate.compare` reads
+    "drops",  # ablation drops
+    "contributions",  # true contributions
+    "effects",  # effects of the image's parts
+    "regions",  # boxes and masks
+    "score",
+    "gradients",
+    "perturbed_scores",
+    "other_maps",  # re-explanations
+]
+MAPS = "maps"  # `reads` of a metric that needs neither the model nor the trace
+RULE = re.compile(r"(mean|median):\d{1,9}(\.\d{1,9})?(e-?\d{1,2})?%?")  # the form that `gate.compare` reads
 Tolerance = Annotated[str, worded("median:0.5%, mean:0.01, or both with a space", lambda text: _is_tolerance(text))]
 Texts = Annotated[Mapping[str, str], worded("a mapping to texts")]
 PASSES = re.compile(r"(\d{1,6} )?K")  # a multiple of the layer's channels
@@ -31,8 +39,11 @@ PassCount = Annotated[
     int | str | None,
     worded("a number of passes, K for one per channel, or 10 K for ten", lambda count: _is_pass_count(count)),
 ]
-DATA = {1: "signals", 2: "images", 3: "volumes"}  # by the number of axes of space
-Dimensions = Annotated[tuple[Literal[1, 2, 3], ...], worded("a list of 1, 2 and 3", lambda of: set(of) <= {1, 2, 3})]
+DATA = {1: "signals", 2: "images", 3: "volumes"}  # by the number of spatial axes
+Dimensions = Annotated[
+    tuple[Literal[1, 2, 3], ...],
+    worded("a list of 1, 2 and 3", lambda numbers: set(numbers) <= {1, 2, 3}),
+]
 Bounds = Annotated[
     tuple[float | int | None, ...],
     worded("two numbers, the least value and the largest, or null for none: [0, null]", lambda ends: _is_range(ends)),
@@ -45,79 +56,111 @@ Differences = Annotated[
 Spec = TypeVar("Spec", "MethodSpec", "MetricSpec", "ValueSpec")
 
 
+# The fields of a spec stand in the order in which manifest.json has the keys, and in which wrong values are reported.
+
+
 @dataclass(frozen=True)
 class MethodSpec:
-    """Metadata of a method.
+    """The metadata of a method."""
 
-    on_score_scale: whether its contributions are on the score's scale; None: a check on the first trace decides.
-    needs_drops: whether it reads `trace.ablation_drops`. reference: a key of conf/references.bib. library: the
-    distribution whose code it runs. exempt: {check of the common suite: why the method breaks it by its nature}.
-    differs_on: {of what: why}. "signals": the map of a signal differs from that of the image with one row that has the
-    same values; "volumes": that of an image from that of the volume with one slice; "rows": the place of an image in
-    the batch changes the last bits. changes_under: {"input_shift": why the map changes if a constant is added to all
-    pixels, and the first layer's bias takes it back}.
-    wins_by_construction: values that its formula makes 0 with the default parameters; a report ranks it in none of
-    them. requires: what it reads of the trace that is loaded on demand, of EXTRAS. control: whether it
-    explains nothing by design, such as a random map, so that a method should do better. blind: whether its map is the
-    same for every image. of_objects: whether it explains one object of a network of boxes or masks alone, and
-    of_attention: a vision transformer alone, so that `all` leaves it out. style: the number of its colour and marker in
-    every chart, among the controls or the others; None: one that is free in the run.
-    spoiling, degree: of a right explanation that was spoiled on purpose the kind, such as "noise", and how far; 0: not
-    at all. unspoiled: the entry that is the same explanation unspoiled, and so has degree 0 of this kind.
-    computed_from: of a right explanation, a truth, what makes it right; of several forms all.
-    dimensions: how many axes of space it is made for: 1, signals; 2, images; 3, volumes. None listed: images alone.
-    passes: how many passes of the whole network, forward and backward, explaining an image takes beyond its trace: a
-    number, K for one per channel of the layer, or a multiple such as 10 K. None: unknown, or it depends on the network.
-    reuse: whether a later command takes the values of a user's own, which depend on nothing but its source, what this
-    imports beside it, its parameters and `files`: paths of what it reads.
-    """
-
+    # Names, the score's scale and the source
     title: Name | None = None
+    """The method's name in tables and figures."""
     on_score_scale: bool | None = None
+    """True if the method's contributions are on the score's scale. None: a check on the first trace decides."""
     needs_drops: bool = False
+    """True if the method reads `trace.ablation_drops`."""
     reference: Name | None = None
+    """A key of conf/references.bib."""
     note: str | None = None
+    """A remark for readers of the tables."""
     library: Name | None = None
+    """The distribution whose code the method runs."""
+
+    # Properties that the formula has by its nature
     exempt: Texts = field(default_factory=dict)
+    """{check of the common suite: why the method breaks the check by its nature}."""
     differs_on: Differences = field(default_factory=dict)
+    """{kind of difference: the reason}. "signals": the map of a signal differs from the map of the image with one row
+    that has the same values. "volumes": the map of an image differs from that of the volume with one slice. "rows": the
+    position of an image in the batch changes the last bits."""
     changes_under: Texts = field(default_factory=dict)
+    """{"input_shift": why the map changes if a constant is added to all pixels, and the first layer's bias takes it
+    back}."""
     wins_by_construction: tuple[Name, ...] = ()
+    """The values that the method's formula makes 0 with the default parameters. A report ranks the method in none of
+    them."""
+
+    # The data and networks that the method needs, and its place in tables and charts
     requires: tuple[Extra, ...] = ()
+    """The data of EXTRAS that the method reads from the trace. They are loaded only on demand."""
     control: bool | None = None
+    """True if the method explains nothing by design, such as a random map. Other methods should do better."""
     blind: bool | None = None
+    """True if the map is the same for every image."""
     of_objects: bool | None = None
+    """True if the method explains only one object of a network of boxes or masks. `all` leaves such a method out."""
     of_attention: bool | None = None
+    """True if the method explains only vision transformers. `all` leaves such a method out."""
     style: int | None = None
+    """The number of the method's colour and marker in every chart, among the controls or among the other methods. None:
+    a number that is free in the run."""
+
+    # Explanations that are right, or spoiled on purpose
     spoiling: Name | None = None
+    """The kind of spoiling, such as "noise", of a right explanation that was spoiled on purpose."""
     degree: Degree = None
+    """The extent of this spoiling. 0: not spoiled at all."""
     unspoiled: Name | None = None
+    """The entry that is the same explanation unspoiled, which has degree 0 of this kind."""
     computed_from: tuple[Read, ...] = ()
+    """The data that make a right explanation, a truth, right. If the data have several forms, all of them."""
+
+    # Images and passes
     unstable: str | None = None
+    """The reason why answers aren't of each image alone, or not the same again."""
     dimensions: Dimensions = ()
+    """The numbers of spatial axes that the method is made for: 1 (signals), 2 (images), 3 (volumes). Empty: images."""
     passes: PassCount = None
+    """The number of passes of the whole network, forward and backward, that explaining an image takes in addition to
+    its trace: a number, K for one per channel of the layer, or a multiple such as 10 K. None: the number is unknown, or
+    it depends on the network."""
+
+    # Reuse of a user's own values
     reuse: bool | None = None
+    """Whether a later command reuses the values of a user's own method. They must depend on nothing except its source,
+    the modules next to it that this imports, its parameters and `files`."""
     files: tuple[str, ...] = ()
+    """The paths of files that the method reads."""
 
     def as_dict(self) -> dict[str, Any]:
-        """The keys that are set, as plain data."""
+        """Return the keys that are set, as plain data."""
         return _set_entries(self)
 
 
 @dataclass(frozen=True)
 class Need:
-    """A precondition by name. where: {parameter: values}; the need counts if each parameter has one of its values."""
+    """A precondition of a metric, which may apply only with some parameters."""
 
     name: str
+    """The precondition's name."""
     where: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """{parameter: values}. The need counts if each of these parameters has one of its values."""
 
     def counts(self, params: Mapping[str, Any]) -> bool:
-        """Whether these parameters of the metric make it a need."""
+        """Return True if the precondition applies with these parameters of the metric."""
         return all(params[name] in values for name, values in self.where.items())
+
+    def as_entry(self) -> str | dict[str, dict[str, list[Any]]]:
+        """Return the need in the form that the YAML file has: the name, or {name: {parameter: list of values}}."""
+        if not self.where:
+            return self.name
+        return {self.name: {parameter: list(values) for parameter, values in self.where.items()}}
 
 
 @dataclass(frozen=True)
 class ValueSpec:
-    """One value of a metric, where it differs from the metric itself."""
+    """The metadata of one value of a metric that differ from those of the metric. The keys are explained there."""
 
     title: Name | None = None
     unit: Name | None = None
@@ -127,90 +170,117 @@ class ValueSpec:
     tolerance: Tolerance | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The keys that are set."""
+        """Return the keys that are set, as plain data."""
         return _set_entries(self)
 
 
 @dataclass(frozen=True)
 class MetricSpec:
-    """Metadata of a metric.
+    """The metadata of a metric."""
 
-    kind: what its values are, which decides statistics (docs/statistics.md): "proportion" (0 or 1), "bounded" (shares,
-    probabilities, correlations), "ratio" (heavy-tailed where the score is near 0), "squared", "count", "unbounded" (in
-    units of its own).
-    bounds: the least value and the largest; null for none. A value's own replaces it.
-    better: which direction is better. tolerance: of the gate, such as "mean:0.002". of: a metric of each method's
-    explanation, or of the layer alone. needs: preconditions, in the order in which they are checked. undefined: the
-    status of NaN where all needs are met. values: its values' names, if they aren't the metric's own name alone.
-    curves: names of the curves that it returns beside its values. aggregate: dotted path to a function that computes
-    values of the whole data set from all images' curves. aggregate_values: their names, if they aren't `values`.
-    definition: which definition of the reference the default parameters follow. deviation: where they differ from it.
-    reads: "maps" where the metric reads heatmap, raw map and annotations alone: beside a GPU it runs on the CPU.
-    computed_from: what it reads beside the map; a truth that is computed from the same can't judge it.
-    changes_under: {relation of `testing.relations`: why the values change under it}.
-    exempt, differs_on: as a method's.
-    reached_by: what reaches the best value and explains nothing, a plural; then no method is best.
-    fast_form_of: the metric of which this is a cheaper form: `metric=all` has that one, `metric=all_fast` this one.
-    equal_at: parameters of a fast form at which its values are those of the metric with the same parameters.
-    passes: as a method's, for an image and one method, without those of the method.
-    unstable, dimensions, reuse, files: as a method's.
-    """
-
+    # The values
     title: Name | None = None
+    """The metric's name in tables and figures."""
     unit: Name | None = None
+    """The unit of the values."""
     kind: ValueKind = "unbounded"
+    """The kind of values, which decides the statistics (docs/statistics.md): "proportion" (0 or 1), "bounded" (shares,
+    probabilities, correlations), "ratio" (heavy-tailed where the score is near 0), "squared", "count" or "unbounded"
+    (in units of its own)."""
     bounds: Bounds = ()
+    """The least value and the largest; null for none. A value's own bounds replace these."""
     better: Better = "none"
+    """The direction that is better."""
     tolerance: Tolerance | None = None
+    """The tolerance of the gate, such as "mean:0.002"."""
+
+    # The source
     note: str | None = None
+    """A remark for readers of the tables."""
     reference: Name | None = None
+    """A key of conf/references.bib."""
     definition: str | None = None
+    """The definition of the reference that the default parameters follow."""
     deviation: str | None = None
+    """The difference between the default parameters and this definition."""
+
+    # The subject and the data that the metric reads
     of: Literal["method", "layer"] = "method"
+    """The subject: each method's explanation, or only the layer."""
     reads: Literal["maps"] | None = None
+    """Set to "maps" if the metric reads only heatmap, raw map and annotations. Next to a GPU it runs on the CPU."""
     computed_from: tuple[Read, ...] = ()
+    """The data that the metric reads in addition to the map. A truth that is computed from the same can't judge it."""
+
+    # Properties that the formula has by its nature
     changes_under: Texts = field(default_factory=dict)
+    """{relation of `testing.relations`: why the values change under it}."""
     exempt: Texts = field(default_factory=dict)
+    """{check of the common suite: why the metric breaks the check by its nature}."""
     differs_on: Differences = field(default_factory=dict)
+    """See `MethodSpec`."""
+
+    # Preconditions, and the names of values and curves
     needs: tuple[Need, ...] = ()
+    """The preconditions, in the order in which they are checked."""
     undefined: Name = NOT_FINITE
+    """The status of NaN if all needs are met."""
     values: Mapping[str, ValueSpec] = field(default_factory=dict)
+    """The names of the metric's values. Empty: there is one value, which has the metric's name."""
     curves: Annotated[tuple[Name, ...], worded("a list of names")] = ()
+    """The names of the curves that the metric returns in addition to its values."""
+
+    # Comparisons
     reached_by: Name | None = None
+    """A plural noun for methods that reach the best value and explain nothing. If it is set, no method is best."""
     fast_form_of: Name | None = None
+    """The metric of which this is a cheaper form. `metric=all` contains that metric, `metric=all_fast` this one."""
     equal_at: Mapping[str, Any] = field(default_factory=dict)
+    """The parameters with which a fast form has the values of the metric with the same parameters."""
+
+    # Values of the whole data set
     aggregate: Name | None = None
+    """The dotted path of a function that computes values of the whole data set from the curves of all images."""
     aggregate_values: Mapping[str, ValueSpec] = field(default_factory=dict)
+    """The names of these values. Empty: the names in `values`."""
+
+    # Images and passes
     unstable: str | None = None
+    """See `MethodSpec`."""
     dimensions: Dimensions = ()
+    """See `MethodSpec`."""
     passes: PassCount = None
+    """See `MethodSpec`. This number is for an image and one method, without the passes of the method."""
+
+    # Reuse of a user's own values
     reuse: bool | None = None
+    """See `MethodSpec`."""
     files: tuple[str, ...] = ()
+    """See `MethodSpec`."""
 
     def about(self, value: str) -> ValueSpec:
         """Return the metadata of one of the metric's values: its own, otherwise the metric's."""
-        own = {**self.aggregate_values, **self.values}.get(value, ValueSpec())
+        value_specs = {**self.aggregate_values, **self.values}
+        own = value_specs.get(value, ValueSpec())
         resolved = {name: getattr(own, name) or getattr(self, name) for name in asdict(own)}
         return ValueSpec(**resolved)
 
     def as_dict(self) -> dict[str, Any]:
-        """The keys that are set, as plain data in the form that the YAML file has."""
+        """Return the keys that are set, as plain data in the form that the YAML file has."""
         plain = _set_entries(self)
         if self.needs:
-            plain["needs"] = [
-                {need.name: {name: list(values) for name, values in need.where.items()}} if need.where else need.name
-                for need in self.needs
-            ]
+            plain["needs"] = [need.as_entry() for need in self.needs]
         if self.curves:
             plain["curves"] = list(self.curves)
-        for key in ("values", "aggregate_values"):
-            if key in plain:
-                plain[key] = {name: value.as_dict() for name, value in getattr(self, key).items()}
+        if self.values:
+            plain["values"] = {name: value.as_dict() for name, value in self.values.items()}
+        if self.aggregate_values:
+            plain["aggregate_values"] = {name: value.as_dict() for name, value in self.aggregate_values.items()}
         return plain
 
 
 def method_spec(setting: str, config: Mapping[str, Any]) -> MethodSpec:
-    """The metadata of a method. setting: where it is set, as "method.mine". Raises BenchError for a wrong entry."""
+    """Return the checked metadata of a method, or raise BenchError. setting: the key, such as method.mine."""
     spec = _checked(MethodSpec, setting, config)
     if (spec.spoiling is None) != (spec.degree is None):
         raise BenchError(f"{setting} needs both spoiling, the kind, and degree, a number from 0 on, or neither.")
@@ -220,9 +290,10 @@ def method_spec(setting: str, config: Mapping[str, Any]) -> MethodSpec:
 
 
 def metric_spec(setting: str, config: Mapping[str, Any], params: Iterable[str], needs: Iterable[str]) -> MetricSpec:
-    """The metadata of a metric. params: names of its parameters; needs: of all preconditions that there are.
+    """Return the checked metadata of a metric, or raise BenchError.
 
-    Raises BenchError for a wrong entry.
+    setting: the key, such as metric.mine. params: the names of the metric's parameters. needs: the names of
+    all preconditions that exist.
     """
     config = dict(config)
     if "needs" in config:
@@ -238,32 +309,34 @@ def metric_spec(setting: str, config: Mapping[str, Any], params: Iterable[str], 
 def _values(setting: str, entries: Any) -> dict[str, ValueSpec]:
     if not isinstance(entries, Mapping) or not all(map(is_name, entries)):
         raise BenchError(f"{setting} must be a mapping of value names, not {shown(entries)}.")
-    return {
-        name: _checked(ValueSpec, f"{setting}.{name}", {} if entry is None else entry)
-        for name, entry in entries.items()
-    }
+    values = {}
+    for name, entry in entries.items():
+        values[name] = _checked(ValueSpec, f"{setting}.{name}", {} if entry is None else entry)
+    return values
 
 
 def _needs(setting: str, entries: Any, params: set[str], valid: set[str]) -> tuple[Need, ...]:
-    """From a list of names, or of mappings {name: {parameter: list of values}}."""
+    """Return the needs of a list, whose entries are names or mappings {name: {parameter: list of values}}."""
     if not isinstance(entries, list | tuple):
         raise BenchError(f"{setting} must be a list of preconditions, not {shown(entries)}.")
     needs = []
     for entry in entries:
-        for name, where in list(entry.items()) if isinstance(entry, Mapping) else [(entry, {})]:
+        named_conditions = entry.items() if isinstance(entry, Mapping) else [(entry, {})]
+        for name, where in named_conditions:
             if not isinstance(name, str) or name not in valid:
                 raise unknown(f"precondition ({setting})", name, valid)
             if not isinstance(where, Mapping) or not all(isinstance(values, list | tuple) for values in where.values()):
                 expected = "a mapping of parameters to lists of values"
                 raise BenchError(f"{setting}: {name} must be {expected}, not {shown(where)}.")
-            if absent := [param for param in where if param not in params]:
-                raise unknown(f"parameter ({setting}: {name})", absent[0], params)
-            needs.append(Need(name, {param: tuple(values) for param, values in where.items()}))
+            for parameter in where:
+                if parameter not in params:
+                    raise unknown(f"parameter ({setting}: {name})", parameter, params)
+            needs.append(Need(name, {parameter: tuple(values) for parameter, values in where.items()}))
     return tuple(needs)
 
 
 def _checked(kind: type[Spec], setting: str, config: Mapping[str, Any]) -> Spec:
-    """The dataclass from a mapping whose values have been converted. Raises BenchError."""
+    """Return the dataclass of a mapping whose values have their final types, or raise BenchError."""
     hints = get_type_hints(kind, include_extras=True)
     for key in check_group(setting, config):
         if key not in hints:
@@ -273,7 +346,7 @@ def _checked(kind: type[Spec], setting: str, config: Mapping[str, Any]) -> Spec:
 
 
 def pass_count(passes: int | str, channels: int) -> int:
-    """Return the number of passes that a spec's `passes` says, for a layer of so many channels.
+    """Return the number of passes that `passes` of a spec means for a layer with this many channels.
 
     >>> pass_count(25, 512), pass_count("K", 512), pass_count("10 K", 512)
     (25, 512, 5120)
@@ -295,14 +368,16 @@ def _is_range(bounds: Sequence[float | None]) -> bool:
         return True
     if len(bounds) != 2:
         return False
-    least, most = bounds
-    return least is None or most is None or least < most
+    least, largest = bounds
+    return least is None or largest is None or least < largest
 
 
 def _is_tolerance(text: str) -> bool:
     rules = [RULE.fullmatch(part) for part in text.split()[:3]]
-    return 1 <= len(rules) <= 2 and all(rules) and len({rule[1] for rule in rules if rule}) == len(rules)
+    statistics = {rule[1] for rule in rules if rule}
+    return 1 <= len(rules) <= 2 and all(rules) and len(statistics) == len(rules)
 
 
 def _set_entries(spec: Any) -> dict[str, Any]:
+    """Return the fields of a spec that aren't None or empty."""
     return {key: value for key, value in asdict(spec).items() if value is not None and value not in ((), {})}
