@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -31,16 +31,17 @@ def rows_of(
 ) -> Iterator[Columns]:
     """Yield the columns of one method at a time, first those of the layer, whose method is "-".
 
-    The user's own methods and metrics are called last. See `heatmap` for `normalise`, `purity.is_watched` for
-    `watched_rate`; `watch` is called with the name of each phase, and `notes` get what is left out.
+    The user's own methods and metrics are called last. See `heatmap` for `normalise` and `purity.is_watched` for
+    `watched_rate`. `watch` is called with the name of each phase. `notes` get what is left out.
 
     Raises:
         BenchError: if a method or a metric returns a wrong shape, or changes what others read.
     """
-    if refusals := [why for metric in metrics if (why := metric.refusal(trace.dimensions)) is not None]:
+    refusals = [refusal for metric in metrics if (refusal := metric.refusal(trace.dimensions)) is not None]
+    if refusals:
         notes.add(MetricsLeftOut(f"Metrics are left out: {' '.join(refusals)}"))
-    of_layer = [metric for metric in metrics if metric.spec.of == "layer"]
-    of_method = [metric for metric in metrics if metric.spec.of == "method"]
+    layer_metrics = [metric for metric in metrics if metric.spec.of == "layer"]
+    method_metrics = [metric for metric in metrics if metric.spec.of == "method"]
     own_methods = [method for method in methods if not method.is_foreign]
     foreign_plugins = foreign([*methods, *metrics])
     explained_classes, predicted = trace.classes_on_cpu
@@ -50,17 +51,36 @@ def rows_of(
     # The witness remembers the trace and our own values, to find out whether the user's plug-ins change them.
     witness = None
     if foreign_plugins and is_watched(batch.image_ids, watched_rate):
-        own_metrics = [metric for metric in of_method if not metric.is_foreign]
-        measured = partial(_measured, trace, annotations, own_methods, own_metrics, (), normalise, notes)
-        witness = Witness(trace.images.device, lambda: [*tensors_of(trace), *_values(each for _, each in measured())])
+        own_metrics = [metric for metric in method_metrics if not metric.is_foreign]
 
-    if of_layer:
+        def trace_and_own_values() -> list[Tensor]:
+            tensors = tensors_of(trace)
+            for _, measurement in _measured(trace, annotations, own_methods, own_metrics, (), normalise, notes):
+                if measurement is not None:
+                    tensors.extend(values for values, _ in (measurement.values | measurement.curves).values())
+            return tensors
+
+        witness = Witness(trace.images.device, trace_and_own_values)
+
+    if layer_metrics:
         with watch(METRICS):
-            measurements = measure_all(of_layer, [(Explanation(trace=trace), True)], watch=watch)
+            measurements = measure_all(layer_metrics, [(Explanation(trace=trace), True)], watch=watch)
         yield from columns_of(LAYER, measurements[0])
     for group in (own_methods, foreign(methods)):
-        for name, measurement in _measured(trace, annotations, group, of_method, of_layer, normalise, notes, watch):
-            yield from columns_of(name, measurement or without_values(of_method, (NOT_APPLICABLE,) * len(batch)))
+        measurements_by_method = _measured(
+            trace,
+            annotations,
+            group,
+            method_metrics,
+            other_metrics=layer_metrics,
+            normalise=normalise,
+            notes=notes,
+            watch=watch,
+        )
+        for name, measurement in measurements_by_method:
+            if measurement is None:
+                measurement = without_values(method_metrics, (NOT_APPLICABLE,) * len(batch))
+            yield from columns_of(name, measurement)
     if witness is not None:
         witness.check(foreign_plugins)
 
@@ -70,12 +90,12 @@ def _measured(
     annotations: Mapping[str, Any],
     methods: Sequence[Method],
     metrics: Sequence[Metric],
-    others: Sequence[Metric],
+    other_metrics: Sequence[Metric],
     normalise: str,
     notes: Notes,
     watch: Watch = untimed,
 ) -> Iterator[tuple[str, Measurement | None]]:
-    """Yield the name and measurement of each method; None if it doesn't apply to the model. See `measure_all`."""
+    """Yield each method's name and measurement, which is None if the method doesn't apply. See `measure_all`."""
     # Contributions are as large as the activations, so only as many methods as fit into memory are explained at once.
     activation_bytes = trace.activations.numel() * trace.activations.element_size()
     group_size = max(1, trace.cut_model.ablation_memory // activation_bytes)
@@ -83,15 +103,11 @@ def _measured(
         group = methods[first : first + group_size]
         with watch(METHODS):
             explanations = [explained(trace, annotations, method, normalise, notes) for method in group]
-            asked = [
-                (explanation, explanation is not None and is_on_score_scale(method, trace))
-                for method, explanation in zip(group, explanations, strict=True)
-            ]
+            scaled_explanations: list[tuple[Explanation | None, bool]] = []
+            for method, explanation in zip(group, explanations, strict=True):
+                on_score_scale = explanation is not None and is_on_score_scale(method, trace)
+                scaled_explanations.append((explanation, on_score_scale))
         with watch(METRICS):  # the metrics ask the model together, so that equal questions are answered once
-            measurements = measure_all(metrics, asked, others, watch)
+            measurements = measure_all(metrics, scaled_explanations, other_metrics, watch)
         for method, explanation, measurement in zip(group, explanations, measurements, strict=True):
             yield method.name, None if explanation is None else measurement
-
-
-def _values(measurements: Iterable[Measurement | None]) -> list[Tensor]:
-    return [values for each in measurements if each is not None for values, _ in (each.values | each.curves).values()]

@@ -1,6 +1,7 @@
-"""Metrics of explanations: preconditions before, statuses after, a check of the values' names.
+"""The metrics of explanations: checks preconditions, calls metrics, and gives each value a status.
 
-Beside a GPU, metrics that read maps and annotations alone are measured on the CPU.
+The names of the returned values are checked as well. If a GPU is used, metrics that read only maps and annotations are
+still measured on the CPU.
 """
 
 from __future__ import annotations
@@ -26,24 +27,37 @@ from axiom_bench.explanation.explanation import Curve, Explanation
 Metric = Plugin[MetricSpec]
 Statuses = tuple[str, ...]
 Measured = dict[str, tuple[Tensor, Statuses]]
-Returned = Mapping[str, Any]  # what a metric returned, by the names of its values
+Returned = Mapping[str, Any]  # the result of a metric, by the names of its values
 CPU = torch.device("cpu")
 
 
 @dataclass
 class Measurement:
-    """Metrics of one explanation. values: name -> (float64 (B,), B statuses). curves: name -> ((B, n), B statuses).
-
-    axes: how to draw the curves that have places on the x axis: {curve: {at, x, y, title, better}}.
-    """
+    """The values and curves of several metrics of one explanation."""
 
     values: Measured = field(default_factory=dict)
+    """{name: (float64 (B,), B statuses)}."""
     curves: Measured = field(default_factory=dict)
+    """{name: (float64 (B, n), B statuses)}."""
     axes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The axes of the curves that have positions on the x axis: {curve: {at, x, y, title, better}}."""
+
+
+@dataclass
+class _Call:
+    """A metric of one explanation on its way to a measurement."""
+
+    metric: Metric
+    measurement: Measurement
+    """The measurement that gets the values."""
+    statuses: np.ndarray
+    """Per row "ok", or the status of the first need that isn't met, (B,)."""
+    task: MetricCall | None
+    """The started metric. None: it isn't called, since no row meets its needs."""
 
 
 def measure(metric: Metric, explanation: Explanation, on_score_scale: bool) -> Measured:
-    """The values and curves of one metric with its preconditions; see `measure_all`."""
+    """Return the values and curves of one metric with its preconditions; see `measure_all`."""
     (measurement,) = measure_all([metric], [(explanation, on_score_scale)])
     return measurement.values | measurement.curves
 
@@ -54,52 +68,59 @@ def measure_all(
     others: Sequence[Metric] = (),
     watch: Watch = untimed,
 ) -> list[Measurement]:
-    """A Measurement for each explanation, which comes with whether its method is on the score's scale.
+    """Measure each explanation with all metrics, whose requests to the model are answered together.
 
-    others: metrics that are measured elsewhere, whose names are taken. watch: is told of the passes. Requests of the
-    metrics are answered for all of them together. Where an explanation is None, the measurement is empty. A metric
-    isn't called where no row meets its needs. Else it gets all rows, and the values of rows that don't meet them become
-    NaN, with the status of the first need that isn't met. NaN where all needs are met has the status `undefined` of the
-    metric's YAML file; infinity has "not_finite". Where a metric explains again, and the method has no map of that, all
-    rows are "no_map". Raises BenchError for a value of another shape or an undeclared name, and where a metric does,
-    with its name.
+    A metric isn't called if no row meets its needs. Otherwise it gets all rows, and the values of rows that don't meet
+    its needs become NaN, with the status of the first need that isn't met. If all needs are met, NaN has the status
+    `undefined` of the metric's YAML file, and infinity has "not_finite". If a metric explains again, and the method has
+    no map of that, all rows are "no_map".
+
+    Args:
+        metrics: the metrics.
+        explanations: explanations, or None, and whether each one's method is on the score's scale.
+        others: metrics that are measured elsewhere, so their names are taken.
+        watch: called with the name of the passes' phase.
+
+    Returns:
+        A measurement per explanation, which is empty if the explanation is None.
+
+    Raises:
+        BenchError: with the metric's name, if a value has another shape or an undeclared name, or if the metric raises
+            a BenchError.
     """
     measurements = [Measurement() for _ in explanations]
-    applicable = [(place, *each) for place, each in zip(measurements, explanations, strict=True)]
-    asked = [(place, explanation, scale) for place, explanation, scale in applicable if explanation is not None]
+    present: list[tuple[Measurement, Explanation, bool]] = []
+    for measurement, (explanation, on_score_scale) in zip(measurements, explanations, strict=True):
+        if explanation is not None:
+            present.append((measurement, explanation, on_score_scale))
     look_up(
-        (needs_of(metric), explanation, scale)
-        for _, explanation, scale in asked
+        (needs_of(metric), explanation, on_score_scale)
+        for _, explanation, on_score_scale in present
         for metric in metrics
         if explanation.dimensions in metric.dimensions
     )
-    of_maps = _maps_on_cpu([each for _, each, _ in asked]) if any(map(reads_maps, metrics)) else [None] * len(asked)
-    for is_foreign in (False, True):  # what users' own change reaches no value of the suite's own
-        calls: list[tuple[Measurement, Metric, np.ndarray, MetricCall | None]] = []
-        for (measurement, explanation, scale), maps in zip(asked, of_maps, strict=True):
-            for metric in (metric for metric in metrics if metric.is_foreign == is_foreign):
+    maps_on_cpu: Sequence[Explanation | None] = [None] * len(present)
+    if any(map(reads_maps, metrics)):
+        maps_on_cpu = _maps_on_cpu([explanation for _, explanation, _ in present])
+    for is_foreign in (False, True):  # users' own metrics come last, so their changes reach no value of the suite's own
+        group = [metric for metric in metrics if metric.is_foreign == is_foreign]
+        calls: list[_Call] = []
+        for (measurement, explanation, on_score_scale), maps in zip(present, maps_on_cpu, strict=True):
+            for metric in group:
                 if explanation.dimensions in metric.dimensions:
-                    met = statuses(needs_of(metric), explanation, scale)
+                    row_statuses = statuses(needs_of(metric), explanation, on_score_scale)
                 else:
-                    met = np.full(len(explanation), NOT_APPLICABLE, dtype=object)
-                read = maps if maps is not None and reads_maps(metric) else explanation
-                calls.append((measurement, metric, met, _start(metric, read) if (met == OK).any() else None))
-        answer_all([call for *_, call in calls if call is not None], watch)
-        answers = iter(on_cpu([_returned(metric, call.result) for _, metric, _, call in calls if call is not None]))
-        for measurement, metric, met, call in calls:
-            answer = None if call is None else next(answers)
-            if call is not None and call.no_map:
-                met[met == OK], answer = NO_MAP, None
-            if answer is None:
-                measurement.values |= without_values([metric], tuple(met)).values
-            else:
-                taken = {name for other in (*metrics, *others) if other is not metric for name in _names(other)}
-                _add(measurement, metric, answer, met, taken | {*measurement.values, *measurement.curves})
+                    row_statuses = np.full(len(explanation), NOT_APPLICABLE, dtype=object)
+                argument = maps if maps is not None and reads_maps(metric) else explanation
+                task = _start(metric, argument) if (row_statuses == OK).any() else None
+                calls.append(_Call(metric, measurement, row_statuses, task))
+        answer_all([call.task for call in calls if call.task is not None], watch)
+        _collect(calls, [*metrics, *others])
     return measurements
 
 
 def _start(metric: Metric, explanation: Explanation) -> MetricCall:
-    """The metric up to its first request. Raises BenchError for a request of one that reads maps alone."""
+    """Call the metric up to its first request. Raise BenchError if it has one although it says that it reads maps."""
     task = MetricCall.start(metric, explanation)
     if task.request is not None and reads_maps(metric):
         raise BenchError(
@@ -109,14 +130,37 @@ def _start(metric: Metric, explanation: Explanation) -> MetricCall:
     return task
 
 
+def _collect(calls: Sequence[_Call], all_metrics: Sequence[Metric]) -> None:
+    """Add the results of calls that have ended to their measurements; `all_metrics` are those of the run."""
+    results = [_returned(call.metric, call.task.result) for call in calls if call.task is not None]
+    copies = iter(on_cpu(results))
+    for call in calls:
+        returned = None if call.task is None else next(copies)
+        if call.task is not None and call.task.no_map:
+            call.statuses[call.statuses == OK] = NO_MAP
+            returned = None
+        if returned is None:
+            call.measurement.values |= without_values([call.metric], tuple(call.statuses)).values
+            continue
+        taken_names = {*call.measurement.values, *call.measurement.curves}
+        for metric in all_metrics:
+            if metric is not call.metric:
+                taken_names.update(_names(metric))
+        _add(call.measurement, call.metric, returned, call.statuses, taken_names)
+
+
 def without_values(metrics: Iterable[Metric], row_statuses: Statuses) -> Measurement:
-    """NaN in each value of the metrics, with a status for each row."""
-    nothing = torch.full((len(row_statuses),), torch.nan, dtype=torch.float64)
-    return Measurement({name: (nothing, row_statuses) for metric in metrics for name in value_names(metric)})
+    """Return a measurement with NaN in each value of the metrics, and with a status for each row."""
+    missing_values = torch.full((len(row_statuses),), torch.nan, dtype=torch.float64)
+    measurement = Measurement()
+    for metric in metrics:
+        for name in value_names(metric):
+            measurement.values[name] = (missing_values, row_statuses)
+    return measurement
 
 
 def check_names(metrics: Iterable[Metric]) -> None:
-    """Raises BenchError where two metrics declare a value or a curve of the same name."""
+    """Raise BenchError if two metrics declare a value or a curve of the same name."""
     owners: dict[str, str] = {}
     for metric in metrics:
         for name in _names(metric):
@@ -128,22 +172,30 @@ def check_names(metrics: Iterable[Metric]) -> None:
 
 
 def _names(metric: Metric) -> tuple[str, ...]:
-    """The names of all values and curves that a metric declares."""
+    """Return the names of all values and curves that a metric declares."""
     return (*value_names(metric), *metric.spec.curves)
 
 
 def _returned(metric: Metric, result: Any) -> Returned:
+    """Return a metric's result by the names of its values; a metric of one value returns only this value."""
     return result if isinstance(result, Mapping) else {metric.name: result}
 
 
-def _add(measurement: Measurement, metric: Metric, returned: Returned, met: np.ndarray, taken: set[str]) -> None:
-    """The values and curves that a metric returned, with their statuses. taken: names of other metrics' values.
+def _add(
+    measurement: Measurement,
+    metric: Metric,
+    returned: Returned,
+    row_statuses: np.ndarray,
+    taken_names: set[str],
+) -> None:
+    """Add the values and curves that a metric returned, with their statuses, to a measurement.
 
-    Raises BenchError for a name that isn't the metric's own, and for a declared value that is missing.
+    Raise BenchError if a name isn't the metric's own, or a declared value is missing. `taken_names` are those of values
+    of other metrics.
     """
     values = value_names(metric)
     for name in returned:
-        if metric.bare and name in taken:
+        if metric.bare and name in taken_names:
             raise BenchError(
                 f"The metric {metric.name!r} returned {name!r}, another metric's name; return it under one of its own."
             )
@@ -152,37 +204,52 @@ def _add(measurement: Measurement, metric: Metric, returned: Returned, met: np.n
                 f"The metric {metric.name!r} returned {name!r}, which it doesn't declare; its values are "
                 f"{', '.join(values)}. List all of them under metric.{metric.name}.values, and curves under .curves."
             )
-    for name in () if metric.bare else values:
-        if name not in returned:
-            raise BenchError(f"The metric {metric.name!r} declares the value {name!r} and didn't return it.")
+    if not metric.bare:
+        for name in values:
+            if name not in returned:
+                raise BenchError(f"The metric {metric.name!r} declares the value {name!r} and didn't return it.")
     for name, answer in returned.items():
-        if name not in metric.spec.curves and not isinstance(answer, Curve):
-            measurement.values[name] = _judged(metric, answer, met, 1)
-            continue
-        measurement.curves[name] = _judged(metric, answer.points if isinstance(answer, Curve) else answer, met, 2)
-        if isinstance(answer, Curve) and (axes := answer.axes(metric.spec.better)) is not None:
-            measurement.axes[name] = axes
+        if isinstance(answer, Curve):
+            measurement.curves[name] = _with_statuses(metric, answer.points, row_statuses, 2)
+            axes = answer.axes(metric.spec.better)
+            if axes is not None:
+                measurement.axes[name] = axes
+        elif name in metric.spec.curves:
+            measurement.curves[name] = _with_statuses(metric, answer, row_statuses, 2)
+        else:
+            measurement.values[name] = _with_statuses(metric, answer, row_statuses, 1)
 
 
-def _judged(metric: Metric, values: Any, met: np.ndarray, dimensions: int) -> tuple[Tensor, Statuses]:
-    """Values (B,) or points (B, n), NaN where the status isn't "ok", and the statuses. values: as `on_cpu` has them."""
+def _with_statuses(metric: Metric, values: Any, row_statuses: np.ndarray, dimensions: int) -> tuple[Tensor, Statuses]:
+    """Return values (B,) or points (B, n) and their statuses, with NaN if the status isn't "ok".
+
+    `values` come from `on_cpu`. If they have another shape, raise BenchError.
+    """
     is_real = isinstance(values, Tensor) and not values.is_complex()
-    if not is_real or values.ndim != dimensions or values.shape[:1] != met.shape:
+    if not is_real or values.ndim != dimensions or values.shape[:1] != row_statuses.shape:
         raise BenchError(
             f"The metric {metric.name!r} returned {described(values)}; a metric returns one real value per image, "
-            f"a tensor of shape ({len(met)},), or a dict of such tensors and of declared Curves."
+            f"a tensor of shape ({len(row_statuses)},), or a dict of such tensors and of declared Curves."
         )
     points = values.reshape(len(values), -1)
-    status = np.where((met == OK) & points.isnan().any(1).numpy(), metric.spec.undefined, met)
-    status = np.where((met == OK) & points.isinf().any(1).numpy(), NOT_FINITE, status)
+    meets_needs = row_statuses == OK
+    status = np.where(meets_needs & points.isnan().any(1).numpy(), metric.spec.undefined, row_statuses)
+    status = np.where(meets_needs & points.isinf().any(1).numpy(), NOT_FINITE, status)
     missing = torch.from_numpy(status != OK)
-    return values.masked_fill(missing[:, None] if dimensions == 2 else missing, torch.nan), tuple(status)
+    if dimensions == 2:
+        missing = missing[:, None]
+    return values.masked_fill(missing, torch.nan), tuple(status)
 
 
 def on_cpu(answers: Sequence[Returned]) -> list[dict[str, Any]]:
-    """The answers with float64 copies on the CPU for tensors and the points of curves; anything else stays as it is."""
-    tensors = [_tensor(answer) for returned in answers for answer in returned.values()]
-    copies = iter(_copies([tensor for tensor in tensors if tensor is not None]))
+    """Return the answers with float64 copies on the CPU of tensors and of curves' points. Others stay as they are."""
+    tensors: list[Tensor] = []
+    for returned in answers:
+        for answer in returned.values():
+            tensor = _tensor(answer)
+            if tensor is not None:
+                tensors.append(tensor)
+    copies = iter(_copies_on_cpu(tensors))
 
     def with_copy(answer: Any) -> Any:
         if _tensor(answer) is None:
@@ -193,44 +260,49 @@ def on_cpu(answers: Sequence[Returned]) -> list[dict[str, Any]]:
 
 
 def _tensor(answer: Any) -> Tensor | None:
+    """Return an answer's values, or its points if it is a curve, as a real tensor; None if it has none."""
     values = answer.points if isinstance(answer, Curve) else answer
     return values.detach() if isinstance(values, Tensor) and not values.is_complex() else None
 
 
-def _copies(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """float64 copies on the CPU, in the same shapes; those from a GPU all at once."""
+def _copies_on_cpu(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return float64 copies on the CPU, in the same shapes; copies from a GPU are transferred all at once."""
     copies = [tensor.to(torch.float64) for tensor in tensors]
-    places = [place for place, tensor in enumerate(tensors) if tensor.device != CPU]
-    if places:
-        there = [copies[place] for place in places]
-        together = torch.cat([tensor.reshape(-1) for tensor in there]).cpu()
-        for place, part in zip(places, together.split([tensor.numel() for tensor in there]), strict=True):
-            copies[place] = part.reshape(tensors[place].shape)
+    gpu_indices = [index for index, tensor in enumerate(tensors) if tensor.device != CPU]
+    if gpu_indices:
+        gpu_copies = [copies[index] for index in gpu_indices]
+        transferred = torch.cat([copy.reshape(-1) for copy in gpu_copies]).cpu()
+        parts = transferred.split([copy.numel() for copy in gpu_copies])
+        for index, part in zip(gpu_indices, parts, strict=True):
+            copies[index] = part.reshape(tensors[index].shape)
     return copies
 
 
 def reads_maps(metric: Metric) -> bool:
-    """Whether the metric says that it reads maps and annotations alone."""
+    """Return True if the metric's YAML file says that it reads only maps and annotations."""
     return metric.spec.reads == MAPS
 
 
 def maps_alone(explanation: Explanation) -> Explanation:
-    """What a metric with `reads: maps` may read."""
+    """Return the explanation with only the fields that a metric with `reads: maps` may read."""
     return replace(explanation, trace=None, contributions=None, images=None, method=None)
 
 
 def _maps_on_cpu(explanations: Sequence[Explanation]) -> list[Explanation | None]:
-    """Beside a GPU their maps and annotations alone, on the CPU; None for those that are there. One wait for all."""
+    """Copy maps and annotations from a GPU to the CPU, with one wait for all; None for maps that are on the CPU."""
     copies: list[Explanation | None] = []
-    for each in explanations:
-        if each.heatmap is None or each.heatmap.device == CPU:
+    devices: set[torch.device] = set()
+    for explanation in explanations:
+        heatmap = explanation.heatmap
+        raw_map = explanation.raw_map
+        if heatmap is None or heatmap.device == CPU:
             copies.append(None)
             continue
-        heatmap, raw_map = (
-            None if of is None else of.to(CPU, non_blocking=True) for of in (each.heatmap, each.raw_map)
-        )
-        copies.append(replace(maps_alone(each), heatmap=heatmap, raw_map=raw_map, made=heatmap))
-    devices = {each.heatmap.device for each in explanations if each.heatmap is not None and each.heatmap.is_cuda}
+        if heatmap.is_cuda:
+            devices.add(heatmap.device)
+        heatmap_copy = heatmap.to(CPU, non_blocking=True)
+        raw_copy = None if raw_map is None else raw_map.to(CPU, non_blocking=True)
+        copies.append(replace(maps_alone(explanation), heatmap=heatmap_copy, raw_map=raw_copy, made=heatmap_copy))
     for device in devices:
         torch.cuda.current_stream(device).synchronize()
     return copies

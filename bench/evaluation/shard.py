@@ -1,6 +1,6 @@
-"""The values of a shard: batches of one size, each traced and passed to the loop.
+"""The values of a shard: its batches are filled up to one size, traced and passed to the loop.
 
-A run's fingerprint of its code starts here and follows the imports.
+A run's fingerprint of its code starts in this module and follows the imports.
 """
 
 from __future__ import annotations
@@ -26,17 +26,19 @@ from axiom_bench.notes import WARNINGS, Notes
 
 
 class UnreadableImage(Protocol):
-    """An image that couldn't be read, such as the data's `BadImage`: its id, and the reason as a status."""
+    """An image that couldn't be read, such as the data's `BadImage`."""
 
     image_id: str
     status: str
+    """The reason, as a status of values."""
 
 
 @dataclass(frozen=True)
 class MethodsByMetrics:
-    """Values to compute: each metric of each method; `methods` is empty for metrics of the layer."""
+    """The values to compute: each of these metrics for each of these methods."""
 
     methods: tuple[Plugin, ...]
+    """The methods; empty for metrics of the layer."""
     metrics: tuple[Plugin, ...]
 
 
@@ -51,16 +53,25 @@ def shard_rows(
     kept: KeptAnswers | None = None,
     notes: Notes = WARNINGS,
 ) -> Iterator[Columns]:
-    """The records' columns of what is requested, batch after batch, as `rows_of` yields them.
+    """Yield the records' columns of the requested values, batch after batch, as `rows_of` yields them.
 
-    batch_rows: the number of rows to which every batch is filled up, with its last one, unless that many don't fit into
-    memory (see cutting.passes). A product's rounding may depend on it; so a value is the same bit by bit however the
-    images are cut into shards. A bad image has a row with its status for each value. watch: is told of the parts; what
-    the batches keep the loop waiting is time of loading. watched_rate: see `purity.is_watched`. kept: the model's
-    answers that need not be computed; new ones are added. notes: get what is left out.
+    A bad image has a row with its status for each value.
+
+    Args:
+        cut_model: the model, at its target layer.
+        batches: the images of the shard.
+        requests: the values to compute.
+        batch_rows: the number of rows to which every batch is filled up by repeating its last row, unless that many
+            rows don't fit into memory (see cutting.passes). The rounding of a product may depend on this number. With
+            a fixed number a value is the same bit by bit, however the images are divided into shards.
+        normalise: see `heatmap`.
+        watch: called with the name of each phase. Time spent waiting for a batch counts as loading.
+        watched_rate: see `purity.is_watched`.
+        kept: answers of the model that needn't be computed; new ones are added.
+        notes: get the methods and metrics that are left out.
     """
 
-    def rows(part: Batch, size: int) -> list[Columns]:
+    def rows_of_part(part: Batch, size: int) -> list[Columns]:
         with watch(TRACE):
             full = part.repeated(size)
             trace = replace(traced(cut_model, full), num_padding=len(full) - len(part))
@@ -88,28 +99,31 @@ def shard_rows(
         if batch is None:
             break
         if isinstance(batch, Batch):
-            for of_part in by_halves(batch, batch_rows, cut_model.limits, rows, notes):
-                yield from of_part
+            for part_columns in by_halves(batch, batch_rows, cut_model.limits, rows_of_part, notes):
+                yield from part_columns
         else:
-            yield from _bad_image(batch, requests)
-    of_users = foreign(
-        {each.target: each for request in requests for each in (*request.methods, *request.metrics)}.values()
-    )
-    if of_users and cut_model.holds(WITNESS):
-        cast(Witness, cut_model.once(WITNESS, object)).check(of_users)
+            yield from _bad_image_columns(batch, requests)
+    plugins_by_target: dict[str, Plugin] = {}
+    for request in requests:
+        for plugin in (*request.methods, *request.metrics):
+            plugins_by_target[plugin.target] = plugin
+    foreign_plugins = foreign(plugins_by_target.values())
+    if foreign_plugins and cut_model.holds(WITNESS):
+        witness = cast(Witness, cut_model.once(WITNESS, object))
+        witness.check(foreign_plugins)
 
 
 def trimmed(part: Columns, size: int, count: int) -> Columns:
-    """The first `count` of every `size` rows; the axes of curves stay as they are."""
+    """Return the first `count` of every `size` rows. The axes of curves stay as they are."""
     keep = np.arange(len(part["image_id"])) % size < count
     return {name: values if name == "axes" else values[keep] for name, values in part.items()}
 
 
-def _bad_image(image: UnreadableImage, requests: Sequence[MethodsByMetrics]) -> Iterator[Columns]:
-    """A row for each value of a method: NaN, with the reason as status."""
-    nothing = np.array([UNKNOWN_CLASS])
+def _bad_image_columns(image: UnreadableImage, requests: Sequence[MethodsByMetrics]) -> Iterator[Columns]:
+    """Yield a row for each value of a method: NaN, with the reason as its status."""
+    unknown_class = np.array([UNKNOWN_CLASS])
     for request in requests:
         names = [method.name for method in request.methods] or [LAYER]
         for name in names:
             measurement = without_values(request.metrics, (image.status,))
-            yield from columns((image.image_id,), nothing, nothing, name, measurement)
+            yield from columns((image.image_id,), unknown_class, unknown_class, name, measurement)
