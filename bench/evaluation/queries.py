@@ -1,4 +1,4 @@
-"""Requests of metrics that need more than the trace: the model's answer to perturbed images, or a re-explanation.
+"""The requests of metrics that need more than the trace: scores of perturbed images, or a re-explanation.
 
 Such a metric is a generator: it yields requests and is sent their answers.
 
@@ -6,7 +6,7 @@ Such a metric is a generator: it yields requests and is sent their answers.
         logits = yield PerturbedImages(...)
         return ...
 
-This module holds types only; `answers` answers the requests.
+This module contains only types; `answers` answers the requests.
 """
 
 from __future__ import annotations
@@ -25,47 +25,49 @@ Result = TypeVar("Result")
 
 
 def keep_logits(logits: Tensor, classes: Tensor) -> Tensor:
-    """The logits themselves, as a `score`."""
+    """Return the logits themselves; the default `score` of `PerturbedImages`."""
     return logits
 
 
 @dataclass(frozen=True, eq=False)
 class PerturbedImages:
-    """Perturbed copies of every image, to be classified. The answer is the scores, (B, count, ...).
-
-    key: names the copies and the score with all parameters that they depend on; equal requests of several metrics are
-    answered once. count: copies of each image. perturbed(rows, copies): these copies of these images,
-    (rows, copies, 3, H', W'). score(logits (n, C), classes (n,)): what is kept of the logits, (n, ...). of_image:
-    whether the copies depend on the image alone; then all methods share one answer, and all rows of the image its
-    passes. same: a name and whole numbers (B, count). Copies of one image with equal numbers, in requests of one name,
-    are equal bit by bit and have equal scores of a class. They are classified once for all methods, metrics and rows
-    of the image. network: by which they are classified, where it isn't the explained one; the key and the name tell it.
-    """
+    """A request to classify perturbed copies of every image. The answer is their scores, (B, count, ...)."""
 
     key: Hashable
+    """The name of the copies and the score, with all parameters that they depend on. Equal requests of several metrics
+    are answered once."""
     count: int
+    """The number of copies of each image."""
     perturbed: Callable[[slice, slice], Tensor]
+    """perturbed(rows, copies): Return these copies of these images, (rows, copies, 3, H', W')."""
     score: Callable[[Tensor, Tensor], Tensor] = keep_logits
+    """score(logits (n, C), classes (n,)): Return the part of the logits that is kept, (n, ...)."""
     of_image: bool = False
+    """True if the copies depend only on the image. Then all methods share one answer, and all rows of the image share
+    its passes."""
     same: tuple[Hashable, Tensor] | None = None
+    """A name and whole numbers (B, count). Copies of one image with equal numbers, in requests of one name, are equal
+    bit by bit and have equal scores of a class. They are classified only once for all methods, metrics and rows of the
+    image."""
     network: SplitModel | None = None
+    """The network that classifies the copies, if it isn't the explained one. The key and the name must contain it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Reexplanation:
-    """The same method's explanation of another trace: of changed images, other classes or another model.
-
-    trace(): makes the other trace. read(explanation): what is kept of it, which is the answer; the explanation itself
-    isn't handed out, so that one other trace is held at a time. key: names the trace; requests of equal key share it.
-    None: no other request has this trace. of_map: whether it depends on this explanation's map; then the metrics of
-    this explanation share it, else all methods' do.
-    """
+    """A request to explain another trace by the same method: of changed images, other classes or another model."""
 
     trace: Callable[[], Trace]
+    """Makes the other trace."""
     read: Callable[[Explanation], Any]
+    """Returns the part of the other explanation that is the answer. The metric doesn't get the explanation itself, so
+    that only one other trace is in memory at a time."""
     key: Hashable | None = None
+    """The name of the trace; requests with equal keys share it. None: the trace isn't shared."""
     of_map: bool = False
+    """True if the trace depends on this explanation's map. Then only the metrics of this explanation share it.
+    Otherwise all methods share it."""
 
 
 Request = PerturbedImages | Reexplanation
-MetricGenerator = Generator[Request, Any, Result]  # what a generator metric returns; Result: its values
+MetricGenerator = Generator[Request, Any, Result]  # the type of a generator metric; Result: its values
