@@ -1,3 +1,5 @@
-"""From one trace to many values: `batch` goes through batches and methods, `measurement` through metrics, and `answers`
-asks the model what metrics request. Imports explanation, cutting and data's Batch.
+"""Evaluates methods and metrics: computes many values from one trace.
+
+`batch` goes through batches and methods, `measurement` through metrics, and `answers` asks the model for the answers
+that metrics request. The package imports explanation, cutting and data's Batch.
 """

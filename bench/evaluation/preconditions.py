@@ -1,6 +1,6 @@
-"""Preconditions of metrics: a predicate and a status for each name that `needs:` in a metric's YAML may hold.
+"""The preconditions of metrics: a predicate and a status for each name that `needs:` in a metric's YAML may contain.
 
-Where a need isn't met the value is NaN and the status says why; no image is dropped in silence.
+If a need isn't met, the value is NaN and the status says why, so no image is dropped silently.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Precondition:
-    """holds(explanation, on_score_scale) -> bool (B,), or one bool for all rows. status: of rows where it is False.
-
-    after: a precondition that is checked first.
-    """
+    """A condition that an explanation must meet for a metric to have a value."""
 
     status: str
+    """The status of rows that don't meet the condition."""
     holds: Holds
+    """holds(explanation, on_score_scale): Return bool (B,), or one bool for all rows."""
     after: Precondition | None = None
+    """A precondition that is checked first."""
 
 
 def _of_trace(holds: Callable[[Trace], Tensor | bool]) -> Holds:
-    """A predicate of the trace, False where an explanation has none."""
+    """Return a predicate of explanations from one of traces. It is False if an explanation has no trace."""
     return lambda explanation, _: explanation.trace is not None and holds(explanation.trace)
 
 
-def _each(rows: Sequence[Any] | None, holds: Callable[[Any], Any]) -> Tensor | bool:
-    """Whether it holds, row by row; False where there are no rows."""
+def _for_each_row(rows: Sequence[Any] | None, holds: Callable[[Any], Any]) -> Tensor | bool:
+    """Return the results of a predicate for each row, or False if there are no rows."""
     return rows is not None and torch.tensor([bool(holds(row)) for row in rows])
 
 
 def _score_to_divide_by(explanation: Explanation, _: bool) -> Tensor | bool:
-    # A method that divides by S has NaN weights where S = 0; the status tells this from a network's NaN.
+    # A method that divides by S has NaN weights if S = 0. This status distinguishes it from a NaN of the network.
     if explanation.trace is None:
         return True
     return (explanation.trace.scores != 0) | explanation.finite
@@ -67,11 +67,11 @@ def _positive_truth(trace: Trace) -> Tensor | bool:
 
 
 def _boxes(explanation: Explanation, _: bool) -> Tensor | bool:
-    return _each(explanation.boxes, len)
+    return _for_each_row(explanation.boxes, len)
 
 
-def _objects(explanation: Explanation, _: bool) -> Tensor | bool:
-    boxes = _boxes(explanation, _)
+def _objects(explanation: Explanation, on_score_scale: bool) -> Tensor | bool:
+    boxes = _boxes(explanation, on_score_scale)
     return boxes if explanation.wrong_class is None else boxes | explanation.wrong_class
 
 
@@ -80,7 +80,8 @@ def _shows_another_class(objects: AnnotatedObjects) -> bool:
 
 
 def _other_objects(explanation: Explanation, _: bool) -> Tensor | bool:
-    return _each(explanation.others, lambda objects: len(objects.labels)) | _each(explanation.same_class, len)
+    shows_others = _for_each_row(explanation.others, lambda objects: len(objects.labels))
+    return shows_others | _for_each_row(explanation.same_class, len)
 
 
 def _positive_effect(trace: Trace) -> Tensor | bool:
@@ -88,13 +89,15 @@ def _positive_effect(trace: Trace) -> Tensor | bool:
         return False
 
     def holds(row: tuple[Sequence[Part], Tensor]) -> bool:
-        return any(part.name != GROUND and effect > 0 for part, effect in zip(row[0], row[1].tolist(), strict=True))
+        parts, effects = row
+        return any(part.name != GROUND and effect > 0 for part, effect in zip(parts, effects.tolist(), strict=True))
 
-    return _each(list(zip(trace.interventions, trace.part_effects, strict=True)), holds)
+    return _for_each_row(list(zip(trace.interventions, trace.part_effects, strict=True)), holds)
 
 
 HAS_MAP = Precondition(NO_MAP, lambda explanation, _: explanation.missing is None or ~explanation.missing)
-# Of every metric but those that need a finite score alone, and count a map that isn't finite as a miss.
+# Every metric has these preconditions, except metrics that need only a finite score: they count a map that isn't finite
+# as a miss.
 ALWAYS = (
     Precondition("zero_score", _score_to_divide_by),
     Precondition(NOT_FINITE, lambda explanation, _: explanation.finite),
@@ -123,20 +126,20 @@ PRECONDITIONS = {
     "masks": Precondition(
         "no_mask", lambda explanation, _: explanation.masks is not None and explanation.masks.flatten(1).amax(1)
     ),
-    "cells": Precondition("no_cells", lambda explanation, _: _each(explanation.cells, len)),
+    "cells": Precondition("no_cells", lambda explanation, _: _for_each_row(explanation.cells, len)),
     "other_classes": Precondition(
-        "one_class", lambda explanation, _: _each(explanation.others, lambda objects: len(objects.labels))
+        "one_class", lambda explanation, _: _for_each_row(explanation.others, lambda objects: len(objects.labels))
     ),
     "other_masked_classes": Precondition(
-        "one_class", lambda explanation, _: _each(explanation.others, _shows_another_class)
+        "one_class", lambda explanation, _: _for_each_row(explanation.others, _shows_another_class)
     ),
-    "same_class": Precondition("one_object", lambda explanation, _: _each(explanation.same_class, len)),
+    "same_class": Precondition("one_object", lambda explanation, _: _for_each_row(explanation.same_class, len)),
     "other_objects": Precondition("one_object", _other_objects),
     "other_logits": OTHER_LOGITS,
-    "interventions": Precondition("no_interventions", _of_trace(lambda trace: _each(trace.interventions, len))),
+    "interventions": Precondition("no_interventions", _of_trace(lambda trace: _for_each_row(trace.interventions, len))),
     "mark": Precondition(
         "no_mark",
-        _of_trace(lambda trace: _each(trace.interventions, lambda parts: any(part.is_mark for part in parts))),
+        _of_trace(lambda trace: _for_each_row(trace.interventions, lambda parts: any(part.is_mark for part in parts))),
     ),
     "positive_effect": Precondition("no_positive_effect", _of_trace(_positive_effect)),
     "finetuned": Precondition("no_finetuned", _of_trace(lambda trace: trace.cut_model.finetuned is not None)),
@@ -147,38 +150,45 @@ PRECONDITIONS = {
 
 
 def statuses(needs: Sequence[str], explanation: Explanation, on_score_scale: bool) -> np.ndarray:
-    """Per row "ok", or the status of the first need that isn't met, finite values first: (B,) of str objects.
+    """Return "ok" for each row, or the status of the first need that isn't met: (B,) of str objects.
 
-    A need is only evaluated while any row meets the needs before it: drops aren't computed for a Map.
-    Raises BenchError for a need that has no predicate.
+    Finite values are checked first. A need is evaluated only while any row meets the needs before it, so that drops
+    aren't computed for a Map.
+
+    Raises:
+        BenchError: if a need has no predicate.
     """
     answer = np.full(len(explanation), OK, dtype=object)
     for condition in _all_conditions(needs):
         if not (answer == OK).any():
             break
-        answer[(answer == OK) & ~_rows_that_meet(condition, explanation, on_score_scale)] = condition.status
+        is_met = _rows_that_meet(condition, explanation, on_score_scale)
+        answer[(answer == OK) & ~is_met] = condition.status
     return answer
 
 
 def look_up(asked: Iterable[Asked]) -> None:
-    """Looks up all that `statuses` will ask of these needs, explanations and scales; a GPU's answers come in one copy.
+    """Evaluate all conditions that `statuses` will ask of these explanations; copy a GPU's answers at once.
 
-    A need is evaluated as there, but for rows that a GPU knows alone."""
-    waiting = list(_on_device(asked))
-    if waiting:
-        answers = torch.stack([holds for *_, holds in waiting]).cpu().numpy()
-        for (explanation, key, _), rows in zip(waiting, answers, strict=True):
-            explanation.once(key, partial(np.copy, rows))
+    A condition is evaluated under the same circumstances as in `statuses`, except that rows that only a GPU knows count
+    as rows that meet it.
+    """
+    pending = list(_answers_on_device(asked))
+    if not pending:
+        return
+    answers = torch.stack([holds for *_, holds in pending]).cpu().numpy()
+    for (explanation, key, _), rows in zip(pending, answers, strict=True):
+        explanation.once(key, partial(np.copy, rows))
 
 
-def _on_device(asked: Iterable[Asked]) -> Iterator[tuple[Explanation, Hashable, Tensor]]:
-    """(explanation, key, (B,) bool) of what isn't on the CPU; what is there is kept by the explanation."""
+def _answers_on_device(asked: Iterable[Asked]) -> Iterator[tuple[Explanation, Hashable, Tensor]]:
+    """Yield (explanation, key, (B,) bool) of answers that aren't on the CPU. Explanations keep answers that are."""
     seen = set()
     for needs, explanation, on_score_scale in asked:
-        meet = np.ones(len(explanation), dtype=bool)  # as far as the CPU knows
+        is_met = np.ones(len(explanation), dtype=bool)  # as far as the CPU knows
         for condition in _all_conditions(needs):
             key = _key(condition, on_score_scale)
-            if not meet.any():
+            if not is_met.any():
                 break
             if (id(explanation), key) in seen:
                 continue
@@ -187,33 +197,43 @@ def _on_device(asked: Iterable[Asked]) -> Iterator[tuple[Explanation, Hashable, 
                 seen.add((id(explanation), key))
                 yield explanation, key, holds
             else:
-                meet &= explanation.once(key, partial(_as_rows, holds, len(explanation)))
+                is_met &= explanation.once(key, partial(_as_rows, holds, len(explanation)))
 
 
 def _rows_that_meet(condition: Precondition, explanation: Explanation, on_score_scale: bool) -> np.ndarray:
-    """(B,) bool. Found once for all metrics."""
-    key = _key(condition, on_score_scale)
-    return explanation.once(key, lambda: _as_rows(condition.holds(explanation, on_score_scale), len(explanation)))
+    """Return which rows meet a condition, (B,) bool. It is evaluated once for all metrics."""
+
+    def evaluated() -> np.ndarray:
+        holds = condition.holds(explanation, on_score_scale)
+        return _as_rows(holds, len(explanation))
+
+    return explanation.once(_key(condition, on_score_scale), evaluated)
 
 
 def _key(condition: Precondition, on_score_scale: bool) -> Hashable:
+    """Return the key under which an explanation keeps the answer of a condition."""
     return "precondition", condition.holds, on_score_scale
 
 
 def _as_rows(holds: Tensor | bool | None, rows: int) -> np.ndarray:
+    """Return a predicate's result as an array with an entry per row."""
     return holds.cpu().numpy() if isinstance(holds, Tensor) else np.full(rows, holds)
 
 
 def _all_conditions(needs: Sequence[str]) -> Iterator[Precondition]:
-    """A map first, and finite values unless a need says otherwise, then what the needs ask for.
+    """Yield the conditions in the order in which they are checked: a map, finite values, then those of the needs.
 
-    A class that the image doesn't show has a status of its own: its boxes aren't missing.
+    Finite values aren't checked if the needs contain "finite_score". A class that the image doesn't show has its own
+    status, because its boxes aren't missing. Raise BenchError if a need has no condition.
     """
     yield HAS_MAP
-    yield from () if "finite_score" in needs else ALWAYS
+    if "finite_score" not in needs:
+        yield from ALWAYS
     for need in needs:
         if need not in PRECONDITIONS:
             raise unknown("precondition of a metric (`needs`)", need, PRECONDITIONS)
         condition = PRECONDITIONS[need]
         first = WRONG_CLASS if need in ("boxes", "masks", "cells") else condition.after
-        yield from (condition,) if first is None else (first, condition)
+        if first is not None:
+            yield first
+        yield condition

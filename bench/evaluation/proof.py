@@ -1,14 +1,15 @@
-"""Proof of users' own methods and metrics on a job's first rows, before anything is computed beside them.
+"""The checks of users' own methods and metrics on a job's first rows, before the job computes anything.
 
-A plug-in that changes what others read is refused. One whose answers aren't of each image alone has a mark, by which
-tables show it and the gate refuses it. The suite's own plug-ins are proved by their tests.
+A plug-in that changes data that others read is refused. If a plug-in's answers for an image depend on more than this
+image, the plug-in gets a mark: tables show the mark, and the gate refuses the plug-in. The suite's own plug-ins aren't
+checked, since their tests prove them.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -39,8 +40,19 @@ from axiom_bench.notes import WARNINGS, Notes, NotFiniteMaps
 DRAWS = "draws from a global random state, so that its answers aren't the same again; seed a generator of its own"
 KEEPS_STATE = "answers otherwise when it is called again on the same images; something is kept between the calls"
 OF_THE_BATCH = "answers otherwise for an image alone than beside others; its values depend on the batch"
-Call = tuple[Tensor | None, tuple[object, ...], tuple[object, ...]]  # answer, global random states before and after
-Answer = Callable[[Plugin, int], Tensor | None]  # of so many first rows: (rows, values, n); None where it has none
+# A plug-in's answer for a number of first rows, (rows, values, n); None if it has no answer.
+Answer = Callable[[Plugin, int], Tensor | None]
+
+
+@dataclass(frozen=True, eq=False)
+class _Call:
+    """One call of a plug-in."""
+
+    answer: Tensor | None
+    state_before: tuple[object, ...]
+    """The global random state before the call."""
+    state_after: tuple[object, ...]
+    """The global random state after the call."""
 
 
 def proved(
@@ -50,85 +62,114 @@ def proved(
     batch: Batch,
     notes: Notes = WARNINGS,
 ) -> tuple[list[Method], list[Metric]]:
-    """Return the methods and metrics, the unstable ones marked, and `on_score_scale` decided.
+    """Return the methods and metrics with unstable ones marked and `on_score_scale` decided.
 
-    trace, batch: of a job's first images, of which CHECKED_ROWS at most are explained. notes: get what is left out or
-    isn't finite. Raises Interference where a plug-in of a user's own changes what others read.
+    Args:
+        methods: the methods of a job.
+        metrics: its metrics.
+        trace: the trace of the job's first images, of which at most CHECKED_ROWS are explained.
+        batch: these images.
+        notes: get the methods that are left out, and those whose maps aren't finite.
+
+    Raises:
+        Interference: if a plug-in of a user's own changes data that others read.
     """
     if not foreign([*methods, *metrics]):
         return with_score_scale(methods, trace, notes), list(metrics)
     own_methods = [method for method in methods if not method.is_foreign]
     own_metrics = [metric for metric in metrics if not metric.is_foreign]
-    first, targets = replace(batch[:1], images=batch[:1].images.clone()), trace.targets[:1].clone()
+    first = replace(batch[:1], images=batch[:1].images.clone())
+    targets = trace.targets[:1].clone()
 
-    def values() -> Iterator[Any]:
-        """The suite's own, of one image, computed from it."""
-        extras = first.interventions, first.other_images
-        fresh = trace_of(trace.cut_model, first.images, targets, *extras, others=first.other_inputs)
-        fresh = replace(fresh, image_ids=first.image_ids)
+    def own_values() -> Iterator[Any]:
+        """Yield the values of the suite's own plug-ins for the first image, computed from the image."""
+        fresh_trace = trace_of(
+            trace.cut_model,
+            first.images,
+            targets,
+            interventions=first.interventions,
+            other_images=first.other_images,
+            others=first.other_inputs,
+        )
+        fresh_trace = replace(fresh_trace, image_ids=first.image_ids)
         # The loop over the shards adds the same notes, so these are dropped.
-        for part in rows_of(fresh, first, own_methods, own_metrics, notes=Notes()):
+        for part in rows_of(fresh_trace, first, own_methods, own_metrics, notes=Notes()):
             yield from [part["value"]] if holds_values(part) else part["points"]
 
-    witness = trace.cut_model.once(WITNESS, lambda: Witness(trace.images.device, values))
+    witness = trace.cut_model.once(WITNESS, lambda: Witness(trace.images.device, own_values))
     count = min(CHECKED_ROWS, trace.num_valid)
 
-    def rows(count: int) -> Trace:
-        """With nothing that was computed on use."""
+    def fresh_rows(count: int) -> Trace:
+        """Return the first rows of the trace, without results that were computed on use."""
         return replace(trace[:count])
 
-    methods = with_score_scale(_marked(methods, partial(_answer, rows, notes), count, witness), trace, notes)
-    return methods, _marked(metrics, partial(_values, rows, methods, batch, notes), count, witness)
+    marked_methods = _marked(methods, partial(_method_answer, fresh_rows, notes), count, witness)
+    proved_methods = with_score_scale(marked_methods, trace, notes)
+    marked_metrics = _marked(metrics, partial(_metric_answer, fresh_rows, proved_methods, batch, notes), count, witness)
+    return proved_methods, marked_metrics
 
 
 def _marked(plugins: Sequence[Plugin], answer: Answer, count: int, witness: Witness) -> list[Plugin]:
-    """The plug-ins, with the sentence why answers aren't of the image alone. Each is called twice, all others between
-    its calls, and then for one row. Raises Interference."""
+    """Return the plug-ins; unstable ones are marked with the reason why answers aren't of the image alone.
+
+    Each plug-in is called twice, with calls of all others between the two, and then for one row.
+    """
     unproved = [plugin for plugin in foreign(plugins) if not plugin.spec.unstable]
-    calls: dict[str, list[Call]] = {}
+    calls: dict[str, list[_Call]] = {}
     for plugin in (*unproved, *reversed(unproved)):
-        before = _random_state()
-        calls.setdefault(plugin.name, []).append((answer(plugin, count), before, _random_state()))
+        state_before = _random_state()
+        plugin_answer = answer(plugin, count)
+        call = _Call(plugin_answer, state_before, state_after=_random_state())
+        calls.setdefault(plugin.name, []).append(call)
         witness.check([plugin])
     reasons = {plugin.name: _reason(plugin, calls[plugin.name], partial(answer, plugin, 1)) for plugin in unproved}
-    return [
-        replace(plugin, spec=replace(plugin.spec, unstable=reasons[plugin.name])) if plugin.name in reasons else plugin
-        for plugin in plugins
-    ]
+    marked = []
+    for plugin in plugins:
+        if plugin.name in reasons:
+            plugin = replace(plugin, spec=replace(plugin.spec, unstable=reasons[plugin.name]))
+        marked.append(plugin)
+    return marked
 
 
-def _reason(plugin: Plugin, calls: Sequence[Call], alone: Callable[[], Tensor | None]) -> str | None:
-    """Why the answers aren't of the image alone; None where they are, or where there is none."""
-    (first, before, after), (again, before_again, after_again) = calls
-    if first is None or again is None:
+def _reason(plugin: Plugin, calls: Sequence[_Call], answer_for_one_row: Callable[[], Tensor | None]) -> str | None:
+    """Return why the answers aren't of the image alone; None if they are, or if there are no answers."""
+    first, second = calls
+    if first.answer is None or second.answer is None:
         return None
-    if before != after == after_again:
+    if first.state_before != first.state_after == second.state_after:
         raise Interference(
             f"{plugin.name!r} ({plugin.target}) sets a global random seed, which others draw from; draw from a "
             "torch.Generator or a numpy.random.Generator of its own."
         )
-    if before != after or before_again != after_again:
+    if first.state_before != first.state_after or second.state_before != second.state_after:
         return DRAWS
-    if not torch.equal(first.nan_to_num(), again.nan_to_num()):
+    if not torch.equal(first.answer.nan_to_num(), second.answer.nan_to_num()):
         return KEEPS_STATE
-    scale = first.nan_to_num().abs().amax((0, 2), keepdim=True)
-    return None if _close(first[:1], alone(), scale) else OF_THE_BATCH
+    scale = first.answer.nan_to_num().abs().amax((0, 2), keepdim=True)
+    is_independent = _is_close(first.answer[:1], answer_for_one_row(), scale)
+    return None if is_independent else OF_THE_BATCH
 
 
 def _random_state() -> tuple[object, ...]:
+    """Return the global random states of torch, numpy and random, as values that can be compared."""
+    torch_state = torch.get_rng_state().numpy().tobytes()
     kind, keys, *numbers = np.random.get_state()
-    return torch.get_rng_state().numpy().tobytes(), kind, np.asarray(keys).tobytes(), tuple(numbers), random.getstate()
+    return torch_state, kind, np.asarray(keys).tobytes(), tuple(numbers), random.getstate()
 
 
-def _close(actual: Tensor, expected: Tensor | None, scale: Tensor) -> bool:
-    """Up to rounding, which may depend on the number of rows, relative to a value's largest magnitude."""
+def _is_close(actual: Tensor, expected: Tensor | None, scale: Tensor) -> bool:
+    """Return True if answers are equal up to rounding, relative to `scale`, a value's largest magnitude.
+
+    The rounding may depend on the number of rows.
+    """
     if expected is None or actual.shape != expected.shape:
         return False
-    return bool(((actual.nan_to_num() - expected.nan_to_num()).abs() <= TOLERANCE * scale).all())
+    error = (actual.nan_to_num() - expected.nan_to_num()).abs()
+    return bool((error <= TOLERANCE * scale).all())
 
 
-def _answer(rows: Callable[[int], Trace], notes: Notes, method: Method, count: int) -> Tensor | None:
-    """Return weights as they broadcast, or a Map: (count, 1, n)."""
+def _method_answer(rows: Callable[[int], Trace], notes: Notes, method: Method, count: int) -> Tensor | None:
+    """Return a method's weights, expanded as they broadcast, or its map: (count, 1, n)."""
     trace = rows(count)
     witness = Witness(trace.images.device, partial(tensors_of, trace))
     answer = answer_of(method, trace, notes)
@@ -140,7 +181,7 @@ def _answer(rows: Callable[[int], Trace], notes: Notes, method: Method, count: i
     return values.reshape(count, 1, -1).double()  # weights may be integers, or true and false
 
 
-def _values(
+def _metric_answer(
     rows: Callable[[int], Trace],
     methods: Sequence[Method],
     batch: Batch,
@@ -148,18 +189,22 @@ def _values(
     metric: Metric,
     count: int,
 ) -> Tensor | None:
-    """Return values and points of curves, (count, n, 1), of the first method that applies: the suite's come first."""
+    """Return a metric's values and points of curves, (count, n, 1), for the first method that applies to the model.
+
+    The suite's own methods are tried first.
+    """
     trace = rows(count)
     for method in sorted(methods, key=lambda method: method.is_foreign):
         explanation = explained(trace, batch[:count], method, notes=notes)
-        if explanation is not None:
-            read = Explanation(trace=trace) if metric.spec.of == "layer" else explanation
-            witness = Witness(trace.images.device, lambda: [*tensors_of(trace), *tensors_of(read)])  # noqa: B023
-            measured = measure(metric, read, bool(method.spec.on_score_scale))
-            witness.check([metric])
-            if measured and all({*statuses} == {NOT_FINITE} for _, statuses in measured.values()):
-                text = f"The values of the metric {metric.name!r} aren't finite for any of the first {count} images."
-                notes.add(NotFiniteMaps(text))
-            columns = [values.reshape(count, -1) for values, _ in measured.values()]
-            return torch.cat(columns, 1)[..., None] if columns else None
+        if explanation is None:
+            continue
+        argument = Explanation(trace=trace) if metric.spec.of == "layer" else explanation
+        witness = Witness(trace.images.device, lambda: [*tensors_of(trace), *tensors_of(argument)])  # noqa: B023
+        measured = measure(metric, argument, bool(method.spec.on_score_scale))
+        witness.check([metric])
+        if measured and all({*statuses} == {NOT_FINITE} for _, statuses in measured.values()):
+            text = f"The values of the metric {metric.name!r} aren't finite for any of the first {count} images."
+            notes.add(NotFiniteMaps(text))
+        columns = [values.reshape(count, -1) for values, _ in measured.values()]
+        return torch.cat(columns, 1)[..., None] if columns else None
     return None

@@ -1,7 +1,8 @@
-"""A user's own plug-in that changes what others read is found by its effect, and named.
+"""Finds users' own plug-ins that change tensors or state that others read.
 
-It runs after the suite's own, so what it changes reaches none of their values of the same batch. Of some batches, and
-of one image at the end of a shard, their values are computed again after it: they are the same, bit by bit.
+A user's own plug-in runs after the suite's own, so its changes reach none of their values of the same batch. For some
+batches, and for one image at the end of a shard, the suite's own values are computed again after it. They must be the
+same, bit by bit; otherwise an error names the plug-in.
 """
 
 from __future__ import annotations
@@ -21,32 +22,35 @@ from axiom_bench.errors import BenchError, is_out_of_memory
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.explanation import Explanation
 
-WATCHED_RATE, WATCHED_BATCHES = 16, 5  # one batch in so many, and of many batches about so many
+WATCHED_RATE = 16  # at most one batch in 16 is watched
+WATCHED_BATCHES = 5  # of many batches, about 5 are watched
 WITNESS = "the suite's own values before foreign code ran"  # the key of a cut model's witness
 
 
 class Interference(BenchError):
-    """A plug-in changed what others read: their values of this trace, or of later ones, can't be trusted."""
+    """A plug-in changed data that others read: their values of this trace, or of later ones, can't be trusted."""
 
     is_tainted = True
 
 
 class Witness:
-    """What a function gives, tensors and arrays, before code of others runs; again and again the same after it."""
+    """The tensors and arrays that a function returned before code of others ran, to compare with later ones."""
 
     def __init__(self, device: torch.device, read: Callable[[], Iterable[Any]]) -> None:
-        self.device, self.read, self.before = device, read, list(map(_copy, read()))
+        self.device = device
+        self.read = read
+        self.before = list(map(_copy, read()))
 
     def check(self, plugins: Sequence[Plugin]) -> None:
-        """Raises Interference, about these plug-ins, where the function gives something else now, or raises."""
+        """Raise Interference about these plug-ins if the function now returns anything else, or raises."""
         try:
             is_same = self._is_same()
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            raise Interference(f"{_named(plugins)} ({type(error).__name__}: {error}).") from error
+            raise Interference(f"{_interference_message(plugins)} ({type(error).__name__}: {error}).") from error
         if not is_same:
-            raise Interference(f"{_named(plugins)}.")
+            raise Interference(f"{_interference_message(plugins)}.")
 
     def _is_same(self) -> bool:
         now = list(self.read())
@@ -54,38 +58,47 @@ class Witness:
             return True
         if self.device.type == "cpu":
             return False
-        again = list(map(_copy, self.read()))  # a GPU's sums may have other bits each time, which tells nothing
-        return not all(map(_equal, self.read(), again))
+        # A GPU's sums may have other bits each time. If they do, a difference proves nothing.
+        again = list(map(_copy, self.read()))
+        is_reproducible = all(map(_equal, self.read(), again))
+        return not is_reproducible
 
 
 def tensors_of(shared: Trace | Explanation) -> list[Tensor]:
-    """The tensors in the fields of a trace or an explanation."""
-    values = [getattr(shared, each.name) for each in fields(shared) if not each.name.startswith("_")]
+    """Return the tensors in the public fields of a trace or an explanation."""
+    values = [getattr(shared, field.name) for field in fields(shared) if not field.name.startswith("_")]
     return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
 
 
 def foreign(plugins: Iterable[Plugin]) -> list[Plugin]:
-    """Those that aren't the suite's own."""
+    """Return the plug-ins that aren't the suite's own."""
     return [plugin for plugin in plugins if plugin.is_foreign]
 
 
 def watched_rate(batches: int) -> int:
-    """In how many of a job's batches one is watched. Of a plug-in that is wrong on a share of its calls, as many
-    batches show as much in any job."""
+    """Return the number of a job's batches of which one is watched.
+
+    About as many batches are watched in any large job, so a plug-in that is wrong in a share of its calls is found with
+    the same probability.
+    """
     return max(WATCHED_RATE, batches // WATCHED_BATCHES)
 
 
 def is_watched(image_ids: Iterable[str], rate: int) -> bool:
-    """Whether this batch is one of those in `rate` after which values are computed again: by its images, so that it
-    doesn't depend on their order or on other plug-ins."""
+    """Return True if values are computed again after this batch, which holds for one batch in `rate`.
+
+    The choice depends only on the batch's images: not on the order of batches, and not on other plug-ins.
+    """
     digest = hashlib.sha256("\n".join(image_ids).encode()).digest()
     return int.from_bytes(digest[:8]) % rate == 0
 
 
-def _named(plugins: Sequence[Plugin]) -> str:
+def _interference_message(plugins: Sequence[Plugin]) -> str:
+    """Return the message about plug-ins of which one interferes, without its end."""
     names = ", ".join(f"{plugin.name!r} ({plugin.target})" for plugin in plugins)
+    subject = "One of the plug-ins" if len(plugins) > 1 else "The plug-in"
     return (
-        f"{'One of the plug-ins' if len(plugins) > 1 else 'The plug-in'} {names} changes what others read: after it "
+        f"{subject} {names} changes what others read: after it "
         "the suite's own values aren't the same again. Change copies of tensors, as with .clone(), and restore what it "
         "changes of the network, of torch or of other modules"
     )
@@ -100,4 +113,7 @@ def _equal(now: Any, before: Any) -> bool:
         return np.array_equal(now, before, equal_nan=now.dtype.kind == "f")
     if now.shape != before.shape or now.dtype != before.dtype:
         return False
-    return torch.equal(now, before) or bool(((now == before) | ((now != now) & (before != before))).all())  # or NaN
+    if torch.equal(now, before):
+        return True
+    both_nan = (now != now) & (before != before)
+    return bool(((now == before) | both_nan).all())

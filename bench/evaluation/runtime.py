@@ -1,7 +1,7 @@
-"""Run times of methods: milliseconds per image of the trace, of the ablation drops and of each method alone.
+"""The run times of methods: milliseconds per image of the trace, of the ablation drops and of each method alone.
 
-A trace computes lazily and keeps the results, so every step gets a fresh trace. Steps take turns, so that the machine's
-drift affects all of them alike, and each is also reported in plain forward passes of the same round.
+A trace computes lazily and keeps the results, so every step gets a fresh trace. The steps take turns, so that the
+machine's drift affects all of them alike. Each time is also reported in plain forward passes of the same round.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,21 +25,24 @@ from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.notes import WARNINGS, MethodNotTimed, Notes
 
-MAX_SECONDS = 20.0  # of the rounds that are timed: no other one begins after them
+MAX_SECONDS = 20.0  # no further round begins after this time
 
 
 def fresh(trace: Trace) -> Trace:
-    """The same tensors without anything computed from them."""
+    """Return a trace with the same tensors, without results that were computed from them."""
     return replace(trace)
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """A step to time. name: forward | trace | ablation_drops | method. run: called with a fresh trace."""
+    """A step to time."""
 
     name: str
+    """forward, trace, ablation_drops or method."""
     run: Callable[[Trace], object]
+    """The computation. It is called with a fresh trace."""
     method: str = "-"
+    """The method's name, if the step is a method."""
 
 
 def measure_runtime(
@@ -47,37 +51,47 @@ def measure_runtime(
     repeats: int = 5,
     notes: Notes = WARNINGS,
 ) -> pd.DataFrame:
-    """Time every step on one batch: a row per step, in RUNTIME_COLUMNS; model and data are "-", for the caller to set.
+    """Time every step on one batch, and return a table with RUNTIME_COLUMNS and a row per step.
 
-    trace: of the batch. milliseconds_per_image: median over `repeats` rounds, or those that begin within MAX_SECONDS,
-    after one that counts passes and warms up. forwards: the median over rounds of the time against that round's plain
-    forward pass. Passes are counted per image. A method's time goes from the trace to the heatmap, with the ablation
-    drops if it needs them. peak_memory_bytes: the maximum that a step allocated beyond its start, NaN where that can't
-    be measured.
-    A method that doesn't apply to the model has no row, and a note says so.
+    A first round, which isn't timed, counts the passes and warms up. A method's time goes from the trace to the
+    heatmap, with the ablation drops if it needs them. A method that doesn't apply to the model has no row, and a note
+    says so.
+
+    The columns model and data are "-", so that the caller can set them. Other columns are:
+
+    - milliseconds_per_image: the median over `repeats` rounds, or over those that begin within MAX_SECONDS.
+    - forwards: the median over the rounds of the time divided by the time of that round's plain forward pass.
+    - the passes, per image.
+    - peak_memory_bytes: the maximum that a step allocated beyond its start, NaN if that can't be measured.
+
+    Args:
+        trace: the trace of the batch.
+        methods: the methods to time.
+        repeats: the number of timed rounds.
+        notes: get the methods that aren't timed.
     """
     device = trace.images.device
-    passes = {step: _passes(step, trace, notes) for step in _steps(trace, methods)}
-    steps = [step for step, counted in passes.items() if counted is not None]
-    timed: list[list[float]] = []
-    while len(timed) < repeats and sum(map(sum, timed)) < MAX_SECONDS:
-        timed.append([_seconds(step, trace) for step in steps])
-    rounds = np.array(timed)
-    rows = [
-        {
-            "method": step.method,
-            "step": step.name,
-            **(passes[step] or {}),
-            "peak_memory_bytes": peak_memory(partial(step.run, fresh(trace)), device),
-        }
-        for step in steps
-    ]
+    passes: dict[Step, dict[str, float]] = {}
+    for step in _steps(trace, methods):
+        counted = _passes(step, trace, notes)
+        if counted is not None:
+            passes[step] = counted
+    steps = list(passes)
+    timed_rounds: list[list[float]] = []
+    while len(timed_rounds) < repeats and sum(map(sum, timed_rounds)) < MAX_SECONDS:
+        timed_rounds.append([_seconds(step, trace) for step in steps])
+    seconds = np.array(timed_rounds)
+    rows = []
+    for step in steps:
+        row: dict[str, Any] = {"method": step.method, "step": step.name, **passes[step]}
+        row["peak_memory_bytes"] = peak_memory(partial(step.run, fresh(trace)), device)
+        rows.append(row)
     table = pd.DataFrame(rows).assign(
         model="-",
         layer=trace.layer,
         data="-",
-        milliseconds_per_image=1000 * np.median(rounds, axis=0) / len(trace),
-        forwards=np.median(rounds / rounds[:, :1], axis=0),
+        milliseconds_per_image=1000 * np.median(seconds, axis=0) / len(trace),
+        forwards=np.median(seconds / seconds[:, :1], axis=0),
         batch_size=len(trace),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
     )
@@ -85,21 +99,25 @@ def measure_runtime(
 
 
 def _steps(trace: Trace, methods: Sequence[Plugin]) -> list[Step]:
-    """The plain forward pass is the first: the others are measured against it."""
+    """Return the steps. The plain forward pass is the first, and the times of the others are divided by its time."""
 
     def forward(_: Trace) -> Tensor:
         with torch.no_grad():
             return trace.cut_model.forward(trace.images, *trace.other_inputs)
 
-    def heatmap(method: Plugin, trace: Trace) -> Tensor | None:
-        return Explanation.of(trace, method(trace)).heatmap
+    def trace_again(_: Trace) -> Trace:
+        return trace_of(trace.cut_model, trace.images, trace.targets, others=trace.other_inputs)
 
-    return [
-        Step("forward", forward),
-        Step("trace", lambda _: trace_of(trace.cut_model, trace.images, trace.targets, others=trace.other_inputs)),
-        Step("ablation_drops", lambda unused: unused.ablation_drops),
-        *(Step("method", partial(heatmap, method), method.name) for method in methods),
-    ]
+    def ablation_drops(fresh_trace: Trace) -> Tensor:
+        return fresh_trace.ablation_drops
+
+    def heatmap(method: Plugin, fresh_trace: Trace) -> Tensor | None:
+        return Explanation.of(fresh_trace, method(fresh_trace)).heatmap
+
+    steps = [Step("forward", forward), Step("trace", trace_again), Step("ablation_drops", ablation_drops)]
+    for method in methods:
+        steps.append(Step("method", partial(heatmap, method), method.name))
+    return steps
 
 
 def _passes(step: Step, trace: Trace, notes: Notes) -> dict[str, float] | None:
@@ -114,10 +132,11 @@ def _passes(step: Step, trace: Trace, notes: Notes) -> dict[str, float] | None:
 
 
 def _seconds(step: Step, trace: Trace) -> float:
-    unused = fresh(trace)
+    """Return the seconds of one run of a step."""
+    fresh_trace = fresh(trace)
     _synchronise(trace.images.device)
     start = time.perf_counter()
-    answer = step.run(unused)
+    answer = step.run(fresh_trace)
     _synchronise(trace.images.device)
     seconds = time.perf_counter() - start
     del answer  # the time of freeing it isn't part of the step
@@ -125,12 +144,13 @@ def _seconds(step: Step, trace: Trace) -> float:
 
 
 def _synchronise(device: torch.device) -> None:
+    """Wait for a GPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def peak_memory(run: Callable[[], object], device: torch.device) -> float:
-    """Maximum of bytes that one run allocated beyond those at its start; NaN where that can't be measured."""
+    """Return the most bytes that one run allocated beyond those at its start; NaN if that can't be measured."""
     if device.type == "cuda":
         _synchronise(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -143,4 +163,4 @@ def peak_memory(run: Callable[[], object], device: torch.device) -> float:
     if profile.kineto_results is None:
         return float("nan")
     sizes = [event.nbytes() for event in profile.kineto_results.events() if event.name() == "[memory]"]
-    return float(np.cumsum([0, *sizes]).max())  # in order of time; freed memory is negative
+    return float(np.cumsum([0, *sizes]).max())  # events are in order of time; freed memory is negative

@@ -1,7 +1,8 @@
-"""Where the time of an evaluation goes: to loading, the trace, methods, passes that metrics ask for, and metrics.
+"""The time that an evaluation spends on loading, the trace, methods, passes that metrics ask for, and metrics.
 
-A watch is handed down to the loop and reads the time only where one part ends and the next begins: no value depends on
-it. What is lazy is charged to the part that asks first, as ablation drops to the first method that needs them.
+A watch is passed down to the loop. It reads the time only when one part ends and the next begins, so no value depends
+on it. A lazy computation counts for the part that asks for it first: the first method that needs ablation drops has
+their time.
 """
 
 from __future__ import annotations
@@ -13,23 +14,27 @@ from typing import Any
 
 import torch
 
-LOADING, TRACE, METHODS, PASSES, METRICS = "loading", "trace", "methods", "metrics' passes", "metrics"
+LOADING = "loading"
+TRACE = "trace"
+METHODS = "methods"
+PASSES = "metrics' passes"
+METRICS = "metrics"
 PARTS = (LOADING, TRACE, METHODS, PASSES, METRICS)
-MAX_LAPS = 4096  # that are kept before the older ones are added up
+MAX_LAPS = 4096  # the most laps that are kept before the older ones are added up
 
-
-Watch = Callable[[str], AbstractContextManager[None]]  # the time inside is that of this part, but for parts inside it
+# The time inside the context manager counts for the part of this name, except the time of other parts inside it.
+Watch = Callable[[str], AbstractContextManager[None]]
 
 
 def untimed(part: str) -> AbstractContextManager[None]:
-    """A watch that reads no time."""
+    """Return a context manager that reads no time: the watch of evaluations that aren't timed."""
     return nullcontext()
 
 
 class Stopwatch:
-    """Seconds of each part, by the marks where it begins and ends. Its `part` is a Watch.
+    """The seconds of each part, measured between the marks at which it begins and ends. Its `part` is a Watch.
 
-    mark: sets a mark. between: the seconds from one mark to another, asked for a while later.
+    mark: sets a mark. between: returns the seconds from one mark to another; it is called a while after the marks.
     """
 
     def __init__(
@@ -37,7 +42,8 @@ class Stopwatch:
         mark: Callable[[], Any] = time.perf_counter,
         between: Callable[[Any, Any], float] = lambda start, end: end - start,
     ) -> None:
-        self._mark, self._between = mark, between
+        self._mark = mark
+        self._between = between
         self._part: str | None = None  # None: outside of all parts
         self._last: Any = None
         self._laps: list[tuple[str, Any, Any]] = []
@@ -45,8 +51,11 @@ class Stopwatch:
 
     @staticmethod
     def on(device: torch.device) -> Stopwatch:
-        """On a GPU by events in its stream, which no pass waits for: a part's time is that of its kernels, and of the
-        process where the stream has run empty."""
+        """Return the stopwatch for a device.
+
+        On a GPU it sets events in the stream, for which no pass waits. A part's time is the time of its kernels, and of
+        the process while the stream is empty.
+        """
         if device.type != "cuda":
             return Stopwatch()
         stream = torch.cuda.current_stream(device)
@@ -54,7 +63,7 @@ class Stopwatch:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """The time inside is that of this part, but for that of the parts inside it."""
+        """Count the time inside for this part, except the time of other parts inside it."""
         outer = self._part
         self._turn_to(name)
         try:
@@ -63,25 +72,28 @@ class Stopwatch:
             self._turn_to(outer)
 
     def seconds(self) -> dict[str, float]:
-        """{part: seconds} of what has ended, each of PARTS among them; waits for a GPU."""
+        """Return {part: seconds} of the time that has ended, with all of PARTS as keys. Wait for a GPU."""
         self._add_up(len(self._laps))
         return dict(self._seconds)
 
     def _turn_to(self, part: str | None) -> None:
+        """End the current part, and begin the next one."""
         now = self._mark()
         if self._part is not None:
             self._laps.append((self._part, self._last, now))
-        self._part, self._last = part, now
+        self._part = part
+        self._last = now
         if len(self._laps) >= MAX_LAPS:
-            self._add_up(MAX_LAPS // 2)  # the older ones, whose events a GPU has long passed
+            self._add_up(MAX_LAPS // 2)  # only the older laps, whose events a GPU has long passed
 
     def _add_up(self, count: int) -> None:
+        """Add the first laps to the seconds of their parts."""
         for part, start, end in self._laps[:count]:
             self._seconds[part] = self._seconds.get(part, 0.0) + self._between(start, end)
         self._laps = self._laps[count:]
 
 
 def between_events(start: torch.cuda.Event, end: torch.cuda.Event) -> float:
-    """Seconds."""
+    """Return the seconds from one event to another; wait for the second."""
     end.synchronize()
     return start.elapsed_time(end) / 1000

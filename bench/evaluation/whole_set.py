@@ -1,4 +1,7 @@
-"""Values of a whole data set, rows with image id `*`: the results of a metric's `aggregate` of all images' curves."""
+"""The values of a whole data set, which a metric's `aggregate` computes from the curves of all images.
+
+Their rows have the image id `*`.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,15 @@ from axiom_bench.evaluation.plugins import Plugin, whole_set_value_names
 
 
 def aggregating(metrics: Iterable[Plugin]) -> tuple[Plugin, ...]:
-    """The metrics whose YAML names an `aggregate`."""
+    """Return the metrics whose YAML file has an `aggregate`."""
     return tuple(metric for metric in metrics if metric.spec.aggregate)
 
 
 def aggregate(metric: Plugin) -> Plugin:
-    """The function that `aggregate` names, with the metric's parameters bound that it accepts.
+    """Return the function at the path `aggregate`, with those of the metric's parameters bound that it accepts.
 
-    Raises BenchError where it can't be imported or takes no mapping of curves.
+    Raises:
+        BenchError: if the function can't be imported or takes no mapping of curves.
     """
     target = str(metric.spec.aggregate)
     params = plugins.accepted_params(plugins.imported("metric", metric.name, target), metric.params)
@@ -31,16 +35,25 @@ def aggregate(metric: Plugin) -> Plugin:
 
 
 def whole_set(metrics: Sequence[Plugin], method: str, curves: pd.DataFrame) -> dict[str, np.ndarray]:
-    """The records' columns of one method's values of the whole data set, one row for each value.
+    """Return the records' columns of one method's values of the whole data set, with one row per value.
 
-    curves: CURVE_COLUMNS, all images of one model, layer and method. Statuses: see `values`.
-    Raises BenchError where an aggregate doesn't return its values.
+    Args:
+        metrics: metrics that have an aggregate.
+        method: the method's name.
+        curves: the curves of all images of one model, layer and method, with CURVE_COLUMNS.
+
+    Raises:
+        BenchError: if an aggregate doesn't return its values.
     """
-    rows = {name: entry for metric in metrics for name, entry in values(metric, curves).items()}
-    texts = {"image_id": WHOLE_SET, "method": method}
+    rows: dict[str, tuple[float, str]] = {}
+    for metric in metrics:
+        rows.update(values(metric, curves))
+    count = len(rows)
     return {
-        **{name: np.full(len(rows), text, dtype=object) for name, text in texts.items()},
-        **{name: np.full(len(rows), UNKNOWN_CLASS) for name in ("target_class", "predicted_class")},
+        "image_id": np.full(count, WHOLE_SET, dtype=object),
+        "method": np.full(count, method, dtype=object),
+        "target_class": np.full(count, UNKNOWN_CLASS),
+        "predicted_class": np.full(count, UNKNOWN_CLASS),
         "metric": np.array(list(rows), dtype=object),
         "value": np.array([value for value, _ in rows.values()], dtype=np.float64),
         "status": np.array([status for _, status in rows.values()], dtype=object),
@@ -48,47 +61,63 @@ def whole_set(metrics: Sequence[Plugin], method: str, curves: pd.DataFrame) -> d
 
 
 def values(metric: Plugin, curves: pd.DataFrame) -> dict[str, tuple[float, str]]:
-    """{value name: (value, status)} of one metric and method; only curves with status "ok" count.
+    """Return {value name: (value, status)} of one metric and method. Only curves with status "ok" count.
 
-    A value that isn't finite is NaN with status "not_finite", "no_image" where no image counts.
-    Raises BenchError where the aggregate doesn't return its values.
+    A value that isn't finite becomes NaN with the status "not_finite". If no image counts, the status is "no_image".
+
+    Raises:
+        BenchError: if the aggregate doesn't return its values.
     """
-    names, arrays = whole_set_value_names(metric), _stacked(curves, metric)
-    if not arrays:
+    names = whole_set_value_names(metric)
+    points_by_curve = _stacked_points(curves, metric)
+    if not points_by_curve:
         return dict.fromkeys(names, (np.nan, NO_IMAGE))
-    answer = checked(metric, aggregate(metric)(arrays))
-    exact = {name: float(answer[name]) for name in names}
-    return {name: (value, OK) if np.isfinite(value) else (np.nan, NOT_FINITE) for name, value in exact.items()}
+    answer = checked(metric, aggregate(metric)(points_by_curve))
+    numbers = {name: float(answer[name]) for name in names}
+    return {name: (number, OK) if np.isfinite(number) else (np.nan, NOT_FINITE) for name, number in numbers.items()}
 
 
 def image_ids(metric: Plugin, curves: pd.DataFrame) -> list[str]:
-    """The image of each row of the metric's curves, the same for all of them. Raises BenchError where they differ."""
+    """Return the image of each row of the metric's curves, which is the same for all curves.
+
+    Raises:
+        BenchError: if the curves have different images.
+    """
     ok = curves[curves["status"] == OK]
-    ids = [ok.loc[ok["curve"] == name, "image_id"].tolist() for name in metric.spec.curves]
-    ids = [rows for rows in ids if rows]
-    if any(rows != ids[0] for rows in ids):
+    ids_by_curve = [ok.loc[ok["curve"] == name, "image_id"].tolist() for name in metric.spec.curves]
+    ids_by_curve = [ids for ids in ids_by_curve if ids]
+    if any(ids != ids_by_curve[0] for ids in ids_by_curve):
         raise BenchError(f"The curves of {metric.name!r} aren't of the same rows.")
-    return ids[0] if ids else []
+    return ids_by_curve[0] if ids_by_curve else []
 
 
 def resampled_values(metric: Plugin, curves: pd.DataFrame, counts: np.ndarray) -> dict[str, np.ndarray]:
-    """{value name: (R,)} of R resamples. counts: (R, n), how often each of the n rows (see `image_ids`) is drawn.
+    """Return {value name: (R,)} of R resamples.
 
-    All at once where the aggregate accepts `counts`, else one resample after the other with repeated rows.
-    Raises BenchError where the aggregate doesn't return its values.
+    If the aggregate accepts `counts`, it computes all resamples at once. Otherwise it is called for one resample after
+    the other, with repeated rows.
+
+    Args:
+        metric: a metric that has an aggregate.
+        curves: its curves of all images.
+        counts: how often each of the n rows (see `image_ids`) is drawn in each resample, (R, n).
+
+    Raises:
+        BenchError: if the aggregate doesn't return its values.
     """
-    arrays, call = _stacked(curves, metric), aggregate(metric)
-    if "counts" in inspect.signature(call.call).parameters:
-        return dict(checked(metric, call.call(arrays, counts=counts)))
-    answers = [
-        checked(metric, call({name: points.repeat(row, axis=0) for name, points in arrays.items()}))
-        for row in counts.astype(int)
-    ]
+    points_by_curve = _stacked_points(curves, metric)
+    function = aggregate(metric)
+    if "counts" in inspect.signature(function.call).parameters:
+        return dict(checked(metric, function.call(points_by_curve, counts=counts)))
+    answers = []
+    for row_counts in counts.astype(int):
+        resample = {name: points.repeat(row_counts, axis=0) for name, points in points_by_curve.items()}
+        answers.append(checked(metric, function(resample)))
     return {name: np.array([answer[name] for answer in answers]) for name in whole_set_value_names(metric)}
 
 
 def checked(metric: Plugin, answer: Any) -> Mapping[str, Any]:
-    """An aggregate's result. Raises BenchError where it isn't a mapping of the metric's value names."""
+    """Return an aggregate's result. Raise BenchError unless it is a mapping of the metric's value names."""
     names = whole_set_value_names(metric)
     if not isinstance(answer, Mapping) or set(answer) != set(names):
         raise BenchError(
@@ -97,8 +126,8 @@ def checked(metric: Plugin, answer: Any) -> Mapping[str, Any]:
     return answer
 
 
-def _stacked(curves: pd.DataFrame, metric: Plugin) -> dict[str, np.ndarray]:
-    """Each curve of the metric, of all images with status "ok", (N, n), where there is one."""
+def _stacked_points(curves: pd.DataFrame, metric: Plugin) -> dict[str, np.ndarray]:
+    """Return the points (N, n) of the metric's curves that have any image with status "ok", by the curve's name."""
     ok = curves[curves["status"] == OK]
     points = {name: list(ok.loc[ok["curve"] == name, "points"]) for name in metric.spec.curves}
     return {name: np.stack(rows) for name, rows in points.items() if rows}
