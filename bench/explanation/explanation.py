@@ -1,6 +1,6 @@
 """An Explanation: the result of one method on a batch, with everything that a metric reads; and a metric's Curve.
 
-Annotations come by protocols that data.batch's Annotation and Batch satisfy.
+Annotations come through protocols, which the classes Annotation and Batch of data.batch satisfy.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class Map:
 
     Attributes:
         raw: (B, h, w), signed, any h and w; of signals (B, l), of volumes (B, d, h, w).
-        missing: (B,) bool on the CPU, the rows without a map, whose values have the status "no_map"; None: none.
+        missing: (B,) bool on the CPU, the rows without a map, whose values have the status "no_map". None: every row
+            has a map.
     """
 
     raw: Tensor
@@ -43,20 +44,23 @@ class Map:
 
 
 def heatmap(raw_map: Tensor, size: Sequence[int], normalise: str = "maximum") -> Tensor:
-    """ReLU, bilinear resize (align_corners=False), scaling: (B, h, w) -> (B, H', W') in [0, 1].
+    """Turn a raw map into a heatmap: ReLU, bilinear resize (align_corners=False) and scaling to [0, 1].
 
-    Of signals and volumes the resize is linear or trilinear. A map without a positive value stays all zero. NaN stays
-    NaN.
+    Maps of signals and volumes are resized linearly or trilinearly. A map without a positive value stays all zero. NaN
+    stays NaN.
 
     Args:
         raw_map: (B, h, w), (B, l) or (B, d, h, w), floating point.
         size: (H', W') in pixels, (L',) or (D', H', W').
         normalise: "maximum" divides by the map's maximum; "minmax" subtracts the minimum first (what pytorch-grad-cam
-            does). "maximum_at_layer" and "minmax_at_layer" scale the map in its own size and resize it then (what
-            torch-cam does), so that its values may end below 1.
+            does). "maximum_at_layer" and "minmax_at_layer" scale the map in its own size and then resize it (what
+            torch-cam does), so that its largest value may be below 1.
+
+    Returns:
+        The heatmap, (B, H', W'), (B, L') or (B, D', H', W').
 
     Raises:
-        BenchError: for another normalise, and for what `is_map` says is none.
+        BenchError: for another `normalise`, a wrong size, or a map for which `is_map` is False.
     """
     check_normalise(normalise)
     sides = (size, size) if isinstance(size, int) else tuple(size)
@@ -64,15 +68,19 @@ def heatmap(raw_map: Tensor, size: Sequence[int], normalise: str = "maximum") ->
     if not max(1, dimensions) <= len(sides) <= 3 or not all(isinstance(side, Integral) and side > 0 for side in sides):
         raise BenchError(f"The size of a heatmap is (H', W') in whole pixels, a side for each axis, not {size!r}.")
     if not is_map(raw_map, len(sides)):
-        of_tensor = "map[None]" if dimensions == len(sides) - 1 else "map.abs() or map.float()"
-        mended = of_tensor if isinstance(raw_map, Tensor) else "torch.as_tensor(map)"
+        if not isinstance(raw_map, Tensor):
+            hint = "torch.as_tensor(map)"
+        elif dimensions == len(sides) - 1:
+            hint = "map[None]"
+        else:
+            hint = "map.abs() or map.float()"
         raise BenchError(
             f"A map is a floating-point tensor (B, {SPACES[len(sides)].lower()}) of at least one pixel, not "
-            f"{described(raw_map)}; {mended} may be one."
+            f"{described(raw_map)}; {hint} may be one."
         )
     maps = raw_map.clamp(min=0)
     if normalise.endswith("_at_layer"):
-        return resized(_scaled(maps, normalise), sides).clamp(0, 1)  # interpolating ones may round to above 1
+        return resized(_scaled(maps, normalise), sides).clamp(0, 1)  # interpolated ones may be rounded above 1
     return _scaled(resized(maps, sides), normalise)
 
 
@@ -86,25 +94,29 @@ def _scaled(maps: Tensor, normalise: str) -> Tensor:
 
 
 def is_map(raw_map: object, dimensions: int) -> bool:
-    """Whether a heatmap can be made of it: floating point, (B, h, w) of images, at least one pixel."""
+    """Return True if a heatmap can be made of it: floating point, (B, h, w) for images, at least one pixel."""
     if not isinstance(raw_map, Tensor) or raw_map.ndim != dimensions + 1:
         return False
     return raw_map.is_floating_point() and 0 not in raw_map.shape[1:]
 
 
 def weighted(weights: Tensor, activations: Tensor) -> Tensor:
-    """Contributions w F, of the activations' shape (B, K, *space): weights (B, K), or that broadcast to them."""
-    return (over_space(weights, activations) if weights.ndim == 2 else weights) * activations
+    """Return the contributions w F in the activations' shape (B, K, *space).
+
+    weights: (B, K), or any shape that broadcasts to the activations.
+    """
+    factors = over_space(weights, activations) if weights.ndim == 2 else weights
+    return factors * activations
 
 
 def check_heatmap(heatmap: object, finite: bool, images: Tensor | None) -> None:
-    """Raises BenchError unless it is a floating-point tensor (B, H', W') in [0, 1], of the axes and sides of images.
+    """Raise BenchError unless a heatmap is a floating-point tensor (B, H', W') in [0, 1], of the images' size.
 
-    finite: whether NaN and infinity are refused too.
+    finite: True if NaN and infinity are refused as well.
     """
     ndim = 3 if images is None else images.ndim - 1
     maps = heatmap if isinstance(heatmap, Tensor) and heatmap.ndim == ndim and heatmap.is_floating_point() else None
-    if maps is None or not (_in_range(maps) or (not finite and _in_range(maps[maps.isfinite()]))):
+    if maps is None or not (_is_in_range(maps) or (not finite and _is_in_range(maps[maps.isfinite()]))):
         raise BenchError(
             "A heatmap is a floating-point tensor (B, H', W') with values in [0, 1]; pass ab.heatmap(map, (H', W')), "
             "which makes one of any map (B, h, w), and of signals and volumes images= too."
@@ -117,31 +129,32 @@ def check_heatmap(heatmap: object, finite: bool, images: Tensor | None) -> None:
 
 
 def check_objects(boxes: Sequence[object] | None, masks: object, heatmap: Tensor) -> None:
-    """Raises BenchError unless boxes are pixels inside the image, (n, 4) for each, and masks bool, of the heatmap's
-    shape.
+    """Raise BenchError unless boxes are pixels inside the image and masks are bool and of the heatmap's shape.
 
-    A box has its starts and then its ends, each with the last axis first: (n, 2) of signals, (n, 6) of volumes.
+    Boxes are (n, 4) for each image, (n, 2) for a signal, and (n, 6) for a volume. A box has its starts and then its
+    ends, each with the last axis first.
     """
     sides = heatmap.shape[:0:-1]
     corners = {1: "(n, 2) for each signal, x0 x1", 3: "(n, 6) for each volume, x0 y0 z0 x1 y1 z1"}
-    of_each = corners.get(len(sides), "(n, 4) for each image, x0 y0 x1 y1")
-    tables = () if boxes is None else boxes
+    expected = corners.get(len(sides), "(n, 4) for each image, x0 y0 x1 y1")
+    image_boxes = () if boxes is None else boxes
     are_tables = [
-        isinstance(of_image, Tensor) and of_image.ndim == 2 and of_image.shape[1] == 2 * len(sides)
-        for of_image in tables
+        isinstance(table, Tensor) and table.ndim == 2 and table.shape[1] == 2 * len(sides) for table in image_boxes
     ]
     if boxes is not None and not (len(boxes) == len(heatmap) and all(are_tables)):
-        raise BenchError(f"Boxes are a tensor {of_each} in its pixels; give boxes=(of_image, ...).")
-    for of_image in tables:
-        _check_boxes(of_image, sides)  # type: ignore[arg-type]
+        raise BenchError(f"Boxes are a tensor {expected} in its pixels; give boxes=(of_image, ...).")
+    for table in image_boxes:
+        _check_boxes(table, sides)  # type: ignore[arg-type]
     is_mask = isinstance(masks, Tensor) and masks.dtype == torch.bool and masks.shape == heatmap.shape
     if masks is not None and not is_mask:
         raise BenchError(f"Masks are bool, as masks > 0, of {described(heatmap)} as heatmaps, not {described(masks)}.")
 
 
 def _check_boxes(boxes: Tensor, sides: Sequence[int]) -> None:
-    """Raises BenchError unless boxes (n, 2 * axes) have an area and are pixels of an image with these sides, and warns
-    of one that reaches more than a pixel beyond it."""
+    """Raise BenchError unless boxes (n, 2 * axes) have an area and are pixels of an image with these sides.
+
+    Warn if a box reaches more than a pixel beyond the image.
+    """
     starts, ends = boxes.chunk(2, 1)
     limits = boxes.new_tensor(sides)
     has_area = (ends > starts).all(1)
@@ -166,12 +179,12 @@ def _check_boxes(boxes: Tensor, sides: Sequence[int]) -> None:
             f"Boxes are pixels of the image as the network sees it, and {boxes[is_outside][0].tolist()} lies outside "
             f"its {pixels} pixels. {ways}"
         )
-    if is_beyond.any():  # without numbers of a box, so that Python shows the same warning once
+    if is_beyond.any():  # the text has no numbers of a box, so that Python shows the same warning once
         warnings.warn(f"Some boxes reach beyond the image's {pixels} pixels. {ways}", stacklevel=2)
 
 
-def _in_range(values: Tensor) -> bool:
-    """Whether all are in [0, 1]; NaN isn't. One pass over values that all are, as of nearly every map."""
+def _is_in_range(values: Tensor) -> bool:
+    """Return True if all values are in [0, 1], which NaN isn't. This takes one pass over the values."""
     if values.numel() == 0:
         return True
     low, high = values.aminmax()
@@ -179,7 +192,7 @@ def _in_range(values: Tensor) -> bool:
 
 
 def check_normalise(name: str) -> str:
-    """The name itself. Raises BenchError for one that isn't in NORMALISATIONS."""
+    """Return the name itself. Raise BenchError if it isn't in NORMALISATIONS."""
     if name not in NORMALISATIONS:
         raise unknown("normalisation of heatmaps", name, NORMALISATIONS)
     return name
@@ -187,85 +200,90 @@ def check_normalise(name: str) -> str:
 
 Method = Callable[[Trace], Tensor | Map]
 Field = TypeVar("Field")
-# which `on` keeps
+# The fields of an Explanation that `on` keeps.
 ANNOTATIONS = ("boxes", "cells", "masks", "ignored", "stored_pixels", "wrong_class", "others", "same_class")
 
 
 class AnnotatedObjects(Protocol):
-    """Objects of one image, of several classes; coordinates are pixels of the preprocessed image."""
+    """The objects of one image, of several classes. Coordinates are pixels of the preprocessed image."""
 
     @property
     def labels(self) -> Tensor:
-        """(n,) class indices."""
+        """The class index of each object, (n,)."""
 
     @property
     def boxes(self) -> Tensor:
-        """(n, 4), x0 y0 x1 y1, x1 and y1 exclusive; one row per label."""
+        """The box of each object, (n, 4): x0 y0 x1 y1, x1 and y1 exclusive."""
 
     @property
     def mask(self) -> Tensor | None:
-        """(H', W') class index per pixel, negative for none; None where there is no mask."""
+        """The class index of each pixel, (H', W'), negative for no class; None if there is no mask."""
 
     def boxes_of(self, target: int) -> Tensor:
-        """The boxes of one class: (n, 4)."""
+        """Return the boxes of one class, (n, 4)."""
 
 
 class AnnotatedRows(Protocol):
-    """Annotations of the rows of a trace."""
+    """The annotations of the rows of a trace."""
 
     def annotations_of(self, targets: Tensor, classes: int) -> Mapping[str, Any]:
-        """What they say of the explained classes (B,) of a model of so many: {name in ANNOTATIONS: an Explanation's
-        field of that name}."""
+        """Return the annotations of the explained classes: {name in ANNOTATIONS: an Explanation's field of that name}.
+
+        targets: the explained classes, (B,). classes: the number of the model's classes.
+        """
 
 
 @dataclass(frozen=True)
 class Explanation(CachesResults):
-    """A metric reads some of these fields; `Explanation(heatmap=h, boxes=b)` is enough for one that needs no more.
+    """The result of one method on a batch, with the data that metrics read.
 
-    Shapes are those of images; signals have one axis of space and volumes three, as in a Trace. Boxes and masks are of
-    the explained class only. A heatmap outside of [0, 1] raises BenchError, and so does one that
-    isn't finite and has no raw map.
+    A metric reads only some of the fields: `Explanation(heatmap=h, boxes=b)` is enough for one that needs no more.
+    Shapes are given for images. Signals have one spatial axis and volumes three, as in a Trace. Boxes and masks are
+    those of the explained class only.
+
+    Raises:
+        BenchError: if the heatmap is outside of [0, 1], or isn't finite and there is no raw map.
     """
 
     trace: Trace | None = None
-    """What was explained."""
+    """The trace that was explained."""
     contributions: Tensor | None = None
-    """(B, K, H, W), M = w F, signed; None for a `Map`."""
+    """The contributions M = w F, signed, (B, K, H, W); None for a `Map`."""
     raw_map: Tensor | None = None
-    """(B, h, w), signed."""
+    """The signed map before ReLU, resize and scaling, (B, h, w)."""
     heatmap: Tensor | None = None
-    """(B, H', W') in [0, 1]."""
+    """The heatmap in [0, 1], (B, H', W')."""
     images: Tensor | None = None
-    """(B, 3, H', W')."""
+    """The images, (B, 3, H', W')."""
     boxes: tuple[Tensor, ...] | None = None
-    """Per row (n, 4), x0 y0 x1 y1 in pixels, x1 and y1 exclusive."""
+    """The boxes of each row, (n, 4): x0 y0 x1 y1 in pixels, x1 and y1 exclusive."""
     masks: Tensor | None = None
-    """(B, H', W') bool."""
+    """The pixels of the explained class, (B, H', W') bool."""
     ignored: Tensor | None = None
-    """(B, H', W') bool, pixels that masks leave open, neither object nor background."""
+    """The pixels that masks leave open, neither object nor background, (B, H', W') bool."""
     stored_pixels: tuple[tuple[float, ...], ...] | None = None
-    """Per row the width and height of a stored image's pixel in pixels of `images`; None: 1 and 1."""
+    """The width and height of a stored image's pixel in pixels of `images`, for each row; None: 1 and 1."""
     wrong_class: Tensor | None = None
-    """(B,) bool, where the image shows objects of other classes and none of the explained one."""
+    """True if the image shows objects of other classes and none of the explained one, (B,) bool."""
     others: tuple[AnnotatedObjects, ...] | None = None
-    """Per row the objects of the image's other classes, of those that the model has."""
+    """The objects of the image's other classes, as far as the model has these classes, for each row."""
     same_class: tuple[Tensor, ...] | None = None
-    """Where one object is explained, per row the boxes of the others of its class, (n, 4)."""
+    """The boxes of other objects of the same class, if one object is explained, (n, 4) for each row."""
     cells: tuple[Tensor, ...] | None = None
-    """Per row the cells of a mosaic that show the explained class, (n, 4) as boxes are."""
+    """The cells of a mosaic that show the explained class, (n, 4) for each row, in the form of boxes."""
     missing: Tensor | None = None
-    """(B,) bool, rows of a Map that has none of their images; None: none."""
+    """The rows for which a Map has no map, (B,) bool; None: no row."""
     method: Method | None = None
-    """What was asked for the answer, for `again`."""
+    """The method, which `again` calls again."""
     normalise: str = "maximum"
-    """As `heatmap` has it."""
+    """The normalisation, see `heatmap`."""
     made: Tensor | None = field(default=None, repr=False, compare=False)
-    """A heatmap of `explanation.heatmap`, whose range needs no check, for which a GPU would be waited for."""
+    """A heatmap that the function `heatmap` made. Its range isn't checked, since the check would wait for a GPU."""
     _results: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.heatmap is not None and self.heatmap is not self.made:
-            # Where a raw map isn't finite, a status says so; a heatmap alone has none.
+            # If a raw map isn't finite, a status says so. A heatmap without a raw map has no such status.
             images = getattr(self.trace, "images", None) if self.images is None else self.images
             check_heatmap(self.heatmap, self.raw_map is None, images)
             check_objects(self.boxes, self.masks, self.heatmap)
@@ -278,12 +296,21 @@ class Explanation(CachesResults):
         method: Method | None = None,
         normalise: str = "maximum",
     ) -> Explanation:
-        """From a method's result: weights (B, K), or that broadcast to the activations, or a Map.
+        """Return the explanation that a method's result gives.
 
-        batch: the trace's, for its annotations, or what they say of the trace's targets.
+        Args:
+            trace: The explained trace.
+            answer: Weights (B, K), weights that broadcast to the activations, or a Map.
+            batch: The trace's batch, for its annotations, or the annotations of the trace's targets.
+            method: The method.
+            normalise: See `heatmap`.
         """
-        contributions = None if isinstance(answer, Map) else weighted(answer, trace.activations)
-        raw_map = answer.raw if isinstance(answer, Map) else contributions.sum(1)  # type: ignore[union-attr]
+        if isinstance(answer, Map):
+            contributions = None
+            raw_map = answer.raw
+        else:
+            contributions = weighted(answer, trace.activations)
+            raw_map = contributions.sum(1)
         if batch is not None and not isinstance(batch, Mapping):
             batch = batch.annotations_of(trace.classes_on_cpu[0], trace.logits.shape[1])
         made = heatmap(raw_map, trace.images.shape[2:], normalise)
@@ -304,9 +331,11 @@ class Explanation(CachesResults):
         names = ("contributions", "raw_map", "heatmap", "images", "masks")
         tensors = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         parts = [f"{name} {tuple(value.shape)}" for name, value in tensors.items()]
-        parts += [] if self.boxes is None else [f"boxes of {len(self.boxes)} images"]
-        method = getattr(self.method, "name", getattr(self.method, "__name__", type(self.method).__name__))
-        parts += [] if self.method is None else [f"method {method!r}"]
+        if self.boxes is not None:
+            parts.append(f"boxes of {len(self.boxes)} images")
+        if self.method is not None:
+            function_name = getattr(self.method, "__name__", type(self.method).__name__)
+            parts.append(f"method {getattr(self.method, 'name', function_name)!r}")
         return f"Explanation({', '.join(parts)})"
 
     def __len__(self) -> int:
@@ -315,7 +344,7 @@ class Explanation(CachesResults):
 
     @cached_property
     def finite(self) -> Tensor:
-        """(B,) bool: where raw map, heatmap and score have neither NaN nor infinity. Every metric needs it."""
+        """True if raw map, heatmap and score have neither NaN nor infinity, (B,) bool. Every metric needs this."""
         fields = (self.raw_map, self.heatmap, None if self.trace is None else self.trace.scores)
         # A number times 0 is NaN unless it is finite; summing is ten times as fast as checking each number.
         rows = [field.reshape(len(field), -1).mul(0).sum(1).isfinite() for field in fields if field is not None]
@@ -323,61 +352,75 @@ class Explanation(CachesResults):
 
     @cached_property
     def channel_totals(self) -> Tensor:
-        """m_k = sum over x, y of M_k: (B, K)."""
+        """The sum of each channel's contributions over space, m_k = sum over x, y of M_k: (B, K)."""
         if self.contributions is None:
             raise BenchError("This explanation is a Map, which has no contributions per channel.")
         return self.contributions.sum(axes(self.contributions))
 
     @property
     def required_trace(self) -> Trace:
-        """The trace. Raises BenchError for an explanation without."""
+        """The trace. Raises BenchError if the explanation has none."""
         return given(self.trace, "trace")
 
     @property
     def required_raw_map(self) -> Tensor:
-        """The raw map. Raises BenchError for an explanation without."""
+        """The raw map. Raises BenchError if the explanation has none."""
         return given(self.raw_map, "raw_map")
 
     @property
     def required_heatmap(self) -> Tensor:
-        """The heatmap. Raises BenchError for an explanation without."""
+        """The heatmap. Raises BenchError if the explanation has none."""
         return given(self.heatmap, "heatmap")
 
     @property
     def required_images(self) -> Tensor:
-        """The images. Raises BenchError for an explanation without."""
+        """The images. Raises BenchError if the explanation has none."""
         return given(self.images, "images")
 
     @property
     def required_boxes(self) -> tuple[Tensor, ...]:
-        """The boxes. Raises BenchError for an explanation without."""
+        """The boxes. Raises BenchError if the explanation has none."""
         return given(self.boxes, "boxes")
 
     @property
     def required_masks(self) -> Tensor:
-        """The masks. Raises BenchError for an explanation without."""
+        """The masks. Raises BenchError if the explanation has none."""
         return given(self.masks, "masks")
 
     @property
     def dimensions(self) -> int:
-        """How many axes of space it has: 1 of signals, 2 of images, 3 of volumes."""
+        """The number of spatial axes: 1 for signals, 2 for images, 3 for volumes."""
         maps = self.heatmap if self.heatmap is not None else self.raw_map
-        return maps.ndim - 1 if maps is not None else 2 if self.trace is None else self.trace.dimensions
+        if maps is not None:
+            return maps.ndim - 1
+        return 2 if self.trace is None else self.trace.dimensions
 
     def again(
         self, images: Tensor | None = None, targets: Tensor | None = None, model: nn.Module | SplitModel | None = None
     ) -> Explanation:
-        """The same method on other images, classes or another model at the same layer; annotations stay.
+        """Explain other images, other classes or another model by the same method; annotations stay.
 
-        model: another model, or a cut model of it. None keeps this explanation's.
-        Raises BenchError without a trace and a method.
+        Args:
+            images: Other images, (B, 3, H', W'). None keeps this explanation's.
+            targets: Other class indices, (B,). None keeps this explanation's.
+            model: Another model, explained at the same layer, or a cut model of it. None keeps this explanation's.
+
+        Returns:
+            The other explanation.
+
+        Raises:
+            BenchError: if this explanation has no trace or no method.
         """
         if self.trace is None:
             raise BenchError("Only an explanation with a trace and a method can be computed again.")
         return self.on(self.trace.again(images=images, targets=targets, model=model))
 
     def on(self, trace: Trace) -> Explanation:
-        """The same method on another trace; annotations stay. Raises BenchError without a method."""
+        """Explain another trace by the same method; annotations stay.
+
+        Raises:
+            BenchError: if this explanation has no method.
+        """
         if self.method is None:
             raise BenchError("Only an explanation with a trace and a method can be computed again.")
         fresh = Explanation.of(trace, self.method(trace), method=self.method, normalise=self.normalise)
@@ -385,7 +428,7 @@ class Explanation(CachesResults):
 
 
 def given(field: Field | None, name: str) -> Field:
-    """The field itself, for a metric that requires it. Raises BenchError where it is None."""
+    """Return a field that a metric requires. Raise BenchError if it is None."""
     if field is None:
         raise BenchError(f"This metric needs an explanation with {name}; pass Explanation({name}=...).")
     return field
@@ -393,19 +436,19 @@ def given(field: Field | None, name: str) -> Field:
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """points: (B, n), a curve for each image. x: positions of the n points, the same for all images; None for a curve
-    that is stored but not drawn. title, x_label, y_label: of its figure.
-    """
+    """A metric's curve for each image of a batch, and the labels of its figure."""
 
     points: Tensor
+    """The curves, (B, n)."""
     x: Sequence[float] | None = None
+    """The positions of the n points, the same for all images. None: the curve is stored but not drawn."""
     title: str = ""
     x_label: str = ""
     y_label: str = ""
 
     def axes(self, better: str = "none") -> dict[str, Any] | None:
-        """How to draw it, as plain data: {at, x, y, title, better}; None without x."""
+        """Return how to draw the curve, as plain data: {at, x, y, title, better}; None without x."""
         if self.x is None:
             return None
-        at = [float(position) for position in self.x]
-        return {"at": at, "x": self.x_label, "y": self.y_label, "title": self.title, "better": better}
+        positions = [float(position) for position in self.x]
+        return {"at": positions, "x": self.x_label, "y": self.y_label, "title": self.title, "better": better}

@@ -1,6 +1,6 @@
 """The result of explaining images: heatmaps by method, with classes, axiom errors and notes, and their picture.
 
-Imports no torch and no matplotlib before something is drawn.
+The module imports torch and matplotlib only when something is drawn.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ERROR_COLUMNS = ("row", "method", "metric", "value", "status")
-MAX_IMAGES = 4  # that a notebook shows
-MAX_METHODS = 24
-MAX_NAMED = 6  # methods and classes in a line
-MAX_NAME = 40  # characters of a class in a bar
-COLUMNS = 6  # maps next to each other in a picture
+MAX_IMAGES = 4  # the most images that a notebook shows
+MAX_METHODS = 24  # the most methods that it shows of each image
+MAX_NAMED = 6  # the most methods and classes in a line
+MAX_NAME = 40  # the most characters of a class in a bar
+COLUMNS = 6  # the most maps next to each other in a picture
 MAP_INCHES = 1.9
 CAPTION_INCHES = 0.55  # for the title of a map and its errors
 HEADING_INCHES = 0.3
@@ -52,7 +52,8 @@ class ClassScore:
     name: str
     value: float
     is_probability: bool = True
-    box: tuple[float, ...] | None = None  # x0 y0 x1 y1 in pixels of one object of the class
+    box: tuple[float, ...] | None = None
+    """The box x0 y0 x1 y1 in pixels, if the class is that of one object."""
 
     @property
     def text(self) -> str:
@@ -117,8 +118,10 @@ class Heatmaps(dict[str, "Tensor"]):
 
     def __repr__(self) -> str:
         classes = [score.name for score in self.scores]
-        of = f"{len(self.images)} of {' x '.join(map(str, self.images.shape[2:]))}, layer {self.layer!r}"
-        return f"Heatmaps({first_names(list(self), MAX_NAMED)}; {of}, explained: {first_names(classes, MAX_NAMED)})"
+        size = " x ".join(map(str, self.images.shape[2:]))
+        methods = first_names(list(self), MAX_NAMED)
+        explained = first_names(classes, MAX_NAMED)
+        return f"Heatmaps({methods}; {len(self.images)} of {size}, layer {self.layer!r}, explained: {explained})"
 
     def picture(self, row: int) -> Image.Image:
         """Return an image as the network saw it, for `axiom_bench.overlay`.
@@ -140,7 +143,8 @@ class Heatmaps(dict[str, "Tensor"]):
             BenchError: if the file can't be written.
         """
         path = os.path.expanduser(path)
-        self._draw(path, os.path.splitext(path)[1].lower().removeprefix(".") or "no ending")
+        ending = os.path.splitext(path)[1].lower().removeprefix(".")
+        self._draw(path, ending or "no ending")
 
     def show(self) -> None:
         """Show the maps: in a notebook below the cell, otherwise in the machine's viewer of pictures."""
@@ -151,7 +155,8 @@ class Heatmaps(dict[str, "Tensor"]):
 
             display(self)
             return
-        self._draw(buffer := io.BytesIO(), "png")
+        buffer = io.BytesIO()
+        self._draw(buffer, "png")
         Image.open(buffer).show()
 
     def _draw(self, file: str | os.PathLike[str] | io.BytesIO, kind: str) -> None:
@@ -173,34 +178,38 @@ class Heatmaps(dict[str, "Tensor"]):
             colours: A colour map of matplotlib.
         """
         from matplotlib.figure import Figure
+        from matplotlib.patches import Rectangle
 
-        names = [f"image {row}" for row in range(len(self.images))] if names is None else names
-        shown = [self._shown(row, list(self)) for row in range(len(self.images))]
+        if names is None:
+            names = [f"image {row}" for row in range(len(self.images))]
+        pictures = [self._picture_and_maps(row, list(self)) for row in range(len(self.images))]
         columns, rows = _grid(len(self))
-        side = MAP_INCHES * max(min(1, image.shape[0] / image.shape[1]) for image, _ in shown)
+        side = MAP_INCHES * max(min(1, image.shape[0] / image.shape[1]) for image, _ in pictures)
         heights: list[float] = []
-        for row in range(len(shown)):
+        for row in range(len(pictures)):
             if self._begins_image(row, names):
                 heights.append(side + HEADING_INCHES)
             heights.append(rows * (side + CAPTION_INCHES) + HEADING_INCHES)
         figure = Figure((columns * MAP_INCHES + HEADING_INCHES, sum(heights)), layout="constrained")
         parts = iter(figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0])
-        for row, (image, maps) in enumerate(shown):
+        for row, (image, maps) in enumerate(pictures):
             if self._begins_image(row, names):
                 self._draw_heading(next(parts), row, image, names[row], columns)
             part = next(parts)
             score = self.scores[row]
             part.suptitle(f"Explained: {score.name} ({score.text})", fontsize=10, parse_math=False)
-            for place, (method, heat) in enumerate(maps.items(), start=1):
-                axes = part.add_subplot(rows, columns, place)
+            for position, (method, heat) in enumerate(maps.items(), start=1):
+                axes = part.add_subplot(rows, columns, position)
                 pixels = blend(image, heat, colours) if heat.any() else np.full_like(image, 255)
                 panel(axes, pixels, self.titles.get(method) or method, "\n".join(self.lines(row, method)))
                 if score.box is not None:
-                    axes.add_patch(_rectangle(score.box))
+                    x0, y0, x1, y1 = score.box
+                    axes.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, ec=BOX, lw=1))
         return figure
 
     @staticmethod
     def _begins_image(row: int, names: Sequence[str]) -> bool:
+        """Return True if a row is the first of its image."""
         return row == 0 or names[row] != names[row - 1]
 
     def _draw_heading(self, part: Any, row: int, image: Pixels, name: str, columns: int) -> None:
@@ -212,10 +221,9 @@ class Heatmaps(dict[str, "Tensor"]):
         top = self.top[row]
         shares = [score.value if score.is_probability else 0 for score in top]
         right.barh(range(len(shares)), shares, color=BAR, height=0.72)
-        for place, score in enumerate(top):
-            right.text(
-                0.0, place, f" {_shortened(score.name)}  {score.text}", va="center", fontsize=8, parse_math=False
-            )
+        for position, score in enumerate(top):
+            label = f" {_shortened(score.name)}  {score.text}"
+            right.text(0.0, position, label, va="center", fontsize=8, parse_math=False)
         right.set(xlim=(0, 1), ylim=(len(top) - 0.4, -0.6), yticks=[])
         has_boxes = any(score.box is not None for score in top)
         title = "Objects" if has_boxes else "Top classes"
@@ -226,7 +234,7 @@ class Heatmaps(dict[str, "Tensor"]):
             right.spines[edge].set_visible(False)
 
     def is_zero(self, row: int, method: str) -> bool:
-        """Return whether there is nothing to see in a map."""
+        """Return True if a map is zero everywhere, so that there is nothing to see."""
         return not bool(self[method][row].any())
 
     def lines(self, row: int, method: str) -> list[str]:
@@ -248,18 +256,26 @@ class Heatmaps(dict[str, "Tensor"]):
 
     def _repr_html_(self) -> str:
         names = list(self)[:MAX_METHODS]
-        rows = "".join(self._row(row, names) for row in range(min(len(self.images), MAX_IMAGES)))
-        left = {"image": len(self.images) - MAX_IMAGES, "method": len(self) - MAX_METHODS}
-        more = [f"{count} more {noun}{'s' if count > 1 else ''}" for noun, count in left.items() if count > 0]
-        note = f"<p>{' and '.join(more)}, not shown.</p>" if more else ""
+        rows = "".join(self._html_row(row, names) for row in range(min(len(self.images), MAX_IMAGES)))
+        hidden_counts = {"image": len(self.images) - MAX_IMAGES, "method": len(self) - MAX_METHODS}
+        hidden = []
+        for noun, count in hidden_counts.items():
+            if count > 0:
+                hidden.append(f"{count} more {noun}{'s' if count > 1 else ''}")
+        note = f"<p>{' and '.join(hidden)}, not shown.</p>" if hidden else ""
         return f'<div style="{STYLE}">{rows}{note}</div>'
 
-    def _row(self, row: int, names: Sequence[str]) -> str:
-        image, maps = self._shown(row, names, SIDE)
-        figures = [_figure(image, self._caption(row)), *(_figure(blend(image, maps[name]), name) for name in names)]
+    def _html_row(self, row: int, names: Sequence[str]) -> str:
+        """Return the HTML of an image, followed by the maps of these methods over it."""
+        image, maps = self._picture_and_maps(row, names, SIDE)
+        figures = [_html_figure(image, self._caption(row))]
+        for name in names:
+            figures.append(_html_figure(blend(image, maps[name]), name))
         return ROW.format(figures="".join(figures))
 
-    def _shown(self, row: int, names: Sequence[str], side: int | None = None) -> tuple[Pixels, dict[str, Heat]]:
+    def _picture_and_maps(
+        self, row: int, names: Sequence[str], side: int | None = None
+    ) -> tuple[Pixels, dict[str, Heat]]:
         """Return the picture (H, W, 3) of a row and its maps (H, W).
 
         Args:
@@ -271,7 +287,8 @@ class Heatmaps(dict[str, "Tensor"]):
         if self.images.ndim == 4:
             pixels = self._pixels(row)
             factor = min(1, (side or math.inf) / max(pixels.shape[1:]))
-            image = picture_of(_resized(pixels, [max(1, round(side * factor)) for side in pixels.shape[1:]]))
+            size = [max(1, round(length * factor)) for length in pixels.shape[1:]]
+            image = picture_of(_resized(pixels, size))
             return image, {name: _resized(heat, image.shape[:2])[0].cpu().numpy() for name, heat in maps.items()}
         sample = self.images[row].detach().float().cpu().numpy()
         space = self.images.shape[2:]
@@ -280,7 +297,7 @@ class Heatmaps(dict[str, "Tensor"]):
         return view.picture(sample), {name: view.map(heat) for name, heat in heats.items()}
 
     def _pixels(self, row: int) -> Tensor:
-        """Return an image (3, H, W): one with another number of channels as their mean."""
+        """Return an image (3, H, W). If it hasn't three channels, all three are the mean of its channels."""
         if self.pictures is not None:
             return self.explained.new_tensor(self.pictures[row]).movedim(-1, 0) / 255
         pixels = self.images[row].detach().float()
@@ -307,15 +324,8 @@ def _grid(count: int) -> tuple[int, int]:
     return max(2, math.ceil(count / rows)), rows
 
 
-def _rectangle(box: Sequence[float]) -> Any:
-    from matplotlib.patches import Rectangle
-
-    x0, y0, x1, y1 = box
-    return Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, ec=BOX, lw=1)
-
-
 def panel(axis: Any, pixels: Pixels, title: str, note: str = "") -> None:
-    """A picture on matplotlib's axes, without ticks and frame, between its title and a note."""
+    """Draw a picture on matplotlib's axes, without ticks and frame, between its title and a note."""
     axis.set(xticks=[], yticks=[])
     axis.grid(False)
     for side in axis.spines.values():
@@ -326,7 +336,7 @@ def panel(axis: Any, pixels: Pixels, title: str, note: str = "") -> None:
 
 
 def _resized(image: Tensor, size: Sequence[int]) -> Tensor:
-    """(C, *space) at another size; where an image's is smaller, each pixel is an average."""
+    """Return an image (C, *space) at another size. If an image gets smaller, each pixel is an average."""
     if tuple(image.shape[1:]) == tuple(size):
         return image
     from torch.nn.functional import interpolate
@@ -335,7 +345,8 @@ def _resized(image: Tensor, size: Sequence[int]) -> Tensor:
     return interpolate(image[None], tuple(size), mode=mode, antialias=len(size) == 2)[0]
 
 
-def _figure(pixels: Pixels, caption: str) -> str:
+def _html_figure(pixels: Pixels, caption: str) -> str:
+    """Return the HTML of a picture with its caption."""
     buffer = io.BytesIO()
     text = escape(caption)
     Image.fromarray(pixels).save(buffer, "WEBP", quality=85)

@@ -1,7 +1,6 @@
-"""A heatmap over its image: the blend of `axiom_bench.overlay` and of the report, pictures and maps as a gallery has
-them, and signals and volumes as pictures.
+"""Draws a heatmap over its image, for `axiom_bench.overlay`, the report and its gallery.
 
-Imports no torch, since the report doesn't.
+Signals and volumes are drawn as pictures. The module doesn't import torch, since the report doesn't.
 """
 
 from __future__ import annotations
@@ -24,18 +23,23 @@ if TYPE_CHECKING:
 # Perceptually uniform: equal steps of heat look equal, so the colours draw no edge that the map doesn't have.
 COLOURS = "inferno"
 OPACITY = 0.6
-MAX_SIDE = 256  # of a picture of the gallery, in pixels; larger ones are shown smaller
-QUALITY = 90  # of WebP: a map differs by 0.3 % of its range on average, 5 % at most
-SLICES, GAP = 9, 2  # of a volume's sheet, and the pixels between two slices
-SIGNAL, BAND = (96, 256), 24  # height and width of a signal's picture, which is higher where channels need it
-DRAWN = 3  # times the size in which curves are drawn, so that their edges are smooth
+MAX_SIDE = 256  # the longest side of a picture of the gallery in pixels; larger pictures are reduced
+QUALITY = 90  # the quality of WebP: a map differs by 0.3 % of its range on average, and by 5 % at most
+SLICES = 9  # the most slices in a volume's sheet
+GAP = 2  # the pixels between two slices
+SIGNAL = (96, 256)  # the height and width of a signal's picture; the height is larger if the channels need it
+BAND = 24  # the least height of a channel in a signal's picture
+DRAWN = 3  # curves are drawn in this multiple of their size and then reduced, so that their edges are smooth
 Pixels = NDArray[np.uint8]
 Heat = NDArray[np.floating[Any]]
 
 
 def drawn_over(image: Pixels, heatmap: Tensor | NDArray[Any], colours: str, opacity: float) -> Image.Image:
-    """As `axiom_bench.overlay`, of an image (H, W, 3). Raises BenchError unless the heatmap is one map of its size, in
-    [0, 1]."""
+    """Return the picture of `axiom_bench.overlay` for an image (H, W, 3).
+
+    Raises:
+        BenchError: unless the heatmap is one map of the image's size in [0, 1].
+    """
     height, width = image.shape[:2]
     values = _array(heatmap, "A heatmap", "pass a tensor or an array (H, W), as ab.explain(...)[name][0]")
     if values.ndim == 3 and len(values) == 1:
@@ -58,22 +62,29 @@ def drawn_over(image: Pixels, heatmap: Tensor | NDArray[Any], colours: str, opac
 
 
 def blend(image: Pixels, heatmap: Heat, colours: str = COLOURS, opacity: float = OPACITY) -> Pixels:
-    """The map (H, W) in colour over the grey image (H, W, 3): (H, W, 3) uint8. NaN is shown as no heat.
+    """Return the map (H, W) in colour over the grey image (H, W, 3), as (H, W, 3) uint8. NaN is shown as no heat.
 
-    Raises BenchError, with the nearest names, for an unknown colour map.
+    Raises:
+        BenchError: with the nearest names, if the colour map is unknown.
     """
     grey = image.astype(np.float32).mean(-1, keepdims=True)
     heat = np.nan_to_num(heatmap.astype(np.float32)).clip(0, 1)
-    return ((1 - opacity) * grey + opacity * colour_map(colours)(heat, bytes=True)[..., :3]).round().astype(np.uint8)
+    coloured = colour_map(colours)(heat, bytes=True)[..., :3]
+    return ((1 - opacity) * grey + opacity * coloured).round().astype(np.uint8)
 
 
 def picture_of(image: Tensor | Image.Image | NDArray[Any]) -> Pixels:
-    """An image in any form that `overlay` takes, as (H, W, 3) uint8. Raises BenchError."""
+    """Return an image in any form that `overlay` takes as (H, W, 3) uint8.
+
+    Raises:
+        BenchError: if it has no such form.
+    """
     if isinstance(image, Image.Image):
         return np.asarray(image.convert("RGB"))
     expected = "pass a tensor (3, H, W), a PIL image, or an array (H, W, 3)"
     values = _array(image, "An image", expected)
-    if values.ndim != 3 or values.shape[-1 if isinstance(image, np.ndarray) else 0] != 3 or not values.size:
+    channel_axis = -1 if isinstance(image, np.ndarray) else 0
+    if values.ndim != 3 or values.shape[channel_axis] != 3 or not values.size:
         raise BenchError(f"This image has the shape {values.shape}; {expected}.")
     if not isinstance(image, np.ndarray):
         values = values.transpose(1, 2, 0)
@@ -90,18 +101,22 @@ def picture_of(image: Tensor | Image.Image | NDArray[Any]) -> Pixels:
     return (255 * values).round().astype(np.uint8)
 
 
-def _array(values: Any, what: str, expected: str) -> NDArray[Any]:
-    """An array or a tensor as an array. Raises BenchError for anything else."""
-    if hasattr(values, "detach"):  # a tensor, told without importing torch; numpy has no bfloat16
+def _array(values: Any, subject: str, expected: str) -> NDArray[Any]:
+    """Return an array, or a tensor as an array. Raise BenchError for anything else."""
+    if hasattr(values, "detach"):  # a tensor, recognised without importing torch; numpy has no bfloat16
         values = values.detach().cpu()
         return np.asarray(values.float() if values.is_floating_point() else values)
     if not isinstance(values, np.ndarray):
-        raise BenchError(f"{what} can't be {type_name(values)}; {expected}.")
+        raise BenchError(f"{subject} can't be {type_name(values)}; {expected}.")
     return values
 
 
 def colour_map(name: str) -> Any:
-    """matplotlib's. Raises BenchError, with the nearest names, for an unknown one."""
+    """Return a colour map of matplotlib.
+
+    Raises:
+        BenchError: with the nearest names, if the colour map is unknown.
+    """
     from matplotlib import colormaps  # here: `import axiom_bench` and a trace don't need it
 
     if name not in colormaps:
@@ -110,7 +125,7 @@ def colour_map(name: str) -> Any:
 
 
 def webp(picture: NDArray[Any]) -> bytes:
-    """A picture (H, W, 3), or a grey one (H, W), with values from 0 to 255."""
+    """Return the WebP file of a picture (H, W, 3), or a grey one (H, W), with values from 0 to 255."""
     image = Image.fromarray(picture.astype(np.uint8))
     image.thumbnail((MAX_SIDE, MAX_SIDE))
     buffer = io.BytesIO()
@@ -120,107 +135,131 @@ def webp(picture: NDArray[Any]) -> bytes:
 
 @dataclass(frozen=True)
 class View:
-    """A sample of any number of axes as pictures of one size: of itself, of perturbed ones, of maps and of boxes.
+    """Draws a sample with one, two or three spatial axes, its perturbed copies, maps and boxes in pictures of one size.
 
-    A signal is a curve, a band below the other for each channel, with the heat behind it. A volume or a video is a
-    sheet of nine slices along the first axis of space, evenly spread, one of them the hottest. An image is itself;
-    without three channels, their mean.
-
-    space: sides of the sample. slices: places along the first axis. low, high: values that are black and white.
+    A signal is drawn as curves, one below the other for each channel, with the heat behind them. A volume or a video is
+    drawn as a sheet of nine slices along the first spatial axis. The slices are evenly spread, and one of them is the
+    hottest. An image is drawn as it is, or as the mean of its channels if it hasn't three.
     """
 
     space: tuple[int, ...]
+    """The sides of the sample."""
     slices: tuple[int, ...]
+    """The positions of the slices along the first axis."""
     low: Heat
+    """The values that are black."""
     high: Heat
+    """The values that are white."""
 
     @staticmethod
     def of(sample: Heat, heat: Heat) -> View:
-        """sample: (C, *space). heat: (*space), which says where it is hottest."""
+        """Return the view of a sample (C, *space). Its heat (*space) decides which slice is the hottest."""
         depth = heat.shape[0] if heat.ndim == 3 else 1
         chosen = np.linspace(0, depth - 1, min(SLICES, depth)).round().astype(int)
         hottest = np.nan_to_num(heat).reshape(depth, -1).sum(1).argmax()
         chosen[np.abs(chosen - hottest).argmin()] = hottest
-        together = tuple(range(int(heat.ndim == 1), sample.ndim))  # bands have ranges of their own
-        limits = sample.min(together, keepdims=True), sample.max(together, keepdims=True)
-        return View(heat.shape, tuple(chosen.tolist()), *limits)
+        shared_axes = tuple(range(int(heat.ndim == 1), sample.ndim))  # each channel of a signal has its own range
+        return View(
+            space=heat.shape,
+            slices=tuple(chosen.tolist()),
+            low=sample.min(shared_axes, keepdims=True),
+            high=sample.max(shared_axes, keepdims=True),
+        )
 
     def picture(self, sample: Heat) -> Pixels:
-        """(H, W, 3), of a sample (C, *space)."""
+        """Return the picture (H, W, 3) of a sample (C, *space)."""
         shares = (sample - self.low) / np.maximum(self.high - self.low, np.finfo(np.float32).tiny)
         shares = np.nan_to_num(shares.clip(0, 1))
         if len(self.space) == 1:
-            pixels = _curves(shares, self._signal)
+            pixels = _curves(shares, self._signal_size)
+        elif len(shares) == 3:
+            pixels = self._sheet(shares, fill=1.0)
         else:
-            pixels = self._sheet(shares if len(shares) == 3 else shares.mean(0, keepdims=True), fill=1.0)
-        return np.broadcast_to((255 * pixels).round().astype(np.uint8), (3, *pixels.shape[1:])).transpose(1, 2, 0)
+            pixels = self._sheet(shares.mean(0, keepdims=True), fill=1.0)
+        rounded = (255 * pixels).round().astype(np.uint8)
+        return np.broadcast_to(rounded, (3, *pixels.shape[1:])).transpose(1, 2, 0)
 
     def map(self, heat: Heat) -> Heat:
-        """(H, W), of a map (*space), or of a mask."""
+        """Return the picture (H, W) of a map (*space), or of a mask."""
         if len(self.space) > 1:
             return self._sheet(heat[None], fill=0.0)[0]
-        height, width = self._signal
-        places = (np.arange(width) + 0.5) * self.space[0] / width - 0.5
-        return np.tile(np.interp(places, np.arange(self.space[0]), heat), (height, 1))
+        height, width = self._signal_size
+        positions = (np.arange(width) + 0.5) * self.space[0] / width - 0.5
+        return np.tile(np.interp(positions, np.arange(self.space[0]), heat), (height, 1))
 
     def boxes(self, boxes: Sequence[Sequence[float]]) -> list[list[float]]:
-        """x0 y0 x1 y1 in the picture's pixels; those of a volume in every slice that they reach."""
+        """Return boxes x0 y0 x1 y1 in the picture's pixels. A volume's box is in every slice that it reaches."""
         if len(self.space) == 1:
-            height, width = self._signal
+            height, width = self._signal_size
             return [[x0 * width / self.space[0], 0, x1 * width / self.space[0], height] for x0, x1 in boxes]
         if len(self.space) == 2:
             return [list(box) for box in boxes]
-        return [
-            [self._times * (left + x0), self._times * (top + y0), self._times * (left + x1), self._times * (top + y1)]
-            for depth, (top, left) in zip(self.slices, self._corners, strict=True)
-            for x0, y0, z0, x1, y1, z1 in boxes
-            if z0 < depth + 1 and z1 > depth
-        ]
+        factor = self._enlargement
+        drawn_boxes = []
+        for depth, (top, left) in zip(self.slices, self._corners, strict=True):
+            for x0, y0, z0, x1, y1, z1 in boxes:
+                if z0 < depth + 1 and z1 > depth:
+                    drawn_boxes.append(
+                        [factor * (left + x0), factor * (top + y0), factor * (left + x1), factor * (top + y1)]
+                    )
+        return drawn_boxes
 
     @property
-    def _signal(self) -> tuple[int, int]:
-        """Height and width of a signal's picture."""
+    def _signal_size(self) -> tuple[int, int]:
+        """The height and width of a signal's picture."""
         return max(SIGNAL[0], BAND * self.low.shape[0]), SIGNAL[1]
 
     @property
     def _corners(self) -> list[tuple[int, int]]:
-        """(top, left) of each slice in a sheet of pixels as large as the volume's."""
+        """The (top, left) of each slice in a sheet whose pixels are as large as the volume's."""
         columns = math.ceil(math.sqrt(len(self.slices)))
         height, width = (side + GAP for side in self.space[-2:])
-        return [(place // columns * height, place % columns * width) for place in range(len(self.slices))]
+        return [(index // columns * height, index % columns * width) for index in range(len(self.slices))]
 
     @property
-    def _times(self) -> int:
-        """How many pixels of a sheet one of the volume's takes along a side."""
-        return max(1, MAX_SIDE // (self._corners[-1][0] + self.space[-2])) if len(self.space) == 3 else 1
+    def _enlargement(self) -> int:
+        """The number of a sheet's pixels along each side of one of the volume's pixels."""
+        if len(self.space) != 3:
+            return 1
+        sheet_height = self._corners[-1][0] + self.space[-2]
+        return max(1, MAX_SIDE // sheet_height)
 
     def _sheet(self, values: Heat, fill: float) -> Heat:
-        """(C, H, W), of values (C, *space). fill: between slices."""
+        """Return the sheet (C, H, W) of values (C, *space). `fill` is the value between slices."""
         height, width = self.space[-2:]
         corners = self._corners
-        bottom, right = (max(places) for places in zip(*corners, strict=True))
-        sheet = np.full((len(values), bottom + height, right + width), fill, np.float32)
-        of_slices = values.reshape(len(values), -1, height, width)
+        last_top = max(top for top, _ in corners)
+        last_left = max(left for _, left in corners)
+        sheet = np.full((len(values), last_top + height, last_left + width), fill, np.float32)
+        all_slices = values.reshape(len(values), -1, height, width)
         for depth, (top, left) in zip(self.slices, corners, strict=True):
-            sheet[:, top : top + height, left : left + width] = of_slices[:, depth]
-        return sheet.repeat(self._times, 1).repeat(self._times, 2)
+            sheet[:, top : top + height, left : left + width] = all_slices[:, depth]
+        return sheet.repeat(self._enlargement, 1).repeat(self._enlargement, 2)
 
 
 def _curves(shares: Heat, size: tuple[int, int]) -> Heat:
-    """(1, H, W), black on white: a band for each channel of a signal (C, L) in [0, 1], the first on top."""
+    """Return a picture (1, H, W), black on white: a curve for each channel of a signal (C, L) in [0, 1], in order."""
     height, width = (DRAWN * side for side in size)
-    picture, band = Image.new("L", (width, height), 255), height / len(shares)
-    across = (np.arange(shares.shape[1]) + 0.5) * width / shares.shape[1]
+    picture = Image.new("L", (width, height), 255)
+    band = height / len(shares)
+    x = (np.arange(shares.shape[1]) + 0.5) * width / shares.shape[1]
     for channel, values in enumerate(shares):
-        down = (channel + 0.95 - 0.9 * values) * band
-        ImageDraw.Draw(picture).line(list(zip(across.tolist(), down.tolist(), strict=True)), fill=0, width=DRAWN + 1)
-    return np.asarray(picture.resize(size[::-1], Image.Resampling.BOX), np.float32)[None] / 255
+        y = (channel + 0.95 - 0.9 * values) * band
+        points = list(zip(x.tolist(), y.tolist(), strict=True))
+        ImageDraw.Draw(picture).line(points, fill=0, width=DRAWN + 1)
+    reduced = picture.resize(size[::-1], Image.Resampling.BOX)
+    return np.asarray(reduced, np.float32)[None] / 255
 
 
 def disagreement(heatmaps: Sequence[NDArray[np.float64]]) -> float:
-    """The mean of 1 - Pearson's correlation over the pairs of heatmaps (H, W). Maps that are the same everywhere, or
-    not finite, have no correlation and don't count; NaN where fewer than two are left."""
+    """Return the mean of 1 - Pearson's correlation over the pairs of heatmaps (H, W).
+
+    Maps that are the same everywhere, or not finite, have no correlation and don't count. The result is NaN if fewer
+    than two maps are left.
+    """
     flat = [heatmap.ravel() for heatmap in heatmaps if np.isfinite(heatmap).all() and np.ptp(heatmap) > 0]
     if len(flat) < 2:
         return float("nan")
-    return float(np.mean(1 - np.atleast_2d(np.corrcoef(flat))[np.triu_indices(len(flat), 1)]))
+    correlations = np.atleast_2d(np.corrcoef(flat))
+    pairs = np.triu_indices(len(flat), 1)
+    return float(np.mean(1 - correlations[pairs]))
