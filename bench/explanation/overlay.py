@@ -53,7 +53,8 @@ def drawn_over(image: Pixels, heatmap: Tensor | NDArray[Any], colours: str, opac
             "size=...). Of a photograph, maps.picture(0) is what the network saw."
         )
     heat: Heat = values.astype(np.float32)
-    low, high = float(np.nan_to_num(heat).min()), float(np.nan_to_num(heat).max())
+    low = float(np.nan_to_num(heat).min())
+    high = float(np.nan_to_num(heat).max())
     if low < 0 or high > 1:
         raise BenchError(f"The heatmap has values from {low:.3g} to {high:.3g}; ab.heatmap scales any map to [0, 1].")
     if not 0 <= opacity <= 1:
@@ -93,7 +94,8 @@ def picture_of(image: Tensor | Image.Image | NDArray[Any]) -> Pixels:
     if not np.issubdtype(values.dtype, np.floating):
         raise BenchError(f"This image holds {values.dtype}; give uint8 from 0 to 255, or floats in [0, 1].")
     values = values.astype(np.float64)
-    low, high = values.min(), values.max()
+    low = values.min()
+    high = values.max()
     if not np.isfinite(high - low):
         raise BenchError("This image holds NaN or infinity; there is nothing to show.")
     if low < 0 or high > 1:
