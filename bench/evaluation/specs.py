@@ -116,7 +116,7 @@ class MethodSpec:
     computed_from: tuple[Read, ...] = ()
     """The data that make a right explanation, a truth, right. If the data have several forms, all of them."""
 
-    # Images and passes
+    # Stability, supported data and cost
     unstable: str | None = None
     """The reason why answers aren't of each image alone, or not the same again."""
     dimensions: Dimensions = ()
@@ -128,10 +128,10 @@ class MethodSpec:
 
     # Reuse of a user's own values
     reuse: bool | None = None
-    """Whether a later command reuses the values of a user's own method. They must depend on nothing except its source,
-    the modules next to it that this imports, its parameters and `files`."""
+    """True if a later command reuses the values of a user's own method. The values must depend only on its source, the
+    modules next to it that the source imports, its parameters and `files`."""
     files: tuple[str, ...] = ()
-    """The paths of files that the method reads."""
+    """The paths of the data that the method reads."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the keys that are set, as plain data."""
@@ -244,7 +244,7 @@ class MetricSpec:
     aggregate_values: Mapping[str, ValueSpec] = field(default_factory=dict)
     """The names of these values. Empty: the names in `values`."""
 
-    # Images and passes
+    # Stability, supported data and cost
     unstable: str | None = None
     """See `MethodSpec`."""
     dimensions: Dimensions = ()
