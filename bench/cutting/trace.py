@@ -1,4 +1,8 @@
-"""The cut and its Trace: the tensors of one pass through a cut model, enough for every method and both axioms."""
+"""Cut a model at a layer and trace it: one pass gives the tensors that every method and both axioms need.
+
+`cut` makes a `CutModel`, which holds the model as two functions, trunk and head. `CutModel.trace` runs both on a batch
+and returns a `Trace`. The trace holds the pass's tensors, and computes ablation drops and other passes on first use.
+"""
 
 from __future__ import annotations
 
@@ -42,6 +46,8 @@ from axiom_bench.cutting.trunk_and_head import Capture, cast
 from axiom_bench.errors import BenchError, is_out_of_memory
 
 Inputs = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]  # images, or several inputs of which one is explained
+
+# The fields and cached properties of a Trace that have one row per image, so that a slice of the trace slices them.
 TENSORS = ("images", "activations", "gradients", "scores", "logits", "targets")
 OPTIONAL = ("interventions", "other_images", "first_images")
 COMPUTED = ("drops", "ablation_drops", "part_effects", "part_shapley_values", "true_contributions")
@@ -49,21 +55,23 @@ COMPUTED = ("drops", "ablation_drops", "part_effects", "part_shapley_values", "t
 
 @dataclass(frozen=True, eq=False)
 class Trace(CachesResults):
-    """Detached tensors of one batch. `trace[i:j]` is the trace of some of its images.
+    """The detached tensors of one batch. `trace[i:j]` is the trace of some of its images.
 
     Attributes:
-        images: (B, 3, H', W'); of signals (B, C, L'), of volumes (B, C, D', H', W').
+        images: The images, (B, 3, H', W'). Signals are (B, C, L'), volumes (B, C, D', H', W').
         activations: F, (B, K, H, W), (B, K, L) or (B, K, D, H, W).
-        gradients: g = dS/dF, of the shape of the activations.
-        scores: S, (B,), what is explained: the class's pre-softmax logit unless the cut has another output.
-        logits: (B, C), whose softmax is the probability of each class.
-        targets: (B,), the explained classes.
-        network: trunk and head for other activations and images of these rows.
-        num_padding: number of padded rows at the end, which repeat the last valid row; see `per_image`.
-        interventions: per row the image's parts with versions of it without each; None where nothing asks for them.
-        other_images: (B, 3, H', W'), another image of the data set for each row; None as above.
-        first_images: those of the trace that `again` or `at` derived this one from: they seed `generators`; or None.
-        image_ids: of each row; None where nobody gave any, and of derived traces, which are of other images.
+        gradients: g = dS/dF, in the shape of the activations.
+        scores: S, (B,), the explained scores: the class's pre-softmax logit unless the cut has another output.
+        logits: The logits, (B, C). Their softmax is the probability of each class.
+        targets: The explained classes, (B,).
+        network: Trunk and head, for passes over other activations and images of these rows.
+        num_padding: The number of padded rows at the end, which repeat the last valid row; see `per_image`.
+        interventions: The parts of each row's image, with versions of the image without each part. None if nothing
+            needs them.
+        other_images: Another image of the data set for each row, (B, 3, H', W'). None if nothing needs them.
+        first_images: The images of the trace that `again` or `at` derived this trace from, which seed `generators`.
+            None if the trace isn't derived.
+        image_ids: The id of each row. None if the caller gave none, and for derived traces, which have other images.
     """
 
     images: Tensor
@@ -92,7 +100,7 @@ class Trace(CachesResults):
 
     @property
     def has_gradients(self) -> bool:
-        """Whether a gradient of the valid rows isn't zero."""
+        """True if any gradient of the valid rows isn't zero."""
         return bool(self.gradients[: self.num_valid].any())
 
     def __getitem__(self, rows: slice) -> Trace:
@@ -100,23 +108,31 @@ class Trace(CachesResults):
             raise BenchError(
                 f"Invalid index {rows!r} of a trace; give a slice, such as trace[0:1] for the first image."
             )
+        fields: dict[str, Any] = {}
+        for name in (*TENSORS, "network", *OPTIONAL, "image_ids"):
+            value = getattr(self, name)
+            if value is not None:
+                fields[name] = value[rows]
+        # The padded rows repeat the last valid row. Of these equal rows, the first that is selected counts as valid.
         index = torch.arange(len(self))[rows]
-        values = {name: getattr(self, name) for name in (*TENSORS, "network", *OPTIONAL, "image_ids")}
-        changed: dict[str, Any] = {name: value[rows] for name, value in values.items() if value is not None}
-        part = replace(self, **changed, num_padding=max(0, int((index >= self.num_valid - 1).sum()) - 1))
-        computed = {name: vars(self)[name] for name in COMPUTED if name in vars(self)}
-        vars(part).update({name: None if value is None else value[rows] for name, value in computed.items()})
-        part._results.update({key: value[rows] for key, value in self._results.items()})
+        num_equal = int((index >= self.num_valid - 1).sum())
+        part = replace(self, **fields, num_padding=max(0, num_equal - 1))
+        for name in COMPUTED:
+            if name in vars(self):
+                value = vars(self)[name]
+                vars(part)[name] = None if value is None else value[rows]
+        for key, value in self._results.items():
+            part._results[key] = value[rows]
         return part
 
     @property
     def cut_model(self) -> SplitModel:
-        """The cut model that the trace is of."""
+        """The cut model that made the trace."""
         return self.network.cut_model
 
     @property
     def other_inputs(self) -> OtherInputs:
-        """What the network takes beside the images, (B, ...) each, in the order in which they were given."""
+        """The network's inputs other than the images, (B, ...) each, in the order in which they were given."""
         return self.network.others
 
     @property
@@ -126,61 +142,84 @@ class Trace(CachesResults):
 
     @property
     def dimensions(self) -> int:
-        """How many axes of space the activations have: 1 of signals, 2 of images, 3 of volumes."""
+        """The number of spatial axes of the activations: 1 for signals, 2 for images, 3 for volumes."""
         return self.activations.ndim - 2
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of activations and scores."""
+        """The type of the activations and scores."""
         return self.activations.dtype
 
     @property
     def has_probability(self) -> bool:
-        """Whether a softmax over the logits is a probability: of two or more classes that exclude each other."""
+        """True if a softmax over the logits is a probability: two or more classes that exclude each other."""
         return self.cut_model.output.softmax and self.logits.shape[1] > 1
 
     @property
     def passes(self) -> Passes:
-        """Passes counted since the cut was made, in images; shared by all traces of a cut."""
+        """The passes since the cut was made, counted in images. All traces of a cut share this count."""
         return self.cut_model.passes
 
     @property
     def num_valid(self) -> int:
-        """Number of valid rows: the first ones, before the padded rows."""
+        """The number of valid rows, which come before the padded rows."""
         return len(self) - self.num_padding
 
     @cached_property
     def classes_on_cpu(self) -> tuple[Tensor, Tensor]:
-        """The explained classes (B,) and those of the highest logits (B,), brought to the CPU in one copy."""
+        """The explained classes (B,) and the classes of the highest logits (B,), brought to the CPU in one copy."""
         explained, predicted = torch.stack([self.targets, self.logits.argmax(1)]).cpu()
         return explained, predicted
 
     def per_image(self, compute: Callable[[int], Tensor]) -> Tensor:
-        """compute(row) -> (...) for each valid row, one at a time; padded rows repeat the last: (B, ...)."""
+        """Call a function for one valid row at a time, and stack the results.
+
+        Args:
+            compute: A function from the number of a row to its result, (...).
+
+        Returns:
+            The results, (B, ...). Padded rows repeat the last valid row's result.
+        """
         rows = [compute(row) for row in range(self.num_valid)]
         return torch.stack(rows + rows[-1:] * self.num_padding)
 
     def generators(self, seed: int | str, rows: slice = slice(None)) -> list[torch.Generator]:
-        """A CPU generator for each image of these rows, seeded by `seed` and the image's pixels as first traced.
+        """Return a CPU generator for each image of these rows, seeded by `seed` and the image's pixels as first traced.
 
-        The explanation of a perturbed copy draws what that of the image drew, on every device and at every batch size,
-        and so the two differ by what the perturbation does.
+        The explanation of a perturbed copy thus draws the same numbers as the explanation of its image, on every device
+        and at every batch size. The two explanations differ only by the effect of the perturbation.
+
+        Args:
+            seed: A number or name that all the generators share.
+            rows: The rows of the trace; all by default.
         """
-        first = self.images if self.first_images is None else self.first_images
-        return generators(first[rows], seed)
+        first_images = self.images if self.first_images is None else self.first_images
+        return generators(first_images[rows], seed)
 
     def head(self, activations: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Outputs (R, C), logits unless the cut has another output, for any activations (R, K, H, W) at the layer.
+        """Run the head on any activations at the layer.
 
-        rows: (R,) the image that each row of activations belongs to; None for one row per image, in order.
+        Args:
+            activations: The activations, (R, K, H, W).
+            rows: The image of each row of activations, (R,). None: one row per image, in order.
+
+        Returns:
+            The outputs, (R, C): logits unless the cut has another output.
         """
         return self.network.head(activations, rows)
 
     @full_precision()
     def gradient_of(self, scores: Callable[[Tensor], Tensor]) -> Tensor:
-        """d scores / dF, (B, K, H, W), of other scores (B,) that the outputs (B, C) are made into.
+        """Compute the gradient of other scores with respect to the activations, d scores / dF.
 
-        Costs a head pass backward; forward too where the trace's own is too large to be kept.
+        This costs a backward pass through the head. It also costs a forward pass if the trace's own was too large to be
+        kept.
+
+        Args:
+            scores: A differentiable function from the outputs (B, C) to scores (B,).
+
+        Returns:
+            The gradient, (B, K, H, W).
         """
         with torch.inference_mode(False), torch.enable_grad():
             leaf, outputs = self.network.head_pass(self.activations)
@@ -188,97 +227,130 @@ class Trace(CachesResults):
         return gradient
 
     def forward(self, images: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Outputs (R, C) of the whole model for other images, differentiable in them: column c is their S.
+        """Run the whole model on other images. The outputs are differentiable with respect to the images.
 
-        rows: (R,) the row of the trace whose `other_inputs` each image has, for networks that take several inputs; None
-        for one image per row, in order.
+        Args:
+            images: The images, (R, 3, H', W').
+            rows: The row of the trace whose `other_inputs` each image gets, (R,), for networks with several inputs.
+                None: one image per row, in order.
+
+        Returns:
+            The outputs, (R, C). Column c is the score S of class c.
         """
         return self.network.forward(images, rows)
 
     def linear_head(self) -> Tensor:
-        """The final layer's weight (C, K). Raises BenchError unless the head is global average pooling + linear."""
+        """Return the weight of the final layer, (C, K).
+
+        Raises:
+            BenchError: If the head isn't global average pooling and one linear layer.
+        """
         return self.network.linear_head(self.activations)
 
     @cached_property
     def ablation_drops(self) -> Tensor:
-        """S - S_k for each channel k set to zero: (B, K), exact unless the cut has a budget, `ablation_channels`; 0 for
-        a dead channel. Computed on first use."""
+        """The drop S - S_k of the score when channel k is set to zero, (B, K). Computed on first use.
+
+        A dead channel's drop is 0. All drops are exact, unless the cut has a budget, `ablation_channels`.
+        """
         return self.drops.values
 
     @cached_property
     @torch.inference_mode(False)
     @torch.no_grad()
     def drops(self) -> Drops:
-        """`ablation_drops`, which of them are exact, and the error of the others. Computed on first use."""
+        """The `ablation_drops`, with which of them are exact, and the error of the others. Computed on first use."""
         budget = self.cut_model.ablation_channels
         if budget is None or self.network.has_free_drops(self.activations):
             values = self.network.ablation_drops(self.activations, self.targets)
-            return Drops(values, torch.ones_like(values, dtype=torch.bool), values.new_zeros(len(values)))
-        first_order = (self.gradients * self.activations).sum(axes(self.activations))
-        dead = dead_channels(self.activations)
-        ablate = partial(self.network.ablation_drops, self.activations, self.targets)
-        return within(budget, first_order, dead, self.generators("ablation_channels"), ablate)
+            return Drops(
+                values=values,
+                exact=torch.ones_like(values, dtype=torch.bool),
+                error=values.new_zeros(len(values)),
+            )
+        return within(
+            channels=budget,
+            first_order=(self.gradients * self.activations).sum(axes(self.activations)),
+            dead=dead_channels(self.activations),
+            draws=self.generators("ablation_channels"),
+            ablate=partial(self.network.ablation_drops, self.activations, self.targets),
+        )
 
     @property
     def drops_cost(self) -> float:
-        """Forward passes that all drops of an image cost, estimated from the work of two of them."""
+        """The cost of all drops of an image in forward passes, estimated from the work of two drops."""
         cost = partial(self.network.drops_cost, self.activations, self.targets)
         return self.cut_model.once("drops cost", cost)
 
     @property
     def capture(self) -> Capture:
-        """How the model was split, and why no faster way was possible."""
+        """The way in which the model was split, and the reason why no faster way was possible."""
         return self.cut_model.trunk_and_head.capture
 
     @cached_property
     def true_contributions(self) -> Tensor | None:
-        """The exact contribution of each channel and position, (B, K, H, W); see TracedNetwork.true_contributions."""
+        """The exact contribution of each channel and position, (B, K, H, W), if the model can compute it.
+
+        `TracedNetwork.true_contributions` has the conditions.
+        """
         return self.network.true_contributions(self.activations, self.targets)
 
     @cached_property
     @torch.inference_mode(False)
     @torch.no_grad()
     def part_effects(self) -> tuple[Tensor, ...]:
-        """Per row S - S without each part of `interventions`, the mean over the part's versions: (n_parts,) each.
+        """For each row, the drop in S when a part of `interventions` is removed, (n_parts,). Computed on first use.
 
-        S is of this trace's model and target. Each version is a forward pass. Computed on first use.
-        Raises BenchError where the trace has no interventions.
+        The drop is S minus the mean of S over the part's versions. S is the score of this trace's model and target.
+        Each version costs a forward pass.
+
+        Raises:
+            BenchError: If the trace has no interventions.
         """
-        return self._of_parts(effects)
+        return self._values_of_parts(effects)
 
     @cached_property
     @torch.inference_mode(False)
     @torch.no_grad()
     def part_shapley_values(self) -> tuple[Tensor, ...]:
-        """Per row the Shapley value of each part, (n_parts,) each; see `interventions.shapley_values`.
+        """For each row, the Shapley value of each part, (n_parts,); see `interventions.shapley_values`.
 
-        n parts have 2^n - 1 sets to be without, of each as many versions as its parts: as many forward passes.
-        Raises BenchError as that, and where the trace has no interventions.
+        n parts have 2^n - 1 sets that can be removed, each in as many versions as its parts have. Each version costs a
+        forward pass.
+
+        Raises:
+            BenchError: If `interventions.shapley_values` raises it, or if the trace has no interventions.
         """
-        return self._of_parts(shapley_values)
+        return self._values_of_parts(shapley_values)
 
-    def _of_parts(self, values: Callable[..., tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-        """`effects` or `shapley_values` of this trace's rows."""
+    def _values_of_parts(self, compute: Callable[..., tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        """Compute `effects` or `shapley_values` for this trace's rows; padded rows repeat the last valid row's."""
         if self.interventions is None:
             raise BenchError(
                 "This needs versions of the images without their parts, and these images have none; choose a data set "
                 "that offers interventions, such as data=scenes, or pass axiom_bench.Batch(interventions=...)."
             )
+
+        def score(images: Tensor, rows: Tensor) -> Tensor:
+            return self.forward(images, rows).gather(1, self.targets[rows, None])[:, 0]
+
         limit = min(self.cut_model.rows_at_once(self.images[0]), MAX_ROWS)
-
-        def score(images: Tensor, index: Tensor) -> Tensor:
-            return self.forward(images, index).gather(1, self.targets[index, None])[:, 0]
-
-        rows, parts = 2 ** (limit.bit_length() - 1), self.interventions[: self.num_valid]
-        images, scores = self.images[: len(parts)], self.scores[: len(parts)]
-        answer = values(images, scores, parts, score, rows, self.passes)
-        return answer + answer[-1:] * self.num_padding
+        rows_at_once = 2 ** (limit.bit_length() - 1)  # the largest power of two within the limit
+        parts = self.interventions[: self.num_valid]
+        images = self.images[: len(parts)]
+        scores = self.scores[: len(parts)]
+        values = compute(images, scores, parts, score, rows_at_once, self.passes)
+        return values + values[-1:] * self.num_padding
 
     def at(self, layer: str) -> Trace:
-        """The trace of the same images and targets at another layer of the same model; passes are counted together."""
-        other = trace_of(self.cut_model.at(layer), self.images, self.targets, others=self.other_inputs)
-        other = self._with_extras(other, self.num_padding)
-        return other if self.network.output_scale == 1 else other.scaled(output=self.network.output_scale)
+        """Trace the same images and targets at another layer of the same model. Passes are counted together.
+
+        Args:
+            layer: A dotted module name.
+        """
+        trace = trace_of(self.cut_model.at(layer), self.images, self.targets, others=self.other_inputs)
+        trace = self._with_extras(trace, self.num_padding)
+        return trace if self.network.output_scale == 1 else trace.scaled(output=self.network.output_scale)
 
     def again(
         self,
@@ -287,33 +359,50 @@ class Trace(CachesResults):
         model: nn.Module | SplitModel | None = None,
         other_inputs: OtherInputs | None = None,
     ) -> Trace:
-        """The trace of other images, classes or other inputs, or of another model at the same layer; None keeps this
-        trace's.
+        """Trace other images, classes, other inputs, or another model at the same layer. None keeps this trace's.
 
-        model: another model, or a cut model of it, as `cut_model.on(model)` gives. Passes are counted together.
-        The padded rows are as many as here where these rows end in as many equal ones; else there are none.
-        As many images as here are taken for versions of these, row by row, and draw what these do; see `generators`.
+        The new trace is padded like this one if its rows end in equally many equal rows; otherwise it isn't padded. If
+        it has as many images as this trace, they count as versions of these images, row by row. The versions share the
+        draws of these images; see `generators`.
+
+        Args:
+            images: The images, (R, 3, H', W').
+            targets: The class indices, (R,).
+            model: Another model, or a cut model of it from `cut_model.on(model)`. Passes are counted together.
+            other_inputs: The network's inputs other than the images, (R, ...) each.
         """
-        cut_model = self.cut_model.on(model) if isinstance(model, nn.Module) else model or self.cut_model
-        images, targets = self.images if images is None else images, self.targets if targets is None else targets
+        if isinstance(model, nn.Module):
+            cut_model = self.cut_model.on(model)
+        else:
+            cut_model = model or self.cut_model
+        images = self.images if images is None else images
+        targets = self.targets if targets is None else targets
         others = self.other_inputs if other_inputs is None else other_inputs
-        other = trace_of(cut_model, images, targets, others=others)
-        last, parts = slice(self.num_valid - 1, None), (images, targets, *others)
-        same = len(images) == len(self) and all((part[last] == part[last][:1]).all() for part in parts)
-        return self._with_extras(other, self.num_padding if same else 0)
+        trace = trace_of(cut_model, images, targets, others=others)
+        last_rows = slice(self.num_valid - 1, None)
+        is_padded = len(images) == len(self) and all(
+            (values[last_rows] == values[last_rows][:1]).all() for values in (images, targets, *others)
+        )
+        return self._with_extras(trace, self.num_padding if is_padded else 0)
 
-    def _with_extras(self, other: Trace, num_padding: int) -> Trace:
-        """Another trace with so many padded rows; with this one's interventions and images where its rows are."""
-        if len(other) != len(self):
-            return replace(other, num_padding=num_padding)
+    def _with_extras(self, trace: Trace, num_padding: int) -> Trace:
+        """Set the padded rows of a derived trace. If it has as many rows, also copy the OPTIONAL fields of this one."""
+        if len(trace) != len(self):
+            return replace(trace, num_padding=num_padding)
         extras: dict[str, Any] = {name: getattr(self, name) for name in OPTIONAL}
         if self.first_images is None:
             extras["first_images"] = self.images
-        return replace(other, num_padding=num_padding, **extras)
+        return replace(trace, num_padding=num_padding, **extras)
 
     def scaled(self, output: float = 1.0, inputs: float = 1.0) -> Trace:
-        """The trace of the same network with its scores times `output`, and its activations times `inputs` with the
-        head's input divided by it. A method on the score's scale follows the first, and the second changes nothing."""
+        """Return the trace of the same network with other scales of its scores and activations.
+
+        A method on the score's scale follows `output`. `inputs` changes no map, since the head undoes it.
+
+        Args:
+            output: A factor of the scores.
+            inputs: A factor of the activations, by which the head divides its input.
+        """
         return replace(
             self,
             activations=self.activations * inputs,
@@ -326,12 +415,11 @@ class Trace(CachesResults):
 
 @dataclass(frozen=True)
 class RowsOfImages:
-    """Which neighbouring rows of a trace are of one image, as those of its labels are. numbers: the image of each row,
-    (B,); places: of each row among those of its image, (B,); both on the CPU. classes: of all rows of each row's image,
-    by their place, (B, most); where they are fewer than most, others stand behind them."""
+    """The neighbouring rows of a trace that share an image, such as one row for each of its labels."""
 
-    numbers: Tensor
-    places: Tensor
+    numbers: Tensor  # (B,), the number of each row's image; on the CPU
+    places: Tensor  # (B,), the place of each row among the rows of its image; on the CPU
+    # (B, most), the classes of all rows of a row's image, by place. If the image has fewer rows, other classes follow.
     classes: Tensor
 
     def __getitem__(self, rows: slice) -> RowsOfImages:
@@ -339,22 +427,31 @@ class RowsOfImages:
 
 
 def rows_of_images(trace: Trace) -> RowsOfImages:
-    """Those of a trace, compared once; padded rows are the last valid one."""
+    """Find the rows of a trace that share an image, comparing the images once. Padded rows count as the last valid row.
 
-    def compared() -> RowsOfImages:
-        valid = trace.num_valid
-        is_first = torch.ones(valid, dtype=torch.bool)
-        if trace.first_images is None:  # else equal images may be versions of different ones, and draw what these do
-            inputs = [each[:valid].reshape(valid, -1) for each in (trace.images, *trace.other_inputs)]
-            is_first[1:] = torch.stack([(each[1:] != each[:-1]).any(1) for each in inputs]).any(0).cpu()
-        rows, numbers = torch.arange(valid), is_first.cumsum(0) - 1
+    All images of a derived trace count as different. If two are equal, they may be versions of different first images,
+    and then draw different numbers; see `Trace.generators`.
+    """
+
+    def compare() -> RowsOfImages:
+        num_valid = trace.num_valid
+        is_first = torch.ones(num_valid, dtype=torch.bool)  # the first row of an image
+        if trace.first_images is None:
+            changes = []
+            for values in (trace.images, *trace.other_inputs):
+                flat = values[:num_valid].reshape(num_valid, -1)
+                changes.append((flat[1:] != flat[:-1]).any(1))
+            is_first[1:] = torch.stack(changes).any(0).cpu()
+        numbers = is_first.cumsum(0) - 1
         firsts = is_first.nonzero()[:, 0][numbers]
-        places = rows - firsts
-        others = (firsts[:, None] + torch.arange(int(places.max()) + 1)).clamp(max=valid - 1)
-        padded = torch.arange(len(trace)).clamp(max=valid - 1)
-        return RowsOfImages(numbers[padded], places[padded], trace.targets[others[padded].to(trace.targets.device)])
+        places = torch.arange(num_valid) - firsts
+        most = int(places.max()) + 1
+        image_rows = (firsts[:, None] + torch.arange(most)).clamp(max=num_valid - 1)
+        padded = torch.arange(len(trace)).clamp(max=num_valid - 1)
+        classes = trace.targets[image_rows[padded].to(trace.targets.device)]
+        return RowsOfImages(numbers[padded], places[padded], classes)
 
-    return trace.once("rows of images", compared)
+    return trace.once("rows of images", compare)
 
 
 @full_precision()
@@ -367,8 +464,10 @@ def trace_of(
     explained: int | str | None = None,
     others: OtherInputs = (),
 ) -> Trace:
-    """One trunk pass, one head pass and its gradient; see CutModel.trace. others: the other inputs, where images are a
-    tensor."""
+    """Run one trunk pass, one head pass and its gradient. CutModel.trace documents the arguments.
+
+    `others` are the other inputs if `images` is a tensor, and are ignored otherwise.
+    """
     model = cut_model.model
     if are_several(images, model):
         inputs, images, others = taken_apart(model, images, explained)
@@ -378,18 +477,29 @@ def trace_of(
     model = cut_model.model
     with torch.inference_mode(False):
         images = images.clone() if images.is_inference() else images.detach()
-        others = cast(tuple(each.detach().to(images.device, copy=True) for each in others), cut_model.dtype)
-        with bound(model, tuple(each[:1] for each in others)), failures_of(model, images[:1]):
+        copied_others = tuple(values.detach().to(images.device, copy=True) for values in others)
+        others = cast(copied_others, cut_model.dtype)
+        first_others = tuple(values[:1] for values in others)
+        with bound(model, first_others), failures_of(model, images[:1]):
             cut_model.split(images)
             with torch.no_grad():
                 activations, sides = cut_model.trunk(images, *others)
         activations = activations.detach().requires_grad_()
         with torch.enable_grad():
             network_logits, values = cut_model.head_with_values(activations, sides)
-            outputs, logits = cut_model.outputs_of(network_logits), cut_model.class_logits_of(network_logits)
+            outputs = cut_model.outputs_of(network_logits)
+            logits = cut_model.class_logits_of(network_logits)
         targets = logits.argmax(1) if targets is None else checked_targets(targets, logits)
         scores = outputs.gather(1, targets[:, None])[:, 0]
         gradients = _gradients(cut_model, scores, activations, sides, values is not None)
+    network = TracedNetwork(
+        cut_model=cut_model,
+        sides=sides,
+        batch=len(images),
+        head_values=values,
+        kept_pass=None if values is None else (activations, outputs),
+        others=others,
+    )
     return Trace(
         images=images,
         activations=activations.detach(),
@@ -397,25 +507,24 @@ def trace_of(
         scores=scores.detach(),
         logits=logits.detach(),
         targets=targets,
-        network=TracedNetwork(
-            cut_model, sides, len(images), values, None if values is None else (activations, outputs), others=others
-        ),
+        network=network,
         interventions=None if interventions is None else checked_interventions(interventions, images),
         other_images=None if other_images is None else checked_other_images(other_images, images),
     )
 
 
-def _gradients(cut_model: SplitModel, scores: Tensor, activations: Tensor, sides: Any, keep: bool) -> Tensor:
-    """dS/dF, (B, K, H, W). keep: the autograd graph. Raises BenchError where there is no gradient."""
+def _gradients(cut_model: SplitModel, scores: Tensor, activations: Tensor, sides: Any, keeps_graph: bool) -> Tensor:
+    """Compute dS/dF, (B, K, H, W), or raise BenchError if there is no gradient."""
     if not scores.requires_grad and cut_model.output.function is not None:
         raise BenchError(
             f"The scores of the output function {cut_model.output.name} have no gradient; "
             "compute them without detach, no_grad, item or NumPy."
         )
-    gradients, network = None, type(getattr(cut_model.model, "module", cut_model.model)).__name__
+    network = type(getattr(cut_model.model, "module", cut_model.model)).__name__
+    gradients = None
     if scores.requires_grad:
         try:
-            (gradients,) = torch.autograd.grad(scores.sum(), activations, retain_graph=keep, allow_unused=True)
+            (gradients,) = torch.autograd.grad(scores.sum(), activations, retain_graph=keeps_graph, allow_unused=True)
         except Exception as error:  # a network's own backward pass may raise anything
             if is_out_of_memory(error):
                 raise
@@ -430,7 +539,7 @@ def _gradients(cut_model: SplitModel, scores: Tensor, activations: Tensor, sides
             ) from error
     if gradients is None:
         maps = activations.detach()
-        if not torch.equal(cut_model.head(maps, sides), cut_model.head(maps + 1, sides)):
+        if not torch.equal(cut_model.head(maps, sides), cut_model.head(maps + 1, sides)):  # they do depend on the layer
             raise BenchError(
                 f"The scores of {network} depend on the layer {cut_model.layer!r} and have no gradient there; "
                 "compute them without detach, no_grad, inference_mode, item or NumPy."
@@ -443,23 +552,25 @@ class CutModel(SplitModel):
     """A model cut at a layer: `trunk -> activations -> head`. The user's model is never edited.
 
     Args:
-        model: any nn.Module that maps images (B, C', H', W'), signals (B, C', L') or volumes (B, C', D', H', W') to
-            logits (B, C), or to what `output` reads. Logits are
-            found in a dict ("logits" or "out"), in an object with `.logits`, and made of (B,) and (B, C, H, W),
-            squeezed or not.
-        layer: a dotted module name.
-        precision: "fp32", "tf32" or "bf16", for the trunk; `head_precision` likewise, for the head and the ablations.
-        ablation_memory: bytes that the ablations may take beside the trace.
-        reshape: for a transformer's layer: "tokens", a grid (H, W), or an object with to_maps and from_maps.
-        output: what is explained: "probability", "margin" (z_c - the highest other logit), "rest", one of
-            `axiom_bench.outputs`, or a function or module from what the model returns to scores (B, n). None: logits.
-            Where the model returns probabilities, which the first trace recognises with a RecognisedOutput warning,
-            those before its end. "logits", "probabilities" or "log_probabilities" say what it returns.
-        ablation_channels: a budget for inner layers: of each image only so many channels, and a sample of the others,
+        model: Any nn.Module that maps images (B, C', H', W'), signals (B, C', L') or volumes (B, C', D', H', W') to
+            logits (B, C), or to a value that `output` reads. Logits are also found in a dict ("logits" or "out") and in
+            an object with `.logits`. They are made from (B,) and (B, C, H, W), squeezed or not.
+        layer: A dotted module name.
+        precision: The precision of the trunk: "fp32", "tf32" or "bf16".
+        head_precision: The precision of the head and the ablations: "fp32", "tf32" or "bf16".
+        ablation_memory: The bytes that the ablations may take in addition to the trace.
+        reshape: The way from tokens to maps, for a transformer's layer: "tokens", a grid (H, W), or an object with
+            to_maps and from_maps.
+        output: The explained scores: "probability", "margin" (z_c - the highest other logit), "rest", one of
+            `axiom_bench.outputs`, or a function or module from the model's return value to scores (B, n).
+            None explains the logits. If the model ends in probabilities, these are the logits before its end. The first
+            trace recognises such an end, with a RecognisedOutput warning. "logits", "probabilities" or
+            "log_probabilities" say what the model returns.
+        ablation_channels: A budget for inner layers: only so many channels of each image, and a sample of the others,
             are ablated; see `Trace.drops`. None: all.
 
     Raises:
-        BenchError: for an unknown layer (with the nearest names), precision, reshape, output or budget.
+        BenchError: If the layer (the message has the nearest names), precision, reshape, output or budget is invalid.
     """
 
     def trace(
@@ -471,12 +582,19 @@ class CutModel(SplitModel):
         explained: int | str | None = None,
         other_inputs: OtherInputs = (),
     ) -> Trace:
-        """One trunk pass, one head pass and its gradient.
+        """Trace a batch: one trunk pass, one head pass and its gradient.
 
-        images: (B, C', H', W'), or several inputs, with `explained` as `axiom_bench.trace` has it. targets: (B,) class
-        indices; None: each image's predicted class. interventions: per image its parts; other_images: (B, C', H', W'),
-        another image for each; see Trace. other_inputs: those of a trace before, where images are a tensor.
-        Raises BenchError for a layer without such maps, a model without logits or scores, targets out of range.
+        Args:
+            images: The images, (B, C', H', W'), or several inputs; see `axiom_bench.trace`.
+            targets: The class indices, (B,). None: the predicted class of each image.
+            interventions: The parts of each image; see Trace.
+            other_images: Another image for each image, (B, C', H', W'); see Trace.
+            explained: The explained one of several inputs; see `axiom_bench.trace`.
+            other_inputs: The `other_inputs` of an earlier trace, if `images` is a tensor.
+
+        Raises:
+            BenchError: If the layer gives no such maps, if the model has no logits or scores, or if a target is out of
+                range.
         """
         trace = trace_of(self, images, targets, interventions, other_images, explained, other_inputs)
         if not self.holds(PixelsGiven) and (note := pixels_note(trace.images, self.normalisation)):
@@ -495,12 +613,21 @@ def cut(
     output: AnyOutput | None = None,
     ablation_channels: int | None = None,
 ) -> CutModel:
-    """Cuts a model once at a layer, for many traces; arguments and errors are those of `CutModel`."""
+    """Cut a model once at a layer, for many traces. Arguments and errors are those of `CutModel`."""
     if isinstance(model, nn.Module):
         check_shapes(model)
         check_finite(model)
-    cut_model = CutModel(model, layer, precision, head_precision, ablation_memory, reshape, output, ablation_channels)
-    preprocessing = getattr(getattr(model, "loaded", None), "preprocessing", None)  # of `load_model`
+    cut_model = CutModel(
+        model=model,
+        layer=layer,
+        precision=precision,
+        head_precision=head_precision,
+        ablation_memory=ablation_memory,
+        reshape=reshape,
+        output=output,
+        ablation_channels=ablation_channels,
+    )
+    preprocessing = getattr(getattr(model, "loaded", None), "preprocessing", None)  # `load_model` sets `loaded`
     if preprocessing is not None and preprocessing.shape is None:
         cut_model.normalisation = preprocessing.mean, preprocessing.std
     return cut_model
@@ -515,15 +642,23 @@ def trace(
     output: AnyOutput | None = None,
     explained: int | str | None = None,
 ) -> Trace:
-    """Cut and trace in one, for notebooks: one trunk pass, one head pass and its gradient.
+    """Cut a model and trace it in one call, for notebooks: one trunk pass, one head pass and its gradient.
 
     Activations, gradients and drops are those of Fu et al. 2020, arXiv:2008.02312, section 3: F, g = dS/dF and S - S_k.
-    images: (B, C', H', W'), preprocessed as the model expects. targets: (B,) class indices; None: the predicted
-    ones. The model isn't changed. Other arguments, and errors, are those of `CutModel` and its `trace`.
+    The model isn't changed. Other arguments, and errors, are those of `CutModel` and `CutModel.trace`.
 
-    A network with several inputs gets a tuple of tensors, in the order of forward's arguments, or a dict, by their
-    names or as the one dict that forward takes. Each has a row for each image. explained: the place or name of what is
-    explained, where several inputs have the axes of the network's convolutions. The others are `Trace.other_inputs`,
-    and stay with their images in every pass.
+    If the network has several inputs, give a tuple of tensors in the order of forward's arguments, or a dict. The dict
+    has the arguments' names, or is the one dict that forward takes. Each input has a row for each image. The inputs
+    that aren't explained become `Trace.other_inputs`, and stay with their images in every pass.
+
+    Args:
+        model: The model, as `CutModel` takes it.
+        layer: A dotted module name.
+        images: The images, (B, C', H', W'), preprocessed as the model expects, or several inputs.
+        targets: The class indices, (B,). None: the predicted class of each image.
+        reshape: The way from tokens to maps, as `CutModel` takes it.
+        output: The explained scores, as `CutModel` takes them.
+        explained: The place or name of the explained input. It is needed if several inputs have the axes of the
+            network's convolutions.
     """
     return cut(model, layer, reshape=reshape, output=output).trace(images, targets, explained=explained)
