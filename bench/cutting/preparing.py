@@ -1,4 +1,7 @@
-"""All steps from a user's network and an image to a cut, in order. Details are where each step is imported from."""
+"""Prepare a user's network for tracing: all steps from the network and an image to a cut, in order.
+
+`prepare` calls the steps. The details of a step are in the module that it is imported from.
+"""
 
 from __future__ import annotations
 
@@ -34,51 +37,34 @@ from axiom_bench.notes import BatchMates, Notes
 
 @dataclass(frozen=True, eq=False)
 class Uncut:
-    """A network before its first image, and how it is to be cut.
+    """A network before its first image, with the settings of its cut."""
 
-    Attributes:
-        model: A copy of the user's network, without the user's hooks.
-        with_hooks: A copy with them; None if the network has none.
-        layer: The layer's name.
-        reshape: From tokens to maps and back, None for a layer of maps.
-        output: What is explained.
-        mates: As `TrunkAndHead` has it; None if it isn't known.
-        follows_shapes: Whether a graph that holds for one size of images will do.
-        notes: Gets a sentence if scores depend on the other images of a batch.
-    """
-
-    model: nn.Module
-    with_hooks: nn.Module | None
-    layer: str
-    reshape: AnyReshape | None
-    output: Output
-    mates: str | None
-    follows_shapes: bool
-    notes: Notes
+    model: nn.Module  # a copy of the user's network, without the user's hooks
+    with_hooks: nn.Module | None  # a copy with the user's hooks; None if the network has none
+    layer: str  # the layer's name
+    reshape: AnyReshape | None  # the way from tokens to maps and back; None for a layer of maps
+    output: Output  # the explained scores
+    mates: str | None  # see `TrunkAndHead`; None if it isn't known yet
+    follows_shapes: bool  # True if the graph may hold for one size of images only
+    notes: Notes  # get a sentence if scores depend on the other images of a batch
 
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """A network, prepared.
+    """A network that is ready for tracing."""
 
-    Attributes:
-        model: The copy that is traced, with the user's hooks if they matter.
-        output: What is explained, and what the network returns.
-        trunk_and_head: The two parts, checked against the model.
-    """
-
-    model: nn.Module
-    output: Output
-    trunk_and_head: TrunkAndHead
+    model: nn.Module  # the copy that is traced, with the user's hooks if they matter
+    output: Output  # the explained scores, and the kind of the network's return value
+    trunk_and_head: TrunkAndHead  # the two parts, checked against the model
 
 
 @dataclass(frozen=True, eq=False)
 class _FirstPass:
     """A pass over one image, whose scores trunk and head must reproduce."""
 
-    returned: Any
-    num_calls: int  # of the layer
-    sizes: OutputSizes  # of what the model's operations return
+    returned: Any  # the network's return value
+    num_calls: int  # how often the pass called the layer
+    sizes: OutputSizes  # the sizes of the results of the model's operations
 
 
 def copies(model: nn.Module) -> tuple[nn.Module, nn.Module | None]:
@@ -87,20 +73,23 @@ def copies(model: nn.Module) -> tuple[nn.Module, nn.Module | None]:
     The copies share the weights. Wrappers such as DataParallel are left out.
     """
     plain = unwrapped(model)
-    with_hooks = pool_by_views(unwrap_parts(shared_copy(plain, with_hooks=True))) if other_hooks(plain) else None
-    return pool_by_views(unwrap_parts(shared_copy(plain))), with_hooks
+    with_hooks = None
+    if other_hooks(plain):
+        with_hooks = pool_by_views(unwrap_parts(shared_copy(plain, with_hooks=True)))
+    without_hooks = pool_by_views(unwrap_parts(shared_copy(plain)))
+    return without_hooks, with_hooks
 
 
 def prepare(uncut: Uncut, images: Tensor) -> Cut:
-    """Cut a network into trunk and head, which give the network's scores for the first of the images.
+    """Cut a network into trunk and head, and check that they give the network's scores for the first image.
 
     Args:
-        uncut: The network and how to cut it; its other inputs are bound.
-        images: (B, C, *space) on the network's device.
+        uncut: The network and the settings of the cut; the network's other inputs are bound.
+        images: The images, (B, C, *space), on the network's device.
 
     Raises:
-        BenchError: If the layer has no maps, if what the network returns has no scores (B, n), or if its scores differ
-            from call to call.
+        BenchError: If the layer gives no maps, if no scores (B, n) are found in the network's return value, or if the
+            scores differ from call to call.
     """
     image = images[:1]
     others = others_of(uncut.model, 1)
@@ -113,13 +102,13 @@ def prepare(uncut: Uncut, images: Tensor) -> Cut:
             except OtherScores as error:
                 if error.is_drawn or uncut.output.returns is not None:
                     raise
-            # Only the first call may differ, as that of a network that sets itself up in it.
-            again = _first_pass(model, uncut.layer, image)
-            return Cut(model, output, _trunk_and_head(uncut, model, image, again, output))
+            # A network may set itself up in its first call. So only the scores of the first call may differ.
+            second = _first_pass(model, uncut.layer, image)
+            return Cut(model, output, _trunk_and_head(uncut, model, image, second, output))
 
 
 def _with_hooks_that_matter(uncut: Uncut, image: Tensor, others: tuple[Tensor, ...]) -> nn.Module:
-    """Return the copy with the user's hooks if they change what the network returns."""
+    """Return the copy with the user's hooks if they change the network's return value, otherwise the one without."""
     if uncut.with_hooks is None:
         return uncut.model
     with bound(uncut.with_hooks, others), own_state(uncut.model), own_state(uncut.with_hooks):
@@ -127,7 +116,7 @@ def _with_hooks_that_matter(uncut: Uncut, image: Tensor, others: tuple[Tensor, .
 
 
 def _recognised_pass(uncut: Uncut, model: nn.Module, image: Tensor) -> tuple[_FirstPass, Output]:
-    """Run the network on the image, and find what it returns unless the user says so."""
+    """Run the network on the image, and recognise the kind of its return value unless the user named it."""
     if uncut.output.returns is not None:
         return _first_pass(model, uncut.layer, image), uncut.output
     operations = Calls()
@@ -140,15 +129,16 @@ def _recognised_pass(uncut: Uncut, model: nn.Module, image: Tensor) -> tuple[_Fi
 
 
 def _first_pass(model: nn.Module, layer: str, image: Tensor) -> _FirstPass:
+    """Run the network on the image, and count the calls of the layer."""
     calls: list[str] = []
-    copied_image = image.clone()  # which the model may write to
+    copied_image = image.clone()  # the model may write to it
     with measured_outputs(image) as sizes, hooked(model, layer, lambda *_: calls.append(layer)):
         returned = model(copied_image)
     return _FirstPass(returned, len(calls), sizes)
 
 
 def _trunk_and_head(uncut: Uncut, model: nn.Module, image: Tensor, first: _FirstPass, output: Output) -> TrunkAndHead:
-    """Find the scores, whether they depend on other images, and the views; then capture trunk and head."""
+    """Find the scores, check whether they depend on other images, and find the views; then capture trunk and head."""
     ending = Ending(output.returns) if output.returns not in (None, "logits") else None
     scores = scores_of(output.function, first.returned, type(model).__name__, image, ending)
     network = ScoredNetwork(model, scores)
@@ -196,7 +186,7 @@ def _mates(
     half: torch.dtype | None,
     notes: Notes,
 ) -> str:
-    """Return the sentence for a network whose scores depend on the other images of a batch, and add it to the notes."""
+    """If the scores depend on the other images of a batch, add a sentence to the notes and return it; otherwise ""."""
     if half is not None:
         warnings.warn(_low_precision(network.model, half), stacklevel=2)
     mates = batch_mates(network, image, scores)
@@ -206,7 +196,7 @@ def _mates(
 
 
 def _low_precision(model: nn.Module, half: torch.dtype) -> str:
-    """Return the sentence for a network that computes in half precision by its weights, by casts, or by both."""
+    """Return the warning for a network that computes in half precision because of its weights, of casts, or of both."""
     are_half = {weight.dtype in HALF for weight in model.parameters()}
     remedies = ["give network.float()"] if True in are_half else []
     if are_half != {True}:

@@ -372,9 +372,8 @@ class Trace(CachesResults):
             other_inputs: The network's inputs other than the images, (R, ...) each.
         """
         if isinstance(model, nn.Module):
-            cut_model = self.cut_model.on(model)
-        else:
-            cut_model = model or self.cut_model
+            model = self.cut_model.on(model)
+        cut_model = model or self.cut_model
         images = self.images if images is None else images
         targets = self.targets if targets is None else targets
         others = self.other_inputs if other_inputs is None else other_inputs
