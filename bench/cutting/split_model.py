@@ -1,4 +1,8 @@
-"""A model split at a layer into trunk and head, which run here in their precisions and are counted."""
+"""Run a model that is split at a layer into trunk and head, each in its precision, and count the passes.
+
+`SplitModel` is the cut model without its `trace`. `TracedNetwork` is the cut model together with the values that cross
+the cut for the images of one trace.
+"""
 
 from __future__ import annotations
 
@@ -41,19 +45,23 @@ from axiom_bench.errors import BenchError, type_name, unknown
 from axiom_bench.notes import WARNINGS, Notes
 
 GIBIBYTE = 2**30
-MOST_SIZES = 8  # of images with a graph each, for models whose graph depends on the size
+MOST_SIZES = 8  # image sizes that get a graph of their own, for models whose graph depends on the size
 T = TypeVar("T")
 
 
 class CachesResults:
-    """Keeps results by key, for as long as it lives."""
+    """The base of objects that keep results by key, for as long as the object lives."""
 
     _results: dict[Hashable, Any]
 
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """compute() on the first call with this key, its result on all later ones: what several callers share.
+        """Compute a result on the first call with this key, and return the same result on all later calls.
 
-        key: names the result and all parameters that it depends on. A changed copy computes its own.
+        Several callers can thus share a result. A changed copy of the object computes its own.
+
+        Args:
+            key: The result's name and all parameters that the result depends on.
+            compute: A function that returns the result.
         """
         if key not in self._results:
             self._results[key] = compute()
@@ -61,7 +69,7 @@ class CachesResults:
         return result
 
     def holds(self, key: Hashable) -> bool:
-        """Whether `once` would have nothing to compute."""
+        """Return True if `once` has computed the result of this key."""
         return key in self._results
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
@@ -70,13 +78,16 @@ class CachesResults:
 
 
 class SplitModel(CachesResults):
-    """The base of CutModel: all of it but `trace`, since a Trace needs this class. See CutModel for the arguments.
+    """The base of CutModel: all of it except `trace`, since a Trace needs this class. See CutModel for the arguments.
 
-    mates: as `TrunkAndHead` has it; None before the first trace, which finds it. notes: get what the first trace finds
-    about the network; by default they are warnings. follows_shapes: whether a graph that
-    holds for one size of images will do. finetuned: a copy of the model that
-    was fine-tuned on images without some of their pixels, for the metric f_fidelity. Yours to set. normalisation: the
-    mean and std of the images that the model takes; images without them get a PixelsGiven warning. None: not known.
+    Attributes:
+        mates: See `TrunkAndHead`. The first trace sets it; None before.
+        notes: Get the first trace's findings about the network. By default they are warnings.
+        follows_shapes: True if a graph that holds for one size of images is enough.
+        finetuned: A copy of the model that was fine-tuned on images without some of their pixels, for the metric
+            f_fidelity. Yours to set.
+        normalisation: The mean and std of the images that the model takes. Images that aren't normalised with them get
+            a PixelsGiven warning. None: not known.
     """
 
     def __init__(
@@ -91,7 +102,9 @@ class SplitModel(CachesResults):
         ablation_channels: int | None = None,
     ) -> None:
         if not isinstance(model, nn.Module):
-            advice = f"; load a network by its name, ab.load_model({model!r})" if isinstance(model, str) else ""
+            advice = ""
+            if isinstance(model, str):
+                advice = f"; load a network by its name, ab.load_model({model!r})"
             raise BenchError(f"Invalid model: expected a torch.nn.Module, not {type_name(model)}{advice}.")
         self.precision = check_precision(precision)
         self.head_precision = check_precision(head_precision)
@@ -115,24 +128,24 @@ class SplitModel(CachesResults):
         self._results = {}
 
     def __repr__(self) -> str:
-        output, precision = self.output.name, self.precision
         place = f"{type(self.model).__name__} at {self.layer!r}"
-        return f"{type(self).__name__}({place}, output {output!r}, precision {precision!r}, {self.device})"
+        settings = f"output {self.output.name!r}, precision {self.precision!r}"
+        return f"{type(self).__name__}({place}, {settings}, {self.device})"
 
     @property
     def ablation_memory(self) -> int:
-        """Bytes that ablations and extra passes may take beside the trace."""
+        """The bytes that ablations and extra passes may take in addition to the trace."""
         return self.limits.memory
 
     @property
     def tells_contributions(self) -> bool:
-        """Whether the model has a method that tells its true contributions at this layer and to this output."""
-        is_of_logits = self.output.build is None and self.output.function is None
+        """True if the model has a method for its true contributions at this layer and to this output."""
+        explains_logits = self.output.build is None and self.output.function is None
         method = getattr(self.model, "true_contributions", None)
-        return is_of_logits and callable(method) and getattr(self.model, "truth_layer", self.layer) == self.layer
+        return explains_logits and callable(method) and getattr(self.model, "truth_layer", self.layer) == self.layer
 
     def rows_at_once(self, image: Tensor, with_gradient: bool = False) -> int:
-        """How many images an extra pass has; see Limits. Raises BenchError before the first trace."""
+        """Return the number of images of an extra pass; see Limits. Raises BenchError before the first trace."""
         return self.limits.rows_at_once(image, self.trunk_and_head.sizes, with_gradient)
 
     @property
@@ -142,28 +155,28 @@ class SplitModel(CachesResults):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of the model's first parameter: what images are cast to, and what the head computes in."""
+        """The type of the model's first floating-point parameter. Images are cast to it; the head computes in it."""
         return self._first_tensor().dtype
 
     def _first_tensor(self) -> Tensor:
-        tensors = chain(self.model.parameters(), self.model.buffers())  # asked in every pass
+        tensors = chain(self.model.parameters(), self.model.buffers())  # an iterator, since every pass asks
         return next((tensor for tensor in tensors if tensor.is_floating_point()), torch.zeros(()))
 
     @property
     def trunk_and_head(self) -> TrunkAndHead:
-        """Trunk and head, checked against the model. Raises BenchError before the first trace."""
+        """The trunk and the head, checked against the model. Raises BenchError before the first trace."""
         if self._trunk_and_head is None:
             raise BenchError("The model isn't split before its first trace; call trace(images) first.")
         return self._trunk_and_head
 
     def take(self, inputs: SeveralInputs) -> None:
-        """Makes this copy of the network one of images, with other inputs that are bound around each pass.
+        """Turn this copy of the network into one that takes images only. Its other inputs are bound around each pass.
 
-        Raises BenchError where the cut model was traced with other ones.
+        Raises BenchError if the cut model was traced with other inputs before.
         """
         before = several_inputs(self.model)
         if before and (before.keys, before.explained) == (inputs.keys, inputs.explained):
-            before.others = ()  # of a copy that was made in a pass
+            before.others = ()  # a copy that was made during a pass still has the inputs of that pass
             return
         if before or self._trunk_and_head is not None:
             raise BenchError(
@@ -173,7 +186,7 @@ class SplitModel(CachesResults):
             inputs.give(model)
 
     def for_size(self, images: Tensor) -> Self:
-        """This model cut for images (B, C, *space) of their size: itself, unless it was captured for another size.
+        """Return this model cut for the size of images (B, C, *space): itself, unless it was captured for another size.
 
         At most MOST_SIZES sizes have graphs of their own. All others share a cut that needs no graph.
         """
@@ -183,19 +196,34 @@ class SplitModel(CachesResults):
         sizes: list[tuple[int, ...]] = self.once("sizes", list)
         if size not in sizes and len(sizes) < MOST_SIZES - 1:
             sizes.append(size)
-        return self.once(("cut for", size if size in sizes else None), lambda: self._for_other_size(size in sizes))
+        has_graph = size in sizes
 
-    def _for_other_size(self, follows_shapes: bool) -> Self:
-        other = self._like(self._user_copy, self.layer)
-        other.follows_shapes = follows_shapes
-        other.finetuned = self.finetuned
-        other.normalisation = self.normalisation
-        return other
+        def cut_for_size() -> Self:
+            other = self._like(self._user_copy, self.layer)
+            other.follows_shapes = has_graph
+            other.finetuned = self.finetuned
+            other.normalisation = self.normalisation
+            return other
+
+        return self.once(("cut for", size if has_graph else None), cut_for_size)
 
     def split(self, images: Tensor) -> TrunkAndHead:
-        """Trunk and head, made with the first image of (B, 3, H', W') on the first call; its other inputs are bound."""
+        """Return trunk and head. The first call makes them, with the first of the images (B, 3, H', W').
+
+        The network's other inputs must be bound around the call.
+        """
         if self._trunk_and_head is None:
-            cut = prepare(self._uncut, images)
+            uncut = Uncut(
+                model=self.model,
+                with_hooks=self._with_hooks,
+                layer=self.layer,
+                reshape=self.reshape,
+                output=self.output,
+                mates=self.mates,
+                follows_shapes=self.follows_shapes,
+                notes=self.notes,
+            )
+            cut = prepare(uncut, images)
             self.model = cut.model
             self._with_hooks = None
             self.output = cut.output
@@ -204,62 +232,58 @@ class SplitModel(CachesResults):
         return self._trunk_and_head
 
     @property
-    def _uncut(self) -> Uncut:
-        return Uncut(
-            model=self.model,
-            with_hooks=self._with_hooks,
-            layer=self.layer,
-            reshape=self.reshape,
-            output=self.output,
-            mates=self.mates,
-            follows_shapes=self.follows_shapes,
-            notes=self.notes,
-        )
-
-    @property
     def _user_copy(self) -> nn.Module:
-        """The copy with all hooks, until they are known to change nothing."""
+        """The copy with all hooks, until the first trace finds that they change nothing."""
         return self.model if self._with_hooks is None else self._with_hooks
 
     def trunk(self, images: Tensor, *others: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
-        """Activations (B, K, H, W) and side values in the model's type, for images (B, 3, H', W'); counted."""
+        """Run the trunk on images (B, 3, H', W'), and count the pass.
+
+        Returns:
+            Activations (B, K, H, W) and side values, in the model's type.
+        """
         with arithmetic(self.precision, self.device), bound(self.model, others):
             activations, sides = self.trunk_and_head.parts.trunk(images)
         self.passes.trunk_forward += len(images)
         count_backward(activations, self.passes, "trunk_backward")
-        if self.precision == "bf16":  # otherwise half precision is the network's own, which its head takes
+        if self.precision == "bf16":  # otherwise half precision is the network's own, and its head expects it
             sides = cast(sides, self.dtype)
         return activations.to(self.dtype), sides
 
     def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
-        """Outputs (R, C) for activations (R, K, H, W) with one row of side values each; counted.
+        """Compute outputs (R, C) for activations (R, K, H, W) with one row of side values each, and count the pass.
 
         An output is a class's logit unless the cut model has another `output`.
         """
         return self.outputs_of(self._network_logits(activations, sides))
 
     def head_logits(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
-        """As `head`, but logits (R, C), whose softmax is the probability of each class."""
+        """Compute logits (R, C) from the arguments of `head`. Their softmax is the probability of each class."""
         return self.class_logits_of(self._network_logits(activations, sides))
 
     def forward(self, images: Tensor, *others: Tensor) -> Tensor:
-        """Outputs (B, C) of the model in eval mode, differentiable in the images; counted as trunk and head.
+        """Compute outputs (B, C) of the model in eval mode, and count a pass of trunk and head.
 
-        Trunk and head run in their own precisions, so that these outputs are those of a trace of the same images.
+        The outputs are differentiable with respect to the images. Trunk and head run in their own precisions, so that
+        these outputs equal those of a trace of the same images.
         """
         return self.outputs_of(self._logits_of(images.to(self.device, self.dtype), *others))
 
     def forward_logits(self, images: Tensor, *others: Tensor) -> Tensor:
-        """As `forward`, but logits (B, C), whose softmax is the probability of each class."""
+        """Compute logits (B, C) from the arguments of `forward`. Their softmax is the probability of each class."""
         return self.class_logits_of(self._logits_of(images.to(self.device, self.dtype), *others))
 
     def _logits_of(self, images: Tensor, *others: Tensor) -> Tensor:
-        """The network's own logits for images; of one that follows a box through changed images, see `BoxScores`."""
-        of_size = self.for_size(images)
-        if of_size is not self:
-            with torch.no_grad(), bound(of_size.model, tuple(other[:1] for other in others)):
-                of_size.split(images)
-            return of_size._logits_of(images, *others)
+        """Compute the network's own logits for images.
+
+        A network may follow a box through changed images; see `BoxScores`.
+        """
+        sized = self.for_size(images)
+        if sized is not self:
+            first_others = tuple(values[:1] for values in others)
+            with torch.no_grad(), bound(sized.model, first_others):
+                sized.split(images)
+            return sized._logits_of(images, *others)
         follow = getattr(self.model, "following", None)
         if not callable(follow):
             return self._network_logits(*self.trunk(images, *others))
@@ -270,18 +294,19 @@ class SplitModel(CachesResults):
         return self._count_head(logits)
 
     def outputs_of(self, network_logits: Tensor) -> Tensor:
-        """From the network's own logits to outputs."""
+        """Compute the outputs from the network's own logits."""
         module = self.trunk_and_head.output
         return network_logits if module is None else module(network_logits).to(self.dtype)
 
     def class_logits_of(self, network_logits: Tensor) -> Tensor:
-        """From the network's own logits to those of the explained classes, which may be groups of the network's."""
+        """Compute the logits of the explained classes from the network's own. A class may be a group of these."""
         return self.outputs_of(network_logits) if self.output.are_logits else network_logits
 
     def head_with_values(self, activations: Tensor, sides: tuple[Any, ...]) -> tuple[Tensor, Values | None]:
-        """The network's logits and the values of the head's nodes, which spare the ablations a head pass; counted.
+        """Compute the network's logits and the values of the head's nodes, and count the pass.
 
-        The values are None where they are large beside `ablation_memory`, or the head isn't read as a graph.
+        The values save the ablations a head pass. They are None if they are large compared with `ablation_memory`, or
+        if the head can't be read as a graph.
         """
         head = self.head_graph(activations.detach(), sides)
         if head is None:
@@ -292,7 +317,8 @@ class SplitModel(CachesResults):
         logits = self._count_head(values[node])
         if head.bytes_per_image * len(activations) > self.ablation_memory // 4:
             return logits, None
-        return logits, {node: value.detach() if isinstance(value, Tensor) else value for node, value in values.items()}
+        detached = {node: value.detach() if isinstance(value, Tensor) else value for node, value in values.items()}
+        return logits, detached
 
     def _network_logits(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
         with arithmetic(self.head_precision, activations.device):
@@ -307,42 +333,54 @@ class SplitModel(CachesResults):
 
     @torch.no_grad()
     def head_graph(self, activations: Tensor, sides: Any) -> HeadGraph | None:
-        """The head as a graph for the ablations, read on the first call; None where only whole passes are safe."""
+        """Return the head as a graph for the ablations, read on the first call; None if only whole passes are safe."""
 
         def read() -> HeadGraph | None:
-            graph, kinds = self.trunk_and_head.head_graph, self.trunk_and_head.side_kinds
+            graph = self.trunk_and_head.head_graph
+            kinds = self.trunk_and_head.side_kinds
             if graph is None or len(kinds) != len(sides):
                 return None
             head = read_head(graph, kinds, activations[:1], self.first_sides(sides, len(activations)))
             if head is None or not self.trunk_and_head.capture.whole:
                 return head
-            inside = self.trunk_and_head.sizes.bytes_inside(activations.element_size())  # of submodules, unseen
+            # The graph calls some submodules whole, and doesn't see the values inside them.
+            inside = self.trunk_and_head.sizes.bytes_inside(activations.element_size())
             return replace(head, bytes_per_image=head.bytes_per_image + inside, widest=max(head.widest, inside))
 
         return self.once("head graph", read)
 
     def first_sides(self, sides: Any, batch: int) -> Any:
-        """The sides of the first of so many images."""
+        """Return the sides of the first image of a batch of `batch` images."""
         return select(sides, self.trunk_and_head.side_kinds, torch.zeros(1, dtype=torch.long), batch)
 
     @property
     def on_finetuned(self) -> Self | None:
-        """`finetuned` cut as `on` does, once; None where there is none."""
+        """The model `finetuned`, cut once by `on`; None if there is none."""
         copy = self.finetuned
         return None if copy is None else self.once(("finetuned", copy), lambda: self.on(copy))
 
     def on(self, model: nn.Module) -> Self:
-        """Another model cut at the same layer with the same settings; both count in the same `passes`, in the same
-        `limits`."""
+        """Cut another model at the same layer with the same settings. Both share their `passes` and `limits`."""
         return self._like(model, self.layer)
 
     def at(self, layer: str) -> Self:
-        """This model cut at another layer, once; both count in the same `passes`."""
-        return self if layer == self.layer else self.once(("cut at", layer), lambda: self._like(self._user_copy, layer))
+        """Cut this model at another layer, once per layer. Both count in the same `passes`."""
+        if layer == self.layer:
+            return self
+        return self.once(("cut at", layer), lambda: self._like(self._user_copy, layer))
 
     def _like(self, model: nn.Module, layer: str) -> Self:
-        settings = (self.precision, self.head_precision, self.ablation_memory, self.reshape, self.output)
-        other = type(self)(model, layer, *settings, self.ablation_channels)
+        """Cut a model at a layer with this cut's settings, and share its passes, limits and findings."""
+        other = type(self)(
+            model,
+            layer,
+            precision=self.precision,
+            head_precision=self.head_precision,
+            ablation_memory=self.ablation_memory,
+            reshape=self.reshape,
+            output=self.output,
+            ablation_channels=self.ablation_channels,
+        )
         other.passes = self.passes
         other.limits = self.limits
         other.mates = self.mates
@@ -353,10 +391,12 @@ class SplitModel(CachesResults):
 
 
 def _checked_layer(model: nn.Module, copy: nn.Module, layer: str) -> str:
-    """The layer's name in the copy. Raises BenchError where there is no such layer."""
+    """Return the layer's name in the copy, or raise BenchError if there is no such layer."""
     if isinstance(layer, str):
-        if (name := layer_name(copy, layer)) is None:
-            raise unknown("layer", layer, [name for name, _ in copy.named_modules(remove_duplicate=False) if name])
+        name = layer_name(copy, layer)
+        if name is None:
+            known_names = [known for known, _ in copy.named_modules(remove_duplicate=False) if known]
+            raise unknown("layer", layer, known_names)
         return name
     names = {module: name for name, module in model.named_modules() if name}
     if isinstance(layer, nn.Module):
@@ -369,41 +409,43 @@ def _checked_layer(model: nn.Module, copy: nn.Module, layer: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class TracedNetwork:
-    """The network behind a trace: trunk and head for the images of one batch.
-
-    sides: what crosses the cut beside the activations; batch: of so many images. head_values: of the head's nodes,
-    which spare the ablations a head pass; None where they aren't kept. kept_pass: activations and the outputs made of
-    them, whose autograd graph spares other gradients a head pass; likewise. output_scale: a factor of the scores;
-    input_scale: of the activations, by which the head's input is divided. others: the images' other inputs.
-    """
+    """The network behind a trace: trunk and head for the images of one batch."""
 
     cut_model: SplitModel
-    sides: Any
-    batch: int
-    head_values: Values | None = None
+    sides: Any  # the values that cross the cut in addition to the activations
+    batch: int  # the number of images that the sides belong to
+    head_values: Values | None = None  # the values of the head's nodes, which save the ablations a head pass, if kept
+    # The activations and the outputs made from them, if kept. Their autograd graph saves other gradients a head pass.
     kept_pass: tuple[Tensor, Tensor] | None = None
-    output_scale: float = 1.0
-    input_scale: float = 1.0
-    others: OtherInputs = ()
+    output_scale: float = 1.0  # a factor of the scores
+    input_scale: float = 1.0  # a factor of the activations, by which the head's input is divided
+    others: OtherInputs = ()  # the images' other inputs
 
     def __getitem__(self, rows: slice) -> TracedNetwork:
         index = torch.arange(self.batch)[rows]
-        all_rows = len(index) == self.batch
-        values, kept = (self.head_values, self.kept_pass) if all_rows else (None, None)
-        others = tuple(each[rows] for each in self.others)
-        sides = self._sides_of(index)
-        return replace(self, sides=sides, batch=len(index), head_values=values, kept_pass=kept, others=others)
+        has_all_rows = len(index) == self.batch
+        return replace(
+            self,
+            sides=self._sides_of(index),
+            batch=len(index),
+            head_values=self.head_values if has_all_rows else None,
+            kept_pass=self.kept_pass if has_all_rows else None,
+            others=tuple(values[rows] for values in self.others),
+        )
 
     def scaled(self, output: float, inputs: float) -> TracedNetwork:
-        """The same network with its scores times `output`, and its head's input divided by `inputs`."""
+        """Return the same network with its scores times `output`, and its head's input divided by `inputs`."""
         return replace(self, output_scale=self.output_scale * output, input_scale=self.input_scale * inputs)
 
     def head(self, activations: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Outputs (R, C); see Trace.head."""
+        """Compute outputs (R, C); see Trace.head."""
         return self.output_scale * self.cut_model.head(self._unscaled(activations), self._sides_of(rows))
 
     def head_pass(self, activations: Tensor) -> tuple[Tensor, Tensor]:
-        """The activations as a leaf, (B, K, H, W), and outputs (B, C) in their autograd graph, which is to be kept."""
+        """Return the activations as a leaf, (B, K, H, W), and outputs (B, C) in their autograd graph.
+
+        A backward pass must retain this graph, since later calls may return it again.
+        """
         if self.kept_pass is not None and self.kept_pass[0].data_ptr() == activations.data_ptr():
             leaf, outputs = self.kept_pass
             return leaf, self.output_scale * outputs
@@ -411,50 +453,62 @@ class TracedNetwork:
         return leaf, self.head(leaf)
 
     def head_logits(self, activations: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Logits (R, C) for any activations at the layer, whose softmax is the probability of each class; as `head`."""
+        """Compute logits (R, C) from the arguments of `head`. Their softmax is the probability of each class."""
         return self._logit_scale * self.cut_model.head_logits(self._unscaled(activations), self._sides_of(rows))
 
     def forward(self, images: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Outputs (R, C) of the whole model for other images, differentiable in them; see Trace.forward."""
+        """Compute outputs (R, C) of the whole model for other images, differentiable in them; see Trace.forward."""
         return self.output_scale * self.cut_model.forward(images, *self.others_of(rows))
 
     def forward_logits(self, images: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Logits (R, C) of the whole model for other images, whose softmax is the probability of each class."""
+        """Compute logits (R, C) of the whole model for other images. Their softmax is the probability of each class."""
         return self._logit_scale * self.cut_model.forward_logits(images, *self.others_of(rows))
 
     def others_of(self, rows: Tensor | None) -> OtherInputs:
-        """The other inputs of the images of these rows; None: of all, in order."""
+        """Return the other inputs of the images of these rows. None: of all rows, in order."""
         if rows is None:
             return self.others
-        return tuple(each.index_select(0, rows.to(each.device)) for each in self.others)
+        return tuple(values.index_select(0, rows.to(values.device)) for values in self.others)
 
     def explained(self, logits: Tensor) -> Tensor:
-        """The outputs (R, C) that belong to logits (R, C), as `forward_logits` gives them."""
+        """Return the outputs (R, C) that belong to logits (R, C) of `forward_logits`."""
         return logits if self.cut_model.output.are_logits else self.output_scale * self.cut_model.outputs_of(logits)
 
     @torch.inference_mode(False)
     @torch.no_grad()
     def ablation_drops(self, activations: Tensor, targets: Tensor, channels: Tensor | None = None) -> Tensor:
-        """S - S_k for every channel k of the trace's activations set to zero: (B, K), exact; see cutting.ablation.
+        """Compute S - S_k for every channel k of the trace's activations set to zero: (B, K), exact.
 
-        channels: (B, K) bool, those to ablate, where not all are: 0 for the others.
+        See cutting.ablation.
+
+        Args:
+            activations: The trace's activations, (B, K, *space).
+            targets: The explained classes, (B,).
+            channels: The channels to ablate, (B, K) bool; the others get 0. None: all channels.
         """
-        maps, cut_model = self._unscaled(activations), self.cut_model
-        head = cut_model.head_graph(maps, self.sides) or cut_model.head
-        kinds, memory = cut_model.trunk_and_head.side_kinds, cut_model.ablation_memory
-        inner_bytes = cut_model.trunk_and_head.sizes.bytes_inside(maps.element_size())
-        with arithmetic(cut_model.head_precision, maps.device):
+        maps = self._unscaled(activations)
+        trunk_and_head = self.cut_model.trunk_and_head
+        head = self.cut_model.head_graph(maps, self.sides) or self.cut_model.head
+        with arithmetic(self.cut_model.head_precision, maps.device):
             drops = ablation_drops(
-                head, kinds, maps, self.sides, targets, memory, self.head_values, channels, inner_bytes
+                head,
+                trunk_and_head.side_kinds,
+                maps,
+                self.sides,
+                targets,
+                memory=self.cut_model.ablation_memory,
+                values=self.head_values,
+                channels=channels,
+                inner_bytes=trunk_and_head.sizes.bytes_inside(maps.element_size()),
             )
         return self.output_scale * drops
 
     @torch.inference_mode(False)
     @torch.no_grad()
     def drops_cost(self, activations: Tensor, targets: Tensor) -> float:
-        """Estimate what all drops of an image cost, in forward passes, by the work of two channels of the first image.
+        """Estimate the cost of all drops of an image in forward passes, from the work of two channels.
 
-        The estimate counts multiplications, and needs no drop of the other channels.
+        These are channels of the first image. The estimate counts multiplications, and needs no drop of the others.
         """
         first = self[0:1]
         maps = activations[:1]
@@ -470,35 +524,42 @@ class TracedNetwork:
             with measured_outputs(maps) as sizes:
                 first.ablation_drops(maps, targets[:1], channels)
             work.append(sizes.work)
-        vars(cut_model.passes).update(vars(before))
+        vars(cut_model.passes).update(vars(before))  # the passes of an estimate aren't counted
         ablated = min(len(live), cut_model.ablation_channels or len(live))
-        return (work[0] + (work[1] - work[0]) * (ablated - 1)) / cut_model.trunk_and_head.sizes.work
+        work_per_channel = work[1] - work[0]
+        return (work[0] + work_per_channel * (ablated - 1)) / cut_model.trunk_and_head.sizes.work
 
     def has_free_drops(self, activations: Tensor) -> bool:
-        """Whether all drops cost less than a head pass, so that a budget saves nothing."""
-        maps, cut_model = self._unscaled(activations), self.cut_model
-        head = cut_model.head_graph(maps, self.sides)
-        first = maps[:1], cut_model.first_sides(self.sides, len(maps))
-        return head is not None and cut_model.once("free drops", lambda: has_closed_form(head, head.evaluate(*first)))
+        """Return True if all drops cost less than a head pass, so that a budget saves nothing."""
+        maps = self._unscaled(activations)
+        head = self.cut_model.head_graph(maps, self.sides)
+        first_sides = self.cut_model.first_sides(self.sides, len(maps))
+        if head is None:
+            return False
+        return self.cut_model.once("free drops", lambda: has_closed_form(head, head.evaluate(maps[:1], first_sides)))
 
     @torch.inference_mode(False)
     @torch.no_grad()
     def true_contributions(self, activations: Tensor, targets: Tensor) -> Tensor | None:
-        """The contributions that the model itself tells, (B, K, H, W) in the activations' type.
+        """Compute the model's own true contributions, (B, K, H, W) in the activations' type.
 
         Any nn.Module may have the method true_contributions(activations (B, K, H, W), targets (B,)) -> (B, K, H, W). It
-        gives the exact contribution of every channel and position of the target layer to the logit of its row's class.
-        And, where they hold at one layer only, the attribute `truth_layer` with that layer's dotted name. The method
-        gets copies, and runs without TF32 and autocast. None where there is no such method, where `truth_layer` is
-        another layer, and where something else than the logits is explained. Raises BenchError for another answer.
+        returns the exact contribution of every channel and position of the target layer to the logit of its row's
+        class. If the contributions hold at one layer only, the module's attribute `truth_layer` has that layer's dotted
+        name. The method gets copies, and runs without TF32 and autocast.
+
+        The result is None if there is no such method, if `truth_layer` is another layer, or if anything but the logits
+        is explained. Raises BenchError if the method returns anything else than such a tensor.
         """
-        model, layer = self.cut_model.model, self.cut_model.layer
+        model = self.cut_model.model
+        layer = self.cut_model.layer
         method = getattr(model, "true_contributions", None)
         if not self.cut_model.tells_contributions or method is None:
             return None
         maps = self._unscaled(activations)
+        others = self.others if hasattr(model, "of_objects") else ()
         with arithmetic("fp32", maps.device):
-            truth = method(maps.clone(), targets.clone(), *(self.others if hasattr(model, "of_objects") else ()))
+            truth = method(maps.clone(), targets.clone(), *others)
         if not isinstance(truth, Tensor) or truth.shape != maps.shape or not truth.is_floating_point():
             kind = f"{truth.dtype} {tuple(truth.shape)}" if isinstance(truth, Tensor) else type_name(truth)
             raise BenchError(
@@ -509,7 +570,9 @@ class TracedNetwork:
         return self.output_scale * truth.to(maps)
 
     def linear_head(self, activations: Tensor) -> Tensor:
-        """The final layer's weight (C, K). Raises BenchError unless the head is global average pooling + linear."""
+        """Return the final layer's weight (C, K), or raise BenchError if the head isn't global average pooling +
+        linear.
+        """
         maps = self._unscaled(activations)
         graph = self.cut_model.head_graph(maps, self.sides)
         weight = linear_head_weight(graph, maps[:1], self.cut_model.first_sides(self.sides, len(maps)))

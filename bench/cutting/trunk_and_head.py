@@ -1,6 +1,7 @@
-"""Trunk and head of a model: split in the first of five ways that equals the model on one image.
+"""Split a model into trunk and head, in the first of five ways that equals the model on one image.
 
-Sides are the values that cross the cut beside the layer's output, as a skip connection's; each belongs to its image.
+Sides are the values that cross the cut in addition to the layer's output, such as a skip connection's. Each belongs to
+its image.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from axiom_bench.cutting.views import Views
 from axiom_bench.errors import BenchError, is_out_of_memory
 
 Passed = tuple[Tensor, tuple[Any, ...]]  # the layer's output or maps, and the sides
-MOST_PARTS = 3  # submodules that a sentence names
+MOST_PARTS = 3  # the most submodules that a sentence lists
 
 
 class SideKind(Enum):
@@ -39,7 +40,10 @@ class SideKind(Enum):
 
 
 def kinds_of(sides: Any, doubled_sides: Any) -> list[SideKind] | None:
-    """Find the kinds of the sides of an image by those of a batch that holds it twice; None if one has no kind."""
+    """Find the kinds of an image's sides by comparing them with a batch that holds the image twice.
+
+    Returns None if a side has none of the kinds.
+    """
     pairs = zip(pytree.tree_leaves(sides), pytree.tree_leaves(doubled_sides), strict=True)
     kinds = []
     for value, doubled in pairs:
@@ -62,7 +66,10 @@ def _kind(value: Any, doubled: Any) -> SideKind | None:
 
 
 def select(sides: Any, kinds: list[SideKind], rows: Tensor, batch: int) -> Any:
-    """The sides of a batch made of the given rows. rows: (R,) image indices into a batch of `batch` images."""
+    """Return the sides of a batch made of the given rows.
+
+    `rows` (R,) are indices of images in a batch of `batch` images.
+    """
 
     def selected(value: Any, kind: SideKind) -> Any:
         if kind is SideKind.PER_IMAGE:
@@ -71,18 +78,21 @@ def select(sides: Any, kinds: list[SideKind], rows: Tensor, batch: int) -> Any:
         return value // batch * len(rows) if kind is SideKind.BATCH_SIZE else value
 
     values, structure = pytree.tree_flatten(sides)
-    return pytree.tree_unflatten([selected(*pair) for pair in zip(values, kinds, strict=True)], structure)
+    selected_values = [selected(value, kind) for value, kind in zip(values, kinds, strict=True)]
+    return pytree.tree_unflatten(selected_values, structure)
 
 
 def cast(sides: Any, dtype: torch.dtype) -> Any:
-    """The same sides with their floating tensors in another precision."""
-    return pytree.tree_map(
-        lambda value: value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value, sides
-    )
+    """Return the same sides with their floating-point tensors in another precision."""
+
+    def cast_value(value: Any) -> Any:
+        return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+    return pytree.tree_map(cast_value, sides)
 
 
 class Parts(Protocol):
-    """Trunk and head; head_graph: the head as a graph, None if it isn't one."""
+    """The trunk and the head of a model. `head_graph` is the head as a graph, None if it isn't one."""
 
     @property
     def head_graph(self) -> fx.GraphModule | None: ...
@@ -94,25 +104,26 @@ class Parts(Protocol):
 
 @dataclass(frozen=True)
 class ReshapedParts:
-    """trunk: images -> (maps, (rest, *sides)). head: (maps, (rest, *sides)) -> logits.
+    """Parts with a reshape between them: the trunk returns maps, and the head takes them.
 
-    rest is the part of the layer's output that is in no map, such as the class token: it crosses the cut as a side.
+    Trunk: images -> (maps, (rest, *sides)). Head: (maps, (rest, *sides)) -> logits. `rest` is the part of the layer's
+    output that is in no map, such as the class token. It crosses the cut as a side.
     """
 
     parts: Parts
     reshape: Reshape
 
     def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
-        """Maps (B, K, H, W) and the sides."""
+        """Compute maps (B, K, H, W) and the sides."""
         return self.as_maps(*self.parts.trunk(images), tuple(images.shape[2:]))
 
     def as_maps(self, output: Tensor, sides: tuple[Any, ...], size: tuple[int, ...]) -> Passed:
-        """Maps (B, K, H, W) and the sides, from the layer's output and its sides for images of this size."""
+        """Return maps (B, K, H, W) and the sides, from the layer's output and its sides for images of this size."""
         maps, rest = self.reshape.to_maps(output, size)
         return maps, (rest, *sides)
 
     def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
-        """Logits (B, C)."""
+        """Compute logits (B, C)."""
         rest, *others = sides
         return self.parts.head(self.reshape.from_maps(activations, rest), tuple(others))
 
@@ -120,13 +131,13 @@ class ReshapedParts:
     def head_graph(self) -> fx.GraphModule | None:
         """The head's graph with `from_maps` as its first operation.
 
-        Where the head itself makes maps of a grid, as Swin's does, both steps are left out.
+        If the head itself makes maps of a grid, as Swin's does, both steps are left out.
         """
         if self.parts.head_graph is None:
             return None
         graph = fx.Graph()
         inner = list(self.parts.head_graph.graph.nodes)
-        activations, *sides = (node for node in inner if node.op == "placeholder")
+        activations, *sides = [node for node in inner if node.op == "placeholder"]
         maps = graph.placeholder("activations")
         rest = graph.placeholder("side_rest")
         copies = {side: graph.node_copy(side) for side in sides}
@@ -143,7 +154,7 @@ class ReshapedParts:
 
 
 class Step(Enum):
-    """The ways to make trunk and head of a model; the first that equals the model is used."""
+    """The ways to make trunk and head of a model, in order. The first that equals the model is used."""
 
     GRAPH = "torch.fx follows the model"
     SHAPES = "torch.fx follows the model at this input size"
@@ -154,48 +165,40 @@ class Step(Enum):
 
 @dataclass(frozen=True)
 class Capture:
-    """The step by which a model was split.
-
-    reason: Why the step before it failed; "" for the first step.
-    whole: The submodules that are called whole, by name, with the reason of each.
-    size: The input's size, (H', W'), if the step holds for this size only.
-    """
+    """The step by which a model was split."""
 
     step: Step
-    reason: str = ""
-    whole: dict[str, str] = field(default_factory=dict)
-    size: tuple[int, ...] | None = None
+    reason: str = ""  # why the step before it failed; "" for the first step
+    whole: dict[str, str] = field(default_factory=dict)  # why a submodule is called whole, by the submodule's name
+    size: tuple[int, ...] | None = None  # the input's size, (H', W'), if the step holds for this size only
 
     def __str__(self) -> str:
         if self.whole:
-            parts = [f"`{name}` ({reason})" for name, reason in list(self.whole.items())[:MOST_PARTS]]
+            first_parts = list(self.whole.items())[:MOST_PARTS]
+            parts = ", ".join(f"`{name}` ({reason})" for name, reason in first_parts)
             more = f" and {len(self.whole) - MOST_PARTS} more" if len(self.whole) > MOST_PARTS else ""
-            return f"{self.step.value} {', '.join(parts)}{more}"
+            return f"{self.step.value} {parts}{more}"
         return f"{self.step.value} ({self.reason})" if self.reason else self.step.value
 
 
 @dataclass(frozen=True)
 class TrunkAndHead:
-    """Trunk and head, checked against the model on a first image, with the kinds of their side values.
-
-    scores: from what the model returns to logits (B, n), None where it returns them; output: the module from logits to
-    what is explained, None where that is the logits. sizes: of what the model's operations return for that image.
-    mates: a sentence where the scores of an image depend on the others of its batch, so that each runs alone; else "".
-    views: of the image, if the layer is called on several. capture: how it was made.
-    """
+    """The trunk and the head, checked against the model on a first image."""
 
     parts: Parts
     side_kinds: list[SideKind]
-    scores: Chain | None
-    output: OutputModule | None
-    sizes: OutputSizes
+    scores: Chain | None  # from the model's return value to logits (B, n); None if the model returns the logits
+    output: OutputModule | None  # from the logits to the explained outputs; None if these are the logits
+    sizes: OutputSizes  # the sizes of the results of the model's operations for that image
+    # A sentence if the scores of an image depend on the other images of its batch; otherwise "". Such a model runs on
+    # one image at a time.
     mates: str
-    views: Views | None
-    capture: Capture
+    views: Views | None  # the views of the image, if the layer is called on several
+    capture: Capture  # the way in which the parts were made
 
     @property
     def head_graph(self) -> fx.GraphModule | None:
-        """(activations, *sides) -> outputs; None where only whole passes are safe."""
+        """The graph (activations, *sides) -> outputs; None if only whole passes are safe."""
         graph = self.parts.head_graph
         return graph if graph is None or self.output is None else graph_with(graph, self.output)
 
@@ -205,19 +208,23 @@ def first_that_equals(point: CutPoint, reason: str, follows_shapes: bool) -> tup
     for make in _steps(point, follows_shapes):
         try:
             parts, capture = make(reason)
-            return *_Proof(point, parts, capture.step).parts_and_kinds(), capture
+            parts, kinds = _Proof(point, parts, capture.step).parts_and_kinds()
+            return parts, kinds, capture
         except CannotSplit as error:
             reason = str(error)
         except Exception as error:  # the graph of a user's code may raise anything, as for two images of a fixed batch
             if isinstance(error, BenchError) or is_out_of_memory(error):
                 raise
             reason = reason_of(error)
-    proof = _Proof(point, HookedParts(point), Step.MODEL)
-    return *proof.parts_and_kinds(), Capture(Step.MODEL, reason)
+    parts, kinds = _Proof(point, HookedParts(point), Step.MODEL).parts_and_kinds()
+    return parts, kinds, Capture(Step.MODEL, reason)
 
 
 def _steps(point: CutPoint, follows_shapes: bool) -> Iterator[Callable[[str], tuple[Parts, Capture]]]:
-    """Yield the steps before the last in order, as functions from the reason why the one before it failed to parts."""
+    """Yield all steps except the last, in order, as functions that make the parts.
+
+    Each function takes the reason why the step before it failed.
+    """
     if not point.has_mates:
         yield lambda reason: (split(point), Capture(Step.GRAPH))
         if point.network.scores is not None:
@@ -229,6 +236,7 @@ def _steps(point: CutPoint, follows_shapes: bool) -> Iterator[Callable[[str], tu
 
 
 def _follow_shapes(point: CutPoint, reason: str) -> tuple[Parts, Capture]:
+    """Make parts of a graph that holds for the image's size only."""
     parts, whole = captured(point)
     step = Step.MODULES if whole else Step.SHAPES
     return parts, Capture(step, reason, whole, tuple(point.image.shape[2:]))
@@ -236,7 +244,7 @@ def _follow_shapes(point: CutPoint, reason: str) -> tuple[Parts, Capture]:
 
 @dataclass(frozen=True, eq=False)
 class _Proof:
-    """The checks that parts equal the model, which share the trunk's passes of the image and of the image twice."""
+    """The checks that parts equal the model. They share two passes of the trunk: the image, and the image twice."""
 
     point: CutPoint
     parts: Parts
@@ -257,9 +265,9 @@ class _Proof:
         return self.parts.trunk(torch.cat([self.point.image, self.point.image]))
 
     def parts_and_kinds(self) -> tuple[Parts, list[SideKind]]:
-        """Return the parts, with a reshape between them if the layer's output isn't maps, and the kinds of side values.
+        """Return the parts and the kinds of side values, with a reshape in between if the layer's output isn't maps.
 
-        Raises CannotSplit if the parts aren't the model, and BenchError without maps.
+        Raises CannotSplit if the parts don't equal the model, and BenchError if the layer gives no maps.
         """
         if isinstance(self.parts, GraphParts) and (self.parts.own_gradient or self.point.needs_gradient):
             self._check_gradient()
@@ -272,7 +280,10 @@ class _Proof:
 
         activations, sides = as_maps(self.of_image)
         self._check_maps(parts, activations)
-        kinds = kinds_of(sides, as_maps(self.of_pair)[1]) if sides else []
+        kinds: list[SideKind] | None = []
+        if sides:
+            _, doubled_sides = as_maps(self.of_pair)
+            kinds = kinds_of(sides, doubled_sides)
         if kinds is None:
             raise CannotSplit("a value that crosses the cut doesn't travel with its image")
         is_model = self.step is Step.MODEL
@@ -283,12 +294,12 @@ class _Proof:
         return parts, kinds
 
     def _whole_passes(self) -> tuple[HookedParts, Passed]:
-        """The model itself as parts, with the layer's output and the sides of the image."""
+        """Return the model itself as parts, with the layer's output and the sides of the image."""
         parts = HookedParts(self.point)
         return parts, parts.trunk(self.point.image)
 
     def _check_gradient(self) -> None:
-        """Raise CannotSplit unless both have the same gradient: torch.fx drops `no_grad` from a user's code."""
+        """Raise CannotSplit unless parts and model have the same gradient: torch.fx drops a user's `no_grad`."""
         gradient = _weighted_gradient(self.parts, *self.of_image)
         expected = None
         try:
@@ -300,11 +311,13 @@ class _Proof:
         if expected is None and not self.point.needs_gradient:
             return
         zeros = torch.zeros(())
-        if not equal_up_to_rounding(zeros if gradient is None else gradient, zeros if expected is None else expected):
+        gradient = zeros if gradient is None else gradient
+        expected = zeros if expected is None else expected
+        if not equal_up_to_rounding(gradient, expected):
             raise CannotSplit("the graph's gradient isn't the model's")
 
     def _reshape(self) -> Reshape | None:
-        """Return how the layer's output becomes maps, if it isn't maps."""
+        """Return the way from the layer's output to maps, or None if the output is maps."""
         output, _ = self.of_image
         if not isinstance(output, Tensor):
             return None
@@ -355,10 +368,11 @@ class _Proof:
         changed = activations.clone()
         changed[:, ::2] = 0
         both = torch.cat([activations, changed])
-        _, sides = self.of_pair
-        scores = self.parts.head(both, sides)
+        _, pair_sides = self.of_pair
+        scores = self.parts.head(both, pair_sides)
         whole_passes, (_, sides) = self._whole_passes()
-        if not equal_up_to_rounding(scores, whole_passes.head(both, joined([sides, sides]))):
+        expected = whole_passes.head(both, joined([sides, sides]))
+        if not equal_up_to_rounding(scores, expected):
             raise CannotSplit("the layers behind the target layer depend on more than its output")
 
 
@@ -370,9 +384,12 @@ def _weighted_gradient(parts: Parts, activations: Any, sides: tuple[Any, ...]) -
     with torch.enable_grad():
         try:
             scores = parts.head(activations, sides)
-        except Exception as error:  # a user's function on the entries alone of what the network returns
+        except Exception as error:  # a user's function may fail when the graph gives it some entries only
             if is_out_of_memory(error):
                 raise
             raise CannotSplit(f"the head's graph fails: {error}") from error
-        weighted = (scores * torch.arange(1, scores.shape[1] + 1).to(scores)).sum()
-        return torch.autograd.grad(weighted, activations, allow_unused=True)[0] if weighted.requires_grad else None
+        weights = torch.arange(1, scores.shape[1] + 1).to(scores)
+        weighted = (scores * weights).sum()
+        if not weighted.requires_grad:
+            return None
+        return torch.autograd.grad(weighted, activations, allow_unused=True)[0]
