@@ -1,5 +1,7 @@
-"""The axes of space of signals, images and volumes, and the one guarded division: public XGrad-CAMs add an epsilon each
-to a sum that may be negative; this adds none."""
+"""Compute over the spatial axes of signals, images and volumes, and divide with one guard.
+
+Public XGrad-CAMs add an epsilon to each sum, although a sum may be negative. The division here adds none.
+"""
 
 from __future__ import annotations
 
@@ -12,48 +14,51 @@ from torch import Tensor
 
 from axiom_bench.errors import BenchError
 
-XY = (-2, -1)  # of images alone; see `axes`
-SPACES = {1: "L", 2: "H, W", 3: "D, H, W"}  # of signals, images and volumes, by the number of axes
+XY = (-2, -1)  # the spatial axes of images only; see `axes`
+SPACES = {1: "L", 2: "H, W", 3: "D, H, W"}  # signals, images and volumes, by the number of their spatial axes
 RESIZING = {1: "linear", 2: "bilinear", 3: "trilinear"}
 TOLERANCE = {torch.float64: 1e-12}
 DEFAULT_TOLERANCE = 1e-6
 
 
 def axes(values: Tensor, first: int = 2) -> tuple[int, ...]:
-    """The axes of space: those behind batch and channel of (B, K, *space), or from another first one on, as of maps."""
+    """Return the spatial axes: those after batch and channel of (B, K, *space), or all from the axis `first` on."""
     return tuple(range(first, values.ndim))
 
 
 def over_space(values: Tensor, activations: Tensor) -> Tensor:
-    """A number for each channel, (B, K), in a shape that broadcasts to activations (B, K, *space): (B, K, 1, ...)."""
+    """Reshape a number per channel, (B, K), to (B, K, 1, ...), which broadcasts to activations (B, K, *space)."""
     return values.reshape(*values.shape, *(1 for _ in axes(activations)))
 
 
 def resized(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Linear, bilinear or trilinear, align_corners=False: (n, *space) -> (n, *size)."""
+    """Resize maps (n, *space) to (n, *size): linear, bilinear or trilinear, with align_corners=False."""
     mode = RESIZING[maps.ndim - 1]
     return functional.interpolate(maps[:, None], size=tuple(size), mode=mode, align_corners=False)[:, 0]
 
 
 def convolved(values: Tensor, kernel: Tensor) -> Tensor:
-    """The separable convolution of padded values (B, C, *space) with one kernel along each axis of space."""
-    channels, space = values.shape[1], axes(values)
+    """Convolve padded values (B, C, *space) with one kernel along each spatial axis, a separable convolution."""
+    channels = values.shape[1]
+    space = axes(values)
+    convolve = getattr(functional, f"conv{len(space)}d")
     for axis in space:
-        along = kernel.view(*(-1 if each == axis else 1 for each in space))
-        kernels = along.expand(channels, 1, *along.shape)
-        values = getattr(functional, f"conv{len(space)}d")(values, kernels, groups=channels)
+        shape = [-1 if other_axis == axis else 1 for other_axis in space]
+        axis_kernel = kernel.view(*shape)
+        kernels = axis_kernel.expand(channels, 1, *axis_kernel.shape)
+        values = convolve(values, kernels, groups=channels)
     return values
 
 
 def dead_channels(activations: Tensor) -> Tensor:
-    """Channels that are zero everywhere: (B, K, *space) -> bool (B, K). Their ablation changes nothing."""
+    """Find the channels that are zero everywhere: (B, K, *space) -> bool (B, K). Ablating them changes nothing."""
     return activations.abs().amax(axes(activations)) == 0
 
 
 def guarded_channels(activations: Tensor) -> Tensor:
-    """Channels that aren't all zero but whose values cancel: |sum F_k| <= tol * sum |F_k|. (B, K, ...) -> bool (B, K).
+    """Find the channels that aren't all zero but whose values cancel: (B, K, *space) -> bool (B, K).
 
-    tol is 1e-6, in float64 1e-12: a few times the rounding of the sum itself.
+    Their |sum F_k| <= tol * sum |F_k|. tol is 1e-6, in float64 1e-12: a few times the rounding of the sum itself.
     """
     tolerance = TOLERANCE.get(activations.dtype, DEFAULT_TOLERANCE)
     space = axes(activations)
@@ -62,9 +67,14 @@ def guarded_channels(activations: Tensor) -> Tensor:
 
 
 def guarded_divide(totals: Tensor, activations: Tensor) -> Tensor:
-    """totals_k / sum_xy F_k, and 0 where channel k is dead or guarded.
+    """Compute totals_k / sum_xy F_k, and 0 for channels that are dead or guarded.
 
-    totals: (B, K). activations: (B, K, *space). Returns weights (B, K, 1, ...), (B, K, 1, 1) of images.
+    Args:
+        totals: The numerators, (B, K).
+        activations: F, (B, K, *space).
+
+    Returns:
+        Weights, (B, K, 1, ...); for images (B, K, 1, 1).
     """
     sums = activations.sum(axes(activations))
     excluded = guarded_channels(activations) | dead_channels(activations)
@@ -73,7 +83,7 @@ def guarded_divide(totals: Tensor, activations: Tensor) -> Tensor:
 
 
 def generators(images: Tensor, seed: int | str) -> list[torch.Generator]:
-    """A CPU generator for each image (B, ...), seeded by its pixels as float32 and by `seed`."""
+    """Return a CPU generator for each image (B, ...), seeded by the image's pixels as float32 and by `seed`."""
     return [_generator(image, seed) for image in images.detach().float().cpu()]
 
 
@@ -83,13 +93,13 @@ def _generator(image: Tensor, seed: int | str) -> torch.Generator:
 
 
 def noisy(images: Tensor, sigma: float, draws: Sequence[torch.Generator]) -> Tensor:
-    """images + normal noise, `sigma` times each image's range, the next draw of its generator: (B, C, *space).
+    """Add normal noise to images (B, C, *space): `sigma` times each image's range, the next draw of its generator.
 
     Raises BenchError for a negative sigma.
     """
     if not sigma >= 0:
         raise BenchError(f"Invalid sigma={sigma}; the noise's sigma is a share of the image's range, 0 or more.")
     noise = [torch.randn(images.shape[1:], generator=draw, dtype=torch.float64) for draw in draws]
-    of_image = axes(images, 1)
-    spread = images.amax(of_image, keepdim=True) - images.amin(of_image, keepdim=True)
+    image_axes = axes(images, 1)
+    spread = images.amax(image_axes, keepdim=True) - images.amin(image_axes, keepdim=True)
     return images + sigma * spread * torch.stack(noise).to(images)

@@ -1,10 +1,11 @@
-"""What is explained of a network: scores (B, n) from what it returns, and functions of them, such as a probability.
+"""Find the explained scores of a network: scores (B, n) from its return value, and functions of them.
 
-The one file that knows of networks whose output isn't logits (B, C): a dict, an object with `.logits`, one number an
-image, maps of classes, or whatever a user's own function reads. What it makes has no branches left, so that torch.fx
-follows it and a head with linear scores keeps its exact differences. An output's module is the head's last step, so
-that methods, axioms and ablations need nothing of their own, and the network and the names of its layers stay as they
-are. An output with classes of its own is in bench/models/outputs.py.
+Such a function is a probability, for example. This is the only module that knows of networks whose output isn't logits
+(B, C): a dict, an object with `.logits`, one number per image, maps of classes, or anything that a user's own function
+reads. The functions made here have no branches left, so that torch.fx can follow them, and a head with linear scores
+keeps its exact differences. An output's module is the last step of the head. So methods, axioms and ablations need no
+code of their own for it, and the network and the names of its layers don't change. Outputs with classes of their own
+are in bench/models/outputs.py.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from axiom_bench.cutting.ending import Calls, Ending
 from axiom_bench.cutting.images import OtherInputs, bound
 from axiom_bench.errors import BenchError, is_out_of_memory, type_name, unknown
 
-ScoreFunction = Callable[[Any], Tensor]  # what the network returns for B images -> (B, n)
-KEYS = ("logits", "out")  # of the hub's classification networks, and of torchvision's segmentation networks
+ScoreFunction = Callable[[Any], Tensor]  # from the network's return value for B images to scores (B, n)
+KEYS = ("logits", "out")  # the keys of the hub's classification networks, and of torchvision's segmentation networks
 
 
 class Chain(nn.Module):
-    """Functions one after the other; nn.Sequential takes modules alone."""
+    """Functions that are called one after the other. nn.Sequential takes only modules."""
 
     def __init__(self, *functions: Callable[[Any], Any]) -> None:
         super().__init__()
@@ -44,20 +45,21 @@ class Chain(nn.Module):
 
 
 class ScoredNetwork(nn.Module):
-    """A network and the scores of what it returns: images (B, C, H', W') -> scores (B, n).
+    """A network with the scores of its return value: images (B, C, H', W') -> scores (B, n).
 
-    It is called with the images and the other inputs, if any, so that further arguments keep their defaults while it is
-    traced. scores: None where the network itself returns them.
+    Its forward takes only the images and the other inputs, if any, so that further arguments of the network keep their
+    defaults when it is traced. `scores` is None if the network itself returns them.
     """
 
     def __init__(self, model: nn.Module, scores: Chain | None) -> None:
         super().__init__()
-        self.model, self.scores = model, scores
+        self.model = model
+        self.scores = scores
         functions = () if scores is None else scores.functions
         self.ending = next((function for function in functions if isinstance(function, Ending)), None)
 
     def forward(self, images: Tensor, others: OtherInputs | None = None) -> Tensor:
-        """others: the other inputs; None: those that are bound."""
+        """Compute the scores. `others` are the other inputs; None: those that are bound."""
         with nullcontext() if others is None else bound(self.model, others):
             return self._scores(images)
 
@@ -74,19 +76,19 @@ class ScoredNetwork(nn.Module):
 
 
 def one_column(scores: Tensor) -> Tensor:
-    """One number for each image: (B,) -> (B, 1)."""
+    """Make a column of one number per image: (B,) -> (B, 1)."""
     return scores[:, None]
 
 
 def mean_of_maps(maps: Tensor) -> Tensor:
-    """Maps of classes, as of a fully convolutional network: (B, C, H, W) -> (B, C), the mean over all positions."""
+    """Average maps of classes over all positions, such as a fully convolutional network's: (B, C, H, W) -> (B, C)."""
     return maps.mean((2, 3))
 
 
 class TensorScores(nn.Module):
-    """Scores (B, n) from a tensor of the network's output.
+    """Scores (B, n) that are computed from a tensor of the network's output.
 
-    read: a function from the network's output to that tensor; None where it is `entry_of` finds it.
+    `read` is a function from the network's output to that tensor. If it is None, `entry_of` finds the tensor.
     """
 
     def __init__(self, read: Callable[[Any], Tensor] | None) -> None:
@@ -94,17 +96,23 @@ class TensorScores(nn.Module):
         self.read = read
 
     def check(self, tensor: Any, network: str) -> None:
-        """Raises BenchError for a tensor of one image that isn't what `forward` takes."""
+        """Raise BenchError for a tensor of one image that `forward` can't take."""
 
 
 def scores_of(
     function: ScoreFunction | None, output: Any, network: str, images: Tensor, ending: Ending | None = None
 ) -> Chain | None:
-    """A user's function checked, or the rule for such an output; None where the output is the scores, (B, n).
+    """Return the checked function from the network's return value to scores, or None if it returns the scores, (B, n).
 
-    output: what the network returned for one image. network: its name, for errors. images: a module is copied to their
-    device and type. ending: takes the network's end off. Raises BenchError for an output without a rule, and for a
-    function that fails or returns another shape.
+    The function is the user's, or the rule for such an output. Raises BenchError for an output without a rule, and for
+    a function that fails or returns another shape.
+
+    Args:
+        function: The user's function; None: the rule applies.
+        output: The network's return value for one image.
+        network: The network's name, for errors.
+        images: A module is copied to their device and type.
+        ending: Removes the network's end, such as a softmax.
     """
     end = [] if ending is None else [ending]
     if function is None:
@@ -124,16 +132,16 @@ def scores_of(
 
 
 def name_of(function: Any) -> str:
-    """A function's or module's name: `score`; "output" for one without a name, as a lambda."""
+    """Return the name of a function or module, such as `score`; "output" if it has none, as a lambda."""
     function = function.func if isinstance(function, partial) else function
     name = str(getattr(function, "__name__", type(function).__name__))
     return name if name.isidentifier() else "output"
 
 
 def entry_of(output: Any, network: str) -> list[Callable[[Any], Any]]:
-    """From the output to its tensor: nothing where it is one, else what takes the entry or attribute of one of KEYS.
+    """Return the steps from the output to its tensor: none if it is one, else a getter of one of KEYS.
 
-    Raises BenchError where there is none.
+    Raises BenchError if there is no such entry or attribute.
     """
     if isinstance(output, Tensor):
         return []
@@ -143,22 +151,27 @@ def entry_of(output: Any, network: str) -> list[Callable[[Any], Any]]:
         if isinstance(value, Tensor):
             return [itemgetter(key) if is_dict else attrgetter(key)]
     keys = " or ".join(map(repr, KEYS))
-    what = f"a dict of {list(output)} without {keys}" if is_dict else f"{type_name(output)}, not a tensor"
+    description = f"a dict of {list(output)} without {keys}" if is_dict else f"{type_name(output)}, not a tensor"
     entries = dict(enumerate(output)) if isinstance(output, list | tuple) else output
-    is_dict = isinstance(entries, Mapping)
-    values = entries if is_dict else getattr(output, "__dict__", {})
-    scores = (key for key, value in values.items() if isinstance(value, Tensor) and value.ndim == 2)
-    examples = (f", such as lambda returned: returned{f'[{key!r}]' if is_dict else f'.{key}'}" for key in scores)
+    has_entries = isinstance(entries, Mapping)
+    values = entries if has_entries else getattr(output, "__dict__", {})
+    example = ""
+    for key, value in values.items():
+        if isinstance(value, Tensor) and value.ndim == 2:
+            access = f"[{key!r}]" if has_entries else f".{key}"
+            example = f", such as lambda returned: returned{access}"
+            break
     raise BenchError(
-        f"{network} returns {what}; give output=, a function from what it returns to scores (B, n){next(examples, '')}."
+        f"{network} returns {description}; give output=, a function from what it returns to scores (B, n){example}."
     )
 
 
 def _by_rule(output: Any, network: str, end: Sequence[Ending]) -> Chain | None:
+    """Return the steps from a network's return value to scores, chosen by the shape of its tensor."""
     steps = entry_of(output, network)
     tensor = Chain(*steps)(output)
     by_shape: dict[int, list[Callable[[Any], Any]]] = {1: [one_column], 2: [], 4: [mean_of_maps]}
-    is_squeezed = tensor.ndim == 0 or (tensor.ndim == 1 and len(tensor) > 1)  # of one image, as squeeze() leaves it
+    is_squeezed = tensor.ndim == 0 or (tensor.ndim == 1 and len(tensor) > 1)  # one image's scores after squeeze()
     if is_squeezed:
         by_shape[tensor.ndim] = [partial(torch.reshape, shape=(-1, tensor.numel()))]
     if not tensor.is_floating_point():
@@ -177,7 +190,7 @@ def _by_rule(output: Any, network: str, end: Sequence[Ending]) -> Chain | None:
 
 
 def _called(function: ScoreFunction, output: Any, name: str, network: str) -> Tensor:
-    """The function's scores of one image, (1, n) or (1,). Raises BenchError for an error in it, and other shapes."""
+    """Return the scores of one image, (1, n) or (1,). Raise BenchError if the function fails or has another shape."""
     with reading(f"output function {name}", network):
         scores = function(output)
     if not isinstance(scores, Tensor) or scores.ndim not in (1, 2) or len(scores) != 1 or not scores.numel():
@@ -192,7 +205,7 @@ def _called(function: ScoreFunction, output: Any, name: str, network: str) -> Te
 
 @contextmanager
 def reading(function: str, network: str) -> Iterator[None]:
-    """Makes any error of a user's function of what the network returns a BenchError."""
+    """Turn any error of a user's function of the network's return value into a BenchError."""
     try:
         yield
     except BenchError:
@@ -205,9 +218,11 @@ def reading(function: str, network: str) -> Iterator[None]:
 
 
 def described(value: Any) -> str:
-    """A value in an error: its shape, or its type and the first of what is in it."""
+    """Describe a value for an error: its shape, or its type and the first of its entries."""
     if isinstance(value, Mapping) and value:
-        return f"{type_name(value)} of {', '.join(f'{key}: {described(value[key])}' for key in [*value][:4])}"
+        first_keys = [*value][:4]
+        entries = ", ".join(f"{key}: {described(value[key])}" for key in first_keys)
+        return f"{type_name(value)} of {entries}"
     if isinstance(value, tuple | list) and value:
         return f"{type_name(value)} of {', '.join(map(described, value[:4]))}"
     if not isinstance(value, Tensor):
@@ -217,16 +232,17 @@ def described(value: Any) -> str:
 
 
 class OutputModule(nn.Module):
-    """Logits (..., C) -> outputs (..., C') in float64, whatever the logits are in."""
+    """A module from logits (..., C) to outputs (..., C') in float64, whatever the type of the logits."""
 
     @abstractmethod
     def forward(self, logits: Tensor) -> Tensor:
-        """The outputs."""
+        """Compute the outputs."""
 
     def difference(self, logits: Tensor, change: Tensor) -> Tensor:
-        """How the outputs change with the logits: (..., C') in float64. The logits broadcast to the change.
+        """Compute the change of the outputs, (..., C') in float64, if the logits change. The logits broadcast to the
+        change.
 
-        In float32 the drops of a probability near 1 would vanish below 6e-8, those of a margin in its logits' rounding.
+        In float32, drops below 6e-8 of a probability near 1 would vanish, and a margin's drops in its logits' rounding.
         """
         exact = logits.double()
         return self(exact + change) - self(exact)
@@ -240,7 +256,9 @@ class Probability(OutputModule):
 
 
 class ReST(OutputModule):
-    """z_c + the logarithm of the class's softmax probability: Cai, CAMs as Shapley Value-based Explainers, 2025."""
+    """The logit z_c + the logarithm of the class's softmax probability: Cai, CAMs as Shapley Value-based Explainers,
+    2025.
+    """
 
     def forward(self, logits: Tensor) -> Tensor:
         exact = logits.double()
@@ -248,7 +266,9 @@ class ReST(OutputModule):
 
 
 class Margin(OutputModule):
-    """z_c - max over j != c of z_j: the predicted class against its runner-up, any other against the predicted one."""
+    """The logit z_c - max over j != c of z_j: the predicted class against its runner-up, any other against the
+    predicted one.
+    """
 
     def forward(self, logits: Tensor) -> Tensor:
         exact = logits.double()
@@ -258,31 +278,30 @@ class Margin(OutputModule):
 
 @dataclass(frozen=True)
 class Output:
-    """function: from what the network returns to logits (B, n), a column for each thing that can be explained; None for
-    the rule of `scores_of`. build: from the number of logits to the module behind them; None for the logits as
-    they are.
-
-    are_logits: whether a softmax over the outputs is the probability of each class, as for groups of classes; where it
-    isn't, probabilities and the predicted class are those of the network's own logits. classes: a name for each of the
-    outputs, None where they are the network's own. softmax: whether a softmax over the logits is a probability; where
-    it isn't, metrics that need one have the status `no_probability`. returns: what the network returns, one of
-    `ending.KINDS` or "logits"; None where it is to be recognised.
-    """
+    """An output that can be explained, and the way to it from the network's return value."""
 
     name: str
+    # From the number of logits to the module that follows them; None if the logits themselves are explained.
     build: Callable[[int], OutputModule] | None = None
+    # True if a softmax over the outputs is the probability of each class, as for groups of classes. If False,
+    # probabilities and the predicted class are those of the network's own logits.
     are_logits: bool = False
-    classes: tuple[str, ...] | None = None
+    classes: tuple[str, ...] | None = None  # a name for each output; None if the outputs are the network's own classes
+    # From the network's return value to logits (B, n), a column for each thing that can be explained; None: the rule
+    # of `scores_of`.
     function: ScoreFunction | None = None
+    # True if a softmax over the logits is a probability. If False, metrics that need one have the status
+    # `no_probability`.
     softmax: bool = True
+    # The kind of the network's return value, a key of `ending.UNDONE`; None if it is to be recognised.
     returns: str | None = None
 
     def name_of(self, model: str) -> str:
-        """The name of a model with this output: `resnet18`, `resnet18+margin`."""
+        """Return the name of a model with this output: `resnet18`, `resnet18+margin`."""
         return model if self.name == LOGITS.name else f"{model}+{self.name}"
 
     def module(self, classes: int) -> OutputModule | None:
-        """The module behind a network of that many classes. Raises BenchError for too few classes."""
+        """Return the module that follows a network of that many classes. Raises BenchError for too few classes."""
         return None if self.build is None else self.build(classes)
 
 
@@ -304,17 +323,20 @@ RECOGNISED = Output("logits", are_logits=True)
 LOGITS = replace(RECOGNISED, returns="logits")
 OUTPUTS = {
     "logits": LOGITS,
-    **{kind: replace(RECOGNISED, returns=kind) for kind in ("probabilities", "log_probabilities")},
+    "probabilities": replace(RECOGNISED, returns="probabilities"),
+    "log_probabilities": replace(RECOGNISED, returns="log_probabilities"),
     "probability": Output("probability", _probability),
     "margin": Output("margin", _margin),
     "rest": Output("rest", _rest),
 }
-AnyOutput = str | Output | ScoreFunction  # what `output=` takes
+AnyOutput = str | Output | ScoreFunction  # the values that `output=` takes
 
 
 def check_output(output: AnyOutput | None) -> Output:
-    """The output itself, or that of a name or of a user's function; None: logits, wherever the network has them.
-    Raises BenchError for anything else."""
+    """Return the output itself, or the output of a name or of a user's function. Raises BenchError for anything else.
+
+    None stands for the logits, wherever the network has them.
+    """
     if output is None:
         return RECOGNISED
     if isinstance(output, Output):
@@ -332,7 +354,7 @@ def check_output(output: AnyOutput | None) -> Output:
 
 
 def graph_with(head: fx.GraphModule, output: OutputModule) -> fx.GraphModule:
-    """A head's graph, (activations, *sides) -> logits, with the module as its last operation."""
+    """Append the module as the last operation to a head's graph, (activations, *sides) -> logits."""
     graph = fx.Graph()
     logits = graph.graph_copy(head.graph, {})
     returned = graph.output(logits)

@@ -1,4 +1,7 @@
-"""Passes through a model: in a precision, counted in images, as large as memory allows, halved where they don't fit."""
+"""Run passes through a model: in a precision, counted in images, and as large as memory allows.
+
+`by_halves` halves the rows of a pass that doesn't fit into memory.
+"""
 
 from __future__ import annotations
 
@@ -22,28 +25,28 @@ from axiom_bench.notes import WARNINGS, MachineNote, Notes
 PRECISIONS = ("fp32", "tf32", "bf16")
 HALF = {torch.float16, torch.bfloat16}
 RELATIVE_TOLERANCE = 1e-4  # of the largest value: float32, over sums of some thousand terms of both signs
-# Memory of a forward pass for an image, in tensors of the model's widest output: a layer's input and output, and one
+# The memory of a forward pass per image, in tensors of the model's widest output: a layer's input and output, and one
 # that waits to be added.
 LIVE_OUTPUTS = 3
-# Images of a pass at most: 32 was the best measured on a CPU (docs/studies/performance.md); on a GPU none was.
+# The most images of a pass. On a CPU 32 was the best measured (docs/studies/performance.md). On a GPU none was best.
 MAX_IMAGES = {"cpu": 32, "cuda": 256}
-# A pass through the head alone: its memory for a row of its input, in tensors of the row's size, and on a CPU the bytes
-# of all rows, as caches hold them.
+# The memory of a pass through the head only, per row of its input, in tensors of the row's size.
 HEAD_TENSORS = 64
+# The most bytes of all rows of such a pass on a CPU, so that they fit into its caches.
 MAX_CPU_INPUT = 5 * 2**19
 LEAST_MEMORY = 2**20  # bytes: with fewer, every extra pass has one row already
-MAX_REASON = 160  # characters: torch goes on with advice for its developers
+MAX_REASON = 160  # characters; the rest of torch's message is advice for its developers
 
 
 def pieces(count: int, at_once: int) -> Iterator[slice]:
-    """Slices of range(count), equal but for one row, of at most `at_once`."""
+    """Divide range(count) into slices of at most `at_once`, whose lengths differ by at most one."""
     number = -(-count // at_once)
     bounds = [count * piece // number for piece in range(number + 1)] if number else []
-    return (slice(*pair) for pair in pairwise(bounds))
+    return (slice(start, stop) for start, stop in pairwise(bounds))
 
 
 def in_passes(blocks: Iterable[Tensor], rows: int) -> Iterator[Tensor]:
-    """The rows of all blocks, `rows` at a time, fewer at the end."""
+    """Yield the rows of all blocks, `rows` at a time. The last block may have fewer."""
     waiting: list[Tensor] = []
     for block in blocks:
         waiting.append(block)
@@ -57,7 +60,7 @@ def in_passes(blocks: Iterable[Tensor], rows: int) -> Iterator[Tensor]:
 
 @dataclass
 class Passes:
-    """Counted passes, in images (rows of a batch)."""
+    """The counts of passes, in images (rows of a batch)."""
 
     trunk_forward: int = 0
     trunk_backward: int = 0
@@ -65,13 +68,13 @@ class Passes:
     head_backward: int = 0
 
     def leave_out(self, rows: int) -> None:
-        """Subtracts the forward passes of padded rows."""
+        """Subtract the forward passes of padded rows."""
         self.trunk_forward -= rows
         self.head_forward -= rows
 
 
 def count_backward(tensor: Tensor, passes: Passes, name: str) -> None:
-    """Adds the tensor's rows to passes.<name> whenever a gradient flows through it."""
+    """Add the tensor's rows to passes.<name> whenever a gradient flows through it."""
 
     def count(gradient: Tensor) -> None:
         setattr(passes, name, getattr(passes, name) + len(gradient))
@@ -82,30 +85,28 @@ def count_backward(tensor: Tensor, passes: Passes, name: str) -> None:
 
 @dataclass
 class OutputSizes:
-    """Of the tensors that operations return for an image, how many times its own size they have.
+    """The sizes of the tensors that operations return for an image, as multiples of the image's own size."""
 
-    widest: the largest. total: all together, which a gradient of the whole model keeps. work: multiplications and
-    elements of results, which tell what a pass costs. half: the type of those in half precision, if there are any.
-    image: the number of the image's elements.
-    """
-
-    widest: float = 1.0
-    total: float = 1.0
-    work: float = field(default=0.0, compare=False)  # of a model that decides by its image, it may differ
-    half: torch.dtype | None = None
-    image: int = 0
+    widest: float = 1.0  # the largest tensor
+    total: float = 1.0  # all tensors together, which a gradient of the whole model keeps
+    # Multiplications and elements of results, which predict the cost of a pass. It isn't compared, since it may differ
+    # for a model whose operations depend on the image.
+    work: float = field(default=0.0, compare=False)
+    half: torch.dtype | None = None  # the type of tensors in half precision, if there are any
+    image: int = 0  # the number of the image's elements
 
     def bytes_inside(self, element_size: int) -> int:
-        """Return the bytes that a row takes inside a pass at once."""
+        """Return the bytes that a row takes inside a pass at one time."""
         return int(LIVE_OUTPUTS * self.widest * self.image) * element_size
 
 
 @contextmanager
 def measured_outputs(image: Tensor) -> Iterator[OutputSizes]:
-    """Of a pass of one image, (1, 3, H', W'), in this block.
+    """Measure the pass of one image, (1, 3, H', W'), in this block.
 
-    Tensors without a row for each image, such as a detector's regions, aren't counted: their number depends on what
-    the image shows, and no row of a value may depend on that. Nor are views, and results written in place.
+    Tensors without a row for each image, such as a detector's regions, aren't counted. Their number depends on the
+    content of the image, and the number of rows in a pass must not depend on that. Views and results written in place
+    aren't counted either.
     """
     with _Outputs(image.numel()) as outputs:
         yield outputs.sizes
@@ -114,11 +115,12 @@ def measured_outputs(image: Tensor) -> Iterator[OutputSizes]:
 class _Outputs(TorchDispatchMode):
     def __init__(self, size: int) -> None:
         super().__init__()
-        self.size, self.sizes = size, OutputSizes(image=size)
+        self.size = size
+        self.sizes = OutputSizes(image=size)
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """torch's own hook: True, its default, imports torch._dynamo at the first call, which takes a second."""
+        """Answer torch's own hook: True, its default, imports torch._dynamo at the first call, which takes a second."""
         return False
 
     def __torch_dispatch__(
@@ -143,36 +145,37 @@ class _Outputs(TorchDispatchMode):
 
 
 def _strided(values: Any) -> Iterator[Tensor]:
-    """The tensors of any nest of values that lie in memory element by element, as sparse ones and MKL-DNN's don't."""
+    """Return the tensors in nested values that lie in memory element by element, as sparse and MKL-DNN ones don't."""
     return (value for value in tree_leaves(values) if isinstance(value, Tensor) and value.layout is torch.strided)
 
 
 @dataclass
 class Limits:
-    """What one pass may hold, shared by all cuts of a model. Once halved, a limit stays so for the process.
+    """The limits of one pass, shared by all cuts of a model. Once halved, a limit stays halved for the process."""
 
-    memory: bytes that ablations and extra passes, as of perturbed images, may take beside the trace. rows: of a batch;
-    None: as many as a batch has.
-    """
-
-    memory: int
-    rows: int | None = None
+    memory: int  # bytes that ablations and extra passes (such as of perturbed images) may take in addition to the trace
+    rows: int | None = None  # of a batch; None: as many as a batch has
 
     def of(self, rows: int) -> int:
-        """The rows of a pass over a batch of so many."""
+        """Return the number of rows of a pass over a batch of `rows`."""
         return rows if self.rows is None else min(rows, self.rows)
 
     def rows_at_once(self, image: Tensor, sizes: OutputSizes, with_gradient: bool = False) -> int:
-        """The images of an extra pass: as many as the memory holds and the device has use for, at least 1.
+        """Return the number of images of an extra pass: as many as fit into memory and use the device well, at least 1.
 
-        image: one of the pass, (3, H', W'). sizes: of the model's outputs. with_gradient: which keeps all of them.
+        Args:
+            image: One image of the pass, (3, H', W').
+            sizes: The sizes of the model's outputs.
+            with_gradient: True if the pass computes a gradient, which keeps all outputs.
         """
         outputs = sizes.total if with_gradient else LIVE_OUTPUTS * sizes.widest
         fitting = int(self.memory / (outputs * image.numel() * image.element_size()))
         return max(1, min(fitting, MAX_IMAGES.get(image.device.type, MAX_IMAGES["cuda"])))
 
     def head_rows_at_once(self, maps: Tensor) -> int:
-        """As `rows_at_once`, of a pass through the head alone. maps: of one row, (K, H, W)."""
+        """Return the number of rows of a pass through the head only, at least 1. `maps` are those of one row, (K, H,
+        W).
+        """
         size = maps.numel() * maps.element_size()
         at_once = self.memory // (HEAD_TENSORS * size)
         if maps.device.type == "cpu":
@@ -180,8 +183,10 @@ class Limits:
         return max(1, at_once)
 
     def halve(self, rows: int) -> str | None:
-        """Half of the rows, of which so many were too many; of one row a quarter of the memory that its extra passes
-        take. A sentence about it; None where nothing is left to take away."""
+        """Halve the rows of a pass, of which `rows` were too many. For one row, quarter the memory of its extra passes.
+
+        Returns a sentence about the new limit, or None if nothing is left to reduce.
+        """
         if rows > 1:
             self.rows = rows // 2
             return f"out of memory with {rows} rows in a batch: going on with {self.rows}"
@@ -192,13 +197,13 @@ class Limits:
 
 
 class Sliceable(Protocol):
-    """Rows, such as a Batch."""
+    """An object that has rows, such as a Batch."""
 
     def __len__(self) -> int:
-        """The number of rows."""
+        """Return the number of rows."""
 
     def __getitem__(self, rows: slice, /) -> Self:
-        """Some of the rows."""
+        """Return some of the rows."""
 
 
 Rows = TypeVar("Rows", bound=Sliceable)
@@ -212,14 +217,14 @@ def by_halves(
     compute: Callable[[Rows, int], Answer],
     notes: Notes = WARNINGS,
 ) -> Iterator[Answer]:
-    """Yield compute(batch, size), or compute(part, smaller size) of each part if that doesn't fit into memory.
+    """Yield compute(batch, size). If it doesn't fit into memory, yield compute(part, smaller size) for each part.
 
     Args:
         batch: The rows.
-        size: The rows of a pass, with the padded ones.
-        limits: What a pass may hold; a limit that was too high is halved.
+        size: The rows of a pass, including the padded ones.
+        limits: The limits of a pass; a limit that was too high is halved.
         compute: A function that has no effect if it raises.
-        notes: Gets a sentence about each halving.
+        notes: Get a sentence about each halving.
 
     Raises:
         BenchError: If one row alone doesn't fit.
@@ -233,12 +238,13 @@ def by_halves(
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            reason = (str(error).strip().split("\n")[0] or type(error).__name__)[:MAX_REASON]
+            first_line = str(error).strip().split("\n")[0]
+            reason = (first_line or type(error).__name__)[:MAX_REASON]
         else:
             yield answer
             start += len(part)
             continue
-        free()  # out of the handler, which holds the tensors of the failed pass
+        free()  # outside the handler, since the error keeps the tensors of the failed pass
         sentence = limits.halve(rows)
         if sentence is None:
             raise BenchError(
@@ -249,14 +255,14 @@ def by_halves(
 
 
 def free() -> None:
-    """Gives up what nothing refers to any more, also the blocks that torch keeps of a GPU's memory."""
+    """Free the memory that nothing refers to any more, including the blocks that torch keeps of a GPU's memory."""
     gc.collect()
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
 
 
 def check_precision(precision: str) -> str:
-    """The name itself. Raises BenchError for one that isn't in PRECISIONS."""
+    """Return the name itself, or raise BenchError if it isn't in PRECISIONS."""
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
     return precision
@@ -264,10 +270,10 @@ def check_precision(precision: str) -> str:
 
 @contextmanager
 def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
-    """Runs what is inside in that precision, and leaves the process's settings as they were.
+    """Run the block in that precision, and restore the process's settings afterwards.
 
-    fp32 turns TF32 off, which torch leaves on for CUDA convolutions; tf32 turns it on for convolutions and products
-    (on a CPU both are plain float32); bf16 is autocast. A float64 model stays float64 in all but bf16.
+    fp32 turns TF32 off, which torch leaves on for CUDA convolutions. tf32 turns it on for convolutions and products. On
+    a CPU both are plain float32. bf16 is autocast. A float64 model stays float64 in fp32 and tf32.
     """
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
     with _tf32(precision == "tf32"), autocast, users_device():
@@ -276,17 +282,17 @@ def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Turns off TF32 and an autocast that stands around a call, both of which would round gradients, and makes tensors
-    on the CPU where no device is said, whatever `torch.set_default_device` was told.
+    """Turn off TF32 and any autocast around the call, since both would round gradients.
 
-    A backward pass has the settings of the time when it runs, and not those of its forward pass: gradients are in full
-    precision where the trunk's passes are in TF32, too.
+    Tensors without an explicit device are made on the CPU, whatever device `torch.set_default_device` has set. A
+    backward pass uses the settings at the time when it runs, not those of its forward pass. So gradients are in full
+    precision even if the trunk's passes are in TF32.
     """
     with _tf32(False), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False), _on_cpu():
         yield
 
 
-# A user's, where it isn't the CPU.
+# The user's default device, if it isn't the CPU.
 _default_device: ContextVar[torch.device | None] = ContextVar("default_device", default=None)
 
 
@@ -305,24 +311,27 @@ def _on_cpu() -> Iterator[None]:
 
 
 def users_device() -> AbstractContextManager[object]:
-    """Runs what is inside with the default device that stood around the call: networks and plug-ins of users."""
+    """Run the block with the default device that was set around the call, as networks and plug-ins of users expect."""
     return _default_device.get() or nullcontext()
 
 
 @contextmanager
 def _tf32(allowed: bool) -> Iterator[None]:
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = allowed, allowed
+    matmul_before = torch.backends.cuda.matmul.allow_tf32
+    cudnn_before = torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
     try:
         yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+        torch.backends.cuda.matmul.allow_tf32 = matmul_before
+        torch.backends.cudnn.allow_tf32 = cudnn_before
 
 
 def equal_up_to_rounding(values: Tensor, expected: Tensor) -> bool:
-    """Equal up to the rounding of the largest finite value; NaN equals NaN.
+    """Return True if the values are equal up to the rounding of the largest finite value; NaN equals NaN.
 
-    A value that is nearly 0 among large ones is a difference of large terms, and as far off as they are.
+    A value near 0 among large ones is a difference of large terms, so its rounding error is as large as theirs.
     """
     largest = expected.detach().nan_to_num(0, 0, 0).abs().amax() if expected.numel() else 0
     return torch.allclose(values, expected, rtol=0, atol=RELATIVE_TOLERANCE * float(largest), equal_nan=True)
