@@ -1,7 +1,9 @@
-"""All K drops of a batch: channelwise operations first, then a closed form, a chain of linear layers, or rows.
+"""Compute all K drops of a batch: S - S_k, the loss of score when channel k of the activations is set to zero.
 
-A head that can't be read as a graph is run once a channel, which is exact for any head. Where a budget is set, as for
-inner layers, some channels are ablated, and the others have the first-order term.
+Operations that keep channels apart come first, for all ablations together. What follows takes a closed form, a chain of
+linear layers, or one row per ablation. A head that can't be read as a graph runs once per channel, which is exact for
+any head. If the cut has a budget, as for inner layers, only some channels are ablated, and the others get the
+first-order term.
 """
 
 from __future__ import annotations
@@ -38,8 +40,9 @@ HeadPass = Callable[[Tensor, Any], Tensor]  # activations (R, K, *space) and the
 
 # A pass holds several tensors of the image's or the maps' size at once; this many is generous for the usual networks.
 TENSORS_IN_A_PASS = 32
-SAMPLE = 32  # of the channels that are left, ablated too
-DEVIATIONS = 19**0.5  # no sum is further above its mean in more than one case of 20 (Cantelli), however skewed
+SAMPLE = 32  # the number of channels outside the budget that are also ablated, to estimate the error of the others
+# At most one sum in 20 is more than this many standard deviations above its mean, however skewed it is (Cantelli).
+DEVIATIONS = 19**0.5
 
 
 def ablation_drops(
@@ -53,101 +56,119 @@ def ablation_drops(
     channels: Tensor | None = None,
     inner_bytes: int = 0,
 ) -> Tensor:
-    """S - S_k for every channel k set to zero: (B, K); exactly 0 for a dead channel (F_k = 0).
+    """Compute S - S_k for every channel k set to zero: (B, K). A dead channel (F_k = 0) has exactly 0.
 
-    head: its graph, where that can be read: then no two scores are subtracted; else a function that runs a whole pass.
-    memory: bytes for everything beside the arguments. values: those of the graph's nodes, where the trace has them.
-    channels: (B, K) bool, those to ablate, where not all are: 0 for the others. inner_bytes: of what a row takes inside
-    a head that isn't a graph.
+    Args:
+        head: The head's graph, if it can be read: then no two scores are subtracted. Otherwise a function that runs a
+            whole pass.
+        kinds: The kinds of the side values.
+        activations: F, (B, K, *space).
+        sides: The values that cross the cut in addition to the activations.
+        targets: The explained classes, (B,).
+        memory: The bytes that everything may take in addition to the arguments.
+        values: The values of the graph's nodes, if the trace has them.
+        channels: The channels to ablate, (B, K) bool; the others get 0. None: all channels.
+        inner_bytes: The bytes that a row takes inside a head that isn't a graph.
     """
-    asked = ~dead_channels(activations) if channels is None else channels & ~dead_channels(activations)
+    live = ~dead_channels(activations)
+    if channels is not None:
+        live = channels & live
     if not isinstance(head, HeadGraph):
-        return brute_force_drops(head, kinds, activations, sides, targets, memory, asked, inner_bytes)
+        return brute_force_drops(head, kinds, activations, sides, targets, memory, live, inner_bytes)
     at_once = max(1, memory // (4 * max(1, head.bytes_per_image)))
     placeholders = [node for node in head.nodes if node.op == "placeholder"][1:]
     side_kinds = dict(zip(placeholders, kinds, strict=True))
     parts = []
     for images in torch.arange(len(activations), device=activations.device).split(at_once):
         if values is None or len(images) < len(activations):
-            values = head.evaluate(activations[images], select(sides, kinds, images, len(activations)))
-        live = asked[images]
-        channelwise = channelwise_differences(head, values)
-        group = ImageGroup(head, values, channelwise, side_kinds, targets[images], live, memory)
-        parts.append(-_score_differences(group) * live)
+            group_sides = select(sides, kinds, images, len(activations))
+            values = head.evaluate(activations[images], group_sides)
+        group = ImageGroup(
+            head=head,
+            values=values,
+            channelwise=channelwise_differences(head, values),
+            side_kinds=side_kinds,
+            targets=targets[images],
+            live=live[images],
+            memory=memory,
+        )
+        parts.append(-_score_differences(group) * group.live)
     return torch.cat(parts).to(activations.dtype)
 
 
 @dataclass(frozen=True)
 class ImageGroup:
-    """Images whose values fit in memory together.
-
-    values, channelwise, side_kinds: by node of the head. targets: (G,). live: (G, K), channels to ablate, none of which
-    is all zero.
-    """
+    """The images whose values fit into memory together. G is their number."""
 
     head: HeadGraph
-    values: Values
-    channelwise: Differences
-    side_kinds: dict[fx.Node, SideKind]
-    targets: Tensor
-    live: Tensor
-    memory: int
+    values: Values  # by node of the head
+    channelwise: Differences  # the differences that keep channels apart, by node of the head
+    side_kinds: dict[fx.Node, SideKind]  # by node of the head
+    targets: Tensor  # the explained classes, (G,)
+    live: Tensor  # the channels to ablate, (G, K) bool; none of them is all zero
+    memory: int  # bytes
 
 
 def has_closed_form(head: HeadGraph, values: Values) -> bool:
-    """Whether the class layer follows operations on single channels alone, as behind global average pooling."""
+    """Return True if only operations on single channels lie before the class layer, as with global average pooling."""
     return head.class_layer is not None and first_input(head.class_layer) in channelwise_differences(head, values)
 
 
 def _score_differences(group: ImageGroup) -> Tensor:
-    """S_k - S of a group: (G, K)."""
+    """Compute S_k - S of a group, (G, K), in the fastest way that the head allows."""
     class_layer = group.head.class_layer
     if class_layer is not None and class_layer.all_input_nodes[0] in group.channelwise:
         before = group.channelwise[class_layer.all_input_nodes[0]]
-        return _tail(group, _class_row(group, class_layer, before), slice(None))
+        class_difference = _class_row(group, class_layer, before)
+        return _tail(group, class_difference, slice(None))
     chain = linear_chain_of(group.head, group.values, group.channelwise)
     if chain is not None:
         return chain.scores(group.values, group.targets, group.live, group.memory)
-    from axiom_bench.cutting.ablation.rows import AblationRows  # here: most networks need no rows
+    from axiom_bench.cutting.ablation.rows import AblationRows  # imported late: most networks need no rows
 
     if group.head.few is not None and group.head.rows is not None:
-        group = _of_few_tokens(group, group.head.few, group.head.rows)
+        # Steps that keep tokens apart are computed only for the tokens that the head reads.
+        few: FewTokens = group.head.few
+        group = replace(
+            group,
+            head=group.head.rows,
+            values=few.values_of(group.values),
+            channelwise=few.renamed(group.channelwise),
+            side_kinds=few.kinds_of(group.side_kinds),
+        )
     differences = torch.zeros_like(group.live, dtype=group.values[group.head.activations].dtype)
     at_once = max(1, group.memory // (2 * TENSORS_AT_ONCE * group.head.widest))  # channels in half of the memory
     for image, live in enumerate(group.live):
         for channels in live.nonzero()[:, 0].split(at_once):
-            rows = AblationRows(group.head, group.values, group.channelwise, group.side_kinds, image, channels)
-            scores = _scores_of_rows(group, rows)  # bf16 where the head runs in it
+            rows = AblationRows(
+                head=group.head,
+                values=group.values,
+                channelwise=group.channelwise,
+                side_kinds=group.side_kinds,
+                image=image,
+                channels=channels,
+            )
+            scores = _scores_of_rows(group, rows)  # bf16 if the head runs in it
             differences[image, channels] = scores.to(differences.dtype)
     return differences
 
 
-def _of_few_tokens(group: ImageGroup, few: FewTokens, rows: HeadGraph) -> ImageGroup:
-    """The same group, whose steps that keep tokens apart are done for those that the head reads."""
-    return replace(
-        group,
-        head=rows,
-        values=few.values_of(group.values),
-        channelwise=few.renamed(group.channelwise),
-        side_kinds=few.kinds_of(group.side_kinds),
-    )
-
-
 def _scores_of_rows(group: ImageGroup, rows: AblationRows) -> Tensor:
-    """S_k - S of a part of the ablations of one image: (n,)."""
-    class_layer, image = group.head.class_layer, slice(rows.image, rows.image + 1)
+    """Compute S_k - S of some of the ablations of one image: (n,)."""
+    class_layer = group.head.class_layer
     if class_layer is None:
         return rows.difference_at(group.head.logits)[:, group.targets[rows.image]]
     before = rows.difference_at(class_layer.all_input_nodes[0])
     layer = group.head.layer(class_layer)
+    image = slice(rows.image, rows.image + 1)
     weight = layer.weight[group.targets[image]]
     is_linear = isinstance(layer, nn.Linear)
-    row = before @ weight[0] if is_linear else layer._conv_forward(before, weight, None)[:, 0]
-    return _tail(group, row[None], image)[0]
+    class_difference = before @ weight[0] if is_linear else layer._conv_forward(before, weight, None)[:, 0]
+    return _tail(group, class_difference[None], image)[0]
 
 
 def _class_row(group: ImageGroup, class_layer: fx.Node, difference: Tensor) -> Tensor:
-    """The class layer's difference in the explained class's row alone, for all ablations: (G, K, ...)."""
+    """Compute the class layer's difference for the explained class only, for all ablations: (G, K, ...)."""
     layer = group.head.layer(class_layer)
     weight = layer.weight[group.targets]
     if isinstance(layer, nn.Linear):
@@ -163,12 +184,15 @@ def _class_row(group: ImageGroup, class_layer: fx.Node, difference: Tensor) -> T
 
 
 def _tail(group: ImageGroup, difference: Tensor, images: slice) -> Tensor:
-    """From the class's row to its score: (G, n, ...) -> (G, n)."""
-    values, targets = group.values, group.targets[images]
+    """Compute the difference of the score, (G, n), from the difference of the explained class, (G, n, ...).
+
+    `images` are the images of the group that the difference belongs to.
+    """
+    targets = group.targets[images]
     for node in group.head.tail:
         name = group.head.operation(node)
-        x = values[node.all_input_nodes[0]][images]
-        x = x[torch.arange(len(x), device=x.device), targets][:, None]
+        values = group.values[node.all_input_nodes[0]][images]
+        x = values[torch.arange(len(values), device=values.device), targets][:, None]  # of the explained class
         if name in CLAMP:
             difference = clamp_difference(x, difference, *CLAMP[name])
         elif name in RESHAPE:
@@ -192,19 +216,30 @@ def brute_force_drops(
     live: Tensor | None = None,
     inner_bytes: int = 0,
 ) -> Tensor:
-    """S - S_k by setting each live map to zero in turn: (B, K). Rows are batched as `memory` (bytes) allows.
+    """Compute S - S_k by setting each live map to zero in turn: (B, K). Rows are batched as `memory` (bytes) allows.
 
-    live: (B, K), None for all that aren't dead. inner_bytes: of what a row takes inside the head.
+    Args:
+        head: A function that runs a whole pass of the head.
+        kinds: The kinds of the side values.
+        activations: F, (B, K, *space).
+        sides: The values that cross the cut in addition to the activations.
+        targets: The explained classes, (B,).
+        memory: The bytes that a pass may take.
+        live: The channels to ablate, (B, K) bool. None: all channels that aren't dead.
+        inner_bytes: The bytes that a row takes inside the head.
     """
-    batch, channels = activations.shape[:2]
-    drops = activations.new_zeros(batch, channels)
+    batch, num_channels = activations.shape[:2]
+    drops = activations.new_zeros(batch, num_channels)
     scores = head(activations, sides).gather(1, targets[:, None])[:, 0]
-    image, channel = (~dead_channels(activations) if live is None else live).nonzero(as_tuple=True)
+    if live is None:
+        live = ~dead_channels(activations)
+    images, channels_of_images = live.nonzero(as_tuple=True)
     row_bytes = TENSORS_IN_A_PASS * activations[0].numel() * activations.element_size()
     row_bytes += sum(side.nbytes for side in pytree.tree_leaves(sides) if isinstance(side, Tensor)) // batch
     at_once = max(1, memory // (row_bytes + inner_bytes))
-    for first in range(0, len(image), at_once):
-        rows, ablated = image[first : first + at_once], channel[first : first + at_once]
+    for start in range(0, len(images), at_once):
+        rows = images[start : start + at_once]
+        ablated = channels_of_images[start : start + at_once]
         maps = activations[rows]
         maps[torch.arange(len(rows), device=maps.device), ablated] = 0
         logits = head(maps, select(sides, kinds, rows, batch))
@@ -214,13 +249,13 @@ def brute_force_drops(
 
 @dataclass(frozen=True)
 class Drops:
-    """Drops of a batch.
+    """The drops of a batch.
 
     Attributes:
-        values: (B, K).
-        exact: (B, K) bool; the others are sum_xy g F.
-        error: (B,) what sum_k |error of the drop| is at most, in 95 % of cases and but for the sample's error of the
-            variance; 0 where all are exact.
+        values: The drops, (B, K).
+        exact: True for the exact drops, (B, K) bool. The others are first-order terms, sum_xy g F.
+        error: A bound of sum_k |error of the drop|, (B,), which holds in 95 % of cases except for the sample's error of
+            the variance. 0 if all drops are exact.
     """
 
     values: Tensor
@@ -238,30 +273,38 @@ def within(
     draws: Sequence[torch.Generator],
     ablate: Callable[[Tensor], Tensor],
 ) -> Drops:
-    """Drops by at most channels + SAMPLE ablations an image.
+    """Compute drops within a budget of at most channels + SAMPLE ablations per image.
 
-    The channels of the largest |sum_xy g F| are ablated, and a random sample of those that are left. Mean and variance
-    of the sample's |drop - sum_xy g F| tell the sum over the rest, which are others of the same kind.
+    The channels of the largest |sum_xy g F| are ablated, and also a random sample of the remaining channels. The mean
+    and variance of the sample's |drop - sum_xy g F| bound the sum of this error over the channels that aren't ablated.
 
-    channels: how many. first_order: sum_xy g F, (B, K). dead: (B, K) bool. draws: a generator for each image.
-    ablate: bool (B, K), the channels to ablate -> their drops, (B, K).
+    Args:
+        channels: The number of channels to ablate in addition to the sample.
+        first_order: sum_xy g F, (B, K).
+        dead: The dead channels, (B, K) bool.
+        draws: A generator for each image.
+        ablate: A function from the channels to ablate, (B, K) bool, to their drops, (B, K).
     """
     size = first_order.abs().masked_fill(dead, -1)
     ranked = size.argsort(dim=1, descending=True, stable=True)
     chosen = torch.zeros_like(dead).scatter(1, ranked[:, :channels], True) & ~dead
-    sample = torch.stack([_sample(*row) for row in zip(~(dead | chosen), draws, strict=True)])
+    remaining = ~(dead | chosen)
+    samples = [_sample(image_remaining, draw) for image_remaining, draw in zip(remaining, draws, strict=True)]
+    sample = torch.stack(samples)
     values = ablate(chosen | sample)
     exact = chosen | sample | dead
     errors = (values - first_order).abs().double()
     mean = (errors * sample).sum(1) / SAMPLE
     variance = ((errors - mean[:, None]).square() * sample).sum(1) / (SAMPLE - 1)
-    rest = (~exact).sum(1)
-    error = rest * mean + DEVIATIONS * (variance * (rest + rest**2 / SAMPLE)).sqrt()
+    num_inexact = (~exact).sum(1)
+    deviation = (variance * (num_inexact + num_inexact**2 / SAMPLE)).sqrt()
+    error = num_inexact * mean + DEVIATIONS * deviation
     return Drops(values.where(exact, first_order), exact, error.to(values))
 
 
-def _sample(left: Tensor, draw: torch.Generator) -> Tensor:
-    """SAMPLE of the channels that are left, all where there are no more: bool (K,) -> bool (K,)."""
-    indices = left.nonzero()[:, 0]
-    drawn = indices[torch.randperm(len(indices), generator=draw)[:SAMPLE].to(left.device)]
-    return torch.zeros_like(left).index_fill(0, drawn, True)
+def _sample(remaining: Tensor, draw: torch.Generator) -> Tensor:
+    """Draw SAMPLE of the remaining channels, or take all if there are no more: bool (K,) -> bool (K,)."""
+    indices = remaining.nonzero()[:, 0]
+    order = torch.randperm(len(indices), generator=draw)
+    drawn = indices[order[:SAMPLE].to(remaining.device)]
+    return torch.zeros_like(remaining).index_fill(0, drawn, True)
