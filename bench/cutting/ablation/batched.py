@@ -1,12 +1,12 @@
-"""The first stages of the head: all ablations of all images at once, channel by channel and through linear layers.
+"""Compute the first stages of the head for all ablations of all images at once.
 
-While channels don't mix, ablating channel k changes channel k alone. So the K differences, one per ablation, fit in a
-tensor of the size of the activations themselves. difference[b, k] is what ablation k does to channel k of image b, (G,
-K, *space), or (G, K, features) once the maps are flattened to (G, K * features).
+While channels don't mix, ablating channel k changes only channel k. So the K differences, one per ablation, fit into a
+tensor of the size of the activations themselves. difference[b, k] is the change of channel k of image b when channel k
+is ablated: (G, K, *space), or (G, K, features) once the maps are flattened to (G, K * features).
 
-Heads that flatten and go on through linear layers and activations, as AlexNet's and VGG's, need no rows: the first
-layer takes all K ablations of all images for its own work, dz = W_k d_k. What is behind is computed image by image,
-because each image has hidden units of its own that no ablation moves.
+Heads that flatten and continue with linear layers and activations, such as AlexNet's and VGG's, need no rows. Their
+first layer takes all K ablations of all images for the layer's own work, dz = W_k d_k. The rest is computed image by
+image, because each image has hidden units of its own that no ablation moves.
 """
 
 from __future__ import annotations
@@ -48,25 +48,24 @@ TENSORS_AT_ONCE = 4
 
 
 class Blocks(NamedTuple):
-    """What is computed together. images: behind the first product, whose differences a processor's cache holds.
-    features: of the first product, rows of the weight whose pages a processor remembers. columns: of the products
-    behind it, which are in the cache when they are multiplied."""
+    """The sizes of the pieces that are computed together."""
 
-    images: int
-    features: int
-    columns: int
+    images: int  # images after the first product, whose differences fit into a processor's cache
+    features: int  # outputs of the first product: rows of the weight whose pages a processor remembers
+    columns: int  # outputs of the later products, which are in the cache when they are multiplied
 
 
-OF_PROCESSOR, OF_GPU = Blocks(1, 1024, 256), Blocks(*(sys.maxsize,) * 3)  # a GPU has all at once
+OF_PROCESSOR = Blocks(images=1, features=1024, columns=256)
+OF_GPU = Blocks(images=sys.maxsize, features=sys.maxsize, columns=sys.maxsize)  # a GPU computes everything at once
 
 
 def is_flat(value: Tensor) -> bool:
-    """Whether a value is (G, K * features), whose differences are (G, K, features)."""
+    """Return True if a value is (G, K * features). Its differences are (G, K, features)."""
     return value.ndim == 2
 
 
 def channelwise_differences(head: HeadGraph, values: Values) -> Differences:
-    """The differences of every node that channel-by-channel operations reach from the activations."""
+    """Compute the differences of all nodes that operations on separate channels reach from the activations."""
     start = values[head.activations]
     differences: Differences = {head.activations: -start}
 
@@ -78,15 +77,16 @@ def channelwise_differences(head: HeadGraph, values: Values) -> Differences:
         if not sources or not isinstance(values.get(node), Tensor) or node in head.tail or node is head.class_layer:
             continue
         if all(source in differences or is_constant(source) for source in node.all_input_nodes):
-            passed = _pass(head, node, [differences[source] for source in sources], values)
-            if passed is not None:
-                differences[node] = passed
+            difference = _pass(head, node, [differences[source] for source in sources], values)
+            if difference is not None:
+                differences[node] = difference
     return differences
 
 
 def _pass(head: HeadGraph, node: fx.Node, sources: list[Tensor], values: Values) -> Tensor | None:
-    """The difference of one node; None where it isn't channel by channel."""
-    name, value = head.operation(node), values[node]
+    """Compute the difference of one node from those of its inputs; None if the node mixes channels."""
+    name = head.operation(node)
+    value = values[node]
     if name in ADD:
         return _add(node, sources, value)
     if len(sources) > 1 or first_input(node) is not node.all_input_nodes[0]:
@@ -109,7 +109,7 @@ def _pass(head: HeadGraph, node: fx.Node, sources: list[Tensor], values: Values)
 
 
 def _spatial(head: HeadGraph, node: fx.Node, x: Tensor, difference: Tensor) -> Tensor | None:
-    """Operations on maps (G, K, *space)."""
+    """Compute the difference of an operation on maps (G, K, *space); None if it mixes channels."""
     name = head.operation(node)
     if name in MAX_POOL:
         return head.evaluated_difference(node, x, difference)
@@ -129,6 +129,7 @@ def _spatial(head: HeadGraph, node: fx.Node, x: Tensor, difference: Tensor) -> T
 
 
 def _add(node: fx.Node, sources: list[Tensor], value: Tensor) -> Tensor | None:
+    """Add the differences of a sum's inputs; None if one has another shape than the sum."""
     if node.kwargs or any(source.shape != value.shape for source in sources):
         return None
     times = max(node.args.count(source) for source in node.all_input_nodes)
@@ -142,31 +143,42 @@ def _add(node: fx.Node, sources: list[Tensor], value: Tensor) -> Tensor | None:
 
 @dataclass(frozen=True)
 class LinearChain:
-    """The nodes behind the channelwise operations: a linear layer, activations and linear layers, the last of them the
-    class layer, unless the module of another output follows.
+    """The nodes after the operations on separate channels: a linear layer, then activations and linear layers.
 
-    before: the differences that reach the first layer, (G, K, features).
+    The last node is the class layer, unless the module of another output follows it.
     """
 
     head: HeadGraph
     nodes: list[fx.Node]
-    before: Tensor
+    before: Tensor  # the differences that reach the first layer, (G, K, features)
 
     def scores(self, values: Values, targets: Tensor, live: Tensor, memory: int) -> Tensor:
-        """S_k - S of every channel: (G, K). live: (G, K), the channels to ablate. memory: bytes to stay within."""
+        """Compute S_k - S of every channel: (G, K).
+
+        Args:
+            values: The values of the head's nodes.
+            targets: The explained classes, (G,).
+            live: The channels to ablate, (G, K) bool.
+            memory: The bytes that the ablations may take.
+        """
         inner = [node for node in self.nodes[1:-1] if self.head.operation(node) is nn.Linear]
         widest = max(self.head.layer(node).out_features for node in (self.nodes[0], *inner))
         scores = torch.zeros_like(live, dtype=self.before.dtype)
         for images, channels in self._parts(live, memory // (2 * TENSORS_AT_ONCE * widest)):
             first = self._first_product(images, channels)
-            difference = self._behind(values, images, first, live[images, channels])
-            scores[images, channels] = self._of_class(values, images, difference, targets[images]).to(scores.dtype)
+            last = self._inner_layers(values, images, first, live[images, channels])
+            score_differences = self._last_layer(values, images, last, targets[images])
+            scores[images, channels] = score_differences.to(scores.dtype)
         return scores
 
-    def _behind(self, values: Values, images: slice, first: Tensor, live: Tensor) -> Tensor:
-        """From the first product's differences, (G, n, N), to those that reach the last node, in the same memory where
-        they fit. A processor takes image by image, whose differences stay in its cache."""
-        result, at_once = first, min(_blocks(first).images, len(first))
+    def _inner_layers(self, values: Values, images: slice, first: Tensor, live: Tensor) -> Tensor:
+        """Compute the differences that reach the last node from those of the first product, (G, n, N).
+
+        They take the same memory if they fit there. A processor computes image by image, so that an image's differences
+        stay in its cache.
+        """
+        result = first
+        at_once = min(_blocks(first).images, len(first))
         for start in range(0, len(first), at_once):
             rows = slice(start, start + at_once)
             difference = first[rows]
@@ -175,25 +187,26 @@ class LinearChain:
                 difference = self._pass(node, x, difference, live[rows])
             if difference.shape == first.shape:
                 return difference
-            if start == 0 and (difference.shape[2:], difference.dtype) != (first.shape[2:], first.dtype):
+            fits = difference.shape[2:] == first.shape[2:] and difference.dtype == first.dtype
+            if start == 0 and not fits:
                 result = difference.new_empty(len(first), *difference.shape[1:])
             result[rows] = difference
         return result
 
-    def _of_class(self, values: Values, images: slice, difference: Tensor, targets: Tensor) -> Tensor:
-        """The last node's differences in the explained classes alone: (G, n, units) -> (G, n)."""
+    def _last_layer(self, values: Values, images: slice, difference: Tensor, targets: Tensor) -> Tensor:
+        """Compute the last node's differences for the explained classes only: (G, n, units) -> (G, n)."""
         last = self.nodes[-1]
         layer = self.head.layer(last)
         if not is_output(self.head.operation(last)):
             return torch.bmm(difference, layer.weight[targets, :, None])[..., 0]
         logits = values[last.all_input_nodes[0]][images, None]
-        return torch.stack([
-            layer.difference(z, change)[:, target]
-            for z, change, target in zip(logits, difference, targets.tolist(), strict=True)
-        ])  # fmt: skip
+        score_differences = []
+        for z, change, target in zip(logits, difference, targets.tolist(), strict=True):
+            score_differences.append(layer.difference(z, change)[:, target])
+        return torch.stack(score_differences)
 
     def _pass(self, node: fx.Node, x: Tensor, difference: Tensor, live: Tensor) -> Tensor:
-        """One node's differences (G, n, units'). x: its input, (G, 1, units)."""
+        """Compute one node's differences (G, n, units') from those of its input x, (G, 1, units)."""
         name = self.head.operation(node)
         if name in IDENTITY:
             return difference
@@ -204,7 +217,7 @@ class LinearChain:
         return self.head.evaluated_difference(node, x, difference)
 
     def _first_product(self, images: slice, channels: slice) -> Tensor:
-        """W_k d_k of the first layer: (G, n, N). All channels together cost what the layer itself costs."""
+        """Compute W_k d_k of the first layer: (G, n, N). All channels together cost as much as the layer itself."""
         difference = self.before[images, channels]
         weight = self.head.layer(self.nodes[0]).weight.unflatten(1, self.before.shape[1:])[:, channels]
         result = _empty(difference, len(weight))
@@ -214,22 +227,26 @@ class LinearChain:
         return result
 
     def _parts(self, live: Tensor, numbers: int) -> Iterator[tuple[slice, slice]]:
-        """Images x channels, of so many numbers' bytes together."""
+        """Yield slices of images and channels that together have about as many bytes as `numbers` numbers."""
         batch, channels = live.shape
         rows = max(1, numbers // self.before.element_size())
-        num_channels, num_images = min(rows, channels), max(1, rows // channels)
-        for first in range(0, batch, num_images):
-            for start in range(0, channels, num_channels):
-                yield slice(first, first + num_images), slice(start, start + num_channels)
+        num_channels = min(rows, channels)
+        num_images = max(1, rows // channels)
+        for image in range(0, batch, num_images):
+            for channel in range(0, channels, num_channels):
+                yield slice(image, image + num_images), slice(channel, channel + num_channels)
 
 
 def linear_chain_of(head: HeadGraph, values: Values, channelwise: Differences) -> LinearChain | None:
-    """The chain from the end of the channelwise operations to the scores; None where something else lies between."""
+    """Return the chain from the end of the operations on separate channels to the scores; None if it has other
+    operations.
+    """
     operations = {nn.Linear, *CLAMP, *ELEMENTWISE, *IDENTITY}
     nodes: list[fx.Node] = []
     node = None if head.tail else head.class_layer
     if is_output(head.operation(head.logits)):
-        nodes, node = [head.logits], first_input(head.logits)
+        nodes = [head.logits]
+        node = first_input(head.logits)
     while node is not None and node not in channelwise:
         if head.operation(node) not in operations or len(node.all_input_nodes) != 1:
             return None
@@ -241,12 +258,12 @@ def linear_chain_of(head: HeadGraph, values: Values, channelwise: Differences) -
 
 
 def products(rows: Tensor, live: Tensor, weight: Tensor) -> Tensor:
-    """A linear layer's differences: (G, n, units), zero where live, (G, n), is False -> (G, n, N).
+    """Compute a linear layer's differences: rows (G, n, units) -> (G, n, N).
 
-    weight: (N, units).
+    Rows whose `live`, (G, n), is False are zero. `weight` is (N, units).
     """
     unmoved = (rows.amax(1) <= 0) & (rows.amin(1) >= 0)  # a NaN is neither
-    masks = torch.cat([live, ~unmoved], 1).cpu()  # of all images at once: a GPU is waited for
+    masks = torch.cat([live, ~unmoved], 1).cpu()  # for all images in one copy, since it waits for a GPU
     result = _empty(rows, len(weight))
     for image, mask, out in zip(rows, masks, result, strict=True):
         _product(image, mask[: live.shape[1]], mask[live.shape[1] :], weight, out)
@@ -254,16 +271,16 @@ def products(rows: Tensor, live: Tensor, weight: Tensor) -> Tensor:
 
 
 def _empty(rows: Tensor, features: int) -> Tensor:
-    """For a product of the rows with a weight, in the precision that autocast makes it in."""
+    """Allocate a product of the rows with a weight, in the precision in which autocast computes it."""
     kind = rows.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else rows.dtype
     return rows.new_empty(*rows.shape[:-1], features, dtype=dtype)
 
 
 def _product(rows: Tensor, live: Tensor, moved: Tensor, weight: Tensor, out: Tensor) -> None:
-    """One image's product, without its dead channels' rows where leaving them out pays: (n, units) -> out, (n, N).
+    """Compute one image's product: (n, units) -> out, (n, N). Dead channels' rows are left out if that pays.
 
-    live, moved: on the CPU.
+    `live` and `moved` are on the CPU.
     """
     alive = live.nonzero()[:, 0].to(rows.device, non_blocking=True)
     if len(alive) > WORTH_GATHERING * len(live):
@@ -273,17 +290,22 @@ def _product(rows: Tensor, live: Tensor, moved: Tensor, weight: Tensor, out: Ten
 
 
 def sparse_product(rows: Tensor, weight: Tensor, moved: Tensor, out: Tensor | None = None) -> Tensor:
-    """rows @ weight.T without the units that are zero in every row.
+    """Compute rows @ weight.T without the units that are zero in every row.
 
-    rows: (n, units). weight: (N, units). moved: (units,), which aren't zero in all; on the CPU a GPU isn't waited for.
+    Args:
+        rows: The rows, (n, units).
+        weight: The weight, (N, units).
+        moved: True for the units that aren't zero in every row, (units,). On the CPU, nothing waits for a GPU.
+        out: The memory of the result, (n, N).
     """
     units = moved.nonzero()[:, 0].to(rows.device, non_blocking=True)
     result = _empty(rows, len(weight)) if out is None else out
     if len(units) > WORTH_GATHERING * len(moved):
         return _multiply(rows, weight, result)
-    rows, at_once = rows.index_select(1, units), _blocks(rows).columns
+    moved_rows = rows.index_select(1, units)
+    at_once = _blocks(rows).columns
     for part, columns in zip(weight.split(at_once), result.split(at_once, 1), strict=True):
-        _multiply(rows, part.index_select(1, units), columns)
+        _multiply(moved_rows, part.index_select(1, units), columns)
     return result
 
 
@@ -292,7 +314,7 @@ def _blocks(tensor: Tensor) -> Blocks:
 
 
 def _multiply(rows: Tensor, weight: Tensor, out: Tensor) -> Tensor:
-    """rows @ weight.T in `out`, where autocast can't write by itself."""
+    """Compute rows @ weight.T in `out`, also under autocast, which can't write there itself."""
     if rows.dtype == weight.dtype == out.dtype:
         return torch.mm(rows, weight.t(), out=out)
     return out.copy_(rows @ weight.t())

@@ -1,7 +1,8 @@
-"""The rest of the head, once channels have mixed: one row per ablation of one image, as differences.
+"""Compute the rest of the head once channels have mixed, as differences with one row per ablation of one image.
 
-A row holds how a value changes when its channel is ablated. Linear operations take the difference alone, ReLU takes it
-by `clamp_difference`, and any other operation is evaluated at x + d and at x. The image's own value x broadcasts.
+A row holds the change of a value when the row's channel is ablated. A linear operation takes only the difference, ReLU
+takes it by `clamp_difference`, and any other operation is evaluated at x + d and at x. The image's own value x
+broadcasts.
 """
 
 from __future__ import annotations
@@ -40,20 +41,17 @@ from axiom_bench.cutting.trunk_and_head import SideKind, select
 
 @dataclass(frozen=True)
 class AblationRows:
-    """A part of the ablations of one image.
-
-    image: its index in the batch. channels: (n,) the ablated channels.
-    """
+    """Some of the ablations of one image. n is their number."""
 
     head: HeadGraph
     values: Values
     channelwise: Differences
     side_kinds: dict[fx.Node, SideKind]
-    image: int
-    channels: Tensor
+    image: int  # the image's index in the batch
+    channels: Tensor  # the ablated channels, (n,)
 
     def difference_at(self, last: fx.Node) -> Tensor:
-        """The difference of the last node, (n, ...), all nodes before it included."""
+        """Compute the difference of the last node, (n, ...), through all nodes before it."""
         differences: dict[fx.Node, Any] = {}
         nodes = self.head.nodes
         for node in nodes[: nodes.index(last) + 1]:
@@ -65,11 +63,11 @@ class AblationRows:
         return self.difference_of(last, differences)
 
     def difference_of(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Any:
-        """Rows (n, ...) of a node's difference; None for a value that no ablation changes."""
+        """Return the rows (n, ...) of a node's difference; None if no ablation changes the node's value."""
         if node in differences or node not in self.channelwise:
             difference = differences.get(node)
             return difference.dense() if isinstance(difference, RankOne) else difference
-        # A channelwise difference as rows: zero but for the ablated channel.
+        # While channels don't mix, a row is zero except in its ablated channel.
         channelwise = self.channelwise[node]
         ablated = channelwise[self.image, self.channels]
         rows = ablated.new_zeros(len(ablated), *channelwise.shape[1:])
@@ -77,24 +75,28 @@ class AblationRows:
         return rows.flatten(1) if is_flat(self.values[node]) else rows
 
     def value_of(self, node: fx.Node) -> Any:
-        """The image's own value (1, ...), which broadcasts against rows."""
+        """Return the image's own value (1, ...), which broadcasts against rows."""
         value = self.values[node]
         if node.op == "get_attr" or self.side_kinds.get(node) is SideKind.SHARED:
             return value
-        return pytree.tree_map(
-            lambda leaf: leaf[self.image : self.image + 1] if isinstance(leaf, Tensor) else leaf, value
-        )
+        image = slice(self.image, self.image + 1)
+        return pytree.tree_map(lambda leaf: leaf[image] if isinstance(leaf, Tensor) else leaf, value)
 
     def _difference(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Any:
+        """Compute the difference of a node from those of its inputs, by the first rule that applies."""
         name = self.head.operation(node)
         source = first_input(node)
         factors = None if source is None else self._factors(source, differences)
         if name in SHAPE_ONLY and not _floating(self.values[node]):
-            return self.head.apply(
-                node, lambda source: self.difference_of(source, differences) if factors is None else factors.left
-            )
-        if factors is not None and (product := passed(self.head, node, factors, self.value_of(node))) is not None:
-            return product
+
+            def shaped(source: fx.Node) -> Any:
+                return self.difference_of(source, differences) if factors is None else factors.left
+
+            return self.head.apply(node, shaped)
+        if factors is not None:
+            product = passed(self.head, node, factors, self.value_of(node))
+            if product is not None:
+                return product
         if name in MATMUL | {functional.scaled_dot_product_attention}:
             change = self._mixed(node, name, differences)
             if change is not None:
@@ -104,8 +106,10 @@ class AblationRows:
             return self._first_convolution(self.head.layer(node), before, self.value_of(node).shape[2:])
         if name is nn.Linear and source is not None and before is not None and is_flat(self.values[source]):
             return self._first_product(self.head.layer(node), before)
-        if name is nn.MultiheadAttention and (moved := self._attention(node, differences)) is not None:
-            return moved, None
+        if name is nn.MultiheadAttention:
+            moved = self._attention(node, differences)
+            if moved is not None:
+                return moved, None
         difference = None if source is None else self.difference_of(source, differences)
         if source is None or difference is None or not all(_floating(self.values[part]) for part in (node, source)):
             return self._evaluated_difference(node, differences)
@@ -120,12 +124,12 @@ class AblationRows:
         if is_output(name):
             return self.head.layer(node).difference(self.value_of(source), difference)
         if name in LINEAR_IN_ITS_INPUT or name is torch.cat:
-            return self.head.apply(node, lambda arg: self._part(arg, differences, name is torch.cat))
+            return self.head.apply(node, lambda arg: self._part(arg, differences, or_zeros=name is torch.cat))
         linear = self._linear(node, difference)
         return self._evaluated_difference(node, differences) if linear is None else linear
 
     def _linear(self, node: fx.Node, difference: Tensor) -> Tensor | None:
-        """The linear part of a layer; None for a layer that has no such form here."""
+        """Apply the linear part of a layer to a difference; None for a layer that has no such form here."""
         name = self.head.operation(node)
         if name not in {nn.Linear} | CONVOLUTION | BATCH_NORM:
             return None
@@ -135,25 +139,31 @@ class AblationRows:
                 return functional.linear(difference, layer.weight)
             return sparse_product(difference, layer.weight, (difference != 0).any(0))
         if name in CONVOLUTION:
-            zeros = layer.padding_mode == "zeros"
-            return layer._conv_forward(difference, layer.weight, None) if zeros else None
+            has_zeros = layer.padding_mode == "zeros"
+            return layer._conv_forward(difference, layer.weight, None) if has_zeros else None
         scale = batch_norm_scale(layer, difference)
         return None if scale is None else difference * scale
 
     def _first_product(self, layer: nn.Linear, before: Tensor) -> Tensor:
-        """Each ablation changes the features of one channel, so their weights are all it needs: (n, N)."""
+        """Compute the product of the first linear layer, (n, N).
+
+        An ablation changes the features of one channel, and needs only their weights.
+        """
         features = before[self.image, self.channels][:, None]
         weight = layer.weight.unflatten(1, before.shape[1:])[:, self.channels]
         return torch.bmm(features, weight.permute(1, 2, 0))[:, 0]
 
     def _first_convolution(self, layer: Any, before: Tensor, size: tuple[int, ...]) -> Tensor:
-        """Each ablation changes one input channel, so that channel's kernels are all it needs: (n, C, *size)."""
+        """Compute the first convolution, (n, C, *size).
+
+        An ablation changes one input channel, and needs only that channel's kernels.
+        """
         columns = _columns(before[self.image, self.channels], layer)
         kernels = layer.weight[:, self.channels].transpose(0, 1).flatten(2)
         return torch.bmm(kernels, columns).unflatten(2, size)
 
     def _factors(self, node: fx.Node, differences: dict[fx.Node, Any]) -> RankOne | None:
-        """The difference of a node as a product, if it is known as one."""
+        """Return the difference of a node as a product, if it is known as one."""
         if node in differences:
             return differences[node] if isinstance(differences[node], RankOne) else None
         if node not in self.channelwise or is_flat(self.values[node]) or not self.head.has_tokens:
@@ -162,28 +172,36 @@ class AblationRows:
         change = channelwise[self.image, self.channels][:, None]
         direction = functional.one_hot(self.channels, channelwise.shape[1]).to(change)
         shape = (len(change), *channelwise.shape[1:])
-        return RankOne(change.expand(shape), direction.reshape(*direction.shape, *(1 for _ in shape[2:])).expand(shape))
+        ones = [1 for _ in shape[2:]]
+        right = direction.reshape(*direction.shape, *ones).expand(shape)
+        return RankOne(change.expand(shape), right)
 
     def _attention(self, node: Any, differences: dict[fx.Node, Any]) -> Tensor | None:
-        """Attention's output (n, L, K) where its tokens move in one direction, which differs from row to row.
+        """Compute attention's output (n, L, K) if its tokens move in one direction, which differs from row to row.
 
-        None where the query moves too, or where a query of many tokens makes the other way cheaper.
+        None if the query moves too, or if a query of many tokens makes the general way cheaper.
         """
         layer = self.head.layer(node)
         if not is_plain(node, layer):
             return None
-        of_query, of_tokens = (self._moving(source, differences) for source in node.args[:2])
-        query, tokens = (self.value_of(source) for source in node.args[:2])
-        few = query.ndim == tokens.ndim == 3 and query.shape[1] * layer.num_heads <= query.shape[2]
-        parts = of_tokens.without(-1) if isinstance(of_tokens, RankOne) else None
-        if parts is None or not few or of_query is not None or parts[1].shape[1] != 1:
+        query_node, token_node = node.args[:2]
+        query_difference = self._moving(query_node, differences)
+        token_difference = self._moving(token_node, differences)
+        query = self.value_of(query_node)
+        tokens = self.value_of(token_node)
+        has_few_queries = query.ndim == tokens.ndim == 3 and query.shape[1] * layer.num_heads <= query.shape[2]
+        parts = token_difference.without(-1) if isinstance(token_difference, RankOne) else None
+        if parts is None or not has_few_queries or query_difference is not None or parts[1].shape[1] != 1:
             return None
         change, direction = parts
         change = change[..., 0].expand(-1, tokens.shape[1])
         return self.value_of(node)[0] + attention_difference(layer, query, tokens, change, direction[:, 0])
 
     def _mixed(self, node: Any, name: Any, differences: dict[fx.Node, Any]) -> Tensor | None:
-        """The difference of a product of two values, or of attention that is one function; None for another form."""
+        """Compute the difference of a product of two values, or of attention that is one function.
+
+        None for another form.
+        """
         sources = node.args[: 2 if name in MATMUL else 3]
         if not all(isinstance(source, fx.Node) and source.op != "get_attr" for source in sources):
             return None
@@ -203,7 +221,7 @@ class AblationRows:
         return attention_change(values, moving, mask, node.kwargs.get("scale"))
 
     def _moving(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Tensor | RankOne | None:
-        """The difference of a node; None also if it is zero, as that of tokens that are on no map."""
+        """Return the difference of a node; None also if it is zero, such as that of tokens that are on no map."""
         factors = self._factors(node, differences)
         if factors is not None:
             return factors if compact(factors.left).any() else None
@@ -211,15 +229,16 @@ class AblationRows:
         return difference if difference is not None and difference.any() else None
 
     def _total(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Tensor:
-        """The sum of what changed, in the shape of the node: a part may broadcast to an unchanged one."""
+        """Add the differences of the summands, in the node's shape: one may broadcast to an unchanged summand."""
         summands = [arg for arg in node.args if isinstance(arg, fx.Node) and _floating(self.values[arg])]
         changed = [part for arg in summands if (part := self.difference_of(arg, differences)) is not None]
         return torch.stack(torch.broadcast_tensors(*changed)).sum(0).expand(-1, *self.value_of(node).shape[1:])
 
     def _product(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Tensor:
-        """(x + dx)(y + dy) - x y = dx y + (x + dx) dy."""
+        """Compute (x + dx)(y + dy) - x y = dx y + (x + dx) dy."""
         first, second = node.all_input_nodes
-        dx, dy = (self.difference_of(part, differences) for part in (first, second))
+        dx = self.difference_of(first, differences)
+        dy = self.difference_of(second, differences)
         if dy is None:
             return dx * self._on_rows(second)
         if dx is None:
@@ -227,7 +246,10 @@ class AblationRows:
         return dx * self.value_of(second) + (self.value_of(first) + dx) * dy
 
     def _part(self, arg: fx.Node, differences: dict[fx.Node, Any], or_zeros: bool) -> Any:
-        """What stands for an argument where only differences count: its rows, or zeros; a size as the rows see it."""
+        """Return an argument of an operation that takes only differences.
+
+        This is the argument's rows or zeros. A size is returned as the rows see it.
+        """
         difference = self.difference_of(arg, differences)
         if difference is not None:
             return difference
@@ -236,8 +258,11 @@ class AblationRows:
         return torch.zeros_like(self._on_rows(arg)) if or_zeros else None
 
     def _evaluated_difference(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Any:
-        """f(x + d) - f(x) for whatever f; for values that aren't floating point alone (as attention's output and its
-        absent weights), f(x + d) itself."""
+        """Compute f(x + d) - f(x) for any f.
+
+        If a value has parts other than floating-point tensors, such as attention's output with its absent weights,
+        return f(x + d) itself.
+        """
 
         @cache  # attention takes one node three times
         def moved(source: fx.Node) -> Any:
@@ -252,7 +277,7 @@ class AblationRows:
         return pytree.tree_map(lambda now, before: now - before, after, self.value_of(node))
 
     def _on_rows(self, node: fx.Node) -> Any:
-        """An unchanged value, repeated for every row."""
+        """Return an unchanged value, repeated for every row."""
         kind = self.side_kinds.get(node)
         if node.op == "get_attr":
             return self.values[node]
@@ -266,34 +291,39 @@ class AblationRows:
 
 
 def _separable(layer: Any) -> bool:
-    """Whether each input channel has kernels of its own, and the padding is given in pixels of zeros."""
+    """Return True if each input channel has kernels of its own, and the padding is a number of zeros."""
     return layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
 
 
 def _columns(maps: Tensor, layer: Any) -> Tensor:
-    """As torch's `unfold` in any number of axes: (n, *space) -> (n, kernel positions, positions of the output)."""
-    windows = functional.pad(maps, [side for padding in layer.padding[::-1] for side in (padding, padding)])
-    for axis, (kernel, dilation, stride) in enumerate(
-        zip(layer.kernel_size, layer.dilation, layer.stride, strict=True), 1
-    ):
+    """Unfold maps as torch's `unfold` does, in any number of axes.
+
+    (n, *space) -> (n, kernel positions, positions of the output).
+    """
+    padding = [side for pixels in layer.padding[::-1] for side in (pixels, pixels)]
+    windows = functional.pad(maps, padding)
+    settings = zip(layer.kernel_size, layer.dilation, layer.stride, strict=True)
+    for axis, (kernel, dilation, stride) in enumerate(settings, 1):
         windows = windows.unfold(axis, dilation * (kernel - 1) + 1, stride)[..., ::dilation]
     n = maps.ndim
-    return windows.permute(0, *range(n, 2 * n - 1), *range(1, n)).flatten(n).flatten(1, n - 1)
+    kernel_axes = range(n, 2 * n - 1)
+    space = range(1, n)
+    return windows.permute(0, *kernel_axes, *space).flatten(n).flatten(1, n - 1)
 
 
 def _is_index(value: Any) -> bool:
-    """Whether a value is a tensor of indices or truths, whose "difference" is its value after the ablation."""
+    """Return True if a value is a tensor of indices or truths, whose "difference" is its value after the ablation."""
     return isinstance(value, Tensor) and not value.is_floating_point()
 
 
 def _floating(value: Any) -> bool:
-    """Whether a value is made of floating-point tensors."""
+    """Return True if a value is made of floating-point tensors only."""
     leaves = pytree.tree_leaves(value)
     return bool(leaves) and all(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in leaves)
 
 
 def is_plain(node: fx.Node, layer: nn.MultiheadAttention) -> bool:
-    """Whether a call is attention of a query over tokens that are keys and values, with no mask and nothing added."""
+    """Return True if a call is attention of a query over tokens that are keys and values, without mask or additions."""
     if dict(node.kwargs) != {"need_weights": False} or len(node.args) != 3 or node.args[1] is not node.args[2]:
         return False
     return layer.batch_first and layer.in_proj_weight is not None and layer.bias_k is None and not layer.add_zero_attn
@@ -302,29 +332,37 @@ def is_plain(node: fx.Node, layer: nn.MultiheadAttention) -> bool:
 def attention_difference(
     layer: nn.MultiheadAttention, query: Tensor, tokens: Tensor, change: Tensor, direction: Tensor
 ) -> Tensor:
-    """How each row's output changes where an ablation moves all tokens in one direction: (n, L, K).
+    """Compute the change of each row's output if an ablation moves all tokens in one direction: (n, L, K).
 
     If token j moves by d_j u, its key moves by W_k u d_j and its value by W_v u d_j. So a query's logits move by
-    (q . W_k u) d_j / sqrt(e), e the width of an attention head, and its output by
+    (q . W_k u) d_j / sqrt(e), where e is the width of an attention head. Its output moves by
     sum_j (p'_j - p_j) v_j + (sum_j p'_j d_j) W_v u, where p and p' are the weights before and after. No row needs a
     product of all its tokens with W_k or W_v.
 
-    query: (1, L, K), and tokens: (1, N, K), keys and values, before the change. change: (n, N), and direction: (n, K),
-    of each row: of an ablation that of the channel's feature.
+    Args:
+        layer: The attention layer.
+        query: The query before the change, (1, L, K).
+        tokens: The keys and values before the change, (1, N, K).
+        change: d, (n, N), per row.
+        direction: u, (n, K), per row: of an ablation, the direction of the channel's feature.
     """
-    of_query, of_keys, of_values = layer.in_proj_weight.chunk(3)
+    query_weight, key_weight, value_weight = layer.in_proj_weight.chunk(3)
     biases = (None, None, None) if layer.in_proj_bias is None else layer.in_proj_bias.chunk(3)
+    query_bias, key_bias, value_bias = biases
     heads = layer.num_heads
 
     def by_head(x: Tensor) -> Tensor:
         return x.unflatten(-1, (heads, -1)).transpose(0, 1)  # (L, K) -> (heads, L, e)
 
-    q = by_head(linear(query[0], of_query, biases[0])) / math.sqrt(layer.head_dim)
-    k, v = by_head(linear(tokens[0], of_keys, biases[1])), by_head(linear(tokens[0], of_values, biases[2]))
-    key_steps, value_steps = (linear(direction, weight).unflatten(1, (heads, -1)) for weight in (of_keys, of_values))
+    q = by_head(linear(query[0], query_weight, query_bias)) / math.sqrt(layer.head_dim)
+    k = by_head(linear(tokens[0], key_weight, key_bias))
+    v = by_head(linear(tokens[0], value_weight, value_bias))
+    key_steps = linear(direction, key_weight).unflatten(1, (heads, -1))
+    value_steps = linear(direction, value_weight).unflatten(1, (heads, -1))
     slopes = (q.transpose(0, 1) * key_steps[:, None]).sum(-1).transpose(1, 2)[..., None]  # (n, heads, L, 1)
     steps = change[:, None, None]  # (n, 1, 1, N)
     logits = q @ k.mT
-    before, after = logits.softmax(-1), (logits + slopes * steps).softmax(-1)
+    before = logits.softmax(-1)
+    after = (logits + slopes * steps).softmax(-1)
     moved = (after - before) @ v + (after * steps).sum(-1, keepdim=True) * value_steps[:, :, None]
     return linear(moved.transpose(1, 2).flatten(2), layer.out_proj.weight)
