@@ -1,7 +1,7 @@
-"""Heads that read few of their tokens: steps that keep tokens apart are done for those tokens only.
+"""Reduce heads that read few of their tokens: steps that keep tokens apart are computed for those tokens only.
 
-In a transformer's block behind the layer, only the keys and values of its attention need all tokens. Everything else
-is spent on tokens that the head throws away, in every row of an ablation.
+In a transformer's block behind the layer, only the keys and values of its attention need all tokens. All other work on
+the tokens that the head doesn't read would be wasted, in every row of an ablation.
 """
 
 from __future__ import annotations
@@ -44,16 +44,13 @@ TRANSPOSE = {torch.transpose, "transpose"}
 
 @dataclass(frozen=True)
 class FewTokens:
-    """The steps of a head that can be done for few tokens.
-
-    values: of the head's nodes, for any images. span: the tokens that the head reads.
-    through_attention: whether attention that is written out is followed too. False for the graph that also gives the
-    logits: the values of the networks that it changes are published.
-    """
+    """The steps of a head that can be computed for few tokens."""
 
     head: HeadGraph
-    values: Values
-    span: range
+    values: Values  # the values of the head's nodes, for any images
+    span: range  # the tokens that the head reads
+    # True if attention that is written out is followed too. False for the graph that also gives the logits, since it
+    # would change the published values of those networks.
     through_attention: bool
 
     @cached_property
@@ -72,7 +69,10 @@ class FewTokens:
 
     @cached_property
     def graph(self) -> tuple[fx.GraphModule, dict[fx.Node, fx.Node], dict[tuple[fx.Node, int], fx.Node]]:
-        """The head with the span's size in these axes; each node's copy; and those that take the tokens."""
+        """The head with the span's size in these axes; each node's copy; and the nodes that select the tokens.
+
+        The last are listed by the node and axis that they select from.
+        """
         graph = fx.Graph()
         copies: dict[fx.Node, fx.Node] = {}
         taken: dict[tuple[fx.Node, int], fx.Node] = {}
@@ -87,7 +87,8 @@ class FewTokens:
 
         node: Any
         for node in self.head.nodes:
-            copies[node] = copy = graph.node_copy(node, copies.__getitem__)
+            copy = graph.node_copy(node, copies.__getitem__)
+            copies[node] = copy
             if node in self.axes:
                 inputs = self._inputs(node, self.axes[node]) or {}
                 graph.erase_node(copy)  # its inputs may need nodes of their own
@@ -111,7 +112,7 @@ class FewTokens:
         return fx.GraphModule(self.head.module, graph, "Head"), copies, taken
 
     def values_of(self, values: Values) -> Values:
-        """The values of the copies, from those of the head's own nodes."""
+        """Return the values of the copies, from those of the head's own nodes."""
         _, copies, taken = self.graph
         few = {
             copies[node]: self._take(value, self.axes[node]) if node in self.axes else value
@@ -120,11 +121,11 @@ class FewTokens:
         return few | {take: self._take(values[node], axis) for (node, axis), take in taken.items()}
 
     def renamed(self, by_node: dict[fx.Node, Any]) -> dict[fx.Node, Any]:
-        """The same entries, by the copies of their nodes."""
+        """Return the same entries, listed by the copies of their nodes."""
         return {self.graph[1][node]: entry for node, entry in by_node.items()}
 
     def kinds_of(self, side_kinds: dict[fx.Node, SideKind]) -> dict[fx.Node, SideKind]:
-        """The kinds of the sides by their copies. Tokens that are taken of a constant are one too."""
+        """Return the kinds of the sides, listed by their copies. Tokens selected from a constant are a constant too."""
         _, copies, taken = self.graph
         kinds = {copies[node]: kind for node, kind in side_kinds.items()}
         for (node, _axis), take in taken.items():
@@ -138,20 +139,24 @@ class FewTokens:
         )
 
     def _axes_for(self, user: Any, source: fx.Node, axes: dict[fx.Node, int]) -> Iterator[int | None]:
-        """The axis in which a user needs the few tokens of a source alone; None if it needs all."""
+        """Yield the axes in which a user needs only the few tokens of a source; None if it needs all tokens."""
         token = self._token(user) if source is user.args[0] else None
         if token is not None:
             yield token.axis
             return
         inputs = self._inputs(user, axes[user]) if user in axes else None
         keys = [key for key, arg in (*enumerate(user.args), *user.kwargs.items()) if arg is source]
-        yield from [None] if not keys or inputs is None else [inputs.get(key) for key in keys]
+        if not keys or inputs is None:
+            yield None
+            return
+        for key in keys:
+            yield inputs.get(key)
 
     def _token(self, node: fx.Node) -> Token | None:
         return token_of(node, self.values, self.through_attention)
 
     def _inputs(self, node: Any, axis: int) -> dict[Any, int] | None:
-        """Return the arguments of a node that need few tokens only, with their axis; None if the node mixes tokens."""
+        """Return the arguments of a node that need only few tokens, with their axis; None if the node mixes tokens."""
         name = self.head.operation(node)
         is_output_of = node.target is operator.getitem and node.args[1] == 0
         if self._is_attention(node) or (is_output_of and self._is_attention(node.args[0])):
@@ -164,11 +169,10 @@ class FewTokens:
             return None
         last = len(shape) - 1
         if name in NORMS:
-            sizes = (
-                self.head.layer(node).normalized_shape
-                if name is nn.LayerNorm
-                else argument(node, 1, "normalized_shape")
-            )
+            if name is nn.LayerNorm:
+                sizes = self.head.layer(node).normalized_shape
+            else:
+                sizes = argument(node, 1, "normalized_shape")
             return {0: axis} if axis <= last - len(sizes) else None
         if name in LINEAR:
             return {0: axis} if axis < last else None
@@ -178,7 +182,8 @@ class FewTokens:
         if name in POINTWISE:
             return self._pointwise(node, axis, shape)
         if name in MATMUL:
-            return {0: axis} if axis == last - 1 and len(source) == len(shape) and source[axis] == shape[axis] else None
+            keeps_axis = axis == last - 1 and len(source) == len(shape) and source[axis] == shape[axis]
+            return {0: axis} if keeps_axis else None
         if name is functional.scaled_dot_product_attention:
             return self._queries(node, axis, shape)
         if name in PERMUTE:
@@ -188,11 +193,14 @@ class FewTokens:
             return {0: {first: second, second: first}.get(axis, axis)}
         if name in RESHAPE:
             before = torch.Size(shape[:axis]).numel()
-            fitting = [a for a in range(1, len(source)) if torch.Size(source[:a]).numel() == before]
-            return next(({0: a} for a in fitting if source[a] == shape[axis]), None)
+            for source_axis in range(1, len(source)):
+                has_same_place = torch.Size(source[:source_axis]).numel() == before
+                if has_same_place and source[source_axis] == shape[axis]:
+                    return {0: source_axis}
         return None
 
     def _pointwise(self, node: Any, axis: int, shape: tuple[int, ...]) -> dict[Any, int] | None:
+        """Return the arguments of an elementwise operation that have all tokens in this axis of the result."""
         inputs = {}
         for key, arg in enumerate(node.args):
             size = _shape(self.values.get(arg)) if isinstance(arg, fx.Node) else ()
@@ -202,6 +210,7 @@ class FewTokens:
         return inputs or None
 
     def _queries(self, node: Any, axis: int, shape: tuple[int, ...]) -> dict[Any, int] | None:
+        """Return attention's queries and a mask with a row per query, if the axis is that of the queries."""
         if axis != len(shape) - 2 or argument(node, 5, "is_causal") or len(node.args) > 3:
             return None
         mask = _shape(self.values.get(node.kwargs.get("attn_mask")))
@@ -209,30 +218,31 @@ class FewTokens:
         return {0: axis} | ({"attn_mask": len(mask) - 2} if has_queries else {})
 
     def _was_followed(self, node: Any, shape: tuple[int, ...]) -> bool:
+        """Return True if a node may be computed for few tokens in the graph that also gives the logits."""
         name = self.head.operation(node)
         if len(shape) != 3:
             return False
         if name in ADD:
-            return not node.kwargs and all(
-                isinstance(arg, fx.Node) and _shape(self.values[arg]) == shape for arg in node.args
-            )
+            are_alike = all(isinstance(arg, fx.Node) and _shape(self.values[arg]) == shape for arg in node.args)
+            return are_alike and not node.kwargs
         return name in EACH_TOKEN and all(other.op == "get_attr" for other in node.all_input_nodes[1:])
 
     def _is_attention(self, node: Any) -> bool:
-        """Return whether this is nn.MultiheadAttention of a span of queries."""
+        """Return True if this is nn.MultiheadAttention with more queries than the span has."""
         if not isinstance(node, fx.Node) or dict(node.kwargs) != {"need_weights": False}:
             return False
         if self.head.operation(node) is not nn.MultiheadAttention:
             return False
-        three = len(node.args) == 3 and all(isinstance(arg, fx.Node) for arg in node.args)
+        has_inputs = len(node.args) == 3 and all(isinstance(arg, fx.Node) for arg in node.args)
+        is_batch_first = bool(self.head.layer(node).batch_first)
         shape = self.values[node][0].shape
-        return three and bool(self.head.layer(node).batch_first) and len(shape) == 3 and shape[1] > len(self.span)
+        return has_inputs and is_batch_first and len(shape) == 3 and shape[1] > len(self.span)
 
 
 def few_tokens(head: HeadGraph, values: Values, through_attention: bool) -> FewTokens | None:
-    """Return the steps of a head that can be done for few tokens; None if there are none.
+    """Return the steps of a head that can be computed for few tokens; None if there are none.
 
-    values: of the nodes, for any images. through_attention: as FewTokens has it.
+    `values` are those of the head's nodes, for any images. FewTokens documents `through_attention`.
     """
     tokens = [token_of(node, values, through_attention) for node in head.nodes]
     indices = [token.number for token in tokens if token is not None]
@@ -244,14 +254,17 @@ def few_tokens(head: HeadGraph, values: Values, through_attention: bool) -> FewT
 
 
 class Token(NamedTuple):
-    """One token of a value: its number in the axis of the tokens."""
+    """One token of a value."""
 
-    number: int
+    number: int  # the token's number in the axis of the tokens
     axis: int
 
 
 def token_of(node: Any, values: Values, through_attention: bool) -> Token | None:
-    """Return the one token that a node takes of several: x[:, i], x[:, i, :] of (B, N, K), or x.narrow(axis, i, 1)."""
+    """Return the one token that a node selects of several, or None.
+
+    The forms are x[:, i] and x[:, i, :] of (B, N, K), and x.narrow(axis, i, 1).
+    """
     source = node.args[0] if node.args else None
     shape = _shape(values[source]) if isinstance(source, fx.Node) else ()
     if through_attention and node.target == "narrow" and len(node.args) == 4 and node.args[3] == 1:
@@ -266,7 +279,7 @@ def token_of(node: Any, values: Values, through_attention: bool) -> Token | None
 
 
 def _reads_batch_size(node: fx.Node) -> bool:
-    """Return whether only the number of images is read of this node, a shape."""
+    """Return True if a node is a shape of which only the number of images is read."""
     if node.target == "size":
         return node.args[1:] == (0,)
     is_shape = node.target is getattr and node.args[1] == "shape"

@@ -1,4 +1,7 @@
-"""Differences of tokens of which an ablation moves one feature: products of two factors, through attention."""
+"""Compute the differences of tokens when an ablation moves one feature of them: products of two factors.
+
+Such products pass through attention without becoming whole tensors.
+"""
 
 from __future__ import annotations
 
@@ -26,24 +29,23 @@ from axiom_bench.cutting.ablation.graph import (
 )
 from axiom_bench.cutting.tokens import ChannelsLast, Tokens
 
-# Views of one value, which each factor passes by itself.
 REDUCTIONS = MEAN | AVERAGE_POOL | {"sum", torch.sum}
-VIEWS = STRUCTURE - {"sum", torch.sum, operator.neg}
+VIEWS = STRUCTURE - {"sum", torch.sum, operator.neg}  # views of one value: each factor passes through by itself
 
 
 @dataclass(frozen=True)
 class RankOne:
     """The difference left * right of rows (n, ...).
 
-    Both factors have the whole shape. Along most axes one of them is expanded (a stride of 0): the change of each token
-    has no features, and the direction in which all tokens move has no tokens.
+    Both factors have the whole shape. Along most axes one of them is expanded (a stride of 0). The change of each token
+    has no feature axis, and the direction in which all tokens move has no token axis.
     """
 
     left: Any
     right: Any
 
     def map(self, function: Callable[[Any], Any]) -> Self:
-        """Return the product of the function of each factor."""
+        """Apply a function to each factor, and return the product of the results."""
         return type(self)(function(self.left), function(self.right))
 
     def dense(self) -> Any:
@@ -51,7 +53,10 @@ class RankOne:
         return pytree.tree_map(torch.mul, self.left, self.right)
 
     def without(self, axis: int) -> tuple[Tensor, Tensor] | None:
-        """Return a factor that is constant along an axis, of size 1 there, and the other one; None if both vary."""
+        """Return a factor that is constant along an axis, with size 1 there, and the other factor.
+
+        None if both vary along the axis.
+        """
         for constant, other in ((self.left, self.right), (self.right, self.left)):
             small = compact(constant)
             if small.shape[axis] == 1:
@@ -71,7 +76,7 @@ def compact(x: Tensor, *keep: int) -> Tensor:
 def passed(head: HeadGraph, node: Any, factors: RankOne, value: Any) -> RankOne | None:
     """Return the difference of a node whose first input moves by `factors`; None if it isn't a product.
 
-    value: of the node, for the image.
+    `value` is the node's value for the image.
     """
     name = head.operation(node)
     if is_reshape(node):
@@ -95,16 +100,20 @@ def passed(head: HeadGraph, node: Any, factors: RankOne, value: Any) -> RankOne 
 
 
 def _as_tokens(reshape: Tokens | ChannelsLast, maps: RankOne, tokens: Tensor) -> RankOne | None:
-    """Return how tokens (1, N, K) or (1, H, W, K) move if their maps do: those that are on no map don't."""
+    """Return the difference of tokens (1, N, K) or (1, H, W, K) if their maps move.
+
+    Tokens that are on no map don't move.
+    """
     parts = maps.without(1)
     if parts is None or parts[1][0].numel() != maps.left.shape[1]:
         return None
     change, direction = parts
-    leading = tokens.shape[1] - change[0].numel() if isinstance(reshape, Tokens) else 0
-    rest = change.new_zeros(len(change), leading, 1) if leading else None
+    num_leading = tokens.shape[1] - change[0].numel() if isinstance(reshape, Tokens) else 0
+    rest = change.new_zeros(len(change), num_leading, 1) if num_leading else None
     shape = (len(change), *tokens.shape[1:])
     left = reshape.from_maps(change, rest)
-    right = direction.reshape(len(change), *(1 for _ in shape[2:]), -1)
+    ones = [1 for _ in shape[2:]]
+    right = direction.reshape(len(change), *ones, -1)
     return RankOne(left.expand(shape), right.expand(shape))
 
 
@@ -116,7 +125,8 @@ def _reduced(head: HeadGraph, node: fx.Node, factors: RankOne, value: Tensor) ->
         keeps_axes = True
     else:
         dim = argument(node, 1, "dim")
-        axes = [axis % last for axis in ([dim] if isinstance(dim, int) else dim or ())]
+        dims = [dim] if isinstance(dim, int) else dim or ()
+        axes = [axis % last for axis in dims]
         keeps_axes = argument(node, 2, "keepdim", False)
     if not axes or 0 in axes:
         return None
@@ -125,7 +135,7 @@ def _reduced(head: HeadGraph, node: fx.Node, factors: RankOne, value: Tensor) ->
         if any(small.shape[axis] > 1 for axis in axes):
             continue
         terms = compact(varying, *axes)
-        reduced = head.apply(node, lambda source: terms)  # noqa: B023 - it is called at once
+        reduced = head.apply(node, lambda source: terms)  # noqa: B023 - the lambda is called at once
         if not keeps_axes:
             small = small.squeeze(tuple(axes))
         shape = (len(small), *value.shape[1:])
@@ -134,6 +144,7 @@ def _reduced(head: HeadGraph, node: fx.Node, factors: RankOne, value: Tensor) ->
 
 
 def _linear(factors: RankOne, weight: Tensor) -> RankOne | None:
+    """Return the difference of a linear layer's output: only the factor that varies with the features is multiplied."""
     parts = factors.without(-1)
     if parts is None:
         return None
@@ -147,7 +158,10 @@ Difference = Tensor | RankOne | None  # None: nothing moves
 
 
 def product_difference(x: Tensor, dx: Difference, y: Tensor, dy: Difference) -> Tensor:
-    """(x + dx) @ (y + dy) - x @ y of an image's x, (1, ..., L, e), and y, (1, ..., e, N): rows (n, ..., L, N)."""
+    """Compute (x + dx) @ (y + dy) - x @ y as rows (n, ..., L, N).
+
+    `x` (1, ..., L, e) and `y` (1, ..., e, N) are an image's values.
+    """
     moved = x + dx if isinstance(dx, Tensor) else x
     parts = [] if dx is None else [_times(dx, y)]
     if dy is not None:
@@ -161,7 +175,7 @@ def product_difference(x: Tensor, dx: Difference, y: Tensor, dy: Difference) -> 
 
 
 def _times(x: Tensor | RankOne, y: Tensor | RankOne) -> Tensor:
-    """x @ y, where a factor that is constant along the axis of the sum needs no product."""
+    """Compute x @ y. A factor that is constant along the axis of the sum needs no product."""
     if isinstance(y, RankOne):
         parts = y.without(-2)
         return _times(x, y.dense()) if parts is None else _times(x, parts[1]) * parts[0]
@@ -170,7 +184,7 @@ def _times(x: Tensor | RankOne, y: Tensor | RankOne) -> Tensor:
         return _times(x.dense(), y) if parts is None else parts[0] * _times(parts[1], y)
     if len(x) == 1 < len(y):
         return _times(y.mT, x.mT).mT
-    if len(y) == 1 < len(x):  # one product for all rows, since matmul would copy y for each
+    if len(y) == 1 < len(x):  # one product for all rows, since matmul would copy y for each row
         rows = x.movedim(0, -3)
         product = rows.flatten(-3, -2) @ y[0]
         return product.unflatten(-2, rows.shape[-3:-1]).movedim(-3, 0)
@@ -183,13 +197,16 @@ def attention_change(
     mask: Tensor | None,
     scale: float | None,
 ) -> Tensor:
-    """Return how the output of attention moves, (n, ..., L, e), if queries, keys and values do.
+    """Compute the change of attention's output, (n, ..., L, e), if queries, keys and values move.
 
-    tensors: an image's queries (1, ..., L, e), keys (1, ..., N, e) and values. mask: added to the logits, or a bool
-    that is False for those that are left out.
+    Args:
+        tensors: An image's queries (1, ..., L, e), keys (1, ..., N, e) and values.
+        differences: The differences of queries, keys and values.
+        mask: A term that is added to the logits, or a bool that is False for the logits to leave out.
+        scale: The factor of the logits; None: 1 / sqrt(e).
     """
     query, key, value = tensors
-    of_query, of_key, of_value = differences
+    query_difference, key_difference, value_difference = differences
     factor = query.shape[-1] ** -0.5 if scale is None else scale
     logits = query @ key.mT * factor
     if mask is not None and mask.dtype == torch.bool:
@@ -197,9 +214,12 @@ def attention_change(
     elif mask is not None:
         logits = logits + mask
     before = logits.softmax(-1)
-    if of_query is None and of_key is None:
-        return product_difference(before, None, value, of_value)
-    if of_key is not None:
-        of_key = of_key.map(lambda keys: keys.mT) if isinstance(of_key, RankOne) else of_key.mT
-    after = (logits + product_difference(query, of_query, key.mT, of_key) * factor).softmax(-1)
-    return product_difference(before, after - before, value, of_value)
+    if query_difference is None and key_difference is None:
+        return product_difference(before, None, value, value_difference)
+    if isinstance(key_difference, RankOne):
+        key_difference = key_difference.map(lambda keys: keys.mT)
+    elif key_difference is not None:
+        key_difference = key_difference.mT
+    change = product_difference(query, query_difference, key.mT, key_difference) * factor
+    after = (logits + change).softmax(-1)
+    return product_difference(before, after - before, value, value_difference)

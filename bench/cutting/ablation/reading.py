@@ -1,4 +1,4 @@
-"""Reads a head once: its graph, checked on one image, with one token taken early, and what its last layer is."""
+"""Read a head once: its graph checked on one image, with single tokens taken early, and the role of its last layer."""
 
 from __future__ import annotations
 
@@ -37,28 +37,35 @@ STEEP = {torch.sqrt, torch.rsqrt, torch.log, torch.log2, torch.log10, "sqrt", "r
 
 
 def read_head(module: fx.GraphModule, kinds: list[SideKind], activations: Tensor, sides: Any) -> HeadGraph | None:
-    """The head's graph, checked with one image.
+    """Return the head's graph, checked with one image, or None if only whole passes of the head are safe.
 
-    None where a value doesn't keep its images in its first dimension, be it one, and where an operation is steep at 0.
-    There x + d has the rounding of x, of which a logarithm makes any number. activations: (1, K, *space), sides:
-    of that image.
+    They are if a value doesn't keep its images in its first dimension, even a single image. They also are if an
+    operation is steep at 0. There x + d has the rounding of x, which a logarithm turns into any number.
+
+    Args:
+        module: The head's graph.
+        kinds: The kinds of the side values.
+        activations: The activations of one image, (1, K, *space).
+        sides: The side values of that image.
     """
     bare = HeadGraph(images_first(module))
     rows = [torch.zeros(count, dtype=torch.long, device=activations.device) for count in (2, 3)]
     batches = [(activations[index], select(sides, kinds, index, 1)) for index in rows]
-    expected = module(activations.clone(), *(side.clone() if isinstance(side, Tensor) else side for side in sides))
+    copied_sides = [side.clone() if isinstance(side, Tensor) else side for side in sides]
+    expected = module(activations.clone(), *copied_sides)
     two = bare.evaluate(*batches[0])
     has_tokens = any(isinstance(value, Tensor) and value.ndim == 3 for value in two.values())
-    # A head whose views are reordered gives the bits of the module itself, with all tokens.
+    # If the head's views are reordered, its graph must keep all tokens, to give the bits of the module itself.
     early = few_tokens(bare, two, through_attention=False) if has_tokens and bare.module is module else None
-    if early is not None:  # which is computed for the trace also, so that its logits are published
+    if early is not None:
+        # The trace computes its logits with this graph too, so that these are the published logits.
         bare = HeadGraph(early.graph[0])
         two = bare.evaluate(*batches[0])
     three = bare.evaluate(*batches[1])
     calls = [node for node in two if node.op.startswith("call")]
-    if not all(_has_rows(two[node], three[node]) for node in calls) or any(
-        _is_steep(bare, node) or _loses_one_row(node) for node in calls
-    ):
+    if not all(_has_rows(two[node], three[node]) for node in calls):
+        return None
+    if any(_is_steep(bare, node) or _loses_one_row(node) for node in calls):
         return None
     if not equal_up_to_rounding(two[bare.logits][:1], expected):
         return None
@@ -72,15 +79,24 @@ def read_head(module: fx.GraphModule, kinds: list[SideKind], activations: Tensor
 
 
 def _read(bare: HeadGraph, two: Values) -> HeadGraph:
-    """The graph with its last layer and the sizes of its values, which are of two images."""
-    values = [value for node, value in two.items() if node is bare.activations or node.op.startswith("call")]
-    sizes = [value.numel() * value.element_size() // 2 for value in values if _is_floating(value)]
+    """Return the graph with its last layer and the sizes of its values, which are of two images."""
+    sizes = []
+    for node, value in two.items():
+        is_computed = node is bare.activations or node.op.startswith("call")
+        if is_computed and isinstance(value, Tensor) and value.is_floating_point():
+            sizes.append(value.numel() * value.element_size() // 2)
     class_layer, tail = _class_layer(bare, two)
-    return HeadGraph(bare.module, class_layer, tail, sum(sizes), max(sizes))
+    return HeadGraph(
+        module=bare.module,
+        class_layer=class_layer,
+        tail=tail,
+        bytes_per_image=sum(sizes),
+        widest=max(sizes),
+    )
 
 
 def images_first(module: fx.GraphModule) -> fx.GraphModule:
-    """The same head, where queries, keys and values are taken out before an axis of theirs becomes the first.
+    """Return the same head, in which queries, keys and values are selected before one of their axes becomes the first.
 
     `x.permute(2, 0, ...)[i]` is the same view as `x.select(2, i).permute(0, ...)`, which has the images first.
     """
@@ -92,7 +108,9 @@ def images_first(module: fx.GraphModule) -> fx.GraphModule:
         dims = permuted_axes(node)
         if not dims or dims[0] == 0 or any(dim < 0 for dim in dims):
             continue
-        parts = [part for user in node.users for part in (user.users if _is_unbind(user) else [user])]
+        parts: list[fx.Node] = []
+        for user in node.users:
+            parts += user.users if _is_unbind(user) else [user]
         if not all(part.target is operator.getitem and isinstance(part.args[1], int) for part in parts):
             continue
         order = [dim - (dim > dims[0]) for dim in dims[1:]]
@@ -111,7 +129,7 @@ def _is_unbind(node: Any) -> bool:
 
 
 def _class_layer(head: HeadGraph, values: Values) -> tuple[fx.Node | None, tuple[fx.Node, ...]]:
-    """Walks back from the logits through what keeps classes apart, to the layer whose rows are the classes."""
+    """Walk back from the logits through operations that keep classes apart, to the layer whose rows are the classes."""
     tail: list[fx.Node] = []
     node = head.logits
     while node.op != "placeholder":
@@ -127,32 +145,34 @@ def _class_layer(head: HeadGraph, values: Values) -> tuple[fx.Node | None, tuple
 
 
 def _keeps_classes_apart(head: HeadGraph, node: fx.Node, source: fx.Node, values: Values) -> bool:
+    """Return True if each class of a node's value depends only on the same class of its source."""
     name = head.operation(node)
     if len(source.users) > 1:
         return False
     if name in RESHAPE:
         return values[source].shape[2:].numel() == 1 and values[node].shape == values[source].shape[:2]
-    return name in IDENTITY | AVERAGE_POOL | ELEMENTWISE | CLAMP.keys() or (
-        name in MEAN and spatial_mean(node, values[source])
-    )
+    if name in MEAN and spatial_mean(node, values[source]):
+        return True
+    return name in IDENTITY | AVERAGE_POOL | ELEMENTWISE | CLAMP.keys()
 
 
 def _has_rows(two: Any, three: Any) -> bool:
-    """Whether every tensor in a value of two and of three images has a row for each, as an LSTM's state hasn't."""
-    pairs = zip(pytree.tree_leaves(two), pytree.tree_leaves(three), strict=True)
-    return all(
-        isinstance(first, Tensor) and first.shape[:1] == (2,) and second.shape == (3, *first.shape[1:])
-        for first, second in pairs
-        if not isinstance(first, NUMBERS)
-    )
+    """Return True if every tensor in a value of two and of three images has a row per image, unlike an LSTM's state."""
+    for first, second in zip(pytree.tree_leaves(two), pytree.tree_leaves(three), strict=True):
+        if isinstance(first, NUMBERS):
+            continue
+        if not isinstance(first, Tensor) or first.shape[:1] != (2,) or second.shape != (3, *first.shape[1:]):
+            return False
+    return True
 
 
 def _loses_one_row(node: fx.Node) -> bool:
-    """Whether it squeezes every dimension of size 1, the images' too where there is one."""
+    """Return True if a node squeezes every dimension of size 1, including the images' if there is one image."""
     return node.target in ("squeeze", torch.squeeze) and len((*node.args, *node.kwargs)) == 1
 
 
 def _is_steep(head: HeadGraph, node: fx.Node) -> bool:
+    """Return True if an operation is steep at 0, such as a logarithm or a root."""
     name = head.operation(node)
     if name not in POWERS:
         return name in STEEP
@@ -160,16 +180,16 @@ def _is_steep(head: HeadGraph, node: fx.Node) -> bool:
     return not (isinstance(exponent, int | float) and exponent in (1, 2, 3, 4))
 
 
-def _is_floating(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point()
-
-
 def linear_head_weight(head: HeadGraph | None, activations: Tensor, sides: Any) -> Tensor:
-    """The linear layer's weight (C, K). Raises BenchError for any other head.
+    """Return the linear layer's weight (C, K). Raise BenchError for any other head than pooling and a linear layer.
 
-    head: None where it can't be read as a graph. activations: (1, K, *space), sides: of that image. The graph names the
-    last linear layer; that its input is the average of the maps is seen on random activations, which no other
-    operation in between would leave equal to their average.
+    The graph has the last linear layer. Random activations show that its input is the average of the maps: no other
+    operation in between would leave them equal to their average.
+
+    Args:
+        head: The head's graph; None if it can't be read.
+        activations: The activations of one image, (1, K, *space).
+        sides: The side values of that image.
     """
     refusal = BenchError(
         "The head after the target layer is not global average pooling and one linear layer, which `cam` needs; "
