@@ -1,7 +1,7 @@
-"""Whether a network's scores of an image are a function of that image alone: the same at each call, and in each batch.
+"""Check that a network's scores of an image are a function of that image only: the same at each call and in each batch.
 
-A run computes them many times: alone, in batches, of perturbed copies. Where they differ from call to call, no value
-would mean anything. Where they differ from batch to batch, images run one at a time.
+A run computes scores many times: of single images, in batches, and of perturbed copies. If they differ from call to
+call, no value means anything. If they differ from batch to batch, images run one at a time.
 """
 
 from __future__ import annotations
@@ -23,74 +23,90 @@ from axiom_bench.cutting.output import ScoredNetwork
 from axiom_bench.cutting.passes import equal_up_to_rounding
 from axiom_bench.errors import BenchError, is_out_of_memory
 
-LAST_BITS = 8  # times what a change of an image's last bits makes is no dependence
-MORE_PASSES = 32  # of a network that draws: two passes may agree by chance, as with a dropout of few units
+# Scores may differ by this many times the effect of changing an image's last bits.
+LAST_BITS = 8
+# The passes of a network that draws random numbers: two may agree by chance, as with a dropout of few units.
+MORE_PASSES = 32
 
 
 class OtherScores(BenchError):
-    """A network gives the same image other scores at each call."""
+    """The error that a network gives the same image other scores at each call."""
 
-    is_drawn = False  # whether by random numbers
+    is_drawn = False  # True if random numbers make the difference
 
 
 def batch_mates(network: ScoredNetwork, image: Tensor, scores: Tensor) -> str:
-    """Return a sentence if an image's scores depend on the others of its batch, or no batch is taken; else "".
+    """Return a sentence if an image's scores depend on the others of its batch, or if no batch is taken; otherwise "".
 
-    image: (1, C, H', W'). scores: (1, n), those of the network's first call. Two passes: of another image, and of both.
-    Raises OtherScores where those of one image differ from call to call.
+    This takes two passes: one of another image, and one of both.
+
+    Args:
+        network: The network.
+        image: The image, (1, C, H', W').
+        scores: The scores of the network's first call, (1, n).
+
+    Raises:
+        OtherScores: If the scores of one image differ from call to call.
     """
     before = _random_states(image.device)
     others = others_of(network.model, 1)
     reason = ""
-    mate, *other_mates = (_mate(each) for each in (image, *others))
-    of_mate = network(mate.clone(), tuple(other_mates))
+    mate = _mate(image)
+    other_mates = tuple(_mate(values) for values in others)
+    mate_scores = network(mate.clone(), other_mates)
     try:
-        together = network(*joined([(image, others), (mate, tuple(other_mates))]))
+        together = network(*joined([(image, others), (mate, other_mates)]))
     except Exception as error:  # a network that is made for one image may raise anything for two
         if is_out_of_memory(error):
             raise
         together = scores[:0]
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-    alone = torch.cat([scores, of_mate])
-    of_each = together.shape == alone.shape
-    are_same = of_each and equal_up_to_rounding(together, alone)
-    draws = _random_states(image.device) != before
-    again = [network(image.clone()) for _ in range(MORE_PASSES if draws else not are_same)]
-    remembers = not of_each and torch.equal(of_mate, scores)  # the first image, as a cache does
-    if remembers or not all(equal_up_to_rounding(other, scores) for other in again):
+    alone = torch.cat([scores, mate_scores])
+    has_row_per_image = together.shape == alone.shape
+    are_same = has_row_per_image and equal_up_to_rounding(together, alone)
+    has_drawn = _random_states(image.device) != before
+    num_repeats = 0 if are_same else 1
+    if has_drawn:
+        num_repeats = MORE_PASSES
+    repeats = [network(image.clone()) for _ in range(num_repeats)]
+    is_cached = not has_row_per_image and torch.equal(mate_scores, scores)  # the first image's scores again
+    if is_cached or not all(equal_up_to_rounding(repeat, scores) for repeat in repeats):
         raise _changes(network, image)
-    if are_same or (of_each and _is_rounding(network, image, together - alone)):
+    if are_same or (has_row_per_image and _is_rounding(network, image, together - alone)):
         return ""
     name = type(network.model).__name__
     if reason:
         return f"{name} can't take two images at once ({reason}), so each image runs alone, which takes longer."
-    if torch.equal(of_mate, scores):
+    if torch.equal(mate_scores, scores):
         raise OtherScores(
             f"{name} gives all images the same scores alone, and others in a batch, so that no value would mean "
             "anything; let it normalise over the classes, dim=1, not over the images, dim=0."
         )
-    own = [f"{type(part).__name__} {place!r}" for place, part in network.model.named_modules() if _takes_batch(part)]
-    by = f"{own[0]} takes the batch's statistics" if own else "as by statistics, attention or recurrence over images"
-    return f"{name} gives an image other scores beside others ({by}), so each image runs alone, which takes longer."
+    norms = [f"{type(part).__name__} {place!r}" for place, part in network.model.named_modules() if _takes_batch(part)]
+    cause = "as by statistics, attention or recurrence over images"
+    if norms:
+        cause = f"{norms[0]} takes the batch's statistics"
+    return f"{name} gives an image other scores beside others ({cause}), so each image runs alone, which takes longer."
 
 
 def _mate(values: Tensor) -> Tensor:
-    """Another image in the range of the image's values, with less contrast; whole numbers, as of words, stay."""
+    """Return another image in the range of the image's values, with less contrast. Whole numbers, as of words, stay."""
     if not values.is_floating_point():
         return values
-    low, high = values.amin(), values.amax()
+    low = values.amin()
+    high = values.amax()
     return (values + (low + high) / 2) / 2 + (low == high)
 
 
 def _takes_batch(part: nn.Module) -> bool:
-    """Return whether a module normalises by the statistics of its batch in eval mode too."""
+    """Return True if a module normalises by the statistics of its batch in eval mode too."""
     return isinstance(part, nn.modules.batchnorm._NormBase) and (part.training or part.running_mean is None)
 
 
 def _is_rounding(network: ScoredNetwork, image: Tensor, difference: Tensor) -> bool:
-    """Return whether scores differ by at most `LAST_BITS` times what a change of the image's last bits makes.
+    """Return True if scores differ by at most LAST_BITS times the effect of changing the image's last bits.
 
-    Some deep networks, such as EfficientNetV2 and MaxViT, make a rounding large.
+    Some deep networks, such as EfficientNetV2 and MaxViT, make a rounding error large.
     """
     signs = torch.randn(image.shape, generator=torch.Generator().manual_seed(0)).sign().to(image)
     changed = network(image * (1 + torch.finfo(image.dtype).eps * signs))
@@ -99,7 +115,7 @@ def _is_rounding(network: ScoredNetwork, image: Tensor, difference: Tensor) -> b
 
 @contextmanager
 def one_image_is_enough(model: nn.Module) -> Iterator[None]:
-    """Raises OtherScores for what a BatchNorm without statistics of its own raises for one image, in this block."""
+    """Turn a BatchNorm's error for a single image in this block into OtherScores: it has no statistics of its own."""
     try:
         yield
     except ValueError as error:
@@ -112,7 +128,7 @@ def one_image_is_enough(model: nn.Module) -> Iterator[None]:
 
 
 def _changes(network: ScoredNetwork, image: Tensor) -> OtherScores:
-    """The error for scores that differ from call to call, with what draws random numbers."""
+    """Return the error for scores that differ from call to call, with the function that draws random numbers."""
     before = _random_states(image.device)
     with _Draws(image.device) as drawing:
         network(image.clone())
@@ -137,13 +153,13 @@ def _changes(network: ScoredNetwork, image: Tensor) -> OtherScores:
 class FixedDraws(nn.Module):
     """A network that draws random numbers by design, as Monte Carlo dropout does, with one fixed draw of them.
 
-    Each pass of each image draws the same numbers, so that its scores are a function of the image, which has gradients,
-    ablation drops and values like any other. Several draws are several networks. Each image runs alone, and each drop
-    costs a pass. The generators of torch, NumPy and Python are afterwards as they were before.
+    Each pass of each image draws the same numbers. So its scores are a function of the image, with gradients, ablation
+    drops and values like any other network's. Several draws are several networks. Each image runs separately, and each
+    drop costs a pass. The generators of torch, NumPy and Python are restored afterwards.
 
     Args:
-        module: the network; its layers are named with or without `module.` before them.
-        seed: 0 to 2^32 - 1, of the numbers that are drawn.
+        module: The network. Its layers are named with or without `module.` before them.
+        seed: The seed of the numbers that are drawn, 0 to 2^32 - 1.
     """
 
     def __init__(self, module: nn.Module, seed: int = 0) -> None:
@@ -156,30 +172,31 @@ class FixedDraws(nn.Module):
         return f"seed={self.seed}"
 
     def forward(self, images: Tensor, *others: Tensor) -> Any:
-        """Return what the network returns for images (B, C, H', W'), and other inputs in its order."""
+        """Return the network's result for images (B, C, H', W'), and other inputs in its order."""
         return joined(self._drawn(*row) for row in rows_of((images, *others)))
 
     def _drawn(self, *inputs: Tensor) -> Any:
-        of_numpy = np.random.get_state()
-        of_python = random.getstate()
-        with torch.random.fork_rng([inputs[0].device] if inputs[0].device.type == "cuda" else []):
+        numpy_state = np.random.get_state()
+        python_state = random.getstate()
+        devices = [inputs[0].device] if inputs[0].device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
             torch.manual_seed(self.seed)
             np.random.seed(self.seed)
             random.seed(self.seed)
             try:
                 return self.module(*inputs)
             finally:
-                np.random.set_state(of_numpy)
-                random.setstate(of_python)
+                np.random.set_state(numpy_state)
+                random.setstate(python_state)
 
 
 class _Draws(TorchFunctionMode):
-    """place: the first function that drew random numbers, and its module: "dropout in Net"; "" where none did."""
+    """A mode that finds the first function that draws random numbers."""
 
     def __init__(self, device: torch.device) -> None:
         super().__init__()
         self.device = device
-        self.place = ""
+        self.place = ""  # the function and the module that calls it, such as "dropout in Net"; "" if none drew
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         before = _random_states(self.device)
@@ -193,6 +210,9 @@ class _Draws(TorchFunctionMode):
 
 
 def _random_states(device: torch.device) -> list[Any]:
-    """Read the states of the generators of torch, NumPy and Python, which are everybody's."""
-    of_torch = [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
-    return [*(state.numpy().tobytes() for state in of_torch), pickle.dumps(np.random.get_state()), random.getstate()]
+    """Read the states of the global generators of torch, NumPy and Python."""
+    torch_states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        torch_states.append(torch.cuda.get_rng_state(device))
+    torch_bytes = [state.numpy().tobytes() for state in torch_states]
+    return [*torch_bytes, pickle.dumps(np.random.get_state()), random.getstate()]

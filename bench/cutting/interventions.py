@@ -1,10 +1,10 @@
 """Interventions: versions of an image without one of its parts, drawn again with everything else the same.
 
-The difference that leaving a part out makes to the score is the part's true effect: no pixel is filled, blurred or
-moved, so every version is an image as the data set has them. Where two objects are both needed, or either is enough,
-leaving one out counts their common share twice or not at all. Shapley values share it, and add up to the score less
-that of the image without any of its parts. Shapley 1953; for explanations Lundberg and Lee, NeurIPS 2017,
-arXiv:1705.07874, there with values of pixels or features that are filled.
+The true effect of a part is the difference in the score when the part is left out. No pixel is filled, blurred or
+moved, so that every version is an image of the data set's kind. If two objects are both needed, or if either is enough,
+leaving one out counts their common share twice or not at all. Shapley values divide this share. They add up to the
+score minus the score of the image without any of its parts. Shapley 1953; for explanations Lundberg and Lee, NeurIPS
+2017, arXiv:1705.07874, who fill the values of pixels or features instead.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from torch import Tensor
 from axiom_bench.cutting.passes import Passes, in_passes
 from axiom_bench.errors import BenchError
 
-GROUND = "ground"  # the name of what is left of an image beside its other parts
-MAX_ROWS = 16  # of a pass over versions: most images have fewer
-MAX_PARTS = 8  # with Shapley values: 255 images without some of them
+GROUND = "ground"  # the name of the part that is left of an image without its other parts
+MAX_ROWS = 16  # the most rows of a pass over versions; most images have fewer versions
+MAX_PARTS = 8  # the most parts with Shapley values: 255 images without some of them
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
     """A part of an image, and versions of the image without it. Pixels are those of the preprocessed image.
 
-    The parts of an image have disjoint regions that cover it together: objects first, then marks, the ground last. The
-    ground alone may have an empty region.
+    The parts of an image have disjoint regions that cover it together: objects first, then marks, the ground last. Only
+    the ground may have an empty region.
 
     Attributes:
-        name: of this part, once per image.
-        label: the class index of an object; None for the ground and for marks.
-        region: (H', W') bool.
-        images: (r, 3, H', W'), normalised as the image; r is 1 for an object, for the ground the number of other
-            grounds.
-        bare: of the ground, (r, 3, H', W'): the other grounds without any other part; None where the data set has none.
+        name: The part's name, which is unique in the image.
+        label: The class index of an object; None for the ground and for marks.
+        region: The pixels of the part, (H', W') bool.
+        images: The versions, (r, 3, H', W'), normalised like the image. r is 1 for an object, and the number of other
+            grounds for the ground.
+        bare: The other grounds without any other part, (r, 3, H', W'), for the ground. None if the data set has none.
     """
 
     name: str
@@ -50,17 +50,22 @@ class Part:
         return f"Part({self.name!r}, label {self.label}, {int(self.region.sum())} pixels, {len(self.images)} images)"
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Part:
-        """The same part on another device; its images in another type."""
+        """Return the same part on another device, with its images in another type.
+
+        Args:
+            device: The device of all tensors.
+            dtype: The type of the images. None: their own.
+        """
         bare = None if self.bare is None else self.bare.to(device, dtype)
         return replace(self, region=self.region.to(device), images=self.images.to(device, dtype), bare=bare)
 
     @property
     def is_mark(self) -> bool:
-        """Whether it is a mark: neither an object nor the ground."""
+        """True for a mark: neither an object nor the ground."""
         return self.label is None and self.name != GROUND
 
 
-Parts = tuple[Part, ...]  # of one image; empty where the data set has none for it
+Parts = tuple[Part, ...]  # the parts of one image; empty if the data set has none for it
 
 
 def effects(
@@ -71,20 +76,31 @@ def effects(
     rows: int,
     passes: Passes,
 ) -> tuple[Tensor, ...]:
-    """For each image and part, S - the mean over the part's versions of S without it: per image (n_parts,).
+    """Compute S minus the mean of S over a part's versions, for each part of each image: (n_parts,) per image.
 
-    images: (B, 3, H', W'). scores: S, (B,). parts: per image. score(images (R, ...), index (R,)): the scores of
-    versions of the images of these numbers. rows: of every pass; the last is filled up with its last version, so that a
-    value doesn't depend on how many versions an image's company has, and passes doesn't count what fills it.
-    A version that is the image itself, bit by bit, has the image's score, so that such a part's effect is exactly 0.
+    A version that equals its image bit by bit has the image's score, so that such a part's effect is exactly 0.
+
+    Args:
+        images: The images, (B, 3, H', W').
+        scores: S, (B,).
+        parts: The parts of each image.
+        score: A function from versions (R, ...) and the numbers of their images (R,) to their scores.
+        rows: The rows of every pass. The last pass is filled with copies of its last version, so that a value doesn't
+            depend on the number of versions of other images.
+        passes: The count of passes, which leaves these copies out.
     """
-    counts = [[len(part.images) for part in of_image] for of_image in parts]
-    versions = (part.images for of_image in parts for part in of_image)
-    answers = scores_of(images, scores, list(map(sum, counts)), versions, score, rows, passes)
-    return tuple(
-        torch.stack([drop.mean() for drop in (own - answer).split(numbers)]) if numbers else scores[:0]
-        for own, answer, numbers in zip(scores, answers, counts, strict=True)
-    )
+    counts = [[len(part.images) for part in image_parts] for image_parts in parts]
+    totals = [sum(image_counts) for image_counts in counts]
+    versions = (part.images for image_parts in parts for part in image_parts)
+    answers = scores_of(images, scores, totals, versions, score, rows, passes)
+    image_effects = []
+    for own, answer, image_counts in zip(scores, answers, counts, strict=True):
+        if image_counts:
+            drops = (own - answer).split(image_counts)
+            image_effects.append(torch.stack([drop.mean() for drop in drops]))
+        else:
+            image_effects.append(scores[:0])
+    return tuple(image_effects)
 
 
 def scores_of(
@@ -96,19 +112,24 @@ def scores_of(
     rows: int,
     passes: Passes,
 ) -> tuple[Tensor, ...]:
-    """The scores of each image's versions, one tensor an image. counts: how many versions each has. versions: blocks of
-    them, one image's after another's. As `effects` otherwise."""
-    index = torch.repeat_interleave(torch.tensor(counts, dtype=torch.long)).to(images.device)
+    """Compute the scores of each image's versions, one tensor per image.
+
+    `counts` are the numbers of versions of each image. `versions` are blocks of them, one image's after another's. The
+    other arguments are those of `effects`.
+    """
+    numbers = torch.repeat_interleave(torch.tensor(counts, dtype=torch.long)).to(images.device)
     answers = []
-    first = 0
+    start = 0
     for block in in_passes(versions, rows):
-        missing, of = rows - len(block), index[first : first + len(block)]
-        first += len(block)
+        missing = rows - len(block)
+        block_numbers = numbers[start : start + len(block)]
+        start += len(block)
         filled = torch.cat([block, block[-1:].expand(missing, *block.shape[1:])])
-        answer = score(filled, torch.cat([of, of[-1:].expand(missing)]))[: len(block)]
+        filled_numbers = torch.cat([block_numbers, block_numbers[-1:].expand(missing)])
+        answer = score(filled, filled_numbers)[: len(block)]
         passes.leave_out(missing)
-        unchanged = (block == images[of]).flatten(1).all(1)
-        answers.append(torch.where(unchanged, scores[of], answer))
+        unchanged = (block == images[block_numbers]).flatten(1).all(1)
+        answers.append(torch.where(unchanged, scores[block_numbers], answer))
     return (torch.cat(answers) if answers else scores[:0]).split(list(counts))
 
 
@@ -120,24 +141,29 @@ def shapley_values(
     rows: int,
     passes: Passes,
 ) -> tuple[Tensor, ...]:
-    """For each image the Shapley values of its parts, (n_parts,), from the scores of the image without each set of
-    them, each the mean over its versions. As `effects` otherwise.
+    """Compute the Shapley values of the parts of each image, (n_parts,) per image.
 
-    Raises BenchError for an image of more than MAX_PARTS parts, and for a ground without `bare` images.
+    They are made from the scores of the image without each set of its parts, each the mean over its versions. The
+    arguments are those of `effects`.
+
+    Raises:
+        BenchError: If an image has more than MAX_PARTS parts, or if a ground has no `bare` images.
     """
-    for of_image in parts:
-        _check(of_image)
-    counts = [[_count(of_image, absent) for absent in _absent(of_image)] for of_image in parts]
-    versions = (
-        _without(image, of_image, absent)
-        for image, of_image in zip(images, parts, strict=True)
-        for absent in _absent(of_image)
-    )
-    answers = scores_of(images, scores, list(map(sum, counts)), versions, score, rows, passes)
+    for image_parts in parts:
+        _check(image_parts)
+    counts = [[_count(image_parts, absent) for absent in _absent(image_parts)] for image_parts in parts]
+    totals = [sum(image_counts) for image_counts in counts]
+
+    def versions() -> Iterator[Tensor]:
+        for image, image_parts in zip(images, parts, strict=True):
+            for absent in _absent(image_parts):
+                yield _without(image, image_parts, absent)
+
+    answers = scores_of(images, scores, totals, versions(), score, rows, passes)
     values = []
-    for own, of_image, sizes, answer in zip(scores, parts, counts, answers, strict=True):
-        means = [own, *(part.mean() for part in answer.split(sizes))] if sizes else []
-        values.append(_shapley(torch.stack(means), len(of_image)) if means else scores[:0])
+    for own, image_parts, sizes, answer in zip(scores, parts, counts, answers, strict=True):
+        means = [own, *(set_scores.mean() for set_scores in answer.split(sizes))] if sizes else []
+        values.append(_shapley(torch.stack(means), len(image_parts)) if means else scores[:0])
     return tuple(values)
 
 
@@ -156,7 +182,7 @@ def _check(parts: Parts) -> None:
 
 
 def _absent(parts: Parts) -> Iterator[tuple[int, ...]]:
-    """All sets of parts but the empty one, as numbers of bits: part i is absent where bit i is set."""
+    """Return all sets of parts except the empty one: part i is absent if bit i of the set's number is set."""
     places = range(len(parts))
     return (tuple(i for i in places if bits >> i & 1) for bits in range(1, 2 ** len(parts)))
 
@@ -166,11 +192,14 @@ def _count(parts: Parts, absent: Sequence[int]) -> int:
 
 
 def _without(image: Tensor, parts: Parts, absent: Sequence[int]) -> Tensor:
-    """The versions of an image without these parts, (r, 3, H', W'). Each pixel is that of a version without the part to
-    which it belongs; where the ground is absent, that of the other ground, but where a part is present."""
+    """Return the versions of an image without these parts, (r, 3, H', W').
+
+    Each pixel comes from a version without the part that it belongs to. If the ground is absent, the pixel comes from
+    the other ground, except in the regions of present parts.
+    """
     ground: Part | None = next((parts[place] for place in absent if parts[place].name == GROUND), None)
     count = _count(parts, absent)
-    if ground is None or ground.bare is None:  # a ground that is the only part
+    if ground is None or ground.bare is None:  # a ground without `bare` images is the only part
         versions = image.expand(count, *image.shape).clone()
         for part in (parts[place] for place in absent):
             versions[..., part.region] = _repeated(part.images, count)[..., part.region]
@@ -183,24 +212,31 @@ def _without(image: Tensor, parts: Parts, absent: Sequence[int]) -> Tensor:
 
 
 def _repeated(versions: Tensor, count: int) -> Tensor:
-    """The first `count` versions, in a circle where there are fewer."""
+    """Return the first `count` versions, starting over if there are fewer."""
     return versions[torch.arange(count, device=versions.device) % len(versions)]
 
 
 def _shapley(scores: Tensor, count: int) -> Tensor:
-    """Of the scores by the bits of what is absent, (2^count,), those of `count` players: (count,)."""
+    """Compute the Shapley values of `count` players, (count,).
+
+    The scores, (2^count,), are in the order of binary numbers whose bits are the absent players.
+    """
     weights = [factorial(size) * factorial(count - size - 1) / factorial(count) for size in range(count)]
     rows = []
     for place in range(count):
         present = [bits for bits in range(2**count) if not bits >> place & 1]
-        gains = scores[present] - scores[[bits | 1 << place for bits in present]]
+        absent = [bits | 1 << place for bits in present]
+        gains = scores[present] - scores[absent]
         factors = [weights[count - 1 - bits.bit_count()] for bits in present]
         rows.append((gains * torch.tensor(factors, dtype=scores.dtype, device=scores.device)).sum())
     return torch.stack(rows)
 
 
 def checked_interventions(interventions: Sequence[Sequence[Part]], images: Tensor) -> tuple[Parts, ...]:
-    """On the device and in the type of the images (B, 3, H', W'). Raises BenchError for parts of other images."""
+    """Return the parts on the device and in the type of the images (B, 3, H', W').
+
+    Raises BenchError for parts of other images.
+    """
     if len(interventions) != len(images):
         raise BenchError(
             f"Invalid interventions: expected the parts of each of {len(images)} images, not of {len(interventions)}."
@@ -208,9 +244,9 @@ def checked_interventions(interventions: Sequence[Sequence[Part]], images: Tenso
     moved: dict[int, Parts] = {}  # the rows of an image share its parts
     for parts in interventions:
         for part in parts:
-            of_image = part.region.shape == images.shape[2:] and part.images.shape[1:] == images.shape[1:]
-            of_image &= part.bare is None or part.bare.shape == part.images.shape
-            if not of_image or not len(part.images):
+            fits_image = part.region.shape == images.shape[2:] and part.images.shape[1:] == images.shape[1:]
+            fits_image &= part.bare is None or part.bare.shape == part.images.shape
+            if not fits_image or not len(part.images):
                 raise BenchError(
                     f"Invalid part {part.name!r}: expected a region {tuple(images.shape[2:])} and one or more images "
                     f"{tuple(images.shape[1:])}, not {tuple(part.region.shape)} and {tuple(part.images.shape)}."
@@ -220,7 +256,10 @@ def checked_interventions(interventions: Sequence[Sequence[Part]], images: Tenso
 
 
 def checked_other_images(other_images: Tensor, images: Tensor) -> Tensor:
-    """On the device and in the type of the images (B, 3, H', W'). Raises BenchError for another shape."""
+    """Return other images on the device and in the type of the images (B, 3, H', W').
+
+    Raises BenchError for another shape.
+    """
     if other_images.shape != images.shape:
         raise BenchError(
             f"Invalid other_images: expected the shape of the images {tuple(images.shape)}, "

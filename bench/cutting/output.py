@@ -156,9 +156,9 @@ def entry_of(output: Any, network: str) -> list[Callable[[Any], Any]]:
     has_entries = isinstance(entries, Mapping)
     values = entries if has_entries else getattr(output, "__dict__", {})
     example = ""
-    for key, value in values.items():
+    for entry, value in values.items():
         if isinstance(value, Tensor) and value.ndim == 2:
-            access = f"[{key!r}]" if has_entries else f".{key}"
+            access = f"[{entry!r}]" if has_entries else f".{entry}"
             example = f", such as lambda returned: returned{access}"
             break
     raise BenchError(

@@ -1,4 +1,4 @@
-"""What a network returns, recognised: logits, probabilities, their logarithms, or probabilities of several labels."""
+"""Recognise a network's return value: logits, probabilities, their logarithms, or probabilities of several labels."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from axiom_bench.cutting.ending import SIGMOID, SOFTMAX, Calls, Ending, logits_b
 from axiom_bench.cutting.output import LOGITS, Chain, Output, scores_of
 from axiom_bench.cutting.output_presets import multi_label
 
-NEAR = 4e-3  # of the largest probability: bfloat16 has 2e-3
-OTHERS = 3  # images beside the first, where values alone tell
+NEAR = 4e-3  # the tolerance relative to the largest probability; bfloat16 rounds by 2e-3
+OTHERS = 3  # the images in addition to the first, if only the values show what is returned
 SCORES = {
     "probabilities": "probabilities, so the score is the logit before its softmax, or log p where none is seen",
     "log_probabilities": "logarithms of probabilities, so the score is the logit before its log-softmax",
@@ -22,32 +22,45 @@ SCORES = {
 
 
 class RecognisedOutput(UserWarning):
-    """A network returns something else than logits."""
+    """The warning that a network returns something else than logits."""
 
 
 def note(output: Output, setting: str) -> str:
-    """The sentence for an output that was recognised; "" for logits. setting: how a user says that it returns these."""
+    """Return the sentence for an output that was recognised; "" for logits.
+
+    `setting` is the setting with which a user says that the return values are logits.
+    """
     scores = SCORES.get(output.returns or "")
     return f"The network returns {scores}; {setting} takes what it returns for logits." if scores else ""
 
 
 def recognised(output: Output, model: nn.Module, image: Tensor, seen: tuple[Any, Calls] | None = None) -> Output:
-    """The output with `returns`, for one that doesn't say what the network returns.
+    """Return the output with its `returns` set, for an output that doesn't say what the network returns.
 
-    It depends on the network and this image alone. `load_model` decides by an image of random numbers, so that every
-    shard of a job has the same, and a CutModel by the first image that it traces. One pass tells whether a softmax or a
-    sigmoid makes what is returned; where neither does, values that sum to 1 do, of this image and three others.
-    model: in eval mode, it isn't changed. image: (1, C, H', W'). seen: what the model returned for the image, and the
-    operations of that pass; None if there was none. Raises BenchError as `scores_of` does.
+    The result depends only on the network and this image. `load_model` decides by an image of random numbers, so that
+    every shard of a job gets the same result. A CutModel decides by the first image that it traces. One pass shows
+    whether the returned values come from a softmax or a sigmoid. If they come from neither, values that sum to 1 for
+    this image and three others count as probabilities.
+
+    Args:
+        output: The output to complete.
+        model: The network in eval mode, which isn't changed.
+        image: The image, (1, C, H', W').
+        seen: The model's return value for the image and the operations of that pass; None if there was no pass.
+
+    Raises:
+        BenchError: If `scores_of` raises it.
     """
     returned, calls = seen or _observed(model, image)
     returned = _before_ending(output, model, image, returned)
     returns = _by_operations(returned, calls)
-    if returns is None and output.function is None and (of_values := _by_values(returned)):
-        generator = torch.Generator().manual_seed(0)
-        others = (torch.rand(image.shape, generator=generator).to(image) for _ in range(OTHERS))
-        tensors = (_before_ending(output, model, other, _observed(model, other)[0]) for other in others)
-        returns = of_values if all(_by_values(tensor) == of_values for tensor in tensors) else None
+    if returns is None and output.function is None:
+        by_values = _by_values(returned)
+        if by_values:
+            generator = torch.Generator().manual_seed(0)
+            others = (torch.rand(image.shape, generator=generator).to(image) for _ in range(OTHERS))
+            tensors = (_before_ending(output, model, other, _observed(model, other)[0]) for other in others)
+            returns = by_values if all(_by_values(tensor) == by_values for tensor in tensors) else None
     if returns == "labels":
         presets = {"logits": multi_label(), "probability": multi_label(probability=True)}
         preset = presets.get(output.name) if output.function is None else None
@@ -57,14 +70,14 @@ def recognised(output: Output, model: nn.Module, image: Tensor, seen: tuple[Any,
 
 @torch.no_grad()
 def _observed(model: nn.Module, image: Tensor) -> tuple[Any, Calls]:
-    """Run the model, and return what it returns with the operations of the pass."""
+    """Run the model, and return its result with the operations of the pass."""
     with Calls() as calls:
         return model(image.clone()), calls
 
 
 @torch.no_grad()
 def _before_ending(output: Output, model: nn.Module, image: Tensor, returned: Any) -> Tensor:
-    """Return the tensor of which an Ending makes logits."""
+    """Return the tensor from which an Ending makes logits."""
     ending = Ending("logits")
     scores = scores_of(output.function, returned, type(model).__name__, image, ending)
     assert scores is not None
@@ -74,12 +87,14 @@ def _before_ending(output: Output, model: nn.Module, image: Tensor, returned: An
 
 
 def _by_operations(returned: Tensor, calls: Calls) -> str | None:
-    """One of KINDS, where the operations that made a tensor show it, and its values agree; else None."""
+    """Return a key of SCORES if the operations that made a tensor show it, and its values agree; otherwise None."""
     values = returned.double()
-    if (logits := logits_before(returned, calls.of, SIGMOID)) is not None:
+    logits = logits_before(returned, calls.of, SIGMOID)
+    if logits is not None:
         made = logits.double().sigmoid()
         return "labels" if _equal(made, values) or _equal(made, values.exp()) else None
-    if (logits := logits_before(returned, calls.of, SOFTMAX)) is None:
+    logits = logits_before(returned, calls.of, SOFTMAX)
+    if logits is None:
         return None
     made = logits.double().softmax(min(logits.ndim - 1, 1))
     if _equal(made, values):
@@ -91,13 +106,13 @@ def _by_operations(returned: Tensor, calls: Calls) -> str | None:
 
 
 def _by_values(returned: Tensor) -> str | None:
-    """One of KINDS, where a tensor has such values over dimension 1; else None."""
+    """Return a key of SCORES if a tensor has such values over dimension 1; otherwise None."""
     values = returned.double() if returned.ndim > 1 else returned.double().reshape(1, -1)
     if values.shape[1] == 1:
         return None
     for returns, probabilities in (("probabilities", values), ("log_probabilities", values.exp())):
         sums = probabilities.sum(1)
-        some = ((probabilities > 0) & (probabilities < 1)).any()  # by zeros and ones alone nothing is told
+        some = ((probabilities > 0) & (probabilities < 1)).any()  # zeros and ones only don't show anything
         if some and (probabilities >= 0).all() and _equal(sums, torch.ones_like(sums)):
             return returns
     return None

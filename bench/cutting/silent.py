@@ -1,5 +1,8 @@
-"""Layers at which a network's score doesn't depend on the maps. Behind a transformer's last attention only the class
-token counts, so that the gradients of all patches are zero, and so are the maps made of them."""
+"""Explain why all gradients or maps of a trace are zero, and choose a layer where they aren't.
+
+After a transformer's last attention only the class token counts. So the gradients of all patches are zero there, and
+the maps made from them too.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,13 @@ from axiom_bench.cutting.tokens import layout
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 
-Outputs = list[tuple[str, Tensor]]  # of modules by name, in the order in which their calls end
+Outputs = list[tuple[str, Tensor]]  # the modules' names and outputs, in the order in which their calls end
 
 
 def silence(trace: Trace) -> str:
     """Return the sentence for a trace whose gradients are all zero.
 
-    It names a later module whose weights are all zero, or else the nearest earlier layer whose gradients aren't zero.
+    It names a later module whose weights are all zero, or otherwise the nearest earlier layer with nonzero gradients.
     """
     layer, count = trace.cut_model.layer, trace.num_valid
     images = "of the image" if count == 1 else f"of all {count} images"
@@ -46,7 +49,8 @@ def only_zeros(trace: Trace) -> str:
 
 def _module_of_zeros(trace: Trace) -> str | None:
     """Return the last module that runs after the layer and whose matrix or kernels are all zero."""
-    names = [name for name, _ in _pass(trace.cut_model.model, trace[:1])[0]]
+    outputs, _ = _pass(trace.cut_model.model, trace[:1])
+    names = [name for name, _ in outputs]
     modules = dict(trace.cut_model.model.named_modules())
     later = names[len(names) - names[::-1].index(trace.layer) :]
     weights = ((name, getattr(modules[name], "weight", None)) for name in reversed(later))
@@ -54,8 +58,9 @@ def _module_of_zeros(trace: Trace) -> str | None:
 
 
 def one_position(trace: Trace) -> str:
-    """The sentence for a layer with maps of one position, with the nearest earlier layer that has more."""
-    dims, size = trace.images.ndim, " x ".join(map(str, trace.images.shape[2:]))
+    """Return the sentence for a layer with maps of one position, with the nearest earlier layer that has more."""
+    dims = trace.images.ndim
+    size = " x ".join(map(str, trace.images.shape[2:]))
     outputs, _ = _pass(trace.cut_model.model, trace[:1])
     larger = [name for name, output in outputs if output.ndim == dims and output.shape[2:].numel() > 1]
     other = f"choose {larger[-1]!r}, or larger images" if larger else "give larger images"
@@ -64,8 +69,10 @@ def one_position(trace: Trace) -> str:
 
 
 def layer_before(trace: Trace) -> str | None:
-    """The last layer before the trace's own, with values of the same shape, at which the gradients of its one image
-    aren't all zero; None where there is none. One pass, and its gradient."""
+    """Return the nearest layer before the trace's own at which the gradients of its one image aren't all zero.
+
+    It has values of the same shape. None if there is no such layer. This costs one pass and its gradient.
+    """
     cut_model = trace.cut_model
     outputs, score = _pass(cut_model.model, trace)
     names = [name for name, _ in outputs]
@@ -80,15 +87,17 @@ def layer_before(trace: Trace) -> str | None:
             continue
         try:
             reshape = layout(cut_model.reshape, name, output, size)
-        except BenchError:  # values of no maps
+        except BenchError:  # the values are no maps
             continue
-        if bool((gradient if reshape is None else reshape.to_maps(gradient, size)[0]).any()):
+        if reshape is not None:
+            gradient, _ = reshape.to_maps(gradient, size)
+        if bool(gradient.any()):
             return name
     return None
 
 
 def _pass(model: nn.Module, trace: Trace) -> tuple[Outputs, Tensor]:
-    """The outputs of all modules that return a tensor, and the score, with their graph."""
+    """Return the outputs of all modules that return a tensor, and the score, with their autograd graph."""
     network = shared_copy(model)
     with torch.inference_mode(False), torch.enable_grad(), users_device(), recorded(network) as calls:
         images = trace.images.clone().requires_grad_()

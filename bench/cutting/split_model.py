@@ -197,15 +197,15 @@ class SplitModel(CachesResults):
         if size not in sizes and len(sizes) < MOST_SIZES - 1:
             sizes.append(size)
         has_graph = size in sizes
+        return self.once(("cut for", size if has_graph else None), lambda: self._cut_again(follows_shapes=has_graph))
 
-        def cut_for_size() -> Self:
-            other = self._like(self._user_copy, self.layer)
-            other.follows_shapes = has_graph
-            other.finetuned = self.finetuned
-            other.normalisation = self.normalisation
-            return other
-
-        return self.once(("cut for", size if has_graph else None), cut_for_size)
+    def _cut_again(self, follows_shapes: bool) -> Self:
+        """Cut the model at the same layer, for images of another size."""
+        other = self._like(self._user_copy, self.layer)
+        other.follows_shapes = follows_shapes
+        other.finetuned = self.finetuned
+        other.normalisation = self.normalisation
+        return other
 
     def split(self, images: Tensor) -> TrunkAndHead:
         """Return trunk and head. The first call makes them, with the first of the images (B, 3, H', W').
