@@ -1,8 +1,8 @@
-"""Capture of models whose code depends on the input's shape, or has parts that torch.fx can't follow.
+"""Capture models whose code depends on the input's shape, or has parts that torch.fx can't follow.
 
-Each proxy carries its values for one image and for two. What is equal for both, such as a height, is a plain number for
-the model's code, so that it can decide by it. What counts images stays a proxy. A submodule that still can't be
-followed is one node of the graph and is called whole.
+Each proxy carries its values for one image and for two. A value that is equal for both, such as a height, is a plain
+number for the model's code, which can then decide by it. A value that counts images stays a proxy. A submodule that
+still can't be followed is one node of the graph and is called whole.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from torch.utils import _pytree as pytree
 from axiom_bench.cutting.graph_parts import CannotSplit, CutPoint, GraphParts, Tracer, divided, reason_of
 from axiom_bench.cutting.images import joined, others_of
 
-# Functions of a tensor whose results aren't made of its elements.
+# Functions of a tensor whose results don't depend on its elements.
 ABOUT_TENSORS = {
     *("size", "dim", "ndimension", "numel", "nelement", "stride", "element_size", "get_device", "type"),
     *("is_contiguous", "is_floating_point", "is_complex", "is_signed", "is_inference"),
     *(torch.numel, torch.is_floating_point, torch.is_complex, getattr, len),
 }
-# Functions that read a tensor's elements: the model's code decides by them, or makes shapes of them.
+# Functions that read a tensor's elements: the model's code decides by them, or makes shapes from them.
 READING = {
     *("item", "tolist", "numpy", "nonzero", "argwhere", "masked_select", "unique", "equal", "allclose", "is_nonzero"),
     *("__bool__", "__int__", "__float__", "__index__", "__array__", "__contains__"),
@@ -35,11 +35,11 @@ BY_DATA = "control flow by data"
 
 
 class ReadsData(Exception):
-    """The model's code reads the elements of a tensor that is made of the image."""
+    """The model's code reads the elements of a tensor that depends on the image."""
 
 
 class ReadingMode(TorchFunctionMode):
-    """Calls `on_read` whenever elements of a tensor are read in this block, as by `if x.max() > 1`."""
+    """A mode that calls `on_read` whenever elements of a tensor are read in this block, as by `if x.max() > 1`."""
 
     def __init__(self, on_read: Callable[[], None]) -> None:
         super().__init__()
@@ -52,18 +52,15 @@ class ReadingMode(TorchFunctionMode):
 
 
 class ValuedProxy(fx.Proxy):
-    """A proxy with its values for one image and for two.
-
-    is_constant: Whether the values depend on no input.
-    """
+    """A proxy with its values for one image and for two."""
 
     def __init__(self, node: fx.Node, tracer: fx.Tracer, values: tuple[Any, Any], is_constant: bool) -> None:
         super().__init__(node, tracer)
         self.values = values
-        self.is_constant = is_constant
+        self.is_constant = is_constant  # True if the values depend on no input
 
     def __getattr__(self, name: str) -> Any:
-        attribute = getattr(self.values[0], name)  # which raises AttributeError as the value does
+        attribute = getattr(self.values[0], name)  # raises AttributeError if the value does
         if callable(attribute):
             return fx.proxy.Attribute(self, name)
         return self.tracer.create_proxy("call_function", getattr, (self, name), {})
@@ -84,16 +81,13 @@ class ValuedProxy(fx.Proxy):
 
 
 class ShapeTracer(Tracer):
-    """The tracer whose proxies know their values. opaque: the submodules that are called whole.
-
-    failure: The innermost submodule in which the last error was raised.
-    """
+    """The tracer whose proxies know their values. `opaque` are the submodules that are called whole."""
 
     def __init__(self, point: CutPoint, opaque: set[nn.Module]) -> None:
         super().__init__(point.module, None)
         self.opaque = opaque
         self.reads_data: set[nn.Module] = set()
-        self.failure: nn.Module | None = None
+        self.failure: nn.Module | None = None  # the innermost submodule in which the last error was raised
         self._error: Exception | None = None
         self._evaluates = False
         batches = (point.image.clone(), torch.cat([point.image, point.image]))
@@ -101,7 +95,7 @@ class ShapeTracer(Tracer):
         self._inputs = {"images": batches, "others": others}
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Opaque submodules are leaves, too."""
+        """Return True for opaque submodules also."""
         return m in self.opaque or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(
@@ -123,7 +117,7 @@ class ShapeTracer(Tracer):
         return attr_val if self._evaluates else super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
-        """Decide by a number that counts images, if every number of images decides alike."""
+        """Decide by a number that counts images, if every number of images leads to the same decision."""
         if isinstance(obj, ValuedProxy) and (obj.is_constant or not isinstance(obj.values[0], Tensor)):
             decisions = {bool(value) for value in obj.values}
             if len(decisions) == 1:
@@ -140,7 +134,10 @@ class ShapeTracer(Tracer):
         type_expr: Any | None = None,
         proxy_factory_fn: Callable[[fx.Node], fx.Proxy] | None = None,
     ) -> Any:
-        """Record an operation and compute its values. A result that every number of images shares is no proxy."""
+        """Record an operation and compute its values.
+
+        A result that is the same for every number of images is no proxy.
+        """
         if kind == "output":
             return super().create_proxy(kind, target, args, kwargs, name, type_expr, proxy_factory_fn)
         proxies: list[ValuedProxy] = []
@@ -149,7 +146,7 @@ class ShapeTracer(Tracer):
         if kind == "call_module" and self._is_read_by(target, args, kwargs):
             kind = "call_function"
             target = RowByRow(self.root.get_submodule(target), _are_per_image(args, kwargs)).called
-        values = self._value(kind, target, args, kwargs, 0), self._value(kind, target, args, kwargs, 1)
+        values = (self._value(kind, target, args, kwargs, 0), self._value(kind, target, args, kwargs, 1))
 
         def recorded() -> Any:
             def valued(node: fx.Node) -> ValuedProxy:
@@ -159,8 +156,8 @@ class ShapeTracer(Tracer):
 
         if not kind.startswith("call") or _has_tensors(values[0]):
             return recorded()
-        of_tensors = any(_has_tensors(proxy.values[0]) for proxy in proxies)
-        if of_tensors and not is_constant and target not in ABOUT_TENSORS:
+        has_tensors = any(_has_tensors(proxy.values[0]) for proxy in proxies)
+        if has_tensors and not is_constant and target not in ABOUT_TENSORS:
             raise ReadsData(BY_DATA)
         if values[0] == values[1]:
             return values[0]
@@ -170,7 +167,7 @@ class ShapeTracer(Tracer):
         return tuple(one if one == two else proxy[axis] for axis, (one, two) in enumerate(zip(*values, strict=True)))
 
     def _is_read_by(self, target: str, args: Any, kwargs: Any) -> bool:
-        """Return whether an opaque submodule reads its input's elements, so that rows must be called one at a time."""
+        """Return True if an opaque submodule reads its input's elements, so that it is called for one row at a time."""
         module = self.root.get_submodule(target)
         if module in self.opaque and module not in self.reads_data:
             with ReadingMode(lambda: self.reads_data.add(module)):
@@ -181,9 +178,11 @@ class ShapeTracer(Tracer):
         """Compute an operation for one image (number 0) or two (1)."""
         if kind == "placeholder":
             return self._inputs[target][number]
-        args, kwargs = fx.node.map_aggregate(
-            (args, kwargs), lambda leaf: leaf.values[number] if isinstance(leaf, ValuedProxy) else leaf
-        )
+
+        def value_of(leaf: Any) -> Any:
+            return leaf.values[number] if isinstance(leaf, ValuedProxy) else leaf
+
+        args, kwargs = fx.node.map_aggregate((args, kwargs), value_of)
         self._evaluates = True
         try:
             if kind == "get_attr":
@@ -198,6 +197,7 @@ class ShapeTracer(Tracer):
 
 
 def _collect(leaf: Any, proxies: list[ValuedProxy]) -> Any:
+    """Add a leaf of an operation's arguments to the proxies, if it is one."""
     if isinstance(leaf, ValuedProxy):
         proxies.append(leaf)
     elif isinstance(leaf, fx.Proxy):
@@ -210,7 +210,7 @@ def _has_tensors(value: Any) -> bool:
 
 
 def _are_per_image(args: Any, kwargs: Any) -> list[bool]:
-    """Return for each leaf of a call's arguments whether it is a tensor with a row for each image."""
+    """Return one bool for each leaf of a call's arguments: True if the leaf is a tensor with a row per image."""
     leaves = pytree.tree_leaves((args, kwargs))
     values = [leaf.values if isinstance(leaf, ValuedProxy) else (leaf, leaf) for leaf in leaves]
     return [isinstance(one, Tensor) and one.shape != two.shape for one, two in values]
@@ -218,35 +218,32 @@ def _are_per_image(args: Any, kwargs: Any) -> list[bool]:
 
 @dataclass(frozen=True, eq=False)
 class RowByRow:
-    """A module that reads elements of its input, and is called for each image alone.
-
-    are_per_image: For each leaf of its arguments, whether it has a row for each image.
-    """
+    """A module that reads elements of its input, and is called for one image at a time."""
 
     module: nn.Module
-    are_per_image: list[bool]
+    are_per_image: list[bool]  # True for each leaf of its arguments that has a row per image
 
     def called(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the module for each row, and join what it returns."""
+        """Call the module for each row, and join the results."""
         leaves, structure = pytree.tree_flatten((args, kwargs))
         pairs = list(zip(leaves, self.are_per_image, strict=True))
         rows = next(len(leaf) for leaf, is_per_image in pairs if is_per_image)
         returned = []
         for row in range(rows):
-            own = [leaf[row : row + 1] if is_per_image else leaf for leaf, is_per_image in pairs]
-            own_args, own_kwargs = pytree.tree_unflatten(own, structure)
-            returned.append(self.module(*own_args, **own_kwargs))
+            row_leaves = [leaf[row : row + 1] if is_per_image else leaf for leaf, is_per_image in pairs]
+            row_args, row_kwargs = pytree.tree_unflatten(row_leaves, structure)
+            returned.append(self.module(*row_args, **row_kwargs))
         return joined(returned)
 
 
 def captured(point: CutPoint) -> tuple[GraphParts, dict[str, str]]:
-    """Cut a network with the shapes of the image as numbers.
+    """Cut a network whose graph holds for the shapes of the image only.
 
     Returns:
-        The parts, and the submodules that are called whole by name, with the reason of each.
+        The parts, and why submodules are called whole, by the submodules' names.
 
     Raises:
-        CannotSplit: if code around the layer itself can't be followed.
+        CannotSplit: If the code around the layer itself can't be followed.
     """
     target = point.module
     names = {module: name for name, module in point.network.named_modules()}
@@ -262,8 +259,10 @@ def captured(point: CutPoint) -> tuple[GraphParts, dict[str, str]]:
             if failed is None or failed in opaque or (failed is not target and target in failed.modules()):
                 place = f"{names[failed]}: " if failed is not None else ""
                 raise CannotSplit(f"{place}{reason}") from error
-            alike = [module for module in names if type(module) is type(failed)]
-            opaque.update({module: reason for module in alike if module is target or target not in module.modules()})
+            # All modules of the failed one's type are called whole, since they would fail in the same way.
+            for module in names:
+                if type(module) is type(failed) and (module is target or target not in module.modules()):
+                    opaque[module] = reason
             continue
         reasons = {names[module].removeprefix("model."): reason for module, reason in opaque.items()}
         return divided(point, tracer, graph), reasons

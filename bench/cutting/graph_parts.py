@@ -1,4 +1,4 @@
-"""Parts of a model as graphs of torch.fx: the model's operations are recorded, and divided at the target layer."""
+"""Record a model's operations with torch.fx, and divide the graph at the target layer into trunk and head."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 MAX_REASON = 100  # characters
-REASONS = {  # of torch.fx's own sentences, which are written for its developers
+REASONS = {  # the reasons in users' words, by the start of torch.fx's own sentences for developers
     "symbolically traced variables cannot be used": "its code decides by values or shapes",
     "Proxy object cannot be iterated": "its code loops over a tensor",
     "'len' is not supported": "its code asks for the length of a tensor",
@@ -29,7 +29,7 @@ REASONS = {  # of torch.fx's own sentences, which are written for its developers
 
 
 class CannotSplit(Exception):
-    """The model can't be divided in this way; another one is tried."""
+    """The model can't be divided in this way; another way is tried."""
 
 
 def reason_of(error: Exception) -> str:
@@ -49,11 +49,11 @@ class CutPoint:
     layer: str
     reshape: AnyReshape | None  # from the layer's output to maps
     image: Tensor  # (1, C, *space)
-    scores: Tensor  # (1, n) of the image
-    num_calls: int  # of the layer in the pass of the image; the last one is cut
-    views: Views | None  # of the image, whose calls are cut instead
-    has_mates: bool  # whether the scores of an image depend on the others of its batch
-    needs_gradient: bool  # whether the parts must have the model's gradient, even if it has none
+    scores: Tensor  # the scores of the image, (1, n)
+    num_calls: int  # the number of calls of the layer in the pass of the image; the last call is cut
+    views: Views | None  # the views of the image, whose calls are cut instead
+    has_mates: bool  # True if the scores of an image depend on the others of its batch
+    needs_gradient: bool  # True if the parts must have the model's gradient, even if it has none
 
     @property
     def module(self) -> nn.Module:
@@ -62,11 +62,9 @@ class CutPoint:
 
 
 class Tracer(fx.Tracer):
-    """The tracer that remembers which node each call of the target layer returned.
+    """The tracer that remembers which node each call of the target layer returned."""
 
-    own_gradient: whether a node was made without a gradient, or in an autograd.Function, which has one of its own.
-    """
-
+    # True once a node was made without a gradient, or in an autograd.Function, which has a gradient of its own.
     own_gradient = False
 
     def __init__(self, layer: nn.Module, opaque_scores: nn.Module | None) -> None:
@@ -77,7 +75,7 @@ class Tracer(fx.Tracer):
         self.functions = set(_codes_of_functions(torch.autograd.Function))
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
-        """Record an operation, and look at where it is called."""
+        """Record an operation, and check where it is called."""
         frame = sys._getframe() if self.functions and not self.own_gradient else None
         while frame is not None and frame.f_code not in self.functions:
             frame = frame.f_back
@@ -85,7 +83,7 @@ class Tracer(fx.Tracer):
         return super().create_node(*args, **kwargs)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Max pooling, torch's and MaxPool2dByViews, is one node of the graph; so are opaque scores and TorchScript."""
+        """Return True for one node of the graph: max pooling (torch's and by views), opaque scores and TorchScript."""
         is_one_node = m is self.opaque_scores or isinstance(m, nn.MaxPool2d | torch.jit.ScriptModule)
         return is_one_node or super().is_leaf_module(m, module_qualified_name)
 
@@ -100,7 +98,7 @@ class Tracer(fx.Tracer):
 
 
 def _codes_of_functions(kind: Any) -> Iterator[CodeType]:
-    """The forward passes of all operations that have been defined with a gradient of their own."""
+    """Yield the forward passes of all operations that were defined with a gradient of their own."""
     for function in kind.__subclasses__():
         yield from _codes_of_functions(function)
         if not function.__module__.startswith("torch.") and hasattr(function.forward, "__code__"):
@@ -109,37 +107,36 @@ def _codes_of_functions(kind: Any) -> Iterator[CodeType]:
 
 @dataclass(frozen=True)
 class GraphParts:
-    """Parts by torch.fx. trunk: images -> (activations, sides). head: (activations, *sides) -> logits.
+    """The parts of a model as graphs. Trunk: images -> (activations, sides). Head: (activations, *sides) -> logits.
 
-    The trunk's graph has the network's other inputs as its second argument, which come from what is bound to `model`.
+    The trunk's graph takes the network's other inputs as its second argument. They are the inputs bound to `model`.
     """
 
     model: nn.Module
     trunk_graph: fx.GraphModule
     head_graph: fx.GraphModule
-    own_gradient: bool  # whether the model's gradient may be another one than the graph's
+    own_gradient: bool  # True if the model's gradient may differ from the graph's
 
     def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
-        """Activations (B, K, H, W) and sides for images (B, 3, H', W'), which are never written to."""
+        """Compute activations (B, K, H, W) and sides for images (B, 3, H', W'), which are never written to."""
         return self.trunk_graph(images.clone(), others_of(self.model, len(images)))
 
     def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
-        """Logits (B, C). Works on copies, so that an in-place first operation overwrites nothing."""
+        """Compute logits (B, C). The head works on copies, so that an in-place first operation overwrites nothing."""
         copies = tuple(side.clone() if isinstance(side, Tensor) else side for side in sides)
         return self.head_graph(activations.clone(), *copies)
 
 
 def split(point: CutPoint, opaque_scores: bool = False) -> GraphParts:
-    """Cut a network whose operations don't depend on its input.
+    """Cut a network whose operations don't depend on its input, or raise CannotSplit if torch.fx can't follow it.
 
-    opaque_scores: the network's scores are one operation of the head.
-    Raises CannotSplit if torch.fx can't follow the network.
+    With `opaque_scores`, the network's scores are one operation of the head.
     """
     tracer = Tracer(point.module, point.network.scores if opaque_scores else None)
     try:
         with torch.enable_grad():
             graph = tracer.trace(point.network)
-    except Exception as error:  # tracing runs the user's code on proxies: anything may come out of it
+    except Exception as error:  # a user's code on proxies may raise anything
         raise CannotSplit(reason_of(error)) from error
     return divided(point, tracer, graph)
 
@@ -150,8 +147,10 @@ def divided(point: CutPoint, tracer: Tracer, graph: fx.Graph) -> GraphParts:
     if not tracer.outputs or not isinstance(tracer.outputs[-1], fx.Proxy):
         raise CannotSplit(f"{point.layer} isn't called, or returns no tensor")
     nodes = [output.node for output in tracer.outputs if isinstance(output, fx.Proxy)]
-    of_images = _after(graph, next(iter(graph.nodes)))  # not of other inputs, or of a template
-    cuts = ([node for node in nodes if node in of_images] or nodes)[-1:]
+    after_images = _after(graph, next(iter(graph.nodes)))
+    # A call on other inputs only, or on a template, isn't cut.
+    candidates = [node for node in nodes if node in after_images] or nodes
+    cuts = candidates[-1:]
     if views is not None:
         if len(nodes) != views.calls:
             raise CannotSplit("torch.fx follows another number of calls")
@@ -164,14 +163,14 @@ def divided(point: CutPoint, tracer: Tracer, graph: fx.Graph) -> GraphParts:
     trunk, head = _split_graph(graph, cuts, after, views)
     trunk_graph = fx.GraphModule(point.network, trunk, "Trunk")
     head_graph = fx.GraphModule(point.network, head, "Head")
-    if hasattr(point.network.model, "of_objects"):  # whose boxes no score reads
+    if hasattr(point.network.model, "of_objects"):  # no score reads the boxes of a detector
         head_graph.graph.eliminate_dead_code()
         head_graph.recompile()
     return GraphParts(point.network.model, trunk_graph, head_graph, tracer.own_gradient)
 
 
 def _after(graph: fx.Graph, *starts: fx.Node) -> set[fx.Node]:
-    """The nodes that depend on one of these."""
+    """Return the nodes that depend on one of these."""
     after: set[fx.Node] = set()
     for node in graph.nodes:
         if any(source in starts or source in after for source in node.all_input_nodes):
@@ -182,7 +181,10 @@ def _after(graph: fx.Graph, *starts: fx.Node) -> set[fx.Node]:
 def _split_graph(
     graph: fx.Graph, cuts: list[fx.Node], after: set[fx.Node], views: Views | None
 ) -> tuple[fx.Graph, fx.Graph]:
-    """Graphs of the trunk and of the head, whose nodes are `after` the cuts, and those that both need in each."""
+    """Return the graphs of trunk and head, whose nodes are `after` the cuts.
+
+    Each graph has its own copy of an attribute that both read.
+    """
     needed = [node for node in graph.nodes if node not in after and any(user in after for user in node.users)]
     sides = [node for node in needed if node not in cuts and node.op != "get_attr"]
     trunk = fx.Graph()
