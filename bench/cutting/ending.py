@@ -1,14 +1,14 @@
-"""The end of a network that makes probabilities of its logits: found among the operations of a pass, and taken off.
+"""Find the end of a network that turns its logits into probabilities, and take it off.
 
-An end is a softmax, a log-softmax or a sigmoid. Behind it may stand what keeps its values (a view, a cast), changes
-them by rounding (a clamp), or takes their logarithm or exponential. The logits before it are values of the network's
-own pass, so that they, their gradients and drops are those of the same network without its end.
+An end is a softmax, a log-softmax or a sigmoid among the operations of a pass. It may be followed by operations that
+keep its values (a view, a cast), change them by rounding (a clamp), or take their logarithm or exponential. The logits
+before the end are values of the network's own pass. So the logits, their gradients and drops are those of the same
+network without its end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import reduce
 from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor, fx, nn
@@ -17,15 +17,18 @@ from torch.overrides import TorchFunctionMode
 from axiom_bench.errors import BenchError
 
 T = TypeVar("T")
-SOFTMAX, SIGMOID = {"softmax", "softmax2d", "logsoftmax"}, {"sigmoid", "expit", "logsigmoid"}
+SOFTMAX = {"softmax", "softmax2d", "logsoftmax"}
+SIGMOID = {"sigmoid", "expit", "logsigmoid"}
+# Operations that keep the values.
 KEPT = {
-    *("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "permute", "transpose", "movedim", "getitem"),
-    *("contiguous", "clone", "to", "type", "float", "double", "half", "bfloat16", "identity", "dropout"),
-}
-CHANGED = {"clamp", "clip", "clampmin", "clampmax", "exp", "log", "add", "radd", "iadd"}  # by numbers alone
-JOINED = {"cat", "concat", "stack"}  # of several heads
+    "view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "permute", "transpose", "movedim", "getitem",
+    "contiguous", "clone", "to", "type", "float", "double", "half", "bfloat16", "identity", "dropout",
+}  # fmt: skip
+CHANGED = {"clamp", "clip", "clampmin", "clampmax", "exp", "log", "add", "radd", "iadd"}  # with numbers only
+JOINED = {"cat", "concat", "stack"}  # the values of several heads
 KNOWN = SOFTMAX | SIGMOID | KEPT | CHANGED | JOINED
-UNDONE: dict[str, Callable[[Tensor], Tensor]] = {  # in float64, whose bounds hold for every type
+# From a network's return value to its logits, by the kind of the value. In float64, whose bounds hold for every type.
+UNDONE: dict[str, Callable[[Tensor], Tensor]] = {
     "logits": lambda logits: logits,
     "probabilities": lambda probabilities: probabilities.double().clamp_min(1e-300).log().type_as(probabilities),
     "log_probabilities": lambda logarithms: logarithms,
@@ -34,25 +37,26 @@ UNDONE: dict[str, Callable[[Tensor], Tensor]] = {  # in float64, whose bounds ho
 
 
 class Call(NamedTuple):
-    """An operation's name, what it was made of, and the same operation on something else."""
+    """An operation of a pass."""
 
-    operation: str
-    source: Any
-    again: Callable[[Any], Any]
+    operation: str  # its name
+    source: Any  # the value that it was applied to
+    again: Callable[[Any], Any]  # applies the same operation to another value
 
 
 def logits_before(value: T, call_of: Callable[[T], Call | None], ends: set[str]) -> T | None:
-    """The logits of which one of these ends made a value; None where it is made otherwise. call_of: what made a value,
-    None where nobody knows."""
+    """Return the logits from which one of these ends made a value; None if the value was made otherwise.
+
+    `call_of` returns the operation that made a value, or None if it isn't known.
+    """
     kept: list[Callable[[T], T]] = []
     while (call := call_of(value)) is not None:
         value = call.source
         if call.operation in ends:
-            return reduce(lambda logits, again: again(logits), reversed(kept), value)
+            return _applied(kept, value)
         if call.operation in JOINED:
             parts = [logits_before(part, call_of, ends) for part in call.source]
-            joined = None if any(part is None for part in parts) else call.again(parts)
-            return joined if joined is None else reduce(lambda logits, again: again(logits), reversed(kept), joined)
+            return None if any(part is None for part in parts) else _applied(kept, call.again(parts))
         if call.operation in KEPT:
             kept.append(call.again)
         elif call.operation not in CHANGED:
@@ -60,64 +64,78 @@ def logits_before(value: T, call_of: Callable[[T], Call | None], ends: set[str])
     return None
 
 
+def _applied(kept: list[Callable[[T], T]], logits: T) -> T:
+    """Apply the operations that keep values to the logits. The list starts with the pass's last operation."""
+    for again in reversed(kept):
+        logits = again(logits)
+    return logits
+
+
 def _plain(name: str) -> str:
-    """As the sets above name it: "logsoftmax" for log_softmax, LogSoftmax and torch.special.log_softmax."""
+    """Return an operation's name as in the sets above: "logsoftmax" for log_softmax, LogSoftmax and
+    special_log_softmax.
+    """
     return name.replace("_", "").lower().removeprefix("special")
 
 
 class Calls(TorchFunctionMode):
-    """Remembers the operations of a pass."""
+    """A mode that remembers the operations of a pass."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._made: dict[int, tuple[Any, Call | None]] = {}  # with what they returned, whose id would be given away
+        # The operations by the id of their results. The results are kept, so that no other value gets their id.
+        self._made: dict[int, tuple[Any, Call | None]] = {}
 
     def of(self, tensor: Tensor) -> Call | None:
-        """What made a tensor."""
+        """Return the operation that made a tensor, or None if it isn't known."""
         return self._made.get(id(tensor), (None, None))[1]
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        name, options = getattr(function, "__name__", ""), dict(kwargs or {})
+        name = getattr(function, "__name__", "")
+        options = dict(kwargs or {})
         operation = _plain(name)
         before: Any = args[0] if args else options.pop("input", None)
-        is_by_tensor = operation in CHANGED and any(isinstance(each, Tensor) for each in args[1:])
-        if operation not in KNOWN or is_by_tensor or isinstance(before, Tensor) == (operation in JOINED):
+        has_tensors = operation in CHANGED and any(isinstance(argument, Tensor) for argument in args[1:])
+        if operation not in KNOWN or has_tensors or isinstance(before, Tensor) == (operation in JOINED):
             return function(*args, **(kwargs or {}))
-        if operation == "iadd" or name.endswith("_") != name.endswith("__"):  # it will be overwritten
+        if operation == "iadd" or name.endswith("_") != name.endswith("__"):  # an in-place operation overwrites it
             made = self.of(before)
             before = before.clone()
             self._made[id(before)] = (before, made)
         output = function(*args, **(kwargs or {}))
-        if output is not before:  # as a cast to what it is already
-            again = Call(operation, before, lambda other: function(other, *args[1:], **options))
-            self._made[id(output)] = (output, again)
+        if output is not before:  # a cast to the tensor's own type returns the tensor itself
+            call = Call(operation, before, lambda other: function(other, *args[1:], **options))
+            self._made[id(output)] = (output, call)
         return output
 
 
 class Ending(nn.Module):
-    """From what a network returns, (B, n), (B,) or (B, n, H, W), to its logits of that shape: those of the pass before
-    its end, else made of it by UNDONE. returns: a key of UNDONE. calls: of the pass, where they are remembered."""
+    """A module from a network's return value, (B, n), (B,) or (B, n, H, W), to its logits of that shape.
+
+    The logits are those of the pass before the network's end. If they aren't found, UNDONE computes them.
+    """
 
     def __init__(self, returns: str) -> None:
         super().__init__()
-        self.returns = returns
-        self.calls: Calls | None = None
+        self.returns = returns  # a key of UNDONE
+        self.calls: Calls | None = None  # the operations of the pass, while they are remembered
 
     def forward(self, returned: Any) -> Any:
-        of_graph = isinstance(returned, fx.Proxy)
-        call_of: Any = _call_of if of_graph else self.calls.of if self.calls else lambda _: None
+        is_traced = isinstance(returned, fx.Proxy)
+        call_of: Any = _call_of if is_traced else self.calls.of if self.calls else lambda _: None
         logits = logits_before(returned, call_of, SIGMOID if self.returns == "labels" else SOFTMAX)
-        if of_graph and logits is not None:
-            node = returned.node  # nothing uses it, nor what it alone was made of, as far as the logits
+        if is_traced and logits is not None:
+            # Nothing uses the end's nodes any more. They are erased as far back as the logits.
+            node = returned.node
             while not node.users and node is not logits.node:
                 unused, node = node, node.all_input_nodes[0]
                 node.graph.erase_node(unused)
         return UNDONE[self.returns](returned) if logits is None else logits
 
     def check(self, returned: Tensor, network: str) -> None:
-        """Raises BenchError for values that can't be what they are called."""
+        """Raise BenchError for values that can't be of the kind that `returns` names."""
         least, most = map(float, returned.detach().aminmax())
         if self.returns == "probabilities" and (least < -1e-2 or most > 1 + 1e-2):
             raise BenchError(
@@ -127,18 +145,21 @@ class Ending(nn.Module):
 
 
 def _call_of(proxy: Any) -> Call | None:
-    """What made a value of a network that torch.fx is tracing."""
-    node, graph, tracer = proxy.node, proxy.node.graph, proxy.tracer
+    """Return the operation that made a value of a network that torch.fx is tracing, or None if it isn't known."""
+    node = proxy.node
+    graph = node.graph
+    tracer = proxy.tracer
     named: Any = tracer.root.get_submodule(node.target) if node.op == "call_module" else node.target
     name = _plain(named if isinstance(named, str) else getattr(named, "__name__", type(named).__name__))
     if name in JOINED and node.op == "call_function" and node.args:
-        parts = [fx.Proxy(each, tracer) for each in node.args[0]]
+        parts = [fx.Proxy(part, tracer) for part in node.args[0]]
         return Call(name, parts, lambda others: node.target(others, *node.args[1:], **node.kwargs))
     if not node.op.startswith("call") or (len(node.all_input_nodes) != 1 and name not in KEPT):
         return None
     source = node.all_input_nodes[0]
 
     def again(other: fx.Proxy) -> fx.Proxy:
-        return fx.Proxy(graph.node_copy(node, lambda each: other.node if each is source else each), tracer)
+        copy = graph.node_copy(node, lambda argument: other.node if argument is source else argument)
+        return fx.Proxy(copy, tracer)
 
     return Call(name, fx.Proxy(source, tracer), again)
