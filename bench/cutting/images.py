@@ -1,4 +1,7 @@
-"""Images and classes as a user gives them, and a network's first pass over one: read, or refused with the next step."""
+"""Check images and classes as a user gives them, and a network's first pass over one image.
+
+Inputs that can't be used are refused with an error that says what to do next.
+"""
 
 from __future__ import annotations
 
@@ -18,34 +21,32 @@ from axiom_bench.cutting.numerics import SPACES
 from axiom_bench.cutting.passes import HALF
 from axiom_bench.errors import BenchError, is_out_of_memory, type_name, unknown
 
-OtherInputs = tuple[Tensor, ...]  # what a network takes beside the explained images, (B, ...) each
-Normalisation = tuple[Sequence[float], Sequence[float]]  # mean and std, of the channels of pixels in 0 to 1
+OtherInputs = tuple[Tensor, ...]  # a network's inputs other than the explained images, (B, ...) each
+Normalisation = tuple[Sequence[float], Sequence[float]]  # mean and std of the channels, for pixels in 0 to 1
 COLOURS = (1, 3, 4)
 AS_TRAINED = "normalised as in training"
 TWO_CLASSES = (
     "To explain both classes of one logit, set model.output=FILE.py:both (in Python output=both), where both is "
     "def both(logits): return torch.stack([-logits, logits], 1).flatten(1)"
 )
-DARKEST = 20.0  # the highest value of pixels of 0 to 255 that are told from normalised ones
-OVERSHOOT = 0.1  # of the range of pixels: a bicubic resize leaves so much beyond black and white
-ROUNDED = 0.01  # of bytes, beyond the error of float32
-LEAST_SPREAD = 0.1  # of pixels: a normalised picture of this spread has fewer than six grey levels
+DARKEST = 20.0  # pixels of 0 to 255 with a lower highest value can't be distinguished from normalised ones
+OVERSHOOT = 0.1  # share of the range of pixels that a bicubic resize may leave beyond black and white
+ROUNDED = 0.01  # the tolerance for whole bytes, more than the error of float32
+LEAST_SPREAD = 0.1  # share of the range of pixels: a normalised picture of this spread has fewer than six grey levels
 
 
 @dataclass
 class SeveralInputs:
-    """The forward pass of a copy of a network with several inputs: it takes the explained images alone, and the others
-    from `bound`, so that every pass is as that of a network of images.
+    """The forward pass of a copy of a network with several inputs.
 
-    forward: the network's own. keys: of its inputs, in the order in which they were given: places or names. explained:
-    the key of the images. as_dict: whether it takes them as one dict. others: the other inputs of the pass that runs.
+    It takes only the explained images, and the others from `bound`. So every pass is like that of a network of images.
     """
 
-    forward: Callable[..., Any]
-    keys: tuple[Any, ...]
-    explained: int | str
-    as_dict: bool
-    others: OtherInputs = ()
+    forward: Callable[..., Any]  # the network's own forward
+    keys: tuple[Any, ...]  # the places or names of its inputs, in the order in which they were given
+    explained: int | str  # the key of the images
+    as_dict: bool  # True if the network takes its inputs as one dict
+    others: OtherInputs = ()  # the other inputs of the pass that runs
 
     def __call__(self, images: Tensor) -> Any:
         others = self.others if isinstance(images, fx.Proxy) else self.of(len(images))
@@ -56,70 +57,78 @@ class SeveralInputs:
         return self.forward(*values.values()) if 0 in values else self.forward(**values)
 
     def of(self, count: int) -> OtherInputs:
-        """Copies of the other inputs for so many images; those of one image are repeated. Raises BenchError where they
-        aren't of as many images."""
-        if len(self.others) != len(self.keys) - 1 or not all(len(each) in (1, count) for each in self.others):
+        """Return copies of the other inputs for `count` images. Those of one image are repeated.
+
+        Raises BenchError if they belong to another number of images.
+        """
+        if len(self.others) != len(self.keys) - 1 or not all(len(values) in (1, count) for values in self.others):
             raise BenchError(
                 f"The network takes {', '.join(map(repr, self.keys))}, and this pass has no others for its "
                 f"{count} images; give all inputs to trace, and to trace.forward the rows that its images are of."
             )
-        return tuple(each.expand(count, *each.shape[1:]).clone() for each in self.others)
+        return tuple(values.expand(count, *values.shape[1:]).clone() for values in self.others)
 
     def give(self, model: nn.Module, others: OtherInputs = ()) -> None:
-        """Makes a copy of the network one of images alone. others: of the passes until they are bound."""
+        """Turn a copy of the network into one that takes images only. It uses `others` until other inputs are bound."""
         vars(model)["forward"] = replace(self, forward=model.forward, others=others)
 
 
 def several_inputs(model: nn.Module) -> SeveralInputs | None:
-    """How a copy of a network takes several inputs; None where it takes images alone."""
+    """Return the forward pass of a copy of a network with several inputs; None if it takes images only."""
     return model.forward if isinstance(model.forward, SeveralInputs) else None
 
 
 def others_of(model: nn.Module, count: int) -> OtherInputs:
-    """The other inputs that are bound for so many images, if the network takes any."""
-    takes = several_inputs(model)
-    return () if takes is None else takes.of(count)
+    """Return the other inputs that are bound for `count` images, if the network takes any."""
+    inputs = several_inputs(model)
+    return () if inputs is None else inputs.of(count)
 
 
 def rows_of(batch: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
-    """Take a nest of tensors apart into those of each image. Anything else belongs to all images."""
+    """Divide nested tensors into those of each image. Anything else belongs to all images."""
     for row in range(len(batch[0])):
         place = slice(row, row + 1)
         yield pytree.tree_map(lambda leaf, place=place: leaf[place] if isinstance(leaf, Tensor) else leaf, batch)
 
 
 def joined(rows: Iterable[Any]) -> Any:
-    """Join the nests of several images. Anything that isn't a tensor is the first image's."""
+    """Join the nested tensors of several images. Anything that isn't a tensor is the first image's."""
     first, *others = rows
     if not others:
         return first
-    return pytree.tree_map(
-        lambda *leaves: torch.cat(leaves) if isinstance(leaves[0], Tensor) else leaves[0], first, *others
-    )
+
+    def join(*leaves: Any) -> Any:
+        return torch.cat(leaves) if isinstance(leaves[0], Tensor) else leaves[0]
+
+    return pytree.tree_map(join, first, *others)
 
 
 @contextmanager
 def bound(model: nn.Module, others: OtherInputs) -> Iterator[None]:
-    """Passes of this copy of a network in this block have these other inputs, a row for each image or one for all."""
-    takes = several_inputs(model)
-    if takes is None:
+    """Give all passes of this copy of a network in this block these other inputs, a row for each image or one for all.
+
+    A network that takes images only isn't changed.
+    """
+    inputs = several_inputs(model)
+    if inputs is None:
         yield
         return
-    before, takes.others = takes.others, others
+    before = inputs.others
+    inputs.others = others
     try:
         yield
     finally:
-        takes.others = before
+        inputs.others = before
 
 
 def are_several(images: Any, model: nn.Module) -> bool:
-    """Whether this is several inputs: a dict, or a tuple of tensors with a batch that the network may convolve.
+    """Return True for several inputs: a dict, or a tuple of tensors with a batch that the network may convolve.
 
     A list, and a tuple of anything else, is several images.
     """
     if isinstance(images, tuple):
-        is_batch = any(_is_batch(each, model) for each in images)
-        return len(images) > 1 and is_batch and all(isinstance(each, Tensor) for each in images)
+        has_batch = any(_is_batch(value, model) for value in images)
+        return len(images) > 1 and has_batch and all(isinstance(value, Tensor) for value in images)
     return isinstance(images, Mapping) and len(images) > 1
 
 
@@ -130,22 +139,29 @@ def _is_batch(value: Any, model: nn.Module) -> bool:
 def taken_apart(
     model: nn.Module, inputs: Any, explained: int | str | None
 ) -> tuple[SeveralInputs, Tensor, OtherInputs]:
-    """How the network takes several inputs, the explained images, and the other inputs.
+    """Return the way in which the network takes several inputs, the explained images, and the other inputs.
 
-    inputs: a tuple, in the order of forward's arguments, or a dict, by their names or as forward takes one. explained:
-    the place or name of the images; None: the one batch that the network may convolve.
-    Raises BenchError for inputs that forward doesn't take, for more than one such batch, and for other numbers of rows.
+    Args:
+        model: A copy of the network.
+        inputs: A tuple in the order of forward's arguments, or a dict with their names or as forward takes one.
+        explained: The place or name of the images. None: the one batch that the network may convolve.
+
+    Raises:
+        BenchError: If forward doesn't take the inputs, if there is more than one such batch, or if the inputs have
+            different numbers of rows.
     """
-    name, takes = type(model).__name__, several_inputs(model)
-    forward = model.forward if takes is None else takes.forward
-    entries: dict[Any, Any] = dict(inputs if isinstance(inputs, Mapping) else enumerate(inputs))
-    keys, parameters = tuple(entries), inspect.signature(forward).parameters
-    by_name = isinstance(inputs, Mapping)
-    as_dict = by_name and not parameters.keys() & entries.keys() and _binds(forward, entries)
-    if not (as_dict or (_binds(forward, **entries) if by_name else _binds(forward, *inputs))):
-        passed = " and ".join(map(str, keys)) if by_name else f"{len(keys)} inputs"
-        mend = "images[0], the images alone" if len(parameters) == 1 else "one input for each"
-        raise BenchError(f"{name}.forward takes {' and '.join(parameters)}, not {passed}; give {mend}.")
+    name = type(model).__name__
+    before = several_inputs(model)
+    forward = model.forward if before is None else before.forward
+    is_dict = isinstance(inputs, Mapping)
+    entries: dict[Any, Any] = dict(inputs if is_dict else enumerate(inputs))
+    keys = tuple(entries)
+    parameters = inspect.signature(forward).parameters
+    as_dict = is_dict and not parameters.keys() & entries.keys() and _binds(forward, entries)
+    if not (as_dict or (_binds(forward, **entries) if is_dict else _binds(forward, *inputs))):
+        passed = " and ".join(map(str, keys)) if is_dict else f"{len(keys)} inputs"
+        remedy = "images[0], the images alone" if len(parameters) == 1 else "one input for each"
+        raise BenchError(f"{name}.forward takes {' and '.join(parameters)}, not {passed}; give {remedy}.")
     for key, value in entries.items():
         if not isinstance(value, Tensor):
             raise BenchError(
@@ -162,7 +178,8 @@ def taken_apart(
             f"say which one is explained, as by explained={(batches or keys)[0]!r}."
         )
     key = batches[0] if explained is None else explained
-    images, others = entries[key], tuple(value for other, value in entries.items() if other != key)
+    images = entries[key]
+    others = tuple(value for other, value in entries.items() if other != key)
     for other, value in entries.items():
         if value.shape[:1] != images.shape[:1]:
             raise BenchError(
@@ -173,7 +190,7 @@ def taken_apart(
 
 
 def _binds(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
-    """Whether a function takes these arguments."""
+    """Return True if a function takes these arguments."""
     try:
         inspect.signature(forward).bind(*args, **kwargs)
     except TypeError:
@@ -182,12 +199,14 @@ def _binds(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
 
 
 def checked_images(images: Any, model: nn.Module) -> Tensor:
-    """The images themselves, (B, C, *space) in floating point. Raises BenchError for anything else."""
+    """Return the images themselves, (B, C, *space) in floating point. Raises BenchError for anything else."""
     check_inputs(model)
     check_tensor(images)
     dimensions = dimensions_of(model)
     if images.ndim - 2 not in dimensions or not images.numel():
-        shape, expected, change = tuple(images.shape), "(B, 3, H, W)", _to_four(images.shape)
+        shape = tuple(images.shape)
+        expected = "(B, 3, H, W)"
+        change = _to_four(images.shape)
         if dimensions[0] != 2:
             change = "[None]" if images.ndim == dimensions[0] + 1 else ""
             expected = f"(B, C, {SPACES[dimensions[0]]}), as the network's convolutions take,"
@@ -205,7 +224,7 @@ def checked_images(images: Any, model: nn.Module) -> Tensor:
 
 
 def checked_targets(targets: Tensor | Sequence[int], logits: Tensor) -> Tensor:
-    """Class indices (B,), one of the logits (B, C) of each image. Raises BenchError for what can't be that."""
+    """Return class indices (B,), one of the logits (B, C) of each image. Raises BenchError for anything else."""
     rows, classes = logits.shape
     expected = f"Invalid targets: expected one class index per image, ({rows},) integers"
     try:
@@ -227,23 +246,28 @@ def checked_targets(targets: Tensor | Sequence[int], logits: Tensor) -> Tensor:
 
 
 def dimensions_of(model: nn.Module) -> list[int]:
-    """How many axes of space a network's inputs may have, the likeliest first: those of its convolutions, in their
-    order, or any where it has none."""
+    """Return the possible numbers of spatial axes of a network's inputs, the likeliest first.
+
+    They are those of its convolutions, in their order, or any if it has none.
+    """
     kernels = (part.kernel_size for part in model.modules() if isinstance(part, nn.modules.conv._ConvNd))
     return [*map(len, kernels)] or [2, 1, 3]
 
 
 def first_convolution(network: nn.Module) -> tuple[str, Any]:
-    """The name and the module of a network's first convolution, in the modules' order; ("", None) without one."""
+    """Return the name and the module of a network's first convolution, in the modules' order.
+
+    ("", None) if it has none.
+    """
     parts = (part for part in network.named_modules() if isinstance(part[1], nn.modules.conv._ConvNd))
     return next(parts, ("", None))
 
 
 @torch.no_grad()
 def _for_clips(model: nn.Module, clips: Tensor) -> str:
-    """The way, after a semicolon, to explain clips or crops by a network that convolves one image at a time.
+    """Return the way to explain clips or crops by a network that convolves one image at a time, after a semicolon.
 
-    clips: (B, T, C, H, W) or (B, C, T, H, W). model: a copy of the user's network.
+    The clips are (B, T, C, H, W) or (B, C, T, H, W). The model is a copy of the user's network.
     """
     channels = getattr(first_convolution(model)[1], "in_channels", clips.shape[2])
     is_second = clips.shape[1] == channels != clips.shape[2]
@@ -259,7 +283,7 @@ def _for_clips(model: nn.Module, clips: Tensor) -> str:
 
 
 def check_tensor(images: Any) -> None:
-    """Raises BenchError for images that aren't a tensor."""
+    """Raise BenchError for images that aren't a tensor."""
     if not isinstance(images, Tensor):
         raise BenchError(
             f"Invalid images: expected a tensor (B, 3, H, W), not {type_name(images)}{_from_others(images)}."
@@ -267,7 +291,7 @@ def check_tensor(images: Any) -> None:
 
 
 class PixelsGiven(UserWarning):
-    """Images aren't normalised as the network takes them."""
+    """The warning that images aren't normalised as the network takes them."""
 
 
 def pixels_note(images: Tensor, normalisation: Normalisation | None) -> str:
@@ -301,7 +325,7 @@ def pixels_note(images: Tensor, normalisation: Normalisation | None) -> str:
 
 
 def check_inputs(model: nn.Module) -> None:
-    """Raises BenchError for a network that takes more than images."""
+    """Raise BenchError for a network that takes more than images."""
     required = [
         name
         for name, entry in inspect.signature(model.forward).parameters.items()
@@ -316,7 +340,7 @@ def check_inputs(model: nn.Module) -> None:
 
 
 def _from_others(images: Any) -> str:
-    """What makes a tensor (B, C, H', W') of something else, after a semicolon; "" where nothing does."""
+    """Return the code that makes a tensor (B, C, H', W') of something else, after a semicolon; "" if there is none."""
     library = type(images).__module__.split(".")[0]
     if library == "numpy":
         scaled = f" / 255, {AS_TRAINED}" if images.dtype.kind in "iu" else ""
@@ -330,23 +354,26 @@ def _from_others(images: Any) -> str:
     if not isinstance(images, list | tuple) or not images:
         return ""
     if not isinstance(images[0], Tensor):
-        of_each = _from_others(images[0]).removeprefix("; ").replace("[None]", "").replace("images", "image")
-        return f"; give torch.stack of tensors, and for each image {of_each}" if of_each else ""
-    rows = all(isinstance(image, Tensor) and image.ndim == 3 for image in images)
-    return "; stack images of one size, torch.stack(images)" if rows else "; give its images alone, images[0]"
+        advice = _from_others(images[0])
+        for_one_image = advice.removeprefix("; ").replace("[None]", "").replace("images", "image")
+        return f"; give torch.stack of tensors, and for each image {for_one_image}" if for_one_image else ""
+    are_images = all(isinstance(image, Tensor) and image.ndim == 3 for image in images)
+    return "; stack images of one size, torch.stack(images)" if are_images else "; give its images alone, images[0]"
 
 
 def _to_four(shape: Sequence[int]) -> str:
-    """What is called on an array of images of this shape to make it (B, C, H', W')."""
-    last = len(shape) in (3, 4) and shape[-1] in COLOURS and shape[-3] not in COLOURS
-    new = {2: "[None, None]", 3: "[None]"}.get(len(shape), "")
-    return (".movedim(-1, -3)" if last else "") + new
+    """Return the calls that make an array of images of this shape (B, C, H', W')."""
+    is_channels_last = len(shape) in (3, 4) and shape[-1] in COLOURS and shape[-3] not in COLOURS
+    new_axes = {2: "[None, None]", 3: "[None]"}.get(len(shape), "")
+    return (".movedim(-1, -3)" if is_channels_last else "") + new_axes
 
 
 @contextmanager
 def failures_of(network: nn.Module, image: Tensor) -> Iterator[None]:
-    """Where what is raised in this block is what the network itself raises for the image, (1, C, H', W'), raises a
-    BenchError that says why it can't run on it."""
+    """Turn an error in this block into a BenchError if the network itself raises one for the image, (1, C, H', W').
+
+    The BenchError says why the network can't run on the image.
+    """
     try:
         yield
     except Exception as error:  # a user's code may raise anything
@@ -357,26 +384,34 @@ def failures_of(network: nn.Module, image: Tensor) -> Iterator[None]:
                 network(image.clone())
         except Exception as cause:
             reason = (str(cause) or type(cause).__name__).splitlines()[0]
-            if (takes := several_inputs(network)) and takes.as_dict:
-                name, entries = type(network).__name__, " and ".join(takes.keys)
-                mend = f"where it takes images alone, give images[{takes.explained!r}]"
-                raise BenchError(f"{name} can't run on a dict of {entries} ({reason[:80]}); {mend}.") from cause
+            inputs = several_inputs(network)
+            if inputs is not None and inputs.as_dict:
+                name = type(network).__name__
+                entries = " and ".join(inputs.keys)
+                remedy = f"where it takes images alone, give images[{inputs.explained!r}]"
+                raise BenchError(f"{name} can't run on a dict of {entries} ({reason[:80]}); {remedy}.") from cause
             raise BenchError(_why(network, image, reason)) from cause
         raise
 
 
 def _why(network: nn.Module, image: Tensor, reason: str) -> str:
-    """Why a network can't run on an image, and what can be done."""
-    name, channels = type(network).__name__, image.shape[1]
+    """Return the reason why a network can't run on an image, and a remedy."""
+    name = type(network).__name__
+    channels = image.shape[1]
     kinds = {tensor.dtype for tensor in network.parameters()}
     place, first = first_convolution(network)
     expected = channels if first is None else first.in_channels
     if "channels" in reason and expected != channels:
-        advice = {
-            (1, 3): "images.expand(-1, 3, -1, -1)", (4, 3): "images[:, :3]", (3, 1): "images.mean(1, keepdim=True)"
-        }.get((channels, expected)) if image.ndim == 4 else None  # fmt: skip
-        advice = advice or f"images (B, {expected}, {SPACES[image.ndim - 2]})"
-        advice = f"images.movedim(-1, {1 - image.ndim})" if image.shape[-1] == expected else advice
+        advice = f"images (B, {expected}, {SPACES[image.ndim - 2]})"
+        if image.shape[-1] == expected:
+            advice = f"images.movedim(-1, {1 - image.ndim})"
+        elif image.ndim == 4:
+            conversions = {
+                (1, 3): "images.expand(-1, 3, -1, -1)",
+                (4, 3): "images[:, :3]",
+                (3, 1): "images.mean(1, keepdim=True)",
+            }
+            advice = conversions.get((channels, expected), advice)
         return (
             f"The first convolution of {name}, {place!r}, takes {expected} channels, and these images "
             f"{tuple(image.shape[1:])} have {channels}; give {advice}."
