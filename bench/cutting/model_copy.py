@@ -1,9 +1,9 @@
-"""The copy of a model that runs here: without what stands around it, sharing its parameters, pooling faster. The user's
-model stays unchanged.
+"""Copy a model for use here: without its wrappers, sharing its parameters, with faster pooling. The user's model stays
+unchanged.
 
-Hooks that are its arithmetic run in the copy; all others neither run nor are they copied. torch's own, as weight
-norm's, make the weights. Whether another one changes what the network returns is tried once, on one image, by copies of
-the hooks and of what they write to.
+Hooks that are part of the model's arithmetic run in the copy. All other hooks are neither run nor copied. torch's own
+hooks, such as those of weight norm, make the weights. One pass of one image shows whether another hook changes the
+network's return value. It runs copies of the hooks and of the objects that they write to.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from axiom_bench.errors import BenchError
 Hooks = Mapping[int, Callable[..., Any]]
 OF_FORWARD = ("_forward_pre_hooks", "_forward_hooks")
 CANT_COPY = (TypeError, RuntimeError, AttributeError, ValueError, OSError)
-WRAPPERS = ("torch.nn.parallel", "torch._dynamo", "torch.optim.swa_utils")  # where torch has them
-WRAPPED = ("module", "_orig_mod")  # what these call the network
+WRAPPERS = ("torch.nn.parallel", "torch._dynamo", "torch.optim.swa_utils")  # the modules of torch's wrappers
+WRAPPED = ("module", "_orig_mod")  # the attributes in which they keep the network
 
 
 @torch.inference_mode(False)
 def shared_copy(model: nn.Module, with_hooks: bool = False) -> nn.Module:
-    """The same structure over the same parameter memory, in eval mode, with requires_grad off.
+    """Copy a model's structure over the same parameter memory, in eval mode, with requires_grad off.
 
-    Changing a weight in place (an optimiser's step, load_state_dict) shows in the copy; modes and gradients stay out.
-    Of hooks those cross that make weights; with_hooks: and copies of all others. What Python can't copy, as a lock or a
-    file, is shared.
-    Raises BenchError for weights that have no gradients or no values, and for a model that Python can't copy.
+    Changing a weight in place (an optimiser's step, load_state_dict) shows in the copy. Modes and gradients aren't
+    shared. Only the hooks that make weights are copied, or with `with_hooks` all others too. Objects that Python can't
+    copy, such as a lock or a file, are shared. Raises BenchError for weights that have no gradients or no values, and
+    for a model that Python can't copy.
     """
     _check_weights(model)
     memo: dict[int, Any] = {}
@@ -49,30 +49,36 @@ def shared_copy(model: nn.Module, with_hooks: bool = False) -> nn.Module:
         for value in tree_leaves(list(vars(module).values())):
             if isinstance(value, Tensor):
                 memo.setdefault(id(value), _shared(value))
-        hooks_by_name = ((name, value) for name, value in vars(module).items() if isinstance(value, Mapping))
-        memo.update((id(hooks), of_torch(hooks)) for name, hooks in hooks_by_name if name.endswith("_hooks"))
+        for name, value in vars(module).items():
+            if isinstance(value, Mapping) and name.endswith("_hooks"):
+                memo[id(value)] = of_torch(value)
+    copy_memo = dict(memo)
     try:
-        copied = copy.deepcopy(model, tried := dict(memo))
+        copied = copy.deepcopy(model, copy_memo)
     except CANT_COPY:
-        tried = _with_the_rest_shared(model, memo)
-        copied = copy.deepcopy(model, tried)
+        copy_memo = _with_the_rest_shared(model, memo)
+        copied = copy.deepcopy(model, copy_memo)
     if with_hooks:
-        give_copies(model, tried)
-    else:  # transformers adds the hooks that collect its hidden states in the first pass, unless it says that it has
+        give_copies(model, copy_memo)
+    else:
+        # transformers adds hooks that collect its hidden states in the first pass, unless this attribute says that it
+        # has added them.
         for module in copied.modules():
             vars(module).pop("_output_capturing_hooks_installed", None)
-    copied.eval()  # whose result may be None, where a network has a train() of its own
+    copied.eval()  # its result isn't used: a train() of the network's own may return None
     for module in copied.modules():
-        if isinstance(
-            module, nn.RNNBase
-        ):  # of which cuDNN has no gradient in eval mode; the mode decides dropout alone
+        # cuDNN has no gradient of a recurrent layer in eval mode. The layer's mode decides only about dropout.
+        if isinstance(module, nn.RNNBase):
             module.dropout = 0.0
             module.train()
     return copied
 
 
 def _with_the_rest_shared(model: nn.Module, memo: dict[int, Any]) -> dict[int, Any]:
-    """The memo with every attribute that can't be copied as itself. Raises BenchError for a module that can't."""
+    """Add every attribute that can't be copied to the memo as itself.
+
+    Raises BenchError for a module that can't be copied.
+    """
     for module in model.modules():
         for name, value in vars(module).items():
             if name not in ("_modules", "_parameters", "_buffers"):
@@ -98,14 +104,15 @@ def _shared(tensor: Tensor) -> Tensor:
 
 
 def _check_weights(model: nn.Module) -> None:
-    """Raises BenchError for a network that can have no gradients."""
+    """Raise BenchError for a network that can have no gradients."""
     network = type(model).__name__
     if isinstance(model, torch.jit.ScriptModule):
         raise BenchError("A TorchScript model can't be cut at a layer; give the nn.Module that it was made from.")
     for name, module in model.named_modules():
-        kind, weights = type(module), list(module.parameters(recurse=False))
-        of_integers = not all(weight.is_floating_point() or weight.is_complex() for weight in weights)
-        if of_integers or (kind.__module__.startswith("torch.ao.") and ".quantized." in kind.__module__):
+        kind = type(module)
+        weights = list(module.parameters(recurse=False))
+        has_integers = not all(weight.is_floating_point() or weight.is_complex() for weight in weights)
+        if has_integers or (kind.__module__.startswith("torch.ao.") and ".quantized." in kind.__module__):
             raise BenchError(
                 f"{network} is quantised (its {name!r} is a {kind.__name__} of integers), and integers have no "
                 "gradients; give the network as it was before, in floating point."
@@ -114,7 +121,7 @@ def _check_weights(model: nn.Module) -> None:
 
 @contextmanager
 def own_state(copied: nn.Module) -> Iterator[None]:
-    """Runs a copy's first pass: of buffers and other tensors that it writes to, as a counter, it keeps copies."""
+    """Run a copy's first pass on copies of the buffers and other tensors that it writes to, such as a counter."""
     holders = [holder for module in copied.modules() for holder in (module._buffers, vars(module))]
     shared = [(holder, name, value) for holder in holders for name, value in holder.items() if type(value) is Tensor]
     with torch.inference_mode(False):
@@ -130,19 +137,19 @@ def own_state(copied: nn.Module) -> Iterator[None]:
 
 
 def parts_with_hooks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The modules that take hooks, by name: all but those in TorchScript."""
+    """Return the modules that take hooks, with their names: all except those in TorchScript."""
     return (part for part in model.named_modules() if not isinstance(part[1], torch.jit.ScriptModule))
 
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """A finished call of a module, with its first tensor. node: of its output in the autograd graph, if it has one."""
+    """A finished call of a module, with its first tensor."""
 
     name: str
     module: nn.Module
     input: Tensor | None
     output: Any
-    node: Any
+    node: Any  # the output's node in the autograd graph, if it has one
 
 
 @contextmanager
@@ -164,7 +171,7 @@ def recorded(model: nn.Module) -> Iterator[list[Call]]:
 
 @contextmanager
 def hooked(model: nn.Module, layer: str, hook: Callable[..., Any]) -> Iterator[None]:
-    """Run a forward hook of the layer in this block; TorchScript takes none."""
+    """Run a forward hook of the layer in this block. TorchScript takes no hooks."""
     module = model.get_submodule(layer)
     handles = [] if isinstance(module, torch.jit.ScriptModule) else [module.register_forward_hook(hook)]
     try:
@@ -175,7 +182,10 @@ def hooked(model: nn.Module, layer: str, hook: Callable[..., Any]) -> Iterator[N
 
 
 def part_of_scores(calls: list[Call], dimensions: int) -> str | None:
-    """Return the name of the last part that makes scores (B, n) of a tensor of so many dimensions; None without one."""
+    """Return the name of the last part that makes scores (B, n) from a tensor of so many dimensions.
+
+    None if there is no such part.
+    """
     for call in reversed(calls):
         takes_images = call.input is not None and call.input.ndim == dimensions
         if call.name and takes_images and isinstance(call.output, Tensor) and call.output.ndim == 2:
@@ -184,7 +194,7 @@ def part_of_scores(calls: list[Call], dimensions: int) -> str | None:
 
 
 def of_torch(hooks: Hooks) -> Hooks:
-    """Those of weight norm, spectral norm and pruning, which make the weights."""
+    """Return the hooks of weight norm, spectral norm and pruning, which make the weights."""
     return OrderedDict((key, hook) for key, hook in hooks.items() if _is_of_torch(hook))
 
 
@@ -193,16 +203,21 @@ def _is_of_torch(hook: object) -> bool:
 
 
 def other_hooks(model: nn.Module) -> list[tuple[nn.Module, str, int, Callable[..., Any]]]:
-    """The hooks that a forward pass of the model runs and that aren't torch's: (module, attribute, key, hook)."""
-    places = ((module, name) for module in model.modules() for name in OF_FORWARD)
-    all_hooks = ((*place, key, hook) for place in places for key, hook in getattr(*place).items())
-    return [hook for hook in all_hooks if not _is_of_torch(hook[-1])]
+    """Return the hooks that a forward pass runs and that aren't torch's: (module, attribute, key, hook)."""
+    hooks = []
+    for module in model.modules():
+        for name in OF_FORWARD:
+            for key, hook in getattr(module, name).items():
+                if not _is_of_torch(hook):
+                    hooks.append((module, name, key, hook))
+    return hooks
 
 
 def give_copies(model: nn.Module, memo: dict[int, Any]) -> None:
-    """Gives a model's copy, found in the deep copy's memo, the hooks that aren't torch's.
+    """Give a model's copy, found in the deep copy's memo, the hooks that aren't torch's.
 
-    Those that can't be copied are left out: one that holds a file watches the network, and computes nothing of it.
+    Hooks that can't be copied are left out. A hook that holds a file, for example, watches the network, and computes no
+    part of its result.
     """
     for module, name, key, hook in other_hooks(model):
         with suppress(*CANT_COPY):
@@ -210,7 +225,10 @@ def give_copies(model: nn.Module, memo: dict[int, Any]) -> None:
 
 
 def _apart(value: Any, memo: dict[int, Any]) -> Any:
-    """A copy that writes to nothing of the original's: a function with copies of its closure and global containers."""
+    """Return a copy that writes to no object of the original.
+
+    A function gets copies of its closure and of its global containers.
+    """
     if not isinstance(value, FunctionType):
         return copy.deepcopy(value, memo)
     used = {name: value.__globals__.get(name) for name in value.__code__.co_names}
@@ -223,10 +241,11 @@ def _apart(value: Any, memo: dict[int, Any]) -> Any:
 
 
 def hooks_matter(with_hooks: nn.Module, without: nn.Module, image: Tensor) -> bool:
-    """Whether the hooks change what the network returns for an image; False where the pass fails."""
+    """Return True if the hooks change the network's return value for an image; False if the pass fails."""
     try:
         with torch.enable_grad():
-            returned, expected = (_tensors(net(image.clone().requires_grad_())) for net in (with_hooks, without))
+            returned = _tensors(with_hooks(image.clone().requires_grad_()))
+            expected = _tensors(without(image.clone().requires_grad_()))
     except Exception:  # noqa: BLE001 - hooks may raise anything, and then they return no other value
         return False
     return len(returned) != len(expected) or not all(map(_equal, returned, expected))
@@ -237,14 +256,17 @@ def _equal(one: Tensor, other: Tensor) -> bool:
 
 
 def _tensors(returned: Any) -> list[Tensor]:
-    """The floating-point tensors of what a network returns, also of an object such as a dataclass."""
+    """Return the floating-point tensors of a network's return value, also of an object such as a dataclass."""
     parts = [part if isinstance(part, Tensor) else getattr(part, "__dict__", part) for part in tree_leaves(returned)]
     return [leaf.detach() for leaf in tree_leaves(parts) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The network inside torch's wrappers (nn.DataParallel, DistributedDataParallel, torch.compile's, AveragedModel),
-    and inside a module without a forward of its own, as some averages are."""
+    """Return the network inside torch's wrappers.
+
+    These are nn.DataParallel, DistributedDataParallel, torch.compile's and AveragedModel. A module without a forward of
+    its own, as some averages are, is a wrapper too.
+    """
     children = list(model.children())
     is_torchs = type(model).__module__.startswith(WRAPPERS)
     forward = getattr(type(model), "forward", None)  # a TorchScript class has none
@@ -253,7 +275,10 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def unwrap_parts(model: nn.Module) -> nn.Module:
-    """Takes torch's wrappers away from around the parts, in place: for copies, and networks built here. Returns it."""
+    """Remove torch's wrappers from around the parts, in place, and return the model.
+
+    Only for copies, and for networks that are built here.
+    """
     for part in list(model.modules()):
         for name, child in part._modules.items():
             if child is not None and type(child).__module__.startswith(WRAPPERS):
@@ -262,7 +287,7 @@ def unwrap_parts(model: nn.Module) -> nn.Module:
 
 
 def unwrapped_name(name: str) -> str:
-    """The name of a module or tensor as it is without wrappers.
+    """Return the name of a module or tensor as it is without wrappers.
 
     >>> unwrapped_name("module.features.module.0.weight")
     'features.0.weight'
@@ -271,9 +296,10 @@ def unwrapped_name(name: str) -> str:
 
 
 def layer_name(model: nn.Module, layer: str) -> str | None:
-    """The name of a layer that is called with or without what stands around the network; None where there is none."""
+    """Return the name of a layer that is given with or without the network's wrappers; None without such a layer."""
     names = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
-    plain, count = unwrapped_name(layer), len(list(model.parameters()))
+    plain = unwrapped_name(layer)
+    count = len(list(model.parameters()))
 
     def is_inside(name: str) -> bool:
         outer = name.removesuffix(f".{plain}")
@@ -284,26 +310,29 @@ def layer_name(model: nn.Module, layer: str) -> str | None:
 
 
 def check_shapes(model: nn.Module) -> None:
-    """Raises BenchError for tensors of lazy layers before a first pass, without values, or on several devices."""
+    """Raise BenchError for tensors of lazy layers before a first pass, without values, or on several devices."""
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     for name, tensor in tensors.items():
         if is_lazy(tensor):
             raise BenchError(f"The network's {name!r} has no shape yet; call the network on an image once.")
         if tensor.is_meta:
             raise BenchError(f"The network's {name!r} has no values (device meta); build it on a device, with weights.")
-    if len(devices := {str(tensor.device): name for name, tensor in tensors.items()}) > 1:
+    devices = {str(tensor.device): name for name, tensor in tensors.items()}
+    if len(devices) > 1:
         places = ", ".join(f"{name!r} on {device}" for device, name in devices.items())
         raise BenchError(f"The network is on several devices ({places}); move it to one with model.to(device).")
 
 
 def check_finite(model: nn.Module) -> None:
-    """Raises BenchError for a parameter that holds NaN or infinity, and for a buffer that holds NaN (an attention mask
-    may hold infinity)."""
+    """Raise BenchError for a parameter that holds NaN or infinity, and for a buffer that holds NaN.
+
+    An attention mask, which is a buffer, may hold infinity.
+    """
     parameters = dict(model.named_parameters())
-    for name, each in {**parameters, **dict(model.named_buffers())}.items():
-        if not each.is_floating_point() or not each.numel():
+    for name, tensor in {**parameters, **dict(model.named_buffers())}.items():
+        if not tensor.is_floating_point() or not tensor.numel():
             continue
-        extremes = torch.stack(each.detach().aminmax())
+        extremes = torch.stack(tensor.detach().aminmax())
         if extremes.isnan().any() or (name in parameters and extremes.isinf().any()):
             raise BenchError(f"The network's {name!r} holds NaN or infinity; load weights that are finite.")
 
@@ -311,13 +340,13 @@ def check_finite(model: nn.Module) -> None:
 class MaxPool2dByViews(nn.MaxPool2d):
     """nn.MaxPool2d as maxima of whole strided views: torch's values, several times faster on a CPU.
 
-    torch also looks for where each maximum was, element by element, which a forward pass doesn't use. 2x2 pooling of
-    8 x 64 x 64 x 64 takes it 3.8 ms on two cores, and 0.2 ms this way. It was a third of a small VGG's forward pass.
-    Off the CPU and where a gradient is needed it is torch's.
+    torch also searches the place of each maximum, element by element, which a forward pass doesn't use. 2x2 pooling of
+    8 x 64 x 64 x 64 takes torch 3.8 ms on two cores, and 0.2 ms this way. It was a third of a small VGG's forward pass.
+    On other devices, and if a gradient is needed, the pooling is torch's.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """Maps (..., H, W) to (..., H', W')."""
+        """Pool maps (..., H, W) to (..., H', W')."""
         sizes = zip(input.shape[-2:], _pair(self.kernel_size), _pair(self.stride), _pair(self.padding), strict=True)
         windows = [_Windows(*arguments, self.ceil_mode) for arguments in sizes]
         if not self._only_values(input) or any(window.count < 1 for window in windows):
@@ -326,24 +355,28 @@ class MaxPool2dByViews(nn.MaxPool2d):
         return along_x.maxima(along_y.maxima(input, -2), -1)
 
     def _only_values(self, input: Tensor) -> bool:
-        differentiated = input.requires_grad and torch.is_grad_enabled()
-        plain = self.dilation in (1, (1, 1)) and not self.return_indices
-        return plain and not differentiated and input.device.type == "cpu" and input.is_floating_point()
+        """Return True if only the maxima of a plain pooling on a CPU are needed, not their places or a gradient."""
+        needs_gradient = input.requires_grad and torch.is_grad_enabled()
+        is_plain = self.dilation in (1, (1, 1)) and not self.return_indices
+        return is_plain and not needs_gradient and input.device.type == "cpu" and input.is_floating_point()
 
 
 @dataclass(frozen=True)
 class _Windows:
-    """Windows of `size` every `stride` along the last dimension, of `length` and with `padding` at both ends."""
+    """Windows along one dimension."""
 
-    length: int
+    length: int  # of the dimension
     size: int
     stride: int
-    padding: int
+    padding: int  # at both ends
     ceil_mode: bool
 
     @property
     def count(self) -> int:
-        """How many windows torch takes: with ceil_mode the last one may reach over the end, but not start there."""
+        """The number of windows, as torch counts them.
+
+        With ceil_mode the last window may reach beyond the end, but not start there.
+        """
         room = self.length + 2 * self.padding - self.size
         if not self.ceil_mode:
             return room // self.stride + 1
@@ -351,28 +384,28 @@ class _Windows:
         return count - 1 if (count - 1) * self.stride >= self.length + self.padding else count
 
     def maxima(self, maps: Tensor, dimension: int) -> Tensor:
-        """Of the windows along a dimension of that length, which has `count` places then.
+        """Return the maxima of the windows along a dimension of that length, which then has `count` places.
 
-        The k-th elements of all windows are a strided view; at the edges some windows have none, which is cheaper than
-        a padded copy of the maps.
+        The k-th elements of all windows are a strided view. At the edges some windows have no k-th element. Leaving
+        these out is cheaper than a padded copy of the maps.
         """
         views = [self._elements(maps, dimension, place) for place in range(self.size)]
-        of_all = [view for first, view in views if view.shape[dimension] == self.count]
-        of_some = [(first, view) for first, view in views if view.shape[dimension] < self.count]
-        if len(of_all) > 1:
-            largest = reduce(torch.maximum, of_all)
+        full_views = [view for first, view in views if view.shape[dimension] == self.count]
+        partial_views = [(first, view) for first, view in views if view.shape[dimension] < self.count]
+        if len(full_views) > 1:
+            largest = reduce(torch.maximum, full_views)
         else:
             shape = list(maps.shape)
             shape[dimension] = self.count
             largest = maps.new_full(shape, -torch.inf)
-            of_some += [(0, view) for view in of_all]
-        for first, view in of_some:
+            partial_views += [(0, view) for view in full_views]
+        for first, view in partial_views:
             windows = largest.narrow(dimension, first, view.shape[dimension])
             torch.maximum(windows, view, out=windows)
         return largest
 
     def _elements(self, maps: Tensor, dimension: int, place: int) -> tuple[int, Tensor]:
-        """(the first window that has an element at this place inside the maps, those elements of it and the next)."""
+        """Return the first window with an element at this place inside the maps, and the elements of it and the next."""
         first = max(0, -(-(self.padding - place) // self.stride))
         end = max(first, min(self.count, (self.length - 1 + self.padding - place) // self.stride + 1))
         start = first * self.stride - self.padding + place
@@ -381,7 +414,7 @@ class _Windows:
 
 
 def pool_by_views(model: nn.Module) -> nn.Module:
-    """Makes every plain nn.MaxPool2d of a model one by views, in place: for copies only. Returns the model."""
+    """Turn every plain nn.MaxPool2d of a model into one by views, in place, and return the model. For copies only."""
     for module in model.modules():
         if type(module) is nn.MaxPool2d and "forward" not in vars(module):
             module.__class__ = MaxPool2dByViews
