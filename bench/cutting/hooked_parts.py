@@ -1,4 +1,4 @@
-"""Parts of a model that no graph describes: its own forward pass, with the layer's output kept or replaced."""
+"""Split a model that no graph describes: its own forward pass, with the layer's output kept or replaced."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from axiom_bench.errors import BenchError
 
 
 class HookedParts:
-    """Parts of a model that torch.fx can't follow: forward hooks on a parameter-sharing copy.
+    """Parts of a model that torch.fx can't follow, made by forward hooks on a parameter-sharing copy.
 
-    Such a model may branch on its data, so each image runs in a batch of its own. The head is the whole model with the
-    layer's output replaced, so it costs a whole forward pass an image. The sides are the images, per image which call
-    of the layer is cut, the last one, and the other inputs.
+    Such a model may decide by its data, so each image runs in a batch of its own. The head is the whole model with the
+    layer's output replaced, and costs a whole forward pass per image. The sides are the images, the other inputs, and
+    per image the number of the call that is cut, which is the last one.
     """
 
     head_graph: None = None
@@ -41,13 +41,13 @@ class HookedParts:
             )
 
     def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
-        """Activations (B, K, H, W) and the sides. Raises BenchError if the model doesn't call the layer."""
+        """Compute activations (B, K, H, W) and the sides. Raises BenchError if the model doesn't call the layer."""
         others = others_of(self.network.model, len(images))
         activations, calls = joined(self._recorded(*row) for row in rows_of((images, others)))
         return activations, (images, others, calls)
 
     def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
-        """Logits (B, C) of the model with the layer's output replaced by the activations."""
+        """Compute logits (B, C) of the model with the layer's output replaced by the activations."""
         return torch.cat([self._replaced(*row) for row in rows_of((activations, *sides))])
 
     def _recorded(self, image: Tensor, others: OtherInputs) -> tuple[Tensor, Tensor]:
@@ -82,45 +82,43 @@ class HookedParts:
 
 
 class OtherPath(CannotSplit, BenchError):
-    """The model calls other modules than for the image that it was split with."""
+    """The model calls other modules than for the image with which it was split."""
 
 
 @dataclass
 class _Replay:
-    """The calls of one pass that end before the layer's cut call, by the order in which they begin.
+    """The calls of one pass that end before the layer's cut call, in the order in which they begin."""
 
-    stored: What each returned before its hooks. A call whose result nothing reads is left out.
-    """
-
+    # The result of each call before its hooks. A call whose result nothing reads is left out.
     stored: list[Any] = field(default_factory=list)
-    position: int = 0
-    layer_calls: int = 0
-    is_inside: bool = False
-    is_past: bool = False
-    has_failed: bool = False
-    is_read_after: bool = False
+    position: int = 0  # the number of results that were returned again
+    layer_calls: int = 0  # the number of calls of the layer until now
+    is_inside: bool = False  # True inside a call that is recorded, or after the cut call's hook
+    is_past: bool = False  # True from the cut call on
+    has_failed: bool = False  # True if the path to the layer may differ for another image
+    is_read_after: bool = False  # True if elements are read after the cut call
 
     def passes(self, is_layer: bool, calls: int) -> bool:
-        """Count a call, and return whether it is the layer's cut call, the last of so many."""
+        """Count a call, and return True if it is the layer's cut call, the last of `calls`."""
         self.layer_calls += is_layer
         self.is_past = self.layer_calls == calls
         return self.is_past
 
     def read(self) -> None:
-        """Remember that elements are read. Around the layer that is a failure: another image may take another path."""
+        """Record that elements are read. Around the layer that is a failure: another image may take another path."""
         self.is_read_after |= self.is_past
         self.has_failed |= not self.is_inside
 
 
 class ReplayedParts:
-    """Parts of a model whose head runs without the trunk: what the trunk's modules returned is kept and returned again.
+    """Parts of a model whose head runs without the trunk: the trunk's modules return their kept results again.
 
     The head is the model's own forward pass. Each module that is called before the target layer, and doesn't contain
-    it, returns what it returned for this image, and computes nothing. So an ablation costs the head only. Modules are
+    it, returns its result for this image, and computes nothing. So an ablation costs the head only. Modules are
     replaced for the length of a pass, in a copy that shares the model's parameters. No exception ends a pass, since the
-    model's code might catch it. If images have mates, or a module behind the layer reads elements, each image runs in a
-    batch of its own. Raises CannotSplit if code around the layer reads elements, so that other images may take another
-    path.
+    model's code might catch it. If images have mates, or if a module behind the layer reads elements, each image runs
+    in a batch of its own. Raises CannotSplit if code around the layer reads elements, since other images may then take
+    another path.
     """
 
     head_graph: None = None
@@ -130,7 +128,7 @@ class ReplayedParts:
         self.name = point.layer
         self.layer = point.module
         self.calls = point.num_calls
-        self.alone = point.has_mates
+        self.is_alone = point.has_mates  # True if each image runs in a batch of its own
         modules = list(self.network.model.modules())
         self._ancestors = [module for module in modules if module is not self.layer and self._contains_layer(module)]
         self._replaced = [
@@ -144,26 +142,29 @@ class ReplayedParts:
         replay = _Replay()
         with ReadingMode(replay.read):
             self._recorded(replay, point.image, others_of(self.network.model, 1))
-        self.alone |= replay.is_read_after
+        self.is_alone |= replay.is_read_after
 
     def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
-        """Activations (B, K, H, W), and the sides: images, other inputs, and what the modules of the trunk returned."""
+        """Compute activations (B, K, H, W) and the sides.
+
+        The sides are the images, the other inputs, and the results of the trunk's modules.
+        """
         others = others_of(self.network.model, len(images))
         activations, stored = joined(self._recorded(_Replay(), *rows) for rows in self._rows(images, others))
         return activations, (images, others, stored)
 
     def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
-        """Logits (B, C) of the model with the layer's output replaced by the activations."""
+        """Compute logits (B, C) of the model with the layer's output replaced by the activations."""
         return torch.cat([self._replayed(*inputs) for inputs in self._rows(activations, *sides)])
 
     def _rows(self, *batch: Any) -> Iterable[tuple[Any, ...]]:
-        return rows_of(batch) if self.alone else [batch]
+        return rows_of(batch) if self.is_alone else [batch]
 
     def _contains_layer(self, module: nn.Module) -> bool:
         return any(part is self.layer for part in module.modules())
 
     def _unread_children(self, parent: nn.Module) -> Iterator[nn.Module]:
-        """The children of a Sequential whose result only another replaced child reads."""
+        """Yield the children of a Sequential whose result only another replaced child reads."""
         children = list(parent.children())
         if type(parent) is not nn.Sequential or len(set(children)) < len(children):
             return
@@ -192,7 +193,7 @@ class ReplayedParts:
 
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
             if replay.is_past:
-                activations.append(_clone(output))  # of the cut call, and of one more if there is one
+                activations.append(_clone(output))  # the cut call's, and also a later call's, which is a failure
 
         with self._replacing(call), hooked(self.network.model, self.name, keep):
             self.network(images.clone(), others)
@@ -201,7 +202,7 @@ class ReplayedParts:
         return activations[0], replay.stored
 
     def _replayed(self, activations: Tensor, images: Tensor, others: OtherInputs, stored: list[Any]) -> Tensor:
-        """Run the head on the activations."""
+        """Run the head on the activations, with the stored results of the trunk's modules."""
         replay = _Replay(stored)
 
         def call(module: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -230,7 +231,7 @@ class ReplayedParts:
 
     @contextmanager
     def _replacing(self, call: Callable[..., Any]) -> Iterator[None]:
-        """Give the modules in this block a forward that asks `call`, and take it away again."""
+        """Give the modules a forward that calls `call` in this block, and restore them afterwards."""
         before = [(module, vars(module).get("forward")) for module in self._replaced]
         for module in self._replaced:
             vars(module)["forward"] = partial(call, module, module.forward)

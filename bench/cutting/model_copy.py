@@ -405,7 +405,7 @@ class _Windows:
         return largest
 
     def _elements(self, maps: Tensor, dimension: int, place: int) -> tuple[int, Tensor]:
-        """Return the first window with an element at this place inside the maps, and the elements of it and the next."""
+        """Return the first window with an element at this place inside the maps, and all such windows' elements."""
         first = max(0, -(-(self.padding - place) // self.stride))
         end = max(first, min(self.count, (self.length - 1 + self.padding - place) // self.stride + 1))
         start = first * self.stride - self.padding + place

@@ -1,7 +1,8 @@
-"""Outputs for what isn't a classifier of exclusive classes, as `output=` takes them: `axiom_bench.outputs`.
+"""Outputs for networks that aren't classifiers of exclusive classes, as `output=` takes them: `axiom_bench.outputs`.
 
-The scores of each are columns (B, n), and a target is the index of a column. `read` is a function from what the network
-returns to the tensor that the output needs; without it that is the network's output itself, or its "logits" or "out".
+The scores of each output are columns (B, n), and a target is the index of a column. `read` is a function from the
+network's return value to the tensor that the output needs. Without it, this is the return value itself, or its "logits"
+or "out".
 """
 
 from __future__ import annotations
@@ -24,11 +25,18 @@ KINDS = ("cosine", "dot")
 def similarity(
     references: Tensor, kind: str = "cosine", scale: float | None = None, read: Read | None = None
 ) -> Output:
-    """The similarity of an image's embedding (B, D) to reference embeddings, times a scale; a target is a reference.
+    """Explain the similarity of an image's embedding (B, D) to reference embeddings, times a scale. A target is a
+    reference.
 
-    references: (n, D) or (D,), of images or texts. kind: "cosine", or "dot" for the scalar product. scale: with the
-    logit scale of a CLIP, a softmax over n captions is its probability (Radford et al., ICML 2021, figure 3); None: 1,
-    and there is no probability. Raises BenchError for another kind or shape.
+    Args:
+        references: The embeddings of images or texts, (n, D) or (D,).
+        kind: "cosine", or "dot" for the scalar product.
+        scale: The scale. With the logit scale of a CLIP, a softmax over n captions is its probability (Radford et al.,
+            ICML 2021, figure 3). None: 1, and there is no probability.
+        read: A function from the network's return value to the embedding.
+
+    Raises:
+        BenchError: For another kind or shape.
     """
     if kind not in KINDS:
         raise unknown("similarity", kind, KINDS)
@@ -39,24 +47,28 @@ def similarity(
 
 
 def regression(function: ScoreFunction | None = None) -> Output:
-    """Numbers as they are, (B,) or (B, n), none of which is a class's; a target is a column.
+    """Explain numbers as they are, (B,) or (B, n), none of which belongs to a class. A target is a column.
 
-    function: from what the network returns to the numbers; None where it returns them.
+    Args:
+        function: A function from the network's return value to the numbers. None: the network returns them.
     """
     return Output("regression", are_logits=True, function=function, softmax=False, returns="logits")
 
 
 def multi_label(function: ScoreFunction | None = None, probability: bool = False) -> Output:
-    """Classes that don't exclude each other, (B, C): the class's logit, or with `probability` its sigmoid.
+    """Explain classes that don't exclude each other, (B, C): a class's logit, or its sigmoid.
 
-    function: from what the network returns to the logits; None where it returns them, or their sigmoid.
+    Args:
+        function: A function from the network's return value to the logits. None: the network returns them, or their
+            sigmoid.
+        probability: True for the sigmoid.
     """
     build = (lambda _: Sigmoid()) if probability else None
     return Output("multi_label", build, are_logits=not probability, function=function, softmax=False)
 
 
 class Sigmoid(OutputModule):
-    """The probability of each class by itself."""
+    """The probability of each class, independent of the other classes."""
 
     def forward(self, logits: Tensor) -> Tensor:
         return logits.double().sigmoid()
@@ -89,13 +101,20 @@ class _Similarity(TensorScores):
 def segmentation(
     region: Tensor | str | None = None, labels: Tensor | Sequence[int] | None = None, read: Read | None = None
 ) -> Output:
-    """The sum of a class's logits over a region, of maps (B, C, H, W).
+    """Explain the sum of a class's logits over a region, for maps (B, C, H, W).
 
-    region: of the size of the network's maps, True or 1 where a position counts. (H, W): one for all images; a target
-    is a class. (n, H, W) with labels (n,): a target is the index of a region, which counts for its class, so that each
-    image of a batch may have its own. "predicted": the positions where the class has the highest logit, in each image
-    and each perturbed one; None: all. Seg-Grad-CAM (Vinogradova, Dibrov and Myers, AAAI 2020).
-    Raises BenchError for another region, and for labels that don't fit it.
+    See Seg-Grad-CAM (Vinogradova, Dibrov and Myers, AAAI 2020).
+
+    Args:
+        region: The region, of the size of the network's maps, True or 1 where a position counts. With one region (H, W)
+            for all images, a target is a class. With regions (n, H, W) and labels (n,), a target is the index of a
+            region, which counts for its class. So each image of a batch may have its own. "predicted": the positions
+            where the class has the highest logit, in each image and each perturbed one. None: all positions.
+        labels: The class of each region, (n,).
+        read: A function from the network's return value to the maps.
+
+    Raises:
+        BenchError: For another region, and for labels that don't fit it.
     """
     if not (region in (None, "predicted") if isinstance(region, str | None) else region.ndim in (2, 3)):
         raise BenchError(f"A region is (H, W), (n, H, W), 'predicted' or None, not {described(region)}.")
@@ -143,16 +162,27 @@ class _RegionSum(TensorScores):
 def detection(
     boxes: Tensor, labels: Tensor | Sequence[int], iou: float = 0.5, read: Callable[[Any], Any] | None = None
 ) -> Output:
-    """The class score of what the network detects at reference boxes; a target is the index of a box.
+    """Explain the class score of the network's detections at reference boxes. A target is the index of a box.
 
-    boxes: (n, 4), x0 y0 x1 y1 in the network's pixels, as it detected them itself. labels: (n,) their classes.
-    A network returns, or `read` makes of it, one of
-    - a list with a dict of "boxes" (N, 4), "labels" (N,) and "scores" (N,) for each image, as torchvision's do: of the
-      box's class, the detection with the highest IoU;
-    - anchors before suppression, (boxes (B, N, 4), scores (B, N, C)): of the one with the highest IoU.
-    The score is 0 where the highest IoU is below `iou`. pytorch-grad-cam's FasterRCNNBoxScoreTarget takes the detection
-    of any class with the highest IoU, gives 0 unless it has the box's class, adds the IoU to its score, and sums over
-    the boxes. Raises BenchError for boxes and labels of another shape.
+    The network's return value, or the result of `read`, is one of two kinds:
+
+    - a list with a dict of "boxes" (N, 4), "labels" (N,) and "scores" (N,) for each image, as torchvision's networks
+      return. The score is that of the detection of the box's class with the highest IoU.
+    - anchors before suppression, (boxes (B, N, 4), scores (B, N, C)). The score is that of the anchor with the highest
+      IoU.
+
+    The score is 0 if the highest IoU is below `iou`. pytorch-grad-cam's FasterRCNNBoxScoreTarget takes the detection of
+    any class with the highest IoU, gives 0 unless it has the box's class, adds the IoU to its score, and sums over the
+    boxes.
+
+    Args:
+        boxes: The boxes, (n, 4), x0 y0 x1 y1 in the network's pixels, as the network detected them itself.
+        labels: The classes of the boxes, (n,).
+        iou: The least IoU.
+        read: A function from the network's return value to one of the two kinds.
+
+    Raises:
+        BenchError: For boxes and labels of another shape.
     """
     classes = torch.as_tensor(labels).reshape(-1)
     if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes) or len(classes) != len(boxes):
@@ -175,9 +205,9 @@ class _BoxScores(TensorScores):
 
     def check(self, tensor: Any, network: str) -> None:
         names = ("boxes", "labels", "scores")
-        listed = isinstance(tensor, list) and all(isinstance(each, dict) and {*names} <= {*each} for each in tensor)
-        anchors = isinstance(tensor, tuple) and [getattr(part, "ndim", 0) for part in tensor] == [3, 3]
-        if not (listed or anchors):
+        is_list = isinstance(tensor, list) and all(isinstance(part, dict) and {*names} <= {*part} for part in tensor)
+        are_anchors = isinstance(tensor, tuple) and [getattr(part, "ndim", 0) for part in tensor] == [3, 3]
+        if not (is_list or are_anchors):
             raise BenchError(
                 f"A detection needs a list of dicts of boxes, labels and scores, or anchors (boxes (B, N, 4), scores "
                 f"(B, N, C)); {network} gives {type_name(tensor)}: give read=."
@@ -187,13 +217,13 @@ class _BoxScores(TensorScores):
         if isinstance(output, tuple):
             boxes, scores = output
             best, place = intersection_over_union(self.boxes, boxes).max(2)
-            of_class = scores[:, :, self.labels].transpose(1, 2)  # (B, n, N)
-            return of_class.gather(2, place[:, :, None])[:, :, 0] * (best >= self.iou)  # (B, n)
+            class_scores = scores[:, :, self.labels].transpose(1, 2)  # (B, n, N)
+            return class_scores.gather(2, place[:, :, None])[:, :, 0] * (best >= self.iou)  # (B, n)
         return torch.stack([self._of_image(**detected) for detected in output])
 
     def _of_image(self, boxes: Tensor, labels: Tensor, scores: Tensor, **_: Tensor) -> Tensor:
-        """(n,) scores of an image's detections."""
-        if not len(boxes):  # a sum of nothing, which still depends on the layer
+        """Compute the (n,) scores of an image's detections."""
+        if not len(boxes):  # the sum of no scores still depends on the layer
             return scores.sum().expand(len(self.boxes))
         overlap = intersection_over_union(self.boxes, boxes).masked_fill(self.labels[:, None] != labels, -1)
         best, place = overlap.max(1)
@@ -204,9 +234,14 @@ class _BoxScores(TensorScores):
 
 
 def intersection_over_union(boxes: Tensor, others: Tensor) -> Tensor:
-    """(n, 4), (..., N, 4) of x0 y0 x1 y1 -> (..., n, N); no gradient, since which box is meant is no score."""
-    boxes, others = boxes[:, None], others.detach()[..., None, :, :]
-    corner, opposite = torch.maximum(boxes, others)[..., :2], torch.minimum(boxes, others)[..., 2:]
+    """Compute the IoU of boxes x0 y0 x1 y1: (n, 4), (..., N, 4) -> (..., n, N).
+
+    There is no gradient, since the choice of a box is no score.
+    """
+    boxes = boxes[:, None]
+    others = others.detach()[..., None, :, :]
+    corner = torch.maximum(boxes, others)[..., :2]
+    opposite = torch.minimum(boxes, others)[..., 2:]
     intersection = (opposite - corner).clamp(min=0).prod(-1)
-    areas = [(each[..., 2:] - each[..., :2]).prod(-1) for each in (boxes, others)]
+    areas = [(box[..., 2:] - box[..., :2]).prod(-1) for box in (boxes, others)]
     return intersection / (areas[0] + areas[1] - intersection)

@@ -1,4 +1,4 @@
-"""A batch's rows divided among torch's threads, on a CPU."""
+"""Divide a batch's rows among torch's threads, on a CPU."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Result = TypeVar("Result")
 def one_thread() -> Iterator[None]:
     """Set torch's number of threads to 1, and restore it afterwards.
 
-    For many operations of microseconds each: on two busy cores, waking a second thread took five times as long. It also
-    makes sums the same bit by bit on any machine.
+    This is for many operations of microseconds each: on two busy cores, waking a second thread took five times as long.
+    It also makes sums the same bit by bit on any machine.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -28,10 +28,10 @@ def one_thread() -> Iterator[None]:
 
 
 def in_threads(function: Callable[..., Result], *parts: Iterable[Any]) -> list[Result]:
-    """function(*part) of each part, in their order; parts: an iterable for each parameter, all of one length.
+    """Call a function on each part, and return the results in the parts' order.
 
-    For functions of torch or compiled by numba, beside which other threads of Python run. Each has one thread of
-    torch's.
+    There is one iterable per parameter of the function, all of one length. Use this for functions of torch or compiled
+    by numba, since other Python threads can run at the same time. Each thread has one thread of torch's.
     """
     calls = list(zip(*parts, strict=True))
     threads = min(len(calls), torch.get_num_threads())

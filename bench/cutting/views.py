@@ -1,6 +1,6 @@
-"""Calls of one layer on several views of an image, such as the windows of sliding-window inference.
+"""Find calls of one layer on several views of an image, such as the windows of sliding-window inference.
 
-A pass's autograd graph shows which calls the scores depend on. If the views are parts or mirror images of the image, or
+A pass's autograd graph shows on which calls the scores depend. If the views are parts or mirror images of the image, or
 of one map, the maps of each call become channels of their own, on a common grid, at the place of their view.
 """
 
@@ -22,38 +22,36 @@ from axiom_bench.cutting.output import ScoredNetwork
 from axiom_bench.cutting.tokens import ChannelOrder
 from axiom_bench.errors import BenchError, is_out_of_memory
 
-SCALES = (0.1, 0.5, 1, 2)  # of the noise that is added to an image, in its standard deviations
-TOLERANCE = 0.1  # of a position in a view, a quotient of two gradients
-Box = list[tuple[int, int, bool]]  # of each axis the first position that a view shows, their number, whether flipped
+SCALES = (0.1, 0.5, 1, 2)  # the scales of the noise that is added to an image, in the image's standard deviations
+TOLERANCE = 0.1  # the tolerance for a position in a view, which is a quotient of two gradients
+# For each axis: the first position that a view shows, the number of positions, and True if the view is flipped.
+Box = list[tuple[int, int, bool]]
 
 
 @dataclass(frozen=True)
 class View:
-    """The place of a call's maps on the common grid. call: its number among the layer's calls of a pass."""
+    """The place of a call's maps on the common grid."""
 
-    call: int
-    cells: tuple[Any, ...]  # slices
-    flipped: tuple[int, ...]
+    call: int  # the call's number among the layer's calls of a pass
+    cells: tuple[Any, ...]  # slices of the grid
+    flipped: tuple[int, ...]  # the axes along which the maps are flipped
 
 
 @dataclass(frozen=True)
 class Views:
-    """The places of the maps of n calls, (B, K, *space) each, in maps (B, n K, *grid) of the images.
-
-    calls: the number of the layer's calls in a pass, n or more.
-    """
+    """The places of the maps of n calls, (B, K, *space) each, in maps (B, n K, *grid) of the images."""
 
     layer: str
-    calls: int
+    calls: int  # the number of the layer's calls in a pass, n or more
     places: tuple[View, ...]
     grid: tuple[int, ...]
 
     def joined(self, maps: Sequence[Tensor]) -> Tensor:
         """Put the maps of each view at its place, with zeros around them: (B, n K, *grid)."""
         joined = []
-        for view, own in zip(self.places, maps, strict=True):
-            whole = own.new_zeros(*own.shape[:2], *self.grid)
-            whole[(..., *view.cells)] = own.flip(view.flipped)
+        for view, view_maps in zip(self.places, maps, strict=True):
+            whole = view_maps.new_zeros(*view_maps.shape[:2], *self.grid)
+            whole[(..., *view.cells)] = view_maps.flip(view.flipped)
             joined.append(whole)
         return torch.cat(joined, 1)
 
@@ -64,7 +62,7 @@ class Views:
         return maps[(..., *view.cells)].flip(view.flipped)
 
     def of_calls(self, outputs: Sequence[Tensor]) -> Tensor:
-        """Join what all calls of the layer return for an image. Raises BenchError for another number of calls."""
+        """Join the outputs of all calls of the layer for an image. Raises BenchError for another number of calls."""
         if len(outputs) != self.calls:
             raise BenchError(
                 f"The layer {self.layer!r} is called {self.calls} times for the first image and {len(outputs)} times "
@@ -74,14 +72,14 @@ class Views:
 
 
 def views_of(network: ScoredNetwork, layer: str, image: Tensor, is_reshaped: bool) -> Views | None:
-    """Find the views that a layer is called on; None if one call is made of all others, or all see the same map.
+    """Find the views on which a layer is called; None if one call depends on all others, or if all see the same map.
 
     Raises BenchError, with another way, if the maps of the calls can't be put on one grid.
     """
     generator = torch.Generator().manual_seed(0)
     spread = float(image.std()) if image.std() > 0 else 1.0
     passes = []
-    for scale in SCALES:  # a network that chooses its views by what it sees has others for another image
+    for scale in SCALES:  # a network that chooses its views by their content has other views for another image
         noise = torch.randn(image.shape, generator=generator).to(image)
         try:
             calls = _LayerCalls(network, layer, image + scale * spread * noise)
@@ -113,8 +111,11 @@ def views_of(network: ScoredNetwork, layer: str, image: Tensor, is_reshaped: boo
 class _LayerCalls:
     """The calls of a layer in one pass of an image.
 
-    own: all of them. ends: those that the scores depend on and no other call of the layer is made of. starts: of each
-    end, the first call of a module with weights that is called on all views, and on different values; else the end.
+    Attributes:
+        own: All calls of the layer.
+        ends: The calls that the scores depend on and that no other call of the layer depends on.
+        starts: For each end, the first call of a module with weights that is called on all views, on different values.
+            If there is no such module, the ends.
     """
 
     def __init__(self, network: ScoredNetwork, layer: str, image: Tensor) -> None:
@@ -126,29 +127,30 @@ class _LayerCalls:
         target = network.model.get_submodule(layer)
         self.own = [call for call in self.calls if call.module is target]
         sources = {call: _sources(call.node) for call in self.own if call.node in self.of_scores}
-        self.ends = [
-            call
-            for call in sources
-            if not any(call.node in made for other, made in sources.items() if other.node is not call.node)
-        ]
-        of_ends = [sources[end] for end in self.ends]
-        self.common = set.intersection(*of_ends) if of_ends else set()
-        of_views = []
+        ends = []
+        for call in sources:
+            other_sources = [nodes for other, nodes in sources.items() if other.node is not call.node]
+            if not any(call.node in nodes for nodes in other_sources):
+                ends.append(call)
+        self.ends = ends
+        end_sources = [sources[end] for end in self.ends]
+        self.common = set.intersection(*end_sources) if end_sources else set()
+        calls_by_view = []
         for end in self.ends:
             others = set().union(*(sources[other] for other in self.ends if other is not end))
-            of_views.append([call for call in self.calls if call.node in sources[end] - others])
-        modules = [{call.module for call in calls if _has_weights(call.module)} for calls in of_views]
+            calls_by_view.append([call for call in self.calls if call.node in sources[end] - others])
+        modules = [{call.module for call in calls if _has_weights(call.module)} for calls in calls_by_view]
         shared = set.intersection(*modules) if modules else set()
         self.have_weights = bool(shared)
         self.starts = self.ends
         for module in [call.module for call in self.calls if call.module in shared]:
-            calls = [next(call for call in view if call.module is module) for view in of_views]
+            calls = [next(call for call in view_calls if call.module is module) for view_calls in calls_by_view]
             if not _are_equal([call.input for call in calls]):
                 self.starts = calls
                 break
 
     def see_one_map(self) -> bool:
-        """Return whether all ends return the same values."""
+        """Return True if all ends return the same values."""
         return _are_equal([end.output for end in self.ends])
 
     def views(self) -> Views | None:
@@ -163,7 +165,7 @@ class _LayerCalls:
         return None
 
     def _on_grid(self, boxes: Sequence[Box], origin: Tensor) -> Views | None:
-        """Make cells of the positions of an image or map; None if the cells of all ends lie on no one grid."""
+        """Make cells of the positions of an image or map; None if the cells of all ends don't lie on one grid."""
         grid = []
         cells = []
         for axis, sides in zip(axes(origin), zip(*boxes, strict=True), strict=True):
@@ -175,18 +177,19 @@ class _LayerCalls:
             whole, *firsts = map(int, borders)
             grid.append(whole)
             cells.append([slice(first, first + count) for first, count in zip(firsts, counts, strict=True)])
-        places = [
-            View(
-                call=self.own.index(end),
-                cells=place,
-                flipped=tuple(axis for axis, (_, _, is_flipped) in zip(axes(origin), box, strict=True) if is_flipped),
-            )
-            for end, box, place in zip(self.ends, boxes, zip(*cells, strict=True), strict=True)
-        ]
+        places = []
+        for end, box, place in zip(self.ends, boxes, zip(*cells, strict=True), strict=True):
+            box_axes = zip(axes(origin), box, strict=True)
+            flipped = tuple(axis for axis, (_, _, is_flipped) in box_axes if is_flipped)
+            places.append(View(call=self.own.index(end), cells=place, flipped=flipped))
         return Views(self.layer, len(self.own), tuple(places), tuple(grid))
 
     def other_way(self) -> str:
-        """Return what to do: the last layer with maps that is called once and that all ends are made of or make."""
+        """Return the advice for the user.
+
+        It is the last layer with maps that is called once, and that all ends depend on or that depends on all ends.
+        Without such a layer, it is a part of the model that takes one view.
+        """
         names = Counter(call.name for call in self.calls)
         ends = {end.node for end in self.ends}
         for call in reversed(self.calls):
@@ -207,7 +210,7 @@ def _are_equal(values: Sequence[Any]) -> bool:
 
 
 def _sources(node: Any) -> set[Any]:
-    """Return a node of an autograd graph and all nodes that it is made of."""
+    """Return a node of an autograd graph and all nodes that it depends on."""
     found = {node} if node is not None else set()
     waiting = [*found]
     while waiting:
@@ -222,7 +225,7 @@ def _is_map(value: Any, image: Tensor) -> bool:
 
 
 def _box(view: Any, origin: Tensor) -> Box | None:
-    """Find what a view shows of an origin (1, C, *space) pixel by pixel; None if it shows something else."""
+    """Find the part of an origin (1, C, *space) that a view shows pixel by pixel; None if it shows anything else."""
     if not isinstance(view, Tensor) or view.ndim != origin.ndim or not view.requires_grad:
         return None
 
@@ -244,7 +247,8 @@ def _box(view: Any, origin: Tensor) -> Box | None:
             return None
         positions = torch.arange(1.0, length + 1)[(..., *[None] * (view.ndim - axis - 1))]
         seen = (gradient(positions)[part] / ones[part]).cpu()
-        is_same, is_flipped = (((seen - order).abs() < TOLERANCE).all() for order in (positions, positions.flip(0)))
+        is_same = ((seen - positions).abs() < TOLERANCE).all()
+        is_flipped = ((seen - positions.flip(0)).abs() < TOLERANCE).all()
         if not is_same | is_flipped:
             return None
         box.append((side.start, length, not is_same))
