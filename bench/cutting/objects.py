@@ -1,8 +1,9 @@
-"""Networks of boxes and of masks, explained one object at a time.
+"""Explain networks of boxes and of masks, one object at a time.
 
-An object is a second input of the network, its place: of a box the position of the dense prediction that made it, of a
-mask the region that counts. So scores are (B, C), a class's logit of that object, as of any network with several
-inputs. A trace's activations, gradients and drops are of the score at a fixed place, before suppression.
+An object's place is a second input of the network. The place of a box is the position of the dense prediction that made
+it. The place of a mask is the region that counts. So scores are (B, C), a class's logit for that object, as for any
+network with several inputs. A trace's activations, gradients and drops are those of the score at a fixed place, before
+suppression.
 """
 
 from __future__ import annotations
@@ -28,30 +29,34 @@ from axiom_bench.errors import BenchError
 if TYPE_CHECKING:
     from axiom_bench.cutting.trace import Trace
 
-Read = Callable[[Any], Any]  # from what a network returns to what is explained of it
-MOST, CANDIDATES = 100, 1000  # objects of an image, as COCO counts them, and boxes that are looked at for them
-FEW = 100  # scores of an image may all be between 0 and 1 by chance
-TURNED = 0.25  # of the boxes: so many sides below 0 are no detector's, but centres and sides taken for corners
-OVERLAP = 0.5  # of boxes of one class: the one with the lower probability is suppressed
+Read = Callable[[Any], Any]  # from a network's return value to the explained part of it
+MOST = 100  # the most objects of an image, as COCO counts them
+CANDIDATES = 1000  # the most boxes among which these are searched
+FEW = 100  # so few scores of an image may all be between 0 and 1 by chance
+TURNED = 0.25  # if more than this share of boxes has a negative side, they are centres and sides instead of corners
+OVERLAP = 0.5  # if boxes of one class have a higher IoU, the one with the lower probability is suppressed
 
 
 @dataclass(frozen=True)
 class Found:
-    """An object that a network finds. label: its class. probability: of it there; of a region the mean over it. box:
-    (4,), x0 y0 x1 y1 in pixels of the image. place: what tells the network which object it is, see `ObjectScores`."""
+    """An object that a network finds."""
 
-    label: int
-    probability: float
-    box: Tensor
-    place: Tensor
+    label: int  # the class
+    probability: float  # of the class; for a region, the mean over it
+    box: Tensor  # (4,), x0 y0 x1 y1 in pixels of the image
+    place: Tensor  # the network's input that selects this object; see `ObjectScores`
 
 
 class ObjectScores(nn.Module):
-    """A network whose scores are of one object of each image: (images (B, C', H', W'), place) -> logits (B, C).
+    """A network whose scores belong to one object of each image: (images (B, C', H', W'), place) -> logits (B, C).
 
-    module: the network; its layers are named with or without `module.` before them. read: from what it returns to what
-    the class needs. exclusive: whether a softmax over the logits is the probability of each class, else a sigmoid of
-    each. background: the class that is no object; -1: the last. A module's `true_contributions` gets the place too.
+    A module's `true_contributions` gets the place too.
+
+    Args:
+        module: The network. Its layers are named with or without `module.` before them.
+        read: A function from the network's return value to the value that the class needs.
+        exclusive: True if a softmax over the logits is the probability of each class; otherwise a sigmoid of each is.
+        background: The class that is no object; -1: the last.
     """
 
     of_objects = True
@@ -60,53 +65,62 @@ class ObjectScores(nn.Module):
         self, module: nn.Module, read: Read | None = None, exclusive: bool = False, background: int | None = None
     ) -> None:
         super().__init__()
-        self.module, self.read, self.exclusive, self.background = module, read, exclusive, background
-        if callable(truth := getattr(module, "true_contributions", None)):
+        self.module = module
+        self.read = read
+        self.exclusive = exclusive
+        self.background = background
+        truth = getattr(module, "true_contributions", None)
+        if callable(truth):
             self.true_contributions = truth
-            if (layer := getattr(module, "truth_layer", None)) is not None:
+            layer = getattr(module, "truth_layer", None)
+            if layer is not None:
                 self.truth_layer = f"module.{layer}"
 
     @abstractmethod
     def forward(self, images: Tensor, place: Tensor) -> Tensor:
-        """Logits (B, C) of each class at the place."""
+        """Compute logits (B, C) of each class at the place."""
 
     @abstractmethod
     def ends(self, image: Tensor) -> Tensor:
-        """Places that every image of this size has, which read all that is shared by places: (1 or 2, ...)."""
+        """Return places that every image of this size has, which read all values that places share: (1 or 2, ...)."""
 
     @abstractmethod
     def found(self, images: Tensor, least: float, whole: bool = False) -> list[list[Found]]:
-        """The objects of each image with at least this probability, the most probable first, MOST at most."""
+        """Find the objects of each image with at least this probability, the most probable first, at most MOST."""
 
     @abstractmethod
     def nearest(self, images: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
-        """The places of the objects that are in boxes (B, 4) of images (B, C', H', W'), of these classes (B,)."""
+        """Return the places of the objects in boxes (B, 4) of images (B, C', H', W'), of these classes (B,)."""
 
     @abstractmethod
     def overlap(self, place: Tensor, other: Tensor) -> bool:
-        """Whether two places may be of one object: boxes with an IoU above .5, regions that share a position."""
+        """Return True if two places may belong to one object.
+
+        These are boxes with an IoU above .5, or regions that share a position.
+        """
 
     def returned(self, images: Tensor) -> Any:
-        """What the network returns for images, as `read` has it."""
+        """Return the network's result for images, as `read` returns it."""
         return self.made_of(self.module(images))
 
     def made_of(self, output: Any) -> Any:
-        """What `read` makes of what the network returns."""
+        """Return the result of `read` for the network's return value."""
         return output if self.read is None else self.read(output)
 
     def _evaluated(self, images: Tensor) -> Any:
-        """`returned` in eval mode, of images in the network's type, as in every trace."""
+        """Run `returned` in eval mode on images in the network's type, as in every trace."""
         network = shared_copy(self)
         assert isinstance(network, ObjectScores)
-        tensors = (each for each in (*network.parameters(), *network.buffers()) if each.is_floating_point())
-        first = next(tensors, images)
+        tensors = (*network.parameters(), *network.buffers())
+        first = next((tensor for tensor in tensors if tensor.is_floating_point()), images)
         output = network.module(images.to(first.device, first.dtype))
         with reading("function read", type(self.module).__name__):
             return network.made_of(output)
 
     def _assert_logits(self, values: Tensor, classes: int) -> None:
-        """classes: the dimension of values that they are. Raises BenchError where they can't be logits of these."""
-        network, count = type(self.module).__name__, values.shape[classes]
+        """Raise BenchError if the values can't be logits of the classes, which are their dimension `classes`."""
+        network = type(self.module).__name__
+        count = values.shape[classes]
         if self.background is not None and not -1 <= self.background < count:
             raise BenchError(f"{network} has no class {self.background}; background is 0 to {count - 1}, or -1.")
         if self.exclusive and count == 1:
@@ -118,52 +132,58 @@ class ObjectScores(nn.Module):
             )
 
     def probabilities(self, logits: Tensor, classes: int) -> Tensor:
-        """Of each class, which are this dimension of the logits."""
+        """Compute the probability of each class; classes are this dimension of the logits."""
         return logits.softmax(classes) if self.exclusive else logits.sigmoid()
 
     def extra_repr(self) -> str:
-        """As torch prints it."""
+        """Return the settings for torch's description of the module."""
         return f"exclusive={self.exclusive}, background={self.background}"
 
 
 class BoxScores(ObjectScores):
-    """A network of boxes: it returns, or `read` makes of it, (boxes (B, N, 4), logits (B, N, C)) before suppression.
+    """A network of boxes: it, or `read`, returns (boxes (B, N, 4), logits (B, N, C)) before suppression.
 
-    boxes: x0 y0 x1 y1 in pixels of the image. place: (B, 5), the position among N, and the box there.
+    Boxes are x0 y0 x1 y1 in pixels of the image. A place, (B, 5), is the position among N, and the box there.
     """
 
     def forward(self, images: Tensor, place: Tensor) -> Tensor:
-        """Logits (B, C) at the position."""
+        """Compute logits (B, C) at the position."""
         _, logits = self.returned(images)
         return at_position(logits, place[:, 0].long())
 
     def following(self, images: Tensor, place: Tensor) -> Tensor:
-        """Logits (B, C) where the network's box has the highest IoU with the place's, for images that were changed: a
-        box may move to another position (D-RISE, Petsiuk et al. 2021, arXiv:2006.03204, section 3.2)."""
+        """Compute logits (B, C) at the network's box with the highest IoU with the place's box, for changed images.
+
+        A box may move to another position (D-RISE, Petsiuk et al. 2021, arXiv:2006.03204, section 3.2).
+        """
         boxes, logits = self.returned(images)
-        return at_position(logits, _nearest(boxes, place[:, 1:].expand(len(boxes), -1)))  # one for all of an image
+        place_boxes = place[:, 1:].expand(len(boxes), -1)  # all changed versions of an image share its place
+        return at_position(logits, _nearest(boxes, place_boxes))
 
     @torch.no_grad()
     def nearest(self, images: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
-        """The positions whose boxes have the highest IoU with these, with them."""
+        """Return the positions of the boxes with the highest IoU with these boxes, and the boxes there."""
         found, _ = self._checked(images)
         positions = _nearest(found, boxes.to(found))
         return torch.cat([positions[:, None], found[torch.arange(len(found)), positions]], 1)
 
     def overlap(self, place: Tensor, other: Tensor) -> bool:
-        """By their boxes."""
+        """Return True if the boxes of two places have an IoU above .5."""
         return bool(intersection_over_union(place[None, 1:], other[None, 1:]) > OVERLAP)
 
     @torch.no_grad()
     def ends(self, image: Tensor) -> Tensor:
-        """The first and the last position, with their boxes."""
+        """Return the first and the last position, with their boxes."""
         (boxes,), _ = self._checked(image)
         ends = [0, len(boxes) - 1]
         return torch.cat([torch.tensor(ends).to(boxes)[:, None], boxes[ends]], 1)
 
     @torch.no_grad()
     def found(self, images: Tensor, least: float, whole: bool = False) -> list[list[Found]]:
-        """One for each position and class that isn't suppressed by a more probable box of the class, IoU above .5."""
+        """Find an object for each position and class.
+
+        A more probable box of the same class with an IoU above .5 suppresses an object.
+        """
         boxes, logits = self._checked(images)
         probabilities = self.probabilities(logits.double().cpu(), 2)
         if self.background is not None:
@@ -173,7 +193,8 @@ class BoxScores(ObjectScores):
 
     @full_precision()
     def _checked(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        returned, network = self._evaluated(images), type(self.module).__name__
+        returned = self._evaluated(images)
+        network = type(self.module).__name__
         axes = [getattr(part, "ndim", 0) for part in returned] if isinstance(returned, tuple | list) else []
         pair = axes == [3, 3] and all(isinstance(part, Tensor) for part in returned)
         if not pair or returned[0].shape[:2] != returned[1].shape[:2] or returned[0].shape[2] != 4:
@@ -206,24 +227,29 @@ class BoxScores(ObjectScores):
 
 
 class RegionScores(ObjectScores):
-    """A network of masks: it returns, or `read` makes of it, maps of classes (B, C, h, w), alone or as one of KEYS.
+    """A network of masks: it, or `read`, returns maps of classes (B, C, h, w), directly or as an entry of KEYS.
 
-    The score is the sum of a class's logits over the region, place (B, h, w), 1 where a position counts (Seg-Grad-CAM:
-    Vinogradova, Dibrov and Myers, AAAI 2020).
+    The score is the sum of a class's logits over the region. A place is a region, (B, h, w), 1 where a position counts
+    (Seg-Grad-CAM: Vinogradova, Dibrov and Myers, AAAI 2020).
     """
 
     def made_of(self, output: Any) -> Any:
-        """The maps, also where they are an entry of a dict."""
+        """Return the maps, also if they are an entry of a dict."""
         output = super().made_of(output)
-        return next((output[key] for key in KEYS if key in output), output) if isinstance(output, Mapping) else output
+        if not isinstance(output, Mapping):
+            return output
+        return next((output[key] for key in KEYS if key in output), output)
 
     def forward(self, images: Tensor, place: Tensor) -> Tensor:
-        """The sums (B, C)."""
+        """Compute the sums (B, C)."""
         return (self.returned(images) * place[:, None]).sum((2, 3))
 
     @torch.no_grad()
     def nearest(self, images: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
-        """Where the class is the most probable in the box; all of the box where it is nowhere."""
+        """Return the positions in the box at which the class is the most probable.
+
+        If there are none, return all positions in the box.
+        """
         maps = self._checked(images)
         x, y = (
             (torch.arange(side).to(maps) + 0.5) * (of / side)
@@ -231,21 +257,24 @@ class RegionScores(ObjectScores):
         )
         x0, y0, x1, y1 = boxes.to(maps).T[..., None]
         inside = ((y >= y0) & (y < y1))[:, :, None] & ((x >= x0) & (x < x1))[:, None]
-        of_class = inside & (maps.argmax(1) == labels.to(maps.device)[:, None, None])
-        return of_class.where(of_class.any((1, 2), True), inside).to(maps)
+        has_class = inside & (maps.argmax(1) == labels.to(maps.device)[:, None, None])
+        return has_class.where(has_class.any((1, 2), True), inside).to(maps)
 
     def overlap(self, place: Tensor, other: Tensor) -> bool:
-        """By their positions."""
+        """Return True if two places share a position."""
         return bool((place * other).any())
 
     @torch.no_grad()
     def ends(self, image: Tensor) -> Tensor:
-        """All positions, as one place."""
+        """Return all positions, as one place."""
         return torch.ones_like(self._checked(image)[:, 0])
 
     @torch.no_grad()
     def found(self, images: Tensor, least: float, whole: bool = False) -> list[list[Found]]:
-        """One for each connected region where a class is the most probable; `whole`: for each such class."""
+        """Find an object for each connected region in which a class is the most probable.
+
+        With `whole`, all positions of such a class are one object.
+        """
         values = self.probabilities(self._checked(images).double().cpu(), 1)
         classes = values.argmax(1)
         is_object = torch.ones_like(classes, dtype=torch.bool) if self.exclusive else values.amax(1) >= 0.5
@@ -268,36 +297,43 @@ class RegionScores(ObjectScores):
 
 
 def at_position(logits: Tensor, position: Tensor) -> Tensor:
-    """(B, N, C) at positions (B,): (B, C). A position that isn't there is the last: a cut asks for made-up places."""
+    """Select logits (B, N, C) at positions (B,): (B, C).
+
+    A position outside the logits counts as the last one, since a cut asks for made-up places.
+    """
     position = position.clamp(min=0, max=logits.shape[1] - 1)
     return logits.gather(1, position[:, None, None].expand(-1, 1, logits.shape[2]))[:, 0]
 
 
 def _nearest(boxes: Tensor, to: Tensor) -> Tensor:
-    """The position of the box with the highest IoU with each image's, (B,): boxes (B, N, 4), to (B, 4)."""
+    """Return the position of the box with the highest IoU with each image's, (B,): boxes (B, N, 4), to (B, 4)."""
     pairs = zip(to[:, None], boxes, strict=True)
     return torch.stack([intersection_over_union(*pair)[0].argmax() for pair in pairs])
 
 
 def _unsuppressed(boxes: Tensor, probabilities: Tensor, least: float) -> Iterator[Found]:
-    """The detections of one image: boxes (N, 4), probabilities (N, C)."""
+    """Yield the detections of one image: boxes (N, 4), probabilities (N, C)."""
     positions, labels = (probabilities >= least).nonzero(as_tuple=True)
     values = probabilities[positions, labels]
     kept: list[tuple[int, Tensor]] = []
     for place in values.argsort(descending=True, stable=True)[:CANDIDATES].tolist():
-        position, label = int(positions[place]), int(labels[place])
+        position = int(positions[place])
+        label = int(labels[place])
         box = boxes[position]
         same = [other for other_label, other in kept if other_label == label]
         if same and bool((intersection_over_union(box[None], torch.stack(same)) > OVERLAP).any()):
             continue
         kept.append((label, box))
-        where = torch.cat([box.new_tensor([position]), box]).float()
-        yield Found(label, float(values[place]), box.float(), where)
+        position_and_box = torch.cat([box.new_tensor([position]), box]).float()
+        yield Found(label=label, probability=float(values[place]), box=box.float(), place=position_and_box)
 
 
 def _regions(values: Tensor, classes: Tensor, scale: Tensor, least: float, whole: bool) -> list[Found]:
-    """The regions of one image: probabilities (C, h, w), the class of each position (h, w), -1 for none. scale: width
-    and height of a position in pixels."""
+    """Find the regions of one image.
+
+    `values` are probabilities (C, h, w). `classes` are the class of each position, (h, w), -1 for none. `scale` is the
+    width and height of a position in pixels.
+    """
     regions = list[tuple[float, int, NDArray[np.bool_]]]()
     for label in classes[classes >= 0].unique().tolist():
         mask = (classes == label).numpy()
@@ -305,20 +341,21 @@ def _regions(values: Tensor, classes: Tensor, scale: Tensor, least: float, whole
         means = ndimage.mean(values[label].numpy(), parts, range(1, count + 1))
         chosen = np.argsort(-means, kind="stable")[:MOST]
         regions += [(float(means[part]), label, parts == part + 1) for part in chosen if means[part] >= least]
-    regions.sort(key=lambda each: -each[0])
-    return [_found_region(*each, scale) for each in regions[:MOST]]
+    regions.sort(key=lambda region: -region[0])
+    return [_found_region(*region, scale) for region in regions[:MOST]]
 
 
 def _found_region(probability: float, label: int, region: NDArray[np.bool_], scale: Tensor) -> Found:
-    rows, columns = (np.flatnonzero(region.any(axis)) for axis in (1, 0))
+    rows = np.flatnonzero(region.any(1))
+    columns = np.flatnonzero(region.any(0))
     corners = torch.tensor([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
     return Found(label, probability, corners * scale.repeat(2), torch.from_numpy(region).float())
 
 
 def at_objects(trace: Trace, boxes: Tensor) -> Trace:
-    """The trace of other objects of the same images and classes, those in boxes (B, 4).
+    """Trace other objects of the same images and classes, those in boxes (B, 4).
 
-    Costs one forward pass and one trace. The scores of a network of something else have no place, and stay.
+    This costs one forward pass and one trace. The scores of any other network have no place, and stay the same.
     """
     network = trace.cut_model.model
     if not isinstance(network, ObjectScores):
@@ -330,16 +367,20 @@ def at_objects(trace: Trace, boxes: Tensor) -> Trace:
 
 @torch.no_grad()
 def other_object(trace: Trace) -> Trace:
-    """The trace of the most probable other object of each image, of its own class. Where none has a probability of .05,
-    of the same class at the first position; of a network of masks, on all of the image.
+    """Trace the most probable other object of each image, with its own class.
 
-    Costs one forward pass and one trace. Raises BenchError for a network of something else.
+    If no other object has a probability of .05, the trace explains the same class at the first position, or for a
+    network of masks on all of the image. This costs one forward pass and one trace. Raises BenchError for any other
+    network.
     """
     network = network_of(trace)
-    own, first = trace.other_inputs[0], network.ends(trace.images[:1])[0]
-    places, targets = list[Tensor](), list[int]()
+    own = trace.other_inputs[0]
+    first = network.ends(trace.images[:1])[0]
+    places: list[Tensor] = []
+    targets: list[int] = []
     for objects, place, target in zip(network.found(trace.images, 0.05), own, trace.targets.tolist(), strict=True):
-        other = next((each for each in objects if not network.overlap(each.place.to(place), place)), None)
+        others = (found for found in objects if not network.overlap(found.place.to(place), place))
+        other = next(others, None)
         places.append(first if other is None else other.place.to(first))
         targets.append(target if other is None else other.label)
     _count(trace, len(trace))
@@ -347,7 +388,7 @@ def other_object(trace: Trace) -> Trace:
 
 
 def network_of(trace: Trace) -> ObjectScores:
-    """The network of boxes or masks that the trace is of. Raises BenchError for a network of something else."""
+    """Return the network of boxes or masks behind the trace. Raises BenchError for any other network."""
     network = trace.cut_model.model
     if not isinstance(network, ObjectScores):
         raise BenchError(
@@ -357,18 +398,18 @@ def network_of(trace: Trace) -> ObjectScores:
 
 
 def boxes_of(trace: Trace) -> Tensor:
-    """The box that each row's score is of, (B, 4) in pixels of the images. Raises BenchError as `network_of`."""
+    """Return the box of each row's score, (B, 4) in pixels of the images. Raises BenchError as `network_of` does."""
     network_of(trace)
     return trace.other_inputs[0][:, 1:]
 
 
 def regions_of(trace: Trace) -> Tensor | None:
-    """The region that each row's score is the sum over, (B, h, w) of the network's maps; None for another network."""
+    """Return the region of each row's score, (B, h, w) of the network's maps; None for any other network."""
     return trace.other_inputs[0] if isinstance(trace.cut_model.model, RegionScores) else None
 
 
 def returned_of(trace: Trace, images: Tensor) -> Any:
-    """What a network of boxes or of masks returns for images, each counted as a pass of trunk and head."""
+    """Return the result of a network of boxes or of masks for images, each counted as a pass of trunk and head."""
     with arithmetic(trace.cut_model.precision, trace.cut_model.device):
         returned = network_of(trace).returned(images)
     _count(trace, len(images))
@@ -376,6 +417,6 @@ def returned_of(trace: Trace, images: Tensor) -> Any:
 
 
 def _count(trace: Trace, passes: int) -> None:
-    """Forward passes."""
+    """Count forward passes."""
     trace.passes.trunk_forward += passes
     trace.passes.head_forward += passes
