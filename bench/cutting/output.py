@@ -1,11 +1,11 @@
 """Find the explained scores of a network: scores (B, n) from its return value, and functions of them.
 
 Such a function is a probability, for example. This is the only module that knows of networks whose output isn't logits
-(B, C): a dict, an object with `.logits`, one number per image, maps of classes, or anything that a user's own function
-reads. The functions made here have no branches left, so that torch.fx can follow them, and a head with linear scores
-keeps its exact differences. An output's module is the last step of the head. So methods, axioms and ablations need no
-code of their own for it, and the network and the names of its layers don't change. Outputs with classes of their own
-are in bench/models/outputs.py.
+(B, C). They return a dict, an object with `.logits`, one number per image, maps of classes, or anything that a user's
+own function reads. The functions made here have no branches left, so that torch.fx can follow them, and a head with
+linear scores keeps its exact differences. An output's module is the last step of the head. So methods, axioms and
+ablations need no code of their own for it, and the network and the names of its layers don't change. Outputs with
+classes of their own are in bench/models/outputs.py.
 """
 
 from __future__ import annotations

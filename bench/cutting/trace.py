@@ -299,7 +299,7 @@ class Trace(CachesResults):
     @torch.inference_mode(False)
     @torch.no_grad()
     def part_effects(self) -> tuple[Tensor, ...]:
-        """For each row, the drop in S when a part of `interventions` is removed, (n_parts,). Computed on first use.
+        """The drop in S when a part of `interventions` is removed, for each row (n_parts,). Computed on first use.
 
         The drop is S minus the mean of S over the part's versions. S is the score of this trace's model and target.
         Each version costs a forward pass.
@@ -313,7 +313,7 @@ class Trace(CachesResults):
     @torch.inference_mode(False)
     @torch.no_grad()
     def part_shapley_values(self) -> tuple[Tensor, ...]:
-        """For each row, the Shapley value of each part, (n_parts,); see `interventions.shapley_values`.
+        """The Shapley value of each part, for each row (n_parts,); see `interventions.shapley_values`.
 
         n parts have 2^n - 1 sets that can be removed, each in as many versions as its parts have. Each version costs a
         forward pass.

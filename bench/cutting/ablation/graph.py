@@ -353,8 +353,8 @@ def apply_linear(layer: nn.Linear, x: Tensor) -> Tensor:
     """Compute layer(x), (B, inputs) -> (B, outputs), differentiable in x only. The gradient is taken in blocks of
     inputs.
 
-    BLAS libraries take up to twice as long for a product of few rows with a wide matrix in one piece as in blocks (FC
-    12288 -> 512, batch 8, two cores: 2.1 ms and 1.4 ms). A head that flattens its maps begins with such a layer.
+    For a product of few rows with a wide matrix, BLAS libraries take up to twice as long in one piece as in blocks. FC
+    12288 -> 512 took 2.1 ms and 1.4 ms (batch 8, two cores). A head that flattens its maps begins with such a layer.
     """
     pays = x.ndim == 2 and x.device.type == "cpu" and x.shape[1] >= WIDE and x.shape[1] % BLOCK == 0
     if not pays or not x.requires_grad or torch.is_autocast_enabled("cpu"):
