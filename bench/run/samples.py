@@ -179,11 +179,11 @@ def arrays(job: Job, metric: Plugin, batch: Batch) -> dict[str, np.ndarray]:
         batch: The N rows.
 
     Returns:
-        images (N, H, W, 3) uint8; image_ids, class_names and confidence (N,); methods (M,); heatmaps (M, N, H, W)
-        uint8, in which 255 is the heatmap's 1; perturbed (M, N, H, W, 3) uint8; confidence_perturbed (M, N); model and
-        layer. confidence_of is "probability" if confidences are the probability of the class, or "score" if they are
-        the class score, since the output has no probability. With pictures.arrays also raw_map_METHOD (N, h, w)
-        float32.
+        A dictionary. Its images are (N, H, W, 3) uint8, and image_ids, class_names and confidence are (N,). Its methods
+        are (M,). Its heatmaps are (M, N, H, W) uint8, in which 255 is the heatmap's 1. Its perturbed images are
+        (M, N, H, W, 3) uint8, with confidence_perturbed (M, N). It also has the model and the layer. confidence_of is
+        "probability" if confidences are the probability of the class. It is "score" if they are the class score, since
+        the output has no probability. With pictures.arrays each method also has raw_map_METHOD (N, h, w) float32.
     """
     trace = trace_of_batch(job.cut_model, batch)
     explanations = _explanations(job, trace, batch)

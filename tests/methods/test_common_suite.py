@@ -80,15 +80,15 @@ def test_a_shift_of_images_that_the_first_layer_takes_back_changes_few_methods_m
     )
 
 
-REQUIRED_KEYS = ("_target_", "params", "title", "on_score_scale", "reference", "note")
+REQUIRED_KEYS = ("_target_", "params", "title", "on_score_scale")  # and, except of controls, `reference`
 
 
 @pytest.mark.parametrize("name", methods.names())
 def test_yaml_metadata_is_complete(name):
     place = f"conf/method/{name}.yaml"
     entry = read_yaml(conf_folder() / "method" / f"{name}.yaml")[name]
-    optional = () if entry.get("control") else ("reference",)
-    missing = [key for key in REQUIRED_KEYS if key not in entry and (key not in ("reference", "note") or optional)]
+    required = REQUIRED_KEYS if entry.get("control") else (*REQUIRED_KEYS, "reference")
+    missing = [key for key in required if key not in entry]
     assert not missing, f"{place} has no {missing[0]!r}; write `{missing[0]}: ...`"
     method = methods.get(name)
     assert method.target.startswith("axiom_bench.methods."), f"{place}: {method.target} isn't in methods/"

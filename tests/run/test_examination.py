@@ -51,7 +51,7 @@ def test_a_network_that_depends_on_batch_mates_has_the_values_of_each_image_alon
     printed = capsys.readouterr()
     assert (printed.out + printed.err).count(note) == 1
     (data,) = together[0].facts.data.values()
-    assert note in " ".join(data["notes"])
+    assert note in " ".join(data.notes)
     alone = run(*network("batch"), "data.batch_size=1", "shard_size=1")
     table, one_by_one = rows(together), rows(alone)
     assert table["status"].to_list() == one_by_one["status"].to_list()

@@ -100,7 +100,7 @@ def test_the_manifest_says_whether_weights_are_random(run):
     """The report reads it there, and calls nothing best for such a model."""
     for weights, is_random in (("null", True), ("default", False)):
         outcomes = run(f"model.weights={weights}", "metric=[zeta]", "data.size=1")
-        assert assembled(outcomes)["models"]["scenes_vgg"]["random_weights"] is is_random
+        assert assembled(outcomes).models["scenes_vgg"].random_weights is is_random
 
 
 def test_what_yaml_says_of_methods_and_metrics_is_there(written):
@@ -271,7 +271,7 @@ GALLERY = ("method=[grad_cam,cam,centered,uniform]", "metric=[box_iou]")
 
 
 def gallery_of(outcome: JobResult, results: Path) -> list[dict[str, Any]]:
-    return list(read_gallery(results / "quick/default", {"gallery": outcome.files["gallery"]}))
+    return list(read_gallery(results / "quick/default", Manifest(gallery=list(outcome.files["gallery"]))))
 
 
 def test_images_are_spread_over_the_runs():
@@ -308,9 +308,9 @@ def test_a_row_has_picture_classes_boxes_and_maps(run, results):
 def test_many_images_are_in_several_files_which_the_manifest_lists(run, results, monkeypatch):
     monkeypatch.setattr(samples, "IMAGES", 2)
     outcomes = run(*GALLERY, "data.size=3", "pictures.gallery=null")
-    written = json.loads(json.dumps(assembled(outcomes)))
-    assert written["gallery"] == list(outcomes[0].files["gallery"])
-    assert len(written["gallery"]) == 2
+    written = assembled(outcomes).gallery
+    assert written == list(outcomes[0].files["gallery"])
+    assert len(written) == 2
     assert len({row["image_id"] for row in gallery_of(outcomes[0], results)}) == 3
     assert run(*GALLERY, "data.size=1", "pictures.gallery=0")[0].files["gallery"] == ()
 

@@ -1,6 +1,5 @@
 """Suites: what they fix, what may be chosen, and that networks, images and metrics are those that were frozen."""
 
-import json
 import re
 from hashlib import sha256
 
@@ -14,7 +13,7 @@ from axiom_bench.data.layouts.imagenet import first_by_hash
 from axiom_bench.environment import conf_folder, entry_names, read_yaml
 from axiom_bench.errors import BenchError
 from axiom_bench.models.load import load_model
-from axiom_bench.records import reading
+from axiom_bench.records import artefacts, reading
 from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.composing.suites import Suite, each_part, expanded, num_jobs
 from axiom_bench.run.frozen import calls_of
@@ -52,7 +51,7 @@ def run(tmp_path):
         return (
             max(codes),
             lines,
-            [json.loads(path.read_text()) for path in sorted(tmp_path.glob("suite/*/manifest.json"))],
+            [artefacts.read(path.parent) for path in sorted(tmp_path.glob("suite/*/manifest.json"))],
         )
 
     return started
@@ -297,17 +296,17 @@ def test_images_that_were_not_at_hand_are_compared_by_their_names(tiny_suite, ru
 
     (before,) = run_frozen()[2]
     part = frozen_part(before)
-    ((data, about),) = before["data"].items()
+    ((data, about),) = before.data.items()
     ((network, (_, weights)),) = part["models"].items()
-    names = sorted(each.rpartition("/")[2].removesuffix(".JPEG") for each in about["ids"])
+    names = sorted(each.rpartition("/")[2].removesuffix(".JPEG") for each in about.ids)
     counted = [len(names), sha256("\n".join(names).encode()).hexdigest()]
     part = {"metrics": part["metrics"], "models": {network: ["features.12", weights[:8]]}, "names": {data: counted}}
     code, _, (manifest,) = run_frozen(**part)
     *notes, note = manifest.data[data].notes
-    assert (code, notes) == (0, about["notes"])
+    assert (code, notes) == (0, about.notes)
     assert NOTE.removesuffix(".") in notes
     assert note.startswith(f"the suite tiny has the names of {data}'s images, not their content and labels")
-    assert note.endswith(f"the same, here {about['fingerprint'][:12]}")
+    assert note.endswith(f"the same, here {about.fingerprint[:12]}")
     values = reading.read_records(tmp_path / "suite/tiny-first", manifest)
     assert (values["metric"] == "box_iou").sum() == rows
     assert not {*values["status"]} & {"no_annotation", "bad_image"}

@@ -1,4 +1,4 @@
-"""Executors run the tasks of a job. They are existing engines behind one small interface, futures.
+"""The executors, existing engines that run the tasks of a job behind one small interface, futures.
 
 An engine queues tasks, and runs a task again if its process died. The run reports which task failed.
 """
