@@ -226,7 +226,7 @@ def logits_that_are_called_probabilities(user: User) -> None:
     ab.trace(Small(), LAYER, images() * 50, [0, 0], output=output)
 
 
-@follows("give output=, a function from what it returns to scores (B, n){}.")
+@follows("scores (B, n), such as lambda returned: ")
 def network_that_returns_several_things(user: User) -> None:
     class Several(Small):
         def forward(self, images):
