@@ -100,8 +100,7 @@ class Case:
     head: "dense" (flatten, linear, ReLU, linear) or "pooled" (global average pooling, linear).
     layer: "features.3", a ReLU, or "features.2", the convolution before it, whose maps are signed.
     size: (H', W') of the images, (L',) or (D', H', W'); the layer's maps are half as large. tells: whether the network
-    tells its true contributions. change: changes the network in place. It is a function of a module, so that cases with
-    the same change share one cut.
+    tells its true contributions.
     """
 
     head: str = "dense"
@@ -111,18 +110,14 @@ class Case:
     rows: int = 3
     dtype: torch.dtype = torch.float64
     tells: bool = False
-    change: Callable[[TinyNetwork], None] | None = None
 
     def model(self) -> TinyNetwork:
         """The network, with the same weights at each call."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
             build = TellingNetwork if self.tells else TinyNetwork
-            network = build(self.head, self.channels, self.size).to(self.dtype).eval()
-        if self.change is not None:
-            with torch.no_grad():
-                self.change(network)
-        return network
+            network = build(self.head, self.channels, self.size)
+        return network.to(self.dtype).eval()
 
     def other_images(self) -> Tensor:
         """(rows, 3, *size), another image for each of `images`, the same at each call."""
