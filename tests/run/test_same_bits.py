@@ -145,7 +145,7 @@ def assert_equal_up_to_rounding(actual: pd.DataFrame, expected: pd.DataFrame) ->
 def test_no_more_rows_are_computed_than_the_largest_shard_has(run, job, monkeypatch):
     """However large data.batch_size is: each padded row costs as much as an image."""
     trace, traced, large = CutModel.trace, [], job("data.batch_size=64")
-    monkeypatch.setattr(CutModel, "trace", lambda *args: traced.append(len(args[1])) or trace(*args))
+    monkeypatch.setattr(CutModel, "trace", lambda *args, **more: traced.append(len(args[1])) or trace(*args, **more))
     (outcome,) = run("data.batch_size=64")
     assert outcome.failure is None
     assert max(traced) == large.batch_rows == max(map(large.rows, large.shards)) < 10
@@ -229,10 +229,10 @@ def _no_garbage(monkeypatch) -> None:
 def test_batches_are_halved(run, rows, expected, monkeypatch, capsys):
     trace = CutModel.trace
 
-    def limited(cut_model: CutModel, images: torch.Tensor, *others: object) -> Trace:
+    def limited(cut_model: CutModel, images: torch.Tensor, *others: object, **more: object) -> Trace:
         if len(images) > 2:
             raise OUT_OF_MEMORY
-        return trace(cut_model, images, *others)
+        return trace(cut_model, images, *others, **more)
 
     monkeypatch.setattr(CutModel, "trace", limited)
     (outcome,) = run()
@@ -264,10 +264,10 @@ def test_an_image_that_doesnt_fit_stops_the_run_with_a_sentence(run, rows, monke
     """No row says "out of memory": it would stand there still on a machine with more."""
     trace, calls = CutModel.trace, count(1)
 
-    def limited(*args: object) -> Trace:
+    def limited(*args: object, **more: object) -> Trace:
         if next(calls) > 5:  # the costs' and the first shard's
             raise OUT_OF_MEMORY
-        return trace(*args)
+        return trace(*args, **more)
 
     monkeypatch.setattr(CutModel, "trace", limited)
     assert "One image alone doesn't fit into the memory" in failure(run())
