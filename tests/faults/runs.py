@@ -16,9 +16,8 @@ from typing import Any
 
 from axiom_bench.cli.main import main
 from axiom_bench.records import store
-from axiom_bench.records.reading import read_records
+from axiom_bench.records.reading import read_manifest, read_records
 from axiom_bench.run import shards
-from tests.made_runs import entries_of
 
 PATIENCE = 120.0  # seconds for a run of seconds, on a machine that does other things as well
 
@@ -153,8 +152,10 @@ def wait_until(happened: Callable[[], bool], run: Run | None = None, seconds: fl
 
 def contents(folder: Path) -> str:
     """A hash of every value of a run: records, curves and values of the whole data set, sorted; not of run times."""
-    read = entries_of(folder)
-    rows = read_records(folder, read).astype(str).values.tolist()
+    manifest = read_manifest(folder)
+    rows = read_records(folder, manifest).astype(str).values.tolist()
     for kind in ("curves", "whole_set"):
-        rows += [list(row.values()) for name in read[kind] for row in store.read_table(folder / name).to_pylist()]
+        rows += [
+            list(row.values()) for name in manifest.files(kind) for row in store.read_table(folder / name).to_pylist()
+        ]
     return f"{len(rows)} rows, {hashlib.sha256('|'.join(sorted(map(repr, rows))).encode()).hexdigest()}"
