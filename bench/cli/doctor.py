@@ -31,10 +31,11 @@ def doctor(overrides: Sequence[str], config_folder: Path | None = None) -> tuple
             with progress(f"{name}: examination"):
                 try:
                     job = _with_objects(worker.loaded(composition.job_settings(number)))
-                    of_examination = examining.examination(job)
+                    examination = examining.examination(job)
                     sentences = [*job.data_notes, *note_lines(job.notes)]
                     notes = [Answer("data", "note", sentence) for sentence in sentences]
-                    name, answers = job.name, (*notes, *of_examination)
+                    name = job.name
+                    answers = (*notes, *examination)
                 except (Exception, SystemExit) as error:  # a user's network may raise anything
                     failure = Failure.of(error)
                     if not failure.mendable:

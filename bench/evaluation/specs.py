@@ -103,8 +103,8 @@ class MethodSpec:
     of_attention: bool | None = None
     """True if the method explains only vision transformers. `all` leaves such a method out."""
     style: int | None = None
-    """The number of the method's colour and marker in every chart, among the controls or among the other methods. None:
-    a number that is free in the run."""
+    """The number of the method's colour and marker in every chart, among the controls or among the other methods. If it
+    is None, or another method of the run has the same number, the method's name decides them."""
 
     # Explanations that are right, or spoiled on purpose
     spoiling: Name | None = None

@@ -120,7 +120,7 @@ class Entries(BaseModel):
 
     @property
     def is_empty(self) -> bool:
-        """Whether no entry is set."""
+        """True if no entry is set."""
         return not self.model_fields_set
 
 
@@ -310,7 +310,7 @@ class ProtocolEntry(Entries):
 
 
 class Progress(Entries):
-    """How far a command that hasn't ended is."""
+    """The progress of a command that hasn't ended."""
 
     jobs: int = 0
     images: dict[str, tuple[int, int]] = {}
@@ -394,7 +394,7 @@ class Manifest(RunEntry, Facts):
 
     @property
     def is_combined(self) -> bool:
-        """Whether several runs were combined, so that one value may be in several of their files."""
+        """True if several runs were combined, so that one value may be in several of their files."""
         return bool(self.runs)
 
     def files(self, kind: str) -> list[str]:

@@ -114,9 +114,9 @@ def gains(metric: Plugin, good: Method, bad: Method) -> Mapping[str, float]:
     return gain_by_value
 
 
-def prefers_an_exact_map(metric: Plugin) -> bool:
-    """Return whether a value is better for the exact map than for the wrong one, and none is worse."""
-    found = gains(metric, exact_weights, wrong_weights).values()
+def is_better(gain_by_value: Mapping[str, float]) -> bool:
+    """Return True if a value is better for the good map than for the bad one, and none is worse."""
+    found = gain_by_value.values()
     return min(found, default=0) > -TOLERANCE and max(found, default=0) > GAIN
 
 

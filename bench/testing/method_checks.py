@@ -5,6 +5,7 @@ Each check is a function of a method and a Case, a tiny network with images; it 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -331,10 +332,10 @@ def _claims(method: Method) -> MethodSpec | None:
 def _assert_claim(method: Method, key: str, claimed: object, measured: object, details: str = "") -> None:
     """Raise AssertionError if a claim of the YAML isn't what was measured, with the line to write."""
     assert isinstance(method, Plugin)
-    shown = {True: "true", False: "false"}.get(measured, measured) if isinstance(measured, bool) else measured
+    to_write = json.dumps(measured)  # as YAML has it, too
     assert claimed == measured, (
-        f"{yaml_place(method)}: `{key}` is {claimed}, and {measured} was measured. {details} Write `{key}: {shown}`, "
-        f"or fix {method.target}."
+        f"{yaml_place(method)}: `{key}` is {json.dumps(claimed)}, and {to_write} was measured. {details} "
+        f"Write `{key}: {to_write}`, or fix {method.target}."
     )
 
 

@@ -331,7 +331,7 @@ def prefers_an_exact_map(metric: Plugin, case: MetricCase) -> None:
     """The exact map of `testing.exact_map` has a better value than a map of the other class."""
     if not metric.bare and metric.spec.of == "method" and metric.spec.better != "none":
         found = exact_map.gains(metric, exact_map.exact_weights, exact_map.wrong_weights)
-        assert exact_map.prefers_an_exact_map(metric), (
+        assert exact_map.is_better(found), (
             f"`better` is {metric.spec.better}, and the exact map's values are better by {found or 'nothing'}."
         )
 

@@ -126,7 +126,7 @@ def refusing(trace):
     (refusing, "networks: pooled, dense, signed: Only for transformers"),
     (BROKEN["NaN"][1], r"288 of 288 values of the result are NaN or infinite"),
     (BROKEN["NaN"][1], r'Fix .*<lambda>\. If it fails by its nature, pass exempt=\{"finite": "the reason"\}'),
-    (claiming(on_score_scale=False), r"method\.mine: `on_score_scale` is False, .* Write `on_score_scale: true`"),
+    (claiming(on_score_scale=False), r"method\.mine: `on_score_scale` is false, .* Write `on_score_scale: true`"),
     (claiming(needs_drops=True), "Write `needs_drops: false`, or fix mine.mine"),
     (claiming(passes="K"), "Write `passes: 0`"),
     (OF_SIGNALS_TOO, r"With 1 it ends in IndexError.* Write `dimensions: \[2\]`"),
