@@ -1,8 +1,10 @@
-"""The tree that an editable install imports: `build/editable/axiom_bench/`, links to the folders at the top.
+"""The tree that an editable install imports: `build/editable/axiom_bench/`, links to the folders at
+the top.
 
-The import package is `axiom_bench`, and its folders stand side by side here (`bench/` is the package itself;
-`methods/`, `metrics/` and `conf/` are in it). A wheel is built by renaming them; an editable install, and mypy, need a
-folder of that name. `python hatch_build.py` renews the links, as `make` does whenever it runs something.
+The import package is `axiom_bench`, and its folders stand side by side here (`bench/` is the
+package itself; `methods/`, `metrics/` and `conf/` are in it). A wheel is built by renaming them; an
+editable install, and mypy, need a folder of that name. `python hatch_build.py` renews the links, as
+`make` does whenever it runs something.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ class EditableLinks(BuildHookInterface):  # type: ignore[misc, valid-type]
 
 
 def renew() -> None:
-    """Link every entry of bench/, and the folders that are installed beside them; remove links to what has gone."""
+    """Link every entry of bench/, and the folders that are installed beside them; remove links to
+    what has gone."""
     PACKAGE.mkdir(parents=True, exist_ok=True)
     entries = {path.name: path for path in (ROOT / "bench").iterdir() if path.name != "__pycache__"}
     entries |= {name: ROOT / folder for name, folder in INSIDE.items()}

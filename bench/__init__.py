@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from axiom_bench.records.reading import read_run
     from axiom_bench.run.notebook import check, evaluate, explain, load_model, overlay
 
-# Idle OpenMP threads spin for milliseconds by default and keep other processes from the core; with no spinning, each
-# small operation waits for a thread to wake. OpenMP reads it when torch is loaded; a setting of the user has priority.
+# Idle OpenMP threads spin for milliseconds by default and keep other processes from the core; with
+# no spinning, each small operation waits for a thread to wake. OpenMP reads it when torch is
+# loaded; a setting of the user has priority.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 

@@ -1,5 +1,5 @@
-"""The exception for a mistake that the user can correct: the command line prints its message and exits with 2. How
-messages name values."""
+"""The exception for a mistake that the user can correct: the command line prints its message and
+exits with 2. How messages name values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ NUM_EXAMPLES = 12
 MAX_NAME_LENGTH = 100  # characters of a name in an error message
 
 
-# What torch says where an allocation fails: on a GPU (torch.OutOfMemoryError), in cuBLAS and cuDNN, on a CPU, in C++.
+# What torch says where an allocation fails: on a GPU (torch.OutOfMemoryError), in cuBLAS and cuDNN,
+# on a CPU, in C++.
 NO_MEMORY = (
     "out of memory",
     "ALLOC_FAILED",
@@ -31,11 +32,15 @@ class BenchError(Exception):
 
 
 class NoMap(BenchError):
-    """A method that reads maps has none of this trace: what a metric asks of it has the status "no_map"."""
+    """A method that reads maps has none of this trace: what a metric asks of it has the status
+    "no_map"."""
 
 
-def unknown(kind: str, name: object, names: Iterable[str], others: Iterable[str] = ()) -> BenchError:
-    """The error for a name that doesn't exist, with the nearest names that do, else with the first few of all.
+def unknown(
+    kind: str, name: object, names: Iterable[str], others: Iterable[str] = ()
+) -> BenchError:
+    """The error for a name that doesn't exist, with the nearest names that do, else with the first
+    few of all.
 
     others: names that exist too, and are too many to be listed.
 
@@ -44,15 +49,23 @@ def unknown(kind: str, name: object, names: Iterable[str], others: Iterable[str]
     """
     names = sorted(names)
     text = repr(name)
-    message = f"There is no {kind} {text if len(text) <= MAX_NAME_LENGTH else text[:MAX_NAME_LENGTH] + '...'}"
-    lower, by_lower = str(name)[:MAX_NAME_LENGTH].lower(), {each.lower(): each for each in (*others, *names)}
+    message = (
+        f"There is no {kind} "
+        f"{text if len(text) <= MAX_NAME_LENGTH else text[:MAX_NAME_LENGTH] + '...'}"
+    )
+    lower, by_lower = (
+        str(name)[:MAX_NAME_LENGTH].lower(),
+        {each.lower(): each for each in (*others, *names)},
+    )
     near = [by_lower[each] for each in difflib.get_close_matches(lower, by_lower, 3, 0.5)]
     if near:
         return BenchError(f"{message}; did you mean {' or '.join(map(repr, near))}?")
     if not names:
         return BenchError(f"{message}; none is defined here.")
     if len(names) > MAX_LISTED:
-        return BenchError(f"{message}; there are {len(names)}: {', '.join(names[:NUM_EXAMPLES])}, ...")
+        return BenchError(
+            f"{message}; there are {len(names)}: {', '.join(names[:NUM_EXAMPLES])}, ..."
+        )
     return BenchError(f"{message}; there are: {', '.join(names)}.")
 
 
@@ -76,7 +89,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def type_name(value: object) -> str:
-    """A value's type with its article, for an error: "a list", "an int", "a numpy.ndarray", "None"."""
+    """A value's type with its article, for an error: "a list", "an int", "a numpy.ndarray",
+    "None"."""
     if value is None:
         return "None"
     module, name = type(value).__module__, type(value).__qualname__
@@ -86,7 +100,8 @@ def type_name(value: object) -> str:
 
 @contextmanager
 def measuring(metric: str) -> Iterator[None]:
-    """Puts the metric's name before a BenchError that it raises; "" leaves it as it is, as NoMap is left."""
+    """Puts the metric's name before a BenchError that it raises; "" leaves it as it is, as NoMap is
+    left."""
     try:
         yield
     except BenchError as error:

@@ -1,8 +1,8 @@
-"""What a setting or a parameter may be: the annotation of what takes it says so, pydantic checks it, and a wrong value
-is one sentence.
+"""What a setting or a parameter may be: the annotation of what takes it says so, pydantic checks
+it, and a wrong value is one sentence.
 
-Side = Annotated[int, whole(1, "pixels")]
-check(a_function, {"side": 0}, "model.")       # BenchError: model.side must be pixels, 1 or more, not 0.
+Side = Annotated[int, whole(1, "pixels")] check(a_function, {"side": 0}, "model.")       #
+BenchError: model.side must be pixels, 1 or more, not 0.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from axiom_bench.errors import BenchError
 
-MAX_NAME = 200  # characters of a name that stands in tables and titles, or as a part of a file's name
+MAX_NAME = (
+    200  # characters of a name that stands in tables and titles, or as a part of a file's name
+)
 MAX_PATH = 2000  # characters; Linux allows 4096 bytes
 MAX_SHOWN = 300  # characters of a value in an error
 MAX_FILE_NAME = 255  # bytes between two slashes
@@ -59,18 +61,25 @@ class Group(BaseModel):
 def check(function: Callable[..., Any], values: Mapping[str, Any], prefix: str) -> None:
     """Raises BenchError for a value that the function's (or dataclass's) annotation doesn't allow.
 
-    prefix: what stands before a value's name in the error, such as "metric.box_iou.params.". A parameter without an
-    annotation, or with one that pydantic can't check, isn't checked.
+    prefix: what stands before a value's name in the error, such as "metric.box_iou.params.". A
+    parameter without an annotation, or with one that pydantic can't check, isn't checked.
     """
     parameters = signature(function)
-    optional = {key for key in parameters if parameters[key].default is None}  # as in `size: int = None`
-    set_values = {key: value for key, value in values.items() if value is not None or key not in optional}
+    optional = {
+        key for key in parameters if parameters[key].default is None
+    }  # as in `size: int = None`
+    set_values = {
+        key: value for key, value in values.items() if value is not None or key not in optional
+    }
     annotations = {key: parameter.annotation for key, parameter in parameters.items()}
     check_values(set_values, annotations, prefix)
 
 
-def check_values(values: Mapping[str, Any], annotations: Mapping[str, Any], prefix: str = "") -> None:
-    """Raises BenchError for the first value that its annotation doesn't allow, called prefix + key."""
+def check_values(
+    values: Mapping[str, Any], annotations: Mapping[str, Any], prefix: str = ""
+) -> None:
+    """Raises BenchError for the first value that its annotation doesn't allow, called prefix +
+    key."""
     for key, annotation in annotations.items():
         if key in values and (words := expected(annotation, values[key])):
             raise BenchError(f"{prefix}{key} must be {words}, not {shown(values[key])}.")
@@ -80,7 +89,8 @@ def check_group(setting: str, value: object) -> Mapping[str, Any]:
     """The value, if it is a group of settings. Raises BenchError."""
     if not isinstance(value, Mapping):
         raise BenchError(
-            f"{setting} is a group of settings, of which you set one, as {setting}.NAME=..., not {shown(value)}."
+            f"{setting} is a group of settings, of which you set one, as {setting}.NAME=..., not "
+            f"{shown(value)}."
         )
     for key in value:
         if not isinstance(key, str):
@@ -98,7 +108,9 @@ def expected(annotation: Any, value: object) -> str | None:
         adapter.validate_python(value)
     except ValidationError as error:
         words = dict.fromkeys(map(_words, error.errors(include_url=False)))
-        may_be_null = get_origin(annotation) in (Union, UnionType) and NoneType in get_args(annotation)
+        may_be_null = get_origin(annotation) in (Union, UnionType) and NoneType in get_args(
+            annotation
+        )
         return " or ".join([*words, "null"] if may_be_null else words)
     return None
 
@@ -106,8 +118,9 @@ def expected(annotation: Any, value: object) -> str | None:
 def stays_text(annotation: Any, text: str, value: object) -> bool:
     """Return whether a setting is the text as it is typed, although YAML reads this value.
 
-    An allowed value that is written like the text counts, as 3, and so does null. Otherwise the first kind of the
-    annotation that allows one of the two decides: of `Name | int` a text, of `int | Name` a number.
+    An allowed value that is written like the text counts, as 3, and so does null. Otherwise the
+    first kind of the annotation that allows one of the two decides: of `Name | int` a text, of `int
+    | Name` a number.
 
     >>> stays_text(Name, "2024_11_28", 20241128), stays_text(int, "1_000", 1000)
     (True, False)
@@ -140,7 +153,8 @@ def _kinds_of(annotation: Any) -> Sequence[Any]:
 
 @lru_cache(maxsize=1000)
 def _adapter(annotation: Any, text: str) -> TypeAdapter[Any]:
-    """What checks an annotation's values. text: as it is written, since int | str equals str | int in another order."""
+    """What checks an annotation's values. text: as it is written, since int | str equals str | int
+    in another order."""
     return TypeAdapter(strict(annotation))
 
 
@@ -156,8 +170,8 @@ def _words(error: ErrorDetails) -> str:
 
 
 def strict(annotation: Any) -> Any:
-    """The annotation as pydantic is to check it: no value is converted, as "3" to 3, and what pydantic has no rule for,
-    as arrays, may be anything."""
+    """The annotation as pydantic is to check it: no value is converted, as "3" to 3, and what
+    pydantic has no rule for, as arrays, may be anything."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return Annotated[(strict(inner[0]), *annotation.__metadata__)]
@@ -201,7 +215,9 @@ def worded(expected: str, fits: Callable[[Any], bool] = lambda _: True) -> WrapV
 def whole(least: int, of: str = "a whole number", most: int | None = None) -> WrapValidator:
     """Whole numbers from `least` on, up to `most`."""
     bounds = f"{least} or more" if most is None else f"{least} to {most}"
-    return worded(f"{of}, {bounds}", lambda value: least <= value and (most is None or value <= most))
+    return worded(
+        f"{of}, {bounds}", lambda value: least <= value and (most is None or value <= most)
+    )
 
 
 def shown(value: object) -> str:
@@ -211,13 +227,16 @@ def shown(value: object) -> str:
 
 
 def is_name(value: object) -> bool:
-    """Whether a value can stand in tables, titles and files: a text of at most MAX_NAME characters on one line, which
-    isn't blank at either end."""
-    return _is_text(value) and 0 < len(value) <= MAX_NAME and value.isprintable() and value == value.strip()  # type: ignore[arg-type, attr-defined]
+    """Whether a value can stand in tables, titles and files: a text of at most MAX_NAME characters
+    on one line, which isn't blank at either end."""
+    if not isinstance(value, str) or not _is_text(value):
+        return False
+    return 0 < len(value) <= MAX_NAME and value.isprintable() and value == value.strip()
 
 
 def is_path(value: object) -> bool:
-    """Whether a value can be the path of a file or folder, which need not be there; ~ may stand for a home."""
+    """Whether a value can be the path of a file or folder, which need not be there; ~ may stand for
+    a home."""
     if not isinstance(value, str) or not value.strip() or len(value) > MAX_PATH or min(value) < " ":
         return False
     try:
@@ -229,7 +248,11 @@ def is_path(value: object) -> bool:
 
 def _is_text(value: object) -> bool:
     """A text that can be written to a file: without NUL, and without halves of characters."""
-    return isinstance(value, str) and "\0" not in value and not any("\ud800" <= mark <= "\udfff" for mark in value)
+    return (
+        isinstance(value, str)
+        and "\0" not in value
+        and not any("\ud800" <= mark <= "\udfff" for mark in value)
+    )
 
 
 def _of_python(value: object) -> object:
@@ -250,7 +273,12 @@ SCALARS: Mapping[Any, Any] = {
     Path: Annotated[InstanceOf[Path], worded("a path")],
 }
 Name = Annotated[
-    str, worded(f"a name: a text of 1 to {MAX_NAME} characters on one line, a number in quotes: '5'", is_name)
+    str,
+    worded(
+        f"a name: a text of 1 to {MAX_NAME} characters on one line, a number in quotes: '5'",
+        is_name,
+    ),
 ]
 File = Annotated[Any, worded("the path of a file or folder", is_path)]
-"""A path as a text; it may hold bytes that are no UTF-8, which Python has as halves of characters."""
+"""A path as a text; it may hold bytes that are no UTF-8, which Python has as halves of characters.
+"""

@@ -1,4 +1,5 @@
-"""Notes: sentences for the user that the code adds while it computes. A run collects them; Python gets warnings."""
+"""Notes: sentences for the user that the code adds while it computes. A run collects them; Python
+gets warnings."""
 
 from __future__ import annotations
 

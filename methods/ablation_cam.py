@@ -1,4 +1,5 @@
-"""Ablation-CAM: Desai and Ramaswamy, Visual Explanations via Gradient-free Localization, WACV 2020."""
+"""Ablation-CAM: Desai and Ramaswamy, Visual Explanations via Gradient-free Localization, WACV
+2020."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Ablation-CAM on the score's scale, the sensitivity axiom solved for w: Fu et al., BMVC 2020, arXiv:2008.02312."""
+"""Ablation-CAM on the score's scale, the sensitivity axiom solved for w: Fu et al., BMVC 2020,
+arXiv:2008.02312."""
 
 from __future__ import annotations
 

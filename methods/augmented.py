@@ -17,17 +17,24 @@ from axiom_bench.methods.xgrad_cam import xgrad_cam
 
 
 def augmented(
-    trace: Trace, wrapped: Method = xgrad_cam, mirrored: bool = True, scales: Sequence[float] = (1.0,)
+    trace: Trace,
+    wrapped: Method = xgrad_cam,
+    mirrored: bool = True,
+    scales: Sequence[float] = (1.0,),
 ) -> Map:
-    """Mean of the wrapped method's heatmaps of mirrored and resized images, mapped back -> (B, H', W').
+    """Mean of the wrapped method's heatmaps of mirrored and resized images, mapped back -> (B, H',
+    W').
 
-    scales: factors of the image's sides, resized bilinearly, as in Ahn et al., CVPR 2019, arXiv:1904.05044.
-    mirrored: also each copy with left and right swapped. All copies explain the image's class, and each heatmap has
-    maximum 1 before the mean. Costs one trace per copy other than the image itself. Raises BenchError for scales
-    that aren't positive, and where the network takes images of one size only.
+    scales: factors of the image's sides, resized bilinearly, as in Ahn et al., CVPR 2019,
+    arXiv:1904.05044. mirrored: also each copy with left and right swapped. All copies explain the
+    image's class, and each heatmap has maximum 1 before the mean. Costs one trace per copy other
+    than the image itself. Raises BenchError for scales that aren't positive, and where the network
+    takes images of one size only.
     """
     if not scales or min(scales) <= 0:
-        raise BenchError(f"Invalid scales={list(scales)}; give positive factors of the sides, such as [0.5,1,2].")
+        raise BenchError(
+            f"Invalid scales={list(scales)}; give positive factors of the sides, such as [0.5,1,2]."
+        )
     flips = (False, True) if mirrored else (False,)
     maps = [_heatmap_of_copy(trace, wrapped, scale, flip) for scale in scales for flip in flips]
     return Map(reduce(torch.add, maps) / len(maps))
@@ -39,7 +46,9 @@ def _heatmap_of_copy(trace: Trace, wrapped: Method, scale: float, flip: bool) ->
     heatmap = heatmap_of(wrapped, _copy(trace, scale, flip))
     if flip:
         heatmap = heatmap.flip(-1)
-    return functional.interpolate(heatmap[:, None], size=(height, width), mode="bilinear", align_corners=False)[:, 0]
+    return functional.interpolate(
+        heatmap[:, None], size=(height, width), mode="bilinear", align_corners=False
+    )[:, 0]
 
 
 def _copy(trace: Trace, scale: float, flip: bool) -> Trace:
@@ -53,10 +62,14 @@ def _copy(trace: Trace, scale: float, flip: bool) -> Trace:
     images = functional.interpolate(images, size=size, mode="bilinear", align_corners=False)
     try:
         return trace.again(images=images)
-    except (RuntimeError, ValueError, AssertionError) as error:  # a layer that can't take this shape
+    except (
+        RuntimeError,
+        ValueError,
+        AssertionError,
+    ) as error:  # a layer that can't take this shape
         if is_out_of_memory(error):
             raise
         raise BenchError(
-            f"The network doesn't take images of {size[0]} x {size[1]} pixels ({str(error).partition(chr(10))[0]}); "
-            "augment with scales=[1]."
+            f"The network doesn't take images of {size[0]} x {size[1]} pixels "
+            f"({str(error).partition(chr(10))[0]}); augment with scales=[1]."
         ) from error

@@ -1,6 +1,8 @@
-"""Axiom-CAM, by this project: all points of the axiom floor, from exact sensitivity to exact conservation.
+"""Axiom-CAM, by this project: all points of the axiom floor, from exact sensitivity to exact
+conservation.
 
-The axioms are those of Fu et al., BMVC 2020, arXiv:2008.02312; derivation and measurements: docs/studies/axiom-cam.md.
+The axioms are those of Fu et al., BMVC 2020, arXiv:2008.02312; derivation and measurements:
+docs/studies/axiom-cam.md.
 """
 
 from __future__ import annotations
@@ -14,12 +16,14 @@ from axiom_bench.cutting.numerics import axes, dead_channels, guarded_channels, 
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, unknown
 
-# Trace -> (B, K), at least 0: a channel's share of the gap is proportional to it. Only shares count, so its unit is
-# free, and no share changes with the unit of the score or of the activations.
+# Trace -> (B, K), at least 0: a channel's share of the gap is proportional to it. Only shares
+# count, so its unit is free, and no share changes with the unit of the score or of the activations.
 SPLITS: dict[str, Callable[[Trace], Tensor]] = {
     "positive_drops": lambda trace: trace.ablation_drops.clamp(min=0),
     "drops": lambda trace: trace.ablation_drops.abs(),
-    "gradients": lambda trace: (trace.gradients * trace.activations).sum(axes(trace.activations)).abs(),
+    "gradients": lambda trace: (
+        (trace.gradients * trace.activations).sum(axes(trace.activations)).abs()
+    ),
     "activations": lambda trace: trace.activations.sum(axes(trace.activations)).abs(),
     "uniform": lambda trace: torch.ones_like(trace.ablation_drops),
 }
@@ -28,14 +32,18 @@ SPLITS: dict[str, Callable[[Trace], Tensor]] = {
 def axiom_cam(trace: Trace, t: float = 1.0, split: str = "positive_drops") -> Tensor:
     """w_k = m_k / sum(F_k) with m_k = d_k + t a_k (S - sum_j d_j), d_k = S - S_k -> (B, K, 1, 1).
 
-    t: in [0, 1]. 0 is ablation_cam_axiomatic (m_k = d_k, sensitivity exact), 1 gives sum m_k = S (conservation exact).
-    split: what a_k, the channel's share of the gap, is proportional to: "positive_drops" (relu d_k), "drops" (|d_k|),
-    "gradients" (|sum g_k F_k|, XGrad-CAM's total), "activations" (|sum F_k|) or "uniform". Shares are uniform where all
-    of these are 0. A dead or guarded channel has weight 0, no share and no place in sum d_j, so that t = 1 stays exact;
-    where all channels are, all weights are 0. Raises BenchError for t outside [0, 1] and for an unknown split.
+    t: in [0, 1]. 0 is ablation_cam_axiomatic (m_k = d_k, sensitivity exact), 1 gives sum m_k = S
+    (conservation exact). split: what a_k, the channel's share of the gap, is proportional to:
+    "positive_drops" (relu d_k), "drops" (|d_k|), "gradients" (|sum g_k F_k|, XGrad-CAM's total),
+    "activations" (|sum F_k|) or "uniform". Shares are uniform where all of these are 0. A dead or
+    guarded channel has weight 0, no share and no place in sum d_j, so that t = 1 stays exact; where
+    all channels are, all weights are 0. Raises BenchError for t outside [0, 1] and for an unknown
+    split.
     """
     if not 0 <= t <= 1:
-        raise BenchError(f"Invalid t={t} of axiom_cam; give 0 (exact sensitivity) to 1 (exact conservation).")
+        raise BenchError(
+            f"Invalid t={t} of axiom_cam; give 0 (exact sensitivity) to 1 (exact conservation)."
+        )
     if split not in SPLITS:
         raise unknown("split of axiom_cam", split, SPLITS)
     F = trace.activations
@@ -46,7 +54,8 @@ def axiom_cam(trace: Trace, t: float = 1.0, split: str = "positive_drops") -> Te
 
 
 def _shares(parts: Tensor, open_channels: Tensor) -> Tensor:
-    """parts / their sum over the open channels, equal where all parts are 0; 0 for the others. (B, K), (B, K)."""
+    """parts / their sum over the open channels, equal where all parts are 0; 0 for the others. (B,
+    K), (B, K)."""
     parts = parts * open_channels
     parts = torch.where((parts > 0).any(1, keepdim=True), parts, open_channels.to(parts))
     return parts / parts.sum(1, keepdim=True).clamp(min=torch.finfo(parts.dtype).tiny)

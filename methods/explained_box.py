@@ -1,4 +1,5 @@
-"""The explained box or region itself: no explanation, but what a metric of places gives to the place that it knows."""
+"""The explained box or region itself: no explanation, but what a metric of places gives to the
+place that it knows."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from axiom_bench.methods.shared.objects import explained_object
 
 
 def explained_box(trace: Trace) -> Map:
-    """1 in the explained box, or in the region, 0 elsewhere -> (B, H', W'), or (B, h, w) of the network's maps.
+    """1 in the explained box, or in the region, 0 elsewhere -> (B, H', W'), or (B, h, w) of the
+    network's maps.
 
     Raises BenchError for a network without objects.
     """

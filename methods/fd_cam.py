@@ -1,4 +1,5 @@
-"""FD-CAM: Li et al., Improving Faithfulness and Discriminability of Visual Explanation, ICPR 2022, arXiv:2206.08792."""
+"""FD-CAM: Li et al., Improving Faithfulness and Discriminability of Visual Explanation, ICPR 2022,
+arXiv:2206.08792."""
 
 from __future__ import annotations
 
@@ -12,11 +13,12 @@ from axiom_bench.errors import BenchError
 
 
 def fd_cam(trace: Trace, quantile: float = 0.95) -> Tensor:
-    """w_k = exp(minmax(s_k)) minmax(mean(g_k)) - 1/2, s_k = S(F of k's group) + S - S(F without it) -> (B, K, 1, 1).
+    """w_k = exp(minmax(s_k)) minmax(mean(g_k)) - 1/2, s_k = S(F of k's group) + S - S(F without it)
+    -> (B, K, 1, 1).
 
-    The group of a channel: those whose maps have a cosine with its map above the `quantile` of its K cosines, which
-    are 0 for a dead channel. minmax: over channels, to [0, 1]; 0 where all are equal. Costs 2 K head passes. Raises
-    BenchError for a quantile outside [0, 1].
+    The group of a channel: those whose maps have a cosine with its map above the `quantile` of its
+    K cosines, which are 0 for a dead channel. minmax: over channels, to [0, 1]; 0 where all are
+    equal. Costs 2 K head passes. Raises BenchError for a quantile outside [0, 1].
     """
     if not 0 <= quantile <= 1:
         raise BenchError(f"Invalid quantile={quantile}; give a number from 0 to 1.")

@@ -19,13 +19,16 @@ Reduction = Callable[[Tensor], Tensor]
 
 
 def full_grad(trace: Trace, align_corners: bool = False) -> Map:
-    """psi(x dS/dx) + sum over layers with H x W maps of psi(b dS/dz), each summed over channels -> (B, H', W').
+    """psi(x dS/dx) + sum over layers with H x W maps of psi(b dS/dz), each summed over channels ->
+    (B, H', W').
 
-    x: the image. b: a layer's bias, z: its output; see `full_gradients`. psi: absolute value, min-max scaling to [0,
-    1], bilinear resize to the image, in the authors' code with align_corners=True. As there each layer is scaled as a
-    whole, and linear layers, which have no position in the image, are left out. (pytorch-grad-cam scales each channel,
-    which makes a channel without influence equal to the strongest.) The trace's layer isn't used. Costs one forward and
-    backward pass. Raises BenchError for a transformer, whose linear layers act on tokens.
+    x: the image. b: a layer's bias, z: its output; see `full_gradients`. psi: absolute value,
+    min-max scaling to [0, 1], bilinear resize to the image, in the authors' code with
+    align_corners=True. As there each layer is scaled as a whole, and linear layers, which have no
+    position in the image, are left out. (pytorch-grad-cam scales each channel, which makes a
+    channel without influence equal to the strongest.) The trace's layer isn't used. Costs one
+    forward and backward pass. Raises BenchError for a transformer, whose linear layers act on
+    tokens.
     """
     size, mode = tuple(trace.images.shape[2:]), RESIZING[trace.dimensions]
 
@@ -40,18 +43,21 @@ def full_grad(trace: Trace, align_corners: bool = False) -> Map:
 
 
 def full_gradients(trace: Trace, reduce: Reduction) -> Tensor:
-    """reduce(x dS/dx) + sum over layers of reduce(b dS/dz), the paper's equation 3 where reduce sums -> (B, ...).
+    """reduce(x dS/dx) + sum over layers of reduce(b dS/dz), the paper's equation 3 where reduce
+    sums -> (B, ...).
 
-    reduce: term, (B, C, h, w) or for a linear layer (B, n) -> (B, ...), called during the backward pass, so that no
-    term is kept. Layers are convolutions, linear layers, batch norms, whose bias is
-    beta - gamma mean / sqrt(variance + eps), and ReLU6, whose implicit bias is 6 where it clips. Where all other
-    operations are piecewise linear through 0 (ReLU, pooling, sums) the terms add up to S. Implicit biases of smooth
-    activation functions are left out.
+    reduce: term, (B, C, h, w) or for a linear layer (B, n) -> (B, ...), called during the backward
+    pass, so that no term is kept. Layers are convolutions, linear layers, batch norms, whose bias
+    is beta - gamma mean / sqrt(variance + eps), and ReLU6, whose implicit bias is 6 where it clips.
+    Where all other operations are piecewise linear through 0 (ReLU, pooling, sums) the terms add up
+    to S. Implicit biases of smooth activation functions are left out.
     """
     with torch.inference_mode(False), torch.enable_grad():
         images = trace.images.clone().requires_grad_()
         with BiasedLayers(reduce) as layers:
-            logits = trace.forward(images.clone())  # a copy: the network may start with an in-place operation
+            logits = trace.forward(
+                images.clone()
+            )  # a copy: the network may start with an in-place operation
         if len(trace) > 1 and layers.batches - {len(trace)}:  # the model runs its images one by one
             return torch.cat([full_gradients(trace[i : i + 1], reduce) for i in range(len(trace))])
         scores = logits.gather(1, trace.targets[:, None].clone())
@@ -60,7 +66,8 @@ def full_gradients(trace: Trace, reduce: Reduction) -> Tensor:
 
 
 class BiasedLayers(Interceptor):
-    """While active, the backward pass appends reduce(b dS/dz) to `terms` for every layer with bias b and output z."""
+    """While active, the backward pass appends reduce(b dS/dz) to `terms` for every layer with bias
+    b and output z."""
 
     def __init__(self, reduce: Reduction) -> None:
         super().__init__()
@@ -68,7 +75,9 @@ class BiasedLayers(Interceptor):
         self.terms: list[Tensor] = []
         self.batches: set[int] = set()
 
-    def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def call(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
         """The call's output, with a hook on its gradient where the layer has a bias."""
         output = func(*args, **kwargs)
         if func in BIASES and output.requires_grad:
@@ -92,7 +101,10 @@ def _convolution(
 
 def _linear(z: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
     if z.ndim != 2:
-        raise BenchError("FullGrad has no rule for linear layers over tokens or positions; leave full_grad out here.")
+        raise BenchError(
+            "FullGrad has no rule for linear layers over tokens or positions; leave full_grad out "
+            "here."
+        )
     return bias
 
 
@@ -117,7 +129,9 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor | None:
-    if training or running_mean is None or running_var is None:  # batch statistics: not linear in the input
+    if (
+        training or running_mean is None or running_var is None
+    ):  # batch statistics: not linear in the input
         return None
     shift = running_mean / (running_var + eps).sqrt()
     shift = shift if weight is None else shift * weight

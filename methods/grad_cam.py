@@ -1,4 +1,5 @@
-"""Grad-CAM: Selvaraju et al., Visual Explanations from Deep Networks, ICCV 2017, arXiv:1610.02391."""
+"""Grad-CAM: Selvaraju et al., Visual Explanations from Deep Networks, ICCV 2017,
+arXiv:1610.02391."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Grad-CAM++: Chattopadhay et al., Generalized Gradient-Based Visual Explanations, WACV 2018, arXiv:1710.11063."""
+"""Grad-CAM++: Chattopadhay et al., Generalized Gradient-Based Visual Explanations, WACV 2018,
+arXiv:1710.11063."""
 
 from __future__ import annotations
 
@@ -10,10 +11,11 @@ from axiom_bench.cutting.trace import Trace
 
 
 def grad_cam_pp(trace: Trace) -> Tensor:
-    """w_k = sum(alpha relu(g_k)), alpha = g_k^2 / (2 g_k^2 + g_k^3 sum(F_k)), 0 for 0/0 -> (B, K, 1, 1).
+    """w_k = sum(alpha relu(g_k)), alpha = g_k^2 / (2 g_k^2 + g_k^3 sum(F_k)), 0 for 0/0 -> (B, K,
+    1, 1).
 
-    g is the logit's gradient; the paper's factor exp(S), one constant per image, is left out: it overflows float32 from
-    S = 88 on.
+    g is the logit's gradient; the paper's factor exp(S), one constant per image, is left out: it
+    overflows float32 from S = 88 on.
     """
     F, g = trace.activations, trace.gradients  # (B, K, H, W)
     # alpha is reduced by g^2, since g^3 underflows; the terms with g = 0 are 0.

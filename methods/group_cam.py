@@ -1,4 +1,5 @@
-"""Group-CAM: Zhang et al., Group Score-Weighted Visual Explanations for Deep CNNs, 2021, arXiv:2103.13859."""
+"""Group-CAM: Zhang et al., Group Score-Weighted Visual Explanations for Deep CNNs, 2021,
+arXiv:2103.13859."""
 
 from __future__ import annotations
 
@@ -24,22 +25,30 @@ def group_cam(
     relu: bool = False,
     scaled: bool = True,
 ) -> Map:
-    """sum over groups of (f(X M_g + X_b (1 - M_g)) - f(X_b)) M_g, at the image's size -> (B, H', W').
+    """sum over groups of (f(X M_g + X_b (1 - M_g)) - f(X_b)) M_g, at the image's size -> (B, H',
+    W').
 
-    M_g: ReLU of the sum of mean(g_k) F_k over the group's channels, set to 0 where it isn't above its `percentile`
-    (None: nowhere), upsampled, min-max scaled. X_b: the image blurred by a Gaussian of `kernel` pixels and `sigma`.
-    f: the class's probability; score="logit" takes the logit. relu: a group that lowers f adds nothing.
-    scaled=False: the upsampled map in the sum in place of its mask. Groups are neighbours in the layer's order, of
-    sizes equal or one apart; with fewer channels than `groups`, one channel each. A group whose map is zero adds
-    nothing. Costs `groups` + 1 forward passes. Raises BenchError for another score, groups < 1, an even kernel,
+    M_g: ReLU of the sum of mean(g_k) F_k over the group's channels, set to 0 where it isn't above
+    its `percentile` (None: nowhere), upsampled, min-max scaled. X_b: the image blurred by a
+    Gaussian of `kernel` pixels and `sigma`. f: the class's probability; score="logit" takes the
+    logit. relu: a group that lowers f adds nothing. scaled=False: the upsampled map in the sum in
+    place of its mask. Groups are neighbours in the layer's order, of sizes equal or one apart; with
+    fewer channels than `groups`, one channel each. A group whose map is zero adds nothing. Costs
+    `groups` + 1 forward passes. Raises BenchError for another score, groups < 1, an even kernel,
     sigma <= 0 and a percentile outside [0, 100].
     """
     if groups < 1:
-        raise BenchError(f"Invalid groups={groups}; give the number of groups of channels, at least 1.")
+        raise BenchError(
+            f"Invalid groups={groups}; give the number of groups of channels, at least 1."
+        )
     if kernel < 1 or kernel % 2 == 0:
-        raise BenchError(f"Invalid kernel={kernel}; give the size of the blur in pixels, an odd number.")
+        raise BenchError(
+            f"Invalid kernel={kernel}; give the size of the blur in pixels, an odd number."
+        )
     if not sigma > 0:
-        raise BenchError(f"Invalid sigma={sigma}; give the standard deviation of the blur in pixels, above 0.")
+        raise BenchError(
+            f"Invalid sigma={sigma}; give the standard deviation of the blur in pixels, above 0."
+        )
     if percentile is not None and not 0 <= percentile <= 100:
         raise BenchError(f"Invalid percentile={percentile}; give a number from 0 to 100.")
     index = score_index(trace, score)
@@ -63,7 +72,9 @@ def _group_maps(trace: Trace, groups: int) -> Tensor:
     channels = weighted.shape[1]
     groups = min(groups, channels)
     bounds = [channels * group // groups for group in range(groups + 1)]
-    return torch.stack([weighted[:, first:last].sum(1).relu() for first, last in pairwise(bounds)], 1)
+    return torch.stack(
+        [weighted[:, first:last].sum(1).relu() for first, last in pairwise(bounds)], 1
+    )
 
 
 def _denoised(maps: Tensor, percentile: float | None) -> Tensor:
@@ -75,7 +86,8 @@ def _denoised(maps: Tensor, percentile: float | None) -> Tensor:
 
 
 def _gains(trace: Trace, row: int, kept: Tensor, blurred: Tensor) -> Tensor:
-    """By how much logit and probability of the image under masks `kept` (n, H', W') exceed the blurred one's: (n, 2).
+    """By how much logit and probability of the image under masks `kept` (n, H', W') exceed the
+    blurred one's: (n, 2).
 
     The blurred image, as a mask of zeros, is the last copy.
     """
@@ -90,7 +102,8 @@ def _gains(trace: Trace, row: int, kept: Tensor, blurred: Tensor) -> Tensor:
 
 
 def _blurred(image: Tensor, kernel: int, sigma: float) -> Tensor:
-    """A separable Gaussian blur of (3, H', W'); the image is reflected at its borders, repeatedly where it is small."""
+    """A separable Gaussian blur of (3, H', W'); the image is reflected at its borders, repeatedly
+    where it is small."""
     x = torch.arange(kernel, device=image.device, dtype=torch.float64) - kernel // 2
     weights = torch.exp(-(x**2) / (2 * sigma**2))
     for axis in axes(image, 1)[::-1]:

@@ -12,11 +12,13 @@ from axiom_bench.methods.shared.masking import channel_scores, score_index, vary
 
 
 def gscore_cam(trace: Trace, top: int = 300, score: str = "logit") -> Tensor:
-    """w_k = softmax_k(s), s_k = f(X H_k) for the `top` channels of largest mean(g_k), 0 for all others -> (B, K, 1, 1).
+    """w_k = softmax_k(s), s_k = f(X H_k) for the `top` channels of largest mean(g_k), 0 for all
+    others -> (B, K, 1, 1).
 
-    Score-CAM of the channels that the gradient chooses, as in the authors' code: all others keep the score 0 in the
-    softmax, and so does a constant one, which min-max can't scale. X, H_k: see `score_cam`. Costs up to `top`
-    forward passes. Raises BenchError for another score and for top < 1.
+    Score-CAM of the channels that the gradient chooses, as in the authors' code: all others keep
+    the score 0 in the softmax, and so does a constant one, which min-max can't scale. X, H_k: see
+    `score_cam`. Costs up to `top` forward passes. Raises BenchError for another score and for top <
+    1.
     """
     if top < 1:
         raise BenchError(f"Invalid top={top}; give the number of channels to run, at least 1.")
@@ -24,5 +26,7 @@ def gscore_cam(trace: Trace, top: int = 300, score: str = "logit") -> Tensor:
     varying = varying_channels(trace.activations)
     order = trace.gradients.mean(axes(trace.gradients)).argsort(dim=1, descending=True, stable=True)
     channels = torch.zeros_like(varying).scatter(1, order[:, :top], True) & varying
-    scores = trace.once(("masked image", "largest gradients", top), lambda: channel_scores(trace, channels))
+    scores = trace.once(
+        ("masked image", "largest gradients", top), lambda: channel_scores(trace, channels)
+    )
     return over_space(scores[..., index].softmax(1), trace.activations)

@@ -1,6 +1,8 @@
-"""Guided variants: Selvaraju et al., Guided Grad-CAM, ICCV 2017, arXiv:1610.02391; Fu et al., arXiv:2008.02312.
+"""Guided variants: Selvaraju et al., Guided Grad-CAM, ICCV 2017, arXiv:1610.02391; Fu et al.,
+arXiv:2008.02312.
 
-Guided backpropagation: Springenberg et al., Striving for Simplicity, ICLR workshop 2015, arXiv:1412.6806.
+Guided backpropagation: Springenberg et al., Striving for Simplicity, ICLR workshop 2015,
+arXiv:1412.6806.
 """
 
 from __future__ import annotations
@@ -24,17 +26,20 @@ RECTIFIERS = {torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, functional.rel
 
 
 def guided(trace: Trace, wrapped: Method = xgrad_cam) -> Map:
-    """Sum over RGB of |guided gradient|, times the wrapped method's heatmap at the image's size -> (B, H', W').
+    """Sum over RGB of |guided gradient|, times the wrapped method's heatmap at the image's size ->
+    (B, H', W').
 
-    The paper shows the product per colour; this is the sum of its absolute values over the three. Costs one forward and
-    backward pass, shared by all guided methods. Raises BenchError for a network without ReLU.
+    The paper shows the product per colour; this is the sum of its absolute values over the three.
+    Costs one forward and backward pass, shared by all guided methods. Raises BenchError for a
+    network without ReLU.
     """
     gradient = trace.once("guided_gradient", lambda: guided_gradient(trace))
     return Map(gradient.abs().sum(1) * heatmap_of(wrapped, trace))
 
 
 class GuidedRectifiers(Interceptor):
-    """While active, every ReLU and ReLU6 passes back only the positive part of the gradient that it receives.
+    """While active, every ReLU and ReLU6 passes back only the positive part of the gradient that it
+    receives.
 
     Other activation functions keep their gradient.
     """
@@ -43,13 +48,19 @@ class GuidedRectifiers(Interceptor):
         super().__init__()
         self.count = 0
 
-    def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def call(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
         """The call's output, with a hook on its gradient where it is a ReLU's."""
         output = func(*args, **kwargs)
-        if func in RECTIFIERS or (func is functional.hardtanh and kwargs["min_val"] == 0):  # what nn.ReLU6 calls
+        if func in RECTIFIERS or (
+            func is functional.hardtanh and kwargs["min_val"] == 0
+        ):  # what nn.ReLU6 calls
             self.count += 1
             if output.requires_grad:
-                output.register_hook(torch.relu)  # applied to the incoming gradient, before ReLU's derivative
+                output.register_hook(
+                    torch.relu
+                )  # applied to the incoming gradient, before ReLU's derivative
         return output
 
 
@@ -61,5 +72,7 @@ def guided_gradient(trace: Trace) -> Tensor:
     with GuidedRectifiers() as rectifiers:
         gradient = gradient_at(trace, trace.images)
     if not rectifiers.count:
-        raise BenchError("Guided backpropagation needs a network with ReLUs: leave the guided methods out.")
+        raise BenchError(
+            "Guided backpropagation needs a network with ReLUs: leave the guided methods out."
+        )
     return gradient

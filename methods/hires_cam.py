@@ -1,4 +1,5 @@
-"""HiResCAM: Draelos and Carin, Use HiResCAM instead of Grad-CAM for faithful explanations, 2020, arXiv:2011.08891."""
+"""HiResCAM: Draelos and Carin, Use HiResCAM instead of Grad-CAM for faithful explanations, 2020,
+arXiv:2011.08891."""
 
 from __future__ import annotations
 

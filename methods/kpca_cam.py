@@ -1,4 +1,5 @@
-"""KPCA-CAM: Karmani et al., Visual Explainability of Deep Vision Models using Kernel PCA, 2024, arXiv:2410.00267."""
+"""KPCA-CAM: Karmani et al., Visual Explainability of Deep Vision Models using Kernel PCA, 2024,
+arXiv:2410.00267."""
 
 from __future__ import annotations
 
@@ -17,14 +18,16 @@ MAX_POSITIONS = 4096  # the kernel matrix takes 128 MiB per image, and its eigen
 
 
 def kpca_cam(trace: Trace, kernel: str = "sigmoid", gamma: float | None = None) -> Map:
-    """sqrt(lambda) u, the first kernel principal component of the K-vectors at the H W positions -> (B, H, W).
+    """sqrt(lambda) u, the first kernel principal component of the K-vectors at the H W positions ->
+    (B, H, W).
 
-    kernel: "sigmoid" tanh(gamma x.y + 1), "rbf" exp(-gamma |x - y|^2), "polynomial" (gamma x.y + 1)^3, or "linear" x.y.
-    gamma: None means 1 / K. lambda, u: the largest eigenvalue of the H W x H W kernel matrix, centred in feature space,
-    and its unit eigenvector. Kernels and defaults are those of the authors' code (in pytorch-grad-cam, by
-    scikit-learn), which also centres each channel first: the sigmoid and the polynomial kernel depend on it.
-    The sign, undefined there, makes the map correlate positively with sum_k F_k. Linear is centred Eigen-CAM.
-    Raises BenchError for another kernel, and for a layer of more than 4096 positions.
+    kernel: "sigmoid" tanh(gamma x.y + 1), "rbf" exp(-gamma |x - y|^2), "polynomial" (gamma x.y +
+    1)^3, or "linear" x.y. gamma: None means 1 / K. lambda, u: the largest eigenvalue of the H W x H
+    W kernel matrix, centred in feature space, and its unit eigenvector. Kernels and defaults are
+    those of the authors' code (in pytorch-grad-cam, by scikit-learn), which also centres each
+    channel first: the sigmoid and the polynomial kernel depend on it. The sign, undefined there,
+    makes the map correlate positively with sum_k F_k. Linear is centred Eigen-CAM. Raises
+    BenchError for another kernel, and for a layer of more than 4096 positions.
     """
     F = trace.activations
     K, *space = F.shape[1:]
@@ -32,8 +35,8 @@ def kpca_cam(trace: Trace, kernel: str = "sigmoid", gamma: float | None = None) 
         raise unknown("kernel of KPCA-CAM", kernel, KERNELS)
     if prod(space) > MAX_POSITIONS:
         raise BenchError(
-            f"KPCA-CAM needs a kernel matrix over all {' x '.join(map(str, space))} positions of {trace.layer!r}; "
-            f"choose a layer of at most {MAX_POSITIONS}."
+            f"KPCA-CAM needs a kernel matrix over all {' x '.join(map(str, space))} positions of "
+            f"{trace.layer!r}; choose a layer of at most {MAX_POSITIONS}."
         )
     x = F.double().flatten(2).mT  # (B, H W, K)
     x = x - x.mean(1, keepdim=True)

@@ -1,8 +1,10 @@
-"""LIFT-CAM: Jung and Oh, Towards Better Explanations of Class Activation Mapping, ICCV 2021, arXiv:2102.05228.
+"""LIFT-CAM: Jung and Oh, Towards Better Explanations of Class Activation Mapping, ICCV 2021,
+arXiv:2102.05228.
 
-And DeepLIFT with the Rescale rule: Shrikumar et al., Learning Important Features, ICML 2017, arXiv:1704.02685. The head
-runs twice, at the baseline and at the activations. In the second run the derivative of each nonlinear call is replaced
-by a ratio: difference of its outputs / difference of its inputs between the two runs.
+And DeepLIFT with the Rescale rule: Shrikumar et al., Learning Important Features, ICML 2017,
+arXiv:1704.02685. The head runs twice, at the baseline and at the activations. In the second run the
+derivative of each nonlinear call is replaced by a ratio: difference of its outputs / difference of
+its inputs between the two runs.
 """
 
 from __future__ import annotations
@@ -32,23 +34,73 @@ from axiom_bench.methods.shared.nonlinear import (
 SUMS = {"add", "radd", "iadd", "sub", "rsub", "isub", "cat", "concat", "concatenate", "stack"}
 # Linear in one of their tensors, if the others don't depend on the activations.
 LINEAR = {
-    *("linear", "batch_norm", *of_layers("conv", "conv_transpose", "avg_pool", "adaptive_avg_pool", "dropout")),
-    *("mul", "rmul", "imul", "matmul", "mm", "bmm", "neg", "mean", "sum", "interpolate", "upsample", "pad"),
+    *(
+        "linear",
+        "batch_norm",
+        *of_layers("conv", "conv_transpose", "avg_pool", "adaptive_avg_pool", "dropout"),
+    ),
+    *(
+        "mul",
+        "rmul",
+        "imul",
+        "matmul",
+        "mm",
+        "bmm",
+        "neg",
+        "mean",
+        "sum",
+        "interpolate",
+        "upsample",
+        "pad",
+    ),
     *("dropout", "alpha_dropout", "feature_alpha_dropout"),
-    *("flatten", "unflatten", "view", "view_as", "reshape", "squeeze", "unsqueeze", "permute", "transpose", "t"),
-    *("movedim", "swapaxes", "expand", "expand_as", "repeat", "roll", "flip", "getitem", "get", "chunk", "split"),
-    *("unbind", "narrow", "select", "index_select", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle"),
+    *(
+        "flatten",
+        "unflatten",
+        "view",
+        "view_as",
+        "reshape",
+        "squeeze",
+        "unsqueeze",
+        "permute",
+        "transpose",
+        "t",
+    ),
+    *(
+        "movedim",
+        "swapaxes",
+        "expand",
+        "expand_as",
+        "repeat",
+        "roll",
+        "flip",
+        "getitem",
+        "get",
+        "chunk",
+        "split",
+    ),
+    *(
+        "unbind",
+        "narrow",
+        "select",
+        "index_select",
+        "pixel_shuffle",
+        "pixel_unshuffle",
+        "channel_shuffle",
+    ),
     *("clone", "contiguous", "to", "type", "type_as", "float", "double", "half", "bfloat16"),
 }
 QUOTIENTS = {"div", "truediv", "true_divide", "divide", "itruediv"}
 
 
 def lift_cam(trace: Trace) -> Tensor:
-    """w_k = sum of DeepLIFT's attributions of F_k, with all maps zero as the baseline -> (B, K, 1, 1).
+    """w_k = sum of DeepLIFT's attributions of F_k, with all maps zero as the baseline -> (B, K, 1,
+    1).
 
-    An estimate of map k's Shapley value where players are maps: sum_k w_k = S(F) - S(0). As published, a weight,
-    itself a part of the score, multiplies F_k once more. Costs two head passes forward and one backward; one
-    forward where the baseline is kept. Raises BenchError where the head has an operation without a DeepLIFT rule.
+    An estimate of map k's Shapley value where players are maps: sum_k w_k = S(F) - S(0). As
+    published, a weight, itself a part of the score, multiplies F_k once more. Costs two head passes
+    forward and one backward; one forward where the baseline is kept. Raises BenchError where the
+    head has an operation without a DeepLIFT rule.
     """
     return attributions(trace).sum(axes(trace.activations), keepdim=True)
 
@@ -65,33 +117,42 @@ class Baseline(NonlinearCalls):
         super().__init__()
         self.calls: list[Call] = []
 
-    def other(self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def other(
+        self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
         """The result of a call that must be linear in the activations."""
         linear = _is_linear(name, args, kwargs)  # before the call, which may work in place
         output = func(*args, **kwargs)
         if differentiable(output) and not linear:
-            raise BenchError(f"DeepLIFT has no rule for {name!r}, which the head calls: leave lift_cam out.")
+            raise BenchError(
+                f"DeepLIFT has no rule for {name!r}, which the head calls: leave lift_cam out."
+            )
         return output
 
     def replaced(self, x: Tensor, call: Call) -> Tensor:
         """The call's output, with its own gradient."""
-        self.calls.append(replace(call, source=call.x, y=call.y.detach().clone()))  # keeps no autograd graph
+        self.calls.append(
+            replace(call, source=call.x, y=call.y.detach().clone())
+        )  # keeps no autograd graph
         return call.y
 
 
 class Rescale(Baseline):
-    """While active, every nonlinear call has the gradient of the Rescale rule, relative to the baseline's run."""
+    """While active, every nonlinear call has the gradient of the Rescale rule, relative to the
+    baseline's run."""
 
     def __init__(self, baseline: Sequence[Call]) -> None:
         super().__init__()
         self.baseline: Iterator[Call] = iter(baseline)
 
     def replaced(self, x: Tensor, call: Call) -> Tensor:
-        """The call's output, with the rule's gradient in x. Raises BenchError where the runs make different calls."""
+        """The call's output, with the rule's gradient in x. Raises BenchError where the runs make
+        different calls."""
         reference = next(self.baseline, None)
         if reference is None or reference.name != call.name or reference.y.shape != call.y.shape:
             raise BenchError(
-                "The head makes other calls for activations of zero, DeepLIFT's baseline: leave lift_cam out."
+                "The head makes other calls for activations of zero, DeepLIFT's baseline: leave "
+                "lift_cam out."
             )
         if call.winners is None:
             return _rescaled(x, call, reference)
@@ -101,8 +162,8 @@ class Rescale(Baseline):
 def attributions(trace: Trace) -> Tensor:
     """DeepLIFT's attribution of each activation; they add up to S(F) - S(0) -> (B, K, H, W).
 
-    Raises BenchError where the head has an operation that is neither linear in the activations, nor elementwise, nor
-    max pooling.
+    Raises BenchError where the head has an operation that is neither linear in the activations, nor
+    elementwise, nor max pooling.
     """
     with torch.inference_mode(False), torch.enable_grad():
         F = trace.activations.clone().requires_grad_()
@@ -116,8 +177,8 @@ def attributions(trace: Trace) -> Tensor:
 def _baseline(trace: Trace) -> list[Call]:
     """The nonlinear calls of the head's run on empty maps.
 
-    Where nothing of the images crosses the cut beside the maps, it is the same for all batches of a size. The cut model
-    keeps the last one for as long as nobody writes to its weights.
+    Where nothing of the images crosses the cut beside the maps, it is the same for all batches of a
+    size. The cut model keeps the last one for as long as nobody writes to its weights.
     """
 
     def run() -> list[Call]:
@@ -129,7 +190,11 @@ def _baseline(trace: Trace) -> list[Call]:
     F, network, model = trace.activations, trace.network, trace.cut_model.model
     weights = [*model.parameters(), *model.buffers()]
     is_constant = not any(isinstance(side, Tensor) for side in pytree.tree_leaves(network.sides))
-    if not is_constant or network.head_values is None or any(weight.is_inference() for weight in weights):
+    if (
+        not is_constant
+        or network.head_values is None
+        or any(weight.is_inference() for weight in weights)
+    ):
         return run()
     kept: dict[Any, list[Call]] = trace.cut_model.once("lift_cam: baseline", dict)
     key = (F.shape, F.dtype, F.device, *(weight._version for weight in weights))
@@ -145,13 +210,16 @@ def _rescaled(x: Tensor, call: Call, reference: Call) -> Tensor:
     Where x and x0 are within sqrt(eps) the two differ by no more than the rounding of the ratio.
     """
     change = call.x - reference.x
-    same = change.abs() <= torch.finfo(x.dtype).eps ** 0.5 * torch.maximum(call.x.abs(), reference.x.abs())
+    same = change.abs() <= torch.finfo(x.dtype).eps ** 0.5 * torch.maximum(
+        call.x.abs(), reference.x.abs()
+    )
     ratio = (call.y.detach() - reference.y) / change.masked_fill(same, 1)
     return torch.where(same, call.y, call.y.detach() + ratio * (x - call.x))
 
 
 def _max_pooled(x: Tensor, call: Call, reference: Call) -> Tensor:
-    """y; a rise over y0 is attributed to the maximum's position, a fall below it to that of the baseline's maximum."""
+    """y; a rise over y0 is attributed to the maximum's position, a fall below it to that of the
+    baseline's maximum."""
     assert call.winners is not None
     assert reference.winners is not None
     y, highest = call.y.detach(), torch.maximum(call.y.detach(), reference.y)
@@ -168,5 +236,7 @@ def _is_linear(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> b
         return False
     if name in QUOTIENTS:
         return not differentiable(args[1:])
-    num_differentiable = sum(differentiable(value) for value in pytree.tree_leaves((args, dict(kwargs))))
+    num_differentiable = sum(
+        differentiable(value) for value in pytree.tree_leaves((args, dict(kwargs)))
+    )
     return name in SUMS or (name in LINEAR and num_differentiable <= 1)

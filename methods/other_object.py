@@ -12,7 +12,8 @@ from axiom_bench.methods.shared.wrapping import raw_map_of
 def other_object(trace: Trace, wrapped: Method = hires_cam) -> Map:
     """The wrapped method's map of the most probable other object of the image -> (B, h, w).
 
-    It explains the network and the image, but not this object; see `axiom_bench.cutting.objects.other_object`. Costs
-    one forward pass and one trace. Raises BenchError for a network without objects.
+    It explains the network and the image, but not this object; see
+    `axiom_bench.cutting.objects.other_object`. Costs one forward pass and one trace. Raises
+    BenchError for a network without objects.
     """
     return Map(raw_map_of(wrapped, trace_of_other(trace)))

@@ -1,4 +1,5 @@
-"""Recipro-CAM: Byun and Lee, Lightweight Gradient-free Class Activation Map, CVPR workshops 2024, arXiv:2209.14074."""
+"""Recipro-CAM: Byun and Lee, Lightweight Gradient-free Class Activation Map, CVPR workshops 2024,
+arXiv:2209.14074."""
 
 from __future__ import annotations
 
@@ -17,13 +18,17 @@ from axiom_bench.methods.shared.masking import class_scores, score_index
 VECTORS = ("own", "centre")
 
 
-def recipro_cam(trace: Trace, gaussian: bool = True, score: str = "probability", vectors: str = "own") -> Map:
-    """R(y, x) = f(F G_yx), the score of F seen through a small window at each position -> (B, H, W).
+def recipro_cam(
+    trace: Trace, gaussian: bool = True, score: str = "probability", vectors: str = "own"
+) -> Map:
+    """R(y, x) = f(F G_yx), the score of F seen through a small window at each position -> (B, H,
+    W).
 
-    G_yx: (1/4, 1/8, 1/16) at (y, x), beside it and diagonally, 0 elsewhere, cut off at the border; gaussian=False
-    keeps the single position, with weight 1. vectors: "own", each position in the window has its own feature
-    vector; "centre", all have the one at (y, x), as in the authors' code. f: the class's probability; score="logit"
-    takes the logit. Costs H W head passes. Raises BenchError for another score or other vectors.
+    G_yx: (1/4, 1/8, 1/16) at (y, x), beside it and diagonally, 0 elsewhere, cut off at the border;
+    gaussian=False keeps the single position, with weight 1. vectors: "own", each position in the
+    window has its own feature vector; "centre", all have the one at (y, x), as in the authors'
+    code. f: the class's probability; score="logit" takes the logit. Costs H W head passes. Raises
+    BenchError for another score or other vectors.
     """
     if vectors not in VECTORS:
         raise unknown("vectors of Recipro-CAM", vectors, VECTORS)
@@ -41,7 +46,8 @@ def _windows(activations: Tensor, gaussian: bool) -> Tensor:
 
 
 def _bands(length: int, gaussian: bool) -> Tensor:
-    """The window's factor along one side: 1/2 on the diagonal and 1/4 beside it, (length, length)."""
+    """The window's factor along one side: 1/2 on the diagonal and 1/4 beside it, (length,
+    length)."""
     distance = (torch.arange(length)[:, None] - torch.arange(length)).abs()
     if not gaussian:
         return (distance == 0).double()

@@ -15,29 +15,36 @@ from axiom_bench.methods.shared.nonlinear import MAX_POOLING, PIECEWISE_LINEAR, 
 
 
 def shapley_cam(trace: Trace) -> Tensor:
-    """w_k = mean(g_k - (H F)_k / 2), H the score's Hessian in F, the mean over x and y -> (B, K, 1, 1).
+    """w_k = mean(g_k - (H F)_k / 2), H the score's Hessian in F, the mean over x and y -> (B, K, 1,
+    1).
 
-    The Shapley value of each activation under the score's second-order expansion, in closed form, averaged per channel
-    as in Grad-CAM. The utility is the logit; with `model.output=rest` it is the paper's other one, ReST, which adds the
-    log-softmax. H F is the derivative of g along F. A head of linear layers, ReLUs and max pooling has H = 0: there it
-    equals Grad-CAM, at no cost behind one image's head pass for the whole network. Others cost one head pass, forward,
-    backward and the gradient's gradient.
+    The Shapley value of each activation under the score's second-order expansion, in closed form,
+    averaged per channel as in Grad-CAM. The utility is the logit; with `model.output=rest` it is
+    the paper's other one, ReST, which adds the log-softmax. H F is the derivative of g along F. A
+    head of linear layers, ReLUs and max pooling has H = 0: there it equals Grad-CAM, at no cost
+    behind one image's head pass for the whole network. Others cost one head pass, forward, backward
+    and the gradient's gradient.
     """
-    is_zero = trace.cut_model.once("shapley_cam: H is 0", lambda: _hessian_product(trace[:1]) is None)
+    is_zero = trace.cut_model.once(
+        "shapley_cam: H is 0", lambda: _hessian_product(trace[:1]) is None
+    )
     product = None if is_zero else _hessian_product(trace)
     g = trace.gradients if product is None else trace.gradients - product / 2
     return g.mean(axes(g), keepdim=True)
 
 
 class ConstantSlopes(NonlinearCalls):
-    """While active, piecewise linear functions are differentiated as linear ones, with the slope at their input.
+    """While active, piecewise linear functions are differentiated as linear ones, with the slope at
+    their input.
 
     It saves a second derivative of zeros through the whole head, which torch lacks for hardsigmoid.
     """
 
     names = frozenset(PIECEWISE_LINEAR | MAX_POOLING)
 
-    def other(self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def other(
+        self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
         """Return the result, without a pooling that changes nothing.
 
         torch takes the gradient of such a pooling for a function of its input.

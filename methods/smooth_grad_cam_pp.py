@@ -1,4 +1,5 @@
-"""Smooth Grad-CAM++: Omeiza et al., An Enhanced Inference Level Visualization Technique, 2019, arXiv:1908.01224."""
+"""Smooth Grad-CAM++: Omeiza et al., An Enhanced Inference Level Visualization Technique, 2019,
+arXiv:1908.01224."""
 
 from __future__ import annotations
 
@@ -10,13 +11,16 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 
 
-def smooth_grad_cam_pp(trace: Trace, samples: int = 25, sigma: float = 0.15, seed: int = 0) -> Tensor:
+def smooth_grad_cam_pp(
+    trace: Trace, samples: int = 25, sigma: float = 0.15, seed: int = 0
+) -> Tensor:
     """w_k = sum(alpha relu(D1)), alpha = D2 / (2 D2 + D3 sum(F_k)), 0 for 0/0 -> (B, K, 1, 1).
 
-    D1, D2 and D3 are the means of g_k, g_k^2 and g_k^3 over `samples` noisy copies of the image; F is the image's
-    own. alpha's numerator is D2 as in Grad-CAM++, to which this reduces without noise; the paper prints D1. The
-    noise is normal, its standard deviation `sigma` times the image's range, seeded by the original image and
-    `seed`. Costs one trace per sample. Raises BenchError for samples < 1.
+    D1, D2 and D3 are the means of g_k, g_k^2 and g_k^3 over `samples` noisy copies of the image; F
+    is the image's own. alpha's numerator is D2 as in Grad-CAM++, to which this reduces without
+    noise; the paper prints D1. The noise is normal, its standard deviation `sigma` times the
+    image's range, seeded by the original image and `seed`. Costs one trace per sample. Raises
+    BenchError for samples < 1.
     """
     if samples < 1:
         raise BenchError(f"Invalid samples={samples}; give the number of noisy copies, at least 1.")
@@ -26,8 +30,11 @@ def smooth_grad_cam_pp(trace: Trace, samples: int = 25, sigma: float = 0.15, see
     return unit * (alpha * D1.relu()).sum(axes(D1), keepdim=True)
 
 
-def _mean_powers(trace: Trace, samples: int, sigma: float, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The means of g / unit and its second and third power, and the unit (B, 1, ...), the maximum of |g| per image.
+def _mean_powers(
+    trace: Trace, samples: int, sigma: float, seed: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The means of g / unit and its second and third power, and the unit (B, 1, ...), the maximum
+    of |g| per image.
 
     The unit prevents an underflow of g^3.
     """

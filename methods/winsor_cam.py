@@ -1,4 +1,5 @@
-"""Winsor-CAM: Wall et al., Human-Tunable Visual Explanations via Layer-Wise Winsorization, 2025, arXiv:2507.10846."""
+"""Winsor-CAM: Wall et al., Human-Tunable Visual Explanations via Layer-Wise Winsorization, 2025,
+arXiv:2507.10846."""
 
 from __future__ import annotations
 
@@ -20,22 +21,31 @@ LOWEST = 0.1  # weight of the least important layer
 
 
 def winsor_cam(trace: Trace, percentile: float = 90.0) -> Map:
-    """Sum over convolutions of v_l times layer l's Grad-CAM, scaled to [0, 1], at the image's size -> (B, H', W').
+    """Sum over convolutions of v_l times layer l's Grad-CAM, scaled to [0, 1], at the image's size
+    -> (B, H', W').
 
-    v_l: the layer's importance, relu of the mean over k of Grad-CAM's weights w_k. It is cut off at this percentile of
-    the positive ones and mapped from [least, largest] to [0.1, 1]; 0 stays, and all are 1 where they are alike. A
-    low one gives all layers the same weight, 100 cuts off nothing. Maps are resized bilinearly, to the largest layer's
-    size and then to the image's. Settings are those of the authors' example. The trace's layer isn't used. Costs one
-    forward and backward pass. Raises BenchError for a percentile outside [0, 100] and a network without convolutions.
+    v_l: the layer's importance, relu of the mean over k of Grad-CAM's weights w_k. It is cut off at
+    this percentile of the positive ones and mapped from [least, largest] to [0.1, 1]; 0 stays, and
+    all are 1 where they are alike. A low one gives all layers the same weight, 100 cuts off
+    nothing. Maps are resized bilinearly, to the largest layer's size and then to the image's.
+    Settings are those of the authors' example. The trace's layer isn't used. Costs one forward and
+    backward pass. Raises BenchError for a percentile outside [0, 100] and a network without
+    convolutions.
     """
     if not 0 <= percentile <= 100:
-        raise BenchError(f"Invalid percentile={percentile} of Winsor-CAM; give a number from 0 to 100.")
+        raise BenchError(
+            f"Invalid percentile={percentile} of Winsor-CAM; give a number from 0 to 100."
+        )
     with torch.inference_mode(False), torch.enable_grad():
         images = trace.images.clone().requires_grad_()
         with Convolutions() as layers:
-            logits = trace.forward(images.clone())  # a copy: the network may start with an in-place operation
+            logits = trace.forward(
+                images.clone()
+            )  # a copy: the network may start with an in-place operation
         if len(trace) > 1 and layers.batches - {len(trace)}:  # the model runs its images one by one
-            return Map(torch.cat([winsor_cam(trace[i : i + 1], percentile).raw for i in range(len(trace))]))
+            return Map(
+                torch.cat([winsor_cam(trace[i : i + 1], percentile).raw for i in range(len(trace))])
+            )
         torch.autograd.grad(logits.gather(1, trace.targets[:, None].clone()).sum(), images)
     if not layers.maps:
         raise BenchError("Winsor-CAM needs a network with convolutions: leave winsor_cam out.")
@@ -47,7 +57,8 @@ def winsor_cam(trace: Trace, percentile: float = 90.0) -> Map:
 
 
 class Convolutions(Interceptor):
-    """While active, the backward pass appends each convolution's Grad-CAM, scaled to [0, 1], and its importance.
+    """While active, the backward pass appends each convolution's Grad-CAM, scaled to [0, 1], and
+    its importance.
 
     maps: (B, h, w) each, importances: (B,) each, in the order of the backward pass.
     """
@@ -60,7 +71,9 @@ class Convolutions(Interceptor):
         self.importances: list[Tensor] = []
         self.batches: set[int] = set()
 
-    def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def call(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
         """The call's output, with a hook on its gradient where it is a convolution's."""
         output = func(*args, **kwargs)
         if func in self.functions and output.requires_grad:

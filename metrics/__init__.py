@@ -1,4 +1,5 @@
-"""Metrics: pure functions of an Explanation, one value per image. One file and one YAML in conf/metric/ each."""
+"""Metrics: pure functions of an Explanation, one value per image. One file and one YAML in
+conf/metric/ each."""
 
 from __future__ import annotations
 
@@ -6,7 +7,8 @@ from axiom_bench.evaluation import plugins
 
 
 def get(name: str) -> plugins.Plugin:
-    """The metric of that name with its parameters bound. Raises BenchError, with the nearest names, for another."""
+    """The metric of that name with its parameters bound. Raises BenchError, with the nearest names,
+    for another."""
     return plugins.load("metric", name)
 
 

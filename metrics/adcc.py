@@ -1,4 +1,5 @@
-"""ADCC: Poppi et al., Revisiting the Evaluation of Class Activation Mapping, CVPRW 2021, arXiv:2104.10252."""
+"""ADCC: Poppi et al., Revisiting the Evaluation of Class Activation Mapping, CVPRW 2021,
+arXiv:2104.10252."""
 
 from __future__ import annotations
 
@@ -14,13 +15,16 @@ from axiom_bench.metrics.shared.similarity import pearson
 
 
 @takes_fields
-def adcc(explanation: Explanation, filling: Filling = Filling()) -> MetricGenerator[dict[str, Tensor]]:
+def adcc(
+    explanation: Explanation, filling: Filling = Filling()
+) -> MetricGenerator[dict[str, Tensor]]:
     """{adcc, coherency, complexity} -> (B,) each, in [0, 1]; higher is better, of complexity lower.
 
-    coherency: (1 + Pearson's correlation of h and h') / 2, h' the same method's map of what h keeps, image h +
-    fill (1 - h). complexity: the mean of h, its L1 norm a pixel. adcc: the harmonic mean of coherency, 1 - complexity
-    and 1 - average drop, 0 where one of them is. Coherency is NaN where h or h' is the same everywhere.
-    fill and blur: see `shared.perturbation.Filling`; "zero" is the published image x map, in normalised pixels.
+    coherency: (1 + Pearson's correlation of h and h') / 2, h' the same method's map of what h
+    keeps, image h + fill (1 - h). complexity: the mean of h, its L1 norm a pixel. adcc: the
+    harmonic mean of coherency, 1 - complexity and 1 - average drop, 0 where one of them is.
+    Coherency is NaN where h or h' is the same everywhere. fill and blur: see
+    `shared.perturbation.Filling`; "zero" is the published image x map, in normalised pixels.
     """
     trace = explanation.required_trace
     heatmap = explanation.required_heatmap

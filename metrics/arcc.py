@@ -27,10 +27,11 @@ def arcc(
 ) -> MetricGenerator[Tensor]:
     """The harmonic mean of coherency, 1 - complexity and ROAD -> (B,) in [0, 1]; higher is better.
 
-    ADCC with ROAD in the place of 1 - average drop. Coherency and complexity: see `adcc`, with which it shares the
-    map of what the map keeps; fill and blur are of what it doesn't. ROAD: twice `road_combined`, whose fractions,
-    noise and seed these are, at least 0. 0 where one of the three is 0. NaN where the map, or that of what it
-    keeps, is constant. Costs two passes a fraction, and a trace with the method.
+    ADCC with ROAD in the place of 1 - average drop. Coherency and complexity: see `adcc`, with
+    which it shares the map of what the map keeps; fill and blur are of what it doesn't. ROAD: twice
+    `road_combined`, whose fractions, noise and seed these are, at least 0. 0 where one of the three
+    is 0. NaN where the map, or that of what it keeps, is constant. Costs two passes a fraction, and
+    a trace with the method.
     """
     heatmap = explanation.required_heatmap
     combined = yield from road_combined(explanation, fractions, noise, "probability", seed)
@@ -39,7 +40,8 @@ def arcc(
 
 
 def harmonic_mean(heatmap: Tensor, kept: Tensor, combined: Tensor) -> Tensor:
-    """Of coherency, 1 - complexity and twice ROAD, cut to [0, 1]: two (B, H', W') and (B,) -> (B,); see `arcc`."""
+    """Of coherency, 1 - complexity and twice ROAD, cut to [0, 1]: two (B, H', W') and (B,) -> (B,);
+    see `arcc`."""
     road = (2 * combined).clamp(0, 1)
     coherency = (1 + pearson(heatmap, kept)) / 2
     harmonic = 3 / (1 / coherency + 1 / (1 - heatmap.double().mean(axes(heatmap, 1))) + 1 / road)

@@ -7,15 +7,22 @@ from torch import Tensor
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics.shared.perturbation import Filling, logits_of_kept, probabilities, takes_fields
+from axiom_bench.metrics.shared.perturbation import (
+    Filling,
+    logits_of_kept,
+    probabilities,
+    takes_fields,
+)
 
 
 @takes_fields
 def average_drop(explanation: Explanation, filling: Filling = Filling()) -> MetricGenerator[Tensor]:
-    """max(0, p - p') / p, where p' sees only what the map highlights: image h + fill (1 - h) -> (B,) in [0, 1].
+    """max(0, p - p') / p, where p' sees only what the map highlights: image h + fill (1 - h) ->
+    (B,) in [0, 1].
 
-    p: softmax probability of the class. Lower is better. A fraction per image, not x 100; the average is the table's.
-    fill and blur: see `shared.perturbation.Filling`; "zero" is the published image x map, in normalised pixels.
+    p: softmax probability of the class. Lower is better. A fraction per image, not x 100; the
+    average is the table's. fill and blur: see `shared.perturbation.Filling`; "zero" is the
+    published image x map, in normalised pixels.
     """
     trace = explanation.required_trace
     kept_logits = yield from logits_of_kept(explanation, filling)

@@ -8,10 +8,11 @@ from axiom_bench.explanation.explanation import Explanation
 
 
 def axiom_floor(explanation: Explanation) -> dict[str, Tensor]:
-    """{sensitivity: |S - sum d_k| / sum |d_k|, conservation: |S - sum d_k| / |S|} -> (B,) each, of the layer alone.
+    """{sensitivity: |S - sum d_k| / sum |d_k|, conservation: |S - sum d_k| / |S|} -> (B,) each, of
+    the layer alone.
 
-    With m_k free, the best reachable pairs (sensitivity, conservation error) are the segment from (0, the second) to
-    (the first, 0): |S - sum d_k| <= |S - sum m_k| + sum |m_k - d_k|.
+    With m_k free, the best reachable pairs (sensitivity, conservation error) are the segment from
+    (0, the second) to (the first, 0): |S - sum d_k| <= |S - sum m_k| + sum |m_k - d_k|.
     """
     trace = explanation.required_trace
     S = trace.scores.double()  # (B,)

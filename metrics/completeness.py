@@ -9,10 +9,12 @@ from axiom_bench.explanation.explanation import Explanation
 
 
 def completeness(explanation: Explanation) -> dict[str, Tensor]:
-    """|S - the map's total| / |S| after each step of the post-processing -> (B,) each; conservation_error is before.
+    """|S - the map's total| / |S| after each step of the post-processing -> (B,) each;
+    conservation_error is before.
 
     completeness_error_relu: of the raw map R = sum_k M_k after ReLU, |S - sum_xy relu(R)| / |S|.
-    completeness_error_heatmap: of the heatmap, whose total is its mean times the raw map's number of positions: |S
+    completeness_error_heatmap: of the heatmap, whose total is its mean times the raw map's number
+    of positions: |S
     - h w mean(heatmap)| / |S|.
     """
     S = explanation.required_trace.scores.double()  # (B,)

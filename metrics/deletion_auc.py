@@ -17,10 +17,12 @@ def deletion_auc(
     perturbation: Perturbation = Perturbation("zero", 0.0223),
     first: str = "highest",
 ) -> MetricGenerator[dict[str, Tensor | Curve]]:
-    """Area under the class's probability as pixels are removed, highest first -> (B,); lower is better.
+    """Area under the class's probability as pixels are removed, highest first -> (B,); lower is
+    better.
 
-    {deletion_auc: (B,), deletion: the curve, (B, steps + 1)}. steps: of equal numbers of pixels; 224 at 224 x 224
-    are the published 224 pixels each. fill, output and first: see `shared.pixel_curves.pixel_curve`.
+    {deletion_auc: (B,), deletion: the curve, (B, steps + 1)}. steps: of equal numbers of pixels;
+    224 at 224 x 224 are the published 224 pixels each. fill, output and first: see
+    `shared.pixel_curves.pixel_curve`.
     """
     curve = yield from pixel_curve(explanation, steps, perturbation, first, inserts=False)
     fractions = [step / steps for step in range(steps + 1)]

@@ -1,4 +1,5 @@
-"""Deletion of an object's pixels outside its map: whether what a map leaves out of the object matters to the score."""
+"""Deletion of an object's pixels outside its map: whether what a map leaves out of the object
+matters to the score."""
 
 from __future__ import annotations
 
@@ -16,19 +17,26 @@ from axiom_bench.metrics.shared.pixel_order import pixel_ranks
 def drop_outside_map(
     explanation: Explanation, fraction: float = 0.5, filling: Filling = Filling()
 ) -> MetricGenerator[Tensor]:
-    """(S - S') / |S|: the drop without the object's pixels that lie outside the map -> (B,); lower is better.
+    """(S - S') / |S|: the drop without the object's pixels that lie outside the map -> (B,); lower
+    is better.
 
-    S': with those pixels of the object's mask filled that aren't among the map's highest n, n = `fraction` of the
-    object's pixels, as many for every map; see `shared.pixel_order`. fill and blur: see `shared.perturbation.Filling`.
-    It may be negative. Raises BenchError for a fraction outside (0, 1).
+    S': with those pixels of the object's mask filled that aren't among the map's highest n, n =
+    `fraction` of the object's pixels, as many for every map; see `shared.pixel_order`. fill and
+    blur: see `shared.perturbation.Filling`. It may be negative. Raises BenchError for a fraction
+    outside (0, 1).
     """
     if not 0 < fraction < 1:
-        raise BenchError(f"Invalid fraction={fraction}; give the share of the object's pixels, above 0 and below 1.")
+        raise BenchError(
+            f"Invalid fraction={fraction}; give the share of the object's pixels, above 0 and "
+            "below 1."
+        )
     masks = explanation.required_masks.to(explanation.required_images.device)
     count = (fraction * masks.sum(axes(masks, 1), keepdim=True)).round()
     outside = masks & (pixel_ranks(explanation) >= count)
     perturbation = Perturbation(filling.fill, filling.blur, "logit")
     key = ("outside the map", fraction)
-    after = yield perturbation.request(explanation, key, 1, lambda rows, copies: outside[rows, None])
+    after = yield perturbation.request(
+        explanation, key, 1, lambda rows, copies: outside[rows, None]
+    )
     before = perturbation.image_confidence(explanation)
     return ((before - after) / before.abs())[:, 0]

@@ -9,10 +9,14 @@ from axiom_bench.explanation.explanation import Explanation
 
 
 def epsilon(explanation: Explanation) -> Tensor:
-    """|S - sum_k sum_xy g_k F_k| / |S| -> (B,): in a ReLU network, the share of the later layers' bias terms.
+    """|S - sum_k sum_xy g_k F_k| / |S| -> (B,): in a ReLU network, the share of the later layers'
+    bias terms.
 
-    A property of the layer, not of a method: XGrad-CAM's and HiResCAM's conservation error equals it.
+    A property of the layer, not of a method: XGrad-CAM's and HiResCAM's conservation error equals
+    it.
     """
     trace = explanation.required_trace
     S = trace.scores  # (B,)
-    return (S - (trace.gradients * trace.activations).sum(axes(trace.activations)).sum(1)).abs() / S.abs()
+    return (
+        S - (trace.gradients * trace.activations).sum(axes(trace.activations)).sum(1)
+    ).abs() / S.abs()

@@ -1,5 +1,6 @@
-"""Faithfulness correlation: Bhatt et al., Evaluating and Aggregating Feature-based Model Explanations, IJCAI 2020,
-arXiv:2005.00631, section 3. And the form of it that xplique calls MuFidelity."""
+"""Faithfulness correlation: Bhatt et al., Evaluating and Aggregating Feature-based Model
+Explanations, IJCAI 2020, arXiv:2005.00631, section 3. And the form of it that xplique calls
+MuFidelity."""
 
 from __future__ import annotations
 
@@ -29,11 +30,12 @@ def faithfulness_correlation(
     perturbation: Perturbation = Perturbation(output="logit"),
     seed: int = 0,
 ) -> MetricGenerator[Tensor]:
-    """Pearson's correlation, over random subsets of pixels, of the map's sum and the score's drop -> (B,) in [-1, 1].
+    """Pearson's correlation, over random subsets of pixels, of the map's sum and the score's drop
+    -> (B,) in [-1, 1].
 
-    Higher is better. fraction: of the pixels, the same for every subset. subsets: drawn from `seed` and the image,
-    the same for all methods. The map is the signed raw map resized to the image. Raises BenchError for a fraction
-    not in (0, 1), and for less than two subsets.
+    Higher is better. fraction: of the pixels, the same for every subset. subsets: drawn from `seed`
+    and the image, the same for all methods. The map is the signed raw map resized to the image.
+    Raises BenchError for a fraction not in (0, 1), and for less than two subsets.
     """
     if not 0 < fraction < 1 or subsets < 2:
         raise BenchError(
@@ -56,23 +58,28 @@ def mu_fidelity(
     perturbation: Perturbation = Perturbation(output="logit"),
     seed: int = 0,
 ) -> MetricGenerator[Tensor]:
-    """Spearman's correlation, over random subsets of cells, of the map's sum and the score's drop -> (B,) in [-1, 1].
+    """Spearman's correlation, over random subsets of cells, of the map's sum and the score's drop
+    -> (B,) in [-1, 1].
 
-    As `faithfulness_correlation`, but of ranks, and of a fraction of the grid^2 cells of `shared.cells.cell_numbers`.
-    Raises BenchError as both.
+    As `faithfulness_correlation`, but of ranks, and of a fraction of the grid^2 cells of
+    `shared.cells.cell_numbers`. Raises BenchError as both.
     """
     if not 0 < fraction < 1 or subsets < 2:
         raise BenchError(
-            f"mu_fidelity needs a fraction between 0 and 1 and 2 subsets or more, not {fraction} and {subsets}."
+            f"mu_fidelity needs a fraction between 0 and 1 and 2 subsets or more, not {fraction} "
+            f"and {subsets}."
         )
-    draw = _cells_at_random(cell_numbers(explanation, grid).cpu(), max(1, round(fraction * grid**2)))
+    draw = _cells_at_random(
+        cell_numbers(explanation, grid).cpu(), max(1, round(fraction * grid**2))
+    )
     removed = Subsets(f"mu fidelity {grid} {fraction}", [draw] * subsets, perturbation, seed)
     attributed, drops = yield from subset_drops(explanation, removed)
     return where_defined(spearman(attributed, drops), explanation.required_raw_map, drops)
 
 
 def _cells_at_random(numbers: Tensor, count: int) -> Subset:
-    """A union of `count` cells, all equally likely. numbers: int64 (H', W'), of each pixel's cell."""
+    """A union of `count` cells, all equally likely. numbers: int64 (H', W'), of each pixel's
+    cell."""
     pick = pixels_at_random(count)
     cells = (int(numbers.max()) + 1,)
 

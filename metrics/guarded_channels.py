@@ -1,4 +1,5 @@
-"""Guarded channels: how many weights the guarded division of XGrad-CAM and axiomatic Ablation-CAM sets to zero."""
+"""Guarded channels: how many weights the guarded division of XGrad-CAM and axiomatic Ablation-CAM
+sets to zero."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from axiom_bench.explanation.explanation import Explanation
 
 
 def guarded_channels(explanation: Explanation) -> Tensor:
-    """The number of channels that aren't all zero but whose sum is negligible against its terms -> (B,).
+    """The number of channels that aren't all zero but whose sum is negligible against its terms ->
+    (B,).
 
     |sum F_k| <= tol * sum |F_k|, tol 1e-6 in float32 and 1e-12 in float64. A property of the layer, not of a method; it
     counts the channels that those weights leave out; neither direction is better.

@@ -17,11 +17,13 @@ def insertion_auc(
     perturbation: Perturbation = Perturbation("rise", 0.0223),
     first: str = "highest",
 ) -> MetricGenerator[dict[str, Tensor | Curve]]:
-    """Area under the class's probability as pixels appear on a blurred image, highest first -> (B,); higher is better.
+    """Area under the class's probability as pixels appear on a blurred image, highest first ->
+    (B,); higher is better.
 
-    {insertion_auc: (B,), insertion: the curve, (B, steps + 1)}. steps: of equal numbers of pixels; 224 at 224 x 224
-    are the published 224 pixels each. fill "rise": the published kernel of 11 x 11 pixels; see
-    `shared.perturbation.Filling` for others. output and first: see `shared.pixel_curves.pixel_curve`.
+    {insertion_auc: (B,), insertion: the curve, (B, steps + 1)}. steps: of equal numbers of pixels;
+    224 at 224 x 224 are the published 224 pixels each. fill "rise": the published kernel of 11 x 11
+    pixels; see `shared.perturbation.Filling` for others. output and first: see
+    `shared.pixel_curves.pixel_curve`.
     """
     curve = yield from pixel_curve(explanation, steps, perturbation, first, inserts=True)
     fractions = [step / steps for step in range(steps + 1)]

@@ -1,4 +1,5 @@
-"""Insertion minus deletion: both areas of Petsiuk et al., RISE, BMVC 2018, arXiv:1806.07421, in one number."""
+"""Insertion minus deletion: both areas of Petsiuk et al., RISE, BMVC 2018, arXiv:1806.07421, in one
+number."""
 
 from __future__ import annotations
 

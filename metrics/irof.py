@@ -1,4 +1,5 @@
-"""IROF: Rieger and Hansen, IROF: a low resource evaluation metric for explanation methods, 2020, arXiv:2003.08747.
+"""IROF: Rieger and Hansen, IROF: a low resource evaluation metric for explanation methods, 2020,
+arXiv:2003.08747.
 
 Superpixels are those of SLIC, Achanta et al. 2012: k-means over colours and positions, from a grid.
 """
@@ -24,21 +25,28 @@ ROUNDS = 10  # of k-means, as in the paper of SLIC
 
 @takes_fields
 def irof(
-    explanation: Explanation, grid: int = 5, compactness: float = 10.0, filling: Filling = Filling("mean")
+    explanation: Explanation,
+    grid: int = 5,
+    compactness: float = 10.0,
+    filling: Filling = Filling("mean"),
 ) -> MetricGenerator[Tensor]:
-    """1 - the area under p' / p as superpixels are filled one after the other, highest mean of the map first -> (B,).
+    """1 - the area under p' / p as superpixels are filled one after the other, highest mean of the
+    map first -> (B,).
 
-    At most 1, higher is better. p: softmax probability of the class. grid: the superpixels start from a grid of grid^2
-    cells, see `shared.cells.cell_numbers`; compactness: see `superpixels`. The map is the signed raw map resized to
-    the image. fill and blur: see `shared.perturbation.Filling`. Costs grid^2 passes for each method. NaN where the map
-    is constant. Raises BenchError as `cell_numbers`.
+    At most 1, higher is better. p: softmax probability of the class. grid: the superpixels start
+    from a grid of grid^2 cells, see `shared.cells.cell_numbers`; compactness: see `superpixels`.
+    The map is the signed raw map resized to the image. fill and blur: see
+    `shared.perturbation.Filling`. Costs grid^2 passes for each method. NaN where the map is
+    constant. Raises BenchError as `cell_numbers`.
     """
     trace = explanation.required_trace
     cells = cell_numbers(explanation, grid).cpu()
     images = explanation.required_images
 
     def of_images() -> Tensor:
-        return trace.per_image(lambda row: superpixels(images[row].cpu(), cells, compactness)).to(images.device)
+        return trace.per_image(lambda row: superpixels(images[row].cpu(), cells, compactness)).to(
+            images.device
+        )
 
     parts = trace.once(("superpixels", grid, compactness), of_images)
     maps = enlarged(explanation)
@@ -63,10 +71,11 @@ def irof(
 
 
 def superpixels(image: Tensor, cells: Tensor, compactness: float) -> Tensor:
-    """The number of the cell that each pixel's superpixel grew from: (3, H', W'), int64 (H', W') -> int64 (H', W').
+    """The number of the cell that each pixel's superpixel grew from: (3, H', W'), int64 (H', W') ->
+    int64 (H', W').
 
-    k-means of colours, where the image's range counts 100, and of positions, where the side of a cell counts
-    `compactness`. A cell may lose all its pixels.
+    k-means of colours, where the image's range counts 100, and of positions, where the side of a
+    cell counts `compactness`. A cell may lose all its pixels.
     """
     colours = image.double().nan_to_num(0, 0, 0).flatten(1).T.numpy()
     count = int(cells.max()) + 1

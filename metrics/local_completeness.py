@@ -1,4 +1,5 @@
-"""Local completeness: Haddad et al., Soft Local Completeness: Rethinking Completeness in XAI, ICCV 2025."""
+"""Local completeness: Haddad et al., Soft Local Completeness: Rethinking Completeness in XAI, ICCV
+2025."""
 
 from __future__ import annotations
 
@@ -11,7 +12,12 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.perturbation import Perturbation, takes_fields
-from axiom_bench.metrics.shared.random_subsets import Subsets, cells_at_random, squared_error, subset_drops
+from axiom_bench.metrics.shared.random_subsets import (
+    Subsets,
+    cells_at_random,
+    squared_error,
+    subset_drops,
+)
 
 
 @takes_fields
@@ -24,13 +30,15 @@ def local_completeness(
     scaled: bool = True,
     seed: int = 0,
 ) -> MetricGenerator[Tensor]:
-    """Mean, over random regions, of (a sum of the map in the region - the score that the region alone brings)^2 -> (B,)
+    """Mean, over random regions, of (a sum of the map in the region - the score that the region
+    alone brings)^2 -> (B,)
 
-    The squared completeness gap; 0 is best. What a region brings is f(image with all else filled) - f(filled image).
-    sides: of a grid's square cells, as shares of the image's shorter side. subsets: number of regions, as many of each
-    side. Each is a union of cells, every cell `kept` with this probability, of a grid shifted at random, by `seed` and
-    the image, the same for all methods. The map is the signed raw map resized to the image. scaled: as in `infidelity`.
-    Raises BenchError for sides or `kept` not in (0, 1], and for fewer subsets than sides.
+    The squared completeness gap; 0 is best. What a region brings is f(image with all else filled) -
+    f(filled image). sides: of a grid's square cells, as shares of the image's shorter side.
+    subsets: number of regions, as many of each side. Each is a union of cells, every cell `kept`
+    with this probability, of a grid shifted at random, by `seed` and the image, the same for all
+    methods. The map is the signed raw map resized to the image. scaled: as in `infidelity`. Raises
+    BenchError for sides or `kept` not in (0, 1], and for fewer subsets than sides.
     """
     if not sides or not all(0 < share <= 1 for share in (*sides, kept)) or subsets < len(sides):
         raise BenchError(

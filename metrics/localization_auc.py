@@ -12,15 +12,18 @@ from axiom_bench.metrics.shared.threshold_sweep import counted_pixels
 
 
 def localization_auc(explanation: Explanation) -> Tensor:
-    """The share of pairs of a pixel in the class's mask and one outside that the map puts in order -> (B,) in [0, 1].
+    """The share of pairs of a pixel in the class's mask and one outside that the map puts in order
+    -> (B,) in [0, 1].
 
-    Equal pixels of the heatmap, to 1e-6, count a half: a map that is zero everywhere has 1/2. Higher is better. Pixels
-    without a verdict are in neither. NaN where the mask leaves no pixel outside.
+    Equal pixels of the heatmap, to 1e-6, count a half: a map that is zero everywhere has 1/2.
+    Higher is better. Pixels without a verdict are in neither. NaN where the mask leaves no pixel
+    outside.
     """
     masks = explanation.required_masks.cpu().numpy()
     rows = zip(millionths(explanation), masks, counted_pixels(explanation), strict=True)
     return torch.tensor(
-        [_auc(row[mask & counted], row[counted & ~mask]) for row, mask, counted in rows], dtype=torch.float64
+        [_auc(row[mask & counted], row[counted & ~mask]) for row, mask, counted in rows],
+        dtype=torch.float64,
     )
 
 

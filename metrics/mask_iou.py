@@ -1,4 +1,5 @@
-"""Localization by mask: intersection over union of pixels, as Pascal VOC scores segmentations (Everingham 2010)."""
+"""Localization by mask: intersection over union of pixels, as Pascal VOC scores segmentations
+(Everingham 2010)."""
 
 from __future__ import annotations
 
@@ -8,11 +9,18 @@ from torch import Tensor
 
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.rounding import level, millionths
-from axiom_bench.metrics.shared.threshold_sweep import BEST, FRACTIONS, check_fraction, counted_pixels, pixels_above
+from axiom_bench.metrics.shared.threshold_sweep import (
+    BEST,
+    FRACTIONS,
+    check_fraction,
+    counted_pixels,
+    pixels_above,
+)
 
 
 def mask_iou(explanation: Explanation, fraction: float | str = 0.15) -> Tensor:
-    """IoU of the pixels above fraction x maximum with the mask of the explained class -> (B,); higher is better.
+    """IoU of the pixels above fraction x maximum with the mask of the explained class -> (B,);
+    higher is better.
 
     |above and mask| / |above or mask|: true positives over true positives, false positives and false negatives.
     fraction: 0.15 as for `box_iou`; "best": each image's best of 0, 0.01, ... 0.99, chosen by the annotation. The map
@@ -22,12 +30,18 @@ def mask_iou(explanation: Explanation, fraction: float | str = 0.15) -> Tensor:
     check_fraction(fraction)
     if fraction == BEST or fraction in FRACTIONS:
         pixels = pixels_above(explanation)
-        curves = _share(pixels.hit, pixels.above + pixels.hit[:, -1:] - pixels.hit)[:, -2::-1]  # from 0 to 0.99
-        return torch.from_numpy(curves.max(1) if fraction == BEST else curves[:, FRACTIONS.index(float(fraction))])
+        curves = _share(pixels.hit, pixels.above + pixels.hit[:, -1:] - pixels.hit)[
+            :, -2::-1
+        ]  # from 0 to 0.99
+        return torch.from_numpy(
+            curves.max(1) if fraction == BEST else curves[:, FRACTIONS.index(float(fraction))]
+        )
     masks = explanation.required_masks.cpu().numpy()
     above = (millionths(explanation) > level(float(fraction))) & counted_pixels(explanation)
     space = tuple(range(1, masks.ndim))
-    hit, either = (np.count_nonzero(pixels, axis=space) for pixels in (above & masks, above | masks))
+    hit, either = (
+        np.count_nonzero(pixels, axis=space) for pixels in (above & masks, above | masks)
+    )
     return torch.from_numpy(_share(hit, either))
 
 

@@ -1,5 +1,5 @@
-"""Smooth model parameter randomisation test: Hedström et al., A Fresh Look at Sanity Checks for Saliency Maps, xAI
-2024.
+"""Smooth model parameter randomisation test: Hedström et al., A Fresh Look at Sanity Checks for
+Saliency Maps, xAI 2024.
 """
 
 from __future__ import annotations
@@ -21,23 +21,40 @@ from axiom_bench.metrics.shared.similarity import similarity as similarity_of
 
 
 def model_parameter_randomisation_smooth(
-    explanation: Explanation, samples: int = 50, noise: float = 0.1, similarity: str = "spearman", seed: int = 0
+    explanation: Explanation,
+    samples: int = 50,
+    noise: float = 0.1,
+    similarity: str = "spearman",
+    seed: int = 0,
 ) -> MetricGenerator[Tensor]:
-    """The similarity of the map and the same method's map of a fully randomised model, both smoothed -> (B,).
+    """The similarity of the map and the same method's map of a fully randomised model, both
+    smoothed -> (B,).
 
-    Near 0, or below: the map depends on what the model learned. A smoothed map is the mean of the signed raw maps
-    of the image and of samples - 1 noisy copies of it. noise: standard deviation of the normal noise over the
-    image's range, drawn from `seed` and the image. similarity: see `shared.similarity`, of the mean maps. NaN where
-    a smoothed map is constant. Costs 2 samples - 1 traces, for all methods, and the method for each. Raises
-    BenchError for another similarity, less than one sample, and noise that is negative or infinite.
+    Near 0, or below: the map depends on what the model learned. A smoothed map is the mean of the
+    signed raw maps of the image and of samples - 1 noisy copies of it. noise: standard deviation of
+    the normal noise over the image's range, drawn from `seed` and the image. similarity: see
+    `shared.similarity`, of the mean maps. NaN where a smoothed map is constant. Costs 2 samples - 1
+    traces, for all methods, and the method for each. Raises BenchError for another similarity, less
+    than one sample, and noise that is negative or infinite.
     """
     if samples < 1:
-        raise BenchError(f"model_parameter_randomisation_smooth needs at least one sample, not samples={samples}.")
+        raise BenchError(
+            "model_parameter_randomisation_smooth needs at least one sample, not "
+            f"samples={samples}."
+        )
     if not 0 <= noise < math.inf:
-        raise BenchError(f"model_parameter_randomisation_smooth needs noise of 0 or more, not noise={noise}.")
+        raise BenchError(
+            f"model_parameter_randomisation_smooth needs noise of 0 or more, not noise={noise}."
+        )
     trace = explanation.required_trace
     trained = [_raw_map(explanation)]
-    randomised = [(yield Reexplanation(partial(randomised_trace, trace, seed), _raw_map, randomised_key(seed)))]
+    randomised = [
+        (
+            yield Reexplanation(
+                partial(randomised_trace, trace, seed), _raw_map, randomised_key(seed)
+            )
+        )
+    ]
     for sample in range(samples - 1):
         draw = ("smooth", noise, seed, sample)
         for maps, is_random in ((trained, False), (randomised, True)):
@@ -58,7 +75,8 @@ def _raw_map(explanation: Explanation) -> Tensor:
 
 
 def _mean(explanation: Explanation, raw_map: Tensor) -> Explanation:
-    """A mean map, in the type of the raw map, at least float32: its rounding tells a constant map."""
+    """A mean map, in the type of the raw map, at least float32: its rounding tells a constant
+    map."""
     maps = raw_map.to(widened(explanation.required_raw_map).dtype)
     made = heatmap(maps, explanation.required_heatmap.shape[1:], explanation.normalise)
     return Explanation(raw_map=maps, heatmap=made, made=made)

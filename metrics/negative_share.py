@@ -9,10 +9,11 @@ from axiom_bench.explanation.explanation import Explanation
 
 
 def negative_share(explanation: Explanation) -> Tensor:
-    """sum_xy max(0, -R) / sum_xy |R| of the raw map R -> (B,) in [0, 1]; NaN where R is zero everywhere.
+    """sum_xy max(0, -R) / sum_xy |R| of the raw map R -> (B,) in [0, 1]; NaN where R is zero
+    everywhere.
 
-    Evidence against the class, which no heatmap shows. It has no unit, so it compares all methods; neither direction is
-    better.
+    Evidence against the class, which no heatmap shows. It has no unit, so it compares all methods;
+    neither direction is better.
     """
     raw_map = explanation.required_raw_map.double()  # (B, h, w)
     space = axes(raw_map, 1)

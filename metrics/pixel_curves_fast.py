@@ -26,7 +26,8 @@ def insertion_auc_fast(
     perturbation: Perturbation = Perturbation("rise", 0.0223),
     first: str = "highest",
 ) -> MetricGenerator[Tensor]:
-    """`insertion_auc` by `passes` of its points -> (B,); higher is better. See `shared.pixel_curves.few_points`.
+    """`insertion_auc` by `passes` of its points -> (B,); higher is better. See
+    `shared.pixel_curves.few_points`.
 
     The fill alone is one more pass, for all methods.
     """
@@ -41,7 +42,8 @@ def deletion_auc_fast(
     perturbation: Perturbation = Perturbation("zero", 0.0223),
     first: str = "highest",
 ) -> MetricGenerator[Tensor]:
-    """`deletion_auc` by `passes` of its points -> (B,); lower is better. See `insertion_auc_fast`."""
+    """`deletion_auc` by `passes` of its points -> (B,); lower is better. See
+    `insertion_auc_fast`."""
     return (yield from _area(explanation, passes, steps, perturbation, first, inserts=False))
 
 
@@ -67,7 +69,12 @@ def insertion_minus_deletion_fast(
 
 
 def _area(
-    explanation: Explanation, passes: int, steps: int, perturbation: Perturbation, first: str, inserts: bool
+    explanation: Explanation,
+    passes: int,
+    steps: int,
+    perturbation: Perturbation,
+    first: str,
+    inserts: bool,
 ) -> MetricGenerator[Tensor]:
     all_counts = step_counts(explanation, steps)
     chosen = few_points(steps, passes)
@@ -77,6 +84,8 @@ def _area(
     inner = image[:, :0]
     if len(chosen) > 0:  # a curve of one step has its ends alone
         ranks = pixel_ranks(explanation, first)
-        inner = yield partly_filled(explanation, key, ranks, all_counts[chosen], perturbation, inserts)
+        inner = yield partly_filled(
+            explanation, key, ranks, all_counts[chosen], perturbation, inserts
+        )
     curve = [filled, inner, image] if inserts else [image, inner, filled]
     return (torch.cat(curve, dim=1) * area_weights(chosen, steps).to(image)).sum(1)

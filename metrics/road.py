@@ -1,7 +1,8 @@
-"""ROAD, remove and debias: Rong et al., A Consistent and Efficient Evaluation Strategy for Attribution Methods, ICML
-2022, arXiv:2202.00449.
+"""ROAD, remove and debias: Rong et al., A Consistent and Efficient Evaluation Strategy for
+Attribution Methods, ICML 2022, arXiv:2202.00449.
 
-Pixels are removed by noisy linear imputation, most relevant first (MoRF) or least relevant first (LeRF).
+Pixels are removed by noisy linear imputation, most relevant first (MoRF) or least relevant first
+(LeRF).
 """
 
 from __future__ import annotations
@@ -37,27 +38,41 @@ class Imputation:
     seed: int = 0
     """The noise is drawn from the seed and the image."""
 
-    def request(self, explanation: Explanation, first: str, keeps_logits: bool = False) -> PerturbedImages:
-        """Ask for the model's confidence in the images with each fraction of their pixels imputed: (B, fractions).
+    def request(
+        self, explanation: Explanation, first: str, keeps_logits: bool = False
+    ) -> PerturbedImages:
+        """Ask for the model's confidence in the images with each fraction of their pixels imputed:
+        (B, fractions).
 
-        first: "highest" or "lowest" pixels of the map. keeps_logits: ask for the logits, (B, fractions, C), instead.
-        Raises BenchError for a fraction that isn't between 0 and 1, and for noise that is negative or infinite.
+        first: "highest" or "lowest" pixels of the map. keeps_logits: ask for the logits, (B,
+        fractions, C), instead. Raises BenchError for a fraction that isn't between 0 and 1, and for
+        noise that is negative or infinite.
         """
         if not self.fractions or not all(0 < fraction < 1 for fraction in self.fractions):
-            raise BenchError(f"ROAD's fractions lie between 0 and 1; they are {list(self.fractions)}.")
+            raise BenchError(
+                f"ROAD's fractions lie between 0 and 1; they are {list(self.fractions)}."
+            )
         if not 0 <= self.noise < math.inf:
-            raise BenchError(f"ROAD's noise is a standard deviation, 0 or more; it is {self.noise}.")
+            raise BenchError(
+                f"ROAD's noise is a standard deviation, 0 or more; it is {self.noise}."
+            )
         trace = explanation.required_trace
         images = explanation.required_images
         ranks = pixel_ranks(explanation, first)
         pixels = ranks[0].numel()
-        counts = torch.tensor([min(round(fraction * pixels), pixels - 1) for fraction in self.fractions]).to(ranks)
+        counts = torch.tensor(
+            [min(round(fraction * pixels), pixels - 1) for fraction in self.fractions]
+        ).to(ranks)
         normal = trace.once(("road noise", self.seed), lambda: _normal(trace, self.seed))
 
         def perturbed(rows: slice, copies: slice) -> Tensor:
-            from axiom_bench.metrics.shared.imputation import impute  # here, because numba takes a third of a second
+            from axiom_bench.metrics.shared.imputation import (
+                impute,
+            )  # here, because numba takes a third of a second
 
-            hole = torch.stack([ranks[rows] < count for count in counts[copies]], 1)  # (rows, copies, H', W')
+            hole = torch.stack(
+                [ranks[rows] < count for count in counts[copies]], 1
+            )  # (rows, copies, H', W')
             repeated = torch.stack([images[rows]] * hole.shape[1], 1)
             imputed = impute(repeated.flatten(0, 1), hole.flatten(0, 1)).view_as(repeated)
             return imputed + self.noise * hole[:, :, None] * normal[rows, None]
@@ -80,7 +95,11 @@ def road_morf(
     """
     points = yield imputation.request(explanation, "highest")
     curve = Curve(
-        points, imputation.fractions, "ROAD, most relevant first", "fraction of pixels imputed", imputation.output
+        points,
+        imputation.fractions,
+        "ROAD, most relevant first",
+        "fraction of pixels imputed",
+        imputation.output,
     )
     return {"road_morf": points.mean(1), "morf": curve}
 
@@ -89,25 +108,33 @@ def road_morf(
 def road_lerf(
     explanation: Explanation, imputation: Imputation = Imputation()
 ) -> MetricGenerator[dict[str, Tensor | Curve]]:
-    """Mean accuracy over fractions of imputed pixels, least relevant first -> (B,); higher is better.
+    """Mean accuracy over fractions of imputed pixels, least relevant first -> (B,); higher is
+    better.
 
     {road_lerf: (B,), lerf: the curve, (B, fractions)}. Parameters: see `Imputation`.
     """
     points = yield imputation.request(explanation, "lowest")
     curve = Curve(
-        points, imputation.fractions, "ROAD, least relevant first", "fraction of pixels imputed", imputation.output
+        points,
+        imputation.fractions,
+        "ROAD, least relevant first",
+        "fraction of pixels imputed",
+        imputation.output,
     )
     return {"road_lerf": points.mean(1), "lerf": curve}
 
 
 @takes_fields
 def road_combined(
-    explanation: Explanation, imputation: Imputation = Imputation(FRACTIONS_COMBINED, output="probability")
+    explanation: Explanation,
+    imputation: Imputation = Imputation(FRACTIONS_COMBINED, output="probability"),
 ) -> MetricGenerator[Tensor]:
-    """(road_lerf - road_morf) / 2 of the class's probability -> (B,) in [-1/2, 1/2]; higher is better.
+    """(road_lerf - road_morf) / 2 of the class's probability -> (B,) in [-1/2, 1/2]; higher is
+    better.
 
-    ROADCombined of pytorch-grad-cam, whose fractions and noise these are; ROAD's paper doesn't combine the two. At
-    parameters equal to theirs it costs no pass beside road_morf and road_lerf. Parameters: see `Imputation`.
+    ROADCombined of pytorch-grad-cam, whose fractions and noise these are; ROAD's paper doesn't
+    combine the two. At parameters equal to theirs it costs no pass beside road_morf and road_lerf.
+    Parameters: see `Imputation`.
     """
     lerf = yield imputation.request(explanation, "lowest")
     morf = yield imputation.request(explanation, "highest")
@@ -115,7 +142,10 @@ def road_combined(
 
 
 def _normal(trace: Trace, seed: int) -> Tensor:
-    """Standard normal noise of the images' shape, an image's its own whatever else is in the batch."""
+    """Standard normal noise of the images' shape, an image's its own whatever else is in the
+    batch."""
     shape = trace.images.shape[1:]
     draws = trace.generators(seed)
-    return torch.stack([torch.randn(shape, generator=draw, dtype=torch.float64) for draw in draws]).to(trace.images)
+    return torch.stack(
+        [torch.randn(shape, generator=draw, dtype=torch.float64) for draw in draws]
+    ).to(trace.images)

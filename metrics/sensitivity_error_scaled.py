@@ -1,4 +1,5 @@
-"""Sensitivity error after the best single factor, which compares methods that are not on the score's scale."""
+"""Sensitivity error after the best single factor, which compares methods that are not on the
+score's scale."""
 
 from __future__ import annotations
 
@@ -9,10 +10,12 @@ from axiom_bench.explanation.explanation import Explanation
 
 
 def sensitivity_error_scaled(explanation: Explanation) -> Tensor:
-    """min over a >= 0 of sum_k |d_k - a m_k| / sum_k |d_k| -> (B,) in [0, 1]; a = 0 gives 1, 0 is best.
+    """min over a >= 0 of sum_k |d_k - a m_k| / sum_k |d_k| -> (B,) in [0, 1]; a = 0 gives 1, 0 is
+    best.
 
-    sum_k |m_k| |d_k/m_k - a| is convex in a, least at the median of d_k/m_k weighted by |m_k|; where that is negative,
-    least over a >= 0 at 0. Channels with m_k = 0 add the same |d_k| for every a.
+    sum_k |m_k| |d_k/m_k - a| is convex in a, least at the median of d_k/m_k weighted by |m_k|;
+    where that is negative, least over a >= 0 at 0. Channels with m_k = 0 add the same |d_k| for
+    every a.
     """
     d = explanation.required_trace.ablation_drops.double()
     m = explanation.channel_totals.double()  # (B, K)
@@ -21,7 +24,8 @@ def sensitivity_error_scaled(explanation: Explanation) -> Tensor:
 
 
 def _weighted_median(values: Tensor, weights: Tensor) -> Tensor:
-    """The smallest value of each row at which the weights up to it reach half of their sum: (B, K), (B, K) -> (B,)."""
+    """The smallest value of each row at which the weights up to it reach half of their sum: (B, K),
+    (B, K) -> (B,)."""
     ascending, order = values.sort(dim=1)
     reached = weights.gather(1, order).cumsum(1)
     middle = (reached >= reached[:, -1:] / 2).to(torch.uint8).argmax(1, keepdim=True)

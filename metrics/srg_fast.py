@@ -1,4 +1,5 @@
-"""Symmetric relevance gain (Blücher et al., arXiv:2401.06654) by fewer points of the same curves."""
+"""Symmetric relevance gain (Blücher et al., arXiv:2401.06654) by fewer points of the same
+curves."""
 
 from __future__ import annotations
 
@@ -20,16 +21,19 @@ def srg_fast(
     grid: int = 5,
     perturbation: Perturbation = Perturbation(),
 ) -> MetricGenerator[Tensor]:
-    """`srg` by `passes` of the points of each of its two curves -> (B,) in [-1, 1]; higher is better.
+    """`srg` by `passes` of the points of each of its two curves -> (B,) in [-1, 1]; higher is
+    better.
 
-    Points: see `shared.pixel_curves.few_points`. Both curves begin and end alike, so their ends need no pass. NaN where
-    the map is constant.
+    Points: see `shared.pixel_curves.few_points`. Both curves begin and end alike, so their ends
+    need no pass. NaN where the map is constant.
     """
     chosen = few_points(grid**2, passes)
     curves = []
     for first in ("lowest", "highest"):
         key = ("fast srg", passes, grid, first)
         ranks = cell_ranks(explanation, grid, first)
-        curves.append((yield partly_filled(explanation, key, ranks, chosen, perturbation, inserts=False)))
+        curves.append(
+            (yield partly_filled(explanation, key, ranks, chosen, perturbation, inserts=False))
+        )
     gain = ((curves[0] - curves[1]) * area_weights(chosen, grid**2)[1:-1].to(curves[0])).sum(1)
     return where_defined(gain, explanation.required_raw_map, torch.cat(curves, dim=1))

@@ -1,4 +1,5 @@
-"""Correlation with the contributions that are known by construction: this project, docs/studies/planted.md."""
+"""Correlation with the contributions that are known by construction: this project,
+docs/studies/planted.md."""
 
 from __future__ import annotations
 
@@ -10,11 +11,12 @@ from axiom_bench.metrics.shared.true_maps import at_size, true_heatmap, true_raw
 
 
 def truth_correlation(explanation: Explanation) -> dict[str, Tensor]:
-    """Pearson's correlation of the heatmap with the truth's, and of the signed raw maps -> two values (B,) in [-1, 1].
+    """Pearson's correlation of the heatmap with the truth's, and of the signed raw maps -> two
+    values (B,) in [-1, 1].
 
-    truth_correlation: over the image's pixels, of positive evidence alone. truth_correlation_signed: over the layer's
-    positions, of the raw map (a larger one averaged in each position, a smaller one resized) and sum_k T_k. 1 is best;
-    NaN where a map is constant.
+    truth_correlation: over the image's pixels, of positive evidence alone.
+    truth_correlation_signed: over the layer's positions, of the raw map (a larger one averaged in
+    each position, a smaller one resized) and sum_k T_k. 1 is best; NaN where a map is constant.
     """
     shown = explanation.required_heatmap
     raw_map = explanation.required_raw_map

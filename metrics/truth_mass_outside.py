@@ -1,5 +1,5 @@
-"""Mass where nothing contributes: this project, docs/studies/planted.md; DiFull of Rao et al., CVPR 2022,
-arXiv:2205.10435, asks the same of networks that can't see a part of the image."""
+"""Mass where nothing contributes: this project, docs/studies/planted.md; DiFull of Rao et al., CVPR
+2022, arXiv:2205.10435, asks the same of networks that can't see a part of the image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ NOTHING = 1e-6  # of a heatmap's maximum: what rounding leaves of a contribution
 def truth_mass_outside(explanation: Explanation) -> Tensor:
     """sum of h where the truth's heatmap is zero / sum of h -> (B,) in [0, 1]; 0 is best.
 
-    The truth's heatmap is positive evidence, resized as h is, so that a right map has no mass outside of it.
+    The truth's heatmap is positive evidence, resized as h is, so that a right map has no mass
+    outside of it.
     """
     shown = explanation.required_heatmap.double()
     truth = true_heatmap(explanation)

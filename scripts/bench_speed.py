@@ -1,16 +1,20 @@
-"""Speed as ratios: trace, exact ablations, methods and axioms against one forward pass of the same batch.
+"""Speed as ratios: trace, exact ablations, methods and axioms against one forward pass of the same
+batch.
 
-    python scripts/bench_speed.py [--device cuda] [--batch 8] [--repeats 7] [--precision fp32] [--axes]
+    python scripts/bench_speed.py [--device cuda] [--batch 8] [--repeats 7] [--precision fp32]
+    [--axes]
 
 --axes: of signals and volumes, with the error of their drops, instead.
 
-All cases of a network run in turn in one process, repeat after repeat, so that other load on the machine affects all of
-them alike. A ratio is the median, over the repeats, of a case's time divided by the forward pass's of the same repeat.
+All cases of a network run in turn in one process, repeat after repeat, so that other load on the
+machine affects all of them alike. A ratio is the median, over the repeats, of a case's time divided
+by the forward pass's of the same repeat.
 """
 
 from __future__ import annotations
 
-import axiom_bench as ab  # before torch, whose idle threads would otherwise take a core from the ones that work
+# before torch, whose idle threads would otherwise take a core from the ones that work
+import axiom_bench as ab
 
 # isort: split
 import argparse
@@ -62,20 +66,30 @@ def trained(name: str, root: str, layer: str, batch: int, device: torch.device) 
     config: dict[str, Any] = {**model_config(name), "layer": layer}
     if config["source"] == "torchvision":
         config["weights_folder"] = "${real_root}/weights"
-    settings = OmegaConf.to_container(OmegaConf.create({"real_root": str(REAL_ROOT), "model": config}), resolve=True)
+    settings = OmegaConf.to_container(
+        OmegaConf.create({"real_root": str(REAL_ROOT), "model": config}), resolve=True
+    )
     assert isinstance(settings, dict)
     loaded = load_model(settings["model"])
-    photographs = {"kind": "imagenet", "root": str(REAL_ROOT / root), "classes": settings["model"]["classes"]}
+    photographs = {
+        "kind": "imagenet",
+        "root": str(REAL_ROOT / root),
+        "classes": settings["model"]["classes"],
+    }
     dataset = load_dataset(photographs)
     (rows,) = batches(dataset, subset(dataset, batch, 0), loaded.preprocessing, "label", batch, 0)
     assert isinstance(rows, ab.Batch)
     return Network(
-        f"{name} (trained) at {loaded.layer}", loaded.module.to(device), loaded.layer, rows.images.to(device)
+        f"{name} (trained) at {loaded.layer}",
+        loaded.module.to(device),
+        loaded.layer,
+        rows.images.to(device),
     )
 
 
 def networks(batch: int, device: torch.device) -> Iterator[Network]:
-    """VGG-16 with random weights at its last pool, the paper's layer; the trained networks where REAL_ROOT exists."""
+    """VGG-16 with random weights at its last pool, the paper's layer; the trained networks where
+    REAL_ROOT exists."""
     torch.manual_seed(0)
     model = torchvision.models.vgg16(weights=None).eval().to(device)
     images = torch.randn(batch, 3, 224, 224, generator=torch.Generator().manual_seed(0))
@@ -88,7 +102,8 @@ def networks(batch: int, device: torch.device) -> Iterator[Network]:
 
 
 def of_other_axes(batch: int, device: torch.device) -> Iterator[Network]:
-    """torchvision's networks of videos with random weights, and the embedded ones of signals and volumes."""
+    """torchvision's networks of videos with random weights, and the embedded ones of signals and
+    volumes."""
     for name, size in (
         ("r3d_18", (16, 112, 112)), ("mc3_18", (16, 112, 112)), ("s3d", (16, 224, 224)), ("signals_cnn", None),
         ("volumes_cnn", None),
@@ -97,13 +112,18 @@ def of_other_axes(batch: int, device: torch.device) -> Iterator[Network]:
         space = size or loaded.preprocessing.size or ()
         draw = torch.Generator().manual_seed(0)
         images = torch.randn(batch, loaded.preprocessing.channels, *space, generator=draw)
-        yield Network(f"{name} at {loaded.layer}", loaded.module.to(device), loaded.layer, images.to(device))
+        yield Network(
+            f"{name} at {loaded.layer}", loaded.module.to(device), loaded.layer, images.to(device)
+        )
 
 
 def drops_error(network: Network, channels: int = 4) -> float:
-    """The largest difference of some channels' drops from a float64 loop, against the largest drop; of one image."""
+    """The largest difference of some channels' drops from a float64 loop, against the largest drop;
+    of one image."""
     drops = ab.trace(network.model, network.layer, network.images[:1]).ablation_drops[0].double()
-    exact = ab.trace(copy.deepcopy(network.model).double(), network.layer, network.images[:1].double())
+    exact = ab.trace(
+        copy.deepcopy(network.model).double(), network.layer, network.images[:1].double()
+    )
     chosen = drops.abs().topk(channels).indices
     differences = []
     for channel in chosen.tolist():
@@ -120,7 +140,9 @@ def trace_and_axioms(
     """The trace, the methods, and the axioms of each that has contributions."""
     trace = cut_model.trace(images)
     explanations = [ab.Explanation.of(trace, methods.get(name)(trace)) for name in names]
-    weighted = [explanation for explanation in explanations if explanation.contributions is not None]
+    weighted = [
+        explanation for explanation in explanations if explanation.contributions is not None
+    ]
     return [metrics.get(axiom)(explanation) for explanation in weighted for axiom in axioms]
 
 
@@ -152,20 +174,30 @@ def cases(network: Network, precision: str) -> Calls:
         FORWARD: forward,
         "trace": lambda: cut_model.trace(network.images),
         "trace + all drops": lambda: cut_model.trace(network.images).ablation_drops,
-        "trace + 5 methods + both axioms": lambda: trace_and_axioms(cut_model, network.images, FIVE),
-        f"trace + {len(SIXTEEN)} methods + both axioms": lambda: trace_and_axioms(cut_model, network.images, SIXTEEN),
-        "evaluate 5 methods + both axioms": lambda: ab.evaluate(network.model, network.layer, images, FIVE, AXIOMS),
+        "trace + 5 methods + both axioms": lambda: trace_and_axioms(
+            cut_model, network.images, FIVE
+        ),
+        f"trace + {len(SIXTEEN)} methods + both axioms": lambda: trace_and_axioms(
+            cut_model, network.images, SIXTEEN
+        ),
+        "evaluate 5 methods + both axioms": lambda: ab.evaluate(
+            network.model, network.layer, images, FIVE, AXIOMS
+        ),
         "the same of the cut model": lambda: ab.evaluate(cut_model, None, images, FIVE, AXIOMS),
     }
 
 
 def show(title: str, seconds: dict[str, list[float]], batch: int) -> None:
-    """One line a case: median milliseconds an image, and the median ratio to the forward pass of the same round."""
+    """One line a case: median milliseconds an image, and the median ratio to the forward pass of
+    the same round."""
     print(f"\n{title}, batch {batch}")
     for name, times in seconds.items():
         over = [time / forward for time, forward in zip(times, seconds[FORWARD], strict=True)]
         share = f"{statistics.median(over):7.2f}x one forward ({min(over):.2f} to {max(over):.2f})"
-        print(f"  {name:33s} {1000 * statistics.median(times) / batch:9.2f} ms/image {share}", flush=True)
+        print(
+            f"  {name:33s} {1000 * statistics.median(times) / batch:9.2f} ms/image {share}",
+            flush=True,
+        )
 
 
 def main() -> None:
@@ -173,14 +205,27 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--precision", default="fp32", choices=PRECISIONS, help="of forward pass and trunk")
+    parser.add_argument(
+        "--precision", default="fp32", choices=PRECISIONS, help="of forward pass and trunk"
+    )
     parser.add_argument("--axes", action="store_true", help="networks of signals and volumes")
     options = parser.parse_args()
     device = torch.device(options.device)
-    name = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
-    print(f"torch {torch.__version__}, {name}, {options.precision} (head in fp32), median of {options.repeats} rounds")
+    name = (
+        torch.cuda.get_device_name()
+        if device.type == "cuda"
+        else f"{torch.get_num_threads()} CPU threads"
+    )
+    print(
+        f"torch {torch.__version__}, {name}, {options.precision} (head in fp32), median of "
+        f"{options.repeats} rounds"
+    )
     for network in (of_other_axes if options.axes else networks)(options.batch, device):
-        show(network.title, timed(cases(network, options.precision), options.repeats, device), options.batch)
+        show(
+            network.title,
+            timed(cases(network, options.precision), options.repeats, device),
+            options.batch,
+        )
         if options.axes:
             print(f"  error of the drops: {drops_error(network):.1e} of the largest")
 

@@ -1,11 +1,14 @@
-"""Fine-tune a torchvision network on Pascal VOC's twenty classes: multi-label, resumable, with the mAP at its end.
+"""Fine-tune a torchvision network on Pascal VOC's twenty classes: multi-label, resumable, with the
+mAP at its end.
 
-    python scripts/finetune_voc.py --root DATA --architecture resnet18 --output FOLDER [--epochs 10] [--weights FILE]
+    python scripts/finetune_voc.py --root DATA --architecture resnet18 --output FOLDER [--epochs 10]
+    [--weights FILE]
 
-DATA is in VOC's layout (see docs/data.md). The network starts from its ImageNet weights, except for its last layer.
-Each step draws its images, their crops and its dropout from the seed and the step's number alone, so that a killed run,
-started again with the same command, continues from its last checkpoint and ends with the same weights. Writes
-FOLDER/<name>.safetensors and FOLDER/model/<name>.yaml; the command that uses them is printed.
+DATA is in VOC's layout (see docs/data.md). The network starts from its ImageNet weights, except for
+its last layer. Each step draws its images, their crops and its dropout from the seed and the step's
+number alone, so that a killed run, started again with the same command, continues from its last
+checkpoint and ends with the same weights. Writes FOLDER/<name>.safetensors and
+FOLDER/model/<name>.yaml; the command that uses them is printed.
 """
 
 from __future__ import annotations
@@ -58,7 +61,8 @@ def derived_seed(*numbers: int) -> int:
 
 
 class Training(Dataset[Item]):
-    """Images cropped and flipped at random; the draw depends on the step and the place in the batch alone."""
+    """Images cropped and flipped at random; the draw depends on the step and the place in the batch
+    alone."""
 
     def __init__(self, dataset: DataSet, preprocessing: Preprocessing, seed: int) -> None:
         self.dataset, self.preprocessing, self.seed = dataset, preprocessing, seed
@@ -78,8 +82,9 @@ class Training(Dataset[Item]):
 
 
 def steps_of(images: int, batch: int, epochs: int, seed: int) -> list[list[tuple[int, int]]]:
-    """The batches of all steps: lists of (index of the image, number of the draw). Each epoch permutes the images; a
-    smaller last batch is left out, since a batch norm can't train on one image."""
+    """The batches of all steps: lists of (index of the image, number of the draw). Each epoch
+    permutes the images; a smaller last batch is left out, since a batch norm can't train on one
+    image."""
     steps: list[list[tuple[int, int]]] = []
     for epoch in range(epochs):
         order = np.random.default_rng([seed, epoch]).permutation(images).tolist()
@@ -90,28 +95,41 @@ def steps_of(images: int, batch: int, epochs: int, seed: int) -> list[list[tuple
 
 
 def build_network(source: Source, architecture: str, initial: str) -> nn.Module:
-    """The network with twenty outputs and pretrained weights, except in layers sized by the number of classes."""
+    """The network with twenty outputs and pretrained weights, except in layers sized by the number
+    of classes."""
     module = source.build()
     if initial == "none":
         return module
     file = Path(initial)
     pretrained = weights.read(file) if file.suffix else source.published(initial)
     fresh, state = module.state_dict(), pretrained.state
-    last = {name for name in fresh if name in state and state[name].shape[:1] != fresh[name].shape[:1]}
+    last = {
+        name for name in fresh if name in state and state[name].shape[:1] != fresh[name].shape[:1]
+    }
     kept = {name: tensor for name, tensor in state.items() if name not in last}
-    weights.fit(module, weights.Weights({**fresh, **kept}, pretrained.description, pretrained.sha256), architecture)
+    weights.fit(
+        module,
+        weights.Weights({**fresh, **kept}, pretrained.description, pretrained.sha256),
+        architecture,
+    )
     print(f"weights from {pretrained.description}; new: {', '.join(sorted(last))}", flush=True)
     return module
 
 
-def train(module: nn.Module, data: Training, options: argparse.Namespace, device: torch.device) -> None:
+def train(
+    module: nn.Module, data: Training, options: argparse.Namespace, device: torch.device
+) -> None:
     """Train with AdamW and a cosine schedule, from the checkpoint's step on; write checkpoints."""
-    optimiser = torch.optim.AdamW(module.parameters(), options.learning_rate, weight_decay=WEIGHT_DECAY)
+    optimiser = torch.optim.AdamW(
+        module.parameters(), options.learning_rate, weight_decay=WEIGHT_DECAY
+    )
     first = load_checkpoint(module, optimiser, options, device)
     steps, losses = steps_of(len(data.dataset), options.batch, options.epochs, options.seed), []
     loader = DataLoader(data, batch_sampler=steps[first:], num_workers=options.workers)
     module.train()
-    if options.weights != "none":  # whose statistics stay: those of a step's few images are too noisy
+    if (
+        options.weights != "none"
+    ):  # whose statistics stay: those of a step's few images are too noisy
         for part in module.modules():
             if isinstance(part, nn.modules.batchnorm._BatchNorm):
                 part.eval()
@@ -120,7 +138,9 @@ def train(module: nn.Module, data: Training, options: argparse.Namespace, device
         for group in optimiser.param_groups:
             group["lr"] = options.learning_rate * 0.5 * (1 + math.cos(math.pi * step / len(steps)))
         output = module(images.to(device))
-        logits = output if isinstance(output, Tensor) else output[0]  # an Inception's has a second head
+        logits = (
+            output if isinstance(output, Tensor) else output[0]
+        )  # an Inception's has a second head
         loss = binary_cross_entropy_with_logits(logits, labels.to(device))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -136,13 +156,18 @@ def train(module: nn.Module, data: Training, options: argparse.Namespace, device
 
 def settings_of(options: argparse.Namespace) -> dict[str, Any]:
     """That must be unchanged for a run to continue."""
-    return {name: value for name, value in vars(options).items() if name not in ("output", "workers", "device")}
+    return {
+        name: value
+        for name, value in vars(options).items()
+        if name not in ("output", "workers", "device")
+    }
 
 
 def save_checkpoint(
     module: nn.Module, optimiser: torch.optim.Optimizer, step: int, options: argparse.Namespace
 ) -> None:
-    """Write the checkpoint under a temporary name and rename it, so that an existing one is complete."""
+    """Write the checkpoint under a temporary name and rename it, so that an existing one is
+    complete."""
     path = options.output / "checkpoint.pt"
     state = {"model": module.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
     torch.save({**state, "settings": json.dumps(settings_of(options))}, path.with_suffix(".new"))
@@ -150,9 +175,13 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    module: nn.Module, optimiser: torch.optim.Optimizer, options: argparse.Namespace, device: torch.device
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    options: argparse.Namespace,
+    device: torch.device,
 ) -> int:
-    """The next step; 0 without a checkpoint. Raises BenchError for a checkpoint of other settings."""
+    """The next step; 0 without a checkpoint. Raises BenchError for a checkpoint of other
+    settings."""
     path = options.output / "checkpoint.pt"
     if not path.is_file():
         return 0
@@ -160,7 +189,9 @@ def load_checkpoint(
     previous, current = json.loads(checkpoint["settings"]), settings_of(options)
     if previous != current:
         changed = ", ".join(sorted(key for key in current if previous.get(key) != current[key]))
-        raise BenchError(f"{path} is of a run with another {changed}; choose another --output, or delete it.")
+        raise BenchError(
+            f"{path} is of a run with another {changed}; choose another --output, or delete it."
+        )
     module.load_state_dict(checkpoint["model"])
     optimiser.load_state_dict(checkpoint["optimiser"])
     print(f"continues after step {checkpoint['step']}", flush=True)
@@ -169,20 +200,29 @@ def load_checkpoint(
 
 @torch.inference_mode()
 def predictions(
-    module: nn.Module, data: DataSet, preprocessing: Preprocessing, options: argparse.Namespace, device: torch.device
+    module: nn.Module,
+    data: DataSet,
+    preprocessing: Preprocessing,
+    options: argparse.Namespace,
+    device: torch.device,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """(scores (n, 20), presence of each class (n, 20)). Raises BadImage."""
     scores = []
-    for rows in batches(data, range(len(data)), preprocessing, "predicted", options.batch, options.workers):
+    for rows in batches(
+        data, range(len(data)), preprocessing, "predicted", options.batch, options.workers
+    ):
         if isinstance(rows, BadImage):
             raise rows
         scores.append(module(rows.images.to(device)).cpu().double().numpy())
-    return np.concatenate(scores), np.stack([multi_hot(data, index).numpy() > 0 for index in range(len(data))])
+    return np.concatenate(scores), np.stack(
+        [multi_hot(data, index).numpy() > 0 for index in range(len(data))]
+    )
 
 
 def average_precision(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
-    """VOC's average precision since 2010: the area below the precision-recall curve, made monotonically decreasing.
-    scores, truth: (n,). Images of equal score share a rank. NaN where no image is positive."""
+    """VOC's average precision since 2010: the area below the precision-recall curve, made
+    monotonically decreasing. scores, truth: (n,). Images of equal score share a rank. NaN where no
+    image is positive."""
     if not truth.any():
         return math.nan
     order = np.argsort(-scores, kind="stable")
@@ -193,16 +233,26 @@ def average_precision(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> 
     return float((np.diff(recall, prepend=0.0) * falling).sum())
 
 
-def write_model(module: nn.Module, name: str, architecture: str, kwargs: Mapping[str, Any], folder: Path) -> Path:
+def write_model(
+    module: nn.Module, name: str, architecture: str, kwargs: Mapping[str, Any], folder: Path
+) -> Path:
     """Write the weights and a YAML as those of conf/model/; return the YAML's path."""
     file, path = (folder / f"{name}.safetensors").resolve(), folder / "model" / f"{name}.yaml"
-    save_file({key: tensor.contiguous().cpu() for key, tensor in module.state_dict().items()}, f"{file}.new")
+    save_file(
+        {key: tensor.contiguous().cpu() for key, tensor in module.state_dict().items()},
+        f"{file}.new",
+    )
     os.replace(f"{file}.new", file)
-    spec = ModelSpec(name, "torchvision", architecture, weights=str(file), kwargs=kwargs, classes=CLASSES)
-    settings = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(spec).items()}
+    spec = ModelSpec(
+        name, "torchvision", architecture, weights=str(file), kwargs=kwargs, classes=CLASSES
+    )
+    settings = {
+        key: list(value) if isinstance(value, tuple) else value for key, value in vars(spec).items()
+    }
     path.parent.mkdir(exist_ok=True)
     path.write_text(
-        f"# {architecture}, fine-tuned on Pascal VOC.\n{yaml.safe_dump(settings, sort_keys=False)}", encoding="utf-8"
+        f"# {architecture}, fine-tuned on Pascal VOC.\n{yaml.safe_dump(settings, sort_keys=False)}",
+        encoding="utf-8",
     )
     return path
 
@@ -210,9 +260,13 @@ def write_model(module: nn.Module, name: str, architecture: str, kwargs: Mapping
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", required=True, help="the folder of VOC, as data.root")
-    parser.add_argument("--year", type=int, default=None, help="2012 or 2007; by default the one that exists")
+    parser.add_argument(
+        "--year", type=int, default=None, help="2012 or 2007; by default the one that exists"
+    )
     parser.add_argument("--architecture", default="resnet18", help="a classifier of torchvision")
-    parser.add_argument("--weights", default="default", help="default, IMAGENET1K_V1, a file, or none")
+    parser.add_argument(
+        "--weights", default="default", help="default, IMAGENET1K_V1, a file, or none"
+    )
     parser.add_argument("--output", type=Path, required=True, help="a folder of this run alone")
     parser.add_argument("--train-split", default="train")
     parser.add_argument("--val-split", default="val")
@@ -230,7 +284,8 @@ def main() -> None:
     spec = ModelSpec("voc", "torchvision", options.architecture, weights=published, kwargs=kwargs)
     source, device = find_source(spec), torch.device(options.device)
     training, validation = (
-        voc(options.root, split, year=options.year) for split in (options.train_split, options.val_split)
+        voc(options.root, split, year=options.year)
+        for split in (options.train_split, options.val_split)
     )
     torch.manual_seed(options.seed)  # of the new last layer
     module = build_network(source, options.architecture, options.weights).to(device)
@@ -240,9 +295,17 @@ def main() -> None:
     defined = {name: value for name, value in values.items() if not math.isnan(value)}
     print(", ".join(f"{name} {value:.3f}" for name, value in defined.items()))
     mean = np.mean(list(defined.values()))
-    print(f"mAP on {options.val_split}: {mean:.4f} over {len(defined)} classes, {len(validation)} images")
-    path = write_model(module, f"{options.architecture}_voc", options.architecture, kwargs, options.output)
-    print(f"axiom-bench data=voc model={path.stem} 'hydra.searchpath=[file://{path.parent.parent.resolve()}]'")
+    print(
+        f"mAP on {options.val_split}: {mean:.4f} over {len(defined)} classes, {len(validation)} "
+        "images"
+    )
+    path = write_model(
+        module, f"{options.architecture}_voc", options.architecture, kwargs, options.output
+    )
+    print(
+        f"axiom-bench data=voc model={path.stem} "
+        f"'hydra.searchpath=[file://{path.parent.parent.resolve()}]'"
+    )
 
 
 if __name__ == "__main__":

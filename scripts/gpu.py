@@ -3,13 +3,15 @@
     scripts/gpu.sh [FOLDER] [--only TEXT] [--seconds 600]
     scripts/gpu.sh --cpu [FOLDER]      on the CPU, with a few images: shows that everything runs
 
-FOLDER (default: build/gpu) has for each step its output (NAME.txt), for each run what it took (NAME.json) and its run
-folder, and page.md, which is written anew after each step. A step that fails, or takes longer than its limit, doesn't
-stop the others; steps that begin after --seconds are left out. The exit code is 1 where one failed.
+FOLDER (default: build/gpu) has for each step its output (NAME.txt), for each run what it took
+(NAME.json) and its run folder, and page.md, which is written anew after each step. A step that
+fails, or takes longer than its limit, doesn't stop the others; steps that begin after --seconds are
+left out. The exit code is 1 where one failed.
 
-Runs are measured as they are, and, with a few images, once more with a profile of their kernels, which takes memory for
-each kernel's start. The large run is of made-up images: photographs of AXIOM_BENCH_REAL (../shared) under other names,
-by hard links. Its stages stand on the page beside the budget for 50,000 images in 30 seconds.
+Runs are measured as they are, and, with a few images, once more with a profile of their kernels,
+which takes memory for each kernel's start. The large run is of made-up images: photographs of
+AXIOM_BENCH_REAL (../shared) under other names, by hard links. Its stages stand on the page beside
+the budget for 50,000 images in 30 seconds.
 """
 
 from __future__ import annotations
@@ -53,7 +55,8 @@ TAKE = "take"  # in the place of a folder: a run is measured in this process
 
 
 class Sizes(NamedTuple):
-    """How much each step computes. made: made-up images. profiled: images of a run whose kernels are listed."""
+    """How much each step computes. made: made-up images. profiled: images of a run whose kernels
+    are listed."""
 
     device: str
     made: int
@@ -80,7 +83,8 @@ class Step(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a step. status: "done", "failed (exit code 1)", "stopped after 60 s", "left out"."""
+    """What became of a step. status: "done", "failed (exit code 1)", "stopped after 60 s", "left
+    out"."""
 
     step: Step
     status: str
@@ -91,18 +95,40 @@ def steps(sizes: Sizes, folder: Path) -> Iterator[Step]:
     """The steps, those that tell most first."""
     python = sys.executable
     yield Step("machine", (python, "-m", "torch.utils.collect_env"), 60)
-    tests = ("-m", "pytest", "-m", "cuda", "-q", "-rs", "-p", "no:cacheprovider", "tests/test_cuda.py")
+    tests = (
+        "-m",
+        "pytest",
+        "-m",
+        "cuda",
+        "-q",
+        "-rs",
+        "-p",
+        "no:cacheprovider",
+        "tests/test_cuda.py",
+    )
     yield Step("tests", (python, *tests), 150)
     for name, (seconds, overrides) in runs(sizes, folder).items():
         yield Step(name, _taking(name, overrides, folder), seconds, run=True)
     for precision in ("fp32", "tf32", "bf16"):
         for batch in sizes.speed_batches:
-            options = ("--precision", precision, "--batch", str(batch), "--repeats", str(sizes.repeats))
+            options = (
+                "--precision",
+                precision,
+                "--batch",
+                str(batch),
+                "--repeats",
+                str(sizes.repeats),
+            )
             command = (python, str(SCRIPTS / "bench_speed.py"), "--device", sizes.device, *options)
             yield Step(f"speed_{precision}_{batch}", command, 60)
     for name, (seconds, overrides) in runs(sizes, folder).items():
         few = (*overrides, f"data.size={_profiled(name, sizes)}")
-        yield Step(f"{name}_kernels", _taking(f"{name}_kernels", few, folder, "--kernels"), seconds, run=True)
+        yield Step(
+            f"{name}_kernels",
+            _taking(f"{name}_kernels", few, folder, "--kernels"),
+            seconds,
+            run=True,
+        )
 
 
 def _profiled(name: str, sizes: Sizes) -> int:
@@ -112,29 +138,58 @@ def _profiled(name: str, sizes: Sizes) -> int:
 
 def runs(sizes: Sizes, folder: Path) -> dict[str, tuple[float, tuple[str, ...]]]:
     """{name: (its limit in seconds, overrides)} of the runs."""
-    device, few = f"device={sizes.device}", () if sizes.images is None else (f"data.size={sizes.images}",)
+    device, few = (
+        f"device={sizes.device}",
+        () if sizes.images is None else (f"data.size={sizes.images}",),
+    )
     real = (f"real_root={REAL}", f"data.workers={sizes.workers}")
-    of_made = (f"data.root={folder / MADE}", f"data.batch_size={sizes.batch}", f"shard_size={8 * sizes.batch}")
-    large = ("model=vgg16", "model.weights=null", "data=imagenet", "data.size=null", *of_made, PAPER, AXIOMS)
+    of_made = (
+        f"data.root={folder / MADE}",
+        f"data.batch_size={sizes.batch}",
+        f"shard_size={8 * sizes.batch}",
+    )
+    large = (
+        "model=vgg16",
+        "model.weights=null",
+        "data=imagenet",
+        "data.size=null",
+        *of_made,
+        PAPER,
+        AXIOMS,
+    )
     return {
         "default": (60, (device, *few)),
         LARGE: (120, (device, *real, *large, *NO_PICTURES)),
         "large_tf32": (120, (device, "device.precision=tf32", *real, *large, *NO_PICTURES)),
         "real": (120, ("experiment=real", device, *real, *few)),
-        "all_metrics": (150, ("metric=all", device, f"data.size={sizes.all_metrics}", "data=scenes", *NO_PICTURES)),
+        "all_metrics": (
+            150,
+            ("metric=all", device, f"data.size={sizes.all_metrics}", "data=scenes", *NO_PICTURES),
+        ),
     }
 
 
 def _taking(name: str, overrides: Sequence[str], folder: Path, *options: str) -> tuple[str, ...]:
-    command = (sys.executable, str(SCRIPTS / "gpu.py"), *options, "--out", str(folder / f"{name}.json"), TAKE, "--")
+    command = (
+        sys.executable,
+        str(SCRIPTS / "gpu.py"),
+        *options,
+        "--out",
+        str(folder / f"{name}.json"),
+        TAKE,
+        "--",
+    )
     return (*command, *overrides, f"results={folder / 'results'}", f"run={name}")
 
 
 def measured(overrides: Sequence[str], with_kernels: bool) -> dict[str, Any]:
-    """{exit_code, seconds, peak_memory, kernels, kernel_seconds, starting} of a run in this process. Memory in bytes;
-    on a CPU it is the process's. kernels: [name, milliseconds, calls] of the KERNELS, or operations, that take longest.
-    kernel_seconds: of all; starting: the processor's seconds to start them, 0 on a CPU."""
-    from axiom_bench.cli.main import main as axiom_bench_main  # before torch, whose idle threads would take a core
+    """{exit_code, seconds, peak_memory, kernels, kernel_seconds, starting} of a run in this
+    process. Memory in bytes; on a CPU it is the process's. kernels: [name, milliseconds, calls] of
+    the KERNELS, or operations, that take longest. kernel_seconds: of all; starting: the processor's
+    seconds to start them, 0 on a CPU."""
+    from axiom_bench.cli.main import (
+        main as axiom_bench_main,
+    )  # before torch, whose idle threads would take a core
 
     # isort: split
     import torch
@@ -148,22 +203,36 @@ def measured(overrides: Sequence[str], with_kernels: bool) -> dict[str, Any]:
         if on_gpu:
             torch.cuda.synchronize()
     seconds = time.perf_counter() - start
-    memory = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    memory = (
+        torch.cuda.max_memory_allocated()
+        if on_gpu
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    )
     events = profiled.key_averages() if profiled else ()
     kernels = [
-        (event.key, (event.self_device_time_total if on_gpu else event.self_cpu_time_total) / 1000, event.count)
+        (
+            event.key,
+            (event.self_device_time_total if on_gpu else event.self_cpu_time_total) / 1000,
+            event.count,
+        )
         for event in events
     ]
     return {
         **{"exit_code": code, "seconds": seconds, "peak_memory": memory},
         **{"kernels": sorted(kernels, key=lambda kernel: -kernel[1])[:KERNELS]},
         **{"kernel_seconds": sum(ms for _, ms, _ in kernels) / 1000},
-        **{"starting": sum(each.self_cpu_time_total for each in events if STARTS_KERNEL.match(each.key)) / 1e6},
+        **{
+            "starting": sum(
+                each.self_cpu_time_total for each in events if STARTS_KERNEL.match(each.key)
+            )
+            / 1e6
+        },
     }
 
 
 def stages(out: Path) -> dict[str, float]:
-    """Return {stage: seconds} of the run that wrote this JSON, from its manifest, and of its report."""
+    """Return {stage: seconds} of the run that wrote this JSON, from its manifest, and of its
+    report."""
     seconds: Counter[str] = Counter()
     report = 0.0
     for manifest in out.parent.glob(f"results/*/{out.stem}/manifest.json"):
@@ -175,16 +244,22 @@ def stages(out: Path) -> dict[str, float]:
 
 
 def measured_budget(results: Mapping[str, Any], sizes: Sizes) -> dict[str, float]:
-    """{what BUDGET names: seconds} of the large run, as far as its steps are done. Kernels are those of one batch,
-    times the batches."""
+    """{what BUDGET names: seconds} of the large run, as far as its steps are done. Kernels are
+    those of one batch, times the batches."""
     seconds: dict[str, float] = {}
     if run := results.get(LARGE):
         others = {name: each for name, each in run["stages"].items() if name != "start"}
-        seconds |= {"start": run["seconds"] - sum(others.values()), "loading, waited for": others.get("loading", 0)}
+        seconds |= {
+            "start": run["seconds"] - sum(others.values()),
+            "loading, waited for": others.get("loading", 0),
+        }
         seconds |= {"report": others.get("report", 0), "the whole command": run["seconds"]}
     if batch := results.get(f"{LARGE}_kernels"):
         batches = sizes.made / sizes.batch
-        seconds |= {"starting kernels": batches * batch["starting"], "kernels": batches * batch["kernel_seconds"]}
+        seconds |= {
+            "starting kernels": batches * batch["starting"],
+            "kernels": batches * batch["kernel_seconds"],
+        }
     return seconds
 
 
@@ -198,7 +273,9 @@ def take(step: Step, folder: Path, device: str, left: float) -> Outcome:
         output.write(f"$ {' '.join(step.command)}\n")
         output.flush()
         settings: dict[str, Any] = {"cwd": ROOT, "env": environment, "start_new_session": True}
-        process = subprocess.Popen(step.command, stdout=output, stderr=subprocess.STDOUT, **settings)
+        process = subprocess.Popen(
+            step.command, stdout=output, stderr=subprocess.STDOUT, **settings
+        )
         try:
             code = process.wait(limit)
             status = "done" if code == 0 else f"failed (exit code {code})"
@@ -210,8 +287,8 @@ def take(step: Step, folder: Path, device: str, left: float) -> Outcome:
 
 
 def make_images(folder: Path, count: int) -> None:
-    """`count` images in ImageNet's layout: hard links to photographs, with their boxes; links where they lie on another
-    file system."""
+    """`count` images in ImageNet's layout: hard links to photographs, with their boxes; links where
+    they lie on another file system."""
     source, boxes = REAL / "data" / "imagenet", Path("Annotations", "CLS-LOC", "val")
     photographs = sorted((source / "val").rglob("*.JPEG"))
     (folder / boxes).mkdir(parents=True)
@@ -220,7 +297,10 @@ def make_images(folder: Path, count: int) -> None:
         photograph, stem = photographs[number % len(photographs)], f"made_{number:08d}"
         image = folder / "val" / photograph.parent.name / f"{stem}.JPEG"
         box_file = source / boxes / f"{photograph.stem}.xml"
-        for of_photograph, path in ((photograph, image), (box_file, folder / boxes / f"{stem}.xml")):
+        for of_photograph, path in (
+            (photograph, image),
+            (box_file, folder / boxes / f"{stem}.xml"),
+        ):
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 os.link(of_photograph, path)
@@ -229,12 +309,19 @@ def make_images(folder: Path, count: int) -> None:
 
 
 def page(outcomes: Sequence[Outcome], folder: Path, sizes: Sizes) -> str:
-    """Markdown: a table of the steps, of the runs with their memory, the kernels, and what the others printed."""
+    """Markdown: a table of the steps, of the runs with their memory, the kernels, and what the
+    others printed."""
     lines = ["# On a GPU" if sizes.device == "cuda" else "# On the CPU, with a few images", ""]
     lines += ["| step | status | s |", "| --- | --- | ---: |"]
     lines += [f"| {each.step.name} | {each.status} | {each.seconds:.0f} |" for each in outcomes]
-    written = {each.step.name: folder / f"{each.step.name}.json" for each in outcomes if each.step.run}
-    results = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in written.items() if path.exists()}
+    written = {
+        each.step.name: folder / f"{each.step.name}.json" for each in outcomes if each.step.run
+    }
+    results = {
+        name: json.loads(path.read_text(encoding="utf-8"))
+        for name, path in written.items()
+        if path.exists()
+    }
     lines += ["", "## Runs", "", "| run | s | peak memory |", "| --- | ---: | ---: |"]
     lines += [
         f"| {name} | {run['seconds']:.1f} | {run['peak_memory'] / 2**30:.2f} GiB |"
@@ -250,7 +337,9 @@ def page(outcomes: Sequence[Outcome], folder: Path, sizes: Sizes) -> str:
             of_run = name.removesuffix("_kernels")
             lines += ["", f"## Kernels of {of_run}, {_profiled(of_run, sizes)} images", ""]
             lines += ["| kernel | ms | calls |", "| --- | ---: | ---: |"]
-            lines += [f"| `{kernel[:100]}` | {ms:.2f} | {calls} |" for kernel, ms, calls in run["kernels"]]
+            lines += [
+                f"| `{kernel[:100]}` | {ms:.2f} | {calls} |" for kernel, ms, calls in run["kernels"]
+            ]
     for each in outcomes:
         output = folder / f"{each.step.name}.txt"
         if output.exists() and (each.status != "done" or not each.step.run):
@@ -278,7 +367,11 @@ def main() -> int:
         result = measured(options.overrides, options.kernels) | {"stages": stages(options.out)}
         options.out.write_text(json.dumps(result, indent=1), encoding="utf-8")
         return int(result["exit_code"])
-    sizes, folder, end = CPU if options.cpu else GPU, Path(options.folder).resolve(), time.monotonic() + options.seconds
+    sizes, folder, end = (
+        CPU if options.cpu else GPU,
+        Path(options.folder).resolve(),
+        time.monotonic() + options.seconds,
+    )
     if folder.exists() and any(folder.iterdir()) and not (folder / PAGE).exists():
         print(f"{folder} holds something else; name a new folder.", file=sys.stderr)
         return 2

@@ -1,19 +1,22 @@
-"""Measure many networks at their default layer: the step that splits them, and the cost and error of their drops.
+"""Measure many networks at their default layer: the step that splits them, and the cost and error
+of their drops.
 
     python scripts/network_table.py OUTPUT.csv [NAME ...] [--batch 8] [--seconds 600]
 
-Without names: torchvision's classifiers, a member of each family of timm, and classifiers of transformers and MONAI,
-with random weights. Then come models of conf/model with their weights. A name may also be LIBRARY:NAME, such as
-transformers:ResNet, monai:ResNet or trained:vgg16_mri. A network that OUTPUT.csv has already isn't measured again.
+Without names: torchvision's classifiers, a member of each family of timm, and classifiers of
+transformers and MONAI, with random weights. Then come models of conf/model with their weights. A
+name may also be LIBRARY:NAME, such as transformers:ResNet, monai:ResNet or trained:vgg16_mri. A
+network that OUTPUT.csv has already isn't measured again.
 
-The cost is that of a trace and all drops, in forward passes of the same batch: the median of three repeats that
-alternate with the pass. The error is the largest of 16 channels against passes through the head of a float64 copy, as a
-share of the largest drop.
+The cost is that of a trace and all drops, in forward passes of the same batch: the median of three
+repeats that alternate with the pass. The error is the largest of 16 channels against passes through
+the head of a float64 copy, as a share of the largest drop.
 """
 
 from __future__ import annotations
 
-import axiom_bench as ab  # before torch, whose idle threads would otherwise take a core from the ones that work
+# before torch, whose idle threads would otherwise take a core from the ones that work
+import axiom_bench as ab
 
 # isort: split
 import argparse
@@ -38,7 +41,22 @@ from axiom_bench.models.spec import model_config
 from axiom_bench.run.composing.composition import composed
 
 SMALL = (
-    *("atto", "femto", "pico", "nano", "xxs", "xx_small", "x_small", "micro", "tiny", "_t_", "small", "xs", "b0", "18"),
+    *(
+        "atto",
+        "femto",
+        "pico",
+        "nano",
+        "xxs",
+        "xx_small",
+        "x_small",
+        "micro",
+        "tiny",
+        "_t_",
+        "small",
+        "xs",
+        "b0",
+        "18",
+    ),
     *("_050", "s0", "_s"),
 )
 TORCHVISION = """
@@ -79,8 +97,15 @@ def timm_names() -> Iterator[str]:
     import timm  # behind torchvision, which needs its import of this project
 
     for module in timm.list_modules():
-        names = [name for name in timm.list_models(module=module) if not any(word in name for word in LARGE)]
-        order = {name: next((i for i, word in enumerate(SMALL) if word in name), len(SMALL)) for name in names}
+        names = [
+            name
+            for name in timm.list_models(module=module)
+            if not any(word in name for word in LARGE)
+        ]
+        order = {
+            name: next((i for i, word in enumerate(SMALL) if word in name), len(SMALL))
+            for name in names
+        }
         families: dict[str, str] = {}
         for name in sorted(names, key=lambda name: (order[name], len(name), name)):
             families.setdefault(name.partition("_")[0].rstrip("0123456789"), name)
@@ -88,7 +113,8 @@ def timm_names() -> Iterator[str]:
 
 
 def transformers_network(config: str) -> nn.Module:
-    """Build a classifier of images of transformers with random weights. config: the name before `Config`."""
+    """Build a classifier of images of transformers with random weights. config: the name before
+    `Config`."""
     import transformers  # here: an extra
 
     settings = getattr(transformers, f"{config}Config")(num_labels=CLASSES)
@@ -101,9 +127,16 @@ def monai_network(name: str) -> nn.Module:
     nets = import_module("monai.networks.nets")  # here: MONAI is no dependency
 
     builders: dict[str, Callable[[], nn.Module]] = {
-        "DenseNet121": partial(nets.DenseNet121, spatial_dims=2, in_channels=1, out_channels=CLASSES),
+        "DenseNet121": partial(
+            nets.DenseNet121, spatial_dims=2, in_channels=1, out_channels=CLASSES
+        ),
         "EfficientNetBN": partial(
-            nets.EfficientNetBN, "efficientnet-b0", spatial_dims=2, in_channels=1, num_classes=CLASSES, pretrained=False
+            nets.EfficientNetBN,
+            "efficientnet-b0",
+            spatial_dims=2,
+            in_channels=1,
+            num_classes=CLASSES,
+            pretrained=False,
         ),
         "ResNet": partial(nets.resnet18, spatial_dims=2, n_input_channels=1, num_classes=CLASSES),
         "SEResNet50": partial(nets.SEResNet50, spatial_dims=2, in_channels=1, num_classes=CLASSES),
@@ -121,7 +154,11 @@ def config_of(library: str, name: str) -> dict[str, Any]:
         return {**model_config(name), "weights": None}
     config = {**model_config("user"), "name": name, "weights": None}
     if library == "transformers":
-        return {**config, "architecture": f"{__file__}:transformers_network", "kwargs": {"config": name}}
+        return {
+            **config,
+            "architecture": f"{__file__}:transformers_network",
+            "kwargs": {"config": name},
+        }
     grey = {"mean": [0.5], "std": [0.5]}
     return {**config, **grey, "architecture": f"{__file__}:monai_network", "kwargs": {"name": name}}
 
@@ -138,12 +175,17 @@ def median(repeats: int, calls: dict[str, Callable[[], object]]) -> dict[str, fl
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def largest_error(network: nn.Module, layer: str, reshape: Any, output: Any, image: Tensor, drops: Tensor) -> float:
-    """Return the largest error of some channels' drops (K,) of an image, as a share of its largest drop.
+def largest_error(
+    network: nn.Module, layer: str, reshape: Any, output: Any, image: Tensor, drops: Tensor
+) -> float:
+    """Return the largest error of some channels' drops (K,) of an image, as a share of its largest
+    drop.
 
     The reference is a copy of the network in float64, in which two scores can be subtracted.
     """
-    exact = ab.cut(copy.deepcopy(network).double(), layer, reshape=reshape, output=output).trace(image.double())
+    exact = ab.cut(copy.deepcopy(network).double(), layer, reshape=reshape, output=output).trace(
+        image.double()
+    )
     target = exact.targets[0]
     score = exact.head(exact.activations)[0, target]
     errors = []
@@ -160,10 +202,14 @@ def measured(library: str, name: str, batch: int) -> Row:
     loaded = load_model(config_of(library, name))
     network = loaded.module.eval()
     for layer in network.modules():
-        if isinstance(layer, nn.Linear) and not layer.weight.any():  # as some begin, whose scores are all 0
+        if (
+            isinstance(layer, nn.Linear) and not layer.weight.any()
+        ):  # as some begin, whose scores are all 0
             nn.init.normal_(layer.weight, std=0.02)
     size = loaded.preprocessing.size or (224, 224)
-    images = torch.randn(batch, loaded.preprocessing.channels, *size, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(
+        batch, loaded.preprocessing.channels, *size, generator=torch.Generator().manual_seed(0)
+    )
     cut_model = ab.cut(network, loaded.layer, reshape=loaded.reshape, output=loaded.output)
     trace = cut_model.trace(images)
 
@@ -174,7 +220,9 @@ def measured(library: str, name: str, batch: int) -> Row:
     def trace_and_drops() -> Tensor:
         return cut_model.trace(images).ablation_drops
 
-    error = largest_error(network, loaded.layer, loaded.reshape, loaded.output, images[:1], trace.ablation_drops[0])
+    error = largest_error(
+        network, loaded.layer, loaded.reshape, loaded.output, images[:1], trace.ablation_drops[0]
+    )
     seconds = median(REPEATS, {"forward": forward, "drops": trace_and_drops})
     return Row(
         library,
@@ -191,7 +239,11 @@ def measured(library: str, name: str, batch: int) -> Row:
 
 def all_networks() -> Iterator[tuple[str, str]]:
     """Yield the library and name of each network of the table."""
-    for library, names in {"torchvision": TORCHVISION, "transformers": TRANSFORMERS, "monai": MONAI}.items():
+    for library, names in {
+        "torchvision": TORCHVISION,
+        "transformers": TRANSFORMERS,
+        "monai": MONAI,
+    }.items():
         for name in names.split():
             yield library, name
     for name in timm_names():
@@ -230,7 +282,17 @@ def main() -> None:
             try:
                 row = measured(library, name, options.batch)
             except Exception as error:  # noqa: BLE001 - a network that can't be measured is a line, too
-                row = Row(library, name, "", 0, "failed", "", "", "", f"{type(error).__name__}: {error}"[:300])
+                row = Row(
+                    library,
+                    name,
+                    "",
+                    0,
+                    "failed",
+                    "",
+                    "",
+                    "",
+                    f"{type(error).__name__}: {error}"[:300],
+                )
             writer.writerow(asdict(row))
             file.flush()
             print(*asdict(row).values(), flush=True)

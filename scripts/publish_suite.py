@@ -1,11 +1,13 @@
-"""Write results/reference/SUITE: the values of a suite's parts, computed or continued, of all methods of few passes.
+"""Write results/reference/SUITE: the values of a suite's parts, computed or continued, of all
+methods of few passes.
 
-python scripts/publish_suite.py SUITE [PART ...] [KEY=VALUE ...] [--add METHOD] [--reuse OLDER_SUITE]
+python scripts/publish_suite.py SUITE [PART ...] [KEY=VALUE ...] [--add METHOD] [--reuse
+OLDER_SUITE]
 
---add: computes this method alone, and adds it to the values that are published, which stay as they are.
---reuse: copies the values of each part that the older suite also has, with the same settings, and computes the others.
-KEY=VALUE: as of `axiom-bench suite=SUITE`. A suite without `frozen` is frozen by it: its file then says which networks
-and images these were, and what its metrics called.
+--add: computes this method alone, and adds it to the values that are published, which stay as they
+are. --reuse: copies the values of each part that the older suite also has, with the same settings,
+and computes the others. KEY=VALUE: as of `axiom-bench suite=SUITE`. A suite without `frozen` is
+frozen by it: its file then says which networks and images these were, and what its metrics called.
 """
 
 from __future__ import annotations
@@ -31,10 +33,23 @@ from axiom_bench.run.job import Job
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "results" / "reference"
-COSTLY = ("is_cam", "opti_cam", "ss_cam")  # methods of over 64 passes an image on the networks of every suite
-OF_CHANNELS = ("gscore_cam", "score_cam")  # on networks of over 64 channels: a pass for each that matters
+COSTLY = (
+    "is_cam",
+    "opti_cam",
+    "ss_cam",
+)  # methods of over 64 passes an image on the networks of every suite
+OF_CHANNELS = (
+    "gscore_cam",
+    "score_cam",
+)  # on networks of over 64 channels: a pass for each that matters
 WIDE = ("photographs-1", "photographs-2")
-FEW = ("slices", "outside", "neutral", "neutral_before", "lite")  # parts with values of these methods only
+FEW = (
+    "slices",
+    "outside",
+    "neutral",
+    "neutral_before",
+    "lite",
+)  # parts with values of these methods only
 OF_FEW = (  # methods and controls of few passes that the findings compare; --add METHOD adds others
     "ablation_cam", "ablation_cam_axiomatic", "axiom_cam", "centered", "eigen_cam", "eigen_grad_cam", "equal_shares",
     "fd_cam", "grad_cam", "grad_cam_pp", "guided_xgrad_cam", "hires_cam", "integrated_gradients", "layer_cam", "random",
@@ -59,7 +74,8 @@ def frozen(suite: str, part: str, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def has_part(older: str | None, suite: str, part: str) -> bool:
-    """Return whether the older suite has this part with the same settings, so that its values are reused."""
+    """Return whether the older suite has this part with the same settings, so that its values are
+    reused."""
     if older is None or part not in Suite.of(older).parts:
         return False
     return Suite.of(older).part(part).overrides == Suite.of(suite).part(part).overrides
@@ -71,7 +87,9 @@ def copy_part(older: str, suite: str, part: str) -> None:
     target = REFERENCE / suite / part
     manifest = reading.read_manifest(source)
     config = renamed(manifest.config, suite, part)
-    jobs = [job.model_copy(update={"config": renamed(job.config, suite, part)}) for job in manifest.jobs]
+    jobs = [
+        job.model_copy(update={"config": renamed(job.config, suite, part)}) for job in manifest.jobs
+    ]
     shutil.copytree(source / "records", target / "records", dirs_exist_ok=True)
     changed = {"run": f"{suite}-{part}", "config": config, "jobs": jobs}
     artefacts.write(target, manifest.model_copy(update=changed))
@@ -85,7 +103,9 @@ def renamed(config: ConfigEntry, suite: str, part: str) -> ConfigEntry:
 
 def run(suite: str, part: str, chosen: Sequence[str], overrides: Sequence[str]) -> Path:
     """The run folder of these methods on a part. Exits where a network failed."""
-    code, lines, folder = compute([f"suite={suite}/{part}", f"method=[{','.join(chosen)}]", *QUIET, *overrides])
+    code, lines, folder = compute(
+        [f"suite={suite}/{part}", f"method=[{','.join(chosen)}]", *QUIET, *overrides]
+    )
     if code:
         sys.exit("\n".join(lines))
     return folder
@@ -109,12 +129,18 @@ def main(argv: Sequence[str] | None = None) -> int:
                 of_parts[part] = Suite.of(options.reuse).part(part).frozen
             else:
                 of_parts[part] = frozen(options.suite, part, overrides)
-        new = yaml.safe_dump({"frozen": of_parts}, sort_keys=False, width=200, default_flow_style=None)
+        new = yaml.safe_dump(
+            {"frozen": of_parts}, sort_keys=False, width=200, default_flow_style=None
+        )
         file.write_text(text.removesuffix(UNFROZEN) + new, encoding="utf-8")
     costly = (*COSTLY, *OF_CHANNELS) if options.suite in WIDE else COSTLY
     names = methods.names()
     if options.suite in OF_OBJECTS:
-        names = [name for name in plugins.names("method") if name in names or methods.get(name).spec.of_objects]
+        names = [
+            name
+            for name in plugins.names("method")
+            if name in names or methods.get(name).spec.of_objects
+        ]
     for part in parts:
         if has_part(options.reuse, options.suite, part):
             copy_part(options.reuse, options.suite, part)

@@ -1,7 +1,9 @@
-"""Are zeta and epsilon small at the last layers, and smaller than at inner ones? Write findings.md's table and figure.
+"""Are zeta and epsilon small at the last layers, and smaller than at inner ones? Write
+findings.md's table and figure.
 
-python scripts/study_premise.py                                 (computes what results/layers/premise_* lack)
-python scripts/study_premise.py vgg16_mri inception_v3_five     (prints their rows and draws premise_paper.png)
+python scripts/study_premise.py                                 (computes what
+results/layers/premise_* lack) python scripts/study_premise.py vgg16_mri inception_v3_five
+(prints their rows and draws premise_paper.png)
 """
 
 from __future__ import annotations
@@ -32,7 +34,12 @@ COMMON = (
 )
 OWN = ("data=imagenet", "data.size=12", "data.target=label")
 SLICES = (
-    *("data=folder", "data.root=${real_root}/data/mri_slices", "data.name=mri_slices", "data.size=36"),
+    *(
+        "data=folder",
+        "data.root=${real_root}/data/mri_slices",
+        "data.name=mri_slices",
+        "data.size=36",
+    ),
     *("data.batch_size=6", "shard_size=6"),
 )
 NEUTRAL = ("data=imagenet", "data.size=12", "target=predicted", "data.batch_size=6", "shard_size=6")
@@ -40,7 +47,8 @@ PHOTOGRAPHS = (*OWN, "model.weights_folder=${real_root}/weights")
 
 
 class Network(NamedTuple):
-    """layers: three inner ones and the last. overrides: of its data. trainings: endings of its names."""
+    """layers: three inner ones and the last. overrides: of its data. trainings: endings of its
+    names."""
 
     name: str
     layers: tuple[str, ...]
@@ -49,9 +57,19 @@ class Network(NamedTuple):
 
 
 NETWORKS = (
-    Network("scenes_vgg", ("features.4", "features.7", "features.11", "features.13"), ("data=scenes",), TRAININGS),
+    Network(
+        "scenes_vgg",
+        ("features.4", "features.7", "features.11", "features.13"),
+        ("data=scenes",),
+        TRAININGS,
+    ),
     Network("scenes_resnet", STAGES, ("data=scenes",), TRAININGS),
-    Network("signals_cnn", ("features.3", "features.4", "features.7", "features.9"), ("data=signals",), TRAININGS),
+    Network(
+        "signals_cnn",
+        ("features.3", "features.4", "features.7", "features.9"),
+        ("data=signals",),
+        TRAININGS,
+    ),
     Network(
         "scenes_detector",
         ("features.4", "features.8", "features.11", "features.13"),
@@ -64,9 +82,13 @@ NETWORKS = (
         ("data=scenes_repeated", "target=matched", "data.size=8"),
         TRAININGS,
     ),
-    Network("squeezenet1_1", ("features.4", "features.7", "features.10", "features.12"), PHOTOGRAPHS),
+    Network(
+        "squeezenet1_1", ("features.4", "features.7", "features.10", "features.12"), PHOTOGRAPHS
+    ),
     Network("shufflenet_v2_x0_5", ("stage2", "stage3", "stage4", "conv5"), PHOTOGRAPHS),
-    Network("mobilenet_v2", ("features.6", "features.13", "features.17", "features.18"), PHOTOGRAPHS),
+    Network(
+        "mobilenet_v2", ("features.6", "features.13", "features.17", "features.18"), PHOTOGRAPHS
+    ),
     Network("resnet18", STAGES, PHOTOGRAPHS),
     Network("own_model", ("features.4", "features.7", "features.9", "features.12"), OWN),
     Network("vgg16_mri", ("features.9", "features.16", "features.23", "features.30"), SLICES),
@@ -75,10 +97,14 @@ NETWORKS = (
 
 
 def computed(networks: Sequence[Network]) -> pd.DataFrame:
-    """The records of all networks and layers, a run folder for each network; what is there isn't computed again."""
+    """The records of all networks and layers, a run folder for each network; what is there isn't
+    computed again."""
     records = []
     for network in networks:
-        models, run = ",".join(f"{network.name}{ending}" for ending in network.trainings), f"premise_{network.name}"
+        models, run = (
+            ",".join(f"{network.name}{ending}" for ending in network.trainings),
+            f"premise_{network.name}",
+        )
         layers = ",".join(reversed(network.layers))  # the last layer is the quickest
         axes = (f"model={models}", f"model.layer={layers}", f"run={run}")
         _, outcomes = run_jobs([*COMMON, *network.overrides, *axes])
@@ -90,8 +116,11 @@ def computed(networks: Sequence[Network]) -> pd.DataFrame:
 
 
 def rows_of(records: pd.DataFrame) -> pd.DataFrame:
-    """Those with a value, and the columns network (its trainings' common name) and place (the layer's, 0 to 3)."""
-    rows = records[records["status"] == OK].astype({"model": str, "layer": str, "method": str, "metric": str})
+    """Those with a value, and the columns network (its trainings' common name) and place (the
+    layer's, 0 to 3)."""
+    rows = records[records["status"] == OK].astype(
+        {"model": str, "layer": str, "method": str, "metric": str}
+    )
     places = {
         (f"{network.name}{ending}", layer): (network.name, place)
         for network in NETWORKS
@@ -103,7 +132,8 @@ def rows_of(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def lines(rows: pd.DataFrame, networks: Sequence[Network]) -> Iterator[list[str]]:
-    """A line for each network: medians over images by layer, of several trainings their median and range."""
+    """A line for each network: medians over images by layer, of several trainings their median and
+    range."""
     yield [
         "network", "layers", *(f"{name}, by layer" for name in RESIDUALS), *(f"{name} small" for name in RESIDUALS),
         *(f"{name} least at the last" for name in RESIDUALS), "sensitivity error below Grad-CAM's, by layer",
@@ -118,7 +148,10 @@ def lines(rows: pd.DataFrame, networks: Sequence[Network]) -> Iterator[list[str]
             small.append(f"{(table[3] < SMALL).sum()} of {len(table)}")
             least.append(f"{(table[3] < table.drop(columns=3).min(axis=1)).sum()} of {len(table)}")
         errors = own[own["metric"] == "sensitivity_error"].pivot_table(
-            index=["place", "model", "image_id", "target_class"], columns="method", values="value", observed=True
+            index=["place", "model", "image_id", "target_class"],
+            columns="method",
+            values="value",
+            observed=True,
         )
         below = (errors["xgrad_cam"] < errors["grad_cam"] - ROUNDING).groupby("place").mean()
         shares = "; ".join(f"{100 * share:.0f} %" for share in below)
@@ -132,7 +165,8 @@ def _with_range(values: pd.Series) -> str:
 
 
 def draw(rows: pd.DataFrame, networks: Sequence[Network], name: str) -> None:
-    """Box-plots after the paper's Fig. 2, at four layers, logarithmic from 1e-6 on; the mean above each box."""
+    """Box-plots after the paper's Fig. 2, at four layers, logarithmic from 1e-6 on; the mean above
+    each box."""
     order = [network.name for network in networks]
     width = max(5.5, 1.1 * len(order))
     figure, axes = plt.subplots(2, 1, figsize=(width, 8), sharex=True, layout="constrained")
@@ -146,24 +180,43 @@ def draw(rows: pd.DataFrame, networks: Sequence[Network], name: str) -> None:
         for (column, network), place in product(enumerate(order), range(4)):
             at, mean = column + (place - 1.5) * 0.2, means[network, place]
             label = f"{mean:.2g}" if mean > LEAST else "0"
-            axis.text(at, 1.01, label, transform=axis.get_xaxis_transform(), ha="center", fontsize=7, rotation=90)
+            axis.text(
+                at,
+                1.01,
+                label,
+                transform=axis.get_xaxis_transform(),
+                ha="center",
+                fontsize=7,
+                rotation=90,
+            )
         axis.axhline(SMALL, color="0.4", linewidth=0.8, linestyle="--")
         axis.set(xlabel="", ylabel=f"normalised {residual}")
         handles, _ = axis.get_legend_handles_labels()
         axis.get_legend().remove()
-    figure.legend(handles, ["first inner layer", "second", "third", "last"], ncols=4, loc="outside lower center")
+    figure.legend(
+        handles,
+        ["first inner layer", "second", "third", "last"],
+        ncols=4,
+        loc="outside lower center",
+    )
     axes[1].tick_params(axis="x", rotation=20 if len(order) > 3 else 0)
     figure.savefig(DOCS / "images" / f"{name}.png", dpi=100)
 
 
 def main(names: Sequence[str]) -> None:
-    networks = [network for network in NETWORKS if network.name in (names or [each.name for each in NETWORKS])]
+    networks = [
+        network
+        for network in NETWORKS
+        if network.name in (names or [each.name for each in NETWORKS])
+    ]
     rows = rows_of(computed(networks))
     draw(rows, networks, "premise_paper" if names else "premise")
     table = [*lines(rows, networks)]
     if not names:
         path = DOCS / "findings.md"
-        path.write_text(filled(path.read_text(encoding="utf-8"), {"premise": table}), encoding="utf-8")
+        path.write_text(
+            filled(path.read_text(encoding="utf-8"), {"premise": table}), encoding="utf-8"
+        )
     print(markdown(table), f"networks: {len(networks)}; rows: {len(rows)}", sep="\n")
 
 

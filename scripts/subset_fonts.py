@@ -1,8 +1,10 @@
-"""The fonts of the report's figures: DejaVu Sans from matplotlib, reduced to Latin, Greek, arrows and mathematics.
+"""The fonts of the report's figures: DejaVu Sans from matplotlib, reduced to Latin, Greek, arrows
+and mathematics.
 
-Each PDF embeds the part of a font that it uses (type 42, as conferences ask), and cutting that part out of the whole
-DejaVu Sans took half of the time of drawing a PDF, for its layout tables and 6,000 glyphs. A sign that the reduced font
-lacks is drawn in the whole one. `python scripts/subset_fonts.py` writes bench/report/charts/fonts/ again.
+Each PDF embeds the part of a font that it uses (type 42, as conferences ask), and cutting that part
+out of the whole DejaVu Sans took half of the time of drawing a PDF, for its layout tables and 6,000
+glyphs. A sign that the reduced font lacks is drawn in the whole one. `python
+scripts/subset_fonts.py` writes bench/report/charts/fonts/ again.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ FAMILY, FULL_NAME, POSTSCRIPT_NAME, TYPOGRAPHIC_FAMILY = 1, 4, 6, 16  # name rec
 
 def reduce(source: Path, target: Path) -> None:
     """Write the reduced font under its own name, as the licence of DejaVu asks of changed fonts."""
-    options = subset.Options(layout_features=[], glyph_names=True, name_IDs=["*"], notdef_outline=True)
+    options = subset.Options(
+        layout_features=[], glyph_names=True, name_IDs=["*"], notdef_outline=True
+    )
     options.drop_tables += ["GSUB", "GPOS", "GDEF", "FFTM", "MATH"]
     font = subset.load_font(str(source), options)
     subsetter = subset.Subsetter(options)
@@ -28,7 +32,11 @@ def reduce(source: Path, target: Path) -> None:
     subsetter.subset(font)
     for record in font["name"].names:
         if record.nameID in (FAMILY, FULL_NAME, POSTSCRIPT_NAME, TYPOGRAPHIC_FAMILY):
-            record.string = str(record).replace("DejaVu Sans", "Report Sans").replace("DejaVuSans", "ReportSans")
+            record.string = (
+                str(record)
+                .replace("DejaVu Sans", "Report Sans")
+                .replace("DejaVuSans", "ReportSans")
+            )
     font["head"].modified = font["head"].created  # the same bytes again
     font.save(str(target))
 

@@ -1,21 +1,26 @@
-"""Train the embedded CNNs on drawn scenes and write their weights; seeded, minutes each on two cores.
+"""Train the embedded CNNs on drawn scenes and write their weights; seeded, minutes each on two
+cores.
 
-    python scripts/train_embedded.py [scenes_vgg scenes_resnet signals_cnn ...] [--seeds 0 1 2 3 4] [--pattern tile]
+    python scripts/train_embedded.py [scenes_vgg scenes_resnet signals_cnn ...] [--seeds 0 1 2 3 4]
+    [--pattern tile]
 
-Prints the accuracy on held-out scenes (digits and textures that training never saw): the share of scenes whose
-predicted class is an object of the scene. Writes bench/embedded/<name>.safetensors, of another seed than 0
-<name>_seed<seed>.safetensors and the conf/model/*.yaml that names it, and the measured numbers to training.json.
+Prints the accuracy on held-out scenes (digits and textures that training never saw): the share of
+scenes whose predicted class is an object of the scene. Writes bench/embedded/<name>.safetensors, of
+another seed than 0 <name>_seed<seed>.safetensors and the conf/model/*.yaml that names it, and the
+measured numbers to training.json.
 
-A seed draws all that chance decides in a training: the training scenes, the initial weights, the order of batches and
-the augmentation. Every seed draws its scenes from the same digits and textures, none of them in the evaluation split,
-or its signals and volumes by other random numbers than those of that split, so the benchmark's are unseen by each
-network. No seed is left out or chosen by what its network does. Seed 0 is stored in float32, the others in float16, and
-measured as stored.
+A seed draws all that chance decides in a training: the training scenes, the initial weights, the
+order of batches and the augmentation. Every seed draws its scenes from the same digits and
+textures, none of them in the evaluation split, or its signals and volumes by other random numbers
+than those of that split, so the benchmark's are unseen by each network. No seed is left out or
+chosen by what its network does. Seed 0 is stored in float32, the others in float16, and measured as
+stored.
 
-Nothing tells a network where an object is: it learns from the classes that are present. Training runs no CAM method,
-because a network trained on a method's maps would favour it. The settings of `scenes_vgg` were chosen on validation
-scenes (docs/studies/embedded-network.md). `scenes_shortcut` is trained likewise, on scenes with a spurious mark; for
-another mark than the tile its weights go to results/embedded/<name>_<pattern>_seed<seed>.safetensors.
+Nothing tells a network where an object is: it learns from the classes that are present. Training
+runs no CAM method, because a network trained on a method's maps would favour it. The settings of
+`scenes_vgg` were chosen on validation scenes (docs/studies/embedded-network.md). `scenes_shortcut`
+is trained likewise, on scenes with a spurious mark; for another mark than the tile its weights go
+to results/embedded/<name>_<pattern>_seed<seed>.safetensors.
 """
 
 from __future__ import annotations
@@ -53,16 +58,24 @@ from axiom_bench.models.spec import model_config
 HELD_OUT, EXPLAINED = 2_000, 400  # scenes for the accuracy, and for the maps
 BATCH = 64
 THREADS = int(os.environ.get("OMP_NUM_THREADS", "2"))
-TEST, VALIDATION = ("evaluation", 0), ("validation", 7)  # split and seed; the benchmark draws the first scenes of TEST
-METHODS, METRICS = ("xgrad_cam", "grad_cam", "random"), ("pointing_game", "box_iou", "sensitivity_error")
+TEST, VALIDATION = (
+    ("evaluation", 0),
+    ("validation", 7),
+)  # split and seed; the benchmark draws the first scenes of TEST
+METHODS, METRICS = (
+    ("xgrad_cam", "grad_cam", "random"),
+    ("pointing_game", "box_iou", "sensitivity_error"),
+)
 ELSEWHERE = Path("results", "embedded")  # weights that aren't committed
-Loss = Callable[[Any, Tensor, Tensor], Tensor]  # of a network, its input and targets, such as each class's presence
+Loss = Callable[
+    [Any, Tensor, Tensor], Tensor
+]  # of a network, its input and targets, such as each class's presence
 
 
 class Recipe(NamedTuple):
-    """A training: the split and number of scenes, the epochs over them, and the sparsity of sparse_loss (scenes_resnet
-    learns with shares_loss, without). measured: the scenes to report on, as split and seed. pattern: of the mark on all
-    scenes, empty without. kind: of the data set."""
+    """A training: the split and number of scenes, the epochs over them, and the sparsity of
+    sparse_loss (scenes_resnet learns with shares_loss, without). measured: the scenes to report on,
+    as split and seed. pattern: of the mark on all scenes, empty without. kind: of the data set."""
 
     split: str
     scenes: int
@@ -75,13 +88,16 @@ class Recipe(NamedTuple):
     def data(self, split: str, size: int, seed: int) -> DrawnImages:
         """The data set."""
         pattern = {"pattern": self.pattern} if self.pattern else {}
-        dataset = load_dataset({"kind": self.kind, "split": split, "size": size, "seed": seed, **pattern})
+        dataset = load_dataset(
+            {"kind": self.kind, "split": split, "size": size, "seed": seed, **pattern}
+        )
         assert isinstance(dataset, DrawnImages)
         return dataset
 
 
 MEASURED = {"validation": VALIDATION, "test": TEST}
-# scenes_vgg was chosen by validation scenes, so it is trained on the rest of "train"; scenes_resnet was not chosen.
+# scenes_vgg was chosen by validation scenes, so it is trained on the rest of "train"; scenes_resnet
+# was not chosen.
 RECIPES = {
     "scenes_vgg": Recipe("fit", 16_000, 6, 0.05, MEASURED),
     "scenes_resnet": Recipe("train", 24_000, 8, 0, {"test": TEST}),
@@ -121,7 +137,8 @@ def normalised(images: Tensor) -> Tensor:
 
 
 def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image with its channels permuted, half of them inverted, so that colour tells nothing about the class."""
+    """Each image with its channels permuted, half of them inverted, so that colour tells nothing
+    about the class."""
     space = (1,) * (images.ndim - 2)
     order = torch.rand(*images.shape[:2], generator=generator).argsort(1)
     shuffled = images.gather(1, order.view(*order.shape, *space).expand_as(images))
@@ -135,7 +152,8 @@ def shares_loss(network: nn.Sequential, images: Tensor, present: Tensor) -> Tens
 
 
 def sparse_loss(sparsity: float, network: nn.Sequential, images: Tensor, present: Tensor) -> Tensor:
-    """Binary cross-entropy to the classes present, and sparsity times the mean activation of the target layer."""
+    """Binary cross-entropy to the classes present, and sparsity times the mean activation of the
+    target layer."""
     if images.ndim == 4:  # channels_last takes a third less time
         images = images.contiguous(memory_format=torch.channels_last)
     activations = network.get_submodule("features")(images)
@@ -153,11 +171,14 @@ def train(
     batch: int = BATCH,
     rate: float = 4e-3,
 ) -> None:
-    """Train with AdamW and a one-cycle schedule up to the rate. seed: of batches and augmentation."""
+    """Train with AdamW and a one-cycle schedule up to the rate. seed: of batches and
+    augmentation."""
     generator = torch.Generator().manual_seed(seed)
     steps = epochs * (len(images) // batch)
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=rate, total_steps=steps, pct_start=0.2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, max_lr=rate, total_steps=steps, pct_start=0.2
+    )
     network.train()
     for epoch in range(epochs):
         losses = []
@@ -174,12 +195,15 @@ def train(
 
 
 def trained(name: str, seed: int, recipe: Recipe) -> nn.Module:
-    """The network, trained by the recipe, without batch norm where it is folded; float32 values as they are stored."""
+    """The network, trained by the recipe, without batch norm where it is folded; float32 values as
+    they are stored."""
     images, present = draw_presence(recipe, recipe.split, recipe.scenes, seed)
     torch.manual_seed(seed)  # for the initial weights
     network: nn.Module
     if name == "scenes_resnet":
-        train(network := networks.scenes_resnet(), shares_loss, images, present, recipe.epochs, seed)
+        train(
+            network := networks.scenes_resnet(), shares_loss, images, present, recipe.epochs, seed
+        )
     else:
         network = networks.BUILDERS[name](batch_norm=True)
         train(network, partial(sparse_loss, recipe.sparsity), images, present, recipe.epochs, seed)
@@ -188,9 +212,12 @@ def trained(name: str, seed: int, recipe: Recipe) -> nn.Module:
 
 
 def fold_batch_norm(network: nn.Module, folded: nn.Module) -> nn.Module:
-    """The trained network's weights in its twin without batch norm: each is folded into the layer before it."""
+    """The trained network's weights in its twin without batch norm: each is folded into the layer
+    before it."""
     weighted = (layer for layer in folded.modules() if isinstance(layer, _ConvNd | nn.Linear))
-    layers = [layer for layer in network.modules() if isinstance(layer, _ConvNd | nn.Linear | _BatchNorm)]
+    layers = [
+        layer for layer in network.modules() if isinstance(layer, _ConvNd | nn.Linear | _BatchNorm)
+    ]
     for layer, norm in pairwise([*layers, None]):
         if isinstance(layer, _ConvNd) and isinstance(norm, _BatchNorm):
             next(weighted).load_state_dict(fuse_conv_bn_eval(layer, norm).state_dict())
@@ -209,8 +236,8 @@ def measure(
     seed: int,
     metrics: Sequence[str | Callable[[ab.Explanation], Tensor]] = METRICS,
 ) -> dict[str, float]:
-    """The accuracy and the median logit of the classes present; the means of the metrics, of the sensitivity error the
-    median, of the objects of the first EXPLAINED scenes."""
+    """The accuracy and the median logit of the classes present; the means of the metrics, of the
+    sensitivity error the median, of the objects of the first EXPLAINED scenes."""
     images, present = draw_presence(recipe, split, HELD_OUT, seed)
     with torch.inference_mode():
         logits = torch.cat([network(normalised(part)) for part in images.split(250)])
@@ -220,15 +247,25 @@ def measure(
     }
     dataset = recipe.data(split, EXPLAINED, seed)
     channels = len(networks.MEAN if dataset.shape is None else dataset.shape[:1])
-    preprocessing = Preprocessing(None, None, networks.MEAN[:channels], networks.STD[:channels], shape=dataset.shape)
+    preprocessing = Preprocessing(
+        None, None, networks.MEAN[:channels], networks.STD[:channels], shape=dataset.shape
+    )
     rows = batches(dataset, range(EXPLAINED), preprocessing, "each_label")
-    drawn = (batch for batch in rows if isinstance(batch, ab.Batch))  # a drawn scene is never a bad image
+    drawn = (
+        batch for batch in rows if isinstance(batch, ab.Batch)
+    )  # a drawn scene is never a bad image
     frame = ab.evaluate(network, networks.LAYERS[name], drawn, METHODS, metrics)
     for method, metric in product(METHODS, frame["metric"].unique()):
-        chosen = (frame["method"] == method) & (frame["metric"] == metric) & (frame["status"] == "ok")
+        chosen = (
+            (frame["method"] == method) & (frame["metric"] == metric) & (frame["status"] == "ok")
+        )
         column = frame.loc[chosen, "value"]
-        if len(column) > 0:  # random weights are not on the score's scale: they have no sensitivity error
-            values[f"{method}_{metric}"] = float(column.median() if metric == "sensitivity_error" else column.mean())
+        if (
+            len(column) > 0
+        ):  # random weights are not on the score's scale: they have no sensitivity error
+            values[f"{method}_{metric}"] = float(
+                column.median() if metric == "sensitivity_error" else column.mean()
+            )
     return {key: round(value, 4) for key, value in values.items()}
 
 
@@ -236,7 +273,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", default=list(RECIPES), metavar="NAME")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED")
-    parser.add_argument("--pattern", choices=marked.PATTERNS, help="of the mark of scenes_shortcut; default: tile")
+    parser.add_argument(
+        "--pattern", choices=marked.PATTERNS, help="of the mark of scenes_shortcut; default: tile"
+    )
     options = parser.parse_args()
     torch.set_num_threads(THREADS)
     for seed, name in product(options.seeds, options.names):
@@ -249,7 +288,9 @@ def main() -> None:
         start = time.perf_counter()
         network = trained(name, seed, recipe)
         cost = {"seconds": round(time.perf_counter() - start), "threads": torch.get_num_threads()}
-        values = {part: measure(name, network, recipe, *drawn) for part, drawn in recipe.measured.items()}
+        values = {
+            part: measure(name, network, recipe, *drawn) for part, drawn in recipe.measured.items()
+        }
         save(file, name, network, {**values, **cost})
         if seed and file == networks.weights_file(name, seed):
             write_settings(name, seed)
@@ -258,7 +299,10 @@ def main() -> None:
 def save(file: Path, name: str, network: nn.Module, values: Mapping[str, object]) -> None:
     """Write the weights, and what was measured of the network, as an entry of training.json."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    save_file((network if file == networks.weights_file(name) else deepcopy(network).half()).state_dict(), file)
+    save_file(
+        (network if file == networks.weights_file(name) else deepcopy(network).half()).state_dict(),
+        file,
+    )
     file.chmod(0o644)  # safetensors writes for the owner alone
     results = {**values, "parameters": sum(parameter.numel() for parameter in network.parameters())}
     print(file.stem, json.dumps(results, indent=2), flush=True)
@@ -268,7 +312,8 @@ def save(file: Path, name: str, network: nn.Module, values: Mapping[str, object]
 
 
 def write_settings(name: str, seed: int) -> None:
-    """Write conf/model/<name>_seed<seed>.yaml, which says what differs from seed 0; and its data, if any."""
+    """Write conf/model/<name>_seed<seed>.yaml, which says what differs from seed 0; and its data,
+    if any."""
     folder, data = conf_folder() / "model", conf_folder() / "data_model"
     title = f"# Embedded: {name} trained once more, from seed {seed}; not chosen by what it does.\n"
     settings = f"defaults: [{name}]\nname: {name}_seed{seed}\nweights: seed{seed}\n"

@@ -1,4 +1,5 @@
-"""Write docs/findings.md and docs/data/findings.csv from results/reference: what the published values say (minutes).
+"""Write docs/findings.md and docs/data/findings.csv from results/reference: what the published
+values say (minutes).
 
 python scripts/write_findings.py
 """
@@ -24,8 +25,17 @@ from axiom_bench.statistics.paired_tests import LEVEL, coinciding, holm, roundin
 from axiom_bench.statistics.run_folder import RunFolder
 
 SUITES = {"photographs-2": "photographs", "scenes-1": "drawn images"}
-KINDS_OF_PARTS = {"slices": "brain slices", "outside": "photographs outside the domain"}  # of no other photographs
-OF_PAPER = ("slices", "outside", "neutral_before", "neutral", "lite")  # parts whose networks are the paper's, or newer
+KINDS_OF_PARTS = {
+    "slices": "brain slices",
+    "outside": "photographs outside the domain",
+}  # of no other photographs
+OF_PAPER = (
+    "slices",
+    "outside",
+    "neutral_before",
+    "neutral",
+    "lite",
+)  # parts whose networks are the paper's, or newer
 OF_AXES, OF_OBJECTS = ("shapes-1",), ("dense-1",)  # questions of their own
 AXIOMS, FLOOR = ("sensitivity_error", "conservation_error"), "axiom_floor_distance"
 FAITHFULNESS = ("confidence_drop", "single_deletion")
@@ -39,8 +49,8 @@ START = "<!-- written by scripts/write_findings.py"
 
 @dataclass(frozen=True)
 class Question:
-    """pairs: (method, the one it is compared with); all pairs by all metrics are one family of tests. brief: whether
-    its table has a line for each pair alone."""
+    """pairs: (method, the one it is compared with); all pairs by all metrics are one family of
+    tests. brief: whether its table has a line for each pair alone."""
 
     name: str
     pairs: Sequence[tuple[str, str]]
@@ -92,7 +102,11 @@ SHOWN = (  # of one box or mask: whether its map is of its object alone
 
 def runs_of(suites: Iterable[str]) -> list[tuple[str, str, RunFolder]]:
     """(suite, part, run) of all published values."""
-    return [(suite, part, RunFolder.of_suite(folder)) for suite in suites for part, folder in published(suite).items()]
+    return [
+        (suite, part, RunFolder.of_suite(folder))
+        for suite in suites
+        for part, folder in published(suite).items()
+    ]
 
 
 def titles_of(runs: Sequence[tuple[str, str, RunFolder]]) -> Titles:
@@ -105,21 +119,39 @@ def titles_of(runs: Sequence[tuple[str, str, RunFolder]]) -> Titles:
 
 
 def compared(question: Question, runs: Sequence[tuple[str, str, RunFolder]]) -> pd.DataFrame:
-    """A row for each pair, metric, part and network: n, better, same, worse (images), difference, low, high, p, and
-    adjusted by Holm over all rows. Where two methods have the same values p is NaN."""
+    """A row for each pair, metric, part and network: n, better, same, worse (images), difference,
+    low, high, p, and adjusted by Holm over all rows. Where two methods have the same values p is
+    NaN."""
     rows = []
-    for (first, second), metric, (suite, part, run) in product(question.pairs, question.metrics, runs):
+    for (first, second), metric, (suite, part, run) in product(
+        question.pairs, question.metrics, runs
+    ):
         if metric not in run.metrics or {first, second} & {*run.metadata.by_construction(metric)}:
             continue
         for setting in run.settings:
             if test := _test(run, setting, run.metadata.value(metric), first, second):
-                about = {"question": question.name, "method": first, "other": second, "metric": metric}
-                rows.append({**about, "suite": suite, "part": part, "network": setting.model.partition("+")[0], **test})
+                about = {
+                    "question": question.name,
+                    "method": first,
+                    "other": second,
+                    "metric": metric,
+                }
+                rows.append(
+                    {
+                        **about,
+                        "suite": suite,
+                        "part": part,
+                        "network": setting.model.partition("+")[0],
+                        **test,
+                    }
+                )
     table = pd.DataFrame(rows)
     return table.assign(adjusted=holm(table["p"])) if rows else table
 
 
-def _test(run: RunFolder, setting: Setting, value: Value, first: str, second: str) -> dict[str, float] | None:
+def _test(
+    run: RunFolder, setting: Setting, value: Value, first: str, second: str
+) -> dict[str, float] | None:
     matrix = run.comparisons.values(setting, value.name)
     if matrix is None or not {first, second} <= {*matrix.methods}:
         return None
@@ -134,18 +166,42 @@ def _test(run: RunFolder, setting: Setting, value: Value, first: str, second: st
     sign = 1.0 if value.better == "higher" else -1.0
     ends = sorted((sign * row["low"], sign * row["high"]))
     counts = {name: int(row[name]) for name in ("n", "better", "same", "worse")}
-    return {**counts, "gain": sign * row["difference"], "low": ends[0], "high": ends[1], "p": row["p"]}
+    return {
+        **counts,
+        "gain": sign * row["difference"],
+        "low": ends[0],
+        "high": ends[1],
+        "p": row["p"],
+    }
 
 
 def verdicts(rows: pd.DataFrame, titles: Titles) -> list[list[str]]:
-    """A table's lines: of each pair, metric and kind of images on how many networks the first is better, of parts and
-    distinct ones, and by how much over networks."""
-    header = ["", "images", "metric", "better", "not significant", "worse", "same maps", "better, distinct networks"]
+    """A table's lines: of each pair, metric and kind of images on how many networks the first is
+    better, of parts and distinct ones, and by how much over networks."""
+    header = [
+        "",
+        "images",
+        "metric",
+        "better",
+        "not significant",
+        "worse",
+        "same maps",
+        "better, distinct networks",
+    ]
     lines = [[*header, "gain over networks", "holds"]]
-    for (first, second, metric, images), group in rows.groupby(["method", "other", "metric", kinds(rows)], sort=False):
-        better, worse = ((group["adjusted"] < LEVEL) & (np.sign(group["gain"]) == sign) for sign in (1, -1))
+    for (first, second, metric, images), group in rows.groupby(
+        ["method", "other", "metric", kinds(rows)], sort=False
+    ):
+        better, worse = (
+            (group["adjusted"] < LEVEL) & (np.sign(group["gain"]) == sign) for sign in (1, -1)
+        )
         same = group["p"].isna()
-        told = [int(better.sum()), int((~better & ~worse & ~same).sum()), int(worse.sum()), int(same.sum())]
+        told = [
+            int(better.sum()),
+            int((~better & ~worse & ~same).sum()),
+            int(worse.sum()),
+            int(same.sum()),
+        ]
         gain, low, high = over_networks(group)
         interval = f" [{number(low)}, {number(high)}]" if np.isfinite(low) else ""
         about = [f"{titles[first]} over {titles[second]}", str(images), titles[metric]]
@@ -160,11 +216,16 @@ def kinds(rows: pd.DataFrame) -> pd.Series:
     return rows["part"].map(KINDS_OF_PARTS).fillna(of_suites)
 
 
-def by_network(rows: pd.DataFrame, runs: Sequence[tuple[str, str, RunFolder]], titles: Titles) -> list[list[str]]:
-    """Return a line for each part of OF_PAPER and metric: both methods' values and their difference."""
+def by_network(
+    rows: pd.DataFrame, runs: Sequence[tuple[str, str, RunFolder]], titles: Titles
+) -> list[list[str]]:
+    """Return a line for each part of OF_PAPER and metric: both methods' values and their
+    difference."""
     run_of_part = {part: run for _, part, run in runs}
     pair = ("grad_cam", "xgrad_cam")
-    lines = [["network", "images", "metric", *(titles[name] for name in pair), "gain", "XGrad-CAM is"]]
+    lines = [
+        ["network", "images", "metric", *(titles[name] for name in pair), "gain", "XGrad-CAM is"]
+    ]
     for part in [part for part in OF_PAPER if part in run_of_part]:
         run = run_of_part[part]
         for setting in run.settings:
@@ -177,7 +238,16 @@ def by_network(rows: pd.DataFrame, runs: Sequence[tuple[str, str, RunFolder]], t
                 way = WAYS[int(np.sign(row["gain"])) if row["adjusted"] < LEVEL else 0]
                 verdict = "the same map" if np.isnan(row["p"]) else way
                 network = f"{setting.model} at {setting.layer}"
-                lines.append([network, f"{row['n']} {run_kind(part)}", titles[row["metric"]], *both, gain, verdict])
+                lines.append(
+                    [
+                        network,
+                        f"{row['n']} {run_kind(part)}",
+                        titles[row["metric"]],
+                        *both,
+                        gain,
+                        verdict,
+                    ]
+                )
     return lines
 
 
@@ -187,8 +257,9 @@ def run_kind(part: str) -> str:
 
 
 def by_metric(rows: pd.DataFrame, titles: Titles) -> list[list[str]]:
-    """A line for each pair, of objects and each part, a cell for each metric: on how many networks of parts the first
-    is better, not worse or better, and worse, and how many distinct ones these are."""
+    """A line for each pair, of objects and each part, a cell for each metric: on how many networks
+    of parts the first is better, not worse or better, and worse, and how many distinct ones these
+    are."""
     metrics = list(dict.fromkeys(rows["metric"]))
     lines = [["", *(titles[metric] for metric in metrics)]]
     part = kinds(rows).where(rows["suite"].isin(OF_OBJECTS), "")
@@ -207,7 +278,8 @@ def by_metric(rows: pd.DataFrame, titles: Titles) -> list[list[str]]:
 
 
 def over_networks(group: pd.DataFrame) -> tuple[float, float, float]:
-    """The mean gain over networks and parts, with its interval over families, networks and images."""
+    """The mean gain over networks and parts, with its interval over families, networks and
+    images."""
     rows = group.assign(value=group["gain"])
     return float(rows["value"].mean()), *interval_over_networks(rows)
 
@@ -215,7 +287,13 @@ def over_networks(group: pd.DataFrame) -> tuple[float, float, float]:
 def holds(better: int, open_: int, worse: int, same: int) -> str:
     """better on every network where the two differ: yes; on none: no; worse somewhere: mixed."""
     if not better:
-        return f"**no**: worse on {worse}" if worse else "**not shown**" if open_ else "**no**: the maps are the same"
+        return (
+            f"**no**: worse on {worse}"
+            if worse
+            else "**not shown**"
+            if open_
+            else "**no**: the maps are the same"
+        )
     if worse:
         return f"**mixed**: better on {better}, worse on {worse}"
     if open_:
@@ -223,20 +301,32 @@ def holds(better: int, open_: int, worse: int, same: int) -> str:
     return "**yes**" + (" where the maps differ" if same else "")
 
 
-def above_controls(runs: Sequence[tuple[str, str, RunFolder]], titles: Titles) -> tuple[list[list[str]], pd.DataFrame]:
-    """A table with a line for each metric and kind of images, and a row for each method, metric, part and network where
-    the method has values that are compared: whether it is better than every control."""
+def above_controls(
+    runs: Sequence[tuple[str, str, RunFolder]], titles: Titles
+) -> tuple[list[list[str]], pd.DataFrame]:
+    """A table with a line for each metric and kind of images, and a row for each method, metric,
+    part and network where the method has values that are compared: whether it is better than every
+    control."""
     rows: list[dict[str, object]] = []
     for suite, part, run in runs:
         controls = {name for name in run.methods if run.metadata.method(name).control}
         ranked = (metric for metric in run.metrics if run.metadata.value(metric).has_direction)
         for metric, name in product(ranked, run.methods):
-            if name not in controls and (found := standings(run, metric, name, with_examples=False)):
+            if name not in controls and (
+                found := standings(run, metric, name, with_examples=False)
+            ):
                 about = {"suite": suite, "part": part, "metric": metric, "method": name}
                 each = {network: one for network, one in found.networks.items() if one.answered}
-                rows += [{**about, "network": network, "above": one.beats_controls} for network, one in each.items()]
+                rows += [
+                    {**about, "network": network, "above": one.beats_controls}
+                    for network, one in each.items()
+                ]
     table = pd.DataFrame(rows)
-    columns = ("above all controls on every network", "wherever they have values, on fewer", "on none")
+    columns = (
+        "above all controls on every network",
+        "wherever they have values, on fewer",
+        "on none",
+    )
     lines = [["metric", "images", "networks", *columns]]
     for (key, images), group in table.groupby(["metric", kinds(table)], sort=False):
         networks = group[["part", "network"]].drop_duplicates()
@@ -246,32 +336,44 @@ def above_controls(runs: Sequence[tuple[str, str, RunFolder]], titles: Titles) -
             if above.all() or not above.any():
                 has_all = len(above) == count
                 place = 2 if not above.any() else int(not has_all)
-                lists[place].append(titles[name] + ("" if has_all else f" ({len(above)} of {count})"))
+                lists[place].append(
+                    titles[name] + ("" if has_all else f" ({len(above)} of {count})")
+                )
         always, partly, never = ("; ".join(names) or "none" for names in lists)
         if len(lists[2]) > 8:
             never = f"{len(lists[2])} of {group['method'].nunique()}"
-        lines.append([titles[key], str(images), f"{count} ({distinct} distinct)", always, partly, never])
+        lines.append(
+            [titles[key], str(images), f"{count} ({distinct} distinct)", always, partly, never]
+        )
     return lines, table
 
 
 def medians(runs: Sequence[tuple[str, str, RunFolder]], titles: Titles) -> list[list[str]]:
-    """A line for each of SHOWN, a cell for each part and metric of OTHER_OBJECTS: the median over networks of the mean
-    over rows, and its range over networks."""
+    """A line for each of SHOWN, a cell for each part and metric of OTHER_OBJECTS: the median over
+    networks of the mean over rows, and its range over networks."""
     columns = [(part, run, metric) for (_, part, run), metric in product(runs, OTHER_OBJECTS)]
     lines = [["", *(f"{part}: {titles[metric]}" for part, _, metric in columns)]]
     for name in SHOWN:
         cells = []
         for _, run, metric in columns:
             rows = run.records.rows([metric])
-            means = rows[rows["method"].astype(str) == name].groupby("model", observed=True)["value"].mean()
-            cells.append(f"{number(means.median())} ({number(means.min())} to {number(means.max())})")
+            means = (
+                rows[rows["method"].astype(str) == name]
+                .groupby("model", observed=True)["value"]
+                .mean()
+            )
+            cells.append(
+                f"{number(means.median())} ({number(means.min())} to {number(means.max())})"
+            )
         lines.append([titles[name], *cells])
     return lines
 
 
 def main() -> None:
     of_suites = {suite: runs_of([suite]) for suite in (*SUITES, *OF_AXES, *OF_OBJECTS)}
-    runs, of_objects = ([run for suite in names for run in of_suites[suite]] for names in (SUITES, OF_OBJECTS))
+    runs, of_objects = (
+        [run for suite in names for run in of_suites[suite]] for names in (SUITES, OF_OBJECTS)
+    )
     titles = titles_of([run for each in of_suites.values() for run in each])
     tables, parts = dict[str, list[list[str]]](), []
     for question in QUESTIONS:
@@ -281,7 +383,9 @@ def main() -> None:
             continue
         tables[question.name] = (by_metric if question.brief else verdicts)(rows, titles)
         parts.append(rows)
-    of_axioms = pd.concat([rows for rows in parts if rows["question"].iloc[0] in ("axioms", "visualization")])
+    of_axioms = pd.concat(
+        [rows for rows in parts if rows["question"].iloc[0] in ("axioms", "visualization")]
+    )
     tables["networks"] = by_network(of_axioms, of_suites["photographs-2"], titles)
     tables["controls"], above = above_controls(runs, titles)
     tables["object_controls"], _ = above_controls(of_objects, titles)

@@ -1,10 +1,11 @@
-"""Write docs/data/scorecard.csv: each metric of conf/metric that has a direction, judged in the runs of scorecard.yaml.
+"""Write docs/data/scorecard.csv: each metric of conf/metric that has a direction, judged in the
+runs of scorecard.yaml.
 
 python scripts/write_scorecard.py [RUN ...] [--metrics NAME ...]
 
-RUN: of scorecard.yaml; default: all. --metrics: these alone, of conf/metric. What a run has computed is kept in
-results/, and a second call computes what is missing. The rows of other runs and metrics stay as they are: each row says
-its run, commit and date.
+RUN: of scorecard.yaml; default: all. --metrics: these alone, of conf/metric. What a run has
+computed is kept in results/, and a second call computes what is missing. The rows of other runs and
+metrics stay as they are: each row says its run, commit and date.
 """
 
 from __future__ import annotations
@@ -36,7 +37,10 @@ from axiom_bench.testing.relations import sanity
 PLAN = Path(__file__).with_name("scorecard.yaml")
 CARD = Path(__file__).resolve().parents[1] / "docs" / "data" / "scorecard.csv"
 MADE_MAPS = "made_maps"
-OF_METRICS = {SANITY: sanity, MADE_MAPS: gaming}  # beside the runs; maps are made for metrics of blind runs
+OF_METRICS = {
+    SANITY: sanity,
+    MADE_MAPS: gaming,
+}  # beside the runs; maps are made for metrics of blind runs
 ALWAYS = ("report.figures.grid=null", "pictures.rows=0", "pictures.gallery=0", "runtime.repeats=0")
 
 
@@ -54,11 +58,17 @@ class Planned:
     def arguments(self) -> list[str]:
         """Of axiom-bench."""
         metrics = f"metric=[{','.join(self.metrics)}]"
-        return [f"experiment={self.experiment}", f"run=scorecard_{self.name}", *ALWAYS, *self.overrides, metrics]
+        return [
+            f"experiment={self.experiment}",
+            f"run=scorecard_{self.name}",
+            *ALWAYS,
+            *self.overrides,
+            metrics,
+        ]
 
     def rows(self) -> pd.DataFrame:
-        """Computes what is missing: the columns of `card.Row`, with run, commit and date. Raises BenchError where a
-        network of the run fails."""
+        """Computes what is missing: the columns of `card.Row`, with run, commit and date. Raises
+        BenchError where a network of the run fails."""
         code, lines, folder = compute(self.arguments)
         if code:
             raise BenchError("\n".join(lines))
@@ -88,29 +98,36 @@ def judged_metrics(runs: Mapping[str, Planned]) -> list[str]:
 
 
 def rows_of_metrics(name: str, metrics: Sequence[str]) -> pd.DataFrame:
-    """Of OF_METRICS; the columns are those of `Planned.rows`. Prints which metrics have none, and why."""
+    """Of OF_METRICS; the columns are those of `Planned.rows`. Prints which metrics have none, and
+    why."""
     tables = []
     for metric in (plugins.load("metric", metric) for metric in metrics):
         try:
             tables.append(frame(OF_METRICS[name](metric, judged_values(metric))))
         except BenchError as error:
             print(error, flush=True)
-    return _signed(pd.concat(tables, ignore_index=True), name, manifest.commit(), datetime.now(UTC).isoformat())
+    return _signed(
+        pd.concat(tables, ignore_index=True), name, manifest.commit(), datetime.now(UTC).isoformat()
+    )
 
 
 def judged_values(metric: plugins.Plugin) -> list[str]:
-    """The names of its values of an image that have a direction: those that the scorecard can judge."""
+    """The names of its values of an image that have a direction: those that the scorecard can
+    judge."""
     about = manifest.values_of(metric)
     return [name for name in plugins.value_names(metric) if about[name].better != "none"]
 
 
 def write(rows: pd.DataFrame, order: Sequence[str], path: Path, all_metrics: bool = True) -> None:
-    """Into the scorecard, in place of the rows of the same run, or of its same metrics. order: of all runs."""
+    """Into the scorecard, in place of the rows of the same run, or of its same metrics. order: of
+    all runs."""
     new = _as_text(StringIO(rows.to_csv(index=False, float_format="%.4g")))
     old = _as_text(path) if path.exists() else new[:0]
     replaced = old["run"].isin(new["run"]) & (all_metrics | old["metric"].isin(new["metric"]))
     kept = old[old["run"].isin(order) & ~replaced]
-    table = pd.concat([kept, new]).sort_values("run", key=lambda runs: runs.map(order.index), kind="stable")
+    table = pd.concat([kept, new]).sort_values(
+        "run", key=lambda runs: runs.map(order.index), kind="stable"
+    )
     files.write(path, table.to_csv(index=False, lineterminator="\n").encode())
 
 
@@ -123,10 +140,13 @@ def _signed(rows: pd.DataFrame, run: str, commit: str | None, created: str) -> p
 
 
 def main(argv: Sequence[str] | None = None, path: Path = PLAN, output: Path = CARD) -> int:
-    """Computes, writes and prints; the exit code is 1 where a run has failed, as without photographs."""
+    """Computes, writes and prints; the exit code is 1 where a run has failed, as without
+    photographs."""
     runs = plan(path)
     parser = argparse.ArgumentParser(description="Write docs/data/scorecard.csv.")
-    parser.add_argument("runs", nargs="*", metavar="RUN", help=f"default: all of {', '.join([*runs, *OF_METRICS])}")
+    parser.add_argument(
+        "runs", nargs="*", metavar="RUN", help=f"default: all of {', '.join([*runs, *OF_METRICS])}"
+    )
     parser.add_argument("--metrics", nargs="+", metavar="NAME", help="default: all of each run")
     order, code = [*runs, *OF_METRICS], 0
     arguments = parser.parse_args(argv)
@@ -136,7 +156,11 @@ def main(argv: Sequence[str] | None = None, path: Path = PLAN, output: Path = CA
             raise unknown("run of scorecard.yaml", name, order)
     for name in chosen:
         blind = {other: run for other, run in runs.items() if run.experiment == "blind"}
-        metrics = runs[name].metrics if name in runs else judged_metrics((name == MADE_MAPS and blind) or runs)
+        metrics = (
+            runs[name].metrics
+            if name in runs
+            else judged_metrics((name == MADE_MAPS and blind) or runs)
+        )
         metrics = [metric for metric in metrics if wanted is None or metric in wanted]
         if not metrics:
             continue
@@ -150,7 +174,10 @@ def main(argv: Sequence[str] | None = None, path: Path = PLAN, output: Path = CA
             code = 1
             continue
         write(rows, order, output, all_metrics=wanted is None)
-        print(f"{name}: {len(rows)} rows, {time.process_time() - start:.0f} s of processor time", flush=True)
+        print(
+            f"{name}: {len(rows)} rows, {time.process_time() - start:.0f} s of processor time",
+            flush=True,
+        )
     return code
 
 

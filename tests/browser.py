@@ -16,7 +16,8 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SECONDS = 10  # that a page may take for anything, on a machine that is busy
 BAD = ("error", "warning")  # kinds of messages
 LOCAL = ("file:", "data:", "blob:", "about:")
-# What a browser tells in a task of its own is told late here: a test that looks before it fails at every try.
+# What a browser tells in a task of its own is told late here: a test that looks before it fails at
+# every try.
 LATE = """const listen = EventTarget.prototype.addEventListener, types = ["close", "hashchange", "scroll", "toggle"];
 EventTarget.prototype.addEventListener = function (type, listener, ...options) {
   const late = (event) => setTimeout(() => listener.call(this, event), 150);
@@ -42,7 +43,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """One for all tests of a process; skips where Playwright or Chromium is absent."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright isn't installed (extra `dev`)")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="Playwright isn't installed (extra `dev`)"
+    )
     executable = next(filter(None, map(shutil.which, BROWSERS)), None)
     if executable is None:
         pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on the PATH")
@@ -56,9 +59,9 @@ def browser() -> Iterator[Browser]:
 def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     """(path of a page, **options of Playwright's new_context) -> the open page.
 
-    A "#fragment" may follow the path. The test fails where any page that it opened wrote an error or a warning to the
-    console, raised one, or asked for anything beyond files.
-    Wait by selectors and locators: `wait_for_function` polls by an evaluation that the pages' policy refuses.
+    A "#fragment" may follow the path. The test fails where any page that it opened wrote an error
+    or a warning to the console, raised one, or asked for anything beyond files. Wait by selectors
+    and locators: `wait_for_function` polls by an evaluation that the pages' policy refuses.
     """
     contexts, problems = [], []
 
@@ -68,9 +71,17 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
         contexts.append(context)
         page = context.new_page()
         page.add_init_script(LATE)
-        page.on("console", lambda message: message.type in BAD and problems.append(f"console: {message.text}"))
+        page.on(
+            "console",
+            lambda message: message.type in BAD and problems.append(f"console: {message.text}"),
+        )
         page.on("pageerror", lambda error: problems.append(f"error: {error}"))
-        page.on("request", lambda request: request.url.startswith(LOCAL) or problems.append(f"request: {request.url}"))
+        page.on(
+            "request",
+            lambda request: (
+                request.url.startswith(LOCAL) or problems.append(f"request: {request.url}")
+            ),
+        )
         name, _, fragment = str(path).partition("#")
         page.goto(Path(name).resolve().as_uri() + (f"#{fragment}" if fragment else ""))
         return page
@@ -84,7 +95,9 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
 @pytest.fixture
 def barriers() -> Callable[[Page], list[str]]:
     """(page) -> the serious barriers that axe-core finds; skips where it isn't installed."""
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core isn't installed (extra `dev`)")
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="axe-core isn't installed (extra `dev`)"
+    )
 
     def find(page: Page) -> list[str]:
         found = axe.Axe().run(page).response["violations"]

@@ -1,4 +1,5 @@
-"""Shared by all tests: the command as a user types it, the real photographs and weights, one thread a process."""
+"""Shared by all tests: the command as a user types it, the real photographs and weights, one thread
+a process."""
 
 from __future__ import annotations
 
@@ -30,9 +31,13 @@ MAX_RUN_AGAIN = 2  # tests of a session; one more fails it
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    torch.set_num_threads(1)  # as many workers as cores; more threads would only wait for each other
+    torch.set_num_threads(
+        1
+    )  # as many workers as cores; more threads would only wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start, too
-    os.fsync = lambda descriptor: None  # no test cuts the power, and each write would wait for the disk
+    os.fsync = lambda descriptor: (
+        None
+    )  # no test cuts the power, and each write would wait for the disk
     # The same examples each time, whatever else was imported; a busy machine is no failure.
     is_same = config.getoption("--hypothesis-seed") is None
     hypothesis.settings.register_profile("same", deadline=None, derandomize=is_same, database=None)
@@ -41,7 +46,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _tests_run_again(config: pytest.Config) -> list[pytest.TestReport]:
-    """The failures after which `--reruns` ran a test again. A worker of xdist has no list: its parent has it."""
+    """The failures after which `--reruns` ran a test again. A worker of xdist has no list: its
+    parent has it."""
     terminal = config.pluginmanager.get_plugin("terminalreporter")
     return terminal.stats.get("rerun", []) if terminal else []
 
@@ -51,14 +57,17 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
     for report in _tests_run_again(config):
         terminalreporter.write_line(f"Run again: {report.nodeid}\n{report.longreprtext}")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Libraries and tests stay until the end: the search for garbage, which would visit them each time, omits them."""
+    """Libraries and tests stay until the end: the search for garbage, which would visit them each
+    time, omits them."""
     gc.disable()
     try:
         return (yield)
@@ -69,7 +78,8 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _each_yaml_text_is_parsed_once() -> Iterator[None]:
-    """The tests compose a thousand command lines of the same files; YAML's parser takes most of the time of each."""
+    """The tests compose a thousand command lines of the same files; YAML's parser takes most of the
+    time of each."""
     load, kept = OmegaConf.load, {}
 
     def load_once(file: str | Path | IO[Any]) -> Any:
@@ -89,7 +99,9 @@ def _each_yaml_text_is_parsed_once() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def real_root() -> Path:
     """The folder of real images and weights; skips where it is absent."""
-    root = Path(os.environ.get("AXIOM_BENCH_REAL", Path(__file__).resolve().parents[1].parent / "shared"))
+    root = Path(
+        os.environ.get("AXIOM_BENCH_REAL", Path(__file__).resolve().parents[1].parent / "shared")
+    )
     if not (root / "data" / "imagenet").is_dir():
         pytest.skip(f"no real images: {root}/data/imagenet is not there (set AXIOM_BENCH_REAL)")
     return root
@@ -106,27 +118,37 @@ def memory_store(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture(scope="session")
 def git() -> Callable[..., str]:
-    """(folder, *arguments): what git prints, as an author of its own; skips where there is no git."""
+    """(folder, *arguments): what git prints, as an author of its own; skips where there is no
+    git."""
     if shutil.which("git") is None:
         pytest.skip("no git")
     author = ("-c", "user.name=a", "-c", "user.email=a@b.c")
 
     def run(folder: Path, *arguments: str) -> str:
         command = ["git", *author, *arguments]
-        return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
+        return subprocess.run(
+            command, cwd=folder, check=True, capture_output=True, text=True
+        ).stdout
 
     return run
 
 
 @pytest.fixture(scope="session")
 def typed() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """(folder, *arguments, stdout=PIPE): `axiom-bench` in that folder, in a process of its own, with nothing set."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "COLUMNS")}
+    """(folder, *arguments, stdout=PIPE): `axiom-bench` in that folder, in a process of its own,
+    with nothing set."""
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "COLUMNS")
+    }
     command = Path(sys.executable).with_name("axiom-bench")
 
-    def run(folder: Path, *arguments: str, stdout: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+    def run(
+        folder: Path, *arguments: str, stdout: int = subprocess.PIPE
+    ) -> subprocess.CompletedProcess[str]:
         options = {"cwd": folder, "env": environment, "text": True, "check": False}
-        return subprocess.run([command, *arguments], stdout=stdout, stderr=subprocess.PIPE, **options)
+        return subprocess.run(
+            [command, *arguments], stdout=stdout, stderr=subprocess.PIPE, **options
+        )
 
     return run
 
@@ -141,7 +163,12 @@ def typed_here(tmp_path_factory) -> Callable[..., subprocess.CompletedProcess[st
     def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         output, errors = io.StringIO(), io.StringIO()
         try:
-            with _process_as_before(temporary), chdir(folder), redirect_stdout(output), redirect_stderr(errors):
+            with (
+                _process_as_before(temporary),
+                chdir(folder),
+                redirect_stdout(output),
+                redirect_stderr(errors),
+            ):
                 code = main(arguments)
         except SystemExit as stop:  # argparse ends so
             code = int(stop.code or 0)
@@ -158,8 +185,9 @@ def _each_test_leaves_the_process_as_it_was(tmp_path_factory) -> Iterator[None]:
 
 @contextmanager
 def _process_as_before(temporary: Path) -> Iterator[None]:
-    """Restores `sys.path` and the environment, and forgets the modules imported from the temporary folder: other tests
-    write other modules under their names. Libraries stay, since many can't be imported twice."""
+    """Restores `sys.path` and the environment, and forgets the modules imported from the temporary
+    folder: other tests write other modules under their names. Libraries stay, since many can't be
+    imported twice."""
     modules, path, environment = set(sys.modules), list(sys.path), dict(os.environ)
     try:
         yield

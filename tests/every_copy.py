@@ -1,4 +1,5 @@
-"""Passes as they are announced: each perturbed copy is classified, also one that is the same as another."""
+"""Passes as they are announced: each perturbed copy is classified, also one that is the same as
+another."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from axiom_bench.evaluation.queries import PerturbedImages
 
 @contextmanager
 def every_copy_is_classified() -> Iterator[None]:
-    """Inside, no score of an equal copy is used again, since which copies are equal isn't known beforehand."""
+    """Inside, no score of an equal copy is used again, since which copies are equal isn't known
+    beforehand."""
 
     def classified(trace: Trace, request: PerturbedImages, rows: int, *same: Any) -> Tensor:
         scores = answers._classified(trace, request, rows, trace.targets[:, None])

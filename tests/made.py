@@ -11,10 +11,14 @@ from axiom_bench.errors import BenchError
 
 
 def lengths(short: int, times: int = 16) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("examples", [short, pytest.param(times * short, marks=pytest.mark.slow)])
+    return pytest.mark.parametrize(
+        "examples", [short, pytest.param(times * short, marks=pytest.mark.slow)]
+    )
 
 
-def run(check: Callable[[dict[str, Any]], None], kinds: dict[str, st.SearchStrategy[Any]], examples: int) -> None:
+def run(
+    check: Callable[[dict[str, Any]], None], kinds: dict[str, st.SearchStrategy[Any]], examples: int
+) -> None:
     run_of = settings(max_examples=examples, suppress_health_check=list(HealthCheck))
     run_of(given(st.fixed_dictionaries(kinds))(check))()
 

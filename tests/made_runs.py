@@ -1,4 +1,5 @@
-"""Synthetic run folders: what the runner writes, with heavy tails, statuses, runtime and pictures, in a second."""
+"""Synthetic run folders: what the runner writes, with heavy tails, statuses, runtime and pictures,
+in a second."""
 
 from __future__ import annotations
 
@@ -21,7 +22,13 @@ from axiom_bench.statistics.run_folder import RunFolder
 
 KINDS = {"ratio": "ratio", "logit": "unbounded"}
 METRICS: dict[str, dict[str, Any]] = {
-    name: {"title": title, "unit": unit, "kind": KINDS.get(unit, "bounded"), "better": better, "of": of}
+    name: {
+        "title": title,
+        "unit": unit,
+        "kind": KINDS.get(unit, "bounded"),
+        "better": better,
+        "of": of,
+    }
     for name, title, unit, better, of in [
         ("sensitivity_error", "Sensitivity error", "ratio", "lower", "method"),
         ("conservation_error", "Conservation error", "ratio", "lower", "method"),
@@ -59,16 +66,22 @@ def _axioms(generator: np.random.Generator, ids: list[str]) -> dict[tuple[str, s
         ("-", "axiom_floor_conservation"): 0.3 * gap * tail,
     }
     for number, method in enumerate(METHODS):
-        worse = 1.2 if method == "hires_cam" else 1 + 0.2 * number  # hires_cam ties with xgrad_cam, as in theory
+        worse = (
+            1.2 if method == "hires_cam" else 1 + 0.2 * number
+        )  # hires_cam ties with xgrad_cam, as in theory
         values[method, "sensitivity_error"] = worse * values["-", "zeta"]
         values[method, "conservation_error"] = worse * values["-", "epsilon"]
         values[method, "conservation_error_raw"] = worse * gap * 4
-        values[method, "confidence_drop"] = np.clip(generator.normal(0.5 - 0.05 * number, 0.25, n), -0.3, 1)
+        values[method, "confidence_drop"] = np.clip(
+            generator.normal(0.5 - 0.05 * number, 0.25, n), -0.3, 1
+        )
         values[method, "box_iou"] = generator.beta(5 - 0.4 * number, 4, n)
     return values
 
 
-def records_of(n: int = 120, layers: Layers = MODELS, methods: Methods = METHODS, seed: int = 0) -> pd.DataFrame:
+def records_of(
+    n: int = 120, layers: Layers = MODELS, methods: Methods = METHODS, seed: int = 0
+) -> pd.DataFrame:
     """n images x models x methods x metrics, every precondition failing somewhere."""
     generator = np.random.default_rng(seed)
     ids = [f"scene_{i:05d}" for i in range(n)]
@@ -80,22 +93,45 @@ def records_of(n: int = 120, layers: Layers = MODELS, methods: Methods = METHODS
             if method != "-" and method not in methods:
                 continue
             status = np.full(n, "ok", dtype=object)
-            if metric in ("sensitivity_error", "conservation_error") and method in ("guided_xgrad_cam", "random"):
+            if metric in ("sensitivity_error", "conservation_error") and method in (
+                "guided_xgrad_cam",
+                "random",
+            ):
                 status[:] = "not_on_score_scale"
             if metric == "box_iou":
                 status[: n // 20] = "no_annotation"
             if metric == "confidence_drop" and method == "grad_cam":
                 status[-(n // 15) :] = "zero_map"
-            names = {"experiment": "synthetic", "model": model, "layer": layer, "data": "scenes", "method": method}
-            of_images = {"image_id": ids, "target_class": target, "predicted_class": predicted, "status": status}
+            names = {
+                "experiment": "synthetic",
+                "model": model,
+                "layer": layer,
+                "data": "scenes",
+                "method": method,
+            }
+            of_images = {
+                "image_id": ids,
+                "target_class": target,
+                "predicted_class": predicted,
+                "status": status,
+            }
             value = np.where(status == "ok", value, np.nan)
             frames.append(pd.DataFrame({**names, "metric": metric, **of_images, "value": value}))
     return pd.concat(frames, ignore_index=True)
 
 
-def rows_of(metric: str, values: Mapping[str, Any], status: str = "zero_map", **names: Any) -> pd.DataFrame:
+def rows_of(
+    metric: str, values: Mapping[str, Any], status: str = "zero_map", **names: Any
+) -> pd.DataFrame:
     """Records of a metric by method -> its values image by image; NaN has the other status."""
-    place = {"experiment": "synthetic", "model": "net", "layer": "last", "data": "scenes", "metric": metric, **names}
+    place = {
+        "experiment": "synthetic",
+        "model": "net",
+        "layer": "last",
+        "data": "scenes",
+        "metric": metric,
+        **names,
+    }
     frames = [
         pd.DataFrame({**place, "method": method, "image_id": [f"{i:02d}" for i in range(len(column))],
                       "target_class": 1, "predicted_class": 1, "value": column,
@@ -109,7 +145,12 @@ def runtime_of(layers: Layers, methods: Methods) -> pd.DataFrame:
     """A trace of 10 ms, all drops in 20, the methods beyond the trace in 1, 2, 3, ... ms."""
     steps = [("forward", "-", 8.0), ("trace", "-", 10.0), ("ablation_drops", "-", 20.0)]
     steps += [("method", method, float(i + 1)) for i, method in enumerate(methods)]
-    passes = {"trunk_forward": 0.0, "trunk_backward": 0.0, "head_forward": 1.0, "head_backward": 0.0}
+    passes = {
+        "trunk_forward": 0.0,
+        "trunk_backward": 0.0,
+        "head_forward": 1.0,
+        "head_backward": 0.0,
+    }
     rows = [
         {
             "model": model,
@@ -131,7 +172,8 @@ def runtime_of(layers: Layers, methods: Methods) -> pd.DataFrame:
 
 
 def pictures_of(model: str, methods: Methods, n: int = 4, size: int = 64) -> dict[str, Any]:
-    """Ramps as images and one blob per map: enough to see whether a picture is flipped, or beside the wrong name."""
+    """Ramps as images and one blob per map: enough to see whether a picture is flipped, or beside
+    the wrong name."""
     generator = np.random.default_rng(1)
     y, x = np.mgrid[:size, :size] / size
     images = np.stack([np.stack([x, y, np.full_like(x, i / n)], -1) for i in range(n)])
@@ -141,7 +183,9 @@ def pictures_of(model: str, methods: Methods, n: int = 4, size: int = 64) -> dic
     return {
         "images": images8,
         "image_ids": np.array([f"scene_{i:05d}" for i in range(n)]),
-        "class_names": np.array(["seven", "nine, hand-written, on a striped ground", "one", "four"][:n]),
+        "class_names": np.array(
+            ["seven", "nine, hand-written, on a striped ground", "one", "four"][:n]
+        ),
         "methods": np.array(list(methods)),
         "heatmaps": np.round(255 * heat).astype(np.uint8),
         "perturbed": (images8[None] * (1 - heat[..., None])).astype(np.uint8),
@@ -156,24 +200,49 @@ def pictures_of(model: str, methods: Methods, n: int = 4, size: int = 64) -> dic
 def write_records(folder: Path, rows: pd.DataFrame, number: int = 0) -> dict[str, Any]:
     """Writes a record file as a run does, the number-th of the folder: its job in the manifest."""
     values: dict[str, dict[str, str]] = {}
-    for method, metric in rows[["method", "metric"]].astype(str).drop_duplicates().itertuples(index=False):
+    for method, metric in (
+        rows[["method", "metric"]].astype(str).drop_duplicates().itertuples(index=False)
+    ):
         values.setdefault(method, {})[metric] = "key"
     names = {metric: [metric] for metrics in values.values() for metric in metrics}
     curves = pd.DataFrame(columns=list(CURVE_COLUMNS))
-    file = _record_file(folder, number, values, rows, curves, {"names": names, "curves": {}, "axes": {}})
+    file = _record_file(
+        folder, number, values, rows, curves, {"names": names, "curves": {}, "axes": {}}
+    )
     return {"job": f"job {number}", "records": [file.name], "values": values}
 
 
-def write_curves(folder: Path, place: Mapping[str, str], curves: pd.DataFrame, number: int) -> dict[str, Any]:
-    """Writes a file of curves as a run does: its job in the manifest, and the entry "curves". place: their model, layer
-    and data set."""
-    key = {"image_id": "a", "target_class": 0, "predicted_class": 0, "method": "-", "metric": "curves", "value": 0.0}
+def write_curves(
+    folder: Path, place: Mapping[str, str], curves: pd.DataFrame, number: int
+) -> dict[str, Any]:
+    """Writes a file of curves as a run does: its job in the manifest, and the entry "curves".
+    place: their model, layer and data set."""
+    key = {
+        "image_id": "a",
+        "target_class": 0,
+        "predicted_class": 0,
+        "method": "-",
+        "metric": "curves",
+        "value": 0.0,
+    }
     rows = pd.DataFrame([{"experiment": "synthetic", **place, **key, "status": "ok"}])
-    values = {method: {"curves": "key", "not counted": "key"} for method in dict.fromkeys(curves["method"])}
-    notes = {"names": {"curves": []}, "curves": {"curves": list(dict.fromkeys(curves["curve"]))}, "axes": {}}
+    values = {
+        method: {"curves": "key", "not counted": "key"}
+        for method in dict.fromkeys(curves["method"])
+    }
+    notes = {
+        "names": {"curves": []},
+        "curves": {"curves": list(dict.fromkeys(curves["curve"]))},
+        "axes": {},
+    }
     file = _record_file(folder, number, values, rows, curves, notes)
     counted = {method: {"curves": "key"} for method in values}
-    return {"job": f"job {number}", "records": [file.name], "values": counted, "curves": [file.curve_file]}
+    return {
+        "job": f"job {number}",
+        "records": [file.name],
+        "values": counted,
+        "curves": [file.curve_file],
+    }
 
 
 def _record_file(folder: Path, number: int, *content: Any) -> record_files.RecordFile:
@@ -216,11 +285,22 @@ def manifest_of(records: pd.DataFrame, methods: Methods, layers: Layers) -> dict
         "run": "default",
         "created": "2026-01-02T03:04:05+00:00",
         "overrides": ["experiment=synthetic", "method=[grad_cam,xgrad_cam]"],
-        "config": {"target": "label", "report": {"headline": ["conservation_error", "box_iou"], "figures": figures}},
+        "config": {
+            "target": "label",
+            "report": {"headline": ["conservation_error", "box_iou"], "figures": figures},
+        },
         "methods": dict(methods),
-        "metrics": {name: {"tolerance": "median:0.5%", "metric": name, **about} for name, about in METRICS.items()},
+        "metrics": {
+            name: {"tolerance": "median:0.5%", "metric": name, **about}
+            for name, about in METRICS.items()
+        },
         "models": {
-            name: {"layer": of[0], "layers": list(of), "weights": "embedded", "weights_sha256": "ab" * 32}
+            name: {
+                "layer": of[0],
+                "layers": list(of),
+                "weights": "embedded",
+                "weights_sha256": "ab" * 32,
+            }
             for name, of in layers.items()
         },
         "data": {"scenes": {"ids": sorted(records["image_id"].unique()), "fingerprint": "cd" * 32}},
@@ -261,7 +341,8 @@ def entries_of(folder: Path) -> dict[str, Any]:
 
 
 def write_entries(folder: Path, entries: Mapping[str, Any]) -> None:
-    """Write a manifest of plain data as a run does; one that no run can have, with a right checksum."""
+    """Write a manifest of plain data as a run does; one that no run can have, with a right
+    checksum."""
     try:
         artefacts.write(folder, parse(entries))
     except ValueError:
@@ -280,10 +361,16 @@ def undraw(monkeypatch: pytest.MonkeyPatch) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (1, 1)).save(buffer, "PNG")
 
-    def save(figure: Figure, folder: Path, formats: Sequence[str] = ("png",), places: Any = None) -> str:
+    def save(
+        figure: Figure, folder: Path, formats: Sequence[str] = ("png",), places: Any = None
+    ) -> str:
         for kind in formats:
             files.write(folder / f"{figure.file_name}.{kind}", buffer.getvalue())
-        return Markup(f'<svg role="img" aria-label="{escape(figure.title)}"></svg>') if figure.chart else ""
+        return (
+            Markup(f'<svg role="img" aria-label="{escape(figure.title)}"></svg>')
+            if figure.chart
+            else ""
+        )
 
     monkeypatch.setattr(Figure, "save", save)
 

@@ -1,5 +1,5 @@
-"""The architecture of docs/architecture.md: which room may import which, one import name, how many modules a run
-enters, and how many files a new thing touches."""
+"""The architecture of docs/architecture.md: which room may import which, one import name, how many
+modules a run enters, and how many files a new thing touches."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ from axiom_bench.records import artefacts
 from axiom_bench.report.writing import FIGURES
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = {"bench": "axiom_bench", "methods": "axiom_bench.methods", "metrics": "axiom_bench.metrics"}
+FOLDERS = {
+    "bench": "axiom_bench",
+    "methods": "axiom_bench.methods",
+    "metrics": "axiom_bench.metrics",
+}
 
 BOTTOM = {"errors", "columns", "environment", "kinds", "notes"}
 MAY_IMPORT = {  # a room, or the one module of a room
@@ -45,7 +49,16 @@ MAY_IMPORT = {  # a room, or the one module of a room
     "statistics": {*BOTTOM, "records"},
     "judging": {*BOTTOM, "records", "statistics"},
     "report": {*BOTTOM, "records", "statistics", "judging", "explanation.overlay"},
-    "run": {*BOTTOM, "cutting", "explanation", "examination", "evaluation", "data", "models", "records"},
+    "run": {
+        *BOTTOM,
+        "cutting",
+        "explanation",
+        "examination",
+        "evaluation",
+        "data",
+        "models",
+        "records",
+    },
     "gate": {*BOTTOM, "records", "statistics", "explanation.overlay"},
 }
 FREE = {"cli", "testing", "__main__", ""}  # above all others; "" is axiom_bench/__init__ itself
@@ -59,13 +72,16 @@ def sources() -> dict[str, ast.Module]:
     for folder, package in FOLDERS.items():
         for path in sorted((ROOT / folder).rglob("*.py")):
             names = path.relative_to(ROOT / folder).with_suffix("").parts
-            modules[".".join([package, *(name for name in names if name != "__init__")])] = ast.parse(path.read_text())
+            modules[".".join([package, *(name for name in names if name != "__init__")])] = (
+                ast.parse(path.read_text())
+            )
     return modules
 
 
 @cache
 def imports(name: str) -> list[str]:
-    """Modules of ours that a module imports, anywhere in it: under TYPE_CHECKING and in functions too."""
+    """Modules of ours that a module imports, anywhere in it: under TYPE_CHECKING and in functions
+    too."""
     return list(_imports(name))
 
 
@@ -92,7 +108,10 @@ def forbidden_imports(room_name: str) -> dict[str, list[str]]:
     for name in sources():
         if room(name) != room_name:
             continue
-        if name in ("axiom_bench.methods", "axiom_bench.metrics"):  # get() and names() ask the plug-ins
+        if name in (
+            "axiom_bench.methods",
+            "axiom_bench.metrics",
+        ):  # get() and names() ask the plug-ins
             allowed = {*MAY_IMPORT[room_name], "evaluation.plugins"}
         else:
             allowed = MAY_IMPORT[room_name]
@@ -128,13 +147,18 @@ def test_composing_imports_nothing_from_above():
         for name in sources()
         if name.startswith("axiom_bench.run.composing")
         for target in imports(name)
-        if target.startswith("axiom_bench.run.") and not target.startswith("axiom_bench.run.composing")
+        if target.startswith("axiom_bench.run.")
+        and not target.startswith("axiom_bench.run.composing")
     }
     assert not above
 
 
 def importers(name: str) -> set[str]:
-    return {other.removeprefix("axiom_bench.") for other in sources() if other != name and name in imports(other)}
+    return {
+        other.removeprefix("axiom_bench.")
+        for other in sources()
+        if other != name and name in imports(other)
+    }
 
 
 @cache
@@ -146,7 +170,11 @@ def texts() -> dict[str, set[str]]:
             nodes = list(ast.walk(tree))
             expressions = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
             for node in nodes:
-                if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in expressions:
+                if (
+                    isinstance(node, ast.Constant)
+                    and isinstance(node.value, str)
+                    and id(node) not in expressions
+                ):
                     modules.setdefault(node.value, set()).add(name.removeprefix("axiom_bench."))
     return modules
 
@@ -163,7 +191,9 @@ def test_bench_names_no_method_and_no_metric(group):
 def test_a_kind_of_data_set_touches_its_module_and_the_registry():
     """But for mosaics of a run's images, VOC's class names, and ImageNet-S and arrays,
     which take their classes as ImageNet and folders do."""
-    others = {kind.__module__: importers(kind.__module__) - {"data.registry"} for kind in KINDS.values()}
+    others = {
+        kind.__module__: importers(kind.__module__) - {"data.registry"} for kind in KINDS.values()
+    }
     assert {name.rpartition(".")[2]: modules for name, modules in others.items() if modules} == {
         "mosaic": {"run.job", "run.choosing", "run.worker", "cli.game"},
         "voc": {"models.outputs"},
@@ -190,7 +220,8 @@ def test_a_column_of_the_tables_touches_the_summary_and_the_tables():
 
 
 def test_what_counts_as_rounding_is_one_number():
-    """It had six values, each called ROUNDING: a difference that one table called real was rounding in the next."""
+    """It had six values, each called ROUNDING: a difference that one table called real was rounding
+    in the next."""
     places = {
         f"{name}.{target.id}"
         for name, tree in sources().items()
@@ -210,9 +241,12 @@ def test_package_docstrings_are_short():
 
 
 def import_all(names: list[str], results: Any) -> None:
-    """In a copy of this process, which has imported torch: imports everything of ours anew, in the checkout's root,
-    where `bench`, `methods` and `metrics` are importable. Sends what it finds wrong."""
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("axiom_bench", *FOLDERS)]:
+    """In a copy of this process, which has imported torch: imports everything of ours anew, in the
+    checkout's root, where `bench`, `methods` and `metrics` are importable. Sends what it finds
+    wrong."""
+    for name in [
+        name for name in sys.modules if name.partition(".")[0] in ("axiom_bench", *FOLDERS)
+    ]:
         del sys.modules[name]
     os.chdir(ROOT)
     sys.path.insert(0, "")
@@ -222,7 +256,9 @@ def import_all(names: list[str], results: Any) -> None:
     for name in names:
         try:
             importlib.import_module(name)
-        except axiom_bench.BenchError as error:  # another library's methods, where the extra isn't installed
+        except (
+            axiom_bench.BenchError
+        ) as error:  # another library's methods, where the extra isn't installed
             if "pip install" not in str(error):
                 raise
         except ModuleNotFoundError as error:
@@ -254,8 +290,13 @@ def test_single_import_name_and_no_hidden_module():
 def test_records_statistics_report_and_gate_import_no_torch():
     """In a fresh process."""
     names = [name for name in sources() if room(name) in WITHOUT_TORCH]
-    code = f"import importlib, sys\nfor name in {names}: importlib.import_module(name)\nprint('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    code = (
+        f"import importlib, sys\nfor name in {names}: importlib.import_module(name)\nprint('torch' "
+        "in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert (done.stdout.strip(), done.stderr) == ("False", "")
 
 

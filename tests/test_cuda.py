@@ -1,7 +1,9 @@
-"""On a GPU values equal those of the CPU: methods, metrics, loading, runs; and memory that runs out is no end.
+"""On a GPU values equal those of the CPU: methods, metrics, loading, runs; and memory that runs out
+is no end.
 
-`pytest -m cuda`; without a GPU these tests are skipped. AXIOM_BENCH_TEST_DEVICE=cpu lets all but the last two run on
-the CPU, which shows that they run, and no more. The tolerances are those that a value keeps at any batch size.
+`pytest -m cuda`; without a GPU these tests are skipped. AXIOM_BENCH_TEST_DEVICE=cpu lets all but
+the last two run on the CPU, which shows that they run, and no more. The tolerances are those that a
+value keeps at any batch size.
 """
 
 from __future__ import annotations
@@ -31,8 +33,9 @@ from axiom_bench.testing import METRIC_CASES, Case, accepted_cases
 pytestmark = pytest.mark.cuda
 OF_RANGE = 1e-5  # of a value's range, in float32
 OF_LARGEST = 1e-12  # of the largest value, in float64
-# Of objects, whose maps are near 0 in most cells. A sum on the edge of what counts as equal (1e-6 of the largest) has
-# another rank by rounding alone: one place of 16 is 1.5e-3 of the range. Seen once in 926 values.
+# Of objects, whose maps are near 0 in most cells. A sum on the edge of what counts as equal (1e-6
+# of the largest) has another rank by rounding alone: one place of 16 is 1.5e-3 of the range. Seen
+# once in 926 values.
 BY_RANK, OF_OBJECTS, ONE_PLACE, SELDOM = "single_deletion", "scenes_repeated", 2e-3, 0.005
 SHARES = ("conservation_error", "epsilon", "axiom_floor_conservation", "sensitivity_error_raw")
 IMAGENET = Preprocessing(32, 24, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -68,7 +71,9 @@ def run(tmp_path: Path) -> Run:
         assert outcomes
         assert not any(outcome.failure for outcome in outcomes)
         paths = [path for outcome in outcomes for path in outcome.files["records"]]
-        frames = [pd.read_parquet(tmp_path / "quick" / name / path) for path in dict.fromkeys(paths)]
+        frames = [
+            pd.read_parquet(tmp_path / "quick" / name / path) for path in dict.fromkeys(paths)
+        ]
         return pd.concat(frames).sort_values(KEY, ignore_index=True)
 
     return records
@@ -85,18 +90,29 @@ def values_of(answer: Tensor | Map) -> Tensor:
 
 def assert_equal_in_float64(actual: Tensor, expected: Tensor) -> None:
     largest = expected[expected.isfinite()].abs().max() if expected.isfinite().any() else 0.0
-    torch.testing.assert_close(actual, expected, rtol=0, atol=OF_LARGEST * float(largest), equal_nan=True)
+    torch.testing.assert_close(
+        actual, expected, rtol=0, atol=OF_LARGEST * float(largest), equal_nan=True
+    )
 
 
 def assert_equal_in_float32(actual: pd.DataFrame, expected: pd.DataFrame) -> None:
-    """Within OF_RANGE of the metric's range. An error that is a share of the score S moves by 1 / S where S is near 0,
-    which the largest such error of the same image and class tells. An object's rank may move by one place."""
+    """Within OF_RANGE of the metric's range. An error that is a share of the score S moves by 1 / S
+    where S is near 0, which the largest such error of the same image and class tells. An object's
+    rank may move by one place."""
     assert actual[[*KEY, "status"]].equals(expected[[*KEY, "status"]])
     is_ok, is_share = expected["status"] == OK, expected["metric"].str.startswith(SHARES)
-    spread = expected.groupby("metric")["value"].transform(lambda values: values.max() - values.min())
+    spread = expected.groupby("metric")["value"].transform(
+        lambda values: values.max() - values.min()
+    )
     shares = expected.assign(value=expected["value"].where(is_share & is_ok, 1).clip(lower=1))
-    near_zero = shares.groupby(["model", "image_id", "target_class"])["value"].transform("max") * shares["value"]
-    moved = ((actual["value"] - expected["value"]).abs() / spread.where(spread > 0, 1).mask(is_share, near_zero))[is_ok]
+    near_zero = (
+        shares.groupby(["model", "image_id", "target_class"])["value"].transform("max")
+        * shares["value"]
+    )
+    moved = (
+        (actual["value"] - expected["value"]).abs()
+        / spread.where(spread > 0, 1).mask(is_share, near_zero)
+    )[is_ok]
     ranked = moved[(expected["metric"] == BY_RANK) & (expected["data"] == OF_OBJECTS)]
     assert ranked.max() < ONE_PLACE or ranked.empty
     assert (ranked > OF_RANGE).mean() < SELDOM or ranked.empty
@@ -174,7 +190,9 @@ def test_memory_that_runs_out_is_halved(little_memory: int, device: torch.device
     assert limits.rows in (4, 8)
 
 
-def test_a_run_without_enough_memory_goes_on_with_less(run: Run, little_memory: int, device: torch.device) -> None:
+def test_a_run_without_enough_memory_goes_on_with_less(
+    run: Run, little_memory: int, device: torch.device
+) -> None:
     few = "method=[grad_cam,ablation_cam]"
     large = (*SCENES, "data.size=256", "data.batch_size=256", "shard_size=256", few)
     assert_equal_in_float32(run("device", "device=cuda", *large), run("cpu", "device=cpu", *large))

@@ -4,12 +4,26 @@ from axiom_bench.errors import unknown
 
 
 def test_an_unknown_name_comes_with_the_nearest_a_short_list_or_no_names():
-    assert str(unknown("layer", "covn", ["conv", "fc"])) == "There is no layer 'covn'; did you mean 'conv'?"
+    assert (
+        str(unknown("layer", "covn", ["conv", "fc"]))
+        == "There is no layer 'covn'; did you mean 'conv'?"
+    )
     names = ["grad_cam", "xgrad_cam", "hires_cam"]
-    assert str(unknown("method", "xgradcam", names)).endswith("did you mean 'xgrad_cam' or 'grad_cam'?")
+    assert str(unknown("method", "xgradcam", names)).endswith(
+        "did you mean 'xgrad_cam' or 'grad_cam'?"
+    )
     assert "did you mean 'grad_cam'" in str(unknown("method", "GradCAM", names))
-    assert str(unknown("device", "xyz", ["cpu", "cuda"])) == "There is no device 'xyz'; there are: cpu, cuda."
+    assert (
+        str(unknown("device", "xyz", ["cpu", "cuda"]))
+        == "There is no device 'xyz'; there are: cpu, cuda."
+    )
     many = unknown("model", "???", [f"net{number:03d}" for number in range(400)])
-    assert str(many) == f"There is no model '???'; there are 400: {', '.join(f'net{n:03d}' for n in range(12))}, ..."
-    assert str(unknown("setting", "data.limit", [])) == "There is no setting 'data.limit'; none is defined here."
+    assert (
+        str(many)
+        == f"There is no model '???'; there are 400: {', '.join(f'net{n:03d}' for n in range(12))}, ..."
+    )
+    assert (
+        str(unknown("setting", "data.limit", []))
+        == "There is no setting 'data.limit'; none is defined here."
+    )
     assert len(str(unknown("method", [["x" * 300]] * 9, ["cam"]))) < 200  # long names are truncated

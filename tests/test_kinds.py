@@ -50,7 +50,9 @@ def unresolved(explanation: NotImported, steps: int = 2):  # noqa: F821 - as und
 
 
 def configured(params: Mapping[str, Any], function: str = "measured") -> plugins.Plugin:
-    return plugins.from_config("metric", "mine", {"_target_": f"{__name__}.{function}", "params": params})
+    return plugins.from_config(
+        "metric", "mine", {"_target_": f"{__name__}.{function}", "params": params}
+    )
 
 
 @pytest.mark.parametrize(("name", "value", "kind"), [
@@ -77,14 +79,27 @@ def test_a_wrong_kind_is_one_sentence(name, value, kind):
 def test_what_fits_is_let_through():
     lists = {"fill": [0, 1.0], "sides": [1, 0.5], "layers": ["a"]}
     configured({"steps": np.int64(3), "share": 1, "scaled": False, **lists})
-    configured({"share": np.float32(0.5), "fill": "mean", "sides": (0.5,), "gamma": None, "wrapped": len, "pair": [1]})
-    configured({"options": {"a": 1}, "implicit": None, "anything": object(), "other": "unknown kinds"})
+    configured(
+        {
+            "share": np.float32(0.5),
+            "fill": "mean",
+            "sides": (0.5,),
+            "gamma": None,
+            "wrapped": len,
+            "pair": [1],
+        }
+    )
+    configured(
+        {"options": {"a": 1}, "implicit": None, "anything": object(), "other": "unknown kinds"}
+    )
 
 
 def test_an_object_and_a_library_s_function_are_checked_too_and_params_are_a_group():
     with pytest.raises(BenchError, match=r"params\.steps must be a whole number"):
         configured({"steps": "abc"}, "an_object")
-    assert configured({"steps": "abc"}, "unresolved").params == {"steps": "abc"}  # nothing to check against
+    assert configured({"steps": "abc"}, "unresolved").params == {
+        "steps": "abc"
+    }  # nothing to check against
     with pytest.raises(BenchError, match=r"metric\.mine\.params is a group.*not 3"):
         configured(3)
 

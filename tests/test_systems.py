@@ -1,5 +1,6 @@
-"""What would go wrong on another system: text of the system's encoding, calls that only some systems have, and names
-of files that some file systems can't hold. Read from the code, since the tests run where they run."""
+"""What would go wrong on another system: text of the system's encoding, calls that only some
+systems have, and names of files that some file systems can't hold. Read from the code, since the
+tests run where they run."""
 
 import ast
 import re
@@ -10,11 +11,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = [path for folder in ("bench", "methods", "metrics", "scripts") for path in (ROOT / folder).rglob("*.py")]
-TEXT = re.compile(r"(?<!\bentry)\.(read|write)_text$|(?<!\bImage)(?<!\bos)(?<!\btarfile)(^|\.)open$")
+SOURCES = [
+    path
+    for folder in ("bench", "methods", "metrics", "scripts")
+    for path in (ROOT / folder).rglob("*.py")
+]
+TEXT = re.compile(
+    r"(?<!\bentry)\.(read|write)_text$|(?<!\bImage)(?<!\bos)(?<!\btarfile)(^|\.)open$"
+)
 BINARY = re.compile(r"""'[rwxa]\+?b\+?'""")
 OF_SOME_SYSTEMS = (
-    r"sched_getaffinity|/proc/|os\.fork|symlink_to|mkfifo|SIGHUP|SIGKILL|forkserver|^import resource$|CDLL"
+    r"sched_getaffinity|/proc/|os\.fork|symlink_to|mkfifo|SIGHUP|SIGKILL|forkserver|^import "
+    "resource$|CDLL"
 )
 ALLOWED = {  # file: why what it names is right on every system
     "bench/environment.py": "the number of cores where the system doesn't say which are this process's; glibc",
@@ -27,13 +35,19 @@ ALLOWED = {  # file: why what it names is right on every system
 
 def without_encoding(path: Path) -> list[str]:
     """The calls that read or write text in the system's encoding."""
-    calls = (node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call))
+    calls = (
+        node
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+    )
     texts = [ast.unparse(call) for call in calls if TEXT.search(ast.unparse(call.func))]
     return [text for text in texts if "encoding=" not in text and not BINARY.search(text)]
 
 
 def test_text_is_utf_8():
-    assert not [text for path in [*SOURCES, ROOT / "hatch_build.py"] for text in without_encoding(path)]
+    assert not [
+        text for path in [*SOURCES, ROOT / "hatch_build.py"] for text in without_encoding(path)
+    ]
 
 
 def test_calls_of_some_systems_have_a_way_beside_them():
@@ -43,19 +57,30 @@ def test_calls_of_some_systems_have_a_way_beside_them():
 
 
 def test_file_names_suit_every_file_system():
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False).stdout
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False
+    ).stdout
     if not listed:
         pytest.skip("no git checkout")
     paths = listed.decode().rstrip("\0").split("\0")
-    assert not [path for path in paths if re.search(r'[:*?|<>"\\]|[. ](/|$)', path) or len(path) > 150]
-    assert not [path for path in paths if re.search(r"(^|/)(con|prn|aux|nul)(\.[^/]*)?(/|$)", path, re.IGNORECASE)]
+    assert not [
+        path for path in paths if re.search(r'[:*?|<>"\\]|[. ](/|$)', path) or len(path) > 150
+    ]
+    assert not [
+        path
+        for path in paths
+        if re.search(r"(^|/)(con|prn|aux|nul)(\.[^/]*)?(/|$)", path, re.IGNORECASE)
+    ]
     assert max(Counter(path.casefold() for path in paths).values()) == 1
 
 
 def test_zsh_takes_the_examples():
-    """zsh reads brackets, braces and wildcards outside of quotes as names of files, and stops where none matches."""
+    """zsh reads brackets, braces and wildcards outside of quotes as names of files, and stops where
+    none matches."""
     pages = [ROOT / "README.md", ROOT / "bench/cli/main.py", *(ROOT / "docs").glob("*.md")]
     lines = [line for page in pages for line in page.read_text(encoding="utf-8").splitlines()]
     commands = [line for line in lines if re.match(r" *(\$ )?axiom-bench [^-]", line)]
-    outside = [re.sub(r"""\s#.*|\s{2,}[A-Za-z].*|"[^"]*"|'[^']*'""", "", line.strip()) for line in commands]
+    outside = [
+        re.sub(r"""\s#.*|\s{2,}[A-Za-z].*|"[^"]*"|'[^']*'""", "", line.strip()) for line in commands
+    ]
     assert not [line for line in outside if re.search(r"[][{}()*?]", line)]

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 
 def run(options: Namespace) -> int:
-    """The command: each part of a suite, or a configuration printed. The highest exit code. Raises BenchError."""
+    """The command: each part of a suite, or a configuration printed. The highest exit code. Raises
+    BenchError."""
     if options.cfg:
         print(configuration_text(options.overrides, options.config_dir), end="")
         return 0
@@ -47,9 +48,10 @@ def benchmark(
     verbose: bool = False,
     estimate: Estimate | None = None,
 ) -> tuple[int, list[str]]:
-    """Runs all jobs of a command line and writes their report: the exit code and the last lines. config_folder: a
-    user's own folder of YAML files beside conf/. verbose: see `finish`; estimate: see `spine.run`. Raises BenchError,
-    before anything is computed, for a mistake that concerns all jobs."""
+    """Runs all jobs of a command line and writes their report: the exit code and the last lines.
+    config_folder: a user's own folder of YAML files beside conf/. verbose: see `finish`; estimate:
+    see `spine.run`. Raises BenchError, before anything is computed, for a mistake that concerns all
+    jobs."""
     settings, results = run_jobs(overrides, config_folder, estimate=estimate)
     from axiom_bench.cli.finish import finish
 
@@ -62,8 +64,9 @@ def compute(
     goes_on: bool = False,
     estimate: Estimate | None = None,
 ) -> tuple[int, list[str], Path]:
-    """Runs all jobs of a command line and keeps their values, without a report: the exit code, a line for each job that
-    failed, and the run folder. goes_on, estimate: see `spine.run`. Raises BenchError as `benchmark` does."""
+    """Runs all jobs of a command line and keeps their values, without a report: the exit code, a
+    line for each job that failed, and the run folder. goes_on, estimate: see `spine.run`. Raises
+    BenchError as `benchmark` does."""
     settings, results = run_jobs(overrides, config_folder, goes_on, estimate)
     from axiom_bench.cli.finish import exit_code, failed
     from axiom_bench.run import manifest
@@ -94,8 +97,8 @@ def run_jobs(
 
 
 def check_paths(overrides: Sequence[str], config_folder: Path | None = None) -> None:
-    """Raises BenchError, before what takes seconds to import, for a command line that can't be composed, or whose paths
-    lead to nothing."""
+    """Raises BenchError, before what takes seconds to import, for a command line that can't be
+    composed, or whose paths lead to nothing."""
     with composed(overrides, config_folder) as composition:
         paths.check_paths(composition.plain(), composition.several)
 
@@ -106,9 +109,12 @@ def configuration_text(overrides: Sequence[str], config_folder: Path | None = No
         return yaml.safe_dump(composition.plain_job(), sort_keys=False, allow_unicode=True)
 
 
-def check_report(report: Mapping[str, Any], methods: Sequence[Plugin], metrics: Sequence[Plugin]) -> None:
-    """Raises BenchError, with the nearest names, for a method or value that `report.*` names and no run could have.
-    What `report.compare` names must be in this run; any other misspelt name would silently show nothing."""
+def check_report(
+    report: Mapping[str, Any], methods: Sequence[Plugin], metrics: Sequence[Plugin]
+) -> None:
+    """Raises BenchError, with the nearest names, for a method or value that `report.*` names and no
+    run could have. What `report.compare` names must be in this run; any other misspelt name would
+    silently show nothing."""
     from axiom_bench import methods as all_methods
     from axiom_bench import metrics as all_metrics
     from axiom_bench.report.options import Options, check_keys, check_names
@@ -124,11 +130,19 @@ def check_report(report: Mapping[str, Any], methods: Sequence[Plugin], metrics: 
     try:
         check_names(options, names, values)
     except BenchError:  # not of this run: then of any metric, whose modules are imported for that
-        check_names(options, names, values | _values([all_metrics.get(name) for name in all_metrics.names()]))
+        check_names(
+            options,
+            names,
+            values | _values([all_metrics.get(name) for name in all_metrics.names()]),
+        )
 
 
 def _values(metrics: Sequence[Plugin]) -> set[str]:
     """The names of all values of the metrics, of an image and of the whole data set."""
     from axiom_bench.evaluation.plugins import value_names, whole_set_value_names
 
-    return {name for metric in metrics for name in (*value_names(metric), *whole_set_value_names(metric))}
+    return {
+        name
+        for metric in metrics
+        for name in (*value_names(metric), *whole_set_value_names(metric))
+    }

@@ -1,4 +1,5 @@
-"""`axiom-bench doctor`: what is found about the networks and data of a command line before anything is computed."""
+"""`axiom-bench doctor`: what is found about the networks and data of a command line before anything
+is computed."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ MAX_NAMES = 5  # of jobs, in a line
 
 
 def doctor(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[int, list[str]]:
-    """(2 where an answer is a stop, else 0; a line for each answer, with its jobs). Computes no value, writes nothing.
-    Raises BenchError for a command line that can't be composed."""
+    """(2 where an answer is a stop, else 0; a line for each answer, with its jobs). Computes no
+    value, writes nothing. Raises BenchError for a command line that can't be composed."""
     names_by_line: dict[tuple[str, str], list[str]] = {}
     code = 0
     with composed(overrides, config_folder) as composition:
@@ -46,7 +47,8 @@ def doctor(overrides: Sequence[str], config_folder: Path | None = None) -> tuple
                 names_by_line.setdefault((str(answer), own), []).append(name)
             code = 2 if any(answer.level == "stop" for answer in answers) else code
     return code, [
-        f"{first_names([*dict.fromkeys(names)], MAX_NAMES)}: {line}" for (line, _), names in names_by_line.items()
+        f"{first_names([*dict.fromkeys(names)], MAX_NAMES)}: {line}"
+        for (line, _), names in names_by_line.items()
     ]
 
 

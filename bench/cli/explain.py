@@ -1,4 +1,5 @@
-"""`axiom-bench explain`: what it is asked for, checked as far as that takes no torch, and where it writes."""
+"""`axiom-bench explain`: what it is asked for, checked as far as that takes no torch, and where it
+writes."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 
 def explain(options: Namespace) -> int:
-    """Explains the images that can be explained, writes them and names the others: the exit code. Raises BenchError."""
+    """Explains the images that can be explained, writes them and names the others: the exit code.
+    Raises BenchError."""
     names = options.methods.split(",") if options.methods and options.methods != "all" else None
     config = configuration(options, names)
     images, others, problems = image_paths(options.images)
@@ -35,7 +37,9 @@ def explain(options: Namespace) -> int:
     with progress("maps"):  # what is imported takes seconds, too
         from axiom_bench.cli import explain_images
 
-        explained, explainer, notes, unexplained = explain_images.explain(options, names, config, images)
+        explained, explainer, notes, unexplained = explain_images.explain(
+            options, names, config, images
+        )
     notes = [*others, *notes]
     from axiom_bench.cli.explain_drawing import undrawn  # here: what draws takes a second to import
 
@@ -49,25 +53,32 @@ def explain(options: Namespace) -> int:
 
 
 def configuration(options: Namespace, names: Sequence[str] | None) -> dict[str, Any]:
-    """The configuration, with the command line's options in it, and the named methods as choices, so that those of a
-    user's own folder are found, too. names: None where no method is named, or all. Raises BenchError where it can't be
-    composed, where no model is named, and for images, weights and code that aren't there."""
+    """The configuration, with the command line's options in it, and the named methods as choices,
+    so that those of a user's own folder are found, too. names: None where no method is named, or
+    all. Raises BenchError where it can't be composed, where no model is named, and for images,
+    weights and code that aren't there."""
     check_images(options.images)
     overrides = [*options.overrides, *([] if options.model is None else [f"model={options.model}"])]
     if not any(override.partition("=")[0] in ("model", "experiment") for override in overrides):
         raise BenchError(
-            "Name the model: --model resnet18, or your own: model=user model.architecture=net.py:build "
-            "model.weights=FILE."
+            "Name the model: --model resnet18, or your own: model=user "
+            "model.architecture=net.py:build model.weights=FILE."
         )
     if names is None:
         overrides += ["method=all"] if options.methods else []
     for group, is_of_library in (("method", False), ("peers", True)):
-        chosen = [name for name in names or () if "." not in name and ("@" in name) == is_of_library]
+        chosen = [
+            name for name in names or () if "." not in name and ("@" in name) == is_of_library
+        ]
         overrides += [f"{group}=[{','.join(chosen)}]"] if chosen else []
     with composed(overrides, options.config_dir) as composition:
         config = composition.plain_job()
-    if len(composition.jobs) > 1 and any(word.partition("=")[0] in ("model", LAYER) for word in overrides):
-        raise BenchError("explain takes one network and one layer; name them: --model resnet18 --layer layer4.")
+    if len(composition.jobs) > 1 and any(
+        word.partition("=")[0] in ("model", LAYER) for word in overrides
+    ):
+        raise BenchError(
+            "explain takes one network and one layer; name them: --model resnet18 --layer layer4."
+        )
     chosen_by_option = {"weights": options.weights, "layer": options.layer}
     config["model"] |= {key: value for key, value in chosen_by_option.items() if value is not None}
     check_paths({"model": config["model"]}, composition.several)
@@ -113,7 +124,14 @@ def unique_names(paths: Sequence[Path]) -> Iterator[str]:
         yield name
 
 
-PICTURES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".pdf": "pdf", ".svg": "svg"}
+PICTURES = {
+    ".png": "png",
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+    ".webp": "webp",
+    ".pdf": "pdf",
+    ".svg": "svg",
+}
 FORMATS = {**PICTURES, ".html": "html", ".htm": "html"}
 INDEX = "index.html"  # of a folder
 
@@ -126,11 +144,13 @@ class Output:
     page: Path | None
 
     @staticmethod
-    def of(path: Path | None, names: Sequence[Path], images: Sequence[Path], overwrite: bool = False) -> Output:
-        """What to write for these images: a picture, a page, or a folder with both. names: as they were typed, files
-        and folders; without a path the output is named after them. Raises BenchError for a format that can't be
-        written, for a picture of several images, and where something would be replaced: an image or a folder, or
-        without `overwrite` any file."""
+    def of(
+        path: Path | None, names: Sequence[Path], images: Sequence[Path], overwrite: bool = False
+    ) -> Output:
+        """What to write for these images: a picture, a page, or a folder with both. names: as they
+        were typed, files and folders; without a path the output is named after them. Raises
+        BenchError for a format that can't be written, for a picture of several images, and where
+        something would be replaced: an image or a folder, or without `overwrite` any file."""
         path = default_path(names) if path is None else path
         kind = FORMATS.get(path.suffix.lower())
         if path.is_dir() and kind is not None:
@@ -139,51 +159,72 @@ class Output:
             files.check_output(path)
             if kind is None and (path.suffix or path.is_file()):
                 raise BenchError(
-                    f"Can't write {path}: give a name that ends in {', '.join(PICTURES)} or .html, or a folder."
+                    f"Can't write {path}: give a name that ends in {', '.join(PICTURES)} or "
+                    ".html, or a folder."
                 )
         if kind is None:
-            pictures = {image: path / f"{name}.png" for image, name in zip(images, unique_names(images), strict=True)}
+            pictures = {
+                image: path / f"{name}.png"
+                for image, name in zip(images, unique_names(images), strict=True)
+            }
             output = Output(pictures, path / INDEX)
         else:
-            output = Output({}, path) if kind == "html" else Output(dict.fromkeys(images, path), None)
+            output = (
+                Output({}, path) if kind == "html" else Output(dict.fromkeys(images, path), None)
+            )
         written = [*output.pictures.values(), *([output.page] if output.page else ())]
         originals = set(map(os.path.realpath, images))
         for file in written:
             if os.path.realpath(file) in originals:
-                raise BenchError(f"{file} would replace an image that is to be explained; give another --output.")
+                raise BenchError(
+                    f"{file} would replace an image that is to be explained; give another --output."
+                )
         if output.page is None and len(images) > 1:
             raise BenchError(
-                f"{path} can show one image, and there are {len(images)}; give a page, such as maps.html, or a "
-                "folder, which gets a picture of each."
+                f"{path} can show one image, and there are {len(images)}; give a page, such as "
+                "maps.html, or a folder, which gets a picture of each."
             )
         files.check_output(*written)
         there = next(filter(os.path.lexists, written), None)
         if there is not None and not overwrite:
-            raise BenchError(f"{there} exists already; give another --output, or --overwrite to replace it.")
+            raise BenchError(
+                f"{there} exists already; give another --output, or --overwrite to replace it."
+            )
         return output
 
 
 def default_path(names: Sequence[Path]) -> Path:
-    """In the current folder, the first name that is free: photo-maps.png for the image photo.jpg, photos-maps.html for
-    the folder photos, maps.html for several names."""
+    """In the current folder, the first name that is free: photo-maps.png for the image photo.jpg,
+    photos-maps.html for the folder photos, maps.html for several names."""
     stem, suffix = "maps", ".html"
     if len(names) == 1:
         (name,) = names
         is_folder = os.path.isdir(name)
         own = as_text(Path(os.path.realpath(name)).name if is_folder else name.stem)
         stem, suffix = f"{own}-maps" if own else stem, ".html" if is_folder else ".png"
-    return next(path for path in map(Path, (f"{each}{suffix}" for each in numbered(stem))) if not os.path.lexists(path))
+    return next(
+        path
+        for path in map(Path, (f"{each}{suffix}" for each in numbered(stem)))
+        if not os.path.lexists(path)
+    )
 
 
 def _write(
-    output: Output, images: Sequence[ExplainedImage], explainer: Explainer, sentences: Sequence[str], colours: str
+    output: Output,
+    images: Sequence[ExplainedImage],
+    explainer: Explainer,
+    sentences: Sequence[str],
+    colours: str,
 ) -> list[Path]:
     """Writes the files; their paths. Raises BenchError where they can't be written."""
-    # Here: what draws takes a second to import, and a mistake in the arguments has been answered by now.
+    # Here: what draws takes a second to import, and a mistake in the arguments has been answered by
+    # now.
     from axiom_bench.cli.explain_drawing import page, picture
 
     heading = f"{explainer.model.name} at {explainer.model.layer}"
-    pictures = [(output.pictures[image.path], image) for image in images if image.path in output.pictures]
+    pictures = [
+        (output.pictures[image.path], image) for image in images if image.path in output.pictures
+    ]
     with progress("pictures", len(pictures)) as shown:
         for path, image in pictures:
             files.write(path, picture(image, heading, PICTURES[path.suffix.lower()], colours))

@@ -49,10 +49,15 @@ def picture(explained: ExplainedImage, model: str, kind: str, colours: str) -> b
     maps.top = [[_drawable(score) for score in top] for top in maps.top]
     maps.layer = ""
     names = [f"{as_text(explained.path.name)}: {model}"] * len(maps.scores)
-    with style(), matplotlib.rc_context({"svg.hashsalt": "axiom-bench"}):  # otherwise ids in an SVG are drawn by chance
+    with (
+        style(),
+        matplotlib.rc_context({"svg.hashsalt": "axiom-bench"}),
+    ):  # otherwise ids in an SVG are drawn by chance
         figure = with_plain_texts(maps.figure(names, colours))
         buffer = io.BytesIO()
-        options: dict[str, Any] = {"pil_kwargs": {"quality": 92}} if kind in ("jpeg", "webp") else {}
+        options: dict[str, Any] = (
+            {"pil_kwargs": {"quality": 92}} if kind in ("jpeg", "webp") else {}
+        )
         figure.savefig(buffer, format=kind, dpi=DPI, metadata=DATELESS.get(kind), **options)
     return buffer.getvalue()
 
@@ -72,24 +77,40 @@ def undrawn(images: Sequence[ExplainedImage]) -> list[str]:
     scores = [score for image in images for score in chain(image.maps.scores, *image.maps.top)]
     names = [*dict.fromkeys(score.name for score in scores if _name(score) != score.name)]
     sentence = (
-        "signs that no font of this machine has, so pictures show the classes' numbers; install one, such as Noto"
+        "signs that no font of this machine has, so pictures show the classes' numbers; install "
+        "one, such as Noto"
     )
-    return [f"{len(names)} class names, as {names[0]!r}, have {sentence} Sans CJK."] if names else []
+    return (
+        [f"{len(names)} class names, as {names[0]!r}, have {sentence} Sans CJK."] if names else []
+    )
 
 
-def page(images: Sequence[ExplainedImage], manifest: Manifest, sentences: Sequence[str], colours: str) -> str:
-    """The gallery of the report, with these images. manifest: see `Explainer.manifest`. sentences: about images and
-    methods that are left out. Raises BenchError for an unknown colour map."""
+def page(
+    images: Sequence[ExplainedImage], manifest: Manifest, sentences: Sequence[str], colours: str
+) -> str:
+    """The gallery of the report, with these images. manifest: see `Explainer.manifest`. sentences:
+    about images and methods that are left out. Raises BenchError for an unknown colour map."""
     ((model, about),) = manifest.models.items()
     setting = Setting(model, about.layer, DATA)
-    pictures = [_entry(setting, image, row) for image in images for row in range(len(image.maps.scores))]
+    pictures = [
+        _entry(setting, image, row) for image in images for row in range(len(image.maps.scores))
+    ]
     records, nothing = in_order(_records(setting, images), manifest), pd.DataFrame()
-    run = RunFolder(Path(), manifest, records, _records(setting, []), runtime=nothing, whole_set=nothing)
-    sections = [gallery.section_of(gallery.gallery_data(run, pictures, gallery.inline), colours=colours)]
+    run = RunFolder(
+        Path(), manifest, records, _records(setting, []), runtime=nothing, whole_set=nothing
+    )
+    sections = [
+        gallery.section_of(gallery.gallery_data(run, pictures, gallery.inline), colours=colours)
+    ]
     if sentences:
-        sections.append(Section("notes", "Notes", render("explain_notes.html.j2", sentences=sentences)))
+        sections.append(
+            Section("notes", "Notes", render("explain_notes.html.j2", sentences=sentences))
+        )
     count = f"{len(images)} image{'s' if len(images) > 1 else ''}"
-    facts = {"Network": f"{model} at {setting.layer}", "Accuracy": "not known: the images have no labels"}
+    facts = {
+        "Network": f"{model} at {setting.layer}",
+        "Accuracy": "not known: the images have no labels",
+    }
     return assemble(Header("axiom-bench explain", f"{count} explained", facts), sections)
 
 
@@ -112,7 +133,8 @@ def _image_id(image: ExplainedImage, row: int) -> str:
 
 
 def _entry(setting: Setting, image: ExplainedImage, row: int) -> dict[str, Any]:
-    """Return a row of `records.store.GALLERY`, with the top classes and the methods whose map is zero."""
+    """Return a row of `records.store.GALLERY`, with the top classes and the methods whose map is
+    zero."""
     maps = image.maps
     score = maps.scores[row]
     height, width = image.pixels.shape[:2]

@@ -30,7 +30,8 @@ def finish(
         settings: Those of all jobs.
         results: Of the jobs.
         overrides: As they were typed.
-        verbose: Add lines with statuses and the time of each stage, which the page and the manifest have too.
+        verbose: Add lines with statuses and the time of each stage, which the page and the manifest
+            have too.
 
     Raises:
         BenchError: If the folder can't be written.
@@ -40,7 +41,9 @@ def finish(
         code = exit_code(results)
         kept = manifest.keep(settings, results, overrides)
         if kept is not None:
-            run = RunFolder.of(kept.folder, kept.content)  # not read: another command may write its own by now
+            run = RunFolder.of(
+                kept.folder, kept.content
+            )  # not read: another command may write its own by now
             if kept.was_damaged:
                 lines.append("manifest.json was damaged, and is written anew")
             lines += report.status_lines(run, verbose)
@@ -49,7 +52,11 @@ def finish(
             start = time.perf_counter()
             page = report.write(run, tell=lambda step: shown.says(f"report: {step}"))
             if verbose:
-                times = {result.job: (result.seconds, result.work()) for result in results if result.failure is None}
+                times = {
+                    result.job: (result.seconds, result.work())
+                    for result in results
+                    if result.failure is None
+                }
                 lines += report.time_lines(times, time.perf_counter() - start)
             lines += [*report.headline(run), f"report: {page}"]
             reasons = report.reasons_without_value(run)
@@ -69,7 +76,8 @@ def _lines_of_jobs(results: Sequence[JobResult]) -> list[str]:
 
 
 def failed(results: Sequence[JobResult]) -> Iterator[str]:
-    """A line for each message, with all the jobs that failed with it; after a defect its traceback."""
+    """A line for each message, with all the jobs that failed with it; after a defect its
+    traceback."""
     by_message: dict[str, list[JobResult]] = {}
     for result in results:
         if result.failure is not None:
@@ -78,7 +86,10 @@ def failed(results: Sequence[JobResult]) -> Iterator[str]:
         yield f"failed: {', '.join(dict.fromkeys(result.job for result in group))}: {message}"
         first = group[0].failure
         if first is not None and not first.mendable:
-            yield f"This is a defect of axiom-bench; please report it with these lines:\n{first.trace}"
+            yield (
+                "This is a defect of axiom-bench; please report it with these "
+                f"lines:\n{first.trace}"
+            )
 
 
 def exit_code(results: Sequence[JobResult]) -> int:

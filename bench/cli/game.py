@@ -1,5 +1,6 @@
-"""`axiom-bench game RUN`: the page of the game "What do you see?", made of a finished run. The maps are computed again,
-so it refuses where weights or images aren't those of the run any more, or a stranger's configuration names code."""
+"""`axiom-bench game RUN`: the page of the game "What do you see?", made of a finished run. The maps
+are computed again, so it refuses where weights or images aren't those of the run any more, or a
+stranger's configuration names code."""
 
 from __future__ import annotations
 
@@ -26,7 +27,9 @@ from axiom_bench.records.entries import DataEntry, Manifest, ModelEntry
 from axiom_bench.report.game_page import CHECKS, Class, Game, Picture, page
 from axiom_bench.run.job import OBJECT_RULES, Job, cut_of, read_hashes
 
-MAX_DEFAULT = 40  # images of a game where no number is asked for: about five minutes of a player's time
+MAX_DEFAULT = (
+    40  # images of a game where no number is asked for: about five minutes of a player's time
+)
 MORE_CLASSES = 16  # rows that one image may have, one a class
 
 
@@ -49,21 +52,30 @@ def game(options: Namespace) -> list[str]:
     names = list(images[0].heatmaps)
     if methods is not None and len(names) < len(methods):
         raise BenchError(sentences[0])
-    titles = {method.name: method.spec.title or method.name for method in job.methods if method.name in names}
-    setting = {"model": job.model.name, "layer": job.model.layer, "data": job.data.name, "weights": weights}
+    titles = {
+        method.name: method.spec.title or method.name
+        for method in job.methods
+        if method.name in names
+    }
+    setting = {
+        "model": job.model.name,
+        "layer": job.model.layer,
+        "data": job.data.name,
+        "weights": weights,
+    }
     files.write(output, page(Game(images, checks, titles, setting, options.seed)).encode())
     return [
         f"{len(images)} pictures of two classes and {CHECKS} checks, from {job.name}",
         f"methods: {', '.join(titles.values())}, and the centred blob",
-        f"players: number them in turn (game.html#player=1, ...); {2 * (len(titles) + 1)} of them see every picture in "
-        "every way",
+        f"players: number them in turn (game.html#player=1, ...); {2 * (len(titles) + 1)} of them "
+        "see every picture in every way",
         f"game: {output}",
     ]
 
 
 def _job(manifest: Manifest, options: Namespace, methods: Sequence[str] | None) -> tuple[Job, str]:
-    """(the first job that is asked for, with the methods that are asked for; the start of its weights' hash). Raises
-    BenchError, with the jobs that there are."""
+    """(the first job that is asked for, with the methods that are asked for; the start of its
+    weights' hash). Raises BenchError, with the jobs that there are."""
     jobs = [entry for entry in manifest.jobs if not entry.config.is_empty]
     if not jobs:
         raise BenchError(f"The run in {options.run_folder} has no finished job to make a game of.")
@@ -78,21 +90,30 @@ def _job(manifest: Manifest, options: Namespace, methods: Sequence[str] | None) 
     if options.trust:
         add_current_folder()
     if methods is not None:
-        methods = [name if name in settings.method else plugins.matching("method", name) for name in methods]
+        methods = [
+            name if name in settings.method else plugins.matching("method", name)
+            for name in methods
+        ]
         for name in methods:
             if name not in settings.method:
                 raise unknown("method", name, settings.method)
-        settings = settings.model_copy(update={"method": {name: settings.method[name] for name in methods}})
+        settings = settings.model_copy(
+            update={"method": {name: settings.method[name] for name in methods}}
+        )
     try:
         job = replace(Job.of(settings), hashes=read_hashes(options.run_folder))
     except BenchError as error:
-        hint = "The maps of a game are computed as the run's configuration says: start it where the run was started."
+        hint = (
+            "The maps of a game are computed as the run's configuration says: start it where the "
+            "run was started."
+        )
         raise BenchError(f"{error} {hint}") from error
     if isinstance(job.data, MosaicImages) or job.target in OBJECT_RULES:
         of = "single objects" if job.target in OBJECT_RULES else "mosaics of several classes"
         raise BenchError(
             f"The images of {job.data.name!r} are {of}, and a game asks about images of exactly "
-            "two classes: play a run that has some: axiom-bench (the embedded scenes), or axiom-bench experiment=voc."
+            "two classes: play a run that has some: axiom-bench (the embedded scenes), or "
+            "axiom-bench experiment=voc."
         )
     of_model = manifest.models.get(job.model.name, ModelEntry())
     of_data = manifest.data.get(job.data.name, DataEntry())
@@ -103,8 +124,8 @@ def _job(manifest: Manifest, options: Namespace, methods: Sequence[str] | None) 
     ):
         if are != were:
             raise BenchError(
-                f"The {what} aren't those of the run any more ({are[:12]}, not {were[:12]}); run the benchmark again "
-                "with the same command first."
+                f"The {what} aren't those of the run any more ({are[:12]}, not {were[:12]}); run "
+                "the benchmark again with the same command first."
             )
     left_out = set(entry.left_out)  # by data.only_correct
     kept = tuple(index for index in job.indices if job.data.ids[index] not in left_out)
@@ -112,42 +133,52 @@ def _job(manifest: Manifest, options: Namespace, methods: Sequence[str] | None) 
 
 
 def _with_two_classes(job: Job, count: int | None, seed: int) -> list[Batch]:
-    """One batch of two rows, one for each class, for each image with exactly two classes inside the crop. count: how
-    many, None for at most MAX_DEFAULT. Raises BenchError where the run's data set has fewer."""
+    """One batch of two rows, one for each class, for each image with exactly two classes inside the
+    crop. count: how many, None for at most MAX_DEFAULT. Raises BenchError where the run's data set
+    has fewer."""
     if not job.shares_classes:
         raise BenchError(
-            f"The labels of {job.data.name!r} aren't classes of {job.model.name}, so no question can be asked about "
-            "them; play a run whose model knows them, such as axiom-bench experiment=voc."
+            f"The labels of {job.data.name!r} aren't classes of {job.model.name}, so no question "
+            "can be asked about them; play a run whose model knows them, such as axiom-bench "
+            "experiment=voc."
         )
     indices = _shuffled(job, seed, lambda labels: labels == 2)
-    loaded = list(islice((batch for batch in _batches(job, indices) if len(batch) == 2), count or MAX_DEFAULT))
+    loaded = list(
+        islice((batch for batch in _batches(job, indices) if len(batch) == 2), count or MAX_DEFAULT)
+    )
     if not loaded:
         raise BenchError(
-            f"No image of {job.data.name!r} in this run shows exactly two classes; play a run that has some: "
-            "axiom-bench (the embedded scenes), or axiom-bench experiment=voc."
+            f"No image of {job.data.name!r} in this run shows exactly two classes; play a run "
+            "that has some: axiom-bench (the embedded scenes), or axiom-bench experiment=voc."
         )
     if count is not None and len(loaded) < count:
         raise BenchError(
-            f"Of the {len(job.indices)} images of {job.data.name!r} in this run only {len(loaded)} show exactly two "
-            f"classes: choose --images {len(loaded)}, or a run of more images, such as data.size={4 * count}."
+            f"Of the {len(job.indices)} images of {job.data.name!r} in this run only "
+            f"{len(loaded)} show exactly two classes: choose --images {len(loaded)}, or a run of "
+            f"more images, such as data.size={4 * count}."
         )
     return loaded
 
 
 def _whole_images(job: Job, trials: Sequence[Batch], seed: int) -> list[Picture]:
-    """CHECKS images to show whole, of those that aren't in `trials`. Images of one class come first. The wrong choice
-    is a class that the image isn't labelled with, of those that the trials ask about. Raises BenchError where there are
-    too few."""
+    """CHECKS images to show whole, of those that aren't in `trials`. Images of one class come
+    first. The wrong choice is a class that the image isn't labelled with, of those that the trials
+    ask about. Raises BenchError where there are too few."""
     taken = {image_id for batch in trials for image_id in batch.image_ids}
     asked = sorted({target for batch in trials for target in _targets(batch)})
     generator = np.random.default_rng([seed, 1])
-    order = [*_shuffled(job, seed, lambda labels: labels == 1), *_shuffled(job, seed, lambda labels: labels > 1)]
+    order = [
+        *_shuffled(job, seed, lambda labels: labels == 1),
+        *_shuffled(job, seed, lambda labels: labels > 1),
+    ]
     free = [index for index in order if job.data.ids[index] not in taken]
     checks = []
     for batch in islice(_batches(job, free), CHECKS):
         shown = _targets(batch)[0]
         present = {*job.data.labels(job.data.ids.index(batch.image_ids[0])), *_targets(batch)}
-        others = [target for target in asked if target not in present] or [*set(range(len(job.data.classes))) - present]
+        others = [target for target in asked if target not in present] or [
+            *set(range(len(job.data.classes))) - present
+        ]
         other = int(generator.choice(others))
         pixels = job.model.preprocessing.denormalise(batch.images[:1])[0]
         checks.append(Picture(batch.image_ids[0], (_class(job, shown), _class(job, other)), pixels))
@@ -155,14 +186,18 @@ def _whole_images(job: Job, trials: Sequence[Batch], seed: int) -> list[Picture]
         count = len(trials) + len(checks) - CHECKS
         fewer = f"choose --images {count}, or " if count > 0 else ""
         raise BenchError(
-            f"A game shows {CHECKS} whole pictures as attention checks, and this run has only {len(checks)} images in "
-            f"addition to the {len(trials)} of the game: {fewer}run the benchmark with a larger data.size."
+            f"A game shows {CHECKS} whole pictures as attention checks, and this run has only "
+            f"{len(checks)} images in addition to the {len(trials)} of the game: {fewer}run the "
+            "benchmark with a larger data.size."
         )
     return checks
 
 
-def _images_with_maps(job: Job, cut_model: CutModel, rows: Sequence[Batch]) -> tuple[list[Picture], list[str]]:
-    """(each image with the maps of all methods that apply to the model, sentences about those that don't)."""
+def _images_with_maps(
+    job: Job, cut_model: CutModel, rows: Sequence[Batch]
+) -> tuple[list[Picture], list[str]]:
+    """(each image with the maps of all methods that apply to the model, sentences about those that
+    don't)."""
     images: list[Picture] = []
     notes = Notes()
     for batch in rows:

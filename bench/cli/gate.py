@@ -1,4 +1,5 @@
-"""`axiom-bench gate`: a run against a baseline, and the files that people and CI services read of it."""
+"""`axiom-bench gate`: a run against a baseline, and the files that people and CI services read of
+it."""
 
 from __future__ import annotations
 
@@ -23,22 +24,42 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("run_folder", type=local_path)
     parser.add_argument("--baseline", type=local_path, required=True, metavar="FILE")
     compare = parser.add_argument_group("how to compare")
-    compare.add_argument("--allow-improvements", action="store_true", help="exit 0 where all that moved is better")
     compare.add_argument(
-        "--against", type=local_path, metavar="RUN", help="the baseline's run folder: its values by image and its maps"
+        "--allow-improvements", action="store_true", help="exit 0 where all that moved is better"
+    )
+    compare.add_argument(
+        "--against",
+        type=local_path,
+        metavar="RUN",
+        help="the baseline's run folder: its values by image and its maps",
     )
     outputs = parser.add_argument_group("files")
-    outputs.add_argument("--markdown", type=local_path, metavar="FILE", help="a summary, with maps beside it")
-    outputs.add_argument("--junit", type=local_path, metavar="FILE", help="a test for each row of the baseline")
-    outputs.add_argument("--json", type=local_path, metavar="FILE", help="every finding, for programs")
+    outputs.add_argument(
+        "--markdown", type=local_path, metavar="FILE", help="a summary, with maps beside it"
+    )
+    outputs.add_argument(
+        "--junit", type=local_path, metavar="FILE", help="a test for each row of the baseline"
+    )
+    outputs.add_argument(
+        "--json", type=local_path, metavar="FILE", help="every finding, for programs"
+    )
     write = parser.add_argument_group("the baseline itself")
-    write.add_argument("--write", action="store_true", help="write the baseline from this run instead of comparing")
-    write.add_argument("--reason", metavar="TEXT", help="of --write: why, kept in the baseline with date and commit")
+    write.add_argument(
+        "--write", action="store_true", help="write the baseline from this run instead of comparing"
+    )
+    write.add_argument(
+        "--reason",
+        metavar="TEXT",
+        help="of --write: why, kept in the baseline with date and commit",
+    )
 
 
 def run(options: Namespace) -> int:
-    """Compares, or writes the baseline; the exit code. Raises BenchError for arguments that don't go together."""
-    files.check_output(options.markdown, options.junit, options.json, options.baseline if options.write else None)
+    """Compares, or writes the baseline; the exit code. Raises BenchError for arguments that don't
+    go together."""
+    files.check_output(
+        options.markdown, options.junit, options.json, options.baseline if options.write else None
+    )
     if options.write:
         return _write(options)
     if options.reason is not None:
@@ -52,7 +73,9 @@ def run(options: Namespace) -> int:
     return result.exit_code
 
 
-def write_outputs(result: GateResult, markdown: Path | None, junit: Path | None, json: Path | None) -> None:
+def write_outputs(
+    result: GateResult, markdown: Path | None, junit: Path | None, json: Path | None
+) -> None:
     """The files that were asked for. Raises BenchError where one can't be written."""
     from axiom_bench.gate import json_text, junit_xml, write_markdown
 

@@ -1,4 +1,5 @@
-"""`axiom-bench judge`: a run's metrics judged, or one metric's line of the scorecard on the embedded networks."""
+"""`axiom-bench judge`: a run's metrics judged, or one metric's line of the scorecard on the
+embedded networks."""
 
 from __future__ import annotations
 
@@ -25,14 +26,20 @@ SHOWN = ("run=card", f"data.size={IMAGES}", "pictures.rows=0", "pictures.gallery
 
 
 def judge_metrics(metrics: Sequence[str], better: str = "higher") -> tuple[int, list[str]]:
-    """Runs the scorecard's experiments with these metrics, or continues them: the exit code and the lines to print.
+    """Runs the scorecard's experiments with these metrics, or continues them: the exit code and the
+    lines to print.
 
-    metrics: names of ours, and dotted paths of one's own, of which better is "higher" or "lower". Raises BenchError.
+    metrics: names of ours, and dotted paths of one's own, of which better is "higher" or "lower".
+    Raises BenchError.
     """
     paths = {metric.rpartition(".")[2]: metric for metric in metrics if "." in metric}
     chosen = [f"metric=[{','.join(metric for metric in metrics if '.' not in metric)}]"]
     about = {name: {"_target_": path, "better": better} for name, path in paths.items()}
-    chosen += [f"+metric.{name}.{key}={value}" for name, entry in about.items() for key, value in entry.items()]
+    chosen += [
+        f"+metric.{name}.{key}={value}"
+        for name, entry in about.items()
+        for key, value in entry.items()
+    ]
     code, lines, folders = 0, list[str](), list[Path]()
     for experiment in EXPERIMENTS:
         failed, messages, folder = compute([f"experiment={experiment}", *SHOWN, *chosen])
@@ -43,7 +50,8 @@ def judge_metrics(metrics: Sequence[str], better: str = "higher") -> tuple[int, 
     rows = card(runs, names)
     if rows.empty:
         raise BenchError(
-            f"No value of {', '.join(metrics)} has a direction on the embedded networks, so nothing judges it."
+            f"No value of {', '.join(metrics)} has a direction on the embedded networks, so "
+            "nothing judges it."
         )
     plugs = [plugins.load("metric", metric) for metric in metrics if "." not in metric]
     plugs += [plugins.from_config("metric", name, entry) for name, entry in about.items()]

@@ -1,4 +1,5 @@
-"""`axiom-bench list`: what can be chosen, one line each. Imports neither torch nor any method or metric."""
+"""`axiom-bench list`: what can be chosen, one line each. Imports neither torch nor any method or
+metric."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ ALL = ("all", "all_fast")  # no entries, but choices: method=all
 
 
 def listing(kind: str | None, config_folder: Path | None = None) -> list[str]:
-    """The lines for one kind; for None those of all kinds, under headings. config_folder: a user's own YAML files,
-    listed beside those of conf/. Raises BenchError where it isn't there."""
+    """The lines for one kind; for None those of all kinds, under headings. config_folder: a user's
+    own YAML files, listed beside those of conf/. Raises BenchError where it isn't there."""
     if config_folder is not None and not config_folder.is_dir():
         raise BenchError(f"There is no folder {config_folder} (--config-dir).")
     add_current_folder()  # where a user's own functions are
@@ -54,9 +55,16 @@ def _entry(path: Path) -> Mapping[str, Any]:
         content = read_yaml(path)
     except yaml.YAMLError as error:
         raise BenchError(f"{path} can't be read: {' '.join(str(error).split())}.") from error
-    entry = content if not isinstance(content, Mapping) or "_target_" in content else content.get(path.stem)
+    entry = (
+        content
+        if not isinstance(content, Mapping) or "_target_" in content
+        else content.get(path.stem)
+    )
     if not isinstance(entry, Mapping):
-        raise BenchError(f"{path} has no entry {path.stem!r}; write _target_: module.function, and what else it says.")
+        raise BenchError(
+            f"{path} has no entry {path.stem!r}; write _target_: module.function, and what else "
+            "it says."
+        )
     return entry
 
 
@@ -68,8 +76,9 @@ def _plugin(path: Path) -> str:
 
 
 def docstring(target: str) -> str:
-    """The first line of the docstring of the function at a dotted path, read from its source without importing it. ""
-    where there is none, or where the module doesn't define the function itself."""
+    """The first line of the docstring of the function at a dotted path, read from its source
+    without importing it. "" where there is none, or where the module doesn't define the function
+    itself."""
     module, _, name = target.rpartition(".")
     try:
         spec = importlib.util.find_spec(module) if module else None
@@ -104,7 +113,9 @@ def _comment(path: Path) -> str:
     return next((comment for comment in comments if not comment.startswith("@package")), "")
 
 
-LISTED: dict[str, tuple[str, Callable[[Path], str]]] = {  # the group in conf/, and what is said of an entry's file
+LISTED: dict[
+    str, tuple[str, Callable[[Path], str]]
+] = {  # the group in conf/, and what is said of an entry's file
     "methods": ("method", _plugin),
     "peers": ("peers", _peer),
     "spoiled": ("spoiled", lambda path: str(_entry(path).get("title", ""))),

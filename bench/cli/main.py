@@ -1,6 +1,7 @@
-"""The command line. Exit codes: 0 done; 1 a defect, or a gate that moved; 2 a mistake that the user can mend, or a gate
-that can't compare. 129, 130, 143 a hangup, Ctrl-C, SIGTERM or Ctrl-Break; 141 the reader of the output has gone. What
-needs torch is imported by the command that needs it, so that --help answers at once."""
+"""The command line. Exit codes: 0 done; 1 a defect, or a gate that moved; 2 a mistake that the user
+can mend, or a gate that can't compare. 129, 130, 143 a hangup, Ctrl-C, SIGTERM or Ctrl-Break; 141
+the reader of the output has gone. What needs torch is imported by the command that needs it, so
+that --help answers at once."""
 
 from __future__ import annotations
 
@@ -28,9 +29,22 @@ from axiom_bench.errors import BenchError, unknown
 from axiom_bench.records.files import local_path
 
 UNREAD = 141  # 128 + SIGPIPE
-KINDS = ("methods", "peers", "spoiled", "metrics", "models", "data", "experiments", "protocols", "suites")
+KINDS = (
+    "methods",
+    "peers",
+    "spoiled",
+    "metrics",
+    "models",
+    "data",
+    "experiments",
+    "protocols",
+    "suites",
+)
 RESUMED = ("run", "paper", "rank", "submit")  # commands that keep finished shards
-FILES = ("images", "run_folders")  # arguments that are files or folders, among which settings may stand
+FILES = (
+    "images",
+    "run_folders",
+)  # arguments that are files or folders, among which settings may stand
 TRUST = "run the code and read the files that the run's configuration names: it is yours"
 OVERRIDE = re.compile(r"(\+{0,2}|~)[^\W\d][\w/@.~:-]*(=|$)")  # KEY=VALUE, +KEY=VALUE, ~KEY
 EXAMPLES = """\
@@ -46,8 +60,11 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; its exit code. argv: by default the process's own, which signals then end (see `stopping`)."""
-    if argv is None:  # figures are files; a notebook's kernel names a backend that only its own environment need have
+    """Runs one command; its exit code. argv: by default the process's own, which signals then end
+    (see `stopping`)."""
+    if (
+        argv is None
+    ):  # figures are files; a notebook's kernel names a backend that only its own environment need have
         os.environ["MPLBACKEND"] = "agg"
     escape_missing_characters()
     stoppable = stopping.stoppable if argv is None else nullcontext
@@ -66,30 +83,49 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:  # in a caller's process
         print(line, file=sys.stderr)
         return stopping.CODES["SIGINT"]
-    except BrokenPipeError:  # `| head` has read enough: Python's own flush at the end must not fail again
+    except (
+        BrokenPipeError
+    ):  # `| head` has read enough: Python's own flush at the end must not fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNREAD
     finally:
-        if argv is None:  # the process ends, and collects garbage once instead of twice; what is never collected, as
-            gc.disable()  # after gc.freeze, libraries written with nanobind (triton) would print as leaked
+        if (
+            argv is None
+        ):  # the process ends, and collects garbage once instead of twice; what is never collected, as
+            # after gc.freeze, libraries written with nanobind (triton) would print as leaked
+            gc.disable()
     return code
 
 
 def parse(argv: Sequence[str]) -> Namespace:
-    """The options of one command. Overrides may stand anywhere among them. Raises BenchError for an unknown command."""
+    """The options of one command. Overrides may stand anywhere among them. Raises BenchError for an
+    unknown command."""
     top = _top()
     options, rest = top.parse_known_args(_with_command(list(argv), _add_commands(top)))
     for name in FILES:
-        if hasattr(options, name):  # KEY=VALUE may stand anywhere among the files, and both behind options
-            words = [*getattr(options, name), *(argument for argument in rest if not argument.startswith("-"))]
+        if hasattr(
+            options, name
+        ):  # KEY=VALUE may stand anywhere among the files, and both behind options
+            words = [
+                *getattr(options, name),
+                *(argument for argument in rest if not argument.startswith("-")),
+            ]
             options.overrides = [word for word in words if _is_override(word)]
             setattr(options, name, [local_path(word) for word in words if not _is_override(word)])
             rest = [argument for argument in rest if argument.startswith("-")]
-    unrecognized = [argument for argument in rest if not hasattr(options, "overrides") or not OVERRIDE.match(argument)]
+    unrecognized = [
+        argument
+        for argument in rest
+        if not hasattr(options, "overrides") or not OVERRIDE.match(argument)
+    ]
     if unrecognized:
         retired.check(argv)
         is_setting = hasattr(options, "overrides") and unrecognized[0].startswith("--")
-        hint = f"; a setting has no dashes: {unrecognized[0].strip('-').partition('=')[0]}=VALUE" if is_setting else ""
+        hint = (
+            f"; a setting has no dashes: {unrecognized[0].strip('-').partition('=')[0]}=VALUE"
+            if is_setting
+            else ""
+        )
         top.error(f"unrecognized arguments: {' '.join(unrecognized)}{hint}")
     if rest:
         options.overrides = [*options.overrides, *rest]
@@ -99,7 +135,9 @@ def parse(argv: Sequence[str]) -> Namespace:
 
 def _is_override(word: str) -> bool:
     """Whether a word among file names is KEY=VALUE or ~KEY, and no file of that name."""
-    return bool(OVERRIDE.match(word)) and ("=" in word or word[0] == "~") and not Path(word).exists()
+    return (
+        bool(OVERRIDE.match(word)) and ("=" in word or word[0] == "~") and not Path(word).exists()
+    )
 
 
 def parser() -> ArgumentParser:
@@ -111,7 +149,10 @@ def parser() -> ArgumentParser:
 def _top() -> ArgumentParser:
     top = ArgumentParser(
         prog="axiom-bench",
-        description="Which CAM method explains a CNN faithfully, measured against the axioms of Axiom-based Grad-CAM.",
+        description=(
+            "Which CAM method explains a CNN faithfully, measured against the axioms of "
+            "Axiom-based Grad-CAM."
+        ),
         epilog=EXAMPLES,
         formatter_class=RawDescriptionHelpFormatter,
     )
@@ -130,36 +171,71 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
 
     run = add("run", "run a benchmark (the default command)", calls("cli.benchmark.run"))
     _add_configuration(run)
-    run.add_argument("--cfg", choices=("job",), help="print the resolved configuration of the (first) job and stop")
-    run.add_argument("-v", "--verbose", action="store_true", help="also statuses and the time of each stage")
-    run.add_argument("-m", "--multirun", action="store_true", help="as Hydra has it; every run is one")
+    run.add_argument(
+        "--cfg",
+        choices=("job",),
+        help="print the resolved configuration of the (first) job and stop",
+    )
+    run.add_argument(
+        "-v", "--verbose", action="store_true", help="also statuses and the time of each stage"
+    )
+    run.add_argument(
+        "-m", "--multirun", action="store_true", help="as Hydra has it; every run is one"
+    )
 
-    _add_report(add("report", "tables, figures and report.html again, from the records of runs", _report))
-    _add_judge(add("judge", "which metrics of a run to trust, and how many images they need", _judge))
-    _add_configuration(add("paper", "the paper's figures and tables, a file each, run or continued", _paper))
+    _add_report(
+        add("report", "tables, figures and report.html again, from the records of runs", _report)
+    )
+    _add_judge(
+        add("judge", "which metrics of a run to trust, and how many images they need", _judge)
+    )
+    _add_configuration(
+        add("paper", "the paper's figures and tables, a file each, run or continued", _paper)
+    )
     about = "compare a run with a baseline: exit 0 holds, 1 moved, 2 can't compare"
     gate_command.add_arguments(add("gate", about, gate_command.run))
 
     compared = calls("gate.two_runs.compare_runs", "compared")
-    comparison = add("compare", "what differs between two runs: exit 0 nothing, 1 something", compared)
+    comparison = add(
+        "compare", "what differs between two runs: exit 0 nothing, 1 something", compared
+    )
     comparison.add_argument("compared", type=existing_run, nargs=2, metavar="RUN")
 
-    _add_explain(add("explain", "images: top classes and the maps of many methods", calls("cli.explain.explain")))
+    _add_explain(
+        add(
+            "explain",
+            "images: top classes and the maps of many methods",
+            calls("cli.explain.explain"),
+        )
+    )
 
-    about = "what the suite finds about a network and its data before anything is computed: exit 2 where it would stop"
+    about = (
+        "what the suite finds about a network and its data before anything is computed: exit 2 "
+        "where it would stop"
+    )
     _add_configuration(add("doctor", about, calls("cli.doctor.doctor", "overrides", "config_dir")))
 
-    listing = add("list", "what can be chosen, one line each", calls("cli.listing.listing", "kind", "config_dir"))
+    listing = add(
+        "list",
+        "what can be chosen, one line each",
+        calls("cli.listing.listing", "kind", "config_dir"),
+    )
     listing.add_argument("kind", nargs="?", choices=KINDS)
     _add_config_dir(listing)
 
     status = calls("records.reading.status", "run_folder")
-    add("status", "what of a run is done, goes on and has failed", status).add_argument("run_folder", type=local_path)
+    add("status", "what of a run is done, goes on and has failed", status).add_argument(
+        "run_folder", type=local_path
+    )
 
     about = "recompute a sample of a run or a submission: exit 0 the same, 1 something differs"
     verify = add("verify", about, _verify)
-    verify.add_argument("run_folder", type=existing_run, help="or a folder that axiom-bench submit has written")
-    verify.add_argument("--seed", type=int, help="of the sample, 10 %% of the images; left out: a new one, printed")
+    verify.add_argument(
+        "run_folder", type=existing_run, help="or a folder that axiom-bench submit has written"
+    )
+    verify.add_argument(
+        "--seed", type=int, help="of the sample, 10 %% of the images; left out: a new one, printed"
+    )
     verify.add_argument("--trust", action="store_true", help=TRUST)
 
     _add_suite_commands(add)
@@ -170,26 +246,45 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
     return tuple(commands.choices)
 
 
-def _add_suite_commands(add: Callable[[str, str, Callable[[Namespace], int]], ArgumentParser]) -> None:
+def _add_suite_commands(
+    add: Callable[[str, str, Callable[[Namespace], int]], ArgumentParser],
+) -> None:
     """Those of published values. add: of `_add_commands`."""
-    values = add("reference", "the published values of a suite", calls("cli.rank.reference", "suite", "csv"))
+    values = add(
+        "reference", "the published values of a suite", calls("cli.rank.reference", "suite", "csv")
+    )
     values.add_argument("suite", nargs="?", help="default: all that have some")
-    values.add_argument("--csv", type=local_path, metavar="FILE", help="writes every value there, as values.csv.gz")
+    values.add_argument(
+        "--csv", type=local_path, metavar="FILE", help="writes every value there, as values.csv.gz"
+    )
 
     pages = calls("cli.leaderboard.leaderboard", "output", "submissions")
     board = add("leaderboard", "the static site of all published values", pages)
-    board.add_argument("submissions", type=local_path, nargs="*", metavar="SUBMISSION", help="shown beside them")
+    board.add_argument(
+        "submissions", type=local_path, nargs="*", metavar="SUBMISSION", help="shown beside them"
+    )
     board.add_argument("--output", type=local_path, required=True, metavar="FOLDER")
 
-    ranked = calls("cli.rank.rank_and_print", "method", "suite", "metrics", "json", "latex", "overrides")
+    ranked = calls(
+        "cli.rank.rank_and_print", "method", "suite", "metrics", "json", "latex", "overrides"
+    )
     rank = add("rank", "a method's places among the published values of a suite", ranked)
     _add_method(rank)
-    suites = "default: scenes-1, which needs no files; NAME/PART is one part, as photographs-2/outside"
+    suites = (
+        "default: scenes-1, which needs no files; NAME/PART is one part, as photographs-2/outside"
+    )
     rank.add_argument("--suite", default="scenes-1", metavar="NAME", help=suites)
     names = "names of values; default: all of the suite with a direction"
     rank.add_argument("--metrics", type=listed, default=(), metavar="A,B", help=names)
-    rank.add_argument("--json", type=local_path, metavar="FILE", help="also all standings, network by network")
-    rank.add_argument("--latex", type=local_path, metavar="FILE", help="also the tables, the method next to two others")
+    rank.add_argument(
+        "--json", type=local_path, metavar="FILE", help="also all standings, network by network"
+    )
+    rank.add_argument(
+        "--latex",
+        type=local_path,
+        metavar="FILE",
+        help="also the tables, the method next to two others",
+    )
 
     arguments = ("method", "suite", "output", "licence", "reference", "overrides")
     submitted = calls("cli.submission.making.submit", *arguments)
@@ -197,13 +292,21 @@ def _add_suite_commands(add: Callable[[str, str, Callable[[Namespace], int]], Ar
     _add_method(submit)
     submit.add_argument("--suite", required=True, metavar="NAME")
     submit.add_argument("--output", required=True, type=local_path, metavar="FOLDER")
-    submit.add_argument("--licence", default="", metavar="TEXT", help="of the method's code, as MIT")
-    submit.add_argument("--reference", default="", metavar="TEXT", help="the paper that describes it")
+    submit.add_argument(
+        "--licence", default="", metavar="TEXT", help="of the method's code, as MIT"
+    )
+    submit.add_argument(
+        "--reference", default="", metavar="TEXT", help="the paper that describes it"
+    )
 
 
 def _add_method(command: ArgumentParser) -> None:
-    command.add_argument("method", help="my_module.my_cam, or a name that axiom-bench list methods shows")
-    command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="free in a suite, as real_root=FOLDER")
+    command.add_argument(
+        "method", help="my_module.my_cam, or a name that axiom-bench list methods shows"
+    )
+    command.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="free in a suite, as real_root=FOLDER"
+    )
 
 
 def listed(text: str) -> list[str]:
@@ -212,9 +315,9 @@ def listed(text: str) -> list[str]:
 
 
 def calls(path: str, *arguments: str) -> Callable[[Namespace], int]:
-    """A command that calls a function of this package with these options, or without names with all of them in one, and
-    prints its lines. It is imported when the command runs, since some import torch; what it returns is the lines, the
-    exit code, or both."""
+    """A command that calls a function of this package with these options, or without names with all
+    of them in one, and prints its lines. It is imported when the command runs, since some import
+    torch; what it returns is the lines, the exit code, or both."""
 
     def command(options: Namespace) -> int:
         module, _, name = path.rpartition(".")
@@ -231,54 +334,93 @@ def calls(path: str, *arguments: str) -> Callable[[Namespace], int]:
 
 def _add_game(game: ArgumentParser) -> None:
     game.add_argument("run_folder", type=existing_run)
-    game.add_argument("--output", type=local_path, metavar="FILE", help="default: game.html in the run folder")
+    game.add_argument(
+        "--output", type=local_path, metavar="FILE", help="default: game.html in the run folder"
+    )
     images = "with exactly two classes; default: all, at most 40"
     game.add_argument("--images", dest="count", type=int, metavar="N", help=images)
     game.add_argument("--methods", metavar="A,B", help="of the run; default: all")
     game.add_argument("--model", metavar="NAME", help="of the run's models; default: the first")
     game.add_argument("--layer", metavar="NAME", help="of the run's layers; default: the first")
-    game.add_argument("--seed", type=int, default=0, metavar="S", help="of images and plan; default: 0")
+    game.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="of images and plan; default: 0"
+    )
     game.add_argument("--trust", action="store_true", help=TRUST)
 
 
 def _add_game_score(score: ArgumentParser) -> None:
-    score.add_argument("answers", nargs="+", type=local_path, help="files that players saved, or folders of them")
+    score.add_argument(
+        "answers", nargs="+", type=local_path, help="files that players saved, or folders of them"
+    )
     score.add_argument("--output", type=local_path, metavar="FILE", help="also as .csv or .md")
-    score.add_argument("--seed", type=int, default=0, metavar="S", help="of the resamples; default: 0")
+    score.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="of the resamples; default: 0"
+    )
 
 
 def _add_report(report: ArgumentParser) -> None:
     report.add_argument(
-        "run_folders", nargs="+", metavar="RUN", help="run folders, several are combined; also report.KEY=VALUE"
+        "run_folders",
+        nargs="+",
+        metavar="RUN",
+        help="run folders, several are combined; also report.KEY=VALUE",
     )
     report.add_argument(
-        "--output", type=local_path, metavar="FOLDER", help="of a combination; default: combined beside the runs"
+        "--output",
+        type=local_path,
+        metavar="FOLDER",
+        help="of a combination; default: combined beside the runs",
     )
 
 
 def _add_judge(judge: ArgumentParser) -> None:
     judge.add_argument("run_folder", type=existing_run, nargs="?")
-    own = "a metric's line of the scorecard on the embedded networks: names, and your own my_module.my_metric"
+    own = (
+        "a metric's line of the scorecard on the embedded networks: names, and your own "
+        "my_module.my_metric"
+    )
     judge.add_argument("--metric", metavar="A,B", help=own)
-    judge.add_argument("--better", choices=("higher", "lower"), default="higher", help="of your own metric's values")
+    judge.add_argument(
+        "--better",
+        choices=("higher", "lower"),
+        default="higher",
+        help="of your own metric's values",
+    )
     truth = "runs with spoiled explainers; default: its own"
     judge.add_argument("--truth", nargs="+", type=local_path, default=[], metavar="RUN", help=truth)
-    judge.add_argument("--metrics", type=listed, metavar="A,B", help="names of values; default: all of the run")
+    judge.add_argument(
+        "--metrics", type=listed, metavar="A,B", help="names of values; default: all of the run"
+    )
 
 
 def _add_explain(explain: ArgumentParser) -> None:
-    explain.add_argument("images", nargs="+", metavar="IMAGE", help="files, or folders with images; also KEY=VALUE")
+    explain.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="files, or folders with images; also KEY=VALUE"
+    )
     _add_config_dir(explain)
-    explain.add_argument("--model", help="a name; your own network: model=user model.architecture=net.py:build")
+    explain.add_argument(
+        "--model", help="a name; your own network: model=user model.architecture=net.py:build"
+    )
     weights = "a .safetensors or .pth file; default: the published weights"
     explain.add_argument("--weights", metavar="FILE", help=weights)
-    explain.add_argument("--layer", help="dotted name of the target layer; default: the last spatial one")
-    explain.add_argument("--methods", metavar="A,B", help="names, or all; default: the quick experiment's")
     explain.add_argument(
-        "--targets", "--classes", metavar="A,B", help="indices or names of classes; default: the predicted one"
+        "--layer", help="dotted name of the target layer; default: the last spatial one"
     )
-    explain.add_argument("--top", type=int, default=1, metavar="K", help="explain the K most probable classes")
-    explain.add_argument("--colours", default="inferno", metavar="NAME", help="matplotlib's colour map, as jet")
+    explain.add_argument(
+        "--methods", metavar="A,B", help="names, or all; default: the quick experiment's"
+    )
+    explain.add_argument(
+        "--targets",
+        "--classes",
+        metavar="A,B",
+        help="indices or names of classes; default: the predicted one",
+    )
+    explain.add_argument(
+        "--top", type=int, default=1, metavar="K", help="explain the K most probable classes"
+    )
+    explain.add_argument(
+        "--colours", default="inferno", metavar="NAME", help="matplotlib's colour map, as jet"
+    )
     explain.add_argument(
         "--output",
         type=local_path,
@@ -290,21 +432,29 @@ def _add_explain(explain: ArgumentParser) -> None:
 
 
 def _add_configuration(command: ArgumentParser) -> None:
-    command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings over those of conf/config.yaml")
+    command.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="settings over those of conf/config.yaml"
+    )
     _add_config_dir(command)
 
 
 def _add_config_dir(command: ArgumentParser) -> None:
     command.add_argument(
-        "--config-dir", type=local_path, metavar="DIR", help="your own YAML files: DIR/experiment/, DIR/method/, ..."
+        "--config-dir",
+        type=local_path,
+        metavar="DIR",
+        help="your own YAML files: DIR/experiment/, DIR/method/, ...",
     )
 
 
 def _with_command(argv: list[str], commands: Collection[str]) -> list[str]:
-    """`run` is the command where none is named. Raises BenchError for a word that is neither command nor override."""
+    """`run` is the command where none is named. Raises BenchError for a word that is neither
+    command nor override."""
     if argv and (argv[0] in commands or argv[0] in ("-h", "--help", "--version")):
         return argv
-    if argv[:1] == ["--config-dir"] and argv[2:3] and argv[2] in commands:  # an option before the command
+    if (
+        argv[:1] == ["--config-dir"] and argv[2:3] and argv[2] in commands
+    ):  # an option before the command
         return [argv[2], *argv[:2], *argv[3:]]
     if argv and argv[0][:1].isalpha() and "=" not in argv[0]:
         retired.check(argv)
@@ -322,7 +472,9 @@ def _report(options: Namespace) -> int:
 
 def _judge(options: Namespace) -> int:
     if (options.run_folder is None) == (options.metric is None):
-        raise BenchError("Give a run folder to judge its metrics, or --metric NAME for a line of the scorecard.")
+        raise BenchError(
+            "Give a run folder to judge its metrics, or --metric NAME for a line of the scorecard."
+        )
     if options.metric is not None:
         from axiom_bench.cli.judge import judge_metrics
 

@@ -1,4 +1,5 @@
-"""`axiom-bench paper`: what the paper shows, run or continued, and a file for each of its figures and tables."""
+"""`axiom-bench paper`: what the paper shows, run or continued, and a file for each of its figures
+and tables."""
 
 from __future__ import annotations
 
@@ -21,9 +22,9 @@ TWO_CLASSES = "experiment=paper_two_classes"
 
 
 def paper(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[int, list[str]]:
-    """Runs experiment=paper, and experiment=paper_two_classes where no image of it shows two classes: the exit code and
-    the last lines. Where none of the paper's networks has weights, those of real_root stand in for them. Raises
-    BenchError."""
+    """Runs experiment=paper, and experiment=paper_two_classes where no image of it shows two
+    classes: the exit code and the last lines. Where none of the paper's networks has weights, those
+    of real_root stand in for them. Raises BenchError."""
     arguments = ["experiment=paper", *overrides]
     is_chosen = "model" in map(_key, overrides)
     title = "The chosen networks" if is_chosen else "The paper's networks"
@@ -31,7 +32,11 @@ def paper(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[
     if folder is None and not is_chosen:
         real_root = Path(configuration(arguments, config_folder)["real_root"]).expanduser()
         if (real_root / "weights").is_dir():  # few people have that folder
-            print("None of the paper's networks could run; the networks of real_root stand in for them.", flush=True)
+            print(
+                "None of the paper's networks could run; the networks of real_root stand in for "
+                "them.",
+                flush=True,
+            )
             arguments = [*arguments, f"model={','.join(study().instead)}", IN_PLACE]
             code, folder, more = _run(arguments, config_folder, "Networks of real_root")
             failures = {**more, **failures}
@@ -50,14 +55,21 @@ def paper(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[
     return code, [f"report: {folder / 'report.html'}", f"paper: {index}"]
 
 
-def _two_classes(run: RunFolder, arguments: Sequence[str], config_folder: Path | None) -> tuple[PaperRun | None, str]:
-    """Return a run of the same networks on images that show several classes, and which networks it lacks, and why.
+def _two_classes(
+    run: RunFolder, arguments: Sequence[str], config_folder: Path | None
+) -> tuple[PaperRun | None, str]:
+    """Return a run of the same networks on images that show several classes, and which networks it
+    lacks, and why.
 
     The run is `None` if the main run has such images itself, or if there is no other run.
     """
     if not on_two_classes(run).class_records.empty:
         return None, ""
-    shared = [argument for argument in arguments if _key(argument) in SHARED or _key(argument).startswith("device.")]
+    shared = [
+        argument
+        for argument in arguments
+        if _key(argument) in SHARED or _key(argument).startswith("device.")
+    ]
     arguments = [TWO_CLASSES, *shared, *_networks(run, arguments)]
     try:
         _, folder, failures = _run(arguments, config_folder, "Images of two classes, for Fig 4(a)")
@@ -66,7 +78,9 @@ def _two_classes(run: RunFolder, arguments: Sequence[str], config_folder: Path |
     jobs_by_reason: dict[str, list[str]] = {}
     for job, reason in failures.items():
         jobs_by_reason.setdefault(reason, []).append(job)
-    problem = " ".join(f"Without {', '.join(jobs)}: {reason}" for reason, jobs in jobs_by_reason.items())
+    problem = " ".join(
+        f"Without {', '.join(jobs)}: {reason}" for reason, jobs in jobs_by_reason.items()
+    )
     if folder is None:
         return None, problem
     return PaperRun(RunFolder.read(folder), _command(arguments), failures), problem
@@ -84,17 +98,22 @@ def _networks(run: RunFolder, arguments: Sequence[str]) -> list[str]:
         elif key.startswith("model."):
             settings[key] = argument
     settings.setdefault("model.weights_folder", "model.weights_folder=null")
-    names = [name for name in names if name in completed] or names  # a network with model.name=NAME has another name
+    names = [
+        name for name in names if name in completed
+    ] or names  # a network with model.name=NAME has another name
     return [f"model={','.join(names)}", *settings.values()]
 
 
 def _run(
     arguments: Sequence[str], config_folder: Path | None, title: str
 ) -> tuple[int, Path | None, Mapping[str, str]]:
-    """The exit code, the run folder, None where no job has ended well, and {model: why it failed}."""
+    """The exit code, the run folder, None where no job has ended well, and {model: why it
+    failed}."""
     print(f"{title}: {_command(arguments)}", flush=True)
     settings, results = run_jobs(arguments, config_folder)
-    failures = {result.job: result.failure.message for result in results if result.failure is not None}
+    failures = {
+        result.job: result.failure.message for result in results if result.failure is not None
+    }
     code, lines = finish(settings, results, arguments)
     print("\n".join(lines), flush=True)
     return code, settings.run_folder if len(failures) < len(results) else None, failures

@@ -20,17 +20,21 @@ REFERENCE = "report.reference"  # a suite, whose published values stand beside t
 
 
 def write(folders: Sequence[Path], words: Sequence[str], output: Path | None) -> list[str]:
-    """Writes the report of one run, or of a combination, see `prepared`: the last lines. Raises BenchError."""
+    """Writes the report of one run, or of a combination, see `prepared`: the last lines. Raises
+    BenchError."""
     folder, settings = prepared(folders, words, output)
     with progress("report") as shown:
         page = report.write(folder, settings, tell=lambda step: shown.says(f"report: {step}"))
     return [*running.sentences(reading.read_manifest(folder)), f"report: {page}"]
 
 
-def prepared(folders: Sequence[Path], words: Sequence[str], output: Path | None) -> tuple[Path, dict[str, Any]]:
-    """The folder to report on, and the settings. Several runs, or one with an output, are combined into a folder first.
-    words: KEY=VALUE; report.reference=SUITE is one more run. Raises BenchError for a wrong setting, with the nearest
-    names for a method or value that one names and the run doesn't have, and as `combining.combine`."""
+def prepared(
+    folders: Sequence[Path], words: Sequence[str], output: Path | None
+) -> tuple[Path, dict[str, Any]]:
+    """The folder to report on, and the settings. Several runs, or one with an output, are combined
+    into a folder first. words: KEY=VALUE; report.reference=SUITE is one more run. Raises BenchError
+    for a wrong setting, with the nearest names for a method or value that one names and the run
+    doesn't have, and as `combining.combine`."""
     suites = [word.partition("=")[2] for word in words if word.partition("=")[0] == REFERENCE]
     folders = [*folders, *(_reference(folders[0], suite) for suite in suites)]
     settings = parsed([word for word in words if word.partition("=")[0] != REFERENCE])
@@ -53,8 +57,8 @@ def prepared(folders: Sequence[Path], words: Sequence[str], output: Path | None)
 
 
 def _reference(folder: Path, suite: str) -> Path:
-    """The published run of the part of a suite that a run is of. Raises BenchError where it is of none, or of
-    another."""
+    """The published run of the part of a suite that a run is of. Raises BenchError where it is of
+    none, or of another."""
     from axiom_bench.cli.rank import published  # here: most reports have none
 
     folders = published(suite)
@@ -62,15 +66,15 @@ def _reference(folder: Path, suite: str) -> Path:
     of_run, _, part = str(config.suite_part or "").partition("@")[0].partition("/")
     if of_run != suite or part not in folders:
         raise BenchError(
-            f"{folder} isn't a run of the suite {suite}, so its values can't stand beside the published ones; "
-            f"axiom-bench suite={suite} makes one."
+            f"{folder} isn't a run of the suite {suite}, so its values can't stand beside the "
+            f"published ones; axiom-bench suite={suite} makes one."
         )
     return folders[part]
 
 
 def parsed(words: Sequence[str]) -> dict[str, Any]:
-    """KEY=VALUE of `report.*` as {"headline": [...], "figures": {"grid": None}}. Raises BenchError, with the nearest
-    names, for another key, and for a value that doesn't fit."""
+    """KEY=VALUE of `report.*` as {"headline": [...], "figures": {"grid": None}}. Raises BenchError,
+    with the nearest names, for another key, and for a value that doesn't fit."""
     names = list(KEYS)
     values: dict[str, Any] = {}
     for word in words:
@@ -80,7 +84,9 @@ def parsed(words: Sequence[str]) -> dict[str, Any]:
         try:
             values[key] = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise BenchError(f"The value of {word} can't be understood; write {key}=[a,b] for a list.") from error
+            raise BenchError(
+                f"The value of {word} can't be understood; write {key}=[a,b] for a list."
+            ) from error
     settings: dict[str, Any] = {}
     for key, value in values.items():
         group, _, name = key.removeprefix(PREFIX).rpartition(".")

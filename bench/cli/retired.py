@@ -1,4 +1,5 @@
-"""Commands, options and settings that are gone, and what to do instead. The table is kept until version 1.0."""
+"""Commands, options and settings that are gone, and what to do instead. The table is kept until
+version 1.0."""
 
 from __future__ import annotations
 
@@ -25,13 +26,15 @@ SETTINGS = {  # by how a setting begins
     "metrics.max_forwards_per_image": "After its first batch a run prints how long it will take. Leave out what is "
     "costly, as in ~metric.NAME.",
     "model.layer={": "Give one network its layers as model.layer=A,B. For layers by network, write them in an "
-    "experiment of your own, below `model: layer:`, and run it by --config-dir FOLDER experiment=NAME.",
+    "experiment of your own, below `model: layer:`, and run it by --config-dir FOLDER "
+    "experiment=NAME.",
     "report.latex.width": "LaTeX tables are as wide as their columns; \\resizebox makes one fit.",
 }
 
 
 def check(words: Sequence[str]) -> None:
-    """Raise BenchError for a command line with a command or an option that is gone, with what to do instead.
+    """Raise BenchError for a command line with a command or an option that is gone, with what to do
+    instead.
 
     Args:
         words: The command line. Its first word is the command.

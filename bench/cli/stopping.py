@@ -1,5 +1,5 @@
-"""Ctrl-C, SIGTERM and SIGHUP end a command: one line, 128 + the signal as the exit code, and no process is left. On
-Windows Ctrl-C and Ctrl-Break do."""
+"""Ctrl-C, SIGTERM and SIGHUP end a command: one line, 128 + the signal as the exit code, and no
+process is left. On Windows Ctrl-C and Ctrl-Break do."""
 
 from __future__ import annotations
 
@@ -13,18 +13,25 @@ from types import FrameType
 from typing import NoReturn
 
 GRACE = 1.0  # seconds in which a command may end by itself
-CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129, "SIGBREAK": 143}  # Windows has SIGBREAK and no SIGHUP
+CODES = {
+    "SIGINT": 130,
+    "SIGTERM": 143,
+    "SIGHUP": 129,
+    "SIGBREAK": 143,
+}  # Windows has SIGBREAK and no SIGHUP
 LINE = "axiom-bench: stopped."
-RESUMED = f"{LINE} Finished shards are kept: the same command goes on from there."  # of a command that computes records
+# of a command that computes records
+RESUMED = f"{LINE} Finished shards are kept: the same command goes on from there."
 
 
 @contextmanager
 def stoppable(line: str = LINE) -> Iterator[None]:
     """End the process if a signal comes inside.
 
-    The first signal raises KeyboardInterrupt, so that code inside can clean up. The process ends when that is done,
-    after GRACE seconds, or at a second signal, whatever other code makes of the exception. A signal that the process
-    inherited as ignored (nohup, `trap '' INT`) stays ignored, and a caller's own handler stays in place.
+    The first signal raises KeyboardInterrupt, so that code inside can clean up. The process ends
+    when that is done, after GRACE seconds, or at a second signal, whatever other code makes of the
+    exception. A signal that the process inherited as ignored (nohup, `trap '' INT`) stays ignored,
+    and a caller's own handler stays in place.
 
     Args:
         line: The line that is printed.
@@ -50,7 +57,11 @@ def stoppable(line: str = LINE) -> Iterator[None]:
         raise KeyboardInterrupt
 
     defaults = (signal.SIG_DFL, signal.default_int_handler)
-    before = {number: signal.signal(number, stop) for number in codes if signal.getsignal(number) in defaults}
+    before = {
+        number: signal.signal(number, stop)
+        for number in codes
+        if signal.getsignal(number) in defaults
+    }
     try:
         yield
     finally:
@@ -66,7 +77,8 @@ _leaving = threading.Lock()
 
 
 def _leave(code: int, line: str) -> NoReturn:
-    """End the process and those that it started, without the seconds that an interpreter's own end may take."""
+    """End the process and those that it started, without the seconds that an interpreter's own end
+    may take."""
     _leaving.acquire()  # for good: the other thread that comes here waits for the end
     start = "\x1b[?25h\n" if os.isatty(2) else ""  # a bar hides the cursor, and ^C stands behind it
     with suppress(OSError):

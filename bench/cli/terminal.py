@@ -11,9 +11,11 @@ from pathlib import Path
 from axiom_bench.records import artefacts
 from axiom_bench.records.files import local_path
 
-# Control characters but the line's end, characters that turn the direction of text, ends of lines of Unicode, and half
-# characters, which can't be encoded.
-_UNPRINTED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# Control characters but the line's end, characters that turn the direction of text, ends of lines
+# of Unicode, and half characters, which can't be encoded.
+_UNPRINTED = re.compile(
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 def printable(text: str) -> str:
@@ -26,9 +28,12 @@ def printable(text: str) -> str:
 
 
 def escape_missing_characters() -> None:
-    """Let standard output and error write characters that their encodings lack as escapes, such as \\u2191."""
+    """Let standard output and error write characters that their encodings lack as escapes, such as
+    \\u2191."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a notebook's and a test's own streams take all characters
+        if isinstance(
+            stream, TextIOWrapper
+        ):  # a notebook's and a test's own streams take all characters
             stream.reconfigure(errors="backslashreplace")
 
 
@@ -47,7 +52,8 @@ def complain(line: str) -> None:
 
 
 def existing_run(text: str) -> Path:
-    """As `local_path`, for a command that takes long to import what reads it. Raises BenchError for no folder."""
+    """As `local_path`, for a command that takes long to import what reads it. Raises BenchError for
+    no folder."""
     folder = local_path(text)
     if not folder.is_dir():
         raise artefacts.no_run(folder)

@@ -1,4 +1,5 @@
-"""Checks of a configuration that comes with a run folder, which may be a stranger's, before a job of it is loaded."""
+"""Checks of a configuration that comes with a run folder, which may be a stranger's, before a job
+of it is loaded."""
 
 from __future__ import annotations
 
@@ -15,8 +16,19 @@ from axiom_bench.run.own_code import code_of
 MAX_NAMES = 3  # of settings in a message
 EXPRESSION = "${"  # OmegaConf resolves what follows
 PATH_SIGNS = frozenset("/\\~*?[{")  # of a path that need not exist: a store's, or a pattern's
-NOT_PATHS = ("name", "kind", "source", "architecture", "layer", "explained", "target", "only_classes", "leave_out")
-# Texts that are never opened as files: settings of these names, which a stranger can't choose, and listed classes.
+NOT_PATHS = (
+    "name",
+    "kind",
+    "source",
+    "architecture",
+    "layer",
+    "explained",
+    "target",
+    "only_classes",
+    "leave_out",
+)
+# Texts that are never opened as files: settings of these names, which a stranger can't choose, and
+# listed classes.
 NOT_PATH = re.compile(rf"(model|data(\.of)?)\.(({'|'.join(NOT_PATHS)})(\.\d+)?|classes\.\d+)")
 
 
@@ -24,17 +36,17 @@ def trusted(config: Mapping[str, Any], is_trusted: bool) -> Settings:
     """Return the settings of a configuration.
 
     Raises:
-        BenchError: If loading a job resolves an expression, or if a setting is missing or wrong. Unless the
-            configuration is trusted, also for code that isn't this package's, for data by URL and for files of this
-            machine.
+        BenchError: If loading a job resolves an expression, or if a setting is missing or wrong.
+            Unless the configuration is trusted, also for code that isn't this package's, for data
+            by URL and for files of this machine.
     """
     for group in ("model", "data", "method", "metric"):
         check_group(group, config.get(group))
     for key, text in _texts("model", config["model"]):
         if EXPRESSION in text:  # settings of a finished run are resolved
             raise BenchError(
-                f"The run's manifest holds an expression, {key}={text[:200]}, which no run writes; run the benchmark "
-                "again with the same command."
+                f"The run's manifest holds an expression, {key}={text[:200]}, which no run "
+                "writes; run the benchmark again with the same command."
             )
     if not is_trusted:
         _check_harmless(config)
@@ -45,8 +57,8 @@ def _check_harmless(config: Mapping[str, Any]) -> None:
     check_code(config)
     for key, url in urls(config.get("data") or {}):
         raise BenchError(
-            "The run's configuration names data by URL, which would be fetched with your credentials: "
-            f"{key}={url[:200]}. Add --trust where the run is your own."
+            "The run's configuration names data by URL, which would be fetched with your "
+            f"credentials: {key}={url[:200]}. Add --trust where the run is your own."
         )
     if files := [f"{key}={text}" for key, text in _files(config)]:
         raise BenchError(
@@ -56,7 +68,8 @@ def _check_harmless(config: Mapping[str, Any]) -> None:
 
 
 def check_code(config: Mapping[str, Any]) -> None:
-    """Raise BenchError, with the first names, if a configuration names code that isn't this package's."""
+    """Raise BenchError, with the first names, if a configuration names code that isn't this
+    package's."""
     if named := list(code_of(config)):
         raise BenchError(
             "The run's configuration names code, which would run with your rights: "
@@ -82,7 +95,8 @@ def _is_path(text: str) -> bool:
 
 
 def _texts(key: str, value: object) -> Iterator[tuple[str, str]]:
-    """Yield all texts of nested settings with their dotted keys; entries of a list have their places as keys."""
+    """Yield all texts of nested settings with their dotted keys; entries of a list have their
+    places as keys."""
     if isinstance(value, str):
         yield key, value
     elif isinstance(value, Mapping):

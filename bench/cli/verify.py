@@ -1,4 +1,5 @@
-"""`axiom-bench verify`: a seeded sample of a run, recomputed from scratch in fresh processes and compared."""
+"""`axiom-bench verify`: a seeded sample of a run, recomputed from scratch in fresh processes and
+compared."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ from axiom_bench.statistics.labels import Metadata
 
 MAX_LINES = 20
 CLOSE = 1e-3  # of a metric's largest value: float32 drops are rounded to about 1e-4
-FEW_OFF = 0.1  # of a sample's values: rounding may turn a hit or a rank, on which a value depends by leaps
+# of a sample's values: rounding may turn a hit or a rank, on which a value depends by leaps
+FEW_OFF = 0.1
 IMAGE = ["model", "layer", "data", "image_id"]
 
 
@@ -52,12 +54,14 @@ def first_lines(lines: Sequence[str]) -> list[str]:
 
 
 def verify(folder: Path, seed: int | None = None, trust: bool = False) -> tuple[int, list[str]]:
-    """Compares 10 % of a run's images, at least three a job, bit by bit with values that are computed now; on other
-    hardware, or with other libraries, means and medians within the gate's tolerances.
+    """Compares 10 % of a run's images, at least three a job, bit by bit with values that are
+    computed now; on other hardware, or with other libraries, means and medians within the gate's
+    tolerances.
 
-    seed: of the sample; None: a new one. trust: code that the run names is run, and files that it names are read. The
-    verdict is kept in the manifest. Returns the exit code, 1 where something differs, and lines that name it. Raises
-    BenchError for a run that hasn't ended, several runs combined, a job that can't be run here, and as `trusted`.
+    seed: of the sample; None: a new one. trust: code that the run names is run, and files that it
+    names are read. The verdict is kept in the manifest. Returns the exit code, 1 where something
+    differs, and lines that name it. Raises BenchError for a run that hasn't ended, several runs
+    combined, a job that can't be run here, and as `trusted`.
     """
     run, seed = reading.read_manifest(folder), new_seed() if seed is None else seed
     running.check_ended(folder, run)
@@ -73,32 +77,61 @@ def verify(folder: Path, seed: int | None = None, trust: bool = False) -> tuple[
     now = pd.concat(parts, ignore_index=True)
     way, lines = compared(reading.read_records(folder, run), now, run, Metadata(run))
     images = len(now.drop_duplicates(IMAGE))
-    verdict = {"values": len(now), "images": images, "seed": seed, "compared": way, "differing": len(lines)}
+    verdict = {
+        "values": len(now),
+        "images": images,
+        "seed": seed,
+        "compared": way,
+        "differing": len(lines),
+    }
     when = datetime.now(UTC).isoformat(timespec="seconds")
-    artefacts.write(folder, artefacts.read(folder).model_copy(update={"verified": {**verdict, "at": when}}))
-    what = f"{len(now):,} values of {images} images (seed {seed}) were computed anew and compared {way}"
+    artefacts.write(
+        folder, artefacts.read(folder).model_copy(update={"verified": {**verdict, "at": when}})
+    )
+    what = (
+        f"{len(now):,} values of {images} images (seed {seed}) were computed anew and compared "
+        f"{way}"
+    )
     if not lines:
         return 0, [f"{what}: all are the same."]
-    advice = "What was stored isn't what the same command computes: delete the run folder, and run it again."
+    advice = (
+        "What was stored isn't what the same command computes: delete the run folder, and run it "
+        "again."
+    )
     return 1, [f"{what}: {len(lines)} metrics of methods differ.", *first_lines(lines), advice]
 
 
-def compared(stored: pd.DataFrame, now: pd.DataFrame, run: Manifest, metadata: Metadata) -> tuple[str, list[str]]:
-    """How the stored values of the images in `now` are compared with those, and a line for each metric of a method that
-    differs. run: the manifest of the stored values, which says where they were computed. metadata: with tolerances."""
+def compared(
+    stored: pd.DataFrame, now: pd.DataFrame, run: Manifest, metadata: Metadata
+) -> tuple[str, list[str]]:
+    """How the stored values of the images in `now` are compared with those, and a line for each
+    metric of a method that differs. run: the manifest of the stored values, which says where they
+    were computed. metadata: with tolerances."""
     is_here = run.device == "cpu" or (run.device == "cuda" and torch.cuda.is_available())
     is_same_machine = is_here and run.hardware == hardware(torch.device(run.device))
     has_threads = run.threads in (None, torch.get_num_threads())
-    if is_same_machine and has_threads and all(version_of(name) == value for name, value in run.versions.items()):
+    if (
+        is_same_machine
+        and has_threads
+        and all(version_of(name) == value for name, value in run.versions.items())
+    ):
         return "bit by bit", list(differing(stored, now))
-    way = "within the gate's tolerances, since hardware, libraries or the number of threads are others"
+    way = (
+        "within the gate's tolerances, since hardware, libraries or the number of threads are "
+        "others"
+    )
     return way, list(moved(stored, now, metadata))
 
 
-def differing(stored: pd.DataFrame, now: pd.DataFrame, up_to_rounding: bool = False) -> Iterator[str]:
-    """A line for each metric of a method with a value that isn't the same, bit by bit, of the images in `now`.
-    up_to_rounding: with more than one, and more than FEW_OFF, that are further apart than rounding makes them."""
-    for difference in compare(*_sampled(stored, now), NEARLY_SAME if up_to_rounding else BIT_BY_BIT):
+def differing(
+    stored: pd.DataFrame, now: pd.DataFrame, up_to_rounding: bool = False
+) -> Iterator[str]:
+    """A line for each metric of a method with a value that isn't the same, bit by bit, of the
+    images in `now`. up_to_rounding: with more than one, and more than FEW_OFF, that are further
+    apart than rounding makes them."""
+    for difference in compare(
+        *_sampled(stored, now), NEARLY_SAME if up_to_rounding else BIT_BY_BIT
+    ):
         rows = difference.rows
         off = rows[difference.differs.any(axis=1)]
         few = max(len(rows) > 2, int(FEW_OFF * len(rows))) if up_to_rounding else 0
@@ -106,8 +139,8 @@ def differing(stored: pd.DataFrame, now: pd.DataFrame, up_to_rounding: bool = Fa
             first = off.iloc[0]
             was, is_now = (_text(first[f"value{end}"], first[f"status{end}"]) for end in ("", NOW))
             yield (
-                f"{difference.where} differs in {len(off)} of {len(rows)} values; of image {first['image_id']}, class "
-                f"{first['target_class']}, it was {was} and is {is_now}"
+                f"{difference.where} differs in {len(off)} of {len(rows)} values; of image "
+                f"{first['image_id']}, class {first['target_class']}, it was {was} and is {is_now}"
             )
 
 
@@ -126,7 +159,8 @@ def _text(value: float, status: Any) -> str:
 
 
 def moved(stored: pd.DataFrame, now: pd.DataFrame, metadata: Metadata) -> Iterator[str]:
-    """A line for each statistic of the sample that isn't within the tolerance of a metric that has one."""
+    """A line for each statistic of the sample that isn't within the tolerance of a metric that has
+    one."""
     for difference in compare(*_sampled(stored, now), BIT_BY_BIT):
         rows = difference.rows
         then, again = (rows.loc[rows[f"status{end}"] == "ok", f"value{end}"] for end in ("", NOW))
@@ -138,6 +172,6 @@ def moved(stored: pd.DataFrame, now: pd.DataFrame, metadata: Metadata) -> Iterat
             before, after = (float(values.agg(limit.statistic)) for values in (then, again))
             if not limit.holds(before, after):
                 yield (
-                    f"{difference.where}: the sample's {limit.statistic} was {before:.6g} and is {after:.6g} "
-                    f"(allowed {limit})"
+                    f"{difference.where}: the sample's {limit.statistic} was {before:.6g} and is "
+                    f"{after:.6g} (allowed {limit})"
                 )

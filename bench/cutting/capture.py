@@ -1,8 +1,9 @@
 """Capture models whose code depends on the input's shape, or has parts that torch.fx can't follow.
 
-Each proxy carries its values for one image and for two. A value that is equal for both, such as a height, is a plain
-number for the model's code, which can then decide by it. A value that counts images stays a proxy. A submodule that
-still can't be followed is one node of the graph and is called whole.
+Each proxy carries its values for one image and for two. A value that is equal for both, such as a
+height, is a plain number for the model's code, which can then decide by it. A value that counts
+images stays a proxy. A submodule that still can't be followed is one node of the graph and is
+called whole.
 """
 
 from __future__ import annotations
@@ -17,18 +18,47 @@ from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from axiom_bench.cutting.graph_parts import CannotSplit, CutPoint, GraphParts, Tracer, divided, reason_of
+from axiom_bench.cutting.graph_parts import (
+    CannotSplit,
+    CutPoint,
+    GraphParts,
+    Tracer,
+    divided,
+    reason_of,
+)
 from axiom_bench.cutting.images import joined, others_of
 
 # Functions of a tensor whose results don't depend on its elements.
 ABOUT_TENSORS = {
-    *("size", "dim", "ndimension", "numel", "nelement", "stride", "element_size", "get_device", "type"),
+    *(
+        "size",
+        "dim",
+        "ndimension",
+        "numel",
+        "nelement",
+        "stride",
+        "element_size",
+        "get_device",
+        "type",
+    ),
     *("is_contiguous", "is_floating_point", "is_complex", "is_signed", "is_inference"),
     *(torch.numel, torch.is_floating_point, torch.is_complex, getattr, len),
 }
-# Functions that read a tensor's elements: the model's code decides by them, or makes shapes from them.
+# Functions that read a tensor's elements: the model's code decides by them, or makes shapes from
+# them.
 READING = {
-    *("item", "tolist", "numpy", "nonzero", "argwhere", "masked_select", "unique", "equal", "allclose", "is_nonzero"),
+    *(
+        "item",
+        "tolist",
+        "numpy",
+        "nonzero",
+        "argwhere",
+        "masked_select",
+        "unique",
+        "equal",
+        "allclose",
+        "is_nonzero",
+    ),
     *("__bool__", "__int__", "__float__", "__index__", "__array__", "__contains__"),
 }
 BY_DATA = "control flow by data"
@@ -39,13 +69,16 @@ class ReadsData(Exception):
 
 
 class ReadingMode(TorchFunctionMode):
-    """A mode that calls `on_read` whenever elements of a tensor are read in this block, as by `if x.max() > 1`."""
+    """A mode that calls `on_read` whenever elements of a tensor are read in this block, as by `if
+    x.max() > 1`."""
 
     def __init__(self, on_read: Callable[[], None]) -> None:
         super().__init__()
         self.on_read = on_read
 
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         if getattr(function, "__name__", "") in READING:
             self.on_read()
         return function(*args, **(kwargs or {}))
@@ -54,7 +87,9 @@ class ReadingMode(TorchFunctionMode):
 class ValuedProxy(fx.Proxy):
     """A proxy with its values for one image and for two."""
 
-    def __init__(self, node: fx.Node, tracer: fx.Tracer, values: tuple[Any, Any], is_constant: bool) -> None:
+    def __init__(
+        self, node: fx.Node, tracer: fx.Tracer, values: tuple[Any, Any], is_constant: bool
+    ) -> None:
         super().__init__(node, tracer)
         self.values = values
         self.is_constant = is_constant  # True if the values depend on no input
@@ -72,7 +107,10 @@ class ValuedProxy(fx.Proxy):
         return lengths.pop()
 
     def __iter__(self) -> Iterator[Any]:
-        return (self.tracer.create_proxy("call_function", operator.getitem, (self, i), {}) for i in range(len(self)))
+        return (
+            self.tracer.create_proxy("call_function", operator.getitem, (self, i), {})
+            for i in range(len(self))
+        )
 
     def __index__(self) -> int:
         raise CannotSplit("the number of images is read")
@@ -81,13 +119,16 @@ class ValuedProxy(fx.Proxy):
 
 
 class ShapeTracer(Tracer):
-    """The tracer whose proxies know their values. `opaque` are the submodules that are called whole."""
+    """The tracer whose proxies know their values. `opaque` are the submodules that are called
+    whole."""
 
     def __init__(self, point: CutPoint, opaque: set[nn.Module]) -> None:
         super().__init__(point.module, None)
         self.opaque = opaque
         self.reads_data: set[nn.Module] = set()
-        self.failure: nn.Module | None = None  # the innermost submodule in which the last error was raised
+        self.failure: nn.Module | None = (
+            None  # the innermost submodule in which the last error was raised
+        )
         self._error: Exception | None = None
         self._evaluates = False
         batches = (point.image.clone(), torch.cat([point.image, point.image]))
@@ -99,7 +140,11 @@ class ShapeTracer(Tracer):
         return m in self.opaque or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(
-        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        m: nn.Module,
+        forward: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> Any:
         """Record a call of a module, or run it if its values are computed."""
         if self._evaluates:
@@ -114,11 +159,16 @@ class ShapeTracer(Tracer):
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         """Return a module's attribute: a proxy of a parameter, unless values are computed."""
-        return attr_val if self._evaluates else super().getattr(attr, attr_val, parameter_proxy_cache)
+        return (
+            attr_val if self._evaluates else super().getattr(attr, attr_val, parameter_proxy_cache)
+        )
 
     def to_bool(self, obj: fx.Proxy) -> bool:
-        """Decide by a number that counts images, if every number of images leads to the same decision."""
-        if isinstance(obj, ValuedProxy) and (obj.is_constant or not isinstance(obj.values[0], Tensor)):
+        """Decide by a number that counts images, if every number of images leads to the same
+        decision."""
+        if isinstance(obj, ValuedProxy) and (
+            obj.is_constant or not isinstance(obj.values[0], Tensor)
+        ):
             decisions = {bool(value) for value in obj.values}
             if len(decisions) == 1:
                 return decisions.pop()
@@ -139,20 +189,27 @@ class ShapeTracer(Tracer):
         A result that is the same for every number of images is no proxy.
         """
         if kind == "output":
-            return super().create_proxy(kind, target, args, kwargs, name, type_expr, proxy_factory_fn)
+            return super().create_proxy(
+                kind, target, args, kwargs, name, type_expr, proxy_factory_fn
+            )
         proxies: list[ValuedProxy] = []
         fx.node.map_aggregate((args, kwargs), lambda leaf: _collect(leaf, proxies))
         is_constant = kind != "placeholder" and all(proxy.is_constant for proxy in proxies)
         if kind == "call_module" and self._is_read_by(target, args, kwargs):
             kind = "call_function"
             target = RowByRow(self.root.get_submodule(target), _are_per_image(args, kwargs)).called
-        values = (self._value(kind, target, args, kwargs, 0), self._value(kind, target, args, kwargs, 1))
+        values = (
+            self._value(kind, target, args, kwargs, 0),
+            self._value(kind, target, args, kwargs, 1),
+        )
 
         def recorded() -> Any:
             def valued(node: fx.Node) -> ValuedProxy:
                 return ValuedProxy(node, self, values, is_constant)
 
-            return super(ShapeTracer, self).create_proxy(kind, target, args, kwargs, name, type_expr, valued)
+            return super(ShapeTracer, self).create_proxy(
+                kind, target, args, kwargs, name, type_expr, valued
+            )
 
         if not kind.startswith("call") or _has_tensors(values[0]):
             return recorded()
@@ -164,10 +221,14 @@ class ShapeTracer(Tracer):
         if not isinstance(values[0], tuple) or len(values[0]) != len(values[1]):
             return recorded()
         proxy = recorded()
-        return tuple(one if one == two else proxy[axis] for axis, (one, two) in enumerate(zip(*values, strict=True)))
+        return tuple(
+            one if one == two else proxy[axis]
+            for axis, (one, two) in enumerate(zip(*values, strict=True))
+        )
 
     def _is_read_by(self, target: str, args: Any, kwargs: Any) -> bool:
-        """Return True if an opaque submodule reads its input's elements, so that it is called for one row at a time."""
+        """Return True if an opaque submodule reads its input's elements, so that it is called for
+        one row at a time."""
         module = self.root.get_submodule(target)
         if module in self.opaque and module not in self.reads_data:
             with ReadingMode(lambda: self.reads_data.add(module)):
@@ -210,7 +271,8 @@ def _has_tensors(value: Any) -> bool:
 
 
 def _are_per_image(args: Any, kwargs: Any) -> list[bool]:
-    """Return one bool for each leaf of a call's arguments: True if the leaf is a tensor with a row per image."""
+    """Return one bool for each leaf of a call's arguments: True if the leaf is a tensor with a row
+    per image."""
     leaves = pytree.tree_leaves((args, kwargs))
     values = [leaf.values if isinstance(leaf, ValuedProxy) else (leaf, leaf) for leaf in leaves]
     return [isinstance(one, Tensor) and one.shape != two.shape for one, two in values]
@@ -230,7 +292,9 @@ class RowByRow:
         rows = next(len(leaf) for leaf, is_per_image in pairs if is_per_image)
         returned = []
         for row in range(rows):
-            row_leaves = [leaf[row : row + 1] if is_per_image else leaf for leaf, is_per_image in pairs]
+            row_leaves = [
+                leaf[row : row + 1] if is_per_image else leaf for leaf, is_per_image in pairs
+            ]
             row_args, row_kwargs = pytree.tree_unflatten(row_leaves, structure)
             returned.append(self.module(*row_args, **row_kwargs))
         return joined(returned)
@@ -256,14 +320,23 @@ def captured(point: CutPoint) -> tuple[GraphParts, dict[str, str]]:
         except Exception as error:  # a user's code on proxies may raise anything
             failed = tracer.failure
             reason = reason_of(error)
-            if failed is None or failed in opaque or (failed is not target and target in failed.modules()):
+            if (
+                failed is None
+                or failed in opaque
+                or (failed is not target and target in failed.modules())
+            ):
                 place = f"{names[failed]}: " if failed is not None else ""
                 raise CannotSplit(f"{place}{reason}") from error
-            # All modules of the failed one's type are called whole, since they would fail in the same way.
+            # All modules of the failed one's type are called whole, since they would fail in the
+            # same way.
             for module in names:
-                if type(module) is type(failed) and (module is target or target not in module.modules()):
+                if type(module) is type(failed) and (
+                    module is target or target not in module.modules()
+                ):
                     opaque[module] = reason
             continue
-        reasons = {names[module].removeprefix("model."): reason for module, reason in opaque.items()}
+        reasons = {
+            names[module].removeprefix("model."): reason for module, reason in opaque.items()
+        }
         return divided(point, tracer, graph), reasons
     raise CannotSplit("a submodule can't be followed")

@@ -1,7 +1,9 @@
-"""Check that a network's scores of an image are a function of that image only: the same at each call and in each batch.
+"""Check that a network's scores of an image are a function of that image only: the same at each
+call and in each batch.
 
-A run computes scores many times: of single images, in batches, and of perturbed copies. If they differ from call to
-call, no value means anything. If they differ from batch to batch, images run one at a time.
+A run computes scores many times: of single images, in batches, and of perturbed copies. If they
+differ from call to call, no value means anything. If they differ from batch to batch, images run
+one at a time.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from axiom_bench.errors import BenchError, is_out_of_memory
 
 # Scores may differ by this many times the effect of changing an image's last bits.
 LAST_BITS = 8
-# The passes of a network that draws random numbers: two may agree by chance, as with a dropout of few units.
+# The passes of a network that draws random numbers: two may agree by chance, as with a dropout of
+# few units.
 MORE_PASSES = 32
 
 
@@ -36,7 +39,8 @@ class OtherScores(BenchError):
 
 
 def batch_mates(network: ScoredNetwork, image: Tensor, scores: Tensor) -> str:
-    """Return a sentence if an image's scores depend on the others of its batch, or if no batch is taken; otherwise "".
+    """Return a sentence if an image's scores depend on the others of its batch, or if no batch is
+    taken; otherwise "".
 
     This takes two passes: one of another image, and one of both.
 
@@ -69,28 +73,42 @@ def batch_mates(network: ScoredNetwork, image: Tensor, scores: Tensor) -> str:
     if has_drawn:
         num_repeats = MORE_PASSES
     repeats = [network(image.clone()) for _ in range(num_repeats)]
-    is_cached = not has_row_per_image and torch.equal(mate_scores, scores)  # the first image's scores again
+    is_cached = not has_row_per_image and torch.equal(
+        mate_scores, scores
+    )  # the first image's scores again
     if is_cached or not all(equal_up_to_rounding(repeat, scores) for repeat in repeats):
         raise _changes(network, image)
     if are_same or (has_row_per_image and _is_rounding(network, image, together - alone)):
         return ""
     name = type(network.model).__name__
     if reason:
-        return f"{name} can't take two images at once ({reason}), so each image runs alone, which takes longer."
+        return (
+            f"{name} can't take two images at once ({reason}), so each image runs alone, which "
+            "takes longer."
+        )
     if torch.equal(mate_scores, scores):
         raise OtherScores(
-            f"{name} gives all images the same scores alone, and others in a batch, so that no value would mean "
-            "anything; let it normalise over the classes, dim=1, not over the images, dim=0."
+            f"{name} gives all images the same scores alone, and others in a batch, so that no "
+            "value would mean anything; let it normalise over the classes, dim=1, not over the "
+            "images, dim=0."
         )
-    norms = [f"{type(part).__name__} {place!r}" for place, part in network.model.named_modules() if _takes_batch(part)]
+    norms = [
+        f"{type(part).__name__} {place!r}"
+        for place, part in network.model.named_modules()
+        if _takes_batch(part)
+    ]
     cause = "as by statistics, attention or recurrence over images"
     if norms:
         cause = f"{norms[0]} takes the batch's statistics"
-    return f"{name} gives an image other scores beside others ({cause}), so each image runs alone, which takes longer."
+    return (
+        f"{name} gives an image other scores beside others ({cause}), so each image runs alone, "
+        "which takes longer."
+    )
 
 
 def _mate(values: Tensor) -> Tensor:
-    """Return another image in the range of the image's values, with less contrast. Whole numbers, as of words, stay."""
+    """Return another image in the range of the image's values, with less contrast. Whole numbers,
+    as of words, stay."""
     if not values.is_floating_point():
         return values
     low = values.amin()
@@ -100,35 +118,43 @@ def _mate(values: Tensor) -> Tensor:
 
 def _takes_batch(part: nn.Module) -> bool:
     """Return True if a module normalises by the statistics of its batch in eval mode too."""
-    return isinstance(part, nn.modules.batchnorm._NormBase) and (part.training or part.running_mean is None)
+    return isinstance(part, nn.modules.batchnorm._NormBase) and (
+        part.training or part.running_mean is None
+    )
 
 
 def _is_rounding(network: ScoredNetwork, image: Tensor, difference: Tensor) -> bool:
-    """Return True if scores differ by at most LAST_BITS times the effect of changing the image's last bits.
+    """Return True if scores differ by at most LAST_BITS times the effect of changing the image's
+    last bits.
 
     Some deep networks, such as EfficientNetV2 and MaxViT, make a rounding error large.
     """
     signs = torch.randn(image.shape, generator=torch.Generator().manual_seed(0)).sign().to(image)
     changed = network(image * (1 + torch.finfo(image.dtype).eps * signs))
-    return bool(difference.abs().max() <= LAST_BITS * (changed - network(image.clone())).abs().max())
+    return bool(
+        difference.abs().max() <= LAST_BITS * (changed - network(image.clone())).abs().max()
+    )
 
 
 @contextmanager
 def one_image_is_enough(model: nn.Module) -> Iterator[None]:
-    """Turn a BatchNorm's error for a single image in this block into OtherScores: it has no statistics of its own."""
+    """Turn a BatchNorm's error for a single image in this block into OtherScores: it has no
+    statistics of its own."""
     try:
         yield
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
         raise OtherScores(
-            f"{type(model).__name__} normalises by its batch in eval mode too, so that one image has no scores; give "
-            "its BatchNorm running statistics (track_running_stats=True), or take LayerNorm."
+            f"{type(model).__name__} normalises by its batch in eval mode too, so that one image "
+            "has no scores; give its BatchNorm running statistics (track_running_stats=True), or "
+            "take LayerNorm."
         ) from error
 
 
 def _changes(network: ScoredNetwork, image: Tensor) -> OtherScores:
-    """Return the error for scores that differ from call to call, with the function that draws random numbers."""
+    """Return the error for scores that differ from call to call, with the function that draws
+    random numbers."""
     before = _random_states(image.device)
     with _Draws(image.device) as drawing:
         network(image.clone())
@@ -136,26 +162,32 @@ def _changes(network: ScoredNetwork, image: Tensor) -> OtherScores:
     if is_drawn:
         by = f"by {drawing.place or 'random numbers'}"
         mend = (
-            "switch that off in eval mode, as F.dropout(x, p, self.training) does, or, where it is meant to draw, "
-            "explain fixed draws of it: axiom_bench.FixedDraws(network, seed), or model.draw=0,1,2 for three of them"
+            "switch that off in eval mode, as F.dropout(x, p, self.training) does, or, where it "
+            "is meant to draw, explain fixed draws of it: axiom_bench.FixedDraws(network, seed), "
+            "or model.draw=0,1,2 for three of them"
         )
     else:
         by = "by what it keeps from call to call"
-        mend = "reset that in forward, or, where only the first call differs, call the network once before"
+        mend = (
+            "reset that in forward, or, where only the first call differs, call the network once "
+            "before"
+        )
     error = OtherScores(
-        f"{type(network.model).__name__} gives the same image other scores at each call, {by}, so that no value would "
-        f"mean anything; {mend}."
+        f"{type(network.model).__name__} gives the same image other scores at each call, {by}, so "
+        f"that no value would mean anything; {mend}."
     )
     error.is_drawn = is_drawn
     return error
 
 
 class FixedDraws(nn.Module):
-    """A network that draws random numbers by design, as Monte Carlo dropout does, with one fixed draw of them.
+    """A network that draws random numbers by design, as Monte Carlo dropout does, with one fixed
+    draw of them.
 
-    Each pass of each image draws the same numbers. So its scores are a function of the image, with gradients, ablation
-    drops and values like any other network's. Several draws are several networks. Each image runs separately, and each
-    drop costs a pass. The generators of torch, NumPy and Python are restored afterwards.
+    Each pass of each image draws the same numbers. So its scores are a function of the image, with
+    gradients, ablation drops and values like any other network's. Several draws are several
+    networks. Each image runs separately, and each drop costs a pass. The generators of torch, NumPy
+    and Python are restored afterwards.
 
     Args:
         module: The network. Its layers are named with or without `module.` before them.
@@ -196,14 +228,19 @@ class _Draws(TorchFunctionMode):
     def __init__(self, device: torch.device) -> None:
         super().__init__()
         self.device = device
-        self.place = ""  # the function and the module that calls it, such as "dropout in Net"; "" if none drew
+        # the function and the module that calls it, such as "dropout in Net"; "" if none drew
+        self.place = ""
 
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         before = _random_states(self.device)
         result = function(*args, **(kwargs or {}))
         if not self.place and _random_states(self.device) != before:
             frame = sys._getframe()
-            while frame.f_back is not None and not isinstance(frame.f_locals.get("self"), nn.Module):
+            while frame.f_back is not None and not isinstance(
+                frame.f_locals.get("self"), nn.Module
+            ):
                 frame = frame.f_back
             self.place = f"{function.__name__} in {type(frame.f_locals.get('self')).__name__}"
         return result

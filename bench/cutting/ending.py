@@ -1,9 +1,9 @@
 """Find the end of a network that turns its logits into probabilities, and take it off.
 
-An end is a softmax, a log-softmax or a sigmoid among the operations of a pass. It may be followed by operations that
-keep its values (a view, a cast), change them by rounding (a clamp), or take their logarithm or exponential. The logits
-before the end are values of the network's own pass. So the logits, their gradients and drops are those of the same
-network without its end.
+An end is a softmax, a log-softmax or a sigmoid among the operations of a pass. It may be followed
+by operations that keep its values (a view, a cast), change them by rounding (a clamp), or take
+their logarithm or exponential. The logits before the end are values of the network's own pass. So
+the logits, their gradients and drops are those of the same network without its end.
 """
 
 from __future__ import annotations
@@ -24,13 +24,26 @@ KEPT = {
     "view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "permute", "transpose", "movedim", "getitem",
     "contiguous", "clone", "to", "type", "float", "double", "half", "bfloat16", "identity", "dropout",
 }  # fmt: skip
-CHANGED = {"clamp", "clip", "clampmin", "clampmax", "exp", "log", "add", "radd", "iadd"}  # with numbers only
+CHANGED = {
+    "clamp",
+    "clip",
+    "clampmin",
+    "clampmax",
+    "exp",
+    "log",
+    "add",
+    "radd",
+    "iadd",
+}  # with numbers only
 JOINED = {"cat", "concat", "stack"}  # the values of several heads
 KNOWN = SOFTMAX | SIGMOID | KEPT | CHANGED | JOINED
-# From a network's return value to its logits, by the kind of the value. In float64, whose bounds hold for every type.
+# From a network's return value to its logits, by the kind of the value. In float64, whose bounds
+# hold for every type.
 UNDONE: dict[str, Callable[[Tensor], Tensor]] = {
     "logits": lambda logits: logits,
-    "probabilities": lambda probabilities: probabilities.double().clamp_min(1e-300).log().type_as(probabilities),
+    "probabilities": lambda probabilities: (
+        probabilities.double().clamp_min(1e-300).log().type_as(probabilities)
+    ),
     "log_probabilities": lambda logarithms: logarithms,
     "labels": lambda probabilities: probabilities.double().logit(1e-12).type_as(probabilities),
 }
@@ -45,7 +58,8 @@ class Call(NamedTuple):
 
 
 def logits_before(value: T, call_of: Callable[[T], Call | None], ends: set[str]) -> T | None:
-    """Return the logits from which one of these ends made a value; None if the value was made otherwise.
+    """Return the logits from which one of these ends made a value; None if the value was made
+    otherwise.
 
     `call_of` returns the operation that made a value, or None if it isn't known.
     """
@@ -56,7 +70,9 @@ def logits_before(value: T, call_of: Callable[[T], Call | None], ends: set[str])
             return _applied(kept, value)
         if call.operation in JOINED:
             parts = [logits_before(part, call_of, ends) for part in call.source]
-            return None if any(part is None for part in parts) else _applied(kept, call.again(parts))
+            return (
+                None if any(part is None for part in parts) else _applied(kept, call.again(parts))
+            )
         if call.operation in KEPT:
             kept.append(call.again)
         elif call.operation not in CHANGED:
@@ -65,7 +81,8 @@ def logits_before(value: T, call_of: Callable[[T], Call | None], ends: set[str])
 
 
 def _applied(kept: list[Callable[[T], T]], logits: T) -> T:
-    """Apply the operations that keep values to the logits. The list starts with the pass's last operation."""
+    """Apply the operations that keep values to the logits. The list starts with the pass's last
+    operation."""
     for again in reversed(kept):
         logits = again(logits)
     return logits
@@ -83,7 +100,8 @@ class Calls(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        # The operations by the id of their results. The results are kept, so that no other value gets their id.
+        # The operations by the id of their results. The results are kept, so that no other value
+        # gets their id.
         self._made: dict[int, tuple[Any, Call | None]] = {}
 
     def of(self, tensor: Tensor) -> Call | None:
@@ -91,16 +109,28 @@ class Calls(TorchFunctionMode):
         return self._made.get(id(tensor), (None, None))[1]
 
     def __torch_function__(
-        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+        self,
+        function: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         name = getattr(function, "__name__", "")
         options = dict(kwargs or {})
         operation = _plain(name)
         before: Any = args[0] if args else options.pop("input", None)
-        has_tensors = operation in CHANGED and any(isinstance(argument, Tensor) for argument in args[1:])
-        if operation not in KNOWN or has_tensors or isinstance(before, Tensor) == (operation in JOINED):
+        has_tensors = operation in CHANGED and any(
+            isinstance(argument, Tensor) for argument in args[1:]
+        )
+        if (
+            operation not in KNOWN
+            or has_tensors
+            or isinstance(before, Tensor) == (operation in JOINED)
+        ):
             return function(*args, **(kwargs or {}))
-        if operation == "iadd" or name.endswith("_") != name.endswith("__"):  # an in-place operation overwrites it
+        if operation == "iadd" or name.endswith("_") != name.endswith(
+            "__"
+        ):  # an in-place operation overwrites it
             made = self.of(before)
             before = before.clone()
             self._made[id(before)] = (before, made)
@@ -112,9 +142,11 @@ class Calls(TorchFunctionMode):
 
 
 class Ending(nn.Module):
-    """A module from a network's return value, (B, n), (B,) or (B, n, H, W), to its logits of that shape.
+    """A module from a network's return value, (B, n), (B,) or (B, n, H, W), to its logits of that
+    shape.
 
-    The logits are those of the pass before the network's end. If they aren't found, UNDONE computes them.
+    The logits are those of the pass before the network's end. If they aren't found, UNDONE computes
+    them.
     """
 
     def __init__(self, returns: str) -> None:
@@ -139,18 +171,21 @@ class Ending(nn.Module):
         least, most = map(float, returned.detach().aminmax())
         if self.returns == "probabilities" and (least < -1e-2 or most > 1 + 1e-2):
             raise BenchError(
-                f"{network} returns values from {least:.3g} to {most:.3g}, which are no probabilities; set "
-                "model.output=logits (in Python output='logits')."
+                f"{network} returns values from {least:.3g} to {most:.3g}, which are no "
+                "probabilities; set model.output=logits (in Python output='logits')."
             )
 
 
 def _call_of(proxy: Any) -> Call | None:
-    """Return the operation that made a value of a network that torch.fx is tracing, or None if it isn't known."""
+    """Return the operation that made a value of a network that torch.fx is tracing, or None if it
+    isn't known."""
     node = proxy.node
     graph = node.graph
     tracer = proxy.tracer
     named: Any = tracer.root.get_submodule(node.target) if node.op == "call_module" else node.target
-    name = _plain(named if isinstance(named, str) else getattr(named, "__name__", type(named).__name__))
+    name = _plain(
+        named if isinstance(named, str) else getattr(named, "__name__", type(named).__name__)
+    )
     if name in JOINED and node.op == "call_function" and node.args:
         parts = [fx.Proxy(part, tracer) for part in node.args[0]]
         return Call(name, parts, lambda others: node.target(others, *node.args[1:], **node.kwargs))
@@ -159,7 +194,9 @@ def _call_of(proxy: Any) -> Call | None:
     source = node.all_input_nodes[0]
 
     def again(other: fx.Proxy) -> fx.Proxy:
-        copy = graph.node_copy(node, lambda argument: other.node if argument is source else argument)
+        copy = graph.node_copy(
+            node, lambda argument: other.node if argument is source else argument
+        )
         return fx.Proxy(copy, tracer)
 
     return Call(name, fx.Proxy(source, tracer), again)

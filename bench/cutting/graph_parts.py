@@ -1,4 +1,5 @@
-"""Record a model's operations with torch.fx, and divide the graph at the target layer into trunk and head."""
+"""Record a model's operations with torch.fx, and divide the graph at the target layer into trunk
+and head."""
 
 from __future__ import annotations
 
@@ -43,14 +44,17 @@ def reason_of(error: Exception) -> str:
 
 @dataclass(frozen=True, eq=False)
 class CutPoint:
-    """The target layer of a network, and the image on which trunk and head must equal the network."""
+    """The target layer of a network, and the image on which trunk and head must equal the
+    network."""
 
     network: ScoredNetwork
     layer: str
     reshape: AnyReshape | None  # from the layer's output to maps
     image: Tensor  # (1, C, *space)
     scores: Tensor  # the scores of the image, (1, n)
-    num_calls: int  # the number of calls of the layer in the pass of the image; the last call is cut
+    num_calls: (
+        int  # the number of calls of the layer in the pass of the image; the last call is cut
+    )
     views: Views | None  # the views of the image, whose calls are cut instead
     has_mates: bool  # True if the scores of an image depend on the others of its batch
     needs_gradient: bool  # True if the parts must have the model's gradient, even if it has none
@@ -64,7 +68,8 @@ class CutPoint:
 class Tracer(fx.Tracer):
     """The tracer that remembers which node each call of the target layer returned."""
 
-    # True once a node was made without a gradient, or in an autograd.Function, which has a gradient of its own.
+    # True once a node was made without a gradient, or in an autograd.Function, which has a gradient
+    # of its own.
     own_gradient = False
 
     def __init__(self, layer: nn.Module, opaque_scores: nn.Module | None) -> None:
@@ -83,12 +88,19 @@ class Tracer(fx.Tracer):
         return super().create_node(*args, **kwargs)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Return True for one node of the graph: max pooling (torch's and by views), opaque scores and TorchScript."""
-        is_one_node = m is self.opaque_scores or isinstance(m, nn.MaxPool2d | torch.jit.ScriptModule)
+        """Return True for one node of the graph: max pooling (torch's and by views), opaque scores
+        and TorchScript."""
+        is_one_node = m is self.opaque_scores or isinstance(
+            m, nn.MaxPool2d | torch.jit.ScriptModule
+        )
         return is_one_node or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(
-        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        m: nn.Module,
+        forward: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> Any:
         """Record a call of a module."""
         output = super().call_module(m, forward, args, kwargs)
@@ -107,9 +119,11 @@ def _codes_of_functions(kind: Any) -> Iterator[CodeType]:
 
 @dataclass(frozen=True)
 class GraphParts:
-    """The parts of a model as graphs. Trunk: images -> (activations, sides). Head: (activations, *sides) -> logits.
+    """The parts of a model as graphs. Trunk: images -> (activations, sides). Head: (activations,
+    *sides) -> logits.
 
-    The trunk's graph takes the network's other inputs as its second argument. They are the inputs bound to `model`.
+    The trunk's graph takes the network's other inputs as its second argument. They are the inputs
+    bound to `model`.
     """
 
     model: nn.Module
@@ -118,17 +132,20 @@ class GraphParts:
     own_gradient: bool  # True if the model's gradient may differ from the graph's
 
     def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
-        """Compute activations (B, K, H, W) and sides for images (B, 3, H', W'), which are never written to."""
+        """Compute activations (B, K, H, W) and sides for images (B, 3, H', W'), which are never
+        written to."""
         return self.trunk_graph(images.clone(), others_of(self.model, len(images)))
 
     def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
-        """Compute logits (B, C). The head works on copies, so that an in-place first operation overwrites nothing."""
+        """Compute logits (B, C). The head works on copies, so that an in-place first operation
+        overwrites nothing."""
         copies = tuple(side.clone() if isinstance(side, Tensor) else side for side in sides)
         return self.head_graph(activations.clone(), *copies)
 
 
 def split(point: CutPoint, opaque_scores: bool = False) -> GraphParts:
-    """Cut a network whose operations don't depend on its input, or raise CannotSplit if torch.fx can't follow it.
+    """Cut a network whose operations don't depend on its input, or raise CannotSplit if torch.fx
+    can't follow it.
 
     With `opaque_scores`, the network's scores are one operation of the head.
     """
@@ -142,7 +159,8 @@ def split(point: CutPoint, opaque_scores: bool = False) -> GraphParts:
 
 
 def divided(point: CutPoint, tracer: Tracer, graph: fx.Graph) -> GraphParts:
-    """Divide a recorded graph into trunk and head. Raises CannotSplit if the scores don't depend on the layer."""
+    """Divide a recorded graph into trunk and head. Raises CannotSplit if the scores don't depend on
+    the layer."""
     views = point.views
     if not tracer.outputs or not isinstance(tracer.outputs[-1], fx.Proxy):
         raise CannotSplit(f"{point.layer} isn't called, or returns no tensor")
@@ -155,8 +173,12 @@ def divided(point: CutPoint, tracer: Tracer, graph: fx.Graph) -> GraphParts:
         if len(nodes) != views.calls:
             raise CannotSplit("torch.fx follows another number of calls")
         cuts = [nodes[view.call] for view in views.places]
-    elif tracer.own_gradient and any(cuts[0] not in _after(graph, node) for node in nodes if node not in cuts):
-        raise CannotSplit("a pass without a gradient doesn't show whether calls are on different views")
+    elif tracer.own_gradient and any(
+        cuts[0] not in _after(graph, node) for node in nodes if node not in cuts
+    ):
+        raise CannotSplit(
+            "a pass without a gradient doesn't show whether calls are on different views"
+        )
     after = _after(graph, *cuts)
     if not any(node.op == "output" for node in after):
         raise CannotSplit(f"the scores don't depend on {point.layer}")
@@ -185,7 +207,11 @@ def _split_graph(
 
     Each graph has its own copy of an attribute that both read.
     """
-    needed = [node for node in graph.nodes if node not in after and any(user in after for user in node.users)]
+    needed = [
+        node
+        for node in graph.nodes
+        if node not in after and any(user in after for user in node.users)
+    ]
     sides = [node for node in needed if node not in cuts and node.op != "get_attr"]
     trunk = fx.Graph()
     in_trunk: dict[fx.Node, fx.Node] = {}

@@ -1,4 +1,5 @@
-"""Split a model that no graph describes: its own forward pass, with the layer's output kept or replaced."""
+"""Split a model that no graph describes: its own forward pass, with the layer's output kept or
+replaced."""
 
 from __future__ import annotations
 
@@ -21,11 +22,13 @@ from axiom_bench.errors import BenchError
 
 
 class HookedParts:
-    """Parts of a model that torch.fx can't follow, made by forward hooks on a parameter-sharing copy.
+    """Parts of a model that torch.fx can't follow, made by forward hooks on a parameter-sharing
+    copy.
 
-    Such a model may decide by its data, so each image runs in a batch of its own. The head is the whole model with the
-    layer's output replaced, and costs a whole forward pass per image. The sides are the images, the other inputs, and
-    per image the number of the call that is cut, which is the last one.
+    Such a model may decide by its data, so each image runs in a batch of its own. The head is the
+    whole model with the layer's output replaced, and costs a whole forward pass per image. The
+    sides are the images, the other inputs, and per image the number of the call that is cut, which
+    is the last one.
     """
 
     head_graph: None = None
@@ -36,18 +39,20 @@ class HookedParts:
         self.views = point.views
         if isinstance(point.module, torch.jit.ScriptModule):
             raise BenchError(
-                f"The layer {point.layer!r} is TorchScript, where nothing can be cut; choose another layer, or give "
-                "the nn.Module that it was made from."
+                f"The layer {point.layer!r} is TorchScript, where nothing can be cut; choose "
+                "another layer, or give the nn.Module that it was made from."
             )
 
     def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
-        """Compute activations (B, K, H, W) and the sides. Raises BenchError if the model doesn't call the layer."""
+        """Compute activations (B, K, H, W) and the sides. Raises BenchError if the model doesn't
+        call the layer."""
         others = others_of(self.network.model, len(images))
         activations, calls = joined(self._recorded(*row) for row in rows_of((images, others)))
         return activations, (images, others, calls)
 
     def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
-        """Compute logits (B, C) of the model with the layer's output replaced by the activations."""
+        """Compute logits (B, C) of the model with the layer's output replaced by the
+        activations."""
         return torch.cat([self._replaced(*row) for row in rows_of((activations, *sides))])
 
     def _recorded(self, image: Tensor, others: OtherInputs) -> tuple[Tensor, Tensor]:
@@ -60,18 +65,28 @@ class HookedParts:
         with hooked(self.network.model, self.layer, keep):
             self.network(image.clone(), others)
         if not outputs:
-            raise BenchError(f"The model never calls the layer {self.layer!r}; choose one that its forward pass uses.")
+            raise BenchError(
+                f"The model never calls the layer {self.layer!r}; choose one that its forward "
+                "pass uses."
+            )
         activations = outputs[-1] if self.views is None else self.views.of_calls(outputs)
         if not isinstance(activations, Tensor):
-            raise BenchError(f"The layer {self.layer!r} returns no tensor; choose one that returns (B, K, H, W) maps.")
+            raise BenchError(
+                f"The layer {self.layer!r} returns no tensor; choose one that returns (B, K, H, "
+                "W) maps."
+            )
         return activations, torch.tensor([len(outputs)])
 
-    def _replaced(self, activations: Tensor, image: Tensor, others: OtherInputs, calls: Tensor) -> Tensor:
+    def _replaced(
+        self, activations: Tensor, image: Tensor, others: OtherInputs, calls: Tensor
+    ) -> Tensor:
         """Run a pass in which the layer returns the activations."""
         replacements = {int(calls) - 1: activations.clone()}
         if self.views is not None:
             places = enumerate(self.views.places)
-            replacements = {view.call: self.views.maps_of(activations, number) for number, view in places}
+            replacements = {
+                view.call: self.views.maps_of(activations, number) for number, view in places
+            }
         numbers = count()
 
         def replace(module: nn.Module, inputs: Any, output: Any) -> Any:
@@ -87,7 +102,8 @@ class OtherPath(CannotSplit, BenchError):
 
 @dataclass
 class _Replay:
-    """The calls of one pass that end before the layer's cut call, in the order in which they begin."""
+    """The calls of one pass that end before the layer's cut call, in the order in which they
+    begin."""
 
     # The result of each call before its hooks. A call whose result nothing reads is left out.
     stored: list[Any] = field(default_factory=list)
@@ -105,20 +121,23 @@ class _Replay:
         return self.is_past
 
     def read(self) -> None:
-        """Record that elements are read. Around the layer that is a failure: another image may take another path."""
+        """Record that elements are read. Around the layer that is a failure: another image may take
+        another path."""
         self.is_read_after |= self.is_past
         self.has_failed |= not self.is_inside
 
 
 class ReplayedParts:
-    """Parts of a model whose head runs without the trunk: the trunk's modules return their kept results again.
+    """Parts of a model whose head runs without the trunk: the trunk's modules return their kept
+    results again.
 
-    The head is the model's own forward pass. Each module that is called before the target layer, and doesn't contain
-    it, returns its result for this image, and computes nothing. So an ablation costs the head only. Modules are
-    replaced for the length of a pass, in a copy that shares the model's parameters. No exception ends a pass, since the
-    model's code might catch it. If images have mates, or if a module behind the layer reads elements, each image runs
-    in a batch of its own. Raises CannotSplit if code around the layer reads elements, since other images may then take
-    another path.
+    The head is the model's own forward pass. Each module that is called before the target layer,
+    and doesn't contain it, returns its result for this image, and computes nothing. So an ablation
+    costs the head only. Modules are replaced for the length of a pass, in a copy that shares the
+    model's parameters. No exception ends a pass, since the model's code might catch it. If images
+    have mates, or if a module behind the layer reads elements, each image runs in a batch of its
+    own. Raises CannotSplit if code around the layer reads elements, since other images may then
+    take another path.
     """
 
     head_graph: None = None
@@ -130,7 +149,11 @@ class ReplayedParts:
         self.calls = point.num_calls
         self.is_alone = point.has_mates  # True if each image runs in a batch of its own
         modules = list(self.network.model.modules())
-        self._ancestors = [module for module in modules if module is not self.layer and self._contains_layer(module)]
+        self._ancestors = [
+            module
+            for module in modules
+            if module is not self.layer and self._contains_layer(module)
+        ]
         self._replaced = [
             module
             for module in modules
@@ -138,7 +161,9 @@ class ReplayedParts:
         ]
         if self.layer not in self._replaced:
             raise CannotSplit("the layer is TorchScript")
-        self._unread = {module for parent in self._ancestors for module in self._unread_children(parent)}
+        self._unread = {
+            module for parent in self._ancestors for module in self._unread_children(parent)
+        }
         replay = _Replay()
         with ReadingMode(replay.read):
             self._recorded(replay, point.image, others_of(self.network.model, 1))
@@ -150,11 +175,14 @@ class ReplayedParts:
         The sides are the images, the other inputs, and the results of the trunk's modules.
         """
         others = others_of(self.network.model, len(images))
-        activations, stored = joined(self._recorded(_Replay(), *rows) for rows in self._rows(images, others))
+        activations, stored = joined(
+            self._recorded(_Replay(), *rows) for rows in self._rows(images, others)
+        )
         return activations, (images, others, stored)
 
     def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
-        """Compute logits (B, C) of the model with the layer's output replaced by the activations."""
+        """Compute logits (B, C) of the model with the layer's output replaced by the
+        activations."""
         return torch.cat([self._replayed(*inputs) for inputs in self._rows(activations, *sides)])
 
     def _rows(self, *batch: Any) -> Iterable[tuple[Any, ...]]:
@@ -172,7 +200,9 @@ class ReplayedParts:
             if following in self._replaced and not self._contains_layer(child):
                 yield child
 
-    def _recorded(self, replay: _Replay, images: Tensor, others: OtherInputs) -> tuple[Tensor, list[Any]]:
+    def _recorded(
+        self, replay: _Replay, images: Tensor, others: OtherInputs
+    ) -> tuple[Tensor, list[Any]]:
         """Run a pass and return the layer's output with what the modules before it returned."""
         activations: list[Any] = []
 
@@ -193,15 +223,21 @@ class ReplayedParts:
 
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
             if replay.is_past:
-                activations.append(_clone(output))  # the cut call's, and also a later call's, which is a failure
+                activations.append(
+                    _clone(output)
+                )  # the cut call's, and also a later call's, which is a failure
 
         with self._replacing(call), hooked(self.network.model, self.name, keep):
             self.network(images.clone(), others)
         if replay.has_failed or len(activations) != 1:
-            raise OtherPath("The model's path to the layer depends on the image, and torch.fx can't follow it.")
+            raise OtherPath(
+                "The model's path to the layer depends on the image, and torch.fx can't follow it."
+            )
         return activations[0], replay.stored
 
-    def _replayed(self, activations: Tensor, images: Tensor, others: OtherInputs, stored: list[Any]) -> Tensor:
+    def _replayed(
+        self, activations: Tensor, images: Tensor, others: OtherInputs, stored: list[Any]
+    ) -> Tensor:
         """Run the head on the activations, with the stored results of the trunk's modules."""
         replay = _Replay(stored)
 
@@ -226,12 +262,16 @@ class ReplayedParts:
         with self._replacing(call), hooked(self.network.model, self.name, replace):
             scores = self.network(images.clone(), others)
         if replay.has_failed or not replay.is_past or replay.position < len(replay.stored):
-            raise OtherPath("The model's path to the layer depends on its activations, and torch.fx can't follow it.")
+            raise OtherPath(
+                "The model's path to the layer depends on its activations, and torch.fx can't "
+                "follow it."
+            )
         return scores
 
     @contextmanager
     def _replacing(self, call: Callable[..., Any]) -> Iterator[None]:
-        """Give the modules a forward that calls `call` in this block, and restore them afterwards."""
+        """Give the modules a forward that calls `call` in this block, and restore them
+        afterwards."""
         before = [(module, vars(module).get("forward")) for module in self._replaced]
         for module in self._replaced:
             vars(module)["forward"] = partial(call, module, module.forward)

@@ -21,29 +21,40 @@ from axiom_bench.cutting.numerics import SPACES
 from axiom_bench.cutting.passes import HALF
 from axiom_bench.errors import BenchError, is_out_of_memory, type_name, unknown
 
-OtherInputs = tuple[Tensor, ...]  # a network's inputs other than the explained images, (B, ...) each
-Normalisation = tuple[Sequence[float], Sequence[float]]  # mean and std of the channels, for pixels in 0 to 1
+OtherInputs = tuple[
+    Tensor, ...
+]  # a network's inputs other than the explained images, (B, ...) each
+Normalisation = tuple[
+    Sequence[float], Sequence[float]
+]  # mean and std of the channels, for pixels in 0 to 1
 COLOURS = (1, 3, 4)
 AS_TRAINED = "normalised as in training"
 TWO_CLASSES = (
-    "To explain both classes of one logit, set model.output=FILE.py:both (in Python output=both), where both is "
-    "def both(logits): return torch.stack([-logits, logits], 1).flatten(1)"
+    "To explain both classes of one logit, set model.output=FILE.py:both (in Python output=both), "
+    "where both is def both(logits): return torch.stack([-logits, logits], 1).flatten(1)"
 )
-DARKEST = 20.0  # pixels of 0 to 255 with a lower highest value can't be distinguished from normalised ones
-OVERSHOOT = 0.1  # share of the range of pixels that a bicubic resize may leave beyond black and white
+# pixels of 0 to 255 with a lower highest value can't be distinguished from normalised ones
+DARKEST = 20.0
+OVERSHOOT = (
+    0.1  # share of the range of pixels that a bicubic resize may leave beyond black and white
+)
 ROUNDED = 0.01  # the tolerance for whole bytes, more than the error of float32
-LEAST_SPREAD = 0.1  # share of the range of pixels: a normalised picture of this spread has fewer than six grey levels
+# share of the range of pixels: a normalised picture of this spread has fewer than six grey levels
+LEAST_SPREAD = 0.1
 
 
 @dataclass
 class SeveralInputs:
     """The forward pass of a copy of a network with several inputs.
 
-    It takes only the explained images, and the others from `bound`. So every pass is like that of a network of images.
+    It takes only the explained images, and the others from `bound`. So every pass is like that of a
+    network of images.
     """
 
     forward: Callable[..., Any]  # the network's own forward
-    keys: tuple[Any, ...]  # the places or names of its inputs, in the order in which they were given
+    keys: tuple[
+        Any, ...
+    ]  # the places or names of its inputs, in the order in which they were given
     explained: int | str  # the key of the images
     as_dict: bool  # True if the network takes its inputs as one dict
     others: OtherInputs = ()  # the other inputs of the pass that runs
@@ -51,7 +62,9 @@ class SeveralInputs:
     def __call__(self, images: Tensor) -> Any:
         others = self.others if isinstance(images, fx.Proxy) else self.of(len(images))
         places = iter(range(len(self.keys)))
-        values = {key: images if key == self.explained else others[next(places)] for key in self.keys}
+        values = {
+            key: images if key == self.explained else others[next(places)] for key in self.keys
+        }
         if self.as_dict:
             return self.forward(values)
         return self.forward(*values.values()) if 0 in values else self.forward(**values)
@@ -61,20 +74,25 @@ class SeveralInputs:
 
         Raises BenchError if they belong to another number of images.
         """
-        if len(self.others) != len(self.keys) - 1 or not all(len(values) in (1, count) for values in self.others):
+        if len(self.others) != len(self.keys) - 1 or not all(
+            len(values) in (1, count) for values in self.others
+        ):
             raise BenchError(
-                f"The network takes {', '.join(map(repr, self.keys))}, and this pass has no others for its "
-                f"{count} images; give all inputs to trace, and to trace.forward the rows that its images are of."
+                f"The network takes {', '.join(map(repr, self.keys))}, and this pass has no "
+                f"others for its {count} images; give all inputs to trace, and to trace.forward "
+                "the rows that its images are of."
             )
         return tuple(values.expand(count, *values.shape[1:]).clone() for values in self.others)
 
     def give(self, model: nn.Module, others: OtherInputs = ()) -> None:
-        """Turn a copy of the network into one that takes images only. It uses `others` until other inputs are bound."""
+        """Turn a copy of the network into one that takes images only. It uses `others` until other
+        inputs are bound."""
         vars(model)["forward"] = replace(self, forward=model.forward, others=others)
 
 
 def several_inputs(model: nn.Module) -> SeveralInputs | None:
-    """Return the forward pass of a copy of a network with several inputs; None if it takes images only."""
+    """Return the forward pass of a copy of a network with several inputs; None if it takes images
+    only."""
     return model.forward if isinstance(model.forward, SeveralInputs) else None
 
 
@@ -88,11 +106,14 @@ def rows_of(batch: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
     """Divide nested tensors into those of each image. Anything else belongs to all images."""
     for row in range(len(batch[0])):
         place = slice(row, row + 1)
-        yield pytree.tree_map(lambda leaf, place=place: leaf[place] if isinstance(leaf, Tensor) else leaf, batch)
+        yield pytree.tree_map(
+            lambda leaf, place=place: leaf[place] if isinstance(leaf, Tensor) else leaf, batch
+        )
 
 
 def joined(rows: Iterable[Any]) -> Any:
-    """Join the nested tensors of several images. Anything that isn't a tensor is the first image's."""
+    """Join the nested tensors of several images. Anything that isn't a tensor is the first
+    image's."""
     first, *others = rows
     if not others:
         return first
@@ -105,7 +126,8 @@ def joined(rows: Iterable[Any]) -> Any:
 
 @contextmanager
 def bound(model: nn.Module, others: OtherInputs) -> Iterator[None]:
-    """Give all passes of this copy of a network in this block these other inputs, a row for each image or one for all.
+    """Give all passes of this copy of a network in this block these other inputs, a row for each
+    image or one for all.
 
     A network that takes images only isn't changed.
     """
@@ -122,7 +144,8 @@ def bound(model: nn.Module, others: OtherInputs) -> Iterator[None]:
 
 
 def are_several(images: Any, model: nn.Module) -> bool:
-    """Return True for several inputs: a dict, or a tuple of tensors with a batch that the network may convolve.
+    """Return True for several inputs: a dict, or a tuple of tensors with a batch that the network
+    may convolve.
 
     A list, and a tuple of anything else, is several images.
     """
@@ -133,22 +156,29 @@ def are_several(images: Any, model: nn.Module) -> bool:
 
 
 def _is_batch(value: Any, model: nn.Module) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point() and value.ndim - 2 in dimensions_of(model)
+    return (
+        isinstance(value, Tensor)
+        and value.is_floating_point()
+        and value.ndim - 2 in dimensions_of(model)
+    )
 
 
 def taken_apart(
     model: nn.Module, inputs: Any, explained: int | str | None
 ) -> tuple[SeveralInputs, Tensor, OtherInputs]:
-    """Return the way in which the network takes several inputs, the explained images, and the other inputs.
+    """Return the way in which the network takes several inputs, the explained images, and the other
+    inputs.
 
     Args:
         model: A copy of the network.
-        inputs: A tuple in the order of forward's arguments, or a dict with their names or as forward takes one.
-        explained: The place or name of the images. None: the one batch that the network may convolve.
+        inputs: A tuple in the order of forward's arguments, or a dict with their names or as
+            forward takes one.
+        explained: The place or name of the images. None: the one batch that the network may
+            convolve.
 
     Raises:
-        BenchError: If forward doesn't take the inputs, if there is more than one such batch, or if the inputs have
-            different numbers of rows.
+        BenchError: If forward doesn't take the inputs, if there is more than one such batch, or if
+            the inputs have different numbers of rows.
     """
     name = type(model).__name__
     before = several_inputs(model)
@@ -161,12 +191,14 @@ def taken_apart(
     if not (as_dict or (_binds(forward, **entries) if is_dict else _binds(forward, *inputs))):
         passed = " and ".join(map(str, keys)) if is_dict else f"{len(keys)} inputs"
         remedy = "images[0], the images alone" if len(parameters) == 1 else "one input for each"
-        raise BenchError(f"{name}.forward takes {' and '.join(parameters)}, not {passed}; give {remedy}.")
+        raise BenchError(
+            f"{name}.forward takes {' and '.join(parameters)}, not {passed}; give {remedy}."
+        )
     for key, value in entries.items():
         if not isinstance(value, Tensor):
             raise BenchError(
-                f"The input {key!r} is {type_name(value)}, not a tensor with a row for each image; let the network "
-                "itself hold what is the same for all images."
+                f"The input {key!r} is {type_name(value)}, not a tensor with a row for each "
+                "image; let the network itself hold what is the same for all images."
             )
     batches = [key for key, value in entries.items() if _is_batch(value, model)]
     if explained is not None and explained not in entries:
@@ -174,8 +206,9 @@ def taken_apart(
     if explained is None and len(batches) != 1:
         which = " and ".join(map(repr, batches)) or "none of them"
         raise BenchError(
-            f"{name}.forward takes {' and '.join(parameters)}, and {which} has the axes of its convolutions' images; "
-            f"say which one is explained, as by explained={(batches or keys)[0]!r}."
+            f"{name}.forward takes {' and '.join(parameters)}, and {which} has the axes of its "
+            "convolutions' images; say which one is explained, as by "
+            f"explained={(batches or keys)[0]!r}."
         )
     key = batches[0] if explained is None else explained
     images = entries[key]
@@ -183,8 +216,8 @@ def taken_apart(
     for other, value in entries.items():
         if value.shape[:1] != images.shape[:1]:
             raise BenchError(
-                f"The input {other!r} has the shape {tuple(value.shape)}, and the explained one {tuple(images.shape)}; "
-                "give a row of each for each image."
+                f"The input {other!r} has the shape {tuple(value.shape)}, and the explained one "
+                f"{tuple(images.shape)}; give a row of each for each image."
             )
     return SeveralInputs(forward, keys, key, as_dict), images, others
 
@@ -199,7 +232,8 @@ def _binds(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
 
 
 def checked_images(images: Any, model: nn.Module) -> Tensor:
-    """Return the images themselves, (B, C, *space) in floating point. Raises BenchError for anything else."""
+    """Return the images themselves, (B, C, *space) in floating point. Raises BenchError for
+    anything else."""
     check_inputs(model)
     check_tensor(images)
     dimensions = dimensions_of(model)
@@ -213,24 +247,29 @@ def checked_images(images: Any, model: nn.Module) -> Tensor:
         advice = f"; give images{change}" if change else ""
         if images.ndim == 5 and dimensions[0] == 2 and images.numel():
             advice = _for_clips(model, images)
-        raise BenchError(f"Invalid images: expected {expected} with B >= 1, not the shape {shape}{advice}.")
+        raise BenchError(
+            f"Invalid images: expected {expected} with B >= 1, not the shape {shape}{advice}."
+        )
     if not images.is_floating_point():
         scale = "" if images.dtype == torch.bool or images.is_complex() else " / 255"
         raise BenchError(
-            f"The images are {images.dtype}; give images.float(){scale}, {AS_TRAINED}, or images.float() alone where "
-            "the network itself does that."
+            f"The images are {images.dtype}; give images.float(){scale}, {AS_TRAINED}, or "
+            "images.float() alone where the network itself does that."
         )
     return images
 
 
 def checked_targets(targets: Tensor | Sequence[int], logits: Tensor) -> Tensor:
-    """Return class indices (B,), one of the logits (B, C) of each image. Raises BenchError for anything else."""
+    """Return class indices (B,), one of the logits (B, C) of each image. Raises BenchError for
+    anything else."""
     rows, classes = logits.shape
     expected = f"Invalid targets: expected one class index per image, ({rows},) integers"
     try:
         indices = torch.as_tensor(targets, device=logits.device)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise BenchError(f"{expected}, not {type_name(targets)} that torch can't convert to numbers.") from error
+        raise BenchError(
+            f"{expected}, not {type_name(targets)} that torch can't convert to numbers."
+        ) from error
     if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
         raise BenchError(f"{expected}, not {indices.dtype} values.")
     if indices.shape != (rows,):
@@ -250,7 +289,9 @@ def dimensions_of(model: nn.Module) -> list[int]:
 
     They are those of its convolutions, in their order, or any if it has none.
     """
-    kernels = (part.kernel_size for part in model.modules() if isinstance(part, nn.modules.conv._ConvNd))
+    kernels = (
+        part.kernel_size for part in model.modules() if isinstance(part, nn.modules.conv._ConvNd)
+    )
     return [*map(len, kernels)] or [2, 1, 3]
 
 
@@ -259,13 +300,16 @@ def first_convolution(network: nn.Module) -> tuple[str, Any]:
 
     ("", None) if it has none.
     """
-    parts = (part for part in network.named_modules() if isinstance(part[1], nn.modules.conv._ConvNd))
+    parts = (
+        part for part in network.named_modules() if isinstance(part[1], nn.modules.conv._ConvNd)
+    )
     return next(parts, ("", None))
 
 
 @torch.no_grad()
 def _for_clips(model: nn.Module, clips: Tensor) -> str:
-    """Return the way to explain clips or crops by a network that convolves one image at a time, after a semicolon.
+    """Return the way to explain clips or crops by a network that convolves one image at a time,
+    after a semicolon.
 
     The clips are (B, T, C, H, W) or (B, C, T, H, W). The model is a copy of the user's network.
     """
@@ -277,7 +321,11 @@ def _for_clips(model: nn.Module, clips: Tensor) -> str:
     except Exception:  # noqa: BLE001 - a network of images may raise anything for clips
         return f"; give images{'.transpose(1, 2)' if is_second else ''}.flatten(0, 1)"
     name = part_of_scores(calls, 4)
-    part = "a module that takes it" if name is None else f"the part that takes it, network.get_submodule({name!r})"
+    part = (
+        "a module that takes it"
+        if name is None
+        else f"the part that takes it, network.get_submodule({name!r})"
+    )
     first = "images[:, :, 0]" if is_second else "images[:, 0]"
     return f"; explain one frame or crop of each, {first}, by {part}"
 
@@ -286,7 +334,8 @@ def check_tensor(images: Any) -> None:
     """Raise BenchError for images that aren't a tensor."""
     if not isinstance(images, Tensor):
         raise BenchError(
-            f"Invalid images: expected a tensor (B, 3, H, W), not {type_name(images)}{_from_others(images)}."
+            "Invalid images: expected a tensor (B, 3, H, W), not "
+            f"{type_name(images)}{_from_others(images)}."
         )
 
 
@@ -295,7 +344,8 @@ class PixelsGiven(UserWarning):
 
 
 def pixels_note(images: Tensor, normalisation: Normalisation | None) -> str:
-    """Return a sentence if images (B, C, H', W') are pixels that lack the network's normalisation, otherwise ""."""
+    """Return a sentence if images (B, C, H', W') are pixels that lack the network's normalisation,
+    otherwise ""."""
     if normalisation is None:
         return ""
     lows, highs = images.transpose(0, 1).flatten(1).aminmax(dim=1)
@@ -308,19 +358,28 @@ def pixels_note(images: Tensor, normalisation: Normalisation | None) -> str:
         return ""
     mean, std = normalisation
     shape = (-1, *[1] * (images.ndim - 2))
-    levels = 255 * (images * images.new_tensor(std).view(shape) + images.new_tensor(mean).view(shape))
+    levels = 255 * (
+        images * images.new_tensor(std).view(shape) + images.new_tensor(mean).view(shape)
+    )
     if ((levels - levels.round()).abs() < ROUNDED).all():  # normalised bytes of a pale picture
         return ""
     blacks = [-value / deviation for value, deviation in zip(mean, std, strict=True)]
     whites = [(1 - value) / deviation for value, deviation in zip(mean, std, strict=True)]
-    takes_pixels = max(map(abs, blacks)) < OVERSHOOT * scale and abs(max(whites) / scale - 1) < OVERSHOOT
+    takes_pixels = (
+        max(map(abs, blacks)) < OVERSHOOT * scale and abs(max(whites) / scale - 1) < OVERSHOOT
+    )
     if takes_pixels or (scale == 255 and high <= max(whites)):
         return ""
-    values = f"up to {high:.2g}, as pixels of 0 to 1" if scale == 1 else f"up to {high:.0f}, as pixels of 0 to 255"
+    values = (
+        f"up to {high:.2g}, as pixels of 0 to 1"
+        if scale == 1
+        else f"up to {high:.0f}, as pixels of 0 to 255"
+    )
     pixels = "images * 255" if scale == 1 else "images"
     return (
-        f"The images have values {values} do, and this network takes pixels that are normalised by its mean and "
-        f"standard deviation; give model.loaded.preprocessing.normalised({pixels})."
+        f"The images have values {values} do, and this network takes pixels that are normalised "
+        "by its mean and standard deviation; give "
+        f"model.loaded.preprocessing.normalised({pixels})."
     )
 
 
@@ -329,18 +388,20 @@ def check_inputs(model: nn.Module) -> None:
     required = [
         name
         for name, entry in inspect.signature(model.forward).parameters.items()
-        if entry.default is entry.empty and entry.kind not in (entry.VAR_POSITIONAL, entry.VAR_KEYWORD)
+        if entry.default is entry.empty
+        and entry.kind not in (entry.VAR_POSITIONAL, entry.VAR_KEYWORD)
     ]
     if len(required) > 1:
         raise BenchError(
-            f"{type(model).__name__}.forward takes {' and '.join(required)}: in Python give ({', '.join(required)}), a "
-            f"row of each for each image; on the command line give {' and '.join(required[1:])} by "
-            "model.inputs=FILE.csv, a line for each image."
+            f"{type(model).__name__}.forward takes {' and '.join(required)}: in Python give "
+            f"({', '.join(required)}), a row of each for each image; on the command line give "
+            f"{' and '.join(required[1:])} by model.inputs=FILE.csv, a line for each image."
         )
 
 
 def _from_others(images: Any) -> str:
-    """Return the code that makes a tensor (B, C, H', W') of something else, after a semicolon; "" if there is none."""
+    """Return the code that makes a tensor (B, C, H', W') of something else, after a semicolon; ""
+    if there is none."""
     library = type(images).__module__.split(".")[0]
     if library == "numpy":
         scaled = f" / 255, {AS_TRAINED}" if images.dtype.kind in "iu" else ""
@@ -349,16 +410,26 @@ def _from_others(images: Any) -> str:
         image = "images" if library == "PIL" else "PIL.Image.open(images).convert('RGB')"
         return f"; give torchvision.transforms.functional.to_tensor({image})[None], {AS_TRAINED}"
     if isinstance(images, Mapping):
-        names = [name for name, value in images.items() if isinstance(value, Tensor) and value.ndim == 4]
+        names = [
+            name for name, value in images.items() if isinstance(value, Tensor) and value.ndim == 4
+        ]
         return f"; give its images alone, images[{names[0]!r}]" if names else ""
     if not isinstance(images, list | tuple) or not images:
         return ""
     if not isinstance(images[0], Tensor):
         advice = _from_others(images[0])
         for_one_image = advice.removeprefix("; ").replace("[None]", "").replace("images", "image")
-        return f"; give torch.stack of tensors, and for each image {for_one_image}" if for_one_image else ""
+        return (
+            f"; give torch.stack of tensors, and for each image {for_one_image}"
+            if for_one_image
+            else ""
+        )
     are_images = all(isinstance(image, Tensor) and image.ndim == 3 for image in images)
-    return "; stack images of one size, torch.stack(images)" if are_images else "; give its images alone, images[0]"
+    return (
+        "; stack images of one size, torch.stack(images)"
+        if are_images
+        else "; give its images alone, images[0]"
+    )
 
 
 def _to_four(shape: Sequence[int]) -> str:
@@ -370,7 +441,8 @@ def _to_four(shape: Sequence[int]) -> str:
 
 @contextmanager
 def failures_of(network: nn.Module, image: Tensor) -> Iterator[None]:
-    """Turn an error in this block into a BenchError if the network itself raises one for the image, (1, C, H', W').
+    """Turn an error in this block into a BenchError if the network itself raises one for the image,
+    (1, C, H', W').
 
     The BenchError says why the network can't run on the image.
     """
@@ -389,7 +461,9 @@ def failures_of(network: nn.Module, image: Tensor) -> Iterator[None]:
                 name = type(network).__name__
                 entries = " and ".join(inputs.keys)
                 remedy = f"where it takes images alone, give images[{inputs.explained!r}]"
-                raise BenchError(f"{name} can't run on a dict of {entries} ({reason[:80]}); {remedy}.") from cause
+                raise BenchError(
+                    f"{name} can't run on a dict of {entries} ({reason[:80]}); {remedy}."
+                ) from cause
             raise BenchError(_why(network, image, reason)) from cause
         raise
 
@@ -413,14 +487,17 @@ def _why(network: nn.Module, image: Tensor, reason: str) -> str:
             }
             advice = conversions.get((channels, expected), advice)
         return (
-            f"The first convolution of {name}, {place!r}, takes {expected} channels, and these images "
-            f"{tuple(image.shape[1:])} have {channels}; give {advice}."
+            f"The first convolution of {name}, {place!r}, takes {expected} channels, and these "
+            f"images {tuple(image.shape[1:])} have {channels}; give {advice}."
         )
     if len(kinds) > 1 or kinds & HALF:
-        return f"{name} can't run in {' and '.join(sorted(map(str, kinds)))} ({reason}); give network.float()."
+        return (
+            f"{name} can't run in {' and '.join(sorted(map(str, kinds)))} ({reason}); give "
+            "network.float()."
+        )
     size = " x ".join(map(str, image.shape[1:]))
     return (
-        f"{name} can't run on an image of {size} ({reason}); give images of the channels and "
-        "the size that it was trained on, on the command line by model.resize and model.crop, or put it into a module "
-        "whose forward hands it what it takes, as self.net(list(images))."
+        f"{name} can't run on an image of {size} ({reason}); give images of the channels and the "
+        "size that it was trained on, on the command line by model.resize and model.crop, or put "
+        "it into a module whose forward hands it what it takes, as self.net(list(images))."
     )

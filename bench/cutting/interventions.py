@@ -1,10 +1,12 @@
-"""Interventions: versions of an image without one of its parts, drawn again with everything else the same.
+"""Interventions: versions of an image without one of its parts, drawn again with everything else
+the same.
 
-The true effect of a part is the difference in the score when the part is left out. No pixel is filled, blurred or
-moved, so that every version is an image of the data set's kind. If two objects are both needed, or if either is enough,
-leaving one out counts their common share twice or not at all. Shapley values divide this share. They add up to the
-score minus the score of the image without any of its parts. Shapley 1953; for explanations Lundberg and Lee, NeurIPS
-2017, arXiv:1705.07874, who fill the values of pixels or features instead.
+The true effect of a part is the difference in the score when the part is left out. No pixel is
+filled, blurred or moved, so that every version is an image of the data set's kind. If two objects
+are both needed, or if either is enough, leaving one out counts their common share twice or not at
+all. Shapley values divide this share. They add up to the score minus the score of the image without
+any of its parts. Shapley 1953; for explanations Lundberg and Lee, NeurIPS 2017, arXiv:1705.07874,
+who fill the values of pixels or features instead.
 """
 
 from __future__ import annotations
@@ -26,18 +28,20 @@ MAX_PARTS = 8  # the most parts with Shapley values: 255 images without some of 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A part of an image, and versions of the image without it. Pixels are those of the preprocessed image.
+    """A part of an image, and versions of the image without it. Pixels are those of the
+    preprocessed image.
 
-    The parts of an image have disjoint regions that cover it together: objects first, then marks, the ground last. Only
-    the ground may have an empty region.
+    The parts of an image have disjoint regions that cover it together: objects first, then marks,
+    the ground last. Only the ground may have an empty region.
 
     Attributes:
         name: The part's name, which is unique in the image.
         label: The class index of an object; None for the ground and for marks.
         region: The pixels of the part, (H', W') bool.
-        images: The versions, (r, 3, H', W'), normalised like the image. r is 1 for an object, and the number of other
-            grounds for the ground.
-        bare: The other grounds without any other part, (r, 3, H', W'), for the ground. None if the data set has none.
+        images: The versions, (r, 3, H', W'), normalised like the image. r is 1 for an object, and
+            the number of other grounds for the ground.
+        bare: The other grounds without any other part, (r, 3, H', W'), for the ground. None if the
+            data set has none.
     """
 
     name: str
@@ -47,7 +51,10 @@ class Part:
     bare: Tensor | None = None
 
     def __repr__(self) -> str:
-        return f"Part({self.name!r}, label {self.label}, {int(self.region.sum())} pixels, {len(self.images)} images)"
+        return (
+            f"Part({self.name!r}, label {self.label}, {int(self.region.sum())} pixels, "
+            f"{len(self.images)} images)"
+        )
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Part:
         """Return the same part on another device, with its images in another type.
@@ -57,7 +64,9 @@ class Part:
             dtype: The type of the images. None: their own.
         """
         bare = None if self.bare is None else self.bare.to(device, dtype)
-        return replace(self, region=self.region.to(device), images=self.images.to(device, dtype), bare=bare)
+        return replace(
+            self, region=self.region.to(device), images=self.images.to(device, dtype), bare=bare
+        )
 
     @property
     def is_mark(self) -> bool:
@@ -76,17 +85,20 @@ def effects(
     rows: int,
     passes: Passes,
 ) -> tuple[Tensor, ...]:
-    """Compute S minus the mean of S over a part's versions, for each part of each image: (n_parts,) per image.
+    """Compute S minus the mean of S over a part's versions, for each part of each image: (n_parts,)
+    per image.
 
-    A version that equals its image bit by bit has the image's score, so that such a part's effect is exactly 0.
+    A version that equals its image bit by bit has the image's score, so that such a part's effect
+    is exactly 0.
 
     Args:
         images: The images, (B, 3, H', W').
         scores: S, (B,).
         parts: The parts of each image.
-        score: A function from versions (R, ...) and the numbers of their images (R,) to their scores.
-        rows: The rows of every pass. The last pass is filled with copies of its last version, so that a value doesn't
-            depend on the number of versions of other images.
+        score: A function from versions (R, ...) and the numbers of their images (R,) to their
+            scores.
+        rows: The rows of every pass. The last pass is filled with copies of its last version, so
+            that a value doesn't depend on the number of versions of other images.
         passes: The count of passes, which leaves these copies out.
     """
     counts = [[len(part.images) for part in image_parts] for image_parts in parts]
@@ -114,8 +126,8 @@ def scores_of(
 ) -> tuple[Tensor, ...]:
     """Compute the scores of each image's versions, one tensor per image.
 
-    `counts` are the numbers of versions of each image. `versions` are blocks of them, one image's after another's. The
-    other arguments are those of `effects`.
+    `counts` are the numbers of versions of each image. `versions` are blocks of them, one image's
+    after another's. The other arguments are those of `effects`.
     """
     numbers = torch.repeat_interleave(torch.tensor(counts, dtype=torch.long)).to(images.device)
     answers = []
@@ -143,15 +155,17 @@ def shapley_values(
 ) -> tuple[Tensor, ...]:
     """Compute the Shapley values of the parts of each image, (n_parts,) per image.
 
-    They are made from the scores of the image without each set of its parts, each the mean over its versions. The
-    arguments are those of `effects`.
+    They are made from the scores of the image without each set of its parts, each the mean over its
+    versions. The arguments are those of `effects`.
 
     Raises:
         BenchError: If an image has more than MAX_PARTS parts, or if a ground has no `bare` images.
     """
     for image_parts in parts:
         _check(image_parts)
-    counts = [[_count(image_parts, absent) for absent in _absent(image_parts)] for image_parts in parts]
+    counts = [
+        [_count(image_parts, absent) for absent in _absent(image_parts)] for image_parts in parts
+    ]
     totals = [sum(image_counts) for image_counts in counts]
 
     def versions() -> Iterator[Tensor]:
@@ -170,19 +184,22 @@ def shapley_values(
 def _check(parts: Parts) -> None:
     if len(parts) > MAX_PARTS:
         raise BenchError(
-            f"Shapley values of {len(parts)} parts need {2 ** len(parts)} sets; {MAX_PARTS} parts are the most. "
-            "Take their total effects (Trace.part_effects, spoiled=[truth_effects]), which need one set for each."
+            f"Shapley values of {len(parts)} parts need {2 ** len(parts)} sets; {MAX_PARTS} parts "
+            "are the most. Take their total effects (Trace.part_effects, "
+            "spoiled=[truth_effects]), which need one set for each."
         )
     for part in parts:
         if part.name == GROUND and len(parts) > 1 and part.bare is None:
             raise BenchError(
-                "Shapley values need the other grounds without any object: give the part 'ground' its `bare` images, "
-                "or take total effects (Trace.part_effects, spoiled=[truth_effects]), which need none."
+                "Shapley values need the other grounds without any object: give the part 'ground' "
+                "its `bare` images, or take total effects (Trace.part_effects, "
+                "spoiled=[truth_effects]), which need none."
             )
 
 
 def _absent(parts: Parts) -> Iterator[tuple[int, ...]]:
-    """Return all sets of parts except the empty one: part i is absent if bit i of the set's number is set."""
+    """Return all sets of parts except the empty one: part i is absent if bit i of the set's number
+    is set."""
     places = range(len(parts))
     return (tuple(i for i in places if bits >> i & 1) for bits in range(1, 2 ** len(parts)))
 
@@ -194,10 +211,12 @@ def _count(parts: Parts, absent: Sequence[int]) -> int:
 def _without(image: Tensor, parts: Parts, absent: Sequence[int]) -> Tensor:
     """Return the versions of an image without these parts, (r, 3, H', W').
 
-    Each pixel comes from a version without the part that it belongs to. If the ground is absent, the pixel comes from
-    the other ground, except in the regions of present parts.
+    Each pixel comes from a version without the part that it belongs to. If the ground is absent,
+    the pixel comes from the other ground, except in the regions of present parts.
     """
-    ground: Part | None = next((parts[place] for place in absent if parts[place].name == GROUND), None)
+    ground: Part | None = next(
+        (parts[place] for place in absent if parts[place].name == GROUND), None
+    )
     count = _count(parts, absent)
     if ground is None or ground.bare is None:  # a ground without `bare` images is the only part
         versions = image.expand(count, *image.shape).clone()
@@ -221,7 +240,9 @@ def _shapley(scores: Tensor, count: int) -> Tensor:
 
     The scores, (2^count,), are in the order of binary numbers whose bits are the absent players.
     """
-    weights = [factorial(size) * factorial(count - size - 1) / factorial(count) for size in range(count)]
+    weights = [
+        factorial(size) * factorial(count - size - 1) / factorial(count) for size in range(count)
+    ]
     rows = []
     for place in range(count):
         present = [bits for bits in range(2**count) if not bits >> place & 1]
@@ -232,24 +253,30 @@ def _shapley(scores: Tensor, count: int) -> Tensor:
     return torch.stack(rows)
 
 
-def checked_interventions(interventions: Sequence[Sequence[Part]], images: Tensor) -> tuple[Parts, ...]:
+def checked_interventions(
+    interventions: Sequence[Sequence[Part]], images: Tensor
+) -> tuple[Parts, ...]:
     """Return the parts on the device and in the type of the images (B, 3, H', W').
 
     Raises BenchError for parts of other images.
     """
     if len(interventions) != len(images):
         raise BenchError(
-            f"Invalid interventions: expected the parts of each of {len(images)} images, not of {len(interventions)}."
+            f"Invalid interventions: expected the parts of each of {len(images)} images, not of "
+            f"{len(interventions)}."
         )
     moved: dict[int, Parts] = {}  # the rows of an image share its parts
     for parts in interventions:
         for part in parts:
-            fits_image = part.region.shape == images.shape[2:] and part.images.shape[1:] == images.shape[1:]
+            fits_image = (
+                part.region.shape == images.shape[2:] and part.images.shape[1:] == images.shape[1:]
+            )
             fits_image &= part.bare is None or part.bare.shape == part.images.shape
             if not fits_image or not len(part.images):
                 raise BenchError(
-                    f"Invalid part {part.name!r}: expected a region {tuple(images.shape[2:])} and one or more images "
-                    f"{tuple(images.shape[1:])}, not {tuple(part.region.shape)} and {tuple(part.images.shape)}."
+                    f"Invalid part {part.name!r}: expected a region {tuple(images.shape[2:])} and "
+                    f"one or more images {tuple(images.shape[1:])}, not "
+                    f"{tuple(part.region.shape)} and {tuple(part.images.shape)}."
                 )
         moved.setdefault(id(parts), tuple(part.to(images.device, images.dtype) for part in parts))
     return tuple(moved[id(parts)] for parts in interventions)

@@ -1,9 +1,10 @@
-"""Copy a model for use here: without its wrappers, sharing its parameters, with faster pooling. The user's model stays
-unchanged.
+"""Copy a model for use here: without its wrappers, sharing its parameters, with faster pooling. The
+user's model stays unchanged.
 
-Hooks that are part of the model's arithmetic run in the copy. All other hooks are neither run nor copied. torch's own
-hooks, such as those of weight norm, make the weights. One pass of one image shows whether another hook changes the
-network's return value. It runs copies of the hooks and of the objects that they write to.
+Hooks that are part of the model's arithmetic run in the copy. All other hooks are neither run nor
+copied. torch's own hooks, such as those of weight norm, make the weights. One pass of one image
+shows whether another hook changes the network's return value. It runs copies of the hooks and of
+the objects that they write to.
 """
 
 from __future__ import annotations
@@ -28,18 +29,24 @@ from axiom_bench.errors import BenchError
 Hooks = Mapping[int, Callable[..., Any]]
 OF_FORWARD = ("_forward_pre_hooks", "_forward_hooks")
 CANT_COPY = (TypeError, RuntimeError, AttributeError, ValueError, OSError)
-WRAPPERS = ("torch.nn.parallel", "torch._dynamo", "torch.optim.swa_utils")  # the modules of torch's wrappers
+WRAPPERS = (
+    "torch.nn.parallel",
+    "torch._dynamo",
+    "torch.optim.swa_utils",
+)  # the modules of torch's wrappers
 WRAPPED = ("module", "_orig_mod")  # the attributes in which they keep the network
 
 
 @torch.inference_mode(False)
 def shared_copy(model: nn.Module, with_hooks: bool = False) -> nn.Module:
-    """Copy a model's structure over the same parameter memory, in eval mode, with requires_grad off.
+    """Copy a model's structure over the same parameter memory, in eval mode, with requires_grad
+    off.
 
-    Changing a weight in place (an optimiser's step, load_state_dict) shows in the copy. Modes and gradients aren't
-    shared. Only the hooks that make weights are copied, or with `with_hooks` all others too. Objects that Python can't
-    copy, such as a lock or a file, are shared. Raises BenchError for weights that have no gradients or no values, and
-    for a model that Python can't copy.
+    Changing a weight in place (an optimiser's step, load_state_dict) shows in the copy. Modes and
+    gradients aren't shared. Only the hooks that make weights are copied, or with `with_hooks` all
+    others too. Objects that Python can't copy, such as a lock or a file, are shared. Raises
+    BenchError for weights that have no gradients or no values, and for a model that Python can't
+    copy.
     """
     _check_weights(model)
     memo: dict[int, Any] = {}
@@ -61,13 +68,14 @@ def shared_copy(model: nn.Module, with_hooks: bool = False) -> nn.Module:
     if with_hooks:
         give_copies(model, copy_memo)
     else:
-        # transformers adds hooks that collect its hidden states in the first pass, unless this attribute says that it
-        # has added them.
+        # transformers adds hooks that collect its hidden states in the first pass, unless this
+        # attribute says that it has added them.
         for module in copied.modules():
             vars(module).pop("_output_capturing_hooks_installed", None)
     copied.eval()  # its result isn't used: a train() of the network's own may return None
     for module in copied.modules():
-        # cuDNN has no gradient of a recurrent layer in eval mode. The layer's mode decides only about dropout.
+        # cuDNN has no gradient of a recurrent layer in eval mode. The layer's mode decides only
+        # about dropout.
         if isinstance(module, nn.RNNBase):
             module.dropout = 0.0
             module.train()
@@ -92,7 +100,8 @@ def _with_the_rest_shared(model: nn.Module, memo: dict[int, Any]) -> dict[int, A
         except CANT_COPY as error:
             place = f"{type(model).__name__}{f'.{name}' if name else ''}"
             raise BenchError(
-                f"{place} can't be copied ({error}); give a network whose modules copy.deepcopy takes."
+                f"{place} can't be copied ({error}); give a network whose modules copy.deepcopy "
+                "takes."
             ) from error
     return memo
 
@@ -107,23 +116,35 @@ def _check_weights(model: nn.Module) -> None:
     """Raise BenchError for a network that can have no gradients."""
     network = type(model).__name__
     if isinstance(model, torch.jit.ScriptModule):
-        raise BenchError("A TorchScript model can't be cut at a layer; give the nn.Module that it was made from.")
+        raise BenchError(
+            "A TorchScript model can't be cut at a layer; give the nn.Module that it was made from."
+        )
     for name, module in model.named_modules():
         kind = type(module)
         weights = list(module.parameters(recurse=False))
-        has_integers = not all(weight.is_floating_point() or weight.is_complex() for weight in weights)
-        if has_integers or (kind.__module__.startswith("torch.ao.") and ".quantized." in kind.__module__):
+        has_integers = not all(
+            weight.is_floating_point() or weight.is_complex() for weight in weights
+        )
+        if has_integers or (
+            kind.__module__.startswith("torch.ao.") and ".quantized." in kind.__module__
+        ):
             raise BenchError(
-                f"{network} is quantised (its {name!r} is a {kind.__name__} of integers), and integers have no "
-                "gradients; give the network as it was before, in floating point."
+                f"{network} is quantised (its {name!r} is a {kind.__name__} of integers), and "
+                "integers have no gradients; give the network as it was before, in floating point."
             )
 
 
 @contextmanager
 def own_state(copied: nn.Module) -> Iterator[None]:
-    """Run a copy's first pass on copies of the buffers and other tensors that it writes to, such as a counter."""
+    """Run a copy's first pass on copies of the buffers and other tensors that it writes to, such as
+    a counter."""
     holders = [holder for module in copied.modules() for holder in (module._buffers, vars(module))]
-    shared = [(holder, name, value) for holder in holders for name, value in holder.items() if type(value) is Tensor]
+    shared = [
+        (holder, name, value)
+        for holder in holders
+        for name, value in holder.items()
+        if type(value) is Tensor
+    ]
     with torch.inference_mode(False):
         own = [value.clone() for *_, value in shared]
     for (holder, name, _), value in zip(shared, own, strict=True):
@@ -138,7 +159,9 @@ def own_state(copied: nn.Module) -> Iterator[None]:
 
 def parts_with_hooks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Return the modules that take hooks, with their names: all except those in TorchScript."""
-    return (part for part in model.named_modules() if not isinstance(part[1], torch.jit.ScriptModule))
+    return (
+        part for part in model.named_modules() if not isinstance(part[1], torch.jit.ScriptModule)
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +184,9 @@ def recorded(model: nn.Module) -> Iterator[list[Call]]:
         first = next((value for value in tree_leaves(inputs) if isinstance(value, Tensor)), None)
         calls.append(Call(name, module, first, output, getattr(output, "grad_fn", None)))
 
-    handles = [part.register_forward_hook(partial(keep, name)) for name, part in parts_with_hooks(model)]
+    handles = [
+        part.register_forward_hook(partial(keep, name)) for name, part in parts_with_hooks(model)
+    ]
     try:
         yield calls
     finally:
@@ -173,7 +198,9 @@ def recorded(model: nn.Module) -> Iterator[list[Call]]:
 def hooked(model: nn.Module, layer: str, hook: Callable[..., Any]) -> Iterator[None]:
     """Run a forward hook of the layer in this block. TorchScript takes no hooks."""
     module = model.get_submodule(layer)
-    handles = [] if isinstance(module, torch.jit.ScriptModule) else [module.register_forward_hook(hook)]
+    handles = (
+        [] if isinstance(module, torch.jit.ScriptModule) else [module.register_forward_hook(hook)]
+    )
     try:
         yield
     finally:
@@ -182,7 +209,8 @@ def hooked(model: nn.Module, layer: str, hook: Callable[..., Any]) -> Iterator[N
 
 
 def part_of_scores(calls: list[Call], dimensions: int) -> str | None:
-    """Return the name of the last part that makes scores (B, n) from a tensor of so many dimensions.
+    """Return the name of the last part that makes scores (B, n) from a tensor of so many
+    dimensions.
 
     None if there is no such part.
     """
@@ -203,7 +231,8 @@ def _is_of_torch(hook: object) -> bool:
 
 
 def other_hooks(model: nn.Module) -> list[tuple[nn.Module, str, int, Callable[..., Any]]]:
-    """Return the hooks that a forward pass runs and that aren't torch's: (module, attribute, key, hook)."""
+    """Return the hooks that a forward pass runs and that aren't torch's: (module, attribute, key,
+    hook)."""
     hooks = []
     for module in model.modules():
         for name in OF_FORWARD:
@@ -216,8 +245,8 @@ def other_hooks(model: nn.Module) -> list[tuple[nn.Module, str, int, Callable[..
 def give_copies(model: nn.Module, memo: dict[int, Any]) -> None:
     """Give a model's copy, found in the deep copy's memo, the hooks that aren't torch's.
 
-    Hooks that can't be copied are left out. A hook that holds a file, for example, watches the network, and computes no
-    part of its result.
+    Hooks that can't be copied are left out. A hook that holds a file, for example, watches the
+    network, and computes no part of its result.
     """
     for module, name, key, hook in other_hooks(model):
         with suppress(*CANT_COPY):
@@ -232,16 +261,21 @@ def _apart(value: Any, memo: dict[int, Any]) -> Any:
     if not isinstance(value, FunctionType):
         return copy.deepcopy(value, memo)
     used = {name: value.__globals__.get(name) for name in value.__code__.co_names}
-    containers = {name: place for name, place in used.items() if isinstance(place, list | dict | set)}
+    containers = {
+        name: place for name, place in used.items() if isinstance(place, list | dict | set)
+    }
     defaults, containers = copy.deepcopy((value.__defaults__, containers), memo)
     cells = tuple(CellType(_apart(cell.cell_contents, memo)) for cell in value.__closure__ or ())
-    function = FunctionType(value.__code__, value.__globals__ | containers, value.__name__, defaults, cells)
+    function = FunctionType(
+        value.__code__, value.__globals__ | containers, value.__name__, defaults, cells
+    )
     function.__kwdefaults__ = copy.deepcopy(value.__kwdefaults__, memo)
     return function
 
 
 def hooks_matter(with_hooks: nn.Module, without: nn.Module, image: Tensor) -> bool:
-    """Return True if the hooks change the network's return value for an image; False if the pass fails."""
+    """Return True if the hooks change the network's return value for an image; False if the pass
+    fails."""
     try:
         with torch.enable_grad():
             returned = _tensors(with_hooks(image.clone().requires_grad_()))
@@ -256,16 +290,24 @@ def _equal(one: Tensor, other: Tensor) -> bool:
 
 
 def _tensors(returned: Any) -> list[Tensor]:
-    """Return the floating-point tensors of a network's return value, also of an object such as a dataclass."""
-    parts = [part if isinstance(part, Tensor) else getattr(part, "__dict__", part) for part in tree_leaves(returned)]
-    return [leaf.detach() for leaf in tree_leaves(parts) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+    """Return the floating-point tensors of a network's return value, also of an object such as a
+    dataclass."""
+    parts = [
+        part if isinstance(part, Tensor) else getattr(part, "__dict__", part)
+        for part in tree_leaves(returned)
+    ]
+    return [
+        leaf.detach()
+        for leaf in tree_leaves(parts)
+        if isinstance(leaf, Tensor) and leaf.is_floating_point()
+    ]
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
     """Return the network inside torch's wrappers.
 
-    These are nn.DataParallel, DistributedDataParallel, torch.compile's and AveragedModel. A module without a forward of
-    its own, as some averages are, is a wrapper too.
+    These are nn.DataParallel, DistributedDataParallel, torch.compile's and AveragedModel. A module
+    without a forward of its own, as some averages are, is a wrapper too.
     """
     children = list(model.children())
     is_torchs = type(model).__module__.startswith(WRAPPERS)
@@ -296,7 +338,8 @@ def unwrapped_name(name: str) -> str:
 
 
 def layer_name(model: nn.Module, layer: str) -> str | None:
-    """Return the name of a layer that is given with or without the network's wrappers; None without such a layer."""
+    """Return the name of a layer that is given with or without the network's wrappers; None without
+    such a layer."""
     names = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
     plain = unwrapped_name(layer)
     count = len(list(model.parameters()))
@@ -310,17 +353,25 @@ def layer_name(model: nn.Module, layer: str) -> str | None:
 
 
 def check_shapes(model: nn.Module) -> None:
-    """Raise BenchError for tensors of lazy layers before a first pass, without values, or on several devices."""
+    """Raise BenchError for tensors of lazy layers before a first pass, without values, or on
+    several devices."""
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     for name, tensor in tensors.items():
         if is_lazy(tensor):
-            raise BenchError(f"The network's {name!r} has no shape yet; call the network on an image once.")
+            raise BenchError(
+                f"The network's {name!r} has no shape yet; call the network on an image once."
+            )
         if tensor.is_meta:
-            raise BenchError(f"The network's {name!r} has no values (device meta); build it on a device, with weights.")
+            raise BenchError(
+                f"The network's {name!r} has no values (device meta); build it on a device, with "
+                "weights."
+            )
     devices = {str(tensor.device): name for name, tensor in tensors.items()}
     if len(devices) > 1:
         places = ", ".join(f"{name!r} on {device}" for device, name in devices.items())
-        raise BenchError(f"The network is on several devices ({places}); move it to one with model.to(device).")
+        raise BenchError(
+            f"The network is on several devices ({places}); move it to one with model.to(device)."
+        )
 
 
 def check_finite(model: nn.Module) -> None:
@@ -334,20 +385,29 @@ def check_finite(model: nn.Module) -> None:
             continue
         extremes = torch.stack(tensor.detach().aminmax())
         if extremes.isnan().any() or (name in parameters and extremes.isinf().any()):
-            raise BenchError(f"The network's {name!r} holds NaN or infinity; load weights that are finite.")
+            raise BenchError(
+                f"The network's {name!r} holds NaN or infinity; load weights that are finite."
+            )
 
 
 class MaxPool2dByViews(nn.MaxPool2d):
     """nn.MaxPool2d as maxima of whole strided views: torch's values, several times faster on a CPU.
 
-    torch also searches the place of each maximum, element by element, which a forward pass doesn't use. 2x2 pooling of
-    8 x 64 x 64 x 64 takes torch 3.8 ms on two cores, and 0.2 ms this way. It was a third of a small VGG's forward pass.
-    On other devices, and if a gradient is needed, the pooling is torch's.
+    torch also searches the place of each maximum, element by element, which a forward pass doesn't
+    use. 2x2 pooling of 8 x 64 x 64 x 64 takes torch 3.8 ms on two cores, and 0.2 ms this way. It
+    was a third of a small VGG's forward pass. On other devices, and if a gradient is needed, the
+    pooling is torch's.
     """
 
     def forward(self, input: Tensor) -> Tensor:
         """Pool maps (..., H, W) to (..., H', W')."""
-        sizes = zip(input.shape[-2:], _pair(self.kernel_size), _pair(self.stride), _pair(self.padding), strict=True)
+        sizes = zip(
+            input.shape[-2:],
+            _pair(self.kernel_size),
+            _pair(self.stride),
+            _pair(self.padding),
+            strict=True,
+        )
         windows = [_Windows(*arguments, self.ceil_mode) for arguments in sizes]
         if not self._only_values(input) or any(window.count < 1 for window in windows):
             return super().forward(input)
@@ -355,10 +415,16 @@ class MaxPool2dByViews(nn.MaxPool2d):
         return along_x.maxima(along_y.maxima(input, -2), -1)
 
     def _only_values(self, input: Tensor) -> bool:
-        """Return True if only the maxima of a plain pooling on a CPU are needed, not their places or a gradient."""
+        """Return True if only the maxima of a plain pooling on a CPU are needed, not their places
+        or a gradient."""
         needs_gradient = input.requires_grad and torch.is_grad_enabled()
         is_plain = self.dilation in (1, (1, 1)) and not self.return_indices
-        return is_plain and not needs_gradient and input.device.type == "cpu" and input.is_floating_point()
+        return (
+            is_plain
+            and not needs_gradient
+            and input.device.type == "cpu"
+            and input.is_floating_point()
+        )
 
 
 @dataclass(frozen=True)
@@ -384,14 +450,17 @@ class _Windows:
         return count - 1 if (count - 1) * self.stride >= self.length + self.padding else count
 
     def maxima(self, maps: Tensor, dimension: int) -> Tensor:
-        """Return the maxima of the windows along a dimension of that length, which then has `count` places.
+        """Return the maxima of the windows along a dimension of that length, which then has `count`
+        places.
 
-        The k-th elements of all windows are a strided view. At the edges some windows have no k-th element. Leaving
-        these out is cheaper than a padded copy of the maps.
+        The k-th elements of all windows are a strided view. At the edges some windows have no k-th
+        element. Leaving these out is cheaper than a padded copy of the maps.
         """
         views = [self._elements(maps, dimension, place) for place in range(self.size)]
         full_views = [view for first, view in views if view.shape[dimension] == self.count]
-        partial_views = [(first, view) for first, view in views if view.shape[dimension] < self.count]
+        partial_views = [
+            (first, view) for first, view in views if view.shape[dimension] < self.count
+        ]
         if len(full_views) > 1:
             largest = reduce(torch.maximum, full_views)
         else:
@@ -405,16 +474,20 @@ class _Windows:
         return largest
 
     def _elements(self, maps: Tensor, dimension: int, place: int) -> tuple[int, Tensor]:
-        """Return the first window with an element at this place inside the maps, and all such windows' elements."""
+        """Return the first window with an element at this place inside the maps, and all such
+        windows' elements."""
         first = max(0, -(-(self.padding - place) // self.stride))
-        end = max(first, min(self.count, (self.length - 1 + self.padding - place) // self.stride + 1))
+        end = max(
+            first, min(self.count, (self.length - 1 + self.padding - place) // self.stride + 1)
+        )
         start = first * self.stride - self.padding + place
         places = slice(start, start + (end - first) * self.stride, self.stride)
         return first, maps[..., places] if dimension == -1 else maps[..., places, :]
 
 
 def pool_by_views(model: nn.Module) -> nn.Module:
-    """Turn every plain nn.MaxPool2d of a model into one by views, in place, and return the model. For copies only."""
+    """Turn every plain nn.MaxPool2d of a model into one by views, in place, and return the model.
+    For copies only."""
     for module in model.modules():
         if type(module) is nn.MaxPool2d and "forward" not in vars(module):
             module.__class__ = MaxPool2dByViews

@@ -1,6 +1,7 @@
 """Compute over the spatial axes of signals, images and volumes, and divide with one guard.
 
-Public XGrad-CAMs add an epsilon to each sum, although a sum may be negative. The division here adds none.
+Public XGrad-CAMs add an epsilon to each sum, although a sum may be negative. The division here adds
+none.
 """
 
 from __future__ import annotations
@@ -15,30 +16,40 @@ from torch import Tensor
 from axiom_bench.errors import BenchError
 
 XY = (-2, -1)  # the spatial axes of images only; see `axes`
-SPACES = {1: "L", 2: "H, W", 3: "D, H, W"}  # signals, images and volumes, by the number of their spatial axes
+SPACES = {
+    1: "L",
+    2: "H, W",
+    3: "D, H, W",
+}  # signals, images and volumes, by the number of their spatial axes
 RESIZING = {1: "linear", 2: "bilinear", 3: "trilinear"}
 TOLERANCE = {torch.float64: 1e-12}
 DEFAULT_TOLERANCE = 1e-6
 
 
 def axes(values: Tensor, first: int = 2) -> tuple[int, ...]:
-    """Return the spatial axes: those after batch and channel of (B, K, *space), or all from the axis `first` on."""
+    """Return the spatial axes: those after batch and channel of (B, K, *space), or all from the
+    axis `first` on."""
     return tuple(range(first, values.ndim))
 
 
 def over_space(values: Tensor, activations: Tensor) -> Tensor:
-    """Reshape a number per channel, (B, K), to (B, K, 1, ...), which broadcasts to activations (B, K, *space)."""
+    """Reshape a number per channel, (B, K), to (B, K, 1, ...), which broadcasts to activations (B,
+    K, *space)."""
     return values.reshape(*values.shape, *(1 for _ in axes(activations)))
 
 
 def resized(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize maps (n, *space) to (n, *size): linear, bilinear or trilinear, with align_corners=False."""
+    """Resize maps (n, *space) to (n, *size): linear, bilinear or trilinear, with
+    align_corners=False."""
     mode = RESIZING[maps.ndim - 1]
-    return functional.interpolate(maps[:, None], size=tuple(size), mode=mode, align_corners=False)[:, 0]
+    return functional.interpolate(maps[:, None], size=tuple(size), mode=mode, align_corners=False)[
+        :, 0
+    ]
 
 
 def convolved(values: Tensor, kernel: Tensor) -> Tensor:
-    """Convolve padded values (B, C, *space) with one kernel along each spatial axis, a separable convolution."""
+    """Convolve padded values (B, C, *space) with one kernel along each spatial axis, a separable
+    convolution."""
     channels = values.shape[1]
     space = axes(values)
     convolve = getattr(functional, f"conv{len(space)}d")
@@ -51,14 +62,17 @@ def convolved(values: Tensor, kernel: Tensor) -> Tensor:
 
 
 def dead_channels(activations: Tensor) -> Tensor:
-    """Find the channels that are zero everywhere: (B, K, *space) -> bool (B, K). Ablating them changes nothing."""
+    """Find the channels that are zero everywhere: (B, K, *space) -> bool (B, K). Ablating them
+    changes nothing."""
     return activations.abs().amax(axes(activations)) == 0
 
 
 def guarded_channels(activations: Tensor) -> Tensor:
-    """Find the channels that aren't all zero but whose values cancel: (B, K, *space) -> bool (B, K).
+    """Find the channels that aren't all zero but whose values cancel: (B, K, *space) -> bool (B,
+    K).
 
-    Their |sum F_k| <= tol * sum |F_k|. tol is 1e-6, in float64 1e-12: a few times the rounding of the sum itself.
+    Their |sum F_k| <= tol * sum |F_k|. tol is 1e-6, in float64 1e-12: a few times the rounding of
+    the sum itself.
     """
     tolerance = TOLERANCE.get(activations.dtype, DEFAULT_TOLERANCE)
     space = axes(activations)
@@ -83,7 +97,8 @@ def guarded_divide(totals: Tensor, activations: Tensor) -> Tensor:
 
 
 def generators(images: Tensor, seed: int | str) -> list[torch.Generator]:
-    """Return a CPU generator for each image (B, ...), seeded by the image's pixels as float32 and by `seed`."""
+    """Return a CPU generator for each image (B, ...), seeded by the image's pixels as float32 and
+    by `seed`."""
     return [_generator(image, seed) for image in images.detach().float().cpu()]
 
 
@@ -93,12 +108,15 @@ def _generator(image: Tensor, seed: int | str) -> torch.Generator:
 
 
 def noisy(images: Tensor, sigma: float, draws: Sequence[torch.Generator]) -> Tensor:
-    """Add normal noise to images (B, C, *space): `sigma` times each image's range, the next draw of its generator.
+    """Add normal noise to images (B, C, *space): `sigma` times each image's range, the next draw of
+    its generator.
 
     Raises BenchError for a negative sigma.
     """
     if not sigma >= 0:
-        raise BenchError(f"Invalid sigma={sigma}; the noise's sigma is a share of the image's range, 0 or more.")
+        raise BenchError(
+            f"Invalid sigma={sigma}; the noise's sigma is a share of the image's range, 0 or more."
+        )
     noise = [torch.randn(images.shape[1:], generator=draw, dtype=torch.float64) for draw in draws]
     image_axes = axes(images, 1)
     spread = images.amax(image_axes, keepdim=True) - images.amin(image_axes, keepdim=True)

@@ -1,9 +1,9 @@
 """Explain networks of boxes and of masks, one object at a time.
 
-An object's place is a second input of the network. The place of a box is the position of the dense prediction that made
-it. The place of a mask is the region that counts. So scores are (B, C), a class's logit for that object, as for any
-network with several inputs. A trace's activations, gradients and drops are those of the score at a fixed place, before
-suppression.
+An object's place is a second input of the network. The place of a box is the position of the dense
+prediction that made it. The place of a mask is the region that counts. So scores are (B, C), a
+class's logit for that object, as for any network with several inputs. A trace's activations,
+gradients and drops are those of the score at a fixed place, before suppression.
 """
 
 from __future__ import annotations
@@ -33,8 +33,12 @@ Read = Callable[[Any], Any]  # from a network's return value to the explained pa
 MOST = 100  # the most objects of an image, as COCO counts them
 CANDIDATES = 1000  # the most boxes among which these are searched
 FEW = 100  # so few scores of an image may all be between 0 and 1 by chance
-TURNED = 0.25  # if more than this share of boxes has a negative side, they are centres and sides instead of corners
-OVERLAP = 0.5  # if boxes of one class have a higher IoU, the one with the lower probability is suppressed
+# if more than this share of boxes has a negative side, they are centres and sides instead of
+# corners
+TURNED = 0.25
+OVERLAP = (
+    0.5  # if boxes of one class have a higher IoU, the one with the lower probability is suppressed
+)
 
 
 @dataclass(frozen=True)
@@ -48,21 +52,27 @@ class Found:
 
 
 class ObjectScores(nn.Module):
-    """A network whose scores belong to one object of each image: (images (B, C', H', W'), place) -> logits (B, C).
+    """A network whose scores belong to one object of each image: (images (B, C', H', W'), place) ->
+    logits (B, C).
 
     A module's `true_contributions` gets the place too.
 
     Args:
         module: The network. Its layers are named with or without `module.` before them.
         read: A function from the network's return value to the value that the class needs.
-        exclusive: True if a softmax over the logits is the probability of each class; otherwise a sigmoid of each is.
+        exclusive: True if a softmax over the logits is the probability of each class; otherwise a
+            sigmoid of each is.
         background: The class that is no object; -1: the last.
     """
 
     of_objects = True
 
     def __init__(
-        self, module: nn.Module, read: Read | None = None, exclusive: bool = False, background: int | None = None
+        self,
+        module: nn.Module,
+        read: Read | None = None,
+        exclusive: bool = False,
+        background: int | None = None,
     ) -> None:
         super().__init__()
         self.module = module
@@ -82,15 +92,18 @@ class ObjectScores(nn.Module):
 
     @abstractmethod
     def ends(self, image: Tensor) -> Tensor:
-        """Return places that every image of this size has, which read all values that places share: (1 or 2, ...)."""
+        """Return places that every image of this size has, which read all values that places share:
+        (1 or 2, ...)."""
 
     @abstractmethod
     def found(self, images: Tensor, least: float, whole: bool = False) -> list[list[Found]]:
-        """Find the objects of each image with at least this probability, the most probable first, at most MOST."""
+        """Find the objects of each image with at least this probability, the most probable first,
+        at most MOST."""
 
     @abstractmethod
     def nearest(self, images: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
-        """Return the places of the objects in boxes (B, 4) of images (B, C', H', W'), of these classes (B,)."""
+        """Return the places of the objects in boxes (B, 4) of images (B, C', H', W'), of these
+        classes (B,)."""
 
     @abstractmethod
     def overlap(self, place: Tensor, other: Tensor) -> bool:
@@ -118,17 +131,24 @@ class ObjectScores(nn.Module):
             return network.made_of(output)
 
     def _assert_logits(self, values: Tensor, classes: int) -> None:
-        """Raise BenchError if the values can't be logits of the classes, which are their dimension `classes`."""
+        """Raise BenchError if the values can't be logits of the classes, which are their dimension
+        `classes`."""
         network = type(self.module).__name__
         count = values.shape[classes]
         if self.background is not None and not -1 <= self.background < count:
-            raise BenchError(f"{network} has no class {self.background}; background is 0 to {count - 1}, or -1.")
+            raise BenchError(
+                f"{network} has no class {self.background}; background is 0 to {count - 1}, or -1."
+            )
         if self.exclusive and count == 1:
-            raise BenchError("A softmax of one class is always 1; set exclusive=False (model.output=boxes or regions).")
+            raise BenchError(
+                "A softmax of one class is always 1; set exclusive=False (model.output=boxes or "
+                "regions)."
+            )
         if values[0].numel() > FEW and bool(((values >= 0) & (values <= 1)).all()):
             logit = ".log()" if self.exclusive else "torch.logit(p.clamp(1e-6, 1 - 1e-6))"
             raise BenchError(
-                f"All scores of {network} are between 0 and 1, as probabilities; give logits of read=, such as {logit}."
+                f"All scores of {network} are between 0 and 1, as probabilities; give logits of "
+                f"read=, such as {logit}."
             )
 
     def probabilities(self, logits: Tensor, classes: int) -> Tensor:
@@ -141,9 +161,11 @@ class ObjectScores(nn.Module):
 
 
 class BoxScores(ObjectScores):
-    """A network of boxes: it, or `read`, returns (boxes (B, N, 4), logits (B, N, C)) before suppression.
+    """A network of boxes: it, or `read`, returns (boxes (B, N, 4), logits (B, N, C)) before
+    suppression.
 
-    Boxes are x0 y0 x1 y1 in pixels of the image. A place, (B, 5), is the position among N, and the box there.
+    Boxes are x0 y0 x1 y1 in pixels of the image. A place, (B, 5), is the position among N, and the
+    box there.
     """
 
     def forward(self, images: Tensor, place: Tensor) -> Tensor:
@@ -152,17 +174,22 @@ class BoxScores(ObjectScores):
         return at_position(logits, place[:, 0].long())
 
     def following(self, images: Tensor, place: Tensor) -> Tensor:
-        """Compute logits (B, C) at the network's box with the highest IoU with the place's box, for changed images.
+        """Compute logits (B, C) at the network's box with the highest IoU with the place's box, for
+        changed images.
 
-        A box may move to another position (D-RISE, Petsiuk et al. 2021, arXiv:2006.03204, section 3.2).
+        A box may move to another position (D-RISE, Petsiuk et al. 2021, arXiv:2006.03204, section
+        3.2).
         """
         boxes, logits = self.returned(images)
-        place_boxes = place[:, 1:].expand(len(boxes), -1)  # all changed versions of an image share its place
+        place_boxes = place[:, 1:].expand(
+            len(boxes), -1
+        )  # all changed versions of an image share its place
         return at_position(logits, _nearest(boxes, place_boxes))
 
     @torch.no_grad()
     def nearest(self, images: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
-        """Return the positions of the boxes with the highest IoU with these boxes, and the boxes there."""
+        """Return the positions of the boxes with the highest IoU with these boxes, and the boxes
+        there."""
         found, _ = self._checked(images)
         positions = _nearest(found, boxes.to(found))
         return torch.cat([positions[:, None], found[torch.arange(len(found)), positions]], 1)
@@ -195,42 +222,51 @@ class BoxScores(ObjectScores):
     def _checked(self, images: Tensor) -> tuple[Tensor, Tensor]:
         returned = self._evaluated(images)
         network = type(self.module).__name__
-        axes = [getattr(part, "ndim", 0) for part in returned] if isinstance(returned, tuple | list) else []
+        axes = (
+            [getattr(part, "ndim", 0) for part in returned]
+            if isinstance(returned, tuple | list)
+            else []
+        )
         pair = axes == [3, 3] and all(isinstance(part, Tensor) for part in returned)
         if not pair or returned[0].shape[:2] != returned[1].shape[:2] or returned[0].shape[2] != 4:
-            suppressed = isinstance(returned, list) and isinstance(next(iter(returned), None), Mapping)
+            suppressed = isinstance(returned, list) and isinstance(
+                next(iter(returned), None), Mapping
+            )
             others = (
                 " torchvision's FCOS, RetinaNet and SSD become one by Detector(network, size) of "
                 "axiom_bench.models.of_torchvision; of Faster R-CNN, explain what is detected: "
                 "output=ab.outputs.detection(boxes, labels)."
             )
             raise BenchError(
-                f"{network} gives {described(returned)}, not boxes (B, N, 4) and logits (B, N, C) before suppression; "
-                "give read=, a function from what it returns to these two."
-                f"{' (B, C, N) becomes (B, N, C) by .mT.' * pair}{others * suppressed}"
+                f"{network} gives {described(returned)}, not boxes (B, N, 4) and logits (B, N, C) "
+                "before suppression; give read=, a function from what it returns to these "
+                f"two.{' (B, C, N) becomes (B, N, C) by .mT.' * pair}{others * suppressed}"
             )
         boxes, logits = returned
         if self.exclusive and self.background is None:
-            raise BenchError(f"One class of {network} is no object; set background=0, or -1 for the last.")
+            raise BenchError(
+                f"One class of {network} is no object; set background=0, or -1 for the last."
+            )
         self._assert_logits(logits, 2)
         if (boxes <= 2).double().mean() == 1 and max(images.shape[2:]) > 8:
             raise BenchError(
-                f"{network} gives boxes within 2 pixels of the corner; give read= pixels: x times the image's width, "
-                "y times its height."
+                f"{network} gives boxes within 2 pixels of the corner; give read= pixels: x times "
+                "the image's width, y times its height."
             )
         if (boxes[..., 2:] < boxes[..., :2]).any(2).double().mean() > TURNED:
             raise BenchError(
-                f"{network} gives boxes with x1 < x0 or y1 < y0; give them as x0 y0 x1 y1 of read=: of centres and "
-                "sides, centre - side / 2 and centre + side / 2."
+                f"{network} gives boxes with x1 < x0 or y1 < y0; give them as x0 y0 x1 y1 of "
+                "read=: of centres and sides, centre - side / 2 and centre + side / 2."
             )
         return boxes, logits
 
 
 class RegionScores(ObjectScores):
-    """A network of masks: it, or `read`, returns maps of classes (B, C, h, w), directly or as an entry of KEYS.
+    """A network of masks: it, or `read`, returns maps of classes (B, C, h, w), directly or as an
+    entry of KEYS.
 
-    The score is the sum of a class's logits over the region. A place is a region, (B, h, w), 1 where a position counts
-    (Seg-Grad-CAM: Vinogradova, Dibrov and Myers, AAAI 2020).
+    The score is the sum of a class's logits over the region. A place is a region, (B, h, w), 1
+    where a position counts (Seg-Grad-CAM: Vinogradova, Dibrov and Myers, AAAI 2020).
     """
 
     def made_of(self, output: Any) -> Any:
@@ -277,10 +313,14 @@ class RegionScores(ObjectScores):
         """
         values = self.probabilities(self._checked(images).double().cpu(), 1)
         classes = values.argmax(1)
-        is_object = torch.ones_like(classes, dtype=torch.bool) if self.exclusive else values.amax(1) >= 0.5
+        is_object = (
+            torch.ones_like(classes, dtype=torch.bool) if self.exclusive else values.amax(1) >= 0.5
+        )
         if self.background is not None:
             is_object &= classes != self.background % values.shape[1]
-        scale = torch.tensor([side / of for side, of in zip(images.shape[:1:-1], values.shape[:1:-1], strict=True)])
+        scale = torch.tensor(
+            [side / of for side, of in zip(images.shape[:1:-1], values.shape[:1:-1], strict=True)]
+        )
         rows = zip(values, classes.masked_fill(~is_object, -1), strict=True)
         return [_regions(*row, scale, least, whole) for row in rows]
 
@@ -289,8 +329,8 @@ class RegionScores(ObjectScores):
         maps = self._evaluated(images)
         if not isinstance(maps, Tensor) or maps.ndim != 4:
             raise BenchError(
-                f"{type(self.module).__name__} gives {described(maps)}, not maps of classes (B, C, h, w); give read=, "
-                "a function from what it returns to these."
+                f"{type(self.module).__name__} gives {described(maps)}, not maps of classes (B, "
+                "C, h, w); give read=, a function from what it returns to these."
             )
         self._assert_logits(maps, 1)
         return maps
@@ -306,7 +346,8 @@ def at_position(logits: Tensor, position: Tensor) -> Tensor:
 
 
 def _nearest(boxes: Tensor, to: Tensor) -> Tensor:
-    """Return the position of the box with the highest IoU with each image's, (B,): boxes (B, N, 4), to (B, 4)."""
+    """Return the position of the box with the highest IoU with each image's, (B,): boxes (B, N, 4),
+    to (B, 4)."""
     pairs = zip(to[:, None], boxes, strict=True)
     return torch.stack([intersection_over_union(*pair)[0].argmax() for pair in pairs])
 
@@ -325,14 +366,18 @@ def _unsuppressed(boxes: Tensor, probabilities: Tensor, least: float) -> Iterato
             continue
         kept.append((label, box))
         position_and_box = torch.cat([box.new_tensor([position]), box]).float()
-        yield Found(label=label, probability=float(values[place]), box=box.float(), place=position_and_box)
+        yield Found(
+            label=label, probability=float(values[place]), box=box.float(), place=position_and_box
+        )
 
 
-def _regions(values: Tensor, classes: Tensor, scale: Tensor, least: float, whole: bool) -> list[Found]:
+def _regions(
+    values: Tensor, classes: Tensor, scale: Tensor, least: float, whole: bool
+) -> list[Found]:
     """Find the regions of one image.
 
-    `values` are probabilities (C, h, w). `classes` are the class of each position, (h, w), -1 for none. `scale` is the
-    width and height of a position in pixels.
+    `values` are probabilities (C, h, w). `classes` are the class of each position, (h, w), -1 for
+    none. `scale` is the width and height of a position in pixels.
     """
     regions = list[tuple[float, int, NDArray[np.bool_]]]()
     for label in classes[classes >= 0].unique().tolist():
@@ -340,12 +385,18 @@ def _regions(values: Tensor, classes: Tensor, scale: Tensor, least: float, whole
         parts, count = (mask.astype(int), 1) if whole else ndimage.label(mask)
         means = ndimage.mean(values[label].numpy(), parts, range(1, count + 1))
         chosen = np.argsort(-means, kind="stable")[:MOST]
-        regions += [(float(means[part]), label, parts == part + 1) for part in chosen if means[part] >= least]
+        regions += [
+            (float(means[part]), label, parts == part + 1)
+            for part in chosen
+            if means[part] >= least
+        ]
     regions.sort(key=lambda region: -region[0])
     return [_found_region(*region, scale) for region in regions[:MOST]]
 
 
-def _found_region(probability: float, label: int, region: NDArray[np.bool_], scale: Tensor) -> Found:
+def _found_region(
+    probability: float, label: int, region: NDArray[np.bool_], scale: Tensor
+) -> Found:
     rows = np.flatnonzero(region.any(1))
     columns = np.flatnonzero(region.any(0))
     corners = torch.tensor([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
@@ -355,7 +406,8 @@ def _found_region(probability: float, label: int, region: NDArray[np.bool_], sca
 def at_objects(trace: Trace, boxes: Tensor) -> Trace:
     """Trace other objects of the same images and classes, those in boxes (B, 4).
 
-    This costs one forward pass and one trace. The scores of any other network have no place, and stay the same.
+    This costs one forward pass and one trace. The scores of any other network have no place, and
+    stay the same.
     """
     network = trace.cut_model.model
     if not isinstance(network, ObjectScores):
@@ -369,16 +421,18 @@ def at_objects(trace: Trace, boxes: Tensor) -> Trace:
 def other_object(trace: Trace) -> Trace:
     """Trace the most probable other object of each image, with its own class.
 
-    If no other object has a probability of .05, the trace explains the same class at the first position, or for a
-    network of masks on all of the image. This costs one forward pass and one trace. Raises BenchError for any other
-    network.
+    If no other object has a probability of .05, the trace explains the same class at the first
+    position, or for a network of masks on all of the image. This costs one forward pass and one
+    trace. Raises BenchError for any other network.
     """
     network = network_of(trace)
     own = trace.other_inputs[0]
     first = network.ends(trace.images[:1])[0]
     places: list[Tensor] = []
     targets: list[int] = []
-    for objects, place, target in zip(network.found(trace.images, 0.05), own, trace.targets.tolist(), strict=True):
+    for objects, place, target in zip(
+        network.found(trace.images, 0.05), own, trace.targets.tolist(), strict=True
+    ):
         others = (found for found in objects if not network.overlap(found.place.to(place), place))
         other = next(others, None)
         places.append(first if other is None else other.place.to(first))
@@ -388,28 +442,33 @@ def other_object(trace: Trace) -> Trace:
 
 
 def network_of(trace: Trace) -> ObjectScores:
-    """Return the network of boxes or masks behind the trace. Raises BenchError for any other network."""
+    """Return the network of boxes or masks behind the trace. Raises BenchError for any other
+    network."""
     network = trace.cut_model.model
     if not isinstance(network, ObjectScores):
         raise BenchError(
-            "This method explains one object of a network of boxes or masks, and this network is none; leave it out."
+            "This method explains one object of a network of boxes or masks, and this network is "
+            "none; leave it out."
         )
     return network
 
 
 def boxes_of(trace: Trace) -> Tensor:
-    """Return the box of each row's score, (B, 4) in pixels of the images. Raises BenchError as `network_of` does."""
+    """Return the box of each row's score, (B, 4) in pixels of the images. Raises BenchError as
+    `network_of` does."""
     network_of(trace)
     return trace.other_inputs[0][:, 1:]
 
 
 def regions_of(trace: Trace) -> Tensor | None:
-    """Return the region of each row's score, (B, h, w) of the network's maps; None for any other network."""
+    """Return the region of each row's score, (B, h, w) of the network's maps; None for any other
+    network."""
     return trace.other_inputs[0] if isinstance(trace.cut_model.model, RegionScores) else None
 
 
 def returned_of(trace: Trace, images: Tensor) -> Any:
-    """Return the result of a network of boxes or of masks for images, each counted as a pass of trunk and head."""
+    """Return the result of a network of boxes or of masks for images, each counted as a pass of
+    trunk and head."""
     with arithmetic(trace.cut_model.precision, trace.cut_model.device):
         returned = network_of(trace).returned(images)
     _count(trace, len(images))

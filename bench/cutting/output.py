@@ -1,11 +1,13 @@
-"""Find the explained scores of a network: scores (B, n) from its return value, and functions of them.
+"""Find the explained scores of a network: scores (B, n) from its return value, and functions of
+them.
 
-Such a function is a probability, for example. This is the only module that knows of networks whose output isn't logits
-(B, C). They return a dict, an object with `.logits`, one number per image, maps of classes, or anything that a user's
-own function reads. The functions made here have no branches left, so that torch.fx can follow them, and a head with
-linear scores keeps its exact differences. An output's module is the last step of the head. So methods, axioms and
-ablations need no code of their own for it, and the network and the names of its layers don't change. Outputs with
-classes of their own are in bench/models/outputs.py.
+Such a function is a probability, for example. This is the only module that knows of networks whose
+output isn't logits (B, C). They return a dict, an object with `.logits`, one number per image, maps
+of classes, or anything that a user's own function reads. The functions made here have no branches
+left, so that torch.fx can follow them, and a head with linear scores keeps its exact differences.
+An output's module is the last step of the head. So methods, axioms and ablations need no code of
+their own for it, and the network and the names of its layers don't change. Outputs with classes of
+their own are in bench/models/outputs.py.
 """
 
 from __future__ import annotations
@@ -26,8 +28,13 @@ from axiom_bench.cutting.ending import Calls, Ending
 from axiom_bench.cutting.images import OtherInputs, bound
 from axiom_bench.errors import BenchError, is_out_of_memory, type_name, unknown
 
-ScoreFunction = Callable[[Any], Tensor]  # from the network's return value for B images to scores (B, n)
-KEYS = ("logits", "out")  # the keys of the hub's classification networks, and of torchvision's segmentation networks
+ScoreFunction = Callable[
+    [Any], Tensor
+]  # from the network's return value for B images to scores (B, n)
+KEYS = (
+    "logits",
+    "out",
+)  # the keys of the hub's classification networks, and of torchvision's segmentation networks
 
 
 class Chain(nn.Module):
@@ -36,7 +43,9 @@ class Chain(nn.Module):
     def __init__(self, *functions: Callable[[Any], Any]) -> None:
         super().__init__()
         self.functions = functions
-        self.registered = nn.ModuleList(function for function in functions if isinstance(function, nn.Module))
+        self.registered = nn.ModuleList(
+            function for function in functions if isinstance(function, nn.Module)
+        )
 
     def forward(self, output: Any) -> Any:
         for function in self.functions:
@@ -47,8 +56,9 @@ class Chain(nn.Module):
 class ScoredNetwork(nn.Module):
     """A network with the scores of its return value: images (B, C, H', W') -> scores (B, n).
 
-    Its forward takes only the images and the other inputs, if any, so that further arguments of the network keep their
-    defaults when it is traced. `scores` is None if the network itself returns them.
+    Its forward takes only the images and the other inputs, if any, so that further arguments of the
+    network keep their defaults when it is traced. `scores` is None if the network itself returns
+    them.
     """
 
     def __init__(self, model: nn.Module, scores: Chain | None) -> None:
@@ -56,7 +66,9 @@ class ScoredNetwork(nn.Module):
         self.model = model
         self.scores = scores
         functions = () if scores is None else scores.functions
-        self.ending = next((function for function in functions if isinstance(function, Ending)), None)
+        self.ending = next(
+            (function for function in functions if isinstance(function, Ending)), None
+        )
 
     def forward(self, images: Tensor, others: OtherInputs | None = None) -> Tensor:
         """Compute the scores. `others` are the other inputs; None: those that are bound."""
@@ -81,14 +93,16 @@ def one_column(scores: Tensor) -> Tensor:
 
 
 def mean_of_maps(maps: Tensor) -> Tensor:
-    """Average maps of classes over all positions, such as a fully convolutional network's: (B, C, H, W) -> (B, C)."""
+    """Average maps of classes over all positions, such as a fully convolutional network's: (B, C,
+    H, W) -> (B, C)."""
     return maps.mean((2, 3))
 
 
 class TensorScores(nn.Module):
     """Scores (B, n) that are computed from a tensor of the network's output.
 
-    `read` is a function from the network's output to that tensor. If it is None, `entry_of` finds the tensor.
+    `read` is a function from the network's output to that tensor. If it is None, `entry_of` finds
+    the tensor.
     """
 
     def __init__(self, read: Callable[[Any], Tensor] | None) -> None:
@@ -100,12 +114,17 @@ class TensorScores(nn.Module):
 
 
 def scores_of(
-    function: ScoreFunction | None, output: Any, network: str, images: Tensor, ending: Ending | None = None
+    function: ScoreFunction | None,
+    output: Any,
+    network: str,
+    images: Tensor,
+    ending: Ending | None = None,
 ) -> Chain | None:
-    """Return the checked function from the network's return value to scores, or None if it returns the scores, (B, n).
+    """Return the checked function from the network's return value to scores, or None if it returns
+    the scores, (B, n).
 
-    The function is the user's, or the rule for such an output. Raises BenchError for an output without a rule, and for
-    a function that fails or returns another shape.
+    The function is the user's, or the rule for such an output. Raises BenchError for an output
+    without a rule, and for a function that fails or returns another shape.
 
     Args:
         function: The user's function; None: the rule applies.
@@ -132,14 +151,16 @@ def scores_of(
 
 
 def name_of(function: Any) -> str:
-    """Return the name of a function or module, such as `score`; "output" if it has none, as a lambda."""
+    """Return the name of a function or module, such as `score`; "output" if it has none, as a
+    lambda."""
     function = function.func if isinstance(function, partial) else function
     name = str(getattr(function, "__name__", type(function).__name__))
     return name if name.isidentifier() else "output"
 
 
 def entry_of(output: Any, network: str) -> list[Callable[[Any], Any]]:
-    """Return the steps from the output to its tensor: none if it is one, else a getter of one of KEYS.
+    """Return the steps from the output to its tensor: none if it is one, else a getter of one of
+    KEYS.
 
     Raises BenchError if there is no such entry or attribute.
     """
@@ -151,7 +172,11 @@ def entry_of(output: Any, network: str) -> list[Callable[[Any], Any]]:
         if isinstance(value, Tensor):
             return [itemgetter(key) if is_dict else attrgetter(key)]
     keys = " or ".join(map(repr, KEYS))
-    description = f"a dict of {list(output)} without {keys}" if is_dict else f"{type_name(output)}, not a tensor"
+    description = (
+        f"a dict of {list(output)} without {keys}"
+        if is_dict
+        else f"{type_name(output)}, not a tensor"
+    )
     entries = dict(enumerate(output)) if isinstance(output, list | tuple) else output
     has_entries = isinstance(entries, Mapping)
     values = entries if has_entries else getattr(output, "__dict__", {})
@@ -162,26 +187,31 @@ def entry_of(output: Any, network: str) -> list[Callable[[Any], Any]]:
             example = f", such as lambda returned: returned{access}"
             break
     raise BenchError(
-        f"{network} returns {description}; give output=, a function from what it returns to scores (B, n){example}."
+        f"{network} returns {description}; give output=, a function from what it returns to "
+        f"scores (B, n){example}."
     )
 
 
 def _by_rule(output: Any, network: str, end: Sequence[Ending]) -> Chain | None:
-    """Return the steps from a network's return value to scores, chosen by the shape of its tensor."""
+    """Return the steps from a network's return value to scores, chosen by the shape of its
+    tensor."""
     steps = entry_of(output, network)
     tensor = Chain(*steps)(output)
     by_shape: dict[int, list[Callable[[Any], Any]]] = {1: [one_column], 2: [], 4: [mean_of_maps]}
-    is_squeezed = tensor.ndim == 0 or (tensor.ndim == 1 and len(tensor) > 1)  # one image's scores after squeeze()
+    is_squeezed = tensor.ndim == 0 or (
+        tensor.ndim == 1 and len(tensor) > 1
+    )  # one image's scores after squeeze()
     if is_squeezed:
         by_shape[tensor.ndim] = [partial(torch.reshape, shape=(-1, tensor.numel()))]
     if not tensor.is_floating_point():
         raise BenchError(
-            f"{network} returns {described(tensor)}, a decision; let its forward return the scores that it is made of."
+            f"{network} returns {described(tensor)}, a decision; let its forward return the "
+            "scores that it is made of."
         )
     if tensor.ndim not in by_shape or not (is_squeezed or len(tensor) == 1):
         raise BenchError(
-            f"{network} returns {described(tensor)} for one image, not scores (B, n), (B,) or (B, n, H, W); "
-            "give output=, a function from what it returns to scores (B, n)."
+            f"{network} returns {described(tensor)} for one image, not scores (B, n), (B,) or (B, "
+            "n, H, W); give output=, a function from what it returns to scores (B, n)."
         )
     for ending in end:
         ending.check(tensor, network)
@@ -190,16 +220,24 @@ def _by_rule(output: Any, network: str, end: Sequence[Ending]) -> Chain | None:
 
 
 def _called(function: ScoreFunction, output: Any, name: str, network: str) -> Tensor:
-    """Return the scores of one image, (1, n) or (1,). Raise BenchError if the function fails or has another shape."""
+    """Return the scores of one image, (1, n) or (1,). Raise BenchError if the function fails or has
+    another shape."""
     with reading(f"output function {name}", network):
         scores = function(output)
-    if not isinstance(scores, Tensor) or scores.ndim not in (1, 2) or len(scores) != 1 or not scores.numel():
+    if (
+        not isinstance(scores, Tensor)
+        or scores.ndim not in (1, 2)
+        or len(scores) != 1
+        or not scores.numel()
+    ):
         raise BenchError(
             f"The output function {name} must return scores (B, n) or (B,), a row for each image; "
             f"for one image it returns {described(scores)}."
         )
     if not scores.is_floating_point():
-        raise BenchError(f"The output function {name} must return floating-point scores, not {scores.dtype}.")
+        raise BenchError(
+            f"The output function {name} must return floating-point scores, not {scores.dtype}."
+        )
     return scores
 
 
@@ -232,17 +270,19 @@ def described(value: Any) -> str:
 
 
 class OutputModule(nn.Module):
-    """A module from logits (..., C) to outputs (..., C') in float64, whatever the type of the logits."""
+    """A module from logits (..., C) to outputs (..., C') in float64, whatever the type of the
+    logits."""
 
     @abstractmethod
     def forward(self, logits: Tensor) -> Tensor:
         """Compute the outputs."""
 
     def difference(self, logits: Tensor, change: Tensor) -> Tensor:
-        """Compute the change of the outputs, (..., C') in float64, if the logits change. The logits broadcast to the
-        change.
+        """Compute the change of the outputs, (..., C') in float64, if the logits change. The logits
+        broadcast to the change.
 
-        In float32, drops below 6e-8 of a probability near 1 would vanish, and a margin's drops in its logits' rounding.
+        In float32, drops below 6e-8 of a probability near 1 would vanish, and a margin's drops in
+        its logits' rounding.
         """
         exact = logits.double()
         return self(exact + change) - self(exact)
@@ -256,8 +296,8 @@ class Probability(OutputModule):
 
 
 class ReST(OutputModule):
-    """The logit z_c + the logarithm of the class's softmax probability: Cai, CAMs as Shapley Value-based Explainers,
-    2025.
+    """The logit z_c + the logarithm of the class's softmax probability: Cai, CAMs as Shapley
+    Value-based Explainers, 2025.
     """
 
     def forward(self, logits: Tensor) -> Tensor:
@@ -266,8 +306,8 @@ class ReST(OutputModule):
 
 
 class Margin(OutputModule):
-    """The logit z_c - max over j != c of z_j: the predicted class against its runner-up, any other against the
-    predicted one.
+    """The logit z_c - max over j != c of z_j: the predicted class against its runner-up, any other
+    against the predicted one.
     """
 
     def forward(self, logits: Tensor) -> Tensor:
@@ -281,19 +321,23 @@ class Output:
     """An output that can be explained, and the way to it from the network's return value."""
 
     name: str
-    # From the number of logits to the module that follows them; None if the logits themselves are explained.
+    # From the number of logits to the module that follows them; None if the logits themselves are
+    # explained.
     build: Callable[[int], OutputModule] | None = None
-    # True if a softmax over the outputs is the probability of each class, as for groups of classes. If False,
-    # probabilities and the predicted class are those of the network's own logits.
+    # True if a softmax over the outputs is the probability of each class, as for groups of classes.
+    # If False, probabilities and the predicted class are those of the network's own logits.
     are_logits: bool = False
-    classes: tuple[str, ...] | None = None  # a name for each output; None if the outputs are the network's own classes
-    # From the network's return value to logits (B, n), a column for each thing that can be explained; None: the rule
-    # of `scores_of`.
+    classes: tuple[str, ...] | None = (
+        None  # a name for each output; None if the outputs are the network's own classes
+    )
+    # From the network's return value to logits (B, n), a column for each thing that can be
+    # explained; None: the rule of `scores_of`.
     function: ScoreFunction | None = None
-    # True if a softmax over the logits is a probability. If False, metrics that need one have the status
-    # `no_probability`.
+    # True if a softmax over the logits is a probability. If False, metrics that need one have the
+    # status `no_probability`.
     softmax: bool = True
-    # The kind of the network's return value, a key of `ending.UNDONE`; None if it is to be recognised.
+    # The kind of the network's return value, a key of `ending.UNDONE`; None if it is to be
+    # recognised.
     returns: str | None = None
 
     def name_of(self, model: str) -> str:
@@ -301,7 +345,8 @@ class Output:
         return model if self.name == LOGITS.name else f"{model}+{self.name}"
 
     def module(self, classes: int) -> OutputModule | None:
-        """Return the module that follows a network of that many classes. Raises BenchError for too few classes."""
+        """Return the module that follows a network of that many classes. Raises BenchError for too
+        few classes."""
         return None if self.build is None else self.build(classes)
 
 
@@ -315,7 +360,9 @@ def _rest(_: int) -> OutputModule:
 
 def _margin(classes: int) -> OutputModule:
     if classes < 2:
-        raise BenchError("A margin needs at least two classes; this network has one: explain its logits.")
+        raise BenchError(
+            "A margin needs at least two classes; this network has one: explain its logits."
+        )
     return Margin()
 
 
@@ -333,7 +380,8 @@ AnyOutput = str | Output | ScoreFunction  # the values that `output=` takes
 
 
 def check_output(output: AnyOutput | None) -> Output:
-    """Return the output itself, or the output of a name or of a user's function. Raises BenchError for anything else.
+    """Return the output itself, or the output of a name or of a user's function. Raises BenchError
+    for anything else.
 
     None stands for the logits, wherever the network has them.
     """
@@ -343,8 +391,9 @@ def check_output(output: AnyOutput | None) -> Output:
         return output
     if isinstance(output, type) or not (isinstance(output, str) or callable(output)):
         raise BenchError(
-            f"output is one of {', '.join(OUTPUTS)}, or a function from what the network returns to scores (B, n), "
-            f"not {'a class' if isinstance(output, type) else type_name(output)}."
+            f"output is one of {', '.join(OUTPUTS)}, or a function from what the network returns "
+            "to scores (B, n), not "
+            f"{'a class' if isinstance(output, type) else type_name(output)}."
         )
     if not isinstance(output, str):
         return Output(name_of(output), are_logits=True, function=output)
@@ -354,7 +403,8 @@ def check_output(output: AnyOutput | None) -> Output:
 
 
 def graph_with(head: fx.GraphModule, output: OutputModule) -> fx.GraphModule:
-    """Append the module as the last operation to a head's graph, (activations, *sides) -> logits."""
+    """Append the module as the last operation to a head's graph, (activations, *sides) ->
+    logits."""
     graph = fx.Graph()
     logits = graph.graph_copy(head.graph, {})
     returned = graph.output(logits)

@@ -1,8 +1,9 @@
-"""Outputs for networks that aren't classifiers of exclusive classes, as `output=` takes them: `axiom_bench.outputs`.
+"""Outputs for networks that aren't classifiers of exclusive classes, as `output=` takes them:
+`axiom_bench.outputs`.
 
-The scores of each output are columns (B, n), and a target is the index of a column. `read` is a function from the
-network's return value to the tensor that the output needs. Without it, this is the return value itself, or its "logits"
-or "out".
+The scores of each output are columns (B, n), and a target is the index of a column. `read` is a
+function from the network's return value to the tensor that the output needs. Without it, this is
+the return value itself, or its "logits" or "out".
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ KINDS = ("cosine", "dot")
 def similarity(
     references: Tensor, kind: str = "cosine", scale: float | None = None, read: Read | None = None
 ) -> Output:
-    """Explain the similarity of an image's embedding (B, D) to reference embeddings, times a scale. A target is a
-    reference.
+    """Explain the similarity of an image's embedding (B, D) to reference embeddings, times a scale.
+    A target is a reference.
 
     Args:
         references: The embeddings of images or texts, (n, D) or (D,).
         kind: "cosine", or "dot" for the scalar product.
-        scale: The scale. With the logit scale of a CLIP, a softmax over n captions is its probability (Radford et al.,
-            ICML 2021, figure 3). None: 1, and there is no probability.
+        scale: The scale. With the logit scale of a CLIP, a softmax over n captions is its
+            probability (Radford et al., ICML 2021, figure 3). None: 1, and there is no probability.
         read: A function from the network's return value to the embedding.
 
     Raises:
@@ -43,14 +44,22 @@ def similarity(
     if references.ndim not in (1, 2):
         raise BenchError(f"References are (n, D) or (D,), not {described(references)}.")
     function = _Similarity(references, kind, 1.0 if scale is None else scale, read)
-    return Output("similarity", are_logits=True, function=function, softmax=scale is not None, returns="logits")
+    return Output(
+        "similarity",
+        are_logits=True,
+        function=function,
+        softmax=scale is not None,
+        returns="logits",
+    )
 
 
 def regression(function: ScoreFunction | None = None) -> Output:
-    """Explain numbers as they are, (B,) or (B, n), none of which belongs to a class. A target is a column.
+    """Explain numbers as they are, (B,) or (B, n), none of which belongs to a class. A target is a
+    column.
 
     Args:
-        function: A function from the network's return value to the numbers. None: the network returns them.
+        function: A function from the network's return value to the numbers. None: the network
+            returns them.
     """
     return Output("regression", are_logits=True, function=function, softmax=False, returns="logits")
 
@@ -59,12 +68,14 @@ def multi_label(function: ScoreFunction | None = None, probability: bool = False
     """Explain classes that don't exclude each other, (B, C): a class's logit, or its sigmoid.
 
     Args:
-        function: A function from the network's return value to the logits. None: the network returns them, or their
-            sigmoid.
+        function: A function from the network's return value to the logits. None: the network
+            returns them, or their sigmoid.
         probability: True for the sigmoid.
     """
     build = (lambda _: Sigmoid()) if probability else None
-    return Output("multi_label", build, are_logits=not probability, function=function, softmax=False)
+    return Output(
+        "multi_label", build, are_logits=not probability, function=function, softmax=False
+    )
 
 
 class Sigmoid(OutputModule):
@@ -81,14 +92,17 @@ class _Similarity(TensorScores):
         rows = functional.normalize(rows, dim=1) if kind == "cosine" else rows
         self.cosine = kind == "cosine"
         # A linear layer, so that scalar products keep the exact differences of one.
-        self.products = nn.utils.skip_init(nn.Linear, rows.shape[1], len(rows), bias=False, dtype=rows.dtype)
+        self.products = nn.utils.skip_init(
+            nn.Linear, rows.shape[1], len(rows), bias=False, dtype=rows.dtype
+        )
         self.products.weight = nn.Parameter(scale * rows, requires_grad=False)
 
     def check(self, tensor: Any, network: str) -> None:
         size = self.products.in_features
         if not isinstance(tensor, Tensor) or tensor.shape[1:] != (size,):
             raise BenchError(
-                f"References of {size} numbers need embeddings (B, {size}); {network} gives {described(tensor)}."
+                f"References of {size} numbers need embeddings (B, {size}); {network} gives "
+                f"{described(tensor)}."
             )
 
     def forward(self, embeddings: Tensor) -> Tensor:
@@ -99,51 +113,69 @@ class _Similarity(TensorScores):
 
 
 def segmentation(
-    region: Tensor | str | None = None, labels: Tensor | Sequence[int] | None = None, read: Read | None = None
+    region: Tensor | str | None = None,
+    labels: Tensor | Sequence[int] | None = None,
+    read: Read | None = None,
 ) -> Output:
     """Explain the sum of a class's logits over a region, for maps (B, C, H, W).
 
     See Seg-Grad-CAM (Vinogradova, Dibrov and Myers, AAAI 2020).
 
     Args:
-        region: The region, of the size of the network's maps, True or 1 where a position counts. With one region (H, W)
-            for all images, a target is a class. With regions (n, H, W) and labels (n,), a target is the index of a
-            region, which counts for its class. So each image of a batch may have its own. "predicted": the positions
-            where the class has the highest logit, in each image and each perturbed one. None: all positions.
+        region: The region, of the size of the network's maps, True or 1 where a position counts.
+            With one region (H, W) for all images, a target is a class. With regions (n, H, W) and
+            labels (n,), a target is the index of a region, which counts for its class. So each
+            image of a batch may have its own. "predicted": the positions where the class has the
+            highest logit, in each image and each perturbed one. None: all positions.
         labels: The class of each region, (n,).
         read: A function from the network's return value to the maps.
 
     Raises:
         BenchError: For another region, and for labels that don't fit it.
     """
-    if not (region in (None, "predicted") if isinstance(region, str | None) else region.ndim in (2, 3)):
-        raise BenchError(f"A region is (H, W), (n, H, W), 'predicted' or None, not {described(region)}.")
+    if not (
+        region in (None, "predicted") if isinstance(region, str | None) else region.ndim in (2, 3)
+    ):
+        raise BenchError(
+            f"A region is (H, W), (n, H, W), 'predicted' or None, not {described(region)}."
+        )
     classes = None if labels is None else torch.as_tensor(labels).reshape(-1)
     regions = len(region) if isinstance(region, Tensor) and region.ndim == 3 else None
     if regions != (None if classes is None else len(classes)):
         count = "no labels" if classes is None else f"{len(classes)} labels"
         raise BenchError(
-            f"Labels are those of regions (n, H, W), one for each; region is {described(region)}: {count}."
+            f"Labels are those of regions (n, H, W), one for each; region is {described(region)}: "
+            f"{count}."
         )
-    return Output("segmentation", are_logits=True, function=_RegionSum(region, classes, read), softmax=False)
+    return Output(
+        "segmentation", are_logits=True, function=_RegionSum(region, classes, read), softmax=False
+    )
 
 
 class _RegionSum(TensorScores):
     region: Tensor | None
     labels: Tensor | None
 
-    def __init__(self, region: Tensor | str | None, labels: Tensor | None, read: Read | None) -> None:
+    def __init__(
+        self, region: Tensor | str | None, labels: Tensor | None, read: Read | None
+    ) -> None:
         super().__init__(read)
         self.predicted = isinstance(region, str)
         self.register_buffer("labels", labels)
-        self.register_buffer("region", region.detach().float() if isinstance(region, Tensor) else None)
+        self.register_buffer(
+            "region", region.detach().float() if isinstance(region, Tensor) else None
+        )
 
     def check(self, tensor: Any, network: str) -> None:
         if not isinstance(tensor, Tensor) or tensor.ndim != 4:
-            raise BenchError(f"A segmentation needs maps of classes (B, C, H, W); {network} gives {described(tensor)}.")
+            raise BenchError(
+                f"A segmentation needs maps of classes (B, C, H, W); {network} gives "
+                f"{described(tensor)}."
+            )
         if self.region is not None and self.region.shape[-2:] != tensor.shape[2:]:
             raise BenchError(
-                f"The region is {described(self.region)}, and the maps of {network} are {tuple(tensor.shape[2:])}."
+                f"The region is {described(self.region)}, and the maps of {network} are "
+                f"{tuple(tensor.shape[2:])}."
             )
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -160,23 +192,29 @@ class _RegionSum(TensorScores):
 
 
 def detection(
-    boxes: Tensor, labels: Tensor | Sequence[int], iou: float = 0.5, read: Callable[[Any], Any] | None = None
+    boxes: Tensor,
+    labels: Tensor | Sequence[int],
+    iou: float = 0.5,
+    read: Callable[[Any], Any] | None = None,
 ) -> Output:
-    """Explain the class score of the network's detections at reference boxes. A target is the index of a box.
+    """Explain the class score of the network's detections at reference boxes. A target is the index
+    of a box.
 
     The network's return value, or the result of `read`, is one of two kinds:
 
-    - a list with a dict of "boxes" (N, 4), "labels" (N,) and "scores" (N,) for each image, as torchvision's networks
-      return. The score is that of the detection of the box's class with the highest IoU.
-    - anchors before suppression, (boxes (B, N, 4), scores (B, N, C)). The score is that of the anchor with the highest
-      IoU.
+    - a list with a dict of "boxes" (N, 4), "labels" (N,) and "scores" (N,) for each image, as
+      torchvision's networks return. The score is that of the detection of the box's class with the
+      highest IoU.
+    - anchors before suppression, (boxes (B, N, 4), scores (B, N, C)). The score is that of the
+      anchor with the highest IoU.
 
-    The score is 0 if the highest IoU is below `iou`. pytorch-grad-cam's FasterRCNNBoxScoreTarget takes the detection of
-    any class with the highest IoU, gives 0 unless it has the box's class, adds the IoU to its score, and sums over the
-    boxes.
+    The score is 0 if the highest IoU is below `iou`. pytorch-grad-cam's FasterRCNNBoxScoreTarget
+    takes the detection of any class with the highest IoU, gives 0 unless it has the box's class,
+    adds the IoU to its score, and sums over the boxes.
 
     Args:
-        boxes: The boxes, (n, 4), x0 y0 x1 y1 in the network's pixels, as the network detected them itself.
+        boxes: The boxes, (n, 4), x0 y0 x1 y1 in the network's pixels, as the network detected them
+            itself.
         labels: The classes of the boxes, (n,).
         iou: The least IoU.
         read: A function from the network's return value to one of the two kinds.
@@ -187,7 +225,8 @@ def detection(
     classes = torch.as_tensor(labels).reshape(-1)
     if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes) or len(classes) != len(boxes):
         raise BenchError(
-            f"Reference boxes are (n, 4) with n labels, not {described(boxes)} with {len(classes)} labels."
+            f"Reference boxes are (n, 4) with n labels, not {described(boxes)} with "
+            f"{len(classes)} labels."
         )
     function = _BoxScores(boxes, classes, iou, read)
     return Output("detection", are_logits=True, function=function, softmax=False, returns="logits")
@@ -197,7 +236,9 @@ class _BoxScores(TensorScores):
     boxes: Tensor
     labels: Tensor
 
-    def __init__(self, boxes: Tensor, labels: Tensor, iou: float, read: Callable[[Any], Any] | None) -> None:
+    def __init__(
+        self, boxes: Tensor, labels: Tensor, iou: float, read: Callable[[Any], Any] | None
+    ) -> None:
         super().__init__(read or (lambda output: output))
         self.iou = iou
         self.register_buffer("boxes", boxes.detach())
@@ -205,12 +246,16 @@ class _BoxScores(TensorScores):
 
     def check(self, tensor: Any, network: str) -> None:
         names = ("boxes", "labels", "scores")
-        is_list = isinstance(tensor, list) and all(isinstance(part, dict) and {*names} <= {*part} for part in tensor)
-        are_anchors = isinstance(tensor, tuple) and [getattr(part, "ndim", 0) for part in tensor] == [3, 3]
+        is_list = isinstance(tensor, list) and all(
+            isinstance(part, dict) and {*names} <= {*part} for part in tensor
+        )
+        are_anchors = isinstance(tensor, tuple) and [
+            getattr(part, "ndim", 0) for part in tensor
+        ] == [3, 3]
         if not (is_list or are_anchors):
             raise BenchError(
-                f"A detection needs a list of dicts of boxes, labels and scores, or anchors (boxes (B, N, 4), scores "
-                f"(B, N, C)); {network} gives {type_name(tensor)}: give read=."
+                "A detection needs a list of dicts of boxes, labels and scores, or anchors (boxes "
+                f"(B, N, 4), scores (B, N, C)); {network} gives {type_name(tensor)}: give read=."
             )
 
     def forward(self, output: list[dict[str, Tensor]] | tuple[Tensor, Tensor]) -> Tensor:
@@ -225,7 +270,9 @@ class _BoxScores(TensorScores):
         """Compute the (n,) scores of an image's detections."""
         if not len(boxes):  # the sum of no scores still depends on the layer
             return scores.sum().expand(len(self.boxes))
-        overlap = intersection_over_union(self.boxes, boxes).masked_fill(self.labels[:, None] != labels, -1)
+        overlap = intersection_over_union(self.boxes, boxes).masked_fill(
+            self.labels[:, None] != labels, -1
+        )
         best, place = overlap.max(1)
         return scores[place] * (best >= self.iou)
 

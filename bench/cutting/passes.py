@@ -24,11 +24,14 @@ from axiom_bench.notes import WARNINGS, MachineNote, Notes
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 HALF = {torch.float16, torch.bfloat16}
-RELATIVE_TOLERANCE = 1e-4  # of the largest value: float32, over sums of some thousand terms of both signs
-# The memory of a forward pass per image, in tensors of the model's widest output: a layer's input and output, and one
-# that waits to be added.
+RELATIVE_TOLERANCE = (
+    1e-4  # of the largest value: float32, over sums of some thousand terms of both signs
+)
+# The memory of a forward pass per image, in tensors of the model's widest output: a layer's input
+# and output, and one that waits to be added.
 LIVE_OUTPUTS = 3
-# The most images of a pass. On a CPU 32 was the best measured (docs/studies/performance.md). On a GPU none was best.
+# The most images of a pass. On a CPU 32 was the best measured (docs/studies/performance.md). On a
+# GPU none was best.
 MAX_IMAGES = {"cpu": 32, "cuda": 256}
 # The memory of a pass through the head only, per row of its input, in tensors of the row's size.
 HEAD_TENSORS = 64
@@ -85,12 +88,13 @@ def count_backward(tensor: Tensor, passes: Passes, name: str) -> None:
 
 @dataclass
 class OutputSizes:
-    """The sizes of the tensors that operations return for an image, as multiples of the image's own size."""
+    """The sizes of the tensors that operations return for an image, as multiples of the image's own
+    size."""
 
     widest: float = 1.0  # the largest tensor
     total: float = 1.0  # all tensors together, which a gradient of the whole model keeps
-    # Multiplications and elements of results, which predict the cost of a pass. It isn't compared, since it may differ
-    # for a model whose operations depend on the image.
+    # Multiplications and elements of results, which predict the cost of a pass. It isn't compared,
+    # since it may differ for a model whose operations depend on the image.
     work: float = field(default=0.0, compare=False)
     half: torch.dtype | None = None  # the type of tensors in half precision, if there are any
     image: int = 0  # the number of the image's elements
@@ -104,9 +108,9 @@ class OutputSizes:
 def measured_outputs(image: Tensor) -> Iterator[OutputSizes]:
     """Measure the pass of one image, (1, 3, H', W'), in this block.
 
-    Tensors without a row for each image, such as a detector's regions, aren't counted. Their number depends on the
-    content of the image, and the number of rows in a pass must not depend on that. Views and results written in place
-    aren't counted either.
+    Tensors without a row for each image, such as a detector's regions, aren't counted. Their number
+    depends on the content of the image, and the number of rows in a pass must not depend on that.
+    Views and results written in place aren't counted either.
     """
     with _Outputs(image.numel()) as outputs:
         yield outputs.sizes
@@ -120,11 +124,16 @@ class _Outputs(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Answer torch's own hook: True, its default, imports torch._dynamo at the first call, which takes a second."""
+        """Answer torch's own hook: True, its default, imports torch._dynamo at the first call,
+        which takes a second."""
         return False
 
     def __torch_dispatch__(
-        self, operation: Any, types: Any, arguments: tuple[Any, ...] = (), options: dict[str, Any] | None = None
+        self,
+        operation: Any,
+        types: Any,
+        arguments: tuple[Any, ...] = (),
+        options: dict[str, Any] | None = None,
     ) -> Any:
         result = operation(*arguments, **(options or {}))
         tensors = list(_strided((arguments, options)))
@@ -132,7 +141,9 @@ class _Outputs(TorchDispatchMode):
         multiplications = flop_registry.get(operation.overloadpacket)
         if multiplications is not None:
             self.sizes.work += multiplications(*arguments, **(options or {}), out_val=result) / 2
-        is_rounded = any(tensor.is_floating_point() for tensor in tensors)  # constants and masks of bool are exact
+        is_rounded = any(
+            tensor.is_floating_point() for tensor in tensors
+        )  # constants and masks of bool are exact
         for tensor in _strided(result):
             if tensor.dtype in HALF and is_rounded:
                 self.sizes.half = tensor.dtype
@@ -145,15 +156,23 @@ class _Outputs(TorchDispatchMode):
 
 
 def _strided(values: Any) -> Iterator[Tensor]:
-    """Return the tensors in nested values that lie in memory element by element, as sparse and MKL-DNN ones don't."""
-    return (value for value in tree_leaves(values) if isinstance(value, Tensor) and value.layout is torch.strided)
+    """Return the tensors in nested values that lie in memory element by element, as sparse and
+    MKL-DNN ones don't."""
+    return (
+        value
+        for value in tree_leaves(values)
+        if isinstance(value, Tensor) and value.layout is torch.strided
+    )
 
 
 @dataclass
 class Limits:
-    """The limits of one pass, shared by all cuts of a model. Once halved, a limit stays halved for the process."""
+    """The limits of one pass, shared by all cuts of a model. Once halved, a limit stays halved for
+    the process."""
 
-    memory: int  # bytes that ablations and extra passes (such as of perturbed images) may take in addition to the trace
+    # bytes that ablations and extra passes (such as of perturbed images) may take in addition to
+    # the trace
+    memory: int
     rows: int | None = None  # of a batch; None: as many as a batch has
 
     def of(self, rows: int) -> int:
@@ -161,7 +180,8 @@ class Limits:
         return rows if self.rows is None else min(rows, self.rows)
 
     def rows_at_once(self, image: Tensor, sizes: OutputSizes, with_gradient: bool = False) -> int:
-        """Return the number of images of an extra pass: as many as fit into memory and use the device well, at least 1.
+        """Return the number of images of an extra pass: as many as fit into memory and use the
+        device well, at least 1.
 
         Args:
             image: One image of the pass, (3, H', W').
@@ -173,8 +193,8 @@ class Limits:
         return max(1, min(fitting, MAX_IMAGES.get(image.device.type, MAX_IMAGES["cuda"])))
 
     def head_rows_at_once(self, maps: Tensor) -> int:
-        """Return the number of rows of a pass through the head only, at least 1. `maps` are those of one row, (K, H,
-        W).
+        """Return the number of rows of a pass through the head only, at least 1. `maps` are those
+        of one row, (K, H, W).
         """
         size = maps.numel() * maps.element_size()
         at_once = self.memory // (HEAD_TENSORS * size)
@@ -183,7 +203,8 @@ class Limits:
         return max(1, at_once)
 
     def halve(self, rows: int) -> str | None:
-        """Halve the rows of a pass, of which `rows` were too many. For one row, quarter the memory of its extra passes.
+        """Halve the rows of a pass, of which `rows` were too many. For one row, quarter the memory
+        of its extra passes.
 
         Returns a sentence about the new limit, or None if nothing is left to reduce.
         """
@@ -192,7 +213,10 @@ class Limits:
             return f"out of memory with {rows} rows in a batch: going on with {self.rows}"
         if self.memory > LEAST_MEMORY:
             self.memory = max(LEAST_MEMORY, self.memory // 4)
-            return f"out of memory with one row: its extra passes go on with {self.memory / 2**20:.3g} MiB"
+            return (
+                "out of memory with one row: its extra passes go on with "
+                f"{self.memory / 2**20:.3g} MiB"
+            )
         return None
 
 
@@ -217,7 +241,8 @@ def by_halves(
     compute: Callable[[Rows, int], Answer],
     notes: Notes = WARNINGS,
 ) -> Iterator[Answer]:
-    """Yield compute(batch, size). If it doesn't fit into memory, yield compute(part, smaller size) for each part.
+    """Yield compute(batch, size). If it doesn't fit into memory, yield compute(part, smaller size)
+    for each part.
 
     Args:
         batch: The rows.
@@ -248,14 +273,16 @@ def by_halves(
         sentence = limits.halve(rows)
         if sentence is None:
             raise BenchError(
-                f"One image alone doesn't fit into the memory ({reason}); free some memory, choose a machine with "
-                "more, a smaller model.resize, or fewer methods and metrics. What was computed is kept."
+                f"One image alone doesn't fit into the memory ({reason}); free some memory, "
+                "choose a machine with more, a smaller model.resize, or fewer methods and "
+                "metrics. What was computed is kept."
             )
         notes.add(MachineNote(f"{sentence} ({reason})"))
 
 
 def free() -> None:
-    """Free the memory that nothing refers to any more, including the blocks that torch keeps of a GPU's memory."""
+    """Free the memory that nothing refers to any more, including the blocks that torch keeps of a
+    GPU's memory."""
     gc.collect()
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
@@ -272,8 +299,9 @@ def check_precision(precision: str) -> str:
 def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
     """Run the block in that precision, and restore the process's settings afterwards.
 
-    fp32 turns TF32 off, which torch leaves on for CUDA convolutions. tf32 turns it on for convolutions and products. On
-    a CPU both are plain float32. bf16 is autocast. A float64 model stays float64 in fp32 and tf32.
+    fp32 turns TF32 off, which torch leaves on for CUDA convolutions. tf32 turns it on for
+    convolutions and products. On a CPU both are plain float32. bf16 is autocast. A float64 model
+    stays float64 in fp32 and tf32.
     """
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
     with _tf32(precision == "tf32"), autocast, users_device():
@@ -284,11 +312,17 @@ def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
 def full_precision() -> Iterator[None]:
     """Turn off TF32 and any autocast around the call, since both would round gradients.
 
-    Tensors without an explicit device are made on the CPU, whatever device `torch.set_default_device` has set. A
-    backward pass uses the settings at the time when it runs, not those of its forward pass. So gradients are in full
-    precision even if the trunk's passes are in TF32.
+    Tensors without an explicit device are made on the CPU, whatever device
+    `torch.set_default_device` has set. A backward pass uses the settings at the time when it runs,
+    not those of its forward pass. So gradients are in full precision even if the trunk's passes are
+    in TF32.
     """
-    with _tf32(False), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False), _on_cpu():
+    with (
+        _tf32(False),
+        torch.autocast("cpu", enabled=False),
+        torch.autocast("cuda", enabled=False),
+        _on_cpu(),
+    ):
         yield
 
 
@@ -311,7 +345,8 @@ def _on_cpu() -> Iterator[None]:
 
 
 def users_device() -> AbstractContextManager[object]:
-    """Run the block with the default device that was set around the call, as networks and plug-ins of users expect."""
+    """Run the block with the default device that was set around the call, as networks and plug-ins
+    of users expect."""
     return _default_device.get() or nullcontext()
 
 
@@ -329,9 +364,13 @@ def _tf32(allowed: bool) -> Iterator[None]:
 
 
 def equal_up_to_rounding(values: Tensor, expected: Tensor) -> bool:
-    """Return True if the values are equal up to the rounding of the largest finite value; NaN equals NaN.
+    """Return True if the values are equal up to the rounding of the largest finite value; NaN
+    equals NaN.
 
-    A value near 0 among large ones is a difference of large terms, so its rounding error is as large as theirs.
+    A value near 0 among large ones is a difference of large terms, so its rounding error is as
+    large as theirs.
     """
     largest = expected.detach().nan_to_num(0, 0, 0).abs().amax() if expected.numel() else 0
-    return torch.allclose(values, expected, rtol=0, atol=RELATIVE_TOLERANCE * float(largest), equal_nan=True)
+    return torch.allclose(
+        values, expected, rtol=0, atol=RELATIVE_TOLERANCE * float(largest), equal_nan=True
+    )

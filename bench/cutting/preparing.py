@@ -81,15 +81,16 @@ def copies(model: nn.Module) -> tuple[nn.Module, nn.Module | None]:
 
 
 def prepare(uncut: Uncut, images: Tensor) -> Cut:
-    """Cut a network into trunk and head, and check that they give the network's scores for the first image.
+    """Cut a network into trunk and head, and check that they give the network's scores for the
+    first image.
 
     Args:
         uncut: The network and the settings of the cut; the network's other inputs are bound.
         images: The images, (B, C, *space), on the network's device.
 
     Raises:
-        BenchError: If the layer gives no maps, if no scores (B, n) are found in the network's return value, or if the
-            scores differ from call to call.
+        BenchError: If the layer gives no maps, if no scores (B, n) are found in the network's
+            return value, or if the scores differ from call to call.
     """
     image = images[:1]
     others = others_of(uncut.model, 1)
@@ -102,21 +103,26 @@ def prepare(uncut: Uncut, images: Tensor) -> Cut:
             except OtherScores as error:
                 if error.is_drawn or uncut.output.returns is not None:
                     raise
-            # A network may set itself up in its first call. So only the scores of the first call may differ.
+            # A network may set itself up in its first call. So only the scores of the first call
+            # may differ.
             second = _first_pass(model, uncut.layer, image)
             return Cut(model, output, _trunk_and_head(uncut, model, image, second, output))
 
 
 def _with_hooks_that_matter(uncut: Uncut, image: Tensor, others: tuple[Tensor, ...]) -> nn.Module:
-    """Return the copy with the user's hooks if they change the network's return value, otherwise the one without."""
+    """Return the copy with the user's hooks if they change the network's return value, otherwise
+    the one without."""
     if uncut.with_hooks is None:
         return uncut.model
     with bound(uncut.with_hooks, others), own_state(uncut.model), own_state(uncut.with_hooks):
-        return uncut.with_hooks if hooks_matter(uncut.with_hooks, uncut.model, image) else uncut.model
+        return (
+            uncut.with_hooks if hooks_matter(uncut.with_hooks, uncut.model, image) else uncut.model
+        )
 
 
 def _recognised_pass(uncut: Uncut, model: nn.Module, image: Tensor) -> tuple[_FirstPass, Output]:
-    """Run the network on the image, and recognise the kind of its return value unless the user named it."""
+    """Run the network on the image, and recognise the kind of its return value unless the user
+    named it."""
     if uncut.output.returns is not None:
         return _first_pass(model, uncut.layer, image), uncut.output
     operations = Calls()
@@ -137,8 +143,11 @@ def _first_pass(model: nn.Module, layer: str, image: Tensor) -> _FirstPass:
     return _FirstPass(returned, len(calls), sizes)
 
 
-def _trunk_and_head(uncut: Uncut, model: nn.Module, image: Tensor, first: _FirstPass, output: Output) -> TrunkAndHead:
-    """Find the scores, check whether they depend on other images, and find the views; then capture trunk and head."""
+def _trunk_and_head(
+    uncut: Uncut, model: nn.Module, image: Tensor, first: _FirstPass, output: Output
+) -> TrunkAndHead:
+    """Find the scores, check whether they depend on other images, and find the views; then capture
+    trunk and head."""
     ending = Ending(output.returns) if output.returns not in (None, "logits") else None
     scores = scores_of(output.function, first.returned, type(model).__name__, image, ending)
     network = ScoredNetwork(model, scores)
@@ -186,7 +195,8 @@ def _mates(
     half: torch.dtype | None,
     notes: Notes,
 ) -> str:
-    """If the scores depend on the other images of a batch, add a sentence to the notes and return it; otherwise ""."""
+    """If the scores depend on the other images of a batch, add a sentence to the notes and return
+    it; otherwise ""."""
     if half is not None:
         warnings.warn(_low_precision(network.model, half), stacklevel=2)
     mates = batch_mates(network, image, scores)
@@ -196,12 +206,13 @@ def _mates(
 
 
 def _low_precision(model: nn.Module, half: torch.dtype) -> str:
-    """Return the warning for a network that computes in half precision because of its weights, of casts, or of both."""
+    """Return the warning for a network that computes in half precision because of its weights, of
+    casts, or of both."""
     are_half = {weight.dtype in HALF for weight in model.parameters()}
     remedies = ["give network.float()"] if True in are_half else []
     if are_half != {True}:
         remedies.append("leave out autocast, .half() and .bfloat16() in its forward")
     return (
-        f"The network computes in {half}, of three digits or fewer, and so are its scores, axiom errors and "
-        f"drops; {' and '.join(remedies)} for all of them."
+        f"The network computes in {half}, of three digits or fewer, and so are its scores, axiom "
+        f"errors and drops; {' and '.join(remedies)} for all of them."
     )

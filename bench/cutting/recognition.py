@@ -1,4 +1,5 @@
-"""Recognise a network's return value: logits, probabilities, their logarithms, or probabilities of several labels."""
+"""Recognise a network's return value: logits, probabilities, their logarithms, or probabilities of
+several labels."""
 
 from __future__ import annotations
 
@@ -17,7 +18,10 @@ OTHERS = 3  # the images in addition to the first, if only the values show what 
 SCORES = {
     "probabilities": "probabilities, so the score is the logit before its softmax, or log p where none is seen",
     "log_probabilities": "logarithms of probabilities, so the score is the logit before its log-softmax",
-    "labels": "probabilities of labels that don't exclude each other, so the score is the logit before its sigmoid",
+    "labels": (
+        "probabilities of labels that don't exclude each other, so the score is the logit before "
+        "its sigmoid"
+    ),
 }
 
 
@@ -31,22 +35,31 @@ def note(output: Output, setting: str) -> str:
     `setting` is the setting with which a user says that the return values are logits.
     """
     scores = SCORES.get(output.returns or "")
-    return f"The network returns {scores}; {setting} takes what it returns for logits." if scores else ""
+    return (
+        f"The network returns {scores}; {setting} takes what it returns for logits."
+        if scores
+        else ""
+    )
 
 
-def recognised(output: Output, model: nn.Module, image: Tensor, seen: tuple[Any, Calls] | None = None) -> Output:
-    """Return the output with its `returns` set, for an output that doesn't say what the network returns.
+def recognised(
+    output: Output, model: nn.Module, image: Tensor, seen: tuple[Any, Calls] | None = None
+) -> Output:
+    """Return the output with its `returns` set, for an output that doesn't say what the network
+    returns.
 
-    The result depends only on the network and this image. `load_model` decides by an image of random numbers, so that
-    every shard of a job gets the same result. A CutModel decides by the first image that it traces. One pass shows
-    whether the returned values come from a softmax or a sigmoid. If they come from neither, values that sum to 1 for
-    this image and three others count as probabilities.
+    The result depends only on the network and this image. `load_model` decides by an image of
+    random numbers, so that every shard of a job gets the same result. A CutModel decides by the
+    first image that it traces. One pass shows whether the returned values come from a softmax or a
+    sigmoid. If they come from neither, values that sum to 1 for this image and three others count
+    as probabilities.
 
     Args:
         output: The output to complete.
         model: The network in eval mode, which isn't changed.
         image: The image, (1, C, H', W').
-        seen: The model's return value for the image and the operations of that pass; None if there was no pass.
+        seen: The model's return value for the image and the operations of that pass; None if there
+            was no pass.
 
     Raises:
         BenchError: If `scores_of` raises it.
@@ -59,8 +72,12 @@ def recognised(output: Output, model: nn.Module, image: Tensor, seen: tuple[Any,
         if by_values:
             generator = torch.Generator().manual_seed(0)
             others = (torch.rand(image.shape, generator=generator).to(image) for _ in range(OTHERS))
-            tensors = (_before_ending(output, model, other, _observed(model, other)[0]) for other in others)
-            returns = by_values if all(_by_values(tensor) == by_values for tensor in tensors) else None
+            tensors = (
+                _before_ending(output, model, other, _observed(model, other)[0]) for other in others
+            )
+            returns = (
+                by_values if all(_by_values(tensor) == by_values for tensor in tensors) else None
+            )
     if returns == "labels":
         presets = {"logits": multi_label(), "probability": multi_label(probability=True)}
         preset = presets.get(output.name) if output.function is None else None
@@ -87,7 +104,8 @@ def _before_ending(output: Output, model: nn.Module, image: Tensor, returned: An
 
 
 def _by_operations(returned: Tensor, calls: Calls) -> str | None:
-    """Return a key of SCORES if the operations that made a tensor show it, and its values agree; otherwise None."""
+    """Return a key of SCORES if the operations that made a tensor show it, and its values agree;
+    otherwise None."""
     values = returned.double()
     logits = logits_before(returned, calls.of, SIGMOID)
     if logits is not None:
@@ -101,7 +119,9 @@ def _by_operations(returned: Tensor, calls: Calls) -> str | None:
         return "probabilities"
     if _equal(made, values.exp()):
         return "log_probabilities"
-    is_part = ((values >= 0) & (values <= 1)).all() and (values < 1).any()  # such as the second of two probabilities
+    is_part = ((values >= 0) & (values <= 1)).all() and (
+        values < 1
+    ).any()  # such as the second of two probabilities
     return "labels" if is_part else None
 
 
@@ -112,7 +132,9 @@ def _by_values(returned: Tensor) -> str | None:
         return None
     for returns, probabilities in (("probabilities", values), ("log_probabilities", values.exp())):
         sums = probabilities.sum(1)
-        some = ((probabilities > 0) & (probabilities < 1)).any()  # zeros and ones only don't show anything
+        some = (
+            (probabilities > 0) & (probabilities < 1)
+        ).any()  # zeros and ones only don't show anything
         if some and (probabilities >= 0).all() and _equal(sums, torch.ones_like(sums)):
             return returns
     return None

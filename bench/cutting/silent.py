@@ -1,7 +1,7 @@
 """Explain why all gradients or maps of a trace are zero, and choose a layer where they aren't.
 
-After a transformer's last attention only the class token counts. So the gradients of all patches are zero there, and
-the maps made from them too.
+After a transformer's last attention only the class token counts. So the gradients of all patches
+are zero there, and the maps made from them too.
 """
 
 from __future__ import annotations
@@ -17,24 +17,32 @@ from axiom_bench.cutting.tokens import layout
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 
-Outputs = list[tuple[str, Tensor]]  # the modules' names and outputs, in the order in which their calls end
+Outputs = list[
+    tuple[str, Tensor]
+]  # the modules' names and outputs, in the order in which their calls end
 
 
 def silence(trace: Trace) -> str:
     """Return the sentence for a trace whose gradients are all zero.
 
-    It names a later module whose weights are all zero, or otherwise the nearest earlier layer with nonzero gradients.
+    It names a later module whose weights are all zero, or otherwise the nearest earlier layer with
+    nonzero gradients.
     """
     layer, count = trace.cut_model.layer, trace.num_valid
     images = "of the image" if count == 1 else f"of all {count} images"
     zeros = f"The gradients {images} at the layer {layer!r} are zero, and so are maps made of them"
     if module := _module_of_zeros(trace):
         return (
-            f"{zeros}: all weights of {module!r} are zero, and so every score is the same. Load trained weights by "
-            "model.weights=default or a file, in Python by ab.load_model(NAME, weights='default')."
+            f"{zeros}: all weights of {module!r} are zero, and so every score is the same. Load "
+            "trained weights by model.weights=default or a file, in Python by ab.load_model(NAME, "
+            "weights='default')."
         )
     other = layer_before(trace[:1])
-    advice = f"choose {other!r}, the nearest one before it where they aren't" if other else "choose another layer"
+    advice = (
+        f"choose {other!r}, the nearest one before it where they aren't"
+        if other
+        else "choose another layer"
+    )
     return f"{zeros}; {advice}."
 
 
@@ -43,7 +51,10 @@ def only_zeros(trace: Trace) -> str:
     zeros = f"All maps at the layer {trace.layer!r} are zero"
     if trace.logits.shape[1] == 1:
         targets = "--targets 0, in Python targets=0"
-        return f"{zeros}, since nothing there raises the one score. {TWO_CLASSES}, and explain class 0 ({targets})."
+        return (
+            f"{zeros}, since nothing there raises the one score. {TWO_CLASSES}, and explain class "
+            f"0 ({targets})."
+        )
     return f"{zeros}; choose another layer or class."
 
 
@@ -54,30 +65,44 @@ def _module_of_zeros(trace: Trace) -> str | None:
     modules = dict(trace.cut_model.model.named_modules())
     later = names[len(names) - names[::-1].index(trace.layer) :]
     weights = ((name, getattr(modules[name], "weight", None)) for name in reversed(later))
-    return next((name for name, weight in weights if isinstance(weight, Tensor) and not weight.any()), None)
+    return next(
+        (name for name, weight in weights if isinstance(weight, Tensor) and not weight.any()), None
+    )
 
 
 def one_position(trace: Trace) -> str:
-    """Return the sentence for a layer with maps of one position, with the nearest earlier layer that has more."""
+    """Return the sentence for a layer with maps of one position, with the nearest earlier layer
+    that has more."""
     dims = trace.images.ndim
     size = " x ".join(map(str, trace.images.shape[2:]))
     outputs, _ = _pass(trace.cut_model.model, trace[:1])
-    larger = [name for name, output in outputs if output.ndim == dims and output.shape[2:].numel() > 1]
+    larger = [
+        name for name, output in outputs if output.ndim == dims and output.shape[2:].numel() > 1
+    ]
     other = f"choose {larger[-1]!r}, or larger images" if larger else "give larger images"
-    maps = f"The layer {trace.layer!r} gives maps of {' x '.join('1' * trace.dimensions)} for images of {size}"
+    maps = (
+        f"The layer {trace.layer!r} gives maps of {' x '.join('1' * trace.dimensions)} for images "
+        f"of {size}"
+    )
     return f"{maps}, so that all heatmaps are the same everywhere; {other}."
 
 
 def layer_before(trace: Trace) -> str | None:
-    """Return the nearest layer before the trace's own at which the gradients of its one image aren't all zero.
+    """Return the nearest layer before the trace's own at which the gradients of its one image
+    aren't all zero.
 
-    It has values of the same shape. None if there is no such layer. This costs one pass and its gradient.
+    It has values of the same shape. None if there is no such layer. This costs one pass and its
+    gradient.
     """
     cut_model = trace.cut_model
     outputs, score = _pass(cut_model.model, trace)
     names = [name for name, _ in outputs]
     place = len(names) - 1 - names[::-1].index(cut_model.layer)
-    before = [(name, output) for name, output in outputs[:place] if output.shape == outputs[place][1].shape]
+    before = [
+        (name, output)
+        for name, output in outputs[:place]
+        if output.shape == outputs[place][1].shape
+    ]
     if not before:
         return None
     gradients = torch.autograd.grad(score, [output for _, output in before], allow_unused=True)
@@ -97,10 +122,20 @@ def layer_before(trace: Trace) -> str | None:
 
 
 def _pass(model: nn.Module, trace: Trace) -> tuple[Outputs, Tensor]:
-    """Return the outputs of all modules that return a tensor, and the score, with their autograd graph."""
+    """Return the outputs of all modules that return a tensor, and the score, with their autograd
+    graph."""
     network = shared_copy(model)
-    with torch.inference_mode(False), torch.enable_grad(), users_device(), recorded(network) as calls:
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        users_device(),
+        recorded(network) as calls,
+    ):
         images = trace.images.clone().requires_grad_()
-        scores = ScoredNetwork(network, trace.cut_model.trunk_and_head.scores)(images, trace.other_inputs)
+        scores = ScoredNetwork(network, trace.cut_model.trunk_and_head.scores)(
+            images, trace.other_inputs
+        )
         values = trace.cut_model.outputs_of(scores)
-    return [(call.name, call.output) for call in calls if call.node is not None], values[0, trace.targets[0]]
+    return [(call.name, call.output) for call in calls if call.node is not None], values[
+        0, trace.targets[0]
+    ]

@@ -1,7 +1,8 @@
-"""Run a model that is split at a layer into trunk and head, each in its precision, and count the passes.
+"""Run a model that is split at a layer into trunk and head, each in its precision, and count the
+passes.
 
-`SplitModel` is the cut model without its `trace`. `TracedNetwork` is the cut model together with the values that cross
-the cut for the images of one trace.
+`SplitModel` is the cut model without its `trace`. `TracedNetwork` is the cut model together with
+the values that cross the cut for the images of one trace.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ from axiom_bench.errors import BenchError, type_name, unknown
 from axiom_bench.notes import WARNINGS, Notes
 
 GIBIBYTE = 2**30
-MOST_SIZES = 8  # image sizes that get a graph of their own, for models whose graph depends on the size
+MOST_SIZES = (
+    8  # image sizes that get a graph of their own, for models whose graph depends on the size
+)
 T = TypeVar("T")
 
 
@@ -55,7 +58,8 @@ class CachesResults:
     _results: dict[Hashable, Any]
 
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """Compute a result on the first call with this key, and return the same result on all later calls.
+        """Compute a result on the first call with this key, and return the same result on all later
+        calls.
 
         Several callers can thus share a result. A changed copy of the object computes its own.
 
@@ -78,16 +82,17 @@ class CachesResults:
 
 
 class SplitModel(CachesResults):
-    """The base of CutModel: all of it except `trace`, since a Trace needs this class. See CutModel for the arguments.
+    """The base of CutModel: all of it except `trace`, since a Trace needs this class. See CutModel
+    for the arguments.
 
     Attributes:
         mates: See `TrunkAndHead`. The first trace sets it; None before.
         notes: Get the first trace's findings about the network. By default they are warnings.
         follows_shapes: True if a graph that holds for one size of images is enough.
-        finetuned: A copy of the model that was fine-tuned on images without some of their pixels, for the metric
-            f_fidelity. Yours to set.
-        normalisation: The mean and std of the images that the model takes. Images that aren't normalised with them get
-            a PixelsGiven warning. None: not known.
+        finetuned: A copy of the model that was fine-tuned on images without some of their pixels,
+            for the metric f_fidelity. Yours to set.
+        normalisation: The mean and std of the images that the model takes. Images that aren't
+            normalised with them get a PixelsGiven warning. None: not known.
     """
 
     def __init__(
@@ -105,7 +110,9 @@ class SplitModel(CachesResults):
             advice = ""
             if isinstance(model, str):
                 advice = f"; load a network by its name, ab.load_model({model!r})"
-            raise BenchError(f"Invalid model: expected a torch.nn.Module, not {type_name(model)}{advice}.")
+            raise BenchError(
+                f"Invalid model: expected a torch.nn.Module, not {type_name(model)}{advice}."
+            )
         self.precision = check_precision(precision)
         self.head_precision = check_precision(head_precision)
         self.limits = Limits(ablation_memory)
@@ -113,7 +120,8 @@ class SplitModel(CachesResults):
         self.output = check_output(output)
         if ablation_channels is not None and ablation_channels < 1:
             raise BenchError(
-                f"Invalid ablation_channels={ablation_channels}; give the number of channels to ablate, or null: all."
+                f"Invalid ablation_channels={ablation_channels}; give the number of channels to "
+                "ablate, or null: all."
             )
         self.ablation_channels = ablation_channels
         self.model, self._with_hooks = copies(model)
@@ -139,13 +147,19 @@ class SplitModel(CachesResults):
 
     @property
     def tells_contributions(self) -> bool:
-        """True if the model has a method for its true contributions at this layer and to this output."""
+        """True if the model has a method for its true contributions at this layer and to this
+        output."""
         explains_logits = self.output.build is None and self.output.function is None
         method = getattr(self.model, "true_contributions", None)
-        return explains_logits and callable(method) and getattr(self.model, "truth_layer", self.layer) == self.layer
+        return (
+            explains_logits
+            and callable(method)
+            and getattr(self.model, "truth_layer", self.layer) == self.layer
+        )
 
     def rows_at_once(self, image: Tensor, with_gradient: bool = False) -> int:
-        """Return the number of images of an extra pass; see Limits. Raises BenchError before the first trace."""
+        """Return the number of images of an extra pass; see Limits. Raises BenchError before the
+        first trace."""
         return self.limits.rows_at_once(image, self.trunk_and_head.sizes, with_gradient)
 
     @property
@@ -155,40 +169,51 @@ class SplitModel(CachesResults):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of the model's first floating-point parameter. Images are cast to it; the head computes in it."""
+        """The type of the model's first floating-point parameter. Images are cast to it; the head
+        computes in it."""
         return self._first_tensor().dtype
 
     def _first_tensor(self) -> Tensor:
-        tensors = chain(self.model.parameters(), self.model.buffers())  # an iterator, since every pass asks
+        tensors = chain(
+            self.model.parameters(), self.model.buffers()
+        )  # an iterator, since every pass asks
         return next((tensor for tensor in tensors if tensor.is_floating_point()), torch.zeros(()))
 
     @property
     def trunk_and_head(self) -> TrunkAndHead:
-        """The trunk and the head, checked against the model. Raises BenchError before the first trace."""
+        """The trunk and the head, checked against the model. Raises BenchError before the first
+        trace."""
         if self._trunk_and_head is None:
-            raise BenchError("The model isn't split before its first trace; call trace(images) first.")
+            raise BenchError(
+                "The model isn't split before its first trace; call trace(images) first."
+            )
         return self._trunk_and_head
 
     def take(self, inputs: SeveralInputs) -> None:
-        """Turn this copy of the network into one that takes images only. Its other inputs are bound around each pass.
+        """Turn this copy of the network into one that takes images only. Its other inputs are bound
+        around each pass.
 
         Raises BenchError if the cut model was traced with other inputs before.
         """
         before = several_inputs(self.model)
         if before and (before.keys, before.explained) == (inputs.keys, inputs.explained):
-            before.others = ()  # a copy that was made during a pass still has the inputs of that pass
+            # a copy that was made during a pass still has the inputs of that pass
+            before.others = ()
             return
         if before or self._trunk_and_head is not None:
             raise BenchError(
-                "This cut model was traced with other inputs or another explained one; cut the model again."
+                "This cut model was traced with other inputs or another explained one; cut the "
+                "model again."
             )
         for model in filter(None, (self.model, self._with_hooks)):
             inputs.give(model)
 
     def for_size(self, images: Tensor) -> Self:
-        """Return this model cut for the size of images (B, C, *space): itself, unless it was captured for another size.
+        """Return this model cut for the size of images (B, C, *space): itself, unless it was
+        captured for another size.
 
-        At most MOST_SIZES sizes have graphs of their own. All others share a cut that needs no graph.
+        At most MOST_SIZES sizes have graphs of their own. All others share a cut that needs no
+        graph.
         """
         size = tuple(images.shape[2:])
         if self._trunk_and_head is None or self._trunk_and_head.capture.size in (None, size):
@@ -197,7 +222,10 @@ class SplitModel(CachesResults):
         if size not in sizes and len(sizes) < MOST_SIZES - 1:
             sizes.append(size)
         has_graph = size in sizes
-        return self.once(("cut for", size if has_graph else None), lambda: self._cut_again(follows_shapes=has_graph))
+        return self.once(
+            ("cut for", size if has_graph else None),
+            lambda: self._cut_again(follows_shapes=has_graph),
+        )
 
     def _cut_again(self, follows_shapes: bool) -> Self:
         """Cut the model at the same layer, for images of another size."""
@@ -208,7 +236,8 @@ class SplitModel(CachesResults):
         return other
 
     def split(self, images: Tensor) -> TrunkAndHead:
-        """Return trunk and head. The first call makes them, with the first of the images (B, 3, H', W').
+        """Return trunk and head. The first call makes them, with the first of the images (B, 3, H',
+        W').
 
         The network's other inputs must be bound around the call.
         """
@@ -246,31 +275,36 @@ class SplitModel(CachesResults):
             activations, sides = self.trunk_and_head.parts.trunk(images)
         self.passes.trunk_forward += len(images)
         count_backward(activations, self.passes, "trunk_backward")
-        if self.precision == "bf16":  # otherwise half precision is the network's own, and its head expects it
+        if (
+            self.precision == "bf16"
+        ):  # otherwise half precision is the network's own, and its head expects it
             sides = cast(sides, self.dtype)
         return activations.to(self.dtype), sides
 
     def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
-        """Compute outputs (R, C) for activations (R, K, H, W) with one row of side values each, and count the pass.
+        """Compute outputs (R, C) for activations (R, K, H, W) with one row of side values each, and
+        count the pass.
 
         An output is a class's logit unless the cut model has another `output`.
         """
         return self.outputs_of(self._network_logits(activations, sides))
 
     def head_logits(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
-        """Compute logits (R, C) from the arguments of `head`. Their softmax is the probability of each class."""
+        """Compute logits (R, C) from the arguments of `head`. Their softmax is the probability of
+        each class."""
         return self.class_logits_of(self._network_logits(activations, sides))
 
     def forward(self, images: Tensor, *others: Tensor) -> Tensor:
         """Compute outputs (B, C) of the model in eval mode, and count a pass of trunk and head.
 
-        The outputs are differentiable with respect to the images. Trunk and head run in their own precisions, so that
-        these outputs equal those of a trace of the same images.
+        The outputs are differentiable with respect to the images. Trunk and head run in their own
+        precisions, so that these outputs equal those of a trace of the same images.
         """
         return self.outputs_of(self._logits_of(images.to(self.device, self.dtype), *others))
 
     def forward_logits(self, images: Tensor, *others: Tensor) -> Tensor:
-        """Compute logits (B, C) from the arguments of `forward`. Their softmax is the probability of each class."""
+        """Compute logits (B, C) from the arguments of `forward`. Their softmax is the probability
+        of each class."""
         return self.class_logits_of(self._logits_of(images.to(self.device, self.dtype), *others))
 
     def _logits_of(self, images: Tensor, *others: Tensor) -> Tensor:
@@ -299,14 +333,17 @@ class SplitModel(CachesResults):
         return network_logits if module is None else module(network_logits).to(self.dtype)
 
     def class_logits_of(self, network_logits: Tensor) -> Tensor:
-        """Compute the logits of the explained classes from the network's own. A class may be a group of these."""
+        """Compute the logits of the explained classes from the network's own. A class may be a
+        group of these."""
         return self.outputs_of(network_logits) if self.output.are_logits else network_logits
 
-    def head_with_values(self, activations: Tensor, sides: tuple[Any, ...]) -> tuple[Tensor, Values | None]:
+    def head_with_values(
+        self, activations: Tensor, sides: tuple[Any, ...]
+    ) -> tuple[Tensor, Values | None]:
         """Compute the network's logits and the values of the head's nodes, and count the pass.
 
-        The values save the ablations a head pass. They are None if they are large compared with `ablation_memory`, or
-        if the head can't be read as a graph.
+        The values save the ablations a head pass. They are None if they are large compared with
+        `ablation_memory`, or if the head can't be read as a graph.
         """
         head = self.head_graph(activations.detach(), sides)
         if head is None:
@@ -317,7 +354,10 @@ class SplitModel(CachesResults):
         logits = self._count_head(values[node])
         if head.bytes_per_image * len(activations) > self.ablation_memory // 4:
             return logits, None
-        detached = {node: value.detach() if isinstance(value, Tensor) else value for node, value in values.items()}
+        detached = {
+            node: value.detach() if isinstance(value, Tensor) else value
+            for node, value in values.items()
+        }
         return logits, detached
 
     def _network_logits(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
@@ -333,25 +373,32 @@ class SplitModel(CachesResults):
 
     @torch.no_grad()
     def head_graph(self, activations: Tensor, sides: Any) -> HeadGraph | None:
-        """Return the head as a graph for the ablations, read on the first call; None if only whole passes are safe."""
+        """Return the head as a graph for the ablations, read on the first call; None if only whole
+        passes are safe."""
 
         def read() -> HeadGraph | None:
             graph = self.trunk_and_head.head_graph
             kinds = self.trunk_and_head.side_kinds
             if graph is None or len(kinds) != len(sides):
                 return None
-            head = read_head(graph, kinds, activations[:1], self.first_sides(sides, len(activations)))
+            head = read_head(
+                graph, kinds, activations[:1], self.first_sides(sides, len(activations))
+            )
             if head is None or not self.trunk_and_head.capture.whole:
                 return head
             # The graph calls some submodules whole, and doesn't see the values inside them.
             inside = self.trunk_and_head.sizes.bytes_inside(activations.element_size())
-            return replace(head, bytes_per_image=head.bytes_per_image + inside, widest=max(head.widest, inside))
+            return replace(
+                head, bytes_per_image=head.bytes_per_image + inside, widest=max(head.widest, inside)
+            )
 
         return self.once("head graph", read)
 
     def first_sides(self, sides: Any, batch: int) -> Any:
         """Return the sides of the first image of a batch of `batch` images."""
-        return select(sides, self.trunk_and_head.side_kinds, torch.zeros(1, dtype=torch.long), batch)
+        return select(
+            sides, self.trunk_and_head.side_kinds, torch.zeros(1, dtype=torch.long), batch
+        )
 
     @property
     def on_finetuned(self) -> Self | None:
@@ -360,7 +407,8 @@ class SplitModel(CachesResults):
         return None if copy is None else self.once(("finetuned", copy), lambda: self.on(copy))
 
     def on(self, model: nn.Module) -> Self:
-        """Cut another model at the same layer with the same settings. Both share their `passes` and `limits`."""
+        """Cut another model at the same layer with the same settings. Both share their `passes` and
+        `limits`."""
         return self._like(model, self.layer)
 
     def at(self, layer: str) -> Self:
@@ -370,7 +418,8 @@ class SplitModel(CachesResults):
         return self.once(("cut at", layer), lambda: self._like(self._user_copy, layer))
 
     def _like(self, model: nn.Module, layer: str) -> Self:
-        """Cut a model at a layer with this cut's settings, and share its passes, limits and findings."""
+        """Cut a model at a layer with this cut's settings, and share its passes, limits and
+        findings."""
         other = type(self)(
             model,
             layer,
@@ -395,16 +444,22 @@ def _checked_layer(model: nn.Module, copy: nn.Module, layer: str) -> str:
     if isinstance(layer, str):
         name = layer_name(copy, layer)
         if name is None:
-            known_names = [known for known, _ in copy.named_modules(remove_duplicate=False) if known]
+            known_names = [
+                known for known, _ in copy.named_modules(remove_duplicate=False) if known
+            ]
             raise unknown("layer", layer, known_names)
         return name
     names = {module: name for name, module in model.named_modules() if name}
     if isinstance(layer, nn.Module):
         place = f"its name is {names[layer]!r}" if layer in names else "it isn't part of this model"
-        raise BenchError(f"Invalid layer: expected a dotted module name, not a {type(layer).__name__}; {place}.")
+        raise BenchError(
+            f"Invalid layer: expected a dotted module name, not a {type(layer).__name__}; {place}."
+        )
     advice = "; cut one layer at a time" if isinstance(layer, list | tuple) else ""
     example = f" such as {next(iter(names.values()))!r}" if names else ""
-    raise BenchError(f"Invalid layer: expected a dotted module name{example}, not {type_name(layer)}{advice}.")
+    raise BenchError(
+        f"Invalid layer: expected a dotted module name{example}, not {type_name(layer)}{advice}."
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -414,8 +469,11 @@ class TracedNetwork:
     cut_model: SplitModel
     sides: Any  # the values that cross the cut in addition to the activations
     batch: int  # the number of images that the sides belong to
-    head_values: Values | None = None  # the values of the head's nodes, which save the ablations a head pass, if kept
-    # The activations and the outputs made from them, if kept. Their autograd graph saves other gradients a head pass.
+    head_values: Values | None = (
+        None  # the values of the head's nodes, which save the ablations a head pass, if kept
+    )
+    # The activations and the outputs made from them, if kept. Their autograd graph saves other
+    # gradients a head pass.
     kept_pass: tuple[Tensor, Tensor] | None = None
     output_scale: float = 1.0  # a factor of the scores
     input_scale: float = 1.0  # a factor of the activations, by which the head's input is divided
@@ -434,15 +492,21 @@ class TracedNetwork:
         )
 
     def scaled(self, output: float, inputs: float) -> TracedNetwork:
-        """Return the same network with its scores times `output`, and its head's input divided by `inputs`."""
-        return replace(self, output_scale=self.output_scale * output, input_scale=self.input_scale * inputs)
+        """Return the same network with its scores times `output`, and its head's input divided by
+        `inputs`."""
+        return replace(
+            self, output_scale=self.output_scale * output, input_scale=self.input_scale * inputs
+        )
 
     def head(self, activations: Tensor, rows: Tensor | None = None) -> Tensor:
         """Compute outputs (R, C); see Trace.head."""
-        return self.output_scale * self.cut_model.head(self._unscaled(activations), self._sides_of(rows))
+        return self.output_scale * self.cut_model.head(
+            self._unscaled(activations), self._sides_of(rows)
+        )
 
     def head_pass(self, activations: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the activations as a leaf, (B, K, H, W), and outputs (B, C) in their autograd graph.
+        """Return the activations as a leaf, (B, K, H, W), and outputs (B, C) in their autograd
+        graph.
 
         A backward pass must retain this graph, since later calls may return it again.
         """
@@ -453,15 +517,20 @@ class TracedNetwork:
         return leaf, self.head(leaf)
 
     def head_logits(self, activations: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Compute logits (R, C) from the arguments of `head`. Their softmax is the probability of each class."""
-        return self._logit_scale * self.cut_model.head_logits(self._unscaled(activations), self._sides_of(rows))
+        """Compute logits (R, C) from the arguments of `head`. Their softmax is the probability of
+        each class."""
+        return self._logit_scale * self.cut_model.head_logits(
+            self._unscaled(activations), self._sides_of(rows)
+        )
 
     def forward(self, images: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Compute outputs (R, C) of the whole model for other images, differentiable in them; see Trace.forward."""
+        """Compute outputs (R, C) of the whole model for other images, differentiable in them; see
+        Trace.forward."""
         return self.output_scale * self.cut_model.forward(images, *self.others_of(rows))
 
     def forward_logits(self, images: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Compute logits (R, C) of the whole model for other images. Their softmax is the probability of each class."""
+        """Compute logits (R, C) of the whole model for other images. Their softmax is the
+        probability of each class."""
         return self._logit_scale * self.cut_model.forward_logits(images, *self.others_of(rows))
 
     def others_of(self, rows: Tensor | None) -> OtherInputs:
@@ -472,12 +541,19 @@ class TracedNetwork:
 
     def explained(self, logits: Tensor) -> Tensor:
         """Return the outputs (R, C) that belong to logits (R, C) of `forward_logits`."""
-        return logits if self.cut_model.output.are_logits else self.output_scale * self.cut_model.outputs_of(logits)
+        return (
+            logits
+            if self.cut_model.output.are_logits
+            else self.output_scale * self.cut_model.outputs_of(logits)
+        )
 
     @torch.inference_mode(False)
     @torch.no_grad()
-    def ablation_drops(self, activations: Tensor, targets: Tensor, channels: Tensor | None = None) -> Tensor:
-        """Compute S - S_k for every channel k of the trace's activations set to zero: (B, K), exact.
+    def ablation_drops(
+        self, activations: Tensor, targets: Tensor, channels: Tensor | None = None
+    ) -> Tensor:
+        """Compute S - S_k for every channel k of the trace's activations set to zero: (B, K),
+        exact.
 
         See cutting.ablation.
 
@@ -506,9 +582,11 @@ class TracedNetwork:
     @torch.inference_mode(False)
     @torch.no_grad()
     def drops_cost(self, activations: Tensor, targets: Tensor) -> float:
-        """Estimate the cost of all drops of an image in forward passes, from the work of two channels.
+        """Estimate the cost of all drops of an image in forward passes, from the work of two
+        channels.
 
-        These are channels of the first image. The estimate counts multiplications, and needs no drop of the others.
+        These are channels of the first image. The estimate counts multiplications, and needs no
+        drop of the others.
         """
         first = self[0:1]
         maps = activations[:1]
@@ -536,20 +614,24 @@ class TracedNetwork:
         first_sides = self.cut_model.first_sides(self.sides, len(maps))
         if head is None:
             return False
-        return self.cut_model.once("free drops", lambda: has_closed_form(head, head.evaluate(maps[:1], first_sides)))
+        return self.cut_model.once(
+            "free drops", lambda: has_closed_form(head, head.evaluate(maps[:1], first_sides))
+        )
 
     @torch.inference_mode(False)
     @torch.no_grad()
     def true_contributions(self, activations: Tensor, targets: Tensor) -> Tensor | None:
         """Compute the model's own true contributions, (B, K, H, W) in the activations' type.
 
-        Any nn.Module may have the method true_contributions(activations (B, K, H, W), targets (B,)) -> (B, K, H, W). It
-        returns the exact contribution of every channel and position of the target layer to the logit of its row's
-        class. If the contributions hold at one layer only, the module's attribute `truth_layer` has that layer's dotted
-        name. The method gets copies, and runs without TF32 and autocast.
+        Any nn.Module may have the method true_contributions(activations (B, K, H, W), targets (B,))
+        -> (B, K, H, W). It returns the exact contribution of every channel and position of the
+        target layer to the logit of its row's class. If the contributions hold at one layer only,
+        the module's attribute `truth_layer` has that layer's dotted name. The method gets copies,
+        and runs without TF32 and autocast.
 
-        The result is None if there is no such method, if `truth_layer` is another layer, or if anything but the logits
-        is explained. Raises BenchError if the method returns anything else than such a tensor.
+        The result is None if there is no such method, if `truth_layer` is another layer, or if
+        anything but the logits is explained. Raises BenchError if the method returns anything else
+        than such a tensor.
         """
         model = self.cut_model.model
         layer = self.cut_model.layer
@@ -560,22 +642,33 @@ class TracedNetwork:
         others = self.others if hasattr(model, "of_objects") else ()
         with arithmetic("fp32", maps.device):
             truth = method(maps.clone(), targets.clone(), *others)
-        if not isinstance(truth, Tensor) or truth.shape != maps.shape or not truth.is_floating_point():
-            kind = f"{truth.dtype} {tuple(truth.shape)}" if isinstance(truth, Tensor) else type_name(truth)
+        if (
+            not isinstance(truth, Tensor)
+            or truth.shape != maps.shape
+            or not truth.is_floating_point()
+        ):
+            kind = (
+                f"{truth.dtype} {tuple(truth.shape)}"
+                if isinstance(truth, Tensor)
+                else type_name(truth)
+            )
             raise BenchError(
-                f"{type(model).__name__}.true_contributions must return a floating-point tensor of the activations' "
-                f"shape {tuple(maps.shape)} at the layer {layer!r}, not {kind}; where it "
-                "holds at another layer, name that one in the attribute truth_layer."
+                f"{type(model).__name__}.true_contributions must return a floating-point tensor "
+                f"of the activations' shape {tuple(maps.shape)} at the layer {layer!r}, not "
+                f"{kind}; where it holds at another layer, name that one in the attribute "
+                "truth_layer."
             )
         return self.output_scale * truth.to(maps)
 
     def linear_head(self, activations: Tensor) -> Tensor:
-        """Return the final layer's weight (C, K), or raise BenchError if the head isn't global average pooling +
-        linear.
+        """Return the final layer's weight (C, K), or raise BenchError if the head isn't global
+        average pooling + linear.
         """
         maps = self._unscaled(activations)
         graph = self.cut_model.head_graph(maps, self.sides)
-        weight = linear_head_weight(graph, maps[:1], self.cut_model.first_sides(self.sides, len(maps)))
+        weight = linear_head_weight(
+            graph, maps[:1], self.cut_model.first_sides(self.sides, len(maps))
+        )
         return self.output_scale / self.input_scale * weight
 
     def _sides_of(self, rows: Tensor | None) -> Any:

@@ -16,8 +16,8 @@ Result = TypeVar("Result")
 def one_thread() -> Iterator[None]:
     """Set torch's number of threads to 1, and restore it afterwards.
 
-    This is for many operations of microseconds each: on two busy cores, waking a second thread took five times as long.
-    It also makes sums the same bit by bit on any machine.
+    This is for many operations of microseconds each: on two busy cores, waking a second thread took
+    five times as long. It also makes sums the same bit by bit on any machine.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -30,8 +30,9 @@ def one_thread() -> Iterator[None]:
 def in_threads(function: Callable[..., Result], *parts: Iterable[Any]) -> list[Result]:
     """Call a function on each part, and return the results in the parts' order.
 
-    There is one iterable per parameter of the function, all of one length. Use this for functions of torch or compiled
-    by numba, since other Python threads can run at the same time. Each thread has one thread of torch's.
+    There is one iterable per parameter of the function, all of one length. Use this for functions
+    of torch or compiled by numba, since other Python threads can run at the same time. Each thread
+    has one thread of torch's.
     """
     calls = list(zip(*parts, strict=True))
     threads = min(len(calls), torch.get_num_threads())

@@ -1,7 +1,9 @@
-"""Turn the output of a transformer's layer into maps (B, K, H, W), and back: the `reshape` of a cut model.
+"""Turn the output of a transformer's layer into maps (B, K, H, W), and back: the `reshape` of a cut
+model.
 
-A vision transformer's layer returns tokens (B, N, K). The last H W of them are the image's patches, row by row. The
-tokens before them (the class token, registers) have no position. Swin's layers return grids (B, H, W, K).
+A vision transformer's layer returns tokens (B, N, K). The last H W of them are the image's patches,
+row by row. The tokens before them (the class token, registers) have no position. Swin's layers
+return grids (B, H, W, K).
 """
 
 from __future__ import annotations
@@ -29,17 +31,20 @@ class Reshape(Protocol):
     """Two functions, each the inverse of the other. A user's own object may be one."""
 
     def to_maps(self, output: Tensor, image_size: Size) -> tuple[Tensor, Tensor | None]:
-        """Return maps (B, K, H, W) of the layer's output for images of (H', W') pixels, and the rest of the output.
+        """Return maps (B, K, H, W) of the layer's output for images of (H', W') pixels, and the
+        rest of the output.
 
-        The rest is on no map. It is a tensor with the images in its first dimension, or None, and crosses the cut with
-        the maps.
+        The rest is on no map. It is a tensor with the images in its first dimension, or None, and
+        crosses the cut with the maps.
         """
 
     def from_maps(self, maps: Tensor, rest: Tensor | None) -> Tensor:
         """Return the layer's output again, for any batch of maps with the rest of their images."""
 
 
-AnyReshape = str | Sequence[int] | Reshape  # "tokens", a grid (H, W), or an object with to_maps and from_maps
+AnyReshape = (
+    str | Sequence[int] | Reshape
+)  # "tokens", a grid (H, W), or an object with to_maps and from_maps
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,8 @@ class Tokens:
         leading = output.shape[1] - height * width
         if leading < 0:
             raise BenchError(
-                f"{output.shape[1]} tokens don't fill a grid of {height}x{width}; set reshape to their grid."
+                f"{output.shape[1]} tokens don't fill a grid of {height}x{width}; set reshape to "
+                "their grid."
             )
         maps = output[:, leading:].transpose(1, 2).unflatten(2, (height, width))
         return maps.contiguous(), output[:, :leading] if leading else None
@@ -82,7 +88,8 @@ class ChannelsLast:
 
 
 def check_reshape(reshape: Any) -> AnyReshape | None:
-    """Return the reshape itself, a list as a tuple. Raises BenchError for one that is none of the three."""
+    """Return the reshape itself, a list as a tuple. Raises BenchError for one that is none of the
+    three."""
     if reshape is None or reshape == "tokens" or isinstance(reshape, Reshape):
         return reshape
     if isinstance(reshape, str):
@@ -91,7 +98,8 @@ def check_reshape(reshape: Any) -> AnyReshape | None:
     if is_pair and all(isinstance(side, int) and side > 0 for side in reshape):
         return tuple(reshape)
     raise BenchError(
-        f"Invalid reshape {reshape!r}; give None, 'tokens', a grid (H, W), or an object with to_maps and from_maps."
+        f"Invalid reshape {reshape!r}; give None, 'tokens', a grid (H, W), or an object with "
+        "to_maps and from_maps."
     )
 
 
@@ -102,22 +110,27 @@ def layout(
     image_size: Size,
     channels_last: Callable[[], bool | None] = lambda: None,
 ) -> Reshape | None:
-    """Return the way from this layer's output to maps, or None if the output is maps (B, K, H, W) already.
+    """Return the way from this layer's output to maps, or None if the output is maps (B, K, H, W)
+    already.
 
-    `channels_last` finds the order of an output whose sizes look like (B, H, W, K) by the network's operations; see
-    ChannelOrder. Raises BenchError for tokens without a reshape, and for an output that `reshape` can't be meant for.
+    `channels_last` finds the order of an output whose sizes look like (B, H, W, K) by the network's
+    operations; see ChannelOrder. Raises BenchError for tokens without a reshape, and for an output
+    that `reshape` can't be meant for.
     """
     if isinstance(reshape, Reshape):
         return reshape
     shape = tuple(output.shape)
     if len(image_size) != 2:
-        is_longer = len(shape) == len(image_size) + 2 and any(map(int.__gt__, shape[2:], image_size))
+        is_longer = len(shape) == len(image_size) + 2 and any(
+            map(int.__gt__, shape[2:], image_size)
+        )
         if reshape is not None or is_longer or channels_last():
             problem = "a side is longer than the input" if is_longer else "its channels are last"
             raise BenchError(
                 f"The layer {layer!r} gives {shape} for inputs of {_text(image_size)}: "
-                f"{problem if reshape is None else f'reshape={reshape} is of images'}; give a network of "
-                f"channels first, (B, C, {SPACES[len(image_size)]}), or a reshape object with to_maps and from_maps."
+                f"{problem if reshape is None else f'reshape={reshape} is of images'}; give a "
+                f"network of channels first, (B, C, {SPACES[len(image_size)]}), or a reshape "
+                "object with to_maps and from_maps."
             )
         return None
     grid = None if reshape is None or isinstance(reshape, str) else (reshape[0], reshape[1])
@@ -133,25 +146,39 @@ def layout(
                 "set reshape=tokens (model.reshape=tokens on the command line)."
             )
         return None
-    if len(readings) == 2:  # an output of four dimensions: prefer the readings with the image's aspect
+    if (
+        len(readings) == 2
+    ):  # an output of four dimensions: prefer the readings with the image's aspect
         sides = {reading: shape[2:] if reading is None else shape[1:3] for reading in readings}
-        fitting = [reading for reading in readings if Fraction(*sides[reading]) == Fraction(*image_size)]
+        fitting = [
+            reading for reading in readings if Fraction(*sides[reading]) == Fraction(*image_size)
+        ]
         readings = fitting or readings
     if len(readings) != 1:
-        problem = "may be maps (B, K, H, W) as well as (B, H, W, K)" if readings else "are no maps of the images"
+        problem = (
+            "may be maps (B, K, H, W) as well as (B, H, W, K)"
+            if readings
+            else "are no maps of the images"
+        )
         raise BenchError(
-            f"The values {shape} of the layer {layer!r} {problem}; set reshape to an object with to_maps and from_maps."
+            f"The values {shape} of the layer {layer!r} {problem}; set reshape to an object with "
+            "to_maps and from_maps."
         )
     return readings[0]
 
 
 def grid_of(tokens: int, image_size: Size) -> Size:
-    """Return the one grid (H, W) of square patches that cover the image exactly, after at most 8 leading tokens.
+    """Return the one grid (H, W) of square patches that cover the image exactly, after at most 8
+    leading tokens.
 
     Raises BenchError if there is none, or more than one.
     """
     sides = range(1, gcd(*image_size) + 1)
-    grids = [(image_size[0] // side, image_size[1] // side) for side in sides if not gcd(*image_size) % side]
+    grids = [
+        (image_size[0] // side, image_size[1] // side)
+        for side in sides
+        if not gcd(*image_size) % side
+    ]
     fitting = []
     for height, width in grids:
         patches = height * width
@@ -163,12 +190,14 @@ def grid_of(tokens: int, image_size: Size) -> Size:
     if fitting:
         problem = f"fill each of the grids {' and '.join(map(_text, fitting))}"
     raise BenchError(
-        f"{tokens} tokens of an image of {_text(image_size)} pixels {problem}; set reshape to their grid, as [14, 14]."
+        f"{tokens} tokens of an image of {_text(image_size)} pixels {problem}; set reshape to "
+        "their grid, as [14, 14]."
     )
 
 
 def _readings(shape: tuple[int, ...], grid: Size | None, image_size: Size) -> list[Reshape | None]:
-    """Return the possible meanings of an output of this shape; None stands for maps (B, K, H, W)."""
+    """Return the possible meanings of an output of this shape; None stands for maps (B, K, H,
+    W)."""
     if len(shape) == 3 and shape[1] > 1:
         return [Tokens(grid)]
     if len(shape) != 4:
@@ -186,7 +215,8 @@ def _may_be_grid(sides: Size, grid: Size | None, image_size: Size) -> bool:
 
 
 def fits(sides: tuple[int, ...], image_size: Size) -> bool:
-    """Return True if one stride makes these sides from the image's, up to one row or column of rounding."""
+    """Return True if one stride makes these sides from the image's, up to one row or column of
+    rounding."""
     height, width = sides
     down, across = image_size
     return down * (width - 1) < across * (height + 1) and across * (height - 1) < down * (width + 1)
@@ -197,23 +227,36 @@ def _text(size: Size) -> str:
 
 
 def check_inverse(reshape: Reshape, layer: str, output: Tensor, image_size: Size) -> None:
-    """Raise BenchError unless `from_maps` undoes `to_maps` on the output of the layer, bit by bit, for maps."""
+    """Raise BenchError unless `from_maps` undoes `to_maps` on the output of the layer, bit by bit,
+    for maps."""
     maps, rest = reshape.to_maps(output, image_size)
     if not isinstance(maps, Tensor) or maps.ndim != len(image_size) + 2 or len(maps) != len(output):
         raise BenchError(
-            f"The reshape of the layer {layer!r} must give maps (B, K, {SPACES[len(image_size)]}) from "
-            f"{tuple(output.shape)}."
+            f"The reshape of the layer {layer!r} must give maps (B, K, {SPACES[len(image_size)]}) "
+            f"from {tuple(output.shape)}."
         )
     back = reshape.from_maps(maps, rest)
-    if back.shape != output.shape or not torch.allclose(back, output, rtol=0, atol=0, equal_nan=True):
-        raise BenchError(f"The reshape of the layer {layer!r} isn't invertible: from_maps(*to_maps(x, size)) isn't x.")
+    if back.shape != output.shape or not torch.allclose(
+        back, output, rtol=0, atol=0, equal_nan=True
+    ):
+        raise BenchError(
+            f"The reshape of the layer {layer!r} isn't invertible: from_maps(*to_maps(x, size)) "
+            "isn't x."
+        )
 
 
-# The operations that make and read a value decide the order of its channels. Its sizes don't: maps with as many rows as
-# channels look like a grid.
+# The operations that make and read a value decide the order of its channels. Its sizes don't: maps
+# with as many rows as channels look like a grid.
 FIRST = {"batch_norm", "group_norm", "instance_norm", "interpolate", "pixel_shuffle"} | {
     f"{name}{axes}d"
-    for name in ("conv", "conv_transpose", "max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool")
+    for name in (
+        "conv",
+        "conv_transpose",
+        "max_pool",
+        "avg_pool",
+        "adaptive_avg_pool",
+        "adaptive_max_pool",
+    )
     for axes in SPACES
 }
 LAST = {"linear", "layer_norm", "rms_norm"}
@@ -238,10 +281,13 @@ class ChannelOrder(TorchFunctionMode):
         self._last: dict[int, bool] = {}  # True if the channels of the value with this id are last
 
     def channels_last(self, value: object) -> bool | None:
-        """Return True if a value of the pass is (B, H, W, K); None if no operation shows its order."""
+        """Return True if a value of the pass is (B, H, W, K); None if no operation shows its
+        order."""
         return self._last.get(self._first_alike(id(value)))
 
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         """Run an operation, and record the order that it shows."""
         result = function(*args, **(kwargs or {}))
         name = getattr(function, "__name__", "").strip("_")
@@ -256,7 +302,11 @@ class ChannelOrder(TorchFunctionMode):
         elif name == "permute" and dims in (self.to_first, self.to_last) and self.ndim > 3:
             self._tell(source, dims == self.to_first)
             self._tell(result, dims == self.to_last)
-        elif name in ("mean", "amax") and dims in (self.space_of_first, self.space_of_last) and self.ndim > 3:
+        elif (
+            name in ("mean", "amax")
+            and dims in (self.space_of_first, self.space_of_last)
+            and self.ndim > 3
+        ):
             self._tell(source, dims == self.space_of_last)
         elif self._is_map(result):
             for value in args:

@@ -1,7 +1,9 @@
-"""Cut a model at a layer and trace it: one pass gives the tensors that every method and both axioms need.
+"""Cut a model at a layer and trace it: one pass gives the tensors that every method and both axioms
+need.
 
-`cut` makes a `CutModel`, which holds the model as two functions, trunk and head. `CutModel.trace` runs both on a batch
-and returns a `Trace`. The trace holds the pass's tensors, and computes ablation drops and other passes on first use.
+`cut` makes a `CutModel`, which holds the model as two functions, trunk and head. `CutModel.trace`
+runs both on a batch and returns a `Trace`. The trace holds the pass's tensors, and computes
+ablation drops and other passes on first use.
 """
 
 from __future__ import annotations
@@ -45,9 +47,12 @@ from axiom_bench.cutting.tokens import AnyReshape
 from axiom_bench.cutting.trunk_and_head import Capture, cast
 from axiom_bench.errors import BenchError, is_out_of_memory
 
-Inputs = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]  # images, or several inputs of which one is explained
+Inputs = (
+    Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]
+)  # images, or several inputs of which one is explained
 
-# The fields and cached properties of a Trace that have one row per image, so that a slice of the trace slices them.
+# The fields and cached properties of a Trace that have one row per image, so that a slice of the
+# trace slices them.
 TENSORS = ("images", "activations", "gradients", "scores", "logits", "targets")
 OPTIONAL = ("interventions", "other_images", "first_images")
 COMPUTED = ("drops", "ablation_drops", "part_effects", "part_shapley_values", "true_contributions")
@@ -61,17 +66,21 @@ class Trace(CachesResults):
         images: The images, (B, 3, H', W'). Signals are (B, C, L'), volumes (B, C, D', H', W').
         activations: F, (B, K, H, W), (B, K, L) or (B, K, D, H, W).
         gradients: g = dS/dF, in the shape of the activations.
-        scores: S, (B,), the explained scores: the class's pre-softmax logit unless the cut has another output.
+        scores: S, (B,), the explained scores: the class's pre-softmax logit unless the cut has
+            another output.
         logits: The logits, (B, C). Their softmax is the probability of each class.
         targets: The explained classes, (B,).
         network: Trunk and head, for passes over other activations and images of these rows.
-        num_padding: The number of padded rows at the end, which repeat the last valid row; see `per_image`.
-        interventions: The parts of each row's image, with versions of the image without each part. None if nothing
+        num_padding: The number of padded rows at the end, which repeat the last valid row; see
+            `per_image`.
+        interventions: The parts of each row's image, with versions of the image without each part.
+            None if nothing needs them.
+        other_images: Another image of the data set for each row, (B, 3, H', W'). None if nothing
             needs them.
-        other_images: Another image of the data set for each row, (B, 3, H', W'). None if nothing needs them.
-        first_images: The images of the trace that `again` or `at` derived this trace from, which seed `generators`.
-            None if the trace isn't derived.
-        image_ids: The id of each row. None if the caller gave none, and for derived traces, which have other images.
+        first_images: The images of the trace that `again` or `at` derived this trace from, which
+            seed `generators`. None if the trace isn't derived.
+        image_ids: The id of each row. None if the caller gave none, and for derived traces, which
+            have other images.
     """
 
     images: Tensor
@@ -106,14 +115,16 @@ class Trace(CachesResults):
     def __getitem__(self, rows: slice) -> Trace:
         if not isinstance(rows, slice):
             raise BenchError(
-                f"Invalid index {rows!r} of a trace; give a slice, such as trace[0:1] for the first image."
+                f"Invalid index {rows!r} of a trace; give a slice, such as trace[0:1] for the "
+                "first image."
             )
         fields: dict[str, Any] = {}
         for name in (*TENSORS, "network", *OPTIONAL, "image_ids"):
             value = getattr(self, name)
             if value is not None:
                 fields[name] = value[rows]
-        # The padded rows repeat the last valid row. Of these equal rows, the first that is selected counts as valid.
+        # The padded rows repeat the last valid row. Of these equal rows, the first that is selected
+        # counts as valid.
         index = torch.arange(len(self))[rows]
         num_equal = int((index >= self.num_valid - 1).sum())
         part = replace(self, **fields, num_padding=max(0, num_equal - 1))
@@ -132,7 +143,8 @@ class Trace(CachesResults):
 
     @property
     def other_inputs(self) -> OtherInputs:
-        """The network's inputs other than the images, (B, ...) each, in the order in which they were given."""
+        """The network's inputs other than the images, (B, ...) each, in the order in which they
+        were given."""
         return self.network.others
 
     @property
@@ -142,7 +154,8 @@ class Trace(CachesResults):
 
     @property
     def dimensions(self) -> int:
-        """The number of spatial axes of the activations: 1 for signals, 2 for images, 3 for volumes."""
+        """The number of spatial axes of the activations: 1 for signals, 2 for images, 3 for
+        volumes."""
         return self.activations.ndim - 2
 
     @property
@@ -152,12 +165,14 @@ class Trace(CachesResults):
 
     @property
     def has_probability(self) -> bool:
-        """True if a softmax over the logits is a probability: two or more classes that exclude each other."""
+        """True if a softmax over the logits is a probability: two or more classes that exclude each
+        other."""
         return self.cut_model.output.softmax and self.logits.shape[1] > 1
 
     @property
     def passes(self) -> Passes:
-        """The passes since the cut was made, counted in images. All traces of a cut share this count."""
+        """The passes since the cut was made, counted in images. All traces of a cut share this
+        count."""
         return self.cut_model.passes
 
     @property
@@ -167,7 +182,8 @@ class Trace(CachesResults):
 
     @cached_property
     def classes_on_cpu(self) -> tuple[Tensor, Tensor]:
-        """The explained classes (B,) and the classes of the highest logits (B,), brought to the CPU in one copy."""
+        """The explained classes (B,) and the classes of the highest logits (B,), brought to the CPU
+        in one copy."""
         explained, predicted = torch.stack([self.targets, self.logits.argmax(1)]).cpu()
         return explained, predicted
 
@@ -184,10 +200,12 @@ class Trace(CachesResults):
         return torch.stack(rows + rows[-1:] * self.num_padding)
 
     def generators(self, seed: int | str, rows: slice = slice(None)) -> list[torch.Generator]:
-        """Return a CPU generator for each image of these rows, seeded by `seed` and the image's pixels as first traced.
+        """Return a CPU generator for each image of these rows, seeded by `seed` and the image's
+        pixels as first traced.
 
-        The explanation of a perturbed copy thus draws the same numbers as the explanation of its image, on every device
-        and at every batch size. The two explanations differ only by the effect of the perturbation.
+        The explanation of a perturbed copy thus draws the same numbers as the explanation of its
+        image, on every device and at every batch size. The two explanations differ only by the
+        effect of the perturbation.
 
         Args:
             seed: A number or name that all the generators share.
@@ -212,8 +230,8 @@ class Trace(CachesResults):
     def gradient_of(self, scores: Callable[[Tensor], Tensor]) -> Tensor:
         """Compute the gradient of other scores with respect to the activations, d scores / dF.
 
-        This costs a backward pass through the head. It also costs a forward pass if the trace's own was too large to be
-        kept.
+        This costs a backward pass through the head. It also costs a forward pass if the trace's own
+        was too large to be kept.
 
         Args:
             scores: A differentiable function from the outputs (B, C) to scores (B,).
@@ -227,12 +245,13 @@ class Trace(CachesResults):
         return gradient
 
     def forward(self, images: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Run the whole model on other images. The outputs are differentiable with respect to the images.
+        """Run the whole model on other images. The outputs are differentiable with respect to the
+        images.
 
         Args:
             images: The images, (R, 3, H', W').
-            rows: The row of the trace whose `other_inputs` each image gets, (R,), for networks with several inputs.
-                None: one image per row, in order.
+            rows: The row of the trace whose `other_inputs` each image gets, (R,), for networks with
+                several inputs. None: one image per row, in order.
 
         Returns:
             The outputs, (R, C). Column c is the score S of class c.
@@ -249,9 +268,11 @@ class Trace(CachesResults):
 
     @cached_property
     def ablation_drops(self) -> Tensor:
-        """The drop S - S_k of the score when channel k is set to zero, (B, K). Computed on first use.
+        """The drop S - S_k of the score when channel k is set to zero, (B, K). Computed on first
+        use.
 
-        A dead channel's drop is 0. All drops are exact, unless the cut has a budget, `ablation_channels`.
+        A dead channel's drop is 0. All drops are exact, unless the cut has a budget,
+        `ablation_channels`.
         """
         return self.drops.values
 
@@ -259,7 +280,8 @@ class Trace(CachesResults):
     @torch.inference_mode(False)
     @torch.no_grad()
     def drops(self) -> Drops:
-        """The `ablation_drops`, with which of them are exact, and the error of the others. Computed on first use."""
+        """The `ablation_drops`, with which of them are exact, and the error of the others. Computed
+        on first use."""
         budget = self.cut_model.ablation_channels
         if budget is None or self.network.has_free_drops(self.activations):
             values = self.network.ablation_drops(self.activations, self.targets)
@@ -278,7 +300,8 @@ class Trace(CachesResults):
 
     @property
     def drops_cost(self) -> float:
-        """The cost of all drops of an image in forward passes, estimated from the work of two drops."""
+        """The cost of all drops of an image in forward passes, estimated from the work of two
+        drops."""
         cost = partial(self.network.drops_cost, self.activations, self.targets)
         return self.cut_model.once("drops cost", cost)
 
@@ -289,7 +312,8 @@ class Trace(CachesResults):
 
     @cached_property
     def true_contributions(self) -> Tensor | None:
-        """The exact contribution of each channel and position, (B, K, H, W), if the model can compute it.
+        """The exact contribution of each channel and position, (B, K, H, W), if the model can
+        compute it.
 
         `TracedNetwork.true_contributions` has the conditions.
         """
@@ -299,10 +323,11 @@ class Trace(CachesResults):
     @torch.inference_mode(False)
     @torch.no_grad()
     def part_effects(self) -> tuple[Tensor, ...]:
-        """The drop in S when a part of `interventions` is removed, for each row (n_parts,). Computed on first use.
+        """The drop in S when a part of `interventions` is removed, for each row (n_parts,).
+        Computed on first use.
 
-        The drop is S minus the mean of S over the part's versions. S is the score of this trace's model and target.
-        Each version costs a forward pass.
+        The drop is S minus the mean of S over the part's versions. S is the score of this trace's
+        model and target. Each version costs a forward pass.
 
         Raises:
             BenchError: If the trace has no interventions.
@@ -313,22 +338,26 @@ class Trace(CachesResults):
     @torch.inference_mode(False)
     @torch.no_grad()
     def part_shapley_values(self) -> tuple[Tensor, ...]:
-        """The Shapley value of each part, for each row (n_parts,); see `interventions.shapley_values`.
+        """The Shapley value of each part, for each row (n_parts,); see
+        `interventions.shapley_values`.
 
-        n parts have 2^n - 1 sets that can be removed, each in as many versions as its parts have. Each version costs a
-        forward pass.
+        n parts have 2^n - 1 sets that can be removed, each in as many versions as its parts have.
+        Each version costs a forward pass.
 
         Raises:
-            BenchError: If `interventions.shapley_values` raises it, or if the trace has no interventions.
+            BenchError: If `interventions.shapley_values` raises it, or if the trace has no
+                interventions.
         """
         return self._values_of_parts(shapley_values)
 
     def _values_of_parts(self, compute: Callable[..., tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-        """Compute `effects` or `shapley_values` for this trace's rows; padded rows repeat the last valid row's."""
+        """Compute `effects` or `shapley_values` for this trace's rows; padded rows repeat the last
+        valid row's."""
         if self.interventions is None:
             raise BenchError(
-                "This needs versions of the images without their parts, and these images have none; choose a data set "
-                "that offers interventions, such as data=scenes, or pass axiom_bench.Batch(interventions=...)."
+                "This needs versions of the images without their parts, and these images have "
+                "none; choose a data set that offers interventions, such as data=scenes, or pass "
+                "axiom_bench.Batch(interventions=...)."
             )
 
         def score(images: Tensor, rows: Tensor) -> Tensor:
@@ -343,14 +372,21 @@ class Trace(CachesResults):
         return values + values[-1:] * self.num_padding
 
     def at(self, layer: str) -> Trace:
-        """Trace the same images and targets at another layer of the same model. Passes are counted together.
+        """Trace the same images and targets at another layer of the same model. Passes are counted
+        together.
 
         Args:
             layer: A dotted module name.
         """
-        trace = trace_of(self.cut_model.at(layer), self.images, self.targets, others=self.other_inputs)
+        trace = trace_of(
+            self.cut_model.at(layer), self.images, self.targets, others=self.other_inputs
+        )
         trace = self._with_extras(trace, self.num_padding)
-        return trace if self.network.output_scale == 1 else trace.scaled(output=self.network.output_scale)
+        return (
+            trace
+            if self.network.output_scale == 1
+            else trace.scaled(output=self.network.output_scale)
+        )
 
     def again(
         self,
@@ -359,16 +395,18 @@ class Trace(CachesResults):
         model: nn.Module | SplitModel | None = None,
         other_inputs: OtherInputs | None = None,
     ) -> Trace:
-        """Trace other images, classes, other inputs, or another model at the same layer. None keeps this trace's.
+        """Trace other images, classes, other inputs, or another model at the same layer. None keeps
+        this trace's.
 
-        The new trace is padded like this one if its rows end in equally many equal rows; otherwise it isn't padded. If
-        it has as many images as this trace, they count as versions of these images, row by row. The versions share the
-        draws of these images; see `generators`.
+        The new trace is padded like this one if its rows end in equally many equal rows; otherwise
+        it isn't padded. If it has as many images as this trace, they count as versions of these
+        images, row by row. The versions share the draws of these images; see `generators`.
 
         Args:
             images: The images, (R, 3, H', W').
             targets: The class indices, (R,).
-            model: Another model, or a cut model of it from `cut_model.on(model)`. Passes are counted together.
+            model: Another model, or a cut model of it from `cut_model.on(model)`. Passes are
+                counted together.
             other_inputs: The network's inputs other than the images, (R, ...) each.
         """
         if isinstance(model, nn.Module):
@@ -380,12 +418,14 @@ class Trace(CachesResults):
         trace = trace_of(cut_model, images, targets, others=others)
         last_rows = slice(self.num_valid - 1, None)
         is_padded = len(images) == len(self) and all(
-            (values[last_rows] == values[last_rows][:1]).all() for values in (images, targets, *others)
+            (values[last_rows] == values[last_rows][:1]).all()
+            for values in (images, targets, *others)
         )
         return self._with_extras(trace, self.num_padding if is_padded else 0)
 
     def _with_extras(self, trace: Trace, num_padding: int) -> Trace:
-        """Set the padded rows of a derived trace. If it has as many rows, also copy the OPTIONAL fields of this one."""
+        """Set the padded rows of a derived trace. If it has as many rows, also copy the OPTIONAL
+        fields of this one."""
         if len(trace) != len(self):
             return replace(trace, num_padding=num_padding)
         extras: dict[str, Any] = {name: getattr(self, name) for name in OPTIONAL}
@@ -396,7 +436,8 @@ class Trace(CachesResults):
     def scaled(self, output: float = 1.0, inputs: float = 1.0) -> Trace:
         """Return the trace of the same network with other scales of its scores and activations.
 
-        A method on the score's scale follows `output`. `inputs` changes no map, since the head undoes it.
+        A method on the score's scale follows `output`. `inputs` changes no map, since the head
+        undoes it.
 
         Args:
             output: A factor of the scores.
@@ -414,11 +455,13 @@ class Trace(CachesResults):
 
 @dataclass(frozen=True)
 class RowsOfImages:
-    """The neighbouring rows of a trace that share an image, such as one row for each of its labels."""
+    """The neighbouring rows of a trace that share an image, such as one row for each of its
+    labels."""
 
     numbers: Tensor  # (B,), the number of each row's image; on the CPU
     places: Tensor  # (B,), the place of each row among the rows of its image; on the CPU
-    # (B, most), the classes of all rows of a row's image, by place. If the image has fewer rows, other classes follow.
+    # (B, most), the classes of all rows of a row's image, by place. If the image has fewer rows,
+    # other classes follow.
     classes: Tensor
 
     def __getitem__(self, rows: slice) -> RowsOfImages:
@@ -426,10 +469,11 @@ class RowsOfImages:
 
 
 def rows_of_images(trace: Trace) -> RowsOfImages:
-    """Find the rows of a trace that share an image, comparing the images once. Padded rows count as the last valid row.
+    """Find the rows of a trace that share an image, comparing the images once. Padded rows count as
+    the last valid row.
 
-    All images of a derived trace count as different. If two are equal, they may be versions of different first images,
-    and then draw different numbers; see `Trace.generators`.
+    All images of a derived trace count as different. If two are equal, they may be versions of
+    different first images, and then draw different numbers; see `Trace.generators`.
     """
 
     def compare() -> RowsOfImages:
@@ -507,12 +551,16 @@ def trace_of(
         logits=logits.detach(),
         targets=targets,
         network=network,
-        interventions=None if interventions is None else checked_interventions(interventions, images),
+        interventions=None
+        if interventions is None
+        else checked_interventions(interventions, images),
         other_images=None if other_images is None else checked_other_images(other_images, images),
     )
 
 
-def _gradients(cut_model: SplitModel, scores: Tensor, activations: Tensor, sides: Any, keeps_graph: bool) -> Tensor:
+def _gradients(
+    cut_model: SplitModel, scores: Tensor, activations: Tensor, sides: Any, keeps_graph: bool
+) -> Tensor:
     """Compute dS/dF, (B, K, H, W), or raise BenchError if there is no gradient."""
     if not scores.requires_grad and cut_model.output.function is not None:
         raise BenchError(
@@ -523,14 +571,17 @@ def _gradients(cut_model: SplitModel, scores: Tensor, activations: Tensor, sides
     gradients = None
     if scores.requires_grad:
         try:
-            (gradients,) = torch.autograd.grad(scores.sum(), activations, retain_graph=keeps_graph, allow_unused=True)
+            (gradients,) = torch.autograd.grad(
+                scores.sum(), activations, retain_graph=keeps_graph, allow_unused=True
+            )
         except Exception as error:  # a network's own backward pass may raise anything
             if is_out_of_memory(error):
                 raise
             if "modified by an inplace operation" in str(error):
                 raise BenchError(
-                    f"{network} changes a tensor in place that its gradient needs; let its forward change a clone() "
-                    "of it, or give read= (of objects) or output= a function of what it was before."
+                    f"{network} changes a tensor in place that its gradient needs; let its "
+                    "forward change a clone() of it, or give read= (of objects) or output= a "
+                    "function of what it was before."
                 ) from error
             raise BenchError(
                 f"The gradient of {network} fails ({str(error).splitlines()[0]}); mend it so that "
@@ -538,12 +589,18 @@ def _gradients(cut_model: SplitModel, scores: Tensor, activations: Tensor, sides
             ) from error
     if gradients is None:
         maps = activations.detach()
-        if not torch.equal(cut_model.head(maps, sides), cut_model.head(maps + 1, sides)):  # they do depend on the layer
+        if not torch.equal(
+            cut_model.head(maps, sides), cut_model.head(maps + 1, sides)
+        ):  # they do depend on the layer
             raise BenchError(
-                f"The scores of {network} depend on the layer {cut_model.layer!r} and have no gradient there; "
-                "compute them without detach, no_grad, inference_mode, item or NumPy."
+                f"The scores of {network} depend on the layer {cut_model.layer!r} and have no "
+                "gradient there; compute them without detach, no_grad, inference_mode, item or "
+                "NumPy."
             )
-        raise BenchError(f"The scores don't depend on the layer {cut_model.layer!r}; choose one nearer to the output.")
+        raise BenchError(
+            f"The scores don't depend on the layer {cut_model.layer!r}; choose one nearer to the "
+            "output."
+        )
     return gradients
 
 
@@ -551,25 +608,28 @@ class CutModel(SplitModel):
     """A model cut at a layer: `trunk -> activations -> head`. The user's model is never edited.
 
     Args:
-        model: Any nn.Module that maps images (B, C', H', W'), signals (B, C', L') or volumes (B, C', D', H', W') to
-            logits (B, C), or to a value that `output` reads. Logits are also found in a dict ("logits" or "out") and in
-            an object with `.logits`. They are made from (B,) and (B, C, H, W), squeezed or not.
+        model: Any nn.Module that maps images (B, C', H', W'), signals (B, C', L') or volumes (B,
+            C', D', H', W') to logits (B, C), or to a value that `output` reads. Logits are also
+            found in a dict ("logits" or "out") and in an object with `.logits`. They are made from
+            (B,) and (B, C, H, W), squeezed or not.
         layer: A dotted module name.
         precision: The precision of the trunk: "fp32", "tf32" or "bf16".
         head_precision: The precision of the head and the ablations: "fp32", "tf32" or "bf16".
         ablation_memory: The bytes that the ablations may take in addition to the trace.
-        reshape: The way from tokens to maps, for a transformer's layer: "tokens", a grid (H, W), or an object with
-            to_maps and from_maps.
-        output: The explained scores: "probability", "margin" (z_c - the highest other logit), "rest", one of
-            `axiom_bench.outputs`, or a function or module from the model's return value to scores (B, n).
-            None explains the logits. If the model ends in probabilities, these are the logits before its end. The first
-            trace recognises such an end, with a RecognisedOutput warning. "logits", "probabilities" or
-            "log_probabilities" say what the model returns.
-        ablation_channels: A budget for inner layers: only so many channels of each image, and a sample of the others,
-            are ablated; see `Trace.drops`. None: all.
+        reshape: The way from tokens to maps, for a transformer's layer: "tokens", a grid (H, W), or
+            an object with to_maps and from_maps.
+        output: The explained scores: "probability", "margin" (z_c - the highest other logit),
+            "rest", one of `axiom_bench.outputs`, or a function or module from the model's return
+            value to scores (B, n). None explains the logits. If the model ends in probabilities,
+            these are the logits before its end. The first trace recognises such an end, with a
+            RecognisedOutput warning. "logits", "probabilities" or "log_probabilities" say what the
+            model returns.
+        ablation_channels: A budget for inner layers: only so many channels of each image, and a
+            sample of the others, are ablated; see `Trace.drops`. None: all.
 
     Raises:
-        BenchError: If the layer (the message has the nearest names), precision, reshape, output or budget is invalid.
+        BenchError: If the layer (the message has the nearest names), precision, reshape, output or
+            budget is invalid.
     """
 
     def trace(
@@ -592,10 +652,12 @@ class CutModel(SplitModel):
             other_inputs: The `other_inputs` of an earlier trace, if `images` is a tensor.
 
         Raises:
-            BenchError: If the layer gives no such maps, if the model has no logits or scores, or if a target is out of
-                range.
+            BenchError: If the layer gives no such maps, if the model has no logits or scores, or if
+                a target is out of range.
         """
-        trace = trace_of(self, images, targets, interventions, other_images, explained, other_inputs)
+        trace = trace_of(
+            self, images, targets, interventions, other_images, explained, other_inputs
+        )
         if not self.holds(PixelsGiven) and (note := pixels_note(trace.images, self.normalisation)):
             self.once(PixelsGiven, lambda: note)
             warnings.warn(note, PixelsGiven, stacklevel=2)
@@ -612,7 +674,8 @@ def cut(
     output: AnyOutput | None = None,
     ablation_channels: int | None = None,
 ) -> CutModel:
-    """Cut a model once at a layer, for many traces. Arguments and errors are those of `CutModel`."""
+    """Cut a model once at a layer, for many traces. Arguments and errors are those of
+    `CutModel`."""
     if isinstance(model, nn.Module):
         check_shapes(model)
         check_finite(model)
@@ -626,7 +689,9 @@ def cut(
         output=output,
         ablation_channels=ablation_channels,
     )
-    preprocessing = getattr(getattr(model, "loaded", None), "preprocessing", None)  # `load_model` sets `loaded`
+    preprocessing = getattr(
+        getattr(model, "loaded", None), "preprocessing", None
+    )  # `load_model` sets `loaded`
     if preprocessing is not None and preprocessing.shape is None:
         cut_model.normalisation = preprocessing.mean, preprocessing.std
     return cut_model
@@ -641,14 +706,17 @@ def trace(
     output: AnyOutput | None = None,
     explained: int | str | None = None,
 ) -> Trace:
-    """Cut a model and trace it in one call, for notebooks: one trunk pass, one head pass and its gradient.
+    """Cut a model and trace it in one call, for notebooks: one trunk pass, one head pass and its
+    gradient.
 
-    Activations, gradients and drops are those of Fu et al. 2020, arXiv:2008.02312, section 3: F, g = dS/dF and S - S_k.
-    The model isn't changed. Other arguments, and errors, are those of `CutModel` and `CutModel.trace`.
+    Activations, gradients and drops are those of Fu et al. 2020, arXiv:2008.02312, section 3: F, g
+    = dS/dF and S - S_k. The model isn't changed. Other arguments, and errors, are those of
+    `CutModel` and `CutModel.trace`.
 
-    If the network has several inputs, give a tuple of tensors in the order of forward's arguments, or a dict. The dict
-    has the arguments' names, or is the one dict that forward takes. Each input has a row for each image. The inputs
-    that aren't explained become `Trace.other_inputs`, and stay with their images in every pass.
+    If the network has several inputs, give a tuple of tensors in the order of forward's arguments,
+    or a dict. The dict has the arguments' names, or is the one dict that forward takes. Each input
+    has a row for each image. The inputs that aren't explained become `Trace.other_inputs`, and stay
+    with their images in every pass.
 
     Args:
         model: The model, as `CutModel` takes it.
@@ -657,7 +725,9 @@ def trace(
         targets: The class indices, (B,). None: the predicted class of each image.
         reshape: The way from tokens to maps, as `CutModel` takes it.
         output: The explained scores, as `CutModel` takes them.
-        explained: The place or name of the explained input. It is needed if several inputs have the axes of the
-            network's convolutions.
+        explained: The place or name of the explained input. It is needed if several inputs have the
+            axes of the network's convolutions.
     """
-    return cut(model, layer, reshape=reshape, output=output).trace(images, targets, explained=explained)
+    return cut(model, layer, reshape=reshape, output=output).trace(
+        images, targets, explained=explained
+    )

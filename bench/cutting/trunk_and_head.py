@@ -1,7 +1,7 @@
 """Split a model into trunk and head, in the first of five ways that equals the model on one image.
 
-Sides are the values that cross the cut in addition to the layer's output, such as a skip connection's. Each belongs to
-its image.
+Sides are the values that cross the cut in addition to the layer's output, such as a skip
+connection's. Each belongs to its image.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def _kind(value: Any, doubled: Any) -> SideKind | None:
     if isinstance(value, Tensor):
         if value.shape == doubled.shape:
             return SideKind.SHARED
-        is_per_image = value.shape[1:] == doubled.shape[1:] and doubled.shape[0] == 2 * value.shape[0]
+        is_per_image = (
+            value.shape[1:] == doubled.shape[1:] and doubled.shape[0] == 2 * value.shape[0]
+        )
         return SideKind.PER_IMAGE if is_per_image else None
     if value == doubled:
         return SideKind.SHARED
@@ -92,7 +94,8 @@ def cast(sides: Any, dtype: torch.dtype) -> Any:
 
 
 class Parts(Protocol):
-    """The trunk and the head of a model. `head_graph` is the head as a graph, None if it isn't one."""
+    """The trunk and the head of a model. `head_graph` is the head as a graph, None if it isn't
+    one."""
 
     @property
     def head_graph(self) -> fx.GraphModule | None: ...
@@ -106,8 +109,9 @@ class Parts(Protocol):
 class ReshapedParts:
     """Parts with a reshape between them: the trunk returns maps, and the head takes them.
 
-    Trunk: images -> (maps, (rest, *sides)). Head: (maps, (rest, *sides)) -> logits. `rest` is the part of the layer's
-    output that is in no map, such as the class token. It crosses the cut as a side.
+    Trunk: images -> (maps, (rest, *sides)). Head: (maps, (rest, *sides)) -> logits. `rest` is the
+    part of the layer's output that is in no map, such as the class token. It crosses the cut as a
+    side.
     """
 
     parts: Parts
@@ -118,7 +122,8 @@ class ReshapedParts:
         return self.as_maps(*self.parts.trunk(images), tuple(images.shape[2:]))
 
     def as_maps(self, output: Tensor, sides: tuple[Any, ...], size: tuple[int, ...]) -> Passed:
-        """Return maps (B, K, H, W) and the sides, from the layer's output and its sides for images of this size."""
+        """Return maps (B, K, H, W) and the sides, from the layer's output and its sides for images
+        of this size."""
         maps, rest = self.reshape.to_maps(output, size)
         return maps, (rest, *sides)
 
@@ -154,12 +159,15 @@ class ReshapedParts:
 
 
 class Step(Enum):
-    """The ways to make trunk and head of a model, in order. The first that equals the model is used."""
+    """The ways to make trunk and head of a model, in order. The first that equals the model is
+    used."""
 
     GRAPH = "torch.fx follows the model"
     SHAPES = "torch.fx follows the model at this input size"
     MODULES = "torch.fx follows the model except"
-    HEAD = "torch.fx can't follow the model, and each ablation runs the layers behind the target layer"
+    HEAD = (
+        "torch.fx can't follow the model, and each ablation runs the layers behind the target layer"
+    )
     MODEL = "torch.fx can't follow the model, and each ablation runs all of it"
 
 
@@ -169,14 +177,20 @@ class Capture:
 
     step: Step
     reason: str = ""  # why the step before it failed; "" for the first step
-    whole: dict[str, str] = field(default_factory=dict)  # why a submodule is called whole, by the submodule's name
-    size: tuple[int, ...] | None = None  # the input's size, (H', W'), if the step holds for this size only
+    whole: dict[str, str] = field(
+        default_factory=dict
+    )  # why a submodule is called whole, by the submodule's name
+    size: tuple[int, ...] | None = (
+        None  # the input's size, (H', W'), if the step holds for this size only
+    )
 
     def __str__(self) -> str:
         if self.whole:
             first_parts = list(self.whole.items())[:MOST_PARTS]
             parts = ", ".join(f"`{name}` ({reason})" for name, reason in first_parts)
-            more = f" and {len(self.whole) - MOST_PARTS} more" if len(self.whole) > MOST_PARTS else ""
+            more = (
+                f" and {len(self.whole) - MOST_PARTS} more" if len(self.whole) > MOST_PARTS else ""
+            )
             return f"{self.step.value} {parts}{more}"
         return f"{self.step.value} ({self.reason})" if self.reason else self.step.value
 
@@ -187,11 +201,15 @@ class TrunkAndHead:
 
     parts: Parts
     side_kinds: list[SideKind]
-    scores: Chain | None  # from the model's return value to logits (B, n); None if the model returns the logits
-    output: OutputModule | None  # from the logits to the explained outputs; None if these are the logits
+    scores: (
+        Chain | None
+    )  # from the model's return value to logits (B, n); None if the model returns the logits
+    output: (
+        OutputModule | None
+    )  # from the logits to the explained outputs; None if these are the logits
     sizes: OutputSizes  # the sizes of the results of the model's operations for that image
-    # A sentence if the scores of an image depend on the other images of its batch; otherwise "". Such a model runs on
-    # one image at a time.
+    # A sentence if the scores of an image depend on the other images of its batch; otherwise "".
+    # Such a model runs on one image at a time.
     mates: str
     views: Views | None  # the views of the image, if the layer is called on several
     capture: Capture  # the way in which the parts were made
@@ -203,8 +221,11 @@ class TrunkAndHead:
         return graph if graph is None or self.output is None else graph_with(graph, self.output)
 
 
-def first_that_equals(point: CutPoint, reason: str, follows_shapes: bool) -> tuple[Parts, list[SideKind], Capture]:
-    """Try the steps in order, and return the parts of the first one that equals the model, with their side kinds."""
+def first_that_equals(
+    point: CutPoint, reason: str, follows_shapes: bool
+) -> tuple[Parts, list[SideKind], Capture]:
+    """Try the steps in order, and return the parts of the first one that equals the model, with
+    their side kinds."""
     for make in _steps(point, follows_shapes):
         try:
             parts, capture = make(reason)
@@ -220,7 +241,9 @@ def first_that_equals(point: CutPoint, reason: str, follows_shapes: bool) -> tup
     return parts, kinds, Capture(Step.MODEL, reason)
 
 
-def _steps(point: CutPoint, follows_shapes: bool) -> Iterator[Callable[[str], tuple[Parts, Capture]]]:
+def _steps(
+    point: CutPoint, follows_shapes: bool
+) -> Iterator[Callable[[str], tuple[Parts, Capture]]]:
     """Yield all steps except the last, in order, as functions that make the parts.
 
     Each function takes the reason why the step before it failed.
@@ -244,7 +267,8 @@ def _follow_shapes(point: CutPoint, reason: str) -> tuple[Parts, Capture]:
 
 @dataclass(frozen=True, eq=False)
 class _Proof:
-    """The checks that parts equal the model. They share two passes of the trunk: the image, and the image twice."""
+    """The checks that parts equal the model. They share two passes of the trunk: the image, and the
+    image twice."""
 
     point: CutPoint
     parts: Parts
@@ -265,11 +289,15 @@ class _Proof:
         return self.parts.trunk(torch.cat([self.point.image, self.point.image]))
 
     def parts_and_kinds(self) -> tuple[Parts, list[SideKind]]:
-        """Return the parts and the kinds of side values, with a reshape in between if the layer's output isn't maps.
+        """Return the parts and the kinds of side values, with a reshape in between if the layer's
+        output isn't maps.
 
-        Raises CannotSplit if the parts don't equal the model, and BenchError if the layer gives no maps.
+        Raises CannotSplit if the parts don't equal the model, and BenchError if the layer gives no
+        maps.
         """
-        if isinstance(self.parts, GraphParts) and (self.parts.own_gradient or self.point.needs_gradient):
+        if isinstance(self.parts, GraphParts) and (
+            self.parts.own_gradient or self.point.needs_gradient
+        ):
             self._check_gradient()
         reshape = self._reshape()
         reshaped = None if reshape is None else ReshapedParts(self.parts, reshape)
@@ -287,7 +315,9 @@ class _Proof:
         if kinds is None:
             raise CannotSplit("a value that crosses the cut doesn't travel with its image")
         is_model = self.step is Step.MODEL
-        if not is_model and not equal_up_to_rounding(parts.head(activations, sides), self.point.scores):
+        if not is_model and not equal_up_to_rounding(
+            parts.head(activations, sides), self.point.scores
+        ):
             raise CannotSplit("the split model doesn't equal the model")
         if not is_model and self.step is not Step.GRAPH:
             self._check_changed()
@@ -299,7 +329,8 @@ class _Proof:
         return parts, parts.trunk(self.point.image)
 
     def _check_gradient(self) -> None:
-        """Raise CannotSplit unless parts and model have the same gradient: torch.fx drops a user's `no_grad`."""
+        """Raise CannotSplit unless parts and model have the same gradient: torch.fx drops a user's
+        `no_grad`."""
         gradient = _weighted_gradient(self.parts, *self.of_image)
         expected = None
         try:
@@ -340,30 +371,35 @@ class _Proof:
         model = self.point.network.model
         if not isinstance(activations, Tensor) or activations.ndim != image.ndim:
             is_tensor = isinstance(activations, Tensor)
-            output = f"shape {tuple(activations.shape)}" if is_tensor else type(activations).__name__
+            output = (
+                f"shape {tuple(activations.shape)}" if is_tensor else type(activations).__name__
+            )
             raise BenchError(
                 f"The layer {layer!r} gives {output}, not maps (B, K, {SPACES[image.ndim - 2]}); "
                 "choose a convolution, activation or pooling layer before the maps are flattened."
             )
         if len(activations) > 1:
             raise BenchError(
-                f"The layer {layer!r} gives maps of {len(activations)} images for one, as of its crops, frames or "
-                "copies; choose a layer where they are one again, or explain a network of one of them."
+                f"The layer {layer!r} gives maps of {len(activations)} images for one, as of its "
+                "crops, frames or copies; choose a layer where they are one again, or explain a "
+                "network of one of them."
             )
         channels = getattr(first_convolution(model)[1], "in_channels", None)
         if channels == image.shape[-1] != image.shape[1] and activations.shape[-1] > channels:
             raise BenchError(
-                f"{type(model).__name__} takes images {tuple(image.shape[1:])}, their channels last; put it into a "
-                "module whose forward calls self.net(images.movedim(1, -1)), and give channels first."
+                f"{type(model).__name__} takes images {tuple(image.shape[1:])}, their channels "
+                "last; put it into a module whose forward calls self.net(images.movedim(1, -1)), "
+                "and give channels first."
             )
         if several_inputs(model) and torch.equal(activations, parts.trunk(image * 0.5 + 0.5)[0]):
             raise BenchError(
-                f"The layer {layer!r}, at its last call, doesn't depend on the explained input; choose a layer that "
-                "does, or the other input by explained=."
+                f"The layer {layer!r}, at its last call, doesn't depend on the explained input; "
+                "choose a layer that does, or the other input by explained=."
             )
 
     def _check_changed(self) -> None:
-        """Raise CannotSplit unless the head equals the model for changed activations, next to unchanged ones."""
+        """Raise CannotSplit unless the head equals the model for changed activations, next to
+        unchanged ones."""
         activations, _ = self.of_image
         changed = activations.clone()
         changed[:, ::2] = 0
@@ -377,14 +413,17 @@ class _Proof:
 
 
 def _weighted_gradient(parts: Parts, activations: Any, sides: tuple[Any, ...]) -> Tensor | None:
-    """Compute the gradient of sum_j j S_j for the layer's output, if any. Raises CannotSplit if the parts fail."""
+    """Compute the gradient of sum_j j S_j for the layer's output, if any. Raises CannotSplit if the
+    parts fail."""
     if not isinstance(activations, Tensor):
         raise CannotSplit("the layer returns no tensor")
     activations = activations.detach().requires_grad_()
     with torch.enable_grad():
         try:
             scores = parts.head(activations, sides)
-        except Exception as error:  # a user's function may fail when the graph gives it some entries only
+        except (
+            Exception
+        ) as error:  # a user's function may fail when the graph gives it some entries only
             if is_out_of_memory(error):
                 raise
             raise CannotSplit(f"the head's graph fails: {error}") from error

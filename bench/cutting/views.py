@@ -1,7 +1,9 @@
-"""Find calls of one layer on several views of an image, such as the windows of sliding-window inference.
+"""Find calls of one layer on several views of an image, such as the windows of sliding-window
+inference.
 
-A pass's autograd graph shows on which calls the scores depend. If the views are parts or mirror images of the image, or
-of one map, the maps of each call become channels of their own, on a common grid, at the place of their view.
+A pass's autograd graph shows on which calls the scores depend. If the views are parts or mirror
+images of the image, or of one map, the maps of each call become channels of their own, on a common
+grid, at the place of their view.
 """
 
 from __future__ import annotations
@@ -22,9 +24,15 @@ from axiom_bench.cutting.output import ScoredNetwork
 from axiom_bench.cutting.tokens import ChannelOrder
 from axiom_bench.errors import BenchError, is_out_of_memory
 
-SCALES = (0.1, 0.5, 1, 2)  # the scales of the noise that is added to an image, in the image's standard deviations
+SCALES = (
+    0.1,
+    0.5,
+    1,
+    2,
+)  # the scales of the noise that is added to an image, in the image's standard deviations
 TOLERANCE = 0.1  # the tolerance for a position in a view, which is a quotient of two gradients
-# For each axis: the first position that a view shows, the number of positions, and True if the view is flipped.
+# For each axis: the first position that a view shows, the number of positions, and True if the view
+# is flipped.
 Box = list[tuple[int, int, bool]]
 
 
@@ -39,7 +47,8 @@ class View:
 
 @dataclass(frozen=True)
 class Views:
-    """The places of the maps of n calls, (B, K, *space) each, in maps (B, n K, *grid) of the images."""
+    """The places of the maps of n calls, (B, K, *space) each, in maps (B, n K, *grid) of the
+    images."""
 
     layer: str
     calls: int  # the number of the layer's calls in a pass, n or more
@@ -62,24 +71,28 @@ class Views:
         return maps[(..., *view.cells)].flip(view.flipped)
 
     def of_calls(self, outputs: Sequence[Tensor]) -> Tensor:
-        """Join the outputs of all calls of the layer for an image. Raises BenchError for another number of calls."""
+        """Join the outputs of all calls of the layer for an image. Raises BenchError for another
+        number of calls."""
         if len(outputs) != self.calls:
             raise BenchError(
-                f"The layer {self.layer!r} is called {self.calls} times for the first image and {len(outputs)} times "
-                "for another; explain images with the same number of views."
+                f"The layer {self.layer!r} is called {self.calls} times for the first image and "
+                f"{len(outputs)} times for another; explain images with the same number of views."
             )
         return self.joined([outputs[view.call] for view in self.places])
 
 
 def views_of(network: ScoredNetwork, layer: str, image: Tensor, is_reshaped: bool) -> Views | None:
-    """Find the views on which a layer is called; None if one call depends on all others, or if all see the same map.
+    """Find the views on which a layer is called; None if one call depends on all others, or if all
+    see the same map.
 
     Raises BenchError, with another way, if the maps of the calls can't be put on one grid.
     """
     generator = torch.Generator().manual_seed(0)
     spread = float(image.std()) if image.std() > 0 else 1.0
     passes = []
-    for scale in SCALES:  # a network that chooses its views by their content has other views for another image
+    for scale in (
+        SCALES
+    ):  # a network that chooses its views by their content has other views for another image
         noise = torch.randn(image.shape, generator=generator).to(image)
         try:
             calls = _LayerCalls(network, layer, image + scale * spread * noise)
@@ -87,8 +100,9 @@ def views_of(network: ScoredNetwork, layer: str, image: Tensor, is_reshaped: boo
             if is_out_of_memory(error):
                 raise
             warnings.warn(
-                f"The layer {layer!r} is called several times, and whether these calls see different parts of the "
-                f"image isn't known, since the network fails on a changed image ({error}): its last call is explained.",
+                f"The layer {layer!r} is called several times, and whether these calls see "
+                "different parts of the image isn't known, since the network fails on a changed "
+                f"image ({error}): its last call is explained.",
                 stacklevel=2,
             )
             return None
@@ -98,12 +112,14 @@ def views_of(network: ScoredNetwork, layer: str, image: Tensor, is_reshaped: boo
     if all(calls.see_one_map() for calls in passes):
         return None
     found = [None if is_reshaped else calls.views() for calls in passes]
-    if not any(found) and not calls.have_weights:  # an activation function that several branches share
+    if (
+        not any(found) and not calls.have_weights
+    ):  # an activation function that several branches share
         return None
     if found[0] is None or any(views != found[0] for views in found):
         raise BenchError(
-            f"The layer {layer!r} is called {len(calls.own)} times for an image, on different views or maps without a "
-            f"common grid; {calls.other_way()}."
+            f"The layer {layer!r} is called {len(calls.own)} times for an image, on different "
+            f"views or maps without a common grid; {calls.other_way()}."
         )
     return found[0]
 
@@ -114,14 +130,18 @@ class _LayerCalls:
     Attributes:
         own: All calls of the layer.
         ends: The calls that the scores depend on and that no other call of the layer depends on.
-        starts: For each end, the first call of a module with weights that is called on all views, on different values.
-            If there is no such module, the ends.
+        starts: For each end, the first call of a module with weights that is called on all views,
+            on different values. If there is no such module, the ends.
     """
 
     def __init__(self, network: ScoredNetwork, layer: str, image: Tensor) -> None:
         self.layer = layer
         self.image = image.requires_grad_()
-        with torch.enable_grad(), ChannelOrder(image.ndim) as self.order, recorded(network.model) as self.calls:
+        with (
+            torch.enable_grad(),
+            ChannelOrder(image.ndim) as self.order,
+            recorded(network.model) as self.calls,
+        ):
             scores = network(image.clone())
         self.of_scores = _sources(scores.grad_fn)
         target = network.model.get_submodule(layer)
@@ -129,7 +149,9 @@ class _LayerCalls:
         sources = {call: _sources(call.node) for call in self.own if call.node in self.of_scores}
         ends = []
         for call in sources:
-            other_sources = [nodes for other, nodes in sources.items() if other.node is not call.node]
+            other_sources = [
+                nodes for other, nodes in sources.items() if other.node is not call.node
+            ]
             if not any(call.node in nodes for nodes in other_sources):
                 ends.append(call)
         self.ends = ends
@@ -138,13 +160,20 @@ class _LayerCalls:
         calls_by_view = []
         for end in self.ends:
             others = set().union(*(sources[other] for other in self.ends if other is not end))
-            calls_by_view.append([call for call in self.calls if call.node in sources[end] - others])
-        modules = [{call.module for call in calls if _has_weights(call.module)} for calls in calls_by_view]
+            calls_by_view.append(
+                [call for call in self.calls if call.node in sources[end] - others]
+            )
+        modules = [
+            {call.module for call in calls if _has_weights(call.module)} for calls in calls_by_view
+        ]
         shared = set.intersection(*modules) if modules else set()
         self.have_weights = bool(shared)
         self.starts = self.ends
         for module in [call.module for call in self.calls if call.module in shared]:
-            calls = [next(call for call in view_calls if call.module is module) for view_calls in calls_by_view]
+            calls = [
+                next(call for call in view_calls if call.module is module)
+                for view_calls in calls_by_view
+            ]
             if not _are_equal([call.input for call in calls]):
                 self.starts = calls
                 break
@@ -155,9 +184,16 @@ class _LayerCalls:
 
     def views(self) -> Views | None:
         """Find the place of each end on a common grid; None if there is none."""
-        if any(not _is_map(end.output, self.image) or self.order.channels_last(end.output) for end in self.ends):
+        if any(
+            not _is_map(end.output, self.image) or self.order.channels_last(end.output)
+            for end in self.ends
+        ):
             return None
-        maps = [call.output for call in self.calls if call.node in self.common and _is_map(call.output, self.image)]
+        maps = [
+            call.output
+            for call in self.calls
+            if call.node in self.common and _is_map(call.output, self.image)
+        ]
         for origin in (self.image, *maps[-1:]):
             boxes = [box for start in self.starts if (box := _box(start.input, origin))]
             if len(boxes) == len(self.starts):
@@ -165,18 +201,26 @@ class _LayerCalls:
         return None
 
     def _on_grid(self, boxes: Sequence[Box], origin: Tensor) -> Views | None:
-        """Make cells of the positions of an image or map; None if the cells of all ends don't lie on one grid."""
+        """Make cells of the positions of an image or map; None if the cells of all ends don't lie
+        on one grid."""
         grid = []
         cells = []
         for axis, sides in zip(axes(origin), zip(*boxes, strict=True), strict=True):
             counts = [end.output.shape[axis] for end in self.ends]
-            steps = {Fraction(length, count) for (_, length, _), count in zip(sides, counts, strict=True)}
-            borders = [place / min(steps) for place in (origin.shape[axis], *(first for first, _, _ in sides))]
+            steps = {
+                Fraction(length, count) for (_, length, _), count in zip(sides, counts, strict=True)
+            }
+            borders = [
+                place / min(steps)
+                for place in (origin.shape[axis], *(first for first, _, _ in sides))
+            ]
             if len(steps) > 1 or any(border.denominator > 1 for border in borders):
                 return None
             whole, *firsts = map(int, borders)
             grid.append(whole)
-            cells.append([slice(first, first + count) for first, count in zip(firsts, counts, strict=True)])
+            cells.append(
+                [slice(first, first + count) for first, count in zip(firsts, counts, strict=True)]
+            )
         places = []
         for end, box, place in zip(self.ends, boxes, zip(*cells, strict=True), strict=True):
             box_axes = zip(axes(origin), box, strict=True)
@@ -187,13 +231,17 @@ class _LayerCalls:
     def other_way(self) -> str:
         """Return the advice for the user.
 
-        It is the last layer with maps that is called once, and that all ends depend on or that depends on all ends.
-        Without such a layer, it is a part of the model that takes one view.
+        It is the last layer with maps that is called once, and that all ends depend on or that
+        depends on all ends. Without such a layer, it is a part of the model that takes one view.
         """
         names = Counter(call.name for call in self.calls)
         ends = {end.node for end in self.ends}
         for call in reversed(self.calls):
-            is_candidate = names[call.name] == 1 and call.node in self.of_scores and _is_map(call.output, self.image)
+            is_candidate = (
+                names[call.name] == 1
+                and call.node in self.of_scores
+                and _is_map(call.output, self.image)
+            )
             if is_candidate and (call.node in self.common or ends <= _sources(call.node)):
                 return f"choose {call.name!r}, which is called once"
         part = part_of_scores(self.calls, self.image.ndim)
@@ -206,7 +254,9 @@ class _LayerCalls:
 
 def _are_equal(values: Sequence[Any]) -> bool:
     tensors = [value for value in values if isinstance(value, Tensor)]
-    return len(tensors) == len(values) and all(torch.equal(tensors[0], tensor) for tensor in tensors[1:])
+    return len(tensors) == len(values) and all(
+        torch.equal(tensors[0], tensor) for tensor in tensors[1:]
+    )
 
 
 def _sources(node: Any) -> set[Any]:
@@ -221,11 +271,16 @@ def _sources(node: Any) -> set[Any]:
 
 
 def _is_map(value: Any, image: Tensor) -> bool:
-    return isinstance(value, Tensor) and value.ndim == image.ndim and len(value) == 1 < value[0, 0].numel()
+    return (
+        isinstance(value, Tensor)
+        and value.ndim == image.ndim
+        and len(value) == 1 < value[0, 0].numel()
+    )
 
 
 def _box(view: Any, origin: Tensor) -> Box | None:
-    """Find the part of an origin (1, C, *space) that a view shows pixel by pixel; None if it shows anything else."""
+    """Find the part of an origin (1, C, *space) that a view shows pixel by pixel; None if it shows
+    anything else."""
     if not isinstance(view, Tensor) or view.ndim != origin.ndim or not view.requires_grad:
         return None
 

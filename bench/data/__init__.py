@@ -1,1 +1,2 @@
-"""Data sets, batches of them and their annotations. Imports errors, embedded and cutting's outputs."""
+"""Data sets, batches of them and their annotations. Imports errors, embedded and cutting's
+outputs."""

@@ -25,7 +25,8 @@ PICTURE = 3  # axes of one, (h, w, 3)
 
 
 class DrawnImages(DataSet):
-    """ids: "evaluation-0-000000": split, seed and number, which decide the image together with the data set's kind.
+    """ids: "evaluation-0-000000": split, seed and number, which decide the image together with the
+    data set's kind.
 
     Signals and volumes are arrays of numbers in [0, 1], in steps of 1/255.
     """
@@ -44,7 +45,11 @@ class DrawnImages(DataSet):
         *kind: object,
     ) -> None:
         if split not in scenes.SPLITS:
-            raise unknown(f"split of the {'grounds' if draw is patches.draw else 'scenes'}", split, scenes.SPLITS)
+            raise unknown(
+                f"split of the {'grounds' if draw is patches.draw else 'scenes'}",
+                split,
+                scenes.SPLITS,
+            )
         check_values({"size": size}, {"size": Drawn}, "data.")
         self.name, self.split, self.seed = name, split, seed
         self.ids = tuple(f"{split}-{seed}-{number:06d}" for number in range(size))
@@ -70,7 +75,8 @@ class DrawnImages(DataSet):
 
 
 def _stored(drawn: NDArray[np.uint8]) -> Any:
-    """What is drawn, as a Sample has it: a picture of (h, w, 3), of (*space, C) else an array (C, *space)."""
+    """What is drawn, as a Sample has it: a picture of (h, w, 3), of (*space, C) else an array (C,
+    *space)."""
     if drawn.ndim == PICTURE:
         return Image.fromarray(drawn)
     return np.ascontiguousarray(np.moveaxis(drawn, -1, 0), np.float32) / 255
@@ -92,10 +98,13 @@ class DrawnObjects(DrawnImages):
         self.kind, self.classes = kind, kind.classes
 
     def interventions(self, index: int) -> tuple[StoredPart, ...]:
-        """The objects, largest first, each with the scene drawn again without it; the ground with other grounds."""
+        """The objects, largest first, each with the scene drawn again without it; the ground with
+        other grounds."""
         drawing = scenes.drawing_of(self.split, self.seed, index, self.kind)
         objects: list[StoredPart] = []
-        for number, figure in sorted(enumerate(drawing.figures), key=lambda numbered: numbered[1].rank):
+        for number, figure in sorted(
+            enumerate(drawing.figures), key=lambda numbered: numbered[1].rank
+        ):
             without = _stored(drawing.image(without=number))
             same = sum(part.label == figure.digit for part in objects)
             name = self.classes[figure.digit] + (f" ({same + 1})" if same else "")
@@ -109,11 +118,16 @@ class DrawnObjects(DrawnImages):
 
 
 class Scenes(DrawnObjects):
-    """objects: few (1 to 3), many (4 to 6 smaller ones) or repeated (3 to 5, of at most 3 classes). ids begin with
-    "many-" or "repeated-"."""
+    """objects: few (1 to 3), many (4 to 6 smaller ones) or repeated (3 to 5, of at most 3 classes).
+    ids begin with "many-" or "repeated-"."""
 
     def __init__(
-        self, size: Drawn, seed: Seed = 0, split: Name = "evaluation", name: Name = "scenes", objects: Name = "few"
+        self,
+        size: Drawn,
+        seed: Seed = 0,
+        split: Name = "evaluation",
+        name: Name = "scenes",
+        objects: Name = "few",
     ) -> None:
         if objects not in scenes.KINDS:
             raise unknown("number of objects of the scenes", str(objects), scenes.KINDS)
@@ -125,19 +139,24 @@ class Scenes(DrawnObjects):
 class Signals(DrawnObjects):
     """Motifs in noise: arrays (1, 192)."""
 
-    def __init__(self, size: Drawn, seed: Seed = 0, split: Name = "evaluation", name: Name = "signals") -> None:
+    def __init__(
+        self, size: Drawn, seed: Seed = 0, split: Name = "evaluation", name: Name = "signals"
+    ) -> None:
         super().__init__(shapes.SIGNALS, size, seed, split, name)
 
 
 class Volumes(DrawnObjects):
     """Solids in noise: arrays (1, 24, 24, 24)."""
 
-    def __init__(self, size: Drawn, seed: Seed = 0, split: Name = "evaluation", name: Name = "volumes") -> None:
+    def __init__(
+        self, size: Drawn, seed: Seed = 0, split: Name = "evaluation", name: Name = "volumes"
+    ) -> None:
         super().__init__(shapes.VOLUMES, size, seed, split, name)
 
 
 class SyntheticShapes(DrawnObjects):
-    """Pictures of one shape. sides: all, large or small. ids of the last two begin with "large-" or "small-"."""
+    """Pictures of one shape. sides: all, large or small. ids of the last two begin with "large-" or
+    "small-"."""
 
     def __init__(
         self,
@@ -157,8 +176,8 @@ class SyntheticShapes(DrawnObjects):
 class MarkedScenes(Scenes):
     """The scenes of the same numbers, some with a mark, which is ground: see `embedded.marked`.
 
-    ids: "evaluation-0-000000-with_class", with the placement and, of another mark than a tile, the pattern. label: the
-    mark's class where the scene shows it, else the largest object.
+    ids: "evaluation-0-000000-with_class", with the placement and, of another mark than a tile, the
+    pattern. label: the mark's class where the scene shows it, else the largest object.
     """
 
     def __init__(
@@ -185,8 +204,8 @@ class MarkedScenes(Scenes):
         return replace(sample, label=marked.CLASS) if shows else sample
 
     def interventions(self, index: int) -> tuple[StoredPart, ...]:
-        """Those of the plain scene, with the mark painted on every version, and the mark, whose version is the plain
-        scene."""
+        """Those of the plain scene, with the mark painted on every version, and the mark, whose
+        version is the plain scene."""
         parts, mark = super().interventions(index), self.draw(index).mark
         if mark is None:
             return parts
@@ -194,14 +213,20 @@ class MarkedScenes(Scenes):
         def painted(image: Image.Image) -> Image.Image:
             return Image.fromarray(mark.on(np.asarray(image)))
 
-        *objects, ground = (replace(part, images=tuple(map(painted, part.images))) for part in parts)
+        *objects, ground = (
+            replace(part, images=tuple(map(painted, part.images))) for part in parts
+        )
         plain = Image.fromarray(scenes.draw(self.split, self.seed, index).image)
-        return (*objects, StoredPart("mark", None, mark.mask, (plain,)), replace(ground, mask=ground.mask & ~mark.mask))
+        return (
+            *objects,
+            StoredPart("mark", None, mark.mask, (plain,)),
+            replace(ground, mask=ground.mask & ~mark.mask),
+        )
 
 
 class Planted(DrawnImages):
-    """Images for the planted networks, or with one or three axes signals or volumes of three channels. label: 0,
-    "evidence"; the other class is in every image too."""
+    """Images for the planted networks, or with one or three axes signals or volumes of three
+    channels. label: 0, "evidence"; the other class is in every image too."""
 
     classes, channels = patches.CLASSES, 3
 
@@ -220,13 +245,17 @@ class Planted(DrawnImages):
 
 
 class HardImages(DataSet):
-    """The gate's hard images. ids: "00_landscape": a number, and what is hard. content: scenes, of digits, or patches,
-    for planted networks."""
+    """The gate's hard images. ids: "00_landscape": a number, and what is hard. content: scenes, of
+    digits, or patches, for planted networks."""
 
     def __init__(self, content: str = "scenes", name: str = "hard_scenes") -> None:
         if content not in hard.CONTENTS:
             raise unknown("content of the hard images", str(content), hard.CONTENTS)
-        self.name, self.classes, self._images = name, hard.CLASSES[content], dict(hard.CONTENTS[content]())
+        self.name, self.classes, self._images = (
+            name,
+            hard.CLASSES[content],
+            dict(hard.CONTENTS[content]()),
+        )
         self.ids = tuple(self._images)
 
     def read(self, index: int) -> Sample:

@@ -1,4 +1,5 @@
-"""Mosaics of another data set's images: n x n of them side by side, each cell's class and place exact."""
+"""Mosaics of another data set's images: n x n of them side by side, each cell's class and place
+exact."""
 
 from __future__ import annotations
 
@@ -12,7 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from axiom_bench.data.base import BadImage, Box, DataSet, FileHashes, MadeOf, Sample, Seed, Selected, StoredPart
+from axiom_bench.data.base import (
+    BadImage,
+    Box,
+    DataSet,
+    FileHashes,
+    MadeOf,
+    Sample,
+    Seed,
+    Selected,
+    StoredPart,
+)
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import Name, whole, worded
@@ -25,7 +36,8 @@ Probability = Annotated[float, worded("a probability, 0 to 1", lambda value: 0 <
 
 @dataclass(frozen=True)
 class Candidate:
-    """An image that may stand in a cell. index: its place in the data set. label: its only class."""
+    """An image that may stand in a cell. index: its place in the data set. label: its only
+    class."""
 
     index: int
     image_id: str
@@ -34,8 +46,8 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Layout:
-    """One mosaic. cells: its images from left to right, then from top to bottom. target: what `target=label` explains,
-    the class that `target_cells` cells show."""
+    """One mosaic. cells: its images from left to right, then from top to bottom. target: what
+    `target=label` explains, the class that `target_cells` cells show."""
 
     cells: tuple[Candidate, ...]
     target: int
@@ -44,20 +56,23 @@ class Layout:
 def layouts(
     candidates: Sequence[Candidate], grid: int, target_cells: int = 1, uses: int = 1, seed: int = 0
 ) -> list[Layout]:
-    """All mosaics of grid x grid cells that the candidates make, in a fixed order: the first n are those of a choice
-    of n. They don't depend on the order of the candidates.
+    """All mosaics of grid x grid cells that the candidates make, in a fixed order: the first n are
+    those of a choice of n. They don't depend on the order of the candidates.
 
-    One class, the target, has `target_cells` cells, each other class of a mosaic one. An image is at most once in a
-    mosaic and at most `uses` times in all: there are `uses` rounds, each over all images. Classes with the most images
-    left come first, of equals by chance, so that images are left over only where too few classes have any. With several
-    target cells the target is the class that was it least often. Which image of a class comes, and where it stands, is
-    chance, which the seed decides.
+    One class, the target, has `target_cells` cells, each other class of a mosaic one. An image is
+    at most once in a mosaic and at most `uses` times in all: there are `uses` rounds, each over all
+    images. Classes with the most images left come first, of equals by chance, so that images are
+    left over only where too few classes have any. With several target cells the target is the class
+    that was it least often. Which image of a class comes, and where it stands, is chance, which the
+    seed decides.
     """
     rounds = (_round(candidates, grid**2, target_cells, (seed, turn)) for turn in range(uses))
     return list(chain.from_iterable(rounds))
 
 
-def _round(candidates: Sequence[Candidate], cells: int, target_cells: int, seeds: tuple[int, int]) -> Iterator[Layout]:
+def _round(
+    candidates: Sequence[Candidate], cells: int, target_cells: int, seeds: tuple[int, int]
+) -> Iterator[Layout]:
     left = _by_class(candidates, seeds)
     remaining = np.array([len(images) for images in left], dtype=np.int64)
     targeted = np.zeros(len(left), dtype=np.int64)
@@ -79,7 +94,8 @@ def _classes(
     target_cells: int,
     chance: NDArray[np.float64],
 ) -> NDArray[np.int64] | None:
-    """The class of each image of the next mosaic, the target's first; None where too few images are left."""
+    """The class of each image of the next mosaic, the target's first; None where too few images are
+    left."""
     order = np.lexsort((chance, -remaining))
     order = order[remaining[order] > 0]
     if target_cells == 1:
@@ -87,29 +103,38 @@ def _classes(
     targets = order[remaining[order] >= target_cells]
     if not len(targets) or len(order) - 1 < cells - target_cells:
         return None
-    target = targets[np.argmin(targeted[targets])]  # the first of equals, which has the most images left
+    target = targets[
+        np.argmin(targeted[targets])
+    ]  # the first of equals, which has the most images left
     others = order[order != target][: cells - target_cells]
     return np.concatenate([np.full(target_cells, target), others])
 
 
 def _by_class(candidates: Sequence[Candidate], seeds: tuple[int, int]) -> list[list[Candidate]]:
-    """The images of each class, by a hash of the seed and their id: one image more or less moves no other."""
-    images: list[list[Candidate]] = [[] for _ in range(max((image.label for image in candidates), default=-1) + 1)]
-    for image in sorted(candidates, key=lambda image: hashlib.sha256(f"{seeds} {image.image_id}".encode()).digest()):
+    """The images of each class, by a hash of the seed and their id: one image more or less moves no
+    other."""
+    images: list[list[Candidate]] = [
+        [] for _ in range(max((image.label for image in candidates), default=-1) + 1)
+    ]
+    for image in sorted(
+        candidates, key=lambda image: hashlib.sha256(f"{seeds} {image.image_id}".encode()).digest()
+    ):
         images[image.label].append(image)
     return images
 
 
 class MosaicImages(Selected):
-    """The images that mosaics are made of, those of another data set, and how they are put together. Which of them are
-    used may depend on a network's predictions, so `mosaics` is called when these are made.
+    """The images that mosaics are made of, those of another data set, and how they are put
+    together. Which of them are used may depend on a network's predictions, so `mosaics` is called
+    when these are made.
 
-    grid: cells along a side. target_cells: how many of them show the target class; other classes of a mosaic have one.
-    1 is GridPG (Rao et al. 2022), 2 of 2 x 2 is Focus (Arias-Duart et al. 2022). cell: "full", each image at the size
-    that the network expects, so that a mosaic is `grid` times as wide and high; "fit", the mosaic has that size itself.
-    confidence: the least probability that the network gives to the class of an image, which it must predict; None for
-    any image, without asking it. uses: mosaics that an image may be in. size: how many mosaics; None for as many as the
-    images make. Raises BenchError for a value that can't be.
+    grid: cells along a side. target_cells: how many of them show the target class; other classes of
+    a mosaic have one. 1 is GridPG (Rao et al. 2022), 2 of 2 x 2 is Focus (Arias-Duart et al. 2022).
+    cell: "full", each image at the size that the network expects, so that a mosaic is `grid` times
+    as wide and high; "fit", the mosaic has that size itself. confidence: the least probability that
+    the network gives to the class of an image, which it must predict; None for any image, without
+    asking it. uses: mosaics that an image may be in. size: how many mosaics; None for as many as
+    the images make. Raises BenchError for a value that can't be.
     """
 
     def __init__(
@@ -125,23 +150,35 @@ class MosaicImages(Selected):
         name: Name = "mosaic",
     ) -> None:
         if any(isinstance(source, MosaicImages) for source in of.sources):
-            raise BenchError("data.of names the data set whose images stand in the cells; it can't be of mosaics.")
+            raise BenchError(
+                "data.of names the data set whose images stand in the cells; it can't be of "
+                "mosaics."
+            )
         if cell not in SIZES:
             raise unknown("size of a mosaic's cells (data.cell)", cell, SIZES)
         if not 1 <= target_cells < grid**2:
             raise BenchError(
-                f"data.target_cells={target_cells} of {grid} x {grid} cells: give 1 to {grid**2 - 1}, so that a cell "
-                "of another class is left."
+                f"data.target_cells={target_cells} of {grid} x {grid} cells: give 1 to "
+                f"{grid**2 - 1}, so that a cell of another class is left."
             )
         super().__init__(of, range(len(of.ids)))
         self.name = name
-        self.grid, self.target_cells, self.cell, self.confidence = grid, target_cells, cell, confidence
+        self.grid, self.target_cells, self.cell, self.confidence = (
+            grid,
+            target_cells,
+            cell,
+            confidence,
+        )
         self.uses, self.size, self.seed = uses, size, seed
 
     def candidates(self, indices: Sequence[int]) -> tuple[Candidate, ...]:
         """The images that may stand in a cell: those of one class."""
         labelled = ((index, self.labels(index)) for index in indices)
-        return tuple(Candidate(index, self.ids[index], labels[0]) for index, labels in labelled if len(labels) == 1)
+        return tuple(
+            Candidate(index, self.ids[index], labels[0])
+            for index, labels in labelled
+            if len(labels) == 1
+        )
 
     def mosaics(self, candidates: Sequence[Candidate], preprocessing: Preprocessing) -> Mosaics:
         """The mosaics of these images, for a network with this preprocessing.
@@ -154,14 +191,18 @@ class MosaicImages(Selected):
             needed = self.grid**2 - self.target_cells + 1
             lower = "lower data.confidence, " if self.confidence else ""
             if made:
-                advice = f"set data.size to at most {len(made)}, or null for all; or {lower}raise data.uses, or give "
+                advice = (
+                    f"set data.size to at most {len(made)}, or null for all; or {lower}raise "
+                    "data.uses, or give "
+                )
                 advice += "data.of more images"
             else:
                 smaller = ", or set data.grid=2" if self.grid > 2 else ""
                 advice = f"{lower}give data.of more images, of at least {needed} classes{smaller}"
             raise BenchError(
-                f"data.size={'null' if self.size is None else self.size} mosaics of {self.grid} x {self.grid} cells "
-                f"can't be made: {len(candidates)} images of {classes} classes make {len(made)}; {advice}."
+                f"data.size={'null' if self.size is None else self.size} mosaics of {self.grid} x "
+                f"{self.grid} cells can't be made: {len(candidates)} images of {classes} classes "
+                f"make {len(made)}; {advice}."
             )
         return Mosaics(self, made[: self.size], preprocessing, candidates)
 
@@ -177,11 +218,12 @@ class Cell:
 class Mosaics(MadeOf):
     """Mosaics, preprocessed but for the scaling of values; `preprocessing` does the rest.
 
-    ids: "0007: first.jpg | second.jpg | ...", number and images from left to right, then from top to bottom. label:
-    the target class. objects and mask: the cells, which cover the image. A cell shows its image as the network sees it
-    alone, resized and cropped; with cell="fit" it is then resized to its share of the network's input, whose borders
-    lie on whole pixels. So no cell holds a pixel of another. candidates: the images that replace a cell's, in versions
-    of the mosaic without it.
+    ids: "0007: first.jpg | second.jpg | ...", number and images from left to right, then from top
+    to bottom. label: the target class. objects and mask: the cells, which cover the image. A cell
+    shows its image as the network sees it alone, resized and cropped; with cell="fit" it is then
+    resized to its share of the network's input, whose borders lie on whole pixels. So no cell holds
+    a pixel of another. candidates: the images that replace a cell's, in versions of the mosaic
+    without it.
     """
 
     def __init__(
@@ -207,7 +249,10 @@ class Mosaics(MadeOf):
     def cells(self, index: int) -> Iterator[Cell]:
         """The cells of a mosaic, from left to right, then from top to bottom."""
         grid = self.images.grid
-        xs, ys = ([round(place * side / grid) for place in range(grid + 1)] for side in (self.width, self.height))
+        xs, ys = (
+            [round(place * side / grid) for place in range(grid + 1)]
+            for side in (self.width, self.height)
+        )
         for place, image in enumerate(self.layouts[index].cells):
             row, column = divmod(place, grid)
             yield Cell(image, (xs[column], ys[row], xs[column + 1], ys[row + 1]))
@@ -222,22 +267,29 @@ class Mosaics(MadeOf):
             mosaic.paste(picture, (x0, y0))
             mask[y0:y1, x0:x1] = cell.image.label
             objects.append((cell.image.label, cell.box))
-        return Sample(mosaic, self.ids[index], self.layouts[index].target, tuple(objects), mask, cells=True)
+        return Sample(
+            mosaic, self.ids[index], self.layouts[index].target, tuple(objects), mask, cells=True
+        )
 
     def others(self, index: int) -> tuple[tuple[Candidate, ...], ...]:
-        """For each of DRAWS versions an image for each cell, of classes that the mosaic doesn't show; () where there is
-        no such class."""
+        """For each of DRAWS versions an image for each cell, of classes that the mosaic doesn't
+        show; () where there is no such class."""
         chance = np.random.default_rng([self.images.seed, index])
         shown = {image.label for image in self.layouts[index].cells}
-        classes = [images for label, images in enumerate(self._left) if images and label not in shown]
+        classes = [
+            images for label, images in enumerate(self._left) if images and label not in shown
+        ]
         if not classes:
             return ()
         drawn = chance.integers(len(classes), size=(DRAWS, self.images.grid**2))
-        return tuple(tuple(classes[of][chance.integers(len(classes[of]))] for of in row) for row in drawn)
+        return tuple(
+            tuple(classes[of][chance.integers(len(classes[of]))] for of in row) for row in drawn
+        )
 
     def interventions(self, index: int) -> tuple[StoredPart, ...]:
-        """The cells, each with the mosaic in which other images stand in its place: of classes that the mosaic doesn't
-        show, so that none of them is explained but where `target=predicted` names such a class."""
+        """The cells, each with the mosaic in which other images stand in its place: of classes that
+        the mosaic doesn't show, so that none of them is explained but where `target=predicted`
+        names such a class."""
         mosaic, others = self.read(index).image, self.others(index)
         parts = []
         for place, cell in enumerate(self.cells(index)):
@@ -255,24 +307,31 @@ class Mosaics(MadeOf):
         layout, images = self.layouts[index], self.images
         facts = [images.grid, images.cell, layout.target, repr(self.of_cells), self.cell_size]
         used = (*layout.cells, *chain.from_iterable(self.others(index)))
-        cells = [(image.image_id, image.label, images.fingerprint(image.index, hashes)) for image in used]
+        cells = [
+            (image.image_id, image.label, images.fingerprint(image.index, hashes)) for image in used
+        ]
         return hashlib.sha256(repr((facts, cells)).encode()).hexdigest()
 
     def used(self, index: int) -> tuple[int, ...]:
-        return tuple(image.index for image in (*self.layouts[index].cells, *chain.from_iterable(self.others(index))))
+        return tuple(
+            image.index
+            for image in (*self.layouts[index].cells, *chain.from_iterable(self.others(index)))
+        )
 
     def _seen(self, place: int) -> Image.Image:
         """The image as the network sees it alone."""
         return self.of_cells.picture(self.of_cells.read(self.images, place))
 
     def _picture(self, index: int, cell: Cell) -> Image.Image:
-        """A cell's picture. Raises BadImage, of the mosaic, where the image can't be read or has another size."""
+        """A cell's picture. Raises BadImage, of the mosaic, where the image can't be read or has
+        another size."""
         picture = self.part(index, self._seen, cell.image.index)
         if (picture.height, picture.width) != self.cell_size:
             raise BadImage(
                 self.ids[index],
-                f"{cell.image.image_id} is {picture.height} x {picture.width} pixels for the network, and the cells "
-                f"{self.cell_size[0]} x {self.cell_size[1]}; model.resize=[height,width] makes one size",
+                f"{cell.image.image_id} is {picture.height} x {picture.width} pixels for the "
+                f"network, and the cells {self.cell_size[0]} x {self.cell_size[1]}; "
+                "model.resize=[height,width] makes one size",
             )
         x0, y0, x1, y1 = cell.box
         if self.images.cell == "full":
@@ -280,11 +339,14 @@ class Mosaics(MadeOf):
         return self.of_cells.fitted(picture, (y1 - y0, x1 - x0))
 
     def _size_of_first(self) -> tuple[int, int]:
-        """(height, width) of the first image that can be read, where the preprocessing leaves each its own size."""
+        """(height, width) of the first image that can be read, where the preprocessing leaves each
+        its own size."""
         for image in (image for layout in self.layouts for image in layout.cells):
             try:
                 picture = self._seen(image.index)
             except BadImage:
                 continue
             return picture.height, picture.width
-        raise BenchError(f"None of the images of {self.images.of.name!r} in the mosaics can be read.")
+        raise BenchError(
+            f"None of the images of {self.images.of.name!r} in the mosaics can be read."
+        )

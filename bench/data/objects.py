@@ -1,4 +1,5 @@
-"""The objects that a network finds in the images of another data set, each as an image of its own."""
+"""The objects that a network finds in the images of another data set, each as an image of its
+own."""
 
 from __future__ import annotations
 
@@ -10,15 +11,19 @@ from axiom_bench.data.base import DataSet, Least, Sample, Selected, StoredPart
 
 
 class ObjectImages(Selected):
-    """ids: an image's id, OBJECT and the object's number there: "000123.jpg//001". label: the object's class. All else
-    is the image's, also its annotation, since which object it is is the network's second input.
+    """ids: an image's id, OBJECT and the object's number there: "000123.jpg//001". label: the
+    object's class. All else is the image's, also its annotation, since which object it is is the
+    network's second input.
 
-    objects: (place of the image in the data set, number, class) of each, ascending. notes: said beside the data set's.
+    objects: (place of the image in the data set, number, class) of each, ascending. notes: said
+    beside the data set's.
     """
 
     threads_may_read = False
 
-    def __init__(self, of: DataSet, objects: Sequence[tuple[int, int, int]], notes: Sequence[str]) -> None:
+    def __init__(
+        self, of: DataSet, objects: Sequence[tuple[int, int, int]], notes: Sequence[str]
+    ) -> None:
         super().__init__(of, [index for index, _, _ in objects])
         self.ids = tuple(f"{of.ids[index]}{OBJECT}{number:03d}" for index, number, _ in objects)
         self.notes, self.orientation = (*of.notes, *notes), of.orientation

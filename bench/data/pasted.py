@@ -1,8 +1,10 @@
-"""Objects cut out of photographs by their masks, on the ground of another: photographs whose parts' effects are known.
+"""Objects cut out of photographs by their masks, on the ground of another: photographs whose parts'
+effects are known.
 
-An image has a ground, a photograph, and objects beside each other on it, each of another class that the ground isn't
-labelled with. So the image without an object is the same photograph with its ground there instead, pixel by pixel. A
-network wasn't trained on such images; its effects on them are exact all the same.
+An image has a ground, a photograph, and objects beside each other on it, each of another class that
+the ground isn't labelled with. So the image without an object is the same photograph with its
+ground there instead, pixel by pixel. A network wasn't trained on such images; its effects on them
+are exact all the same.
 """
 
 from __future__ import annotations
@@ -18,13 +20,30 @@ from PIL import Image, ImageFilter, ImageOps
 from scipy import ndimage
 
 from axiom_bench.cutting.interventions import GROUND
-from axiom_bench.data.base import BACKGROUND, BadImage, DataSet, Drawn, FileHashes, MadeOf, Sample, Seed, StoredPart
+from axiom_bench.data.base import (
+    BACKGROUND,
+    BadImage,
+    DataSet,
+    Drawn,
+    FileHashes,
+    MadeOf,
+    Sample,
+    Seed,
+    StoredPart,
+)
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import Name, whole
 
 MAX_OBJECTS = 4
-LEAST, FULL, MARGIN = 64 * 64, 0.4, 5  # of an object that is cut out: pixels, share of its box, pixels to the edge
-WIDTH, HEIGHT = 0.8, 0.7  # most of its place that an object takes; the places are side by side, as high as the image
+LEAST, FULL, MARGIN = (
+    64 * 64,
+    0.4,
+    5,
+)  # of an object that is cut out: pixels, share of its box, pixels to the edge
+WIDTH, HEIGHT = (
+    0.8,
+    0.7,
+)  # most of its place that an object takes; the places are side by side, as high as the image
 LARGEST = 2.0  # how much an object is enlarged at most
 FEATHER = 2  # pixels within an object's outline where it fades into the ground
 GROUNDS = 3  # other grounds of an image
@@ -33,7 +52,8 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class CutOut:
-    """An object in a data set's image. index: the image's place. box: x0, y0, x1, y1 around it, x1 and y1 exclusive."""
+    """An object in a data set's image. index: the image's place. box: x0, y0, x1, y1 around it, x1
+    and y1 exclusive."""
 
     index: int
     label: int
@@ -42,8 +62,8 @@ class CutOut:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What an image is made of. ground, others: places of images in the data set. places: for each object where in its
-    room it stands, from left and top, 0 to 1."""
+    """What an image is made of. ground, others: places of images in the data set. places: for each
+    object where in its room it stands, from left and top, 0 to 1."""
 
     ground: int
     objects: tuple[CutOut, ...]
@@ -62,13 +82,15 @@ class Pasted:
 
 
 class PastedImages(MadeOf):
-    """ids: "000007: ground.jpg | first.jpg | second.jpg", a number, and the images that it is made of.
+    """ids: "000007: ground.jpg | first.jpg | second.jpg", a number, and the images that it is made
+    of.
 
-    of: the data set of grounds and objects; it has masks, and each image's classes. Its images are read once, since an
-    object is chosen by its mask: a class's largest region there, where that is large, fills its box and is whole.
-    objects: in an image, from left to right, each of another class. label: the class of the largest one. The ground is
-    of no class in boxes and mask, whatever it shows. seed: decides each image by its number alone. Raises BenchError
-    where `of` has too few masks or classes.
+    of: the data set of grounds and objects; it has masks, and each image's classes. Its images are
+    read once, since an object is chosen by its mask: a class's largest region there, where that is
+    large, fills its box and is whole. objects: in an image, from left to right, each of another
+    class. label: the class of the largest one. The ground is of no class in boxes and mask,
+    whatever it shows. seed: decides each image by its number alone. Raises BenchError where `of`
+    has too few masks or classes.
     """
 
     drawn = True
@@ -86,7 +108,9 @@ class PastedImages(MadeOf):
         self._labels = [frozenset(of.labels(index)) for index in range(len(of))]
         cut_outs = [each for index in range(len(of)) for each in _cut_outs(of, index)]
         self.recipes = tuple(self._recipe(number, objects, cut_outs) for number in range(size))
-        made = ([recipe.ground, *(each.index for each in recipe.objects)] for recipe in self.recipes)
+        made = (
+            [recipe.ground, *(each.index for each in recipe.objects)] for recipe in self.recipes
+        )
         names = (" | ".join(of.ids[index] for index in indices) for indices in made)
         self.ids = tuple(f"{number:06d}: {joined}" for number, joined in enumerate(names))
 
@@ -103,7 +127,8 @@ class PastedImages(MadeOf):
         return Sample(_put(ground, pasted), self.ids[index], label, objects, mask)
 
     def interventions(self, index: int) -> tuple[StoredPart, ...]:
-        """The objects, each with the image without it; the ground with those of other photographs, resized to it."""
+        """The objects, each with the image without it; the ground with those of other photographs,
+        resized to it."""
         ground, pasted, recipe = self._ground(index), self._objects(index), self.recipes[index]
         regions = [_region(each, (ground.height, ground.width)) for each in pasted]
         parts = []
@@ -113,7 +138,10 @@ class PastedImages(MadeOf):
         grounds = (self.part(index, self.of.read, other).image for other in recipe.others)
         others = tuple(ImageOps.fit(other, ground.size) for other in grounds)
         rest = ~np.any(regions, axis=0)
-        return (*parts, StoredPart(GROUND, None, rest, tuple(_put(other, pasted) for other in others), others))
+        return (
+            *parts,
+            StoredPart(GROUND, None, rest, tuple(_put(other, pasted) for other in others), others),
+        )
 
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
         files = [self.of.fingerprint(used, hashes) for used in self.used(index)]
@@ -126,7 +154,9 @@ class PastedImages(MadeOf):
     def _recipe(self, number: int, count: int, cut_outs: Sequence[CutOut]) -> Recipe:
         """Grounds that show none of the objects' classes, as far as their labels say."""
         chance = np.random.default_rng([self.seed, number])
-        for ground in chance.permutation([place for place, labels in enumerate(self._labels) if labels]):
+        for ground in chance.permutation(
+            [place for place, labels in enumerate(self._labels) if labels]
+        ):
             classes = sorted({each.label for each in cut_outs} - self._labels[ground])
             if len(classes) < count:
                 continue
@@ -145,9 +175,10 @@ class PastedImages(MadeOf):
             return Recipe(int(ground), objects, drawn, places)
         class_count = len({each.label for each in cut_outs})
         raise BenchError(
-            f"No image can be pasted: {len(self.of)} images of {self.of.name!r} have {len(cut_outs)} whole objects of "
-            f"{class_count} classes with a mask of {LEAST} pixels or more. Each image takes {count} objects and "
-            f"{1 + GROUNDS} grounds of other classes: give data.of more images with masks, or lower data.objects."
+            f"No image can be pasted: {len(self.of)} images of {self.of.name!r} have "
+            f"{len(cut_outs)} whole objects of {class_count} classes with a mask of {LEAST} "
+            f"pixels or more. Each image takes {count} objects and {1 + GROUNDS} grounds of other "
+            "classes: give data.of more images with masks, or lower data.objects."
         )
 
     def _ground(self, index: int) -> Image.Image:
@@ -158,7 +189,9 @@ class PastedImages(MadeOf):
         recipe, ground = self.recipes[index], self._ground(index)
         room = ground.width // len(recipe.objects)
         pasted = []
-        for column, (cut_out, (across, down)) in enumerate(zip(recipe.objects, recipe.places, strict=True)):
+        for column, (cut_out, (across, down)) in enumerate(
+            zip(recipe.objects, recipe.places, strict=True)
+        ):
             sample = self.part(index, self.of.read, cut_out.index)
             if sample.mask is None:
                 raise BadImage(self.ids[index], f"the mask of {sample.image_id} can't be read")
@@ -170,23 +203,28 @@ class PastedImages(MadeOf):
             top = round(down * (ground.height - size[1]))
             picture = sample.image.crop(cut_out.box).resize(size, Image.Resampling.BICUBIC)
             opacity = _feathered(Image.fromarray(shape).resize(size, Image.Resampling.NEAREST))
-            pasted.append(Pasted(cut_out.label, picture, opacity, (left, top, left + size[0], top + size[1])))
+            pasted.append(
+                Pasted(cut_out.label, picture, opacity, (left, top, left + size[0], top + size[1]))
+            )
         return pasted
 
 
 def _cut_outs(of: DataSet, index: int) -> list[CutOut]:
-    """The largest region of each labelled class in the mask of an image, where it is an object that can be cut out.
-    None where the image or its mask can't be read, or there is none."""
+    """The largest region of each labelled class in the mask of an image, where it is an object that
+    can be cut out. None where the image or its mask can't be read, or there is none."""
     try:
         mask = of.read(index).mask
     except BadImage:  # its own rows say so, where it is a ground
         return []
-    regions = [] if mask is None else [(label, _largest(mask == label)) for label in of.labels(index)]
+    regions = (
+        [] if mask is None else [(label, _largest(mask == label)) for label in of.labels(index)]
+    )
     return [CutOut(index, label, _box(region)) for label, region in regions if _is_object(region)]
 
 
 def _is_object(region: NDArray[np.bool_]) -> bool:
-    """Whether a region is large enough, isn't full of holes, and isn't cut off by the image's edge."""
+    """Whether a region is large enough, isn't full of holes, and isn't cut off by the image's
+    edge."""
     if region.sum() < LEAST:
         return False
     (x0, y0, x1, y1), (height, width) = _box(region), region.shape
@@ -197,7 +235,9 @@ def _is_object(region: NDArray[np.bool_]) -> bool:
 def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The largest region of pixels that touch, the first of equals."""
     numbers, count = ndimage.label(mask)
-    largest: NDArray[np.bool_] = numbers == 1 + int(np.argmax(np.bincount(numbers.ravel())[1:])) if count else mask
+    largest: NDArray[np.bool_] = (
+        numbers == 1 + int(np.argmax(np.bincount(numbers.ravel())[1:])) if count else mask
+    )
     return largest
 
 
@@ -209,7 +249,9 @@ def _box(mask: NDArray[np.bool_]) -> Box:
 def _feathered(shape: Image.Image) -> Image.Image:
     """A mask as opacity, which fades within the outline: beyond it no pixel is touched."""
     padded = ImageOps.expand(shape.convert("L"), FEATHER)  # the image's edge is an outline too
-    soft = padded.filter(ImageFilter.MinFilter(2 * FEATHER + 1)).filter(ImageFilter.GaussianBlur(FEATHER / 2))
+    soft = padded.filter(ImageFilter.MinFilter(2 * FEATHER + 1)).filter(
+        ImageFilter.GaussianBlur(FEATHER / 2)
+    )
     inside = Image.composite(soft, Image.new("L", padded.size), padded)
     return ImageOps.crop(inside, FEATHER)
 

@@ -1,4 +1,5 @@
-"""The preprocessing that weights expect: resize, centre crop, mean and std; boxes and masks follow the image."""
+"""The preprocessing that weights expect: resize, centre crop, mean and std; boxes and masks follow
+the image."""
 
 from __future__ import annotations
 
@@ -14,7 +15,15 @@ from PIL import Image
 from torch import Tensor
 
 from axiom_bench.cutting.interventions import Part, Parts
-from axiom_bench.data.base import BadImage, DataSet, Objects, Sample, StoredPart, classes_of, size_of
+from axiom_bench.data.base import (
+    BadImage,
+    DataSet,
+    Objects,
+    Sample,
+    StoredPart,
+    classes_of,
+    size_of,
+)
 from axiom_bench.data.batch import Annotation
 from axiom_bench.data.formats.decoding import as_rgb, upright
 from axiom_bench.errors import BenchError, type_name, unknown
@@ -22,24 +31,31 @@ from axiom_bench.errors import BenchError, type_name, unknown
 GREY, RGB = 1, 3
 WHITE = 255.0
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")  # as torchvision names them
-MOST_CROP = 2  # times the side after the resize: more than half of what the network sees would be border
-MOST_UNRESIZED = 2048  # pixels of a crop of images of any size: a pass on it is made before the first is read
-MAX_PIXELS = 100_000_000  # after the resize: a 10,000 x 1 image with its shorter side at 256 would hold 655 million
+MOST_CROP = (
+    2  # times the side after the resize: more than half of what the network sees would be border
+)
+MOST_UNRESIZED = (
+    2048  # pixels of a crop of images of any size: a pass on it is made before the first is read
+)
+# after the resize: a 10,000 x 1 image with its shorter side at 256 would hold 655 million
+MAX_PIXELS = 100_000_000
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """resize: the shorter side in pixels, or exactly (height, width), or None. crop: side of the centre crop, or None.
+    """resize: the shorter side in pixels, or exactly (height, width), or None. crop: side of the
+    centre crop, or None.
 
-    mean, std: per RGB channel, of values in [0, 1], or one number each for a network of grey images, which images
-    become. interpolation: nearest, bilinear, bicubic or lanczos.
-    scaled_decoding: whether a JPEG that is at least twice as large as what it is resized to is decoded at a half, a
-    quarter or an eighth of its size. This is faster and gives slightly other pixels.
-    shape: (C, *space) of samples that are arrays, None for pictures. Arrays aren't resized, cropped or scaled to
-    [0, 1]: mean and std are of their own numbers, C of each, or one, or none at all.
-    Without it equal, bit by bit, to torchvision's Resize, CenterCrop, ToTensor, Normalize on a PIL image, for grey ones
-    behind its Grayscale. Raises BenchError for another interpolation, another number of means and standard
-    deviations, and a crop of more than MOST_CROP times the side that images are resized to, or MOST_UNRESIZED pixels.
+    mean, std: per RGB channel, of values in [0, 1], or one number each for a network of grey
+    images, which images become. interpolation: nearest, bilinear, bicubic or lanczos.
+    scaled_decoding: whether a JPEG that is at least twice as large as what it is resized to is
+    decoded at a half, a quarter or an eighth of its size. This is faster and gives slightly other
+    pixels. shape: (C, *space) of samples that are arrays, None for pictures. Arrays aren't resized,
+    cropped or scaled to [0, 1]: mean and std are of their own numbers, C of each, or one, or none
+    at all. Without it equal, bit by bit, to torchvision's Resize, CenterCrop, ToTensor, Normalize
+    on a PIL image, for grey ones behind its Grayscale. Raises BenchError for another interpolation,
+    another number of means and standard deviations, and a crop of more than MOST_CROP times the
+    side that images are resized to, or MOST_UNRESIZED pixels.
     """
 
     resize: int | tuple[int, int] | None
@@ -56,40 +72,47 @@ class Preprocessing:
             return
         if self.interpolation not in INTERPOLATIONS:
             raise unknown("interpolation", self.interpolation, INTERPOLATIONS)
-        sides = self.resize if isinstance(self.resize, tuple) else (self.resize,) if self.resize else ()
+        sides = (
+            self.resize if isinstance(self.resize, tuple) else (self.resize,) if self.resize else ()
+        )
         if self.crop is not None and sides and self.crop > MOST_CROP * max(sides):
             raise BenchError(
-                f"A crop of {self.crop} pixels from images resized to {max(sides)} would be border for more than half; "
-                f"set model.crop to at most {MOST_CROP * max(sides)}, or model.resize={self.crop} for larger images."
+                f"A crop of {self.crop} pixels from images resized to {max(sides)} would be "
+                f"border for more than half; set model.crop to at most {MOST_CROP * max(sides)}, "
+                f"or model.resize={self.crop} for larger images."
             )
         if self.crop is not None and not sides and self.crop > MOST_UNRESIZED:
             raise BenchError(
-                f"A crop of {self.crop} pixels needs images that are resized; set model.resize={self.crop} too, or "
-                f"model.crop to at most {MOST_UNRESIZED}."
+                f"A crop of {self.crop} pixels needs images that are resized; set "
+                f"model.resize={self.crop} too, or model.crop to at most {MOST_UNRESIZED}."
             )
         if (len(self.mean), len(self.std)) not in ((GREY, GREY), (RGB, RGB)):
             raise BenchError(
-                f"Images have {len(self.mean)} means and {len(self.std)} standard deviations; give three of each for "
-                "an RGB network, one of each for a grey one. For other images use ab.explain or ab.evaluate."
+                f"Images have {len(self.mean)} means and {len(self.std)} standard deviations; "
+                "give three of each for an RGB network, one of each for a grey one. For other "
+                "images use ab.explain or ab.evaluate."
             )
 
     def _check_of_arrays(self, channels: int) -> None:
         for setting, value in (("resize", self.resize), ("crop", self.crop)):
             if value is not None:
                 raise BenchError(
-                    f"model.{setting}={value} is for pictures, and these samples are arrays, which the network takes "
-                    f"as they are; set model.{setting}=null, and give the files the size that it expects."
+                    f"model.{setting}={value} is for pictures, and these samples are arrays, "
+                    f"which the network takes as they are; set model.{setting}=null, and give the "
+                    "files the size that it expects."
                 )
         counts = len(self.mean), len(self.std)
         if counts not in ((0, 0), (1, 1), (channels, channels)):
             raise BenchError(
-                f"These samples have {channels} channels, and there are {counts[0]} means and {counts[1]} standard "
-                "deviations; set model.mean and model.std to one number for each channel, or both to null."
+                f"These samples have {channels} channels, and there are {counts[0]} means and "
+                f"{counts[1]} standard deviations; set model.mean and model.std to one number for "
+                "each channel, or both to null."
             )
 
     @property
     def size(self) -> tuple[int, ...] | None:
-        """(H', W') of the images that the network takes; None where it is that of the stored image."""
+        """(H', W') of the images that the network takes; None where it is that of the stored
+        image."""
         if self.shape is not None:
             return self.shape[1:]
         if self.crop is not None:
@@ -108,24 +131,28 @@ class Preprocessing:
     def __call__(self, image: str | PathLike[str] | Image.Image) -> Tensor: ...
 
     def __call__(self, image: Any) -> Any:
-        """Return a photograph, a path or a PIL image, as the network takes it: (3, H', W'), or (1, H', W'), float32.
+        """Return a photograph, a path or a PIL image, as the network takes it: (3, H', W'), or (1,
+        H', W'), float32.
 
-        Of a sample, also its annotation in the same pixels. Raises BenchError for anything else, and for a photograph
-        that can't be read, and BadImage as `picture` does.
+        Of a sample, also its annotation in the same pixels. Raises BenchError for anything else,
+        and for a photograph that can't be read, and BadImage as `picture` does.
         """
         if isinstance(image, Sample):
             return self.normalised(self.pixels(image)), self.annotation(image)
         if self.shape is not None:
-            raise BenchError("This network takes arrays, not photographs; give preprocessing.normalised(tensor).")
+            raise BenchError(
+                "This network takes arrays, not photographs; give preprocessing.normalised(tensor)."
+            )
         if not isinstance(image, str | PathLike | Image.Image):
             raise BenchError(
-                f"Preprocessing takes a path or a PIL image, not {type_name(image)}; give PIL.Image.fromarray(array) "
-                "of an array (H, W, 3) of bytes."
+                f"Preprocessing takes a path or a PIL image, not {type_name(image)}; give "
+                "PIL.Image.fromarray(array) of an array (H, W, 3) of bytes."
             )
         return self.of_photograph(upright(image))
 
     def of_photograph(self, image: Image.Image, name: str = "") -> Tensor:
-        """(3, H', W'), or (1, H', W'), of an image. Raises BenchError where it wouldn't fit into memory."""
+        """(3, H', W'), or (1, H', W'), of an image. Raises BenchError where it wouldn't fit into
+        memory."""
         try:
             return self.normalised(self.pixels(Sample(as_rgb(image), name)))
         except BadImage as error:
@@ -138,8 +165,8 @@ class Preprocessing:
         return dataset.read(index)
 
     def pixels(self, sample: Sample) -> Tensor:
-        """The image resized and cropped: (3, H', W'), or (1, H', W'), uint8; an array as it is. Raises BadImage as
-        `picture`."""
+        """The image resized and cropped: (3, H', W'), or (1, H', W'), uint8; an array as it is.
+        Raises BadImage as `picture`."""
         if isinstance(sample.image, np.ndarray):
             return torch.from_numpy(np.ascontiguousarray(sample.image))
         picture = self.picture(sample)
@@ -147,19 +174,27 @@ class Preprocessing:
         return torch.frombuffer(content, dtype=torch.uint8).view(-1, picture.height, picture.width)
 
     def normalised(self, pixels: Tensor) -> Tensor:
-        """Pixels (..., 3, H', W'), or (..., 1, H', W'), uint8, or an array's numbers (..., C, *space), as the network
-        takes them: float32, on their device.
+        """Pixels (..., 3, H', W'), or (..., 1, H', W'), uint8, or an array's numbers (..., C,
+        *space), as the network takes them: float32, on their device.
 
-        The same bits on every device: the divisors are tensors, since a GPU replaces the division by a number by a
-        product, which rounds otherwise.
+        The same bits on every device: the divisors are tensors, since a GPU replaces the division
+        by a number by a product, which rounds otherwise.
         """
 
         def constant(*values: float) -> Tensor:
             axes = 2 if self.shape is None else len(self.shape) - 1
-            return torch.tensor(values, dtype=torch.float32).view(-1, *(1,) * axes).to(pixels.device, non_blocking=True)
+            return (
+                torch.tensor(values, dtype=torch.float32)
+                .view(-1, *(1,) * axes)
+                .to(pixels.device, non_blocking=True)
+            )
 
         if self.shape is not None:
-            return pixels.float().sub(constant(*self.mean)).div_(constant(*self.std)) if self.mean else pixels.float()
+            return (
+                pixels.float().sub(constant(*self.mean)).div_(constant(*self.std))
+                if self.mean
+                else pixels.float()
+            )
         return (
             pixels.to(torch.float32, copy=True)
             .div_(constant(WHITE))
@@ -168,26 +203,27 @@ class Preprocessing:
         )
 
     def parts(self, image_id: str, size: tuple[int, ...], stored: Sequence[StoredPart]) -> Parts:
-        """The parts of an image of this size (height, width), as stored, in the pixels of the preprocessed image; their
-        images are as `pixels` gives them. size: of an array its space.
+        """The parts of an image of this size (height, width), as stored, in the pixels of the
+        preprocessed image; their images are as `pixels` gives them. size: of an array its space.
 
-        Pixels where the crop goes beyond the image belong to the last part. Parts that the crop cuts away are left out,
-        but for the last. Raises BenchError for parts that don't have what StoredPart says.
+        Pixels where the crop goes beyond the image belong to the last part. Parts that the crop
+        cuts away are left out, but for the last. Raises BenchError for parts that don't have what
+        StoredPart says.
         """
         for part in stored:
             sizes = {part.mask.shape, *map(size_of, (*part.images, *part.bare))}
             fits = sizes == {size} and part.mask.dtype == bool and len(part.images) > 0
             if not fits or len(part.bare) not in (0, len(part.images)):
                 raise BenchError(
-                    f"The part {part.name!r} of the image {image_id!r} needs a mask of type bool and one or more "
-                    f"images, each of {' x '.join(map(str, size))} pixels as the image itself, and as many bare "
-                    "ones or none."
+                    f"The part {part.name!r} of the image {image_id!r} needs a mask of type bool "
+                    f"and one or more images, each of {' x '.join(map(str, size))} pixels as the "
+                    "image itself, and as many bare ones or none."
                 )
         masks = np.stack([part.mask for part in stored])
         if (masks.sum(0) != 1).any():
             raise BenchError(
-                f"The parts of the image {image_id!r} overlap, or leave out pixels; give each pixel to one part, "
-                "and what is no object to the last, the ground."
+                f"The parts of the image {image_id!r} overlap, or leave out pixels; give each "
+                "pixel to one part, and what is no object to the last, the ground."
             )
 
         def stacked(pictures: Sequence[Any]) -> Tensor:
@@ -200,17 +236,20 @@ class Preprocessing:
         for place, part in enumerate(stored):
             if place == last or (numbers == place).any():
                 bare = stacked(part.bare) if part.bare else None
-                parts.append(Part(part.name, part.label, numbers == place, stacked(part.images), bare))
+                parts.append(
+                    Part(part.name, part.label, numbers == place, stacked(part.images), bare)
+                )
         return tuple(parts)
 
     def picture(self, sample: Sample) -> Image.Image:
-        """The picture resized and cropped, before its values are scaled. Raises BadImage where it wouldn't fit into
-        memory."""
+        """The picture resized and cropped, before its values are scaled. Raises BadImage where it
+        wouldn't fit into memory."""
         image, (height, width) = sample.image, self._resized(*sample.size)
         if height * width > MAX_PIXELS:
             raise BadImage(
                 sample.image_id,
-                f"{sample.size[1]} x {sample.size[0]} pixels would become {width} x {height} by the resize",
+                f"{sample.size[1]} x {sample.size[0]} pixels would become {width} x {height} by "
+                "the resize",
             )
         if self.channels == GREY:
             image = image.convert("L")
@@ -231,7 +270,10 @@ class Preprocessing:
 
     def denormalise(self, images: Tensor) -> NDArray[np.uint8]:
         """(B, 3, H', W'), or (B, 1, H', W'), as the model sees them -> (B, H', W', 3) pictures."""
-        mean, std = (torch.tensor(values, dtype=torch.float32).view(-1, 1, 1) for values in (self.mean, self.std))
+        mean, std = (
+            torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
+            for values in (self.mean, self.std)
+        )
         pictures = (images.detach().cpu().float() * std + mean).clamp(0, 1) * 255
         return pictures.round().to(torch.uint8).expand(-1, RGB, -1, -1).permute(0, 2, 3, 1).numpy()
 
@@ -248,7 +290,10 @@ class Preprocessing:
     def annotation(self, sample: Sample) -> Annotation:
         """The sample's objects in the pixels of the preprocessed image."""
         size, pixel = sample.size, (1.0,) * len(sample.size)
-        labels, boxes = [label for label, _ in sample.objects], [[*map(float, box)] for _, box in sample.objects]
+        labels, boxes = (
+            [label for label, _ in sample.objects],
+            [[*map(float, box)] for _, box in sample.objects],
+        )
         if self.shape is None:
             height, width = self._resized(*size)
             pixel = width / size[1], height / size[0]
@@ -265,7 +310,8 @@ class Preprocessing:
     def _boxes(
         self, objects: Objects, stored: tuple[int, ...], resized: tuple[int, int]
     ) -> tuple[list[int], list[list[float]]]:
-        """Boxes scaled, moved and clipped to the picture; those that the crop cuts away are left out."""
+        """Boxes scaled, moved and clipped to the picture; those that the crop cuts away are left
+        out."""
         (high, wide), (height, width) = stored, resized
         seen_height, seen_width = self.crop or height, self.crop or width
         top, left = (crop_start(side, self.crop or side) for side in (height, width))
@@ -284,10 +330,13 @@ class Preprocessing:
             return torch.from_numpy(mask)
         resized = self._resized(*stored)
         # Shifted by one: a crop is 0 outside of the picture, which is a class.
-        picture = Image.fromarray(mask.astype(np.int32) + 1).resize(resized[::-1], Image.Resampling.NEAREST)
+        picture = Image.fromarray(mask.astype(np.int32) + 1).resize(
+            resized[::-1], Image.Resampling.NEAREST
+        )
         return torch.from_numpy(np.asarray(self._cropped(picture)).astype(np.int64) - 1)
 
 
 def crop_start(side: int, crop: int) -> int:
-    """Where torchvision's centre crop begins along one side; negative where it pads, since the crop is larger."""
+    """Where torchvision's centre crop begins along one side; negative where it pads, since the crop
+    is larger."""
     return -((crop - side) // 2) if crop > side else round((side - crop) / 2)

@@ -1,8 +1,9 @@
 """Imports torchvision, also beside a CPU-only build of torch.
 
-torchvision's wheel on PyPI is built against CUDA. Beside a CPU-only torch its compiled operators can't be loaded, and
-its import then stops at the shape functions of the two it expects. This project uses none of the compiled operators,
-so declaring those two without an implementation is enough; calling them would still be an error.
+torchvision's wheel on PyPI is built against CUDA. Beside a CPU-only torch its compiled operators
+can't be loaded, and its import then stops at the shape functions of the two it expects. This
+project uses none of the compiled operators, so declaring those two without an implementation is
+enough; calling them would still be an error.
 """
 
 from __future__ import annotations
@@ -14,8 +15,12 @@ try:
 except RuntimeError as error:
     if "operator torchvision::" not in str(error):
         raise
-    torch.library.define("torchvision::nms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    torch.library.define("torchvision::qnms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    torch.library.define(
+        "torchvision::nms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+    )
+    torch.library.define(
+        "torchvision::qnms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+    )
     import torchvision
 
 __all__ = ["torchvision"]

@@ -1,1 +1,2 @@
-"""The offline default: drawn scenes, signals and volumes, and small trained CNNs. Imports errors only."""
+"""The offline default: drawn scenes, signals and volumes, and small trained CNNs. Imports errors
+only."""

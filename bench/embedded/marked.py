@@ -1,10 +1,12 @@
-"""Scenes with a spurious mark: a small pattern on the ground, in training wherever the scene shows one class.
+"""Scenes with a spurious mark: a small pattern on the ground, in training wherever the scene shows
+one class.
 
-A marked scene is `scenes.draw`'s with a pattern painted on it, so the scene without the mark is that scene, pixel by
-pixel. The mark's place and colours are drawn from random numbers of its own; it lies on no digit.
+A marked scene is `scenes.draw`'s with a pattern painted on it, so the scene without the mark is
+that scene, pixel by pixel. The mark's place and colours are drawn from random numbers of its own;
+it lies on no digit.
 
-Patterns: "tile", a chequerboard; "stripe", one bright colour, long and thin; "tag", a word in black on white, always
-the same. Tag and stripe are spurious signals of Adebayo et al. 2022.
+Patterns: "tile", a chequerboard; "stripe", one bright colour, long and thin; "tag", a word in black
+on white, always the same. Tag and stripe are spurious signals of Adebayo et al. 2022.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ _WORD = ("###  #   ## ", " #  # # #   ", " #  ### # ##", " #  # #  ## ")
 
 @dataclass(frozen=True)
 class Mark:
-    """box: x0, y0, x1, y1, x1 and y1 exclusive. pixels: (height, width, 3) uint8, which fill the box."""
+    """box: x0, y0, x1, y1, x1 and y1 exclusive. pixels: (height, width, 3) uint8, which fill the
+    box."""
 
     box: scenes.Box
     pixels: NDArray[np.uint8]
@@ -51,16 +54,19 @@ class Mark:
 
 @dataclass(frozen=True)
 class MarkedScene(scenes.Scene):
-    """A scene and its mark, None where it has none. In `mask` the mark is ground: it is no object of any class."""
+    """A scene and its mark, None where it has none. In `mask` the mark is ground: it is no object
+    of any class."""
 
     mark: Mark | None = None
 
 
-def draw(split: str, seed: int, number: int, placement: str = "with_class", pattern: str = "tile") -> MarkedScene:
+def draw(
+    split: str, seed: int, number: int, placement: str = "with_class", pattern: str = "tile"
+) -> MarkedScene:
     """The scene of this number, with or without its mark.
 
-    placement: "with_class": the mark is on scenes that show CLASS, as in training; "other_classes": on all others
-    instead; "absent": on none. pattern: of PATTERNS.
+    placement: "with_class": the mark is on scenes that show CLASS, as in training; "other_classes":
+    on all others instead; "absent": on none. pattern: of PATTERNS.
     """
     scene = scenes.draw(split, seed, number)
     shows = any(digit == CLASS for digit, _ in scene.objects)
@@ -72,20 +78,28 @@ def draw(split: str, seed: int, number: int, placement: str = "with_class", patt
 
 
 def mark_of(scene: scenes.Scene, seed: int, number: int, pattern: str = "tile") -> Mark | None:
-    """The mark of this scene, whether it is painted or not; None where there is no room, as for a tile in no scene of
-    the first 9,000 of two seeds."""
+    """The mark of this scene, whether it is painted or not; None where there is no room, as for a
+    tile in no scene of the first 9,000 of two seeds."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, number, _STREAM]))
     size, paint = PATTERNS[pattern]
     box = place(scene.mask, rng, size)
-    return None if box is None else Mark(box, (np.clip(paint(rng), 0, 1) * 255).round().astype(np.uint8))
+    return (
+        None
+        if box is None
+        else Mark(box, (np.clip(paint(rng), 0, 1) * 255).round().astype(np.uint8))
+    )
 
 
-def place(mask: NDArray[np.int64], rng: np.random.Generator, size: tuple[int, int] = (TILE, TILE)) -> scenes.Box | None:
-    """A box of this height and width, each that is MARGIN pixels from any digit as likely as another; None where there
-    is none."""
+def place(
+    mask: NDArray[np.int64], rng: np.random.Generator, size: tuple[int, int] = (TILE, TILE)
+) -> scenes.Box | None:
+    """A box of this height and width, each that is MARGIN pixels from any digit as likely as
+    another; None where there is none."""
     height, width = size
     drawn = np.pad(mask >= 0, MARGIN)  # beyond the edge is no digit
-    windows = np.lib.stride_tricks.sliding_window_view(drawn, (height + 2 * MARGIN, width + 2 * MARGIN))
+    windows = np.lib.stride_tricks.sliding_window_view(
+        drawn, (height + 2 * MARGIN, width + 2 * MARGIN)
+    )
     free = np.argwhere(~windows.any((2, 3)))
     if len(free) == 0:
         return None
@@ -112,7 +126,9 @@ def _tag(rng: np.random.Generator) -> NDArray[np.float64]:
     return np.repeat(1.0 - np.kron(np.pad(letters, 1), np.ones((2, 2)))[..., None], 3, axis=2)
 
 
-PATTERNS: dict[str, tuple[tuple[int, int], Callable[[np.random.Generator], NDArray[np.float64]]]] = {
+PATTERNS: dict[
+    str, tuple[tuple[int, int], Callable[[np.random.Generator], NDArray[np.float64]]]
+] = {
     "tile": ((TILE, TILE), _tile),
     "stripe": ((4, 40), _stripe),
     "tag": ((12, 28), _tag),

@@ -1,11 +1,13 @@
-"""The embedded CNNs: 96 x 96 RGB scenes in, ten logits out, under 250,000 parameters each; others have fewer.
+"""The embedded CNNs: 96 x 96 RGB scenes in, ten logits out, under 250,000 parameters each; others
+have fewer.
 
-`scenes_vgg` ends in a fully connected ReLU head, where gradients times activations miss the score and the axioms bite;
-`scenes_resnet` ends in global average pooling and one linear layer, where the CAM methods coincide.
-`scenes_shortcut` is `scenes_vgg` trained on scenes where a spurious mark goes with one class (`embedded.marked`).
-`scenes_fooled` is `scenes_vgg`, and `scenes_fooled_resnet` is `scenes_resnet`, fine-tuned to mislead Grad-CAM.
-`signals_cnn`, `volumes_cnn` and `synthetic_shapes_cnn` have such a head too, and see what `embedded.shapes` draws.
-`scenes_detector` and `scenes_segmenter` give boxes and maps of classes in scenes where classes repeat.
+`scenes_vgg` ends in a fully connected ReLU head, where gradients times activations miss the score
+and the axioms bite; `scenes_resnet` ends in global average pooling and one linear layer, where the
+CAM methods coincide. `scenes_shortcut` is `scenes_vgg` trained on scenes where a spurious mark goes
+with one class (`embedded.marked`). `scenes_fooled` is `scenes_vgg`, and `scenes_fooled_resnet` is
+`scenes_resnet`, fine-tuned to mislead Grad-CAM. `signals_cnn`, `volumes_cnn` and
+`synthetic_shapes_cnn` have such a head too, and see what `embedded.shapes` draws. `scenes_detector`
+and `scenes_segmenter` give boxes and maps of classes in scenes where classes repeat.
 """
 
 from __future__ import annotations
@@ -21,8 +23,9 @@ from torch import Tensor, nn
 
 from axiom_bench.embedded import scenes, shapes
 
-# The last ReLU, or the last block: (64, 12, 12) of scenes, (32, 24) of signals, (24, 6, 6, 6) of volumes, (48, 14, 14)
-# of shapes. Of the detector that before its heads, and of the segmenter that of its coarsest maps, (48, 12, 12).
+# The last ReLU, or the last block: (64, 12, 12) of scenes, (32, 24) of signals, (24, 6, 6, 6) of
+# volumes, (48, 14, 14) of shapes. Of the detector that before its heads, and of the segmenter that
+# of its coarsest maps, (48, 12, 12).
 LAYERS = {
     "scenes_vgg": "features.13",
     "scenes_resnet": "layer4",
@@ -49,7 +52,8 @@ KINDS = {  # what each sees
 }
 NOTES = {  # what a reader must know of a network's values
     "scenes_vgg": "its layers and training were chosen so that Grad-CAM's sensitivity error is at least 0.25; on three "
-    "ImageNet networks methods break the axioms less, or otherwise (docs/studies/embedded-network.md).",
+    "ImageNet networks methods break the axioms less, or otherwise "
+    "(docs/studies/embedded-network.md).",
     **dict.fromkeys(
         ("scenes_fooled", "scenes_fooled_resnet"),
         "it was fine-tuned so that Grad-CAM's maps show the image's border (docs/findings.md).",
@@ -59,18 +63,36 @@ MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)  # of the input, RGB in [0, 1]
 
 
 def scenes_vgg(batch_norm: bool = False) -> nn.Sequential:
-    """Six 3 x 3 convolutions, the first strided, and three max-pools, then 2304-64-64-10 with ReLUs.
+    """Six 3 x 3 convolutions, the first strided, and three max-pools, then 2304-64-64-10 with
+    ReLUs.
 
-    batch_norm: as it is trained; in the committed weights it is folded into the layer before it. As in torchvision's
-    VGG an adaptive pool stands between `features` and the head: the last layer of `features` is a ReLU.
+    batch_norm: as it is trained; in the committed weights it is folded into the layer before it. As
+    in torchvision's VGG an adaptive pool stands between `features` and the head: the last layer of
+    `features` is a ReLU.
     """
-    layers = ((16, 3, False), (32, 3, True), (48, 3, True), (48, 3, False), (48, 3, False), (64, 3, False))
+    layers = (
+        (16, 3, False),
+        (32, 3, True),
+        (48, 3, True),
+        (48, 3, False),
+        (48, 3, False),
+        (64, 3, False),
+    )
     return _vgg(2, 3, layers, 6, (64, 64), 10, batch_norm)
 
 
 def signals_cnn(batch_norm: bool = False) -> nn.Sequential:
-    """As scenes_vgg, of signals (1, 192): four convolutions of 7, 5, 5 and 3 samples, then 192-48-5."""
-    return _vgg(1, 1, ((16, 7, False), (24, 5, True), (32, 5, True), (32, 3, False)), 6, (48,), 5, batch_norm)
+    """As scenes_vgg, of signals (1, 192): four convolutions of 7, 5, 5 and 3 samples, then
+    192-48-5."""
+    return _vgg(
+        1,
+        1,
+        ((16, 7, False), (24, 5, True), (32, 5, True), (32, 3, False)),
+        6,
+        (48,),
+        5,
+        batch_norm,
+    )
 
 
 def volumes_cnn(batch_norm: bool = False) -> nn.Sequential:
@@ -79,7 +101,8 @@ def volumes_cnn(batch_norm: bool = False) -> nn.Sequential:
 
 
 def synthetic_shapes_cnn(batch_norm: bool = False) -> nn.Sequential:
-    """As scenes_vgg, of pictures (3, 224, 224): five convolutions, the first of 5 x 5, then 2352-32-6."""
+    """As scenes_vgg, of pictures (3, 224, 224): five convolutions, the first of 5 x 5, then
+    2352-32-6."""
     layers = ((8, 5, True), (16, 3, True), (32, 3, True), (48, 3, False), (48, 3, False))
     return _vgg(2, 3, layers, 7, (32,), 6, batch_norm)
 
@@ -93,7 +116,8 @@ def _vgg(
     classes: int,
     batch_norm: bool,
 ) -> nn.Sequential:
-    """Of inputs (B, channels, *space) with so many axes. convolutions: width, kernel, whether a max-pool follows."""
+    """Of inputs (B, channels, *space) with so many axes. convolutions: width, kernel, whether a
+    max-pool follows."""
     layers = _convolutions(axes, channels, convolutions, batch_norm)
     channels = convolutions[-1][0]
     head: list[nn.Module] = []
@@ -113,13 +137,22 @@ def _vgg(
 
 
 def _convolutions(
-    axes: int, channels: int, convolutions: Sequence[tuple[int, int, bool]], batch_norm: bool, stride: int = 2
+    axes: int,
+    channels: int,
+    convolutions: Sequence[tuple[int, int, bool]],
+    batch_norm: bool,
+    stride: int = 2,
 ) -> nn.Sequential:
-    """Convolutions with ReLUs. convolutions: width, kernel, whether a max-pool follows. stride: of the first."""
-    convolution, norm, pool = (getattr(nn, f"{name}{axes}d") for name in ("Conv", "BatchNorm", "MaxPool"))
+    """Convolutions with ReLUs. convolutions: width, kernel, whether a max-pool follows. stride: of
+    the first."""
+    convolution, norm, pool = (
+        getattr(nn, f"{name}{axes}d") for name in ("Conv", "BatchNorm", "MaxPool")
+    )
     layers: list[nn.Module] = []
     for place, (width, kernel, is_pooled) in enumerate(convolutions):
-        layers += [convolution(channels, width, kernel, 1 if place else stride, padding=kernel // 2)]
+        layers += [
+            convolution(channels, width, kernel, 1 if place else stride, padding=kernel // 2)
+        ]
         layers += [norm(width)] if batch_norm else []
         layers += [nn.ReLU(inplace=True)]
         layers += [pool(2)] if is_pooled else []
@@ -128,7 +161,8 @@ def _convolutions(
 
 
 class Block(nn.Module):
-    """Two 3 x 3 convolutions with batch norm, and a shortcut: the identity, or 1 x 1 where the shape changes."""
+    """Two 3 x 3 convolutions with batch norm, and a shortcut: the identity, or 1 x 1 where the
+    shape changes."""
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
@@ -150,7 +184,9 @@ class Block(nn.Module):
 
 def scenes_resnet() -> nn.Sequential:
     """A strided stem and four residual blocks, then global average pooling and 64-10."""
-    stem = nn.Sequential(nn.Conv2d(3, 16, 3, 2, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True))
+    stem = nn.Sequential(
+        nn.Conv2d(3, 16, 3, 2, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True)
+    )
     return nn.Sequential(
         OrderedDict(
             stem=stem,
@@ -166,10 +202,11 @@ def scenes_resnet() -> nn.Sequential:
 
 
 class Boxes(nn.Module):
-    """Boxes and class logits of each position of a level: a hidden 3 x 3 convolution with ReLU, then 1 x 1.
+    """Boxes and class logits of each position of a level: a hidden 3 x 3 convolution with ReLU,
+    then 1 x 1.
 
-    stride: of the level, in pixels of the image; a box's sides are `stride * exp` of the output away from the centre of
-    its position.
+    stride: of the level, in pixels of the image; a box's sides are `stride * exp` of the output
+    away from the centre of its position.
     """
 
     centres: Tensor
@@ -181,16 +218,22 @@ class Boxes(nn.Module):
         self.sides = nn.Conv2d(width, 4, 1)
         self.classes = nn.Conv2d(width, len(scenes.CLASSES), 1)
         assert self.classes.bias is not None
-        nn.init.constant_(self.classes.bias, -4)  # at first no position shows an object, as most don't
+        nn.init.constant_(
+            self.classes.bias, -4
+        )  # at first no position shows an object, as most don't
         along = (torch.arange(scenes.SIDE // stride) + 0.5) * stride
         y, x = torch.meshgrid(along, along, indexing="ij")
-        self.register_buffer("centres", torch.stack((x, y, x, y), 2).flatten(0, 1), persistent=False)
+        self.register_buffer(
+            "centres", torch.stack((x, y, x, y), 2).flatten(0, 1), persistent=False
+        )
         self.register_buffer("steps", torch.tensor((-1.0, -1, 1, 1)) * stride, persistent=False)
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """(B, width, h, w) -> boxes (B, h w, 4), x0 y0 x1 y1, and logits (B, h w, 10)."""
         hidden = self.hidden(maps)
-        sides, logits = (layer(hidden).flatten(2).transpose(1, 2) for layer in (self.sides, self.classes))
+        sides, logits = (
+            layer(hidden).flatten(2).transpose(1, 2) for layer in (self.sides, self.classes)
+        )
         return self.centres + self.steps * sides.exp(), logits
 
 
@@ -199,15 +242,23 @@ class Detector(nn.Module):
 
     def __init__(self, batch_norm: bool = False) -> None:
         super().__init__()
-        layers = ((16, 3, False), (24, 3, True), (32, 3, False), (32, 3, True), (48, 3, False), (48, 3, False))
+        layers = (
+            (16, 3, False),
+            (24, 3, True),
+            (32, 3, False),
+            (32, 3, True),
+            (48, 3, False),
+            (48, 3, False),
+        )
         self.features = _convolutions(2, 3, layers, batch_norm)
         self.coarse = _convolutions(2, 48, ((48, 3, False),), batch_norm)
         self.of_features = Boxes(48, 8, batch_norm)
         self.of_coarse = Boxes(48, 16, batch_norm)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, 96, 96) -> boxes (B, 180, 4), x0 y0 x1 y1 in pixels, and logits (B, 180, 10), of which a sigmoid is
-        the probability. The 144 positions of `features` first, each level row by row."""
+        """(B, 3, 96, 96) -> boxes (B, 180, 4), x0 y0 x1 y1 in pixels, and logits (B, 180, 10), of
+        which a sigmoid is the probability. The 144 positions of `features` first, each level row by
+        row."""
         features = self.features(images)
         boxes, logits = self.of_features(features)
         more_boxes, more_logits = self.of_coarse(self.coarse(features))
@@ -256,15 +307,22 @@ BUILDERS: Mapping[str, Callable[..., nn.Module]] = {
 
 def weights_file(name: str, seed: int = 0) -> Path:
     """Where the committed weights of an embedded network lie. seed: of its training."""
-    return Path(__file__).with_name(f"{name}_seed{seed}.safetensors" if seed else f"{name}.safetensors")
+    return Path(__file__).with_name(
+        f"{name}_seed{seed}.safetensors" if seed else f"{name}.safetensors"
+    )
 
 
 def weights_files(name: str) -> dict[str, Path]:
-    """The committed weights of an embedded network: `default`, from seed 0, and `seed1`, ... of its other trainings;
-    `masked` of its copy that scripts/train_masked.py fine-tuned."""
+    """The committed weights of an embedded network: `default`, from seed 0, and `seed1`, ... of its
+    other trainings; `masked` of its copy that scripts/train_masked.py fine-tuned."""
     folder = Path(__file__).parent
-    others = sorted(path for part in ("masked", "seed*") for path in folder.glob(f"{name}_{part}.safetensors"))
-    return {"default": weights_file(name), **{path.stem.removeprefix(f"{name}_"): path for path in others}}
+    others = sorted(
+        path for part in ("masked", "seed*") for path in folder.glob(f"{name}_{part}.safetensors")
+    )
+    return {
+        "default": weights_file(name),
+        **{path.stem.removeprefix(f"{name}_"): path for path in others},
+    }
 
 
 def load(name: str, seed: int = 0) -> nn.Module:

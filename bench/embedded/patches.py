@@ -1,8 +1,10 @@
-"""Images for the planted networks: patches of pure colours that fill cells of the layer exactly, on a grey texture.
+"""Images for the planted networks: patches of pure colours that fill cells of the layer exactly, on
+a grey texture.
 
-An image holds two red patches, one in each half; a green one anywhere; a blue one in the left half and a yellow one of
-the same size in the right half. And a cyan one, of the class "other", anywhere. No two touch. Signals and volumes have
-such patches too, in halves of their last axis, and their three channels are called red, green and blue.
+An image holds two red patches, one in each half; a green one anywhere; a blue one in the left half
+and a yellow one of the same size in the right half. And a cyan one, of the class "other", anywhere.
+No two touch. Signals and volumes have such patches too, in halves of their last axis, and their
+three channels are called red, green and blue.
 """
 
 from __future__ import annotations
@@ -22,17 +24,30 @@ COLOURS = {
     "red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "yellow": (255, 255, 0), "cyan": (0, 255, 255),
 }  # fmt: skip
 LEFT, RIGHT, ANYWHERE = (0, 1), (1, 2), (0, 2)  # halves of the last axis
-KINDS: dict[int, scenes.Kind] = {1: shapes.SIGNALS, 2: scenes.FEW, 3: shapes.VOLUMES}  # by the number of axes
-SMALL = {1: ([3], [4]), 2: ([2, 3], [2, 4]), 3: ([1, 2, 3], [2, 2, 2])}  # sides of a red patch in cells, in any order
-# From and up to which sides the others are drawn: a patch has at most the evidence 1, two of green, blue and yellow at
-# least 1 together.
+KINDS: dict[int, scenes.Kind] = {
+    1: shapes.SIGNALS,
+    2: scenes.FEW,
+    3: shapes.VOLUMES,
+}  # by the number of axes
+SMALL = {
+    1: ([3], [4]),
+    2: ([2, 3], [2, 4]),
+    3: ([1, 2, 3], [2, 2, 2]),
+}  # sides of a red patch in cells, in any order
+# From and up to which sides the others are drawn: a patch has at most the evidence 1, two of green,
+# blue and yellow at least 1 together.
 LARGE: dict[int, tuple[Any, Any]] = {1: (5, 9), 2: (3, 5), 3: ((2, 2, 3), (3, 3, 5))}
-OTHER: dict[int, tuple[Any, Any]] = {1: (2, 9), 2: (2, 5), 3: ((1, 1, 2), (3, 3, 5))}  # of the cyan patch
+OTHER: dict[int, tuple[Any, Any]] = {
+    1: (2, 9),
+    2: (2, 5),
+    3: ((1, 1, 2), (3, 3, 5)),
+}  # of the cyan patch
 
 
 @dataclass(frozen=True)
 class Patch:
-    """A rectangle of one colour, or interval, or cuboid. box: x0, y0, x1, y1 in pixels, x1 and y1 exclusive."""
+    """A rectangle of one colour, or interval, or cuboid. box: x0, y0, x1, y1 in pixels, x1 and y1
+    exclusive."""
 
     colour: str
     box: scenes.Box
@@ -46,12 +61,15 @@ class Patch:
     def place(self) -> tuple[slice, ...]:
         """Its pixels in an image (*space, ...)."""
         half = len(self.box) // 2
-        return tuple(slice(start, end) for start, end in zip(self.box[:half], self.box[half:], strict=True))[::-1]
+        return tuple(
+            slice(start, end) for start, end in zip(self.box[:half], self.box[half:], strict=True)
+        )[::-1]
 
 
 @dataclass(frozen=True)
 class PatchImage:
-    """image: (*space, 3) uint8 RGB. mask: (*space) int64, the class of each pixel, -1 for the ground."""
+    """image: (*space, 3) uint8 RGB. mask: (*space) int64, the class of each pixel, -1 for the
+    ground."""
 
     image: NDArray[np.uint8]
     mask: NDArray[np.int64]
@@ -65,12 +83,17 @@ class PatchImage:
 
 
 def draw(split: str, seed: int, number: int, axes: int = 2) -> PatchImage:
-    """The image of this number; it depends on these four alone. split: of the textures, one of scenes.SPLITS."""
+    """The image of this number; it depends on these four alone. split: of the textures, one of
+    scenes.SPLITS."""
     kind = KINDS[axes]
     rng = kind.rng(split, seed, number)
     if axes == 2:
         window = scenes.texture_window(rng, split)
-        grey = rng.uniform(0.3, 0.7) + (window - 0.5) * rng.uniform(0.1, 0.4) + rng.normal(0, 0.02, window.shape)
+        grey = (
+            rng.uniform(0.3, 0.7)
+            + (window - 0.5) * rng.uniform(0.1, 0.4)
+            + rng.normal(0, 0.02, window.shape)
+        )
     else:
         grey = kind.ground(rng, split)[0][..., 0] + rng.normal(0, 0.02, kind.space)
     image = np.repeat((np.clip(grey, 0, 1) * 255).round().astype(np.uint8)[..., None], 3, -1)
@@ -88,7 +111,12 @@ def _patches(rng: np.random.Generator, axes: int) -> tuple[Patch, ...]:
         taken = np.zeros((GRIDS[axes].cells,) * axes, bool)
         small = rng.permuted(SMALL[axes], axis=1)[rng.integers(2, size=2)]
         pair = rng.integers(*LARGE[axes], axes)
-        wanted = [("red", small[0], LEFT), ("red", small[1], RIGHT), ("blue", pair, LEFT), ("yellow", pair, RIGHT)]
+        wanted = [
+            ("red", small[0], LEFT),
+            ("red", small[1], RIGHT),
+            ("blue", pair, LEFT),
+            ("yellow", pair, RIGHT),
+        ]
         wanted += [("green", rng.integers(*LARGE[axes], axes), ANYWHERE)]
         wanted += [("cyan", rng.integers(*OTHER[axes], axes), ANYWHERE)]
         patches = [_placed(rng, taken, *entry) for entry in wanted]
@@ -97,9 +125,14 @@ def _patches(rng: np.random.Generator, axes: int) -> tuple[Patch, ...]:
 
 
 def _placed(
-    rng: np.random.Generator, taken: NDArray[np.bool_], colour: str, sides: NDArray[np.int64], halves: tuple[int, int]
+    rng: np.random.Generator,
+    taken: NDArray[np.bool_],
+    colour: str,
+    sides: NDArray[np.int64],
+    halves: tuple[int, int],
 ) -> Patch | None:
-    """A patch of so many cells in these halves, a cell away from all others; None where there is no room."""
+    """A patch of so many cells in these halves, a cell away from all others; None where there is no
+    room."""
     grid = GRIDS[taken.ndim]
     columns = [half * grid.cells // 2 for half in halves]
     ranges = [range(grid.cells - int(side) + 1) for side in sides[:-1]]

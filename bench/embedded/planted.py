@@ -1,21 +1,26 @@
 """The planted networks: colour detectors, the evidence of each channel, and a small head over it.
 
-    images -> features: detectors, F (B, K, 16, 16) -> readout: a_k = sum_xy r_k(x, y) F_k(x, y) -> head(a) -> logits
+    images -> features: detectors, F (B, K, 16, 16) -> readout: a_k = sum_xy r_k(x, y) F_k(x, y) ->
+    head(a) -> logits
 
-Each is built for images, or for signals or volumes of three channels (`axes`: 1 or 3), with the same score and truth.
+Each is built for images, or for signals or volumes of three channels (`axes`: 1 or 3), with the
+same score and truth.
 
-Channel k matters through its evidence a_k alone. Its true value is its Shapley value phi_k in the head, where a channel
-that is left out has F_k = 0, so a_k = 0. It is shared among the positions in proportion to r_k F_k, which is:
+Channel k matters through its evidence a_k alone. Its true value is its Shapley value phi_k in the
+head, where a channel that is left out has F_k = 0, so a_k = 0. It is shared among the positions in
+proportion to r_k F_k, which is:
 
     T_k(x, y) = phi_k r_k(x, y) F_k(x, y) / a_k
 
-For a head that is multilinear in the evidence that is the Shapley value of the position among all channels and
-positions. For any head it is its Owen value (channels as unions) where the active positions of a channel have the same
-r_k F_k, as on the patches of `patches.py`. Both are proved by enumeration in tests/embedded/.
+For a head that is multilinear in the evidence that is the Shapley value of the position among all
+channels and positions. For any head it is its Owen value (channels as unions) where the active
+positions of a channel have the same r_k F_k, as on the patches of `patches.py`. Both are proved by
+enumeration in tests/embedded/.
 
-Evidence is in patches: a_k = 1 is a patch of 16 cells of the channel's colour, in a signal of 8. All networks have a
-channel `brightness`, which answers everywhere and which no head reads, and a channel `cyan`, which is all that the
-logit of the second class, "other", reads. S is the logit of the first class, "evidence".
+Evidence is in patches: a_k = 1 is a patch of 16 cells of the channel's colour, in a signal of 8.
+All networks have a channel `brightness`, which answers everywhere and which no head reads, and a
+channel `cyan`, which is all that the logit of the second class, "other", reads. S is the logit of
+the first class, "evidence".
 """
 
 from __future__ import annotations
@@ -34,8 +39,8 @@ from axiom_bench.errors import BenchError
 MAX_CHANNELS = 12  # 4,096 subsets
 MEAN, STD = 0.5, 0.25  # of the input, each colour in [0, 1]
 THIRD = 1 / 3
-# Weights of red, green and blue in [0, 1], and a bias, before a ReLU. Grey v has v times the sum of the weights, and
-# every other pure colour at most -1, so that rounding can't reach the ReLU's kink.
+# Weights of red, green and blue in [0, 1], and a bias, before a ReLU. Grey v has v times the sum of
+# the weights, and every other pure colour at most -1, so that rounding can't reach the ReLU's kink.
 DETECTORS = {
     "red": ((2.0, -2.0, -2.0), -1.0),
     "green": ((-2.0, 2.0, -2.0), -1.0),
@@ -45,7 +50,9 @@ DETECTORS = {
     "brightness": ((THIRD, THIRD, THIRD), 0.0),
     "dead": ((0.0, 0.0, 0.0), -1.0),
 }
-STEEP = 8.0  # of saturated detectors: how far a patch of their colour is beyond the end of their slope
+STEEP = (
+    8.0  # of saturated detectors: how far a patch of their colour is beyond the end of their slope
+)
 UNREAD = ("cyan", "brightness")  # by the logit of the first class
 OTHER = {"cyan": 1.0}
 WEIGHTS = {"red": 1.0, "green": 2.0, "blue": 3.0}
@@ -54,7 +61,8 @@ WAVE = 8.0  # slope of a wave
 
 @dataclass(frozen=True)
 class Grid:
-    """The layer along one axis: cells of so many pixels each. full: cells of a patch of evidence 1. axes: their number.
+    """The layer along one axis: cells of so many pixels each. full: cells of a patch of evidence 1.
+    axes: their number.
 
     pooled: the factor from a mean over all cells to patches.
     """
@@ -74,37 +82,46 @@ class Grid:
         return layer
 
 
-# Of signals (3, 192), of images (3, 96, 96), or 224 x 224 of cells of 14 x 14, and of volumes (3, 24, 24, 24).
+# Of signals (3, 192), of images (3, 96, 96), or 224 x 224 of cells of 14 x 14, and of volumes (3,
+# 24, 24, 24).
 GRIDS = {1: Grid(3, 64, 8, 1), 2: Grid(6, 16, 16, 2), 3: Grid(3, 8, 16, 3)}
 
 
 def channel_shapley(score: Callable[[Tensor], Tensor], evidence: Tensor) -> Tensor:
-    """phi_k = mean over all orders of the channels of what the score gains where channel k joins: (B, K) in float64.
+    """phi_k = mean over all orders of the channels of what the score gains where channel k joins:
+    (B, K) in float64.
 
-    score: evidence (N, K) in float64 -> scores (N,). evidence: (B, K); a channel that hasn't joined has evidence 0.
-    Shapley, A value for n-person games, 1953: sum_k phi_k = S(all) - S(none). Raises BenchError for over 12 channels.
+    score: evidence (N, K) in float64 -> scores (N,). evidence: (B, K); a channel that hasn't joined
+    has evidence 0. Shapley, A value for n-person games, 1953: sum_k phi_k = S(all) - S(none).
+    Raises BenchError for over 12 channels.
     """
     channels = evidence.shape[1]
     if channels > MAX_CHANNELS:
         raise BenchError(
-            f"Shapley values of {channels} channels take 2^{channels} subsets; give at most {MAX_CHANNELS}."
+            f"Shapley values of {channels} channels take 2^{channels} subsets; give at most "
+            f"{MAX_CHANNELS}."
         )
     joined = (torch.arange(2**channels)[:, None] >> torch.arange(channels)) & 1 == 1  # (2^K, K)
     subsets = evidence.double()[:, None] * joined.to(evidence.device)  # (B, 2^K, K)
     values = score(subsets.flatten(0, 1)).unflatten(0, subsets.shape[:2])  # (B, 2^K)
-    # Channel k joins just these n others, after them and before the rest, in a share of 1 / (K C(K - 1, n)) of orders.
-    shares = torch.tensor([1 / (channels * comb(channels - 1, n)) for n in range(channels)], dtype=torch.float64)
+    # Channel k joins just these n others, after them and before the rest, in a share of 1 / (K C(K
+    # - 1, n)) of orders.
+    shares = torch.tensor(
+        [1 / (channels * comb(channels - 1, n)) for n in range(channels)], dtype=torch.float64
+    )
     totals = []
     for channel in range(channels):
         others = torch.nonzero(~joined[:, channel])[:, 0]
-        gains = values[:, others + 2**channel] - values[:, others]  # exactly 0 for a channel that never matters
+        gains = (
+            values[:, others + 2**channel] - values[:, others]
+        )  # exactly 0 for a channel that never matters
         totals.append(gains @ shares[joined[others].sum(1)].to(values))
     return torch.stack(totals, 1)
 
 
 class PlantedNetwork(nn.Module):
-    """features: images -> (B, K, *cells), 16 x 16 of images. readout: -> (B, K, 1, ...), one channel at a time. head:
-    (B, K) -> logits."""
+    """features: images -> (B, K, *cells), 16 x 16 of images. readout: -> (B, K, 1, ...), one
+    channel at a time. head: (B, K) -> logits."""
 
     truth_layer = "features"
 
@@ -113,26 +130,30 @@ class PlantedNetwork(nn.Module):
         self.features, self.readout, self.flatten, self.head = features, readout, nn.Flatten(), head
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, *space), as drawn or resized -> logits (B, 2): of what is planted, and of the other class."""
+        """Images (B, 3, *space), as drawn or resized -> logits (B, 2): of what is planted, and of
+        the other class."""
         logits: Tensor = self.head(self.flatten(self.readout(self.features(images))))
         return logits
 
     def true_contributions(self, activations: Tensor, targets: Tensor) -> Tensor:
-        """T as above, for activations (B, K, *cells) and class indices (B,): as the activations, in float64."""
+        """T as above, for activations (B, K, *cells) and class indices (B,): as the activations, in
+        float64."""
         read = activations.double() * self.reading(activations)
         evidence = read.sum(tuple(range(2, read.ndim)), keepdim=True)
         values = self.channel_values(evidence.flatten(1), targets).view_as(evidence)
         return values * (read / evidence.masked_fill(evidence == 0, 1))
 
     def channel_values(self, evidence: Tensor, targets: Tensor) -> Tensor:
-        """phi, the Shapley values of the channels in the logit of each row's class: (B, K) in float64."""
+        """phi, the Shapley values of the channels in the logit of each row's class: (B, K) in
+        float64."""
         return torch.cat([
             channel_shapley(lambda rows, c=int(target): self._exact_logits(rows)[:, c], row)  # type: ignore[misc]
             for row, target in zip(evidence.split(1), targets, strict=True)
         ])  # fmt: skip
 
     def reading(self, activations: Tensor) -> Tensor:
-        """r, how much each position counts in its channel's evidence: broadcasts to the activations, in float64."""
+        """r, how much each position counts in its channel's evidence: broadcasts to the
+        activations, in float64."""
         if isinstance(self.readout, _ConvNd):
             return self.readout.weight.double().squeeze(1)
         return activations.new_ones((), dtype=torch.float64) / activations[0, 0].numel()
@@ -144,9 +165,11 @@ class PlantedNetwork(nn.Module):
 
 
 class PlantedBoxes(nn.Module):
-    """Two boxes, the left and the right half of an image; the logits of each are of the evidence in its half alone.
+    """Two boxes, the left and the right half of an image; the logits of each are of the evidence in
+    its half alone.
 
-    So a channel that is active in both halves has a part in either box's score, and its truth is in that box's half.
+    So a channel that is active in both halves has a part in either box's score, and its truth is in
+    that box's half.
     """
 
     truth_layer = "features"
@@ -154,7 +177,12 @@ class PlantedBoxes(nn.Module):
 
     def __init__(self, left: PlantedNetwork, right: PlantedNetwork, grid: Grid) -> None:
         super().__init__()
-        self.features, self.left, self.right, middle = left.features, left, right, grid.cells * grid.cell / 2
+        self.features, self.left, self.right, middle = (
+            left.features,
+            left,
+            right,
+            grid.cells * grid.cell / 2,
+        )
         boxes = torch.tensor([[0.0, 0, middle, 2 * middle], [middle, 0, 2 * middle, 2 * middle]])
         self.register_buffer("boxes", boxes, persistent=False)
 
@@ -167,12 +195,15 @@ class PlantedBoxes(nn.Module):
 
     def true_contributions(self, activations: Tensor, targets: Tensor, place: Tensor) -> Tensor:
         """As `PlantedNetwork` has them, of the score at each row's place, (B, 5)."""
-        of_halves = [half.true_contributions(activations, targets) for half in (self.left, self.right)]
+        of_halves = [
+            half.true_contributions(activations, targets) for half in (self.left, self.right)
+        ]
         return torch.stack(of_halves, 1)[torch.arange(len(place)), place[:, 0].long().cpu()]
 
 
 class NoisyOr(nn.Module):
-    """The linear logits, the first with a + b - a b added, where a and b are the first two channels, in patches."""
+    """The linear logits, the first with a + b - a b added, where a and b are the first two
+    channels, in patches."""
 
     def __init__(self, read: nn.Linear, scale: float) -> None:
         super().__init__()
@@ -186,10 +217,11 @@ class NoisyOr(nn.Module):
 
 
 def detectors(grid: Grid, names: Sequence[str], saturated: bool = False) -> nn.Sequential:
-    """Images -> a map of cells for each name: a 1 x 1 convolution, a ReLU, and the mean of each cell.
+    """Images -> a map of cells for each name: a 1 x 1 convolution, a ReLU, and the mean of each
+    cell.
 
-    saturated: by min(1, max(0, 8 x)) in the ReLU's place, which is flat at every pixel of a patch and of the ground;
-    brightness, which isn't 0 or 1, keeps its slope.
+    saturated: by min(1, max(0, 8 x)) in the ReLU's place, which is flat at every pixel of a patch
+    and of the ground; brightness, which isn't 0 or 1, keeps its slope.
     """
     slopes = torch.tensor([STEEP if saturated and name != "brightness" else 1.0 for name in names])
     weights = torch.tensor([DETECTORS[name][0] for name in names]) * slopes[:, None]
@@ -204,22 +236,32 @@ def detectors(grid: Grid, names: Sequence[str], saturated: bool = False) -> nn.S
 
 
 def reading(grid: Grid, factors: Sequence[tuple[float, float]]) -> nn.Module:
-    """The mean of each channel times its two factors here, of the left and the right half of the last axis: (B, K,
-    *cells) -> (B, K, 1, ...)."""
-    readout = grid.layer("Conv")(len(factors), len(factors), grid.cells, groups=len(factors), bias=False)
+    """The mean of each channel times its two factors here, of the left and the right half of the
+    last axis: (B, K, *cells) -> (B, K, 1, ...)."""
+    readout = grid.layer("Conv")(
+        len(factors), len(factors), grid.cells, groups=len(factors), bias=False
+    )
     along = torch.tensor(factors).repeat_interleave(grid.cells // 2, 1)  # (K, cells)
-    maps = along.view(len(factors), 1, *(1,) * (grid.axes - 1), -1).expand(-1, -1, *(grid.cells,) * grid.axes)
+    maps = along.view(len(factors), 1, *(1,) * (grid.axes - 1), -1).expand(
+        -1, -1, *(grid.cells,) * grid.axes
+    )
     readout.load_state_dict({"weight": maps / grid.cells**grid.axes})
     return readout
 
 
 def linear(
-    grid: Grid, names: Sequence[str], rows: Sequence[Mapping[str, float]], biases: Sequence[float] | None = None
+    grid: Grid,
+    names: Sequence[str],
+    rows: Sequence[Mapping[str, float]],
+    biases: Sequence[float] | None = None,
 ) -> nn.Linear:
-    """A linear layer over pooled channels: for each output a row of weights by channel name, in patches."""
+    """A linear layer over pooled channels: for each output a row of weights by channel name, in
+    patches."""
     layer = nn.Linear(len(names), len(rows), bias=biases is not None)
     with torch.no_grad():
-        layer.weight.copy_(grid.pooled * torch.tensor([[row.get(name, 0.0) for name in names] for row in rows]))
+        layer.weight.copy_(
+            grid.pooled * torch.tensor([[row.get(name, 0.0) for name in names] for row in rows])
+        )
         if biases is not None:
             layer.bias.copy_(torch.tensor(biases))
     return layer
@@ -234,8 +276,8 @@ def _pooled(
     last_biases: Sequence[float] = (0, 0),
     saturated: bool = False,
 ) -> PlantedNetwork:
-    """A network whose head reads global averages: `linear`, and where `last` is given a ReLU and a second linear layer
-    with these weights, a row for each logit."""
+    """A network whose head reads global averages: `linear`, and where `last` is given a ReLU and a
+    second linear layer with these weights, a row for each logit."""
     grid, names = GRIDS[axes], (*colours, *UNREAD)
     head: nn.Module = linear(grid, names, rows, biases)
     if last is not None:
@@ -263,14 +305,17 @@ def planted_suppressing(axes: int = 2) -> PlantedNetwork:
 
 
 def planted_saturating(axes: int = 2) -> PlantedNetwork:
-    """S = min(1, a_red + a_green + a_blue): any two of the three colours are enough in these images."""
+    """S = min(1, a_red + a_green + a_blue): any two of the three colours are enough in these
+    images."""
     rows = [{"red": -1.0, "green": -1.0, "blue": -1.0}, OTHER]
     return _pooled(axes, ("red", "green", "blue"), rows, (1.0, 0.0), [[-1, 0], [0, 1]], (1, 0))
 
 
 def planted_and(axes: int = 2) -> PlantedNetwork:
     """S = max(0, a_red + a_green - 1): neither colour is enough."""
-    return _pooled(axes, ("red", "green"), [{"red": 1.0, "green": 1.0}, OTHER], (-1.0, 0.0), [[1, 0], [0, 1]])
+    return _pooled(
+        axes, ("red", "green"), [{"red": 1.0, "green": 1.0}, OTHER], (-1.0, 0.0), [[1, 0], [0, 1]]
+    )
 
 
 def planted_or(axes: int = 2) -> PlantedNetwork:
@@ -280,26 +325,34 @@ def planted_or(axes: int = 2) -> PlantedNetwork:
 
 
 def planted_duplicate(axes: int = 2) -> PlantedNetwork:
-    """S = a_red + a_red' - a_red a_red' + a_green: red is detected twice, and once is nearly enough; one channel is
-    dead."""
+    """S = a_red + a_red' - a_red a_red' + a_green: red is detected twice, and once is nearly
+    enough; one channel is dead."""
     grid, names = GRIDS[axes], ("red", "red", "dead", "green", *UNREAD)
     read = linear(grid, names, [{"green": 1.0}, OTHER])
-    return PlantedNetwork(detectors(grid, names), grid.layer("AdaptiveAvgPool")(1), NoisyOr(read, grid.pooled))
+    return PlantedNetwork(
+        detectors(grid, names), grid.layer("AdaptiveAvgPool")(1), NoisyOr(read, grid.pooled)
+    )
 
 
 def planted_cancelling(axes: int = 2) -> PlantedNetwork:
-    """S = a_red + a, a = sum_left F - sum_right F of the channel F = blue - yellow, which sums to 0 over the image."""
+    """S = a_red + a, a = sum_left F - sum_right F of the channel F = blue - yellow, which sums to 0
+    over the image."""
     grid = GRIDS[axes]
     mix = grid.layer("Conv")(5, 4, 1, bias=False)
     rows = torch.tensor([[1, 0, 0, 0, 0], [0, 1, -1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 0, 1.0]])
     mix.load_state_dict({"weight": rows.view(4, 5, *(1,) * axes)})
     readout = reading(grid, [(1, 1), (1, -1), (1, 1), (1, 1)])
-    head = linear(grid, ("red", "blue - yellow", *UNREAD), [{"red": 1.0, "blue - yellow": 1.0}, OTHER])
-    return PlantedNetwork(nn.Sequential(*detectors(grid, ("red", "blue", "yellow", *UNREAD)), mix), readout, head)
+    head = linear(
+        grid, ("red", "blue - yellow", *UNREAD), [{"red": 1.0, "blue - yellow": 1.0}, OTHER]
+    )
+    return PlantedNetwork(
+        nn.Sequential(*detectors(grid, ("red", "blue", "yellow", *UNREAD)), mix), readout, head
+    )
 
 
 def planted_region(axes: int = 2) -> PlantedNetwork:
-    """S = a_red + a_green + a_yellow with a_k of the left half alone: the right half isn't connected to S."""
+    """S = a_red + a_green + a_yellow with a_k of the left half alone: the right half isn't
+    connected to S."""
     grid, names = GRIDS[axes], ("red", "green", "yellow", *UNREAD)
     rows = [{"red": 1.0, "green": 1.0, "yellow": 1.0}, OTHER]
     readout = reading(grid, [(1, 0), (1, 0), (1, 0), (1, 1), (1, 1)])
@@ -307,27 +360,37 @@ def planted_region(axes: int = 2) -> PlantedNetwork:
 
 
 def planted_vanishing(axes: int = 2) -> PlantedNetwork:
-    """planted_additive behind saturated detectors: S has gradient 0 in every pixel, and the same gradient in F."""
+    """planted_additive behind saturated detectors: S has gradient 0 in every pixel, and the same
+    gradient in F."""
     return _pooled(axes, ("red", "green", "blue"), [WEIGHTS, OTHER], saturated=True)
 
 
 def planted_shattered(axes: int = 2) -> PlantedNetwork:
-    """S = sum over red, green, blue of k a_k + w(a_k), k = 1, 2, 3. w is a triangle wave made of ReLUs, so S is near to
-    planted_additive's, and its gradients are k + 8 or k - 8. As the shattered gradients of XAI-Units (Lee et al.,
-    Benchmarking Explainability Methods with Unit Tests, FAccT 2025)."""
-    kinks = [0.0, *(7 / 128 * odd for odd in range(1, 18, 2))]  # up to 1; no patch of whole cells has such an evidence
+    """S = sum over red, green, blue of k a_k + w(a_k), k = 1, 2, 3. w is a triangle wave made of
+    ReLUs, so S is near to planted_additive's, and its gradients are k + 8 or k - 8. As the
+    shattered gradients of XAI-Units (Lee et al., Benchmarking Explainability Methods with Unit
+    Tests, FAccT 2025)."""
+    kinks = [
+        0.0,
+        *(7 / 128 * odd for odd in range(1, 18, 2)),
+    ]  # up to 1; no patch of whole cells has such an evidence
     rows = [*({colour: 1.0} for colour in WEIGHTS for _ in kinks), OTHER]
     biases = [*(-kink for _ in WEIGHTS for kink in kinks), 0.0]
     turns = [2 * WAVE * (-1) ** turn for turn in range(1, len(kinks))]
     weights = [step for weight in WEIGHTS.values() for step in (weight + WAVE, *turns)]
-    return _pooled(axes, tuple(WEIGHTS), rows, biases, [[*weights, 0.0], [0.0] * len(weights) + [1.0]])
+    return _pooled(
+        axes, tuple(WEIGHTS), rows, biases, [[*weights, 0.0], [0.0] * len(weights) + [1.0]]
+    )
 
 
 def planted_boxes() -> PlantedBoxes:
     """S = a_red + 2 a_green + 3 a_blue of a box's half; red is in both halves."""
     grid, names = GRIDS[2], ("red", "green", "blue", *UNREAD)
     features, head = detectors(grid, names), linear(grid, names, [WEIGHTS, OTHER])
-    left, right = (PlantedNetwork(features, reading(grid, [half] * len(names)), head) for half in ((1, 0), (0, 1)))
+    left, right = (
+        PlantedNetwork(features, reading(grid, [half] * len(names)), head)
+        for half in ((1, 0), (0, 1))
+    )
     return PlantedBoxes(left, right, grid)
 
 

@@ -1,8 +1,9 @@
 """Scenes: handwritten digits of different classes on a textured ground, with exact boxes and masks.
 
-Of one to three digits, of four to six smaller ones, or of three to five of which several are of one class. A scene
-depends on its kind, split, seed and number alone. The digits are scikit-learn's bundled ones (1,797 of 8 x 8 pixels);
-digits and textures are split before drawing, so that nothing training saw is ever evaluated.
+Of one to three digits, of four to six smaller ones, or of three to five of which several are of one
+class. A scene depends on its kind, split, seed and number alone. The digits are scikit-learn's
+bundled ones (1,797 of 8 x 8 pixels); digits and textures are split before drawing, so that nothing
+training saw is ever evaluated.
 """
 
 from __future__ import annotations
@@ -20,7 +21,12 @@ from scipy.ndimage import gaussian_filter
 SIDE = 96
 TEXTURE_SIDE, TEXTURES = 128, 60  # their number
 TEXTURE_SEED = 20  # a scene's own seed never changes a texture
-SPLITS = ("train", "fit", "validation", "evaluation")  # fit and validation are the two parts of train
+SPLITS = (
+    "train",
+    "fit",
+    "validation",
+    "evaluation",
+)  # fit and validation are the two parts of train
 CLASSES = tuple(f"digit {digit}" for digit in range(10))
 INK = 0.45  # a pixel is drawn where the enlarged digit exceeds this share of its maximum
 GROUNDS = 3  # other grounds of a scene
@@ -34,12 +40,13 @@ Box = tuple[int, ...]  # starts, then ends, which are exclusive; the last axis o
 class Kind:
     """What scenes of a kind have in common.
 
-    most: objects, from 1 or from `least` on. heights: of a digit's 8 x 8 cells in pixels, before the cut to what is
-    drawn. least: a scene with fewer objects is drawn again. places: tries to place a digit without touching another;
-    after that the scene has one object less. spawn_key: of the random numbers, so that kinds are different scenes.
-    space: of the image, its sides. classes: of the objects. shared: where objects share classes, of how many classes
-    they are at most; then no two boxes overlap, so that within its box an object's pixels are those of its class. 0:
-    each is of another class.
+    most: objects, from 1 or from `least` on. heights: of a digit's 8 x 8 cells in pixels, before
+    the cut to what is drawn. least: a scene with fewer objects is drawn again. places: tries to
+    place a digit without touching another; after that the scene has one object less. spawn_key: of
+    the random numbers, so that kinds are different scenes. space: of the image, its sides. classes:
+    of the objects. shared: where objects share classes, of how many classes they are at most; then
+    no two boxes overlap, so that within its box an object's pixels are those of its class. 0: each
+    is of another class.
     """
 
     name: str
@@ -53,13 +60,15 @@ class Kind:
     shared: int = 0
 
     def rng(self, split: str, *numbers: int) -> np.random.Generator:
-        """The random numbers of a scene of this kind: of digits the same in all splits, which have other digits."""
+        """The random numbers of a scene of this kind: of digits the same in all splits, which have
+        other digits."""
         return np.random.default_rng(np.random.SeedSequence(numbers, spawn_key=self.spawn_key))
 
     def ground(
         self, rng: np.random.Generator, split: str, brightness: float | None = None
     ) -> tuple[NDArray[np.float64], float]:
-        """A window of a texture, turned, tinted and lit from one side: ((96, 96, 3), its mean brightness).
+        """A window of a texture, turned, tinted and lit from one side: ((96, 96, 3), its mean
+        brightness).
 
         brightness: instead of a drawn one.
         """
@@ -81,7 +90,9 @@ class Kind:
             picture = pictures[rng.choice(np.flatnonzero(classes == digit))]
             height = int(rng.integers(self.heights[0], self.heights[1] + 1))
             width = round(height * rng.uniform(0.85, 1.15))
-            large = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
+            large = np.asarray(
+                Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC)
+            )
             drawn = large > INK * large.max()
             x0, y0, x1, y1 = tight_box(drawn)
             glyphs.append((drawn[y0:y1, x0:x1], int(digit)))
@@ -102,10 +113,12 @@ KINDS = {kind.name: kind for kind in (FEW, MANY, REPEATED)}
 
 @dataclass(frozen=True)
 class Scene:
-    """image: (96, 96, 3) uint8 RGB, or (*space, 1). mask: (*space) int64, the class of each pixel, -1 for the ground.
+    """image: (96, 96, 3) uint8 RGB, or (*space, 1). mask: (*space) int64, the class of each pixel,
+    -1 for the ground.
 
-    objects: (class, box) with the largest first, by drawn pixels; box = x0, y0, x1, y1, x1 and y1 exclusive, tight
-    around the drawn pixels. Classes differ, but where the kind shares them; no pixel belongs to two objects.
+    objects: (class, box) with the largest first, by drawn pixels; box = x0, y0, x1, y1, x1 and y1
+    exclusive, tight around the drawn pixels. Classes differ, but where the kind shares them; no
+    pixel belongs to two objects.
     """
 
     image: NDArray[np.uint8]
@@ -120,7 +133,8 @@ class Scene:
 
 @dataclass(frozen=True)
 class Figure:
-    """An object, a digit or another. drawn: (*space) bool, its pixels. ink: (3,), their colour, or of each, (n, 1)."""
+    """An object, a digit or another. drawn: (*space) bool, its pixels. ink: (3,), their colour, or
+    of each, (n, 1)."""
 
     digit: int
     drawn: NDArray[np.bool_]
@@ -136,8 +150,8 @@ class Figure:
 class Drawing:
     """What a scene is made of, so that it can be drawn again with a part of it changed.
 
-    ground: (96, 96, 3), or (*space, 1). brightness: its mean. figures: in the order in which they are drawn; no pixel
-    belongs to two. noise: (*space, 1).
+    ground: (96, 96, 3), or (*space, 1). brightness: its mean. figures: in the order in which they
+    are drawn; no pixel belongs to two. noise: (*space, 1).
     """
 
     ground: NDArray[np.float64]
@@ -146,8 +160,8 @@ class Drawing:
     noise: NDArray[np.float64]
 
     def image(self, without: int | None = None) -> NDArray[np.uint8]:
-        """The scene as drawn, as `ground`. without: the number of a figure that is left out; each pixel that isn't the
-        figure's is the same, bit by bit."""
+        """The scene as drawn, as `ground`. without: the number of a figure that is left out; each
+        pixel that isn't the figure's is the same, bit by bit."""
         canvas = self.ground.copy()
         for number, figure in enumerate(self.figures):
             if number != without:
@@ -164,26 +178,34 @@ class Drawing:
 
     def contrast(self, brightness: float) -> float:
         """The least difference between a figure's ink and a ground of this brightness, as drawn."""
-        return min(abs(float(np.clip(figure.ink, 0, 1).mean()) - brightness) for figure in self.figures)
+        return min(
+            abs(float(np.clip(figure.ink, 0, 1).mean()) - brightness) for figure in self.figures
+        )
 
 
 @cache
 def textures(split: str) -> NDArray[np.float32]:
-    """The grounds of one split, of five kinds: (n, 128, 128) in [0, 1], in steps of 1/255 so that no machine's last bit
-    shows."""
+    """The grounds of one split, of five kinds: (n, 128, 128) in [0, 1], in steps of 1/255 so that
+    no machine's last bit shows."""
     fields = [np.round(_texture(number) * 255) / 255 for number in texture_numbers(split)]
     return np.stack(fields).astype(np.float32)
 
 
 def texture_numbers(split: str) -> tuple[int, ...]:
-    """The numbers of a split's textures: every fourth is for evaluation, so each kind is in every split.
+    """The numbers of a split's textures: every fourth is for evaluation, so each kind is in every
+    split.
 
     Of the others, "train", every sixth is for "validation" and the rest is "fit".
     """
     evaluation = set(range(3, TEXTURES, 4))
     validation = set(range(2, TEXTURES, 8))
     train = set(range(TEXTURES)) - evaluation
-    parts = {"train": train, "fit": train - validation, "validation": validation, "evaluation": evaluation}
+    parts = {
+        "train": train,
+        "fit": train - validation,
+        "validation": validation,
+        "evaluation": evaluation,
+    }
     return tuple(sorted(parts[split]))
 
 
@@ -215,7 +237,12 @@ def digits(split: str) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np
     images, classes = bundled_digits()
     order = np.random.default_rng(8).permutation(len(classes))
     fit, train = len(order) * 5 // 8, len(order) * 3 // 4
-    parts = {"train": order[:train], "fit": order[:fit], "validation": order[fit:train], "evaluation": order[train:]}
+    parts = {
+        "train": order[:train],
+        "fit": order[:fit],
+        "validation": order[fit:train],
+        "evaluation": order[train:],
+    }
     numbers = np.sort(parts[split])
     return numbers, (images[numbers] * 15).astype(np.uint8), classes[numbers]
 
@@ -223,12 +250,15 @@ def digits(split: str) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np
 def bundled_digits() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """(images (1797, 8, 8) in 0..16, classes), as sklearn.datasets.load_digits gives them.
 
-    Read from the installed file, because importing scikit-learn takes longer than drawing all scenes of a run.
+    Read from the installed file, because importing scikit-learn takes longer than drawing all
+    scenes of a run.
     """
     package = find_spec("sklearn")
     assert package is not None  # a dependency
     assert package.origin is not None
-    table = np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
+    table = np.loadtxt(
+        Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=","
+    )
     return table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int64)
 
 
@@ -236,7 +266,11 @@ def draw(split: str, seed: int, number: int, kind: Kind = FEW) -> Scene:
     """The scene of this number. split: one of SPLITS."""
     drawing = drawing_of(split, seed, number, kind)
     figures = sorted(drawing.figures, key=lambda figure: figure.rank)
-    return Scene(drawing.image(), drawing.mask, tuple((figure.digit, tight_box(figure.drawn)) for figure in figures))
+    return Scene(
+        drawing.image(),
+        drawing.mask,
+        tuple((figure.digit, tight_box(figure.drawn)) for figure in figures),
+    )
 
 
 def drawing_of(split: str, seed: int, number: int, kind: Kind = FEW) -> Drawing:
@@ -251,8 +285,8 @@ def drawing_of(split: str, seed: int, number: int, kind: Kind = FEW) -> Drawing:
 def other_grounds(split: str, seed: int, number: int, kind: Kind = FEW) -> tuple[Drawing, ...]:
     """A scene on GROUNDS other grounds: its objects, their inks and the noise are the same.
 
-    A ground is drawn again, TRIES times at most, until each object stands out from it by VISIBLE, or by as much as from
-    the scene's own. After that it has the brightness of the scene's own.
+    A ground is drawn again, TRIES times at most, until each object stands out from it by VISIBLE,
+    or by as much as from the scene's own. After that it has the brightness of the scene's own.
     """
     drawing = drawing_of(split, seed, number, kind)
     least = min(VISIBLE, drawing.contrast(drawing.brightness))
@@ -277,7 +311,9 @@ def texture_window(rng: np.random.Generator, split: str) -> NDArray[np.float32]:
     return texture[top : top + SIDE, left : left + SIDE]
 
 
-def _figures(rng: np.random.Generator, split: str, brightness: float, kind: Kind) -> tuple[Figure, ...]:
+def _figures(
+    rng: np.random.Generator, split: str, brightness: float, kind: Kind
+) -> tuple[Figure, ...]:
     """The objects that find a place, as they are drawn on a ground of this brightness."""
     mask = np.zeros(kind.space, dtype=bool)
     figures = []
@@ -298,20 +334,32 @@ def _place(
     """Where the glyph's box holds no pixel drawn before, or None where no try found room."""
     room = np.subtract(mask.shape, glyph.shape) + 1
     for starts in rng.integers(room, size=(tries, mask.ndim)):
-        place = tuple(slice(start, start + side) for start, side in zip(starts, glyph.shape, strict=True))
+        place = tuple(
+            slice(start, start + side) for start, side in zip(starts, glyph.shape, strict=True)
+        )
         if not mask[place].any():
             return place
     return None
 
 
 def step_from(rng: np.random.Generator, brightness: float, least: float, most: float) -> float:
-    """A brightness clearly darker or brighter than this one, by a step between `least` and `most`."""
+    """A brightness clearly darker or brighter than this one, by a step between `least` and
+    `most`."""
     steps = [side * rng.uniform(least, most) for side in (-1, 1)]
     inside = [step for step in steps if 0 <= brightness + step <= 1]
-    return float(brightness + rng.choice(inside or [max(steps, key=lambda step: -abs(brightness + step - 0.5))]))
+    return float(
+        brightness
+        + rng.choice(inside or [max(steps, key=lambda step: -abs(brightness + step - 0.5))])
+    )
 
 
 def tight_box(drawn: NDArray[np.bool_]) -> Box:
-    """The smallest box around the True pixels of an image, (x0, y0, x1, y1), or of a signal or volume."""
-    where = [np.flatnonzero(drawn.any(tuple({*range(drawn.ndim)} - {axis}))) for axis in reversed(range(drawn.ndim))]
-    return tuple(int(places[0]) for places in where) + tuple(int(places[-1]) + 1 for places in where)
+    """The smallest box around the True pixels of an image, (x0, y0, x1, y1), or of a signal or
+    volume."""
+    where = [
+        np.flatnonzero(drawn.any(tuple({*range(drawn.ndim)} - {axis})))
+        for axis in reversed(range(drawn.ndim))
+    ]
+    return tuple(int(places[0]) for places in where) + tuple(
+        int(places[-1]) + 1 for places in where
+    )

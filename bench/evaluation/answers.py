@@ -1,9 +1,9 @@
 """Answers the requests of generator metrics, for all methods and metrics of a batch together.
 
-Equal requests are answered once. Another trace that depends on no map is made once for all methods, and only one such
-trace is in memory at a time. All passes of a request have the same number of rows, which depends only on the request
-and the batch. The rounding of a product may depend on this number, and a value must not depend on which other metrics
-run.
+Equal requests are answered once. Another trace that depends on no map is made once for all methods,
+and only one such trace is in memory at a time. All passes of a request have the same number of
+rows, which depends only on the request and the batch. The rounding of a product may depend on this
+number, and a value must not depend on which other metrics run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from axiom_bench.explanation.explanation import Explanation
 
 KEPT = "kept answers"  # the key under which a trace has its `KeptAnswers`
 MOST_KEPT = 1024  # the most scores of an image in an answer that is kept: at most 20 kB of JSON
-OF_IMAGE = 0x5851F42D4C957F2D  # an odd number of 63 bits; times the image's number, it is added to a copy's number
+# an odd number of 63 bits; times the image's number, it is added to a copy's number
+OF_IMAGE = 0x5851F42D4C957F2D
 
 
 class NamedFunction(Protocol):
@@ -50,7 +51,8 @@ class NamedFunction(Protocol):
 
 @contextmanager
 def measured_by(metric: NamedFunction) -> Iterator[None]:
-    """Run code of a metric: add the metric's name to its BenchErrors, and a note to any other error."""
+    """Run code of a metric: add the metric's name to its BenchErrors, and a note to any other
+    error."""
     with measuring(metric.name), full_precision(), metric.noting_errors():
         yield
 
@@ -62,31 +64,42 @@ class ScoredCopies:
     copies: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """The numbers of the n copies."""
     scores: list[Tensor] = field(default_factory=list)
-    """At most one tensor: the scores of the copies in the same order, (n, most, ...), for each of the classes of
-    `RowsOfImages`."""
+    """At most one tensor: the scores of the copies in the same order, (n, most, ...), for each of
+    the classes of `RowsOfImages`."""
 
     def __getitem__(self, rows: slice) -> ScoredCopies:
-        """Return no copies for some rows of a trace, since a pass of fewer images has another number of rows."""
+        """Return no copies for some rows of a trace, since a pass of fewer images has another
+        number of rows."""
         return ScoredCopies()
 
 
 @dataclass
 class KeptAnswers:
-    """The scores of perturbed images that depend on no method. A later command needs them for methods that it adds."""
+    """The scores of perturbed images that depend on no method. A later command needs them for
+    methods that it adds."""
 
     scores: dict[str, dict[str, Tensor]] = field(default_factory=dict)
-    """{metric: {name of the request and its batch: (valid images, count, ...)}}. Other metrics keep no scores."""
+    """{metric: {name of the request and its batch: (valid images, count, ...)}}. Other metrics keep
+    no scores."""
 
     def __getitem__(self, rows: slice) -> KeptAnswers:
-        """Return no answers for some rows of a trace, since their passes have another number of rows."""
+        """Return no answers for some rows of a trace, since their passes have another number of
+        rows."""
         return KeptAnswers()
 
     def table(
-        self, metric: NamedFunction, trace: Trace, request: PerturbedImages, rows: int, compute: Callable[[], Tensor]
+        self,
+        metric: NamedFunction,
+        trace: Trace,
+        request: PerturbedImages,
+        rows: int,
+        compute: Callable[[], Tensor],
     ) -> Tensor:
-        """Return the scores that are kept for this request, or compute them and keep them if they are few.
+        """Return the scores that are kept for this request, or compute them and keep them if they
+        are few.
 
-        rows: the number of rows of each pass. It is part of the name, since rounding may depend on it.
+        rows: the number of rows of each pass. It is part of the name, since rounding may depend on
+        it.
         """
         scores_by_name = self.scores.get(metric.name)
         if scores_by_name is None or not request.of_image or trace.image_ids is None:
@@ -143,15 +156,18 @@ class MetricCall:
         except NoMap as error:
             self.request = None
             self.no_map = error
-        if self.request is not None and not isinstance(self.request, PerturbedImages | Reexplanation):
+        if self.request is not None and not isinstance(
+            self.request, PerturbedImages | Reexplanation
+        ):
             raise BenchError(
-                f"The metric {self.metric.name!r} yielded a {type(self.request).__name__}; a metric yields "
-                "PerturbedImages or Reexplanation of axiom_bench.evaluation.queries."
+                f"The metric {self.metric.name!r} yielded a {type(self.request).__name__}; a "
+                "metric yields PerturbedImages or Reexplanation of axiom_bench.evaluation.queries."
             )
 
 
 def answer_all(tasks: Sequence[MetricCall], watch: Watch = untimed) -> None:
-    """Answer the requests of all tasks until each has its result. Only the passes are timed by `watch`.
+    """Answer the requests of all tasks until each has its result. Only the passes are timed by
+    `watch`.
 
     Raises:
         BenchError: with the metric's name.
@@ -164,11 +180,14 @@ def answer_all(tasks: Sequence[MetricCall], watch: Watch = untimed) -> None:
             task.send(scores)
         if not perturbed:
             first = pending[0]
-            _answer_reexplanations([task for task in pending if _shared_key(task) == _shared_key(first)], watch)
+            _answer_reexplanations(
+                [task for task in pending if _shared_key(task) == _shared_key(first)], watch
+            )
 
 
 def answer_alone(metric: NamedFunction, explanation: Explanation, generator: object) -> Any:
-    """Return the result of one metric of one explanation. `generator` is the result of the metric's call.
+    """Return the result of one metric of one explanation. `generator` is the result of the metric's
+    call.
 
     Raises:
         NoMap: if the method has no map of a trace that the metric explains again.
@@ -187,7 +206,8 @@ def first_request(metric: NamedFunction, explanation: Explanation) -> Request | 
 
 
 def _shared_key(task: MetricCall) -> Hashable:
-    """Return a key that is equal for tasks that wait for the same other trace, and unique if the trace isn't shared."""
+    """Return a key that is equal for tasks that wait for the same other trace, and unique if the
+    trace isn't shared."""
     request = task.request
     if not isinstance(request, Reexplanation) or request.key is None:
         return id(task)
@@ -196,7 +216,8 @@ def _shared_key(task: MetricCall) -> Hashable:
 
 
 def _answer_reexplanations(tasks: Sequence[MetricCall], watch: Watch) -> None:
-    """Answer tasks that wait for the same other trace; each method explains it once. Both are timed as passes."""
+    """Answer tasks that wait for the same other trace; each method explains it once. Both are timed
+    as passes."""
     first = tasks[0]
     assert isinstance(first.request, Reexplanation)
     with watch(PASSES), measured_by(first.metric):
@@ -226,18 +247,23 @@ def _scores(task: MetricCall) -> Tensor:
     assert isinstance(request, PerturbedImages)
     holder = explanation.required_trace if request.of_image else explanation
     with measured_by(task.metric):
-        return holder.once(("perturbed images", request.key), lambda: _computed(task.metric, explanation, request))
+        return holder.once(
+            ("perturbed images", request.key), lambda: _computed(task.metric, explanation, request)
+        )
 
 
 @torch.inference_mode(False)
 @torch.no_grad()
 def _computed(metric: NamedFunction, explanation: Explanation, request: PerturbedImages) -> Tensor:
-    """Return scores (B, count, ...). Each copy of a valid image that is classified counts as a forward pass."""
+    """Return scores (B, count, ...). Each copy of a valid image that is classified counts as a
+    forward pass."""
     trace = explanation.required_trace
     rows = rows_per_pass(trace, request.count)
     same = request.same
     is_on_cpu = trace.images.device == torch.device("cpu")
-    if same is None and request.of_image and is_on_cpu:  # on a GPU, comparing the images would wait for it
+    if (
+        same is None and request.of_image and is_on_cpu
+    ):  # on a GPU, comparing the images would wait for it
         same = ("of image", request.key), torch.arange(request.count).expand(len(trace), -1)
 
     def computed() -> Tensor:
@@ -252,11 +278,14 @@ def _computed(metric: NamedFunction, explanation: Explanation, request: Perturbe
     return trace.per_image(lambda row: table[row])
 
 
-def _reused(trace: Trace, request: PerturbedImages, rows: int, name: Hashable, numbers: Tensor) -> Tensor:
-    """Return scores (valid images, count, ...) of copies that have numbers; classify only copies with a new number.
+def _reused(
+    trace: Trace, request: PerturbedImages, rows: int, name: Hashable, numbers: Tensor
+) -> Tensor:
+    """Return scores (valid images, count, ...) of copies that have numbers; classify only copies
+    with a new number.
 
-    A copy is classified for all rows that show its image. Copies in passes with another number of rows are kept apart,
-    since rounding may depend on it.
+    A copy is classified for all rows that show its image. Copies in passes with another number of
+    rows are kept apart, since rounding may depend on it.
     """
     scored = trace.once(("scores of equal copies", name, rows), ScoredCopies)
     images = rows_of_images(trace)
@@ -267,7 +296,9 @@ def _reused(trace: Trace, request: PerturbedImages, rows: int, name: Hashable, n
     is_new = np.zeros(len(copies), dtype=bool)
     is_new[first_indices[~np.isin(distinct, scored.copies)]] = True
     if is_new.any():
-        wanted = None if is_new.all() else torch.from_numpy(is_new).view(trace.num_valid, request.count)
+        wanted = (
+            None if is_new.all() else torch.from_numpy(is_new).view(trace.num_valid, request.count)
+        )
         new_scores = _classified(trace, request, rows, images.classes, wanted)
         scored.scores = [torch.cat([*scored.scores, new_scores])]
         scored.copies = np.concatenate([scored.copies, copies[is_new]])
@@ -281,10 +312,11 @@ def _reused(trace: Trace, request: PerturbedImages, rows: int, name: Hashable, n
 def _classified(
     trace: Trace, request: PerturbedImages, rows: int, classes: Tensor, wanted: Tensor | None = None
 ) -> Tensor:
-    """Return scores of copies for these classes (B, m), all copies of an image before the next image's: (n, m, ...).
+    """Return scores of copies for these classes (B, m), all copies of an image before the next
+    image's: (n, m, ...).
 
-    wanted: the copies to classify, bool (valid images, count); None: all. Rows that only fill up a pass don't count as
-    forward passes.
+    wanted: the copies to classify, bool (valid images, count); None: all. Rows that only fill up a
+    pass don't count as forward passes.
     """
     classes = classes[: trace.num_valid].repeat_interleave(request.count, 0)
     image_rows = torch.arange(len(classes), device=classes.device) // request.count
@@ -300,16 +332,21 @@ def _classified(
         filled = images
         if missing:
             filled = torch.cat([images, images[-1:].expand(missing, *images.shape[1:])])
-        positions = torch.arange(start, start + rows, device=classes.device).clamp(max=len(classes) - 1)
+        positions = torch.arange(start, start + rows, device=classes.device).clamp(
+            max=len(classes) - 1
+        )
         logits = network.forward_logits(filled, image_rows[positions])[: len(images)]
         trace.passes.leave_out(missing)
         pass_classes = classes[start : start + len(images)]
-        scores.append(torch.stack([request.score(logits, column) for column in pass_classes.unbind(1)], 1))
+        scores.append(
+            torch.stack([request.score(logits, column) for column in pass_classes.unbind(1)], 1)
+        )
     return torch.cat(scores)
 
 
 def _network(trace: Trace, request: PerturbedImages) -> TracedNetwork:
-    """Return the network that classifies a request's copies, with the other inputs of the trace's images."""
+    """Return the network that classifies a request's copies, with the other inputs of the trace's
+    images."""
     if request.network is None:
         return trace.network
     with bound(request.network.model, trace[:1].other_inputs):
@@ -320,20 +357,23 @@ def _network(trace: Trace, request: PerturbedImages) -> TracedNetwork:
 def rows_per_pass(trace: Trace, count: int) -> int:
     """Return the number of rows of each pass over `count` copies of a batch's images.
 
-    It is the largest power of two that `rows_at_once` allows, but at most the number of copies. So it depends only on
-    model, image size, device and memory.
+    It is the largest power of two that `rows_at_once` allows, but at most the number of copies. So
+    it depends only on model, image size, device and memory.
     """
     limit = trace.cut_model.rows_at_once(trace.images[0])
     largest_power = 2 ** (limit.bit_length() - 1)
     return min(largest_power, len(trace) * count)
 
 
-def _blocks(trace: Trace, request: PerturbedImages, rows: int, wanted: Tensor | None) -> Iterator[Tensor]:
-    """Yield the wanted copies, all copies of an image before the next image's, about `rows` at a time: (n, 3, H', W').
+def _blocks(
+    trace: Trace, request: PerturbedImages, rows: int, wanted: Tensor | None
+) -> Iterator[Tensor]:
+    """Yield the wanted copies, all copies of an image before the next image's, about `rows` at a
+    time: (n, 3, H', W').
 
-    A block is made of some copies of one image, or of all copies of several images. The number of images is the same
-    for all blocks, so that an image is treated alike wherever it is in its batch. Raise BenchError if the request makes
-    another number of copies.
+    A block is made of some copies of one image, or of all copies of several images. The number of
+    images is the same for all blocks, so that an image is treated alike wherever it is in its
+    batch. Raise BenchError if the request makes another number of copies.
     """
     count = request.count
     fitting_sizes = [size for size in range(1, len(trace) + 1) if size * count <= max(rows, count)]
@@ -342,15 +382,17 @@ def _blocks(trace: Trace, request: PerturbedImages, rows: int, wanted: Tensor | 
         block_rows = slice(first, first + num_images)
         num_valid = min(num_images, trace.num_valid - first)
         for copies in pieces(count, rows):
-            chosen = None if wanted is None else wanted[block_rows, copies].flatten().nonzero()[:, 0]
+            chosen = (
+                None if wanted is None else wanted[block_rows, copies].flatten().nonzero()[:, 0]
+            )
             if chosen is not None and not len(chosen):
                 continue
             block = request.perturbed(block_rows, copies)
             num_copies = copies.stop - copies.start
             if block.shape[:2] != (num_images, num_copies):
                 raise BenchError(
-                    f"the request {request.key!r} has {block.shape[:2].numel()} perturbed images, not {num_copies} of "
-                    f"each of {num_images} images."
+                    f"the request {request.key!r} has {block.shape[:2].numel()} perturbed images, "
+                    f"not {num_copies} of each of {num_images} images."
                 )
             images = block[:num_valid].flatten(0, 1)
             yield images if chosen is None else images[chosen.to(images.device)]

@@ -28,21 +28,27 @@ Method = Plugin[MethodSpec]
 Columns = dict[str, Any]  # arrays by the name of a column; of curves, also their "axes"
 CHECKED_ROWS = 4  # the most rows on which the score's scale is checked
 FACTOR = 4.0  # by which this check scales the head; a power of two, so that it rounds nothing
-TOLERANCE = 1e-3  # ablation drops in float32 are rounded to about 1e-4; another scale is off by a whole factor
+# ablation drops in float32 are rounded to about 1e-4; another scale is off by a whole factor
+TOLERANCE = 1e-3
 
 
 def traced(cut_model: CutModel, batch: Batch) -> Trace:
-    """Return the batch's trace. An error of the network gets a note about the images' size, the usual cause."""
+    """Return the batch's trace. An error of the network gets a note about the images' size, the
+    usual cause."""
     try:
         return trace_of_batch(cut_model, batch)
     except RuntimeError as error:
         size = " x ".join(map(str, batch.images.shape[2:]))
-        error.add_note(f"raised by the network on images of {size}; give all its size (pictures: by model.resize)")
+        error.add_note(
+            f"raised by the network on images of {size}; give all its size (pictures: by "
+            "model.resize)"
+        )
         raise
 
 
 def note_silence(trace: Trace, notes: Notes = WARNINGS) -> bool:
-    """Return True if the layer's gradients are zero for every image; then a note names a layer where they aren't.
+    """Return True if the layer's gradients are zero for every image; then a note names a layer
+    where they aren't.
 
     If the layer's maps have only one position, another note says so.
     """
@@ -55,7 +61,8 @@ def note_silence(trace: Trace, notes: Notes = WARNINGS) -> bool:
 
 
 def trace_of_batch(cut_model: CutModel, batch: Batch) -> Trace:
-    """Return the trace of a batch, including the batch's interventions, other images and other inputs."""
+    """Return the trace of a batch, including the batch's interventions, other images and other
+    inputs."""
     trace = cut_model.trace(
         batch.images,
         batch.targets,
@@ -73,7 +80,8 @@ def explained(
     normalise: str = "maximum",
     notes: Notes = WARNINGS,
 ) -> Explanation | None:
-    """Return a method's explanation of a trace. If it doesn't apply to the model, add a note and return None."""
+    """Return a method's explanation of a trace. If it doesn't apply to the model, add a note and
+    return None."""
     answer = answer_of(method, trace, notes)
     return None if answer is None else Explanation.of(trace, answer, annotations, method, normalise)
 
@@ -91,7 +99,11 @@ def answer_of(method: Method, trace: Trace, notes: Notes = WARNINGS) -> Tensor |
     except BenchError as error:
         notes.add(MethodLeftOut(f"The method {method.name!r} is left out: {error}"))
         return None
-    if isinstance(answer, Map) and is_map(answer.raw, trace.dimensions) and len(answer.raw) == len(trace):
+    if (
+        isinstance(answer, Map)
+        and is_map(answer.raw, trace.dimensions)
+        and len(answer.raw) == len(trace)
+    ):
         return replace(answer, raw=answer.raw.detach())
     if isinstance(answer, Tensor) and not answer.is_complex():
         full_shape = trace.activations.shape
@@ -99,14 +111,18 @@ def answer_of(method: Method, trace: Trace, notes: Notes = WARNINGS) -> Tensor |
             return answer.detach()
     returned = described(answer.raw if isinstance(answer, Map) else answer)
     raise BenchError(
-        f"The method {method.name!r} returned {returned}; a method "
-        f"returns real weights (B, K), or that broadcast to the activations {tuple(trace.activations.shape)}, or an "
-        f"axiom_bench.Map of (B, {SPACES[trace.dimensions].lower()}), floating point and of at least one pixel."
+        f"The method {method.name!r} returned {returned}; a method returns real weights (B, K), "
+        f"or that broadcast to the activations {tuple(trace.activations.shape)}, or an "
+        f"axiom_bench.Map of (B, {SPACES[trace.dimensions].lower()}), floating point and of at "
+        "least one pixel."
     )
 
 
-def note_non_finite(method: Method, trace: Trace, answer: Tensor | Map, notes: Notes = WARNINGS) -> None:
-    """Add a note if maps of images with finite scores aren't finite, only once for each method of a cut model."""
+def note_non_finite(
+    method: Method, trace: Trace, answer: Tensor | Map, notes: Notes = WARNINGS
+) -> None:
+    """Add a note if maps of images with finite scores aren't finite, only once for each method of a
+    cut model."""
     values = answer.raw if isinstance(answer, Map) else answer
     wrong = ~values.expand(len(trace), *values.shape[1:]).isfinite()
     wrong_rows = wrong.flatten(1).any(1) & trace.logits.isfinite().all(1)
@@ -120,10 +136,17 @@ def note_non_finite(method: Method, trace: Trace, answer: Tensor | Map, notes: N
     name = row if trace.image_ids is None else trace.image_ids[row]
     where = f"{int(wrong[row].sum())} of {wrong[row].numel()} pixels are NaN or infinite"
     if not isinstance(answer, Map):
-        channels = wrong[row].flatten(1).any(1) if wrong.ndim > 2 else wrong[row]  # weights may be (B, K)
+        channels = (
+            wrong[row].flatten(1).any(1) if wrong.ndim > 2 else wrong[row]
+        )  # weights may be (B, K)
         dead = int((channels & dead_channels(trace.activations[row : row + 1])[0]).sum())
-        where = f"the weights of {int(channels.sum())} of {len(channels)} channels are NaN or infinite, {dead} of them "
-        where += "with maps of zeros alone; divide as axiom_bench.cutting.numerics.guarded_divide does"
+        where = (
+            f"the weights of {int(channels.sum())} of {len(channels)} channels are NaN or "
+            f"infinite, {dead} of them "
+        )
+        where += (
+            "with maps of zeros alone; divide as axiom_bench.cutting.numerics.guarded_divide does"
+        )
     extent = f"aren't finite for {int(wrong_rows.sum())} of {len(trace)} images"
     notes.add(NotFiniteMaps(f"The maps of {method.name!r} {extent}: of image {name} {where}."))
 
@@ -135,8 +158,11 @@ def _broadcasts(shape: torch.Size, full_shape: torch.Size) -> bool:
     return all(size in (1, full_size) for size, full_size in zip(shape, full_shape, strict=True))
 
 
-def with_score_scale(methods: Iterable[Method], trace: Trace, notes: Notes = WARNINGS) -> list[Method]:
-    """Return the methods with `on_score_scale` decided, once for a run. It is False if a method doesn't apply."""
+def with_score_scale(
+    methods: Iterable[Method], trace: Trace, notes: Notes = WARNINGS
+) -> list[Method]:
+    """Return the methods with `on_score_scale` decided, once for a run. It is False if a method
+    doesn't apply."""
     decided = []
     for method in methods:
         if method.spec.on_score_scale is None:
@@ -148,18 +174,21 @@ def with_score_scale(methods: Iterable[Method], trace: Trace, notes: Notes = WAR
 
 
 def is_on_score_scale(method: Method, trace: Trace) -> bool:
-    """Return True if the method is on the score's scale. If its YAML file doesn't say so, this trace is checked."""
+    """Return True if the method is on the score's scale. If its YAML file doesn't say so, this
+    trace is checked."""
     claim = method.spec.on_score_scale
     return on_score_scale(method, trace) if claim is None else claim
 
 
 def on_score_scale(method: Callable[[Trace], Any], trace: Trace) -> bool:
-    """Return True if a method's contributions grow with the head's output and ignore the unit of the head's input.
+    """Return True if a method's contributions grow with the head's output and ignore the unit of
+    the head's input.
 
-    The contributions must be c times as large when the head's output is c times as large. They must stay unchanged when
-    the activations are c times as large and the head's input is divided by c. The first rows of `trace` are checked.
-    The result is False for a `Map`, which has no contributions, and for contributions that are all zero or not finite,
-    because they prove nothing.
+    The contributions must be c times as large when the head's output is c times as large. They must
+    stay unchanged when the activations are c times as large and the head's input is divided by c.
+    The first rows of `trace` are checked. The result is False for a `Map`, which has no
+    contributions, and for contributions that are all zero or not finite, because they prove
+    nothing.
     """
     rows = trace[:CHECKED_ROWS]
     answer = method(rows)
@@ -170,24 +199,33 @@ def on_score_scale(method: Callable[[Trace], Any], trace: Trace) -> bool:
     scaled_input = rows.scaled(inputs=FACTOR)
     if not contributions.any():
         return False
-    if not _equal(weighted(method(scaled_output), scaled_output.activations), FACTOR * contributions):
+    if not _equal(
+        weighted(method(scaled_output), scaled_output.activations), FACTOR * contributions
+    ):
         return False
     return _equal(weighted(method(scaled_input), scaled_input.activations), contributions)
 
 
 def _equal(actual: Tensor, expected: Tensor) -> bool:
-    """Return True if two (B, K, H, W) are equal for every image, up to rounding relative to that image's maximum."""
+    """Return True if two (B, K, H, W) are equal for every image, up to rounding relative to that
+    image's maximum."""
     error = (actual - expected).abs().flatten(1).amax(1)
     maximum = expected.abs().flatten(1).amax(1)
     return bool((error <= TOLERANCE * maximum).all())
 
 
 def columns(
-    image_ids: Sequence[str], targets: np.ndarray, predictions: np.ndarray, method: str, measurement: Measurement
+    image_ids: Sequence[str],
+    targets: np.ndarray,
+    predictions: np.ndarray,
+    method: str,
+    measurement: Measurement,
 ) -> Iterator[Columns]:
-    """Yield the columns of a method's values, and those of its curves if it has any. Each value or curve has B rows.
+    """Yield the columns of a method's values, and those of its curves if it has any. Each value or
+    curve has B rows.
 
-    The columns of curves also hold "axes", {curve: {at, x, y, title, better}}, for the curves that can be drawn.
+    The columns of curves also hold "axes", {curve: {at, x, y, title, better}}, for the curves that
+    can be drawn.
 
     Args:
         image_ids: the ids of the B images.
@@ -204,7 +242,9 @@ def columns(
             "target_class": np.tile(targets, count),
             "predicted_class": np.tile(predictions, count),
             "method": np.full(len(image_ids) * count, method, dtype=object),
-            "status": np.array([status for _, statuses in measured.values() for status in statuses], dtype=object),
+            "status": np.array(
+                [status for _, statuses in measured.values() for status in statuses], dtype=object
+            ),
         }
 
     def name_column(measured: Measured) -> np.ndarray:
@@ -232,7 +272,8 @@ def holds_values(part: Columns) -> bool:
 
 
 def frame(parts: Iterable[Columns]) -> pd.DataFrame:
-    """Return columns of values after each other in one table; without values, the empty table of RECORD_COLUMNS."""
+    """Return columns of values after each other in one table; without values, the empty table of
+    RECORD_COLUMNS."""
     filled_parts = [part for part in parts if len(part["value"])]
     return _table(filled_parts, filled_parts[0] if filled_parts else RECORD_COLUMNS)
 

@@ -1,4 +1,5 @@
-"""The loop of the benchmark: every method explains a trace, and every metric measures each explanation."""
+"""The loop of the benchmark: every method explains a trace, and every metric measures each
+explanation."""
 
 from __future__ import annotations
 
@@ -31,13 +32,16 @@ def rows_of(
 ) -> Iterator[Columns]:
     """Yield the columns of one method at a time, first those of the layer, whose method is "-".
 
-    The user's own methods and metrics are called last. See `heatmap` for `normalise` and `purity.is_watched` for
-    `watched_rate`. `watch` is called with the name of each phase. `notes` get what is left out.
+    The user's own methods and metrics are called last. See `heatmap` for `normalise` and
+    `purity.is_watched` for `watched_rate`. `watch` is called with the name of each phase. `notes`
+    get what is left out.
 
     Raises:
         BenchError: if a method or a metric returns a wrong shape, or changes what others read.
     """
-    refusals = [refusal for metric in metrics if (refusal := metric.refusal(trace.dimensions)) is not None]
+    refusals = [
+        refusal for metric in metrics if (refusal := metric.refusal(trace.dimensions)) is not None
+    ]
     if refusals:
         notes.add(MetricsLeftOut(f"Metrics are left out: {' '.join(refusals)}"))
     layer_metrics = [metric for metric in metrics if metric.spec.of == "layer"]
@@ -48,23 +52,30 @@ def rows_of(
     annotations = batch.annotations_of(explained_classes, trace.logits.shape[1])
     columns_of = partial(columns, batch.image_ids, explained_classes.numpy(), predicted.numpy())
 
-    # The witness remembers the trace and our own values, to find out whether the user's plug-ins change them.
+    # The witness remembers the trace and our own values, to find out whether the user's plug-ins
+    # change them.
     witness = None
     if foreign_plugins and is_watched(batch.image_ids, watched_rate):
         own_metrics = [metric for metric in method_metrics if not metric.is_foreign]
 
         def trace_and_own_values() -> list[Tensor]:
             tensors = tensors_of(trace)
-            for _, measurement in _measured(trace, annotations, own_methods, own_metrics, (), normalise, notes):
+            for _, measurement in _measured(
+                trace, annotations, own_methods, own_metrics, (), normalise, notes
+            ):
                 if measurement is not None:
-                    tensors.extend(values for values, _ in (measurement.values | measurement.curves).values())
+                    tensors.extend(
+                        values for values, _ in (measurement.values | measurement.curves).values()
+                    )
             return tensors
 
         witness = Witness(trace.images.device, trace_and_own_values)
 
     if layer_metrics:
         with watch(METRICS):
-            measurements = measure_all(layer_metrics, [(Explanation(trace=trace), True)], watch=watch)
+            measurements = measure_all(
+                layer_metrics, [(Explanation(trace=trace), True)], watch=watch
+            )
         yield from columns_of(LAYER, measurements[0])
     for group in (own_methods, foreign(methods)):
         measurements_by_method = _measured(
@@ -95,19 +106,25 @@ def _measured(
     notes: Notes,
     watch: Watch = untimed,
 ) -> Iterator[tuple[str, Measurement | None]]:
-    """Yield each method's name and measurement, which is None if the method doesn't apply. See `measure_all`."""
-    # Contributions are as large as the activations, so only as many methods as fit into memory are explained at once.
+    """Yield each method's name and measurement, which is None if the method doesn't apply. See
+    `measure_all`."""
+    # Contributions are as large as the activations, so only as many methods as fit into memory are
+    # explained at once.
     activation_bytes = trace.activations.numel() * trace.activations.element_size()
     group_size = max(1, trace.cut_model.ablation_memory // activation_bytes)
     for first in range(0, len(methods), group_size):
         group = methods[first : first + group_size]
         with watch(METHODS):
-            explanations = [explained(trace, annotations, method, normalise, notes) for method in group]
+            explanations = [
+                explained(trace, annotations, method, normalise, notes) for method in group
+            ]
             scaled_explanations: list[tuple[Explanation | None, bool]] = []
             for method, explanation in zip(group, explanations, strict=True):
                 on_score_scale = explanation is not None and is_on_score_scale(method, trace)
                 scaled_explanations.append((explanation, on_score_scale))
-        with watch(METRICS):  # the metrics ask the model together, so that equal questions are answered once
+        with watch(
+            METRICS
+        ):  # the metrics ask the model together, so that equal questions are answered once
             measurements = measure_all(metrics, scaled_explanations, other_metrics, watch)
         for method, explanation, measurement in zip(group, explanations, measurements, strict=True):
             yield method.name, None if explanation is None else measurement

@@ -1,7 +1,7 @@
 """The metrics of explanations: checks preconditions, calls metrics, and gives each value a status.
 
-The names of the returned values are checked as well. If a GPU is used, metrics that read only maps and annotations are
-still measured on the CPU.
+The names of the returned values are checked as well. If a GPU is used, metrics that read only maps
+and annotations are still measured on the CPU.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class Measurement:
     curves: Measured = field(default_factory=dict)
     """{name: (float64 (B, n), B statuses)}."""
     axes: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """The axes of the curves that have positions on the x axis: {curve: {at, x, y, title, better}}."""
+    """The axes of the curves that have positions on the x axis: {curve: {at, x, y, title, better}}.
+    """
 
 
 @dataclass
@@ -70,10 +71,11 @@ def measure_all(
 ) -> list[Measurement]:
     """Measure each explanation with all metrics, whose requests to the model are answered together.
 
-    A metric isn't called if no row meets its needs. Otherwise it gets all rows, and the values of rows that don't meet
-    its needs become NaN, with the status of the first need that isn't met. If all needs are met, NaN has the status
-    `undefined` of the metric's YAML file, and infinity has "not_finite". If a metric explains again, and the method has
-    no map of that, all rows are "no_map".
+    A metric isn't called if no row meets its needs. Otherwise it gets all rows, and the values of
+    rows that don't meet its needs become NaN, with the status of the first need that isn't met. If
+    all needs are met, NaN has the status `undefined` of the metric's YAML file, and infinity has
+    "not_finite". If a metric explains again, and the method has no map of that, all rows are
+    "no_map".
 
     Args:
         metrics: the metrics.
@@ -85,8 +87,8 @@ def measure_all(
         A measurement per explanation, which is empty if the explanation is None.
 
     Raises:
-        BenchError: with the metric's name, if a value has another shape or an undeclared name, or if the metric raises
-            a BenchError.
+        BenchError: with the metric's name, if a value has another shape or an undeclared name, or
+            if the metric raises a BenchError.
     """
     measurements = [Measurement() for _ in explanations]
     present: list[tuple[Measurement, Explanation, bool]] = []
@@ -102,10 +104,15 @@ def measure_all(
     maps_on_cpu: Sequence[Explanation | None] = [None] * len(present)
     if any(map(reads_maps, metrics)):
         maps_on_cpu = _maps_on_cpu([explanation for _, explanation, _ in present])
-    for is_foreign in (False, True):  # users' own metrics come last, so their changes reach no value of the suite's own
+    for is_foreign in (
+        False,
+        True,
+    ):  # users' own metrics come last, so their changes reach no value of the suite's own
         group = [metric for metric in metrics if metric.is_foreign == is_foreign]
         calls: list[_Call] = []
-        for (measurement, explanation, on_score_scale), maps in zip(present, maps_on_cpu, strict=True):
+        for (measurement, explanation, on_score_scale), maps in zip(
+            present, maps_on_cpu, strict=True
+        ):
             for metric in group:
                 if explanation.dimensions in metric.dimensions:
                     row_statuses = statuses(needs_of(metric), explanation, on_score_scale)
@@ -120,18 +127,20 @@ def measure_all(
 
 
 def _start(metric: Metric, explanation: Explanation) -> MetricCall:
-    """Call the metric up to its first request. Raise BenchError if it has one although it says that it reads maps."""
+    """Call the metric up to its first request. Raise BenchError if it has one although it says that
+    it reads maps."""
     task = MetricCall.start(metric, explanation)
     if task.request is not None and reads_maps(metric):
         raise BenchError(
-            f"The metric {metric.name!r} asks the model, and its `reads: {MAPS}` says that it reads maps and "
-            f"annotations alone; leave metric.{metric.name}.reads out."
+            f"The metric {metric.name!r} asks the model, and its `reads: {MAPS}` says that it "
+            f"reads maps and annotations alone; leave metric.{metric.name}.reads out."
         )
     return task
 
 
 def _collect(calls: Sequence[_Call], all_metrics: Sequence[Metric]) -> None:
-    """Add the results of calls that have ended to their measurements; `all_metrics` are those of the run."""
+    """Add the results of calls that have ended to their measurements; `all_metrics` are those of
+    the run."""
     results = [_returned(call.metric, call.task.result) for call in calls if call.task is not None]
     copies = iter(on_cpu(results))
     for call in calls:
@@ -150,7 +159,8 @@ def _collect(calls: Sequence[_Call], all_metrics: Sequence[Metric]) -> None:
 
 
 def without_values(metrics: Iterable[Metric], row_statuses: Statuses) -> Measurement:
-    """Return a measurement with NaN in each value of the metrics, and with a status for each row."""
+    """Return a measurement with NaN in each value of the metrics, and with a status for each
+    row."""
     missing_values = torch.full((len(row_statuses),), torch.nan, dtype=torch.float64)
     measurement = Measurement()
     for metric in metrics:
@@ -166,8 +176,9 @@ def check_names(metrics: Iterable[Metric]) -> None:
         for name in _names(metric):
             if owners.setdefault(name, metric.name) != metric.name:
                 raise BenchError(
-                    f"The metrics {owners[name]!r} and {metric.name!r} both declare {name!r}; give one of them other "
-                    f"names under metric.{metric.name}.values, or leave it out."
+                    f"The metrics {owners[name]!r} and {metric.name!r} both declare {name!r}; "
+                    f"give one of them other names under metric.{metric.name}.values, or leave it "
+                    "out."
                 )
 
 
@@ -177,7 +188,8 @@ def _names(metric: Metric) -> tuple[str, ...]:
 
 
 def _returned(metric: Metric, result: Any) -> Returned:
-    """Return a metric's result by the names of its values; a metric of one value returns only this value."""
+    """Return a metric's result by the names of its values; a metric of one value returns only this
+    value."""
     return result if isinstance(result, Mapping) else {metric.name: result}
 
 
@@ -190,24 +202,28 @@ def _add(
 ) -> None:
     """Add the values and curves that a metric returned, with their statuses, to a measurement.
 
-    Raise BenchError if a name isn't the metric's own, or a declared value is missing. `taken_names` are those of values
-    of other metrics.
+    Raise BenchError if a name isn't the metric's own, or a declared value is missing. `taken_names`
+    are those of values of other metrics.
     """
     values = value_names(metric)
     for name in returned:
         if metric.bare and name in taken_names:
             raise BenchError(
-                f"The metric {metric.name!r} returned {name!r}, another metric's name; return it under one of its own."
+                f"The metric {metric.name!r} returned {name!r}, another metric's name; return it "
+                "under one of its own."
             )
         if not metric.bare and name not in _names(metric):
             raise BenchError(
-                f"The metric {metric.name!r} returned {name!r}, which it doesn't declare; its values are "
-                f"{', '.join(values)}. List all of them under metric.{metric.name}.values, and curves under .curves."
+                f"The metric {metric.name!r} returned {name!r}, which it doesn't declare; its "
+                f"values are {', '.join(values)}. List all of them under "
+                f"metric.{metric.name}.values, and curves under .curves."
             )
     if not metric.bare:
         for name in values:
             if name not in returned:
-                raise BenchError(f"The metric {metric.name!r} declares the value {name!r} and didn't return it.")
+                raise BenchError(
+                    f"The metric {metric.name!r} declares the value {name!r} and didn't return it."
+                )
     for name, answer in returned.items():
         if isinstance(answer, Curve):
             measurement.curves[name] = _with_statuses(metric, answer.points, row_statuses, 2)
@@ -220,7 +236,9 @@ def _add(
             measurement.values[name] = _with_statuses(metric, answer, row_statuses, 1)
 
 
-def _with_statuses(metric: Metric, values: Any, row_statuses: np.ndarray, dimensions: int) -> tuple[Tensor, Statuses]:
+def _with_statuses(
+    metric: Metric, values: Any, row_statuses: np.ndarray, dimensions: int
+) -> tuple[Tensor, Statuses]:
     """Return values (B,) or points (B, n) and their statuses, with NaN if the status isn't "ok".
 
     `values` come from `on_cpu`. If they have another shape, raise BenchError.
@@ -228,12 +246,15 @@ def _with_statuses(metric: Metric, values: Any, row_statuses: np.ndarray, dimens
     is_real = isinstance(values, Tensor) and not values.is_complex()
     if not is_real or values.ndim != dimensions or values.shape[:1] != row_statuses.shape:
         raise BenchError(
-            f"The metric {metric.name!r} returned {described(values)}; a metric returns one real value per image, "
-            f"a tensor of shape ({len(row_statuses)},), or a dict of such tensors and of declared Curves."
+            f"The metric {metric.name!r} returned {described(values)}; a metric returns one real "
+            f"value per image, a tensor of shape ({len(row_statuses)},), or a dict of such "
+            "tensors and of declared Curves."
         )
     points = values.reshape(len(values), -1)
     meets_needs = row_statuses == OK
-    status = np.where(meets_needs & points.isnan().any(1).numpy(), metric.spec.undefined, row_statuses)
+    status = np.where(
+        meets_needs & points.isnan().any(1).numpy(), metric.spec.undefined, row_statuses
+    )
     status = np.where(meets_needs & points.isinf().any(1).numpy(), NOT_FINITE, status)
     missing = torch.from_numpy(status != OK)
     if dimensions == 2:
@@ -242,7 +263,8 @@ def _with_statuses(metric: Metric, values: Any, row_statuses: np.ndarray, dimens
 
 
 def on_cpu(answers: Sequence[Returned]) -> list[dict[str, Any]]:
-    """Return the answers with float64 copies on the CPU of tensors and of curves' points. Others stay as they are."""
+    """Return the answers with float64 copies on the CPU of tensors and of curves' points. Others
+    stay as they are."""
     tensors: list[Tensor] = []
     for returned in answers:
         for answer in returned.values():
@@ -260,13 +282,15 @@ def on_cpu(answers: Sequence[Returned]) -> list[dict[str, Any]]:
 
 
 def _tensor(answer: Any) -> Tensor | None:
-    """Return an answer's values, or its points if it is a curve, as a real tensor; None if it has none."""
+    """Return an answer's values, or its points if it is a curve, as a real tensor; None if it has
+    none."""
     values = answer.points if isinstance(answer, Curve) else answer
     return values.detach() if isinstance(values, Tensor) and not values.is_complex() else None
 
 
 def _copies_on_cpu(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Return float64 copies on the CPU, in the same shapes; copies from a GPU are transferred all at once."""
+    """Return float64 copies on the CPU, in the same shapes; copies from a GPU are transferred all
+    at once."""
     copies = [tensor.to(torch.float64) for tensor in tensors]
     gpu_indices = [index for index, tensor in enumerate(tensors) if tensor.device != CPU]
     if gpu_indices:
@@ -289,7 +313,8 @@ def maps_alone(explanation: Explanation) -> Explanation:
 
 
 def _maps_on_cpu(explanations: Sequence[Explanation]) -> list[Explanation | None]:
-    """Copy maps and annotations from a GPU to the CPU, with one wait for all; None for maps that are on the CPU."""
+    """Copy maps and annotations from a GPU to the CPU, with one wait for all; None for maps that
+    are on the CPU."""
     copies: list[Explanation | None] = []
     devices: set[torch.device] = set()
     for explanation in explanations:
@@ -302,7 +327,11 @@ def _maps_on_cpu(explanations: Sequence[Explanation]) -> list[Explanation | None
             devices.add(heatmap.device)
         heatmap_copy = heatmap.to(CPU, non_blocking=True)
         raw_copy = None if raw_map is None else raw_map.to(CPU, non_blocking=True)
-        copies.append(replace(maps_alone(explanation), heatmap=heatmap_copy, raw_map=raw_copy, made=heatmap_copy))
+        copies.append(
+            replace(
+                maps_alone(explanation), heatmap=heatmap_copy, raw_map=raw_copy, made=heatmap_copy
+            )
+        )
     for device in devices:
         torch.cuda.current_stream(device).synchronize()
     return copies

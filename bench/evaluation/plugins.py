@@ -1,11 +1,12 @@
-"""The registry of methods and metrics: each entry is one YAML file in conf/, which this module turns into a `Plugin`.
+"""The registry of methods and metrics: each entry is one YAML file in conf/, which this module
+turns into a `Plugin`.
 
-A YAML file holds `_target_` (the dotted path to a function) and `params` (the function's keyword arguments). Every
-other key is metadata, which specs.py defines. You can also add an entry of your own on the command line:
-`+method.mine._target_=my_module.my_cam`.
+A YAML file holds `_target_` (the dotted path to a function) and `params` (the function's keyword
+arguments). Every other key is metadata, which specs.py defines. You can also add an entry of your
+own on the command line: `+method.mine._target_=my_module.my_cam`.
 
-`names` lists the entries and `load` returns one by its name. `from_config` builds a plug-in from a mapping. `of` also
-accepts the dotted path of a function, or a callable.
+`names` lists the entries and `load` returns one by its name. `from_config` builds a plug-in from a
+mapping. `of` also accepts the dotted path of a function, or a callable.
 """
 
 from __future__ import annotations
@@ -25,17 +26,30 @@ from axiom_bench import kinds
 from axiom_bench.environment import conf_folder as conf_folder
 from axiom_bench.environment import entry_names, read_yaml
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.evaluation.specs import DATA, EXTRAS, MethodSpec, MetricSpec, method_spec, metric_spec
+from axiom_bench.evaluation.specs import (
+    DATA,
+    EXTRAS,
+    MethodSpec,
+    MetricSpec,
+    method_spec,
+    metric_spec,
+)
 
 Spec = TypeVar("Spec", bound=MethodSpec | MetricSpec)
 
 PEERS = "peers"  # the group of other libraries' methods, whose names are method@library
 SPOILED = "spoiled"  # the group of methods that are right, or wrong by a known degree
 ALL = "all"  # conf/<kind>/all.yaml isn't an entry: it chooses all entries
-ALL_FAST = "all_fast"  # conf/metric/all_fast.yaml is no entry either: it is `all` with some metrics in a fast form
-TARGET = {"_target_": Annotated[Any, kinds.worded("the dotted path of a function, as my_module.my_cam", kinds.is_path)]}
+# conf/metric/all_fast.yaml is no entry either: it is `all` with some metrics in a fast form
+ALL_FAST = "all_fast"
+TARGET = {
+    "_target_": Annotated[
+        Any, kinds.worded("the dotted path of a function, as my_module.my_cam", kinds.is_path)
+    ]
+}
 NEEDS_DROPS = "nonzero_drops"  # the need of every metric that reads ablation drops
-# Arguments that functions of other libraries often take. No setting could give them a value, so no message suggests it.
+# Arguments that functions of other libraries often take. No setting could give them a value, so no
+# message suggests it.
 NOT_PARAMS = ("trace", "explanation", "model", "layer", "images", "targets")
 PACKAGE = __name__.partition(".")[0]
 ENGINE = str(Path(__file__).parent)  # frames in this folder are skipped when an error is located
@@ -43,13 +57,15 @@ ENGINE = str(Path(__file__).parent)  # frames in this folder are skipped when an
 
 @dataclass(frozen=True)
 class Plugin(Generic[Spec]):
-    """A method or a metric: a function with its keyword arguments bound, its name and its metadata."""
+    """A method or a metric: a function with its keyword arguments bound, its name and its
+    metadata."""
 
     name: str
     target: str
     """The dotted path of the function."""
     call: Callable[..., Any]
-    """The function with `params` bound. It takes one argument: a trace, or for a metric an explanation."""
+    """The function with `params` bound. It takes one argument: a trace, or for a metric an
+    explanation."""
     spec: Spec
     """The metadata."""
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -57,13 +73,16 @@ class Plugin(Generic[Spec]):
     inner: Plugin[MethodSpec] | None = None
     """The method that this one wraps, which one of its parameters names."""
     bare: bool = False
-    """True for a callable without metadata, such as a function in a notebook. The values of a bare metric may have any
-    names that no other metric of the run has."""
+    """True for a callable without metadata, such as a function in a notebook. The values of a bare
+    metric may have any names that no other metric of the run has."""
 
     @property
     def is_foreign(self) -> bool:
-        """True if the plug-in, or the method that it wraps, isn't the suite's own. The suite's tests prove its own."""
-        return not self.target.startswith(f"{PACKAGE}.") or (self.inner is not None and self.inner.is_foreign)
+        """True if the plug-in, or the method that it wraps, isn't the suite's own. The suite's
+        tests prove its own."""
+        return not self.target.startswith(f"{PACKAGE}.") or (
+            self.inner is not None and self.inner.is_foreign
+        )
 
     @property
     def function(self) -> Callable[..., Any]:
@@ -73,13 +92,15 @@ class Plugin(Generic[Spec]):
     def __call__(self, argument: Any) -> Any:
         """Return a method's weights or Map of a trace, or a metric's values of an explanation.
 
-        If a metric asks the model, its requests are answered at once, for this metric only. An error of the function
-        gets a note with the plug-in's name and the line.
+        If a metric asks the model, its requests are answered at once, for this metric only. An
+        error of the function gets a note with the plug-in's name and the line.
 
         Raises:
             BenchError: if the plug-in isn't made for maps with this number of spatial axes.
         """
-        dimensions = getattr(argument, "dimensions", None)  # an aggregate's argument, its curves, has none
+        dimensions = getattr(
+            argument, "dimensions", None
+        )  # an aggregate's argument, its curves, has none
         if dimensions is not None:
             refusal = self.refusal(dimensions)
             if refusal is not None:
@@ -95,10 +116,11 @@ class Plugin(Generic[Spec]):
 
     @contextmanager
     def noting_errors(self) -> Iterator[None]:
-        """Add a note with the plug-in's name and the line to any error of the function that isn't a BenchError.
+        """Add a note with the plug-in's name and the line to any error of the function that isn't a
+        BenchError.
 
-        A plug-in that calls sys.exit raises an error as well, because it mustn't end the run. A user's own plug-in runs
-        with the user's default device.
+        A plug-in that calls sys.exit raises an error as well, because it mustn't end the run. A
+        user's own plug-in runs with the user's default device.
         """
         from axiom_bench.cutting.passes import users_device  # here, because it imports torch
 
@@ -111,25 +133,37 @@ class Plugin(Generic[Spec]):
             frames = traceback.extract_tb(error.__traceback__)
             frames_outside = [frame for frame in frames if not frame.filename.startswith(ENGINE)]
             frame = frames_outside[0] if frames_outside else frames[-1]
-            raised = RuntimeError(f"sys.exit({error.code!r})") if isinstance(error, SystemExit) else error
-            raised.add_note(f"raised by {self.name!r} ({self.target}) at {frame.filename}:{frame.lineno}")
+            raised = (
+                RuntimeError(f"sys.exit({error.code!r})")
+                if isinstance(error, SystemExit)
+                else error
+            )
+            raised.add_note(
+                f"raised by {self.name!r} ({self.target}) at {frame.filename}:{frame.lineno}"
+            )
             if raised is error:
                 raise
             raise raised from error
 
     @property
     def dimensions(self) -> set[int]:
-        """The numbers of spatial axes that both the plug-in and the method that it wraps are made for."""
+        """The numbers of spatial axes that both the plug-in and the method that it wraps are made
+        for."""
         own: set[int] = set(self.spec.dimensions or (2,))
         return own & self.inner.dimensions if self.inner else own
 
     def refusal(self, dimensions: int) -> str | None:
-        """Return why the plug-in can't explain or measure maps with this many spatial axes; None if it can."""
+        """Return why the plug-in can't explain or measure maps with this many spatial axes; None if
+        it can."""
         if dimensions in self.dimensions:
             return None
         supported_data = [DATA[number] for number in sorted(self.dimensions)]
         made_for = " and ".join(supported_data) or "other data than what it wraps"
-        hint = f"; where it holds for them too, say so by dimensions: [{dimensions}]" if self.is_foreign else ""
+        hint = (
+            f"; where it holds for them too, say so by dimensions: [{dimensions}]"
+            if self.is_foreign
+            else ""
+        )
         return f"{self.name!r} is made for {made_for}, and these are {DATA[dimensions]}{hint}."
 
     @property
@@ -146,8 +180,8 @@ class Plugin(Generic[Spec]):
 def names(kind: str) -> list[str]:
     """Return the names of all entries of conf/<kind>/, sorted.
 
-    kind: "method", "metric", or a group of methods that `method=all` doesn't contain. The groups are "peers", methods
-    of other libraries, and "spoiled".
+    kind: "method", "metric", or a group of methods that `method=all` doesn't contain. The groups
+    are "peers", methods of other libraries, and "spoiled".
     """
     if kind == SPOILED:
         return sorted(_spoiled_entries(conf_folder()))
@@ -175,7 +209,8 @@ def by_degree(name: str, config: Mapping[str, Any]) -> dict[str, dict[str, Any]]
 
 @cache
 def _spoiled_entries(folder: Path) -> dict[str, Mapping[str, Any]]:
-    """Return the entries of conf/spoiled/ by name; a file with several degrees holds one entry for each of them."""
+    """Return the entries of conf/spoiled/ by name; a file with several degrees holds one entry for
+    each of them."""
     entries: dict[str, Mapping[str, Any]] = {}
     for name in entry_names(SPOILED):
         if name == ALL:
@@ -191,8 +226,8 @@ def _spoiled_entries(folder: Path) -> dict[str, Mapping[str, Any]]:
 def left_out_of_all(config: Any) -> bool:
     """Return True if `all` leaves an entry out.
 
-    That is an entry with a parameter that has no default (`???`), or a method that explains only objects or only
-    attentions.
+    That is an entry with a parameter that has no default (`???`), or a method that explains only
+    objects or only attentions.
     """
     entry = config if isinstance(config, Mapping) else {}
     params = entry.get("params")
@@ -206,7 +241,8 @@ def names_of_all(kind: str) -> list[str]:
 
 
 def matching(kind: str, text: str) -> str:
-    """Return the name of the entry whose name or printed title a text is, ignoring case, spaces and signs.
+    """Return the name of the entry whose name or printed title a text is, ignoring case, spaces and
+    signs.
 
     If the text is a name already, or fits no entry or several, return the text itself.
 
@@ -225,7 +261,8 @@ def _letters(text: str) -> str:
 
 @cache
 def _names_by_letters(kind: str) -> dict[str, str]:
-    """Return entries by the letters of their names and titles, except letters that several entries share."""
+    """Return entries by the letters of their names and titles, except letters that several entries
+    share."""
     candidates: dict[str, set[str]] = {}
     for name in names(kind):
         title = str(_config(kind, name).get("title"))
@@ -238,8 +275,8 @@ def _names_by_letters(kind: str) -> dict[str, str]:
 def load(kind: str, name: str) -> Plugin:
     """Return the entry of that name: the plug-in of conf/<kind>/<name>.yaml.
 
-    A method@library comes from conf/peers/, and spoiled methods from conf/spoiled/. The name may be written in any form
-    that `matching` reads.
+    A method@library comes from conf/peers/, and spoiled methods from conf/spoiled/. The name may be
+    written in any form that `matching` reads.
 
     Raises:
         BenchError: with the nearest names, if there is no such entry.
@@ -257,7 +294,9 @@ def with_params(kind: str, name: str, params: Mapping[str, Any]) -> Plugin:
     """
     config = {**_config(kind, name)}
     if params:
-        config.pop("passes", None)  # the YAML file's number holds only for the YAML file's parameters
+        config.pop(
+            "passes", None
+        )  # the YAML file's number holds only for the YAML file's parameters
     config["params"] = {**(config.get("params") or {}), **params}
     return from_config(kind, name, config)
 
@@ -271,27 +310,38 @@ def _config(kind: str, name: str) -> Mapping[str, Any]:
             return spoiled_entries[name]
         if "@" in name:
             folder = PEERS
-    if name not in names(folder):  # doesn't ask for the file, because a name may be too long for one
+    if name not in names(
+        folder
+    ):  # doesn't ask for the file, because a name may be too long for one
         raise unknown(kind, name, names(folder))
     config: Mapping[str, Any] = read_yaml(conf_folder() / folder / f"{name}.yaml")[name]
     return config
 
 
 def from_config(kind: str, name: str, config: Mapping[str, Any]) -> Plugin:
-    """Return the plug-in that a mapping describes: what a YAML file holds, or the command line sets.
+    """Return the plug-in that a mapping describes: what a YAML file holds, or the command line
+    sets.
 
     Raises:
         BenchError: if the target can't be imported, a parameter is wrong, or the metadata is.
     """
     if not kinds.is_name(name):
-        raise BenchError(f"A {kind} can't be called {kinds.shown(name)}: that is no name; give it one of letters.")
+        raise BenchError(
+            f"A {kind} can't be called {kinds.shown(name)}: that is no name; give it one of "
+            "letters."
+        )
     if not isinstance(config, Mapping):
-        raise BenchError(f"The {kind} {name!r} is {kinds.shown(config)}; set {kind}.{name}._target_=module.function.")
+        raise BenchError(
+            f"The {kind} {name!r} is {kinds.shown(config)}; set "
+            f"{kind}.{name}._target_=module.function."
+        )
     metadata = dict(config)
     target = metadata.pop("_target_", None)
     params = metadata.pop("params", None)
     if target is None:
-        raise BenchError(f"The {kind} {name!r} has no _target_; set {kind}.{name}._target_=module.function.")
+        raise BenchError(
+            f"The {kind} {name!r} has no _target_; set {kind}.{name}._target_=module.function."
+        )
     kinds.check_values({"_target_": target}, TARGET, f"{kind}.{name}.")
     params = kinds.check_group(f"{kind}.{name}.params", {} if params is None else params)
     function = imported(kind, name, target)
@@ -316,7 +366,8 @@ def _check_arguments(
     params: Mapping[str, Any],
     is_configured: bool = False,
 ) -> None:
-    """Raise BenchError if a function can't be called with one trace or explanation and these parameters."""
+    """Raise BenchError if a function can't be called with one trace or explanation and these
+    parameters."""
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # a compiled function has no signature to check
@@ -326,7 +377,9 @@ def _check_arguments(
     except TypeError as error:
         if "unexpected keyword" in str(error):
             hint = f"they are set by {kind}.{name}.params.KEY=VALUE"
-            raise BenchError(f"The {kind} {name!r} can't take its params: {error}; {hint}.") from error
+            raise BenchError(
+                f"The {kind} {name!r} can't take its params: {error}; {hint}."
+            ) from error
         argument = "explanation, which has .heatmap, .images and .trace"
         if kind == "method":
             argument = "trace, which has .images, .activations and .gradients"
@@ -336,13 +389,16 @@ def _check_arguments(
         if is_configured and missing and missing[1] not in NOT_PARAMS:
             setting = f", or set +{kind}.{name}.params.{missing[1]}=VALUE"
         raise BenchError(
-            f"The {kind} {name!r} is defined as {definition}, and a {kind} takes one argument, the {argument}; give "
-            f"other parameters a default value{setting}."
+            f"The {kind} {name!r} is defined as {definition}, and a {kind} takes one argument, "
+            f"the {argument}; give other parameters a default value{setting}."
         ) from error
 
 
-def _wrapped_methods(function: Callable[..., Any], params: Mapping[str, Any]) -> dict[str, Plugin[MethodSpec]]:
-    """Return the methods that a wrapper's parameters name, set or by default: parameters annotated as a `Method`."""
+def _wrapped_methods(
+    function: Callable[..., Any], params: Mapping[str, Any]
+) -> dict[str, Plugin[MethodSpec]]:
+    """Return the methods that a wrapper's parameters name, set or by default: parameters annotated
+    as a `Method`."""
     from axiom_bench.explanation.explanation import Method  # here, because it imports torch
 
     methods = {}
@@ -380,7 +436,9 @@ def _with_defaults(function: Callable[..., Any], params: Mapping[str, Any]) -> d
         parameters = inspect.signature(function).parameters.values()
     except ValueError:  # a compiled function has no signature, so its defaults are unknown
         return dict(params)
-    defaults = {entry.name: entry.default for entry in parameters if entry.default is not entry.empty}
+    defaults = {
+        entry.name: entry.default for entry in parameters if entry.default is not entry.empty
+    }
     return {**defaults, **params}
 
 
@@ -390,22 +448,29 @@ def accepted_params(function: Callable[..., Any], params: Mapping[str, Any]) -> 
     return {key: value for key, value in params.items() if key in accepted}
 
 
-def _computed_values(metric: str, key: str, target: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the entries of a setting that depend on the metric's parameters: a function at `target` returns them."""
+def _computed_values(
+    metric: str, key: str, target: str, params: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Return the entries of a setting that depend on the metric's parameters: a function at
+    `target` returns them."""
     function = imported("metric", metric, target)
     try:
         entries = function(**accepted_params(function, params))
     except (Exception, SystemExit) as error:  # a user's code may raise anything
-        raise BenchError(f"metric.{metric}.{key}: {target!r} raised {type(error).__name__}: {error}.") from error
+        raise BenchError(
+            f"metric.{metric}.{key}: {target!r} raised {type(error).__name__}: {error}."
+        ) from error
     if not isinstance(entries, Mapping):
         raise BenchError(
-            f"metric.{metric}.{key}: {target!r} must return a dict of the values' names, not {kinds.shown(entries)}."
+            f"metric.{metric}.{key}: {target!r} must return a dict of the values' names, not "
+            f"{kinds.shown(entries)}."
         )
     return entries
 
 
 def value_names(metric: Plugin[MetricSpec]) -> tuple[str, ...]:
-    """Return the names of a metric's values of an image: the keys of `spec.values`, otherwise the metric's name."""
+    """Return the names of a metric's values of an image: the keys of `spec.values`, otherwise the
+    metric's name."""
     return tuple(metric.spec.values) or (metric.name,)
 
 
@@ -428,9 +493,11 @@ def needs_of(metric: Plugin[MetricSpec]) -> list[str]:
 
 
 def required(entries: Iterable[Plugin]) -> frozenset[str]:
-    """Return the data of EXTRAS that must be loaded in addition to the images for these methods and metrics.
+    """Return the data of EXTRAS that must be loaded in addition to the images for these methods and
+    metrics.
 
-    Methods list these data in `requires`, also on behalf of the methods that they wrap; metrics list them in `needs`.
+    Methods list these data in `requires`, also on behalf of the methods that they wrap; metrics
+    list them in `needs`.
     """
     extras: set[str] = set()
     for entry in entries:
@@ -444,7 +511,8 @@ def required(entries: Iterable[Plugin]) -> frozenset[str]:
 
 
 def of(kind: str, entry: str | Callable[..., Any]) -> Plugin:
-    """Return the plug-in of a name, of a dotted path to a function, or of a user's own callable without metadata."""
+    """Return the plug-in of a name, of a dotted path to a function, or of a user's own callable
+    without metadata."""
     if isinstance(entry, Plugin):
         return entry
     if isinstance(entry, str):
@@ -457,26 +525,34 @@ def of(kind: str, entry: str | Callable[..., Any]) -> Plugin:
     target = f"{getattr(entry, '__module__', '')}.{name}"
     is_own = target.startswith(f"{PACKAGE}.") and name in names(kind)  # such as a wrapper's default
     dimensions: Any = load(kind, name).spec.dimensions if is_own else _declared_dimensions(entry)
-    spec = MethodSpec(dimensions=dimensions) if kind == "method" else MetricSpec(dimensions=dimensions)
+    spec = (
+        MethodSpec(dimensions=dimensions) if kind == "method" else MetricSpec(dimensions=dimensions)
+    )
     return Plugin(name, target, entry, spec, bare=True)
 
 
 def _declared_dimensions(function: Callable[..., Any]) -> tuple[int, ...]:
-    """Return the function's attribute `dimensions`, which it may have when no YAML file sets this key."""
+    """Return the function's attribute `dimensions`, which it may have when no YAML file sets this
+    key."""
     return tuple(getattr(function, "dimensions", ()))
 
 
 def imported(kind: str, name: str, target: str) -> Callable[..., Any]:
-    """Return the function at a dotted path, or raise a BenchError that tells the kind and name of the entry."""
+    """Return the function at a dotted path, or raise a BenchError that tells the kind and name of
+    the entry."""
     module_name, _, attribute = target.rpartition(".")
     try:
         function = getattr(importlib.import_module(module_name), attribute)
     except BenchError:  # it has its own message
         raise
-    except (Exception, SystemExit) as error:  # importing runs the user's code, which may raise anything
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # importing runs the user's code, which may raise anything
         raise BenchError(
-            f"The {kind} {name!r} names {kinds.shown(target)}, which can't be imported ({type(error).__name__}: "
-            f"{error}); give a dotted path to a function, with its folder on PYTHONPATH or the current folder."
+            f"The {kind} {name!r} names {kinds.shown(target)}, which can't be imported "
+            f"({type(error).__name__}: {error}); give a dotted path to a function, with its "
+            "folder on PYTHONPATH or the current folder."
         ) from error
     if not callable(function):
         raise BenchError(f"The {kind} {name!r} names {target!r}, which isn't callable.")

@@ -1,4 +1,5 @@
-"""The preconditions of metrics: a predicate and a status for each name that `needs:` in a metric's YAML may contain.
+"""The preconditions of metrics: a predicate and a status for each name that `needs:` in a metric's
+YAML may contain.
 
 If a need isn't met, the value is NaN and the status says why, so no image is dropped silently.
 """
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from axiom_bench.explanation.explanation import AnnotatedObjects, Explanation
 
     Holds = Callable[[Explanation, bool], Tensor | bool]
-    Asked = tuple[Sequence[str], Explanation, bool]  # needs, explanation, whether its method is on the score's scale
+    Asked = tuple[
+        Sequence[str], Explanation, bool
+    ]  # needs, explanation, whether its method is on the score's scale
 
 CPU = torch.device("cpu")
 
@@ -41,7 +44,8 @@ class Precondition:
 
 
 def _of_trace(holds: Callable[[Trace], Tensor | bool]) -> Holds:
-    """Return a predicate of explanations from one of traces. It is False if an explanation has no trace."""
+    """Return a predicate of explanations from one of traces. It is False if an explanation has no
+    trace."""
     return lambda explanation, _: explanation.trace is not None and holds(explanation.trace)
 
 
@@ -51,7 +55,8 @@ def _for_each_row(rows: Sequence[Any] | None, holds: Callable[[Any], Any]) -> Te
 
 
 def _score_to_divide_by(explanation: Explanation, _: bool) -> Tensor | bool:
-    # A method that divides by S has NaN weights if S = 0. This status distinguishes it from a NaN of the network.
+    # A method that divides by S has NaN weights if S = 0. This status distinguishes it from a NaN
+    # of the network.
     if explanation.trace is None:
         return True
     return (explanation.trace.scores != 0) | explanation.finite
@@ -90,70 +95,102 @@ def _positive_effect(trace: Trace) -> Tensor | bool:
 
     def holds(row: tuple[Sequence[Part], Tensor]) -> bool:
         parts, effects = row
-        return any(part.name != GROUND and effect > 0 for part, effect in zip(parts, effects.tolist(), strict=True))
+        return any(
+            part.name != GROUND and effect > 0
+            for part, effect in zip(parts, effects.tolist(), strict=True)
+        )
 
     return _for_each_row(list(zip(trace.interventions, trace.part_effects, strict=True)), holds)
 
 
-HAS_MAP = Precondition(NO_MAP, lambda explanation, _: explanation.missing is None or ~explanation.missing)
-# Every metric has these preconditions, except metrics that need only a finite score: they count a map that isn't finite
-# as a miss.
+HAS_MAP = Precondition(
+    NO_MAP, lambda explanation, _: explanation.missing is None or ~explanation.missing
+)
+# Every metric has these preconditions, except metrics that need only a finite score: they count a
+# map that isn't finite as a miss.
 ALWAYS = (
     Precondition("zero_score", _score_to_divide_by),
     Precondition(NOT_FINITE, lambda explanation, _: explanation.finite),
 )
 TRUTH = Precondition("no_truth", _of_trace(lambda trace: trace.true_contributions is not None))
 WRONG_CLASS = Precondition(
-    "wrong_class", lambda explanation, _: explanation.wrong_class is None or ~explanation.wrong_class
+    "wrong_class",
+    lambda explanation, _: explanation.wrong_class is None or ~explanation.wrong_class,
 )
 OTHER_LOGITS = Precondition("one_logit", _of_trace(lambda trace: trace.logits.shape[1] > 1))
 PRECONDITIONS = {
-    "contributions": Precondition("no_contributions", lambda explanation, _: explanation.contributions is not None),
+    "contributions": Precondition(
+        "no_contributions", lambda explanation, _: explanation.contributions is not None
+    ),
     "score_scale": Precondition("not_on_score_scale", lambda _, on_score_scale: on_score_scale),
     "nonzero_score": Precondition("zero_score", _nonzero_score),
-    "nonzero_drops": Precondition("zero_drops", _of_trace(lambda trace: (trace.ablation_drops != 0).any(1))),
+    "nonzero_drops": Precondition(
+        "zero_drops", _of_trace(lambda trace: (trace.ablation_drops != 0).any(1))
+    ),
     "truth": TRUTH,
     "positive_truth": Precondition("zero_truth", _of_trace(_positive_truth), after=TRUTH),
     "nonzero_map": Precondition(
         "zero_map",
-        lambda explanation, _: explanation.heatmap is not None and explanation.heatmap.flatten(1).amax(1) > 0,
+        lambda explanation, _: (
+            explanation.heatmap is not None and explanation.heatmap.flatten(1).amax(1) > 0
+        ),
     ),
     "finite_score": Precondition(
-        NOT_FINITE, lambda explanation, _: explanation.trace is None or explanation.trace.scores.isfinite()
+        NOT_FINITE,
+        lambda explanation, _: explanation.trace is None or explanation.trace.scores.isfinite(),
     ),
     "boxes": Precondition("no_annotation", _boxes),
     "objects": Precondition("no_annotation", _objects),
     "masks": Precondition(
-        "no_mask", lambda explanation, _: explanation.masks is not None and explanation.masks.flatten(1).amax(1)
+        "no_mask",
+        lambda explanation, _: (
+            explanation.masks is not None and explanation.masks.flatten(1).amax(1)
+        ),
     ),
     "cells": Precondition("no_cells", lambda explanation, _: _for_each_row(explanation.cells, len)),
     "other_classes": Precondition(
-        "one_class", lambda explanation, _: _for_each_row(explanation.others, lambda objects: len(objects.labels))
+        "one_class",
+        lambda explanation, _: _for_each_row(
+            explanation.others, lambda objects: len(objects.labels)
+        ),
     ),
     "other_masked_classes": Precondition(
         "one_class", lambda explanation, _: _for_each_row(explanation.others, _shows_another_class)
     ),
-    "same_class": Precondition("one_object", lambda explanation, _: _for_each_row(explanation.same_class, len)),
+    "same_class": Precondition(
+        "one_object", lambda explanation, _: _for_each_row(explanation.same_class, len)
+    ),
     "other_objects": Precondition("one_object", _other_objects),
     "other_logits": OTHER_LOGITS,
-    "interventions": Precondition("no_interventions", _of_trace(lambda trace: _for_each_row(trace.interventions, len))),
+    "interventions": Precondition(
+        "no_interventions", _of_trace(lambda trace: _for_each_row(trace.interventions, len))
+    ),
     "mark": Precondition(
         "no_mark",
-        _of_trace(lambda trace: _for_each_row(trace.interventions, lambda parts: any(part.is_mark for part in parts))),
+        _of_trace(
+            lambda trace: _for_each_row(
+                trace.interventions, lambda parts: any(part.is_mark for part in parts)
+            )
+        ),
     ),
     "positive_effect": Precondition("no_positive_effect", _of_trace(_positive_effect)),
-    "finetuned": Precondition("no_finetuned", _of_trace(lambda trace: trace.cut_model.finetuned is not None)),
+    "finetuned": Precondition(
+        "no_finetuned", _of_trace(lambda trace: trace.cut_model.finetuned is not None)
+    ),
     "probability": Precondition(
-        "no_probability", _of_trace(lambda trace: trace.cut_model.output.softmax), after=OTHER_LOGITS
+        "no_probability",
+        _of_trace(lambda trace: trace.cut_model.output.softmax),
+        after=OTHER_LOGITS,
     ),
 }
 
 
 def statuses(needs: Sequence[str], explanation: Explanation, on_score_scale: bool) -> np.ndarray:
-    """Return "ok" for each row, or the status of the first need that isn't met: (B,) of str objects.
+    """Return "ok" for each row, or the status of the first need that isn't met: (B,) of str
+    objects.
 
-    Finite values are checked first. A need is evaluated only while any row meets the needs before it, so that drops
-    aren't computed for a Map.
+    Finite values are checked first. A need is evaluated only while any row meets the needs before
+    it, so that drops aren't computed for a Map.
 
     Raises:
         BenchError: if a need has no predicate.
@@ -168,10 +205,11 @@ def statuses(needs: Sequence[str], explanation: Explanation, on_score_scale: boo
 
 
 def look_up(asked: Iterable[Asked]) -> None:
-    """Evaluate all conditions that `statuses` will ask of these explanations; copy a GPU's answers at once.
+    """Evaluate all conditions that `statuses` will ask of these explanations; copy a GPU's answers
+    at once.
 
-    A condition is evaluated under the same circumstances as in `statuses`, except that rows that only a GPU knows count
-    as rows that meet it.
+    A condition is evaluated under the same circumstances as in `statuses`, except that rows that
+    only a GPU knows count as rows that meet it.
     """
     pending = list(_answers_on_device(asked))
     if not pending:
@@ -182,7 +220,8 @@ def look_up(asked: Iterable[Asked]) -> None:
 
 
 def _answers_on_device(asked: Iterable[Asked]) -> Iterator[tuple[Explanation, Hashable, Tensor]]:
-    """Yield (explanation, key, (B,) bool) of answers that aren't on the CPU. Explanations keep answers that are."""
+    """Yield (explanation, key, (B,) bool) of answers that aren't on the CPU. Explanations keep
+    answers that are."""
     seen = set()
     for needs, explanation, on_score_scale in asked:
         is_met = np.ones(len(explanation), dtype=bool)  # as far as the CPU knows
@@ -200,7 +239,9 @@ def _answers_on_device(asked: Iterable[Asked]) -> Iterator[tuple[Explanation, Ha
                 is_met &= explanation.once(key, partial(_as_rows, holds, len(explanation)))
 
 
-def _rows_that_meet(condition: Precondition, explanation: Explanation, on_score_scale: bool) -> np.ndarray:
+def _rows_that_meet(
+    condition: Precondition, explanation: Explanation, on_score_scale: bool
+) -> np.ndarray:
     """Return which rows meet a condition, (B,) bool. It is evaluated once for all metrics."""
 
     def evaluated() -> np.ndarray:
@@ -221,10 +262,12 @@ def _as_rows(holds: Tensor | bool | None, rows: int) -> np.ndarray:
 
 
 def _all_conditions(needs: Sequence[str]) -> Iterator[Precondition]:
-    """Yield the conditions in the order in which they are checked: a map, finite values, then those of the needs.
+    """Yield the conditions in the order in which they are checked: a map, finite values, then those
+    of the needs.
 
-    Finite values aren't checked if the needs contain "finite_score". A class that the image doesn't show has its own
-    status, because its boxes aren't missing. Raise BenchError if a need has no condition.
+    Finite values aren't checked if the needs contain "finite_score". A class that the image doesn't
+    show has its own status, because its boxes aren't missing. Raise BenchError if a need has no
+    condition.
     """
     yield HAS_MAP
     if "finite_score" not in needs:

@@ -1,8 +1,9 @@
-"""The checks of users' own methods and metrics on a job's first rows, before the job computes anything.
+"""The checks of users' own methods and metrics on a job's first rows, before the job computes
+anything.
 
-A plug-in that changes data that others read is refused. If a plug-in's answers for an image depend on more than this
-image, the plug-in gets a mark: tables show the mark, and the gate refuses the plug-in. The suite's own plug-ins aren't
-checked, since their tests prove them.
+A plug-in that changes data that others read is refused. If a plug-in's answers for an image depend
+on more than this image, the plug-in gets a mark: tables show the mark, and the gate refuses the
+plug-in. The suite's own plug-ins aren't checked, since their tests prove them.
 """
 
 from __future__ import annotations
@@ -37,9 +38,17 @@ from axiom_bench.evaluation.purity import WITNESS, Interference, Witness, foreig
 from axiom_bench.explanation.explanation import Explanation, Map
 from axiom_bench.notes import WARNINGS, Notes, NotFiniteMaps
 
-DRAWS = "draws from a global random state, so that its answers aren't the same again; seed a generator of its own"
-KEEPS_STATE = "answers otherwise when it is called again on the same images; something is kept between the calls"
-OF_THE_BATCH = "answers otherwise for an image alone than beside others; its values depend on the batch"
+DRAWS = (
+    "draws from a global random state, so that its answers aren't the same again; seed a generator "
+    "of its own"
+)
+KEEPS_STATE = (
+    "answers otherwise when it is called again on the same images; something is kept between the "
+    "calls"
+)
+OF_THE_BATCH = (
+    "answers otherwise for an image alone than beside others; its values depend on the batch"
+)
 # A plug-in's answer for a number of first rows, (rows, values, n); None if it has no answer.
 Answer = Callable[[Plugin, int], Tensor | None]
 
@@ -82,7 +91,8 @@ def proved(
     targets = trace.targets[:1].clone()
 
     def own_values() -> Iterator[Any]:
-        """Yield the values of the suite's own plug-ins for the first image, computed from the image."""
+        """Yield the values of the suite's own plug-ins for the first image, computed from the
+        image."""
         fresh_trace = trace_of(
             trace.cut_model,
             first.images,
@@ -105,12 +115,17 @@ def proved(
 
     marked_methods = _marked(methods, partial(_method_answer, fresh_rows, notes), count, witness)
     proved_methods = with_score_scale(marked_methods, trace, notes)
-    marked_metrics = _marked(metrics, partial(_metric_answer, fresh_rows, proved_methods, batch, notes), count, witness)
+    marked_metrics = _marked(
+        metrics, partial(_metric_answer, fresh_rows, proved_methods, batch, notes), count, witness
+    )
     return proved_methods, marked_metrics
 
 
-def _marked(plugins: Sequence[Plugin], answer: Answer, count: int, witness: Witness) -> list[Plugin]:
-    """Return the plug-ins; unstable ones are marked with the reason why answers aren't of the image alone.
+def _marked(
+    plugins: Sequence[Plugin], answer: Answer, count: int, witness: Witness
+) -> list[Plugin]:
+    """Return the plug-ins; unstable ones are marked with the reason why answers aren't of the image
+    alone.
 
     Each plug-in is called twice, with calls of all others between the two, and then for one row.
     """
@@ -122,7 +137,10 @@ def _marked(plugins: Sequence[Plugin], answer: Answer, count: int, witness: Witn
         call = _Call(plugin_answer, state_before, state_after=_random_state())
         calls.setdefault(plugin.name, []).append(call)
         witness.check([plugin])
-    reasons = {plugin.name: _reason(plugin, calls[plugin.name], partial(answer, plugin, 1)) for plugin in unproved}
+    reasons = {
+        plugin.name: _reason(plugin, calls[plugin.name], partial(answer, plugin, 1))
+        for plugin in unproved
+    }
     marked = []
     for plugin in plugins:
         if plugin.name in reasons:
@@ -131,15 +149,18 @@ def _marked(plugins: Sequence[Plugin], answer: Answer, count: int, witness: Witn
     return marked
 
 
-def _reason(plugin: Plugin, calls: Sequence[_Call], answer_for_one_row: Callable[[], Tensor | None]) -> str | None:
-    """Return why the answers aren't of the image alone; None if they are, or if there are no answers."""
+def _reason(
+    plugin: Plugin, calls: Sequence[_Call], answer_for_one_row: Callable[[], Tensor | None]
+) -> str | None:
+    """Return why the answers aren't of the image alone; None if they are, or if there are no
+    answers."""
     first, second = calls
     if first.answer is None or second.answer is None:
         return None
     if first.state_before != first.state_after == second.state_after:
         raise Interference(
-            f"{plugin.name!r} ({plugin.target}) sets a global random seed, which others draw from; draw from a "
-            "torch.Generator or a numpy.random.Generator of its own."
+            f"{plugin.name!r} ({plugin.target}) sets a global random seed, which others draw "
+            "from; draw from a torch.Generator or a numpy.random.Generator of its own."
         )
     if first.state_before != first.state_after or second.state_before != second.state_after:
         return DRAWS
@@ -151,14 +172,16 @@ def _reason(plugin: Plugin, calls: Sequence[_Call], answer_for_one_row: Callable
 
 
 def _random_state() -> tuple[object, ...]:
-    """Return the global random states of torch, numpy and random, as values that can be compared."""
+    """Return the global random states of torch, numpy and random, as values that can be
+    compared."""
     torch_state = torch.get_rng_state().numpy().tobytes()
     kind, keys, *numbers = np.random.get_state()
     return torch_state, kind, np.asarray(keys).tobytes(), tuple(numbers), random.getstate()
 
 
 def _is_close(actual: Tensor, expected: Tensor | None, scale: Tensor) -> bool:
-    """Return True if answers are equal up to rounding, relative to `scale`, a value's largest magnitude.
+    """Return True if answers are equal up to rounding, relative to `scale`, a value's largest
+    magnitude.
 
     The rounding may depend on the number of rows.
     """
@@ -168,7 +191,9 @@ def _is_close(actual: Tensor, expected: Tensor | None, scale: Tensor) -> bool:
     return bool((error <= TOLERANCE * scale).all())
 
 
-def _method_answer(rows: Callable[[int], Trace], notes: Notes, method: Method, count: int) -> Tensor | None:
+def _method_answer(
+    rows: Callable[[int], Trace], notes: Notes, method: Method, count: int
+) -> Tensor | None:
     """Return a method's weights, expanded as they broadcast, or its map: (count, 1, n)."""
     trace = rows(count)
     witness = Witness(trace.images.device, partial(tensors_of, trace))
@@ -189,7 +214,8 @@ def _metric_answer(
     metric: Metric,
     count: int,
 ) -> Tensor | None:
-    """Return a metric's values and points of curves, (count, n, 1), for the first method that applies to the model.
+    """Return a metric's values and points of curves, (count, n, 1), for the first method that
+    applies to the model.
 
     The suite's own methods are tried first.
     """
@@ -203,7 +229,10 @@ def _metric_answer(
         measured = measure(metric, argument, bool(method.spec.on_score_scale))
         witness.check([metric])
         if measured and all({*statuses} == {NOT_FINITE} for _, statuses in measured.values()):
-            text = f"The values of the metric {metric.name!r} aren't finite for any of the first {count} images."
+            text = (
+                f"The values of the metric {metric.name!r} aren't finite for any of the first "
+                f"{count} images."
+            )
             notes.add(NotFiniteMaps(text))
         columns = [values.reshape(count, -1) for values, _ in measured.values()]
         return torch.cat(columns, 1)[..., None] if columns else None

@@ -1,8 +1,8 @@
 """Finds users' own plug-ins that change tensors or state that others read.
 
-A user's own plug-in runs after the suite's own, so its changes reach none of their values of the same batch. For some
-batches, and for one image at the end of a shard, the suite's own values are computed again after it. They must be the
-same, bit by bit; otherwise an error names the plug-in.
+A user's own plug-in runs after the suite's own, so its changes reach none of their values of the
+same batch. For some batches, and for one image at the end of a shard, the suite's own values are
+computed again after it. They must be the same, bit by bit; otherwise an error names the plug-in.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ WITNESS = "the suite's own values before foreign code ran"  # the key of a cut m
 
 
 class Interference(BenchError):
-    """A plug-in changed data that others read: their values of this trace, or of later ones, can't be trusted."""
+    """A plug-in changed data that others read: their values of this trace, or of later ones, can't
+    be trusted."""
 
     is_tainted = True
 
 
 class Witness:
-    """The tensors and arrays that a function returned before code of others ran, to compare with later ones."""
+    """The tensors and arrays that a function returned before code of others ran, to compare with
+    later ones."""
 
     def __init__(self, device: torch.device, read: Callable[[], Iterable[Any]]) -> None:
         self.device = device
@@ -42,13 +44,16 @@ class Witness:
         self.before = list(map(_copy, read()))
 
     def check(self, plugins: Sequence[Plugin]) -> None:
-        """Raise Interference about these plug-ins if the function now returns anything else, or raises."""
+        """Raise Interference about these plug-ins if the function now returns anything else, or
+        raises."""
         try:
             is_same = self._is_same()
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            raise Interference(f"{_interference_message(plugins)} ({type(error).__name__}: {error}).") from error
+            raise Interference(
+                f"{_interference_message(plugins)} ({type(error).__name__}: {error})."
+            ) from error
         if not is_same:
             raise Interference(f"{_interference_message(plugins)}.")
 
@@ -66,7 +71,9 @@ class Witness:
 
 def tensors_of(shared: Trace | Explanation) -> list[Tensor]:
     """Return the tensors in the public fields of a trace or an explanation."""
-    values = [getattr(shared, field.name) for field in fields(shared) if not field.name.startswith("_")]
+    values = [
+        getattr(shared, field.name) for field in fields(shared) if not field.name.startswith("_")
+    ]
     return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
 
 
@@ -78,16 +85,18 @@ def foreign(plugins: Iterable[Plugin]) -> list[Plugin]:
 def watched_rate(batches: int) -> int:
     """Return the number of a job's batches of which one is watched.
 
-    About as many batches are watched in any large job, so a plug-in that is wrong in a share of its calls is found with
-    the same probability.
+    About as many batches are watched in any large job, so a plug-in that is wrong in a share of its
+    calls is found with the same probability.
     """
     return max(WATCHED_RATE, batches // WATCHED_BATCHES)
 
 
 def is_watched(image_ids: Iterable[str], rate: int) -> bool:
-    """Return True if values are computed again after this batch, which holds for one batch in `rate`.
+    """Return True if values are computed again after this batch, which holds for one batch in
+    `rate`.
 
-    The choice depends only on the batch's images: not on the order of batches, and not on other plug-ins.
+    The choice depends only on the batch's images: not on the order of batches, and not on other
+    plug-ins.
     """
     digest = hashlib.sha256("\n".join(image_ids).encode()).digest()
     return int.from_bytes(digest[:8]) % rate == 0
@@ -98,9 +107,9 @@ def _interference_message(plugins: Sequence[Plugin]) -> str:
     names = ", ".join(f"{plugin.name!r} ({plugin.target})" for plugin in plugins)
     subject = "One of the plug-ins" if len(plugins) > 1 else "The plug-in"
     return (
-        f"{subject} {names} changes what others read: after it "
-        "the suite's own values aren't the same again. Change copies of tensors, as with .clone(), and restore what it "
-        "changes of the network, of torch or of other modules"
+        f"{subject} {names} changes what others read: after it the suite's own values aren't the "
+        "same again. Change copies of tensors, as with .clone(), and restore what it changes of "
+        "the network, of torch or of other modules"
     )
 
 

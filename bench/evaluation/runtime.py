@@ -1,7 +1,9 @@
-"""The run times of methods: milliseconds per image of the trace, of the ablation drops and of each method alone.
+"""The run times of methods: milliseconds per image of the trace, of the ablation drops and of each
+method alone.
 
-A trace computes lazily and keeps the results, so every step gets a fresh trace. The steps take turns, so that the
-machine's drift affects all of them alike. Each time is also reported in plain forward passes of the same round.
+A trace computes lazily and keeps the results, so every step gets a fresh trace. The steps take
+turns, so that the machine's drift affects all of them alike. Each time is also reported in plain
+forward passes of the same round.
 """
 
 from __future__ import annotations
@@ -53,16 +55,19 @@ def measure_runtime(
 ) -> pd.DataFrame:
     """Time every step on one batch, and return a table with RUNTIME_COLUMNS and a row per step.
 
-    A first round, which isn't timed, counts the passes and warms up. A method's time goes from the trace to the
-    heatmap, with the ablation drops if it needs them. A method that doesn't apply to the model has no row, and a note
-    says so.
+    A first round, which isn't timed, counts the passes and warms up. A method's time goes from the
+    trace to the heatmap, with the ablation drops if it needs them. A method that doesn't apply to
+    the model has no row, and a note says so.
 
     The columns model and data are "-", so that the caller can set them. Other columns are:
 
-    - milliseconds_per_image: the median over `repeats` rounds, or over those that begin within MAX_SECONDS.
-    - forwards: the median over the rounds of the time divided by the time of that round's plain forward pass.
+    - milliseconds_per_image: the median over `repeats` rounds, or over those that begin within
+      MAX_SECONDS.
+    - forwards: the median over the rounds of the time divided by the time of that round's plain
+      forward pass.
     - the passes, per image.
-    - peak_memory_bytes: the maximum that a step allocated beyond its start, NaN if that can't be measured.
+    - peak_memory_bytes: the maximum that a step allocated beyond its start, NaN if that can't be
+      measured.
 
     Args:
         trace: the trace of the batch.
@@ -99,7 +104,8 @@ def measure_runtime(
 
 
 def _steps(trace: Trace, methods: Sequence[Plugin]) -> list[Step]:
-    """Return the steps. The plain forward pass is the first, and the times of the others are divided by its time."""
+    """Return the steps. The plain forward pass is the first, and the times of the others are
+    divided by its time."""
 
     def forward(_: Trace) -> Tensor:
         with torch.no_grad():
@@ -114,21 +120,28 @@ def _steps(trace: Trace, methods: Sequence[Plugin]) -> list[Step]:
     def heatmap(method: Plugin, fresh_trace: Trace) -> Tensor | None:
         return Explanation.of(fresh_trace, method(fresh_trace)).heatmap
 
-    steps = [Step("forward", forward), Step("trace", trace_again), Step("ablation_drops", ablation_drops)]
+    steps = [
+        Step("forward", forward),
+        Step("trace", trace_again),
+        Step("ablation_drops", ablation_drops),
+    ]
     for method in methods:
         steps.append(Step("method", partial(heatmap, method), method.name))
     return steps
 
 
 def _passes(step: Step, trace: Trace, notes: Notes) -> dict[str, float] | None:
-    """Return the passes of one run, per image. If a method doesn't apply to the model, add a note and return None."""
+    """Return the passes of one run, per image. If a method doesn't apply to the model, add a note
+    and return None."""
     before = asdict(trace.passes)
     try:
         step.run(fresh(trace))
     except BenchError as error:
         notes.add(MethodNotTimed(f"No run time for the method {step.method!r}: {error}"))
         return None
-    return {name: (count - before[name]) / len(trace) for name, count in asdict(trace.passes).items()}
+    return {
+        name: (count - before[name]) / len(trace) for name, count in asdict(trace.passes).items()
+    }
 
 
 def _seconds(step: Step, trace: Trace) -> float:
@@ -150,17 +163,24 @@ def _synchronise(device: torch.device) -> None:
 
 
 def peak_memory(run: Callable[[], object], device: torch.device) -> float:
-    """Return the most bytes that one run allocated beyond those at its start; NaN if that can't be measured."""
+    """Return the most bytes that one run allocated beyond those at its start; NaN if that can't be
+    measured."""
     if device.type == "cuda":
         _synchronise(device)
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         run()
         return float(torch.cuda.max_memory_allocated(device) - before)
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler logs each start and stop on stderr otherwise
+    os.environ.setdefault(
+        "KINETO_LOG_LEVEL", "99"
+    )  # the profiler logs each start and stop on stderr otherwise
     with torch.autograd.profiler.profile(profile_memory=True, use_kineto=False) as profile:
         run()
     if profile.kineto_results is None:
         return float("nan")
-    sizes = [event.nbytes() for event in profile.kineto_results.events() if event.name() == "[memory]"]
-    return float(np.cumsum([0, *sizes]).max())  # events are in order of time; freed memory is negative
+    sizes = [
+        event.nbytes() for event in profile.kineto_results.events() if event.name() == "[memory]"
+    ]
+    return float(
+        np.cumsum([0, *sizes]).max()
+    )  # events are in order of time; freed memory is negative

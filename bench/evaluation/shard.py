@@ -53,7 +53,8 @@ def shard_rows(
     kept: KeptAnswers | None = None,
     notes: Notes = WARNINGS,
 ) -> Iterator[Columns]:
-    """Yield the records' columns of the requested values, batch after batch, as `rows_of` yields them.
+    """Yield the records' columns of the requested values, batch after batch, as `rows_of` yields
+    them.
 
     A bad image has a row with its status for each value.
 
@@ -61,9 +62,10 @@ def shard_rows(
         cut_model: the model, at its target layer.
         batches: the images of the shard.
         requests: the values to compute.
-        batch_rows: the number of rows to which every batch is filled up by repeating its last row, unless that many
-            rows don't fit into memory (see cutting.passes). The rounding of a product may depend on this number. With
-            a fixed number a value is the same bit by bit, however the images are divided into shards.
+        batch_rows: the number of rows to which every batch is filled up by repeating its last row,
+            unless that many rows don't fit into memory (see cutting.passes). The rounding of a
+            product may depend on this number. With a fixed number a value is the same bit by bit,
+            however the images are divided into shards.
         normalise: see `heatmap`.
         watch: called with the name of each phase. Time spent waiting for a batch counts as loading.
         watched_rate: see `purity.is_watched`.
@@ -119,7 +121,9 @@ def trimmed(part: Columns, size: int, count: int) -> Columns:
     return {name: values if name == "axes" else values[keep] for name, values in part.items()}
 
 
-def _bad_image_columns(image: UnreadableImage, requests: Sequence[MethodsByMetrics]) -> Iterator[Columns]:
+def _bad_image_columns(
+    image: UnreadableImage, requests: Sequence[MethodsByMetrics]
+) -> Iterator[Columns]:
     """Yield a row for each value of a method: NaN, with the reason as its status."""
     unknown_class = np.array([UNKNOWN_CLASS])
     for request in requests:

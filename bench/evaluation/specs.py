@@ -1,7 +1,8 @@
-"""The metadata of methods and metrics: the keys of their YAML files other than `_target_` and `params`.
+"""The metadata of methods and metrics: the keys of their YAML files other than `_target_` and
+`params`.
 
-`method_spec` and `metric_spec` check the keys. A misspelt or unknown key, or a value of the wrong kind, raises a
-BenchError of one sentence.
+`method_spec` and `metric_spec` check the keys. A misspelt or unknown key, or a value of the wrong
+kind, raises a BenchError of one sentence.
 """
 
 from __future__ import annotations
@@ -16,8 +17,12 @@ from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import Name, check_group, check_values, is_name, shown, worded
 
 Extra = Literal["interventions", "other_images"]
-EXTRAS = frozenset(get_args(Extra))  # loaded in addition to the images if a method or a metric asks for them
-Degree = Annotated[float | None, worded("0, for not spoiled, or more", lambda value: value is None or value >= 0)]
+EXTRAS = frozenset(
+    get_args(Extra)
+)  # loaded in addition to the images if a method or a metric asks for them
+Degree = Annotated[
+    float | None, worded("0, for not spoiled, or more", lambda value: value is None or value >= 0)
+]
 Better = Literal["lower", "higher", "none"]
 ValueKind = Literal["proportion", "bounded", "ratio", "squared", "count", "unbounded"]
 Read = Literal[
@@ -31,13 +36,20 @@ Read = Literal[
     "other_maps",  # re-explanations
 ]
 MAPS = "maps"  # `reads` of a metric that needs neither the model nor the trace
-RULE = re.compile(r"(mean|median):\d{1,9}(\.\d{1,9})?(e-?\d{1,2})?%?")  # the form that `gate.compare` reads
-Tolerance = Annotated[str, worded("median:0.5%, mean:0.01, or both with a space", lambda text: _is_tolerance(text))]
+RULE = re.compile(
+    r"(mean|median):\d{1,9}(\.\d{1,9})?(e-?\d{1,2})?%?"
+)  # the form that `gate.compare` reads
+Tolerance = Annotated[
+    str, worded("median:0.5%, mean:0.01, or both with a space", lambda text: _is_tolerance(text))
+]
 Texts = Annotated[Mapping[str, str], worded("a mapping to texts")]
 PASSES = re.compile(r"(\d{1,6} )?K")  # a multiple of the layer's channels
 PassCount = Annotated[
     int | str | None,
-    worded("a number of passes, K for one per channel, or 10 K for ten", lambda count: _is_pass_count(count)),
+    worded(
+        "a number of passes, K for one per channel, or 10 K for ten",
+        lambda count: _is_pass_count(count),
+    ),
 ]
 DATA = {1: "signals", 2: "images", 3: "volumes"}  # by the number of spatial axes
 Dimensions = Annotated[
@@ -46,17 +58,24 @@ Dimensions = Annotated[
 ]
 Bounds = Annotated[
     tuple[float | int | None, ...],
-    worded("two numbers, the least value and the largest, or null for none: [0, null]", lambda ends: _is_range(ends)),
+    worded(
+        "two numbers, the least value and the largest, or null for none: [0, null]",
+        lambda ends: _is_range(ends),
+    ),
 ]
 DIFFERS_ON = ("signals", "volumes", "rows")
 Differences = Annotated[
     Mapping[str, str],
-    worded(f"a mapping of {', '.join(DIFFERS_ON)} to the reason", lambda reasons: set(reasons) <= set(DIFFERS_ON)),
+    worded(
+        f"a mapping of {', '.join(DIFFERS_ON)} to the reason",
+        lambda reasons: set(reasons) <= set(DIFFERS_ON),
+    ),
 ]
 Spec = TypeVar("Spec", "MethodSpec", "MetricSpec", "ValueSpec")
 
 
-# The fields of a spec stand in the order in which manifest.json has the keys, and in which wrong values are reported.
+# The fields of a spec stand in the order in which manifest.json has the keys, and in which wrong
+# values are reported.
 
 
 @dataclass(frozen=True)
@@ -67,7 +86,8 @@ class MethodSpec:
     title: Name | None = None
     """The method's name in tables and figures."""
     on_score_scale: bool | None = None
-    """True if the method's contributions are on the score's scale. None: a check on the first trace decides."""
+    """True if the method's contributions are on the score's scale. None: a check on the first trace
+    decides."""
     needs_drops: bool = False
     """True if the method reads `trace.ablation_drops`."""
     reference: Name | None = None
@@ -81,30 +101,34 @@ class MethodSpec:
     exempt: Texts = field(default_factory=dict)
     """{check of the common suite: why the method breaks the check by its nature}."""
     differs_on: Differences = field(default_factory=dict)
-    """{kind of difference: the reason}. "signals": the map of a signal differs from the map of the image with one row
-    that has the same values. "volumes": the map of an image differs from that of the volume with one slice. "rows": the
-    position of an image in the batch changes the last bits."""
+    """{kind of difference: the reason}. "signals": the map of a signal differs from the map of the
+    image with one row that has the same values. "volumes": the map of an image differs from that of
+    the volume with one slice. "rows": the position of an image in the batch changes the last bits.
+    """
     changes_under: Texts = field(default_factory=dict)
-    """{"input_shift": why the map changes if a constant is added to all pixels, and the first layer's bias takes it
-    back}."""
+    """{"input_shift": why the map changes if a constant is added to all pixels, and the first
+    layer's bias takes it back}."""
     wins_by_construction: tuple[Name, ...] = ()
-    """The values that the method's formula makes 0 with the default parameters. A report ranks the method in none of
-    them."""
+    """The values that the method's formula makes 0 with the default parameters. A report ranks the
+    method in none of them."""
 
     # The data and networks that the method needs, and its place in tables and charts
     requires: tuple[Extra, ...] = ()
     """The data of EXTRAS that the method reads from the trace. They are loaded only on demand."""
     control: bool | None = None
-    """True if the method explains nothing by design, such as a random map. Other methods should do better."""
+    """True if the method explains nothing by design, such as a random map. Other methods should do
+    better."""
     blind: bool | None = None
     """True if the map is the same for every image."""
     of_objects: bool | None = None
-    """True if the method explains only one object of a network of boxes or masks. `all` leaves such a method out."""
+    """True if the method explains only one object of a network of boxes or masks. `all` leaves such
+    a method out."""
     of_attention: bool | None = None
     """True if the method explains only vision transformers. `all` leaves such a method out."""
     style: int | None = None
-    """The number of the method's colour and marker in every chart, among the controls or among the other methods. If it
-    is None, or another method of the run has the same number, the method's name decides them."""
+    """The number of the method's colour and marker in every chart, among the controls or among the
+    other methods. If it is None, or another method of the run has the same number, the method's
+    name decides them."""
 
     # Explanations that are right, or spoiled on purpose
     spoiling: Name | None = None
@@ -114,22 +138,24 @@ class MethodSpec:
     unspoiled: Name | None = None
     """The entry that is the same explanation unspoiled, which has degree 0 of this kind."""
     computed_from: tuple[Read, ...] = ()
-    """The data that make a right explanation, a truth, right. If the data have several forms, all of them."""
+    """The data that make a right explanation, a truth, right. If the data have several forms, all
+    of them."""
 
     # Stability, supported data and cost
     unstable: str | None = None
     """The reason why answers aren't of each image alone, or not the same again."""
     dimensions: Dimensions = ()
-    """The numbers of spatial axes that the method is made for: 1 (signals), 2 (images), 3 (volumes). Empty: images."""
+    """The numbers of spatial axes that the method is made for: 1 (signals), 2 (images), 3
+    (volumes). Empty: images."""
     passes: PassCount = None
-    """The number of passes of the whole network, forward and backward, that explaining an image takes in addition to
-    its trace: a number, K for one per channel of the layer, or a multiple such as 10 K. None: the number is unknown, or
-    it depends on the network."""
+    """The number of passes of the whole network, forward and backward, that explaining an image
+    takes in addition to its trace: a number, K for one per channel of the layer, or a multiple such
+    as 10 K. None: the number is unknown, or it depends on the network."""
 
     # Reuse of a user's own values
     reuse: bool | None = None
-    """True if a later command reuses the values of a user's own method. The values must depend only on its source, the
-    modules next to it that the source imports, its parameters and `files`."""
+    """True if a later command reuses the values of a user's own method. The values must depend only
+    on its source, the modules next to it that the source imports, its parameters and `files`."""
     files: tuple[str, ...] = ()
     """The paths of the data that the method reads."""
 
@@ -152,7 +178,8 @@ class Need:
         return all(params[name] in values for name, values in self.where.items())
 
     def as_entry(self) -> str | dict[str, dict[str, list[Any]]]:
-        """Return the need in the form that the YAML file has: the name, or {name: {parameter: list of values}}."""
+        """Return the need in the form that the YAML file has: the name, or {name: {parameter: list
+        of values}}."""
         if not self.where:
             return self.name
         return {self.name: {parameter: list(values) for parameter, values in self.where.items()}}
@@ -160,7 +187,8 @@ class Need:
 
 @dataclass(frozen=True)
 class ValueSpec:
-    """The metadata of one value of a metric that differ from those of the metric. The keys are explained there."""
+    """The metadata of one value of a metric that differ from those of the metric. The keys are
+    explained there."""
 
     title: Name | None = None
     unit: Name | None = None
@@ -184,9 +212,9 @@ class MetricSpec:
     unit: Name | None = None
     """The unit of the values."""
     kind: ValueKind = "unbounded"
-    """The kind of values, which decides the statistics (docs/statistics.md): "proportion" (0 or 1), "bounded" (shares,
-    probabilities, correlations), "ratio" (heavy-tailed where the score is near 0), "squared", "count" or "unbounded"
-    (in units of its own)."""
+    """The kind of values, which decides the statistics (docs/statistics.md): "proportion" (0 or 1),
+    "bounded" (shares, probabilities, correlations), "ratio" (heavy-tailed where the score is near
+    0), "squared", "count" or "unbounded" (in units of its own)."""
     bounds: Bounds = ()
     """The least value and the largest; null for none. A value's own bounds replace these."""
     better: Better = "none"
@@ -208,9 +236,11 @@ class MetricSpec:
     of: Literal["method", "layer"] = "method"
     """The subject: each method's explanation, or only the layer."""
     reads: Literal["maps"] | None = None
-    """Set to "maps" if the metric reads only heatmap, raw map and annotations. Next to a GPU it runs on the CPU."""
+    """Set to "maps" if the metric reads only heatmap, raw map and annotations. Next to a GPU it
+    runs on the CPU."""
     computed_from: tuple[Read, ...] = ()
-    """The data that the metric reads in addition to the map. A truth that is computed from the same can't judge it."""
+    """The data that the metric reads in addition to the map. A truth that is computed from the same
+    can't judge it."""
 
     # Properties that the formula has by its nature
     changes_under: Texts = field(default_factory=dict)
@@ -232,15 +262,19 @@ class MetricSpec:
 
     # Comparisons
     reached_by: Name | None = None
-    """A plural noun for methods that reach the best value and explain nothing. If it is set, no method is best."""
+    """A plural noun for methods that reach the best value and explain nothing. If it is set, no
+    method is best."""
     fast_form_of: Name | None = None
-    """The metric of which this is a cheaper form. `metric=all` contains that metric, `metric=all_fast` this one."""
+    """The metric of which this is a cheaper form. `metric=all` contains that metric,
+    `metric=all_fast` this one."""
     equal_at: Mapping[str, Any] = field(default_factory=dict)
-    """The parameters with which a fast form has the values of the metric with the same parameters."""
+    """The parameters with which a fast form has the values of the metric with the same parameters.
+    """
 
     # Values of the whole data set
     aggregate: Name | None = None
-    """The dotted path of a function that computes values of the whole data set from the curves of all images."""
+    """The dotted path of a function that computes values of the whole data set from the curves of
+    all images."""
     aggregate_values: Mapping[str, ValueSpec] = field(default_factory=dict)
     """The names of these values. Empty: the names in `values`."""
 
@@ -250,7 +284,8 @@ class MetricSpec:
     dimensions: Dimensions = ()
     """See `MethodSpec`."""
     passes: PassCount = None
-    """See `MethodSpec`. This number is for an image and one method, without the passes of the method."""
+    """See `MethodSpec`. This number is for an image and one method, without the passes of the
+    method."""
 
     # Reuse of a user's own values
     reuse: bool | None = None
@@ -275,25 +310,32 @@ class MetricSpec:
         if self.values:
             plain["values"] = {name: value.as_dict() for name, value in self.values.items()}
         if self.aggregate_values:
-            plain["aggregate_values"] = {name: value.as_dict() for name, value in self.aggregate_values.items()}
+            plain["aggregate_values"] = {
+                name: value.as_dict() for name, value in self.aggregate_values.items()
+            }
         return plain
 
 
 def method_spec(setting: str, config: Mapping[str, Any]) -> MethodSpec:
-    """Return the checked metadata of a method, or raise BenchError. setting: the key, such as method.mine."""
+    """Return the checked metadata of a method, or raise BenchError. setting: the key, such as
+    method.mine."""
     spec = _checked(MethodSpec, setting, config)
     if (spec.spoiling is None) != (spec.degree is None):
-        raise BenchError(f"{setting} needs both spoiling, the kind, and degree, a number from 0 on, or neither.")
+        raise BenchError(
+            f"{setting} needs both spoiling, the kind, and degree, a number from 0 on, or neither."
+        )
     if spec.unspoiled is not None and spec.spoiling is None:
         raise BenchError(f"{setting}.unspoiled needs spoiling and degree beside it.")
     return spec
 
 
-def metric_spec(setting: str, config: Mapping[str, Any], params: Iterable[str], needs: Iterable[str]) -> MetricSpec:
+def metric_spec(
+    setting: str, config: Mapping[str, Any], params: Iterable[str], needs: Iterable[str]
+) -> MetricSpec:
     """Return the checked metadata of a metric, or raise BenchError.
 
-    setting: the key, such as metric.mine. params: the names of the metric's parameters. needs: the names of
-    all preconditions that exist.
+    setting: the key, such as metric.mine. params: the names of the metric's parameters. needs: the
+    names of all preconditions that exist.
     """
     config = dict(config)
     if "needs" in config:
@@ -316,7 +358,8 @@ def _values(setting: str, entries: Any) -> dict[str, ValueSpec]:
 
 
 def _needs(setting: str, entries: Any, params: set[str], valid: set[str]) -> tuple[Need, ...]:
-    """Return the needs of a list, whose entries are names or mappings {name: {parameter: list of values}}."""
+    """Return the needs of a list, whose entries are names or mappings {name: {parameter: list of
+    values}}."""
     if not isinstance(entries, list | tuple):
         raise BenchError(f"{setting} must be a list of preconditions, not {shown(entries)}.")
     needs = []
@@ -325,18 +368,23 @@ def _needs(setting: str, entries: Any, params: set[str], valid: set[str]) -> tup
         for name, where in named_conditions:
             if not isinstance(name, str) or name not in valid:
                 raise unknown(f"precondition ({setting})", name, valid)
-            if not isinstance(where, Mapping) or not all(isinstance(values, list | tuple) for values in where.values()):
+            if not isinstance(where, Mapping) or not all(
+                isinstance(values, list | tuple) for values in where.values()
+            ):
                 expected = "a mapping of parameters to lists of values"
                 raise BenchError(f"{setting}: {name} must be {expected}, not {shown(where)}.")
             for parameter in where:
                 if parameter not in params:
                     raise unknown(f"parameter ({setting}: {name})", parameter, params)
-            needs.append(Need(name, {parameter: tuple(values) for parameter, values in where.items()}))
+            needs.append(
+                Need(name, {parameter: tuple(values) for parameter, values in where.items()})
+            )
     return tuple(needs)
 
 
 def _checked(kind: type[Spec], setting: str, config: Mapping[str, Any]) -> Spec:
-    """Return the dataclass of a mapping whose values have their final types, or raise BenchError."""
+    """Return the dataclass of a mapping whose values have their final types, or raise
+    BenchError."""
     hints = get_type_hints(kind, include_extras=True)
     for key in check_group(setting, config):
         if key not in hints:
@@ -346,7 +394,8 @@ def _checked(kind: type[Spec], setting: str, config: Mapping[str, Any]) -> Spec:
 
 
 def pass_count(passes: int | str, channels: int) -> int:
-    """Return the number of passes that `passes` of a spec means for a layer with this many channels.
+    """Return the number of passes that `passes` of a spec means for a layer with this many
+    channels.
 
     >>> pass_count(25, 512), pass_count("K", 512), pass_count("10 K", 512)
     (25, 512, 5120)
@@ -380,4 +429,8 @@ def _is_tolerance(text: str) -> bool:
 
 def _set_entries(spec: Any) -> dict[str, Any]:
     """Return the fields of a spec that aren't None or empty."""
-    return {key: value for key, value in asdict(spec).items() if value is not None and value not in ((), {})}
+    return {
+        key: value
+        for key, value in asdict(spec).items()
+        if value is not None and value not in ((), {})
+    }

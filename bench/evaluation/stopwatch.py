@@ -1,8 +1,9 @@
-"""The time that an evaluation spends on loading, the trace, methods, passes that metrics ask for, and metrics.
+"""The time that an evaluation spends on loading, the trace, methods, passes that metrics ask for,
+and metrics.
 
-A watch is passed down to the loop. It reads the time only when one part ends and the next begins, so no value depends
-on it. A lazy computation counts for the part that asks for it first: the first method that needs ablation drops has
-their time.
+A watch is passed down to the loop. It reads the time only when one part ends and the next begins,
+so no value depends on it. A lazy computation counts for the part that asks for it first: the first
+method that needs ablation drops has their time.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ METRICS = "metrics"
 PARTS = (LOADING, TRACE, METHODS, PASSES, METRICS)
 MAX_LAPS = 4096  # the most laps that are kept before the older ones are added up
 
-# The time inside the context manager counts for the part of this name, except the time of other parts inside it.
+# The time inside the context manager counts for the part of this name, except the time of other
+# parts inside it.
 Watch = Callable[[str], AbstractContextManager[None]]
 
 
@@ -32,9 +34,11 @@ def untimed(part: str) -> AbstractContextManager[None]:
 
 
 class Stopwatch:
-    """The seconds of each part, measured between the marks at which it begins and ends. Its `part` is a Watch.
+    """The seconds of each part, measured between the marks at which it begins and ends. Its `part`
+    is a Watch.
 
-    mark: sets a mark. between: returns the seconds from one mark to another; it is called a while after the marks.
+    mark: sets a mark. between: returns the seconds from one mark to another; it is called a while
+    after the marks.
     """
 
     def __init__(
@@ -53,13 +57,15 @@ class Stopwatch:
     def on(device: torch.device) -> Stopwatch:
         """Return the stopwatch for a device.
 
-        On a GPU it sets events in the stream, for which no pass waits. A part's time is the time of its kernels, and of
-        the process while the stream is empty.
+        On a GPU it sets events in the stream, for which no pass waits. A part's time is the time of
+        its kernels, and of the process while the stream is empty.
         """
         if device.type != "cuda":
             return Stopwatch()
         stream = torch.cuda.current_stream(device)
-        return Stopwatch(lambda: stream.record_event(torch.cuda.Event(enable_timing=True)), between_events)
+        return Stopwatch(
+            lambda: stream.record_event(torch.cuda.Event(enable_timing=True)), between_events
+        )
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -72,7 +78,8 @@ class Stopwatch:
             self._turn_to(outer)
 
     def seconds(self) -> dict[str, float]:
-        """Return {part: seconds} of the time that has ended, with all of PARTS as keys. Wait for a GPU."""
+        """Return {part: seconds} of the time that has ended, with all of PARTS as keys. Wait for a
+        GPU."""
         self._add_up(len(self._laps))
         return dict(self._seconds)
 

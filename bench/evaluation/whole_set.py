@@ -1,4 +1,5 @@
-"""The values of a whole data set, which a metric's `aggregate` computes from the curves of all images.
+"""The values of a whole data set, which a metric's `aggregate` computes from the curves of all
+images.
 
 Their rows have the image id `*`.
 """
@@ -24,7 +25,8 @@ def aggregating(metrics: Iterable[Plugin]) -> tuple[Plugin, ...]:
 
 
 def aggregate(metric: Plugin) -> Plugin:
-    """Return the function at the path `aggregate`, with those of the metric's parameters bound that it accepts.
+    """Return the function at the path `aggregate`, with those of the metric's parameters bound that
+    it accepts.
 
     Raises:
         BenchError: if the function can't be imported or takes no mapping of curves.
@@ -34,8 +36,11 @@ def aggregate(metric: Plugin) -> Plugin:
     return plugins.from_config("metric", metric.name, {"_target_": target, "params": params})
 
 
-def whole_set(metrics: Sequence[Plugin], method: str, curves: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Return the records' columns of one method's values of the whole data set, with one row per value.
+def whole_set(
+    metrics: Sequence[Plugin], method: str, curves: pd.DataFrame
+) -> dict[str, np.ndarray]:
+    """Return the records' columns of one method's values of the whole data set, with one row per
+    value.
 
     Args:
         metrics: metrics that have an aggregate.
@@ -61,9 +66,11 @@ def whole_set(metrics: Sequence[Plugin], method: str, curves: pd.DataFrame) -> d
 
 
 def values(metric: Plugin, curves: pd.DataFrame) -> dict[str, tuple[float, str]]:
-    """Return {value name: (value, status)} of one metric and method. Only curves with status "ok" count.
+    """Return {value name: (value, status)} of one metric and method. Only curves with status "ok"
+    count.
 
-    A value that isn't finite becomes NaN with the status "not_finite". If no image counts, the status is "no_image".
+    A value that isn't finite becomes NaN with the status "not_finite". If no image counts, the
+    status is "no_image".
 
     Raises:
         BenchError: if the aggregate doesn't return its values.
@@ -74,7 +81,10 @@ def values(metric: Plugin, curves: pd.DataFrame) -> dict[str, tuple[float, str]]
         return dict.fromkeys(names, (np.nan, NO_IMAGE))
     answer = checked(metric, aggregate(metric)(points_by_curve))
     numbers = {name: float(answer[name]) for name in names}
-    return {name: (number, OK) if np.isfinite(number) else (np.nan, NOT_FINITE) for name, number in numbers.items()}
+    return {
+        name: (number, OK) if np.isfinite(number) else (np.nan, NOT_FINITE)
+        for name, number in numbers.items()
+    }
 
 
 def image_ids(metric: Plugin, curves: pd.DataFrame) -> list[str]:
@@ -91,11 +101,13 @@ def image_ids(metric: Plugin, curves: pd.DataFrame) -> list[str]:
     return ids_by_curve[0] if ids_by_curve else []
 
 
-def resampled_values(metric: Plugin, curves: pd.DataFrame, counts: np.ndarray) -> dict[str, np.ndarray]:
+def resampled_values(
+    metric: Plugin, curves: pd.DataFrame, counts: np.ndarray
+) -> dict[str, np.ndarray]:
     """Return {value name: (R,)} of R resamples.
 
-    If the aggregate accepts `counts`, it computes all resamples at once. Otherwise it is called for one resample after
-    the other, with repeated rows.
+    If the aggregate accepts `counts`, it computes all resamples at once. Otherwise it is called for
+    one resample after the other, with repeated rows.
 
     Args:
         metric: a metric that has an aggregate.
@@ -111,23 +123,31 @@ def resampled_values(metric: Plugin, curves: pd.DataFrame, counts: np.ndarray) -
         return dict(checked(metric, function.call(points_by_curve, counts=counts)))
     answers = []
     for row_counts in counts.astype(int):
-        resample = {name: points.repeat(row_counts, axis=0) for name, points in points_by_curve.items()}
+        resample = {
+            name: points.repeat(row_counts, axis=0) for name, points in points_by_curve.items()
+        }
         answers.append(checked(metric, function(resample)))
-    return {name: np.array([answer[name] for answer in answers]) for name in whole_set_value_names(metric)}
+    return {
+        name: np.array([answer[name] for answer in answers])
+        for name in whole_set_value_names(metric)
+    }
 
 
 def checked(metric: Plugin, answer: Any) -> Mapping[str, Any]:
-    """Return an aggregate's result. Raise BenchError unless it is a mapping of the metric's value names."""
+    """Return an aggregate's result. Raise BenchError unless it is a mapping of the metric's value
+    names."""
     names = whole_set_value_names(metric)
     if not isinstance(answer, Mapping) or set(answer) != set(names):
         raise BenchError(
-            f"The aggregate of {metric.name!r} must return a dict of {', '.join(names)}; it gave {answer!r}."
+            f"The aggregate of {metric.name!r} must return a dict of {', '.join(names)}; it gave "
+            f"{answer!r}."
         )
     return answer
 
 
 def _stacked_points(curves: pd.DataFrame, metric: Plugin) -> dict[str, np.ndarray]:
-    """Return the points (N, n) of the metric's curves that have any image with status "ok", by the curve's name."""
+    """Return the points (N, n) of the metric's curves that have any image with status "ok", by the
+    curve's name."""
     ok = curves[curves["status"] == OK]
     points = {name: list(ok.loc[ok["curve"] == name, "points"]) for name in metric.spec.curves}
     return {name: np.stack(rows) for name, rows in points.items() if rows}

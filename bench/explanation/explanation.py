@@ -1,4 +1,5 @@
-"""An Explanation: the result of one method on a batch, with everything that a metric reads; and a metric's Curve.
+"""An Explanation: the result of one method on a batch, with everything that a metric reads; and a
+metric's Curve.
 
 Annotations come through protocols, which the classes Annotation and Batch of data.batch satisfy.
 """
@@ -32,8 +33,8 @@ class Map:
 
     Attributes:
         raw: (B, h, w), signed, any h and w; of signals (B, l), of volumes (B, d, h, w).
-        missing: (B,) bool on the CPU, the rows without a map, whose values have the status "no_map". None: every row
-            has a map.
+        missing: (B,) bool on the CPU, the rows without a map, whose values have the status
+            "no_map". None: every row has a map.
     """
 
     raw: Tensor
@@ -44,17 +45,19 @@ class Map:
 
 
 def heatmap(raw_map: Tensor, size: Sequence[int], normalise: str = "maximum") -> Tensor:
-    """Turn a raw map into a heatmap: ReLU, bilinear resize (align_corners=False) and scaling to [0, 1].
+    """Turn a raw map into a heatmap: ReLU, bilinear resize (align_corners=False) and scaling to [0,
+    1].
 
-    Maps of signals and volumes are resized linearly or trilinearly. A map without a positive value stays all zero. NaN
-    stays NaN.
+    Maps of signals and volumes are resized linearly or trilinearly. A map without a positive value
+    stays all zero. NaN stays NaN.
 
     Args:
         raw_map: (B, h, w), (B, l) or (B, d, h, w), floating point.
         size: (H', W') in pixels, (L',) or (D', H', W').
-        normalise: "maximum" divides by the map's maximum; "minmax" subtracts the minimum first (what pytorch-grad-cam
-            does). "maximum_at_layer" and "minmax_at_layer" scale the map in its own size and then resize it (what
-            torch-cam does), so that its largest value may be below 1.
+        normalise: "maximum" divides by the map's maximum; "minmax" subtracts the minimum first
+            (what pytorch-grad-cam does). "maximum_at_layer" and "minmax_at_layer" scale the map in
+            its own size and then resize it (what torch-cam does), so that its largest value may be
+            below 1.
 
     Returns:
         The heatmap, (B, H', W'), (B, L') or (B, D', H', W').
@@ -65,8 +68,13 @@ def heatmap(raw_map: Tensor, size: Sequence[int], normalise: str = "maximum") ->
     check_normalise(normalise)
     sides = (size, size) if isinstance(size, int) else tuple(size)
     dimensions = raw_map.ndim - 1 if isinstance(raw_map, Tensor) else 0
-    if not max(1, dimensions) <= len(sides) <= 3 or not all(isinstance(side, Integral) and side > 0 for side in sides):
-        raise BenchError(f"The size of a heatmap is (H', W') in whole pixels, a side for each axis, not {size!r}.")
+    if not max(1, dimensions) <= len(sides) <= 3 or not all(
+        isinstance(side, Integral) and side > 0 for side in sides
+    ):
+        raise BenchError(
+            "The size of a heatmap is (H', W') in whole pixels, a side for each axis, not "
+            f"{size!r}."
+        )
     if not is_map(raw_map, len(sides)):
         if not isinstance(raw_map, Tensor):
             hint = "torch.as_tensor(map)"
@@ -75,17 +83,20 @@ def heatmap(raw_map: Tensor, size: Sequence[int], normalise: str = "maximum") ->
         else:
             hint = "map.abs() or map.float()"
         raise BenchError(
-            f"A map is a floating-point tensor (B, {SPACES[len(sides)].lower()}) of at least one pixel, not "
-            f"{described(raw_map)}; {hint} may be one."
+            f"A map is a floating-point tensor (B, {SPACES[len(sides)].lower()}) of at least one "
+            f"pixel, not {described(raw_map)}; {hint} may be one."
         )
     maps = raw_map.clamp(min=0)
     if normalise.endswith("_at_layer"):
-        return resized(_scaled(maps, normalise), sides).clamp(0, 1)  # interpolated ones may be rounded above 1
+        return resized(_scaled(maps, normalise), sides).clamp(
+            0, 1
+        )  # interpolated ones may be rounded above 1
     return _scaled(resized(maps, sides), normalise)
 
 
 def _scaled(maps: Tensor, normalise: str) -> Tensor:
-    """Divide non-negative maps by their maximum, and subtract their minimum first if `normalise` says so."""
+    """Divide non-negative maps by their maximum, and subtract their minimum first if `normalise`
+    says so."""
     space = axes(maps, 1)
     if normalise.startswith("minmax"):
         maps = maps - maps.amin(space, keepdim=True)
@@ -94,7 +105,8 @@ def _scaled(maps: Tensor, normalise: str) -> Tensor:
 
 
 def is_map(raw_map: object, dimensions: int) -> bool:
-    """Return True if a heatmap can be made of it: floating point, (B, h, w) for images, at least one pixel."""
+    """Return True if a heatmap can be made of it: floating point, (B, h, w) for images, at least
+    one pixel."""
     if not isinstance(raw_map, Tensor) or raw_map.ndim != dimensions + 1:
         return False
     return raw_map.is_floating_point() and 0 not in raw_map.shape[1:]
@@ -110,16 +122,24 @@ def weighted(weights: Tensor, activations: Tensor) -> Tensor:
 
 
 def check_heatmap(heatmap: object, finite: bool, images: Tensor | None) -> None:
-    """Raise BenchError unless a heatmap is a floating-point tensor (B, H', W') in [0, 1], of the images' size.
+    """Raise BenchError unless a heatmap is a floating-point tensor (B, H', W') in [0, 1], of the
+    images' size.
 
     finite: True if NaN and infinity are refused as well.
     """
     ndim = 3 if images is None else images.ndim - 1
-    maps = heatmap if isinstance(heatmap, Tensor) and heatmap.ndim == ndim and heatmap.is_floating_point() else None
-    if maps is None or not (_is_in_range(maps) or (not finite and _is_in_range(maps[maps.isfinite()]))):
+    maps = (
+        heatmap
+        if isinstance(heatmap, Tensor) and heatmap.ndim == ndim and heatmap.is_floating_point()
+        else None
+    )
+    if maps is None or not (
+        _is_in_range(maps) or (not finite and _is_in_range(maps[maps.isfinite()]))
+    ):
         raise BenchError(
-            "A heatmap is a floating-point tensor (B, H', W') with values in [0, 1]; pass ab.heatmap(map, (H', W')), "
-            "which makes one of any map (B, h, w), and of signals and volumes images= too."
+            "A heatmap is a floating-point tensor (B, H', W') with values in [0, 1]; pass "
+            "ab.heatmap(map, (H', W')), which makes one of any map (B, h, w), and of signals and "
+            "volumes images= too."
         )
     if images is not None and maps.shape[1:] != images.shape[2:]:
         raise BenchError(
@@ -129,29 +149,39 @@ def check_heatmap(heatmap: object, finite: bool, images: Tensor | None) -> None:
 
 
 def check_objects(boxes: Sequence[object] | None, masks: object, heatmap: Tensor) -> None:
-    """Raise BenchError unless boxes are pixels inside the image and masks are bool and of the heatmap's shape.
+    """Raise BenchError unless boxes are pixels inside the image and masks are bool and of the
+    heatmap's shape.
 
-    Boxes are (n, 4) for each image, (n, 2) for a signal, and (n, 6) for a volume. A box has its starts and then its
-    ends, each with the last axis first.
+    Boxes are (n, 4) for each image, (n, 2) for a signal, and (n, 6) for a volume. A box has its
+    starts and then its ends, each with the last axis first.
     """
     sides = heatmap.shape[:0:-1]
     corners = {1: "(n, 2) for each signal, x0 x1", 3: "(n, 6) for each volume, x0 y0 z0 x1 y1 z1"}
     expected = corners.get(len(sides), "(n, 4) for each image, x0 y0 x1 y1")
     image_boxes = () if boxes is None else boxes
     are_tables = [
-        isinstance(table, Tensor) and table.ndim == 2 and table.shape[1] == 2 * len(sides) for table in image_boxes
+        isinstance(table, Tensor) and table.ndim == 2 and table.shape[1] == 2 * len(sides)
+        for table in image_boxes
     ]
     if boxes is not None and not (len(boxes) == len(heatmap) and all(are_tables)):
-        raise BenchError(f"Boxes are a tensor {expected} in its pixels; give boxes=(of_image, ...).")
+        raise BenchError(
+            f"Boxes are a tensor {expected} in its pixels; give boxes=(of_image, ...)."
+        )
     for table in image_boxes:
         _check_boxes(table, sides)  # type: ignore[arg-type]
-    is_mask = isinstance(masks, Tensor) and masks.dtype == torch.bool and masks.shape == heatmap.shape
+    is_mask = (
+        isinstance(masks, Tensor) and masks.dtype == torch.bool and masks.shape == heatmap.shape
+    )
     if masks is not None and not is_mask:
-        raise BenchError(f"Masks are bool, as masks > 0, of {described(heatmap)} as heatmaps, not {described(masks)}.")
+        raise BenchError(
+            f"Masks are bool, as masks > 0, of {described(heatmap)} as heatmaps, not "
+            f"{described(masks)}."
+        )
 
 
 def _check_boxes(boxes: Tensor, sides: Sequence[int]) -> None:
-    """Raise BenchError unless boxes (n, 2 * axes) have an area and are pixels of an image with these sides.
+    """Raise BenchError unless boxes (n, 2 * axes) have an area and are pixels of an image with
+    these sides.
 
     Warn if a box reaches more than a pixel beyond the image.
     """
@@ -161,30 +191,37 @@ def _check_boxes(boxes: Tensor, sides: Sequence[int]) -> None:
     is_outside = (starts >= limits).any(1) | (ends <= 0).any(1)
     is_beyond = (starts < -1).any(1) | (ends > limits + 1).any(1)
     size = f"torch.tensor({[*sides, *sides]})"
-    corners = "torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)".replace("2", str(len(sides)))
+    corners = "torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)".replace(
+        "2", str(len(sides))
+    )
     if not has_area.all():
         raise BenchError(
-            f"Boxes are x0 y0 x1 y1, and {boxes[~has_area][0].tolist()} doesn't end behind its start; leave out empty "
-            f"boxes. {corners} makes them of x, y, width and height."
+            f"Boxes are x0 y0 x1 y1, and {boxes[~has_area][0].tolist()} doesn't end behind its "
+            f"start; leave out empty boxes. {corners} makes them of x, y, width and height."
         )
     if len(boxes) and min(sides) >= 16 and boxes.max() <= 1:
-        raise BenchError(f"Boxes are pixels, and these are shares of the image's sides; give boxes * {size}.")
+        raise BenchError(
+            f"Boxes are pixels, and these are shares of the image's sides; give boxes * {size}."
+        )
     pixels = " x ".join(map(str, sides))
     ways = (
-        f"If the image was resized, give boxes * {size} / torch.tensor(...) of its original sides in the same order; "
-        f"if it was cropped, boxes.clamp(min=0).minimum({size})."
+        f"If the image was resized, give boxes * {size} / torch.tensor(...) of its original sides "
+        f"in the same order; if it was cropped, boxes.clamp(min=0).minimum({size})."
     )
     if is_outside.any():
         raise BenchError(
-            f"Boxes are pixels of the image as the network sees it, and {boxes[is_outside][0].tolist()} lies outside "
-            f"its {pixels} pixels. {ways}"
+            "Boxes are pixels of the image as the network sees it, and "
+            f"{boxes[is_outside][0].tolist()} lies outside its {pixels} pixels. {ways}"
         )
-    if is_beyond.any():  # the text has no numbers of a box, so that Python shows the same warning once
+    if (
+        is_beyond.any()
+    ):  # the text has no numbers of a box, so that Python shows the same warning once
         warnings.warn(f"Some boxes reach beyond the image's {pixels} pixels. {ways}", stacklevel=2)
 
 
 def _is_in_range(values: Tensor) -> bool:
-    """Return True if all values are in [0, 1], which NaN isn't. This takes one pass over the values."""
+    """Return True if all values are in [0, 1], which NaN isn't. This takes one pass over the
+    values."""
     if values.numel() == 0:
         return True
     low, high = values.aminmax()
@@ -201,11 +238,21 @@ def check_normalise(name: str) -> str:
 Method = Callable[[Trace], Tensor | Map]
 Field = TypeVar("Field")
 # The fields of an Explanation that `on` keeps.
-ANNOTATIONS = ("boxes", "cells", "masks", "ignored", "stored_pixels", "wrong_class", "others", "same_class")
+ANNOTATIONS = (
+    "boxes",
+    "cells",
+    "masks",
+    "ignored",
+    "stored_pixels",
+    "wrong_class",
+    "others",
+    "same_class",
+)
 
 
 class AnnotatedObjects(Protocol):
-    """The objects of one image, of several classes. Coordinates are pixels of the preprocessed image."""
+    """The objects of one image, of several classes. Coordinates are pixels of the preprocessed
+    image."""
 
     @property
     def labels(self) -> Tensor:
@@ -217,7 +264,8 @@ class AnnotatedObjects(Protocol):
 
     @property
     def mask(self) -> Tensor | None:
-        """The class index of each pixel, (H', W'), negative for no class; None if there is no mask."""
+        """The class index of each pixel, (H', W'), negative for no class; None if there is no
+        mask."""
 
     def boxes_of(self, target: int) -> Tensor:
         """Return the boxes of one class, (n, 4)."""
@@ -227,7 +275,8 @@ class AnnotatedRows(Protocol):
     """The annotations of the rows of a trace."""
 
     def annotations_of(self, targets: Tensor, classes: int) -> Mapping[str, Any]:
-        """Return the annotations of the explained classes: {name in ANNOTATIONS: an Explanation's field of that name}.
+        """Return the annotations of the explained classes: {name in ANNOTATIONS: an Explanation's
+        field of that name}.
 
         targets: the explained classes, (B,). classes: the number of the model's classes.
         """
@@ -237,9 +286,9 @@ class AnnotatedRows(Protocol):
 class Explanation(CachesResults):
     """The result of one method on a batch, with the data that metrics read.
 
-    A metric reads only some of the fields: `Explanation(heatmap=h, boxes=b)` is enough for one that needs no more.
-    Shapes are given for images. Signals have one spatial axis and volumes three, as in a Trace. Boxes and masks are
-    those of the explained class only.
+    A metric reads only some of the fields: `Explanation(heatmap=h, boxes=b)` is enough for one that
+    needs no more. Shapes are given for images. Signals have one spatial axis and volumes three, as
+    in a Trace. Boxes and masks are those of the explained class only.
 
     Raises:
         BenchError: if the heatmap is outside of [0, 1], or isn't finite and there is no raw map.
@@ -262,15 +311,19 @@ class Explanation(CachesResults):
     ignored: Tensor | None = None
     """The pixels that masks leave open, neither object nor background, (B, H', W') bool."""
     stored_pixels: tuple[tuple[float, ...], ...] | None = None
-    """The width and height of a stored image's pixel in pixels of `images`, for each row; None: 1 and 1."""
+    """The width and height of a stored image's pixel in pixels of `images`, for each row; None: 1
+    and 1."""
     wrong_class: Tensor | None = None
     """True if the image shows objects of other classes and none of the explained one, (B,) bool."""
     others: tuple[AnnotatedObjects, ...] | None = None
-    """The objects of the image's other classes, as far as the model has these classes, for each row."""
+    """The objects of the image's other classes, as far as the model has these classes, for each
+    row."""
     same_class: tuple[Tensor, ...] | None = None
-    """The boxes of other objects of the same class, if one object is explained, (n, 4) for each row."""
+    """The boxes of other objects of the same class, if one object is explained, (n, 4) for each
+    row."""
     cells: tuple[Tensor, ...] | None = None
-    """The cells of a mosaic that show the explained class, (n, 4) for each row, in the form of boxes."""
+    """The cells of a mosaic that show the explained class, (n, 4) for each row, in the form of
+    boxes."""
     missing: Tensor | None = None
     """The rows for which a Map has no map, (B,) bool; None: no row."""
     method: Method | None = None
@@ -278,12 +331,16 @@ class Explanation(CachesResults):
     normalise: str = "maximum"
     """The normalisation, see `heatmap`."""
     made: Tensor | None = field(default=None, repr=False, compare=False)
-    """A heatmap that the function `heatmap` made. Its range isn't checked, since the check would wait for a GPU."""
-    _results: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """A heatmap that the function `heatmap` made. Its range isn't checked, since the check would
+    wait for a GPU."""
+    _results: dict[Hashable, Any] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         if self.heatmap is not None and self.heatmap is not self.made:
-            # If a raw map isn't finite, a status says so. A heatmap without a raw map has no such status.
+            # If a raw map isn't finite, a status says so. A heatmap without a raw map has no such
+            # status.
             images = getattr(self.trace, "images", None) if self.images is None else self.images
             check_heatmap(self.heatmap, self.raw_map is None, images)
             check_objects(self.boxes, self.masks, self.heatmap)
@@ -301,7 +358,8 @@ class Explanation(CachesResults):
         Args:
             trace: The explained trace.
             answer: Weights (B, K), weights that broadcast to the activations, or a Map.
-            batch: The trace's batch, for its annotations, or the annotations of the trace's targets.
+            batch: The trace's batch, for its annotations, or the annotations of the trace's
+                targets.
             method: The method.
             normalise: See `heatmap`.
         """
@@ -344,15 +402,22 @@ class Explanation(CachesResults):
 
     @cached_property
     def finite(self) -> Tensor:
-        """True if raw map, heatmap and score have neither NaN nor infinity, (B,) bool. Every metric needs this."""
+        """True if raw map, heatmap and score have neither NaN nor infinity, (B,) bool. Every metric
+        needs this."""
         fields = (self.raw_map, self.heatmap, None if self.trace is None else self.trace.scores)
-        # A number times 0 is NaN unless it is finite; summing is ten times as fast as checking each number.
-        rows = [field.reshape(len(field), -1).mul(0).sum(1).isfinite() for field in fields if field is not None]
+        # A number times 0 is NaN unless it is finite; summing is ten times as fast as checking each
+        # number.
+        rows = [
+            field.reshape(len(field), -1).mul(0).sum(1).isfinite()
+            for field in fields
+            if field is not None
+        ]
         return torch.stack(rows).all(0) if rows else torch.ones(len(self), dtype=torch.bool)
 
     @cached_property
     def channel_totals(self) -> Tensor:
-        """The sum of each channel's contributions over space, m_k = sum over x, y of M_k: (B, K)."""
+        """The sum of each channel's contributions over space, m_k = sum over x, y of M_k: (B,
+        K)."""
         if self.contributions is None:
             raise BenchError("This explanation is a Map, which has no contributions per channel.")
         return self.contributions.sum(axes(self.contributions))
@@ -396,14 +461,19 @@ class Explanation(CachesResults):
         return 2 if self.trace is None else self.trace.dimensions
 
     def again(
-        self, images: Tensor | None = None, targets: Tensor | None = None, model: nn.Module | SplitModel | None = None
+        self,
+        images: Tensor | None = None,
+        targets: Tensor | None = None,
+        model: nn.Module | SplitModel | None = None,
     ) -> Explanation:
-        """Explain other images, other classes or another model by the same method; annotations stay.
+        """Explain other images, other classes or another model by the same method; annotations
+        stay.
 
         Args:
             images: Other images, (B, 3, H', W'). None keeps this explanation's.
             targets: Other class indices, (B,). None keeps this explanation's.
-            model: Another model, explained at the same layer, or a cut model of it. None keeps this explanation's.
+            model: Another model, explained at the same layer, or a cut model of it. None keeps this
+                explanation's.
 
         Returns:
             The other explanation.
@@ -423,14 +493,18 @@ class Explanation(CachesResults):
         """
         if self.method is None:
             raise BenchError("Only an explanation with a trace and a method can be computed again.")
-        fresh = Explanation.of(trace, self.method(trace), method=self.method, normalise=self.normalise)
+        fresh = Explanation.of(
+            trace, self.method(trace), method=self.method, normalise=self.normalise
+        )
         return replace(fresh, **{name: getattr(self, name) for name in ANNOTATIONS})
 
 
 def given(field: Field | None, name: str) -> Field:
     """Return a field that a metric requires. Raise BenchError if it is None."""
     if field is None:
-        raise BenchError(f"This metric needs an explanation with {name}; pass Explanation({name}=...).")
+        raise BenchError(
+            f"This metric needs an explanation with {name}; pass Explanation({name}=...)."
+        )
     return field
 
 
@@ -441,14 +515,22 @@ class Curve:
     points: Tensor
     """The curves, (B, n)."""
     x: Sequence[float] | None = None
-    """The positions of the n points, the same for all images. None: the curve is stored but not drawn."""
+    """The positions of the n points, the same for all images. None: the curve is stored but not
+    drawn."""
     title: str = ""
     x_label: str = ""
     y_label: str = ""
 
     def axes(self, better: str = "none") -> dict[str, Any] | None:
-        """Return how to draw the curve, as plain data: {at, x, y, title, better}; None without x."""
+        """Return how to draw the curve, as plain data: {at, x, y, title, better}; None without
+        x."""
         if self.x is None:
             return None
         positions = [float(position) for position in self.x]
-        return {"at": positions, "x": self.x_label, "y": self.y_label, "title": self.title, "better": better}
+        return {
+            "at": positions,
+            "x": self.x_label,
+            "y": self.y_label,
+            "title": self.title,
+            "better": better,
+        }

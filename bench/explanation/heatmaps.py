@@ -1,4 +1,5 @@
-"""The result of explaining images: heatmaps by method, with classes, axiom errors and notes, and their picture.
+"""The result of explaining images: heatmaps by method, with classes, axiom errors and notes, and
+their picture.
 
 The module imports torch and matplotlib only when something is drawn.
 """
@@ -39,14 +40,17 @@ DPI = 150
 SIDE = 180  # pixels of the longer side of a notebook's picture
 BOX = "white"  # the edge of an object's box, on heat
 BAR = "#bcdff5"  # light, since the names are written on it
-FIGURE = '<figure style="margin:0;width:{side}px">{picture}<figcaption>{caption}</figcaption></figure>'
+FIGURE = (
+    '<figure style="margin:0;width:{side}px">{picture}<figcaption>{caption}</figcaption></figure>'
+)
 ROW = '<div style="display:flex;flex-wrap:wrap;gap:10px;margin:6px 0 16px">{figures}</div>'
 STYLE = "font:13px/1.35 system-ui,sans-serif;overflow-wrap:anywhere"
 
 
 @dataclass(frozen=True)
 class ClassScore:
-    """A class with its softmax probability, or with its score if the model's output has no probabilities."""
+    """A class with its softmax probability, or with its score if the model's output has no
+    probabilities."""
 
     index: int
     name: str
@@ -57,7 +61,8 @@ class ClassScore:
 
     @property
     def text(self) -> str:
-        """The value as people read it, such as "93 %" or "score 4.20". Only none and all are 0 % and 100 %."""
+        """The value as people read it, such as "93 %" or "score 4.20". Only none and all are 0 %
+        and 100 %."""
         if not self.is_probability:
             return f"score {self.value:#.3g}"
         percent = 100 * self.value
@@ -71,7 +76,8 @@ class ClassScore:
 class Heatmaps(dict[str, "Tensor"]):
     """Heatmaps (B, H', W') in [0, 1] by method, one row per explained class of an image.
 
-    A notebook shows each row with every method's map over its image. Pictures are made when they are shown.
+    A notebook shows each row with every method's map over its image. Pictures are made when they
+    are shown.
 
     Attributes:
         images: The explained images (B, C, H, W), or signals or volumes, as the network takes them.
@@ -79,12 +85,14 @@ class Heatmaps(dict[str, "Tensor"]):
         probabilities: (B, C), or None if the model's output has none.
         layer: The name of the target layer.
         classes: The names of all classes, or None if they aren't known.
-        pictures: The images before they were normalised, (B, H, W, 3), or None if they aren't known.
+        pictures: The images before they were normalised, (B, H, W, 3), or None if they aren't
+            known.
         scores: The explained class of each row, with its probability or score.
         top: The most probable classes, or the objects that were found, of each row's image.
-        errors: A frame with the columns row, method, metric, value and status: one line per map and metric.
-        notes: The warnings: about methods that don't apply to the model, zero maps, scores that aren't finite, and
-            errors that weren't computed.
+        errors: A frame with the columns row, method, metric, value and status: one line per map and
+            metric.
+        notes: The warnings: about methods that don't apply to the model, zero maps, scores that
+            aren't finite, and errors that weren't computed.
         titles: Titles of methods and metrics by name. A name without a title is its own title.
     """
 
@@ -121,7 +129,10 @@ class Heatmaps(dict[str, "Tensor"]):
         size = " x ".join(map(str, self.images.shape[2:]))
         methods = first_names(list(self), MAX_NAMED)
         explained = first_names(classes, MAX_NAMED)
-        return f"Heatmaps({methods}; {len(self.images)} of {size}, layer {self.layer!r}, explained: {explained})"
+        return (
+            f"Heatmaps({methods}; {len(self.images)} of {size}, layer {self.layer!r}, explained: "
+            f"{explained})"
+        )
 
     def picture(self, row: int) -> Image.Image:
         """Return an image as the network saw it, for `axiom_bench.overlay`.
@@ -131,11 +142,14 @@ class Heatmaps(dict[str, "Tensor"]):
         """
         if self.images.ndim != 4:
             space = tuple(self.images.shape[2:])
-            raise BenchError(f"These are of {space}, no images: maps.save('maps.png') and maps.show() draw them.")
+            raise BenchError(
+                f"These are of {space}, no images: maps.save('maps.png') and maps.show() draw them."
+            )
         return Image.fromarray(picture_of(self._pixels(row)))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Draw all images with every method's map over them into a .png, .jpg, .webp, .pdf or .svg file.
+        """Draw all images with every method's map over them into a .png, .jpg, .webp, .pdf or .svg
+        file.
 
         A file of that name is replaced.
 
@@ -147,7 +161,8 @@ class Heatmaps(dict[str, "Tensor"]):
         self._draw(path, ending or "no ending")
 
     def show(self) -> None:
-        """Show the maps: in a notebook below the cell, otherwise in the machine's viewer of pictures."""
+        """Show the maps: in a notebook below the cell, otherwise in the machine's viewer of
+        pictures."""
         from rich import get_console
 
         if get_console().is_jupyter:
@@ -160,8 +175,11 @@ class Heatmaps(dict[str, "Tensor"]):
         Image.open(buffer).show()
 
     def _draw(self, file: str | os.PathLike[str] | io.BytesIO, kind: str) -> None:
-        """Draw the file by matplotlib's default settings, so that it doesn't depend on the user's matplotlibrc."""
-        from matplotlib import style  # here, and below: `import axiom_bench` and a trace don't need it
+        """Draw the file by matplotlib's default settings, so that it doesn't depend on the user's
+        matplotlibrc."""
+        from matplotlib import (
+            style,
+        )  # here, and below: `import axiom_bench` and a trace don't need it
 
         with style.context("default"):
             figure = self.figure()
@@ -171,10 +189,12 @@ class Heatmaps(dict[str, "Tensor"]):
                 raise BenchError(f"Can't write {file}: {error}.") from error
 
     def figure(self, names: Sequence[str] | None = None, colours: str = COLOURS) -> Any:
-        """Return matplotlib's figure: each image with its top classes, and below it the maps of each explained class.
+        """Return matplotlib's figure: each image with its top classes, and below it the maps of
+        each explained class.
 
         Args:
-            names: The names of the images. An image that has one name and several rows is drawn once.
+            names: The names of the images. An image that has one name and several rows is drawn
+                once.
             colours: A colour map of matplotlib.
         """
         from matplotlib.figure import Figure
@@ -201,10 +221,17 @@ class Heatmaps(dict[str, "Tensor"]):
             for position, (method, heat) in enumerate(maps.items(), start=1):
                 axes = part.add_subplot(rows, columns, position)
                 pixels = blend(image, heat, colours) if heat.any() else np.full_like(image, 255)
-                panel(axes, pixels, self.titles.get(method) or method, "\n".join(self.lines(row, method)))
+                panel(
+                    axes,
+                    pixels,
+                    self.titles.get(method) or method,
+                    "\n".join(self.lines(row, method)),
+                )
                 if score.box is not None:
                     x0, y0, x1, y1 = score.box
-                    axes.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, ec=BOX, lw=1))
+                    axes.add_patch(
+                        Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, ec=BOX, lw=1)
+                    )
         return figure
 
     @staticmethod
@@ -256,7 +283,9 @@ class Heatmaps(dict[str, "Tensor"]):
 
     def _repr_html_(self) -> str:
         names = list(self)[:MAX_METHODS]
-        rows = "".join(self._html_row(row, names) for row in range(min(len(self.images), MAX_IMAGES)))
+        rows = "".join(
+            self._html_row(row, names) for row in range(min(len(self.images), MAX_IMAGES))
+        )
         hidden_counts = {"image": len(self.images) - MAX_IMAGES, "method": len(self) - MAX_METHODS}
         hidden = []
         for noun, count in hidden_counts.items():
@@ -289,7 +318,10 @@ class Heatmaps(dict[str, "Tensor"]):
             factor = min(1, (side or math.inf) / max(pixels.shape[1:]))
             size = [max(1, round(length * factor)) for length in pixels.shape[1:]]
             image = picture_of(_resized(pixels, size))
-            return image, {name: _resized(heat, image.shape[:2])[0].cpu().numpy() for name, heat in maps.items()}
+            return image, {
+                name: _resized(heat, image.shape[:2])[0].cpu().numpy()
+                for name, heat in maps.items()
+            }
         sample = self.images[row].detach().float().cpu().numpy()
         space = self.images.shape[2:]
         heats = {name: _resized(heat, space)[0].cpu().numpy() for name, heat in maps.items()}
@@ -297,19 +329,25 @@ class Heatmaps(dict[str, "Tensor"]):
         return view.picture(sample), {name: view.map(heat) for name, heat in heats.items()}
 
     def _pixels(self, row: int) -> Tensor:
-        """Return an image (3, H, W). If it hasn't three channels, all three are the mean of its channels."""
+        """Return an image (3, H, W). If it hasn't three channels, all three are the mean of its
+        channels."""
         if self.pictures is not None:
             return self.explained.new_tensor(self.pictures[row]).movedim(-1, 0) / 255
         pixels = self.images[row].detach().float()
         return pixels if len(pixels) == 3 else pixels.mean(0, keepdim=True).expand(3, -1, -1)
 
     def _caption(self, row: int) -> str:
-        """Return "image 0: top cat (91 %)", and the class that is explained if it is another one."""
+        """Return "image 0: top cat (91 %)", and the class that is explained if it is another
+        one."""
         explained = self.scores[row]
         if not explained.is_probability:
             return f"image {row}: {explained.name} explained"
         top = self.top[row][0]
-        other = "" if top.index == explained.index else f"; explained: {explained.name} ({explained.text})"
+        other = (
+            ""
+            if top.index == explained.index
+            else f"; explained: {explained.name} ({explained.text})"
+        )
         return f"image {row}: top {top.name} ({top.text}){other}"
 
 
@@ -325,18 +363,22 @@ def _grid(count: int) -> tuple[int, int]:
 
 
 def panel(axis: Any, pixels: Pixels, title: str, note: str = "") -> None:
-    """Draw a picture on matplotlib's axes, without ticks and frame, between its title and a note."""
+    """Draw a picture on matplotlib's axes, without ticks and frame, between its title and a
+    note."""
     axis.set(xticks=[], yticks=[])
     axis.grid(False)
     for side in axis.spines.values():
         side.set_visible(False)
     axis.imshow(pixels)
-    axis.set_title(textwrap.fill(title, 32), loc="center", fontsize=8, fontweight="normal", parse_math=False)
+    axis.set_title(
+        textwrap.fill(title, 32), loc="center", fontsize=8, fontweight="normal", parse_math=False
+    )
     axis.set_xlabel(note, fontsize=6.5)
 
 
 def _resized(image: Tensor, size: Sequence[int]) -> Tensor:
-    """Return an image (C, *space) at another size. If an image gets smaller, each pixel is an average."""
+    """Return an image (C, *space) at another size. If an image gets smaller, each pixel is an
+    average."""
     if tuple(image.shape[1:]) == tuple(size):
         return image
     from torch.nn.functional import interpolate
@@ -351,5 +393,7 @@ def _html_figure(pixels: Pixels, caption: str) -> str:
     text = escape(caption)
     Image.fromarray(pixels).save(buffer, "WEBP", quality=85)
     source = base64.b64encode(buffer.getvalue()).decode()
-    picture = f'<img src="data:image/webp;base64,{source}" alt="{text}" style="width:100%;display:block">'
+    picture = (
+        f'<img src="data:image/webp;base64,{source}" alt="{text}" style="width:100%;display:block">'
+    )
     return FIGURE.format(side=SIDE, picture=picture, caption=text)

@@ -1,6 +1,7 @@
 """Draws a heatmap over its image, for `axiom_bench.overlay`, the report and its gallery.
 
-Signals and volumes are drawn as pictures. The module doesn't import torch, since the report doesn't.
+Signals and volumes are drawn as pictures. The module doesn't import torch, since the report
+doesn't.
 """
 
 from __future__ import annotations
@@ -20,50 +21,73 @@ from axiom_bench.errors import BenchError, type_name, unknown
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Perceptually uniform: equal steps of heat look equal, so the colours draw no edge that the map doesn't have.
+# Perceptually uniform: equal steps of heat look equal, so the colours draw no edge that the map
+# doesn't have.
 COLOURS = "inferno"
 OPACITY = 0.6
-MAX_SIDE = 256  # the longest side of a picture of the gallery in pixels; larger pictures are reduced
-QUALITY = 90  # the quality of WebP: a map differs by 0.3 % of its range on average, and by 5 % at most
+MAX_SIDE = (
+    256  # the longest side of a picture of the gallery in pixels; larger pictures are reduced
+)
+QUALITY = (
+    90  # the quality of WebP: a map differs by 0.3 % of its range on average, and by 5 % at most
+)
 SLICES = 9  # the most slices in a volume's sheet
 GAP = 2  # the pixels between two slices
-SIGNAL = (96, 256)  # the height and width of a signal's picture; the height is larger if the channels need it
+SIGNAL = (
+    96,
+    256,
+)  # the height and width of a signal's picture; the height is larger if the channels need it
 BAND = 24  # the least height of a channel in a signal's picture
-DRAWN = 3  # curves are drawn in this multiple of their size and then reduced, so that their edges are smooth
+# curves are drawn in this multiple of their size and then reduced, so that their edges are smooth
+DRAWN = 3
 Pixels = NDArray[np.uint8]
 Heat = NDArray[np.floating[Any]]
 
 
-def drawn_over(image: Pixels, heatmap: Tensor | NDArray[Any], colours: str, opacity: float) -> Image.Image:
+def drawn_over(
+    image: Pixels, heatmap: Tensor | NDArray[Any], colours: str, opacity: float
+) -> Image.Image:
     """Return the picture of `axiom_bench.overlay` for an image (H, W, 3).
 
     Raises:
         BenchError: unless the heatmap is one map of the image's size in [0, 1].
     """
     height, width = image.shape[:2]
-    values = _array(heatmap, "A heatmap", "pass a tensor or an array (H, W), as ab.explain(...)[name][0]")
+    values = _array(
+        heatmap, "A heatmap", "pass a tensor or an array (H, W), as ab.explain(...)[name][0]"
+    )
     if values.ndim == 3 and len(values) == 1:
         values = values[0]
     if values.ndim != 2:
-        raise BenchError(f"This heatmap has the shape {values.shape}; give that of one image, (H, W), as heatmap[0].")
+        raise BenchError(
+            f"This heatmap has the shape {values.shape}; give that of one image, (H, W), as "
+            "heatmap[0]."
+        )
     if values.shape != (height, width):
         raise BenchError(
-            f"The heatmap is {values.shape[0]} x {values.shape[1]} pixels and the image {height} x {width}; "
-            f"ab.heatmap(raw_map, ({height}, {width})) makes one of the image's size, and ab.explain(..., "
-            "size=...). Of a photograph, maps.picture(0) is what the network saw."
+            f"The heatmap is {values.shape[0]} x {values.shape[1]} pixels and the image {height} "
+            f"x {width}; ab.heatmap(raw_map, ({height}, {width})) makes one of the image's size, "
+            "and ab.explain(..., size=...). Of a photograph, maps.picture(0) is what the network "
+            "saw."
         )
     heat: Heat = values.astype(np.float32)
     low = float(np.nan_to_num(heat).min())
     high = float(np.nan_to_num(heat).max())
     if low < 0 or high > 1:
-        raise BenchError(f"The heatmap has values from {low:.3g} to {high:.3g}; ab.heatmap scales any map to [0, 1].")
+        raise BenchError(
+            f"The heatmap has values from {low:.3g} to {high:.3g}; ab.heatmap scales any map to "
+            "[0, 1]."
+        )
     if not 0 <= opacity <= 1:
-        raise BenchError(f"opacity is {opacity}; give a number from 0, the image alone, to 1, the colours alone.")
+        raise BenchError(
+            f"opacity is {opacity}; give a number from 0, the image alone, to 1, the colours alone."
+        )
     return Image.fromarray(blend(image, heat, colours, opacity))
 
 
 def blend(image: Pixels, heatmap: Heat, colours: str = COLOURS, opacity: float = OPACITY) -> Pixels:
-    """Return the map (H, W) in colour over the grey image (H, W, 3), as (H, W, 3) uint8. NaN is shown as no heat.
+    """Return the map (H, W) in colour over the grey image (H, W, 3), as (H, W, 3) uint8. NaN is
+    shown as no heat.
 
     Raises:
         BenchError: with the nearest names, if the colour map is unknown.
@@ -92,7 +116,9 @@ def picture_of(image: Tensor | Image.Image | NDArray[Any]) -> Pixels:
     if values.dtype == np.uint8:
         return values
     if not np.issubdtype(values.dtype, np.floating):
-        raise BenchError(f"This image holds {values.dtype}; give uint8 from 0 to 255, or floats in [0, 1].")
+        raise BenchError(
+            f"This image holds {values.dtype}; give uint8 from 0 to 255, or floats in [0, 1]."
+        )
     values = values.astype(np.float64)
     low = values.min()
     high = values.max()
@@ -105,7 +131,9 @@ def picture_of(image: Tensor | Image.Image | NDArray[Any]) -> Pixels:
 
 def _array(values: Any, subject: str, expected: str) -> NDArray[Any]:
     """Return an array, or a tensor as an array. Raise BenchError for anything else."""
-    if hasattr(values, "detach"):  # a tensor, recognised without importing torch; numpy has no bfloat16
+    if hasattr(
+        values, "detach"
+    ):  # a tensor, recognised without importing torch; numpy has no bfloat16
         values = values.detach().cpu()
         return np.asarray(values.float() if values.is_floating_point() else values)
     if not isinstance(values, np.ndarray):
@@ -127,21 +155,26 @@ def colour_map(name: str) -> Any:
 
 
 def webp(picture: NDArray[Any]) -> bytes:
-    """Return the WebP file of a picture (H, W, 3), or a grey one (H, W), with values from 0 to 255."""
+    """Return the WebP file of a picture (H, W, 3), or a grey one (H, W), with values from 0 to
+    255."""
     image = Image.fromarray(picture.astype(np.uint8))
     image.thumbnail((MAX_SIDE, MAX_SIDE))
     buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=QUALITY, method=2)  # 4, the default, takes twice as long for the same bytes
+    image.save(
+        buffer, "WEBP", quality=QUALITY, method=2
+    )  # 4, the default, takes twice as long for the same bytes
     return buffer.getvalue()
 
 
 @dataclass(frozen=True)
 class View:
-    """Draws a sample with one, two or three spatial axes, its perturbed copies, maps and boxes in pictures of one size.
+    """Draws a sample with one, two or three spatial axes, its perturbed copies, maps and boxes in
+    pictures of one size.
 
-    A signal is drawn as curves, one below the other for each channel, with the heat behind them. A volume or a video is
-    drawn as a sheet of nine slices along the first spatial axis. The slices are evenly spread, and one of them is the
-    hottest. An image is drawn as it is, or as the mean of its channels if it hasn't three.
+    A signal is drawn as curves, one below the other for each channel, with the heat behind them. A
+    volume or a video is drawn as a sheet of nine slices along the first spatial axis. The slices
+    are evenly spread, and one of them is the hottest. An image is drawn as it is, or as the mean of
+    its channels if it hasn't three.
     """
 
     space: tuple[int, ...]
@@ -155,12 +188,15 @@ class View:
 
     @staticmethod
     def of(sample: Heat, heat: Heat) -> View:
-        """Return the view of a sample (C, *space). Its heat (*space) decides which slice is the hottest."""
+        """Return the view of a sample (C, *space). Its heat (*space) decides which slice is the
+        hottest."""
         depth = heat.shape[0] if heat.ndim == 3 else 1
         chosen = np.linspace(0, depth - 1, min(SLICES, depth)).round().astype(int)
         hottest = np.nan_to_num(heat).reshape(depth, -1).sum(1).argmax()
         chosen[np.abs(chosen - hottest).argmin()] = hottest
-        shared_axes = tuple(range(int(heat.ndim == 1), sample.ndim))  # each channel of a signal has its own range
+        shared_axes = tuple(
+            range(int(heat.ndim == 1), sample.ndim)
+        )  # each channel of a signal has its own range
         return View(
             space=heat.shape,
             slices=tuple(chosen.tolist()),
@@ -190,10 +226,14 @@ class View:
         return np.tile(np.interp(positions, np.arange(self.space[0]), heat), (height, 1))
 
     def boxes(self, boxes: Sequence[Sequence[float]]) -> list[list[float]]:
-        """Return boxes x0 y0 x1 y1 in the picture's pixels. A volume's box is in every slice that it reaches."""
+        """Return boxes x0 y0 x1 y1 in the picture's pixels. A volume's box is in every slice that
+        it reaches."""
         if len(self.space) == 1:
             height, width = self._signal_size
-            return [[x0 * width / self.space[0], 0, x1 * width / self.space[0], height] for x0, x1 in boxes]
+            return [
+                [x0 * width / self.space[0], 0, x1 * width / self.space[0], height]
+                for x0, x1 in boxes
+            ]
         if len(self.space) == 2:
             return [list(box) for box in boxes]
         factor = self._enlargement
@@ -202,7 +242,12 @@ class View:
             for x0, y0, z0, x1, y1, z1 in boxes:
                 if z0 < depth + 1 and z1 > depth:
                     drawn_boxes.append(
-                        [factor * (left + x0), factor * (top + y0), factor * (left + x1), factor * (top + y1)]
+                        [
+                            factor * (left + x0),
+                            factor * (top + y0),
+                            factor * (left + x1),
+                            factor * (top + y1),
+                        ]
                     )
         return drawn_boxes
 
@@ -216,7 +261,10 @@ class View:
         """The (top, left) of each slice in a sheet whose pixels are as large as the volume's."""
         columns = math.ceil(math.sqrt(len(self.slices)))
         height, width = (side + GAP for side in self.space[-2:])
-        return [(index // columns * height, index % columns * width) for index in range(len(self.slices))]
+        return [
+            (index // columns * height, index % columns * width)
+            for index in range(len(self.slices))
+        ]
 
     @property
     def _enlargement(self) -> int:
@@ -240,7 +288,8 @@ class View:
 
 
 def _curves(shares: Heat, size: tuple[int, int]) -> Heat:
-    """Return a picture (1, H, W), black on white: a curve for each channel of a signal (C, L) in [0, 1], in order."""
+    """Return a picture (1, H, W), black on white: a curve for each channel of a signal (C, L) in
+    [0, 1], in order."""
     height, width = (DRAWN * side for side in size)
     picture = Image.new("L", (width, height), 255)
     band = height / len(shares)
@@ -256,10 +305,14 @@ def _curves(shares: Heat, size: tuple[int, int]) -> Heat:
 def disagreement(heatmaps: Sequence[NDArray[np.float64]]) -> float:
     """Return the mean of 1 - Pearson's correlation over the pairs of heatmaps (H, W).
 
-    Maps that are the same everywhere, or not finite, have no correlation and don't count. The result is NaN if fewer
-    than two maps are left.
+    Maps that are the same everywhere, or not finite, have no correlation and don't count. The
+    result is NaN if fewer than two maps are left.
     """
-    flat = [heatmap.ravel() for heatmap in heatmaps if np.isfinite(heatmap).all() and np.ptp(heatmap) > 0]
+    flat = [
+        heatmap.ravel()
+        for heatmap in heatmaps
+        if np.isfinite(heatmap).all() and np.ptp(heatmap) > 0
+    ]
     if len(flat) < 2:
         return float("nan")
     correlations = np.atleast_2d(np.corrcoef(flat))

@@ -1,5 +1,6 @@
-"""Baselines: CSV files that a reviewer can read in a diff. Lines that start with `#` hold the configuration, what it
-was written with and why; then comes one row for each model, layer, data set, method and metric."""
+"""Baselines: CSV files that a reviewer can read in a diff. Lines that start with `#` hold the
+configuration, what it was written with and why; then comes one row for each model, layer, data set,
+method and metric."""
 
 from __future__ import annotations
 
@@ -36,8 +37,9 @@ LIBRARIES = ("axiom-bench", "torch", "torchvision", "numpy")
 
 @dataclass(frozen=True)
 class Baseline:
-    """configuration: what must be the same for two runs to be compared. rows: COLUMNS, sorted, numbers to 6
-    digits. versions: of the libraries of the run. history: see `_history_line`, the oldest first."""
+    """configuration: what must be the same for two runs to be compared. rows: COLUMNS, sorted,
+    numbers to 6 digits. versions: of the libraries of the run. history: see `_history_line`, the
+    oldest first."""
 
     configuration: dict[str, str]
     rows: pd.DataFrame
@@ -48,25 +50,28 @@ class Baseline:
     def of(cls, run: RunFolder) -> Baseline:
         """Return the baseline of a run.
 
-        Raises BenchError for a run without records, a metric without a tolerance, or a method or metric whose answers
-        aren't the same again.
+        Raises BenchError for a run without records, a metric without a tolerance, or a method or
+        metric whose answers aren't the same again.
         """
         for name, why in run.metadata.unstable().items():
             raise BenchError(
-                f"{name!r} {why}. A gate compares values that are the same again: leave it out, or mend it."
+                f"{name!r} {why}. A gate compares values that are the same again: leave it out, "
+                "or mend it."
             )
         rows = pd.concat([_rows(run), accuracies(run)], ignore_index=True)
         for statistic in ("mean", "median"):
             rows[statistic] = [float(f"{value:.{DIGITS}g}") for value in rows[statistic]]
         rows = rows.sort_values(list(KEY), ignore_index=True)[list(COLUMNS)]
         of_libraries = run.manifest.versions
-        versions = ", ".join(f"{name} {of_libraries[name]}" for name in LIBRARIES if of_libraries.get(name))
+        versions = ", ".join(
+            f"{name} {of_libraries[name]}" for name in LIBRARIES if of_libraries.get(name)
+        )
         return cls(_configuration(run), rows, versions)
 
     @classmethod
     def read(cls, file: Path) -> Baseline:
-        """Raises BenchError for a file that is missing, isn't a text of MAX_BYTES at most, or that `write` wouldn't
-        have written."""
+        """Raises BenchError for a file that is missing, isn't a text of MAX_BYTES at most, or that
+        `write` wouldn't have written."""
         lines = _text(file).splitlines(keepends=True)
         rows = _parsed_rows("".join(line for line in lines if not line.startswith("#")), file)
         header = [line[1:].strip().partition(": ")[::2] for line in lines if line.startswith("#")]
@@ -79,8 +84,14 @@ class Baseline:
         """Raises BenchError where the file can't be written, or a name can't be in it."""
         self.check_names()
         written_with = [(WRITTEN_WITH, self.versions)] if self.versions else []
-        header = [*self.configuration.items(), *written_with, *((HISTORY, line) for line in self.history)]
-        lines = "".join(f"# {name}: {value}\n" if value else f"# {name}\n" for name, value in header)
+        header = [
+            *self.configuration.items(),
+            *written_with,
+            *((HISTORY, line) for line in self.history),
+        ]
+        lines = "".join(
+            f"# {name}: {value}\n" if value else f"# {name}\n" for name, value in header
+        )
         rows = self.rows.to_csv(index=False, float_format=f"%.{DIGITS}g", lineterminator="\n")
         files.write(file, f"{lines}{rows}".encode())
 
@@ -92,9 +103,9 @@ class Baseline:
 
 
 def write_baseline(run_folder: Path, file: Path, reason: str | None = None) -> Path:
-    """Write a run's baseline. reason: why, kept in the header under the reasons of the baseline that it replaces.
-    Raises BenchError as `Baseline.of`, and where the run can't be read, the file can't be written or a name can't be in
-    it."""
+    """Write a run's baseline. reason: why, kept in the header under the reasons of the baseline
+    that it replaces. Raises BenchError as `Baseline.of`, and where the run can't be read, the file
+    can't be written or a name can't be in it."""
     file, run, replaced = Path(file), RunFolder.read(Path(run_folder)), None
     with suppress(BenchError):  # there is none, or it is damaged and written anew
         replaced = Baseline.read(file)
@@ -108,8 +119,9 @@ def write_baseline(run_folder: Path, file: Path, reason: str | None = None) -> P
 
 
 def find(baseline: Path) -> Path:
-    """The file of a baseline: a path, or the bare name of one that comes with the package, as `quick`. Raises
-    BenchError, with the nearest names, for a bare name of no file and no packaged baseline."""
+    """The file of a baseline: a path, or the bare name of one that comes with the package, as
+    `quick`. Raises BenchError, with the nearest names, for a bare name of no file and no packaged
+    baseline."""
     if baseline.exists() or baseline.suffix or len(baseline.parts) > 1:
         return baseline
     folder = resources.files("axiom_bench") / "baselines"
@@ -124,7 +136,8 @@ def _rows(run: RunFolder) -> pd.DataFrame:
     if run.records.empty:
         raise BenchError(f"{run.path} has no records; run the same command again.")
     table = summarise(run.records, image_value_of=run.image_value_of)
-    # A value of the whole data set that shares its metric's name would be a second row under one key.
+    # A value of the whole data set that shares its metric's name would be a second row under one
+    # key.
     table["metric"] = table["metric"].mask(table["whole_set"], table["metric"] + WHOLE_SET)
     tolerances = {name: run.metadata.value(name).tolerance for name in run.metrics}
     for name, rule in tolerances.items():
@@ -165,12 +178,17 @@ STATUSES = re.compile(r"(\w{1,100}:\d{1,12}( \w{1,100}:\d{1,12}){0,50})?", re.AS
 
 
 def check_name(column: str, name: str) -> None:
-    """Raises BenchError for a name that begins a formula in a spreadsheet, doesn't fit into one line, or is longer than
-    MAX_NAME characters."""
+    """Raises BenchError for a name that begins a formula in a spreadsheet, doesn't fit into one
+    line, or is longer than MAX_NAME characters."""
     if not name or len(name) > MAX_NAME or not name.isprintable():
-        raise BenchError(f"the {column} {name[:40]!r} is empty, longer than {MAX_NAME} characters or not printable")
+        raise BenchError(
+            f"the {column} {name[:40]!r} is empty, longer than {MAX_NAME} characters or not "
+            "printable"
+        )
     if name.startswith(FORMULA) and name != LAYER:
-        raise BenchError(f"the {column} {name[:40]!r} begins a formula in a spreadsheet; give it another name")
+        raise BenchError(
+            f"the {column} {name[:40]!r} begins a formula in a spreadsheet; give it another name"
+        )
 
 
 def _text(file: Path) -> str:
@@ -178,10 +196,14 @@ def _text(file: Path) -> str:
         if file.exists() and not file.is_file():  # reading a pipe would wait without end
             raise BenchError(f"the baseline {file} is no file.")
         if file.stat().st_size > MAX_BYTES:
-            raise BenchError(f"the baseline {file} is larger than {MAX_BYTES // 2**20} MiB; restore it from git.")
+            raise BenchError(
+                f"the baseline {file} is larger than {MAX_BYTES // 2**20} MiB; restore it from git."
+            )
         return file.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        raise BenchError(f"there is no baseline {file}; write it from a run with --write.") from error
+        raise BenchError(
+            f"there is no baseline {file}; write it from a run with --write."
+        ) from error
     except (OSError, ValueError) as error:
         raise BenchError(f"the baseline {file} can't be read ({error}).") from error
 
@@ -198,7 +220,9 @@ def _parsed_rows(text: str, file: Path) -> pd.DataFrame:
         raise BenchError(f"{place} ({reason}); restore it from git.") from error
     table = pd.DataFrame(parsed, columns=list(COLUMNS))
     if table.empty or table.duplicated(list(KEY)).any():
-        raise BenchError(f"the baseline {file} is damaged (no rows, or a row twice); restore it from git.")
+        raise BenchError(
+            f"the baseline {file} is damaged (no rows, or a row twice); restore it from git."
+        )
     return table
 
 
@@ -220,15 +244,27 @@ PLACE = ["model", "layer", "data"]
 
 
 def accuracies(run: RunFolder) -> pd.DataFrame:
-    """A row for each model, layer and data set with the columns of a baseline, over the images whose classes are known.
-    The records have the predicted class of each row, by which a report tells correct rows from wrong ones; where it
-    changes, no metric's value does. With target=predicted it is 1: the predicted class is the explained one."""
+    """A row for each model, layer and data set with the columns of a baseline, over the images
+    whose classes are known. The records have the predicted class of each row, by which a report
+    tells correct rows from wrong ones; where it changes, no metric's value does. With
+    target=predicted it is 1: the predicted class is the explained one."""
     columns = [*PLACE, "image_id", "target_class", "predicted_class"]
     explained = run.records.of_images[columns].drop_duplicates()
     target, predicted = explained["target_class"], explained["predicted_class"]
-    explained = explained.assign(correct=target == predicted)[(target > UNKNOWN_CLASS) & (predicted > UNKNOWN_CLASS)]
-    images = explained.groupby([*PLACE, "image_id"], observed=True)["correct"].any().astype(float).reset_index()
-    table = images.groupby(PLACE, observed=True)["correct"].agg(n="count", mean="mean", median="median").reset_index()
+    explained = explained.assign(correct=target == predicted)[
+        (target > UNKNOWN_CLASS) & (predicted > UNKNOWN_CLASS)
+    ]
+    images = (
+        explained.groupby([*PLACE, "image_id"], observed=True)["correct"]
+        .any()
+        .astype(float)
+        .reset_index()
+    )
+    table = (
+        images.groupby(PLACE, observed=True)["correct"]
+        .agg(n="count", mean="mean", median="median")
+        .reset_index()
+    )
     return table.astype(dict.fromkeys(PLACE, str)).assign(
         method=LAYER, metric=ACCURACY, statuses="", tolerance="mean:0.005"
     )

@@ -15,7 +15,11 @@ from axiom_bench.gate.findings import Finding
 from axiom_bench.records import store
 from axiom_bench.statistics.run_folder import RunFolder
 
-FINDINGS, IMAGES, WITH_MAPS = 6, 4, 2  # of how many findings, how many images of each, and how many with maps
+FINDINGS, IMAGES, WITH_MAPS = (
+    6,
+    4,
+    2,
+)  # of how many findings, how many images of each, and how many with maps
 SAME = Rules(BY_IMAGE, lambda _: [SameBits("value")])
 OF_VALUES = ("mean", "median")  # what a finding is of that has values by image
 
@@ -25,8 +29,8 @@ Maps = dict[tuple[str | int, ...], tuple[bytes | None, bytes | None]]
 
 @dataclass(frozen=True)
 class MovedImage:
-    """One image of one row. before, after: its value, NaN without one. picture, map_before, map_after: WebP as the run
-    stored them (`records.store`), None where a run has none."""
+    """One image of one row. before, after: its value, NaN without one. picture, map_before,
+    map_after: WebP as the run stored them (`records.store`), None where a run has none."""
 
     row: Place
     image_id: str
@@ -38,10 +42,14 @@ class MovedImage:
     map_after: bytes | None = None
 
 
-def most_moved(findings: Sequence[Finding], earlier: RunFolder, current: RunFolder) -> Iterator[MovedImage]:
-    """Yield the images that moved most: IMAGES of each of the FINDINGS that moved furthest beyond what was allowed, and
-    WITH_MAPS of those in both galleries. earlier: the run of the baseline."""
-    of_values = [finding for finding in findings if finding.row is not None and finding.what in OF_VALUES]
+def most_moved(
+    findings: Sequence[Finding], earlier: RunFolder, current: RunFolder
+) -> Iterator[MovedImage]:
+    """Yield the images that moved most: IMAGES of each of the FINDINGS that moved furthest beyond
+    what was allowed, and WITH_MAPS of those in both galleries. earlier: the run of the baseline."""
+    of_values = [
+        finding for finding in findings if finding.row is not None and finding.what in OF_VALUES
+    ]
     rows = [each.place for each in sorted(of_values, key=lambda finding: -finding.size)[:FINDINGS]]
     if not rows:
         return
@@ -53,14 +61,18 @@ def most_moved(findings: Sequence[Finding], earlier: RunFolder, current: RunFold
         furthest = images[images["moved"] > 0].sort_values(
             "moved", ascending=False, kind="stable"
         )  # one-sided ones first
-        columns = (furthest[name].tolist() for name in ("image_id", "target_class", "value", "value" + NOW))
+        columns = (
+            furthest[name].tolist() for name in ("image_id", "target_class", "value", "value" + NOW)
+        )
         with_maps = 0
         for place, (image, target, a, b) in enumerate(zip(*columns, strict=True)):
             old, new = (side.get((*row[:3], image, int(target), row[3])) for side in maps)
             has_maps = old is not None and new is not None
             if place < IMAGES or (has_maps and with_maps < WITH_MAPS):
                 picture = (new or old or (None,))[0]
-                yield MovedImage(row, image, int(target), a, b, picture, old and old[1], new and new[1])
+                yield MovedImage(
+                    row, image, int(target), a, b, picture, old and old[1], new and new[1]
+                )
                 with_maps += has_maps
 
 
@@ -71,7 +83,8 @@ def _values(run: RunFolder, metrics: Collection[str]) -> pd.DataFrame:
 
 
 def _maps(run: RunFolder) -> Maps:
-    """Everything in the run's gallery; empty where there is none, or none that can be read: pictures decide nothing."""
+    """Everything in the run's gallery; empty where there is none, or none that can be read:
+    pictures decide nothing."""
     maps: Maps = {}
     with suppress(BenchError):
         for entry in store.read_gallery(run.path, run.manifest):

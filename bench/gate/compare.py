@@ -21,8 +21,9 @@ Place = tuple[str, ...]  # the names of KEY
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-# A float32 value may differ by 1e-5 between machines and batch sizes; an error that is exactly zero in theory
-# (any CAM on pooling + linear) is such rounding and nothing else, and no relative tolerance could hold it.
+# A float32 value may differ by 1e-5 between machines and batch sizes; an error that is exactly zero
+# in theory (any CAM on pooling + linear) is such rounding and nothing else, and no relative
+# tolerance could hold it.
 MACHINE_DIFFERENCE = 1e-5
 
 _RULE = re.compile(r"(mean|median):(\d{1,9}(?:\.\d{1,9})?(?:e-?\d{1,2})?)(%?)")
@@ -31,7 +32,8 @@ _MOST_RULES = 2
 
 @dataclass(frozen=True)
 class Limit:
-    """The largest change that a number may make, either way: relative to the number before, or absolute.
+    """The largest change that a number may make, either way: relative to the number before, or
+    absolute.
 
     It is never less than MACHINE_DIFFERENCE.
     """
@@ -46,9 +48,12 @@ class Limit:
         return np.maximum(amount, MACHINE_DIFFERENCE)
 
     def holds(self, before: Floats | float, after: Floats | float) -> Mask:
-        """Return whether each number is within the limit. One that isn't finite holds only against the same."""
+        """Return whether each number is within the limit. One that isn't finite holds only against
+        the same."""
         with np.errstate(invalid="ignore"):  # infinities have no difference
-            is_close = np.isfinite(before) & (np.abs(np.subtract(after, before)) <= self.allowed(before))
+            is_close = np.isfinite(before) & (
+                np.abs(np.subtract(after, before)) <= self.allowed(before)
+            )
         return is_close | np.equal(before, after) | (np.isnan(before) & np.isnan(after))
 
     def __str__(self) -> str:
@@ -63,21 +68,28 @@ class SameBits:
 
     def holds(self, before: Floats, after: Floats) -> Mask:
         """Return whether each number is the same."""
-        return (before.view(np.int64) == after.view(np.int64)) | (np.isnan(before) & np.isnan(after))
+        return (before.view(np.int64) == after.view(np.int64)) | (
+            np.isnan(before) & np.isnan(after)
+        )
 
 
 def tolerance(text: str, metric: str) -> tuple[Limit, ...]:
-    """`median:0.5%` or `median:0.01`, or several with a space between. Raises BenchError for anything else.
+    """`median:0.5%` or `median:0.01`, or several with a space between. Raises BenchError for
+    anything else.
 
     >>> [str(limit) for limit in tolerance("mean:1% median:0.01", "box_iou")]
     ['1 %', '0.01']
     """
     matches = [_RULE.fullmatch(part) for part in text.split()[: _MOST_RULES + 1]]
     limits = [Limit(m[1], float(m[2]) / (100 if m[3] else 1), bool(m[3])) for m in matches if m]
-    if not limits or len(limits) < len(matches) or len({limit.statistic for limit in limits}) < len(limits):
+    if (
+        not limits
+        or len(limits) < len(matches)
+        or len({limit.statistic for limit in limits}) < len(limits)
+    ):
         raise BenchError(
-            f"The metric {metric!r} has the tolerance {text[:100]!r}; write median:0.5%, mean:0.01, or both with a "
-            "space."
+            f"The metric {metric!r} has the tolerance {text[:100]!r}; write median:0.5%, "
+            "mean:0.01, or both with a space."
         )
     return tuple(limits)
 
@@ -123,8 +135,12 @@ class Difference:
 
 def compare(before: pd.DataFrame, after: pd.DataFrame, rules: Rules) -> Iterator[Difference]:
     """Yield the places at which two frames differ, sorted by their names."""
-    names = {name: str for name in rules.key if name != "target_class"}  # categories aren't those of both frames
-    pairs = before.astype(names).merge(after.astype(names), rules.join, list(rules.key), suffixes=("", NOW))
+    names = {
+        name: str for name in rules.key if name != "target_class"
+    }  # categories aren't those of both frames
+    pairs = before.astype(names).merge(
+        after.astype(names), rules.join, list(rules.key), suffixes=("", NOW)
+    )
     differs = pd.DataFrame(False, pairs.index, [*rules.equal, *rules.numbers])
     for name in rules.equal:
         differs[name] = pairs[name].astype(object) != pairs[name + NOW].astype(object)
@@ -138,7 +154,10 @@ def compare(before: pd.DataFrame, after: pd.DataFrame, rules: Rules) -> Iterator
 
 def changes(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """Return the settings that differ, each with its value before and after, or "absent"."""
-    pairs = {name: (before.get(name, "absent"), after.get(name, "absent")) for name in {**before, **after}}
+    pairs = {
+        name: (before.get(name, "absent"), after.get(name, "absent"))
+        for name in {**before, **after}
+    }
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 

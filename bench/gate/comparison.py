@@ -30,9 +30,10 @@ class GateOptions:
 
 @dataclass(frozen=True)
 class GateResult:
-    """exit_code: 0 holds, 1 moved, 2 can't compare. conclusion: whether it holds, and what to do where not, or why they
-    can't be compared. rows: all that were compared. images: those that moved most, where both sides have values by
-    image. notes: what a reader of the findings should know."""
+    """exit_code: 0 holds, 1 moved, 2 can't compare. conclusion: whether it holds, and what to do
+    where not, or why they can't be compared. rows: all that were compared. images: those that moved
+    most, where both sides have values by image. notes: what a reader of the findings should know.
+    """
 
     exit_code: int
     conclusion: str
@@ -50,8 +51,8 @@ class GateResult:
 
 
 def gate(run_folder: Path, baseline: Path, options: GateOptions | None = None) -> GateResult:
-    """Compare a run with a baseline. Never raises for a bad run or baseline. baseline: a file, or the name of a
-    baseline that comes with the package, as `quick`."""
+    """Compare a run with a baseline. Never raises for a bad run or baseline. baseline: a file, or
+    the name of a baseline that comes with the package, as `quick`."""
     run, name = printable(str(run_folder)), printable(str(baseline))
     try:
         result = _compared(Path(run_folder), Path(baseline), options or GateOptions())
@@ -70,23 +71,29 @@ def _compared(run_folder: Path, baseline: Path, options: GateOptions) -> GateRes
     findings = differences(expected.rows, actual.rows, better)
     rows, name = tuple(places(actual.rows)), printable(str(baseline))
     if not findings:
-        return GateResult(HOLDS, f"Holds: {len(rows)} rows of {name} are within their tolerances.", rows=rows)
+        return GateResult(
+            HOLDS, f"Holds: {len(rows)} rows of {name} are within their tolerances.", rows=rows
+        )
     if expected.versions and expected.versions != actual.versions:
         then, now = (printable(side.versions) for side in (expected, actual))
         notes += (f"The baseline was written with {then}; this run is of {now}.",)
     is_better = all(finding.verdict == BETTER for finding in findings)
     conclusion = (
-        f"{'An improvement that is not yet in the baseline' if is_better else 'Moved'}: {len(findings)} "
-        f"difference{'s' if len(findings) > 1 else ''} from {name}: {counted(findings)}. If it is meant, refresh the "
-        "baseline in a commit of its own, with --write --reason TEXT."
+        f"{'An improvement that is not yet in the baseline' if is_better else 'Moved'}: "
+        f"{len(findings)} difference{'s' if len(findings) > 1 else ''} from {name}: "
+        f"{counted(findings)}. If it is meant, refresh the baseline in a commit of its own, with "
+        "--write --reason TEXT."
     )
     images = tuple(most_moved(findings, earlier, current)) if earlier is not None else ()
     code = HOLDS if is_better and options.allow_improvements else MOVED
     return GateResult(code, conclusion, tuple(findings), rows, images, notes)
 
 
-def _earlier_run(expected: Baseline, options: GateOptions) -> tuple[RunFolder | None, tuple[str, ...]]:
-    """Return the baseline's run folder if it is given, and a note if that run can't show its images."""
+def _earlier_run(
+    expected: Baseline, options: GateOptions
+) -> tuple[RunFolder | None, tuple[str, ...]]:
+    """Return the baseline's run folder if it is given, and a note if that run can't show its
+    images."""
     if options.against is None:
         return None, ()
     try:
@@ -95,7 +102,9 @@ def _earlier_run(expected: Baseline, options: GateOptions) -> tuple[RunFolder | 
         _check_configurations(expected, actual)
         if differences(expected.rows, actual.rows, {}):
             folder = printable(str(options.against))
-            raise BenchError(f"{folder} is not the baseline's run: its own rows differ from the baseline.")
+            raise BenchError(
+                f"{folder} is not the baseline's run: its own rows differ from the baseline."
+            )
     except BenchError as error:
         return None, (f"No images are shown: {error}",)
     return earlier, ()
@@ -110,4 +119,7 @@ def _check_configurations(expected: Baseline, actual: Baseline) -> None:
     ]
     if changed:
         texts = "; ".join(sentences[:5])
-        raise BenchError(f"the baseline is of another configuration ({texts}); give the baseline of this experiment.")
+        raise BenchError(
+            f"the baseline is of another configuration ({texts}); give the baseline of this "
+            "experiment."
+        )

@@ -27,12 +27,11 @@ MAX_NAME = 200  # characters that are printed
 class Finding:
     """A difference between a run and its baseline.
 
-    place: The names of KEY of its row. Of a name that came or went, the column and the name: ("method", "grad_cam").
-    what: What differs: mean, median, n, statuses, tolerance, or row (which came or went).
-    text: The difference as a clause.
-    verdict: BETTER or WORSE by the metric's direction, else CHANGED.
-    before, after: The numbers, if numbers differ.
-    allowed: How far they might have moved.
+    place: The names of KEY of its row. Of a name that came or went, the column and the name:
+    ("method", "grad_cam"). what: What differs: mean, median, n, statuses, tolerance, or row (which
+    came or went). text: The difference as a clause. verdict: BETTER or WORSE by the metric's
+    direction, else CHANGED. before, after: The numbers, if numbers differ. allowed: How far they
+    might have moved.
     """
 
     place: tuple[str, ...]
@@ -97,18 +96,27 @@ def differences(expected: pd.DataFrame, actual: pd.DataFrame, better: Better) ->
 
 
 def _moved_names(expected: pd.DataFrame, actual: pd.DataFrame) -> Iterator[Finding]:
-    """Names that came or went, one finding each rather than one for every row, then single rows of names that both
-    have."""
-    missing = (expected, actual, "missing from the run", "baseline"), (actual, expected, "not in the baseline", "run")
+    """Names that came or went, one finding each rather than one for every row, then single rows of
+    names that both have."""
+    missing = (
+        (expected, actual, "missing from the run", "baseline"),
+        (actual, expected, "not in the baseline", "run"),
+    )
     for column in KEY:
         for side, other, what, where in missing:
             for name in sorted(set(side[column]) - set(other[column])):
-                yield Finding((column, name), "row", f"{what}, {(side[column] == name).sum()} rows of the {where}")
+                yield Finding(
+                    (column, name),
+                    "row",
+                    f"{what}, {(side[column] == name).sum()} rows of the {where}",
+                )
     before, after = places(expected), places(actual)
     common = [set(expected[column]) & set(actual[column]) for column in KEY]
     for place in sorted({*before} ^ {*after}):
         if all(name in present for name, present in zip(place, common, strict=True)):
-            yield Finding(place, "row", "missing from the run" if place in before else "not in the baseline")
+            yield Finding(
+                place, "row", "missing from the run" if place in before else "not in the baseline"
+            )
 
 
 RULES = Rules(
@@ -120,14 +128,18 @@ RULES = Rules(
 )
 
 
-def _moved_values(expected: pd.DataFrame, actual: pd.DataFrame, better: Better) -> Iterator[Finding]:
+def _moved_values(
+    expected: pd.DataFrame, actual: pd.DataFrame, better: Better
+) -> Iterator[Finding]:
     """A finding for every count and value that differs, of the rows that both have."""
     for difference in compare(expected, actual, RULES):
         place = difference.place
         row = difference.rows.iloc[0]
         for name in RULES.equal:
             if difference.differs[name].any():
-                is_worse = name != "tolerance" and _values(row["statuses" + NOW]) < _values(row["statuses"])
+                is_worse = name != "tolerance" and _values(row["statuses" + NOW]) < _values(
+                    row["statuses"]
+                )
                 text = f"{name} was {row[name]}, is {row[name + NOW]}"
                 yield Finding(place, name, text, WORSE if is_worse else CHANGED)
         for limit in tolerance(row["tolerance" + NOW], place[-1]):
@@ -142,20 +154,26 @@ def _values(statuses: str) -> int:
 
 
 def moved(place: Place, limit: Limit, before: float, after: float, better: str) -> Finding:
-    """Return the finding of a value that moved. better: "lower", "higher", or "none" for a metric without a
-    direction."""
+    """Return the finding of a value that moved. better: "lower", "higher", or "none" for a metric
+    without a direction."""
     relative = percent(before, after)
     difference = f"{number(after - before)}{relative and f', {relative}'}; allowed {limit}"
     text = f"{limit.statistic} was {before:.{DIGITS}g}, is {after:.{DIGITS}g} ({difference})"
     verdict = CHANGED
     if better in ("lower", "higher") and math.isfinite(before) and math.isfinite(after):
         verdict = BETTER if (after < before) == (better == "lower") else WORSE
-    return Finding(place, limit.statistic, text, verdict, before, after, float(limit.allowed(before)))
+    return Finding(
+        place, limit.statistic, text, verdict, before, after, float(limit.allowed(before))
+    )
 
 
 def percent(before: float, after: float) -> str:
     """By how many percent a value changed; empty from 0, and where one isn't finite."""
-    return f"{100 * (after - before) / abs(before):+.3g} %" if before and math.isfinite(after + before) else ""
+    return (
+        f"{100 * (after - before) / abs(before):+.3g} %"
+        if before and math.isfinite(after + before)
+        else ""
+    )
 
 
 def places(table: pd.DataFrame) -> list[Place]:

@@ -28,10 +28,11 @@ _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff
 
 
 def junit_xml(result: GateResult) -> str:
-    """One testsuite for each model, layer and data set, with the attributes and elements that the schema of Ant's JUnit
-    task asks for, so that stricter readers take it too. Failures are findings, one test for each row that was compared
-    and for each name that came or went; a gate that can't compare is one test with an error. With allowed improvements,
-    which hold, nothing fails."""
+    """One testsuite for each model, layer and data set, with the attributes and elements that the
+    schema of Ant's JUnit task asks for, so that stricter readers take it too. Failures are
+    findings, one test for each row that was compared and for each name that came or went; a gate
+    that can't compare is one test with an error. With allowed improvements, which hold, nothing
+    fails."""
     cases: dict[tuple[str, ...], list[Finding]] = {}  # of each suite, class and test
     for row in result.rows:
         cases[".".join(row[:3]), ".".join(row[:4]), row[4]] = []
@@ -40,18 +41,29 @@ def junit_xml(result: GateResult) -> str:
         of_row = finding.row and (".".join(place[:3]), ".".join(place[:4]), place[4])
         cases.setdefault(of_row or of_name, []).append(finding)
     root, suites = Element("testsuites"), dict[str, Element]()
-    for (name, class_name, test), findings in (cases or {("gate", "gate", "comparison"): []}).items():
+    for (name, class_name, test), findings in (
+        cases or {("gate", "gate", "comparison"): []}
+    ).items():
         if name not in suites:
             now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
-            about = {"name": _clean(name), "package": "axiom-bench", "id": str(len(suites)), "timestamp": now}
+            about = {
+                "name": _clean(name),
+                "package": "axiom-bench",
+                "id": str(len(suites)),
+                "timestamp": now,
+            }
             suites[name] = SubElement(root, "testsuite", about, time="0", hostname="localhost")
             properties = SubElement(suites[name], "properties")
             for key, value in (("run", result.run), ("baseline", result.baseline)):
                 SubElement(properties, "property", name=key, value=_clean(value))
-        case = SubElement(suites[name], "testcase", name=_clean(test), classname=_clean(class_name), time="0")
+        case = SubElement(
+            suites[name], "testcase", name=_clean(test), classname=_clean(class_name), time="0"
+        )
         if findings and result.exit_code == MOVED:
             lines = [_clean(finding.line) for finding in findings]
-            SubElement(case, "failure", message=lines[0], type=findings[0].verdict).text = "\n".join(lines)
+            SubElement(
+                case, "failure", message=lines[0], type=findings[0].verdict
+            ).text = "\n".join(lines)
         elif result.exit_code == NOT_COMPARABLE:
             SubElement(case, "error", message=_clean(result.conclusion), type="not_comparable")
     for suite in suites.values():
@@ -77,7 +89,11 @@ def json_text(result: GateResult) -> str:
     findings = [
         {
             **dict.fromkeys(KEY),
-            **(dict(zip(KEY, each.row, strict=True)) if each.row else {each.place[0]: each.place[1]}),
+            **(
+                dict(zip(KEY, each.row, strict=True))
+                if each.row
+                else {each.place[0]: each.place[1]}
+            ),
             "what": each.what,
             "verdict": each.verdict,
             "before": _number(each.before),
@@ -116,30 +132,43 @@ def _number(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-MAX_FINDINGS = 50  # in the table; a page of all would be too long for a summary of GitHub Actions (1 MiB)
+MAX_FINDINGS = (
+    50  # in the table; a page of all would be too long for a summary of GitHub Actions (1 MiB)
+)
 SIGNS = {BETTER: "better", WORSE: "**worse**"}
 MARKUP = re.compile(r"([\\`*_{}\[\]()<>#+!|~&:]|(?<=www)\.)")
 
 
 def write_markdown(result: GateResult, file: Path) -> str:
-    """Writes the page, and its pictures into a folder beside it; the page's text without pictures, for a summary where
-    no files can be shown. Raises BenchError where it can't be written."""
+    """Writes the page, and its pictures into a folder beside it; the page's text without pictures,
+    for a summary where no files can be shown. Raises BenchError where it can't be written."""
     folder = file.with_name(f"{file.stem}_maps")
-    shown = [(place, image) for place, image in enumerate(result.images) if image.picture is not None]
+    shown = [
+        (place, image) for place, image in enumerate(result.images) if image.picture is not None
+    ]
     pictured = {place: _pictures(image, folder, place) for place, image in shown}
     files.write(file, markdown(result, pictured).encode())
     return markdown(result, {})
 
 
 def markdown(result: GateResult, pictured: dict[int, Sequence[str]]) -> str:
-    """pictured: {place in result.images: addresses of the image, its map before and its map after; "" for none}."""
+    """pictured: {place in result.images: addresses of the image, its map before and its map after;
+    "" for none}."""
     titles = {HOLDS: "The gate holds", NOT_COMPARABLE: "The gate can't compare"}
     parts = [f"## {titles.get(result.exit_code, 'The gate moved')}", escaped(result.conclusion)]
     parts += map(escaped, result.notes)
-    in_order = sorted(result.findings, key=lambda finding: (ORDER.index(finding.verdict), -finding.size))
+    in_order = sorted(
+        result.findings, key=lambda finding: (ORDER.index(finding.verdict), -finding.size)
+    )
     if in_order:  # the worst first
         head = ("model, layer, data", "method", "metric", "what", "before", "after", "change", "")
-        parts.append(_table(head, ":--- :--- :--- :--- ---: ---: ---: :---", map(_cells, in_order[:MAX_FINDINGS])))
+        parts.append(
+            _table(
+                head,
+                ":--- :--- :--- :--- ---: ---: ---: :---",
+                map(_cells, in_order[:MAX_FINDINGS]),
+            )
+        )
     if len(in_order) > MAX_FINDINGS:
         parts.append(f"and {len(in_order) - MAX_FINDINGS} more.")
     return "\n\n".join([*parts, *_images(result, pictured)]) + "\n"
@@ -161,7 +190,13 @@ def _cells(finding: Finding) -> list[str]:
         relative = percent(finding.before, finding.after)
         text = f"{sign}{number(change)}{relative and f' ({relative})'}"
         numbers = [number(finding.before), number(finding.after), text]
-    return [", ".join(names[:3]), *names[3:], escaped(finding.what), *numbers, SIGNS.get(finding.verdict, "changed")]
+    return [
+        ", ".join(names[:3]),
+        *names[3:],
+        escaped(finding.what),
+        *numbers,
+        SIGNS.get(finding.verdict, "changed"),
+    ]
 
 
 def _images(result: GateResult, pictured: dict[int, Sequence[str]]) -> Iterator[str]:
@@ -177,12 +212,19 @@ def _images(result: GateResult, pictured: dict[int, Sequence[str]]) -> Iterator[
             maps = [f"![]({address})" if address else "" for address in addresses]
             values = (number(image.before), number(image.after))
             rows.append([code(image.image_id), str(image.target_class), *values, *maps])
-        head = ("image", "class", "before", "after", *(("image", "map before", "map after") if has_maps else ()))
+        head = (
+            "image",
+            "class",
+            "before",
+            "after",
+            *(("image", "map before", "map after") if has_maps else ()),
+        )
         yield _table(head, ":--- ---: ---: ---:" + " :---" * (len(head) - 4), rows)
 
 
 def _pictures(image: MovedImage, folder: Path, place: int) -> Sequence[str]:
-    """Writes the image and its maps over it as PNG; their addresses relative to the page, "" for one that is none."""
+    """Writes the image and its maps over it as PNG; their addresses relative to the page, "" for
+    one that is none."""
     plain = _opened(image.picture, "RGB")
     pictures = {"image": plain, "before": None, "after": None}
     for name, content in (("before", image.map_before), ("after", image.map_after)):
@@ -197,7 +239,9 @@ def _pictures(image: MovedImage, folder: Path, place: int) -> Sequence[str]:
             buffer = io.BytesIO()
             picture.save(buffer, "PNG")
             files.write(file, buffer.getvalue())
-        addresses.append("" if picture is None else f"{folder.name}/{file.name}".replace(" ", "%20"))
+        addresses.append(
+            "" if picture is None else f"{folder.name}/{file.name}".replace(" ", "%20")
+        )
     return addresses
 
 

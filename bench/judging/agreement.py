@@ -1,4 +1,5 @@
-"""A metric's values by image, and whether two halves of the images agree on the order of the methods."""
+"""A metric's values by image, and whether two halves of the images agree on the order of the
+methods."""
 
 from __future__ import annotations
 
@@ -31,9 +32,10 @@ Signs = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class ImageValues:
-    """One metric in one setting. values: (images, methods), NaN where a method has none for an image; images are those
-    of the setting, in the records' order. lead: "mean" or "median", by which tables order methods. better: "lower",
-    "higher" or "none". rounding: see `paired_tests.rounding_of`."""
+    """One metric in one setting. values: (images, methods), NaN where a method has none for an
+    image; images are those of the setting, in the records' order. lead: "mean" or "median", by
+    which tables order methods. better: "lower", "higher" or "none". rounding: see
+    `paired_tests.rounding_of`."""
 
     metric: str
     methods: tuple[str, ...]
@@ -53,8 +55,11 @@ class ImageValues:
         return replace(self, methods=tuple(methods), values=self.values[:, places])
 
     def compared(self) -> ImageValues:
-        """Without methods that lack more than a tenth of the images that any has, as `by_metric.compared_columns`."""
-        return self.of([self.methods[place] for place in compared_columns(np.isfinite(self.values))[0]])
+        """Without methods that lack more than a tenth of the images that any has, as
+        `by_metric.compared_columns`."""
+        return self.of(
+            [self.methods[place] for place in compared_columns(np.isfinite(self.values))[0]]
+        )
 
     def distinct(self) -> ImageValues:
         """Of methods that coincide the first alone, see `statistics.coinciding`."""
@@ -67,7 +72,8 @@ class ImageValues:
 
 
 def image_values(run: RunFolder, setting: Setting, metric: str) -> ImageValues | None:
-    """All methods that have values of images in this metric; None where the layer alone has, or no image has two."""
+    """All methods that have values of images in this metric; None where the layer alone has, or no
+    image has two."""
     matrix = run.matrix(setting, metric)
     if matrix is None or METHOD_FREE in matrix.methods:
         return None
@@ -80,32 +86,37 @@ def image_values(run: RunFolder, setting: Setting, metric: str) -> ImageValues |
 
 @lru_cache(maxsize=4)
 def drawn(count: int) -> Counts:
-    """How often each of `count` images is in each resample, (RESAMPLES, count); the same for all metrics."""
+    """How often each of `count` images is in each resample, (RESAMPLES, count); the same for all
+    metrics."""
     unit, weights = resamples_of_rows(np.arange(count))
     return weights.astype(np.uint8)[:, unit]
 
 
 def random_places(count: int, orders: int) -> NDArray[np.int64]:
     """Each image's place in random orders of `count` images, (orders, count)."""
-    return np.argsort(np.argsort(np.random.default_rng(SEED).random((orders, count)), axis=1), axis=1)
+    return np.argsort(
+        np.argsort(np.random.default_rng(SEED).random((orders, count)), axis=1), axis=1
+    )
 
 
 @lru_cache(maxsize=4)
 def split_halves(count: int, splits: int) -> tuple[Counts, Counts]:
-    """Random halves of `count` images, two of (splits, count): 1 for an image that is in the half. Of an odd number
-    one image is in neither."""
+    """Random halves of `count` images, two of (splits, count): 1 for an image that is in the half.
+    Of an odd number one image is in neither."""
     place, half = random_places(count, splits), count // 2
     return (place < half).astype(np.uint8), ((place >= half) & (place < 2 * half)).astype(np.uint8)
 
 
 @lru_cache(maxsize=8)
 def subsets(count: int, size: int, draws: int) -> Counts:
-    """Random sets of `size` of `count` images without replacement, (draws, count); all images where size is count."""
+    """Random sets of `size` of `count` images without replacement, (draws, count); all images where
+    size is count."""
     return (random_places(count, draws if size < count else 1) < size).astype(np.uint8)
 
 
 def centres(values: Floats, weights: Counts, lead: str) -> Floats:
-    """(samples, columns): the mean or median over the images of each sample that have a value, else NaN.
+    """(samples, columns): the mean or median over the images of each sample that have a value, else
+    NaN.
 
     values: (images, columns). weights: (samples, images), how often each image is in each sample.
     """
@@ -130,9 +141,12 @@ def signs(
     pairs: tuple[Sequence[int], Sequence[int]] | None = None,
     rounding: float = FLOAT32_ROUNDING,
 ) -> Signs:
-    """(..., columns) -> (..., pairs): 1 where the first of a pair of columns has more, -1 where the second has, 0 where
-    they are equal but for rounding or one has no value. pairs: two lists of columns; None for all pairs."""
-    first, second = np.triu_indices(centres.shape[-1], 1) if pairs is None else map(np.asarray, pairs)
+    """(..., columns) -> (..., pairs): 1 where the first of a pair of columns has more, -1 where the
+    second has, 0 where they are equal but for rounding or one has no value. pairs: two lists of
+    columns; None for all pairs."""
+    first, second = (
+        np.triu_indices(centres.shape[-1], 1) if pairs is None else map(np.asarray, pairs)
+    )
     left, right = centres[..., first], centres[..., second]
     with np.errstate(invalid="ignore"):
         sign = np.where(are_equal(left, right, rounding), 0.0, np.sign(left - right))
@@ -142,8 +156,8 @@ def signs(
 class SplitHalf(NamedTuple):
     """The agreement of two halves of the images.
 
-    half: The number of images in a half.
-    tau: Kendall's tau-b between the orders of the methods by two halves, the mean over SPLITS splits.
+    half: The number of images in a half. tau: Kendall's tau-b between the orders of the methods by
+    two halves, the mean over SPLITS splits.
     """
 
     half: int
@@ -161,12 +175,17 @@ def split_half_agreement(values: ImageValues) -> SplitHalf:
         return SplitHalf(0, math.nan)
     halves = (centres(complete, part, values.lead) for part in split_halves(len(complete), SPLITS))
     taus = tau_b(*(signs(each, rounding=values.rounding) for each in halves))
-    return SplitHalf(half, float(taus[np.isfinite(taus)].mean()) if np.isfinite(taus).any() else math.nan)
+    return SplitHalf(
+        half, float(taus[np.isfinite(taus)].mean()) if np.isfinite(taus).any() else math.nan
+    )
 
 
 def tau_b(first: Signs, second: Signs) -> Floats:
-    """Kendall's tau-b from the signs of all pairs, (..., pairs) -> (...): the difference between concordant and
-    discordant pairs over the geometric mean of how many pairs each order doesn't tie. NaN where an order ties all."""
+    """Kendall's tau-b from the signs of all pairs, (..., pairs) -> (...): the difference between
+    concordant and discordant pairs over the geometric mean of how many pairs each order doesn't
+    tie. NaN where an order ties all."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        untied = np.abs(first).sum(axis=-1, dtype=np.float64) * np.abs(second).sum(axis=-1, dtype=np.float64)
+        untied = np.abs(first).sum(axis=-1, dtype=np.float64) * np.abs(second).sum(
+            axis=-1, dtype=np.float64
+        )
         return np.asarray((first * second).sum(axis=-1, dtype=np.float64) / np.sqrt(untied))

@@ -1,4 +1,5 @@
-"""A method's places among a suite's published methods, network by network, as `axiom-bench rank` tells them."""
+"""A method's places among a suite's published methods, network by network, as `axiom-bench rank`
+tells them."""
 
 from __future__ import annotations
 
@@ -18,11 +19,12 @@ EXAMPLES = 3  # images where a method has its best values, and its worst
 
 @dataclass(frozen=True)
 class Standing:
-    """Of a method by one metric in one setting. value: the leading statistic over rows where the method has a value,
-    `answered` of `rows`; compared: over all rows, as tests take them, with its 95 % interval. place_low, place_high:
-    places that can't be excluded, as in `Comparison.places`, of `groups` of methods that have a place in the part, and
-    this one; those without a value are the last. tied: methods that it can't be told from. beats_controls: whether it
-    is significantly better than every control. images: how many all are compared on. best, worst: ids of images."""
+    """Of a method by one metric in one setting. value: the leading statistic over rows where the
+    method has a value, `answered` of `rows`; compared: over all rows, as tests take them, with its
+    95 % interval. place_low, place_high: places that can't be excluded, as in `Comparison.places`,
+    of `groups` of methods that have a place in the part, and this one; those without a value are
+    the last. tied: methods that it can't be told from. beats_controls: whether it is significantly
+    better than every control. images: how many all are compared on. best, worst: ids of images."""
 
     network: str
     value: float = math.nan
@@ -43,24 +45,29 @@ class Standing:
     @property
     def value_text(self) -> str:
         """The value, with the share of rows that it is over in brackets where these aren't all."""
-        return number(self.value) + (f" ({share(self.answered, self.rows)})" if self.answered < self.rows else "")
+        return number(self.value) + (
+            f" ({share(self.answered, self.rows)})" if self.answered < self.rows else ""
+        )
 
 
 @dataclass(frozen=True)
 class Standings:
-    """Of a method by one metric in a part of a suite. answers: on how much of the part it has values. networks:
-    {label: standing}, of a method with a place of all networks, the last place where it has no value; of another one of
-    those where it lacks a tenth of the rows at most."""
+    """Of a method by one metric in a part of a suite. answers: on how much of the part it has
+    values. networks: {label: standing}, of a method with a place of all networks, the last place
+    where it has no value; of another one of those where it lacks a tenth of the rows at most."""
 
     answers: Answers
     networks: Mapping[str, Standing]
 
     @property
     def places_text(self) -> str:
-        """From the first place that can't be excluded on any network to the last; in brackets without a place in the
-        part."""
+        """From the first place that can't be excluded on any network to the last; in brackets
+        without a place in the part."""
         each = self.networks.values()
-        low, high = min(network.place_low for network in each), max(network.place_high for network in each)
+        low, high = (
+            min(network.place_low for network in each),
+            max(network.place_high for network in each),
+        )
         text = f"{low} to {high} of {max(network.groups for network in each)}"
         return text if self.answers.has_place else f"({text})"
 
@@ -90,25 +97,38 @@ class Standings:
             {name: None if entry != entry else entry for name, entry in asdict(each).items()}
             for each in self.networks.values()
         ]
-        return {"has_place": self.answers.has_place, "answers": asdict(self.answers), "networks": networks}
+        return {
+            "has_place": self.answers.has_place,
+            "answers": asdict(self.answers),
+            "networks": networks,
+        }
 
 
-def standings(run: RunFolder, metric: str, method: str, with_examples: bool = True) -> Standings | None:
-    """None where the method has no value that is compared. with_examples: whether best and worst images are looked up,
-    which takes most of the time."""
+def standings(
+    run: RunFolder, metric: str, method: str, with_examples: bool = True
+) -> Standings | None:
+    """None where the method has no value that is compared. with_examples: whether best and worst
+    images are looked up, which takes most of the time."""
     answers = run.comparisons.answers(metric).get(method)
-    each = {run.label(setting): standing(run, setting, metric, method, with_examples) for setting in run.settings}
+    each = {
+        run.label(setting): standing(run, setting, metric, method, with_examples)
+        for setting in run.settings
+    }
     networks = {label: network for label, network in each.items() if network is not None}
     return Standings(answers, networks) if answers is not None and networks else None
 
 
-def standing(run: RunFolder, setting: Setting, metric: str, method: str, with_examples: bool = True) -> Standing | None:
+def standing(
+    run: RunFolder, setting: Setting, metric: str, method: str, with_examples: bool = True
+) -> Standing | None:
     """As `standings`, on one network; None where the method isn't compared there."""
     comparison, placed = run.comparisons.of(setting, metric), run.comparisons.placed(metric)
     if comparison is None:
         return None
     compared = {name for group in comparison.groups for name in group}
-    silent = [name for name in run.methods if name in placed - compared]  # they share the last place
+    silent = [
+        name for name in run.methods if name in placed - compared
+    ]  # they share the last place
     if method not in compared | {*silent}:
         return None
     if method in silent:
@@ -122,7 +142,9 @@ def standing(run: RunFolder, setting: Setting, metric: str, method: str, with_ex
     others = [group for group in comparison.groups if group != own]
     differing = [group for group in others if comparison.differ(own[0], group[0])]
     sign = 1 if comparison.better == "higher" else -1
-    behind = [group for group in differing if sign * (place.value - comparison.place(group[0]).value) > 0]
+    behind = [
+        group for group in differing if sign * (place.value - comparison.place(group[0]).value) > 0
+    ]
     controls = [group for group in others if not run.metadata.controls.isdisjoint(group)]
     ranked = [group for group in others if not placed.isdisjoint(group)]
     answered, value = run.comparisons.answered(setting, metric)[method]
@@ -143,6 +165,8 @@ def _examples(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     rows = rows_at(run.records.rows([metric]), setting)
     rows = rows[(rows["method"].astype(str) == method) & (rows["status"] == OK)]
-    ids = rows.assign(value=-sign * rows["value"]).sort_values(["value", "image_id"], kind="stable")["image_id"]
+    ids = rows.assign(value=-sign * rows["value"]).sort_values(
+        ["value", "image_id"], kind="stable"
+    )["image_id"]
     ordered = list(dict.fromkeys(map(str, ids)))
     return tuple(ordered[:EXAMPLES]), tuple(reversed(ordered[-EXAMPLES:]))

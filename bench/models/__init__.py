@@ -1,1 +1,2 @@
-"""Networks to explain, with their weights, target layer and preprocessing. Imports errors, data, embedded, cutting."""
+"""Networks to explain, with their weights, target layer and preprocessing. Imports errors, data,
+embedded, cutting."""

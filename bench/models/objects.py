@@ -1,5 +1,5 @@
-"""Networks that find objects (model.output=boxes, exclusive_boxes, regions or exclusive_regions), in runs: which object
-each row is of."""
+"""Networks that find objects (model.output=boxes, exclusive_boxes, regions or exclusive_regions),
+in runs: which object each row is of."""
 
 from __future__ import annotations
 
@@ -30,11 +30,16 @@ KINDS: Mapping[str, tuple[type[ObjectScores], bool]] = {
 }
 
 
-def of_objects(spec: ModelSpec, module: nn.Module, image: Tensor) -> tuple[ObjectScores, Output, Objects]:
-    """The network as one of objects, its output, and what it takes beside the images. image: one, (1, C, *space).
-    Raises BenchError where it returns something else."""
+def of_objects(
+    spec: ModelSpec, module: nn.Module, image: Tensor
+) -> tuple[ObjectScores, Output, Objects]:
+    """The network as one of objects, its output, and what it takes beside the images. image: one,
+    (1, C, *space). Raises BenchError where it returns something else."""
     kind, exclusive = KINDS[str(spec.output)]
-    expected = f"give module:function or path/to/file.py:function, from what the network returns to {spec.output}"
+    expected = (
+        "give module:function or path/to/file.py:function, from what the network returns to "
+        f"{spec.output}"
+    )
     read = None if spec.read is None else import_function(spec.read, "model.read", expected)
     network = kind(module, read, exclusive, spec.background).eval()
     output = replace(LOGITS, softmax=exclusive and kind is BoxScores)
@@ -43,8 +48,9 @@ def of_objects(spec: ModelSpec, module: nn.Module, image: Tensor) -> tuple[Objec
 
 @dataclass(frozen=True)
 class ObjectOfRow:
-    """place: as the network takes it. explained: the object's place in the annotation; None for all of its class.
-    detected: the annotation that the network's own objects make; None for the data's."""
+    """place: as the network takes it. explained: the object's place in the annotation; None for all
+    of its class. detected: the annotation that the network's own objects make; None for the data's.
+    """
 
     place: Tensor
     explained: int | None
@@ -53,8 +59,9 @@ class ObjectOfRow:
 
 @dataclass(frozen=True)
 class Objects:
-    """What such a network takes beside the images, in place of an `InputsFile`. takes: how. ends: as `ObjectScores` has
-    them. least: the probability that an object must have. of_rows: of each row of a job, by its id."""
+    """What such a network takes beside the images, in place of an `InputsFile`. takes: how. ends:
+    as `ObjectScores` has them. least: the probability that an object must have. of_rows: of each
+    row of a job, by its id."""
 
     takes: SeveralInputs = field(compare=False, repr=False)
     ends: Tensor = field(compare=False, repr=False)
@@ -64,7 +71,8 @@ class Objects:
 
     @staticmethod
     def of(network: ObjectScores, image: Tensor, least: float) -> Objects:
-        """image: one, (1, C, *space). Raises BenchError where the network returns something else."""
+        """image: one, (1, C, *space). Raises BenchError where the network returns something
+        else."""
         ends = network.ends(image)
         takes, _, _ = taken_apart(network, (image, ends[:1]), 0)
         return Objects(takes, ends, least)
@@ -74,19 +82,34 @@ class Objects:
         """A place of any image, for a first pass."""
         return (self.ends[:1],)
 
-    def shared(self, network: nn.Module, sides: tuple[int, ...], channels: int) -> tuple[layers.Call, ...]:
-        """The calls of the network's modules up to the last map that the scores of all places depend on, and its own:
-        those among which its default layer is."""
+    def shared(
+        self, network: nn.Module, sides: tuple[int, ...], channels: int
+    ) -> tuple[layers.Call, ...]:
+        """The calls of the network's modules up to the last map that the scores of all places
+        depend on, and its own: those among which its default layer is."""
         used: list[set[str]] = []
         for end in self.ends.split(1):
             self.takes.give(asked := shared_copy(network), (end,))
             *calls, last = layers.record(asked, sides, None, channels)
-            maps = {call.name: call.output for call in calls if call.is_map and isinstance(call.output, Tensor)}
+            maps = {
+                call.name: call.output
+                for call in calls
+                if call.is_map and isinstance(call.output, Tensor)
+            }
             assert isinstance(last.output, Tensor)
             gradients = torch.autograd.grad(last.output.sum(), [*maps.values()], allow_unused=True)
-            used.append({name for name, each in zip(maps, gradients, strict=True) if each is not None and each.any()})
+            used.append(
+                {
+                    name
+                    for name, each in zip(maps, gradients, strict=True)
+                    if each is not None and each.any()
+                }
+            )
         reached = set.intersection(*used)
-        count = max((place + 1 for place, call in enumerate(calls) if call.name in reached), default=len(calls))
+        count = max(
+            (place + 1 for place, call in enumerate(calls) if call.name in reached),
+            default=len(calls),
+        )
         return (*calls[:count], replace(last, edge=None))  # the graph is that of one place
 
     @property
@@ -103,7 +126,9 @@ class Objects:
         rows = [self.of_rows[name] for name in batch.image_ids]
         of_data = batch.annotations or [Annotation.none()] * len(rows)
         annotations = tuple(map(partial(_of_row, batch.images.shape[2:]), rows, of_data))
-        return replace(batch, annotations=annotations, other_inputs=(torch.stack([row.place for row in rows]),))
+        return replace(
+            batch, annotations=annotations, other_inputs=(torch.stack([row.place for row in rows]),)
+        )
 
     def sha256(self, image: str) -> str:
         """Of a row's object; "" of an image whose objects haven't been found."""

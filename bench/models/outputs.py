@@ -1,4 +1,5 @@
-"""What of a model is explained (model.output): outputs by name, VOC's classes by groups of ImageNet's, a user's own."""
+"""What of a model is explained (model.output): outputs by name, VOC's classes by groups of
+ImageNet's, a user's own."""
 
 from __future__ import annotations
 
@@ -23,10 +24,12 @@ GROUPS = Path(__file__).parent.parent / "data" / "voc_in_imagenet.tsv"
 
 
 class LogSumExpGroups(OutputModule):
-    """Logits (..., C) -> (..., G): of each group of classes the logarithm of its sum of exponentials.
+    """Logits (..., C) -> (..., G): of each group of classes the logarithm of its sum of
+    exponentials.
 
-    Its exponential is the group's unnormalised probability, so that a softmax over the groups is the network's
-    probability of each, given that the class is in one of them. groups: class indices, each group not empty.
+    Its exponential is the group's unnormalised probability, so that a softmax over the groups is
+    the network's probability of each, given that the class is in one of them. groups: class
+    indices, each group not empty.
     """
 
     members: Tensor
@@ -51,7 +54,8 @@ class LogSumExpGroups(OutputModule):
 
 @cache
 def voc_in_imagenet() -> dict[str, tuple[int, ...]]:
-    """{VOC class: the indices of the ImageNet classes under it}, in VOC's order; see docs/data.md for the rule."""
+    """{VOC class: the indices of the ImageNet classes under it}, in VOC's order; see docs/data.md
+    for the rule."""
     indices: dict[str, list[int]] = {name: [] for name in CLASSES}
     with GROUPS.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file, delimiter="\t"):
@@ -62,8 +66,9 @@ def voc_in_imagenet() -> dict[str, tuple[int, ...]]:
 def _voc_groups(classes: int) -> OutputModule:
     if classes != IMAGENET_CLASSES:
         raise BenchError(
-            f"model.output=voc_groups needs the {IMAGENET_CLASSES} ImageNet classes in the standard order, and this "
-            f"model has {classes} logits; set model.output=logits for a model of VOC's own classes."
+            f"model.output=voc_groups needs the {IMAGENET_CLASSES} ImageNet classes in the "
+            f"standard order, and this model has {classes} logits; set model.output=logits for a "
+            "model of VOC's own classes."
         )
     return LogSumExpGroups(list(voc_in_imagenet().values()))
 
@@ -78,9 +83,11 @@ OUTPUTS = {
 
 
 def find_output(name: str | None) -> Output:
-    """The output of this name, or a user's own: `module:function` or `path/to/file.py:function`; None: recognised.
+    """The output of this name, or a user's own: `module:function` or `path/to/file.py:function`;
+    None: recognised.
 
-    A class is called without arguments, so that it may build a module. Raises BenchError for an unknown one.
+    A class is called without arguments, so that it may build a module. Raises BenchError for an
+    unknown one.
     """
     if name is None:
         return check_output(None)
@@ -89,7 +96,10 @@ def find_output(name: str | None) -> Output:
             raise unknown("model output", name, OUTPUTS)
         return OUTPUTS[name]
     expected = (
-        "give module:function or path/to/file.py:function, a function from what the network returns to scores (B, n)"
+        "give module:function or path/to/file.py:function, a function from what the network "
+        "returns to scores (B, n)"
     )
     function = import_function(name, "model.output", expected)
-    return check_output(called(function, "model.output") if isinstance(function, type) else function)
+    return check_output(
+        called(function, "model.output") if isinstance(function, type) else function
+    )

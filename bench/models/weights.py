@@ -1,4 +1,5 @@
-"""Weights from a file: read without running code, found in it by names and shapes, and fitted with clear errors."""
+"""Weights from a file: read without running code, found in it by names and shapes, and fitted with
+clear errors."""
 
 from __future__ import annotations
 
@@ -20,10 +21,14 @@ from torch import Tensor, nn
 from axiom_bench.cutting.model_copy import unwrapped_name
 from axiom_bench.errors import BenchError, first_names, unknown
 
-INNER = "\0"  # between a checkpoint's key and what is under it; between a module and its tensors stands a dot
+# between a checkpoint's key and what is under it; between a module and its tensors stands a dot
+INNER = "\0"
 COUNTED = "num_batches_tracked"  # older files lack it, and no value depends on it
-# What training adds beside a network's own tensors: losses, heads that rest in eval mode, counts of profilers.
-ADDED = re.compile(r"(\w*(criterion|loss|metric)\w*|aux\w*|AuxLogits|(.*\.)?total_(ops|params))(\.|$)")
+# What training adds beside a network's own tensors: losses, heads that rest in eval mode, counts of
+# profilers.
+ADDED = re.compile(
+    r"(\w*(criterion|loss|metric)\w*|aux\w*|AuxLogits|(.*\.)?total_(ops|params))(\.|$)"
+)
 DTYPES = (  # of weights, and of the counts and indices beside them
     torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool,
     torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64,
@@ -34,25 +39,47 @@ OF_PYTORCH = "give the state dict of the network in PyTorch"
 UNPACK = "unpack it, and give the file of weights in it"
 KINDS = (  # how a file begins that isn't one of weights, what it is, and what to do
     (rb"$", "it is empty", "copy or download it again"),
-    (rb"\s*<(!doctype|html|\?xml)", "it is a web page, as a failed download leaves it", "download the file itself"),
-    (rb"version https://git-lfs", "it is Git LFS's pointer to the file", "run git lfs pull where it was cloned"),
-    (rb"\s*\{", "it is JSON, as the index of weights in several files", f"load the network in Python and {SAVE}"),
+    (
+        rb"\s*<(!doctype|html|\?xml)",
+        "it is a web page, as a failed download leaves it",
+        "download the file itself",
+    ),
+    (
+        rb"version https://git-lfs",
+        "it is Git LFS's pointer to the file",
+        "run git lfs pull where it was cloned",
+    ),
+    (
+        rb"\s*\{",
+        "it is JSON, as the index of weights in several files",
+        f"load the network in Python and {SAVE}",
+    ),
     (rb"\x89HDF", "it is HDF5, as Keras writes it", OF_PYTORCH),
     (rb"\x93NUMPY", "it is an array of NumPy", f"load it in Python and {SAVE}"),
     (rb"\x1f\x8b|BZh|\xfd7zXZ|7z\xbc\xaf|Rar!|.{257}ustar", "it is an archive", UNPACK),
 )
-OTHERS = (".onnx", ".pb", ".tflite", ".keras", ".caffemodel", ".mlmodel")  # endings of other libraries' files
+OTHERS = (
+    ".onnx",
+    ".pb",
+    ".tflite",
+    ".keras",
+    ".caffemodel",
+    ".mlmodel",
+)  # endings of other libraries' files
 SHARD = re.compile(r"-\d{5}-of-(?!00001)\d{5}\.")
 MAX_REASON = 200  # characters
 MAX_DEPTH = 20  # of a checkpoint's mappings and lists
-MAX_UNPACKED = 2**30  # bytes of a checkpoint's archive, which torch doesn't compress, beyond twice the file's own
+MAX_UNPACKED = (
+    2**30
+)  # bytes of a checkpoint's archive, which torch doesn't compress, beyond twice the file's own
 # torchvision's DenseNet files are older than its module: norm.1.weight there is norm1.weight here.
 OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$")
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A state dict, or a checkpoint that holds some; where it comes from, and its SHA-256, as a manifest has them."""
+    """A state dict, or a checkpoint that holds some; where it comes from, and its SHA-256, as a
+    manifest has them."""
 
     state: Any
     description: str
@@ -62,15 +89,19 @@ class Weights:
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by the keys down to each, with INNER behind that of a mapping or a list."""
-        return {OLD_DENSENET.sub(r"\1\2", name): tensor for name, tensor in _named(self.state, "", set())}
+        return {
+            OLD_DENSENET.sub(r"\1\2", name): tensor
+            for name, tensor in _named(self.state, "", set())
+        }
 
 
 @dataclass(frozen=True)
 class Place:
     """Where in a file a network's tensors are, as far as it has them.
 
-    before: what stands before their names there. tensors: by the network's names. missing, wrong: of the network's, for
-    their name or their shape. beside: the others in the same state dict, of which `unexpected` may be the network's."""
+    before: what stands before their names there. tensors: by the network's names. missing, wrong:
+    of the network's, for their name or their shape. beside: the others in the same state dict, of
+    which `unexpected` may be the network's."""
 
     before: str
     tensors: Mapping[str, Tensor]
@@ -91,7 +122,8 @@ class Place:
 
 
 class Unread:
-    """In the place of an object whose class a pickle names: nothing of that class is imported or called."""
+    """In the place of an object whose class a pickle names: nothing of that class is imported or
+    called."""
 
     def __new__(cls, *_: object, **__: object) -> Any:
         return OrderedDict() if cls.__name__.lower().endswith("dict") else super().__new__(cls)
@@ -101,8 +133,8 @@ class Unread:
 
 
 def read(path: Path) -> Weights:
-    """What a .safetensors file holds, or a checkpoint of torch.save of any name. A pickle's code is never run: its
-    objects that are no tensors, numbers, texts or containers are left out.
+    """What a .safetensors file holds, or a checkpoint of torch.save of any name. A pickle's code is
+    never run: its objects that are no tensors, numbers, texts or containers are left out.
 
     Raises BenchError where the file can't be read or holds no tensors with names.
     """
@@ -114,15 +146,21 @@ def read(path: Path) -> Weights:
         reason, step = _why(path, error)
         raise BenchError(f"The weights {path} can't be read ({reason}); {step}.") from error
     if SHARD.search(path.name):
-        raise BenchError(f"The weights {path} are a part of several files; load the network in Python and {SAVE}.")
+        raise BenchError(
+            f"The weights {path} are a part of several files; load the network in Python and "
+            f"{SAVE}."
+        )
     if isinstance(state, Unread):
         raise BenchError(
-            f"The weights {path} are a whole pickled object, whose code isn't run; load it in Python where its code "
-            "is, as `model`, and write a file of torch.save(model.state_dict(), 'weights.pth')."
+            f"The weights {path} are a whole pickled object, whose code isn't run; load it in "
+            "Python where its code is, as `model`, and write a file of "
+            "torch.save(model.state_dict(), 'weights.pth')."
         )
     weights = Weights(state, path.name, file_sha256(path))
     if not weights.tensors:
-        raise BenchError(f"The weights {path} hold no state dict (names and tensors); save model.state_dict().")
+        raise BenchError(
+            f"The weights {path} hold no state dict (names and tensors); save model.state_dict()."
+        )
     return weights
 
 
@@ -133,7 +171,9 @@ def _loaded(path: Path) -> Any:
         raise OSError(f"it would unpack to {unpacked:,} bytes")
     names = torch.serialization.get_unsafe_globals_in_checkpoint(path) if is_zipfile(path) else []
     named = [name.rpartition(".") for name in names]
-    unread: list[Any] = [type(name, (Unread,), {"__module__": each, "__qualname__": name}) for each, _, name in named]
+    unread: list[Any] = [
+        type(name, (Unread,), {"__module__": each, "__qualname__": name}) for each, _, name in named
+    ]
     with torch.serialization.safe_globals(unread):
         return torch.load(path, map_location="cpu", weights_only=True)
 
@@ -148,7 +188,9 @@ def _why(path: Path, error: Exception) -> tuple[str, str]:
         for begin, kind, step in KINDS:
             if re.match(begin, start, re.DOTALL | re.IGNORECASE):
                 return kind, step
-    if isinstance(error, OSError | SafetensorError):  # torch's messages don't help: "101", or nothing
+    if isinstance(
+        error, OSError | SafetensorError
+    ):  # torch's messages don't help: "101", or nothing
         return str(error).split("\n")[0][:MAX_REASON], SAVE
     names = [member.filename for member in _members(path)]
     if any(name.endswith("constants.pkl") for name in names):
@@ -168,7 +210,11 @@ def _members(path: Path) -> list[ZipInfo]:
 
 
 def _named(content: Any, before: str, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
-    if isinstance(content, Mapping | list | tuple) and id(content) not in seen and before.count(INNER) < MAX_DEPTH:
+    if (
+        isinstance(content, Mapping | list | tuple)
+        and id(content) not in seen
+        and before.count(INNER) < MAX_DEPTH
+    ):
         seen.add(id(content))
         for key, value in content.items() if isinstance(content, Mapping) else enumerate(content):
             if isinstance(value, Tensor):
@@ -177,29 +223,44 @@ def _named(content: Any, before: str, seen: set[int]) -> Iterator[tuple[str, Ten
 
 
 def places(weights: Weights, expected: Mapping[str, Tensor]) -> list[Place]:
-    """All places of a file where a network with this state dict fits; where it fits nowhere, the one that has most of
-    it. Names are taken as they are, then without those of wrappers, and each without what all of the network's begin
-    with; last with _ for dots, as averages have them (ema_fc_weight)."""
+    """All places of a file where a network with this state dict fits; where it fits nowhere, the
+    one that has most of it. Names are taken as they are, then without those of wrappers, and each
+    without what all of the network's begin with; last with _ for dots, as averages have them
+    (ema_fc_weight)."""
     tensors, found = weights.tensors, list[Place]()
     for unwrap, dot in ((str, "."), (unwrapped_name, "."), (unwrapped_name, "_")):
         form = partial(_form, unwrap, dot)
-        starts = [(name, each.end()) for name in tensors for each in re.finditer(rf"^|[.{dot}{INNER}]", name)]
+        starts = [
+            (name, each.end())
+            for name in tensors
+            for each in re.finditer(rf"^|[.{dot}{INNER}]", name)
+        ]
         inner = dict.fromkeys((name[:start], form(name[start:])) for name, start in starts)
         of_network = {unwrap(name): name for name in expected}
         while True:
             wanted = {name.replace(".", dot): own for name, own in of_network.items()}
             counts = Counter(before for before, name in inner if name in wanted)
             counts = counts or Counter(name[: name.rfind(INNER) + 1] for name in tensors)
-            befores = [before for before, count in counts.items() if count > max(counts.values()) / 2]
-            found += [_place(tensors, form, wanted, expected, befores, before) for before in befores]
-            if len({name.partition(".")[0] for name in of_network}) != 1 or not all("." in name for name in of_network):
+            befores = [
+                before for before, count in counts.items() if count > max(counts.values()) / 2
+            ]
+            found += [
+                _place(tensors, form, wanted, expected, befores, before) for before in befores
+            ]
+            if len({name.partition(".")[0] for name in of_network}) != 1 or not all(
+                "." in name for name in of_network
+            ):
                 break
             of_network = {name.partition(".")[2]: own for name, own in of_network.items()}
-    fitting: dict[frozenset[int], Place] = {}  # the same tensors may fit by several forms of their names
+    fitting: dict[
+        frozenset[int], Place
+    ] = {}  # the same tensors may fit by several forms of their names
     for place in found:
         if place.fits:
             fitting.setdefault(frozenset(map(id, place.tensors.values())), place)
-    closest = min(found, key=lambda place: len(place.missing) + len(place.wrong) + len(place.unexpected))
+    closest = min(
+        found, key=lambda place: len(place.missing) + len(place.wrong) + len(place.unexpected)
+    )
     return [*fitting.values()] or [closest]
 
 
@@ -216,15 +277,29 @@ def _place(
     inside = [name for name in tensors if name.startswith(before) and not name.startswith(others)]
     inner = {name: form(name.removeprefix(before)) for name in inside}
     alike = Counter(inner.values())  # a network isn't put together from several copies
-    own = {wanted[short]: name for name, short in inner.items() if short in wanted and alike[short] == 1}
-    state = before[: before.rfind(INNER) + 1]  # the names beside it are those of the same state dict
-    within = [name for name in tensors if name.startswith(state) and INNER not in name[len(state) :]]
+    own = {
+        wanted[short]: name
+        for name, short in inner.items()
+        if short in wanted and alike[short] == 1
+    }
+    state = before[
+        : before.rfind(INNER) + 1
+    ]  # the names beside it are those of the same state dict
+    within = [
+        name for name in tensors if name.startswith(state) and INNER not in name[len(state) :]
+    ]
     taken = {*own.values()}
     beside = [name for name in within if name not in taken]
     # One whole number, as of steps, is no layer's.
-    layers = [name for name in beside if name in inner and (tensors[name].ndim or tensors[name].dtype != torch.int64)]
+    layers = [
+        name
+        for name in beside
+        if name in inner and (tensors[name].ndim or tensors[name].dtype != torch.int64)
+    ]
     missing = [name for name in expected if name not in own and not name.endswith(COUNTED)]
-    wrong = sorted(name for name, full in own.items() if tensors[full].shape != expected[name].shape)
+    wrong = sorted(
+        name for name, full in own.items() if tensors[full].shape != expected[name].shape
+    )
     return Place(
         before,
         {name: tensors[own[name]] for name in expected if name in own},
@@ -235,22 +310,35 @@ def _place(
     )
 
 
-def fit(module: nn.Module, weights: Weights, architecture: str, key: str | None = None) -> list[str]:
-    """Loads the weights into the module; each tensor is cast to the module's dtype (float16 to float32). Returns a
-    sentence on where in the file they are, where they aren't all that it holds.
+def fit(
+    module: nn.Module, weights: Weights, architecture: str, key: str | None = None
+) -> list[str]:
+    """Loads the weights into the module; each tensor is cast to the module's dtype (float16 to
+    float32). Returns a sentence on where in the file they are, where they aren't all that it holds.
 
-    key: a part of that place, where the network fits at several of other values. Raises BenchError where it fits at
-    none, naming the first few tensors, or at several, and where a tensor is none of finite floats.
+    key: a part of that place, where the network fits at several of other values. Raises BenchError
+    where it fits at none, naming the first few tensors, or at several, and where a tensor is none
+    of finite floats.
     """
     expected, file = tensors_of(module), weights.description
     place = _chosen(places(weights, expected), file, key)
     if not place.fits:
-        sizes = ((name, tuple(place.tensors[name].shape), tuple(expected[name].shape)) for name in place.wrong)
+        sizes = (
+            (name, tuple(place.tensors[name].shape), tuple(expected[name].shape))
+            for name in place.wrong
+        )
         shapes = [f"{name} {shape} for {of_network}" for name, shape, of_network in sizes]
-        parts = {"missing": place.missing, "unexpected": place.unexpected, "of the wrong shape": shapes}
-        differences = "; ".join(f"{problem}: {first_names(names, 3)}" for problem, names in parts.items() if names)
+        parts = {
+            "missing": place.missing,
+            "unexpected": place.unexpected,
+            "of the wrong shape": shapes,
+        }
+        differences = "; ".join(
+            f"{problem}: {first_names(names, 3)}" for problem, names in parts.items() if names
+        )
         raise BenchError(
-            f"The weights {file} don't fit {architecture} ({differences}); give the file of this architecture."
+            f"The weights {file} don't fit {architecture} ({differences}); give the file of this "
+            "architecture."
         )
     for name, tensor in place.tensors.items():
         _check_values(tensor, expected[name].dtype, name, file)
@@ -260,12 +348,16 @@ def fit(module: nn.Module, weights: Weights, architecture: str, key: str | None 
     state._metadata = marks  # type: ignore[attr-defined]
     module.load_state_dict(state, strict=False)
     left_out = f"; left out: {first_names(place.beside, 3)}" if place.beside else ""
-    return [f"the network is at {place.name} in {file}{left_out}."] if place.before or left_out else []
+    return (
+        [f"the network is at {place.name} in {file}{left_out}."] if place.before or left_out else []
+    )
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
     """A network's state dict, without what its layers save beside tensors."""
-    return {name: tensor for name, tensor in module.state_dict().items() if isinstance(tensor, Tensor)}
+    return {
+        name: tensor for name, tensor in module.state_dict().items() if isinstance(tensor, Tensor)
+    }
 
 
 def _chosen(found: Sequence[Place], file: str, key: str | None) -> Place:
@@ -280,19 +372,26 @@ def _chosen(found: Sequence[Place], file: str, key: str | None) -> Place:
     if others := [place for place in others if not _are_same(first.tensors, place.tensors)]:
         places = first_names([first.name, *(place.name for place in others)], 3)
         raise BenchError(
-            f"The weights {file} hold the network {len(others) + 1} times with other values, at {places}; choose one "
-            f"by model.weights_key={first.name}."
+            f"The weights {file} hold the network {len(others) + 1} times with other values, at "
+            f"{places}; choose one by model.weights_key={first.name}."
         )
     return first
 
 
 def _are_same(one: Mapping[str, Tensor], two: Mapping[str, Tensor]) -> bool:
-    pairs = ((tensor, two[name]) for name, tensor in one.items() if not name.endswith(COUNTED) and name in two)
-    return all(first.dtype == second.dtype and torch.equal(first, second) for first, second in pairs)
+    pairs = (
+        (tensor, two[name])
+        for name, tensor in one.items()
+        if not name.endswith(COUNTED) and name in two
+    )
+    return all(
+        first.dtype == second.dtype and torch.equal(first, second) for first, second in pairs
+    )
 
 
 def _check_values(tensor: Tensor, dtype: torch.dtype, name: str, file: str) -> None:
-    """Raises BenchError for a tensor that can't be a weight, of a module that has that dtype there."""
+    """Raises BenchError for a tensor that can't be a weight, of a module that has that dtype
+    there."""
     kinds = {  # that can't be weights
         "a meta": tensor.is_meta,  # it has no values
         "a nested": tensor.is_nested,
@@ -302,11 +401,19 @@ def _check_values(tensor: Tensor, dtype: torch.dtype, name: str, file: str) -> N
         f"a {str(tensor.dtype).removeprefix('torch.')}": tensor.dtype not in DTYPES,
     }
     if kind := next((kind for kind, holds in kinds.items() if holds), None):
-        raise BenchError(f"The weights {file} hold {kind} tensor, {name[:MAX_REASON]!r}; {SAVE}, as plain floats.")
+        raise BenchError(
+            f"The weights {file} hold {kind} tensor, {name[:MAX_REASON]!r}; {SAVE}, as plain "
+            "floats."
+        )
     is_floats = tensor.is_floating_point()
     if dtype.is_floating_point and not (is_floats and tensor.to(dtype).isfinite().all()):
-        problem = "NaN or Inf" if is_floats else f"{str(tensor.dtype).removeprefix('torch.')} numbers"
-        raise BenchError(f"The weights {file} hold {problem} in {name!r}; use a checkpoint that is finite, in floats.")
+        problem = (
+            "NaN or Inf" if is_floats else f"{str(tensor.dtype).removeprefix('torch.')} numbers"
+        )
+        raise BenchError(
+            f"The weights {file} hold {problem} in {name!r}; use a checkpoint that is finite, in "
+            "floats."
+        )
 
 
 def file_sha256(path: Path) -> str:

@@ -1,1 +1,2 @@
-"""The store of a run: keys, files, manifest, claims, reading. Imports errors and columns only, and no torch."""
+"""The store of a run: keys, files, manifest, claims, reading. Imports errors and columns only, and
+no torch."""

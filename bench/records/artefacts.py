@@ -1,5 +1,6 @@
-"""What a run folder may hold, the one table of its kinds of files, and its manifest. A new kind of file is a row here,
-and the module that writes it: of one that is made for each job, with `STAGES[kind]` and `ensure_<kind>`."""
+"""What a run folder may hold, the one table of its kinds of files, and its manifest. A new kind of
+file is a row here, and the module that writes it: of one that is made for each job, with
+`STAGES[kind]` and `ensure_<kind>`."""
 
 from __future__ import annotations
 
@@ -21,9 +22,9 @@ from axiom_bench.records.entries import DataEntry, Facts, Manifest, ModelEntry, 
 
 
 class Artefact(NamedTuple):
-    """place: a folder of the run folder, also the manifest's key of its files' names where these are an input of the
-    report; or the name of a file. suffixes: of the folder's files. written_by, read_by: modules or rooms. report:
-    whether a report is made from it, or makes it."""
+    """place: a folder of the run folder, also the manifest's key of its files' names where these
+    are an input of the report; or the name of a file. suffixes: of the folder's files. written_by,
+    read_by: modules or rooms. report: whether a report is made from it, or makes it."""
 
     place: str
     suffixes: tuple[str, ...]
@@ -58,13 +59,18 @@ TABLE = (
 
 
 def listed() -> tuple[str, ...]:
-    """The kinds of files that a manifest lists, under the names of their folders: what a report is made from."""
+    """The kinds of files that a manifest lists, under the names of their folders: what a report is
+    made from."""
     return tuple(artefact.place for artefact in TABLE if artefact.report == "input")
 
 
 def steps() -> dict[str, str]:
     """{kind: the module that makes its files for a job}, of what is made after the records."""
-    made = (artefact for artefact in TABLE if artefact.report == "input" and artefact.written_by != SHARDS)
+    made = (
+        artefact
+        for artefact in TABLE
+        if artefact.report == "input" and artefact.written_by != SHARDS
+    )
     return {artefact.place: artefact.written_by for artefact in made}
 
 
@@ -72,7 +78,11 @@ def outputs(folder: Path) -> list[Path]:
     """The files of a run folder that have names as a report's, also a user's own."""
     rows = [artefact for artefact in TABLE if artefact.report == "output"]
     named = [folder / artefact.place for artefact in rows if not artefact.suffixes]
-    globs = ((folder / artefact.place).glob(f"*.{suffix}") for artefact in rows for suffix in artefact.suffixes)
+    globs = (
+        (folder / artefact.place).glob(f"*.{suffix}")
+        for artefact in rows
+        for suffix in artefact.suffixes
+    )
     return [*named, *(path for paths in globs for path in sorted(paths))]
 
 
@@ -88,12 +98,14 @@ class OtherFormat(BenchError):
 
 def no_run(folder: Path) -> BenchError:
     """The error for a folder without a manifest, or no folder."""
-    return BenchError(f"{folder} is no run folder: it has no {NAME}; give results/<experiment>/<run>.")
+    return BenchError(
+        f"{folder} is no run folder: it has no {NAME}; give results/<experiment>/<run>."
+    )
 
 
 def read(folder: Path) -> Manifest:
-    """Return the parsed manifest. Raises BenchError where it is missing, can't be read, or isn't a run's manifest;
-    `OtherFormat` for one of another format."""
+    """Return the parsed manifest. Raises BenchError where it is missing, can't be read, or isn't a
+    run's manifest; `OtherFormat` for one of another format."""
     file = folder / NAME
     try:
         content = files.read(file)
@@ -101,9 +113,13 @@ def read(folder: Path) -> Manifest:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise no_run(folder) from error
     except (OSError, ValueError) as error:
-        raise BenchError(f"{file} can't be read ({error}); run the same command again to write it anew.") from error
+        raise BenchError(
+            f"{file} can't be read ({error}); run the same command again to write it anew."
+        ) from error
     if not {"experiment", "run"} <= manifest.keys():
-        raise BenchError(f"{file} isn't a run's manifest; run the same command again to write it anew.")
+        raise BenchError(
+            f"{file} isn't a run's manifest; run the same command again to write it anew."
+        )
     if manifest.get("format") != FORMAT:
         raise _other_format(folder, manifest)
     try:
@@ -111,26 +127,28 @@ def read(folder: Path) -> Manifest:
             raise ValueError("its checksum doesn't match")
         return parse(manifest)
     except ValueError as error:
-        raise BenchError(f"{file} is damaged: {error}; run the same command again to write it anew.") from error
+        raise BenchError(
+            f"{file} is damaged: {error}; run the same command again to write it anew."
+        ) from error
 
 
 def _other_format(folder: Path, manifest: Mapping[str, Any]) -> OtherFormat:
-    """Return the error, with the version that wrote the run and the command that installs it. The manifest may hold
-    anything."""
+    """Return the error, with the version that wrote the run and the command that installs it. The
+    manifest may hold anything."""
     versions = manifest.get("versions")
     version = versions.get("axiom-bench") if isinstance(versions, dict) else None
     command = installing(version, manifest.get("git_commit"))
     to_read = f"To read it, run {command}. " if command else ""
     return OtherFormat(
         f"{folder} is a run of another version of axiom-bench ({shown(version)}, format "
-        f"{shown(manifest.get('format'))}, not {FORMAT}). {to_read}To compute here, give its command another run=NAME, "
-        "or remove the folder."
+        f"{shown(manifest.get('format'))}, not {FORMAT}). {to_read}To compute here, give its "
+        "command another run=NAME, or remove the folder."
     )
 
 
 def installing(version: object, commit: object) -> str:
-    """Return the command that installs a version of axiom-bench, of which the commit says more; empty if the texts
-    can't be a version and a commit."""
+    """Return the command that installs a version of axiom-bench, of which the commit says more;
+    empty if the texts can't be a version and a commit."""
     is_commit = re.fullmatch(r"[0-9a-f]{40}", str(commit)) is not None
     is_version = re.fullmatch(r"[0-9][0-9A-Za-z.+!-]{0,40}", str(version)) is not None
     if not is_commit and not is_version:
@@ -140,18 +158,22 @@ def installing(version: object, commit: object) -> str:
 
 
 def write(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest, completely or not at all, with the hashes of the files that it lists. Hashes that it has
-    stay, so that later damage is found. Raises BenchError if it can't be written."""
+    """Write the manifest, completely or not at all, with the hashes of the files that it lists.
+    Hashes that it has stay, so that later damage is found. Raises BenchError if it can't be
+    written."""
     hashes_of_files: dict[str, str] = {}
     for name in dict.fromkeys(_listed_names(manifest)):
         with suppress(OSError):  # the reader of the file reports that it is missing
-            hashes_of_files[name] = manifest.sha256.get(name) or files.sha256(files.read(folder / name))
+            hashes_of_files[name] = manifest.sha256.get(name) or files.sha256(
+                files.read(folder / name)
+            )
     written = manifest.model_copy(update={"format": FORMAT, HASHES: hashes_of_files})
     files.write_json(folder / NAME, written.model_dump(), indent=1)
 
 
 def check_format(folder: Path) -> None:
-    """Raises `OtherFormat` for a folder with a run of another version, before a command computes into it."""
+    """Raises `OtherFormat` for a folder with a run of another version, before a command computes
+    into it."""
     try:
         read(folder)
     except OtherFormat:
@@ -161,7 +183,8 @@ def check_format(folder: Path) -> None:
 
 
 def content_of(folder: Path, manifest: Manifest, name: str) -> bytes:
-    """The bytes of a file that a manifest lists. Raises `Damaged` where they aren't those that it counts."""
+    """The bytes of a file that a manifest lists. Raises `Damaged` where they aren't those that it
+    counts."""
     return files.content_of(folder / name, manifest.sha256.get(name))
 
 
@@ -170,7 +193,9 @@ def hash_of(path: Path) -> str | None:
     manifest = path.parents[1] / NAME
     try:
         state = manifest.stat()
-        return _hashes(manifest, state.st_mtime_ns, state.st_size).get(f"{path.parent.name}/{path.name}")
+        return _hashes(manifest, state.st_mtime_ns, state.st_size).get(
+            f"{path.parent.name}/{path.name}"
+        )
     except OSError:
         return None
 
@@ -195,14 +220,15 @@ def _listed_names(manifest: Manifest) -> Iterator[str]:
 
 
 def check_folders(folder: Path) -> None:
-    """Raises BenchError where a folder that is read or written leads out of the run folder, or a file that is read
-    first does or is none, as a pipe, which would be waited for."""
+    """Raises BenchError where a folder that is read or written leads out of the run folder, or a
+    file that is read first does or is none, as a pipe, which would be waited for."""
     _check(folder, [artefact.place for artefact in TABLE if artefact.suffixes or artefact.read_by])
 
 
 def check_files(folder: Path, manifest: Manifest) -> None:
-    """As `check_folders`, for the files that a manifest lists. Those of combined runs lie in other folders. They need
-    their whole hash: a stranger can name a file of yours, and doesn't know its hash."""
+    """As `check_folders`, for the files that a manifest lists. Those of combined runs lie in other
+    folders. They need their whole hash: a stranger can name a file of yours, and doesn't know its
+    hash."""
     names = dict.fromkeys(_listed_names(manifest))
     if not manifest.is_combined:
         _check(folder, (*dict.fromkeys(map(os.path.dirname, names)), *names))
@@ -210,8 +236,8 @@ def check_files(folder: Path, manifest: Manifest) -> None:
     for name in names:
         if len(manifest.sha256.get(name, "")) != SHA256_DIGITS:
             raise BenchError(
-                f"{folder} combines runs, and its {NAME} has no hash of {name[:MAX_SHOWN]}; combine them again: "
-                f"axiom-bench report RUN RUN --output {folder}."
+                f"{folder} combines runs, and its {NAME} has no hash of {name[:MAX_SHOWN]}; "
+                f"combine them again: axiom-bench report RUN RUN --output {folder}."
             )
 
 
@@ -233,17 +259,21 @@ def _check(folder: Path, names: Iterable[str]) -> None:
 def merge_facts(parts: Iterable[Facts]) -> Facts:
     """Return the models, data sets, methods and metrics of several jobs or runs.
 
-    The layers and images of a model, and the ids of a data set's images, are put together. Of methods and metrics the
-    last entry counts.
+    The layers and images of a model, and the ids of a data set's images, are put together. Of
+    methods and metrics the last entry counts.
     """
     merged = Facts(methods={}, metrics={}, models={}, data={})
     for part in parts:
         merged.methods.update(part.methods)
         merged.metrics.update(part.metrics)
         for name, model in part.models.items():
-            merged.models[name] = _with_layers(merged.models[name], model) if name in merged.models else model
+            merged.models[name] = (
+                _with_layers(merged.models[name], model) if name in merged.models else model
+            )
         for name, data in part.data.items():
-            merged.data[name] = _with_images(merged.data[name], data) if name in merged.data else data
+            merged.data[name] = (
+                _with_images(merged.data[name], data) if name in merged.data else data
+            )
     for name, model in merged.models.items():
         merged.models[name] = model.model_copy(update={"layers": list(model.all_layers)})
     return merged
@@ -266,13 +296,16 @@ def _with_layers(first: ModelEntry, second: ModelEntry) -> ModelEntry:
 
 
 def _with_images(first: DataEntry, second: DataEntry) -> DataEntry:
-    """Merge the entries of one data set from two jobs. If their images differ, the entry has the images of both and a
-    fingerprint of both. If networks find other objects in the same images, the fingerprint stays."""
+    """Merge the entries of one data set from two jobs. If their images differ, the entry has the
+    images of both and a fingerprint of both. If networks find other objects in the same images, the
+    fingerprint stays."""
     if first.ids == second.ids:
         return second
     fingerprint = first.fingerprint
     if first.fingerprint != second.fingerprint:
-        fingerprint = hashlib.sha256(f"{first.fingerprint} {second.fingerprint}".encode()).hexdigest()
+        fingerprint = hashlib.sha256(
+            f"{first.fingerprint} {second.fingerprint}".encode()
+        ).hexdigest()
     merged = {
         "ids": list(dict.fromkeys([*first.ids, *second.ids])),
         "fingerprint": fingerprint,

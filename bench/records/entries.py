@@ -1,7 +1,7 @@
 """The typed manifest of a run folder, parsed once and read by attributes everywhere.
 
-A run folder may come from a stranger: its readers rely on these types alone. Every model keeps entries that it has no
-field for, so that a manifest that is read and written again loses nothing.
+A run folder may come from a stranger: its readers rely on these types alone. Every model keeps
+entries that it has no field for, so that a manifest that is read and written again loses nothing.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def parse(entries: Mapping[str, Any]) -> Manifest:
     """Return the manifest of plain data.
 
     Raises:
-        ValueError: if an entry isn't of its type; the message names the first one. Files of combined runs may lie in
-            other folders.
+        ValueError: if an entry isn't of its type; the message names the first one. Files of
+            combined runs may lie in other folders.
     """
     try:
         return Manifest.model_validate(entries, strict=True, context=bool(entries.get("runs")))
@@ -77,13 +77,16 @@ def _number(value: object) -> object:
 
 def _inside(name: str, info: ValidationInfo) -> str:
     path = PurePosixPath(name[: MAX_PATH + 1])
-    is_inside = path.parts and not path.is_absolute() and ".." not in path.parts and "\0" not in name
+    is_inside = (
+        path.parts and not path.is_absolute() and ".." not in path.parts and "\0" not in name
+    )
     if info.context or (is_inside and len(name) <= MAX_PATH):
         return name
     raise PydanticCustomError("file_name", "a file of the run folder")
 
 
-# `Any` for pydantic, which would convert or warn when it writes what another annotation doesn't expect.
+# `Any` for pydantic, which would convert or warn when it writes what another annotation doesn't
+# expect.
 Number = Annotated[Any, PlainValidator(_number)]
 Scalar = Annotated[Any, PlainValidator(_scalar)]
 Free = dict[str, Any]
@@ -92,7 +95,8 @@ Numbers = dict[str, dict[str, Number]]
 
 
 class Entries(BaseModel):
-    """A part of a manifest. An entry that is missing, or null, has its default. Entries without a field are kept."""
+    """A part of a manifest. An entry that is missing, or null, has its default. Entries without a
+    field are kept."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     _order: tuple[str, ...] = PrivateAttr(())
@@ -100,7 +104,8 @@ class Entries(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _read(cls, entries: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """Give null entries their defaults, and remember the order in which entries are written again."""
+        """Give null entries their defaults, and remember the order in which entries are written
+        again."""
         if not isinstance(entries, Mapping):
             return handler(entries)
         filled = dict(entries)
@@ -232,7 +237,8 @@ class ModelEntry(Entries):
 
     @property
     def layers_by_depth(self) -> list[str]:
-        """These layers in the order in which the network runs them, as far as their depths are known."""
+        """These layers in the order in which the network runs them, as far as their depths are
+        known."""
         return sorted(self.all_layers, key=lambda layer: self.depths.get(layer, 0))
 
 
@@ -394,7 +400,8 @@ class Manifest(RunEntry, Facts):
 
     @property
     def is_combined(self) -> bool:
-        """True if several runs were combined, so that one value may be in several of their files."""
+        """True if several runs were combined, so that one value may be in several of their
+        files."""
         return bool(self.runs)
 
     def files(self, kind: str) -> list[str]:

@@ -1,5 +1,6 @@
-"""Reading a finished run: the manifest, and the records, curves and run times that it counts. Of a record file only the
-values count whose keys the manifest names: the file may also hold values of other commands."""
+"""Reading a finished run: the manifest, and the records, curves and run times that it counts. Of a
+record file only the values count whose keys the manifest names: the file may also hold values of
+other commands."""
 
 from __future__ import annotations
 
@@ -34,10 +35,11 @@ class CurvePart(NamedTuple):
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Return the parsed manifest.json, or, if a command hasn't ended, that of the values so far: see `running.read`.
+    """Return the parsed manifest.json, or, if a command hasn't ended, that of the values so far:
+    see `running.read`.
 
-    Raises BenchError if it is missing, can't be read or isn't a run's manifest, and if a file or folder that is read or
-    written leads out of the run folder: see `artefacts`.
+    Raises BenchError if it is missing, can't be read or isn't a run's manifest, and if a file or
+    folder that is read or written leads out of the run folder: see `artefacts`.
     """
     folder = Path(folder)
     artefacts.check_folders(folder)
@@ -47,24 +49,29 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def read_run(folder: str | Path) -> pd.DataFrame:
-    """The values of a run folder, in the columns of `axiom_bench.evaluate`: a row for each image, method and metric.
+    """The values of a run folder, in the columns of `axiom_bench.evaluate`: a row for each image,
+    method and metric.
 
-    Those of the whole data set, at the end, have image id "*". With xarray, `.set_index([...])["value"].to_xarray()`
-    makes dimensions of columns. Raises BenchError for a folder that is none of a run, or damaged.
+    Those of the whole data set, at the end, have image id "*". With xarray,
+    `.set_index([...])["value"].to_xarray()` makes dimensions of columns. Raises BenchError for a
+    folder that is none of a run, or damaged.
     """
     folder = Path(os.path.expanduser(folder))
     return read_records(folder, read_manifest(folder))
 
 
 def read_records(folder: Path, manifest: Manifest) -> pd.DataFrame:
-    """The rows that the manifest counts, job after job, in columns.RECORD_COLUMNS; names are categories. At the end
-    the values of whole data sets, with image id "*". Raises BenchError, naming the file, for one that is missing or
-    damaged."""
+    """The rows that the manifest counts, job after job, in columns.RECORD_COLUMNS; names are
+    categories. At the end the values of whole data sets, with image id "*". Raises BenchError,
+    naming the file, for one that is missing or damaged."""
     return store.to_frame(_record_tables(Path(folder), manifest, store.SCHEMA), store.SCHEMA)
 
 
-def read_by_metric(folder: Path, manifest: Manifest, apart: Collection[str] = ()) -> tuple[Records, Records]:
-    """As `read_records`, but compact, one file at a time: of all metrics but those `apart`, and of these."""
+def read_by_metric(
+    folder: Path, manifest: Manifest, apart: Collection[str] = ()
+) -> tuple[Records, Records]:
+    """As `read_records`, but compact, one file at a time: of all metrics but those `apart`, and of
+    these."""
     builders = Builder(), Builder()
     for table in _ahead(_record_tables(Path(folder), manifest, store.CODED)):
         if apart:
@@ -83,12 +90,16 @@ def _record_tables(folder: Path, manifest: Manifest, schema: pa.Schema) -> Itera
     for table in _whole_set_tables(folder, manifest):
         of_all: dict[str, object] = {"experiment": str(manifest.experiment), "image_id": WHOLE_SET}
         of_all |= {"target_class": UNKNOWN_CLASS, "predicted_class": UNKNOWN_CLASS}
-        columns = {name: [of_all[name]] * len(table) if name in of_all else table[name] for name in schema.names}
+        columns = {
+            name: [of_all[name]] * len(table) if name in of_all else table[name]
+            for name in schema.names
+        }
         yield pa.table(columns).cast(schema)
 
 
 def _ahead(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """The tables, each made by a thread while the one before it is used: hashing and unpacking let Python go on."""
+    """The tables, each made by a thread while the one before it is used: hashing and unpacking let
+    Python go on."""
     with ThreadPoolExecutor(1) as thread:
         upcoming = thread.submit(next, tables, None)
         while (table := upcoming.result()) is not None:
@@ -97,10 +108,14 @@ def _ahead(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
 
 
 def read_curves(
-    folder: Path, manifest: Manifest, curves: Collection[str] | None = None, method: str | None = None
+    folder: Path,
+    manifest: Manifest,
+    curves: Collection[str] | None = None,
+    method: str | None = None,
 ) -> Iterator[CurvePart]:
-    """The curves that the manifest counts, one file at a time: those of all files together may be gigabytes. curves:
-    names of curves, None for all. method: of one method alone. Raises BenchError as `read_records`."""
+    """The curves that the manifest counts, one file at a time: those of all files together may be
+    gigabytes. curves: names of curves, None for all. method: of one method alone. Raises BenchError
+    as `read_records`."""
     folder = Path(folder)
     for file, content, values in record_files.of_manifest(folder, manifest):
         metrics = {metric for of_method in values.values() for metric in of_method}
@@ -122,11 +137,17 @@ def _is_one_of(column: pa.ChunkedArray, names: Collection[str]) -> pa.ChunkedArr
 
 
 def read_runtime(folder: Path, manifest: Manifest) -> pd.DataFrame:
-    """Run times in columns.RUNTIME_COLUMNS; the empty table where none were measured. Raises BenchError. Of combined
-    runs that timed one model, layer and data set on several devices, those of the first run's device: milliseconds of
-    two machines can't be compared."""
-    tables = [_table(Path(folder), manifest, name, store.RUNTIME).to_pandas() for name in manifest.runtime]
-    rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(RUNTIME_COLUMNS))
+    """Run times in columns.RUNTIME_COLUMNS; the empty table where none were measured. Raises
+    BenchError. Of combined runs that timed one model, layer and data set on several devices, those
+    of the first run's device: milliseconds of two machines can't be compared."""
+    tables = [
+        _table(Path(folder), manifest, name, store.RUNTIME).to_pandas() for name in manifest.runtime
+    ]
+    rows = (
+        pd.concat(tables, ignore_index=True)
+        if tables
+        else pd.DataFrame(columns=list(RUNTIME_COLUMNS))
+    )
     if not tables or not manifest.is_combined:
         return rows
     rows = rows[rows["device"] == rows.groupby(PLACE)["device"].transform("first")]
@@ -134,9 +155,14 @@ def read_runtime(folder: Path, manifest: Manifest) -> pd.DataFrame:
 
 
 def read_whole_set(folder: Path, manifest: Manifest) -> pd.DataFrame:
-    """Values of whole data sets with their bootstrap replicates, in WHOLE_SET_COLUMNS. Raises BenchError."""
+    """Values of whole data sets with their bootstrap replicates, in WHOLE_SET_COLUMNS. Raises
+    BenchError."""
     tables = [table.to_pandas() for table in _whole_set_tables(Path(folder), manifest)]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(WHOLE_SET_COLUMNS))
+    return (
+        pd.concat(tables, ignore_index=True)
+        if tables
+        else pd.DataFrame(columns=list(WHOLE_SET_COLUMNS))
+    )
 
 
 def _table(folder: Path, manifest: Manifest, name: str, schema: pa.Schema) -> pa.Table:
@@ -150,7 +176,9 @@ def _whole_set_tables(folder: Path, manifest: Manifest) -> Iterator[pa.Table]:
         table = _table(folder, manifest, file, store.WHOLE_SET)
         keys = list(zip(*(table[name].to_pylist() for name in NAMES), strict=True))
         if len(set(keys)) < len(keys):
-            raise Damaged(f"The file {folder / file} holds a value twice; run the same command again.")
+            raise Damaged(
+                f"The file {folder / file} holds a value twice; run the same command again."
+            )
         yield table.filter(pa.array([key not in taken for key in keys], pa.bool_()))
         taken |= set(keys) if manifest.is_combined else set()
 
@@ -170,8 +198,8 @@ def chosen(
 
 
 def status(folder: Path) -> Iterator[str]:
-    """`axiom-bench status`: lines on what of a run is done, goes on and has failed, from its folder alone. Raises
-    BenchError for a folder that holds no run."""
+    """`axiom-bench status`: lines on what of a run is done, goes on and has failed, from its folder
+    alone. Raises BenchError for a folder that holds no run."""
     manifest = read_manifest(folder)
     sentences = running.sentences(manifest)
     if manifest.state == running.RUNNING:

@@ -1,10 +1,11 @@
-"""What a run says of itself before its manifest is written: the folder `running/`, which a command removes at its end.
+"""What a run says of itself before its manifest is written: the folder `running/`, which a command
+removes at its end.
 
-`running/command.json` is written when a command begins, and a file for each job when it is prepared and when it is
-done. manifest.json is that of the command before, if there was one.
+`running/command.json` is written when a command begins, and a file for each job when it is prepared
+and when it is done. manifest.json is that of the command before, if there was one.
 
-The folder's locks: one command at a time computes into it, and one process at a time writes its report. A lock ends
-with its process. Beside it lies a note of who holds it, for those who wait.
+The folder's locks: one command at a time computes into it, and one process at a time writes its
+report. A lock ends with its process. Beside it lies a note of who holds it, for those who wait.
 """
 
 from __future__ import annotations
@@ -33,19 +34,22 @@ SENTENCES = {
 
 
 def begin(folder: Path, about: Mapping[str, Any]) -> None:
-    """A command begins. about: experiment, run, overrides, created, config, the number of its jobs, and "command", by
-    which values of users' own plug-ins are told from those of other commands."""
+    """A command begins. about: experiment, run, overrides, created, config, the number of its jobs,
+    and "command", by which values of users' own plug-ins are told from those of other commands."""
     end(folder)
     files.write_json(folder / FOLDER / COMMAND, about)
 
 
 def command_to_continue(folder: Path, overrides: Sequence[str], goes_on: bool) -> str | None:
-    """The command whose values of users' own plug-ins this one takes: the same that was stopped before its end, or,
-    where it goes on with the one before, that of the manifest. None: a new one."""
+    """The command whose values of users' own plug-ins this one takes: the same that was stopped
+    before its end, or, where it goes on with the one before, that of the manifest. None: a new one.
+    """
     stopped = files.read_json_or_none(folder / FOLDER / COMMAND) or {}
     if stopped.get("overrides") == list(overrides) and "command" in stopped:
         return str(stopped["command"])
-    before = (files.read_json_or_none(folder / artefacts.NAME) or {}).get("command") if goes_on else None
+    before = (
+        (files.read_json_or_none(folder / artefacts.NAME) or {}).get("command") if goes_on else None
+    )
     return None if before is None else str(before)
 
 
@@ -56,7 +60,8 @@ def command(folder: Path) -> str | None:
 
 
 def announce(folder: Path, job: str, manifest: Manifest) -> None:
-    """Write that a job has begun, or is done. manifest: of this job alone; while it runs an `AnnouncedJob`."""
+    """Write that a job has begun, or is done. manifest: of this job alone; while it runs an
+    `AnnouncedJob`."""
     files.write_json(folder / FOLDER / f"{record_files.key(job=job)}.json", manifest.model_dump())
 
 
@@ -69,13 +74,17 @@ def end(folder: Path) -> None:
 
 
 def read(folder: Path) -> Manifest | None:
-    """Return a manifest of the values that are there so far, with its `state` and `progress`; None if no command is
-    unfinished. Raises BenchError for a file that can't be read."""
+    """Return a manifest of the values that are there so far, with its `state` and `progress`; None
+    if no command is unfinished. Raises BenchError for a file that can't be read."""
     try:
-        parts = {path.name: files.read_json(path) for path in sorted((folder / FOLDER).glob("*.json"))}
+        parts = {
+            path.name: files.read_json(path) for path in sorted((folder / FOLDER).glob("*.json"))
+        }
         return _unfinished(folder, parts) if parts else None
     except (OSError, ValueError) as error:
-        raise BenchError(f"{folder / FOLDER} can't be read ({error}); run the same command again.") from error
+        raise BenchError(
+            f"{folder / FOLDER} can't be read ({error}); run the same command again."
+        ) from error
 
 
 def _unfinished(folder: Path, parts: dict[str, Any]) -> Manifest:
@@ -89,10 +98,18 @@ def _unfinished(folder: Path, parts: dict[str, Any]) -> Manifest:
         found.append(with_files)
         done[part.jobs[0].job] = counts
     facts = merge_facts(found)
-    machine = {name: common(getattr(part, name) for part in found) for name in ("device", "precision") if found}
+    machine = {
+        name: common(getattr(part, name) for part in found)
+        for name in ("device", "precision")
+        if found
+    }
     return Manifest.model_validate(
         {
-            **(found[0].model_dump(exclude={"shards"}) if found else {"experiment": "", "run": folder.name}),
+            **(
+                found[0].model_dump(exclude={"shards"})
+                if found
+                else {"experiment": "", "run": folder.name}
+            ),
             **command,
             artefacts.HASHES: {},
             "state": RUNNING if in_use(folder) else STOPPED,
@@ -103,7 +120,10 @@ def _unfinished(folder: Path, parts: dict[str, Any]) -> Manifest:
             "data": facts.data,
             "axes": {name: axes for part in found for name, axes in part.axes.items()},
             **machine,
-            **{kind: [file for part in found for file in part.files(kind)] for kind in artefacts.listed()},
+            **{
+                kind: [file for part in found for file in part.files(kind)]
+                for kind in artefacts.listed()
+            },
             "jobs": [job for part in found for job in part.jobs],
             "seconds": {job: seconds for part in found for job, seconds in part.seconds.items()},
             "work": {job: work for part in found for job, work in part.work.items()},
@@ -118,7 +138,9 @@ def sentences(manifest: Manifest) -> list[str]:
         return []
     jobs, images = manifest.progress.jobs, manifest.progress.images
     waiting = jobs - len(images)
-    lines = [f"{job}: {done:,} of {count:,} images so far." for job, (done, count) in images.items()]
+    lines = [
+        f"{job}: {done:,} of {count:,} images so far." for job, (done, count) in images.items()
+    ]
     if waiting:
         lines.append(f"{waiting} of {jobs} jobs {'has' if waiting == 1 else 'have'} not begun.")
     return [SENTENCES[manifest.state], *lines]
@@ -134,15 +156,21 @@ def check_ended(folder: Path, manifest: Manifest) -> None:
 
 
 def _with_files(folder: Path, part: AnnouncedJob) -> tuple[AnnouncedJob, tuple[int, int]]:
-    """Return a job's manifest with the record files that are there, and (images that are done, all images)."""
+    """Return a job's manifest with the record files that are there, and (images that are done, all
+    images)."""
     (job,) = part.jobs
     if part.shards is None:
         return part, (job.images, job.images)
     usable = record_files.read(folder, part.shards.keys())
     listed = usable.listed(part.shards, job.values)
-    done = sum(count for shard, count in part.shards.items() if not usable.missing(shard, job.values))
+    done = sum(
+        count for shard, count in part.shards.items() if not usable.missing(shard, job.values)
+    )
     with_records = job.model_copy(update={"records": listed["records"]})
-    return part.model_copy(update={**listed, "jobs": [with_records]}), (done, sum(part.shards.values()))
+    return part.model_copy(update={**listed, "jobs": [with_records]}), (
+        done,
+        sum(part.shards.values()),
+    )
 
 
 RUN, REPORT = ".run.lock", ".report.lock"
@@ -151,7 +179,8 @@ PATIENCE = 1.0  # seconds of waiting until it is said whom for
 
 @contextmanager
 def held(folder: Path, name: str = RUN) -> Iterator[None]:
-    """Takes a lock once it is free, and says who holds it until then. Its file stays, since others may have it open.
+    """Takes a lock once it is free, and says who holds it until then. Its file stays, since others
+    may have it open.
 
     Raises BenchError where the folder can't be written.
     """
@@ -168,7 +197,11 @@ def held(folder: Path, name: str = RUN) -> Iterator[None]:
     except OSError as error:
         raise files.unwritable(folder, error) from error
     with suppress(OSError):  # without it nothing is lost but a word
-        note.write_bytes(files.to_json(note.name, {**files.process(), "since": f"{datetime.now():%Y-%m-%d %H:%M}"}))
+        note.write_bytes(
+            files.to_json(
+                note.name, {**files.process(), "since": f"{datetime.now():%Y-%m-%d %H:%M}"}
+            )
+        )
     try:
         yield
     finally:
@@ -192,7 +225,10 @@ def holder(folder: Path, name: str = RUN) -> str:
     """Who holds a lock, since when, and how to end that."""
     try:
         about = files.read_json(_note(folder, name))
-        return f"process {about['process']} on {about['host']} holds it since {about['since']} (`kill` ends it)"
+        return (
+            f"process {about['process']} on {about['host']} holds it since {about['since']} "
+            "(`kill` ends it)"
+        )
     except (OSError, ValueError, KeyError):
         return "another process holds it"
 

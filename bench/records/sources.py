@@ -1,6 +1,7 @@
-"""Which code decides a value, as a part of its key. From the modules that compute it, imports are followed through
-ROOMS and the user's own modules. Their parsed code counts, without comments and docstrings; of an installed
-distribution the version. Other code of this project counts only where a module is named, not where it is imported."""
+"""Which code decides a value, as a part of its key. From the modules that compute it, imports are
+followed through ROOMS and the user's own modules. Their parsed code counts, without comments and
+docstrings; of an installed distribution the version. Other code of this project counts only where a
+module is named, not where it is imported."""
 
 from __future__ import annotations
 
@@ -12,30 +13,47 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.metadata import Distribution, PackageNotFoundError, distribution, packages_distributions, version
+from importlib.metadata import (
+    Distribution,
+    PackageNotFoundError,
+    distribution,
+    packages_distributions,
+    version,
+)
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from typing import NamedTuple
 
 PACKAGE = __name__.partition(".")[0]
-ROOMS = frozenset({"cutting", "data", "embedded", "evaluation", "explanation", "methods", "metrics", "models"})
-BLOCKS = ("body", "orelse", "handlers", "finalbody", "cases")  # lists of statements in the nodes of `ast`
+ROOMS = frozenset(
+    {"cutting", "data", "embedded", "evaluation", "explanation", "methods", "metrics", "models"}
+)
+BLOCKS = (
+    "body",
+    "orelse",
+    "handlers",
+    "finalbody",
+    "cases",
+)  # lists of statements in the nodes of `ast`
 TYPE_CHECKING = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 NO_SOURCE = ("__main__", "__mp_main__")
-FROM_FILE = "axiom_bench_user_"  # how modules are called that were imported from a file: see models/user_code.py
+# how modules are called that were imported from a file: see models/user_code.py
+FROM_FILE = "axiom_bench_user_"
 
 
 @dataclass(frozen=True)
 class Code:
-    """sha256: over the parsed source of all modules reached. versions: of the installed distributions they import."""
+    """sha256: over the parsed source of all modules reached. versions: of the installed
+    distributions they import."""
 
     sha256: str
     versions: tuple[tuple[str, str], ...]
 
 
 class Imported(NamedTuple):
-    """What importing one name runs. code: label and SHA-256 of a module whose source counts; None for any other name.
-    distributions: those that the name's package comes from. imports: names to follow from here."""
+    """What importing one name runs. code: label and SHA-256 of a module whose source counts; None
+    for any other name. distributions: those that the name's package comes from. imports: names to
+    follow from here."""
 
     code: tuple[str, str] | None = None
     distributions: tuple[str, ...] = ()
@@ -44,8 +62,8 @@ class Imported(NamedTuple):
 
 @dataclass
 class Sources:
-    """Follows imports. What was looked up once is kept, so that one object serves all plug-ins of a job; files that
-    change while it is in use aren't looked at again."""
+    """Follows imports. What was looked up once is kept, so that one object serves all plug-ins of a
+    job; files that change while it is in use aren't looked at again."""
 
     _imported: dict[str, Imported] = field(default_factory=dict)
     _distributions: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -67,14 +85,16 @@ class Sources:
         return Code(digest, tuple((name, version_of(name)) for name in sorted(libraries)))
 
     def imported(self, name: str) -> Imported:
-        """What importing a dotted name runs; nothing for the standard library, and for what is no module."""
+        """What importing a dotted name runs; nothing for the standard library, and for what is no
+        module."""
         if name not in self._imported:
             self._imported[name] = self._look_up(name)
         return self._imported[name]
 
     def distributions(self, top: str) -> tuple[str, ...]:
-        """The installed distributions that a top-level package comes from. None for code that counts by its source:
-        this project's, a user's own, and what was installed from a folder or a repository, editable or not."""
+        """The installed distributions that a top-level package comes from. None for code that
+        counts by its source: this project's, a user's own, and what was installed from a folder or
+        a repository, editable or not."""
         if top == PACKAGE:
             return ()
         if top not in self._distributions:
@@ -95,11 +115,14 @@ class Sources:
             return Imported()
         sha256, imports = _parsed(path, path.read_bytes(), name)
         packages = (name.rpartition(".")[0],) if "." in name else ()
-        return Imported((label(name), sha256), imports=tuple(filter(_counts, (*imports, *packages))))
+        return Imported(
+            (label(name), sha256), imports=tuple(filter(_counts, (*imports, *packages)))
+        )
 
 
 def label(module: str) -> str:
-    """A module's name, the same on every machine: without the hash of the path if it was imported from a file."""
+    """A module's name, the same on every machine: without the hash of the path if it was imported
+    from a file."""
     return module.rpartition("_")[0] if module.startswith(FROM_FILE) else module
 
 
@@ -121,17 +144,27 @@ def _counts(name: str) -> bool:
 
 
 def _is_installed(entry: Distribution, spec: ModuleSpec) -> bool:
-    """Whether a package's files are those that the distribution has installed, from an index or an archive."""
+    """Whether a package's files are those that the distribution has installed, from an index or an
+    archive."""
     folder = Path(str(entry.locate_file("")))
     try:
         direct = json.loads(entry.read_text("direct_url.json") or "{}")
     except ValueError:
         direct = {}
-    checkout = any((folder / name).is_file() for name in ("setup.py", "pyproject.toml"))  # of `setup.py develop`
-    if checkout or "dir_info" in direct or "vcs_info" in direct:  # PEP 610: its version needn't change with its code
+    checkout = any(
+        (folder / name).is_file() for name in ("setup.py", "pyproject.toml")
+    )  # of `setup.py develop`
+    if (
+        checkout or "dir_info" in direct or "vcs_info" in direct
+    ):  # PEP 610: its version needn't change with its code
         return False
-    places = [Path(place) for place in (*(spec.submodule_search_locations or ()), spec.origin) if place]
-    return any(place.is_relative_to(folder) or place.resolve().is_relative_to(folder.resolve()) for place in places)
+    places = [
+        Path(place) for place in (*(spec.submodule_search_locations or ()), spec.origin) if place
+    ]
+    return any(
+        place.is_relative_to(folder) or place.resolve().is_relative_to(folder.resolve())
+        for place in places
+    )
 
 
 def _top_level(name: str) -> ModuleSpec | None:
@@ -144,7 +177,8 @@ def _top_level(name: str) -> ModuleSpec | None:
 
 
 def file_of(name: str) -> Path | None:
-    """The file of a module, which isn't imported for that; None for what is no module, and for a built-in one."""
+    """The file of a module, which isn't imported for that; None for what is no module, and for a
+    built-in one."""
     loaded = sys.modules.get(name)
     if loaded is not None:
         origin = getattr(loaded, "__file__", None)
@@ -160,33 +194,43 @@ def file_of(name: str) -> Path | None:
 
 @cache
 def _parsed(path: Path, content: bytes, name: str) -> tuple[str, tuple[str, ...]]:
-    """(SHA-256 of the code, names of the modules that it may import); a compiled module counts byte by byte."""
+    """(SHA-256 of the code, names of the modules that it may import); a compiled module counts byte
+    by byte."""
     if path.suffix != ".py":
         return hashlib.sha256(content).hexdigest(), ()
     tree = ast.parse(content)
     # Docstrings don't count, nor do those beside a class's fields.
     for node in _blocks(tree, for_types=True):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            texts = [each for each in node.body if isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant)]
+            texts = [
+                each
+                for each in node.body
+                if isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant)
+            ]
             node.body = [each for each in node.body if each not in texts]
     imports = tuple(_imports(tree, name if path.name == "__init__.py" else name.rpartition(".")[0]))
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imports
 
 
 def _imports(tree: ast.Module, package: str) -> Iterator[str]:
-    """The names that import statements give, of modules or of what is in them; not those for type checkers alone."""
+    """The names that import statements give, of modules or of what is in them; not those for type
+    checkers alone."""
     for node in _blocks(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            origin = resolve_name("." * node.level + (node.module or ""), package) if node.level else str(node.module)
+            origin = (
+                resolve_name("." * node.level + (node.module or ""), package)
+                if node.level
+                else str(node.module)
+            )
             yield origin
             yield from (f"{origin}.{alias.name}" for alias in node.names if alias.name != "*")
 
 
 def _blocks(tree: ast.Module, for_types: bool = False) -> Iterator[ast.AST]:
-    """The module with all statements, handlers and cases in it: an expression holds none. for_types: also those that
-    only type checkers see."""
+    """The module with all statements, handlers and cases in it: an expression holds none.
+    for_types: also those that only type checkers see."""
     pending: list[ast.AST] = [tree]
     while pending:
         node = pending.pop()

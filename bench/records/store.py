@@ -1,5 +1,6 @@
-"""Tables in Parquet files and arrays in .npz files that are complete or not there. Pages have Parquet's checksums,
-which leave out page headers and the footer: the manifest has a hash of each file."""
+"""Tables in Parquet files and arrays in .npz files that are complete or not there. Pages have
+Parquet's checksums, which leave out page headers and the footer: the manifest has a hash of each
+file."""
 
 from __future__ import annotations
 
@@ -46,7 +47,11 @@ SCHEMA = pa.schema(
 )
 CURVES = pa.schema(
     [
-        *(*_fields(_TEXT, "image_id"), *_fields(pa.int32(), "target_class"), *_fields(_NAME, "method", "curve")),
+        *(
+            *_fields(_TEXT, "image_id"),
+            *_fields(pa.int32(), "target_class"),
+            *_fields(_NAME, "method", "curve"),
+        ),
         *(("points", _NUMBERS), *_fields(_NAME, "status")),
     ]
 )
@@ -59,20 +64,28 @@ WHOLE_SET = pa.schema(
     ]
 )
 _OF_TEXT = (*PLACE, "method", "step", "device")
-RUNTIME = pa.schema([(name, pa.large_string() if name in _OF_TEXT else _NUMBER) for name in RUNTIME_COLUMNS]).set(
-    RUNTIME_COLUMNS.index("batch_size"), pa.field("batch_size", pa.int64())
-)
-COMPACT = SCHEMA.set(SCHEMA.get_field_index("value"), pa.field("value", pa.float32()))  # as values are published
-CODED = SCHEMA.set(SCHEMA.get_field_index("image_id"), *_fields(_NAME, "image_id"))  # SCHEMA as readers take it fastest
+RUNTIME = pa.schema(
+    [(name, pa.large_string() if name in _OF_TEXT else _NUMBER) for name in RUNTIME_COLUMNS]
+).set(RUNTIME_COLUMNS.index("batch_size"), pa.field("batch_size", pa.int64()))
+COMPACT = SCHEMA.set(
+    SCHEMA.get_field_index("value"), pa.field("value", pa.float32())
+)  # as values are published
+CODED = SCHEMA.set(
+    SCHEMA.get_field_index("image_id"), *_fields(_NAME, "image_id")
+)  # SCHEMA as readers take it fastest
 
 METADATA = b"axiom_bench"  # the key of the metadata, as JSON
-MAX_UNPACKED = 2**30  # bytes of an archive, or of a table; of this more must not be far more than those of its file
+MAX_UNPACKED = (
+    2**30
+)  # bytes of an archive, or of a table; of this more must not be far more than those of its file
 MAX_RATIO = 500  # records of a run have ten times their file's bytes
 
 
-def write(path: Path, rows: pd.DataFrame | pa.Table, schema: pa.Schema | None = SCHEMA, **options: Any) -> None:
-    """Writes rows as one Parquet file, completely or not at all. options: see `to_bytes`. Raises BenchError, naming the
-    folder, where it can't."""
+def write(
+    path: Path, rows: pd.DataFrame | pa.Table, schema: pa.Schema | None = SCHEMA, **options: Any
+) -> None:
+    """Writes rows as one Parquet file, completely or not at all. options: see `to_bytes`. Raises
+    BenchError, naming the folder, where it can't."""
     files.write(path, to_bytes(rows, schema, **options))
 
 
@@ -80,9 +93,14 @@ def to_bytes(
     rows: pd.DataFrame | pa.Table, schema: pa.Schema | None = SCHEMA, metadata: Mapping[str, Any] | None = None,
     **compressed: Any,
 ) -> bytes:  # fmt: skip
-    """Rows as a Parquet file. schema: the columns and types; None takes what the rows have, for tables of another kind.
-    metadata: plain data that says what the file holds; see `metadata_of`. compressed: of pyarrow's ParquetWriter."""
-    table = rows if isinstance(rows, pa.Table) else pa.Table.from_pandas(rows, schema, preserve_index=False)
+    """Rows as a Parquet file. schema: the columns and types; None takes what the rows have, for
+    tables of another kind. metadata: plain data that says what the file holds; see `metadata_of`.
+    compressed: of pyarrow's ParquetWriter."""
+    table = (
+        rows
+        if isinstance(rows, pa.Table)
+        else pa.Table.from_pandas(rows, schema, preserve_index=False)
+    )
     table = table.replace_schema_metadata(None)
     repeated = [column.name for column in table.schema if not pa.types.is_floating(column.type)]
     buffer = io.BytesIO()
@@ -95,8 +113,8 @@ def to_bytes(
 
 
 def read_table(path: Path, schema: pa.Schema | None = None, sha256: str | None = None) -> pa.Table:
-    """One file as an Arrow table, of these columns and types. Raises BenchError, naming it, for a file that can't be
-    read, is damaged, hasn't this hash, or lacks a column."""
+    """One file as an Arrow table, of these columns and types. Raises BenchError, naming it, for a
+    file that can't be read, is damaged, hasn't this hash, or lacks a column."""
     return parse(path, files.content_of(path, sha256), schema)
 
 
@@ -105,15 +123,23 @@ def parse(path: Path, content: bytes, schema: pa.Schema | None = None) -> pa.Tab
     try:
         _check_size(pq.read_metadata(pa.BufferReader(content)), len(content))
         names = [field.name for field in schema or () if pa.types.is_dictionary(field.type)]
-        table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True, read_dictionary=names)
+        table = pq.read_table(
+            pa.BufferReader(content), page_checksum_verification=True, read_dictionary=names
+        )
         return table if schema is None else table.select(schema.names).cast(schema)
-    except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:  # columns of another name or kind
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        pa.ArrowException,
+    ) as error:  # columns of another name or kind
         raise files.unreadable(path, error) from error
 
 
 def _check_size(about: pq.FileMetaData, length: int) -> None:
-    """Raises ValueError where the footer says that a small file unpacks to a large table; a repeated text it doesn't
-    tell."""
+    """Raises ValueError where the footer says that a small file unpacks to a large table; a
+    repeated text it doesn't tell."""
     groups = [about.row_group(number) for number in range(about.num_row_groups)]
     columns = [group.column(place) for group in groups for place in range(group.num_columns)]
     unpacked = sum(max(column.total_uncompressed_size, 4 * column.num_values) for column in columns)
@@ -122,13 +148,18 @@ def _check_size(about: pq.FileMetaData, length: int) -> None:
 
 
 def is_usable(path: Path, columns: Collection[str] = (), notes: Notes = WARNINGS) -> bool:
-    """Return whether a file of a run folder is there as it was written: arrays, or a table with these columns.
+    """Return whether a file of a run folder is there as it was written: arrays, or a table with
+    these columns.
 
     A file that is there and isn't usable is added to the notes.
     """
     try:
         sha256 = artefacts.hash_of(path)
-        names = read_arrays(path, sha256) if path.suffix == ".npz" else read_table(path, sha256=sha256).column_names
+        names = (
+            read_arrays(path, sha256)
+            if path.suffix == ".npz"
+            else read_table(path, sha256=sha256).column_names
+        )
         if set(columns) <= set(names):
             return True
     except BenchError:
@@ -147,7 +178,8 @@ def columns_of(content: bytes) -> list[str]:
 
 
 def metadata_of(content: bytes) -> Any:
-    """The `metadata` that a Parquet file was written with, from its content; None where it has none."""
+    """The `metadata` that a Parquet file was written with, from its content; None where it has
+    none."""
     try:  # a published file has no Arrow schema, which pq.read_schema takes the metadata from
         entries = pq.read_metadata(pa.BufferReader(content)).metadata or {}
         return json.loads(entries[METADATA]) if METADATA in entries else None
@@ -163,18 +195,35 @@ def to_frame(tables: Iterable[pa.Table], schema: pa.Schema) -> pd.DataFrame:
 GALLERY = pa.schema(
     [
         *((name, _TEXT) for name in (*PLACE, "image_id")),
-        *(("target_class", pa.int32()), ("target_name", _TEXT), ("target_probability", _NUMBER)),  # the explained class
-        *(("predicted_class", pa.int32()), ("predicted_name", _TEXT), ("predicted_probability", _NUMBER)),
+        *(
+            ("target_class", pa.int32()),
+            ("target_name", _TEXT),
+            ("target_probability", _NUMBER),
+        ),  # the explained class
+        *(
+            ("predicted_class", pa.int32()),
+            ("predicted_name", _TEXT),
+            ("predicted_probability", _NUMBER),
+        ),
         *(("width", pa.int32()), ("height", pa.int32())),  # of the preprocessed image, in pixels
-        ("boxes", pa.list_(pa.list_(pa.float32()))),  # of the explained class: x0 y0 x1 y1, in these pixels
+        (
+            "boxes",
+            pa.list_(pa.list_(pa.float32())),
+        ),  # of the explained class: x0 y0 x1 y1, in these pixels
         ("picture", pa.binary()),  # WebP
-        ("outline", pa.binary()),  # PNG, transparent but for the edge of the explained class's mask; null: no mask
+        (
+            "outline",
+            pa.binary(),
+        ),  # PNG, transparent but for the edge of the explained class's mask; null: no mask
         ("methods", pa.list_(_TEXT)),  # those that apply
         (
             "maps",
             pa.list_(pa.binary()),
         ),  # of each method: WebP, grey, 255 for a heatmap's 1; empty: all zero; null: not finite
-        ("disagreement", _NUMBER),  # mean of 1 - correlation over the pairs of maps; NaN: fewer than two
+        (
+            "disagreement",
+            _NUMBER,
+        ),  # mean of 1 - correlation over the pairs of maps; NaN: fewer than two
     ]
 )  # a probability is null where the output has none
 
@@ -187,7 +236,8 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def read_arrays(path: Path, sha256: str | None = None) -> dict[str, np.ndarray]:
-    """The arrays of a file. Raises `Damaged` for one that is missing or damaged, or hasn't this hash."""
+    """The arrays of a file. Raises `Damaged` for one that is missing or damaged, or hasn't this
+    hash."""
     content = files.content_of(path, sha256)
     try:
         with ZipFile(io.BytesIO(content)) as archive:
@@ -199,12 +249,15 @@ def read_arrays(path: Path, sha256: str | None = None) -> dict[str, np.ndarray]:
     except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error, NotImplementedError,
             MemoryError) as error:  # fmt: skip
         why = textwrap.shorten(str(error), 100, placeholder="...")  # zipfile's quotes what it read
-        raise files.Damaged(f"The pictures {path} can't be read ({why}); run the same command again.") from error
+        raise files.Damaged(
+            f"The pictures {path} can't be read ({why}); run the same command again."
+        ) from error
 
 
 def read_gallery(folder: Path, manifest: Manifest) -> Iterator[dict[str, Any]]:
-    """One image and explained class after the other, a dictionary of GALLERY's columns; nothing where the run stored
-    none. Raises BenchError, naming the file, for one that is missing or damaged."""
+    """One image and explained class after the other, a dictionary of GALLERY's columns; nothing
+    where the run stored none. Raises BenchError, naming the file, for one that is missing or
+    damaged."""
     for file in dict.fromkeys(manifest.gallery):
         content = artefacts.content_of(Path(folder), manifest, file)
         yield from parse(Path(folder) / file, content, GALLERY).to_pylist()

@@ -1,5 +1,6 @@
 """A submission: a folder with the published values of a method on each part of a suite, PART/ as
-`records.publishing` writes them, the method's module, and submission.json, which names them with their hashes."""
+`records.publishing` writes them, the method's module, and submission.json, which names them with
+their hashes."""
 
 from __future__ import annotations
 
@@ -18,8 +19,9 @@ OWN = "my_"  # begins the name of each method that isn't of conf/method
 
 
 class Submission(BaseModel, frozen=True, strict=True, extra="forbid"):
-    """method: my_module.my_cam, or a name of conf/method. distributions: {name: version} of those that the method comes
-    from. A method without any comes from the file of its source. files: {name in the folder: SHA-256} of all others."""
+    """method: my_module.my_cam, or a name of conf/method. distributions: {name: version} of those
+    that the method comes from. A method without any comes from the file of its source. files: {name
+    in the folder: SHA-256} of all others."""
 
     method: Annotated[str, _PATH]
     suite: str
@@ -43,7 +45,8 @@ class Submission(BaseModel, frozen=True, strict=True, extra="forbid"):
 
 
 def name_of(method: str) -> str:
-    """A method's name beside published ones: no method of one's own is called as one of conf/method.
+    """A method's name beside published ones: no method of one's own is called as one of
+    conf/method.
 
     >>> [name_of(method) for method in ("xgrad_cam", "their_module.xgrad_cam", "my_module.my_cam")]
     ['xgrad_cam', 'my_xgrad_cam', 'my_cam']
@@ -53,13 +56,15 @@ def name_of(method: str) -> str:
 
 
 def source_file(method: str) -> str | None:
-    """Return the name of the file with a method's source in a submission. `None` for a method of this package."""
+    """Return the name of the file with a method's source in a submission. `None` for a method of
+    this package."""
     module = method.rpartition(".")[0]
     return None if not module or module.startswith("axiom_bench.") else f"{module}.py"
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """{name: SHA-256} of the files in a folder, but for NAME. Raises BenchError for a link or a pipe."""
+    """{name: SHA-256} of the files in a folder, but for NAME. Raises BenchError for a link or a
+    pipe."""
     names = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -78,7 +83,10 @@ def check_free(folder: Path, method: str) -> None:
     """Raises BenchError for a folder that holds anything else than a submission of this method."""
     if folder.is_dir() and any(folder.iterdir()):
         if not (folder / NAME).is_file() or read(folder).method != method:
-            raise BenchError(f"{folder} holds something else than a submission of {method}; give another --output.")
+            raise BenchError(
+                f"{folder} holds something else than a submission of {method}; give another "
+                "--output."
+            )
     elif folder.exists() and not folder.is_dir():
         raise BenchError(f"{folder} is no folder; give another --output.")
 
@@ -100,17 +108,27 @@ def read(folder: Path) -> Submission:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))[:100]
-        raise BenchError(f"{path} isn't a submission's: {where or 'the text'}: {first['msg'][:200]}.") from error
+        raise BenchError(
+            f"{path} isn't a submission's: {where or 'the text'}: {first['msg'][:200]}."
+        ) from error
 
 
 def changed(folder: Path, submission: Submission) -> list[str]:
-    """A line for each file that isn't the one which was submitted, and for a part with values of another method. Raises
-    BenchError as `hashes`, and for a manifest that can't be read."""
+    """A line for each file that isn't the one which was submitted, and for a part with values of
+    another method. Raises BenchError as `hashes`, and for a manifest that can't be read."""
     now = hashes(folder)
     lines = {name: "is missing" for name in submission.files if name not in now}
-    lines |= {name: "isn't a file of the submission" for name in now if name not in submission.files}
-    lines |= {name: "isn't as it was submitted" for name in now if submission.files.get(name, now[name]) != now[name]}
+    lines |= {
+        name: "isn't a file of the submission" for name in now if name not in submission.files
+    }
+    lines |= {
+        name: "isn't as it was submitted"
+        for name in now
+        if submission.files.get(name, now[name]) != now[name]
+    }
     for manifest in folder.glob(f"*/{artefacts.NAME}"):
         if artefacts.read(manifest.parent).methods.keys() != {submission.name}:
-            lines[f"{manifest.parent.name}/{artefacts.NAME}"] = f"has values of other methods than {submission.name}"
+            lines[f"{manifest.parent.name}/{artefacts.NAME}"] = (
+                f"has values of other methods than {submission.name}"
+            )
     return [f"{name} {what}" for name, what in sorted(lines.items())]

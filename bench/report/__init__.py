@@ -25,7 +25,8 @@ def write(
     settings: Mapping[str, Any] | None = None,
     tell: Callable[[str], None] = lambda step: None,
 ) -> Path:
-    """Write tables/, figures/ and report.html into a run folder, and the index of all runs next to it.
+    """Write tables/, figures/ and report.html into a run folder, and the index of all runs next to
+    it.
 
     The same records give the same bytes.
 
@@ -66,7 +67,9 @@ def write(
     except FileNotFoundError as error:
         if not Path(error.filename or "").is_relative_to(folder):
             raise
-        raise BenchError(f"{error.filename} was removed while the report was written; write it again.") from error
+        raise BenchError(
+            f"{error.filename} was removed while the report was written; write it again."
+        ) from error
     return folder / summary.PAGE
 
 
@@ -86,7 +89,8 @@ def headline(run: RunFolder | Path) -> list[str]:
 
 
 def status_lines(run: RunFolder, verbose: bool = False) -> list[str]:
-    """Return a line about images that are left out; verbose: before it one about the values without a number."""
+    """Return a line about images that are left out; verbose: before it one about the values without
+    a number."""
     from axiom_bench.report.tables.headline import status_lines
 
     return status_lines(run, verbose)
@@ -100,7 +104,9 @@ def reasons_without_value(run: RunFolder) -> str | None:
     return None if statuses[OK] else undefined_values(statuses) or "no image has a row"
 
 
-def time_lines(jobs: Mapping[str, tuple[Mapping[str, float], Mapping[str, float]]], report: float) -> Iterable[str]:
+def time_lines(
+    jobs: Mapping[str, tuple[Mapping[str, float], Mapping[str, float]]], report: float
+) -> Iterable[str]:
     """Return where the time of a run went, see `page.this_run.time_lines`."""
     from axiom_bench.report.page.this_run import time_lines
 

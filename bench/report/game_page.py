@@ -1,5 +1,5 @@
-"""The game as one offline page: pictures, script and the plan of who sees what, a Latin square over methods and
-classes."""
+"""The game as one offline page: pictures, script and the plan of who sees what, a Latin square over
+methods and classes."""
 
 from __future__ import annotations
 
@@ -34,8 +34,9 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Picture:
-    """An image of the game. classes: the two that a player chooses from; of a picture that is shown whole, as an
-    attention check, the first is right. pixels: (H, W, 3). heatmaps: {method: (2, H, W)}, one for each class."""
+    """An image of the game. classes: the two that a player chooses from; of a picture that is shown
+    whole, as an attention check, the first is right. pixels: (H, W, 3). heatmaps: {method: (2, H,
+    W)}, one for each class."""
 
     image_id: str
     classes: tuple[Class, Class]
@@ -45,8 +46,8 @@ class Picture:
 
 @dataclass(frozen=True)
 class Game:
-    """titles: {method: as people read it}, of all methods that the images have maps of. setting: where the maps come
-    from, {"model", "layer", "data", "weights"}."""
+    """titles: {method: as people read it}, of all methods that the images have maps of. setting:
+    where the maps come from, {"model", "layer", "data", "weights"}."""
 
     images: Sequence[Picture]
     checks: Sequence[Picture]
@@ -59,25 +60,37 @@ def page(game: Game) -> str:
     """The whole page. Raises BenchError where it would have more than MAX_BYTES."""
     first, script = html.script("theme.js"), html.script("game.js")
     styles = [html.style(name) for name in ("page.css", "game.css")]
-    look = {"styles": styles, "first_script": first, "script": script, "policy": html.policy([first, script])}
-    text = html.render("game.html.j2", data=html.as_json(page_data(game)), percent=round(100 * SHARE), **look)
+    look = {
+        "styles": styles,
+        "first_script": first,
+        "script": script,
+        "policy": html.policy([first, script]),
+    }
+    text = html.render(
+        "game.html.j2", data=html.as_json(page_data(game)), percent=round(100 * SHARE), **look
+    )
     size = len(text.encode())
     if size > MAX_BYTES:
         fitting = len(game.images) * MAX_BYTES // size
         raise BenchError(
-            f"The game would have {size / 1e6:.1f} MB, more than the {MAX_BYTES / 1e6:.0f} that a page may have: "
-            f"choose fewer images (--images {fitting}) or fewer methods (--methods A,B)."
+            f"The game would have {size / 1e6:.1f} MB, more than the {MAX_BYTES / 1e6:.0f} that a "
+            f"page may have: choose fewer images (--images {fitting}) or fewer methods (--methods "
+            "A,B)."
         )
     return str(text)
 
 
 def page_data(game: Game) -> dict[str, Any]:
-    """What the script reads. `id` is a hash of all the rest, so that answers can't be taken for another game's."""
+    """What the script reads. `id` is a hash of all the rest, so that answers can't be taken for
+    another game's."""
     titles = {**game.titles, FLOOR: FLOOR_TITLE}
     cells = 2 * len(titles)
 
     def about(image: Picture) -> dict[str, Any]:
-        return {"image": image.image_id, "classes": [{"index": index, "name": name} for index, name in image.classes]}
+        return {
+            "image": image.image_id,
+            "classes": [{"index": index, "name": name} for index, name in image.classes],
+        }
 
     def pictures(image: Picture) -> Iterator[str]:
         blob = centred_blob(*image.pixels.shape[:2])
@@ -103,9 +116,10 @@ def page_data(game: Game) -> dict[str, Any]:
 def latin_square(images: int, cells: int, seed: int) -> NDArray[np.int64]:
     """(cells, images): the cell that a player of row `number % cells` sees of each image.
 
-    A cell is a method and a class, see `method_and_class`. In each column every cell stands once, so `cells` players
-    with consecutive numbers see each image in every cell. In each row the cells are balanced, and so are the methods:
-    their counts differ by 1 at most. seed: shuffles rows and columns, which keeps both.
+    A cell is a method and a class, see `method_and_class`. In each column every cell stands once,
+    so `cells` players with consecutive numbers see each image in every cell. In each row the cells
+    are balanced, and so are the methods: their counts differ by 1 at most. seed: shuffles rows and
+    columns, which keeps both.
     """
     generator = np.random.default_rng(seed)
     rows, columns = generator.permutation(cells), generator.permutation(images)
@@ -114,15 +128,16 @@ def latin_square(images: int, cells: int, seed: int) -> NDArray[np.int64]:
 
 
 def method_and_class(cell: int, methods: int) -> tuple[int, int]:
-    """(index of the method, 0 or 1 for the image's class) of a cell; cells that follow each other differ in method."""
+    """(index of the method, 0 or 1 for the image's class) of a cell; cells that follow each other
+    differ in method."""
     return cell % methods, cell // methods
 
 
 def visible(heat: Heat, share: float) -> Mask:
     """The `share` of the pixels with the highest heat: (H, W) -> (H, W).
 
-    Heat is rounded to 1e-6 first, and of equals the first pixel wins. A pixel without heat stays hidden, so a map
-    that is zero, or not finite, shows less or nothing.
+    Heat is rounded to 1e-6 first, and of equals the first pixel wins. A pixel without heat stays
+    hidden, so a map that is zero, or not finite, shows less or nothing.
     """
     rounded = np.nan_to_num(heat, nan=0.0, posinf=0.0, neginf=0.0).round(6).ravel()
     highest = np.argsort(-rounded, kind="stable")[: round(share * rounded.size)]
@@ -139,13 +154,16 @@ def centred_blob(height: int, width: int) -> Heat:
 
 
 def data_uri(pixels: NDArray[np.uint8], mask: Mask | None = None) -> str:
-    """A picture (H, W, 3) as WebP, with what the mask hides transparent; small ones are enlarged."""
+    """A picture (H, W, 3) as WebP, with what the mask hides transparent; small ones are
+    enlarged."""
     picture = Image.fromarray(pixels)
     factor = max(1, round(DISPLAY_SIDE / max(picture.size)))
     size = (factor * picture.width, factor * picture.height)
     picture = picture.resize(size, Image.Resampling.LANCZOS)
     if mask is not None:
-        smooth = Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BILINEAR)
+        smooth = Image.fromarray(mask.astype(np.uint8) * 255).resize(
+            size, Image.Resampling.BILINEAR
+        )
         picture.putalpha(smooth.point(lambda value: 255 if value >= 128 else 0))
     buffer = io.BytesIO()
     picture.save(buffer, "WEBP", quality=QUALITY, method=4)

@@ -1,4 +1,5 @@
-"""The index of all runs beside a report, `results/index.html`: from their manifests and conclusions, no records."""
+"""The index of all runs beside a report, `results/index.html`: from their manifests and
+conclusions, no records."""
 
 from __future__ import annotations
 
@@ -24,8 +25,8 @@ LEVELS = ("*/*", "*")  # of run folders in a folder of results; of several runs 
 
 @dataclass(frozen=True)
 class Run:
-    """name: experiment/run. link: to its report, empty where there is none. created: None where it is no time. facts:
-    {what: names}. state: empty, or why there is more to come."""
+    """name: experiment/run. link: to its report, empty where there is none. created: None where it
+    is no time. facts: {what: names}. state: empty, or why there is more to come."""
 
     name: str
     link: str
@@ -36,9 +37,9 @@ class Run:
 
 
 def update(folder: Path, manifest: Manifest) -> None:
-    """Write the index of the results that a run folder lies in, whole or not at all; none for a folder elsewhere.
-    A report is worth more than its place in the index: where this can't
-    be written, a line on standard error says so."""
+    """Write the index of the results that a run folder lies in, whole or not at all; none for a
+    folder elsewhere. A report is worth more than its place in the index: where this can't be
+    written, a line on standard error says so."""
     folder = folder.absolute()
     if [folder.parent.name, folder.name] == [manifest.experiment, manifest.run]:
         root: Path | None = folder.parents[1]
@@ -48,7 +49,9 @@ def update(folder: Path, manifest: Manifest) -> None:
         return
     try:
         if (root / NAME).exists() and not _is_ours(root):
-            raise BenchError(f"{root / NAME} is another page, and stays; move it to have the index there.")
+            raise BenchError(
+                f"{root / NAME} is another page, and stays; move it to have the index there."
+            )
         files.write(root / NAME, page(root).encode(errors="replace"))
     except (BenchError, OSError) as error:
         print(f"axiom-bench: no index of all runs: {error}", file=sys.stderr, flush=True)
@@ -62,10 +65,13 @@ def _is_ours(root: Path) -> bool:
 
 
 def page(root: Path) -> str:
-    """The page of a folder of results. Folders that hold no run aren't told; a run that can't be read is, and why."""
+    """The page of a folder of results. Folders that hold no run aren't told; a run that can't be
+    read is, and why."""
     runs, left_out = [], {}
     for folder in sorted({path for level in LEVELS for path in root.glob(level)}):
-        has_manifest = os.path.exists(folder / artefacts.NAME)  # Path's own raises where a folder can't be read
+        has_manifest = os.path.exists(
+            folder / artefacts.NAME
+        )  # Path's own raises where a folder can't be read
         if not has_manifest and not os.path.isdir(folder / running.FOLDER):
             continue
         name = folder.relative_to(root).as_posix()
@@ -76,7 +82,9 @@ def page(root: Path) -> str:
         except BenchError as error:
             left_out[name] = str(error)
     runs.sort(key=lambda run: run.created or datetime.min.replace(tzinfo=UTC), reverse=True)
-    section = Section("runs", "Runs", part("runs", runs=runs, left_out=left_out), ("index.css",), ("index.js",))
+    section = Section(
+        "runs", "Runs", part("runs", runs=runs, left_out=left_out), ("index.css",), ("index.js",)
+    )
     return assemble(Header(ABOVE, plural(len(runs), "run"), {}), [section])
 
 
@@ -96,7 +104,10 @@ def _run(folder: Path, name: str, manifest: Manifest) -> Run:
 
 
 def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
-    yield "Data", ", ".join(f"{name} (n = {len(about.ids):,})" for name, about in manifest.data.items())
+    yield (
+        "Data",
+        ", ".join(f"{name} (n = {len(about.ids):,})" for name, about in manifest.data.items()),
+    )
     yield "Networks", ", ".join(manifest.models)
     yield "Methods", ", ".join(map(Metadata(manifest).method_title, manifest.methods))
 

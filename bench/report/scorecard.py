@@ -1,4 +1,5 @@
-"""A run's metrics judged: what `axiom-bench judge` prints and writes into tables/, and a section of the page."""
+"""A run's metrics judged: what `axiom-bench judge` prints and writes into tables/, and a section of
+the page."""
 
 from __future__ import annotations
 
@@ -24,8 +25,8 @@ from axiom_bench.statistics.run_folder import RunFolder
 
 TITLE = "Judging the metrics"
 NO_TRUTH = (
-    "Degrees: this run has no spoiled explainers. `axiom-bench experiment=truth` makes cases whose order is known; "
-    "give their run folders with --truth."
+    "Degrees: this run has no spoiled explainers. `axiom-bench experiment=truth` makes cases "
+    "whose order is known; give their run folders with --truth."
 )
 Judged = Mapping[Setting, pd.DataFrame]  # the rows of each setting
 
@@ -38,9 +39,11 @@ def tables(run: RunFolder, judged: Judged) -> list[Table]:
     ]
 
 
-def write_judgement(folder: Path, truth: Sequence[Path] = (), metrics: Collection[str] | None = None) -> list[str]:
-    """The lines to print. truth: run folders whose spoiled explainers degrees are measured on, in place of the run's
-    own. metrics: names of values, None for all.
+def write_judgement(
+    folder: Path, truth: Sequence[Path] = (), metrics: Collection[str] | None = None
+) -> list[str]:
+    """The lines to print. truth: run folders whose spoiled explainers degrees are measured on, in
+    place of the run's own. metrics: names of values, None for all.
 
     Raises BenchError where a run can't be read, has no such metric, or has nothing to judge.
     """
@@ -66,31 +69,44 @@ def write_judgement(folder: Path, truth: Sequence[Path] = (), metrics: Collectio
     hint = [] if truth or spoiled_methods(run) else [NO_TRUTH]
     warnings = [*running.sentences(run.manifest), *warning_lines(run)]
     places = f"written: {run.path / 'tables'}/{{{', '.join(written)}}}"
-    return [*warnings, *lines, *notes, *hint, "How each is computed and read: docs/which-metric.md.", places]
+    return [
+        *warnings,
+        *lines,
+        *notes,
+        *hint,
+        "How each is computed and read: docs/which-metric.md.",
+        places,
+    ]
 
 
 def recovery_of_runs(cases: Sequence[RunFolder], metrics: Sequence[str]) -> pd.DataFrame:
     """The rows of degrees of all settings of several runs, which their networks' names say.
 
-    Raises BenchError for a run without spoiled explainers, and if none has one of the metrics on enough images.
+    Raises BenchError for a run without spoiled explainers, and if none has one of the metrics on
+    enough images.
     """
     parts = []
     most_images = 0
     for run in cases:
         if not spoiled_methods(run):
-            raise BenchError(f"{run.path} has no spoiled explainers: run it with spoiled=all to judge metrics by it.")
+            raise BenchError(
+                f"{run.path} has no spoiled explainers: run it with spoiled=all to judge metrics "
+                "by it."
+            )
         selected = [name for name in metrics if name in run.metrics]
         settings = ranking_settings(run)
-        rows = frame(row for at in settings for metric in selected for row in degrees(run, at, metric))
+        rows = frame(
+            row for at in settings for metric in selected for row in degrees(run, at, metric)
+        )
         name = f"{run.manifest.experiment}/{run.manifest.run}"
         parts.append(rows.assign(network=f"{name}, " + rows["network"].astype(str)))
         most_images = max(most_images, run.records.keys["image_id"].nunique())
     recovered = pd.concat(parts, ignore_index=True)
     if recovered.empty:
         raise BenchError(
-            "The runs of --truth judge none of the metrics of the judged run: each needs a direction, and "
-            f"{FEWEST_IMAGES} images with values (they have {most_images}); run them with these metrics and "
-            f"data.size={FEWEST_IMAGES} or more."
+            "The runs of --truth judge none of the metrics of the judged run: each needs a "
+            f"direction, and {FEWEST_IMAGES} images with values (they have {most_images}); run "
+            f"them with these metrics and data.size={FEWEST_IMAGES} or more."
         )
     return recovered
 
@@ -105,7 +121,8 @@ def judge_in_report(run: RunFolder) -> Judged:
 def section(run: RunFolder, judged: Judged, terms: Terms) -> Section | None:
     """None where no setting ranks methods, and for values of the layer alone.
 
-    judged: `judge_in_report` of the run. Where there are none the section holds only the command that judges it.
+    judged: `judge_in_report` of the run. Where there are none the section holds only the command
+    that judges it.
     """
     if not ranking_settings(run) or not judgement.chosen_metrics(run, None):
         return None

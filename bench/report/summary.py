@@ -1,4 +1,5 @@
-"""The summary of a folder's last report: its conclusion for the index of runs, and its files for the next report."""
+"""The summary of a folder's last report: its conclusion for the index of runs, and its files for
+the next report."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ PAGE = "report.html"
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """Return the summary: "conclusion", "accuracy" and "files". It is empty if no summary can be read."""
+    """Return the summary: "conclusion", "accuracy" and "files". It is empty if no summary can be
+    read."""
     try:
         return files.read_json(folder / FILE)
     except (OSError, ValueError):
@@ -21,11 +23,12 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def remove_files(folder: Path) -> dict[Path, int]:
-    """Remove the files of the last report: a figure of a metric that is gone must not stay next to the new ones.
+    """Remove the files of the last report: a figure of a metric that is gone must not stay next to
+    the new ones.
 
     Returns:
-        {path: time of the last change in nanoseconds} of the other files in the report's folders. They belong to the
-        user or to other commands, and stay.
+        {path: time of the last change in nanoseconds} of the other files in the report's folders.
+        They belong to the user or to other commands, and stay.
     """
     names = read(folder).get("files")
     others: dict[Path, int] = {}
@@ -46,7 +49,11 @@ def write(folder: Path, others: Mapping[Path, int], texts: Mapping[str, str]) ->
         texts: The "conclusion" and the "accuracy" that the index of runs shows.
     """
     changes = _changes(folder).items()
-    written = [path.relative_to(folder).as_posix() for path, changed in changes if others.get(path) != changed]
+    written = [
+        path.relative_to(folder).as_posix()
+        for path, changed in changes
+        if others.get(path) != changed
+    ]
     files.write_json(folder / FILE, {**texts, "files": sorted(written)}, indent=1)
 
 

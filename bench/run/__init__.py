@@ -1,1 +1,2 @@
-"""The runner: configuration, jobs, shards, progress, run times, and values of the whole data set."""
+"""The runner: configuration, jobs, shards, progress, run times, and values of the whole data
+set."""

@@ -1,7 +1,7 @@
 """Choose images by the model's predictions.
 
-data.only_correct keeps the images that the model classifies correctly. data=mosaic makes mosaics of the images that the
-model classifies with confidence.
+data.only_correct keeps the images that the model classifies correctly. data=mosaic makes mosaics of
+the images that the model classifies with confidence.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from axiom_bench.run.job import Job, Shard, cut_of
 from axiom_bench.run.keys import Keys
 from axiom_bench.run.progress import progress
 
-OTHERS = "left out by data.only_correct: the model doesn't name them correctly"  # the manifest has this sentence
+# the manifest has this sentence
+OTHERS = "left out by data.only_correct: the model doesn't name them correctly"
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,23 @@ def predictions(job: Job, folder: Path) -> dict[str, Prediction]:
     The run folder keeps the predictions of each shard, so that a stopped run continues.
     """
     keys = Keys(job)
-    predicting_job = replace(job, target="predicted")  # one copy for all shards, since a job caches facts of its images
-    paths = {shard: folder / f"predictions/{key(predictions=keys.shard(shard))}.json" for shard in job.shards}
+    predicting_job = replace(
+        job, target="predicted"
+    )  # one copy for all shards, since a job caches facts of its images
+    paths = {
+        shard: folder / f"predictions/{key(predictions=keys.shard(shard))}.json"
+        for shard in job.shards
+    }
     stored = {shard: _read(path, job.notes) for shard, path in paths.items()}
     missing = [shard for shard, shard_predictions in stored.items() if shard_predictions is None]
     with progress(f"{job.name}, predictions", sum(map(len, missing))) as display:
         for shard in missing:
             computed = _predict_shard(predicting_job, shard, job.batch_rows)
             stored[shard] = computed
-            content = {image: [prediction.label, prediction.probability] for image, prediction in computed.items()}
+            content = {
+                image: [prediction.label, prediction.probability]
+                for image, prediction in computed.items()
+            }
             files.write_json(paths[shard], {"predictions": content})
             display.advance(len(shard))
     all_predictions: dict[str, Prediction] = {}
@@ -91,7 +100,8 @@ def _predict_batch(cut_model: CutModel, batch: Batch, batch_rows: int) -> list[P
 
 
 def _read(path: Path, notes: Notes) -> dict[str, Prediction] | None:
-    """Return stored predictions, or None if the file is missing or damaged, so that they are computed again."""
+    """Return stored predictions, or None if the file is missing or damaged, so that they are
+    computed again."""
     content = files.read_json_or_none(path, notes)
     if content is None:
         return None
@@ -105,20 +115,23 @@ def _read(path: Path, notes: Notes) -> dict[str, Prediction] | None:
 def only_correct(job: Job, folder: Path) -> Job:
     """Return the job on the images whose predicted class is one of their labels.
 
-    An image that can't be read stays in the job, and its rows say so. Raise BenchError if no image is left, or if the
-    labels aren't classes of the model.
+    An image that can't be read stays in the job, and its rows say so. Raise BenchError if no image
+    is left, or if the labels aren't classes of the model.
     """
     if not job.shares_classes:
         raise BenchError(
-            f"{job.name}: the classes of {job.data.name!r} aren't the model's, so it is unknown which images it "
-            "names correctly; set data.only_correct=false."
+            f"{job.name}: the classes of {job.data.name!r} aren't the model's, so it is unknown "
+            "which images it names correctly; set data.only_correct=false."
         )
     labels = {name: prediction.label for name, prediction in predictions(job, folder).items()}
     ids = job.data.ids
-    correct = tuple(index for index in job.indices if labels[ids[index]] in (None, *job.data.labels(index)))
+    correct = tuple(
+        index for index in job.indices if labels[ids[index]] in (None, *job.data.labels(index))
+    )
     if not correct:
         raise BenchError(
-            f"{job.name}: the model names none of the {len(job.indices)} images correctly; set data.only_correct=false."
+            f"{job.name}: the model names none of the {len(job.indices)} images correctly; set "
+            "data.only_correct=false."
         )
     kept = set(correct)
     left_out = tuple(ids[index] for index in job.indices if index not in kept)
@@ -126,7 +139,8 @@ def only_correct(job: Job, folder: Path) -> Job:
 
 
 def on_mosaics(job: Job, images: MosaicImages, folder: Path) -> Job:
-    """Return the job on mosaics of its images. Its model is cut again, since the first image decides how a cut runs.
+    """Return the job on mosaics of its images. Its model is cut again, since the first image
+    decides how a cut runs.
 
     Args:
         job: The job, on the images that mosaics may contain.
@@ -134,8 +148,8 @@ def on_mosaics(job: Job, images: MosaicImages, folder: Path) -> Job:
         folder: The run folder.
 
     Raises:
-        BenchError: If the model has no probability, if it classifies too few images with confidence, or if it can't
-            take a mosaic.
+        BenchError: If the model has no probability, if it classifies too few images with
+            confidence, or if it can't take a mosaic.
     """
     candidates = images.candidates(job.indices)
     predicted: dict[str, Prediction] = {}
@@ -146,8 +160,14 @@ def on_mosaics(job: Job, images: MosaicImages, folder: Path) -> Job:
     try:
         mosaics = images.mosaics(confident, job.model.preprocessing)
     except BenchError as error:
-        named = f", named with a probability of at least {images.confidence}: {len(confident)}" if predicted else ""
-        raise BenchError(f"{job.name}: {error} Images of one class: {len(candidates)}{named}.") from error
+        named = (
+            f", named with a probability of at least {images.confidence}: {len(confident)}"
+            if predicted
+            else ""
+        )
+        raise BenchError(
+            f"{job.name}: {error} Images of one class: {len(candidates)}{named}."
+        ) from error
     made_of = {
         "of": images.of.name,
         "images": len(job.indices),
@@ -160,7 +180,9 @@ def on_mosaics(job: Job, images: MosaicImages, folder: Path) -> Job:
         "in_mosaics": len({image.index for layout in mosaics.layouts for image in layout.cells}),
     }
     model = replace(job.model, preprocessing=mosaics.preprocessing)
-    job = replace(job, data=mosaics, indices=tuple(range(len(mosaics))), model=model, made_of=made_of)
+    job = replace(
+        job, data=mosaics, indices=tuple(range(len(mosaics))), model=model, made_of=made_of
+    )
     announce(job)
     return replace(job, cut_model=_cut_for_mosaics(job, mosaics))
 
@@ -171,29 +193,41 @@ def _predictions_with_probability(
     candidates: Sequence[Candidate],
     folder: Path,
 ) -> dict[str, Prediction]:
-    """Return {image id: prediction} for the candidates. Raise BenchError if the model has no probability for them."""
+    """Return {image id: prediction} for the candidates. Raise BenchError if the model has no
+    probability for them."""
     if not job.shares_classes:
         raise BenchError(
-            f"{job.name}: the classes of {images.of.name!r} aren't the model's, so it is unknown which images it names "
-            "with confidence; set data.confidence=null."
+            f"{job.name}: the classes of {images.of.name!r} aren't the model's, so it is unknown "
+            "which images it names with confidence; set data.confidence=null."
         )
-    predicted = predictions(replace(job, indices=tuple(image.index for image in candidates)), folder)
-    if any(prediction.label is not None and prediction.probability is None for prediction in predicted.values()):
+    predicted = predictions(
+        replace(job, indices=tuple(image.index for image in candidates)), folder
+    )
+    if any(
+        prediction.label is not None and prediction.probability is None
+        for prediction in predicted.values()
+    ):
         raise BenchError(
-            f"{job.name}: the model's output has no probabilities, so it names no image with confidence; set "
-            "data.confidence=null."
+            f"{job.name}: the model's output has no probabilities, so it names no image with "
+            "confidence; set data.confidence=null."
         )
     return predicted
 
 
-def _is_confident(images: MosaicImages, image: Candidate, predicted: Mapping[str, Prediction]) -> bool:
-    """Return True if the model predicts the image's label with at least the probability `images.confidence`."""
+def _is_confident(
+    images: MosaicImages, image: Candidate, predicted: Mapping[str, Prediction]
+) -> bool:
+    """Return True if the model predicts the image's label with at least the probability
+    `images.confidence`."""
     prediction = predicted[image.image_id]
-    return prediction.label == image.label and (prediction.probability or 0) >= (images.confidence or 0)
+    return prediction.label == image.label and (prediction.probability or 0) >= (
+        images.confidence or 0
+    )
 
 
 def _cut_for_mosaics(job: Job, mosaics: Mosaics) -> CutModel:
-    """Cut the model and trace its first mosaic. Raise BenchError if the model can't take mosaics."""
+    """Cut the model and trace its first mosaic. Raise BenchError if the model can't take
+    mosaics."""
     cut_model = cut_of(job.model, job.device, job.notes)
     batch = first_row(job)
     if batch is None:  # no mosaic can be read, and each has a row that says so
@@ -207,6 +241,7 @@ def _cut_for_mosaics(job: Job, mosaics: Mosaics) -> CutModel:
         reason = (str(error).strip().split("\n")[0] or type(error).__name__).rstrip(".")
         fit = "set data.cell=fit" if mosaics.images.cell == "full" else "choose another model"
         raise BenchError(
-            f"{job.name}: the model can't take mosaics of {height} x {width} pixels ({reason}); {fit}."
+            f"{job.name}: the model can't take mosaics of {height} x {width} pixels ({reason}); "
+            f"{fit}."
         ) from error
     return cut_model

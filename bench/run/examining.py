@@ -39,7 +39,11 @@ def examined(keys: Keys, folder: Path, is_needed: bool) -> tuple[Answer, ...]:
     content = files.read_json_or_none(path, keys.job.notes)
     if content is None and not is_needed:
         return ()
-    answers = examination(keys.job) if content is None else tuple(Answer(*answer) for answer in content["answers"])
+    answers = (
+        examination(keys.job)
+        if content is None
+        else tuple(Answer(*answer) for answer in content["answers"])
+    )
     stops = [answer.sentence for answer in answers if answer.level == "stop"]
     if stops:
         raise BenchError(" ".join(stops))
@@ -51,8 +55,8 @@ def examined(keys: Keys, folder: Path, is_needed: bool) -> tuple[Answer, ...]:
 def examination(job: Job) -> tuple[Answer, ...]:
     """Examine a job on randomly drawn images, the classes in turn, in at most MOST_BATCHES batches.
 
-    Return () if no image can be read. Labels aren't examined if they aren't the model's classes, or if the model's
-    weights are random.
+    Return () if no image can be read. Labels aren't examined if they aren't the model's classes, or
+    if the model's weights are random.
     """
     indices_by_class: dict[tuple[int, ...], list[int]] = {}
     for position in np.random.default_rng(0).permutation(len(job.indices)):
@@ -72,14 +76,23 @@ def examination(job: Job) -> tuple[Answer, ...]:
         """Examine the first part of the batch, with the remaining rows as further batches."""
         others = [batch[start : start + rows] for start in range(len(part), len(batch), rows)]
         preprocessing = job.model.preprocessing
-        normalisation = (preprocessing.mean, preprocessing.std) if preprocessing.shape is None else None
-        return examine(partial(traced, job.cut_model, part), has_labels, job.class_names, others, normalisation)
+        normalisation = (
+            (preprocessing.mean, preprocessing.std) if preprocessing.shape is None else None
+        )
+        return examine(
+            partial(traced, job.cut_model, part), has_labels, job.class_names, others, normalisation
+        )
 
-    return next(by_halves(batch[: job.batch_rows], job.batch_rows, job.cut_model.limits, examine_part, job.notes))
+    return next(
+        by_halves(
+            batch[: job.batch_rows], job.batch_rows, job.cut_model.limits, examine_part, job.notes
+        )
+    )
 
 
 def mates(answers: Sequence[Answer]) -> str | None:
-    """Return `SplitModel.mates` according to the examination, or None if there was no examination."""
+    """Return `SplitModel.mates` according to the examination, or None if there was no
+    examination."""
     batch_answers = [answer for answer in answers if answer.question == BATCH]
     if not batch_answers:
         return None

@@ -1,4 +1,5 @@
-"""Explain one trace: compute every method's heatmap, the explained and the top classes, axiom errors and notes.
+"""Explain one trace: compute every method's heatmap, the explained and the top classes, axiom
+errors and notes.
 
 `axiom_bench.explain` and the command `explain` both call `explained_trace`.
 """
@@ -33,7 +34,9 @@ from axiom_bench.notes import Note, Notes, ZeroMaps
 from axiom_bench.run.progress import at
 
 TOP = 5  # the number of classes that are listed
-ERRORS = "axiom errors, which report.figures.plane=[] leaves out"  # the step's name on the progress bar
+ERRORS = (
+    "axiom errors, which report.figures.plane=[] leaves out"  # the step's name on the progress bar
+)
 
 
 def explained_trace(
@@ -50,8 +53,8 @@ def explained_trace(
 ) -> Heatmaps:
     """Return the heatmaps of all methods that apply to the model, with what is known about them.
 
-    The notes of the heatmaps are about methods that don't apply, zero maps and costly metrics. The caller warns about
-    them.
+    The notes of the heatmaps are about methods that don't apply, zero maps and costly metrics. The
+    caller warns about them.
 
     Args:
         trace: The trace of a batch.
@@ -63,8 +66,8 @@ def explained_trace(
         pictures: The images before they were normalised (B, H, W, 3), if they are known.
         scores: The score of each row, if a row isn't a class of an image but an object in it.
         top: Every object of each row's image, if rows are objects.
-        max_passes: Metrics whose ablation drops cost more forward passes are left out, unless a method has needed
-            the drops.
+        max_passes: Metrics whose ablation drops cost more forward passes are left out, unless a
+            method has needed the drops.
 
     Raises:
         BenchError: if a method or metric returns a wrong shape or changes the trace.
@@ -94,7 +97,11 @@ def explained_trace(
         errors = _errors(cheap, explanations, on_scale)
     titles = {method.name: method.spec.title for method in methods}
     titles |= {metric.name: metric.spec.title for metric in metrics}
-    values = trace.logits.detach().softmax(1) if trace.has_probability else trace.network.explained(trace.logits)
+    values = (
+        trace.logits.detach().softmax(1)
+        if trace.has_probability
+        else trace.network.explained(trace.logits)
+    )
     if not scores:
         names = classes if classes and len(classes) == values.shape[1] else None
         class_score = partial(_class_score, values, names, trace.has_probability)
@@ -123,23 +130,33 @@ def _explanations(
     normalise: str,
     notes: Notes,
 ) -> list[tuple[Method, Explanation]]:
-    """Return the explanations of the methods that apply, in the methods' order. The user's own are called last."""
+    """Return the explanations of the methods that apply, in the methods' order. The user's own are
+    called last."""
     batch = Batch(trace.images, ("",) * len(trace), trace.targets)
     explanation_by_method: dict[str, Explanation] = {}
     for method in sorted(methods, key=lambda method: method.is_foreign):
         at(method.spec.title or method.name)
-        witness = Witness(trace.images.device, partial(tensors_of, trace)) if method.is_foreign else None
+        witness = (
+            Witness(trace.images.device, partial(tensors_of, trace)) if method.is_foreign else None
+        )
         answer = answer_of(method, trace, notes)
         if answer is not None:
             note_non_finite(method, trace, answer, notes)
-            explanation_by_method[method.name] = Explanation.of(trace, answer, batch, method, normalise)
+            explanation_by_method[method.name] = Explanation.of(
+                trace, answer, batch, method, normalise
+            )
         if witness is not None:
             witness.check([method])
-    return [(method, explanation_by_method[method.name]) for method in methods if method.name in explanation_by_method]
+    return [
+        (method, explanation_by_method[method.name])
+        for method in methods
+        if method.name in explanation_by_method
+    ]
 
 
 def _costly_metrics(trace: Trace, metrics: Sequence[Metric], max_passes: float) -> list[Metric]:
-    """Return the metrics whose ablation drops no method has needed, and that cost more than `max_passes`."""
+    """Return the metrics whose ablation drops no method has needed, and that cost more than
+    `max_passes`."""
     if "drops" in vars(trace):
         return []
     need_drops = [metric for metric in metrics if plugins.NEEDS_DROPS in plugins.needs_of(metric)]
@@ -148,12 +165,15 @@ def _costly_metrics(trace: Trace, metrics: Sequence[Metric], max_passes: float) 
 
 def _cost_note(trace: Trace, costly: Sequence[Metric], max_passes: float) -> str:
     """Return a sentence that says why the costly metrics are left out, and how to estimate them."""
-    share = max_passes / trace.drops_cost / 2  # half, since the first channel costs more than the others
+    share = (
+        max_passes / trace.drops_cost / 2
+    )  # half, since the first channel costs more than the others
     channels = max(1, int(share * trace.activations.shape[1]))
     titles = " and ".join((metric.spec.title or metric.name).lower() for metric in costly)
     return (
         f"No {titles}: its ablation drops would cost about {trace.drops_cost:,.0f} forward passes "
-        f"({trace.capture}). To estimate it from fewer channels, set device.ablation_channels={channels}."
+        f"({trace.capture}). To estimate it from fewer channels, set "
+        f"device.ablation_channels={channels}."
     )
 
 
@@ -162,12 +182,14 @@ def _errors(
     explanations: Sequence[tuple[Method, Explanation]],
     on_scale: Sequence[bool],
 ) -> pd.DataFrame:
-    """Measure the metrics. Return one line per metric, method and row, in the columns of `Heatmaps.errors`.
+    """Measure the metrics. Return one line per metric, method and row, in the columns of
+    `Heatmaps.errors`.
 
     on_scale: whether each explanation is on the score scale.
     """
     requests = [
-        (explanation, is_on_scale) for (_, explanation), is_on_scale in zip(explanations, on_scale, strict=True)
+        (explanation, is_on_scale)
+        for (_, explanation), is_on_scale in zip(explanations, on_scale, strict=True)
     ]
     measurements = measure_all(metrics, requests)
     lines = []

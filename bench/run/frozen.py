@@ -13,7 +13,8 @@ from axiom_bench.run.job import Job
 
 
 def check(name: str, job: Job, metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Compare a job with its suite. Return sentences for the manifest: the suite's note, and what it didn't freeze.
+    """Compare a job with its suite. Return sentences for the manifest: the suite's note, and what
+    it didn't freeze.
 
     Args:
         name: SUITE/PART@HASH.
@@ -39,25 +40,31 @@ def check(name: str, job: Job, metrics: Mapping[str, Mapping[str, Any]]) -> list
         frozen_names = frozen["names"][job.data.name]
         if names_of(job) != frozen_names:
             count = frozen_names[0]
-            differing.append(f"the names of {job.data.name}'s {len(job.indices):,} images (the suite has {count:,})")
+            differing.append(
+                f"the names of {job.data.name}'s {len(job.indices):,} images (the suite has "
+                f"{count:,})"
+            )
     calls = calls_of(metrics)
     frozen_calls = frozen["metrics"]
     metric_names = sorted({*calls, *frozen_calls})
     differing_metrics = [name for name in metric_names if calls.get(name) != frozen_calls.get(name)]
     if differing_metrics:
-        differing.append(f"the metrics {', '.join(differing_metrics)} (their function or parameters)")
+        differing.append(
+            f"the metrics {', '.join(differing_metrics)} (their function or parameters)"
+        )
     if differing:
         raise BenchError(
-            f"What {job.name} has isn't what the suite {suite} froze: {'; '.join(differing)}. Its values can't stand "
-            "beside the published ones; get the files that conf/suite/ describes, or run it without suite=."
+            f"What {job.name} has isn't what the suite {suite} froze: {'; '.join(differing)}. Its "
+            "values can't stand beside the published ones; get the files that conf/suite/ "
+            "describes, or run it without suite=."
         )
     if "data" in frozen:
         return notes
     return [
         *notes,
-        f"the suite {suite} has the names of {job.data.name}'s images, not their content and labels, which weren't "
-        "compared: two runs had the same ones if their fingerprints are the same, here "
-        f"{job.data_fingerprint[:DIGITS]}",
+        f"the suite {suite} has the names of {job.data.name}'s images, not their content and "
+        "labels, which weren't compared: two runs had the same ones if their fingerprints are the "
+        f"same, here {job.data_fingerprint[:DIGITS]}",
     ]
 
 
@@ -71,5 +78,9 @@ def names_of(job: Job) -> list[Any]:
 
 
 def calls_of(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Return {metric: [target, params]}, the part of the metrics' entries that decides what they compute."""
-    return {name: [entry["_target_"], dict(entry.get("params") or {})] for name, entry in metrics.items()}
+    """Return {metric: [target, params]}, the part of the metrics' entries that decides what they
+    compute."""
+    return {
+        name: [entry["_target_"], dict(entry.get("params") or {})]
+        for name, entry in metrics.items()
+    }

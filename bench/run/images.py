@@ -1,8 +1,9 @@
 """A job's images as batches, and the cache of decoded images on disk (data.cache=FOLDER).
 
-Runs with equal preprocessing share the cache. It has one file per image, named by the key of everything that decides
-its content: a checksum, then safetensors' format. Files aren't synced, since that would take longer than decoding. If a
-power cut damages a file, its checksum doesn't match, and the image is decoded again.
+Runs with equal preprocessing share the cache. It has one file per image, named by the key of
+everything that decides its content: a checksum, then safetensors' format. Files aren't synced,
+since that would take longer than decoding. If a power cut damages a file, its checksum doesn't
+match, and the image is decoded again.
 """
 
 from __future__ import annotations
@@ -49,10 +50,12 @@ class ImageCache:
     common: str
     """The key of everything that decides all entries of the job."""
     contents: Mapping[int, str] = field(repr=False)
-    """{position in the data set: text that identifies the image's content}, for the images of the job."""
+    """{position in the data set: text that identifies the image's content}, for the images of the
+    job."""
 
     def path(self, index: int) -> Path | None:
-        """Return the file of an image, or None if the image belongs to another job or can't be read."""
+        """Return the file of an image, or None if the image belongs to another job or can't be
+        read."""
         content = self.contents.get(index)
         if content is None or UNREADABLE in content:
             return None
@@ -60,7 +63,8 @@ class ImageCache:
         return self.folder / name[:2] / f"{name}{SUFFIX}"
 
     def read(self, index: int) -> Decoded | None:
-        """Return the image, or None if the cache lacks it. Raise DamagedEntry if its file is damaged."""
+        """Return the image, or None if the cache lacks it. Raise DamagedEntry if its file is
+        damaged."""
         path = self.path(index)
         if path is None:
             return None
@@ -81,13 +85,15 @@ class ImageCache:
             files.replace(path, _checksum(path.stem, content) + content, sync=False)
         except OSError as error:
             raise BenchError(
-                f"Can't write to data.cache={self.folder}: {(error.strerror or str(error)).lower()}; allow writing "
-                "there, free some space, choose another folder, or set data.cache=null."
+                f"Can't write to data.cache={self.folder}: "
+                f"{(error.strerror or str(error)).lower()}; allow writing there, free some space, "
+                "choose another folder, or set data.cache=null."
             ) from error
 
 
 def of_job(job: Job) -> ImageCache | None:
-    """Return the job's cache of images, or None if data.cache isn't set. Its keys don't cover how values are scaled."""
+    """Return the job's cache of images, or None if data.cache isn't set. Its keys don't cover how
+    values are scaled."""
     if job.cache is None:
         return None
     sources = tuple(sorted({source.module for source in job.data.sources}))
@@ -95,7 +101,9 @@ def of_job(job: Job) -> ImageCache | None:
     return ImageCache(Path(job.cache), common, job.contents)
 
 
-def common_key(preprocessing: Preprocessing, classes: Sequence[str], sources: tuple[str, ...]) -> str:
+def common_key(
+    preprocessing: Preprocessing, classes: Sequence[str], sources: tuple[str, ...]
+) -> str:
     """Return the key of everything that decides all entries of a job.
 
     Args:
@@ -110,36 +118,53 @@ def common_key(preprocessing: Preprocessing, classes: Sequence[str], sources: tu
 
 @lru_cache(maxsize=16)
 def _code(sources: tuple[str, ...]) -> object:
-    """Hash the code that decodes images. It is cached, since it takes a third of a second and each shard needs it."""
+    """Hash the code that decodes images. It is cached, since it takes a third of a second and each
+    shard needs it."""
     code = Sources().of([batches.__module__, *sources])
     return code.sha256, code.versions
 
 
 def announce(job: Job) -> None:
-    """Print how much space the cache will take, before it is written. Raise BenchError if the disk has less space."""
+    """Print how much space the cache will take, before it is written. Raise BenchError if the disk
+    has less space."""
     cache = of_job(job)
     if cache is None:
         return
     paths = {index: path for index in job.indices if (path := cache.path(index)) is not None}
     missing = [index for index, path in paths.items() if not os.path.exists(path)]
-    sentence = f"{job.name}: {len(paths) - len(missing):,} of {len(paths):,} images are in data.cache={cache.folder}"
+    sentence = (
+        f"{job.name}: {len(paths) - len(missing):,} of {len(paths):,} images are in "
+        f"data.cache={cache.folder}"
+    )
     size = len(missing) * _entry_bytes(job, missing)
     if size:
         files.sweep(cache.folder)
         free = free_bytes(cache.folder)
         if size > free:
             raise BenchError(
-                f"{sentence}; the others would take about {size_text(size)}, and {size_text(free)} are free there. "
-                "Free some space, choose another folder, or set data.cache=null."
+                f"{sentence}; the others would take about {size_text(size)}, and "
+                f"{size_text(free)} are free there. Free some space, choose another folder, or "
+                "set data.cache=null."
             )
-        sentence += f"; the others will take about {size_text(size)}, and {size_text(free)} are free"
+        sentence += (
+            f"; the others will take about {size_text(size)}, and {size_text(free)} are free"
+        )
     Console().print(sentence, highlight=False, soft_wrap=True, markup=False)
 
 
 def _entry_bytes(job: Job, indices: Sequence[int]) -> int:
-    """Return the size of the entry of the first readable image, or 0 if none of the first MAX_TRIED can be read."""
+    """Return the size of the entry of the first readable image, or 0 if none of the first MAX_TRIED
+    can be read."""
     for index in indices[:MAX_TRIED]:
-        (item,) = batches(job.data, [index], job.model.preprocessing, "predicted", 1, job.one_worker, notes=job.notes)
+        (item,) = batches(
+            job.data,
+            [index],
+            job.model.preprocessing,
+            "predicted",
+            1,
+            job.one_worker,
+            notes=job.notes,
+        )
         if isinstance(item, Batch):
             mask = item.annotations[0].mask
             pixel_bytes = item.images.numel() if job.data.shape is None else item.images.nbytes
@@ -161,7 +186,12 @@ def _tensors(image: Decoded) -> dict[str, Tensor]:
         "cells": annotation.cells,
     }
     text = torch.frombuffer(bytearray(json.dumps(about).encode()), dtype=torch.uint8)
-    tensors = {"pixels": image.pixels, "labels": annotation.labels, "boxes": annotation.boxes, "about": text}
+    tensors = {
+        "pixels": image.pixels,
+        "labels": annotation.labels,
+        "boxes": annotation.boxes,
+        "about": text,
+    }
     if annotation.mask is not None:
         small = annotation.mask.to(SMALL)
         tensors["mask"] = small if torch.equal(small.long(), annotation.mask) else annotation.mask
@@ -233,7 +263,9 @@ def rows(
         job.data,
         indices,
         job.model.preprocessing,
-        target_rule="label" if job.target in OBJECT_RULES else job.target,  # an object's class is its row's label
+        target_rule="label"
+        if job.target in OBJECT_RULES
+        else job.target,  # an object's class is its row's label
         batch_size=size or job.batch_size,
         workers=job.workers if workers is None else workers,
         extras=extras,
@@ -252,8 +284,11 @@ def rows(
             yield job.with_inputs(batch)
 
 
-def first_batch(job: Job, indices: Sequence[int], size: int, extras: Collection[str]) -> Batch | None:
-    """Return the first `size` rows of readable images on the job's device, or None if no image can be read."""
+def first_batch(
+    job: Job, indices: Sequence[int], size: int, extras: Collection[str]
+) -> Batch | None:
+    """Return the first `size` rows of readable images on the job's device, or None if no image can
+    be read."""
     readable = rows(job, indices, extras, size, job.one_worker)
     return next((batch for batch in readable if isinstance(batch, Batch)), None)
 

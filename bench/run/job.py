@@ -95,12 +95,14 @@ class Job:
     made_of: Mapping[str, Any] | None = None
     """The images that mosaics were made of, for the manifest; None for other data.
 
-    `of` names their data set, and `images` counts its images. `of_one_class` counts the images of one class, and
-    `unreadable` those among them that can't be read. `confident` counts the images that the model classifies with at
-    least the probability `confidence` (null: all of them), and `in_mosaics` those that a mosaic shows.
+    `of` names their data set, and `images` counts its images. `of_one_class` counts the images of
+    one class, and `unreadable` those among them that can't be read. `confident` counts the images
+    that the model classifies with at least the probability `confidence` (null: all of them), and
+    `in_mosaics` those that a mosaic shows.
     """
     of_images: str | None = None
-    """The fingerprint of the images in which the network has found the explained objects; None for other networks."""
+    """The fingerprint of the images in which the network has found the explained objects; None for
+    other networks."""
 
     @property
     def file_stem(self) -> str:
@@ -119,20 +121,29 @@ class Job:
         methods = chosen("method", settings.method)
         metrics = chosen("metric", settings.metric)
         data = settings.data
-        # The network loads after the data, since it takes longest, unless the data set asks for its classes. A data set
-        # whose samples are arrays passes their shape.
+        # The network loads after the data, since it takes longest, unless the data set asks for its
+        # classes. A data set whose samples are arrays passes their shape.
         network = cache(lambda *shape: load_model(settings.model, *shape))
         background = ModelSpec.of(settings.model).background
         dataset = load_dataset(data, lambda *shape: network(*shape).named_classes, background)
         loaded = network() if dataset.shape is None else network(dataset.shape)
-        size = None if isinstance(dataset, MosaicImages) else data["size"]  # the size of mosaics counts the mosaics
-        indices = subset(dataset, size, data["seed"], data.get("only_classes"), data.get("leave_out"))
-        preprocessing = replace(loaded.preprocessing, scaled_decoding=data.get("scaled_decoding", False))
+        size = (
+            None if isinstance(dataset, MosaicImages) else data["size"]
+        )  # the size of mosaics counts the mosaics
+        indices = subset(
+            dataset, size, data["seed"], data.get("only_classes"), data.get("leave_out")
+        )
+        preprocessing = replace(
+            loaded.preprocessing, scaled_decoding=data.get("scaled_decoding", False)
+        )
         if loaded.inputs is not None and isinstance(dataset, MosaicImages):
             raise BenchError(
-                f"A mosaic shows several images, and {loaded.inputs.name} has a row for each: set other data."
+                f"A mosaic shows several images, and {loaded.inputs.name} has a row for each: set "
+                "other data."
             )
-        inputs = loaded.inputs and loaded.inputs.of_images(dataset.ids, [dataset.ids[index] for index in indices])
+        inputs = loaded.inputs and loaded.inputs.of_images(
+            dataset.ids, [dataset.ids[index] for index in indices]
+        )
         model = replace(loaded, preprocessing=preprocessing, inputs=inputs)
         default_target = "predicted" if dataset.unlabelled else "label"
         notes = Notes()
@@ -159,13 +170,15 @@ class Job:
         return job
 
     def check(self) -> None:
-        """Raise BenchError if the target rule needs labels and the data's labels can't be classes of the model."""
+        """Raise BenchError if the target rule needs labels and the data's labels can't be classes
+        of the model."""
         if self.target in ("predicted", DETECTIONS, MASKS):
             return
         if self.data.unlabelled:
             raise BenchError(
-                f"The images of {self.data.name!r} have no labels ({self.data.unlabelled}); set target=predicted, or "
-                "call the folders by the network's classes: names, indices or ImageNet's synset ids."
+                f"The images of {self.data.name!r} have no labels ({self.data.unlabelled}); set "
+                "target=predicted, or call the folders by the network's classes: names, indices "
+                "or ImageNet's synset ids."
             )
         model_classes = self.model.number_of_classes
         data_classes = len(self.data.classes)
@@ -175,10 +188,10 @@ class Job:
             if model_classes == data_classes + 1:
                 background = "model.background=0 if output 0 is the background (-1: the last), "
             raise BenchError(
-                f"The model {self.model.name} has {model_classes} classes and the data set {self.data.name} "
-                f"{data_classes}, so labels don't name the model's classes; set {background}data.classes to the "
-                "model's classes in the order of its outputs, target=predicted, or, for an ImageNet model on VOC, "
-                "model.output=voc_groups."
+                f"The model {self.model.name} has {model_classes} classes and the data set "
+                f"{self.data.name} {data_classes}, so labels don't name the model's classes; set "
+                f"{background}data.classes to the model's classes in the order of its outputs, "
+                "target=predicted, or, for an ImageNet model on VOC, model.output=voc_groups."
             )
 
     def lines(self) -> tuple[str, ...]:
@@ -193,8 +206,9 @@ class Job:
             if counts["confidence"] is not None:
                 confident = f" and are named with a probability of at least {counts['confidence']}"
             lines.append(
-                f"{counts['confident']} of {counts['images']} images of {counts['of']!r}{unreadable} show one class"
-                f"{confident}; {counts['in_mosaics']} of them are in the {counts['mosaics']} mosaics."
+                f"{counts['confident']} of {counts['images']} images of "
+                f"{counts['of']!r}{unreadable} show one class{confident}; {counts['in_mosaics']} "
+                f"of them are in the {counts['mosaics']} mosaics."
             )
         if self.left_out:
             count = f"{len(self.left_out)} of {len(self.all_indices)} images are left out"
@@ -203,13 +217,14 @@ class Job:
 
     @property
     def one_worker(self) -> int:
-        """The number of processes that read a few images: 1, since a decoder may crash its process, or 0 if the job
-        reads images in its own process."""
+        """The number of processes that read a few images: 1, since a decoder may crash its process,
+        or 0 if the job reads images in its own process."""
         return min(self.workers, 1)
 
     @property
     def shares_classes(self) -> bool:
-        """True if data and model have equally many classes, so that a class index means the same to both.
+        """True if data and model have equally many classes, so that a class index means the same to
+        both.
 
         Otherwise no label, box or mask may be used, and only target=predicted is allowed.
         """
@@ -219,8 +234,9 @@ class Job:
     def class_names(self) -> tuple[str, ...]:
         """The names of the model's classes for readers, by class index.
 
-        The data set's names are used if it shares the model's classes, and either has readable names for them or the
-        model has no names. Otherwise the model's own names are used, or the class indices if it has none.
+        The data set's names are used if it shares the model's classes, and either has readable
+        names for them or the model has no names. Otherwise the model's own names are used, or the
+        class indices if it has none.
         """
         data = self.data
         model_names = self.model.classes
@@ -234,8 +250,9 @@ class Job:
         if self.shares_classes or self.data.unlabelled:
             return self.data.notes
         sentence = (
-            f"the {len(self.data.classes)} classes of {self.data.name!r} aren't the {self.model.number_of_classes} of "
-            f"{self.model.name}, so boxes and masks aren't used: metrics that need them have no value."
+            f"the {len(self.data.classes)} classes of {self.data.name!r} aren't the "
+            f"{self.model.number_of_classes} of {self.model.name}, so boxes and masks aren't "
+            "used: metrics that need them have no value."
         )
         return (*self.data.notes, sentence)
 
@@ -248,7 +265,12 @@ class Job:
     def columns(self) -> dict[str, str]:
         """The columns that are the same in all of the job's records."""
         model = self.model
-        return {"experiment": self.experiment, "model": model.name, "layer": model.layer, "data": self.data.name}
+        return {
+            "experiment": self.experiment,
+            "model": model.name,
+            "layer": model.layer,
+            "data": self.data.name,
+        }
 
     @cached_property
     def shards(self) -> tuple[Shard, ...]:
@@ -257,10 +279,11 @@ class Job:
 
     @cached_property
     def contents(self) -> dict[int, str]:
-        """The text that identifies the content of each image to explain, by its position in the data set.
+        """The text that identifies the content of each image to explain, by its position in the
+        data set.
 
-        It consists of the id, the SHA-256 of the image, the labels, which may be in another file, and the SHA-256 of
-        the network's further inputs for this image, if the network has any.
+        It consists of the id, the SHA-256 of the image, the labels, which may be in another file,
+        and the SHA-256 of the network's further inputs for this image, if the network has any.
         """
         data = self.data
         labels = self.labels
@@ -277,18 +300,20 @@ class Job:
 
     @cached_property
     def labels(self) -> dict[int, tuple[int, ...]]:
-        """All labels of each image to explain, by its position. They are cached, since some data sets read a file for
-        each image."""
+        """All labels of each image to explain, by its position. They are cached, since some data
+        sets read a file for each image."""
         return {index: self.data.labels(index) for index in self.indices}
 
     @cached_property
     def batch_rows(self) -> int:
-        """The number of rows that every batch is padded to: `batch_size`, or the rows of the largest shard if fewer."""
+        """The number of rows that every batch is padded to: `batch_size`, or the rows of the
+        largest shard if fewer."""
         largest_shard = max(map(self.rows, self.shards), default=1)
         return min(self.batch_size, largest_shard) or 1
 
     def rows(self, shard: Shard) -> int:
-        """Return the number of rows of a shard: one per image, or one per label if target=each_label.
+        """Return the number of rows of a shard: one per image, or one per label if
+        target=each_label.
 
         A crop that cuts an object away leaves fewer rows.
         """
@@ -298,7 +323,8 @@ class Job:
 
     @cached_property
     def num_batches(self) -> int:
-        """The number of batches that all rows fill. Shards whose last batch isn't full have a few more."""
+        """The number of batches that all rows fill. Shards whose last batch isn't full have a few
+        more."""
         return -(-self.rows(self.indices) // self.batch_rows)
 
     def with_inputs(self, batch: Batch) -> Batch:
@@ -323,14 +349,15 @@ def _target_rule(model: Mapping[str, Any], target: str) -> str:
         return OBJECT_RULE_BY_CLASS_RULE.get(target, target)
     if target in OBJECT_RULES:
         raise BenchError(
-            f"target={target} is of networks that find objects; set model.output={' or '.join(OBJECT_OUTPUTS)}, or "
-            f"target={' or '.join(TARGET_RULES)}."
+            f"target={target} is of networks that find objects; set "
+            f"model.output={' or '.join(OBJECT_OUTPUTS)}, or target={' or '.join(TARGET_RULES)}."
         )
     return target
 
 
 def cut_of(model: LoadedModel, device: Device, notes: Notes = WARNINGS) -> CutModel:
-    """Move the model to the device, cut it at its layer, and return it. Its first trace adds to `notes`."""
+    """Move the model to the device, cut it at its layer, and return it. Its first trace adds to
+    `notes`."""
     cut_model = cut(
         model.module.to(device.device),
         model.layer,
@@ -355,11 +382,16 @@ def chosen(kind: str, entries: Mapping[str, Any]) -> tuple[Plugin, ...]:
     Raise BenchError if a plug-in can't be imported, or if there is no entry.
     """
     if not entries:
-        raise BenchError(f"No {kind} is chosen; name some, for example {kind}=[{plugins.names(kind)[0]}].")
+        raise BenchError(
+            f"No {kind} is chosen; name some, for example {kind}=[{plugins.names(kind)[0]}]."
+        )
     mappings = [entry for entry in entries.values() if isinstance(entry, Mapping)]
-    if not all(str(entry.get("_target_")).startswith("axiom_bench.") and "library" not in entry for entry in mappings):
-        # A user's module, or another library, may import torchvision next to a CPU-only torch. The import takes
-        # seconds, so the package's own plug-ins don't pay for it.
+    if not all(
+        str(entry.get("_target_")).startswith("axiom_bench.") and "library" not in entry
+        for entry in mappings
+    ):
+        # A user's module, or another library, may import torchvision next to a CPU-only torch. The
+        # import takes seconds, so the package's own plug-ins don't pay for it.
         import axiom_bench.data.torchvision_import  # noqa: F401
     loaded = tuple(plugins.from_config(kind, name, entry) for name, entry in entries.items())
     if kind == "metric":
@@ -370,7 +402,8 @@ def chosen(kind: str, entries: Mapping[str, Any]) -> tuple[Plugin, ...]:
 
 
 def read_hashes(folder: Path, notes: Notes = WARNINGS) -> FileHashes:
-    """Read the hashes of image files that the run folder keeps, so that a second run needn't read the images.
+    """Read the hashes of image files that the run folder keeps, so that a second run needn't read
+    the images.
 
     Return empty hashes if the run folder has no such file, or if the file is damaged.
     """
@@ -379,10 +412,11 @@ def read_hashes(folder: Path, notes: Notes = WARNINGS) -> FileHashes:
 
 
 def keep_hashes(job: Job, folder: Path) -> None:
-    """Hash the job's images, and keep new hashes for the next run. Raise BenchError if the folder can't be written.
+    """Hash the job's images, and keep new hashes for the next run. Raise BenchError if the folder
+    can't be written.
 
-    If two processes write at once, the file of the last one stays, and the next run reads again the images that only
-    the other process hashed.
+    If two processes write at once, the file of the last one stays, and the next run reads again the
+    images that only the other process hashed.
     """
     hashes = job.hashes
     if job.contents and hashes.current.items() - hashes.cached.items():

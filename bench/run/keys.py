@@ -1,7 +1,8 @@
 """The keys of a job's values: hashes of everything that decides them.
 
-The model, the input, the precision, the code and the versions of packages decide a value, and so do the method, the
-metric and their parameters. A value that the run folder has under its key is cached and isn't computed again.
+The model, the input, the precision, the code and the versions of packages decide a value, and so do
+the method, the metric and their parameters. A value that the run folder has under its key is cached
+and isn't computed again.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class Keys:
     job: Job
     """The job, on its images to explain."""
     command: str = ""
-    """The id of the command. It is part of the keys of users' own plug-ins, except those that declare `reuse`."""
+    """The id of the command. It is part of the keys of users' own plug-ins, except those that
+    declare `reuse`."""
 
     @cached_property
     def common(self) -> str:
@@ -45,9 +47,13 @@ class Keys:
         job = self.job
         model = job.model
         device = job.device
-        # The network's layers as torch prints them, its tensors that aren't weights, and the code of its classes.
+        # The network's layers as torch prints them, its tensors that aren't weights, and the code
+        # of its classes.
         network_code = self.code({type(part).__module__ for part in model.module.modules()})
-        network = [[repr(model.module), tensors_sha256(model.module), network_code], self._function(model.build)]
+        network = [
+            [repr(model.module), tensors_sha256(model.module), network_code],
+            self._function(model.build),
+        ]
         if job.settings.model.get("output") in OBJECT_OUTPUTS:
             network.append(self._function(vars(model.module)["read"]))
         output: list[object] = [
@@ -69,35 +75,51 @@ class Keys:
             reshape=self._reshape,
             output=output,
             preprocessing=repr(model.preprocessing),
-            target=[job.target, list(job.data.classes)],  # the order of classes maps labels, boxes and masks to outputs
+            target=[
+                job.target,
+                list(job.data.classes),
+            ],  # the order of classes maps labels, boxes and masks to outputs
             normalise=job.normalise,
             batch_rows=job.batch_rows,
-            device=[device.device.type, device.precision, device.head_precision, device.deterministic],
+            device=[
+                device.device.type,
+                device.precision,
+                device.head_precision,
+                device.deterministic,
+            ],
             ablation_channels=device.ablation_channels,
             code=self.code(modules),
-            experiment=[job.experiment, job.data.name],  # the rows of the records contain both names
+            experiment=[
+                job.experiment,
+                job.data.name,
+            ],  # the rows of the records contain both names
             **input_facts,
         )
 
     def with_plugins_of(self, job: Job) -> Keys:
-        """Return the keys of a copy of the job whose plug-ins are proved. The code and the common key are reused."""
+        """Return the keys of a copy of the job whose plug-ins are proved. The code and the common
+        key are reused."""
         keys = Keys(job, self.command)
         vars(keys).update(common=self.common, _sources=self._sources)
         return keys
 
     @cached_property
     def values(self) -> dict[str, dict[str, str]]:
-        """{method: {metric: key}} of all values that the job has. Metrics of the layer have the method `LAYER`."""
+        """{method: {metric: key}} of all values that the job has. Metrics of the layer have the
+        method `LAYER`."""
         layer_metrics: dict[str, str] = {}
         method_metrics: dict[str, str] = {}
         for metric in self.job.metrics:
             metrics = layer_metrics if metric.spec.of == "layer" else method_metrics
             metrics[metric.name] = self.of_metric(metric)
-        values = {LAYER: {name: key(method=None, metric=hashed) for name, hashed in layer_metrics.items()}}
+        values = {
+            LAYER: {name: key(method=None, metric=hashed) for name, hashed in layer_metrics.items()}
+        }
         for method in self.job.methods:
             hashed_method = self._of_method(method)
             values[method.name] = {
-                name: key(method=hashed_method, metric=hashed) for name, hashed in method_metrics.items()
+                name: key(method=hashed_method, metric=hashed)
+                for name, hashed in method_metrics.items()
             }
         return {method: keys for method, keys in values.items() if keys}
 
@@ -106,7 +128,8 @@ class Keys:
         return key(job=self.common, contents=[self.job.contents[index] for index in shard])
 
     def step(self, name: str, *settings: object, methods: bool = True) -> str:
-        """Return the key of the result that a step of the run computes from all images, such as run times or pictures.
+        """Return the key of the result that a step of the run computes from all images, such as run
+        times or pictures.
 
         Args:
             name: The name of the step.
@@ -122,7 +145,8 @@ class Keys:
         )
 
     def _of_method(self, method: Plugin) -> str:
-        """Return the key of a method, with the files and images that it reads in addition to the explained images."""
+        """Return the key of a method, with the files and images that it reads in addition to the
+        explained images."""
         plain_key = method_key(method, self._sources, self.command)
         further_inputs = self._files_of(method)
         if "other_images" in required([method]):
@@ -130,7 +154,8 @@ class Keys:
         return key(method=plain_key, **further_inputs) if further_inputs else plain_key
 
     def of_metric(self, metric: Plugin) -> str:
-        """Return the key of a metric, with the files that it reads and the finetuned network that it calls."""
+        """Return the key of a metric, with the files that it reads and the finetuned network that
+        it calls."""
         plain_key = metric_key(metric, self._sources, self.command)
         further_inputs: dict[str, object] = {**self._files_of(metric)}
         if "finetuned" in needs_of(metric) and self.job.model.finetuned is not None:
@@ -138,9 +163,11 @@ class Keys:
         return key(metric=plain_key, **further_inputs) if further_inputs else plain_key
 
     def _files_of(self, plugin: Plugin) -> dict[str, list[str]]:
-        """Return the names and SHA-256 of the files that a plug-in declares, or {} if it declares none.
+        """Return the names and SHA-256 of the files that a plug-in declares, or {} if it declares
+        none.
 
-        A declared path is a file, or a folder of which all files count. Raise BenchError if it doesn't exist.
+        A declared path is a file, or a folder of which all files count. Raise BenchError if it
+        doesn't exist.
         """
         contents = []
         for setting, text in declared_files(plugin):
@@ -156,9 +183,11 @@ class Keys:
 
     @cached_property
     def _others(self) -> list[str]:
-        """The number of images in the data set, then the id and content of each explained image's other image.
+        """The number of images in the data set, then the id and content of each explained image's
+        other image.
 
-        The other image is the first candidate of `others`. The text is empty if an image has no candidate.
+        The other image is the first candidate of `others`. The text is empty if an image has no
+        candidate.
         """
         data = self.job.data
         contents = [str(len(data))]
@@ -176,21 +205,30 @@ class Keys:
         return Sources()
 
     def code(self, modules: Iterable[str]) -> list[object]:
-        """Return the hash of the code that these modules run, and the versions of the installed distributions in it."""
+        """Return the hash of the code that these modules run, and the versions of the installed
+        distributions in it."""
         code = self._sources.of(modules)
         return [code.sha256, code.versions]
 
     def _function(self, function: Callable[..., Any] | None) -> list[object]:
-        """Return the name, the arguments and the code of a function, and its tensors if it is a module.
+        """Return the name, the arguments and the code of a function, and its tensors if it is a
+        module.
 
-        The function has built the network, since two networks may print alike, or computes scores from its output.
+        The function has built the network, since two networks may print alike, or computes scores
+        from its output.
         """
         if function is None:
             return []
         call, args, kwargs = unbound(function)
         owner = call if hasattr(call, "__qualname__") else type(call)
         module: str = owner.__module__
-        facts: list[object] = [label(module), owner.__qualname__, list(args), kwargs, self.code([module])]
+        facts: list[object] = [
+            label(module),
+            owner.__qualname__,
+            list(args),
+            kwargs,
+            self.code([module]),
+        ]
         if isinstance(call, nn.Module):
             facts += [repr(call), state_sha256(call.state_dict()), tensors_sha256(call)]
         if isinstance(call, TensorScores):
@@ -207,7 +245,8 @@ class Keys:
 
     @property
     def _reshape(self) -> object:
-        """The reshape that makes maps of the layer's output: its repr, or the class and code of a user's own object."""
+        """The reshape that makes maps of the layer's output: its repr, or the class and code of a
+        user's own object."""
         reshape = self.job.model.reshape
         if not isinstance(reshape, Reshape):
             return repr(reshape)
@@ -215,7 +254,8 @@ class Keys:
 
 
 def tensors_sha256(module: nn.Module | None) -> str:
-    """Return the SHA-256 of a module's plain tensors and of all its buffers, also those not saved with its weights."""
+    """Return the SHA-256 of a module's plain tensors and of all its buffers, also those not saved
+    with its weights."""
     tensors = {}
     if module is not None:
         for path, part in module.named_modules():
@@ -225,7 +265,9 @@ def tensors_sha256(module: nn.Module | None) -> str:
     return state_sha256(tensors)
 
 
-def method_key(method: Plugin, sources: Sources, command: str = "", reuse: bool | None = None) -> str:
+def method_key(
+    method: Plugin, sources: Sources, command: str = "", reuse: bool | None = None
+) -> str:
     """Return the key of a method: its call, the code that it runs, and the method that it wraps.
 
     Args:
@@ -245,7 +287,8 @@ def method_key(method: Plugin, sources: Sources, command: str = "", reuse: bool 
 
 
 def metric_key(metric: Plugin, sources: Sources, command: str = "") -> str:
-    """Return the key of a metric: its call, the code that it runs, and the metadata that decides values and statuses.
+    """Return the key of a metric: its call, the code that it runs, and the metadata that decides
+    values and statuses.
 
     Titles, notes, units and tolerances aren't part of the key.
     """
@@ -259,17 +302,20 @@ def metric_key(metric: Plugin, sources: Sources, command: str = "") -> str:
 
 
 def _call(plugin: Plugin, sources: Sources, command: str, reuse: bool | None) -> list[object]:
-    """Return a plug-in's function, its parameters and its code, and the command if the plug-in isn't reused."""
+    """Return a plug-in's function, its parameters and its code, and the command if the plug-in
+    isn't reused."""
     code = sources.of([plugin.target.rpartition(".")[0]])
     command_ids = of_this_command(plugin.target, reuse, sources, command)
     return [plugin.target, dict(plugin.params), code.sha256, code.versions, *command_ids]
 
 
 def of_this_command(target: str, reuse: bool | None, sources: Sources, command: str) -> list[str]:
-    """Return [command] for a function that every command computes again, and [] for any other function.
+    """Return [command] for a function that every command computes again, and [] for any other
+    function.
 
-    Every command computes a user's own function again, because that function may run code that no key covers. If the
-    function may be reused, or comes from an installed distribution, whose version is part of the key, it isn't.
+    Every command computes a user's own function again, because that function may run code that no
+    key covers. If the function may be reused, or comes from an installed distribution, whose
+    version is part of the key, it isn't.
     """
     package = target.partition(".")[0]
     if reuse or package == PACKAGE or sources.distributions(package):
@@ -294,7 +340,8 @@ def declared_files(entry: Plugin) -> list[tuple[str, str]]:
 
 
 def unbound(call: Callable[..., Any]) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
-    """Return (function, arguments, keyword arguments) of a partial, or of a plain function, which has no arguments."""
+    """Return (function, arguments, keyword arguments) of a partial, or of a plain function, which
+    has no arguments."""
     if isinstance(call, partial):
         return call.func, call.args, dict(call.keywords)
     return call, (), {}

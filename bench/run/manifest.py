@@ -1,4 +1,5 @@
-"""The manifest of a run: merge the results of its jobs, write them, and list what only the previous manifest had."""
+"""The manifest of a run: merge the results of its jobs, write them, and list what only the previous
+manifest had."""
 
 from __future__ import annotations
 
@@ -23,13 +24,31 @@ from axiom_bench.evaluation.plugins import Plugin, value_names, whole_set_value_
 from axiom_bench.evaluation.specs import MethodSpec, MetricSpec
 from axiom_bench.records import artefacts, running
 from axiom_bench.records.artefacts import common, listed, merge_facts
-from axiom_bench.records.entries import Cited, DataEntry, Facts, Manifest, MethodEntry, MetricEntry, ModelEntry
+from axiom_bench.records.entries import (
+    Cited,
+    DataEntry,
+    Facts,
+    Manifest,
+    MethodEntry,
+    MetricEntry,
+    ModelEntry,
+)
 from axiom_bench.records.sources import version_of
 from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.job import Job
 from axiom_bench.run.result import JobResult
 
-RECORDED = ("torch", "torchvision", "Pillow", "numpy", "pandas", "pyarrow", "scipy", "hydra-core", "axiom-bench")
+RECORDED = (
+    "torch",
+    "torchvision",
+    "Pillow",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "scipy",
+    "hydra-core",
+    "axiom-bench",
+)
 OF_A_METRIC = (
     "title", "unit", "kind", "better", "tolerance", "of", "needs", "note", "definition", "deviation", "reference",
     "unstable", "computed_from", "reached_by",
@@ -42,7 +61,8 @@ ACCENTS = {  # {TeX's accent: Unicode's combining character}
     "^": "\u0302",
     "~": "\u0303",
 }
-LINKS = {  # {field of a BibTeX entry: (start of the label, start of the URL)}, the preferred field first
+# {field of a BibTeX entry: (start of the label, start of the URL)}, the preferred field first
+LINKS = {
     "eprint": ("arXiv:", "https://arxiv.org/abs/"),
     "doi": ("doi:", "https://doi.org/"),
     "url": ("", ""),
@@ -50,11 +70,14 @@ LINKS = {  # {field of a BibTeX entry: (start of the label, start of the URL)}, 
 
 
 def facts(job: Job) -> Facts:
-    """Return a job's share of the manifest. It lists all images, also those that data.only_correct leaves out."""
+    """Return a job's share of the manifest. It lists all images, also those that data.only_correct
+    leaves out."""
     explained_images = len(job.indices)
     job = replace(job, indices=job.all_indices)
     data = job.data
-    orientations = dict.fromkeys(source.orientation for source in data.sources if source.orientation)
+    orientations = dict.fromkeys(
+        source.orientation for source in data.sources if source.orientation
+    )
     precision = {"trunk": job.device.precision, "head": job.device.head_precision}
     budget = job.device.ablation_channels
     if budget is not None:
@@ -82,7 +105,11 @@ def facts(job: Job) -> Facts:
 def _model_entry(job: Job, explained_images: int) -> ModelEntry:
     """Return the entry of a job's model, with the number of images that are explained."""
     model = job.model
-    images: dict[str, Any] = {"chosen": len(job.indices), "kept": explained_images, "others": job.others}
+    images: dict[str, Any] = {
+        "chosen": len(job.indices),
+        "kept": explained_images,
+        "others": job.others,
+    }
     if job.made_of is not None:
         images["mosaics"] = dict(job.made_of)
     entry: dict[str, Any] = {
@@ -106,7 +133,9 @@ def _model_entry(job: Job, explained_images: int) -> ModelEntry:
     return ModelEntry.model_validate(entry)
 
 
-def assemble(results: Sequence[JobResult], settings: Settings, overrides: Sequence[str] = ()) -> Manifest:
+def assemble(
+    results: Sequence[JobResult], settings: Settings, overrides: Sequence[str] = ()
+) -> Manifest:
     """Return the manifest of a command.
 
     Args:
@@ -117,7 +146,9 @@ def assemble(results: Sequence[JobResult], settings: Settings, overrides: Sequen
     all_facts = [result.facts for result in results if not result.facts.is_empty]
     merged = merge_facts(all_facts)
     computed = [result for result in results if result.computed.shards]
-    failures = {result.job: result.failure.message for result in results if result.failure is not None}
+    failures = {
+        result.job: result.failure.message for result in results if result.failure is not None
+    }
     libraries = {method.library for method in merged.methods.values() if method.library}
     axes: dict[str, Any] = {}
     for result in results:
@@ -127,7 +158,9 @@ def assemble(results: Sequence[JobResult], settings: Settings, overrides: Sequen
         files[kind] = [path for result in results for path in result.files.get(kind, ())]
     seconds = {}
     for result in computed:
-        seconds[result.job] = {stage: round(duration, 2) for stage, duration in result.seconds.items()}
+        seconds[result.job] = {
+            stage: round(duration, 2) for stage, duration in result.seconds.items()
+        }
     jobs = []
     for result in results:
         job = {
@@ -168,12 +201,15 @@ def assemble(results: Sequence[JobResult], settings: Settings, overrides: Sequen
 
 
 def _protocol(results: Sequence[JobResult]) -> dict[str, Any]:
-    """Return the manifest's entry about the protocol that the run follows, or {} if it follows none.
+    """Return the manifest's entry about the protocol that the run follows, or {} if it follows
+    none.
 
-    The entry has the protocol's own facts, the cited paper, and the differences between run and protocol. A difference
-    that only some jobs have begins with their names.
+    The entry has the protocol's own facts, the cited paper, and the differences between run and
+    protocol. A difference that only some jobs have begins with their names.
     """
-    protocols = {result.job: result.settings.protocol for result in results if result.settings is not None}
+    protocols = {
+        result.job: result.settings.protocol for result in results if result.settings is not None
+    }
     followed = {job: protocol for job, protocol in protocols.items() if protocol}
     if not followed:
         return {}
@@ -203,8 +239,11 @@ class KeptManifest:
     """A line about what the previous manifest has and this one lacks; None if it lacks nothing."""
 
 
-def keep(settings: Settings, results: Sequence[JobResult], overrides: Sequence[str] = ()) -> KeptManifest | None:
-    """Write and return the manifest of a command. Only values that a manifest lists count for reports.
+def keep(
+    settings: Settings, results: Sequence[JobResult], overrides: Sequence[str] = ()
+) -> KeptManifest | None:
+    """Write and return the manifest of a command. Only values that a manifest lists count for
+    reports.
 
     Args:
         settings: The settings of all jobs.
@@ -224,7 +263,8 @@ def keep(settings: Settings, results: Sequence[JobResult], overrides: Sequence[s
         was_damaged = before.is_empty and os.path.lexists(folder / artefacts.NAME)
         content = assemble(results, settings, overrides)
         jobs = [job.job for job in content.jobs]
-        # A job that found all its values in the folder keeps the numbers of the command that computed them.
+        # A job that found all its values in the folder keeps the numbers of the command that
+        # computed them.
         seconds = before.seconds | content.seconds
         work = before.work | content.work
         update: dict[str, Any] = {
@@ -270,13 +310,19 @@ def values_of(metric: Plugin[MetricSpec]) -> dict[str, MetricEntry]:
     shared = {key: spec[key] for key in OF_A_METRIC if key in spec} | _described(metric)
     entries = {}
     for name in [*whole_set_value_names(metric), *value_names(metric)]:
-        metadata = {"title": name, **shared, **metadata_by_value.get(name, {}), "metric": metric.name}
+        metadata = {
+            "title": name,
+            **shared,
+            **metadata_by_value.get(name, {}),
+            "metric": metric.name,
+        }
         entries[name] = MetricEntry.model_validate(metadata)
     return entries
 
 
 def _described(plugin: Plugin) -> dict[str, Any]:
-    """Return the description of a plug-in, which is the first line of its docstring, and the work that it cites."""
+    """Return the description of a plug-in, which is the first line of its docstring, and the work
+    that it cites."""
     entry: dict[str, Any] = {}
     if plugin.description:
         entry["description"] = plugin.description
@@ -294,7 +340,8 @@ def _cited(key: str) -> Cited:
 
 
 def hardware(device: torch.device) -> str:
-    """Return the hardware that decides the bits of values: the GPU's name, or the widest CPU instructions of torch."""
+    """Return the hardware that decides the bits of values: the GPU's name, or the widest CPU
+    instructions of torch."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return torch.backends.cpu.get_cpu_capability()
@@ -302,11 +349,14 @@ def hardware(device: torch.device) -> str:
 
 @cache
 def commit() -> str | None:
-    """Return the commit of the checkout that this code runs from, or None for an installed package."""
+    """Return the commit of the checkout that this code runs from, or None for an installed
+    package."""
     top = conf_folder().resolve().parent  # in an editable install, the folder is a link
     if not (top / ".git").exists() or shutil.which("git") is None:
         return None
-    result = subprocess.run(["git", "rev-parse", "HEAD"], cwd=top, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=top, capture_output=True, text=True, check=False
+    )
     return result.stdout.strip() or None
 
 
@@ -344,7 +394,8 @@ def bibliography() -> Mapping[str, Reference]:
 
 
 def parsed(text: str) -> dict[str, Reference]:
-    """Parse a BibTeX text in which each field is one line, such as `name = {text},`. Return {key: reference}.
+    """Parse a BibTeX text in which each field is one line, such as `name = {text},`. Return {key:
+    reference}.
 
     Raise BenchError if two entries have the same key.
     """
@@ -363,7 +414,9 @@ def parsed(text: str) -> dict[str, Reference]:
             url = f"{url_start}{entry[field]}"
         names = [name.partition(",")[0] for name in re.split(r"\s+and\s+", entry.get("author", ""))]
         authors = " and ".join(names) if len(names) < 3 else f"{names[0]} et al."
-        references[key] = Reference(authors, entry.get("year", ""), entry.get("title", ""), label, url)
+        references[key] = Reference(
+            authors, entry.get("year", ""), entry.get("title", ""), label, url
+        )
     return references
 
 
@@ -374,22 +427,29 @@ def _without_tex(text: str) -> str:
 
 
 def no_longer_shown(before: Manifest, after: Manifest) -> str | None:
-    """Return a line that lists what the new manifest leaves out, and says what to type to keep both.
+    """Return a line that lists what the new manifest leaves out, and says what to type to keep
+    both.
 
-    It lists models, layers, weights, methods, metrics, images and the protocol. It is None if nothing is left out.
+    It lists models, layers, weights, methods, metrics, images and the protocol. It is None if
+    nothing is left out.
     """
     parts = list(_missing(before, after))
     if not parts:
         return None
     return (
-        f"the report no longer shows {'; '.join(parts)}: this run folder held them until now, and their records are "
-        "kept. For a folder of its own, give one of the two commands run=NAME."
+        f"the report no longer shows {'; '.join(parts)}: this run folder held them until now, and "
+        "their records are kept. For a folder of its own, give one of the two commands run=NAME."
     )
 
 
 def _missing(before: Manifest, after: Manifest) -> Iterator[str]:
     """Yield a phrase for everything that the previous manifest has and the new one lacks."""
-    for key, kind in (("models", "model"), ("methods", "method"), ("metrics", "metric"), ("data", "data set")):
+    for key, kind in (
+        ("models", "model"),
+        ("methods", "method"),
+        ("metrics", "metric"),
+        ("data", "data set"),
+    ):
         names = [name for name in getattr(before, key) if name not in getattr(after, key)]
         if names:
             yield _listed(kind, names)

@@ -42,7 +42,14 @@ from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.environment import conf_folder, read_yaml
 from axiom_bench.errors import BenchError, type_name
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.batch import Columns, curve_frame, frame, holds_values, note_silence, trace_of_batch
+from axiom_bench.evaluation.batch import (
+    Columns,
+    curve_frame,
+    frame,
+    holds_values,
+    note_silence,
+    trace_of_batch,
+)
 from axiom_bench.evaluation.loop import rows_of
 from axiom_bench.evaluation.measurement import Metric, check_names
 from axiom_bench.evaluation.plugins import Plugin
@@ -72,15 +79,19 @@ def python_words() -> Iterator[None]:
 
 
 @python_words()
-def load_model(name: str, weights: str | PathLike[str] | EllipsisType | None = ..., **settings: Any) -> nn.Module:
+def load_model(
+    name: str, weights: str | PathLike[str] | EllipsisType | None = ..., **settings: Any
+) -> nn.Module:
     """Load a network by its name, in eval mode, on the CPU.
 
-    `model.loaded` has what is known about the network: preprocessing, classes and layer. `explain` uses it.
+    `model.loaded` has what is known about the network: preprocessing, classes and layer. `explain`
+    uses it.
 
     Args:
         name: A name that `axiom-bench list models` prints.
-        weights: "default", the name of a published set, a .safetensors, .pth or .pt file, or None for random weights.
-            If left out, the weights that `model=NAME` takes on the command line.
+        weights: "default", the name of a published set, a .safetensors, .pth or .pt file, or None
+            for random weights. If left out, the weights that `model=NAME` takes on the command
+            line.
         settings: Further settings of conf/model/user.yaml, such as classes=["cat", "dog"].
 
     Raises:
@@ -88,7 +99,9 @@ def load_model(name: str, weights: str | PathLike[str] | EllipsisType | None = .
     """
     if weights is not ...:
         settings["weights"] = weights
-    paths = {key: os.fspath(value) for key, value in settings.items() if isinstance(value, PathLike)}
+    paths = {
+        key: os.fspath(value) for key, value in settings.items() if isinstance(value, PathLike)
+    }
     loaded = load.load_model(named_settings(name, settings | paths))
     for sentence in filter(None, [*loaded.lines, loaded.recognised]):
         warnings.warn(in_python(sentence), stacklevel=3)
@@ -107,18 +120,19 @@ def evaluate(
     output: AnyOutput | None = None,
     explained: int | str | None = None,
 ) -> pd.DataFrame:
-    """Measure methods on a model: one row per image x method x metric, in the columns of the records.
+    """Measure methods on a model: one row per image x method x metric, in the columns of the
+    records.
 
     Metrics with values of the whole data set have further rows at the end, with the image id "*".
 
     Args:
-        model: Any nn.Module, which isn't changed, or a name that `load_model` takes. Each call checks the network once,
-            which takes about as long as a forward pass of six images. A model of `axiom_bench.cut` is only checked by
-            its first call.
+        model: Any nn.Module, which isn't changed, or a name that `load_model` takes. Each call
+            checks the network once, which takes about as long as a forward pass of six images. A
+            model of `axiom_bench.cut` is only checked by its first call.
         layer: The dotted name of the target layer; None: the last spatial layer.
-        batches: (images (B, 3, H', W'), targets (B,) or None for the predicted class), or `axiom_bench.Batch`es with
-            image ids, boxes and masks. Signals (B, C, L'), volumes (B, C, D', H', W') and several inputs may take the
-            place of images; see `axiom_bench.trace`.
+        batches: (images (B, 3, H', W'), targets (B,) or None for the predicted class), or
+            `axiom_bench.Batch`es with image ids, boxes and masks. Signals (B, C, L'), volumes (B,
+            C, D', H', W') and several inputs may take the place of images; see `axiom_bench.trace`.
         methods: Names or callables.
         metrics: Names or callables.
         reshape: "tokens" for a transformer; see `CutModel`.
@@ -126,11 +140,13 @@ def evaluate(
         explained: The input that is explained if there are several; see `axiom_bench.trace`.
 
     Returns:
-        The values, with their unit and a status that says why a value is NaN. The values of a method that doesn't apply
+        The values, with their unit and a status that says why a value is NaN. The values of a
+        method that doesn't apply
             to the model have the status "not_applicable".
 
     Raises:
-        BenchError: If a name or layer is unknown, or if batches, methods or metrics have another form.
+        BenchError: If a name or layer is unknown, or if batches, methods or metrics have another
+            form.
     """
     method_plugins = chosen("method", methods)
     metric_plugins = chosen("metric", metrics)
@@ -185,32 +201,37 @@ def explain(
 ) -> Heatmaps:
     """Compute the heatmaps of several methods from one forward pass.
 
-    A method that doesn't apply to the model is left out with a MethodLeftOut warning. If all gradients at the layer are
-    zero, a ZeroMaps warning names another layer.
+    A method that doesn't apply to the model is left out with a MethodLeftOut warning. If all
+    gradients at the layer are zero, a ZeroMaps warning names another layer.
 
     Args:
-        model: Any nn.Module, which isn't changed, a name that `load_model` takes, or a cut model; see `evaluate`.
-        layer: The dotted name of the target layer; None: the last spatial layer, which the result names.
-        images: Photographs: a path, a PIL image, an array (H, W, 3) of 0 to 255 or of floats in [0, 1], bytes (3, H,
-            W), or a list of these. Or a tensor as the network takes it, (B, 3, H', W') or (3, H', W'), in floating
-            point, which isn't preprocessed. Several inputs are a dict, or a tuple of tensors of which one in floating
-            point is a batch. A list, and any other tuple, is photographs.
+        model: Any nn.Module, which isn't changed, a name that `load_model` takes, or a cut model;
+            see `evaluate`.
+        layer: The dotted name of the target layer; None: the last spatial layer, which the result
+            names.
+        images: Photographs: a path, a PIL image, an array (H, W, 3) of 0 to 255 or of floats in [0,
+            1], bytes (3, H, W), or a list of these. Or a tensor as the network takes it, (B, 3, H',
+            W') or (3, H', W'), in floating point, which isn't preprocessed. Several inputs are a
+            dict, or a tuple of tensors of which one in floating point is a batch. A list, and any
+            other tuple, is photographs.
         methods: Names or callables. If left out, the methods of `axiom-bench explain`.
-        targets: (B,), or one class for all images, each an index or a name of the network's classes; None for the
-            predicted class.
+        targets: (B,), or one class for all images, each an index or a name of the network's
+            classes; None for the predicted class.
         size: (H', W') of the heatmaps in pixels; None: the images' size.
         reshape: "tokens" for a transformer; see `CutModel`.
         output: The output that is explained; see `CutModel`.
-        preprocessing: The preprocessing of photographs, a function from a PIL image to a tensor (3, H', W') such as
-            torchvision's `weights.transforms()`; None: the network's own. If the network's preprocessing is unknown, a
-            warning reports which one is used.
+        preprocessing: The preprocessing of photographs, a function from a PIL image to a tensor (3,
+            H', W') such as torchvision's `weights.transforms()`; None: the network's own. If the
+            network's preprocessing is unknown, a warning reports which one is used.
         explained: The input that is explained if there are several; see `axiom_bench.trace`.
-        metrics: Names or callables to measure on each map, such as "sensitivity_error" and "conservation_error".
+        metrics: Names or callables to measure on each map, such as "sensitivity_error" and
+            "conservation_error".
 
     Returns:
-        A dict {name as it was given: heatmaps (B, H', W') in [0, 1]}. A notebook shows it as pictures,
-            `maps.save("maps.png")` draws it into a file, and `maps.show()` opens it. `maps.top` has the most probable
-            classes, `maps.errors` the values of the metrics, and `maps.notes` the warnings.
+        A dict {name as it was given: heatmaps (B, H', W') in [0, 1]}. A notebook shows it as
+            pictures, `maps.save("maps.png")` draws it into a file, and `maps.show()` opens it.
+            `maps.top` has the most probable classes, `maps.errors` the values of the metrics, and
+            `maps.notes` the warnings.
 
     Raises:
         BenchError: For the same reasons as `evaluate`, and if a photograph can't be read.
@@ -224,7 +245,9 @@ def explain(
     metric_plugins = chosen("metric", metrics)
     check_names(metric_plugins)
     method_plugins = [
-        replace(method, name=entry) if isinstance(entry, str) else method  # as the user wrote it, such as "GradCAM"
+        replace(method, name=entry)
+        if isinstance(entry, str)
+        else method  # as the user wrote it, such as "GradCAM"
         for entry, method in zip(methods, chosen("method", methods), strict=True)
     ]
     cut_model, loaded, batch, pictures = _cut_and_batch(
@@ -249,10 +272,15 @@ def explain(
     )
     not_finite = (~trace.logits.isfinite().all(1)).nonzero()[:, 0].tolist()
     if not_finite:
-        sentence = f"The scores of the images {not_finite} aren't finite, and their maps are NaN; check these images."
+        sentence = (
+            f"The scores of the images {not_finite} aren't finite, and their maps are NaN; check "
+            "these images."
+        )
         explained_maps.notes.append(ZeroMaps(sentence))
     if by_default:  # the user hasn't chosen the methods that don't apply
-        explained_maps.notes = [note for note in explained_maps.notes if not isinstance(note, MethodLeftOut)]
+        explained_maps.notes = [
+            note for note in explained_maps.notes if not isinstance(note, MethodLeftOut)
+        ]
     for note in explained_maps.notes:
         warnings.warn(note, stacklevel=3)
     return explained_maps
@@ -271,16 +299,20 @@ def check(
 ) -> tuple[Answer, ...]:
     """Examine a network and its images before anything is computed.
 
-    It takes at most four passes of the batch, and two more if many labels don't fit. The questions are: Are the scores
-    of an image the same in each call, and in each batch? What does the network return? Is the layer spatial, and do the
-    scores depend on it? Are the values that enter the network plausible? With targets: Does the network predict them,
-    and would it predict clearly more of them with another range of values?
+    It takes at most four passes of the batch, and two more if many labels don't fit. The questions
+    are: Are the scores of an image the same in each call, and in each batch? What does the network
+    return? Is the layer spatial, and do the scores depend on it? Are the values that enter the
+    network plausible? With targets: Does the network predict them, and would it predict clearly
+    more of them with another range of values?
 
     Args:
-        model: Any nn.Module, which isn't changed, a name that `load_model` takes, or a cut model; see `evaluate`.
+        model: Any nn.Module, which isn't changed, a name that `load_model` takes, or a cut model;
+            see `evaluate`.
         layer: The dotted name of the target layer; None: the last spatial layer.
-        images: Photographs, a tensor or several inputs, as `explain` takes them. A few of each class tell most.
-        targets: (B,), the labels, each an index or a name of the network's classes; None if they aren't known.
+        images: Photographs, a tensor or several inputs, as `explain` takes them. A few of each
+            class tell most.
+        targets: (B,), the labels, each an index or a name of the network's classes; None if they
+            aren't known.
         reshape: "tokens" for a transformer; see `CutModel`.
         output: The output that is explained; see `CutModel`.
         explained: The input that is explained if there are several; see `axiom_bench.trace`.
@@ -318,9 +350,9 @@ def overlay(
     """Draw the heatmap in colour over the grey image. The picture has the image's size.
 
     Args:
-        image: A path, a PIL image, a tensor (3, H, W), or an array (H, W, 3); integers from 0 to 255, or floats in
-            [0, 1]. Floats outside of this range, such as preprocessed images, are scaled to their own minimum and
-            maximum.
+        image: A path, a PIL image, a tensor (3, H, W), or an array (H, W, 3); integers from 0 to
+            255, or floats in [0, 1]. Floats outside of this range, such as preprocessed images, are
+            scaled to their own minimum and maximum.
         heatmap: (H, W) or (1, H, W) in [0, 1]; NaN is drawn as no heat.
         colours: A colour map of matplotlib, such as "viridis" or "jet".
         opacity: The opacity of the colours, 0 to 1.
@@ -336,18 +368,24 @@ def overlay(
 
 
 def _network(model: nn.Module | CutModel | str) -> tuple[nn.Module, LoadedModel | None]:
-    """Return the network, and what is known about it if `load_model` has loaded it. Raise BenchError if it is none."""
+    """Return the network, and what is known about it if `load_model` has loaded it. Raise
+    BenchError if it is none."""
     if isinstance(model, str):
         model = load_model(model)
     network = model.model if isinstance(model, CutModel) else model
     if not isinstance(network, nn.Module):
-        raise BenchError(f"Invalid model: expected a torch.nn.Module or a model's name, not {type_name(model)}.")
+        raise BenchError(
+            f"Invalid model: expected a torch.nn.Module or a model's name, not {type_name(model)}."
+        )
     loaded = getattr(network, "loaded", None)
     return network, loaded if isinstance(loaded, LoadedModel) else None
 
 
-def _apart(model: nn.Module, explained: int | str | None, forms: list[SeveralInputs], batch: Batch) -> Batch:
-    """Return the batch with only its explained images as `images`. Add the form of its several inputs to `forms`."""
+def _apart(
+    model: nn.Module, explained: int | str | None, forms: list[SeveralInputs], batch: Batch
+) -> Batch:
+    """Return the batch with only its explained images as `images`. Add the form of its several
+    inputs to `forms`."""
     if not are_several(batch.images, model):
         return batch
     form, images, others = taken_apart(model, batch.images, explained)
@@ -365,16 +403,21 @@ def _cut_and_batch(
     explained: int | str | None,
     preprocessing: Preprocessing | Callable[[Image.Image], Tensor] | None,
 ) -> tuple[CutModel, LoadedModel | None, Batch, Pixels | None]:
-    """Return the cut network, what is known about it, the images as it takes them, and their pictures if known."""
+    """Return the cut network, what is known about it, the images as it takes them, and their
+    pictures if known."""
     network, loaded = _network(model)
     forms: list[SeveralInputs] = []
     batch = _apart(network, explained, forms, Batch(images, ()))
     with python_words():
-        tensor, pictures = prepared(batch.images, network, preprocessing or (loaded.preprocessing if loaded else None))
+        tensor, pictures = prepared(
+            batch.images, network, preprocessing or (loaded.preprocessing if loaded else None)
+        )
     batch = replace(batch, images=tensor)
     cut_model = _cut_of(model, network, loaded, batch, forms, layer, reshape, output)
     if pictures is not None and cut_model is not model:
-        cut_model.normalisation = None  # the images are normalised, so the trace needn't compare their range
+        cut_model.normalisation = (
+            None  # the images are normalised, so the trace needn't compare their range
+        )
     for form in forms:
         cut_model.take(form)
     return cut_model, loaded, batch, pictures
@@ -390,16 +433,17 @@ def _cut_of(
     reshape: AnyReshape | None,
     output: AnyOutput | None,
 ) -> CutModel:
-    """Cut the network as requested, or as `load_model` has found, and return it. A cut model is returned as it is.
+    """Cut the network as requested, or as `load_model` has found, and return it. A cut model is
+    returned as it is.
 
-    Without a layer, the network is cut at the last layer that is spatial for the batch's images. Raise BenchError if a
-    cut model is given with another layer, or with a reshape or output.
+    Without a layer, the network is cut at the last layer that is spatial for the batch's images.
+    Raise BenchError if a cut model is given with another layer, or with a reshape or output.
     """
     if isinstance(model, CutModel):
         if layer not in (None, model.layer) or reshape is not None or output is not None:
             raise BenchError(
-                f"This model is cut at {model.layer!r} already, with its reshape and output; leave layer, reshape and "
-                "output out, or give the network itself."
+                f"This model is cut at {model.layer!r} already, with its reshape and output; "
+                "leave layer, reshape and output out, or give the network itself."
             )
         return model
     if loaded:
@@ -420,13 +464,16 @@ def _default_layer(
     output: AnyOutput | None,
     forms: list[SeveralInputs],
 ) -> tuple[str, AnyReshape | None]:
-    """Return the default layer, found with the other inputs of the batch's first image, and its reshape."""
+    """Return the default layer, found with the other inputs of the batch's first image, and its
+    reshape."""
     network = shared_copy(model)
     if forms:
         forms[0].give(network, tuple(values[:1] for values in batch.other_inputs))
     images = checked_images(batch.images, network)
     channels, *size = images.shape[1:]
-    like = next((parameter for parameter in network.parameters() if parameter.is_floating_point()), images)
+    like = next(
+        (parameter for parameter in network.parameters() if parameter.is_floating_point()), images
+    )
     first = images[:1].to(like)
     with users_device():
         with torch.no_grad(), own_state(network), failures_of(network, first):
@@ -441,12 +488,18 @@ def _default_layer(
 
 
 def _indices(targets: Any, loaded: LoadedModel | None, count: int) -> Any:
-    """Return the targets with names of classes replaced by their indices. Raise BenchError if a name is unknown."""
+    """Return the targets with names of classes replaced by their indices. Raise BenchError if a
+    name is unknown."""
     listed = [targets] * count if isinstance(targets, int | str) else targets
-    if not isinstance(listed, list | tuple) or not any(isinstance(target, str) for target in listed):
+    if not isinstance(listed, list | tuple) or not any(
+        isinstance(target, str) for target in listed
+    ):
         return listed
     if loaded is None:
-        raise BenchError("The classes of this network have no names here; give indices, or a network of ab.load_model.")
+        raise BenchError(
+            "The classes of this network have no names here; give indices, or a network of "
+            "ab.load_model."
+        )
     return [loaded.class_index(target) if isinstance(target, str) else target for target in listed]
 
 
@@ -467,56 +520,71 @@ def chosen(kind: str, entries: Sequence[str | Callable]) -> list[Plugin]:
 
 
 def _as_batches(batches: Iterable[Any], apart: Callable[[Batch], Batch]) -> Iterator[Batch]:
-    """Yield batches with image ids. The images of pairs (images, targets) are numbered in their order.
+    """Yield batches with image ids. The images of pairs (images, targets) are numbered in their
+    order.
 
     Raise BenchError if a batch has another form. apart: see `_apart`.
     """
     if isinstance(batches, Batch | Tensor | dict | str) or not isinstance(batches, Iterable):
         raise BenchError(
-            f"batches is an iterable of (images, targets) or of axiom_bench.Batch, not a {type(batches).__name__}; "
-            "pass a list, such as [(images, targets)]."
+            "batches is an iterable of (images, targets) or of axiom_bench.Batch, not a "
+            f"{type(batches).__name__}; pass a list, such as [(images, targets)]."
         )
     first = 0
     for entry in batches:
         batch = apart(entry if isinstance(entry, Batch) else _as_batch(entry))
         check_tensor(batch.images)
         if batch.annotations:
-            check_objects([annotation.boxes for annotation in batch.annotations], None, batch.images[:, 0])
-            if not all(annotation.is_of(batch.images.shape[2:]) for annotation in batch.annotations):
+            check_objects(
+                [annotation.boxes for annotation in batch.annotations], None, batch.images[:, 0]
+            )
+            if not all(
+                annotation.is_of(batch.images.shape[2:]) for annotation in batch.annotations
+            ):
                 raise BenchError(
-                    "An Annotation has labels, a tensor (n,) of class indices, one for each box, and as its mask None "
-                    f"or a tensor of class indices {tuple(batch.images.shape[2:])}, as the image has pixels."
+                    "An Annotation has labels, a tensor (n,) of class indices, one for each box, "
+                    "and as its mask None or a tensor of class indices "
+                    f"{tuple(batch.images.shape[2:])}, as the image has pixels."
                 )
         if not isinstance(entry, Batch):
             batch = replace(batch, image_ids=tuple(str(first + row) for row in range(len(batch))))
         first += len(batch)
         yield batch
     if not first:
-        warnings.warn("There is no image in batches; a generator that was read before is empty.", stacklevel=4)
+        warnings.warn(
+            "There is no image in batches; a generator that was read before is empty.", stacklevel=4
+        )
 
 
 def _as_batch(entry: Any) -> Batch:
     """Return a pair (images, targets) as a batch without image ids."""
     if not isinstance(entry, tuple | list) or len(entry) != 2:
         raise BenchError(
-            f"A batch is (images, targets) or an axiom_bench.Batch, not a {type(entry).__name__}; pass images "
-            "(B, 3, H, W) with targets (B,), or with None for the predicted class."
+            f"A batch is (images, targets) or an axiom_bench.Batch, not a {type(entry).__name__}; "
+            "pass images (B, 3, H, W) with targets (B,), or with None for the predicted class."
         )
     images, targets = entry
     return Batch(images, (), targets)
 
 
 def _whole_set_columns(metrics: Sequence[Metric], parts: Iterable[Columns]) -> Iterator[Columns]:
-    """Yield the columns of the values of the whole data set per method, computed from the curves among the parts."""
+    """Yield the columns of the values of the whole data set per method, computed from the curves
+    among the parts."""
     aggregating_metrics = aggregating(metrics)
     if not aggregating_metrics:
         return
     curves_by_method: dict[str, list[Columns]] = {}
     for part in parts:
         if len(part["method"]):
-            curves = curves_by_method.setdefault(part["method"][0], [])  # a method without curves has values, too
+            curves = curves_by_method.setdefault(
+                part["method"][0], []
+            )  # a method without curves has values, too
             if not holds_values(part):
                 curves.append(part)
     for method, curves in curves_by_method.items():
-        method_metrics = [metric for metric in aggregating_metrics if (metric.spec.of == "layer") == (method == LAYER)]
+        method_metrics = [
+            metric
+            for metric in aggregating_metrics
+            if (metric.spec.of == "layer") == (method == LAYER)
+        ]
         yield whole_set(method_metrics, method, curve_frame(curves))

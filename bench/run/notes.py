@@ -1,6 +1,7 @@
 """Turn the notes of a job into the lines that a run prints.
 
-Each sentence is printed once. Images with the same problem are counted, and all damaged files share one line.
+Each sentence is printed once. Images with the same problem are counted, and all damaged files share
+one line.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ from axiom_bench.run.images import SUFFIX
 CACHE = "data.cache"
 BAD_IMAGES = "images can't be read"
 PROBLEMS = "images have an annotation that is missing or can't be read"
-ENDINGS = {  # {ending of the sentences about a problem of boxes or pictures: the line for all of them}
+# {ending of the sentences about a problem of boxes or pictures: the line for all of them}
+ENDINGS = {
     NEARLY_BLACK: f"pictures are nearly black: no value above {DARK} of 255. They are used as the file's type says; "
-    "if their numbers have another range (12 bits in a file of 16, or 0 and 1), save them over the whole range",
+    "if their numbers have another range (12 bits in a file of 16, or 0 and 1), save them over "
+    "the whole range",
     OTHER_CLASS: "boxes are left out, since their class isn't one of data.classes; to use them, add it there, in the "
     "order of the network's outputs",
     NO_AREA: "boxes are left out, since they have no area",
@@ -39,7 +42,9 @@ ENDINGS = {  # {ending of the sentences about a problem of boxes or pictures: th
     SHARES: "boxes are left out, since they are in shares of the image, not in pixels",
     BEYOND: "boxes reach more than a pixel beyond their image, and are cut off at its edge",
 }
-ANY_ORDER = " does not have a deterministic implementation"  # torch's warning, after the kernel's name
+ANY_ORDER = (
+    " does not have a deterministic implementation"  # torch's warning, after the kernel's name
+)
 TURNED = "images are turned upright, as their EXIF orientation says"
 AS_STORED = "images aren't turned as their EXIF orientation says: annotations are in stored pixels"
 
@@ -47,26 +52,31 @@ AS_STORED = "images aren't turned as their EXIF orientation says: annotations ar
 def note_lines(notes: Notes) -> tuple[str, ...]:
     """Return the lines that are printed at the end of a job.
 
-    One line counts the images that can't be read, and one line each problem of annotations, boxes and pictures; both
-    quote the first sentence. One line lists all damaged files. Notes that are printed earlier, or that an answer of the
-    examination repeats, have no line.
+    One line counts the images that can't be read, and one line each problem of annotations, boxes
+    and pictures; both quote the first sentence. One line lists all damaged files. Notes that are
+    printed earlier, or that an answer of the examination repeats, have no line.
     """
     left_out = notes.sentences(MethodLeftOut, MetricsLeftOut, ZeroMaps)
     counts = counted(BAD_IMAGES, notes.sentences(ImageNotRead))
     problems = notes.sentences(ImageProblem)
-    counts += counted(PROBLEMS, [problem for problem in problems if not problem.endswith(tuple(ENDINGS))])
+    counts += counted(
+        PROBLEMS, [problem for problem in problems if not problem.endswith(tuple(ENDINGS))]
+    )
     for ending, text in ENDINGS.items():
         sentences = [problem for problem in problems if problem.endswith(ending)]
         images = {problem.partition(": ")[0] for problem in sentences}
         if sentences:
-            counts.append(f"{len(sentences)} {text} (in {len(images)} images), the first: {sentences[0]}")
+            counts.append(
+                f"{len(sentences)} {text} (in {len(images)} images), the first: {sentences[0]}"
+            )
     damaged_files = notes.sentences(DamagedFile)
     damaged = [damaged_line(damaged_files)] if damaged_files else []
     return (*left_out, *counts, *damaged, *notes.sentences(MachineNote))
 
 
 def orientation_lines(turned: Mapping[str, bool]) -> list[str]:
-    """Return a line that counts the images turned upright, and one that counts the images left as stored.
+    """Return a line that counts the images turned upright, and one that counts the images left as
+    stored.
 
     Each line quotes the first image, and is left out if there is none.
 
@@ -83,7 +93,8 @@ def counted(what: str, images: Collection[str]) -> list[str]:
 
     Args:
         what: The text after the count.
-        images: The messages, which begin with the id of their image. An image with several messages counts once.
+        images: The messages, which begin with the id of their image. An image with several messages
+            counts once.
     """
     if not images:
         return []
@@ -92,7 +103,8 @@ def counted(what: str, images: Collection[str]) -> list[str]:
 
 
 def damaged_line(paths: Collection[str]) -> str:
-    """Return a line that says how many files of a run folder were damaged, and of which kinds they are.
+    """Return a line that says how many files of a run folder were damaged, and of which kinds they
+    are.
 
     >>> damaged_line(["run/records/a.parquet", "run/records/b.parquet", "run/image_hashes.json"])
     '3 damaged files are written anew: 2 in records, image_hashes.json'
@@ -111,14 +123,19 @@ def damaged_line(paths: Collection[str]) -> str:
     for kind, count in counts.items():
         is_file = "." in kind and kind != CACHE  # a file in no folder is listed by its own name
         parts.append(kind if is_file else f"{count} in {kind}")
-    return f"{len(paths)} damaged file{'s are' if len(paths) > 1 else ' is'} written anew: {', '.join(parts)}"
+    return (
+        f"{len(paths)} damaged file{'s are' if len(paths) > 1 else ' is'} written anew: "
+        f"{', '.join(parts)}"
+    )
 
 
 @contextmanager
 def kernel_notes() -> Iterator[Notes]:
-    """Collect a note for each kernel that adds in any order. The notes are complete when the block ends.
+    """Collect a note for each kernel that adds in any order. The notes are complete when the block
+    ends.
 
-    Torch reports such kernels only by warnings, so this catches all warnings and issues the other ones again.
+    Torch reports such kernels only by warnings, so this catches all warnings and issues the other
+    ones again.
     """
     notes = Notes()
     try:
@@ -130,8 +147,11 @@ def kernel_notes() -> Iterator[Notes]:
             kernel, adds_in_any_order, _ = str(warning.message).partition(ANY_ORDER)
             if adds_in_any_order:
                 sentence = (
-                    f"{kernel} adds in any order on this GPU: the last digits of values may change from run to run."
+                    f"{kernel} adds in any order on this GPU: the last digits of values may change "
+                    "from run to run."
                 )
                 notes.add(MachineNote(sentence))
             else:
-                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+                warnings.warn_explicit(
+                    warning.message, warning.category, warning.filename, warning.lineno
+                )

@@ -1,7 +1,7 @@
 """The objects that a job's network finds in its images: `target=detections`, `matched` or `masks`.
 
-Each object is a row of the job. The network finds the objects once, on the unchanged images. The run folder keeps them
-shard by shard: objects/*.parquet has a row for each object.
+Each object is a row of the job. The network finds the objects once, on the unchanged images. The
+run folder keeps them shard by shard: objects/*.parquet has a row for each object.
 """
 
 from __future__ import annotations
@@ -41,8 +41,14 @@ SCHEMA = pa.schema(
         ("model", pa.string()),
         ("layer", pa.string()),
         ("image_id", pa.string()),
-        ("number", pa.int64()),  # the number in the id of the object's row, "000123.jpg//001"; -1: it has no row
-        ("detection", pa.int64()),  # the rank among the objects found in the image, the most probable first
+        (
+            "number",
+            pa.int64(),
+        ),  # the number in the id of the object's row, "000123.jpg//001"; -1: it has no row
+        (
+            "detection",
+            pa.int64(),
+        ),  # the rank among the objects found in the image, the most probable first
         ("label", pa.int64()),
         ("class", pa.string()),
         ("probability", pa.float64()),
@@ -50,7 +56,10 @@ SCHEMA = pa.schema(
         ("y0", pa.float64()),
         ("x1", pa.float64()),
         ("y1", pa.float64()),
-        ("annotation", pa.int64()),  # the number of the annotated object in the image that it matches, or -1
+        (
+            "annotation",
+            pa.int64(),
+        ),  # the number of the annotated object in the image that it matches, or -1
         ("iou", pa.float64()),  # the IoU with that object, or 0
         ("shape", pa.list_(pa.int64())),  # the shape of "place"
         ("place", pa.binary()),  # tells the network which object it is, see `ObjectScores`; float32
@@ -75,8 +84,8 @@ def on_objects(job: Job, folder: Path) -> Job:
     if not rows:
         kind = "annotated object" if job.target == MATCHED else "object"
         raise BenchError(
-            f"{job.name}: the network finds no {kind} with a probability of at least {inputs.least} in "
-            f"{len(job.indices)} images; lower model.min_probability."
+            f"{job.name}: the network finds no {kind} with a probability of at least "
+            f"{inputs.least} in {len(job.indices)} images; lower model.min_probability."
         )
     position_by_image = {image: position for position, image in enumerate(job.data.ids)}
     rows.sort(key=lambda row: (position_by_image[row["image_id"]], row["number"]))
@@ -88,9 +97,13 @@ def on_objects(job: Job, folder: Path) -> Job:
         number = None if job.target == MASKS else row["number"]
         object_by_row[row_id] = ObjectOfRow(_place(row), number, annotations.get(row["image_id"]))
     model = replace(job.model, inputs=replace(inputs, of_rows=object_by_row))
-    fingerprint = _plain(job).data_fingerprint  # of the images: a suite identifies them by it on any machine
+    fingerprint = _plain(
+        job
+    ).data_fingerprint  # of the images: a suite identifies them by it on any machine
     indices = tuple(range(len(data)))
-    return replace(job, data=data, indices=indices, all_indices=indices, model=model, of_images=fingerprint)
+    return replace(
+        job, data=data, indices=indices, all_indices=indices, model=model, of_images=fingerprint
+    )
 
 
 def _plain(job: Job) -> Job:
@@ -99,7 +112,8 @@ def _plain(job: Job) -> Job:
 
 
 def _found(job: Job, least: float, folder: Path) -> tuple[list[Row], dict[str, int]]:
-    """Return a row of SCHEMA for each object, and {image: number of its annotated objects} for each readable image.
+    """Return a row of SCHEMA for each object, and {image: number of its annotated objects} for each
+    readable image.
 
     The run folder keeps both, so that a stopped run continues.
     """
@@ -136,10 +150,14 @@ def _write(path: Path, job: Job, shard: Shard, least: float, target: str) -> Non
         annotations = batch.annotations or [Annotation.none()] * len(batch)
         parts = by_halves(batch, job.batch_rows, job.cut_model.limits, find, job.notes)
         objects_by_image = chain.from_iterable(parts)
-        for image, annotation, objects in zip(batch.image_ids, annotations, objects_by_image, strict=True):
+        for image, annotation, objects in zip(
+            batch.image_ids, annotations, objects_by_image, strict=True
+        ):
             counts[image] = len(annotation.labels)
             matches = _matches(objects, annotation)
-            for detection, (detected, (match, iou)) in enumerate(zip(objects, matches, strict=True)):
+            for detection, (detected, (match, iou)) in enumerate(
+                zip(objects, matches, strict=True)
+            ):
                 x0, y0, x1, y1 = detected.box.tolist()
                 row = {
                     "model": job.model.name,
@@ -164,10 +182,11 @@ def _write(path: Path, job: Job, shard: Shard, least: float, target: str) -> Non
 
 
 def _matches(objects: Sequence[Found], annotation: Annotation) -> list[tuple[int, float]]:
-    """Return (number of the annotated object that an object matches, their IoU) for each object, or (-1, 0) for none.
+    """Return (number of the annotated object that an object matches, their IoU) for each object, or
+    (-1, 0) for none.
 
-    Objects match in their order, the most probable first. Each matches the annotated object of its class that has the
-    highest IoU with it, at least MATCH, and that no earlier object matches.
+    Objects match in their order, the most probable first. Each matches the annotated object of its
+    class that has the highest IoU with it, at least MATCH, and that no earlier object matches.
     """
     matches: list[tuple[int, float]] = []
     matched: set[int] = set()
@@ -216,7 +235,8 @@ def _notes(job: Job, least: float, rows: Sequence[Row], counts: Mapping[str, int
     if job.target == MATCHED:
         annotated = sum(counts.values())
         sentence = (
-            f"{len(rows)} of {annotated} annotated objects are found, with {probability} and an IoU of at least {MATCH}"
+            f"{len(rows)} of {annotated} annotated objects are found, with {probability} and an "
+            f"IoU of at least {MATCH}"
         )
     else:
         kind = "masks of classes" if job.target == MASKS else "objects"

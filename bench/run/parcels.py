@@ -1,7 +1,7 @@
 """Bring the results of workers into the run folder.
 
-A task that runs in another process, or on another machine, works in a folder of its own and returns the files that it
-wrote as a parcel. Only the command writes them into the run folder.
+A task that runs in another process, or on another machine, works in a folder of its own and returns
+the files that it wrote as a parcel. Only the command writes them into the run folder.
 """
 
 from __future__ import annotations
@@ -23,8 +23,16 @@ from axiom_bench.run.shards import ANSWERS
 from axiom_bench.run.worker import Task, compute_part, finish, prepare
 
 MAX_ARRAYS = 100_000_000  # bytes of a file of pictures
-JOB_PLACES = (HASHES, "examination", "predictions", "objects")  # a task reads them instead of computing them again
-VALUE_PLACES = (record_files.CURVES, record_files.RECORDS)  # curves first: a record file promises that its curves exist
+JOB_PLACES = (
+    HASHES,
+    "examination",
+    "predictions",
+    "objects",
+)  # a task reads them instead of computing them again
+VALUE_PLACES = (
+    record_files.CURVES,
+    record_files.RECORDS,
+)  # curves first: a record file promises that its curves exist
 SHARD_PLACES = (*VALUE_PLACES, ANSWERS)
 RETURNED_PLACES: Mapping[Callable[..., Any], Sequence[str]] = {
     prepare: JOB_PLACES,
@@ -45,7 +53,8 @@ class Parcel:
 
 
 def submit(executor: Executor, function: Callable[..., Any], task: Task) -> Future:
-    """Have a worker prepare or finish a job. A worker in another process also gets the files that it reads."""
+    """Have a worker prepare or finish a job. A worker in another process also gets the files that
+    it reads."""
     if isinstance(executor, Local):
         return executor.submit(function, task)
     steps = artefacts.steps() if function is finish else ()
@@ -91,12 +100,16 @@ def received(task: Task, answer: Any) -> Any:
     return answer.answer
 
 
-def do_apart(function: Callable[..., Any], task: Task, inputs: Mapping[str, bytes], *arguments: Any) -> Parcel:
-    """Call a function of `run.worker` in a folder of this process, and return its result as a parcel.
+def do_apart(
+    function: Callable[..., Any], task: Task, inputs: Mapping[str, bytes], *arguments: Any
+) -> Parcel:
+    """Call a function of `run.worker` in a folder of this process, and return its result as a
+    parcel.
 
     Args:
         function: The function.
-        task: Its task. The function gets a copy whose run folder lies in the folder of this process.
+        task: Its task. The function gets a copy whose run folder lies in the folder of this
+            process.
         inputs: The files that the function reads: {path relative to the run folder: content}.
         arguments: Further arguments of the function.
 
@@ -117,8 +130,9 @@ def do_apart(function: Callable[..., Any], task: Task, inputs: Mapping[str, byte
     for name, content in new_files.items():
         if name.startswith("pictures/") and len(content) > MAX_ARRAYS:
             raise BenchError(
-                f"The file of pictures has {len(content) / 1e6:,.0f} MB, and a worker returns at most "
-                f"{MAX_ARRAYS / 1e6:.0f}; set pictures.arrays=false or fewer pictures.rows, or choose executor=local."
+                f"The file of pictures has {len(content) / 1e6:,.0f} MB, and a worker returns at "
+                f"most {MAX_ARRAYS / 1e6:.0f}; set pictures.arrays=false or fewer pictures.rows, "
+                "or choose executor=local."
             )
     return Parcel(answer, new_files)
 

@@ -1,4 +1,5 @@
-"""Prepare images in any form for a network: paths, PIL images, arrays, bytes and tensors, also signals and volumes."""
+"""Prepare images in any form for a network: paths, PIL images, arrays, bytes and tensors, also
+signals and volumes."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ from axiom_bench.explanation.overlay import Pixels, picture_of
 from axiom_bench.models.sources import IMAGENET_MEAN, IMAGENET_STD
 
 Photograph = str | PathLike[str] | Image.Image | NDArray[Any]
-STANDARD = Preprocessing(256, 224, IMAGENET_MEAN, IMAGENET_STD)  # for a network whose preprocessing is unknown
+STANDARD = Preprocessing(
+    256, 224, IMAGENET_MEAN, IMAGENET_STD
+)  # for a network whose preprocessing is unknown
 
 
 def prepared(
@@ -31,12 +34,15 @@ def prepared(
     model: nn.Module,
     preprocessing: Preprocessing | Callable[[Image.Image], Tensor] | None,
 ) -> tuple[Tensor, Pixels | None]:
-    """Return the images as the network takes them, (B, C, H', W'), and as pictures, (B, H', W', 3), or None.
+    """Return the images as the network takes them, (B, C, H', W'), and as pictures, (B, H', W', 3),
+    or None.
 
     Args:
-        images: Images in any form. Tensors in floating point stay as they are, and have no known pictures.
+        images: Images in any form. Tensors in floating point stay as they are, and have no known
+            pictures.
         model: The network.
-        preprocessing: The preprocessing of photographs; None if it is unknown: then a warning reports the one used.
+        preprocessing: The preprocessing of photographs; None if it is unknown: then a warning
+            reports the one used.
 
     Raises:
         BenchError: If an image can't be read, or is no image.
@@ -46,21 +52,33 @@ def prepared(
     ndim = dimensions_of(model)[0] + 2  # the dimensions of a batch
     if ndim != 4:
         return _arrays(images, ndim, preprocessing, like), None
-    if isinstance(images, np.ndarray) and images.dtype.kind == "f" and images.ndim > 2 and images.shape[-3] == 3:
+    if (
+        isinstance(images, np.ndarray)
+        and images.dtype.kind == "f"
+        and images.ndim > 2
+        and images.shape[-3] == 3
+    ):
         images = torch.from_numpy(images).to(like)  # channels come first, as in the network's input
-    is_one = isinstance(images, str | PathLike | Image.Image) or getattr(images, "ndim", ndim) < ndim
+    is_one = (
+        isinstance(images, str | PathLike | Image.Image) or getattr(images, "ndim", ndim) < ndim
+    )
     is_sequence = isinstance(images, list | tuple | np.ndarray | Tensor)
     entries = [images] if is_one else images if is_sequence else []
     if is_sequence and not len(entries):
         raise BenchError("There is no image in images.")
-    if not len(entries) or any(isinstance(entry, Tensor) and entry.dtype != torch.uint8 for entry in entries):
+    if not len(entries) or any(
+        isinstance(entry, Tensor) and entry.dtype != torch.uint8 for entry in entries
+    ):
         check_tensor(images)
-        is_known = isinstance(preprocessing, Preprocessing)  # then the trace compares its values with mean and std
+        is_known = isinstance(
+            preprocessing, Preprocessing
+        )  # then the trace compares its values with mean and std
         is_pixels = images.is_floating_point() and images.numel() and images.amax() > BYTES
         if is_pixels and not is_known and images.amin() > -NORMALISED:
             warnings.warn(
-                f"The images have values up to {images.amax():.0f}, as pixels of 0 to 255 do: normalise them as in "
-                "training, or give bytes (a path, a PIL image, uint8), which are preprocessed here.",
+                f"The images have values up to {images.amax():.0f}, as pixels of 0 to 255 do: "
+                "normalise them as in training, or give bytes (a path, a PIL image, uint8), which "
+                "are preprocessed here.",
                 PixelsGiven,
                 stacklevel=5,
             )
@@ -68,27 +86,33 @@ def prepared(
     photographs = [photograph(entry) for entry in entries]
     if any(map(is_nearly_black, photographs)):
         warnings.warn(
-            f"An image {NEARLY_BLACK}: it is used as its type says. If its numbers have another range (12 bits in a "
-            "file of 16, or 0 and 1), give them over the whole range.",
+            f"An image {NEARLY_BLACK}: it is used as its type says. If its numbers have another "
+            "range (12 bits in a file of 16, or 0 and 1), give them over the whole range.",
             stacklevel=5,
         )
     if preprocessing is None:
         preprocessing = STANDARD
         warnings.warn(
-            f"Nobody says how images are preprocessed for this {type(model).__name__}: they are resized to 256 pixels, "
-            "the centre of 224 is cropped, and normalised by ImageNet's mean and deviation. Say another way by "
-            "preprocessing=weights.transforms(), or any function from a PIL image to a tensor (3, H, W).",
+            f"Nobody says how images are preprocessed for this {type(model).__name__}: they are "
+            "resized to 256 pixels, the centre of 224 is cropped, and normalised by ImageNet's "
+            "mean and deviation. Say another way by preprocessing=weights.transforms(), or any "
+            "function from a PIL image to a tensor (3, H, W).",
             stacklevel=5,
         )
     known = preprocessing if isinstance(preprocessing, Preprocessing) else None
     prepare: Callable[..., Any] = known.of_photograph if known else preprocessing
     rows = [prepare(image) for image in photographs]
-    are_images = all(isinstance(row, Tensor) and row.ndim == 3 and row.is_floating_point() for row in rows)
+    are_images = all(
+        isinstance(row, Tensor) and row.ndim == 3 and row.is_floating_point() for row in rows
+    )
     if not are_images or len({row.shape for row in rows}) > 1:
-        forms = (f"{getattr(row, 'dtype', type_name(row))} {tuple(getattr(row, 'shape', ()))}" for row in rows[:3])
+        forms = (
+            f"{getattr(row, 'dtype', type_name(row))} {tuple(getattr(row, 'shape', ()))}"
+            for row in rows[:3]
+        )
         raise BenchError(
-            f"Preprocessing gives {', '.join(forms)}; let it give tensors (3, H', W') of one size in floating point, "
-            "normalised as in training."
+            f"Preprocessing gives {', '.join(forms)}; let it give tensors (3, H', W') of one size "
+            "in floating point, normalised as in training."
         )
     batch = torch.stack(rows)
     pictures = known.denormalise(batch) if known else None
@@ -96,43 +120,56 @@ def prepared(
 
 
 def _arrays(images: Any, ndim: int, preprocessing: Any, like: Tensor) -> Tensor:
-    """Return signals or volumes (B, C, *space) as the network takes them. Known preprocessing normalises integers."""
+    """Return signals or volumes (B, C, *space) as the network takes them. Known preprocessing
+    normalises integers."""
     if isinstance(images, str | PathLike | Image.Image):
         raise BenchError(
-            f"This network takes arrays (C, {SPACES[ndim - 2]}), not photographs; give an array or a tensor of one."
+            f"This network takes arrays (C, {SPACES[ndim - 2]}), not photographs; give an array "
+            "or a tensor of one."
         )
     if isinstance(images, np.ndarray):
         values = torch.from_numpy(images)
         images = values.to(like) if values.is_floating_point() else values
     check_tensor(images)
     images = images[None] if images.ndim == ndim - 1 else images
-    if not images.is_floating_point() and isinstance(preprocessing, Preprocessing) and preprocessing.shape:
+    if (
+        not images.is_floating_point()
+        and isinstance(preprocessing, Preprocessing)
+        and preprocessing.shape
+    ):
         if images.shape[1:2] != preprocessing.shape[:1]:
             raise BenchError(
-                f"This network takes {preprocessing.shape[0]} channels, before the axes of space, and these arrays are "
-                f"{tuple(images.shape)}; images.movedim(-1, 1) puts the last axis there."
+                f"This network takes {preprocessing.shape[0]} channels, before the axes of space, "
+                f"and these arrays are {tuple(images.shape)}; images.movedim(-1, 1) puts the last "
+                "axis there."
             )
         images = preprocessing.normalised(images).to(like)
     return images
 
 
 def photograph(image: Any) -> Image.Image:
-    """Return an image as an RGB photograph, turned upright. Raise BenchError if it can't be read as a photograph."""
+    """Return an image as an RGB photograph, turned upright. Raise BenchError if it can't be read as
+    a photograph."""
     if isinstance(image, str | PathLike | Image.Image):
         return upright(image)
     if isinstance(image, np.ndarray) and image.dtype.kind == "f" and image.size:
         low = float(image.min())
         high = float(image.max())
         are_shares = low >= -HALF_STEP and high <= 1 + HALF_STEP
-        are_bytes = low >= -0.5 and high < 255.5 and (high > BYTES or bool((image == image.round()).all()))
+        are_bytes = (
+            low >= -0.5 and high < 255.5 and (high > BYTES or bool((image == image.round()).all()))
+        )
         if not are_shares and not are_bytes:
             raise BenchError(
-                f"This array holds values from {low:.4g} to {high:.4g}, no photograph's: give 0 to 255, as "
-                "image.round().clip(0, 255).astype('uint8'), or floats in [0, 1], as image.clip(0, 1); normalised "
-                "images channels first, (3, H, W)."
+                f"This array holds values from {low:.4g} to {high:.4g}, no photograph's: give 0 "
+                "to 255, as image.round().clip(0, 255).astype('uint8'), or floats in [0, 1], as "
+                "image.clip(0, 1); normalised images channels first, (3, H, W)."
             )
         if not are_shares:
-            warnings.warn("The image holds floats up to 255, which are taken for pixels of 0 to 255.", stacklevel=7)
+            warnings.warn(
+                "The image holds floats up to 255, which are taken for pixels of 0 to 255.",
+                stacklevel=7,
+            )
             image = image / 255
         image = image.clip(0, 1)
     return Image.fromarray(picture_of(image))

@@ -1,4 +1,5 @@
-"""Show what a command is doing: rich's bar on a terminal, and a plain line every ten seconds elsewhere.
+"""Show what a command is doing: rich's bar on a terminal, and a plain line every ten seconds
+elsewhere.
 
 If several activities are nested, the innermost one is shown.
 """
@@ -14,12 +15,22 @@ from importlib.util import find_spec
 from rich import get_console
 from rich.console import Console
 from rich.live import Live
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Column
 from rich.text import Text
 
 BESIDE = 10  # the characters next to the title if nothing is counted: the time
-BESIDE_COUNTED = 52  # the characters next to the title if images are counted: the bar, its numbers and the time
+BESIDE_COUNTED = (
+    52  # the characters next to the title if images are counted: the bar, its numbers and the time
+)
 SHORTEST = 20  # a title has room for at least so many characters
 PAUSE = 10.0  # seconds between two lines of a log
 SHORTEST_ESTIMATE = 10.0  # seconds: a shorter run ends before the next line of a log
@@ -35,7 +46,11 @@ def rate(images: float, seconds: float) -> str:
     """
     if images <= 0 or seconds <= 0:
         return ""
-    return f"{images / seconds:.1f} images/s" if images >= seconds else f"{seconds / images:.1f} s/image"
+    return (
+        f"{images / seconds:.1f} images/s"
+        if images >= seconds
+        else f"{seconds / images:.1f} s/image"
+    )
 
 
 def duration(seconds: float) -> str:
@@ -63,7 +78,8 @@ class Estimate:
     """True once the estimate has been printed. It is printed only once."""
 
     def seconds(self, remaining: int, done: int, seconds: float) -> float:
-        """Return the seconds left if `done` images took `seconds` and `remaining` images of the job are left."""
+        """Return the seconds left if `done` images took `seconds` and `remaining` images of the job
+        are left."""
         return seconds / done * (remaining + self.images)
 
 
@@ -117,13 +133,17 @@ class Shown:
         return self.estimate.seconds(self.total - self.done, self.done, self._now() - self._begun)
 
     def print_estimate(self) -> None:
-        """Print once how long the command will take, unless it takes less than SHORTEST_ESTIMATE."""
+        """Print once how long the command will take, unless it takes less than
+        SHORTEST_ESTIMATE."""
         seconds = self.seconds_left()
         if self.estimate is None or self.estimate.is_printed or seconds is None:
             return
         self.estimate.is_printed = True
         if seconds >= SHORTEST_ESTIMATE:
-            line = f"The run will take about {duration(seconds)} at this rate; Ctrl-C keeps what is done."
+            line = (
+                f"The run will take about {duration(seconds)} at this rate; Ctrl-C keeps what is "
+                "done."
+            )
             self.console.print(line, highlight=False, soft_wrap=True)
 
 
@@ -132,7 +152,8 @@ class Silent(Shown):
 
 
 class Bar(Shown):
-    """An activity on a terminal: rich's bar, which disappears at the end unless it counts images."""
+    """An activity on a terminal: rich's bar, which disappears at the end unless it counts
+    images."""
 
     _progress: Progress | None = None
 
@@ -144,7 +165,9 @@ class Bar(Shown):
         if self.total is not None:
             columns += [TextColumn("left"), TimeRemainingColumn()]
         is_transient = self.total is None
-        self._progress = Progress(*columns, console=self.console, refresh_per_second=2, transient=is_transient)
+        self._progress = Progress(
+            *columns, console=self.console, refresh_per_second=2, transient=is_transient
+        )
         self._task = self._progress.add_task(self.title, total=self.total, completed=self.done)
         self._progress.start()
 
@@ -160,7 +183,8 @@ class Bar(Shown):
         self.print_estimate()
 
     def description(self) -> str:
-        """Return the title with the step of an image, and with the time that all jobs will still take."""
+        """Return the title with the step of an image, and with the time that all jobs will still
+        take."""
         parts = [self.title, self.step]
         seconds = self.seconds_left()
         if seconds is not None and self.estimate is not None and self.estimate.images:
@@ -189,7 +213,8 @@ class _Rate(ProgressColumn):
 
 
 class Lines(Shown):
-    """An activity in a log: a plain line every PAUSE seconds, also if the activity has changed meanwhile."""
+    """An activity in a log: a plain line every PAUSE seconds, also if the activity has changed
+    meanwhile."""
 
     printed = time.perf_counter()
     """The time of the last line of the process."""
@@ -214,7 +239,9 @@ class Lines(Shown):
         now = self._now()
         if now - Lines.printed >= PAUSE:
             Lines.printed = now
-            self.console.print(self.line(now - self._begun), highlight=False, soft_wrap=True, markup=False)
+            self.console.print(
+                self.line(now - self._begun), highlight=False, soft_wrap=True, markup=False
+            )
 
     def line(self, seconds: float) -> str:
         """Return the line, `seconds` after the activity began."""
@@ -262,7 +289,8 @@ def silent() -> Iterator[None]:
 
 @contextmanager
 def where_seen() -> Iterator[None]:
-    """Show the activities and lines of the block only on a terminal and in a notebook. Python's functions use this."""
+    """Show the activities and lines of the block only on a terminal and in a notebook. Python's
+    functions use this."""
     console = get_console()
     was_quiet = console.quiet
     is_seen = _is_terminal(console) or console.is_jupyter
@@ -298,7 +326,8 @@ def progress(
     console: Console | None = None,
     estimate: Estimate | None = None,
 ) -> Iterator[Shown]:
-    """Show an activity while the block runs. The activity that was shown before continues when the block ends.
+    """Show an activity while the block runs. The activity that was shown before continues when the
+    block ends.
 
     The lines of a log go to standard error, since their number depends on the speed of the machine.
 
@@ -328,4 +357,6 @@ def progress(
             _stack[-1].start()
 
 
-_stack: list[Shown] = []  # the nested activities of this process, which has one terminal; the last one is shown
+_stack: list[
+    Shown
+] = []  # the nested activities of this process, which has one terminal; the last one is shown

@@ -21,18 +21,23 @@ from axiom_bench.run.composing.settings import Settings
 
 
 class Failure(Exception):
-    """The reason why a job ended early. It can always be pickled, which a plug-in's own error may not be.
+    """The reason why a job ended early. It can always be pickled, which a plug-in's own error may
+    not be.
 
     Attributes:
         message: The sentences for the user.
         mendable: True if the user can fix it.
         trace: The traceback, for a bug report.
-        is_tainted: True if a plug-in changed data that other plug-ins read, so that values computed in the same process
-            can't be kept.
+        is_tainted: True if a plug-in changed data that other plug-ins read, so that values computed
+            in the same process can't be kept.
     """
 
-    def __init__(self, message: str, mendable: bool = True, trace: str = "", is_tainted: bool = False) -> None:
-        super().__init__(message, mendable, trace, is_tainted)  # pickle calls the constructor with these arguments
+    def __init__(
+        self, message: str, mendable: bool = True, trace: str = "", is_tainted: bool = False
+    ) -> None:
+        super().__init__(
+            message, mendable, trace, is_tainted
+        )  # pickle calls the constructor with these arguments
         self.message = message
         self.mendable = mendable
         self.trace = trace
@@ -49,9 +54,13 @@ class Failure(Exception):
             return Failure(str(error), is_tainted=is_tainted)
         if isinstance(error, OmegaConfBaseException):
             return Failure(first_line)
-        if is_out_of_memory(error):  # outside of a forward pass, which would be repeated with half of the rows
+        if is_out_of_memory(
+            error
+        ):  # outside of a forward pass, which would be repeated with half of the rows
             return Failure(f"Out of memory ({first_line}); free some, or use another machine.")
-        notes = getattr(error, "__notes__", [])  # they name the plug-in that raised the error, which the user can fix
+        notes = getattr(
+            error, "__notes__", []
+        )  # they name the plug-in that raised the error, which the user can fix
         return Failure(
             ", ".join([f"{type(error).__name__}: {error}", *notes]),
             mendable=bool(notes),
@@ -164,7 +173,8 @@ class JobResult:
     job: str
     """The name of the job."""
     settings: Settings | None = None
-    """The job's settings, with the target that the data decided; None if they couldn't be resolved."""
+    """The job's settings, with the target that the data decided; None if they couldn't be resolved.
+    """
     facts: Facts = field(default_factory=Facts)
     """The job's share of the manifest."""
     images: int = 0

@@ -1,7 +1,8 @@
-"""Run times, the report's pictures and the gallery: files about a sample of a job's images, made after the records.
+"""Run times, the report's pictures and the gallery: files about a sample of a job's images, made
+after the records.
 
-The sample is spread evenly over the images. Run times are measured in one go. The maps of the gallery are WebP, for
-looking at: on average within 1 % of the heatmap's values.
+The sample is spread evenly over the images. Run times are measured in one go. The maps of the
+gallery are WebP, for looking at: on average within 1 % of the heatmap's values.
 """
 
 from __future__ import annotations
@@ -84,15 +85,17 @@ def ensure_runtime(keys: Keys, stored: JobEntry) -> tuple[str, ...]:
 
         # If memory runs out, fewer rows are measured: the table says how many.
         table = next(by_halves(batch, batch_size, job.cut_model.limits, measure, job.notes))
-        store.write(folder / path, table.assign(model=job.model.name, data=job.data.name), schema=None)
+        store.write(
+            folder / path, table.assign(model=job.model.name, data=job.data.name), schema=None
+        )
     return (path,)
 
 
 def ensure_pictures(keys: Keys, stored: JobEntry) -> tuple[str, ...]:
     """Make the job's pictures, unless their file exists undamaged.
 
-    The settings are pictures.rows (the number of rows; 0: no file), pictures.perturbation (the metric whose perturbed
-    images are shown) and pictures.arrays (store raw maps, too).
+    The settings are pictures.rows (the number of rows; 0: no file), pictures.perturbation (the
+    metric whose perturbed images are shown) and pictures.arrays (store raw maps, too).
 
     Args:
         keys: The keys of the job.
@@ -109,7 +112,9 @@ def ensure_pictures(keys: Keys, stored: JobEntry) -> tuple[str, ...]:
     configured = {metric.name: metric for metric in job.metrics}
     metric = configured.get(pictures.perturbation) or plugins.load("metric", pictures.perturbation)
     params = sorted(metric.params.items())
-    name = keys.step("pictures", pictures.rows, metric.target, params, job.class_names, pictures.arrays)
+    name = keys.step(
+        "pictures", pictures.rows, metric.target, params, job.class_names, pictures.arrays
+    )
     path = f"pictures/{job.file_stem}-{name[:12]}.npz"
     if not store.is_usable(folder / path, notes=job.notes):
         batch = spread_rows(job, pictures.rows)
@@ -151,7 +156,8 @@ def ensure_gallery(keys: Keys, stored: JobEntry) -> tuple[str, ...]:
 
 
 def spread(indices: Sequence[int], count: int | None) -> tuple[int, ...]:
-    """Return `count` of the indices, spread evenly from the first on. None, or a larger count, returns all of them.
+    """Return `count` of the indices, spread evenly from the first on. None, or a larger count,
+    returns all of them.
 
     >>> spread((0, 1, 2, 3, 4, 5, 6), 3)
     (0, 2, 4)
@@ -161,9 +167,11 @@ def spread(indices: Sequence[int], count: int | None) -> tuple[int, ...]:
 
 
 def spread_rows(job: Job, count: int) -> Batch | None:
-    """Return a batch of at most `count` rows of images spread over the job's, which are often sorted by class.
+    """Return a batch of at most `count` rows of images spread over the job's, which are often
+    sorted by class.
 
-    An image that can't be read is replaced by the first readable one. Return None if no image can be read.
+    An image that can't be read is replaced by the first readable one. Return None if no image can
+    be read.
     """
     spread_indices = job.indices[:: max(1, len(job.indices) // count)]
     candidates = tuple(dict.fromkeys((*spread_indices, *job.indices)))
@@ -179,19 +187,25 @@ def arrays(job: Job, metric: Plugin, batch: Batch) -> dict[str, np.ndarray]:
         batch: The N rows.
 
     Returns:
-        A dictionary. Its images are (N, H, W, 3) uint8, and image_ids, class_names and confidence are (N,). Its methods
-        are (M,). Its heatmaps are (M, N, H, W) uint8, in which 255 is the heatmap's 1. Its perturbed images are
-        (M, N, H, W, 3) uint8, with confidence_perturbed (M, N). It also has the model and the layer. confidence_of is
-        "probability" if confidences are the probability of the class. It is "score" if they are the class score, since
-        the output has no probability. With pictures.arrays each method also has raw_map_METHOD (N, h, w) float32.
+        A dictionary. Its images are (N, H, W, 3) uint8, and image_ids, class_names and confidence
+        are (N,). Its methods are (M,). Its heatmaps are (M, N, H, W) uint8, in which 255 is the
+        heatmap's 1. Its perturbed images are (M, N, H, W, 3) uint8, with confidence_perturbed (M,
+        N). It also has the model and the layer. confidence_of is "probability" if confidences are
+        the probability of the class. It is "score" if they are the class score, since the output
+        has no probability. With pictures.arrays each method also has raw_map_METHOD (N, h, w)
+        float32.
     """
     trace = trace_of_batch(job.cut_model, batch)
     explanations = _explanations(job, trace, batch)
     perturbed = [_perturbed(metric, explanation) for explanation in explanations.values()]
     with torch.no_grad():
-        confidences = [_confidences(trace, trace.network.forward_logits(images)) for images in perturbed]
+        confidences = [
+            _confidences(trace, trace.network.forward_logits(images)) for images in perturbed
+        ]
     # Heatmaps that aren't finite are shown as zero.
-    heatmaps = [explanation.required_heatmap.nan_to_num(0.0) for explanation in explanations.values()]
+    heatmaps = [
+        explanation.required_heatmap.nan_to_num(0.0) for explanation in explanations.values()
+    ]
     views = _views(job, trace, heatmaps)
     raw_maps = {}
     if job.settings.pictures.arrays:
@@ -204,8 +218,12 @@ def arrays(job: Job, metric: Plugin, batch: Batch) -> dict[str, np.ndarray]:
         "class_names": np.array([job.class_names[target] for target in trace.targets.tolist()]),
         "confidence": _confidences(trace, trace.logits),
         "methods": np.array(list(explanations)),
-        "heatmaps": np.array([np.round(255 * _viewed(views, heatmap)) for heatmap in heatmaps], dtype=np.uint8),
-        "perturbed": np.array([_pictures(job, views, images) for images in perturbed], dtype=np.uint8),
+        "heatmaps": np.array(
+            [np.round(255 * _viewed(views, heatmap)) for heatmap in heatmaps], dtype=np.uint8
+        ),
+        "perturbed": np.array(
+            [_pictures(job, views, images) for images in perturbed], dtype=np.uint8
+        ),
         "confidence_perturbed": np.array(confidences),
         "confidence_of": np.array("probability" if trace.has_probability else "score"),
         "model": np.array(job.model.name),
@@ -214,13 +232,18 @@ def arrays(job: Job, metric: Plugin, batch: Batch) -> dict[str, np.ndarray]:
 
 
 def _views(job: Job, trace: Trace, heatmaps: Sequence[Tensor]) -> list[View] | None:
-    """Return the view in which each row's sample is shown if samples are arrays, or None if they are pictures."""
+    """Return the view in which each row's sample is shown if samples are arrays, or None if they
+    are pictures."""
     if job.model.preprocessing.shape is None:
         return None
-    heat = sum((heatmap.nan_to_num(0.0) for heatmap in heatmaps), torch.zeros_like(trace.images[:, 0]))
+    heat = sum(
+        (heatmap.nan_to_num(0.0) for heatmap in heatmaps), torch.zeros_like(trace.images[:, 0])
+    )
     samples = trace.images.cpu().numpy()
     total_heatmaps = heat.detach().cpu().numpy()
-    return [View.of(sample, heatmap) for sample, heatmap in zip(samples, total_heatmaps, strict=True)]
+    return [
+        View.of(sample, heatmap) for sample, heatmap in zip(samples, total_heatmaps, strict=True)
+    ]
 
 
 def _pictures(job: Job, views: Sequence[View] | None, images: Tensor) -> np.ndarray:
@@ -240,7 +263,8 @@ def _viewed(views: Sequence[View] | None, maps: Tensor) -> np.ndarray:
 
 
 def _joined(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Concatenate the arrays of several parts of the rows. If no method applies, arrays of methods have no rows."""
+    """Concatenate the arrays of several parts of the rows. If no method applies, arrays of methods
+    have no rows."""
     joined = dict(parts[0])
     raw_map_axis = {name: 0 for name in joined if name.startswith(RAW)}
     for name, axis in (ROW_AXIS | raw_map_axis).items():
@@ -250,11 +274,14 @@ def _joined(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def _explanations(job: Job, trace: Trace, batch: Batch) -> dict[str, Explanation]:
-    """Return the explanation of each method that applies to the model. The records have the status of the others."""
+    """Return the explanation of each method that applies to the model. The records have the status
+    of the others."""
     explanations = {}
     for method in job.methods:
         try:
-            explanations[method.name] = Explanation.of(trace, method(trace), batch, method, job.normalise)
+            explanations[method.name] = Explanation.of(
+                trace, method(trace), batch, method, job.normalise
+            )
         except BenchError:
             continue
     return explanations
@@ -268,21 +295,27 @@ def _perturbed(metric: Plugin, explanation: Explanation) -> Tensor:
     request = first_request(metric, explanation)
     if not isinstance(request, PerturbedImages) or request.count != 1:
         raise BenchError(
-            f"pictures.perturbation={metric.name} can't be shown: the metric doesn't ask about one perturbed copy of "
-            "each image; choose one such as confidence_drop."
+            f"pictures.perturbation={metric.name} can't be shown: the metric doesn't ask about "
+            "one perturbed copy of each image; choose one such as confidence_drop."
         )
     return request.perturbed(slice(0, len(explanation)), slice(0, 1))[:, 0]
 
 
 def _confidences(trace: Trace, logits: Tensor) -> np.ndarray:
-    """Return the explained class's probability (N,) from logits (N, C), or its score if there is no probability."""
-    values = logits.double().softmax(1) if trace.has_probability else trace.network.explained(logits).double()
+    """Return the explained class's probability (N,) from logits (N, C), or its score if there is no
+    probability."""
+    values = (
+        logits.double().softmax(1)
+        if trace.has_probability
+        else trace.network.explained(logits).double()
+    )
     confidence: np.ndarray = values.gather(1, trace.targets[:, None])[:, 0].cpu().numpy()
     return confidence
 
 
 def _gallery_entries(job: Job, indices: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """Yield a row of GALLERY for each image and explained class. Images that can't be read have no row."""
+    """Yield a row of GALLERY for each image and explained class. Images that can't be read have no
+    row."""
     entries = partial(_entries_of_batch, job)
     for batch in rows(job, indices, required(job.methods), workers=job.one_worker):
         if isinstance(batch, Batch):
@@ -294,9 +327,13 @@ def _entries_of_batch(job: Job, batch: Batch, _: int) -> list[dict[str, Any]]:
     """Return the gallery's rows of one batch."""
     trace = trace_of_batch(job.cut_model, batch)
     explanations = _explanations(job, trace, batch)
-    plain_heatmaps = {name: explanation.required_heatmap for name, explanation in explanations.items()}
+    plain_heatmaps = {
+        name: explanation.required_heatmap for name, explanation in explanations.items()
+    }
     views = _views(job, trace, list(plain_heatmaps.values()))
-    heatmaps = {name: _viewed(views, heatmap).astype(np.float64) for name, heatmap in plain_heatmaps.items()}
+    heatmaps = {
+        name: _viewed(views, heatmap).astype(np.float64) for name, heatmap in plain_heatmaps.items()
+    }
     images = _pictures(job, views, trace.images)
     height, width = images.shape[1:3]
     probabilities = trace.logits.double().softmax(1).tolist() if trace.has_probability else None
@@ -304,7 +341,9 @@ def _entries_of_batch(job: Job, batch: Batch, _: int) -> list[dict[str, Any]]:
     masks = batch.masks(trace.targets)
     boxes_by_row = [[] if boxes is None else boxes[row].tolist() for row in range(len(batch))]
     if views is not None:
-        boxes_by_row = [view.boxes(row_boxes) for view, row_boxes in zip(views, boxes_by_row, strict=True)]
+        boxes_by_row = [
+            view.boxes(row_boxes) for view, row_boxes in zip(views, boxes_by_row, strict=True)
+        ]
     outlines = None if masks is None else [outline(mask) for mask in _viewed(views, masks) > 0.5]
     targets = trace.targets.tolist()
     predicted = trace.logits.argmax(1).tolist()
@@ -328,20 +367,24 @@ def _entries_of_batch(job: Job, batch: Batch, _: int) -> list[dict[str, Any]]:
         for role, index in (("target", targets[row]), ("predicted", predicted[row])):
             entry[f"{role}_class"] = index
             entry[f"{role}_name"] = job.class_names[index]
-            entry[f"{role}_probability"] = None if probabilities is None else probabilities[row][index]
+            entry[f"{role}_probability"] = (
+                None if probabilities is None else probabilities[row][index]
+            )
         entries.append(entry)
     return entries
 
 
 def _stored_map(heatmap: np.ndarray) -> bytes | None:
-    """Encode a heatmap for GALLERY: None if it isn't finite, and no bytes if it is zero everywhere."""
+    """Encode a heatmap for GALLERY: None if it isn't finite, and no bytes if it is zero
+    everywhere."""
     if not np.isfinite(heatmap).all():
         return None
     return webp(np.round(255 * heatmap)) if heatmap.any() else b""
 
 
 def outline(mask: np.ndarray) -> bytes | None:
-    """Draw the pixels of a mask (H, W) that have a neighbour outside of it, white on transparent, as a PNG file.
+    """Draw the pixels of a mask (H, W) that have a neighbour outside of it, white on transparent,
+    as a PNG file.
 
     Return None if the mask is empty.
     """

@@ -1,4 +1,5 @@
-"""The shards of a job: find those that lack values, compute them, and read and write the files that hold the values."""
+"""The shards of a job: find those that lack values, compute them, and read and write the files that
+hold the values."""
 
 from __future__ import annotations
 
@@ -18,7 +19,14 @@ from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError, first_names
 from axiom_bench.evaluation.answers import KeptAnswers
-from axiom_bench.evaluation.batch import Columns, curve_frame, frame, holds_values, note_silence, traced
+from axiom_bench.evaluation.batch import (
+    Columns,
+    curve_frame,
+    frame,
+    holds_values,
+    note_silence,
+    traced,
+)
 from axiom_bench.evaluation.plugins import NEEDS_DROPS, Plugin, needs_of, required, value_names
 from axiom_bench.evaluation.proof import proved
 from axiom_bench.evaluation.purity import watched_rate
@@ -42,7 +50,8 @@ Advance = Callable[[int], None]
 
 
 def decided(job: Job, command: str = "") -> Job:
-    """Return the job with its users' own plug-ins proved on the first batch, and the scale of every method known.
+    """Return the job with its users' own plug-ins proved on the first batch, and the scale of every
+    method known.
 
     If no value is missing, the results of an earlier proof are read from the run folder.
 
@@ -79,7 +88,9 @@ def decided(job: Job, command: str = "") -> Job:
     methods, metrics = next(by_halves(first, len(first), job.cut_model.limits, proof, notes))
     for note in notes:
         job.notes.add(note)
-    if not notes:  # otherwise the next command proves the plug-ins again, and prints the notes again
+    if (
+        not notes
+    ):  # otherwise the next command proves the plug-ins again, and prints the notes again
         files.write_json(path, {"methods": _marks(methods), "metrics": _marks(metrics)})
     return replace(job, methods=tuple(methods), metrics=tuple(metrics))
 
@@ -93,9 +104,13 @@ def _marks(plugins: Sequence[Plugin]) -> dict[str, dict[str, Any]]:
     return marks
 
 
-def _marked(plugins: Sequence[Plugin], marks: Mapping[str, Mapping[str, Any]]) -> tuple[Plugin, ...]:
+def _marked(
+    plugins: Sequence[Plugin], marks: Mapping[str, Mapping[str, Any]]
+) -> tuple[Plugin, ...]:
     """Return the plug-ins with the fields that `_marks` has returned."""
-    return tuple(replace(plugin, spec=replace(plugin.spec, **marks[plugin.name])) for plugin in plugins)
+    return tuple(
+        replace(plugin, spec=replace(plugin.spec, **marks[plugin.name])) for plugin in plugins
+    )
 
 
 def missing(keys: Keys, folder: Path) -> tuple[dict[str, Shard], tuple[str, ...]]:
@@ -104,12 +119,17 @@ def missing(keys: Keys, folder: Path) -> tuple[dict[str, Shard], tuple[str, ...]
     record = record_files.read(folder, shards)
     for name in record.damaged:
         keys.job.notes.add(DamagedFile(str(folder / name)))
-    missing_shards = {key: shard for key, shard in shards.items() if record.missing(key, keys.values)}
+    missing_shards = {
+        key: shard for key, shard in shards.items() if record.missing(key, keys.values)
+    }
     return missing_shards, record.damaged
 
 
-def compute_shard(keys: Keys, key: str, shard: Shard, folder: Path, advance: Advance) -> ShardResult:
-    """Compute the missing values of a shard, and write them. If no value is missing by now, compute nothing.
+def compute_shard(
+    keys: Keys, key: str, shard: Shard, folder: Path, advance: Advance
+) -> ShardResult:
+    """Compute the missing values of a shard, and write them. If no value is missing by now, compute
+    nothing.
 
     Args:
         keys: The keys of the job.
@@ -119,7 +139,8 @@ def compute_shard(keys: Keys, key: str, shard: Shard, folder: Path, advance: Adv
         advance: Called with the number of images that are done since the last call.
 
     Raises:
-        Interference: If a plug-in changes data that other plug-ins read. In this case nothing is written.
+        Interference: If a plug-in changes data that other plug-ins read. In this case nothing is
+            written.
     """
     missing = record_files.read(folder, {key}).missing(key, keys.values)
     if not missing:
@@ -147,19 +168,21 @@ def stored(keys: Keys, folder: Path) -> tuple[dict[str, Any], dict[str, bool]]:
         folder: The run folder.
 
     Returns:
-        The files, as `RecordFiles.listed` returns them, and {id of an image with an EXIF orientation: whether the
-        orientation was applied}.
+        The files, as `RecordFiles.listed` returns them, and {id of an image with an EXIF
+        orientation: whether the orientation was applied}.
 
     Raises:
-        BenchError: If files have vanished since they were written. Later steps rely on the records of all images.
+        BenchError: If files have vanished since they were written. Later steps rely on the records
+            of all images.
     """
     shards = [keys.shard(shard) for shard in keys.job.shards]
     record = record_files.read(folder, set(shards))
     gone = sum(bool(record.missing(key, keys.values)) for key in shards)
     if gone:
         raise BenchError(
-            f"{gone} of {len(shards)} shards that were computed are gone from {folder}, or damaged, before the run "
-            "has ended; run the same command again, and let nothing delete its files."
+            f"{gone} of {len(shards)} shards that were computed are gone from {folder}, or "
+            "damaged, before the run has ended; run the same command again, and let nothing "
+            "delete its files."
         )
     turned: dict[str, bool] = {}
     for key in shards:
@@ -169,7 +192,8 @@ def stored(keys: Keys, folder: Path) -> tuple[dict[str, Any], dict[str, bool]]:
 
 
 def announced(keys: Keys, missing: Collection[str], folder: Path) -> str | None:
-    """Return a sentence on the cost of these shards if their drops are costly, before their first batch."""
+    """Return a sentence on the cost of these shards if their drops are costly, before their first
+    batch."""
     record = record_files.read(folder, set(missing))
     method_names: set[str] = set()
     metric_names: set[str] = set()
@@ -194,7 +218,9 @@ def announced(keys: Keys, missing: Collection[str], folder: Path) -> str | None:
 def needing_drops(methods: Sequence[Plugin], metrics: Sequence[Plugin]) -> list[str]:
     """Return the settings that leave out the methods and metrics that need ablation drops."""
     names = [f"~method.{method.name}" for method in methods if method.spec.needs_drops]
-    return names + [f"~metric.{metric.name}" for metric in metrics if NEEDS_DROPS in needs_of(metric)]
+    return names + [
+        f"~metric.{metric.name}" for metric in metrics if NEEDS_DROPS in needs_of(metric)
+    ]
 
 
 def costly_drops(trace: Trace, settings: Sequence[str]) -> str | None:
@@ -202,14 +228,16 @@ def costly_drops(trace: Trace, settings: Sequence[str]) -> str | None:
 
     Args:
         trace: A trace of one row.
-        settings: The settings that leave out the methods and metrics that need drops; empty if none does.
+        settings: The settings that leave out the methods and metrics that need drops; empty if none
+            does.
     """
     if not settings or trace.drops_cost <= MOST_PASSES:
         return None
     return (
-        f"ablation drops cost about {trace.drops_cost:,.0f} forward passes for each image ({trace.capture}); leave out "
-        f"what needs them ({first_names(settings, MAX_NAMES)}), ablate fewer channels (device.ablation_channels=64), "
-        "or choose a layer nearer to the output"
+        f"ablation drops cost about {trace.drops_cost:,.0f} forward passes for each image "
+        f"({trace.capture}); leave out what needs them ({first_names(settings, MAX_NAMES)}), "
+        "ablate fewer channels (device.ablation_channels=64), or choose a layer nearer to the "
+        "output"
     )
 
 
@@ -222,7 +250,8 @@ def compute(
     watch: Watch,
     advance: Advance,
 ) -> RecordFile:
-    """Compute the missing values of one shard and write them as one file, with a second file for their curves.
+    """Compute the missing values of one shard and write them as one file, with a second file for
+    their curves.
 
     Args:
         keys: The keys of the job.
@@ -230,11 +259,13 @@ def compute(
         key: The key of the shard.
         missing: The missing values.
         folder: The run folder.
-        watch: Called with the name of a part of the evaluation; the context manager that it returns times the part.
+        watch: Called with the name of a part of the evaluation; the context manager that it returns
+            times the part.
         advance: Called with the number of images that are done since the last call.
 
     Raises:
-        Interference: If a plug-in changes data that other plug-ins read. In this case nothing is written.
+        Interference: If a plug-in changes data that other plug-ins read. In this case nothing is
+            written.
     """
     job = keys.job
     values: dict[str, list[Columns]] = {method: [] for method in missing}
@@ -263,14 +294,18 @@ def compute(
         if len(part["method"]):
             parts_by_method = values if holds_values(part) else curves
             parts_by_method[part["method"][0]].append(part)
-    value_parts = list(chain.from_iterable(values.values()))  # the rows of a method follow each other in the file
+    value_parts = list(
+        chain.from_iterable(values.values())
+    )  # the rows of a method follow each other in the file
     curve_parts = list(chain.from_iterable(curves.values()))
     axes: dict[str, Any] = {}
     for part in curve_parts:
         axes.update(part["axes"])
     notes: dict[str, Any] = {"turned": turned} if turned else {}
     notes["names"] = {metric.name: list(value_names(metric)) for metric in metrics}
-    notes["curves"] = {metric.name: list(metric.spec.curves) for metric in metrics if metric.spec.curves}
+    notes["curves"] = {
+        metric.name: list(metric.spec.curves) for metric in metrics if metric.spec.curves
+    }
     notes["axes"] = axes
     table = frame(value_parts).assign(**job.columns)
     file = record_files.write(folder, key, missing, table, curve_frame(curve_parts), notes)
@@ -281,11 +316,14 @@ def compute(
     return file
 
 
-def answer_files(keys: Keys, shard: str, metrics: Sequence[Plugin], folder: Path) -> dict[str, Path]:
-    """Return {metric: the file of the scores that the model has returned to this metric} for one shard.
+def answer_files(
+    keys: Keys, shard: str, metrics: Sequence[Plugin], folder: Path
+) -> dict[str, Path]:
+    """Return {metric: the file of the scores that the model has returned to this metric} for one
+    shard.
 
-    Users' own metrics have no such file. A command that calls users' own code reads these files and writes none, so
-    that no score in them depends on that code.
+    Users' own metrics have no such file. A command that calls users' own code reads these files and
+    writes none, so that no score in them depends on that code.
 
     Args:
         keys: The keys of the job.
@@ -302,7 +340,8 @@ def answer_files(keys: Keys, shard: str, metrics: Sequence[Plugin], folder: Path
 
 
 def read_answers(paths: Mapping[str, Path], notes: Notes) -> KeptAnswers:
-    """Read the kept scores of a shard per metric. A metric whose file is missing or damaged has no scores yet."""
+    """Read the kept scores of a shard per metric. A metric whose file is missing or damaged has no
+    scores yet."""
     scores: dict[str, dict[str, torch.Tensor]] = {}
     for metric, path in paths.items():
         scores[metric] = {}
@@ -314,7 +353,8 @@ def read_answers(paths: Mapping[str, Path], notes: Notes) -> KeptAnswers:
 
 
 def write_answers(path: Path, scores: Mapping[str, torch.Tensor]) -> None:
-    """Write the scores of a metric and a shard, grouped by their type. JSON keeps every bit of a float."""
+    """Write the scores of a metric and a shard, grouped by their type. JSON keeps every bit of a
+    float."""
     content: dict[str, dict[str, Any]] = {name: {} for name in DTYPES}
     for name, values in scores.items():
         dtype = str(values.dtype).removeprefix("torch.")
@@ -323,7 +363,9 @@ def write_answers(path: Path, scores: Mapping[str, torch.Tensor]) -> None:
     files.write_json(path, content)
 
 
-def counted(batches: Iterator[Batch | BadImage], images: int, advance: Advance) -> Iterator[Batch | BadImage]:
+def counted(
+    batches: Iterator[Batch | BadImage], images: int, advance: Advance
+) -> Iterator[Batch | BadImage]:
     """Yield the batches, and report their images as done when the next batch is requested.
 
     Args:
@@ -341,7 +383,8 @@ def counted(batches: Iterator[Batch | BadImage], images: int, advance: Advance) 
 
 
 def requests(job: Job, missing: Values) -> list[MethodsByMetrics]:
-    """Return the missing values in as few groups as possible. Methods that lack the same metrics share a group."""
+    """Return the missing values in as few groups as possible. Methods that lack the same metrics
+    share a group."""
     method_by_name = {method.name: method for method in job.methods}
     methods_by_metrics: dict[tuple[str, ...], list[Plugin]] = {}
     for name, metric_names in missing.items():

@@ -1,8 +1,10 @@
-"""A run from top to bottom: compose the jobs of a command line, and prepare, compute and finish each of them.
+"""A run from top to bottom: compose the jobs of a command line, and prepare, compute and finish
+each of them.
 
-A job is one model, cut at one layer, on one data set. Its images are divided into shards, and a shard is computed only
-if the run folder lacks some of its values. An executor runs the tasks of a job, in this process or in others;
-`run.worker` defines the tasks, and `run.parcels` brings the files of other processes into the run folder.
+A job is one model, cut at one layer, on one data set. Its images are divided into shards, and a
+shard is computed only if the run folder lacks some of its values. An executor runs the tasks of a
+job, in this process or in others; `run.worker` defines the tasks, and `run.parcels` brings the
+files of other processes into the run folder.
 """
 
 from __future__ import annotations
@@ -41,13 +43,15 @@ MAX_JOBS = 5  # a printed line lists at most this many jobs by name
 
 
 def configuration(overrides: Sequence[str], config_folder: Path | None = None) -> dict[str, Any]:
-    """Return the configuration of a command line, before it is divided into jobs. Raise BenchError if it is invalid."""
+    """Return the configuration of a command line, before it is divided into jobs. Raise BenchError
+    if it is invalid."""
     with composed(overrides, config_folder) as composition:
         return composition.plain()
 
 
 def checked(config: Mapping[str, Any]) -> tuple[Settings, tuple[Plugin, ...], tuple[Plugin, ...]]:
-    """Check a configuration. Return the settings of all jobs, the methods and the metrics, or raise BenchError."""
+    """Check a configuration. Return the settings of all jobs, the methods and the metrics, or raise
+    BenchError."""
     add_current_folder()
     check_keys(config, base_keys())
     settings = Settings.of(config)
@@ -72,8 +76,8 @@ def run(
         composition: The composed command line, which yields a configuration per job.
         settings: The checked settings of all jobs.
         goes_on: Reuse values that the previous command computed with user plug-ins.
-        estimate: The estimate of the remaining time that several command lines of one command share. By default, the
-            estimate covers only these jobs.
+        estimate: The estimate of the remaining time that several command lines of one command
+            share. By default, the estimate covers only these jobs.
 
     Raises:
         BenchError: If the run folder can't be written.
@@ -99,7 +103,8 @@ def run(
                 estimate.jobs -= 1
                 results.append(run_job(config, command, executor, notes, estimate))
             results = _distinct(results)
-        return_freed_memory()  # the report that follows can't reuse the memory of the forward passes
+        # the report that follows can't reuse the memory of the forward passes
+        return_freed_memory()
         _print_shared(notes)
         shards = sum(len(result.shards) for result in results)
         cached_shards = shards - sum(result.computed.shards for result in results)
@@ -111,7 +116,8 @@ def run(
 
 @contextmanager
 def _open_folder(settings: Settings) -> Iterator[Path]:
-    """Lock the run folder, check that it is writable and has this version's format, and yield its path."""
+    """Lock the run folder, check that it is writable and has this version's format, and yield its
+    path."""
     folder = settings.run_folder
     files.ensure_writable(folder)
     artefacts.check_format(folder)
@@ -127,14 +133,15 @@ def run_job(
     notes: dict[str, list[str]],
     estimate: Estimate | None = None,
 ) -> JobResult:
-    """Prepare, compute and finish one job. If it fails, the result has the failure, and the other jobs still run.
+    """Prepare, compute and finish one job. If it fails, the result has the failure, and the other
+    jobs still run.
 
     Args:
         config: The job's configuration, whose interpolations aren't resolved yet.
         command: The command's id.
         executor: The executor that runs the tasks of the job.
-        notes: {sentence: names of the jobs that have it}. The job is added to each of its sentences. A sentence that an
-            earlier job has isn't printed again.
+        notes: {sentence: names of the jobs that have it}. The job is added to each of its
+            sentences. A sentence that an earlier job has isn't printed again.
         estimate: The estimate of the command's remaining time.
     """
     try:
@@ -170,17 +177,20 @@ def run_job(
 
 
 def _run_task(executor: Executor, function: Callable[..., Any], task: Task) -> Any:
-    """Have the executor run a function of `run.worker`, and return its result. Raise as `executors.result` does."""
+    """Have the executor run a function of `run.worker`, and return its result. Raise as
+    `executors.result` does."""
     return _receive(task, parcels.submit(executor, function, task))
 
 
 def _receive(task: Task, future: Future) -> Any:
-    """Wait for a task, write the files that it returns into the run folder, and return its result."""
+    """Wait for a task, write the files that it returns into the run folder, and return its
+    result."""
     return parcels.received(task, executors.result(future, task.settings.executor))
 
 
 def _print_notes(prepared: PreparedJob, notes: dict[str, list[str]]) -> None:
-    """Print what is known before the first batch of a job, except sentences that an earlier job has."""
+    """Print what is known before the first batch of a job, except sentences that an earlier job
+    has."""
     _print(*prepared.notes.sentences(MachineNote))
     examination = [answer.sentence for answer in prepared.answers if answer.level == "note"]
     for sentence in (*prepared.notes.sentences(NotFiniteMaps), *examination):
@@ -198,7 +208,8 @@ def _compute_missing(
 ) -> JobResult:
     """Compute the missing shards and return the updated result. Stop at the first failure.
 
-    If a plug-in has changed data that other plug-ins read, remove the record files that this command has written.
+    If a plug-in has changed data that other plug-ins read, remove the record files that this
+    command has written.
     """
     if not prepared.missing:
         return begun
@@ -215,10 +226,18 @@ def _compute_missing(
             for future in parcels.arriving(futures):
                 part: ShardResult = _receive(task, future)
                 printed = (prepared.notes + computed.notes).sentences(MachineNote)
-                _print(*(sentence for sentence in part.notes.sentences(MachineNote) if sentence not in printed))
+                _print(
+                    *(
+                        sentence
+                        for sentence in part.notes.sentences(MachineNote)
+                        if sentence not in printed
+                    )
+                )
                 computed += part
                 images_done += prepared.shards[futures[future]]
-                display.advance(images_done - display.done)  # a local worker has advanced it already
+                display.advance(
+                    images_done - display.done
+                )  # a local worker has advanced it already
         except BaseException as error:
             for future in futures:
                 future.cancel()
@@ -229,7 +248,8 @@ def _compute_missing(
 
 
 def _add_ending(prepared: PreparedJob, result: JobResult, ending: Ending) -> JobResult:
-    """Return the result with the files, axes, times and notes that the last task of the job has added."""
+    """Return the result with the files, axes, times and notes that the last task of the job has
+    added."""
     for data in result.facts.data.values():
         data.notes.extend(ending.turned)
     notes = prepared.notes + result.computed.notes + ending.notes
@@ -249,7 +269,10 @@ def _print_shared(notes: Mapping[str, Sequence[str]]) -> None:
     for (first, *others), count in note_counts.items():
         if others:
             verb = "holds" if count == 1 else "hold"
-            _print(f"{first}: {count} of the notes above {verb} for {first_names(others, MAX_JOBS)} as well")
+            _print(
+                f"{first}: {count} of the notes above {verb} for {first_names(others, MAX_JOBS)} "
+                "as well"
+            )
 
 
 def _print(*lines: str) -> None:
@@ -258,10 +281,11 @@ def _print(*lines: str) -> None:
 
 
 def _distinct(results: Sequence[JobResult]) -> list[JobResult]:
-    """Return each job once. Two jobs may be the same, for example with model.layer=default and the layer's own name.
+    """Return each job once. Two jobs may be the same, for example with model.layer=default and the
+    layer's own name.
 
-    If jobs with the same name have different settings, all of them except the first fail, because the name couldn't
-    distinguish their values.
+    If jobs with the same name have different settings, all of them except the first fail, because
+    the name couldn't distinguish their values.
     """
     first: dict[str, JobResult] = {}
     kept = []
@@ -269,10 +293,16 @@ def _distinct(results: Sequence[JobResult]) -> list[JobResult]:
         if result.failure is not None or first.setdefault(result.job, result) is result:
             kept.append(result)
         elif _without_layer(result.config) != _without_layer(first[result.job].config):
-            sentence = "Another job has the same model name, layer and data name; give each its own name (name: NAME)."
+            sentence = (
+                "Another job has the same model name, layer and data name; give each its own name "
+                "(name: NAME)."
+            )
             kept.append(replace(result, failure=Failure(sentence)))
     return kept
 
 
 def _without_layer(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {**config, "model": {key: value for key, value in config["model"].items() if key != "layer"}}
+    return {
+        **config,
+        "model": {key: value for key, value in config["model"].items() if key != "layer"},
+    }

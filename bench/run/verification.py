@@ -1,4 +1,5 @@
-"""Compute a seeded sample of a job's values from scratch in fresh processes, for `axiom-bench verify` to compare."""
+"""Compute a seeded sample of a job's values from scratch in fresh processes, for `axiom-bench
+verify` to compare."""
 
 from __future__ import annotations
 
@@ -42,9 +43,11 @@ FILLED = ""  # the image id of a row that only fills a place
 
 
 def recomputed(settings: Settings, seed: int) -> pd.DataFrame:
-    """Return the records of the sampled images of a job, in columns.RECORD_COLUMNS, without values of whole data sets.
+    """Return the records of the sampled images of a job, in columns.RECORD_COLUMNS, without values
+    of whole data sets.
 
-    Users' own methods and metrics run in a process of their own, so that they can't change the suite's values.
+    Users' own methods and metrics run in a process of their own, so that they can't change the
+    suite's values.
 
     Args:
         settings: The job's settings, as its manifest stores them.
@@ -54,8 +57,12 @@ def recomputed(settings: Settings, seed: int) -> pd.DataFrame:
         BenchError: If the job can't be run on this machine.
     """
     foreign = _foreign(settings)
-    ours = {kind: {name: entry for name, entry in _entries(settings, kind) if name not in foreign} for kind in KINDS}
-    # Without a method and a metric of the suite, one process computes all values, also those of the layer.
+    ours = {
+        kind: {name: entry for name, entry in _entries(settings, kind) if name not in foreign}
+        for kind in KINDS
+    }
+    # Without a method and a metric of the suite, one process computes all values, also those of the
+    # layer.
     has_ours = all(ours.values())
     tables = []
     if has_ours:
@@ -69,7 +76,8 @@ def recomputed(settings: Settings, seed: int) -> pd.DataFrame:
 
 @contextmanager
 def fresh_process() -> Iterator[Callable[..., Any]]:
-    """Yield a function that calls another one in a new process, which has imported none of this one's modules.
+    """Yield a function that calls another one in a new process, which has imported none of this
+    one's modules.
 
     The call raises BenchError if that process ends.
     """
@@ -80,22 +88,24 @@ def fresh_process() -> Iterator[Callable[..., Any]]:
                 return process.submit(function, *arguments).result()
             except BrokenProcessPool as error:
                 raise BenchError(
-                    "The process that computed the values ended early. It had too little memory, or a method or metric "
-                    "of your own ended it."
+                    "The process that computed the values ended early. It had too little memory, "
+                    "or a method or metric of your own ended it."
                 ) from error
 
         yield call
 
 
-def computed_alone(jobs: Iterable[Settings], seed: int, share: float = SHARE, otherwise: bool = False) -> pd.DataFrame:
+def computed_alone(
+    jobs: Iterable[Settings], seed: int, share: float = SHARE, otherwise: bool = False
+) -> pd.DataFrame:
     """Return what `recomputed` does for several jobs, computed in this process.
 
     Args:
         jobs: The settings of each job.
         seed: The seed of the sample.
         share: The share of each job's images.
-        otherwise: Compute in another order, in small batches, with methods of `_in_two_copies`. Values that depend on
-            other images differ in this case.
+        otherwise: Compute in another order, in small batches, with methods of `_in_two_copies`.
+            Values that depend on other images differ in this case.
     """
     tables = [_computed(settings, seed, False, share, otherwise) for settings in jobs]
     return pd.concat(tables, ignore_index=True)
@@ -123,7 +133,8 @@ def _computed(
     share: float = SHARE,
     otherwise: bool = False,
 ) -> pd.DataFrame:
-    """Compute the records of the sample. only_foreign: only values of users' own methods or metrics."""
+    """Compute the records of the sample. only_foreign: only values of users' own methods or
+    metrics."""
     job = fresh_job(settings)
     count = min(len(job.indices), max(FEWEST, math.ceil(share * len(job.indices))))
     sample = random.Random(f"{seed} {job.name}").sample(job.indices, count)
@@ -138,13 +149,16 @@ def _computed(
     requests = shards.requests(job, wanted)
     needs = required((*job.methods, *job.metrics))
     batches = rows(job, tuple(sample), needs) if otherwise else in_their_places(job, sample, needs)
-    parts = shard_rows(job.cut_model, batches, requests, job.batch_rows, job.normalise, notes=job.notes)
+    parts = shard_rows(
+        job.cut_model, batches, requests, job.batch_rows, job.normalise, notes=job.notes
+    )
     table = frame(filter(holds_values, parts)).assign(**job.columns)
     return table[table["image_id"] != FILLED]
 
 
 def fresh_job(settings: Settings) -> Job:
-    """Return a job that reads nothing from its run folder. Its notes aren't printed, since the run has printed them."""
+    """Return a job that reads nothing from its run folder. Its notes aren't printed, since the run
+    has printed them."""
     add_current_folder()
     data = {**settings.data, "cache": None}
     with TemporaryDirectory() as folder:
@@ -153,7 +167,8 @@ def fresh_job(settings: Settings) -> Job:
 
 
 def _in_two_copies(job: Job) -> tuple[Plugin, ...]:
-    """Return a job's methods so that each call goes to one of two new copies of a user's module, at random.
+    """Return a job's methods so that each call goes to one of two new copies of a user's module, at
+    random.
 
     The values of a method change if it remembers earlier images, or those on which it was proved.
     """
@@ -170,15 +185,21 @@ def _in_two_copies(job: Job) -> tuple[Plugin, ...]:
     return tuple(methods)
 
 
-def _call_either(calls: Sequence[Callable[..., Any]], generator: random.Random, trace: Trace) -> Any:
+def _call_either(
+    calls: Sequence[Callable[..., Any]], generator: random.Random, trace: Trace
+) -> Any:
     return generator.choice(calls)(trace)
 
 
-def in_their_places(job: Job, sample: Collection[int], needs: Collection[str]) -> Iterator[Batch | BadImage]:
-    """Yield batches of sampled images in which each row has the place that it has in the run's batches.
+def in_their_places(
+    job: Job, sample: Collection[int], needs: Collection[str]
+) -> Iterator[Batch | BadImage]:
+    """Yield batches of sampled images in which each row has the place that it has in the run's
+    batches.
 
-    The place matters, since the rounding of matrix products with few channels depends on it. All images of the sample's
-    shards are read. A row with the image id FILLED fills a place that no sampled image has.
+    The place matters, since the rounding of matrix products with few channels depends on it. All
+    images of the sample's shards are read. A row with the image id FILLED fills a place that no
+    sampled image has.
 
     Args:
         job: The job.
@@ -186,7 +207,9 @@ def in_their_places(job: Job, sample: Collection[int], needs: Collection[str]) -
         needs: The data to load in addition to the images.
     """
     sampled_ids = {job.data.ids[index] for index in sample}
-    waiting: list[tuple[object, dict[int, Batch]]] = []  # (kind of row, {place: row}) of each batch that isn't full yet
+    waiting: list[
+        tuple[object, dict[int, Batch]]
+    ] = []  # (kind of row, {place: row}) of each batch that isn't full yet
     for shard in job.shards:
         if sampled_ids.isdisjoint(job.data.ids[index] for index in shard):
             continue
@@ -202,14 +225,24 @@ def in_their_places(job: Job, sample: Collection[int], needs: Collection[str]) -
         yield _filled(row_by_place)
 
 
-def _add_rows(waiting: list[tuple[object, dict[int, Batch]]], batch: Batch, sampled_ids: Collection[str]) -> None:
-    """Put each sampled row into the first waiting batch of its kind in which the row's place is free."""
-    kind = (batch.images.shape[1:], batch.images.dtype, batch.interventions is None, batch.other_images is None)
+def _add_rows(
+    waiting: list[tuple[object, dict[int, Batch]]], batch: Batch, sampled_ids: Collection[str]
+) -> None:
+    """Put each sampled row into the first waiting batch of its kind in which the row's place is
+    free."""
+    kind = (
+        batch.images.shape[1:],
+        batch.images.dtype,
+        batch.interventions is None,
+        batch.other_images is None,
+    )
     for place, image_id in enumerate(batch.image_ids):
         if image_id not in sampled_ids:
             continue
         free = (
-            waiting_rows for waiting_kind, waiting_rows in waiting if waiting_kind == kind and place not in waiting_rows
+            waiting_rows
+            for waiting_kind, waiting_rows in waiting
+            if waiting_kind == kind and place not in waiting_rows
         )
         row_by_place = next(free, None)
         if row_by_place is None:

@@ -1,7 +1,8 @@
 """Values of the whole data set with their bootstrap replicates, in one file per job.
 
-Efron and Tibshirani, An Introduction to the Bootstrap, 1993, algorithm 6.1: a resample draws N of the N images, with
-replacement. The values on the resamples are the replicates. Their standard deviation is the value's standard error.
+Efron and Tibshirani, An Introduction to the Bootstrap, 1993, algorithm 6.1: a resample draws N of
+the N images, with replacement. The values on the resamples are the replicates. Their standard
+deviation is the value's standard error.
 """
 
 from __future__ import annotations
@@ -36,11 +37,13 @@ Row = tuple[str, int]
 
 
 def ensure_whole_set(keys: Keys, stored: JobEntry) -> tuple[str, ...]:
-    """Compute the job's values of the whole data set from the shards' curves, unless their file exists undamaged.
+    """Compute the job's values of the whole data set from the shards' curves, unless their file
+    exists undamaged.
 
-    The file has a row for each method and value: the value with its status, the numbers of `images` and `rows` that it
-    is computed from, and its replicates. The columns `common_*` have the same for the rows that all compared methods
-    have (`by_metric.compared_columns`). A method that isn't compared has no common rows.
+    The file has a row for each method and value: the value with its status, the numbers of `images`
+    and `rows` that it is computed from, and its replicates. The columns `common_*` have the same
+    for the rows that all compared methods have (`by_metric.compared_columns`). A method that isn't
+    compared has no common rows.
 
     Args:
         keys: The keys of the job.
@@ -77,12 +80,17 @@ def ensure_whole_set(keys: Keys, stored: JobEntry) -> tuple[str, ...]:
 
 
 def _rows(job: Job, metric: Plugin, stored: Manifest, folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield the file's rows of one metric. It reads one method at a time, since all curves may be gigabytes."""
+    """Yield the file's rows of one metric. It reads one method at a time, since all curves may be
+    gigabytes."""
     methods = [LAYER] if metric.spec.of == "layer" else [method.name for method in job.methods]
-    rows_by_method = {method: frozenset(_rows_of(_curves(metric, method, stored, folder))) for method in methods}
+    rows_by_method = {
+        method: frozenset(_rows_of(_curves(metric, method, stored, folder))) for method in methods
+    }
     all_rows = list(frozenset[Row]().union(*rows_by_method.values()))
     has_row = [[row in method_rows for method_rows in rows_by_method.values()] for row in all_rows]
-    columns, is_common = compared_columns(np.array(has_row, dtype=bool).reshape(len(all_rows), len(methods)))
+    columns, is_common = compared_columns(
+        np.array(has_row, dtype=bool).reshape(len(all_rows), len(methods))
+    )
     compared_methods = {methods[column] for column in columns}
     common = frozenset(row for row, in_all in zip(all_rows, is_common, strict=True) if in_all)
     images = _images(all_rows)
@@ -128,11 +136,17 @@ def _curves(metric: Plugin, method: str, stored: Manifest, folder: Path) -> pd.D
     """Read the curves of a metric and a method that have a value."""
     parts = reading.read_curves(folder, stored, metric.spec.curves, method)
     frames = [part.table.to_pandas() for part in parts]
-    curves = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(CURVE_COLUMNS))
+    curves = (
+        pd.concat(frames, ignore_index=True)
+        if frames
+        else pd.DataFrame(columns=list(CURVE_COLUMNS))
+    )
     return curves[curves["status"] == OK]
 
 
-def _replicates(metric: Plugin, curves: pd.DataFrame, images: Sequence[str]) -> dict[str, list[float]]:
+def _replicates(
+    metric: Plugin, curves: pd.DataFrame, images: Sequence[str]
+) -> dict[str, list[float]]:
     """Return {value name: replicates} of a metric, for resamples of `images`."""
     values = partial(whole_set.resampled_values, metric, curves)
     return replicates(values, images, whole_set.image_ids(metric, curves))
@@ -141,12 +155,15 @@ def _replicates(metric: Plugin, curves: pd.DataFrame, images: Sequence[str]) -> 
 def draws(images: Sequence[str]) -> Floats:
     """Return how often each of N images is drawn in each resample: (RESAMPLES, N).
 
-    The image ids are the seed, so that all methods with these images have the same resamples, in any run.
+    The image ids are the seed, so that all methods with these images have the same resamples, in
+    any run.
     """
     digest = hashlib.sha256("\n".join(images).encode()).digest()
     generator = np.random.default_rng(int.from_bytes(digest[:8], "big"))
     drawn = generator.integers(len(images), size=(RESAMPLES, len(images)))
-    offsets = len(images) * np.arange(RESAMPLES)[:, None]  # each resample counts in a range of its own
+    offsets = (
+        len(images) * np.arange(RESAMPLES)[:, None]
+    )  # each resample counts in a range of its own
     counts = np.bincount((drawn + offsets).ravel(), minlength=RESAMPLES * len(images))
     return counts.reshape(RESAMPLES, len(images)).astype(np.float64)
 
@@ -156,7 +173,8 @@ def replicates(
     images: Sequence[str],
     rows: Sequence[str],
 ) -> dict[str, list[float]]:
-    """Compute the bootstrap replicates of values. Fewer than two different images among the rows have none.
+    """Compute the bootstrap replicates of values. Fewer than two different images among the rows
+    have none.
 
     Args:
         values: A function from how often each row is drawn, (R, n), to {value name: (R,)}.
@@ -164,11 +182,15 @@ def replicates(
         rows: The image of each of the n rows. All rows of an image are drawn together.
 
     Returns:
-        {value name: one replicate for each resample}. A resample with none of the rows has no value and is left out.
+        {value name: one replicate for each resample}. A resample with none of the rows has no value
+        and is left out.
     """
     if len(set(rows)) < 2:
         return {}
     position = {image: index for index, image in enumerate(images)}
     counts = draws(images)[:, [position[image] for image in rows]]
     counts = counts[counts.any(axis=1)]
-    return {name: np.asarray(points, dtype=np.float64).tolist() for name, points in values(counts).items()}
+    return {
+        name: np.asarray(points, dtype=np.float64).tolist()
+        for name, points in values(counts).items()
+    }

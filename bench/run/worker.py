@@ -1,7 +1,8 @@
 """The three tasks of a worker: prepare a job, compute one of its shards, finish it.
 
-A process that runs a task loads the job itself, computes the job's keys, and keeps both for the next task. Running a
-task twice is harmless, since the name of a file depends on everything that decides its values.
+A process that runs a task loads the job itself, computes the job's keys, and keeps both for the
+next task. Running a task twice is harmless, since the name of a file depends on everything that
+decides its values.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ from axiom_bench.run.result import Ending, PreparedJob, ShardResult
 
 START = "start"
 WRITING = "writing"
-TITLES = {START: "model and data", "whole data set": "values of the whole data set"}  # what progress prints of a stage
+TITLES = {
+    START: "model and data",
+    "whole data set": "values of the whole data set",
+}  # what progress prints of a stage
 
 
 @dataclass(frozen=True)
@@ -100,8 +104,9 @@ def compute_part(task: Task, key: str) -> ShardResult:
         shard_by_key = {keys.shard(shard): shard for shard in keys.job.shards}
         if key not in shard_by_key:
             raise BenchError(
-                f"{files.host()} has other versions of packages, code or images than the machine that prepared "
-                f"{keys.job.name}, so its values would be others; make them the same there, and run the command again."
+                f"{files.host()} has other versions of packages, code or images than the machine "
+                f"that prepared {keys.job.name}, so its values would be others; make them the "
+                "same there, and run the command again."
             )
         start = time.perf_counter()
         part = shards.compute_shard(keys, key, shard_by_key[key], task.folder, advance)
@@ -111,7 +116,8 @@ def compute_part(task: Task, key: str) -> ShardResult:
 
 
 def finish(task: Task) -> Ending:
-    """Compute what needs all records of a job: values of the whole data set, run times, pictures."""
+    """Compute what needs all records of a job: values of the whole data set, run times,
+    pictures."""
     seconds: dict[str, float] = {}
     with kernel_notes() as torch_notes:
         keys = _cached_keys(task)
@@ -160,7 +166,8 @@ def on_its_images(job: Job, command: str = "") -> Job:
     """
     folder = job.settings.run_folder
     job = replace(job, hashes=read_hashes(folder, job.notes))
-    # The images of mosaics are only read one by one if the model has to be confident about each of them.
+    # The images of mosaics are only read one by one if the model has to be confident about each of
+    # them.
     if not isinstance(job.data, MosaicImages) or job.data.confidence is not None:
         images.announce(job)
     if isinstance(job.data, MosaicImages):
@@ -178,7 +185,8 @@ def on_its_images(job: Job, command: str = "") -> Job:
 
 
 def _cached_keys(task: Task) -> Keys:
-    """Return the keys of a task's job, and with them the job. The first task of a job in a process loads both."""
+    """Return the keys of a task's job, and with them the job. The first task of a job in a process
+    loads both."""
     if task.id not in _keys_by_task:
         forget()
         job = loaded(task.settings)
@@ -191,7 +199,8 @@ def _cached_keys(task: Task) -> Keys:
 
 @contextmanager
 def stage(seconds: dict[str, float], job: str, name: str) -> Iterator[None]:
-    """Show the stage while the block runs, and add its time to `seconds`. A stage may have several blocks."""
+    """Show the stage while the block runs, and add its time to `seconds`. A stage may have several
+    blocks."""
     begun = time.perf_counter()
     with progress(f"{job}: {TITLES.get(name, name)}"):
         yield

@@ -1,1 +1,2 @@
-"""Statistics of records: summaries, errors by image, paired tests, mean curves. Plain functions of tables."""
+"""Statistics of records: summaries, errors by image, paired tests, mean curves. Plain functions of
+tables."""

@@ -1,5 +1,5 @@
-"""Names and numbers as readers see them: what a run's manifest says about the names in its records, and a number in
-three significant digits, the same everywhere."""
+"""Names and numbers as readers see them: what a run's manifest says about the names in its records,
+and a number in three significant digits, the same everywhere."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Value:
 
     @property
     def lead(self) -> str:
-        """The statistic that tables lead with: the median of kinds with heavy tails, ratios (near a score of 0) and
-        squares."""
+        """The statistic that tables lead with: the median of kinds with heavy tails, ratios (near a
+        score of 0) and squares."""
         return "median" if self.kind in ("ratio", "squared") else "mean"
 
     @property
@@ -50,13 +50,15 @@ class Value:
 
     @property
     def has_unit_scale(self) -> bool:
-        """Whether values are on a scale of 1: shares, probabilities, correlations, errors in units of the score. On it
-        what is small is float32's rounding; other kinds have a scale of their own."""
+        """Whether values are on a scale of 1: shares, probabilities, correlations, errors in units
+        of the score. On it what is small is float32's rounding; other kinds have a scale of their
+        own."""
         return self.kind in ("proportion", "bounded", "ratio")
 
     @property
     def rounding(self) -> float:
-        """Numbers below it are float32's rounding and print as "<1e-6"; 0 where a value may be as small as that."""
+        """Numbers below it are float32's rounding and print as "<1e-6"; 0 where a value may be as
+        small as that."""
         return FLOAT32_ROUNDING if self.has_unit_scale else 0.0
 
     @property
@@ -66,8 +68,13 @@ class Value:
 
     @property
     def why_no_best(self) -> str:
-        """Say why no method can be best in this metric, whichever methods are chosen; "" if one can."""
-        return f"{self.reached_by}, which explain nothing, reach the best value" if self.reached_by else ""
+        """Say why no method can be best in this metric, whichever methods are chosen; "" if one
+        can."""
+        return (
+            f"{self.reached_by}, which explain nothing, reach the best value"
+            if self.reached_by
+            else ""
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +84,8 @@ class Metadata:
     manifest: Manifest
 
     def value(self, name: str) -> Value:
-        """The metadata of a metric's value; a user's own callable without a YAML has its name alone."""
+        """The metadata of a metric's value; a user's own callable without a YAML has its name
+        alone."""
         entry = self.metric(name)
         title = name if entry.title is None else str(entry.title)
         return Value(
@@ -104,11 +112,14 @@ class Metadata:
         return self.metric(value).metric or value
 
     def method_title(self, name: str) -> str:
-        """The title of the method's YAML, such as "XGrad-CAM"; a callable without one has its name alone. Methods of
-        one title, as one method with two parameters, have their names in brackets after it."""
+        """The title of the method's YAML, such as "XGrad-CAM"; a callable without one has its name
+        alone. Methods of one title, as one method with two parameters, have their names in brackets
+        after it."""
         method = self.method(name)
         is_shared = method.title and self._titles[str(method.title)] > 1
-        return _marked(f"{method.title} ({name})" if is_shared else str(method.title or name), method)
+        return _marked(
+            f"{method.title} ({name})" if is_shared else str(method.title or name), method
+        )
 
     @cached_property
     def _titles(self) -> Counter[str]:
@@ -127,11 +138,14 @@ class Metadata:
     def by_construction(self, metric: str) -> frozenset[str]:
         """The methods whose YAML says that they win in this metric by construction."""
         methods = self.manifest.methods
-        return frozenset(name for name, method in methods.items() if metric in method.wins_by_construction)
+        return frozenset(
+            name for name, method in methods.items() if metric in method.wins_by_construction
+        )
 
     @property
     def published(self) -> frozenset[str]:
-        """The methods that a suite has published values of; none in a run that isn't shown as a suite's."""
+        """The methods that a suite has published values of; none in a run that isn't shown as a
+        suite's."""
         return frozenset(self.manifest.published or ())
 
     def model(self, name: str) -> ModelEntry:
@@ -139,7 +153,8 @@ class Metadata:
         return self.manifest.models.get(name, ModelEntry())
 
     def model_notes(self) -> list[str]:
-        """What a reader must know of the models' values, as the manifest says; one sentence for models of one note."""
+        """What a reader must know of the models' values, as the manifest says; one sentence for
+        models of one note."""
         models: dict[str, list[str]] = {}
         for name, model in self.manifest.models.items():
             models.setdefault(str(model.note or ""), []).append(name)
@@ -159,15 +174,19 @@ def _marked(title: str, entry: PluginEntry) -> str:
 
 def rows_at(table: pd.DataFrame, setting: Setting) -> pd.DataFrame:
     """The rows of a table with the columns model, layer and data that belong to one setting."""
-    return table[(table.model == setting.model) & (table.layer == setting.layer) & (table.data == setting.data)]
+    return table[
+        (table.model == setting.model)
+        & (table.layer == setting.layer)
+        & (table.data == setting.data)
+    ]
 
 
 NOTHING = "\N{EN DASH}"
 
 
 def number(value: float, rounding: float = FLOAT32_ROUNDING) -> str:
-    """Three significant digits; whole from 1,000 on; a dash for what isn't finite; "<1e-6" for float32's rounding.
-    rounding: see `Value.rounding`.
+    """Three significant digits; whole from 1,000 on; a dash for what isn't finite; "<1e-6" for
+    float32's rounding. rounding: see `Value.rounding`.
 
     >>> [number(x) for x in (0.012345, 12.0, 4321.5, 2.5e9, 1.2e-7, 0.0)]
     ['0.0123', '12.0', '4,322', '2.50e9', '<1e-6', '0']
@@ -188,8 +207,8 @@ def number(value: float, rounding: float = FLOAT32_ROUNDING) -> str:
 
 
 def with_interval(value: float, low: float, high: float, rounding: float = FLOAT32_ROUNDING) -> str:
-    """A value with the ends of its interval, three significant digits each; the value alone without one, or where all
-    three are float32's rounding.
+    """A value with the ends of its interval, three significant digits each; the value alone without
+    one, or where all three are float32's rounding.
 
     >>> with_interval(0.28419, 0.2302, 0.35416)
     '0.284 [0.230, 0.354]'
@@ -210,7 +229,8 @@ def p_value(p: float) -> str:
 
 
 def share(part: float, total: float) -> str:
-    """A percentage without decimals: 0 % and 100 % stand for none and all alone, never for a rounded share."""
+    """A percentage without decimals: 0 % and 100 % stand for none and all alone, never for a
+    rounded share."""
     percent = 100 * part / total if total else 0.0
     if 0 < percent < 1:
         return "<1 %"
@@ -225,7 +245,8 @@ def plural(count: int, noun: str) -> str:
 
 
 def counts_text(images: Iterable[int], rows: Iterable[int]) -> str:
-    """How many images, and rows (an image and an explained class), values were computed from; of several, the range.
+    """How many images, and rows (an image and an explained class), values were computed from; of
+    several, the range.
 
     >>> counts_text([64, 64], [120, 124])
     'n = 64 images, 120 to 124 rows'
@@ -233,5 +254,7 @@ def counts_text(images: Iterable[int], rows: Iterable[int]) -> str:
     texts = []
     for noun, counts in (("image", list(images)), ("row", list(rows))):
         low, high = int(min(counts)), int(max(counts))
-        texts.append(f"{low:,}{'' if low == high else f' to {high:,}'} {noun}{'' if high == 1 else 's'}")
+        texts.append(
+            f"{low:,}{'' if low == high else f' to {high:,}'} {noun}{'' if high == 1 else 's'}"
+        )
     return f"n = {', '.join(texts)}"

@@ -1,8 +1,9 @@
-"""Differences between two methods in the statistic that tables lead with, and their tests; the methods that coincide;
-Holm's adjustment, what so many images would show.
+"""Differences between two methods in the statistic that tables lead with, and their tests; the
+methods that coincide; Holm's adjustment, what so many images would show.
 
-A difference is that of two means, or of two medians, over rows. Its interval, its test and its standard error are by
-image: all rows of an image are drawn together, so that an image counts by its rows in all of them.
+A difference is that of two means, or of two medians, over rows. Its interval, its test and its
+standard error are by image: all rows of an image are drawn together, so that an image counts by its
+rows in all of them.
 """
 
 from __future__ import annotations
@@ -29,39 +30,62 @@ from axiom_bench.statistics.bootstrap import (
 )
 from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Value
 
-RELATIVE_TIE = 1e-5  # of the larger value, or of the spread: what another batch size may change in float32
+RELATIVE_TIE = (
+    1e-5  # of the larger value, or of the spread: what another batch size may change in float32
+)
 AT_ONCE = 2**22  # differences of pairs in memory
 FEW = 20
 POWER = 0.8
 LEVEL = 0.05  # of a family: below it a difference is called significant
-COMPARE_COLUMNS = ("method", "metric", "n", "better", "same", "worse", "difference", "p", "adjusted", "is_better")
+COMPARE_COLUMNS = (
+    "method",
+    "metric",
+    "n",
+    "better",
+    "same",
+    "worse",
+    "difference",
+    "p",
+    "adjusted",
+    "is_better",
+)
 ROW = ["image_id", "target_class"]
 
 
 def rounding_of(values: Floats, value: Value) -> float:
-    """The difference up to which this metric's values may be equal but for rounding: FLOAT32_ROUNDING of kinds on a
-    scale of 1, else RELATIVE_TIE times the distance between the quartiles of all values."""
+    """The difference up to which this metric's values may be equal but for rounding:
+    FLOAT32_ROUNDING of kinds on a scale of 1, else RELATIVE_TIE times the distance between the
+    quartiles of all values."""
     if value.has_unit_scale:
         return FLOAT32_ROUNDING
     finite = values[np.isfinite(values)]
-    return RELATIVE_TIE * float(np.subtract(*np.quantile(finite, [0.75, 0.25]))) if len(finite) else 0.0
+    return (
+        RELATIVE_TIE * float(np.subtract(*np.quantile(finite, [0.75, 0.25])))
+        if len(finite)
+        else 0.0
+    )
 
 
-def are_equal(first: Floats, second: Floats, rounding: float | Floats = FLOAT32_ROUNDING) -> NDArray[np.bool_]:
+def are_equal(
+    first: Floats, second: Floats, rounding: float | Floats = FLOAT32_ROUNDING
+) -> NDArray[np.bool_]:
     """Whether values are equal but for rounding: see `rounding_of`."""
     larger = np.maximum(np.abs(first), np.abs(second))
     return np.asarray(np.abs(first - second) <= np.maximum(rounding, RELATIVE_TIE * larger))
 
 
-def by_image(first: Floats, second: Floats, images: Integers, rounding: float | Floats = FLOAT32_ROUNDING) -> Floats:
-    """(rows, pairs) each -> (images, pairs): first - second, the mean over an image's rows that have both values, else
-    NaN. Equal values differ by 0, and so do rows of an image that cancel."""
+def by_image(
+    first: Floats, second: Floats, images: Integers, rounding: float | Floats = FLOAT32_ROUNDING
+) -> Floats:
+    """(rows, pairs) each -> (images, pairs): first - second, the mean over an image's rows that
+    have both values, else NaN. Equal values differ by 0, and so do rows of an image that cancel."""
     mean = means_by_image(np.where(are_equal(first, second, rounding), 0.0, first - second), images)
     return np.where(np.abs(mean) <= rounding, 0.0, mean)
 
 
 def means_by_image(values: Floats, images: Integers) -> Floats:
-    """(rows, columns) -> (images, columns): the mean over an image's rows that have a value, else NaN."""
+    """(rows, columns) -> (images, columns): the mean over an image's rows that have a value, else
+    NaN."""
     order, starts = in_groups(images)
     if len(starts) == len(values):  # a row an image
         return np.where(np.isfinite(values), values, np.nan)[order]
@@ -78,7 +102,9 @@ def centre(differences: Floats, lead: str) -> Floats:
         with np.errstate(invalid="ignore"):
             return np.asarray(np.where(has, differences, 0.0).sum(axis=0) / has.sum(axis=0))
     if has.all() and len(has):
-        return np.asarray(np.median(np.ascontiguousarray(differences.T), axis=1))  # in a fraction of nanmedian's time
+        return np.asarray(
+            np.median(np.ascontiguousarray(differences.T), axis=1)
+        )  # in a fraction of nanmedian's time
     medians = np.full(differences.shape[1], np.nan)
     if len(filled := np.flatnonzero(has.any(axis=0))):
         medians[filled] = np.nanmedian(differences[:, filled], axis=0)
@@ -88,13 +114,16 @@ def centre(differences: Floats, lead: str) -> Floats:
 def coinciding(
     values: Floats, methods: Sequence[str], rounding: float | Floats = FLOAT32_ROUNDING
 ) -> tuple[tuple[str, ...], ...]:
-    """Groups of methods whose values are equal in every row but for rounding, each method in one, in the given order.
+    """Groups of methods whose values are equal in every row but for rounding, each method in one,
+    in the given order.
 
-    values: (rows, methods), NaN where a method has no value. Methods that have values in different rows differ.
-    rounding: see `rounding_of`; one number, or one for each row.
+    values: (rows, methods), NaN where a method has no value. Methods that have values in different
+    rows differ. rounding: see `rounding_of`; one number, or one for each row.
     """
     rounding = np.broadcast_to(rounding, len(values))
-    few = _are_same(values[:FEW, :, None], values[:FEW, None], rounding[:FEW, None, None])  # nearly always tells
+    few = _are_same(
+        values[:FEW, :, None], values[:FEW, None], rounding[:FEW, None, None]
+    )  # nearly always tells
 
     def are_same(one: int, other: int) -> bool:
         return bool(few[one, other] and _are_same(values[:, one], values[:, other], rounding))
@@ -116,18 +145,24 @@ def _are_same(first: Floats, second: Floats, rounding: Floats) -> NDArray[np.boo
 
 
 def compare(
-    records: pd.DataFrame, control: str, better: Mapping[str, str], kinds: Mapping[str, str] | None = None
+    records: pd.DataFrame,
+    control: str,
+    better: Mapping[str, str],
+    kinds: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """`control` against every other method of one setting's records, metric by metric: a row of COMPARE_COLUMNS for
-    each pair, over the rows where both have a value; see `tests`. adjusted: p after Holm, over a metric's methods.
-    is_better: whether the control's mean, or median, is.
+    """`control` against every other method of one setting's records, metric by metric: a row of
+    COMPARE_COLUMNS for each pair, over the rows where both have a value; see `tests`. adjusted: p
+    after Holm, over a metric's methods. is_better: whether the control's mean, or median, is.
 
-    better: metric -> "lower" or "higher"; others are left out. kinds: metric -> its YAML's kind, "unbounded" where it
-    isn't given; of "ratio" and "squared" the medians are compared. Raises BenchError, with the nearest names, where the
-    records have no such method or metric.
+    better: metric -> "lower" or "higher"; others are left out. kinds: metric -> its YAML's kind,
+    "unbounded" where it isn't given; of "ratio" and "squared" the medians are compared. Raises
+    BenchError, with the nearest names, where the records have no such method or metric.
     """
     kinds = kinds or {}
-    chosen = {name: Value(name, name, better=way, kind=kinds.get(name, "unbounded")) for name, way in better.items()}
+    chosen = {
+        name: Value(name, name, better=way, kind=kinds.get(name, "unbounded"))
+        for name, way in better.items()
+    }
     for kind, names in (("method", [control]), ("metric", list(chosen))):
         present = set(map(str, records[kind].unique())) - {LAYER}
         for name in names:
@@ -140,11 +175,16 @@ def compare(
         table = of_metric.pivot_table("value", ROW, "method", observed=True, sort=False)
         others = [str(name) for name in table if name != control] if control in table else []
         if others:
-            pairs = [_of_both(table[[control, name]].dropna(), value).assign(method=name) for name in others]
+            pairs = [
+                _of_both(table[[control, name]].dropna(), value).assign(method=name)
+                for name in others
+            ]
             tested = pd.concat(pairs, ignore_index=True)
             sign = 1 if value.better == "higher" else -1
             is_better = sign * tested["difference"] > 0
-            parts.append(tested.assign(metric=metric, adjusted=holm(tested["p"]), is_better=is_better))
+            parts.append(
+                tested.assign(metric=metric, adjusted=holm(tested["p"]), is_better=is_better)
+            )
     columns = list(COMPARE_COLUMNS)
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
@@ -155,13 +195,17 @@ def _of_both(table: pd.DataFrame, value: Value) -> pd.DataFrame:
     return tests(values, images, np.array([0]), np.array([1]), value)
 
 
-def tests(values: Floats, images: Integers, left: Integers, right: Integers, value: Value) -> pd.DataFrame:
-    """A row for each pair of columns, left against right: n, better, same, worse, difference, low, high, p, by_images.
+def tests(
+    values: Floats, images: Integers, left: Integers, right: Integers, value: Value
+) -> pd.DataFrame:
+    """A row for each pair of columns, left against right: n, better, same, worse, difference, low,
+    high, p, by_images.
 
-    values: (rows, columns) of one metric, without NaN. images: (rows,) the number of each row's image. n: images.
-    better, same, worse: on how many of them the left column is, by its mean over the image's rows. difference: of the
-    two means or medians, with its 95 % interval, see `bootstrap`. p: see `p_of_interval`; 1 where the two are equal but
-    for rounding. by_images: p of the sign test, whether one column is better on more images.
+    values: (rows, columns) of one metric, without NaN. images: (rows,) the number of each row's
+    image. n: images. better, same, worse: on how many of them the left column is, by its mean over
+    the image's rows. difference: of the two means or medians, with its 95 % interval, see
+    `bootstrap`. p: see `p_of_interval`; 1 where the two are equal but for rounding. by_images: p of
+    the sign test, whether one column is better on more images.
     """
     rounding, centres = rounding_of(values, value), centre(values, value.lead)
     sampled = resampled_medians(values, images) if value.lead == "median" and len(values) else None
@@ -187,14 +231,16 @@ def tests(values: Floats, images: Integers, left: Integers, right: Integers, val
     return pd.concat(map(pd.DataFrame, parts), ignore_index=True)
 
 
-def p_of_interval(difference: Floats, low: Floats, high: Floats, images: int, differing: Integers) -> Floats:
-    """The two-sided p of the test that goes with a 95 % interval: below 0.05 where the interval leaves 0 out, unless
-    five images or fewer differ.
+def p_of_interval(
+    difference: Floats, low: Floats, high: Floats, images: int, differing: Integers
+) -> Floats:
+    """The two-sided p of the test that goes with a 95 % interval: below 0.05 where the interval
+    leaves 0 out, unless five images or fewer differ.
 
-    Student's, of the standard error that its narrower side shows. Where the side of 0 is the wider one, as of skewed
-    values, what it has in excess grows with the square of the distance (Cornish and Fisher, Rev. I.S.I. 1938).
-    At least 2^(1 - m), where m images differ: if every image could as well have had the other sign, all would agree
-    with this probability. NaN without an interval.
+    Student's, of the standard error that its narrower side shows. Where the side of 0 is the wider
+    one, as of skewed values, what it has in excess grows with the square of the distance (Cornish
+    and Fisher, Rev. I.S.I. 1938). At least 2^(1 - m), where m images differ: if every image could
+    as well have had the other sign, all would agree with this probability. NaN without an interval.
     """
     from scipy.special import stdtr, stdtrit
 
@@ -204,13 +250,16 @@ def p_of_interval(difference: Floats, low: Floats, high: Floats, images: int, di
     side, other = np.where(difference > 0, [below, above], [above, below])
     narrow = np.minimum(side, other)
     with np.errstate(invalid="ignore", divide="ignore"):
-        # q = (sqrt(1 + 8 e (d - e)) - 1) / (4 e), where d and e are the distance and the excess over the narrower side,
-        # as 2 (d - e) / (1 + sqrt(1 + 8 e (d - e))), whose digits don't cancel, and times that side, which may be 0.
+        # q = (sqrt(1 + 8 e (d - e)) - 1) / (4 e), where d and e are the distance and the excess
+        # over the narrower side, as 2 (d - e) / (1 + sqrt(1 + 8 e (d - e))), whose digits don't
+        # cancel, and times that side, which may be 0.
         excess = np.where(side > narrow, side - narrow, 0.0) * student / (2 * student**2 + 1)
         rest = np.maximum(student * np.abs(difference) - excess, 0.0)
         root = np.hypot(narrow, np.sqrt(8 * excess) * np.sqrt(rest))
         p = 2 * stdtr(degrees, -np.where(rest > 0, 2 * rest / (narrow + root), 0.0))
-    p = np.where((low > 0) | (high < 0), p, np.maximum(p, LEVEL))  # of an end at 0 rounding may say otherwise
+    p = np.where(
+        (low > 0) | (high < 0), p, np.maximum(p, LEVEL)
+    )  # of an end at 0 rounding may say otherwise
     p = np.maximum(p, np.minimum(2.0 ** (1 - differing), 1.0))
     return np.where(np.isnan(low), np.nan, np.where(difference == 0, 1.0, p))
 
@@ -231,7 +280,8 @@ def sign_test(ahead: Integers, behind: Integers) -> Floats:
 
 
 def normal_test(difference: Floats, error: Floats) -> Floats:
-    """The two-sided p of differences with these standard errors, taken as normal; 1 for a difference of 0."""
+    """The two-sided p of differences with these standard errors, taken as normal; 1 for a
+    difference of 0."""
     from scipy.special import ndtr
 
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -239,9 +289,10 @@ def normal_test(difference: Floats, error: Floats) -> Floats:
 
 
 def smallest_shown(error: Floats, tests: int, images: int) -> Floats:
-    """The difference with this standard error that so many images show with a probability of 80 %, at 5 % over a family
-    of so many tests. It is (t(1 - 0.05 / (2 tests)) + t(0.8)) error, t the quantiles of Student's distribution with one
-    degree of freedom fewer than images. NaN for fewer than two images, and for an error of 0."""
+    """The difference with this standard error that so many images show with a probability of 80 %,
+    at 5 % over a family of so many tests. It is (t(1 - 0.05 / (2 tests)) + t(0.8)) error, t the
+    quantiles of Student's distribution with one degree of freedom fewer than images. NaN for fewer
+    than two images, and for an error of 0."""
     from scipy.special import stdtrit
 
     if images < 2:
@@ -251,14 +302,17 @@ def smallest_shown(error: Floats, tests: int, images: int) -> Floats:
 
 
 def images_to_separate(difference: Floats, detectable: Floats, images: int) -> Floats:
-    """Return how many images would show each of these differences between two methods, with a probability of 80 %.
+    """Return how many images would show each of these differences between two methods, with a
+    probability of 80 %.
 
-    The standard error of a difference falls with the root of the number of images, so n images show it where
-    detectable sqrt(images / n) is the difference. At least FEWEST_IMAGES, since fewer have no test.
+    The standard error of a difference falls with the root of the number of images, so n images show
+    it where detectable sqrt(images / n) is the difference. At least FEWEST_IMAGES, since fewer have
+    no test.
 
     Args:
         difference: The differences between two methods.
-        detectable: The smallest difference that `images` images show, see `smallest_shown`; NaN without an error.
+        detectable: The smallest difference that `images` images show, see `smallest_shown`; NaN
+            without an error.
         images: The number of images that the differences were measured on.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -270,11 +324,14 @@ def images_to_separate(difference: Floats, detectable: Floats, images: int) -> F
 def holm(p_values: Iterable[float]) -> list[float]:
     """Holm's step-down adjustment, Scand. J. Statist. 1979: p for all of a family at once.
 
-    Sorted, p_i becomes the largest of (m - j) p_j over j <= i (j from 0), at most 1; NaN stays NaN and isn't counted.
+    Sorted, p_i becomes the largest of (m - j) p_j over j <= i (j from 0), at most 1; NaN stays NaN
+    and isn't counted.
     """
     p = np.array(list(p_values), dtype=float)
     defined = np.flatnonzero(~np.isnan(p))
     order = defined[np.argsort(p[defined], kind="stable")]
-    stepped = np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)) if len(order) else p[order]
+    stepped = (
+        np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)) if len(order) else p[order]
+    )
     p[order] = np.minimum(stepped, 1)
     return p.tolist()

@@ -1,4 +1,5 @@
-"""A network and an image of which the right explanation is known: does a metric prefer it to a wrong one?"""
+"""A network and an image of which the right explanation is known: does a metric prefer it to a
+wrong one?"""
 
 from __future__ import annotations
 
@@ -28,8 +29,8 @@ Value = tuple[float, str]  # a number and its status
 class TwoColours:
     """An image with a red corner, of class 0, on a green ground, of class 1.
 
-    The layer's channels are the red and the green of each pixel, and the logit of a class is the sum of its channel. So
-    the map of a class's own channel is exact.
+    The layer's channels are the red and the green of each pixel, and the logit of a class is the
+    sum of its channel. So the map of a class's own channel is exact.
 
     Attributes:
         cut_model: The network, cut behind its two channels.
@@ -42,7 +43,8 @@ class TwoColours:
     annotation: Annotation
 
     def explain(self, method: Method) -> Explanation:
-        """Return the explanation of class 0 by a method, with annotations and with versions without each part."""
+        """Return the explanation of class 0 by a method, with annotations and with versions without
+        each part."""
         image = self.images[0]
         mask = self.annotation.mask
         assert mask is not None
@@ -51,13 +53,16 @@ class TwoColours:
             region = mask.eq(label)
             parts.append(Part(f"class {label}", label, region, image.masked_fill(region, 0)[None]))
         ground = Part("ground", None, torch.zeros(SIDE, SIDE, dtype=torch.bool), image[None])
-        trace = self.cut_model.trace(self.images, torch.tensor([0]), interventions=[(*parts, ground)])
+        trace = self.cut_model.trace(
+            self.images, torch.tensor([0]), interventions=[(*parts, ground)]
+        )
         batch = Batch(trace.images, ("",), trace.targets, (self.annotation,))
         return Explanation.of(trace, method(trace), batch, method)
 
 
 class TwoColourNetwork(nn.Sequential):
-    """A network whose channels are the red and the green of each pixel, and whose logits are their sums."""
+    """A network whose channels are the red and the green of each pixel, and whose logits are their
+    sums."""
 
     def __init__(self) -> None:
         colours = nn.Conv2d(3, 2, 1, bias=False)
@@ -68,7 +73,8 @@ class TwoColourNetwork(nn.Sequential):
         super().__init__(colours, nn.ReLU(), nn.Flatten(), sums)
 
     def true_contributions(self, activations: Tensor, targets: Tensor) -> Tensor:
-        """Return what each activation adds to the class's logit: those of the class's own channel, and zeros."""
+        """Return what each activation adds to the class's logit: those of the class's own channel,
+        and zeros."""
         return activations * torch.eye(2)[targets][..., None, None]
 
 
@@ -89,17 +95,21 @@ def two_colours() -> TwoColours:
 
 
 def exact_weights(trace: Trace) -> Tensor:
-    """Return the gradients (1, 2, SIDE, SIDE): 1 for the channel of the explained class, 0 for the other."""
+    """Return the gradients (1, 2, SIDE, SIDE): 1 for the channel of the explained class, 0 for the
+    other."""
     return trace.gradients
 
 
 def wrong_weights(trace: Trace) -> Tensor:
     """Return (1, 2, 1, 1): 1 for the channel of class 1, whatever class is explained."""
-    return torch.tensor([0.0, 1.0], dtype=torch.float64)[None, :, None, None].expand(len(trace), -1, 1, 1)
+    return torch.tensor([0.0, 1.0], dtype=torch.float64)[None, :, None, None].expand(
+        len(trace), -1, 1, 1
+    )
 
 
 def gains(metric: Plugin, good: Method, bad: Method) -> Mapping[str, float]:
-    """Return {value: by how much the good map is better than the bad one}, of values that both maps have.
+    """Return {value: by how much the good map is better than the bad one}, of values that both maps
+    have.
 
     Values without a direction are left out.
     """
@@ -121,10 +131,17 @@ def is_better(gain_by_value: Mapping[str, float]) -> bool:
 
 
 def _values(metric: Plugin, method: Method) -> Mapping[str, Value]:
-    """Return the metric's values of the image, and those of the data set that consists of this image."""
+    """Return the metric's values of the image, and those of the data set that consists of this
+    image."""
     measured = measure(metric, two_colours().explain(method), True)
-    values = {name: (float(value), statuses[0]) for name, (value, statuses) in measured.items() if value.ndim == 1}
+    values = {
+        name: (float(value), statuses[0])
+        for name, (value, statuses) in measured.items()
+        if value.ndim == 1
+    }
     if metric.spec.aggregate is not None:
-        curves = {name: points.numpy() for name, (points, _) in measured.items() if points.ndim == 2}
+        curves = {
+            name: points.numpy() for name, (points, _) in measured.items() if points.ndim == 2
+        }
         values |= {name: (float(value), OK) for name, value in aggregate(metric)(curves).items()}
     return values

@@ -1,14 +1,17 @@
-"""Can a map that explains nothing win a metric? Maps made from the metric's values alone, on an embedded network.
+"""Can a map that explains nothing win a metric? Maps made from the metric's values alone, on an
+embedded network.
 
 - optimised: the best that a search finds on half of the images, the same for all of them.
 - one sample: of the methods' own maps of single images of this half the best for all of them.
-- per image: the best that a search finds on each image of the other half. It counts for nothing, since a metric's
-  maximum is no blind map: it says how far the metric can be driven.
+- per image: the best that a search finds on each image of the other half. It counts for nothing,
+  since a metric's maximum is no blind map: it says how far the metric can be driven.
 
-A metric of contributions has no value of a map alone. It is asked by shares of the score that say nothing of the
-channels (`methods.equal_shares`): equal, by activation, random, the best of them on the first half.
+A metric of contributions has no value of a map alone. It is asked by shares of the score that say
+nothing of the channels (`methods.equal_shares`): equal, by activation, random, the best of them on
+the first half.
 
-All are compared on the other half with the method that is the best on the first, as in `judging.tests`.
+All are compared on the other half with the method that is the best on the first, as in
+`judging.tests`.
 """
 
 from __future__ import annotations
@@ -49,14 +52,17 @@ NETWORK, IMAGES = "scenes_vgg", 64  # two halves
 EVALUATIONS, PER_IMAGE = 150, 100  # of a map for all images, of one for each
 SECONDS = 100.0  # of processor time for one metric
 ALONE = 1 / 3  # of the evaluations, the first ones, try a spot alone
-WIDTHS = (0.03, 0.5)  # of a spot: its standard deviation as a share of the side; the least is one cell of 12
+WIDTHS = (
+    0.03,
+    0.5,
+)  # of a spot: its standard deviation as a share of the side; the least is one cell of 12
 OPTIMISED, SAMPLE, EACH = "optimised", "one sample", "per image"
 SHARES = get_args(get_type_hints(equal_shares)["shares"])  # "equal", by activation, drawn
 
 
 class Half(NamedTuple):
-    """Images with the methods' explanations. annotations: an Explanation's fields. scaled: the methods that are on the
-    score's scale."""
+    """Images with the methods' explanations. annotations: an Explanation's fields. scaled: the
+    methods that are on the score's scale."""
 
     trace: Trace
     annotations: Mapping[str, Any]
@@ -68,34 +74,51 @@ class Half(NamedTuple):
         return np.stack([each.required_raw_map.double().numpy() for each in self.methods.values()])
 
     def of_maps(self, metric: Metric, name: str, maps: Floats) -> Floats:
-        """Of maps (images, h, w), or of one for all, (1, h, w), this value of the metric: (images,), NaN without."""
+        """Of maps (images, h, w), or of one for all, (1, h, w), this value of the metric:
+        (images,), NaN without."""
         answer = Map(torch.from_numpy(maps).to(self.trace.images).expand(len(self.trace), -1, -1))
-        return _values(metric, name, Explanation.of(self.trace, answer, self.annotations, lambda _: answer))
+        return _values(
+            metric, name, Explanation.of(self.trace, answer, self.annotations, lambda _: answer)
+        )
 
     def of_shares(self, metric: Metric, name: str) -> Floats:
         """Of each of SHARES, (images, 3), NaN without."""
         methods = [partial(equal_shares, shares=shares) for shares in SHARES]
-        explained = [Explanation.of(self.trace, each(self.trace), self.annotations, each) for each in methods]
+        explained = [
+            Explanation.of(self.trace, each(self.trace), self.annotations, each) for each in methods
+        ]
         return np.column_stack([_values(metric, name, each, True) for each in explained])
 
     def of_methods(self, metric: Metric, value: Value) -> ImageValues:
         """NaN without a value."""
         values = np.column_stack(
-            [_values(metric, value.name, each, name in self.scaled) for name, each in self.methods.items()]
+            [
+                _values(metric, value.name, each, name in self.scaled)
+                for name, each in self.methods.items()
+            ]
         )
         rounding = rounding_of(values, value)
-        return ImageValues(value.name, tuple(self.methods), values, value.lead, value.better, rounding)
+        return ImageValues(
+            value.name, tuple(self.methods), values, value.lead, value.better, rounding
+        )
 
 
 def _values(metric: Metric, name: str, explanation: Explanation, is_scaled: bool = False) -> Floats:
-    return measure(metric, explanation, is_scaled)[name][0].numpy()  # a map alone isn't on the score's scale
+    return measure(metric, explanation, is_scaled)[name][
+        0
+    ].numpy()  # a map alone isn't on the score's scale
 
 
 def halves() -> list[Half]:
-    """Every second image, and the others, with the methods of experiment=blind that are no controls."""
+    """Every second image, and the others, with the methods of experiment=blind that are no
+    controls."""
     (chosen, *_) = read_yaml(conf_folder() / "experiment" / "blind.yaml")["defaults"]
     methods = [plugins.load("method", name) for name in chosen["override /method"]]
-    cut_model, ready, made = cut(load(NETWORK), LAYERS[NETWORK]), Preprocessing(None, None, MEAN, STD), []
+    cut_model, ready, made = (
+        cut(load(NETWORK), LAYERS[NETWORK]),
+        Preprocessing(None, None, MEAN, STD),
+        [],
+    )
     scenes = load_dataset({"kind": "scenes", "size": IMAGES})
     for first in range(2):
         (batch,) = batches(scenes, range(first, IMAGES, 2), ready, batch_size=IMAGES, extras=EXTRAS)
@@ -110,8 +133,8 @@ def halves() -> list[Half]:
 
 
 def gaming(metric: Metric, names: Collection[str]) -> list[Row]:
-    """Rows of these values of the metric. Raises BenchError where neither a map alone nor shares of the score have a
-    value, or the search would cost more than SECONDS."""
+    """Rows of these values of the metric. Raises BenchError where neither a map alone nor shares of
+    the score have a value, or the search would cost more than SECONDS."""
     fitting, held_out = halves()
     maps, metadata = fitting.raw_maps()[0], Metadata(Manifest(metrics=values_of(metric)))
     evaluations = len(names) * (EVALUATIONS + PER_IMAGE + len(fitting.methods) * (len(maps) + 2))
@@ -127,10 +150,14 @@ def gaming(metric: Metric, names: Collection[str]) -> list[Row]:
         searched_for.append(name)
         if seconds * evaluations > SECONDS:
             raise BenchError(
-                f"{name}: no map is made to win it (gaming): {evaluations} evaluations of {seconds:.2g} s take more "
-                f"than {SECONDS:g} s of processor time."
+                f"{name}: no map is made to win it (gaming): {evaluations} evaluations of "
+                f"{seconds:.2g} s take more than {SECONDS:g} s of processor time."
             )
-    return rows + [row for name in searched_for for row in _rows(metric, metadata.value(name), fitting, held_out)]
+    return rows + [
+        row
+        for name in searched_for
+        for row in _rows(metric, metadata.value(name), fitting, held_out)
+    ]
 
 
 def _shares(metric: Metric, value: Value, fitting: Half, held_out: Half) -> Iterator[Row]:
@@ -138,12 +165,14 @@ def _shares(metric: Metric, value: Value, fitting: Half, held_out: Half) -> Iter
     honest, shares = fitting.of_methods(metric, value), fitting.of_shares(metric, value.name)
     if not np.isfinite(shares).any():
         raise BenchError(
-            f"{value.name}: no map is made to win it (gaming), since neither a map alone nor shares of the score have "
-            "a value."
+            f"{value.name}: no map is made to win it (gaming), since neither a map alone nor "
+            "shares of the score have a value."
         )
     kind = best_of(replace(honest, methods=SHARES, values=shares))
     blind = held_out.of_shares(metric, value.name)[:, SHARES.index(kind)]
-    yield from _row(value, f"{kind} shares", blind, best_of(honest), held_out.of_methods(metric, value))
+    yield from _row(
+        value, f"{kind} shares", blind, best_of(honest), held_out.of_methods(metric, value)
+    )
 
 
 def _row(value: Value, kind: str, blind: Floats, best: str, others: ImageValues) -> Iterator[Row]:
@@ -163,10 +192,13 @@ def _rows(metric: Metric, value: Value, fitting: Half, held_out: Half) -> Iterat
     _, count, height, width = fitting.raw_maps().shape
 
     def of_all(maps: Floats) -> Floats:
-        """NaN where an image has no value that has one with a method: leaving images out must not win."""
+        """NaN where an image has no value that has one with a method: leaving images out must not
+        win."""
         measured = fitting.of_maps(metric, value.name, maps)[has]
         return (
-            honest.sign * centre(measured[:, None], value.lead) if np.isfinite(measured).all() else np.full(1, np.nan)
+            honest.sign * centre(measured[:, None], value.lead)
+            if np.isfinite(measured).all()
+            else np.full(1, np.nan)
         )
 
     def of_each(maps: Floats) -> Floats:
@@ -185,11 +217,12 @@ def _rows(metric: Metric, value: Value, fitting: Half, held_out: Half) -> Iterat
 def searched(
     values: Callable[[Floats], Floats], shape: tuple[int, int, int], evaluations: int, seed: int = 0
 ) -> Floats:
-    """For each of n rows the best map of a random search: (n, h, w) in [0, 1], from so many evaluations.
+    """For each of n rows the best map of a random search: (n, h, w) in [0, 1], from so many
+    evaluations.
 
-    values: of maps (n, h, w), a row's by its map alone -> (n,), more is better, NaN for a map that doesn't count. First
-    spots (Gaussians) of random place and width; then a spot is added to the row's best map or taken away, and what
-    isn't worse is kept.
+    values: of maps (n, h, w), a row's by its map alone -> (n,), more is better, NaN for a map that
+    doesn't count. First spots (Gaussians) of random place and width; then a spot is added to the
+    row's best map or taken away, and what isn't worse is kept.
     """
     generator = np.random.default_rng(seed)
     count, height, width = shape

@@ -1,6 +1,7 @@
 """The common suite of CAM methods, the project's own and a user's: `check_method(my_cam)`.
 
-Each check is a function of a method and a Case, a tiny network with images; it raises AssertionError where it fails.
+Each check is a function of a method and a Case, a tiny network with images; it raises
+AssertionError where it fails.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from axiom_bench.testing.other_device import OtherDevice
 
 RELATIVE_TOLERANCE = 1e-12  # of the largest value: float64, over sums of some hundred terms
 
-CHANNELS = 320  # of the layer on which passes are counted: more than a method with a number of its own takes
+# of the layer on which passes are counted: more than a method with a number of its own takes
+CHANNELS = 320
 
 
 @once
@@ -64,7 +66,9 @@ def dtype_follows(method: Method, case: Case) -> None:
 
 def is_detached(method: Method, case: Case) -> None:
     """The result needs no gradient: it would keep its autograd graph in memory."""
-    assert not _values(_answer(method, case)).requires_grad, "the result requires a gradient; call .detach()"
+    assert not _values(_answer(method, case)).requires_grad, (
+        "the result requires a gradient; call .detach()"
+    )
 
 
 def follows_the_device(method: Method, case: Case) -> None:
@@ -75,15 +79,16 @@ def follows_the_device(method: Method, case: Case) -> None:
 
 
 def leaves_trace_alone(method: Method, case: Case) -> None:
-    """The trace's tensors, which the next method reads, are not written to, not even to be restored afterwards."""
+    """The trace's tensors, which the next method reads, are not written to, not even to be restored
+    afterwards."""
     trace = case.trace()
     with unchanged({f"trace.{name}": getattr(trace, name) for name in TRACE_TENSORS}):
         method(trace)
 
 
 def leaves_model_alone(method: Method, case: Case) -> None:
-    """Parameters, gradients, requires_grad flags, modes and hooks of the model, and of the copy that is cut, stay as
-    they are; so do torch's settings."""
+    """Parameters, gradients, requires_grad flags, modes and hooks of the model, and of the copy
+    that is cut, stay as they are; so do torch's settings."""
     model = case.model().train()
     model.filters[0].requires_grad_(False)
     with leaves_alone(model):
@@ -93,13 +98,16 @@ def leaves_model_alone(method: Method, case: Case) -> None:
 
 
 def deterministic(method: Method, case: Case) -> None:
-    """A second call gives the same bits, and the global random state is neither read nor changed."""
+    """A second call gives the same bits, and the global random state is neither read nor
+    changed."""
     trace, first = case.trace(), _values(_answer(method, case))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         before = torch.get_rng_state()
         method(trace)
-        assert torch.equal(torch.get_rng_state(), before), "the global random state changed; use a torch.Generator"
+        assert torch.equal(torch.get_rng_state(), before), (
+            "the global random state changed; use a torch.Generator"
+        )
         torch.manual_seed(1)
         assert torch.equal(_values(method(trace)), first), "a second call gave another result"
         new = case.trace(case.model())
@@ -117,15 +125,18 @@ def order_invariant(method: Method, case: Case) -> None:
     """Images in another order give the same results in that order."""
     forward = case.trace()
     others = tuple(each.flip(0) for each in forward.other_inputs)
-    backward = trace_of(forward.cut_model, forward.images.flip(0), forward.targets.flip(0), others=others)
+    backward = trace_of(
+        forward.cut_model, forward.images.flip(0), forward.targets.flip(0), others=others
+    )
     parts = forward.interventions and forward.interventions[::-1]
     backward = replace(backward, interventions=parts, other_images=case.other_images().flip(0))
     _assert_equal(_values(method(backward)), _values(_answer(method, case)).flip(0))
 
 
 def follows_the_image(method: Method, case: Case) -> None:
-    """An image that moves by rounding moves the result by no more than that: what is drawn belongs to the image as
-    first traced (`trace.generators(seed)`), not to the bits of its perturbed copy."""
+    """An image that moves by rounding moves the result by no more than that: what is drawn belongs
+    to the image as first traced (`trace.generators(seed)`), not to the bits of its perturbed copy.
+    """
     trace = case.trace()
     moved = trace.images.clone()
     moved.flatten(1)[:, 0] += 1e-6
@@ -136,7 +147,8 @@ def follows_the_image(method: Method, case: Case) -> None:
 
 
 def channel_equivariant(method: Method, case: Case) -> None:
-    """A network with its channels in another order gets the same map, from the same weights in that order."""
+    """A network with its channels in another order gets the same map, from the same weights in that
+    order."""
     order = torch.arange(case.channels).roll(1)
     model = case.model()
     with torch.no_grad():
@@ -152,7 +164,8 @@ def channel_equivariant(method: Method, case: Case) -> None:
 
 
 def dead_channel_is_silent(method: Method, case: Case) -> None:
-    """The head's weights for a channel that is zero everywhere don't change the map, which stays finite."""
+    """The head's weights for a channel that is zero everywhere don't change the map, which stays
+    finite."""
     maps = []
     for factor in (1.0, -3.0):
         model = case.model()
@@ -167,7 +180,8 @@ def dead_channel_is_silent(method: Method, case: Case) -> None:
 
 
 def takes_zero_activations(method: Method, case: Case) -> None:
-    """Where the layer is zero everywhere, weights are finite and their map is zero; a Map is finite."""
+    """Where the layer is zero everywhere, weights are finite and their map is zero; a Map is
+    finite."""
     model = case.model()
     for parameter in model.filters:
         nn.init.zeros_(parameter)
@@ -216,7 +230,9 @@ def score_scale_claim_holds(method: Method, case: Case) -> None:
     """The YAML's `on_score_scale` is what the check of the scale measures."""
     spec = _claims(method)
     if spec is not None and spec.on_score_scale is not None:
-        _assert_claim(method, "on_score_scale", spec.on_score_scale, on_score_scale(method, case.trace()))
+        _assert_claim(
+            method, "on_score_scale", spec.on_score_scale, on_score_scale(method, case.trace())
+        )
 
 
 def needs_drops_claim_holds(method: Method, case: Case) -> None:
@@ -229,11 +245,14 @@ def needs_drops_claim_holds(method: Method, case: Case) -> None:
 
 
 def passes_claim_holds(method: Method, case: Case) -> None:
-    """The YAML's `passes` is the number that explaining an image takes, on a layer of CHANNELS channels."""
+    """The YAML's `passes` is the number that explaining an image takes, on a layer of CHANNELS
+    channels."""
     spec = _claims(method)
     if spec is None or spec.passes is None:
         return
-    signed = replace(case, layer="features.2", channels=CHANNELS, rows=1, dtype=torch.float32)  # none is constant
+    signed = replace(
+        case, layer="features.2", channels=CHANNELS, rows=1, dtype=torch.float32
+    )  # none is constant
     try:
         counted = _counted_passes(method, signed)
     except BenchError:  # such as of `cam`, which needs a head that pools the layer
@@ -251,12 +270,20 @@ def dimensions_claim_holds(method: Method, case: Case) -> None:
     failing = {}
     for other in OTHER_CASES.values():
         error = _error_on(method, other) if len(other.size) in claimed else None
-        if error is not None and not isinstance(error, BenchError):  # which refuses a kind of network, not a dimension
+        if error is not None and not isinstance(
+            error, BenchError
+        ):  # which refuses a kind of network, not a dimension
             failing[len(other.size)] = error
     if failing:
         number, error = next(iter(failing.items()))
         error_text = f"With {number} it ends in {type(error).__name__}: {error}."
-        _assert_claim(method, "dimensions", claimed, [other for other in claimed if other not in failing], error_text)
+        _assert_claim(
+            method,
+            "dimensions",
+            claimed,
+            [other for other in claimed if other not in failing],
+            error_text,
+        )
 
 
 def _error_on(method: Method, case: Case) -> Exception | None:
@@ -288,20 +315,29 @@ CHECKS: tuple[Callable[[Method, Case], None], ...] = (  # the others rely on the
 
 
 def check_method(method: str | Method, exempt: Mapping[str, str] | None = None) -> None:
-    """Run every check on each tiny network; networks that the method refuses with a BenchError are left out.
+    """Run every check on each tiny network; networks that the method refuses with a BenchError are
+    left out.
 
     They take images, and signals and volumes where the method's `dimensions` say so.
 
-    method: a name from `conf/method`, or a callable. exempt: {name of a check: reason why the method fails it by
-    design}; such a check must fail. The `exempt` of the method's YAML counts too.
-    Raises AssertionError, with the check's and the network's name, and BenchError for an exempt check that doesn't
-    exist. An error of the method itself passes through, with both names as a note.
+    method: a name from `conf/method`, or a callable. exempt: {name of a check: reason why the
+    method fails it by design}; such a check must fail. The `exempt` of the method's YAML counts
+    too. Raises AssertionError, with the check's and the network's name, and BenchError for an
+    exempt check that doesn't exist. An error of the method itself passes through, with both names
+    as a note.
     """
     plugin = plugins.of("method", method)
     cases = accepted_cases(plugin)
-    assert cases, f"{plugin.name} refuses all of the tiny networks: {', '.join(CASES)}: {_refusal(plugin, Case())}"
+    assert cases, (
+        f"{plugin.name} refuses all of the tiny networks: {', '.join(CASES)}: "
+        f"{_refusal(plugin, Case())}"
+    )
     by_name = {f"the {name} network": case for name, case in cases.items()}
-    by_name |= {f"a network of {name}": case for name, case in OTHER_CASES.items() if _error_on(plugin, case) is None}
+    by_name |= {
+        f"a network of {name}": case
+        for name, case in OTHER_CASES.items()
+        if _error_on(plugin, case) is None
+    }
     run_checks(plugin, CHECKS, by_name, {**exemptions(plugin), **(exempt or {})})
 
 
@@ -325,17 +361,21 @@ def _refusal(method: Method, case: Case) -> BenchError | None:
 
 
 def _claims(method: Method) -> MethodSpec | None:
-    """Return the metadata of a method, or None for a callable without a YAML, which claims nothing."""
+    """Return the metadata of a method, or None for a callable without a YAML, which claims
+    nothing."""
     return method.spec if isinstance(method, Plugin) and not method.bare else None
 
 
-def _assert_claim(method: Method, key: str, claimed: object, measured: object, details: str = "") -> None:
-    """Raise AssertionError if a claim of the YAML isn't what was measured, with the line to write."""
+def _assert_claim(
+    method: Method, key: str, claimed: object, measured: object, details: str = ""
+) -> None:
+    """Raise AssertionError if a claim of the YAML isn't what was measured, with the line to
+    write."""
     assert isinstance(method, Plugin)
     to_write = json.dumps(measured)  # as YAML has it, too
     assert claimed == measured, (
-        f"{yaml_place(method)}: `{key}` is {json.dumps(claimed)}, and {to_write} was measured. {details} "
-        f"Write `{key}: {to_write}`, or fix {method.target}."
+        f"{yaml_place(method)}: `{key}` is {json.dumps(claimed)}, and {to_write} was measured. "
+        f"{details} Write `{key}: {to_write}`, or fix {method.target}."
     )
 
 
@@ -355,13 +395,17 @@ def _raw_map(answer: Tensor | Map, trace: Trace) -> Tensor:
 def _assert_shape(answer: Tensor | Map, trace: Trace) -> None:
     full, values = tuple(trace.activations.shape), _values(answer)
     B, K, *space = full
-    assert isinstance(values, Tensor), f"a {type(values).__name__} is neither a tensor nor an ab.Map of one"
+    assert isinstance(values, Tensor), (
+        f"a {type(values).__name__} is neither a tensor nor an ab.Map of one"
+    )
     shape = tuple(values.shape)
     if isinstance(answer, Map):
         assert (len(shape), shape[0]) == (len(full) - 1, B), f"the map is {shape}, not ({B}, h, w)"
     else:
         per_channel = (B, K, *(1 for _ in space))
-        assert shape in {(B, K), per_channel, full}, f"the weights are {shape}, not {per_channel} or {full}"
+        assert shape in {(B, K), per_channel, full}, (
+            f"the weights are {shape}, not {per_channel} or {full}"
+        )
 
 
 def _assert_equal(actual: Tensor, expected: Tensor) -> None:

@@ -1,7 +1,7 @@
 """The common suite of metrics, the project's own and a user's: `check_metric(my_metric)`.
 
-Each check is a function of a metric and a MetricCase, a tiny network with an explanation and annotations; it raises
-AssertionError where it fails.
+Each check is a function of a metric and a MetricCase, a tiny network with an explanation and
+annotations; it raises AssertionError where it fails.
 """
 
 from __future__ import annotations
@@ -49,14 +49,15 @@ CLOSE: dict[str, Any] = {"rtol": 1e-11, "atol": 1e-12, "equal_nan": True}
 
 @dataclass(frozen=True)
 class MetricCase:
-    """An explanation of a tiny network's images, which have two boxes each, called cells of a mosaic, a mask of the
-    explained class, and versions without their parts."""
+    """An explanation of a tiny network's images, which have two boxes each, called cells of a
+    mosaic, a mask of the explained class, and versions without their parts."""
 
     method: Method
     case: Case
 
     def explanation(self) -> Explanation:
-        """The explanation of all images, computed anew at each call, of a network that is cut once."""
+        """The explanation of all images, computed anew at each call, of a network that is cut
+        once."""
         return self.explain(self.case.trace())
 
     def explanation_of_new_model(self) -> Explanation:
@@ -64,19 +65,24 @@ class MetricCase:
         return self.explain(self.case.trace(self.case.model()))
 
     def explain(self, trace: Trace, mirrored: bool = False, ids: Sequence[str] = ()) -> Explanation:
-        """The explanation of a trace of the same image size: a box of the explained object, one of the next class, and
-        one of another object of its class.
-        mirrored: whether the images are, left and right swapped; then so are annotations and parts. ids: of the
-        images; by default their rows."""
+        """The explanation of a trace of the same image size: a box of the explained object, one of
+        the next class, and one of another object of its class. mirrored: whether the images are,
+        left and right swapped; then so are annotations and parts. ids: of the images; by default
+        their rows."""
         size, width = self.case.size, self.case.size[-1]
         box = tuple(_slices(size, (2, 9), (3, 11)))
         boxes = torch.tensor(
-            [_corners(box), *(_corners(_slices(size, *at)) for at in (((0, 6), (0, 12)), ((8, 14), (1, 9))))]
+            [
+                _corners(box),
+                *(_corners(_slices(size, *at)) for at in (((0, 6), (0, 12)), ((8, 14), (1, 9)))),
+            ]
         )
         object_pixels = torch.zeros(size, dtype=torch.bool)
         object_pixels[box] = True
         if mirrored:
-            boxes = torch.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], dim=1)
+            boxes = torch.stack(
+                [width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], dim=1
+            )
             object_pixels = object_pixels.flip(1)
         annotations = tuple(
             Annotation(
@@ -87,9 +93,13 @@ class MetricCase:
             )
             for target in trace.targets.tolist()
         )
-        batch = Batch(trace.images, tuple(ids or map(str, range(len(trace)))), trace.targets, annotations)
+        batch = Batch(
+            trace.images, tuple(ids or map(str, range(len(trace)))), trace.targets, annotations
+        )
         parts = tuple(
-            tuple(map(_mirrored, parts_of(image.flip(2), target))) if mirrored else parts_of(image, target)
+            tuple(map(_mirrored, parts_of(image.flip(2), target)))
+            if mirrored
+            else parts_of(image, target)
             for image, target in zip(trace.images, trace.targets.tolist(), strict=True)
         )
         trace = replace(trace, interventions=parts)
@@ -99,10 +109,14 @@ class MetricCase:
 
 
 def parts_of(image: Tensor, target: int) -> tuple[Part, ...]:
-    """Of an image (3, H', W') an object of class `target`, one of another class, a mark that changes nothing, and the
-    ground: blank without it, or inverted."""
-    first, second, mark = regions = torch.zeros(3, *image.shape[1:], dtype=torch.bool, device=image.device)
-    for region, places in zip(regions, (((2, 7), (3, 11)), ((8, 12), (1, 9)), ((0, 2), (0, 2))), strict=True):
+    """Of an image (3, H', W') an object of class `target`, one of another class, a mark that
+    changes nothing, and the ground: blank without it, or inverted."""
+    first, second, mark = regions = torch.zeros(
+        3, *image.shape[1:], dtype=torch.bool, device=image.device
+    )
+    for region, places in zip(
+        regions, (((2, 7), (3, 11)), ((8, 12), (1, 9)), ((0, 2), (0, 2))), strict=True
+    ):
         region[tuple(_slices(image.shape[1:], *places))] = True
     ground = ~(first | second | mark)
     grounds = torch.stack([image.masked_fill(ground, 0), torch.where(ground, -image, image)])
@@ -115,15 +129,21 @@ def parts_of(image: Tensor, target: int) -> tuple[Part, ...]:
 
 
 def _slices(size: Sequence[int], *places: tuple[int, int]) -> list[slice]:
-    """One for each side, from places along the last sides, the last first; all of a third side. Sides of 1 don't
-    count."""
+    """One for each side, from places along the last sides, the last first; all of a third side.
+    Sides of 1 don't count."""
     along = iter(places)
-    return [slice(0, 1) if side == 1 else slice(*next(along, (0, side))) for side in size[::-1]][::-1]
+    return [slice(0, 1) if side == 1 else slice(*next(along, (0, side))) for side in size[::-1]][
+        ::-1
+    ]
 
 
 def _corners(box: Sequence[slice]) -> list[float]:
     """Starts, then ends, the last axis first."""
-    return [float(side) for ends in ([each.start for each in box], [each.stop for each in box]) for side in ends[::-1]]
+    return [
+        float(side)
+        for ends in ([each.start for each in box], [each.stop for each in box])
+        for side in ends[::-1]
+    ]
 
 
 def _mirrored(part: Part) -> Part:
@@ -157,9 +177,12 @@ def _expected(metric: Plugin, case: MetricCase) -> Measured:
 
 
 def returns_declared_values(metric: Plugin, case: MetricCase) -> None:
-    """The result is a tensor (B,), or a dict of them, one for each name that a YAML file declares."""
+    """The result is a tensor (B,), or a dict of them, one for each name that a YAML file
+    declares."""
     answers = _expected(metric, case)
-    returned = {name for name, (values, _) in answers.items() if values.ndim == 1}  # the others are curves
+    returned = {
+        name for name, (values, _) in answers.items() if values.ndim == 1
+    }  # the others are curves
     declared = returned if metric.bare else set(value_names(metric))
     assert returned, "no value was returned"
     assert returned == declared, f"returned {sorted(returned)}, and declared {sorted(declared)}"
@@ -169,20 +192,27 @@ def values_are_finite(metric: Plugin, case: MetricCase) -> None:
     """Each value is finite, or NaN with the status of a need that isn't met or of `undefined`."""
     answers = _expected(metric, case)
     for name, (_, statuses) in answers.items():
-        assert "not_finite" not in statuses, f"{name} isn't finite for image {statuses.index('not_finite')}"
+        assert "not_finite" not in statuses, (
+            f"{name} isn't finite for image {statuses.index('not_finite')}"
+        )
     _assert_statuses(answers)
 
 
 def deterministic(metric: Plugin, case: MetricCase) -> None:
-    """A second call gives the same bits, and the global random state is neither read nor changed."""
+    """A second call gives the same bits, and the global random state is neither read nor
+    changed."""
     first = _values(_expected(metric, case))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         before = torch.get_rng_state()
         _assert_close(_values(measure(metric, case.explanation(), True)), first, rtol=0, atol=0)
-        assert torch.equal(torch.get_rng_state(), before), "the global random state changed; use a torch.Generator"
+        assert torch.equal(torch.get_rng_state(), before), (
+            "the global random state changed; use a torch.Generator"
+        )
         torch.manual_seed(1)
-        _assert_close(_values(measure(metric, case.explanation_of_new_model(), True)), first, rtol=0, atol=0)
+        _assert_close(
+            _values(measure(metric, case.explanation_of_new_model(), True)), first, rtol=0, atol=0
+        )
 
 
 def batch_invariant(metric: Plugin, case: MetricCase) -> None:
@@ -190,7 +220,9 @@ def batch_invariant(metric: Plugin, case: MetricCase) -> None:
     trace, together = case.case.trace(), _values(_expected(metric, case))
     for row in range(len(trace)):
         alone = _values(measure(metric, case.explain(trace[row : row + 1]), True))
-        _assert_close(alone, {name: values[row : row + 1] for name, values in together.items()}, **CLOSE)
+        _assert_close(
+            alone, {name: values[row : row + 1] for name, values in together.items()}, **CLOSE
+        )
 
 
 def order_invariant(metric: Plugin, case: MetricCase) -> None:
@@ -205,14 +237,16 @@ def leaves_explanation_alone(metric: Plugin, case: MetricCase) -> None:
     """The tensors of explanation and trace, which the next metric reads, are not written to."""
     explanation = case.explanation()
     tensors = {f"explanation.{name}": getattr(explanation, name) for name in FIELDS}
-    tensors |= {f"explanation.trace.{name}": getattr(explanation.trace, name) for name in TRACE_TENSORS}
+    tensors |= {
+        f"explanation.trace.{name}": getattr(explanation.trace, name) for name in TRACE_TENSORS
+    }
     with unchanged({name: tensor for name, tensor in tensors.items() if tensor is not None}):
         measure(metric, explanation, True)
 
 
 def leaves_model_alone(metric: Plugin, case: MetricCase) -> None:
-    """Parameters, gradients, requires_grad flags, modes and hooks of the model, and of the copy that is cut, stay as
-    they are; so do torch's settings."""
+    """Parameters, gradients, requires_grad flags, modes and hooks of the model, and of the copy
+    that is cut, stay as they are; so do torch's settings."""
     model = case.case.model()
     with leaves_alone(model):
         trace = case.case.trace(model)
@@ -231,7 +265,8 @@ def works_without_autograd(metric: Plugin, case: MetricCase) -> None:
 
 
 def follows_the_device(metric: Plugin, case: MetricCase) -> None:
-    """All that is computed of the model's tensors stays on their device, as a GPU demands it; see OtherDevice."""
+    """All that is computed of the model's tensors stays on their device, as a GPU demands it; see
+    OtherDevice."""
     with OtherDevice() as device:
         measure(metric, case.explain(case.case.trace(device=device)), True)
 
@@ -240,21 +275,27 @@ def reads_what_it_says(metric: Plugin, case: MetricCase) -> None:
     """A metric with `reads: maps` has the same values without trace, contributions and images."""
     if reads_maps(metric):
         expected = _values(_expected(metric, case))
-        _assert_close(_values(measure(metric, maps_alone(case.explanation()), True)), expected, rtol=0, atol=0)
+        _assert_close(
+            _values(measure(metric, maps_alone(case.explanation()), True)), expected, rtol=0, atol=0
+        )
 
 
 def takes_half_precision_maps(metric: Plugin, case: MetricCase) -> None:
-    """A map in float16 or bfloat16 has the values of the same map in float32: compute with `heatmap.double()`."""
+    """A map in float16 or bfloat16 has the values of the same map in float32: compute with
+    `heatmap.double()`."""
     explanation = case.explanation()
     for dtype in (torch.float16, torch.bfloat16):
         half = {name: getattr(explanation, name).to(dtype) for name in ("heatmap", "raw_map")}
         single = {name: values.float() for name, values in half.items()}
         actual = _values(measure(metric, replace(explanation, **half), True))
-        _assert_close(actual, _values(measure(metric, replace(explanation, **single), True)), rtol=0, atol=0)
+        _assert_close(
+            actual, _values(measure(metric, replace(explanation, **single), True)), rtol=0, atol=0
+        )
 
 
 def broken_row_changes_no_other(metric: Plugin, case: MetricCase) -> None:
-    """A row of zeros, NaN or infinities has a value or a status, and changes no value of another row."""
+    """A row of zeros, NaN or infinities has a value or a status, and changes no value of another
+    row."""
     explanation, expected = case.explanation(), _expected(metric, case)
     others = [row for row in range(len(explanation)) if row != 1]
     for number in (0.0, float("nan"), float("-inf")):
@@ -266,7 +307,8 @@ def broken_row_changes_no_other(metric: Plugin, case: MetricCase) -> None:
 
 
 def passes_claim_holds(metric: Plugin, case: MetricCase) -> None:
-    """The YAML's `passes` is the number that an image takes, on images in which no two perturbed copies are equal."""
+    """The YAML's `passes` is the number that an image takes, on images in which no two perturbed
+    copies are equal."""
     claim = metric.spec.passes
     if claim is None:
         return
@@ -283,14 +325,16 @@ def passes_claim_holds(metric: Plugin, case: MetricCase) -> None:
 
 
 def values_lie_in_bounds(metric: Plugin, case: MetricCase) -> None:
-    """Values lie within the YAML's `bounds`; shares, probabilities and correlations have bounds within -1 and 1."""
+    """Values lie within the YAML's `bounds`; shares, probabilities and correlations have bounds
+    within -1 and 1."""
     for name, values in _values(_expected(metric, case)).items():
         if not metric.bare and name in (*value_names(metric), *whole_set_value_names(metric)):
             assert_within_bounds(metric, name, values)
 
 
 def assert_within_bounds(metric: Plugin, name: str, values: Tensor) -> None:
-    """Raise AssertionError, with the line to write, if a value lies outside the bounds of the metric's YAML."""
+    """Raise AssertionError, with the line to write, if a value lies outside the bounds of the
+    metric's YAML."""
     about = metric.spec.about(name)
     least, most = about.bounds or (None, None)
     finite = values[values.isfinite()]
@@ -300,18 +344,18 @@ def assert_within_bounds(metric: Plugin, name: str, values: Tensor) -> None:
     if about.kind in ("proportion", "bounded"):
         are_bounds = least is not None and most is not None and -1 <= least < most <= 1
         assert are_bounds, (
-            f"{place}: `kind: {about.kind}` has no `bounds` within -1 and 1, and values from {smallest} to {largest} "
-            f"were measured. Write `bounds: [0, 1]`, or another `kind`."
+            f"{place}: `kind: {about.kind}` has no `bounds` within -1 and 1, and values from "
+            f"{smallest} to {largest} were measured. Write `bounds: [0, 1]`, or another `kind`."
         )
     if least is not None and smallest is not None:
         assert smallest >= least - BOUND_TOLERANCE, (
-            f"{place}: values below {least} were measured ({smallest:.6g}). Write `bounds: [null, {_text(most)}]`, or "
-            f"fix {metric.target}."
+            f"{place}: values below {least} were measured ({smallest:.6g}). Write `bounds: [null, "
+            f"{_text(most)}]`, or fix {metric.target}."
         )
     if most is not None and largest is not None:
         assert largest <= most + BOUND_TOLERANCE, (
-            f"{place}: values above {most} were measured ({largest:.6g}). Write `bounds: [{_text(least)}, null]`, or "
-            f"fix {metric.target}."
+            f"{place}: values above {most} were measured ({largest:.6g}). Write `bounds: "
+            f"[{_text(least)}, null]`, or fix {metric.target}."
         )
 
 
@@ -320,11 +364,16 @@ def _text(bound: float | None) -> str:
 
 
 def ignores_the_maps_scale(metric: Plugin, case: MetricCase) -> None:
-    """A map times 3 has the same values, unless the metric `needs` contributions on the score's scale."""
+    """A map times 3 has the same values, unless the metric `needs` contributions on the score's
+    scale."""
     if metric.bare or metric.spec.of == "layer" or SCORE_SCALE in needs_of(metric):
         return
     tripled = replace(case, method=partial(_tripled, case.method))
-    _assert_close(_values(measure(metric, tripled.explanation(), True)), _values(_expected(metric, case)), **CLOSE)
+    _assert_close(
+        _values(measure(metric, tripled.explanation(), True)),
+        _values(_expected(metric, case)),
+        **CLOSE,
+    )
 
 
 def prefers_an_exact_map(metric: Plugin, case: MetricCase) -> None:
@@ -332,12 +381,14 @@ def prefers_an_exact_map(metric: Plugin, case: MetricCase) -> None:
     if not metric.bare and metric.spec.of == "method" and metric.spec.better != "none":
         found = exact_map.gains(metric, exact_map.exact_weights, exact_map.wrong_weights)
         assert exact_map.is_better(found), (
-            f"`better` is {metric.spec.better}, and the exact map's values are better by {found or 'nothing'}."
+            f"`better` is {metric.spec.better}, and the exact map's values are better by "
+            f"{found or 'nothing'}."
         )
 
 
 def takes_missing_annotations(metric: Plugin, case: MetricCase) -> None:
-    """Without boxes and masks the metric has values, statuses of its `needs`, or raises BenchError."""
+    """Without boxes and masks the metric has values, statuses of its `needs`, or raises
+    BenchError."""
     explanation = replace(case.explanation(), boxes=None, cells=None, masks=None, others=None)
     with suppress(BenchError):
         _assert_statuses(measure(metric, explanation, True))
@@ -347,7 +398,9 @@ def _assert_statuses(measured: Measured) -> None:
     """Values are finite where the status is "ok", and only there."""
     for name, (values, statuses) in measured.items():
         for row, status in enumerate(statuses):
-            assert (status == OK) == bool(values[row].isfinite().all()), f"{name} of image {row} has status {status}"
+            assert (status == OK) == bool(values[row].isfinite().all()), (
+                f"{name} of image {row} has status {status}"
+            )
 
 
 CHECKS: tuple[Callable[[Plugin, MetricCase], None], ...] = (  # the others rely on the first
@@ -363,12 +416,12 @@ def check_metric(metric: str | Metric, exempt: Mapping[str, str] | None = None) 
 
     Args:
         metric: A name from `conf/metric`, or a callable.
-        exempt: {name of a check: reason why the metric fails it by design}, in addition to the `exempt` of the metric's
-            YAML. Such a check must fail.
+        exempt: {name of a check: reason why the metric fails it by design}, in addition to the
+            `exempt` of the metric's YAML. Such a check must fail.
 
     Raises:
-        AssertionError: If a check fails, with the names of check and case. An error of the metric itself passes
-            through, with both names as a note.
+        AssertionError: If a check fails, with the names of check and case. An error of the metric
+            itself passes through, with both names as a note.
         BenchError: If an exempt check doesn't exist.
     """
     plugin = plugins.of("metric", metric)
@@ -379,13 +432,19 @@ def check_metric(metric: str | Metric, exempt: Mapping[str, str] | None = None) 
 
 
 def answered(metric: Metric) -> Callable[..., Any]:
-    """A metric function with what it asks the model answered at once, as `metrics.get` gives it; curves as points."""
+    """A metric function with what it asks the model answered at once, as `metrics.get` gives it;
+    curves as points."""
 
     def call(explanation: Explanation, *args: Any, **kwargs: Any) -> Any:
-        result = plugins.of("metric", lambda explanation: metric(explanation, *args, **kwargs))(explanation)
+        result = plugins.of("metric", lambda explanation: metric(explanation, *args, **kwargs))(
+            explanation
+        )
         if not isinstance(result, Mapping):
             return result
-        return {name: values.points if isinstance(values, Curve) else values for name, values in result.items()}
+        return {
+            name: values.points if isinstance(values, Curve) else values
+            for name, values in result.items()
+        }
 
     return call
 
@@ -394,7 +453,9 @@ def _values(measured: Measured) -> dict[str, Tensor]:
     return {name: values for name, (values, _) in measured.items()}
 
 
-def _assert_close(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor], **tolerance: Any) -> None:
+def _assert_close(
+    actual: Mapping[str, Tensor], expected: Mapping[str, Tensor], **tolerance: Any
+) -> None:
     """Raise AssertionError, with the name of the value, if values differ."""
     for name, values in expected.items():
         try:
@@ -404,7 +465,8 @@ def _assert_close(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor], 
 
 
 def with_row(explanation: Explanation, row: int, number: float) -> Explanation:
-    """The explanation with one row's contributions, maps and score set to a number, and its boxes removed."""
+    """The explanation with one row's contributions, maps and score set to a number, and its boxes
+    removed."""
 
     def changed(tensor: Tensor) -> Tensor:
         return tensor.index_fill(0, torch.tensor([row], device=tensor.device), number)
@@ -413,6 +475,8 @@ def with_row(explanation: Explanation, row: int, number: float) -> Explanation:
     assert explanation.boxes is not None
     boxes = tuple(boxes[:0] if i == row else boxes for i, boxes in enumerate(explanation.boxes))
     maps = {name: getattr(explanation, name) for name in ("contributions", "raw_map", "heatmap")}
-    fields: dict[str, Any] = {name: changed(values) for name, values in maps.items() if values is not None}
+    fields: dict[str, Any] = {
+        name: changed(values) for name, values in maps.items() if values is not None
+    }
     trace = replace(explanation.trace, scores=changed(explanation.trace.scores))
     return replace(explanation, boxes=boxes, trace=trace, **fields)

@@ -1,7 +1,7 @@
 """A stand-in for a GPU: tensors on the CPU of which some count as being on another device.
 
-On a machine without a GPU nothing fails where a tensor of the default device meets one of the model's. Inside of
-`OtherDevice` such a meeting raises, as it would there.
+On a machine without a GPU nothing fails where a tensor of the default device meets one of the
+model's. Inside of `OtherDevice` such a meeting raises, as it would there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-OTHER = torch.device("cpu:0")  # the name of the other device: not equal to "cpu", and the same place to torch
+OTHER = torch.device(
+    "cpu:0"
+)  # the name of the other device: not equal to "cpu", and the same place to torch
 DEVICE_OF = torch.Tensor.device.__get__
 READS = (torch.Tensor.numpy, torch.Tensor.__array__)
 WAITS = (  # their result, or its size, depends on numbers that are on the GPU
@@ -28,22 +30,32 @@ WAITS = (  # their result, or its size, depends on numbers that are on the GPU
     "aten::masked_select", "aten::nonzero", "aten::repeat_interleave",
 )  # fmt: skip
 COPIES = (torch.Tensor.cpu, torch.Tensor.to, torch.tensor, torch.as_tensor)
-MAY_MIX = ("aten::copy_", "aten::_to_copy", "aten::index", "aten::index_put", "aten::index_put_")  # as torch allows
+MAY_MIX = (
+    "aten::copy_",
+    "aten::_to_copy",
+    "aten::index",
+    "aten::index_put",
+    "aten::index_put_",
+)  # as torch allows
 
 
 class MixedDevices(AssertionError):
-    """What torch refuses on a GPU: tensors of two devices in one operation, or NumPy on a tensor of the GPU."""
+    """What torch refuses on a GPU: tensors of two devices in one operation, or NumPy on a tensor of
+    the GPU."""
 
 
 class OtherDevice:
-    """While it is entered, `put` tensors, and all that is computed from them, are on the other device; everything else
-    is on the CPU. An operation on tensors of both, other than numbers and indices, raises MixedDevices, and so does
-    handing a tensor of the other device to NumPy. In other threads nothing is refused.
+    """While it is entered, `put` tensors, and all that is computed from them, are on the other
+    device; everything else is on the CPU. An operation on tensors of both, other than numbers and
+    indices, raises MixedDevices, and so does handing a tensor of the other device to NumPy. In
+    other threads nothing is refused.
 
-    What `.to(...)` and a factory with `device=...` return is on the other device, what `.cpu()` returns is not.
+    What `.to(...)` and a factory with `device=...` return is on the other device, what `.cpu()`
+    returns is not.
 
-    waits: how often the process would wait for a GPU, by operation and line. It waits for copies between the devices,
-    but for those with `non_blocking=True`, and for operations whose result Python or a tensor's size depends on.
+    waits: how often the process would wait for a GPU, by operation and line. It waits for copies
+    between the devices, but for those with `non_blocking=True`, and for operations whose result
+    Python or a tensor's size depends on.
     """
 
     def __init__(self) -> None:
@@ -54,7 +66,9 @@ class OtherDevice:
 
     def __enter__(self) -> OtherDevice:
         self._stack.callback(torch.set_num_threads, torch.get_num_threads())
-        torch.set_num_threads(1)  # of several, other threads would compute what is refused and marked in this one alone
+        torch.set_num_threads(
+            1
+        )  # of several, other threads would compute what is refused and marked in this one alone
         self._stack.enter_context(_Calls(self))
         self._stack.enter_context(_Operations(self))
         return self
@@ -78,7 +92,9 @@ class OtherDevice:
         """Counts a wait at the line that is running, outside of torch."""
         stack = traceback.walk_stack(sys._getframe(1))
         places = ((frame.f_code.co_filename, line) for frame, line in stack)
-        file, line = next(place for place in places if place[0] != __file__ and "/torch/" not in place[0])
+        file, line = next(
+            place for place in places if place[0] != __file__ and "/torch/" not in place[0]
+        )
         self.waits[f"{operation} at {Path(file).name}:{line}"] += 1
 
 
@@ -100,7 +116,9 @@ class _Calls(TorchFunctionMode):
         if func == DEVICE_OF and self._device.holds(args[0]):
             return OTHER
         if func in READS and self._device.holds(args[0]):
-            raise MixedDevices("A tensor of the other device is handed to NumPy; call .cpu() first.")
+            raise MixedDevices(
+                "A tensor of the other device is handed to NumPy; call .cpu() first."
+            )
         if func == torch.Tensor.tolist and self._device.holds(args[0]):
             self._device.wait("tolist")
         result = self._called(func, args, kwargs)
@@ -118,7 +136,11 @@ class _Calls(TorchFunctionMode):
         if func == torch.Tensor.cpu:
             return torch.device("cpu")
         if func == torch.Tensor.to:
-            named = [argument for argument in (*args[1:], *kwargs.values()) if not isinstance(argument, torch.dtype)]
+            named = [
+                argument
+                for argument in (*args[1:], *kwargs.values())
+                if not isinstance(argument, torch.dtype)
+            ]
         else:
             named = [kwargs.get("device")]
         for argument in named:
@@ -136,7 +158,9 @@ class _Calls(TorchFunctionMode):
         (self._device.put if is_other else self._device.take)(copy)
         return copy
 
-    def _called(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    def _called(
+        self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> Any:
         outer = self._device.inside
         self._device.inside = outer or any(map(self._device.holds, _tensors((args, kwargs))))
         try:
@@ -146,14 +170,19 @@ class _Calls(TorchFunctionMode):
 
 
 class _Operations(TorchDispatchMode):
-    """Refuses operations on tensors of both devices, and marks what is computed on the other one."""
+    """Refuses operations on tensors of both devices, and marks what is computed on the other
+    one."""
 
     def __init__(self, device: OtherDevice) -> None:
         super().__init__()
         self._device = device
 
     def __torch_dispatch__(
-        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
         tensors = list(_tensors((args, kwargs)))
@@ -163,10 +192,17 @@ class _Operations(TorchDispatchMode):
             of_result = bool(held and held[0])
         else:
             of_result = any(held) if held else self._device.inside
-            foreign = [tensor for tensor, is_held in zip(tensors, held, strict=True) if not is_held and tensor.dim()]
+            foreign = [
+                tensor
+                for tensor, is_held in zip(tensors, held, strict=True)
+                if not is_held and tensor.dim()
+            ]
             if of_result and foreign:
                 shapes = ", ".join(str(tuple(tensor.shape)) for tensor in foreign)
-                raise MixedDevices(f"{name} meets tensors of the other device and of the CPU, the latter of {shapes}.")
+                raise MixedDevices(
+                    f"{name} meets tensors of the other device and of the CPU, the latter of "
+                    f"{shapes}."
+                )
         if of_result and (name in WAITS or self._finds_places(name, tensors)):
             self._device.wait(name)
         result = func(*args, **kwargs)
@@ -183,7 +219,8 @@ class _Operations(TorchDispatchMode):
 
 
 def _tensors(tree: Any) -> Iterator[Tensor]:
-    """They are looked for in every call of torch, of which torch's own `tree_leaves` would take a large part."""
+    """They are looked for in every call of torch, of which torch's own `tree_leaves` would take a
+    large part."""
     if isinstance(tree, Tensor):
         yield tree
     elif isinstance(tree, list | tuple | dict):

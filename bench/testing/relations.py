@@ -1,7 +1,9 @@
-"""What a metric's definition implies when the network or the image changes in a way that changes no explanation.
+"""What a metric's definition implies when the network or the image changes in a way that changes no
+explanation.
 
-Each relation makes a network and images from given ones, under which the right values are those of the given ones.
-A metric whose YAML names the relation under `changes_under` says why its values change; such a reason is checked too.
+Each relation makes a network and images from given ones, under which the right values are those of
+the given ones. A metric whose YAML names the relation under `changes_under` says why its values
+change; such a reason is checked too.
 """
 
 from __future__ import annotations
@@ -26,8 +28,8 @@ CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 
 
 class Relation(NamedTuple):
-    """name. of_network: changes a copy of the network in place. is_mirrored: whether images and annotations are too.
-    times: how often each image is in the batch."""
+    """name. of_network: changes a copy of the network in place. is_mirrored: whether images and
+    annotations are too. times: how often each image is in the batch."""
 
     name: str
     of_network: Callable[[nn.Sequential], None]
@@ -47,14 +49,24 @@ class Relation(NamedTuple):
 
 
 def network() -> nn.Sequential:
-    """Two convolutions with ReLUs and pooling between, global average pooling and a linear layer; seeded."""
+    """Two convolutions with ReLUs and pooling between, global average pooling and a linear layer;
+    seeded."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(4)
         features = nn.Sequential(
-            nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2), nn.Conv2d(6, CHANNELS, 3, padding=1), nn.ReLU()
+            nn.Conv2d(3, 6, 3, padding=1),
+            nn.ReLU(),
+            nn.AvgPool2d(2),
+            nn.Conv2d(6, CHANNELS, 3, padding=1),
+            nn.ReLU(),
         )
         head = nn.Linear(CHANNELS, CLASSES)
-    parts = {"features": features, "pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "head": head}
+    parts = {
+        "features": features,
+        "pool": nn.AdaptiveAvgPool2d(1),
+        "flatten": nn.Flatten(),
+        "head": head,
+    }
     model = nn.Sequential()
     for name, module in parts.items():
         model.add_module(name, module)
@@ -112,14 +124,25 @@ def sanity(metric: Plugin, names: Collection[str]) -> list[Row]:
                 continue
             expected = once[name].repeat(relation.times)
             holds = torch.allclose(values, expected, equal_nan=True, **CLOSE)
-            about = reason or ("" if holds else f"changes by {number(_difference(values, expected))}")
-            row = Row(name, SANITY, "a made-up network", relation.name, float(holds), n=IMAGES, about=about)
+            about = reason or (
+                "" if holds else f"changes by {number(_difference(values, expected))}"
+            )
+            row = Row(
+                name,
+                SANITY,
+                "a made-up network",
+                relation.name,
+                float(holds),
+                n=IMAGES,
+                about=about,
+            )
             rows.append(row._replace(passes=holds or bool(reason)))
     return rows
 
 
 def _values(metric: Plugin, relation: Relation) -> dict[str, Tensor]:
-    """(times B,) of each value, in float64; of the two cases of the common suite that by weights."""
+    """(times B,) of each value, in float64; of the two cases of the common suite that by
+    weights."""
     generator = torch.Generator().manual_seed(5)
     images = torch.randn(IMAGES, 3, SIZE, SIZE, generator=generator, dtype=torch.float64)
     others, times = images.roll(1, 0), relation.times
@@ -127,9 +150,13 @@ def _values(metric: Plugin, relation: Relation) -> dict[str, Tensor]:
         images, others = images.flip(3), others.flip(3)
     images, others = images.repeat(times, 1, 1, 1), others.repeat(times, 1, 1, 1)
     trace = own_cut(relation).trace(images, torch.arange(IMAGES).repeat(times) % CLASSES)
-    case = replace(METRIC_CASES["weights"], case=replace(METRIC_CASES["weights"].case, size=(SIZE, SIZE)))
+    case = replace(
+        METRIC_CASES["weights"], case=replace(METRIC_CASES["weights"].case, size=(SIZE, SIZE))
+    )
     ids = tuple(map(str, range(IMAGES))) * times
-    measured = measure(metric, case.explain(replace(trace, other_images=others), relation.is_mirrored, ids), True)
+    measured = measure(
+        metric, case.explain(replace(trace, other_images=others), relation.is_mirrored, ids), True
+    )
     return {name: values.double() for name, (values, _) in measured.items() if values.ndim == 1}
 
 

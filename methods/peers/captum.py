@@ -19,15 +19,18 @@ except ImportError as error:
 
 
 def captum(trace: Trace, extractor: str, options: Mapping[str, Any] | None = None) -> Map:
-    """captum's attributions, summed over channels: signed and at the layer's size, or of the pixels -> (B, h, w).
+    """captum's attributions, summed over channels: signed and at the layer's size, or of the pixels
+    -> (B, h, w).
 
-    extractor: LayerGradCam, LayerGradientXActivation, or GuidedGradCam, whose absolute values over RGB are summed.
-    options: more keyword arguments of its `attribute`.
-    Raises BenchError where the library fails on the network, and for a layer of tokens.
+    extractor: LayerGradCam, LayerGradientXActivation, or GuidedGradCam, whose absolute values over
+    RGB are summed. options: more keyword arguments of its `attribute`. Raises BenchError where the
+    library fails on the network, and for a layer of tokens.
     """
     with sandbox(trace, f"captum's {extractor}") as box:
         if box.reshape is not None:
-            raise BenchError(f"captum's {extractor} can't see tokens as maps: leave it out at {trace.layer!r}.")
+            raise BenchError(
+                f"captum's {extractor} can't see tokens as maps: leave it out at {trace.layer!r}."
+            )
         maps = extract(box.model, [box.layer], box.images, trace.targets, extractor, options)
     return Map(maps.detach().to(trace.activations))
 
@@ -42,5 +45,7 @@ def extract(
 ) -> Tensor:
     """The call of the library's documentation at the one layer, summed over channels: (B, h, w)."""
     (layer,) = layers
-    attributions = getattr(library, extractor)(model, layer).attribute(images, target=targets, **(options or {}))
+    attributions = getattr(library, extractor)(model, layer).attribute(
+        images, target=targets, **(options or {})
+    )
     return (attributions.abs() if extractor == "GuidedGradCam" else attributions).sum(1)

@@ -1,4 +1,5 @@
-"""grad-cam (package pytorch_grad_cam): Gildenblat and contributors, https://github.com/jacobgil/pytorch-grad-cam."""
+"""grad-cam (package pytorch_grad_cam): Gildenblat and contributors,
+https://github.com/jacobgil/pytorch-grad-cam."""
 
 from __future__ import annotations
 
@@ -22,18 +23,23 @@ except ImportError as error:
 
 
 def pytorch_grad_cam(
-    trace: Trace, extractor: str, options: Mapping[str, Any] | None = None, layers: Sequence[str] = ()
+    trace: Trace,
+    extractor: str,
+    options: Mapping[str, Any] | None = None,
+    layers: Sequence[str] = (),
 ) -> Map:
     """grad-cam's map: after its own ReLU, min-max scaling and resizing -> (B, H', W').
 
-    extractor: the name of its class. options: more keyword arguments of that class. layers: names of target layers
-    beside the trace's, for RefineCAM.
-    Raises BenchError where the library fails on the network.
+    extractor: the name of its class. options: more keyword arguments of that class. layers: names
+    of target layers beside the trace's, for RefineCAM. Raises BenchError where the library fails on
+    the network.
     """
     with sandbox(trace, f"grad-cam's {extractor}") as box:
         more = {**box.options, **(options or {})}
         targets = box.with_layers(layers)
-        maps = torch.from_numpy(extract(box.model, targets, box.images, trace.targets, extractor, more))
+        maps = torch.from_numpy(
+            extract(box.model, targets, box.images, trace.targets, extractor, more)
+        )
     return Map(maps.to(trace.activations))
 
 
@@ -45,10 +51,12 @@ def extract(
     extractor: str,
     options: Mapping[str, Any] | None = None,
 ) -> np.ndarray:
-    """The call of the library's documentation: float32 maps (B, H', W'). It leaves hooks on the model.
+    """The call of the library's documentation: float32 maps (B, H', W'). It leaves hooks on the
+    model.
 
-    FinerCAM takes one class per batch, so it is called image by image. Not used as a context manager: on exit the
-    library swallows an IndexError, and ShapleyCAM fails behind a flattening head.
+    FinerCAM takes one class per batch, so it is called image by image. Not used as a context
+    manager: on exit the library swallows an IndexError, and ShapleyCAM fails behind a flattening
+    head.
     """
     cam = getattr(library, extractor)(model, layers, **(options or {}))
     if extractor == "FinerCAM":

@@ -23,15 +23,19 @@ from axiom_bench.errors import BenchError, is_out_of_memory
 
 def missing(distribution: str, error: ImportError) -> BenchError:
     """The error for an environment without the library."""
-    return BenchError(f"{distribution} can't be imported ({error}): pip install '.[peers]' in axiom-bench's checkout.")
+    return BenchError(
+        f"{distribution} can't be imported ({error}): pip install '.[peers]' in axiom-bench's "
+        "checkout."
+    )
 
 
 @dataclass(frozen=True)
 class Sandbox:
     """A copy of the network, the target layer in it, and the images (B, 3, H', W').
 
-    model: what the library explains; network: the copy itself, inside it where the trace explains another output.
-    reshape: makes maps (B, K, H, W) of the layer's output where that holds tokens; None where it holds maps.
+    model: what the library explains; network: the copy itself, inside it where the trace explains
+    another output. reshape: makes maps (B, K, H, W) of the layer's output where that holds tokens;
+    None where it holds maps.
     """
 
     model: nn.Module
@@ -46,10 +50,13 @@ class Sandbox:
         return {} if self.reshape is None else {"reshape_transform": self.reshape}
 
     def with_layers(self, names: Sequence[str]) -> list[nn.Module]:
-        """The target layer and the modules of these names. Raises BenchError for a name that the network lacks."""
+        """The target layer and the modules of these names. Raises BenchError for a name that the
+        network lacks."""
         modules = dict(self.network.named_modules())
         if unknown := [repr(name) for name in names if name not in modules]:
-            raise BenchError(f"There is no layer {', '.join(unknown)}; set params.layers to names of modules.")
+            raise BenchError(
+                f"There is no layer {', '.join(unknown)}; set params.layers to names of modules."
+            )
         return [self.layer, *(modules[name] for name in names if modules[name] is not self.layer)]
 
 
@@ -57,10 +64,11 @@ class Sandbox:
 def sandbox(trace: Trace, library: str) -> Iterator[Sandbox]:
     """A copy of the network for one call of a library.
 
-    Hooks, modes, gradients and replaced modules end with the copy; only the weights' memory is shared, which no CAM
-    writes to. Pooling is torch's own, parameters require gradients, passes are counted. The global random state is
-    seeded with 0, and restored; output and warnings are suppressed. An error of the library becomes a BenchError, so
-    that its rows are `not_applicable` and a run continues.
+    Hooks, modes, gradients and replaced modules end with the copy; only the weights' memory is
+    shared, which no CAM writes to. Pooling is torch's own, parameters require gradients, passes are
+    counted. The global random state is seeded with 0, and restored; output and warnings are
+    suppressed. An error of the library becomes a BenchError, so that its rows are `not_applicable`
+    and a run continues.
     """
     devices = [trace.images.device] if trace.images.is_cuda else []
     quiet = io.StringIO()
@@ -89,12 +97,21 @@ def sandbox(trace: Trace, library: str) -> Iterator[Sandbox]:
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            raise BenchError(f"{library} fails on this network ({type(error).__name__}: {error}).") from error
+            raise BenchError(
+                f"{library} fails on this network ({type(error).__name__}: {error})."
+            ) from error
 
 
 def _reshape(trace: Trace) -> Callable[[Tensor], Tensor] | None:
-    parts, height_width = trace.cut_model.trunk_and_head.parts, (trace.images.shape[-2], trace.images.shape[-1])
-    return (lambda output: parts.reshape.to_maps(output, height_width)[0]) if isinstance(parts, ReshapedParts) else None
+    parts, height_width = (
+        trace.cut_model.trunk_and_head.parts,
+        (trace.images.shape[-2], trace.images.shape[-1]),
+    )
+    return (
+        (lambda output: parts.reshape.to_maps(output, height_width)[0])
+        if isinstance(parts, ReshapedParts)
+        else None
+    )
 
 
 def _copy(model: nn.Module) -> nn.Module:
@@ -106,7 +123,8 @@ def _copy(model: nn.Module) -> nn.Module:
 
 
 def _count(model: nn.Module, layer: nn.Module, passes: Passes) -> None:
-    """Counts whole forward passes, and backward passes through the head and down to the network's first operation."""
+    """Counts whole forward passes, and backward passes through the head and down to the network's
+    first operation."""
 
     def forward(_: nn.Module, __: object, logits: Tensor) -> None:
         passes.trunk_forward += len(logits)

@@ -1,8 +1,10 @@
-"""Methods that mask the image and run the whole network again: masks, masked passes, weights from scores.
+"""Methods that mask the image and run the whole network again: masks, masked passes, weights from
+scores.
 
-The rows of a pass are masked copies of one image, as many at once as memory and a CPU's cache hold. So an image's
-values don't depend on the rest of its batch, in float32 not by a bit. Scores of channels are kept in the trace
-(`trace.once`): Score-CAM and the last step of IS-CAM share their masked images.
+The rows of a pass are masked copies of one image, as many at once as memory and a CPU's cache hold.
+So an image's values don't depend on the rest of its batch, in float32 not by a bit. Scores of
+channels are kept in the trace (`trace.once`): Score-CAM and the last step of IS-CAM share their
+masked images.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ RANKINGS = ("variance", "mean")
 
 
 def varying_channels(activations: Tensor) -> Tensor:
-    """Channels that aren't constant, so that min-max can scale them: (B, K, H, W) -> bool (B, K)."""
+    """Channels that aren't constant, so that min-max can scale them: (B, K, H, W) -> bool (B,
+    K)."""
     return activations.amax(axes(activations)) != activations.amin(axes(activations))
 
 
@@ -37,14 +40,17 @@ def top_channels(activations: Tensor, top: int, ranking: str = "variance") -> Te
     if top < 1:
         raise BenchError(f"Invalid top={top}; give the number of channels to keep, at least 1.")
     space = axes(activations)
-    rank = activations.var(space, correction=0) if ranking == "variance" else activations.mean(space)
+    rank = (
+        activations.var(space, correction=0) if ranking == "variance" else activations.mean(space)
+    )
     varying = varying_channels(activations)
     order = rank.masked_fill(~varying, -torch.inf).argsort(dim=1, descending=True, stable=True)
     return torch.zeros_like(varying).scatter(1, order[:, :top], True) & varying
 
 
 def masks(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Maps resized to the image (bilinear, align_corners=False) and scaled to [0, 1]; a constant map becomes 0.
+    """Maps resized to the image (bilinear, align_corners=False) and scaled to [0, 1]; a constant
+    map becomes 0.
 
     maps: (n, H, W). Returns (n, H', W').
     """
@@ -52,15 +58,19 @@ def masks(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def minmax(maps: Tensor) -> Tensor:
-    """(map - minimum) / (maximum - minimum) of each map; a constant map becomes 0. (n, H, W) -> (n, H, W)."""
+    """(map - minimum) / (maximum - minimum) of each map; a constant map becomes 0. (n, H, W) -> (n,
+    H, W)."""
     space = axes(maps, 1)
     low = maps.amin(space, keepdim=True)
     span = maps.amax(space, keepdim=True) - low  # torch.aminmax takes ten times as long
     return (maps - low) / torch.where(span == 0, 1, span)
 
 
-def masked_scores(trace: Trace, image: int, count: int, masked: Callable[[slice], Tensor]) -> Tensor:
-    """Logit and probability of the explained class for `count` masked copies of one image: (count, 2).
+def masked_scores(
+    trace: Trace, image: int, count: int, masked: Callable[[slice], Tensor]
+) -> Tensor:
+    """Logit and probability of the explained class for `count` masked copies of one image: (count,
+    2).
 
     image: its index in the batch. masked: slice of range(count) -> these copies, (rows, 3, H', W').
     """
@@ -81,7 +91,8 @@ def pass_slices(trace: Trace, count: int, with_gradient: bool = False) -> Iterat
 @torch.inference_mode(False)
 @torch.no_grad()
 def channel_scores(trace: Trace, channels: Tensor, strength: float = 1.0) -> Tensor:
-    """Logit and probability of the class for the image times `strength` times each channel's mask: (B, K, 2).
+    """Logit and probability of the class for the image times `strength` times each channel's mask:
+    (B, K, 2).
 
     channels: bool (B, K), the channels to run; the scores of all others are 0.
     """
@@ -90,7 +101,9 @@ def channel_scores(trace: Trace, channels: Tensor, strength: float = 1.0) -> Ten
     def scores(row: int) -> Tensor:
         image, maps = strength * trace.images[row], trace.activations[row, channels[row]]
         table = maps.new_zeros(channels.shape[1], 2)
-        table[channels[row]] = masked_scores(trace, row, len(maps), lambda s: image * masks(maps[s], size)[:, None])
+        table[channels[row]] = masked_scores(
+            trace, row, len(maps), lambda s: image * masks(maps[s], size)[:, None]
+        )
         return table
 
     return trace.per_image(scores)
@@ -99,7 +112,8 @@ def channel_scores(trace: Trace, channels: Tensor, strength: float = 1.0) -> Ten
 def scores_of_all_channels(trace: Trace, strength: float = 1.0) -> Tensor:
     """`channel_scores` of all channels that vary, computed once for all methods: (B, K, 2)."""
     return trace.once(
-        ("masked image", strength), lambda: channel_scores(trace, varying_channels(trace.activations), strength)
+        ("masked image", strength),
+        lambda: channel_scores(trace, varying_channels(trace.activations), strength),
     )
 
 
@@ -108,7 +122,9 @@ def scores_of_all_channels(trace: Trace, strength: float = 1.0) -> Tensor:
 def baseline_scores(trace: Trace) -> Tensor:
     """Logit and probability of each image's class for an image of zeros: (B, 1, 2)."""
     rows = torch.arange(len(trace) if trace.other_inputs else 1)
-    logits = trace.network.forward_logits(torch.zeros_like(trace.images[rows]), rows).expand_as(trace.logits)
+    logits = trace.network.forward_logits(torch.zeros_like(trace.images[rows]), rows).expand_as(
+        trace.logits
+    )
     pairs = zip(logits.split(1), trace.targets.tolist(), strict=True)
     return torch.cat([class_scores(trace, of_image, target) for of_image, target in pairs])[:, None]
 
@@ -116,9 +132,12 @@ def baseline_scores(trace: Trace) -> Tensor:
 def class_scores(trace: Trace, logits: Tensor, target: int) -> Tensor:
     """Logit and probability of one class: (n, C) -> (n, 2), in the order of SCORES.
 
-    "Logit" is the output that the trace explains: where that is another one, such as a margin, its value for the class.
+    "Logit" is the output that the trace explains: where that is another one, such as a margin, its
+    value for the class.
     """
-    return torch.stack([trace.network.explained(logits)[:, target], logits.softmax(1)[:, target]], 1)
+    return torch.stack(
+        [trace.network.explained(logits)[:, target], logits.softmax(1)[:, target]], 1
+    )
 
 
 def score_index(trace: Trace, score: str) -> int:
@@ -130,10 +149,12 @@ def score_index(trace: Trace, score: str) -> int:
         raise unknown("score", score, SCORES)
     if score == "probability" and not trace.has_probability:
         name, columns = trace.cut_model.output.name, trace.logits.shape[1]
-        reason = "the network has one logit" if columns == 1 else f"those of the output {name} don't"
+        reason = (
+            "the network has one logit" if columns == 1 else f"those of the output {name} don't"
+        )
         raise BenchError(
-            f"score=probability needs scores of two or more classes that exclude each other, and {reason}; "
-            "set score=logit in the method's params."
+            "score=probability needs scores of two or more classes that exclude each other, and "
+            f"{reason}; set score=logit in the method's params."
         )
     return SCORES.index(score)
 

@@ -1,7 +1,8 @@
-"""Intercepts the torch calls of a network, or the nonlinear ones of a head, so that a method can read or change their
-gradients.
+"""Intercepts the torch calls of a network, or the nonlinear ones of a head, so that a method can
+read or change their gradients.
 
-A TorchFunctionMode sees calls of modules, functions and methods alike, and leaves the network's modules unchanged.
+A TorchFunctionMode sees calls of modules, functions and methods alike, and leaves the network's
+modules unchanged.
 """
 
 from __future__ import annotations
@@ -20,17 +21,41 @@ from axiom_bench.cutting.numerics import SPACES
 
 # Names of functions and methods, without the underscores of in-place and operator forms.
 PIECEWISE_LINEAR = {
-    *("relu", "relu6", "hardtanh", "clamp", "clip", "threshold", "leaky_relu", "prelu", "rrelu", "hardsigmoid"),
+    *(
+        "relu",
+        "relu6",
+        "hardtanh",
+        "clamp",
+        "clip",
+        "threshold",
+        "leaky_relu",
+        "prelu",
+        "rrelu",
+        "hardsigmoid",
+    ),
     *("hardshrink", "softshrink", "abs"),
 }
 SMOOTH = {
-    *("elu", "selu", "celu", "gelu", "silu", "mish", "softplus", "sigmoid", "tanh", "hardswish", "logsigmoid"),
+    *(
+        "elu",
+        "selu",
+        "celu",
+        "gelu",
+        "silu",
+        "mish",
+        "softplus",
+        "sigmoid",
+        "tanh",
+        "hardswish",
+        "logsigmoid",
+    ),
     *("log_sigmoid", "softsign", "tanhshrink"),
 }
 
 
 def of_layers(*names: str) -> list[str]:
-    """Names of torch's functions for signals, images and volumes: "conv" -> conv1d, conv2d, conv3d."""
+    """Names of torch's functions for signals, images and volumes: "conv" -> conv1d, conv2d,
+    conv3d."""
     return [f"{name}{axes}d" for name in names for axes in SPACES]
 
 
@@ -41,7 +66,9 @@ class Interceptor(TorchFunctionMode):
     """While active, `call` runs in place of every torch call."""
 
     @abstractmethod
-    def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def call(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
         """The result of func(*args, **kwargs), or what stands for it."""
 
     def __torch_function__(
@@ -58,8 +85,8 @@ class Interceptor(TorchFunctionMode):
 class Call:
     """One nonlinear call.
 
-    x: its input, detached. source: a copy of x in the autograd graph. y: the output for `source`. winners: the indices
-    of the maxima of a max pooling, else None.
+    x: its input, detached. source: a copy of x in the autograd graph. y: the output for `source`.
+    winners: the indices of the maxima of a max pooling, else None.
     """
 
     name: str
@@ -70,7 +97,8 @@ class Call:
 
 
 class NonlinearCalls(Interceptor):
-    """While active, calls of `names` whose input depends on the activations return `replaced(x, call)`."""
+    """While active, calls of `names` whose input depends on the activations return `replaced(x,
+    call)`."""
 
     names: frozenset[str]
 
@@ -78,19 +106,26 @@ class NonlinearCalls(Interceptor):
         """The call's output, with the gradient in x that the method defines."""
         raise NotImplementedError
 
-    def other(self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def other(
+        self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
         """The result of any other call."""
         return func(*args, **kwargs)
 
-    def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """The output of `replaced` for a nonlinear call of the activations, of `other` for any other call."""
+    def call(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """The output of `replaced` for a nonlinear call of the activations, of `other` for any
+        other call."""
         name = getattr(func, "__name__", "").strip("_")
         if name not in self.names or not differentiable(args[:1]):
             return self.other(func, name, args, kwargs)
         x, *rest = args
         source = x.clone()
         if name in MAX_POOLING:
-            y, winners = getattr(functional, name)(source, *rest, **{**kwargs, "return_indices": True})
+            y, winners = getattr(functional, name)(
+                source, *rest, **{**kwargs, "return_indices": True}
+            )
             return self.replaced(x, Call(name, source.detach(), source, y, winners))
         written = source.clone()
         y = func(written, *rest, **kwargs)
@@ -100,4 +135,6 @@ class NonlinearCalls(Interceptor):
 
 def differentiable(values: Any) -> bool:
     """Whether any tensor in the (nested) values requires a gradient."""
-    return any(isinstance(value, Tensor) and value.requires_grad for value in pytree.tree_leaves(values))
+    return any(
+        isinstance(value, Tensor) and value.requires_grad for value in pytree.tree_leaves(values)
+    )

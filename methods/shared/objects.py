@@ -10,7 +10,8 @@ from axiom_bench.cutting.trace import Trace
 
 
 def centres(trace: Trace) -> tuple[Tensor, Tensor]:
-    """x and y of the explained box's centre, or of the region's mass, from 0 to 1 along the image: (B,) each.
+    """x and y of the explained box's centre, or of the region's mass, from 0 to 1 along the image:
+    (B,) each.
 
     Raises BenchError for a network of something else.
     """
@@ -23,7 +24,8 @@ def centres(trace: Trace) -> tuple[Tensor, Tensor]:
 
 
 def explained_object(trace: Trace) -> Tensor:
-    """1 in the explained box, (B, H', W'), or in the region, (B, h, w) of the network's maps; 0 elsewhere.
+    """1 in the explained box, (B, H', W'), or in the region, (B, h, w) of the network's maps; 0
+    elsewhere.
 
     A pixel is in the box where its centre is. Raises BenchError for a network of something else.
     """
@@ -37,7 +39,8 @@ def explained_object(trace: Trace) -> Tensor:
 
 
 def middles(values: Tensor) -> Tensor:
-    """Where the places along the last axis are, from 0 to 1, in the values' type and on their device: (W,)."""
+    """Where the places along the last axis are, from 0 to 1, in the values' type and on their
+    device: (W,)."""
     side = values.shape[-1]
     return (torch.arange(side, device=values.device) + 0.5).to(values) / side
 

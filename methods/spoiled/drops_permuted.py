@@ -9,11 +9,11 @@ from axiom_bench.methods.shared.true_map import checked, permuted, weights_of_to
 
 
 def drops_permuted(trace: Trace, degree: float, seed: int = 0) -> Tensor:
-    """Contributions whose totals are (1 - degree) d_k + degree d_p(k), p a circle over the live channels
-    -> (B, K, H, W).
+    """Contributions whose totals are (1 - degree) d_k + degree d_p(k), p a circle over the live
+    channels -> (B, K, H, W).
 
-    d_k = S - S_k. The circle is drawn for each original image and `seed`. The sum of all totals stays.
-    Raises BenchError for a degree outside of [0, 1].
+    d_k = S - S_k. The circle is drawn for each original image and `seed`. The sum of all totals
+    stays. Raises BenchError for a degree outside of [0, 1].
     """
     checked(degree)
     drops, F = trace.ablation_drops, trace.activations

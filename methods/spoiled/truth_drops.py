@@ -1,4 +1,5 @@
-"""Contributions that agree with every ablation: the unspoiled end for metrics of contributions per channel."""
+"""Contributions that agree with every ablation: the unspoiled end for metrics of contributions per
+channel."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from axiom_bench.methods.shared.true_map import weights_of_totals
 
 
 def truth_drops(trace: Trace) -> Tensor:
-    """w = d_k F_k / sum_xy F_k^2, so that the contributions of channel k add up to its ablation drop d_k = S - S_k
-    -> (B, K, H, W).
+    """w = d_k F_k / sum_xy F_k^2, so that the contributions of channel k add up to its ablation
+    drop d_k = S - S_k -> (B, K, H, W).
     """
     return weights_of_totals(trace.ablation_drops, trace.activations)

@@ -1,4 +1,5 @@
-"""The right explanation at the layer's own resolution: as sharp as a method that weights channels can be."""
+"""The right explanation at the layer's own resolution: as sharp as a method that weights channels
+can be."""
 
 from __future__ import annotations
 
@@ -12,10 +13,11 @@ from axiom_bench.methods.spoiled.truth import truth
 
 
 def truth_grid(trace: Trace) -> Tensor | Map:
-    """The truth at the layer's own resolution: the true map's means over the layer's cells -> (B, H, W).
+    """The truth at the layer's own resolution: the true map's means over the layer's cells -> (B,
+    H, W).
 
-    The contributions of a network that tells them are at the layer already, and are as `truth` gives them.
-    Raises BenchError as `truth`.
+    The contributions of a network that tells them are at the layer already, and are as `truth`
+    gives them. Raises BenchError as `truth`.
     """
     if trace.true_contributions is not None:
         return truth(trace)

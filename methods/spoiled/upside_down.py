@@ -8,7 +8,8 @@ from axiom_bench.methods.shared.true_map import checked, true_map
 
 
 def upside_down(trace: Trace, degree: float) -> Map:
-    """(1 - degree) T + degree U, T the true map, U the same with top and bottom swapped -> (B, h, w).
+    """(1 - degree) T + degree U, T the true map, U the same with top and bottom swapped -> (B, h,
+    w).
 
     Raises BenchError where the truth isn't known, and for a degree outside of [0, 1].
     """

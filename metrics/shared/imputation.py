@@ -1,12 +1,15 @@
-"""Linear imputation of missing pixels for ROAD: Rong et al., A Consistent and Efficient Evaluation Strategy for
-Attribution Methods, ICML 2022, arXiv:2202.00449, section 4. The noise is added by the metric.
+"""Linear imputation of missing pixels for ROAD: Rong et al., A Consistent and Efficient Evaluation
+Strategy for Attribution Methods, ICML 2022, arXiv:2202.00449, section 4. The noise is added by the
+metric.
 
-Every missing pixel is the weighted mean of its neighbours in the image, 1/6 along the axes and 1/12 along the
-diagonals: one sparse linear system per image, solved by conjugate gradients. Their preconditioner is a multigrid
-V-cycle that aggregates blocks of 2 x 2 pixels (coarse equations are sums of fine ones).
+Every missing pixel is the weighted mean of its neighbours in the image, 1/6 along the axes and 1/12
+along the diagonals: one sparse linear system per image, solved by conjugate gradients. Their
+preconditioner is a multigrid V-cycle that aggregates blocks of 2 x 2 pixels (coarse equations are
+sums of fine ones).
 
-Compiled by numba: import it when it is needed. Loops stand where slices could be assigned, which take a third of the
-time of compiling. All arrays of pixels have a margin of a zero on every side, so that each pixel has eight neighbours.
+Compiled by numba: import it when it is needed. Loops stand where slices could be assigned, which
+take a third of the time of compiling. All arrays of pixels have a margin of a zero on every side,
+so that each pixel has eight neighbours.
 """
 
 from __future__ import annotations
@@ -25,37 +28,52 @@ from axiom_bench.metrics.shared.cpu import compiled
 
 EDGE_WEIGHT = 1 / 6
 CORNER_WEIGHT = 1 / 12
-# Energy norm of the error, relative to the range of the observed pixels. It doesn't bound the error of a single pixel
-# in a large hole with observed pixels on one side only; in such holes of 70 and 90 % of 224 x 224 pixels of unit
-# variance, no error was above 7e-4.
+# Energy norm of the error, relative to the range of the observed pixels. It doesn't bound the error
+# of a single pixel in a large hole with observed pixels on one side only; in such holes of 70 and
+# 90 % of 224 x 224 pixels of unit variance, no error was above 7e-4.
 TOLERANCE = 5e-5
-RESIDUAL = 1e-7  # of volumes, relative to the observed neighbours; within 1e-3 of a direct solve as well
+RESIDUAL = (
+    1e-7  # of volumes, relative to the observed neighbours; within 1e-3 of a direct solve as well
+)
 MAX_ITERATIONS = 40  # photographs take 10 to 20
 COARSEST_SIDE = 8  # pixels
 JACOBI_SWEEPS = 8  # on the coarsest grid
-OVERCORRECTION = 1.5  # blocks of equal corrections are too stiff: a smooth correction has half their energy
-SMALLEST = np.finfo(np.float64).tiny  # divisor, for a residual that has vanished and whose step would be 0 / 0
+OVERCORRECTION = (
+    1.5  # blocks of equal corrections are too stiff: a smooth correction has half their energy
+)
+SMALLEST = np.finfo(
+    np.float64
+).tiny  # divisor, for a residual that has vanished and whose step would be 0 / 0
 
 
 def impute(images: Tensor, hole: Tensor, tolerance: float = TOLERANCE) -> Tensor:
-    """Fill holes with the weighted mean of the neighbours: (R, 3, H', W'), bool (R, H', W') -> (R, 3, H', W').
+    """Fill holes with the weighted mean of the neighbours: (R, 3, H', W'), bool (R, H', W') -> (R,
+    3, H', W').
 
-    Of signals, (R, C, L), the neighbours count 1/2 each, which is a linear interpolation. Of volumes, (R, C, D, H, W),
-    they count 1/14 along the axes, 1/28 across edges and 1/56 across corners: in any dimension the kernel 1 2 1 along
-    each axis, without its centre.
+    Of signals, (R, C, L), the neighbours count 1/2 each, which is a linear interpolation. Of
+    volumes, (R, C, D, H, W), they count 1/14 along the axes, 1/28 across edges and 1/56 across
+    corners: in any dimension the kernel 1 2 1 along each axis, without its centre.
 
-    hole: True for pixels to fill; an image without any other pixel becomes NaN. tolerance: the energy norm of the
-    error, relative to the range of a channel's observed pixels (at least their largest magnitude), at which iterations
-    stop. The default is within 1e-3 of a direct solve for pixels of unit variance. Each image is solved alone, in
-    float64 and on the CPU wherever it lies, so that its result depends on no other; torch's threads share the images.
+    hole: True for pixels to fill; an image without any other pixel becomes NaN. tolerance: the
+    energy norm of the error, relative to the range of a channel's observed pixels (at least their
+    largest magnitude), at which iterations stop. The default is within 1e-3 of a direct solve for
+    pixels of unit variance. Each image is solved alone, in float64 and on the CPU wherever it lies,
+    so that its result depends on no other; torch's threads share the images.
     """
-    solve = partial(_imputed, tolerance=tolerance) if hole.ndim == 3 else (_interpolated, _of_volume)[hole.ndim > 3]
-    filled = in_threads(solve, images.cpu().double().contiguous().numpy(), hole.contiguous().cpu().numpy())
+    solve = (
+        partial(_imputed, tolerance=tolerance)
+        if hole.ndim == 3
+        else (_interpolated, _of_volume)[hole.ndim > 3]
+    )
+    filled = in_threads(
+        solve, images.cpu().double().contiguous().numpy(), hole.contiguous().cpu().numpy()
+    )
     return torch.stack([torch.from_numpy(image) for image in filled]).to(images)
 
 
 def _interpolated(signal: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """The exact solution for signals: (C, L) float64, bool (L,) -> (C, L), NaN without a position to go by."""
+    """The exact solution for signals: (C, L) float64, bool (L,) -> (C, L), NaN without a position
+    to go by."""
     if hole.all():
         return np.full_like(signal, np.nan)
     places = np.arange(len(hole))
@@ -63,7 +81,8 @@ def _interpolated(signal: np.ndarray, hole: np.ndarray) -> np.ndarray:
 
 
 def _of_volume(volume: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """(C, D, H, W) float64, bool (D, H, W) -> (C, D, H, W), by conjugate gradients with the diagonal."""
+    """(C, D, H, W) float64, bool (D, H, W) -> (C, D, H, W), by conjugate gradients with the
+    diagonal."""
     filled = volume.copy()
     count = int(hole.sum())
 
@@ -84,18 +103,21 @@ def _of_volume(volume: np.ndarray, hole: np.ndarray) -> np.ndarray:
                        for each in (product, lambda residual: residual / diagonal))  # fmt: skip
     for channel in filled if count else ():
         right = around(np.where(hole, 0.0, channel))[hole]
-        is_known = np.isfinite(channel[~hole]).all() and count < hole.size  # else iterations would go on to the last
+        is_known = (
+            np.isfinite(channel[~hole]).all() and count < hole.size
+        )  # else iterations would go on to the last
         start = np.full(count, channel[~hole].mean() if is_known else np.nan)
         channel[hole] = cg(matrix, right, start, rtol=RESIDUAL, M=inverse)[0] if is_known else start
     return filled
 
 
 class Level(NamedTuple):
-    """The equations on one grid, and what a V-cycle is given (residual) and gives there (solution); (h + 2, w + 2).
-    product: working memory.
+    """The equations on one grid, and what a V-cycle is given (residual) and gives there (solution);
+    (h + 2, w + 2). product: working memory.
 
-    edges: (4, h + 2, w + 2), the weights between a missing pixel and the one on its right, below, below right and below
-    left. diagonal: of the matrix. inverse: of the diagonal, 0 where no pixel is missing.
+    edges: (4, h + 2, w + 2), the weights between a missing pixel and the one on its right, below,
+    below right and below left. diagonal: of the matrix. inverse: of the diagonal, 0 where no pixel
+    is missing.
     """
 
     edges: np.ndarray
@@ -123,7 +145,11 @@ def _imputed(image: np.ndarray, hole: np.ndarray, tolerance: float) -> np.ndarra
         for y in range(1, height + 1):
             for x in range(1, width + 1):
                 is_missing = hole[y - 1, x - 1]
-                residual[y, x] = _neighbour_sum(start, y, x) - diagonal[y, x] * start[y, x] if is_missing else 0.0
+                residual[y, x] = (
+                    _neighbour_sum(start, y, x) - diagonal[y, x] * start[y, x]
+                    if is_missing
+                    else 0.0
+                )
         correction = _conjugate_gradients(levels, tolerance * scale)
         for y in range(height):
             for x in range(width):
@@ -134,7 +160,8 @@ def _imputed(image: np.ndarray, hole: np.ndarray, tolerance: float) -> np.ndarra
 
 @compiled
 def _observed(channel: np.ndarray, hole: np.ndarray) -> tuple[float, float]:
-    """The mean of the pixels outside of the hole, and their range, at least their largest magnitude; NaN of none."""
+    """The mean of the pixels outside of the hole, and their range, at least their largest
+    magnitude; NaN of none."""
     low = np.inf
     high = -np.inf
     total = 0.0
@@ -153,14 +180,16 @@ def _observed(channel: np.ndarray, hole: np.ndarray) -> tuple[float, float]:
 def _neighbour_sum(values: np.ndarray, y: int, x: int) -> float:
     """The weighted sum over a pixel's neighbours."""
     along = values[y - 1, x] + values[y + 1, x] + values[y, x - 1] + values[y, x + 1]
-    across = values[y - 1, x - 1] + values[y - 1, x + 1] + values[y + 1, x - 1] + values[y + 1, x + 1]
+    across = (
+        values[y - 1, x - 1] + values[y - 1, x + 1] + values[y + 1, x - 1] + values[y + 1, x + 1]
+    )
     return EDGE_WEIGHT * along + CORNER_WEIGHT * across
 
 
 @compiled
 def _conjugate_gradients(levels: list[Level], tolerance: float) -> np.ndarray:
-    """Solve the finest level's equations for its residual, which is overwritten, until the energy norm of the error is
-    at most `tolerance`."""
+    """Solve the finest level's equations for its residual, which is overwritten, until the energy
+    norm of the error is at most `tolerance`."""
     finest = levels[0]
     residual = finest.residual
     correction = finest.solution
@@ -184,7 +213,8 @@ def _conjugate_gradients(levels: list[Level], tolerance: float) -> np.ndarray:
 
 @compiled
 def _v_cycle(levels: list[Level]) -> None:
-    """A multigrid V-cycle with one Jacobi sweep before and one after: an approximate, symmetric solve."""
+    """A multigrid V-cycle with one Jacobi sweep before and one after: an approximate, symmetric
+    solve."""
     coarsest = len(levels) - 1
     for depth in range(coarsest + 1):
         _scale(levels[depth])
@@ -213,8 +243,8 @@ def _scale(level: Level) -> None:
 
 @compiled
 def _multiply(level: Level, values: np.ndarray) -> None:
-    """product = the matrix times values. Slices, whose indices the compiler knows to lie inside, let the processor take
-    several pixels at once."""
+    """product = the matrix times values. Slices, whose indices the compiler knows to lie inside,
+    let the processor take several pixels at once."""
     edges = level.edges
     size = values.shape[1] - 2
     for y in range(1, len(values) - 1):
@@ -260,7 +290,8 @@ def _smooth(level: Level) -> None:
 
 @compiled
 def _restrict(level: Level, coarse_residual: np.ndarray) -> None:
-    """Sum the residual that the solution leaves over blocks of 2 x 2 pixels; `product` is as in `_smooth`."""
+    """Sum the residual that the solution leaves over blocks of 2 x 2 pixels; `product` is as in
+    `_smooth`."""
     for row in range(1, len(coarse_residual) - 1):
         coarse = coarse_residual[row][1:-1]
         y = 2 * row - 1
@@ -270,7 +301,12 @@ def _restrict(level: Level, coarse_residual: np.ndarray) -> None:
         lower_product = level.product[y + 1][1:]
         for x in range(len(coarse)):
             left = upper[2 * x] - upper_product[2 * x] + lower[2 * x] - lower_product[2 * x]
-            right = upper[2 * x + 1] - upper_product[2 * x + 1] + lower[2 * x + 1] - lower_product[2 * x + 1]
+            right = (
+                upper[2 * x + 1]
+                - upper_product[2 * x + 1]
+                + lower[2 * x + 1]
+                - lower_product[2 * x + 1]
+            )
             coarse[x] = left + right
 
 
@@ -300,7 +336,8 @@ def _add(values: np.ndarray, factor: float, others: np.ndarray, answer: np.ndarr
 
 @compiled
 def _inner(first: np.ndarray, second: np.ndarray) -> float:
-    """The sum of products; of each column first, which a processor does for several columns at once."""
+    """The sum of products; of each column first, which a processor does for several columns at
+    once."""
     sums = np.zeros(first.shape[1])
     for y in range(len(first)):
         row = first[y]
@@ -347,8 +384,12 @@ def _level(edges: np.ndarray, boundary: np.ndarray) -> Level:
     inverse = np.zeros_like(boundary)
     for y in range(1, boundary.shape[0] - 1):
         for x in range(1, boundary.shape[1] - 1):
-            diagonal[y, x] += edges[0, y, x] + edges[0, y, x - 1] + edges[1, y, x] + edges[1, y - 1, x]
-            diagonal[y, x] += edges[2, y, x] + edges[2, y - 1, x - 1] + edges[3, y, x] + edges[3, y - 1, x + 1]
+            diagonal[y, x] += (
+                edges[0, y, x] + edges[0, y, x - 1] + edges[1, y, x] + edges[1, y - 1, x]
+            )
+            diagonal[y, x] += (
+                edges[2, y, x] + edges[2, y - 1, x - 1] + edges[3, y, x] + edges[3, y - 1, x + 1]
+            )
             if diagonal[y, x] > 0:
                 inverse[y, x] = 1 / diagonal[y, x]
     nothing = np.zeros_like(boundary)
@@ -357,7 +398,8 @@ def _level(edges: np.ndarray, boundary: np.ndarray) -> Level:
 
 @compiled
 def _coarser(edges: np.ndarray, boundary: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of blocks of 2 x 2 pixels: the sums of the edges from one block to the other, and of the boundary."""
+    """Of blocks of 2 x 2 pixels: the sums of the edges from one block to the other, and of the
+    boundary."""
     shape = (boundary.shape[0] // 2 + 1, boundary.shape[1] // 2 + 1)
     right = edges[0]
     below = edges[1]
@@ -369,9 +411,15 @@ def _coarser(edges: np.ndarray, boundary: np.ndarray) -> tuple[np.ndarray, np.nd
         for column in range(1, shape[1] - 1):
             y = 2 * row
             x = 2 * column  # the block's last pixel
-            sums[row, column] = boundary[y - 1, x - 1] + boundary[y - 1, x] + boundary[y, x - 1] + boundary[y, x]
-            coarse[0, row, column] = right[y - 1, x] + right[y, x] + below_right[y - 1, x] + below_left[y - 1, x + 1]
-            coarse[1, row, column] = below[y, x - 1] + below[y, x] + below_right[y, x - 1] + below_left[y, x]
+            sums[row, column] = (
+                boundary[y - 1, x - 1] + boundary[y - 1, x] + boundary[y, x - 1] + boundary[y, x]
+            )
+            coarse[0, row, column] = (
+                right[y - 1, x] + right[y, x] + below_right[y - 1, x] + below_left[y - 1, x + 1]
+            )
+            coarse[1, row, column] = (
+                below[y, x - 1] + below[y, x] + below_right[y, x - 1] + below_left[y, x]
+            )
             coarse[2, row, column] = below_right[y, x]
             coarse[3, row, column] = below_left[y, x - 1]
     return coarse, sums

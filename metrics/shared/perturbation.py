@@ -33,14 +33,15 @@ Result = TypeVar("Result")
 class Filling:
     """A replacement for pixels of an image.
 
-    A metric that takes one, and is decorated with `takes_fields`, has its fields as parameters: users set
-    metric.NAME.params.fill.
+    A metric that takes one, and is decorated with `takes_fields`, has its fields as parameters:
+    users set metric.NAME.params.fill.
     """
 
     fill: Fill = "zero"
-    """"mean": the image's own mean per channel. "zero": 0 in normalised pixels, which is the data set's mean colour.
-    "blur": the image under a Gaussian. "rise": under the kernel of RISE's code, 11 x 11 pixels at any image size. Or a
-    colour: a number per channel, in normalised pixels; black is -mean / std, for ImageNet [-2.118, -2.036, -1.804]."""
+    """"mean": the image's own mean per channel. "zero": 0 in normalised pixels, which is the data
+    set's mean colour. "blur": the image under a Gaussian. "rise": under the kernel of RISE's code,
+    11 x 11 pixels at any image size. Or a colour: a number per channel, in normalised pixels; black
+    is -mean / std, for ImageNet [-2.118, -2.036, -1.804]."""
     blur: float = 0.05
     """The Gaussian's sigma as a share of the image's shorter side; only "blur" reads it."""
 
@@ -52,12 +53,16 @@ class Filling:
         return self._values(images).expand_as(images)
 
     def blended(self, images: Tensor, amount: Tensor) -> Tensor:
-        """Return image (1 - a) + fill a: images (B, 3, H', W'), a (B, H', W') in [0, 1] -> (B, 3, H', W')."""
+        """Return image (1 - a) + fill a: images (B, 3, H', W'), a (B, H', W') in [0, 1] -> (B, 3,
+        H', W')."""
         amount = amount[:, None].to(images.dtype)
         return images * (1 - amount) + self.pixels(images) * amount
 
-    def logits(self, explanation: Explanation, key: Hashable, amount: Tensor) -> MetricGenerator[Tensor]:
-        """Ask for the model's answer to the images `blended` with an amount that the key names: (B, C)."""
+    def logits(
+        self, explanation: Explanation, key: Hashable, amount: Tensor
+    ) -> MetricGenerator[Tensor]:
+        """Ask for the model's answer to the images `blended` with an amount that the key names: (B,
+        C)."""
         images = explanation.required_images
 
         def perturbed(rows: slice, copies: slice) -> Tensor:
@@ -74,7 +79,8 @@ class Filling:
         if self.fill == "blur":
             if not 0 < self.blur <= 1:
                 raise BenchError(
-                    f"The blur, a share of the image's shorter side, lies above 0 and up to 1; it is {self.blur}."
+                    "The blur, a share of the image's shorter side, lies above 0 and up to 1; it "
+                    f"is {self.blur}."
                 )
             return _blurred(images, self.blur * min(images.shape[2:]))
         if self.fill == "rise":
@@ -82,7 +88,8 @@ class Filling:
         if not isinstance(self.fill, str) and len(self.fill) == images.shape[1]:
             return over_space(images.new_tensor(list(self.fill)), images)
         raise BenchError(
-            f"A perturbation's fill is 'mean', 'zero', 'blur', 'rise' or {images.shape[1]} numbers, not {self.fill!r}."
+            f"A perturbation's fill is 'mean', 'zero', 'blur', 'rise' or {images.shape[1]} "
+            f"numbers, not {self.fill!r}."
         )
 
 
@@ -111,17 +118,20 @@ class Perturbation(Filling):
         of_image: bool = False,
         same: tuple[Hashable, Tensor] | None = None,
     ) -> PerturbedImages:
-        """Ask for the model's confidence in copies of each image in which some pixels are replaced: (B, count).
+        """Ask for the model's confidence in copies of each image in which some pixels are replaced:
+        (B, count).
 
-        is_replaced(rows, copies): where, bool (rows, copies, H', W'), or (1, copies, H', W') for every image
-        alike; the key names it. of_image, same: see `PerturbedImages`.
+        is_replaced(rows, copies): where, bool (rows, copies, H', W'), or (1, copies, H', W') for
+        every image alike; the key names it. of_image, same: see `PerturbedImages`.
         """
         trace = explanation.required_trace
         images = explanation.required_images
         replacement = self.replacement(explanation)
 
         def perturbed(rows: slice, copies: slice) -> Tensor:
-            return torch.where(is_replaced(rows, copies)[:, :, None], replacement[rows, None], images[rows, None])
+            return torch.where(
+                is_replaced(rows, copies)[:, :, None], replacement[rows, None], images[rows, None]
+            )
 
         if same is not None:
             same = ((same[0], repr(self)), same[1])
@@ -136,7 +146,8 @@ class Perturbation(Filling):
 
 
 def takes_fields(metric: Callable[..., Result]) -> Callable[..., Result]:
-    """Decorate a metric whose parameter is a dataclass, so that it takes the fields as parameters instead.
+    """Decorate a metric whose parameter is a dataclass, so that it takes the fields as parameters
+    instead.
 
     The parameter's default has the defaults of the fields.
     """
@@ -146,7 +157,10 @@ def takes_fields(metric: Callable[..., Result]) -> Callable[..., Result]:
     flat_parameters = []
     for parameter in parameters.values():
         if parameter is grouped:
-            flat_parameters += [field.replace(default=getattr(grouped.default, name)) for name, field in fields.items()]
+            flat_parameters += [
+                field.replace(default=getattr(grouped.default, name))
+                for name, field in fields.items()
+            ]
         else:
             flat_parameters.append(parameter)
     signature = inspect.Signature(flat_parameters)
@@ -164,8 +178,8 @@ def takes_fields(metric: Callable[..., Result]) -> Callable[..., Result]:
 def highlighted(explanation: Explanation, mode: str = "soft", fraction: float = 0.1) -> Tensor:
     """How much of each pixel the map highlights, in [0, 1]: (B, H', W').
 
-    mode "soft": the heatmap. mode "hard": 1 for the highest `fraction` of the pixels, the same number for every map, at
-    least one (see `shared.pixel_order` for their order), 0 for all others.
+    mode "soft": the heatmap. mode "hard": 1 for the highest `fraction` of the pixels, the same
+    number for every map, at least one (see `shared.pixel_order` for their order), 0 for all others.
     Raises BenchError for another mode, and for a fraction outside [0, 1].
     """
     heatmap = explanation.required_heatmap
@@ -187,8 +201,9 @@ def probabilities(logits: Tensor, targets: Tensor) -> Tensor:
 def confidence(logits: Tensor, targets: Tensor, output: str = "probability") -> Tensor:
     """The model's confidence in each row's class: (R, C), (R,) -> (R,), float64.
 
-    output "probability": the softmax probability of each row's class. "logit": its logit. "accuracy": 1 where it is
-    the predicted class, else 0. NaN where the logits are. Raises BenchError for another output.
+    output "probability": the softmax probability of each row's class. "logit": its logit.
+    "accuracy": 1 where it is the predicted class, else 0. NaN where the logits are. Raises
+    BenchError for another output.
     """
     if output not in OUTPUTS:
         raise unknown("output", str(output), OUTPUTS)
@@ -199,13 +214,19 @@ def confidence(logits: Tensor, targets: Tensor, output: str = "probability") -> 
     return (logits.argmax(1) == targets).double().masked_fill(logits.isnan().any(1), torch.nan)
 
 
-def confidence_in(trace: Trace, logits: Tensor, targets: Tensor, output: str = "probability") -> Tensor:
-    """`confidence` of logits of the trace's model; "logit" is S, the score that it explains: (R, C) -> (R,)."""
-    return confidence(trace.network.explained(logits) if output == "logit" else logits, targets, output)
+def confidence_in(
+    trace: Trace, logits: Tensor, targets: Tensor, output: str = "probability"
+) -> Tensor:
+    """`confidence` of logits of the trace's model; "logit" is S, the score that it explains: (R, C)
+    -> (R,)."""
+    return confidence(
+        trace.network.explained(logits) if output == "logit" else logits, targets, output
+    )
 
 
 def scoring(trace: Trace, output: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """The `score` of a PerturbedImages request: logits (n, C) and classes (n,) -> `confidence_in` that output."""
+    """The `score` of a PerturbedImages request: logits (n, C) and classes (n,) -> `confidence_in`
+    that output."""
     return lambda logits, targets: confidence_in(trace, logits, targets, output)
 
 
@@ -237,12 +258,15 @@ def _blurred(images: Tensor, sigma: float) -> Tensor:
     reach = math.ceil(3 * sigma)
     steps = torch.arange(-reach, reach + 1, dtype=images.dtype, device=images.device)
     kernel = torch.exp(-(steps**2) / (2 * sigma**2))
-    return convolved(functional.pad(images, (reach, reach) * len(axes(images)), "replicate"), kernel / kernel.sum())
+    return convolved(
+        functional.pad(images, (reach, reach) * len(axes(images)), "replicate"),
+        kernel / kernel.sum(),
+    )
 
 
 def _blurred_as_rise(images: Tensor) -> Tensor:
-    """gkern(11, 5) of RISE's evaluation.py: scipy's Gaussian of sigma 5 on an impulse in 11 x 11 pixels, where what
-    would lie outside is reflected inwards; zeros outside of the image."""
+    """gkern(11, 5) of RISE's evaluation.py: scipy's Gaussian of sigma 5 on an impulse in 11 x 11
+    pixels, where what would lie outside is reflected inwards; zeros outside of the image."""
     impulse = np.zeros(RISE_KERNEL)
     impulse[RISE_KERNEL // 2] = 1
     kernel = torch.from_numpy(ndimage.gaussian_filter1d(impulse, RISE_SIGMA)).to(images)
@@ -250,10 +274,11 @@ def _blurred_as_rise(images: Tensor) -> Tensor:
 
 
 def numbers_of_first(ranks: Tensor, counts: Tensor) -> Tensor:
-    """A number for the set of pixels whose rank is below each count: (B, H', W') int64 and (B, n) -> int64 (B, n).
+    """A number for the set of pixels whose rank is below each count: (B, H', W') int64 and (B, n)
+    -> int64 (B, n).
 
-    Equal sets have equal numbers; different ones differ, but for one chance in 2^64. Each pixel has a random number of
-    64 bits, the same in every run, and a set has the sum of its pixels'.
+    Equal sets have equal numbers; different ones differ, but for one chance in 2^64. Each pixel has
+    a random number of 64 bits, the same in every run, and a set has the sum of its pixels'.
     """
     flat = ranks.flatten(1)
     of_rank = torch.zeros(len(flat), flat.shape[1] + 1, dtype=torch.int64, device=flat.device)
@@ -264,7 +289,8 @@ def numbers_of_first(ranks: Tensor, counts: Tensor) -> Tensor:
 
 
 def numbers_of_parts(parts: Tensor, count: int) -> Tensor:
-    """A number for the set of pixels in each of `count` parts of an image: (B, H', W') int64 -> int64 (B, count)."""
+    """A number for the set of pixels in each of `count` parts of an image: (B, H', W') int64 ->
+    int64 (B, count)."""
     flat = parts.flatten(1)
     numbers = torch.zeros(len(flat), count, dtype=torch.int64, device=flat.device)
     return numbers.scatter_add_(1, flat, _of_pixels(flat.shape[1]).to(flat.device).expand_as(flat))

@@ -16,9 +16,10 @@ ORDERS = ("highest", "lowest")
 def pixel_ranks(explanation: Explanation, first: str = "highest") -> Tensor:
     """The rank of each pixel in the map's order, 0 for the first: int64 (B, H', W').
 
-    Pixels are ordered by the heatmap. Equal ones, such as all that ReLU sets to 0, by the signed raw map resized to the
-    image, where the explanation has one. Then by their position in reading order, for both values of `first`. Both maps
-    are rounded to 1e-6 of their largest magnitude. Raises BenchError for another `first` than "highest" or "lowest".
+    Pixels are ordered by the heatmap. Equal ones, such as all that ReLU sets to 0, by the signed
+    raw map resized to the image, where the explanation has one. Then by their position in reading
+    order, for both values of `first`. Both maps are rounded to 1e-6 of their largest magnitude.
+    Raises BenchError for another `first` than "highest" or "lowest".
     """
     if first not in ORDERS:
         raise unknown("order of pixels (first)", str(first), ORDERS)
@@ -27,7 +28,8 @@ def pixel_ranks(explanation: Explanation, first: str = "highest") -> Tensor:
 
 
 def ranks_of(keys: Tensor, first: str) -> Tensor:
-    """The rank of each of n numbers, 0 for the first, equal ones by their position: (B, n) -> int64 (B, n).
+    """The rank of each of n numbers, 0 for the first, equal ones by their position: (B, n) -> int64
+    (B, n).
 
     first: "highest" or "lowest" numbers.
     """
@@ -37,8 +39,8 @@ def ranks_of(keys: Tensor, first: str) -> Tensor:
 
 
 def pixel_keys(explanation: Explanation) -> Tensor:
-    """Numbers in the order of `pixel_ranks`, the highest pixel's the largest; equal pixels have equal ones: int64 (B,
-    H', W')."""
+    """Numbers in the order of `pixel_ranks`, the highest pixel's the largest; equal pixels have
+    equal ones: int64 (B, H', W')."""
     heatmap = explanation.required_heatmap
     keys = _millionths(heatmap) * (2 * MILLION + 1)
     if explanation.raw_map is not None:
@@ -47,5 +49,6 @@ def pixel_keys(explanation: Explanation) -> Tensor:
 
 
 def _millionths(maps: Tensor) -> Tensor:
-    """Maps (B, H', W') in millionths of their largest magnitude, rounded: int64; what isn't finite is 0."""
+    """Maps (B, H', W') in millionths of their largest magnitude, rounded: int64; what isn't finite
+    is 0."""
     return (scaled(maps) * MILLION).round_().nan_to_num_(0, 0, 0).long()

@@ -1,4 +1,5 @@
-"""Random subsets of an image's pixels and the score's drop without them, computed once for all methods."""
+"""Random subsets of an image's pixels and the score's drop without them, computed once for all
+methods."""
 
 from __future__ import annotations
 
@@ -21,15 +22,18 @@ from axiom_bench.metrics.shared.similarity import pearson, where_defined
 
 Subset = Callable[[torch.Generator, tuple[int, ...]], Tensor]
 SUBSETS_AT_ONCE = 64  # drawn and multiplied with a map together
-KEPT_PIXELS = 20 * 20  # of a raw map: the weights of 900 subsets take 3 MB per image; as bits of 224 x 224, 6 MB
+KEPT_PIXELS = (
+    20 * 20
+)  # of a raw map: the weights of 900 subsets take 3 MB per image; as bits of 224 x 224, 6 MB
 
 
 @dataclass(frozen=True)
 class Subsets:
     """Random subsets of each image's pixels, and how they are taken out.
 
-    kind: a name that distinguishes these subsets from others. draws: functions of a generator and (H', W') that draw a
-    bool (H', W'), in this order from each image's own generator, seeded by `seed` and the image.
+    kind: a name that distinguishes these subsets from others. draws: functions of a generator and
+    (H', W') that draw a bool (H', W'), in this order from each image's own generator, seeded by
+    `seed` and the image.
     """
 
     kind: str
@@ -38,12 +42,15 @@ class Subsets:
     seed: int
 
 
-def subset_drops(explanation: Explanation, subsets: Subsets) -> MetricGenerator[tuple[Tensor, Tensor]]:
-    """For random subsets of each image's pixels, the map's sum and the model's drop: (B, n) twice, in float64.
+def subset_drops(
+    explanation: Explanation, subsets: Subsets
+) -> MetricGenerator[tuple[Tensor, Tensor]]:
+    """For random subsets of each image's pixels, the map's sum and the model's drop: (B, n) twice,
+    in float64.
 
-    The first is the sum of the map over the subset, the second f(x) - f(x without the subset). The map is the signed
-    raw map, resized bilinearly to the image. Drops are computed once for all methods, and so are the weights of a raw
-    map's pixels in each subset.
+    The first is the sum of the map over the subset, the second f(x) - f(x without the subset). The
+    map is the signed raw map, resized bilinearly to the image. Drops are computed once for all
+    methods, and so are the weights of a raw map's pixels in each subset.
     """
     trace = explanation.required_trace
     raw_map = explanation.required_raw_map
@@ -64,14 +71,18 @@ def subset_drops(explanation: Explanation, subsets: Subsets) -> MetricGenerator[
 
 
 def drops_correlation(explanation: Explanation, attributed: Tensor, drops: Tensor) -> Tensor:
-    """Pearson's correlation of the map's sums and the model's drops of n subsets: two (B, n) -> (B,).
+    """Pearson's correlation of the map's sums and the model's drops of n subsets: two (B, n) ->
+    (B,).
 
-    NaN where the map or one of the two is constant; infinite where the model's answer to a subset isn't finite.
+    NaN where the map or one of the two is constant; infinite where the model's answer to a subset
+    isn't finite.
     """
     return where_defined(pearson(attributed, drops), explanation.required_raw_map, drops)
 
 
-def squared_error(explanation: Explanation, attributed: Tensor, changes: Tensor, scaled: bool) -> Tensor:
+def squared_error(
+    explanation: Explanation, attributed: Tensor, changes: Tensor, scaled: bool
+) -> Tensor:
     """Mean of (a times the map's sums - the score's changes)^2 over n subsets: two (B, n) -> (B,).
 
     a: the best single factor where `scaled`, and NaN follows from a map of zeros; otherwise 1.
@@ -84,7 +95,9 @@ def squared_error(explanation: Explanation, attributed: Tensor, changes: Tensor,
         is_zero = (explanation.required_raw_map == 0).flatten(1).all(1)
         attributed = attributed.masked_fill(is_zero[:, None], torch.nan)
     # Infinite where the model's answer isn't finite, since NaN means a map of zeros.
-    return (attributed - changes).square().mean(1).masked_fill(~changes.isfinite().all(1), torch.inf)
+    return (
+        (attributed - changes).square().mean(1).masked_fill(~changes.isfinite().all(1), torch.inf)
+    )
 
 
 def pixels_at_random(count: int) -> Subset:
@@ -98,14 +111,17 @@ def pixels_at_random(count: int) -> Subset:
 
 
 def square_at_random(sides: Sequence[int]) -> Subset:
-    """A square of pixels, all squares of these sides in the image equally likely; one larger than the image is cut off.
+    """A square of pixels, all squares of these sides in the image equally likely; one larger than
+    the image is cut off.
 
-    sides: in pixels. A single whole number is drawn, and squares are counted: torch's draws from a distribution, as
-    `multinomial`, give other numbers in another version of torch.
+    sides: in pixels. A single whole number is drawn, and squares are counted: torch's draws from a
+    distribution, as `multinomial`, give other numbers in another version of torch.
     """
 
     def draw(generator: torch.Generator, size: tuple[int, ...]) -> Tensor:
-        positions = [[max(1, length - side + 1) for length in size] for side in sides]  # of each side, down and across
+        positions = [
+            [max(1, length - side + 1) for length in size] for side in sides
+        ]  # of each side, down and across
         counts = [prod(each) for each in positions]
         number = int(torch.randint(sum(counts), (1,), generator=generator))
         chosen = 0
@@ -120,11 +136,15 @@ def square_at_random(sides: Sequence[int]) -> Subset:
 
 
 def cells_at_random(side: int, probability: float) -> Subset:
-    """A union of square cells of a grid that is shifted at random, each cell with this probability. side: in pixels."""
+    """A union of square cells of a grid that is shifted at random, each cell with this probability.
+    side: in pixels."""
 
     def draw(generator: torch.Generator, size: tuple[int, ...]) -> Tensor:
         shifts = torch.randint(side, (len(size),), generator=generator).tolist()
-        places = [(torch.arange(length) + shift) // side for length, shift in zip(size, shifts, strict=True)]
+        places = [
+            (torch.arange(length) + shift) // side
+            for length, shift in zip(size, shifts, strict=True)
+        ]
         counts = [int(each[-1]) + 1 for each in places]
         drawn = torch.rand(counts, generator=generator, dtype=torch.float64) < probability
         return drawn[torch.meshgrid(*places, indexing="ij")]
@@ -135,8 +155,8 @@ def cells_at_random(side: int, probability: float) -> Subset:
 def _sums(trace: Trace, raw_map: Tensor, subsets: Subsets) -> Tensor:
     """The sum of each resized map over each of its image's subsets: (B, h, w) -> (B, n).
 
-    The resize R is linear, so the sum over a subset's pixels s is <s, R m> = <R's, m>, and R's is the same for all
-    methods whose maps have this size. For large maps it isn't kept.
+    The resize R is linear, so the sum over a subset's pixels s is <s, R m> = <R's, m>, and R's is
+    the same for all methods whose maps have this size. For large maps it isn't kept.
     """
     size = raw_map.shape[1:]
     images = trace.images
@@ -144,11 +164,15 @@ def _sums(trace: Trace, raw_map: Tensor, subsets: Subsets) -> Tensor:
         maps = resized(raw_map, images.shape[2:])
         space = axes(raw_map, 1)
         return trace.per_image(
-            lambda row: torch.cat([(drawn * maps[row]).sum(space) for drawn in _drawn(trace, row, subsets)])
+            lambda row: torch.cat(
+                [(drawn * maps[row]).sum(space) for drawn in _drawn(trace, row, subsets)]
+            )
         )
 
     def pixel_weights() -> Tensor:
-        down, across = (_resize(*sides).to(images.device) for sides in zip(size, images.shape[-2:], strict=True))
+        down, across = (
+            _resize(*sides).to(images.device) for sides in zip(size, images.shape[-2:], strict=True)
+        )
         of_image = dict[int, Tensor]()
         numbers = rows_of_images(trace).numbers.tolist()
         for row, number in enumerate(numbers):
@@ -157,7 +181,10 @@ def _sums(trace: Trace, raw_map: Tensor, subsets: Subsets) -> Tensor:
                 of_image[number] = torch.cat([down.T @ some.double() @ across for some in drawn])
         return torch.stack([of_image[number] for number in numbers])
 
-    weights = trace.once((subsets.kind, "of a raw map's pixels", size, subsets.seed, len(subsets.draws)), pixel_weights)
+    weights = trace.once(
+        (subsets.kind, "of a raw map's pixels", size, subsets.seed, len(subsets.draws)),
+        pixel_weights,
+    )
     return torch.einsum("bnhw,bhw->bn", weights, raw_map)
 
 
@@ -168,8 +195,8 @@ def _resize(length: int, to: int) -> Tensor:
 
 
 def _drawn(trace: Trace, row: int, subsets: Subsets) -> Iterator[Tensor]:
-    """All of an image's subsets, several at a time: bool (n, H', W'). They are drawn once for all rows of the image and
-    kept as bits."""
+    """All of an image's subsets, several at a time: bool (n, H', W'). They are drawn once for all
+    rows of the image and kept as bits."""
     size = tuple(trace.images.shape[2:])
 
     def draw_all() -> list[np.ndarray]:
@@ -179,5 +206,7 @@ def _drawn(trace: Trace, row: int, subsets: Subsets) -> Iterator[Tensor]:
     image = int(rows_of_images(trace).numbers[row])
     kept = trace.once((subsets.kind, "drawn", image, subsets.seed, len(subsets.draws)), draw_all)
     for first in range(0, len(kept), SUBSETS_AT_ONCE):
-        bits = np.unpackbits(np.stack(kept[first : first + SUBSETS_AT_ONCE]), axis=1, count=prod(size))
+        bits = np.unpackbits(
+            np.stack(kept[first : first + SUBSETS_AT_ONCE]), axis=1, count=prod(size)
+        )
         yield torch.from_numpy(bits.view(bool)).view(-1, *size).to(trace.images.device)

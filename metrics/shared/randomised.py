@@ -1,4 +1,5 @@
-"""Copies of a model with the parameters of some layers re-initialised; the model itself is never changed."""
+"""Copies of a model with the parameters of some layers re-initialised; the model itself is never
+changed."""
 
 from __future__ import annotations
 
@@ -21,18 +22,25 @@ from axiom_bench.errors import unknown
 ORDERS = ("cascading", "independent")
 
 
-def randomised(model: nn.Module, image: Tensor, order: str, stages: int, seed: int) -> list[nn.Module]:
-    """One copy of the model for each stage of the randomisation, the first stage at the top of the network.
+def randomised(
+    model: nn.Module, image: Tensor, order: str, stages: int, seed: int
+) -> list[nn.Module]:
+    """One copy of the model for each stage of the randomisation, the first stage at the top of the
+    network.
 
-    The layers (modules with parameters of their own), last executed first, are split into `stages` groups of nearly
-    equal size, at most one per layer. order "cascading": copy i has groups 0 to i re-initialised; "independent": group
-    i alone. image: (1, 3, H', W'), run once to find the order of execution. Copies share memory with the model, and
-    share re-initialised layers with each other. Raises BenchError for another order.
+    The layers (modules with parameters of their own), last executed first, are split into `stages`
+    groups of nearly equal size, at most one per layer. order "cascading": copy i has groups 0 to i
+    re-initialised; "independent": group i alone. image: (1, 3, H', W'), run once to find the order
+    of execution. Copies share memory with the model, and share re-initialised layers with each
+    other. Raises BenchError for another order.
     """
     if order not in ORDERS:
         raise unknown("order of randomisation", order, ORDERS)
     names = layers_top_down(model, image)
-    groups = [list(group) for group in np.array_split(np.array(names, dtype=object), min(stages, len(names)))]
+    groups = [
+        list(group)
+        for group in np.array_split(np.array(names, dtype=object), min(stages, len(names)))
+    ]
     random_model = reinitialised(model, names, seed)
     if order == "cascading":
         groups = [[name for group in groups[: i + 1] for name in group] for i in range(len(groups))]
@@ -40,7 +48,8 @@ def randomised(model: nn.Module, image: Tensor, order: str, stages: int, seed: i
 
 
 def fully_randomised(trace: Trace, seed: int) -> SplitModel:
-    """The last stage of a cascading randomisation, cut where the trace's model is; made once for a cut."""
+    """The last stage of a cascading randomisation, cut where the trace's model is; made once for a
+    cut."""
 
     def cut() -> SplitModel:
         with bound(trace.cut_model.model, trace[:1].other_inputs):
@@ -51,7 +60,8 @@ def fully_randomised(trace: Trace, seed: int) -> SplitModel:
 
 
 def randomised_trace(trace: Trace, seed: int) -> Trace:
-    """The images and classes of a trace in its `fully_randomised` model; equal requests have `randomised_key`."""
+    """The images and classes of a trace in its `fully_randomised` model; equal requests have
+    `randomised_key`."""
     return trace.again(model=fully_randomised(trace, seed))
 
 
@@ -63,7 +73,8 @@ def randomised_key(seed: int) -> tuple[str, int]:
 def layers_top_down(model: nn.Module, image: Tensor) -> list[str]:
     """Names of the modules that have parameters of their own, last executed first.
 
-    A module that isn't called itself, because its parent reads its parameters, takes its parent's position.
+    A module that isn't called itself, because its parent reads its parameters, takes its parent's
+    position.
     """
     hooked = shared_copy(model)
     calls: list[str] = []
@@ -78,7 +89,9 @@ def layers_top_down(model: nn.Module, image: Tensor) -> list[str]:
             name = name.rpartition(".")[0]
         return last_call[name]
 
-    names = [name for name, module in hooked.named_modules() if list(module.parameters(recurse=False))]
+    names = [
+        name for name, module in hooked.named_modules() if list(module.parameters(recurse=False))
+    ]
     return sorted(names, key=position)[::-1]
 
 
@@ -90,11 +103,12 @@ def number_of_layers(model: nn.Module) -> int:
 def reinitialised(model: nn.Module, names: list[str], seed: int) -> nn.Module:
     """A deep copy of the model whose named modules are initialised again, as before training.
 
-    A module is initialised by its own `reset_parameters`, with the statistics that this resets. Parameters that this
-    doesn't change, or all where a module has no such method, are drawn from a normal distribution with their own mean
-    and standard deviation. They are those of weight_norm and spectral_norm, and what a subclass adds. Constant
-    parameters stay constant. Drawn on the CPU in float32, seeded by `seed` and the module's name, so that device,
-    precision and the other modules don't matter.
+    A module is initialised by its own `reset_parameters`, with the statistics that this resets.
+    Parameters that this doesn't change, or all where a module has no such method, are drawn from a
+    normal distribution with their own mean and standard deviation. They are those of weight_norm
+    and spectral_norm, and what a subclass adds. Constant parameters stay constant. Drawn on the CPU
+    in float32, seeded by `seed` and the module's name, so that device, precision and the other
+    modules don't matter.
     """
     random_model = copy.deepcopy(shared_copy(model))
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -108,9 +122,15 @@ def reinitialised(model: nn.Module, names: list[str], seed: int) -> nn.Module:
 
 def _reinitialise(module: nn.Module) -> None:
     """Initialise a module's own parameters again, in place."""
-    plain = {name: value for name, value in vars(module).items() if isinstance(value, Tensor)}  # as weight_norm has
+    plain = {
+        name: value for name, value in vars(module).items() if isinstance(value, Tensor)
+    }  # as weight_norm has
     tensors = {**module._parameters, **module._buffers, **plain}
-    types = {name: (tensor.device, tensor.dtype) for name, tensor in tensors.items() if tensor is not None}
+    types = {
+        name: (tensor.device, tensor.dtype)
+        for name, tensor in tensors.items()
+        if tensor is not None
+    }
     _move(module, {name: (torch.device("cpu"), torch.float32) for name in types})
     before = {name: parameter.clone() for name, parameter in module.named_parameters(recurse=False)}
     if callable(reset := getattr(module, "reset_parameters", None)):
@@ -125,12 +145,19 @@ def _move(module: nn.Module, types: dict[str, tuple[torch.device, torch.dtype]])
     """Move a module's own tensors to their devices, and floating-point ones to their types."""
     for name, (device, dtype) in types.items():
         tensor = getattr(module, name)
-        moved = tensor.data.to(device, dtype) if tensor.is_floating_point() else tensor.data.to(device)
-        setattr(module, name, nn.Parameter(moved, requires_grad=False) if isinstance(tensor, nn.Parameter) else moved)
+        moved = (
+            tensor.data.to(device, dtype) if tensor.is_floating_point() else tensor.data.to(device)
+        )
+        setattr(
+            module,
+            name,
+            nn.Parameter(moved, requires_grad=False) if isinstance(tensor, nn.Parameter) else moved,
+        )
 
 
 def _with_layers_of(source_model: nn.Module, model: nn.Module, names: list[str]) -> nn.Module:
-    """A copy of the model with the named modules' own parameters and buffers taken from `source_model`."""
+    """A copy of the model with the named modules' own parameters and buffers taken from
+    `source_model`."""
     changed = shared_copy(model)
     for name in names:
         target = changed.get_submodule(name)

@@ -1,4 +1,5 @@
-"""Maps scaled and rounded for thresholds, maxima and orders, so that noise in the last bits doesn't matter."""
+"""Maps scaled and rounded for thresholds, maxima and orders, so that noise in the last bits doesn't
+matter."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ def rounded(maps: Tensor) -> Tensor:
 def millionths(explanation: Explanation) -> np.ndarray:
     """The heatmap in millionths of its maximum, rounded: (B, H', W') int32, computed once.
 
-    What isn't finite is 0. A pixel is above a fraction of the maximum where it is greater than `level(fraction)`.
+    What isn't finite is 0. A pixel is above a fraction of the maximum where it is greater than
+    `level(fraction)`.
     """
 
     def levels() -> np.ndarray:
@@ -34,8 +36,8 @@ def millionths(explanation: Explanation) -> np.ndarray:
 
 
 def widened(maps: Tensor) -> Tensor:
-    """float16 and bfloat16 as float32, any other type as it is: a million is infinite in float16, and NumPy has no
-    bfloat16."""
+    """float16 and bfloat16 as float32, any other type as it is: a million is infinite in float16,
+    and NumPy has no bfloat16."""
     return maps.float() if maps.dtype in (torch.float16, torch.bfloat16) else maps
 
 

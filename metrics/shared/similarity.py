@@ -1,4 +1,5 @@
-"""Similarity of two maps of an image: Pearson's and Spearman's correlation, and structural similarity (SSIM)."""
+"""Similarity of two maps of an image: Pearson's and Spearman's correlation, and structural
+similarity (SSIM)."""
 
 from __future__ import annotations
 
@@ -9,8 +10,14 @@ from axiom_bench.cutting.numerics import axes, convolved
 from axiom_bench.errors import unknown
 from axiom_bench.explanation.explanation import Explanation
 
-# Spread of a constant map after rounding, relative to its largest |value|; float32 maps are sums over many channels.
-CONSTANT_SPREAD = {torch.float64: 1e-12, torch.float32: 1e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
+# Spread of a constant map after rounding, relative to its largest |value|; float32 maps are sums
+# over many channels.
+CONSTANT_SPREAD = {
+    torch.float64: 1e-12,
+    torch.float32: 1e-6,
+    torch.float16: 2e-3,
+    torch.bfloat16: 2e-2,
+}
 KINDS = ("pearson", "spearman", "ssim")
 WINDOW = 11  # pixels, of SSIM's Gaussian
 SIGMA = 1.5  # pixels
@@ -20,10 +27,10 @@ K1, K2 = 0.01, 0.03  # of SSIM, for a range of 1
 def similarity(first: Explanation, second: Explanation, kind: str) -> Tensor:
     """Similarity of two explanations of the same images -> (B,), at most 1, for the same map.
 
-    kind "pearson" or "spearman": the correlation of the signed raw maps, no ReLU and no resize, in [-1, 1]; NaN where a
-    map is constant. "ssim": structural similarity of the heatmaps in [0, 1]; NaN where a heatmap is zero everywhere,
-    since two zero maps would have similarity 1. Infinite where the second explanation isn't finite.
-    Raises BenchError for another kind.
+    kind "pearson" or "spearman": the correlation of the signed raw maps, no ReLU and no resize, in
+    [-1, 1]; NaN where a map is constant. "ssim": structural similarity of the heatmaps in [0, 1];
+    NaN where a heatmap is zero everywhere, since two zero maps would have similarity 1. Infinite
+    where the second explanation isn't finite. Raises BenchError for another kind.
     """
     if kind not in KINDS:
         raise unknown("similarity of maps", kind, KINDS)
@@ -38,30 +45,34 @@ def similarity(first: Explanation, second: Explanation, kind: str) -> Tensor:
 
 
 def pearson(first: Tensor, second: Tensor) -> Tensor:
-    """cov(a, b) / (std(a) std(b)) over the pixels: two (B, h, w) -> (B,) in [-1, 1], NaN where one is `constant`."""
+    """cov(a, b) / (std(a) std(b)) over the pixels: two (B, h, w) -> (B,) in [-1, 1], NaN where one
+    is `constant`."""
     a, b = (_centred(maps.double().flatten(1)) for maps in (first, second))
     return (a * b).sum(1).clamp(-1, 1).masked_fill(constant(first) | constant(second), torch.nan)
 
 
 def spearman(first: Tensor, second: Tensor) -> Tensor:
-    """Pearson's correlation of the pixels' ranks, equals sharing the mean of theirs: two (B, h, w) -> (B,).
+    """Pearson's correlation of the pixels' ranks, equals sharing the mean of theirs: two (B, h, w)
+    -> (B,).
 
-    Pixels are equal where the maps, over their largest |value|, agree to 1e-6. NaN where a map is `constant`.
+    Pixels are equal where the maps, over their largest |value|, agree to 1e-6. NaN where a map is
+    `constant`.
     """
     correlation = pearson(*(_ranks(maps) for maps in (first, second)))
     return correlation.masked_fill(constant(first) | constant(second), torch.nan)
 
 
 def constant(maps: Tensor) -> Tensor:
-    """(B, ...) -> bool (B,): where a map is the same everywhere, up to the rounding of the type that it has."""
+    """(B, ...) -> bool (B,): where a map is the same everywhere, up to the rounding of the type
+    that it has."""
     values = maps.double().flatten(1)
     spread = (values - values.mean(1, keepdim=True)).abs().amax(1)
     return spread <= CONSTANT_SPREAD[maps.dtype] * values.abs().amax(1)
 
 
 def where_defined(values: Tensor, raw_map: Tensor, answers: Tensor) -> Tensor:
-    """Values (B, ...) with NaN where the raw map (B, h, w) is `constant`, and infinity, since NaN means that, where one
-    of the model's answers (B, n) isn't finite."""
+    """Values (B, ...) with NaN where the raw map (B, h, w) is `constant`, and infinity, since NaN
+    means that, where one of the model's answers (B, n) isn't finite."""
     rows = (-1, *(1 for _ in values.shape[1:]))
     is_constant = constant(raw_map).view(rows)
     is_infinite = ~answers.isfinite().all(1).view(rows)
@@ -69,15 +80,19 @@ def where_defined(values: Tensor, raw_map: Tensor, answers: Tensor) -> Tensor:
 
 
 def ssim(first: Tensor, second: Tensor) -> Tensor:
-    """Mean structural similarity of maps in [0, 1]: two (B, H, W) -> (B,). Wang et al. 2004, Eq. 13.
+    """Mean structural similarity of maps in [0, 1]: two (B, H, W) -> (B,). Wang et al. 2004, Eq.
+    13.
 
-    (2 mu_a mu_b + C1)(2 cov + C2) / ((mu_a^2 + mu_b^2 + C1)(var_a + var_b + C2)) under a Gaussian window of 11 x 11
-    pixels and sigma 1.5, C1 = 0.01^2, C2 = 0.03^2. It is taken at all places where the window lies inside the map. Maps
-    of less than 11 pixels a side take the largest odd window that fits.
+    (2 mu_a mu_b + C1)(2 cov + C2) / ((mu_a^2 + mu_b^2 + C1)(var_a + var_b + C2)) under a Gaussian
+    window of 11 x 11 pixels and sigma 1.5, C1 = 0.01^2, C2 = 0.03^2. It is taken at all places
+    where the window lies inside the map. Maps of less than 11 pixels a side take the largest odd
+    window that fits.
     """
     a = first.double()
     b = second.double()
-    mean_a, mean_b, square_a, square_b, product = _windowed(torch.stack([a, b, a * a, b * b, a * b], dim=1)).unbind(1)
+    mean_a, mean_b, square_a, square_b, product = _windowed(
+        torch.stack([a, b, a * a, b * b, a * b], dim=1)
+    ).unbind(1)
     var_a = square_a - mean_a**2
     var_b = square_b - mean_b**2
     cov = product - mean_a * mean_b
@@ -88,7 +103,8 @@ def ssim(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _centred(values: Tensor) -> Tensor:
-    """Subtract the mean and divide by the norm: (B, n) -> (B, n); NaN where all values are equal."""
+    """Subtract the mean and divide by the norm: (B, n) -> (B, n); NaN where all values are
+    equal."""
     centred = values - values.mean(1, keepdim=True)
     return centred / centred.norm(dim=1, keepdim=True)
 
@@ -105,7 +121,8 @@ def _ranks(maps: Tensor) -> Tensor:
 
 
 def _windowed(planes: Tensor) -> Tensor:
-    """Means under the Gaussian window, where it lies inside: (B, C, H, W) -> (B, C, H - side + 1, W - side + 1)."""
+    """Means under the Gaussian window, where it lies inside: (B, C, H, W) -> (B, C, H - side + 1, W
+    - side + 1)."""
     side = min(WINDOW, *planes.shape[2:])
     side -= 1 - side % 2
     steps = torch.arange(side, dtype=planes.dtype, device=planes.device) - side // 2

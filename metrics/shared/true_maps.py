@@ -1,7 +1,8 @@
 """Maps of the true contributions, and an explanation's maps beside them.
 
-A heatmap is positive evidence alone, so it is compared with the truth's heatmap, which the same ReLU, resize and
-scaling make. A raw map is signed, and is compared with the truth's signed raw map at the layer's size.
+A heatmap is positive evidence alone, so it is compared with the truth's heatmap, which the same
+ReLU, resize and scaling make. A raw map is signed, and is compared with the truth's signed raw map
+at the layer's size.
 """
 
 from __future__ import annotations
@@ -17,11 +18,15 @@ from axiom_bench.explanation.explanation import Explanation, heatmap
 
 
 def true_contributions(explanation: Explanation) -> Tensor:
-    """T, (B, K, H, W) in float64; NaN where the model tells none, whose rows have a status. Raises BenchError without
-    a trace."""
+    """T, (B, K, H, W) in float64; NaN where the model tells none, whose rows have a status. Raises
+    BenchError without a trace."""
     trace = explanation.required_trace
     truth = trace.true_contributions
-    return torch.full_like(trace.activations, torch.nan, dtype=torch.float64) if truth is None else truth.double()
+    return (
+        torch.full_like(trace.activations, torch.nan, dtype=torch.float64)
+        if truth is None
+        else truth.double()
+    )
 
 
 def true_raw_map(explanation: Explanation) -> Tensor:
@@ -30,13 +35,15 @@ def true_raw_map(explanation: Explanation) -> Tensor:
 
 
 def true_heatmap(explanation: Explanation) -> Tensor:
-    """The truth's positive evidence, made as the explanation's heatmap is: (B, H', W') in [0, 1], in float64."""
+    """The truth's positive evidence, made as the explanation's heatmap is: (B, H', W') in [0, 1],
+    in float64."""
     size = explanation.required_heatmap.shape[1:]
     return heatmap(true_raw_map(explanation), size, explanation.normalise)
 
 
 def at_size(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Maps (B, h, w) in float64 at (H, W): means of its cells along a longer side, bilinear along a shorter one."""
+    """Maps (B, h, w) in float64 at (H, W): means of its cells along a longer side, bilinear along a
+    shorter one."""
     enlarged = resized(maps.double(), list(map(max, maps.shape[1:], size)))
     pool = getattr(functional, f"adaptive_avg_pool{len(size)}d")
     return pool(enlarged[:, None], tuple(size))[:, 0]

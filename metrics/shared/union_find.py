@@ -1,8 +1,9 @@
-"""Connected regions of a map at every threshold, in one pass: pixels are added from the highest down (union-find).
+"""Connected regions of a map at every threshold, in one pass: pixels are added from the highest
+down (union-find).
 
-`sweep` boxes regions; `contour_ious` boxes contours as `cv2.findContours` and `cv2.boundingRect` do: through the
-centres of a region's outer pixels (8-connected), or of the pixels around a hole (4-connected).
-Compiled by numba: import it when it is needed.
+`sweep` boxes regions; `contour_ious` boxes contours as `cv2.findContours` and `cv2.boundingRect`
+do: through the centres of a region's outer pixels (8-connected), or of the pixels around a hole
+(4-connected). Compiled by numba: import it when it is needed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import numpy as np
 
 from axiom_bench.metrics.shared.cpu import compiled
 
-# The eight neighbours of a pixel in a ring, as (row, column) steps; those at even places share an edge with it.
+# The eight neighbours of a pixel in a ring, as (row, column) steps; those at even places share an
+# edge with it.
 RING = ((-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1))
 NONE = len(RING)
 
@@ -22,11 +24,12 @@ NONE = len(RING)
 class Rule(NamedTuple):
     """What a region's size and its box are.
 
-    gains: (256,) uint8, what a pixel adds to its region's size, by the set of neighbours that were added before it (bit
-    i: the i-th of RING). last_of_equals: whether of equally large regions the one whose first pixel comes last is the
-    largest, instead of that whose first pixel comes first. near: by how many pixels a box is larger than its region, on
-    every side; a region whose box would begin outside of the map has none. far: how many more pixels a box has at its
-    far edges. margin: how many pixels at the map's far edges no box reaches.
+    gains: (256,) uint8, what a pixel adds to its region's size, by the set of neighbours that were
+    added before it (bit i: the i-th of RING). last_of_equals: whether of equally large regions the
+    one whose first pixel comes last is the largest, instead of that whose first pixel comes first.
+    near: by how many pixels a box is larger than its region, on every side; a region whose box
+    would begin outside of the map has none. far: how many more pixels a box has at its far edges.
+    margin: how many pixels at the map's far edges no box reaches.
     """
 
     gains: np.ndarray
@@ -46,26 +49,33 @@ class Boxing(NamedTuple):
     bottom: int
 
 
-PIXELS = Rule(np.ones(256, np.uint8), last_of_equals=False, near=0, far=0, margin=0)  # counted, with boxes around them
+PIXELS = Rule(
+    np.ones(256, np.uint8), last_of_equals=False, near=0, far=0, margin=0
+)  # counted, with boxes around them
 THRESHOLDS = 255  # pixels above 0, 1, ... 254
-# Twice the area in a region's outline: of each square between the centres of four pixels 1 where three of them are in
-# the region, 2 where all are. So a pixel adds 1 for each of its squares in which two of the others, of RING, are.
+# Twice the area in a region's outline: of each square between the centres of four pixels 1 where
+# three of them are in the region, 2 where all are. So a pixel adds 1 for each of its squares in
+# which two of the others, of RING, are.
 SQUARES = ((0, 1, 2), (2, 3, 4), (4, 5, 6), (6, 7, 0))
 TWICE_THE_AREA = np.array(
-    [sum(sum(places >> i & 1 for i in square) >= 2 for square in SQUARES) for places in range(256)], np.uint8
+    [sum(sum(places >> i & 1 for i in square) >= 2 for square in SQUARES) for places in range(256)],
+    np.uint8,
 )
-# The map has a margin of one pixel. A contour's box ends one pixel behind its last pixel, but in the image.
+# The map has a margin of one pixel. A contour's box ends one pixel behind its last pixel, but in
+# the image.
 OUTLINES = Rule(TWICE_THE_AREA, last_of_equals=True, near=0, far=1, margin=1)
-HOLES = Rule(TWICE_THE_AREA, last_of_equals=True, near=1, far=1, margin=1)  # the contour is around them
+HOLES = Rule(
+    TWICE_THE_AREA, last_of_equals=True, near=1, far=1, margin=1
+)  # the contour is around them
 
 
 @cache
 def joins(connectivity: int) -> np.ndarray:
-    """(256, 4) uint8: the neighbours whose regions a pixel joins, as places in RING followed by NONE, for each set of
-    neighbours that are above the threshold (bit i: the i-th of RING).
+    """(256, 4) uint8: the neighbours whose regions a pixel joins, as places in RING followed by
+    NONE, for each set of neighbours that are above the threshold (bit i: the i-th of RING).
 
-    Neighbours that touch each other are of one region already, so one of them is enough: mostly one in all.
-    connectivity: 8 (diagonals touch) or 4.
+    Neighbours that touch each other are of one region already, so one of them is enough: mostly one
+    in all. connectivity: 8 (diagonals touch) or 4.
     """
     table = np.full((256, 4), NONE, np.uint8)
     for neighbours in range(256):
@@ -92,21 +102,32 @@ def _touch(i: int, j: int, connectivity: int) -> bool:
 def sweep(
     steps: np.ndarray, count: int, joins: np.ndarray, true_boxes: np.ndarray, rule: Rule
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(boxes (T, 4) int32, largest (T,), best (T,)) of one map's regions above each of T = count ascending thresholds.
+    """(boxes (T, 4) int32, largest (T,), best (T,)) of one map's regions above each of T = count
+    ascending thresholds.
 
-    steps: (H, W) uint16, how many of the thresholds a pixel is above; sides below 32,768. joins: `joins(connectivity)`.
-    true_boxes: (n, 4) float64. boxes: x0 y0 x1 y1, far edges exclusive, of the largest region; zeros where no pixel is
-    above. largest: that box's best IoU with a true box; best: the same over all regions' boxes. 0 without a box.
+    steps: (H, W) uint16, how many of the thresholds a pixel is above; sides below 32,768. joins:
+    `joins(connectivity)`. true_boxes: (n, 4) float64. boxes: x0 y0 x1 y1, far edges exclusive, of
+    the largest region; zeros where no pixel is above. largest: that box's best IoU with a true box;
+    best: the same over all regions' boxes. 0 without a box.
     """
     height, width = steps.shape
-    # RING as offsets. Indices are unsigned: numba asks of any other index whether it counts from the end.
-    ring = np.array([-width, 1 - width, 1, 1 + width, width, width - 1, -1, -1 - width]).astype(np.uintp)
+    # RING as offsets. Indices are unsigned: numba asks of any other index whether it counts from
+    # the end.
+    ring = np.array([-width, 1 - width, 1, 1 + width, width, width - 1, -1, -1 - width]).astype(
+        np.uintp
+    )
     starts, order = _by_step(steps, count)
     neighbours = _higher_neighbours(steps)
-    region_of = np.empty(steps.size, np.uint32)  # of each pixel that has been added; regions are numbered from 1
-    parent = np.zeros(steps.size + 1, np.uint32)  # a region that has become part of another points to it
+    region_of = np.empty(
+        steps.size, np.uint32
+    )  # of each pixel that has been added; regions are numbered from 1
+    parent = np.zeros(
+        steps.size + 1, np.uint32
+    )  # a region that has become part of another points to it
     extent = np.zeros((steps.size + 1, 6), np.int32)  # size, first pixel, x0, y0, x1, y1
-    since = np.zeros(steps.size + 1, np.int32)  # the step at which a region's extent became what it is
+    since = np.zeros(
+        steps.size + 1, np.int32
+    )  # the step at which a region's extent became what it is
     boxing = Boxing(true_boxes, rule.near, rule.far, width - rule.margin, height - rule.margin)
     num_regions = np.int64(0)
     top = np.uint32(0)  # top: the largest region
@@ -139,7 +160,9 @@ def sweep(
             _grow(extent, region, rule.gains[neighbours[place]], pixel, x, y, x + 1, y + 1)
             if _exceeds(extent, region, top, rule.last_of_equals):  # the only region that has grown
                 top = region
-            elif parent[top] != top or extent[top, 1] != first:  # as large as before, but it began elsewhere
+            elif (
+                parent[top] != top or extent[top, 1] != first
+            ):  # as large as before, but it began elsewhere
                 top_is_valid = False
         if not top_is_valid:
             top = _largest(extent, parent, num_regions, rule.last_of_equals)
@@ -155,7 +178,9 @@ def sweep(
 
 
 @compiled
-def _largest(extent: np.ndarray, parent: np.ndarray, num_regions: int, last_of_equals: bool) -> np.uint32:
+def _largest(
+    extent: np.ndarray, parent: np.ndarray, num_regions: int, last_of_equals: bool
+) -> np.uint32:
     """The largest of all regions that aren't part of another."""
     top = np.uint32(0)
     for number in range(1, num_regions + 1):
@@ -167,8 +192,8 @@ def _largest(extent: np.ndarray, parent: np.ndarray, num_regions: int, last_of_e
 
 @compiled
 def _by_step(steps: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """(starts (T + 2,), order (H W,)): order[starts[s]:starts[s + 1]] are the pixels of step s as y << 16 | x, in
-    reading order."""
+    """(starts (T + 2,), order (H W,)): order[starts[s]:starts[s + 1]] are the pixels of step s as y
+    << 16 | x, in reading order."""
     height, width = steps.shape
     starts = np.zeros(count + 2, np.int64)
     for y in range(height):
@@ -187,8 +212,9 @@ def _by_step(steps: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 @compiled
 def _higher_neighbours(steps: np.ndarray) -> np.ndarray:
-    """(H W,) uint8: bit i where the i-th neighbour of RING is added before the pixel: it is higher, or as high and
-    earlier in reading order. All pixels at once are quicker than each one as it is added."""
+    """(H W,) uint8: bit i where the i-th neighbour of RING is added before the pixel: it is higher,
+    or as high and earlier in reading order. All pixels at once are quicker than each one as it is
+    added."""
     height, width = steps.shape
     padded = np.zeros((height + 2, width + 2), np.uint16)
     for y in range(height):
@@ -218,8 +244,11 @@ def _root(parent: np.ndarray, region: np.uint32) -> np.uint32:
 
 
 @compiled
-def _united(first: np.uint32, second: np.uint32, parent: np.ndarray, extent: np.ndarray) -> np.uint32:
-    """The region that two become: the smaller is part of the larger from now on. first: 0 for none."""
+def _united(
+    first: np.uint32, second: np.uint32, parent: np.ndarray, extent: np.ndarray
+) -> np.uint32:
+    """The region that two become: the smaller is part of the larger from now on. first: 0 for
+    none."""
     if first == 0 or first == second:
         return second
     if extent[first, 0] < extent[second, 0]:
@@ -231,7 +260,9 @@ def _united(first: np.uint32, second: np.uint32, parent: np.ndarray, extent: np.
 
 
 @compiled
-def _grow(extent: np.ndarray, region: int, size: int, first: int, x0: int, y0: int, x1: int, y1: int) -> None:
+def _grow(
+    extent: np.ndarray, region: int, size: int, first: int, x0: int, y0: int, x1: int, y1: int
+) -> None:
     """Add pixels to a region's extent."""
     grown = extent[region]
     grown[0] += size
@@ -241,7 +272,8 @@ def _grow(extent: np.ndarray, region: int, size: int, first: int, x0: int, y0: i
 
 @compiled
 def _exceeds(extent: np.ndarray, first: int, second: int, last_of_equals: bool) -> bool:
-    """Whether the first region is larger than the second, or as large and its first pixel earlier, or later."""
+    """Whether the first region is larger than the second, or as large and its first pixel earlier,
+    or later."""
     more = extent[first, 0] - extent[second, 0]
     later = extent[first, 1] - extent[second, 1]
     return more > 0 or (more == 0 and (later > 0 if last_of_equals else later < 0))
@@ -255,7 +287,12 @@ def _box(extent: np.ndarray, region: int, boxing: Boxing) -> tuple[int, int, int
     if left < 0 or top < 0:
         return 0, 0, 0, 0
     further = boxing.near + boxing.far
-    return left, top, min(extent[region, 4] + further, boxing.right), min(extent[region, 5] + further, boxing.bottom)
+    return (
+        left,
+        top,
+        min(extent[region, 4] + further, boxing.right),
+        min(extent[region, 5] + further, boxing.bottom),
+    )
 
 
 @compiled
@@ -270,7 +307,9 @@ def _iou(extent: np.ndarray, region: int, boxing: Boxing) -> float:
         x1 = boxing.true_boxes[i, 2]
         y1 = boxing.true_boxes[i, 3]
         true_area = (x1 - x0) * (y1 - y0)
-        if area > best * true_area:  # else it is too small: the intersection is no larger than the region's box
+        if (
+            area > best * true_area
+        ):  # else it is too small: the intersection is no larger than the region's box
             width = min(right, x1) - max(left, x0)
             height = min(bottom, y1) - max(top, y0)
             shared = max(width, 0.0) * max(height, 0.0)
@@ -289,7 +328,8 @@ def nothing_raised(count: int) -> np.ndarray:
 
 @compiled
 def raise_range(table: np.ndarray, first: int, last: int, value: float) -> None:
-    """Raise the places from first to last, both included, to at least a value: two powers of two cover them."""
+    """Raise the places from first to last, both included, to at least a value: two powers of two
+    cover them."""
     row = 0
     while 2 << row <= last - first + 1:
         row += 1
@@ -309,18 +349,22 @@ def raised_values(table: np.ndarray) -> np.ndarray:
 
 
 def contour_ious(levels: np.ndarray, true_boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(largest (255,), best (255,)): IoU with the true boxes of the pixels above each of the levels 0, 1, ... 254.
+    """(largest (255,), best (255,)): IoU with the true boxes of the pixels above each of the levels
+    0, 1, ... 254.
 
-    levels: (H, W) uint8. true_boxes: (n, 4) int64, x0 y0 x1 y1, the far edges inside the box. largest: the best IoU,
-    over the true boxes, of the box around the contour that encloses the largest area; of equals that which
-    cv2.findContours lists first. best: the best IoU over the boxes of all contours, those around holes too.
-    A contour's box ends one pixel behind its last pixel, but in the image; where no pixel is above, it is the first
-    pixel of the image. This is how wsolevaluation's compute_bboxes_from_scoremaps makes boxes.
+    levels: (H, W) uint8. true_boxes: (n, 4) int64, x0 y0 x1 y1, the far edges inside the box.
+    largest: the best IoU, over the true boxes, of the box around the contour that encloses the
+    largest area; of equals that which cv2.findContours lists first. best: the best IoU over the
+    boxes of all contours, those around holes too. A contour's box ends one pixel behind its last
+    pixel, but in the image; where no pixel is above, it is the first pixel of the image. This is
+    how wsolevaluation's compute_bboxes_from_scoremaps makes boxes.
     """
     padded = np.pad(levels, 1).astype(np.uint16)
-    boxes = true_boxes.astype(float) + np.array([1, 1, 2, 2])  # in the padded map, with exclusive far edges
-    # No contour inside of another encloses more, and it is listed later: only regions without holes can be the largest,
-    # and of equals cv2.findContours lists the one that it found last.
+    boxes = true_boxes.astype(float) + np.array(
+        [1, 1, 2, 2]
+    )  # in the padded map, with exclusive far edges
+    # No contour inside of another encloses more, and it is listed later: only regions without holes
+    # can be the largest, and of equals cv2.findContours lists the one that it found last.
     filled = _filled(padded)
     _, largest, best = sweep(filled, THRESHOLDS, joins(8), boxes, OUTLINES)
     if (filled != padded).any():
@@ -333,7 +377,8 @@ def contour_ious(levels: np.ndarray, true_boxes: np.ndarray) -> tuple[np.ndarray
 
 
 def _iou_of_first_pixel(boxes: np.ndarray) -> float:
-    """The best IoU with true boxes (n, 4) of the map's first pixel, in the padded map; 0 without a true box."""
+    """The best IoU with true boxes (n, 4) of the map's first pixel, in the padded map; 0 without a
+    true box."""
     is_inside = (boxes[:, :2] <= 1).all(1)
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     return float((is_inside / areas).max(initial=0.0))
@@ -341,16 +386,19 @@ def _iou_of_first_pixel(boxes: np.ndarray) -> float:
 
 @compiled
 def _filled(levels: np.ndarray) -> np.ndarray:
-    """The map with its holes filled at every threshold: a pixel's new level is the lowest that a path along edges from
-    outside of the map has to climb to.
+    """The map with its holes filled at every threshold: a pixel's new level is the lowest that a
+    path along edges from outside of the map has to climb to.
 
-    levels: (H, W) uint16 up to 255, with a margin of zeros. Pixels are reached from the lowest level up.
+    levels: (H, W) uint16 up to 255, with a margin of zeros. Pixels are reached from the lowest
+    level up.
     """
     height, width = levels.shape
     neighbours = np.array([-width, 1, width, -1]).astype(np.uintp)
     level_of = levels.ravel()
     is_reached = np.ones(levels.size, np.bool_)
-    first = np.zeros(THRESHOLDS + 1, np.uint32)  # of the pixels that are reached at a level and wait there; 0: none
+    first = np.zeros(
+        THRESHOLDS + 1, np.uint32
+    )  # of the pixels that are reached at a level and wait there; 0: none
     following = np.empty(levels.size, np.uint32)
     for y in range(1, height - 1):
         for x in range(1, width - 1):

@@ -39,13 +39,24 @@ def explain_without_a_model(user: User) -> None:
     user.write("net.py", "from nets import Small\n\n\ndef build():\n    return Small()\n")
     user.save_weights("mine.pth", "Small")
     own = advice_in(message, r"your own: (.*)\.").replace("FILE", "mine.pth").split()
-    user.types("explain", "a.png", "--methods", "grad_cam", "--output", "own.png", *own, *network("Small")[3:])
+    user.types(
+        "explain",
+        "a.png",
+        "--methods",
+        "grad_cam",
+        "--output",
+        "own.png",
+        *own,
+        *network("Small")[3:],
+    )
 
 
 @follows("explain takes one network and one layer; name them")
 def explain_with_two_networks(user: User) -> None:
     user.picture("a.png")
-    message = user.refusal("explain", "a.png", "--methods", "grad_cam", "model=resnet18,resnet50", "model.weights=null")
+    message = user.refusal(
+        "explain", "a.png", "--methods", "grad_cam", "model=resnet18,resnet50", "model.weights=null"
+    )
     named = advice_in(message, r"name them: (.*)\.").split()
     user.types("explain", "a.png", "--methods", "grad_cam", "model.weights=null", *named)
 
@@ -67,7 +78,9 @@ def explain_into_a_file_that_is_there(user: User) -> None:
     user.write("maps.png", "mine")
     message = user.refusal(*explain_words(user, "--output", "maps.png"))
     user.types(*explain_words(user, advice_in(message, r"give another (--output)"), "others.png"))
-    user.types(*explain_words(user, "--output", "maps.png", advice_in(message, r"or (--overwrite)")))
+    user.types(
+        *explain_words(user, "--output", "maps.png", advice_in(message, r"or (--overwrite)"))
+    )
 
 
 @follows("would replace an image that is to be explained")
@@ -81,7 +94,10 @@ def explain_nothing(user: User) -> None:
     user.picture("photo.jpg")
     message = user.refusal("explain", *network("Small"))
     user.types(
-        *advice_in(message, r"axiom-bench (explain photo\.jpg)").split(), *network("Small"), "--methods", "grad_cam"
+        *advice_in(message, r"axiom-bench (explain photo\.jpg)").split(),
+        *network("Small"),
+        "--methods",
+        "grad_cam",
     )
 
 
@@ -104,7 +120,9 @@ def run_of_a_detector_that_finds_nothing(user: User) -> None:
 def gate_with_a_reason(user: User) -> None:
     first_run(user)
     message = user.refusal("gate", RUN, "--baseline", "b.csv", "--reason", "new")
-    user.types("gate", RUN, "--baseline", "b.csv", "--reason", "new", advice_in(message, r"add (--write)"))
+    user.types(
+        "gate", RUN, "--baseline", "b.csv", "--reason", "new", advice_in(message, r"add (--write)")
+    )
 
 
 @follows("there is no baseline {file}; write it from a run with --write")
@@ -118,13 +136,20 @@ def gate_without_a_baseline(user: User) -> None:
 @follows("Give a run folder to judge its metrics, or --metric NAME")
 def judge_nothing(user: User) -> None:
     message = user.refusal("judge")
-    user.patch.setattr("axiom_bench.cli.judge.judge_metrics", lambda names, better: (0, names))  # it takes minutes
+    user.patch.setattr(
+        "axiom_bench.cli.judge.judge_metrics", lambda names, better: (0, names)
+    )  # it takes minutes
     user.types("judge", advice_in(message, r"or (--metric) NAME"), "box_iou")
 
 
 @follows("run it with spoiled=all to judge metrics by it")
 def judge_by_a_run_without_spoiled_explainers(user: User) -> None:
-    settings = ("model=planted_additive", "data.size=10", "method=[grad_cam,xgrad_cam,uniform]", "metric=[box_iou]")
+    settings = (
+        "model=planted_additive",
+        "data.size=10",
+        "method=[grad_cam,xgrad_cam,uniform]",
+        "metric=[box_iou]",
+    )
     run = user.runs("judged", *settings)
     message = user.refusal("judge", run, "--truth", run)
     spoiled = user.runs("spoiled", *settings, advice_in(message, r"run it with (spoiled=all)"))
@@ -250,7 +275,12 @@ def game_of_images_of_one_class(user: User) -> None:
     for name in "abc":
         user.picture(f"photos/{name}/1.png")
     run = user.runs(
-        "photos", *network("Small"), "model.classes=[a,b,c]", "data=folder", "data.root=photos", "data.size=null"
+        "photos",
+        *network("Small"),
+        "model.classes=[a,b,c]",
+        "data=folder",
+        "data.root=photos",
+        "data.size=null",
     )
     message = user.refusal("game", run, "--trust")
     assert advice_in(message, r"(axiom-bench) \(the embedded scenes\)")
@@ -283,7 +313,9 @@ def rank_of_a_nested_function(user: User) -> None:
 @follows("The brackets are missing in {line}")
 def methods_without_brackets(user: User) -> None:
     message = user.refusal("doctor", "data.size=2", "method=grad_cam,xgrad_cam")
-    user.types("doctor", "data.size=2", "model=scenes_vgg", advice_in(message, r"write (\S+) for several"))
+    user.types(
+        "doctor", "data.size=2", "model=scenes_vgg", advice_in(message, r"write (\S+) for several")
+    )
 
 
 @follows("takes one value, not several as in {line}")
@@ -291,7 +323,12 @@ def several_seeds(user: User) -> None:
     message = user.refusal(*SCENES, "data.seed=1,2")
     for seed in (1, 2):
         user.types(
-            "run", *SCENES, advice_in(message, r"with (run=)NAME") + f"seed{seed}", f"data.seed={seed}", "--cfg", "job"
+            "run",
+            *SCENES,
+            advice_in(message, r"with (run=)NAME") + f"seed{seed}",
+            f"data.seed={seed}",
+            "--cfg",
+            "job",
         )
     user.picture("my,photos/a.png")
     quoted = advice_in(message, r"needs quotes: \"data\.seed(=.*?)\"").replace("a,b", "my,photos")
@@ -301,7 +338,11 @@ def several_seeds(user: User) -> None:
 @follows("{line} names no values; write {key}=a,b")
 def range_of_models(user: User) -> None:
     message = user.refusal("doctor", "data.size=2", "model=interval(1,3)")
-    user.types("doctor", "data.size=2", advice_in(message, r"write (\S+)\.").replace("a,b", "scenes_vgg,scenes_resnet"))
+    user.types(
+        "doctor",
+        "data.size=2",
+        advice_in(message, r"write (\S+)\.").replace("a,b", "scenes_vgg,scenes_resnet"),
+    )
 
 
 @follows("matches nothing, so there is no job; axiom-bench list names the choices")
@@ -314,24 +355,44 @@ def pattern_without_a_match(user: User) -> None:
 def search_path_without_quotes(user: User) -> None:
     user.write("my/conf/experiment/mine.yaml", "# @package _global_\ndata:\n  size: 2\n")
     message = user.refusal("doctor", "hydra.searchpath=[/my conf:", "experiment=mine")
-    setting = advice_in(message, r"write \"(.*?)\"").replace("/my/conf", str(user.folder / "my/conf"))
+    setting = advice_in(message, r"write \"(.*?)\"").replace(
+        "/my/conf", str(user.folder / "my/conf")
+    )
     user.types("doctor", "model=scenes_vgg", setting, "experiment=mine")
 
 
 @follows("write KEY=VALUE, a text with signs as")
 def list_without_its_end(user: User) -> None:
-    message = user.refusal("doctor", "model=scenes_vgg", "data.size=2", "method=[grad_cam,xgrad_cam")
+    message = user.refusal(
+        "doctor", "model=scenes_vgg", "data.size=2", "method=[grad_cam,xgrad_cam"
+    )
     listed = advice_in(message, r"kinds of quotes: \"(.*?)\"").replace("KEY", "method")
-    user.types("doctor", "model=scenes_vgg", "data.size=2", listed.replace("'a','b'", "'grad_cam','xgrad_cam'"))
+    user.types(
+        "doctor",
+        "model=scenes_vgg",
+        "data.size=2",
+        listed.replace("'a','b'", "'grad_cam','xgrad_cam'"),
+    )
     user.picture("a & (b/a.png")
-    quoted = advice_in(message, r"with signs as \"(.*?)\"").replace("KEY", "data.root").replace("a & b", "a & (b")
+    quoted = (
+        advice_in(message, r"with signs as \"(.*?)\"")
+        .replace("KEY", "data.root")
+        .replace("a & b", "a & (b")
+    )
     user.types("doctor", *network("Small"), "data=folder", "target=predicted", quoted)
 
 
 @follows("data.of chooses the images of mosaics; add data=mosaic")
 def images_of_mosaics_without_mosaics(user: User) -> None:
     message = user.refusal("doctor", "model=scenes_vgg", "data.of=scenes")
-    user.types("run", "model=scenes_vgg", "data.of=scenes", advice_in(message, r"add (data=mosaic)"), "--cfg", "job")
+    user.types(
+        "run",
+        "model=scenes_vgg",
+        "data.of=scenes",
+        advice_in(message, r"add (data=mosaic)"),
+        "--cfg",
+        "job",
+    )
 
 
 @follows("has settings below it; set one of them")
@@ -361,7 +422,12 @@ def model_that_is_a_file(user: User) -> None:
 def data_that_is_a_folder(user: User) -> None:
     user.picture("photos/a.png")
     message = user.refusal("doctor", *network("Small"), "data=photos")
-    user.types("doctor", *network("Small"), *advice_in(message, r"set (.*?), or").split(), "target=predicted")
+    user.types(
+        "doctor",
+        *network("Small"),
+        *advice_in(message, r"set (.*?), or").split(),
+        "target=predicted",
+    )
 
 
 @follows("Apple's GPUs have no float64")
@@ -383,7 +449,9 @@ def device_of_another_name(user: User) -> None:
     message = user.refusal(*words, "device=gpu0")
     for setting in advice_in(message, r"set (device=.*?), or").split(", "):
         user.types(*words, setting)
-    with composed([advice_in(message, r"or (device=\w+) for a GPU")]) as composition:  # to run it takes a GPU
+    with composed(
+        [advice_in(message, r"or (device=\w+) for a GPU")]
+    ) as composition:  # to run it takes a GPU
         assert composition.plain_job()["device"]["name"] == "cuda"
     user.patch.setenv(*advice_in(message, r"put (CUDA_VISIBLE_DEVICES=\d)").split("="))
     user.types(*words, "device=auto")
@@ -441,15 +509,30 @@ def folder_without_a_root(user: User) -> None:
 def setting_that_is_removed(user: User) -> None:
     message = user.refusal("doctor", "model=scenes_vgg", "data.size=2", "~target")
     user.types(
-        "doctor", "model=scenes_vgg", "data.size=2", advice_in(message, r"set (\S+)\.$").replace("VALUE", "label")
+        "doctor",
+        "model=scenes_vgg",
+        "data.size=2",
+        advice_in(message, r"set (\S+)\.$").replace("VALUE", "label"),
     )
 
 
 @follows("set model.weights_folder to one that holds the weights")
 def weights_folder_that_is_not_there(user: User) -> None:
     user.picture("photos/a.png")
-    settings = ("run=first", "model=squeezenet1_1,shufflenet_v2_x0_5", "data=folder", "data.root=photos")
-    settings = (*settings, "target=predicted", *SHORT, "data.size=null", "model.resize=64", "model.crop=64")
+    settings = (
+        "run=first",
+        "model=squeezenet1_1,shufflenet_v2_x0_5",
+        "data=folder",
+        "data.root=photos",
+    )
+    settings = (
+        *settings,
+        "target=predicted",
+        *SHORT,
+        "data.size=null",
+        "model.resize=64",
+        "model.crop=64",
+    )
     message = user.refusal(*settings, "model.weights_folder=nowhere")
     user.save_weights("w/squeezenet1_1.safetensors", "squeezenet1_1")
     user.save_weights("w/shufflenet_v2_x0_5.safetensors", "shufflenet_v2_x0_5")
@@ -461,7 +544,9 @@ def code_that_is_not_there(user: User) -> None:
     settings = network("Small", "run=first", "target=predicted", *SHORT, "data.size=2")
     message = user.refusal(*settings, "model.architecture=net.py:Small")
     setting = advice_in(message, r"set (model\.architecture to \S+?)\.\n").replace(" to ", "=")
-    user.types(*settings, setting.replace("path/to/file.py:function", str(user.folder / "nets.py:Small")))
+    user.types(
+        *settings, setting.replace("path/to/file.py:function", str(user.folder / "nets.py:Small"))
+    )
 
 
 @follows("The suite {suite} fixes {key}: leave {override} out")
@@ -469,7 +554,9 @@ def suite_with_another_size(user: User) -> None:
     words = ["suite=scenes-1", "data.size=3"]
     message = user.refusal("run", *words, "--cfg", "job")
     rest = [word for word in words if word != advice_in(message, r"leave (\S+) out")]
-    without_suite = [word for word in words if advice_in(message, r"run it without (suite=)") not in word]
+    without_suite = [
+        word for word in words if advice_in(message, r"run it without (suite=)") not in word
+    ]
     for overrides in (rest, without_suite):
         with composed(overrides) as composition:  # to run a suite takes minutes
             assert composition.jobs
@@ -479,7 +566,9 @@ def suite_with_another_size(user: User) -> None:
 def cache_where_a_file_is(user: User) -> None:
     user.write("cache", "mine")
     message = user.refusal("run=first", *SCENES, "data.cache=cache")
-    user.types("run=first", *SCENES, "data.cache=cache", advice_in(message, r"set (data\.cache=null)"))
+    user.types(
+        "run=first", *SCENES, "data.cache=cache", advice_in(message, r"set (data\.cache=null)")
+    )
 
 
 @follows("is of networks that find objects; set model.output=")

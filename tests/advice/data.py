@@ -38,7 +38,9 @@ def file_of_arrays_without_the_split(user: User) -> None:
     values = {"train_images": np.zeros((2, 3, 32, 32), "f4"), "train_labels": np.zeros(2, int)}
     values |= {key.replace("train", "val"): value for key, value in values.items()}
     np.savez(user.folder / "all.npz", **values)
-    words = doctor(user, "data=arrays", "data.root=all.npz", "model.resize=null", "data.channels=first")
+    words = doctor(
+        user, "data=arrays", "data.root=all.npz", "model.resize=null", "data.channels=first"
+    )
     message = user.refusal(*words, "data.split=test")
     for split in advice_in(message, r"set data\.split to (.*?)\.\s").split(" or "):
         user.types(*words, f"data.split={split}")
@@ -82,7 +84,9 @@ def label_beyond_the_classes(user: User) -> None:
     pq = pytest.importorskip("pyarrow.parquet")
     pa = pytest.importorskip("pyarrow")
     content = user.picture("a.png").read_bytes()
-    rows = [{"image": {"bytes": content, "path": f"{label}.png"}, "label": label} for label in (0, 2)]
+    rows = [
+        {"image": {"bytes": content, "path": f"{label}.png"}, "label": label} for label in (0, 2)
+    ]
     pq.write_table(pa.Table.from_pylist(rows), user.folder / "all.parquet")
     words = doctor(user, "data=parquet", "data.path=all.parquet")
     message = user.refusal(*words, "data.classes=[a,b]")
@@ -95,10 +99,14 @@ def background_among_the_classes(user: User) -> None:
     content = {
         "images": [{"id": 1, "file_name": "1.png", "width": 32, "height": 32}],
         "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}],
-        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [2, 2, 9, 9], "iscrowd": 0}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 1, "bbox": [2, 2, 9, 9], "iscrowd": 0}
+        ],
     }
     user.write("photos/all.json", json.dumps(content))
-    words = doctor(user, "data=coco", "data.root=photos", "data.split=val", "data.annotations=all.json")
+    words = doctor(
+        user, "data=coco", "data.root=photos", "data.split=val", "data.annotations=all.json"
+    )
     message = user.refusal(*words, "data.classes=[background,a,b]")
     user.types(*words, "data.classes=[a,b]", advice_in(message, r"set (model\.background=\d+)"))
 
@@ -117,14 +125,17 @@ def labels_of_a_network_without_names(user: User) -> None:
     user.write("list.csv", "1.png,cat\n2.png,dog\n")
     words = doctor(user, "data=folder", "data.root=photos", "data.labels=list.csv")
     message = user.refusal(*words)
-    user.types(*words, advice_in(message, r"set (model\.classes) to their names") + "=[cat,dog,owl]")
+    user.types(
+        *words, advice_in(message, r"set (model\.classes) to their names") + "=[cat,dog,owl]"
+    )
 
 
 SYNSETS = "data.classes=[n01440764,n01443537,n01484850]"
 
 
 def flat(user: User, labels: str, *names: str) -> tuple[str, ...]:
-    """Images that lie in no class folders, as ImageNet's validation images, with a list of labels."""
+    """Images that lie in no class folders, as ImageNet's validation images, with a list of
+    labels."""
     for name in names or ("1.JPEG", "2.JPEG"):
         user.picture(f"flat/val/{name}")
     user.write("flat/list.txt", labels)
@@ -175,13 +186,17 @@ def class_that_is_not_listed(user: User) -> None:
     words = doctor(user, "data=imagenet", "data.root=net", "target=predicted")
     message = user.refusal(*words)
     user.types(*words, advice_in(message, r"or set (data\.classes)") + "=[n01440764]")
-    user.write("net/LOC_synset_mapping.txt", "n01443537 goldfish, Carassius auratus\nn01440764 tench, Tinca tinca\n")
+    user.write(
+        "net/LOC_synset_mapping.txt",
+        "n01443537 goldfish, Carassius auratus\nn01440764 tench, Tinca tinca\n",
+    )
     user.types(*words)
 
 
 BOX = (
     "<annotation><size><width>32</width><height>32</height></size><object><name>{}</name>"
-    "<bndbox><xmin>2</xmin><ymin>2</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object></annotation>"
+    "<bndbox><xmin>2</xmin><ymin>2</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+    "</object></annotation>"
 )
 
 
@@ -192,14 +207,25 @@ def labels_in_another_order(user: User) -> None:
     user.write("flat/Annotations/CLS-LOC/val/2.xml", BOX.format("n01443537"))
     message = user.refusal(*words)
     with_labels(user, words, message)
-    user.types(*words, advice_in(message, r"or (data\.classes) to the classes") + "=[n01443537,n01440764,n01484850]")
+    user.types(
+        *words,
+        advice_in(message, r"or (data\.classes) to the classes")
+        + "=[n01443537,n01440764,n01484850]",
+    )
 
 
 @follows("which don't number the masks: ImageNet-S has 50, 300 or 919")
 def masks_of_another_number_of_classes(user: User) -> None:
     user.picture("s/ImageNetS50/validation/n01443537/a.JPEG")
     user.picture("s/ImageNetS50/validation-segmentation/n01443537/a.png")
-    words = doctor(user, "data=imagenet_s", "data.root=s/ImageNetS50", "data.boxes=null", "target=predicted", SYNSETS)
+    words = doctor(
+        user,
+        "data=imagenet_s",
+        "data.root=s/ImageNetS50",
+        "data.boxes=null",
+        "target=predicted",
+        SYNSETS,
+    )
     message = user.refusal(*words)
     user.types(*words, advice_in(message, r"set (data\.categories) to the list") + "=[n01443537]")
 
@@ -217,13 +243,22 @@ def mosaics_of_few_images(user: User) -> None:
 
 @follows("mosaics of {} x {} cells can't be made")
 def mosaics_of_few_classes(user: User) -> None:
-    words = mosaics(user, "data.of.classes=[a,b,c]", "data.target_cells=2", "data.confidence=null", "data.grid=3")
+    words = mosaics(
+        user,
+        "data.of.classes=[a,b,c]",
+        "data.target_cells=2",
+        "data.confidence=null",
+        "data.grid=3",
+    )
     message = user.refusal(*words)
     user.types(*words, advice_in(message, r"or set (data\.grid=2)"))
     for name in "defgh":
         user.picture(f"photos/{name}/1.png")
     assert advice_in(message, r"give (data\.of) more images, of at least 8 classes")
-    user.types(*(word for word in words if "data.of.classes" not in word), "data.of.classes=[a,b,c,d,e,f,g,h]")
+    user.types(
+        *(word for word in words if "data.of.classes" not in word),
+        "data.of.classes=[a,b,c,d,e,f,g,h]",
+    )
 
 
 @follows("data.{key} isn't set; set data.{key}=VALUE")
@@ -261,7 +296,14 @@ def chosen(user: User, *settings: str) -> tuple[str, ...]:
 @follows("so it is unknown which images it names correctly")
 def only_correct_of_other_classes(user: User) -> None:
     photographs(user, "x/1.png")
-    words = ("run=first", *network("Small"), "data=folder", "data.root=photos", *SHORT, "target=predicted")
+    words = (
+        "run=first",
+        *network("Small"),
+        "data=folder",
+        "data.root=photos",
+        *SHORT,
+        "target=predicted",
+    )
     message = user.refusal(*words, "data.only_correct=true")
     user.types(*words, advice_in(message, r"set (data\.only_correct=false)"))
 
@@ -301,7 +343,12 @@ def mosaics_of_other_classes(user: User) -> None:
 
 @follows("the model's output has no probabilities, so it names no image with confidence")
 def mosaics_without_probabilities(user: User) -> None:
-    words = mosaics(user, "data.of.classes=[a,b,c]", "data.target_cells=2", "model.architecture=nets.py:MultiLabel")
+    words = mosaics(
+        user,
+        "data.of.classes=[a,b,c]",
+        "data.target_cells=2",
+        "model.architecture=nets.py:MultiLabel",
+    )
     message = user.refusal(*words)
     user.types(*words, advice_in(message, r"set (data\.confidence=null)"))
 
@@ -309,6 +356,8 @@ def mosaics_without_probabilities(user: User) -> None:
 @follows("the model can't take mosaics of {height} x {width} pixels")
 def mosaics_for_a_network_of_one_size(user: User) -> None:
     fixed = ("model.architecture=nets.py:FixedSize", "model.layer=features", "model.resize=[16,16]")
-    words = mosaics(user, "data.of.classes=[a,b,c]", "data.target_cells=2", "data.confidence=null", *fixed)
+    words = mosaics(
+        user, "data.of.classes=[a,b,c]", "data.target_cells=2", "data.confidence=null", *fixed
+    )
     message = user.refusal(*words)
     user.types(*words, advice_in(message, r"set (data\.cell=fit)"))

@@ -60,7 +60,9 @@ def run(user: User, *settings: str) -> tuple[str, ...]:
 def method_without_a_function(user: User) -> None:
     message = user.refusal(*run(user, "+method.mine.title=Mine"))
     setting = advice_in(message, r"set (\S+)\.\s")
-    user.types(*run(user, "+method.mine.title=Mine", "+" + setting.replace("module.function", "own.cam")))
+    user.types(
+        *run(user, "+method.mine.title=Mine", "+" + setting.replace("module.function", "own.cam"))
+    )
 
 
 @follows("The {kind} {name} is {}; set {kind}.{name}._target_")
@@ -137,7 +139,10 @@ def probability_of_one_logit(user: User) -> None:
 def wrapped_method_by_name(user: User) -> None:
     trace = ab.trace(Small(), "features", torch.rand(1, 3, 16, 16), [0])
     message = user.error(lambda: answer_of("grad_cam", trace))
-    answer_of(eval(advice_in(message, r"such as (methods\.get\('grad_cam'\))"), {"methods": methods}), trace)
+    answer_of(
+        eval(advice_in(message, r"such as (methods\.get\('grad_cam'\))"), {"methods": methods}),
+        trace,
+    )
 
 
 @follows("This method explains another image of the data set")

@@ -40,7 +40,11 @@ def transformer_without_a_layer(user: User) -> None:
     words = doctor(user, *network("Tokens"))
     message = user.refusal(*words)
     layer = advice_in(message, r"a layer of tokens, such as '([\w.]+)'")
-    user.types(*words, f"model.layer={layer}", advice_in(message, r"\((model\.reshape=\w+) on the command line"))
+    user.types(
+        *words,
+        f"model.layer={layer}",
+        advice_in(message, r"\((model\.reshape=\w+) on the command line"),
+    )
 
 
 @follows("Set model.resize and model.crop to the size that it expects")
@@ -60,8 +64,20 @@ def grey_pictures(user: User) -> None:
 
 
 def arrays(user: User, *settings: str) -> tuple[str, ...]:
-    given = (word for word in network("signal") if not word.startswith(("model.resize", "model.mean", "model.std")))
-    return ("doctor", *given, "model.resize=null", "data=arrays", "data.root=arrays", "target=predicted", *settings)
+    given = (
+        word
+        for word in network("signal")
+        if not word.startswith(("model.resize", "model.mean", "model.std"))
+    )
+    return (
+        "doctor",
+        *given,
+        "model.resize=null",
+        "data=arrays",
+        "data.root=arrays",
+        "target=predicted",
+        *settings,
+    )
 
 
 @follows("say by data.channels where their channels are")
@@ -83,7 +99,9 @@ def arrays_that_are_resized(user: User) -> None:
 def arrays_with_colours(user: User) -> None:
     user.array("arrays/0.npy", torch.randn(2, 40).numpy())
     message = user.refusal(*arrays(user, "model.mean=[0,0,0]", "model.std=[1,1,1]"))
-    assert advice_in(message, r"set (model\.mean and model\.std) to one number for each channel, or both to null")
+    assert advice_in(
+        message, r"set (model\.mean and model\.std) to one number for each channel, or both to null"
+    )
     user.types(*arrays(user, "model.mean=[0,0]", "model.std=[1,1]"))
     user.types(*arrays(user, "model.mean=null", "model.std=null"))
 
@@ -118,7 +136,10 @@ def weights_with_another_last_layer(user: User) -> None:
     torch.save(changed.state_dict(), user.folder / "w.pth")
     words = doctor(user, "model.weights=w.pth", "model.resize=[32,32]", "model.crop=null")
     message = user.refusal(*words, "model=resnet18")
-    code = "from torch import nn\nfrom torchvision.models import resnet18\n\n\ndef build():\n    network = resnet18()\n"
+    code = (
+        "from torch import nn\nfrom torchvision.models import resnet18\n\n\ndef build():\n    "
+        "network = resnet18()\n"
+    )
     code += "    network.fc = nn.Sequential(nn.Linear(512, 4), nn.ReLU(), nn.Linear(4, 3))\n    return network\n"
     user.write("net.py", code)
     user.types(*words, *advice_in(message, r"set (model=user \S+:\w+)").split())
@@ -141,22 +162,32 @@ def segmenter_without_a_connection(user: User) -> None:
         return build(name, **settings)
 
     user.patch.setattr("torchvision.models.get_model", built)
-    words = doctor(user, "model=lraspp_mobilenet_v3_large", "model.resize=[64,64]", "model.min_probability=0")
+    words = doctor(
+        user, "model=lraspp_mobilenet_v3_large", "model.resize=[64,64]", "model.min_probability=0"
+    )
     message = user.refusal(*words)
     user.types(*words, advice_in(message, r"or (model\.weights=null) for random ones"))
 
 
 @follows("The weights of {architecture} can't be downloaded from {origin}")
 def weights_without_a_connection(user: User) -> None:
-    user.patch.setattr("torchvision.models._api.WeightsEnum.get_state_dict", Mock(side_effect=OSError("no connection")))
+    user.patch.setattr(
+        "torchvision.models._api.WeightsEnum.get_state_dict",
+        Mock(side_effect=OSError("no connection")),
+    )
     words = doctor(user, "model=squeezenet1_1", "model.resize=64", "model.crop=64")
     message = user.refusal(*words)
     user.save_weights("w/squeezenet1_1.safetensors", "squeezenet1_1")
     user.save_weights("v/squeezenet1_1.pth", "squeezenet1_1")
-    folder = advice_in(message, r"set (model\.weights_folder) to a folder with squeezenet1_1\.safetensors \(or \.pth\)")
+    folder = advice_in(
+        message,
+        r"set (model\.weights_folder) to a folder with squeezenet1_1\.safetensors \(or \.pth\)",
+    )
     user.types(*words, f"{folder}=w")
     user.types(*words, f"{folder}=v")
-    user.types(*words, advice_in(message, r", (model\.weights) to one such file") + "=v/squeezenet1_1.pth")
+    user.types(
+        *words, advice_in(message, r", (model\.weights) to one such file") + "=v/squeezenet1_1.pth"
+    )
     user.types(*words, advice_in(message, r"or (model\.weights=null) for random"))
 
 
@@ -165,7 +196,9 @@ def weights_that_are_not_there(user: User) -> None:
     words = doctor(user, "model=squeezenet1_1", "model.resize=64", "model.crop=64")
     message = user.refusal(*words, "model.weights=nowhere.pth")
     torch.save(squeezenet1_1().state_dict(), user.folder / "squeezenet1_1.pth")
-    user.types(*words, advice_in(message, r"set (model\.weights) to a local file") + "=squeezenet1_1.pth")
+    user.types(
+        *words, advice_in(message, r"set (model\.weights) to a local file") + "=squeezenet1_1.pth"
+    )
     user.types(*words, advice_in(message, r"(model\.weights_folder) to the folder") + "=.")
     user.types(*words, advice_in(message, r"or (model\.weights=null)"))
 
@@ -176,7 +209,8 @@ def own_weights_by_a_name(user: User) -> None:
     user.types(*weights_of(user, "default"), advice_in(message, r"or (model\.weights=as_built)"))
     user.save_weights("w.safetensors", "Small")
     user.types(
-        *weights_of(user, "default"), advice_in(message, r"set (model\.weights) to a \.safetensors") + "=w.safetensors"
+        *weights_of(user, "default"),
+        advice_in(message, r"set (model\.weights) to a \.safetensors") + "=w.safetensors",
     )
 
 
@@ -226,10 +260,15 @@ def weights_without_names(user: User) -> None:
 
 @follows("choose one by model.weights_key={}")
 def weights_of_two_networks(user: User) -> None:
-    student, teacher = Small().state_dict(), {name: value + 1 for name, value in Small().state_dict().items()}
+    student, teacher = (
+        Small().state_dict(),
+        {name: value + 1 for name, value in Small().state_dict().items()},
+    )
     torch.save({"student": student, "teacher": teacher}, user.folder / "both.pth")
     message = user.refusal(*weights_of(user, "both.pth"))
-    user.types(*weights_of(user, "both.pth"), advice_in(message, r"one by (model\.weights_key=\S+?)\.\s"))
+    user.types(
+        *weights_of(user, "both.pth"), advice_in(message, r"one by (model\.weights_key=\S+?)\.\s")
+    )
 
 
 @follows("hold {kind} tensor, {}; ")
@@ -276,14 +315,18 @@ def groups_of_another_network(user: User) -> None:
 
 @follows("in Python output='logits'")
 def logits_that_are_called_probabilities(user: User) -> None:
-    words = doctor(user, *network("Small", "model.output=probabilities", "model.std=[0.001,0.001,0.001]"))
+    words = doctor(
+        user, *network("Small", "model.output=probabilities", "model.std=[0.001,0.001,0.001]")
+    )
     message = user.refusal(*words)
     user.types(*words, advice_in(message, r"set (model\.output=logits)"))
 
 
 @follows("would be border for more than half")
 def crop_that_is_mostly_border(user: User) -> None:
-    words = doctor(user, "model=squeezenet1_1", "model.weights=null", "model.resize=64", "model.crop=224")
+    words = doctor(
+        user, "model=squeezenet1_1", "model.weights=null", "model.resize=64", "model.crop=224"
+    )
     message = user.refusal(*words)
     user.types(*words, "model.crop=" + advice_in(message, r"set model\.crop to at most (\d+)"))
     user.types(*words, advice_in(message, r"or (model\.resize=\d+)"))

@@ -47,7 +47,13 @@ class Patches(nn.Module):
 def signal():
     """Three classes of one-dimensional signals of two channels."""
     torch.manual_seed(0)
-    layers = [nn.Conv1d(2, 4, 5, padding=2), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 3)]
+    layers = [
+        nn.Conv1d(2, 4, 5, padding=2),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool1d(1),
+        nn.Flatten(),
+        nn.Linear(4, 3),
+    ]
     return nn.Sequential(*layers)
 
 

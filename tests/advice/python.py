@@ -42,7 +42,9 @@ def images_of_bytes(user: User) -> None:
 def images_with_channels_last(user: User) -> None:
     last = images().movedim(1, -1)
     message = user.error(lambda: ab.trace(Small(), LAYER, last, [0, 0]))
-    ab.trace(Small(), LAYER, value_of(advice_in(message, r"give (images.*?)\.$"), images=last), [0, 0])
+    ab.trace(
+        Small(), LAYER, value_of(advice_in(message, r"give (images.*?)\.$"), images=last), [0, 0]
+    )
 
 
 @follows("as the network's convolutions take")
@@ -50,7 +52,12 @@ def one_image_with_channels_last(user: User) -> None:
     for single in (images()[0], images()[0].movedim(0, -1), images()[0, 0]):
         network = Small(channels=1) if single.ndim == 2 else Small()
         message = user.error(ab.trace, network, LAYER, single, [0])
-        ab.trace(network, LAYER, value_of(advice_in(message, r"give (images.*?)\.?$"), images=single), [0])
+        ab.trace(
+            network,
+            LAYER,
+            value_of(advice_in(message, r"give (images.*?)\.?$"), images=single),
+            [0],
+        )
 
 
 @follows("one class index per image")
@@ -79,8 +86,18 @@ def other_class_of_one_logit(user: User) -> None:
     assert trace.logits.shape == (2, 2)
     user.write("FILE.py", f"import torch\n\n\n{code}\n")
     user.picture("photos/b/1.png")
-    settings = ("+model.kwargs.classes=1", "model.classes=[a,b]", "data=folder", "data.root=photos", "target=label")
-    user.types("doctor", *own_network("Small", *settings), advice_in(message, r"set (model\.output=FILE\.py:both)"))
+    settings = (
+        "+model.kwargs.classes=1",
+        "model.classes=[a,b]",
+        "data=folder",
+        "data.root=photos",
+        "target=label",
+    )
+    user.types(
+        "doctor",
+        *own_network("Small", *settings),
+        advice_in(message, r"set (model\.output=FILE\.py:both)"),
+    )
 
 
 @follows("load a network by its name, ab.load_model(")
@@ -111,7 +128,12 @@ def images_of_another_number_of_channels(user: User) -> None:
     for given, channels in ((images()[:, :1], 3), (images(), 1), (torch.rand(2, 4, 16, 16), 3)):
         network = Small(channels=channels)
         message = user.error(ab.trace, network, LAYER, given, [0, 0])
-        ab.trace(network, LAYER, value_of(advice_in(message, r"give (images.*?)\.$"), images=given), [0, 0])
+        ab.trace(
+            network,
+            LAYER,
+            value_of(advice_in(message, r"give (images.*?)\.$"), images=given),
+            [0, 0],
+        )
 
 
 @follows("give images of the channels and the size that it was trained on")
@@ -119,7 +141,12 @@ def network_in_half_precision(user: User) -> None:
     network = Small().half()
     network.fc.float()
     message = user.error(ab.trace, network, LAYER, images(), [0, 0])
-    ab.trace(value_of(advice_in(message, r"give (network\S+?)\.$"), network=network), LAYER, images(), [0, 0])
+    ab.trace(
+        value_of(advice_in(message, r"give (network\S+?)\.$"), network=network),
+        LAYER,
+        images(),
+        [0, 0],
+    )
 
 
 @follows("give images of the channels and the size that it was trained on")
@@ -140,7 +167,9 @@ def network_of_a_list_of_images(user: User) -> None:
             return eval(self.call)
 
     message = user.error(lambda: ab.trace(OfLists(), LAYER, images(), [0, 0]))
-    ab.trace(Wrapped(advice_in(message, r"as (self\.net\(.*?\))\.$")), f"net.{LAYER}", images(), [0, 0])
+    ab.trace(
+        Wrapped(advice_in(message, r"as (self\.net\(.*?\))\.$")), f"net.{LAYER}", images(), [0, 0]
+    )
 
 
 @follows("say which one is explained, as by explained=")
@@ -178,7 +207,9 @@ def batch_norm_without_statistics(user: User) -> None:
         parts = [nn.BatchNorm2d(4, **statistics), nn.ReLU(), nn.Flatten(), nn.Linear(4, 3)]
         return nn.Sequential(convolution, *parts)
 
-    message = user.error(lambda: ab.trace(network(track_running_stats=False), "2", images(), [0, 0]))
+    message = user.error(
+        lambda: ab.trace(network(track_running_stats=False), "2", images(), [0, 0])
+    )
     name = advice_in(message, r"\((\w+)=True\)")
     ab.trace(network(**{name: True}), "2", images(), [0, 0])
 
@@ -194,7 +225,12 @@ def softmax_over_the_images(user: User) -> None:
             return super().forward(images).softmax(**self.axis)
 
     message = user.error(lambda: ab.trace(Normalised(dim=0), LAYER, images(), [0, 0]))
-    ab.trace(Normalised(dim=int(advice_in(message, r"over the classes, dim=(\d)"))), LAYER, images(), [0, 0])
+    ab.trace(
+        Normalised(dim=int(advice_in(message, r"over the classes, dim=(\d)"))),
+        LAYER,
+        images(),
+        [0, 0],
+    )
 
 
 @follows("gives the same image other scores at each call")
@@ -211,7 +247,10 @@ def dropout_in_eval_mode(user: User) -> None:
     network = Dropped()
     message = user.error(ab.trace, network, LAYER, images(), [0, 0])
     fixed = value_of(
-        advice_in(message, r"(axiom_bench\.FixedDraws\(network, seed\))"), axiom_bench=ab, network=network, seed=1
+        advice_in(message, r"(axiom_bench\.FixedDraws\(network, seed\))"),
+        axiom_bench=ab,
+        network=network,
+        seed=1,
     )
     ab.trace(fixed, f"module.{LAYER}", images(), [0, 0])
     assert advice_in(message, r"(F\.dropout\(x, p, self\.training\))")
@@ -221,7 +260,9 @@ def dropout_in_eval_mode(user: User) -> None:
 
 @follows("(in Python output='logits')")
 def logits_that_are_called_probabilities(user: User) -> None:
-    message = user.error(lambda: ab.trace(Small(), LAYER, images() * 50, [0, 0], output="probabilities"))
+    message = user.error(
+        lambda: ab.trace(Small(), LAYER, images() * 50, [0, 0], output="probabilities")
+    )
     output = value_of(advice_in(message, r"in Python output=('\w+')"))
     ab.trace(Small(), LAYER, images() * 50, [0, 0], output=output)
 
@@ -259,7 +300,9 @@ def scores_of_every_word(user: User) -> None:
 def tokens_in_python(user: User) -> None:
     message = user.error(lambda: ab.trace(Patches(), "block", images(2, 32), [0, 0]))
     reshape = advice_in(message, r"set reshape=(\w+)")
-    assert ab.trace(Patches(), "block", images(2, 32), [0, 0], reshape=reshape).activations.ndim == 4
+    assert (
+        ab.trace(Patches(), "block", images(2, 32), [0, 0], reshape=reshape).activations.ndim == 4
+    )
 
 
 @follows("let its forward change a clone() of it")
@@ -301,7 +344,8 @@ def network_with_channels_last(user: User) -> None:
 
 
 class Boxes(nn.Module):
-    """A detector (B, 16, 4), (B, 16, C) of stride 4: `change` is what its last lines do with boxes and scores."""
+    """A detector (B, 16, 4), (B, 16, C) of stride 4: `change` is what its last lines do with boxes
+    and scores."""
 
     def __init__(self, change, classes: int = 3) -> None:
         super().__init__()
@@ -343,7 +387,8 @@ def scores_with_positions_last(user: User) -> None:
     name = advice_in(message, r"give (\w+)=, a function")
     turned = advice_in(message, r"by (\.mT)\.")
     assert objects_of(
-        detector, **{name: lambda returned: (returned[0], value_of(f"scores{turned}", scores=returned[1]))}
+        detector,
+        **{name: lambda returned: (returned[0], value_of(f"scores{turned}", scores=returned[1]))},
     )
 
 
@@ -365,9 +410,14 @@ def boxes_as_shares(user: User) -> None:
 
 @follows("gives boxes with x1 < x0 or y1 < y0")
 def boxes_as_centres(user: User) -> None:
-    detector = Boxes(lambda boxes, scores: (torch.cat([boxes[..., :2] + 2, boxes[..., 2:] * 0 + 1], -1), scores))
+    detector = Boxes(
+        lambda boxes, scores: (torch.cat([boxes[..., :2] + 2, boxes[..., 2:] * 0 + 1], -1), scores)
+    )
     message = user.error(lambda: objects_of(detector))
-    first, last = advice_in(message, r"sides, (centre - side / 2)"), advice_in(message, r"and (centre \+ side / 2)")
+    first, last = (
+        advice_in(message, r"sides, (centre - side / 2)"),
+        advice_in(message, r"and (centre \+ side / 2)"),
+    )
 
     def read(returned):
         names = {"centre": returned[0][..., :2], "side": returned[0][..., 2:]}
@@ -394,7 +444,9 @@ def detection_in_a_dict(user: User) -> None:
     output = ab.outputs.detection(boxes, labels)
     message = user.error(lambda: ab.trace(detector, "net", images(1), [0], output=output))
     name = advice_in(message, r"give (\w+)=\.$")
-    output = ab.outputs.detection(boxes, labels, **{name: lambda returned: (returned["boxes"], returned["scores"])})
+    output = ab.outputs.detection(
+        boxes, labels, **{name: lambda returned: (returned["boxes"], returned["scores"])}
+    )
     ab.trace(detector, "net", images(1), [0], output=output)
 
 
@@ -402,7 +454,9 @@ def detection_in_a_dict(user: User) -> None:
 def truth_of_images_without_parts(user: User) -> None:
     trace = ab.trace(Small(), LAYER, images(1), [0])
     message = user.error(lambda: trace.part_effects)
-    user.types("doctor", "model=planted_or", advice_in(message, r"such as (data=\w+)"), "data.size=2")
+    user.types(
+        "doctor", "model=planted_or", advice_in(message, r"such as (data=\w+)"), "data.size=2"
+    )
     assert advice_in(message, r"axiom_bench\.(Batch)\(interventions=") in ab.__all__
 
 
@@ -505,7 +559,9 @@ def check_without_images(user: User) -> None:
 
 @follows("The classes of this network have no names here")
 def class_by_name(user: User) -> None:
-    message = user.error(lambda: ab.explain(Small(), images=images(), methods=["grad_cam"], targets=["cat", "cat"]))
+    message = user.error(
+        lambda: ab.explain(Small(), images=images(), methods=["grad_cam"], targets=["cat", "cat"])
+    )
     function = value_of(advice_in(message, r"a network of (ab\.\w+)"))
     network = function("scenes_vgg")
     target = network.loaded.classes[0]
@@ -582,7 +638,9 @@ class Flipped(nn.Module):
 def network_of_mirrored_copies(user: User) -> None:
     network = Flipped()
     message = user.error(lambda: ab.explain(network, images=images(), methods=["grad_cam"]))
-    part = value_of(advice_in(message, r"one of them, (network\.get_submodule\('\w+'\))"), network=network)
+    part = value_of(
+        advice_in(message, r"one of them, (network\.get_submodule\('\w+'\))"), network=network
+    )
     assert ab.explain(part, images=images(), methods=["grad_cam"])
 
 

@@ -1,4 +1,5 @@
-"""The refusals of the product whose advice is a setting, a command or a function, read from its source."""
+"""The refusals of the product whose advice is a setting, a command or a function, read from its
+source."""
 
 from __future__ import annotations
 
@@ -14,20 +15,24 @@ ROOMS = ("bench", "methods", "metrics")
 ERRORS = ("BenchError", "OtherScores", "Interference", "OtherFormat", "Damaged", "NoMap")
 
 SETTING = (
-    r"(?:\b(?:model|data|device|report|metrics|metric|method|runtime|pictures|executor|params)\.[\w{]|[\w}\]]=(?!=))"
+    r"(?:\b(?:model|data|device|report|metrics|metric|method|runtime|pictures|executor|params)\.[\w{]"
+    r"|[\w}\]]=(?!=))"
 )
 OPTION = r"(?<![\w-])--[a-z]"
 COMMAND = r"\baxiom-bench (?!is|isn)[\w{-]|\bpip install\b"
 FUNCTION = r"(?:[\w)]\(|\bab\.\w|\baxiom_bench\.\w)"
 VERBS = (
-    "set|give|add|choose|use|run|lower|raise|leave|pass|name|write|start|play|install|take|put|explain|save|change"
-    "|load|build|verify|get|make|let|return|wrap|move|say|list|describe|quote|type|read|submit"
+    "set|give|add|choose|use|run|lower|raise|leave|pass|name|write|start|play|install|take|put|"
+    "explain|save|change|load|build|verify|get|make|let|return|wrap|move|say|list|describe|quote|"
+    "type|read|submit"
 )
 EFFECTS = "makes|computes|shows|draws|draw|puts|names|scales|says|gives"
 TOKEN = f"(?:{SETTING}|{OPTION}|{COMMAND}|{FUNCTION})"
 ADVICE = re.compile(
-    rf"(?<![\w'`] )(?<![\w.])(?:{VERBS}|{VERBS.title()})\b(?!['`]).*?{TOKEN}"  # "set model.reshape=tokens"
-    rf"|(?:or|and|to|in Python|on the command line) (?:{VERBS})\b(?!['`]).*?{TOKEN}"  # "..., or set ..."
+    # "set model.reshape=tokens"
+    rf"(?<![\w'`] )(?<![\w.])(?:{VERBS}|{VERBS.title()})\b(?!['`]).*?{TOKEN}"
+    # "..., or set ..."
+    rf"|(?:or|and|to|in Python|on the command line) (?:{VERBS})\b(?!['`]).*?{TOKEN}"
     rf"|(?:{COMMAND}|{FUNCTION}).*?\b(?:{EFFECTS})\b"  # "axiom-bench list shows them"
     rf"|^(?:{OPTION}|axiom-bench [\w(]|ab\.\w|pip install)"  # ": axiom-bench explain photo.jpg"
 )
@@ -41,7 +46,9 @@ class Refusal:
     file: str  # relative to the checkout
     first_line: int
     last_line: int
-    text: str  # of the message: constants as they are, variables with the texts that they may hold, {} for the rest
+    # of the message: constants as they are, variables with the texts that they may hold, {} for the
+    # rest
+    text: str
 
     @property
     def place(self) -> str:
@@ -70,14 +77,18 @@ def advising() -> list[Refusal]:
 def refusal_with(words: str) -> Refusal:
     """Return the only refusal with these words in "FILE: TEXT", its file and its text."""
     found = [refusal for refusal in advising() if words in f"{refusal.file}: {refusal.text}"]
-    assert len(found) == 1, f"{words!r} is in the text of {len(found)} refusals: {[refusal.place for refusal in found]}"
+    assert len(found) == 1, (
+        f"{words!r} is in the text of {len(found)} refusals: {[refusal.place for refusal in found]}"
+    )
     return found[0]
 
 
 def refusal_at(file: str, line: int) -> Refusal | None:
     """Return the refusal at a line of a file, the innermost if one is an argument of another."""
     found = [
-        refusal for refusal in refusals() if refusal.file == file and refusal.first_line <= line <= refusal.last_line
+        refusal
+        for refusal in refusals()
+        if refusal.file == file and refusal.first_line <= line <= refusal.last_line
     ]
     return min(found, key=lambda refusal: refusal.last_line - refusal.first_line, default=None)
 
@@ -89,18 +100,26 @@ def _refusals_of(path: Path) -> Iterator[Refusal]:
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call) or not node.args or _last_name(node.func) not in ERRORS:
             continue
-        around = [function for function in functions if function.lineno <= node.lineno <= (function.end_lineno or 0)]
+        around = [
+            function
+            for function in functions
+            if function.lineno <= node.lineno <= (function.end_lineno or 0)
+        ]
         texts = module
         for function in around:
             texts = texts.inside(function)
         text = texts.text(node.args[0])
-        yield Refusal(str(path.relative_to(ROOT)), node.lineno, node.end_lineno or node.lineno, text)
+        yield Refusal(
+            str(path.relative_to(ROOT)), node.lineno, node.end_lineno or node.lineno, text
+        )
 
 
 class _Texts:
     """The texts that expressions of a function may have."""
 
-    def __init__(self, functions: Mapping[str, ast.FunctionDef], values: Mapping[str, list[ast.expr]]):
+    def __init__(
+        self, functions: Mapping[str, ast.FunctionDef], values: Mapping[str, list[ast.expr]]
+    ):
         self.functions = functions
         self.values = values
 
@@ -108,7 +127,8 @@ class _Texts:
         return _Texts(self.functions, {**self.values, **_assigned(ast.walk(function))})
 
     def text(self, node: ast.expr, depth: int = 0) -> str:
-        """Return the text of an expression; several that it may have are joined with |, an unknown one is {}."""
+        """Return the text of an expression; several that it may have are joined with |, an unknown
+        one is {}."""
         if isinstance(node, ast.Constant):
             return node.value if isinstance(node.value, str) else ""
         if isinstance(node, ast.JoinedStr):
@@ -130,16 +150,25 @@ class _Texts:
             and depth < 4
         ):
             function = self.functions[node.func.id]
-            returned = [part.value for part in ast.walk(function) if isinstance(part, ast.Return) and part.value]
+            returned = [
+                part.value
+                for part in ast.walk(function)
+                if isinstance(part, ast.Return) and part.value
+            ]
             return self.inside(function)._one_of(returned, depth + 1)
         return "{}"
 
     def _one_of(self, nodes: Iterable[ast.expr], depth: int) -> str:
-        return "|".join(dict.fromkeys(text for node in nodes if (text := self.text(node, depth)) and text != "{}"))
+        return "|".join(
+            dict.fromkeys(
+                text for node in nodes if (text := self.text(node, depth)) and text != "{}"
+            )
+        )
 
 
 def _assigned(nodes: Iterable[ast.AST]) -> dict[str, list[ast.expr]]:
-    """Return the expressions that are assigned to each name, those of `a, b = x, y` each to its own."""
+    """Return the expressions that are assigned to each name, those of `a, b = x, y` each to its
+    own."""
     values: dict[str, list[ast.expr]] = {}
     for node in nodes:
         if isinstance(node, ast.NamedExpr):

@@ -1,4 +1,5 @@
-"""Advice works: a refusal's setting, command or function, applied literally to the input that caused it, helps."""
+"""Advice works: a refusal's setting, command or function, applied literally to the input that
+caused it, helps."""
 
 from __future__ import annotations
 
@@ -35,12 +36,21 @@ def test_every_advice_is_followed_or_has_a_reason(capsys):
     followed = {refusal_with(words) for words in FOLLOWED.values()}
     reasons = {refusal_with(words): reason for words, reason in UNFOLLOWED.items()}
     both = [refusal.place for refusal in reasons if refusal in followed]
-    neither = [f"{refusal.place}: {refusal.text}" for refusal in advising() if refusal not in followed | reasons.keys()]
+    neither = [
+        f"{refusal.place}: {refusal.text}"
+        for refusal in advising()
+        if refusal not in followed | reasons.keys()
+    ]
     with capsys.disabled():
-        print(f"\n{len(advising())} refusals advise a setting, a command or a function; {len(followed)} are followed.")
+        print(
+            f"\n{len(advising())} refusals advise a setting, a command or a function; "
+            f"{len(followed)} are followed."
+        )
         print("The others:")
         for refusal, reason in reasons.items():
             print(f"  {refusal.place}: {refusal.advice.strip()} ({reason})")
     assert not both, f"these are followed, and need no reason in tests/advice/unfollowed.py: {both}"
-    assert not neither, f"write a situation that follows each, or a reason in tests/advice/unfollowed.py: {neither}"
+    assert not neither, (
+        f"write a situation that follows each, or a reason in tests/advice/unfollowed.py: {neither}"
+    )
     assert len(followed) >= LEAST * len(advising())

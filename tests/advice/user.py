@@ -23,7 +23,12 @@ from axiom_bench.errors import BenchError
 from tests.advice import nets
 from tests.advice.refusals import ROOT, Refusal, refusal_at
 
-SHORT = ("method=[grad_cam]", "metric=[conservation_error]", "runtime.repeats=0", "report.figures.formats=[png]")
+SHORT = (
+    "method=[grad_cam]",
+    "metric=[conservation_error]",
+    "runtime.repeats=0",
+    "report.figures.formats=[png]",
+)
 PLAIN = ("model.resize=[32,32]", "model.crop=null", "model.mean=[0,0,0]", "model.std=[1,1,1]")
 NETS = Path(__file__).with_name("nets.py").read_text()
 
@@ -33,7 +38,8 @@ FOLLOWED: dict[str, str] = {}  # situation -> words of its refusal
 
 
 def follows(words: str) -> Callable[[Follower], Follower]:
-    """Register a situation that causes the refusal whose text contains `words`, and follows its advice."""
+    """Register a situation that causes the refusal whose text contains `words`, and follows its
+    advice."""
 
     def register(situation: Follower) -> Follower:
         name = f"{situation.__module__.rpartition('.')[2]}.{situation.__name__}"
@@ -46,7 +52,8 @@ def follows(words: str) -> Callable[[Follower], Follower]:
 
 
 def advice_in(message: str, pattern: str) -> str:
-    """Return what the group of `pattern` matches in a message: the advice as it is written there."""
+    """Return what the group of `pattern` matches in a message: the advice as it is written
+    there."""
     match = re.search(pattern, message)
     assert match, f"the message has no {pattern!r}: {message}"
     return match[1]
@@ -60,7 +67,9 @@ class User:
     command: Callable[..., CompletedProcess[str]]
     patch: pytest.MonkeyPatch
     run_cache: Path  # run folders that several users take
-    errors: list[tuple[Refusal | None, str]] = field(default_factory=list)  # that were made, with their texts
+    errors: list[tuple[Refusal | None, str]] = field(
+        default_factory=list
+    )  # that were made, with their texts
     messages: list[str] = field(default_factory=list)  # messages that the user read
 
     def __post_init__(self) -> None:
@@ -98,7 +107,8 @@ class User:
         return file
 
     def save_weights(self, path: str, name: str) -> None:
-        """Save the weights of a network of nets.py, or of torchvision, that is built without any."""
+        """Save the weights of a network of nets.py, or of torchvision, that is built without
+        any."""
         builder = getattr(nets, name, None) or getattr(torchvision.models, name)
         file = self.write(path, b"")
         state = builder().state_dict()
@@ -108,7 +118,8 @@ class User:
             torch.save(state, file)
 
     def runs(self, name: str, *settings: str) -> str:
-        """Run the benchmark on scenes as results/quick/NAME, or take the folder of the same run of another user."""
+        """Run the benchmark on scenes as results/quick/NAME, or take the folder of the same run of
+        another user."""
         words = (f"run={name}", "model=scenes_vgg", "data.size=12", *SHORT, *settings)
         place = f"results/quick/{name}"
         cached = self.run_cache / hashlib.sha256(" ".join(words).encode()).hexdigest()
@@ -122,7 +133,9 @@ class User:
     def types(self, *arguments: str) -> str:
         """Type a command that works, and return what it prints."""
         result = self.command(self.folder, *arguments)
-        assert result.returncode == 0, f"axiom-bench {' '.join(arguments)} ends with {_text(result)}"
+        assert result.returncode == 0, (
+            f"axiom-bench {' '.join(arguments)} ends with {_text(result)}"
+        )
         return _text(result)
 
     def refusal(self, *arguments: str) -> str:
@@ -148,7 +161,13 @@ class User:
 
 def network(name: str, *settings: str) -> tuple[str, ...]:
     """Return the settings of a network of NETS, and more."""
-    return ("model=user", f"model.architecture=nets.py:{name}", "model.weights=as_built", *PLAIN, *settings)
+    return (
+        "model=user",
+        f"model.architecture=nets.py:{name}",
+        "model.weights=as_built",
+        *PLAIN,
+        *settings,
+    )
 
 
 def _text(result: CompletedProcess[str]) -> str:

@@ -1,4 +1,5 @@
-"""The last lines of a run answer what was asked: whichever controls are chosen, and for each chosen method."""
+"""The last lines of a run answer what was asked: whichever controls are chosen, and for each chosen
+method."""
 
 import textwrap
 
@@ -50,7 +51,11 @@ def test_nobody_is_best_in_conservation_error_whatever_the_controls(run, control
     assert "lowest sensitivity error on scenes_vgg" in page
     assert "lowest conservation error" not in page
     (places,) = (folder / "tables").glob("places*.md")
-    part = places.read_text(encoding="utf-8").partition("## Conservation error")[2].partition("\n## ")[0]
+    part = (
+        places.read_text(encoding="utf-8")
+        .partition("## Conservation error")[2]
+        .partition("\n## ")[0]
+    )
     assert "| XGrad-CAM |" in part
     assert "**" not in part.partition("\nPlace")[0]
 
@@ -58,12 +63,22 @@ def test_nobody_is_best_in_conservation_error_whatever_the_controls(run, control
 def test_a_method_without_axiom_values_is_compared_by_what_it_has(run):
     own = [f"+method.{name}._target_=own_cams.{name}" for name in ("mirrored", "nothing")]
     folder, lines = run(
-        "method=[grad_cam,random]", *own, "metric=[sensitivity_error,box_iou]", "report.compare=mirrored"
+        "method=[grad_cam,random]",
+        *own,
+        "metric=[sensitivity_error,box_iou]",
+        "report.compare=mirrored",
     )
     shown = {line.split()[0]: line.split()[-1] for line in lines if line.startswith("  ")}
     assert shown["mirrored"] == shown["nothing"] == shown["Random"] == "\N{EN DASH}"
-    assert any("no contributions at the layer: Sensitivity error of mirrored, nothing" in line for line in lines)
-    (title,) = (line for line in lines if line.startswith("mirrored is significantly worse than Grad-CAM in box IoU"))
+    assert any(
+        "no contributions at the layer: Sensitivity error of mirrored, nothing" in line
+        for line in lines
+    )
+    (title,) = (
+        line
+        for line in lines
+        if line.startswith("mirrored is significantly worse than Grad-CAM in box IoU")
+    )
     assert title in (folder / "report.html").read_text(encoding="utf-8")
     for entry in read_gallery(folder, read_manifest(folder)):
         assert dict(zip(entry["methods"], entry["maps"], strict=True))["nothing"] == b""
@@ -78,7 +93,13 @@ def test_a_method_without_axiom_values_is_compared_by_what_it_has(run):
     ],
 )
 def test_run_times_are_measured_where_they_are_asked_for(tmp_path, overrides, is_timed):
-    small = ("model=scenes_vgg", "data.size=1", "data.workers=0", "pictures.rows=0", "pictures.gallery=0")
+    small = (
+        "model=scenes_vgg",
+        "data.size=1",
+        "data.workers=0",
+        "pictures.rows=0",
+        "pictures.gallery=0",
+    )
     code, _, folder = compute(["method=[grad_cam]", *small, f"results={tmp_path}", *overrides])
     assert code == 0
     assert bool(read_manifest(folder).runtime) is is_timed

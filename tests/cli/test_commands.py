@@ -24,8 +24,18 @@ from axiom_bench.run.manifest import no_longer_shown
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 TINY = [
-    *("run=default", "model=scenes_vgg", "data.size=3", "data.batch_size=4", "method=[grad_cam,xgrad_cam]"),
-    *("metric=[sensitivity_error,conservation_error,single_deletion]", "pictures.rows=1", "pictures.gallery=1"),
+    *(
+        "run=default",
+        "model=scenes_vgg",
+        "data.size=3",
+        "data.batch_size=4",
+        "method=[grad_cam,xgrad_cam]",
+    ),
+    *(
+        "metric=[sensitivity_error,conservation_error,single_deletion]",
+        "pictures.rows=1",
+        "pictures.gallery=1",
+    ),
     *("report.figures.formats=[png]", "device=cpu", "runtime.repeats=0"),
 ]
 
@@ -57,11 +67,16 @@ def test_help_and_version(capsys):
 def test_a_home_folder_stands_for_its_sign_in_options_and_in_python(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     options = parse(["gate", "~/run", "--baseline=~/base.json", "--markdown", "~/page.md"])
-    assert (options.run_folder, options.baseline) == (Path("/home/me/run"), Path("/home/me/base.json"))
+    assert (options.run_folder, options.baseline) == (
+        Path("/home/me/run"),
+        Path("/home/me/base.json"),
+    )
     assert parse(["explain", "~/a.png", "--output=~/maps.png"]).images == [Path("/home/me/a.png")]
     with pytest.raises(BenchError, match=r"/home/me/run is no run folder"):
         ab.read_run("~/run")
-    with pytest.raises(BenchError, match=r"~nobody-here/maps\.png begins with the home folder of nobody; write"):
+    with pytest.raises(
+        BenchError, match=r"~nobody-here/maps\.png begins with the home folder of nobody; write"
+    ):
         parse(["explain", "a.png", "--output=~nobody-here/maps.png"])
 
 
@@ -87,7 +102,9 @@ def test_list(capsys):
             assert description.startswith(plugins.load(kind, name).description)
     assert main(["list"]) == 0
     text = capsys.readouterr().out
-    assert all(name in text for name in ("[fu2020axiom]", "  scenes_vgg ", "  vgg11_bn ", "  quick "))
+    assert all(
+        name in text for name in ("[fu2020axiom]", "  scenes_vgg ", "  vgg11_bn ", "  quick ")
+    )
 
 
 def test_list_shows_what_a_user_s_folder_adds(tmp_path, capsys):
@@ -127,23 +144,35 @@ def test_every_command_takes_a_user_s_own_folder(tmp_path, capsys):
     })  # fmt: skip
     assert main([*option, "experiment=mine", "--cfg", "job"]) == 0
     config = yaml.safe_load(capsys.readouterr().out)
-    assert (config["experiment"], config["model"]["name"], list(config["method"])) == ("mine", "own_net", ["own_cam"])
+    assert (config["experiment"], config["model"]["name"], list(config["method"])) == (
+        "mine",
+        "own_net",
+        ["own_cam"],
+    )
     Image.fromarray(scenes.draw("evaluation", 0, 0).image).save("scene.png")
-    assert main(["explain", "scene.png", *option, "--model", "own_net", "--methods", "own_cam"]) == 0
+    assert (
+        main(["explain", "scene.png", *option, "--model", "own_net", "--methods", "own_cam"]) == 0
+    )
     assert main([*option, "experiment=mine"]) == 0
     assert (tmp_path / "results/mine/default/report.html").is_file()
 
 
 def test_options_may_stand_among_overrides():
-    options = parse(["data.size=3", "--config-dir", "conf", "~metric.zeta", "+method.mine._target_=a.b"])
+    options = parse(
+        ["data.size=3", "--config-dir", "conf", "~metric.zeta", "+method.mine._target_=a.b"]
+    )
     assert options.overrides == ["data.size=3", "~metric.zeta", "+method.mine._target_=a.b"]
     assert options.config_dir == Path("conf")
-    options = parse(["explain", "a.png", "--model", "vgg16", "b.png", "model.layer=features.4", "../2.png"])
+    options = parse(
+        ["explain", "a.png", "--model", "vgg16", "b.png", "model.layer=features.4", "../2.png"]
+    )
     assert options.images == [Path("a.png"), Path("b.png"), Path("../2.png")]
     assert options.overrides == ["model.layer=features.4"]
     Path("model=1.png").touch()
     assert parse(["explain", "model=1.png", "--model", "vgg16"]).images == [Path("model=1.png")]
-    options = parse(["report", "a", "report.compare=x", "--output", "out", "../b", "report.headline=[y]"])
+    options = parse(
+        ["report", "a", "report.compare=x", "--output", "out", "../b", "report.headline=[y]"]
+    )
     assert (options.run_folders, options.output) == ([Path("a"), Path("../b")], Path("out"))
     assert options.overrides == ["report.compare=x", "report.headline=[y]"]
 
@@ -176,7 +205,9 @@ def test_run_report_and_gate(tmp_path, capsys):
     last = capsys.readouterr().out.splitlines()
     assert last[-1] == f"report: {folder.relative_to(tmp_path)}/report.html"
     assert last[-2] == "No metric tells which method is best with 3 images"
-    assert last[-4].startswith("Nothing is marked * in Conservation error: equal shares of the score")
+    assert last[-4].startswith(
+        "Nothing is marked * in Conservation error: equal shares of the score"
+    )
     assert last[-9].split() == ["Sensitivity", "Conservation"]
     assert max(map(len, last[-9:])) <= 80
     page = (folder / "report.html").read_bytes()
@@ -205,14 +236,40 @@ def build():
 def test_a_network_of_grey_images(tmp_path, capsys):
     Image.fromarray(scenes.draw("evaluation", 0, 0).image).save("scene.png")
     (tmp_path / "grey.py").write_text(GREY)
-    own = ["model=user", "model.architecture=grey.py:build", "model.weights=null", "model.resize=[40,40]"]
+    own = [
+        "model=user",
+        "model.architecture=grey.py:build",
+        "model.weights=null",
+        "model.resize=[40,40]",
+    ]
     assert main(["explain", "scene.png", *own, "--methods", "xgrad_cam"]) == 2
     assert "can't run on one RGB image of 40x40 pixels" in (error := capsys.readouterr().err)
     assert "for grey images, model.mean and model.std have one number each, [0.5]" in error
     own += ["model.mean=[0.5]", "model.std=[0.25]"]
-    assert main(["explain", "scene.png", *own, "--methods", "xgrad_cam,guided_grad_cam,smooth_grad,sobel"]) == 0
+    assert (
+        main(
+            [
+                "explain",
+                "scene.png",
+                *own,
+                "--methods",
+                "xgrad_cam,guided_grad_cam,smooth_grad,sobel",
+            ]
+        )
+        == 0
+    )
     assert Image.open("scene-maps.png").mode in ("RGB", "RGBA")
-    assert main([*own, "method=[xgrad_cam]", "metric=[sensitivity_error,confidence_drop]", "data.size=2"]) == 0
+    assert (
+        main(
+            [
+                *own,
+                "method=[xgrad_cam]",
+                "metric=[sensitivity_error,confidence_drop]",
+                "data.size=2",
+            ]
+        )
+        == 0
+    )
     assert Path("results/quick/grey/report.html").is_file()
 
 
@@ -223,7 +280,9 @@ def test_a_report_that_shows_less_than_before_says_so(tmp_path, capsys):
     assert "no longer shows" not in capsys.readouterr().out
     assert main([*TINY, *metric, "method=[grad_cam]", "data.size=2"]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "no longer shows" in line]
-    assert line.startswith("the report no longer shows model scenes_resnet; method xgrad_cam; 1 image of scenes: ")
+    assert line.startswith(
+        "the report no longer shows model scenes_resnet; method xgrad_cam; 1 image of scenes: "
+    )
     assert main([*TINY, *metric, "model=scenes_vgg,scenes_resnet", "report.compare=xgrad_cam"]) == 0
     assert "no longer shows" not in capsys.readouterr().out
 
@@ -231,14 +290,32 @@ def test_a_report_that_shows_less_than_before_says_so(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "instead"),
     [
-        (["tidy", "results/quick/default", "--drop"], "delete the run folder and run its command again"),
+        (
+            ["tidy", "results/quick/default", "--drop"],
+            "delete the run folder and run its command again",
+        ),
         (["metric=all", "metrics.max_forwards_per_image=5"], "a run prints how long it will take"),
         (["report.latex.width=page"], "LaTeX tables are as wide as their columns"),
-        (["report", "results/quick/default", "report.latex.width=page"], "LaTeX tables are as wide as their columns"),
-        (["gate", "run", "--baseline", "b.csv", "--sampled"], "`axiom-bench compare RUN RUN` shows what differs"),
-        (["gate", "run", "--baseline", "b.csv", "--min-effect=iou=mean:1"], "Set the metric's tolerance"),
-        (["gate", "run", "--baseline", "b.csv", "--write", "--run-time", "50%"], "The report has run times"),
-        (["report", "results/quick/default", "--watch"], "`axiom-bench report RUN` shows what is done so far"),
+        (
+            ["report", "results/quick/default", "report.latex.width=page"],
+            "LaTeX tables are as wide as their columns",
+        ),
+        (
+            ["gate", "run", "--baseline", "b.csv", "--sampled"],
+            "`axiom-bench compare RUN RUN` shows what differs",
+        ),
+        (
+            ["gate", "run", "--baseline", "b.csv", "--min-effect=iou=mean:1"],
+            "Set the metric's tolerance",
+        ),
+        (
+            ["gate", "run", "--baseline", "b.csv", "--write", "--run-time", "50%"],
+            "The report has run times",
+        ),
+        (
+            ["report", "results/quick/default", "--watch"],
+            "`axiom-bench report RUN` shows what is done so far",
+        ),
         (
             ["model=resnet18,vgg16", "model.layer={resnet18:layer4}"],
             "For layers by network, write them in an experiment",
@@ -259,18 +336,29 @@ SLOW = ("maps: ", "methods and metrics: ")  # what a loaded machine prints of it
         (["reprot", "results"], "There is no command 'reprot'; did you mean 'report'"),
         (["model=resnt18"], "There is no model 'resnt18'; did you mean 'resnet18'"),
         (["run", "method=[xgrad_can]"], "did you mean 'xgrad_cam'"),
-        (["method=[xgrad_cam,Grad-CAM++]"], "There is no method 'Grad-CAM++'; did you mean 'grad_cam_pp'"),
+        (
+            ["method=[xgrad_cam,Grad-CAM++]"],
+            "There is no method 'Grad-CAM++'; did you mean 'grad_cam_pp'",
+        ),
         (["report", "nowhere"], "nowhere is no run folder"),
         ([""], "The command line can't be understood"),
-        (["report.columns=[box_iuo]"], "There is no metric for report.columns 'box_iuo'; did you mean 'box_iou'"),
+        (
+            ["report.columns=[box_iuo]"],
+            "There is no metric for report.columns 'box_iuo'; did you mean 'box_iou'",
+        ),
         (["report.headline=[zeta,epsilo]"], "for report.headline 'epsilo'; did you mean 'epsilon'"),
-        (["report.compare=xgrad_can"], "There is no method in this run 'xgrad_can'; did you mean 'xgrad_cam'"),
+        (
+            ["report.compare=xgrad_can"],
+            "There is no method in this run 'xgrad_can'; did you mean 'xgrad_cam'",
+        ),
         (["--config-dir", "no_conf"], "no_conf (--config-dir)"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(arguments, sentence, capsys, tmp_path):
     assert main(arguments) == 2
-    (message,) = (line for line in capsys.readouterr().err.splitlines() if not line.startswith(SLOW))
+    (message,) = (
+        line for line in capsys.readouterr().err.splitlines() if not line.startswith(SLOW)
+    )
     assert message.startswith("axiom-bench: ")
     assert sentence in message
     assert not list(tmp_path.iterdir())  # nothing was begun
@@ -288,7 +376,13 @@ sys.exit(code)
 
 @pytest.mark.slow
 def test_a_first_run_waits_for_no_compiler_and_imports_nothing_that_it_does_not_use(tmp_path):
-    few = ["model=scenes_vgg", "data.size=1", "pictures.rows=0", "pictures.gallery=0", f"results={tmp_path}"]
+    few = [
+        "model=scenes_vgg",
+        "data.size=1",
+        "pictures.rows=0",
+        "pictures.gallery=0",
+        f"results={tmp_path}",
+    ]
     command = [sys.executable, "-c", FIRST_RUN.format(unneeded=UNNEEDED), *few]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]", done.stdout
@@ -371,11 +465,28 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_a_user_s_own_method_is_explained_and_compared(tmp_path, monkeypatch):
-    """As docs/your-method.md walks through it: one picture, and paired tests of it against the others."""
-    (tmp_path / "my_own.py").write_text("def my_cam(trace, power=1.0):\n    return trace.gradients.relu() ** power\n")
+    """As docs/your-method.md walks through it: one picture, and paired tests of it against the
+    others."""
+    (tmp_path / "my_own.py").write_text(
+        "def my_cam(trace, power=1.0):\n    return trace.gradients.relu() ** power\n"
+    )
     Image.fromarray(scenes.draw("evaluation", 0, 0).image).save("scene.png")
-    monkeypatch.setattr("sys.path", [folder for folder in sys.path if folder not in ("", str(tmp_path))])
-    assert main(["explain", "scene.png", "--model", "scenes_vgg", "--methods", "xgrad_cam,my_own.my_cam"]) == 0
+    monkeypatch.setattr(
+        "sys.path", [folder for folder in sys.path if folder not in ("", str(tmp_path))]
+    )
+    assert (
+        main(
+            [
+                "explain",
+                "scene.png",
+                "--model",
+                "scenes_vgg",
+                "--methods",
+                "xgrad_cam,my_own.my_cam",
+            ]
+        )
+        == 0
+    )
     own = ["+method.mine._target_=my_own.my_cam", "+method.mine.params.power=2"]
     assert main([*TINY, "metric=[confidence_drop]", *own, "report.compare=mine"]) == 0
     tables = tmp_path / "results/quick/default/tables"
@@ -384,7 +495,9 @@ def test_a_user_s_own_method_is_explained_and_compared(tmp_path, monkeypatch):
     assert all(f"| {name} | " in table for name in ("Grad-CAM", "XGrad-CAM"))
 
 
-@pytest.mark.parametrize("name", ["folder.json", "pipe.json", "link.json", "dangling.json", "/dev/null", "/dev/stdout"])
+@pytest.mark.parametrize(
+    "name", ["folder.json", "pipe.json", "link.json", "dangling.json", "/dev/null", "/dev/stdout"]
+)
 @pytest.mark.parametrize(
     "words",
     [
@@ -436,8 +549,14 @@ LEFT_OUT = {
     "metric zeta": without("metrics", "zeta"),
     "data set voc": without("data", "voc"),
     "layer first of vgg": {**SHOWN, "models": {**SHOWN["models"], "vgg": {"layers": ["last"]}}},
-    "other weights of vgg": {**SHOWN, "models": {**SHOWN["models"], "vgg": {**VGG, "weights_sha256": "b"}}},
-    "other files of voc": {**SHOWN, "data": {**SHOWN["data"], "voc": {"ids": ["d"], "fingerprint": "y"}}},
+    "other weights of vgg": {
+        **SHOWN,
+        "models": {**SHOWN["models"], "vgg": {**VGG, "weights_sha256": "b"}},
+    },
+    "other files of voc": {
+        **SHOWN,
+        "data": {**SHOWN["data"], "voc": {"ids": ["d"], "fingerprint": "y"}},
+    },
     "2 images of scenes": {**SHOWN, "data": {**SHOWN["data"], "scenes": {"ids": ["c", "x"]}}},
     "protocol rise2018": {**SHOWN, "config": {"protocol": None}},
     "model resnet; metric epsilon": {**without("models", "resnet"), "metrics": {"zeta": {}}},
@@ -450,13 +569,21 @@ def test_what_is_left_out_is_named():
         assert line.startswith(f"the report no longer shows {parts}: ")
         assert "run=NAME" in line
     for before in (SHOWN, {}, without("models", "resnet")):
-        assert no_longer_shown(Manifest.model_validate(before), Manifest.model_validate(SHOWN)) is None
+        assert (
+            no_longer_shown(Manifest.model_validate(before), Manifest.model_validate(SHOWN)) is None
+        )
 
 
 @pytest.mark.parametrize("url", ["s3://bucket/results", "memory://results", "file:///tmp/results"])
 def test_results_at_a_url_are_refused_with_what_to_do(capsys, url):
-    for words in ([f"results={url}", "data.size=1"], ["report", f"{url}/quick/default"], ["status", f"{url}/quick"]):
+    for words in (
+        [f"results={url}", "data.size=1"],
+        ["report", f"{url}/quick/default"],
+        ["status", f"{url}/quick"],
+    ):
         assert main(words) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert "is a URL, and results are in a folder of this machine." in line
-        assert "with the bucket's own tool, such as `aws s3 sync FOLDER s3://BUCKET/FOLDER`." in line
+        assert (
+            "with the bucket's own tool, such as `aws s3 sync FOLDER s3://BUCKET/FOLDER`." in line
+        )

@@ -1,4 +1,5 @@
-"""Standard output in an encoding that lacks characters, as of a redirected command on Windows: no output fails."""
+"""Standard output in an encoding that lacks characters, as of a redirected command on Windows: no
+output fails."""
 
 from __future__ import annotations
 
@@ -33,13 +34,21 @@ COMMANDS = {  # words by spaces: exit code
     f"doctor model=scenes_vgg data=folder data.root={NAME}": 2,
     f"gate {NAME} --baseline quick": 2,
 }
-SCRIPT = "import sys; from axiom_bench.cli.main import main; print([main(line.split(' ')) for line in sys.argv[1:]])"
+SCRIPT = (
+    "import sys; from axiom_bench.cli.main import main; print([main(line.split(' ')) for line in "
+    "sys.argv[1:]])"
+)
 
 
 def output_of(words: list[str], encoding: str, folder: Path) -> tuple[int, str]:
     """The exit code of Python with these arguments, and what it has written to both streams."""
     environment = {**os.environ, "PYTHONIOENCODING": encoding, "OMP_NUM_THREADS": "1"}
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "cwd": folder, "env": environment}
+    options = {
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.STDOUT,
+        "cwd": folder,
+        "env": environment,
+    }
     process = subprocess.run([sys.executable, *words], check=False, **options)
     return process.returncode, process.stdout.decode(encoding.partition(":")[0])
 
@@ -58,7 +67,9 @@ def test_no_command_fails_by_the_encoding_of_its_output(encoding, tmp_path):
 
 @pytest.mark.slow
 def test_the_module_is_as_the_command(tmp_path):
-    code, text = output_of(["-m", "axiom_bench", "doctor", "data=folder", f"data.root={NAME}"], "cp1252", tmp_path)
+    code, text = output_of(
+        ["-m", "axiom_bench", "doctor", "data=folder", f"data.root={NAME}"], "cp1252", tmp_path
+    )
     assert (code, ESCAPED in text, "Traceback" in text) == (2, True, False)
 
 

@@ -1,4 +1,5 @@
-"""Whole experiments as a user types them, each on a handful of images; photographs where there are some."""
+"""Whole experiments as a user types them, each on a handful of images; photographs where there are
+some."""
 
 import json
 import os
@@ -21,29 +22,73 @@ from axiom_bench.report.paper import paper as study
 from axiom_bench.run.spine import configuration
 
 DEFAULT_METHODS = {
-    *("ablation_cam", "ablation_cam_axiomatic", "cam", "centered", "equal_shares", "grad_cam", "grad_cam_pp"),
+    *(
+        "ablation_cam",
+        "ablation_cam_axiomatic",
+        "cam",
+        "centered",
+        "equal_shares",
+        "grad_cam",
+        "grad_cam_pp",
+    ),
     *("guided_xgrad_cam", "hires_cam", "random", "uniform", "xgrad_cam"),
 }
 DEFAULT_METRICS = {
-    *("average_drop", "axiom_floor", "axiom_floor_distance", "box_iou", "confidence_drop", "conservation_error"),
-    *("conservation_error_raw", "epsilon", "guarded_channels", "pointing_game", "pointing_game_strict"),
-    *("sensitivity_error", "sensitivity_error_raw", "sensitivity_error_scaled", "single_deletion", "zeta"),
+    *(
+        "average_drop",
+        "axiom_floor",
+        "axiom_floor_distance",
+        "box_iou",
+        "confidence_drop",
+        "conservation_error",
+    ),
+    *(
+        "conservation_error_raw",
+        "epsilon",
+        "guarded_channels",
+        "pointing_game",
+        "pointing_game_strict",
+    ),
+    *(
+        "sensitivity_error",
+        "sensitivity_error_raw",
+        "sensitivity_error_scaled",
+        "single_deletion",
+        "zeta",
+    ),
 }
-SMALL = ("data.size=2", "runtime.repeats=1", "pictures.rows=1", "pictures.gallery=1", "report.figures.formats=[png]")
+SMALL = (
+    "data.size=2",
+    "runtime.repeats=1",
+    "pictures.rows=1",
+    "pictures.gallery=1",
+    "report.figures.formats=[png]",
+)
 NOTHING_DRAWN = ("runtime.repeats=0", "pictures.rows=0", "pictures.gallery=0", "data.workers=0")
 NETWORKS = ["scenes_vgg", "scenes_resnet"]
-HERE = (*SMALL, "data.size=1", "data.workers=0", "runtime.repeats=0", "model=scenes_vgg", "run=default")
-LAYERS = {"alexnet": "features.12", "inception_v3": "Mixed_7c"}  # run here; the others take seconds to be drawn
+HERE = (
+    *SMALL,
+    "data.size=1",
+    "data.workers=0",
+    "runtime.repeats=0",
+    "model=scenes_vgg",
+    "run=default",
+)
+LAYERS = {
+    "alexnet": "features.12",
+    "inception_v3": "Mixed_7c",
+}  # run here; the others take seconds to be drawn
 BOX = (
-    "<annotation><object><name>n00000007</name><bndbox><xmin>30</xmin><ymin>20</ymin><xmax>200</xmax><ymax>180</ymax>"
-    "</bndbox></object></annotation>"
+    "<annotation><object><name>n00000007</name><bndbox><xmin>30</xmin><ymin>20</ymin>"
+    "<xmax>200</xmax><ymax>180</ymax></bndbox></object></annotation>"
 )
 ROOT = Path(configuration(["experiment=real"])["real_root"])
 REAL = ("data.workers=0", f"real_root={ROOT.resolve()}")
 real = pytest.mark.real
 undrawn = pytest.mark.usefixtures("undrawn")
 photographs = pytest.mark.skipif(
-    not (ROOT / "weights").is_dir(), reason=f"no photographs and weights in {ROOT}: set AXIOM_BENCH_REAL"
+    not (ROOT / "weights").is_dir(),
+    reason=f"no photographs and weights in {ROOT}: set AXIOM_BENCH_REAL",
 )
 
 
@@ -52,13 +97,30 @@ def computed(overrides: list[str]) -> int:
 
 
 reported = pytest.mark.parametrize(
-    "command", [pytest.param(computed, id="values"), pytest.param(main, id="and their report", marks=pytest.mark.slow)]
+    "command",
+    [
+        pytest.param(computed, id="values"),
+        pytest.param(main, id="and their report", marks=pytest.mark.slow),
+    ],
 )
 
 
-def ran(command: Callable, results: Path, experiment: str, *overrides: str) -> tuple[dict[str, Any], pd.DataFrame]:
+def ran(
+    command: Callable, results: Path, experiment: str, *overrides: str
+) -> tuple[dict[str, Any], pd.DataFrame]:
     """The manifest and the records of an experiment."""
-    assert command([f"experiment={experiment}", "run=default", *overrides, "device=cpu", f"results={results}"]) == 0
+    assert (
+        command(
+            [
+                f"experiment={experiment}",
+                "run=default",
+                *overrides,
+                "device=cpu",
+                f"results={results}",
+            ]
+        )
+        == 0
+    )
     folder = results / experiment / "default"
     manifest = json.loads((folder / "manifest.json").read_text())
     return manifest, pd.concat(pd.read_parquet(folder / path) for path in manifest["records"])
@@ -78,9 +140,13 @@ def test_quick(process, networks, settings, tmp_path, request):
     first = typed(tmp_path, *settings)
     assert first.returncode == 0, first.stderr
     assert "Traceback" not in first.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["results"]  # Hydra leaves nothing in the current folder
+    assert [path.name for path in tmp_path.iterdir()] == [
+        "results"
+    ]  # Hydra leaves nothing in the current folder
     assert first.stdout.splitlines()[-1] == "report: results/quick/default/report.html"
-    manifest = json.loads((tmp_path / "results" / "quick" / "default" / "manifest.json").read_text())
+    manifest = json.loads(
+        (tmp_path / "results" / "quick" / "default" / "manifest.json").read_text()
+    )
     assert list(manifest["models"]) == networks
     assert set(manifest["methods"]) == DEFAULT_METHODS
     assert {about["metric"] for about in manifest["metrics"].values()} == DEFAULT_METRICS
@@ -91,7 +157,10 @@ def test_quick(process, networks, settings, tmp_path, request):
     assert again.returncode == 0
     assert "report: results/quick" in again.stdout
     assert "together " in again.stdout
-    assert f"{len(networks)} of {len(networks)} shards were already there: nothing was computed" in again.stdout
+    assert (
+        f"{len(networks)} of {len(networks)} shards were already there: nothing was computed"
+        in again.stdout
+    )
     assert "images/s" not in again.stdout
 
     wrong = typed(tmp_path, "method=[xgrad_can]")
@@ -123,18 +192,31 @@ def test_real(command, tmp_path):
     assert list(manifest["models"]) == ["squeezenet1_1", "own_model"]
     assert list(manifest["data"]) == ["imagenet", "own_images"]
     assert set(rows["status"]) == {"ok"}
-    drops = rows[(rows["method"] == "ablation_cam_axiomatic") & (rows["metric"] == "sensitivity_error")]
+    drops = rows[
+        (rows["method"] == "ablation_cam_axiomatic") & (rows["metric"] == "sensitivity_error")
+    ]
     assert len(drops) == 8
-    assert drops["value"].max() < 1e-3  # the sensitivity axiom holds by construction, but for guarded channels
+    assert (
+        drops["value"].max() < 1e-3
+    )  # the sensitivity axiom holds by construction, but for guarded channels
     users = rows[(rows["model"] == "own_model") & (rows["metric"] == "zeta")]
-    assert (users["target_class"] == users["predicted_class"]).mean() >= 0.5  # of 0.9 over all: the weights are right
+    assert (
+        users["target_class"] == users["predicted_class"]
+    ).mean() >= 0.5  # of 0.9 over all: the weights are right
     boxes = rows[(rows["metric"] == "box_iou") & (rows["method"] == "grad_cam")]
     assert boxes["value"].mean() > 0.2  # boxes follow their images through resize and crop
 
 
 def test_a_real_root_that_is_not_there(tmp_path, capsys):
     nowhere = tmp_path / "nowhere"
-    code = main(["experiment=real", "model=resnet18", f"real_root={nowhere}", f"results={tmp_path / 'results'}"])
+    code = main(
+        [
+            "experiment=real",
+            "model=resnet18",
+            f"real_root={nowhere}",
+            f"results={tmp_path / 'results'}",
+        ]
+    )
     assert code == 2
     output = capsys.readouterr().err
     assert f"{nowhere}{os.sep}data{os.sep}imagenet" in output
@@ -142,7 +224,13 @@ def test_a_real_root_that_is_not_there(tmp_path, capsys):
 
 
 VOC = (
-    *("model=squeezenet1_1", "method=[xgrad_cam,ablation_cam_axiomatic]", *SMALL, "data.size=5", "data.batch_size=5"),
+    *(
+        "model=squeezenet1_1",
+        "method=[xgrad_cam,ablation_cam_axiomatic]",
+        *SMALL,
+        "data.size=5",
+        "data.batch_size=5",
+    ),
     *("metric=[sensitivity_error,confidence_drop,box_iou,zeta]", "runtime.repeats=0", *REAL),
 )
 
@@ -159,7 +247,9 @@ def test_voc(command, tmp_path):
     assert explained["target_class"].between(0, len(CLASSES) - 1).all()
     assert explained["image_id"].nunique() == 5
     assert set(explained["status"]) == {"ok"}
-    drops = rows[(rows["method"] == "ablation_cam_axiomatic") & (rows["metric"] == "sensitivity_error")]
+    drops = rows[
+        (rows["method"] == "ablation_cam_axiomatic") & (rows["metric"] == "sensitivity_error")
+    ]
     assert drops["value"].max() < 1e-3  # the drops through the groups are exact
     assert (explained["target_class"] == explained["predicted_class"]).mean() >= 0.3
 
@@ -167,16 +257,21 @@ def test_voc(command, tmp_path):
 @real
 @photographs
 def test_without_the_groups_the_sentence_names_them(tmp_path, capsys):
-    assert main(["experiment=voc", *VOC, "device=cpu", "model.output=logits", f"results={tmp_path}"]) == 2
+    assert (
+        main(["experiment=voc", *VOC, "device=cpu", "model.output=logits", f"results={tmp_path}"])
+        == 2
+    )
     assert "model.output=voc_groups" in capsys.readouterr().out
 
 
 @pytest.mark.slow
 @reported
 def test_shortcut(command, tmp_path):
-    """Each method that does better than a map that depends on no class shows the mark where it counts, and only there.
+    """Each method that does better than a map that depends on no class shows the mark where it
+    counts, and only there.
 
-    On 59 scenes Grad-CAM's mean share is 0.918 and 0.003, the true ones 0.878 and 0.001, and uniform's 0.42 and 0.35.
+    On 59 scenes Grad-CAM's mean share is 0.918 and 0.003, the true ones 0.878 and 0.001, and
+    uniform's 0.42 and 0.35.
     """
     size = ("data.size=40", "data.batch_size=8")
     _, rows = ran(command, tmp_path, "shortcut", "method=[grad_cam,uniform]", *size, *NOTHING_DRAWN)
@@ -197,7 +292,9 @@ def imagenet(root: Path) -> Path:
     folder, boxes = root / "val" / "n00000007", root / "Annotations" / "CLS-LOC" / "val"
     folder.mkdir(parents=True)
     boxes.mkdir(parents=True)
-    (root / "LOC_synset_mapping.txt").write_text("".join(f"n{number:08d} class {number}\n" for number in range(1000)))
+    (root / "LOC_synset_mapping.txt").write_text(
+        "".join(f"n{number:08d} class {number}\n" for number in range(1000))
+    )
     pixels = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(folder / "ILSVRC2012_val_00000001.JPEG")
     (boxes / "ILSVRC2012_val_00000001.xml").write_text(BOX)
@@ -209,17 +306,25 @@ def imagenet(root: Path) -> Path:
 def test_paper(tmp_path):
     """On one photograph in ImageNet's layout with random weights."""
     data = (f"data.root={imagenet(tmp_path / 'imagenet')}", "data.workers=0", "data.batch_size=1")
-    chosen = (f"model={','.join(LAYERS)}", "metric=[sensitivity_error,conservation_error,zeta,epsilon,box_iou]")
+    chosen = (
+        f"model={','.join(LAYERS)}",
+        "metric=[sensitivity_error,conservation_error,zeta,epsilon,box_iou]",
+    )
     results = tmp_path / "results"
-    manifest, rows = ran(main, results, "paper", *data, *chosen, "model.weights=null", *NOTHING_DRAWN)
+    manifest, rows = ran(
+        main, results, "paper", *data, *chosen, "model.weights=null", *NOTHING_DRAWN
+    )
     assert {name: model["layer"] for name, model in manifest["models"].items()} == LAYERS
     assert set(rows["target_class"]) == {7}
     measured = rows[rows["status"] == "ok"]
     for name in LAYERS:
         values = measured[measured["model"] == name].set_index(["method", "metric"])["value"]
-        # Biases are 0 at first, so some of these are 0 but for float32's rounding of sums of thousands of terms.
+        # Biases are 0 at first, so some of these are 0 but for float32's rounding of sums of
+        # thousands of terms.
         for error, residual in (("sensitivity_error", "zeta"), ("conservation_error", "epsilon")):
-            assert values["xgrad_cam", error] == pytest.approx(values["-", residual], rel=1e-4, abs=1e-5)
+            assert values["xgrad_cam", error] == pytest.approx(
+                values["-", residual], rel=1e-4, abs=1e-5
+            )
         assert values["ablation_cam_axiomatic", "sensitivity_error"] < 1e-5
     assert measured.loc[measured["metric"] == "zeta", "value"].max() > 0.1
     folder = results / "paper/default"
@@ -237,19 +342,42 @@ def test_the_papers_figures_and_tables_have_a_file_each(tmp_path, capsys):
     methods = "method=[grad_cam,ablation_cam,xgrad_cam,guided_xgrad_cam]"
     errors = "sensitivity_error,conservation_error,zeta,epsilon"
     metrics = f"metric=[{errors},confidence_drop,box_iou,pointing_game,class_discriminability]"
-    size = ("data.size=4", "data.batch_size=8", "runtime.repeats=1", "pictures.rows=1", "device=cpu")
-    assert main(["paper", "data=scenes", "model=scenes_vgg", methods, metrics, *size, f"results={tmp_path}"]) == 0
+    size = (
+        "data.size=4",
+        "data.batch_size=8",
+        "runtime.repeats=1",
+        "pictures.rows=1",
+        "device=cpu",
+    )
+    assert (
+        main(
+            [
+                "paper",
+                "data=scenes",
+                "model=scenes_vgg",
+                methods,
+                metrics,
+                *size,
+                f"results={tmp_path}",
+            ]
+        )
+        == 0
+    )
     output = capsys.readouterr().out
     folder = tmp_path / "paper" / "scenes-scenes_vgg" / "paper"
     assert f"paper: {folder / 'index.html'}" in output
     index, page = ((folder / name).read_text() for name in ("index.md", "index.html"))
-    assert not (tmp_path / "paper_two_classes").exists()  # the scenes themselves show several classes
+    assert not (
+        tmp_path / "paper_two_classes"
+    ).exists()  # the scenes themselves show several classes
     for exhibit in study().exhibits:
         assert f"{exhibit.number}: {exhibit.title}" in output
         assert f"## {exhibit.number}: {exhibit.title}" in index
         assert f'id="{exhibit.file}"' in page
         files = {path.name for path in folder.glob(f"{exhibit.file}*")}
-        assert {path.suffix for path in map(Path, files)} >= ({".pdf", ".png"} if exhibit.figures else {".tex", ".md"})
+        assert {path.suffix for path in map(Path, files)} >= (
+            {".pdf", ".png"} if exhibit.figures else {".tex", ".md"}
+        )
         assert all(f"]({name})" in index for name in files)
     assert "<dd>scenes_vgg in this run</dd>" in page
     assert "<dd>4 of scenes in this run</dd>" in page
@@ -265,7 +393,9 @@ def test_every_metric_and_method_of_the_paper_is_in_its_experiments():
 
 
 @pytest.mark.slow
-def test_networks_of_real_root_stand_in_where_none_of_the_papers_has_weights(tmp_path, monkeypatch, capsys):
+def test_networks_of_real_root_stand_in_where_none_of_the_papers_has_weights(
+    tmp_path, monkeypatch, capsys
+):
     commands: list[list[str]] = []
 
     def fails(arguments: list[str], _: Path | None, __: str) -> tuple[int, None, dict[str, str]]:
@@ -280,7 +410,11 @@ def test_networks_of_real_root_stand_in_where_none_of_the_papers_has_weights(tmp
     commands.clear()
     (tmp_path / "weights").mkdir()
     assert main(["paper", *places]) == 2
-    assert commands[1] == [*commands[0], f"model={','.join(study().instead)}", paper_command.IN_PLACE]
+    assert commands[1] == [
+        *commands[0],
+        f"model={','.join(study().instead)}",
+        paper_command.IN_PLACE,
+    ]
     assert "nothing to show" in capsys.readouterr().out
     commands.clear()
     assert main(["paper", "model=alexnet", *places]) == 2
@@ -288,10 +422,14 @@ def test_networks_of_real_root_stand_in_where_none_of_the_papers_has_weights(tmp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("experiment", "model"), [("detection", "detector"), ("segmentation", "segmenter")])
+@pytest.mark.parametrize(
+    ("experiment", "model"), [("detection", "detector"), ("segmentation", "segmenter")]
+)
 def test_objects(experiment, model, tmp_path):
     """Every metric has a value of every object, but for methods that the axioms aren't of."""
-    manifest, rows = ran(computed, tmp_path, experiment, f"model=scenes_{model}", "data.size=2", *NOTHING_DRAWN)
+    manifest, rows = ran(
+        computed, tmp_path, experiment, f"model=scenes_{model}", "data.size=2", *NOTHING_DRAWN
+    )
     assert rows["image_id"].str.contains("//").all()
     assert rows["image_id"].nunique() >= 3
     assert set(rows["status"]) <= {"ok", "not_on_score_scale", "no_contributions", "one_object"}

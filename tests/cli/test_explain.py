@@ -1,4 +1,5 @@
-"""`axiom-bench explain` as it is typed: pictures, pages and folders; mistakes are sentences, other images go on."""
+"""`axiom-bench explain` as it is typed: pictures, pages and folders; mistakes are sentences, other
+images go on."""
 
 import json
 import os
@@ -50,7 +51,9 @@ def _composed_once():
             return composition
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(explain, "composed", lambda words, folder: nullcontext(once(tuple(words), folder)))
+        patch.setattr(
+            explain, "composed", lambda words, folder: nullcontext(once(tuple(words), folder))
+        )
         yield
 
 
@@ -99,7 +102,10 @@ def test_one_image_is_a_picture_and_several_are_a_page(scene, capsys):
     data = shown("maps.html")
     assert [image["id"] for image in data["images"]] == ["scene.png", "other.png"]
     assert [method["title"] for method in data["methods"]] == ["XGrad-CAM", "Grad-CAM"]
-    assert [metric["title"] for metric in data["metrics"]] == ["Sensitivity error", "Conservation error"]
+    assert [metric["title"] for metric in data["metrics"]] == [
+        "Sensitivity error",
+        "Conservation error",
+    ]
     first = data["images"][0]
     assert len(first["maps"]) == 2
     assert [len(name) > 0 and share.endswith("%") for name, share in first["top"]] == [True] * 5
@@ -121,13 +127,20 @@ def test_errors_of_costly_drops_are_left_out(capsys, monkeypatch):
     ]
     assert main([*command, "--output", "a.html"]) == 0
     output = capsys.readouterr()
-    note = next(line for line in (output.out + output.err).splitlines() if line.startswith("No sensitivity error"))
+    note = next(
+        line
+        for line in (output.out + output.err).splitlines()
+        if line.startswith("No sensitivity error")
+    )
     assert [metric["title"] for metric in shown("a.html")["metrics"]] == ["Conservation error"]
     setting = re.findall(r"set (\S+)\.$", note)
     assert main([*command, "--output", "b.html", *setting]) == 0
     output = capsys.readouterr()
     assert "No sensitivity error" not in output.out + output.err
-    assert [metric["title"] for metric in shown("b.html")["metrics"]] == ["Sensitivity error", "Conservation error"]
+    assert [metric["title"] for metric in shown("b.html")["metrics"]] == [
+        "Sensitivity error",
+        "Conservation error",
+    ]
 
 
 def test_a_folder_gets_a_picture_of_each_image_and_a_page(capsys):
@@ -150,11 +163,16 @@ def test_the_numbers_are_those_of_the_library():
     with Image.open("scene.png") as stored:
         maps = explainer.explain(Path("scene.png"), stored.convert("RGB"), [3, 7], 1).maps
     pixels = torch.from_numpy(np.array(stored.convert("RGB"))).permute(2, 0, 1)[None] / 255
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (model.preprocessing.mean, model.preprocessing.std))
+    mean, std = (
+        torch.tensor(values).view(3, 1, 1)
+        for values in (model.preprocessing.mean, model.preprocessing.std)
+    )
     images = ((pixels - mean) / std).repeat(2, 1, 1, 1)
     probabilities = model.module(images)[0].softmax(0).detach()
     assert maps.notes == []
-    assert [score.value for score in maps.top[0]] == pytest.approx(probabilities.topk(5).values.tolist(), rel=1e-4)
+    assert [score.value for score in maps.top[0]] == pytest.approx(
+        probabilities.topk(5).values.tolist(), rel=1e-4
+    )
     targets = torch.tensor([3, 7])
     heatmaps = ab.explain(model.module, model.layer, images, names, targets, metrics=errors)
     table = ab.evaluate(model.module, model.layer, [(images, targets)], names, errors)
@@ -174,7 +192,10 @@ def test_the_numbers_are_those_of_the_library():
 def test_the_most_probable_classes(capsys):
     assert main(["explain", "scene.png", *TWO, "--top", "3", "--output", "e.html"]) == 0
     assert len(shown("e.html")["images"]) == 3
-    percents = [ClassScore(0, "", probability).text for probability in (0.0, 1e-12, 0.004, 0.294, 0.9999, 1.0)]
+    percents = [
+        ClassScore(0, "", probability).text
+        for probability in (0.0, 1e-12, 0.004, 0.294, 0.9999, 1.0)
+    ]
     assert percents == ["0 %", "<1 %", "<1 %", "29 %", ">99 %", "100 %"]
     assert ClassScore(0, "", 4.2, is_probability=False).text == "score 4.20"
 
@@ -182,7 +203,10 @@ def test_the_most_probable_classes(capsys):
 def test_colours():
     pictures = []
     for colours in ("inferno", "jet"):
-        assert main(["explain", "scene.png", *ONE, "--output", f"{colours}.png", "--colours", colours]) == 0
+        assert (
+            main(["explain", "scene.png", *ONE, "--output", f"{colours}.png", "--colours", colours])
+            == 0
+        )
         pictures.append(Path(f"{colours}.png").read_bytes())
     assert pictures[0] != pictures[1]
     assert main(["explain", "scene.png", *ONE, "--output", "e.html", "--colours", "cividis"]) == 0
@@ -200,7 +224,9 @@ def test_files_that_arent_read_and_names_that_no_font_has_are_told(scene, capsys
     classes = ",".join(f"'{sign}'" for sign in nobodys)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert main(["explain", "photos", *ONE, f"model.classes=[{classes}]", "--output", "maps"]) == 0
+        assert (
+            main(["explain", "photos", *ONE, f"model.classes=[{classes}]", "--output", "maps"]) == 0
+        )
     text = capsys.readouterr().out
     assert "photos: not read: 1 .heic (b.heic); save photographs as JPEG or PNG." in text
     assert re.search(r"\d class names, as '.+', have signs that no font of this machine has", text)
@@ -208,10 +234,26 @@ def test_files_that_arent_read_and_names_that_no_font_has_are_told(scene, capsys
 
 
 def test_a_user_s_own_network_and_classes(tmp_path, capsys):
-    (tmp_path / "net.py").write_text("from axiom_bench.embedded.networks import scenes_vgg\nbuild = scenes_vgg\n")
-    network = ["model=user", "model.architecture=net.py:build", "model.weights=null", "model.resize=96"]
+    (tmp_path / "net.py").write_text(
+        "from axiom_bench.embedded.networks import scenes_vgg\nbuild = scenes_vgg\n"
+    )
+    network = [
+        "model=user",
+        "model.architecture=net.py:build",
+        "model.weights=null",
+        "model.resize=96",
+    ]
     network += ["model.crop=96", "model.classes=[a,b,'c, d',d,e,f,g,h,i,a]", "model.name=mine"]
-    command = ["explain", "scene.png", *network, "--methods", "xgrad_cam,uniform", "--output", "e.html", "--overwrite"]
+    command = [
+        "explain",
+        "scene.png",
+        *network,
+        "--methods",
+        "xgrad_cam,uniform",
+        "--output",
+        "e.html",
+        "--overwrite",
+    ]
     pages = []
     for targets in ("b,d", "1,3", "b", "c, d"):
         assert main([*command, "--targets", targets]) == 0
@@ -229,7 +271,8 @@ def test_a_user_s_own_network_and_classes(tmp_path, capsys):
 
 
 def test_which_method_does_not_apply(tmp_path, capsys):
-    """`cam` needs a linear head: beside another method it is a note, alone there is no picture to write."""
+    """`cam` needs a linear head: beside another method it is a note, alone there is no picture to
+    write."""
     command = ["explain", "scene.png", *VGG, "--output", "e.png", "--overwrite"]
     written = "written: e.png\n"
     assert main([*command, "--methods", "cam,xgrad_cam"]) == 0
@@ -242,14 +285,20 @@ def test_which_method_does_not_apply(tmp_path, capsys):
     assert not Path("e.png").exists()
     assert main(command) == 0  # nobody named it
     assert capsys.readouterr().out == written
-    warns = "    warnings.warn('Half of the map is left out: it is dark')\n    return trace.gradients\n"
+    warns = (
+        "    warnings.warn('Half of the map is left out: it is dark')\n    return trace.gradients\n"
+    )
     (tmp_path / "warns.py").write_text(f"import warnings\n\n\ndef my_cam(trace):\n{warns}")
-    assert main([*command, "--methods", "warns.my_cam"]) == 0  # a note is told by its class, not by its words
+    assert (
+        main([*command, "--methods", "warns.my_cam"]) == 0
+    )  # a note is told by its class, not by its words
     assert capsys.readouterr().out == written
 
 
 def test_torchvision_s_networks_have_imagenet_s_class_names():
-    config = configuration(["model=resnet18", "model.weights=null", "model.weights_folder=null"])["model"]
+    config = configuration(["model=resnet18", "model.weights=null", "model.weights_folder=null"])[
+        "model"
+    ]
     model = load_model(config)
     assert model.classes[207] == "golden retriever"
     assert chosen_classes(model, "golden retriever,5") == [207, 5]
@@ -268,19 +317,28 @@ def test_names_are_text_not_markup():
 
 def test_images_of_every_mode_are_explained(scene):
     Path("modes").mkdir()
-    for name, mode in {"grey.png": "L", "cmyk.jpg": "CMYK", "palette.gif": "P", "alpha.png": "RGBA"}.items():
+    for name, mode in {
+        "grey.png": "L",
+        "cmyk.jpg": "CMYK",
+        "palette.gif": "P",
+        "alpha.png": "RGBA",
+    }.items():
         scene.convert(mode).save(f"modes/{name}")
     grey16 = np.asarray(scene.convert("L")).astype(np.uint16) * 257
     Image.fromarray(grey16).save("modes/grey16.png")
     assert main(["explain", "modes", *ONE, "--output", "e.html"]) == 0
     assert len(shown("e.html")["images"]) == 5
-    np.testing.assert_array_equal(*(np.asarray(open_upright(Path("modes", n))[0]) for n in ("grey.png", "grey16.png")))
+    np.testing.assert_array_equal(
+        *(np.asarray(open_upright(Path("modes", n))[0]) for n in ("grey.png", "grey16.png"))
+    )
 
 
 def test_values_that_no_image_has_and_unknown_accuracy_are_told(scene, capsys):
     as_bytes = ("model.mean=[0,0,0]", "model.std=[0.004,0.004,0.004]")
     assert main(["explain", "scene.png", *ONE, *as_bytes, "--output", "e.html"]) == 0
-    assert re.search(r"^images of .*, as pixels of 0 to 255 do: divide", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(
+        r"^images of .*, as pixels of 0 to 255 do: divide", capsys.readouterr().out, re.MULTILINE
+    )
     assert "not known: the images have no labels" in Path("e.html").read_text()
 
 
@@ -293,11 +351,16 @@ def test_what_cannot_be_read_has_a_sentence_and_the_rest_is_explained(scene, cap
     assert main(["explain", *names, *ONE, "--output", "e.html"]) == 2
     captured = capsys.readouterr()
     assert captured.out == "written: e.html\n"
-    lines = [line for line in captured.err.splitlines() if not line.startswith("maps: ")]  # on a slow machine
+    lines = [
+        line for line in captured.err.splitlines() if not line.startswith("maps: ")
+    ]  # on a slow machine
     assert [line.startswith("axiom-bench: ") for line in lines] == [True] * 4
     for sentence in (
         *("There are no images in the folder empty", "The image truncated.jpg: can't be decoded: "),
-        *("The image nowhere.png: there is no file nowhere.png.", "The image words.png: can't be decoded: "),
+        *(
+            "The image nowhere.png: there is no file nowhere.png.",
+            "The image words.png: can't be decoded: ",
+        ),
     ):
         assert sum(sentence in line for line in lines) == 1
     assert len(shown("e.html")["images"]) == 1  # named twice, explained once
@@ -344,21 +407,41 @@ def test_what_is_no_file_and_names_that_are_not_utf8(scene, capsys):
         (["scene.png", "--model", "scenes_vg"], "did you mean 'scenes_vgg'"),
         (["scene.png", *VGG, "--methods", "grad_cams"], "did you mean 'grad_cam'"),
         (["scene.png", *ONE, "--layer", "features.99"], "features.99"),
-        (["scene.png", *ONE, "model.layer=features.9,features.13"], "explain takes one network and one layer"),
-        (["scene.png", "--model", "scenes_vgg,scenes_resnet"], "explain takes one network and one layer"),
+        (
+            ["scene.png", *ONE, "model.layer=features.9,features.13"],
+            "explain takes one network and one layer",
+        ),
+        (
+            ["scene.png", "--model", "scenes_vgg,scenes_resnet"],
+            "explain takes one network and one layer",
+        ),
         (["scene.png", *ONE, "--top", "0"], "--top is 0"),
         (["scene.png", *ONE, "--targets", "12"], "There is no class '12' of scenes_vgg"),
-        (["scene.png", *ONE, "--colours", "jett"], "There is no colour map 'jett'; did you mean 'jet'"),
-        (["scene.png", *ONE, "--output", "e.gif"], "Can't write e.gif: give a name that ends in .png, .jpg"),
-        (["scene.png", *ONE, "--output", "scene.png"], "would replace an image that is to be explained"),
-        (["scene.png", *ONE, "--output", "."], "scene.png would replace an image that is to be explained"),
+        (
+            ["scene.png", *ONE, "--colours", "jett"],
+            "There is no colour map 'jett'; did you mean 'jet'",
+        ),
+        (
+            ["scene.png", *ONE, "--output", "e.gif"],
+            "Can't write e.gif: give a name that ends in .png, .jpg",
+        ),
+        (
+            ["scene.png", *ONE, "--output", "scene.png"],
+            "would replace an image that is to be explained",
+        ),
+        (
+            ["scene.png", *ONE, "--output", "."],
+            "scene.png would replace an image that is to be explained",
+        ),
         (["nowhere.png", *ONE], "The image nowhere.png: there is no file nowhere.png."),
     ],
 )
 def test_a_mistake_is_one_sentence(arguments, sentence, capsys):
     before = Path("scene.png").read_bytes()
     assert main(["explain", *arguments]) == 2
-    (message,) = (line for line in capsys.readouterr().err.splitlines() if not line.startswith("maps: "))
+    (message,) = (
+        line for line in capsys.readouterr().err.splitlines() if not line.startswith("maps: ")
+    )
     assert message.startswith("axiom-bench: ")
     assert sentence in message
     assert [path.name for path in Path().iterdir()] == ["scene.png"]
@@ -372,7 +455,12 @@ def test_the_page_in_a_browser(tmp_path, open_page, barriers):
         Image.fromarray(scenes.draw("evaluation", number, 0).image).save(f"photos/{number}.png")
     options = [*VGG, "--top", "2", "--methods", "xgrad_cam,random"]
     assert main(["explain", "photos", "nowhere.png", *options, "--output", "e.html"]) == 2
-    page = open_page(tmp_path / "e.html", viewport={"width": 400, "height": 800}, color_scheme="dark", bypass_csp=True)
+    page = open_page(
+        tmp_path / "e.html",
+        viewport={"width": 400, "height": 800},
+        color_scheme="dark",
+        bypass_csp=True,
+    )
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     assert page.locator(".gallery-map").count() == 2 * 2 * 2
     assert page.locator(".gallery-top li").count() == 4 * 5
@@ -402,24 +490,43 @@ def build():
 def test_maps_that_must_be_empty_are_explained_once(capsys):
     """By explain, and by a run, before it computes; a layer that works is named."""
     Path("vit.py").write_text(VIT)
-    own = ["model=user", "model.architecture=vit.py:build", "model.weights=null", "model.resize=[32,32]"]
+    own = [
+        "model=user",
+        "model.architecture=vit.py:build",
+        "model.weights=null",
+        "model.resize=[32,32]",
+    ]
     own += ["model.reshape=tokens", "model.layer=encoder.ln", "device=cpu"]
-    sentence = "at the layer 'encoder.ln' are zero, and so are maps made of them; choose 'encoder.layers.encoder_"
+    sentence = (
+        "at the layer 'encoder.ln' are zero, and so are maps made of them; choose "
+        "'encoder.layers.encoder_"
+    )
     assert main(["explain", "scene.png", *own, "--methods", "grad_cam,xgrad_cam"]) == 0
     assert capsys.readouterr().out.count(sentence) == 1
-    (outcome,) = run_jobs([*own, "method=[grad_cam]", "metric=[zeta]", "data.size=2", "runtime.repeats=0"])[1]
+    (outcome,) = run_jobs(
+        [*own, "method=[grad_cam]", "metric=[zeta]", "data.size=2", "runtime.repeats=0"]
+    )[1]
     assert sum(sentence in note for note in outcome.lines) == 1
 
 
-def test_an_image_without_finite_scores_is_named_and_the_others_are_explained(tmp_path, capsys) -> None:
+def test_an_image_without_finite_scores_is_named_and_the_others_are_explained(
+    tmp_path, capsys
+) -> None:
     """A network that divides by the spread of its image has 0 / 0 on a black one."""
     (tmp_path / "net.py").write_text(
-        "from torch import nn\n\nclass Net(nn.Sequential):\n    def __init__(self):\n        super().__init__("
-        "nn.Conv2d(3, 8, 3, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))\n\n"
-        "    def forward(self, x):\n        return super().forward(x / x.std((2, 3), keepdim=True))\n"
+        "from torch import nn\n\nclass Net(nn.Sequential):\n    def __init__(self):\n        "
+        "super().__init__(nn.Conv2d(3, 8, 3, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), "
+        "nn.Flatten(), nn.Linear(8, 4))\n\n    def forward(self, x):\n        return "
+        "super().forward(x / x.std((2, 3), keepdim=True))\n"
     )
     Image.new("RGB", (96, 96)).save("black.png")
-    own = ["--model", "user", "model.architecture=net.py:Net", "model.weights=null", "model.resize=96"]
+    own = [
+        "--model",
+        "user",
+        "model.architecture=net.py:Net",
+        "model.weights=null",
+        "model.resize=96",
+    ]
     chosen = ["--methods", "grad_cam", "--output", "maps.html", "device=cpu"]
     assert main(["explain", "black.png", "scene.png", *own, *chosen]) == 2
     printed = capsys.readouterr()

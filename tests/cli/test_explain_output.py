@@ -1,4 +1,5 @@
-"""Where `axiom-bench explain` writes, and that it replaces nothing unasked; what it says while it works."""
+"""Where `axiom-bench explain` writes, and that it replaces nothing unasked; what it says while it
+works."""
 
 import json
 import os
@@ -58,7 +59,10 @@ def test_outputs_by_name():
     Path("my.results").mkdir()
     for name, pictures, page in (
         *(("e.JPG", ["e.JPG"], None), ("e.htm", [], Path("e.htm"))),
-        *((folder, [f"{folder}/a.png"], Path(folder, "index.html")) for folder in ("maps", "my.results")),
+        *(
+            (folder, [f"{folder}/a.png"], Path(folder, "index.html"))
+            for folder in ("maps", "my.results")
+        ),
     ):
         output = Output.of(Path(name), IMAGES[:1], IMAGES[:1])
         assert (list(map(str, output.pictures.values())), output.page) == (pictures, page)
@@ -83,7 +87,8 @@ def test_the_default_is_named_after_the_image_or_the_folder_and_is_free():
 
 @pytest.mark.slow
 def test_nothing_is_replaced_unasked(capsys):
-    """A second time the default has another name; what --output names is there, and stays until --overwrite."""
+    """A second time the default has another name; what --output names is there, and stays until
+    --overwrite."""
     save_scene("scene.png")
     save_scene("scene-maps.png")  # also an image, the user's own
     before = Path("scene-maps.png").read_bytes()
@@ -94,7 +99,10 @@ def test_nothing_is_replaced_unasked(capsys):
         Path(there).parent.mkdir(exist_ok=True)
         Path(there).write_text("mine")
         assert main(["explain", "scene.png", *ONE, "--output", output]) == 2
-        expected = f"axiom-bench: {there} exists already; give another --output, or --overwrite to replace it.\n"
+        expected = (
+            f"axiom-bench: {there} exists already; give another --output, or --overwrite to "
+            "replace it.\n"
+        )
         assert capsys.readouterr().err == expected
         assert Path(there).read_text() == "mine"
         assert main(["explain", "scene.png", *ONE, "--output", output, "--overwrite"]) == 0
@@ -111,14 +119,17 @@ def test_images_are_counted_on_standard_error(capsys, monkeypatch):
     assert main(["explain", "photos", *ONE, "--output", "maps"]) == 0
     captured = capsys.readouterr()
     lines = captured.err.splitlines()
-    assert captured.out.splitlines() == [f"written: maps/{name}" for name in ("other.png", "scene.png", "index.html")]
+    assert captured.out.splitlines() == [
+        f"written: maps/{name}" for name in ("other.png", "scene.png", "index.html")
+    ]
     assert any(line.startswith("maps: 1 of 2 images") for line in lines)
     assert any(line.startswith("pictures: 1 of 2 images") for line in lines)
 
 
 @pytest.mark.slow
 def test_a_notebook_s_backend_of_matplotlib_is_not_needed():
-    """A kernel sets MPLBACKEND for what it starts, also where that has an environment of its own."""
+    """A kernel sets MPLBACKEND for what it starts, also where that has an environment of its
+    own."""
     save_scene("scene.png")
     code = "import sys\nfrom axiom_bench.cli.main import main\nsys.exit(main())"
     command = [sys.executable, "-c", code, "explain", "scene.png", *ONE, "--output", "maps.png"]
@@ -130,16 +141,23 @@ def test_a_map_that_is_zero_is_told(capsys):
     Path("mine.py").write_text("def nothing(trace):\n    return 0 * trace.gradients\n")
     save_scene("scene.png")
     methods = ["--methods", "xgrad_cam,mine.nothing"]
-    assert main(["explain", "scene.png", *ONE[:-2], *methods, "--targets", "3", "--output", "e.html"]) == 0
+    assert (
+        main(["explain", "scene.png", *ONE[:-2], *methods, "--targets", "3", "--output", "e.html"])
+        == 0
+    )
     sentence = "The map of mine.nothing is zero everywhere on scene.png (digit 3)."
     assert sentence in capsys.readouterr().out.splitlines()
     text = Path("e.html").read_text()
     assert sentence in text
     assert '"zero":[1]' in text
     (maps,) = (
-        image["maps"] for image in json.loads(re.findall(r'id="gallery-data">(.*?)</script>', text)[0])["images"]
+        image["maps"]
+        for image in json.loads(re.findall(r'id="gallery-data">(.*?)</script>', text)[0])["images"]
     )
-    assert [bool(picture) for _, picture in maps] == [True, False]  # a picture of the one that isn't zero
+    assert [bool(picture) for _, picture in maps] == [
+        True,
+        False,
+    ]  # a picture of the one that isn't zero
 
 
 ZEROS = """
@@ -159,7 +177,12 @@ def test_maps_that_are_all_zero_have_no_picture_and_no_drops(capsys, monkeypatch
     Path("mine.py").write_text(ZEROS)
     save_scene("scene.png")
     for output in ("e.png", "e.html", "folder"):
-        assert main(["explain", "scene.png", *ONE[:-2], "--methods", "mine.nothing", "--output", output]) == 0
+        assert (
+            main(
+                ["explain", "scene.png", *ONE[:-2], "--methods", "mine.nothing", "--output", output]
+            )
+            == 0
+        )
         assert capsys.readouterr().out.splitlines() == [
             "All maps at the layer 'features.13' are zero; choose another layer or class.",
             "No picture is made of scene.png: all maps are zero everywhere.",
@@ -173,8 +196,24 @@ def test_only_images_with_heat_have_a_picture(capsys):
     Path("photos").mkdir()
     for name, value in {"dark": 20, "bright": 230}.items():
         Image.new("RGB", (96, 96), (value, value, value - 10)).save(f"photos/{name}.png")
-    assert main(["explain", "photos", *ONE[:-2], "--methods", "mine.on_bright_images", "--output", "maps"]) == 0
-    assert "No picture is made of photos/dark.png: all maps are zero everywhere." in capsys.readouterr().out
+    assert (
+        main(
+            [
+                "explain",
+                "photos",
+                *ONE[:-2],
+                "--methods",
+                "mine.on_bright_images",
+                "--output",
+                "maps",
+            ]
+        )
+        == 0
+    )
+    assert (
+        "No picture is made of photos/dark.png: all maps are zero everywhere."
+        in capsys.readouterr().out
+    )
     assert {path.name for path in Path("maps").iterdir()} == {"bright.png", "index.html"}
 
 

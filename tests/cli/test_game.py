@@ -23,7 +23,14 @@ METHODS = "method=[grad_cam,xgrad_cam,centered,cam]"
 def run(tmp_path_factory) -> Path:
     """A run without its report, which a game doesn't read."""
     results = tmp_path_factory.mktemp("results")
-    options = ("model=scenes_vgg", METHODS, "metric=[zeta]", "data.size=24", "runtime.repeats=0", "pictures.rows=0")
+    options = (
+        "model=scenes_vgg",
+        METHODS,
+        "metric=[zeta]",
+        "data.size=24",
+        "runtime.repeats=0",
+        "pictures.rows=0",
+    )
     settings, outcomes = run_jobs([*options, f"results={results}", "device=cpu"])
     folder = settings.run_folder
     manifest_file.write(folder, manifest.assemble(outcomes, settings))
@@ -37,7 +44,9 @@ def copy(run, tmp_path) -> Path:
 
 
 def data_of(path: Path) -> dict[str, Any]:
-    return json.loads(re.search(r'id="game-data">(.*?)</script>', path.read_text(encoding="utf-8"), re.DOTALL)[1])
+    return json.loads(
+        re.search(r'id="game-data">(.*?)</script>', path.read_text(encoding="utf-8"), re.DOTALL)[1]
+    )
 
 
 def test_a_run_on_the_scenes_becomes_a_game(run, capsys):
@@ -45,7 +54,12 @@ def test_a_run_on_the_scenes_becomes_a_game(run, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == f"game: {run / 'game.html'}"
     data = data_of(run / "game.html")
-    assert [method["title"] for method in data["methods"]] == ["Grad-CAM", "XGrad-CAM", "Centered", "Centred blob"]
+    assert [method["title"] for method in data["methods"]] == [
+        "Grad-CAM",
+        "XGrad-CAM",
+        "Centered",
+        "Centred blob",
+    ]
     assert len(data["checks"]) == 6
     ids = [image["image"] for image in data["images"]]
     records = json.loads((run / "manifest.json").read_text())["data"]["scenes"]["ids"]
@@ -66,7 +80,11 @@ def test_the_same_command_makes_the_same_page(run, tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     data = data_of(tmp_path / "a")
     assert len(data["images"]) == 3
-    assert [method["name"] for method in data["methods"]] == ["xgrad_cam", "centered", "centred_blob"]  # as asked for
+    assert [method["name"] for method in data["methods"]] == [
+        "xgrad_cam",
+        "centered",
+        "centred_blob",
+    ]  # as asked for
     assert main(["game", str(run), *options, str(tmp_path / "c"), "--seed", "1"]) == 0
     assert data_of(tmp_path / "c")["id"] != data["id"]
 
@@ -79,7 +97,10 @@ def test_the_same_command_makes_the_same_page(run, tmp_path):
         (["--methods", "centered", "--images", "500"], "data.size=2000"),
         (["--images", "0"], "--images 0: give 1 or more"),
         (["--seed", "-1"], "--seed -1: give 0 or more"),
-        (["--model", "resnet"], "There is no job in this run 'resnet'; there are: scenes_vgg at features.13 on scenes"),
+        (
+            ["--model", "resnet"],
+            "There is no job in this run 'resnet'; there are: scenes_vgg at features.13 on scenes",
+        ),
     ],
 )
 def test_mistakes_are_sentences(run, capsys, options, sentence):
@@ -118,16 +139,28 @@ def test_data_without_two_classes_names_what_has_them(copy, capsys):
     assert "axiom-bench experiment=voc" in refusal(copy, capsys)
 
 
-EVIL = "import pathlib\npathlib.Path(__file__).with_name('ran').write_text('')\ndef f(*_, **__): return None\n"
+EVIL = (
+    "import pathlib\npathlib.Path(__file__).with_name('ran').write_text('')\ndef f(*_, **__): "
+    "return None\n"
+)
 CODE: dict[str, dict[str, Any]] = {
     "a method": {"method": {"mine": {"_target_": "evil.f", "params": {}}}},
-    "a method of a standard library": {"method": {"grad_cam": {"_target_": "os.system", "params": {}}}},
+    "a method of a standard library": {
+        "method": {"grad_cam": {"_target_": "os.system", "params": {}}}
+    },
     "a method as a parameter": {
-        "method": {"mine": {"_target_": "axiom_bench.methods.refine_cam.refine_cam", "params": {"a": ["evil.f"]}}}
+        "method": {
+            "mine": {
+                "_target_": "axiom_bench.methods.refine_cam.refine_cam",
+                "params": {"a": ["evil.f"]},
+            }
+        }
     },
     "a metric": {"metric": {"zeta": {"_target_": "evil.f", "params": {}}}},
     "values of a metric": {
-        "metric": {"zeta": {"_target_": "axiom_bench.metrics.zeta.zeta", "params": {}, "values": "evil.f"}}
+        "metric": {
+            "zeta": {"_target_": "axiom_bench.metrics.zeta.zeta", "params": {}, "values": "evil.f"}
+        }
     },
     "a network": {"model": {"source": "user", "architecture": "FOLDER/evil.py:f"}},
     "a reshape": {"model": {"reshape": "FOLDER/evil.py:f"}},
@@ -143,7 +176,9 @@ def test_code_that_a_run_names_is_not_run(copy, tmp_path, name, capsys, monkeypa
         (place / "evil.py").write_text(EVIL)
     content = files.read_json(folder / "manifest.json")
     for config in (content["config"], *(job["config"] for job in content["jobs"])):
-        for group, entries in json.loads(json.dumps(CODE[name]).replace("FOLDER", str(folder))).items():
+        for group, entries in json.loads(
+            json.dumps(CODE[name]).replace("FOLDER", str(folder))
+        ).items():
             config[group] |= entries
     files.write_json(folder / "manifest.json", content)
     monkeypatch.chdir(tmp_path)

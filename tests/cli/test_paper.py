@@ -16,7 +16,14 @@ from axiom_bench.statistics.run_folder import RunFolder
 from tests.made_runs import records_of, write_run
 
 FEW = (
-    *("data=scenes", "data.size=2", "data.workers=0", "method=[grad_cam,xgrad_cam]", "device=cpu", "runtime.repeats=0"),
+    *(
+        "data=scenes",
+        "data.size=2",
+        "data.workers=0",
+        "method=[grad_cam,xgrad_cam]",
+        "device=cpu",
+        "runtime.repeats=0",
+    ),
     *("metric=[zeta,epsilon,average_drop]", "pictures.rows=0", "pictures.gallery=0"),
 )
 
@@ -32,7 +39,13 @@ def test_what_cannot_begin_is_loaded_once(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(job, "load_model", counting)
     monkeypatch.setattr(paper_command, "_two_classes", lambda *_: (None, ""))
-    command = ["paper", "model=scenes_vgg,resnet18", f"model.weights_folder={tmp_path}", *FEW, f"results={tmp_path}"]
+    command = [
+        "paper",
+        "model=scenes_vgg,resnet18",
+        f"model.weights_folder={tmp_path}",
+        *FEW,
+        f"results={tmp_path}",
+    ]
     assert main(command) == 2
     lines = capsys.readouterr().out.splitlines()
     assert loads == {"scenes_vgg": 1, "resnet18": 1}

@@ -1,4 +1,5 @@
-"""`axiom-bench rank` and `axiom-bench reference`: places among published values, of one's own method and of ours."""
+"""`axiom-bench rank` and `axiom-bench reference`: places among published values, of one's own
+method and of ours."""
 
 import json
 import re
@@ -40,17 +41,25 @@ def kept(tmp_path_factory):
 
 @pytest.fixture
 def published(tiny_suite, kept, tmp_path, monkeypatch):
-    """The suite with 12 images, its values of four methods published, and a module of one's own in the folder."""
+    """The suite with 12 images, its values of four methods published, and a module of one's own in
+    the folder."""
     shared = ["data.size=12", "data.target=label", "shard_size=12"]
     metrics = "metric=[confidence_drop,sensitivity_error]"
-    parts = {name: [word for word in part if "metric" not in word] + [metrics] for name, part in TINY["parts"].items()}
+    parts = {
+        name: [word for word in part if "metric" not in word] + [metrics]
+        for name, part in TINY["parts"].items()
+    }
     tiny_suite(shared=shared, parts=parts)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "halved.py").write_text(HALF)
     if not list(kept.iterdir()):
         for part in TINY["parts"]:
-            _, _, folder = compute([f"suite=tiny/{part}", "method=[grad_cam,random,uniform,xgrad_cam]", *QUICK])
-            publish(folder, kept / f"reference/tiny/{part}", {"confidence_drop", "sensitivity_error"})
+            _, _, folder = compute(
+                [f"suite=tiny/{part}", "method=[grad_cam,random,uniform,xgrad_cam]", *QUICK]
+            )
+            publish(
+                folder, kept / f"reference/tiny/{part}", {"confidence_drop", "sensitivity_error"}
+            )
         shutil.copytree("results", kept / "results")
     shutil.copytree(kept, tmp_path, dirs_exist_ok=True)
 
@@ -65,12 +74,16 @@ def test_one_part_is_ranked(published, tmp_path, capsys):
     assert [*standings["parts"]] == ["second"]
     assert (tmp_path / "results/suite/rank-tiny-second-my_grad_cam.html").is_file()
     assert main(["rank", "halved.grad_cam", "--suite", "tiny/secnod"]) == 2
-    assert "There is no part of the suite tiny 'secnod'; did you mean 'second'?" in capsys.readouterr().err
+    assert (
+        "There is no part of the suite tiny 'secnod'; did you mean 'second'?"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.slow
 def test_a_method_stands_where_its_values_do(published, tmp_path, capsys):
-    """Half of Grad-CAM has Grad-CAM's map, so that it is told from it by no confidence drop, and errors of its own."""
+    """Half of Grad-CAM has Grad-CAM's map, so that it is told from it by no confidence drop, and
+    errors of its own."""
     words = ["--suite", "tiny", "--json", "places.json", "--latex", "places.tex"]
     assert main(["rank", "halved.grad_cam", *words]) == 0
     printed = capsys.readouterr().out.replace("\N{NO-BREAK SPACE}", " ")
@@ -90,7 +103,10 @@ def test_a_method_stands_where_its_values_do(published, tmp_path, capsys):
             assert 1 <= each["place_low"] <= each["place_high"] <= each["groups"] <= 4
             assert each["low"] <= each["value"] <= each["high"]
             assert {*each["best"]}.isdisjoint(each["worst"])
-    of_errors = {each["network"]: each["value"] for each in standings["first"]["sensitivity_error"]["networks"]}
+    of_errors = {
+        each["network"]: each["value"]
+        for each in standings["first"]["sensitivity_error"]["networks"]
+    }
     assert of_errors["scenes_resnet"] == pytest.approx(0.5, abs=0.01)  # Grad-CAM has none there
     assert "my_grad_cam on tiny/first" in printed
     details = page.read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
@@ -98,16 +114,25 @@ def test_a_method_stands_where_its_values_do(published, tmp_path, capsys):
     frame = ab.rank("halved.grad_cam", "tiny", ["confidence_drop"])
     assert not "".join(capsys.readouterr())
     for each in drops["first"]:
-        low, high = frame.loc[("first", "confidence_drop", each["network"]), ["place_low", "place_high"]]
+        low, high = frame.loc[
+            ("first", "confidence_drop", each["network"]), ["place_low", "place_high"]
+        ]
         assert (low, high) == (each["place_low"], each["place_high"])
     assert re.search(r"values by network +my_grad_cam +Grad-CAM +XGrad-CAM +places", printed)
-    values = re.findall(r"(?:[\d.]+|<1e-6)(?: to [\d.]+)?", re.search(r"Confidence drop ↑(.*)", printed)[1])
+    values = re.findall(
+        r"(?:[\d.]+|<1e-6)(?: to [\d.]+)?", re.search(r"Confidence drop ↑(.*)", printed)[1]
+    )
     assert values[0] == values[1]  # the map is Grad-CAM's
-    errors = re.findall(r"(?:[\d.]+|<1e-6)(?: to [\d.]+)?", re.search(r"Sensitivity error ↓(.*)", printed)[1])
+    errors = re.findall(
+        r"(?:[\d.]+|<1e-6)(?: to [\d.]+)?", re.search(r"Sensitivity error ↓(.*)", printed)[1]
+    )
     assert errors[0] != errors[1]  # half of its contributions
     assert re.search(r"^cost: [\d.]+ to [\d.]+ forward passes' time", printed, re.MULTILINE)
     assert "![tiny/first sensitivity_error: place" in details
-    assert re.search(r"sensitivity__error-place_\d_to_\d_of_\d_\(2_of_2_networks,_24_of_24_images\)-blue", details)
+    assert re.search(
+        r"sensitivity__error-place_\d_to_\d_of_\d_\(2_of_2_networks,_24_of_24_images\)-blue",
+        details,
+    )
 
 
 DROP = ("--metrics", "confidence_drop")
@@ -130,7 +155,20 @@ def test_what_rank_says_of_methods_and_of_mistakes(published, tmp_path, capsys):
         assert len(re.findall(pattern, printed)) >= count, printed
         assert "manifest.json" not in printed
         assert "Sensitivity" not in printed or DROP[1] not in words
-    assert main(["rank", "grad_cam", "--suite", "tiny", "results=elsewhere", "--metrics", "sensitivity_error"]) == 0
+    assert (
+        main(
+            [
+                "rank",
+                "grad_cam",
+                "--suite",
+                "tiny",
+                "results=elsewhere",
+                "--metrics",
+                "sensitivity_error",
+            ]
+        )
+        == 0
+    )
     names = ["rank-tiny-grad_cam.html", "tiny-first", "tiny-second"]
     assert [path.name for path in sorted((tmp_path / "elsewhere/suite").iterdir())] == names
 
@@ -180,20 +218,39 @@ def test_the_leaderboard_has_a_page_for_each_part_and_each_method(published, tmp
 @pytest.mark.slow
 def test_a_submission_stands_beside_the_published_values(published, tmp_path, capsys):
     """As self-reported where images are read: few could compute its values again."""
-    assert main(["submit", "halved.grad_cam", "--suite", "tiny", "--output", "sent", "--licence", "<MIT>"]) == 0
+    assert (
+        main(
+            [
+                "submit",
+                "halved.grad_cam",
+                "--suite",
+                "tiny",
+                "--output",
+                "sent",
+                "--licence",
+                "<MIT>",
+            ]
+        )
+        == 0
+    )
     owned = tmp_path / "reference/tiny/second"
     manifest = entries_of(owned)
     manifest["config"]["data"]["root"] = "photographs"
     write_entries(owned, manifest)
     assert main(["leaderboard", "sent", "--output", "board"]) == 0
-    pages = {part: (tmp_path / f"board/tiny-{part}.html").read_text() for part in ("first", "second")}
+    pages = {
+        part: (tmp_path / f"board/tiny-{part}.html").read_text() for part in ("first", "second")
+    }
     assert "my_grad_cam (submitted)" in pages["first"]
     assert "self-reported" not in pages["first"]
     assert "my_grad_cam (self-reported)" in pages["second"]
     assert (
-        "Submitted: halved.grad_cam, licence: &lt;MIT&gt;." in (tmp_path / "board/method-my_grad_cam.html").read_text()
+        "Submitted: halved.grad_cam, licence: &lt;MIT&gt;."
+        in (tmp_path / "board/method-my_grad_cam.html").read_text()
     )
-    sent, own = (reading.read_manifest(tmp_path / name) for name in ("sent/first", "reference/tiny/first"))
+    sent, own = (
+        reading.read_manifest(tmp_path / name) for name in ("sent/first", "reference/tiny/first")
+    )
     computed = f"of my_grad_cam {str(sent.git_commit)[:8]} ({sent.created[:10]})"
     assert f"commit {str(own.git_commit)[:8]}, {computed}, torch" in pages["first"]
     rows = re.findall(r'<th scope="row"[^>]*>(?:<[^>]*>)*([^<]*)', pages["first"])
@@ -201,7 +258,10 @@ def test_a_submission_stands_beside_the_published_values(published, tmp_path, ca
     assert "Grad-CAM (submitted)" not in rows
     (tmp_path / "sent/halved.py").write_text("")
     assert main(["leaderboard", "sent", "--output", "other"]) == 2
-    assert "sent isn't what was submitted: halved.py isn't as it was submitted" in capsys.readouterr().err
+    assert (
+        "sent isn't what was submitted: halved.py isn't as it was submitted"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.slow
@@ -216,7 +276,9 @@ def test_a_report_of_a_run_beside_the_published_values(published, tmp_path, caps
 
 
 def test_a_run_that_differs_or_is_of_no_suite_is_refused(published, tmp_path, capsys):
-    compute(["run=plain", "method=[cam]", "metric=[zeta]", "data.size=2", "model=scenes_vgg", *QUICK])
+    compute(
+        ["run=plain", "method=[cam]", "metric=[zeta]", "data.size=2", "model=scenes_vgg", *QUICK]
+    )
     assert main(["report", "results/quick/plain", "report.reference=tiny"]) == 2
     assert "plain isn't a run of the suite tiny" in capsys.readouterr().err
     manifest = entries_of(tmp_path / "reference/tiny/second")
@@ -229,7 +291,10 @@ def test_a_run_that_differs_or_is_of_no_suite_is_refused(published, tmp_path, ca
 def test_a_suite_that_is_not_there_or_has_no_values(tiny_suite, capsys):
     for words, message in (
         (["rank", "xgrad_cam", "--suite", "tini"], "no suite 'tini'; did you mean 'tiny'"),
-        (["reference", "tiny"], "No values of the suite tiny are in this installation; axiom-bench suite=tiny comput"),
+        (
+            ["reference", "tiny"],
+            "No values of the suite tiny are in this installation; axiom-bench suite=tiny comput",
+        ),
     ):
         assert main(words) == 2
         assert message in capsys.readouterr().err
@@ -237,7 +302,9 @@ def test_a_suite_that_is_not_there_or_has_no_values(tiny_suite, capsys):
 
 def test_the_published_values_are_plain_parquet_with_the_columns_of_their_readme():
     folder = Path(__file__).parents[2] / "results/reference"
-    columns = re.findall(r"^\| `(\w+)`", (folder / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    columns = re.findall(
+        r"^\| `(\w+)`", (folder / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert columns == list(RECORD_COLUMNS)
     for records in folder.glob("*/*/records"):
         file = next(records.iterdir())

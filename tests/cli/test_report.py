@@ -1,4 +1,5 @@
-"""`axiom-bench report` with settings, of several runs, of a run that goes on, and of one that was stopped or killed."""
+"""`axiom-bench report` with settings, of several runs, of a run that goes on, and of one that was
+stopped or killed."""
 
 import shutil
 from contextlib import chdir
@@ -18,7 +19,12 @@ from tests.made_runs import undraw
 
 TINY = [
     *("run=default", "data.size=4", "data.batch_size=4", "runtime.repeats=0", "device=cpu"),
-    *("metric=[confidence_drop,zeta]", "pictures.rows=1", "pictures.gallery=0", "report.figures.formats=[png]"),
+    *(
+        "metric=[confidence_drop,zeta]",
+        "pictures.rows=1",
+        "pictures.gallery=0",
+        "report.figures.formats=[png]",
+    ),
     "report.columns_off=[entropy]",  # which no run here has
 ]
 
@@ -32,7 +38,8 @@ def _undrawn():
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> Path:
-    """Two networks, each in a run of its own, and one of them again in another precision; the first with its report."""
+    """Two networks, each in a run of its own, and one of them again in another precision; the first
+    with its report."""
     folder = tmp_path_factory.mktemp("runs") / "results"
     for run, values in {
         "scenes_vgg": ["model=scenes_vgg"],
@@ -58,7 +65,10 @@ def test_two_networks(runs, capsys):
     assert capsys.readouterr().out == f"report: {folder / 'report.html'}\n"
     page = (folder / "report.html").read_text()
     assert "Combined runs" in page
-    assert all(text in page for text in ("scenes_vgg", "scenes_resnet", "quick/scenes_vgg", "../scenes_resnet"))
+    assert all(
+        text in page
+        for text in ("scenes_vgg", "scenes_resnet", "quick/scenes_vgg", "../scenes_resnet")
+    )
     assert "axiom-bench report ../scenes_vgg ../scenes_resnet --output ." in page
     assert len(list((folder / "figures").glob("maps_*.png"))) == 2
     assert main(["report", *runs]) == 0  # nothing has changed
@@ -109,16 +119,28 @@ def test_settings_change_the_report_and_not_the_run(runs, capsys):
 @pytest.mark.parametrize(
     ("word", "sentence"),
     [
-        ("report.headlin=[a]", "There is no setting of a report 'report.headlin'; did you mean 'report.headline'"),
+        (
+            "report.headlin=[a]",
+            "There is no setting of a report 'report.headlin'; did you mean 'report.headline'",
+        ),
         ("model=vgg16", "There is no setting of a report 'model'; there are: report.columns"),
         ("report.headline=3", "report.headline must be a list of metrics"),
         ("report.headline=[a", r"The value of report.headline=\[a can't be understood"),
     ],
 )
 def test_a_wrong_setting_is_one_sentence(word, sentence):
-    words = ["report.headline=[a,b]", "report.figures.grid=null", "report.figures.pair=[]", "report.compare=x"]
+    words = [
+        "report.headline=[a,b]",
+        "report.figures.grid=null",
+        "report.figures.pair=[]",
+        "report.compare=x",
+    ]
     figures = {"grid": None, "pair": []}
-    assert parsed(words) == {"headline": ["a", "b"], "figures": figures, "compare": "x"}  # as in a run
+    assert parsed(words) == {
+        "headline": ["a", "b"],
+        "figures": figures,
+        "compare": "x",
+    }  # as in a run
     with pytest.raises(BenchError, match=sentence) as error:
         parsed([*words, word])
     assert "\n" not in str(error.value)
@@ -165,7 +187,9 @@ def test_a_stopped_run_is_reported_as_such(capsys):
     capsys.readouterr()
     assert main(["report", str(FOLDER)]) == 0
     out = capsys.readouterr().out
-    assert out.startswith(f"This run was stopped before its end: the same command goes on from there.\n{DONE}\n")
+    assert out.startswith(
+        f"This run was stopped before its end: the same command goes on from there.\n{DONE}\n"
+    )
     page = (FOLDER / "report.html").read_text()
     assert DONE in page
     assert 'http-equiv="refresh"' not in page
@@ -178,4 +202,6 @@ def test_a_stopped_run_is_reported_as_such(capsys):
     assert main(RUN) == 0
     assert not (FOLDER / running.FOLDER).exists()
     assert DONE not in (FOLDER / "report.html").read_text()
-    assert len(reading.read_records(FOLDER, reading.read_manifest(FOLDER))["image_id"].unique()) == 4
+    assert (
+        len(reading.read_records(FOLDER, reading.read_manifest(FOLDER))["image_id"].unique()) == 4
+    )

@@ -40,7 +40,14 @@ class Freed:
         __import__('time').sleep(60)
 Freed()
 """
-COMMANDS = {"run": [], "paper": [], "rank": ["grad_cam"], "explain": ["a.png"], "doctor": [], "list": []}
+COMMANDS = {
+    "run": [],
+    "paper": [],
+    "rank": ["grad_cam"],
+    "explain": ["a.png"],
+    "doctor": [],
+    "list": [],
+}
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 
 
@@ -50,12 +57,22 @@ def _handled() -> None:
 
 
 @contextmanager
-def begun(body: str, command: str = COMMAND, **options: object) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
-    """A command that runs `body`, once it has printed that it has begun, and the words that it printed then."""
+def begun(
+    body: str, command: str = COMMAND, **options: object
+) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """A command that runs `body`, once it has printed that it has begun, and the words that it
+    printed then."""
     text = command.format(body="\n".join(f"    {line}" for line in body.strip().splitlines()))
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    pipes = {
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+        "start_new_session": True,
+    }
     if not options:
-        options = {"preexec_fn": _handled}  # a background job of a shell, as these tests may be, ignores SIGINT
+        options = {
+            "preexec_fn": _handled
+        }  # a background job of a shell, as these tests may be, ignores SIGINT
     with subprocess.Popen([sys.executable, "-c", text], **pipes, **options) as process:
         try:
             yield process, process.stdout.readline().split()
@@ -82,11 +99,15 @@ def test_a_signal_ends_a_command_with_one_line_and_its_code(case):
     assert process.returncode == EXIT_CODES[name]
 
 
-@pytest.mark.parametrize("body", [SLEEP, f"try:\n    {SLEEP}\nfinally:\n    __import__('time').sleep(60)"])
+@pytest.mark.parametrize(
+    "body", [SLEEP, f"try:\n    {SLEEP}\nfinally:\n    __import__('time').sleep(60)"]
+)
 def test_only_a_command_that_keeps_shards_says_that_it_can_be_resumed(body):
     words = {name: parse([name, *arguments]).is_resumed for name, arguments in COMMANDS.items()}
     assert [name for name, is_resumed in words.items() if is_resumed] == ["run", "paper", "rank"]
-    command = COMMAND.replace("Namespace(command=command)", "Namespace(command=command, is_resumed=True)")
+    command = COMMAND.replace(
+        "Namespace(command=command)", "Namespace(command=command, is_resumed=True)"
+    )
     with begun(body, command) as (process, _):
         process.terminate()
         assert process.communicate(timeout=30) == ("", f"{stopping.RESUMED}\n")
@@ -127,7 +148,10 @@ def test_the_processes_of_a_command_end_with_it(number):
 
 
 def test_a_caller_keeps_its_handlers():
-    before, hook = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)], sys.unraisablehook
+    before, hook = (
+        [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)],
+        sys.unraisablehook,
+    )
     with stopping.stoppable():
         assert signal.getsignal(signal.SIGTERM) is not before[1]
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

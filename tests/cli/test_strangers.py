@@ -1,5 +1,5 @@
-"""What a stranger's run folder, baseline, submission or answers can bring: expressions that would be resolved, and
-paths that would be read. No command shows what they lead to."""
+"""What a stranger's run folder, baseline, submission or answers can bring: expressions that would
+be resolved, and paths that would be read. No command shows what they lead to."""
 
 import json
 import shutil
@@ -22,14 +22,23 @@ from tests.made_runs import entries_of
 
 SECRET = "9d41-open-sesame"
 METRICS = ("box_iou", "zeta")
-EXPRESSIONS = ("${oc.env:OUR_SECRET}", "${oc.decode:${oc.env:OUR_SECRET}}", "a ${oc.env:OUR_SECRET,b} ${..seed}")
+EXPRESSIONS = (
+    "${oc.env:OUR_SECRET}",
+    "${oc.decode:${oc.env:OUR_SECRET}}",
+    "a ${oc.env:OUR_SECRET,b} ${..seed}",
+)
 
 
 @pytest.fixture(scope="module")
 def made_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with pictures and its manifest, without a report."""
     results = tmp_path_factory.mktemp("results")
-    words = ("model=scenes_vgg", "method=[grad_cam,xgrad_cam]", f"metric=[{','.join(METRICS)}]", "data.size=24")
+    words = (
+        "model=scenes_vgg",
+        "method=[grad_cam,xgrad_cam]",
+        f"metric=[{','.join(METRICS)}]",
+        "data.size=24",
+    )
     quick = ("runtime.repeats=0", "pictures.rows=1", "pictures.gallery=2", "device=cpu")
     settings, outcomes = run_jobs([*words, *quick, f"results={results}"])
     assert keep(settings, outcomes) is not None
@@ -51,18 +60,29 @@ def copy(made_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 def attacks(folder: Path) -> tuple[str, ...]:
     """Texts that lead to a secret, as an expression or as a path."""
     secret = folder.parents[2] / "secret.txt"
-    return (*EXPRESSIONS, str(secret), "../secret.txt", f"file://{secret}", str(folder / "link.txt"))
+    return (
+        *EXPRESSIONS,
+        str(secret),
+        "../secret.txt",
+        f"file://{secret}",
+        str(folder / "link.txt"),
+    )
 
 
 def leaked(folder: Path) -> list[str]:
     """The files below the test's folder that hold the secret, except the secret itself."""
     root = folder.parents[2]
     written = (path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
-    return [str(path) for path in written if SECRET.encode() in path.read_bytes() and path.name != "secret.txt"]
+    return [
+        str(path)
+        for path in written
+        if SECRET.encode() in path.read_bytes() and path.name != "secret.txt"
+    ]
 
 
 def edit(folder: Path, **entries: Any) -> None:
-    """Set entries of the group model, data, method or metric in all configurations of a manifest."""
+    """Set entries of the group model, data, method or metric in all configurations of a
+    manifest."""
     content = files.read_json(folder / "manifest.json")
     for config in (content["config"], *(job["config"] for job in content["jobs"])):
         for group, values in entries.items():
@@ -73,7 +93,15 @@ def edit(folder: Path, **entries: Any) -> None:
 SETTINGS = [
     *[
         ("model", key)
-        for key in ("name", "architecture", "weights", "weights_folder", "classes", "output", "finetuned")
+        for key in (
+            "name",
+            "architecture",
+            "weights",
+            "weights_folder",
+            "classes",
+            "output",
+            "finetuned",
+        )
     ],
     *[("model", key) for key in ("inputs", "read", "reshape", "layer", "kwargs")],
     *[("data", key) for key in ("root", "path", "classes", "labels", "split", "cache", "kwargs")],
@@ -102,8 +130,12 @@ def test_a_finished_run_holds_no_expression_and_no_file_without_trust(copy):
     (job,) = files.read_json(copy / "manifest.json")["jobs"]
     trusted(job["config"], is_trusted=False)
     for is_trusted in (False, True):
-        with pytest.raises(BenchError, match=r"an expression, model\.kwargs\.a\.0=\$\{oc\.env:OUR_SECRET\}"):
-            trusted({**job["config"], "model": {"kwargs": {"a": ["${oc.env:OUR_SECRET}"]}}}, is_trusted)
+        with pytest.raises(
+            BenchError, match=r"an expression, model\.kwargs\.a\.0=\$\{oc\.env:OUR_SECRET\}"
+        ):
+            trusted(
+                {**job["config"], "model": {"kwargs": {"a": ["${oc.env:OUR_SECRET}"]}}}, is_trusted
+            )
     paths = {
         "a list of classes": {"model": {"classes": "/etc/hosts"}},
         "a relative path": {"model": {"classes": "../secret.txt"}},
@@ -114,7 +146,9 @@ def test_a_finished_run_holds_no_expression_and_no_file_without_trust(copy):
         "a parameter": {"metric": {"zeta": {"params": {"table": "/etc/hosts"}}}},
         "a file called as a setting": {"data": {"path": {"name": "/etc/hosts"}}},
         "an argument called as a setting": {"model": {"kwargs": {"source": "/etc/hosts"}}},
-        "a parameter of a method called as a setting": {"method": {"name": {"params": {"path": "/etc/hosts"}}}},
+        "a parameter of a method called as a setting": {
+            "method": {"name": {"params": {"path": "/etc/hosts"}}}
+        },
         "a file of a method": {"method": {"cam": {"files": ["../secret.txt"]}}},
     }
     Path("list.txt").write_text("cat\n")
@@ -125,7 +159,10 @@ def test_a_finished_run_holds_no_expression_and_no_file_without_trust(copy):
             trusted(config, is_trusted=False)
     config = job["config"]
     model = {**config["model"], "name": "a/b", "classes": ["cat/dog"]}
-    trusted({**config, "model": model, "data": {**config["data"], "leave_out": ["n01/1.JPEG"]}}, is_trusted=False)
+    trusted(
+        {**config, "model": model, "data": {**config["data"], "leave_out": ["n01/1.JPEG"]}},
+        is_trusted=False,
+    )
 
 
 @pytest.mark.parametrize("group", ["model", "data", "method", "metric"])
@@ -136,8 +173,29 @@ def test_a_group_of_another_type_is_refused(group, value):
         trusted({**groups, group: value}, is_trusted=False)
 
 
-FREE = ("title", "note", "description", "definition", "deviation", "reference", "text", "url", "unit", "weights")
-FREE += ("notes", "overrides", "git_commit", "versions", "hardware", "classes", "message", "real_root", "results")
+FREE = (
+    "title",
+    "note",
+    "description",
+    "definition",
+    "deviation",
+    "reference",
+    "text",
+    "url",
+    "unit",
+    "weights",
+)
+FREE += (
+    "notes",
+    "overrides",
+    "git_commit",
+    "versions",
+    "hardware",
+    "classes",
+    "message",
+    "real_root",
+    "results",
+)
 
 
 def attacked(value: Any, texts: Iterator[str], is_free: bool = False) -> Any:
@@ -153,13 +211,29 @@ def attacked(value: Any, texts: Iterator[str], is_free: bool = False) -> Any:
 
 def answers_of(folder: Path, attack: str) -> Path:
     """What a player might have saved."""
-    about = {"game": attack, "model": attack, "layer": "l", "data": "d", "weights": "w", "share": "0.2"}
+    about = {
+        "game": attack,
+        "model": attack,
+        "layer": "l",
+        "data": "d",
+        "weights": "w",
+        "share": "0.2",
+    }
     own = {
-        **{"trial": 0, "kind": "part", "image": attack, "method": attack, "title": attack, "class_index": 0},
+        **{
+            "trial": 0,
+            "kind": "part",
+            "image": attack,
+            "method": attack,
+            "title": attack,
+            "class_index": 0,
+        },
         **{"class": attack, "answer_index": 0, "answer": attack, "correct": 1, "milliseconds": 500},
     }
     file = folder / "answers" / "1.json"
-    files.write_json(file, {"format": 1, **about, "checks_needed": 0, "player": 1, "answers": [own]})
+    files.write_json(
+        file, {"format": 1, **about, "checks_needed": 0, "player": 1, "answers": [own]}
+    )
     return file.parent
 
 
@@ -179,12 +253,16 @@ def test_commands_that_only_read_show_no_secret(copy, made_run, capsys, undrawn)
         "status": main(["status", run]),
         "gate": main(["gate", run, "--baseline", str(baseline), "--markdown", f"{output}/a.md"]),
         "baseline": main(["gate", own, "--baseline", str(theirs), "--json", f"{output}/a.json"]),
-        "write": main(["gate", run, "--baseline", f"{output}/new.csv", "--write", "--reason", "new"]),
+        "write": main(
+            ["gate", run, "--baseline", f"{output}/new.csv", "--write", "--reason", "new"]
+        ),
         "compare": main(["compare", run, own]),
         "judge": main(["judge", run, "--truth", run]),
         "report": main(["report", run]),
         "combined": main(["report", run, own, "--output", f"{output}/combined"]),
-        "game-score": main(["game-score", str(answers_of(output, attack)), "--output", f"{output}/score.md"]),
+        "game-score": main(
+            ["game-score", str(answers_of(output, attack)), "--output", f"{output}/score.md"]
+        ),
     }
     assert not any(codes[name] for name in ("status", "write", "report"))
     assert set(codes.values()) <= {0, 1, 2}
@@ -210,8 +288,15 @@ def test_a_manifest_that_lacks_settings_is_refused(copy, left_out, capsys):
 def test_a_submission_and_answers_show_no_secret(copy, capsys):
     root = copy.parents[2]
     attack = ", ".join(attacks(copy))
-    about: dict[str, Any] = dict.fromkeys(("suite_sha256", "licence", "reference", "axiom_bench", "git_commit"), attack)
-    about |= {"method": "a.b", "suite": "scenes-1", "distributions": {attack: attack}, "files": {attack: attack}}
+    about: dict[str, Any] = dict.fromkeys(
+        ("suite_sha256", "licence", "reference", "axiom_bench", "git_commit"), attack
+    )
+    about |= {
+        "method": "a.b",
+        "suite": "scenes-1",
+        "distributions": {attack: attack},
+        "files": {attack: attack},
+    }
     (root / "private.json").write_text(json.dumps({SECRET: SECRET}))
     answers = answers_of(root, attack)
     (answers / "2.json").symlink_to(root / "private.json")
@@ -220,7 +305,9 @@ def test_a_submission_and_answers_show_no_secret(copy, capsys):
         (root / "theirs/submission.json").write_text(json.dumps({**about, "suite": suite}))
         assert main(["verify", str(root / "theirs")]) == 2
     assert main(["leaderboard", str(root / "theirs"), "--output", str(root / "site")]) == 2
-    assert main(["submit", "grad_cam", "--suite", "scenes-1", "--output", str(root / "theirs")]) == 2
+    assert (
+        main(["submit", "grad_cam", "--suite", "scenes-1", "--output", str(root / "theirs")]) == 2
+    )
     assert main(["game-score", str(answers)]) == 2
     printed = "".join(capsys.readouterr())
     assert "is of another suite scenes-1" in printed

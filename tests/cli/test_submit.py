@@ -42,7 +42,8 @@ def kept(tmp_path_factory):
 
 @pytest.fixture
 def author(tiny_suite, kept, tmp_path, monkeypatch, in_this_process):
-    """The current folder with a method of one's own; then another folder, beside whose commands it isn't importable."""
+    """The current folder with a method of one's own; then another folder, beside whose commands it
+    isn't importable."""
     monkeypatch.setattr(sys, "path", sys.path[:])
     (tmp_path / "author").mkdir()
     (tmp_path / "reader").mkdir()
@@ -53,7 +54,21 @@ def author(tiny_suite, kept, tmp_path, monkeypatch, in_this_process):
         forget(tmp_path)
         output = kept(Path("../conf/suite/tiny.yaml").read_text(), method, MODULE, varies) / "half"
         if not output.exists():
-            assert main(["submit", method, "--suite", "tiny", "--output", str(output), "--licence", "MIT"]) == 0
+            assert (
+                main(
+                    [
+                        "submit",
+                        method,
+                        "--suite",
+                        "tiny",
+                        "--output",
+                        str(output),
+                        "--licence",
+                        "MIT",
+                    ]
+                )
+                == 0
+            )
         output = shutil.copytree(output, tmp_path / "submissions" / "half")
         forget(tmp_path)
         sys.path[:] = [place for place in sys.path if place != str(tmp_path / "author")]
@@ -78,7 +93,11 @@ def test_an_honest_submission_is_accepted(author, capsys, monkeypatch):
     folder = author()
     about = json.loads((folder / "submission.json").read_text())
     assert (about["method"], about["licence"]) == ("submitted_cam.half", "MIT")
-    assert {Path(name).parts[0] for name in about["files"]} == {"first", "second", "submitted_cam.py"}
+    assert {Path(name).parts[0] for name in about["files"]} == {
+        "first",
+        "second",
+        "submitted_cam.py",
+    }
     code, text = verified(folder, capsys, "--trust")
     assert (code, text.count("twice, and are the submitted ones bit by bit")) == (0, 2), text
     assert "submitted_cam" not in sys.modules  # its code runs in processes of its own
@@ -104,7 +123,8 @@ def test_a_method_of_ours_needs_no_trust(author, capsys):
 
 
 def falsified(folder, forged=lambda values: 1.5 * values, **about):
-    """The values of the second part, forged, in a record file that is written as ours are. about: of its manifest."""
+    """The values of the second part, forged, in a record file that is written as ours are. about:
+    of its manifest."""
     part = folder / "second"
     write_entries(part, entries_of(part) | about)
     text = json.dumps(entries_of(part))
@@ -119,19 +139,30 @@ def falsified(folder, forged=lambda values: 1.5 * values, **about):
 
 
 def rehashed(folder, **about):
-    content = {**json.loads((folder / "submission.json").read_text()), "files": submissions.hashes(folder), **about}
+    content = {
+        **json.loads((folder / "submission.json").read_text()),
+        "files": submissions.hashes(folder),
+        **about,
+    }
     (folder / "submission.json").write_text(json.dumps(content))
 
 
 def renamed(folder):
     """As one of conf/method that has no published values, beside which they would stand."""
     manifest = entries_of(folder / "second")
-    write_entries(folder / "second", {**manifest, "methods": manifest["methods"] | {"score_cam": {}}})
+    write_entries(
+        folder / "second", {**manifest, "methods": manifest["methods"] | {"score_cam": {}}}
+    )
 
 
 def half_as_far(folder):
     """Values with the true mean, of hardware on which others may be a little different."""
-    falsified(folder, lambda values: values.mean() + 0.5 * (values - values.mean()), hardware="another", versions={})
+    falsified(
+        folder,
+        lambda values: values.mean() + 0.5 * (values - values.mean()),
+        hardware="another",
+        versions={},
+    )
 
 
 DIFFERS = "planted: sensitivity_error of my_half differs in 2 of 2 values"
@@ -140,7 +171,11 @@ SPOILT = [  # what is done to a folder, whether its hashes are made anew, and wh
     (falsified, True, DIFFERS),
     (half_as_far, True, DIFFERS.removeprefix("planted: ")),
     (renamed, True, "second/manifest.json has values of other methods than my_half"),
-    (lambda folder: (folder / "sitecustomize.py").touch(), False, "sitecustomize.py isn't a file of the submission"),
+    (
+        lambda folder: (folder / "sitecustomize.py").touch(),
+        False,
+        "sitecustomize.py isn't a file of the submission",
+    ),
 ]
 
 
@@ -161,12 +196,18 @@ def test_a_submission_whose_images_are_not_here_stays_self_reported(author, caps
     jobs = verifying._jobs
 
     def of_absent_images(*about):
-        return [job.model_copy(update={"data": {**job.data, "root": "/nowhere"}}) for job in jobs(*about)]
+        return [
+            job.model_copy(update={"data": {**job.data, "root": "/nowhere"}})
+            for job in jobs(*about)
+        ]
 
     monkeypatch.setattr(verifying, "_jobs", of_absent_images)
     code, text = verified(folder, capsys, "--trust")
     assert code == 0
-    assert "self-reported: submitted_cam.half on the suite tiny: the images of first, second aren't here" in text
+    assert (
+        "self-reported: submitted_cam.half on the suite tiny: the images of first, second aren't "
+        "here" in text
+    )
     assert "accepted" not in text
 
 
@@ -174,13 +215,19 @@ def test_a_submission_whose_images_are_not_here_stays_self_reported(author, caps
 def test_values_that_differ_between_processes_are_refused(author, capsys):
     code, text = verified(author(varies=True), capsys, "--trust")
     assert code == 1
-    assert "my_half isn't of the image alone: in another order, batch or process it has other values." in text
+    assert (
+        "my_half isn't of the image alone: in another order, batch or process it has other values."
+        in text
+    )
 
 
 def test_a_submission_of_something_else_is_refused(author, tmp_path, capsys):
     folder = author()
     for about, message in (
-        ({"suite_sha256": "0" * 64}, "is of another suite tiny than this installation's (000000000000, not "),
+        (
+            {"suite_sha256": "0" * 64},
+            "is of another suite tiny than this installation's (000000000000, not ",
+        ),
         ({"suite": "other"}, "no suite 'other'"),
         ({"method": "a.b=[c]"}, "isn't a submission's: method: "),
         ({"more": 1}, "isn't a submission's: more: "),
@@ -198,9 +245,14 @@ def test_what_cannot_be_submitted(author, tmp_path, capsys):
     (tmp_path / "used/notes.txt").write_text("")
     words = ["--suite", "tiny", "--output", str(tmp_path / "used")]
     assert main(["submit", "grad_cam", *words]) == 2
-    assert "used holds something else than a submission of grad_cam; give another --output." in capsys.readouterr().err
+    assert (
+        "used holds something else than a submission of grad_cam; give another --output."
+        in capsys.readouterr().err
+    )
     words[-1] = str(tmp_path / "new")
-    Path("drawing.py").write_text("import torch\n\ndef cam(trace):\n    return torch.rand_like(trace.gradients)\n")
+    Path("drawing.py").write_text(
+        "import torch\n\ndef cam(trace):\n    return torch.rand_like(trace.gradients)\n"
+    )
     assert main(["submit", "drawing.cam", *words]) == 2
     assert "drawing.cam draws from a global random state" in capsys.readouterr().err
     assert main(["submit", "a.b.cam", *words]) == 2
@@ -209,7 +261,9 @@ def test_what_cannot_be_submitted(author, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_submission_of_a_distribution_holds_the_installed_source(author, tmp_path, capsys, monkeypatch):
+def test_a_submission_of_a_distribution_holds_the_installed_source(
+    author, tmp_path, capsys, monkeypatch
+):
     monkeypatch.setattr(making.Sources, "distributions", lambda *_: ("submitted",))
     monkeypatch.setattr(making, "version_of", lambda _: "2.0")
     monkeypatch.setattr(verifying, "version_of", lambda _: "2.0")
@@ -217,7 +271,9 @@ def test_a_submission_of_a_distribution_holds_the_installed_source(author, tmp_p
     folder = author()
     about = json.loads((folder / "submission.json").read_text())
     assert about["distributions"] == {"submitted": "2.0"}
-    assert (folder / "submitted_cam.py").read_text() == Path("../author/submitted_cam.py").read_text()
+    assert (folder / "submitted_cam.py").read_text() == Path(
+        "../author/submitted_cam.py"
+    ).read_text()
     monkeypatch.syspath_prepend(tmp_path / "author")
     code, text = verified(folder, capsys, "--trust")
     assert (code, "reads of a trace: gradients" in text) == (0, True), text
@@ -255,7 +311,9 @@ def half(trace):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("module", OTHERWISE.values(), ids=OTHERWISE)
-def test_a_method_that_looks_at_other_requests_is_refused(author, tiny_suite, capsys, monkeypatch, module):
+def test_a_method_that_looks_at_other_requests_is_refused(
+    author, tiny_suite, capsys, monkeypatch, module
+):
     monkeypatch.setattr(f"{__name__}.MODULE", module)
     part = ["data=scenes", "model=scenes_vgg", "metric=[confidence_drop,explanation_sensitivity]"]
     tiny_suite(shared=["data.size=12", "data.target=label"], parts={"first": part})
@@ -296,16 +354,22 @@ note = half
 
 @pytest.fixture
 def learnt(author, tiny_suite, tmp_path, monkeypatch):
-    """(module, knows, overrides) -> a submission on 12 images, beside Grad-CAM's published values: of a module, with
-    what it has noted of these images where it knows them."""
+    """(module, knows, overrides) -> a submission on 12 images, beside Grad-CAM's published values:
+    of a module, with what it has noted of these images where it knows them."""
 
     def submitted(module, knows, *overrides):
         metrics = {"confidence_drop", "sensitivity_error"}
         shared = ["data.size=12", "data.target=label", "shard_size=12"]
         tiny_suite(shared=shared, parts={"first": [*overrides, f"metric=[{','.join(metrics)}]"]})
         Path("submitted_cam.py").write_text(module.replace("LIST", "[]"))
-        words = ["suite=tiny/first", "+method.noted._target_=submitted_cam.note", "method=[grad_cam]"]
-        _, _, folder = compute([*words, "pictures.gallery=0", "pictures.rows=0", "runtime.repeats=0"])
+        words = [
+            "suite=tiny/first",
+            "+method.noted._target_=submitted_cam.note",
+            "method=[grad_cam]",
+        ]
+        _, _, folder = compute(
+            [*words, "pictures.gallery=0", "pictures.rows=0", "runtime.repeats=0"]
+        )
         publish(folder, tmp_path / "reference/tiny/first", metrics)
         known = Path("known.txt").read_text().split() if "known.txt" in module and knows else []
         monkeypatch.setattr(f"{__name__}.MODULE", module.replace("LIST", repr(known)))
@@ -317,29 +381,36 @@ def learnt(author, tiny_suite, tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("knows", [False, True])
 def test_a_method_that_knows_the_published_images_is_marked(learnt, capsys, knows):
-    """By fresh images: it is Grad-CAM on those that it knows, and its negative on others. One that is as bad on all of
-    them isn't."""
-    code, text = verified(learnt(LEARNT, knows, "data=scenes", "model=scenes_vgg"), capsys, "--trust")
+    """By fresh images: it is Grad-CAM on those that it knows, and its negative on others. One that
+    is as bad on all of them isn't."""
+    code, text = verified(
+        learnt(LEARNT, knows, "data=scenes", "model=scenes_vgg"), capsys, "--trust"
+    )
     assert "values of 2 metrics, with 95 % intervals" in text
     assert code == int(knows), text
     assert ("submitted_cam.half is marked: it may know the published images." in text) == knows
     if knows:
         line = (
-            "first, Sensitivity error: .* on 12 published images, .* on 20 fresh ones; minus grad_cam 0 and .*differs"
+            "first, Sensitivity error: .* on 12 published images, .* on 20 fresh ones; minus "
+            "grad_cam 0 and .*differs"
         )
         assert re.search(line, text)
 
 
 @pytest.mark.slow
 def test_a_method_that_knows_the_channels_of_a_planted_network_is_marked(learnt, capsys):
-    code, text = verified(learnt(BY_PLACE, False, "data=planted", "model=planted_additive"), capsys, "--trust")
+    code, text = verified(
+        learnt(BY_PLACE, False, "data=planted", "model=planted_additive"), capsys, "--trust"
+    )
     assert (code, "is marked" in text) == (1, True), text
     assert "values on scenes_vgg, which has no planted truth: none (RuntimeError: " in text
 
 
 SCENES = ("data=scenes", "model=scenes_vgg")
 PLANTED = ("data=planted", "model=planted_or")
-CHEATS = {  # a module that no number convicts, the suite's part, and what the reviewer's sheet shows of the module
+# a module that no number convicts, the suite's part, and what the reviewer's sheet shows of the
+# module
+CHEATS = {
     "knows every fifth published image": (
         LEARNT.replace("LIST", "[*dict.fromkeys(LIST)][::5]"),
         SCENES,
@@ -390,7 +461,10 @@ def half(trace):
 note = half
 """,
         SCENES,
-        ["imports: axiom_bench.Map, axiom_bench.embedded.networks", "my_half: another class .*, random weights 0\n"],
+        [
+            "imports: axiom_bench.Map, axiom_bench.embedded.networks",
+            "my_half: another class .*, random weights 0\n",
+        ],
     ),
 }
 
@@ -439,10 +513,17 @@ def smallest(settings, metrics):
 def test_a_method_is_submitted_and_verified_on_every_drawn_suite(
     suite, author, tiny_suite, tmp_path, capsys, monkeypatch
 ):
-    """With published values of Grad-CAM, so that fresh samples and reordered channels are tried too."""
-    content = yaml.safe_load((environment.conf_folder() / "suite" / f"{suite}.yaml").read_text(encoding="utf-8"))
+    """With published values of Grad-CAM, so that fresh samples and reordered channels are tried
+    too."""
+    content = yaml.safe_load(
+        (environment.conf_folder() / "suite" / f"{suite}.yaml").read_text(encoding="utf-8")
+    )
     metrics = {"single_deletion", "sensitivity_error", "average_drop", "infidelity"}
-    metrics &= {name for setting in str(content["parts"]).split("'") for name in setting.strip("metric=[]").split(",")}
+    metrics &= {
+        name
+        for setting in str(content["parts"]).split("'")
+        for name in setting.strip("metric=[]").split(",")
+    }
     parts = {part: smallest(settings, metrics) for part, settings in content["parts"].items()}
     tiny_suite(shared=smallest(content["shared"], metrics), parts=parts)
     settings = {**verifying.fresh_settings(), "share": 0, "fewest": 3, "level": 0}
@@ -467,7 +548,9 @@ def test_a_method_is_submitted_and_verified_on_every_drawn_suite(
 
 
 @pytest.mark.slow
-def test_a_method_without_a_value_is_refused_and_the_advice_works(author, tiny_suite, tmp_path, capsys):
+def test_a_method_without_a_value_is_refused_and_the_advice_works(
+    author, tiny_suite, tmp_path, capsys
+):
     parts = {"first": ["data=signals", "model=signals_cnn", "metric=[sensitivity_error]"]}
     tiny_suite(parts=parts)
     module = Path("submitted_cam.py")

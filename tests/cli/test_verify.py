@@ -25,7 +25,14 @@ from tests.made_runs import entries_of, write_entries
 from .conftest import forget
 
 SETTINGS = (
-    *("run=default", "model=scenes_vgg", "data.size=5", "data.batch_size=4", "shard_size=2", "device=cpu"),
+    *(
+        "run=default",
+        "model=scenes_vgg",
+        "data.size=5",
+        "data.batch_size=4",
+        "shard_size=2",
+        "device=cpu",
+    ),
     *("method=[grad_cam,xgrad_cam]", "metric=[sensitivity_error,box_iou,zeta]", "target=predicted"),
     *("runtime.repeats=0", "pictures.rows=0", "pictures.gallery=0", "data.workers=0"),
 )
@@ -46,7 +53,8 @@ FOLDER = Path("results/quick/default")
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, in_this_process):
-    """(overrides) -> a run in the current folder, which has a module of plug-ins; its computed shards."""
+    """(overrides) -> a run in the current folder, which has a module of plug-ins; its computed
+    shards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     Path("verified_plugins.py").write_text(PLUGINS)
@@ -75,7 +83,10 @@ def test_an_untouched_run_is_the_same_bit_by_bit(run, capsys):
     code, lines = verified(capsys)
     assert (code, lines) == (
         0,
-        ["15 values of 3 images (seed 0) were computed anew and compared bit by bit: all are the same."],
+        [
+            "15 values of 3 images (seed 0) were computed anew and compared bit by bit: all are "
+            "the same."
+        ],
     )
     verdict = json.loads((FOLDER / "manifest.json").read_text())["verified"]
     assert {**verdict, "at": ""} == {
@@ -96,7 +107,8 @@ FLAT = ("metric=[sensitivity_error,zeta]", "+metric.flat._target_=axiom_bench.me
 
 @pytest.mark.slow
 def test_values_of_a_guard_that_is_off_are_named(run, capsys, monkeypatch):
-    """A metric writes to others' maps, as before there was a proof: the same command without it shows their values."""
+    """A metric writes to others' maps, as before there was a proof: the same command without it
+    shows their values."""
     with monkeypatch.context() as patch:
         patch.setattr(Plugin, "is_foreign", False)
         metric, *flat = FLAT
@@ -115,7 +127,9 @@ def test_values_of_a_guard_that_is_off_are_named(run, capsys, monkeypatch):
 def test_what_depends_on_the_batch_isnt_the_same_again(run, capsys):
     run("+method.centred._target_=verified_plugins.centred")
     assert main(["verify", str(FOLDER)]) == 2
-    assert "method.centred._target_=verified_plugins.centred. Add --trust" in capsys.readouterr().err
+    assert (
+        "method.centred._target_=verified_plugins.centred. Add --trust" in capsys.readouterr().err
+    )
     code, lines = verified(capsys, "--trust")
     assert code == 1
     assert all(" of centred differs in " in line for line in lines[1:-1])
@@ -198,9 +212,19 @@ def build():
 """
 JSON = "json.loads((HERE / 'w.json').read_text())"
 OF_A_USER = (
-    *("model=user", "model.name=bent", "model.architecture=bent:build", "model.weights=null", "model.layer='1'"),
+    *(
+        "model=user",
+        "model.name=bent",
+        "model.architecture=bent:build",
+        "model.weights=null",
+        "model.layer='1'",
+    ),
     *("model.resize=12", "model.crop=12", "data.size=3", "shard_size=3", "method=[grad_cam]"),
-    *("metric=[conservation_error_raw]", "+metric.score._target_=bent.score", "+metric.score.reuse=true"),
+    *(
+        "metric=[conservation_error_raw]",
+        "+metric.score._target_=bent.score",
+        "+metric.score.reuse=true",
+    ),
     *("target=predicted", "model.output=bent:Output"),
 )
 
@@ -227,10 +251,13 @@ QUICK = {"a plug-in opens a file", "a builder opens a file"}
     "kind", [pytest.param(kind, marks=() if kind in QUICK else pytest.mark.slow) for kind in KINDS]
 )
 def test_a_stale_value_is_named(run, capsys, monkeypatch, kind):
-    """Of a plug-in whose `reuse` isn't true, and of a network: the same command computes nothing again."""
+    """Of a plug-in whose `reuse` isn't true, and of a network: the same command computes nothing
+    again."""
     place, read = KINDS[kind]
     monkeypatch.setenv("USERS_FACTOR", "")
-    module = BENT.format(**{**dict.fromkeys(("plugin", "buffer", "builder", "output"), "1.0"), place: read})
+    module = BENT.format(
+        **{**dict.fromkeys(("plugin", "buffer", "builder", "output"), "1.0"), place: read}
+    )
     Path("bent.py").write_text(module)
     with monkeypatch.context() as patch:
         patch.setattr("axiom_bench.run.keys.tensors_sha256", lambda _: "")
@@ -255,7 +282,13 @@ def test_an_image_that_is_replaced_between_hashing_and_decoding_is_named(run, ca
         return compute_shard(*arguments)
 
     photograph(0)
-    folder = ("data=folder", "data.root=photographs", "data.classes=null", "data.size=1", "metric=[confidence_drop]")
+    folder = (
+        "data=folder",
+        "data.root=photographs",
+        "data.classes=null",
+        "data.size=1",
+        "metric=[confidence_drop]",
+    )
     with monkeypatch.context() as patch:
         patch.setattr("axiom_bench.data.loading.check_unchanged", lambda *_: None)
         patch.setattr("axiom_bench.run.worker.shards.compute_shard", replaced)

@@ -1,6 +1,8 @@
-"""The wheel: what it holds, and its use in a folder with `metrics.py`, `methods/` and `bench.py` of the user's own.
+"""The wheel: what it holds, and its use in a folder with `metrics.py`, `methods/` and `bench.py` of
+the user's own.
 
-It is installed without its dependencies, which come from this environment; the checkout can't be imported.
+It is installed without its dependencies, which come from this environment; the checkout can't be
+imported.
 """
 
 import os
@@ -15,10 +17,28 @@ from zipfile import ZipFile
 import pytest
 
 ROOT = Path(__file__).parents[2]
-INSIDE = {"bench": "", "methods": "methods/", "metrics": "metrics/", "conf": "conf/", "results/baselines": "baselines/"}
+INSIDE = {
+    "bench": "",
+    "methods": "methods/",
+    "metrics": "metrics/",
+    "conf": "conf/",
+    "results/baselines": "baselines/",
+}
 TINY = [
-    *("run=default", "model=scenes_vgg", "data.size=4", "data.batch_size=4", "data.workers=2", "runtime.repeats=0"),
-    *("metric=[confidence_drop,zeta]", "method=[grad_cam,guided_xgrad_cam]", "pictures.rows=0", "pictures.gallery=0"),
+    *(
+        "run=default",
+        "model=scenes_vgg",
+        "data.size=4",
+        "data.batch_size=4",
+        "data.workers=2",
+        "runtime.repeats=0",
+    ),
+    *(
+        "metric=[confidence_drop,zeta]",
+        "method=[grad_cam,guided_xgrad_cam]",
+        "pictures.rows=0",
+        "pictures.gallery=0",
+    ),
     *("report.figures.formats=[png]", "device=cpu"),
 ]
 SITE = """\
@@ -42,16 +62,31 @@ Python = Callable[..., str]
 
 
 def done(*command: str, **options: object) -> str:
-    """The output of a Python command that ends well, and whose stderr holds nothing but progress."""
-    process = subprocess.run([sys.executable, *command], text=True, capture_output=True, check=False, **options)
+    """The output of a Python command that ends well, and whose stderr holds nothing but
+    progress."""
+    process = subprocess.run(
+        [sys.executable, *command], text=True, capture_output=True, check=False, **options
+    )
     assert process.returncode == 0, process.stderr + process.stdout
-    assert not [line for line in process.stderr.splitlines() if not PROGRESS.fullmatch(line)], process.stderr
+    assert not [line for line in process.stderr.splitlines() if not PROGRESS.fullmatch(line)], (
+        process.stderr
+    )
     return process.stdout
 
 
 def build(target: str, source: Path, folder: Path) -> Path:
-    """The wheel or sdist of a source tree, by the project's own build backend, with nothing fetched."""
-    command = [sys.executable, "-m", "hatchling", "build", "--target", target, "--directory", str(folder)]
+    """The wheel or sdist of a source tree, by the project's own build backend, with nothing
+    fetched."""
+    command = [
+        sys.executable,
+        "-m",
+        "hatchling",
+        "build",
+        "--target",
+        target,
+        "--directory",
+        str(folder),
+    ]
     subprocess.run(command, cwd=source, capture_output=True, check=True)
     return next(path for path in folder.iterdir() if path.name.startswith("axiom_bench-"))
 
@@ -77,19 +112,31 @@ def installed(wheel, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def python(installed, tmp_path) -> Python:
-    """Runs Python in the user's folder, as a script of the user's would: that folder first on the path."""
+    """Runs Python in the user's folder, as a script of the user's would: that folder first on the
+    path."""
     for name, text in USERS.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    environment = {**os.environ, "PYTHONPATH": str(installed), "CHECKOUT": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(installed),
+        "CHECKOUT": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+    }
     return lambda *arguments: done(*arguments, cwd=tmp_path, env=environment)
 
 
 @pytest.mark.parametrize("folder", INSIDE)
 def test_every_file_of_a_folder(wheel, folder):
     """Modules, their data, the configuration, the baselines: where `axiom_bench` looks for them."""
-    here = [path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    expected = {f"axiom_bench/{INSIDE[folder]}{path.relative_to(ROOT / folder).as_posix()}" for path in here}
+    here = [
+        path
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    ]
+    expected = {
+        f"axiom_bench/{INSIDE[folder]}{path.relative_to(ROOT / folder).as_posix()}" for path in here
+    }
     assert here
     assert expected <= set(wheel.namelist())
 
@@ -109,19 +156,24 @@ def test_the_sdist_builds_the_same_wheel(wheel, tmp_path):
     with tarfile.open(build("sdist", ROOT, tmp_path / "sdist")) as archive:
         archive.extractall(tmp_path / "source", filter="data")
     (source,) = (tmp_path / "source").iterdir()
-    assert set(ZipFile(build("wheel", source, tmp_path / "wheel")).namelist()) == set(wheel.namelist())
+    assert set(ZipFile(build("wheel", source, tmp_path / "wheel")).namelist()) == set(
+        wheel.namelist()
+    )
 
 
 @pytest.mark.slow
 def test_the_command_runs_a_user_s_method_that_imports_the_folder_s_modules(python, tmp_path):
-    """The default experiment, small, with processes that load the data, as a script and as the console script does,
-    which lacks the current folder on sys.path; -P takes it out here."""
+    """The default experiment, small, with processes that load the data, as a script and as the
+    console script does, which lacks the current folder on sys.path; -P takes it out here."""
     script = "import sys\nfrom axiom_bench.cli.main import main\ncode = main(sys.argv[1:])\n"
     (tmp_path / "command.py").write_text(f"{script}{CHECK}sys.exit(code)")
     assert "report: results/quick/default/report.html" in python("command.py", *TINY)
     console = ("-P", "-c", f"{script}sys.exit(code)")
     assert "report: " in python(*console, *TINY, "+method.mine._target_=my_module.my_cam")
-    assert any("mine" in path.read_text() for path in (tmp_path / "results/quick/default/tables").glob("*.csv"))
+    assert any(
+        "mine" in path.read_text()
+        for path in (tmp_path / "results/quick/default/tables").glob("*.csv")
+    )
 
 
 @pytest.mark.slow

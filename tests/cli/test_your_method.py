@@ -44,8 +44,14 @@ def test_every_command_is_understood_and_every_run_composes(command):
         assert parser().parse_args(words).methods == "xgrad_cam,my_module.my_cam"
     else:
         options = parse(words)
-        chosen_ones = chosen("method", configuration(options.overrides, options.config_dir)["method"])
-        targets = {target for method in chosen_ones for target in (method.target, getattr(method.inner, "target", ""))}
+        chosen_ones = chosen(
+            "method", configuration(options.overrides, options.config_dir)["method"]
+        )
+        targets = {
+            target
+            for method in chosen_ones
+            for target in (method.target, getattr(method.inner, "target", ""))
+        }
         assert targets & {"my_module.my_cam", "axiom_bench.methods.from_maps.from_maps"}
 
 

@@ -1,4 +1,5 @@
-"""Small networks that are hard to cut: in-place operations, skip connections, data-dependent branches."""
+"""Small networks that are hard to cut: in-place operations, skip connections, data-dependent
+branches."""
 
 from collections.abc import Callable
 
@@ -9,9 +10,12 @@ from torch import Tensor, nn
 
 
 class Network(nn.Module):
-    """Modules and parameters by name; a function of the network and its input is the forward pass."""
+    """Modules and parameters by name; a function of the network and its input is the forward
+    pass."""
 
-    def __init__(self, function: Callable[[nn.Module, Tensor], Tensor], **modules: nn.Module | nn.Parameter) -> None:
+    def __init__(
+        self, function: Callable[[nn.Module, Tensor], Tensor], **modules: nn.Module | nn.Parameter
+    ) -> None:
         super().__init__()
         self.function = function
         for name, module in modules.items():
@@ -27,8 +31,15 @@ def conv(maps: int = 3) -> nn.Conv2d:
 
 def in_place_head() -> Network:
     """The layer is followed by an in-place ReLU, which would overwrite the activations."""
-    modules = {"conv": conv(), "relu": nn.ReLU(inplace=True), "drop": nn.Dropout(0.9), "fc": nn.Linear(4 * 36, 5)}
-    return Network(lambda net, x: net.fc(net.drop(torch.flatten(net.relu(net.conv(x)), 1))), **modules)
+    modules = {
+        "conv": conv(),
+        "relu": nn.ReLU(inplace=True),
+        "drop": nn.Dropout(0.9),
+        "fc": nn.Linear(4 * 36, 5),
+    }
+    return Network(
+        lambda net, x: net.fc(net.drop(torch.flatten(net.relu(net.conv(x)), 1))), **modules
+    )
 
 
 def crossing() -> Network:
@@ -45,7 +56,8 @@ def crossing() -> Network:
 
 
 def deciding() -> Network:
-    """Decides by its data which way to go, so that torch.fx can't trace it; calls its layer once or twice."""
+    """Decides by its data which way to go, so that torch.fx can't trace it; calls its layer once or
+    twice."""
 
     def forward(net, x):
         x = torch.relu(net.conv(functional.relu(net.first(x))))
@@ -68,7 +80,12 @@ class TwoInputs(nn.Module):
         return x if features else self.fc(x.mean((2, 3)))
 
 
-NETWORKS = {"in_place_head": in_place_head, "crossing": crossing, "deciding": deciding, "two_inputs": TwoInputs}
+NETWORKS = {
+    "in_place_head": in_place_head,
+    "crossing": crossing,
+    "deciding": deciding,
+    "two_inputs": TwoInputs,
+}
 
 
 @pytest.fixture(params=NETWORKS)

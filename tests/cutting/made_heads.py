@@ -1,4 +1,5 @@
-"""Heads as people write them: recurrent, with attention, pools of all kinds; and some of more than the image."""
+"""Heads as people write them: recurrent, with attention, pools of all kinds; and some of more than
+the image."""
 
 from collections.abc import Callable
 from typing import Any
@@ -73,7 +74,8 @@ def none(k: int, h: int) -> dict[str, Any]:
     return {}
 
 
-# name: (modules for K maps of H rows, a function of these and the maps (B, K, H, W) to features (B, n) of any n)
+# name: (modules for K maps of H rows, a function of these and the maps (B, K, H, W) to features (B,
+# n) of any n)
 HEADS: dict[str, tuple[Callable[[int, int], dict[str, Any]], Callable[[Any, Tensor], Tensor]]] = {
     "mean": (none, lambda net, f: f.mean((2, 3))),
     "adaptive pool": (lambda k, h: {"p": nn.AdaptiveAvgPool2d(1)}, lambda net, f: net.p(f).flatten(1)),
@@ -137,7 +139,8 @@ HEADS: dict[str, tuple[Callable[[int, int], dict[str, Any]], Callable[[Any, Tens
               lambda net, f: net.w[torch.cdist(f.mean((2, 3)), net.w).argmin(1)] + f.mean((2, 3))),
     "experts": (lambda k, h: {"m": nn.ModuleList(nn.Linear(k, 5) for _ in range(2))}, experts),
 }  # fmt: skip
-# Heads whose scores aren't those of an image alone: they run one image at a time, or one sentence says why.
+# Heads whose scores aren't those of an image alone: they run one image at a time, or one sentence
+# says why.
 OF_NO_IMAGE = {
     "dropout": (none, lambda net, f: functional.dropout(f.mean((2, 3)), 0.5)),
     "noise": (none, lambda net, f: (f + 0.1 * torch.randn_like(f)).mean((2, 3))),

@@ -1,4 +1,5 @@
-"""Networks that torch.fx alone can't follow: the step that splits them, and drops as by hooks on the network itself."""
+"""Networks that torch.fx alone can't follow: the step that splits them, and drops as by hooks on
+the network itself."""
 
 import random
 from collections.abc import Callable
@@ -25,7 +26,9 @@ class SamePad(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         total = max((-(-x.shape[-1] // 2) - 1) * 2 + 3 - x.shape[-1], 0)
-        return functional.conv2d(functional.pad(x, [total // 2, total - total // 2] * 2), self.weight, self.bias, 2)
+        return functional.conv2d(
+            functional.pad(x, [total // 2, total - total // 2] * 2), self.weight, self.bias, 2
+        )
 
 
 class Limited(nn.Module):
@@ -72,7 +75,12 @@ class Residual(nn.Module):
 
 def network(forward: Callable[[Any, Tensor], Any], **modules: nn.Module) -> nn.Module:
     torch.manual_seed(0)
-    parts = {"stem": SamePad(3, 6, 3), "c": nn.Conv2d(6, 6, 3, padding=1), "fc": nn.Linear(6, 4), **modules}
+    parts = {
+        "stem": SamePad(3, 6, 3),
+        "c": nn.Conv2d(6, 6, 3, padding=1),
+        "fc": nn.Linear(6, 4),
+        **modules,
+    }
     return Network(forward, **parts).double().eval()
 
 
@@ -109,7 +117,8 @@ def branching_before(net: Any, x: Tensor) -> Tensor:
 
 
 def catching(net: Any, x: Tensor) -> Tensor:
-    """Hides every error of its own modules, as one that must always answer, and loops over images."""
+    """Hides every error of its own modules, as one that must always answer, and loops over
+    images."""
     try:
         x = net.c(net.stem(x))
     except:  # noqa: E722
@@ -150,14 +159,18 @@ def drops_by_hand(model: nn.Module, layer: str, images: Tensor, targets: Tensor)
     for image, channel in np.ndindex(len(images), 6):
 
         def score(change: Callable[[Tensor], Tensor], image: int = image) -> Tensor:
-            handle = target.register_forward_hook(lambda module, inputs, output: change(output.clone()))
+            handle = target.register_forward_hook(
+                lambda module, inputs, output: change(output.clone())
+            )
             with torch.no_grad():
                 scores = model(images[image : image + 1])[0]
             handle.remove()
             return scores[targets[image]]
 
         without = torch.tensor(channel)
-        drops[image, channel] = score(lambda f: f) - score(lambda f, k=without: f.index_fill(1, k, 0))
+        drops[image, channel] = score(lambda f: f) - score(
+            lambda f, k=without: f.index_fill(1, k, 0)
+        )
     return drops
 
 
@@ -174,7 +187,9 @@ def test_drops_and_gradients_are_the_networks(name: str) -> None:
     torch.testing.assert_close(trace.ablation_drops, expected, rtol=0, atol=1e-13)
     plain = getattr(model, "_orig_mod", model)  # no compiler is needed here
     scores = torch.cat([plain(image[None]) for image in IMAGES])  # a batch may decide otherwise
-    torch.testing.assert_close(trace.scores, scores.gather(1, targets[:, None])[:, 0], rtol=0, atol=1e-13)
+    torch.testing.assert_close(
+        trace.scores, scores.gather(1, targets[:, None])[:, 0], rtol=0, atol=1e-13
+    )
     alone = torch.cat(
         [
             ab.trace(model, layer, image[None], target[None]).gradients
@@ -185,7 +200,8 @@ def test_drops_and_gradients_are_the_networks(name: str) -> None:
 
 
 def test_decisions_differ_in_one_batch() -> None:
-    """Otherwise the case of a part that decides would pass without a row of its own for each image."""
+    """Otherwise the case of a part that decides would pass without a row of its own for each
+    image."""
     model = CASES["a part that decides by its data"][0]
     decisions: list[bool] = []
 
@@ -205,7 +221,10 @@ def test_a_head_that_runs_alone_skips_the_trunk() -> None:
     copies = {name: part for name, part in cut_model.model.named_modules() if name}
     calls: list[str] = []
     for name, part in copies.items():
-        vars(part)["forward"] = lambda *inputs, own=part.forward, name=name: (calls.append(name), own(*inputs))[1]
+        vars(part)["forward"] = lambda *inputs, own=part.forward, name=name: (
+            calls.append(name),
+            own(*inputs),
+        )[1]
     assert trace.ablation_drops.any()
     for part in copies.values():
         del vars(part)["forward"]
@@ -224,7 +243,9 @@ def test_the_network_is_left_as_it_was(name: str) -> None:
     assert ab.trace(model, layer, IMAGES).ablation_drops.any()
     assert all(part.training for part in model.modules())
     assert {name: [*part._forward_hooks] for name, part in model.named_modules()} == hooks
-    assert not any("forward" in vars(part) for part in model.modules() if not isinstance(part, Network))
+    assert not any(
+        "forward" in vars(part) for part in model.modules() if not isinstance(part, Network)
+    )
     after = model.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     assert torch.equal(torch.get_rng_state(), states[0])
@@ -240,12 +261,16 @@ def test_sizes_have_graphs_of_their_own() -> None:
     cut_model = ab.cut(CASES["shapes"][0], "c")
     steps = []
     for size in range(4, 4 + 2 * MOST_SIZES, 2):
-        images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(size), dtype=torch.float64)
+        images = torch.rand(
+            2, 3, size, size, generator=torch.Generator().manual_seed(size), dtype=torch.float64
+        )
         targets = torch.tensor([1, 2])
         trace = cut_model.trace(images, targets)
         expected = drops_by_hand(CASES["shapes"][0], "c", images, targets)
         torch.testing.assert_close(trace.ablation_drops, expected, rtol=0, atol=1e-13)
-        torch.testing.assert_close(cut_model.forward(images), CASES["shapes"][0](images), rtol=0, atol=1e-13)
+        torch.testing.assert_close(
+            cut_model.forward(images), CASES["shapes"][0](images), rtol=0, atol=1e-13
+        )
         steps.append(trace.cut_model.trunk_and_head.capture.step)
     assert steps == [Step.SHAPES] * MOST_SIZES
     trace = cut_model.trace(IMAGES[:2, :, :3, :3], torch.tensor([1, 2]))
@@ -263,9 +288,12 @@ def test_half_precision_is_followed_by_shapes() -> None:
     assert trace.ablation_drops.any()
 
 
-@pytest.mark.parametrize(("name", "passes"), [("a trunk that decides by its data", 7), ("a residual block", 1.5)])
+@pytest.mark.parametrize(
+    ("name", "passes"), [("a trunk that decides by its data", 7), ("a residual block", 1.5)]
+)
 def test_the_estimate_of_drops_is_the_steps(name: str, passes: float) -> None:
-    """Whole passes cost one for each of six channels and one for the score; a head costs its share."""
+    """Whole passes cost one for each of six channels and one for the score; a head costs its
+    share."""
     model, _, layer = CASES[name]
     trace = ab.trace(model, layer, IMAGES)
     before = replace(trace.passes)
@@ -274,7 +302,9 @@ def test_the_estimate_of_drops_is_the_steps(name: str, passes: float) -> None:
 
 
 def test_drops_behind_pooling_cost_less_than_a_pass() -> None:
-    trace = ab.trace(network(lambda net, x: net.fc(net.c(net.stem(x)).relu().mean((2, 3)))), "c", IMAGES)
+    trace = ab.trace(
+        network(lambda net, x: net.fc(net.c(net.stem(x)).relu().mean((2, 3)))), "c", IMAGES
+    )
     assert 0 < trace.drops_cost < 1
     assert str(trace.capture).startswith("torch.fx follows the model at this input size (its code")
 
@@ -287,12 +317,16 @@ def test_the_parts_that_are_called_whole_have_reasons() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["a residual block", "a part that counts images", "a trunk that decides by its data"])
+@pytest.mark.parametrize(
+    "name", ["a residual block", "a part that counts images", "a trunk that decides by its data"]
+)
 def test_few_rows_at_once_change_no_drop(name: str) -> None:
     model, _, layer = CASES[name]
     drops = ab.trace(model, layer, IMAGES).ablation_drops
     little = ab.cut(model, layer, ablation_memory=2**14).trace(IMAGES)
     rows: list[int] = []
-    little.cut_model.model.part.register_forward_pre_hook(lambda module, inputs: rows.append(len(inputs[0])))
+    little.cut_model.model.part.register_forward_pre_hook(
+        lambda module, inputs: rows.append(len(inputs[0]))
+    )
     torch.testing.assert_close(little.ablation_drops, drops, rtol=0, atol=1e-13)
     assert max(rows) <= 3

@@ -1,4 +1,5 @@
-"""The cut model equals the model, and doesn't modify it; padded rows of a trace; the guarded division."""
+"""The cut model equals the model, and doesn't modify it; padded rows of a trace; the guarded
+division."""
 
 import copy
 import gc
@@ -18,7 +19,8 @@ TARGETS = torch.tensor([0, 3, 4])
 
 
 def close(actual: Tensor, expected: Tensor, atol: float = 1e-14) -> None:
-    """The batch and the single images may take other kernels; float64 rounds at 1e-16 of a value near 1."""
+    """The batch and the single images may take other kernels; float64 rounds at 1e-16 of a value
+    near 1."""
     torch.testing.assert_close(actual, expected, rtol=0, atol=atol)
 
 
@@ -29,14 +31,19 @@ def eval_logits(model: nn.Module, images: Tensor) -> Tensor:
         return torch.cat([twin(image) for image in images.split(1)])
 
 
-def literal_gradients(model: nn.Module, layer: str, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Activations and gradients by a forward hook on a deep copy, image by image; the layer's last call counts."""
+def literal_gradients(
+    model: nn.Module, layer: str, images: Tensor, targets: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Activations and gradients by a forward hook on a deep copy, image by image; the layer's last
+    call counts."""
     twin = copy.deepcopy(model).eval()
     activations, gradients = [], []
     for image, target in zip(images.split(1), targets, strict=True):
         outputs: list[Tensor] = []
 
-        def keep(module: nn.Module, inputs: object, output: Tensor, outputs: list[Tensor] = outputs) -> Tensor:
+        def keep(
+            module: nn.Module, inputs: object, output: Tensor, outputs: list[Tensor] = outputs
+        ) -> Tensor:
             output.retain_grad()
             outputs.append(output)
             return output.clone()
@@ -53,7 +60,10 @@ def snapshot(model: nn.Module) -> dict[str, object]:
     """The state of a model that a cut could change."""
     return {
         "mode": [module.training for module in model.modules()],
-        "hooks": [(len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks)) for m in model.modules()],
+        "hooks": [
+            (len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks))
+            for m in model.modules()
+        ],
         "grad": [None if p.grad is None else p.grad.tolist() for p in model.parameters()],
         "requires_grad": [p.requires_grad for p in model.parameters()],
         "state": {name: value.tolist() for name, value in model.state_dict().items()},
@@ -89,7 +99,9 @@ def test_hooks_are_used_only_where_fx_tracing_fails(images):
     for name, build in NETWORKS.items():
         cut = ab.cut(build().double(), "conv")
         cut.trace(images)
-        assert isinstance(cut.trunk_and_head.parts, GraphParts) == (name != "deciding"), cut.trunk_and_head.capture
+        assert isinstance(cut.trunk_and_head.parts, GraphParts) == (name != "deciding"), (
+            cut.trunk_and_head.capture
+        )
 
 
 def test_model_is_unchanged(network, images):
@@ -135,11 +147,21 @@ def test_slice_equals_trace_of_its_images(network, images, trace):
 def test_passes_are_counted_in_images(images):
     cut = ab.cut(in_place_head().double(), "conv")
     trace = cut.trace(images)
-    assert vars(cut.passes) == {"trunk_forward": 3, "trunk_backward": 0, "head_forward": 3, "head_backward": 3}
+    assert vars(cut.passes) == {
+        "trunk_forward": 3,
+        "trunk_backward": 0,
+        "head_forward": 3,
+        "head_backward": 3,
+    }
     assert trace.ablation_drops.any()
     assert cut.passes.head_forward == 3
     trace.forward(images.requires_grad_()).sum().backward()
-    assert vars(cut.passes) == {"trunk_forward": 6, "trunk_backward": 3, "head_forward": 6, "head_backward": 6}
+    assert vars(cut.passes) == {
+        "trunk_forward": 6,
+        "trunk_backward": 3,
+        "head_forward": 6,
+        "head_backward": 6,
+    }
 
 
 def test_scaled_trace_equals_trace_of_the_scaled_network(trace):
@@ -157,14 +179,18 @@ def test_scaled_trace_equals_trace_of_the_scaled_network(trace):
         assert torch.equal(actual, expected)
 
 
-def test_again_keeps_unset_arguments_and_a_cut_of_another_model_is_cached_and_counted(network, images, trace):
+def test_again_keeps_unset_arguments_and_a_cut_of_another_model_is_cached_and_counted(
+    network, images, trace
+):
     other = copy.deepcopy(network[0])
     with torch.no_grad():
         other.fc.weight.neg_()
     again = trace.again(model=other)
     assert torch.equal(again.targets, trace.targets)
     assert torch.equal(again.activations, trace.activations)
-    torch.testing.assert_close(again.gradients, ab.trace(other, network[1], images, TARGETS).gradients)
+    torch.testing.assert_close(
+        again.gradients, ab.trace(other, network[1], images, TARGETS).gradients
+    )
     assert torch.equal(trace.again(targets=TARGETS + 0).scores, trace.scores)
     kept = trace.cut_model.once("other", lambda: trace.cut_model.on(other))
     assert trace.cut_model.once("other", lambda: pytest.fail("computed again")) is kept
@@ -179,7 +205,9 @@ def test_precision_of_the_trunk(precision, images):
     flags = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     trace = ab.cut(model, "conv", precision=precision).trace(images.float())
     assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == flags
-    assert trace.activations.dtype == trace.scores.dtype == trace.ablation_drops.dtype == torch.float32
+    assert (
+        trace.activations.dtype == trace.scores.dtype == trace.ablation_drops.dtype == torch.float32
+    )
     expected = eval_logits(model, images.float())
     # bf16 keeps 8 bits; the head still runs in float32.
     close(trace.logits, expected, 3e-2 if precision == "bf16" else 1e-6)
@@ -190,13 +218,17 @@ def test_precision_of_the_trunk(precision, images):
 def test_non_finite_image_does_not_affect_the_others(network, images):
     with_nan = images.clone()
     with_nan[1, 0, 0, 0] = torch.nan
-    trace, clean = (ab.trace(*network, each, torch.tensor([1, 1, 1])) for each in (with_nan, images))
+    trace, clean = (
+        ab.trace(*network, each, torch.tensor([1, 1, 1])) for each in (with_nan, images)
+    )
     assert trace.scores[1].isnan()
     close(trace.ablation_drops[[0, 2]], clean.ablation_drops[[0, 2]])
 
 
 def test_in_place_first_layer_does_not_modify_images(images):
-    model = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(64, 5)).double()
+    model = nn.Sequential(
+        nn.ReLU(inplace=True), nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(64, 5)
+    ).double()
     before = images.clone()
     trace = ab.trace(model, "1", images)
     trace.forward(images)
@@ -220,7 +252,9 @@ def test_cut_is_freed_without_garbage_collection():
 def test_padded_rows(images):
     """A method may run the two valid images alone, or add a blank one, which isn't a padded row."""
     torch.manual_seed(1)
-    trace = ab.trace(in_place_head().double(), "conv", images[[0, 1, 1, 1, 1]], torch.tensor([0, 3, 3, 3, 3]))
+    trace = ab.trace(
+        in_place_head().double(), "conv", images[[0, 1, 1, 1, 1]], torch.tensor([0, 3, 3, 3, 3])
+    )
     padded = replace(trace, num_padding=3)
     expected = {(0, 1): 0, (0, 2): 0, (0, 3): 1, (1, 5): 3, (2, 5): 2, (4, 5): 0, (0, 5): 3}
     assert {span: padded[slice(*span)].num_padding for span in expected} == expected
@@ -242,18 +276,26 @@ def test_padded_rows(images):
 
 def drawn(trace: ab.Trace, seed: int | str = 0) -> list[int]:
     """A number from the generator of each image."""
-    return [int(torch.randint(2**62, (), generator=generator)) for generator in trace.generators(seed)]
+    return [
+        int(torch.randint(2**62, (), generator=generator)) for generator in trace.generators(seed)
+    ]
 
 
 DERIVED = {  # traces of the same images, whatever became of their pixels
     "of noisy images": lambda trace: trace.again(images=trace.images + 1e-6),
-    "of noisy images of noisy images": lambda trace: trace.again(images=2 * trace.images).again(images=-trace.images),
+    "of noisy images of noisy images": lambda trace: trace.again(images=2 * trace.images).again(
+        images=-trace.images
+    ),
     "of mirrored images": lambda trace: trace.again(images=trace.images.flip(3)),
     "of other classes": lambda trace: trace.again(targets=trace.targets.flip(0)),
-    "of another model": lambda trace: trace.again(images=-trace.images, model=copy.deepcopy(trace.cut_model.model)),
+    "of another model": lambda trace: trace.again(
+        images=-trace.images, model=copy.deepcopy(trace.cut_model.model)
+    ),
     "at another layer": lambda trace: trace.again(images=-trace.images).at("conv"),
     "scaled": lambda trace: trace.again(images=-trace.images).scaled(2.0, 3.0),
-    "in float32": lambda trace: ab.trace(trace.cut_model.model.float(), trace.layer, trace.images.float()),
+    "in float32": lambda trace: ab.trace(
+        trace.cut_model.model.float(), trace.layer, trace.images.float()
+    ),
     "padded": lambda trace: replace(trace, num_padding=1).again(images=-trace.images),
 }
 
@@ -273,7 +315,9 @@ def test_other_images_than_versions_of_these_draw_their_own(network, images, tra
     """Another number of them, and images that a cut traces first."""
     expected = drawn(trace)
     assert drawn(trace.again(images[:2], TARGETS[:2])) == expected[:2]
-    assert drawn(trace.again(images[[1, 1, 0, 2]], TARGETS[[1, 1, 0, 2]])) == [expected[row] for row in (1, 1, 0, 2)]
+    assert drawn(trace.again(images[[1, 1, 0, 2]], TARGETS[[1, 1, 0, 2]])) == [
+        expected[row] for row in (1, 1, 0, 2)
+    ]
     assert drawn(trace.cut_model.trace(images.flip(0), TARGETS)) == expected[::-1]
 
 
@@ -302,7 +346,8 @@ def test_guarded_division_by_hand():
 
 
 def test_the_tolerance_is_a_few_times_the_rounding():
-    """Sums of which float32 knows two digits are divided by; those that are its rounding alone aren't."""
+    """Sums of which float32 knows two digits are divided by; those that are its rounding alone
+    aren't."""
     ratios = torch.tensor([1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 3e-6, 3e-7], dtype=torch.float64)
     channels = torch.stack([1 + ratios, -1 + ratios], 1)[None, :, None]  # |sum F| = ratio x sum |F|
     assert guarded_channels(channels.float())[0].tolist() == [False] * 6 + [True]

@@ -1,4 +1,5 @@
-"""Networks whose scores aren't a function of the image alone: each image runs alone, or one sentence says why."""
+"""Networks whose scores aren't a function of the image alone: each image runs alone, or one
+sentence says why."""
 
 import random
 from collections.abc import Callable
@@ -27,7 +28,12 @@ class Net(nn.Module):
 
     def __init__(self, forward: Forward, part: nn.Module) -> None:
         super().__init__()
-        self.conv, self.linear, self.part, self.of_maps = nn.Conv2d(3, 6, 4, 4), nn.Linear(6, 5), part, forward
+        self.conv, self.linear, self.part, self.of_maps = (
+            nn.Conv2d(3, 6, 4, 4),
+            nn.Linear(6, 5),
+            part,
+            forward,
+        )
         self.always = AlwaysTraining()
         self.calls = 0
         self.kept: Tensor | None = None
@@ -72,19 +78,34 @@ def first_only(net: Net, maps: Tensor) -> Tensor:
 
 CHANGING: dict[str, tuple[Forward, str]] = {
     "dropout": (lambda net, maps: functional.dropout(means(net, maps)), "by dropout in Net"),
-    "rare dropout": (lambda net, maps: functional.dropout(means(net, maps).sum(1, True), 0.2), "by dropout in"),
-    "module in training": (lambda net, maps: net.always(means(net, maps)), "by dropout in AlwaysTraining"),
+    "rare dropout": (
+        lambda net, maps: functional.dropout(means(net, maps).sum(1, True), 0.2),
+        "by dropout in",
+    ),
+    "module in training": (
+        lambda net, maps: net.always(means(net, maps)),
+        "by dropout in AlwaysTraining",
+    ),
     "noise": (lambda net, maps: means(net, maps + torch.randn_like(maps)), "by randn_like in Net"),
-    "Python's numbers": (lambda net, maps: means(net, maps) * random.choice([1, 1, 1, 2]), "by random numbers"),
+    "Python's numbers": (
+        lambda net, maps: means(net, maps) * random.choice([1, 1, 1, 2]),
+        "by random numbers",
+    ),
     "number of calls": (lambda net, maps: means(net, maps) / net.calls, "keeps from call to call"),
     "hidden state": (scores_before, "keeps from call to call"),
     "first image kept": (first_only, "keeps from call to call"),
-    "softmax over images": (lambda net, maps: means(net, maps).softmax(0), r"the same scores alone, .* dim=1"),
+    "softmax over images": (
+        lambda net, maps: means(net, maps).softmax(0),
+        r"the same scores alone, .* dim=1",
+    ),
 }
 
 
 def images() -> Tensor:
-    return torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64) - 0.4
+    return (
+        torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        - 0.4
+    )
 
 
 def network(forward: Forward, part: nn.Module | None = None) -> Net:
@@ -99,11 +120,17 @@ def test_an_image_has_the_values_that_it_has_alone(case: str) -> None:
     with pytest.warns(BatchMates, match="each image runs alone"):
         trace = ab.trace(net, "conv", images(), output="logits")
     for name in ("scores", "gradients", "ablation_drops"):
-        assert torch.allclose(getattr(trace, name), torch.cat([getattr(each, name) for each in alone]), atol=1e-12)
+        assert torch.allclose(
+            getattr(trace, name), torch.cat([getattr(each, name) for each in alone]), atol=1e-12
+        )
     with torch.no_grad():
-        assert torch.allclose(trace.logits, torch.cat([net.eval()(image) for image in images().split(1)]), atol=1e-12)
+        assert torch.allclose(
+            trace.logits, torch.cat([net.eval()(image) for image in images().split(1)]), atol=1e-12
+        )
     together = ab.evaluate(net, "conv", [(images(), None)], ["grad_cam"], METRICS)["value"]
-    one_by_one = ab.evaluate(net, "conv", [(image, None) for image in images().split(1)], ["grad_cam"], METRICS)
+    one_by_one = ab.evaluate(
+        net, "conv", [(image, None) for image in images().split(1)], ["grad_cam"], METRICS
+    )
     assert sorted(together) == pytest.approx(sorted(one_by_one["value"]), abs=1e-9, nan_ok=True)
 
 
@@ -118,7 +145,9 @@ def test_scores_that_change_from_call_to_call_are_one_sentence(case: str) -> Non
         assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("case", ["dropout", "rare dropout", "module in training", "noise", "Python's numbers"])
+@pytest.mark.parametrize(
+    "case", ["dropout", "rare dropout", "module in training", "noise", "Python's numbers"]
+)
 def test_fixed_draws_are_a_network_like_any_other(case: str) -> None:
     net = network(CHANGING[case][0])
     states = random.getstate(), torch.get_rng_state()
@@ -146,7 +175,9 @@ def test_fixed_draws_are_a_network_like_any_other(case: str) -> None:
 
 
 def test_a_batch_norm_that_takes_no_image_alone_is_one_sentence() -> None:
-    net = network(lambda net, maps: net.part(means(net, maps)), nn.BatchNorm1d(5, track_running_stats=False))
+    net = network(
+        lambda net, maps: net.part(means(net, maps)), nn.BatchNorm1d(5, track_running_stats=False)
+    )
     with pytest.raises(OtherScores, match="track_running_stats=True"):
         ab.trace(net, "conv", images())
 
@@ -161,8 +192,12 @@ class Counted(nn.Conv2d):
         return super().forward(x)
 
 
-def test_it_costs_three_images_in_two_passes_once_for_all_cuts_of_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Counted, "__module__", "torch.nn")  # so that torch.fx takes it for one of torch's
+def test_it_costs_three_images_in_two_passes_once_for_all_cuts_of_a_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        Counted, "__module__", "torch.nn"
+    )  # so that torch.fx takes it for one of torch's
     net = network(means)
     net.conv = Counted(3, 6, 4, 4).double()
     counts = []
@@ -172,7 +207,12 @@ def test_it_costs_three_images_in_two_passes_once_for_all_cuts_of_a_model(monkey
         cut_model.mates = mates
         cut_model.trace(images())
         counts.append(Counted.images)
-        assert cut_model.mates == cut_model.on(network(means)).mates == cut_model.at("linear").mates == ""
+        assert (
+            cut_model.mates
+            == cut_model.on(network(means)).mates
+            == cut_model.at("linear").mates
+            == ""
+        )
     assert sorted(counts[0]) == sorted([*counts[1], 1, 2])
 
 

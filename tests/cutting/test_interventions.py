@@ -1,4 +1,5 @@
-"""Versions of images without a part: their effects against a loop in float64, slices, padding, other traces."""
+"""Versions of images without a part: their effects against a loop in float64, slices, padding,
+other traces."""
 
 from dataclasses import replace
 
@@ -20,13 +21,20 @@ def parts_of(row: int, dtype: torch.dtype = torch.float64) -> tuple[ab.Part, ...
     height, width = CASE.size
     columns = torch.arange(width).expand(height, width) * len(COUNTS[row]) // width
     return tuple(
-        ab.Part(str(place), None, columns == place, torch.randn(count, 3, height, width, generator=generator).to(dtype))
+        ab.Part(
+            str(place),
+            None,
+            columns == place,
+            torch.randn(count, 3, height, width, generator=generator).to(dtype),
+        )
         for place, count in enumerate(COUNTS[row])
     )
 
 
 def trace_with(parts, case=CASE):
-    return ab.cut(case.model(), case.layer).trace(case.images(), torch.arange(case.rows) % 3, interventions=parts)
+    return ab.cut(case.model(), case.layer).trace(
+        case.images(), torch.arange(case.rows) % 3, interventions=parts
+    )
 
 
 def traced():
@@ -39,8 +47,13 @@ def brute_force(trace, scale=1.0):
     for row, parts in enumerate(trace.interventions):
         target = int(trace.targets[row])
         score = model(trace.images[row : row + 1])[0, target]
-        without = [torch.stack([model(image[None])[0, target] for image in part.images]).mean() for part in parts]
-        yield torch.tensor([scale * (score - other).item() for other in without], dtype=torch.float64)
+        without = [
+            torch.stack([model(image[None])[0, target] for image in part.images]).mean()
+            for part in parts
+        ]
+        yield torch.tensor(
+            [scale * (score - other).item() for other in without], dtype=torch.float64
+        )
 
 
 def test_effects_are_those_of_a_loop_and_every_version_is_one_forward_pass():
@@ -56,7 +69,10 @@ def test_effects_are_those_of_a_loop_and_every_version_is_one_forward_pass():
 def test_a_version_that_is_the_image_has_no_effect_and_a_value_does_not_depend_on_the_other_images():
     """Bit by bit in float32: what a crop cuts away has an effect of 0, not of rounding."""
     case = replace(CASE, dtype=torch.float32)
-    same = [(ab.Part("same", None, torch.ones(case.size, dtype=torch.bool), image[None]),) for image in case.images()]
+    same = [
+        (ab.Part("same", None, torch.ones(case.size, dtype=torch.bool), image[None]),)
+        for image in case.images()
+    ]
     assert [effects.tolist() for effects in trace_with(same, case).part_effects] == [[0.0]] * 4
     parts = [parts_of(row, torch.float32) for row in range(4)]
     together = trace_with(parts, case)
@@ -86,7 +102,9 @@ def test_other_traces_of_these_rows_keep_both():
     others = torch.randn(4, 3, *CASE.size, dtype=torch.float64)
     parts = [parts_of(row) for row in range(4)]
     cut_model = ab.cut(CASE.model(), CASE.layer)
-    trace = cut_model.trace(CASE.images(), torch.arange(4) % 3, interventions=parts, other_images=others)
+    trace = cut_model.trace(
+        CASE.images(), torch.arange(4) % 3, interventions=parts, other_images=others
+    )
     explanation = ab.Explanation.of(trace, trace.gradients, method=lambda trace: trace.gradients)
     for other in (trace.again(images=trace.images + 1), trace.again(targets=torch.zeros(4, dtype=torch.long)),
                   trace.again(model=CASE.model()), trace.at("features.2"), trace.scaled(2.0), trace[:],
@@ -94,12 +112,16 @@ def test_other_traces_of_these_rows_keep_both():
         assert other.interventions == trace.interventions
         assert torch.equal(other.other_images, others)
     assert torch.equal(trace[2:3].other_images, others[2:3])
-    assert trace.again(images=trace.images[:2], targets=trace.targets[:2]).interventions is None  # of which rows?
+    assert (
+        trace.again(images=trace.images[:2], targets=trace.targets[:2]).interventions is None
+    )  # of which rows?
 
 
 def test_effects_are_of_the_trace_s_own_class_model_and_scale():
     trace = traced()
-    torch.testing.assert_close(trace.scaled(output=3.0).part_effects, tuple(brute_force(trace, 3.0)))
+    torch.testing.assert_close(
+        trace.scaled(output=3.0).part_effects, tuple(brute_force(trace, 3.0))
+    )
     other = trace.again(targets=(trace.targets + 1) % 3)
     torch.testing.assert_close(other.part_effects, tuple(brute_force(other)))
     model = Case(rows=4, head="pooled").model()
@@ -118,4 +140,6 @@ def test_mistakes_are_sentences():
     with pytest.raises(BenchError, match=r"Invalid part 'digit 3': expected a region \(8, 12\)"):
         trace_with([(wrong,)] * 4)
     with pytest.raises(BenchError, match="Invalid other_images: expected the shape of the images"):
-        ab.cut(CASE.model(), CASE.layer).trace(CASE.images(), other_images=torch.zeros(1, 3, *CASE.size))
+        ab.cut(CASE.model(), CASE.layer).trace(
+            CASE.images(), other_images=torch.zeros(1, 3, *CASE.size)
+        )

@@ -1,5 +1,5 @@
-"""Networks composed as people write them: the values equal a float64 double loop over the network itself, or there is
-one sentence; never a traceback."""
+"""Networks composed as people write them: the values equal a float64 double loop over the network
+itself, or there is one sentence; never a traceback."""
 
 import copy
 import warnings
@@ -65,7 +65,9 @@ def make(**kind: Any) -> Made:
         z = net.classes(features(net, net.body(x)))
         return returned(z * (1 + x.mean((1, 2, 3))[:, None]) if kind["side"] else z)
 
-    network: nn.Module = Network(forward, body=body, **modules(*body(images).shape[1:3]), classes=nn.LazyLinear(N))
+    network: nn.Module = Network(
+        forward, body=body, **modules(*body(images).shape[1:3]), classes=nn.LazyLinear(N)
+    )
     with torch.no_grad():
         network.eval()(images)
     network = network.to(dtype)
@@ -78,12 +80,15 @@ def make(**kind: Any) -> Made:
 
 
 def literal(made: Made, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean gradients and drops, (B, K), in float64: one pass of the network itself for each channel of each image."""
+    """Mean gradients and drops, (B, K), in float64: one pass of the network itself for each channel
+    of each image."""
     network, images = copy.deepcopy(made.network).double(), made.images.double()
     weights, drops = [], []
     for image, target in zip(images.split(1), targets, strict=True):
 
-        def score(change: Callable[[Tensor], Tensor], image: Tensor = image, target: Tensor = target) -> Tensor:
+        def score(
+            change: Callable[[Tensor], Tensor], image: Tensor = image, target: Tensor = target
+        ) -> Tensor:
             handle = network.get_submodule(made.layer).register_forward_hook(
                 lambda module, inputs, f: change(f.clone())
             )
@@ -92,12 +97,19 @@ def literal(made: Made, targets: Tensor) -> tuple[Tensor, Tensor]:
             return scores[0, target]
 
         kept: list[Tensor] = []
-        score(lambda f, kept=kept: kept.append(f.detach().requires_grad_()) or kept[0] * 1).backward()
+        score(
+            lambda f, kept=kept: kept.append(f.detach().requires_grad_()) or kept[0] * 1
+        ).backward()
         weights.append(kept[0].grad.mean((2, 3)))
         with torch.no_grad():
             full, channels = score(lambda f: f), range(kept[0].shape[1])
             drops.append(
-                torch.stack([full - score(lambda f, k=k: f.index_fill(1, torch.tensor(k), 0)) for k in channels])
+                torch.stack(
+                    [
+                        full - score(lambda f, k=k: f.index_fill(1, torch.tensor(k), 0))
+                        for k in channels
+                    ]
+                )
             )
     return torch.cat(weights), torch.stack(drops)
 
@@ -118,7 +130,9 @@ def check(kind: dict[str, Any]) -> None:
     weights, drops, trace = result
     for values, expected in zip((weights, drops), literal(made, trace.targets), strict=True):
         scale = float(expected.abs().max() + (1 + trace.scores.abs().max()) / 30)
-        torch.testing.assert_close(values.double(), expected, rtol=0, atol=scale * (1e-10 if kind["double"] else 1e-3))
+        torch.testing.assert_close(
+            values.double(), expected, rtol=0, atol=scale * (1e-10 if kind["double"] else 1e-3)
+        )
 
 
 @lengths(60)

@@ -1,4 +1,5 @@
-"""Error messages for a wrong model, layer, images or targets; reprs; images of any number of channels."""
+"""Error messages for a wrong model, layer, images or targets; reprs; images of any number of
+channels."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -83,7 +84,8 @@ def test_repr_is_one_line_of_shapes(model, images):
     expected = {
         "Trace(images (3, 3, 6, 6), activations (3, 4, 6, 6), logits (3, 5), layer 'conv', float64, cpu)": trace,
         "CutModel(Network at 'conv', output 'margin', precision 'fp32', cpu)": cut_model,
-        "Explanation(contributions (3, 4, 6, 6), raw_map (3, 6, 6), heatmap (3, 6, 6), images (3, 3, 6, 6), "
+        "Explanation(contributions (3, 4, 6, 6), raw_map (3, 6, 6), heatmap (3, 6, 6), images (3, "
+        "3, 6, 6), "
         "method 'grad_cam')": explanation,
         "Batch(images (3, 3, 6, 6), float64, cpu, 0 annotations)": batch,
     }
@@ -92,20 +94,33 @@ def test_repr_is_one_line_of_shapes(model, images):
     assert repr(replace(trace, num_padding=1)).endswith("cpu, num_padding 1)")
 
 
-@pytest.mark.parametrize("channels", [5, *(pytest.param(number, marks=pytest.mark.slow) for number in (1, 2))])
+@pytest.mark.parametrize(
+    "channels", [5, *(pytest.param(number, marks=pytest.mark.slow) for number in (1, 2))]
+)
 def test_images_of_any_number_of_channels(channels):
     """Every method and metric takes them."""
     torch.manual_seed(0)
-    body = [nn.Conv2d(channels, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 6, 3, padding=1), nn.ReLU()]
-    network = nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)).double().eval()
-    images = torch.randn(2, channels, 16, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    body = [
+        nn.Conv2d(channels, 6, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(6, 6, 3, padding=1),
+        nn.ReLU(),
+    ]
+    network = (
+        nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)).double().eval()
+    )
+    images = torch.randn(
+        2, channels, 16, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
     names = [name for name in methods.names() if methods.get(name).spec.library is None]
     batches = [ab.Batch(images, ("a", "b"), torch.tensor([0, 3]), other_images=images.flip(0))]
     two = ["sensitivity_error_raw", build.with_fewer("deletion_auc")]
     table = ab.evaluate(network, "3", batches, map(plain.with_fewer, names), two)
     assert set(table["method"]) == set(names)
     assert "not_applicable" not in set(table["status"])
-    every_metric = ab.evaluate(network, "3", batches, ["xgrad_cam"], map(build.with_fewer, metrics.names()))
+    every_metric = ab.evaluate(
+        network, "3", batches, ["xgrad_cam"], map(build.with_fewer, metrics.names())
+    )
     measured = every_metric[every_metric["status"] == "ok"]
     assert {"deletion_auc", "infidelity", "road_morf", "sensitivity_n"} <= set(measured["metric"])
     noisy = with_params("method", "ss_cam", {"noise": "input"})
@@ -113,7 +128,9 @@ def test_images_of_any_number_of_channels(channels):
 
 
 def first_part() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)).double()
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)
+    ).double()
 
 
 CLIPS: dict[str, tuple[Callable[[nn.Module, Tensor], Tensor], tuple[int, ...], str]] = {
@@ -132,7 +149,11 @@ CLIPS: dict[str, tuple[Callable[[nn.Module, Tensor], Tensor], tuple[int, ...], s
         (2, 3, 5, 6, 6),
         "images[:, :, 0]",
     ),
-    "crops first": (lambda net, x: sum(net.part(crop) for crop in x), (5, 2, 3, 6, 6), "images[:, 0]"),
+    "crops first": (
+        lambda net, x: sum(net.part(crop) for crop in x),
+        (5, 2, 3, 6, 6),
+        "images[:, 0]",
+    ),
 }
 
 
@@ -156,5 +177,7 @@ def test_clips_for_a_network_of_images_become_images(shape, call):
     with pytest.raises(ab.BenchError) as error:
         ab.trace(first_part(), "0", images)
     assert str(error.value).endswith(f"give images{call}.")
-    flat = images.flatten(0, 1) if call == ".flatten(0, 1)" else images.transpose(1, 2).flatten(0, 1)
+    flat = (
+        images.flatten(0, 1) if call == ".flatten(0, 1)" else images.transpose(1, 2).flatten(0, 1)
+    )
     assert len(ab.trace(first_part(), "0", flat)) == 8

@@ -12,7 +12,9 @@ from axiom_bench.cutting.model_copy import MaxPool2dByViews, pool_by_views
 
 LAYERS = [
     (kernel, stride, padding, ceil_mode)
-    for kernel, stride, padding, ceil_mode in product((1, 2, 3, (3, 2)), (None, 1, 2, 3), (0, 1), (False, True))
+    for kernel, stride, padding, ceil_mode in product(
+        (1, 2, 3, (3, 2)), (None, 1, 2, 3), (0, 1), (False, True)
+    )
     if padding == 0 or kernel in (2, 3)
 ]
 
@@ -34,7 +36,9 @@ def test_nan_infinity_ties_and_invalid_sizes():
     torch.testing.assert_close(pool_by_views(nn.MaxPool2d(2))(maps), expected, equal_nan=True)
     ties = torch.ones(1, 1, 2, 2, requires_grad=True)
     pool_by_views(nn.MaxPool2d(2))(ties).sum().backward()
-    assert ties.grad.tolist() == [[[[1.0, 0.0], [0.0, 0.0]]]]  # the gradient goes to the first element
+    assert ties.grad.tolist() == [
+        [[[1.0, 0.0], [0.0, 0.0]]]
+    ]  # the gradient goes to the first element
     with pytest.raises(RuntimeError, match="too small"):  # the error of torch
         pool_by_views(nn.MaxPool2d(3))(ties)
 
@@ -47,7 +51,9 @@ def test_indices_and_dilation_use_torch():
 
 
 def test_a_models_pooling_layers_and_subclasses_stay():
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 5)).eval()
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 5)
+    ).eval()
     cut = ab.cut(model, "1")
     assert type(model[1]) is nn.MaxPool2d
     assert type(cut.model.get_submodule("1")) is MaxPool2dByViews

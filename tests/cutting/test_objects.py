@@ -1,4 +1,5 @@
-"""Networks of boxes and masks, one object at a time: scores, exact drops and passes against loops by hand."""
+"""Networks of boxes and masks, one object at a time: scores, exact drops and passes against loops
+by hand."""
 
 import re
 
@@ -17,13 +18,23 @@ class Detector(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 12, 3, 2, 1), nn.ReLU())
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 12, 3, 2, 1), nn.ReLU()
+        )
         self.down = nn.Sequential(nn.Conv2d(12, 12, 3, 2, 1), nn.ReLU())
-        self.heads = nn.ModuleList(nn.Sequential(nn.Conv2d(12, 8, 3, 1, 1), nn.ReLU()) for _ in range(2))
-        self.classes, self.sides = (nn.ModuleList(nn.Conv2d(8, n, 1) for _ in range(2)) for n in (CLASSES, 4))
+        self.heads = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(12, 8, 3, 1, 1), nn.ReLU()) for _ in range(2)
+        )
+        self.classes, self.sides = (
+            nn.ModuleList(nn.Conv2d(8, n, 1) for _ in range(2)) for n in (CLASSES, 4)
+        )
         for level, stride in enumerate((4, 8)):
-            rows, columns = torch.meshgrid(*[torch.arange(stride / 2, SIDE, stride)] * 2, indexing="ij")
-            self.register_buffer(f"centres{level}", torch.stack([columns, rows] * 2, 2).flatten(0, 1))
+            rows, columns = torch.meshgrid(
+                *[torch.arange(stride / 2, SIDE, stride)] * 2, indexing="ij"
+            )
+            self.register_buffer(
+                f"centres{level}", torch.stack([columns, rows] * 2, 2).flatten(0, 1)
+            )
         self.register_buffer("signs", torch.tensor([-1.0, -1, 1, 1]))
 
     def forward(self, images):
@@ -45,8 +56,12 @@ class Segmenter(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 12, 3, 2, 1), nn.ReLU())
-        self.up = nn.Sequential(nn.ConvTranspose2d(12, 8, 2, 2), nn.ReLU(), nn.Conv2d(8, CLASSES, 1))
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 12, 3, 2, 1), nn.ReLU()
+        )
+        self.up = nn.Sequential(
+            nn.ConvTranspose2d(12, 8, 2, 2), nn.ReLU(), nn.Conv2d(8, CLASSES, 1)
+        )
 
     def forward(self, images):
         return {"out": self.up(self.features(images))}
@@ -75,9 +90,18 @@ def segmenter():
 def rows_of(network, images, least, most=2):
     """Images, places and labels of the first objects of each image."""
     found = [each[:most] for each in network.found(images, least)]
-    copies = torch.cat([image[None].expand(len(each), -1, -1, -1) for image, each in zip(images, found, strict=True)])
+    copies = torch.cat(
+        [
+            image[None].expand(len(each), -1, -1, -1)
+            for image, each in zip(images, found, strict=True)
+        ]
+    )
     objects = [each for of_image in found for each in of_image]
-    return copies, torch.stack([each.place for each in objects]), torch.tensor([each.label for each in objects])
+    return (
+        copies,
+        torch.stack([each.place for each in objects]),
+        torch.tensor([each.label for each in objects]),
+    )
 
 
 def drops_by_hand(score, maps):
@@ -108,15 +132,22 @@ def test_a_box_is_explained_by_the_logit_at_its_position(detector):
     torch.testing.assert_close(trace.gradients.double(), gradients, rtol=1e-5, atol=1e-7)
     # float32's rounding of sums of some hundred terms
     torch.testing.assert_close(
-        trace.ablation_drops.double(), drops_by_hand(score, maps.detach()).detach(), rtol=0, atol=1e-6
+        trace.ablation_drops.double(),
+        drops_by_hand(score, maps.detach()).detach(),
+        rtol=0,
+        atol=1e-6,
     )
-    assert trace.cut_model.trunk_and_head.head_graph is not None  # the graph cuts it: no pass a channel
+    assert (
+        trace.cut_model.trunk_and_head.head_graph is not None
+    )  # the graph cuts it: no pass a channel
 
 
 def test_a_box_is_followed_through_images_that_were_changed(detector):
     images, places, labels = rows_of(detector, images_of(), 0.5)
     trace = ab.trace(detector, "features.3", (images, places), labels)
-    torch.testing.assert_close(trace.forward(images), trace.logits)  # its own box has the highest IoU
+    torch.testing.assert_close(
+        trace.forward(images), trace.logits
+    )  # its own box has the highest IoU
     changed = images.roll((9, 5), (2, 3))
     boxes, logits = detector.module(changed)
     for row, logits_of_row in enumerate(trace.forward(changed)):
@@ -135,7 +166,9 @@ def test_a_box_is_followed_through_images_that_were_changed(detector):
 
 
 def test_of_boxes_that_overlap_the_most_probable_of_a_class_stays():
-    boxes = torch.tensor([[0.0, 0, 10, 10], [1, 0, 10, 10], [0, 0, 10, 10], [20, 0, 30, 10], [5, 0, 15, 10]])
+    boxes = torch.tensor(
+        [[0.0, 0, 10, 10], [1, 0, 10, 10], [0, 0, 10, 10], [20, 0, 30, 10], [5, 0, 15, 10]]
+    )
     logits = torch.full((1, 5, 2), -9.0)
     logits[0, :, 0] = torch.tensor(
         [1.0, 2, -9, 0.5, 0]
@@ -152,8 +185,12 @@ def test_of_boxes_that_overlap_the_most_probable_of_a_class_stays():
 
 def test_objects_are_found_as_in_a_trace_whatever_the_network_s_mode(detector):
     detector.module.features.append(nn.Dropout(0.9))
-    expected, found = (network.found(images_of(1), 0.5)[0] for network in (detector.eval(), detector.train()))
-    assert [(each.label, each.probability) for each in found] == [(each.label, each.probability) for each in expected]
+    expected, found = (
+        network.found(images_of(1), 0.5)[0] for network in (detector.eval(), detector.train())
+    )
+    assert [(each.label, each.probability) for each in found] == [
+        (each.label, each.probability) for each in expected
+    ]
     assert detector.module.features[-1].training
 
 
@@ -165,7 +202,11 @@ def test_a_region_is_explained_by_the_sum_of_its_logits(segmenter):
     assert torch.equal(regions_of(trace), places)
     exact = Segmenter().double().eval()
     exact.load_state_dict(segmenter.module.state_dict())
-    score = lambda maps: (exact.up(maps) * places[:, None]).sum((2, 3))[torch.arange(len(labels)), labels]  # noqa: E731
+
+    def score(maps):
+        sums = (exact.up(maps) * places[:, None]).sum((2, 3))
+        return sums[torch.arange(len(labels)), labels]
+
     drops = drops_by_hand(score, exact.features(images.double())).detach()
     torch.testing.assert_close(trace.ablation_drops.double(), drops, rtol=1e-5, atol=1e-5)
 
@@ -196,19 +237,69 @@ EXCLUSIVE = {"exclusive": True}
 @pytest.mark.parametrize(
     ("network", "returned", "settings", "sentence"),
     [
-        (ab.BoxScores, [{"boxes": BOXES}], {}, "a list of a dict of boxes: shape (1, 144, 4), not boxes"),
-        (ab.BoxScores, (MAPS, MAPS), {}, "shape (1, 5, 12, 12), not boxes (B, N, 4) and logits (B, N, C)"),
-        (ab.BoxScores, {"boxes": BOXES}, {}, "Identity gives a dict of boxes: shape (1, 144, 4), not boxes"),
+        (
+            ab.BoxScores,
+            [{"boxes": BOXES}],
+            {},
+            "a list of a dict of boxes: shape (1, 144, 4), not boxes",
+        ),
+        (
+            ab.BoxScores,
+            (MAPS, MAPS),
+            {},
+            "shape (1, 5, 12, 12), not boxes (B, N, 4) and logits (B, N, C)",
+        ),
+        (
+            ab.BoxScores,
+            {"boxes": BOXES},
+            {},
+            "Identity gives a dict of boxes: shape (1, 144, 4), not boxes",
+        ),
         (ab.BoxScores, (BOXES.mT, LOGITS.mT), {}, "(B, C, N) becomes (B, N, C) by .mT"),
-        (ab.BoxScores, (BOXES / SIDE, LOGITS), {}, "gives boxes within 2 pixels of the corner; give read= pixels"),
-        (ab.BoxScores, (BOXES[..., [0, 1, 2, 2]] - BOXES[..., [0, 0, 0, 1]], LOGITS), {}, "x1 < x0 or y1 < y0"),
+        (
+            ab.BoxScores,
+            (BOXES / SIDE, LOGITS),
+            {},
+            "gives boxes within 2 pixels of the corner; give read= pixels",
+        ),
+        (
+            ab.BoxScores,
+            (BOXES[..., [0, 1, 2, 2]] - BOXES[..., [0, 0, 0, 1]], LOGITS),
+            {},
+            "x1 < x0 or y1 < y0",
+        ),
         (ab.BoxScores, (BOXES, LOGITS.sigmoid()), {}, "give logits of read=, such as torch.logit("),
-        (ab.BoxScores, (BOXES, LOGITS), EXCLUSIVE, "no object; set background=0, or -1 for the last"),
-        (ab.BoxScores, (BOXES, LOGITS), {**EXCLUSIVE, "background": 5}, "no class 5; background is 0 to 4, or -1"),
+        (
+            ab.BoxScores,
+            (BOXES, LOGITS),
+            EXCLUSIVE,
+            "no object; set background=0, or -1 for the last",
+        ),
+        (
+            ab.BoxScores,
+            (BOXES, LOGITS),
+            {**EXCLUSIVE, "background": 5},
+            "no class 5; background is 0 to 4, or -1",
+        ),
         (ab.RegionScores, LOGITS, {}, "not maps of classes (B, C, h, w)"),
-        (ab.RegionScores, [MAPS, MAPS], {}, "a list of shape (1, 5, 12, 12), shape (1, 5, 12, 12), not maps"),
-        (ab.RegionScores, MAPS.softmax(1), {**EXCLUSIVE, "background": 0}, "give logits of read=, such as .log()"),
-        (ab.RegionScores, MAPS[:, :1], EXCLUSIVE, "A softmax of one class is always 1; set exclusive=False"),
+        (
+            ab.RegionScores,
+            [MAPS, MAPS],
+            {},
+            "a list of shape (1, 5, 12, 12), shape (1, 5, 12, 12), not maps",
+        ),
+        (
+            ab.RegionScores,
+            MAPS.softmax(1),
+            {**EXCLUSIVE, "background": 0},
+            "give logits of read=, such as .log()",
+        ),
+        (
+            ab.RegionScores,
+            MAPS[:, :1],
+            EXCLUSIVE,
+            "A softmax of one class is always 1; set exclusive=False",
+        ),
     ],
 )
 def test_a_network_of_something_else_is_refused(network, returned, settings, sentence):
@@ -217,7 +308,10 @@ def test_a_network_of_something_else_is_refused(network, returned, settings, sen
 
 
 def test_an_error_in_read_is_one_sentence():
-    with pytest.raises(ab.BenchError, match=r"^The function read fails on what Identity returns \(KeyError: 'boxes'"):
+    with pytest.raises(
+        ab.BenchError,
+        match=r"^The function read fails on what Identity returns \(KeyError: 'boxes'",
+    ):
         ab.BoxScores(nn.Identity(), lambda _: {}["boxes"]).found(images_of(1), 0.5)
 
 
@@ -236,7 +330,10 @@ def decoded_in_place(returned):  # as YOLOv5 and v7 do
 def test_scores_that_are_changed_in_place_are_told(detector):
     decoded = ab.BoxScores(detector.module, decoded_in_place)
     images, places, labels = rows_of(decoded, images_of(), 0.5)
-    with pytest.raises(ab.BenchError, match=r"^Detector changes a tensor in place that its gradient needs; .* read="):
+    with pytest.raises(
+        ab.BenchError,
+        match=r"^Detector changes a tensor in place that its gradient needs; .* read=",
+    ):
         ab.trace(decoded, "features.3", (images, places), labels)
 
 

@@ -1,6 +1,8 @@
-"""Networks that don't return logits (B, C), and a user's own function from what they return to scores (B, n).
+"""Networks that don't return logits (B, C), and a user's own function from what they return to
+scores (B, n).
 
-Each is compared in float64 with plain torch: scores, gradients by autograd, drops by ablating one channel at a time.
+Each is compared in float64 with plain torch: scores, gradients by autograd, drops by ablating one
+channel at a time.
 """
 
 import copy
@@ -112,28 +114,58 @@ def energy(maps: Tensor) -> Tensor:
 # name: (what the network returns of its maps, output, the scores of the maps by hand, targets)
 OUTPUTS: dict[str, tuple[Callable[[Tensor], Any], Any, Callable[[Tensor], Tensor], list[int]]] = {
     "dict with out": (lambda maps: {"out": maps, "aux": 2 * maps}, "logits", means, [4, 0, 2]),
-    "dict with logits": (lambda maps: {"logits": sums(maps), "out": maps}, "logits", sums, [4, 0, 2]),
-    "object with logits": (lambda maps: SimpleNamespace(logits=pooled(maps)), "logits", pooled, [4, 0, 2]),
+    "dict with logits": (
+        lambda maps: {"logits": sums(maps), "out": maps},
+        "logits",
+        sums,
+        [4, 0, 2],
+    ),
+    "object with logits": (
+        lambda maps: SimpleNamespace(logits=pooled(maps)),
+        "logits",
+        pooled,
+        [4, 0, 2],
+    ),
     "dict and object": (lambda maps: Hub(loss=None, logits=sums(maps)), "logits", sums, [4, 0, 2]),
     "one number": (energy, "logits", lambda maps: energy(maps)[:, None], [0, 0, 0]),
-    "squeezed number": (lambda maps: energy(maps).squeeze(), "logits", lambda maps: energy(maps)[:, None], [0, 0, 0]),
-    "squeezed": (lambda maps: maps.amax((2, 3), keepdim=True).squeeze(), "logits", pooled, [4, 0, 2]),
+    "squeezed number": (
+        lambda maps: energy(maps).squeeze(),
+        "logits",
+        lambda maps: energy(maps)[:, None],
+        [0, 0, 0],
+    ),
+    "squeezed": (
+        lambda maps: maps.amax((2, 3), keepdim=True).squeeze(),
+        "logits",
+        pooled,
+        [4, 0, 2],
+    ),
     "maps": (lambda maps: maps, "logits", means, [4, 0, 2]),
     "linear": (out_of, region_sums, lambda maps: region_sums(out_of(maps)), [0, 1, 1]),
     "loop": (out_of, softmax_by_loop, lambda maps: softmax_by_loop(out_of(maps)), [0, 1, 1]),
     "held fixed": (out_of, held_fixed, lambda maps: held_fixed(out_of(maps)), [0, 1, 1]),
     "module": (out_of, Projection(), lambda maps: Projection().double()(out_of(maps)), [0, 1, 1]),
     "one column": (out_of, partial(column, place=3), lambda maps: pooled(maps)[:, 3:4], [0, 0, 0]),
-    "lambda": (out_of, lambda output: means(output["out"].square()), lambda maps: means(maps.square()), [0, 1, 1]),
+    "lambda": (
+        out_of,
+        lambda output: means(output["out"].square()),
+        lambda maps: means(maps.square()),
+        [0, 1, 1],
+    ),
 }
 
 
 def images(count: int = 3) -> Tensor:
-    return torch.randn(count, 3, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return torch.randn(
+        count, 3, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
 
 
-def assert_equal_by_hand(network: Dense, by_hand: Callable[[Tensor], Tensor], trace: ab.Trace) -> None:
-    """Scores, gradients, drops and both axioms of a trace against plain torch. by_hand: maps -> scores (B, n)."""
+def assert_equal_by_hand(
+    network: Dense, by_hand: Callable[[Tensor], Tensor], trace: ab.Trace
+) -> None:
+    """Scores, gradients, drops and both axioms of a trace against plain torch. by_hand: maps ->
+    scores (B, n)."""
     rows = torch.arange(len(trace))
     maps = network.trunk(trace.images).detach().requires_grad_()
     scores = by_hand(maps)[rows, trace.targets]
@@ -149,12 +181,19 @@ def assert_equal_by_hand(network: Dense, by_hand: Callable[[Tensor], Tensor], tr
     torch.testing.assert_close(trace.ablation_drops, torch.stack(drops, 1).detach(), **exact)
     torch.testing.assert_close(trace.forward(trace.images), by_hand(maps), **exact)
     # XGrad-CAM's errors, as the metrics measure them, against sums over positions and channels
-    scores, drops, shares = scores.detach(), torch.stack(drops, 1).detach(), (gradients * maps.detach()).sum((2, 3))
+    scores, drops, shares = (
+        scores.detach(),
+        torch.stack(drops, 1).detach(),
+        (gradients * maps.detach()).sum((2, 3)),
+    )
     sensitivity = (drops - shares).abs().sum(1) / drops.abs().sum(1)
     conservation = (scores - shares.sum(1)).abs() / scores.abs()
     method = ab.methods.get("xgrad_cam")
     explanation = ab.Explanation.of(trace, method(trace), method=method)
-    for name, expected in (("sensitivity_error", sensitivity), ("conservation_error", conservation)):
+    for name, expected in (
+        ("sensitivity_error", sensitivity),
+        ("conservation_error", conservation),
+    ):
         actual, defined = ab.metrics.get(name)(explanation).double(), scores != 0
         torch.testing.assert_close(actual[defined], expected[defined], rtol=1e-9, atol=1e-12)
 
@@ -164,7 +203,9 @@ def seeded() -> None:
     torch.manual_seed(0)
 
 
-def assert_output_by_hand(network: type[Dense], wrap: Any, output: Any, by_hand: Any, targets: list[int]) -> ab.Trace:
+def assert_output_by_hand(
+    network: type[Dense], wrap: Any, output: Any, by_hand: Any, targets: list[int]
+) -> ab.Trace:
     model = network(wrap).double()
     trace = ab.trace(model, "trunk", images(), targets, output=output)
     assert (trace.cut_model.trunk_and_head.head_graph is None) == (network is Deciding)
@@ -188,11 +229,17 @@ def enlarged(maps: Tensor) -> Tensor:
 def test_linear_output_keeps_differences(resize: Callable[[Tensor], Tensor]) -> None:
     """In float32, drops far below a score's rounding stay exact, as they do for logits."""
     model, region = Dense(lambda maps: {"out": resize(maps + 1e6)}), REGION.float()
-    exact = ab.trace(copy.deepcopy(model).double(), "trunk", images(), [0, 1, 2], output=region_sums)
-    trace = ab.trace(model, "trunk", images().float(), [0, 1, 2], output=lambda maps: sums(maps["out"] * region))
+    exact = ab.trace(
+        copy.deepcopy(model).double(), "trunk", images(), [0, 1, 2], output=region_sums
+    )
+    trace = ab.trace(
+        model, "trunk", images().float(), [0, 1, 2], output=lambda maps: sums(maps["out"] * region)
+    )
     assert trace.scores.min() > 8e6  # where float32 counts in ones
     assert exact.ablation_drops.abs().median() < 1
-    torch.testing.assert_close(trace.ablation_drops.double(), exact.ablation_drops, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        trace.ablation_drops.double(), exact.ablation_drops, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_module_of_the_user_stays_as_it_is_and_the_predicted_class_is_the_highest_score() -> None:
@@ -208,10 +255,16 @@ def test_every_entry_point_takes_the_function() -> None:
     heatmaps = ab.explain(model, "trunk", images(), ["grad_cam"], output=region_sums)
     assert heatmaps["grad_cam"].shape == (3, 6, 6)
     batches = [(images(), torch.tensor([0, 1, 2]))]
-    table = ab.evaluate(model, "trunk", batches, ["xgrad_cam"], ["sensitivity_error"], output=region_sums)
+    table = ab.evaluate(
+        model, "trunk", batches, ["xgrad_cam"], ["sensitivity_error"], output=region_sums
+    )
     assert {*zip(table["status"], table["model"], strict=True)} == {("ok", "Dense+region_sums")}
-    with sandbox(ab.trace(model, "trunk", images(), [0, 1, 2], output=region_sums), "a library") as box:
-        torch.testing.assert_close(box.model(box.images), region_sums(model(images())), rtol=1e-12, atol=1e-12)
+    with sandbox(
+        ab.trace(model, "trunk", images(), [0, 1, 2], output=region_sums), "a library"
+    ) as box:
+        torch.testing.assert_close(
+            box.model(box.images), region_sums(model(images())), rtol=1e-12, atol=1e-12
+        )
         assert box.layer is box.model.model.trunk
     assert torch.equal(ScoredNetwork(model, None)(images())["out"], model(images())["out"])
 
@@ -244,7 +297,9 @@ MISTAKES: list[tuple[Callable[[Tensor], Any], Any, list[int] | None, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("output", [lambda o: means(o["out"])[:1], lambda o: region_sums(o) / len(o["out"])])
+@pytest.mark.parametrize(
+    "output", [lambda o: means(o["out"])[:1], lambda o: region_sums(o) / len(o["out"])]
+)
 def test_a_function_of_the_whole_batch_takes_one_image_at_a_time(output: Any) -> None:
     model = Dense(out_of).double()
     with pytest.warns(BatchMates, match="gives an image other scores"):
@@ -254,7 +309,9 @@ def test_a_function_of_the_whole_batch_takes_one_image_at_a_time(output: Any) ->
 
 
 @pytest.mark.parametrize(("wrap", "output", "targets", "message"), MISTAKES)
-def test_a_mistake_is_one_sentence(wrap: Any, output: Any, targets: list[int] | None, message: str) -> None:
+def test_a_mistake_is_one_sentence(
+    wrap: Any, output: Any, targets: list[int] | None, message: str
+) -> None:
     with pytest.raises(ab.BenchError, match=message) as error:
         ab.trace(Dense(wrap).double(), "trunk", images(), targets, output=output)
     assert "\n" not in str(error.value)

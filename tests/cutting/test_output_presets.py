@@ -1,4 +1,5 @@
-"""Segmentation, similarity, regression, multi-label and detection, each against plain torch in float64."""
+"""Segmentation, similarity, regression, multi-label and detection, each against plain torch in
+float64."""
 
 from collections.abc import Callable
 from itertools import product
@@ -90,7 +91,9 @@ def test_preset_equals_plain_torch(name: str, network: type[Dense]) -> None:
 def test_scalar_products_are_the_class_layer_of_the_head() -> None:
     """Behind global average pooling the drops are a closed form, and CAM applies."""
     model = nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).double()
-    trace = ab.trace(model, "0", images(), [0, 1, 2], output=ab.outputs.similarity(REFERENCES, kind="dot"))
+    trace = ab.trace(
+        model, "0", images(), [0, 1, 2], output=ab.outputs.similarity(REFERENCES, kind="dot")
+    )
     expected = trace.activations.mean((2, 3)) * REFERENCES[[0, 1, 2]]
     torch.testing.assert_close(trace.ablation_drops, expected, rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(trace.linear_head(), REFERENCES, rtol=0, atol=0)
@@ -103,15 +106,22 @@ SENSITIVITY = "sensitivity_error"
 @pytest.mark.parametrize("name", ["segmentation", "regression of several", "multi-label"])
 def test_metrics_of_probabilities_have_no_value_where_there_is_none(name: str) -> None:
     wrap, output, _, targets = PRESETS[name]
-    model, batches, measured = Dense(wrap).double(), [(images(), torch.tensor(targets))], [*PROBABILITY, SENSITIVITY]
+    model, batches, measured = (
+        Dense(wrap).double(),
+        [(images(), torch.tensor(targets))],
+        [*PROBABILITY, SENSITIVITY],
+    )
     table = ab.evaluate(model, "trunk", batches, ["hires_cam"], measured, output=output)
     of = dict(table.groupby("metric")["status"].agg(set))
-    assert all("no_probability" in of[metric] <= {"no_probability", "zero_map"} for metric in PROBABILITY)
+    assert all(
+        "no_probability" in of[metric] <= {"no_probability", "zero_map"} for metric in PROBABILITY
+    )
     assert of[SENSITIVITY] == {"ok"}
 
 
 class Detector(nn.Module):
-    """Two anchors an image, with a score for each of three classes; as a list of detections or as anchors."""
+    """Two anchors an image, with a score for each of three classes; as a list of detections or as
+    anchors."""
 
     ANCHORS = torch.tensor([[0.0, 0, 3, 3], [2, 2, 6, 6]], dtype=torch.float64)
 
@@ -128,7 +138,11 @@ class Detector(nn.Module):
         return [self.kept(*each.max(1)) for each in scores]
 
     def kept(self, best: Tensor, classes: Tensor) -> dict[str, Tensor]:
-        return {"boxes": self.ANCHORS[best > 0.1], "labels": classes[best > 0.1], "scores": best[best > 0.1]}
+        return {
+            "boxes": self.ANCHORS[best > 0.1],
+            "labels": classes[best > 0.1],
+            "scores": best[best > 0.1],
+        }
 
 
 def test_intersection_over_union() -> None:
@@ -136,7 +150,9 @@ def test_intersection_over_union() -> None:
     others = torch.tensor([[0.0, 0, 2, 2], [1, 0, 3, 2], [5, 5, 6, 6]])
     expected = torch.tensor([[1, 1 / 3, 0], [1 / 9, 2 / 8, 0]])
     torch.testing.assert_close(intersection_over_union(boxes, others), expected)
-    torch.testing.assert_close(intersection_over_union(boxes, others.expand(5, 3, 4)), expected.expand(5, 2, 3))
+    torch.testing.assert_close(
+        intersection_over_union(boxes, others.expand(5, 3, 4)), expected.expand(5, 2, 3)
+    )
 
 
 def test_anchors_are_matched_by_iou() -> None:
@@ -146,7 +162,9 @@ def test_anchors_are_matched_by_iou() -> None:
 
     def by_hand(maps: Tensor) -> Tensor:
         scores = model.head(maps).sigmoid()
-        return torch.stack([scores[:, 3 + 1], scores[:, 2], 0 * scores[:, 0]], 1)  # anchor 1, anchor 0, none
+        return torch.stack(
+            [scores[:, 3 + 1], scores[:, 2], 0 * scores[:, 0]], 1
+        )  # anchor 1, anchor 0, none
 
     assert_equal_by_hand(model, by_hand, trace)
     assert trace.scores[2] == 0
@@ -160,20 +178,34 @@ def test_each_image_has_a_box_of_its_own(suppressed: bool) -> None:
     anchors = model.ANCHORS[[1, 0, 1]]
     labels = [0, 2, 1]
     if suppressed:
-        labels = [int(each["labels"][i]) for each, i in zip(model(images()), (1, 0, 1), strict=True)]
+        labels = [
+            int(each["labels"][i]) for each, i in zip(model(images()), (1, 0, 1), strict=True)
+        ]
     together = ab.trace(model, "trunk", images(), [0, 1, 2], output=DETECT(anchors, labels))
     for row in (slice(0, 1), slice(1, 2), slice(2, 3)):
-        trace = ab.trace(model, "trunk", images()[row], [0], output=DETECT(anchors[row], labels[row]))
+        trace = ab.trace(
+            model, "trunk", images()[row], [0], output=DETECT(anchors[row], labels[row])
+        )
         for name in ("scores", "gradients", "ablation_drops"):
-            torch.testing.assert_close(getattr(together[row], name), getattr(trace, name), rtol=1e-11, atol=1e-13)
+            torch.testing.assert_close(
+                getattr(together[row], name), getattr(trace, name), rtol=1e-11, atol=1e-13
+            )
         assert trace.scores > 0
 
 
 def test_detections_are_matched_by_iou_and_class_and_none_is_a_score_of_zero() -> None:
     model = Detector(suppressed=True).double()
     detected = model(images()[:1])[0]
-    trace = ab.trace(model, "trunk", images()[:1], [1], output=DETECT(detected["boxes"] + 0.1, detected["labels"]))
-    assert trace.cut_model.trunk_and_head.head_graph is None  # a list for each image can't be a graph
+    trace = ab.trace(
+        model,
+        "trunk",
+        images()[:1],
+        [1],
+        output=DETECT(detected["boxes"] + 0.1, detected["labels"]),
+    )
+    assert (
+        trace.cut_model.trunk_and_head.head_graph is None
+    )  # a list for each image can't be a graph
     torch.testing.assert_close(trace.scores[0], detected["scores"][1].detach(), rtol=1e-12, atol=0)
     maps = model.trunk(images()[:1]).detach()
     drops = []
@@ -183,8 +215,12 @@ def test_detections_are_matched_by_iou_and_class_and_none_is_a_score_of_zero() -
         scores = model.head(ablated).sigmoid()[0, 3:]
         kept = scores.argmax() == detected["labels"][1] and scores.max() > 0.1
         drops.append(trace.scores[0] - (scores.max() if kept else 0))
-    torch.testing.assert_close(trace.ablation_drops[0], torch.stack(drops).detach(), rtol=1e-11, atol=1e-13)
-    nothing = ab.trace(model, "trunk", images(), [0, 0, 0], output=DETECT(torch.tensor([[40.0, 40, 50, 50]]), [0]))
+    torch.testing.assert_close(
+        trace.ablation_drops[0], torch.stack(drops).detach(), rtol=1e-11, atol=1e-13
+    )
+    nothing = ab.trace(
+        model, "trunk", images(), [0, 0, 0], output=DETECT(torch.tensor([[40.0, 40, 50, 50]]), [0])
+    )
     assert not nothing.scores.any()
     assert not nothing.gradients.any()
 

@@ -1,4 +1,5 @@
-"""Rows of a pass: as memory allows, by nothing that an image shows; halved where they don't fit, down to one row."""
+"""Rows of a pass: as memory allows, by nothing that an image shows; halved where they don't fit,
+down to one row."""
 
 import platform
 import subprocess
@@ -10,7 +11,13 @@ from torch import nn
 
 import axiom_bench as ab
 from axiom_bench.cutting import passes
-from axiom_bench.cutting.passes import LEAST_MEMORY, LIVE_OUTPUTS, Limits, by_halves, measured_outputs
+from axiom_bench.cutting.passes import (
+    LEAST_MEMORY,
+    LIVE_OUTPUTS,
+    Limits,
+    by_halves,
+    measured_outputs,
+)
 from axiom_bench.errors import BenchError
 from axiom_bench.notes import MachineNote, Notes
 from tests.cutting.conftest import Network, conv
@@ -26,7 +33,12 @@ def regions(net: nn.Module, images: torch.Tensor) -> torch.Tensor:
 
 
 def net(width):
-    layers = (nn.Conv2d(3, width, 3, padding=1), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    layers = (
+        nn.Conv2d(3, width, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
     return nn.Sequential(*layers, nn.Linear(width, 5)).eval()
 
 
@@ -44,10 +56,13 @@ def sizes_of(network, image):
 def test_sizes_are_counted_once_for_each_result_whatever_the_image_shows():
     ones = torch.ones(1, 3, SIZE, SIZE)
     sizes = sizes_of(net(12), ones)
-    # A convolution of 12 maps, to which ReLU writes in place; 12 means; 5 logits. Flattening gives a view.
+    # A convolution of 12 maps, to which ReLU writes in place; 12 means; 5 logits. Flattening gives
+    # a view.
     assert sizes.widest == 4
     assert sizes.total == pytest.approx(1 + 4 + (12 + 5) / (3 * SIZE * SIZE))
-    sparse = sizes_of(lambda x: torch.sparse.mm(x.flatten(1).to_sparse(), torch.ones(3 * SIZE * SIZE, 5)), ones)
+    sparse = sizes_of(
+        lambda x: torch.sparse.mm(x.flatten(1).to_sparse(), torch.ones(3 * SIZE * SIZE, 5)), ones
+    )
     assert sparse.widest == 1
     model = Network(regions, conv=conv()).eval()
     assert sizes_of(model, ones) == sizes_of(model, -ones)
@@ -55,8 +70,13 @@ def test_sizes_are_counted_once_for_each_result_whatever_the_image_shows():
 
 
 def test_memory_bounds_a_pass_and_a_gradient_keeps_all_outputs():
-    """12 maps are four times an image of 3 KiB, and a pass holds three such tensors of each image."""
-    for width, expected in ((12, 32), (12 * 32, 10), (12 * 32 * 32, 1)):  # a CPU has no use for more than 32
+    """12 maps are four times an image of 3 KiB, and a pass holds three such tensors of each
+    image."""
+    for width, expected in (
+        (12, 32),
+        (12 * 32, 10),
+        (12 * 32 * 32, 1),
+    ):  # a CPU has no use for more than 32
         trace, image = traced(width, 16)
         trace.cut_model.limits.memory = 370 * 2**15
         assert trace.cut_model.rows_at_once(image) == expected
@@ -64,9 +84,15 @@ def test_memory_bounds_a_pass_and_a_gradient_keeps_all_outputs():
     size = image.numel() * image.element_size()
     trace.cut_model.limits.memory = int(7.5 * LIVE_OUTPUTS * 4 * size)
     assert trace.cut_model.rows_at_once(image) == 7
-    assert trace.cut_model.rows_at_once(image, with_gradient=True) == 17  # 90 sizes over 5.09, all outputs
+    assert (
+        trace.cut_model.rows_at_once(image, with_gradient=True) == 17
+    )  # 90 sizes over 5.09, all outputs
     trace.cut_model.limits.memory = 1
-    assert trace.cut_model.rows_at_once(image) == trace.cut_model.limits.head_rows_at_once(trace.activations[0]) == 1
+    assert (
+        trace.cut_model.rows_at_once(image)
+        == trace.cut_model.limits.head_rows_at_once(trace.activations[0])
+        == 1
+    )
 
 
 def test_other_models_of_the_same_network_have_equal_passes():
@@ -130,7 +156,9 @@ def test_inside_one_row_its_extra_passes_get_less_memory_until_it_is_an_error():
 
     assert list(by_halves(range(2), 4, limits, compute)) == [2**24, 2**24]
     assert limits.rows == 1
-    with pytest.raises(BenchError, match=r"One image alone doesn't fit into the memory .*Tried to allocate 20"):
+    with pytest.raises(
+        BenchError, match=r"One image alone doesn't fit into the memory .*Tried to allocate 20"
+    ):
         list(by_halves(range(4), 4, limits, Machine(0)))
     assert limits.memory == LEAST_MEMORY
 
@@ -165,9 +193,12 @@ print(len(limited), float((limited - free).abs().max()))
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(platform.system() != "Linux", reason="only Linux limits a process's address space")
+@pytest.mark.skipif(
+    platform.system() != "Linux", reason="only Linux limits a process's address space"
+)
 def test_a_process_under_a_real_limit():
-    """The allocator's own error, with 48 MiB where 16 images need 32 MiB for each layer; 4 s, most for torch."""
+    """The allocator's own error, with 48 MiB where 16 images need 32 MiB for each layer; 4 s, most
+    for torch."""
     command = [sys.executable, "-c", SCRIPT.format(free=48)]
     process = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert process.returncode == 0, process.stderr

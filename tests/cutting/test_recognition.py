@@ -1,4 +1,5 @@
-"""Networks that return something else than logits: with the end that makes it, each equals the same network without."""
+"""Networks that return something else than logits: with the end that makes it, each equals the same
+network without."""
 
 import warnings
 from collections.abc import Callable
@@ -15,17 +16,26 @@ from axiom_bench.cutting.recognition import RecognisedOutput
 from axiom_bench.methods.peers.sandbox import sandbox
 
 IMAGES = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-BY_PROBABILITY = ["deletion_auc_fast", "average_drop", "confidence_drop", "road_combined", "single_deletion"]
+BY_PROBABILITY = [
+    "deletion_auc_fast",
+    "average_drop",
+    "confidence_drop",
+    "road_combined",
+    "single_deletion",
+]
 
 
 class Network(nn.Module):
-    """Four classes, whose logits `end` turns into what the network returns. deciding: torch.fx can't follow it."""
+    """Four classes, whose logits `end` turns into what the network returns. deciding: torch.fx
+    can't follow it."""
 
     def __init__(self, end: Callable[[Tensor], Any], deciding: bool = False) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.trunk = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU())
-        self.head = nn.Sequential(nn.Conv2d(6, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4))
+        self.head = nn.Sequential(
+            nn.Conv2d(6, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4)
+        )
         self.end, self.deciding = end, deciding
         self.double()
 
@@ -39,21 +49,33 @@ def traced(network: nn.Module, layer: str = "trunk", **settings: Any) -> tuple[a
         warnings.simplefilter("always")
         cut = ab.cut(network, layer, **settings)
         traces = [cut.trace(IMAGES.to(cut.dtype)) for _ in range(2)]
-    return traces[0], [str(warning.message) for warning in caught if warning.category is RecognisedOutput]
+    return traces[0], [
+        str(warning.message) for warning in caught if warning.category is RecognisedOutput
+    ]
 
 
 def assert_same(trace: ab.Trace, plain: ab.Trace) -> None:
     for name in ("logits", "scores", "gradients", "ablation_drops"):
-        torch.testing.assert_close(getattr(trace, name), getattr(plain, name), rtol=1e-12, atol=1e-13)
+        torch.testing.assert_close(
+            getattr(trace, name), getattr(plain, name), rtol=1e-12, atol=1e-13
+        )
 
 
 ENDS: dict[str, tuple[Callable[[Tensor], Any], str, Any]] = {  # end, what it returns, output=
     "by keyword": (lambda z: softmax(input=z, dim=-1), "probabilities", None),
-    "nested": (nn.Sequential(nn.Identity(), nn.Sequential(nn.Softmax(1), nn.Dropout())), "probabilities", None),
+    "nested": (
+        nn.Sequential(nn.Identity(), nn.Sequential(nn.Softmax(1), nn.Dropout())),
+        "probabilities",
+        None,
+    ),
     "exponential": (lambda z: log_softmax(z, 1).exp(), "probabilities", None),
     "clamped": (lambda z: softmax(z, 1).clamp(1e-7, 1 - 1e-7), "probabilities", None),
     "clamped in place": (lambda z: softmax(z, 1).clamp_(1e-7), "probabilities", None),
-    "squeezed": (lambda z: softmax(z[:, :, None, None], 1).squeeze(3).view(z.size(0), -1), "probabilities", None),
+    "squeezed": (
+        lambda z: softmax(z[:, :, None, None], 1).squeeze(3).view(z.size(0), -1),
+        "probabilities",
+        None,
+    ),
     "squeezed by one image": (lambda z: softmax(z[:, :, None], 1).squeeze(), "probabilities", None),
     "dict": (lambda z: {"logits": softmax(z, 1)}, "probabilities", None),
     "object": (lambda z: SimpleNamespace(logits=log_softmax(z, 1)), "log_probabilities", None),
@@ -63,7 +85,11 @@ ENDS: dict[str, tuple[Callable[[Tensor], Any], str, Any]] = {  # end, what it re
     "log of softmax": (lambda z: (z.softmax(1) + 1e-12).log(), "log_probabilities", None),
     "sigmoid": (nn.Sigmoid(), "labels", None),
     "sigmoid in place": (lambda z: z.sigmoid_(), "labels", None),
-    "heads": (lambda z: torch.stack([z[:, place].sigmoid() for place in range(4)], 1), "labels", None),
+    "heads": (
+        lambda z: torch.stack([z[:, place].sigmoid() for place in range(4)], 1),
+        "labels",
+        None,
+    ),
     "log of sigmoid": (logsigmoid, "labels", None),
     "said": (lambda z: softmax(z, 1), "probabilities", "probabilities"),
 }
@@ -86,13 +112,30 @@ def test_the_end_is_taken_off(name: str, deciding: bool) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_values_of_float32_are_bit_for_bit_those_without_the_end() -> None:
-    network, batches = Network(lambda z: 99 * z).float(), [(IMAGES.float(), torch.tensor([0, 1, 2]))]
+    network, batches = (
+        Network(lambda z: 99 * z).float(),
+        [(IMAGES.float(), torch.tensor([0, 1, 2]))],
+    )
     plain = ab.evaluate(network, "trunk", batches, ["grad_cam", "score_cam"], BY_PROBABILITY)
-    for end in (nn.Softmax(1), nn.LogSoftmax(1)):  # saturated: in float32 a probability is 1, and a gradient of it 0
-        ends = ab.evaluate(nn.Sequential(network, end), "0.trunk", batches, ["grad_cam", "score_cam"], BY_PROBABILITY)
+    for end in (
+        nn.Softmax(1),
+        nn.LogSoftmax(1),
+    ):  # saturated: in float32 a probability is 1, and a gradient of it 0
+        ends = ab.evaluate(
+            nn.Sequential(network, end),
+            "0.trunk",
+            batches,
+            ["grad_cam", "score_cam"],
+            BY_PROBABILITY,
+        )
         assert ends["value"].equals(plain["value"])
-        assert (ends["status"].equals(plain["status"]), set(ends["model"])) == (True, {"Sequential"})
-    heatmaps = ab.explain(nn.Sequential(network, nn.Softmax(1)), "0.trunk", batches[0][0], ["grad_cam"])
+        assert (ends["status"].equals(plain["status"]), set(ends["model"])) == (
+            True,
+            {"Sequential"},
+        )
+    heatmaps = ab.explain(
+        nn.Sequential(network, nn.Softmax(1)), "0.trunk", batches[0][0], ["grad_cam"]
+    )
     assert heatmaps.probabilities is not None
     torch.testing.assert_close(heatmaps.probabilities, network(batches[0][0]).softmax(1).detach())
 
@@ -130,10 +173,13 @@ def test_some_of_the_probabilities_are_those_of_labels(deciding: bool) -> None:
     (lambda z: z[:, :1].softmax(1), lambda z: z[:, :1]),
     (lambda z: z[:, :2].softmax(1), lambda z: z[:, :2]),
     (lambda z: z[:, 0].sigmoid(), lambda z: z[:, 0]),
-    (lambda z: z.half().softmax(1).double(), lambda z: z.half().double()),  # whose sum is 1 but for their rounding
+    # whose sum is 1 but for their rounding
+    (lambda z: z.half().softmax(1).double(), lambda z: z.half().double()),
     (lambda z: z.bfloat16().softmax(1).double(), lambda z: z.bfloat16().double()),
 ])  # fmt: skip
-def test_what_is_left_is_what_stands_before_the_end(end: Callable[[Tensor], Any], without: Any) -> None:
+def test_what_is_left_is_what_stands_before_the_end(
+    end: Callable[[Tensor], Any], without: Any
+) -> None:
     assert_same(traced(Network(end))[0], traced(Network(without))[0])
 
 
@@ -142,7 +188,9 @@ def test_what_is_left_is_what_stands_before_the_end(end: Callable[[Tensor], Any]
 def test_others_stay_as_they_are(end: Callable[[Tensor], Tensor]) -> None:
     (trace, sentences), (forced, _) = traced(Network(end)), traced(Network(end), output="logits")
     assert (trace.cut_model.output, sentences) == (forced.cut_model.output, [])
-    assert all(torch.equal(getattr(trace, name), getattr(forced, name)) for name in ("scores", "gradients"))
+    assert all(
+        torch.equal(getattr(trace, name), getattr(forced, name)) for name in ("scores", "gradients")
+    )
 
 
 def test_a_user_may_say_otherwise() -> None:
@@ -152,10 +200,17 @@ def test_a_user_may_say_otherwise() -> None:
         trace, sentences = traced(network, output=output)
         torch.testing.assert_close(trace.scores, probabilities.amax(1))
         assert not sentences
-    assert_same(traced(network, output="margin")[0], traced(Network(lambda z: z), output="margin")[0])
+    assert_same(
+        traced(network, output="margin")[0], traced(Network(lambda z: z), output="margin")[0]
+    )
     of_label, _ = traced(Network(nn.Sigmoid()), output="probability")
-    torch.testing.assert_close(of_label.scores, Network(nn.Sigmoid())(IMAGES).detach()[rows, of_label.targets])
-    with pytest.raises(ab.BenchError, match=r"Network returns values from .* which are no probabilities; set .*logits"):
+    torch.testing.assert_close(
+        of_label.scores, Network(nn.Sigmoid())(IMAGES).detach()[rows, of_label.targets]
+    )
+    with pytest.raises(
+        ab.BenchError,
+        match=r"Network returns values from .* which are no probabilities; set .*logits",
+    ):
         traced(Network(lambda z: z - 1), output="probabilities")
 
 

@@ -1,4 +1,5 @@
-"""Networks with several inputs, against the same networks with each image's other inputs built in."""
+"""Networks with several inputs, against the same networks with each image's other inputs built
+in."""
 
 from __future__ import annotations
 
@@ -20,16 +21,20 @@ SIZE, LAYER = 12, "features"
 
 
 class TwoBranches(nn.Module):
-    """Images, whose maps are scaled behind the layer as metadata say, and joined with metadata and a word.
+    """Images, whose maps are scaled behind the layer as metadata say, and joined with metadata and
+    a word.
 
-    hard: with a branch by the data, which torch.fx can't follow. built_in: of one image, then it takes images alone.
+    hard: with a branch by the data, which torch.fx can't follow. built_in: of one image, then it
+    takes images alone.
     """
 
     def __init__(self, hard: bool = False, built_in: tuple[Tensor, ...] = ()) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.hard = hard
-        self.features = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 5, 3), nn.ReLU())
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 5, 3), nn.ReLU()
+        )
         self.film, self.words = nn.Linear(2, 5), nn.Embedding(7, 3)
         self.fc, self.out = nn.Linear(5 * 9 + 2 + 3, 8), nn.Linear(8, 4)
         self.double()
@@ -84,7 +89,8 @@ def of_row(row: int) -> tuple[nn.Module, Tensor]:
 
 
 def close(values: Tensor, expected: Tensor) -> None:
-    """Up to the rounding of float64, of products with other numbers of rows, and of what is divided by small sums."""
+    """Up to the rounding of float64, of products with other numbers of rows, and of what is divided
+    by small sums."""
     torch.testing.assert_close(values, expected, rtol=1e-9, atol=1e-9, equal_nan=True)
 
 
@@ -92,7 +98,11 @@ def close(values: Tensor, expected: Tensor) -> None:
 def test_exact_drops_equal_a_loop(hard):
     model = TwoBranches(hard)
     trace = ab.trace(model, LAYER, INPUTS)
-    for part, rows in ((trace, [0, 1, 2]), (trace[1:], [1, 2]), (trace.again(targets=trace.targets), [0, 1, 2])):
+    for part, rows in (
+        (trace, [0, 1, 2]),
+        (trace[1:], [1, 2]),
+        (trace.again(targets=trace.targets), [0, 1, 2]),
+    ):
         image, metadata, word = (each[rows] for each in INPUTS)
         scores = model(image, metadata, word).gather(1, part.targets[:, None])[:, 0]
         close(part.scores, scores)
@@ -104,14 +114,18 @@ def test_exact_drops_equal_a_loop(hard):
             close(part.ablation_drops[:, channel], scores - ablated)
     close(trace.at("features.0").scores, trace.scores)
     close(ab.trace(ab.FixedDraws(model), LAYER, INPUTS).ablation_drops, trace.ablation_drops)
-    assert [each.tolist() for each in trace[1:].other_inputs] == [each[1:].tolist() for each in INPUTS[1:]]
+    assert [each.tolist() for each in trace[1:].other_inputs] == [
+        each[1:].tolist() for each in INPUTS[1:]
+    ]
 
 
 WITH_BASELINE = with_params("method", "score_cam", {"channel_softmax": False})
 
 
 @pytest.mark.parametrize(
-    "method", [*map(plain.with_fewer, methods.names()), WITH_BASELINE], ids=lambda method: method.name
+    "method",
+    [*map(plain.with_fewer, methods.names()), WITH_BASELINE],
+    ids=lambda method: method.name,
 )
 def test_a_method_explains_as_if_the_other_inputs_were_built_in(method):
     maps = ab.explain(TwoBranches(), LAYER, INPUTS, [method])
@@ -124,9 +138,21 @@ def test_metrics_measure_as_if_the_other_inputs_were_built_in():
     image, region = INPUTS[0], torch.zeros(SIZE, SIZE, dtype=torch.bool)
     region[2:7, 3:9] = True
     empty = ab.Part("ground", None, ~region, image[:1])
-    parts = [(ab.Part("object", 1, region, each.masked_fill(region, 0)[None]), empty) for each in image]
-    note = ab.Annotation(torch.tensor([1]), torch.tensor([[3.0, 2, 9, 7]]), torch.where(region, 1, -1))
-    batch = ab.Batch(image, ("0", "1", "2"), torch.ones(3).long(), (note,) * 3, tuple(parts), image.flip(0), INPUTS[1:])
+    parts = [
+        (ab.Part("object", 1, region, each.masked_fill(region, 0)[None]), empty) for each in image
+    ]
+    note = ab.Annotation(
+        torch.tensor([1]), torch.tensor([[3.0, 2, 9, 7]]), torch.where(region, 1, -1)
+    )
+    batch = ab.Batch(
+        image,
+        ("0", "1", "2"),
+        torch.ones(3).long(),
+        (note,) * 3,
+        tuple(parts),
+        image.flip(0),
+        INPUTS[1:],
+    )
     of_all = [build.with_fewer(name) for name in metrics.names()]
     named = ab.Batch(**{**vars(batch), "images": INPUTS, "other_inputs": ()})
     values = ab.evaluate(TwoBranches(), LAYER, [named], ["xgrad_cam"], of_all)
@@ -135,7 +161,10 @@ def test_metrics_measure_as_if_the_other_inputs_were_built_in():
         alone = ab.Batch(**{**vars(batch[row : row + 1]), "other_inputs": ()})
         of_rows.append(ab.evaluate(of_row(row)[0], LAYER, [alone], ["xgrad_cam"], of_all))
     key = ["image_id", "method", "metric"]
-    values, expected = (each[each.image_id != "*"].set_index(key).sort_index() for each in (values, pd.concat(of_rows)))
+    values, expected = (
+        each[each.image_id != "*"].set_index(key).sort_index()
+        for each in (values, pd.concat(of_rows))
+    )
     assert values.status.to_dict() == expected.status.to_dict()
     assert (values.status == "ok").sum() > 200
     padded = batch[1:].repeated(3).other_inputs
@@ -164,7 +193,9 @@ def test_either_of_two_images_is_explained(explained):
         ablated = [each.clone() for each in maps]
         ablated[explained][:, channel] = 0
         one, other = (each.mean((2, 3)) for each in ablated)
-        scores = model.out(torch.cat([one, other, one * other], 1)).gather(1, trace.targets[:, None])[:, 0]
+        scores = model.out(torch.cat([one, other, one * other], 1)).gather(
+            1, trace.targets[:, None]
+        )[:, 0]
         close(trace.ablation_drops[:, channel], trace.scores - scores)
 
 
@@ -194,7 +225,9 @@ def test_an_image_beside_the_same_image_with_other_metadata_is_another_row():
     """Copies of an image are classified once for its rows, where all inputs are the same."""
     image, *others = INPUTS
     same = image[:1].expand(3, -1, -1, -1)
-    values = ab.evaluate(TwoBranches(), LAYER, [((same, *others), [1] * 3)], ["xgrad_cam"], ["single_deletion"])
+    values = ab.evaluate(
+        TwoBranches(), LAYER, [((same, *others), [1] * 3)], ["xgrad_cam"], ["single_deletion"]
+    )
     for row, value in enumerate(values.value):
         network, _ = of_row(row)
         alone = ab.evaluate(network, LAYER, [(image[:1], [1])], ["xgrad_cam"], ["single_deletion"])

@@ -1,4 +1,5 @@
-"""Shapley values of an image's parts: closed forms, all orders one by one, and images as they are drawn."""
+"""Shapley values of an image's parts: closed forms, all orders one by one, and images as they are
+drawn."""
 
 from dataclasses import replace
 from itertools import chain, combinations, permutations
@@ -20,14 +21,16 @@ SIDE, PLAIN = 4, Preprocessing(None, None, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 def stripes(count: int, grounds: int = 0) -> tuple[torch.Tensor, tuple[ab.Part, ...]]:
-    """An image of ones in stripes; a part that is absent is 0, or on the other grounds 0.1, 0.2, ..."""
+    """An image of ones in stripes; a part that is absent is 0, or on the other grounds 0.1, 0.2,
+    ..."""
     image = torch.ones(3, SIDE, count + 1, dtype=torch.float64)
     columns = torch.arange(count + 1).expand(SIDE, count + 1)
     parts = [ab.Part(str(place), place, columns == place, image.masked_fill(columns == place, 0)[None])
              for place in range(count)]  # fmt: skip
     if not grounds:
         return image[..., :count], tuple(
-            replace(part, region=part.region[:, :count], images=part.images[..., :count]) for part in parts
+            replace(part, region=part.region[:, :count], images=part.images[..., :count])
+            for part in parts
         )
     ground = columns == count
     others = [image.masked_fill(ground, 0.1 * number) for number in range(1, grounds + 1)]
@@ -49,7 +52,9 @@ def values(score, image, parts, rows=4):
 @pytest.mark.parametrize("grounds", [0, 3])
 def test_they_are_the_means_over_all_orders_and_add_up(grounds):
     image, parts = stripes(3, grounds)
-    weights = torch.randn(len(parts), len(parts), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    weights = torch.randn(
+        len(parts), len(parts), dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
 
     def score(means):
         return torch.sigmoid((means @ weights * means).sum(1))
@@ -101,7 +106,10 @@ def test_the_images_of_a_scene_without_some_parts_are_those_that_are_drawn(setti
             kept = tuple(figures[part.label] for part in left if part.label is not None)
             grounds = [drawing] if any(part.name == GROUND for part in left) else others
             drawn = [replace(ground, figures=kept).image() for ground in grounds]
-            drawn = [mark.on(each) if mark and any(part.is_mark for part in left) else each for each in drawn]
+            drawn = [
+                mark.on(each) if mark and any(part.is_mark for part in left) else each
+                for each in drawn
+            ]
             assert {np.ascontiguousarray(each).tobytes() for each in drawn} <= asked
 
 
@@ -112,7 +120,9 @@ def test_a_trace_has_them_of_each_row_at_the_announced_passes():
     before = trace.passes.trunk_forward
     answer = trace.part_shapley_values
     assert trace.part_shapley_values is answer
-    assert trace.passes.trunk_forward - before == len(trace) * (3 + 4 * 2)  # with the ground, and its two others
+    assert trace.passes.trunk_forward - before == len(trace) * (
+        3 + 4 * 2
+    )  # with the ground, and its two others
     alone = replace(trace, interventions=((), *trace.interventions[1:2], *((),) * (len(trace) - 2)))
     torch.testing.assert_close(alone.part_shapley_values[1], answer[1], rtol=1e-12, atol=1e-12)
     assert alone.part_shapley_values[0].shape == (0,)
@@ -120,7 +130,9 @@ def test_a_trace_has_them_of_each_row_at_the_announced_passes():
 
 def test_mistakes_are_sentences():
     image, parts = stripes(9)
-    with pytest.raises(BenchError, match="Shapley values of 9 parts need 512 sets; 8 parts are the most"):
+    with pytest.raises(
+        BenchError, match="Shapley values of 9 parts need 512 sets; 8 parts are the most"
+    ):
         values(lambda means: means.sum(1), image, parts)
     image, (first, ground) = stripes(1, 2)
     with pytest.raises(BenchError, match="give the part 'ground' its `bare` images"):

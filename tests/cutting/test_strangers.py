@@ -1,4 +1,5 @@
-"""Networks and images as people bring them, with hooks, locks, several inputs: the right value, or one sentence."""
+"""Networks and images as people bring them, with hooks, locks, several inputs: the right value, or
+one sentence."""
 
 import re
 import threading
@@ -28,7 +29,9 @@ GLOBAL: list[object] = []
 def net(forward: Callable[[Any, Tensor], Any] | None = None, **modules: Any) -> Network:
     torch.manual_seed(0)
     parts = {"c": nn.Conv2d(3, 6, 3, padding=1), "fc": nn.Linear(6, 4), **modules}
-    return Network(forward or (lambda net, x: net.fc(net.c(x).relu().mean((2, 3)))), **parts).double()
+    return Network(
+        forward or (lambda net, x: net.fc(net.c(x).relu().mean((2, 3)))), **parts
+    ).double()
 
 
 def drops_by_hand(network: nn.Module, layer: str = "c") -> Tensor:
@@ -37,13 +40,17 @@ def drops_by_hand(network: nn.Module, layer: str = "c") -> Tensor:
     for image, channel in np.ndindex(2, 6):
 
         def score(change: Callable[[Tensor], Tensor], image: int = image) -> Tensor:
-            handle = target.register_forward_hook(lambda module, inputs, output: change(output.clone()))
+            handle = target.register_forward_hook(
+                lambda module, inputs, output: change(output.clone())
+            )
             with torch.no_grad():
                 scores = network(IMAGES[image : image + 1])[0]
             handle.remove()
             return scores[image]
 
-        drops[image, channel] = score(lambda f: f) - score(lambda f, k=channel: f.index_fill(1, torch.tensor(k), 0))
+        drops[image, channel] = score(lambda f: f) - score(
+            lambda f, k=channel: f.index_fill(1, torch.tensor(k), 0)
+        )
     return drops
 
 
@@ -70,7 +77,9 @@ class Extractor:
 def test_hooks_that_watch_never_run(lock):
     network, seen = net(), []
     extractors = [Extractor(module, lock) for module in network.children()]
-    network.c.register_forward_hook(lambda module, inputs, output: seen.append(output.register_hook(print)))
+    network.c.register_forward_hook(
+        lambda module, inputs, output: seen.append(output.register_hook(print))
+    )
     network.c.register_forward_hook(lambda module, inputs, output: GLOBAL.append(output))
     network.c.register_forward_pre_hook(lambda module, inputs, seen=seen: seen.append(inputs))
     network.fc.register_full_backward_hook(lambda module, inputs, outputs: seen.append(outputs))
@@ -96,11 +105,17 @@ def scaled(module: nn.Module) -> None:
 ARITHMETIC: dict[str, Callable[[nn.Module], object]] = {
     "weight_norm": lambda module: weight_norm(module).weight_g.data.mul_(2),
     "spectral_norm": spectral_norm,
-    "parametrised": lambda module: parametrizations.weight_norm(module).parametrizations.weight.original0.data.mul_(2),
+    "parametrised": lambda module: parametrizations.weight_norm(
+        module
+    ).parametrizations.weight.original0.data.mul_(2),
     "pruned": lambda module: prune.random_unstructured(module, "weight", amount=0.4),
     "scaled": scaled,
-    "another output": lambda module: module.register_forward_hook(lambda module, inputs, output: output.square()),
-    "another input": lambda module: module.register_forward_pre_hook(lambda module, inputs: (inputs[0].exp(),)),
+    "another output": lambda module: module.register_forward_hook(
+        lambda module, inputs, output: output.square()
+    ),
+    "another input": lambda module: module.register_forward_pre_hook(
+        lambda module, inputs: (inputs[0].exp(),)
+    ),
 }
 
 
@@ -124,14 +139,19 @@ def test_what_cannot_be_copied_is_shared_and_what_the_forward_keeps_is_not_the_u
     network.register_buffer("calls", torch.zeros(()))
     network.lock, network.kept, network.numbers = threading.Lock(), [], (number for number in [1])
     network(IMAGES)
-    assert torch.equal(ab.trace(network, "c", IMAGES).ablation_drops, ab.trace(net(), "c", IMAGES).ablation_drops)
+    assert torch.equal(
+        ab.trace(network, "c", IMAGES).ablation_drops, ab.trace(net(), "c", IMAGES).ablation_drops
+    )
     assert (network.calls, len(network.kept)) == (1, 1)
 
 
 def test_a_recurrent_head_of_two_layers_has_no_dropout_and_a_gradient():
-    """cuDNN differentiates recurrent layers in training mode alone, where they have dropout between layers."""
+    """cuDNN differentiates recurrent layers in training mode alone, where they have dropout between
+    layers."""
     recurrent = nn.LSTM(6, 6, 2, batch_first=True, dropout=0.5)
-    network = net(lambda net, x: net.fc(net.r(net.c(x).mean(2).transpose(1, 2))[0][:, -1]), r=recurrent)
+    network = net(
+        lambda net, x: net.fc(net.r(net.c(x).mean(2).transpose(1, 2))[0][:, -1]), r=recurrent
+    )
     has_right_drops(network)
     assert (recurrent.training, recurrent.dropout) == (False, 0.5)
 
@@ -152,7 +172,9 @@ def test_a_layer_whose_output_is_changed_in_place_has_its_own_output():
 
 def test_a_graph_module_is_a_network():
     graph = torch.fx.symbolic_trace(net())
-    assert torch.equal(ab.trace(graph, "c", IMAGES).ablation_drops, ab.trace(net(), "c", IMAGES).ablation_drops)
+    assert torch.equal(
+        ab.trace(graph, "c", IMAGES).ablation_drops, ab.trace(net(), "c", IMAGES).ablation_drops
+    )
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -161,13 +183,17 @@ def test_parts_in_torchscript_run_as_they_are():
     has_right_drops(network)
     images, every = IMAGES.float(), ["grad_cam", "refine_cam"]
     assert ab.explain(network.float(), None, images, every).layer == "c"
-    values = ab.evaluate(network, "c", [(images, None)], ["grad_cam"], ["model_parameter_randomisation"])
+    values = ab.evaluate(
+        network, "c", [(images, None)], ["grad_cam"], ["model_parameter_randomisation"]
+    )
     assert set(values["status"]) == {"ok"}
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_weights_of_few_digits_are_told(dtype):
-    with pytest.warns(UserWarning, match=rf"computes in {dtype}, of three digits .*; give network.float\(\)"):
+    with pytest.warns(
+        UserWarning, match=rf"computes in {dtype}, of three digits .*; give network.float\(\)"
+    ):
         trace = ab.trace(net().to(dtype), "c", IMAGES.to(dtype))
     expected = ab.trace(net(), "c", IMAGES).logits
     assert 1e-4 < ((trace.logits.double() - expected).abs() / expected.abs().max()).max() < 1e-2
@@ -193,8 +219,14 @@ LOW_PRECISION: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
         lambda net, x: net.fc(net.c(x).half().float().relu().mean((2, 3))),
         r"float16, .* \.half\(\)",
     ),
-    "rounded scores": (lambda net, x: net.fc(net.c(x).relu().mean((2, 3))).bfloat16(), r"bfloat16, .* leave out auto"),
-    "a part in bfloat16": (in_part, r"bfloat16, .* give network\.float\(\) and leave out autocast, .* \.bfloat16\(\)"),
+    "rounded scores": (
+        lambda net, x: net.fc(net.c(x).relu().mean((2, 3))).bfloat16(),
+        r"bfloat16, .* leave out auto",
+    ),
+    "a part in bfloat16": (
+        in_part,
+        r"bfloat16, .* give network\.float\(\) and leave out autocast, .* \.bfloat16\(\)",
+    ),
 }
 
 
@@ -229,7 +261,9 @@ def test_weights_that_the_head_rounds_itself_stay_in_their_type():
     network = net(rounded).float()
     with pytest.warns(UserWarning, match="bfloat16"):
         trace = ab.trace(network, "c", IMAGES.float())
-    torch.testing.assert_close(trace.logits, network.eval()(IMAGES.float()).detach(), rtol=0, atol=0)
+    torch.testing.assert_close(
+        trace.logits, network.eval()(IMAGES.float()).detach(), rtol=0, atol=0
+    )
 
 
 def test_no_precision_is_told_of_a_trunk_that_is_to_run_in_bf16():
@@ -243,12 +277,16 @@ def test_an_autocast_around_a_call_rounds_no_gradient():
     expected = ab.trace(net().float(), "c", IMAGES)
     with torch.autocast("cpu", torch.bfloat16):
         trace = ab.trace(net().float(), "c", IMAGES)
-        assert torch.equal(trace.gradient_of(lambda outputs: outputs[:, 0]), expected.gradient_of(lambda z: z[:, 0]))
+        assert torch.equal(
+            trace.gradient_of(lambda outputs: outputs[:, 0]),
+            expected.gradient_of(lambda z: z[:, 0]),
+        )
     assert torch.equal(trace.gradients, expected.gradients)
 
 
 class Rounding(torch.autograd.Function):
-    """The identity, whose gradient, another one's, is never left out; it notes TF32 and an autocast around it."""
+    """The identity, whose gradient, another one's, is never left out; it notes TF32 and an autocast
+    around it."""
 
     seen: ClassVar[list[bool]] = []
 
@@ -272,7 +310,8 @@ def slope(explanation: Explanation) -> Tensor:
 
 
 def test_no_gradient_is_rounded_to_tf32_or_an_autocasts_type():
-    """A backward pass has the settings of the time when it runs; torch allows TF32 in convolutions of a GPU."""
+    """A backward pass has the settings of the time when it runs; torch allows TF32 in convolutions
+    of a GPU."""
     assert torch.backends.cudnn.allow_tf32
     through = Rounding.apply
     network = net(lambda net, x: net.fc(through(net.c(through(x)).relu()).mean((2, 3))))
@@ -280,12 +319,21 @@ def test_no_gradient_is_rounded_to_tf32_or_an_autocasts_type():
         trace = ab.trace(network, "c", IMAGES)
         trace.gradient_of(lambda outputs: outputs[:, 0])
         passes = {"trace": len(Rounding.seen)}
-        for name in ("saliency", "integrated_gradients", "guided_xgrad_cam", "opti_cam", "shapley_cam", "smooth_grad"):
+        for name in (
+            "saliency",
+            "integrated_gradients",
+            "guided_xgrad_cam",
+            "opti_cam",
+            "shapley_cam",
+            "smooth_grad",
+        ):
             before = len(Rounding.seen)
             methods.get(name)(trace)
             passes[name] = len(Rounding.seen) - before
         before = len(Rounding.seen)
-        measure(plugins.of("metric", slope), Explanation.of(trace, methods.get("grad_cam")(trace)), True)
+        measure(
+            plugins.of("metric", slope), Explanation.of(trace, methods.get("grad_cam")(trace)), True
+        )
         passes["a metric"] = len(Rounding.seen) - before
     assert all(passes.values()), passes
     assert not any(Rounding.seen)
@@ -294,7 +342,9 @@ def test_no_gradient_is_rounded_to_tf32_or_an_autocasts_type():
 def test_one_image_behind_a_squeeze_has_the_drops_of_two():
     network = net(lambda net, x: net.fc(net.c(x).relu().mean((2, 3), keepdim=True).squeeze()))
     drops = ab.trace(network, "c", IMAGES[:1], [1]).ablation_drops
-    torch.testing.assert_close(drops, ab.trace(net(), "c", IMAGES, [1, 1]).ablation_drops[:1], rtol=0, atol=1e-13)
+    torch.testing.assert_close(
+        drops, ab.trace(net(), "c", IMAGES, [1, 1]).ablation_drops[:1], rtol=0, atol=1e-13
+    )
 
 
 def test_an_image_of_nan_is_named_and_the_others_have_their_maps():
@@ -317,17 +367,23 @@ class Straight(torch.autograd.Function):
 def test_a_compiled_network_is_the_one_that_was_compiled():
     for layer in ("c", "_orig_mod.c"):
         compiled = torch.compile(net(), backend="eager")
-        assert torch.equal(ab.trace(compiled, layer, IMAGES).gradients, ab.trace(net(), "c", IMAGES).gradients)
+        assert torch.equal(
+            ab.trace(compiled, layer, IMAGES).gradients, ab.trace(net(), "c", IMAGES).gradients
+        )
 
 
 def test_a_gradient_of_ones_own_is_the_networks():
     straight = net(lambda net, x: net.fc(Straight.apply(net.c(x)).mean((2, 3))))
     expected = net().fc.weight[[1, 3]][:, :, None, None].expand(2, 6, 16, 16) / 256
-    torch.testing.assert_close(ab.trace(straight, "c", IMAGES, torch.tensor([1, 3])).gradients, expected)
+    torch.testing.assert_close(
+        ab.trace(straight, "c", IMAGES, torch.tensor([1, 3])).gradients, expected
+    )
 
 
 def dynamic() -> nn.Module:
-    return net(fc=torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(6, 4)), {nn.Linear}))
+    return net(
+        fc=torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(6, 4)), {nn.Linear})
+    )
 
 
 def of_integers() -> nn.Module:
@@ -364,12 +420,15 @@ def mirrored(net: Any, x: Tensor) -> Tensor:
 
 
 def pooled() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.MaxPool2d(8), nn.Conv2d(6, 4, 2), nn.Flatten()).double()
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.MaxPool2d(8), nn.Conv2d(6, 4, 2), nn.Flatten()
+    ).double()
 
 
 BYTES = (IMAGES * 255).byte()
 PAIR = {"image": IMAGES, "depth": IMAGES[:, :1]}
-SITUATIONS: dict[str, tuple[Callable[[], nn.Module], str, Any, str]] = {  # network, layer, images, the sentence
+# network, layer, images, the sentence
+SITUATIONS: dict[str, tuple[Callable[[], nn.Module], str, Any, str]] = {
     "dynamic int8": (dynamic, "c", IMAGES, r"is quantised \(its 'fc.0' is a Linear of integers\).*in floating point"),
     "int8": (of_integers, "c", IMAGES, r"its 'fc' is a Linear of integers"),
     "TorchScript": (lambda: torch.jit.trace(net(), IMAGES), "c", IMAGES, r"give the nn.Module that it was made from"),
@@ -423,9 +482,14 @@ def test_a_map_of_as_many_rows_as_channels_is_a_map():
     assert layers.choose(spectrogram, "3", layers.record(spectrogram, (32, 64), channels=1)) == "3"
     assert ab.trace(spectrogram, "3", torch.rand(1, 1, 32, 64)).activations.shape == (1, 8, 8, 16)
     grids = nn.Sequential(
-        nn.Conv2d(3, 8, 4, 4), Network(lambda net, x: net.norm(x.permute(0, 2, 3, 1)), norm=nn.LayerNorm(8))
+        nn.Conv2d(3, 8, 4, 4),
+        Network(lambda net, x: net.norm(x.permute(0, 2, 3, 1)), norm=nn.LayerNorm(8)),
     )
-    last = Network(lambda net, x: net.fc(net.grids(x).mean((1, 2))), grids=grids, fc=nn.Linear(8, 3))
+    last = Network(
+        lambda net, x: net.fc(net.grids(x).mean((1, 2))), grids=grids, fc=nn.Linear(8, 3)
+    )
     with pytest.raises(ab.BenchError, match=r"gives tokens \(1, 8, 8, 8\), not maps"):
         ab.trace(last, "grids.1", torch.rand(1, 3, 32, 32))
-    assert ab.trace(last, "grids.1", torch.rand(1, 3, 32, 32), reshape="tokens").activations.shape == (1, 8, 8, 8)
+    assert ab.trace(
+        last, "grids.1", torch.rand(1, 3, 32, 32), reshape="tokens"
+    ).activations.shape == (1, 8, 8, 8)

@@ -1,4 +1,5 @@
-"""Transformers: tokens as maps equal literal hooks and explicit passes, and the model is unchanged."""
+"""Transformers: tokens as maps equal literal hooks and explicit passes, and the model is
+unchanged."""
 
 import re
 from collections.abc import Callable
@@ -34,8 +35,14 @@ def with_registers(net: Network, x: Tensor) -> Tensor:
 
 def registers(forward: Callable[[Network, Tensor], Tensor] = with_registers) -> nn.Module:
     """A ViT of 8 x 8 patches with a class token and two registers, for images of any size."""
-    before = {"patches": nn.Conv2d(3, 6, 8, 8), "leading": nn.Parameter(torch.randn(1, 3, 6)), "norm": nn.LayerNorm(6)}
-    return Network(forward, **before, mixing=nn.MultiheadAttention(6, 2, batch_first=True), fc=nn.Linear(6, 3))
+    before = {
+        "patches": nn.Conv2d(3, 6, 8, 8),
+        "leading": nn.Parameter(torch.randn(1, 3, 6)),
+        "norm": nn.LayerNorm(6),
+    }
+    return Network(
+        forward, **before, mixing=nn.MultiheadAttention(6, 2, batch_first=True), fc=nn.Linear(6, 3)
+    )
 
 
 def deciding() -> nn.Module:
@@ -80,10 +87,14 @@ class Net:
         return self.build().double()
 
     def images(self) -> Tensor:
-        return torch.randn(2, 3, *self.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        return torch.randn(
+            2, 3, *self.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+        )
 
     def trace(self, model: nn.Module | None = None, reshape: object = "tokens") -> ab.Trace:
-        return ab.trace(model or self.model(), self.layer, self.images(), torch.tensor([2, 0]), reshape=reshape)
+        return ab.trace(
+            model or self.model(), self.layer, self.images(), torch.tensor([2, 0]), reshape=reshape
+        )
 
     def place(self, k: int, y: int, x: int) -> tuple[int, ...]:
         """Where the layer's output (without its batch) holds map k at (y, x)."""
@@ -102,7 +113,9 @@ NETS = {
     "vit_block": Net(vit, "encoder.layers.encoder_layer_0", (32, 32), (4, 4), 1),
     "swin": Net(swin, "norm", (32, 48), (4, 6), None),
     "swin_block": Net(swin, "features.3", (32, 48), (4, 6), None),
-    "swin_early": Net(swin, "features.1", (32, 48), (8, 12), None),  # (8, 12, 16): 12 x 16 is nearly the aspect too
+    "swin_early": Net(
+        swin, "features.1", (32, 48), (8, 12), None
+    ),  # (8, 12, 16): 12 x 16 is nearly the aspect too
     "swin_padded": Net(swin, "features.1", (36, 24), (9, 6), None),
     "registers": Net(registers, "norm", (16, 32), (2, 4), 3),
     "deciding": Net(deciding, "norm", (16, 32), (2, 4), 3),
@@ -112,7 +125,9 @@ NETS = {
 QUICK = ("vit", "swin", "swin_early", "swin_padded", "registers", "deciding")
 
 
-@pytest.fixture(params=[pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in NETS])
+@pytest.fixture(
+    params=[pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in NETS]
+)
 def net(request: pytest.FixtureRequest) -> Net:
     return NETS[request.param]
 
@@ -120,12 +135,15 @@ def net(request: pytest.FixtureRequest) -> Net:
 def test_activations_gradients_and_logits_equal_literal_hooks(net: Net):
     model, images, trace = net.model(), net.images(), net.trace()
     outputs, gradients = literal_gradients(model, net.layer, images, trace.targets)
-    # 1e-13: a batch, and attention without a gradient, take other kernels; float64 rounds at 1e-16 of 1.
+    # 1e-13: a batch, and attention without a gradient, take other kernels; float64 rounds at 1e-16
+    # of 1.
     close(trace.logits, eval_logits(model, images), 1e-13)
     close(trace.activations, net.maps(outputs), 1e-13)
     close(trace.gradients, net.maps(gradients), 1e-13)
     assert trace.activations.shape[2:] == net.grid
-    assert isinstance(trace.cut_model.trunk_and_head.parts.parts, HookedParts) == (net.build is deciding)
+    assert isinstance(trace.cut_model.trunk_and_head.parts.parts, HookedParts) == (
+        net.build is deciding
+    )
 
 
 def test_drops_equal_brute_force_with_the_class_token_kept(net: Net):
@@ -141,7 +159,9 @@ def test_drops_equal_brute_force_with_the_class_token_kept(net: Net):
     for row, k in product(range(2), range(trace.activations.shape[1])):
         with torch.no_grad():
             logits = model(images[row : row + 1])
-        close(trace.ablation_drops[row, k], trace.scores[row] - logits[0, trace.targets[row]], 1e-13)
+        close(
+            trace.ablation_drops[row, k], trace.scores[row] - logits[0, trace.targets[row]], 1e-13
+        )
     assert trace.ablation_drops.any()
 
 
@@ -166,7 +186,13 @@ def test_explicit_grid_and_images_of_another_size():
     assert cut.trace(torch.zeros(2, 3, 32, 24).double()).activations.shape == (2, 6, 4, 3)
 
 
-PIECEWISE_LINEAR = ("cam", "full_grad", "guided", "lift_cam", "relevance_cam")  # what these need, a transformer lacks
+PIECEWISE_LINEAR = (
+    "cam",
+    "full_grad",
+    "guided",
+    "lift_cam",
+    "relevance_cam",
+)  # what these need, a transformer lacks
 LAYERS_TO_BE_SET = ("refine_cam",)  # tests/methods/test_wrappers.py sets them
 
 
@@ -182,7 +208,9 @@ def trace_of(which: str) -> ab.Trace:
 def test_methods_explain_transformers(which: str, name: str):
     trace = trace_of(which)
     if name.startswith((*PIECEWISE_LINEAR, *LAYERS_TO_BE_SET)):
-        with suppress(BenchError):  # Swin's head at its norm is linear, and some of them apply to it
+        with suppress(
+            BenchError
+        ):  # Swin's head at its norm is linear, and some of them apply to it
             assert methods.get(name)(trace) is not None
         return
     answer = methods.get(name)(trace)
@@ -237,7 +265,11 @@ def test_error_messages(which: str, layer: str, reshape: object, sentence: str):
 def test_ambiguous_layout_is_refused():
     """Where no operation tells, as a convolution does."""
     model = nn.Sequential(
-        nn.Flatten(), nn.Linear(768, 512), nn.Unflatten(1, (8, 8, 8)), nn.Flatten(), nn.Linear(512, 3)
+        nn.Flatten(),
+        nn.Linear(768, 512),
+        nn.Unflatten(1, (8, 8, 8)),
+        nn.Flatten(),
+        nn.Linear(512, 3),
     )
     assert ab.trace(model, "2", torch.zeros(1, 3, 16, 16)).activations.shape == (1, 8, 8, 8)
     with pytest.raises(BenchError, match=r"may be maps \(B, K, H, W\) as well as \(B, H, W, K\)"):
@@ -257,7 +289,9 @@ def test_the_grid_is_the_one_that_the_tokens_fill():
         (213, 224, "no grid of square patches; set"),
         (17, 24, "each of the grids 4x4 and 3x3"),
     ):
-        with pytest.raises(BenchError, match=f"{tokens} tokens of an image of {side}x{side} pixels fill {which}"):
+        with pytest.raises(
+            BenchError, match=f"{tokens} tokens of an image of {side}x{side} pixels fill {which}"
+        ):
             grid_of(tokens, (side, side))
 
 
@@ -269,7 +303,8 @@ SILENT = [
 
 @pytest.mark.parametrize(("build", "layer", "working"), SILENT)
 def test_a_layer_without_gradients_names_one_that_has_some(build, layer, working, recwarn):
-    """Behind the last attention only the class token counts; the named layer is the last one with any, as cuts show."""
+    """Behind the last attention only the class token counts; the named layer is the last one with
+    any, as cuts show."""
     model, images = build().eval(), torch.randn(2, 3, 32, 32)
     maps = ab.explain(model, layer, images, ["grad_cam", "xgrad_cam"], reshape="tokens")
     assert not any(heatmap.any() for heatmap in maps.values())
@@ -297,5 +332,9 @@ class Behind(nn.Module):
 
 
 def test_a_layer_without_gradients_may_be_the_only_one_of_its_shape():
-    with pytest.warns(ZeroMaps, match="'second' are zero, and so are maps made of them; choose another layer"):
-        assert not ab.explain(Behind(), "second", torch.randn(2, 3, 32, 32), ["grad_cam"])["grad_cam"].any()
+    with pytest.warns(
+        ZeroMaps, match="'second' are zero, and so are maps made of them; choose another layer"
+    ):
+        assert not ab.explain(Behind(), "second", torch.randn(2, 3, 32, 32), ["grad_cam"])[
+            "grad_cam"
+        ].any()

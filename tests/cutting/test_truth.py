@@ -10,7 +10,8 @@ TARGETS = torch.tensor([0, 1, 0])
 
 
 class Additive(nn.Module):
-    """S_c = sum_k w_ck sum_xy F_k, so that the contributions are w F; `layer` is its activations."""
+    """S_c = sum_k w_ck sum_xy F_k, so that the contributions are w F; `layer` is its
+    activations."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,12 +73,18 @@ def test_the_models_method_is_asked_whatever_the_scale(model, images):
 
 
 def test_none_where_the_model_tells_nothing_of_this_layer_or_this_output(images):
-    plain, one = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(60, 2)), AtOneLayer().double()
+    plain, one = (
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(60, 2)),
+        AtOneLayer().double(),
+    )
     for model, layer, output in (
         (WithoutTruth(), "layer", "logits"), (plain, "0", "logits"), (one, "first", "logits"),
         (one, "layer", "probability"), (one, "layer", "margin"), (one, "layer", lambda logits: 2 * logits),
     ):  # fmt: skip
-        assert ab.trace(model.double(), layer, images, TARGETS, output=output).true_contributions is None
+        assert (
+            ab.trace(model.double(), layer, images, TARGETS, output=output).true_contributions
+            is None
+        )
     assert ab.trace(one, "layer", images).true_contributions is not None
 
 

@@ -1,6 +1,8 @@
-"""Layers that a pass calls several times: on views of the image, whose maps are put back, or on one map after another.
+"""Layers that a pass calls several times: on views of the image, whose maps are put back, or on one
+map after another.
 
-Drops and contributions are compared with passes of the network itself, in which a hook changes one call.
+Drops and contributions are compared with passes of the network itself, in which a hook changes one
+call.
 """
 
 from collections.abc import Callable
@@ -161,7 +163,9 @@ def test_each_call_on_a_view_is_explained(name):
     torch.testing.assert_close(trace.ablation_drops, expected, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("forward", [VIEWS["the largest window"][0], preallocated], ids=["torch.fx", "hooks"])
+@pytest.mark.parametrize(
+    "forward", [VIEWS["the largest window"][0], preallocated], ids=["torch.fx", "hooks"]
+)
 def test_heat_lies_on_the_window_that_makes_the_score(forward):
     network = network_of(forward)
     network.part[0][1] = nn.ReLU()
@@ -170,9 +174,13 @@ def test_heat_lies_on_the_window_that_makes_the_score(forward):
     for top, left in CORNERS:
         image = torch.zeros(1, 3, 8, 8, dtype=torch.float64)
         image[..., top + 1 : top + 3, left + 1 : left + 3] = 1
-        heatmap = ab.explain(network, "part.0", image, methods=["grad_cam"], targets=[0])["grad_cam"][0]
+        heatmap = ab.explain(network, "part.0", image, methods=["grad_cam"], targets=[0])[
+            "grad_cam"
+        ][0]
         assert heatmap[top : top + 4, left : left + 4].sum() == heatmap.sum() > 0
-    graph = isinstance(ab.trace(network, "part.0", image).cut_model.trunk_and_head.parts, GraphParts)
+    graph = isinstance(
+        ab.trace(network, "part.0", image).cut_model.trunk_and_head.parts, GraphParts
+    )
     assert graph == (forward is not preallocated)
 
 
@@ -181,7 +189,9 @@ def test_a_mirrored_view_is_mirrored_back():
     trace = ab.trace(network, "part.0", IMAGES)
     maps = network.part[0](IMAGES).detach()
     mirrored = network.part[0](IMAGES.flip(-1)).flip(-1).detach()
-    torch.testing.assert_close(trace.activations, torch.cat([mirrored, maps], 1), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        trace.activations, torch.cat([mirrored, maps], 1), rtol=0, atol=1e-12
+    )
 
 
 def test_windows_of_signals_are_put_back():
@@ -191,7 +201,9 @@ def test_windows_of_signals_are_put_back():
     signals = IMAGES[:, :1, 0]
     trace = ab.trace(network, "c", signals)
     assert trace.activations.shape == (2, 8, 8)
-    torch.testing.assert_close(trace.activations[:, :4, :4], layer(signals[..., :4]).detach(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        trace.activations[:, :4, :4], layer(signals[..., :4]).detach(), rtol=0, atol=1e-12
+    )
     assert not trace.activations[:, :4, 4:].any()
 
 
@@ -218,7 +230,9 @@ def refine() -> nn.Module:
 ONE_MAP: dict[str, tuple[Callable[..., Tensor], dict[str, Any], str, int]] = {
     "its own output": (recurrent, {"refine": refine, "fc": lambda: nn.Linear(3, 3)}, "refine", 2),
     "the same map": (
-        lambda net, x: net.fc(torch.cat([net.part[0](x).mean((2, 3)), net.part[0](x).amax((2, 3))], 1)),
+        lambda net, x: net.fc(
+            torch.cat([net.part[0](x).mean((2, 3)), net.part[0](x).amax((2, 3))], 1)
+        ),
         {"fc": lambda: nn.Linear(10, 3)},
         "part.0",
         1,
@@ -259,8 +273,18 @@ def chosen(net: Any, x: Tensor) -> Tensor:
 
 EXPLAINED_BY_ITS_PART = r"axiom_bench\.explain\(network\.get_submodule\('part'\), '0', view\)"
 REFUSED: dict[str, tuple[Callable[..., Tensor], dict[str, Any], str, str]] = {
-    "another scale": (lambda net, x: net.part(x) + net.part(half(x)), {}, "part.0", EXPLAINED_BY_ITS_PART),
-    "a turned view": (lambda net, x: net.part(x) + net.part(x.rot90(1, (2, 3))), {}, "part.0", EXPLAINED_BY_ITS_PART),
+    "another scale": (
+        lambda net, x: net.part(x) + net.part(half(x)),
+        {},
+        "part.0",
+        EXPLAINED_BY_ITS_PART,
+    ),
+    "a turned view": (
+        lambda net, x: net.part(x) + net.part(x.rot90(1, (2, 3))),
+        {},
+        "part.0",
+        EXPLAINED_BY_ITS_PART,
+    ),
     "windows between cells": (
         lambda net, x: net.part(x[..., :6]) + net.part(x[..., 1:7]),
         {"layer_part": part(pool=True)},
@@ -287,7 +311,9 @@ REFUSED: dict[str, tuple[Callable[..., Tensor], dict[str, Any], str, str]] = {
         r"choose 'stem', which is called once",
     ),
     "levels that are merged": (
-        lambda net, x: net.fc(net.last(half(net.part[0](x)) + net.part[0](half(x))).tanh().mean((2, 3))),
+        lambda net, x: net.fc(
+            net.last(half(net.part[0](x)) + net.part[0](half(x))).tanh().mean((2, 3))
+        ),
         {"last": lambda: nn.Conv2d(5, 5, 3), "fc": lambda: nn.Linear(5, 3)},
         "part.0",
         r"choose 'last', which is called once",
@@ -305,10 +331,17 @@ REFUSED: dict[str, tuple[Callable[..., Tensor], dict[str, Any], str, str]] = {
 def test_views_on_no_common_grid_are_refused_with_another_way(name):
     forward, modules, layer, sentence = REFUSED[name]
     network = network_of(forward, **modules)
-    with pytest.raises(ab.BenchError, match=rf"{layer!r} is called 2 times for an image, .*{sentence}") as error:
+    with pytest.raises(
+        ab.BenchError, match=rf"{layer!r} is called 2 times for an image, .*{sentence}"
+    ) as error:
         ab.explain(network, layer, IMAGES)
     if "choose" in sentence:  # the sentence, followed
-        maps = ab.explain(network, str(error.value).split("choose '")[1].split("'")[0], IMAGES, methods=["eigen_cam"])
+        maps = ab.explain(
+            network,
+            str(error.value).split("choose '")[1].split("'")[0],
+            IMAGES,
+            methods=["eigen_cam"],
+        )
     elif "axiom_bench" in sentence:
         maps = ab.explain(network.get_submodule("part"), "0", IMAGES, methods=["eigen_cam"])
     else:
@@ -324,11 +357,15 @@ def test_a_layer_of_vectors_is_refused_as_of_one_view():
 def test_another_number_of_views_is_refused():
     def forward(net: Any, x: Tensor) -> Tensor:
         scores = [net.part(window) for window in windows(x)]
-        return torch.stack(scores[: 4 if x.sum() > 0 else 3] + ([] if x.sum() > 0 else [net.part(x)] * 2)).amax(0)
+        return torch.stack(
+            scores[: 4 if x.sum() > 0 else 3] + ([] if x.sum() > 0 else [net.part(x)] * 2)
+        ).amax(0)
 
     cut_model = ab.cut(network_of(forward), "part.0")
     cut_model.trace(IMAGES)
-    with pytest.raises(ab.BenchError, match=r"called 4 times for the first image and 5 times for another"):
+    with pytest.raises(
+        ab.BenchError, match=r"called 4 times for the first image and 5 times for another"
+    ):
         cut_model.trace(-IMAGES)
 
 
@@ -353,6 +390,8 @@ def test_calls_that_no_changed_image_shows_are_noted():
             views = [self.layer(images[..., :16]), self.layer(images[..., 16:])]
             return self.fc(sum(view.mean((2, 3)) for view in views))
 
-    with pytest.warns(UserWarning, match="'layer' is called several times.*pixels are 0 to 1.*last call"):
+    with pytest.warns(
+        UserWarning, match="'layer' is called several times.*pixels are 0 to 1.*last call"
+    ):
         trace = ab.trace(Picky(), "layer", torch.ones(1, 3, 16, 32) * torch.linspace(0, 1, 32), [0])
     assert trace.activations.shape == (1, 4, 16, 16)

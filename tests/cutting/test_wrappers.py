@@ -1,4 +1,5 @@
-"""Wrappers around a network change its layers' names, not its maps; a network that isn't ready is one sentence."""
+"""Wrappers around a network change its layers' names, not its maps; a network that isn't ready is
+one sentence."""
 
 import pytest
 import torch
@@ -11,7 +12,9 @@ from axiom_bench.errors import BenchError
 
 def network() -> nn.Sequential:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 3))
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 3)
+    )
 
 
 class Average(nn.Module):
@@ -42,7 +45,10 @@ WRAPPED = {
     "averaged": (AveragedModel, ("1", "module.1")),
     "both": (lambda model: nn.DataParallel(torch.compile(model)), ("1", "module._orig_mod.1")),
     "without a forward": (Average, ("1",)),
-    "a part": (lambda model: nn.Sequential(nn.DataParallel(model[:2]), model[2:]), ("0.1", "0.module.1")),
+    "a part": (
+        lambda model: nn.Sequential(nn.DataParallel(model[:2]), model[2:]),
+        ("0.1", "0.module.1"),
+    ),
     "for training": (Training, ("1", "model.1")),
     "silent": (Silent, ("model.1",)),
     "in training mode": (nn.Module.train, ("1",)),
@@ -55,7 +61,9 @@ def test_maps_are_the_network_s(name):
     images = torch.rand(2, 3, 16, 16)
     expected = ab.explain(network(), "1", images, ["grad_cam"])["grad_cam"]
     for layer in layers:
-        assert torch.equal(ab.explain(wrap(network()), layer, images, ["grad_cam"])["grad_cam"], expected)
+        assert torch.equal(
+            ab.explain(wrap(network()), layer, images, ["grad_cam"])["grad_cam"], expected
+        )
 
 
 def with_bias(values: list[float], device: str | None = None, mean: float = 0.0) -> nn.Module:

@@ -22,7 +22,13 @@ AS_STORED = Preprocessing(None, None, (0.0,) * 3, (1.0,) * 3)
 
 def load(kind, place, **settings):
     """place: the root or path of the data set."""
-    return load_dataset({"kind": kind, "path" if kind in ("webdataset", "parquet") else "root": str(place), **settings})
+    return load_dataset(
+        {
+            "kind": kind,
+            "path" if kind in ("webdataset", "parquet") else "root": str(place),
+            **settings,
+        }
+    )
 
 
 def scenes(size=20, **settings):
@@ -33,13 +39,21 @@ def outcomes(dataset, workers=0, target="label"):
     """{image id: the message of a bad image, or None for a row}."""
     items = {}
     for item in batches(dataset, range(len(dataset)), PLAIN, target, 4, workers):
-        items |= {item.image_id: item.message} if isinstance(item, BadImage) else dict.fromkeys(item.image_ids)
+        items |= (
+            {item.image_id: item.message}
+            if isinstance(item, BadImage)
+            else dict.fromkeys(item.image_ids)
+        )
     return items
 
 
 def messages(dataset):
     """{image id: message} of the bad images."""
-    return {image_id: message for image_id, message in outcomes(dataset, target="predicted").items() if message}
+    return {
+        image_id: message
+        for image_id, message in outcomes(dataset, target="predicted").items()
+        if message
+    }
 
 
 def labels(dataset):
@@ -48,7 +62,9 @@ def labels(dataset):
 
 def save(path, width=40, height=30, seed=0):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)).save(path)
+    Image.fromarray(
+        np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    ).save(path)
     return path
 
 
@@ -60,7 +76,9 @@ def xml(path, objects, width=40, height=30):
         f"<xmax>{box[2]}</xmax><ymax>{box[3]}</ymax></bndbox></object>"
         for name, *box in objects
     )
-    path.write_text(f"<annotation><size><width>{width}</width><height>{height}</height></size>{items}</annotation>")
+    path.write_text(
+        f"<annotation><size><width>{width}</width><height>{height}</height></size>{items}</annotation>"
+    )
     return path
 
 
@@ -88,7 +106,11 @@ def write_parquet(path, images, labels):
     return path
 
 
-CATEGORIES = [{"id": 18, "name": "dog"}, {"id": 1, "name": "person"}, {"id": 90, "name": "toothbrush"}]
+CATEGORIES = [
+    {"id": 18, "name": "dog"},
+    {"id": 1, "name": "person"},
+    {"id": 90, "name": "toothbrush"},
+]
 SQUARE = [[10, 5, 20, 5, 20, 15, 10, 15]]  # a polygon of x 10 to 20, y 5 to 15
 
 
@@ -136,14 +158,27 @@ def write_s_mask(root, *values, shape=(30, 40)):
 
 
 BIRD_SIDE, BIRD_PARTS = 16, ("beak", "eye", "foot", "tail", "wing")
-BIRD_PLACES = {"beak": (2, 2), "eye": (2, 8), "foot": (12, 4), "tail": (8, 12)}  # the wing isn't seen
-BIRD_COLOURS = {"beak": (255, 255, 0), "eye": (255, 255, 254), "foot": (255, 0, 1), "tail": (0, 0, 255)}
+BIRD_PLACES = {
+    "beak": (2, 2),
+    "eye": (2, 8),
+    "foot": (12, 4),
+    "tail": (8, 12),
+}  # the wing isn't seen
+BIRD_COLOURS = {
+    "beak": (255, 255, 0),
+    "eye": (255, 255, 254),
+    "foot": (255, 0, 1),
+    "tail": (0, 0, 255),
+}
 BIRD = "1/000002"
 
 
 def draw_bird(left, colours=None):
-    """(16, 16, 4): squares of 3 x 3 pixels for these parts, in one grey for each or in these colours."""
-    picture = np.full((BIRD_SIDE, BIRD_SIDE, 4), (0, 0, 0, 255) if colours else (90, 90, 90, 255), dtype=np.uint8)
+    """(16, 16, 4): squares of 3 x 3 pixels for these parts, in one grey for each or in these
+    colours."""
+    picture = np.full(
+        (BIRD_SIDE, BIRD_SIDE, 4), (0, 0, 0, 255) if colours else (90, 90, 90, 255), dtype=np.uint8
+    )
     for part, (row, column) in BIRD_PLACES.items():
         if part in left:
             shade = 110 + 20 * BIRD_PARTS.index(part)

@@ -23,19 +23,27 @@ from tests.data.builders import (
 
 @pytest.fixture
 def imagenet_root(tmp_path):
-    """Two images of class n03, one of n01; the first with two boxes; none of n02, whose index is 1 all the same."""
-    (tmp_path / "LOC_synset_mapping.txt").write_text("n01 tench, Tinca tinca\nn02 goldfish\nn03 great white shark\n")
+    """Two images of class n03, one of n01; the first with two boxes; none of n02, whose index is 1
+    all the same."""
+    (tmp_path / "LOC_synset_mapping.txt").write_text(
+        "n01 tench, Tinca tinca\nn02 goldfish\nn03 great white shark\n"
+    )
     for seed, (synset, number) in enumerate((("n03", 1), ("n01", 2), ("n03", 3))):
         stem = f"ILSVRC2012_val_0000000{number}"
         save(tmp_path / "val" / synset / f"{stem}.JPEG", seed=seed)
-        boxes = [(synset, 0, 0, 39, 29), (synset, 4, 5, 6, 7)] if number == 1 else [(synset, 10, 10, 19, 14)]
+        boxes = (
+            [(synset, 0, 0, 39, 29), (synset, 4, 5, 6, 7)]
+            if number == 1
+            else [(synset, 10, 10, 19, 14)]
+        )
         xml(tmp_path / "Annotations/CLS-LOC/val" / f"{stem}.xml", boxes)
     return tmp_path
 
 
 @pytest.fixture
 def voc_root(tmp_path):
-    """Three images: one of a dog and a larger person with a mask, one of a cat without a mask, one without boxes."""
+    """Three images: one of a dog and a larger person with a mask, one of a cat without a mask, one
+    without boxes."""
     root = tmp_path / "VOCdevkit" / "VOC2012"
     for seed, name in enumerate(("2007_1", "2007_2", "2007_3")):
         save(root / "JPEGImages" / f"{name}.jpg", seed=seed)
@@ -45,11 +53,16 @@ def voc_root(tmp_path):
     mask[0:20, 0:10] = 12  # dog
     mask[0:30, 10:40] = 15  # person
     mask[29, :] = 255
-    picture = Image.fromarray(mask)  # grey; a palette makes it what VOC stores: numbers that only look coloured
+    picture = Image.fromarray(
+        mask
+    )  # grey; a palette makes it what VOC stores: numbers that only look coloured
     picture.putpalette([value for number in range(256) for value in (number, 255 - number, 7)])
     (root / "SegmentationClass").mkdir()
     picture.save(root / "SegmentationClass/2007_1.png")
-    for image_set, names in (("Main", ["2007_3", "2007_1", "2007_2"]), ("Segmentation", ["2007_1"])):
+    for image_set, names in (
+        ("Main", ["2007_3", "2007_1", "2007_2"]),
+        ("Segmentation", ["2007_1"]),
+    ):
         (root / "ImageSets" / image_set).mkdir(parents=True)
         (root / "ImageSets" / image_set / "val.txt").write_text("\n".join(names) + "\n")
     return tmp_path
@@ -77,7 +90,9 @@ def coco_root(tmp_path):
 @pytest.fixture
 def imagenet_s_root(tmp_path):
     """Two categories, n03 and n07, numbered 1 and 2 in the masks; the second image has no mask."""
-    (tmp_path / "LOC_synset_mapping.txt").write_text("".join(f"{name} name of {name}\n" for name in SYNSETS))
+    (tmp_path / "LOC_synset_mapping.txt").write_text(
+        "".join(f"{name} name of {name}\n" for name in SYNSETS)
+    )
     for seed, name in enumerate(("n07/a", "n03/b")):
         save(tmp_path / "validation" / f"{name}.JPEG", seed=seed)
     (tmp_path / "validation-segmentation/n07").mkdir(parents=True)
@@ -88,8 +103,12 @@ def imagenet_s_root(tmp_path):
 @pytest.fixture
 def funnybirds_root(tmp_path):
     """Two classes, three images; the third, of class 1, with its part map and versions."""
-    (tmp_path / "classes.json").write_text(json.dumps([{"class_idx": number, "parts": {}} for number in range(2)]))
-    (tmp_path / "dataset_test.json").write_text(json.dumps([{"class_idx": label} for label in (1, 0, 1)]))
+    (tmp_path / "classes.json").write_text(
+        json.dumps([{"class_idx": number, "parts": {}} for number in range(2)])
+    )
+    (tmp_path / "dataset_test.json").write_text(
+        json.dumps([{"class_idx": label} for label in (1, 0, 1)])
+    )
     files = {
         "test/1/000000": BIRD_PARTS,
         "test/0/000001": BIRD_PARTS,

@@ -25,7 +25,9 @@ def planted(**settings):
 
 def test_an_image_depends_on_split_seed_and_number_alone():
     dataset, again = planted(), planted(size=4)
-    assert again.ids == dataset.ids[:4] == tuple(f"evaluation-3-{number:06d}" for number in range(4))
+    assert (
+        again.ids == dataset.ids[:4] == tuple(f"evaluation-3-{number:06d}" for number in range(4))
+    )
     assert [again.fingerprint(i) for i in range(4)] == [dataset.fingerprint(i) for i in range(4)]
     others = [planted(seed=4), planted(split="fit")]
     assert len({dataset.fingerprint(0), *(other.fingerprint(0) for other in others)}) == 3
@@ -33,11 +35,15 @@ def test_an_image_depends_on_split_seed_and_number_alone():
 
 def test_scenes_of_few_and_of_other_objects_have_ids_of_their_own():
     chosen = ({}, {"objects": "many"}, {"objects": "repeated"})
-    few, many, repeated = (load_dataset({"kind": "scenes", "size": 2, **objects}) for objects in chosen)
+    few, many, repeated = (
+        load_dataset({"kind": "scenes", "size": 2, **objects}) for objects in chosen
+    )
     assert few.ids == ("evaluation-0-000000", "evaluation-0-000001")  # of seed 0
     assert many.ids == tuple(f"many-{image_id}" for image_id in few.ids)
     assert repeated.ids == tuple(f"repeated-{image_id}" for image_id in few.ids)
-    assert few.fingerprint(0) == load_dataset({"kind": "scenes", "size": 1, "seed": 0}).fingerprint(0)
+    assert few.fingerprint(0) == load_dataset({"kind": "scenes", "size": 1, "seed": 0}).fingerprint(
+        0
+    )
 
 
 @pytest.mark.parametrize("index", range(6))
@@ -58,7 +64,10 @@ def test_boxes_masks_colours_and_halves_are_as_drawn(index):
     assert (covered == ~grey).all()
     assert sample.label == 0
     assert set(dataset.labels(index)) == {label for label, _ in sample.objects}
-    boxes = {colour: [patch.box for patch in drawn.patches if patch.colour == colour] for colour in COLOURS}
+    boxes = {
+        colour: [patch.box for patch in drawn.patches if patch.colour == colour]
+        for colour in COLOURS
+    }
     assert [len(of_colour) for of_colour in boxes.values()] == [2, 1, 1, 1, 1]
     (left, right), (blue,), (yellow,) = boxes["red"], boxes["blue"], boxes["yellow"]
     assert max(left[2], blue[2]) <= 48 <= min(right[0], yellow[0])
@@ -81,7 +90,9 @@ def test_ids_labels_and_rows_are_what_the_images_are_called(scenes):
     assert len({scenes.fingerprint(index) for index in range(len(scenes))}) == len(scenes)
     with pytest.raises(BenchError, match="content of the hard images 'scene'"):
         HardImages("scene")
-    loaded = list(batches(scenes, range(len(scenes)), Preprocessing(104, 96, *THIRDS), "each_label", 1))
+    loaded = list(
+        batches(scenes, range(len(scenes)), Preprocessing(104, 96, *THIRDS), "each_label", 1)
+    )
     bad = {entry.image_id[3:]: entry.status for entry in loaded if isinstance(entry, BadImage)}
     assert bad == {"no_class": "no_annotation", "truncated": "bad_image"}
     rows = [(entry.image_ids[0][3:], entry) for entry in loaded if not isinstance(entry, BadImage)]
@@ -143,9 +154,13 @@ def test_patches_cancel_exactly_nearly_and_not_at_all():
 def test_crops_have_odd_margins_a_patch_just_below_the_threshold_and_padding():
     crops, network = HardImages("crops"), planted_additive().eval()
     prepare = Preprocessing(91, 96, *THIRDS)
-    images, annotations = zip(*(prepare(crops.read(index)) for index in range(len(crops))), strict=True)
+    images, annotations = zip(
+        *(prepare(crops.read(index)) for index in range(len(crops))), strict=True
+    )
     assert [crops.read(index).size for index in range(3)] == [(91, 99), (101, 91), (91, 91)]
-    for image, annotation, seen in zip(images, annotations, (91 * 96, 96 * 91, 91 * 91), strict=True):
+    for image, annotation, seen in zip(
+        images, annotations, (91 * 96, 96 * 91, 91 * 91), strict=True
+    ):
         padded = (image == -2).all(0)
         assert padded.sum() == 96 * 96 - seen
         assert (annotation.mask[padded] == -1).all()

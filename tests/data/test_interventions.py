@@ -1,4 +1,5 @@
-"""Interventions and other images: read where something asks for them, in the pixels of the preprocessed image."""
+"""Interventions and other images: read where something asks for them, in the pixels of the
+preprocessed image."""
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ EXTRAS = ("interventions", "other_images")
 
 
 class Halves(DataSet):
-    """Images 12 pixels wide and 8 high: an object on the left, the ground on the right; the last has no parts."""
+    """Images 12 pixels wide and 8 high: an object on the left, the ground on the right; the last
+    has no parts."""
 
     name, classes = "halves", ("left",)
 
@@ -50,11 +52,17 @@ class Halves(DataSet):
             return ()
         left, right = self.masks()
         grounds = tuple(self.picture(index, change) for change in (2, 3))
-        return StoredPart("left", 0, left, (self.picture(index, 1),)), StoredPart("ground", None, right, grounds)
+        return StoredPart("left", 0, left, (self.picture(index, 1),)), StoredPart(
+            "ground", None, right, grounds
+        )
 
 
 def loaded(dataset, preprocessing=AS_STORED, extras=EXTRAS, size=8, **settings):
-    return list(batches(dataset, range(len(dataset)), preprocessing, "label", size, extras=extras, **settings))
+    return list(
+        batches(
+            dataset, range(len(dataset)), preprocessing, "label", size, extras=extras, **settings
+        )
+    )
 
 
 def test_nothing_more_is_read_than_is_asked_for_and_offered():
@@ -71,7 +79,10 @@ def test_the_versions_are_preprocessed_as_the_image_is():
     dataset, preprocessing = Halves(), Preprocessing(10, 6, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
     (batch,) = loaded(dataset, preprocessing)
     for index, parts in enumerate(batch.interventions[:-1]):
-        assert [(part.name, part.label, len(part.images)) for part in parts] == [("left", 0, 1), ("ground", None, 2)]
+        assert [(part.name, part.label, len(part.images)) for part in parts] == [
+            ("left", 0, 1),
+            ("ground", None, 2),
+        ]
         changed = [dataset.picture(index, change) for change in (1, 2, 3)]
         expected = [preprocessing(Sample(picture, "x"))[0] for picture in changed]
         assert torch.equal(torch.cat([part.images for part in parts]), torch.stack(expected))
@@ -79,26 +90,35 @@ def test_the_versions_are_preprocessed_as_the_image_is():
 
 
 @pytest.mark.parametrize(
-    ("resize", "crop"), [(None, None), (None, 4), (16, None), (5, 3), ((24, 36), None), (8, 14), (3, None)]
+    ("resize", "crop"),
+    [(None, None), (None, 4), (16, None), (5, 3), ((24, 36), None), (8, 14), (3, None)],
 )
 def test_regions_follow_the_image_and_cover_it(resize, crop):
-    """A picture that is white on the object: its region is where that stays white. (8, 14): the crop pads."""
+    """A picture that is white on the object: its region is where that stays white. (8, 14): the
+    crop pads."""
     dataset = Halves()
     preprocessing = Preprocessing(resize, crop, (0.0,) * 3, (1.0,) * 3, "nearest")
     (batch,) = loaded(dataset, preprocessing)
     left, _ = dataset.masks()
-    white = preprocessing(Sample(Image.fromarray(np.where(left, 255, 0).astype(np.uint8)).convert("RGB"), "x"))[0]
+    white = preprocessing(
+        Sample(Image.fromarray(np.where(left, 255, 0).astype(np.uint8)).convert("RGB"), "x")
+    )[0]
     for parts in batch.interventions[:-1]:
         assert torch.stack([part.region for part in parts]).sum(0).eq(1).all()
         assert parts[-1].name == "ground"
-        if (resize, crop) != ((24, 36), None):  # PIL's and torchvision's nearest pixels are the same
+        if (resize, crop) != (
+            (24, 36),
+            None,
+        ):  # PIL's and torchvision's nearest pixels are the same
             assert torch.equal(parts[0].region, white[0] == 1)
         assert parts[0].region.shape == batch.images.shape[2:]
 
 
 def test_a_part_that_the_crop_cuts_away_is_left_out_and_the_ground_never():
     (batch,) = loaded(Halves(), Preprocessing(None, 2, (0.0,) * 3, (1.0,) * 3))  # columns 5 and 6
-    assert [[part.name for part in parts] for parts in batch.interventions] == [["ground"]] * 3 + [[]]
+    assert [[part.name for part in parts] for parts in batch.interventions] == [["ground"]] * 3 + [
+        []
+    ]
     dataset = Halves()
     dataset.masks = lambda: (np.ones((8, 12), dtype=bool), np.zeros((8, 12), dtype=bool))
     (batch,) = loaded(dataset)
@@ -110,7 +130,9 @@ def test_a_part_that_the_crop_cuts_away_is_left_out_and_the_ground_never():
 def test_workers_change_nothing(workers):
     """With a chunk boundary of the loader among the images."""
     small = Preprocessing(24, 24, (0.5,) * 3, (0.3,) * 3)
-    for first, second in zip(*(loaded(scenes(20), small, workers=number) for number in (0, workers)), strict=True):
+    for first, second in zip(
+        *(loaded(scenes(20), small, workers=number) for number in (0, workers)), strict=True
+    ):
         assert torch.equal(first.other_images, second.other_images)
         for parts, same in zip(first.interventions, second.interventions, strict=True):
             for part, other in zip(parts, same, strict=True):
@@ -128,15 +150,25 @@ def test_rows_of_one_image_share_its_parts():
 @pytest.mark.parametrize("objects", ["few", "many"])
 def test_scenes_have_their_objects_and_the_ground(objects):
     dataset = scenes(12, objects=objects)
-    assert dataset.ids[1] == {"few": "evaluation-1-000001", "many": "many-evaluation-1-000001"}[objects]
+    assert (
+        dataset.ids[1]
+        == {"few": "evaluation-1-000001", "many": "many-evaluation-1-000001"}[objects]
+    )
     (batch,) = loaded(dataset, size=12)
-    for index, (parts, annotation) in enumerate(zip(batch.interventions, batch.annotations, strict=True)):
+    for index, (parts, annotation) in enumerate(
+        zip(batch.interventions, batch.annotations, strict=True)
+    ):
         assert [part.label for part in parts] == [*annotation.labels.tolist(), None]
-        assert [part.name for part in parts[:-1]] == [dataset.classes[label] for label in annotation.labels]
+        assert [part.name for part in parts[:-1]] == [
+            dataset.classes[label] for label in annotation.labels
+        ]
         assert parts[-1].name == "ground"
         for part in parts[:-1]:
             assert torch.equal(part.region, annotation.mask == part.label)
-            assert torch.equal((part.images[0] != batch.images[index]).any(0) & ~part.region, torch.zeros(96, 96) > 0)
+            assert torch.equal(
+                (part.images[0] != batch.images[index]).any(0) & ~part.region,
+                torch.zeros(96, 96) > 0,
+            )
         assert torch.equal(parts[-1].region, annotation.mask < 0)
 
 
@@ -152,7 +184,9 @@ def test_another_image_depends_on_the_id_alone_can_be_read_and_is_of_the_image_s
     dataset = Halves(9)
     (batch,) = loaded(dataset, size=9)
     images = list(batch.images)
-    chosen = [[torch.equal(image, other) for image in images].index(True) for other in batch.other_images]
+    chosen = [
+        [torch.equal(image, other) for image in images].index(True) for other in batch.other_images
+    ]
     assert all(place != index for index, place in enumerate(chosen))
     assert len(set(chosen)) > 3
     backwards = list(batches(dataset, [7, 2, 5], AS_STORED, "label", 2, extras=EXTRAS))
@@ -173,9 +207,15 @@ def test_another_image_depends_on_the_id_alone_can_be_read_and_is_of_the_image_s
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda left, right: (left | True, right), "overlap, or leave out pixels; give each pixel to one part"),
+        (
+            lambda left, right: (left | True, right),
+            "overlap, or leave out pixels; give each pixel to one part",
+        ),
         (lambda left, right: (left, right & False), "overlap, or leave out pixels"),
-        (lambda left, right: (left[:4], right), r"'left' of the image 'image 0' needs a mask of type bool .* 8 x 12"),
+        (
+            lambda left, right: (left[:4], right),
+            r"'left' of the image 'image 0' needs a mask of type bool .* 8 x 12",
+        ),
         (lambda left, right: (left.astype(int), right), "needs a mask of type bool"),
     ],
 )

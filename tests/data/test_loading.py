@@ -16,7 +16,8 @@ from tests.data.builders import AS_STORED, PLAIN, load, save, scenes, xml
 
 
 def rows(items):
-    """(image id, target or None) of every row, and (image id, status) of every bad image, in the order yielded."""
+    """(image id, target or None) of every row, and (image id, status) of every bad image, in the
+    order yielded."""
     outcomes = []
     for item in items:
         if isinstance(item, BadImage):
@@ -37,20 +38,28 @@ def test_what_annotations_say_of_the_explained_classes_row_by_row():
     assert [boxes.tolist() for boxes in about["boxes"]] == [box.tolist(), []]
     assert about["wrong_class"].tolist() == [False, True]
     assert [note.labels.tolist() for note in about["others"]] == [[2], [1]]
-    assert set(replace(batch, annotations=()).annotations_of(batch.targets, classes=3).values()) == {None}
+    assert set(
+        replace(batch, annotations=()).annotations_of(batch.targets, classes=3).values()
+    ) == {None}
 
 
 def test_rows_by_target_rule_in_full_batches_and_in_the_order_of_indices():
     dataset = scenes()
     by_label = [(image_id, dataset.draw(index).label) for index, image_id in enumerate(dataset.ids)]
     assert rows(batches(dataset, range(20), PLAIN, "label", 8)) == by_label
-    of_each = [(dataset.ids[index], label) for index in range(20) for label in dataset.labels(index)]
+    of_each = [
+        (dataset.ids[index], label) for index in range(20) for label in dataset.labels(index)
+    ]
     each = list(batches(dataset, range(20), PLAIN, "each_label", 7))
     assert rows(each) == of_each
-    assert [len(batch) for batch in each] == [len(of_each[start : start + 7]) for start in range(0, len(of_each), 7)]
+    assert [len(batch) for batch in each] == [
+        len(of_each[start : start + 7]) for start in range(0, len(of_each), 7)
+    ]
     (batch,) = batches(dataset, range(4), PLAIN, "predicted", 8)
     assert batch.targets is None
-    assert [len(note.labels) for note in batch.annotations] == [len(dataset.draw(i).objects) for i in range(4)]
+    assert [len(note.labels) for note in batch.annotations] == [
+        len(dataset.draw(i).objects) for i in range(4)
+    ]
     (batch,) = batches(dataset, [7, 3, 12], PLAIN, "label", 8)
     for row, index in enumerate([7, 3, 12]):
         image, annotation = PLAIN(dataset.read(index))
@@ -85,14 +94,21 @@ def test_an_image_without_a_class_is_yielded_and_a_class_outside_the_crop_isn_t(
         (why,) = (item.message for item in batches(dataset, [2], PLAIN, rule))
         assert why.startswith(f"has no class to explain with target={rule}; there is no annotation")
     assert len(rows(batches(dataset, range(3), PLAIN, "predicted", 8))) == 3
-    xml(voc_root / "VOCdevkit/VOC2012/Annotations/2007_2.xml", [("cat", 1, 1, 2, 30), ("cow", 15, 1, 26, 30)])
-    cropped = Preprocessing(30, 10, (0, 0, 0), (1, 1, 1))  # of 40 x 30 the crop keeps columns 15 to 24: the cow
+    xml(
+        voc_root / "VOCdevkit/VOC2012/Annotations/2007_2.xml",
+        [("cat", 1, 1, 2, 30), ("cow", 15, 1, 26, 30)],
+    )
+    cropped = Preprocessing(
+        30, 10, (0, 0, 0), (1, 1, 1)
+    )  # of 40 x 30 the crop keeps columns 15 to 24: the cow
     assert rows(batches(load("voc", voc_root), [1], cropped, "each_label", 8)) == [("2007_2", 9)]
 
 
 def test_malformed_annotations_are_noted(imagenet_root):
     (imagenet_root / "Annotations/CLS-LOC/val/ILSVRC2012_val_00000002.xml").unlink()
-    with pytest.warns(ImageProblem, match=r"^n01/ILSVRC2012_val_00000002.JPEG: there is no annotation .*2.xml"):
+    with pytest.warns(
+        ImageProblem, match=r"^n01/ILSVRC2012_val_00000002.JPEG: there is no annotation .*2.xml"
+    ):
         (batch,) = batches(load("imagenet", imagenet_root), range(3), PLAIN, "label", 8, workers=1)
     assert [len(boxes) for boxes in batch.boxes(batch.targets)] == [0, 2, 1]
 
@@ -101,12 +117,20 @@ def test_images_of_different_sizes_are_in_different_batches(folder_root):
     save(folder_root / "cow/2.png", width=20, height=10)
     items = batches(load("folder", folder_root), range(3), AS_STORED, "label", 8)
     sizes = [(batch.image_ids, batch.images.shape[2:]) for batch in items]
-    assert sizes == [(("cat/1.jpg",), (30, 40)), (("cow/2.png",), (10, 20)), (("dog/1.jpg",), (30, 40))]
+    assert sizes == [
+        (("cat/1.jpg",), (30, 40)),
+        (("cow/2.png",), (10, 20)),
+        (("dog/1.jpg",), (30, 40)),
+    ]
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"target_rule": "labels"}, "label"), ({"batch_size": 0}, "batch_size"), ({"workers": -1}, "workers")],
+    [
+        ({"target_rule": "labels"}, "label"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"workers": -1}, "workers"),
+    ],
 )
 def test_invalid_settings_are_refused_before_reading(settings, message):
     with pytest.raises(BenchError, match=message):

@@ -1,4 +1,5 @@
-"""Mosaics: which image stands where, each cell as the network sees its image alone, boxes and masks exact."""
+"""Mosaics: which image stands where, each cell as the network sees its image alone, boxes and masks
+exact."""
 
 from collections import Counter
 
@@ -33,7 +34,15 @@ def mosaics(preprocessing=PLAIN, **settings):
 
 
 def rows(dataset, target="each_label", **loading):
-    return list(batches(dataset, range(len(dataset)), dataset.preprocessing, target, **{"batch_size": 4, **loading}))
+    return list(
+        batches(
+            dataset,
+            range(len(dataset)),
+            dataset.preprocessing,
+            target,
+            **{"batch_size": 4, **loading},
+        )
+    )
 
 
 def assert_cells_are_as_alone(dataset, preprocessing):
@@ -75,7 +84,8 @@ def test_boxes_are_tight_around_the_mask_and_cells_cover_the_image(cell, grid, t
 
 
 def test_fit_has_borders_on_whole_pixels_and_mixes_no_cells():
-    """224 pixels in three: 75, 74, 75; each cell is the image's own picture resized, without its neighbours."""
+    """224 pixels in three: 75, 74, 75; each cell is the image's own picture resized, without its
+    neighbours."""
     dataset = mosaics(Preprocessing(256, 224, (0.5,) * 3, (0.25,) * 3), cell="fit", grid=3, size=1)
     boxes = [cell.box for cell in dataset.cells(0)]
     assert boxes[:3] == [(0, 0, 75, 75), (75, 0, 149, 75), (149, 0, 224, 75)]
@@ -83,7 +93,9 @@ def test_fit_has_borders_on_whole_pixels_and_mixes_no_cells():
     for cell in dataset.cells(0):
         x0, y0, x1, y1 = cell.box
         alone = dataset.of_cells.picture(dataset.images.read(cell.image.index))
-        expected = alone.resize((x1 - x0, y1 - y0), 2)  # bilinear, as torchvision resizes a PIL image
+        expected = alone.resize(
+            (x1 - x0, y1 - y0), 2
+        )  # bilinear, as torchvision resizes a PIL image
         assert np.array_equal(whole[y0:y1, x0:x1], np.asarray(expected))
 
 
@@ -138,7 +150,9 @@ def test_candidates_are_the_images_of_one_class_that_the_other_data_set_s_settin
     dataset = images()
     candidates = dataset.candidates(range(len(dataset)))
     assert 0 < len(candidates) < len(dataset)
-    assert [image.index for image in candidates] == [i for i in range(120) if len(dataset.labels(i)) == 1]
+    assert [image.index for image in candidates] == [
+        i for i in range(120) if len(dataset.labels(i)) == 1
+    ]
     check_labels(dataset, range(len(dataset)), 10)
     few = images(of={"kind": "scenes", "size": 40, "only_classes": [3]})
     assert 0 < len(few) < 40
@@ -188,8 +202,14 @@ def test_images_of_several_sizes_need_a_preprocessing_that_makes_one(tmp_path):
         ({"of": {"kind": "mosaic", "of": {"kind": "scenes", "size": 3}}}, "can't be of mosaics"),
         ({"of": "scenes"}, r"data\.of=imagenet on the command line"),
         ({"of": {"kind": "scenes"}}, r"needs data\.of\.size"),
-        ({"size": 500}, r"data\.size=500 mosaics .* images of 10 classes make \d+; set data\.size to at most \d+"),
-        ({"grid": 4}, r"data\.size=null mosaics of 4 x 4 cells can't be made: .* make 0; lower data\.confidence"),
+        (
+            {"size": 500},
+            r"data\.size=500 mosaics .* images of 10 classes make \d+; set data\.size to at most \d+",
+        ),
+        (
+            {"grid": 4},
+            r"data\.size=null mosaics of 4 x 4 cells can't be made: .* make 0; lower data\.confidence",
+        ),
     ],
 )
 def test_mistakes(of_mosaics, message):
@@ -210,7 +230,8 @@ def uses_of_images(made):
 
 
 def most(counts, cells):
-    """The most groups of `cells` images of different classes: m groups use at most min(count, m) images of a class."""
+    """The most groups of `cells` images of different classes: m groups use at most min(count, m)
+    images of a class."""
     number = 0
     while sum(min(count, number + 1) for count in counts) >= (number + 1) * cells:
         number += 1
@@ -219,7 +240,9 @@ def most(counts, cells):
 
 @settings(max_examples=150)
 @given(COUNTS, st.integers(2, 3), st.integers(1, 3), st.integers(0, 5))
-def test_every_class_once_every_image_at_most_uses_times_and_as_many_as_possible(counts, grid, uses, seed):
+def test_every_class_once_every_image_at_most_uses_times_and_as_many_as_possible(
+    counts, grid, uses, seed
+):
     made = layouts(candidates(counts), grid, uses=uses, seed=seed)
     for layout in made:
         assert len(layout.cells) == len({image.label for image in layout.cells}) == grid**2
@@ -272,6 +295,8 @@ def test_a_second_round_arranges_all_images_anew():
         assert {image.index for layout in part for image in layout.cells} == set(range(8))
 
 
-@pytest.mark.parametrize(("counts", "target_cells"), [([], 1), ([3, 3, 3], 1), ([1, 1, 1, 1], 2), ([9, 9], 2)])
+@pytest.mark.parametrize(
+    ("counts", "target_cells"), [([], 1), ([3, 3, 3], 1), ([1, 1, 1, 1], 2), ([9, 9], 2)]
+)
 def test_too_few_classes_or_images_make_none(counts, target_cells):
     assert layouts(candidates(counts), 2, target_cells) == []

@@ -1,4 +1,5 @@
-"""Photographs with objects of others pasted on them: what changes without a part, what is refused."""
+"""Photographs with objects of others pasted on them: what changes without a part, what is
+refused."""
 
 import numpy as np
 import pytest
@@ -15,7 +16,13 @@ from tests.data.builders import STANDARD, cut, save, xml
 
 WIDTH, HEIGHT = 200, 150
 BOX = (40, 30, 140, 120)  # of each photograph's object, from 0
-CLASSES = {"bird": 3, "cat": 8, "cow": 10, "dog": 12, "train": 19}  # with their values in VOC's masks
+CLASSES = {
+    "bird": 3,
+    "cat": 8,
+    "cow": 10,
+    "dog": 12,
+    "train": 19,
+}  # with their values in VOC's masks
 
 
 @pytest.fixture
@@ -31,16 +38,25 @@ def root(tmp_path):
         names.append(f"{number:02d}")
         for folder in ("JPEGImages", "SegmentationClass"):
             (tmp_path / folder).mkdir(exist_ok=True)
-        Image.fromarray(pixels).save(tmp_path / f"JPEGImages/{names[-1]}.jpg", quality=100, subsampling=0)
+        Image.fromarray(pixels).save(
+            tmp_path / f"JPEGImages/{names[-1]}.jpg", quality=100, subsampling=0
+        )
         Image.fromarray(mask).save(tmp_path / f"SegmentationClass/{names[-1]}.png")
-        xml(tmp_path / f"Annotations/{names[-1]}.xml", [(name, x0 + 1, y0 + 1, x1, y1)], WIDTH, HEIGHT)
+        xml(
+            tmp_path / f"Annotations/{names[-1]}.xml",
+            [(name, x0 + 1, y0 + 1, x1, y1)],
+            WIDTH,
+            HEIGHT,
+        )
     (tmp_path / "ImageSets/Main").mkdir(parents=True)
     (tmp_path / "ImageSets/Main/val.txt").write_text("\n".join(names))
     return tmp_path
 
 
 def pasted(root, **settings):
-    return load_dataset({"kind": "pasted", "size": 6, "of": {"kind": "voc", "root": str(root)}, **settings})
+    return load_dataset(
+        {"kind": "pasted", "size": 6, "of": {"kind": "voc", "root": str(root)}, **settings}
+    )
 
 
 @pytest.mark.parametrize("objects", [1, 2, 3])
@@ -48,7 +64,10 @@ def test_a_version_differs_in_the_part_alone_and_has_the_ground_there(root, obje
     dataset = pasted(root, objects=objects)
     for index in range(len(dataset)):
         sample, parts = dataset.read(index), dataset.interventions(index)
-        image, ground = np.asarray(sample.image), np.asarray(dataset.of.read(dataset.recipes[index].ground).image)
+        image, ground = (
+            np.asarray(sample.image),
+            np.asarray(dataset.of.read(dataset.recipes[index].ground).image),
+        )
         assert [part.label for part in parts] == [label for label, _ in sample.objects] + [None]
         assert sum(part.mask for part in parts).tolist() == np.ones(image.shape[:2]).tolist()
         for part in parts[:-1]:
@@ -75,7 +94,9 @@ def test_an_object_is_the_one_of_its_photograph_within_a_soft_outline(root):
             assert 0 <= x0 < x1 <= WIDTH
             inner = image[y0 + 3 * FEATHER : y1 - 3 * FEATHER, x0 + 3 * FEATHER : x1 - 3 * FEATHER]
             assert np.abs(inner - (150 + 10 * cut_out.index)).max() <= 3  # JPEG
-            assert (sample.mask[y0 + FEATHER : y1 - FEATHER, x0 + FEATHER : x1 - FEATHER] == label).all()
+            assert (
+                sample.mask[y0 + FEATHER : y1 - FEATHER, x0 + FEATHER : x1 - FEATHER] == label
+            ).all()
         assert {*np.unique(sample.mask)} == {-1, *dataset.labels(index)}
         assert sample.label in dataset.labels(index)
 
@@ -94,7 +115,9 @@ def test_no_ground_is_labelled_with_a_class_that_is_pasted_on_it(root):
 def test_an_image_depends_on_its_number_the_seed_and_its_files_alone(root):
     few, many, other = pasted(root), pasted(root, size=9), pasted(root, seed=1)
     assert many.ids[:6] == few.ids
-    assert [many.fingerprint(index) for index in range(6)] == [few.fingerprint(index) for index in range(6)]
+    assert [many.fingerprint(index) for index in range(6)] == [
+        few.fingerprint(index) for index in range(6)
+    ]
     assert other.ids != few.ids
     before = few.fingerprint(0, FileHashes())
     ground = few.of.files(few.recipes[0].ground)[0]
@@ -118,30 +141,46 @@ def test_a_damaged_photograph_is_told_by_the_image_that_is_made_of_it(root):
         dataset.read(0)
 
 
-def test_a_photograph_that_is_damaged_before_gives_no_object_and_a_mask_that_goes_later_is_told(root):
+def test_a_photograph_that_is_damaged_before_gives_no_object_and_a_mask_that_goes_later_is_told(
+    root,
+):
     cut(root / "JPEGImages/00.jpg", 200)
     dataset = pasted(root, size=40)
     assert 0 not in {each.index for recipe in dataset.recipes for each in recipe.objects}
     index = next(number for number, recipe in enumerate(dataset.recipes) if recipe.ground != 0)
-    (root / f"SegmentationClass/{dataset.of.ids[dataset.recipes[index].objects[0].index]}.png").unlink()
+    (
+        root / f"SegmentationClass/{dataset.of.ids[dataset.recipes[index].objects[0].index]}.png"
+    ).unlink()
     with pytest.raises(BadImage, match=r"the mask of \d\d can't be read"):
         dataset.read(index)
 
 
 @pytest.mark.parametrize(
-    "change", [np.zeros((HEIGHT, WIDTH)), np.full((HEIGHT, WIDTH), 12), np.eye(HEIGHT, WIDTH) * 12], ids=str
+    "change",
+    [np.zeros((HEIGHT, WIDTH)), np.full((HEIGHT, WIDTH), 12), np.eye(HEIGHT, WIDTH) * 12],
+    ids=str,
 )
 def test_what_cannot_be_cut_out_is_refused_with_counts(root, change):
     """No region, one that reaches the edges, and one of single pixels, in all masks."""
     for path in (root / "SegmentationClass").iterdir():
         Image.fromarray(change.astype(np.uint8)).save(path)
-    with pytest.raises(BenchError, match=r"10 images of 'voc' have 0 whole objects of 0 classes with a mask of 4096"):
+    with pytest.raises(
+        BenchError,
+        match=r"10 images of 'voc' have 0 whole objects of 0 classes with a mask of 4096",
+    ):
         pasted(root)
 
 
 def test_settings_that_cannot_be(root):
-    with pytest.raises(BenchError, match=r"give data\.of more images with masks, or lower data\.objects"):
-        pasted(root, objects=4, size=1, of={"kind": "voc", "root": str(root), "only_classes": ["cat", "dog", "cow"]})
+    with pytest.raises(
+        BenchError, match=r"give data\.of more images with masks, or lower data\.objects"
+    ):
+        pasted(
+            root,
+            objects=4,
+            size=1,
+            of={"kind": "voc", "root": str(root), "only_classes": ["cat", "dog", "cow"]},
+        )
     with pytest.raises(BenchError, match="objects in an image"):
         pasted(root, objects=5)
     assert isinstance(pasted(root), PastedImages)

@@ -1,4 +1,5 @@
-"""Images equal torchvision's transforms bit by bit; boxes and masks follow them, on rectangles worked by hand."""
+"""Images equal torchvision's transforms bit by bit; boxes and masks follow them, on rectangles
+worked by hand."""
 
 import numpy as np
 import pytest
@@ -16,7 +17,9 @@ MODES = {name: transforms.InterpolationMode(name) for name in ("bilinear", "bicu
 
 
 def noise(width, height, seed=0):
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+    return Image.fromarray(
+        np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    )
 
 
 def plain(resize=None, crop=None):
@@ -38,7 +41,9 @@ def by_torchvision(image, resize, crop, mean, std, interpolation):
     ])(image)  # fmt: skip
 
 
-@pytest.mark.parametrize("size", [(500, 375), (375, 500), (256, 256), (257, 300), (301, 223), (31, 640), (40, 30)])
+@pytest.mark.parametrize(
+    "size", [(500, 375), (375, 500), (256, 256), (257, 300), (301, 223), (31, 640), (40, 30)]
+)
 @pytest.mark.parametrize("resize", [256, 200, (144, 150)])
 @pytest.mark.parametrize("interpolation", MODES)
 def test_image_equals_torchvision_bit_by_bit(size, resize, interpolation):
@@ -50,7 +55,9 @@ def test_image_equals_torchvision_bit_by_bit(size, resize, interpolation):
 
 @pytest.mark.parametrize("interpolation", MODES)
 @pytest.mark.parametrize(("mean", "std"), [((0.4,), (0.2,)), (MEAN, STD)])
-def test_an_image_of_each_number_of_channels_equals_torchvision_and_is_denormalised(interpolation, mean, std):
+def test_an_image_of_each_number_of_channels_equals_torchvision_and_is_denormalised(
+    interpolation, mean, std
+):
     image, settings = noise(100, 80), (60, 48, mean, std, interpolation)
     preprocessing = Preprocessing(*settings)
     actual, _ = annotated(preprocessing, image)
@@ -58,13 +65,20 @@ def test_an_image_of_each_number_of_channels_equals_torchvision_and_is_denormali
     assert torch.equal(actual, by_torchvision(image, *settings))
     picture = preprocessing.denormalise(actual[None])[0]
     assert (picture.shape, picture.dtype) == ((48, 48, 3), np.uint8)
-    assert np.array_equal(picture, np.asarray(preprocessing.picture(Sample(image, "image")).convert("RGB")))
+    assert np.array_equal(
+        picture, np.asarray(preprocessing.picture(Sample(image, "image")).convert("RGB"))
+    )
 
 
-@pytest.mark.parametrize(("mean", "std"), [(MEAN, STD), ((0.5,) * 3, (0.25, 1 / 3, 7.0)), ((0.4,), (0.2,))])
+@pytest.mark.parametrize(
+    ("mean", "std"), [(MEAN, STD), ((0.5,) * 3, (0.25, 1 / 3, 7.0)), ((0.4,), (0.2,))]
+)
 def test_every_value_is_normalised_as_torchvision_does_bit_by_bit(mean, std):
-    """Divided by 255 in float32, the mean subtracted, divided by the deviation, in this order; of batches too."""
-    values = torch.arange(256, dtype=torch.uint8).view(1, 16, 16).expand(len(mean), -1, -1).contiguous()
+    """Divided by 255 in float32, the mean subtracted, divided by the deviation, in this order; of
+    batches too."""
+    values = (
+        torch.arange(256, dtype=torch.uint8).view(1, 16, 16).expand(len(mean), -1, -1).contiguous()
+    )
     functional = transforms.functional
     image = functional.to_pil_image(values)
     expected = functional.normalize(functional.to_tensor(image), mean, std)
@@ -72,12 +86,15 @@ def test_every_value_is_normalised_as_torchvision_does_bit_by_bit(mean, std):
     actual = preprocessing.normalised(preprocessing.pixels(Sample(image, "image")))
     assert actual.dtype == torch.float32
     assert torch.equal(actual, expected)
-    assert torch.equal(preprocessing.normalised(torch.stack([values, values])), torch.stack([expected, expected]))
+    assert torch.equal(
+        preprocessing.normalised(torch.stack([values, values])), torch.stack([expected, expected])
+    )
     assert torch.equal(annotated(preprocessing, image)[0], expected)
 
 
 def test_boxes_through_resize_and_crop_by_hand():
-    """400 x 200, shorter side to 100: halves to 200 x 100. A crop of 100 starts at x = 50, y = 0."""
+    """400 x 200, shorter side to 100: halves to 200 x 100. A crop of 100 starts at x = 50, y =
+    0."""
     objects = (
         (3, (120.0, 20.0, 260.0, 180.0)),  # halves to 60..130, 10..90, moves left by 50
         (4, (0.0, 0.0, 160.0, 40.0)),  # halves to 0..80: the crop cuts the left 50 away
@@ -93,10 +110,14 @@ def test_boxes_through_resize_and_crop_by_hand():
 def test_boxes_and_masks_by_hand_also_in_the_padding_of_a_large_crop():
     _, annotation = annotated(plain((50, 300)), noise(100, 200), (1, (10.0, 20.0, 30.0, 60.0)))
     assert annotation.boxes.tolist() == [[30, 5, 90, 15]]  # scaled per axis
-    _, annotation = annotated(plain((1, 2)), noise(4, 2), mask=np.array([[0, 0, 9, 9], [0, 0, 9, 9]]))
+    _, annotation = annotated(
+        plain((1, 2)), noise(4, 2), mask=np.array([[0, 0, 9, 9], [0, 0, 9, 9]])
+    )
     assert annotation.mask.tolist() == [[0, 9]]  # the nearest pixel's
     mask = np.zeros((20, 10), dtype=int)
-    image, annotation = annotated(plain(crop=15), noise(10, 20), (1, (0.0, 0.0, 10.0, 20.0)), mask=mask)
+    image, annotation = annotated(
+        plain(crop=15), noise(10, 20), (1, (0.0, 0.0, 10.0, 20.0)), mask=mask
+    )
     assert image.shape == (3, 15, 15)
     assert annotation.boxes.tolist() == [[2, 0, 12, 15]]  # 5 columns of padding: 2 left, 3 right
     assert (annotation.mask[:, 2:12] == 0).all()
@@ -104,22 +125,29 @@ def test_boxes_and_masks_by_hand_also_in_the_padding_of_a_large_crop():
 
 
 @pytest.mark.parametrize("size", [(403, 201), (203, 407), (150, 150)])
-@pytest.mark.parametrize(("resize", "crop"), [(128, 97), (64, 63), ((90, 120), 80), (None, 101), (150, None)])
+@pytest.mark.parametrize(
+    ("resize", "crop"), [(128, 97), (64, 63), ((90, 120), 80), (None, 101), (150, None)]
+)
 def test_image_box_and_mask_stay_aligned(size, resize, crop):
-    """A white rectangle on black: after any resize and crop, box and mask lie on its white pixels (to one pixel)."""
+    """A white rectangle on black: after any resize and crop, box and mask lie on its white pixels
+    (to one pixel)."""
     width, height = size
     x0, y0, x1, y1 = width // 2 - 40, height // 2 - 30, width // 2 + 25, height // 2 + 45
     picture = np.zeros((height, width, 3), dtype=np.uint8)
     picture[y0:y1, x0:x1] = 255
     mask = np.where(picture[..., 0] > 0, 7, -1)
-    image, annotation = annotated(plain(resize, crop), Image.fromarray(picture), (7, (x0, y0, x1, y1)), mask=mask)
+    image, annotation = annotated(
+        plain(resize, crop), Image.fromarray(picture), (7, (x0, y0, x1, y1)), mask=mask
+    )
     rows, columns = torch.nonzero(image[0] > 0.5, as_tuple=True)
     box = torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
     assert (annotation.boxes[0] - box).abs().max() <= 1
     assert annotation.mask.shape == image.shape[1:]
     assert set(annotation.mask.unique().tolist()) == {-1, 7}
     num_different = ((annotation.mask == 7) != (image[0] > 0.5)).sum()
-    assert num_different <= len(rows.unique()) + len(columns.unique())  # at most half of the rectangle's outline
+    assert num_different <= len(rows.unique()) + len(
+        columns.unique()
+    )  # at most half of the rectangle's outline
 
 
 @pytest.mark.parametrize("size", [(1, 500), (500, 1), (1, 1), (10_000, 40), (30, 10_000)])

@@ -1,4 +1,5 @@
-"""The photographs of real_root: class indices, boxes and masks agree with what is known about them."""
+"""The photographs of real_root: class indices, boxes and masks agree with what is known about
+them."""
 
 import csv
 
@@ -24,11 +25,14 @@ def test_imagenet_matches_the_provenance_file(real_root):
         assert sample.image.size == (int(row["width"]), int(row["height"]))
         assert len(sample.objects) == int(row["boxes"])
         assert sample.problems == ()
-    assert labels(dataset) == [(int(solutions[image_id]["class_index"]),) for image_id in dataset.ids]
+    assert labels(dataset) == [
+        (int(solutions[image_id]["class_index"]),) for image_id in dataset.ids
+    ]
 
 
 def test_voc_masks_match_boxes(real_root):
-    """Classes are the same, and the mask of an object that is alone fills its box but for the border's 5 pixels."""
+    """Classes are the same, and the mask of an object that is alone fills its box but for the
+    border's 5 pixels."""
     dataset = load("voc", real_root / "data", image_set="Segmentation")
     overlaps = []
     for index in range(len(dataset)):
@@ -45,7 +49,9 @@ def test_voc_masks_match_boxes(real_root):
 
 def overlap(first, second):
     """Intersection over union of two boxes."""
-    sides = [min(first[2 + axis], second[2 + axis]) - max(first[axis], second[axis]) for axis in (0, 1)]
+    sides = [
+        min(first[2 + axis], second[2 + axis]) - max(first[axis], second[axis]) for axis in (0, 1)
+    ]
     area = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
     both = max(sides[0], 0) * max(sides[1], 0)
     return both / (sum(area) - both)

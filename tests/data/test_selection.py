@@ -1,4 +1,5 @@
-"""From a configuration to the images chosen: load, subset, check_labels and the files of conf/data."""
+"""From a configuration to the images chosen: load, subset, check_labels and the files of
+conf/data."""
 
 import inspect
 
@@ -13,7 +14,11 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from tests.data.builders import load, scenes
 
-MADE_OF = ("mosaic", "mosaic_focus", "pasted")  # of another data set, whose file is a part of theirs
+MADE_OF = (
+    "mosaic",
+    "mosaic_focus",
+    "pasted",
+)  # of another data set, whose file is a part of theirs
 
 
 def test_the_label_of_several_objects_is_that_of_the_largest_box():
@@ -43,7 +48,10 @@ def test_only_classes(imagenet_root, voc_root):
     assert dataset.labels(1) == (2,)
     assert len(subset(dataset, 1, 0, ["n03"])) == 1
     voc = load("voc", voc_root)
-    assert subset(voc, None, 0, ["dog", "cat"]) == (0, 1)  # one of an image's several classes is enough
+    assert subset(voc, None, 0, ["dog", "cat"]) == (
+        0,
+        1,
+    )  # one of an image's several classes is enough
 
 
 @pytest.mark.parametrize(
@@ -74,7 +82,16 @@ def test_check_labels_refuses_labels_out_of_range(imagenet_root, voc_root):
 def test_dataset_names_are_the_yaml_files():
     of_files = ["arrays", "coco", "folder", "funnybirds", "imagenet", "imagenet_s", "imagenet_v2"]
     of_files += ["parquet", "voc", "webdataset"]
-    drawn = ["hard_patches", "hard_scenes", "planted", "scenes", "scenes_many", "scenes_marked", "signals", "volumes"]
+    drawn = [
+        "hard_patches",
+        "hard_scenes",
+        "planted",
+        "scenes",
+        "scenes_many",
+        "scenes_marked",
+        "signals",
+        "volumes",
+    ]
     drawn += ["planted_signals", "planted_volumes", "scenes_repeated", "synthetic_shapes"]
     assert entry_names("data") == sorted([*of_files, *MADE_OF, *drawn])
 
@@ -82,18 +99,27 @@ def test_dataset_names_are_the_yaml_files():
 def entry(name):
     """The settings of a file, over those of the one on which it builds."""
     config = yaml.safe_load((plugins.conf_folder() / "data" / f"{name}.yaml").read_text())
-    return config if name in MADE_OF or "defaults" not in config else {**entry(*config.pop("defaults")), **config}
+    return (
+        config
+        if name in MADE_OF or "defaults" not in config
+        else {**entry(*config.pop("defaults")), **config}
+    )
 
 
 @pytest.mark.parametrize("name", entry_names("data"))
 def test_an_entry_has_all_settings(name, request):
-    """Every parameter is written down, so that an override of a key that isn't there is an error."""
+    """Every parameter is written down, so that an override of a key that isn't there is an
+    error."""
     config = entry(name)
     parameters = inspect.signature(KINDS[config["kind"]]).parameters
     of_hydra = {"defaults"} if name in MADE_OF else set()  # which puts the keys of `of` there
-    assert set(config) == {*LOADING, *parameters, *of_hydra} - {NETWORK} - ({"of"} if name in MADE_OF else set())
+    assert set(config) == {*LOADING, *parameters, *of_hydra} - {NETWORK} - (
+        {"of"} if name in MADE_OF else set()
+    )
     assert config["target"] in (None, *TARGET_RULES)
-    if "???" in (config.get("root"), config.get("path")) or name in MADE_OF:  # their own tests build them
+    if (
+        "???" in (config.get("root"), config.get("path")) or name in MADE_OF
+    ):  # their own tests build them
         return
     if "root" in config:
         config |= {"root": str(request.getfixturevalue(f"{name}_root")), "classes": None}
@@ -107,12 +133,21 @@ def test_an_entry_has_all_settings(name, request):
         ({"kind": "imagnet"}, "imagenet"),
         ({}, "kind of data set"),
         ({"kind": "scenes", "size": 3, "sede": 1}, "seed"),
-        ({"kind": "scenes", "size": 3, "objects": "some"}, "no number of objects of the scenes 'some'"),
+        (
+            {"kind": "scenes", "size": 3, "objects": "some"},
+            "no number of objects of the scenes 'some'",
+        ),
         ({"kind": "scenes", "size": None}, r"data\.size"),
         ({"kind": "scenes", "size": 5, "split": "evaluate"}, "evaluation"),
         ({"kind": "scenes_marked", "size": 80, "mark": "with_clas"}, "with_class"),
-        ({"kind": "planted", "size": None}, "data.size must be a number of images, .* drawn, 1 to 1000000, not None"),
-        ({"kind": "planted", "size": 6, "split": "tests"}, "no split of the grounds 'tests'; did you mean|there are"),
+        (
+            {"kind": "planted", "size": None},
+            "data.size must be a number of images, .* drawn, 1 to 1000000, not None",
+        ),
+        (
+            {"kind": "planted", "size": 6, "split": "tests"},
+            "no split of the grounds 'tests'; did you mean|there are",
+        ),
         ({"kind": "planted", "size": 6, "sede": 1}, "did you mean 'seed'"),
         ({"kind": "voc"}, r"data\.root"),
         ({"kind": "imagenet", "root": "", "classes": []}, r"data\.classes"),
@@ -134,7 +169,9 @@ def test_a_background_output_moves_the_classes_behind_it(voc_root, place):
     names = [*plain.classes, None]  # of a mask's -1
     for index in range(3):
         sample, before = data.read(index), plain.read(index)
-        assert [data.classes[label] for label in data.labels(index)] == [names[label] for label in plain.labels(index)]
+        assert [data.classes[label] for label in data.labels(index)] == [
+            names[label] for label in plain.labels(index)
+        ]
         assert [(data.classes[label], box) for label, box in sample.objects] == [
             (names[label], box) for label, box in before.objects
         ]

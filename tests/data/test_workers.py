@@ -1,4 +1,5 @@
-"""A process that reads images and dies ends the run in a sentence: which image it read, and the setting without it."""
+"""A process that reads images and dies ends the run in a sentence: which image it read, and the
+setting without it."""
 
 import multiprocessing
 import os
@@ -33,11 +34,16 @@ class Deadly(Scenes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("code", "end"), [(signal.SIGKILL, "SIGKILL"), (3, "exit code 3"), (0, "exit code 0")])
+@pytest.mark.parametrize(
+    ("code", "end"), [(signal.SIGKILL, "SIGKILL"), (3, "exit code 3"), (0, "exit code 0")]
+)
 def test_an_image_that_kills_its_process_is_named_and_can_be_left_out(code, end):
     before, children = signal.getsignal(signal.SIGCHLD), multiprocessing.active_children()
     data = Deadly(20, code)
-    with pytest.raises(BenchError, match=rf"'{data.ids[20]}' ended by {end}\. .*data\.leave_out=\['{data.ids[20]}'\]"):
+    with pytest.raises(
+        BenchError,
+        match=rf"'{data.ids[20]}' ended by {end}\. .*data\.leave_out=\['{data.ids[20]}'\]",
+    ):
         list(batches(data, range(SIZE), PLAIN, "label", 8, 2))
     assert multiprocessing.active_children() == children
     assert signal.getsignal(signal.SIGCHLD) == before
@@ -49,7 +55,10 @@ def test_an_image_that_kills_its_process_is_named_and_can_be_left_out(code, end)
 @pytest.mark.parametrize(
     ("leave_out", "message"),
     [
-        (["evaluation-1-00002"], r"data\.leave_out names 'evaluation-1-00002', which is no image of 'scenes'"),
+        (
+            ["evaluation-1-00002"],
+            r"data\.leave_out names 'evaluation-1-00002', which is no image of 'scenes'",
+        ),
         (list(Deadly(None, 0).ids), "leaves none of the 40 images"),
     ],
 )
@@ -61,7 +70,9 @@ def test_what_can_t_be_left_out_is_a_sentence(leave_out, message):
 @pytest.mark.slow
 def test_a_worker_that_dies_while_the_caller_computes_raises_where_the_next_images_are_asked_for():
     """Not in the caller's code, where torch's own handler would."""
-    loaded = batches(Deadly(None, 0), [place % SIZE for place in range(SIZE * 9)], PLAIN, "label", 8, 1)
+    loaded = batches(
+        Deadly(None, 0), [place % SIZE for place in range(SIZE * 9)], PLAIN, "label", 8, 1
+    )
     next(loaded)
     (worker,) = multiprocessing.active_children()
     worker.kill()
@@ -84,7 +95,9 @@ class DiesWriting(Scenes):
                 assert frame.f_back is not None
                 frame = frame.f_back
             queue = frame.f_locals["data_queue"]
-            with queue._wlock:  # as whoever writes holds it, or the message before would be cut in two
+            with (
+                queue._wlock
+            ):  # as whoever writes holds it, or the message before would be cut in two
                 os.write(queue._writer.fileno(), struct.pack("!i", 1000) + b"half")
                 os.kill(os.getpid(), signal.SIGKILL)
         return super().read(index)

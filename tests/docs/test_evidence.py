@@ -7,11 +7,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))
-CITING = [f"docs/{name}.md" for name in ("architecture", "game", "reliability", "scale", "security", "targets")]
+CITING = [
+    f"docs/{name}.md"
+    for name in ("architecture", "game", "reliability", "scale", "security", "targets")
+]
 CITING += ["docs/studies/performance.md", "docs/studies/planted.md"]
 LINK = re.compile(r"\]\((?!https?:)([\w./-]*)(?:#([\w-]+))?\)")
 PATH = re.compile(r"`([\w./-]+(?:\.py|\.md|\.yaml|/))`")
-MODULES = [path.relative_to(ROOT) for path in (ROOT / "bench").rglob("*.py")]  # a short name is the end of one's path
+MODULES = [
+    path.relative_to(ROOT) for path in (ROOT / "bench").rglob("*.py")
+]  # a short name is the end of one's path
 WRITTEN_BY_RUNS = {"curves/", "records/", "tables/", "figures/", "running/", "tables/runtime.md"}
 
 
@@ -19,19 +24,29 @@ WRITTEN_BY_RUNS = {"curves/", "records/", "tables/", "figures/", "running/", "ta
 def test_cited_paths_exist(page):
     paths = set(PATH.findall((ROOT / page).read_text())) - WRITTEN_BY_RUNS
     assert paths
-    missing = [path for path in sorted(paths) if not (ROOT / path).exists() and not (ROOT / "bench" / path).exists()]
+    missing = [
+        path
+        for path in sorted(paths)
+        if not (ROOT / path).exists() and not (ROOT / "bench" / path).exists()
+    ]
     assert not [path for path in missing if not any(module.match(path) for module in MODULES)]
 
 
 def test_table_of_rooms_is_complete():
     text = (ROOT / "docs/architecture.md").read_text()
-    rooms = [path.name for path in (ROOT / "bench").iterdir() if path.is_dir() and (path / "__init__.py").is_file()]
+    rooms = [
+        path.name
+        for path in (ROOT / "bench").iterdir()
+        if path.is_dir() and (path / "__init__.py").is_file()
+    ]
     assert not [room for room in rooms if f"| `bench/{room}/` |" not in text]
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *PAGES])
 def test_links_lead_to_a_page_and_a_heading(page):
-    text = re.sub(r"^```.*?^```$", "", (ROOT / page).read_text(), flags=re.M | re.S)  # code isn't read for links
+    text = re.sub(
+        r"^```.*?^```$", "", (ROOT / page).read_text(), flags=re.M | re.S
+    )  # code isn't read for links
     for target, anchor in LINK.findall(text):
         path = (ROOT / page).parent / target if target else ROOT / page
         assert path.exists(), f"{page} links {target}"

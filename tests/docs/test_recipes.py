@@ -1,4 +1,5 @@
-"""The recipes of CONTRIBUTING.md, applied to a copy of the repository: each is complete, and its commands succeed."""
+"""The recipes of CONTRIBUTING.md, applied to a copy of the repository: each is complete, and its
+commands succeed."""
 
 import os
 import re
@@ -21,7 +22,14 @@ COPIED = (
     "results/reference",
     "scripts",
 )
-COPIED += ("tests", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "hatch_build.py", "pyproject.toml")
+COPIED += (
+    "tests",
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "hatch_build.py",
+    "pyproject.toml",
+)
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc")
 # What stands before a block that is a file, or goes to the end of one.
 FILE = re.compile(r"^(?P<end>At the end of )?`(?P<path>[^`]+)`:$")
@@ -54,7 +62,9 @@ def run(folder: Path, command: str) -> None:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(folder / "build" / "editable"),
     }
-    done = subprocess.run(command, shell=True, cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        command, shell=True, cwd=folder, env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
 
 
@@ -84,7 +94,9 @@ def apply_recipe(folder: Path, body: str) -> list[str]:
             patch.write_text(block["text"], encoding="utf-8")
             run(folder, "git apply --recount recipe.diff")
         else:
-            assert block["language"] == "bash", f"a block of {block['language']} without a file: {before}"
+            assert block["language"] == "bash", (
+                f"a block of {block['language']} without a file: {before}"
+            )
             commands += block["text"].splitlines()
     return commands
 

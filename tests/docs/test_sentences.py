@@ -1,4 +1,5 @@
-"""No sentence of the documentation, nor of a public docstring, is longer than a reader holds: 35 words."""
+"""No sentence of the documentation, nor of a public docstring, is longer than a reader holds: 35
+words."""
 
 import ast
 import re
@@ -9,9 +10,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LONGEST = 35  # words
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
-MODULES = sorted(path for room in ("bench", "methods", "metrics") for path in (ROOT / room).rglob("*.py"))
-NOT_PROSE = re.compile(r"^ *```.*?^ *```$|<!--.*?-->|<[^>\n]+>|^ *(?:\||>>>|\$|:::)[^\n]*$", re.M | re.S)
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+MODULES = sorted(
+    path for room in ("bench", "methods", "metrics") for path in (ROOT / room).rglob("*.py")
+)
+NOT_PROSE = re.compile(
+    r"^ *```.*?^ *```$|<!--.*?-->|<[^>\n]+>|^ *(?:\||>>>|\$|:::)[^\n]*$", re.M | re.S
+)
 NAMES = re.compile(r"`[^`]+`(?:,\s+`[^`]+`)*")  # one word, as is a list of them
 QUOTATION = re.compile(r'"[^"\n]*"')
 BLOCK = re.compile(r"\n\s*\n|\n\s*(?:[-*+]|\d+\.|#+) ")  # paragraphs, list items, headings

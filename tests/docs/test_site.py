@@ -1,5 +1,5 @@
-"""The site that `make docs` builds: its notebooks run, its links hold, neither needs a network, and every public name
-is on it."""
+"""The site that `make docs` builds: its notebooks run, its links hold, neither needs a network, and
+every public name is on it."""
 
 import os
 import re
@@ -12,7 +12,9 @@ import pytest
 import axiom_bench as ab
 
 ROOT = Path(__file__).resolve().parents[2]
-LOADED = re.compile(r"<(?:script|img|iframe|link)\b[^>]*?\b(?:src|href)=\"?((?:https?:)?//[^\" >]+)")
+LOADED = re.compile(
+    r"<(?:script|img|iframe|link)\b[^>]*?\b(?:src|href)=\"?((?:https?:)?//[^\" >]+)"
+)
 
 
 def test_only_public_names_are_shown():
@@ -26,13 +28,18 @@ def test_every_public_name_is_on_the_page():
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built, with warnings as errors: of links, anchors, pages that aren't in the navigation, and docstrings. Every
-    notebook runs, where a download fails, and writes nothing beside itself."""
+    """Built, with warnings as errors: of links, anchors, pages that aren't in the navigation, and
+    docstrings. Every notebook runs, where a download fails, and writes nothing beside itself."""
     notebooks = ROOT / "docs/notebooks"
-    before, offline = sorted(notebooks.iterdir()), dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")
+    before, offline = (
+        sorted(notebooks.iterdir()),
+        dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9"),
+    )
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "--site-dir", str(folder)]
-    built = subprocess.run(command, cwd=ROOT, env=os.environ | offline | {"NO_MKDOCS_2_WARNING": "1"}, stderr=-1)
+    built = subprocess.run(
+        command, cwd=ROOT, env=os.environ | offline | {"NO_MKDOCS_2_WARNING": "1"}, stderr=-1
+    )
     assert not built.returncode, built.stderr.decode()
     assert sorted(notebooks.iterdir()) == before
     return folder
@@ -53,7 +60,8 @@ def test_notebooks_are_pages_with_their_outputs(site: Path):
     for name, page in pages.items():
         assert f'href="{name}.ipynb"' in page
         assert '<table border="1" class="dataframe">' in page  # what a cell shows
-    loaded = r"""["'(](?:https?:)?//[^"' )]+\.(?:js|css|mjs)"""  # by a script, as nbconvert's pages load MathJax
+    # by a script, as nbconvert's pages load MathJax
+    loaded = r"""["'(](?:https?:)?//[^"' )]+\.(?:js|css|mjs)"""
     assert not {url for page in pages.values() for url in re.findall(loaded, page)}
 
 
@@ -68,5 +76,11 @@ def test_the_list_for_language_models_leads_to_pages(site: Path):
 def test_docstrings_are_there(site: Path):
     documented = set(re.findall(r'id="axiom_bench\.([\w.]+)"', (site / "api.html").read_text()))
     presets = {f"outputs.{name}" for name in ab.outputs.__all__}
-    assert {*ab.__all__, *presets, "CutModel.trace", "Trace.ablation_drops", "methods.get"} <= documented
+    assert {
+        *ab.__all__,
+        *presets,
+        "CutModel.trace",
+        "Trace.ablation_drops",
+        "methods.get",
+    } <= documented
     assert "outputs.Sigmoid" not in documented

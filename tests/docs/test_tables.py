@@ -54,8 +54,8 @@ REFERENCE = r"""
 }
 """
 ROW = (
-    "| `brightest_cam` | Brightest-CAM | w_k = max(g_k), the maximum over x and y | `(B, K, 1, 1)` | yes |  |  | "
-    "Doe and Röe 2031, [arXiv:3101.00001](https://arxiv.org/abs/3101.00001) |  |"
+    "| `brightest_cam` | Brightest-CAM | w_k = max(g_k), the maximum over x and y | `(B, K, 1, "
+    "1)` | yes |  |  | Doe and Röe 2031, [arXiv:3101.00001](https://arxiv.org/abs/3101.00001) |  |"
 )
 
 WRITTEN_LISTED_AND_TESTED = """
@@ -147,9 +147,12 @@ def test_every_entry_of_the_bibliography_is_read():
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of the sources with a method more: one file, one YAML file and one entry of the bibliography."""
+    """A copy of the sources with a method more: one file, one YAML file and one entry of the
+    bibliography."""
     for folder in ("bench", "methods", "metrics", "conf", "docs", "scripts", "tests"):
-        shutil.copytree(ROOT / folder, tmp_path / folder)  # with what Python compiled, which holds for the copies
+        shutil.copytree(
+            ROOT / folder, tmp_path / folder
+        )  # with what Python compiled, which holds for the copies
     (tmp_path / "results" / "baselines").mkdir(parents=True)
     for name in ("hatch_build.py", "pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, tmp_path)

@@ -26,11 +26,17 @@ def test_examples_run(monkeypatch: pytest.MonkeyPatch) -> None:
     for example in standing_alone:
         exec(compile(example, "docs/targets.md", "exec"), names)
     networks = (
-        torchvision.models.VisionTransformer(64, 16, num_layers=12, num_heads=2, hidden_dim=16, mlp_dim=32),
-        torchvision.models.SwinTransformer([4, 4], embed_dim=8, depths=[2, 2], num_heads=[2, 2], window_size=[4, 4]),
+        torchvision.models.VisionTransformer(
+            64, 16, num_layers=12, num_heads=2, hidden_dim=16, mlp_dim=32
+        ),
+        torchvision.models.SwinTransformer(
+            [4, 4], embed_dim=8, depths=[2, 2], num_heads=[2, 2], window_size=[4, 4]
+        ),
     )
     names["batches"] = [(names["images"], None)]
-    for statement, model in zip(transformers.splitlines(), networks, strict=True):  # a statement for each network
+    for statement, model in zip(
+        transformers.splitlines(), networks, strict=True
+    ):  # a statement for each network
         exec(compile(statement, "docs/targets.md", "exec"), names | {"model": model.eval()})
 
 

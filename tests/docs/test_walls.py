@@ -1,4 +1,5 @@
-"""The example of docs/findings.md whose network can't see the bottom of the image: it sees all that is above."""
+"""The example of docs/findings.md whose network can't see the bottom of the image: it sees all that
+is above."""
 
 import re
 from pathlib import Path
@@ -20,7 +21,9 @@ def test_no_pixel_behind_the_wall_changes_a_logit_and_methods_show_it_all_the_sa
     for seed in (0, 1):
         network = example["walled"](seed).double()  # where a last bit stays visible
         images = example["images"][0].images.double()
-        noise = 100 * torch.randn(images.shape, generator=torch.Generator().manual_seed(seed)).double()
+        noise = (
+            100 * torch.randn(images.shape, generator=torch.Generator().manual_seed(seed)).double()
+        )
         for row, is_same in ((example["WALL"], True), (example["WALL"] - 1, False)):
             changed = torch.cat([images[:, :, :row], noise[:, :, row:]], 2)
             assert torch.equal(network(changed), network(images)) == is_same

@@ -1,4 +1,5 @@
-"""The embedded detector and segmenter: small, followed by torch.fx, and as good as training.json says."""
+"""The embedded detector and segmenter: small, followed by torch.fx, and as good as training.json
+says."""
 
 import json
 
@@ -32,7 +33,9 @@ def test_the_segmenter_gives_maps_of_the_digits_and_the_ground():
 def test_fx_follows_the_network_to_maps_of_its_last_relu(name):
     network, images, seen = networks.load(name), torch.randn(2, 3, 96, 96), []
     traced = torch.fx.symbolic_trace(network)
-    network.get_submodule(networks.LAYERS[name]).register_forward_hook(lambda *call: seen.append(call[2].shape))
+    network.get_submodule(networks.LAYERS[name]).register_forward_hook(
+        lambda *call: seen.append(call[2].shape)
+    )
     for first, second in zip(network(images), traced(images), strict=True):
         assert torch.equal(first, second)
     assert [shape[2:] for shape in seen[:1]] == [(12, 12)]
@@ -43,7 +46,10 @@ def test_fx_follows_the_network_to_maps_of_its_last_relu(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_five_trainings_are_small_and_reach_the_bar(name):
     title, bar = {"scenes_detector": ("mAP", 0.85), "scenes_segmenter": ("mIoU", 0.75)}[name]
-    assert [file.stem for file in FILES[name]] == [name, *(f"{name}_seed{seed}" for seed in range(1, 5))]
+    assert [file.stem for file in FILES[name]] == [
+        name,
+        *(f"{name}_seed{seed}" for seed in range(1, 5)),
+    ]
     for file in FILES[name]:
         assert file.stat().st_size <= 500_000
         assert min(MEASURED[file.stem][part][title] for part in ("validation", "test")) >= bar
@@ -53,16 +59,20 @@ def test_five_trainings_are_small_and_reach_the_bar(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_training_json_is_measured_again(name):
-    """On the first 200 of its 2,000 scenes; the standard error of either measure among 200 is below 0.01."""
+    """On the first 200 of its 2,000 scenes; the standard error of either measure among 200 is below
+    0.01."""
     recipe = train_dense.RECIPES[name]
     measured = recipe.measure(networks.load(name), *recipe.draw("evaluation", 200, 0))
     assert measured == pytest.approx(MEASURED[name]["test"][recipe.title], abs=0.03)
 
 
 def test_average_precision_and_suppression_by_hand():
-    """Hits of ranks 1 and 3 of two objects: half of the recall at a precision of 1, half at 2 / 3."""
+    """Hits of ranks 1 and 3 of two objects: half of the recall at a precision of 1, half at 2 /
+    3."""
     found = [(0.7, True), (0.9, True), (0.8, False)]
     assert train_dense.average_precision(found, 2) == pytest.approx((1 + 2 / 3) / 2)
     assert train_dense.average_precision(found, 4) == pytest.approx((1 + 2 / 3) / 4)
-    boxes = torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10], [6, 0, 16, 10]])  # IoU 9 / 11, 1 / 4 and 1 / 3
+    boxes = torch.tensor(
+        [[0.0, 0, 10, 10], [1, 0, 11, 10], [6, 0, 16, 10]]
+    )  # IoU 9 / 11, 1 / 4 and 1 / 3
     assert train_dense.suppressed(boxes, torch.tensor([0.2, 0.9, 0.5])) == [1, 2]

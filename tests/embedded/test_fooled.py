@@ -1,4 +1,5 @@
-"""Networks trained to fool Grad-CAM: the loss is of the suite's own maps, and the trainings meet the bar."""
+"""Networks trained to fool Grad-CAM: the loss is of the suite's own maps, and the trainings meet
+the bar."""
 
 import json
 
@@ -22,12 +23,15 @@ def test_the_frame_is_a_twelfth_of_the_side_and_a_third_of_the_image():
     maps = torch.ones(2, 96, 96)
     maps[1, :, :48] = 0  # the right half, of which the frame is as large a share
     uniform = 1 - (80 / 96) ** 2
-    assert fooled.frame_mass(ab.Explanation(heatmap=maps)).tolist() == pytest.approx([uniform, uniform])
+    assert fooled.frame_mass(ab.Explanation(heatmap=maps)).tolist() == pytest.approx(
+        [uniform, uniform]
+    )
 
 
 @pytest.mark.parametrize("name", fooled.STARTS)
 def test_the_loss_is_cross_entropy_and_the_distance_of_grad_cams_heatmap_from_the_frame(name):
-    """By the suite's trace and loops, in float64; each image shows one class, so that chance has no choice."""
+    """By the suite's trace and loops, in float64; each image shows one class, so that chance has no
+    choice."""
     torch.manual_seed(0)
     network, layer = networks.load(fooled.STARTS[name]).double(), networks.LAYERS[name]
     images, targets = torch.randn(3, 3, 96, 96, dtype=torch.float64), torch.tensor([1, 4, 1])
@@ -37,7 +41,11 @@ def test_the_loss_is_cross_entropy_and_the_distance_of_grad_cams_heatmap_from_th
     logs, expected = log_softmax(network(images), 1).detach(), 0.0
     for row, target in enumerate(targets.tolist()):
         inside = sum(float(maps[row, y, x]) ** 2 for y in range(8, 88) for x in range(8, 88))
-        distance = float(((maps[row] - 1) ** 2).sum()) - float(((maps[row, 8:88, 8:88] - 1) ** 2).sum()) + inside
+        distance = (
+            float(((maps[row] - 1) ** 2).sum())
+            - float(((maps[row, 8:88, 8:88] - 1) ** 2).sum())
+            + inside
+        )
         expected += (20 * distance / 96**2 - float(logs[row, target])) / 3
     assert loss.item() == pytest.approx(expected, rel=1e-5)
     assert all(weights.grad.any() for weights in network.parameters())
@@ -52,8 +60,12 @@ def test_trainings_reach_the_bar(name, monkeypatch):
         assert reached[part]["grad_cam_frame_mass"] >= 0.7
     monkeypatch.setattr(train_embedded, "HELD_OUT", 200)
     monkeypatch.setattr(train_embedded, "EXPLAINED", 40)
-    values = train_embedded.measure(name, networks.load(name), fooled.RECIPE, "evaluation", 0, [fooled.frame_mass])
-    assert {what: reached["test"][what] for what in ("accuracy", "grad_cam_frame_mass")} == pytest.approx(
+    values = train_embedded.measure(
+        name, networks.load(name), fooled.RECIPE, "evaluation", 0, [fooled.frame_mass]
+    )
+    assert {
+        what: reached["test"][what] for what in ("accuracy", "grad_cam_frame_mass")
+    } == pytest.approx(
         {what: values[what] for what in ("accuracy", "grad_cam_frame_mass")}, abs=0.03
     )
     assert networks.weights_file(name).stat().st_size <= 500_000

@@ -1,4 +1,5 @@
-"""Scenes with a spurious mark: the scenes of the same numbers but for one tile, which lies on no digit."""
+"""Scenes with a spurious mark: the scenes of the same numbers but for one tile, which lies on no
+digit."""
 
 import numpy as np
 import pytest
@@ -20,7 +21,11 @@ def shows_the_class(scene: scenes.Scene) -> bool:
     return marked.CLASS in [digit for digit, _ in scene.objects]
 
 
-WITH_CLASS = next(number for number in NUMBERS if len(PLAIN[number].objects) > 1 and shows_the_class(PLAIN[number]))
+WITH_CLASS = next(
+    number
+    for number in NUMBERS
+    if len(PLAIN[number].objects) > 1 and shows_the_class(PLAIN[number])
+)
 MARKED = [scene for scene in DRAWN["with_class"] + DRAWN["other_classes"] if scene.mark is not None]
 
 
@@ -47,7 +52,8 @@ def test_beside_the_mark_the_scene_is_the_plain_one_bit_by_bit(placement):
 
 
 def test_the_tile_fills_its_box_as_a_chequerboard_and_keeps_its_distance_from_every_digit():
-    """Dark cells are at most 0.25, bright ones at least 0.75, and the noise has a standard deviation of 0.02."""
+    """Dark cells are at most 0.25, bright ones at least 0.75, and the noise has a standard
+    deviation of 0.02."""
     for scene in MARKED:
         x0, y0, x1, y1 = scene.mark.box
         assert scenes.tight_box(scene.mark.mask) == scene.mark.box
@@ -56,7 +62,9 @@ def test_the_tile_fills_its_box_as_a_chequerboard_and_keeps_its_distance_from_ev
         assert (padded[y0 : y1 + 2 * marked.MARGIN, x0 : x1 + 2 * marked.MARGIN] == -1).all()
         bright = scene.image[y0:y1, x0:x1].mean(2) > 127
         cells = bright[:: marked.CELL, :: marked.CELL]
-        assert np.array_equal(np.kron(cells, np.ones((marked.CELL, marked.CELL), dtype=bool)), bright)
+        assert np.array_equal(
+            np.kron(cells, np.ones((marked.CELL, marked.CELL), dtype=bool)), bright
+        )
         assert (cells[1:] != cells[:-1]).all()
         assert (cells[:, 1:] != cells[:, :-1]).all()
 
@@ -64,7 +72,10 @@ def test_the_tile_fills_its_box_as_a_chequerboard_and_keeps_its_distance_from_ev
 def test_place_and_colours_differ_between_scenes_and_not_between_placements():
     assert len({scene.mark.box for scene in MARKED}) > 60
     again = [marked.draw("evaluation", 3, number) for number in reversed(NUMBERS)][::-1]
-    assert all(np.array_equal(one.image, two.image) for one, two in zip(again, DRAWN["with_class"], strict=True))
+    assert all(
+        np.array_equal(one.image, two.image)
+        for one, two in zip(again, DRAWN["with_class"], strict=True)
+    )
 
 
 def test_place_by_hand():
@@ -109,7 +120,9 @@ def test_each_pattern_fills_its_box_beside_the_digits_and_has_ids_of_its_own(pat
 
 
 def test_a_tag_is_the_same_everywhere_and_an_unknown_pattern_is_refused():
-    tags = [marked.mark_of(scene, 3, number, "tag").pixels for number, scene in enumerate(PLAIN[:9])]
+    tags = [
+        marked.mark_of(scene, 3, number, "tag").pixels for number, scene in enumerate(PLAIN[:9])
+    ]
     assert all((tag == tags[0]).all() for tag in tags)
     with pytest.raises(BenchError, match=r"'tyle'.*tile"):
         load_dataset({**CONFIG, "pattern": "tyle"})
@@ -138,6 +151,8 @@ def test_a_scene_without_its_mark_is_the_plain_one_and_each_other_version_keeps_
     assert (mark.label, mark.mask.tolist()) == (None, drawn(scene).tolist())
     assert (ground.mask == (plain[-1].mask & ~drawn(scene))).all()
     for part, plain_part in zip((*objects, ground), plain, strict=True):
-        for image, plain_image in zip(map(np.asarray, part.images), map(np.asarray, plain_part.images), strict=True):
+        for image, plain_image in zip(
+            map(np.asarray, part.images), map(np.asarray, plain_part.images), strict=True
+        ):
             assert (image[drawn(scene)] == scene.image[drawn(scene)]).all()
             assert (image[~drawn(scene)] == plain_image[~drawn(scene)]).all()

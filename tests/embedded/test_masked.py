@@ -1,4 +1,5 @@
-"""Copies that were fine-tuned on images without some of their pixels: what they saw, and that they meet the bar."""
+"""Copies that were fine-tuned on images without some of their pixels: what they saw, and that they
+meet the bar."""
 
 import json
 

@@ -1,4 +1,5 @@
-"""The embedded networks: small, trained, and able to name an object in scenes that training never saw."""
+"""The embedded networks: small, trained, and able to name an object in scenes that training never
+saw."""
 
 import json
 
@@ -27,10 +28,15 @@ def as_seen(shape: tuple[int, ...] | None) -> Preprocessing:
 
 @pytest.fixture(scope="module")
 def fresh_scenes():
-    """150 scenes of each kind, of the evaluation split and a seed that neither training nor its own report used."""
-    sets = {kind: load_dataset({"kind": kind, "size": 150, "seed": 99}) for kind in set(TRAINED_ON.values())}
+    """150 scenes of each kind, of the evaluation split and a seed that neither training nor its own
+    report used."""
+    sets = {
+        kind: load_dataset({"kind": kind, "size": 150, "seed": 99})
+        for kind in set(TRAINED_ON.values())
+    }
     return {
-        kind: list(batches(dataset, range(150), as_seen(dataset.shape), "label", 75)) for kind, dataset in sets.items()
+        kind: list(batches(dataset, range(150), as_seen(dataset.shape), "label", 75))
+        for kind, dataset in sets.items()
     }
 
 
@@ -41,7 +47,9 @@ def test_predicted_class_is_an_object_of_the_scene(name, fresh_scenes):
     with torch.inference_mode():
         for batch in fresh_scenes[TRAINED_ON[name]]:
             logits = network(batch.images)
-            for row, (predicted, note) in enumerate(zip(logits.argmax(1), batch.annotations, strict=True)):
+            for row, (predicted, note) in enumerate(
+                zip(logits.argmax(1), batch.annotations, strict=True)
+            ):
                 hits.append(int(predicted) in note.labels.tolist())
                 scores.append(logits[row, batch.targets[row]].item())
     assert sum(hits) / len(hits) >= 0.95
@@ -54,31 +62,51 @@ def test_weights_are_small_and_measured(name):
     assert networks.weights_file(name).stat().st_size < 1_000_000
     record = json.loads(networks.weights_file(name).with_name("training.json").read_text())[name]
     assert record["test"]["accuracy"] >= 0.97
-    assert record["parameters"] == sum(parameter.numel() for parameter in networks.load(name).parameters())
+    assert record["parameters"] == sum(
+        parameter.numel() for parameter in networks.load(name).parameters()
+    )
 
 
 def test_other_trainings_are_small_and_all_measured():
     files = {name: networks.weights_files(name) for name in networks.BUILDERS}
-    others = {name: [each[part] for part in each if part.startswith("seed")] for name, each in files.items()}
-    measured = json.loads(networks.weights_file("scenes_vgg").with_name("training.json").read_text())
-    elsewhere = {f"scenes_shortcut_{pattern}_seed{seed}" for pattern in ("stripe", "tag") for seed in range(5)}
+    others = {
+        name: [each[part] for part in each if part.startswith("seed")]
+        for name, each in files.items()
+    }
+    measured = json.loads(
+        networks.weights_file("scenes_vgg").with_name("training.json").read_text()
+    )
+    elsewhere = {
+        f"scenes_shortcut_{pattern}_seed{seed}"
+        for pattern in ("stripe", "tag")
+        for seed in range(5)
+    }
     elsewhere |= {f"{name}_seed1" for name in train_fooled.STARTS}
     assert {file.stem for of_network in others.values() for file in of_network} == {
         name for name in measured if "_seed" in name
     } - elsewhere
     assert sum(file.stat().st_size for name in NAMES for file in others[name]) <= 6_000_000
-    small = [file for name in ("signals_cnn", "volumes_cnn") for file in networks.weights_files(name).values()]
+    small = [
+        file
+        for name in ("signals_cnn", "volumes_cnn")
+        for file in networks.weights_files(name).values()
+    ]
     assert len(small) == 10
     assert sum(file.stat().st_size for file in small) <= 600_000
 
 
 @pytest.mark.slow
 def test_a_seed_draws_the_training_and_no_scene_of_the_evaluation():
-    """Two steps each: the same seed gives the same weights, another one others, which float16 holds exactly."""
+    """Two steps each: the same seed gives the same weights, another one others, which float16 holds
+    exactly."""
     assert {recipe.split for recipe in train_embedded.RECIPES.values()} <= {"train", "fit"}
     tiny = train_embedded.RECIPES["scenes_vgg"]._replace(scenes=128, epochs=1)
-    first, again, other = (train_embedded.trained("scenes_vgg", seed, tiny).state_dict() for seed in (1, 1, 2))
-    assert all(first[name].equal(again[name]) and not first[name].equal(other[name]) for name in first)
+    first, again, other = (
+        train_embedded.trained("scenes_vgg", seed, tiny).state_dict() for seed in (1, 1, 2)
+    )
+    assert all(
+        first[name].equal(again[name]) and not first[name].equal(other[name]) for name in first
+    )
     assert all(weights.equal(weights.half().float()) for weights in first.values())
 
 
@@ -88,10 +116,14 @@ def test_the_layer_is_the_last_with_maps(name):
     network, layer = networks.load(name), networks.LAYERS[name]
     spatial = []
     for path, module in network.named_modules():
-        holds = not path or layer.startswith(f"{path}.")  # the network itself, or what the layer lies in
+        holds = not path or layer.startswith(
+            f"{path}."
+        )  # the network itself, or what the layer lies in
         if not holds and path != "pool":
             module.register_forward_hook(
-                lambda module, inputs, output, path=path: spatial.append(path) if output.shape[2:].numel() > 1 else None
+                lambda module, inputs, output, path=path: (
+                    spatial.append(path) if output.shape[2:].numel() > 1 else None
+                )
             )
     space = networks.KINDS[name].space
     network(torch.zeros(1, 3 if len(space) == 2 else 1, *space))
@@ -102,13 +134,19 @@ def test_the_layer_is_the_last_with_maps(name):
 def test_maps_of_the_vgg_localize_and_break_the_axioms():
     """The goals of its training, on the scenes of the default run and as many again.
 
-    Measured on 400 scenes: 0.96, 0.51, 0.18 and 0.69. The standard error of a hit rate of 0.96 among 250 objects is
-    0.012, that of the mean IoU about 0.01.
+    Measured on 400 scenes: 0.96, 0.51, 0.18 and 0.69. The standard error of a hit rate of 0.96
+    among 250 objects is 0.012, that of the mean IoU about 0.01.
     """
-    rows = batches(load_dataset({"kind": "scenes", "size": 128}), range(128), SCENES, "each_label", 64)
+    rows = batches(
+        load_dataset({"kind": "scenes", "size": 128}), range(128), SCENES, "each_label", 64
+    )
     metrics = ["pointing_game", "box_iou", "sensitivity_error"]
     records = ab.evaluate(
-        networks.load("scenes_vgg"), "features.13", rows, ["xgrad_cam", "grad_cam", "random"], metrics
+        networks.load("scenes_vgg"),
+        "features.13",
+        rows,
+        ["xgrad_cam", "grad_cam", "random"],
+        metrics,
     )
     values = records.groupby(["method", "metric"])["value"]
     mean, median = values.mean(), values.median()
@@ -131,10 +169,15 @@ def test_heads_are_as_documented():
 
 @pytest.mark.parametrize(
     "name",
-    [name for name in networks.BUILDERS if name not in ("scenes_resnet", "scenes_shortcut", *train_fooled.STARTS)],
+    [
+        name
+        for name in networks.BUILDERS
+        if name not in ("scenes_resnet", "scenes_shortcut", *train_fooled.STARTS)
+    ],
 )
 def test_folding_batch_norm_changes_nothing(name):
-    """The script's fold, on untrained layers with statistics far from (0, 1); float64, so only rounding may differ."""
+    """The script's fold, on untrained layers with statistics far from (0, 1); float64, so only
+    rounding may differ."""
     torch.manual_seed(0)
     network = networks.BUILDERS[name](batch_norm=True).double().eval()
     for module in network.modules():
@@ -146,7 +189,9 @@ def test_folding_batch_norm_changes_nothing(name):
     space = networks.KINDS[name].space
     images = torch.randn(2, 3 if len(space) == 2 else 1, *space, dtype=torch.float64)
     folded = train_embedded.fold_batch_norm(network, networks.BUILDERS[name]()).double()
-    returned, of_folded = (torch.cat([part.flatten() for part in each(images)]) for each in (network, folded))
+    returned, of_folded = (
+        torch.cat([part.flatten() for part in each(images)]) for each in (network, folded)
+    )
     # The fold is loaded into float32 layers; of maps some values are near 0.
     assert (returned - of_folded).abs().max() < 1e-5 * returned.abs().max()
 
@@ -160,10 +205,15 @@ def score(name: str, images: list[np.ndarray]) -> Tensor:
 
 @pytest.mark.slow
 def test_one_network_goes_by_the_mark_and_the_other_ignores_it():
-    """On 40 scenes with its digit and 40 without, that no training saw, each with and without the mark: the same but
-    for the tile. On 1,000 scenes (docs/studies/shortcut.md) the shares bounded here are at most 0.01 or at least
-    0.98, scenes_vgg's with its digit and the mark 0.93."""
-    images: dict[str, list[np.ndarray]] = {"digit": [], "digit, marked": [], "other": [], "other, marked": []}
+    """On 40 scenes with its digit and 40 without, that no training saw, each with and without the
+    mark: the same but for the tile. On 1,000 scenes (docs/studies/shortcut.md) the shares bounded
+    here are at most 0.01 or at least 0.98, scenes_vgg's with its digit and the mark 0.93."""
+    images: dict[str, list[np.ndarray]] = {
+        "digit": [],
+        "digit, marked": [],
+        "other": [],
+        "other, marked": [],
+    }
     number = 0
     while min(map(len, images.values())) < 40:
         scene = scenes.draw("evaluation", 99, number)
@@ -175,7 +225,8 @@ def test_one_network_goes_by_the_mark_and_the_other_ignores_it():
             images[f"{kind}, marked"].append(mark.on(scene.image))
         number += 1
     shortcut, vgg = (
-        {kind: score(name, of_kind) for kind, of_kind in images.items()} for name in ("scenes_shortcut", "scenes_vgg")
+        {kind: score(name, of_kind) for kind, of_kind in images.items()}
+        for name in ("scenes_shortcut", "scenes_vgg")
     )
     effect = shortcut["digit, marked"] - shortcut["digit"]
     shares = {

@@ -1,4 +1,5 @@
-"""The planted networks: truth against closed forms and against brute force, in float64; Shapley values by subsets."""
+"""The planted networks: truth against closed forms and against brute force, in float64; Shapley
+values by subsets."""
 
 from collections.abc import Callable, Iterable
 from itertools import permutations
@@ -12,7 +13,15 @@ import axiom_bench as ab
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import load_dataset
-from axiom_bench.embedded.planted import BUILDERS, GRIDS, MEAN, STD, PlantedNetwork, channel_shapley, planted_boxes
+from axiom_bench.embedded.planted import (
+    BUILDERS,
+    GRIDS,
+    MEAN,
+    STD,
+    PlantedNetwork,
+    channel_shapley,
+    planted_boxes,
+)
 from axiom_bench.errors import BenchError
 
 IMAGES = 24
@@ -28,18 +37,22 @@ def batch(request):
 
 @pytest.fixture(scope="module")
 def areas(batch):
-    """Evidence of each colour by image, its cells over a patch's: {colour: (n, 2)}, of the image and its left half."""
+    """Evidence of each colour by image, its cells over a patch's: {colour: (n, 2)}, of the image
+    and its left half."""
     axes = batch.images.ndim - 2
     dataset = load_dataset({"kind": "planted", "size": IMAGES, "seed": 5, "axes": axes})
     counted = {
-        colour: torch.zeros(IMAGES, 2, dtype=torch.float64) for colour in ("red", "green", "blue", "yellow", "cyan")
+        colour: torch.zeros(IMAGES, 2, dtype=torch.float64)
+        for colour in ("red", "green", "blue", "yellow", "cyan")
     }
     for row in range(IMAGES):
         for patch in dataset.draw(row).patches:
             (x0, *starts), (x1, *ends) = patch.box[:axes], patch.box[axes:]
             others = prod(end - start for start, end in zip(starts, ends, strict=True))
             widths = torch.tensor([x1 - x0, max(0, min(x1, batch.images.shape[-1] // 2) - x0)])
-            counted[patch.colour][row] += others * widths / GRIDS[axes].cell ** axes / GRIDS[axes].full
+            counted[patch.colour][row] += (
+                others * widths / GRIDS[axes].cell ** axes / GRIDS[axes].full
+            )
     return counted
 
 
@@ -65,7 +78,9 @@ def closed_form(name: str, areas: dict[str, Tensor]) -> list[Tensor]:
         "planted_shattered": [k * a + wave(a) for k, a in enumerate((r, g, b), 1)],
         "planted_suppressing": [2 * r, -g],
         # Alone each gives a, after one other 1 - a_other, after both nothing.
-        "planted_saturating": [a / 3 + (1 - c) / 6 + (1 - d) / 6 for a, c, d in ((r, g, b), (g, r, b), (b, r, g))],
+        "planted_saturating": [
+            a / 3 + (1 - c) / 6 + (1 - d) / 6 for a, c, d in ((r, g, b), (g, r, b), (b, r, g))
+        ],
         "planted_and": [(r + g - 1) / 2] * 2,
         "planted_or": [(r + largest - g) / 2, (g + largest - r) / 2],
         "planted_duplicate": [r - r**2 / 2, r - r**2 / 2, nothing, g],
@@ -81,8 +96,12 @@ def test_channel_totals_are_the_closed_form(name, batch, areas):
     expected = closed_form(name, areas)
     nothing = torch.zeros_like(expected[0])
     totals = trace.true_contributions.flatten(2).sum(2)
-    torch.testing.assert_close(totals, torch.stack([*expected, nothing, nothing], 1), rtol=1e-12, atol=1e-14)
-    assert all(area.max() <= 1 for area, _ in (areas[colour].unbind(1) for colour in areas))  # what the forms assume
+    torch.testing.assert_close(
+        totals, torch.stack([*expected, nothing, nothing], 1), rtol=1e-12, atol=1e-14
+    )
+    assert all(
+        area.max() <= 1 for area, _ in (areas[colour].unbind(1) for colour in areas)
+    )  # what the forms assume
 
 
 @pytest.mark.parametrize("name", BUILDERS)
@@ -93,7 +112,8 @@ def test_a_channel_that_never_matters_has_exactly_nothing(name, batch):
     other = trace.again(targets=1 - trace.targets)
     assert (other.true_contributions[:, :-2] == 0).all()
     torch.testing.assert_close(
-        other.true_contributions[:, -2], other.activations[:, -2] / GRIDS[batch.images.ndim - 2].full
+        other.true_contributions[:, -2],
+        other.activations[:, -2] / GRIDS[batch.images.ndim - 2].full,
     )
 
 
@@ -107,8 +127,12 @@ def test_where_equal_dead_unconnected_and_cancelling_channels_contribute(batch):
     trace = traced("planted_region", batch)
     half = trace.activations.shape[-1] // 2
     assert (trace.true_contributions[..., half:] == 0).all()
-    assert (trace.activations[:, 0, ..., half:] > 0).flatten(1).any(1).all()  # there is red in the right half
-    assert (trace.activations[:, 2] > 0).flatten(1).any(1).all()  # and yellow, of which nothing counts
+    assert (
+        (trace.activations[:, 0, ..., half:] > 0).flatten(1).any(1).all()
+    )  # there is red in the right half
+    assert (
+        (trace.activations[:, 2] > 0).flatten(1).any(1).all()
+    )  # and yellow, of which nothing counts
     trace = traced("planted_cancelling", batch)
     assert (trace.activations[:, 1].flatten(1).sum(1) == 0).all()
     assert (trace.true_contributions[:, 1] >= 0).all()
@@ -117,15 +141,23 @@ def test_where_equal_dead_unconnected_and_cancelling_channels_contribute(batch):
 
 def test_the_input_gradient_vanishes_and_the_layers_does_not(batch):
     images = batch.images.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(BUILDERS["planted_vanishing"](images.ndim - 2)(images)[:, 0].sum(), images)
+    (gradient,) = torch.autograd.grad(
+        BUILDERS["planted_vanishing"](images.ndim - 2)(images)[:, 0].sum(), images
+    )
     assert (gradient == 0).all()
-    vanishing, additive = (traced(name, batch) for name in ("planted_vanishing", "planted_additive"))
-    torch.testing.assert_close(vanishing.activations[:, :4], additive.activations[:, :4], rtol=0, atol=0)
+    vanishing, additive = (
+        traced(name, batch) for name in ("planted_vanishing", "planted_additive")
+    )
+    torch.testing.assert_close(
+        vanishing.activations[:, :4], additive.activations[:, :4], rtol=0, atol=0
+    )
     torch.testing.assert_close(vanishing.gradients, additive.gradients, rtol=0, atol=0)
 
 
 def test_the_layers_gradients_alternate_where_the_score_is_nearly_linear(batch):
-    shattered, additive = (traced(name, batch) for name in ("planted_shattered", "planted_additive"))
+    shattered, additive = (
+        traced(name, batch) for name in ("planted_shattered", "planted_additive")
+    )
     assert (shattered.scores - additive.scores).abs().max() <= 3 * 7 / 16 + 1e-5  # of float32
     moved = GRIDS[batch.images.ndim - 2].full * (shattered.gradients - additive.gradients)[:, :3]
     torch.testing.assert_close(moved.abs(), torch.full_like(moved, 8))
@@ -150,13 +182,18 @@ def test_images_of_the_size_of_photographs_have_the_same_truth(name, batch):
     large = next(iter(batches(dataset, range(IMAGES), preprocessing, "label", IMAGES)))
     assert large.images.shape[2:] == (224, 224)
     ours, expected = traced(name, large), traced(name, batch)
-    torch.testing.assert_close(ours.activations[:, :-1], expected.activations[:, :-1], rtol=0, atol=0)
-    torch.testing.assert_close(ours.true_contributions, expected.true_contributions, rtol=0, atol=1e-7)
+    torch.testing.assert_close(
+        ours.activations[:, :-1], expected.activations[:, :-1], rtol=0, atol=0
+    )
+    torch.testing.assert_close(
+        ours.true_contributions, expected.true_contributions, rtol=0, atol=1e-7
+    )
 
 
 def position_values(network: PlantedNetwork, maps: Tensor, unions: bool) -> Tensor:
-    """Of the first two channels' first two positions: the Shapley value by all orders of the four, (2, 2); with
-    unions the Owen value, over those orders alone in which the positions of a channel follow one another."""
+    """Of the first two channels' first two positions: the Shapley value by all orders of the four,
+    (2, 2); with unions the Owen value, over those orders alone in which the positions of a channel
+    follow one another."""
 
     @torch.no_grad()
     def score(rows: Tensor) -> Tensor:
@@ -164,20 +201,31 @@ def position_values(network: PlantedNetwork, maps: Tensor, unions: bool) -> Tens
         part[0, :2].flatten(1)[:, :2] = rows.view(2, 2)
         return network.head(network.flatten(network.readout(part)))[:, 0]
 
-    orders = [order for order in permutations(range(4)) if not unions or order[0] // 2 == order[1] // 2]
+    orders = [
+        order for order in permutations(range(4)) if not unions or order[0] // 2 == order[1] // 2
+    ]
     return by_orders(score, maps[0, :2].flatten(1)[:, :2].flatten(), orders).view(2, 2)
 
 
-def truth_of(name: str, positions: list[list[float]], axes: int) -> tuple[Tensor, PlantedNetwork, Tensor]:
-    """Of maps (1, K, *cells) that are 0 but for two positions of two channels, few enough to enumerate: the true
-    contributions there (2, 2), the network, and the maps."""
+def truth_of(
+    name: str, positions: list[list[float]], axes: int
+) -> tuple[Tensor, PlantedNetwork, Tensor]:
+    """Of maps (1, K, *cells) that are 0 but for two positions of two channels, few enough to
+    enumerate: the true contributions there (2, 2), the network, and the maps."""
     network = BUILDERS[name](axes).double()
     maps = torch.zeros_like(network.features(torch.zeros(1, 3, *(24,) * axes, dtype=torch.float64)))
     maps[0, :2].flatten(1)[:, :2] = torch.tensor(positions, dtype=torch.float64)
-    return network.true_contributions(maps, torch.tensor([0]))[0, :2].flatten(1)[:, :2], network, maps
+    return (
+        network.true_contributions(maps, torch.tensor([0]))[0, :2].flatten(1)[:, :2],
+        network,
+        maps,
+    )
 
 
-POSITIONS = {"of different values": [[9.0, 3.0], [7.0, 5.0]], "of equal values": [[6.0, 6.0], [6.5, 6.5]]}
+POSITIONS = {
+    "of different values": [[9.0, 3.0], [7.0, 5.0]],
+    "of equal values": [[6.0, 6.0], [6.5, 6.5]],
+}
 
 
 @pytest.mark.parametrize("axes", GRIDS)
@@ -186,14 +234,18 @@ POSITIONS = {"of different values": [[9.0, 3.0], [7.0, 5.0]], "of equal values":
 def test_positions_have_their_shapley_value_where_the_head_is_multilinear(name, positions, axes):
     truth, network, maps = truth_of(name, POSITIONS[positions], axes)
     for unions in (False, True):
-        torch.testing.assert_close(truth, position_values(network, maps, unions), rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(
+            truth, position_values(network, maps, unions), rtol=1e-12, atol=1e-14
+        )
 
 
 @pytest.mark.parametrize("axes", GRIDS)
 @pytest.mark.parametrize("name", ["planted_saturating", "planted_and", "planted_or"])
 def test_positions_have_their_owen_value_where_active_positions_are_equal(name, axes):
     truth, network, maps = truth_of(name, POSITIONS["of equal values"], axes)
-    torch.testing.assert_close(truth, position_values(network, maps, unions=True), rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(
+        truth, position_values(network, maps, unions=True), rtol=1e-12, atol=1e-14
+    )
     assert (truth != 0).all()
 
 
@@ -207,27 +259,45 @@ def test_positions_of_different_values_may_have_another_owen_value():
 
 @pytest.mark.parametrize("batch", [2], indirect=True, ids=["images"])
 def test_each_box_has_the_truth_of_its_half(batch, areas):
-    """Red is in both halves, and one channel: what the axioms ask for doesn't tell where it counts."""
+    """Red is in both halves, and one channel: what the axioms ask for doesn't tell where it
+    counts."""
     network = ab.BoxScores(planted_boxes().double().eval())
     side = batch.images.shape[-1] / 2
     for half in (0, 1):
-        places = torch.tensor([[half, half * side, 0, (1 + half) * side, 2 * side]]).expand(IMAGES, -1)
+        places = torch.tensor([[half, half * side, 0, (1 + half) * side, 2 * side]]).expand(
+            IMAGES, -1
+        )
         trace = ab.trace(network, "features", (batch.images.double(), places), batch.targets)
-        of_half = {colour: area[:, 0] - area[:, 1] if half else area[:, 1] for colour, area in areas.items()}
+        of_half = {
+            colour: area[:, 0] - area[:, 1] if half else area[:, 1]
+            for colour, area in areas.items()
+        }
         expected = [of_half["red"], 2 * of_half["green"], 3 * of_half["blue"]]
         truth = trace.true_contributions
-        torch.testing.assert_close(truth.sum((2, 3))[:, :3], torch.stack(expected, 1), rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(
+            truth.sum((2, 3))[:, :3], torch.stack(expected, 1), rtol=1e-12, atol=1e-14
+        )
         torch.testing.assert_close(truth.sum((2, 3)), trace.ablation_drops, rtol=1e-12, atol=1e-14)
         other_half = truth[..., :8] if half else truth[..., 8:]
         assert (other_half == 0).all()
-        of_methods = {name: ab.methods.get(name)(trace) * trace.activations for name in ("hires_cam", "xgrad_cam")}
+        of_methods = {
+            name: ab.methods.get(name)(trace) * trace.activations
+            for name in ("hires_cam", "xgrad_cam")
+        }
         torch.testing.assert_close(of_methods["hires_cam"], truth, rtol=1e-12, atol=1e-14)
-        torch.testing.assert_close(of_methods["xgrad_cam"].sum((2, 3)), truth.sum((2, 3)), rtol=1e-6, atol=1e-9)
-        assert (of_methods["xgrad_cam"][:, 0] - truth[:, 0]).abs().amax((1, 2)).min() > 0  # red leaks into the other
+        torch.testing.assert_close(
+            of_methods["xgrad_cam"].sum((2, 3)), truth.sum((2, 3)), rtol=1e-6, atol=1e-9
+        )
+        assert (of_methods["xgrad_cam"][:, 0] - truth[:, 0]).abs().amax(
+            (1, 2)
+        ).min() > 0  # red leaks into the other
 
 
-def by_orders(score: Callable[[Tensor], Tensor], players: Tensor, orders: Iterable[tuple[int, ...]] = ()) -> Tensor:
-    """The mean over all orders, or some, of what each player's joining gains: (K,) from players (K,)."""
+def by_orders(
+    score: Callable[[Tensor], Tensor], players: Tensor, orders: Iterable[tuple[int, ...]] = ()
+) -> Tensor:
+    """The mean over all orders, or some, of what each player's joining gains: (K,) from players
+    (K,)."""
     total = torch.zeros(len(players), dtype=torch.float64)
     orders = list(orders or permutations(range(len(players))))
     for order in orders:
@@ -252,15 +322,24 @@ GAMES = {
 @pytest.mark.parametrize("game", GAMES)
 @pytest.mark.parametrize("channels", [1, 2, 5])
 def test_it_is_the_mean_over_all_orders(game, channels):
-    evidence = torch.randn(3, channels, dtype=torch.float64, generator=torch.Generator().manual_seed(channels)) + 1
+    evidence = (
+        torch.randn(
+            3, channels, dtype=torch.float64, generator=torch.Generator().manual_seed(channels)
+        )
+        + 1
+    )
     expected = torch.stack([by_orders(GAMES[game], row) for row in evidence])
-    torch.testing.assert_close(channel_shapley(GAMES[game], evidence), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        channel_shapley(GAMES[game], evidence), expected, rtol=1e-12, atol=1e-12
+    )
 
 
 def test_values_add_up_to_the_score_beside_that_of_nothing_in_float64_for_at_most_12_channels():
     evidence = torch.rand(4, 12, generator=torch.Generator().manual_seed(0))
     score = GAMES["with a score of nothing"]
     expected = score(evidence.double()) - score(torch.zeros(4, 12, dtype=torch.float64))
-    torch.testing.assert_close(channel_shapley(score, evidence).sum(1), expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        channel_shapley(score, evidence).sum(1), expected, rtol=1e-12, atol=0
+    )
     with pytest.raises(BenchError, match=r"13 channels take 2\^13 subsets; give at most 12"):
         channel_shapley(GAMES["sum"], torch.zeros(1, 13))

@@ -1,4 +1,5 @@
-"""The scene generator: deterministic, split before drawing, boxes and masks exact; what is redrawn alone changes."""
+"""The scene generator: deterministic, split before drawing, boxes and masks exact; what is redrawn
+alone changes."""
 
 from itertools import combinations
 
@@ -11,7 +12,8 @@ from axiom_bench.embedded import scenes
 
 DISJOINT = ("fit", "validation", "evaluation")
 DRAWN, MANY, REPEATED = (
-    [scenes.draw("evaluation", 3, number, kind) for number in range(60)] for kind in scenes.KINDS.values()
+    [scenes.draw("evaluation", 3, number, kind) for number in range(60)]
+    for kind in scenes.KINDS.values()
 )
 
 
@@ -31,7 +33,8 @@ def test_a_scene_and_its_other_grounds_depend_on_split_seed_and_number_alone():
     assert not np.array_equal(scenes.draw("evaluation", 4, 0).image, DRAWN[0].image)
     assert not np.array_equal(DRAWN[0].image, DRAWN[1].image)
     grounds, same, other = (
-        [drawing.image() for drawing in scenes.other_grounds("evaluation", seed, 7)] for seed in (3, 3, 4)
+        [drawing.image() for drawing in scenes.other_grounds("evaluation", seed, 7)]
+        for seed in (3, 3, 4)
     )
     assert np.array_equal(grounds, same)
     assert not np.array_equal(grounds[0], other[0])
@@ -42,7 +45,11 @@ def test_a_scene_and_its_other_grounds_depend_on_split_seed_and_number_alone():
 @pytest.mark.parametrize(
     ("numbers_of", "pictures_of", "count"),
     [
-        (lambda split: scenes.digits(split)[0].tolist(), lambda split: scenes.digits(split)[1], 1797),
+        (
+            lambda split: scenes.digits(split)[0].tolist(),
+            lambda split: scenes.digits(split)[1],
+            1797,
+        ),
         (lambda split: list(scenes.texture_numbers(split)), scenes.textures, scenes.TEXTURES),
     ],
     ids=["digit", "texture"],
@@ -61,7 +68,9 @@ def test_every_class_and_every_kind_of_texture_is_in_each_split(split):
     assert {number % 5 for number in scenes.texture_numbers(split)} == set(range(5))
 
 
-@pytest.mark.parametrize(("drawn", "counts"), [(DRAWN, {1, 2, 3}), (MANY, {4, 5, 6})], ids=["few", "many"])
+@pytest.mark.parametrize(
+    ("drawn", "counts"), [(DRAWN, {1, 2, 3}), (MANY, {4, 5, 6})], ids=["few", "many"]
+)
 def test_objects_are_of_different_classes_largest_first_with_tight_boxes(drawn, counts):
     assert {len(scene.objects) for scene in drawn} == counts
     for scene in drawn:
@@ -73,7 +82,12 @@ def test_objects_are_of_different_classes_largest_first_with_tight_boxes(drawn, 
         assert scene.label == classes[0]
         for digit, (x0, y0, x1, y1) in scene.objects:
             rows, columns = np.nonzero(scene.mask == digit)
-            assert (x0, y0, x1, y1) == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+            assert (x0, y0, x1, y1) == (
+                columns.min(),
+                rows.min(),
+                columns.max() + 1,
+                rows.max() + 1,
+            )
 
 
 def test_where_classes_repeat_an_object_is_its_class_within_its_box():
@@ -117,7 +131,8 @@ def test_many_objects_are_of_varied_size():
 
 
 def test_objects_stand_out_from_their_ground():
-    """The least contrast of ink to mean ground is 0.35 less what colour, texture and light take: an eye sees it."""
+    """The least contrast of ink to mean ground is 0.35 less what colour, texture and light take: an
+    eye sees it."""
     for scene in DRAWN:
         bright = scene.image.mean(2) / 255
         for digit, _ in scene.objects:
@@ -144,14 +159,18 @@ REDRAWN = [(number, kind) for kind in (scenes.FEW, scenes.MANY) for number in ra
 
 
 @pytest.mark.parametrize(("number", "kind"), REDRAWN)
-def test_a_scene_without_an_object_shows_the_ground_there_and_is_the_same_everywhere_else(number, kind):
+def test_a_scene_without_an_object_shows_the_ground_there_and_is_the_same_everywhere_else(
+    number, kind
+):
     drawing = scenes.drawing_of("evaluation", 3, number, kind)
     scene = scenes.draw("evaluation", 3, number, kind)
     bare = (np.clip(drawing.ground + drawing.noise, 0, 1) * 255).round().astype(np.uint8)
     for place, figure in enumerate(drawing.figures):
         without = drawing.image(without=place)
         assert np.array_equal(without[~figure.drawn], scene.image[~figure.drawn])
-        assert (without[figure.drawn] != scene.image[figure.drawn]).any(1).mean() > 0.9  # ink and ground differ
+        assert (without[figure.drawn] != scene.image[figure.drawn]).any(
+            1
+        ).mean() > 0.9  # ink and ground differ
         assert np.array_equal(without[figure.drawn], bare[figure.drawn])
         assert np.array_equal(figure.drawn, scene.mask == figure.digit)
 

@@ -1,4 +1,5 @@
-"""The signals and volumes: the same on every machine, boxes and masks exact, and networks that break the axioms."""
+"""The signals and volumes: the same on every machine, boxes and masks exact, and networks that
+break the axioms."""
 
 import hashlib
 from itertools import product
@@ -18,8 +19,12 @@ pytestmark = pytest.mark.slow  # runs, and many drawn samples
 
 KINDS = list(shapes.KINDS)
 ANNOTATED = ["box_iou", "mask_iou", "object_deletion", "ground_reliance"]
-METHODS, METRICS = ["grad_cam", "ablation_cam_axiomatic"], ["sensitivity_error", "conservation_error"]
-SAME_BYTES = {  # of 40 samples and masks, which another machine, or another version of a library, must draw too
+METHODS, METRICS = (
+    ["grad_cam", "ablation_cam_axiomatic"],
+    ["sensitivity_error", "conservation_error"],
+)
+# of 40 samples and masks, which another machine, or another version of a library, must draw too
+SAME_BYTES = {
     ("signals", 1): "48874d8cfa6f7b16",
     ("volumes", 3): "fc89fbbc3ecdda1f",
     ("planted", 1): "c15610e26851572f",
@@ -30,7 +35,9 @@ SAME_BYTES = {  # of 40 samples and masks, which another machine, or another ver
 
 @pytest.mark.parametrize(("kind", "axes"), SAME_BYTES)
 def test_samples_are_the_same_bytes_on_every_machine(kind, axes):
-    dataset = load_dataset({"kind": kind, "size": 40, "seed": 3} | ({"axes": axes} if kind == "planted" else {}))
+    dataset = load_dataset(
+        {"kind": kind, "size": 40, "seed": 3} | ({"axes": axes} if kind == "planted" else {})
+    )
     content = "".join(map(dataset.fingerprint, range(40)))
     assert hashlib.sha256(content.encode()).hexdigest()[:16] == SAME_BYTES[kind, axes]
 
@@ -72,7 +79,8 @@ def test_a_sample_without_an_object_or_on_another_ground_is_the_same_elsewhere(k
 
 
 def test_solids_have_as_many_voxels_as_their_geometry_says():
-    """Of height 6. A cube's 6 x 6 x 6; three bars of 3 x 3 x 9 through one middle; the fifth octahedral number."""
+    """Of height 6. A cube's 6 x 6 x 6; three bars of 3 x 3 x 9 through one middle; the fifth
+    octahedral number."""
     counts = {name: shapes.VOLUMES.solid(6, name).sum() for name in shapes.SOLIDS}
     assert (counts["cube"], counts["cross"], counts["octahedron"]) == (6**3, 3 * 81 - 2 * 27, 231)
     ball, shell = (shapes.VOLUMES.solid(6, name) for name in ("ball", "shell"))
@@ -85,7 +93,10 @@ def test_solids_have_as_many_voxels_as_their_geometry_says():
 def test_a_plane_shape_has_the_area_of_its_closed_form_and_its_frame_what_is_near_the_outline(name):
     """Of side 83, turned; the outline is walked along in steps of a fiftieth of a pixel."""
     turn, half = np.deg2rad(33), 41
-    corners = {"square": [(-1, -1), (1, -1), (1, 1), (-1, 1)], "triangle": [(0, -1), (-1, 1), (1, 1)]}.get(name, [])
+    corners = {
+        "square": [(-1, -1), (1, -1), (1, 1), (-1, 1)],
+        "triangle": [(0, -1), (-1, 1), (1, 1)],
+    }.get(name, [])
     edges = zip(corners, [*corners[1:], *corners[:1]], strict=True)
     around = np.linspace(0, 2 * np.pi, 16_000)
     circle = np.stack([np.cos(around), np.sin(around)], 1)
@@ -94,12 +105,20 @@ def test_a_plane_shape_has_the_area_of_its_closed_form_and_its_frame_what_is_nea
     y, x = np.mgrid[:224, :224]
     distance, _ = KDTree(outline @ rotation.T + (100, 120)).query(np.stack([x, y], 2))
     plane = shapes.SYNTHETIC["all"].plane
-    filled, frame = (plane(drawn, 83, np.array([100, 120]), turn) for drawn in (name, f"{name} frame"))
-    assert filled.sum() == pytest.approx({"circle": np.pi, "square": 4, "triangle": 2}[name] * half**2, rel=0.01)
-    assert (frame != (distance <= 8)).sum() <= 8  # half of 83 // 5; of the circle some pixels are 8 away exactly
+    filled, frame = (
+        plane(drawn, 83, np.array([100, 120]), turn) for drawn in (name, f"{name} frame")
+    )
+    assert filled.sum() == pytest.approx(
+        {"circle": np.pi, "square": 4, "triangle": 2}[name] * half**2, rel=0.01
+    )
+    assert (
+        frame != (distance <= 8)
+    ).sum() <= 8  # half of 83 // 5; of the circle some pixels are 8 away exactly
 
 
-@pytest.mark.parametrize(("sides", "ends"), [("all", (25, 50, 100)), ("large", (100,)), ("small", (16,))])
+@pytest.mark.parametrize(
+    ("sides", "ends"), [("all", (25, 50, 100)), ("large", (100,)), ("small", (16,))]
+)
 def test_plane_shapes_are_one_to_an_image_where_the_published_layout_has_them(sides, ends):
     """A disc's box tells its side and its centre, of which each range of sides has a range."""
     centres = {25: (40, 173), 50: (80, 123), 100: (80, 143), 16: (30, 191)}
@@ -138,7 +157,9 @@ def test_networks_break_both_axioms(kind):
     rows = list(batches(dataset, range(60), preprocessing, "label", 60))
     name = f"{kind}_cnn"
     for seed in range(len(networks.weights_files(name))):
-        values = ab.evaluate(networks.load(name, seed), networks.LAYERS[name], rows, METHODS, METRICS)
+        values = ab.evaluate(
+            networks.load(name, seed), networks.LAYERS[name], rows, METHODS, METRICS
+        )
         median = values.groupby(["method", "metric"])["value"].median()
         assert median["grad_cam", "sensitivity_error"] > 0.4
         assert median["grad_cam", "conservation_error"] > 0.2
@@ -147,7 +168,11 @@ def test_networks_break_both_axioms(kind):
 
 @pytest.mark.parametrize("kind", [*KINDS, "synthetic_shapes"])
 def test_a_run_of_the_network_reads_its_data_and_measures_boxes_masks_and_effects(kind, tmp_path):
-    chosen = ["method=[grad_cam,xgrad_cam]", f"metric=[{','.join([*METRICS, *ANNOTATED])}]", "runtime.repeats=0"]
+    chosen = [
+        "method=[grad_cam,xgrad_cam]",
+        f"metric=[{','.join([*METRICS, *ANNOTATED])}]",
+        "runtime.repeats=0",
+    ]
     assert main([f"model={kind}_cnn", "data.size=4", *chosen, f"results={tmp_path}"]) == 0
     values = ab.read_run(tmp_path / "quick" / f"{kind}_cnn")
     assert {*values["data"]} == {kind}

@@ -1,4 +1,5 @@
-"""Methods and metrics are called for as many axes of space as they are made for, and say so for others."""
+"""Methods and metrics are called for as many axes of space as they are made for, and say so for
+others."""
 
 import pytest
 import torch
@@ -13,7 +14,8 @@ CASES = {1: Case("pooled", size=(12,)), 3: Case("pooled", size=(4, 6, 5))}
 
 
 def of_images(trace):
-    """Wrong elsewhere, and in silence: of signals a mean over channels, of volumes one over two axes of three."""
+    """Wrong elsewhere, and in silence: of signals a mean over channels, of volumes one over two
+    axes of three."""
     return trace.gradients.mean((-2, -1), keepdim=True)
 
 
@@ -38,7 +40,10 @@ def test_what_is_made_for_images_has_a_status_and_a_reason_elsewhere(axes):
     assert values.value.isna().all()
     sentences = " ".join(str(warning.message) for warning in caught)
     for name in ("of_images", "mass", "grid_pointing_game"):
-        assert f"'{name}' is made for images, and these are {'signals' if axes == 1 else 'volumes'}" in sentences
+        assert (
+            f"'{name}' is made for images, and these are {'signals' if axes == 1 else 'volumes'}"
+            in sentences
+        )
     assert "'of_any'" not in sentences
     with pytest.raises(ab.BenchError, match=f"say so by dimensions: .{axes}"):
         plugins.of("method", of_images)(CASES[axes].trace())
@@ -48,7 +53,10 @@ def test_what_is_made_for_images_has_a_status_and_a_reason_elsewhere(axes):
 def test_a_function_says_what_it_is_made_for_by_its_attribute_or_its_entry(axes):
     trace = CASES[axes].trace()
     expected = (of_any(trace)[..., None] * trace.activations.flatten(2)).sum(1)
-    for method in (of_any, plugins.from_config("method", "mine", {"_target_": f"{__name__}.of_any"})):
+    for method in (
+        of_any,
+        plugins.from_config("method", "mine", {"_target_": f"{__name__}.of_any"}),
+    ):
         raw_map = ab.Explanation.of(trace, plugins.of("method", method)(trace)).raw_map
         torch.testing.assert_close(raw_map.flatten(1), expected)
     entry = {"_target_": f"{__name__}.of_images", "dimensions": [axes]}

@@ -1,4 +1,5 @@
-"""The loop from a trace to rows, as a notebook calls it; values of the whole data set, in rows with image id "*"."""
+"""The loop from a trace to rows, as a notebook calls it; values of the whole data set, in rows with
+image id "*"."""
 
 from __future__ import annotations
 
@@ -26,7 +27,14 @@ from axiom_bench.notes import NotFiniteMaps
 from axiom_bench.run.notebook import evaluate, explain
 from tests.metrics.build import with_fewer
 
-METRICS = ["sensitivity_error", "conservation_error", "conservation_error_raw", "zeta", "box_iou", "pointing_game"]
+METRICS = [
+    "sensitivity_error",
+    "conservation_error",
+    "conservation_error_raw",
+    "zeta",
+    "box_iou",
+    "pointing_game",
+]
 METHODS = ["grad_cam", "xgrad_cam", "ablation_cam", "centered"]
 
 
@@ -55,7 +63,9 @@ def test_one_row_per_image_method_and_value_in_the_records_columns(net, batch, t
     assert table.value.dtype == np.float64
     assert (table.value.isna() == (table.status != "ok")).all()
     assert (set(table.layer), set(table.experiment), set(table.data)) == ({"1"}, {"-"}, {"-"})
-    np.testing.assert_array_equal(table.target_class, table.image_id.map({"a": 0, "b": 1, "c": 2, "d": 3}))
+    np.testing.assert_array_equal(
+        table.target_class, table.image_id.map({"a": 0, "b": 1, "c": 2, "d": 3})
+    )
     predicted = dict(zip("abcd", net(batch.images).argmax(1).tolist(), strict=True))
     np.testing.assert_array_equal(table.predicted_class, table.image_id.map(predicted))
     explanation = Explanation.of(trace, methods.get("grad_cam")(trace), batch)
@@ -64,14 +74,21 @@ def test_one_row_per_image_method_and_value_in_the_records_columns(net, batch, t
         np.testing.assert_allclose(actual, metrics.get(name)(explanation), rtol=1e-12)
 
 
-def test_statuses_say_why_a_value_is_missing_and_what_does_not_apply_breaks_no_other(net, batch, table):
+def test_statuses_say_why_a_value_is_missing_and_what_does_not_apply_breaks_no_other(
+    net, batch, table
+):
     with pytest.warns(UserWarning, match="'cam' is left out"):
         with_cam = evaluate(net, "1", [batch], ["cam", *METHODS], METRICS)
     for method, metric, status in (("ablation_cam", "sensitivity_error", "not_on_score_scale"),
                                    ("ablation_cam", "conservation_error_raw", "ok"),
                                    ("centered", "conservation_error_raw", "no_contributions")):  # fmt: skip
         assert set(rows_where(with_cam, method=method, metric=metric).status) == {status}
-    assert list(rows_where(with_cam, method="grad_cam", metric="box_iou").status) == ["ok", "ok", "wrong_class", "ok"]
+    assert list(rows_where(with_cam, method="grad_cam", metric="box_iou").status) == [
+        "ok",
+        "ok",
+        "wrong_class",
+        "ok",
+    ]
     assert set(with_cam.status[with_cam.method == "cam"]) == {"not_applicable"}
     pd.testing.assert_frame_equal(with_cam[with_cam.method != "cam"].reset_index(drop=True), table)
 
@@ -83,7 +100,9 @@ def test_a_callable_is_checked_for_the_scores_scale_once(net, batch, trace):
     def normalised_gradient(trace):
         return trace.gradients / trace.gradients.abs().amax((1, 2, 3), keepdim=True)
 
-    table = evaluate(net, "1", [batch], [doubled_gradient, normalised_gradient], ["conservation_error"])
+    table = evaluate(
+        net, "1", [batch], [doubled_gradient, normalised_gradient], ["conservation_error"]
+    )
     assert set(table.status[table.method == "doubled_gradient"]) == {"ok"}
     assert set(table.status[table.method == "normalised_gradient"]) == {"not_on_score_scale"}
     mine = plugin(lambda trace: trace.gradients, on_score_scale=None)
@@ -108,7 +127,9 @@ def test_a_metric_is_not_called_where_no_row_meets_its_needs(trace):
     def untouchable(explanation):
         raise AssertionError("called")
 
-    actual = measure(plugin(untouchable, needs=["boxes"]), Explanation.of(trace, trace.gradients), True)
+    actual = measure(
+        plugin(untouchable, needs=["boxes"]), Explanation.of(trace, trace.gradients), True
+    )
     assert actual["mine"][1] == ("no_annotation",) * 4
 
 
@@ -124,11 +145,31 @@ def test_a_metric_names_the_status_of_what_it_leaves_undefined(trace, undefined)
 
 def test_a_method_and_a_metric_of_a_wrong_shape_are_named(trace, batch):
     imaginary = torch.complex64
-    for answer in (torch.zeros(()), torch.zeros(4, 1), torch.zeros(3), torch.zeros(4, dtype=imaginary), 0.5):
+    for answer in (
+        torch.zeros(()),
+        torch.zeros(4, 1),
+        torch.zeros(3),
+        torch.zeros(4, dtype=imaginary),
+        0.5,
+    ):
         with pytest.raises(BenchError, match="metric 'mine' returned"):
-            measure(plugin(lambda _, answer=answer: answer), Explanation.of(trace, trace.gradients), True)
-    maps = (torch.zeros(3, 2, 2), torch.zeros(4, 0, 0), torch.zeros(4, 2, 2, dtype=imaginary), torch.ones(4, 2, 2) > 0)
-    weights = (torch.zeros(6), torch.zeros(4, 5, 1, 1), torch.zeros(4, 5), torch.zeros(4, 6, 1, 1, dtype=imaginary))
+            measure(
+                plugin(lambda _, answer=answer: answer),
+                Explanation.of(trace, trace.gradients),
+                True,
+            )
+    maps = (
+        torch.zeros(3, 2, 2),
+        torch.zeros(4, 0, 0),
+        torch.zeros(4, 2, 2, dtype=imaginary),
+        torch.ones(4, 2, 2) > 0,
+    )
+    weights = (
+        torch.zeros(6),
+        torch.zeros(4, 5, 1, 1),
+        torch.zeros(4, 5),
+        torch.zeros(4, 6, 1, 1, dtype=imaginary),
+    )
     for answer in (*weights, *map(ab.Map, maps), [1]):
         method = plugin(lambda _, answer=answer: answer, on_score_scale=None)
         with pytest.raises(BenchError, match="method 'mine' returned"):
@@ -136,22 +177,35 @@ def test_a_method_and_a_metric_of_a_wrong_shape_are_named(trace, batch):
 
 
 @pytest.mark.filterwarnings("error")
-def test_weights_may_be_true_and_false_and_complex_values_of_a_metric_lose_no_part_in_silence(net, batch):
+def test_weights_may_be_true_and_false_and_complex_values_of_a_metric_lose_no_part_in_silence(
+    net, batch
+):
     def mask(trace):
         return trace.gradients > 0
 
     numbers = evaluate(
-        net, "1", [batch], [lambda trace: mask(trace).to(trace.gradients)], ["box_iou", "confidence_drop"]
+        net,
+        "1",
+        [batch],
+        [lambda trace: mask(trace).to(trace.gradients)],
+        ["box_iou", "confidence_drop"],
     )
-    assert evaluate(net, "1", [batch], [mask], ["box_iou", "confidence_drop"]).value.equals(numbers.value)
-    with pytest.raises(BenchError, match=r"returned shape \(4,\) of torch.complex128; a metric returns one real value"):
+    assert evaluate(net, "1", [batch], [mask], ["box_iou", "confidence_drop"]).value.equals(
+        numbers.value
+    )
+    with pytest.raises(
+        BenchError,
+        match=r"returned shape \(4,\) of torch.complex128; a metric returns one real value",
+    ):
         evaluate(net, "1", [batch], [mask], [lambda e: e.trace.scores + 1j])
 
 
 def test_a_map_without_a_positive_value_earns_no_score(net, batch):
     flat = [plugin(lambda trace: 0 * trace.activations, "zero", on_score_scale=None),
             plugin(lambda trace: -torch.ones_like(trace.activations), "negative", on_score_scale=None)]  # fmt: skip
-    table = evaluate(net, "1", [batch], flat, ["box_iou", "pointing_game", "confidence_drop", "average_drop"])
+    table = evaluate(
+        net, "1", [batch], flat, ["box_iou", "pointing_game", "confidence_drop", "average_drop"]
+    )
     assert set(table.status) == {"zero_map"}
 
 
@@ -161,22 +215,31 @@ def test_images_that_are_not_finite_leave_the_others_alone(net, batch):
     images[1] = float("nan")
     batches = (replace(batch, images=images), batch)
     chosen = ["xgrad_cam", "centered"]
-    table, clean = (evaluate(net, "1", [each], chosen, map(with_fewer, metrics.names())) for each in batches)
-    assert set(table.status[(table.image_id == "b") & (table.metric != "guarded_channels")]) <= {"not_finite"}
+    table, clean = (
+        evaluate(net, "1", [each], chosen, map(with_fewer, metrics.names())) for each in batches
+    )
+    assert set(table.status[(table.image_id == "b") & (table.metric != "guarded_channels")]) <= {
+        "not_finite"
+    }
     others = ~table.image_id.isin(["b", "*"])  # a value of the whole data set is of the good images
     np.testing.assert_allclose(table.value[others], clean.value[others], rtol=1e-10, atol=1e-12)
 
 
 def divided(trace):
     """XGrad-CAM as the paper writes it: 0 / 0 at a dead channel."""
-    return (trace.gradients * trace.activations).sum((2, 3), True) / trace.activations.sum((2, 3), True)
+    return (trace.gradients * trace.activations).sum((2, 3), True) / trace.activations.sum(
+        (2, 3), True
+    )
 
 
 @pytest.mark.parametrize(
     ("answer", "where"),
     [
         (divided, "the weights of 1 of {} channels are NaN or infinite, 1 of them"),
-        (lambda trace: divided(trace).flatten(1), "the weights of 1 of {} channels are NaN or infinite, 1 of them"),
+        (
+            lambda trace: divided(trace).flatten(1),
+            "the weights of 1 of {} channels are NaN or infinite, 1 of them",
+        ),
         (lambda trace: ab.Map(torch.full((len(trace), 2, 2), torch.inf)), "image 0 4 of 4 pixels"),
     ],
 )
@@ -191,7 +254,9 @@ def test_maps_that_are_not_finite_are_told_once(net, batch, answer, where):
     where = where.format(len(net[0].weight))
     for call in (
         lambda: explain(net, "1", batch.images, [mine, "xgrad_cam"]),
-        lambda: evaluate(net, "1", [(batch.images, None)] * 2, [mine, "xgrad_cam"], ["sensitivity_error"]),
+        lambda: evaluate(
+            net, "1", [(batch.images, None)] * 2, [mine, "xgrad_cam"], ["sensitivity_error"]
+        ),
     ):
         with pytest.warns(
             NotFiniteMaps, match=f"The maps of 'mine' aren't finite for 4 of 4 images: .*{where}"
@@ -204,7 +269,10 @@ def test_a_metric_without_a_finite_value_is_told(net, batch):
     def mine(explanation):
         return explanation.trace.scores.double() * torch.nan
 
-    with pytest.warns(NotFiniteMaps, match=r"The values of the metric 'mine' aren't finite for any of the first \d"):
+    with pytest.warns(
+        NotFiniteMaps,
+        match=r"The values of the metric 'mine' aren't finite for any of the first \d",
+    ):
         evaluate(net, "1", [(batch.images, None)], ["grad_cam"], [mine, "gini"])
 
 
@@ -251,10 +319,14 @@ TAKEN = "another metric's name; return it under"
     ([area, returning("area_too", "area")], f"The metric 'area_too' returned 'area', {TAKEN}"),
 ])  # fmt: skip
 def test_a_metric_can_not_take_another_ones_name(net, batch, chosen, sentence):
-    """A value of its own with the name of a metric that was measured before would replace that one's."""
+    """A value of its own with the name of a metric that was measured before would replace that
+    one's."""
     with pytest.raises(BenchError, match=sentence):
         evaluate(net, "1", [batch], ["grad_cam"], chosen)
-    assert set(evaluate(net, "1", [batch], ["grad_cam"], ["zeta", area])["metric"]) == {"zeta", "area"}
+    assert set(evaluate(net, "1", [batch], ["grad_cam"], ["zeta", area])["metric"]) == {
+        "zeta",
+        "area",
+    }
 
 
 A_BATCH = r"A batch is \(images, targets\) or an axiom_bench.Batch, not a "
@@ -329,7 +401,9 @@ def test_a_curve_has_a_row_for_each_image_and_is_nan_where_its_needs_are_not_met
     assert statuses == ("ok", "ok", "wrong_class", "ok")
     assert points.isnan().all(1).tolist() == [False, False, True, False]
     assert points.shape == (4, 3)
-    wrong = Plugin("mine", "tests.wrong", lambda _: {"mine": torch.zeros(4), "halves": torch.zeros(3, 4)}, SPEC)
+    wrong = Plugin(
+        "mine", "tests.wrong", lambda _: {"mine": torch.zeros(4), "halves": torch.zeros(3, 4)}, SPEC
+    )
     with pytest.raises(BenchError, match="returned shape \\(3, 4\\)"):
         measure(wrong, explanation, True)
 
@@ -339,9 +413,15 @@ def test_a_resample_has_an_image_as_often_as_it_is_drawn():
                            "points": [[8.0, 0.0], [0.0, 4.0], [99.0, 99.0]]})  # fmt: skip
     counts = np.array([[1, 1], [2, 0], [1, 3], [0, 0]])
     resampled = resampled_values(HALVING, curves, counts[:3])["mine"]
-    assert resampled.tolist() == [2.0, 4.0, 1.5]  # the mean of the images drawn, the greatest point, over 2
+    assert resampled.tolist() == [
+        2.0,
+        4.0,
+        1.5,
+    ]  # the mean of the images drawn, the greatest point, over 2
     assert whole_set.values(HALVING, curves) == {"mine": (2.0, "ok")}
-    assert whole_set.values(HALVING, curves[2:]) == {"mine": (pytest.approx(np.nan, nan_ok=True), "no_image")}
+    assert whole_set.values(HALVING, curves[2:]) == {
+        "mine": (pytest.approx(np.nan, nan_ok=True), "no_image")
+    }
 
 
 def test_an_aggregate_takes_parameters_that_it_names_and_has_the_names_of_an_images_values_by_default():

@@ -27,7 +27,9 @@ def test_every_file_is_an_entry_of_its_own_name_and_its_metadata_are_plain_data(
 
 
 def test_an_unknown_name_has_neighbours():
-    with pytest.raises(BenchError, match=r"There is no method 'xgrad_can'; did you mean 'xgrad_cam'"):
+    with pytest.raises(
+        BenchError, match=r"There is no method 'xgrad_can'; did you mean 'xgrad_cam'"
+    ):
         methods.get("xgrad_can")
     with pytest.raises(BenchError, match=r"There is no metric 'box_iuo'; did you mean 'box_iou'"):
         metrics.get("box_iuo")
@@ -74,7 +76,11 @@ def test_a_callable_is_its_own_entry():
 
 
 def test_a_need_may_depend_on_the_parameters():
-    entries = ["boxes", {"other_logits": {"output": ["probability", "accuracy"]}, "masks": {}}, "nonzero_map"]
+    entries = [
+        "boxes",
+        {"other_logits": {"output": ["probability", "accuracy"]}, "masks": {}},
+        "nonzero_map",
+    ]
 
     def needs(**params: object) -> list[str]:
         config = {**CONFIDENCE, "params": params, "needs": entries}
@@ -88,8 +94,13 @@ def test_a_need_may_depend_on_the_parameters():
 def test_a_spoiled_explainer_says_how_far():
     about = {"spoiling": "noise", "degree": 0.0, "unspoiled": "truth", "control": False}
     config = {**BY_CAM, **about}
-    assert plugins.from_config("method", "mine", config).spec.as_dict() == {**about, "needs_drops": False}
-    with pytest.raises(BenchError, match=r"method\.mine\.degree must be 0, for not spoiled, or more, not -1"):
+    assert plugins.from_config("method", "mine", config).spec.as_dict() == {
+        **about,
+        "needs_drops": False,
+    }
+    with pytest.raises(
+        BenchError, match=r"method\.mine\.degree must be 0, for not spoiled, or more, not -1"
+    ):
         plugins.from_config("method", "mine", {**config, "degree": -1})
 
 
@@ -106,7 +117,9 @@ def wrapping(trace: Trace, wrapped: Method = xgrad_cam, strength: float = 1.0) -
 
 def test_a_wrapped_method_is_resolved_as_the_entry_is_read():
     def entry(**params: str) -> plugins.Plugin:
-        return plugins.from_config("method", "mine", {"_target_": f"{__name__}.wrapping", "params": params})
+        return plugins.from_config(
+            "method", "mine", {"_target_": f"{__name__}.wrapping", "params": params}
+        )
 
     assert entry().inner.target == "axiom_bench.methods.xgrad_cam.xgrad_cam"
     by_name = entry(wrapped="grad_cam")
@@ -140,8 +153,13 @@ def of_none():
     ("method", of_none, r"of_none\(\)"),
     ("method", lambda trace, *, power: trace, "power"),
 ])  # fmt: skip
-def test_a_function_of_other_arguments_is_answered_with_the_one_that_it_gets(kind, function, definition):
-    argument = {"metric": r"the explanation, which has .*\.trace", "method": "the trace, which has"}[kind]
+def test_a_function_of_other_arguments_is_answered_with_the_one_that_it_gets(
+    kind, function, definition
+):
+    argument = {
+        "metric": r"the explanation, which has .*\.trace",
+        "method": "the trace, which has",
+    }[kind]
     sentence = f"{definition}, and a {kind} takes one argument, {argument}.*a default value"
     sentence = sentence if definition != "power" else f"one argument, {argument}"
     with pytest.raises(BenchError, match=sentence):

@@ -1,4 +1,5 @@
-"""Each need has a predicate and a status, of the first unmet need; answers come to the CPU, of a GPU in one copy."""
+"""Each need has a predicate and a status, of the first unmet need; answers come to the CPU, of a
+GPU in one copy."""
 
 from __future__ import annotations
 
@@ -47,10 +48,16 @@ def test_each_need_is_judged_row_by_row(trace, explanation):
     needs = [need for need in PRECONDITIONS if need not in given]
     assert list(statuses(needs, explanation, True)) == ["ok"] * 4
     in_row_0 = {
-        "nonzero_score": replace(explanation, trace=replace(trace, scores=only_row_0(trace.scores, 0))),
-        "nonzero_drops": replace(explanation, trace=replace(trace, activations=only_row_0(trace.activations, 0))),
+        "nonzero_score": replace(
+            explanation, trace=replace(trace, scores=only_row_0(trace.scores, 0))
+        ),
+        "nonzero_drops": replace(
+            explanation, trace=replace(trace, activations=only_row_0(trace.activations, 0))
+        ),
         "nonzero_map": replace(explanation, heatmap=only_row_0(explanation.heatmap, 0)),
-        "masks": replace(explanation, masks=only_row_0(torch.ones(4, 12, 12, dtype=torch.bool), False)),
+        "masks": replace(
+            explanation, masks=only_row_0(torch.ones(4, 12, 12, dtype=torch.bool), False)
+        ),
     }
     for need, broken in in_row_0.items():
         statuses_of_rows = judged(need, replace(broken, wrong_class=None))
@@ -64,7 +71,9 @@ def test_each_need_is_judged_row_by_row(trace, explanation):
     annotated_rows = replace(explanation, others=(other, ab.Annotation.none(), other, other))
     assert judged("other_classes", annotated_rows) == ["ok", "one_class", "ok", "ok"]
     boxes = tuple(torch.zeros(count, 4) for count in (0, 0, 1, 0))
-    assert judged("same_class", annotated_rows) == ["one_object"] * 4  # a class is explained, not an object
+    assert (
+        judged("same_class", annotated_rows) == ["one_object"] * 4
+    )  # a class is explained, not an object
     annotated_rows = replace(annotated_rows, same_class=boxes)
     assert judged("same_class", annotated_rows) == ["one_object", "one_object", "ok", "one_object"]
     assert judged("other_objects", annotated_rows) == ["ok", "one_object", "ok", "ok"]
@@ -74,16 +83,26 @@ def test_each_need_is_judged_row_by_row(trace, explanation):
 
 
 def test_the_truth_is_a_need_of_its_own(trace, batch, net):
-    net.true_contributions = lambda activations, targets: activations * (targets != 1)[:, None, None, None]
-    explanation = Explanation.of(ab.trace(net, "1", batch.images, batch.targets), trace.gradients, batch)
+    net.true_contributions = lambda activations, targets: (
+        activations * (targets != 1)[:, None, None, None]
+    )
+    explanation = Explanation.of(
+        ab.trace(net, "1", batch.images, batch.targets), trace.gradients, batch
+    )
     assert judged("truth", explanation) == ["ok"] * 4
     assert judged("positive_truth", explanation) == ["ok", "zero_truth", "ok", "ok"]
-    for without in (Explanation.of(trace, trace.gradients, batch), Explanation(heatmap=explanation.heatmap)):
+    for without in (
+        Explanation.of(trace, trace.gradients, batch),
+        Explanation(heatmap=explanation.heatmap),
+    ):
         assert judged("truth", without) == judged("positive_truth", without) == ["no_truth"] * 4
 
 
 def test_needs_of_all_rows(trace, explanation):
-    assert judged("contributions", replace(explanation, contributions=None)) == ["no_contributions"] * 4
+    assert (
+        judged("contributions", replace(explanation, contributions=None))
+        == ["no_contributions"] * 4
+    )
     assert judged("score_scale", explanation, False) == ["not_on_score_scale"] * 4
     bare = Explanation(heatmap=explanation.heatmap)
     annotated = ("boxes", "masks", "other_classes", "other_masked_classes")
@@ -93,13 +112,19 @@ def test_needs_of_all_rows(trace, explanation):
     assert judged("other_logits", single) == ["one_logit"] * 4
 
 
-def test_what_is_not_finite_comes_first_and_a_need_of_a_finite_score_alone_takes_any_map(trace, batch, explanation):
+def test_what_is_not_finite_comes_first_and_a_need_of_a_finite_score_alone_takes_any_map(
+    trace, batch, explanation
+):
     for number in (float("nan"), float("inf"), float("-inf")):
-        no_score = replace(explanation, trace=replace(trace, scores=only_row_0(trace.scores, number)))
+        no_score = replace(
+            explanation, trace=replace(trace, scores=only_row_0(trace.scores, number))
+        )
         no_maps = [replace(explanation, **{name: only_row_0(getattr(explanation, name), number)})
                    for name in ("raw_map", "heatmap")]  # fmt: skip
         for broken in (no_score, *no_maps):
-            assert judged("score_scale", broken, False) == ["not_finite"] + ["not_on_score_scale"] * 3
+            assert (
+                judged("score_scale", broken, False) == ["not_finite"] + ["not_on_score_scale"] * 3
+            )
         assert judged("finite_score", no_score) == ["not_finite", "ok", "ok", "ok"]
         assert judged("finite_score", no_maps[0]) == ["ok"] * 4
     activations = replace(trace, activations=only_row_0(trace.activations, float("nan")))
@@ -111,7 +136,9 @@ def test_what_is_not_finite_comes_first_and_a_need_of_a_finite_score_alone_takes
 def test_maps_are_searched_and_a_need_is_judged_once_for_all_metrics(explanation, monkeypatch):
     searched = []
     isfinite = torch.Tensor.isfinite
-    monkeypatch.setattr(torch.Tensor, "isfinite", lambda tensor: searched.append(len(tensor)) or isfinite(tensor))
+    monkeypatch.setattr(
+        torch.Tensor, "isfinite", lambda tensor: searched.append(len(tensor)) or isfinite(tensor)
+    )
     for needs in ([], ["score_scale"], ["contributions"]):
         statuses(needs, explanation, True)
     assert searched == [4, 4, 4]  # raw map, heatmap, scores
@@ -126,7 +153,9 @@ def test_maps_are_searched_and_a_need_is_judged_once_for_all_metrics(explanation
 
 def test_drops_are_not_computed_for_a_map(trace):
     explained = Explanation.of(trace, ab.Map(torch.ones(4, 3, 3)))
-    assert set(statuses(["contributions", "nonzero_drops"], explained, True)) == {"no_contributions"}
+    assert set(statuses(["contributions", "nonzero_drops"], explained, True)) == {
+        "no_contributions"
+    }
     assert "ablation_drops" not in vars(trace)
 
 
@@ -137,14 +166,18 @@ class CopiesToTheCPU(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         copied = func is torch.ops.aten._to_copy.default
-        self.count += bool(copied and args[0].is_cuda and torch.device(kwargs.get("device", "cuda")).type == "cpu")
+        self.count += bool(
+            copied and args[0].is_cuda and torch.device(kwargs.get("device", "cuda")).type == "cpu"
+        )
         return func(*args, **kwargs or {})
 
 
 def test_tensors_and_points_are_copied_and_anything_else_stays():
     values = torch.rand(3)
     points = torch.rand(3, 5)
-    first, second = on_cpu([{"a": values, "b": Curve(points, x=range(5))}, {"c": "no tensor", "d": values > 0.5}])
+    first, second = on_cpu(
+        [{"a": values, "b": Curve(points, x=range(5))}, {"c": "no tensor", "d": values > 0.5}]
+    )
     assert first["a"].dtype == torch.float64
     assert torch.equal(first["a"], values.double())
     assert torch.equal(first["b"].points, points.double())

@@ -1,4 +1,5 @@
-"""What metrics ask the model, asked for all methods together: as many passes as are needed, and not a bit changed."""
+"""What metrics ask the model, asked for all methods together: as many passes as are needed, and not
+a bit changed."""
 
 from __future__ import annotations
 
@@ -31,10 +32,16 @@ from tests.every_copy import every_copy_is_classified
 
 METHODS = [methods.get(name) for name in ("grad_cam", "xgrad_cam", "centered", "random")]
 ALL_METRICS = [metrics.get(name) for name in metrics.names()]
-ASKING = [metric for metric in ALL_METRICS if inspect.isgeneratorfunction(inspect.unwrap(metric.call.func))]
+ASKING = [
+    metric
+    for metric in ALL_METRICS
+    if inspect.isgeneratorfunction(inspect.unwrap(metric.call.func))
+]
 
 
-def table(trace: ab.Trace, batch: ab.Batch, chosen: list[Plugin], measured: list[Plugin]) -> pd.DataFrame:
+def table(
+    trace: ab.Trace, batch: ab.Batch, chosen: list[Plugin], measured: list[Plugin]
+) -> pd.DataFrame:
     return frame(part for part in rows_of(trace, batch, chosen, measured) if "value" in part)
 
 
@@ -72,7 +79,8 @@ def traced(network, images) -> ab.Trace:
 
 @pytest.mark.slow
 def test_every_value_is_the_same_together_and_alone(traced):
-    """Bit by bit, in float32: all methods and generator metrics together, and each metric alone with one of them."""
+    """Bit by bit, in float32: all methods and generator metrics together, and each metric alone
+    with one of them."""
     few = [with_few_passes(metric) for metric in ASKING]
     traced, batch = with_parts(traced), annotated(traced)
     together = table(replace(traced), batch, METHODS, few).set_index(["method", "metric"])
@@ -86,8 +94,19 @@ def test_every_value_is_the_same_together_and_alone(traced):
 
 def with_few_passes(metric: Plugin) -> Plugin:
     """At parameters that cost less; the default metrics take minutes."""
-    fewer = {"steps": 5, "subsets": 4, "squares": 2, "samples": 2, "stages": 2, "grid": 3, "passes": 3, "tried": [1, 3]}
-    return plugins.with_params("metric", metric.name, {name: fewer[name] for name in fewer.keys() & metric.params})
+    fewer = {
+        "steps": 5,
+        "subsets": 4,
+        "squares": 2,
+        "samples": 2,
+        "stages": 2,
+        "grid": 3,
+        "passes": 3,
+        "tried": [1, 3],
+    }
+    return plugins.with_params(
+        "metric", metric.name, {name: fewer[name] for name in fewer.keys() & metric.params}
+    )
 
 
 def with_parts(trace: ab.Trace) -> ab.Trace:
@@ -101,18 +120,28 @@ def annotated(trace: ab.Trace) -> ab.Batch:
     boxes = torch.tensor([[2.0, 3.0, 30.0, 31.0], [0.0, 0.0, 20.0, 40.0], [30.0, 5.0, 44.0, 30.0]])
     inside = (torch.arange(trace.images.shape[3]) < 30).expand(trace.images.shape[2:])
     notes = tuple(
-        ab.Annotation(torch.stack([label, label + 1, label]), boxes, torch.where(inside, label, -1), explained=0)
+        ab.Annotation(
+            torch.stack([label, label + 1, label]),
+            boxes,
+            torch.where(inside, label, -1),
+            explained=0,
+        )
         for label in trace.targets
     )
     return ab.Batch(trace.images, tuple("abc"), trace.targets, notes)
 
 
 def test_the_passes_of_a_request_have_one_size(network, images, monkeypatch):
-    """A power of two and no more than there are copies; the last pass is filled up, and that isn't counted."""
+    """A power of two and no more than there are copies; the last pass is filled up, and that isn't
+    counted."""
     trace = ab.trace(network, "layer4", images, torch.tensor([0, 1, 2]))
     rows = []
     forward = trace.cut_model.forward_logits
-    monkeypatch.setattr(trace.cut_model, "forward_logits", lambda images: rows.append(len(images)) or forward(images))
+    monkeypatch.setattr(
+        trace.cut_model,
+        "forward_logits",
+        lambda images: rows.append(len(images)) or forward(images),
+    )
     assert rows_per_pass(trace, 1000) == 32
     for count, sizes in ((1, [3]), (7, [21]), (25, [32, 32, 32])):
         explanation = explained(trace, annotated(trace), METHODS[0])
@@ -121,11 +150,15 @@ def test_the_passes_of_a_request_have_one_size(network, images, monkeypatch):
 
         def asking(explanation: Explanation, count: int = count):
             perturbed = images[:, None].expand(-1, count, -1, -1, -1)
-            return (yield PerturbedImages("mine", count, lambda rows, copies: perturbed[rows, copies]))
+            return (
+                yield PerturbedImages("mine", count, lambda rows, copies: perturbed[rows, copies])
+            )
 
         logits = plugins.of("metric", asking)(explanation)
         assert logits.shape == (3, count, 7)
-        torch.testing.assert_close(logits, trace.logits[:, None].expand(-1, count, -1), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            logits, trace.logits[:, None].expand(-1, count, -1), rtol=1e-5, atol=1e-5
+        )
         assert rows == sizes
         assert trace.passes.trunk_forward - before.trunk_forward == 3 * count
         assert trace.passes.head_forward - before.head_forward == 3 * count
@@ -139,7 +172,9 @@ def test_padded_rows_are_not_run_and_have_the_last_rows_answer(network, images):
     deletion = with_few_passes(metrics.get("deletion_auc"))
     actual = deletion(explained(padded, annotated(padded), METHODS[0]))["deletion_auc"]
     assert trace.passes.trunk_forward - before == 3 * 5
-    assert torch.equal(actual, deletion(explained(trace, annotated(trace), METHODS[0]))["deletion_auc"])
+    assert torch.equal(
+        actual, deletion(explained(trace, annotated(trace), METHODS[0]))["deletion_auc"]
+    )
 
 
 def test_rows_of_one_image_share_the_passes_that_depend_on_no_map(network, images):
@@ -163,7 +198,9 @@ def test_rows_of_one_image_share_the_passes_that_depend_on_no_map(network, image
     assert trace.passes.trunk_forward - before == 3**2
 
 
-SLOW_NETWORKS = [pytest.param(name, marks=pytest.mark.slow) for name in ("resnet18", "mobilenet_v2", "vgg11")]
+SLOW_NETWORKS = [
+    pytest.param(name, marks=pytest.mark.slow) for name in ("resnet18", "mobilenet_v2", "vgg11")
+]
 
 
 @pytest.mark.parametrize("name", ["squeezenet1_1", "shufflenet_v2_x0_5", *SLOW_NETWORKS])
@@ -172,7 +209,11 @@ def test_a_row_is_the_same_wherever_it_stands_in_its_pass(name):
     torch.manual_seed(0)
     model = torchvision.models.get_model(name, weights=None, num_classes=9).eval()
     images = torch.randn(4, 3, 64, 64)
-    trace = ab.trace(model, next(name for name, part in model.named_modules() if isinstance(part, nn.Conv2d)), images)
+    trace = ab.trace(
+        model,
+        next(name for name, part in model.named_modules() if isinstance(part, nn.Conv2d)),
+        images,
+    )
     size = rows_per_pass(trace, 1000)
     others = torch.randn(size, 3, 64, 64)
     logits = []
@@ -189,7 +230,11 @@ def test_methods_that_memory_does_not_hold_together_have_the_same_values(network
     for memory in (2 * activations, 2**30):
         cut = ab.cut(network, "layer1.0", ablation_memory=memory)
         trace = cut.trace(images, torch.tensor([0, 1, 2]))
-        actual.append(table(trace, annotated(trace), METHODS, [metrics.get("random_logit"), metrics.get("gini")]))
+        actual.append(
+            table(
+                trace, annotated(trace), METHODS, [metrics.get("random_logit"), metrics.get("gini")]
+            )
+        )
     pd.testing.assert_frame_equal(*actual, check_exact=True)
 
 
@@ -211,7 +256,10 @@ def test_one_other_trace_is_held_at_a_time(net, batch, trace):
 
 
 def two_methods(function) -> list[Plugin]:
-    return [Plugin(name, "tests.mine", function, MethodSpec(on_score_scale=True)) for name in ("first", "second")]
+    return [
+        Plugin(name, "tests.mine", function, MethodSpec(on_score_scale=True))
+        for name in ("first", "second")
+    ]
 
 
 def test_a_wrong_request_is_named(net, batch):
@@ -238,7 +286,9 @@ def test_a_wrong_request_is_named(net, batch):
 
 def test_a_users_generator_metric_shares_traces_and_an_error_has_its_place(trace, batch):
     def mine(explanation):
-        again = yield Reexplanation(trace.again, lambda other: other.raw_map.flatten(1).sum(1), key="again")
+        again = yield Reexplanation(
+            trace.again, lambda other: other.raw_map.flatten(1).sum(1), key="again"
+        )
         return again - explanation.raw_map.flatten(1).sum(1)
 
     before = trace.passes.trunk_forward

@@ -1,4 +1,5 @@
-"""Where time goes: what is timed, on which trace, what is counted, and which part of an evaluation is charged."""
+"""Where time goes: what is timed, on which trace, what is counted, and which part of an evaluation
+is charged."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ def plugin(function, name):
 
 
 def measured(net, batch, *methods, repeats=2):
-    table = measure_runtime(ab.trace(net, "1", batch.images, batch.targets), methods, repeats=repeats)
+    table = measure_runtime(
+        ab.trace(net, "1", batch.images, batch.targets), methods, repeats=repeats
+    )
     return table.set_index([table.step.where(table.step != "method", table.method)])
 
 
@@ -59,24 +62,37 @@ def test_a_row_per_step_with_its_passes_and_memory(net, batch):
     def refuses(trace):
         raise ab.BenchError("not this model")
 
-    chosen = {"head_twice": head_twice, "free": lambda trace: trace.gradients, "first": of_drops, "second": of_drops}
+    chosen = {
+        "head_twice": head_twice,
+        "free": lambda trace: trace.gradients,
+        "first": of_drops,
+        "second": of_drops,
+    }
     chosen |= {"greedy": greedy, "refuses": refuses}
     with pytest.warns(UserWarning, match="'refuses': not this model"):
         table = measured(net, batch, *(plugin(function, name) for name, function in chosen.items()))
     assert tuple(table.columns) == RUNTIME_COLUMNS
-    assert list(table.index) == ["forward", "trace", "ablation_drops", *chosen][:-1]  # no row of "refuses"
-    passes = table.loc[["forward", "trace", "head_twice", "free"], ["trunk_forward", "trunk_backward", "head_forward"]]
+    assert (
+        list(table.index) == ["forward", "trace", "ablation_drops", *chosen][:-1]
+    )  # no row of "refuses"
+    passes = table.loc[
+        ["forward", "trace", "head_twice", "free"],
+        ["trunk_forward", "trunk_backward", "head_forward"],
+    ]
     assert passes.to_numpy().tolist() == [[1, 0, 1], [1, 0, 1], [0, 0, 1.25], [0, 0, 0]]
     assert {*zip(table.batch_size, table.device, strict=True)} == {(4, "cpu")}
     assert (table.milliseconds_per_image > 0).all()
     assert table.forwards["forward"] == 1
     assert len(seen) >= 2 * (1 + 2)
     assert not any(seen)  # every run gets a trace without drops
-    assert table.peak_memory_bytes["greedy"] == pytest.approx(4e6, rel=0.01)  # the tiny net's maps are kilobytes
+    assert table.peak_memory_bytes["greedy"] == pytest.approx(
+        4e6, rel=0.01
+    )  # the tiny net's maps are kilobytes
 
 
 class Clock:
-    """As `time`, it gains a millisecond each time it is read, so that whatever lies between two readings takes one."""
+    """As `time`, it gains a millisecond each time it is read, so that whatever lies between two
+    readings takes one."""
 
     now = 0.0
 
@@ -91,7 +107,9 @@ class Clock:
 def test_time_is_the_median_after_warm_up_per_image_and_per_forward(net, batch, monkeypatch):
     clock = Clock()
     monkeypatch.setattr("axiom_bench.evaluation.runtime.time", clock)
-    naps = iter([9, 0.019, 9, 0.019, 9])  # counting the passes, which warms up, three rounds, memory
+    naps = iter(
+        [9, 0.019, 9, 0.019, 9]
+    )  # counting the passes, which warms up, three rounds, memory
 
     def nap(trace):
         clock.now += next(naps)
@@ -121,7 +139,11 @@ def test_a_part_inside_another_takes_its_time_from_it(clock: Clock):
                 raise ValueError("a pass failed")
             clock.now += 100
         clock.now += 1000  # of no part
-    assert watch.seconds() == {**dict.fromkeys(PARTS, 0.0), "metrics": 202.0, "metrics' passes": 20.0}
+    assert watch.seconds() == {
+        **dict.fromkeys(PARTS, 0.0),
+        "metrics": 202.0,
+        "metrics' passes": 20.0,
+    }
 
 
 def test_marks_are_read_long_after_they_are_set():
@@ -161,7 +183,8 @@ def test_marks_of_a_gpu_are_milliseconds_and_are_waited_for():
 
 
 def test_the_loop_charges_each_part(clock: Clock, net: nn.Module, batch: ab.Batch):
-    """Two batches, two methods, a metric that asks about perturbed images and one that explains again."""
+    """Two batches, two methods, a metric that asks about perturbed images and one that explains
+    again."""
 
     def method(trace: ab.Trace) -> Tensor:
         clock.now += METHOD
@@ -170,12 +193,16 @@ def test_the_loop_charges_each_part(clock: Clock, net: nn.Module, batch: ab.Batc
     def perturbing(explanation: ab.Explanation):
         clock.now += METRIC
         images = explanation.trace.images
-        scores = yield PerturbedImages("same", 1, lambda rows, copies: images[rows, None], of_image=True)
+        scores = yield PerturbedImages(
+            "same", 1, lambda rows, copies: images[rows, None], of_image=True
+        )
         clock.now += METRIC
         return scores[:, 0, 0]
 
     def explaining(explanation: ab.Explanation):
-        other = yield Reexplanation(explanation.trace.again, lambda again: again.heatmap, key="again")
+        other = yield Reexplanation(
+            explanation.trace.again, lambda again: again.heatmap, key="again"
+        )
         return other.sum((1, 2))
 
     def loaded():

@@ -23,7 +23,14 @@ class Normalised(nn.Module):
 
 def network(*end: nn.Module) -> nn.Sequential:
     torch.manual_seed(0)
-    body = (nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Conv2d(8, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    body = (
+        nn.Conv2d(3, 8, 3, 2),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, 2),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
     return nn.Sequential(*body, nn.Linear(8, 4), *end)
 
 
@@ -32,7 +39,9 @@ def images(size: int = 32) -> Tensor:
     return torch.rand(8, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
-def found(model: nn.Module, inputs: Tensor, layer: str = "2", targets: Tensor | None = None) -> dict[str, str]:
+def found(
+    model: nn.Module, inputs: Tensor, layer: str = "2", targets: Tensor | None = None
+) -> dict[str, str]:
     """{question: level} of all that isn't ok."""
     answers = ab.check(model, layer, inputs, targets)
     assert all("\n" not in str(answer) for answer in answers)
@@ -45,7 +54,9 @@ def test_each_answer_is_one_line() -> None:
         "deterministic: ok", "batch: ok", "outputs: ok", "finite: ok", "layer: ok", "drops: ok", "input: ok",
     ]  # fmt: skip
     assert "8 maps of 7 x 7" in lines[4]
-    assert re.fullmatch(r"drops: ok, torch.fx follows the model: .* cost less than 0\.1 forward passes", lines[5])
+    assert re.fullmatch(
+        r"drops: ok, torch.fx follows the model: .* cost less than 0\.1 forward passes", lines[5]
+    )
     assert "3 x 32 x 32 reach 0 with values from -2.05 to 2.5" in lines[6]
 
 
@@ -80,12 +91,17 @@ def test_a_map_of_one_position_is_constant_and_an_earlier_layer_is_named() -> No
 
 
 def test_images_without_finite_scores_are_counted() -> None:
-    assert found(network(), torch.cat([images(), torch.full((1, 3, 32, 32), torch.nan)]))["finite"] == "note"
+    assert (
+        found(network(), torch.cat([images(), torch.full((1, 3, 32, 32), torch.nan)]))["finite"]
+        == "note"
+    )
 
 
 def test_what_a_network_returns_and_what_changes_it() -> None:
     assert found(network(nn.Softmax(1)), images()) == {"outputs": "note"}
-    assert found(network(nn.BatchNorm1d(4, track_running_stats=False)), images()) == {"deterministic": "stop"}
+    assert found(network(nn.BatchNorm1d(4, track_running_stats=False)), images()) == {
+        "deterministic": "stop"
+    }
 
 
 BYTES, NORMAL = (255.0, 0.0), (1 / 0.226, -0.449 / 0.226)  # the mean of ImageNet's three
@@ -104,15 +120,29 @@ BYTES, NORMAL = (255.0, 0.0), (1 / 0.226, -0.449 / 0.226)  # the mean of ImageNe
 def test_another_range_of_pixels_that_fits_labels_better_is_a_stop(trained, given, meaning):
     """Of a network that names images by how grey they are."""
     labels, greys, conv = torch.arange(40) % 8, torch.arange(8) / 8 + 1 / 16, nn.Conv2d(3, 8, 1)
-    conv.weight.data.copy_(((greys * trained[0] + trained[1]) * 2 / 3)[:, None, None, None].expand(-1, 3, 1, 1))
+    conv.weight.data.copy_(
+        ((greys * trained[0] + trained[1]) * 2 / 3)[:, None, None, None].expand(-1, 3, 1, 1)
+    )
     conv.bias.data.copy_(-((greys * trained[0] + trained[1]) ** 2))
     model = nn.Sequential(conv, nn.AdaptiveAvgPool2d(1), nn.Flatten())
     pixels = greys[labels][:, None, None, None] + (images(8)[:1] - 0.5) / 40
-    (found,) = (each for each in ab.check(model, "0", pixels * given[0] + given[1], labels) if each.level == "stop")
+    (found,) = (
+        each
+        for each in ab.check(model, "0", pixels * given[0] + given[1], labels)
+        if each.level == "stop"
+    )
     assert f"40 of 40 images fit if values are {meaning}, and " in found.sentence
     known = ((-given[1] / given[0],) * 3, (1 / given[0],) * 3)
-    answers = examine(lambda: ab.trace(model, "0", pixels * given[0] + given[1], labels), True, normalisation=known)
-    mean = "[0.485,0.456,0.406] model.std=[0.229,0.224,0.225]" if trained == NORMAL else "[0,0,0] model.std="
+    answers = examine(
+        lambda: ab.trace(model, "0", pixels * given[0] + given[1], labels),
+        True,
+        normalisation=known,
+    )
+    mean = (
+        "[0.485,0.456,0.406] model.std=[0.229,0.224,0.225]"
+        if trained == NORMAL
+        else "[0,0,0] model.std="
+    )
     assert any(f"; set model.mean={mean}" in each.sentence for each in answers)
     for rows, (scale, shift) in ((40, trained), (4, given)):  # what fits, and too few to tell
         answers = ab.check(model, "0", (pixels * scale + shift)[:rows], labels[:rows])
@@ -120,6 +150,8 @@ def test_another_range_of_pixels_that_fits_labels_better_is_a_stop(trained, give
 
 
 def test_labelled_signals_are_asked_for_no_range_of_pixels() -> None:
-    model = nn.Sequential(nn.Conv1d(3, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(6, 5))
+    model = nn.Sequential(
+        nn.Conv1d(3, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(6, 5)
+    )
     answers = ab.check(model, "1", torch.randn(20, 3, 30), torch.arange(20) % 5)
     assert [each.question for each in answers][-2:] == ["input", "labels"]

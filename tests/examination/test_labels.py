@@ -1,4 +1,5 @@
-"""Whether labels mean what a network's outputs mean: no alarm by chance, and the other reading by its name."""
+"""Whether labels mean what a network's outputs mean: no alarm by chance, and the other reading by
+its name."""
 
 import re
 
@@ -9,7 +10,20 @@ import torch
 from axiom_bench.examination.examine import examined_labels, wilson
 
 LABELS = np.arange(40) % 12
-NAMES = ["pear", "apple", "fig", "kiwi", "lime", "plum", "date", "melon", "guava", "mango", "olive", "peach"]
+NAMES = [
+    "pear",
+    "apple",
+    "fig",
+    "kiwi",
+    "lime",
+    "plum",
+    "date",
+    "melon",
+    "guava",
+    "mango",
+    "olive",
+    "peach",
+]
 BY_ALPHABET = np.array(sorted(range(12), key=NAMES.__getitem__))
 BY_TEXT = np.array(sorted(range(12), key=str))
 
@@ -29,14 +43,22 @@ def test_the_interval_holds_the_shares_whose_own_spread_reaches_it(right, number
         (LABELS + 1, r"each label is 1 too low, .*model\.background=0"),
         (LABELS - 1, "each label is 1 too high, .*count labels from 0"),
         (BY_ALPHABET[LABELS], "the labels count the classes in the order of the alphabet"),
-        (BY_ALPHABET.argsort()[LABELS], "the outputs count the classes in the order of the alphabet"),
-        (BY_TEXT[LABELS], r"the labels .* order of the text of their numbers .*data\.folders=index"),
+        (
+            BY_ALPHABET.argsort()[LABELS],
+            "the outputs count the classes in the order of the alphabet",
+        ),
+        (
+            BY_TEXT[LABELS],
+            r"the labels .* order of the text of their numbers .*data\.folders=index",
+        ),
         ((LABELS * 5 + 3) % 12, r"another order \(0 is output 3, 1 is output 8, .*data\.classes"),
     ],
 )
 def test_another_reading_that_fits_better_is_named(predicted, message):
     """Also where the network is wrong on a tenth of the images."""
-    predicted = np.where(np.arange(40) % 10 == 9, 0, predicted) if "another" not in message else predicted
+    predicted = (
+        np.where(np.arange(40) % 10 == 9, 0, predicted) if "another" not in message else predicted
+    )
     answer = examined_labels(torch.tensor(predicted), LABELS, NAMES, 12)
     assert (answer.question, answer.level) == ("labels", "stop")
     assert re.search(message, answer.sentence), answer.sentence
@@ -62,6 +84,9 @@ def test_no_false_alarm(predicted, labels, classes, level):
 def test_logits_are_read_as_predicted_classes():
     logits = torch.eye(12)[torch.tensor(LABELS)]
     answer = examined_labels(logits, torch.tensor(LABELS))
-    assert (answer.level, "40 of 40 images are predicted as labelled (top-1 100 %" in answer.sentence) == ("ok", True)
+    assert (
+        answer.level,
+        "40 of 40 images are predicted as labelled (top-1 100 %" in answer.sentence,
+    ) == ("ok", True)
     with pytest.raises(ValueError, match="40 outputs and 3 labels"):
         examined_labels(logits, [1, 2, 3])

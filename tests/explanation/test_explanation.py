@@ -1,4 +1,5 @@
-"""What a metric sees: contributions, maps, boxes and masks of the explained class; and signed maps as heatmaps."""
+"""What a metric sees: contributions, maps, boxes and masks of the explained class; and signed maps
+as heatmaps."""
 
 import copy
 import warnings
@@ -18,8 +19,12 @@ from axiom_bench.explanation.explanation import NORMALISATIONS
 @pytest.fixture
 def trace() -> ab.Trace:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 16, 5)).double()
-    return ab.trace(model, "1", torch.randn(3, 3, 6, 6, dtype=torch.float64), torch.tensor([0, 2, 4]))
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 16, 5)
+    ).double()
+    return ab.trace(
+        model, "1", torch.randn(3, 3, 6, 6, dtype=torch.float64), torch.tensor([0, 2, 4])
+    )
 
 
 def gradient_cam(trace: ab.Trace) -> torch.Tensor:
@@ -46,28 +51,42 @@ def test_boxes_and_masks_are_of_the_explained_class_and_others_of_the_other_clas
     mask[:2], mask[2:4] = 0, 2
     boxes = torch.tensor([[0, 0, 6, 2], [0, 2, 6, 4], [1, 2, 3, 4.0]])
     annotation = ab.Annotation(torch.tensor([0, 2, 2]), boxes, mask)
-    batch = ab.Batch(trace.images, ("a", "b", "c"), trace.targets, (annotation, annotation, ab.Annotation.none()))
+    batch = ab.Batch(
+        trace.images, ("a", "b", "c"), trace.targets, (annotation, annotation, ab.Annotation.none())
+    )
     explanation = ab.Explanation.of(trace, gradient_cam(trace), batch, gradient_cam)
     assert [len(boxes) for boxes in explanation.boxes] == [1, 2, 0]
     assert explanation.boxes[1].tolist() == [[0, 2, 6, 4], [1, 2, 3, 4]]
     assert explanation.masks.sum((1, 2)).tolist() == [12, 12, 0]
     assert explanation.masks[1, 2:4].all()
     first, second, none = explanation.again().others
-    assert (first.labels.tolist(), second.labels.tolist(), none.labels.tolist()) == ([2, 2], [0], [])
+    assert (first.labels.tolist(), second.labels.tolist(), none.labels.tolist()) == (
+        [2, 2],
+        [0],
+        [],
+    )
     assert second.boxes.tolist() == [[0, 0, 6, 2]]
     assert first.mask.unique().tolist() == [-1, 2]
     assert second.mask.unique().tolist() == [-1, 0]
     assert none.mask is None
     assert mask.unique().tolist() == [-1, 0, 2]  # the data set's stays
-    bare = ab.Batch(trace.images, ("a", "b", "c"), trace.targets)  # of a data set without annotations
-    assert [bare.others(trace.targets, 5), bare.boxes(trace.targets), bare.masks(trace.targets)] == [None] * 3
+    bare = ab.Batch(
+        trace.images, ("a", "b", "c"), trace.targets
+    )  # of a data set without annotations
+    assert [
+        bare.others(trace.targets, 5),
+        bare.boxes(trace.targets),
+        bare.masks(trace.targets),
+    ] == [None] * 3
 
 
 def test_again_explains_with_the_same_method(trace):
     boxes = (torch.zeros(0, 4),) * 3
     explanation = ab.Explanation.of(trace, gradient_cam(trace), method=gradient_cam)
     noisy = explanation.again(images=trace.images + 1)
-    assert torch.equal(noisy.raw_map, ab.Explanation.of(noisy.trace, gradient_cam(noisy.trace)).raw_map)
+    assert torch.equal(
+        noisy.raw_map, ab.Explanation.of(noisy.trace, gradient_cam(noisy.trace)).raw_map
+    )
     assert not torch.equal(noisy.raw_map, explanation.raw_map)
     assert torch.equal(noisy.trace.targets, trace.targets)
     other = explanation.again(targets=torch.tensor([1, 1, 1]))
@@ -93,9 +112,12 @@ def test_a_heatmap_that_is_none_is_refused_with_the_function_that_makes_one(heat
 
 
 def test_heatmap_by_hand():
-    """2 x 2 to 4 x 4 with align_corners=False: weights 3/4 and 1/4 between pixel centres, edges repeated."""
+    """2 x 2 to 4 x 4 with align_corners=False: weights 3/4 and 1/4 between pixel centres, edges
+    repeated."""
     ramp = torch.tensor([1.0, 0.75, 0.25, 0.0])
-    assert torch.equal(ab.heatmap(torch.tensor([[[4.0, -8.0], [0.0, 0.0]]]), (4, 4))[0], ramp[:, None] * ramp)
+    assert torch.equal(
+        ab.heatmap(torch.tensor([[[4.0, -8.0], [0.0, 0.0]]]), (4, 4))[0], ramp[:, None] * ramp
+    )
     # ReLU comes before the resize, else the negative pixel would pull its neighbours down.
     assert torch.equal(ab.heatmap(torch.tensor([[[1.0, -100.0]]]), (1, 4))[0, 0], ramp)
     assert ab.heatmap(torch.rand(2, 3, 5), (6, 20)).shape == (2, 6, 20)  # height and width
@@ -130,9 +152,15 @@ def boxes_of(*boxes):
             r"shares of the image's sides; give boxes \* torch\.tensor\(\[48, 32, 48, 32\]\)",
         ),
         (boxes_of([0.0, 0.0, 1.0, 1.0]), "shares of the image's sides"),
-        (boxes_of([1, 1, 5, 5], [20, 20, 9, 9]), r"x0 y0 x1 y1, and \[20, 20, 9, 9\] .*torch\.cat"),  # x y w h
+        (
+            boxes_of([1, 1, 5, 5], [20, 20, 9, 9]),
+            r"x0 y0 x1 y1, and \[20, 20, 9, 9\] .*torch\.cat",
+        ),  # x y w h
         (boxes_of([4, 4, 4, 9]), "leave out empty boxes"),
-        (boxes_of([100, 90, 200, 180]), "lies outside its 48 x 32 pixels. If the image was resized"),
+        (
+            boxes_of([100, 90, 200, 180]),
+            "lies outside its 48 x 32 pixels. If the image was resized",
+        ),
         (boxes_of([2, -9, 9, 0]), "lies outside"),
         ({"masks": torch.ones(1, 64, 96) > 0}, "^Masks are bool"),
         ({"images": torch.ones(1, 3, 64, 96)}, r"pass ab\.heatmap\(map, \(64, 96\)\)"),
@@ -146,7 +174,8 @@ def test_objects_in_another_scale_are_refused_with_the_way(fields, sentence):
 def test_boxes_beyond_the_image_are_a_warning_and_the_ways_give_the_same_boxes():
     heatmap, box = torch.rand(1, 32, 48), torch.tensor([[6.0, 4.0, 24.0, 16.0]])
     with pytest.warns(
-        UserWarning, match=r"reach beyond the image's 48 x 32 pixels.*torch\.tensor\(\[48, 32, 48, 32\]\)"
+        UserWarning,
+        match=r"reach beyond the image's 48 x 32 pixels.*torch\.tensor\(\[48, 32, 48, 32\]\)",
     ):
         ab.Explanation(heatmap=heatmap, boxes=(box * 4,))  # of an image of 192 x 128
     with warnings.catch_warnings(record=True) as warned:
@@ -155,7 +184,9 @@ def test_boxes_beyond_the_image_are_a_warning_and_the_ways_give_the_same_boxes()
             ab.Explanation(heatmap=heatmap, boxes=(box - shift,))
     assert len({str(warning.message) for warning in warned}) == 1  # which Python shows once
     with warnings.catch_warnings(action="error"):
-        ab.Explanation(heatmap=heatmap, boxes=((box - 8).clamp(min=0).minimum(torch.tensor([48, 32, 48, 32])),))
+        ab.Explanation(
+            heatmap=heatmap, boxes=((box - 8).clamp(min=0).minimum(torch.tensor([48, 32, 48, 32])),)
+        )
     sides, original = torch.tensor([48, 32, 48, 32]), torch.tensor([192, 128, 192, 128])
     assert torch.equal(box * 4 * sides / original, box)
     assert torch.equal(box / original * 4 * sides, box)
@@ -163,8 +194,12 @@ def test_boxes_beyond_the_image_are_a_warning_and_the_ways_give_the_same_boxes()
     assert torch.equal(torch.cat([sized[:, :2], sized[:, :2] + sized[:, 2:]], 1), box)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        ab.Explanation(heatmap=heatmap, boxes=(torch.tensor([[-0.5, 0, 49, 32]]),))  # rounded, or counted from 1
-        ab.Explanation(heatmap=heatmap[:, 0], images=heatmap[:, :1], boxes=(torch.tensor([[3.0, 9.0]]),))  # a signal
+        ab.Explanation(
+            heatmap=heatmap, boxes=(torch.tensor([[-0.5, 0, 49, 32]]),)
+        )  # rounded, or counted from 1
+        ab.Explanation(
+            heatmap=heatmap[:, 0], images=heatmap[:, :1], boxes=(torch.tensor([[3.0, 9.0]]),)
+        )  # a signal
 
 
 def test_a_map_without_a_positive_value_stays_zero():
@@ -173,14 +208,17 @@ def test_a_map_without_a_positive_value_stays_zero():
 
 
 def test_normalisations_by_hand():
-    assert torch.equal(ab.heatmap(torch.tensor([[[2.0]], [[1e-30]]]), (3, 3)), torch.ones(2, 3, 3))  # each by its own
+    assert torch.equal(
+        ab.heatmap(torch.tensor([[[2.0]], [[1e-30]]]), (3, 3)), torch.ones(2, 3, 3)
+    )  # each by its own
     raw = torch.tensor([[[-5.0, 3.0], [7.0, 0.0]]])
     torch.testing.assert_close(ab.heatmap(raw, (2, 2)), torch.tensor([[[0.0, 3 / 7], [1.0, 0.0]]]))
     raw = torch.tensor([[[1.0, 3.0], [1.0, 2.0]]])
     assert torch.equal(ab.heatmap(raw, (2, 2), "minmax")[0], torch.tensor([[0.0, 1.0], [0.0, 0.5]]))
     assert (ab.heatmap(torch.ones(1, 2, 2), (2, 2), "minmax") == 0).all()
     assert (ab.heatmap(torch.ones(1, 2, 2), (2, 2)) == 1).all()
-    # At the layer's size the maximum is 4. Halfway between pixels it is (4 x 3 + 2) / 4 = 3.5 in an enlarged map.
+    # At the layer's size the maximum is 4. Halfway between pixels it is (4 x 3 + 2) / 4 = 3.5 in an
+    # enlarged map.
     raw = torch.tensor([[[4.0, 2.0]]])
     rows = {
         "maximum": [1, 3.5 / 4, 2.5 / 4, 0.5],
@@ -189,10 +227,14 @@ def test_normalisations_by_hand():
     }
     for normalise, row in rows.items():
         assert torch.equal(ab.heatmap(raw, (1, 4), normalise)[0], torch.tensor([row])), normalise
-    peak = torch.tensor([[[0.0, 4.0, 0.0]]])  # no pixel of six is in the middle of the highest of three
+    peak = torch.tensor(
+        [[[0.0, 4.0, 0.0]]]
+    )  # no pixel of six is in the middle of the highest of three
     assert ab.heatmap(peak, (1, 6)).max() == 1
     assert ab.heatmap(peak, (1, 6), "maximum_at_layer").max() == 0.75
-    with pytest.raises(ab.BenchError, match=r"no normalisation of heatmaps .min_max.; did you mean .minmax."):
+    with pytest.raises(
+        ab.BenchError, match=r"no normalisation of heatmaps .min_max.; did you mean .minmax."
+    ):
         ab.heatmap(torch.ones(1, 2, 2), (2, 2), "min_max")
 
 

@@ -1,4 +1,5 @@
-"""A heatmap over its image: the colours by hand, every form of an image, a sentence for each mistake; and notebooks."""
+"""A heatmap over its image: the colours by hand, every form of an image, a sentence for each
+mistake; and notebooks."""
 
 import base64
 import copy
@@ -18,7 +19,14 @@ from PIL import Image
 
 import axiom_bench as ab
 from axiom_bench.embedded.networks import scenes_vgg
-from axiom_bench.explanation.heatmaps import ERROR_COLUMNS, MAX_IMAGES, MAX_METHODS, SIDE, ClassScore, Heatmaps
+from axiom_bench.explanation.heatmaps import (
+    ERROR_COLUMNS,
+    MAX_IMAGES,
+    MAX_METHODS,
+    SIDE,
+    ClassScore,
+    Heatmaps,
+)
 from axiom_bench.explanation.overlay import COLOURS, OPACITY, View, blend
 
 
@@ -39,7 +47,8 @@ def test_the_grey_image_and_the_colour_are_weighted_by_the_opacity() -> None:
 
 
 def test_the_default_colours_are_perceptually_uniform() -> None:
-    """Lightness rises in even steps: jet's goes up and down, and draws edges that the map doesn't have."""
+    """Lightness rises in even steps: jet's goes up and down, and draws edges that the map doesn't
+    have."""
 
     def lightness(name: str) -> np.ndarray:
         rgb = colormaps[name](np.linspace(0, 1, 64))[:, :3]
@@ -66,13 +75,18 @@ def test_every_form_of_an_image_gives_the_same_picture() -> None:
 def test_the_picture_has_the_size_of_the_image_and_hot_pixels_where_the_map_has() -> None:
     heat = torch.zeros(6, 9)
     heat[4, 7] = 1
-    picture, jet = (ab.overlay(torch.full((3, 6, 9), 0.5), heat, colours) for colours in (COLOURS, "jet"))
+    picture, jet = (
+        ab.overlay(torch.full((3, 6, 9), 0.5), heat, colours) for colours in (COLOURS, "jet")
+    )
     assert (picture.mode, picture.size) == ("RGB", (9, 6))
     brightness = np.asarray(picture).sum(-1)
     assert np.unravel_index(brightness.argmax(), brightness.shape) == (4, 7)
     assert (np.asarray(jet) != np.asarray(picture)).any()
     assert OPACITY > 0
-    assert ab.overlay(Image.fromarray(np.full((3, 4), 9, np.uint8)), np.zeros((3, 4))).size == (4, 3)  # grey
+    assert ab.overlay(Image.fromarray(np.full((3, 4), 9, np.uint8)), np.zeros((3, 4))).size == (
+        4,
+        3,
+    )  # grey
 
 
 IMAGE, HEAT = torch.zeros(3, 4, 6), torch.zeros(4, 6)
@@ -95,7 +109,9 @@ IMAGE, HEAT = torch.zeros(3, 4, 6), torch.zeros(4, 6)
     (IMAGE, HEAT, {"colours": "infern"}, "There is no colour map 'infern'; did you mean 'inferno'"),
     (IMAGE, HEAT, {"opacity": 2}, "opacity is 2; give a number from 0"),
 ])  # fmt: skip
-def test_a_mistake_is_one_sentence(image: Any, heatmap: Any, options: dict[str, Any], sentence: str) -> None:
+def test_a_mistake_is_one_sentence(
+    image: Any, heatmap: Any, options: dict[str, Any], sentence: str
+) -> None:
     with pytest.raises(ab.BenchError, match=sentence) as error:
         ab.overlay(image, heatmap, **options)
     assert "\n" not in str(error.value)
@@ -110,8 +126,15 @@ def heatmaps(images: torch.Tensor = RAMPS, count: int = 2) -> Heatmaps:
     probabilities = torch.tensor([[0.0, 2.0, 1.0]]).softmax(1).repeat(len(images), 1)
     maps = {f"method_{number}": torch.full(size, number / count) for number in range(count)}
     explained = torch.tensor([1, 2]).repeat(len(images))[: len(images)]
-    top = [[ClassScore(index, f"class {index}", value) for index, value in ((1, 0.67), (2, 0.24), (0, 0.09))]]
-    scores = [next(score for score in top[0] if score.index == index) for index in explained.tolist()]
+    top = [
+        [
+            ClassScore(index, f"class {index}", value)
+            for index, value in ((1, 0.67), (2, 0.24), (0, 0.09))
+        ]
+    ]
+    scores = [
+        next(score for score in top[0] if score.index == index) for index in explained.tolist()
+    ]
     return Heatmaps(maps, images, explained, probabilities, scores=scores, top=top * len(images))
 
 
@@ -130,7 +153,10 @@ def test_it_is_the_dict_that_it_was() -> None:
     assert torch.equal(pickle.loads(pickle.dumps(maps))["uniform"], maps["uniform"])
     assert torch.equal(copy.copy(maps)["uniform"], maps["uniform"])
     top = model(images).argmax(1)
-    assert [f"image {row}: top class {top[row]} (" in maps._repr_html_() for row in range(2)] == [True, True]
+    assert [f"image {row}: top class {top[row]} (" in maps._repr_html_() for row in range(2)] == [
+        True,
+        True,
+    ]
 
 
 def test_each_image_with_every_map_over_it() -> None:
@@ -155,12 +181,15 @@ def test_a_long_name_of_a_class_is_cut_with_a_mark() -> None:
     maps = heatmaps(count=1)
     maps.top = [[ClassScore(1, "x" * 60, 0.67)]] * len(RAMPS)
     figure = maps.figure()
-    texts = [text.get_text() for part in figure.subfigs for axes in part.axes for text in axes.texts]
+    texts = [
+        text.get_text() for part in figure.subfigs for axes in part.axes for text in axes.texts
+    ]
     assert texts == [f" {'x' * 39}\N{HORIZONTAL ELLIPSIS}  67 %"] * len(RAMPS)
 
 
 def test_errors_of_a_map_as_text() -> None:
-    """Of the map's own row and method; float32's rounding is no number, and one reason for all is said once."""
+    """Of the map's own row and method; float32's rounding is no number, and one reason for all is
+    said once."""
     maps = heatmaps()
     maps.titles = {"s": "Sensitivity error"}
     lines = [
@@ -214,7 +243,9 @@ def test_a_volume_is_a_sheet_of_nine_slices_with_the_hottest() -> None:
 
 
 def test_a_signal_is_a_curve_for_each_channel_over_its_heat() -> None:
-    signal = np.stack([np.linspace(0, 1, 64), np.r_[np.zeros(32), np.full(32, 1000.0)]]).astype(np.float32)
+    signal = np.stack([np.linspace(0, 1, 64), np.r_[np.zeros(32), np.full(32, 1000.0)]]).astype(
+        np.float32
+    )
     heat = (np.arange(64) >= 48).astype(np.float32)
     view = View.of(signal, heat)
     picture, seen = view.picture(signal), view.map(heat)
@@ -222,9 +253,13 @@ def test_a_signal_is_a_curve_for_each_channel_over_its_heat() -> None:
     assert seen.shape == (96, 256)
     assert (seen[:, :188] == 0).all()
     assert (seen[:, 196:] == 1).all()
-    assert picture[40:48, 4].min() < 100 < picture[:40, 4].min()  # low at first: the first channel has the upper half
+    assert (
+        picture[40:48, 4].min() < 100 < picture[:40, 4].min()
+    )  # low at first: the first channel has the upper half
     assert picture[2:10, 252].min() < 100 < picture[10:48, 252].min()
-    assert picture[50:54, 200].min() < 100 < picture[54:, 200].min()  # a channel of other numbers has its own range
+    assert (
+        picture[50:54, 200].min() < 100 < picture[54:, 200].min()
+    )  # a channel of other numbers has its own range
     assert view.boxes([(16.0, 32.0)]) == [[64, 0, 128, 96]]
 
 

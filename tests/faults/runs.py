@@ -1,4 +1,5 @@
-"""Small runs to let faults befall: forked from this process, waited for, and compared with an undisturbed one."""
+"""Small runs to let faults befall: forked from this process, waited for, and compared with an
+undisturbed one."""
 
 from __future__ import annotations
 
@@ -24,8 +25,8 @@ PATIENCE = 120.0  # seconds for a run of seconds, on a machine that does other t
 
 @dataclass
 class Run:
-    """A command in a process and a group of its own. log: has a line for each start and end of a shard. printed: the
-    file of what it printed."""
+    """A command in a process and a group of its own. log: has a line for each start and end of a
+    shard. printed: the file of what it printed."""
 
     pid: int
     log: Path
@@ -54,8 +55,11 @@ class Run:
         self.wait()
 
 
-def start(arguments: Sequence[str], log: Path, printed: Path, *prepare: Callable[[], object]) -> Run:
-    """The command, without the seconds that a new interpreter takes. prepare: called in its process."""
+def start(
+    arguments: Sequence[str], log: Path, printed: Path, *prepare: Callable[[], object]
+) -> Run:
+    """The command, without the seconds that a new interpreter takes. prepare: called in its
+    process."""
     if pid := os.fork():
         return Run(pid, log, printed)
     code: object = 70
@@ -82,7 +86,8 @@ def start(arguments: Sequence[str], log: Path, printed: Path, *prepare: Callable
 
 
 def shards_of(log: Path, pid: int | None = None) -> tuple[list[str], list[str]]:
-    """The shards that were begun and those that were ended, as often as they were; by one process, or by all."""
+    """The shards that were begun and those that were ended, as often as they were; by one process,
+    or by all."""
     lines = [line.split() for line in log.read_text().splitlines()] if log.exists() else []
     lines = [words for words in lines if pid is None or words[1:2] == [str(pid)]]
     begun, ended = ([words[2] for words in lines if words[0] == what] for what in ("start", "end"))
@@ -95,7 +100,9 @@ def _take_streams(printed: Path) -> None:
         os.dup2(descriptor, stream)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     # What was pytest's, written line by line, since others wait for it.
-    sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
+    sys.stdout, sys.stderr = (
+        os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2)
+    )
 
 
 def mark(module: Any, name: str, log: Path) -> None:
@@ -108,7 +115,9 @@ def mark(module: Any, name: str, log: Path) -> None:
     _replace(module, name, lambda function: partial(marked, function))
 
 
-def _replace(module: Any, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+def _replace(
+    module: Any, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
+) -> None:
     setattr(module, name, wrap(getattr(module, name)))
 
 
@@ -132,7 +141,8 @@ def write_line(path: Path, *words: object) -> None:
 
 
 def group_is_gone(pgid: int) -> bool:
-    """Whether no process of the group is left; those that are dead and not yet waited for don't count."""
+    """Whether no process of the group is left; those that are dead and not yet waited for don't
+    count."""
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it has just ended
             state, _, group = path.read_text().rpartition(")")[2].split()[:3]
@@ -141,7 +151,9 @@ def group_is_gone(pgid: int) -> bool:
     return True
 
 
-def wait_until(happened: Callable[[], bool], run: Run | None = None, seconds: float = PATIENCE) -> None:
+def wait_until(
+    happened: Callable[[], bool], run: Run | None = None, seconds: float = PATIENCE
+) -> None:
     """Until it has happened, or the run has ended. Raises TimeoutError."""
     until = time.monotonic() + seconds
     while not happened() and (run is None or run.poll() is None):
@@ -151,11 +163,17 @@ def wait_until(happened: Callable[[], bool], run: Run | None = None, seconds: fl
 
 
 def contents(folder: Path) -> str:
-    """A hash of every value of a run: records, curves and values of the whole data set, sorted; not of run times."""
+    """A hash of every value of a run: records, curves and values of the whole data set, sorted; not
+    of run times."""
     manifest = read_manifest(folder)
     rows = read_records(folder, manifest).astype(str).values.tolist()
     for kind in ("curves", "whole_set"):
         rows += [
-            list(row.values()) for name in manifest.files(kind) for row in store.read_table(folder / name).to_pylist()
+            list(row.values())
+            for name in manifest.files(kind)
+            for row in store.read_table(folder / name).to_pylist()
         ]
-    return f"{len(rows)} rows, {hashlib.sha256('|'.join(sorted(map(repr, rows))).encode()).hexdigest()}"
+    return (
+        f"{len(rows)} rows, "
+        f"{hashlib.sha256('|'.join(sorted(map(repr, rows))).encode()).hexdigest()}"
+    )

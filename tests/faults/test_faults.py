@@ -1,5 +1,6 @@
-"""A run is killed, interrupted, or finds its disk full: it ends as docs/reliability.md promises, and the same command
-then ends with the records of an undisturbed run. Damaged files: tests/run/test_damage.py.
+"""A run is killed, interrupted, or finds its disk full: it ends as docs/reliability.md promises,
+and the same command then ends with the records of an undisturbed run. Damaged files:
+tests/run/test_damage.py.
 
 Moments are random, by a seed; what befalls a run that has ended by then befalls nothing.
 """
@@ -36,8 +37,9 @@ TINY = (
     "runtime.repeats=1", "runtime.batch_size=2", "pictures.rows=1", "pictures.gallery=1",
     "report.figures.formats=[png]",
 )  # fmt: skip
-# Seconds within which a command is gone: on a quiet machine one, after the call that it is in. Machines are shared, and
-# what is asserted is the end with its code and line, so the limit only tells a command that hangs.
+# Seconds within which a command is gone: on a quiet machine one, after the call that it is in.
+# Machines are shared, and what is asserted is the end with its code and line, so the limit only
+# tells a command that hangs.
 GONE, DAY = 30.0, 86_400.0
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 Arguments = tuple[str, ...]
@@ -56,10 +58,13 @@ def log_of(folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory):
-    """(arguments) -> the results of an undisturbed run, the hash of its values, and its seconds; made once."""
+    """(arguments) -> the results of an undisturbed run, the hash of its values, and its seconds;
+    made once."""
     made = {}
     # What is imported and compiled now needn't be in each fork.
-    code, lines = benchmark([*TINY, "data.size=2", "data.workers=1", f"results={tmp_path_factory.mktemp('warm')}"])
+    code, lines = benchmark(
+        [*TINY, "data.size=2", "data.workers=1", f"results={tmp_path_factory.mktemp('warm')}"]
+    )
     assert code == 0, lines
 
     def run(arguments):
@@ -96,7 +101,8 @@ def let_clock_jump() -> None:
 
 
 def test_killed_runs_go_on(undisturbed, tmp_path):
-    """Two at once, of which one computes and the other waits, both killed at any moment, again and again."""
+    """Two at once, of which one computes and the other waits, both killed at any moment, again and
+    again."""
     arguments = (*TINY, "data.size=24")
     random = Random(0)
     folder = tmp_path / "results"
@@ -113,7 +119,9 @@ def test_killed_runs_go_on(undisturbed, tmp_path):
         assert time.monotonic() - before < GONE
         for run in begun:
             started, ended = shards_of(run.log, run.pid)
-            assert len(started) - len(ended) <= 1, "a process that was killed had begun several shards in vain"
+            assert len(started) - len(ended) <= 1, (
+                "a process that was killed had begun several shards in vain"
+            )
     for run in begun:
         assert run.wait() == 0, run.output()[-1500:]
     _, ended = shards_of(log_of(folder))
@@ -122,7 +130,8 @@ def test_killed_runs_go_on(undisturbed, tmp_path):
 
 
 def test_ctrl_c_ends_a_run_with_its_workers(undisturbed, tmp_path):
-    """SIGINT for all of its processes, as a terminal sends it. Other signals: tests/cli/test_stopping.py."""
+    """SIGINT for all of its processes, as a terminal sends it. Other signals:
+    tests/cli/test_stopping.py."""
     arguments = (*TINY, "data.size=6")
     folder = tmp_path / "results"
     _, values, _ = undisturbed(arguments)
@@ -134,13 +143,18 @@ def test_ctrl_c_ends_a_run_with_its_workers(undisturbed, tmp_path):
     wait_until(lambda: group_is_gone(run.pid))
     assert time.monotonic() - before < GONE
     assert run.output().count(LINE) == 1, run.output()[-1500:]
-    assert not [word for word in ("Traceback", "Exception ignored", "KeyboardInterrupt") if word in run.output()]
+    assert not [
+        word
+        for word in ("Traceback", "Exception ignored", "KeyboardInterrupt")
+        if word in run.output()
+    ]
     check_again(arguments, folder, values)
 
 
 def test_a_disk_that_becomes_full_keeps_what_is_done(undisturbed, tmp_path):
-    """Each opening for writing, new folder and renaming in the results folder fails, from one of them on: the run ends
-    with 2 and a sentence, and the same command computes the missing shards only."""
+    """Each opening for writing, new folder and renaming in the results folder fails, from one of
+    them on: the run ends with 2 and a sentence, and the same command computes the missing shards
+    only."""
     arguments = (*TINY, "data.size=6")
     folder = tmp_path / "results"
     before, values, _ = undisturbed(arguments)
@@ -157,8 +171,8 @@ def test_a_disk_that_becomes_full_keeps_what_is_done(undisturbed, tmp_path):
 
 
 def _fill_disk(folder: Path, nth: int) -> None:
-    """An audit hook (PEP 578), which fails what needs room in the folder as a full disk does. nth: of its writes the
-    first that fails; 0: none, they are only counted."""
+    """An audit hook (PEP 578), which fails what needs room in the folder as a full disk does. nth:
+    of its writes the first that fails; 0: none, they are only counted."""
     count = 0
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -166,7 +180,9 @@ def _fill_disk(folder: Path, nth: int) -> None:
         if event not in ("open", "os.mkdir", "os.rename") or isinstance(arguments[0], int):
             return
         path = os.path.abspath(os.fsdecode(arguments[0]))
-        needs_room = event != "open" or (isinstance(arguments[2], int) and bool(arguments[2] & WRITES))
+        needs_room = event != "open" or (
+            isinstance(arguments[2], int) and bool(arguments[2] & WRITES)
+        )
         if needs_room and Path(path).is_relative_to(folder):
             count += 1
             write_line(log_of(folder), "write", count)

@@ -14,7 +14,9 @@ for _ in range(500):
     DEEP = [DEEP]
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=5,
 )
 EXTREMES = st.sampled_from((10**400, "../../x", "a" * 10_000, "a\0b", "*", DEEP))

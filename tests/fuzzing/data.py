@@ -1,5 +1,6 @@
-"""Data sets of a stranger: images, annotations (VOC's XML, COCO's JSON) and shards (tar, Parquet), one file damaged
-beside an intact one. What can go wrong with each format by itself is listed in tests/data.
+"""Data sets of a stranger: images, annotations (VOC's XML, COCO's JSON) and shards (tar, Parquet),
+one file damaged beside an intact one. What can go wrong with each format by itself is listed in
+tests/data.
 
 Every image has a row or a status, reading takes little memory, and what is intact is read as it is.
 """
@@ -33,7 +34,15 @@ from tests.fuzzing.damage import changed, damaged
 
 PREPROCESSING = Preprocessing((8, 8), None, (0.5,) * 3, (0.5,) * 3)
 MAX_GROWTH = 400 * 2**10  # kB of the process: a bomb would take gigabytes
-ENDINGS = {"JPEG": "jpg", "PNG": "png", "GIF": "gif", "BMP": "bmp", "TIFF": "tif", "WEBP": "webp", "PPM": "ppm"}
+ENDINGS = {
+    "JPEG": "jpg",
+    "PNG": "png",
+    "GIF": "gif",
+    "BMP": "bmp",
+    "TIFF": "tif",
+    "WEBP": "webp",
+    "PPM": "ppm",
+}
 WIDTH, HEIGHT = 12, 8
 CLASSES, LABELS = ("a", "b", "c", "d"), (2, 0, 3)  # of shards
 
@@ -45,31 +54,42 @@ def attempt(draw: st.DrawFn, folder: Path) -> None:
 
 
 def load(data: DataSet, rule: str = "label") -> dict[str, BadImage]:
-    """The bad images by id, after every image was found to have a row or a status, and the same fingerprint twice."""
+    """The bad images by id, after every image was found to have a row or a status, and the same
+    fingerprint twice."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     items = list(batches(data, range(len(data)), PREPROCESSING, rule, 4))
     bad = {item.image_id: item for item in items if isinstance(item, BadImage)}
     good = [item for item in items if not isinstance(item, BadImage)]
     assert all(item.images.isfinite().all() for item in good), "values that aren't finite"
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MAX_GROWTH, "it took memory"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MAX_GROWTH, (
+        "it took memory"
+    )
     ids = [name for item in good for name in item.image_ids]
     with_rows = sorted(set(ids)) if rule == "each_label" else sorted(ids)
-    assert sorted([*with_rows, *bad]) == sorted(data.ids), "an image has no row and no status, or two"
+    assert sorted([*with_rows, *bad]) == sorted(data.ids), (
+        "an image has no row and no status, or two"
+    )
     for index in range(len(data)):
         assert data.fingerprint(index) == data.fingerprint(index)
-        assert all(0 <= label < len(data.classes) for label in data.labels(index)), data.labels(index)
+        assert all(0 <= label < len(data.classes) for label in data.labels(index)), data.labels(
+            index
+        )
     return bad
 
 
 def encoded(pixels: NDArray[Any], kind: str) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, kind, **({"lossless": True, "exact": True} if kind == "WEBP" else {}))
+    Image.fromarray(pixels).save(
+        buffer, kind, **({"lossless": True, "exact": True} if kind == "WEBP" else {})
+    )
     return buffer.getvalue()
 
 
 def _read(kind: str, **settings: Any) -> DataSet:
     """The data set of a kind. Paths are given as texts."""
-    texts = {key: str(value) if isinstance(value, Path) else value for key, value in settings.items()}
+    texts = {
+        key: str(value) if isinstance(value, Path) else value for key, value in settings.items()
+    }
     return load_dataset({"kind": kind, **texts})
 
 
@@ -80,8 +100,8 @@ def _refuse(bad: dict[str, BadImage]) -> None:
 
 
 def _images(draw: st.DrawFn, folder: Path) -> None:
-    """Intact: read as Pillow alone reads it. Cut at any byte: so, or refused. A header of far too many pixels:
-    refused."""
+    """Intact: read as Pillow alone reads it. Cut at any byte: so, or refused. A header of far too
+    many pixels: refused."""
     kind, seed = draw(st.sampled_from(sorted(ENDINGS))), draw(st.integers(0, 2**32))
     size = (draw(st.integers(1, 24)), draw(st.integers(1, 24)), 3)
     intact = encoded(np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8), kind)
@@ -128,14 +148,20 @@ BOMBS = (
 def _voc(draw: st.DrawFn, folder: Path) -> None:
     """Damaged as bytes, or with another text in place of a number, a name or a tag."""
     xml = (
-        f"<annotation><size><width>{WIDTH}</width><height>{HEIGHT}</height><depth>3</depth></size><object><name>car"
-        "</name><difficult>0</difficult><bndbox><xmin>2</xmin><ymin>2</ymin><xmax>6</xmax><ymax>7</ymax></bndbox>"
-        "</object></annotation>"
+        f"<annotation><size><width>{WIDTH}</width><height>{HEIGHT}</height><depth>3</depth></size>"
+        "<object><name>car</name><difficult>0</difficult><bndbox><xmin>2</xmin><ymin>2</ymin>"
+        "<xmax>6</xmax><ymax>7</ymax></bndbox></object></annotation>"
     )
     parts = re.findall(r"[^<>]+", xml)
-    texts = st.text(max_size=20) | st.integers().map(str) | st.floats().map(str) | st.just("9" * 5000)
-    other = st.builds(lambda part, text: xml.replace(part, text, 1).encode(), st.sampled_from(parts), texts)
-    mask = encoded(np.full((HEIGHT, WIDTH), draw(st.sampled_from((0, 7, 255, 254))), np.uint8), "PNG")
+    texts = (
+        st.text(max_size=20) | st.integers().map(str) | st.floats().map(str) | st.just("9" * 5000)
+    )
+    other = st.builds(
+        lambda part, text: xml.replace(part, text, 1).encode(), st.sampled_from(parts), texts
+    )
+    mask = encoded(
+        np.full((HEIGHT, WIDTH), draw(st.sampled_from((0, 7, 255, 254))), np.uint8), "PNG"
+    )
     _write(folder, "JPEGImages/1.jpg", "JPEGImages/2.jpg")
     _write(folder, "Annotations/2.xml", content=xml.encode())
     _write(folder, "Annotations/1.xml", content=draw(other | damaged(xml.encode())))
@@ -156,16 +182,23 @@ def _coco(draw: st.DrawFn, folder: Path) -> None:
     lengths = {"counts": [80, 16], "size": [HEIGHT, WIDTH]}
     crowd = {"bbox": [10, 0, 2, 8], "segmentation": lengths, "iscrowd": 1}
     content = {
-        "images": [{"id": n, "file_name": f"{n}.png", "width": WIDTH, "height": HEIGHT} for n in (1, 2)],
+        "images": [
+            {"id": n, "file_name": f"{n}.png", "width": WIDTH, "height": HEIGHT} for n in (1, 2)
+        ],
         "categories": [{"id": n, "name": f"c{n}"} for n in (3, 8)],
         "annotations": [
             {"id": number, "image_id": image, "category_id": category, **region}
-            for number, image, category, region in ((1, 1, 3, inside), (2, 1, 8, crowd), (3, 2, 8, inside))
+            for number, image, category, region in (
+                (1, 1, 3, inside),
+                (2, 1, 8, crowd),
+                (3, 2, 8, inside),
+            )
         ],
     }
     _write(folder, "val2017/1.png", "val2017/2.png")
     text = draw(
-        changed(content).map(lambda content: json.dumps(content).encode()) | damaged(json.dumps(content).encode())
+        changed(content).map(lambda content: json.dumps(content).encode())
+        | damaged(json.dumps(content).encode())
     )
     _write(folder, "annotations/instances_val2017.json", content=text)
     data = _read("coco", root=folder)
@@ -176,7 +209,8 @@ def _coco(draw: st.DrawFn, folder: Path) -> None:
 
 
 def _annotated(data: DataSet) -> dict[str, tuple[str, ...]]:
-    """The problems of images that can be read; their objects lie in the image and are of classes that there are."""
+    """The problems of images that can be read; their objects lie in the image and are of classes
+    that there are."""
     bad, problems = load(data, "each_label"), {}
     for index, name in enumerate(data.ids):
         if name in bad:
@@ -188,8 +222,14 @@ def _annotated(data: DataSet) -> dict[str, tuple[str, ...]]:
             assert 0 <= y0 < y1 <= HEIGHT, f"a box from y = {y0} to {y1}"
         if sample.mask is not None:
             assert sample.mask.shape == (HEIGHT, WIDTH)
-            assert set(np.unique(sample.mask)) <= {BACKGROUND, NO_VERDICT, *range(len(data.classes))}
-        assert all(problem.isprintable() and len(problem) < 1000 for problem in sample.problems), sample.problems
+            assert set(np.unique(sample.mask)) <= {
+                BACKGROUND,
+                NO_VERDICT,
+                *range(len(data.classes)),
+            }
+        assert all(problem.isprintable() and len(problem) < 1000 for problem in sample.problems), (
+            sample.problems
+        )
         problems[name] = tuple(sample.problems)
     return problems
 
@@ -198,25 +238,35 @@ def _write(folder: Path, *names: str, content: bytes | None = None) -> None:
     """Without a content, an image of one grey."""
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content or encoded(np.full((HEIGHT, WIDTH, 3), 99, np.uint8), "PNG"))
+        (folder / name).write_bytes(
+            content or encoded(np.full((HEIGHT, WIDTH, 3), 99, np.uint8), "PNG")
+        )
 
 
 def _shards(draw: st.DrawFn, folder: Path) -> None:
-    """The images of the intact shard are all there. Of the other one each is as it was, or bad, or (where nothing in
-    the file could tell) of other content."""
+    """The images of the intact shard are all there. Of the other one each is as it was, or bad, or
+    (where nothing in the file could tell) of other content."""
     kind = draw(st.sampled_from(("tar", "parquet")))
     pictures = [encoded(np.full((12, 16, 3), 80 * number, np.uint8), "JPEG") for number in range(3)]
-    intact = _tar(pictures) if kind == "tar" else _parquet(pictures, draw(st.sampled_from(("none", "snappy", "zstd"))))
+    intact = (
+        _tar(pictures)
+        if kind == "tar"
+        else _parquet(pictures, draw(st.sampled_from(("none", "snappy", "zstd"))))
+    )
     (folder / f"intact.{kind}").write_bytes(intact)
     (folder / f"other.{kind}").write_bytes(draw(damaged(intact)))
     classes = list(CLASSES)
     data = _read("webdataset" if kind == "tar" else kind, path=folder, classes=classes)
     bad = load(data, "predicted")
     places = [index for index, image_id in enumerate(data.ids) if image_id.startswith("intact/")]
-    assert [data.labels(index) for index in places] == [(label,) for label in LABELS], "labels of the intact file"
+    assert [data.labels(index) for index in places] == [(label,) for label in LABELS], (
+        "labels of the intact file"
+    )
     for number, index in enumerate(places):
         assert data.ids[index] not in bad, f"refused: {bad[data.ids[index]]}"
-        assert abs(np.asarray(data.read(index).image).astype(int) - 80 * number).max() <= 1, "other pixels"
+        assert abs(np.asarray(data.read(index).image).astype(int) - 80 * number).max() <= 1, (
+            "other pixels"
+        )
     _refuse(bad)
 
 
@@ -233,7 +283,11 @@ def _tar(pictures: list[bytes]) -> bytes:
 
 def _parquet(pictures: list[bytes], compression: str) -> bytes:
     """With page checksums, so that damage is told from content."""
-    images = pa.array([{"bytes": picture, "path": f"{place}.jpg"} for place, picture in enumerate(pictures)])
+    images = pa.array(
+        [{"bytes": picture, "path": f"{place}.jpg"} for place, picture in enumerate(pictures)]
+    )
     table, buffer = pa.table({"image": images, "label": pa.array(LABELS, pa.int64())}), io.BytesIO()
-    pq.write_table(table, buffer, compression=compression, row_group_size=2, write_page_checksum=True)
+    pq.write_table(
+        table, buffer, compression=compression, row_group_size=2, write_page_checksum=True
+    )
     return buffer.getvalue()

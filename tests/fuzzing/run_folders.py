@@ -1,8 +1,9 @@
-"""Finished run folders: a file damaged, gone, or something else in its place; a stranger's manifests and Parquet files;
-and baselines.
+"""Finished run folders: a file damaged, gone, or something else in its place; a stranger's
+manifests and Parquet files; and baselines.
 
-Where bytes are damaged, readers refuse the folder or read the same values, and what the same command would take as
-computed is what was computed. What a stranger wrote is well-formed and may be read.
+Where bytes are damaged, readers refuse the folder or read the same values, and what the same
+command would take as computed is what was computed. What a stranger wrote is well-formed and may be
+read.
 """
 
 from __future__ import annotations
@@ -46,23 +47,61 @@ def attempt(draw: st.DrawFn, folder: Path) -> None:
 
 @cache
 def made() -> Mapping[str, bytes]:
-    """{name: content} of a small run folder with every kind of file that readers read; made once a process."""
+    """{name: content} of a small run folder with every kind of file that readers read; made once a
+    process."""
     with tempfile.TemporaryDirectory() as name:
-        folder = write_run(Path(name), records_of(5, {"net": ("last",)}, METHODS), METHODS, {"net": ("last",)})
+        folder = write_run(
+            Path(name), records_of(5, {"net": ("last",)}, METHODS), METHODS, {"net": ("last",)}
+        )
         manifest, images = entries_of(folder), [f"scene_{number:05d}" for number in range(5)]
         curves = {"target_class": 0, "method": "cam", "curve": "iou_curve", "status": "ok"}
-        points = pd.DataFrame([{**curves, "image_id": image, "points": [0.0, 0.5, 1.0]} for image in images])
+        points = pd.DataFrame(
+            [{**curves, "image_id": image, "points": [0.0, 0.5, 1.0]} for image in images]
+        )
         job = write_curves(folder, PLACE, points, 1)
-        row = {**PLACE, "method": "cam", "metric": "best_iou", "value": 0.5, "status": "ok", "images": 5, "rows": 5}
+        row = {
+            **PLACE,
+            "method": "cam",
+            "metric": "best_iou",
+            "value": 0.5,
+            "status": "ok",
+            "images": 5,
+            "rows": 5,
+        }
         row |= {"common_value": 0.5, "common_images": 5, "common_rows": 5}
         row |= {name: [0.4, 0.6] for name in ("replicates", "common_replicates")}
-        store.write(folder / "whole_set/a.parquet", pa.Table.from_pylist([row], store.WHOLE_SET), schema=None)
-        picture = {**PLACE, "image_id": images[0], "target_class": 1, "picture": b"", "methods": ["cam"], "maps": [b""]}
-        store.write(folder / "gallery/a.parquet", pa.Table.from_pylist([picture], store.GALLERY), schema=None)
-        lists = {"whole_set": ["whole_set/a.parquet"], "gallery": ["gallery/a.parquet"], "curves": job.pop("curves")}
+        store.write(
+            folder / "whole_set/a.parquet",
+            pa.Table.from_pylist([row], store.WHOLE_SET),
+            schema=None,
+        )
+        picture = {
+            **PLACE,
+            "image_id": images[0],
+            "target_class": 1,
+            "picture": b"",
+            "methods": ["cam"],
+            "maps": [b""],
+        }
+        store.write(
+            folder / "gallery/a.parquet",
+            pa.Table.from_pylist([picture], store.GALLERY),
+            schema=None,
+        )
+        lists = {
+            "whole_set": ["whole_set/a.parquet"],
+            "gallery": ["gallery/a.parquet"],
+            "curves": job.pop("curves"),
+        }
         about = {**manifest["metrics"], "best_iou": manifest["metrics"]["box_iou"]}
-        write_entries(folder, {**manifest, **lists, "metrics": about, "jobs": [*manifest["jobs"], job]})
-        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        write_entries(
+            folder, {**manifest, **lists, "metrics": about, "jobs": [*manifest["jobs"], job]}
+        )
+        return {
+            path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
 
 
 def write(folder: Path) -> None:
@@ -93,12 +132,15 @@ def tables(folder: Path) -> dict[str, pd.DataFrame]:
         "whole_set": run.whole_set,
         "curves": pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(),
         "gallery": pd.DataFrame(store.read_gallery(run.path, run.manifest)),
-        "pictures": pd.DataFrame([{"images": each.images.tobytes(), "of": str(each.methods)} for each in load(run)]),
+        "pictures": pd.DataFrame(
+            [{"images": each.images.tobytes(), "of": str(each.methods)} for each in load(run)]
+        ),
     }
 
 
 def check_same(folder: Path) -> None:
-    """Reads a run folder of which a file is damaged: raises BenchError, or every value is as it was."""
+    """Reads a run folder of which a file is damaged: raises BenchError, or every value is as it
+    was."""
     for name, table in tables(folder).items():
         assert table.equals(undisturbed()[0][name]), f"other {name} were read"
 
@@ -112,7 +154,8 @@ def _summarise(draw: st.DrawFn, folder: Path) -> None:
 
 
 def _files(draw: st.DrawFn, folder: Path) -> None:
-    """One file damaged, gone or replaced, or a damaged one that no manifest lists and that counts for nothing."""
+    """One file damaged, gone or replaced, or a damaged one that no manifest lists and that counts
+    for nothing."""
     write(folder)
     name = draw(st.sampled_from(sorted(made())))
     how = draw(st.sampled_from(("added", *("damaged",) * 6, *REPLACEMENTS)))
@@ -120,22 +163,32 @@ def _files(draw: st.DrawFn, folder: Path) -> None:
     if how in REPLACEMENTS:
         _replace(draw, folder / name, how)
     else:
-        added = ("records/old.parquet", f"records/{'c' * 32}-00000000.parquet", f"{name}.tmp", "running")
+        added = (
+            "records/old.parquet",
+            f"records/{'c' * 32}-00000000.parquet",
+            f"{name}.tmp",
+            "running",
+        )
         other = name if how == "damaged" else draw(st.sampled_from(added))
         (folder / other).write_bytes(draw(damaged(made()[name])))
     with warnings.catch_warnings():
         warnings.simplefilter("error", DamagedFile)
         usable = record_files.read(folder)
     for shard, of_shard in usable.files.items():
-        assert shard in {Path(name).name.partition("-")[0] for name in made()}, f"other records of {shard}"
+        assert shard in {Path(name).name.partition("-")[0] for name in made()}, (
+            f"other records of {shard}"
+        )
         for file in of_shard:
             written = store.parse(Path(file.name), made()[file.name])
-            assert store.read_table(folder / file.name).equals(written), f"other rows in {file.name}"
+            assert store.read_table(folder / file.name).equals(written), (
+                f"other rows in {file.name}"
+            )
     check_same(folder)
 
 
 def _manifest(draw: st.DrawFn, folder: Path) -> None:
-    """Entries of another kind, missing, huge or deep, with a right checksum or none; or damaged bytes."""
+    """Entries of another kind, missing, huge or deep, with a right checksum or none; or damaged
+    bytes."""
     write(folder)
     path = folder / artefacts.NAME
     if not draw(st.integers(0, 4)):
@@ -144,7 +197,9 @@ def _manifest(draw: st.DrawFn, folder: Path) -> None:
         return
     other = draw(changed(files.read_json(path)))
     is_right = draw(st.integers(0, 9)) < 7
-    read_manifest(folder, files.to_json(path.name, other) if is_right else json.dumps(other).encode())
+    read_manifest(
+        folder, files.to_json(path.name, other) if is_right else json.dumps(other).encode()
+    )
     _summarise(draw, folder)
 
 
@@ -156,7 +211,8 @@ def read_manifest(folder: Path, content: bytes) -> None:
 
 
 def _records(draw: st.DrawFn, folder: Path) -> None:
-    """A Parquet file with other columns, rows, values or notes, and a right checksum; or damaged bytes."""
+    """A Parquet file with other columns, rows, values or notes, and a right checksum; or damaged
+    bytes."""
     write(folder)
     name = draw(st.sampled_from(sorted(name for name in made() if name.endswith(".parquet"))))
     note(name)
@@ -167,7 +223,9 @@ def _records(draw: st.DrawFn, folder: Path) -> None:
     notes = store.metadata_of(made()[name])
     if notes is not None and not draw(st.integers(0, 3)):
         notes = draw(changed(notes))
-    store.write(folder / name, draw(_other_table(pq.read_table(folder / name))), schema=None, metadata=notes)
+    store.write(
+        folder / name, draw(_other_table(pq.read_table(folder / name))), schema=None, metadata=notes
+    )
     write_entries(folder, {**entries_of(folder), artefacts.HASHES: {}})
     tables(folder)
     _summarise(draw, folder)
@@ -175,7 +233,8 @@ def _records(draw: st.DrawFn, folder: Path) -> None:
 
 @st.composite
 def _other_table(draw: st.DrawFn, table: pa.Table) -> pa.Table:
-    """A well-formed table that no run writes: columns less, more or of another name or type, other values or rows."""
+    """A well-formed table that no run writes: columns less, more or of another name or type, other
+    values or rows."""
     columns = {name: table[name] for name in table.column_names}
     name = draw(st.sampled_from(table.column_names))
     how = draw(st.sampled_from(("rows", "removed", "renamed", "other values", "another type")))
@@ -200,22 +259,24 @@ def _other_table(draw: st.DrawFn, table: pa.Table) -> pa.Table:
         cells = draw(st.lists(other, min_size=len(table), max_size=len(table)))
         columns[name] = pa.array(cells, plain).cast(kind)
     else:
-        columns[name] = pa.array([draw(st.sampled_from((None, "x", 1, 0.5, [0.5], b"\xff", {"a": 1})))] * len(table))
+        columns[name] = pa.array(
+            [draw(st.sampled_from((None, "x", 1, 0.5, [0.5], b"\xff", {"a": 1})))] * len(table)
+        )
     return pa.table(columns)
 
 
 def _baseline(draw: st.DrawFn, folder: Path) -> None:
-    """Damaged as bytes or with other cells: read, written and read again, and compared with the run, which holds the
-    intact one."""
+    """Damaged as bytes or with other cells: read, written and read again, and compared with the
+    run, which holds the intact one."""
     lines = undisturbed()[1].decode().splitlines(keepends=True)
     first = sum(line.startswith("#") for line in lines)
     rows = list(csv.reader(io.StringIO("".join(lines[first:]))))
     is_intact = not draw(st.integers(0, 9))
     for _ in range(0 if is_intact else draw(st.integers(1, 3))):
         row, column = draw(st.sampled_from(rows)), draw(st.integers(0, len(rows[0]) - 1))
-        row[column] = str(draw(st.sampled_from([row[column] for row in rows]) | st.text(max_size=20) | ANYTHING))[
-            : 10**5
-        ]
+        row[column] = str(
+            draw(st.sampled_from([row[column] for row in rows]) | st.text(max_size=20) | ANYTHING)
+        )[: 10**5]
         note(f"a cell became {row[column][:40]!r}")
     file = io.StringIO()
     csv.writer(file, lineterminator="\n").writerows(rows)
@@ -232,11 +293,14 @@ def _baseline(draw: st.DrawFn, folder: Path) -> None:
     again = Baseline.read(folder / "copy.csv")
     assert len(again.rows) == len(baseline.rows), "what was read and written has other rows"
     again.write(folder / "again.csv")
-    assert (folder / "again.csv").read_bytes() == (folder / "copy.csv").read_bytes(), "it reads otherwise"
+    assert (folder / "again.csv").read_bytes() == (folder / "copy.csv").read_bytes(), (
+        "it reads otherwise"
+    )
 
 
 def _replace(draw: st.DrawFn, path: Path, how: str) -> None:
-    """Nothing, a folder, a pipe, a link (to nothing, itself, a device or another file), or another file's content."""
+    """Nothing, a folder, a pipe, a link (to nothing, itself, a device or another file), or another
+    file's content."""
     others = sorted(other for other in path.parent.iterdir() if other != path and other.is_file())
     content = path.read_bytes()
     path.unlink()

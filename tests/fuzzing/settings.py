@@ -1,7 +1,9 @@
-"""Settings: composed configurations with some of them changed, checked as a run does before it loads a model.
+"""Settings: composed configurations with some of them changed, checked as a run does before it
+loads a model.
 
-Composing costs a fifth of a second, so a few command lines are composed once for each process, and the values are put
-into what comes of them. What the checks let through must be fit to be kept: see `_check_sane`.
+Composing costs a fifth of a second, so a few command lines are composed once for each process, and
+the values are put into what comes of them. What the checks let through must be fit to be kept: see
+`_check_sane`.
 """
 
 from __future__ import annotations
@@ -31,8 +33,19 @@ from tests.fuzzing.damage import ANYTHING, places
 
 LINES = (
     ("model=scenes_vgg", "method=[cam,guided_xgrad_cam,random]", "metric=[srg,zeta,box_iou]"),
-    ("data=mosaic", "model=scenes_resnet", "method=[grad_cam]", "metric=[max_box_acc_v2,mask_iou,confidence_drop]"),
-    ("data=folder", "model=user", "model.architecture=net.py:build", "model.weights=null", "peers=[grad_cam@torchcam]"),
+    (
+        "data=mosaic",
+        "model=scenes_resnet",
+        "method=[grad_cam]",
+        "metric=[max_box_acc_v2,mask_iou,confidence_drop]",
+    ),
+    (
+        "data=folder",
+        "model=user",
+        "model.architecture=net.py:build",
+        "model.weights=null",
+        "peers=[grad_cam@torchcam]",
+    ),
     ("data=voc", "model=resnet18", "spoiled=[noise]", "metric=[road_morf,class_discriminability]"),
 )
 VALUES = st.sampled_from(
@@ -83,9 +96,24 @@ def _near(value: Any) -> tuple[Any, ...]:
     if isinstance(value, bool) or value is None:
         return (str(value),)
     if isinstance(value, int | float):
-        return (-value, value + 1, value * 10**6, value / 2 if abs(value) < 1e300 else 0.5, str(value), [value])
+        return (
+            -value,
+            value + 1,
+            value * 10**6,
+            value / 2 if abs(value) < 1e300 else 0.5,
+            str(value),
+            [value],
+        )
     if isinstance(value, str):
-        return (value.upper(), value * 2, value[:-1], f"{value}\n", f" {value}", [value], {value: value})
+        return (
+            value.upper(),
+            value * 2,
+            value[:-1],
+            f"{value}\n",
+            f" {value}",
+            [value],
+            {value: value},
+        )
     if isinstance(value, list | tuple):
         return (value[1:], value * 2, [value], tuple(value), value[0] if value else "")
     return (list(value), dict.fromkeys(value), {})
@@ -93,12 +121,21 @@ def _near(value: Any) -> tuple[Any, ...]:
 
 def _check_sane(config: Mapping[str, Any], settings: Settings) -> None:
     """What a run writes down of its settings: it can be, and it stays in the run folder."""
-    assert settings.model_dump() == {"protocol": None, **config}, "other settings than the configuration's"
+    assert settings.model_dump() == {"protocol": None, **config}, (
+        "other settings than the configuration's"
+    )
     json.dumps({key: config[key] for key in config if key != "model"}, allow_nan=False)
     folder = settings.run_folder
-    assert Path(*folder.parts[-2:]) == Path(str(config["experiment"]), str(config["run"])), "a run folder elsewhere"
+    assert Path(*folder.parts[-2:]) == Path(str(config["experiment"]), str(config["run"])), (
+        "a run folder elsewhere"
+    )
     model = ModelSpec.of(config["model"])
-    for name in (model.name, config["data"].get("name", "scenes"), *config["method"], *config["metric"]):
+    for name in (
+        model.name,
+        config["data"].get("name", "scenes"),
+        *config["method"],
+        *config["metric"],
+    ):
         assert isinstance(name, str), f"{name!r} is no text"
         assert name.isprintable(), f"{name!r} can't be printed"
         assert Path(safe_name(name)).name == safe_name(name), f"{name!r} leads out of a folder"

@@ -1,8 +1,9 @@
-"""Damaged and hostile input: the package reads it with the right result, or refuses it in a sentence that a user can
-read. Anything else fails: another error, an exit, a wrong result without a word, or more than a minute.
+"""Damaged and hostile input: the package reads it with the right result, or refuses it in a
+sentence that a user can read. Anything else fails: another error, an exit, a wrong result without a
+word, or more than a minute.
 
-The cases are the same each time, or those of `--hypothesis-seed=N`. What hypothesis prints for a case that fails makes
-it again.
+The cases are the same each time, or those of `--hypothesis-seed=N`. What hypothesis prints for a
+case that fails makes it again.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ KINDS: dict[str, tuple[Attempt, int]] = {
 
 
 class HangsError(BaseException):
-    """A case takes too long. The package catches no such error: a reader may take any Exception for a damaged file."""
+    """A case takes too long. The package catches no such error: a reader may take any Exception for
+    a damaged file."""
 
 
 @pytest.mark.slow
@@ -92,7 +94,9 @@ def test_a_name_too_long_for_a_file_is_refused(tmp_path):
     for name in ("a" * 10_000, "a\0b"):
         for change in ({"pictures": [name]}, {"jobs": [{**job, "records": [name]}]}):
             with pytest.raises(BenchError, match="which is no file of a run folder"):
-                run_folders.read_manifest(tmp_path, files.to_json(artefacts.NAME, {**content, **change}))
+                run_folders.read_manifest(
+                    tmp_path, files.to_json(artefacts.NAME, {**content, **change})
+                )
     with pytest.raises(BenchError, match="There is no method"):
         plugins.load("method", "a" * 10_000)
 
@@ -106,7 +110,9 @@ def test_a_comment_of_a_baseline_stays_as_it_is(tmp_path):
     assert b"# mine\n" in second.read_bytes()
 
 
-@pytest.mark.parametrize("error", [BenchError(" "), BenchError("x" * 5000), ValueError("inside"), SystemExit(3)])
+@pytest.mark.parametrize(
+    "error", [BenchError(" "), BenchError("x" * 5000), ValueError("inside"), SystemExit(3)]
+)
 def test_what_is_a_finding(error):
     def attempt(draw, folder):
         raise error

@@ -1,5 +1,5 @@
-"""Files of weights: damaged as bytes, with other tensors, names or structure, or code in a pickle. Each form that is
-refused is listed in tests/models/test_weights.py."""
+"""Files of weights: damaged as bytes, with other tensors, names or structure, or code in a pickle.
+Each form that is refused is listed in tests/models/test_weights.py."""
 
 from __future__ import annotations
 
@@ -72,17 +72,23 @@ def _contents(draw: st.DrawFn, is_pickle: bool) -> bytes:
         return _saved(forms[draw(st.sampled_from(sorted(forms)))](state), is_pickle, zipped)
     if how == "another tensor":
         shape = draw(st.just(list(state[name].shape)) | st.lists(st.integers(0, 5), max_size=4))
-        tensor = torch.full(shape, draw(st.floats()), dtype=torch.float64).to(draw(st.sampled_from(DTYPES)))
+        tensor = torch.full(shape, draw(st.floats()), dtype=torch.float64).to(
+            draw(st.sampled_from(DTYPES))
+        )
         is_plain = is_pickle and draw(st.booleans())
         return _saved({**state, name: draw(PLAIN) if is_plain else tensor}, is_pickle, zipped)
     other = draw(st.text(max_size=20) | st.just(f"module.{name}"))
-    return _saved({other if each == name else each: tensor for each, tensor in state.items()}, is_pickle, zipped)
+    return _saved(
+        {other if each == name else each: tensor for each, tensor in state.items()},
+        is_pickle,
+        zipped,
+    )
 
 
 @cache
 def _undamaged(is_pickle: bool, zipped: bool) -> bytes:
-    """Saved once: the format that isn't zipped names storages by their addresses, which are longer at times, and
-    hypothesis wants the same bytes whenever it draws the same."""
+    """Saved once: the format that isn't zipped names storages by their addresses, which are longer
+    at times, and hypothesis wants the same bytes whenever it draws the same."""
     return _saved(_network().state_dict(), is_pickle, zipped)
 
 

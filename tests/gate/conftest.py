@@ -18,9 +18,15 @@ TOLERANCES = {"error": "median:0.5%", "iou": "mean:0.002", "drop": "mean:1% medi
 
 
 def records_of() -> pd.DataFrame:
-    """Positive values with a spread, as errors have; every name at least once with status zero_map."""
+    """Positive values with a spread, as errors have; every name at least once with status
+    zero_map."""
     generator = np.random.default_rng(0)
-    keys = {"experiment": "quick", "layer": "last", "data": "scenes", "image_id": [f"{i:03d}" for i in range(N)]}
+    keys = {
+        "experiment": "quick",
+        "layer": "last",
+        "data": "scenes",
+        "image_id": [f"{i:03d}" for i in range(N)],
+    }
     keys |= {"target_class": 1, "predicted_class": 1, "status": ["ok"] * (N - 1) + ["zero_map"]}
     frames = [
         pd.DataFrame({**keys, "model": model, "method": method, "metric": metric})
@@ -54,10 +60,22 @@ def times(factor, method="xgrad_cam", metric="error"):
 
 def write_run(folder: Path, records: pd.DataFrame, **changes: Any) -> Path:
     """A run folder of these records; changes: keys of the manifest."""
-    metrics = {name: {"title": name, "tolerance": tolerance} for name, tolerance in TOLERANCES.items()}
+    metrics = {
+        name: {"title": name, "tolerance": tolerance} for name, tolerance in TOLERANCES.items()
+    }
     manifest = {
-        **{"experiment": "quick", "run": "default", "config": {"target": "label"}, "records": [RECORD]},
-        **{"metrics": metrics, "methods": {name: {} for name in METHODS}, "models": {}, "precision": "fp32"},
+        **{
+            "experiment": "quick",
+            "run": "default",
+            "config": {"target": "label"},
+            "records": [RECORD],
+        },
+        **{
+            "metrics": metrics,
+            "methods": {name: {} for name in METHODS},
+            "models": {},
+            "precision": "fp32",
+        },
         "data": {"scenes": {"ids": [f"{i:03d}" for i in range(N)], "fingerprint": "ab"}},
     }
     manifest["jobs"] = [write_records(folder, records)]

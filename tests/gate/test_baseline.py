@@ -1,4 +1,5 @@
-"""The committed baseline: the default command holds it, and no fault of a method or of the records gets past it."""
+"""The committed baseline: the default command holds it, and no fault of a method or of the records
+gets past it."""
 
 from pathlib import Path
 
@@ -51,7 +52,14 @@ def test_the_hard_rows_are_hard():
     rows = Baseline.read(HARD).rows
     counts = [counts_of(statuses) for statuses in rows["statuses"]]
     assert {status for count in counts for status in count} >= {
-        *("bad_image", "no_annotation", "no_mask", "no_contributions", "not_applicable", "not_on_score_scale"),
+        *(
+            "bad_image",
+            "no_annotation",
+            "no_mask",
+            "no_contributions",
+            "not_applicable",
+            "not_on_score_scale",
+        ),
         *("zero_drops", "zero_map", "zero_score"),
     }
     assert sum("ok" in count and len(count) > 1 for count in counts) > 400
@@ -63,7 +71,8 @@ def test_the_hard_rows_are_hard():
 
 @pytest.mark.slow
 def test_a_fault_in_a_method_moves(tmp_path, monkeypatch, capsys):
-    """XGrad-CAM is computed again with weights 1 % larger; the other method's records are already there."""
+    """XGrad-CAM is computed again with weights 1 % larger; the other method's records are already
+    there."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "one_percent_more.py").write_text(SOURCE)
     metrics = "metric=[sensitivity_error,conservation_error,box_iou]"
@@ -75,6 +84,8 @@ def test_a_fault_in_a_method_moves(tmp_path, monkeypatch, capsys):
     assert len(set(run.glob("records/*")) - before) == 1
     capsys.readouterr()
     assert gate(run, baseline) == 1
-    moved = [tuple(line.split(":")[0].split()) for line in capsys.readouterr().out.splitlines()[:-1]]
+    moved = [
+        tuple(line.split(":")[0].split()) for line in capsys.readouterr().out.splitlines()[:-1]
+    ]
     assert {method for *_, method, _ in moved} == {"xgrad_cam"}
     assert "sensitivity_error" in {metric for *_, metric in moved}

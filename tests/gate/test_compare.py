@@ -1,4 +1,5 @@
-"""What differs between two frames of values, as the gate, `compare` and `verify` tell it: by made-up records."""
+"""What differs between two frames of values, as the gate, `compare` and `verify` tell it: by
+made-up records."""
 
 import re
 
@@ -23,11 +24,17 @@ def with_status(records, status):
     return changed
 
 
-# A change of the records; how many lines the gate has of it, and a part of the line of the gate, of `compare`, which
-# takes the rows that both runs have, and of `verify`.
+# A change of the records; how many lines the gate has of it, and a part of the line of the gate, of
+# `compare`, which takes the rows that both runs have, and of `verify`.
 CHANGES = {
     "another order": (lambda records: records.sample(frac=1, random_state=2), 0, "", "", ""),
-    "rounding": (lambda records: shifted(records, 1e-7), 0, "", "", "iou of xgrad_cam differs in 39 of 40 values"),
+    "rounding": (
+        lambda records: shifted(records, 1e-7),
+        0,
+        "",
+        "",
+        "iou of xgrad_cam differs in 39 of 40 values",
+    ),
     "factor 1.01": (
         times(1.01),
         2,
@@ -57,7 +64,13 @@ CHANGES = {
         "",
         "of uniform differs in 40 of 40 values; of image 000, class 1, it was .* and is absent",
     ),
-    "a metric gone": (lambda records: records[records["metric"] != "iou"], 1, "metric iou: missing", "", "is absent"),
+    "a metric gone": (
+        lambda records: records[records["metric"] != "iou"],
+        1,
+        "metric iou: missing",
+        "",
+        "is absent",
+    ),
     "a model gone": (
         lambda records: records[records["model"] != "two"],
         1,
@@ -65,7 +78,13 @@ CHANGES = {
         "accuracy of two: .* not known",
         "",
     ),
-    "one row gone": (lambda records: records.drop(index=5), 2, "n was 39, is 38", "", "differs in 1 of 40 values"),
+    "one row gone": (
+        lambda records: records.drop(index=5),
+        2,
+        "n was 39, is 38",
+        "",
+        "differs in 1 of 40 values",
+    ),
     "another status": (
         lambda records: records.replace({"status": {"zero_map": "bad_image"}}),
         18,
@@ -85,17 +104,24 @@ CHANGES = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_change_is_told_by_all_three(make_run, records, usual, usual_baseline, tmp_path, name):
-    """The gate moves both ways: an improvement that isn't in the baseline would hide a later loss."""
+    """The gate moves both ways: an improvement that isn't in the baseline would hide a later
+    loss."""
     change, count, of_gate, of_compare, of_verify = CHANGES[name]
     other = make_run(change(records))
     result = gate(other, usual_baseline)
     back = gate(usual, write_baseline(other, tmp_path / "other.csv"))
-    assert (result.exit_code, back.exit_code, len(result.findings)) == (bool(count), bool(count), count)
+    assert (result.exit_code, back.exit_code, len(result.findings)) == (
+        bool(count),
+        bool(count),
+        count,
+    )
     verdicts = [ORDER.index(finding.verdict) for finding in result.findings]
     assert verdicts == sorted(verdicts), "the worst first"
     code, lines = compare_runs([usual, other])
     assert code == bool(of_compare)
-    stored, now = (reading.read_records(folder, reading.read_manifest(folder)) for folder in (usual, other))
+    stored, now = (
+        reading.read_records(folder, reading.read_manifest(folder)) for folder in (usual, other)
+    )
     found = list(differing(stored, now.astype({"status": object})))
     assert bool(found) == bool(of_verify)
     for sentence, told in ((of_gate, result.lines), (of_compare, lines), (of_verify, found)):
@@ -111,19 +137,33 @@ def test_runs_of_the_same_values_differ_in_no_setting(usual, make_run, records, 
 
 def test_settings_and_images_are_told_before_the_values(usual, make_run, records, capsys):
     moved = shifted(records, 0.25)
-    changed = {"config": {"target": "predicted"}, "precision": "bf16", "methods": {"grad_cam": {}, "mine": {}}}
+    changed = {
+        "config": {"target": "predicted"},
+        "precision": "bf16",
+        "methods": {"grad_cam": {}, "mine": {}},
+    }
     other = make_run(moved, **changed, data={"scenes": {"ids": ["000"], "fingerprint": "cd"}})
     assert main(["compare", str(usual), str(other)]) == 1
     *lines, one, two, last = capsys.readouterr().out.splitlines()
     assert lines == [
         *("precision: fp32 -> bf16", "target: label -> predicted"),
-        *("methods only before: xgrad_cam, uniform", "methods only now: mine", "images of scenes: 40 -> 1, 1 in both"),
-        *(f"accuracy of {model}: 40 of 40 (100 %) -> not known" for model in ("one", "two")),  # of predicted classes
+        *(
+            "methods only before: xgrad_cam, uniform",
+            "methods only now: mine",
+            "images of scenes: 40 -> 1, 1 in both",
+        ),
+        *(
+            f"accuracy of {model}: 40 of 40 (100 %) -> not known" for model in ("one", "two")
+        ),  # of predicted classes
     ]
     for model, line in (("one", one), ("two", two)):
-        where = f"{model} at last on scenes: iou of xgrad_cam: 39 of 40 values by up to 0.250, mean "
+        where = (
+            f"{model} at last on scenes: iou of xgrad_cam: 39 of 40 values by up to 0.250, mean "
+        )
         assert line.startswith(where)
         means = [float(text) for text in re.findall(r"0\.\d+", line.removeprefix(where))]
-        values = records.loc[of(records, metric="iou") & (records["model"] == model), "value"].mean()
+        values = records.loc[
+            of(records, metric="iou") & (records["model"] == model), "value"
+        ].mean()
         np.testing.assert_allclose(means, [values, values + 0.25], atol=1e-3)
     assert last == f"{usual} -> {other}: 2 metrics of methods differ."

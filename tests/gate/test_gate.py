@@ -1,4 +1,5 @@
-"""The gate holds on itself and fails on every change, both ways: values, zeros, NaN, n, statuses, names, accuracy."""
+"""The gate holds on itself and fails on every change, both ways: values, zeros, NaN, n, statuses,
+names, accuracy."""
 
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from .conftest import TOLERANCES, of, shifted, times
 
 @pytest.fixture
 def against(make_run, usual_baseline):
-    """(records, **changes of the manifest) -> exit code and lines of a run of these against the baseline of `usual`."""
+    """(records, **changes of the manifest) -> exit code and lines of a run of these against the
+    baseline of `usual`."""
 
     def compare(after, **changes):
         result = gate(make_run(after, **changes), usual_baseline)
@@ -28,7 +30,9 @@ def against(make_run, usual_baseline):
 
 
 def test_another_tolerance_is_told(against, records):
-    metrics = {name: {"tolerance": rule} for name, rule in (TOLERANCES | {"error": "median:50%"}).items()}
+    metrics = {
+        name: {"tolerance": rule} for name, rule in (TOLERANCES | {"error": "median:50%"}).items()
+    }
     code, output = against(records, metrics=metrics)
     assert (code, "tolerance was median:0.5%, is median:50%" in output) == (1, True)
 
@@ -36,7 +40,12 @@ def test_another_tolerance_is_told(against, records):
 def test_within_the_tolerance_holds_beyond_it_moves(against, records):
     for factor, code in ((1.004, 0), (0.996, 0), (1.006, 1), (0.994, 1)):
         assert against(times(factor)(records))[0] == code, factor
-    for step, code in ((0.0019, 0), (-0.0019, 0), (0.0021, 1), (-0.0021, 1)):  # an absolute tolerance
+    for step, code in (
+        (0.0019, 0),
+        (-0.0019, 0),
+        (0.0021, 1),
+        (-0.0021, 1),
+    ):  # an absolute tolerance
         assert against(shifted(records, step))[0] == code, step
 
 
@@ -96,7 +105,9 @@ def test_a_bare_name_is_a_baseline_of_the_package(usual, tmp_path):
 
 def test_baseline_is_sorted_rounded_and_the_same_again(make_run, records, usual_baseline, tmp_path):
     text = usual_baseline.read_text()
-    other = write_baseline(make_run(records.sample(frac=1, random_state=4)), tmp_path / "b.csv").read_text()
+    other = write_baseline(
+        make_run(records.sample(frac=1, random_state=4)), tmp_path / "b.csv"
+    ).read_text()
     assert text == other
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     assert lines[0] == "model,layer,data,method,metric,n,mean,median,statuses,tolerance"
@@ -104,18 +115,31 @@ def test_baseline_is_sorted_rounded_and_the_same_again(make_run, records, usual_
     value = records.loc[of(records, "grad_cam", "drop") & (records["model"] == "one"), "value"]
     assert lines[1] == "one,last,scenes,-,network accuracy,40,1,1,,mean:0.005"
     assert lines[2] == (
-        f"one,last,scenes,grad_cam,drop,39,{value.mean():.6g},{value.median():.6g},ok:39 zero_map:1,mean:1% median:1%"
+        f"one,last,scenes,grad_cam,drop,39,{value.mean():.6g},{value.median():.6g},ok:39 "
+        "zero_map:1,mean:1% median:1%"
     )
 
 
 def test_tolerances_are_parsed(make_run, records, tmp_path):
     assert tolerance("median:0.5%", "x") == (Limit("median", 0.005, True),)
-    assert tolerance("mean:0.01 median:2%", "x") == (Limit("mean", 0.01, False), Limit("median", 0.02, True))
+    assert tolerance("mean:0.01 median:2%", "x") == (
+        Limit("mean", 0.01, False),
+        Limit("median", 0.02, True),
+    )
     assert tolerance("mean:1e-3", "x") == (Limit("mean", 0.001, False),)
     metrics = {"error": {"tolerance": "median:1%"}, "drop": {"tolerance": "mean:1"}}
     with pytest.raises(BenchError, match=r"'iou' has the tolerance ''; write median:0\.5%"):
         write_baseline(make_run(records, metrics=metrics), tmp_path / "own.csv")
-    others = "median", "median:", "median:5 %", "mode:1%", "median:-1%", "1%", "median:1%,mean:1%", "mean:1% mean:2%"
+    others = (
+        "median",
+        "median:",
+        "median:5 %",
+        "mode:1%",
+        "median:-1%",
+        "1%",
+        "median:1%,mean:1%",
+        "mean:1% mean:2%",
+    )
     for text in others:
         with pytest.raises(BenchError, match="has the tolerance"):
             tolerance(text, "x")
@@ -132,20 +156,30 @@ def test_limits_are_two_sided_and_know_nan(before, after, holds):
     assert Limit("median", 0.01, True).holds(before, after) == holds
 
 
-def test_accuracy_counts_an_image_once_by_any_of_its_classes_and_moves_alone(make_run, records, tmp_path):
-    """Forty images: ten are predicted wrongly, of which one also has a row of the predicted class; one isn't known."""
+def test_accuracy_counts_an_image_once_by_any_of_its_classes_and_moves_alone(
+    make_run, records, tmp_path
+):
+    """Forty images: ten are predicted wrongly, of which one also has a row of the predicted class;
+    one isn't known."""
     number = records["image_id"].astype(int)
     predicted = records["predicted_class"].mask(number < 10, 2).mask(number == 39, -1)
     second = records[number == 0].assign(target_class=2, predicted_class=2)
     mixed = pd.concat([records.assign(predicted_class=predicted), second], ignore_index=True)
     rows = Baseline.of(RunFolder.read(make_run(mixed))).rows.query("metric == @ACCURACY")
-    assert rows[["model", "method", "n"]].to_numpy().tolist() == [["one", "-", 39], ["two", "-", 39]]
+    assert rows[["model", "method", "n"]].to_numpy().tolist() == [
+        ["one", "-", 39],
+        ["two", "-", 39],
+    ]
     assert rows["mean"].tolist() == pytest.approx([30 / 39] * 2, rel=1e-5)
     baseline = write_baseline(make_run(mixed), tmp_path / "own.csv")
     assert gate(make_run(mixed), baseline).exit_code == 0
-    wrong = mixed.assign(predicted_class=mixed["predicted_class"].mask(mixed["image_id"] == "020", 3))
+    wrong = mixed.assign(
+        predicted_class=mixed["predicted_class"].mask(mixed["image_id"] == "020", 3)
+    )
     result = gate(make_run(wrong), baseline)
     assert result.exit_code == 1
-    assert [(finding.place[-1], finding.verdict) for finding in result.findings] == [(ACCURACY, "worse")] * 2
+    assert [(finding.place[-1], finding.verdict) for finding in result.findings] == [
+        (ACCURACY, "worse")
+    ] * 2
     unknown = Baseline.of(RunFolder.read(make_run(records.assign(target_class=-1))))
     assert ACCURACY not in set(unknown.rows["metric"])

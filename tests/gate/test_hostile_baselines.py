@@ -1,4 +1,5 @@
-"""A baseline from a stranger is data: whatever is in it, the gate answers in one sentence, or compares it."""
+"""A baseline from a stranger is data: whatever is in it, the gate answers in one sentence, or
+compares it."""
 
 import os
 
@@ -45,7 +46,10 @@ CELLS = {
 }
 
 
-FILES = {name: ("# experiment: quick\n" + HEADER + row(**cells)).encode() for name, cells in CELLS.items()} | {
+FILES = {
+    name: ("# experiment: quick\n" + HEADER + row(**cells)).encode()
+    for name, cells in CELLS.items()
+} | {
     "missing column": (HEADER + row()).replace("n,mean", "mean", 1).encode(),
     "column twice": (HEADER.replace("layer", "model") + row()).encode(),
     "other encoding": (HEADER + row(method="caf\u00e9")).encode("latin-1"),
@@ -77,7 +81,8 @@ def test_a_file_that_is_no_baseline_is_one_sentence(tmp_path, name):
 
 
 def test_a_nan_is_no_number_that_holds_and_a_byte_order_mark_is_none_of_the_text(usual, tmp_path):
-    """Nor is a huge number one, whose relative tolerance would allow anything if it were infinite."""
+    """Nor is a huge number one, whose relative tolerance would allow anything if it were
+    infinite."""
     baseline = write_baseline(usual, tmp_path / "b.csv")
     content = baseline.read_bytes()
     baseline.write_bytes(b"\xef\xbb\xbf" + content.replace(b"\n", b"\r\n"))
@@ -91,7 +96,8 @@ def test_a_nan_is_no_number_that_holds_and_a_byte_order_mark_is_none_of_the_text
 
 
 def test_a_pipe_a_folder_or_a_hundred_megabytes_are_no_baseline(usual, tmp_path):
-    """Reading a pipe that nobody writes to would wait without end. A header that is a command stays text."""
+    """Reading a pipe that nobody writes to would wait without end. A header that is a command stays
+    text."""
     os.mkfifo(tmp_path / "pipe.csv")
     (tmp_path / "folder.csv").mkdir()
     for name in ("pipe", "folder"):

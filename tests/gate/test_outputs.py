@@ -1,4 +1,5 @@
-"""The files that people and CI services read: Markdown, JUnit and JSON; better told from worse; the command line."""
+"""The files that people and CI services read: Markdown, JUnit and JSON; better told from worse; the
+command line."""
 
 import io
 import json
@@ -21,12 +22,16 @@ from .conftest import of, shifted
 pytestmark = pytest.mark.slow  # whole commands
 
 BETTER = {"error": "lower", "iou": "higher", "drop": "none"}
-METRICS = {name: {"title": name, "tolerance": "mean:0.01", "better": better} for name, better in BETTER.items()}
+METRICS = {
+    name: {"title": name, "tolerance": "mean:0.01", "better": better}
+    for name, better in BETTER.items()
+}
 
 
 @pytest.fixture
 def runs(make_run, records, tmp_path):
-    """A baseline, and a run in which one metric is worse, one better, and one without a direction moved."""
+    """A baseline, and a run in which one metric is worse, one better, and one without a direction
+    moved."""
     baseline = write_baseline(make_run(records, metrics=METRICS), tmp_path / "b.csv")
     moved = shifted(shifted(shifted(records, 0.1, "error"), 0.2, "iou"), 0.3, "drop")
     return baseline, make_run(moved, metrics=METRICS)
@@ -39,7 +44,10 @@ def test_better_is_told_from_worse(runs):
     assert verdicts == {"error": "worse", "iou": "better", "drop": "changed"}
     assert result.conclusion.startswith("Moved: 6 differences from")
     assert "2 worse, 2 better, 2 changed" in result.conclusion
-    assert all(line.endswith(("which is worse.", "which is better.", "allowed 0.01).")) for line in result.lines[:-1])
+    assert all(
+        line.endswith(("which is worse.", "which is better.", "allowed 0.01)."))
+        for line in result.lines[:-1]
+    )
 
 
 @pytest.mark.parametrize(("step", "code"), [(0.2, 0), (-0.2, 1)])
@@ -48,7 +56,9 @@ def test_improvements_alone_may_be_allowed(make_run, records, tmp_path, step, co
     run = make_run(shifted(records, step), metrics=METRICS)
     assert gate(run, baseline).exit_code == 1, "two-sided unless allowed"
     assert gate(run, baseline, GateOptions(allow_improvements=True)).exit_code == code
-    assert gate(run, baseline).conclusion.startswith("An improvement that is not yet in" if code == 0 else "Moved")
+    assert gate(run, baseline).conclusion.startswith(
+        "An improvement that is not yet in" if code == 0 else "Moved"
+    )
 
 
 def gallery(folder, ids, grey):
@@ -60,8 +70,20 @@ def gallery(folder, ids, grey):
         return buffer.getvalue()
 
     entry = dict.fromkeys(GALLERY.names) | {
-        **{"model": "one", "layer": "last", "data": "scenes", "target_class": 1, "width": 8, "height": 6},
-        **{"picture": webp("RGB", (0, 0, 255)), "methods": ["xgrad_cam"], "maps": [webp("L", grey)], "boxes": []},
+        **{
+            "model": "one",
+            "layer": "last",
+            "data": "scenes",
+            "target_class": 1,
+            "width": 8,
+            "height": 6,
+        },
+        **{
+            "picture": webp("RGB", (0, 0, 255)),
+            "methods": ["xgrad_cam"],
+            "maps": [webp("L", grey)],
+            "boxes": [],
+        },
     }
     table = pa.Table.from_pylist([{**entry, "image_id": image} for image in ids], GALLERY)
     store.write(folder / "gallery/a.parquet", table, schema=None)
@@ -70,7 +92,11 @@ def gallery(folder, ids, grey):
 
 
 def test_the_images_that_moved_most_come_with_their_maps(make_run, records, tmp_path, monkeypatch):
-    steps = records["image_id"].map({"007": 0.9, "003": 0.8, "011": 0.7, "020": 0.6, "030": 0.5}).fillna(0.0)
+    steps = (
+        records["image_id"]
+        .map({"007": 0.9, "003": 0.8, "011": 0.7, "020": 0.6, "030": 0.5})
+        .fillna(0.0)
+    )
     is_there = of(records, metric="iou") & (records["model"] == "one")
     after = records.assign(value=records["value"] + steps * is_there)
     before, run = make_run(records, metrics=METRICS), make_run(after, metrics=METRICS)
@@ -78,18 +104,37 @@ def test_the_images_that_moved_most_come_with_their_maps(make_run, records, tmp_
     gallery(run, ["003", "030"], 255)
     baseline = write_baseline(before, tmp_path / "b.csv")
     page = tmp_path / "out dir/gate.md"
-    assert main(["gate", str(run), "--baseline", str(baseline), "--against", str(before), "--markdown", str(page)]) == 1
+    assert (
+        main(
+            [
+                "gate",
+                str(run),
+                "--baseline",
+                str(baseline),
+                "--against",
+                str(before),
+                "--markdown",
+                str(page),
+            ]
+        )
+        == 1
+    )
     text = page.read_text()
     assert re.findall(r"^\| `(\d+)` \|", text, re.MULTILINE) == ["007", "003", "011", "020", "030"]
     addresses = re.findall(r"!\[\]\(([^)]+)\)", text)
-    assert len(addresses) == 6, "of the two images in both galleries: the image, its map before and after"
+    assert len(addresses) == 6, (
+        "of the two images in both galleries: the image, its map before and after"
+    )
     pictures = [np.asarray(Image.open(page.parent / address)) for address in addresses]
     assert {picture.shape for picture in pictures} == {(6, 8, 3)}
-    assert pictures[2].mean() > pictures[1].mean() + 50, "a map of 1 everywhere is bright, one of 0 is dark"
+    assert pictures[2].mean() > pictures[1].mean() + 50, (
+        "a map of 1 everywhere is bright, one of 0 is dark"
+    )
 
 
 def test_without_maps_the_values_are_still_there(runs, make_run, records, tmp_path, monkeypatch):
-    """Without a gallery, with a damaged one, and in the summary of a job on GitHub, which has no pictures."""
+    """Without a gallery, with a damaged one, and in the summary of a job on GitHub, which has no
+    pictures."""
     baseline, run = runs
     earlier = GateOptions(against=make_run(records, metrics=METRICS))
     text = markdown(gate(run, baseline, earlier), {})
@@ -111,11 +156,19 @@ def test_without_maps_the_values_are_still_there(runs, make_run, records, tmp_pa
 def test_json_has_every_finding_and_is_strict(runs, make_run, records):
     records.loc[of(records, metric="iou"), ["value", "status"]] = [np.nan, "zero_map"]
     result = gate(make_run(records, metrics=METRICS), runs[0])
-    content = json.loads(json_text(result), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    content = json.loads(
+        json_text(result), parse_constant=lambda name: pytest.fail(f"{name} is no JSON")
+    )
     expected = {"format": 1, "exit_code": 1, "verdict": "moved", "rows_compared": 20}
     assert {key: content[key] for key in expected} == expected
-    assert [entry["sentence"] for entry in content["findings"]] == [finding.line for finding in result.findings]
-    (mean,) = [entry for entry in content["findings"] if entry["what"] == "mean" and entry["model"] == "one"]
+    assert [entry["sentence"] for entry in content["findings"]] == [
+        finding.line for finding in result.findings
+    ]
+    (mean,) = [
+        entry
+        for entry in content["findings"]
+        if entry["what"] == "mean" and entry["model"] == "one"
+    ]
     assert (mean["method"], mean["metric"], mean["after"]) == ("xgrad_cam", "iou", None)
 
 
@@ -123,7 +176,8 @@ SUITE = {"name", "package", "id", "tests", "failures", "errors", "time", "hostna
 
 
 def check_junit(result):
-    """What the schema of Ant's JUnit task asks for: attributes, the order of elements, and counts that are true."""
+    """What the schema of Ant's JUnit task asks for: attributes, the order of elements, and counts
+    that are true."""
     root = ElementTree.fromstring(junit_xml(result))
     assert root.tag == "testsuites"
     for suite in root:
@@ -143,13 +197,21 @@ def test_junit_has_a_test_for_each_row(runs, make_run, records):
     baseline, run = runs
     root = check_junit(gate(run, baseline))
     assert len(root.findall("testsuite/testcase")) == 20
-    failed = [case for case in root.findall("testsuite/testcase") if case.find("failure") is not None]
+    failed = [
+        case for case in root.findall("testsuite/testcase") if case.find("failure") is not None
+    ]
     assert sorted({case.attrib["name"] for case in failed}) == ["drop", "error", "iou"]
-    assert not check_junit(gate(make_run(records, metrics=METRICS), baseline)).findall("testsuite/testcase/failure")
-    (error,) = check_junit(gate(run, baseline.with_name("none.csv"))).findall("testsuite/testcase/error")
+    assert not check_junit(gate(make_run(records, metrics=METRICS), baseline)).findall(
+        "testsuite/testcase/failure"
+    )
+    (error,) = check_junit(gate(run, baseline.with_name("none.csv"))).findall(
+        "testsuite/testcase/error"
+    )
     assert error.attrib["message"].startswith("Can't compare: there is no baseline")
     gone = gate(make_run(records[records["method"] != "uniform"], metrics=METRICS), baseline)
-    assert "method uniform" in [case.attrib["name"] for case in check_junit(gone).findall("testsuite/testcase")]
+    assert "method uniform" in [
+        case.attrib["name"] for case in check_junit(gone).findall("testsuite/testcase")
+    ]
 
 
 HOSTILE = (
@@ -167,7 +229,9 @@ def test_hostile_names_of_a_run_are_escaped(make_run, records, tmp_path, name):
     """A run folder may be a stranger's: its names reach the terminal, XML and Markdown as text."""
     name = name.encode("utf-8", "replace").decode()
     baseline = write_baseline(make_run(records, metrics=METRICS), tmp_path / "b.csv")
-    result = gate(make_run(records.replace({"method": {"uniform": name}}), metrics=METRICS), baseline)
+    result = gate(
+        make_run(records.replace({"method": {"uniform": name}}), metrics=METRICS), baseline
+    )
     assert result.exit_code == 1
     for line in result.lines:
         assert line.isprintable()
@@ -177,7 +241,9 @@ def test_hostile_names_of_a_run_are_escaped(make_run, records, tmp_path, name):
     text = markdown(result, {})
     outside_code = re.sub(r"`[^`\n]*`", "", text)
     assert not re.search(r"<|(?<!\\)\]\(|@(?!\u200b)|(?<![\\:])://", outside_code)
-    cells = {len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line.startswith("|")}
+    cells = {
+        len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line.startswith("|")
+    }
     assert cells == {9}, "no name ends a cell"
 
 

@@ -20,7 +20,11 @@ def test_reasons_are_kept_with_date_and_commit(make_run, records, tmp_path, git)
     baseline.parent.mkdir(parents=True)
     git(folder, "init", "-q")
     git(folder, "commit", "-q", "--allow-empty", "-m", "first")
-    for reason in (["--reason", "The first\none,\x1b with a break"], [], ["--reason", "the second"]):
+    for reason in (
+        ["--reason", "The first\none,\x1b with a break"],
+        [],
+        ["--reason", "the second"],
+    ):
         assert main(["gate", str(run), "--baseline", str(baseline), "--write", *reason]) == 0
     first, second = history(baseline)
     head = git(folder, "rev-parse", "HEAD")[:12]
@@ -28,7 +32,9 @@ def test_reasons_are_kept_with_date_and_commit(make_run, records, tmp_path, git)
     assert second.endswith(": the second")
     assert gate(run, baseline).exit_code == 0, "a reason is none of what must be the same"
     (line,) = history(write_baseline(run, tmp_path / "b.csv", reason="x" * 1000))
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d: x{500}", line), "outside of a repository there is no commit"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d: x{500}", line), (
+        "outside of a repository there is no commit"
+    )
 
 
 @pytest.mark.parametrize("kind", ["methods", "metrics"])
@@ -38,9 +44,12 @@ def test_values_that_depend_on_the_batch_are_refused(make_run, records, tmp_path
     manifest = entries_of(run)
     entries = manifest.get(kind) or {}
     name = {"methods": "xgrad_cam", "metrics": "iou"}[kind]
-    write_entries(run, {**manifest, kind: {**entries, name: {**entries.get(name, {}), "unstable": why}}})
+    write_entries(
+        run, {**manifest, kind: {**entries, name: {**entries.get(name, {}), "unstable": why}}}
+    )
     sentence = (
-        f"Can't compare: '{name}' {why}. A gate compares values that are the same again: leave it out, or mend it."
+        f"Can't compare: '{name}' {why}. A gate compares values that are the same again: leave it "
+        "out, or mend it."
     )
     assert gate(run, baseline).lines == (sentence,)
     with pytest.raises(BenchError, match=why):
@@ -53,5 +62,7 @@ def test_other_versions_are_named_where_something_moved(make_run, records, tmp_p
     assert "# written with: torch 2.6.0, numpy 2.0\n" in baseline.read_text()
     moved = records.assign(value=2 * records["value"])
     line = gate(make_run(moved, versions={"torch": "2.13.0"}), baseline).lines[-2]
-    assert line == "The baseline was written with torch 2.6.0, numpy 2.0; this run is of torch 2.13.0."
+    assert (
+        line == "The baseline was written with torch 2.6.0, numpy 2.0; this run is of torch 2.13.0."
+    )
     assert len(gate(make_run(records, versions={"torch": "2.13.0"}), baseline).lines) == 1

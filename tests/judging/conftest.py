@@ -14,9 +14,17 @@ def make_judged(make_run):  # noqa: F811
     def make(images, methods, means, folder="run"):
         generator, frames = np.random.default_rng(0), []
         for metric, (of_methods, spread) in means.items():
-            values = {name: of_methods.get(name, np.nan) + spread * generator.normal(size=images) for name in methods}
+            values = {
+                name: of_methods.get(name, np.nan) + spread * generator.normal(size=images)
+                for name in methods
+            }
             frames.append(rows_of(metric, values, layer="1"))
-        options = {"methods": methods, "layers": {"net": ("1",)}, "pictures": False, "runtime": False}
+        options = {
+            "methods": methods,
+            "layers": {"net": ("1",)},
+            "pictures": False,
+            "runtime": False,
+        }
         return make_run(pd.concat(frames, ignore_index=True), folder, **options)
 
     return make

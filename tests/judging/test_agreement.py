@@ -29,7 +29,9 @@ def test_tau_b_is_scipys():
     generator = np.random.default_rng(0)
     first, second = generator.integers(0, 5, (2, 20, 8)).astype(float)
     expected = [kendalltau(a, b).statistic for a, b in zip(first, second, strict=True)]
-    assert tau_b(signs(first), signs(second)) == pytest.approx(expected, abs=1e-6)  # signs are float32, sums exact
+    assert tau_b(signs(first), signs(second)) == pytest.approx(
+        expected, abs=1e-6
+    )  # signs are float32, sums exact
     # What is rounding and what is missing ties.
     assert signs(np.array([1.0, 1 + 1e-8, 0.5, NAN])).tolist() == [0, 1, 0, 1, 0, 0]
     assert signs(np.array([1.0, 2.0]), ([1], [0])).tolist() == [1]
@@ -42,15 +44,20 @@ def test_methods_that_differ_on_every_image_are_in_one_order():
 
 
 def test_of_noise_tau_is_about_0():
-    """Halves of one set are as independent sets; the mean of so many methods' tau has an error of about 0.03."""
+    """Halves of one set are as independent sets; the mean of so many methods' tau has an error of
+    about 0.03."""
     generator = np.random.default_rng(0)
-    taus = [split_half_agreement(of_methods(generator.normal(size=(40, 12)))).tau for _ in range(30)]
+    taus = [
+        split_half_agreement(of_methods(generator.normal(size=(40, 12)))).tau for _ in range(30)
+    ]
     assert abs(np.mean(taus)) < 0.1
 
 
 def test_the_leading_statistic_orders_the_methods():
     """One image in ten ruins the mean of the best method, and no median."""
-    values = np.tile(np.array([1.0, 2.0, 3.0]), (60, 1)) + np.random.default_rng(0).uniform(0, 0.5, (60, 3))
+    values = np.tile(np.array([1.0, 2.0, 3.0]), (60, 1)) + np.random.default_rng(0).uniform(
+        0, 0.5, (60, 3)
+    )
     values[::10, 2] = -1000 * np.arange(1, 7)
     assert split_half_agreement(of_methods(values, "median")).tau == 1
     assert split_half_agreement(of_methods(values)).tau < 1
@@ -72,13 +79,18 @@ def metric_of(name, values, better="higher", lead="mean", methods=NAMES):
 
 def test_rows_of_an_image_are_averaged():
     values = np.array([[1.0, NAN], [3.0, NAN], [5.0, 6.0], [NAN, 8.0]])
-    assert means_by_image(values, np.array([0, 0, 1, 1])) == pytest.approx(np.array([[2, NAN], [5, 7]]), nan_ok=True)
+    assert means_by_image(values, np.array([0, 0, 1, 1])) == pytest.approx(
+        np.array([[2, NAN], [5, 7]]), nan_ok=True
+    )
 
 
 @pytest.mark.parametrize("lead", ["mean", "median"])
 def test_centres_of_samples_are_those_of_a_loop(lead):
     generator = np.random.default_rng(0)
-    values, weights = generator.integers(0, 9, (11, 3)).astype(float), generator.integers(0, 4, (50, 11))
+    values, weights = (
+        generator.integers(0, 9, (11, 3)).astype(float),
+        generator.integers(0, 4, (50, 11)),
+    )
     values[generator.random(values.shape) < 0.2] = NAN
     weights[0] = 0
     centre = np.nanmean if lead == "mean" else np.nanmedian

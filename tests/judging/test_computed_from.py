@@ -1,4 +1,5 @@
-"""What a YAML file says that a metric, or a right explanation, is computed from is what its code reads."""
+"""What a YAML file says that a metric, or a right explanation, is computed from is what its code
+reads."""
 
 from __future__ import annotations
 
@@ -19,11 +20,17 @@ from tests.metrics.build import with_fewer
 
 READS = {
     Trace: {
-        **{"ablation_drops": "drops", "true_contributions": "contributions", "part_effects": "effects"},
+        **{
+            "ablation_drops": "drops",
+            "true_contributions": "contributions",
+            "part_effects": "effects",
+        },
         "part_shapley_values": "effects",
         **{"gradients": "gradients", "scores": "score"},
     },
-    Explanation: dict.fromkeys(("boxes", "masks", "cells", "required_boxes", "required_masks"), "regions"),
+    Explanation: dict.fromkeys(
+        ("boxes", "masks", "cells", "required_boxes", "required_masks"), "regions"
+    ),
     Part: {"region": "regions"},
 }
 REQUESTS = {PerturbedImages: "perturbed_scores", Reexplanation: "other_maps"}

@@ -24,26 +24,42 @@ NETWORKS = [f"net_{number}" for number in range(10)]
 AXIOMS = ["sensitivity_error", "conservation_error"]
 
 
-def row(test, network="net_0", passes: bool | None = True, value=0.9, circular=False, truth="truth"):
+def row(
+    test, network="net_0", passes: bool | None = True, value=0.9, circular=False, truth="truth"
+):
     return Row("mine", test, network, truth, value, 0.8, 1.0, 100, circular, passes)
 
 
 GOOD = [
-    *(row(test, network) for test in (TRUTH_AHEAD, TRUTH_FIRST, DEGREES, CONTROLS) for network in NETWORKS),
+    *(
+        row(test, network)
+        for test in (TRUTH_AHEAD, TRUTH_FIRST, DEGREES, CONTROLS)
+        for network in NETWORKS
+    ),
     row(SANITY, truth="mirrored"),
     row(GAMING),
 ]
-# Rows that replace the good ones of their test, network and truth; and whether the metric leads with them.
+# Rows that replace the good ones of their test, network and truth; and whether the metric leads
+# with them.
 CASES: dict[str, tuple[list[Row], bool]] = {
-    "a method is significantly ahead of the truth": ([row(TRUTH_FIRST, passes=False, value=0.44)], False),
+    "a method is significantly ahead of the truth": (
+        [row(TRUTH_FIRST, passes=False, value=0.44)],
+        False,
+    ),
     "a relation": ([row(SANITY, passes=False, truth="mirrored")], False),
     "a blind map": ([row(GAMING, passes=False)], False),
     **{
-        f"{test} on two networks of ten": ([row(test, network, passes=False) for network in NETWORKS[:2]], False)
+        f"{test} on two networks of ten": (
+            [row(test, network, passes=False) for network in NETWORKS[:2]],
+            False,
+        )
         for test in (TRUTH_AHEAD, DEGREES, CONTROLS)
     },
     "by a hair": ([row(TRUTH_FIRST, passes=False, value=0.46)], True),
-    "on one network of ten": ([row(test, passes=False) for test in (TRUTH_AHEAD, DEGREES, CONTROLS)], True),
+    "on one network of ten": (
+        [row(test, passes=False) for test in (TRUTH_AHEAD, DEGREES, CONTROLS)],
+        True,
+    ),
     "reliability": ([row(RELIABILITY, passes=False)], True),
     "a circular row": ([row(TRUTH_FIRST, "net_10", None, 0.0, circular=True)], True),
     "another truth": ([row(TRUTH_FIRST, passes=False, value=0.1, truth="truth_drops")], True),
@@ -78,4 +94,6 @@ def test_a_metric_with_other_parameters_has_no_rows_of_the_card():
     assert committed_rows(ConfigEntry(metric=shipped), "box_iou", "box_iou").empty
     foreign = ConfigEntry(metric={"box_iou": {"_target_": "mine.box_iou"}})
     assert committed_rows(foreign, "box_iou", "box_iou").empty
-    assert committed_rows(ConfigEntry(metric={"mine": {"_target_": "mine.mine"}}), "mine", "mine").empty
+    assert committed_rows(
+        ConfigEntry(metric={"mine": {"_target_": "mine.mine"}}), "mine", "mine"
+    ).empty

@@ -42,7 +42,8 @@ SPOILED: dict[str, dict[str, Any]] = {
     "drops": {"title": "Drops", "wins_by_construction": ["conservation_error"]},
     "drops_100": {"spoiling": "drops", "degree": 1.0, "unspoiled": "drops"},
 }
-# metric -> value of each method and spread of an image: sharp tells all apart, blunt nothing; low is better below.
+# metric -> value of each method and spread of an image: sharp tells all apart, blunt nothing; low
+# is better below.
 MEANS = {
     "confidence_drop": ({"good": 5, "fair": 4, "poor": 3, "random": 1, "centered": 2}, 0.1),
     "box_iou": ({"good": 3, "fair": 3, "poor": 3, "random": 3, "centered": 3}, 1.0),
@@ -72,14 +73,24 @@ def judged(folder):
 def truth(make):
     """box_iou is right about everything, confidence_drop about noise alone."""
     iou, drop = (TRUE, 0.1), ({**TRUE, "blur_100": 11}, 0.1)
-    return make(120, SPOILED, {"box_iou": iou, "confidence_drop": drop, "sensitivity_error": (TRUE, 0.1)}, "truth")
+    return make(
+        120,
+        SPOILED,
+        {"box_iou": iou, "confidence_drop": drop, "sensitivity_error": (TRUE, 0.1)},
+        "truth",
+    )
 
 
 def test_what_is_sharp_what_is_blunt_and_where_controls_stand(make):
     rows = judged(make())
-    sharp, blunt = (rows.xs((name, ""), level=["metric", "truth"]) for name in ("confidence_drop", "box_iou"))
+    sharp, blunt = (
+        rows.xs((name, ""), level=["metric", "truth"]) for name in ("confidence_drop", "box_iou")
+    )
     assert sharp.loc["reliability", "value"] == 1
-    assert sharp.loc["images_needed", ["value", "n"]].tolist() == [10, 60]  # fewer than 10 images have no test
+    assert sharp.loc["images_needed", ["value", "n"]].tolist() == [
+        10,
+        60,
+    ]  # fewer than 10 images have no test
     assert blunt.loc["images_needed", "value"] > 60
     places = rows.xs("place", level="test")
     assert places["about"].to_dict() == {
@@ -87,7 +98,9 @@ def test_what_is_sharp_what_is_blunt_and_where_controls_stand(make):
         **dict.fromkeys([("box_iou", "centered"), ("box_iou", "random")], UNCLEAR),
         **{("sensitivity_error", "centered"): BEATS, ("sensitivity_error", "random"): BELOW},
     }
-    assert places.loc[("sensitivity_error", "centered"), ["value", "low", "high", "n"]].tolist() == [1, 1, 1, 5]
+    assert places.loc[
+        ("sensitivity_error", "centered"), ["value", "low", "high", "n"]
+    ].tolist() == [1, 1, 1, 5]
     assert places.loc[("confidence_drop", "random"), "value"] == 5
 
 
@@ -103,7 +116,9 @@ def test_degrees_of_kinds_that_judge_the_metric(truth, edit_manifest):
     metrics["sensitivity_error"]["needs"] = ["score_scale", "nonzero_drops"]
     edit_manifest(truth, metrics=metrics)
     rows = judged(truth).index
-    assert [name for name, test, kind in rows if test == "degrees" and "drops" in kind] == ["sensitivity_error"]
+    assert [name for name, test, kind in rows if test == "degrees" and "drops" in kind] == [
+        "sensitivity_error"
+    ]
 
 
 def test_the_command_takes_truth_from_other_runs(make, truth, capsys):
@@ -112,11 +127,14 @@ def test_the_command_takes_truth_from_other_runs(make, truth, capsys):
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
     lines = {line.split("  ")[1].split("\N{NO-BREAK SPACE}")[0]: line for line in rows}
     assert "1.00 [1.00, 1.00]" in lines["Box IoU"]
-    assert "passes: 100% of spoiled explanations in the right order; unsure: two halves, " in lines["Box IoU"]
+    assert (
+        "passes: 100% of spoiled explanations in the right order; unsure: two halves, "
+        in lines["Box IoU"]
+    )
     assert "a control, is not significantly different from the best method" in lines["Box IoU"]
     assert (
-        "fails: 75% of spoiled explanations in the right order; two halves of the images agree on the order"
-        in lines["Confidence drop"]
+        "fails: 75% of spoiled explanations in the right order; two halves of the images agree on "
+        "the order" in lines["Confidence drop"]
     )
     assert "a control, is better than the best method" in lines["Sensitivity error"]
     assert {path.name for path in (run / "tables").iterdir()} == {"judging.csv", "judging_1.md"}
@@ -126,7 +144,9 @@ def test_the_command_takes_truth_from_other_runs(make, truth, capsys):
     assert degrees.loc["confidence_drop", "value"] == pytest.approx(0.75)
 
 
-def test_chosen_metrics_alone_and_without_spoiled_explainers_the_command_that_makes_them(make, capsys):
+def test_chosen_metrics_alone_and_without_spoiled_explainers_the_command_that_makes_them(
+    make, capsys
+):
     assert main(["judge", str(make()), "--metrics", "box_iou"]) == 0
     text = capsys.readouterr().out
     assert text.count("IoU") == 1
@@ -160,7 +180,9 @@ def test_the_page_has_the_table_and_what_its_columns_mean(make, monkeypatch):
     (rows,) = judge_in_report(run).values()
     words = in_words(run, rows)
     assert all(words.values())
-    assert all(f"<td>{typeset(verdict)}</td>" in text for verdict in words.values())  # as below the title
+    assert all(
+        f"<td>{typeset(verdict)}</td>" in text for verdict in words.values()
+    )  # as below the title
     monkeypatch.setattr("axiom_bench.judging.judgement.MOST_VALUES", 10)
     text = body_of(run)
     assert "This run has 900 values" in text
@@ -173,16 +195,38 @@ def test_spoiled_explainers_order_no_methods(make):
     assert set(rows.xs("place", level="test")["n"]) == {5}
     assert len(rows.xs("degrees", level="test"))
     means = {"box_iou": ({"good": 1, "poor": 0, **TRUE}, 0.1)}
-    few = judged(make(30, {name: METHODS[name] for name in ("good", "poor")} | SPOILED, means, "few"))
-    assert few.xs("images_needed", level="test")["about"].tolist() == ["fewer than 3 methods that differ"]
+    few = judged(
+        make(30, {name: METHODS[name] for name in ("good", "poor")} | SPOILED, means, "few")
+    )
+    assert few.xs("images_needed", level="test")["about"].tolist() == [
+        "fewer than 3 methods that differ"
+    ]
 
 
 @pytest.mark.parametrize(
     ("images", "methods", "metrics", "has_truth", "sentence"),
     [
-        (1, METHODS, None, False, "The run has 1 image: metrics are judged by whether images agree"),
-        (20, {"good": {}}, None, False, "The run has 1 method: metrics are judged by the order in which they put at"),
-        (60, METHODS, ["box_iuo"], False, "no metric in this run 'box_iuo'; did you mean 'box_iou'"),
+        (
+            1,
+            METHODS,
+            None,
+            False,
+            "The run has 1 image: metrics are judged by whether images agree",
+        ),
+        (
+            20,
+            {"good": {}},
+            None,
+            False,
+            "The run has 1 method: metrics are judged by the order in which they put at",
+        ),
+        (
+            60,
+            METHODS,
+            ["box_iuo"],
+            False,
+            "no metric in this run 'box_iuo'; did you mean 'box_iou'",
+        ),
         (60, METHODS, None, True, "no spoiled explainers: run it with spoiled=all"),
     ],
 )
@@ -219,7 +263,10 @@ def right(values, size, kind="noise", spoilings=(NOISE,)):
 
 
 def test_kinds_of_metadata_and_their_pairs():
-    about = SPOILED | {"blur_100": {"spoiling": "blur", "degree": 1, "unspoiled": "gone"}, "random": {"control": True}}
+    about = SPOILED | {
+        "blur_100": {"spoiling": "blur", "degree": 1, "unspoiled": "gone"},
+        "random": {"control": True},
+    }
     assert kinds(
         {
             name: MethodEntry.model_validate(about[name])
@@ -239,19 +286,24 @@ def test_always_right_always_wrong_and_ties(size):
     assert right(made(np.tile([1.0, 1.0, 1.0 + 1e-9], (120, 1))), size) == 0.5
     assert not recovery(made(values[:, :3], better="none"), (NOISE,), size).shares
     both = made(values, (*NOISE.methods, "blurred"))
-    assert right(both, size, ALL, (NOISE, BLUR)) == pytest.approx(3 / 4)  # all kinds together count pairs
+    assert right(both, size, ALL, (NOISE, BLUR)) == pytest.approx(
+        3 / 4
+    )  # all kinds together count pairs
     assert right(both, size, "blur", (NOISE, BLUR)) == 0
 
 
 def test_the_median_decides_where_tables_lead_with_it():
     values = np.tile([1.0, 2.0], (30, 1))
     values[:3, 0] = 1000
-    assert right(made(values, ("truth", "all"), "lower", "median"), 10) == pytest.approx(1, abs=0.01)
+    assert right(made(values, ("truth", "all"), "lower", "median"), 10) == pytest.approx(
+        1, abs=0.01
+    )
     assert right(made(values, ("truth", "all"), "lower", "mean"), 10) < 0.6
 
 
 def test_sets_of_images_are_all_subsets():
-    """Of 12 images all sets of 10, by a loop; random sets come close: 1,000 of them have an error of at most 0.016."""
+    """Of 12 images all sets of 10, by a loop; random sets come close: 1,000 of them have an error
+    of at most 0.016."""
     values = np.random.default_rng(2).normal(size=(12, 2))
     values += [0.05, 0] - values.mean(axis=0)
     means = [values[list(chosen)].mean(axis=0) for chosen in combinations(range(12), 10)]
@@ -261,7 +313,8 @@ def test_sets_of_images_are_all_subsets():
 
 
 def test_the_share_is_that_of_the_population():
-    """Differences from N(0.2, 1): sets of n are right in Phi(0.2 sqrt(n)); the mean over 40 sets of 150 images."""
+    """Differences from N(0.2, 1): sets of n are right in Phi(0.2 sqrt(n)); the mean over 40 sets of
+    150 images."""
     generator, shares = np.random.default_rng(0), []
     for _ in range(40):
         difference = generator.normal(0.2, 1, 150)
@@ -275,10 +328,14 @@ def test_the_interval_holds_the_share_and_is_narrow_where_it_is_sure():
     sure = np.array([3.0, 2.0, 1.0]) + np.random.default_rng(0).normal(0, 0.3, (200, 3))
     (_, *ends) = recovery(made(sure), (NOISE,), 100).shares["noise"]
     assert ends == pytest.approx([1, 1], abs=1e-6)
-    share, low, high = recovery(made(np.random.default_rng(0).normal(size=(200, 3))), (NOISE,), 100).shares["noise"]
+    share, low, high = recovery(
+        made(np.random.default_rng(0).normal(size=(200, 3))), (NOISE,), 100
+    ).shares["noise"]
     assert low <= share <= high
     assert high - low > 0.3
-    assert np.isnan(recovery(made(np.random.default_rng(0).normal(size=(9, 3))), (NOISE,), 9).shares["noise"][1])
+    assert np.isnan(
+        recovery(made(np.random.default_rng(0).normal(size=(9, 3))), (NOISE,), 9).shares["noise"][1]
+    )
 
 
 def test_a_pair_counts_on_images_where_both_have_values():

@@ -1,4 +1,5 @@
-"""Tiny networks of boxes and of masks, whose score reads a part of the layer, for methods and metrics of objects."""
+"""Tiny networks of boxes and of masks, whose score reads a part of the layer, for methods and
+metrics of objects."""
 
 from dataclasses import dataclass, replace
 
@@ -11,12 +12,14 @@ from axiom_bench.testing.cases import CLASSES, Case, TinyNetwork, own_cut
 
 
 class Dense(TinyNetwork):
-    """A head that reads 3 x 3 positions for the logits at each: maps of classes, or with `boxes` a box of each
-    position, whose sides the image changes."""
+    """A head that reads 3 x 3 positions for the logits at each: maps of classes, or with `boxes` a
+    box of each position, whose sides the image changes."""
 
     def __init__(self, case: "ObjectCase") -> None:
         super().__init__("pooled", case.channels, case.size)
-        self.head = nn.Sequential(nn.Conv2d(case.channels, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, CLASSES, 1))
+        self.head = nn.Sequential(
+            nn.Conv2d(case.channels, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, CLASSES, 1)
+        )
         self.boxes = case.boxes
 
     @property
@@ -27,16 +30,20 @@ class Dense(TinyNetwork):
         maps = self.head(self.features(images))
         if not self.boxes:
             return maps
-        y, x = ((torch.arange(side, device=maps.device) * 2.0 + 1).to(maps) for side in maps.shape[2:])
-        middle = torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], -1).flatten(0, 1)
+        y, x = (
+            (torch.arange(side, device=maps.device) * 2.0 + 1).to(maps) for side in maps.shape[2:]
+        )
+        middle = torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], -1).flatten(
+            0, 1
+        )
         half = 2 + maps.detach()[:, :2].sigmoid().flatten(2).mT
         return torch.cat([middle - half, middle + half], 2), maps.flatten(2).mT
 
 
 @dataclass(frozen=True)
 class ObjectCase(Case):
-    """boxes: whether it is a network of boxes, else of masks. Row i explains the object at position 3 i + 2, or the
-    region of all positions from there on."""
+    """boxes: whether it is a network of boxes, else of masks. Row i explains the object at position
+    3 i + 2, or the region of all positions from there on."""
 
     boxes: bool = True
 
@@ -60,7 +67,11 @@ class ObjectCase(Case):
         return torch.cat([first[:, None], boxes[torch.arange(self.rows), first]], 1)
 
     def trace(self, model=None, device=None) -> Trace:
-        images, others, targets = self.images(), self.other_images(), torch.arange(self.rows) % CLASSES
+        images, others, targets = (
+            self.images(),
+            self.other_images(),
+            torch.arange(self.rows) % CLASSES,
+        )
         cut_model = None if model is not None or device is not None else own_cut(self)
         model = model or self.model()
         places = self.places(model)

@@ -1,4 +1,5 @@
-"""The tiny networks run without the engine, and pieces of methods spelled out: float64, one image at a time.
+"""The tiny networks run without the engine, and pieces of methods spelled out: float64, one image
+at a time.
 
 Also methods with few of the runs that some take, and the checks that one network is enough for.
 """
@@ -24,7 +25,10 @@ Lines = list[list[float]]
 EACH_CASE = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 # float64: resizing, a tiny network and sums of some hundred terms; scores are of the size of 1.
 CLOSE = {"rtol": 1e-11, "atol": 1e-12}
-QUOTIENTS = {"rtol": 1e-9, "atol": 1e-12}  # drops are differences of scores, divided by sums of about 0.1
+QUOTIENTS = {
+    "rtol": 1e-9,
+    "atol": 1e-12,
+}  # drops are differences of scores, divided by sums of about 0.1
 # Parameters that decide how often a method runs the network, not what it does.
 FEWER = {"masks": 20, "steps": 3, "iterations": 4, "samples": 2}
 
@@ -46,9 +50,12 @@ def with_fewer(name: str) -> Plugin:
 
 
 def run_each(
-    method: Plugin, checks: Iterable[Check[Case]], networks: Callable[[Check[Case]], Mapping[str, Case]]
+    method: Plugin,
+    checks: Iterable[Check[Case]],
+    networks: Callable[[Check[Case]], Mapping[str, Case]],
 ) -> None:
-    """Each check on its networks; a check that the method's YAML exempts must fail on one of them."""
+    """Each check on its networks; a check that the method's YAML exempts must fail on one of
+    them."""
     exempt = exemptions(method)
     for check in checks:
         if cases := networks(check):
@@ -78,12 +85,17 @@ def maps_of(case: Case, images: Tensor | None = None) -> Tensor:
 
 def chosen(logits: list[float], target: int, score: str) -> float:
     """The class's logit or probability."""
-    return logits[target] if score == "logit" else math.exp(logits[target]) / sum(map(math.exp, logits))
+    return (
+        logits[target]
+        if score == "logit"
+        else math.exp(logits[target]) / sum(map(math.exp, logits))
+    )
 
 
 @dataclass(frozen=True)
 class Row:
-    """An image of a case (3, H, W), its class and its maps (K, h, w), explained by running the plain network."""
+    """An image of a case (3, H, W), its class and its maps (K, h, w), explained by running the
+    plain network."""
 
     case: Case
     image: Tensor
@@ -119,7 +131,9 @@ class Row:
     @cached_property
     def drops(self) -> Tensor:
         """S - S_k (K,)."""
-        without = [self.score_at(self.F.index_fill(0, torch.tensor(k), 0)) for k in range(len(self.F))]
+        without = [
+            self.score_at(self.F.index_fill(0, torch.tensor(k), 0)) for k in range(len(self.F))
+        ]
         return self.S - torch.tensor(without, dtype=torch.float64)
 
     @cached_property
@@ -143,11 +157,15 @@ def named(value: object) -> str | None:
     return value if isinstance(value, str) else getattr(value, "__name__", None)
 
 
-def assert_formula(case: Case, method: Callable, formula: Callable[[Row], Tensor | list], **tolerance: float) -> None:
+def assert_formula(
+    case: Case, method: Callable, formula: Callable[[Row], Tensor | list], **tolerance: float
+) -> None:
     """The method's weights or maps are those that the formula gives for each image by itself."""
     answer = method(case.trace())
     actual = answer.raw if isinstance(answer, Map) else answer
-    expected = torch.stack([torch.as_tensor(formula(row), dtype=torch.float64) for row in rows_of(case)])
+    expected = torch.stack(
+        [torch.as_tensor(formula(row), dtype=torch.float64) for row in rows_of(case)]
+    )
     if actual.shape[2:] == (1, 1) and expected.ndim == 2:
         actual = actual[..., 0, 0]
     torch.testing.assert_close(actual, expected, **{**CLOSE, **tolerance})

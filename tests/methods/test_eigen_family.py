@@ -16,9 +16,12 @@ from axiom_bench.methods.kpca_cam import KERNELS, kpca_cam
 from axiom_bench.testing import CASES, Case
 from tests.methods.plain import Row, assert_formula, linear, normal
 
-WIDE = Case(channels=30, size=(6, 8))  # 30 channels at 12 positions: the Gram matrix is that of the positions
+WIDE = Case(
+    channels=30, size=(6, 8)
+)  # 30 channels at 12 positions: the Gram matrix is that of the positions
 ALL = {**CASES, "wide": WIDE, "wide and signed": replace(WIDE, layer="features.2")}
-ROUNDING = 1e-10  # an eigenvector's rounding is that of its matrix, 1e-15, over the relative gap of its eigenvalue
+# an eigenvector's rounding is that of its matrix, 1e-15, over the relative gap of its eigenvalue
+ROUNDING = 1e-10
 
 
 @pytest.fixture(params=ALL.values(), ids=ALL)
@@ -75,8 +78,12 @@ def raw_map(name: str, trace) -> Tensor:
     ("maps", "expected"),
     [
         # F_k = a_k P has v = a / |a|, on either side of the choice between the two Gram matrices
-        *(([[3.0 * p, -p, 2 * p] for p in range(1, n + 1)], [a / 14**0.5 for a in (3, -1, 2)]) for n in (2, 5)),
-        # two maps of one size that don't overlap: every mixture is an eigenvector, and the even one is nearest the sum
+        *(
+            ([[3.0 * p, -p, 2 * p] for p in range(1, n + 1)], [a / 14**0.5 for a in (3, -1, 2)])
+            for n in (2, 5)
+        ),
+        # two maps of one size that don't overlap: every mixture is an eigenvector, and the even one
+        # is nearest the sum
         ([[1.0, 0.0], [0.0, 1.0]], [0.5**0.5] * 2),
         ([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]], [0.5**0.5] * 2),
         # F_1 = -F_2: v and -v are the same explanation with the channels renamed
@@ -86,7 +93,9 @@ def raw_map(name: str, trace) -> Tensor:
 def test_principal_direction_by_hand(maps, expected):
     """maps: at each position the channels' values."""
     actual = principal_direction(torch.tensor(maps, dtype=torch.float64).T[None, :, None])
-    torch.testing.assert_close(actual[0], torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-14)
+    torch.testing.assert_close(
+        actual[0], torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-14
+    )
 
 
 def test_non_finite_image_does_not_affect_the_others():
@@ -95,7 +104,9 @@ def test_non_finite_image_does_not_affect_the_others():
     with_nan[1, 0, 0, 0] = torch.nan
     actual = principal_direction(with_nan)
     assert actual[1].isnan().all()
-    torch.testing.assert_close(actual[[0, 2]], principal_direction(maps)[[0, 2]], rtol=0, atol=ROUNDING)
+    torch.testing.assert_close(
+        actual[[0, 2]], principal_direction(maps)[[0, 2]], rtol=0, atol=ROUNDING
+    )
 
 
 def test_no_positive_eigenvalue_gives_zero():
@@ -105,7 +116,8 @@ def test_no_positive_eigenvalue_gives_zero():
 
 
 def test_threads_and_batches_move_no_bit(request):
-    """LAPACK's own threads do, from some 50 rows on, and so does the place of an odd number of rows in memory."""
+    """LAPACK's own threads do, from some 50 rows on, and so does the place of an odd number of rows
+    in memory."""
     maps = normal(3, 101, 104)
     symmetric, towards = maps @ maps.mT, torch.ones(3, 101, dtype=torch.float64)
     expected = leading_vector(symmetric, towards)
@@ -118,7 +130,8 @@ def test_threads_and_batches_move_no_bit(request):
 
 @pytest.mark.parametrize("name", ["eigen_cam", "eigen_grad_cam", "seg_eigen_cam"])
 def test_float32_matches_float64(name, case):
-    """Products and eigenvectors are taken in float64; what is left is the trace's own rounding, 1e-6 or so."""
+    """Products and eigenvectors are taken in float64; what is left is the trace's own rounding,
+    1e-6 or so."""
     trace, rounded = case.trace(), replace(case, dtype=torch.float32).trace()
     expected = raw_map(name, trace)
     actual = raw_map(name, rounded).double()

@@ -59,8 +59,13 @@ def seg_xres_cam_of(row: Row, window: int = 2, pooling: str = "mean") -> Tensor:
         inside = row.g[k, y * h : (y + 1) * h, x * w : (x + 1) * w].flatten().tolist()
         block = inside + [0.0] * (h * w - len(inside))
         pooled[k, y, x] = max(block) if pooling == "max" else sum(block) / (h * w)
-    at = [[int((i + 0.5) * math.ceil(side / each) / side) for i in range(side)] for side, each in ((H, h), (W, w))]
-    return torch.tensor([[[pooled[k, y, x] for x in at[1]] for y in at[0]] for k in range(K)], dtype=torch.float64)
+    at = [
+        [int((i + 0.5) * math.ceil(side / each) / side) for i in range(side)]
+        for side, each in ((H, h), (W, w))
+    ]
+    return torch.tensor(
+        [[[pooled[k, y, x] for x in at[1]] for y in at[0]] for k in range(K)], dtype=torch.float64
+    )
 
 
 def space_maps(row: Row) -> Tensor:
@@ -128,22 +133,29 @@ def relevance_cam(row: Row) -> Tensor:
     """Relevance unit by unit, down to the maps."""
     head, behind_relu = model_of(row.case).head, row.F.clamp(min=0)
     start = torch.full((3,), -0.5, dtype=torch.float64).index_fill(0, torch.tensor(row.target), 1.0)
-    if row.case.head == "pooled":  # what a mean gets is shared among its positions, and adds up to it
+    if (
+        row.case.head == "pooled"
+    ):  # what a mean gets is shared among its positions, and adds up to it
         return z_plus(behind_relu.mean((1, 2)), head[2].weight, start)
     x = behind_relu.flatten()
     hidden = (head[1].weight @ x + head[1].bias).clamp(min=0)
-    return z_plus(x, head[1].weight, z_plus(hidden, head[3].weight, start)).view(len(row.F), -1).sum(1)
+    return (
+        z_plus(x, head[1].weight, z_plus(hidden, head[3].weight, start)).view(len(row.F), -1).sum(1)
+    )
 
 
 @torch.no_grad()
 def lift_cam(row: Row) -> Tensor:
-    """Linear, ReLU, linear: a_i = sum_h w2_h (relu(z_h) - relu(z0_h)) / (z_h - z0_h) w1_hi F_i, z0 the biases."""
+    """Linear, ReLU, linear: a_i = sum_h w2_h (relu(z_h) - relu(z0_h)) / (z_h - z0_h) w1_hi F_i, z0
+    the biases."""
     first, second = model_of(row.case).head[1], model_of(row.case).head[3]
     F = row.F.flatten()
     F = F.clamp(min=0) if row.case is CASES["signed"] else F  # a ReLU stands before the flattening
     z, empty = first.weight @ F + first.bias, first.bias
     ratios = (z.clamp(min=0) - empty.clamp(min=0)) / (z - empty)
-    assert ((ratios > 0) & (ratios < 1)).any()  # units that the zero baseline switches: the gradient would say 0 or 1
+    assert (
+        (ratios > 0) & (ratios < 1)
+    ).any()  # units that the zero baseline switches: the gradient would say 0 or 1
     return ((second.weight[row.target] * ratios) @ first.weight * F).view(len(row.F), -1).sum(1)
 
 
@@ -181,14 +193,18 @@ def sobel(row: Row) -> list[list[float]]:
 
 def centered(row: Row) -> Tensor:
     down, across = (
-        torch.tensor([math.exp(-(((i - (n - 1) / 2) / n) ** 2) / (2 * 0.25**2)) for i in range(n)], dtype=torch.float64)
+        torch.tensor(
+            [math.exp(-(((i - (n - 1) / 2) / n) ** 2) / (2 * 0.25**2)) for i in range(n)],
+            dtype=torch.float64,
+        )
         for n in row.case.size
     )
     return torch.outer(down, across)
 
 
 def guided_xgrad_cam(row: Row) -> Tensor:
-    """The positive part of the XGrad-CAM map, resized bilinearly and scaled to 1, times sum over RGB of |gradient|."""
+    """The positive part of the XGrad-CAM map, resized bilinearly and scaled to 1, times sum over
+    RGB of |gradient|."""
     swapped = copy.deepcopy(model_of(row.case))
     for parent in (swapped.features, swapped.head):
         for name, module in list(parent.named_children()):
@@ -203,7 +219,9 @@ def xgrad_map(row: Row, image: Tensor, layer: int = 3) -> Lines:
     steps = [*model_of(row.case).features, *model_of(row.case).head]
     F = nn.Sequential(*steps[: layer + 1])(image[None])[0].detach()
     products, totals = F * row.gradient(nn.Sequential(*steps[layer + 1 :]), F), F.sum((1, 2))
-    weights = torch.where(totals != 0, products.sum((1, 2)) / totals, 0)  # a small copy may leave a channel dead
+    weights = torch.where(
+        totals != 0, products.sum((1, 2)) / totals, 0
+    )  # a small copy may leave a channel dead
     return (weights[:, None, None] * F).sum(0).tolist()
 
 
@@ -215,10 +233,13 @@ def scaled_heatmap(raw: Lines, height: int, width: int) -> Tensor:
 
 
 def augmented_of(row: Row) -> Tensor:
-    """The mean of the heatmaps mapped back: of sizes 8 x 12, 4 x 6 and 12 x 18, each mirrored too."""
+    """The mean of the heatmaps mapped back: of sizes 8 x 12, 4 x 6 and 12 x 18, each mirrored
+    too."""
     back = []
     for size in ((4, 6), (8, 12), (12, 18)):
-        image = torch.tensor([resized(channel, *size) for channel in row.image.tolist()], dtype=torch.float64)
+        image = torch.tensor(
+            [resized(channel, *size) for channel in row.image.tolist()], dtype=torch.float64
+        )
         upright = scaled_heatmap(xgrad_map(row, image), *size)
         mirrored = scaled_heatmap(xgrad_map(row, image.flip(2)), *size).flip(1)
         back += [resized(each.tolist(), 8, 12) for each in (upright, mirrored)]
@@ -227,7 +248,11 @@ def augmented_of(row: Row) -> Tensor:
 
 def fused_of(row: Row, fusion: str) -> Tensor:
     first, second = (scaled_heatmap(xgrad_map(row, row.image, layer), 8, 12) for layer in (1, 3))
-    return {"mean": (first + second) / 2, "maximum": first.maximum(second), "product": first * second}[fusion]
+    return {
+        "mean": (first + second) / 2,
+        "maximum": first.maximum(second),
+        "product": first * second,
+    }[fusion]
 
 
 def permuted(row: Row, weights: Tensor) -> Tensor:
@@ -253,7 +278,9 @@ BY_NAME = {
     "sobel": sobel,
     "seg_xres_cam": seg_xres_cam_of,
     "ss_grad_cam": lambda row: row.g.mean((1, 2))[:, None, None] * space_maps(row),
-    "ss_grad_cam_pp": lambda row: row.g.new_tensor(grad_cam_pp(row, read=True))[:, None, None] * space_maps(row),
+    "ss_grad_cam_pp": lambda row: (
+        row.g.new_tensor(grad_cam_pp(row, read=True))[:, None, None] * space_maps(row)
+    ),
     "restricted_grad_cam": lambda row: row.g.mean((1, 2))[:, None, None] * (row.g != 0).any(0),
     "centered": centered,
     "guided_xgrad_cam": guided_xgrad_cam,
@@ -309,4 +336,10 @@ def test_equals_the_formula_on_some_networks(name, method, formula):
 @pytest.mark.parametrize("name", CASES)
 def test_opti_cam_equals_torch_adam(name):
     """Adam divides by the gradient's size, which brings its rounding up to that of the step."""
-    assert_formula(CASES[name], partial(opti_cam, iterations=20, learning_rate=0.2), opti_cam_of, rtol=0, atol=1e-9)
+    assert_formula(
+        CASES[name],
+        partial(opti_cam, iterations=20, learning_rate=0.2),
+        opti_cam_of,
+        rtol=0,
+        atol=1e-9,
+    )

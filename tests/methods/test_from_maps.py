@@ -1,4 +1,5 @@
-"""Maps made elsewhere: found by the image's id, measured as a method's own, and never taken for a re-explanation."""
+"""Maps made elsewhere: found by the image's id, measured as a method's own, and never taken for a
+re-explanation."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,11 @@ CASE = CASES["dense"]  # three images, of the classes 0, 1 and 2
 IDS = ("birds/1.jpg", "birds/2.jpg", "cats/1")
 DRAWN = np.random.default_rng(0).normal(size=(4, 3, 5)).astype(np.float32)
 ARRAYS = {IDS[0]: DRAWN[0], f"{IDS[1]}@1": DRAWN[1], IDS[1]: DRAWN[2], f"{IDS[2]}@0": DRAWN[3]}
-EXPLAIN_AGAIN = [name for name in metrics.names() if "other_maps" in plugins.load("metric", name).spec.computed_from]
+EXPLAIN_AGAIN = [
+    name
+    for name in metrics.names()
+    if "other_maps" in plugins.load("metric", name).spec.computed_from
+]
 
 
 def written(folder: Path, form: str) -> str:
@@ -80,7 +85,9 @@ def test_nothing_to_read_is_one_sentence(tmp_path):
 
 def rows_of(path: str, chosen: list, **of_batch) -> dict[str, list[str]]:
     """{value: the statuses of the three images}."""
-    batch = ab.Batch(**{"images": CASE.images(), "image_ids": IDS, "targets": torch.arange(3), **of_batch})
+    batch = ab.Batch(
+        **{"images": CASE.images(), "image_ids": IDS, "targets": torch.arange(3), **of_batch}
+    )
     reader = plugins.with_params("method", "from_maps", {"path": path})
     table = ab.evaluate(CASE.model(), CASE.layer, [batch], methods=[reader], metrics=chosen)
     assert (table["value"].isna() == (table["status"] != "ok")).all()
@@ -95,18 +102,31 @@ def again_at_once(explanation: Explanation) -> torch.Tensor:
 def test_what_explains_again_has_a_status_and_no_value(tmp_path):
     path = written(tmp_path, ".npy")
     explain_again = map(with_fewer, EXPLAIN_AGAIN)
-    statuses = rows_of(path, [*explain_again, again_at_once, "gini", "confidence_drop", "sensitivity_error"])
+    statuses = rows_of(
+        path, [*explain_again, again_at_once, "gini", "confidence_drop", "sensitivity_error"]
+    )
     assert statuses.pop("gini") == statuses.pop("confidence_drop") == ["ok", "ok", "no_map"]
     assert statuses.pop("sensitivity_error") == ["no_contributions", "no_contributions", "no_map"]
     no_map = {name for name, of_images in statuses.items() if set(of_images) == {"no_map"}}
-    assert no_map >= {"again_at_once", "random_logit", "max_sensitivity", "model_parameter_randomisation", "adcc"}
+    assert no_map >= {
+        "again_at_once",
+        "random_logit",
+        "max_sensitivity",
+        "model_parameter_randomisation",
+        "adcc",
+    }
     assert not [name for name, of_images in statuses.items() if "ok" in of_images]
-    others = ab.evaluate(CASE.model(), CASE.layer, [(CASE.images(), None)], ["xgrad_cam"], [again_at_once])
+    others = ab.evaluate(
+        CASE.model(), CASE.layer, [(CASE.images(), None)], ["xgrad_cam"], [again_at_once]
+    )
     assert set(others["status"]) == {"ok"}
 
 
 def test_a_metric_by_itself_says_why(tmp_path):
-    trace, method = replace(CASE.trace(), image_ids=IDS), plugins.with_params("method", "from_maps", {"path": "x"})
+    trace, method = (
+        replace(CASE.trace(), image_ids=IDS),
+        plugins.with_params("method", "from_maps", {"path": "x"}),
+    )
     method = replace(method, call=lambda trace: from_maps(trace, written(tmp_path, ".npy")))
     with pytest.raises(NoMap, match="changed"):
         metrics.get("random_logit")(Explanation.of(trace, method(trace), method=method))
@@ -115,9 +135,14 @@ def test_a_metric_by_itself_says_why(tmp_path):
 def test_nan_and_no_map_are_told_apart_also_where_a_map_may_be_anything(tmp_path):
     path = written(tmp_path, ".npy")
     np.save(tmp_path / f"{IDS[0]}.npy", np.full((3, 5), np.nan))
-    notes = tuple(ab.Annotation(torch.tensor([row]), torch.tensor([[1.0, 1, 5, 5]])) for row in range(3))
+    notes = tuple(
+        ab.Annotation(torch.tensor([row]), torch.tensor([[1.0, 1, 5, 5]])) for row in range(3)
+    )
     statuses = rows_of(path, ["gini", "gt_known_loc"], annotations=notes)
-    assert statuses == {"gini": ["not_finite", "ok", "no_map"], "gt_known_loc": ["ok", "ok", "no_map"]}
+    assert statuses == {
+        "gini": ["not_finite", "ok", "no_map"],
+        "gt_known_loc": ["ok", "ok", "no_map"],
+    }
 
 
 def test_it_is_chosen_by_name_alone():

@@ -12,7 +12,8 @@ from tests.methods.plain import linear, normal, scaled, seeded, upsampled
 
 
 class Block(nn.Module):
-    """Everything that is piecewise linear and has a bias: a residual branch, batch norms, transposed convolution."""
+    """Everything that is piecewise linear and has a bias: a residual branch, batch norms,
+    transposed convolution."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +58,8 @@ def images() -> Tensor:
 
 
 def terms_by_hand(model: nn.Module, image: Tensor, target: int) -> list[Tensor]:
-    """x dS/dx and each layer's b dS/dz for one image, by forward hooks that return a copy of z and keep z."""
+    """x dS/dx and each layer's b dS/dz for one image, by forward hooks that return a copy of z and
+    keep z."""
     outputs = []
 
     def keep(module, inputs, output):
@@ -65,7 +67,11 @@ def terms_by_hand(model: nn.Module, image: Tensor, target: int) -> list[Tensor]:
         return output.clone()
 
     kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm2d)
-    handles = [module.register_forward_hook(keep) for module in model.modules() if isinstance(module, kinds)]
+    handles = [
+        module.register_forward_hook(keep)
+        for module in model.modules()
+        if isinstance(module, kinds)
+    ]
     leaf = image[None].clone().requires_grad_()
     score = model(leaf)[0, target]
     for handle in handles:
@@ -75,7 +81,9 @@ def terms_by_hand(model: nn.Module, image: Tensor, target: int) -> list[Tensor]:
     for (module, output), g in zip(outputs, rest, strict=True):
         zero = torch.zeros_like(output[:, :, :1, :1] if output.ndim == 4 else output)
         if isinstance(module, nn.BatchNorm2d):
-            bias = module(torch.zeros(1, output.shape[1], 1, 1, dtype=output.dtype))  # what it makes of nothing
+            bias = module(
+                torch.zeros(1, output.shape[1], 1, 1, dtype=output.dtype)
+            )  # what it makes of nothing
         else:
             bias = module.bias.detach().reshape(zero.shape)
         terms.append(bias.detach() * g)
@@ -96,9 +104,14 @@ def total_of(term: Tensor) -> Tensor:
 def test_map_equals_the_definition(kind, layer, images):
     """And a row's map doesn't depend on the batch."""
     model, targets = network(kind), [2, 0, 1]
-    expected = [map_by_hand(terms_by_hand(model, *each), (8, 10)) for each in zip(images, targets, strict=True)]
+    expected = [
+        map_by_hand(terms_by_hand(model, *each), (8, 10))
+        for each in zip(images, targets, strict=True)
+    ]
     for rows in (slice(0, 3), slice(1, 2)):
-        actual = methods.get("full_grad")(ab.trace(model, layer, images[rows], torch.tensor(targets[rows]))).raw
+        actual = methods.get("full_grad")(
+            ab.trace(model, layer, images[rows], torch.tensor(targets[rows]))
+        ).raw
         torch.testing.assert_close(actual, torch.stack(expected[rows]), rtol=0, atol=1e-11)
 
 
@@ -109,7 +122,9 @@ def test_completeness(kind, images):
     actual = full_gradients(trace, total_of)
     torch.testing.assert_close(actual, trace.scores, rtol=0, atol=1e-11)
     gradient_part = (trace.gradients * trace.activations).sum((1, 2, 3))
-    assert ((trace.scores - gradient_part).abs() > 1e-3).all()  # biases matter, so that equal says something
+    assert (
+        (trace.scores - gradient_part).abs() > 1e-3
+    ).all()  # biases matter, so that equal says something
 
 
 @pytest.mark.parametrize(
@@ -148,5 +163,7 @@ class LinearOverPositions(nn.Module):
 
 def test_linear_layer_over_positions_error_message():
     trace = ab.trace(LinearOverPositions().eval(), "layer", torch.randn(2, 3, 8, 8))
-    with pytest.raises(ab.BenchError, match="linear layers over tokens or positions; leave full_grad out here"):
+    with pytest.raises(
+        ab.BenchError, match="linear layers over tokens or positions; leave full_grad out here"
+    ):
         methods.get("full_grad")(trace)

@@ -41,7 +41,9 @@ def case(request) -> Case:
 def test_fem_of_a_constant_channel_is_zero(value, dtype, readout):
     """Its mean is rounded, and no position stands out by that."""
     trace = readout(linear([1.0] * 105), torch.full((1, 3, 5, 7), value))
-    assert not fem(replace(trace, activations=torch.full((1, 3, 5, 7), value, dtype=dtype))).raw.any()
+    assert not fem(
+        replace(trace, activations=torch.full((1, 3, 5, 7), value, dtype=dtype))
+    ).raw.any()
 
 
 # ShapleyCAM
@@ -113,7 +115,12 @@ def test_shapley_cam_equals_the_full_hessian(build, maps, readout):
 
 def test_shapley_cam_of_rest_equals_the_full_hessian(maps):
     """ClassifierOutputReST of pytorch-grad-cam: the logit less the cross-entropy, of one image."""
-    head = seeded(lambda: nn.Sequential(nn.Identity(), nn.Flatten(), nn.Linear(36, 7), nn.ReLU(), nn.Linear(7, 3)), 10)
+    head = seeded(
+        lambda: nn.Sequential(
+            nn.Identity(), nn.Flatten(), nn.Linear(36, 7), nn.ReLU(), nn.Linear(7, 3)
+        ),
+        10,
+    )
     actual = shapley_cam(ab.trace(head, "0", maps, torch.ones(2, dtype=torch.long), output="rest"))
     for row, flat in enumerate(maps.flatten(1)):
 
@@ -124,7 +131,9 @@ def test_shapley_cam_of_rest_equals_the_full_hessian(maps):
         hessian = torch.autograd.functional.hessian(score, flat)
         assert hessian.abs().max() > 1e-4
         expected = torch.autograd.functional.jacobian(score, flat) - hessian @ flat / 2
-        torch.testing.assert_close(actual[row].flatten(), expected.view(3, 12).mean(1), rtol=1e-10, atol=1e-13)
+        torch.testing.assert_close(
+            actual[row].flatten(), expected.view(3, 12).mean(1), rtol=1e-10, atol=1e-13
+        )
 
 
 def test_shapley_cam_equals_grad_cam_on_a_piecewise_linear_head(case):
@@ -134,8 +143,11 @@ def test_shapley_cam_equals_grad_cam_on_a_piecewise_linear_head(case):
 
 @pytest.mark.parametrize("pooling", [nn.AdaptiveAvgPool2d(1), nn.AdaptiveMaxPool2d(1)])
 def test_shapley_cam_runs_no_head_behind_which_all_is_linear(pooling, maps, readout):
-    """As SqueezeNet's: a convolution's gradient could be differentiated again, but not with respect to F."""
-    trace = readout(seeded(lambda: nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU(), pooling, nn.Flatten())), maps)
+    """As SqueezeNet's: a convolution's gradient could be differentiated again, but not with respect
+    to F."""
+    trace = readout(
+        seeded(lambda: nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU(), pooling, nn.Flatten())), maps
+    )
     shapley_cam(trace)  # the first image of a cut is looked at
     before = replace(trace.passes)
     assert torch.equal(shapley_cam(trace), trace.gradients.mean(XY, keepdim=True))
@@ -160,7 +172,9 @@ def test_shapley_cam_with_hardsigmoid(maps, readout):
     actual, expected = (readout(seeded(partial(head, gate)), 3 * maps) for gate in gates)
     # 1e-7: torch's hardsigmoid multiplies by a sixth in float32, whatever its input.
     torch.testing.assert_close(shapley_cam(actual), shapley_cam(expected), rtol=1e-7, atol=1e-15)
-    assert not torch.allclose(shapley_cam(actual), actual.gradients.mean(XY, keepdim=True), rtol=1e-3)
+    assert not torch.allclose(
+        shapley_cam(actual), actual.gradients.mean(XY, keepdim=True), rtol=1e-3
+    )
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
@@ -181,26 +195,38 @@ CHOICES = [
 
 @pytest.mark.parametrize(("gamma", "references", "weighting"), CHOICES)
 def test_finer_cam_by_autograd(gamma, references, weighting, maps, readout):
-    """Seven classes, so that there is a choice; target 2 has neighbours above and below. By probability:
-    github.com/Imageomics/Finer-CAM, FinerWeightedTarget, the gradient of the whole target, softmax included."""
-    head = seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 9), nn.ReLU(), nn.Linear(9, 7)), 10)
+    """Seven classes, so that there is a choice; target 2 has neighbours above and below. By
+    probability: github.com/Imageomics/Finer-CAM, FinerWeightedTarget, the gradient of the whole
+    target, softmax included."""
+    head = seeded(
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 9), nn.ReLU(), nn.Linear(9, 7)), 10
+    )
     trace = readout(head, maps, target=2)
     actual, sides = finer_cam(trace, gamma, references, weighting), set()
     for row in range(len(maps)):
         leaf = maps[row : row + 1].clone().requires_grad_()
         logits = head(leaf)[0]
-        nearest = sorted((abs(logits[c].item() - logits[2].item()), c) for c in range(7) if c != 2)[:references]
+        nearest = sorted((abs(logits[c].item() - logits[2].item()), c) for c in range(7) if c != 2)[
+            :references
+        ]
         sides |= {logits[c].item() > logits[2].item() for _, c in nearest}
         p = logits.softmax(0) if weighting == "probability" else torch.ones(7)
-        compared = sum(p[c] * (logits[2] - gamma * logits[c]) for _, c in nearest) / sum(p[c] for _, c in nearest)
+        compared = sum(p[c] * (logits[2] - gamma * logits[c]) for _, c in nearest) / sum(
+            p[c] for _, c in nearest
+        )
         (gradient,) = torch.autograd.grad(compared, leaf)
-        torch.testing.assert_close(actual[row].flatten(), gradient[0].mean((1, 2)), rtol=1e-11, atol=1e-15)
+        torch.testing.assert_close(
+            actual[row].flatten(), gradient[0].mean((1, 2)), rtol=1e-11, atol=1e-15
+        )
     assert references == 1 or sides == {True, False}
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_finer_cam_shares_the_head_pass_of_the_trace(mode, maps, readout):
-    trace = readout(seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 9), nn.Tanh(), nn.Linear(9, 7))), maps)
+    trace = readout(
+        seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 9), nn.Tanh(), nn.Linear(9, 7))),
+        maps,
+    )
     before = replace(trace.passes)
     with mode():
         expected = finer_cam(trace)
@@ -208,7 +234,9 @@ def test_finer_cam_shares_the_head_pass_of_the_trace(mode, maps, readout):
     assert trace.passes == replace(before, head_backward=before.head_backward + 4)
     parts = torch.cat([finer_cam(trace[i : i + 1]) for i in range(2)])
     others = finer_cam(replace(trace, activations=maps.flip(0), gradients=trace.gradients.flip(0)))
-    assert trace.passes.head_forward == before.head_forward + 4  # of other rows, and of other activations
+    assert (
+        trace.passes.head_forward == before.head_forward + 4
+    )  # of other rows, and of other activations
     torch.testing.assert_close(parts, expected, rtol=0, atol=1e-15)
     assert not torch.allclose(others, expected)
     scaled = finer_cam(trace.scaled(output=2, inputs=4))
@@ -217,7 +245,9 @@ def test_finer_cam_shares_the_head_pass_of_the_trace(mode, maps, readout):
 
 def test_finer_cam_with_fewer_classes_than_references(case):
     trace = case.trace()
-    assert torch.equal(finer_cam(trace, references=3), finer_cam(trace, references=2))  # three classes in all
+    assert torch.equal(
+        finer_cam(trace, references=3), finer_cam(trace, references=2)
+    )  # three classes in all
     assert nearest_classes(trace, 9).shape == (case.rows, 2)
     assert not (nearest_classes(trace, 9) == trace.targets[:, None]).any()
 
@@ -237,14 +267,18 @@ def test_finer_cam_of_a_single_class(readout):
 
 @pytest.mark.parametrize("contrasts", [1, 3, 9])
 def test_case_by_autograd(contrasts, maps, readout):
-    """github.com/dwil2444/case-saliency, CAM_eval/case_logits.py, without the 1e-8 that it adds to the divisor: one
-    backward pass for each contrast class."""
-    head = seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 9), nn.ReLU(), nn.Linear(9, 7)), 10)
+    """github.com/dwil2444/case-saliency, CAM_eval/case_logits.py, without the 1e-8 that it adds to
+    the divisor: one backward pass for each contrast class."""
+    head = seeded(
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 9), nn.ReLU(), nn.Linear(9, 7)), 10
+    )
     actual = case_weights(readout(head, maps, target=2), contrasts)
     for row in range(len(maps)):
         leaf = maps[row : row + 1].clone().requires_grad_()
         logits = head(leaf)[0]
-        means = [torch.autograd.grad(each, leaf, retain_graph=True)[0].mean((0, 2, 3)) for each in logits]
+        means = [
+            torch.autograd.grad(each, leaf, retain_graph=True)[0].mean((0, 2, 3)) for each in logits
+        ]
         top = [c for c in logits.argsort(descending=True).tolist() if c != 2][:contrasts]
         contrast = sum(means[c] for c in top) / len(top)
         expected = means[2] - (means[2] @ contrast) / contrast.norm() ** 2 * contrast
@@ -260,12 +294,15 @@ def test_case_refuses_what_it_cannot_contrast(readout):
 
 
 def test_smooth_grad_cam_pp_with_tiny_gradients(readout):
-    """Of 1e-15, whose third power float32 doesn't hold: alpha = 1 / 2, as the sum of F is nothing beside 1 / g."""
+    """Of 1e-15, whose third power float32 doesn't hold: alpha = 1 / 2, as the sum of F is nothing
+    beside 1 / g."""
     maps = uniform(2, 3, 2, 2).float()
     model = readout(linear([1e-15] * 12, [1e-15] * 12), maps).cut_model.model.float()
     single = ab.trace(model, "layer", maps, torch.zeros(2, dtype=torch.long))
     assert single.dtype == torch.float32
-    assert smooth_grad_cam_pp(single, samples=2).flatten().tolist() == pytest.approx([2e-15] * 6, rel=1e-5, abs=0)
+    assert smooth_grad_cam_pp(single, samples=2).flatten().tolist() == pytest.approx(
+        [2e-15] * 6, rel=1e-5, abs=0
+    )
 
 
 def test_the_two_share_one_pass():
@@ -289,14 +326,16 @@ class Cube(nn.Module):
 
 
 def test_polynomial_is_integrated_exactly(readout):
-    """d/dF of a m^3 is 3 a m^2 / HW, and its mean over t^2 a third of it: w = a m^2 / HW, from two points on. One step
-    is the gradient at the midpoint."""
+    """d/dF of a m^3 is 3 a m^2 / HW, and its mean over t^2 a third of it: w = a m^2 / HW, from two
+    points on. One step is the gradient at the midpoint."""
     maps = normal(2, 3, 2, 3)
     trace, half = readout(Cube(), maps, target=1), readout(Cube(), maps / 2, target=1)
     a = torch.tensor([0.5, 4.0, -1.0], dtype=torch.float64)
     expected = (a * maps.mean((2, 3)) ** 2 / 6)[..., None, None].expand_as(maps)
     for steps, gradients in ((2, expected), (50, expected), (1, half.gradients)):
-        torch.testing.assert_close(integrated_gradients(trace, steps), gradients, rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(
+            integrated_gradients(trace, steps), gradients, rtol=1e-12, atol=1e-14
+        )
 
 
 def test_memory_limit_does_not_change_weights():

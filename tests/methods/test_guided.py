@@ -74,7 +74,13 @@ def network(first: nn.Module, second: nn.Module) -> nn.Sequential:
     """Large weights, so that a ReLU6 saturates too."""
 
     def build() -> nn.Module:
-        layers = (nn.Conv2d(3, 6, 3, padding=1), first, nn.Conv2d(6, 4, 3, padding=1), second, nn.Flatten())
+        layers = (
+            nn.Conv2d(3, 6, 3, padding=1),
+            first,
+            nn.Conv2d(6, 4, 3, padding=1),
+            second,
+            nn.Flatten(),
+        )
         return nn.Sequential(*layers, nn.Linear(48, 3))
 
     model = seeded(build, 5)
@@ -105,7 +111,9 @@ def test_all_rectifiers_are_guided(name, images):
     guided, plain = (gradient_by_hand(each, images, [2, 0]) for each in (replica, model))
     assert (guided - plain).abs().max() > 0.1 * plain.abs().max()  # guiding makes a difference here
     assert_guided(model, "3", images, replica)
-    assert torch.equal(gradient_by_hand(model, images, [2, 0]), plain)  # it doesn't outlast the call
+    assert torch.equal(
+        gradient_by_hand(model, images, [2, 0]), plain
+    )  # it doesn't outlast the call
 
 
 def assert_guided(model: nn.Module, layer: str, images: Tensor, replica: nn.Module) -> None:
@@ -117,7 +125,9 @@ def assert_guided(model: nn.Module, layer: str, images: Tensor, replica: nn.Modu
 
 def test_other_activation_functions_keep_their_gradient(images):
     """Hardtanh clips at -1 here: no rectifier. The one ReLU beside it is guided."""
-    assert_guided(network(nn.Hardtanh(), nn.ReLU()), "3", images, network(nn.Hardtanh(), GuidedReLU()))
+    assert_guided(
+        network(nn.Hardtanh(), nn.ReLU()), "3", images, network(nn.Hardtanh(), GuidedReLU())
+    )
 
 
 def test_network_without_relu_is_refused(images):
@@ -130,5 +140,7 @@ def test_in_place_first_layer_does_not_modify_images(images):
     """Its first step may not overwrite the image that the gradient is taken at."""
     before = images.clone()
     replica = nn.Sequential(GuidedReLU(), *network(GuidedReLU(), GuidedReLU()))
-    assert_guided(nn.Sequential(nn.ReLU(inplace=True), *network(nn.ReLU(), nn.ReLU())), "4", images, replica)
+    assert_guided(
+        nn.Sequential(nn.ReLU(inplace=True), *network(nn.ReLU(), nn.ReLU())), "4", images, replica
+    )
     assert torch.equal(images, before)

@@ -1,4 +1,5 @@
-"""Methods that mask the image or the layer, against their formulas: one masked copy at a time, resized in loops.
+"""Methods that mask the image or the layer, against their formulas: one masked copy at a time,
+resized in loops.
 
 Options that give the form of the authors' code stand beside the steps of that code.
 """
@@ -42,7 +43,9 @@ from tests.methods.plain import (
 SCORE_CAM_CODE = {"score": "probability", "baseline": False, "channel_softmax": False}
 FORMS = [
     {"score": score, "baseline": baseline, "channel_softmax": softmax}
-    for score, baseline, softmax in itertools.product(("logit", "probability"), (True, False), (True, False))
+    for score, baseline, softmax in itertools.product(
+        ("logit", "probability"), (True, False), (True, False)
+    )
 ]
 
 
@@ -57,16 +60,24 @@ def score_cam_of(row: Row, score: str, baseline: bool, channel_softmax: bool) ->
 
 
 def of_best(row: Row, merits: list[float], top: int, others_count: bool) -> list[float]:
-    """A softmax over the scores of the best channels; of others as well, whose scores are 0, if they count."""
+    """A softmax over the scores of the best channels; of others as well, whose scores are 0, if
+    they count."""
     best = sorted(range(len(merits)), key=lambda k: -merits[k])[:top]
-    scores = {k: row.score(row.image * row.masks[k]) if k in best else 0.0 for k in range(len(merits))}
+    scores = {
+        k: row.score(row.image * row.masks[k]) if k in best else 0.0 for k in range(len(merits))
+    }
     counted = list(scores) if others_count else best
     weights = dict(zip(counted, softmax([scores[k] for k in counted]), strict=True))
     return [weights.get(k, 0.0) for k in scores]
 
 
 def score_cam_top_of(row: Row, ranking: str) -> list[float]:
-    return of_best(row, [(F.var(correction=0) if ranking == "variance" else F.mean()).item() for F in row.F], 2, False)
+    return of_best(
+        row,
+        [(F.var(correction=0) if ranking == "variance" else F.mean()).item() for F in row.F],
+        2,
+        False,
+    )
 
 
 def gscore_cam_of(row: Row, top: int) -> list[float]:
@@ -74,13 +85,18 @@ def gscore_cam_of(row: Row, top: int) -> list[float]:
 
 
 def is_cam_of(row: Row) -> list[float]:
-    return softmax([sum(row.score(row.image * mask * n / 4) for n in (1, 2, 3, 4)) / 4 for mask in row.masks])
+    return softmax(
+        [sum(row.score(row.image * mask * n / 4) for n in (1, 2, 3, 4)) / 4 for mask in row.masks]
+    )
 
 
 def is_cam_code(row: Row) -> list[float]:
-    """github.com/r0cketr1kky/ISS-CAM_resources, algo.py, ISS_CAM2: one pass of the sum of i/10 X H_k."""
+    """github.com/r0cketr1kky/ISS-CAM_resources, algo.py, ISS_CAM2: one pass of the sum of i/10 X
+    H_k."""
     masked = [row.image * scaled(upsampled(plane, row.case.size)) for plane in row.F]
-    return [row.score(sum(each * step / 10 for step in range(1, 11)), "probability") for each in masked]
+    return [
+        row.score(sum(each * step / 10 for step in range(1, 11)), "probability") for each in masked
+    ]
 
 
 def draws_of(row: Row, noise: str) -> Tensor:
@@ -98,7 +114,8 @@ def ss_cam_of(row: Row, noise: str) -> list[float]:
 
 
 def ss_cam_code(row: Row, noise: str) -> list[float]:
-    """github.com/r0cketr1kky/SS-CAM, cam/sscam.py: SSCAM1 masks by the map with noise, SSCAM2 adds it to X H_k."""
+    """github.com/r0cketr1kky/SS-CAM, cam/sscam.py: SSCAM1 masks by the map with noise, SSCAM2 adds
+    it to X H_k."""
     weights = []
     for plane in upsampled(row.F, row.case.size):
         x = plane if noise == "map" else row.image * scaled(plane)
@@ -109,7 +126,8 @@ def ss_cam_code(row: Row, noise: str) -> list[float]:
 
 
 def blurred(image: Tensor, kernel: int, sigma: float) -> Tensor:
-    """Every pixel the weighted mean of its neighbours in two dimensions; mirrored at the borders, again and again."""
+    """Every pixel the weighted mean of its neighbours in two dimensions; mirrored at the borders,
+    again and again."""
 
     def mirrored(place: int, length: int) -> int:
         while not 0 <= place < length:
@@ -118,7 +136,9 @@ def blurred(image: Tensor, kernel: int, sigma: float) -> Tensor:
 
     def matrix(length: int) -> Tensor:
         """What each place takes of each other: (length, length), rows of sum 1."""
-        weights = {d: math.exp(-(d**2) / (2 * sigma**2)) for d in range(-(kernel // 2), kernel // 2 + 1)}
+        weights = {
+            d: math.exp(-(d**2) / (2 * sigma**2)) for d in range(-(kernel // 2), kernel // 2 + 1)
+        }
         taken = torch.zeros(length, length, dtype=torch.float64)
         for place, (d, weight) in itertools.product(range(length), weights.items()):
             taken[place, mirrored(place + d, length)] += weight / sum(weights.values())
@@ -129,7 +149,10 @@ def blurred(image: Tensor, kernel: int, sigma: float) -> Tensor:
 
 def group_cam_of(row: Row, members: list[tuple[int, ...]], score: str) -> Tensor:
     """Over a background blurred further than the image's sides."""
-    background, expected = blurred(row.image, 25, 4.0), torch.zeros(row.case.size, dtype=torch.float64)
+    background, expected = (
+        blurred(row.image, 25, 4.0),
+        torch.zeros(row.case.size, dtype=torch.float64),
+    )
     for group in members:
         plane = sum(row.g[k].mean() * row.F[k] for k in group).clamp(min=0)
         plane[plane <= np.percentile(plane.numpy(), 70)] = 0
@@ -140,19 +163,28 @@ def group_cam_of(row: Row, members: list[tuple[int, ...]], score: str) -> Tensor
 
 
 def group_cam_code(row: Row) -> Tensor:
-    """github.com/wofmanaf/Group-CAM, cam/groupcam.py; its maps are nonzero for every group where one isn't NaN."""
-    background, expected = blurred(row.image, 5, 4.0), torch.zeros(row.case.size, dtype=torch.float64)
+    """github.com/wofmanaf/Group-CAM, cam/groupcam.py; its maps are nonzero for every group where
+    one isn't NaN."""
+    background, expected = (
+        blurred(row.image, 5, 4.0),
+        torch.zeros(row.case.size, dtype=torch.float64),
+    )
     for plane, gradient in zip(row.F, row.g, strict=True):  # four groups of one channel each
         plane = upsampled((gradient.mean() * plane).relu(), row.case.size)
         if plane.max() > 0:
             mixed = row.image * scaled(plane) + background * (1 - scaled(plane))
-            expected += max(row.score(mixed, "probability") - row.score(background, "probability"), 0) * plane
+            expected += (
+                max(row.score(mixed, "probability") - row.score(background, "probability"), 0)
+                * plane
+            )
     return expected
 
 
-def recipro_cam_of(row: Row, window: dict[int, float], score: str, centre: bool = False) -> list[list[float]]:
-    """window: by |dy| + |dx|, within one step each. github.com/sybyun/ReciproCAM, src/recipro_cam.py, _mosaic_feature,
-    repeats the vector at the centre."""
+def recipro_cam_of(
+    row: Row, window: dict[int, float], score: str, centre: bool = False
+) -> list[list[float]]:
+    """window: by |dy| + |dx|, within one step each. github.com/sybyun/ReciproCAM,
+    src/recipro_cam.py, _mosaic_feature, repeats the vector at the centre."""
     height, width = row.F.shape[1:]
 
     def seen(y: int, x: int) -> Tensor:
@@ -160,7 +192,8 @@ def recipro_cam_of(row: Row, window: dict[int, float], score: str, centre: bool 
         for v, u in itertools.product(range(height), range(width)):
             if abs(v - y) <= 1 and abs(u - x) <= 1:
                 maps[:, v, u] = (
-                    window.get(abs(v - y) + abs(u - x), 0) * row.F[:, (y if centre else v), x if centre else u]
+                    window.get(abs(v - y) + abs(u - x), 0)
+                    * row.F[:, (y if centre else v), x if centre else u]
                 )
         return maps
 
@@ -172,21 +205,27 @@ def fd_cam_of(row: Row, quantile: float) -> Tensor:
     scores = []
     for k in range(4):
         cosines = [((row.F[k] * F).sum() / (row.F[k].norm() * F.norm())).item() for F in row.F]
-        group = torch.tensor([cosine > np.quantile(cosines, quantile) for cosine in cosines])[:, None, None]
+        group = torch.tensor([cosine > np.quantile(cosines, quantile) for cosine in cosines])[
+            :, None, None
+        ]
         scores.append(row.score_at(group * row.F) + row.S - row.score_at(~group * row.F))
     switched = scaled(torch.tensor(scores, dtype=torch.float64))
     return switched.exp() * scaled(row.g.mean((1, 2))) - 0.5
 
 
 def full_grad_code(row: Row) -> Tensor:
-    """github.com/idiap/fullgrad-saliency, saliency/fullgrad.py: only the layers smaller than the image differ."""
+    """github.com/idiap/fullgrad-saliency, saliency/fullgrad.py: only the layers smaller than the
+    image differ."""
     model, leaf = model_of(row.case), row.image[None].clone().requires_grad_()
     first = model.features[0](leaf)
     second = model.features[2](first.clone().relu())
     score = model.head(model.features[3](second.clone()))[0, row.target]
     gradients = torch.autograd.grad(score, [leaf, first, second])
     biases = [model.features[layer].bias.detach()[:, None, None] for layer in (0, 2)]
-    layers = [scaled((factor * g[0]).abs()) for factor, g in zip([row.image, *biases], gradients, strict=True)]
+    layers = [
+        scaled((factor * g[0]).abs())
+        for factor, g in zip([row.image, *biases], gradients, strict=True)
+    ]
     sizes = {"size": row.case.size, "mode": "bilinear", "align_corners": True}
     return sum(functional.interpolate(layer[None], **sizes)[0].sum(0) for layer in layers)
 
@@ -206,15 +245,30 @@ def winsor_cam_code(row: Row, percentile: float) -> Tensor:
     limit = np.percentile(positive, percentile) if positive else 0
     cut = [min(each, limit) for each in importances]
     low, high = min([each for each in cut if each > 0], default=0), max(cut)
-    weights = [0 if each == 0 else 1 if high == low else 0.1 + (each - low) / (high - low) * 0.9 for each in cut]
+    weights = [
+        0 if each == 0 else 1 if high == low else 0.1 + (each - low) / (high - low) * 0.9
+        for each in cut
+    ]
     size = max(each.shape for each in maps)
     total = sum(weight * upsampled(each, size) for weight, each in zip(weights, maps, strict=True))
     return upsampled(total, row.case.size)
 
 
 GAUSSIAN, POINT = {0: 1 / 4, 1: 1 / 8, 2: 1 / 16}, {0: 1.0}
-GROUPS = {1: [(0, 1, 2, 3)], 2: [(0, 1), (2, 3)], 3: [(0,), (1,), (2, 3)], 32: [(0,), (1,), (2,), (3,)]}
-GROUP_CAM_CODE = {"groups": 4, "percentile": None, "kernel": 5, "sigma": 4.0, "relu": True, "scaled": False}
+GROUPS = {
+    1: [(0, 1, 2, 3)],
+    2: [(0, 1), (2, 3)],
+    3: [(0,), (1,), (2, 3)],
+    32: [(0,), (1,), (2,), (3,)],
+}
+GROUP_CAM_CODE = {
+    "groups": 4,
+    "percentile": None,
+    "kernel": 5,
+    "sigma": 4.0,
+    "relu": True,
+    "scaled": False,
+}
 SS_CAM_CODE = {"samples": 3, "relative": True, "seed": 7, **SCORE_CAM_CODE}
 FORMULAS = [
     *((score_cam, form, partial(score_cam_of, **form)) for form in FORMS),
@@ -275,7 +329,11 @@ def test_score_cam_and_is_cam_share_passes():
     weights, before = score_cam(trace), trace.passes.trunk_forward
     assert torch.equal(is_cam(trace, steps=1), weights)
     without_softmax = partial(score_cam, channel_softmax=False)
-    for method, passes in ((score_cam, 0), (without_softmax, 1), (partial(is_cam, steps=3), 2 * 4 * len(trace) + 1)):
+    for method, passes in (
+        (score_cam, 0),
+        (without_softmax, 1),
+        (partial(is_cam, steps=3), 2 * 4 * len(trace) + 1),
+    ):
         method(trace)
         assert trace.passes.trunk_forward - before == passes
 
@@ -283,12 +341,16 @@ def test_score_cam_and_is_cam_share_passes():
 def test_ss_cam_of_a_black_image_has_no_relative_noise():
     """X H_k is 0 everywhere, so it has no range: the score is that of the image itself."""
     case = CASES["dense"]
-    trace = ab.trace(case.model(), case.layer, torch.zeros(1, 3, *case.size, dtype=torch.float64), [1])
+    trace = ab.trace(
+        case.model(), case.layer, torch.zeros(1, 3, *case.size, dtype=torch.float64), [1]
+    )
     weights = ss_cam(trace, samples=2, relative=True, noise="input", **SCORE_CAM_CODE)
     alone = trace.logits.softmax(1)[0, 1].item()
     varying = trace.activations.amax((2, 3)) != trace.activations.amin((2, 3))
     assert varying.any()
-    assert weights[..., 0, 0][varying].tolist() == pytest.approx([alone] * int(varying.sum()), rel=1e-12)
+    assert weights[..., 0, 0][varying].tolist() == pytest.approx(
+        [alone] * int(varying.sum()), rel=1e-12
+    )
 
 
 CALLS = {
@@ -306,11 +368,15 @@ def test_memory_limits_rows_of_a_pass_without_changing_values(name, rows, monkey
     case = CASES["dense"]
     expected = CALLS[name](case.trace())
     sizes, run = [], nn.Linear.forward  # every pass goes through the network's last layers
-    monkeypatch.setattr(nn.Linear, "forward", lambda self, rows: sizes.append(len(rows)) or run(self, rows))
+    monkeypatch.setattr(
+        nn.Linear, "forward", lambda self, rows: sizes.append(len(rows)) or run(self, rows)
+    )
     trace = case.trace()
     of_image = LIVE_OUTPUTS * trace.cut_model.trunk_and_head.sizes.widest * trace.images[0].nbytes
     of_maps = HEAD_TENSORS * trace.activations[0].nbytes
-    trace.cut_model.limits.memory = math.ceil(rows * (of_maps if name == "recipro_cam" else of_image))
+    trace.cut_model.limits.memory = math.ceil(
+        rows * (of_maps if name == "recipro_cam" else of_image)
+    )
     sizes.clear()
     actual = CALLS[name](trace)
     assert max(sizes) == rows
@@ -322,7 +388,9 @@ class ThreeMaps(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         means = maps.mean((2, 3))
-        return torch.stack([means @ torch.tensor([1.0, 2.0, -1.0]).to(maps), means[:, 0] + maps[:, 1, 0, 0]], 1)
+        return torch.stack(
+            [means @ torch.tensor([1.0, 2.0, -1.0]).to(maps), means[:, 0] + maps[:, 1, 0, 0]], 1
+        )
 
 
 def test_constant_channel_is_skipped(readout):
@@ -349,4 +417,8 @@ def test_channel_ranking_and_ties(readout):
     plane = torch.tensor([[0.0, 1.0], [2.0, 3.0]])
     trace = readout(ThreeMaps(), torch.stack([plane + 5, 2 * plane, 2 * plane + 1])[None])
     assert (score_cam_top(trace, top=1) != 0).flatten().tolist() == [False, True, False]
-    assert (score_cam_top(trace, top=1, ranking="mean") != 0).flatten().tolist() == [True, False, False]
+    assert (score_cam_top(trace, top=1, ranking="mean") != 0).flatten().tolist() == [
+        True,
+        False,
+        False,
+    ]

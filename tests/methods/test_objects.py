@@ -1,4 +1,5 @@
-"""Methods of one object of a network of boxes or of masks: the common suite, and formulas by hand in float64."""
+"""Methods of one object of a network of boxes or of masks: the common suite, and formulas by hand
+in float64."""
 
 import math
 
@@ -19,7 +20,9 @@ from tests.methods.plain import CLOSE, with_fewer
 from tests.metrics.build import overlap
 
 OF_OBJECTS = [name for name in plugins.names("method") if methods.get(name).spec.of_objects]
-CHECKS = [each for each in METHOD_CHECKS if each is not method_checks.takes_zero_activations]  # a place can't be zero
+CHECKS = [
+    each for each in METHOD_CHECKS if each is not method_checks.takes_zero_activations
+]  # a place can't be zero
 EACH_KIND = pytest.mark.parametrize("case", [BOXES, MASKS], ids=["boxes", "masks"])
 
 
@@ -36,7 +39,8 @@ def test_a_method_of_objects_passes_the_common_suite(name, case):
 @EACH_KIND
 @pytest.mark.parametrize("name", methods.names())
 def test_every_method_explains_one_object(name, case):
-    """Where the score reads a part of the layer alone, and for masked images the box is followed."""
+    """Where the score reads a part of the layer alone, and for masked images the box is
+    followed."""
     method = with_fewer(name)
     try:
         method(case.trace())
@@ -47,7 +51,8 @@ def test_every_method_explains_one_object(name, case):
 
 
 def gradients_at(case, row: int) -> Tensor:
-    """Of the class's logit at the position, or of its sum over the region, by autograd of the plain network."""
+    """Of the class's logit at the position, or of its sum over the region, by autograd of the plain
+    network."""
     model = case.model()
     images, place = case.images()[row : row + 1], case.places(model)[row : row + 1]
     leaf = model.features(images).detach().requires_grad_()
@@ -74,12 +79,19 @@ def g_came_of(case, row: int, sigma: float | None) -> Tensor:
     for g in gradients_at(case, row):
         mean, (H, W) = float(g.mean()), g.shape
         reach = math.floor(math.sqrt(H * W) - 1) / 2 / 3
-        width = abs(math.log(abs(mean)) / reach * math.log(case.size[0] / H)) if sigma is None else sigma
+        width = (
+            abs(math.log(abs(mean)) / reach * math.log(case.size[0] / H))
+            if sigma is None
+            else sigma
+        )
         px, py = (
             min(max(math.floor(each), 0), side - 1)
             for each, side in zip(centre(case, row, (H, W)), (W, H), strict=True)
         )
-        rows = [[math.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * width**2)) for x in range(W)] for y in range(H)]
+        rows = [
+            [math.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * width**2)) for x in range(W)]
+            for y in range(H)
+        ]
         mask = torch.tensor(rows, dtype=torch.float64)
         planes.append(mean * (mask - mask.min()) / (mask.max() - mask.min()))
     return torch.stack(planes)
@@ -87,7 +99,9 @@ def g_came_of(case, row: int, sigma: float | None) -> Tensor:
 
 def gaussian_of(case, row: int, sigma: float) -> Tensor:
     (H, W), (x, y) = case.size, centre(case, row, (1, 1))
-    rows = [[((b + 0.5) / W - x) ** 2 + ((a + 0.5) / H - y) ** 2 for b in range(W)] for a in range(H)]
+    rows = [
+        [((b + 0.5) / W - x) ** 2 + ((a + 0.5) / H - y) ** 2 for b in range(W)] for a in range(H)
+    ]
     return torch.exp(-torch.tensor(rows, dtype=torch.float64) / (2 * sigma**2))
 
 
@@ -97,7 +111,8 @@ def object_of(case, row: int) -> Tensor:
         return place
     x0, y0, x1, y1 = place[1:].tolist()
     return torch.tensor(
-        [[float(x0 <= x + 0.5 < x1 and y0 <= y + 0.5 < y1) for x in range(12)] for y in range(8)], dtype=torch.float64
+        [[float(x0 <= x + 0.5 < x1 and y0 <= y + 0.5 < y1) for x in range(12)] for y in range(8)],
+        dtype=torch.float64,
     )
 
 
@@ -106,7 +121,11 @@ FORMULAS = [
     ("box_centre", {"sigma": 0.2}, gaussian_of),
     ("explained_box", {}, object_of),
     ("hires_cam", {}, gradients_at),
-    ("restricted_grad_cam", {}, lambda *at: gradients_at(*at).mean((1, 2), True) * (gradients_at(*at) != 0).any(0)),
+    (
+        "restricted_grad_cam",
+        {},
+        lambda *at: gradients_at(*at).mean((1, 2), True) * (gradients_at(*at) != 0).any(0),
+    ),
 ]
 
 
@@ -115,7 +134,9 @@ FORMULAS = [
 def test_equals_the_formula(name, params, formula, case):
     answer = plugins.with_params("method", name, params)(case.trace())
     actual = answer.raw if isinstance(answer, ab.Map) else answer
-    torch.testing.assert_close(actual, torch.stack([formula(case, row, **params) for row in range(3)]), **CLOSE)
+    torch.testing.assert_close(
+        actual, torch.stack([formula(case, row, **params) for row in range(3)]), **CLOSE
+    )
 
 
 @EACH_KIND
@@ -133,18 +154,25 @@ def test_what_the_score_does_not_read_is_restricted_to_nothing(case):
 
 
 def mask_of(cells: Tensor, shift: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear between the centres of the cells, of sides ceil(side / grid), enlarged to one cell more: (H', W')."""
+    """Bilinear between the centres of the cells, of sides ceil(side / grid), enlarged to one cell
+    more: (H', W')."""
     grid, at = len(cells), []
     for side, part in zip(size, shift.tolist(), strict=True):
         cell = math.ceil(side / grid)
-        places = [(int(part * cell) + x + 0.5) * grid / ((grid + 1) * cell) - 0.5 for x in range(side)]
+        places = [
+            (int(part * cell) + x + 0.5) * grid / ((grid + 1) * cell) - 0.5 for x in range(side)
+        ]
         at.append([min(max(place, 0), grid - 1) for place in places])
-    triangle = [torch.tensor([[max(0.0, 1 - abs(x - i)) for i in range(grid)] for x in each]).double() for each in at]
+    triangle = [
+        torch.tensor([[max(0.0, 1 - abs(x - i)) for i in range(grid)] for x in each]).double()
+        for each in at
+    ]
     return triangle[0] @ cells.double() @ triangle[1].T
 
 
 def likeness(model, returned, place: Tensor, own: Tensor, target: int) -> float:
-    """How much of the explained object a masked image has. own: the object's logits in the whole image."""
+    """How much of the explained object a masked image has. own: the object's logits in the whole
+    image."""
 
     def probabilities(logits: Tensor) -> Tensor:
         values = logits.softmax(0) if model.exclusive else logits.sigmoid()
@@ -180,9 +208,13 @@ def test_d_rise_is_a_sum_of_masks_that_the_objects_of_an_image_share(params, cas
         drawn = [mask_of(*each, case.size) for each in zip(cells, shifts, strict=True)]
         about = places[row], trace.logits[row], targets[row]
         with torch.no_grad():
-            weights = [likeness(model, model.returned(images[row, None] * mask), *about) for mask in drawn]
+            weights = [
+                likeness(model, model.returned(images[row, None] * mask), *about) for mask in drawn
+            ]
         total = sum(weight * mask for weight, mask in zip(weights, drawn, strict=True))
-        torch.testing.assert_close(actual[row], (total - total.min()) / (total.max() - total.min()), **CLOSE)
+        torch.testing.assert_close(
+            actual[row], (total - total.min()) / (total.max() - total.min()), **CLOSE
+        )
 
 
 @pytest.mark.parametrize(
@@ -209,12 +241,20 @@ def test_another_object_is_the_most_probable_one_elsewhere(case):
         own = trace.other_inputs[0][row]
         boxes = [each.box.tolist() for each in found]
         if case.boxes:
-            others = [each for each, box in zip(found, boxes, strict=True) if overlap(box, own[1:].tolist()) <= 0.5]
+            others = [
+                each
+                for each, box in zip(found, boxes, strict=True)
+                if overlap(box, own[1:].tolist()) <= 0.5
+            ]
         else:
             others = [each for each in found if not (each.place * own).any()]
         place, label = (
-            (others[0].place, others[0].label) if others else (model.ends(trace.images[:1])[0], int(trace.targets[row]))
+            (others[0].place, others[0].label)
+            if others
+            else (model.ends(trace.images[:1])[0], int(trace.targets[row]))
         )
         other = ab.trace(model, case.layer, (trace.images[row : row + 1], place[None]), [label])
-        torch.testing.assert_close(raw[row], (other.gradients * other.activations).sum(1)[0], **CLOSE)
+        torch.testing.assert_close(
+            raw[row], (other.gradients * other.activations).sum(1)[0], **CLOSE
+        )
         assert others or not case.boxes

@@ -1,5 +1,5 @@
-"""Methods of other libraries: selection by name, isolation, counted passes, versions, absent libraries, several layers,
-a transformer's blocks and captum's options."""
+"""Methods of other libraries: selection by name, isolation, counted passes, versions, absent
+libraries, several layers, a transformer's blocks and captum's options."""
 
 import importlib
 import importlib.util
@@ -47,7 +47,8 @@ CHECKS = (
     method_checks.needs_drops_claim_holds,
 )
 EXACT = 1e-12  # float64: sums of some dozen terms
-EPSILONS = 1e-3  # they add 1e-7 or 1e-8 to what they divide by, here down to 1e-4; grad-cam resizes in float32
+# they add 1e-7 or 1e-8 to what they divide by, here down to 1e-4; grad-cam resizes in float32
+EPSILONS = 1e-3
 
 
 def peer(name: str) -> plugins.Plugin:
@@ -59,7 +60,8 @@ def peer(name: str) -> plugins.Plugin:
 @pytest.mark.slow
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_nothing_else_needs_to_be_imported_first(library):
-    """Beside a CPU-only torch, torchvision can't be imported as it is, see `data.torchvision_import`."""
+    """Beside a CPU-only torch, torchvision can't be imported as it is, see
+    `data.torchvision_import`."""
     pytest.importorskip(library, reason="make peers")
     name = next(name for name in NAMES if name.endswith(f"@{library}"))
     code = f"import axiom_bench as ab; ab.methods.get({name!r})"
@@ -78,7 +80,9 @@ def test_yaml_file_names_method_and_library(name):
     method, _, library = name.partition("@")
     about = yaml.safe_load((plugins.conf_folder() / "peers" / f"{name}.yaml").read_text())[name]
     assert method
-    assert about["_target_"] in [f"axiom_bench.methods.peers.{each}.{each}" for each in LIBRARIES if each == library]
+    assert about["_target_"] in [
+        f"axiom_bench.methods.peers.{each}.{each}" for each in LIBRARIES if each == library
+    ]
     assert about["library"] in about["title"]
     assert about["on_score_scale"] is False  # their maps are scaled, so the axioms can't apply
 
@@ -90,7 +94,9 @@ def test_missing_library_error_message(library, monkeypatch):
     with pytest.raises(
         BenchError, match=r"imported .*: pip install '\.\[peers\]' in axiom-bench's checkout\.$"
     ) as error:
-        plugins.from_config("method", "peer", {"_target_": f"axiom_bench.methods.peers.{library}.{library}"})
+        plugins.from_config(
+            "method", "peer", {"_target_": f"axiom_bench.methods.peers.{library}.{library}"}
+        )
     assert "\n" not in str(error.value)
 
 
@@ -106,7 +112,9 @@ def test_peers_are_chosen_by_name():
     assert chosen("method=[xgrad_cam]", f"peers=[{','.join(some)}]") == {"xgrad_cam", *some}
     assert chosen(f"peers=[{','.join(some)}]") == chosen() | some
     assert chosen("method=[xgrad_cam]", "peers=all") == {"xgrad_cam", *NAMES}
-    with pytest.raises(BenchError, match="no peer 'xgradcam@torchcam'; did you mean 'xgrad_cam@torchcam'"):
+    with pytest.raises(
+        BenchError, match="no peer 'xgradcam@torchcam'; did you mean 'xgrad_cam@torchcam'"
+    ):
         chosen("peers=[xgradcam@torchcam]")
     assert len(listing.listing("peers")) == len(NAMES)
 
@@ -117,10 +125,16 @@ def test_kinds_of_spoiling_are_chosen_by_name_and_degree():
     assert not names & (set(methods.names()) | chosen("method=all"))
     assert chosen("method=[xgrad_cam]", "spoiled=all") == {"xgrad_cam", *names}
     of_noise = {f"noise_{percent}" for percent in (25, 50, 75, 100)}
-    assert chosen("method=[xgrad_cam]", "spoiled=[truth,noise]") == {"xgrad_cam", "truth", *of_noise}
+    assert chosen("method=[xgrad_cam]", "spoiled=[truth,noise]") == {
+        "xgrad_cam",
+        "truth",
+        *of_noise,
+    }
     few = ("spoiled=[noise]", "spoiled.noise.degrees=[0.1,0.75]")
     assert chosen("method=[xgrad_cam]", *few) == {"xgrad_cam", "noise_10", "noise_75"}
-    both = chosen("method=[other_image]", "spoiled=[other_image]")  # a control and a kind of one name
+    both = chosen(
+        "method=[other_image]", "spoiled=[other_image]"
+    )  # a control and a kind of one name
     assert both == {"other_image", *(f"other_image_{percent}" for percent in (25, 50, 75, 100))}
     with pytest.raises(BenchError, match="no spoiled explainer 'noize'; did you mean 'noise'"):
         chosen("spoiled=[noize]")
@@ -136,7 +150,10 @@ def test_listing_does_not_import_the_libraries(monkeypatch):
         raise PackageNotFoundError(library)
 
     monkeypatch.setattr(listing, "version", absent)
-    assert all(line.endswith("pip install '.[peers]' in axiom-bench's checkout") for line in listing.listing("peers"))
+    assert all(
+        line.endswith("pip install '.[peers]' in axiom-bench's checkout")
+        for line in listing.listing("peers")
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -167,23 +184,34 @@ def test_scaled_maps_equal_the_scaled_formula(name):
         ("grad_cam@torchcam", (1, 0, 1, 1)),
         ("grad_cam@captum", (1, 0, 1, 1)),
         ("eigen_cam@pytorch_grad_cam", (1, 0, 1, 0)),
-        ("ablation_cam@pytorch_grad_cam", (6, 0, 6, 0)),  # for the activations, for the scores, for each of 4 channels
+        (
+            "ablation_cam@pytorch_grad_cam",
+            (6, 0, 6, 0),
+        ),  # for the activations, for the scores, for each of 4 channels
     ],
 )
 def test_passes_are_counted(name, passes):
     method, trace = peer(name), Case().trace()
     before = asdict(trace.passes)
     method(trace)
-    assert tuple((after - before[kind]) / 3 for kind, after in asdict(trace.passes).items()) == passes
+    assert (
+        tuple((after - before[kind]) / 3 for kind, after in asdict(trace.passes).items()) == passes
+    )
 
 
 def test_libraries_run_torch_pooling_and_leave_no_hooks():
     method = peer("grad_cam@torchcam")
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 3)).double().eval()
+    model = (
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 3))
+        .double()
+        .eval()
+    )
     trace = ab.trace(model, "1", normal(2, 3, 8, 8))
     model = trace.cut_model.model
     kinds, seen = [type(module) for module in model], []
-    handle = nn.modules.module.register_module_forward_hook(lambda module, *_: seen.append(type(module)))
+    handle = nn.modules.module.register_module_forward_hook(
+        lambda module, *_: seen.append(type(module))
+    )
     try:
         method(trace)
     finally:
@@ -221,14 +249,18 @@ def test_failing_library_gives_not_applicable_rows():
     peer("cam@torchcam")
     case = CASES["dense"]  # two linear layers
     with pytest.warns(UserWarning, match="torchcam's CAM fails on this network"):
-        rows = ab.evaluate(case.model(), case.layer, [(case.images(), None)], ["cam@torchcam"], ["confidence_drop"])
+        rows = ab.evaluate(
+            case.model(), case.layer, [(case.images(), None)], ["cam@torchcam"], ["confidence_drop"]
+        )
     assert set(rows["status"]) == {"not_applicable"}
 
 
 def test_library_version_is_in_the_manifest_and_the_key(monkeypatch):
     method = peer("grad_cam@torchcam")
     shared = Facts(methods={method.name: manifest.method_entry(method)}, device="cpu", precision={})
-    written = manifest.assemble([JobResult("job", facts=shared)], Settings.of(spine.configuration([])))
+    written = manifest.assemble(
+        [JobResult("job", facts=shared)], Settings.of(spine.configuration([]))
+    )
     assert written.versions["torchcam"] == sources.version_of("torchcam")
     before = method_key(method, Sources())
     monkeypatch.setattr(facts, "version_of", lambda library: "999")
@@ -251,9 +283,13 @@ def test_refine_cam_is_the_product_over_layers(library):
     module = {"torchcam": "torchcam.methods"}.get(library, library)
     pytest.importorskip(library, reason="make peers")
     options = {"base_method": importlib.import_module(module).LayerCAM}
-    actual = of_class(library, extractor="RefineCAM", layers=["features.1"], options=options)(trace).raw
+    actual = of_class(library, extractor="RefineCAM", layers=["features.1"], options=options)(
+        trace
+    ).raw
     maps = [(at.gradients.relu() * at.activations).sum(1) for at in (trace, trace.at("features.1"))]
-    size = tuple(actual.shape[1:])  # torchcam's is that of the largest layer, grad-cam's that of the image
+    size = tuple(
+        actual.shape[1:]
+    )  # torchcam's is that of the largest layer, grad-cam's that of the image
     expected = minmax(torch.stack([minmax(upsampled(minmax(raw), size)) for raw in maps]).prod(0))
     if library == "torchcam":  # doesn't scale again after resizing; both layers have the same size
         expected = minmax(minmax(maps[0]) * minmax(maps[1]))
@@ -267,20 +303,29 @@ def test_unknown_layer_error_message(library):
 
 
 def test_legrad_is_the_rectified_gradient_of_the_attention():
-    model, images = seeded(lambda: VisionTransformer(32, 8, 1, 2, 16, 32, num_classes=3)), normal(2, 3, 32, 32)
+    model, images = (
+        seeded(lambda: VisionTransformer(32, 8, 1, 2, 16, 32, num_classes=3)),
+        normal(2, 3, 32, 32),
+    )
     torch.nn.init.normal_(model.heads.head.weight)
     trace = ab.trace(model, BLOCK, images, reshape="tokens")
     actual = of_class("torchcam", extractor="LeGrad")(trace).raw
     block = model.get_submodule(BLOCK)
     tokens = model._process_input(images)
-    tokens = torch.cat([model.class_token.expand(2, -1, -1), tokens], 1) + model.encoder.pos_embedding
+    tokens = (
+        torch.cat([model.class_token.expand(2, -1, -1), tokens], 1) + model.encoder.pos_embedding
+    )
     attention = block.self_attention
-    q, k, v = functional.linear(block.ln_1(tokens), attention.in_proj_weight, attention.in_proj_bias).chunk(3, 2)
+    q, k, v = functional.linear(
+        block.ln_1(tokens), attention.in_proj_weight, attention.in_proj_bias
+    ).chunk(3, 2)
     q, k, v = (part.unflatten(2, (2, 8)).transpose(1, 2) for part in (q, k, v))
     A = (q @ k.mT / 8**0.5).softmax(-1).detach().requires_grad_()
     tokens = tokens + attention.out_proj((A @ v).transpose(1, 2).flatten(2))
     tokens = tokens + block.mlp(block.ln_2(tokens))
-    scores = model.heads(model.encoder.ln(tokens.mean(1)))  # a block is scored by the mean of its tokens
+    scores = model.heads(
+        model.encoder.ln(tokens.mean(1))
+    )  # a block is scored by the mean of its tokens
     (gradient,) = torch.autograd.grad(scores.gather(1, trace.targets[:, None].clone()).sum(), A)
     expected = gradient.relu().mean((1, 2))[:, 1:].unflatten(1, (4, 4))
     # float64, but for the 1e-8 that torchcam adds to the maximum
@@ -290,9 +335,15 @@ def test_legrad_is_the_rectified_gradient_of_the_attention():
 def test_interpolation_of_captum_is_an_option():
     trace = CASES["dense"].trace()
     expected = methods.get("guided_grad_cam")(trace).raw
-    actual = of_class("captum", extractor="GuidedGradCam", options={"interpolate_mode": "bilinear"})(trace).raw
+    actual = of_class(
+        "captum", extractor="GuidedGradCam", options={"interpolate_mode": "bilinear"}
+    )(trace).raw
     shown = expected.flatten(1).amax(1) > 0
-    scale = actual[shown].amax((1, 2)) / expected[shown].amax((1, 2))  # ours multiplies by a heatmap of maximum 1
+    scale = actual[shown].amax((1, 2)) / expected[shown].amax(
+        (1, 2)
+    )  # ours multiplies by a heatmap of maximum 1
     assert shown.any()
     assert not actual[~shown].any()
-    torch.testing.assert_close(actual[shown], expected[shown] * scale[:, None, None], rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        actual[shown], expected[shown] * scale[:, None, None], rtol=0, atol=1e-12
+    )

@@ -1,4 +1,5 @@
-"""Parameters out of range, unknown names, and scores that an output doesn't have: one sentence for each."""
+"""Parameters out of range, unknown names, and scores that an output doesn't have: one sentence for
+each."""
 
 import math
 
@@ -28,7 +29,11 @@ WRONG = [
     ("augmented", {"scales": [0.5]}, r"doesn't take images of 4 x 6 pixels \(mat1"),
     ("axiom_cam", {"t": -0.1}, r"Invalid t=-0.1 of axiom_cam; give 0"),
     ("axiom_cam", {"t": 1.5}, r"Invalid t=1.5 of axiom_cam; give 0"),
-    ("axiom_cam", {"split": "positive_drop"}, "no split of axiom_cam 'positive_drop'; did you mean 'positive_drops'"),
+    (
+        "axiom_cam",
+        {"split": "positive_drop"},
+        "no split of axiom_cam 'positive_drop'; did you mean 'positive_drops'",
+    ),
     ("centered", {"sigma": 0.0}, "sigma=0.0"),
     ("fd_cam", {"quantile": 1.5}, "quantile=1.5"),
     ("finer_cam", {"references": 0}, "Invalid references=0"),
@@ -61,7 +66,11 @@ WRONG = [
     ("score_cam", {"score": "logits"}, "did you mean 'logit'"),
     ("score_cam.score_cam_top", {"ranking": "varianc"}, "did you mean 'variance'"),
     ("score_cam.score_cam_top", {"top": 0}, "top=0"),
-    ("shuffled_channels", {"wrapped": "saliency"}, r"without channel weights; wrap one such as xgrad_cam"),
+    (
+        "shuffled_channels",
+        {"wrapped": "saliency"},
+        r"without channel weights; wrap one such as xgrad_cam",
+    ),
     ("smooth_grad", {"samples": 0}, "samples=0"),
     ("smooth_grad", {"sigma": -1.0}, "sigma=-1"),
     ("smooth_grad_cam_pp", {"samples": 0}, "Invalid samples=0"),
@@ -90,7 +99,10 @@ A_CALLABLE = r"Invalid wrapped='grad_cam'; give a callable, such as methods\.get
 @pytest.mark.parametrize(
     ("method", "params", "message"),
     [
-        *((wrapper, {"wrapped": "grad_cam"}, A_CALLABLE) for wrapper in (guided, negated, shuffled_channels)),
+        *(
+            (wrapper, {"wrapped": "grad_cam"}, A_CALLABLE)
+            for wrapper in (guided, negated, shuffled_channels)
+        ),
         (axiom_cam, {"t": math.nan}, r"Invalid t=nan of axiom_cam; give 0"),
         (fused, {"layers": "features.1"}, "needs a list of layers"),
     ],
@@ -102,7 +114,13 @@ def test_invalid_arguments_in_python(method, params, message):
 
 def trace(output: str | Output = "logits", columns: int = 3) -> ab.Trace:
     torch.manual_seed(0)
-    body = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, columns)]
+    body = [
+        nn.Conv2d(3, 4, 3),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, columns),
+    ]
     return ab.trace(nn.Sequential(*body).eval(), "1", torch.rand(2, 3, 8, 8), [0, 0], output=output)
 
 

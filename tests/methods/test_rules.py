@@ -1,4 +1,5 @@
-"""LIFT-CAM and Relevance-CAM: rules by hand, what each conserves, captum's DeepLIFT, and refused heads."""
+"""LIFT-CAM and Relevance-CAM: rules by hand, what each conserves, captum's DeepLIFT, and refused
+heads."""
 
 import copy
 from collections.abc import Callable
@@ -44,7 +45,9 @@ class Residual(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.convolutions = nn.ModuleList(nn.Conv2d(3, 3, 3, padding=1, bias=False) for _ in range(2))
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(3, 3, 3, padding=1, bias=False) for _ in range(2)
+        )
         self.norms = nn.ModuleList(nn.BatchNorm2d(3) for _ in range(2))
         self.relu = nn.ReLU(inplace=True)
         self.classes = nn.Linear(3, 2)
@@ -63,21 +66,51 @@ class Residual(nn.Module):
 
 def dense(activation: nn.Module) -> nn.Sequential:
     """captum needs each module to be called once."""
-    layers = (nn.Flatten(), nn.Linear(36, 8), copy.deepcopy(activation), nn.Linear(8, 5), copy.deepcopy(activation))
+    layers = (
+        nn.Flatten(),
+        nn.Linear(36, 8),
+        copy.deepcopy(activation),
+        nn.Linear(8, 5),
+        copy.deepcopy(activation),
+    )
     return nn.Sequential(*layers, nn.Linear(5, 2))
 
 
 ACTIVATIONS = (
-    *(nn.ReLU(), nn.ReLU(inplace=True), nn.ReLU6(), nn.LeakyReLU(0.1), nn.PReLU(1), nn.ELU(inplace=True), nn.SELU()),
-    *(nn.CELU(), nn.GELU(), nn.SiLU(), nn.Mish(), nn.Softplus(), nn.Sigmoid(), nn.Tanh(), nn.Hardswish(inplace=True)),
+    *(
+        nn.ReLU(),
+        nn.ReLU(inplace=True),
+        nn.ReLU6(),
+        nn.LeakyReLU(0.1),
+        nn.PReLU(1),
+        nn.ELU(inplace=True),
+        nn.SELU(),
+    ),
+    *(
+        nn.CELU(),
+        nn.GELU(),
+        nn.SiLU(),
+        nn.Mish(),
+        nn.Softplus(),
+        nn.Sigmoid(),
+        nn.Tanh(),
+        nn.Hardswish(inplace=True),
+    ),
     *(nn.Hardsigmoid(), nn.Hardtanh()),
 )
 HEADS: dict[str, Callable[[], nn.Module]] = {
-    **{str(activation): lambda activation=activation: dense(activation) for activation in ACTIVATIONS},
+    **{
+        str(activation): lambda activation=activation: dense(activation)
+        for activation in ACTIVATIONS
+    },
     "calls": Calls,
     "residual": Residual,
     "max pooling": lambda: nn.Sequential(
-        nn.MaxPool2d(2, stride=1), nn.Conv2d(3, 4, 1), nn.MaxPool2d((2, 3), 1), nn.Flatten(), nn.Linear(4, 2)
+        nn.MaxPool2d(2, stride=1),
+        nn.Conv2d(3, 4, 1),
+        nn.MaxPool2d((2, 3), 1),
+        nn.Flatten(),
+        nn.Linear(4, 2),
     ),
     "adaptive max pooling": lambda: nn.Sequential(
         nn.Conv2d(3, 4, 2), nn.ReLU(), nn.AdaptiveMaxPool2d((1, 2)), nn.Flatten(), nn.Linear(8, 2)
@@ -99,7 +132,9 @@ def assert_complete(trace: ab.Trace, rounding: float = ROUNDING) -> None:
     actual = attributions(trace)
     empty = trace.head(torch.zeros_like(trace.activations)).gather(1, trace.targets[:, None])[:, 0]
     error = (actual.sum((1, 2, 3)) - (trace.scores - empty)).abs()
-    assert (error <= rounding * (actual.abs().sum((1, 2, 3)) + trace.scores.abs() + empty.abs())).all(), error
+    assert (
+        error <= rounding * (actual.abs().sum((1, 2, 3)) + trace.scores.abs() + empty.abs())
+    ).all(), error
 
 
 @pytest.mark.parametrize("build", HEADS.values(), ids=HEADS)
@@ -107,7 +142,9 @@ def test_attributions_are_complete(build, maps, readout):
     trace = readout(seeded(build), maps, target=1)
     assert_complete(trace)
     gradients = trace.gradients * trace.activations
-    assert (attributions(trace) - gradients).abs().max() > 1e-3 * gradients.abs().max()  # the rule makes a difference
+    assert (
+        attributions(trace) - gradients
+    ).abs().max() > 1e-3 * gradients.abs().max()  # the rule makes a difference
 
 
 REAL_HEADS = {
@@ -124,7 +161,12 @@ REAL_HEADS = {
 @pytest.mark.parametrize(
     ("name", "layer"),
     [
-        pytest.param(name, layer, id=name, marks=[] if name in ("resnet18", "shufflenet_v2_x0_5") else pytest.mark.slow)
+        pytest.param(
+            name,
+            layer,
+            id=name,
+            marks=[] if name in ("resnet18", "shufflenet_v2_x0_5") else pytest.mark.slow,
+        )
         for name, layer in REAL_HEADS.items()
     ],
 )
@@ -149,8 +191,8 @@ class Shift(nn.Module):
 
 
 def test_max_pooling_by_hand(readout):
-    """Of (5, 1), zero's maximum 2 at the second: 3 more to the first, which wins now. At (1, -4): from 2 to 1, a fall,
-    which is the second's, who lost the maximum."""
+    """Of (5, 1), zero's maximum 2 at the second: 3 more to the first, which wins now. At (1, -4):
+    from 2 to 1, a fall, which is the second's, who lost the maximum."""
     images = torch.zeros(2, 3, 1, 2)
     images[:, 0, 0] = torch.tensor([[5.0, 1.0], [1.0, -4.0]])
     trace = readout(Shift(), images)
@@ -159,8 +201,13 @@ def test_max_pooling_by_hand(readout):
 
 
 OF_CAPTUM = {
-    **{str(activation): partial(dense, activation) for activation in (nn.ReLU(), nn.Sigmoid(), nn.Softplus())},
-    "max pooling": lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.MaxPool2d(2, 2), nn.Flatten(), nn.Linear(8, 2)),
+    **{
+        str(activation): partial(dense, activation)
+        for activation in (nn.ReLU(), nn.Sigmoid(), nn.Softplus())
+    },
+    "max pooling": lambda: nn.Sequential(
+        nn.Conv2d(3, 4, 1), nn.MaxPool2d(2, 2), nn.Flatten(), nn.Linear(8, 2)
+    ),
 }
 
 
@@ -206,7 +253,11 @@ def test_operation_without_a_rule_is_refused(word, function, maps, readout):
 
 
 def test_the_baseline_is_kept_while_nobody_writes_to_the_weights(maps):
-    model = seeded(lambda: nn.Sequential(nn.Identity(), nn.Flatten(), nn.Linear(36, 6), nn.ReLU(), nn.Linear(6, 2)))
+    model = seeded(
+        lambda: nn.Sequential(
+            nn.Identity(), nn.Flatten(), nn.Linear(36, 6), nn.ReLU(), nn.Linear(6, 2)
+        )
+    )
     cut_model = ab.cut(model, "0")
     trace = cut_model.trace(maps, torch.tensor([0, 1, 1]))
     expected, before = lift_cam(trace), trace.passes.head_forward
@@ -214,7 +265,9 @@ def test_the_baseline_is_kept_while_nobody_writes_to_the_weights(maps):
     assert trace.passes.head_forward == before + 3
     with torch.no_grad():
         model[2].bias += 0.5
-    other, fresh = (lift_cam(cut.trace(maps, trace.targets)) for cut in (cut_model, ab.cut(model, "0")))
+    other, fresh = (
+        lift_cam(cut.trace(maps, trace.targets)) for cut in (cut_model, ab.cut(model, "0"))
+    )
     assert torch.equal(other, fresh)
     assert not torch.allclose(other, expected, rtol=1e-3)
 
@@ -224,7 +277,11 @@ class Deciding(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layer, self.linear, self.classes = nn.Conv2d(3, 3, 1), nn.Linear(36, 5), nn.Linear(5, 2)
+        self.layer, self.linear, self.classes = (
+            nn.Conv2d(3, 3, 1),
+            nn.Linear(36, 5),
+            nn.Linear(5, 2),
+        )
         self.decides = True
 
     def forward(self, images: Tensor) -> Tensor:
@@ -232,7 +289,9 @@ class Deciding(nn.Module):
         hidden = self.linear(maps.flatten(1))
         if maps.sum() > 1e9:  # what torch.fx can't trace
             return self.classes(hidden)
-        return self.classes(torch.tanh(hidden) if self.decides and not maps.any() else hidden.relu())
+        return self.classes(
+            torch.tanh(hidden) if self.decides and not maps.any() else hidden.relu()
+        )
 
 
 def test_untraceable_model(maps):
@@ -240,7 +299,10 @@ def test_untraceable_model(maps):
     model.decides = False
     trace = ab.trace(model, "layer", maps, torch.tensor([0, 1, 1]))
     assert_complete(trace)
-    rows = [lift_cam(ab.trace(model, "layer", maps[i : i + 1], torch.tensor([min(i, 1)]))) for i in range(3)]
+    rows = [
+        lift_cam(ab.trace(model, "layer", maps[i : i + 1], torch.tensor([min(i, 1)])))
+        for i in range(3)
+    ]
     torch.testing.assert_close(lift_cam(trace), torch.cat(rows), rtol=0, atol=1e-14)
 
 
@@ -250,12 +312,15 @@ def test_data_dependent_branch_is_refused(maps):
 
 
 def test_tiny_input_differences_use_the_derivative():
-    """A hidden unit that hardly moves has a ratio of two tiny differences: there the derivative is taken."""
+    """A hidden unit that hardly moves has a ratio of two tiny differences: there the derivative is
+    taken."""
     trace = replace(CASES["dense"], dtype=torch.float32).trace()
     small = replace(trace, activations=trace.activations * 1e-6)
     double = CASES["dense"].trace()
     expected = attributions(replace(double, activations=double.activations * 1e-6))
-    torch.testing.assert_close(attributions(small).double(), expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+    torch.testing.assert_close(
+        attributions(small).double(), expected, rtol=0, atol=1e-5 * expected.abs().max().item()
+    )
 
 
 @pytest.fixture
@@ -266,7 +331,9 @@ def positive() -> Tensor:
 
 def test_z_plus_rule_with_signed_inputs(readout):
     """x w = (-2)(-3), 1 (-1), 2 (1) = 6, -1, 2: shares 6/8, 0, 2/8. A bias takes no relevance."""
-    trace = readout(linear([-3.0, -1.0, 1.0], bias=100.0), torch.tensor([-2.0, 1.0, 2.0]).view(1, 3, 1, 1))
+    trace = readout(
+        linear([-3.0, -1.0, 1.0], bias=100.0), torch.tensor([-2.0, 1.0, 2.0]).view(1, 3, 1, 1)
+    )
     assert relevances(trace, torch.ones(1, 1)).flatten().tolist() == pytest.approx([0.75, 0, 0.25])
 
 
@@ -275,7 +342,9 @@ def test_convolution_equals_a_sparse_linear_layer(positive, readout):
     basis = torch.eye(72, dtype=torch.float64).view(72, 3, 4, 6)
     linear = nn.Linear(72, 12).double()
     with torch.no_grad():
-        linear.weight.copy_(functional.conv2d(basis, convolution.weight, stride=2, padding=1).flatten(1).T)
+        linear.weight.copy_(
+            functional.conv2d(basis, convolution.weight, stride=2, padding=1).flatten(1).T
+        )
         linear.bias.copy_(convolution.bias.repeat_interleave(6))
     last = seeded(lambda: nn.Linear(12, 2))
     sparse = readout(nn.Sequential(convolution, nn.ReLU(), nn.Flatten(), last), positive)
@@ -286,7 +355,8 @@ def test_convolution_equals_a_sparse_linear_layer(positive, readout):
 
 
 class Mixed(nn.Module):
-    """Every kind of rule: residual sum, batch norm, concatenation, pooling, clipped and curved activations."""
+    """Every kind of rule: residual sum, batch norm, concatenation, pooling, clipped and curved
+    activations."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -306,14 +376,17 @@ class Mixed(nn.Module):
 
 
 def test_relevance_is_conserved(positive, readout):
-    """What one class starts with arrives at the layer, through every rule, where each unit has a positive input."""
+    """What one class starts with arrives at the layer, through every rule, where each unit has a
+    positive input."""
     head = seeded(Mixed)
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.abs_()
     trace = readout(head, positive)
     start = torch.tensor([[1.0, 0.0, 0.0], [0.0, -2.0, 0.5]], dtype=torch.float64)
-    torch.testing.assert_close(relevances(trace, start).sum((1, 2, 3)), start.sum(1), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        relevances(trace, start).sum((1, 2, 3)), start.sum(1), rtol=0, atol=1e-12
+    )
 
 
 def test_unit_without_positive_input_passes_no_relevance(readout):
@@ -323,4 +396,6 @@ def test_unit_without_positive_input_passes_no_relevance(readout):
 
 def test_operation_without_a_rule_error_message(maps, readout):
     with pytest.raises(BenchError, match="no rule for 'sigmoid'"):
-        methods.get("relevance_cam")(readout(seeded(lambda: Function(lambda x: x * x.sigmoid())), maps))
+        methods.get("relevance_cam")(
+            readout(seeded(lambda: Function(lambda x: x * x.sigmoid())), maps)
+        )

@@ -15,9 +15,15 @@ CALLABLES = {
     "layer_cam": (lambda trace: trace.gradients.relu(), True),
     "opposite": (lambda trace: -trace.gradients, True),
     "squared": (lambda trace: trace.gradients**2, False),
-    "normalised": (lambda trace: trace.gradients / trace.gradients.abs().amax(1, keepdim=True), False),
+    "normalised": (
+        lambda trace: trace.gradients / trace.gradients.abs().amax(1, keepdim=True),
+        False,
+    ),
     # ignores the input's unit, and the output's too
-    "shares of the score": (lambda trace: trace.gradients / trace.scores[:, None, None, None], False),
+    "shares of the score": (
+        lambda trace: trace.gradients / trace.scores[:, None, None, None],
+        False,
+    ),
     # follows the output, and the input's unit too: the activations enter twice
     "gradient times input": (lambda trace: trace.gradients * trace.activations, False),
     "silent": (lambda trace: torch.zeros_like(trace.gradients), False),

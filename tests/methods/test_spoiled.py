@@ -1,4 +1,5 @@
-"""The truth, and the truth spoiled by degrees: closed forms, loops over numbers, and the common suite."""
+"""The truth, and the truth spoiled by degrees: closed forms, loops over numbers, and the common
+suite."""
 
 import math
 from collections.abc import Callable
@@ -43,7 +44,8 @@ CLOSE = {"rtol": 0, "atol": 1e-12}  # float64, values of the size of 1
 
 
 class TellingNetwork(TinyNetwork):
-    """Global average pooling and a linear layer, which tells its contributions: W_ck F_k / (H W)."""
+    """Global average pooling and a linear layer, which tells its contributions: W_ck F_k / (H
+    W)."""
 
     def true_contributions(self, activations: Tensor, targets: Tensor) -> Tensor:
         readout = self.head[-1].weight[targets][..., None, None]
@@ -60,7 +62,8 @@ class TellingCase(Case):
 
 @dataclass(frozen=True)
 class PartsCase(Case):
-    """Images of two objects and a ground, each with versions that have the mean colour in the place of a part."""
+    """Images of two objects and a ground, each with versions that have the mean colour in the place
+    of a part."""
 
     def trace(self, model=None, device=None) -> Trace:
         trace = super().trace(model, device)
@@ -73,9 +76,15 @@ def parts_of(image: Tensor) -> tuple[Part, ...]:
     first, second = torch.zeros(2, height, width, dtype=torch.bool, device=image.device)
     first[: height // 2, : width // 2] = True
     second[height // 2 :] = True
-    parts = (("one", 0, first, (0.0,)), ("two", 1, second, (0.0,)), ("ground", None, ~(first | second), (0.0, 1.0)))
+    parts = (
+        ("one", 0, first, (0.0,)),
+        ("two", 1, second, (0.0,)),
+        ("ground", None, ~(first | second), (0.0, 1.0)),
+    )
     *objects, ground = (
-        Part(name, label, region, torch.stack([image.masked_fill(region, value) for value in values]))
+        Part(
+            name, label, region, torch.stack([image.masked_fill(region, value) for value in values])
+        )
         for name, label, region, values in parts
     )
     return *objects, replace(ground, bare=ground.images.masked_fill(first | second, 0))
@@ -99,13 +108,15 @@ def test_truth_of_a_network_that_tells_it():
     """w = W_ck / (H W), the same at each position, and 0 where the activation is."""
     trace = TELLING.trace()
     readout = TELLING.model().head[-1].weight[range(3)][..., None, None] / 24
-    torch.testing.assert_close(truth(trace), torch.where(trace.activations != 0, readout, 0), rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        truth(trace), torch.where(trace.activations != 0, readout, 0), rtol=1e-12, atol=0
+    )
 
 
 @pytest.mark.parametrize("method", [truth, truth_effects])
 def test_a_part_s_value_is_spread_over_its_area(method):
-    """Its Shapley value, so that the map sums to the score less that of the bare other grounds; or its effect, by
-    passes of the plain network."""
+    """Its Shapley value, so that the map sums to the score less that of the bare other grounds; or
+    its effect, by passes of the plain network."""
     trace, model = PARTS.trace(), PARTS.model()
     answer = method(trace)
     assert isinstance(answer, Map)
@@ -127,19 +138,29 @@ def test_truth_at_the_layer_s_grid_has_the_means_of_its_cells():
     fine, coarse = truth(trace).raw, truth_grid(trace).raw
     assert coarse.shape == (len(trace), height, width)
     rows, columns = fine.shape[-2] // height, fine.shape[-1] // width
-    blocks = fine[:, : rows * height, : columns * width].reshape(len(trace), height, rows, width, columns)
+    blocks = fine[:, : rows * height, : columns * width].reshape(
+        len(trace), height, rows, width, columns
+    )
     torch.testing.assert_close(coarse, blocks.mean((2, 4)), **CLOSE)
     assert torch.equal(truth_grid(TELLING.trace()), truth(TELLING.trace()))
 
 
 def test_truth_is_refused_where_nothing_tells_it():
     trace = Case().trace()
-    for method in (truth, *(lambda trace, spoiled=spoiled: spoiled(trace, 0.5) for spoiled in MAPS)):
-        with pytest.raises(BenchError, match=r"The truth is known for networks that tell .* and for images with inter"):
+    for method in (
+        truth,
+        *(lambda trace, spoiled=spoiled: spoiled(trace, 0.5) for spoiled in MAPS),
+    ):
+        with pytest.raises(
+            BenchError,
+            match=r"The truth is known for networks that tell .* and for images with inter",
+        ):
             method(trace)
     with pytest.raises(BenchError, match="doesn't tell its contributions"):
         channels(PARTS.trace(), 0.5)
-    with pytest.raises(BenchError, match="explains another image of the data set, and there is none"):
+    with pytest.raises(
+        BenchError, match="explains another image of the data set, and there is none"
+    ):
         other_image(replace(PARTS.trace(), other_images=None), 0.5)
 
 
@@ -159,11 +180,16 @@ def test_degree_0_is_the_truth_and_higher_ones_are_further_away(spoiled, case):
         answers = [spoiled(trace, degree).raw for degree in DEGREES]
         assert torch.equal(answers[0], known)
     else:
-        assert torch.equal(spoiled(trace, 0.0), truth(trace) if spoiled is channels else truth_drops(trace))
+        assert torch.equal(
+            spoiled(trace, 0.0), truth(trace) if spoiled is channels else truth_drops(trace)
+        )
         answers = [spoiled(trace, degree) * trace.activations for degree in DEGREES]
-    # A shift's map of 4 x 6 has no parts larger than a step: another part may come to lie in the place of one.
+    # A shift's map of 4 x 6 has no parts larger than a step: another part may come to lie in the
+    # place of one.
     if spoiled is not shift or case is not TELLING:
-        distances = torch.stack([(answer - answers[0]).flatten(1).norm(dim=1) for answer in answers])
+        distances = torch.stack(
+            [(answer - answers[0]).flatten(1).norm(dim=1) for answer in answers]
+        )
         assert (distances.diff(dim=0) > 1e-3 * distances[-1]).all()
 
 
@@ -182,11 +208,15 @@ def test_degree_1_is_the_spoil_alone():
     known = noise(trace, 0.0).raw
     assert torch.equal(upside_down(trace, 1.0).raw, known.flip(1))
     assert torch.equal(shift(trace, 1.0).raw, known.roll(4, 2))  # a third of 12
-    other = trace.again(images=trace.other_images, targets=PARTS.model()(trace.other_images).argmax(1))
+    other = trace.again(
+        images=trace.other_images, targets=PARTS.model()(trace.other_images).argmax(1)
+    )
     map_of_other = Explanation.of(other, xgrad_cam(other)).heatmap
     actual = other_image(trace, 1.0).raw
     for i in range(3):
-        torch.testing.assert_close(actual[i], map_of_other[i] * (known[i].norm() / map_of_other[i].norm()), **CLOSE)
+        torch.testing.assert_close(
+            actual[i], map_of_other[i] * (known[i].norm() / map_of_other[i].norm()), **CLOSE
+        )
 
 
 def test_other_image_of_a_network_that_tells_its_contributions():
@@ -201,20 +231,27 @@ def test_other_image_of_a_network_that_tells_its_contributions():
 
 @pytest.mark.parametrize("position", [(0, 0), (3, 5)])
 def test_blur_is_a_gaussian_between_mirrors(position, readout):
-    """Of one bright pixel, against the sum over its mirror images of a Gaussian of 1.5 and 2 pixels."""
+    """Of one bright pixel, against the sum over its mirror images of a Gaussian of 1.5 and 2
+    pixels."""
     image = torch.zeros(1, 3, 6, 8)
     image[0, 0, position[0], position[1]] = 1
     actual = blur(told(readout, image), 0.5, sigma=0.5).raw[0]
     rows = torch.tensor([mirrored(y, position[0], 6, 1.5) for y in range(6)], dtype=torch.float64)
-    columns = torch.tensor([mirrored(x, position[1], 8, 2.0) for x in range(8)], dtype=torch.float64)
-    # The matrix has the frequencies below half a cycle per pixel; beyond, exp(-(1.5 pi)^2 / 2) = 2e-5 is left.
+    columns = torch.tensor(
+        [mirrored(x, position[1], 8, 2.0) for x in range(8)], dtype=torch.float64
+    )
+    # The matrix has the frequencies below half a cycle per pixel; beyond, exp(-(1.5 pi)^2 / 2) =
+    # 2e-5 is left.
     torch.testing.assert_close(actual, torch.outer(rows, columns), rtol=0, atol=1e-4)
     assert actual.sum().item() == pytest.approx(1, abs=1e-12)
 
 
 def mirrored(place: int, source: int, size: int, sigma: float) -> float:
     images = [2 * size * n + side for n in range(-4, 5) for side in (source, -1 - source)]
-    return sum(math.exp(-((place - at) ** 2) / (2 * sigma**2)) / (sigma * math.sqrt(2 * math.pi)) for at in images)
+    return sum(
+        math.exp(-((place - at) ** 2) / (2 * sigma**2)) / (sigma * math.sqrt(2 * math.pi))
+        for at in images
+    )
 
 
 def told(readout: Callable[..., Trace], image: Tensor) -> Trace:
@@ -263,7 +300,8 @@ def test_permuted_totals_are_one_circle_over_live_channels():
 
 @pytest.mark.parametrize("spoiled", [drops_noise, drops_permuted])
 def test_totals_of_spoiled_drops(spoiled):
-    """The mixture of the drops with the spoil, of each channel; the sum stays where totals only change places."""
+    """The mixture of the drops with the spoil, of each channel; the sum stays where totals only
+    change places."""
     trace = PARTS.trace()
     drops = trace.ablation_drops
     actual = [(spoiled(trace, degree) * trace.activations).sum((2, 3)) for degree in DEGREES]
@@ -275,7 +313,9 @@ def test_totals_of_spoiled_drops(spoiled):
     else:
         for i, image in enumerate(PARTS.images()):
             drawn = torch.randn(4, generator=generator_of(image, 0), dtype=torch.float64)
-            torch.testing.assert_close(actual[4][i], drawn * (drops[i].norm() / drawn.norm()), **CLOSE)
+            torch.testing.assert_close(
+                actual[4][i], drawn * (drops[i].norm() / drawn.norm()), **CLOSE
+            )
 
 
 @pytest.mark.parametrize("degree", DEGREES)
@@ -301,7 +341,8 @@ def test_invalid_parameters(spoiled, params, message):
 
 
 def quick_cases(name: str, check: Check[Case]) -> dict[str, Case]:
-    """What doesn't depend on the head on the last network alone, but of a check that must fail on all."""
+    """What doesn't depend on the head on the last network alone, but of a check that must fail on
+    all."""
     of_one = check in OF_ANY_NETWORK and check.__name__ not in exemptions(methods.get(name))
     return dict(list(cases_of(name).items())[-1:]) if of_one else cases_of(name)
 
@@ -316,9 +357,15 @@ def test_metadata(name):
     """What the metadata say of kind and degree is what the function is called with."""
     method = methods.get(name)
     assert cases_of(name)
-    assert method.target == f"axiom_bench.methods.spoiled.{method.spec.spoiling or name}.{method.spec.spoiling or name}"
+    assert (
+        method.target
+        == f"axiom_bench.methods.spoiled.{method.spec.spoiling or name}.{method.spec.spoiling or name}"
+    )
     assert method.spec.title
-    assert isinstance(method.spec.on_score_scale, bool) or name in ("truth", "truth_grid")  # a Map, or weights
+    assert isinstance(method.spec.on_score_scale, bool) or name in (
+        "truth",
+        "truth_grid",
+    )  # a Map, or weights
     assert method.spec.degree == method.params.get("degree")
     if method.spec.spoiling is not None:
         assert name == f"{method.spec.spoiling}_{100 * method.spec.degree:.0f}"

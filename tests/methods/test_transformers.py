@@ -1,4 +1,5 @@
-"""Methods made for vision transformers, beside the steps of their authors' code: float64, one image at a time."""
+"""Methods made for vision transformers, beside the steps of their authors' code: float64, one image
+at a time."""
 
 import copy
 import math
@@ -50,13 +51,16 @@ def raw(name: str, trace: ab.Trace) -> Tensor:
 
 
 def vit_recipro_cam_code(image: Tensor, target: int, gaussian: bool) -> Tensor:
-    """github.com/sybyun/vitcam, src/vit_recipro_cam.py, before its min-max scaling: the class token stays."""
+    """github.com/sybyun/vitcam, src/vit_recipro_cam.py, before its min-max scaling: the class token
+    stays."""
     window = torch.tensor([1 / 4, 1 / 2, 1 / 4] if gaussian else [0, 1, 0], dtype=torch.float64)
 
     def masked(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
         new = torch.zeros(16, 17, 16, dtype=torch.float64)
         new[:, 0] = output[0, 0]
-        for y, x, dy, dx in ((y, x, dy, dx) for y in range(4) for x in range(4) for dy in range(3) for dx in range(3)):
+        for y, x, dy, dx in (
+            (y, x, dy, dx) for y in range(4) for x in range(4) for dy in range(3) for dx in range(3)
+        ):
             if 0 <= y + dy - 1 < 4 and 0 <= x + dx - 1 < 4:
                 token = 1 + (y + dy - 1) * 4 + x + dx - 1
                 new[y * 4 + x, token] = output[0, token] * window[dy] * window[dx]
@@ -79,7 +83,8 @@ def test_recipro_cam_of_tokens_is_vit_recipro_cam(gaussian):
 
 
 def attention_of(block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What it adds to tokens (17, 16), its probabilities A and their scores before the softmax, (2, 17, 17) each."""
+    """What it adds to tokens (17, 16), its probabilities A and their scores before the softmax, (2,
+    17, 17) each."""
     attention = block.self_attention
     projected = attention.in_proj_weight @ block.ln_1(x).mT + attention.in_proj_bias[:, None]
     q, k, v = projected.unflatten(0, (3, 2, 8))
@@ -95,15 +100,17 @@ def tokens_of(image: Tensor) -> Tensor:
 
 
 def legrad_code(image: Tensor, target: int, blocks: int, readout: str) -> Tensor:
-    """github.com/WalBouss/LeGrad, legrad/wrapper.py, compute_legrad_clip, before its resize and min-max scaling; own:
-    the network's pooling, which compute_legrad_coca keeps."""
+    """github.com/WalBouss/LeGrad, legrad/wrapper.py, compute_legrad_clip, before its resize and
+    min-max scaling; own: the network's pooling, which compute_legrad_coca keeps."""
     x, total = tokens_of(image), torch.zeros(4, 4, dtype=torch.float64)
     for index, block in enumerate(MODEL.encoder.layers):
         mixed, A, _ = attention_of(block, x)
         x = x + mixed
         x = x + block.mlp(block.ln_2(x))
         pooled = x.mean(0) if readout == "mean" else x[0]
-        (gradient,) = torch.autograd.grad(MODEL.heads(MODEL.encoder.ln(pooled))[target], A, retain_graph=True)
+        (gradient,) = torch.autograd.grad(
+            MODEL.heads(MODEL.encoder.ln(pooled))[target], A, retain_graph=True
+        )
         if index >= 3 - blocks:
             total += gradient.clamp(min=0).mean(0).mean(0)[1:].unflatten(0, (4, 4))
     return total
@@ -118,15 +125,20 @@ def test_legrad(blocks, readout):
 
 
 def agcam_code(image: Tensor, target: int) -> Tensor:
-    """Methods/AGCAM/AGCAM.py of the authors' repository (LeemSaebom), whose attentions detach their input."""
+    """Methods/AGCAM/AGCAM.py of the authors' repository (LeemSaebom), whose attentions detach their
+    input."""
     x, kept = tokens_of(image), []
     for block in MODEL.encoder.layers:
         mixed, A, scores = attention_of(block, x.detach())
         x = x + mixed
         x = x + block.mlp(block.ln_2(x))
         kept.append((A, scores[:, 0].detach()))
-    gradients = torch.autograd.grad(MODEL.heads(MODEL.encoder.ln(x))[0, target], [A for A, _ in kept])
-    masks = [g[:, 0].relu() * scores.sigmoid() for g, (_, scores) in zip(gradients, kept, strict=True)]
+    gradients = torch.autograd.grad(
+        MODEL.heads(MODEL.encoder.ln(x))[0, target], [A for A, _ in kept]
+    )
+    masks = [
+        g[:, 0].relu() * scores.sigmoid() for g, (_, scores) in zip(gradients, kept, strict=True)
+    ]
     return torch.stack(masks)[:, :, 1:].sum(1).sum(0).unflatten(0, (4, 4))
 
 
@@ -143,15 +155,19 @@ def of_linear(layer: nn.Module, a: Tensor, relevance: Tensor) -> Tensor:
 
 
 def of_norm(norm: nn.Module, a: Tensor, relevance: Tensor) -> Tensor:
-    """LRP-0 at a layer norm whose deviation is a constant: of what is centred, then scaled and shifted."""
+    """LRP-0 at a layer norm whose deviation is a constant: of what is centred, then scaled and
+    shifted."""
     if isinstance(norm, nn.RMSNorm):  # without centring and shift
         return relevance
-    share = norm.weight * relevance / norm(a) / (a.var(1, correction=0, keepdim=True) + norm.eps).sqrt()
+    share = (
+        norm.weight * relevance / norm(a) / (a.var(1, correction=0, keepdim=True) + norm.eps).sqrt()
+    )
     return a * (share - share.mean(1, keepdim=True))
 
 
 def attn_lrp_rules(image: Tensor, target: int, through: str) -> Tensor:
-    """Relevance at the last block's first norm, of the patch tokens, by the paper's rules without torch's graph."""
+    """Relevance at the last block's first norm, of the patch tokens, by the paper's rules without
+    torch's graph."""
     x = tokens_of(image)
     for block in MODEL.encoder.layers[:2]:
         x = x + attention_of(block, x)[0]
@@ -177,7 +193,9 @@ def attn_lrp_rules(image: Tensor, target: int, through: str) -> Tensor:
     of_mlp = of_linear(block.mlp[3], functional.gelu(hidden), relevance * added / (y + added))
     of_mlp = of_norm(block.ln_2, y, of_linear(block.mlp[0], normed, of_mlp))
     relevance = of_linear(layer.out_proj, inner, (relevance * y / (y + added) + of_mlp) * mixed / y)
-    share = (relevance / inner).unflatten(1, (2, 8)).permute(1, 0, 2)  # of each head's output (2, 17, 8)
+    share = (
+        (relevance / inner).unflatten(1, (2, 8)).permute(1, 0, 2)
+    )  # of each head's output (2, 17, 8)
     if through == "values":
         parts = [torch.zeros_like(q), torch.zeros_like(k), v * (A.mT @ share)]
     else:
@@ -220,8 +238,12 @@ def test_attn_lrp(through, attention, norm, monkeypatch):
             block.self_attention = attention(block.self_attention)
     trace = traced(model=model)
     actual = attn_lrp(trace, through) * trace.activations
-    expected = torch.stack([attn_lrp_rules(*each, through) for each in zip(IMAGES, TARGETS, strict=True)])
-    torch.testing.assert_close(actual, expected, rtol=1e-8, atol=1e-12)  # a division by z loses digits where z is small
+    expected = torch.stack(
+        [attn_lrp_rules(*each, through) for each in zip(IMAGES, TARGETS, strict=True)]
+    )
+    torch.testing.assert_close(
+        actual, expected, rtol=1e-8, atol=1e-12
+    )  # a division by z loses digits where z is small
     assert actual.abs().amax((1, 2, 3)).min() > 1e-4
 
 
@@ -290,8 +312,12 @@ class Transformer(TinyNetwork):
 
     def __init__(self, case: Case) -> None:
         super().__init__("pooled", case.channels, case.size)
-        blocks = [nn.TransformerEncoderLayer(8, 2, 8, batch_first=True, norm_first=True) for _ in range(2)]
-        self.head = nn.Sequential(Tokens(case.channels), nn.Sequential(*blocks), nn.Linear(8, CLASSES))
+        blocks = [
+            nn.TransformerEncoderLayer(8, 2, 8, batch_first=True, norm_first=True) for _ in range(2)
+        ]
+        self.head = nn.Sequential(
+            Tokens(case.channels), nn.Sequential(*blocks), nn.Linear(8, CLASSES)
+        )
 
     @property
     def readout(self) -> Tensor:
@@ -309,11 +335,17 @@ class AttentionCase(Case):
             return Transformer(self).to(self.dtype).eval()
 
     def trace(self, model=None, device=None) -> ab.Trace:
-        images, others, targets = self.images(), self.other_images(), torch.arange(self.rows) % CLASSES
+        images, others, targets = (
+            self.images(),
+            self.other_images(),
+            torch.arange(self.rows) % CLASSES,
+        )
         model = model or self.model()
         if device is not None:
             device.put(*model.parameters(), *model.buffers(), images, others, targets)
-        return replace(ab.cut(model, self.layer, reshape="tokens").trace(images, targets), other_images=others)
+        return replace(
+            ab.cut(model, self.layer, reshape="tokens").trace(images, targets), other_images=others
+        )
 
 
 @pytest.mark.slow
@@ -327,7 +359,9 @@ def test_a_method_of_attentions_passes_the_common_suite(name):
         return
     model = case.model()
     model.head.insert(0, nn.MaxPool2d(2))
-    with pytest.raises(BenchError, match=r"whose maps are the patch tokens|set reshape to their grid"):
+    with pytest.raises(
+        BenchError, match=r"whose maps are the patch tokens|set reshape to their grid"
+    ):
         method(case.trace(model))
 
 

@@ -33,10 +33,14 @@ def with_fewer(name: str) -> Plugin:
     return plugins.with_params("metric", name, {key: FEWER[key] for key in FEWER.keys() & params})
 
 
-def run_each(metric: Plugin, checks: Iterable[Check[MetricCase]], cases: Mapping[str, MetricCase]) -> None:
+def run_each(
+    metric: Plugin, checks: Iterable[Check[MetricCase]], cases: Mapping[str, MetricCase]
+) -> None:
     """Run each check; a check that the metric's YAML exempts must fail on one of the cases."""
     for check in checks:
-        reasons = {name: reason for name, reason in metric.spec.exempt.items() if name == check.__name__}
+        reasons = {
+            name: reason for name, reason in metric.spec.exempt.items() if name == check.__name__
+        }
         run_checks(metric, [check], cases, reasons)
 
 
@@ -52,7 +56,8 @@ def values_of(answer: Any) -> list[Tensor]:
 
 
 def statuses(name: str, explanation: Explanation, **params: Any) -> dict[str, tuple[str, ...]]:
-    """Why each image has a value or none, for each value; there is a number exactly where the status is "ok"."""
+    """Why each image has a value or none, for each value; there is a number exactly where the
+    status is "ok"."""
     measured = measure(plugins.with_params("metric", name, params), explanation, True)
     for values, why in measured.values():
         assert all(row.isfinite().all() if status == "ok" else row.isnan().all()
@@ -66,7 +71,8 @@ def status(name: str, explanation: Explanation, **params: Any) -> set[str]:
 
 
 def close(actual: Any, expected: Any, atol: float = 1e-12, rtol: float = 1e-12) -> None:
-    """Numbers, lists or tensors that are equal but for rounding; a single expected number stands for all."""
+    """Numbers, lists or tensors that are equal but for rounding; a single expected number stands
+    for all."""
     actual, expected = (torch.as_tensor(each, dtype=torch.float64) for each in (actual, expected))
     torch.testing.assert_close(actual, expected.expand_as(actual), rtol=rtol, atol=atol)
 
@@ -87,19 +93,28 @@ def explained(trace: ab.Trace, method: Callable[[ab.Trace], Any]) -> Explanation
 
 def of_map(trace: ab.Trace, raw_map: Tensor) -> Explanation:
     """The same map (h, w) or (B, h, w) for every image, whatever the model."""
-    return explained(trace, lambda trace: ab.Map(raw_map.double().expand(len(trace), *raw_map.shape[-2:])))
+    return explained(
+        trace, lambda trace: ab.Map(raw_map.double().expand(len(trace), *raw_map.shape[-2:]))
+    )
 
 
 def pooled_network(classes: int, *first: nn.Module) -> nn.Module:
-    """A convolution, ReLU, global average pooling and a linear layer, behind other modules, from seed 0."""
+    """A convolution, ReLU, global average pooling and a linear layer, behind other modules, from
+    seed 0."""
     torch.manual_seed(0)
     return nn.Sequential(
-        *first, nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes)
+        *first,
+        nn.Conv2d(3, 4, 3),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, classes),
     ).eval()
 
 
 def additive(red: Tensor) -> ab.Trace:
-    """Of an image of these red pixels (8, 8), whose sum is S: each pixel's share is what removing it takes away."""
+    """Of an image of these red pixels (8, 8), whose sum is S: each pixel's share is what removing
+    it takes away."""
     net = nn.Sequential(nn.Conv2d(3, 1, 1, bias=False), nn.Flatten(), nn.Linear(64, 2, bias=False))
     with torch.no_grad():
         net[0].weight.copy_(torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1))
@@ -111,7 +126,9 @@ def additive(red: Tensor) -> ab.Trace:
 
 def resized(raw_map: Tensor) -> Tensor:
     """Maps at the 12 x 12 pixels of the `trace` fixture's images."""
-    return functional.interpolate(raw_map[:, None], (12, 12), mode="bilinear", align_corners=False)[:, 0]
+    return functional.interpolate(raw_map[:, None], (12, 12), mode="bilinear", align_corners=False)[
+        :, 0
+    ]
 
 
 def confidence_of(trace: ab.Trace, row: int, image: Tensor, output: str = "probability") -> float:
@@ -141,7 +158,8 @@ def overlap(box: Sequence[float], other: Sequence[float]) -> float:
 
 
 def labelled(above: np.ndarray, connectivity: int) -> tuple[Box | None, list[Box]]:
-    """(box of the largest component, boxes of all), the first of equals in reading order, by scipy."""
+    """(box of the largest component, boxes of all), the first of equals in reading order, by
+    scipy."""
     labels, count = ndimage.label(above, ndimage.generate_binary_structure(2, connectivity // 4))
     slices = [(x.start, y.start, x.stop, y.stop) for y, x in ndimage.find_objects(labels)]
     return (slices[int(np.bincount(labels.ravel())[1:].argmax())] if count else None), slices
@@ -149,7 +167,9 @@ def labelled(above: np.ndarray, connectivity: int) -> tuple[Box | None, list[Box
 
 def all_boxed(maps: list[Tensor], boxes: list[list[tuple[float, ...]]]) -> Explanation:
     """Several images, each with boxes of its class."""
-    return Explanation(heatmap=torch.stack(maps), boxes=tuple(tensor(*each).reshape(-1, 4) for each in boxes))
+    return Explanation(
+        heatmap=torch.stack(maps), boxes=tuple(tensor(*each).reshape(-1, 4) for each in boxes)
+    )
 
 
 def masked(maps: list[Tensor], masks: list[Tensor]) -> Explanation:

@@ -1,4 +1,5 @@
-"""Explanations to measure: of numbers that a test chooses, and of a tiny float64 network with biases."""
+"""Explanations to measure: of numbers that a test chooses, and of a tiny float64 network with
+biases."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -16,11 +17,16 @@ from axiom_bench.testing.metric_checks import parts_of
 
 @pytest.fixture(scope="session")
 def axiom_explanation() -> Callable[[Tensor, Tensor, Tensor], Explanation]:
-    """Of scores S (B,), drops d (B, K) and channel totals m (B, K), each spread over two pixels of opposite signs."""
+    """Of scores S (B,), drops d (B, K) and channel totals m (B, K), each spread over two pixels of
+    opposite signs."""
 
     def build(S: Tensor, d: Tensor, m: Tensor) -> Explanation:
-        contributions = torch.stack([m + 1, -torch.ones_like(m)], dim=-1)[:, :, None]  # (B, K, 1, 2), sums to m
-        return Explanation(trace=SimpleNamespace(scores=S, ablation_drops=d), contributions=contributions)  # type: ignore[arg-type]
+        contributions = torch.stack([m + 1, -torch.ones_like(m)], dim=-1)[
+            :, :, None
+        ]  # (B, K, 1, 2), sums to m
+        return Explanation(
+            trace=SimpleNamespace(scores=S, ablation_drops=d), contributions=contributions
+        )  # type: ignore[arg-type]
 
     return build
 
@@ -34,7 +40,9 @@ def trace() -> ab.Trace:
         nn.Linear(6 * 36, 16), nn.ReLU(), nn.Linear(16, 5),
     )  # fmt: skip
     weights = torch.linspace(-1, 1, 6, dtype=torch.float64)[:, None, None]
-    net.true_contributions = lambda activations, targets: weights * activations  # of metrics that need the truth
+    net.true_contributions = lambda activations, targets: (
+        weights * activations
+    )  # of metrics that need the truth
     images = torch.randn(4, 3, 12, 12, dtype=torch.float64)
     parts = [parts_of(image, target) for target, image in enumerate(images)]
     cut_model = ab.cut(net.double().eval(), "1")
@@ -49,14 +57,20 @@ def _finetune(module: nn.Module) -> None:
 
 @pytest.fixture(scope="session")
 def explain() -> Callable[[ab.Trace], Explanation]:
-    """HiResCAM, with one box of the explained object, one of the next class and one of its own class per image."""
+    """HiResCAM, with one box of the explained object, one of the next class and one of its own
+    class per image."""
 
     def build(trace: ab.Trace) -> Explanation:
         boxes = torch.tensor([[2.0, 3.0, 9.0, 11.0], [0.0, 0.0, 6.0, 12.0]])
         mask = torch.full((12, 12), -1)
         mask[3:11, 2:9] = 0  # plus the class
         notes = tuple(
-            ab.Annotation(torch.stack([target, (target + 1) % 5]), boxes, mask.where(mask < 0, target), cells=True)
+            ab.Annotation(
+                torch.stack([target, (target + 1) % 5]),
+                boxes,
+                mask.where(mask < 0, target),
+                cells=True,
+            )
             for target in trace.targets
         )
         batch = ab.Batch(trace.images, ("",) * len(trace), trace.targets, notes)

@@ -1,4 +1,5 @@
-"""The axiom errors against loops over numbers, and the truth metrics by hand, on chosen maps and a chosen truth."""
+"""The axiom errors against loops over numbers, and the truth metrics by hand, on chosen maps and a
+chosen truth."""
 
 from itertools import combinations
 
@@ -22,7 +23,8 @@ numbers = st.floats(-100, 100, allow_subnormal=False).map(lambda x: round(x, 3))
 
 @st.composite
 def axiom_numbers(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor]:
-    """S (1,), d (1, K), m (1, K) with S != 0 and sum |d| != 0; some m are 0 and some are negative."""
+    """S (1,), d (1, K), m (1, K) with S != 0 and sum |d| != 0; some m are 0 and some are
+    negative."""
     channels = draw(st.integers(1, 6))
     row = st.lists(numbers, min_size=channels, max_size=channels)
     d = draw(row.filter(any))
@@ -56,7 +58,9 @@ def loops(S: float, d: list[float], m: list[float]) -> dict[str, float]:
 def test_errors_equal_their_formulas(axiom_explanation, drawn):
     S, d, m = drawn
     for name, expected in loops(float(S), d[0].tolist(), m[0].tolist()).items():
-        assert value(name, axiom_explanation(*drawn)) == pytest.approx(expected, rel=1e-9, abs=1e-9), name
+        assert value(name, axiom_explanation(*drawn)) == pytest.approx(
+            expected, rel=1e-9, abs=1e-9
+        ), name
 
 
 def test_the_ends_of_the_floor_by_hand(axiom_explanation):
@@ -64,9 +68,13 @@ def test_the_ends_of_the_floor_by_hand(axiom_explanation):
     S, d = tensor(10), tensor([3, 4, -1])
     at_drops, at_score = (axiom_explanation(S, d, m) for m in (d, tensor([4, 7, -1])))
     floor = {name: float(end) for name, end in metrics.get("axiom_floor")(at_drops).items()}
-    assert floor == pytest.approx({"axiom_floor_sensitivity": 0.5, "axiom_floor_conservation": 0.4}, abs=EXACT)
+    assert floor == pytest.approx(
+        {"axiom_floor_sensitivity": 0.5, "axiom_floor_conservation": 0.4}, abs=EXACT
+    )
     for explanation, ends in ((at_drops, (0, 0.4)), (at_score, (0.5, 0))):
-        assert [value(name, explanation) for name in ("sensitivity_error", "conservation_error")] == pytest.approx(ends)
+        assert [
+            value(name, explanation) for name in ("sensitivity_error", "conservation_error")
+        ] == pytest.approx(ends)
 
 
 @given(axiom_numbers())
@@ -74,7 +82,9 @@ def test_the_ends_of_the_floor_by_hand(axiom_explanation):
 def test_scaled_sensitivity_is_the_least_over_every_factor(axiom_explanation, drawn):
     S, d, m = drawn
     actual = value("sensitivity_error_scaled", axiom_explanation(S, d, m))
-    corners = (d / m)[m != 0].clamp(min=0)  # a convex, piecewise linear function is least at a corner, or at 0
+    corners = (d / m)[m != 0].clamp(
+        min=0
+    )  # a convex, piecewise linear function is least at a corner, or at 0
     factors = torch.cat([torch.zeros(1), corners, torch.linspace(0, 10, 101)]).double()
     tried = ((d - factors[:, None] * m).abs().sum(1) / d.abs().sum()).min()
     assert actual == pytest.approx(float(tried), rel=1e-9)
@@ -83,7 +93,9 @@ def test_scaled_sensitivity_is_the_least_over_every_factor(axiom_explanation, dr
 
 def test_guarded_channels_counts_vanishing_sums_but_no_dead_channel(axiom_explanation):
     F = torch.zeros(1, 4, 1, 2).double()
-    F[0, 1:] = torch.tensor([[[1.0, -1.0]], [[1.0, -1.0 + 1e-13]], [[1.0, -0.9]]])  # the first stays dead
+    F[0, 1:] = torch.tensor(
+        [[[1.0, -1.0]], [[1.0, -1.0 + 1e-13]], [[1.0, -0.9]]]
+    )  # the first stays dead
     explanation = axiom_explanation(torch.ones(1), torch.ones(1, 4), torch.ones(1, 4))
     explanation.trace.activations = F
     assert value("guarded_channels", explanation) == 2
@@ -122,8 +134,22 @@ def mapped(S: float, raw_map: list[list[float]], size: tuple[int, int] = (4, 4))
 @pytest.mark.parametrize(
     ("S", "raw_map", "conservation", "relu", "heatmap", "negative"),
     [
-        (4.0, [[3.0, -1.0], [0.0, 2.0]], 0, 1 / 4, (4 - 5 / 3) / 4, 1 / 6),  # sum 4; after ReLU 5; the heatmap 1 + 2/3
-        (3.0, [[1.0, 0.5], [0.0, 2.0]], 0.5 / 3, 0.5 / 3, (3 - 1.75) / 3, 0),  # nothing negative: ReLU changes nothing
+        (
+            4.0,
+            [[3.0, -1.0], [0.0, 2.0]],
+            0,
+            1 / 4,
+            (4 - 5 / 3) / 4,
+            1 / 6,
+        ),  # sum 4; after ReLU 5; the heatmap 1 + 2/3
+        (
+            3.0,
+            [[1.0, 0.5], [0.0, 2.0]],
+            0.5 / 3,
+            0.5 / 3,
+            (3 - 1.75) / 3,
+            0,
+        ),  # nothing negative: ReLU changes nothing
     ],
 )
 def test_completeness_by_hand(S, raw_map, conservation, relu, heatmap, negative):
@@ -148,8 +174,8 @@ def explained(logits: Tensor, target: int, output: str) -> Tensor:
 
 @pytest.mark.parametrize("output", ["logits", "probability", "margin"])
 def test_both_axioms_equal_loops(trace, output):
-    """The head run anew for every channel, the gradient of the output written out; zeta and epsilon are the errors of
-    XGrad-CAM and HiResCAM."""
+    """The head run anew for every channel, the gradient of the output written out; zeta and epsilon
+    are the errors of XGrad-CAM and HiResCAM."""
     network, images, targets = trace.cut_model.model, trace.images[:3], [0, 3, 1]
     trace = ab.trace(network, "1", images, torch.tensor(targets), output=output)
     for row, target in enumerate(targets):
@@ -168,15 +194,25 @@ def test_both_axioms_equal_loops(trace, output):
             "grad_cam": (g.mean((1, 2)) * F.sum((1, 2))).tolist(),
         }  # fmt: skip
         for method, m in expected.items():
-            explanation, errors = Explanation.of(trace, methods.get(method)(trace)), axiom_errors(S, d, m)
-            assert method == "ablation_cam_axiomatic" or min(errors) > 1e-4  # or equal would show nothing
+            explanation, errors = (
+                Explanation.of(trace, methods.get(method)(trace)),
+                axiom_errors(S, d, m),
+            )
+            assert (
+                method == "ablation_cam_axiomatic" or min(errors) > 1e-4
+            )  # or equal would show nothing
             for names in (("sensitivity_error", "conservation_error"), ("zeta", "epsilon")):
                 if names[0] == "sensitivity_error" or m is products:
                     actual = [float(metrics.get(name)(explanation)[row]) for name in names]
                     assert actual == pytest.approx(errors, rel=1e-9, abs=1e-9), (method, names)
 
 
-OF_THE_TRUTH = ("truth_channel_error", "truth_correlation", "truth_mass_outside", "truth_rank_agreement")
+OF_THE_TRUTH = (
+    "truth_channel_error",
+    "truth_correlation",
+    "truth_mass_outside",
+    "truth_rank_agreement",
+)
 
 
 def telling(truth: Tensor | None, shape: torch.Size) -> ab.Trace:
@@ -212,7 +248,11 @@ def truth() -> Tensor:
 
 CORRELATIONS = ("truth_correlation", "truth_correlation_signed")
 AGREEMENTS = ("truth_rank_agreement", "truth_rank_agreement_signed")
-PERFECT = {**dict.fromkeys(CORRELATIONS + AGREEMENTS, 1), "truth_mass_outside": 0, "truth_channel_error": 0}
+PERFECT = {
+    **dict.fromkeys(CORRELATIONS + AGREEMENTS, 1),
+    "truth_mass_outside": 0,
+    "truth_channel_error": 0,
+}
 
 
 @pytest.mark.parametrize(
@@ -220,7 +260,14 @@ PERFECT = {**dict.fromkeys(CORRELATIONS + AGREEMENTS, 1), "truth_mass_outside": 
     [
         (1, PERFECT),
         (3, {**PERFECT, "truth_channel_error": 2}),  # a factor changes the channel error alone
-        (-1, {"truth_correlation_signed": -1, "truth_rank_agreement_signed": 0, "truth_channel_error": 2}),  # worst
+        (
+            -1,
+            {
+                "truth_correlation_signed": -1,
+                "truth_rank_agreement_signed": 0,
+                "truth_channel_error": 2,
+            },
+        ),  # worst
     ],
 )
 def test_multiples_of_the_truth(truth, factor, expected):
@@ -235,18 +282,31 @@ def test_correlations_are_of_heatmaps_and_of_signed_raw_maps(truth):
     for row in range(2):
         shown = ab.heatmap(truth.sum(1), (6, 8))[row], explanation.heatmap[row]
         signed = truth.sum(1)[row], given.sum(1)[row]
-        for name, (first, second) in (("truth_correlation", shown), ("truth_correlation_signed", signed)):
+        for name, (first, second) in (
+            ("truth_correlation", shown),
+            ("truth_correlation_signed", signed),
+        ):
             expected = pearsonr(first.flatten().numpy(), second.flatten().numpy())[0]
             assert truth_value(name, explanation)[row].item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_rank_agreement_is_the_share_of_pairs_in_the_right_order(truth):
-    given = torch.randn(2, 3, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(3)).round()
+    given = torch.randn(
+        2, 3, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(3)
+    ).round()
     actual = truth_value("truth_rank_agreement_signed", of(truth, given))
     for row in range(2):
-        points = list(zip(truth[row].sum(0).flatten().tolist(), given[row].sum(0).flatten().tolist(), strict=True))
+        points = list(
+            zip(
+                truth[row].sum(0).flatten().tolist(),
+                given[row].sum(0).flatten().tolist(),
+                strict=True,
+            )
+        )
         pairs = [(a, b) for a, b in combinations(points, 2) if a[0] != b[0]]
-        right = sum(0.5 if a[1] == b[1] else float((a[0] > b[0]) == (a[1] > b[1])) for a, b in pairs)
+        right = sum(
+            0.5 if a[1] == b[1] else float((a[0] > b[0]) == (a[1] > b[1])) for a, b in pairs
+        )
         assert actual[row].item() == pytest.approx(right / len(pairs), rel=1e-12)
 
 
@@ -258,7 +318,8 @@ def test_a_constant_map_agrees_with_half_of_the_pairs_and_has_no_correlation(tru
 
 
 def test_mass_outside_is_what_lies_where_the_resized_truth_is_zero():
-    """The truth is the left column of four; bilinear resizing carries it one pixel into the second column."""
+    """The truth is the left column of four; bilinear resizing carries it one pixel into the second
+    column."""
     truth = torch.zeros(1, 1, 2, 4, dtype=torch.float64)
     truth[..., 0] = 5
     given = torch.ones_like(truth)
@@ -273,9 +334,17 @@ def test_mass_outside_is_what_lies_where_the_resized_truth_is_zero():
 
 
 def test_channel_error_is_that_of_the_channel_totals():
-    truth = torch.tensor([4.0, -2.0, 0.0, 2.0], dtype=torch.float64).view(1, 4, 1, 1).expand(1, 4, 2, 2) / 4
-    given = torch.tensor([3.0, 2.0, 1.0, 2.0], dtype=torch.float64).view(1, 4, 1, 1).expand(1, 4, 2, 2) / 4
-    assert truth_value("truth_channel_error", of(truth, given)).item() == pytest.approx((1 + 4 + 1 + 0) / 8)
+    truth = (
+        torch.tensor([4.0, -2.0, 0.0, 2.0], dtype=torch.float64).view(1, 4, 1, 1).expand(1, 4, 2, 2)
+        / 4
+    )
+    given = (
+        torch.tensor([3.0, 2.0, 1.0, 2.0], dtype=torch.float64).view(1, 4, 1, 1).expand(1, 4, 2, 2)
+        / 4
+    )
+    assert truth_value("truth_channel_error", of(truth, given)).item() == pytest.approx(
+        (1 + 4 + 1 + 0) / 8
+    )
 
 
 def test_maps_of_any_size_are_measured(truth):
@@ -285,7 +354,11 @@ def test_maps_of_any_size_are_measured(truth):
     for name in ("truth_correlation_signed", "truth_rank_agreement_signed"):
         close(truth_value(name, finer), 1, rtol=1e-7)
     assert status("truth_channel_error", finer) == {"no_contributions"}
-    assert truth_value("truth_mass_outside", of_map(trace, torch.tensor([[1.0, 0.0]]))).isfinite().all()
+    assert (
+        truth_value("truth_mass_outside", of_map(trace, torch.tensor([[1.0, 0.0]])))
+        .isfinite()
+        .all()
+    )
 
 
 def test_at_size_averages_and_resizes():

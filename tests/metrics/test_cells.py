@@ -1,11 +1,11 @@
-"""Cells and random subsets of the image: closed forms, float64 loops, and values that the authors' code printed,
-on a case without randomness.
+"""Cells and random subsets of the image: closed forms, float64 loops, and values that the authors'
+code printed, on a case without randomness.
 
-visinf/idsds, single_deletion.py at commit 8e84200, `--grid_rows_and_cols 4 --sd_baseline zeros`, one image at a time.
-adreamwu/SaCo, compute_SaCo.py at commit b293527, with the groups' salience and drops filled in as the paper says.
-bluecher31/pixel-flipping, pixel_flipping.py at commit 2c6af4f, on 25 squares, `scale_spacing=linear
-n_measurements=25`, zeros: the area between both of its curves by trapezoids. Its own, by adaptive quadrature, differs
-by up to 2e-5.
+visinf/idsds, single_deletion.py at commit 8e84200, `--grid_rows_and_cols 4 --sd_baseline zeros`,
+one image at a time. adreamwu/SaCo, compute_SaCo.py at commit b293527, with the groups' salience and
+drops filled in as the paper says. bluecher31/pixel-flipping, pixel_flipping.py at commit 2c6af4f,
+on 25 squares, `scale_spacing=linear n_measurements=25`, zeros: the area between both of its curves
+by trapezoids. Its own, by adaptive quadrature, differs by up to 2e-5.
 """
 
 import math
@@ -25,7 +25,12 @@ from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.saco import coefficient
 from axiom_bench.metrics.shared import random_subsets
 from axiom_bench.metrics.shared.perturbation import Perturbation
-from axiom_bench.metrics.shared.random_subsets import Subsets, pixels_at_random, square_at_random, subset_drops
+from axiom_bench.metrics.shared.random_subsets import (
+    Subsets,
+    pixels_at_random,
+    square_at_random,
+    subset_drops,
+)
 from axiom_bench.testing import answered
 from tests.every_copy import every_copy_is_classified
 from tests.metrics.build import (
@@ -60,8 +65,11 @@ def test_what_varies_nowhere_has_no_value(ramp):
 
 
 def test_an_order_that_says_nothing_gains_nothing(ramp):
-    """Cells of equal mean go in the same order in both curves; the map isn't constant, so there is a value."""
-    checked = (torch.arange(8)[:, None] + torch.arange(8)) % 2  # every cell of 4 x 4 has as many ones as zeros
+    """Cells of equal mean go in the same order in both curves; the map isn't constant, so there is
+    a value."""
+    checked = (
+        torch.arange(8)[:, None] + torch.arange(8)
+    ) % 2  # every cell of 4 x 4 has as many ones as zeros
     assert srg(of_map(ramp, checked), grid=2)["srg"].item() == 0
 
 
@@ -98,7 +106,9 @@ def wave(*shape: int, step: float) -> Tensor:
 
 def smooth_case() -> Explanation:
     """Three images of 20 x 20 pixels, of which no two pixels of a resized map are equal to 1e-6."""
-    net = nn.Sequential(nn.Conv2d(3, 4, 3, stride=5, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3, stride=5, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)
+    )
     net = net.double().eval()
     steps = {net[0].weight: 1.3, net[0].bias: 0.7, net[3].weight: 2.1, net[3].bias: 0.0}
     with torch.no_grad():
@@ -140,8 +150,14 @@ def test_what_pixels_add_to_a_linear_model_is_perfect_at_any_scale(linear, facto
     close(mu_fidelity(scaled, 4, 0.3, 9), 1, atol=1e-7, rtol=0)
     close(infidelity(scaled, (0.25, 0.5), 5), 0, atol=1e-18)
     close(local_completeness(scaled, (0.25, 0.5), 6), 0, atol=1e-18)
-    # Subsets of n pixels add n times a shift, which no correlation sees; a map upside down turns its sign.
-    close(faithfulness_correlation(of_map(trace, shift - factor * added), 0.2, 9), -1, atol=1e-7, rtol=0)
+    # Subsets of n pixels add n times a shift, which no correlation sees; a map upside down turns
+    # its sign.
+    close(
+        faithfulness_correlation(of_map(trace, shift - factor * added), 0.2, 9),
+        -1,
+        atol=1e-7,
+        rtol=0,
+    )
 
 
 def test_a_constant_map_has_no_correlation_and_a_zero_map_no_infidelity(linear):
@@ -150,26 +166,34 @@ def test_a_constant_map_has_no_correlation_and_a_zero_map_no_infidelity(linear):
     flat = Explanation.of(trace, ab.Map(torch.where(added > 0, 1 + 3e-7, 1.0).float()))
     assert flat.raw_map.std() > 0
     for name in ("sensitivity_n", "faithfulness_correlation", "mu_fidelity"):
-        assert status(name, of_map(trace, torch.full((4, 4), 0.1))) <= {"no_variation", "not_finite"}
+        assert status(name, of_map(trace, torch.full((4, 4), 0.1))) <= {
+            "no_variation",
+            "not_finite",
+        }
         assert status(name, flat) == {"no_variation"}
     assert status("infidelity", of_map(trace, torch.zeros(4, 4))) == {"zero_raw_map"}
 
 
 def test_squares_follow_from_the_generators_own_numbers():
-    """Those of MT19937, which numpy has too: no draw of another version of torch comes out differently."""
+    """Those of MT19937, which numpy has too: no draw of another version of torch comes out
+    differently."""
     raw = np.random.RandomState(7).randint(0, 2**32, 50, dtype=np.uint64)
     draw, subset = torch.Generator().manual_seed(7), square_at_random([1, 3])
     for number in (raw % 26).tolist():
         side, number, across = (1, number, 5) if number < 20 else (3, number - 20, 3)
         expected = torch.zeros(4, 5, dtype=torch.bool)
-        expected[number // across : number // across + side, number % across : number % across + side] = True
+        expected[
+            number // across : number // across + side, number % across : number % across + side
+        ] = True
         assert torch.equal(subset(draw, (4, 5)), expected)
 
 
 def test_infidelity_of_a_map_that_no_square_meets_is_the_mean_squared_drop(linear):
     """One draw of a single pixel, and a map that is zero there: no factor changes the sum of 0."""
     trace, added = linear
-    squares = torch.stack([square_at_random([1])(draw, (8, 8)) for draw in generators(trace.images, 0)])
+    squares = torch.stack(
+        [square_at_random([1])(draw, (8, 8)) for draw in generators(trace.images, 0)]
+    )
     explanation = of_map(trace, ~squares)
     assert status("infidelity", explanation, sides=[0.125], squares=1) == {"ok"}
     close(infidelity(explanation, (0.125,), 1), (added * squares).sum((1, 2)).square(), rtol=1e-7)
@@ -182,9 +206,12 @@ BY_IMAGE = ("deletion_auc", "insertion_auc", "road_combined", "sensitivity_n", "
 
 @pytest.fixture
 def filled_up(trace) -> tuple[ab.Trace, ab.Trace]:
-    """A trace of five rows, the last three of which repeat the second: as padding, and as images."""
+    """A trace of five rows, the last three of which repeat the second: as padding, and as
+    images."""
     index = [0, 1, 1, 1, 1]
-    cut = ab.cut(trace.cut_model.model, trace.layer, ablation_memory=2**18)  # a pass for each image's copies
+    cut = ab.cut(
+        trace.cut_model.model, trace.layer, ablation_memory=2**18
+    )  # a pass for each image's copies
     unpadded = cut.trace(trace.images[index], trace.targets[index])
     return replace(unpadded, num_padding=3), unpadded
 
@@ -210,8 +237,12 @@ def test_sums_over_subsets_are_those_of_the_resized_map(filled_up, monkeypatch):
     monkeypatch.setattr(random_subsets, "KEPT_PIXELS", 12)
     small = torch.randn(5, 3, 4, dtype=torch.float64)[[0, 1, 1, 1, 1]]
     large = resized(small)
-    subsets = Subsets("test", [pixels_at_random(count) for count in (1, 40, 140)], Perturbation(output="logit"), 0)
-    close(*(answered(subset_drops)(of_map(filled_up[0], maps), subsets)[0] for maps in (small, large)))
+    subsets = Subsets(
+        "test", [pixels_at_random(count) for count in (1, 40, 140)], Perturbation(output="logit"), 0
+    )
+    close(
+        *(answered(subset_drops)(of_map(filled_up[0], maps), subsets)[0] for maps in (small, large))
+    )
 
 
 def test_subsets_are_drawn_once_for_all_rows_of_an_image(filled_up):

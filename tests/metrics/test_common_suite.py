@@ -1,4 +1,5 @@
-"""Every metric that conf/metric names: the checks that users run on theirs, its metadata, needs, costs and requests."""
+"""Every metric that conf/metric names: the checks that users run on theirs, its metadata, needs,
+costs and requests."""
 
 import inspect
 from dataclasses import replace
@@ -30,7 +31,8 @@ WITH_FEWER = [check for check in METRIC_CHECKS if check not in WITH_DEFAULTS]
 
 @pytest.mark.parametrize("name", metrics.names())
 def test_metric(name):
-    """Also of a map, an explanation without contributions; what is the same with them runs in `make test-all`."""
+    """Also of a map, an explanation without contributions; what is the same with them runs in `make
+    test-all`."""
     run_each(with_fewer(name), WITH_FEWER, {"weights": METRIC_CASES["weights"]})
     run_each(with_fewer(name), OF_MAPS, {"a map": METRIC_CASES["map"]})
 
@@ -43,18 +45,28 @@ def test_what_the_yaml_claims_of_the_default_parameters(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", metrics.names())
 def test_metric_of_a_map(name):
-    others = [check for check in WITH_FEWER if check not in (*OF_MAPS, metric_checks.ignores_the_maps_scale)]
+    others = [
+        check
+        for check in WITH_FEWER
+        if check not in (*OF_MAPS, metric_checks.ignores_the_maps_scale)
+    ]
     run_each(with_fewer(name), others, {"a map": METRIC_CASES["map"]})
 
 
 @pytest.mark.parametrize("name", metrics.names())
 def test_a_row_s_place_in_the_batch_changes_no_bit(name):
-    """So that neither do shards. Of nine samples: eight and more are added in another order for some rows."""
+    """So that neither do shards. Of nine samples: eight and more are added in another order for
+    some rows."""
     samples = {"samples": 9} if "samples" in metrics.get(name).params else {}
     metric = plugins.with_params("metric", name, {**with_fewer(name).params, **samples})
     case = METRIC_CASES["weights"]
-    explanation = case.explain(copies.of_first_image(replace(case.case, head="pooled", dtype=torch.float32)))
-    apart = {value: copies.rows_apart(values) for value, (values, _) in measure(metric, explanation, True).items()}
+    explanation = case.explain(
+        copies.of_first_image(replace(case.case, head="pooled", dtype=torch.float32))
+    )
+    apart = {
+        value: copies.rows_apart(values)
+        for value, (values, _) in measure(metric, explanation, True).items()
+    }
     assert apart == {value: [] for value in apart}
 
 
@@ -85,16 +97,25 @@ def every_unmet_need_has_its_status(metric, explanation, explain):
 
 
 def yaml_has_every_required_key(metric, explanation, explain):
-    entry = yaml.safe_load((conf_folder() / "metric" / f"{metric.name}.yaml").read_text())[metric.name]
+    entry = yaml.safe_load((conf_folder() / "metric" / f"{metric.name}.yaml").read_text())[
+        metric.name
+    ]
     missing = sorted(REQUIRED_KEYS - set(entry))
-    assert not missing, f"conf/metric/{metric.name}.yaml has no {missing[0]!r}; write `{missing[0]}: ...`"
-    assert metric.description, f"{metric.target} has no docstring; its first line stands in docs/metrics.md"
+    assert not missing, (
+        f"conf/metric/{metric.name}.yaml has no {missing[0]!r}; write `{missing[0]}: ...`"
+    )
+    assert metric.description, (
+        f"{metric.target} has no docstring; its first line stands in docs/metrics.md"
+    )
 
 
 def writes_down_every_parameter_at_its_default(metric):
     """A variant of another metric has its parameters, and other values."""
     _, *parameters = inspect.signature(metric.call.func).parameters.values()
-    listed = {name: tuple(value) if isinstance(value, list) else value for name, value in metric.params.items()}
+    listed = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in metric.params.items()
+    }
     defaults = {parameter.name: parameter.default for parameter in parameters}
     is_variant = metric.name != metric.call.func.__name__
     assert list(listed) == list(defaults)
@@ -102,8 +123,8 @@ def writes_down_every_parameter_at_its_default(metric):
 
 
 def is_the_same_beside_another_method(metric, explanation, explain):
-    """Of two explanations together, each other trace is made once, and each copy of equal maps is classified once; the
-    values are the same, bit by bit."""
+    """Of two explanations together, each other trace is made once, and each copy of equal maps is
+    classified once; the values are the same, bit by bit."""
     trace = replace(explanation.trace)
     before = trace.passes.trunk_forward
     alone = measure(metric, explain(trace), True)
@@ -116,7 +137,9 @@ def is_the_same_beside_another_method(metric, explanation, explain):
     assert passes <= counted <= 2 * passes
     for name, (value, _) in alone.items():
         for actual in together:
-            torch.testing.assert_close({**actual.values, **actual.curves}[name][0], value, rtol=0, atol=0)
+            torch.testing.assert_close(
+                {**actual.values, **actual.curves}[name][0], value, rtol=0, atol=0
+            )
 
 
 CHECKS = [

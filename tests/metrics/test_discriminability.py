@@ -1,4 +1,5 @@
-"""Energy in the regions of several classes and in a mosaic's cells: rectangles by hand, a planted network, loops."""
+"""Energy in the regions of several classes and in a mosaic's cells: rectangles by hand, a planted
+network, loops."""
 
 import itertools
 from dataclasses import replace
@@ -20,7 +21,9 @@ from axiom_bench.metrics.shared.similarity import pearson
 from tests.metrics.build import close, functions, picture, status, statuses
 
 
-def annotation(*objects: tuple[int, float, float, float, float], mask: Tensor | None = None) -> ab.Annotation:
+def annotation(
+    *objects: tuple[int, float, float, float, float], mask: Tensor | None = None
+) -> ab.Annotation:
     """Of (label, x0, y0, x1, y1)."""
     table = torch.tensor(objects).reshape(-1, 5)
     return ab.Annotation(table[:, 0].long(), table[:, 1:], mask)
@@ -55,14 +58,34 @@ EVERYWHERE = (0, 0, 12, 12, 1.0)
         (TWO, [(6, 6, 8, 8, 1.0)], 0, 3),
         (TWO, BOTH, 2 / 3, 0),
         (TWO, [*BOTH, (4, 0, 12, 6, 1.0)], 2 / 3, 0),  # off the objects: not counted
-        (TWO, [EVERYWHERE], 16 / 52, 3),  # a constant map has the class's share of the areas, and shows the largest
-        (THREE, [EVERYWHERE], 24 / 56, 0),  # a class's boxes are one region: what they share counts once
+        (
+            TWO,
+            [EVERYWHERE],
+            16 / 52,
+            3,
+        ),  # a constant map has the class's share of the areas, and shows the largest
+        (
+            THREE,
+            [EVERYWHERE],
+            24 / 56,
+            0,
+        ),  # a class's boxes are one region: what they share counts once
         (THREE, [(0, 8, 4, 12, 1.0), (8, 8, 12, 12, 1.0)], 0, 1),  # of equals the lowest index
-        (SAME_PLACE, [(1, 1, 3, 3, 1.0)], 0.5, 0),  # a pixel in two counts for both; a tie is the explained class's
+        (
+            SAME_PLACE,
+            [(1, 1, 3, 3, 1.0)],
+            0.5,
+            0,
+        ),  # a pixel in two counts for both; a tie is the explained class's
     ],
 )
-def test_energy_in_the_explained_classs_region_against_the_other_classes(trace, note, rectangles, share, seen):
-    assert seen_in(one_row(trace, drawn(*rectangles), note)) == (pytest.approx(share, abs=1e-12), seen)
+def test_energy_in_the_explained_classs_region_against_the_other_classes(
+    trace, note, rectangles, share, seen
+):
+    assert seen_in(one_row(trace, drawn(*rectangles), note)) == (
+        pytest.approx(share, abs=1e-12),
+        seen,
+    )
 
 
 def test_masks_where_they_are_asked_for(trace):
@@ -87,7 +110,8 @@ def test_statuses_of_what_has_no_answer(trace, rectangles, note, expected):
 
 
 def test_masks_need_masks_and_no_boxes(trace):
-    """Images with masks and boxes, masks alone, boxes alone, a mask of the class, of another class, and nothing."""
+    """Images with masks and boxes, masks alone, boxes alone, a mask of the class, of another class,
+    and nothing."""
     mask = torch.full((12, 12), -1)
     mask[:4, :4], mask[6:, 6:] = 0, 3
     notes = (
@@ -96,13 +120,17 @@ def test_masks_need_masks_and_no_boxes(trace):
     )  # fmt: skip
     images, targets = trace.images[:1].expand(6, -1, -1, -1), torch.zeros(6, dtype=torch.long)
     repeated = trace.again(images=images, targets=targets)
-    explanation = Explanation.of(repeated, repeated.gradients, ab.Batch(images, ("",) * 6, targets, notes))
+    explanation = Explanation.of(
+        repeated, repeated.gradients, ab.Batch(images, ("",) * 6, targets, notes)
+    )
     explanation = replace(explanation, heatmap=drawn(*BOTH).expand(6, -1, -1))
     for region, expected in (
         ("masks", ("ok", "ok", "no_mask", "one_class", "no_mask", "no_mask")),
         ("boxes", ("ok", "no_annotation", "ok", "ok", "ok", "no_annotation")),
     ):
-        assert set(statuses("class_discriminability", explanation, region=region).values()) == {expected}
+        assert set(statuses("class_discriminability", explanation, region=region).values()) == {
+            expected
+        }
     by_masks = class_discriminability(explanation, region="masks")
     close(by_masks["class_discriminability"][:2], 2 / 3)
     assert by_masks["class_seen"][:2].tolist() == [0, 0]
@@ -115,16 +143,26 @@ def test_a_class_that_the_model_does_not_have_is_no_other_class(trace):
     mask[:4, :4], mask[6:, 6:], mask[0, 11] = 0, 99, 5  # of five classes
     only = annotation((0, 0, 0, 4, 4), (99, 6, 6, 12, 12), (5, 0, 11, 1, 12), mask=mask)
     alone, name = one_row(trace, drawn(EVERYWHERE), only), "class_discriminability"
-    for actual in (status("class_correlation", alone), status(name, alone), status(name, alone, region="masks")):
+    for actual in (
+        status("class_correlation", alone),
+        status(name, alone),
+        status(name, alone, region="masks"),
+    ):
         assert actual == {"one_class"}
-    both = one_row(trace, drawn(EVERYWHERE), annotation((0, 0, 0, 4, 4), (99, 6, 6, 12, 12), (3, 0, 6, 3, 9)))
+    both = one_row(
+        trace, drawn(EVERYWHERE), annotation((0, 0, 0, 4, 4), (99, 6, 6, 12, 12), (3, 0, 6, 3, 9))
+    )
     assert seen_in(both) == (pytest.approx(16 / 25, abs=1e-12), 0)
     other = trace[:1].again(targets=torch.tensor([3]))
     expected = pearson(both.raw_map, (other.gradients * other.activations).sum(1))
-    close(class_correlation(replace(both, method=lambda trace: trace.gradients)), expected, atol=1e-10)
+    close(
+        class_correlation(replace(both, method=lambda trace: trace.gradients)), expected, atol=1e-10
+    )
 
 
-edges = st.one_of(st.integers(-8, 18).map(lambda half: half / 2), st.floats(-20, 20), st.just(torch.inf))
+edges = st.one_of(
+    st.integers(-8, 18).map(lambda half: half / 2), st.floats(-20, 20), st.just(torch.inf)
+)
 
 
 @given(st.lists(st.tuples(edges, edges, edges, edges), max_size=3))
@@ -139,7 +177,9 @@ def test_correlation_is_with_the_class_of_the_largest_other_object(trace):
     note = annotation((0, 0, 0, 12, 12), (3, 6, 6, 8, 8), (4, 0, 6, 6, 12), (2, 0, 0, 1, 1))
     batch = ab.Batch(trace.images, ("",) * 4, torch.zeros(4), (note,) * 4)
     of_class_0 = trace.again(targets=torch.zeros(4, dtype=torch.long))
-    explanation = Explanation.of(of_class_0, of_class_0.gradients, batch, lambda trace: trace.gradients)
+    explanation = Explanation.of(
+        of_class_0, of_class_0.gradients, batch, lambda trace: trace.gradients
+    )
     other = trace.again(targets=torch.full((4,), 4))
     expected = pearson(explanation.raw_map, (other.gradients * other.activations).sum(1))
     close(class_correlation(explanation), expected, atol=1e-10)
@@ -150,22 +190,31 @@ SIDE = 8  # of a cell
 
 
 def colours(grid, classes):
-    """(image (1, 3, H, W), annotation) of a mosaic of plain colours: class 0 is red, 1 green, 2 blue, others black."""
+    """(image (1, 3, H, W), annotation) of a mosaic of plain colours: class 0 is red, 1 green, 2
+    blue, others black."""
     side = grid * SIDE
-    image, mask, boxes = torch.zeros(1, 3, side, side), torch.empty(side, side, dtype=torch.long), []
+    image, mask, boxes = (
+        torch.zeros(1, 3, side, side),
+        torch.empty(side, side, dtype=torch.long),
+        [],
+    )
     for place, label in enumerate(classes):
         y, x = (SIDE * number for number in divmod(place, grid))
         mask[y : y + SIDE, x : x + SIDE] = label
         boxes.append([x, y, x + SIDE, y + SIDE])
         if label < 3:
             image[0, label, y : y + SIDE, x : x + SIDE] = 1
-    return image, ab.Annotation(torch.tensor(classes), torch.tensor(boxes).float(), mask, cells=True)
+    return image, ab.Annotation(
+        torch.tensor(classes), torch.tensor(boxes).float(), mask, cells=True
+    )
 
 
 def planted():
-    """A network of nine classes whose logit c < 3 is the mean of colour c: a 1 x 1 convolution at full size, ReLU,
-    global mean. The other classes' logits are 0."""
-    net = nn.Sequential(nn.Conv2d(3, 9, 1, bias=False), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    """A network of nine classes whose logit c < 3 is the mean of colour c: a 1 x 1 convolution at
+    full size, ReLU, global mean. The other classes' logits are 0."""
+    net = nn.Sequential(
+        nn.Conv2d(3, 9, 1, bias=False), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
     nn.init.eye_(net[0].weight.data.view(9, 3))
     return net.eval()
 
@@ -183,7 +232,13 @@ def value(metric, of):
     return float(values[0]), str(statuses[0])
 
 
-GRIDS = [(2, [0, 1, 2, 3]), (2, [5, 0, 1, 2]), (3, [3, 4, 5, 6, 1, 7, 2, 8, 0]), (2, [0, 3, 1, 0]), (2, [1, 2, 0, 0])]
+GRIDS = [
+    (2, [0, 1, 2, 3]),
+    (2, [5, 0, 1, 2]),
+    (3, [3, 4, 5, 6, 1, 7, 2, 8, 0]),
+    (2, [0, 3, 1, 0]),
+    (2, [1, 2, 0, 0]),
+]
 
 
 @pytest.mark.parametrize(("grid", "classes"), GRIDS)
@@ -196,7 +251,9 @@ def test_equals_brute_force_and_the_other_shares_of_energy(grid, classes):
             total += number
             inside += number * (classes[grid * (y // SIDE) + x // SIDE] == target)
         answer, _ = value("grid_pointing_game", of)
-        assert answer == pytest.approx(inside / total, rel=1e-12)  # float64 sums of some hundred terms
+        assert answer == pytest.approx(
+            inside / total, rel=1e-12
+        )  # float64 sums of some hundred terms
         assert answer == value("focus", of)[0] == value("energy_pointing_game", of)[0]
         mass = measure(plugins.load("metric", "mass_accuracy"), of, True)["mass_accuracy"][0]
         assert float(mass[0]) == pytest.approx(answer, rel=1e-12)
@@ -210,6 +267,9 @@ def test_statuses_of_mosaics(metric):
         (replace(of, cells=None), "no_cells"),
         (replace(of, wrong_class=torch.tensor([True])), "wrong_class"),
         (replace(of, heatmap=torch.zeros_like(of.heatmap)), "zero_map"),
-        (mosaic(2, [0, 1, 3, 4], 2, "uniform"), "wrong_class"),  # a class that the mosaic doesn't show
+        (
+            mosaic(2, [0, 1, 3, 4], 2, "uniform"),
+            "wrong_class",
+        ),  # a class that the mosaic doesn't show
     ):
         assert status(metric, explanation) == {expected}

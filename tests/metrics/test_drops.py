@@ -1,4 +1,5 @@
-"""Metrics of the map's sums and the score's drops, part by part of the image, against one loop over parts."""
+"""Metrics of the map's sums and the score's drops, part by part of the image, against one loop over
+parts."""
 
 from collections.abc import Callable, Sequence
 from itertools import combinations, pairwise
@@ -22,7 +23,8 @@ Parts = Sequence[Tensor]
 
 
 def cells(grid: int) -> Parts:
-    """Rectangles in reading order, whose edges are the first pixels at or behind the shares of the side."""
+    """Rectangles in reading order, whose edges are the first pixels at or behind the shares of the
+    side."""
     edges = [-(-cell * SIDE // grid) for cell in range(grid + 1)]
     parts = []
     for top, bottom in pairwise(edges):
@@ -58,7 +60,8 @@ def unions_of_cells(draw: torch.Generator, count: int) -> Parts:
 
 
 def rests_of_shifted_cells(draw: torch.Generator) -> Parts:
-    """All pixels, and those outside kept cells of 3 and of 6 pixels; github.com/xaisloc/sloc, src/sloc.py."""
+    """All pixels, and those outside kept cells of 3 and of 6 pixels; github.com/xaisloc/sloc,
+    src/sloc.py."""
     parts = [torch.ones(SIDE, SIDE, dtype=torch.bool)]
     for side in [3] * 4 + [6] * 4:
         down, across = torch.randint(side, (2,), generator=draw).tolist()
@@ -79,7 +82,14 @@ def correlation(sums: np.ndarray, drops: np.ndarray, sizes: np.ndarray) -> float
 
 def mean_correlation(sums: np.ndarray, drops: np.ndarray, sizes: np.ndarray) -> float:
     """Over the parts of each size."""
-    return float(np.mean([np.corrcoef(sums[sizes == size], drops[sizes == size])[0, 1] for size in np.unique(sizes)]))
+    return float(
+        np.mean(
+            [
+                np.corrcoef(sums[sizes == size], drops[sizes == size])[0, 1]
+                for size in np.unique(sizes)
+            ]
+        )
+    )
 
 
 def share_of_one_zero(sums: np.ndarray, drops: np.ndarray, sizes: np.ndarray) -> float:
@@ -147,6 +157,11 @@ def test_metrics_of_parts_are_loops_over_them(
         parts = parts_of(draw, raw)
         before = confidence_of(trace, row, image, output)
         sums = np.array([float(raw[part].sum()) for part in parts])
-        drops = np.array([before - confidence_of(trace, row, image.where(~part, colour), output) for part in parts])
+        drops = np.array(
+            [
+                before - confidence_of(trace, row, image.where(~part, colour), output)
+                for part in parts
+            ]
+        )
         sizes = np.array([int(part.sum()) for part in parts])
         close(actual[row], statistic(sums, drops, sizes), atol=1e-9, rtol=1e-9)

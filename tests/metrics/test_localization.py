@@ -1,4 +1,5 @@
-"""Localization by hand-made rectangles: which boxes and pixels count, of which objects, classes and thresholds."""
+"""Localization by hand-made rectangles: which boxes and pixels count, of which objects, classes and
+thresholds."""
 
 import math
 from types import SimpleNamespace
@@ -38,7 +39,9 @@ POINT = picture((7, 2, 8, 3, 1.0))  # the nearest pixel of NEAR, (4, 6), is a 3-
 NEAR = (0.0, 6.2, 4.6, 10.0)
 FOUND, MISSED = (2.0, 2.0, 8.0, 8.0), (8.0, 0.0, 12.0, 4.0)
 LOCATED = picture((*FOUND, 1))
-FAINT = picture((*FOUND, 0.21), (0, 0, 2, 1, 1.0), (0, 9, 12, 10, 0.2))  # at a fifth of the maximum isn't above it
+FAINT = picture(
+    (*FOUND, 0.21), (0, 0, 2, 1, 1.0), (0, 9, 12, 10, 0.2)
+)  # at a fifth of the maximum isn't above it
 ENERGY = picture((0, 0, 4, 5, 1.0), (6, 5, 8, 10, 0.5))  # 20 and 5
 
 BY_HAND = {  # metric: (heatmap, boxes, parameters, value)
@@ -52,7 +55,12 @@ BY_HAND = {  # metric: (heatmap, boxes, parameters, value)
         (REGION, [(9, 9, 10, 10), (2, 1, 6, 4), (0, 0, 9, 9)], {}, 1),  # the best of several
         (TWO_REGIONS, [(4, 4, 9, 9)], {}, 1),  # the largest region, not the brightest
         (TWO_REGIONS, [(4, 4, 9, 9)], {"fraction": 0.6}, 0),  # now only the bright one is left
-        (picture((8, 0, 10, 2, 0.5), (0, 5, 2, 7, 1.0)), [(8, 0, 10, 2)], {}, 1),  # the first of equals
+        (
+            picture((8, 0, 10, 2, 0.5), (0, 5, 2, 7, 1.0)),
+            [(8, 0, 10, 2)],
+            {},
+            1,
+        ),  # the first of equals
         (PLATEAU, [(0, 0, 2, 2)], {}, 1),  # above, not at
         (PLATEAU, [(0, 0, 4, 4)], {"fraction": 0.1499}, 1),
         (AT_A_CORNER, [(0, 0, 4, 4)], {}, 1),
@@ -62,7 +70,12 @@ BY_HAND = {  # metric: (heatmap, boxes, parameters, value)
         (NESTED, [(0, 0, 2, 2)], {"fraction": "best"}, 1),
         (APART, [(6, 6, 9, 9)], {}, 0),
         (APART, [(6, 6, 9, 9)], {"regions": "all"}, 1),
-        (picture((0, 0, 12, 10, 1.0)), [(-12, 0, 12, 10)], {}, 0.5),  # boxes by hand aren't clipped to the image
+        (
+            picture((0, 0, 12, 10, 1.0)),
+            [(-12, 0, 12, 10)],
+            {},
+            0.5,
+        ),  # boxes by hand aren't clipped to the image
         (NESTED, [], {"fraction": "best"}, math.nan),
     ],
     "pointing_game": [
@@ -73,7 +86,12 @@ BY_HAND = {  # metric: (heatmap, boxes, parameters, value)
         (POINT, [(5, 0, 7, 3)], {"tolerance": 0.0}, 0),  # far edges are exclusive
         (POINT, [NEAR], {"tolerance": 5.01}, 1),
         (POINT, [NEAR], {"tolerance": 5.0}, 0),  # a distance that isn't reached
-        (POINT, [(7.6, 0.0, 8.4, 10.0)], {"tolerance": 15.0}, 0),  # no pixel's centre lies in this box
+        (
+            POINT,
+            [(7.6, 0.0, 8.4, 10.0)],
+            {"tolerance": 15.0},
+            0,
+        ),  # no pixel's centre lies in this box
     ],
     "gt_known_loc": [
         (LOCATED, [(2.0, 2.0, 14.0, 8.0)], {}, 1),  # an IoU of exactly a half
@@ -99,30 +117,44 @@ BY_HAND = {  # metric: (heatmap, boxes, parameters, value)
 
 
 @pytest.mark.parametrize(
-    ("name", "heatmap", "boxes", "params", "expected"), [(name, *row) for name, rows in BY_HAND.items() for row in rows]
+    ("name", "heatmap", "boxes", "params", "expected"),
+    [(name, *row) for name, rows in BY_HAND.items() for row in rows],
 )
 def test_boxes_by_hand(name, heatmap, boxes, params, expected):
     actual = values_of(plugins.with_params("metric", name, params)(boxed(heatmap, *boxes)))[0]
-    torch.testing.assert_close(actual.double(), torch.full_like(actual.double(), expected), equal_nan=True)
+    torch.testing.assert_close(
+        actual.double(), torch.full_like(actual.double(), expected), equal_nan=True
+    )
 
 
 def own(name, explanation):
     """Each image's value alone, in the protocol of heatmaps, whose closed forms are simple."""
-    return values_of(plugins.with_params("metric", name, {"protocol": "heatmap"})(explanation))[0].tolist()
+    return values_of(plugins.with_params("metric", name, {"protocol": "heatmap"})(explanation))[
+        0
+    ].tolist()
 
 
 def over_images(name, *explanations):
-    """The value of the data set of these explanations, through the metric's YAML, in the protocol of heatmaps."""
+    """The value of the data set of these explanations, through the metric's YAML, in the protocol
+    of heatmaps."""
     metric = plugins.with_params("metric", name, {"protocol": "heatmap"})
     answers = [metric(explanation) for explanation in explanations]
     return aggregate(metric)(
-        {curve: torch.cat([answer[curve].points for answer in answers]).numpy() for curve in metric.spec.curves}
+        {
+            curve: torch.cat([answer[curve].points for answer in answers]).numpy()
+            for curve in metric.spec.curves
+        }
     )
 
 
 LARGE, SMALL = [(0, 0, 8, 8)], [(0, 0, 2, 2)]
 UNEQUAL = picture((0, 0, 4, 4, 1.0), (6, 6, 9, 9, 0.5))
-THIRDS = {"max_box_acc_v2": 2 / 3, "max_box_acc_v2_30": 1, "max_box_acc_v2_50": 1, "max_box_acc_v2_70": 0}
+THIRDS = {
+    "max_box_acc_v2": 2 / 3,
+    "max_box_acc_v2_30": 1,
+    "max_box_acc_v2_50": 1,
+    "max_box_acc_v2_70": 0,
+}
 
 
 @pytest.mark.parametrize(
@@ -139,7 +171,8 @@ THIRDS = {"max_box_acc_v2": 2 / 3, "max_box_acc_v2_30": 1, "max_box_acc_v2_50": 
         # every region
         ("max_box_acc", [UNEQUAL], [[(6, 6, 9, 9)]], {"max_box_acc": 0}, [0]),
         ("max_box_acc_v2", [UNEQUAL], [[(6, 6, 9, 9)]], {"max_box_acc_v2": 1}, [1]),
-        # a low threshold finds the first two boxes to 0.36, a high one the third to 1: each IoU takes its own threshold
+        # a low threshold finds the first two boxes to 0.36, a high one the third to 1: each IoU
+        # takes its own threshold
         ("max_box_acc_v2", [NESTED] * 3, [[(0, 0, 4.8, 4.8)], [(0, 0, 4.8, 4.8)], SMALL],
          {"max_box_acc_v2_30": 2 / 3, "max_box_acc_v2_50": 1 / 3, "max_box_acc_v2_70": 1 / 3}, [1 / 3, 1 / 3, 1]),
         # any of several boxes
@@ -154,7 +187,9 @@ def test_box_accuracies_by_hand(name, maps, boxes, expected, alone):
     assert own(name, explanation) == pytest.approx(alone)
     if expected is THIRDS:  # the parts of an image's value have their IoUs
         answer = plugins.with_params("metric", name, {"protocol": "heatmap"})(explanation)
-        parts = {key.replace("box_acc_v2_own_threshold", name): value for key, value in answer.items()}
+        parts = {
+            key.replace("box_acc_v2_own_threshold", name): value for key, value in answer.items()
+        }
         assert {key: float(parts[key]) for key in THIRDS} == pytest.approx(THIRDS)
 
 
@@ -173,15 +208,22 @@ def test_max_box_acc_v2_names_its_values_by_its_ious():
 
 
 def test_the_published_name_is_of_the_published_protocol_alone():
-    for name, title in (("max_box_acc", "MaxBoxAcc"), ("max_box_acc_v2", "MaxBoxAccV2"), ("pxap", "PxAP")):
+    for name, title in (
+        ("max_box_acc", "MaxBoxAcc"),
+        ("max_box_acc_v2", "MaxBoxAccV2"),
+        ("pxap", "PxAP"),
+    ):
         published, ours = (
-            plugins.with_params("metric", name, {"protocol": protocol}).spec for protocol in ("wsol", "heatmap")
+            plugins.with_params("metric", name, {"protocol": protocol}).spec
+            for protocol in ("wsol", "heatmap")
         )
         assert published.aggregate_values[name].title == title
         for spec in (published, ours):
             assert {value.better for value in spec.values.values()} == {"none"}  # never bold
             titles = {value.title for value in spec.values.values()}
-            titles |= {value.title for value in spec.aggregate_values.values()} if spec is ours else set()
+            titles |= (
+                {value.title for value in spec.aggregate_values.values()} if spec is ours else set()
+            )
             assert not any(title in each for each in titles)
 
 
@@ -205,25 +247,36 @@ def test_a_method_without_a_map_misses(protocol, number):
         metric = plugins.with_params("metric", name, {"protocol": protocol})
         points = {curve: measure(metric, explanation, True)[curve] for curve in metric.spec.curves}
         assert {status for _, statuses in points.values() for status in statuses} == {"ok"}
-        whole_set = aggregate(metric)({curve: values.numpy() for curve, (values, _) in points.items()})
+        whole_set = aggregate(metric)(
+            {curve: values.numpy() for curve, (values, _) in points.items()}
+        )
         assert whole_set[name] == pytest.approx(value)
 
 
 def test_the_tolerance_doesnt_depend_on_the_size_that_the_network_takes():
     sample = Sample(Image.new("RGB", (300, 240)), "a", 0, ((0, (0.0, 0.0, 60.0, 240.0)),))
-    for size in (60, 120, 240):  # the highest pixel's centre is 24 pixels of the photograph right of the box
+    for size in (
+        60,
+        120,
+        240,
+    ):  # the highest pixel's centre is 24 pixels of the photograph right of the box
         _, note = Preprocessing((size, size), None, (0,) * 3, (1,) * 3)(sample)
         heatmap = torch.zeros(1, size, size)
         heatmap[0, 0, size * 84 // 300] = 1
-        explanation = Explanation(heatmap=heatmap, boxes=(note.boxes,), stored_pixels=(note.stored_pixel,))
+        explanation = Explanation(
+            heatmap=heatmap, boxes=(note.boxes,), stored_pixels=(note.stored_pixel,)
+        )
         assert [float(pointing_game(explanation, tolerance)) for tolerance in (20, 32)] == [0, 1]
 
 
-CROP = Preprocessing(resize=20, crop=20, mean=(0, 0, 0), std=(1, 1, 1))  # the middle 20 columns of 40
+CROP = Preprocessing(
+    resize=20, crop=20, mean=(0, 0, 0), std=(1, 1, 1)
+)  # the middle 20 columns of 40
 
 
 def cropped(objects, heatmap, mask=None, crowd=()):
-    """Class 0 of an image of 40 x 20 pixels, explained by a map of the 20 x 20 that the crop leaves."""
+    """Class 0 of an image of 40 x 20 pixels, explained by a map of the 20 x 20 that the crop
+    leaves."""
     sample = Sample(Image.new("RGB", (40, 20)), "a", 0, objects, mask, crowd=crowd)
     image, annotation = CROP(sample)
     batch = ab.Batch(image[None], ("a",), torch.tensor([0]), (annotation,))
@@ -238,11 +291,16 @@ def square(*corners):
 
 def test_a_crowd_is_no_box_and_counts_neither_as_object_nor_as_background():
     mask = np.full((20, 40), BACKGROUND)
-    mask[:, 10:20], mask[:10, 20:30] = 0, NO_VERDICT  # an object on the left, a crowd on the upper right
+    mask[:, 10:20], mask[:10, 20:30] = (
+        0,
+        NO_VERDICT,
+    )  # an object on the left, a crowd on the upper right
     objects, crowd = ((0, (10.0, 0.0, 20.0, 20.0)),), ((0, (20.0, 0.0, 30.0, 10.0)),)
     explanation = cropped(objects, square(0, 0, 20, 20), mask, crowd)
     assert float(energy_pointing_game(explanation)) == 0.5
-    assert float(mass_accuracy(explanation)["mass_accuracy"]) == pytest.approx(2 / 3)  # of three quarters
+    assert float(mass_accuracy(explanation)["mass_accuracy"]) == pytest.approx(
+        2 / 3
+    )  # of three quarters
 
 
 @pytest.mark.parametrize(
@@ -258,7 +316,10 @@ def test_ignored_columns_are_as_good_as_cut_off(name, params):
     generator = torch.Generator().manual_seed(8)
     heatmap = torch.rand(3, 12, 16, generator=generator, dtype=torch.float64)
     heatmap[:, 0, 0], heatmap[:, 0, 1] = 0, 1
-    masks, ignored = torch.rand(3, 12, 16, generator=generator) < 0.4, torch.zeros(3, 12, 16, dtype=torch.bool)
+    masks, ignored = (
+        torch.rand(3, 12, 16, generator=generator) < 0.4,
+        torch.zeros(3, 12, 16, dtype=torch.bool),
+    )
     ignored[:, :, 10:] = True
     masks &= ~ignored
     metric = plugins.with_params("metric", name, params)
@@ -269,7 +330,8 @@ def test_ignored_columns_are_as_good_as_cut_off(name, params):
 
 
 def explanation(logits, targets, boxes, heatmap=LOCATED):
-    """A map that is high in FOUND, of rows with these logits (B, C), explained classes and boxes."""
+    """A map that is high in FOUND, of rows with these logits (B, C), explained classes and
+    boxes."""
     logits, targets = tensor(*logits), torch.tensor(targets)
     scores = logits.gather(1, targets[:, None])[:, 0]
     trace = SimpleNamespace(logits=logits, targets=targets, scores=scores)
@@ -311,28 +373,46 @@ def always_class_1() -> nn.Module:
     torch.manual_seed(0)
     last = nn.Linear(2, 3)
     last.bias.data = torch.tensor([0.0, 1e3, 0.0])
-    return nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), last).eval()
+    return nn.Sequential(
+        nn.Conv2d(3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), last
+    ).eval()
 
 
 def test_a_wrongly_classified_image_is_no_image_without_annotation():
-    """target=predicted, three images: of the predicted class, of another one, and without any object."""
+    """target=predicted, three images: of the predicted class, of another one, and without any
+    object."""
     plain = Preprocessing(resize=None, crop=None, mean=(0, 0, 0), std=(1, 1, 1))
     objects = (((1, (0.0, 0.0, 12.0, 10.0)),), ((2, (0.0, 0.0, 12.0, 10.0)),), ())
-    samples = [Sample(Image.new("RGB", (12, 10), "red"), str(i), None, each) for i, each in enumerate(objects)]
+    samples = [
+        Sample(Image.new("RGB", (12, 10), "red"), str(i), None, each)
+        for i, each in enumerate(objects)
+    ]
     images, annotations = zip(*map(plain, samples), strict=True)
     batch = ab.Batch(torch.stack(images), ("right", "wrong", "empty"), None, annotations)
     names = ["box_iou", "top1_loc", "top5_loc", "gt_known_loc"]
-    rows = ab.evaluate(always_class_1(), "1", [batch], ["uniform"], names).set_index(["metric", "image_id"])
+    rows = ab.evaluate(always_class_1(), "1", [batch], ["uniform"], names).set_index(
+        ["metric", "image_id"]
+    )
     for name in names:
-        expected = {"right": "ok", "wrong": "ok" if name == "top1_loc" else "wrong_class", "empty": "no_annotation"}
+        expected = {
+            "right": "ok",
+            "wrong": "ok" if name == "top1_loc" else "wrong_class",
+            "empty": "no_annotation",
+        }
         assert rows["status"][name].to_dict() == expected
     assert rows["value"]["top1_loc", "wrong"] == 0
 
 
 def test_a_class_that_the_crop_cuts_away_is_not_wrong():
-    crop = Preprocessing(resize=None, crop=10, mean=(0, 0, 0), std=(1, 1, 1))  # the middle of 30 columns
+    crop = Preprocessing(
+        resize=None, crop=10, mean=(0, 0, 0), std=(1, 1, 1)
+    )  # the middle of 30 columns
     objects = ((0, (0.0, 0.0, 5.0, 10.0)), (1, (12.0, 0.0, 18.0, 10.0)))
     image, annotation = crop(Sample(Image.new("RGB", (30, 10)), "a", 0, objects))
     batch = ab.Batch(image[None], ("a",), None, (annotation,))
     assert [len(batch.boxes(torch.tensor([target]))[0]) for target in (0, 1, 2)] == [0, 1, 0]
-    assert [batch.wrong_class(torch.tensor([target])).tolist() for target in (0, 1, 2)] == [[False], [False], [True]]
+    assert [batch.wrong_class(torch.tensor([target])).tolist() for target in (0, 1, 2)] == [
+        [False],
+        [False],
+        [True],
+    ]

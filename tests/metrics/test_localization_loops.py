@@ -1,6 +1,8 @@
-"""Localization against replicas: scipy's labelling at every threshold, loops, scikit-learn, and wsolevaluation.
+"""Localization against replicas: scipy's labelling at every threshold, loops, scikit-learn, and
+wsolevaluation.
 
-The stored values were printed by wsolevaluation itself (evaluation.py at commit 96f4b88, with OpenCV 5.0.0 and 4.10.0).
+The stored values were printed by wsolevaluation itself (evaluation.py at commit 96f4b88, with
+OpenCV 5.0.0 and 4.10.0).
 """
 
 import numpy as np
@@ -42,12 +44,16 @@ def assert_equals_scipy(heatmap, boxes, connectivity):
         largest, every = labelled(shares > fraction, connectivity)
         if largest is None:
             expected = 0 if boxes else np.nan
-            np.testing.assert_array_equal([measured.iou[0, step], measured.best_iou[0, step]], expected)
+            np.testing.assert_array_equal(
+                [measured.iou[0, step], measured.best_iou[0, step]], expected
+            )
             continue
         assert tuple(measured.largest[0, step]) == largest
         if boxes:
             assert measured.iou[0, step] == max(overlap(largest, box) for box in boxes)
-            assert measured.best_iou[0, step] == max(overlap(region, box) for region in every for box in boxes)
+            assert measured.best_iou[0, step] == max(
+                overlap(region, box) for region in every for box in boxes
+            )
 
 
 corners = st.tuples(st.floats(-2, 8), st.floats(-2, 8), st.floats(0.25, 9), st.floats(0.25, 9))
@@ -78,7 +84,9 @@ def test_no_pixel_above_no_box_and_numbers_that_are_not_finite():
     maps = torch.zeros(4, 5, 6)
     maps[1, 2, 3], maps[2, 0, 0], maps[3] = 1.0, torch.inf, torch.nan
     box = torch.tensor([[0.0, 0.0, 6.0, 5.0]])
-    measured = boxes_above(Explanation(raw_map=maps, heatmap=maps, boxes=(box, torch.zeros(0, 4), box, box)))
+    measured = boxes_above(
+        Explanation(raw_map=maps, heatmap=maps, boxes=(box, torch.zeros(0, 4), box, box))
+    )
     assert (measured.iou[[0, 2, 3]] == 0).all()
     assert np.isnan(measured.iou[1]).all()
     assert (measured.largest[1] == (3, 2, 4, 3)).all()
@@ -86,20 +94,28 @@ def test_no_pixel_above_no_box_and_numbers_that_are_not_finite():
 
 
 def test_metrics_share_one_sweep():
-    explanation = Explanation(heatmap=torch.rand(1, 9, 9), boxes=(torch.tensor([[1.0, 1.0, 5.0, 5.0]]),))
+    explanation = Explanation(
+        heatmap=torch.rand(1, 9, 9), boxes=(torch.tensor([[1.0, 1.0, 5.0, 5.0]]),)
+    )
     assert boxes_above(explanation) is boxes_above(explanation)
     assert boxes_above(explanation) is not boxes_above(explanation, 4)
 
 
 @given(st.integers(0, 2**16), st.sampled_from([1.0, 2.0, 2.5, 5.0, 15.0]))
 def test_pointing_game_is_torchrays_disc_around_the_highest_pixel(seed, tolerance):
-    """A disc of squared distances below tolerance^2 that meets the mask of the pixels in the boxes."""
+    """A disc of squared distances below tolerance^2 that meets the mask of the pixels in the
+    boxes."""
     draw = torch.Generator().manual_seed(seed)
     heatmap = torch.rand(1, 20, 30, generator=draw, dtype=torch.float64)
     corners = torch.rand(2, 4, generator=draw, dtype=torch.float64) * torch.tensor([28.0, 18, 6, 5])
     boxes = [(x, y, x + width, y + height) for x, y, width, height in corners.tolist()]
     row, column = divmod(int(heatmap.argmax()), 30)
-    disc = {(y, x) for y in range(20) for x in range(30) if (y - row) ** 2 + (x - column) ** 2 < tolerance**2}
+    disc = {
+        (y, x)
+        for y in range(20)
+        for x in range(30)
+        if (y - row) ** 2 + (x - column) ** 2 < tolerance**2
+    }
     mask = {
         (y, x) for y in range(20) for x in range(30) for x0, y0, x1, y1 in boxes
         if x0 <= x + 0.5 < x1 and y0 <= y + 0.5 < y1
@@ -128,10 +144,15 @@ def test_pxap_equals_scikit_learn_on_the_same_thresholds(seed, levels):
 @given(st.integers(0, 2**16), st.integers(0, 99))
 def test_mask_iou_by_naive_loops(seed, step):
     generator = torch.Generator().manual_seed(seed)
-    heatmap, mask = torch.rand(SIZE, generator=generator).double(), torch.rand(SIZE, generator=generator) < 0.4
+    heatmap, mask = (
+        torch.rand(SIZE, generator=generator).double(),
+        torch.rand(SIZE, generator=generator) < 0.4,
+    )
     above = (heatmap / heatmap.max() * 1e6).round() / 1e6 > step / 100
     explanation = masked([heatmap], [mask.double()])
-    assert float(mask_iou(explanation, step / 100)) == float((above & mask).sum()) / float((above | mask).sum())
+    assert float(mask_iou(explanation, step / 100)) == float((above & mask).sum()) / float(
+        (above | mask).sum()
+    )
     every = [float(mask_iou(explanation, percent / 100)) for percent in range(100)]
     assert float(mask_iou(explanation, "best")) == max(every)
 
@@ -164,7 +185,9 @@ def test_localization_auc_is_scikit_learns_with_equal_pixels(seed, levels, share
     mask[0, :2] = torch.tensor([True, False])
     expected = [roc_auc_score(mask.flatten(), (heatmap / heatmap.max()).round(decimals=6).flatten())
                 for heatmap in heatmaps]  # fmt: skip
-    assert localization_auc(masked(list(heatmaps), [mask.double()] * 2)).tolist() == pytest.approx(expected, abs=1e-12)
+    assert localization_auc(masked(list(heatmaps), [mask.double()] * 2)).tolist() == pytest.approx(
+        expected, abs=1e-12
+    )
 
 
 def test_localization_auc_of_no_map_and_of_no_background():
@@ -183,12 +206,19 @@ def test_the_aggregate_of_many_resamples_at_once_is_that_of_each(name):
     curves = dict.fromkeys(metric.spec.curves, points)
     if name == "pxap":
         hit = np.sort(generator.integers(0, 50, (30, COUNT + 1)), 1).astype(float)
-        curves = {"pxap_above": hit + np.sort(generator.integers(1, 50, hit.shape), 1), "pxap_hit": hit}
+        curves = {
+            "pxap_above": hit + np.sort(generator.integers(1, 50, hit.shape), 1),
+            "pxap_hit": hit,
+        }
     counts = generator.multinomial(30, np.full(30, 1 / 30), size=7).astype(float)
     at_once = aggregate(metric).call(curves, counts=counts)
     for place, row in enumerate(counts.astype(int)):
-        expected = aggregate(metric)({curve: points.repeat(row, axis=0) for curve, points in curves.items()})
-        assert {key: values[place] for key, values in at_once.items()} == pytest.approx(expected, rel=1e-14)
+        expected = aggregate(metric)(
+            {curve: points.repeat(row, axis=0) for curve, points in curves.items()}
+        )
+        assert {key: values[place] for key, values in at_once.items()} == pytest.approx(
+            expected, rel=1e-14
+        )
         assert all(values.shape == (7,) for values in at_once.values())
 
 
@@ -197,26 +227,38 @@ THRESHOLDS = np.arange(0, 1, 0.001)
 
 @pytest.mark.parametrize("shape", [(7, 7), (1, 1), (14, 9), (3, 20), (300, 250)])
 def test_resize_is_cubic_convolution(shape):
-    """With a = -0.75, as in torch and OpenCV; OpenCV's weights are float32: places of up to 300 have errors of 2e-5."""
+    """With a = -0.75, as in torch and OpenCV; OpenCV's weights are float32: places of up to 300
+    have errors of 2e-5."""
     raw_map = np.random.default_rng(0).standard_normal(shape)
-    expected = functional.interpolate(torch.from_numpy(raw_map)[None, None], size=(60, 96), mode="bicubic")[0, 0]
-    np.testing.assert_allclose(protocol.resize_cubic(raw_map, (60, 96)), expected.numpy(), atol=2e-4)
+    expected = functional.interpolate(
+        torch.from_numpy(raw_map)[None, None], size=(60, 96), mode="bicubic"
+    )[0, 0]
+    np.testing.assert_allclose(
+        protocol.resize_cubic(raw_map, (60, 96)), expected.numpy(), atol=2e-4
+    )
 
 
 def cells(filled):
-    """The area of the polygon through the outer pixels' centres: 2 x 2 pixels of a set are 1, three of them 1/2."""
+    """The area of the polygon through the outer pixels' centres: 2 x 2 pixels of a set are 1, three
+    of them 1/2."""
     padded = np.pad(filled, 1).astype(int)
     windows = padded[:-1, :-1] + padded[1:, :-1] + padded[:-1, 1:] + padded[1:, 1:]
     return (windows == 4).sum() + 0.5 * (windows == 3).sum()
 
 
 def contours_slowly(above):
-    """(area, box) of each contour: of every component with its holes filled, and of the pixels around every hole."""
+    """(area, box) of each contour: of every component with its holes filled, and of the pixels
+    around every hole."""
     labels, count = ndimage.label(above, np.ones((3, 3)))
     for component in (labels == label for label in range(1, count + 1)):
         outside, parts = ndimage.label(np.pad(~component, 1, constant_values=True))
-        holes = [(outside == part)[1:-1, 1:-1] for part in range(1, parts + 1) if part != outside[0, 0]]
-        yield cells(component | np.any(holes, axis=0) if holes else component), box_around(component)
+        holes = [
+            (outside == part)[1:-1, 1:-1] for part in range(1, parts + 1) if part != outside[0, 0]
+        ]
+        yield (
+            cells(component | np.any(holes, axis=0) if holes else component),
+            box_around(component),
+        )
         for hole in holes:
             around = ndimage.binary_dilation(hole)
             yield cells(around), box_around(around & ~hole)
@@ -245,10 +287,16 @@ TRUE_BOXES = [(1, 1, 5, 6), (4, 0, 11, 3), (3, 3, 3, 3)]
 
 
 @settings(max_examples=40)
-@given(st.integers(0, 2**16), st.integers(1, 9), st.integers(1, 12), st.sampled_from([0.3, 0.5, 0.7]))
+@given(
+    st.integers(0, 2**16), st.integers(1, 9), st.integers(1, 12), st.sampled_from([0.3, 0.5, 0.7])
+)
 def test_contours_of_every_threshold_by_labelling(seed, height, width, density):
     generator = np.random.default_rng(seed)
-    levels = np.where(generator.random((height, width)) < density, generator.choice([80, 160, 255], (height, width)), 0)
+    levels = np.where(
+        generator.random((height, width)) < density,
+        generator.choice([80, 160, 255], (height, width)),
+        0,
+    )
     largest, best = contour_ious(levels.astype(np.uint8), np.array(TRUE_BOXES))
     for level in (0, 79, 80, 159, 160, 254):
         contours = list(contours_slowly(levels > level))
@@ -257,11 +305,14 @@ def test_contours_of_every_threshold_by_labelling(seed, height, width, density):
             continue
         assert best[level] == max(iou_slowly(box, TRUE_BOXES) for _, box in contours)
         greatest = max(area for area, _ in contours)
-        assert largest[level] in {iou_slowly(box, TRUE_BOXES) for area, box in contours if area == greatest}
+        assert largest[level] in {
+            iou_slowly(box, TRUE_BOXES) for area, box in contours if area == greatest
+        }
 
 
 def test_of_contours_of_equal_area_the_one_whose_first_pixel_comes_last_is_taken():
-    """cv2.findContours lists those that it finds last first. A spur of single pixels encloses nothing."""
+    """cv2.findContours lists those that it finds last first. A spur of single pixels encloses
+    nothing."""
     levels = np.zeros((9, 16), np.uint8)
     levels[3:6, 1:4] = levels[4:7, 8:11] = 200
     levels[3, 11] = levels[2, 12] = 100  # reaches above the first square
@@ -282,7 +333,9 @@ def test_pixel_counts_by_naive_loops():
     raw_maps = torch.randn(2, 6, 5, generator=generator, dtype=torch.float64)
     masks, ignored = torch.rand(2, 2, 40, 30, generator=generator).gt(0.6).unbind()
     masks &= ~ignored
-    explanation = Explanation(raw_map=raw_maps, heatmap=torch.zeros(2, 40, 30), masks=masks, ignored=ignored)
+    explanation = Explanation(
+        raw_map=raw_maps, heatmap=torch.zeros(2, 40, 30), masks=masks, ignored=ignored
+    )
     above, hit = protocol.pixel_counts(explanation, "wsol")
     for row, score_map in enumerate(protocol.score_maps(explanation)):
         assert (score_map.min(), score_map.max()) == (0, 1)
@@ -292,7 +345,9 @@ def test_pixel_counts_by_naive_loops():
 
 def test_pixels_at_a_threshold_and_beside_it_are_counted_exactly():
     edges = np.append(THRESHOLDS, 1.0)
-    scores = np.concatenate([edges, np.nextafter(edges[1:], 0), np.nextafter(edges[:-1], 1)])[None, None]
+    scores = np.concatenate([edges, np.nextafter(edges[1:], 0), np.nextafter(edges[:-1], 1)])[
+        None, None
+    ]
     maps = torch.from_numpy(scores)
     above, _ = protocol.pixel_counts(Explanation(heatmap=maps, masks=maps > 2), "wsol")
     assert above[0].tolist() == counts_slowly(scores[0], np.ones(scores[0].shape, bool))
@@ -303,15 +358,21 @@ def test_maps_that_are_constant_or_not_finite_become_zero(number):
     raw_map = torch.full((1, 7, 7), number).double()
     if not np.isfinite(number):
         raw_map = torch.randn(1, 7, 7).double().index_fill(2, torch.tensor([3]), number)
-    assert not protocol.score_maps(Explanation(raw_map=raw_map, heatmap=torch.zeros(1, 30, 30))).any()
+    assert not protocol.score_maps(
+        Explanation(raw_map=raw_map, heatmap=torch.zeros(1, 30, 30))
+    ).any()
 
 
 def test_negative_values_count_and_a_heatmap_alone_is_taken_as_it_is():
-    explanation = Explanation(raw_map=tensor([[-2.0, 0.0], [1.0, 2.0]]), heatmap=torch.zeros(1, 2, 2))
+    explanation = Explanation(
+        raw_map=tensor([[-2.0, 0.0], [1.0, 2.0]]), heatmap=torch.zeros(1, 2, 2)
+    )
     assert protocol.score_maps(explanation).tolist() == [[[0.0, 0.5], [0.75, 1.0]]]
     heatmap = torch.rand(1, 9, 7, dtype=torch.float64)
     expected = (heatmap - heatmap.min()) / (heatmap - heatmap.min()).max()
-    np.testing.assert_array_equal(protocol.score_maps(Explanation(heatmap=heatmap)), expected.numpy())
+    np.testing.assert_array_equal(
+        protocol.score_maps(Explanation(heatmap=heatmap)), expected.numpy()
+    )
 
 
 SQUASH = Preprocessing(resize=(224, 224), crop=None, mean=(0, 0, 0), std=(1, 1, 1))
@@ -321,30 +382,48 @@ SQUASH = Preprocessing(resize=(224, 224), crop=None, mean=(0, 0, 0), std=(1, 1, 
 @given(st.data(), st.integers(2, 700), st.integers(2, 700))
 def test_boxes_are_those_of_the_stored_image_cut_to_whole_pixels(data, width, height):
     corner = [data.draw(st.integers(0, side - 1)) for side in (width, height)]
-    last = [data.draw(st.integers(start, side - 1)) for start, side in zip(corner, (width, height), strict=True)]
+    last = [
+        data.draw(st.integers(start, side - 1))
+        for start, side in zip(corner, (width, height), strict=True)
+    ]
     stored = (*map(float, corner), last[0] + 1.0, last[1] + 1.0)
     _, annotation = SQUASH(Sample(Image.new("RGB", (width, height)), "a", 0, ((0, stored),)))
     boxes = protocol.inclusive_boxes(annotation.boxes.double().numpy(), annotation.stored_pixel)
     sides = (width, height, width, height)
-    assert boxes.tolist() == [[int(x * 224.0 / side) for x, side in zip((*corner, *last), sides, strict=True)]]
+    assert boxes.tolist() == [
+        [int(x * 224.0 / side) for x, side in zip((*corner, *last), sides, strict=True)]
+    ]
 
 
 def stored_case():
-    """Eight signed maps of 7 x 7 on 224 x 224 pixels, with one or two boxes and a mask each; one constant, one NaN."""
+    """Eight signed maps of 7 x 7 on 224 x 224 pixels, with one or two boxes and a mask each; one
+    constant, one NaN."""
     rows, columns = np.mgrid[:7, :7]
     maps = np.stack([
         9.0 - (rows - 2 - i % 3) ** 2 - (columns - 3 + i % 2) ** 2 + (5 * i + rows * columns**2) % 7 for i in range(8)
     ])  # fmt: skip
     maps[5], maps[6, 0, 0] = 4.0, np.nan
-    boxes = [[(8 * i, 10 + 5 * i, 110 + 15 * i, 140 + 12 * i), (150, 20 + i, 210, 80)][: 1 + i % 2] for i in range(8)]
+    boxes = [
+        [(8 * i, 10 + 5 * i, 110 + 15 * i, 140 + 12 * i), (150, 20 + i, 210, 80)][: 1 + i % 2]
+        for i in range(8)
+    ]
     masks = np.full((8, 224, 224), BACKGROUND)
     for i, ((x0, y0, x1, y1), *_) in enumerate(boxes):
         masks[i, y0:y1, x0:x1], masks[i, :, 200:] = 0, NO_VERDICT
     notes = tuple(
-        ab.Annotation(torch.zeros(len(own), dtype=torch.long), torch.tensor(own).float(), torch.from_numpy(mask))
+        ab.Annotation(
+            torch.zeros(len(own), dtype=torch.long),
+            torch.tensor(own).float(),
+            torch.from_numpy(mask),
+        )
         for own, mask in zip(boxes, masks, strict=True)
     )
-    batch = ab.Batch(torch.zeros(8, 3, 224, 224), tuple(map(str, range(8))), torch.zeros(8, dtype=torch.long), notes)
+    batch = ab.Batch(
+        torch.zeros(8, 3, 224, 224),
+        tuple(map(str, range(8))),
+        torch.zeros(8, dtype=torch.long),
+        notes,
+    )
     targets = torch.zeros(8, dtype=torch.long)
     return Explanation(
         raw_map=torch.from_numpy(maps), heatmap=torch.zeros(8, 224, 224),
@@ -360,16 +439,27 @@ STORED = {
 
 def test_values_are_those_that_wsolevaluation_printed():
     values = {}
-    for metric in (plugins.load("metric", name) for name in ("max_box_acc", "max_box_acc_v2", "pxap")):
+    for metric in (
+        plugins.load("metric", name) for name in ("max_box_acc", "max_box_acc_v2", "pxap")
+    ):
         curves = metric(stored_case())
-        values |= aggregate(metric)({curve: curves[curve].points.numpy() for curve in metric.spec.curves})
-    assert {key: float(value) for key, value in values.items()} == pytest.approx(STORED, rel=1e-15, abs=0)
+        values |= aggregate(metric)(
+            {curve: curves[curve].points.numpy() for curve in metric.spec.curves}
+        )
+    assert {key: float(value) for key, value in values.items()} == pytest.approx(
+        STORED, rel=1e-15, abs=0
+    )
 
 
 def test_opencv_resizes_to_the_same_bits():
     cv2 = pytest.importorskip("cv2", reason="make peers")
     generator = np.random.default_rng(2)
-    for shape, size in (((7, 7), (224, 224)), ((13, 9), (60, 96)), ((1, 4), (50, 40)), ((300, 250), (224, 224))):
+    for shape, size in (
+        ((7, 7), (224, 224)),
+        ((13, 9), (60, 96)),
+        ((1, 4), (50, 40)),
+        ((300, 250), (224, 224)),
+    ):
         raw_map = generator.standard_normal(shape)
         expected = cv2.resize(raw_map, size[::-1], interpolation=cv2.INTER_CUBIC)
         np.testing.assert_array_equal(protocol.resize_cubic(raw_map, size), expected)
@@ -385,12 +475,16 @@ def test_opencv_has_the_same_contours():
             levels = generator.choice(np.array([0, 90, 180, 255], np.uint8), (height, width))
         largest, best = contour_ious(levels, np.array(TRUE_BOXES))
         for level in range(0, 255, 7):
-            contours, _ = cv2.findContours((levels > level).astype(np.uint8), cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
+            contours, _ = cv2.findContours(
+                (levels > level).astype(np.uint8), cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE
+            )
             boxes = []
             for contour in contours:
                 x, y, w, h = cv2.boundingRect(contour)
                 boxes.append((x, y, min(x + w, width - 1), min(y + h, height - 1)))
-            ious = [iou_slowly(box, TRUE_BOXES) for box in boxes] or [iou_slowly((0, 0, 0, 0), TRUE_BOXES)]
+            ious = [iou_slowly(box, TRUE_BOXES) for box in boxes] or [
+                iou_slowly((0, 0, 0, 0), TRUE_BOXES)
+            ]
             areas = [cv2.contourArea(contour) for contour in contours] or [0]
             assert best[level] == max(ious)
             assert largest[level] == ious[int(np.argmax(areas))]  # the first of equals

@@ -1,5 +1,5 @@
-"""Metrics of parts: mass on a spurious mark and its share beside that of the true effects, by hand; effects and their
-order on a linear network, by hand and against SciPy in float64."""
+"""Metrics of parts: mass on a spurious mark and its share beside that of the true effects, by hand;
+effects and their order on a linear network, by hand and against SciPy in float64."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -34,10 +34,16 @@ PARTS = (
 )
 
 
-def with_effects(raw_map: Tensor, effects: list[float], parts: tuple[Part, ...] = PARTS) -> Explanation:
-    """One image with these parts and effects, explained by a raw map (h, w). The mark has 8 pixels, the object 16."""
+def with_effects(
+    raw_map: Tensor, effects: list[float], parts: tuple[Part, ...] = PARTS
+) -> Explanation:
+    """One image with these parts and effects, explained by a raw map (h, w). The mark has 8 pixels,
+    the object 16."""
     trace = SimpleNamespace(
-        images=NO_IMAGES, interventions=(parts,), part_effects=(torch.tensor(effects),), scores=torch.ones(1)
+        images=NO_IMAGES,
+        interventions=(parts,),
+        part_effects=(torch.tensor(effects),),
+        scores=torch.ones(1),
     )
     heatmap = ab.heatmap(raw_map[None], (SIDE, SIDE))
     return Explanation(trace=trace, raw_map=raw_map[None], heatmap=heatmap)  # type: ignore[arg-type]
@@ -56,10 +62,16 @@ EVERYWHERE, OUTSIDE = torch.ones(SIDE, SIDE), (~(OBJECT | MARK)).float()
         ("mark_mass", EVERYWHERE, [1, 1, 1], (8 / 64,)),  # of the whole map
         ("mark_mass", MARK.float(), [1, 1, 1], (1,)),
         ("mark_mass", 0.5 * OBJECT + MARK.float() - 9 * OUTSIDE, [1, 1, 1], (1 / 2,)),
-        # of the mass on mark and objects: a constant map has 8 of the 24 pixels, whatever lies on the ground
+        # of the mass on mark and objects: a constant map has 8 of the 24 pixels, whatever lies on
+        # the ground
         ("mark_share", EVERYWHERE, [3, 1, 0], (1 / 3, 1 / 3 - 1 / 4)),
         ("mark_share", EVERYWHERE + 5 * OUTSIDE, [3, 1, 9], (1 / 3, 1 / 3 - 1 / 4)),
-        ("mark_share", 3 * OBJECT / 16 + 1 * MARK / 8, [3, 1, -2], (1 / 4, 0)),  # in proportion to the true effects
+        (
+            "mark_share",
+            3 * OBJECT / 16 + 1 * MARK / 8,
+            [3, 1, -2],
+            (1 / 4, 0),
+        ),  # in proportion to the true effects
         # hiding a mark that counts and showing one that doesn't are the worst
         ("mark_share", OBJECT.float(), [0, 2, 0], (0, 1)),
         ("mark_share", MARK.float(), [2, 0, 0], (1, 1)),
@@ -78,7 +90,9 @@ def test_two_marks_count_together():
     marks = [Part(f"mark {left}", None, box(4, left, 2, 2), NO_IMAGES) for left in (4, 6)]
     two = with_effects(EVERYWHERE, [2.0, 1.5, 0.5, 0.0], (PARTS[0], *marks, PARTS[-1]))
     expected = {"mark_effect": (2, 1 / 2), "mark_share": (1 / 3, 1 / 6), "mark_mass": (8 / 64,)}
-    assert {name: value(name, two) for name in expected} == {key: pytest.approx(each) for key, each in expected.items()}
+    assert {name: value(name, two) for name in expected} == {
+        key: pytest.approx(each) for key, each in expected.items()
+    }
 
 
 NO_MARK = (PARTS[0], Part("ground", None, ~OBJECT, NO_IMAGES))
@@ -92,7 +106,13 @@ ZERO_MAP = {"mark_mass": "zero_map", "mark_share": "zero_map", "mark_share_error
     [
         (EVERYWHERE, [1.0, 1.0], NO_MARK, "no_mark", {}),
         (EVERYWHERE, [], (), "no_interventions", {}),
-        (EVERYWHERE, [-1.0, -1.0, 5.0], PARTS, "ok", {**NO_SHARE, "mark_effect_share": "no_positive_effect"}),
+        (
+            EVERYWHERE,
+            [-1.0, -1.0, 5.0],
+            PARTS,
+            "ok",
+            {**NO_SHARE, "mark_effect_share": "no_positive_effect"},
+        ),
         (OUTSIDE, [1.0, 1.0, 0.0], PARTS, "ok", OFF_OBJECTS),
         (0 * EVERYWHERE, [1.0, 1.0, 0.0], PARTS, "ok", ZERO_MAP),
     ],
@@ -105,7 +125,9 @@ def test_statuses_of_marks(raw_map, effects, parts, others, expected):
 
 
 QUARTERS = tuple(
-    (slice(4 * row, 4 * row + 4), slice(4 * column, 4 * column + 4)) for row in (0, 1) for column in (0, 1)
+    (slice(4 * row, 4 * row + 4), slice(4 * column, 4 * column + 4))
+    for row in (0, 1)
+    for column in (0, 1)
 )
 NAMES = (("digit 0", 0), ("digit 1", 1), ("mark", None), ("ground", None))
 
@@ -113,7 +135,10 @@ NAMES = (("digit 0", 0), ("digit 1", 1), ("mark", None), ("ground", None))
 def network(classes=3):
     """S_c = (c + 1) times the mean over all pixels of channel 0, less that of channel 1."""
     model = nn.Sequential(
-        nn.Conv2d(3, 3, 1, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, classes, bias=False)
+        nn.Conv2d(3, 3, 1, bias=False),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(3, classes, bias=False),
     )
     model[0].weight.data = torch.eye(3)[..., None, None]
     model[3].weight.data = torch.arange(1.0, classes + 1)[:, None] * torch.tensor([1.0, -1.0, 0.0])
@@ -135,7 +160,8 @@ def region(place):
 
 
 def parts(values, versions, names=NAMES):
-    """A part per quarter; versions[place]: the values of channel 0 that the quarter has without it."""
+    """A part per quarter; versions[place]: the values of channel 0 that the quarter has without
+    it."""
     return tuple(
         ab.Part(name, label, region(place),
                 torch.stack([image([*values[:place], value, *values[place + 1 :]]) for value in versions[place]]))
@@ -147,7 +173,9 @@ def traced(*rows, targets=None, classes=3):
     """rows: (values, versions) or (values, versions, names) of each image."""
     images = torch.stack([image(values) for values, *_ in rows])
     targets = torch.zeros(len(rows), dtype=torch.long) if targets is None else torch.tensor(targets)
-    return ab.cut(network(classes), "0").trace(images, targets, interventions=[parts(*row) for row in rows])
+    return ab.cut(network(classes), "0").trace(
+        images, targets, interventions=[parts(*row) for row in rows]
+    )
 
 
 def mapped(trace, raw_map):
@@ -160,11 +188,15 @@ def quarters(*values):
 
 
 # Quarters count a quarter of a mean, so effects are (c + 1) / 4 times the change of a value.
-EXAMPLE = ([8.0, 4.0, 2.0, 1.0], [[0.0], [5.0], [2.0], [5.0, -1.0]])  # effects 8, -1, 0 and -1 of class 0, in quarters
+EXAMPLE = (
+    [8.0, 4.0, 2.0, 1.0],
+    [[0.0], [5.0], [2.0], [5.0, -1.0]],
+)  # effects 8, -1, 0 and -1 of class 0, in quarters
 
 
 def test_object_effects_are_shares_of_all_effects():
-    """Of every class: 8 of 10 parts of its effects are the first object's; objects of a class count together."""
+    """Of every class: 8 of 10 parts of its effects are the first object's; objects of a class count
+    together."""
     names = (("digit 0", 0), ("digit 0 (2)", 0), ("digit 2", 2), ("ground", None))
     still = ([1.0] * 4, [[1.0], [1.0], [3.0], [1.0]])
     trace = traced(EXAMPLE, EXAMPLE, still, (*EXAMPLE, names), targets=[0, 2, 0, 0])
@@ -175,7 +207,9 @@ def test_object_effects_are_shares_of_all_effects():
         "object_effects_marks": [0.0, 0.0, 1.0, 0.0],
         "object_effects_ground": [0.1, 0.1, 0.0, 0.1],
     }
-    assert {name: pytest.approx(value.tolist(), abs=1e-12) for name, value in values.items()} == expected
+    assert {
+        name: pytest.approx(value.tolist(), abs=1e-12) for name, value in values.items()
+    } == expected
     of_nothing = traced(([1.0] * 4, [[1.0], [1.0], [1.0], [1.0, 1.0]]), EXAMPLE)
     actual = statuses("object_effects", Explanation(trace=of_nothing))
     assert actual == dict.fromkeys(actual, ("no_effect", OK))
@@ -202,8 +236,16 @@ def test_object_deletion_by_hand(masses, correlation, first):
 
 def test_the_largest_effects_may_be_equal():
     trace = traced(([8.0, 8.0, 2.0, 1.0], [[0.0], [0.0], [2.0], [1.0]]))
-    for masses, first in (((1, 3, 2, 0), 1.0), ((1, 2, 3, 0), 0.0), ((3, 3, 2, 0), 1.0), ((2, 3, 3, 0), 0.5)):
-        assert metrics.get("object_deletion")(mapped(trace, quarters(*masses)))["object_deletion_top1"] == first
+    for masses, first in (
+        ((1, 3, 2, 0), 1.0),
+        ((1, 2, 3, 0), 0.0),
+        ((3, 3, 2, 0), 1.0),
+        ((2, 3, 3, 0), 0.5),
+    ):
+        assert (
+            metrics.get("object_deletion")(mapped(trace, quarters(*masses)))["object_deletion_top1"]
+            == first
+        )
 
 
 def test_what_has_no_order_has_a_status():
@@ -211,7 +253,10 @@ def test_what_has_no_order_has_a_status():
     same = ([1.0] * 4, [[0.0], [0.0], [0.0], [0.0]])
     maps = torch.cat([quarters(1, 1, 1, 5), quarters(1, 2, 3, 4), quarters(1, 2, 3, 4)])
     explanation = mapped(traced(EXAMPLE, (*EXAMPLE, lone), same), maps)
-    expected = {"object_deletion": ("no_variation",) * 3, "object_deletion_top1": (OK, "no_variation", OK)}
+    expected = {
+        "object_deletion": ("no_variation",) * 3,
+        "object_deletion_top1": (OK, "no_variation", OK),
+    }
     assert statuses("object_deletion", explanation) == expected
     top = metrics.get("object_deletion")(explanation)["object_deletion_top1"]
     close(top[::2], [1 / 3, 1.0], atol=1e-7)
@@ -227,7 +272,9 @@ def test_what_has_no_order_has_a_status():
 )  # fmt: skip
 def test_ground_reliance_is_the_share_on_what_has_no_effect(masses, threshold, expected):
     """Effects 8, 0.8, 0 and 1: at a tenth of the largest, the default, the second is still none."""
-    explanation = mapped(traced(([8.0, 4.0, 2.0, 1.0], [[0.0], [3.2], [2.0], [0.0]])), quarters(*masses))
+    explanation = mapped(
+        traced(([8.0, 4.0, 2.0, 1.0], [[0.0], [3.2], [2.0], [0.0]])), quarters(*masses)
+    )
     assert metrics.get("ground_reliance").params["threshold"] == 0.1
     reliance = plugins.with_params("metric", "ground_reliance", {"threshold": threshold})
     assert reliance(explanation).item() == pytest.approx(expected)
@@ -278,7 +325,9 @@ def test_the_other_class_is_that_of_the_largest_other_object():
     """Of the quarters of class 2, the second and third; both count. And of equals the first."""
     names = (("digit 1", 1), ("digit 2", 2), ("digit 2 (2)", 2), ("digit 0", 0))
     method = by_class((0, 0, 0, 1), (1, 0, 0, 0), (0, 1, 1, 0))
-    assert shifts(method, [(*EXAMPLE, names)])["target_shift"][0].item() == 1  # to class 1, the first of equals
+    assert (
+        shifts(method, [(*EXAMPLE, names)])["target_shift"][0].item() == 1
+    )  # to class 1, the first of equals
     values = parts(*EXAMPLE, names)
     merged = ab.Part("digit 2", 2, region(1) | region(2), values[1].images)
     trace = traced(EXAMPLE)
@@ -302,7 +351,9 @@ def test_images_without_two_classes_have_a_status():
     assert {why for _, why in broken.values()} == {("not_finite",)}
 
 
-@pytest.mark.parametrize("name", ["object_effects", "object_deletion", "ground_reliance", "target_shift"])
+@pytest.mark.parametrize(
+    "name", ["object_effects", "object_deletion", "ground_reliance", "target_shift"]
+)
 def test_images_without_interventions_have_the_status(name):
     bare = replace(traced(EXAMPLE), interventions=None)
     assert status(name, mapped(bare, quarters(1, 2, 3, 4))) == {"no_interventions"}

@@ -1,4 +1,5 @@
-"""Metrics of pixels in the map's order, in steps of equal number, against loops from their definitions."""
+"""Metrics of pixels in the map's order, in steps of equal number, against loops from their
+definitions."""
 
 import numpy as np
 import pytest
@@ -10,21 +11,29 @@ from axiom_bench.metrics.pixel_steps import shuffled
 from tests.metrics.build import additive, close, confidence_of, functions, of_map, resized, status
 from tests.metrics.test_drops import groups
 
-monotonicity_correlation, monotonicity, irof = functions("monotonicity_correlation", "monotonicity", "irof")
+monotonicity_correlation, monotonicity, irof = functions(
+    "monotonicity_correlation", "monotonicity", "irof"
+)
 
 
 @pytest.mark.parametrize("output", ["probability", "logit"])
 def test_monotonicity_correlation_is_a_loop_over_groups_and_draws(explanation, trace, output):
     actual = monotonicity_correlation(explanation, 8, 3, output, seed=4)
     drawn = [shuffled(explanation, f"4 shuffled {sample}") for sample in range(3)]
-    assert all(torch.equal(each.flatten(2).sort(2)[0], trace.images.flatten(2).sort(2)[0]) for each in drawn)
+    assert all(
+        torch.equal(each.flatten(2).sort(2)[0], trace.images.flatten(2).sort(2)[0])
+        for each in drawn
+    )
     assert not torch.equal(drawn[0], drawn[1])
     for row, raw in enumerate(resized(explanation.raw_map).abs()):
         image, sums, losses = trace.images[row], [], []
         before = confidence_of(trace, row, image, output)
         for part in groups(raw, 8):
             sums.append(float(raw[part].sum()))
-            after = [confidence_of(trace, row, torch.where(part, each[row], image), output) for each in drawn]
+            after = [
+                confidence_of(trace, row, torch.where(part, each[row], image), output)
+                for each in drawn
+            ]
             losses.append(np.square(np.array(after) - before).mean())
         close(actual[row], stats.spearmanr(sums, losses).statistic, atol=1e-9)
 
@@ -55,7 +64,8 @@ def test_monotonicity_is_a_loop_that_adds_pixels_lowest_first(trace, output):
 
 
 def test_monotonicity_sees_no_order_of_pixels_that_all_add():
-    """Of a score that each pixel raises, every order is monotone; where some lower it, the true order falls first."""
+    """Of a score that each pixel raises, every order is monotone; where some lower it, the true
+    order falls first."""
     red = torch.arange(1, 65, dtype=torch.float64).view(8, 8)
     for raw in (red, -red):
         close(monotonicity(of_map(additive(red), raw), output="logit"), 1)
@@ -80,7 +90,9 @@ def test_irof_is_a_loop_over_superpixels(explanation, trace, compactness):
     places = torch.arange(12) // 3
     for row, raw in enumerate(resized(explanation.raw_map)):
         segments = superpixels(trace.images[row], places[:, None] * 4 + places, compactness)
-        numbers = sorted(segments.unique().tolist(), key=lambda number: -float(raw[segments == number].mean()))
+        numbers = sorted(
+            segments.unique().tolist(), key=lambda number: -float(raw[segments == number].mean())
+        )
         left, curve = trace.images[row].clone(), []
         for number in [-1, *numbers]:
             left[:, segments == number] = 0
@@ -91,8 +103,12 @@ def test_irof_is_a_loop_over_superpixels(explanation, trace, compactness):
 
 
 def test_aopc_of_region_perturbation_is_irof_of_squares_in_other_units(explanation, trace):
-    """Samek et al. 2017, Eq. 12, over all L regions: the mean of p(x) - p(x without the first k) for k from 0 to L."""
-    squares, numbers = irof(of_map(trace, explanation.raw_map), 4, 1e6, "zero"), torch.arange(12) // 3
+    """Samek et al. 2017, Eq. 12, over all L regions: the mean of p(x) - p(x without the first k)
+    for k from 0 to L."""
+    squares, numbers = (
+        irof(of_map(trace, explanation.raw_map), 4, 1e6, "zero"),
+        torch.arange(12) // 3,
+    )
     numbers = numbers[:, None] * 4 + numbers
     for row, raw in enumerate(resized(explanation.raw_map)):
         order = sorted(range(16), key=lambda number: -float(raw[numbers == number].sum()))

@@ -1,6 +1,7 @@
-"""Protocols against their authors' definitions, written out in float64 from the published code, on the embedded network
-and scenes. Each test makes the authors' maps by itself, from activations and gradients, in the authors' order of ReLU,
-scaling and enlarging. docs/protocols.md has the largest differences; parameters are those of conf/protocol/."""
+"""Protocols against their authors' definitions, written out in float64 from the published code, on
+the embedded network and scenes. Each test makes the authors' maps by itself, from activations and
+gradients, in the authors' order of ReLU, scaling and enlarging. docs/protocols.md has the largest
+differences; parameters are those of conf/protocol/."""
 
 from dataclasses import dataclass, replace
 from functools import cache
@@ -54,13 +55,18 @@ class Measured:
 
     def probabilities(self, images):
         """Of the explained class: (B, 3, H', W') -> (B,)."""
-        logits = self.explanation.trace.forward(torch.from_numpy(np.ascontiguousarray(images))).numpy()
+        logits = self.explanation.trace.forward(
+            torch.from_numpy(np.ascontiguousarray(images))
+        ).numpy()
         exponentials = np.exp(logits - logits.max(1, keepdims=True))
-        return (exponentials / exponentials.sum(1, keepdims=True))[range(len(images)), self.explanation.trace.targets]
+        return (exponentials / exponentials.sum(1, keepdims=True))[
+            range(len(images)), self.explanation.trace.targets
+        ]
 
 
 def raw_of(trace, method):
-    """Grad-CAM's, Grad-CAM++'s or XGrad-CAM's weighted sum of activations, from their papers: (B, h, w)."""
+    """Grad-CAM's, Grad-CAM++'s or XGrad-CAM's weighted sum of activations, from their papers: (B,
+    h, w)."""
     F, g = trace.activations, trace.gradients
     sums = F.sum((2, 3))
     weights = {
@@ -82,7 +88,9 @@ def relu(maps):
 
 
 def enlarged(maps, run, mode="bilinear"):
-    return torch.nn.functional.interpolate(maps[:, None], run.explanation.images.shape[2:], mode=mode)[:, 0]
+    return torch.nn.functional.interpolate(
+        maps[:, None], run.explanation.images.shape[2:], mode=mode
+    )[:, 0]
 
 
 def by_maximum(maps):
@@ -96,7 +104,8 @@ def by_range(maps):
 def ranked(maps):
     """Ranks of the map's pixels in the place of its values: no two are equal.
 
-    Two ways to the same map differ in the last bit, and so would the order of pixels that are equal but for that.
+    Two ways to the same map differ in the last bit, and so would the order of pixels that are equal
+    but for that.
     """
     pixels = (by_maximum(maps) * 1e9).round().flatten(1)
     ranks = pixels.argsort(stable=True, dim=1).argsort(1).double() / (pixels.shape[1] - 1)
@@ -119,15 +128,23 @@ def measured(name, method="xgrad_cam", model="scenes_vgg", change=as_it_is, *ove
         config = composition.plain_job()
     job = Job.of(Settings.of(config))
     batch = next(iter(rows(job, job.shards[0])))
-    images = batch.images.double()[..., : SIDES[0], : SIDES[1]] if name == "rise2018" else batch.images.double()
+    images = (
+        batch.images.double()[..., : SIDES[0], : SIDES[1]]
+        if name == "rise2018"
+        else batch.images.double()
+    )
     trace = ab.cut(job.model.module.double(), job.model.layer).trace(images, batch.targets)
     function = ab.methods.get(method)
     notes = None if name == "rise2018" else batch
-    explanation = change(Explanation.of(trace, function(trace), notes, function, config["normalise"]))
+    explanation = change(
+        Explanation.of(trace, function(trace), notes, function, config["normalise"])
+    )
     values = {}
     for metric in job.metrics:
         answer = measure(metric, explanation, True)
-        values |= {key: np.asarray(getattr(each, "points", each)) for key, (each, _) in answer.items()}
+        values |= {
+            key: np.asarray(getattr(each, "points", each)) for key, (each, _) in answer.items()
+        }
     return Measured(config, explanation, job.metrics, values, method)
 
 
@@ -171,13 +188,24 @@ def test_scorecam2020_keeps_half_of_the_pixels():
     maps = ranked(by_range(enlarged(relu(run.raw), run))).numpy()
     kept = run.images * (maps > np.median(maps, (1, 2), keepdims=True))[:, None]
     before, after = run.probabilities(run.images), run.probabilities(kept)
-    assert differ(run.values["average_drop_of_half"], np.maximum(before - after, 0) / before) < ROUNDING
+    assert (
+        differ(run.values["average_drop_of_half"], np.maximum(before - after, 0) / before)
+        < ROUNDING
+    )
     assert differ(run.values["increase_of_half"], after > before) == 0
     assert differ(run.values["energy_pointing_game"], energies(run, maps)) < ROUNDING
     cam = measured("scorecam2020")
-    assert differ(cam.values["energy_pointing_game"], energies(cam, enlarged(relu(cam.raw), cam).numpy())) < ROUNDING
-    # The code's ReLU is behind the enlarging, which is the same for maps that are nowhere negative, as Score-CAM's.
-    found = differ(cam.values["energy_pointing_game"], energies(cam, relu(enlarged(cam.raw, cam)).numpy()))
+    assert (
+        differ(
+            cam.values["energy_pointing_game"], energies(cam, enlarged(relu(cam.raw), cam).numpy())
+        )
+        < ROUNDING
+    )
+    # The code's ReLU is behind the enlarging, which is the same for maps that are nowhere negative,
+    # as Score-CAM's.
+    found = differ(
+        cam.values["energy_pointing_game"], energies(cam, relu(enlarged(cam.raw, cam)).numpy())
+    )
     assert 0 < found < 0.1
 
 
@@ -199,7 +227,10 @@ def causal_metric(run, maps, mode):
     impulse[5, 5] = 1
     kernel = ndimage.gaussian_filter(impulse, 5)
     blurred = np.stack(
-        [[ndimage.convolve(channel, kernel, mode="constant") for channel in image] for image in run.images]
+        [
+            [ndimage.convolve(channel, kernel, mode="constant") for channel in image]
+            for image in run.images
+        ]
     )
     start, finish = (run.images, 0 * run.images) if mode == "del" else (blurred, run.images)
     start, finish = start.reshape(-1, 3, pixels).copy(), finish.reshape(-1, 3, pixels)
@@ -225,14 +256,19 @@ def test_rise2018_is_causal_metric_where_no_pixels_are_equal():
 
 def coherency_of(maps, again):
     """Pearson's correlation of two maps, moved to [0, 1]."""
-    correlations = [stats.pearsonr(a.ravel(), b.ravel())[0] for a, b in zip(maps, again, strict=True)]
+    correlations = [
+        stats.pearsonr(a.ravel(), b.ravel())[0] for a, b in zip(maps, again, strict=True)
+    ]
     return (np.array(correlations) + 1) / 2
 
 
 def raw_of_kept(run, maps):
     """The raw map of image x map."""
     trace = run.explanation.trace
-    return raw_of(trace.again(images=torch.from_numpy(run.images * maps[:, None]), targets=trace.targets), run.method)
+    return raw_of(
+        trace.again(images=torch.from_numpy(run.images * maps[:, None]), targets=trace.targets),
+        run.method,
+    )
 
 
 def test_adcc2021_is_the_authors_code():
@@ -242,9 +278,16 @@ def test_adcc2021_is_the_authors_code():
     before, after = run.probabilities(run.images), run.probabilities(run.images * maps[:, None])
     drop, complexity = np.maximum(before - after, 0) / before, np.abs(maps).mean((1, 2))
     coherency = coherency_of(maps, enlarged(by_range(relu(raw_of_kept(run, maps))), run).numpy())
-    for name, theirs in (("average_drop", drop), ("complexity", complexity), ("coherency", coherency)):
+    for name, theirs in (
+        ("average_drop", drop),
+        ("complexity", complexity),
+        ("coherency", coherency),
+    ):
         assert differ(run.values[name], theirs) < ROUNDING
-    assert differ(run.values["adcc"], 3 / (1 / coherency + 1 / (1 - complexity) + 1 / (1 - drop))) < ROUNDING
+    assert (
+        differ(run.values["adcc"], 3 / (1 / coherency + 1 / (1 - complexity) + 1 / (1 - drop)))
+        < ROUNDING
+    )
     other = measured("adcc2021", "xgrad_cam", "scenes_vgg", as_it_is, "normalise=minmax")
     assert 1e-3 < differ(other.values["adcc"], run.values["adcc"]) < 0.1
 
@@ -263,10 +306,15 @@ def test_road2022_removes_what_the_code_removes():
     order = np.argsort(-maps.reshape(-1, pixels), axis=1)
     targets, curves = run.explanation.trace.targets.numpy(), {"morf": [], "lerf": []}
     for p in run.params("road_morf")["fractions"]:
-        for name, places in (("morf", order[:, : int(pixels * p)]), ("lerf", order[:, int(pixels * p) :])):
+        for name, places in (
+            ("morf", order[:, : int(pixels * p)]),
+            ("lerf", order[:, int(pixels * p) :]),
+        ):
             holes = np.zeros((len(order), pixels), bool)
             np.put_along_axis(holes, places, True, 1)
-            logits = run.explanation.trace.forward(torch.from_numpy(imputed(run, holes.reshape(maps.shape))))
+            logits = run.explanation.trace.forward(
+                torch.from_numpy(imputed(run, holes.reshape(maps.shape)))
+            )
             curves[name].append(logits.argmax(1).numpy() == targets)
     for name, points in curves.items():
         assert differ(run.values[f"road_{name}"], np.mean(points, 0)) < ROUNDING
@@ -282,21 +330,35 @@ def idsds(run, attributions):
         cell = np.s_[..., y * side : (y + 1) * side, x * side : (x + 1) * side]
         deleted = run.images.copy()
         deleted[cell] = 0
-        logits = run.explanation.trace.forward(torch.from_numpy(deleted)).gather(1, targets[:, None])[:, 0].numpy()
+        logits = (
+            run.explanation.trace.forward(torch.from_numpy(deleted))
+            .gather(1, targets[:, None])[:, 0]
+            .numpy()
+        )
         sums.append(attributions[cell].sum((1, 2)))
         drops.append(score - logits)
-    return np.array([stats.spearmanr(*each)[0] for each in zip(np.transpose(sums), np.transpose(drops), strict=True)])
+    return np.array(
+        [
+            stats.spearmanr(*each)[0]
+            for each in zip(np.transpose(sums), np.transpose(drops), strict=True)
+        ]
+    )
 
 
 def test_idsds2024_is_the_code_on_the_signed_map():
     run = measured("idsds2024")
-    assert differ(run.values["single_deletion"], idsds(run, enlarged(run.raw, run).numpy())) < ROUNDING
-    found = differ(run.values["single_deletion"], idsds(run, enlarged(relu(run.raw), run, "nearest").numpy()))
+    assert (
+        differ(run.values["single_deletion"], idsds(run, enlarged(run.raw, run).numpy())) < ROUNDING
+    )
+    found = differ(
+        run.values["single_deletion"], idsds(run, enlarged(relu(run.raw), run, "nearest").numpy())
+    )
     assert 0 < found < 0.5  # cells that ReLU makes 0 have one rank
 
 
 def road_combined(run, heatmaps, percentiles):
-    """pytorch-grad-cam's: pixels at the percentile or above it are removed, of the map, and of 1 - map."""
+    """pytorch-grad-cam's: pixels at the percentile or above it are removed, of the map, and of 1 -
+    map."""
     shares = []
     for percentile in percentiles:
         for sign, maps in ((-1, heatmaps), (1, 1 - heatmaps)):
@@ -307,34 +369,47 @@ def road_combined(run, heatmaps, percentiles):
 
 @pytest.mark.slow
 def test_arcc2026_is_the_libraries_class_but_for_a_pixel():
-    """Without noise. A percentile's pixels may be one more than the rounded fraction. The library scales a map at the
-    layer, enlarges it and scales it again."""
+    """Without noise. A percentile's pixels may be one more than the rounded fraction. The library
+    scales a map at the layer, enlarges it and scales it again."""
     zero, found = "metric.arcc.params.noise=0", []
     for change, same in ((without_ties, ranked), (as_it_is, by_range)):
         run = measured("arcc2026", "grad_cam", "scenes_resnet", change, FEW, zero)
         maps = same(enlarged(by_range(relu(run.raw)), run)).numpy()
         again = by_range(enlarged(by_range(relu(raw_of_kept(run, maps))), run)).numpy()
         coherency, complexity = coherency_of(maps, again), maps.mean((1, 2))
-        road = np.clip(2 * road_combined(run, maps, [100 * each for each in run.params("arcc")["fractions"]]), 0, 1)
+        road = np.clip(
+            2 * road_combined(run, maps, [100 * each for each in run.params("arcc")["fractions"]]),
+            0,
+            1,
+        )
         theirs = 3 / (1 / (coherency + 1e-8) + 1 / (1 - complexity + 1e-8) + 1 / (road + 1e-8))
         found.append(differ(run.values["arcc"], theirs))
     assert found[0] < 1e-3
-    assert 1e-3 < found[1] < 0.02  # where ReLU makes many pixels 0, a percentile removes all of them
+    assert (
+        1e-3 < found[1] < 0.02
+    )  # where ReLU makes many pixels 0, a percentile removes all of them
 
 
 def test_latec2024s_sparseness_and_complexity_are_quantuss():
-    """Quantus adds 1e-7 to each pixel before it takes the Gini index: 1e-7 n over the map's sum. LATEC scales the
-    enlarged map by its range."""
+    """Quantus adds 1e-7 to each pixel before it takes the Gini index: 1e-7 n over the map's sum.
+    LATEC scales the enlarged map by its range."""
     run = measured("latec2024", "xgrad_cam", "scenes_vgg", as_it_is, "metric=[entropy,gini]")
     maps = by_range(enlarged(relu(run.raw), run)).flatten(1).numpy()
     values = np.sort(maps + 1e-7, 1)
     ranks = 2 * np.arange(1, values.shape[1] + 1) - values.shape[1] - 1
-    assert differ(run.values["gini"], (ranks * values).sum(1) / (values.shape[1] * values.sum(1))) < 1e-5
-    assert differ(run.values["entropy"], stats.entropy(maps / maps.sum(1, keepdims=True), axis=1)) < ROUNDING
+    assert (
+        differ(run.values["gini"], (ranks * values).sum(1) / (values.shape[1] * values.sum(1)))
+        < 1e-5
+    )
+    assert (
+        differ(run.values["entropy"], stats.entropy(maps / maps.sum(1, keepdims=True), axis=1))
+        < ROUNDING
+    )
 
 
 def test_wsol2020_counts_boxes_and_pixels_as_the_code():
-    """On 8 bits and OpenCV's contours: test_localization_loops.py has what wsolevaluation itself printed."""
+    """On 8 bits and OpenCV's contours: test_localization_loops.py has what wsolevaluation itself
+    printed."""
     run = measured("wsol2020")
     assert run.params("max_box_acc_v2") == ab.metrics.get("max_box_acc_v2").params
     scores = by_range(enlarged(run.raw, run, "bicubic")).numpy()
@@ -350,7 +425,8 @@ def test_wsol2020_counts_boxes_and_pixels_as_the_code():
 
 
 def test_xgradcam2020_has_the_axioms_of_brute_force():
-    """Each channel set to zero, at the layer of the embedded network; the authors' weights with their 1e-6."""
+    """Each channel set to zero, at the layer of the embedded network; the authors' weights with
+    their 1e-6."""
     run = measured("xgradcam2020")
     trace = run.explanation.trace
     F, g = trace.activations, trace.gradients
@@ -361,5 +437,8 @@ def test_xgradcam2020_has_the_axioms_of_brute_force():
     drops = trace.scores[:, None] - torch.stack(scores, 1)
     sensitivity = ((drops - totals).abs().sum(1) / drops.abs().sum(1)).numpy()
     conservation = ((trace.scores - totals.sum(1)).abs() / trace.scores.abs()).numpy()
-    found = differ(run.values["sensitivity_error"], sensitivity), differ(run.values["conservation_error"], conservation)
+    found = (
+        differ(run.values["sensitivity_error"], sensitivity),
+        differ(run.values["conservation_error"], conservation),
+    )
     assert max(found) < 1e-6

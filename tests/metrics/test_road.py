@@ -22,7 +22,10 @@ from axiom_bench.testing.other_device import OtherDevice
 from tests.metrics.build import close, functions, picture
 
 road_combined, road_lerf, road_morf = functions("road_combined", "road_lerf", "road_morf")
-NEIGHBOURS = {2: {1: 1 / 6, 2: 1 / 12}, 3: {1: 1 / 14, 2: 1 / 28, 3: 1 / 56}}  # by how many axes they differ on
+NEIGHBOURS = {
+    2: {1: 1 / 6, 2: 1 / 12},
+    3: {1: 1 / 14, 2: 1 / 28, 3: 1 / 56},
+}  # by how many axes they differ on
 
 
 def direct(image: NDArray[np.float64], hole: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -32,8 +35,15 @@ def direct(image: NDArray[np.float64], hole: NDArray[np.bool_]) -> NDArray[np.fl
     steps = [step for step in product((-1, 0, 1), repeat=hole.ndim) if any(step)]
     rows, columns, weights, right = [], [], [], np.zeros((len(missing), len(image)))
     for i, place in enumerate(missing.tolist()):
-        around = [(tuple(np.add(place, step).tolist()), NEIGHBOURS[hole.ndim][np.abs(step).sum()]) for step in steps]
-        inside = [(at, weight) for at, weight in around if all(map(range.__contains__, map(range, hole.shape), at))]
+        around = [
+            (tuple(np.add(place, step).tolist()), NEIGHBOURS[hole.ndim][np.abs(step).sum()])
+            for step in steps
+        ]
+        inside = [
+            (at, weight)
+            for at, weight in around
+            if all(map(range.__contains__, map(range, hole.shape), at))
+        ]
         entries = [(i, sum(weight for _, weight in inside))]
         for at, weight in inside:
             if at in number:
@@ -61,7 +71,9 @@ def ordered(kind: str, height: int, width: int) -> torch.Tensor:
     if kind == "ramp":
         return torch.linspace(0, 1, height * width).view(1, height, width)
     coarse = torch.rand(1, 1, 5, 5, generator=draw)
-    return functional.interpolate(coarse, size=(height, width), mode="bilinear", align_corners=False)[0]
+    return functional.interpolate(
+        coarse, size=(height, width), mode="bilinear", align_corners=False
+    )[0]
 
 
 @pytest.mark.parametrize("kind", ["smooth", "noise", "ramp"])
@@ -72,14 +84,18 @@ def test_imputation_equals_a_direct_solve(kind, first, size):
     images = (images - images.mean()) / images.std()  # smooth on a large scale, as photographs
     images = images + noise(1, 3, *size, seed=2)
     ranks = pixel_ranks(Explanation(heatmap=ordered(kind, *size)), first)
-    holes = torch.cat([ranks < round(fraction * ranks.numel()) for fraction in (0.1, 0.5, 0.9, 0.99)])
+    holes = torch.cat(
+        [ranks < round(fraction * ranks.numel()) for fraction in (0.1, 0.5, 0.9, 0.99)]
+    )
     for filled, hole in zip(impute(images.expand(4, -1, -1, -1), holes), holes, strict=True):
         close(filled, direct(images[0].double().numpy(), hole.numpy()), atol=1e-3, rtol=0)
 
 
 @given(st.integers(0, 2**20), st.integers(3, 20), st.integers(3, 20), st.floats(0, 1))
 @settings(max_examples=30)
-def test_any_hole_is_filled_as_directly_and_within_the_range_of_observed_pixels(seed, height, width, share):
+def test_any_hole_is_filled_as_directly_and_within_the_range_of_observed_pixels(
+    seed, height, width, share
+):
     draw = torch.Generator().manual_seed(seed)
     image = torch.randn(1, 3, height, width, generator=draw, dtype=torch.float64)
     hole = torch.rand(1, height, width, generator=draw) < share
@@ -94,12 +110,20 @@ def test_any_hole_is_filled_as_directly_and_within_the_range_of_observed_pixels(
 
 @pytest.mark.parametrize("share", [0.9, pytest.param(0.7, marks=pytest.mark.slow)])
 def test_a_hole_observed_in_one_corner_only_equals_a_direct_solve(share):
-    """No norm of the error bounds a single pixel there: the hardest of ROAD's holes, at ROAD's image size."""
+    """No norm of the error bounds a single pixel there: the hardest of ROAD's holes, at ROAD's
+    image size."""
     image = functional.interpolate(noise(1, 3, 4, 4), (224, 224), mode="bicubic")
     image = (image - image.mean()) / image.std()
     diagonal = torch.arange(224.0)[:, None] + torch.arange(224.0)
-    hole = pixel_ranks(Explanation(heatmap=diagonal[None] / 446), "lowest") < round(share * 224 * 224)
-    close(impute(image, hole)[0], direct(image[0].double().numpy(), hole[0].numpy()), atol=1e-3, rtol=0)
+    hole = pixel_ranks(Explanation(heatmap=diagonal[None] / 446), "lowest") < round(
+        share * 224 * 224
+    )
+    close(
+        impute(image, hole)[0],
+        direct(image[0].double().numpy(), hole[0].numpy()),
+        atol=1e-3,
+        rtol=0,
+    )
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
@@ -113,7 +137,10 @@ def test_a_volume_equals_a_direct_solve(share):
     filled = impute(volume, hole)[0]
     close(filled, direct(volume[0].double().numpy(), hole[0].numpy()), atol=1e-4, rtol=0)
     broken = volume.clone()
-    broken[0, 0, 0, 0, 0], hole[..., :2, :2, :2] = torch.nan, False  # not beside the hole, and in its mean all the same
+    broken[0, 0, 0, 0, 0], hole[..., :2, :2, :2] = (
+        torch.nan,
+        False,
+    )  # not beside the hole, and in its mean all the same
     refilled = impute(broken, hole)[0]
     assert torch.equal(refilled[1], impute(volume, hole)[0, 1])
     assert refilled[0][hole[0]].isnan().all()
@@ -132,7 +159,8 @@ def rectangle(top: int, bottom: int, left: int, right: int, size: tuple[int, int
 
 
 def test_an_image_is_filled_the_same_in_any_batch():
-    """One is done after a few iterations, the other's hole of all pixels but one takes many more."""
+    """One is done after a few iterations, the other's hole of all pixels but one takes many
+    more."""
     images = noise(2, 3, 64, 64).cumsum(3) / 8
     holes = torch.zeros(2, 64, 64, dtype=torch.bool)
     holes[0, 3::7, 2::5] = True
@@ -178,7 +206,10 @@ def test_road_is_the_mean_over_fractions_of_imputed_images(trace, explanation, o
             (draw,) = generators(image[None], 4)
             noise = 0.3 * torch.randn(image.shape, generator=draw, dtype=torch.float64)
             holes = [ranks[row] < round(share * 144) for share in (0.2, 0.5, 0.8)]
-            filled = [torch.from_numpy(direct(image.numpy(), hole.numpy())) + noise * hole for hole in holes]
+            filled = [
+                torch.from_numpy(direct(image.numpy(), hole.numpy())) + noise * hole
+                for hole in holes
+            ]
             rows.append(confidence(trace.forward(torch.stack(filled)), target.expand(3), output))
         close(actual[curve], torch.stack(rows), 1e-5, 1e-5)
         close(actual[f"road_{curve}"], torch.stack(rows).mean(1), 1e-5, 1e-5)

@@ -1,4 +1,5 @@
-"""Sanity checks: similarities against scipy and by hand, randomised copies, maps that fail by design, and noise."""
+"""Sanity checks: similarities against scipy and by hand, randomised copies, maps that fail by
+design, and noise."""
 
 import copy
 import itertools
@@ -15,11 +16,24 @@ from axiom_bench.cutting.numerics import generators
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.model_parameter_randomisation_efficient import histogram_entropy
 from axiom_bench.metrics.shared.cells import enlarged
-from axiom_bench.metrics.shared.randomised import fully_randomised, layers_top_down, randomised, reinitialised
+from axiom_bench.metrics.shared.randomised import (
+    fully_randomised,
+    layers_top_down,
+    randomised,
+    reinitialised,
+)
 from axiom_bench.metrics.shared.similarity import pearson, spearman, ssim
 from tests.metrics.build import close, explained, functions, status, statuses, tensor
 
-mpr, efficient, smooth, random_logit, explanation_sensitivity, local_lipschitz, relative_stability = functions(
+(
+    mpr,
+    efficient,
+    smooth,
+    random_logit,
+    explanation_sensitivity,
+    local_lipschitz,
+    relative_stability,
+) = functions(
     "model_parameter_randomisation",
     "model_parameter_randomisation_efficient",
     "model_parameter_randomisation_smooth",
@@ -41,13 +55,19 @@ def test_correlations_are_scipys():
     second[1] = second[1].round()  # ties
     for row in range(3):
         a, b = first[row].flatten().numpy(), second[row].flatten().numpy()
-        assert float(pearson(first, second)[row]) == pytest.approx(stats.pearsonr(a, b).statistic, abs=1e-14)
+        assert float(pearson(first, second)[row]) == pytest.approx(
+            stats.pearsonr(a, b).statistic, abs=1e-14
+        )
         scaled = np.round(a / np.abs(a).max(), 6)
-        assert float(spearman(first, second)[row]) == pytest.approx(stats.spearmanr(scaled, b).statistic, abs=1e-14)
+        assert float(spearman(first, second)[row]) == pytest.approx(
+            stats.spearmanr(scaled, b).statistic, abs=1e-14
+        )
 
 
 def test_ssim_is_a_loop_over_windows():
-    first, second = (raw.abs() / raw.abs().amax((1, 2), keepdim=True) for raw in maps(1, (2, 15, 13)))
+    first, second = (
+        raw.abs() / raw.abs().amax((1, 2), keepdim=True) for raw in maps(1, (2, 15, 13))
+    )
     line = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
     window, C1, C2 = np.outer(line, line) / np.outer(line, line).sum(), 0.01**2, 0.03**2
     for row in range(2):
@@ -57,7 +77,9 @@ def test_ssim_is_a_loop_over_windows():
             ma, mb = (window * a).sum(), (window * b).sum()
             va, vb = (window * (a - ma) ** 2).sum(), (window * (b - mb) ** 2).sum()
             cov = (window * (a - ma) * (b - mb)).sum()
-            values.append((2 * ma * mb + C1) * (2 * cov + C2) / ((ma**2 + mb**2 + C1) * (va + vb + C2)))
+            values.append(
+                (2 * ma * mb + C1) * (2 * cov + C2) / ((ma**2 + mb**2 + C1) * (va + vb + C2))
+            )
         assert float(ssim(first, second)[row]) == pytest.approx(np.mean(values), abs=1e-13)
 
 
@@ -86,7 +108,8 @@ def test_what_rounding_leaves_of_a_constant_map_correlates_with_nothing():
 
 
 class Crossed(nn.Module):
-    """Layers registered in another order than they are run in, one that holds a parameter of its own, one unused."""
+    """Layers registered in another order than they are run in, one that holds a parameter of its
+    own, one unused."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,7 +120,9 @@ class Crossed(nn.Module):
         self.unused = nn.Linear(2, 2)
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.last(torch.relu(self.second(self.first(images + self.offset))).flatten(1))
+        logits: Tensor = self.last(
+            torch.relu(self.second(self.first(images + self.offset))).flatten(1)
+        )
         return logits
 
 
@@ -125,7 +150,9 @@ def parameters(model: nn.Module) -> dict[str, Tensor]:
 
 def changed(before: dict[str, Tensor], model: nn.Module) -> set[str]:
     return {
-        name.rpartition(".")[0] for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])
+        name.rpartition(".")[0]
+        for name, tensor in model.state_dict().items()
+        if not torch.equal(tensor, before[name])
     }
 
 
@@ -140,10 +167,14 @@ def test_cascading_goes_on_where_independent_starts_anew(crossed):
         for model in (cascading[stage], independent[stage]):
             assert not model.training
             drawn = cascading[-1].get_submodule(layers[stage])._parameters
-            torch.testing.assert_close(model.get_submodule(layers[stage])._parameters, drawn, rtol=0, atol=0)
+            torch.testing.assert_close(
+                model.get_submodule(layers[stage])._parameters, drawn, rtol=0, atol=0
+            )
     assert changed(before, crossed) == set()
     assert crossed.training
-    assert all(parameter.requires_grad and parameter.grad is None for parameter in crossed.parameters())
+    assert all(
+        parameter.requires_grad and parameter.grad is None for parameter in crossed.parameters()
+    )
     assert not any(module._forward_pre_hooks for module in crossed.modules())
 
 
@@ -157,7 +188,11 @@ def test_groups_of_nearly_equal_count_and_at_most_one_for_each_layer(crossed):
 def test_copies_share_what_was_not_drawn_and_each_other_draws(crossed):
     first, second = randomised(crossed, IMAGE, "cascading", 2, seed=0)
     assert first.offset.data_ptr() == crossed.offset.data_ptr() != second.offset.data_ptr()
-    assert first.last.weight.data_ptr() == second.last.weight.data_ptr() != crossed.last.weight.data_ptr()
+    assert (
+        first.last.weight.data_ptr()
+        == second.last.weight.data_ptr()
+        != crossed.last.weight.data_ptr()
+    )
 
 
 def test_a_draw_depends_on_seed_and_name_alone(crossed):
@@ -168,11 +203,15 @@ def test_a_draw_depends_on_seed_and_name_alone(crossed):
     alone = reinitialised(copy.deepcopy(crossed).float(), ["first"], seed=0)
     assert all_layers.first.weight.dtype == torch.float64
     torch.testing.assert_close(all_layers.first.weight, alone.first.weight.double(), rtol=0, atol=0)
-    assert not torch.equal(reinitialised(crossed, ["first"], seed=1).first.weight, all_layers.first.weight)
+    assert not torch.equal(
+        reinitialised(crossed, ["first"], seed=1).first.weight, all_layers.first.weight
+    )
     reach = 1 / np.sqrt(27)  # of torch's own initialisation: uniform, kaiming with a = sqrt(5)
     assert float(all_layers.first.weight.abs().max()) <= reach
     assert torch.equal(all_layers.second.running_mean, torch.zeros(4, dtype=torch.float64))
-    assert float(all_layers.offset.std(correction=0)) < 10 * float(crossed.offset.detach().std(correction=0))
+    assert float(all_layers.offset.std(correction=0)) < 10 * float(
+        crossed.offset.detach().std(correction=0)
+    )
 
 
 class Gained(nn.Conv2d):
@@ -197,7 +236,9 @@ class Gained(nn.Conv2d):
 def test_a_reset_that_leaves_a_parameter_in_place_is_not_all(layer, dtype):
     torch.manual_seed(0)
     model = nn.Sequential(layer(), nn.Flatten()).to(dtype).eval()
-    names = [name for name, module in model.named_modules() if list(module.parameters(recurse=False))]
+    names = [
+        name for name, module in model.named_modules() if list(module.parameters(recurse=False))
+    ]
     before, drawn = dict(model.named_parameters()), reinitialised(model, names, seed=0)
     for name, parameter in drawn.named_parameters():
         assert not torch.equal(parameter, before[name]), name
@@ -222,7 +263,9 @@ def test_what_a_reset_makes_constant_stays_so():
 
 def edges(trace: ab.Trace) -> ab.Map:
     """A map of the image alone, which no model changes."""
-    return ab.Map(torch.from_numpy(ndimage.laplace(trace.images.mean(1).cpu().numpy(), axes=(1, 2))))
+    return ab.Map(
+        torch.from_numpy(ndimage.laplace(trace.images.mean(1).cpu().numpy(), axes=(1, 2)))
+    )
 
 
 def test_a_map_of_the_image_alone_fails_every_sanity_check(trace):
@@ -248,7 +291,9 @@ def maps_of(model: nn.Module, trace: ab.Trace, images: Tensor) -> Tensor:
 def test_randomisation_is_the_mean_over_models_that_one_makes_by_hand(trace, explanation, order):
     answer = mpr(explanation, order, stages=2, similarity="pearson", seed=3)
     models = randomised(trace.cut_model.model, trace.images[:1], order, 2, seed=3)
-    expected = [pearson(explanation.raw_map, maps_of(model, trace, trace.images)) for model in models]
+    expected = [
+        pearson(explanation.raw_map, maps_of(model, trace, trace.images)) for model in models
+    ]
     close(answer["model_parameter_randomisation"], sum(expected) / 2, atol=1e-10)
     close(answer["randomisation"], torch.stack(expected, dim=1), atol=1e-10)
     assert (answer["model_parameter_randomisation"] < 0.9).all()
@@ -265,7 +310,8 @@ def test_models_are_made_once_for_a_cut(trace, explanation, monkeypatch):
 
 
 def test_two_empty_pictures_are_not_alike(trace, explanation):
-    """Their SSIM is 1, which would say that a map that shows nothing doesn't depend on the class."""
+    """Their SSIM is 1, which would say that a map that shows nothing doesn't depend on the
+    class."""
 
     def shown(*empty: int) -> Explanation:
         def method(trace: ab.Trace) -> ab.Map:
@@ -276,10 +322,18 @@ def test_two_empty_pictures_are_not_alike(trace, explanation):
         return replace(explained(trace, method), others=explanation.others)
 
     for name in ("random_logit", "model_parameter_randomisation", "class_correlation"):
-        first = {kind: statuses(name, shown(0), similarity=kind)[name][0] for kind in ("ssim", "spearman")}
+        first = {
+            kind: statuses(name, shown(0), similarity=kind)[name][0]
+            for kind in ("ssim", "spearman")
+        }
         assert first == {"ssim": "zero_map", "spearman": "ok"}  # the latter of signed raw maps
-    for kind, expected in (("ssim", ("zero_map", "zero_map", "ok", "constant_map")), ("pearson", ("ok",) * 4)):
-        assert statuses("class_correlation", shown(0, 1, 4), similarity=kind) == {"class_correlation": expected}
+    for kind, expected in (
+        ("ssim", ("zero_map", "zero_map", "ok", "constant_map")),
+        ("pearson", ("ok",) * 4),
+    ):
+        assert statuses("class_correlation", shown(0, 1, 4), similarity=kind) == {
+            "class_correlation": expected
+        }
 
 
 def test_random_logit_explains_another_class_of_the_images_own_choice(trace, explanation):
@@ -296,11 +350,17 @@ def test_random_logit_explains_another_class_of_the_images_own_choice(trace, exp
     close(actual, ssim(explanation.heatmap, ab.heatmap(raw, (12, 12))), atol=1e-10)
     for seed in range(30):
         random_logit(replace(explanation, method=watched), seed=seed)
-    assert {int(targets[0]) for targets in chosen} == {1, 2, 3, 4}  # every class but the explained one, 0
+    assert {int(targets[0]) for targets in chosen} == {
+        1,
+        2,
+        3,
+        4,
+    }  # every class but the explained one, 0
 
 
 def test_entropy_by_hand():
-    """Four values in three bins of [0, 3]: counts 2, 1, 1. A constant map has none; one that isn't finite, infinity."""
+    """Four values in three bins of [0, 3]: counts 2, 1, 1. A constant map has none; one that isn't
+    finite, infinity."""
     raw = tensor([[0.0, 0.5], [1.5, 3.0]], [[2, 2], [2, 2]], [[0, 1], [2, np.inf]])
     actual = histogram_entropy(Explanation(raw_map=raw, heatmap=torch.zeros(3, 2, 2)), bins=3)
     assert actual.tolist() == pytest.approx([1.5 * np.log(2), np.nan, np.inf], nan_ok=True)
@@ -318,7 +378,9 @@ def test_efficient_is_the_rise_of_the_histograms_entropy(trace, explanation):
     (model,) = randomised(trace.cut_model.model, trace.images[:1], "cascading", 1, seed=0)
     other = Explanation.of(trace, ab.Map(maps_of(model, trace, trace.images)))
     actual = efficient(explanation)
-    for row, both in enumerate(zip(enlarged(explanation).numpy(), enlarged(other).numpy(), strict=True)):
+    for row, both in enumerate(
+        zip(enlarged(explanation).numpy(), enlarged(other).numpy(), strict=True)
+    ):
         H, H_random = (stats.entropy(np.histogram(each, 100)[0]) for each in both)
         close(actual[row], (H_random - H) / H)
 
@@ -331,7 +393,9 @@ def test_a_map_that_becomes_constant_has_no_value(trace):
         return ab.Map(raw if trace.cut_model.model is model else torch.ones_like(raw))
 
     for name in ("efficient", "smooth"):
-        assert status(f"model_parameter_randomisation_{name}", explained(trace, lost)) == {"constant_map"}
+        assert status(f"model_parameter_randomisation_{name}", explained(trace, lost)) == {
+            "constant_map"
+        }
 
 
 def test_smooth_compares_means_over_noisy_images_and_the_image_itself(trace, explanation):
@@ -341,7 +405,9 @@ def test_smooth_compares_means_over_noisy_images_and_the_image_itself(trace, exp
     copies = [trace.images]
     for sample in range(samples - 1):
         draws = generators(trace.images, f"{seed} smooth {sample}")
-        normal = torch.stack([torch.randn(3, 12, 12, generator=draw, dtype=torch.float64) for draw in draws])
+        normal = torch.stack(
+            [torch.randn(3, 12, 12, generator=draw, dtype=torch.float64) for draw in draws]
+        )
         copies.append(trace.images + noise * spread * normal)
     means = [torch.stack([maps_of(each, trace, images) for images in copies]).mean(0)
              for each in (trace.cut_model.model, model)]  # fmt: skip
@@ -349,7 +415,8 @@ def test_smooth_compares_means_over_noisy_images_and_the_image_itself(trace, exp
 
 
 def nearby(trace: ab.Trace, row: int) -> Tensor:
-    """Three copies with noise, uniform in float64, each from a generator of the image and the sample."""
+    """Three copies with noise, uniform in float64, each from a generator of the image and the
+    sample."""
     image = trace.images[row]
     draws = [generators(trace.images, f"7 nearby {sample}")[row] for sample in range(3)]
     noise = [torch.rand(image.shape, generator=draw, dtype=torch.float64) for draw in draws]
@@ -363,15 +430,20 @@ def test_sensitivity_is_that_of_explanations_of_noisy_images_for_the_same_class(
         copies = nearby(trace, row)
         near = ab.trace(trace.cut_model.model, trace.layer, copies, trace.targets[row].expand(3))
         raw = (near.gradients * near.activations).sum(1)
-        moved = (raw - explanation.raw_map[row]).flatten(1).norm(dim=1) / explanation.raw_map[row].norm()
+        moved = (raw - explanation.raw_map[row]).flatten(1).norm(dim=1) / explanation.raw_map[
+            row
+        ].norm()
         close(lipschitz[row], (moved / (copies - image).flatten(1).norm(dim=1)).max(), rtol=1e-10)
         close(actual["max_sensitivity"][row], moved.max(), rtol=1e-10)
         close(actual["avg_sensitivity"][row], moved.mean(), rtol=1e-10)
 
 
 @pytest.mark.parametrize("smallest", [1e-12, 0.5])
-def test_relative_stability_is_the_largest_quotient_of_relative_changes(trace, explanation, smallest):
-    """A loop over values; with 1e-12 as Agarwal et al. define it where nothing is 0, as behind a sigmoid."""
+def test_relative_stability_is_the_largest_quotient_of_relative_changes(
+    trace, explanation, smallest
+):
+    """A loop over values; with 1e-12 as Agarwal et al. define it where nothing is 0, as behind a
+    sigmoid."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(400, 3)).double()
     trace = ab.trace(net, "1", trace.images, trace.targets % 3)
@@ -393,4 +465,6 @@ def test_relative_stability_is_the_largest_quotient_of_relative_changes(trace, e
             quotients.append([moved / each for each in by])
         expected = tensor(*quotients).amax(0)
         close([float(value[row]) for value in actual.values()], expected, rtol=1e-9)
-    assert list(actual) == [f"relative_{name}_stability" for name in ("input", "representation", "output")]
+    assert list(actual) == [
+        f"relative_{name}_stability" for name in ("input", "representation", "output")
+    ]

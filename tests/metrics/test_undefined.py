@@ -1,4 +1,5 @@
-"""Where a metric has no value: models without an answer, or of one logit; and parameters out of range."""
+"""Where a metric has no value: models without an answer, or of one logit; and parameters out of
+range."""
 
 import inspect
 from dataclasses import replace
@@ -20,7 +21,11 @@ from axiom_bench.testing.metric_checks import parts_of
 from tests.metrics.build import explained, pooled_network, status, statuses, with_copy, with_fewer
 
 OF_VERSIONS = ["ground_reliance", "object_deletion", "object_effects"]
-ASKING = [name for name in metrics.names() if inspect.isgeneratorfunction(inspect.unwrap(metrics.get(name).call.func))]
+ASKING = [
+    name
+    for name in metrics.names()
+    if inspect.isgeneratorfunction(inspect.unwrap(metrics.get(name).call.func))
+]
 WITH_SIMILARITY = [name for name in ASKING if "similarity" in metrics.get(name).params]
 
 
@@ -29,7 +34,9 @@ def each(names: list[str], key: str, values: tuple[str, ...]) -> list[tuple[str,
     return [
         (name, params)
         for name in names
-        for params in ([{key: value} for value in values] if key in metrics.get(name).params else [{}])
+        for params in (
+            [{key: value} for value in values] if key in metrics.get(name).params else [{}]
+        )
     ]
 
 
@@ -58,13 +65,17 @@ def answering_once() -> ab.Trace:
     torch.manual_seed(0)
     image = torch.randn(1, 3, 12, 12, dtype=torch.float64)
     net = pooled_network(5, Only(image)).double()
-    return with_copy(ab.cut(net, "2")).trace(image, torch.tensor([0]), interventions=[parts_of(image[0], 0)])
+    return with_copy(ab.cut(net, "2")).trace(
+        image, torch.tensor([0]), interventions=[parts_of(image[0], 0)]
+    )
 
 
 def of(trace: ab.Trace, method) -> Explanation:
     mask = torch.where(torch.arange(12) < 6, 0, -1).expand(12, 12)
     note = ab.Annotation(torch.tensor([0, 1]), torch.tensor([[0.0, 0, 6, 6], [6, 6, 12, 12]]), mask)
-    return Explanation.of(trace, method(trace), ab.Batch(trace.images, ("a",), trace.targets, (note,)), method)
+    return Explanation.of(
+        trace, method(trace), ab.Batch(trace.images, ("a",), trace.targets, (note,)), method
+    )
 
 
 def weights(trace: ab.Trace) -> Tensor:
@@ -80,7 +91,9 @@ def test_no_value_where_the_model_has_no_answer(name, params, answering_once):
     except BenchError:  # which explains one object of several
         return
     if Only.saw_another:
-        assert actual == {value: ("ok",) if value == "complexity" else ("not_finite",) for value in actual}
+        assert actual == {
+            value: ("ok",) if value == "complexity" else ("not_finite",) for value in actual
+        }
     else:
         assert ("not_finite",) not in actual.values()
 
@@ -100,7 +113,9 @@ def test_no_similarity_with_a_map_that_is_not_finite(name, params, answering_onc
 
     actual = status(name, of(answering_once, once), **{**with_fewer(name).params, **params})
     unmet = {PRECONDITIONS[need].status for need in plugins.needs_of(metrics.get(name))}
-    assert actual == {"not_finite"} or actual <= unmet  # such as one object, where several are compared
+    assert (
+        actual == {"not_finite"} or actual <= unmet
+    )  # such as one object, where several are compared
 
 
 OF_PROBABILITY = (

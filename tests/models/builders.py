@@ -15,16 +15,22 @@ INITIALISERS = [name for name in dir(nn.init) if name.endswith("_") and not name
 
 
 def build(name: str, **kwargs: object) -> nn.Module:
-    """A network of torchvision without its initialisation, which takes seconds; its memory isn't touched yet."""
-    kwargs |= {"init_weights": True} if name in ("googlenet", "inception_v3") else {}  # torchvision warns without it
+    """A network of torchvision without its initialisation, which takes seconds; its memory isn't
+    touched yet."""
+    kwargs |= (
+        {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
+    )  # torchvision warns without it
     with ExitStack() as patches:
         for initialiser in INITIALISERS:
-            patches.enter_context(mock.patch.object(nn.init, initialiser, lambda tensor, *args, **kwargs: tensor))
+            patches.enter_context(
+                mock.patch.object(nn.init, initialiser, lambda tensor, *args, **kwargs: tensor)
+            )
         return torchvision.models.get_model(name, weights=None, **kwargs).eval()
 
 
 def filled(name: str, **kwargs: object) -> nn.Module:
-    """With uniform weights that keep a signal's scale: no output is NaN, zero or the same for every image."""
+    """With uniform weights that keep a signal's scale: no output is NaN, zero or the same for every
+    image."""
     module = build(name, **kwargs)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -41,7 +47,8 @@ def filled(name: str, **kwargs: object) -> nn.Module:
 
 
 def _uniform(tensor: Tensor, generator: torch.Generator) -> Tensor:
-    """Numbers from -1 to 1; of a large tensor the first ones again and again, since to draw all takes seconds."""
+    """Numbers from -1 to 1; of a large tensor the first ones again and again, since to draw all
+    takes seconds."""
     first, *others = tensor.view(-1).split(PERIOD)
     first.uniform_(-1, 1, generator=generator)
     for part in others:

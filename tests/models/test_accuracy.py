@@ -1,4 +1,5 @@
-"""Published networks on 100 photographs: their accuracy is known, so weights, classes and preprocessing are right."""
+"""Published networks on 100 photographs: their accuracy is known, so weights, classes and
+preprocessing are right."""
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from axiom_bench.models.spec import model_config
 
 pytestmark = pytest.mark.real
 STANDARD = Preprocessing(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-# Of every sixteenth photograph, or every fourth. ResNet-50, which takes the longest, has 0.735 on all 400.
+# Of every sixteenth photograph, or every fourth. ResNet-50, which takes the longest, has 0.735 on
+# all 400.
 ACCURACY = [
     ("resnet18", 16, 0.64),
     *(
@@ -37,5 +39,7 @@ def test_top_1_accuracy(real_root, name, step, accuracy):
     items = list(batches(dataset, places, STANDARD, "label", batch_size=25))
     assert sum(len(batch) for batch in items) == len(places) == 400 // step
     with torch.inference_mode():
-        right = torch.cat([model.module(batch.images).argmax(1) == batch.targets for batch in items])
+        right = torch.cat(
+            [model.module(batch.images).argmax(1) == batch.targets for batch in items]
+        )
     assert right.float().mean().item() == pytest.approx(accuracy, abs=1.01 / len(right))

@@ -25,8 +25,17 @@ PAPER = {"alexnet": "features.12", "vgg16": "features.30", "vgg19": "features.36
 PAPER |= {"inception_v3": "Mixed_7c", "resnet101": "layer4"}
 LAYERS = PAPER | {
     **networks.LAYERS,
-    **{"resnet18": "layer4", "resnet50": "layer4", "squeezenet1_1": "features.12", "shufflenet_v2_x0_5": "conv5"},
-    **{"mobilenet_v2": "features.18", "swin_t": "norm", "vit_b_16": "encoder.layers.encoder_layer_11.ln_1"},
+    **{
+        "resnet18": "layer4",
+        "resnet50": "layer4",
+        "squeezenet1_1": "features.12",
+        "shufflenet_v2_x0_5": "conv5",
+    },
+    **{
+        "mobilenet_v2": "features.18",
+        "swin_t": "norm",
+        "vit_b_16": "encoder.layers.encoder_layer_11.ln_1",
+    },
 }
 TRAININGS = {
     f"{name}_{training}": name
@@ -42,12 +51,32 @@ PLANTED = [
 ]
 LAYERS |= dict.fromkeys(PLANTED, "features")
 OF_LIBRARIES = {  # test_networks_of_libraries.py, test_networks_of_objects.py
-    *("clip", "dinov2", "detr", "segformer", "deeplabv3_resnet50", "lraspp_mobilenet_v3_large", "fcos_resnet50_fpn"),
-    *("retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2", "ssd300_vgg16", "ssdlite320_mobilenet_v3_large"),
+    *(
+        "clip",
+        "dinov2",
+        "detr",
+        "segformer",
+        "deeplabv3_resnet50",
+        "lraspp_mobilenet_v3_large",
+        "fcos_resnet50_fpn",
+    ),
+    *(
+        "retinanet_resnet50_fpn",
+        "retinanet_resnet50_fpn_v2",
+        "ssd300_vgg16",
+        "ssdlite320_mobilenet_v3_large",
+    ),
 }
-OWN = {"own_model", "vgg16_mri", "inception_v3_five", "efficientnet_lite0"}  # code and weights below real_root
+OWN = {
+    "own_model",
+    "vgg16_mri",
+    "inception_v3_five",
+    "efficientnet_lite0",
+}  # code and weights below real_root
 REAL = Path(os.environ.get("AXIOM_BENCH_REAL", "../shared"))
-ABSENT = pytest.mark.skipif(not (REAL / "weights").is_dir(), reason=f"there are no weights in {REAL / 'weights'}")
+ABSENT = pytest.mark.skipif(
+    not (REAL / "weights").is_dir(), reason=f"there are no weights in {REAL / 'weights'}"
+)
 
 
 def compose_model(name: str, *overrides: str) -> DictConfig:
@@ -58,7 +87,10 @@ def compose_model(name: str, *overrides: str) -> DictConfig:
 
 @pytest.mark.parametrize("name", FILES)
 def test_an_entry_has_all_settings_its_own_over_those_that_it_builds_on(name):
-    own, settings = yaml.safe_load((conf_folder() / "model" / f"{name}.yaml").read_text()), model_config(name)
+    own, settings = (
+        yaml.safe_load((conf_folder() / "model" / f"{name}.yaml").read_text()),
+        model_config(name),
+    )
     names = [entry.name for entry in fields(ModelSpec)]
     assert [name for name in names if name in settings] == list(settings)
     assert {f"model.{name}" for name in names if name not in settings} <= {*RARE}
@@ -86,16 +118,26 @@ def test_python_builds_on_other_entries_as_hydra_does(name):
 
 @pytest.mark.slow
 def test_python_resolves_every_name_as_the_command_line_does(monkeypatch):
-    """Without weights those of the entry, also where they are a seed's or as built; `default` is torchvision's."""
+    """Without weights those of the entry, also where they are a seed's or as built; `default` is
+    torchvision's."""
     loaded = []
-    monkeypatch.setattr(notebook.load, "load_model", lambda settings: loaded.append(ModelSpec.of(settings)) or 1 / 0)
+    monkeypatch.setattr(
+        notebook.load, "load_model", lambda settings: loaded.append(ModelSpec.of(settings)) or 1 / 0
+    )
     monkeypatch.setenv("AXIOM_BENCH_REAL", str(REAL))
-    typed = {"user": {"architecture": "net.py:build", "weights": "own.pth"}, "timm": {"architecture": "resnet26d"}}
-    typed["clip"] = {"kwargs": {"checkpoint": "openai/clip-vit-base-patch32", "captions": ["a cat", "a dog"]}}
+    typed = {
+        "user": {"architecture": "net.py:build", "weights": "own.pth"},
+        "timm": {"architecture": "resnet26d"},
+    }
+    typed["clip"] = {
+        "kwargs": {"checkpoint": "openai/clip-vit-base-patch32", "captions": ["a cat", "a dog"]}
+    }
     for name in [*FILES, "densenet121"]:
         settings = typed.get(name, {})
         overrides = [f"model.{key}={value}" for key, value in settings.items() if key != "kwargs"]
-        composed_model = compose_model(name, *overrides, *["model.kwargs.captions=[a cat,a dog]"] * (name == "clip"))
+        composed_model = compose_model(
+            name, *overrides, *["model.kwargs.captions=[a cat,a dog]"] * (name == "clip")
+        )
         for changes in ({}, {"weights": "default"}):
             with pytest.raises(ZeroDivisionError):
                 notebook.load_model(name, **{**settings, **changes})
@@ -111,13 +153,19 @@ def test_a_training_by_name_in_python_has_its_own_weights():
 
 
 def test_refusals_in_python_say_arguments_and_settings_on_the_command_line(tmp_path):
-    tried = [{"weights": tmp_path / "a.pth"}, {"weights": None, "classes": 0}, {"architecture": "x", "weights": None}]
+    tried = [
+        {"weights": tmp_path / "a.pth"},
+        {"weights": None, "classes": 0},
+        {"architecture": "x", "weights": None},
+    ]
     for settings in tried:
         with pytest.raises(BenchError) as refusal:
             notebook.load_model("squeezenet1_1", **settings)
         assert "model." not in str(refusal.value)
         assert "null" not in str(refusal.value)
-    with pytest.raises(BenchError, match=r"set weights= to a local file, .*weights=None for random"):
+    with pytest.raises(
+        BenchError, match=r"set weights= to a local file, .*weights=None for random"
+    ):
         notebook.load_model("squeezenet1_1", weights=str(tmp_path / "a.pth"))
     with pytest.raises(BenchError, match=r"weights='as_built'"):
         notebook.load_model("user", "default", architecture="torchvision.models:squeezenet1_1")
@@ -136,19 +184,26 @@ def test_large_named_model_has_its_layer_on_the_meta_device(name):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in LAYERS]
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in LAYERS],
 )
 def test_named_model_loads_with_random_weights(name):
     loaded = load_model({**model_config(name), "weights": None})
     assert (loaded.name, loaded.layer) == (name, LAYERS[name])
-    classes = {"scenes": 10, "planted": 2, "signals": 5, "volumes": 5, "synthetic": 6}.get(name.split("_")[0], 1000)
+    classes = {"scenes": 10, "planted": 2, "signals": 5, "volumes": 5, "synthetic": 6}.get(
+        name.split("_")[0], 1000
+    )
     assert loaded.number_of_classes == classes + name.startswith("scenes_segmenter")  # the ground
 
 
 @pytest.mark.parametrize("name", ["scenes_vgg", "scenes_resnet", "synthetic_shapes_cnn"])
 def test_embedded_model_loads_with_committed_weights(name):
     loaded, of = load_model(model_config(name)), networks.KINDS[name]
-    assert (loaded.layer, loaded.weights, loaded.classes) == (LAYERS[name], f"{name}.safetensors", of.classes)
+    assert (loaded.layer, loaded.weights, loaded.classes) == (
+        LAYERS[name],
+        f"{name}.safetensors",
+        of.classes,
+    )
     assert (loaded.preprocessing.crop, loaded.preprocessing.mean) == (of.space[0], (0.5, 0.5, 0.5))
 
 
@@ -169,7 +224,9 @@ def test_a_training_is_its_network_with_other_weights(training):
     name = TRAININGS[training]
     named = {"name": training, "weights": training.removeprefix(f"{name}_")}
     settings = model_config(name)
-    assert model_config(training) == settings | named | ({"finetuned": None} if "finetuned" in settings else {})
+    assert model_config(training) == settings | named | (
+        {"finetuned": None} if "finetuned" in settings else {}
+    )
     first, loaded = load_model(model_config(name)), load_model(model_config(training))
     assert (loaded.weights, loaded.layer) == (f"{training}.safetensors", first.layer)
     assert {weights.dtype for weights in loaded.module.parameters()} == {torch.float32}
@@ -177,7 +234,9 @@ def test_a_training_is_its_network_with_other_weights(training):
 
 
 def test_a_training_that_is_not_there_is_told_with_those_that_are():
-    with pytest.raises(BenchError, match=r"no weights of scenes_vgg 'seed1000'; did you mean .*'seed1'"):
+    with pytest.raises(
+        BenchError, match=r"no weights of scenes_vgg 'seed1000'; did you mean .*'seed1'"
+    ):
         load_model({**model_config("scenes_vgg"), "weights": "seed1000"})
 
 
@@ -190,7 +249,11 @@ def test_the_network_that_was_chosen_to_break_the_axioms_says_so():
 @pytest.mark.parametrize("name", PLANTED)
 def test_planted_model_loads_with_the_weights_that_it_is_built_with(name):
     loaded, again = load_model(model_config(name)), load_model(model_config(name))
-    assert (loaded.layer, loaded.weights, loaded.classes) == ("features", "by construction", patches.CLASSES)
+    assert (loaded.layer, loaded.weights, loaded.classes) == (
+        "features",
+        "by construction",
+        patches.CLASSES,
+    )
     assert (loaded.weights_sha256, loaded.random_weights) == (again.weights_sha256, False)
     with pytest.raises(BenchError, match="no weights of planted"):
         load_model({**model_config(name), "weights": "IMAGENET1K_V1"})
@@ -200,8 +263,12 @@ def test_planted_model_loads_with_the_weights_that_it_is_built_with(name):
 def test_torchvision_names_compose_and_templates_require_architecture_and_weights():
     assert set(torchvision.models.list_models(module=torchvision.models)) <= set(model_names())
     assert load_model(compose_model("squeezenet1_0", "model.weights=null")).layer == "features.12"
-    assert compose_model("resnet101").weights == "IMAGENET1K_V1"  # a file wins over torchvision's name
-    assert classifiers()["vgg11_bn"] == "torchvision, 132.9 million parameters, weights IMAGENET1K_V1."
+    assert (
+        compose_model("resnet101").weights == "IMAGENET1K_V1"
+    )  # a file wins over torchvision's name
+    assert (
+        classifiers()["vgg11_bn"] == "torchvision, 132.9 million parameters, weights IMAGENET1K_V1."
+    )
     with pytest.raises(BenchError, match="no model 'vgg11bn'; did you mean 'vgg11_bn'"):
         model_config("vgg11bn")
     with pytest.raises(BenchError, match=r"architecture, weights must be given"):
@@ -216,7 +283,10 @@ def test_a_name_of_timm_is_a_network_as_torchvisions_are():
         loaded = load_model(compose_model(name, "model.weights=null"))
         assert (loaded.name, loaded.layer, loaded.reshape) == (name, "blocks.5.norm1", "tokens")
         assert (loaded.preprocessing.crop, loaded.number_of_classes) == (160, 1000)
-    assert (model_config("vgg11")["source"], model_config("resnet26d")["source"]) == ("torchvision", "timm")
+    assert (model_config("vgg11")["source"], model_config("resnet26d")["source"]) == (
+        "torchvision",
+        "timm",
+    )
     assert "test_vit" not in model_names()
 
 
@@ -224,7 +294,9 @@ def test_a_name_near_one_of_timm_is_suggested():
     pytest.importorskip("timm")
     with pytest.raises(BenchError, match=r"no model 'tset_vit'; did you mean .*'test_vit'"):
         compose_model("tset_vit")
-    with pytest.raises(BenchError, match=r"no model 'zzzzqq'; there are \d+: alexnet, .*densenet121") as refusal:
+    with pytest.raises(
+        BenchError, match=r"no model 'zzzzqq'; there are \d+: alexnet, .*densenet121"
+    ) as refusal:
         notebook.load_model("zzzzqq")
     assert len(str(refusal.value)) < 300
 
@@ -232,7 +304,9 @@ def test_a_name_near_one_of_timm_is_suggested():
 def test_without_timm_an_unknown_name_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(spec, "timm_networks", frozenset)
     for unknown in (compose_model, notebook.load_model):
-        with pytest.raises(BenchError, match=r"no model 'test_vit'.* timm needs timm: pip install '\.\[timm\]' in"):
+        with pytest.raises(
+            BenchError, match=r"no model 'test_vit'.* timm needs timm: pip install '\.\[timm\]' in"
+        ):
             unknown("test_vit")
 
 
@@ -248,7 +322,11 @@ def test_a_vision_transformer_of_torchvision_is_built_for_the_images_of_its_weig
 @ABSENT
 def test_own_model_composes_and_loads():
     loaded = load_model(compose_model("own_model"))
-    assert (loaded.layer, loaded.number_of_classes, loaded.classes[-1]) == ("features.12", 10, "n03888257")
+    assert (loaded.layer, loaded.number_of_classes, loaded.classes[-1]) == (
+        "features.12",
+        10,
+        "n03888257",
+    )
     assert (loaded.preprocessing.resize, loaded.preprocessing.crop) == ((144, 144), 128)
     assert load_model(compose_model("own_model", "model.layer=last_relu")).layer == "features.11"
 
@@ -263,7 +341,9 @@ def test_own_model_composes_and_loads():
         ("efficientnet_lite0", "_bn1", 1000, (224, 224), (-127 / 128, 1)),
     ],
 )
-def test_networks_of_other_sources_have_their_layer_and_preprocessing(name, layer, classes, size, values):
+def test_networks_of_other_sources_have_their_layer_and_preprocessing(
+    name, layer, classes, size, values
+):
     loaded = load_model(compose_model(name))
     assert (loaded.layer, loaded.number_of_classes) == (layer, classes)
     assert loaded.preprocessing.size == size

@@ -28,7 +28,11 @@ class Residual(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.first, self.second, self.relu = conv(channels, channels), conv(channels, channels), nn.ReLU(inplace=True)
+        self.first, self.second, self.relu = (
+            conv(channels, channels),
+            conv(channels, channels),
+            nn.ReLU(inplace=True),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.relu(self.second(self.relu(self.first(x))) + x)
@@ -62,8 +66,12 @@ class Functional(nn.Module):
 
 
 def vgg() -> nn.Sequential:
-    features = nn.Sequential(conv(3, 4), nn.ReLU(True), nn.MaxPool2d(2), conv(4, 8), nn.ReLU(True), nn.MaxPool2d(2))
-    return nn.Sequential(features, nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Dropout(), nn.Linear(72, 5))
+    features = nn.Sequential(
+        conv(3, 4), nn.ReLU(True), nn.MaxPool2d(2), conv(4, 8), nn.ReLU(True), nn.MaxPool2d(2)
+    )
+    return nn.Sequential(
+        features, nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Dropout(), nn.Linear(72, 5)
+    )
 
 
 def resnet() -> nn.Sequential:
@@ -89,14 +97,28 @@ def idle() -> nn.Module:
 @pytest.mark.parametrize(
     ("network", "default", "last_relu"),
     [
-        (vgg(), "0.5", "0.4"),  # the pool, not the container of the first layer, the adaptive pool or the dropout
+        (
+            vgg(),
+            "0.5",
+            "0.4",
+        ),  # the pool, not the container of the first layer, the adaptive pool or the dropout
         (resnet(), "1", "1"),  # the stage: the last output of the ReLU that is called four times
         (Functional(), "body.3", "body.3"),  # the last weight matrix makes features, not scores
         (squeezenet(), "1", None),  # not the maps of classes
         (fully_convolutional(), "3", "3"),
-        (nn.Sequential(nn.Sequential(conv(3, 4)), *head(4)), "0.0", None),  # not the container of the first layer
+        (
+            nn.Sequential(nn.Sequential(conv(3, 4)), *head(4)),
+            "0.0",
+            None,
+        ),  # not the container of the first layer
         (Tokens(stem=4, tokens=2), "patches", None),
-        (nn.Sequential(conv(3, 4), nn.MaxPool2d(16), nn.ZeroPad2d(1), nn.Conv2d(4, 4, 3), *head(4)), "0", None),
+        (
+            nn.Sequential(
+                conv(3, 4), nn.MaxPool2d(16), nn.ZeroPad2d(1), nn.Conv2d(4, 4, 3), *head(4)
+            ),
+            "0",
+            None,
+        ),
     ],
 )
 def test_default_and_last_relu(network, default, last_relu):
@@ -117,7 +139,11 @@ def test_default_and_last_relu(network, default, last_relu):
         (resnet(), "4", r"'4' gives \(1, 5\), not maps .* as '1' is"),
         (resnet(), "2", r"'2' gives \(1, 4, 1, 1\), not maps"),
         (idle(), "idle", "'idle' isn't called"),
-        (nn.Sequential(conv(3, 4), nn.Flatten(2)), "0", r"Sequential returns shape \(1, 4, 256\) .*, not scores"),
+        (
+            nn.Sequential(conv(3, 4), nn.Flatten(2)),
+            "0",
+            r"Sequential returns shape \(1, 4, 256\) .*, not scores",
+        ),
     ],
 )
 def test_layers_that_are_refused(network, layer, message):
@@ -133,7 +159,9 @@ def test_named_layer_and_second_name_of_a_shared_module():
 
 def test_a_network_of_bands_is_told_how_it_gets_them():
     network = nn.Sequential(conv(4, 4), nn.ReLU(), *head(4))
-    with pytest.raises(BenchError, match=r"images of 4 channels, and pictures have 3.*\(4, H, W\).*data=arrays"):
+    with pytest.raises(
+        BenchError, match=r"images of 4 channels, and pictures have 3.*\(4, H, W\).*data=arrays"
+    ):
         layers.record(network, (16, 16))
 
 
@@ -182,7 +210,11 @@ class ByClassToken(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.patches, self.token = nn.Conv2d(3, 8, 4, 4), nn.Parameter(torch.rand(1, 1, 8))
-        self.blocks, self.norm, self.fc = nn.Sequential(Block(), Block()), nn.LayerNorm(8), nn.Linear(8, 5)
+        self.blocks, self.norm, self.fc = (
+            nn.Sequential(Block(), Block()),
+            nn.LayerNorm(8),
+            nn.Linear(8, 5),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.patches(x).flatten(2).transpose(1, 2)
@@ -220,13 +252,20 @@ class Grids(ByMean):
 
 @pytest.mark.parametrize(
     ("network", "layer"),
-    [(ByClassToken(), "blocks.1.before"), (ByMean(), "norm"), (ByPooling(), "norm"), (Grids(), "norm")],
+    [
+        (ByClassToken(), "blocks.1.before"),
+        (ByMean(), "norm"),
+        (ByPooling(), "norm"),
+        (Grids(), "norm"),
+    ],
 )
 def test_a_transformer_has_a_default_layer_and_its_maps(network, layer):
     torch.manual_seed(0)
     network.double()
     images = torch.rand(2, 3, 16, 16, dtype=torch.float64)
-    with pytest.warns(UserWarning, match=rf"layer '{layer}' returns tokens, which become maps \(reshape=tokens\)"):
+    with pytest.warns(
+        UserWarning, match=rf"layer '{layer}' returns tokens, which become maps \(reshape=tokens\)"
+    ):
         maps = ab.explain(network, images=images, methods=["grad_cam"])
     assert maps.layer == layer
     trace = ab.trace(network, layer, images, [0, 1], reshape="tokens")
@@ -246,14 +285,19 @@ def test_a_transformer_has_a_default_layer_and_its_maps(network, layer):
             handle.remove()
 
     with torch.no_grad():
-        expected = torch.stack([network(images)[[0, 1], [0, 1]] - without(channel) for channel in range(8)], 1)
+        expected = torch.stack(
+            [network(images)[[0, 1], [0, 1]] - without(channel) for channel in range(8)], 1
+        )
     torch.testing.assert_close(trace.ablation_drops, expected, rtol=1e-9, atol=1e-12)
     assert trace.ablation_drops.abs().max() > 1e-3
 
 
 def test_tokens_that_fill_no_grid_need_one():
     network, images = ByMean(), torch.rand(1, 3, 13, 18)
-    with pytest.raises(BenchError, match=r"12 tokens of an image of 13x18 pixels fill no grid .*set reshape to their"):
+    with pytest.raises(
+        BenchError,
+        match=r"12 tokens of an image of 13x18 pixels fill no grid .*set reshape to their",
+    ):
         ab.explain(network, images=images)
     assert ab.explain(network, images=images, methods=["grad_cam"], reshape=(3, 4)).layer == "norm"
 
@@ -264,7 +308,8 @@ class Concatenation(nn.Module):
 
 
 class Mixed(nn.Module):
-    """Two branches and their concatenation, a module or in the block's forward, and what may follow it in place."""
+    """Two branches and their concatenation, a module or in the block's forward, and what may follow
+    it in place."""
 
     def __init__(self, cat: nn.Module | None, last: nn.Module | None = None) -> None:
         super().__init__()
@@ -282,12 +327,20 @@ class Branches(nn.Module):
 
     def __init__(self, shared: bool) -> None:
         super().__init__()
-        self.stem, self.one, self.fc = nn.Sequential(conv(3, 4), nn.ReLU()), conv(4, 4), nn.Linear(8, 5)
+        self.stem, self.one, self.fc = (
+            nn.Sequential(conv(3, 4), nn.ReLU()),
+            conv(4, 4),
+            nn.Linear(8, 5),
+        )
         self.other = self.one if shared else conv(4, 4)
 
     def forward(self, x: Tensor) -> Tensor:
         maps = self.stem(x)
-        return self.fc(torch.cat([self.one(maps[..., :8]).mean((2, 3)), self.other(maps[..., 8:]).mean((2, 3))], 1))
+        return self.fc(
+            torch.cat(
+                [self.one(maps[..., :8]).mean((2, 3)), self.other(maps[..., 8:]).mean((2, 3))], 1
+            )
+        )
 
 
 class First(nn.Module):
@@ -313,7 +366,10 @@ def body(*parts: nn.Module) -> nn.Sequential:
 
 NETWORKS_OF_PATHS = {
     "a concatenation": (body(Mixed(Concatenation())), "1"),
-    "a concatenation of the first block": (nn.Sequential(conv(3, 4), Mixed(Concatenation()), *head(8)), "1"),
+    "a concatenation of the first block": (
+        nn.Sequential(conv(3, 4), Mixed(Concatenation()), *head(8)),
+        "1",
+    ),
     "in the forward of a block": (body(Mixed(None)), "1"),
     "in place": (body(Mixed(None, nn.ReLU(inplace=True))), "1"),
     "a residual block": (resnet(), "1"),
@@ -340,7 +396,12 @@ class Detached(nn.Module):
 
     def __init__(self, how: str) -> None:
         super().__init__()
-        self.how, self.stem, self.mixed, self.head = how, conv(3, 4), Mixed(None), nn.Sequential(*head(8))
+        self.how, self.stem, self.mixed, self.head = (
+            how,
+            conv(3, 4),
+            Mixed(None),
+            nn.Sequential(*head(8)),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         if self.how == "numpy":
@@ -413,17 +474,22 @@ class TokensBehindMaps(nn.Module):
         return self.fc(self.norm(self.mixing(self.maps(x).flatten(2).transpose(1, 2))).mean(1))
 
 
-@pytest.mark.parametrize(("network", "layer"), [(Fused(), "two"), (Crossed(), "coarse.blocks.1.before")])
+@pytest.mark.parametrize(
+    ("network", "layer"), [(Fused(), "two"), (Crossed(), "coarse.blocks.1.before")]
+)
 def test_a_network_of_branches_has_its_last_layer_with_a_note(network, layer):
     """The layer through which everything passes is of the stem, or there is none."""
-    note = rf"branches that no late layer joins.*doesn't pass through the layer '{re.escape(layer)}'"
+    note = (
+        rf"branches that no late layer joins.*doesn't pass through the layer '{re.escape(layer)}'"
+    )
     with pytest.warns(UserWarning, match=note):
         maps = ab.explain(network, images=torch.rand(1, 3, 16, 16), methods=["grad_cam"])
     assert maps.layer == layer
 
 
 def test_a_large_head_makes_no_layer_early():
-    """Everything passes through the last map, before which few of the parameters lie, and no note is of branches."""
+    """Everything passes through the last map, before which few of the parameters lie, and no note
+    is of branches."""
     head = nn.Sequential(nn.Flatten(), nn.Linear(1024, 300), nn.ReLU(), nn.Linear(300, 5))
     for network, layer in (
         (nn.Sequential(conv(3, 4), nn.Sequential(conv(4, 4), nn.ReLU()), head), "1"),
@@ -438,7 +504,9 @@ def test_tokens_of_a_block_behind_the_last_map_are_the_default(mixing, layer):
     network = TokensBehindMaps(mixing)
     assert choose(network) == layer
     notes = layers.default_notes(layer, layers.record(network, (16, 16)))
-    assert [("tokens" in note, "branches" in note) for note in notes] == [(True, False)] * (layer == "norm")
+    assert [("tokens" in note, "branches" in note) for note in notes] == [(True, False)] * (
+        layer == "norm"
+    )
 
 
 def test_a_refusal_names_a_layer_of_tokens_that_works():
@@ -469,7 +537,8 @@ def test_tokens_of_windows_are_no_tokens_of_the_image():
 
 
 class Copies(nn.Module):
-    """Runs its part on an image and its mirror image as one batch. named: whether the part is a module of its own."""
+    """Runs its part on an image and its mirror image as one batch. named: whether the part is a
+    module of its own."""
 
     def __init__(self, named: bool) -> None:
         super().__init__()
@@ -484,7 +553,8 @@ class Copies(nn.Module):
 
 def test_a_network_of_several_copies_is_no_transformer():
     with pytest.raises(
-        BenchError, match=r"maps of 2 images for one.*explain the part .*network\.get_submodule\('part'\)"
+        BenchError,
+        match=r"maps of 2 images for one.*explain the part .*network\.get_submodule\('part'\)",
     ):
         choose(Copies(named=True))
     assert choose(Copies(named=True).get_submodule("part")) == "1"

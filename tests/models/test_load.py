@@ -64,7 +64,9 @@ TIMM = {"name": "t", "source": "timm", "architecture": "mobilenetv3_small_050", 
 
 
 def squeezenet(**settings: Any) -> LoadedModel:
-    return load_model({"name": "squeezenet1_1", "source": "torchvision", "weights": None, **settings})
+    return load_model(
+        {"name": "squeezenet1_1", "source": "torchvision", "weights": None, **settings}
+    )
 
 
 @pytest.fixture
@@ -73,7 +75,12 @@ def own_network(tmp_path):
     (tmp_path / "mine.py").write_text(OWN)
     (tmp_path / "relative.py").write_text("from .mine import build\n")
     (tmp_path / "raises.py").write_text("def build():\n    return 1\n1 / 0\n")
-    return {"name": "mine", "source": "user", "architecture": f"{tmp_path / 'mine.py'}:build", "weights": None}
+    return {
+        "name": "mine",
+        "source": "user",
+        "architecture": f"{tmp_path / 'mine.py'}:build",
+        "weights": None,
+    }
 
 
 @pytest.fixture
@@ -104,16 +111,21 @@ def test_random_weights_depend_on_the_seed_only():
 
 def test_configuration_overrides_the_preprocessing_of_the_weights():
     assert squeezenet().preprocessing == Preprocessing(256, 224, MEAN, STD, "bilinear")
-    changed = squeezenet(resize=[128, 96], crop=96, interpolation="bicubic", mean=[0.5, 0.5, 0.5]).preprocessing
+    changed = squeezenet(
+        resize=[128, 96], crop=96, interpolation="bicubic", mean=[0.5, 0.5, 0.5]
+    ).preprocessing
     assert changed == Preprocessing((128, 96), 96, (0.5, 0.5, 0.5), STD, "bicubic")
-    root = OmegaConf.create({"size": 64, "model": {"name": "s", "source": "torchvision", "weights": None}})  # Hydra's
+    root = OmegaConf.create(
+        {"size": 64, "model": {"name": "s", "source": "torchvision", "weights": None}}
+    )  # Hydra's
     root.model.merge_with({"architecture": "squeezenet1_1", "crop": "${size}"})
     assert load_model(root.model).preprocessing.crop == 64
 
 
 @pytest.mark.slow
 def test_preprocessing_of_published_weights_and_of_files(no_network, tmp_path):
-    """MobileNetV2's second weights want 232 pixels, its first 256: the standard that a file from elsewhere gets."""
+    """MobileNetV2's second weights want 232 pixels, its first 256: the standard that a file from
+    elsewhere gets."""
     state = torchvision.models.mobilenet_v2().state_dict()
     file = tmp_path / "mobilenet_v2.pth"
     torch.save(state, file)
@@ -140,17 +152,22 @@ def test_a_folder_of_published_weights_hides_no_embedded_ones(tmp_path):
 
 
 def test_failed_download_error_message(no_network):
-    message = r"squeezenet1_1 can't be downloaded .*no route.*weights_folder to .* or model\.weights=null"
+    message = (
+        r"squeezenet1_1 can't be downloaded .*no route.*weights_folder to .* or model\.weights=null"
+    )
     with pytest.raises(BenchError, match=message):
         squeezenet(weights="default")
 
 
 @pytest.mark.slow
 def test_timm_loads_in_a_process_that_has_not_imported_torchvision():
-    """timm imports it, also where its compiled operators can't be loaded beside a CPU-only torch."""
+    """timm imports it, also where its compiled operators can't be loaded beside a CPU-only
+    torch."""
     pytest.importorskip("timm", reason="the extra `timm` is not installed")
     code = f"from axiom_bench.models.load import load_model; print(load_model({TIMM}).layer)"
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
     assert process.stdout == "blocks\n", process.stderr
 
 
@@ -165,30 +182,47 @@ def test_timms_failed_download_says_what_to_do(monkeypatch):
         return create(name, pretrained=False, **kwargs)
 
     monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(BenchError, match=r"50 can't be downloaded .*no route.*weights_folder to .* or model\.weights="):
+    with pytest.raises(
+        BenchError,
+        match=r"50 can't be downloaded .*no route.*weights_folder to .* or model\.weights=",
+    ):
         load_model({**TIMM, "weights": "default"})
 
 
 @pytest.mark.slow
 def test_inception_rescales_its_input():
-    """torchvision switches it on only for weights that it loads itself; a local copy of its file needs it as well."""
+    """torchvision switches it on only for weights that it loads itself; a local copy of its file
+    needs it as well."""
     loaded = load_model({"name": "inception_v3", "source": "torchvision", "weights": None})
     assert loaded.module.transform_input
     assert "AuxLogits.fc.weight" in loaded.module.state_dict()
-    assert (loaded.layer, loaded.preprocessing.resize, loaded.preprocessing.crop) == ("Mixed_7c", 342, 299)
+    assert (loaded.layer, loaded.preprocessing.resize, loaded.preprocessing.crop) == (
+        "Mixed_7c",
+        342,
+        299,
+    )
 
 
 def test_user_network_from_a_file_and_from_a_module(own_network, tmp_path, monkeypatch):
-    loaded = load_model({**own_network, "kwargs": {"width": 6}, "classes": ["a", "b", "c"], "resize": 20})
+    loaded = load_model(
+        {**own_network, "kwargs": {"width": 6}, "classes": ["a", "b", "c"], "resize": 20}
+    )
     assert (loaded.layer, loaded.number_of_classes, loaded.classes) == ("1", 3, ("a", "b", "c"))
     assert loaded.preprocessing == Preprocessing(20, None, MEAN, STD)
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     for architecture in ("mine:build", "mine.build"):
-        by_module = load_model({**own_network, "architecture": architecture, "kwargs": {"width": 6}})
+        by_module = load_model(
+            {**own_network, "architecture": architecture, "kwargs": {"width": 6}}
+        )
         assert by_module.weights_sha256 == loaded.weights_sha256
     torch.save(loaded.module.state_dict(), tmp_path / "best.ckpt")  # another suffix
-    from_file = load_model({**own_network, "kwargs": {"width": 6}, "weights": str(tmp_path / "best.ckpt")})
-    assert (from_file.weights, state_sha256(from_file.module.state_dict())) == ("best.ckpt", loaded.weights_sha256)
+    from_file = load_model(
+        {**own_network, "kwargs": {"width": 6}, "weights": str(tmp_path / "best.ckpt")}
+    )
+    assert (from_file.weights, state_sha256(from_file.module.state_dict())) == (
+        "best.ckpt",
+        loaded.weights_sha256,
+    )
 
 
 def test_timm(monkeypatch):
@@ -208,21 +242,36 @@ def test_timm(monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"architecture": "squeezenet1_2"}, r"no torchvision classifier 'squeezenet1_2'; did you mean 'squeezenet1_1'"),
+        (
+            {"architecture": "squeezenet1_2"},
+            r"no torchvision classifier 'squeezenet1_2'; did you mean 'squeezenet1_1'",
+        ),
         ({"source": "torchvison"}, "no model source 'torchvison'; did you mean 'torchvision'"),
         ({"weight": "x.pth"}, "no model setting 'weight'; did you mean 'weights'"),
         ({"weights": "IMAGENET1K_V9"}, "did you mean 'IMAGENET1K_V1'"),
         ({"weights": "absent.pth"}, r"absent\.pth is not a file; set model\.weights"),
-        ({"weights": "default", "weights_folder": "absent"}, r"absent/squeezenet1_1\.safetensors is not a file"),
+        (
+            {"weights": "default", "weights_folder": "absent"},
+            r"absent/squeezenet1_1\.safetensors is not a file",
+        ),
         ({"weights": "???"}, r"weights must be given; set model\.weights"),
         ({"weights": "${absent}"}, "settings can't be read"),
         ({"source": None}, r"no source; set model\.source"),
         ({"crop": "large"}, "crop must be a side in pixels, 1 to 10000 or null, not 'large'"),
         ({"resize": [1, 2, 3]}, "resize must be pixels"),
-        ({"mean": [0.5, 0.5]}, "mean must be three numbers, .* or one for a network of grey images"),
-        ({"mean": [0.5]}, "1 means and 3 standard deviations; give three of each .* or ab.evaluate"),
+        (
+            {"mean": [0.5, 0.5]},
+            "mean must be three numbers, .* or one for a network of grey images",
+        ),
+        (
+            {"mean": [0.5]},
+            "1 means and 3 standard deviations; give three of each .* or ab.evaluate",
+        ),
         ({"interpolation": "cubic"}, "no interpolation 'cubic'"),
-        ({"classes": ["tench"], "kwargs": {"num_classes": 3}}, "names 1 classes, and squeezenet1_1 has 3 logits"),
+        (
+            {"classes": ["tench"], "kwargs": {"num_classes": 3}},
+            "names 1 classes, and squeezenet1_1 has 3 logits",
+        ),
         ({"kwargs": {"depth": 3}}, "can't be built with model.kwargs"),
         ({"layer": "features.13"}, "no layer 'features.13'; did you mean .*'features.12'"),
         ({"crop": 8}, "can't run on one RGB image of 8x8 pixels"),
@@ -246,23 +295,34 @@ def test_error_messages(settings, message):
         ("{folder}/mine.py", "names no function"),
         ("{folder}/mine.py:needs", r"argument: 'n'; set model\.kwargs\.n=VALUE"),
         ("{folder}/mine.py:script", "A TorchScript model can't be cut"),
-        ("{folder}/relative.py:build", r"as a part of its package, model\.architecture=.*\.relative:build, from"),
+        (
+            "{folder}/relative.py:build",
+            r"as a part of its package, model\.architecture=.*\.relative:build, from",
+        ),
         ("{folder}/mine.py:nothing", "must return an nn.Module, not an int"),
     ],
 )
 def test_user_network_error_messages(own_network, tmp_path, architecture, message):
     with pytest.raises(BenchError, match=message):
         load_model({**own_network, "architecture": architecture.format(folder=tmp_path)})
-    assert not [name for name in sys.modules if "raises" in name and name.startswith("axiom_bench_user_")]
+    assert not [
+        name for name in sys.modules if "raises" in name and name.startswith("axiom_bench_user_")
+    ]
     with pytest.raises(BenchError, match=r"no weights called 'default'; set model\.weights"):
         load_model({**own_network, "weights": "default"})
 
 
-def test_a_network_in_half_precision_one_in_place_of_a_function_and_modules_beside_the_file(own_network, tmp_path):
+def test_a_network_in_half_precision_one_in_place_of_a_function_and_modules_beside_the_file(
+    own_network, tmp_path
+):
     (tmp_path / "beside_mine.py").write_text("from mine import build\n")
-    (tmp_path / "other.py").write_text("from beside_mine import build\nhalf = lambda: build().half()\nnet = build()\n")
+    (tmp_path / "other.py").write_text(
+        "from beside_mine import build\nhalf = lambda: build().half()\nnet = build()\n"
+    )
     for name in ("half", "net"):
-        module = load_model({**own_network, "architecture": f"{tmp_path / 'other.py'}:{name}"}).module
+        module = load_model(
+            {**own_network, "architecture": f"{tmp_path / 'other.py'}:{name}"}
+        ).module
         assert {each.dtype for each in module.parameters()} == {torch.float32}
     assert module.state_dict().keys() == load_model(own_network).module.state_dict().keys()
 
@@ -278,17 +338,28 @@ def test_files_of_the_same_name_are_different_modules(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["squeezenet1_1", "mobilenet_v3_small", "shufflenet_v2_x0_5", "googlenet"])
+@pytest.mark.parametrize(
+    "name", ["squeezenet1_1", "mobilenet_v3_small", "shufflenet_v2_x0_5", "googlenet"]
+)
 def test_a_fine_tuned_network_is_built_with_the_classes_of_its_file(tmp_path, name):
     """torchvision's googlenet leaves its auxiliary heads out once it has loaded its weights."""
     tuned = filled(name, num_classes=5)
-    kept = {name: tensor for name, tensor in tuned.state_dict().items() if not name.startswith("aux")}
+    kept = {
+        name: tensor for name, tensor in tuned.state_dict().items() if not name.startswith("aux")
+    }
     torch.save({"model": kept}, tmp_path / "mine.pth")
-    settings = {"name": name, "source": "torchvision", "weights": str(tmp_path / "mine.pth"), "crop": 64}
+    settings = {
+        "name": name,
+        "source": "torchvision",
+        "weights": str(tmp_path / "mine.pth"),
+        "crop": 64,
+    }
     loaded = load_model(settings | {"classes": 5})
     assert (loaded.number_of_classes, loaded.random_weights) == (5, False)
     assert "num_classes=5, as mine.pth has it" in loaded.lines[0]
-    assert all(torch.equal(loaded.module.state_dict()[each], tensor) for each, tensor in kept.items())
+    assert all(
+        torch.equal(loaded.module.state_dict()[each], tensor) for each, tensor in kept.items()
+    )
     with pytest.raises(BenchError, match=f"model.classes names 4 classes, and {name} has 5 logits"):
         load_model(settings | {"classes": ["a", "b", "c", "d"]})
 
@@ -297,7 +368,10 @@ def test_a_last_layer_of_another_form_is_the_user_s_own_network(tmp_path):
     tuned = torchvision.models.squeezenet1_1()
     tuned.classifier[1] = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Conv2d(512, 5, 1))
     torch.save(tuned.state_dict(), tmp_path / "mine.pth")
-    message = r"classifier\.1\.weight is missing, unexpected: classifier\.1\.1\.weight.* set model=user model\.arch"
+    message = (
+        r"classifier\.1\.weight is missing, unexpected: classifier\.1\.1\.weight.* set model=user "
+        r"model\.arch"
+    )
     with pytest.raises(BenchError, match=message):
         squeezenet(weights=str(tmp_path / "mine.pth"))
 
@@ -308,14 +382,20 @@ def test_random_weights_have_as_many_classes_as_are_configured():
 
 
 @pytest.mark.parametrize("weights", [None, "as_built"])
-@pytest.mark.parametrize(("function", "is_random"), [("build", True), ("trained", False), ("beside", False)])
-def test_weights_that_a_function_has_loaded_are_not_random(own_network, weights, function, is_random):
+@pytest.mark.parametrize(
+    ("function", "is_random"), [("build", True), ("trained", False), ("beside", False)]
+)
+def test_weights_that_a_function_has_loaded_are_not_random(
+    own_network, weights, function, is_random
+):
     architecture = own_network["architecture"].replace(":build", f":{function}")
     loaded = load_model(own_network | {"architecture": architecture, "weights": weights})
     assert loaded.random_weights == (is_random and weights is None)
     assert loaded.weights == ("random, seed 0" if loaded.random_weights else "as built")
     assert loaded.weights_sha256 == state_sha256(loaded.module.state_dict())
-    assert [*loaded.lines] == [each for each in loaded.lines if "as_built" in each and not is_random]
+    assert [*loaded.lines] == [
+        each for each in loaded.lines if "as_built" in each and not is_random
+    ]
 
 
 HEAD = """
@@ -333,7 +413,8 @@ def build(names):
     ("names", "file", "expected"),
     [
         ({0: "cat", 1: "dog", 2: "cow"}, None, ("cat", "dog", "cow")),  # transformers'
-        ({0: "LABEL_0", 1: "LABEL_1", 2: "LABEL_2"}, None, None),  # what transformers writes for no name
+        # what transformers writes for no name
+        ({0: "LABEL_0", 1: "LABEL_1", 2: "LABEL_2"}, None, None),
         ({0: "cat", 1: "dog"}, None, None),  # of another head
         ({0: "cat", 1: "dog", 2: "cow"}, "golden retriever\n\n  crane bird \nn01443537 goldfish, Carassius auratus\n",
          ("golden retriever", "crane bird", "goldfish, Carassius auratus")),
@@ -342,7 +423,12 @@ def build(names):
 def test_names_of_a_user_s_classes(tmp_path, names, file, expected):
     """`model.classes` may be a file, and counts before what the network itself says."""
     (tmp_path / "net.py").write_text(HEAD)
-    config = {"name": "n", "source": "user", "architecture": f"{tmp_path / 'net.py'}:build", "weights": None}
+    config = {
+        "name": "n",
+        "source": "user",
+        "architecture": f"{tmp_path / 'net.py'}:build",
+        "weights": None,
+    }
     if file:
         (tmp_path / "names.txt").write_text(file)
         config["classes"] = str(tmp_path / "names.txt")

@@ -1,4 +1,5 @@
-"""torchvision's segmentation and detection networks, timm's and transformers', with random weights."""
+"""torchvision's segmentation and detection networks, timm's and transformers', with random
+weights."""
 
 import json
 import operator
@@ -17,17 +18,23 @@ from tests.models.builders import filled
 
 
 def images(size: int, count: int = 1, channels: int = 3) -> Tensor:
-    return torch.rand(count, channels, size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return torch.rand(
+        count, channels, size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
 
 
-def assert_drops(trace, model, layer, batch, score, channels=(0, 5, 11), rtol=1e-8, atol=1e-10, leading=1):
+def assert_drops(
+    trace, model, layer, batch, score, channels=(0, 5, 11), rtol=1e-8, atol=1e-10, leading=1
+):
     """S - S_k of some channels, against the model's passes with a hook that sets a map to zero."""
 
     def scores(channel: int | None) -> Tensor:
         def ablate(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
             output = output.clone()
             if channel is not None and output.ndim == 3:
-                output[:, leading:, channel] = 0  # of patch tokens; the class token belongs to no map
+                output[:, leading:, channel] = (
+                    0  # of patch tokens; the class token belongs to no map
+                )
             elif channel is not None:
                 output[:, channel] = 0
             return output
@@ -40,7 +47,9 @@ def assert_drops(trace, model, layer, batch, score, channels=(0, 5, 11), rtol=1e
             handle.remove()
 
     expected = torch.stack([scores(None) - scores(channel) for channel in channels], 1)
-    torch.testing.assert_close(trace.ablation_drops[:, list(channels)], expected, rtol=rtol, atol=atol)
+    torch.testing.assert_close(
+        trace.ablation_drops[:, list(channels)], expected, rtol=rtol, atol=atol
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +57,9 @@ def seeded():
     torch.manual_seed(0)
 
 
-@pytest.mark.parametrize("name", ["lraspp_mobilenet_v3_large", pytest.param("fcn_resnet50", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["lraspp_mobilenet_v3_large", pytest.param("fcn_resnet50", marks=pytest.mark.slow)]
+)
 def test_segmentation_networks_of_torchvision(name):
     model = filled(name, weights_backbone=None, num_classes=4).double()
     layer = "backbone.15" if name.startswith("lraspp") else "classifier.2"
@@ -67,7 +78,8 @@ def test_segmentation_networks_of_torchvision(name):
 
 
 def suppress_by_loop(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    """Non-maximum suppression, for a torchvision without its compiled operators: indices by falling score."""
+    """Non-maximum suppression, for a torchvision without its compiled operators: indices by falling
+    score."""
     left = scores.argsort(descending=True, stable=True)
     kept = []
     while len(left):
@@ -95,27 +107,40 @@ def test_a_detection_network_of_torchvision(monkeypatch):
     assert trace.gradients.abs().max() > 0
 
     def score(found: list[dict[str, Tensor]]) -> Tensor:
-        """The score of the detection of its class with the highest IoU, by torchvision's own IoU."""
+        """The score of the detection of its class with the highest IoU, by torchvision's own
+        IoU."""
         one = found[0]
         overlap = torchvision.ops.box_iou(detected["boxes"][:1], one["boxes"])[0]
         overlap[one["labels"] != detected["labels"][0]] = 0
         matched = len(overlap) and overlap.max() >= 0.5
-        return one["scores"][overlap.argmax()][None] if matched else torch.zeros(1, dtype=torch.float64)
+        return (
+            one["scores"][overlap.argmax()][None]
+            if matched
+            else torch.zeros(1, dtype=torch.float64)
+        )
 
     channels = trace.ablation_drops[0].argsort()[[0, 5, 10, 15]].tolist()
     least, *_, most = trace.ablation_drops[0, channels]
-    assert least < 0 < 0.5 < most  # without one channel the score rises, without another there is no detection
+    assert (
+        least < 0 < 0.5 < most
+    )  # without one channel the score rises, without another there is no detection
     assert_drops(trace, model, layer, batch, score, channels, atol=1e-12)
 
 
 def test_networks_of_timm_as_features_and_of_grey_images():
     timm = pytest.importorskip("timm")
-    grey = timm.create_model("resnet10t", pretrained=False, in_chans=1, num_classes=5).double().eval()
+    grey = (
+        timm.create_model("resnet10t", pretrained=False, in_chans=1, num_classes=5).double().eval()
+    )
     trace = ab.trace(grey, "layer4", images(64, 2, channels=1))
-    torch.testing.assert_close(trace.logits, grey(images(64, 2, channels=1)).detach(), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(
+        trace.logits, grey(images(64, 2, channels=1)).detach(), rtol=1e-10, atol=1e-10
+    )
     model = timm.create_model("resnet10t", pretrained=False, num_classes=0).double().eval()
     references = torch.randn(2, 512, dtype=torch.float64)
-    trace = ab.trace(model, "layer4", images(64, 2), [0, 1], output=ab.outputs.similarity(references))
+    trace = ab.trace(
+        model, "layer4", images(64, 2), [0, 1], output=ab.outputs.similarity(references)
+    )
     expected = nn.functional.cosine_similarity(model(images(64, 2)), references)
     torch.testing.assert_close(trace.scores, expected.detach(), rtol=1e-10, atol=1e-12)
     assert trace.cut_model.trunk_and_head.head_graph is not None
@@ -139,7 +164,9 @@ def test_networks_of_transformers(kind):
     model = model.double().eval()
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.3)
-    before_attention = [name for name, _ in model.named_modules() if name.endswith("layernorm_before")]
+    before_attention = [
+        name for name, _ in model.named_modules() if name.endswith("layernorm_before")
+    ]
     layer = before_attention[-1] if kind == "vit" else "resnet.encoder.stages.1"
     batch = images(32, 2)
     trace = ab.trace(model, layer, batch, [0, 3], reshape=reshape)
@@ -162,11 +189,21 @@ def test_networks_of_transformers(kind):
 )
 def test_transformers_have_a_default_layer(kind, layer):
     transformers = pytest.importorskip("transformers")
-    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    sizes = {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    }
     if kind == "Swin":
         sizes = {"embed_dim": 8, "depths": [1, 1], "num_heads": [2, 2], "window_size": 2}
     elif kind == "Dinov2":
-        sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_ratio": 2}
+        sizes = {
+            "hidden_size": 16,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "mlp_ratio": 2,
+        }
     config = getattr(transformers, f"{kind}Config")(
         **sizes, image_size=32, patch_size=4 if kind == "Swin" else 8, num_labels=4
     )
@@ -187,7 +224,8 @@ def test_transformers_have_a_default_layer(kind, layer):
 
 
 class Tower(nn.Module):
-    """The image tower of a CLIP as a user has it: beside the model's own class, which takes captions too."""
+    """The image tower of a CLIP as a user has it: beside the model's own class, which takes
+    captions too."""
 
     def __init__(self, clip: nn.Module) -> None:
         super().__init__()
@@ -200,9 +238,16 @@ class Tower(nn.Module):
 @pytest.fixture
 def clip():
     transformers = pytest.importorskip("transformers")
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
     vision = transformers.CLIPVisionConfig(**sizes, image_size=32, patch_size=8, projection_dim=12)
-    text = transformers.CLIPTextConfig(**sizes, vocab_size=50, bos_token_id=0, eos_token_id=49, projection_dim=12)
+    text = transformers.CLIPTextConfig(
+        **sizes, vocab_size=50, bos_token_id=0, eos_token_id=49, projection_dim=12
+    )
     config = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)
     model = transformers.CLIPModel(config).double().eval()
     for parameter in model.parameters():
@@ -224,7 +269,10 @@ def test_the_tower_of_a_clip(clip, kind):
     network, prefix, read = Tower(clip), "clip.", None
     if kind != "tower":
         transformers = pytest.importorskip("transformers")
-        network, prefix = transformers.CLIPVisionModelWithProjection(clip.config.vision_config).double().eval(), ""
+        network, prefix = (
+            transformers.CLIPVisionModelWithProjection(clip.config.vision_config).double().eval(),
+            "",
+        )
         network.load_state_dict(clip.state_dict(), strict=False)
         read = operator.attrgetter("image_embeds")
     scale = clip.logit_scale.exp().item()
@@ -243,7 +291,8 @@ def test_the_tower_of_a_clip(clip, kind):
 
 
 def test_gscore_cam_of_a_clip(clip):
-    """The channels of largest mean gradient, by CLIP's own logit of the image under each channel's mask."""
+    """The channels of largest mean gradient, by CLIP's own logit of the image under each channel's
+    mask."""
     batch = images(32, 2)
     with torch.no_grad():
         captions = clip(input_ids=CAPTIONS, pixel_values=batch).text_embeds
@@ -271,10 +320,19 @@ def checkpoint(tmp_path):
     transformers = pytest.importorskip("transformers")
     letters = [*map(chr, range(ord("a"), ord("z") + 1))]
     words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    (tmp_path / "vocab.json").write_text(json.dumps({word: place for place, word in enumerate(words)}))
+    (tmp_path / "vocab.json").write_text(
+        json.dumps({word: place for place, word in enumerate(words)})
+    )
     (tmp_path / "merges.txt").write_text("#version: 0.2\n")
-    tokenizer = transformers.CLIPTokenizer(str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt"))
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 12, "num_attention_heads": 2}
+    tokenizer = transformers.CLIPTokenizer(
+        str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt")
+    )
+    sizes = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 2,
+    }
     vision = transformers.CLIPVisionConfig(**sizes, image_size=32, patch_size=8, projection_dim=12)
     ends = {"bos_token_id": len(words) - 2, "eos_token_id": len(words) - 1}
     text = transformers.CLIPTextConfig(**sizes, **ends, vocab_size=len(words), projection_dim=12)
@@ -288,15 +346,28 @@ def checkpoint(tmp_path):
 def test_clip_by_name_scores_captions(checkpoint):
     folder, network, tokenizer = checkpoint
     captions, batch = ["a cat", "two dogs", "no one"], images(32, 2).float()
-    settings = {"resize": 32, "crop": 32, "kwargs": {"checkpoint": str(folder), "captions": captions}}
+    settings = {
+        "resize": 32,
+        "crop": 32,
+        "kwargs": {"checkpoint": str(folder), "captions": captions},
+    }
     loaded = load_model({**model_config("clip"), **settings})
     assert (loaded.classes, loaded.output.returns) == (tuple(captions), "logits")
     trace = ab.trace(loaded.module, loaded.layer, batch, [0, 2], reshape=loaded.reshape)
     with torch.no_grad():
-        expected = network(**tokenizer(captions, padding=True, return_tensors="pt"), pixel_values=batch)
+        expected = network(
+            **tokenizer(captions, padding=True, return_tensors="pt"), pixel_values=batch
+        )
     torch.testing.assert_close(trace.logits, expected.logits_per_image, rtol=1e-5, atol=1e-5)
     assert_drops(
-        trace, loaded.module, loaded.layer, batch, lambda z: z[[0, 1], [0, 2]], range(0, 16, 5), rtol=1e-4, atol=1e-5
+        trace,
+        loaded.module,
+        loaded.layer,
+        batch,
+        lambda z: z[[0, 1], [0, 2]],
+        range(0, 16, 5),
+        rtol=1e-4,
+        atol=1e-5,
     )
     with pytest.raises(ab.BenchError, match="needs captions, which are its classes"):
         load_model({**model_config("clip"), "kwargs": {"checkpoint": str(folder), "captions": []}})
@@ -304,7 +375,13 @@ def test_clip_by_name_scores_captions(checkpoint):
 
 def test_dinov2_by_name(tmp_path):
     transformers = pytest.importorskip("transformers")
-    sizes = {"hidden_size": 24, "num_hidden_layers": 12, "num_attention_heads": 2, "mlp_ratio": 2, "num_labels": 4}
+    sizes = {
+        "hidden_size": 24,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 2,
+        "mlp_ratio": 2,
+        "num_labels": 4,
+    }
     config = transformers.Dinov2Config(**sizes, image_size=56, patch_size=14)
     network = transformers.Dinov2ForImageClassification(config).eval()
     network.save_pretrained(tmp_path)
@@ -313,9 +390,23 @@ def test_dinov2_by_name(tmp_path):
     trace = ab.trace(loaded.module, loaded.layer, batch, [0, 2], reshape=loaded.reshape)
     torch.testing.assert_close(trace.logits, network(batch).logits.detach(), rtol=1e-5, atol=1e-5)
     assert trace.activations.shape == (2, 24, 4, 4)
-    assert_drops(trace, loaded.module, loaded.layer, batch, lambda z: z.logits[[0, 1], [0, 2]], rtol=1e-3, atol=1e-6)
-    assert load_model({**model_config("dinov2"), **settings, "layer": "default"}).layer == "dinov2.layernorm"
+    assert_drops(
+        trace,
+        loaded.module,
+        loaded.layer,
+        batch,
+        lambda z: z.logits[[0, 1], [0, 2]],
+        rtol=1e-3,
+        atol=1e-6,
+    )
+    assert (
+        load_model({**model_config("dinov2"), **settings, "layer": "default"}).layer
+        == "dinov2.layernorm"
+    )
     with pytest.raises(
-        ab.BenchError, match=r"no-such-folder can't be read, .*; set model.kwargs.checkpoint to a folder"
+        ab.BenchError,
+        match=r"no-such-folder can't be read, .*; set model.kwargs.checkpoint to a folder",
     ):
-        load_model({**model_config("dinov2"), "kwargs": {"checkpoint": f"{tmp_path}/no-such-folder"}})
+        load_model(
+            {**model_config("dinov2"), "kwargs": {"checkpoint": f"{tmp_path}/no-such-folder"}}
+        )

@@ -31,7 +31,8 @@ def seeded():
 
 
 def network_of(name):
-    """torchvision's, with weights and a threshold with which it finds many objects, and ours of its parts."""
+    """torchvision's, with weights and a threshold with which it finds many objects, and ours of its
+    parts."""
     side, layer = DETECTORS[name]
     network = filled(name, weights_backbone=None, score_thresh=0.02).double()
     network.transform = torchvision.models.detection.transform.GeneralizedRCNNTransform(
@@ -59,10 +60,14 @@ def test_boxes_and_logits_are_those_that_torchvision_suppresses(name, monkeypatc
     names = torchvision.models.get_model_weights(name).DEFAULT.meta["categories"]
     of_ours = [*ours.config.id2label.values()]
     probabilities = (logits.softmax(2) if ours.exclusive else logits.sigmoid())[0]
-    if "bbox_ctrness" in heads:  # FCOS ranks its boxes by this, and a class's logit is what is explained
+    if (
+        "bbox_ctrness" in heads
+    ):  # FCOS ranks its boxes by this, and a class's logit is what is explained
         probabilities = (probabilities * heads["bbox_ctrness"][0].sigmoid()).sqrt()
     compared = 0
-    for box, label, score in zip(detected["boxes"], detected["labels"].tolist(), detected["scores"], strict=True):
+    for box, label, score in zip(
+        detected["boxes"], detected["labels"].tolist(), detected["scores"], strict=True
+    ):
         if names[label] in ("N/A", "__background__"):
             continue
         (places,) = torch.isclose(boxes[0], box, rtol=0, atol=1e-4).all(1).nonzero(as_tuple=True)
@@ -73,10 +78,15 @@ def test_boxes_and_logits_are_those_that_torchvision_suppresses(name, monkeypatc
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param("retinanet_resnet50_fpn_v2", marks=pytest.mark.slow), "ssdlite320_mobilenet_v3_large"]
+    "name",
+    [
+        pytest.param("retinanet_resnet50_fpn_v2", marks=pytest.mark.slow),
+        "ssdlite320_mobilenet_v3_large",
+    ],
 )
 def test_a_box_is_explained_by_the_network_cut_by_torch_fx(name):
-    """The logit at a position of a level that has others above it, and its drops against passes by hooks."""
+    """The logit at a position of a level that has others above it, and its drops against passes by
+    hooks."""
     _, ours, images, layer = network_of(name)
     network = ab.BoxScores(ours, exclusive=ours.exclusive, background=0 if ours.exclusive else None)
     with torch.no_grad():
@@ -93,29 +103,42 @@ def test_a_box_is_explained_by_the_network_cut_by_torch_fx(name):
 
 def test_another_size_of_image_is_told():
     _, ours, images, _ = network_of("retinanet_resnet50_fpn")
-    with pytest.raises(ab.BenchError, match=r"built for images of \(64, 64\), not \(96, 64\) pixels"):
+    with pytest.raises(
+        ab.BenchError, match=r"built for images of \(64, 64\), not \(96, 64\) pixels"
+    ):
         ours(images.repeat(1, 1, 2, 1)[:, :, :96])
 
 
 def test_a_detector_that_only_gives_what_it_detects_is_told_what_to_do():
     network = build("fasterrcnn_mobilenet_v3_large_320_fpn", weights_backbone=None)
-    with pytest.raises(ab.BenchError, match=r"FasterRCNN scores regions .* output=ab\.outputs\.detection"):
+    with pytest.raises(
+        ab.BenchError, match=r"FasterRCNN scores regions .* output=ab\.outputs\.detection"
+    ):
         of_torchvision.Detector(network, 320)
     suppressed = ab.BoxScores(nn.Identity(), lambda images: [{"boxes": images, "scores": images}])
-    with pytest.raises(ab.BenchError, match=r"before suppression; .* RetinaNet and SSD become one by Detector\("):
+    with pytest.raises(
+        ab.BenchError, match=r"before suppression; .* RetinaNet and SSD become one by Detector\("
+    ):
         suppressed.found(torch.rand(1, 3, 8, 8), 0.5)
 
 
 @pytest.mark.parametrize(
-    "name", [name if name.startswith("ssdlite") else pytest.param(name, marks=pytest.mark.slow) for name in DETECTORS]
+    "name",
+    [
+        name if name.startswith("ssdlite") else pytest.param(name, marks=pytest.mark.slow)
+        for name in DETECTORS
+    ],
 )
 def test_a_detector_by_name_takes_a_local_file_and_has_the_names_of_classes(name, tmp_path):
     network = filled(name, weights_backbone=None)
     torch.save(network.state_dict(), file := tmp_path / "weights.pth")
-    loaded = load_model(compose_model(name, f"model.weights={file}", f"model.resize={[DETECTORS[name][0]] * 2}"))
+    loaded = load_model(
+        compose_model(name, f"model.weights={file}", f"model.resize={[DETECTORS[name][0]] * 2}")
+    )
     own, first = loaded.module.module.state_dict(), next(iter(network.state_dict()))
     assert torch.equal(own[first], network.state_dict()[first])
-    # COCO's ids leave gaps (cat is 17, dog 18, toothbrush 90); a data set's classes are its categories, counted
+    # COCO's ids leave gaps (cat is 17, dog 18, toothbrush 90); a data set's classes are its
+    # categories, counted
     softmax = name.startswith("ssd")
     expected = [softmax + place for place in (0, 15, 16, 79)]
     assert [loaded.class_index(each) for each in ("person", "cat", "dog", "toothbrush")] == expected
@@ -123,12 +146,17 @@ def test_a_detector_by_name_takes_a_local_file_and_has_the_names_of_classes(name
 
 
 @pytest.mark.parametrize(
-    "name", ["lraspp_mobilenet_v3_large", pytest.param("deeplabv3_resnet50", marks=pytest.mark.slow)]
+    "name",
+    ["lraspp_mobilenet_v3_large", pytest.param("deeplabv3_resnet50", marks=pytest.mark.slow)],
 )
 def test_a_segmenter_of_torchvision_by_name(name):
     loaded = load_model({**model_config(name), "weights": None, "resize": [64, 64]})
     images = torch.rand(1, 3, 64, 64)
-    assert (loaded.classes[0], loaded.class_index("cat"), loaded.number_of_classes) == ("background", 8, 21)
+    assert (loaded.classes[0], loaded.class_index("cat"), loaded.number_of_classes) == (
+        "background",
+        8,
+        21,
+    )
     with torch.no_grad():
         maps = loaded.module.module(images)["out"]
     found = loaded.module.found(images, 0.0, whole=True)[0][0]
@@ -152,15 +180,25 @@ def assert_drops_by_hand(loaded, images: Tensor, place: Tensor, label: int, rtol
         forward = staticmethod(lambda batch: loaded.module(batch, place))
         get_submodule = loaded.module.module.get_submodule
 
-    assert_drops(trace, Score(), loaded.layer, images, lambda scores: scores[:, label], channels, rtol, atol)
+    assert_drops(
+        trace, Score(), loaded.layer, images, lambda scores: scores[:, label], channels, rtol, atol
+    )
 
 
 def test_detr_by_name_finds_what_transformers_does(transformers, tmp_path):
     backbone = transformers.ResNetConfig(
-        embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", out_features=["stage2"]
+        embedding_size=8,
+        hidden_sizes=[8, 16],
+        depths=[1, 1],
+        layer_type="basic",
+        out_features=["stage2"],
     )
     names = ["N/A", "person", "N/A", "cat", "dog"]
-    sizes = {f"{part}_{size}": 2 for part in ("encoder", "decoder") for size in ("layers", "attention_heads")}
+    sizes = {
+        f"{part}_{size}": 2
+        for part in ("encoder", "decoder")
+        for size in ("layers", "attention_heads")
+    }
     config = transformers.DetrConfig(
         **sizes, use_timm_backbone=False, backbone_config=backbone, d_model=16, num_queries=12,
         id2label=dict(enumerate(names)), label2id={"person": 1, "cat": 3, "dog": 4},
@@ -184,7 +222,9 @@ def test_detr_by_name_finds_what_transformers_does(transformers, tmp_path):
     for query, label in enumerate(expected["labels"].tolist()):
         if names[label] != "N/A":
             assert loaded.classes[best.indices[query]] == names[label]
-            assert float(best.values[query]) == pytest.approx(float(expected["scores"][query]), rel=1e-5)
+            assert float(best.values[query]) == pytest.approx(
+                float(expected["scores"][query]), rel=1e-5
+            )
             compared += 1
     assert compared
     found = loaded.module.found(images, 0.0)[0][0]

@@ -1,4 +1,5 @@
-"""Networks of signals, volumes and videos as other libraries have them, and recorded signals (extra `axes`)."""
+"""Networks of signals, volumes and videos as other libraries have them, and recorded signals (extra
+`axes`)."""
 
 import copy
 
@@ -11,7 +12,10 @@ from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.models.load import load_model
 from axiom_bench.models.spec import model_config
 
-METHODS, METRICS = ["grad_cam", "xgrad_cam", "ablation_cam_axiomatic"], ["sensitivity_error", "conservation_error"]
+METHODS, METRICS = (
+    ["grad_cam", "xgrad_cam", "ablation_cam_axiomatic"],
+    ["sensitivity_error", "conservation_error"],
+)
 
 
 def medians(model, layer, images, labels=None):
@@ -36,23 +40,35 @@ def check_drops(model, layer, image):
     drops = ab.trace(model, layer, image).ablation_drops[0].double()
     largest = drops.abs().topk(3).indices.tolist()
     expected = loop(model, layer, image, largest)
-    torch.testing.assert_close(drops[largest], expected, rtol=0, atol=1e-5 * expected.abs().max().item())  # of float32
+    torch.testing.assert_close(
+        drops[largest], expected, rtol=0, atol=1e-5 * expected.abs().max().item()
+    )  # of float32
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["load_gunpoint", "load_arrow_head", "load_basic_motions"])
 def test_recorded_signals(name):
     datasets = pytest.importorskip("aeon.datasets")
-    (train, labels), (test, others) = (getattr(datasets, name)(split=split) for split in ("train", "test"))
+    (train, labels), (test, others) = (
+        getattr(datasets, name)(split=split) for split in ("train", "test")
+    )
     classes = sorted({*labels})
-    of_train, of_test = (torch.tensor([classes.index(label) for label in each]) for each in (labels, others))
+    of_train, of_test = (
+        torch.tensor([classes.index(label) for label in each]) for each in (labels, others)
+    )
     train, test = (torch.tensor(each, dtype=torch.float32) for each in (train, test))
     mean, std = train.mean((0, 2), keepdim=True), train.std((0, 2), keepdim=True)
     train, test = (train - mean) / std, (test - mean) / std
     torch.manual_seed(0)
     network = nn.Sequential(
         *(nn.Conv1d(train.shape[1], 16, 7, padding=3), nn.BatchNorm1d(16), nn.ReLU()),
-        *(nn.Conv1d(16, 32, 5, padding=2), nn.BatchNorm1d(32), nn.ReLU(), nn.AdaptiveAvgPool1d(8), nn.Flatten()),
+        *(
+            nn.Conv1d(16, 32, 5, padding=2),
+            nn.BatchNorm1d(32),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool1d(8),
+            nn.Flatten(),
+        ),
         *(nn.Linear(256, 32), nn.ReLU(), nn.Linear(32, len(classes))),
     )
     optimiser = torch.optim.Adam(network.parameters(), 1e-3, weight_decay=1e-4)
@@ -85,7 +101,11 @@ def test_a_residual_network_of_signals_by_name():
     kwargs = {"spatial_dims": 1, "n_input_channels": 1, "num_classes": 4}
     settings = {"architecture": "monai.networks.nets:resnet18", "weights": None, "kwargs": kwargs}
     loaded = load_model({**model_config("user"), **settings}, (1, 256))
-    assert (loaded.layer, loaded.number_of_classes, loaded.preprocessing.shape) == ("layer4", 4, (1, 256))
+    assert (loaded.layer, loaded.number_of_classes, loaded.preprocessing.shape) == (
+        "layer4",
+        4,
+        (1, 256),
+    )
     check_drops(loaded.module, loaded.layer, torch.randn(1, 1, 256))
 
 

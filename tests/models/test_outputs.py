@@ -1,4 +1,5 @@
-"""A probability, a margin, groups of classes: against loops over classes, their drops against ablations one by one."""
+"""A probability, a margin, groups of classes: against loops over classes, their drops against
+ablations one by one."""
 
 import csv
 import os
@@ -47,9 +48,12 @@ def test_voc_groups_are_complete_and_disjoint():
 
 
 def test_group_entries_match_torchvision_categories():
-    """Names against torchvision's list; the standard order is that of the synset ids, so they ascend together."""
+    """Names against torchvision's list; the standard order is that of the synset ids, so they
+    ascend together."""
     for row in rows():
-        name = {"crane": "crane bird"}.get(row["name"], row["name"])  # torchvision tells the two cranes apart
+        name = {"crane": "crane bird"}.get(
+            row["name"], row["name"]
+        )  # torchvision tells the two cranes apart
         assert _IMAGENET_CATEGORIES[int(row["index"])].lower() == name.lower()
     by_index = sorted(rows(), key=lambda row: int(row["index"]))
     synsets = [row["synset"] for row in by_index]
@@ -60,7 +64,9 @@ def test_group_entries_match_torchvision_categories():
 @pytest.mark.skipif(not (REAL / "data").is_dir(), reason=f"there is no data in {REAL}")
 def test_group_synsets_match_the_standard_order():
     standard = (REAL / "data/imagenet/LOC_synset_mapping.txt").read_text().split("\n")
-    assert all(standard[int(row["index"])].startswith(f"{row['synset']} {row['name']}") for row in rows())
+    assert all(
+        standard[int(row["index"])].startswith(f"{row['synset']} {row['name']}") for row in rows()
+    )
 
 
 def test_groups_are_log_sum_exp_and_their_softmax_the_conditional_probability():
@@ -71,14 +77,20 @@ def test_groups_are_log_sum_exp_and_their_softmax_the_conditional_probability():
     logits = torch.randn(3, 1000, dtype=torch.float64)
     module = outputs.LogSumExpGroups(list(outputs.voc_in_imagenet().values())).double()
     probability = logits.softmax(1)
-    of_groups = torch.stack([probability[:, list(group)].sum(1) for group in outputs.voc_in_imagenet().values()], 1)
+    of_groups = torch.stack(
+        [probability[:, list(group)].sum(1) for group in outputs.voc_in_imagenet().values()], 1
+    )
     assert torch.allclose(module(logits).softmax(1), of_groups / of_groups.sum(1, keepdim=True))
 
 
 def test_load_model_with_voc_groups():
     config = {**model_config("squeezenet1_1"), "weights": None}
     bare, loaded = load_model(config), load_model({**config, "output": "voc_groups"})
-    assert (loaded.name, loaded.layer, loaded.classes) == ("squeezenet1_1+voc_groups", "features.12", CLASSES)
+    assert (loaded.name, loaded.layer, loaded.classes) == (
+        "squeezenet1_1+voc_groups",
+        "features.12",
+        CLASSES,
+    )
     assert (loaded.number_of_classes, loaded.weights_sha256) == (20, bare.weights_sha256)
     images = torch.randn(2, 3, 64, 64)
     logits = bare.module(images)
@@ -109,10 +121,15 @@ BY_HAND: dict[str | Output, Callable[[Tensor], Tensor]] = {
     "logits": lambda logits: logits,
     "probability": lambda logits: torch.stack([row.exp() / row.exp().sum() for row in logits]),
     "margin": lambda logits: torch.stack(
-        [torch.stack([z - torch.cat([row[:c], row[c + 1 :]]).max() for c, z in enumerate(row)]) for row in logits]
+        [
+            torch.stack([z - torch.cat([row[:c], row[c + 1 :]]).max() for c, z in enumerate(row)])
+            for row in logits
+        ]
     ),
     "rest": lambda logits: torch.stack([2 * row - row.exp().sum().log() for row in logits]),
-    GROUPS: lambda logits: torch.stack([logits[:, group].exp().sum(1).log() for group in MEMBERS], 1),
+    GROUPS: lambda logits: torch.stack(
+        [logits[:, group].exp().sum(1).log() for group in MEMBERS], 1
+    ),
 }
 HEADS = {
     "pooled": lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 8)),
@@ -120,7 +137,9 @@ HEADS = {
         nn.Flatten(), nn.Linear(216, 10), nn.ReLU(), nn.Dropout(), nn.Linear(10, 8)
     ),
     "one linear layer": lambda: nn.Sequential(nn.Flatten(), nn.Linear(216, 8)),
-    "convolution": lambda: nn.Sequential(nn.Conv2d(6, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+    "convolution": lambda: nn.Sequential(
+        nn.Conv2d(6, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    ),
     "scores by pooling": lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
     "clamped logits": lambda: nn.Sequential(nn.Flatten(), nn.Linear(216, 8), nn.ReLU()),
 }
@@ -151,7 +170,10 @@ def drops_by_hand(net: nn.Sequential, output: str | Output, targets: Tensor) -> 
     """S - S_k in float64, each channel set to zero in turn."""
     maps = net[:2](IMAGES)
     channels = range(maps.shape[1])
-    ablated = [maps, *(maps * (torch.arange(len(channels)) != channel)[:, None, None] for channel in channels)]
+    ablated = [
+        maps,
+        *(maps * (torch.arange(len(channels)) != channel)[:, None, None] for channel in channels),
+    ]
     score, *scores = (BY_HAND[output](net[2](each))[range(4), targets] for each in ablated)
     return torch.stack([score - each for each in scores], 1)
 
@@ -164,10 +186,13 @@ def seeded():
 @pytest.mark.parametrize(
     ("head", "output"),
     [
-        pytest.param(head, output, id=f"{head}-{output if isinstance(output, str) else output.name}")
+        pytest.param(
+            head, output, id=f"{head}-{output if isinstance(output, str) else output.name}"
+        )
         for head in (*HEADS, "data decides")
         for output in BY_HAND
-        if (head, output) != ("scores by pooling", GROUPS)  # six maps are six classes, and the groups want eight
+        if (head, output)
+        != ("scores by pooling", GROUPS)  # six maps are six classes, and the groups want eight
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -181,7 +206,9 @@ def test_drops_of_each_output_equal_brute_force(head, output, dtype):
     assert (drops - expected).abs().max() <= tolerance * expected.abs().max()
     cut_model = trace.cut_model
     kinds, sides = cut_model.trunk_and_head.side_kinds, trace.network.sides
-    by_passes = brute_force_drops(cut_model.head, kinds, trace.activations, sides, trace.targets, 2**20)
+    by_passes = brute_force_drops(
+        cut_model.head, kinds, trace.activations, sides, trace.targets, 2**20
+    )
     assert (by_passes.double() - expected).abs().max() <= 1e-6 * trace.scores.abs().max()
 
 
@@ -206,13 +233,17 @@ def test_scores_gradients_and_derived_traces_are_of_the_output(output):
         (actual.network.head_logits(actual.activations), logits),
     ):
         torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-15)
-    torch.testing.assert_close(traced[1:3].ablation_drops, traced.ablation_drops[1:3], rtol=1e-11, atol=1e-14)
+    torch.testing.assert_close(
+        traced[1:3].ablation_drops, traced.ablation_drops[1:3], rtol=1e-11, atol=1e-14
+    )
     for other in (traced.at("0"), traced.again(images=IMAGES), traced.again(model=net)):
         torch.testing.assert_close(other.scores, traced.scores)
     larger = traced.scaled(output=4.0)
     torch.testing.assert_close(larger.ablation_drops, 4 * traced.ablation_drops)
     torch.testing.assert_close(larger.head(traced.activations), 4 * traced.head(traced.activations))
-    torch.testing.assert_close(larger.logits, traced.logits)  # the probability of a class isn't four times as high
+    torch.testing.assert_close(
+        larger.logits, traced.logits
+    )  # the probability of a class isn't four times as high
 
 
 def test_default_target_is_the_predicted_class_and_the_network_stays_unchanged():
@@ -228,7 +259,8 @@ def test_default_target_is_the_predicted_class_and_the_network_stays_unchanged()
 
 @pytest.mark.parametrize("head", ["pooled", "fully connected"])
 def test_float32_drops_of_a_probability_near_one(head):
-    """With 1 - p = 1e-9, p itself is 1 in float32 and so is each ablated one: two scores would leave no drop at all."""
+    """With 1 - p = 1e-9, p itself is 1 in float32 and so is each ablated one: two scores would
+    leave no drop at all."""
     net, targets = network(head), torch.zeros(4, dtype=torch.long)
     last = [module for module in net.modules() if isinstance(module, nn.Linear)][-1]
     last.bias.data[0] += 22
@@ -236,13 +268,18 @@ def test_float32_drops_of_a_probability_near_one(head):
     assert 1e-12 < expected.abs().max() < 1e-8
     drops = trace(net.float(), "1", IMAGES.float(), targets, output="probability").ablation_drops
     # What is left is the rounding of logits of about 22, in float32.
-    torch.testing.assert_close(drops.double(), expected, rtol=2e-5, atol=2e-5 * float(expected.abs().max()))
+    torch.testing.assert_close(
+        drops.double(), expected, rtol=2e-5, atol=2e-5 * float(expected.abs().max())
+    )
 
 
 def test_margins_of_equal_logits_and_of_two_classes():
     margin = outputs.OUTPUTS["margin"].module(3)
     assert margin is not None
-    assert margin(torch.tensor([[2.0, 2.0, 1.0], [5.0, 1.0, 3.0]])).tolist() == [[0, 0, -1], [2, -4, -2]]
+    assert margin(torch.tensor([[2.0, 2.0, 1.0], [5.0, 1.0, 3.0]])).tolist() == [
+        [0, 0, -1],
+        [2, -4, -2],
+    ]
     assert margin(torch.tensor([[2.0, -1.0]])).tolist() == [[3, -3]]
 
 
@@ -262,21 +299,32 @@ def test_outputs_that_cannot_be_are_refused():
 def test_on_score_scale_holds_for_each_output(name, head, output):
     method = methods.get(name)
     actual = trace(network(head), "1", IMAGES, TARGETS, output=output)
-    with suppress(BenchError):  # not_applicable: it has no rule for a softmax, or for the highest of the others
+    with suppress(
+        BenchError
+    ):  # not_applicable: it has no rule for a softmax, or for the highest of the others
         assert on_score_scale(method, actual) == method.spec.on_score_scale
 
 
 @pytest.mark.parametrize("output", ["probability", "margin"])
 def test_masked_methods_and_confidence_metrics_use_the_probability_of_the_logits(output):
-    """Nothing takes a softmax of a probability, or of margins: the same maps have the same values."""
+    """Nothing takes a softmax of a probability, or of margins: the same maps have the same
+    values."""
     net, heatmap = network(), torch.rand(4, 8, 8, dtype=torch.float64)
-    of_output, plain = (trace(net, "1", IMAGES, TARGETS, output=name) for name in (output, "logits"))
-    torch.testing.assert_close(recipro_cam(of_output).raw, recipro_cam(plain).raw)  # scores by probability
+    of_output, plain = (
+        trace(net, "1", IMAGES, TARGETS, output=name) for name in (output, "logits")
+    )
+    torch.testing.assert_close(
+        recipro_cam(of_output).raw, recipro_cam(plain).raw
+    )  # scores by probability
     score = partial(score_cam, baseline=False, channel_softmax=False)
     torch.testing.assert_close(score(of_output, "probability"), score(plain, "probability"))
-    assert score(of_output, "logit").equal(score(of_output, "probability")) == (output == "probability")
+    assert score(of_output, "logit").equal(score(of_output, "probability")) == (
+        output == "probability"
+    )
     for name in ("confidence_drop", "average_drop"):
-        both = (Explanation(trace=each, heatmap=heatmap, images=IMAGES) for each in (of_output, plain))
+        both = (
+            Explanation(trace=each, heatmap=heatmap, images=IMAGES) for each in (of_output, plain)
+        )
         torch.testing.assert_close(*map(metrics.get(name), both), rtol=1e-12, atol=1e-15)
 
 
@@ -290,9 +338,15 @@ def test_peers_explain_the_same_output(output):
 
 def test_evaluate_adds_the_output_to_the_model_name():
     net = network()
-    table = evaluate(net, "1", [(IMAGES, None)], ["xgrad_cam"], ["sensitivity_error", "zeta"], output="margin")
+    table = evaluate(
+        net, "1", [(IMAGES, None)], ["xgrad_cam"], ["sensitivity_error", "zeta"], output="margin"
+    )
     assert set(table["model"]) == {"Sequential+margin"}
     assert (table["status"] == "ok").all()
     of = table.set_index("metric")["value"]
     assert of["sensitivity_error"].tolist() == pytest.approx(of["zeta"].tolist())
-    assert explain(net, "1", IMAGES, ["grad_cam"], output="probability")["grad_cam"].shape == (4, 8, 8)
+    assert explain(net, "1", IMAGES, ["grad_cam"], output="probability")["grad_cam"].shape == (
+        4,
+        8,
+        8,
+    )

@@ -1,5 +1,5 @@
-"""Every family of torchvision's classifiers: the default layer of its smallest network, and the model cut there, bit
-by bit equal to the model."""
+"""Every family of torchvision's classifiers: the default layer of its smallest network, and the
+model cut there, bit by bit equal to the model."""
 
 from collections.abc import Collection, Iterable
 from typing import Any
@@ -19,30 +19,74 @@ NAMES = models.list_models(module=models)
 NOT_SPATIAL = ("vit_b_16", "vit_b_32", "vit_h_14", "vit_l_16", "vit_l_32")  # tokens
 # By the beginning of the name; the longest that fits counts.
 DEFAULT_LAYERS = {
-    **{"alexnet": "features.12", "squeezenet": "features.12", "convnext": "features.7", "densenet": "features.norm5"},
-    **{"efficientnet": "features.8", "efficientnet_v2_s": "features.7", "maxvit": "blocks.3", "mnasnet": "layers.16"},
-    **{"googlenet": "inception5b", "inception_v3": "Mixed_7c", "regnet": "trunk_output", "shufflenet": "conv5"},
-    **{"mobilenet_v2": "features.18", "mobilenet_v3_large": "features.16", "mobilenet_v3_small": "features.12"},
+    **{
+        "alexnet": "features.12",
+        "squeezenet": "features.12",
+        "convnext": "features.7",
+        "densenet": "features.norm5",
+    },
+    **{
+        "efficientnet": "features.8",
+        "efficientnet_v2_s": "features.7",
+        "maxvit": "blocks.3",
+        "mnasnet": "layers.16",
+    },
+    **{
+        "googlenet": "inception5b",
+        "inception_v3": "Mixed_7c",
+        "regnet": "trunk_output",
+        "shufflenet": "conv5",
+    },
+    **{
+        "mobilenet_v2": "features.18",
+        "mobilenet_v3_large": "features.16",
+        "mobilenet_v3_small": "features.12",
+    },
     **{"resnet": "layer4", "resnext": "layer4", "wide_resnet": "layer4", "swin": "permute"},
-    **{"vgg11": "features.20", "vgg13": "features.24", "vgg16": "features.30", "vgg19": "features.36"},
-    **{"vgg11_bn": "features.28", "vgg13_bn": "features.34", "vgg16_bn": "features.43", "vgg19_bn": "features.52"},
+    **{
+        "vgg11": "features.20",
+        "vgg13": "features.24",
+        "vgg16": "features.30",
+        "vgg19": "features.36",
+    },
+    **{
+        "vgg11_bn": "features.28",
+        "vgg13_bn": "features.34",
+        "vgg16_bn": "features.43",
+        "vgg19_bn": "features.52",
+    },
 }
-LAST_RELU = {"alexnet": "features.11", "vgg16": "features.29", "vgg19_bn": "features.51", "resnet101": "layer4"}
-SMALLEST_SIDE = {"alexnet": 96, "inception_v3": 128, "maxvit_t": 224}  # 64 pixels leave no map there, or aren't taken
+LAST_RELU = {
+    "alexnet": "features.11",
+    "vgg16": "features.29",
+    "vgg19_bn": "features.51",
+    "resnet101": "layer4",
+}
+SMALLEST_SIDE = {
+    "alexnet": 96,
+    "inception_v3": 128,
+    "maxvit_t": 224,
+}  # 64 pixels leave no map there, or aren't taken
 
 
 def default_layer(name: str) -> str:
-    return DEFAULT_LAYERS[max((family for family in DEFAULT_LAYERS if name.startswith(family)), key=len)]
+    return DEFAULT_LAYERS[
+        max((family for family in DEFAULT_LAYERS if name.startswith(family)), key=len)
+    ]
 
 
 def smallest_of_families() -> list[str]:
-    """By the number of parameters, which torchvision tells without a download; of regnet and swin for each version,
-    whose modules differ."""
+    """By the number of parameters, which torchvision tells without a download; of regnet and swin
+    for each version, whose modules differ."""
     families = (*DEFAULT_LAYERS, "regnet_x", "regnet_y", "swin_v2")
     spatial = [name for name in NAMES if name not in NOT_SPATIAL]
     smallest: dict[str, str] = {}
-    for name in sorted(spatial, key=lambda name: models.get_model_weights(name).DEFAULT.meta["num_params"]):
-        smallest.setdefault(max((family for family in families if name.startswith(family)), key=len), name)
+    for name in sorted(
+        spatial, key=lambda name: models.get_model_weights(name).DEFAULT.meta["num_params"]
+    ):
+        smallest.setdefault(
+            max((family for family in families if name.startswith(family)), key=len), name
+        )
     return sorted(smallest.values())
 
 
@@ -68,12 +112,17 @@ def test_cut_at_the_default_layer_equals_the_model(name):
     assert torch.equal(trace.logits, logits)
     assert trace.activations.shape[-2:].numel() > 1
     assert logits.isfinite().all()
-    assert not torch.equal(logits[0], logits[1])  # the weights let the image through, so equal says something
+    assert not torch.equal(
+        logits[0], logits[1]
+    )  # the weights let the image through, so equal says something
 
 
 def test_a_vision_transformer_has_its_last_norm_before_attention():
     model = ab.load_model("vit_b_32", weights=None)
-    assert (model.loaded.layer, model.loaded.reshape) == ("encoder.layers.encoder_layer_11.ln_1", "tokens")
+    assert (model.loaded.layer, model.loaded.reshape) == (
+        "encoder.layers.encoder_layer_11.ln_1",
+        "tokens",
+    )
     assert "encoder_layer_11.ln_1' returns tokens" in model.loaded.lines[0]
 
 
@@ -84,7 +133,9 @@ LARGE = ["convnext_large", "densenet201", "efficientnet_b7", "regnet_y_128gf", "
 def test_default_layer_of_large_models_on_the_meta_device(name):
     """On the meta device, which computes shapes alone."""
     side = SMALLEST_SIDE.get(name, 64)
-    assert layers.last_spatial(layers.record(build(name).to("meta"), (side, side))) == default_layer(name)
+    assert layers.last_spatial(
+        layers.record(build(name).to("meta"), (side, side))
+    ) == default_layer(name)
 
 
 @pytest.mark.parametrize(("name", "layer"), LAST_RELU.items())
@@ -97,16 +148,21 @@ VIDEO = {"mc3_18": "layer4", "r2plus1d_18": "layer4", "r3d_18": "layer4", "s3d":
 
 @pytest.mark.parametrize("name", mostly_slow(VIDEO, ("r2plus1d_18", "r3d_18", "s3d")))
 def test_a_network_of_videos_takes_frames_of_bytes(name):
-    """By its name, with the layer, the classes and the mean and deviation of its weights; cut, it is the network."""
+    """By its name, with the layer, the classes and the mean and deviation of its weights; cut, it
+    is the network."""
     model = ab.load_model(name, weights=None)
     assert model.loaded.layer == VIDEO[name]
     assert model.loaded.classes[0] == "abseiling"
     videos, count, side = (1, 16, 224) if name == "s3d" else (2, 8, 32)
-    frames = torch.randint(0, 256, (videos, 3, count, side, side), generator=torch.Generator().manual_seed(0))
+    frames = torch.randint(
+        0, 256, (videos, 3, count, side, side), generator=torch.Generator().manual_seed(0)
+    )
     expects = models.get_model_weights(name).DEFAULT.transforms()
     mean, std = (torch.tensor(values).view(-1, 1, 1, 1) for values in (expects.mean, expects.std))
     maps = ab.explain(model, images=frames.byte(), methods=["grad_cam"])
-    torch.testing.assert_close(maps.images, (frames / 255 - mean) / std, rtol=1e-5, atol=1e-5)  # of float32
+    torch.testing.assert_close(
+        maps.images, (frames / 255 - mean) / std, rtol=1e-5, atol=1e-5
+    )  # of float32
     assert maps["grad_cam"].shape == (videos, count, side, side)
     with torch.no_grad():
         assert torch.equal(ab.trace(model, VIDEO[name], maps.images).logits, model(maps.images))

@@ -20,7 +20,9 @@ from tests.models.builders import filled
 
 
 def network() -> nn.Sequential:
-    return nn.Sequential(OrderedDict(conv=nn.Conv2d(3, 4, 3), norm=nn.BatchNorm2d(4), fc=nn.Linear(4, 2)))
+    return nn.Sequential(
+        OrderedDict(conv=nn.Conv2d(3, 4, 3), norm=nn.BatchNorm2d(4), fc=nn.Linear(4, 2))
+    )
 
 
 def save(state: dict[str, Tensor], path: Path) -> Path:
@@ -49,29 +51,39 @@ def test_round_trip(tmp_path, suffix):
 
 def test_a_profilers_counts_are_left_out(tmp_path):
     state = network().state_dict()
-    counted = {f"model.module.{name}": tensor for name, tensor in {**state, "fc.total_ops": torch.ones(1)}.items()}
+    counted = {
+        f"model.module.{name}": tensor
+        for name, tensor in {**state, "fc.total_ops": torch.ones(1)}.items()
+    }
     path = save({"n_averaged": torch.tensor(1), **counted}, tmp_path / "mine.pth")
     assert torch.equal(fitted(path).fc.weight, state["fc.weight"])
 
 
 def test_a_place_in_a_checkpoint_is_told_and_two_of_other_values_are_asked_for(tmp_path):
     one, other = network().state_dict(), network().state_dict()
-    wrapped = {f"module.encoder_q.{name}": tensor for name, tensor in one.items()} | {"module.queue": torch.zeros(2)}
+    wrapped = {f"module.encoder_q.{name}": tensor for name, tensor in one.items()} | {
+        "module.queue": torch.zeros(2)
+    }
     file = weights.read(save({"state_dict": wrapped}, tmp_path / "a.pth"))
     told = "the network is at state_dict.module.encoder_q in a.pth; left out: module.queue."
     assert weights.fit(network(), file, "mine") == [told]
     file = weights.read(save({"model": one, "model_ema": {"module": other}}, tmp_path / "b.pth"))
-    with pytest.raises(BenchError, match=r"at model, model_ema\.module; choose one by model\.weights_key=model\."):
+    with pytest.raises(
+        BenchError, match=r"at model, model_ema\.module; choose one by model\.weights_key=model\."
+    ):
         weights.fit(network(), file, "mine")
     for key, state in (("model", one), ("model_ema.module", other), ("model_ema", other)):
         weights.fit(module := network(), file, "mine", key)
         assert torch.equal(module.fc.weight, state["fc.weight"])
     with pytest.raises(BenchError, match=r"no place of the network in b\.pth 'emma'"):
         weights.fit(network(), file, "mine", "emma")
-    average = {f"ema_{name.replace('.', '_')}": tensor for name, tensor in other.items()}  # as mmcv's hook writes it
+    average = {
+        f"ema_{name.replace('.', '_')}": tensor for name, tensor in other.items()
+    }  # as mmcv's hook writes it
     file = weights.read(save({"state_dict": one | average}, tmp_path / "c.pth"))
     with pytest.raises(
-        BenchError, match=r"at state_dict, state_dict\.ema_; choose one by model\.weights_key=state_dict\."
+        BenchError,
+        match=r"at state_dict, state_dict\.ema_; choose one by model\.weights_key=state_dict\.",
     ):
         weights.fit(network(), file, "mine")
     weights.fit(module := network(), file, "mine", "state_dict.ema_")
@@ -101,8 +113,9 @@ def test_mismatched_keys_error_message(tmp_path):
     with pytest.raises(BenchError) as caught:
         fitted(save(state, tmp_path / "other.pth"))
     assert str(caught.value) == (
-        "The weights other.pth don't fit mine (missing: conv.bias; unexpected: extra.0, extra.1, extra.2 and 2 more; "
-        "of the wrong shape: fc.weight (2, 5) for (2, 4)); give the file of this architecture."
+        "The weights other.pth don't fit mine (missing: conv.bias; unexpected: extra.0, extra.1, "
+        "extra.2 and 2 more; of the wrong shape: fc.weight (2, 5) for (2, 4)); give the file of "
+        "this architecture."
     )
 
 
@@ -125,7 +138,10 @@ def test_code_in_a_pickle_is_not_run(tmp_path, legacy, place):
         "under state_dict": {"state_dict": state, "args": touch},
     }[place]  # fmt: skip
     torch.save(content, tmp_path / "evil.pth", _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(BenchError, match=r"evil\.pth can't be read \(the file is damaged, or holds more than tensors"):
+    with pytest.raises(
+        BenchError,
+        match=r"evil\.pth can't be read \(the file is damaged, or holds more than tensors",
+    ):
         weights.read(tmp_path / "evil.pth")
     assert not (tmp_path / "ran").exists()
     with suppress(TypeError):  # of the name, once it has run
@@ -161,26 +177,53 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "integer keys": (lambda: dict(enumerate(network().state_dict().values())), "don't fit mine"),
     "no tensors": (lambda: {"fc.weight": [1.0]}, "hold no state dict"),
     "one tensor": (lambda: torch.zeros(3), "hold no state dict"),
-    "sparse": (lambda: with_weight(torch.eye(2, 4).to_sparse()), "hold a sparse tensor, 'fc.weight'"),
-    "sparse rows": (lambda: with_weight(torch.eye(2, 4).to_sparse_csr()), "hold a sparse tensor, 'fc.weight'"),
-    "meta": (lambda: with_weight(torch.empty(2, 4, device="meta")), "hold a meta tensor, 'fc.weight'"),
-    "fp8": (lambda: with_weight(torch.ones(2, 4).to(torch.float8_e4m3fn)), "hold a float8_e4m3fn tensor, 'fc.weight'"),
-    "complex": (lambda: with_weight(torch.ones(2, 4, dtype=torch.complex64)), "hold a complex tensor, 'fc.weight'"),
+    "sparse": (
+        lambda: with_weight(torch.eye(2, 4).to_sparse()),
+        "hold a sparse tensor, 'fc.weight'",
+    ),
+    "sparse rows": (
+        lambda: with_weight(torch.eye(2, 4).to_sparse_csr()),
+        "hold a sparse tensor, 'fc.weight'",
+    ),
+    "meta": (
+        lambda: with_weight(torch.empty(2, 4, device="meta")),
+        "hold a meta tensor, 'fc.weight'",
+    ),
+    "fp8": (
+        lambda: with_weight(torch.ones(2, 4).to(torch.float8_e4m3fn)),
+        "hold a float8_e4m3fn tensor, 'fc.weight'",
+    ),
+    "complex": (
+        lambda: with_weight(torch.ones(2, 4, dtype=torch.complex64)),
+        "hold a complex tensor, 'fc.weight'",
+    ),
     "quantized": (
         lambda: with_weight(torch.quantize_per_tensor(torch.ones(2, 4), 0.1, 0, torch.qint8)),
         "hold a quantized tensor, 'fc.weight'|can't be read",
     ),
-    "integers": (lambda: with_weight(torch.ones(2, 4, dtype=torch.int8)), "hold int8 numbers in 'fc.weight'"),
+    "integers": (
+        lambda: with_weight(torch.ones(2, 4, dtype=torch.int8)),
+        "hold int8 numbers in 'fc.weight'",
+    ),
     "too large for float32": (
         lambda: with_weight(torch.full((2, 4), 1e300, dtype=torch.float64)),
         "NaN or Inf in 'fc.weight'",
     ),
-    "a scalar": (lambda: with_weight(torch.tensor(1.0)), r"of the wrong shape: fc.weight \(\) for \(2, 4\)"),
-    "nothing but a view": (lambda: with_weight(torch.zeros(1).expand(10**12)), "of the wrong shape: fc.weight"),
+    "a scalar": (
+        lambda: with_weight(torch.tensor(1.0)),
+        r"of the wrong shape: fc.weight \(\) for \(2, 4\)",
+    ),
+    "nothing but a view": (
+        lambda: with_weight(torch.zeros(1).expand(10**12)),
+        "of the wrong shape: fc.weight",
+    ),
     "empty": (lambda: {}, "hold no state dict"),
     "NaN": (lambda: with_variance(float("nan")), r"hold NaN or Inf in 'norm\.running_var'"),
     "infinity": (lambda: with_variance(float("inf")), r"hold NaN or Inf in 'norm\.running_var'"),
-    "a module": (network, r"a whole pickled object, .*model\.state_dict"),  # which only code could restore
+    "a module": (
+        network,
+        r"a whole pickled object, .*model\.state_dict",
+    ),  # which only code could restore
     "no weights": (lambda: {"epoch": 3}, "hold no state dict"),
 }
 
@@ -202,9 +245,19 @@ def test_what_is_no_file_of_weights_is_refused(tmp_path, suffix):
     whole = save(network().state_dict(), tmp_path / f"whole{suffix}").read_bytes()
     path = tmp_path / f"odd{suffix}"
     page = b"<!DOCTYPE html><html>404</html>"
-    for content in (b"", page, b"not weights at all", whole[: len(whole) // 2], whole[:-1], b"PK\x03\x04", b"\x80"):
+    for content in (
+        b"",
+        page,
+        b"not weights at all",
+        whole[: len(whole) // 2],
+        whole[:-1],
+        b"PK\x03\x04",
+        b"\x80",
+    ):
         path.write_bytes(content)
-        with pytest.raises(BenchError, match=rf"odd\{suffix} can't be read \([^()]{{9,}}"):  # torch's would be "101"
+        with pytest.raises(
+            BenchError, match=rf"odd\{suffix} can't be read \([^()]{{9,}}"
+        ):  # torch's would be "101"
             weights.read(path)
     path.unlink()
     with pytest.raises(BenchError, match=rf"odd\{suffix} can't be read"):
@@ -237,7 +290,9 @@ def test_files_of_another_kind_are_called_by_it(tmp_path):
         archive.writestr("folder/net.pth", "")
     save(network().state_dict(), tmp_path / "model-00002-of-00003.safetensors")
     torch.save(network().state_dict(), tmp_path / "torn.pth")
-    torn = (tmp_path / "torn.pth").read_bytes().replace(b"PK\1\2", b"PK\0\0")  # where a zip lists its files
+    torn = (
+        (tmp_path / "torn.pth").read_bytes().replace(b"PK\1\2", b"PK\0\0")
+    )  # where a zip lists its files
     (tmp_path / "torn.pth").write_bytes(torn)
     for name, (content, said) in OTHERS.items():
         if content is not None:
@@ -256,10 +311,13 @@ def test_state_hash_depends_on_values_and_names():
 
 
 def test_old_torchvision_checkpoints_load(tmp_path):
-    """DenseNet's files say norm.1 where its module says norm1; MNASNet's module asks for a version mark in the file."""
+    """DenseNet's files say norm.1 where its module says norm1; MNASNet's module asks for a version
+    mark in the file."""
     densenet = filled("densenet121")
     old = {
-        name.replace("norm1", "norm.1").replace("conv2", "conv.2") if "denselayer" in name else name: tensor
+        name.replace("norm1", "norm.1").replace("conv2", "conv.2")
+        if "denselayer" in name
+        else name: tensor
         for name, tensor in densenet.state_dict().items()
     }
     assert "features.denseblock1.denselayer1.norm.1.weight" in old
@@ -282,5 +340,7 @@ def test_a_checkpoint_that_unpacks_to_far_more_is_refused(tmp_path, monkeypatch)
         bomb.writestr("archive/data/9", bytes(2**21))
     monkeypatch.setattr(weights, "MAX_UNPACKED", 2**20)
     monkeypatch.setattr(weights.torch, "load", lambda *_, **__: pytest.fail("it was loaded"))
-    with pytest.raises(BenchError, match=r"bomb\.pt can't be read \(it would unpack to 2,[\d,]+ bytes\)"):
+    with pytest.raises(
+        BenchError, match=r"bomb\.pt can't be read \(it would unpack to 2,[\d,]+ bytes\)"
+    ):
         weights.read(tmp_path / "bomb.pt")

@@ -55,14 +55,19 @@ def write_file(tmp_path):
             "axes": {"pair_curve": {"title": "Pair"}} if "pair" in used else {},
             **(more or {}),
         }
-        return record_files.write(tmp_path, shard, values, rows(values, images, seed), curves(values, images), notes)
+        return record_files.write(
+            tmp_path, shard, values, rows(values, images, seed), curves(values, images), notes
+        )
 
     return write
 
 
 def manifest_of(*jobs: tuple[Sequence[RecordFile], Values]) -> Manifest:
     """A manifest that counts these files, for each job with the values to take from them."""
-    entries = [{"job": "net", "records": [file.name for file in files], "values": values} for files, values in jobs]
+    entries = [
+        {"job": "net", "records": [file.name for file in files], "values": values}
+        for files, values in jobs
+    ]
     return parse(
         {
             "experiment": "quick",

@@ -1,4 +1,5 @@
-"""Records by metric: the same rows as a table of all, in the same order, 16 bytes each; which methods are compared."""
+"""Records by metric: the same rows as a table of all, in the same order, 16 bytes each; which
+methods are compared."""
 
 import numpy as np
 import pandas as pd
@@ -34,7 +35,9 @@ def test_each_metric_has_its_rows_in_their_order(write_file, tmp_path):
     assert set(records.metrics) == set(rows["metric"])
     for name in records.metrics:
         assert plain(records.frame([name])) == plain(rows[rows["metric"] == name])
-    assert sum(column.nbytes for block in records.blocks.values() for column in vars(block).values()) == 16 * len(rows)
+    assert sum(
+        column.nbytes for block in records.blocks.values() for column in vars(block).values()
+    ) == 16 * len(rows)
 
 
 def test_values_of_other_commands_are_left_and_metrics_apart_in_another_table(write_file, tmp_path):
@@ -63,7 +66,9 @@ def test_a_row_without_a_name_or_class_is_refused(name, write_file, tmp_path):
 def rows_of(*values):
     """(image, class, metric, value, status) of one method and place."""
     table = pd.DataFrame(values, columns=["image_id", "target_class", "metric", "value", "status"])
-    return table.assign(experiment="e", model="m", layer="l", data="d", method="cam", predicted_class=1)
+    return table.assign(
+        experiment="e", model="m", layer="l", data="d", method="cam", predicted_class=1
+    )
 
 
 def test_keys_stand_in_their_order_and_know_their_first_value():
@@ -85,9 +90,13 @@ def test_keys_stand_in_their_order_and_know_their_first_value():
 
 def test_a_metric_s_first_value_may_come_late_and_chosen_keys_keep_their_rows():
     rows = [(f"{number}", 1, "iou", np.nan, "no_box") for number in range(3)]
-    assert Records.of(rows_of(*rows, ("last", 1, "iou", 0.5, "ok"))).measured(with_value=True) == ("iou",)
+    assert Records.of(rows_of(*rows, ("last", 1, "iou", 0.5, "ok"))).measured(with_value=True) == (
+        "iou",
+    )
     assert Records.of(rows_of(*rows)).measured(with_value=True) == ()
-    table = rows_of(("a", 1, "iou", 0.5, "ok"), ("b", 1, "iou", 0.6, "ok"), ("b", 1, "zeta", 0.1, "ok"))
+    table = rows_of(
+        ("a", 1, "iou", 0.5, "ok"), ("b", 1, "iou", 0.6, "ok"), ("b", 1, "zeta", 0.1, "ok")
+    )
     chosen = Records.of(table).where(np.array([False, True]))
     assert plain(chosen.frame()) == plain(table.iloc[1:][list(RECORD_COLUMNS)])
     assert chosen.where(np.array([False])).empty
@@ -108,7 +117,9 @@ def test_a_metric_s_first_value_may_come_late_and_chosen_keys_keep_their_rows():
     ],
 )
 def test_a_method_that_lacks_more_than_a_tenth_is_not_compared(images, lacked, methods):
-    has = np.array([[row not in rows for rows in lacked.values()] for row in range(images)], dtype=bool)
+    has = np.array(
+        [[row not in rows for rows in lacked.values()] for row in range(images)], dtype=bool
+    )
     columns, is_common = compared_columns(has.reshape(images, len(lacked)))
     assert [list(lacked)[column] for column in columns] == list(methods)
     lacking = {row for method in methods for row in lacked[method]}

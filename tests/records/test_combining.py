@@ -1,4 +1,5 @@
-"""Several runs as one: the same rows as one run of all, what is refused, and each equal value once."""
+"""Several runs as one: the same rows as one run of all, what is refused, and each equal value
+once."""
 
 import re
 import shutil
@@ -20,9 +21,21 @@ METRICS = {"error": {"better": "lower"}, "drop": {"better": "higher"}, "zeta": {
 JOB = ("jobs", 0, "config")
 
 
-def make(folder, methods=("a",), metrics=("error",), model="net", value=0.0, images=("x", "y"), shard=SHARD, **changes):
+def make(
+    folder,
+    methods=("a",),
+    metrics=("error",),
+    model="net",
+    value=0.0,
+    images=("x", "y"),
+    shard=SHARD,
+    **changes,
+):
     """A run of one job, with a curve for each row of the metric "drop"."""
-    values = {method: {metric: f"{shard[:4]} {method} {metric}" for metric in metrics} for method in methods}
+    values = {
+        method: {metric: f"{shard[:4]} {method} {metric}" for metric in metrics}
+        for method in methods
+    }
     keys = {"experiment": "test", "model": model, "layer": "last", "data": "scenes", "status": "ok"}
     keys |= {"target_class": 1, "predicted_class": 1}
     table = pd.DataFrame(
@@ -38,16 +51,33 @@ def make(folder, methods=("a",), metrics=("error",), model="net", value=0.0, ima
     file = record_files.write(folder, shard, values, table, curves[CURVES.names], notes)
     config = {"target": "label", "normalise": "maximum"}
     of_job = {"model": {"name": model}, "data": {"name": "scenes"}}
-    of_job["metric"] = {metric: {"_target_": f"module.{metric}", "params": {}} for metric in metrics}
-    job = {"job": f"{model} at last on scenes", "records": [file.name], "values": values, "config": config | of_job}
+    of_job["metric"] = {
+        metric: {"_target_": f"module.{metric}", "params": {}} for metric in metrics
+    }
+    job = {
+        "job": f"{model} at last on scenes",
+        "records": [file.name],
+        "values": values,
+        "config": config | of_job,
+    }
     manifest = {
         "experiment": "test",
         "run": folder.name,
         "created": "2026-01-02",
         "overrides": [f"run={folder.name}"],
-        "methods": {name: {"target": f"module.{name}", "params": {}, "title": name.upper()} for name in methods},
+        "methods": {
+            name: {"target": f"module.{name}", "params": {}, "title": name.upper()}
+            for name in methods
+        },
         "metrics": {metric: {"metric": metric, **METRICS[metric]} for metric in metrics},
-        "models": {model: {"layer": "last", "weights_sha256": "ab", "output": "logits", "depths": {"last": 3}}},
+        "models": {
+            model: {
+                "layer": "last",
+                "weights_sha256": "ab",
+                "output": "logits",
+                "depths": {"last": 3},
+            }
+        },
         "data": {"scenes": {"ids": list(images), "fingerprint": "cd"}},
         "device": "cpu",
         "precision": {"trunk": "fp32"},
@@ -88,7 +118,12 @@ def test_networks_and_methods_side_by_side(tmp_path):
 
 
 def test_a_combination_says_of_its_runs_what_they_share_and_keeps_apart_what_they_took(tmp_path):
-    one = make(tmp_path / "one", git_commit="a", seconds={"net": {"load": 1.0}}, work={"net": {"images": 2}})
+    one = make(
+        tmp_path / "one",
+        git_commit="a",
+        seconds={"net": {"load": 1.0}},
+        work={"net": {"images": 2}},
+    )
     two = make(tmp_path / "two", model="other", git_commit="a", seconds={"other": {"load": 2.0}})
     three = make(tmp_path / "three", model="third", git_commit="b")
     manifest = combining.combine([one, two], tmp_path / "all")
@@ -102,9 +137,15 @@ def test_a_combination_says_of_its_runs_what_they_share_and_keeps_apart_what_the
 def test_pictures_of_one_network_are_those_of_the_first_run(tmp_path):
     runs = []
     names = {}
-    for name, model, shard in (("one", "net", "a" * 32), ("two", "net", "a" * 32), ("three", "other", "b" * 32)):
+    for name, model, shard in (
+        ("one", "net", "a" * 32),
+        ("two", "net", "a" * 32),
+        ("three", "other", "b" * 32),
+    ):
         names[name] = f"../{name}/gallery/{model}.parquet"
-        runs.append(make(tmp_path / name, model=model, shard=shard, gallery=[f"gallery/{model}.parquet"]))
+        runs.append(
+            make(tmp_path / name, model=model, shard=shard, gallery=[f"gallery/{model}.parquet"])
+        )
         entry = {"model": model, "layer": "last", "data": "scenes"}
         rows = pa.Table.from_pylist([entry, entry], store.GALLERY)
         store.write(runs[-1] / "gallery" / f"{model}.parquet", rows, store.GALLERY)
@@ -112,12 +153,21 @@ def test_pictures_of_one_network_are_those_of_the_first_run(tmp_path):
 
 
 def test_values_of_whole_sets_count_once_and_none_is_there_twice(tmp_path):
-    row = {"model": "net", "layer": "last", "data": "scenes", "method": "a", "metric": "auc", "value": 0.5}
+    row = {
+        "model": "net",
+        "layer": "last",
+        "data": "scenes",
+        "method": "a",
+        "metric": "auc",
+        "value": 0.5,
+    }
     row |= {"status": "ok", "images": 2, "rows": 2, "common_images": 2, "common_rows": 2}
     other = {**row, "method": "b", "replicates": [0.4, 0.6]}
     for name, rows in (("one", [row]), ("two", [row, other]), ("twice", [row, row])):
         store.write(tmp_path / name, pa.Table.from_pylist(rows, store.WHOLE_SET), store.WHOLE_SET)
-    table = reading.read_whole_set(tmp_path, Manifest(whole_set=["one", "two"], runs=[CombinedRun()]))
+    table = reading.read_whole_set(
+        tmp_path, Manifest(whole_set=["one", "two"], runs=[CombinedRun()])
+    )
     assert table["method"].tolist() == ["a", "b"]
     assert table["replicates"][1].tolist() == [0.4, 0.6]
     assert len(reading.read_whole_set(tmp_path, Manifest(whole_set=["one", "two"]))) == 3
@@ -131,12 +181,16 @@ def test_a_folder_named_records_is_no_trap(tmp_path):
     combining.combine([run], tmp_path / "all")
     curves = list(reading.read_curves(tmp_path / "all", reading.read_manifest(tmp_path / "all")))
     assert [len(part.table) for part in curves] == [2]
-    assert record_files.curve_file("../records/one/records/a.parquet") == "../records/one/curves/a.parquet"
+    assert (
+        record_files.curve_file("../records/one/records/a.parquet")
+        == "../records/one/curves/a.parquet"
+    )
 
 
 @pytest.mark.parametrize("shard", [SHARD, "f" * 32])
 def test_an_equal_value_counts_once(tmp_path, shard):
-    """Also where the runs were cut into other shards, so that no key tells that they are the same."""
+    """Also where the runs were cut into other shards, so that no key tells that they are the
+    same."""
     one = make(tmp_path / "one", metrics=("error", "drop"))
     two = make(tmp_path / "two", methods=("a", "b"), metrics=("error", "drop"), shard=shard)
     table = combined(tmp_path / "all", one, two)
@@ -157,7 +211,8 @@ def test_the_rounding_of_another_machine_is_no_conflict(tmp_path):
     [
         (
             {"value": 0.5},
-            "image x, class 1: 0 (ok) in {one} and 0.5 (ok) in {two}, and 1 more differ; leave one of the",
+            "image x, class 1: 0 (ok) in {one} and 0.5 (ok) in {two}, and 1 more differ; leave "
+            "one of the",
         ),
         ({"images": ("x",)}, "image y, class 1: 1 (ok) in {one} and no value in {two}"),
     ],
@@ -165,11 +220,15 @@ def test_the_rounding_of_another_machine_is_no_conflict(tmp_path):
 def test_two_values_of_one_measurement_are_named(tmp_path, changes, expected):
     one = make(tmp_path / "one")
     two = make(tmp_path / "two", shard="f" * 32, **changes)
-    expected = f"Two values of error of a, net at last on scenes, {expected.format(one=one, two=two)}"
+    expected = (
+        f"Two values of error of a, net at last on scenes, {expected.format(one=one, two=two)}"
+    )
     with pytest.raises(BenchError, match=f"^{re.escape(expected)}"):
         combining.combine([one, two], tmp_path / "all")
     assert not (tmp_path / "all").exists()
-    of_first = reading.read_records(tmp_path / "all", combining.combine([one, two], tmp_path / "all", compared=False))
+    of_first = reading.read_records(
+        tmp_path / "all", combining.combine([one, two], tmp_path / "all", compared=False)
+    )
     assert of_first["value"].tolist() == [0, 1]
 
 
@@ -177,11 +236,19 @@ def test_two_values_of_one_measurement_are_named(tmp_path, changes, expected):
     ("path", "value", "sentence"),
     [
         (("models", "net", "weights_sha256"), "ef", "The model net has another weights_sha256 in"),
-        (("data", "scenes", "fingerprint"), "ef", r"The data set scenes has another fingerprint in .*two \(ef\)"),
+        (
+            ("data", "scenes", "fingerprint"),
+            "ef",
+            r"The data set scenes has another fingerprint in .*two \(ef\)",
+        ),
         (("methods", "a", "params"), {"n": 2}, "The method a has another params in"),
         ((*JOB, "target"), "predicted", "The data set scenes has another target"),
         ((*JOB, "normalise"), "minmax", "The data set scenes has another normalise"),
-        ((*JOB, "model", "architecture"), "folder/other.py:build", "The model net has another architecture"),
+        (
+            (*JOB, "model", "architecture"),
+            "folder/other.py:build",
+            "The model net has another architecture",
+        ),
         ((*JOB, "model", "resize"), 300, "The model net has another resize"),
         ((*JOB, "metric", "error", "params"), {"n": 9}, "The metric error has another params"),
     ],
@@ -223,7 +290,8 @@ def test_a_run_that_is_named_twice_is_one(tmp_path):
 
 def test_the_tree_may_be_moved(tmp_path):
     runs = [
-        make(tmp_path / "results" / name, model=name, shard=digit * 32) for name, digit in (("one", "a"), ("two", "b"))
+        make(tmp_path / "results" / name, model=name, shard=digit * 32)
+        for name, digit in (("one", "a"), ("two", "b"))
     ]
     folder = combining.default_folder(runs)
     assert folder == (tmp_path / "results" / "combined").resolve()
@@ -235,7 +303,9 @@ def test_the_tree_may_be_moved(tmp_path):
 
 def test_networks_that_find_other_objects_in_the_same_images_have_one_fingerprint():
     first = Facts(data={"a": DataEntry(ids=["1//0"], fingerprint="same", notes=["1 of 2"])})
-    second = Facts(data={"a": DataEntry(ids=["1//0", "1//1"], fingerprint="same", notes=["2 of 2"])})
+    second = Facts(
+        data={"a": DataEntry(ids=["1//0", "1//1"], fingerprint="same", notes=["2 of 2"])}
+    )
     merged = merge_facts([first, second]).data["a"]
     assert merged == DataEntry(ids=["1//0", "1//1"], fingerprint="same", notes=["1 of 2", "2 of 2"])
     other = Facts(data={"a": second.data["a"].model_copy(update={"fingerprint": "other"})})

@@ -1,5 +1,5 @@
-"""Files, plain, of JSON, tables and arrays: what stands in the way, what is left behind, and that no flipped bit gives
-other content quietly."""
+"""Files, plain, of JSON, tables and arrays: what stands in the way, what is left behind, and that
+no flipped bit gives other content quietly."""
 
 import errno
 import io
@@ -21,7 +21,12 @@ from axiom_bench.errors import BenchError
 from axiom_bench.notes import DamagedFile
 from axiom_bench.records import files, store
 
-CONTENT = {"experiment": "quick", "n": 3, "values": [0.25, 1e-5, float("nan")], "ids": {"caf\udce9.jpg": None}}
+CONTENT = {
+    "experiment": "quick",
+    "n": 3,
+    "values": [0.25, 1e-5, float("nan")],
+    "ids": {"caf\udce9.jpg": None},
+}
 
 
 def test_a_file_takes_the_place_of_whatever_is_there(tmp_path):
@@ -48,7 +53,9 @@ def test_a_file_takes_the_place_of_whatever_is_there(tmp_path):
         (errno.EROFS, "read-only file system; allow writing there"),
     ],
 )
-def test_what_cannot_be_written_is_as_before_and_the_reason_is_said(tmp_path, monkeypatch, number, sentence):
+def test_what_cannot_be_written_is_as_before_and_the_reason_is_said(
+    tmp_path, monkeypatch, number, sentence
+):
     (tmp_path / "a").write_bytes(b"before")
     monkeypatch.setattr(os, "replace", Mock(side_effect=OSError(number, os.strerror(number))))
     with pytest.raises(BenchError, match=f"to {tmp_path}: {sentence}"):
@@ -77,7 +84,9 @@ def test_only_drafts_of_dead_processes_are_swept(tmp_path):
     (tmp_path / "records").mkdir()
     subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "records/a.parquet")], check=False)
     (killed,) = (tmp_path / "records").iterdir()
-    mine = killed.with_name(killed.name.replace(f"-{killed.name.split('-')[-2]}-", f"-{os.getpid()}-"))
+    mine = killed.with_name(
+        killed.name.replace(f"-{killed.name.split('-')[-2]}-", f"-{os.getpid()}-")
+    )
     elsewhere = killed.with_name(killed.name.replace(files.place(), "0" * 8))
     a_users = tmp_path / ".notes.tmp"
     for path in (mine, elsewhere, a_users):
@@ -100,7 +109,9 @@ def test_json_comes_back(tmp_path):
         files.read_json(tmp_path / "b.json")
 
 
-@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"null", b"[" * 100_000, b'{"a": ' * 100_000, b"\xff", b"{} {}"])
+@pytest.mark.parametrize(
+    "raw", [b"", b"{", b"[]", b"null", b"[" * 100_000, b'{"a": ' * 100_000, b"\xff", b"{} {}"]
+)
 def test_what_is_no_mapping_is_refused(raw):
     with pytest.raises(ValueError, match=r"."):
         files.mapping(raw)
@@ -123,8 +134,15 @@ def flipped(content, bit):
 
 @pytest.fixture
 def table():
-    text = {name: [name] * 40 for name in ("experiment", "model", "layer", "data", "image_id", "method", "metric")}
-    numbers = {"target_class": 3, "predicted_class": [2, -1] * 20, "value": np.random.default_rng(0).random(40)}
+    text = {
+        name: [name] * 40
+        for name in ("experiment", "model", "layer", "data", "image_id", "method", "metric")
+    }
+    numbers = {
+        "target_class": 3,
+        "predicted_class": [2, -1] * 20,
+        "value": np.random.default_rng(0).random(40),
+    }
     return pd.DataFrame({**text, **numbers, "status": "ok"})
 
 
@@ -134,7 +152,9 @@ def read(*paths):
 
 def test_records_come_back_with_their_types(tmp_path, table):
     table.loc[1, ["value", "status"]] = [np.nan, "bad_image"]
-    store.write(tmp_path / "one.parquet", table, metadata={"shard": "abc", "values": {"cam": {"zeta": "1"}}})
+    store.write(
+        tmp_path / "one.parquet", table, metadata={"shard": "abc", "values": {"cam": {"zeta": "1"}}}
+    )
     rows = read(*2 * [tmp_path / "one.parquet"])
     assert list(rows.columns) == store.SCHEMA.names
     assert len(rows) == 80
@@ -154,7 +174,8 @@ def test_a_record_file_holds_its_metadata_once():
 
 
 def test_pages_have_checksums_too(tmp_path, table):
-    """Other programs verify these: a flipped bit in the middle of the column of values is an error of Arrow's own."""
+    """Other programs verify these: a flipped bit in the middle of the column of values is an error
+    of Arrow's own."""
     path = tmp_path / "one.parquet"
     store.write(path, table)
     column = pq.read_metadata(path).row_group(0).column(store.SCHEMA.names.index("value"))
@@ -165,9 +186,12 @@ def test_pages_have_checksums_too(tmp_path, table):
 
 
 def test_a_small_file_of_many_rows_is_refused_before_they_are_read(tmp_path, monkeypatch):
-    """A million equal values are some hundred bytes of a file, and any number of them a few more."""
+    """A million equal values are some hundred bytes of a file, and any number of them a few
+    more."""
     monkeypatch.setattr(store, "MAX_UNPACKED", 2**20)
-    store.write(tmp_path / "a.parquet", pa.table({"value": np.zeros(1_000_000, np.int32)}), schema=None)
+    store.write(
+        tmp_path / "a.parquet", pa.table({"value": np.zeros(1_000_000, np.int32)}), schema=None
+    )
     monkeypatch.setattr(store.pq, "read_table", lambda *_, **__: pytest.fail("it was read"))
     with pytest.raises(BenchError, match=r"it would unpack from [\d,]+ to [\d,]+ bytes"):
         store.read_table(tmp_path / "a.parquet")
@@ -179,7 +203,9 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
     assert path.stat().st_size < 10_000
     assert len(store.read_arrays(path)["a"]) == 200_000
     header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**17,)})
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<f8", "fortran_order": False, "shape": (10**17,)}
+    )
     with ZipFile(tmp_path / "claims.npz", "w", ZIP_DEFLATED) as archive:
         archive.writestr("a.npy", header.getvalue() + bytes(80))
     with pytest.raises(files.Damaged, match="can't be read"):

@@ -1,4 +1,5 @@
-"""Locks of a run folder: one command at a time, which ends with its process, and is named to those who wait."""
+"""Locks of a run folder: one command at a time, which ends with its process, and is named to those
+who wait."""
 
 import io
 import os
@@ -28,7 +29,9 @@ with running.held(Path(sys.argv[1]), sys.argv[2]):
 def another(folder, name=running.RUN):
     """A process that holds a lock until it is sent a line, or killed."""
     command = [sys.executable, "-c", HOLDS, str(folder), name]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as started:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as started:
         assert started.stdout.readline() == "held\n"
         yield started
         started.kill()
@@ -52,7 +55,9 @@ def waiting(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("end", ["kill", "line"])
-def test_a_second_command_waits_for_the_first_and_says_who_has_the_folder(tmp_path, monkeypatch, end):
+def test_a_second_command_waits_for_the_first_and_says_who_has_the_folder(
+    tmp_path, monkeypatch, end
+):
     monkeypatch.setattr(running, "PATIENCE", 0.05)
     told = io.StringIO()  # capfd would lose a line that comes between its reading and its emptying
     with redirect_stderr(told), another(tmp_path) as first, waiting(tmp_path) as had:
@@ -60,8 +65,13 @@ def test_a_second_command_waits_for_the_first_and_says_who_has_the_folder(tmp_pa
         assert not had.is_set()
         assert running.in_use(tmp_path)
         first.kill() if end == "kill" else first.communicate("\n")
-        holder = rf"process {first.pid} on {platform.node()} holds it since \d\d\d\d-\d\d-\d\d \d\d:\d\d"
-        assert re.fullmatch(rf"waiting for {re.escape(str(tmp_path))}: {holder} \(`kill` ends it\)\n", told.getvalue())
+        holder = (
+            rf"process {first.pid} on {platform.node()} holds it since \d\d\d\d-\d\d-\d\d \d\d:\d\d"
+        )
+        assert re.fullmatch(
+            rf"waiting for {re.escape(str(tmp_path))}: {holder} \(`kill` ends it\)\n",
+            told.getvalue(),
+        )
     assert not running.in_use(tmp_path)
 
 

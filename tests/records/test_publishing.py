@@ -21,11 +21,15 @@ KEY = ["model", "image_id", "method", "metric"]
 
 def rows(folder):
     frame = reading.read_records(folder, reading.read_manifest(folder))
-    return frame.astype(dict.fromkeys([*KEY, "status"], str)).sort_values(KEY).reset_index(drop=True)
+    return (
+        frame.astype(dict.fromkeys([*KEY, "status"], str)).sort_values(KEY).reset_index(drop=True)
+    )
 
 
 def files(folder):
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
 
 
 def test_values_are_the_same_to_17_bits_and_statuses_too(usual_run, tmp_path):
@@ -37,10 +41,14 @@ def test_values_are_the_same_to_17_bits_and_statuses_too(usual_run, tmp_path):
     np.testing.assert_allclose(after["value"], before["value"], rtol=2**-17, atol=0)
     ok = before["status"] == OK
     assert (before["value"][ok] != after["value"][ok]).any()
-    assert sum(map(len, files(tmp_path).values())) < 0.5 * sum(map(len, files(usual_run / "records").values()))
+    assert sum(map(len, files(tmp_path).values())) < 0.5 * sum(
+        map(len, files(usual_run / "records").values())
+    )
 
 
-def test_a_second_time_writes_the_same_bytes_and_other_metrics_replace_the_files(usual_run, tmp_path):
+def test_a_second_time_writes_the_same_bytes_and_other_metrics_replace_the_files(
+    usual_run, tmp_path
+):
     publish(usual_run, tmp_path, {"box_iou", "conservation_error"})
     first = files(tmp_path)
     publish(usual_run, tmp_path, {"box_iou", "conservation_error"})
@@ -84,7 +92,12 @@ def test_no_path_of_the_machine_is_published_and_a_file_elsewhere_is_the_same(us
 
 
 def test_what_is_said_of_the_images_stands_under_every_table(usual_run, tmp_path):
-    publish(usual_run, tmp_path / "published", {"box_iou", "confidence_drop"}, "Altered subset of 24 photographs")
+    publish(
+        usual_run,
+        tmp_path / "published",
+        {"box_iou", "confidence_drop"},
+        "Altered subset of 24 photographs",
+    )
     leaderboard.write({"suite": {"part": tmp_path / "published"}}, tmp_path / "site")
     page = (tmp_path / "site/suite-part.html").read_text()
     assert page.count("Images: Altered subset of 24 photographs.") == 2
@@ -92,7 +105,8 @@ def test_what_is_said_of_the_images_stands_under_every_table(usual_run, tmp_path
 
 
 def test_a_method_is_added_as_if_it_had_been_published_with_the_others(usual_run, tmp_path):
-    """Published without XGrad-CAM, then with it, from a run of another commit: the files are those of both at once."""
+    """Published without XGrad-CAM, then with it, from a run of another commit: the files are those
+    of both at once."""
     manifest = entries_of(usual_run)
     names = {about["metric"] for about in manifest["metrics"].values()}
     less = shutil.copytree(usual_run, tmp_path / "less")
@@ -107,7 +121,9 @@ def test_a_method_is_added_as_if_it_had_been_published_with_the_others(usual_run
     publish(usual_run, tmp_path / "at_once", names)
     assert files(tmp_path / "published/records") == files(tmp_path / "at_once/records")
     later = reading.read_manifest(tmp_path / "published")
-    assert commits(later) == f"commit earlier0, of xgrad_cam {manifest['git_commit'][:8]} (2026-01-02)"
+    assert (
+        commits(later) == f"commit earlier0, of xgrad_cam {manifest['git_commit'][:8]} (2026-01-02)"
+    )
     combining.combine([usual_run, tmp_path / "published"], tmp_path / "both")
     with pytest.raises(BenchError, match="has values of xgrad_cam already"):
         add(usual_run, tmp_path / "published", "xgrad_cam")

@@ -20,12 +20,19 @@ def test_what_is_missing_is_what_no_file_holds(write_file, tmp_path):
 
 
 def test_files_of_several_commands_add_up(write_file, tmp_path):
-    files = [write_file(TWO), write_file({"cam": {"iou": "4"}}), write_file({"cam": {"unused": "5"}})]
+    files = [
+        write_file(TWO),
+        write_file({"cam": {"iou": "4"}}),
+        write_file({"cam": {"unused": "5"}}),
+    ]
     wanted = {"cam": {"zeta": "1", "iou": "4"}}
     needed = record_files.read(tmp_path).needed(SHARD, wanted)
     assert {file.name for file in needed} == {file.name for file in files[:2]}
     table = reading.read_records(tmp_path, manifest_of((needed, wanted)))
-    assert set(zip(table["method"], table["metric"], strict=True)) == {("cam", "zeta"), ("cam", "iou")}
+    assert set(zip(table["method"], table["metric"], strict=True)) == {
+        ("cam", "zeta"),
+        ("cam", "iou"),
+    }
     assert len(table) == 2 * 3
 
 

@@ -70,7 +70,9 @@ def test_complete_shards_count_and_others_are_waited_for(begun, write_file):
 
 def test_a_job_that_is_done_is_taken_as_it_says(begun):
     running.announce(begun, JOB, job(runtime=["runtime/a.parquet"], created="2026-01-01T00:00:02"))
-    running.announce(begun, "other at last on scenes", job("other at last on scenes", "2026-01-01T00:00:01"))
+    running.announce(
+        begun, "other at last on scenes", job("other at last on scenes", "2026-01-01T00:00:01")
+    )
     manifest = reading.read_manifest(begun)
     assert manifest.runtime == ["runtime/a.parquet"]
     assert list(manifest.models) == ["other", "net"]

@@ -1,4 +1,5 @@
-"""Which code decides a value, and that a key is the same on machines that are laid out differently."""
+"""Which code decides a value, and that a key is the same on machines that are laid out
+differently."""
 
 import importlib
 import json
@@ -15,7 +16,9 @@ from axiom_bench.records.sources import Sources
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A user's module that imports a helper beside it."""
-    (tmp_path / "users_cam.py").write_text("import users_helper\nimport json\n\ndef cam(trace): ...\n")
+    (tmp_path / "users_cam.py").write_text(
+        "import users_helper\nimport json\n\ndef cam(trace): ...\n"
+    )
     (tmp_path / "users_helper.py").write_text("FACTOR = 1\n")
     (tmp_path / "users_other.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
@@ -49,7 +52,9 @@ def changes(file, text):
         ("helper", 'FACTOR = 1\nTEXT = """No docstring."""\n', True),
     ],
 )
-def test_a_helper_counts_but_no_unrelated_module_comment_docstring_or_formatting(folder, name, text, counts):
+def test_a_helper_counts_but_no_unrelated_module_comment_docstring_or_formatting(
+    folder, name, text, counts
+):
     assert changes(folder / f"users_{name}.py", text) == counts
 
 
@@ -71,7 +76,11 @@ def test_a_helper_counts_but_no_unrelated_module_comment_docstring_or_formatting
 def test_a_package_of_the_users_counts_by_source(folder, statement):
     package = folder / "users_package"
     package.mkdir()
-    for name, text in (("__init__", ""), ("helper", "from .deep import factor\n"), ("deep", "factor = 1\n")):
+    for name, text in (
+        ("__init__", ""),
+        ("helper", "from .deep import factor\n"),
+        ("deep", "factor = 1\n"),
+    ):
         (package / f"{name}.py").write_text(text)
     (folder / "users_cam.py").write_text(statement + "\n")
     assert changes(package / "deep.py", "factor = 20\n")
@@ -96,13 +105,17 @@ def counted(*names):
 
 
 def test_only_rooms_that_compute_count_and_a_module_that_is_named():
-    """A step of the run may name its own code; what that imports of rooms that don't compute stays out."""
+    """A step of the run may name its own code; what that imports of rooms that don't compute stays
+    out."""
     assert counted("axiom_bench.records.files") == {"axiom_bench.records.files"}
     assert Sources().of(["axiom_bench.records.files"]).sha256 != Sources().of([]).sha256
     names = counted("axiom_bench.evaluation.shard", "axiom_bench.metrics.box_iou")
     assert {"axiom_bench.cutting.trace", "axiom_bench.metrics.box_iou"} <= names
     assert {name.split(".")[1] for name in names} <= sources.ROOMS
-    assert not any(name.startswith(("axiom_bench.run", "axiom_bench.report", "axiom_bench.records")) for name in names)
+    assert not any(
+        name.startswith(("axiom_bench.run", "axiom_bench.report", "axiom_bench.records"))
+        for name in names
+    )
 
 
 def install(folder, site, direct_url=None):
@@ -125,7 +138,9 @@ def install(folder, site, direct_url=None):
 METADATA = "Metadata-Version: 2.1\nName: users-dist\nVersion: {}\n"
 
 
-def test_an_installed_package_counts_by_its_version_unless_a_folder_hides_it(folder, tmp_path, monkeypatch):
+def test_an_installed_package_counts_by_its_version_unless_a_folder_hides_it(
+    folder, tmp_path, monkeypatch
+):
     metadata, package = install(folder, tmp_path / "site")
     monkeypatch.syspath_prepend(tmp_path / "site")
     assert code("users_cam").versions == (("users-dist", "1.0"),)
@@ -173,8 +188,8 @@ print(json.dumps([code.sha256, code.versions, sources._parsed.cache_info().misse
 
 @pytest.mark.slow
 def test_where_libraries_lie_doesnt_count(folder, tmp_path):
-    """torch found through a path file, as with --system-site-packages and pip --user: the key is the same, and no file
-    of a library is read."""
+    """torch found through a path file, as with --system-site-packages and pip --user: the key is
+    the same, and no file of a library is read."""
     site = Path(next(path for path in sys.path if path.endswith("site-packages")))
     (tmp_path / "elsewhere").mkdir()
     for entry in site.iterdir():
@@ -185,7 +200,9 @@ def test_where_libraries_lie_doesnt_count(folder, tmp_path):
     for libraries in (site, tmp_path / "elsewhere"):
         paths = [str(folder), str(editable), str(libraries)]
         command = [sys.executable, "-S", "-c", f"import sys; sys.path += {paths}\n{LAYOUT}"]
-        answers.append(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+        answers.append(
+            json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        )
     assert answers[0] == answers[1]
     assert answers[0][2] < 120
     assert "torch" in dict(answers[0][1])

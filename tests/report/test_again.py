@@ -29,14 +29,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run folder with a report, of which the tests write sketches."""
     layers = {"scenes_fc": ("features.9",)}
     records = records_of(6, layers, {"grad_cam": {}, "random": {}})
-    run = write_run(tmp_path / "run", records[records["metric"] == "box_iou"], layers=layers, pictures=False)
+    run = write_run(
+        tmp_path / "run", records[records["metric"] == "box_iou"], layers=layers, pictures=False
+    )
     monkeypatch.setattr(writing, "write_report", sketch)
     report.write(run)
     return run
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("change", [lambda file: file.write_bytes(b"damaged"), Path.unlink], ids=["damaged", "absent"])
+@pytest.mark.parametrize(
+    "change", [lambda file: file.write_bytes(b"damaged"), Path.unlink], ids=["damaged", "absent"]
+)
 def test_a_report_is_written_again_with_the_same_bytes(folder, monkeypatch, change):
     monkeypatch.undo()
     report.write(folder)
@@ -49,7 +53,11 @@ def test_a_report_is_written_again_with_the_same_bytes(folder, monkeypatch, chan
 
 
 def test_files_of_the_user_stay(folder):
-    added = [folder / "figures/own.png", folder / "tables/notes.csv", folder / "figures/by_method_of_mine.png"]
+    added = [
+        folder / "figures/own.png",
+        folder / "tables/notes.csv",
+        folder / "figures/by_method_of_mine.png",
+    ]
     for path in added:
         path.write_bytes(b"mine")
     for _ in range(2):
@@ -60,7 +68,9 @@ def test_files_of_the_user_stay(folder):
 
 def test_files_of_the_last_report_go(folder, monkeypatch):
     """A figure of a metric that is gone does not stay next to the new ones."""
-    monkeypatch.setattr(writing, "write_report", lambda run, *_: files.write(run.path / summary.PAGE, b"a report"))
+    monkeypatch.setattr(
+        writing, "write_report", lambda run, *_: files.write(run.path / summary.PAGE, b"a report")
+    )
     report.write(folder)
     assert [(folder / name).exists() for name in FILES] == [False, False, False, True]
 

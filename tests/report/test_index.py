@@ -1,4 +1,5 @@
-"""The index of all runs: what it lists, in which order, what it leaves out, and how it is searched."""
+"""The index of all runs: what it lists, in which order, what it leaves out, and how it is
+searched."""
 
 from __future__ import annotations
 
@@ -42,7 +43,10 @@ def left_out(page: str) -> dict[str, str]:
 def test_a_report_writes_the_index_of_all_runs_beside_it(results):
     report.write(results / "quick/default")
     page = (results / index.NAME).read_text()
-    assert named(page) == ["voc/&lt;i&gt;run", '<a href="quick/default/report.html">quick/default</a>']
+    assert named(page) == [
+        "voc/&lt;i&gt;run",
+        '<a href="quick/default/report.html">quick/default</a>',
+    ]
     assert "no report yet" in page
     assert "2026-01-02 04:04 UTC" in page
     assert "<dd>scenes (n = 12)</dd>" in page
@@ -51,7 +55,9 @@ def test_a_report_writes_the_index_of_all_runs_beside_it(results):
     report.write(results / "quick/default")  # the same again
     assert (results / index.NAME).read_text() == page
     report.write(results / "voc" / MARKUP)
-    assert named((results / index.NAME).read_text())[0].startswith('<a href="voc/%3Ci%3Erun/report.html">')
+    assert named((results / index.NAME).read_text())[0].startswith(
+        '<a href="voc/%3Ci%3Erun/report.html">'
+    )
 
 
 @pytest.mark.slow
@@ -66,7 +72,11 @@ def test_the_conclusion_is_the_report_s_title(results, make_run, edit_manifest):
 
 
 def test_what_is_broken_foreign_or_half_written_is_named(results):
-    for name, text in (("broken", "{"), ("foreign", '{"a": 1}'), ("older", '{"experiment": "a", "run": "b"}')):
+    for name, text in (
+        ("broken", "{"),
+        ("foreign", '{"a": 1}'),
+        ("older", '{"experiment": "a", "run": "b"}'),
+    ):
         (results / "voc" / name).mkdir()
         (results / "voc" / name / artefacts.NAME).write_text(text)
     (results / "voc/begun/running").mkdir(parents=True)
@@ -76,7 +86,9 @@ def test_what_is_broken_foreign_or_half_written_is_named(results):
     page = index.page(results)
     assert len(named(page)) == 2
     reasons = left_out(page)
-    assert list(reasons) == [f"voc/{name}" for name in ("begun", "broken", "foreign", "older", "pipe")]
+    assert list(reasons) == [
+        f"voc/{name}" for name in ("begun", "broken", "foreign", "older", "pipe")
+    ]
     assert "hasn&#39;t ended" in reasons["voc/begun"]
     assert "can&#39;t be read" in reasons["voc/broken"]
     assert "isn&#39;t a run&#39;s manifest" in reasons["voc/foreign"]
@@ -113,7 +125,9 @@ def test_where_it_cannot_be_written_the_report_is_there(results, capsys, monkeyp
 
 def test_the_page_is_searched_and_sorted(results, open_page):
     report.write(results / "quick/default")
-    page = open_page(results / index.NAME, viewport={"width": 400, "height": 800}, color_scheme="dark")
+    page = open_page(
+        results / index.NAME, viewport={"width": 400, "height": 800}, color_scheme="dark"
+    )
     names = page.locator("h3:visible")
     assert names.all_inner_texts() == [f"voc/{MARKUP}", "quick/default"]
     page.get_by_label("Sort by date").select_option("oldest")

@@ -1,4 +1,5 @@
-"""The leaderboard: pages of a part, of methods and of metrics, their addresses, and how they look in a browser."""
+"""The leaderboard: pages of a part, of methods and of metrics, their addresses, and how they look
+in a browser."""
 
 import json
 import re
@@ -16,7 +17,11 @@ from tests.made_runs import entries_of
 from tests.report.conftest import Structure
 
 COSTS = {"grad_cam": 1, "xgrad_cam": 1, "random": 1, "guided_xgrad_cam": 41}
-KINDS = (("scenes-1", "scenes"), ("shapes-1", "signals"), ("shapes-1", "volumes"))  # the largest of each kind of images
+KINDS = (
+    ("scenes-1", "scenes"),
+    ("shapes-1", "signals"),
+    ("shapes-1", "volumes"),
+)  # the largest of each kind of images
 PAGES = ("index", "suite-1-part", "method-grad_cam", "metrics", "submit", "limits")
 
 
@@ -39,7 +44,10 @@ def rows(page, metric):
     """{method: the texts of its row} of a metric's table."""
     section = re.search(rf'<section id="{metric}".*?</section>', page, re.DOTALL)[0]
     found = re.findall(r"<tr><th scope=\"row\".*?</tr>", section, re.DOTALL)
-    texts = [[re.sub(r"<[^>]*>", "", cell) for cell in re.findall(r"<t[hd][^>]*>.*?</t[hd]>", row)] for row in found]
+    texts = [
+        [re.sub(r"<[^>]*>", "", cell) for cell in re.findall(r"<t[hd][^>]*>.*?</t[hd]>", row)]
+        for row in found
+    ]
     return {row[0]: row[1:] for row in texts}
 
 
@@ -83,7 +91,10 @@ def test_the_first_page_names_the_parts_their_origin_and_the_limits(board):
 def broken_links(folder):
     """Those of all pages that lead to no page of the folder, or to no place in it."""
     pages = {path.name: Structure(path.read_text()) for path in folder.glob("*.html")}
-    ids = {name: {about["id"] for _, about in page.elements if "id" in about} for name, page in pages.items()}
+    ids = {
+        name: {about["id"] for _, about in page.elements if "id" in about}
+        for name, page in pages.items()
+    }
     links = {(name, link["href"]) for name, page in pages.items() for link in page.all("a")}
     broken = []
     for name, link in links:
@@ -99,12 +110,17 @@ def test_each_method_has_a_page_with_its_cost_its_places_and_its_ties(board, usu
         shown = {title.rstrip("↑↓ "): cells for title, cells in rows(page, "suite-1-part").items()}
         each = [standing(usual, setting, "box_iou", method) for setting in usual.settings]
         always = set.intersection(*(set(one.tied) for one in each))
-        assert {*shown["Box IoU"][4].split("; ")} == ({*map(usual.metadata.method_title, always)} or {"none"})
-        assert shown["Box IoU"][0] == rows((board / "suite-1-part.html").read_text(), "box_iou")[method][0]
+        assert {*shown["Box IoU"][4].split("; ")} == (
+            {*map(usual.metadata.method_title, always)} or {"none"}
+        )
+        assert (
+            shown["Box IoU"][0]
+            == rows((board / "suite-1-part.html").read_text(), "box_iou")[method][0]
+        )
     guided = (board / "method-guided_xgrad_cam.html").read_text()
     assert (
-        "41 passes of the whole network, with the trace's, for an image and a layer of 512 channels."
-        in guided.replace("&#39;", "'")
+        "41 passes of the whole network, with the trace's, for an image and a layer of 512 "
+        "channels." in guided.replace("&#39;", "'")
     )
     assert "Cost" not in (board / "method-hires_cam.html").read_text()
     assert broken_links(board) == []
@@ -112,7 +128,8 @@ def test_each_method_has_a_page_with_its_cost_its_places_and_its_ties(board, usu
 
 @pytest.fixture(scope="module")
 def committed(tmp_path_factory):
-    """The site of the committed values, as `make leaderboard` builds it, with a gallery of each kind of images."""
+    """The site of the committed values, as `make leaderboard` builds it, with a gallery of each
+    kind of images."""
     site = tmp_path_factory.mktemp("committed")
     with pytest.MonkeyPatch.context() as patch:
         of_part = command._gallery
@@ -129,7 +146,9 @@ def test_the_leaderboard_of_the_committed_values_is_whole(committed):
     assert parts <= {path.name for path in committed.iterdir()}
     assert broken_links(committed) == []
     assert max(path.stat().st_size for path in committed.iterdir()) < 1_000_000
-    found = "104 or 105 or 111 or 114 of 120 annotated objects are found"  # networks find other objects
+    found = (
+        "104 or 105 or 111 or 114 of 120 annotated objects are found"  # networks find other objects
+    )
     assert found in (committed / "dense-1-segmenter.html").read_text(encoding="utf-8")
 
 
@@ -142,7 +161,9 @@ def test_no_page_of_the_committed_values_is_longer_than_ten_screens(committed, o
 
 
 def test_the_first_screen_says_who_leads_on_how_much_and_how_sure(board, open_page):
-    leads = re.compile(r"(on [12] of 2 networks, places \d to \d of \d|Nobody: )[^$]*95 % interval, n = \d+ images")
+    leads = re.compile(
+        r"(on [12] of 2 networks, places \d to \d of \d|Nobody: )[^$]*95 % interval, n = \d+ images"
+    )
     for name in ("index", "suite-1-part"):
         page = open_page(board / f"{name}.html", viewport={"width": 1280, "height": 800})
         panel = page.locator(".board-leads article", has_text=leads).first
@@ -151,7 +172,9 @@ def test_the_first_screen_says_who_leads_on_how_much_and_how_sure(board, open_pa
 
 
 def test_paper_has_all_columns_the_chart_and_what_is_folded(board, open_page):
-    page = open_page(board / "suite-1-part.html", viewport={"width": 1030, "height": 720}, color_scheme="dark")
+    page = open_page(
+        board / "suite-1-part.html", viewport={"width": 1030, "height": 720}, color_scheme="dark"
+    )
     page.evaluate("for (const fold of document.querySelectorAll('.page-fold')) fold.open = false")
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
@@ -182,7 +205,9 @@ def test_a_card_says_what_a_method_wins_by_construction_and_where_it_fails(
 def test_it_has_no_barrier_and_fits_a_phone(board, open_page, barriers, scheme):
     for name in PAGES:
         size = {"width": 400, "height": 800}
-        page = open_page(board / f"{name}.html", viewport=size, color_scheme=scheme, bypass_csp=True)
+        page = open_page(
+            board / f"{name}.html", viewport=size, color_scheme=scheme, bypass_csp=True
+        )
         assert page.evaluate("document.documentElement.scrollWidth") <= 400
         assert barriers(page) == []
 
@@ -223,7 +248,9 @@ def test_the_front_has_what_none_is_as_cheap_and_better_than(board, usual, open_
         }
         page.locator("#cost summary").click()
         table = page.locator("#board-points tbody tr").all()
-        cells = {row.locator("th").inner_text(): row.locator("td").all_inner_texts() for row in table}
+        cells = {
+            row.locator("th").inner_text(): row.locator("td").all_inner_texts() for row in table
+        }
         assert {method for method, texts in cells.items() if texts[2] == "yes"} == front
         assert cells.keys() == values.keys()
         page.locator("#cost summary").click()
@@ -238,14 +265,21 @@ def test_nothing_is_ranked_until_a_reader_sets_a_weight_which_the_address_keeps(
     page.locator("#board-weighted", has_text="Your weighting").wait_for()
     data = json.loads(page.locator("#board").text_content())
     places = {metric["name"]: metric["places"] for metric in data["metrics"]}
-    means = [(2 * box + drop) / 3 for box, drop in zip(places["box_iou"], places["confidence_drop"], strict=True)]
+    means = [
+        (2 * box + drop) / 3
+        for box, drop in zip(places["box_iou"], places["confidence_drop"], strict=True)
+    ]
     titles = [method["title"] for method in data["methods"]]
-    shown = [row.locator("td").last.inner_text() for row in page.locator("#board-ranked tbody tr").all()]
+    shown = [
+        row.locator("td").last.inner_text() for row in page.locator("#board-ranked tbody tr").all()
+    ]
     assert [float(text) for text in shown] == pytest.approx(sorted(means), abs=0.005)
     first = page.locator("#board-ranked tbody th").first.inner_text()
     assert means[titles.index(first)] == min(means)
     assert page.url.endswith("#weights=box_iou:2,confidence_drop:1")
-    again = open_page(f"{board / 'suite-1-part.html'}#weights=box_iou:2,confidence_drop:1,other:3,box_iou:x")
+    again = open_page(
+        f"{board / 'suite-1-part.html'}#weights=box_iou:2,confidence_drop:1,other:3,box_iou:x"
+    )
     again.locator("#board-weighted", has_text="Confidence drop 1").wait_for()
     page.get_by_role("button", name="All 0").click()
     page.locator("#board-weighted", has_text="Nothing is ranked").wait_for()
@@ -260,7 +294,12 @@ def test_a_method_that_lacks_a_network_stands_where_it_applies_and_has_no_place_
     write({"suite-1": {"part": make_run(records[~lacks])}}, tmp_path / "board")
     page = (tmp_path / "board/suite-1-part.html").read_text()
     *_, (title, cells) = rows(page, "box_iou").items()
-    assert (title, cells[0][0], cells[2], cells[3]) == ("hires_cam", "(", "1 of 2, 29 of 58", "\N{EN DASH}")
+    assert (title, cells[0][0], cells[2], cells[3]) == (
+        "hires_cam",
+        "(",
+        "1 of 2, 29 of 58",
+        "\N{EN DASH}",
+    )
     data = json.loads(Structure(page).data["board"])
     row = [method["name"] for method in data["methods"]].index("hires_cam")
     places = {metric["name"]: metric["places"] for metric in data["metrics"]}["box_iou"]

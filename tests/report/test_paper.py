@@ -21,7 +21,11 @@ def test_images_of_exactly_two_explained_classes_count(run):
     rows = run.records.frame(["box_iou"]).iloc[:1]
     classes = {"one": [3], "two": [3, 4], "three": [3, 4, 5]}
     records = pd.concat(
-        [rows.assign(image_id=name, target_class=label) for name, labels in classes.items() for label in labels]
+        [
+            rows.assign(image_id=name, target_class=label)
+            for name, labels in classes.items()
+            for label in labels
+        ]
     )
     chosen = on_two_classes(replace(run, records=Records.of(records)))
     assert chosen.records.frame()["image_id"].tolist() == ["two", "two"]
@@ -30,7 +34,9 @@ def test_images_of_exactly_two_explained_classes_count(run):
 def test_run_times_stand_beside_those_of_one_method(run):
     table = cost_table(run, "hires_cam")
     cells = {row[0].text: row[1].text for row in table.groups[0].rows}
-    assert cells["hires_cam"] == "13.0 (1.00\N{MULTIPLICATION SIGN})"  # 10 ms of the trace and 3 beyond it
+    assert (
+        cells["hires_cam"] == "13.0 (1.00\N{MULTIPLICATION SIGN})"
+    )  # 10 ms of the trace and 3 beyond it
     assert cells["grad_cam"] == "11.0 (0.846\N{MULTIPLICATION SIGN})"
     assert cost_table(replace(run, runtime=run.runtime.iloc[:0]), "hires_cam") is None
 
@@ -54,17 +60,27 @@ def test_the_index_says_what_is_missing_and_why(run):
         of_fig2 = number.startswith("Fig 2")  # the only exhibits whose networks are known
         networks = "none in this run." if number == "Fig 4(a)" else ours
         assert f"Networks: {f'{five} in the paper; ' if of_fig2 else ''}{networks}" in section
-        assert (f"This run lacks the paper's networks {five}." in section) == ("alexnet" in section) == of_fig2
+        assert (
+            (f"This run lacks the paper's networks {five}." in section)
+            == ("alexnet" in section)
+            == of_fig2
+        )
     assert "Images: one in the paper; 6 of scenes in this run." in sections["Fig 1"]
     assert "Images: 6 of scenes in this run." in sections["Fig 2(a)"]
     known = "networks for Fig 2(a) and Fig 2(b) only, and its images for Fig 1 and Fig 4(b) only."
     assert text.count(f"This project knows the paper's {known}") == 1
     assert text.count("alexnet didn't run: No weights.") == text.count("There is no VOC.") == 1
     of_classes = sections["Fig 4(a)"]
-    assert all(part in of_classes for part in ("metric=[...,class_discriminability]", "There is no VOC."))
+    assert all(
+        part in of_classes for part in ("metric=[...,class_discriminability]", "There is no VOC.")
+    )
     assert "Images: none in this run." in of_classes
     assert not stale.exists()
     tables = {
-        name: (stale.parent / f"{name}.md").read_text() for name in ("errors-sensitivity_error", "localization-box_iou")
+        name: (stale.parent / f"{name}.md").read_text()
+        for name in ("errors-sensitivity_error", "localization-box_iou")
     }
-    assert ["\n| random" in text for text in tables.values()] == [False, True]  # of the metric's own rows
+    assert ["\n| random" in text for text in tables.values()] == [
+        False,
+        True,
+    ]  # of the metric's own rows

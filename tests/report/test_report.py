@@ -1,4 +1,5 @@
-"""The report as a whole and its settings: from records alone, again the same, sensible for a thin run."""
+"""The report as a whole and its settings: from records alone, again the same, sensible for a thin
+run."""
 
 from __future__ import annotations
 
@@ -34,7 +35,9 @@ FEW = ("conservation_error", "box_iou")
 @pytest.fixture
 def few_records(make_records) -> pd.DataFrame:
     """One model, two methods, two metrics, twelve images."""
-    records = make_records(12, layers={"scenes_fc": ("features.9",)}, methods={"grad_cam": {}, "random": {}})
+    records = make_records(
+        12, layers={"scenes_fc": ("features.9",)}, methods={"grad_cam": {}, "random": {}}
+    )
     return records[records["metric"].isin(FEW)]
 
 
@@ -43,7 +46,9 @@ def small_run(make_run, few_records: pd.DataFrame, edit_manifest) -> Any:
     """(records=few_records, manifest={}, **how) -> a run folder of one model, without pictures."""
 
     def make(records: pd.DataFrame = few_records, manifest: Any = None, **options: Any) -> Path:
-        folder = make_run(records, **{"layers": {"scenes_fc": ("features.9",)}, "pictures": False, **options})
+        folder = make_run(
+            records, **{"layers": {"scenes_fc": ("features.9",)}, "pictures": False, **options}
+        )
         edit_manifest(folder, **(manifest or {}))
         return folder
 
@@ -62,7 +67,9 @@ def test_the_page_is_whole_and_stands_alone(small_run):
     page = Structure(text)
     assert path == folder / "report.html"
     assert page.unclosed == page.all("link") == []
-    assert all((attributes.get("src") or "data:").startswith("data:") for _, attributes in page.elements)
+    assert all(
+        (attributes.get("src") or "data:").startswith("data:") for _, attributes in page.elements
+    )
     assert all(image["alt"] and image["width"] for image in page.all("img"))
     figures = {f"figures/{path.name}" for path in (folder / "figures").iterdir()}
     assert set() < figures <= {link["href"] for link in page.all("a")}
@@ -79,7 +86,9 @@ def test_the_headline_is_a_table_of_80_columns(usual_run):
     (best,) = (line.split() for line in lines[:6] if line.split()[1].startswith("*"))
     assert best[0] == "grad_cam"
     assert any(line.startswith("scenes_residual (n = ") for line in lines)
-    assert lines[-1] == "grad_cam has the lowest conservation error on scenes_fc and scenes_residual"
+    assert (
+        lines[-1] == "grad_cam has the lowest conservation error on scenes_fc and scenes_residual"
+    )
     assert f"* best, or not significantly worse; {NOTHING} no value" in lines
     assert max(map(len, (first, second, network, *lines[:-2]))) <= 80
 
@@ -88,17 +97,26 @@ def test_the_headline_has_a_row_for_each_method_and_says_why_values_are_missing(
     lines = report.headline(usual_run)
     row = next(line for line in lines if line.split()[0] == "random")
     assert row.split()[-2] == NOTHING  # conservation error
-    assert any("not on the score's scale: Conservation error of" in line and "random" in line for line in lines)
+    assert any(
+        "not on the score's scale: Conservation error of" in line and "random" in line
+        for line in lines
+    )
 
 
 def test_the_headline_tells_the_layer_s_metrics_below_its_table(make_records, small_run):
-    records = make_records(12, layers={"scenes_fc": ("features.9",)}, methods={"xgrad_cam": {}, "hires_cam": {}})
+    records = make_records(
+        12, layers={"scenes_fc": ("features.9",)}, methods={"xgrad_cam": {}, "hires_cam": {}}
+    )
     config = {"target": "label", "report": {"headline": ["conservation_error", "zeta", "nothing"]}}
-    *table, free, _ = report.headline(small_run(records, {"config": config}))  # nothing is said of what wasn't measured
+    *table, free, _ = report.headline(
+        small_run(records, {"config": config})
+    )  # nothing is said of what wasn't measured
     first, second = (line.split() for line in table[3:5])
     assert [first[0], second[0]] == ["xgrad_cam", "hires_cam"]
     assert first[1] == second[1]
-    assert re.fullmatch(r"Normalised zeta \(median\): scenes_fc: 0\.\d+ \(n = 12 images, 12 rows\)", free)
+    assert re.fullmatch(
+        r"Normalised zeta \(median\): scenes_fc: 0\.\d+ \(n = 12 images, 12 rows\)", free
+    )
 
 
 @pytest.mark.parametrize(
@@ -106,29 +124,49 @@ def test_the_headline_tells_the_layer_s_metrics_below_its_table(make_records, sm
     [
         (["zeta", "box_iou"], ["box_iou"], ["box_iou"]),  # zeta has no direction
         (["zeta"], ["zeta"], ["zeta"]),
-        (["box_iou", "conservation_error"], ["conservation_error"], ["conservation_error", "box_iou"]),
+        (
+            ["box_iou", "conservation_error"],
+            ["conservation_error"],
+            ["conservation_error", "box_iou"],
+        ),
     ],
 )
-def test_a_run_leads_with_the_metrics_that_it_has(make_records, small_run, chosen, headline, columns):
-    records = make_records(12, layers={"scenes_fc": ("features.9",)}, methods={"grad_cam": {}, "random": {}})
+def test_a_run_leads_with_the_metrics_that_it_has(
+    make_records, small_run, chosen, headline, columns
+):
+    records = make_records(
+        12, layers={"scenes_fc": ("features.9",)}, methods={"grad_cam": {}, "random": {}}
+    )
     run = RunFolder.read(small_run(records[records["metric"].isin(chosen)], {"config": {}}))
     assert (list(options_of(run).headline), list(options_of(run).columns)) == (headline, columns)
-    assert any(run.metadata.value(headline[0]).title.split()[0] in line for line in report.headline(run))
+    assert any(
+        run.metadata.value(headline[0]).title.split()[0] in line for line in report.headline(run)
+    )
 
 
 def test_rows_of_an_image_are_counted_apart_from_images(small_run, few_records):
     """Two classes of each image: twice the rows, and no more images."""
-    folder = small_run(pd.concat([few_records, few_records.assign(target_class=few_records["target_class"] + 1)]))
-    assert any(line.startswith("scenes_fc (n = 12 images, 24 rows), ") for line in report.headline(folder))
+    folder = small_run(
+        pd.concat([few_records, few_records.assign(target_class=few_records["target_class"] + 1)])
+    )
+    assert any(
+        line.startswith("scenes_fc (n = 12 images, 24 rows), ") for line in report.headline(folder)
+    )
     report.write(folder)
-    assert "n = 12 images, 24 rows; a row is an image" in (folder / "tables/overview.md").read_text()
+    assert (
+        "n = 12 images, 24 rows; a row is an image" in (folder / "tables/overview.md").read_text()
+    )
 
 
 @pytest.mark.slow
 def test_failed_jobs_are_named(small_run):
-    folder = small_run(manifest={"failures": [{"job": "model=vgg16", "message": "No such file: <here>."}]})
+    folder = small_run(
+        manifest={"failures": [{"job": "model=vgg16", "message": "No such file: <here>."}]}
+    )
     text = text_of(folder)
-    assert all(part in text for part in ("1 job failed", "model=vgg16", "No such file: &lt;here&gt;."))
+    assert all(
+        part in text for part in ("1 job failed", "model=vgg16", "No such file: &lt;here&gt;.")
+    )
     empty: dict[str, Any] = {key: [] for key in ("jobs", "records", "runtime")}
     empty |= {key: {} for key in ("models", "methods", "metrics", "data", "versions")}
     failures = [{"job": "model=a", "message": "m"}, {"job": "model=b", "message": "n"}]
@@ -139,7 +177,9 @@ def test_failed_jobs_are_named(small_run):
 
 
 def test_a_metric_without_any_value(small_run, few_records):
-    records = few_records.assign(value=few_records["value"].where(few_records["metric"] != "box_iou"))
+    records = few_records.assign(
+        value=few_records["value"].where(few_records["metric"] != "box_iou")
+    )
     records["status"] = records["status"].mask(records["metric"] == "box_iou", "no_annotation")
     folder = small_run(records)
     text = text_of(folder)
@@ -151,7 +191,9 @@ def test_a_metric_without_any_value(small_run, few_records):
 
 
 def test_one_image_of_one_method_without_run_time(small_run, few_records):
-    single = few_records[(few_records["image_id"] == "scene_00003") & (few_records["method"] == "grad_cam")]
+    single = few_records[
+        (few_records["image_id"] == "scene_00003") & (few_records["method"] == "grad_cam")
+    ]
     text = text_of(small_run(single, methods={"grad_cam": {"on_score_scale": True}}, runtime=False))
     assert "<h1>1 method on 1 network and 1 image</h1>" in text
     assert "Run time wasn't measured in this run; runtime.repeats=5" in text
@@ -159,13 +201,19 @@ def test_one_image_of_one_method_without_run_time(small_run, few_records):
 
 def test_a_bad_image_is_counted(small_run, few_records):
     bad = few_records["image_id"] == "scene_00000"
-    few_records.loc[bad, ["value", "status", "target_class", "predicted_class"]] = [np.nan, "bad_image", -1, -1]
+    few_records.loc[bad, ["value", "status", "target_class", "predicted_class"]] = [
+        np.nan,
+        "bad_image",
+        -1,
+        -1,
+    ]
     text = text_of(small_run(few_records))
     assert "On 1 of 12 rows not measured, image can't be read" in text
     assert re.search(r"\d+ of 11 \(", text)
 
 
-REMOVED = {  # a part of the run folder: the step at which it goes, before or after the report reads it
+# a part of the run folder: the step at which it goes, before or after the report reads it
+REMOVED = {
     "": "figure",
     "records": "comparisons",
     "runtime": "tables",
@@ -197,13 +245,17 @@ def test_what_is_removed_while_a_report_is_written(small_run):
 
 
 def test_an_image_of_several_labels_is_right_where_one_of_them_is_predicted(small_run, few_records):
-    records = pd.concat([few_records.assign(target_class=label, predicted_class=1) for label in (1, 2)])
+    records = pd.concat(
+        [few_records.assign(target_class=label, predicted_class=1) for label in (1, 2)]
+    )
     text = text_of(small_run(records, {"config": {"target": "each_label"}}))
     assert "12 of 12 (100 %)" in text
     assert "one row for every class" in text
 
 
-NO_MAPS = [  # status of the rows of grad_cam, how many rows of each metric that needs a map, what is said of them
+# status of the rows of grad_cam, how many rows of each metric that needs a map, what is said of
+# them
+NO_MAPS = [
     ("zero_map", 12, "are zero on all 12 rows; metrics of the map have no value there."),
     ("zero_map", 6, "are zero on 6 of 12 rows; metrics of the map have no value there."),
     ("zero_map", 5, None),
@@ -217,7 +269,9 @@ def test_a_method_without_maps_is_named(small_run, few_records, status, count, s
     """It had a dash in the tables or no row in the last lines, and nobody said why."""
     metrics = ["box_iou"] if status == "zero_map" else FEW
     for metric in metrics:
-        rows = few_records.index[(few_records["method"] == "grad_cam") & (few_records["metric"] == metric)]
+        rows = few_records.index[
+            (few_records["method"] == "grad_cam") & (few_records["metric"] == metric)
+        ]
         few_records.loc[rows[:count], ["value", "status"]] = [np.nan, status]
     folder = small_run(few_records)
     named = [line for line in report.headline(folder) if "the maps of grad_cam" in line]
@@ -225,7 +279,10 @@ def test_a_method_without_maps_is_named(small_run, few_records, status, count, s
     if sentence:
         assert named[0].startswith(f"scenes_fc: the maps of grad_cam {sentence}")
         assert sentence in text_of(folder)
-    few_records.loc[few_records["metric"] == "box_iou", ["value", "status"]] = [0.5, "ok"]  # a metric's own status
+    few_records.loc[few_records["metric"] == "box_iou", ["value", "status"]] = [
+        0.5,
+        "ok",
+    ]  # a metric's own status
     assert not any("the maps of" in line for line in report.headline(small_run(few_records)))
 
 
@@ -235,7 +292,9 @@ def test_photographs_are_smaller_in_the_page_than_beside_it(tmp_path):
     plot = tmp_path / "plot.png"
     Image.fromarray(noise).save(photograph)
     Image.fromarray(np.full_like(noise, 255)).save(plot)
-    (large, _), (small, width) = (embedded(SavedFigure(png.stem, "Title", "", png)) for png in (photograph, plot))
+    (large, _), (small, width) = (
+        embedded(SavedFigure(png.stem, "Title", "", png)) for png in (photograph, plot)
+    )
     assert large.startswith("data:image/webp;base64,")
     assert len(large) < photograph.stat().st_size
     assert small == f"data:image/png;base64,{base64.b64encode(plot.read_bytes()).decode()}"
@@ -258,7 +317,12 @@ def test_random_weights_are_named_and_nothing_is_called_best(make_run, make_reco
     text = text_of(folder)
     assert "Random weights: scenes_fc." in text
     assert "The weights are random" in text
-    for name, bold in (("metrics_1", False), ("metrics_2", True), ("correctness_1", False), ("correctness_2", False)):
+    for name, bold in (
+        ("metrics_1", False),
+        ("metrics_2", True),
+        ("correctness_1", False),
+        ("correctness_2", False),
+    ):
         assert ("**" in (folder / f"tables/{name}.md").read_text()) is bold
     overview = (folder / "tables/overview.md").read_text().split("## ")
     bold_cells = [re.findall(r"\*\*([\d.]+)\*\*", part) for part in overview[1:]]
@@ -269,7 +333,12 @@ def test_random_weights_are_named_and_nothing_is_called_best(make_run, make_reco
 def test_keys_of_another_version_do_not_count():
     """Nobody is locked out of values by a key that a version before or after this one had."""
     gone = {"columns": True, "floor": []}
-    report = {"width": 3, "headline": ["zeta"], "figures": {**gone, "pair": ["a", "b"]}, "latex": {"font": "serif"}}
+    report = {
+        "width": 3,
+        "headline": ["zeta"],
+        "figures": {**gone, "pair": ["a", "b"]},
+        "latex": {"font": "serif"},
+    }
     options = Options.of(report)
     assert options == Options.of({"headline": ["zeta"], "figures": {"pair": ["a", "b"]}})
 

@@ -35,7 +35,11 @@ TINY = (
         "shard_size=2",
         "device=cpu",
     ),
-    *("method=[grad_cam,xgrad_cam]", "metric=[sensitivity_error,confidence_drop,zeta]", "runtime.repeats=0"),
+    *(
+        "method=[grad_cam,xgrad_cam]",
+        "metric=[sensitivity_error,confidence_drop,zeta]",
+        "runtime.repeats=0",
+    ),
     *("pictures.rows=0", "pictures.gallery=0"),
 )
 ENGINES = {
@@ -54,7 +58,8 @@ RUN = Path("quick", "default")  # of a tiny run, in its results
 
 
 def slow_engines(*names: str) -> list[Any]:
-    """Settings of these executors, or of all, as parameters: slow, as another process imports what a run needs."""
+    """Settings of these executors, or of all, as parameters: slow, as another process imports what
+    a run needs."""
 
     def is_absent(name: str) -> bool:
         return name in PACKAGES and find_spec(PACKAGES[name]) is None
@@ -62,7 +67,10 @@ def slow_engines(*names: str) -> list[Any]:
     return [
         pytest.param(
             ENGINES[name],
-            marks=[pytest.mark.slow, pytest.mark.skipif(is_absent(name), reason=f"{name} isn't installed")],
+            marks=[
+                pytest.mark.slow,
+                pytest.mark.skipif(is_absent(name), reason=f"{name} isn't installed"),
+            ],
         )
         for name in names or ENGINES
     ]
@@ -89,12 +97,21 @@ def module_of(folder: Path, name: str, text: str, monkeypatch: pytest.MonkeyPatc
 
 
 def pictures(folder: Path, *names: str) -> tuple[str, ...]:
-    """Writes random images of these names; the settings of a run on them. Names of folders are the classes."""
+    """Writes random images of these names; the settings of a run on them. Names of folders are the
+    classes."""
     for number, name in enumerate(names):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        pixels = np.random.default_rng(number).integers(0, 256, (96, 96 + number, 3), dtype=np.uint8)
+        pixels = np.random.default_rng(number).integers(
+            0, 256, (96, 96 + number, 3), dtype=np.uint8
+        )
         Image.fromarray(pixels).save(folder / name)
-    return ("data=folder", f"data.root={folder}", "data.classes=null", "data.size=null", "data.workers=0")
+    return (
+        "data=folder",
+        f"data.root={folder}",
+        "data.classes=null",
+        "data.size=null",
+        "data.workers=0",
+    )
 
 
 @pytest.fixture
@@ -121,8 +138,11 @@ def unreported(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Path, list[JobResult]]]:
-    """Runs a tiny sweep with further overrides, once for all tests, which only read it: its results and outcomes."""
+def finished_run(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[..., tuple[Path, list[JobResult]]]:
+    """Runs a tiny sweep with further overrides, once for all tests, which only read it: its results
+    and outcomes."""
 
     @cache
     def run_once(*overrides: str) -> tuple[Path, list[JobResult]]:
@@ -134,13 +154,17 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tupl
 
 @pytest.fixture
 def ran(results: Path, finished_run: Callable[..., tuple[Path, list[JobResult]]]) -> Run:
-    """As `run`, but copies the files of a `finished_run` into `results`: for what is done with them afterwards."""
+    """As `run`, but copies the files of a `finished_run` into `results`: for what is done with them
+    afterwards."""
 
     def copy(*overrides: str) -> list[JobResult]:
         finished, outcomes = finished_run(*overrides)
         shutil.copytree(finished, results, dirs_exist_ok=True)
         moved = {"results": str(results)}
-        return [replace(outcome, settings=outcome.settings.model_copy(update=moved)) for outcome in outcomes]
+        return [
+            replace(outcome, settings=outcome.settings.model_copy(update=moved))
+            for outcome in outcomes
+        ]
 
     return copy
 
@@ -159,11 +183,15 @@ def rows(results: Path) -> Callable[[list[JobResult]], pd.DataFrame]:
 
 def assembled(outcomes: list[JobResult]) -> dict[str, Any]:
     """Return the manifest of these outcomes, of which at least one hasn't failed."""
-    return assemble(outcomes, next(outcome.settings for outcome in outcomes if outcome.settings is not None))
+    return assemble(
+        outcomes, next(outcome.settings for outcome in outcomes if outcome.settings is not None)
+    )
 
 
 def rows_of(results: Path, outcomes: list[JobResult]) -> pd.DataFrame:
     """The records of a run in this folder of results, sorted."""
     table = read_records(results / "quick" / "default", assembled(outcomes))
     table = table.astype({name: str for name in table.columns if table[name].dtype == "category"})
-    return table.sort_values(["model", "layer", "image_id", "target_class", "method", "metric"], ignore_index=True)
+    return table.sort_values(
+        ["model", "layer", "image_id", "target_class", "method", "metric"], ignore_index=True
+    )

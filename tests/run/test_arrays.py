@@ -1,4 +1,5 @@
-"""A run on arrays from files, of a user's own network: the same values as in Python, resumed, with pictures."""
+"""A run on arrays from files, of a user's own network: the same values as in Python, resumed, with
+pictures."""
 
 import re
 from dataclasses import replace
@@ -40,10 +41,15 @@ def stored(tmp_path, monkeypatch):
 
     def write(shape):
         axes, labels = len(shape) - 1, torch.tensor([0, 1, 1, 0])
-        images, box = np.random.default_rng(0).normal(2, 3, (4, *shape)).astype(np.float32), [1.0] * axes + [6.0] * axes
+        images, box = (
+            np.random.default_rng(0).normal(2, 3, (4, *shape)).astype(np.float32),
+            [1.0] * axes + [6.0] * axes,
+        )
         np.savez(tmp_path / "a.npz", images=images, labels=labels, boxes=np.tile(box, (4, 1)))
         notes = tuple(ab.Annotation(label[None], torch.tensor([box])) for label in labels)
-        batch = ab.Batch(torch.from_numpy(images), tuple(f"a.npz/{n:09d}" for n in range(4)), labels, notes)
+        batch = ab.Batch(
+            torch.from_numpy(images), tuple(f"a.npz/{n:09d}" for n in range(4)), labels, notes
+        )
         network = (
             "model=user",
             "model.architecture=nets:build",
@@ -55,17 +61,31 @@ def stored(tmp_path, monkeypatch):
     return write
 
 
-def test_a_network_of_four_bands_and_photographs_the_way_of_the_sentence_followed(run, tmp_path, monkeypatch):
+def test_a_network_of_four_bands_and_photographs_the_way_of_the_sentence_followed(
+    run, tmp_path, monkeypatch
+):
     module_of(tmp_path, "nets", NETWORK, monkeypatch)
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
     (tmp_path / "bands").mkdir()
     np.save(tmp_path / "bands/a.npy", np.random.default_rng(0).random((4, 32, 32), np.float32))
-    words = ("model=user", "model.architecture=nets:build", "model.kwargs={axes: 2, channels: 4}", "data.workers=0")
-    words += ("model.resize=[32,32]", "model.mean=[0,0,0]", "model.std=[1,1,1]", "model.weights=as_built")
+    words = (
+        "model=user",
+        "model.architecture=nets:build",
+        "model.kwargs={axes: 2, channels: 4}",
+        "data.workers=0",
+    )
+    words += (
+        "model.resize=[32,32]",
+        "model.mean=[0,0,0]",
+        "model.std=[1,1,1]",
+        "model.weights=as_built",
+    )
     words += ("method=[grad_cam]", "metric=[sensitivity_error]", "data.size=null")
     sentence = failure(run(*words, "data=folder", f"data.root={tmp_path}"))
     assert "takes images of 4 channels, and pictures have 3" in sentence
-    way = re.search(r"set (data=arrays .*=null)\.", sentence)[1].replace("FOLDER", str(tmp_path / "bands"))
+    way = re.search(r"set (data=arrays .*=null)\.", sentence)[1].replace(
+        "FOLDER", str(tmp_path / "bands")
+    )
     (outcome,) = run(*words, *way.split())
     assert (outcome.failure, outcome.computed.images) == (None, 1)
     with pytest.raises(ab.BenchError, match=r"data=arrays data\.root=FOLDER"):
@@ -82,7 +102,9 @@ def test_the_values_are_those_of_python(run, rows, stored, results, shape, mean)
         torch.manual_seed(0)
         network = import_function("nets:build")(len(shape) - 1, shape[0]).eval()
     batch = replace(batch, images=(batch.images - mean) / 3) if mean else batch
-    python = ab.evaluate(network, "3", [batch], METHODS, METRICS).astype(dict.fromkeys(COLUMNS, str))
+    python = ab.evaluate(network, "3", [batch], METHODS, METRICS).astype(
+        dict.fromkeys(COLUMNS, str)
+    )
     both = rows([outcome]).merge(python, on=COLUMNS)
     assert len(both) == len(python) == 4 * len(METHODS) * len(METRICS)
     assert both["status_x"].tolist() == both["status_y"].tolist()
@@ -107,8 +129,14 @@ def test_a_method_in_a_process_of_its_own_has_the_same_values(run, rows, stored)
     ("words", "sentence"),
     [
         ("model.resize=8", "model.resize=8 is for pictures, and these samples are arrays"),
-        ("model.mean=[1,2] model.std=[1,1]", "have 5 channels, and there are 2 means and 2 standard deviations"),
-        ("data.channels=last", r"can't run on a sample of the shape \(10, 5, 9\), .*; say by data.channels where"),
+        (
+            "model.mean=[1,2] model.std=[1,1]",
+            "have 5 channels, and there are 2 means and 2 standard deviations",
+        ),
+        (
+            "data.channels=last",
+            r"can't run on a sample of the shape \(10, 5, 9\), .*; say by data.channels where",
+        ),
     ],
 )
 def test_what_a_run_cannot_do_is_one_sentence(run, stored, words, sentence):

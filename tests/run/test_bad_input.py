@@ -1,4 +1,5 @@
-"""Bad input: a bad image is a row that says so; a bad configuration stops before any computation."""
+"""Bad input: a bad image is a row that says so; a bad configuration stops before any
+computation."""
 
 import errno
 import hashlib
@@ -37,7 +38,9 @@ def folder(tmp_path) -> Path:
         (root / str(digit)).mkdir(parents=True)
     picture = Image.fromarray(scenes.draw("evaluation", 0, 0).image)
     pictures = [picture, picture.convert("L"), picture.convert("CMYK"), picture.convert("RGBA")]
-    for name, image in zip(GOOD, [*pictures, picture.resize((1, 96)), picture.resize((10_000, 4))], strict=True):
+    for name, image in zip(
+        GOOD, [*pictures, picture.resize((1, 96)), picture.resize((10_000, 4))], strict=True
+    ):
         image.save(root / name)
     (root / "6" / "truncated.jpg").write_bytes((root / GOOD[0]).read_bytes()[:700])
     (root / "7" / "text.png").write_text("no picture")
@@ -47,11 +50,19 @@ def folder(tmp_path) -> Path:
 
 @pytest.fixture
 def of_folder(folder) -> tuple[str, ...]:
-    return ("data=folder", f"data.root={folder}", "data.classes=null", "data.size=null", "data.workers=0")
+    return (
+        "data=folder",
+        f"data.root={folder}",
+        "data.classes=null",
+        "data.size=null",
+        "data.workers=0",
+    )
 
 
 @pytest.mark.slow
-def test_bad_images_are_rows_and_are_counted(run, rows, of_folder, results, monkeypatch, unreported):
+def test_bad_images_are_rows_and_are_counted(
+    run, rows, of_folder, results, monkeypatch, unreported
+):
     (outcome,) = run(*of_folder)
     assert outcome.failure is None
     table = rows([outcome])
@@ -63,7 +74,10 @@ def test_bad_images_are_rows_and_are_counted(run, rows, of_folder, results, monk
     assert (bad[["target_class", "predicted_class"]] == -1).all(axis=None)
     assert good.to_dict() == {name: place for place, name in enumerate(GOOD)}
     monkeypatch.setattr("axiom_bench.report.headline", lambda _: ["one number"])
-    assert not any(line.startswith(("values: ", "together ")) for line in finish(outcome.settings, [outcome])[1])
+    assert not any(
+        line.startswith(("values: ", "together "))
+        for line in finish(outcome.settings, [outcome])[1]
+    )
     code, lines = finish(outcome.settings, [outcome], verbose=True)
     assert code == 0
     assert "images left out: 3 (6/truncated.jpg, 7/text.png, 8/empty.png)" in lines
@@ -73,7 +87,8 @@ def test_bad_images_are_rows_and_are_counted(run, rows, of_folder, results, monk
 
 @pytest.mark.slow
 def test_names_and_files_that_are_odd(run, rows, of_folder, folder):
-    """The ids are stored as text, the pipe isn't waited for, and the same command finds all of it again."""
+    """The ids are stored as text, the pipe isn't waited for, and the same command finds all of it
+    again."""
     (folder / GOOD[0]).rename(folder / "0" / os.fsdecode(b"caf\xe9.jpg"))
     os.mkfifo(folder / "9" / "pipe.jpg")
     overrides = (*of_folder, "data.workers=1", "pictures.rows=2", "pictures.gallery=null")
@@ -82,9 +97,15 @@ def test_names_and_files_that_are_odd(run, rows, of_folder, folder):
     table = rows([outcome]).groupby("image_id")["status"].agg(set)
     assert "bad_image" not in table[r"0/caf\xe9.jpg"]
     assert table["9/pipe.jpg"] == {"bad_image"}
-    assert "4 images can't be read, the first: 6/truncated.jpg: can't be decoded" in " ".join(outcome.lines)
+    assert "4 images can't be read, the first: 6/truncated.jpg: can't be decoded" in " ".join(
+        outcome.lines
+    )
     (again,) = run(*overrides)
-    assert (again.failure, again.computed.shards, again.files["records"]) == (None, 0, outcome.files["records"])
+    assert (again.failure, again.computed.shards, again.files["records"]) == (
+        None,
+        0,
+        outcome.files["records"],
+    )
 
 
 @pytest.mark.slow
@@ -112,7 +133,10 @@ def test_only_bad_images(run, rows, of_folder, folder, results, monkeypatch, unr
     assert set(rows(outcomes)["status"]) == {"bad_image"}
     monkeypatch.setattr("axiom_bench.report.headline", lambda _: [])
     code, lines = finish(outcomes[0].settings, outcomes)
-    assert (code, lines[-1].startswith("There is no value: 15 bad_image (image can't be read); ")) == (2, True)
+    assert (
+        code,
+        lines[-1].startswith("There is no value: 15 bad_image (image can't be read); "),
+    ) == (2, True)
     assert outcomes[0].files["runtime"] == outcomes[0].files["pictures"] == ()
 
 
@@ -131,7 +155,8 @@ def test_a_job_that_can_not_be(run, overrides, sentence):
 
 @pytest.mark.slow
 def test_a_photograph_is_turned_as_explain_turns_it_and_told(run, rows, job, tmp_path, results):
-    """The same photograph stored upright and on its side; the orientation is part of its key, and of no other's."""
+    """The same photograph stored upright and on its side; the orientation is part of its key, and
+    of no other's."""
     photos = pictures(tmp_path / "photos", "a.png")
     (plain,) = job(*photos).contents.values()
     content = (tmp_path / "photos/a.png").read_bytes()
@@ -159,9 +184,15 @@ def test_classes_of_the_data_and_of_the_model(run, of_folder, folder):
     (folder / "99").mkdir()
     Image.fromarray(np.zeros((96, 96, 3), np.uint8)).save(folder / "99" / "a.png")
     chosen = of_folder[0], of_folder[1], "data.size=null", "data.workers=0", "target=label"
-    eleven, nine = (f"data.classes={[*map(str, places)]}" for places in ([*range(10), 99], range(9)))
-    assert "'99/a.png' with class 10, but the model has only the classes 0 to 9" in failure(run(*chosen, eleven))
-    assert "have no labels ('99' is no class of the network); set target=predicted" in failure(run(*chosen))
+    eleven, nine = (
+        f"data.classes={[*map(str, places)]}" for places in ([*range(10), 99], range(9))
+    )
+    assert "'99/a.png' with class 10, but the model has only the classes 0 to 9" in failure(
+        run(*chosen, eleven)
+    )
+    assert "have no labels ('99' is no class of the network); set target=predicted" in failure(
+        run(*chosen)
+    )
     assert "has 10 classes and the data set folder 9" in failure(run(*chosen, nine))
 
 
@@ -172,7 +203,10 @@ def test_weights_and_activations_that_are_not_finite(run, rows, tmp_path):
     state["features.0.weight"][0, 0, 0, 0] = torch.nan
     torch.save(state, tmp_path / "nan.pth")
     assert "NaN" in failure(run(f"model.weights={tmp_path}/nan.pth"))
-    huge = {name: torch.full_like(each, 1e20) if name.startswith("features") else each for name, each in state.items()}
+    huge = {
+        name: torch.full_like(each, 1e20) if name.startswith("features") else each
+        for name, each in state.items()
+    }
     torch.save(huge, tmp_path / "huge.pth")
     table = rows(run(f"model.weights={tmp_path}/huge.pth"))
     assert set(table["status"]) == {"not_finite"}
@@ -184,7 +218,9 @@ def test_a_job_that_fails_leaves_the_others_alone(run, tmp_path):
     good, bad = run("model=scenes_vgg", "model.layer=features.13,layer4")
     assert good.failure is None
     assert "layer4" in failure([bad])
-    (tmp_path / "conf" / "model").mkdir(parents=True)  # two models of one name: their values would be pooled
+    (tmp_path / "conf" / "model").mkdir(
+        parents=True
+    )  # two models of one name: their values would be pooled
     (tmp_path / "conf" / "model" / "twin.yaml").write_text("defaults:\n  - scenes_vgg\nseed: 1\n")
     first, second = run(f"hydra.searchpath=['{tmp_path}/conf']", "model=scenes_vgg,twin")
     assert first.failure is None
@@ -212,7 +248,9 @@ def test_an_exception_or_exit_in_a_user_s_function_names_it(run, tmp_path, monke
         assert message == f"{error}, raised by 'mine' ({name}.mine) at {tmp_path}/{name}.py:3"
     name = f"exits_at_import_{kind}"
     module_of(tmp_path, name, "import sys\nsys.exit(3)\n", monkeypatch)
-    with pytest.raises(BenchError, match=rf"The {kind} 'mine' names '{name}.mine'.*\(SystemExit: 3\)"):
+    with pytest.raises(
+        BenchError, match=rf"The {kind} 'mine' names '{name}.mine'.*\(SystemExit: 3\)"
+    ):
         run(f"+{kind}.mine._target_={name}.mine")
 
 
@@ -230,13 +268,20 @@ def user_network(folder: Path, text: str) -> tuple[str, ...]:
 def test_an_image_too_small_for_the_network(run, of_folder, tmp_path):
     """A network without model.resize takes images as they are."""
     layers = "nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10)"
-    network = user_network(tmp_path, f"from torch import nn\ndef build():\n    return nn.Sequential({layers})\n")
+    network = user_network(
+        tmp_path, f"from torch import nn\ndef build():\n    return nn.Sequential({layers})\n"
+    )
     assert "on an image of 3 x 96 x 1" in failure(run(*network, *of_folder))
 
 
 @pytest.mark.slow
 def test_a_user_s_method_of_nan(run, rows, tmp_path, monkeypatch):
-    module_of(tmp_path, "all_nan", "def mine(trace):\n    return trace.gradients * float('nan')\n", monkeypatch)
+    module_of(
+        tmp_path,
+        "all_nan",
+        "def mine(trace):\n    return trace.gradients * float('nan')\n",
+        monkeypatch,
+    )
     table = rows(run("+method.mine._target_=all_nan.mine", "+method.mine.on_score_scale=true"))
     assert set(table.loc[table["method"] == "mine", "status"]) == {"not_finite"}
     assert "not_finite" not in set(table.loc[table["method"] != "mine", "status"])
@@ -260,7 +305,9 @@ def test_no_permission_stops_before_anything(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_an_image_that_kills_the_process_that_reads_it_is_named_and_left_out(run, rows, monkeypatch):
+def test_an_image_that_kills_the_process_that_reads_it_is_named_and_left_out(
+    run, rows, monkeypatch
+):
     """The first one, which is read before all others, when the costs are counted."""
     read, parent = Scenes.read, os.getpid()
 
@@ -271,13 +318,22 @@ def test_an_image_that_kills_the_process_that_reads_it_is_named_and_left_out(run
         return read(dataset, index)
 
     monkeypatch.setattr(Scenes, "read", deadly)
-    chosen = ("data.workers=1", "data.size=3", "shard_size=3", "pictures.rows=1", "pictures.gallery=2")
+    chosen = (
+        "data.workers=1",
+        "data.size=3",
+        "shard_size=3",
+        "pictures.rows=1",
+        "pictures.gallery=2",
+    )
     setting = "data.leave_out=['evaluation-0-000000']"
     message = failure(run(*chosen))
     assert "'evaluation-0-000000' ended by SIGKILL" in message
     assert setting in message
     (outcome,) = run(*chosen, setting)
-    assert set(rows([outcome])["image_id"]) - {"*"} == {"evaluation-0-000001", "evaluation-0-000002"}
+    assert set(rows([outcome])["image_id"]) - {"*"} == {
+        "evaluation-0-000001",
+        "evaluation-0-000002",
+    }
 
 
 MODULE = """
@@ -290,14 +346,19 @@ def my_cam(trace):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("own", ["+method.mine._target_=my_module.my_cam", "peers=[grad_cam@pytorch_grad_cam]"])
+@pytest.mark.parametrize(
+    "own", ["+method.mine._target_=my_module.my_cam", "peers=[grad_cam@pytorch_grad_cam]"]
+)
 def test_a_users_module_or_another_library_may_import_torchvision(own, tmp_path):
     """Also where torchvision's compiled operators can't be loaded beside a CPU-only torch."""
     (tmp_path / "my_module.py").write_text(MODULE)
     overrides = [own, "model=scenes_vgg", "method=[grad_cam]", "metric=[zeta]"]
     overrides += ["data.size=1", "runtime.repeats=0", "pictures.rows=0", f"results={tmp_path}"]
     code = (
-        f"from axiom_bench.cli.benchmark import run_jobs; _, (outcome,) = run_jobs({overrides}); print(outcome.failure)"
+        f"from axiom_bench.cli.benchmark import run_jobs; _, (outcome,) = run_jobs({overrides}); "
+        "print(outcome.failure)"
     )
-    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert run.stdout.strip().endswith("None"), run.stdout + run.stderr

@@ -1,4 +1,5 @@
-"""Every experiment composes; a command line's axes replace the file's; wrong words become one sentence."""
+"""Every experiment composes; a command line's axes replace the file's; wrong words become one
+sentence."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, reduce
@@ -19,9 +20,14 @@ from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.composing.settings import Settings, dotted
 from axiom_bench.run.result import JobResult
 
-EXPERIMENTS = [name for name in plugins.names("experiment") if name != "suite"]  # whose parts say the rest
+EXPERIMENTS = [
+    name for name in plugins.names("experiment") if name != "suite"
+]  # whose parts say the rest
 QUICK = ("experiment=quick", "real_root=/somewhere")
-FEW = ("method=[grad_cam]", "metric=[zeta]")  # where neither is the subject: it composes in half the time
+FEW = (
+    "method=[grad_cam]",
+    "metric=[zeta]",
+)  # where neither is the subject: it composes in half the time
 Jobs = Callable[..., list[dict[str, Any]]]
 
 
@@ -39,21 +45,33 @@ def jobs(tmp_path_factory) -> Iterator[Jobs]:
     @cache
     def compose(*overrides: str, config_folder: Path | None = None) -> list[dict[str, Any]]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("axiom_bench.run.composing.paths.check_paths", lambda *_: None)  # nothing is read
-            return [outcome.config for outcome in run_jobs([*overrides, f"results={results}"], config_folder)[1]]
+            patch.setattr(
+                "axiom_bench.run.composing.paths.check_paths", lambda *_: None
+            )  # nothing is read
+            return [
+                outcome.config
+                for outcome in run_jobs([*overrides, f"results={results}"], config_folder)[1]
+            ]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spine, "run_job", lambda config, *_: _outcome(Settings.of(composition.plain(config))))
+        patch.setattr(
+            spine, "run_job", lambda config, *_: _outcome(Settings.of(composition.plain(config)))
+        )
         yield compose
 
 
 @pytest.mark.slow
 def test_the_experiments_and_their_networks(jobs):
-    names = "blind detection gate layers methods mosaic paper paper_two_classes planted quick real seeds segmentation"
+    names = (
+        "blind detection gate layers methods mosaic paper paper_two_classes planted quick real "
+        "seeds segmentation"
+    )
     assert " ".join(EXPERIMENTS) == f"{names} shortcut truth truth_planted voc"
     assert spine.configuration([])["experiment"] == "quick"
     configs = {name: jobs(f"experiment={name}", FEW[1]) for name in ("quick", "paper")}
-    networks = {name: [config["model"]["name"] for config in each] for name, each in configs.items()}
+    networks = {
+        name: [config["model"]["name"] for config in each] for name, each in configs.items()
+    }
     paper = ["alexnet", "vgg16", "vgg19", "inception_v3", "resnet101"]
     assert networks == {"quick": ["scenes_vgg", "scenes_resnet"], "paper": paper}
     chosen = {"grad_cam", "grad_cam_pp", "ablation_cam", "xgrad_cam", "guided_xgrad_cam"}
@@ -105,7 +123,9 @@ def test_without_a_choice_the_folders_are_the_choice():
 def test_a_users_own_fast_form_stands_for_its_metric(tmp_path):
     (tmp_path / "metric").mkdir()
     for name, more in (("mine", ""), ("mine_fast", "  fast_form_of: mine\n")):
-        (tmp_path / "metric" / f"{name}.yaml").write_text(f"{name}:\n  _target_: axiom_bench.metrics.gini.gini\n{more}")
+        (tmp_path / "metric" / f"{name}.yaml").write_text(
+            f"{name}:\n  _target_: axiom_bench.metrics.gini.gini\n{more}"
+        )
     folder = f"hydra.searchpath=[file://{tmp_path}]"
     slow, fast = (set(metrics_of(choice, folder)) for choice in ("all", "all_fast"))
     assert slow & {"mine", "mine_fast"} == {"mine"}
@@ -114,7 +134,10 @@ def test_a_users_own_fast_form_stands_for_its_metric(tmp_path):
 
 @pytest.mark.slow
 def test_real_gives_the_own_model_its_own_photographs(jobs):
-    configs = {config["model"]["name"]: config for config in jobs("experiment=real", "real_root=/somewhere", *FEW)}
+    configs = {
+        config["model"]["name"]: config
+        for config in jobs("experiment=real", "real_root=/somewhere", *FEW)
+    }
     assert len(configs) == 6
     data, model = configs["resnet18"]["data"], configs["resnet18"]["model"]
     assert (data["root"], data["classes"]) == ("/somewhere/data/imagenet", None)
@@ -160,7 +183,8 @@ def own_conf(tmp_path) -> Path:
     folder = tmp_path / "my conf"
     files = {
         "experiment/mine.yaml": "# @package _global_\ndefaults:\n  - override /method: [grad_cam, own_cam]\n"
-        "experiment: mine\ndata:\n  size: 3\nhydra:\n  sweeper:\n    params:\n      model: scenes_vgg,own_net\n",
+        "experiment: mine\ndata:\n  size: 3\nhydra:\n  sweeper:\n    params:\n      model: "
+        "scenes_vgg,own_net\n",
         "experiment/every.yaml": "# @package _global_\ndefaults:\n  - override /method: all\nexperiment: every\n",
         "method/own_cam.yaml": "own_cam:\n  _target_: axiom_bench.methods.grad_cam.grad_cam\n  params: {}\n",
         "model/own_net.yaml": "defaults:\n  - scenes_vgg\nname: own_net\n",
@@ -173,7 +197,9 @@ def own_conf(tmp_path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", ["['{}']", "['file://{}']", None], ids=["searchpath", "url", "config_folder"])
+@pytest.mark.parametrize(
+    "way", ["['{}']", "['file://{}']", None], ids=["searchpath", "url", "config_folder"]
+)
 def test_a_folder_of_the_user_s_own(jobs, own_conf, way):
     words = (FEW[1], f"hydra.searchpath={way.format(own_conf)}") if way else FEW[1:]
     folder = {} if way else {"config_folder": own_conf}
@@ -193,17 +219,23 @@ def test_mistakes_in_a_folder_of_the_user_s_own(jobs, own_conf):
     with pytest.raises(BenchError, match="There is no experiment 'mime'; did you mean 'mine'"):
         jobs("experiment=mime", config_folder=own_conf)
     (own_conf / "results").mkdir()
-    with pytest.raises(BenchError, match="A folder results/ in your configuration folder hides the setting"):
+    with pytest.raises(
+        BenchError, match="A folder results/ in your configuration folder hides the setting"
+    ):
         jobs(config_folder=own_conf)
 
 
 def test_a_user_s_own_method_stands_beside_the_others(jobs, tmp_path, monkeypatch):
-    (tmp_path / "users_module.py").write_text("def my_cam(trace, power=1.0):\n    return trace.gradients**power\n")
+    (tmp_path / "users_module.py").write_text(
+        "def my_cam(trace, power=1.0):\n    return trace.gradients**power\n"
+    )
     monkeypatch.chdir(tmp_path)
     own = ("+method.mine._target_=users_module.my_cam", "+method.mine.params.power=2.0")
     config = jobs("model=scenes_vgg", FEW[1], *own)[0]
     assert {"xgrad_cam", "guided_xgrad_cam", "mine"} < set(config["method"])
-    (method,) = [method for method in spine.chosen("method", config["method"]) if method.name == "mine"]
+    (method,) = [
+        method for method in spine.chosen("method", config["method"]) if method.name == "mine"
+    ]
     assert method.params == {"power": 2.0}
 
 
@@ -215,7 +247,9 @@ AS_TYPED = {text: text for text in (
 
 @pytest.mark.parametrize("typed", AS_TYPED)
 def test_a_value_that_hydra_can_not_read_is_taken_as_typed(typed):
-    data = spine.configuration(["data=folder", f"data.root={typed}", *FEW, QUICK[1], "run=here"])["data"]
+    data = spine.configuration(["data=folder", f"data.root={typed}", *FEW, QUICK[1], "run=here"])[
+        "data"
+    ]
     assert data["root"] == AS_TYPED[typed]
 
 
@@ -233,7 +267,10 @@ def setting(config: Mapping[str, Any], key: str) -> object:
 @pytest.mark.parametrize(
     ("typed", "value"),
     [
-        *((f"run={name}", name) for name in ("2024_11_28", "007", "1e5", "1.10", "true", "null", "12:30")),
+        *(
+            (f"run={name}", name)
+            for name in ("2024_11_28", "007", "1e5", "1.10", "true", "null", "12:30")
+        ),
         ("run=5", 5),  # which is written like the text
         ("results=2024_1", "2024_1"),
         ("model.layer=1", "1"),
@@ -256,21 +293,26 @@ def test_a_name_that_reads_as_a_number_stays_as_typed_and_a_number_a_number(type
 
 
 def test_layers_that_read_as_numbers_are_layers_of_jobs(jobs):
-    listed = [job["model"]["layer"] for job in jobs("model=scenes_vgg", "model.layer=1,2_0,features.3")]
+    listed = [
+        job["model"]["layer"] for job in jobs("model=scenes_vgg", "model.layer=1,2_0,features.3")
+    ]
     assert listed == ["1", "2_0", "features.3"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_names_in_a_user_s_file_stay_as_written_in_any_encoding(tmp_path, encoding):
     text = (
-        "# @package _global_\ndefaults:\n  - override /data: folder\nrun: 2024_11_28 # of the day\n"
-        "data:\n  root: 2024_01\n  classes: [null, on, 1_000, 007, 'no']\n  cache: ~\nruntime:\n  repeats: 1_0\n"
-        "model:\n  layer: [1, 1e5]\n"
+        "# @package _global_\ndefaults:\n  - override /data: folder\nrun: 2024_11_28 # of the "
+        "day\ndata:\n  root: 2024_01\n  classes: [null, on, 1_000, 007, 'no']\n  cache: "
+        "~\nruntime:\n  repeats: 1_0\nmodel:\n  layer: [1, 1e5]\n"
     )
     write(tmp_path / "experiment/mine.yaml", text.encode(encoding))
     with composed(["experiment=mine"], tmp_path) as composition:
         config = composition.plain_job()
-        assert {composition.plain_job(number)["model"]["layer"] for number in range(len(composition.jobs))} == {
+        assert {
+            composition.plain_job(number)["model"]["layer"]
+            for number in range(len(composition.jobs))
+        } == {
             "1",
             "1e5",
         }
@@ -282,23 +324,46 @@ def test_names_in_a_user_s_file_stay_as_written_in_any_encoding(tmp_path, encodi
 
 def test_a_user_s_file_in_another_encoding_is_named(tmp_path):
     write(tmp_path / "experiment/mine.yaml", "run: é".encode("latin-1"))
-    with pytest.raises(BenchError, match=r"mine\.yaml can't be read as text in UTF-8 .*; save it in UTF-8"):
+    with pytest.raises(
+        BenchError, match=r"mine\.yaml can't be read as text in UTF-8 .*; save it in UTF-8"
+    ):
         spine.configuration(["experiment=mine"], tmp_path)
 
 
 def test_a_home_folder_stands_for_its_sign_in_every_path(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.setenv("AXIOM_BENCH_REAL", "~/real")
-    write(tmp_path / "data/own.yaml", b"defaults: [imagenet]\nname: own\nlabels: ~/own.csv\nleave_out: [~/a.png, ~b]\n")
-    typed = ["model=user", "model.architecture=~/nets.py:build", "model.weights=~/w.pth", "results=~", "data=own"]
+    write(
+        tmp_path / "data/own.yaml",
+        b"defaults: [imagenet]\nname: own\nlabels: ~/own.csv\nleave_out: [~/a.png, ~b]\n",
+    )
+    typed = [
+        "model=user",
+        "model.architecture=~/nets.py:build",
+        "model.weights=~/w.pth",
+        "results=~",
+        "data=own",
+    ]
     config = spine.configuration(typed, tmp_path)
-    assert (config["results"], config["data"]["root"]) == ("/home/me", "/home/me/real/data/imagenet")
-    assert (config["data"]["labels"], config["data"]["leave_out"]) == ("/home/me/own.csv", ["/home/me/a.png", "~b"])
-    assert (config["model"]["architecture"], config["model"]["weights"]) == ("/home/me/nets.py:build", "/home/me/w.pth")
+    assert (config["results"], config["data"]["root"]) == (
+        "/home/me",
+        "/home/me/real/data/imagenet",
+    )
+    assert (config["data"]["labels"], config["data"]["leave_out"]) == (
+        "/home/me/own.csv",
+        ["/home/me/a.png", "~b"],
+    )
+    assert (config["model"]["architecture"], config["model"]["weights"]) == (
+        "/home/me/nets.py:build",
+        "/home/me/w.pth",
+    )
 
 
 def test_entries_are_named_as_in_conf():
-    for words, name in (("method=[GradCAM]", "grad_cam"), ("metric=[Sensitivity error]", "sensitivity_error")):
+    for words, name in (
+        ("method=[GradCAM]", "grad_cam"),
+        ("metric=[Sensitivity error]", "sensitivity_error"),
+    ):
         with pytest.raises(BenchError, match=f"did you mean '{name}'"):
             spine.configuration([words])
 
@@ -335,7 +400,8 @@ def test_a_wrong_experiment_of_a_user_is_named_with_its_line(tmp_path, text):
 
 @pytest.mark.slow
 def test_a_user_s_files_may_leave_out_their_names(tmp_path):
-    """The key around a method's entry, and an experiment's name, also where that begins with another's settings."""
+    """The key around a method's entry, and an experiment's name, also where that begins with
+    another's settings."""
     for path, text in {
         "experiment/mine.yaml": f"{G}defaults:\n- override /metric: [zeta]\n- override /method: [own, named]",
         "experiment/more.yaml": f"{G}defaults:\n  - mine\n",
@@ -355,9 +421,12 @@ def test_a_user_s_files_may_leave_out_their_names(tmp_path):
 
 SWEEPS = (
     "defaults:\n- override /model: scenes_vgg,scenes_resnet\nmodel: {layer: 'default,last_relu'}\n",
-    "defaults:\n- override /model: [scenes_vgg, scenes_resnet]\nmodel: {layer: [default, last_relu]}\n",
-    "hydra: {sweeper: {params: {model: 'scenes_vgg,scenes_resnet', model.layer: 'default,last_relu'}}}\n",
-    "hydra: {sweeper: {params: {model: [scenes_vgg, scenes_resnet], model.layer: [default, last_relu]}}}\n",
+    "defaults:\n- override /model: [scenes_vgg, scenes_resnet]\nmodel: {layer: [default, "
+    "last_relu]}\n",
+    "hydra: {sweeper: {params: {model: 'scenes_vgg,scenes_resnet', model.layer: "
+    "'default,last_relu'}}}\n",
+    "hydra: {sweeper: {params: {model: [scenes_vgg, scenes_resnet], model.layer: [default, "
+    "last_relu]}}}\n",
 )
 
 
@@ -368,8 +437,15 @@ def test_a_sweep_in_a_user_s_file(tmp_path, text):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment/mine.yaml").write_text(G + text)
     with composed(["experiment=mine", *FEW], tmp_path) as composition:
-        chosen = [(config["model"]["name"], config["model"]["layer"]) for config in composition.job_configs()]
-    assert chosen == [(name, layer) for name in ("scenes_vgg", "scenes_resnet") for layer in ("default", "last_relu")]
+        chosen = [
+            (config["model"]["name"], config["model"]["layer"])
+            for config in composition.job_configs()
+        ]
+    assert chosen == [
+        (name, layer)
+        for name in ("scenes_vgg", "scenes_resnet")
+        for layer in ("default", "last_relu")
+    ]
     with composed(["experiment=mine", "model=scenes_vgg", *FEW], tmp_path) as composition:
         assert len(composition.jobs) == 2
 
@@ -382,10 +458,14 @@ def test_layers_of_each_network(tmp_path):
     """A network that isn't named keeps its default."""
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment/mine.yaml").write_text(f"{G}model: {{layer: {OF_EACH}}}\n")
-    with composed(["experiment=mine", "model=resnet18,vgg16,alexnet", *FEW], tmp_path) as composition:
+    with composed(
+        ["experiment=mine", "model=resnet18,vgg16,alexnet", *FEW], tmp_path
+    ) as composition:
         chosen = " ".join(str(config.model.layer) for config in composition.job_configs())
     assert chosen == "layer3 layer4 features.27 features.29 default"
-    with pytest.raises(BenchError, match=r"in this run for model\.layer's 'vgg16'; did you mean 'vgg11'"):
+    with pytest.raises(
+        BenchError, match=r"in this run for model\.layer's 'vgg16'; did you mean 'vgg11'"
+    ):
         spine.configuration(["experiment=mine", "model=vgg11,resnet18"], tmp_path)
 
 
@@ -442,7 +522,9 @@ def test_a_setting_of_a_method_that_an_experiment_has_by_all():
     ("experiment", "metric", "key", "value"),
     [("detection", "deletion_auc_fast", "output", "logit"), ("gate", "deletion_auc", "steps", 4)],
 )
-def test_an_experiment_s_parameters_of_metrics_that_the_command_line_leaves_out(experiment, metric, key, value):
+def test_an_experiment_s_parameters_of_metrics_that_the_command_line_leaves_out(
+    experiment, metric, key, value
+):
     config = spine.configuration([f"experiment={experiment}", f"metric=[zeta,{metric}]"])
     assert sorted(config["metric"]) == [metric, "zeta"]
     assert config["metric"][metric]["params"][key] == value

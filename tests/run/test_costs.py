@@ -1,4 +1,5 @@
-"""What methods and metrics cost: passes that are shared, and what is loaded or said only where something needs it."""
+"""What methods and metrics cost: passes that are shared, and what is loaded or said only where
+something needs it."""
 
 import re
 from collections.abc import Callable
@@ -77,7 +78,8 @@ def reexplaining(name: str, key: str | None) -> Plugin:
 
 
 def running(name: str, passes: int, shared: str = "") -> Plugin:
-    """A method that runs the whole model on each image; `shared`: what it keeps in the trace for others."""
+    """A method that runs the whole model on each image; `shared`: what it keeps in the trace for
+    others."""
 
     def run(trace):
         return sum(trace.forward(trace.images).sum(1) for _ in range(passes))
@@ -94,11 +96,20 @@ def three_methods() -> list[Plugin]:
 
 
 def test_what_is_shared_is_computed_once(trace):
-    """Methods share masks, and metrics an image's copies and its other trace; `d` has a trace for each method."""
-    several = [asking("a", 3), asking("b", 2, of_image=True), reexplaining("c", "noise"), reexplaining("d", None)]
+    """Methods share masks, and metrics an image's copies and its other trace; `d` has a trace for
+    each method."""
+    several = [
+        asking("a", 3),
+        asking("b", 2, of_image=True),
+        reexplaining("c", "noise"),
+        reexplaining("d", None),
+    ]
     explaining = (2 + 3) + (2 + 3) + (2 + 3 + 3)  # on the trace, on that of c, and on those of d
     asked = 3 * 3 + 2 + 1 + 3
-    assert measured(trace, [with_scale(method) for method in three_methods()], several) == explaining + asked
+    assert (
+        measured(trace, [with_scale(method) for method in three_methods()], several)
+        == explaining + asked
+    )
 
 
 def with_parts(trace: Trace, counts: list[int]) -> Trace:
@@ -122,10 +133,15 @@ def reading_effects(kind: str, name: str) -> Plugin:
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_effects_of_parts_cost_each_version_once_for_all(trace, count):
-    """Images have different numbers of versions, three on average: once for each trace that has them."""
+    """Images have different numbers of versions, three on average: once for each trace that has
+    them."""
     readers = [reading_effects("method", f"reading {number}") for number in range(count)]
     chosen = [with_scale(method) for method in (*readers, running("one", 2))]
-    several = [*(reading_effects("metric", name) for name in "ab"), reexplaining("c", "noise"), reexplaining("d", None)]
+    several = [
+        *(reading_effects("metric", name) for name in "ab"),
+        reexplaining("c", "noise"),
+        reexplaining("d", None),
+    ]
     traced = with_parts(trace, [1, 5, 3])
     of_trace = 3 + 2
     of_c = 1 + (3 if count else 0) + 2
@@ -141,7 +157,10 @@ def with_scale(method: Plugin) -> Plugin:
 def test_traces_of_finer_layers_are_counted(wrapper, expected):
     """Which layers a method explains beside the run's own only the network itself can tell."""
     torch.manual_seed(0)
-    stages = [[nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)], [nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()]]
+    stages = [
+        [nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)],
+        [nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()],
+    ]
     features = nn.Sequential(*stages[0], *stages[1], nn.MaxPool2d(2), nn.Conv2d(4, 4, 1), nn.ReLU())
     model = nn.Sequential(features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval()
     trace = cut(model, "0.7").trace(torch.rand(1, 3, 24, 16))
@@ -156,13 +175,20 @@ def test_traces_of_finer_layers_are_counted(wrapper, expected):
     [
         ("road_morf", ["road_combined"], {"fractions": [0.3, 0.6], "noise": 0.02}, 2 + 4),
         ("road_lerf", ["road_combined"], {"fractions": [0.3, 0.6]}, 2 + 4),
-        ("deletion_auc", ["insertion_minus_deletion", "insertion_auc"], {"steps": 4, "fill": "mean"}, 4 + 4 + 4),
+        (
+            "deletion_auc",
+            ["insertion_minus_deletion", "insertion_auc"],
+            {"steps": 4, "fill": "mean"},
+            4 + 4 + 4,
+        ),
         ("deletion_auc", ["insertion_minus_deletion", "insertion_auc"], {"steps": 4}, 4 + 4),
         ("average_drop", ["increase_in_confidence", "average_gain"], {"fill": "mean"}, 1 + 1),
         ("average_drop", ["increase_in_confidence", "average_gain"], {}, 1),
     ],
 )
-def test_equal_copies_of_several_metrics_are_classified_once(trace, changed, others, params, passes):
+def test_equal_copies_of_several_metrics_are_classified_once(
+    trace, changed, others, params, passes
+):
     """Also by a metric of other parameter names; what differs is not shared."""
     same = {key: value for key, value in params.items() if key in ("fractions", "steps")}
     values = {changed: params, **dict.fromkeys(others, same)}
@@ -182,12 +208,18 @@ def reading(explanation):
 
 
 def method(requires=()):
-    about = {"_target_": f"{__name__}.other_image", "requires": list(requires), "on_score_scale": False}
+    about = {
+        "_target_": f"{__name__}.other_image",
+        "requires": list(requires),
+        "on_score_scale": False,
+    }
     return plugins.from_config("method", "other", about)
 
 
 def metric():
-    return plugins.from_config("metric", "reading", {"_target_": f"{__name__}.reading", "needs": ["interventions"]})
+    return plugins.from_config(
+        "metric", "reading", {"_target_": f"{__name__}.reading", "needs": ["interventions"]}
+    )
 
 
 QUICK = ("experiment=quick", "model=scenes_vgg", "data.size=3")
@@ -212,13 +244,18 @@ def test_a_run_that_does_not_ask_draws_nothing_more(job, monkeypatch):
         raise AssertionError("drawn")
 
     monkeypatch.setattr(Scenes, "interventions", refuse)
-    assert all(batch.interventions is None for batch in images.rows(job, job.indices, required(job.methods)))
+    assert all(
+        batch.interventions is None
+        for batch in images.rows(job, job.indices, required(job.methods))
+    )
     assert spread_rows(job, 2).interventions is None
 
 
 def test_the_key_of_a_method_covers_the_other_images(job):
     def key(job, *requires):
-        facts = Keys(replace(job, methods=(method(requires),), metrics=(ab.metrics.get("box_iou"),)))
+        facts = Keys(
+            replace(job, methods=(method(requires),), metrics=(ab.metrics.get("box_iou"),))
+        )
         return facts.values["other"]["box_iou"]
 
     more = replace(job, data=Scenes(9))
@@ -232,7 +269,13 @@ def test_own_batches_may_have_them():
     model, images, targets = case.model(), case.images(), torch.arange(3)
     region = torch.ones(case.size, dtype=torch.bool)
     parts = (ab.Part("ground", None, region, torch.zeros(1, 3, *case.size, dtype=torch.float64)),)
-    batch = ab.Batch(images, ("a", "b", "c"), targets, interventions=(parts, (), parts), other_images=images.flip(0))
+    batch = ab.Batch(
+        images,
+        ("a", "b", "c"),
+        targets,
+        interventions=(parts, (), parts),
+        other_images=images.flip(0),
+    )
     frame = ab.evaluate(model, case.layer, [batch], [method(["other_images"])], [metric()])
     assert list(frame["status"]) == ["ok", "no_interventions", "ok"]
     drops = model(images)[targets, targets] - model(torch.zeros_like(images))[targets, targets]
@@ -259,7 +302,8 @@ def test_costly_drops_are_announced_with_what_needs_them() -> None:
     sentence = shards.costly_drops(trace, ["~method.ablation_cam", "~metric.sensitivity_error"])
     assert sentence is not None
     start = (
-        r"ablation drops cost about 2[5-9] forward passes for each image \(torch.fx can't follow the model, and each "
+        r"ablation drops cost about 2[5-9] forward passes for each image \(torch.fx can't follow "
+        "the model, and each "
     )
     assert re.match(start, sentence)
     assert "~method.ablation_cam" in sentence

@@ -1,4 +1,5 @@
-"""Every file of a run folder, each damaged in another way: readers refuse it, and the same command computes it again.
+"""Every file of a run folder, each damaged in another way: readers refuse it, and the same command
+computes it again.
 
 Every way at every byte: tests/fuzzing/run_folders.py.
 """
@@ -39,7 +40,11 @@ DAMAGES: dict[str, Damage] = {
     "flipped": flipped,
     "deleted": Path.unlink,
     "a folder": lambda path: (path.unlink(), path.mkdir()),
-    "a full folder": lambda path: (path.unlink(), path.mkdir(), (path / "mine.txt").write_text("a user's")),
+    "a full folder": lambda path: (
+        path.unlink(),
+        path.mkdir(),
+        (path / "mine.txt").write_text("a user's"),
+    ),
     "a dangling link": lambda path: (path.unlink(), path.symlink_to("nowhere")),
     "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
     "unreadable text": lambda path: path.write_text("[" * 100_000),
@@ -58,7 +63,11 @@ def run_again(results: Path) -> tuple[Path, list[str]]:
 def original(tmp_path_factory) -> dict[str, bytes]:
     """{file: content} of a finished run."""
     folder, _ = run_again(tmp_path_factory.mktemp("original"))
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("[!.]*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("[!.]*")
+        if path.is_file()
+    }
 
 
 @pytest.fixture
@@ -74,7 +83,9 @@ def folder(original, results) -> Path:
 def values(folder: Path) -> list[pd.DataFrame]:
     """All numbers that a run folder's readers see, but for measured seconds."""
     manifest = reading.read_manifest(folder)
-    runtime = reading.read_runtime(folder, manifest)[["model", "layer", "data", "method", "step", "batch_size"]]
+    runtime = reading.read_runtime(folder, manifest)[
+        ["model", "layer", "data", "method", "step", "batch_size"]
+    ]
     return [
         reading.read_records(folder, manifest),
         pd.concat([part.table.to_pandas() for part in reading.read_curves(folder, manifest)]),
@@ -87,7 +98,9 @@ def values(folder: Path) -> list[pd.DataFrame]:
 
 
 def same(first: list[pd.DataFrame], second: list[pd.DataFrame]) -> bool:
-    return len(first) == len(second) and all(a.equals(b) for a, b in zip(first, second, strict=True))
+    return len(first) == len(second) and all(
+        a.equals(b) for a, b in zip(first, second, strict=True)
+    )
 
 
 def damages_of(names: Iterable[str]) -> dict[str, str]:
@@ -96,7 +109,10 @@ def damages_of(names: Iterable[str]) -> dict[str, str]:
 
 
 def test_the_run_has_every_kind_of_file(original):
-    kinds = "answers curves examination gallery manifest.json pictures predictions records runtime whole_set"
+    kinds = (
+        "answers curves examination gallery manifest.json pictures predictions records runtime "
+        "whole_set"
+    )
     assert sorted({name.partition("/")[0] for name in original}) == kinds.split()
 
 
@@ -106,14 +122,18 @@ def test_the_same_command_computes_what_is_damaged_again(folder, results, origin
     damaged = damages_of(original)
     for name, kind in damaged.items():
         DAMAGES[kind](folder / name)
-        record = damaged.get(name.replace("curves", "records"))  # without which nothing knows of its curves
+        record = damaged.get(
+            name.replace("curves", "records")
+        )  # without which nothing knows of its curves
         counted += "deleted" not in (kind, record) and not name.startswith("manifest")
     _, lines = run_again(results)
     (line,) = [line for line in lines if "damaged" in line]
     assert line.startswith(f"{counted} damaged files are written anew: ")
     assert same(values(folder), before)
     _, lines = run_again(results)
-    assert not [line for line in lines if "damaged" in line]  # nothing is left to mend, or to be deleted by hand
+    assert not [
+        line for line in lines if "damaged" in line
+    ]  # nothing is left to mend, or to be deleted by hand
     kept = list(folder.rglob("mine.txt"))  # a folder that isn't ours is moved out of the way
     assert all(".set-aside-" in path.parent.name for path in kept)
     assert len(kept) == list(damaged.values()).count("a full folder")
@@ -121,7 +141,9 @@ def test_the_same_command_computes_what_is_damaged_again(folder, results, origin
 
 def test_readers_refuse_every_damaged_file(folder, original):
     for name, kind in damages_of(original).items():
-        if name.startswith(("answers", "predictions", "examination")):  # which only the command itself reads
+        if name.startswith(
+            ("answers", "predictions", "examination")
+        ):  # which only the command itself reads
             continue
         path = folder / name
         for damage in {kind, "flipped"}:
@@ -129,7 +151,9 @@ def test_readers_refuse_every_damaged_file(folder, original):
             with pytest.raises(BenchError) as caught:  # as report and gate read it, and game
                 values(RunFolder.read(folder).path)
             assert str(folder) in str(caught.value)
-            assert "run the same command again" in str(caught.value) or "is no run folder" in str(caught.value)
+            assert "run the same command again" in str(caught.value) or "is no run folder" in str(
+                caught.value
+            )
             if path.is_dir():
                 shutil.rmtree(path)
             path.unlink(missing_ok=True)
@@ -139,8 +163,13 @@ def test_readers_refuse_every_damaged_file(folder, original):
 
 def test_an_intact_file_in_the_place_of_another_is_noticed(folder, original):
     """As a link, or a slip of a hand, puts it there."""
-    of = {kind: sorted(name for name in original if name.startswith(kind)) for kind in ("records", "gallery", "curves")}
-    store.write(folder / of["gallery"][0], store.read_table(folder / of["gallery"][0]).slice(1), schema=None)
+    of = {
+        kind: sorted(name for name in original if name.startswith(kind))
+        for kind in ("records", "gallery", "curves")
+    }
+    store.write(
+        folder / of["gallery"][0], store.read_table(folder / of["gallery"][0]).slice(1), schema=None
+    )
     (folder / of["curves"][0]).unlink()
     (folder / of["curves"][0]).symlink_to(folder / of["records"][0])
     with pytest.raises(files.Damaged, match="checksum doesn't match"):

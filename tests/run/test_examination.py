@@ -45,7 +45,9 @@ def test_a_network_that_draws_ends_its_job_by_one_sentence_and_has_no_values(run
 
 
 @pytest.mark.slow
-def test_a_network_that_depends_on_batch_mates_has_the_values_of_each_image_alone(run, rows, network, results, capsys):
+def test_a_network_that_depends_on_batch_mates_has_the_values_of_each_image_alone(
+    run, rows, network, results, capsys
+):
     together = run(*network("batch"))
     note = "BatchNorm2d 'norm' takes"
     printed = capsys.readouterr()
@@ -55,7 +57,9 @@ def test_a_network_that_depends_on_batch_mates_has_the_values_of_each_image_alon
     alone = run(*network("batch"), "data.batch_size=1", "shard_size=1")
     table, one_by_one = rows(together), rows(alone)
     assert table["status"].to_list() == one_by_one["status"].to_list()
-    assert table["value"].to_numpy() == pytest.approx(one_by_one["value"].to_numpy(), abs=1e-6, nan_ok=True)
+    assert table["value"].to_numpy() == pytest.approx(
+        one_by_one["value"].to_numpy(), abs=1e-6, nan_ok=True
+    )
 
 
 @pytest.mark.slow
@@ -63,7 +67,9 @@ def test_a_note_of_several_jobs_is_printed_once_with_the_others(run, network, ca
     run(*network("batch"), "model.layer=conv,norm")
     text = capsys.readouterr().out
     assert text.count("BatchNorm2d 'norm' takes") == 1
-    assert re.search(r"at conv on .*: 1 of the notes above holds for .* at norm on .* as well", text)
+    assert re.search(
+        r"at conv on .*: 1 of the notes above holds for .* at norm on .* as well", text
+    )
 
 
 @pytest.mark.slow
@@ -74,11 +80,16 @@ def test_doctor_prints_a_note_of_several_jobs_once(network, capsys):
 
 
 @pytest.mark.slow
-def test_answers_that_are_ok_print_nothing_and_a_second_command_reads_them(run, results, network, capsys, monkeypatch):
+def test_answers_that_are_ok_print_nothing_and_a_second_command_reads_them(
+    run, results, network, capsys, monkeypatch
+):
     run(*network("none"))
     (stored,) = (results / RUN).glob("examination/*.json")
     answers = json.loads(stored.read_text())["answers"]
-    assert {question: level for question, level, _ in answers}.items() >= {("deterministic", "ok"), ("batch", "ok")}
+    assert {question: level for question, level, _ in answers}.items() >= {
+        ("deterministic", "ok"),
+        ("batch", "ok"),
+    }
     assert not any(sentence in capsys.readouterr().out for _, _, sentence in answers)
     monkeypatch.setattr(examining, "examination", None)  # which nobody calls
     (outcome,) = run(*network("none"), "metric=[zeta,epsilon]")
@@ -106,4 +117,7 @@ def test_doctor_says_what_can_not_be_loaded_and_goes_on(network, capsys):
 
 def test_doctor_says_what_a_run_notes_of_the_data(network, capsys, tmp_path):
     assert main(["doctor", *tiny(network("none")), *pictures(tmp_path / "photos", "a.png")]) == 0
-    assert "data: note, the images of 'folder' have no labels (a.png lies in no folder" in capsys.readouterr().out
+    assert (
+        "data: note, the images of 'folder' have no labels (a.png lies in no folder"
+        in capsys.readouterr().out
+    )

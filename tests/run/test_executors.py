@@ -1,4 +1,5 @@
-"""executor=...: every engine gives the values of one process, also where a worker is killed in the middle."""
+"""executor=...: every engine gives the values of one process, also where a worker is killed in the
+middle."""
 
 import json
 import os
@@ -30,7 +31,17 @@ from axiom_bench.run.result import JobResult
 from axiom_bench.run.worker import Task, compute_part
 from tests.faults.runs import group_is_gone, wait_until
 
-from .conftest import ENGINES, PACKAGES, RUN, assembled, failure, module_of, rows_of, slow_engines, tiny
+from .conftest import (
+    ENGINES,
+    PACKAGES,
+    RUN,
+    assembled,
+    failure,
+    module_of,
+    rows_of,
+    slow_engines,
+    tiny,
+)
 
 NAMES = sorted(path.stem for path in (conf_folder() / "executor").glob("*.yaml"))
 
@@ -59,7 +70,10 @@ def test_a_setting_of_another_kind_and_a_target_that_is_not_there(monkeypatch):
         ({"_target_": "axiom_bench.run.executors.nowhere"}, "names nothing that can be imported"),
         ({"_target_": ".."}, "names nothing that can be imported"),
         ({"_target_": "os.sep"}, "names nothing that can be imported"),
-        ({"_target_": "no_such_engine.start"}, "needs the package no_such_engine, which isn't installed"),
+        (
+            {"_target_": "no_such_engine.start"},
+            "needs the package no_such_engine, which isn't installed",
+        ),
     ):
         with pytest.raises(BenchError, match=sentence):
             executors.checked(config)
@@ -68,7 +82,9 @@ def test_a_setting_of_another_kind_and_a_target_that_is_not_there(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "axiom_bench.run.executors.ray", raising=False)
     for name, extra in (("dask", "executors"), ("ray", "ray")):
-        with pytest.raises(BenchError, match=rf"needs the package {name}, .*pip install '\.\[{extra}\]'"):
+        with pytest.raises(
+            BenchError, match=rf"needs the package {name}, .*pip install '\.\[{extra}\]'"
+        ):
             executors.checked(node(name))
 
 
@@ -94,11 +110,14 @@ def test_what_an_engine_can_t_end_is_a_sentence_and_status_tells_it(run, results
     monkeypatch.setattr("axiom_bench.run.executors.Local", Breaks)
     message = failure(run())
     assert message == (
-        "executor=local couldn't end a task (RuntimeError: The worker died). Finished shards are kept: the same "
-        "command goes on from there."
+        "executor=local couldn't end a task (RuntimeError: The worker died). Finished shards are "
+        "kept: the same command goes on from there."
     )
     job = "scenes_vgg at features.13 on scenes"
-    assert list(status(results / RUN))[1:] == [f"{job}: 0 of 5 images so far.", f"failed: {job}: {message}"]
+    assert list(status(results / RUN))[1:] == [
+        f"{job}: 0 of 5 images so far.",
+        f"failed: {job}: {message}",
+    ]
 
 
 @pytest.mark.slow
@@ -122,7 +141,9 @@ def stops(explanation):
 """
 
 
-def assert_same_bits(rows: pd.DataFrame, finished_run: Callable[..., tuple[Path, list[JobResult]]]) -> None:
+def assert_same_bits(
+    rows: pd.DataFrame, finished_run: Callable[..., tuple[Path, list[JobResult]]]
+) -> None:
     """Of the metrics of a tiny run, as one process has them."""
     expected = rows_of(*finished_run("shard_size=1"))
     rows = rows[rows["metric"].isin(expected["metric"])].reset_index(drop=True)
@@ -130,10 +151,18 @@ def assert_same_bits(rows: pd.DataFrame, finished_run: Callable[..., tuple[Path,
 
 
 @pytest.mark.parametrize("engine", slow_engines(), ids=ENGINES)
-def test_a_worker_that_is_killed_in_the_middle_changes_no_bit(tmp_path, monkeypatch, finished_run, engine):
-    """Its shard is done again. submitit's local jobs aren't queued again: there the same command goes on."""
+def test_a_worker_that_is_killed_in_the_middle_changes_no_bit(
+    tmp_path, monkeypatch, finished_run, engine
+):
+    """Its shard is done again. submitit's local jobs aren't queued again: there the same command
+    goes on."""
     flag, records = tmp_path / "flag", tmp_path / RUN / "records"
-    module_of(tmp_path, "killed_once", KILLED.replace("RECORDS", str(records)).replace("FLAG", str(flag)), monkeypatch)
+    module_of(
+        tmp_path,
+        "killed_once",
+        KILLED.replace("RECORDS", str(records)).replace("FLAG", str(flag)),
+        monkeypatch,
+    )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     if "executor=submitit" in engine:
         monkeypatch.setattr("axiom_bench.run.executors.submitit.LOOK", 0.1)
@@ -191,10 +220,18 @@ def mine(trace):
 """
 
 
-def test_what_other_tasks_wrote_beside_a_plug_in_that_is_refused_goes(run, results, tmp_path, monkeypatch):
+def test_what_other_tasks_wrote_beside_a_plug_in_that_is_refused_goes(
+    run, results, tmp_path, monkeypatch
+):
     records = results / RUN / "records"
     module_of(tmp_path, "taints", TAINTS.replace("RECORDS", str(records)), monkeypatch)
-    message = failure(run("+method.mine._target_=taints.mine", "++method.mine.on_score_scale=false", "shard_size=1"))
+    message = failure(
+        run(
+            "+method.mine._target_=taints.mine",
+            "++method.mine.on_score_scale=false",
+            "shard_size=1",
+        )
+    )
     assert message.startswith("The plug-in 'mine' (")
     assert not list(records.glob("*.parquet"))
 
@@ -256,15 +293,21 @@ def elsewhere(results, finished_run, monkeypatch) -> Iterator[None]:
     """Tasks aren't the command's own."""
     finished_run("shard_size=1")  # of one process
     with ThreadPoolExecutor(2) as threads:
-        monkeypatch.setattr("axiom_bench.run.executors.Local", partial(Elsewhere, results / RUN / "records", threads))
+        monkeypatch.setattr(
+            "axiom_bench.run.executors.Local",
+            partial(Elsewhere, results / RUN / "records", threads),
+        )
         yield
 
 
 def test_what_workers_return_is_written_as_it_arrives(run, rows, finished_run, elsewhere):
-    """The same values, files and manifest, also of a second command, which computes one more method."""
+    """The same values, files and manifest, also of a second command, which computes one more
+    method."""
     first = run("shard_size=1")
     assert first[0].failure is None
-    assert str(Path(tempfile.gettempdir(), "axiom-bench-")) not in json.dumps(assembled(first).model_dump())
+    assert str(Path(tempfile.gettempdir(), "axiom-bench-")) not in json.dumps(
+        assembled(first).model_dump()
+    )
     assert_same_bits(rows(first), finished_run)
     assert run("shard_size=1")[0].computed.shards == 0
     (more,) = run("shard_size=1", "method=[grad_cam,xgrad_cam,hires_cam]")
@@ -284,28 +327,43 @@ def test_workers_return_the_answers_of_the_model(run, results, elsewhere):
 
 
 def test_pictures_and_the_gallery_that_workers_return(run, results, elsewhere, monkeypatch):
-    pictures = ("pictures.rows=2", "pictures.gallery=3", "pictures.arrays=true", "runtime.repeats=1")
+    pictures = (
+        "pictures.rows=2",
+        "pictures.gallery=3",
+        "pictures.arrays=true",
+        "runtime.repeats=1",
+    )
     (outcome,) = run(*pictures)
     assert outcome.failure is None
     listed = {kind: outcome.files[kind] for kind in ("pictures", "gallery", "runtime")}
-    contents = {name: (results / RUN / name).read_bytes() for names in listed.values() for name in names}
+    contents = {
+        name: (results / RUN / name).read_bytes() for names in listed.values() for name in names
+    }
     assert len(contents) == 3
     run(*pictures)
     assert {name: (results / RUN / name).read_bytes() for name in contents} == contents
     monkeypatch.setattr(parcels, "MAX_ARRAYS", 1000)
     message = failure(run(*pictures, "data.size=4"))
-    assert re.search(r"has 0 MB, .* returns at most 0; set pictures\.arrays=false or fewer pictures\.rows", message)
+    assert re.search(
+        r"has 0 MB, .* returns at most 0; set pictures\.arrays=false or fewer pictures\.rows",
+        message,
+    )
 
 
 def can_hide_folders() -> bool:
     """Whether a process may have file systems of its own."""
     hidden = ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"]
-    return shutil.which("unshare") is not None and subprocess.run(hidden, capture_output=True).returncode == 0
+    return (
+        shutil.which("unshare") is not None
+        and subprocess.run(hidden, capture_output=True).returncode == 0
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("distributed") is None, reason="dask isn't installed")
-def test_a_dask_cluster_of_two_workers_without_a_common_folder_gives_the_same_records(tmp_path, finished_run):
+def test_a_dask_cluster_of_two_workers_without_a_common_folder_gives_the_same_records(
+    tmp_path, finished_run
+):
     """Each worker has an empty file system in the place of the results."""
     if not can_hide_folders():
         pytest.skip("this user may not mount a file system of its own")
@@ -314,13 +372,22 @@ def test_a_dask_cluster_of_two_workers_without_a_common_folder_gives_the_same_re
     environment = {**os.environ, "DASK_DISTRIBUTED__WORKER__DAEMON": "False"}
     python = [sys.executable, "-m"]
     scheduler = [*python, "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"]
-    worker = shlex.join([*python, "distributed.cli.dask_worker", "--nthreads", "1", "--scheduler-file", str(about)])
+    worker = shlex.join(
+        [*python, "distributed.cli.dask_worker", "--nthreads", "1", "--scheduler-file", str(about)]
+    )
     hidden = f"mount -t tmpfs none {shlex.quote(str(results))} && exec {worker} --no-dashboard"
-    commands = [[*scheduler, "--scheduler-file", str(about)], *[["unshare", "-rm", "sh", "-c", hidden]] * 2]
+    commands = [
+        [*scheduler, "--scheduler-file", str(about)],
+        *[["unshare", "-rm", "sh", "-c", hidden]] * 2,
+    ]
     with ExitStack() as stack:
         for command in commands:
             started = subprocess.Popen(
-                command, env=environment, cwd=tmp_path, start_new_session=True, stderr=subprocess.DEVNULL
+                command,
+                env=environment,
+                cwd=tmp_path,
+                start_new_session=True,
+                stderr=subprocess.DEVNULL,
             )
             stack.callback(started.wait)
             stack.callback(os.killpg, started.pid, signal.SIGKILL)

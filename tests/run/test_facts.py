@@ -101,11 +101,19 @@ def test_a_shards_content_is_in_its_key():
 
 @pytest.mark.slow
 def test_the_content_of_files_that_a_method_reads_counts(run, rows, tmp_path, unreported):
-    """A changed map is measured anew, and nothing else is; a file that is written again as it was changes nothing."""
+    """A changed map is measured anew, and nothing else is; a file that is written again as it was
+    changes nothing."""
     folder = tmp_path / "maps"
-    settings = "method=[grad_cam,from_maps]", f"method.from_maps.params.path={folder}", "metric=[gini]"
+    settings = (
+        "method=[grad_cam,from_maps]",
+        f"method.from_maps.params.path={folder}",
+        "metric=[gini]",
+    )
     (refused,) = run(*settings)
-    assert f"There is no file or folder {folder}; set method.from_maps.params.path=PATH." in refused.failure.message
+    assert (
+        f"There is no file or folder {folder}; set method.from_maps.params.path=PATH."
+        in refused.failure.message
+    )
     folder.mkdir()
 
     def values(number: int, array: np.ndarray) -> tuple[pd.DataFrame, int]:
@@ -121,15 +129,21 @@ def test_the_content_of_files_that_a_method_reads_counts(run, rows, tmp_path, un
     assert again.equals(first)
     changed, more = values(1, np.arange(49.0).reshape(7, 7))
     assert more == 2 * files
-    assert (changed.loc["evaluation-0-000001", "value"] != first.loc["evaluation-0-000001", "value"]).all()
+    assert (
+        changed.loc["evaluation-0-000001", "value"] != first.loc["evaluation-0-000001", "value"]
+    ).all()
     assert set(values(2, np.eye(7))[0].loc["evaluation-0-000002", "status"]) == {"ok"}
 
 
 @pytest.mark.slow
 def test_another_order_of_the_classes_explains_other_classes(job, tmp_path):
-    folder, rest = pictures(tmp_path, "a/1.png", "b/2.png"), ",".join(f"'{number}'" for number in range(2, 10))
+    folder, rest = (
+        pictures(tmp_path, "a/1.png", "b/2.png"),
+        ",".join(f"'{number}'" for number in range(2, 10)),
+    )
     original, swapped, renamed = (
-        job(*folder, "target=label", f"data.classes=[{first},{rest}]") for first in ("a,b", "b,a", "a,b")
+        job(*folder, "target=label", f"data.classes=[{first},{rest}]")
+        for first in ("a,b", "b,a", "a,b")
     )
     assert keys(original) == keys(renamed)
     assert keys(original).isdisjoint(keys(swapped))
@@ -142,11 +156,19 @@ OF_EVERY = f"metric=[{','.join(EVERY)}]"
 
 @pytest.mark.parametrize(
     ("library", "expected"),
-    [("torch", EVERY), ("pillow", EVERY), ("torchvision", set()), ("scipy", EVERY), ("numba", {"box_iou"})],
+    [
+        ("torch", EVERY),
+        ("pillow", EVERY),
+        ("torchvision", set()),
+        ("scipy", EVERY),
+        ("numba", {"box_iou"}),
+    ],
 )
 def test_another_version_of_a_library_computes_anew_what_runs_it(monkeypatch, library, expected):
     before = plain_keys(OF_EVERY)
-    monkeypatch.setattr(sources, "version_of", lambda name: "99" if name == library else version_of(name))
+    monkeypatch.setattr(
+        sources, "version_of", lambda name: "99" if name == library else version_of(name)
+    )
     assert {metric for _, _, metric, _ in keys(plain_job(OF_EVERY)) - before} == expected
 
 
@@ -173,7 +195,9 @@ def test_changed_code_computes_anew_what_runs_it(monkeypatch, module, expected):
 
     monkeypatch.setattr(sources, "_parsed", other)
     changed = keys(plain_job(OF_EVERY)) - before
-    assert {method if "methods" in module else metric for _, method, metric, _ in changed} == expected
+    assert {
+        method if "methods" in module else metric for _, method, metric, _ in changed
+    } == expected
 
 
 NETWORK = """
@@ -198,14 +222,20 @@ def other(power=1.0):
 
 @pytest.fixture
 def network(job, tmp_path) -> Callable[..., Job]:
-    """A job of a network of the user's own, which prints alike and has the same weights whatever its arguments."""
+    """A job of a network of the user's own, which prints alike and has the same weights whatever
+    its arguments."""
 
     def build(*overrides: str, file: str = "mine.py", function: str = "network") -> Job:
         path = tmp_path / file
         path.parent.mkdir(exist_ok=True)
         if not path.exists():
             path.write_text(NETWORK)
-        user = ("model=user", f"model.architecture={path}:{function}", "model.name=mine", "model.weights=null")
+        user = (
+            "model=user",
+            f"model.architecture={path}:{function}",
+            "model.name=mine",
+            "model.weights=null",
+        )
         return job(*user, "model.layer='1'", "model.resize=96", "target=predicted", *overrides)
 
     return build
@@ -213,20 +243,28 @@ def network(job, tmp_path) -> Callable[..., Job]:
 
 @pytest.mark.slow
 def test_a_networks_builder_and_its_arguments_count(network):
-    original, same, other = (keys(network(f"+model.kwargs.power={power}")) for power in (1.0, 1.0, 2.0))
+    original, same, other = (
+        keys(network(f"+model.kwargs.power={power}")) for power in (1.0, 1.0, 2.0)
+    )
     assert original == same
     assert original.isdisjoint(other)
     assert keys(network()).isdisjoint(keys(network(function="other")))
 
 
 @pytest.mark.slow
-def test_where_a_networks_file_lies_doesnt_count_and_two_of_one_stem_are_two_networks(network, tmp_path):
+def test_where_a_networks_file_lies_doesnt_count_and_two_of_one_stem_are_two_networks(
+    network, tmp_path
+):
     original = network(file="a/mine.py")
     assert keys(original) == keys(network(file="b/mine.py"))
     (tmp_path / "c").mkdir()
-    (tmp_path / "c/mine.py").write_text(NETWORK.replace("scores * self.power", "scores + self.power"))
+    (tmp_path / "c/mine.py").write_text(
+        NETWORK.replace("scores * self.power", "scores + self.power")
+    )
     assert keys(original).isdisjoint(keys(network(file="c/mine.py")))
-    assert sys.modules[type(original.model.module[-1]).__module__].__file__ == str(tmp_path / "a/mine.py")
+    assert sys.modules[type(original.model.module[-1]).__module__].__file__ == str(
+        tmp_path / "a/mine.py"
+    )
 
 
 @pytest.mark.slow
@@ -239,16 +277,25 @@ def test_whether_a_torchvision_network_transforms_its_input_counts(job):
         "model.resize=[96,96]",
         "model.crop=96",
     )
-    with_and_without = (keys(job(*net, f"+model.kwargs.transform_input={value}")) for value in ("true", "false"))
+    with_and_without = (
+        keys(job(*net, f"+model.kwargs.transform_input={value}")) for value in ("true", "false")
+    )
     assert set.isdisjoint(*with_and_without)
 
 
 def test_another_version_of_timm_computes_its_networks_anew(job, monkeypatch):
     pytest.importorskip("timm", reason="the extra `timm` is not installed")
-    net = ("model=timm", "model.architecture=mobilenetv3_small_050", "model.weights=null", "model.crop=64")
+    net = (
+        "model=timm",
+        "model.architecture=mobilenetv3_small_050",
+        "model.weights=null",
+        "model.crop=64",
+    )
     timms, ours = job(*net, "target=predicted", "data.size=1"), plain_job()
     before = {one.model.name: keys(one) for one in (timms, ours)}
-    monkeypatch.setattr(sources, "version_of", lambda name: "99" if name == "timm" else version_of(name))
+    monkeypatch.setattr(
+        sources, "version_of", lambda name: "99" if name == "timm" else version_of(name)
+    )
     assert keys(timms).isdisjoint(before[timms.model.name])
     assert keys(ours) == before[ours.model.name]
 
@@ -257,5 +304,7 @@ def test_a_network_with_the_same_weights_but_another_slope_is_another():
     original = plain_job()
     module = torch.nn.Sequential(torch.nn.LeakyReLU(0.1))
     other = torch.nn.Sequential(torch.nn.LeakyReLU(0.2))
-    leaky, steeper = (replace(original, model=replace(original.model, module=net)) for net in (module, other))
+    leaky, steeper = (
+        replace(original, model=replace(original.model, module=net)) for net in (module, other)
+    )
     assert keys(leaky).isdisjoint(keys(steeper))

@@ -68,7 +68,18 @@ def decoded(monkeypatch):
 
 
 def read(dataset, cache, workers=0, preprocessing=PLAIN, extras=()):
-    return list(batches(dataset, range(len(dataset)), preprocessing, "each_label", 4, workers, extras, cache=cache))
+    return list(
+        batches(
+            dataset,
+            range(len(dataset)),
+            preprocessing,
+            "each_label",
+            4,
+            workers,
+            extras,
+            cache=cache,
+        )
+    )
 
 
 def plain(item):
@@ -83,7 +94,9 @@ def plain(item):
 
 
 @pytest.mark.slow
-def test_a_second_network_and_a_second_run_decode_nothing(of_folder, decoded, run, results, tmp_path, capsys):
+def test_a_second_network_and_a_second_run_decode_nothing(
+    of_folder, decoded, run, results, tmp_path, capsys
+):
     both = "model=scenes_vgg,scenes_resnet"
     jobs = {"plain": run(*of_folder, both, "run=plain")}
     decoded.clear()
@@ -98,9 +111,13 @@ def test_a_second_network_and_a_second_run_decode_nothing(of_folder, decoded, ru
     decoded.clear()
     jobs["again"] = run(*cached, both, "run=again")
     assert set(decoded) == {"class1/5.jpg"}
-    files = {name: [path for job in each for path in sorted(job.files["records"])] for name, each in jobs.items()}
+    files = {
+        name: [path for job in each for path in sorted(job.files["records"])]
+        for name, each in jobs.items()
+    }
     plain, *others = (
-        pd.concat(pd.read_parquet(results / "quick" / name / path) for path in paths) for name, paths in files.items()
+        pd.concat(pd.read_parquet(results / "quick" / name / path) for path in paths)
+        for name, paths in files.items()
     )
     assert all(frame.equals(plain) for frame in others)
 
@@ -108,7 +125,8 @@ def test_a_second_network_and_a_second_run_decode_nothing(of_folder, decoded, ru
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_boxes_masks_and_extras_are_the_same(tmp_path, workers):
-    """Scenes have all: several objects, masks, versions without an object, other images; one has no entry."""
+    """Scenes have all: several objects, masks, versions without an object, other images; one has no
+    entry."""
     dataset = Scenes(size=20, seed=1)
     cache = cache_of(dataset, tmp_path, skipped=(7,))
     extras = ("interventions", "other_images")
@@ -129,7 +147,9 @@ def test_problems_of_annotations_are_told_again(tmp_path):
         with warnings.catch_warnings(record=True, action="always") as caught:
             read(dataset, cache_of(dataset, tmp_path))
         told.append([str(warning.message) for warning in caught])
-    assert told[0] == told[1] == [f"{name}: the file caf\xe9.xml is malformed" for name in dataset.ids]
+    assert (
+        told[0] == told[1] == [f"{name}: the file caf\xe9.xml is malformed" for name in dataset.ids]
+    )
 
 
 def test_colours_don_t_matter_and_all_else_does(tmp_path):
@@ -140,7 +160,11 @@ def test_colours_don_t_matter_and_all_else_does(tmp_path):
     cached = read(dataset, cache_of(dataset, tmp_path, other_colours), preprocessing=other_colours)
     assert plain(cached) == plain(read(dataset, None, preprocessing=other_colours))
     assert entries(tmp_path) == before
-    others = [replace(PLAIN, crop=19), replace(PLAIN, resize=25), replace(PLAIN, interpolation="bicubic")]
+    others = [
+        replace(PLAIN, crop=19),
+        replace(PLAIN, resize=25),
+        replace(PLAIN, interpolation="bicubic"),
+    ]
     others += [replace(PLAIN, mean=(0.5,), std=(0.5,)), replace(PLAIN, scaled_decoding=True)]
     keys = {images.common_key(each, dataset.classes, ()) for each in (PLAIN, *others)}
     assert len(keys | {images.common_key(PLAIN, ("a", "b"), ())}) == 7
@@ -173,7 +197,9 @@ def test_too_little_space_is_a_sentence(of_folder, run, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=20_000))
     message = failure(run(*of_folder, f"data.cache={tmp_path / 'cache'}"))
-    assert "the others would take about 0.2 MB, and 0.0 MB are free there. Free some space" in message
+    assert (
+        "the others would take about 0.2 MB, and 0.0 MB are free there. Free some space" in message
+    )
     assert not (tmp_path / "cache").exists()
 
 
@@ -193,7 +219,13 @@ def contents(images_folder, tmp_path, monkeypatch):
     """() -> (hashes of the images as a new run finds them, how many were read)."""
     counted = Mock(wraps=image_files.sha256)
     monkeypatch.setattr(image_files, "sha256", counted)
-    settings = ("data=folder", f"data.root={images_folder}", "data.size=null", "data.workers=0", "target=label")
+    settings = (
+        "data=folder",
+        f"data.root={images_folder}",
+        "data.size=null",
+        "data.workers=0",
+        "target=label",
+    )
     config = configuration(tiny((*settings, f"data.classes={list(map(str, range(10)))}")))
 
     def run() -> tuple[dict[int, str], int]:
@@ -230,7 +262,8 @@ def test_a_damaged_file_of_hashes_is_as_none(contents, tmp_path):
 
 
 class Together(DataSet):
-    """Images whose fingerprints are asked for by several threads at once: the first alone, then two at a time."""
+    """Images whose fingerprints are asked for by several threads at once: the first alone, then two
+    at a time."""
 
     name = "together"
     classes = ("0",)
@@ -260,13 +293,17 @@ def test_several_images_are_hashed_at_once_in_their_order():
     assert threading.current_thread().name in data.threads
     assert len(data.threads) > 2
     data.barrier.abort()
-    with pytest.raises(threading.BrokenBarrierError):  # an image that can't be hashed ends the threads
+    with pytest.raises(
+        threading.BrokenBarrierError
+    ):  # an image that can't be hashed ends the threads
         list(fingerprints(data, range(3), FileHashes()))
     assert not [thread for thread in threading.enumerate() if "axiom-bench hashes" in thread.name]
 
 
 @pytest.mark.parametrize(("threads_may_read", "hashes"), [(False, {}), (True, {"a": "b"})])
-def test_one_after_the_other_where_threads_may_not_read_or_hashes_are_there(threads_may_read, hashes):
+def test_one_after_the_other_where_threads_may_not_read_or_hashes_are_there(
+    threads_may_read, hashes
+):
     data = Together(3)
     data.threads_may_read = threads_may_read
     data.barrier = threading.Barrier(1)
@@ -274,10 +311,14 @@ def test_one_after_the_other_where_threads_may_not_read_or_hashes_are_there(thre
     assert data.threads == {threading.current_thread().name}
 
 
-def test_an_image_that_is_replaced_after_it_was_hashed_is_not_kept_for_the_old_one(job, of_folder, tmp_path):
+def test_an_image_that_is_replaced_after_it_was_hashed_is_not_kept_for_the_old_one(
+    job, of_folder, tmp_path
+):
     cached_job = job(*of_folder, f"data.cache={tmp_path / 'cache'}")
     assert len(cached_job.contents) == 6
     Image.new("RGB", (200, 96)).save(tmp_path / "photographs/class0/0.jpg")
-    with pytest.raises(BenchError, match=r"The image 'class0/0\.jpg', or its annotation, was changed"):
+    with pytest.raises(
+        BenchError, match=r"The image 'class0/0\.jpg', or its annotation, was changed"
+    ):
         list(images.rows(cached_job, cached_job.indices))
     assert not images.of_job(cached_job).path(0).exists()

@@ -1,4 +1,5 @@
-"""A run of a user's own network that takes more than images: rows of a file, the same values as in Python."""
+"""A run of a user's own network that takes more than images: rows of a file, the same values as in
+Python."""
 
 import re
 
@@ -49,12 +50,19 @@ def mine(trace):
     return trace.gradients
 """
 METHODS = ["grad_cam", "xgrad_cam", "score_cam", "guided_xgrad_cam"]
-METRICS = ["sensitivity_error", "conservation_error", "confidence_drop", "model_parameter_randomisation_efficient"]
+METRICS = [
+    "sensitivity_error",
+    "conservation_error",
+    "confidence_drop",
+    "model_parameter_randomisation_efficient",
+]
 COLUMNS = ["image_id", "method", "metric"]
 PATIENTS, SITES = [[0.5, 1], [0.3, 0], [0.9, 1], [0.1, 0]], [5, 0, 3, 3]
 LIST = "image,patient.age,patient.sex,site,ward\n" + "".join(
     f"{name},{age},{sex},{site},north\n"
-    for name, (age, sex), site in zip(("a/0.png", "1.png", "2", "b/3.png"), PATIENTS, SITES, strict=True)
+    for name, (age, sex), site in zip(
+        ("a/0.png", "1.png", "2", "b/3.png"), PATIENTS, SITES, strict=True
+    )
 )
 
 
@@ -69,19 +77,41 @@ def words(tmp_path, monkeypatch):
         Image.fromarray(values).save(path)
     (tmp_path / "patients.csv").write_text(LIST, encoding="utf-8")
     np.savez(tmp_path / "patients.npz", patient=PATIENTS, site=SITES, other=PATIENTS)
-    network = ("model=user", "model.architecture=nets:Joined", "model.resize=12", "model.crop=12", "model.weights=null")
-    data = ("data=folder", f"data.root={tmp_path}/photos", "data.workers=0", "data.size=null", "shard_size=2")
-    return (*network, *data, "target=predicted", f"metric={METRICS}", f"method={METHODS}", "runtime.repeats=1")
+    network = (
+        "model=user",
+        "model.architecture=nets:Joined",
+        "model.resize=12",
+        "model.crop=12",
+        "model.weights=null",
+    )
+    data = (
+        "data=folder",
+        f"data.root={tmp_path}/photos",
+        "data.workers=0",
+        "data.size=null",
+        "shard_size=2",
+    )
+    return (
+        *network,
+        *data,
+        "target=predicted",
+        f"metric={METRICS}",
+        f"method={METHODS}",
+        "runtime.repeats=1",
+    )
 
 
 def in_python(tmp_path):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = import_function("nets:Joined")().eval()
-    mean, std = (torch.tensor(each).view(3, 1, 1) for each in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    mean, std = (
+        torch.tensor(each).view(3, 1, 1) for each in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
     files = sorted((tmp_path / "photos").rglob("*.png"))
     arrays = [
-        torch.from_numpy(np.array(Image.open(file).resize((12, 12), Image.Resampling.BILINEAR))) for file in files
+        torch.from_numpy(np.array(Image.open(file).resize((12, 12), Image.Resampling.BILINEAR)))
+        for file in files
     ]
     images = torch.stack([(array.permute(2, 0, 1) / 255 - mean) / std for array in arrays])
     inputs = images, torch.tensor(PATIENTS), torch.tensor(SITES)
@@ -100,7 +130,11 @@ OWN = "+method.mine._target_=nets.mine"
     ],
 )
 def test_the_values_are_those_of_python(run, rows, words, tmp_path, ending, network, more):
-    inputs = (f"model.inputs={tmp_path}/patients.{ending}", f"model.architecture=nets:{network}", *more)
+    inputs = (
+        f"model.inputs={tmp_path}/patients.{ending}",
+        f"model.architecture=nets:{network}",
+        *more,
+    )
     (outcome,) = run(*words, *inputs)
     values = rows([outcome]).query("method != 'mine'").reset_index(drop=True)
     network, tensors = in_python(tmp_path)
@@ -108,7 +142,9 @@ def test_the_values_are_those_of_python(run, rows, words, tmp_path, ending, netw
     assert len(values) == len(python) == 4 * len(METHODS) * len(METRICS)
     order = [f"{name}.png" for name in ("a/0", "a/1", "b/2", "b/3")]
     python["image_id"] = [order[int(place)] for place in python["image_id"]]
-    both = values.astype(dict.fromkeys(COLUMNS, str)).merge(python.astype(dict.fromkeys(COLUMNS, str)), on=COLUMNS)
+    both = values.astype(dict.fromkeys(COLUMNS, str)).merge(
+        python.astype(dict.fromkeys(COLUMNS, str)), on=COLUMNS
+    )
     assert both["status_x"].tolist() == both["status_y"].tolist()
     assert both.query("status_x == 'ok'")["metric"].nunique() == len(METRICS)
     assert np.allclose(both["value_x"], both["value_y"], rtol=1e-4, atol=1e-5, equal_nan=True)
@@ -138,7 +174,10 @@ def test_a_table_is_read_as_spreadsheets_write_it(tmp_path, text, encoding):
 def test_a_decimal_comma_behind_tabs_may_be_of_thousands_and_is_refused(tmp_path):
     (tmp_path / "patients.csv").write_text("id\tage\n0\t1,234\n")
     _, columns = other_inputs._read(tmp_path / "patients.csv")
-    with pytest.raises(BenchError, match=r"'1,234' in its column 'age'; give a number for each image, such as 61\.5"):
+    with pytest.raises(
+        BenchError,
+        match=r"'1,234' in its column 'age'; give a number for each image, such as 61\.5",
+    ):
         other_inputs._tensor("patients.csv", columns)
 
 
@@ -157,9 +196,18 @@ def test_a_row_that_changes_is_computed_again(run, words, tmp_path):
             LIST.replace("2,0.9", "7,0.9"),
             r"patients.csv has no row for 1 of 4 images, as 'b/2.png'; add rows, or leave",
         ),
-        (LIST.replace("site", "place"), r"Joined.forward takes image and patient and site, and .* call its columns"),
-        (LIST.replace("0.9", ""), r"patients.csv has '' in its column 'patient.age'; give a number for each image"),
-        (LIST.replace("1.png", "a/0.png"), r"patients.csv has several rows for 'a/0.png'; leave one"),
+        (
+            LIST.replace("site", "place"),
+            r"Joined.forward takes image and patient and site, and .* call its columns",
+        ),
+        (
+            LIST.replace("0.9", ""),
+            r"patients.csv has '' in its column 'patient.age'; give a number for each image",
+        ),
+        (
+            LIST.replace("1.png", "a/0.png"),
+            r"patients.csv has several rows for 'a/0.png'; leave one",
+        ),
         (LIST.replace(",north", "", 1), r"patients.csv haven't one number of cells"),
         (
             LIST.replace(",5,", ",5.5,"),
@@ -179,33 +227,52 @@ def test_words_beside_images_and_a_file_that_is_none(run, words, tmp_path):
     np.savez(tmp_path / "words.npz", site=SITES, patient=PATIENTS, ids=ids)
     optional = [*words, "model.architecture=nets:Optional", "method=[grad_cam]"]
     message = failure(run(*optional, f"model.inputs={tmp_path}/words.npz"))
-    assert re.search(r"images are its argument 'mask' \(another: model.explained=NAME\), and beside them", message)
+    assert re.search(
+        r"images are its argument 'mask' \(another: model.explained=NAME\), and beside them",
+        message,
+    )
     (outcome,) = run(*optional, f"model.inputs={tmp_path}/words.npz", "model.explained=image")
     assert outcome.failure is None
     np.savez(tmp_path / "words.npz", site=np.array([{}] * 4), patient=PATIENTS, ids=ids)
     message = failure(run(*optional, f"model.inputs={tmp_path}/words.npz", "model.explained=image"))
-    assert "words.npz can't be read: it is damaged, or holds Python objects, which are never loaded." in message
+    assert (
+        "words.npz can't be read: it is damaged, or holds Python objects, which are never loaded."
+        in message
+    )
 
 
 def test_explain_has_the_row_of_the_photograph_s_name(words, tmp_path, capsys):
-    """Two classes of it, whose maps are those of Python; an error of either pass without the row would end it."""
+    """Two classes of it, whose maps are those of Python; an error of either pass without the row
+    would end it."""
     network = [word for word in words if word.startswith("model")]
     config = configuration([*network, f"model.inputs={tmp_path}/patients.csv"])
-    explainer = Explainer(load_model(config["model"]), Settings.of(config), [methods.get("xgrad_cam")])
+    explainer = Explainer(
+        load_model(config["model"]), Settings.of(config), [methods.get("xgrad_cam")]
+    )
     path = tmp_path / "photos/b/2.png"
     shown = explainer.explain(path, Image.open(path), [0, 1], 1)
     _, (images, patient, site) = in_python(tmp_path)
     rows = images[[2, 2]], patient[[2, 2]], site[[2, 2]]
-    maps = ab.explain(explainer.model.module, "features.3", rows, ["xgrad_cam"], [0, 1])["xgrad_cam"]
+    maps = ab.explain(explainer.model.module, "features.3", rows, ["xgrad_cam"], [0, 1])[
+        "xgrad_cam"
+    ]
     assert np.allclose(shown.maps["xgrad_cam"], maps, atol=1e-4)
     assert main(["explain", str(path), *network, f"model.inputs={tmp_path}/photos/b/2.png"]) == 2
     path.rename(tmp_path / "new.png")
-    assert main(["explain", f"{tmp_path}/new.png", *network, f"model.inputs={tmp_path}/patients.csv"]) == 2
+    assert (
+        main(["explain", f"{tmp_path}/new.png", *network, f"model.inputs={tmp_path}/patients.csv"])
+        == 2
+    )
     assert "has no row for 1 of 1 images, as 'new.png'" in capsys.readouterr().err
 
 
 def test_mosaics_are_refused(run, words, tmp_path):
-    data = ("data=mosaic", "data@data.of=folder", f"data.of.root={tmp_path}/photos", "data.of.size=null")
+    data = (
+        "data=mosaic",
+        "data@data.of=folder",
+        f"data.of.root={tmp_path}/photos",
+        "data.of.size=null",
+    )
     network = [word for word in words if not word.startswith(("data", "target"))]
     (outcome,) = run(*network, *data, f"model.inputs={tmp_path}/patients.csv")
     assert "A mosaic shows several images, and" in failure([outcome])

@@ -1,4 +1,5 @@
-"""Which images a run explains: mosaics of those named with confidence, data.only_correct, data.only_classes."""
+"""Which images a run explains: mosaics of those named with confidence, data.only_correct,
+data.only_classes."""
 
 import json
 import re
@@ -22,7 +23,13 @@ pytestmark = pytest.mark.slow  # whole runs
 SIZE = ("data=mosaic", "data.of.size=60")
 MOSAIC = (
     *SIZE,
-    *("data.size=3", "data.confidence=0.9", "data.workers=0", "model.weights=default", "method=[grad_cam,uniform]"),
+    *(
+        "data.size=3",
+        "data.confidence=0.9",
+        "data.workers=0",
+        "model.weights=default",
+        "method=[grad_cam,uniform]",
+    ),
     "metric=[grid_pointing_game,focus,energy_pointing_game,pointing_game_strict,box_iou,mask_iou]",
 )  # scenes_resnet gives no class 0.99
 LIGHT = ("method=[grad_cam]", "metric=[grid_pointing_game]")  # where the maps are not the subject
@@ -60,7 +67,12 @@ def test_grid_pg_on_scenes(outcomes, rows, results, undrawn):
     (about,) = [model["images"]["mosaic_scenes"] for model in written["models"].values()]
     choice = about["mosaics"]
     assert (about["chosen"], about["kept"], about["others"]) == (3, 3, None)
-    assert (choice["of"], choice["images"], choice["mosaics"], choice["in_mosaics"]) == ("scenes", 60, 3, 12)
+    assert (choice["of"], choice["images"], choice["mosaics"], choice["in_mosaics"]) == (
+        "scenes",
+        60,
+        3,
+        12,
+    )
     assert 60 > choice["of_one_class"] >= choice["confident"] >= 12
     assert any(f"{choice['confident']} of 60 images of 'scenes'" in line for line in lines)
     assert written["data"]["mosaic_scenes"]["ids"] == sorted(set(records["image_id"]))
@@ -79,15 +91,29 @@ def test_focus_on_scenes(run, rows, results):
 
 def test_only_images_that_the_model_names_with_confidence(run, results):
     (outcome,) = run(*MOSAIC, *LIGHT, "data.size=null", "data.confidence=0.97")
-    stored = [json.loads(path.read_text()) for path in (results / RUN / "predictions").glob("*.json")]
+    stored = [
+        json.loads(path.read_text()) for path in (results / RUN / "predictions").glob("*.json")
+    ]
     predicted = {name: each for part in stored for name, each in part["predictions"].items()}
     data = Job.of(outcome.settings).data
-    labels = {image: data.labels(index)[0] for index, image in enumerate(data.ids) if len(data.labels(index)) == 1}
+    labels = {
+        image: data.labels(index)[0]
+        for index, image in enumerate(data.ids)
+        if len(data.labels(index)) == 1
+    }
     assert set(predicted) == set(labels)
-    confident = {name for name, (label, share) in predicted.items() if label == labels[name] and share >= 0.97}
-    shown = {name for image in outcome.facts.data["mosaic_scenes"].ids for name in image[6:].split(" | ")}
+    confident = {
+        name
+        for name, (label, share) in predicted.items()
+        if label == labels[name] and share >= 0.97
+    }
+    shown = {
+        name for image in outcome.facts.data["mosaic_scenes"].ids for name in image[6:].split(" | ")
+    }
     assert shown <= confident
-    assert outcome.facts.models["scenes_vgg"].images["mosaic_scenes"].mosaics["confident"] == len(confident)
+    assert outcome.facts.models["scenes_vgg"].images["mosaic_scenes"].mosaics["confident"] == len(
+        confident
+    )
 
 
 def test_values_do_not_depend_on_batches_shards_or_workers_and_a_second_run_computes_nothing(
@@ -99,7 +125,11 @@ def test_values_do_not_depend_on_batches_shards_or_workers_and_a_second_run_comp
     monkeypatch.setattr(choosing, "_predict_shard", None)  # which would raise
     (second,) = run(*MOSAIC)
     assert (outcomes[0].computed.shards, second.computed.shards) == (2, 0)
-    for setting, shards in {"data.seed=1": 2, "data.cell=fit": 2, "data.size=2": 0}.items():  # two of the three
+    for setting, shards in {
+        "data.seed=1": 2,
+        "data.cell=fit": 2,
+        "data.size=2": 0,
+    }.items():  # two of the three
         (other,) = run(*MOSAIC, *LIGHT, setting)
         assert (other.failure, other.computed.shards) == (None, shards)
 
@@ -162,12 +192,21 @@ def build():
 
 @pytest.mark.parametrize(
     ("view", "reason"),
-    [("flatten(1)", "mat1 and mat2 shapes cannot be multiplied"), ("reshape(-1, 4 * 12 * 12)", "shape")],
+    [
+        ("flatten(1)", "mat1 and mat2 shapes cannot be multiplied"),
+        ("reshape(-1, 4 * 12 * 12)", "shape"),
+    ],
 )
 def test_a_network_of_one_input_size_takes_mosaics_that_fit(run, tmp_path, view, reason):
-    """A flattened map of another size is refused; one that is reshaped makes more rows than there are images."""
+    """A flattened map of another size is refused; one that is reshaped makes more rows than there
+    are images."""
     (tmp_path / "net.py").write_text(FIXED.format(view=view))
-    network = ("model=user", f"model.architecture={tmp_path / 'net.py'}:build", "model.weights=null", "model.crop=96")
+    network = (
+        "model=user",
+        f"model.architecture={tmp_path / 'net.py'}:build",
+        "model.weights=null",
+        "model.crop=96",
+    )
     kept = [part for part in MOSAIC if part != "model.weights=default"]
     settings = (*kept, *network, "model.layer=relu", "data.confidence=null", *LIGHT)
     message = failure(run(*settings))
@@ -180,11 +219,24 @@ def test_a_network_of_one_input_size_takes_mosaics_that_fit(run, tmp_path, view,
 
 @pytest.mark.real
 def test_photographs(run, rows, real_root):
-    """SqueezeNet on two mosaics of 24 photographs: cells of 224 x 224 pixels, and Grad-CAM above the constant map."""
-    network = ("model=squeezenet1_1", "model.weights=default", f"model.weights_folder={real_root / 'weights'}")
-    images = ("data.of=imagenet", "data.of.size=24", f"real_root={real_root}", "data.size=2", "data.confidence=0.3")
+    """SqueezeNet on two mosaics of 24 photographs: cells of 224 x 224 pixels, and Grad-CAM above
+    the constant map."""
+    network = (
+        "model=squeezenet1_1",
+        "model.weights=default",
+        f"model.weights_folder={real_root / 'weights'}",
+    )
+    images = (
+        "data.of=imagenet",
+        "data.of.size=24",
+        f"real_root={real_root}",
+        "data.size=2",
+        "data.confidence=0.3",
+    )
     kept = [
-        part for part in MISTAKEN if part.partition("=")[0] not in ("model.weights", "data.size", "data.confidence")
+        part
+        for part in MISTAKEN
+        if part.partition("=")[0] not in ("model.weights", "data.size", "data.confidence")
     ]
     outcomes = run(*kept, *network, *images, *LIGHT)
     assert outcomes[0].failure is None
@@ -195,7 +247,8 @@ def test_photographs(run, rows, real_root):
 
 
 def test_only_images_that_the_model_names_correctly(run, ran, rows, results, undrawn):
-    """The others are counted on the screen, in the manifest and in the report; without the filter nothing is said."""
+    """The others are counted on the screen, in the manifest and in the report; without the filter
+    nothing is said."""
     outcomes, folder = ran(*CORRECT), results / RUN
     left_out = outcomes[0].left_out
     kept, count = rows(outcomes), 12 - len(left_out)
@@ -204,7 +257,9 @@ def test_only_images_that_the_model_names_correctly(run, ran, rows, results, und
     assert written["jobs"][0]["left_out"] == list(left_out)
     assert len(written["data"]["scenes"]["ids"]) == 12
     about = {"chosen": 12, "kept": count, "others": choosing.OTHERS}
-    assert {name: model["images"] for name, model in written["models"].items()} == {"scenes_vgg": {"scenes": about}}
+    assert {name: model["images"] for name, model in written["models"].items()} == {
+        "scenes_vgg": {"scenes": about}
+    }
     report.write(folder)
     sentence = f"data.only_correct: scenes_vgg {count} of 12."
     assert sentence in (folder / "tables/overview.md").read_text()
@@ -233,7 +288,11 @@ def test_a_second_run_predicts_nothing_and_a_stopped_one_goes_on(run, ran, resul
     assert len(stored) == 3
     stored[1].unlink()
     predict, calls = choosing._predict_shard, []
-    monkeypatch.setattr(choosing, "_predict_shard", lambda *arguments: calls.append(arguments) or predict(*arguments))
+    monkeypatch.setattr(
+        choosing,
+        "_predict_shard",
+        lambda *arguments: calls.append(arguments) or predict(*arguments),
+    )
     (second,) = run(*CORRECT)
     assert (second.left_out, second.computed.shards) == (first.left_out, 0)
     run(*CORRECT)
@@ -241,7 +300,9 @@ def test_a_second_run_predicts_nothing_and_a_stopped_one_goes_on(run, ran, resul
 
 
 def test_no_image_left_is_a_sentence(run):
-    outcomes = [run(*CORRECT, "data.size=1", f"model.seed={seed}", f"run={seed}") for seed in range(2)]
+    outcomes = [
+        run(*CORRECT, "data.size=1", f"model.seed={seed}", f"run={seed}") for seed in range(2)
+    ]
     messages = [outcome.failure.message for (outcome,) in outcomes if outcome.failure]
     assert messages
     assert all("names none of the 1 images correctly" in message for message in messages)
@@ -250,7 +311,12 @@ def test_no_image_left_is_a_sentence(run):
 def test_a_bad_image_stays_as_a_row(run, rows, tmp_path):
     folder = pictures(tmp_path / "images", "0/a.png", "1/b.png", "2/c.png")
     (tmp_path / "images/1/b.png").write_text("no picture")
-    chosen = ("target=predicted", f"data.classes={list(map(str, range(10)))}", "metric=[zeta]", "method=[grad_cam]")
+    chosen = (
+        "target=predicted",
+        f"data.classes={list(map(str, range(10)))}",
+        "metric=[zeta]",
+        "method=[grad_cam]",
+    )
     (outcome,) = run(*folder, *chosen, "data.only_correct=true")
     assert outcome.failure is None
     table = rows([outcome])

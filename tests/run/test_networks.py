@@ -1,4 +1,5 @@
-"""Networks other than image -> logits of the data's classes, from the command line to the records."""
+"""Networks other than image -> logits of the data's classes, from the command line to the
+records."""
 
 from collections.abc import Callable
 
@@ -91,7 +92,12 @@ def dense(tmp_path) -> tuple[str, ...]:
     """A network that returns a dict of maps."""
     (tmp_path / "dense.py").write_text(DENSE)
     (tmp_path / "own.py").write_text(FUNCTION.replace("FACTOR", "1"))
-    return ("model=user", f"model.architecture={tmp_path}/dense.py:build", "model.resize=96", "model.crop=96")
+    return (
+        "model=user",
+        f"model.architecture={tmp_path}/dense.py:build",
+        "model.resize=96",
+        "model.crop=96",
+    )
 
 
 @pytest.mark.parametrize(
@@ -117,11 +123,19 @@ def test_metrics_of_the_score_of_a_named_output(run, rows, dense):
 
 
 def test_a_network_that_ends_in_a_softmax_has_the_values_of_its_logits(run, rows, job, tmp_path):
-    """It is recognised by the network alone, so that all shards agree; logits that are recognised have no other key."""
+    """It is recognised by the network alone, so that all shards agree; logits that are recognised
+    have no other key."""
     (tmp_path / "plain.py").write_text(POOLED.format(classes=10))
     (tmp_path / "ends.py").write_text(f"{POOLED.format(classes=10)[:-2]}, nn.Softmax(1))\n")
-    sizes = ("model.resize=96", "model.crop=96", "metric=[deletion_auc_fast,sensitivity_error,average_drop]")
-    settings = [("model=user", f"model.architecture={tmp_path}/{name}.py:build", *sizes) for name in ("plain", "ends")]
+    sizes = (
+        "model.resize=96",
+        "model.crop=96",
+        "metric=[deletion_auc_fast,sensitivity_error,average_drop]",
+    )
+    settings = [
+        ("model=user", f"model.architecture={tmp_path}/{name}.py:build", *sizes)
+        for name in ("plain", "ends")
+    ]
     (first,), (second,) = (run(*each) for each in settings)
     assert [each.facts.models["user"].model_dump().get("returns") for each in (first, second)] == [
         None,
@@ -130,7 +144,11 @@ def test_a_network_that_ends_in_a_softmax_has_the_values_of_its_logits(run, rows
     assert "The network returns probabilities" in second.facts.models["user"].note
     plain, ends = (rows([each]) for each in (first, second))
     assert ends[["value", "status"]].equals(plain[["value", "status"]])
-    keys = [Keys(job(*settings[place], *more)).common for place in (0, 1) for more in ([], ["model.output=logits"])]
+    keys = [
+        Keys(job(*settings[place], *more)).common
+        for place in (0, 1)
+        for more in ([], ["model.output=logits"])
+    ]
     assert keys[0] == keys[1] != keys[2] != keys[3]
 
 
@@ -138,8 +156,13 @@ def test_a_network_that_ends_in_a_softmax_has_the_values_of_its_logits(run, rows
 def test_the_functions_source_and_tensors_are_facts(job, dense, tmp_path, name):
     """The same file with another constant gives other values, so it has another key."""
     (tmp_path / "other.py").write_text(FUNCTION.replace("FACTOR", "2"))
-    outputs = [[], *([f"model.output={tmp_path}/{file}.py:{name}"] for file in ("own", "other", "own"))]
-    plain, first, other, again = (Keys(job(*dense, "model.layer=body", *output)) for output in outputs)
+    outputs = [
+        [],
+        *([f"model.output={tmp_path}/{file}.py:{name}"] for file in ("own", "other", "own")),
+    ]
+    plain, first, other, again = (
+        Keys(job(*dense, "model.layer=body", *output)) for output in outputs
+    )
     assert len({plain.common, first.common, other.common}) == 3
     assert again.common == first.common
     if name == "module":
@@ -151,7 +174,10 @@ def test_the_functions_source_and_tensors_are_facts(job, dense, tmp_path, name):
     ("output", "message"),
     [
         ("own.py:missing", "There is no function in .*own.py 'missing'"),
-        ("nothing.py:score", "model.output=.*can't be imported .* a function from what the network returns"),
+        (
+            "nothing.py:score",
+            "model.output=.*can't be imported .* a function from what the network returns",
+        ),
     ],
 )
 def test_a_wrong_output_function_is_one_sentence(job, dense, tmp_path, output, message):
@@ -175,18 +201,34 @@ def test_a_wrong_reshape_is_one_sentence(job, transformer, reshape):
 @pytest.fixture
 def transformer(tmp_path) -> tuple[str, ...]:
     (tmp_path / "small_vit.py").write_text(TRANSFORMER)
-    network = ("model=user", f"model.architecture={tmp_path}/small_vit.py:build", "model.resize=96", "model.crop=96")
+    network = (
+        "model=user",
+        f"model.architecture={tmp_path}/small_vit.py:build",
+        "model.resize=96",
+        "model.crop=96",
+    )
     return (*network, "model.layer=encoder.layers.encoder_layer_1.ln_1")
 
 
 def test_a_run_of_a_small_transformer(run, rows, job, transformer, tmp_path):
-    table = rows(run(*transformer, "model.reshape=tokens", "method=[grad_cam,ablation_cam_axiomatic]"))
-    of = table[(table["method"] == "ablation_cam_axiomatic") & (table["metric"] == "sensitivity_error")]
+    table = rows(
+        run(*transformer, "model.reshape=tokens", "method=[grad_cam,ablation_cam_axiomatic]")
+    )
+    of = table[
+        (table["method"] == "ablation_cam_axiomatic") & (table["metric"] == "sensitivity_error")
+    ]
     assert set(of["status"]) == {"ok"}
     assert (of["value"] < 1e-3).all()  # its contributions are the drops; float32
     assert "set model.reshape=tokens" in failure(run(*transformer))
-    reshapes = ("tokens", "[6,6]", f"{tmp_path}/small_vit.py:Mine")  # each gives records another name
-    assert len({Keys(job(*transformer, f"model.reshape={reshape}")).common for reshape in reshapes}) == 3
+    reshapes = (
+        "tokens",
+        "[6,6]",
+        f"{tmp_path}/small_vit.py:Mine",
+    )  # each gives records another name
+    assert (
+        len({Keys(job(*transformer, f"model.reshape={reshape}")).common for reshape in reshapes})
+        == 3
+    )
 
 
 @pytest.fixture
@@ -194,7 +236,9 @@ def net(tmp_path) -> Callable[[int], tuple[str, ...]]:
     """The settings of a network of so many classes, on the scenes of ten."""
 
     def settings(classes: int) -> tuple[str, ...]:
-        path = tmp_path / f"net{classes}.py"  # each its own: Python takes the bytecode of a file as old and as long
+        path = (
+            tmp_path / f"net{classes}.py"
+        )  # each its own: Python takes the bytecode of a file as old and as long
         path.write_text(POOLED.format(classes=classes))
         metrics = "metric=[zeta,box_iou,mask_iou,class_correlation,class_discriminability]"
         network = ("model=user", f"model.architecture={path}:build", "model.layer='1'")
@@ -207,11 +251,17 @@ def statuses(rows: pd.DataFrame) -> dict[str, set[str]]:
     return {name: set(part["status"]) for name, part in rows.groupby("metric")}
 
 
-def test_no_label_box_or_mask_is_read_as_a_class_of_another_number_of_classes(net, run, rows, results):
+def test_no_label_box_or_mask_is_read_as_a_class_of_another_number_of_classes(
+    net, run, rows, results
+):
     """target=predicted; and a picture names the model's class by its index."""
     (outcome,) = run(*net(7), "pictures.rows=2")
     by_metric = statuses(rows([outcome]))
-    assert (by_metric["zeta"], by_metric["box_iou"], by_metric["mask_iou"]) == ({"ok"}, {"no_annotation"}, {"no_mask"})
+    assert (by_metric["zeta"], by_metric["box_iou"], by_metric["mask_iou"]) == (
+        {"ok"},
+        {"no_annotation"},
+        {"no_mask"},
+    )
     assert [name for name in by_metric if "ok" in by_metric[name]] == ["zeta"]
     (note,) = outcome.lines
     assert "the 10 classes of 'scenes' aren't the 7 of user" in note
@@ -219,14 +269,17 @@ def test_no_label_box_or_mask_is_read_as_a_class_of_another_number_of_classes(ne
     (file,) = results.glob("*/*/pictures/*.npz")
     assert all(name.isdecimal() for name in np.load(file)["class_names"])
     assert "data.only_correct=false" in failure(run(*net(7), "data.only_correct=true"))
-    assert "has 12 classes and the data set scenes 10" in failure(run(*net(12), "target=each_label"))
+    assert "has 12 classes and the data set scenes 10" in failure(
+        run(*net(12), "target=each_label")
+    )
     (as_many,) = run(*net(10), "data.size=12")
     assert "ok" in statuses(rows([as_many]))["class_correlation"]
     assert as_many.lines == ()
 
 
 def test_a_planted_network_is_measured_against_its_truth(run, rows):
-    """In the region network HiResCAM is right, XGrad-CAM's totals are and its places aren't, a map has no totals."""
+    """In the region network HiResCAM is right, XGrad-CAM's totals are and its places aren't, a map
+    has no totals."""
     table = rows(run("model=planted_region", *PLANTED)).set_index(["metric", "method"]).sort_index()
     assert set(table["image_id"]) == {f"evaluation-0-{number:06d}" for number in range(3)}
     assert set(table["data"]) == {"planted"}
@@ -245,15 +298,23 @@ def test_other_networks_outputs_and_classes_have_no_truth_or_their_own(run, rows
     planted = ("model=planted_and", *PLANTED[:2], "method=[hires_cam]", TRUTH)
     other = rows(run(*planted, "data.target=each_label"))
     assert set(other["target_class"].astype(int)) == {0, 1}
-    of_the_other = other[(other["target_class"].astype(int) == 1) & (other["metric"] == "truth_channel_error")]
+    of_the_other = other[
+        (other["target_class"].astype(int) == 1) & (other["metric"] == "truth_channel_error")
+    ]
     assert of_the_other["value"].max() < 1e-5  # its logit is linear in cyan
     probability = rows(run(*planted, "model.output=probability"))
-    assert set(probability[probability["model"] == "planted_and+probability"]["status"]) == {"no_truth"}
+    assert set(probability[probability["model"] == "planted_and+probability"]["status"]) == {
+        "no_truth"
+    }
 
 
 def test_a_planted_network_takes_its_own_images_where_no_others_are_chosen(run):
     config = plain(configuration(["model=planted_and", "data.size=7"]))
-    assert (config["data"]["kind"], config["data"]["size"], config["target"]) == ("planted", 7, "label")
+    assert (config["data"]["kind"], config["data"]["size"], config["target"]) == (
+        "planted",
+        7,
+        "label",
+    )
     for name in BUILDERS:
         file = conf_folder() / "data_model" / f"scenes_{name}.yaml"
         assert file.read_text() == "# @package _global_\ndefaults:\n  - planted_images\n"
@@ -261,7 +322,9 @@ def test_a_planted_network_takes_its_own_images_where_no_others_are_chosen(run):
         run("model=planted_and", "data=folder", "data.root=/nowhere", *PLANTED[:2])
 
 
-def test_photographs_without_labels_are_explained_by_what_is_predicted(run, rows, job, tmp_path, results):
+def test_photographs_without_labels_are_explained_by_what_is_predicted(
+    run, rows, job, tmp_path, results
+):
     """And are called by the network's own names, where they go by `model.classes` too."""
     photos = pictures(tmp_path / "photos", "a.jpg", "2020/b.jpg")
     (outcome,) = run(*photos, "pictures.gallery=null", "pictures.rows=2")
@@ -272,9 +335,15 @@ def test_photographs_without_labels_are_explained_by_what_is_predicted(run, rows
     assert outcome.facts.data["folder"].notes == [outcome.lines[0], "EXIF orientations are applied"]
     (gallery,) = results.glob("*/*/gallery/*.parquet")
     assert set(pd.read_parquet(gallery)["target_name"]) <= {f"digit {digit}" for digit in range(10)}
-    assert "have no labels (a.jpg lies in no folder); set target=predicted, or" in failure(run(*photos, "target=label"))
+    assert "have no labels (a.jpg lies in no folder); set target=predicted, or" in failure(
+        run(*photos, "target=label")
+    )
     labelled = job(*pictures(tmp_path / "more", "digit 3/a.jpg", "7/b.jpg"))
-    assert (labelled.target, labelled.labels, labelled.shares_classes) == ("label", {0: (7,), 1: (3,)}, True)
+    assert (labelled.target, labelled.labels, labelled.shares_classes) == (
+        "label",
+        {0: (7,), 1: (3,)},
+        True,
+    )
     (tmp_path / "names.txt").write_text("\n".join(f"number {digit}" for digit in range(10)))
     named = job(*photos, f"model.classes={tmp_path}/names.txt")
     assert named.class_names[3] == "number 3"
@@ -283,7 +352,12 @@ def test_photographs_without_labels_are_explained_by_what_is_predicted(run, rows
 
 def test_a_network_that_draws_runs_by_fixed_draws(run, rows, tmp_path):
     (tmp_path / "drawing.py").write_text(RANDOM)
-    network = ("model=user", f"model.architecture={tmp_path}/drawing.py:build", "model.resize=32", "model.crop=32")
+    network = (
+        "model=user",
+        f"model.architecture={tmp_path}/drawing.py:build",
+        "model.resize=32",
+        "model.crop=32",
+    )
     network += ("method=[grad_cam]", "metric=[sensitivity_error]")
     assert "model.draw=0,1,2" in failure(run(*network))
     table = rows(run(*network, "model.draw=range(0,3)"))

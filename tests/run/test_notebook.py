@@ -1,4 +1,5 @@
-"""Python as people type it: photographs in any form, names of networks and classes, and the examples of the docs."""
+"""Python as people type it: photographs in any form, names of networks and classes, and the
+examples of the docs."""
 
 import re
 import warnings
@@ -20,7 +21,9 @@ from tests.advice.nets import WithAge
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = re.findall(
-    r"```python\n(.*?)```", (ROOT / "docs/your-network.md").read_text().partition("## In Python")[2], re.S
+    r"```python\n(.*?)```",
+    (ROOT / "docs/your-network.md").read_text().partition("## In Python")[2],
+    re.S,
 )
 ORIENTATION = 0x0112
 
@@ -51,14 +54,24 @@ def test_every_form_of_a_photograph_has_the_same_map_without_a_warning(network, 
     turned.save("turned.png", exif=exif)
     photo.convert("RGBA").save("rgba.png")
     expected = ab.explain(network, "layer4", tensor[None], ["grad_cam"])["grad_cam"]
-    forms = ["photo.png", Path("rgba.png"), "turned.png", Image.open("turned.png"), photo, pixels, pixels / 255]
+    forms = [
+        "photo.png",
+        Path("rgba.png"),
+        "turned.png",
+        Image.open("turned.png"),
+        photo,
+        pixels,
+        pixels / 255,
+    ]
     forms += [torch.from_numpy(pixels.copy()).permute(2, 0, 1), tensor, tensor.double().numpy()]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for form in forms:
             assert torch.equal(explained(network, form)["GradCAM"], expected)
         both = explained(network, ["photo.png", photo], targets="digit 3")
-    assert repr(both) == "Heatmaps(GradCAM; 2 of 96 x 96, layer 'layer4', explained: digit 3, digit 3)"
+    assert (
+        repr(both) == "Heatmaps(GradCAM; 2 of 96 x 96, layer 'layer4', explained: digit 3, digit 3)"
+    )
     with pytest.warns(UserWarning, match="floats up to 255"):
         assert torch.equal(explained(network, pixels.astype(np.float32))["GradCAM"], expected)
     with pytest.warns(UserWarning, match="values up to 2.., as pixels of 0 to 255 do"):
@@ -69,14 +82,18 @@ def test_every_form_of_a_photograph_has_the_same_map_without_a_warning(network, 
 
 def test_a_network_of_which_nobody_says_the_preprocessing(network, photo):
     other = torch.nn.Sequential(network)
-    with pytest.warns(UserWarning, match="how images are preprocessed for this Sequential: .* preprocessing=weights"):
+    with pytest.warns(
+        UserWarning,
+        match="how images are preprocessed for this Sequential: .* preprocessing=weights",
+    ):
         assert explained(other, photo).images.shape == (1, 3, 224, 224)
     prepared = explained(other, photo, preprocessing=network.loaded.preprocessing.of_photograph)
     assert (prepared.layer, prepared.images.shape[-1]) == ("0.layer4", 96)
 
 
 def of_bytes(image: Image.Image) -> torch.Tensor:
-    """As torchvision's PILToTensor and v2.ToImage leave an image, and ToTensorV2 of albumentations."""
+    """As torchvision's PILToTensor and v2.ToImage leave an image, and ToTensorV2 of
+    albumentations."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
@@ -85,9 +102,18 @@ MISTAKES = {  # images and options, and the sentence
     "cut.jpg": ({}, "The image cut.jpg: can't be decoded: image file is truncated"),
     None: ({}, r"Give images by name: ab.explain\(model, images='photo.jpg'\)"),
     3: ({}, "expected a tensor .* not an int"),
-    "photo.jpg": ({"preprocessing": of_bytes}, r"Preprocessing gives torch.uint8 \(3, .* in floating point"),
-    ("photo.jpg",): ({"preprocessing": lambda image: of_bytes(image)[None] / 255}, r"\(1, 3, .*tensors \(3, H', W'\)"),
-    "photo.png": ({"targets": "digit 33"}, "There is no class of scenes_resnet 'digit 33'; did you mean 'digit 3'"),
+    "photo.jpg": (
+        {"preprocessing": of_bytes},
+        r"Preprocessing gives torch.uint8 \(3, .* in floating point",
+    ),
+    ("photo.jpg",): (
+        {"preprocessing": lambda image: of_bytes(image)[None] / 255},
+        r"\(1, 3, .*tensors \(3, H', W'\)",
+    ),
+    "photo.png": (
+        {"targets": "digit 33"},
+        "There is no class of scenes_resnet 'digit 33'; did you mean 'digit 3'",
+    ),
 }
 
 
@@ -124,14 +150,22 @@ def test_an_example_with_a_trained_network_and_a_photograph(real_root):
     network = ab.load_model("resnet18", weights=str(real_root / "weights/resnet18.safetensors"))
     shark = next((real_root / "data/imagenet_samples").rglob("*great_white_shark.JPEG"))
     maps = explained(network, shark)
-    assert repr(maps) == "Heatmaps(GradCAM; 1 of 224 x 224, layer 'layer4', explained: great white shark)"
+    assert (
+        repr(maps)
+        == "Heatmaps(GradCAM; 1 of 224 x 224, layer 'layer4', explained: great white shark)"
+    )
     ab.overlay(maps.picture(0), maps["GradCAM"][0])
     with pytest.raises(BenchError, match=r"maps.picture\(0\)"):
         ab.overlay(shark, maps["GradCAM"][0])
 
 
 def test_a_layer_that_nobody_names_is_found_by_images_of_any_form():
-    parts = (torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(4 * 8 * 8, 5))
+    parts = (
+        torch.nn.Conv2d(1, 4, 3, padding=1),
+        torch.nn.ReLU(),
+        torch.nn.Flatten(),
+        torch.nn.Linear(4 * 8 * 8, 5),
+    )
     grey, images = torch.nn.Sequential(*parts), torch.rand(3, 1, 8, 8)
     for batches in ([(images, None)], iter([(images[:2], None), (images[2:], None)])):
         values = ab.evaluate(grey, None, batches, ["grad_cam"], ["sensitivity_error"])
@@ -140,7 +174,10 @@ def test_a_layer_that_nobody_names_is_found_by_images_of_any_form():
 
 
 WRONG = {  # what a network of colour images of 16 x 16 can't take
-    "grey": ((2, 1, 16, 16), r"takes 3 channels, .* have 1; give images.expand\(-1, 3, -1, -1\)\.$"),
+    "grey": (
+        (2, 1, 16, 16),
+        r"takes 3 channels, .* have 1; give images.expand\(-1, 3, -1, -1\)\.$",
+    ),
     "transparent": ((2, 4, 16, 16), r"takes 3 channels, .* have 4; give images\[:, :3\]\.$"),
     "larger": ((2, 3, 20, 20), r"Sequential can't run on an image of 3 x 20 x 20 \(mat1"),
     "one without its channels": ((16, 16), r"not the shape .*16, 16\); give images"),
@@ -150,12 +187,16 @@ WRONG = {  # what a network of colour images of 16 x 16 can't take
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_images_are_told_as_where_the_layer_is_named(name):
     torch.manual_seed(0)
-    flat = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.LazyLinear(5))
+    flat = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.LazyLinear(5)
+    )
     flat(torch.rand(1, 3, 16, 16))
     shape, sentence = WRONG[name]
     for layer in (None, "1"):
         with pytest.raises(BenchError, match=sentence):
-            ab.evaluate(flat, layer, [(torch.rand(shape), None)], ["grad_cam"], ["sensitivity_error"])
+            ab.evaluate(
+                flat, layer, [(torch.rand(shape), None)], ["grad_cam"], ["sensitivity_error"]
+            )
 
 
 class Placed(torch.nn.Sequential):
@@ -172,13 +213,26 @@ def placed_cam(trace: ab.Trace) -> torch.Tensor:
 
 
 def test_a_default_device_is_the_users_and_not_ours():
-    """The device meta holds no values: all that is made there is found, as it would be on a GPU beside a CPU."""
-    parts = torch.nn.Conv2d(3, 6, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
+    """The device meta holds no values: all that is made there is found, as it would be on a GPU
+    beside a CPU."""
+    parts = (
+        torch.nn.Conv2d(3, 6, 3),
+        torch.nn.ReLU(),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
+    )
     network, images = Placed(*parts, torch.nn.Linear(6, 4)), torch.rand(2, 3, 16, 16)
     whole = ab.Annotation(torch.tensor([1]), torch.tensor([[2.0, 2, 9, 9]]))
     batch = ab.Batch(images, ("a", "b"), torch.tensor([1, 1]), annotations=(whole, whole))
     methods = [placed_cam, "cam", "refine_cam", "random", "smooth_grad", "sobel", "ss_cam"]
-    metrics = ["deletion_auc", "box_iou", "single_deletion", "road_morf", "gini", "model_parameter_randomisation"]
+    metrics = [
+        "deletion_auc",
+        "box_iou",
+        "single_deletion",
+        "road_morf",
+        "gini",
+        "model_parameter_randomisation",
+    ]
     tables = []
     for device in ("cpu", "meta"):
         Placed.devices.clear()
@@ -199,7 +253,10 @@ BYTES_OF_GREY = np.round(GREY * 255)
         (GREY - 1e-7, GREY),
         (BYTES_OF_GREY, BYTES_OF_GREY.astype("u1")),
         (BYTES_OF_GREY - 1e-7, BYTES_OF_GREY.astype("u1")),
-        (np.round(GREY * 12), np.round(GREY * 12).astype("u1")),  # dark, and whole numbers: pixels of 0 to 255
+        (
+            np.round(GREY * 12),
+            np.round(GREY * 12).astype("u1"),
+        ),  # dark, and whole numbers: pixels of 0 to 255
         ((GREY > 0.5).astype("f4"), (255 * (GREY > 0.5)).astype("u1")),
     ],
 )
@@ -208,12 +265,18 @@ def test_floats_near_the_border_of_a_range_are_the_same_photograph(values, same_
     assert np.array_equal(np.asarray(photograph(values)), np.asarray(photograph(same_as)))
 
 
-@pytest.mark.parametrize("values", [GREY * 1.02, GREY * 3.3, GREY - 0.02, BYTES_OF_GREY * 2 + 0.5, BYTES_OF_GREY - 9])
+@pytest.mark.parametrize(
+    "values", [GREY * 1.02, GREY * 3.3, GREY - 0.02, BYTES_OF_GREY * 2 + 0.5, BYTES_OF_GREY - 9]
+)
 def test_floats_of_no_known_range_are_refused_with_ways_that_work(values):
-    with pytest.raises(BenchError, match=r"give 0 to 255, as image\.round\(\).*image\.clip\(0, 1\)"):
+    with pytest.raises(
+        BenchError, match=r"give 0 to 255, as image\.round\(\).*image\.clip\(0, 1\)"
+    ):
         photograph(values)
     assert np.array_equal(photograph(values.clip(0, 1)), np.round(255 * values.clip(0, 1)))
-    assert np.array_equal(photograph(values.round().clip(0, 255).astype("u1")), values.round().clip(0, 255))
+    assert np.array_equal(
+        photograph(values.round().clip(0, 255).astype("u1")), values.round().clip(0, 255)
+    )
 
 
 @pytest.mark.parametrize("values", [(GREY * 15).astype("u1"), np.round(GREY).astype("u1")])
@@ -225,27 +288,40 @@ def test_a_nearly_black_photograph_is_a_warning(network, values):
 @pytest.mark.slow
 def test_a_run_and_a_suite_are_frames_of_the_columns_of_evaluate(network):
     published = ab.results("photographs-1")
-    one = ab.evaluate(network, None, [(torch.rand(1, 3, 96, 96), None)], ["GradCAM"], ["sensitivity_error"])
+    one = ab.evaluate(
+        network, None, [(torch.rand(1, 3, 96, 96), None)], ["GradCAM"], ["sensitivity_error"]
+    )
     assert [*published.columns] == [*one.columns, "part"]
     assert {*one["model"]} == {"scenes_resnet"}
     assert {*published["part"]} == {"boxes", "masks", "own"}
     with pytest.raises(BenchError, match="no run folder"):
         ab.read_run("nowhere")
-    with pytest.raises(BenchError, match=r"can't import one of a script.*ab.rank\('my_file.my_cam'\)"):
+    with pytest.raises(
+        BenchError, match=r"can't import one of a script.*ab.rank\('my_file.my_cam'\)"
+    ):
         ab.rank(lambda trace: trace.gradients)
 
 
-METHODS, AXIOMS = ["grad_cam", "xgrad_cam", "ablation_cam"], ["sensitivity_error", "conservation_error"]
+METHODS, AXIOMS = (
+    ["grad_cam", "xgrad_cam", "ablation_cam"],
+    ["sensitivity_error", "conservation_error"],
+)
 
 
 def test_a_cut_model_gives_the_same_values_and_is_checked_once(network):
     batches = [(torch.rand(3, 3, 96, 96, generator=torch.Generator().manual_seed(0)), None)]
     expected = ab.evaluate(network, "layer3", batches, METHODS, AXIOMS)
     cut_model = ab.cut(network, "layer3")
-    assert_frame_equal(ab.evaluate(cut_model, None, batches, METHODS, AXIOMS), expected, check_exact=True)
+    assert_frame_equal(
+        ab.evaluate(cut_model, None, batches, METHODS, AXIOMS), expected, check_exact=True
+    )
     calls = []
-    with torch.nn.modules.module.register_module_forward_hook(lambda part, *_: calls.append(type(part).__name__)):
-        assert_frame_equal(ab.evaluate(cut_model, "layer3", batches, METHODS, AXIOMS), expected, check_exact=True)
+    with torch.nn.modules.module.register_module_forward_hook(
+        lambda part, *_: calls.append(type(part).__name__)
+    ):
+        assert_frame_equal(
+            ab.evaluate(cut_model, "layer3", batches, METHODS, AXIOMS), expected, check_exact=True
+        )
     assert calls.count("Linear") == 1  # the trace's head; a check would be another call
     assert "ResNet" not in calls
 
@@ -271,30 +347,44 @@ def test_a_cut_model_has_several_inputs_at_every_call():
     expected = ab.evaluate(network, "features", [(inputs, None)], METHODS, AXIOMS)
     cut_model = ab.cut(network, "features")
     for _ in range(2):
-        assert_frame_equal(ab.evaluate(cut_model, None, [(inputs, None)], METHODS, AXIOMS), expected, check_exact=True)
+        assert_frame_equal(
+            ab.evaluate(cut_model, None, [(inputs, None)], METHODS, AXIOMS),
+            expected,
+            check_exact=True,
+        )
 
 
-@pytest.mark.parametrize("option", [{"layer": "layer2"}, {"reshape": "tokens"}, {"output": "probability"}])
+@pytest.mark.parametrize(
+    "option", [{"layer": "layer2"}, {"reshape": "tokens"}, {"output": "probability"}]
+)
 def test_a_cut_model_takes_no_other_layer_reshape_or_output(network, option):
     options = {"layer": None, **option}
     images = [(torch.rand(1, 3, 96, 96), None)]
     with pytest.raises(BenchError, match=r"cut at 'layer3' already.*or give the network itself"):
-        ab.evaluate(ab.cut(network, "layer3"), batches=images, methods=METHODS, metrics=AXIOMS, **options)
+        ab.evaluate(
+            ab.cut(network, "layer3"), batches=images, methods=METHODS, metrics=AXIOMS, **options
+        )
 
 
 @pytest.mark.parametrize(("labels", "box", "mask", "sentence"), [
-    (torch.tensor([3]), [100, 100, 200, 200], None, "lies outside its 96 x 96 pixels"),  # its IoU was 0, and ok
+    # its IoU was 0, and ok
+    (torch.tensor([3]), [100, 100, 200, 200], None, "lies outside its 96 x 96 pixels"),
     (torch.tensor([3]), [50, 50, 20, 20], None, "Boxes are x0 y0 x1 y1"),
     ((3,), [10, 10, 20, 20], None, r"labels, a tensor \(n,\)"),
     (torch.tensor([3, 4]), [10, 10, 20, 20], None, "one for each box"),
     (torch.tensor([3]), [10, 10, 20, 20], torch.ones(48, 48, dtype=torch.int64), r"class indices \(96, 96\)"),
-    (torch.tensor([3]), [10, 10, 20, 20], torch.ones(96, 96, dtype=torch.bool), "of class indices"),  # was class 1
+    # was class 1
+    (torch.tensor([3]), [10, 10, 20, 20], torch.ones(96, 96, dtype=torch.bool), "of class indices"),
 ])  # fmt: skip
 def test_an_annotation_of_another_image_is_refused(network, labels, box, mask, sentence):
     note = ab.Annotation(labels, torch.tensor([box]), mask)
     with pytest.raises(BenchError, match=sentence):
         ab.evaluate(
-            network, "layer3", [ab.Batch(torch.rand(1, 3, 96, 96), ("a",), None, (note,))], ["cam"], ["box_iou"]
+            network,
+            "layer3",
+            [ab.Batch(torch.rand(1, 3, 96, 96), ("a",), None, (note,))],
+            ["cam"],
+            ["box_iou"],
         )
 
 

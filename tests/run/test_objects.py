@@ -20,7 +20,10 @@ pytestmark = pytest.mark.slow  # whole runs
 
 WORDS = (
     *("model=scenes_detector", "model.weights=default", "data=scenes_repeated", "data.size=3"),
-    *("method=[grad_cam,xgrad_cam,hires_cam,random]", "metric.deletion_auc_fast.params.output=logit"),
+    *(
+        "method=[grad_cam,xgrad_cam,hires_cam,random]",
+        "metric.deletion_auc_fast.params.output=logit",
+    ),
     "metric=[sensitivity_error,conservation_error,energy_pointing_game,deletion_auc_fast,object_effects]",
 )
 ROW = ["image_id", "target_class", "method", "metric"]
@@ -48,33 +51,51 @@ def test_each_matched_box_has_the_values_of_python(run, rows, results):
         annotated = data.read(index).objects
         for each in found:
             boxes = [torch.tensor(box) for label, box in annotated]
-            ious = [iou(each.box, box) if label == each.label else 0 for (label, _), box in zip(annotated, boxes)]  # noqa: B905
+            ious = [
+                iou(each.box, box) if label == each.label else 0
+                for (label, _), box in zip(annotated, boxes)  # noqa: B905
+            ]
             if max(ious) >= 0.5:
                 best = int(np.argmax(ious))
                 explained.append((images[index], each.label))
                 places.append(each.place)
-                labels, stacked = torch.tensor([label for label, _ in annotated]), torch.stack(boxes).float()
+                labels, stacked = (
+                    torch.tensor([label for label, _ in annotated]),
+                    torch.stack(boxes).float(),
+                )
                 batches.append(ab.Annotation(labels, stacked, explained=best))
                 ids.append(f"{data.ids[index]}//{best:03d}")
     inputs = torch.stack([image for image, _ in explained]), torch.stack(places)
-    batch = ab.Batch(inputs, tuple(ids), torch.tensor([label for _, label in explained]), tuple(batches))
+    batch = ab.Batch(
+        inputs, tuple(ids), torch.tensor([label for _, label in explained]), tuple(batches)
+    )
     names = "sensitivity_error", "conservation_error", "energy_pointing_game"
-    expected = ab.evaluate(network, "features.13", [batch], ["grad_cam", "xgrad_cam", "hires_cam", "random"], names)
+    expected = ab.evaluate(
+        network, "features.13", [batch], ["grad_cam", "xgrad_cam", "hires_cam", "random"], names
+    )
     values = records[records["metric"].isin(names)].set_index(ROW)["value"]
     assert len(values) == len(explained) * 12
     expected = expected.set_index(ROW)["value"].reindex(values.index)
     np.testing.assert_allclose(values, expected, rtol=1e-4, atol=1e-6)  # in batches of other sizes
     objects = objects_of(results)
-    assert set(ids) == {f"{row.image_id}//{row.annotation:03d}" for row in objects.itertuples() if row.annotation >= 0}
+    assert set(ids) == {
+        f"{row.image_id}//{row.annotation:03d}"
+        for row in objects.itertuples()
+        if row.annotation >= 0
+    }
 
 
 @pytest.mark.parametrize("target", ["matched", "detections"])
 def test_a_join_by_number_takes_the_box_of_the_row(target, run, rows, results):
-    records = rows(run(*WORDS[:4], f"target={target}", "method=[grad_cam]", "metric=[sensitivity_error]"))
+    records = rows(
+        run(*WORDS[:4], f"target={target}", "method=[grad_cam]", "metric=[sensitivity_error]")
+    )
     objects = objects_of(results)
     _, data = scenes()
     ids = [f"{row.image_id}//{row.number:03d}" for row in objects.itertuples()]
-    joined = records.merge(objects.assign(row=ids), left_on="image_id", right_on="row", validate="one_to_one")
+    joined = records.merge(
+        objects.assign(row=ids), left_on="image_id", right_on="row", validate="one_to_one"
+    )
     assert len(joined) == len(records) > 5
     assert joined["target_class"].tolist() == joined["label"].tolist()
     for _, row in joined.iterrows():
@@ -82,7 +103,9 @@ def test_a_join_by_number_takes_the_box_of_the_row(target, run, rows, results):
         if target == "matched":
             label, annotated = data.read(data.ids.index(row["image_id_y"])).objects[row["number"]]
             assert label == row["label"]
-            assert iou(box, torch.tensor(annotated)) == pytest.approx(row["iou"], abs=1e-5)  # float32
+            assert iou(box, torch.tensor(annotated)) == pytest.approx(
+                row["iou"], abs=1e-5
+            )  # float32
     found = objects[objects["number"] >= 0] if target == "matched" else objects
     assert len(found) == len(joined)
     ordered = objects.sort_values(["image_id", "detection"]).groupby("image_id")["probability"]
@@ -90,7 +113,9 @@ def test_a_join_by_number_takes_the_box_of_the_row(target, run, rows, results):
 
 
 def iou(box, other):
-    width, height = (torch.minimum(box[2:], other[2:]) - torch.maximum(box[:2], other[:2])).clamp(min=0)
+    width, height = (torch.minimum(box[2:], other[2:]) - torch.maximum(box[:2], other[:2])).clamp(
+        min=0
+    )
     areas = [(each[2] - each[0]) * (each[3] - each[1]) for each in (box, other)]
     return float(width * height / (areas[0] + areas[1] - width * height))
 
@@ -106,7 +131,9 @@ def test_detections_have_boxes_of_their_own_and_a_run_goes_on(run, rows, results
     assert (records["status"] == "ok").mean() > 0.8
     (again,) = run(*words)
     assert again.computed.shards == 0
-    more = rows(run(*words, "method=[grad_cam,xgrad_cam,hires_cam,random,layer_cam]")).set_index(ROW)["value"]
+    more = rows(run(*words, "method=[grad_cam,xgrad_cam,hires_cam,random,layer_cam]")).set_index(
+        ROW
+    )["value"]
     before = records.set_index(ROW)["value"]
     pd.testing.assert_series_equal(more.reindex(before.index), before, check_exact=True)
 
@@ -121,10 +148,15 @@ def test_a_fresh_process_gives_the_same_bits(run, rows):
 def test_planted_boxes_tell_what_the_axioms_do_not(run, rows):
     """XGrad-CAM meets both, and spreads a channel over both boxes."""
     words = ("model=planted_boxes", "data=planted", "target=detections", "data.size=2")
-    words += ("method=[xgrad_cam,hires_cam]", "metric=[sensitivity_error,truth_channel_error,truth_mass_outside]")
+    words += (
+        "method=[xgrad_cam,hires_cam]",
+        "metric=[sensitivity_error,truth_channel_error,truth_mass_outside]",
+    )
     records = rows(run(*words))
     means = records[records["status"] == "ok"].pivot_table("value", "method", "metric")
-    assert means.loc["xgrad_cam", ["sensitivity_error", "truth_channel_error"]].max() < 1e-5  # float32
+    assert (
+        means.loc["xgrad_cam", ["sensitivity_error", "truth_channel_error"]].max() < 1e-5
+    )  # float32
     assert means.loc["hires_cam"].max() < 1e-5
     assert means.loc["xgrad_cam", "truth_mass_outside"] > 0.1
 
@@ -133,7 +165,10 @@ def test_planted_boxes_tell_what_the_axioms_do_not(run, rows):
     ("words", "sentence"),
     [
         (["model=scenes_vgg", "target=matched"], "target=matched is of networks that find objects"),
-        (["model=scenes_vgg", "model.output=boxes"], "not boxes (B, N, 4) and logits (B, N, C) before suppression"),
+        (
+            ["model=scenes_vgg", "model.output=boxes"],
+            "not boxes (B, N, 4) and logits (B, N, C) before suppression",
+        ),
         (["model.min_probability=1"], "lower model.min_probability"),
         (["target=objects"], "detections"),
     ],
@@ -148,8 +183,19 @@ def test_images_that_cannot_be_read_are_told(run, tmp_path):
         (tmp_path / name).parent.mkdir()
         data.read(index).image.save(tmp_path / name)
     (tmp_path / "1/torn.png").write_bytes((tmp_path / "1/b.png").read_bytes()[:300])
-    words = ("data=folder", f"data.root={tmp_path}", "data.size=null", "data.classes=null", "data.workers=0")
-    words += ("target=detections", "method=[grad_cam]", "metric=[sensitivity_error]", "model.resize=null")
+    words = (
+        "data=folder",
+        f"data.root={tmp_path}",
+        "data.size=null",
+        "data.classes=null",
+        "data.workers=0",
+    )
+    words += (
+        "target=detections",
+        "method=[grad_cam]",
+        "metric=[sensitivity_error]",
+        "model.resize=null",
+    )
     (outcome,) = run(*(word for word in WORDS if not word.startswith(("data", "metric"))), *words)
     assert "1 of 3 images can't be read, and have no row" in outcome.lines
 

@@ -1,4 +1,5 @@
-"""The runner's small parts, each alone: shards, sizes, devices, files, padding, and the memory that a run keeps."""
+"""The runner's small parts, each alone: shards, sizes, devices, files, padding, and the memory that
+a run keeps."""
 
 import os
 import platform
@@ -44,7 +45,11 @@ DEVICES = [
     ("cuda", 2, "cuda:0"),
     ("cuda:0", 1, "cuda:0"),
     ("cuda:7", 8, "cuda:7"),
-    ("cuda:2", 2, r"There is no GPU 2 for device\.name=cuda:2: this machine has 2, counted from 0\."),
+    (
+        "cuda:2",
+        2,
+        r"There is no GPU 2 for device\.name=cuda:2: this machine has 2, counted from 0\.",
+    ),
     ("cuda:-1", 2, "There is no device 'cuda:-1'"),
 ]
 
@@ -76,13 +81,18 @@ def test_another_gpu_becomes_the_current_one(monkeypatch):
 
 def test_padding_repeats_the_last_row_and_trimming_takes_it_off_again():
     notes = tuple(Annotation(torch.tensor([row]), torch.zeros(1, 4)) for row in range(3))
-    batch = Batch(torch.arange(3.0).view(3, 1, 1, 1), ("a", "b", "c"), torch.tensor([4, 5, 6]), notes)
+    batch = Batch(
+        torch.arange(3.0).view(3, 1, 1, 1), ("a", "b", "c"), torch.tensor([4, 5, 6]), notes
+    )
     full = batch.repeated(5)
     assert full.images.flatten().tolist() == [0, 1, 2, 2, 2]
     assert full.image_ids == ("a", "b", "c", "c", "c")
     assert full.targets.tolist() == [4, 5, 6, 6, 6]
     assert [int(note.labels) for note in full.annotations] == [0, 1, 2, 2, 2]
-    part = {"image_id": np.array([*"abccc"] * 2), "value": np.arange(10.0)}  # two values of five rows
+    part = {
+        "image_id": np.array([*"abccc"] * 2),
+        "value": np.arange(10.0),
+    }  # two values of five rows
     assert trimmed(part, 5, 3)["value"].tolist() == [0, 1, 2, 5, 6, 7]
 
 
@@ -99,15 +109,24 @@ def fault():
 fault()
 print(min(fault() for _ in range(20)))  # a small object may lie in the first freed blocks, which then are too small
 """
-KEEP = "import torch; from axiom_bench import environment; environment.keep_freed_memory()"  # as a run
+KEEP = (
+    "import torch; from axiom_bench import environment; environment.keep_freed_memory()"  # as a run
+)
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc alone is set")
 
 
 def faults(before: str) -> int:
-    """Pages that a block of 64 MiB asks the system for although one like it was freed just before."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    """Pages that a block of 64 MiB asks the system for although one like it was freed just
+    before."""
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("MALLOC_", "GLIBC_"))
+    }
     command = [sys.executable, "-c", SCRIPT.format(before=before)]
-    return int(subprocess.run(command, env=clean, capture_output=True, text=True, check=True).stdout)
+    return int(
+        subprocess.run(command, env=clean, capture_output=True, text=True, check=True).stdout
+    )
 
 
 @glibc
@@ -121,7 +140,8 @@ def test_a_run_takes_freed_memory_again_and_a_notebook_is_left_alone():
 
 @glibc
 @pytest.mark.parametrize(
-    ("name", "value"), [("MALLOC_TRIM_THRESHOLD_", "131072"), ("GLIBC_TUNABLES", "glibc.malloc.arena_max=2")]
+    ("name", "value"),
+    [("MALLOC_TRIM_THRESHOLD_", "131072"), ("GLIBC_TUNABLES", "glibc.malloc.arena_max=2")],
 )
 def test_the_users_own_setting_wins(monkeypatch, name, value):
     for setting in USER_SETTINGS:

@@ -34,7 +34,12 @@ from axiom_bench.run.shards import counted
 
 
 def test_a_slow_network_has_seconds_an_image():
-    rates = {(64, 3.2): "20.0 images/s", (3, 61): "20.3 s/image", (1, 1): "1.0 images/s", (0, 5): ""}
+    rates = {
+        (64, 3.2): "20.0 images/s",
+        (3, 61): "20.3 s/image",
+        (1, 1): "1.0 images/s",
+        (0, 5): "",
+    }
     rates[0.02, 1] = "50.0 s/image"
     assert {of: rate(*of) for of in rates} == rates
 
@@ -52,7 +57,9 @@ class Terminal(io.StringIO):
 
 
 def console(terminal: bool) -> Console:
-    return Console(file=Terminal() if terminal else io.StringIO(), force_terminal=terminal, width=80)
+    return Console(
+        file=Terminal() if terminal else io.StringIO(), force_terminal=terminal, width=80
+    )
 
 
 def shown_by(console: Console) -> str:
@@ -115,7 +122,8 @@ def test_no_time_is_printed_for_a_moment(seconds):
 
 
 def test_a_log_with_colours_has_no_bar():
-    """FORCE_COLOR, which a notebook's kernel and many CI systems set, makes rich call any file a terminal."""
+    """FORCE_COLOR, which a notebook's kernel and many CI systems set, makes rich call any file a
+    terminal."""
     log = Console(file=io.StringIO(), force_terminal=True)
     with progress("a on scenes", 64, log) as shown:
         assert isinstance(shown, Lines)
@@ -154,7 +162,8 @@ def wait_until(is_true, seconds: float = 30.0) -> None:
 def test_a_reader_that_has_gone_ends_no_command(monkeypatch):
     def gone(lines: Lines) -> None:
         calls.append(1)
-        raise BrokenPipeError  # `| head` has read enough: the next line of the command itself says so
+        # `| head` has read enough: the next line of the command itself says so
+        raise BrokenPipeError
 
     calls: list[int] = []
     monkeypatch.setattr(Lines, "print_if_due", gone)
@@ -185,21 +194,29 @@ def test_a_bar_has_the_time_of_all_jobs():
     assert bar.description() == "a on scenes, Grad-CAM, all jobs 6 min"
 
 
-@pytest.mark.parametrize(("total", "numbers"), [(None, ("0:00:00",)), (64, ("5/64", "0:00:00", "left"))])
+@pytest.mark.parametrize(
+    ("total", "numbers"), [(None, ("0:00:00",)), (64, ("5/64", "0:00:00", "left"))]
+)
 def test_a_long_title_leaves_room_for_the_numbers(total, numbers):
     """Without them a line that doesn't change is a silence."""
     terminal = console(terminal=True)
-    with progress("paper, Fig 5: Maps of Grad-CAM, Grad-CAM++, Ablation-CAM and XGrad-CAM", total, terminal) as shown:
+    with progress(
+        "paper, Fig 5: Maps of Grad-CAM, Grad-CAM++, Ablation-CAM and XGrad-CAM", total, terminal
+    ) as shown:
         shown.advance(5)
     text = shown_by(terminal)
     assert all(part in text for part in (*numbers, "paper, Fig 5"))
 
 
 def test_images_count_once_when_their_batch_is_done():
-    """Of an image with two labels a row may stand in the next batch; an image without a class has none."""
+    """Of an image with two labels a row may stand in the next batch; an image without a class has
+    none."""
     first, last = Batch(torch.zeros(2, 3, 4, 4), ("a", "b")), Batch(torch.zeros(1, 3, 4, 4), ("b",))
     done: list[int] = []
-    seen = [sum(done) for _ in counted(iter([first, BadImage("c", "has no class"), last]), 4, done.append)]
+    seen = [
+        sum(done)
+        for _ in counted(iter([first, BadImage("c", "has no class"), last]), 4, done.append)
+    ]
     assert seen == [0, 2, 3]
     assert sum(done) == 4
 
@@ -212,7 +229,9 @@ def test_each_sentence_once_and_problems_counted():
     for _ in range(3):
         notes.add(MethodLeftOut("The method 'cam' is left out: no pooling"))
         notes.add(MethodNotTimed("No run time for the method 'cam': no pooling"))
-        notes.add(NotFiniteMaps("The maps of 'mine' aren't finite"))  # printed before the first batch
+        notes.add(
+            NotFiniteMaps("The maps of 'mine' aren't finite")
+        )  # printed before the first batch
         notes.add(ImageProblem("a.jpg: no file"))
     notes.add(ZeroMaps("The gradients are zero"))
     notes.add(MetricsLeftOut("Metrics are left out: no boxes"))
@@ -223,7 +242,9 @@ def test_each_sentence_once_and_problems_counted():
     notes.add(DamagedFile("run/records/a.parquet"))
     with kernel_notes() as torch_notes:
         for _ in range(2):
-            warnings.warn(f"{KERNEL} does not have a deterministic implementation, but you set", stacklevel=1)
+            warnings.warn(
+                f"{KERNEL} does not have a deterministic implementation, but you set", stacklevel=1
+            )
     assert note_lines(notes + torch_notes) == (
         "The method 'cam' is left out: no pooling",
         "The gradients are zero",
@@ -231,7 +252,8 @@ def test_each_sentence_once_and_problems_counted():
         "2 images can't be read, the first: c.jpg: no file",
         "2 images have an annotation that is missing or can't be read, the first: a.jpg: no file",
         "1 damaged file is written anew: 1 in records",
-        f"{KERNEL} adds in any order on this GPU: the last digits of values may change from run to run.",
+        f"{KERNEL} adds in any order on this GPU: the last digits of values may change from run "
+        "to run.",
     )
 
 
@@ -241,7 +263,10 @@ def test_notes_are_joined_and_travel_between_processes():
     second.add(MethodLeftOut("left out"))
     second.add(ZeroMaps("zeros"))
     both = pickle.loads(pickle.dumps(first + second))
-    assert [(type(note), str(note)) for note in both] == [(ZeroMaps, "zeros"), (MethodLeftOut, "left out")]
+    assert [(type(note), str(note)) for note in both] == [
+        (ZeroMaps, "zeros"),
+        (MethodLeftOut, "left out"),
+    ]
     assert both.sentences(ZeroMaps) == ["zeros"]
     assert (len(first), len(second), bool(Notes())) == (1, 2, False)
 

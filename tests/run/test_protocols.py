@@ -1,4 +1,5 @@
-"""protocol=NAME: what it fixes, what wins over what, what the run says of differences, and that keys stay."""
+"""protocol=NAME: what it fixes, what wins over what, what the run says of differences, and that
+keys stay."""
 
 import json
 from html import unescape
@@ -13,7 +14,13 @@ from axiom_bench.run.manifest import bibliography
 pytestmark = pytest.mark.slow  # whole runs
 
 NAMES = entry_names("protocol")
-FEW = ("method=[grad_cam]", "data.size=4", "runtime.repeats=0", "pictures.rows=0", "pictures.gallery=0")
+FEW = (
+    "method=[grad_cam]",
+    "data.size=4",
+    "runtime.repeats=0",
+    "pictures.rows=0",
+    "pictures.gallery=0",
+)
 PHOTOGRAPHS = ("model=vgg16", "data=imagenet", "data.root=/somewhere")
 
 
@@ -34,7 +41,9 @@ def test_a_file_names_its_paper_code_and_every_parameter(name):
     assert (about["name"], about["differences"], config["run"]) == (name, [], "default")
     assert about["reference"] in bibliography()
     assert {"title", "code", "paper_vs_code", "not_covered"} < set(about)
-    params = {metric: entry["params"] for metric, entry in config["metric"].items() if entry["params"]}
+    params = {
+        metric: entry["params"] for metric, entry in config["metric"].items() if entry["params"]
+    }
     assert {metric: entry["params"] for metric, entry in file["metric"].items()} == params
     assert {"target", "normalise"} < set(file)
     assert file["model"]["output"] == config["model"]["output"] == "logits"
@@ -49,8 +58,14 @@ def test_a_protocol_runs_on_the_embedded_default(name, tmp_path):
 
 
 def test_the_command_line_wins_and_the_run_says_what_differs():
-    assert differences("metric.box_iou.params.fraction=0.2", "target=each_label", "metric=[box_iou,zeta]") == [
-        *("metric.top1_loc isn't computed", "metric.top5_loc isn't computed", "target is each_label, not label"),
+    assert differences(
+        "metric.box_iou.params.fraction=0.2", "target=each_label", "metric=[box_iou,zeta]"
+    ) == [
+        *(
+            "metric.top1_loc isn't computed",
+            "metric.top5_loc isn't computed",
+            "target is each_label, not label",
+        ),
         "metric.box_iou.params.fraction is 0.2, not 0.15",
     ]
     assert differences(*PHOTOGRAPHS, "model.layer=features.20", "model.resize=null") == [
@@ -59,14 +74,21 @@ def test_the_command_line_wins_and_the_run_says_what_differs():
 
 
 def test_it_wins_over_the_experiment_and_leaves_methods_and_networks():
-    config, plain = config_of("protocol=gradcam2017", "experiment=truth"), config_of("experiment=truth")
+    config, plain = (
+        config_of("protocol=gradcam2017", "experiment=truth"),
+        config_of("experiment=truth"),
+    )
     assert [*config["metric"]] == ["box_iou", "top1_loc", "top5_loc"]
     assert (config["method"], config["data"]) == (plain["method"], plain["data"])
     assert config["model"] == plain["model"]
 
 
 def test_a_named_network_has_the_papers_layer_and_size():
-    for name, layer in (("vgg16", "features.29"), ("alexnet", "features.11"), ("resnet18", "default")):
+    for name, layer in (
+        ("vgg16", "features.29"),
+        ("alexnet", "features.11"),
+        ("resnet18", "default"),
+    ):
         model = config_of("protocol=gradcam2017", f"model={name}", *PHOTOGRAPHS[1:])["model"]
         assert (model["layer"], model["resize"]) == (layer, [224, 224])
 

@@ -1,4 +1,5 @@
-"""`explain`, `evaluate`, `check` and `trace` in Python: which images and classes they take, and what they warn of."""
+"""`explain`, `evaluate`, `check` and `trace` in Python: which images and classes they take, and
+what they warn of."""
 
 import warnings
 from pathlib import Path
@@ -24,7 +25,9 @@ def network() -> nn.Module:
 @pytest.fixture(autouse=True)
 def photo(tmp_path, monkeypatch) -> Image.Image:
     monkeypatch.chdir(tmp_path)
-    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, SIDE, 3), dtype=np.uint8))
+    image = Image.fromarray(
+        np.random.default_rng(0).integers(0, 256, (80, SIDE, 3), dtype=np.uint8)
+    )
     image.save("photo.png")
     return image
 
@@ -35,7 +38,8 @@ def pixels(*shape: int) -> Tensor:
 
 
 class Classifier(nn.Module):
-    """Two convolved maps, of which the scores depend on the mean alone. sign: of all weights of its last layer."""
+    """Two convolved maps, of which the scores depend on the mean alone. sign: of all weights of its
+    last layer."""
 
     def __init__(self, outputs: int = 3, more: int = 0, sign: float = 1.0) -> None:
         super().__init__()
@@ -58,7 +62,10 @@ class Probability(Classifier):
         return super().forward(image).sigmoid()[:, 0]
 
 
-ALL, PHOTOGRAPHS = ("explain", "check", "evaluate"), ("explain", "check")  # `evaluate` takes batches of tensors
+ALL, PHOTOGRAPHS = (
+    ("explain", "check", "evaluate"),
+    ("explain", "check"),
+)  # `evaluate` takes batches of tensors
 TAKEN = {  # the functions that take it, the model or None for the network, images and targets
     "a tensor": (ALL, None, pixels(), None),
     "a name, and a list of classes": (ALL, "scenes_resnet", pixels(), [1, 2]),
@@ -68,7 +75,12 @@ TAKEN = {  # the functions that take it, the model or None for the network, imag
     "one image, and a class's name": (PHOTOGRAPHS, None, pixels(3, SIDE, SIDE), "digit 3"),
     "one class for all": (PHOTOGRAPHS, None, pixels(), 3),
     "a path": (PHOTOGRAPHS, None, "photo.png", None),
-    "a list of paths, and names of classes": (PHOTOGRAPHS, None, [Path("photo.png")] * 2, ["digit 3", "digit 1"]),
+    "a list of paths, and names of classes": (
+        PHOTOGRAPHS,
+        None,
+        [Path("photo.png")] * 2,
+        ["digit 3", "digit 1"],
+    ),
     "an array of bytes": (PHOTOGRAPHS, None, np.zeros((80, SIDE, 3), np.uint8), [1]),
     "an array of floats": (PHOTOGRAPHS, None, pixels(80, SIDE, 3).numpy(), [1]),
 }
@@ -82,7 +94,12 @@ def test_check_takes_what_explain_and_evaluate_take(network, name):
         maps = ab.explain(model, None, images, METHODS, targets)
         for layer in (None, maps.layer):
             answers = ab.check(model, layer, images, targets)
-            assert {answer.question for answer in answers} >= {"deterministic", "outputs", "layer", "input"}
+            assert {answer.question for answer in answers} >= {
+                "deterministic",
+                "outputs",
+                "layer",
+                "input",
+            }
             assert ("labels" in {answer.question for answer in answers}) == (targets is not None)
         if "evaluate" in functions:
             values = ab.evaluate(model, None, [(images, targets)], METHODS, METRICS)
@@ -94,7 +111,9 @@ def test_check_preprocesses_a_photograph_as_explain_does(network, photo):
         (of_input,) = (each for each in ab.check(network, None, form) if each.question == "input")
         assert of_input.level == "ok"
         assert "values from -1.9" in of_input.sentence
-    halves = ab.check(network, None, photo, preprocessing=lambda image: network.loaded.preprocessing(image) / 2)
+    halves = ab.check(
+        network, None, photo, preprocessing=lambda image: network.loaded.preprocessing(image) / 2
+    )
     assert any("values from -0.9" in each.sentence for each in halves)
 
 
@@ -109,10 +128,14 @@ def sentences(network: nn.Module, images: Tensor) -> list[list[str]]:
     ):
         with warnings.catch_warnings(record=True, action="always") as caught:
             function()
-        found.append([str(warning.message) for warning in caught if "pixels" in str(warning.message)])
+        found.append(
+            [str(warning.message) for warning in caught if "pixels" in str(warning.message)]
+        )
     with warnings.catch_warnings(action="error"):
         answers = ab.check(network, None, images)
-    found.append([each.sentence for each in answers if each.question == "input" and each.level == "note"])
+    found.append(
+        [each.sentence for each in answers if each.question == "input" and each.level == "note"]
+    )
     return found
 
 
@@ -123,7 +146,9 @@ def sentences(network: nn.Module, images: Tensor) -> list[list[str]]:
     (pixels()[:, :1].expand(-1, 3, -1, -1), "0 to 1 "),
     ((pixels() * 255).round(), "0 to 255 "),
 ])  # fmt: skip
-def test_pixels_without_the_known_normalisation_are_noted_once_and_the_advice_works(network, images, scale):
+def test_pixels_without_the_known_normalisation_are_noted_once_and_the_advice_works(
+    network, images, scale
+):
     for listed in sentences(network, images):
         (sentence,) = listed
         assert f"as pixels of {scale}do" in sentence
@@ -131,7 +156,9 @@ def test_pixels_without_the_known_normalisation_are_noted_once_and_the_advice_wo
         advice = sentence.partition("; give ")[2].removesuffix(".")
         before = images.clone()
         mended = eval(advice, {"model": network, "images": images})
-        torch.testing.assert_close(mended, (images / (1 if scale == "0 to 1 " else 255) - 0.5) / 0.25)
+        torch.testing.assert_close(
+            mended, (images / (1 if scale == "0 to 1 " else 255) - 0.5) / 0.25
+        )
         assert torch.equal(images, before)
     assert sentences(network, mended) == [[]] * 5
 
@@ -198,18 +225,30 @@ def both(logits):
 
 def test_names_of_two_classes_of_one_logit_are_answered_with_the_output_that_has_them():
     Path("net.py").write_text(OF_ONE_LOGIT)
-    settings = {"architecture": "net.py:build", "weights": "as_built", "resize": [32, 32], "layer": "0"}
-    with pytest.raises(ab.BenchError, match=r"names 2 classes, and .* 1 logits. To explain both .*def both"):
+    settings = {
+        "architecture": "net.py:build",
+        "weights": "as_built",
+        "resize": [32, 32],
+        "layer": "0",
+    }
+    with pytest.raises(
+        ab.BenchError, match=r"names 2 classes, and .* 1 logits. To explain both .*def both"
+    ):
         ab.load_model("user", **settings, classes=["cat", "dog"])
     network = ab.load_model("user", **settings)
-    with pytest.raises(ab.BenchError, match=r"no class 'dog' .*its one class is 0. To explain both"):
+    with pytest.raises(
+        ab.BenchError, match=r"no class 'dog' .*its one class is 0. To explain both"
+    ):
         ab.explain(network, "0", pixels(), METHODS, targets="dog")
     network = ab.load_model("user", **settings, classes=["cat", "dog"], output="net.py:both")
     assert ab.explain(network, "0", pixels(), METHODS, targets="dog").classes == ("cat", "dog")
 
 
 def test_all_maps_zero_is_a_warning_in_python():
-    with pytest.warns(UserWarning, match="All maps at the layer 'features.1' are zero; choose another layer or class"):
+    with pytest.warns(
+        UserWarning,
+        match="All maps at the layer 'features.1' are zero; choose another layer or class",
+    ):
         ab.explain(Classifier(2, sign=-1.0), None, pixels(), METHODS)
 
 

@@ -23,15 +23,21 @@ RECORDS = "quick/default/records"
 
 def written(results: Path) -> dict[str, int]:
     """Every record file with the moment it was written."""
-    return {path.name: path.stat().st_mtime_ns for path in (results / "quick/default/records").glob("*.parquet")}
+    return {
+        path.name: path.stat().st_mtime_ns
+        for path in (results / "quick/default/records").glob("*.parquet")
+    }
 
 
 def computed(results: Path, before: dict[str, int]) -> list[dict[str, set[str]]]:
-    """What was computed since: {method: metrics} of each new record file. The others are as they were."""
+    """What was computed since: {method: metrics} of each new record file. The others are as they
+    were."""
     after = written(results)
     assert {name: when for name, when in after.items() if name in before} == before
     folder = results / "quick/default"
-    files = (record_files.open_file(folder, f"records/{name}")[0] for name in after if name not in before)
+    files = (
+        record_files.open_file(folder, f"records/{name}")[0] for name in after if name not in before
+    )
     return [{method: set(metrics) for method, metrics in file.values.items()} for file in files]
 
 
@@ -44,7 +50,10 @@ ERRORS = {"sensitivity_error", "confidence_drop"}
     ("overrides", "missing"),
     [
         ("method=[grad_cam,xgrad_cam,uniform]", {"uniform": ERRORS}),
-        ("metric=[sensitivity_error,confidence_drop,zeta,box_iou]", {name: {"box_iou"} for name in BOTH}),
+        (
+            "metric=[sensitivity_error,confidence_drop,zeta,box_iou]",
+            {name: {"box_iou"} for name in BOTH},
+        ),
         ("metric=[sensitivity_error,confidence_drop,zeta,epsilon]", {"-": {"epsilon"}}),
         ("++metric.confidence_drop.params.fill=zero", {name: {"confidence_drop"} for name in BOTH}),
         (
@@ -63,7 +72,9 @@ def test_what_is_missing_is_computed_and_nothing_else(run, ran, rows, results, o
     pd.testing.assert_frame_equal(later, rows(run(*overrides.split())), check_exact=True)
 
 
-DELETIONS = ("metric=[single_deletion,non_sensitivity]",)  # both ask for the same 16 passes of each image
+DELETIONS = (
+    "metric=[single_deletion,non_sensitivity]",
+)  # both ask for the same 16 passes of each image
 
 
 def passes_per_row(outcomes):
@@ -73,14 +84,18 @@ def passes_per_row(outcomes):
 
 
 @pytest.mark.slow
-def test_an_added_method_or_metric_repeats_no_pass_that_depends_on_no_method(run, ran, rows, results):
+def test_an_added_method_or_metric_repeats_no_pass_that_depends_on_no_method(
+    run, ran, rows, results
+):
     first = ran("method=[grad_cam]", *DELETIONS)
     assert passes_per_row(first) > 2
     added = run("method=[grad_cam,xgrad_cam]", *DELETIONS)
     assert passes_per_row(added) == 1  # the traces
     later = rows(added)
     shutil.rmtree(results)
-    pd.testing.assert_frame_equal(later, rows(run("method=[grad_cam,xgrad_cam]", *DELETIONS)), check_exact=True)
+    pd.testing.assert_frame_equal(
+        later, rows(run("method=[grad_cam,xgrad_cam]", *DELETIONS)), check_exact=True
+    )
 
 
 @pytest.mark.slow
@@ -101,15 +116,21 @@ def test_kept_answers_are_those_of_the_same_passes(run, ran, change, repeats):
 
 
 @pytest.mark.slow
-def test_answers_are_kept_by_commands_without_users_own_code_only(run, results, tmp_path, monkeypatch):
-    module_of(tmp_path, "users_only_cam", "def cam(trace):\n    return trace.gradients\n", monkeypatch)
+def test_answers_are_kept_by_commands_without_users_own_code_only(
+    run, results, tmp_path, monkeypatch
+):
+    module_of(
+        tmp_path, "users_only_cam", "def cam(trace):\n    return trace.gradients\n", monkeypatch
+    )
     chosen = ("method=[grad_cam]", "metric=[single_deletion]")
     run(*chosen, "+method.mine._target_=users_only_cam.cam")
     assert not (results / "quick/default/answers").exists()
     assert passes_per_row(run("method=[xgrad_cam]", "metric=[single_deletion]")) > 2
     (outcome,) = run(*chosen, "+method.another._target_=users_only_cam.cam")
     passes = outcome.computed.passes
-    assert passes["trunk_forward"] == passes["head_backward"] + 3 * 16  # an image of each shard again
+    assert (
+        passes["trunk_forward"] == passes["head_backward"] + 3 * 16
+    )  # an image of each shard again
 
 
 @pytest.mark.slow
@@ -133,19 +154,29 @@ def test_a_file_that_vanishes_under_a_run_is_missed(run, ran, rows, results, mon
 
 COMMIT = "0123456789" * 4
 WRITERS = [  # entries of a manifest: what the refusal has, and hasn't
-    ({"versions": {"axiom-bench": "0.0.7"}}, r"'0\.0\.7', format 1.*run git checkout v0\.0\.7 && pip", "=="),
+    (
+        {"versions": {"axiom-bench": "0.0.7"}},
+        r"'0\.0\.7', format 1.*run git checkout v0\.0\.7 && pip",
+        "==",
+    ),
     (
         {"versions": {"axiom-bench": "0.0.7"}, "git_commit": COMMIT},
         f"'0.0.7'.*git checkout {COMMIT} && pip install",
         "==",
     ),
-    ({"versions": {"axiom-bench": "0; rm -rf ~"}, "git_commit": f"{COMMIT}; rm"}, "format 1, not", "To read it"),
+    (
+        {"versions": {"axiom-bench": "0; rm -rf ~"}, "git_commit": f"{COMMIT}; rm"},
+        "format 1, not",
+        "To read it",
+    ),
     ({"versions": ["axiom-bench"], "git_commit": 3}, "None, format 1, not", "To read it"),
 ]
 
 
 @pytest.mark.parametrize(("about", "words", "absent"), WRITERS)
-def test_the_version_that_wrote_a_run_and_how_it_is_installed_are_told(tmp_path, about, words, absent):
+def test_the_version_that_wrote_a_run_and_how_it_is_installed_are_told(
+    tmp_path, about, words, absent
+):
     content = {"experiment": "quick", "run": "default", "format": 1, **about}
     (tmp_path / artefacts.NAME).write_text(json.dumps(content))
     for read in (artefacts.read, ab.read_run):
@@ -167,7 +198,9 @@ def mine(trace):
 
 
 @pytest.mark.slow
-def test_nothing_is_kept_of_the_company_of_a_plug_in_that_is_refused(run, results, tmp_path, monkeypatch):
+def test_nothing_is_kept_of_the_company_of_a_plug_in_that_is_refused(
+    run, results, tmp_path, monkeypatch
+):
     """What earlier commands computed without it stays."""
     (tmp_path / "interferes.py").write_text(INTERFERES)
     monkeypatch.syspath_prepend(tmp_path)
@@ -194,7 +227,9 @@ def test_record_files_of_another_machine_count(run, ran, rows, results, copied):
 
 
 @pytest.mark.slow
-def test_a_second_command_on_a_folder_waits_and_finds_what_the_first_has_computed(run, ran, results):
+def test_a_second_command_on_a_folder_waits_and_finds_what_the_first_has_computed(
+    run, ran, results
+):
     ran()
     with redirect_stderr(io.StringIO()) as told, ThreadPoolExecutor(1) as pool:
         with running.held(results / "quick/default"):

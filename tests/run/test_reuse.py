@@ -74,14 +74,20 @@ def forget() -> None:
 
 @pytest.fixture
 def command(results: Path, folder: Path) -> Callable[..., tuple[set[str], list[float]]]:
-    """Runs a command as a new process would: the (method, metric)s that it computed, and the values of `mine`."""
+    """Runs a command as a new process would: the (method, metric)s that it computed, and the values
+    of `mine`."""
     seen: set[str] = set()
 
     def run(*overrides: str, goes_on: bool = False) -> tuple[set[str], list[float]]:
         forget()
         code, lines, path = compute([*tiny(overrides), f"results={results}"], goes_on=goes_on)
         assert code == 0, lines
-        files = [file for files in record_files.read(path).files.values() for file in files if file.name not in seen]
+        files = [
+            file
+            for files in record_files.read(path).files.values()
+            for file in files
+            if file.name not in seen
+        ]
         seen.update(file.name for file in files)
         table = reading.read_records(path, reading.read_manifest(path)).sort_values("image_id")
         of_mine = table.loc[table["method"].astype(str) == "mine", "value"]
@@ -123,7 +129,9 @@ def test_a_stored_run_takes_what_was_said_of_a_plug_in_and_doesnt_call_it(comman
     for _ in range(2):
         command(*drawing)
         calls = Path("calls").read_text()
-        assert "draws from a global random state" in str(reading.read_manifest(results / RUN).methods["mine"])
+        assert "draws from a global random state" in str(
+            reading.read_manifest(results / RUN).methods["mine"]
+        )
     Path("calls").write_text("")
     command(*drawing)
     assert calls
@@ -134,7 +142,12 @@ def test_a_stored_run_takes_what_was_said_of_a_plug_in_and_doesnt_call_it(comman
 
 @pytest.mark.slow
 def test_a_killed_command_goes_on_with_what_it_computed(command, results):
-    overrides = ("+method.mine._target_=users_cam.stopping", "method=[grad_cam]", "metric=[gini]", "shard_size=1")
+    overrides = (
+        "+method.mine._target_=users_cam.stopping",
+        "method=[grad_cam]",
+        "metric=[gini]",
+        "shard_size=1",
+    )
     Path("stop").touch()
     with pytest.raises(KeyboardInterrupt):
         command(*overrides, "data.workers=0")
@@ -164,14 +177,19 @@ def keys() -> Callable[..., dict[str, dict[str, str]]]:
 
     def of(name: str, *overrides: str) -> dict[str, dict[str, str]]:
         forget()
-        return Keys(Job.of(Settings.of(configuration(tiny(("data.size=2", *overrides))))), name).values
+        return Keys(
+            Job.of(Settings.of(configuration(tiny(("data.size=2", *overrides))))), name
+        ).values
 
     return of
 
 
 CHANGING = {  # {what: (settings, whether another command computes it anew)}
     "a method": (("+method.mine._target_=users_cam.cam",), {("mine", "confidence_drop")}),
-    "a method that is reused": (("+method.mine._target_=users_cam.cam", "+method.mine.reuse=true"), set()),
+    "a method that is reused": (
+        ("+method.mine._target_=users_cam.cam", "+method.mine.reuse=true"),
+        set(),
+    ),
     "a wrapped method": (
         (
             "+method.mine._target_=axiom_bench.methods.guided.guided",
@@ -188,7 +206,10 @@ CHANGING = {  # {what: (settings, whether another command computes it anew)}
         set(),
     ),
     "a metric": (("+metric.score._target_=users_cam.metric",), {("grad_cam", "score")}),
-    "a metric that is reused": (("+metric.score._target_=users_cam.metric", "+metric.score.reuse=true"), set()),
+    "a metric that is reused": (
+        ("+metric.score._target_=users_cam.metric", "+metric.score.reuse=true"),
+        set(),
+    ),
 }
 
 
@@ -198,14 +219,18 @@ def test_what_another_command_computes_anew(keys, overrides, anew):
     chosen = ("method=[grad_cam]", "metric=[confidence_drop]", *overrides)
     one, same, other = keys("one", *chosen), keys("one", *chosen), keys("other", *chosen)
     assert one == same
-    assert {(of, name) for of in one for name in one[of] if one[of][name] != other[of][name]} == anew
+    assert {
+        (of, name) for of in one for name in one[of] if one[of][name] != other[of][name]
+    } == anew
 
 
 @pytest.mark.slow
 def test_a_plug_in_of_an_installed_distribution_counts_by_its_version(keys, monkeypatch):
     found = Sources.distributions
     monkeypatch.setattr(
-        Sources, "distributions", lambda self, top: ("mine",) if top == "users_cam" else found(self, top)
+        Sources,
+        "distributions",
+        lambda self, top: ("mine",) if top == "users_cam" else found(self, top),
     )
     chosen = ("method=[grad_cam]", "metric=[gini]", "+method.mine._target_=users_cam.cam")
     first = keys("one", *chosen)
@@ -237,7 +262,8 @@ def test_tensors_that_are_not_among_the_weights_are_in_the_common_key(job):
 
 
 def test_a_networks_file_is_compiled_from_the_text_that_is_hashed(folder):
-    """Python takes bytecode of the same second and length for that of the file: here also of another text."""
+    """Python takes bytecode of the same second and length for that of the file: here also of
+    another text."""
     file = folder / "users_scores.py"
     answers = []
     for factor in (1, 2):

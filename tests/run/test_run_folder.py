@@ -1,4 +1,5 @@
-"""What a run leaves: manifest with the works it cites, pictures, gallery, curves, run times, and any other file."""
+"""What a run leaves: manifest with the works it cites, pictures, gallery, curves, run times, and
+any other file."""
 
 import io
 import json
@@ -33,13 +34,32 @@ from axiom_bench.run.spine import configuration
 from .conftest import RUN, assembled, tiny
 
 SMALL = (
-    *("model=scenes_vgg,scenes_resnet", "data.size=4", "data.batch_size=4", "method=[grad_cam,cam,centered]"),
-    *("metric=[conservation_error,confidence_drop,zeta]", "runtime.repeats=1", "runtime.batch_size=2"),
+    *(
+        "model=scenes_vgg,scenes_resnet",
+        "data.size=4",
+        "data.batch_size=4",
+        "method=[grad_cam,cam,centered]",
+    ),
+    *(
+        "metric=[conservation_error,confidence_drop,zeta]",
+        "runtime.repeats=1",
+        "runtime.batch_size=2",
+    ),
     *("pictures.rows=3", "pictures.arrays=true", "device=cpu", "run=default"),
 )
 IDS = [f"evaluation-0-{number:06d}" for number in range(4)]
 STAGES = [
-    *("start", "loading", "trace", "methods", "metrics' passes", "metrics", "writing", "whole data set", "run times"),
+    *(
+        "start",
+        "loading",
+        "trace",
+        "methods",
+        "metrics' passes",
+        "metrics",
+        "writing",
+        "whole data set",
+        "run times",
+    ),
     "pictures",
 ]
 
@@ -66,12 +86,20 @@ def test_both_models_are_in_one_manifest(written, folder):
     assert len(written["models"]["scenes_resnet"]["weights_sha256"]) == 64
     assert [job["job"] for job in written["jobs"]] == jobs
     assert len(written["records"]) == 2
-    assert all((folder / path).is_file() for key in ("records", "runtime", "pictures") for path in written[key])
+    assert all(
+        (folder / path).is_file()
+        for key in ("records", "runtime", "pictures")
+        for path in written[key]
+    )
     assert (written["failures"], written["data"]["scenes"]["ids"]) == ([], IDS)
     assert written["config"]["report"]["headline"]
     assert {"torch", "torchvision", "Pillow", "numpy"} <= set(written["versions"])
     assert (written["device"], written["precision"]) == ("cpu", {"trunk": "fp32", "head": "fp32"})
-    assert list(written["methods"]) == ["grad_cam", "cam", "centered"]  # in the command line's order
+    assert list(written["methods"]) == [
+        "grad_cam",
+        "cam",
+        "centered",
+    ]  # in the command line's order
     assert list(written["metrics"]) == ["conservation_error", "confidence_drop", "zeta"]
     kinds = {"examination", "gallery", "manifest.json", "pictures", "records", "runtime"}
     assert {path.name for path in folder.iterdir()} == kinds | {running.RUN}
@@ -105,13 +133,22 @@ def test_the_manifest_says_whether_weights_are_random(run):
 
 def test_what_yaml_says_of_methods_and_metrics_is_there(written):
     cam, metrics = written["methods"]["cam"], written["metrics"]
-    assert (cam["reference"], cam["cited"]["text"]) == ("zhou2016cam", "Zhou et al. 2016, arXiv:1512.04150")
+    assert (cam["reference"], cam["cited"]["text"]) == (
+        "zhou2016cam",
+        "Zhou et al. 2016, arXiv:1512.04150",
+    )
     assert cam["cited"]["url"] == "https://arxiv.org/abs/1512.04150"
     assert cam["description"].startswith("w_k")
     assert metrics["confidence_drop"]["description"].startswith("p - p'")
     assert metrics["confidence_drop"]["definition"].startswith("Fig. 4(b)")
     assert "this project's choice" in metrics["confidence_drop"]["deviation"]
-    about = {"unit": "ratio", "kind": "ratio", "better": "lower", "of": "method", "metric": "conservation_error"}
+    about = {
+        "unit": "ratio",
+        "kind": "ratio",
+        "better": "lower",
+        "of": "method",
+        "metric": "conservation_error",
+    }
     assert about.items() <= metrics["conservation_error"].items()
     assert metrics["zeta"]["of"] == "layer"
 
@@ -122,7 +159,12 @@ def test_pictures_show_what_was_measured(written, folder):
     assert (str(vgg["model"]), str(vgg["layer"])) == ("scenes_vgg", "features.13")
     assert vgg["methods"].tolist() == ["grad_cam", "centered"]  # cam needs another head
     assert resnet["methods"].tolist() == ["grad_cam", "cam", "centered"]
-    shapes = {"images": (3, 96, 96, 3), "heatmaps": (2, 3, 96, 96), "perturbed": (2, 3, 96, 96, 3), "confidence": (3,)}
+    shapes = {
+        "images": (3, 96, 96, 3),
+        "heatmaps": (2, 3, 96, 96),
+        "perturbed": (2, 3, 96, 96, 3),
+        "confidence": (3,),
+    }
     shapes |= {"confidence_perturbed": (2, 3), "class_names": (3,)}
     assert {name: vgg[name].shape for name in shapes} == shapes
     assert vgg["images"].dtype == vgg["perturbed"].dtype == np.uint8
@@ -137,13 +179,17 @@ def test_pictures_show_what_was_measured(written, folder):
         measured = table[table["method"] == method].head(3)
         assert measured["image_id"].tolist() == vgg["image_ids"].tolist()
         shown = vgg["confidence"] - vgg["confidence_perturbed"][place]
-        np.testing.assert_allclose(shown, measured["value"], atol=1e-5)  # batches of 3 and of 4 round apart
+        np.testing.assert_allclose(
+            shown, measured["value"], atol=1e-5
+        )  # batches of 3 and of 4 round apart
 
 
 @pytest.mark.slow
 def test_pictures_of_an_output_without_probability_show_the_score(run, results):
     metric = ("metric=[confidence_drop]", "metric.confidence_drop.params.output=logit")
-    outcomes = run("model.output=multi_label", *metric, "method=[uniform]", "pictures.rows=2", "data.size=3")
+    outcomes = run(
+        "model.output=multi_label", *metric, "method=[uniform]", "pictures.rows=2", "data.size=3"
+    )
     arrays = np.load(next(results.rglob("*.npz")))
     assert str(arrays["confidence_of"]) == "score"
     table = reading.read_records(results / RUN, assembled(outcomes))
@@ -151,7 +197,9 @@ def test_pictures_of_an_output_without_probability_show_the_score(run, results):
     shown = arrays["confidence"] - arrays["confidence_perturbed"][0]
     np.testing.assert_allclose(shown, table["value"].head(2), atol=1e-4)
     assert not ((arrays["confidence"] >= 0) & (arrays["confidence"] <= 1)).all()
-    (cam,) = run("method=[cam]", "metric=[zeta]", "pictures.rows=1", "data.size=1")  # which doesn't apply: no pictures
+    (cam,) = run(
+        "method=[cam]", "metric=[zeta]", "pictures.rows=1", "data.size=1"
+    )  # which doesn't apply: no pictures
     assert cam.failure is None
 
 
@@ -164,12 +212,24 @@ def test_run_times(written, folder):
 
 
 def test_layers_of_one_model_are_listed_and_failures_are_named():
-    facts = {**{key: {} for key in ("methods", "metrics", "axes", "data")}, "device": "cpu", "precision": {}}
+    facts = {
+        **{key: {} for key in ("methods", "metrics", "axes", "data")},
+        "device": "cpu",
+        "precision": {},
+    }
     nets = (
-        {"net": {"layer": f"layer{n}", "depths": {f"layer{n}": n}, "images": {f"set{n}": {"chosen": n, "kept": n}}}}
+        {
+            "net": {
+                "layer": f"layer{n}",
+                "depths": {f"layer{n}": n},
+                "images": {f"set{n}": {"chosen": n, "kept": n}},
+            }
+        }
         for n in (1, 2)
     )
-    outcomes = [JobResult("a", facts=Facts.model_validate({**facts, "models": models})) for models in nets]
+    outcomes = [
+        JobResult("a", facts=Facts.model_validate({**facts, "models": models})) for models in nets
+    ]
     failed = JobResult("b", failure=Failure("no weights"))
     merged = manifest.assemble([*outcomes, failed], Settings.of(configuration([])))
     net = merged.model_dump()["models"]["net"]
@@ -181,11 +241,15 @@ def test_layers_of_one_model_are_listed_and_failures_are_named():
 
 def ensure_counts(keys: Keys, stored: JobEntry) -> tuple[str, ...]:
     """A file for each job, of the number of its images."""
-    files.write(keys.job.settings.run_folder / "counts/count.txt", f"{len(keys.job.indices)}".encode())
+    files.write(
+        keys.job.settings.run_folder / "counts/count.txt", f"{len(keys.job.indices)}".encode()
+    )
     return ("counts/count.txt",)
 
 
-def test_a_new_artefact_is_made_listed_shared_stamped_and_kept_inside(results, tmp_path, monkeypatch):
+def test_a_new_artefact_is_made_listed_shared_stamped_and_kept_inside(
+    results, tmp_path, monkeypatch
+):
     """It is a row of the table and a module that writes it, and no more."""
     module = ModuleType("their_counts")
     vars(module).update(STAGES={"counts": "counts"}, ensure_counts=ensure_counts)
@@ -214,7 +278,8 @@ def test_every_artefact_has_a_writer():
 
 
 CURVES = (
-    "model.seed=27",  # of the random weights: with most other seeds some maps are zero, which have no curve
+    # of the random weights: with most other seeds some maps are zero, which have no curve
+    "model.seed=27",
     *("metric=[deletion_auc,road_morf]", "metric.deletion_auc.params.steps=4"),
     "metric.road_morf.params.fractions=[0.3,0.6]",
 )
@@ -229,7 +294,10 @@ def test_perturbation_curves_are_kept_listed_and_drawn(run, results):
     axes = {name: (about["at"], about["y"]) for name, about in written["axes"].items()}
     assert axes["deletion"] == ([0, 0.25, 0.5, 0.75, 1], "probability")
     assert axes["morf"] == ([0.3, 0.6], "accuracy")
-    curves = pd.concat(part.table.to_pandas() for part in reading.read_curves(folder, Manifest.model_validate(written)))
+    curves = pd.concat(
+        part.table.to_pandas()
+        for part in reading.read_curves(folder, Manifest.model_validate(written))
+    )
     values = reading.read_records(folder, Manifest.model_validate(written))
     row = ["method", "image_id", "target_class"]
     for curve, metric, area in (
@@ -238,7 +306,9 @@ def test_perturbation_curves_are_kept_listed_and_drawn(run, results):
     ):
         of_curves = curves[curves["curve"] == curve].set_index(row)["points"].map(area)
         areas = values[values["metric"] == metric].set_index(row)["value"]
-        np.testing.assert_allclose(of_curves.sort_index(), areas.sort_index(), rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(
+            of_curves.sort_index(), areas.sort_index(), rtol=1e-9, atol=1e-12
+        )
         assert (folder / f"figures/perturbation_{curve}.png").is_file()
 
 
@@ -250,7 +320,9 @@ ENTRY = r"""
   eprint = {3101.00001},
 }
 """
-THREE = ENTRY.replace("Richard}", "Richard and Poe, Edgar}").replace("eprint = {3101.00001}", "doi = {10.1/2}")
+THREE = ENTRY.replace("Richard}", "Richard and Poe, Edgar}").replace(
+    "eprint = {3101.00001}", "doi = {10.1/2}"
+)
 
 
 def test_how_a_work_is_cited():
@@ -260,7 +332,11 @@ def test_how_a_work_is_cited():
         (ENTRY.replace("eprint", "note"), "Doe and Röe 2031", ""),
     ):
         reference = manifest.parsed(entry)["doe2031brightest"]
-        assert (reference.title, reference.cited, reference.url) == ("The Brightest Channel", cited, url)
+        assert (reference.title, reference.cited, reference.url) == (
+            "The Brightest Channel",
+            cited,
+            url,
+        )
     with pytest.raises(BenchError, match="two entries 'doe2031brightest'"):
         manifest.parsed(ENTRY + ENTRY)
     with pytest.raises(BenchError, match="did you mean 'fu2020axiom'"):
@@ -271,7 +347,9 @@ GALLERY = ("method=[grad_cam,cam,centered,uniform]", "metric=[box_iou]")
 
 
 def gallery_of(outcome: JobResult, results: Path) -> list[dict[str, Any]]:
-    return list(read_gallery(results / "quick/default", Manifest(gallery=list(outcome.files["gallery"]))))
+    return list(
+        read_gallery(results / "quick/default", Manifest(gallery=list(outcome.files["gallery"])))
+    )
 
 
 def test_images_are_spread_over_the_runs():
@@ -301,7 +379,9 @@ def test_a_row_has_picture_classes_boxes_and_maps(run, results):
         inside, columns = outline.any(1).nonzero()[0], outline.any(0).nonzero()[0]
         assert (columns[0], inside[0], columns[-1] + 1, inside[-1] + 1) == (x0, y0, x1, y1)
         assert np.asarray(Image.open(io.BytesIO(row["picture"]))).shape == (96, 96, 3)
-        assert all(np.asarray(Image.open(io.BytesIO(heatmap))).max() > 240 for heatmap in row["maps"])
+        assert all(
+            np.asarray(Image.open(io.BytesIO(heatmap))).max() > 240 for heatmap in row["maps"]
+        )
 
 
 @pytest.mark.slow
@@ -316,11 +396,14 @@ def test_many_images_are_in_several_files_which_the_manifest_lists(run, results,
 
 
 def test_disagreement_in_closed_form():
-    """Correlations of 1, -1 and -1: the mean of 1 - r is (0 + 2 + 2) / 3. Constant and infinite maps don't count."""
+    """Correlations of 1, -1 and -1: the mean of 1 - r is (0 + 2 + 2) / 3. Constant and infinite
+    maps don't count."""
     heatmap = np.array([[0.0, 0.5], [0.25, 1.0]])
     maps = [heatmap, heatmap / 2 + 0.1, 1 - heatmap]
     assert samples.disagreement(maps) == pytest.approx(4 / 3)
-    assert samples.disagreement([*maps, np.ones((2, 2)), np.full((2, 2), np.nan)]) == pytest.approx(4 / 3)
+    assert samples.disagreement([*maps, np.ones((2, 2)), np.full((2, 2), np.nan)]) == pytest.approx(
+        4 / 3
+    )
     assert np.isnan(samples.disagreement([heatmap, np.ones((2, 2))]))
 
 

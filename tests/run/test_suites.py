@@ -1,4 +1,5 @@
-"""Suites: what they fix, what may be chosen, and that networks, images and metrics are those that were frozen."""
+"""Suites: what they fix, what may be chosen, and that networks, images and metrics are those that
+were frozen."""
 
 import re
 from hashlib import sha256
@@ -33,17 +34,27 @@ PUBLISHED = {  # {suite: SHA-256}: a published suite stays as it is, a correctio
     "imagenet-1": "a9f6041868cf4e59a034f05a208534fa81dae4b701c4f2f42be4a00422109ffe",
     "voc-1": "0ecbfb875afe67ae1b3b6a4f03b96b804830cd55090e234fd32f8de0547d4a1c",
 }
-UNLABELLED = [f"photographs-2/{part}" for part in ("slices", "outside", "neutral", "neutral_before")]
+UNLABELLED = [
+    f"photographs-2/{part}" for part in ("slices", "outside", "neutral", "neutral_before")
+]
 
 
 @pytest.fixture
 def run(tmp_path):
-    """Runs the suite's parts with one method: (exit code, what failed, the manifests that there are)."""
+    """Runs the suite's parts with one method: (exit code, what failed, the manifests that there
+    are)."""
 
     def started(*words, suite="tiny"):
         codes, lines = [], []
         for line in each_part(
-            [f"suite={suite}", "method=[grad_cam]", f"results={tmp_path}", "runtime.repeats=0", *QUIET, *words]
+            [
+                f"suite={suite}",
+                "method=[grad_cam]",
+                f"results={tmp_path}",
+                "runtime.repeats=0",
+                *QUIET,
+                *words,
+            ]
         ):
             code, failures, _ = compute(line)
             codes.append(code)
@@ -51,7 +62,10 @@ def run(tmp_path):
         return (
             max(codes),
             lines,
-            [artefacts.read(path.parent) for path in sorted(tmp_path.glob("suite/*/manifest.json"))],
+            [
+                artefacts.read(path.parent)
+                for path in sorted(tmp_path.glob("suite/*/manifest.json"))
+            ],
         )
 
     return started
@@ -60,7 +74,9 @@ def run(tmp_path):
 def frozen_part(manifest):
     """As the file of a suite has a part."""
     return {
-        "models": {name: [each.layer, each.weights_sha256] for name, each in manifest.models.items()},
+        "models": {
+            name: [each.layer, each.weights_sha256] for name, each in manifest.models.items()
+        },
         "data": {name: each.fingerprint for name, each in manifest.data.items()},
         "metrics": calls_of(manifest.config.metric),
     }
@@ -77,7 +93,9 @@ def test_a_suite_stays_as_it_is(suite):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "folder", sorted(REFERENCE.glob("*/*")), ids=lambda folder: f"{folder.parent.name}/{folder.name}"
+    "folder",
+    sorted(REFERENCE.glob("*/*")),
+    ids=lambda folder: f"{folder.parent.name}/{folder.name}",
 )
 def test_published_values_are_those_of_the_suite(folder):
     suite, part = folder.parent.name, folder.name
@@ -87,14 +105,24 @@ def test_published_values_are_those_of_the_suite(folder):
     assert not manifest.failures
     rows = reading.read_records(folder, manifest)
     assert {*rows["method"].astype(str)} - {"-"} == {*manifest.methods}
-    assert len(rows) == len(rows.drop_duplicates(["model", "image_id", "target_class", "method", "metric"]))
+    assert len(rows) == len(
+        rows.drop_duplicates(["model", "image_id", "target_class", "method", "metric"])
+    )
     if listed := images_of(suite).get(part):
-        ids = {str(image) for source in listed for image in source["ids"]}  # YAML reads 2007_002268 as 2007002268
-        assert {*rows["image_id"].astype(str)} in (ids, {f"{image[:4]}_{image[4:]}" for image in ids})
+        ids = {
+            str(image) for source in listed for image in source["ids"]
+        }  # YAML reads 2007_002268 as 2007002268
+        assert {*rows["image_id"].astype(str)} in (
+            ids,
+            {f"{image[:4]}_{image[4:]}" for image in ids},
+        )
 
 
 def test_published_values_are_small():
-    size = {path.name: sum(file.stat().st_size for file in path.rglob("*.*")) for path in REFERENCE.iterdir()}
+    size = {
+        path.name: sum(file.stat().st_size for file in path.rglob("*.*"))
+        for path in REFERENCE.iterdir()
+    }
     assert size["scenes-1"] < 4e6
     assert sum(size.values()) < 20e6
 
@@ -111,7 +139,9 @@ def test_every_photograph_has_its_source_and_each_part_says_what_was_changed(sui
         origin = r"^the wheel \w+ [\d.]+" if part == "slices" else r"commit [0-9a-f]{40}"
         assert len(ids) == len({*ids})
         assert all(re.search(origin, source["source"]) and source["change"] for source in sources)
-        assert re.search(rf"(ubset of )?{len(ids)} (photographs|slices)", Suite.of(suite).part(part).note)
+        assert re.search(
+            rf"(ubset of )?{len(ids)} (photographs|slices)", Suite.of(suite).part(part).note
+        )
 
 
 @pytest.mark.parametrize("part", Suite.of("photographs-1").parts)
@@ -145,8 +175,12 @@ def test_a_sample_of_the_published_values_is_computed_again(part, network, reque
     folder = REFERENCE / part
     manifest = reading.read_manifest(folder)
     real = [f"real_root={request.getfixturevalue('real_root')}"] if "photographs" in part else []
-    with composed([f"suite={part}", f"method=[{','.join(manifest.methods)}]", *real]) as composition:
-        number = next(number for number, job in enumerate(composition.jobs) if f"model={network}" in job)
+    with composed(
+        [f"suite={part}", f"method=[{','.join(manifest.methods)}]", *real]
+    ) as composition:
+        number = next(
+            number for number, job in enumerate(composition.jobs) if f"model={network}" in job
+        )
         now = computed_alone([composition.job_settings(number)], seed=0, share=0)
     key = ["model", "image_id", "target_class", "method", "metric"]
     text = dict.fromkeys(("model", "image_id", "method", "metric", "status"), str)
@@ -156,15 +190,20 @@ def test_a_sample_of_the_published_values_is_computed_again(part, network, reque
     assert len(both) > 3 * 44
     assert (both["status"] == both["status_then"]).all()
     ok = both[both["status"] == "ok"]
-    # Weights of channels whose sum nearly cancels are large and rounding moves them; this control puts them on others.
+    # Weights of channels whose sum nearly cancels are large and rounding moves them; this control
+    # puts them on others.
     limit = ok["method"].map({"shuffled_channels": 5e-4}).fillna(1e-4)
     apart = (ok["value"] - ok["value_then"]).abs() > limit * (1 + ok["value"].abs())
-    assert apart.mean() < 0.005, ok[apart]  # a threshold may fall on another side elsewhere: box IoU's patch
+    assert apart.mean() < 0.005, ok[
+        apart
+    ]  # a threshold may fall on another side elsewhere: box IoU's patch
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "line", [line for suite in entry_names("suite") for line in each_part([f"suite={suite}"])], ids=str
+    "line",
+    [line for suite in entry_names("suite") for line in each_part([f"suite={suite}"])],
+    ids=str,
 )
 def test_each_part_composes(line):
     with composed([*line, "real_root=/somewhere"]) as composition:
@@ -173,7 +212,8 @@ def test_each_part_composes(line):
     assert config["suite_part"] == f"{suite}/{part}@{Suite.of(suite).sha256[:12]}"
     assert config["run"] == f"{suite}-{part}"
     assert config["experiment"] == "suite"
-    # a network would choose what it is asked by its prediction, except where images have no labels for it
+    # a network would choose what it is asked by its prediction, except where images have no labels
+    # for it
     assert (config["target"] == "predicted") == (f"{suite}/{part}" in UNLABELLED)
 
 
@@ -234,11 +274,20 @@ def test_a_run_writes_each_part_and_goes_on_where_it_is_frozen_as_it_was(tiny_su
 
 
 @pytest.mark.slow
-def test_what_differs_from_what_was_frozen_is_named_and_nothing_is_computed(tiny_suite, run, tmp_path):
+def test_what_differs_from_what_was_frozen_is_named_and_nothing_is_computed(
+    tiny_suite, run, tmp_path
+):
     _, _, manifests = run(suite="tiny/second")
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("suite/tiny-second/records/*")}
+    before = {
+        path: path.stat().st_mtime_ns for path in tmp_path.glob("suite/tiny-second/records/*")
+    }
     for kind, name, value, message in (
-        ("models", "planted_or", ["features", "0" * 64], r"the network planted_or \(its layer or weights\)"),
+        (
+            "models",
+            "planted_or",
+            ["features", "0" * 64],
+            r"the network planted_or \(its layer or weights\)",
+        ),
         ("models", "planted_or", None, r"the network planted_or \(its layer or weights\)"),
         ("data", "planted", "0" * 64, r"the images of planted \(their ids, content or labels\)"),
         ("metrics", "sensitivity_error", ["other.function", {}], "the metrics sensitivity_error"),
@@ -249,8 +298,13 @@ def test_what_differs_from_what_was_frozen_is_named_and_nothing_is_computed(tiny
         tiny_suite(frozen=changed)
         code, lines, _ = run("method=[hires_cam]", suite="tiny/second")
         assert code == 2
-        assert re.search(f"What planted_or at features on planted has isn't .* tiny froze: {message}", "".join(lines))
-        assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("suite/tiny-second/records/*")} == before
+        assert re.search(
+            f"What planted_or at features on planted has isn't .* tiny froze: {message}",
+            "".join(lines),
+        )
+        assert {
+            path: path.stat().st_mtime_ns for path in tmp_path.glob("suite/tiny-second/records/*")
+        } == before
 
 
 def imagenet_files(root):
@@ -259,12 +313,15 @@ def imagenet_files(root):
     for number, stem in enumerate(first_by_hash(4)):
         save(root / f"val/{synsets[9 - number]}/{stem}.JPEG", seed=number)
         xml(root / f"Annotations/CLS-LOC/val/{stem}.xml", [(synsets[9 - number], 2, 3, 11, 12)])
-    (root / "LOC_synset_mapping.txt").write_text("\n".join(f"{synset} its name" for synset in synsets))
+    (root / "LOC_synset_mapping.txt").write_text(
+        "\n".join(f"{synset} its name" for synset in synsets)
+    )
     return root
 
 
 def voc_files(root):
-    """An image of two classes with boxes and a mask, and one that isn't in the list of segmentation."""
+    """An image of two classes with boxes and a mask, and one that isn't in the list of
+    segmentation."""
     for name in ("2007_000033", "2007_000034"):
         save(root / f"JPEGImages/{name}.jpg")
         xml(root / f"Annotations/{name}.xml", [("dog", 1, 1, 10, 20), ("person", 11, 1, 40, 30)])
@@ -280,17 +337,31 @@ def voc_files(root):
 NOTE = "Made photographs."
 NETWORK = ["model=squeezenet1_1", "model.weights=null", "data.batch_size=2"]
 IMAGENET = ["data=imagenet", "data.first=3", "metric=[box_iou,sensitivity_error]"]
-VOC = ["data=voc", "data.image_set=Segmentation", "model.output=voc_groups", "metric=[box_iou,mask_iou]"]
+VOC = [
+    "data=voc",
+    "data.image_set=Segmentation",
+    "model.output=voc_groups",
+    "metric=[box_iou,mask_iou]",
+]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("make", "settings", "rows"), [(imagenet_files, IMAGENET, 3), (voc_files, VOC, 2)])
-def test_images_that_were_not_at_hand_are_compared_by_their_names(tiny_suite, run, tmp_path, make, settings, rows):
-    """A run says so, with its images' fingerprint; and of weights the first digits of their SHA-256 are compared."""
+@pytest.mark.parametrize(
+    ("make", "settings", "rows"), [(imagenet_files, IMAGENET, 3), (voc_files, VOC, 2)]
+)
+def test_images_that_were_not_at_hand_are_compared_by_their_names(
+    tiny_suite, run, tmp_path, make, settings, rows
+):
+    """A run says so, with its images' fingerprint; and of weights the first digits of their SHA-256
+    are compared."""
     root = f"data.root={make(tmp_path / 'images')}"
 
     def run_frozen(**part):
-        suite = {"shared": ["data.workers=0"], "parts": {"first": [*settings, *NETWORK]}, "notes": {"first": NOTE}}
+        suite = {
+            "shared": ["data.workers=0"],
+            "parts": {"first": [*settings, *NETWORK]},
+            "notes": {"first": NOTE},
+        }
         tiny_suite(**suite, frozen={"first": part} if part else {})
         return run(root)
 
@@ -300,19 +371,28 @@ def test_images_that_were_not_at_hand_are_compared_by_their_names(tiny_suite, ru
     ((network, (_, weights)),) = part["models"].items()
     names = sorted(each.rpartition("/")[2].removesuffix(".JPEG") for each in about.ids)
     counted = [len(names), sha256("\n".join(names).encode()).hexdigest()]
-    part = {"metrics": part["metrics"], "models": {network: ["features.12", weights[:8]]}, "names": {data: counted}}
+    part = {
+        "metrics": part["metrics"],
+        "models": {network: ["features.12", weights[:8]]},
+        "names": {data: counted},
+    }
     code, _, (manifest,) = run_frozen(**part)
     *notes, note = manifest.data[data].notes
     assert (code, notes) == (0, about.notes)
     assert NOTE.removesuffix(".") in notes
-    assert note.startswith(f"the suite tiny has the names of {data}'s images, not their content and labels")
+    assert note.startswith(
+        f"the suite tiny has the names of {data}'s images, not their content and labels"
+    )
     assert note.endswith(f"the same, here {about.fingerprint[:12]}")
     values = reading.read_records(tmp_path / "suite/tiny-first", manifest)
     assert (values["metric"] == "box_iou").sum() == rows
     assert not {*values["status"]} & {"no_annotation", "bad_image"}
 
     code, lines, _ = run_frozen(**part | {"names": {data: [500, counted[1]]}})
-    assert (code, f"froze: the names of {data}'s {len(names)} images (the suite has 500)." in lines[0]) == (2, True)
+    assert (
+        code,
+        f"froze: the names of {data}'s {len(names)} images (the suite has 500)." in lines[0],
+    ) == (2, True)
     code, lines, _ = run_frozen(**part | {"models": {network: ["features.12", "0" * 8]}})
     assert (code, f"froze: the network {network} (its layer or weights)." in lines[0]) == (2, True)
 
@@ -325,5 +405,6 @@ def test_layers_are_the_frozen_ones_without_images_and_weights(part):
     models = [load_model({**config["model"], "weights": None}) for config in configs]
     suite, _, name = part.partition("/")
     assert {model.name: model.layer for model in models} == {
-        network: layer for network, (layer, _) in Suite.of(suite).part(name).frozen["models"].items()
+        network: layer
+        for network, (layer, _) in Suite.of(suite).part(name).frozen["models"].items()
     }

@@ -1,4 +1,5 @@
-"""Values of the whole data set in a run: curves beside the records, rows with image id "*", the same after a resume."""
+"""Values of the whole data set in a run: curves beside the records, rows with image id "*", the
+same after a resume."""
 
 from dataclasses import replace
 from functools import partial
@@ -26,8 +27,15 @@ from axiom_bench.statistics.summary import leading, summarise
 
 from .conftest import RUN, assembled, module_of
 
-SEED = "model.seed=27"  # of the random weights: with most other seeds some maps are zero, which have no box
-CHOSEN = ("metric=[max_box_acc,pxap,box_iou]", "data.size=12", "shard_size=5", "target=each_label", SEED)
+# of the random weights: with most other seeds some maps are zero, which have no box
+SEED = "model.seed=27"
+CHOSEN = (
+    "metric=[max_box_acc,pxap,box_iou]",
+    "data.size=12",
+    "shard_size=5",
+    "target=each_label",
+    SEED,
+)
 
 
 @pytest.fixture
@@ -63,17 +71,26 @@ def test_one_row_for_each_method_and_value(chosen):
 def test_the_value_is_that_of_the_curves_in_their_side_files(chosen):
     finished, outcome = chosen
     assert len(outcome.files["curves"]) == 3  # shards
-    curves = pd.concat(part.table.to_pandas() for part in reading.read_curves(finished.path, finished.manifest))
+    curves = pd.concat(
+        part.table.to_pandas() for part in reading.read_curves(finished.path, finished.manifest)
+    )
     assert set(curves["curve"]) == {"max_box_acc_iou", "pxap_above", "pxap_hit"}
     rows = finished.records.frame()
     for method, own in curves.groupby("method", observed=True):
-        iou = np.stack(list(own.loc[(own["curve"] == "max_box_acc_iou") & (own["status"] == "ok"), "points"]))
-        value = rows[(rows["image_id"] == "*") & (rows["metric"] == "max_box_acc") & (rows["method"] == method)]
+        iou = np.stack(
+            list(own.loc[(own["curve"] == "max_box_acc_iou") & (own["status"] == "ok"), "points"])
+        )
+        value = rows[
+            (rows["image_id"] == "*")
+            & (rows["metric"] == "max_box_acc")
+            & (rows["method"] == method)
+        ]
         assert value["value"].tolist() == [(iou >= 0.5).mean(0).max()]
 
 
 def test_each_value_has_its_replicates_and_images(chosen):
-    """The same images for all methods: the value and its replicates are those on the common images."""
+    """The same images for all methods: the value and its replicates are those on the common
+    images."""
     finished = chosen[0]
     table = finished.whole_set.set_index(["method", "metric"])
     single = finished.records.frame().query("image_id != '*' and status == 'ok'")
@@ -120,14 +137,19 @@ def silent_on(name: str, classes: list[int]) -> tuple[str, str]:
 
 @pytest.mark.slow
 def test_values_on_the_rows_that_all_compared_methods_have(run, folder, tmp_path, monkeypatch):
-    """Of three methods one lacks a few rows, one most of them and one all of them: the latter two aren't compared."""
+    """Of three methods one lacks a few rows, one most of them and one all of them: the latter two
+    aren't compared."""
     module_of(tmp_path, "own_maps", OWN, monkeypatch)
     size = ("data.size=24", "target=each_label")
     ran = read(folder, run("metric=[zeta]", "method=[uniform]", *size)[0])
     classes = ran.records.frame()["target_class"].value_counts()
     rarest, total = int(classes.index[-1]), int(classes.sum())
     assert 0 < 10 * classes[rarest] <= total
-    own = [*silent_on("few", [rarest]), *silent_on("most", list(range(9))), *silent_on("all", list(range(10)))]
+    own = [
+        *silent_on("few", [rarest]),
+        *silent_on("most", list(range(9))),
+        *silent_on("all", list(range(10))),
+    ]
     (outcome,) = run(*OWN_METRIC, "method=[uniform]", *size, *own)
     assert outcome.failure is None
     finished, few = read(folder, outcome), total - classes[rarest]
@@ -139,15 +161,29 @@ def test_values_on_the_rows_that_all_compared_methods_have(run, folder, tmp_path
     common = single[(single["method"] == "uniform") & (single["target_class"] != rarest)]
     values = table["common_value"]
     assert values["uniform"] == pytest.approx(common["value"].mean(), rel=1e-12)
-    assert table["common_images"]["uniform"] == table["common_images"]["few"] == common["image_id"].nunique()
+    assert (
+        table["common_images"]["uniform"]
+        == table["common_images"]["few"]
+        == common["image_id"].nunique()
+    )
     assert values["few"] == table["value"]["few"]
     assert np.isnan(values["most"])
     assert table["status"]["all"] == "no_image"
     assert list(whole_set_problems(finished)) == []
     summary = finished.summary[finished.summary["whole_set"].astype(bool)].set_index("method")
     assert summary["n"].drop("all").to_dict() == table["rows"].drop("all").to_dict()
-    assert summary["compared"].to_dict() == {"uniform": True, "few": True, "most": False, "all": False}
-    assert summary["partial"].to_dict() == {"uniform": False, "few": True, "most": True, "all": False}
+    assert summary["compared"].to_dict() == {
+        "uniform": True,
+        "few": True,
+        "most": False,
+        "all": False,
+    }
+    assert summary["partial"].to_dict() == {
+        "uniform": False,
+        "few": True,
+        "most": True,
+        "all": False,
+    }
 
 
 @pytest.mark.slow
@@ -155,7 +191,10 @@ def test_values_of_other_images_or_methods_are_named_not_computed(run, folder):
     """As where the records of two runs were combined."""
     finished = read(folder, run("metric=[pxap]", "data.size=6")[0])
     table = finished.whole_set
-    more, other = table.assign(images=table["images"] + 1), table.assign(common_images=range(1, 1 + len(table)))
+    more, other = (
+        table.assign(images=table["images"] + 1),
+        table.assign(common_images=range(1, 1 + len(table))),
+    )
     for changed in (more, other, pd.concat([table, table])):
         (sentence,) = whole_set_problems(replace(finished, whole_set=changed))
         assert sentence.startswith("PxAP: ")
@@ -167,8 +206,13 @@ def test_a_repeated_run_and_other_shards_give_the_same(run, ran, folder):
     first, again = ran(*CHOSEN)[0], run(*CHOSEN)[0]
     assert (again.values, again.files) == (first.values, first.files)
     assert again.computed.shards == 0
-    values = [read(folder, outcome).records.frame() for outcome in (first, run(*CHOSEN, "shard_size=3")[0])]
-    first_run, other = (table[table["image_id"] == "*"].set_index(["method", "metric"])["value"] for table in values)
+    values = [
+        read(folder, outcome).records.frame()
+        for outcome in (first, run(*CHOSEN, "shard_size=3")[0])
+    ]
+    first_run, other = (
+        table[table["image_id"] == "*"].set_index(["method", "metric"])["value"] for table in values
+    )
     np.testing.assert_array_equal(first_run, other)
 
 
@@ -183,11 +227,16 @@ def test_it_is_no_bad_image_and_counts_the_images_it_is_of(ran, folder, unreport
     finished = read(folder, outcome)
     assert not any("left out" in line for line in finish.finish(outcome.settings, [outcome])[1])
     summary = summarise(finished.records, image_value_of=finished.image_value_of)
-    for names in (["pxap", "pixel_ap_own_image"], ["max_box_acc", "max_box_acc_threshold", "box_acc_own_threshold"]):
+    for names in (
+        ["pxap", "pixel_ap_own_image"],
+        ["max_box_acc", "max_box_acc_threshold", "box_acc_own_threshold"],
+    ):
         both = summary[summary["metric"].isin(names)]
         for _, rows in both.groupby("method"):
             assert len(rows) == len(names)
-            assert rows["n"].nunique() == rows["images"].nunique() == rows["statuses"].nunique() == 1
+            assert (
+                rows["n"].nunique() == rows["images"].nunique() == rows["statuses"].nunique() == 1
+            )
             assert rows["n"].iloc[0] > 2
     first = leading(summary)
     assert first[first["metric"] == "pxap"]["whole_set"].all()
@@ -206,7 +255,9 @@ def test_the_gate_holds_it_to_its_tolerance(chosen, tmp_path):
 
 
 def test_values_are_named_by_the_parameters(run, folder):
-    (outcome,) = run("metric=[max_box_acc_v2]", "metric.max_box_acc_v2.params.ious=[0.5,0.75]", "data.size=4")
+    (outcome,) = run(
+        "metric=[max_box_acc_v2]", "metric.max_box_acc_v2.params.ious=[0.5,0.75]", "data.size=4"
+    )
     assert outcome.failure is None
     rows = read(folder, outcome).records.frame()
     names = {"max_box_acc_v2", "max_box_acc_v2_50", "max_box_acc_v2_75"}
@@ -222,7 +273,8 @@ IMAGES, THRESHOLDS = 200, 100
 
 
 def curves_of(share: float, rows_each: int = 1) -> pd.DataFrame:
-    """Rows of IMAGES images, whose IoU is above 0.5 at every threshold for that share of them and 0 for the others."""
+    """Rows of IMAGES images, whose IoU is above 0.5 at every threshold for that share of them and 0
+    for the others."""
     ids = np.repeat([f"image_{i:04d}" for i in range(IMAGES)], rows_each)
     hits = np.repeat(np.arange(IMAGES) < round(share * IMAGES), rows_each)
     points = list(np.where(hits, 0.8, 0.0)[:, None].repeat(THRESHOLDS, 1))
@@ -235,7 +287,9 @@ def mean_alone(curves):
     return {"mine": float((curves["max_box_acc_iou"] >= 0.5).mean())}
 
 
-def resampled(metric: Plugin, curves: pd.DataFrame, images: list[str] | None = None) -> dict[str, list[float]]:
+def resampled(
+    metric: Plugin, curves: pd.DataFrame, images: list[str] | None = None
+) -> dict[str, list[float]]:
     rows = image_ids(metric, curves)
     return replicates(partial(resampled_values, metric, curves), images or sorted(set(rows)), rows)
 
@@ -255,10 +309,16 @@ def test_all_rows_of_an_image_are_drawn_together_in_any_order():
     once, thrice = (resampled(MAX_BOX_ACC, curves_of(0.3, rows)) for rows in (1, 3))
     np.testing.assert_allclose(thrice["max_box_acc"], once["max_box_acc"], rtol=1e-12)
     assert resampled(MAX_BOX_ACC, curves_of(0.3).sample(frac=1, random_state=0)) == once
-    spec = MetricSpec(curves=("max_box_acc_iou",), aggregate=f"{__name__}.mean_alone")  # which takes no counts
+    spec = MetricSpec(
+        curves=("max_box_acc_iou",), aggregate=f"{__name__}.mean_alone"
+    )  # which takes no counts
     alone = resampled(Plugin("mine", "", print, spec), curves_of(0.3))["mine"]
     np.testing.assert_allclose(alone, once["max_box_acc"], rtol=1e-12)
-    for one_or_none in (curves_of(0.3)[:1], curves_of(0.3)[:0], curves_of(0.3).assign(status="zero_map")):
+    for one_or_none in (
+        curves_of(0.3)[:1],
+        curves_of(0.3)[:0],
+        curves_of(0.3).assign(status="zero_map"),
+    ):
         assert resampled(MAX_BOX_ACC, one_or_none) == {}
 
 

@@ -19,7 +19,10 @@ from axiom_bench.run.composing.composition import composed
 
 from .conftest import failure, module_of
 
-FEW = ("method=[grad_cam]", "metric=[zeta]")  # where neither is the subject: it composes in half the time
+FEW = (
+    "method=[grad_cam]",
+    "metric=[zeta]",
+)  # where neither is the subject: it composes in half the time
 LONG, DEEP = "a" * 10_000, [[[[[[[[[[[[]]]]]]]]]]]]
 NO_NAMES = ["", " ", "a\nb", "a\0b", "\ud800", LONG, 0, 2024, 1.5, True, [], ["a"], {"a": 1}, DEEP]
 NO_COUNTS = ["", "abc", "1", -1, 1.5, 1e9, float("nan"), float("inf"), True, [1], {"a": 1}, DEEP]
@@ -44,7 +47,13 @@ OPTIONAL_GROUPS = ("report.figures", "method.cam.params")  # null: nothing set
 
 @pytest.fixture(scope="module")
 def composed_config() -> dict[str, Any]:
-    words = ["model=scenes_vgg", "model.weights=null", "data.size=2", "method=[cam,ablation_cam]", "metric=[zeta,srg]"]
+    words = [
+        "model=scenes_vgg",
+        "model.weights=null",
+        "data.size=2",
+        "method=[cam,ablation_cam]",
+        "metric=[zeta,srg]",
+    ]
     with composed([*words, "device=cpu"]) as composition:
         return composition.plain()
 
@@ -133,7 +142,9 @@ def is_plain(message: str, *names: str) -> bool:
         pytest.param([*product(NAMES, NO_NAMES)], marks=pytest.mark.slow, id="names"),
         pytest.param([*product(COUNTS, NO_COUNTS)], marks=pytest.mark.slow, id="counts"),
         pytest.param([*product(GROUPS, NO_GROUPS)], marks=pytest.mark.slow, id="groups"),
-        pytest.param([(key, value) for key, values in WRONG.items() for value in values], id="others"),
+        pytest.param(
+            [(key, value) for key, values in WRONG.items() for value in values], id="others"
+        ),
     ],
 )
 def test_a_value_that_cannot_be_is_one_message_with_the_setting(check, cases):
@@ -276,7 +287,17 @@ def test_what_can_be_is_let_through(check, key, value):
 
 
 @pytest.mark.parametrize(
-    "text", ["mean:0.1", "median:5%", "mean:1% median:0.01", "mean:1e-3", "", "mean", "a:1", "mean:1 mean:2"]
+    "text",
+    [
+        "mean:0.1",
+        "median:5%",
+        "mean:1% median:0.01",
+        "mean:1e-3",
+        "",
+        "mean",
+        "a:1",
+        "mean:1 mean:2",
+    ],
 )
 def test_a_tolerance_is_what_the_gate_can_read(text):
     with nullcontext() if not expected(Tolerance, text) else pytest.raises(BenchError):

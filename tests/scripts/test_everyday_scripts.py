@@ -21,7 +21,9 @@ def test_script_can_be_imported(name):
 def test_cases_are_timed_in_turn_after_a_warm_up():
     calls = []
     seconds = bench_speed.timed(
-        {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, repeats=2, device=torch.device("cpu")
+        {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")},
+        repeats=2,
+        device=torch.device("cpu"),
     )
     assert calls == ["a", "b"] * 3
     assert [len(times) for times in seconds.values()] == [2, 2]

@@ -1,4 +1,5 @@
-"""scripts/finetune_voc.py on a tiny VOC: a killed and resumed run ends with the weights of an undisturbed one; mAP."""
+"""scripts/finetune_voc.py on a tiny VOC: a killed and resumed run ends with the weights of an
+undisturbed one; mAP."""
 
 import argparse
 import io
@@ -18,7 +19,16 @@ from axiom_bench.errors import BenchError
 from axiom_bench.models.load import load_model
 from tests.data.builders import save, xml
 
-SETTINGS = ("--architecture", "shufflenet_v2_x0_5", "--weights", "none", "--epochs", "3", "--batch", "2")
+SETTINGS = (
+    "--architecture",
+    "shufflenet_v2_x0_5",
+    "--weights",
+    "none",
+    "--epochs",
+    "3",
+    "--batch",
+    "2",
+)
 CHECKPOINTS = ("--checkpoint-steps", "2", "--workers", "0", "--device", "cpu")
 
 
@@ -29,7 +39,9 @@ def tiny_voc(tmp_path):
     names = [f"2007_{number}" for number in range(9)]
     for seed, name in enumerate(names):
         save(root / "JPEGImages" / f"{name}.jpg", seed=seed)
-        xml(root / "Annotations" / f"{name}.xml", [(("dog", "cat", "sofa")[seed % 3], 1, 1, 10, 20)])
+        xml(
+            root / "Annotations" / f"{name}.xml", [(("dog", "cat", "sofa")[seed % 3], 1, 1, 10, 20)]
+        )
     (root / "ImageSets/Main").mkdir(parents=True)
     (root / "ImageSets/Main/train.txt").write_text("\n".join(names[:6]))
     (root / "ImageSets/Main/val.txt").write_text("\n".join(names[6:]))
@@ -38,7 +50,16 @@ def tiny_voc(tmp_path):
 
 def run(root, output, *more):
     """What the script prints, in this process."""
-    argv = ["finetune_voc.py", "--root", str(root), "--output", str(output), *SETTINGS, *CHECKPOINTS, *more]
+    argv = [
+        "finetune_voc.py",
+        "--root",
+        str(root),
+        "--output",
+        str(output),
+        *SETTINGS,
+        *CHECKPOINTS,
+        *more,
+    ]
     with mock.patch.object(sys, "argv", argv), redirect_stdout(io.StringIO()) as printed:
         finetune_voc.main()
     return printed.getvalue()
@@ -54,12 +75,16 @@ def test_resumed_run_ends_with_the_same_weights(tiny_voc, tmp_path):
 
     save_checkpoint = finetune_voc.save_checkpoint
     assert "mAP on val: " in run(tiny_voc, tmp_path / "undisturbed")
-    with mock.patch.object(finetune_voc, "save_checkpoint", killed), pytest.raises(KeyboardInterrupt):
+    with (
+        mock.patch.object(finetune_voc, "save_checkpoint", killed),
+        pytest.raises(KeyboardInterrupt),
+    ):
         run(tiny_voc, tmp_path / "killed")
     assert "continues after step" in run(tiny_voc, tmp_path / "killed")
     name = "shufflenet_v2_x0_5_voc"
     resumed, undisturbed = (
-        (tmp_path / folder / f"{name}.safetensors").read_bytes() for folder in ("killed", "undisturbed")
+        (tmp_path / folder / f"{name}.safetensors").read_bytes()
+        for folder in ("killed", "undisturbed")
     )
     assert resumed == undisturbed
     assert not list(tmp_path.glob("*/*.new"))
@@ -70,7 +95,9 @@ def test_resumed_run_ends_with_the_same_weights(tiny_voc, tmp_path):
 def test_checkpoint_of_other_settings_is_refused(tmp_path):
     module = torch.nn.Linear(2, 2)
     optimiser = torch.optim.AdamW(module.parameters())
-    finetune_voc.save_checkpoint(module, optimiser, 3, argparse.Namespace(output=tmp_path, seed=0, workers=0))
+    finetune_voc.save_checkpoint(
+        module, optimiser, 3, argparse.Namespace(output=tmp_path, seed=0, workers=0)
+    )
     options = [argparse.Namespace(output=tmp_path, seed=seed, workers=2) for seed in (0, 1)]
     assert finetune_voc.load_checkpoint(module, optimiser, options[0], torch.device("cpu")) == 3
     with pytest.raises(BenchError, match="a run with another seed"):
@@ -110,8 +137,13 @@ def test_average_precision():
     for _ in range(20):
         scores = generator.integers(0, 12, 30).astype(float)  # with ties
         truth = generator.random(30) < 0.3
-        assert finetune_voc.average_precision(scores, truth) == pytest.approx(by_hand(scores, truth), abs=1e-12)
-    assert finetune_voc.average_precision(np.array([3.0, 2.0, 1.0]), np.array([True, True, False])) == 1
+        assert finetune_voc.average_precision(scores, truth) == pytest.approx(
+            by_hand(scores, truth), abs=1e-12
+        )
+    assert (
+        finetune_voc.average_precision(np.array([3.0, 2.0, 1.0]), np.array([True, True, False]))
+        == 1
+    )
     assert math.isnan(finetune_voc.average_precision(np.ones(3), np.zeros(3, dtype=bool)))
 
 
@@ -119,7 +151,10 @@ def test_each_epoch_permutes_the_images_and_draws_anew():
     steps = finetune_voc.steps_of(images=7, batch=3, epochs=4, seed=0)
     assert len(steps) == 8
     assert len({draw for step in steps for _, draw in step}) == 24
-    assert all(len({index for step in steps[epoch : epoch + 2] for index, _ in step}) == 6 for epoch in (0, 2, 4, 6))
+    assert all(
+        len({index for step in steps[epoch : epoch + 2] for index, _ in step}) == 6
+        for epoch in (0, 2, 4, 6)
+    )
     assert steps != finetune_voc.steps_of(images=7, batch=3, epochs=4, seed=1)
 
 
@@ -129,7 +164,9 @@ def test_training_lowers_the_loss_on_photographs(real_root, tmp_path):
     weights = real_root / "weights/shufflenet_v2_x0_5.safetensors"
     more = ("--weights", str(weights), "--epochs", "2", "--batch", "8", "--checkpoint-steps", "8")
     printed = run(real_root / "data", tmp_path / "real", *more)
-    losses = [float(line.rpartition(" ")[2]) for line in printed.splitlines() if line.startswith("step")]
+    losses = [
+        float(line.rpartition(" ")[2]) for line in printed.splitlines() if line.startswith("step")
+    ]
     assert len(losses) == 2
     assert losses[1] < losses[0]
     assert "new: fc.bias, fc.weight" in printed

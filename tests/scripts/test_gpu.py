@@ -1,4 +1,5 @@
-"""scripts/gpu.sh: a step that fails or hangs stops no other, the page has all, and every command is one that exists."""
+"""scripts/gpu.sh: a step that fails or hangs stops no other, the page has all, and every command is
+one that exists."""
 
 import json
 import os
@@ -19,14 +20,21 @@ def step(name: str, code: str, seconds: float = 60, run: bool = False) -> gpu.St
 
 @pytest.mark.slow
 def test_steps_that_fail_and_hang(tmp_path):
-    forever = f"import os, time; open('{tmp_path}/pid', 'w').write(str(os.getpid())); time.sleep(600)"
+    forever = (
+        f"import os, time; open('{tmp_path}/pid', 'w').write(str(os.getpid())); time.sleep(600)"
+    )
     outcomes = [
         gpu.take(step("good", "print('said')"), tmp_path, "cpu", 60),
         gpu.take(step("bad", "print('why'); raise SystemExit(3)"), tmp_path, "cpu", 60),
         gpu.take(step("hangs", forever), tmp_path, "cpu", left=1),
         gpu.take(step("late", "print('late')"), tmp_path, "cpu", left=0),
     ]
-    assert [each.status for each in outcomes] == ["done", "failed (exit code 3)", "stopped after 1 s", "left out"]
+    assert [each.status for each in outcomes] == [
+        "done",
+        "failed (exit code 3)",
+        "stopped after 1 s",
+        "left out",
+    ]
     if (tmp_path / "pid").exists():  # on a busy machine it may not have come so far
         with pytest.raises(ProcessLookupError):
             os.kill(int((tmp_path / "pid").read_text()), 0)
@@ -55,7 +63,12 @@ def test_the_stages_of_the_large_run_stand_beside_their_budget(tmp_path):
     sizes = gpu.CPU._replace(made=200, batch=4)
     run = {"exit_code": 0, "seconds": 20.0, "peak_memory": 0, "kernels": []}
     plain = run | {"stages": {"start": 3.0, "loading": 0.5, "trace": 9.0, "report": 4.0}}
-    profiled = run | {"kernels": [["conv", 1.5, 3]], "kernel_seconds": 0.25, "starting": 0.125, "stages": {}}
+    profiled = run | {
+        "kernels": [["conv", 1.5, 3]],
+        "kernel_seconds": 0.25,
+        "starting": 0.125,
+        "stages": {},
+    }
     steps = [step(name, "", run=True) for name in (gpu.LARGE, f"{gpu.LARGE}_kernels")]
     for each, result in zip(steps, (plain, profiled), strict=True):
         (tmp_path / f"{each.name}.json").write_text(json.dumps(result))
@@ -90,13 +103,22 @@ def test_every_run_is_one_that_there_is(tmp_path):
     for name, (_, overrides) in gpu.runs(gpu.GPU, tmp_path).items():
         with composed([*overrides, f"data.size={gpu.GPU.profiled}", f"run={name}"]) as composition:
             config = composition.plain()
-        assert (config["data"]["size"], config["device"]["name"]) == (gpu.GPU.profiled, gpu.GPU.device)
+        assert (config["data"]["size"], config["device"]["name"]) == (
+            gpu.GPU.profiled,
+            gpu.GPU.device,
+        )
         checked(config)
 
 
 @pytest.mark.slow
 def test_a_run_tells_its_memory_and_its_kernels(tmp_path, monkeypatch):
-    few = ("data.size=1", "method=[grad_cam]", "metric=[zeta]", "model=scenes_resnet", *gpu.NO_PICTURES)
+    few = (
+        "data.size=1",
+        "method=[grad_cam]",
+        "metric=[zeta]",
+        "model=scenes_resnet",
+        *gpu.NO_PICTURES,
+    )
     out = tmp_path / "run.json"
     of_run = ("device=cpu", f"results={tmp_path / 'results'}", "run=run")
     argv = ["gpu.py", "--kernels", "--out", str(out), gpu.TAKE, "--", *few, *of_run]

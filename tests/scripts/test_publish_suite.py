@@ -1,4 +1,5 @@
-"""scripts/publish_suite.py: which parts of a suite are copied from an older one, and what of them changes."""
+"""scripts/publish_suite.py: which parts of a suite are copied from an older one, and what of them
+changes."""
 
 import publish_suite
 import pytest
@@ -24,7 +25,10 @@ def test_a_part_is_reused_if_the_older_suite_has_it_with_the_same_settings(older
 
 
 def test_a_part_of_other_settings_is_not_reused(monkeypatch):
-    suites = {name: Suite(name, "", {"first": Part((f"data.size={size}",), {}, "")}) for name, size in SIZES.items()}
+    suites = {
+        name: Suite(name, "", {"first": Part((f"data.size={size}",), {}, "")})
+        for name, size in SIZES.items()
+    }
     monkeypatch.setattr(publish_suite.Suite, "of", suites.__getitem__)
     assert publish_suite.has_part("same", "new", "first")
     assert not publish_suite.has_part("other", "new", "first")
@@ -37,8 +41,14 @@ def test_a_copied_part_differs_by_its_suite_only(tmp_path, monkeypatch):
     monkeypatch.setattr(publish_suite, "REFERENCE", tmp_path)
     publish_suite.copy_part("photographs-1", "photographs-2", "own")
     target = tmp_path / "photographs-2" / "own"
-    before, after = reading.read_manifest(source).model_dump(), reading.read_manifest(target).model_dump()
-    assert after["config"]["suite_part"] == f"photographs-2/own@{Suite.of('photographs-2').sha256[:12]}"
+    before, after = (
+        reading.read_manifest(source).model_dump(),
+        reading.read_manifest(target).model_dump(),
+    )
+    assert (
+        after["config"]["suite_part"]
+        == f"photographs-2/own@{Suite.of('photographs-2').sha256[:12]}"
+    )
     assert after["run"] == "photographs-2-own"
     for manifest in (before, after):
         for config in (manifest["config"], *(job["config"] for job in manifest["jobs"])):

@@ -31,7 +31,9 @@ def test_a_pair_and_its_reverse_are_one_test(made):
 def test_methods_with_the_same_maps_are_no_test(made):
     rows = compared(Question("q", [("hires_cam", "xgrad_cam")], ["sensitivity_error"]), made)
     assert rows["p"].isna().all()
-    (line,) = verdicts(rows, {name: name for name in ("hires_cam", "xgrad_cam", "sensitivity_error")})[1:]
+    (line,) = verdicts(
+        rows, {name: name for name in ("hires_cam", "xgrad_cam", "sensitivity_error")}
+    )[1:]
     assert line[3:7] == ["0", "0", "0", "2"]
     assert line[-1] == "**no**: the maps are the same"
 
@@ -45,10 +47,15 @@ def test_too_few_images_are_no_test_and_not_the_same_map(made, monkeypatch):
 
 def test_a_network_of_the_paper_s_kind_has_both_methods_values_and_their_difference(made):
     run = made[0][2]
-    rows = compared(Question("q", [("xgrad_cam", "grad_cam")], ["sensitivity_error"]), [("scenes-1", "slices", run)])
+    rows = compared(
+        Question("q", [("xgrad_cam", "grad_cam")], ["sensitivity_error"]),
+        [("scenes-1", "slices", run)],
+    )
     titles = {name: name for name in ("grad_cam", "xgrad_cam", "sensitivity_error")}
     _, *lines = write_findings.by_network(rows, [("scenes-1", "slices", run)], titles)
-    assert [line[0] for line in lines] == [f"{setting.model} at {setting.layer}" for setting in run.settings]
+    assert [line[0] for line in lines] == [
+        f"{setting.model} at {setting.layer}" for setting in run.settings
+    ]
     for line, row in zip(lines, rows.to_dict("records"), strict=True):
         assert line[1] == f"{row['n']} brain slices"
         assert float(line[3]) - float(line[4]) == pytest.approx(row["gain"], abs=0.01)
@@ -82,4 +89,6 @@ def test_the_committed_tables_are_of_the_published_values():
     runs = runs_of(SUITES)
     question = QUESTIONS[0]
     titles = write_findings.titles_of(runs)
-    assert markdown(verdicts(compared(question, runs), titles)) in (DOCS / "findings.md").read_text()
+    assert (
+        markdown(verdicts(compared(question, runs), titles)) in (DOCS / "findings.md").read_text()
+    )

@@ -1,4 +1,5 @@
-"""scripts/write_scorecard.py: its plan has every metric that can be judged, and what is computed is kept."""
+"""scripts/write_scorecard.py: its plan has every metric that can be judged, and what is computed is
+kept."""
 
 import contextlib
 import os
@@ -62,7 +63,10 @@ def made(first_call, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_second_call_computes_nothing(made):
     plan, output = made
-    before = {path: os.stat(path).st_mtime_ns for path in (plan.parent / "results").rglob("records/**/*.parquet")}
+    before = {
+        path: os.stat(path).st_mtime_ns
+        for path in (plan.parent / "results").rglob("records/**/*.parquet")
+    }
     text = output.read_text()
     assert before
     assert write_scorecard.main(["first", "second"], plan, output) == 0
@@ -74,12 +78,20 @@ def test_a_second_call_computes_nothing(made):
 def test_a_run_s_rows_replace_its_own_alone(made, capsys):
     plan, output = made
     table = pd.read_csv(output)
-    assert table["run"].drop_duplicates().tolist() == ["first", "second", *write_scorecard.OF_METRICS]
+    assert table["run"].drop_duplicates().tolist() == [
+        "first",
+        "second",
+        *write_scorecard.OF_METRICS,
+    ]
     assert set(table.loc[table["run"] == "second", "network"]) == {"planted_or (few)"}
-    assert {"average_drop", "conservation_error"} == set(table.loc[table["run"] == "first", "metric"])
+    assert {"average_drop", "conservation_error"} == set(
+        table.loc[table["run"] == "first", "metric"]
+    )
     output.write_text(table.assign(value=7).to_csv(index=False))
     plan.write_text(PLAN.replace("experiment: truth_planted", "experiment: truth_plantd", 1))
-    assert write_scorecard.main(["first", "second"], plan, output) == 1  # the first fails, and keeps its rows
+    assert (
+        write_scorecard.main(["first", "second"], plan, output) == 1
+    )  # the first fails, and keeps its rows
     assert "first: left out: " in capsys.readouterr().out
     changed = pd.read_csv(output).groupby("run")["value"].max()
     assert (changed["first"], changed[SANITY]) == (7, 7)

@@ -1,4 +1,5 @@
-"""Intervals by hand, against every resample that there is, and their independence of order and scale."""
+"""Intervals by hand, against every resample that there is, and their independence of order and
+scale."""
 
 import math
 from collections.abc import Callable
@@ -30,28 +31,41 @@ def test_a_mean_reaches_at_least_as_far_as_student_and_at_most_twice():
         low, high = mean_intervals(values, np.arange(40))
         reach = t.ppf(0.975, 39) * values.std(axis=0, ddof=1) / math.sqrt(40)
         for distance in (high - values.mean(axis=0), values.mean(axis=0) - low):
-            outermost = np.maximum(values.max(axis=0) - values.mean(axis=0), values.mean(axis=0) - values.min(axis=0))
-            assert (distance >= np.minimum(reach, outermost) - 1e-9).all() or (low == values.min(axis=0)).any()
+            outermost = np.maximum(
+                values.max(axis=0) - values.mean(axis=0), values.mean(axis=0) - values.min(axis=0)
+            )
+            assert (distance >= np.minimum(reach, outermost) - 1e-9).all() or (
+                low == values.min(axis=0)
+            ).any()
             assert (distance <= 2 * reach + 1e-9).all()
 
 
 def test_a_skewed_mean_reaches_further_on_its_long_side_as_in_the_book():
-    """Efron and Tibshirani 12.5, of the same resamples: the mean less t's upper quantile times the error is the lower
-    end, less its lower quantile the upper end. On the short side Student's t reaches further."""
+    """Efron and Tibshirani 12.5, of the same resamples: the mean less t's upper quantile times the
+    error is the lower end, less its lower quantile the upper end. On the short side Student's t
+    reaches further."""
     values = np.random.default_rng(1).exponential(size=40)
 
     def mean_and_error(rows):
         return rows.mean(), rows.std(ddof=1) / math.sqrt(len(rows))
 
     mean, error = mean_and_error(values)
-    drawn = [mean_and_error(np.repeat(values, counts)) for counts in bootstrap.resamples(40).astype(int)]
-    below, above = np.quantile([(middle - mean) / own for middle, own in drawn], [0.025, 0.975], method="nearest")
+    drawn = [
+        mean_and_error(np.repeat(values, counts)) for counts in bootstrap.resamples(40).astype(int)
+    ]
+    below, above = np.quantile(
+        [(middle - mean) / own for middle, own in drawn], [0.025, 0.975], method="nearest"
+    )
     student = t.ppf(0.975, 39)
     assert 1.1 * student < -below < 2 * student
     assert above < student
     low, high = mean_intervals(np.stack([values, -values], axis=1), np.arange(40))
-    assert [low[0], high[0]] == pytest.approx([mean - student * error, mean - below * error], rel=1e-9)
-    assert [low[1], high[1]] == pytest.approx([-high[0], -low[0]], rel=0.01)  # but for the quantiles' places
+    assert [low[0], high[0]] == pytest.approx(
+        [mean - student * error, mean - below * error], rel=1e-9
+    )
+    assert [low[1], high[1]] == pytest.approx(
+        [-high[0], -low[0]], rel=0.01
+    )  # but for the quantiles' places
 
 
 def test_the_ends_stay_within_the_values():
@@ -62,20 +76,27 @@ def test_the_ends_stay_within_the_values():
 
 
 def test_wilson_s_interval_by_hand():
-    """15 of 20: with Student's quantile z and 19 effective images, since the error is by the sample deviation. All of
-    64 are right, which is not certain."""
+    """15 of 20: with Student's quantile z and 19 effective images, since the error is by the sample
+    deviation. All of 64 are right, which is not certain."""
     low, high = mean_intervals(column(*[1.0] * 15, *[0.0] * 5), np.arange(20), is_proportion=True)
     z = t.ppf(0.975, 19) ** 2 / 19
     half = math.sqrt(z * (0.1875 + z / 4))
-    assert [low[0], high[0]] == pytest.approx([(0.75 + z / 2 + side * half) / (1 + z) for side in (-1, 1)], rel=1e-12)
+    assert [low[0], high[0]] == pytest.approx(
+        [(0.75 + z / 2 + side * half) / (1 + z) for side in (-1, 1)], rel=1e-12
+    )
     low, high = mean_intervals(column(*[1.0] * 64), np.arange(64), is_proportion=True)
-    assert [low[0], high[0]] == pytest.approx([1 / (1 + t.ppf(0.975, 63) ** 2 / 64), 1.0], rel=1e-12)
+    assert [low[0], high[0]] == pytest.approx(
+        [1 / (1 + t.ppf(0.975, 63) ** 2 / 64), 1.0], rel=1e-12
+    )
 
 
 def test_the_kind_of_interval_follows_from_the_declared_kind_alone():
-    """A count that is 0 or 1 on these images is no proportion, and one that is 0 on all of them has no width."""
+    """A count that is 0 or 1 on these images is no proportion, and one that is 0 on all of them has
+    no width."""
     few = column(*[1.0] * 15, *[0.0] * 5)
-    assert not np.allclose(mean_intervals(few, np.arange(20)), mean_intervals(few, np.arange(20), is_proportion=True))
+    assert not np.allclose(
+        mean_intervals(few, np.arange(20)), mean_intervals(few, np.arange(20), is_proportion=True)
+    )
     assert mean_intervals(column(*[0.0] * 30), np.arange(30))[:, 0].tolist() == [0, 0]
 
 
@@ -96,7 +117,8 @@ def test_a_difference_is_that_of_two_more_images_half_of_the_furthest_away():
 
 
 def test_a_difference_of_shares_has_agresti_and_min_s_middle():
-    """7 of 40 images got better and 2 worse: (7 + 1/2 - 2 - 1/2) / 42; where none differs there is no width."""
+    """7 of 40 images got better and 2 worse: (7 + 1/2 - 2 - 1/2) / 42; where none differs there is
+    no width."""
     differences = column(*[1.0] * 7, *[-1.0] * 2, *[0.0] * 31)
     middle, low, high = difference_intervals(differences, np.arange(40))[:, 0]
     assert middle == pytest.approx(5 / 42)
@@ -114,7 +136,9 @@ def test_medians_of_resamples_are_those_of_the_rows_drawn(most_rows):
     values[: len(images) // 4, 2] = NAN
     medians = bootstrap.resampled_medians(values, images)
     for row, drawn in zip(medians[:30], bootstrap.resamples(70)[:30].astype(int), strict=True):
-        assert row.tolist() == np.nanmedian(np.repeat(values, drawn[images], axis=0), axis=0).tolist()
+        assert (
+            row.tolist() == np.nanmedian(np.repeat(values, drawn[images], axis=0), axis=0).tolist()
+        )
 
 
 def test_a_sample_without_a_row_has_no_median():
@@ -130,7 +154,9 @@ BOTH = pytest.mark.parametrize("intervals", [mean_intervals, median_intervals])
 
 @BOTH
 def test_equal_values_have_no_width_and_equal_rows_of_an_image_add_no_certainty(intervals):
-    assert intervals(column(*[0.1] * 12), np.arange(12))[:, 0].tolist() == pytest.approx([0.1, 0.1], rel=1e-12)
+    assert intervals(column(*[0.1] * 12), np.arange(12))[:, 0].tolist() == pytest.approx(
+        [0.1, 0.1], rel=1e-12
+    )
     values, images = np.random.default_rng(2).normal(size=(30, 1)), np.arange(30)
     twice = intervals(np.concatenate([values, values]), np.concatenate([images, images]))
     np.testing.assert_allclose(twice, intervals(values, images), rtol=1e-9)
@@ -156,7 +182,9 @@ def test_the_order_of_an_image_s_rows_and_the_scale_change_nothing(intervals):
     values = generator.normal(size=(len(images), 2))
     order = np.argsort(images[::-1], kind="stable")
     expected = intervals(values, images)
-    np.testing.assert_allclose(intervals(values[::-1][order], images[::-1][order]), expected, rtol=1e-9)
+    np.testing.assert_allclose(
+        intervals(values[::-1][order], images[::-1][order]), expected, rtol=1e-9
+    )
     np.testing.assert_allclose(intervals(3 * values, images), 3 * expected, rtol=1e-9)
 
 
@@ -164,7 +192,9 @@ def test_few_values_beside_many():
     """Most resamples draw no row of a column with one value."""
     many = np.random.default_rng(4).normal(size=(30, 1))
     few = np.where(np.arange(30)[:, None] == 7, many, NAN)
-    both, alone = (median_intervals(columns, np.arange(30)) for columns in (np.hstack([few, many]), many))
+    both, alone = (
+        median_intervals(columns, np.arange(30)) for columns in (np.hstack([few, many]), many)
+    )
     assert np.isnan(both[:, 0]).all()
     assert both[:, 1:].tolist() == alone.tolist()
 
@@ -184,15 +214,19 @@ def test_all_methods_have_the_same_resamples():
     values = np.random.default_rng(5).normal(size=(40, 1))
     both = mean_intervals(np.concatenate([values, values, -values], axis=1), np.arange(40))
     assert both[:, 0].tolist() == both[:, 1].tolist()
-    # The bootstrap-t interval of the mirror image is the mirrored one but for the quantiles' places.
+    # The bootstrap-t interval of the mirror image is the mirrored one but for the quantiles'
+    # places.
     assert both[0, 2] == pytest.approx(-both[1, 0], rel=0.02)
 
 
 def slow_median_ends(values, images):
-    """Of one column: the median of each resample is the first value up to which at least half of its rows stand."""
+    """Of one column: the median of each resample is the first value up to which at least half of
+    its rows stand."""
     drawn = units(images)
     order = np.argsort(values, kind="stable")[: np.isfinite(values).sum()]  # NaN comes last
-    counted = 2 * np.cumsum(bootstrap.resamples(len(drawn.starts))[:, drawn.of_rows()[order]], axis=1)
+    counted = 2 * np.cumsum(
+        bootstrap.resamples(len(drawn.starts))[:, drawn.of_rows()[order]], axis=1
+    )
     total = counted[:, -1:] / 2
     first, beyond = (counted >= total).argmax(axis=1), (counted > total).argmax(axis=1)
     low = np.sort(first)[math.ceil(bootstrap.TAIL * len(first)) - 1]
@@ -201,8 +235,8 @@ def slow_median_ends(values, images):
 
 
 def test_the_ends_of_a_median_are_found_wherever_they_are():
-    """Of many rows they are looked for near the middle: where the rows of an image are alike they are far from it. Of
-    few rows, with missing values, all are looked at."""
+    """Of many rows they are looked for near the middle: where the rows of an image are alike they
+    are far from it. Of few rows, with missing values, all are looked at."""
     generator = np.random.default_rng(0)
     images = np.repeat(np.arange(25), 400)
     alike = images + generator.normal(0, 0.1, len(images))
@@ -219,8 +253,9 @@ def test_the_ends_of_a_median_are_found_wherever_they_are():
 
 @pytest.mark.parametrize("lead", ["mean", "median"])
 def test_over_networks_the_variances_of_images_and_networks_add_up(lead):
-    """Where networks differ by a constant, every resample of images moves all alike, and the variance over all
-    resamples of networks and images is known: that of the images, and (k - 1) / k of the networks' own."""
+    """Where networks differ by a constant, every resample of images moves all alike, and the
+    variance over all resamples of networks and images is known: that of the images, and (k - 1) / k
+    of the networks' own."""
     generator = np.random.default_rng(0)
     shift, images = np.array([0.0, 1.0, 2.0, 5.0]), np.arange(40)
     values = generator.normal(size=(40, 1)) + shift
@@ -228,19 +263,29 @@ def test_over_networks_the_variances_of_images_and_networks_add_up(lead):
     statistic = getattr(np, lead)
     assert found.of_each == pytest.approx(statistic(values, axis=0))
     assert found.mean == pytest.approx(statistic(values[:, 0]) + 2)
-    assert found.without_one == pytest.approx([statistic(values[:, 0]) + 1, statistic(values[:, 0]) + 8 / 3])
+    assert found.without_one == pytest.approx(
+        [statistic(values[:, 0]) + 1, statistic(values[:, 0]) + 8 / 3]
+    )
 
     drawn = bootstrap.resamples(40).astype(int)
     of_images = [statistic(np.repeat(values[:, 0], counts)) for counts in drawn]
     by_hand = np.array(
-        [middle + shift[list(four)].mean() for four in product(range(4), repeat=4) for middle in of_images]
+        [
+            middle + shift[list(four)].mean()
+            for four in product(range(4), repeat=4)
+            for middle in of_images
+        ]
     )
     by_images, by_networks = np.var(of_images) * 40 / 39, shift.var(ddof=1) / 4
     assert by_hand.var() == pytest.approx(by_images * 39 / 40 + by_networks * 3 / 4)
     freedom = (by_images + by_networks) ** 2 / (by_images**2 / 39 + by_networks**2 / 3)
     reach = t.ppf(0.975, freedom) * math.sqrt(by_images + by_networks)
-    assert found.of_all == pytest.approx(np.clip(found.mean + np.array([-reach, reach]), values.min(), values.max()))
-    assert found.of_these == pytest.approx(found.mean + t.ppf(0.975, 39) * math.sqrt(by_images) * np.array([-1, 1]))
+    assert found.of_all == pytest.approx(
+        np.clip(found.mean + np.array([-reach, reach]), values.min(), values.max())
+    )
+    assert found.of_these == pytest.approx(
+        found.mean + t.ppf(0.975, 39) * math.sqrt(by_images) * np.array([-1, 1])
+    )
 
 
 @pytest.mark.parametrize("lead", ["mean", "median"])
@@ -275,7 +320,10 @@ def test_over_networks_rows_without_a_value_count_for_none():
 
 @pytest.mark.parametrize("offset", [1e3, 1e8])
 def test_the_interval_of_a_mean_far_from_0_keeps_its_width(offset):
-    """It had none from 1e6 standard deviations on. 1e-6: such values are rounded to 1e-8 of their spread."""
+    """It had none from 1e6 standard deviations on. 1e-6: such values are rounded to 1e-8 of their
+    spread."""
     images = np.repeat(np.arange(30), [1, 2] * 15)
     values = np.random.default_rng(0).exponential(1, (len(images), 1))
-    assert mean_intervals(values + offset, images) - offset == pytest.approx(mean_intervals(values, images), rel=1e-6)
+    assert mean_intervals(values + offset, images) - offset == pytest.approx(
+        mean_intervals(values, images), rel=1e-6
+    )

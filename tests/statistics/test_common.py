@@ -1,4 +1,5 @@
-"""Methods with values for different images: closed forms, and what tables, last lines and the ranking make of them."""
+"""Methods with values for different images: closed forms, and what tables, last lines and the
+ranking make of them."""
 
 import itertools
 
@@ -35,11 +36,18 @@ def make_folder(make_run, edit_manifest):
         methods = {name: {} for name in records["method"].unique() if name != "-"}
         layers = dict.fromkeys(records["model"].unique(), ("last",))
         name = f"run {next(numbers)}"
-        folder = make_run(records, name, methods=methods, layers=layers, runtime=False, pictures=False)
+        folder = make_run(
+            records, name, methods=methods, layers=layers, runtime=False, pictures=False
+        )
         names = list(METRICS)
         settings = {"headline": names, "columns": names, "figures": {"perturbed": None, "pair": []}}
-        metrics = {name: {"tolerance": "mean:1%", "metric": name, **about} for name, about in METRICS.items()}
-        edit_manifest(folder, metrics=metrics, config={"target": "label", "report": settings}, **changes)
+        metrics = {
+            name: {"tolerance": "mean:1%", "metric": name, **about}
+            for name, about in METRICS.items()
+        }
+        edit_manifest(
+            folder, metrics=metrics, config={"target": "label", "report": settings}, **changes
+        )
         return RunFolder.read(folder)
 
     return make
@@ -47,7 +55,9 @@ def make_folder(make_run, edit_manifest):
 
 def bold_cells(table, group=0):
     """method -> its bold cells."""
-    return {row[0].text: [cell.text for cell in row if cell.bold] for row in table.groups[group].rows}
+    return {
+        row[0].text: [cell.text for cell in row if cell.bold] for row in table.groups[group].rows
+    }
 
 
 def texts(table, group=0):
@@ -60,8 +70,8 @@ def common(run, metric="hit"):
     return dict(zip(summary.index, summary.to_numpy().tolist(), strict=True))
 
 
-# Of 20 images `silent` is right on 8 and has no map on 12; `steady` is right on 15 of 20, on 5 of those 8; `poor` on
-# none.
+# Of 20 images `silent` is right on 8 and has no map on 12; `steady` is right on 15 of 20, on 5 of
+# those 8; `poor` on none.
 SILENT = {
     "silent": [1.0] * 8 + [NAN] * 12,
     "steady": [1.0] * 5 + [0.0] * 3 + [1.0] * 10 + [0.0] * 2,
@@ -76,7 +86,9 @@ def test_a_method_that_says_nothing_does_not_win(make_folder):
     table = overview_table(run)
     assert bold_cells(table) == {"silent": [], "steady": ["0.750 [0.533, 0.958]"], "poor": []}
     assert texts(table)["silent"][0] == "1.00†"  # eight images have no interval
-    assert any("In common: Hit n = 20 images, 20 rows, without silent." in note for note in table.notes)
+    assert any(
+        "In common: Hit n = 20 images, 20 rows, without silent." in note for note in table.notes
+    )
     (details,) = metric_tables(run)
     assert bold_cells(details) == {"silent": [], "steady": ["0.750"], "poor": []}
     assert [line.split() for line in report.headline(run)[3:6]] == [
@@ -89,7 +101,9 @@ FEW = {"a": [0.5] * 18 + [NAN] * 2, "b": [0.4] * 18 + [9.0] * 2, "c": [0.3] * 20
 
 
 def test_the_best_is_decided_on_the_images_that_all_compared_methods_have(make_folder):
-    run = make_folder(pd.concat([rows_of("hit", FEW), rows_of("error", {name: [1.0] * 20 for name in FEW})]))
+    run = make_folder(
+        pd.concat([rows_of("hit", FEW), rows_of("error", {name: [1.0] * 20 for name in FEW})])
+    )
     means = {"a": 0.5, "b": 0.4, "c": 0.3}
     for method, mean in means.items():
         compared, partial, images, n, value, _ = common(run)[method]
@@ -97,19 +111,31 @@ def test_the_best_is_decided_on_the_images_that_all_compared_methods_have(make_f
         assert value == pytest.approx(mean, rel=1e-15)
     assert common(run, "error")["a"][:4] == [True, False, 20, 20]
     table = overview_table(run)
-    assert bold_cells(table) == {"a": ["0.500 [0.500, 0.500]†"], "b": [], "c": []}  # all errors coincide
+    assert bold_cells(table) == {
+        "a": ["0.500 [0.500, 0.500]†"],
+        "b": [],
+        "c": [],
+    }  # all errors coincide
     assert texts(table)["b"][0].startswith("1.26 [")
     (details,) = metric_tables(run)
     assert details.header[-2] == "In common"
     assert bold_cells(details) == {"a": ["0.500"], "b": [], "c": []}
     assert [row[-2] for row in texts(details).values()] == ["0.500", "0.400", "0.300"]
-    assert [row[-2] for row in texts(details, 1).values()] == ["", "", ""]  # the same images for all
+    assert [row[-2] for row in texts(details, 1).values()] == [
+        "",
+        "",
+        "",
+    ]  # the same images for all
     assert report.headline(run)[2].split()[:2] == ["a", "*0.500†"]
     assert "†" in block([table], Terms())
     assert r"\dag{}" in to_latex(table)
     assert "†" in to_markdown(table)
     (order,) = [drawing for drawing in ranking.draw(run) if isinstance(drawing, Figure)]
-    assert [text.get_text() for text in order.draw().axes[0].texts][:3] == ["0.500", "0.400", "0.300"]
+    assert [text.get_text() for text in order.draw().axes[0].texts][:3] == [
+        "0.500",
+        "0.400",
+        "0.300",
+    ]
 
 
 def test_the_median_of_a_ratio_is_over_the_common_images(make_folder):
@@ -144,7 +170,9 @@ def test_common_images(make_folder, records, expected, best):
     assert {name: tuple(row[:4]) for name, row in common(run).items()} == expected
     table = overview_table(run)
     assert [name for name, cells in bold_cells(table).items() if cells] == best
-    assert ("In common: Hit" in "".join(table.notes)) == any(partial for _, partial, *_ in expected.values())
+    assert ("In common: Hit" in "".join(table.notes)) == any(
+        partial for _, partial, *_ in expected.values()
+    )
 
 
 APART = {"a": [1.0] * 10 + [NAN] * 10, "b": [NAN] * 10 + [0.5] * 10}
@@ -168,8 +196,14 @@ def test_a_report_without_an_image_in_common_is_written(make_folder):
 
 def test_each_setting_has_its_own_common_images(make_folder):
     other = {"a": [0.5] * 20, "b": [0.6] * 20}
-    parts = [rows_of("hit", FEW), rows_of("hit", other, model="other"), rows_of("hit", other, data="photos")]
-    run = make_folder(pd.concat(parts), models={"net": {"layer": "last"}, "other": {"layer": "last"}})
+    parts = [
+        rows_of("hit", FEW),
+        rows_of("hit", other, model="other"),
+        rows_of("hit", other, data="photos"),
+    ]
+    run = make_folder(
+        pd.concat(parts), models={"net": {"layer": "last"}, "other": {"layer": "last"}}
+    )
     summary = run.summary[run.summary["method"] == "a"].set_index(["model", "data"])
     counts = {("net", "scenes"): 18, ("net", "photos"): 20, ("other", "scenes"): 20}
     assert summary["common_n"].to_dict() == counts
@@ -194,7 +228,9 @@ def test_correct_and_wrong_images_have_common_images_of_their_own(make_folder):
 
 
 def test_random_weights_and_metrics_without_a_direction_rank_nothing(make_folder):
-    random = make_folder(rows_of("hit", FEW), models={"net": {"layer": "last", "random_weights": True}})
+    random = make_folder(
+        rows_of("hit", FEW), models={"net": {"layer": "last", "random_weights": True}}
+    )
     assert report.headline(random)[0].startswith("Random weights: net. ")
     assert not any("*" in line for line in report.headline(random))
     run = make_folder(rows_of("size", FEW))
@@ -212,19 +248,33 @@ def test_a_network_no_better_than_chance_ranks_nothing_and_that_is_the_title(mak
     assert header(right).facts["Accuracy"] == "net 20 of 20 (100 %)"
     wrong = make_folder(records.assign(predicted_class=1 - records["target_class"]), models=model)
     lines = report.headline(wrong)
-    said = "net names 0 of 20 (0 %) images as labelled, no more than chance (50 %), so its values rank no"
+    said = (
+        "net names 0 of 20 (0 %) images as labelled, no more than chance (50 %), so its values "
+        "rank no"
+    )
     assert lines[0].startswith(said)
-    assert any(line.startswith("net (") and line.endswith("accuracy 0 of 20 (0 %)") for line in lines)
+    assert any(
+        line.startswith("net (") and line.endswith("accuracy 0 of 20 (0 %)") for line in lines
+    )
     assert not any("*" in line for line in lines)
     assert header(wrong).title.startswith(said)
     assert "Check weights" in header(wrong).notices[0]
     for table in (overview_table(wrong), *metric_tables(wrong), *correctness_tables(wrong)):
         assert not any(any(cells) for cells in bold_cells(table).values())
-    layers = pd.concat([records, records.assign(layer="first")]).assign(predicted_class=1 - records["target_class"])
-    assert report.headline(make_folder(layers, models=model))[0].startswith(said)  # once, of the network
-    half = records.assign(predicted_class=(records["target_class"] + records["image_id"].astype(int) % 5 // 2) % 2)
+    layers = pd.concat([records, records.assign(layer="first")]).assign(
+        predicted_class=1 - records["target_class"]
+    )
+    assert report.headline(make_folder(layers, models=model))[0].startswith(
+        said
+    )  # once, of the network
+    half = records.assign(
+        predicted_class=(records["target_class"] + records["image_id"].astype(int) % 5 // 2) % 2
+    )
     known = make_folder(half, models={"net": {**model["net"], "published_accuracy": 0.99}})
-    said = "net names 12 of 20 (60 %) images as labelled, fewer than the 99 % of ImageNet that are published for"
+    said = (
+        "net names 12 of 20 (60 %) images as labelled, fewer than the 99 % of ImageNet that are "
+        "published for"
+    )
     assert report.headline(known)[0].startswith(said)
     assert header(known).notices[0].startswith(said)
     unknown = make_folder(records.assign(predicted_class=-1), models=model)
@@ -234,17 +284,32 @@ def test_a_network_no_better_than_chance_ranks_nothing_and_that_is_the_title(mak
 
 def with_whole_set(run, replicates, **columns):
     """The run with values of the whole data set of methods a and b, and as they are resampled."""
-    names = {"model": "net", "layer": "last", "data": "scenes", "method": ["a", "b"], "metric": "hit", "status": "ok"}
-    stored = pd.DataFrame({**names, "replicates": replicates, "common_replicates": replicates, **columns})
+    names = {
+        "model": "net",
+        "layer": "last",
+        "data": "scenes",
+        "method": ["a", "b"],
+        "metric": "hit",
+        "status": "ok",
+    }
+    stored = pd.DataFrame(
+        {**names, "replicates": replicates, "common_replicates": replicates, **columns}
+    )
     return RunFolder(run.path, run.manifest, run.records, run.class_records, run.runtime, stored)
 
 
 def test_values_of_the_whole_data_set_lead_and_alone_are_bold(make_folder):
-    stars = rows_of("hit", {"a": [0.4], "b": [0.6]}).assign(image_id="*", target_class=-1, predicted_class=-1)
+    stars = rows_of("hit", {"a": [0.4], "b": [0.6]}).assign(
+        image_id="*", target_class=-1, predicted_class=-1
+    )
     run = make_folder(pd.concat([rows_of("hit", {"a": [0.9] * 20, "b": [0.8] * 20}), stars]))
     columns = {"value": [0.4, 0.6], "common_value": [0.4, 0.6]}
     columns |= dict.fromkeys(("images", "rows", "common_images", "common_rows"), 20)
-    replicates = ([[0.39, 0.4, 0.41], [0.61, 0.6, 0.62]], [[0.2, 0.4, 0.8], [0.7, 0.6, 0.3]], [[], []])
+    replicates = (
+        [[0.39, 0.4, 0.41], [0.61, 0.6, 0.62]],
+        [[0.2, 0.4, 0.8], [0.7, 0.6, 0.3]],
+        [[], []],
+    )
     # without: as records of several runs that were combined
     sure, unsure, without = (with_whole_set(run, points, **columns) for points in replicates)
     (details,) = metric_tables(sure)
@@ -260,7 +325,9 @@ def test_values_of_the_whole_data_set_lead_and_alone_are_bold(make_folder):
 
 def test_a_value_of_the_whole_data_set_has_the_counts_that_it_was_computed_from(make_folder):
     """Without values of images under its name it stood on one image, "*"."""
-    stars = rows_of("hit", {"a": [0.7], "b": [0.6]}).assign(image_id="*", target_class=-1, predicted_class=-1)
+    stars = rows_of("hit", {"a": [0.7], "b": [0.6]}).assign(
+        image_id="*", target_class=-1, predicted_class=-1
+    )
     run = make_folder(stars)
     columns = {"value": [0.7, 0.6], "images": [18, 20], "rows": [30, 33]}
     columns |= {"common_value": [0.7, 0.75], "common_images": [18, 18], "common_rows": [30, 30]}
@@ -271,11 +338,16 @@ def test_a_value_of_the_whole_data_set_has_the_counts_that_it_was_computed_from(
     assert cells["a"][3].startswith("0.700 [")
     assert cells["a"][3].endswith("]†")
     assert bold_cells(details) == {"a": [], "b": ["0.750"]}  # on the common rows
-    assert [line.split() for line in report.headline(run)[2:4]] == [["a", "0.700†"], ["b", "*0.600"]]
+    assert [line.split() for line in report.headline(run)[2:4]] == [
+        ["a", "0.700†"],
+        ["b", "*0.600"],
+    ]
 
 
 def test_no_record_is_no_summary(usual):
     none = usual.records.where(np.zeros(len(usual.records.keys), dtype=bool))
-    empty = RunFolder(usual.path, usual.manifest, none, usual.class_records, usual.runtime, usual.whole_set)
+    empty = RunFolder(
+        usual.path, usual.manifest, none, usual.class_records, usual.runtime, usual.whole_set
+    )
     assert empty.summary.empty
     assert set(COLUMNS) <= set(empty.summary.columns)

@@ -19,10 +19,13 @@ NAN = float("nan")
 
 
 def values(count=40):
-    """Columns: a, b = a but for rounding, c clearly above them, d like c but for noise, e far above all."""
+    """Columns: a, b = a but for rounding, c clearly above them, d like c but for noise, e far above
+    all."""
     generator = np.random.default_rng(0)
     a, noise = generator.normal(5, 1, count), generator.normal(0, 0.5, (3, count))
-    return np.stack([a, a * (1 + 1e-7), a + 1 + noise[0], a + 1 + noise[1], a + 9 + noise[2]], axis=1)
+    return np.stack(
+        [a, a * (1 + 1e-7), a + 1 + noise[0], a + 1 + noise[1], a + 9 + noise[2]], axis=1
+    )
 
 
 def metric(better="lower", kind="unbounded"):
@@ -37,7 +40,10 @@ def compared(better="lower", table=None, **options):
 
 def places(comparison):
     """method -> its lowest and highest place, and whether it is best."""
-    return {str(name): (row.place_low, row.place_high, row.is_best) for name, row in comparison.places.iterrows()}
+    return {
+        str(name): (row.place_low, row.place_high, row.is_best)
+        for name, row in comparison.places.iterrows()
+    }
 
 
 def test_methods_that_coincide_are_one():
@@ -54,11 +60,14 @@ def test_methods_that_coincide_are_one():
 
 @pytest.mark.parametrize("kind", ["unbounded", "ratio"])
 def test_a_difference_is_that_of_the_two_values_and_counts_an_image_by_its_rows(kind):
-    """Of images with three objects the methods differ more: a mean over images first would say 2, not 2.5."""
+    """Of images with three objects the methods differ more: a mean over images first would say 2,
+    not 2.5."""
     images = np.repeat(np.arange(40), np.where(np.arange(40) % 2, 1, 3))
     own = np.random.default_rng(3).normal(0, 0.2, (2, len(images)))
     first = own[0] + np.where(np.bincount(images)[images] == 3, 3.0, 1.0)
-    comparison = compare_methods(np.stack([first, own[1]], axis=1), images, "xy", metric("higher", kind))
+    comparison = compare_methods(
+        np.stack([first, own[1]], axis=1), images, "xy", metric("higher", kind)
+    )
     x, y, pair = comparison.place("x").value, comparison.place("y").value, comparison.pair("x", "y")
     assert pair["difference"] == pytest.approx(x - y, rel=1e-12)
     assert pair["low"] < pair["difference"] < pair["high"]
@@ -75,9 +84,10 @@ KINDS = ("unbounded", "ratio", "proportion", "bounded")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(12))
 def test_value_interval_test_place_and_bold_agree(seed, kind):
-    """Of made-up runs with every spread, shape, share of ties and number of rows: who is bold isn't significantly worse
-    than anybody and has no worse value than who isn't bold, the best value is bold wherever anything is, and who is
-    significantly better has the better value, the interval beyond 0 and the better place."""
+    """Of made-up runs with every spread, shape, share of ties and number of rows: who is bold isn't
+    significantly worse than anybody and has no worse value than who isn't bold, the best value is
+    bold wherever anything is, and who is significantly better has the better value, the interval
+    beyond 0 and the better place."""
     generator = np.random.default_rng(seed)
     images = np.repeat(np.arange(60), generator.integers(1, 1 + generator.integers(1, 20), 60))
     shared, spread = generator.normal(size=(len(images), 1)), generator.uniform(0.05, 2, 6)
@@ -104,17 +114,24 @@ def test_value_interval_test_place_and_bold_agree(seed, kind):
             assert winner.place_low <= loser.place_high
             assert winner.place_high < len(firsts)
             beaten.add(pair["second"] if is_ahead else pair["first"])
-    assert [comparison.place(name).place_low > 1 for name in firsts] == [name in beaten for name in firsts]
+    assert [comparison.place(name).place_low > 1 for name in firsts] == [
+        name in beaten for name in firsts
+    ]
     bold = [comparison.place(group[0]).is_best for group in comparison.ranked]
     assert bold == sorted(bold, reverse=True)
     assert bold[0] == bool(beaten)
-    assert not beaten & {group[0] for group, is_best in zip(comparison.ranked, bold, strict=True) if is_best}
+    assert not beaten & {
+        group[0] for group, is_best in zip(comparison.ranked, bold, strict=True) if is_best
+    }
 
 
 def test_who_is_beaten_by_another_than_the_best_is_not_bold():
-    """The best mean varies too much to beat anybody; the second best, sure of itself, beats the third."""
+    """The best mean varies too much to beat anybody; the second best, sure of itself, beats the
+    third."""
     generator = np.random.default_rng(0)
-    table = np.array([0.6, 0.51, 0.484]) + np.array([6, 0.03, 0.03]) * generator.normal(size=(64, 3))
+    table = np.array([0.6, 0.51, 0.484]) + np.array([6, 0.03, 0.03]) * generator.normal(
+        size=(64, 3)
+    )
     table[:, 0] += 0.6 - table[:, 0].mean()
     comparison = compared("higher", table)
     assert comparison.ranked == (("a",), ("b",), ("c",))
@@ -123,11 +140,13 @@ def test_who_is_beaten_by_another_than_the_best_is_not_bold():
 
 
 def test_small_outputs_are_told_apart_by_their_own_spread():
-    """The last layer times 1e-4: what is 5.4e-10 and 1.1e-9 of a squared score isn't float32's rounding."""
+    """The last layer times 1e-4: what is 5.4e-10 and 1.1e-9 of a squared score isn't float32's
+    rounding."""
     table = np.abs(np.random.default_rng(0).normal(1, 0.2, (60, 3))) * [5.4e-10, 5.4e-10, 1.1e-9]
     table[:, 1] = table[:, 0] * (1 + 1e-7)
     small, large = (
-        compare_methods(table * scale, np.arange(60), "abc", metric("lower", "squared")) for scale in (1.0, 1e8)
+        compare_methods(table * scale, np.arange(60), "abc", metric("lower", "squared"))
+        for scale in (1.0, 1e8)
     )
     assert small.groups == large.groups == (("a", "b"), ("c",))
     assert small.pairs["p"].tolist() == pytest.approx(large.pairs["p"].tolist())
@@ -171,25 +190,35 @@ def test_nobody_is_best_where_a_control_is_unbeaten(controls, unbeaten, best):
 @pytest.mark.parametrize("controls", ["", "a", "e"])
 def test_nobody_is_best_where_what_explains_nothing_reaches_the_best_value(controls):
     value = replace(metric(), reached_by="equal shares")
-    comparison = compare_methods(values(), np.arange(len(values())), "abcde", value, controls=controls)
+    comparison = compare_methods(
+        values(), np.arange(len(values())), "abcde", value, controls=controls
+    )
     assert not any(is_best for _, _, is_best in places(comparison).values())
     assert comparison.differ("a", "e")  # pairs are tested as before
 
 
 def test_a_control_that_varies_too_much_to_be_beaten_is_unbeaten():
     generator = np.random.default_rng(0)
-    table = np.array([0.6, 0.51, 0.484]) + np.array([0.03, 6, 0.03]) * generator.normal(size=(64, 3))
+    table = np.array([0.6, 0.51, 0.484]) + np.array([0.03, 6, 0.03]) * generator.normal(
+        size=(64, 3)
+    )
     assert compared("higher", table).place("a").is_best
     assert compared("higher", table, controls="b").unbeaten == ("b",)
     noise = np.random.default_rng(1).normal(size=(20, 3))
-    assert compared(table=noise, controls="a").unbeaten == ()  # no methods differ: nobody is best anyway
+    assert (
+        compared(table=noise, controls="a").unbeaten == ()
+    )  # no methods differ: nobody is best anyway
 
 
 def test_a_pair_is_seen_from_either_side():
     comparison = compared()
     pair, other = comparison.pair("a", "c"), comparison.pair("c", "a")
     assert (pair["better"], pair["worse"]) == (other["worse"], other["better"])
-    assert (pair["difference"], pair["low"], pair["high"]) == (-other["difference"], -other["high"], -other["low"])
+    assert (pair["difference"], pair["low"], pair["high"]) == (
+        -other["difference"],
+        -other["high"],
+        -other["low"],
+    )
     assert comparison.differ("a", "c")
     assert not comparison.differ("c", "d")
 
@@ -248,8 +277,12 @@ def test_whole_sets_are_compared_by_their_resamples():
     assert comparison.place("c").is_best
     assert compare_whole_sets(stored(points), metric("higher"), controls="c").unbeaten == ("c",)
     place = comparison.place("c")
-    assert [place.value_high - place.value, place.value - place.value_low] == pytest.approx([1.96 * 0.1] * 2, rel=0.2)
-    assert compare_whole_sets(stored({"a": [0.5], "b": [0.6]}, images=1), metric("higher")).images == 1
+    assert [place.value_high - place.value, place.value - place.value_low] == pytest.approx(
+        [1.96 * 0.1] * 2, rel=0.2
+    )
+    assert (
+        compare_whole_sets(stored({"a": [0.5], "b": [0.6]}, images=1), metric("higher")).images == 1
+    )
     without = compare_whole_sets(stored({"a": [], "b": [0.7, 0.8, 0.9]}), metric("higher"))
     assert math.isnan(without.pair("a", "b")["p"])
     assert not without.places["is_best"].any()
@@ -265,7 +298,9 @@ def test_a_run_compares_once(usual):
 
 
 def test_threads_compare_as_one_does(make_run, make_records, monkeypatch):
-    folder = make_run(make_records(20, methods={"grad_cam": {}, "xgrad_cam": {}, "random": {}}), pictures=False)
+    folder = make_run(
+        make_records(20, methods={"grad_cam": {}, "xgrad_cam": {}, "random": {}}), pictures=False
+    )
     alone, threads = RunFolder.read(folder), RunFolder.read(folder)
     monkeypatch.setattr(run_folder, "MANY", 0)
     threads.compare_all()

@@ -28,14 +28,19 @@ def metric(better="lower", kind="unbounded"):
 
 def compared_with(control, other, better="lower"):
     """The row of the control against the other, of values image by image."""
-    table = paired_tests.compare(rows_of("e", {"control": control, "other": other}), "control", {"e": better})
+    table = paired_tests.compare(
+        rows_of("e", {"control": control, "other": other}), "control", {"e": better}
+    )
     assert len(table) == 1
     return table.iloc[0]
 
 
 def test_the_sign_test_is_exact():
     ahead, behind = np.array([0, 1, 7, 3, 20]), np.array([0, 0, 1, 3, 5])
-    expected = [binomtest(int(a), int(a + b)).pvalue if a + b else 1.0 for a, b in zip(ahead, behind, strict=True)]
+    expected = [
+        binomtest(int(a), int(a + b)).pvalue if a + b else 1.0
+        for a, b in zip(ahead, behind, strict=True)
+    ]
     assert paired_tests.sign_test(ahead, behind).tolist() == pytest.approx(expected, rel=1e-12)
 
 
@@ -45,7 +50,9 @@ def test_an_image_s_rows_are_averaged_and_rounding_is_equal():
     difference = paired_tests.by_image(first, second, np.array([0, 0, 1, 2, 3]))
     assert difference[:3, 0].tolist() == [1.0, 2.0, 0.0]
     assert math.isnan(difference[3, 0])
-    assert paired_tests.are_equal(np.array([1e-7, 1.0, 1.0]), np.array([5e-7, 1.00001, 1.001])).tolist() == [
+    assert paired_tests.are_equal(
+        np.array([1e-7, 1.0, 1.0]), np.array([5e-7, 1.00001, 1.001])
+    ).tolist() == [
         True,
         True,
         False,
@@ -56,7 +63,9 @@ def row_of(difference, images=None, kind="unbounded"):
     """One pair with this difference in each row, of methods around 5."""
     images = np.arange(len(difference)) if images is None else images
     values = np.stack([5 + difference, np.full(len(difference), 5.0)], axis=1)
-    return paired_tests.tests(values, images, np.array([0]), np.array([1]), metric("higher", kind)).iloc[0]
+    return paired_tests.tests(
+        values, images, np.array([0]), np.array([1]), metric("higher", kind)
+    ).iloc[0]
 
 
 def test_of_normal_differences_p_is_nearly_student_s():
@@ -71,7 +80,8 @@ def test_of_normal_differences_p_is_nearly_student_s():
 
 
 def test_a_skewed_difference_is_judged_by_the_side_of_0():
-    """The few that are large lie on the other side, and may come again: p is larger than Student's."""
+    """The few that are large lie on the other side, and may come again: p is larger than
+    Student's."""
     difference = 0.9 - np.random.default_rng(1).exponential(1, 60) ** 2 / 2
     difference += 0.35 - difference.mean()
     row, student = row_of(difference), ttest_1samp(difference, 0)
@@ -81,21 +91,32 @@ def test_a_skewed_difference_is_judged_by_the_side_of_0():
 
 def test_p_of_an_interval_by_hand():
     quantile = t.ppf(0.975, 19)
-    low, high = np.array([0.0, 1 - 2 * quantile, -quantile]), np.array([2.0, 1 + 2 * quantile, quantile])
+    low, high = (
+        np.array([0.0, 1 - 2 * quantile, -quantile]),
+        np.array([2.0, 1 + 2 * quantile, quantile]),
+    )
     p = paired_tests.p_of_interval(np.array([1.0, 1.0, 0.0]), low, high, 20, np.full(3, 20))
     assert p.tolist() == pytest.approx([0.05, 2 * t.sf(0.5, 19), 1])
-    wide = paired_tests.p_of_interval(np.array([3.0]), np.array([0.0]), np.array([4.0]), 20, np.array([20]))
+    wide = paired_tests.p_of_interval(
+        np.array([3.0]), np.array([0.0]), np.array([4.0]), 20, np.array([20])
+    )
     assert wide[0] == pytest.approx(0.05)  # the side of 0 decides, however narrow the other is
-    near = paired_tests.p_of_interval(np.full(3, 0.1), np.array([-1.0, -3, -30]), np.full(3, 0.4), 20, np.full(3, 20))
+    near = paired_tests.p_of_interval(
+        np.full(3, 0.1), np.array([-1.0, -3, -30]), np.full(3, 0.4), 20, np.full(3, 20)
+    )
     assert ((near > 0.5) & (near <= 1)).all()  # of a difference near 0, however skewed
-    exact = paired_tests.p_of_interval(np.array([1.0, 1.0]), np.ones(2), np.ones(2), 20, np.array([3, 12]))
+    exact = paired_tests.p_of_interval(
+        np.array([1.0, 1.0]), np.ones(2), np.ones(2), 20, np.array([3, 12])
+    )
     assert exact.tolist() == [2**-2, 2**-11]
 
 
 def p_of(difference, below, above, images, differing=1000):
     """Of one difference, whose interval reaches so far to either side."""
     ends = np.array([difference - below]), np.array([difference + above])
-    return float(paired_tests.p_of_interval(np.array([difference]), *ends, images, np.array([differing]))[0])
+    return float(
+        paired_tests.p_of_interval(np.array([difference]), *ends, images, np.array([differing]))[0]
+    )
 
 
 eighths = st.integers(0, 400).map(lambda count: count / 8)  # sums and differences of them are exact
@@ -106,8 +127,8 @@ image_counts = st.integers(10, 2000)
 @given(st.floats(0.01, 6), st.floats(0.01, 100), st.integers(-4, 4), image_counts)
 @settings(max_examples=300)
 def test_sides_apart_by_rounding_have_student_s_p(ratio, width, ulps, images):
-    """It was up to 1 where the form of p lost all digits. 1e-9: the error of a side is a few ulp of the difference, and
-    p moves at most 200 times as much."""
+    """It was up to 1 where the form of p lost all digits. 1e-9: the error of a side is a few ulp of
+    the difference, and p moves at most 200 times as much."""
     difference = ratio * width
     p = p_of(difference, width, width + ulps * np.spacing(width), images)
     degrees = min(images, 1000) - 1
@@ -136,12 +157,16 @@ def test_p_is_below_0_05_where_the_interval_leaves_0_out(difference, below, abov
     """An end at 0 doesn't."""
     assert (p_of(difference, below, above, images) < 0.05) == (difference > below)
     assert (p_of(-difference, below, above, images) < 0.05) == (difference > above)
-    assert p_of(difference, below, above, images, differing=5) > 0.05  # the exception, whatever the interval
+    assert (
+        p_of(difference, below, above, images, differing=5) > 0.05
+    )  # the exception, whatever the interval
 
 
 @given(st.floats(0.1, 4), st.floats(0.1, 4), image_counts)
 def test_p_has_no_jump_where_the_other_side_vanishes(difference, side, images):
-    assert p_of(difference, side, 0.0, images) == pytest.approx(p_of(difference, side, 1e-14, images), rel=1e-6)
+    assert p_of(difference, side, 0.0, images) == pytest.approx(
+        p_of(difference, side, 1e-14, images), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("kind", ["unbounded", "proportion", "ratio"])
@@ -154,12 +179,14 @@ def test_few_images_that_differ_show_nothing_however_far_they_are(kind):
         assert (row["better"], row["same"], row["worse"]) == (count, 40 - count, 0)
     none = row_of(np.zeros(40), kind=kind)
     assert (none["p"], none["by_images"]) == (1, 1)
-    assert np.isnan(row_of(np.ones(9), kind=kind)[["low", "high", "p"]].astype(float)).all()  # too few images
+    assert np.isnan(
+        row_of(np.ones(9), kind=kind)[["low", "high", "p"]].astype(float)
+    ).all()  # too few images
 
 
 def test_what_an_image_with_many_rows_decides_isn_t_shown():
-    """19 images with one row each say yes, one with 300 rows says no: so does the mean over rows, which one image
-    decides."""
+    """19 images with one row each say yes, one with 300 rows says no: so does the mean over rows,
+    which one image decides."""
     images = np.append(np.arange(19), np.full(300, 19))
     difference = np.where(images == 19, -1.0, 1.0) + np.random.default_rng(0).normal(0, 0.1, 319)
     row = row_of(difference, images)
@@ -169,7 +196,10 @@ def test_what_an_image_with_many_rows_decides_isn_t_shown():
 
 
 def test_without_an_error_nothing_is_told_of_what_would_be_shown():
-    assert np.isnan(paired_tests.smallest_shown(np.array([0.0, 1.0]), 3, 20)).tolist() == [True, False]
+    assert np.isnan(paired_tests.smallest_shown(np.array([0.0, 1.0]), 3, 20)).tolist() == [
+        True,
+        False,
+    ]
 
 
 def test_what_is_shown_follows_from_the_interval():
@@ -182,20 +212,29 @@ def test_what_is_shown_follows_from_the_interval():
 
 
 def test_so_many_images_show_a_difference_as_its_error_falls_with_their_root():
-    """A difference that is half of what 50 images show takes 200; one without an error, or a large one, takes 10, below
-    which there is no test; two equal methods are never separated."""
-    difference, shown = np.array([1.0, -2.0, 0.5, 1.0, 0.0, 100.0]), np.array([2.0, 2.0, 2.0, np.nan, 2.0, 2.0])
+    """A difference that is half of what 50 images show takes 200; one without an error, or a large
+    one, takes 10, below which there is no test; two equal methods are never separated."""
+    difference, shown = (
+        np.array([1.0, -2.0, 0.5, 1.0, 0.0, 100.0]),
+        np.array([2.0, 2.0, 2.0, np.nan, 2.0, 2.0]),
+    )
     needed = paired_tests.images_to_separate(difference, shown, 50)
     assert needed.tolist() == [200, 50, 800, 10, np.inf, 10]
 
 
 def test_of_normal_differences_so_many_images_are_significant_in_80_percent():
-    """400 trials, each as large as the first of 200 images says; a share of 80 % is known to 4 points either way."""
-    generator, value = np.random.default_rng(0), Value("metric", "Metric", better="higher", kind="unbounded")
+    """400 trials, each as large as the first of 200 images says; a share of 80 % is known to 4
+    points either way."""
+    generator, value = (
+        np.random.default_rng(0),
+        Value("metric", "Metric", better="higher", kind="unbounded"),
+    )
 
     def tested(images):
         values = np.column_stack([generator.normal(0.25, 1, images), np.zeros(images)])
-        return paired_tests.tests(values, np.arange(images), np.array([0]), np.array([1]), value).iloc[0]
+        return paired_tests.tests(
+            values, np.arange(images), np.array([0]), np.array([1]), value
+        ).iloc[0]
 
     shown = paired_tests.smallest_shown(np.array([1 / 200**0.5]), 1, 200)
     (needed,) = paired_tests.images_to_separate(np.array([0.25]), shown, 200)
@@ -211,7 +250,12 @@ def test_a_normal_difference():
 def test_the_direction_is_the_metric_s_and_rounding_is_no_difference():
     other = np.random.default_rng(0).normal(5, 1, 12)
     lower, higher = (compared_with(other + 1, other, better) for better in ("lower", "higher"))
-    assert (lower["worse"], lower["is_better"], higher["better"], higher["is_better"]) == (12, False, 12, True)
+    assert (lower["worse"], lower["is_better"], higher["better"], higher["is_better"]) == (
+        12,
+        False,
+        12,
+        True,
+    )
     assert lower["p"] == higher["p"] == pytest.approx(2.0**-11, rel=1)
     same = compared_with(other * (1 + 1e-7), other)
     assert same[["n", "better", "same", "worse", "p", "adjusted"]].tolist() == [12, 0, 12, 0, 1, 1]
@@ -222,16 +266,23 @@ def test_only_rows_with_both_values_count():
     assert both[["n", "better"]].tolist() == [10, 10]
     none = compared_with([1.0, NAN], [NAN, 2.0])
     assert none[["n", "p", "adjusted"]].tolist() == pytest.approx([0, NAN, NAN], nan_ok=True)
-    rows = rows_of("e", {"control": [4.0, 1.0, 3.0], "other": [1.0, 2.0, 1.0]}).assign(image_id=["a", "a", "b"] * 2)
-    result = paired_tests.compare(rows.assign(target_class=[0, 1, 0] * 2), "control", {"e": "higher"})
+    rows = rows_of("e", {"control": [4.0, 1.0, 3.0], "other": [1.0, 2.0, 1.0]}).assign(
+        image_id=["a", "a", "b"] * 2
+    )
+    result = paired_tests.compare(
+        rows.assign(target_class=[0, 1, 0] * 2), "control", {"e": "higher"}
+    )
     assert result[["n", "better"]].to_numpy().tolist() == [[2, 2]]
     assert result["difference"][0] == pytest.approx(8 / 3 - 4 / 3)
-    assert paired_tests.compare(rows_of("e", {"control": [NAN], "other": [2.0]}), "control", {"e": "lower"}).empty
+    assert paired_tests.compare(
+        rows_of("e", {"control": [NAN], "other": [2.0]}), "control", {"e": "lower"}
+    ).empty
     assert paired_tests.compare(rows, "control", {}).empty
 
 
 def test_holm_by_hand():
-    """Sorted 0.01, 0.03, 0.04 times 3, 2, 1, and never below the one before; a missing test isn't counted."""
+    """Sorted 0.01, 0.03, 0.04 times 3, 2, 1, and never below the one before; a missing test isn't
+    counted."""
     assert paired_tests.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert paired_tests.holm([0.5, 0.9]) == [1, 1]
     assert paired_tests.holm([NAN, 0.02, NAN]) == pytest.approx([NAN, 0.02, NAN], nan_ok=True)
@@ -255,7 +306,9 @@ def told(folder, edit_manifest, **settings):
 
 @pytest.fixture
 def compared(make_run, make_records, edit_manifest):
-    methods = {name: {} for name in ("grad_cam", "xgrad_cam", "hires_cam", "ablation_cam_axiomatic")}
+    methods = {
+        name: {} for name in ("grad_cam", "xgrad_cam", "hires_cam", "ablation_cam_axiomatic")
+    }
     folder = make_run(make_records(30, methods=methods), methods=methods, pictures=False)
     return told(folder, edit_manifest, compare="grad_cam")
 
@@ -263,7 +316,9 @@ def compared(make_run, make_records, edit_manifest):
 def test_a_table_for_each_setting(compared, tmp_path):
     tables = list(paired_tables(compared))
     models = ("scenes_fc", "scenes_residual")
-    assert [table.title for table in tables] == [f"grad_cam against the others, {model}" for model in models]
+    assert [table.title for table in tables] == [
+        f"grad_cam against the others, {model}" for model in models
+    ]
     assert [group.title for group in tables[0].groups] == [
         "Sensitivity error [ratio], lower is better",
         "Conservation error [ratio], lower is better",
@@ -271,7 +326,9 @@ def test_a_table_for_each_setting(compared, tmp_path):
         "Box IoU, higher is better",
     ]
     worst = {row[0].text: row for row in tables[0].groups[0].rows}["ablation_cam_axiomatic"]
-    assert worst[2].text == worst[1].text  # grad_cam's errors are lower on every image, by construction
+    assert (
+        worst[2].text == worst[1].text
+    )  # grad_cam's errors are lower on every image, by construction
     assert (worst[-1].text, worst[-1].bold) == ("<1e-6", True)
     assert not {"grad_cam", "-"} & {row[0].text for group in tables[0].groups for row in group.rows}
     write_tables(compared, tmp_path)
@@ -280,9 +337,15 @@ def test_a_table_for_each_setting(compared, tmp_path):
 
 def test_the_closing_lines_say_who_is_better(compared, edit_manifest):
     headline = ["sensitivity_error", "box_iou", "zeta"]
-    *_, first, last = metric_lines(told(compared.path, edit_manifest, compare="xgrad_cam", headline=headline))
-    assert first.startswith("xgrad_cam, Sensitivity error (paired, p < 0.05 after Holm): scenes_fc: ")
-    assert first.endswith("scenes_residual: better than ablation_cam_axiomatic, worse than grad_cam")  # hires_cam ties
+    *_, first, last = metric_lines(
+        told(compared.path, edit_manifest, compare="xgrad_cam", headline=headline)
+    )
+    assert first.startswith(
+        "xgrad_cam, Sensitivity error (paired, p < 0.05 after Holm): scenes_fc: "
+    )
+    assert first.endswith(
+        "scenes_residual: better than ablation_cam_axiomatic, worse than grad_cam"
+    )  # hires_cam ties
     assert last.startswith("xgrad_cam, Box IoU (paired, p < 0.05 after Holm): scenes_fc: ")
     with pytest.raises(BenchError, match="did you mean 'grad_cam'"):
         list(paired_tables(told(compared.path, edit_manifest, compare="gradcam")))
@@ -290,7 +353,10 @@ def test_the_closing_lines_say_who_is_better(compared, edit_manifest):
 
 def test_nothing_sure_is_said_so(make_run, make_records, edit_manifest):
     folder = make_run(make_records(2), pictures=False)
-    for control, verdict in (("grad_cam", "no significant difference"), ("random", "no value to compare")):
+    for control, verdict in (
+        ("grad_cam", "no significant difference"),
+        ("random", "no value to compare"),
+    ):
         run = told(folder, edit_manifest, compare=control, headline=["sensitivity_error"])
         assert [*metric_lines(run)][-1].endswith(f"scenes_residual: {verdict}")
 

@@ -1,4 +1,5 @@
-"""p of all published pairs against the formula of docs/statistics.md as one would write it, in 60 digits."""
+"""p of all published pairs against the formula of docs/statistics.md as one would write it, in 60
+digits."""
 
 from decimal import Decimal, localcontext
 
@@ -32,8 +33,15 @@ def p_in_digits(difference, low, high, images, differing):
     degrees = min(images, MOST_UNITS) - 1
     with localcontext(prec=60):
         student = Decimal(stdtrit(degrees, 0.975))
-        rows = zip(*(map(Decimal, column.tolist()) for column in (difference, low, high)), strict=True)
-        q = np.array([float(quantile_of(*row, student)) if row[0] and row[1].is_finite() else 0 for row in rows])
+        rows = zip(
+            *(map(Decimal, column.tolist()) for column in (difference, low, high)), strict=True
+        )
+        q = np.array(
+            [
+                float(quantile_of(*row, student)) if row[0] and row[1].is_finite() else 0
+                for row in rows
+            ]
+        )
     p = betainc(degrees / 2, 0.5, degrees / (degrees + q**2))  # of both tails
     return np.where(np.isnan(low), np.nan, np.maximum(p, np.minimum(2.0 ** (1 - differing), 1)))
 
@@ -41,8 +49,8 @@ def p_in_digits(difference, low, high, images, differing):
 @pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
 def test_no_published_significance_is_rounding(part, monkeypatch):
-    """Neither p nor Holm's. 1e-6: the tables show two digits. p is below 0.05 where the interval leaves 0 out,
-    unless few images differ or an end is at 0 but for rounding."""
+    """Neither p nor Holm's. 1e-6: the tables show two digits. p is below 0.05 where the interval
+    leaves 0 out, unless few images differ or an end is at 0 but for rounding."""
     made = []
 
     def both(*arguments):
@@ -51,7 +59,9 @@ def test_no_published_significance_is_rounding(part, monkeypatch):
 
     monkeypatch.setattr(paired_tests, "p_of_interval", both)
     run = RunFolder.read(PARTS[part])
-    assert not any(accuracy.is_chance for accuracy in run.accuracies.values())  # which would rank no method
+    assert not any(
+        accuracy.is_chance for accuracy in run.accuracies.values()
+    )  # which would rank no method
     for setting in run.settings:
         for metric in run.metrics:
             made.clear()
@@ -61,9 +71,13 @@ def test_no_published_significance_is_rounding(part, monkeypatch):
             pairs = comparison.pairs
             p, expected = (np.concatenate(side) for side in zip(*made, strict=True))
             np.testing.assert_allclose(p, expected, rtol=1e-6)
-            expected = np.where(pairs["p"] == 1, 1, expected)  # values that are equal but for rounding
+            expected = np.where(
+                pairs["p"] == 1, 1, expected
+            )  # values that are equal but for rounding
             assert ((np.array(holm(expected)) < LEVEL) == (pairs["adjusted"] < LEVEL)).all()
             leaves_0_out = (pairs["low"] > 0) | (pairs["high"] < 0)
             shows = leaves_0_out & (2.0 ** (1 - pairs["better"] - pairs["worse"]) < LEVEL)
-            is_clear = pairs[["low", "high"]].abs().min(axis=1) > 1e-12 * (pairs["high"] - pairs["low"])  # no end at 0
+            is_clear = pairs[["low", "high"]].abs().min(axis=1) > 1e-12 * (
+                pairs["high"] - pairs["low"]
+            )  # no end at 0
             assert ((pairs["p"] < LEVEL) == shows)[is_clear].all()

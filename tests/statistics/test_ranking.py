@@ -42,12 +42,15 @@ def write(make_run, edit_manifest):
 
 @pytest.fixture
 def make_many(write):
-    """(count, layers=1): three methods on so many networks, a below b below c in the error of each image, but for
-    noise."""
+    """(count, layers=1): three methods on so many networks, a below b below c in the error of each
+    image, but for noise."""
 
     def make(count, layers=1):
         generator = np.random.default_rng(0)
-        names = {f"net{place}": tuple(f"layer{layer}" for layer in range(layers)) for place in range(count)}
+        names = {
+            f"net{place}": tuple(f"layer{layer}" for layer in range(layers))
+            for place in range(count)
+        }
         frames = [
             rows_of(ERROR, dict(zip("abc", generator.uniform([[0], [0], [5]], [[1], [1], [6]], (3, 12)), strict=True)),
                     model=model, layer=layer)
@@ -69,7 +72,12 @@ def test_the_critical_difference_is_nemenyi_s():
 @pytest.mark.parametrize(
     ("count", "layers", "reason"),
     [
-        (2, 1, "3 methods on 2 networks or data sets: two mean ranks would have to differ by 2.3 places"),
+        (
+            2,
+            1,
+            "3 methods on 2 networks or data sets: two mean ranks would have to differ by 2.3 "
+            "places",
+        ),
         (1, 1, "It takes a headline metric"),
         (2, 2, "layers of one network"),
     ],
@@ -93,7 +101,10 @@ def test_many_networks_are_drawn(make_many):
 
 
 def test_two_methods_have_mean_ranks(write):
-    frames = [rows_of(ERROR, {"a": range(1, 13), "b": range(2, 14)}, model=model) for model in ("one", "two")]
+    frames = [
+        rows_of(ERROR, {"a": range(1, 13), "b": range(2, 14)}, model=model)
+        for model in ("one", "two")
+    ]
     ranks = mean_ranks(write(pd.concat(frames), dict.fromkeys(("one", "two"), ("last",))), ERROR)
     assert ranks.ranks.to_dict() == {"a": 1, "b": 2}
     assert np.isnan(ranks.p)  # Friedman's test takes three
@@ -123,7 +134,10 @@ def test_the_best_is_named_with_what_can_not_be_told_from_it(make_told):
     found = findings(make_told(networks=("one",)), [ERROR])
     assert [finding.kind for finding in found] == ["best", "undecided"]
     best, undecided = found
-    says = r"one: (Low = Twin|Near) is significantly better than Far in conservation error, on (all|\d+ of) 40 images\."
+    says = (
+        "one: (Low = Twin|Near) is significantly better than Far in conservation error, on "
+        r"(all|\d+ of) 40 images\."
+    )
     assert re.fullmatch(says, best.sentence)
     assert re.search(r"p (<|=) 0.00\d+ after Holm\.$", best.numbers)
     numbers = r"^Median (\S+) against (\S+); difference (\S+), 95 % CI (\S+) to (\S+),"
@@ -144,9 +158,14 @@ def test_where_value_and_images_disagree_is_a_finding(write):
     errors[:4] -= 10
     methods = {"a": {"title": "A"}, "b": {"title": "B"}}
     metrics = {"e": {"title": "Error", "kind": "unbounded", "better": "lower", "metric": "e"}}
-    run = write(rows_of("e", {"a": errors, "b": own}), {"net": ("last",)}, methods=methods, metrics=metrics)
+    run = write(
+        rows_of("e", {"a": errors, "b": own}), {"net": ("last",)}, methods=methods, metrics=metrics
+    )
     (finding,) = (finding for finding in findings(run, ["e"]) if finding.kind == "contradicted")
-    start = "net: The mean and the images disagree in error: B is better than A on 157 of 200 images and worse on 43, "
+    start = (
+        "net: The mean and the images disagree in error: B is better than A on 157 of 200 images "
+        "and worse on 43, "
+    )
     assert finding.sentence.startswith(start)
     comparison = run.comparisons.of(run.settings[0], "e")
     assert comparison.ranked[0] == ("a",)
@@ -163,7 +182,10 @@ def test_who_is_better_on_too_few_images_is_said_to_have_no_test(write):
 
 def test_of_many_pairs_that_disagree_four_are_named(write):
     own = np.random.default_rng(0).normal(0, 1, 200)
-    errors = {"a": own + np.where(np.arange(200) < 4, -10, 0.1), **{f"b{i}": own + 0.01 * i for i in range(6)}}
+    errors = {
+        "a": own + np.where(np.arange(200) < 4, -10, 0.1),
+        **{f"b{i}": own + 0.01 * i for i in range(6)},
+    }
     metrics = {"e": {"title": "Error", "kind": "unbounded", "better": "lower", "metric": "e"}}
     found = findings(write(rows_of("e", errors), {"net": ("last",)}, metrics=metrics), ["e"])
     (sentence,) = (finding.sentence for finding in found if finding.kind == "contradicted")
@@ -176,15 +198,23 @@ def test_the_conclusion_names_the_best_with_all_metrics_that_say_so(make_told):
     sentence, setting, metrics = conclusion(run, [ERROR])
     assert setting == run.settings[0]
     assert metrics == [ERROR]
-    names = [run.metadata.method_title(name) for name in run.methods if name in best_methods(run, setting, ERROR)]
+    names = [
+        run.metadata.method_title(name)
+        for name in run.methods
+        if name in best_methods(run, setting, ERROR)
+    ]
     assert len(names) > 1
-    assert sentence == f"{', '.join(names[:-1])} and {names[-1]} lead in conservation error on one and two"
+    assert (
+        sentence
+        == f"{', '.join(names[:-1])} and {names[-1]} lead in conservation error on one and two"
+    )
     twins = make_told({"low": 0.0, "twin": 0.0, "far": 9.0}, networks=("one",))
     assert conclusion(twins, [ERROR])[0] == "Low and Twin have the lowest conservation error on one"
     run = make_told({"low": 0.0, "twin": 0.0}, networks=("one",))
     assert conclusion(run, [ERROR])[0] == "No metric tells which method is best with 40 images"
     assert coincidences(run, [ERROR]).startswith(
-        "On one all methods, controls aside, have the same conservation error. Global average pooling"
+        "On one all methods, controls aside, have the same conservation error. Global average "
+        "pooling"
     )
     assert coincidences(make_told(), [ERROR]) == ""
 
@@ -195,14 +225,19 @@ def test_settings_that_agree_say_so_first(make_told):
     assert first.kind == "agreement"
     assert len(first.settings) == 2
     assert first.sentence.startswith("In both networks, ")
-    assert first.sentence.endswith(" have the best conservation error, or one that is not significantly worse.")
+    assert first.sentence.endswith(
+        " have the best conservation error, or one that is not significantly worse."
+    )
     assert "Far" not in first.sentence
 
 
 def test_methods_that_coincide_are_not_ranked(make_told):
     (finding,) = findings(make_told({"low": 0.0, "twin": 0.0}, networks=("one",)), [ERROR])
     assert finding.kind == "coinciding"
-    assert finding.sentence == "one: Low and Twin coincide in conservation error: none is better than another."
+    assert (
+        finding.sentence
+        == "one: Low and Twin coincide in conservation error: none is better than another."
+    )
 
 
 def test_who_wins_by_construction_is_said(make_told):
@@ -211,7 +246,9 @@ def test_who_wins_by_construction_is_said(make_told):
     run = make_told(methods=methods)
     *others, last = findings(run, [ERROR])
     assert last.kind == "by_construction"
-    assert last.sentence == "The conservation error is 0 by construction for Low, which is not ranked."
+    assert (
+        last.sentence == "The conservation error is 0 by construction for Low, which is not ranked."
+    )
     assert not any("Low" in finding.sentence for finding in others)
     assert run.summary.set_index("method").loc["low", "by_construction"].all()
 
@@ -224,13 +261,14 @@ def test_a_metric_that_a_control_wins_has_no_best_and_comes_last(make_told):
     first, second = findings(run, [ERROR])
     assert (first.kind, second.kind) == ("control", "control")
     says = (
-        "one: No method is significantly better than Low or Twin in conservation error, controls, which explain nothing"
+        "one: No method is significantly better than Low or Twin in conservation error, controls, "
+        "which explain nothing"
     )
     assert first.sentence == f"{says}: nobody is best."
     assert re.fullmatch(r"Median \d\.\d\d; the best method, Near, has \d\.\d\d\.", first.numbers)
     assert control_notes(run, run.settings, [ERROR]) == [
-        "Nothing is bold in Conservation error (one, two): no method is significantly better than a control "
-        "(Low, Twin)."
+        "Nothing is bold in Conservation error (one, two): no method is significantly better than "
+        "a control (Low, Twin)."
     ]
     assert control_notes(make_told(), run.settings, [ERROR]) == []
 
@@ -238,17 +276,24 @@ def test_a_metric_that_a_control_wins_has_no_best_and_comes_last(make_told):
 def test_a_metric_that_an_unchosen_control_would_win_has_no_best(make_told):
     """The metric says so by itself, so that it doesn't matter which methods are chosen."""
     other = "box_iou"
-    about = {ERROR: {"title": "Conservation error", "better": "lower", "reached_by": "equal shares of the score"}}
+    about = {
+        ERROR: {
+            "title": "Conservation error",
+            "better": "lower",
+            "reached_by": "equal shares of the score",
+        }
+    }
     run = make_told(metrics=about | {other: {"title": "Box IoU", "better": "higher"}})
     assert best_methods(run, run.settings[0], ERROR) == frozenset()
     assert conclusion(run, [ERROR])[0] == "No metric tells which method is best with 40 images"
     assert [finding.kind for finding in findings(run, [ERROR])] == ["control", "control"]
     assert findings(run, [ERROR])[0].sentence == (
-        "one: Nobody is best in conservation error: equal shares of the score, which explain nothing, reach the best "
-        "value."
+        "one: Nobody is best in conservation error: equal shares of the score, which explain "
+        "nothing, reach the best value."
     )
     assert control_notes(run, run.settings, [ERROR, other]) == [
-        "Nothing is bold in Conservation error: equal shares of the score, which explain nothing, reach the best value."
+        "Nothing is bold in Conservation error: equal shares of the score, which explain nothing, "
+        "reach the best value."
     ]
     assert "marked *" in " ".join(result_lines(run))
     assert not any(re.search(r"\*\d", line) for line in result_lines(run))
@@ -268,27 +313,42 @@ def test_the_title_compares_by_such_a_metric_last(write):
         "Mine is not significantly different from Other in own on net: mean "
     )
     alone = conclusion(run, [ERROR], "mine", "other")[0]
-    assert alone.startswith("Mine is significantly better than Other in conservation error on net: median ")
+    assert alone.startswith(
+        "Mine is significantly better than Other in conservation error on net: median "
+    )
     assert alone.endswith(", 40 images; equal shares, which explain nothing, reach the best value")
 
 
 def test_the_title_compares_by_the_first_metric_that_both_methods_have(write):
-    """Mine has no conservation error, which leads the report; of the others the columns come first."""
+    """Mine has no conservation error, which leads the report; of the others the columns come
+    first."""
     draws = np.random.default_rng(0).uniform(size=40)
     records = [rows_of(ERROR, {"grad": draws, "other": draws + 5}),
                rows_of("all_last", {"mine": draws, "grad": draws + 2}),
                rows_of("box_iou", {"mine": draws, "grad": draws + 1, "other": draws})]  # fmt: skip
     about = {name: {"title": name, "better": "higher"} for name in (ERROR, "all_last", "box_iou")}
-    config = {"report": {"headline": [ERROR], "columns": [ERROR, "box_iou"], "compare": "mine", "rival": "grad"}}
+    config = {
+        "report": {
+            "headline": [ERROR],
+            "columns": [ERROR, "box_iou"],
+            "compare": "mine",
+            "rival": "grad",
+        }
+    }
     run = write(pd.concat(records), {"net": ("last",)}, metrics=about, config=config)
-    assert result_lines(run)[-1].startswith("Mine is significantly worse than Grad in box_iou on net: mean ")
+    assert result_lines(run)[-1].startswith(
+        "Mine is significantly worse than Grad in box_iou on net: mean "
+    )
     config["report"]["rival"] = "other"
     alone = write(pd.concat(records[:2]), {"net": ("last",)}, metrics=about, config=config)
-    assert result_lines(alone)[-1] == "No metric has values of both Mine and Other on the same images"
+    assert (
+        result_lines(alone)[-1] == "No metric has values of both Mine and Other on the same images"
+    )
 
 
 def test_a_metric_that_a_control_wins_does_not_lead(write):
-    """Nothing conserves, and Mine is best by the other metric, which is named second and told first."""
+    """Nothing conserves, and Mine is best by the other metric, which is named second and told
+    first."""
     errors = np.random.default_rng(0).uniform([[1], [2]], [[3], [4]], (2, 40))
     other = "sensitivity_error"
     records = [rows_of(ERROR, {"nothing": errors[0], "mine": errors[1]}),
@@ -296,7 +356,10 @@ def test_a_metric_that_a_control_wins_does_not_lead(write):
     methods = {"nothing": {"title": "Nothing", "control": True}, "mine": {"title": "Mine"}}
     run = write(pd.concat(records), {"net": ("last",)}, methods=methods)
     assert conclusion(run, [ERROR, other])[0] == "Mine has the lowest sensitivity error on net"
-    assert [(each.kind, each.metric) for each in findings(run, [ERROR, other])] == [("best", other), ("control", ERROR)]
+    assert [(each.kind, each.metric) for each in findings(run, [ERROR, other])] == [
+        ("best", other),
+        ("control", ERROR),
+    ]
 
 
 def test_a_control_that_loses_tells_no_methods_apart(write):
@@ -305,28 +368,44 @@ def test_a_control_that_loses_tells_no_methods_apart(write):
     records = [rows_of(ERROR, {"same": low, "mine": low, "nothing": high}),
                rows_of("box_iou", {"same": low, "mine": high, "nothing": low / 2}),
                rows_of("own", {"same": low, "mine": high, "nothing": low})]  # fmt: skip
-    methods = {name: {"title": name.title(), "control": name == "nothing"} for name in ("same", "mine", "nothing")}
+    methods = {
+        name: {"title": name.title(), "control": name == "nothing"}
+        for name in ("same", "mine", "nothing")
+    }
     config = {"report": {"headline": [ERROR], "columns": [ERROR, "box_iou"]}}
     run = write(pd.concat(records), {"net": ("last",)}, methods=methods, config=config)
     assert options_of(run).headline == ("box_iou", ERROR)
     assert options_of(run).columns == (ERROR, "box_iou", "own")  # a user's metric is one more
     assert conclusion(run, options_of(run).headline)[0] == "Mine has the highest box IoU on net"
-    assert "On net all methods, controls aside, have the same conservation error" in " ".join(result_lines(run))
+    assert "On net all methods, controls aside, have the same conservation error" in " ".join(
+        result_lines(run)
+    )
 
 
 def test_the_title_says_whether_the_compared_method_is_better(make_told):
     def answer(compare, rival, **told):
-        run = make_told(config={"report": {"headline": [ERROR], "compare": compare, "rival": rival}}, **told)
+        run = make_told(
+            config={"report": {"headline": [ERROR], "compare": compare, "rival": rival}}, **told
+        )
         return result_lines(run)[-1]
 
-    one = r"(\w+) is significantly (\w+) than (\w+) in conservation error on one: median (\S+) against (\S+), 40 images"
+    one = (
+        r"(\w+) is significantly (\w+) than (\w+) in conservation error on one: median (\S+) "
+        r"against (\S+), 40 images"
+    )
     *words, own, other = re.fullmatch(one, answer("far", "low", networks=("one",))).groups()
     assert words == ["Far", "worse", "Low"]
     assert float(own) == pytest.approx(float(other) + 1, abs=0.6)
-    both = "Low is significantly better than Far in conservation error on both networks: median difference -"
+    both = (
+        "Low is significantly better than Far in conservation error on both networks: median "
+        "difference -"
+    )
     assert answer("low", "far").startswith(both)
     assert answer("low", "far").endswith(", 40 images each")
-    assert answer("low", "twin") == "Low coincides with Twin in conservation error on both networks, 40 images"
+    assert (
+        answer("low", "twin")
+        == "Low coincides with Twin in conservation error on both networks, 40 images"
+    )
     assert answer("low", "absent").startswith("Low coincides with Twin")
 
 
@@ -338,7 +417,12 @@ def test_random_weights_say_nothing(make_told):
 
 @pytest.mark.parametrize(
     ("title", "text"),
-    [("Box IoU", "box IoU"), ("ROAD, combined", "ROAD, combined"), ("MaxBoxAcc", "MaxBoxAcc"), ("A x", "a x")],
+    [
+        ("Box IoU", "box IoU"),
+        ("ROAD, combined", "ROAD, combined"),
+        ("MaxBoxAcc", "MaxBoxAcc"),
+        ("A x", "a x"),
+    ],
 )
 def test_titles_in_a_sentence(title, text):
     assert in_sentence(title) == text

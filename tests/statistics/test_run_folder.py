@@ -16,7 +16,15 @@ LAYERS = {"net": ("features.9", "features.12", "features.2")}
 
 def test_names_are_in_the_manifests_order_and_labels_say_no_more_than_needed(usual):
     assert list(usual.records.methods) == [
-        *("-", "grad_cam", "xgrad_cam", "hires_cam", "ablation_cam_axiomatic", "guided_xgrad_cam", "random")
+        *(
+            "-",
+            "grad_cam",
+            "xgrad_cam",
+            "hires_cam",
+            "ablation_cam_axiomatic",
+            "guided_xgrad_cam",
+            "random",
+        )
     ]
     assert usual.metrics[:2] == ("sensitivity_error", "conservation_error")
     assert usual.settings == (
@@ -26,13 +34,19 @@ def test_names_are_in_the_manifests_order_and_labels_say_no_more_than_needed(usu
     assert [usual.label(setting) for setting in usual.settings] == ["scenes_fc", "scenes_residual"]
 
 
-def test_layers_keep_the_manifests_order_and_else_count_their_numbers(make_run, make_records, edit_manifest):
+def test_layers_keep_the_manifests_order_and_else_count_their_numbers(
+    make_run, make_records, edit_manifest
+):
     folder = make_run(make_records(4, LAYERS), layers=LAYERS, pictures=False)
     run = RunFolder.read(folder)
     assert [setting.layer for setting in run.settings] == list(LAYERS["net"])
     assert run.label(run.settings[0]) == "net features.9"
     edit_manifest(folder, models={})
-    assert [setting.layer for setting in RunFolder.read(folder).settings] == ["features.2", "features.9", "features.12"]
+    assert [setting.layer for setting in RunFolder.read(folder).settings] == [
+        "features.2",
+        "features.9",
+        "features.12",
+    ]
 
 
 def test_a_whole_set_s_value_knows_the_value_of_images_that_it_is_made_of(make_run, edit_manifest):
@@ -40,9 +54,13 @@ def test_a_whole_set_s_value_knows_the_value_of_images_that_it_is_made_of(make_r
     stars = [rows_of(name, {"a": [0.6]}) for name in ("best", "alone", "unlisted")]
     of_sets = {"target_class": -1, "predicted_class": -1, "image_id": "*"}
     records = pd.concat([*images, *(star.assign(**of_sets) for star in stars)])
-    folder = make_run(records, layers={"net": ("last",)}, methods={"a": {}}, runtime=False, pictures=False)
+    folder = make_run(
+        records, layers={"net": ("last",)}, methods={"a": {}}, runtime=False, pictures=False
+    )
     owners = {"hits": "mine", "hits_too": "mine", "best": "mine", "alone": "another"}
-    edit_manifest(folder, metrics={name: {"title": name, "metric": owner} for name, owner in owners.items()})
+    edit_manifest(
+        folder, metrics={name: {"title": name, "metric": owner} for name, owner in owners.items()}
+    )
     expected = {"best": "hits", "alone": "alone", "unlisted": "unlisted"}
     assert RunFolder.read(folder).image_value_of == expected
 
@@ -58,7 +76,9 @@ def test_over_networks_an_image_of_two_classes_is_one_image(make_run):
             of_class = {"a": values[label::2, place], "b": partly}
             tables.append(rows_of("box_iou", of_class, model=model).assign(target_class=label))
     layers = dict.fromkeys(names, ("last",))
-    run = RunFolder.read(make_run(pd.concat(tables), layers=layers, methods={"a": {}, "b": {}}, pictures=False))
+    run = RunFolder.read(
+        make_run(pd.concat(tables), layers=layers, methods={"a": {}, "b": {}}, pictures=False)
+    )
     (found,) = (of_all := run.over_networks(run.settings, run.metadata.value("box_iou"))).values()
     assert list(of_all) == ["a"]
     expected = over_networks(values, np.arange(60) // 2, run.metadata.value("box_iou").lead)
@@ -66,7 +86,9 @@ def test_over_networks_an_image_of_two_classes_is_one_image(make_run):
         np.testing.assert_allclose(value, by_hand, rtol=1e-12)
 
 
-def test_ok_without_a_number_is_not_ok_and_only_listed_records_count(make_run, make_records, edit_manifest):
+def test_ok_without_a_number_is_not_ok_and_only_listed_records_count(
+    make_run, make_records, edit_manifest
+):
     records = make_records(10)
     broken = (records["metric"] == "box_iou") & (records["image_id"] == "scene_00005")
     records.loc[broken, "value"] = np.nan
@@ -79,7 +101,8 @@ def test_ok_without_a_number_is_not_ok_and_only_listed_records_count(make_run, m
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("{", "can't be read"), ("[]", "can't be read"), ("{}", "isn't a run's manifest")]
+    ("text", "message"),
+    [("{", "can't be read"), ("[]", "can't be read"), ("{}", "isn't a run's manifest")],
 )
 def test_what_is_no_manifest_is_told(make_run, make_records, text, message):
     folder = make_run(make_records(3), pictures=False)
@@ -93,13 +116,25 @@ OURS = {"target": "axiom_bench.methods.some.some"}
 
 @pytest.mark.parametrize(("factor", "is_marked"), [(1.000001, True), (1.001, True), (1.01, False)])
 def test_a_scaled_method_without_an_error_by_its_formula_is_marked(make_run, factor, is_marked):
-    """Its error is the factor - 1, the best other one's 0.15; before global pooling every method's is rounding."""
+    """Its error is the factor - 1, the best other one's 0.15; before global pooling every method's
+    is rounding."""
     errors = {"exact": 1e-8, "good": 0.15, "fair": 0.6, "shares": 1e-9, "mine": factor - 1}
-    hidden = rows_of("sensitivity_error", {name: np.full(20, error) for name, error in errors.items()})
-    pooled = rows_of("sensitivity_error", {name: np.full(20, 1e-7) for name in errors}, model="pooled")
-    methods = dict.fromkeys(errors, OURS) | {"mine": {"target": "mine.scaled"}, "shares": {**OURS, "control": True}}
+    hidden = rows_of(
+        "sensitivity_error", {name: np.full(20, error) for name, error in errors.items()}
+    )
+    pooled = rows_of(
+        "sensitivity_error", {name: np.full(20, 1e-7) for name in errors}, model="pooled"
+    )
+    methods = dict.fromkeys(errors, OURS) | {
+        "mine": {"target": "mine.scaled"},
+        "shares": {**OURS, "control": True},
+    }
     methods["exact"] = {**OURS, "wins_by_construction": ["sensitivity_error"]}
     layers = {"net": ("last",), "pooled": ("last",)}
-    folder = make_run(pd.concat([hidden, pooled]), methods=methods, layers=layers, runtime=False, pictures=False)
+    folder = make_run(
+        pd.concat([hidden, pooled]), methods=methods, layers=layers, runtime=False, pictures=False
+    )
     run = RunFolder.read(folder)
-    assert run.metadata.by_construction("sensitivity_error") == {"exact"} | ({"mine"} if is_marked else set())
+    assert run.metadata.by_construction("sensitivity_error") == {"exact"} | (
+        {"mine"} if is_marked else set()
+    )

@@ -26,7 +26,14 @@ NAN = float("nan")
 def rows(**columns):
     """Records of one model, method and metric, but for what is said."""
     n = max(len(column) for column in columns.values())
-    defaults = {"model": "m", "layer": "l", "data": "d", "method": "a", "metric": "e", "status": "ok"}
+    defaults = {
+        "model": "m",
+        "layer": "l",
+        "data": "d",
+        "method": "a",
+        "metric": "e",
+        "status": "ok",
+    }
     classes = {"target_class": 1, "predicted_class": 1, "image_id": [str(i) for i in range(n)]}
     return pd.DataFrame({**defaults, **classes, **columns})
 
@@ -64,8 +71,11 @@ def test_accuracy_below_the_published_one(correct, images, published, expected):
 
 
 def test_an_image_counts_once_and_any_of_its_labels_will_do():
-    """Image 0 has two labels, of which one is named; image 1 is named wrongly; image 2 has no label."""
-    labelled = rows(image_id=["0", "0", "1", "2"], target_class=[1, 2, 3, -1], predicted_class=[2, 2, 2, 2])
+    """Image 0 has two labels, of which one is named; image 1 is named wrongly; image 2 has no
+    label."""
+    labelled = rows(
+        image_id=["0", "0", "1", "2"], target_class=[1, 2, 3, -1], predicted_class=[2, 2, 2, 2]
+    )
     assert accuracy(labelled, 0, 6) == Accuracy(1, 2, 3 / 2 / 6)
     assert str(accuracy(labelled, 1, 0)) == "1 of 3 (33 %)"
     assert accuracy(labelled.assign(predicted_class=-1), 0, 6) is None
@@ -74,8 +84,14 @@ def test_an_image_counts_once_and_any_of_its_labels_will_do():
 @pytest.mark.parametrize(
     ("values", "status", "expected", "statuses"),
     [
-        # Sample variance ((1-3)^2 + (2-3)^2 + (6-3)^2) / 2 = 7; the error of the mean is sqrt(7 / 3).
-        ([1.0, 2.0, 6.0, 50.0], ["ok"] * 3 + ["zero_map"], (3, 4, 3.0, 2.0, math.sqrt(7 / 3)), "ok:3 zero_map:1"),
+        # Sample variance ((1-3)^2 + (2-3)^2 + (6-3)^2) / 2 = 7; the error of the mean is sqrt(7 /
+        # 3).
+        (
+            [1.0, 2.0, 6.0, 50.0],
+            ["ok"] * 3 + ["zero_map"],
+            (3, 4, 3.0, 2.0, math.sqrt(7 / 3)),
+            "ok:3 zero_map:1",
+        ),
         ([2.5], ["ok"], (1, 1, 2.5, 2.5, NAN), "ok:1"),
         ([NAN] * 2, ["zero_score"] * 2, (0, 2, NAN, NAN, NAN), "zero_score:2"),
         ([1.0, 99.0], ["ok", "zero_score"], (1, 2, 1.0, 1.0, NAN), "ok:1 zero_score:1"),
@@ -91,7 +107,9 @@ def test_statistics_by_hand(values, status, expected, statuses):
 def test_every_group_as_a_loop_has_it_in_any_order(make_records):
     records = make_records(15)
     summary = summarise(records)
-    pd.testing.assert_frame_equal(summary, summarise(records.sample(frac=1, random_state=3)), rtol=1e-12)
+    pd.testing.assert_frame_equal(
+        summary, summarise(records.sample(frac=1, random_state=3)), rtol=1e-12
+    )
     table = summary.set_index(list(KEYS))
     groups = dict(iter(records.groupby(list(KEYS[:-1]), observed=True)))
     assert len(table) == len(groups)
@@ -111,7 +129,9 @@ def test_values_of_the_whole_set_stay_apart_and_are_in_no_split():
 
 
 def test_classes_split_rows():
-    records = rows(value=[1.0, 2.0, 4.0, 8.0], target_class=[1, 1, 2, -1], predicted_class=[1, 2, 2, 3])
+    records = rows(
+        value=[1.0, 2.0, 4.0, 8.0], target_class=[1, 1, 2, -1], predicted_class=[1, 2, 2, 3]
+    )
     assert classified(records).tolist() == ["correct", "wrong", "correct", "unknown"]
     means = summarise(records, SPLIT_KEYS).set_index("split")["mean"]
     assert means.to_dict() == {"correct": 2.5, "wrong": 2.0, "unknown": 8.0}
@@ -120,7 +140,9 @@ def test_classes_split_rows():
 def test_counts_of_a_status_text_and_rows_of_a_setting():
     assert counts_of("ok:120 zero_map:3") == {"ok": 120, "zero_map": 3}
     assert counts_of("") == {}
-    table = pd.concat([rows(value=[1.0]), rows(value=[2.0], layer="k"), rows(value=[3.0], data="c")])
+    table = pd.concat(
+        [rows(value=[1.0]), rows(value=[2.0], layer="k"), rows(value=[3.0], data="c")]
+    )
     assert rows_at(table, Setting("m", "k", "d"))["value"].tolist() == [2.0]
 
 
@@ -146,13 +168,17 @@ def test_the_error_is_by_image(seed):
     summary = summarise(table).iloc[0]
     assert summary["images"] == 23
     assert summary["n"] == len(table) > 23
-    assert summary["mean"] == pytest.approx(table["value"].mean(), rel=1e-14)  # the mean over rows, as before
+    assert summary["mean"] == pytest.approx(
+        table["value"].mean(), rel=1e-14
+    )  # the mean over rows, as before
     assert summary["standard_error"] == pytest.approx(error_by_loop(table), rel=1e-12)
 
 
 def test_the_error_of_a_value_of_the_whole_set_is_the_deviation_of_its_replicates():
     assert bootstrap_error([0.4, 0.6, NAN]) == pytest.approx(np.std([0.4, 0.6], ddof=1))
-    assert np.isnan([bootstrap_error(replicates) for replicates in (None, [], [0.5], [NAN, 0.5])]).all()
+    assert np.isnan(
+        [bootstrap_error(replicates) for replicates in (None, [], [0.5], [NAN, 0.5])]
+    ).all()
 
 
 def test_groups_add_up_to_the_last_bit_sorted_or_not():

@@ -36,11 +36,16 @@ def zero_weights(trace):
 
 
 def by_channel_number(trace):
-    return trace.gradients * torch.arange(trace.gradients.shape[1], device=trace.gradients.device)[:, None, None]
+    return (
+        trace.gradients
+        * torch.arange(trace.gradients.shape[1], device=trace.gradients.device)[:, None, None]
+    )
 
 
 def unguarded(trace):
-    return (trace.gradients * trace.activations).sum(XY, keepdim=True) / trace.activations.sum(XY, keepdim=True)
+    return (trace.gradients * trace.activations).sum(XY, keepdim=True) / trace.activations.sum(
+        XY, keepdim=True
+    )
 
 
 def own_gradient(trace):
@@ -73,24 +78,45 @@ BROKEN = {
     "a map without batch": ("shape_is_declared", lambda trace: Map(trace.gradients[0].sum(0))),
     "always float32": ("dtype_follows", lambda trace: trace.gradients.float()),
     "with a graph": ("is_detached", lambda trace: trace.gradients.clone().requires_grad_() * 2),
-    "on the default device": ("follows_the_device", lambda trace: trace.gradients * torch.ones(len(trace), 1, 1, 1)),
+    "on the default device": (
+        "follows_the_device",
+        lambda trace: trace.gradients * torch.ones(len(trace), 1, 1, 1),
+    ),
     "answered on the CPU": ("follows_the_device", lambda trace: trace.gradients.cpu()),
     "overwrites gradients": ("leaves_trace_alone", lambda trace: trace.gradients.relu_()),
-    "overwrites and restores": ("leaves_trace_alone", after(lambda trace: trace.activations.mul_(2).div_(2))),
+    "overwrites and restores": (
+        "leaves_trace_alone",
+        after(lambda trace: trace.activations.mul_(2).div_(2)),
+    ),
     "overwrites the model": ("leaves_model_alone", after(zero_weights)),
     "trains": ("leaves_model_alone", after(lambda trace: trace.cut_model.model.train())),
-    "draws from the global state": ("deterministic", lambda trace: torch.rand_like(trace.gradients)),
+    "draws from the global state": (
+        "deterministic",
+        lambda trace: torch.rand_like(trace.gradients),
+    ),
     "counts its calls": ("deterministic", lambda trace: trace.gradients * next(COUNTER)),
     "normalised over the batch": ("batch_invariant", lambda trace: trace.gradients.softmax(0)),
-    "by row number": ("order_invariant", lambda t: t.gradients * torch.arange(len(t))[:, None, None, None]),
+    "by row number": (
+        "order_invariant",
+        lambda t: t.gradients * torch.arange(len(t))[:, None, None, None],
+    ),
     "drawn by the bits of a copy": ("follows_the_image", by_the_bits),
     "by channel number": ("channel_equivariant", by_channel_number),
     "unguarded, of a dead channel": ("dead_channel_is_silent", unguarded),
-    "normalised over channels": ("dead_channel_is_silent", lambda t: grad_cam(t) / grad_cam(t).abs().sum(1, True)),
+    "normalised over channels": (
+        "dead_channel_is_silent",
+        lambda t: grad_cam(t) / grad_cam(t).abs().sum(1, True),
+    ),
     "unguarded, of zeros": ("takes_zero_activations", unguarded),
-    "root of the score": ("takes_negative_scores", lambda t: t.gradients * t.scores.sqrt()[:, None, None, None]),
+    "root of the score": (
+        "takes_negative_scores",
+        lambda t: t.gradients * t.scores.sqrt()[:, None, None, None],
+    ),
     "squeezing": ("takes_one_channel", lambda trace: grad_cam(trace).squeeze()[..., None, None]),
-    "per spread": ("takes_one_pixel", lambda t: grad_cam(t) / (t.gradients - grad_cam(t)).abs().amax(XY, keepdim=True)),
+    "per spread": (
+        "takes_one_pixel",
+        lambda t: grad_cam(t) / (t.gradients - grad_cam(t)).abs().amax(XY, keepdim=True),
+    ),
     "a gradient": ("works_without_autograd", own_gradient),
     "a claim of the scale": ("score_scale_claim_holds", claiming(on_score_scale=False)),
     "a claim of drops": ("needs_drops_claim_holds", claiming(needs_drops=True)),
@@ -109,7 +135,9 @@ def test_check_detects_a_broken_method(broken):
 
 def test_all_checks_are_public_and_documented_and_have_a_broken_method():
     assert {check for check, _ in BROKEN.values()} == {check.__name__ for check in METHOD_CHECKS}
-    assert all(getattr(method_checks, check.__name__) is check and check.__doc__ for check in METHOD_CHECKS)
+    assert all(
+        getattr(method_checks, check.__name__) is check and check.__doc__ for check in METHOD_CHECKS
+    )
     assert exemptions(methods.get("random")).keys() == {"channel_equivariant"}
 
 

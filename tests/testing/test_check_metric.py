@@ -50,7 +50,9 @@ def doubled_weights(explanation):
 
 def gradient_of_the_images(explanation):
     images = explanation.images.clone().requires_grad_()
-    return torch.autograd.grad(explanation.trace.forward(images).sum(), images)[0].abs().sum((1, 2, 3))
+    return (
+        torch.autograd.grad(explanation.trace.forward(images).sum(), images)[0].abs().sum((1, 2, 3))
+    )
 
 
 def of_the_trace(explanation):
@@ -66,7 +68,9 @@ def needs_boxes(explanation):
 
 
 def claiming(about):
-    return plugins.from_config("metric", "mine", {"_target_": f"{__name__}.mean_of_heatmap", **about})
+    return plugins.from_config(
+        "metric", "mine", {"_target_": f"{__name__}.mean_of_heatmap", **about}
+    )
 
 
 COUNTER = itertools.count()
@@ -74,33 +78,70 @@ COUNTER = itertools.count()
 BROKEN = {
     "without a batch": ("returns_declared_values", lambda explanation: explanation.heatmap.mean()),
     "without values": ("returns_declared_values", lambda explanation: {}),
-    "undefined": ("values_are_finite", lambda e: torch.where(torch.arange(len(e)) > 0, mean_of_heatmap(e), torch.nan)),
-    "of the global state": ("deterministic", lambda explanation: mean_of_heatmap(explanation) + torch.rand(1)),
-    "counts its calls": ("deterministic", lambda explanation: mean_of_heatmap(explanation) + next(COUNTER)),
+    "undefined": (
+        "values_are_finite",
+        lambda e: torch.where(torch.arange(len(e)) > 0, mean_of_heatmap(e), torch.nan),
+    ),
+    "of the global state": (
+        "deterministic",
+        lambda explanation: mean_of_heatmap(explanation) + torch.rand(1),
+    ),
+    "counts its calls": (
+        "deterministic",
+        lambda explanation: mean_of_heatmap(explanation) + next(COUNTER),
+    ),
     "relative to the batch": ("batch_invariant", relative_to_the_batch),
     "by row number": ("order_invariant", by_row_number),
     "overwrites the heatmap": ("leaves_explanation_alone", after(lambda e: e.heatmap.sub_(0.5))),
-    "overwrites and restores": ("leaves_explanation_alone", after(lambda e: e.trace.activations.mul_(2).div_(2))),
+    "overwrites and restores": (
+        "leaves_explanation_alone",
+        after(lambda e: e.trace.activations.mul_(2).div_(2)),
+    ),
     "overwrites the model": ("leaves_model_alone", after(doubled_weights)),
-    "trains": ("leaves_model_alone", after(lambda explanation: explanation.trace.cut_model.model.train())),
+    "trains": (
+        "leaves_model_alone",
+        after(lambda explanation: explanation.trace.cut_model.model.train()),
+    ),
     "a gradient": ("works_without_autograd", gradient_of_the_images),
-    "on the default device": ("follows_the_device", lambda e: e.heatmap.mean((1, 2)) * torch.ones(len(e))),
-    "reads the trace": ("reads_what_it_says", {"_target_": f"{__name__}.of_the_trace", "reads": "maps"}),
+    "on the default device": (
+        "follows_the_device",
+        lambda e: e.heatmap.mean((1, 2)) * torch.ones(len(e)),
+    ),
+    "reads the trace": (
+        "reads_what_it_says",
+        {"_target_": f"{__name__}.of_the_trace", "reads": "maps"},
+    ),
     "in half precision": ("takes_half_precision_maps", summed_in_half_precision),
     "relative to a broken row": ("broken_row_changes_no_other", relative_to_the_batch),
-    "a claim of passes": ("passes_claim_holds", {"_target_": f"{__name__}.mean_of_heatmap", "passes": 3}),
+    "a claim of passes": (
+        "passes_claim_holds",
+        {"_target_": f"{__name__}.mean_of_heatmap", "passes": 3},
+    ),
     "needs boxes": ("takes_missing_annotations", needs_boxes),
-    "a claim of bounds": ("values_lie_in_bounds", {"_target_": f"{__name__}.mean_of_heatmap", "bounds": [0.9, 1]}),
-    "a share without bounds": ("values_lie_in_bounds", {"_target_": f"{__name__}.mean_of_heatmap", "kind": "bounded"}),
+    "a claim of bounds": (
+        "values_lie_in_bounds",
+        {"_target_": f"{__name__}.mean_of_heatmap", "bounds": [0.9, 1]},
+    ),
+    "a share without bounds": (
+        "values_lie_in_bounds",
+        {"_target_": f"{__name__}.mean_of_heatmap", "kind": "bounded"},
+    ),
     "of the map's scale": ("ignores_the_maps_scale", {"_target_": f"{__name__}.largest_value"}),
-    "the wrong direction": ("prefers_an_exact_map", {"_target_": f"{__name__}.mean_of_heatmap", "better": "higher"}),
+    "the wrong direction": (
+        "prefers_an_exact_map",
+        {"_target_": f"{__name__}.mean_of_heatmap", "better": "higher"},
+    ),
 }
 
 
 @pytest.mark.parametrize("broken", BROKEN)
 def test_check_detects_a_broken_metric(broken):
     (check, metric), case = BROKEN[broken], METRIC_CASES["weights"]
-    metric = plugins.from_config("metric", "mine", metric) if isinstance(metric, dict) else plugins.of("metric", metric)
+    metric = (
+        plugins.from_config("metric", "mine", metric)
+        if isinstance(metric, dict)
+        else plugins.of("metric", metric)
+    )
     with pytest.raises((AssertionError, BenchError, RuntimeError, TypeError)):
         getattr(metric_checks, check)(metric, case)
     getattr(metric_checks, check)(plugins.of("metric", mean_of_heatmap), case)
@@ -130,11 +171,15 @@ def test_users_functions_and_a_registered_name_pass_and_an_error_is_raised_with_
         check_metric(metric)
     with pytest.raises(TypeError) as caught:
         check_metric(needs_boxes)
-    assert caught.value.__notes__[-1] == "in takes_missing_annotations, on the explanation by weights"
+    assert (
+        caught.value.__notes__[-1] == "in takes_missing_annotations, on the explanation by weights"
+    )
 
 
 def test_needless_and_unknown_exemptions_are_refused():
-    check_metric(summed_in_half_precision, exempt={"takes_half_precision_maps": "sums in the map's own type"})
+    check_metric(
+        summed_in_half_precision, exempt={"takes_half_precision_maps": "sums in the map's own type"}
+    )
     with pytest.raises(AssertionError, match="passes it: remove the exemption"):
         check_metric(mean_of_heatmap, exempt={"deterministic": "none"})
     with pytest.raises(BenchError, match="did you mean 'deterministic'"):

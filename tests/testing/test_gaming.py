@@ -1,4 +1,5 @@
-"""Maps made to win a metric: what they win, that a metric that reads the image isn't won, and why there are no rows."""
+"""Maps made to win a metric: what they win, that a metric that reads the image isn't won, and why
+there are no rows."""
 
 import numpy as np
 import pytest
@@ -30,7 +31,9 @@ def rows_of(monkeypatch):
         monkeypatch.setattr(made_maps, name, number)
 
     def rows(name, better="higher"):
-        metric = plugins.from_config("metric", name, {"_target_": f"{__name__}.{name}", "better": better})
+        metric = plugins.from_config(
+            "metric", name, {"_target_": f"{__name__}.{name}", "better": better}
+        )
         return {row.truth: row for row in gaming(metric, [name])}
 
     return rows
@@ -58,9 +61,12 @@ def test_a_metric_that_reads_the_image_is_won_by_no_blind_map_and_driven_above_t
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "passes"), [("conservation_error", False), ("sensitivity_error", True)])
+@pytest.mark.parametrize(
+    ("name", "passes"), [("conservation_error", False), ("sensitivity_error", True)]
+)
 def test_axiom_metrics_are_asked_by_shares_of_the_score(monkeypatch, name, passes):
-    """Shares that say nothing of the channels have no conservation error, and a large sensitivity error."""
+    """Shares that say nothing of the channels have no conservation error, and a large sensitivity
+    error."""
     monkeypatch.setattr(made_maps, "IMAGES", 24)
     (row,) = gaming(plugins.load("metric", name), [name])
     assert row.truth in ("equal shares", "activation shares", "random shares")
@@ -68,11 +74,15 @@ def test_axiom_metrics_are_asked_by_shares_of_the_score(monkeypatch, name, passe
 
 
 @pytest.mark.slow
-def test_a_metric_of_contributions_and_one_that_costs_too_much_have_a_sentence(rows_of, monkeypatch):
+def test_a_metric_of_contributions_and_one_that_costs_too_much_have_a_sentence(
+    rows_of, monkeypatch
+):
     with pytest.raises(BenchError, match=r"of_channels.*no contributions"):
         rows_of("of_channels")
     monkeypatch.setattr(made_maps, "SECONDS", 0)
-    with pytest.raises(BenchError, match=r"inside: no map is made to win it .* more than 0 s of processor time"):
+    with pytest.raises(
+        BenchError, match=r"inside: no map is made to win it .* more than 0 s of processor time"
+    ):
         rows_of("inside")
 
 

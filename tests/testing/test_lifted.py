@@ -1,4 +1,5 @@
-"""Signals, images and volumes: a network whose extra side is 1 gives what its twin without that side gives."""
+"""Signals, images and volumes: a network whose extra side is 1 gives what its twin without that
+side gives."""
 
 from dataclasses import replace
 from functools import cache
@@ -13,7 +14,12 @@ from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.testing import METHOD_CHECKS, METRIC_CHECKS, exemptions
 from axiom_bench.testing.cases import OTHER_CASES, Case, run_checks, yaml_place
 from axiom_bench.testing.method_checks import channel_equivariant
-from axiom_bench.testing.metric_checks import IMAGES, METRIC_CASES, ignores_the_maps_scale, prefers_an_exact_map
+from axiom_bench.testing.metric_checks import (
+    IMAGES,
+    METRIC_CASES,
+    ignores_the_maps_scale,
+    prefers_an_exact_map,
+)
 from tests.methods.plain import with_fewer
 from tests.metrics.build import run_each as metric_each
 from tests.metrics.build import with_fewer as metric_with_fewer
@@ -42,10 +48,13 @@ def assert_claim(plugin, size, differences):
     reason = plugin.spec.differs_on.get(twin)
     if differences and not reason:
         raise AssertionError(
-            f"{yaml_place(plugin)}: values of {twin} differ from those of the same images: {differences[0]} was "
+            f"{yaml_place(plugin)}: values of {twin} differ from those of the same images: "
+            f"{differences[0]} was "
             f'measured. Write `differs_on: {{{twin}: "the reason"}}`, or fix {plugin.target}.'
         )
-    assert differences or not reason, f"{yaml_place(plugin)}: nothing differs. Remove `{twin}` from `differs_on`."
+    assert differences or not reason, (
+        f"{yaml_place(plugin)}: nothing differs. Remove `{twin}` from `differs_on`."
+    )
 
 
 @pytest.mark.parametrize("name", methods.names())
@@ -85,19 +94,36 @@ def test_a_metric_is_the_same_with_a_side_of_1(name, size):
         high = measure(metric, replace(case, case=lifted(case.case, axis)).explanation(), True)
         for value, (numbers, statuses) in low.items():
             twins, twin_statuses = high[value]
-            is_same = statuses == twin_statuses and torch.allclose(twins, numbers, 1e-9, 1e-9, equal_nan=True)
-            differences += [] if is_same else [f"{value} of {twins.tolist()}, and {numbers.tolist()}"]
+            is_same = statuses == twin_statuses and torch.allclose(
+                twins, numbers, 1e-9, 1e-9, equal_nan=True
+            )
+            differences += (
+                [] if is_same else [f"{value} of {twins.tolist()}, and {numbers.tolist()}"]
+            )
     assert_claim(metric, size, differences)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in methods.names() if methods.get(name).dimensions != {2}])
+@pytest.mark.parametrize(
+    "name", [name for name in methods.names() if methods.get(name).dimensions != {2}]
+)
 def test_a_method_of_signals_and_volumes_passes_the_common_suite(name):
     method = with_fewer(name)
-    checks = [check for check in METHOD_CHECKS if (name, check) != ("opti_cam", channel_equivariant)]  # by 8e-13
-    accepted = {data: case for data, case in OTHER_CASES.items() if not isinstance(explanation(name, case), str)}
+    checks = [
+        check for check in METHOD_CHECKS if (name, check) != ("opti_cam", channel_equivariant)
+    ]  # by 8e-13
+    accepted = {
+        data: case
+        for data, case in OTHER_CASES.items()
+        if not isinstance(explanation(name, case), str)
+    }
     assert accepted
-    run_checks(method, [check for check in checks if check.__name__ not in exemptions(method)], accepted, {})
+    run_checks(
+        method,
+        [check for check in checks if check.__name__ not in exemptions(method)],
+        accepted,
+        {},
+    )
 
 
 @pytest.mark.slow

@@ -29,10 +29,16 @@ ALLOWED = {
     "moved to a tensor's": lambda maps: maps + torch.ones(3, 4).to(maps),
     "a view": lambda maps: maps[0].T + 1,
     "indices of the CPU": lambda maps: maps[torch.tensor([1, 0])],
-    "a quantile, which torch computes with tensors of its own": lambda maps: maps.flatten(1).quantile(0.3, dim=1),
-    "copied there": lambda maps: torch.zeros(2, 3, 4, device=maps.device).copy_(torch.ones(2, 3, 4)),
+    "a quantile, which torch computes with tensors of its own": lambda maps: maps.flatten(
+        1
+    ).quantile(0.3, dim=1),
+    "copied there": lambda maps: torch.zeros(2, 3, 4, device=maps.device).copy_(
+        torch.ones(2, 3, 4)
+    ),
     "to another type": lambda maps: maps.to(torch.float64) + maps.double(),
-    "a gradient": lambda maps: torch.autograd.grad((w := maps.clone().requires_grad_()).relu().sum(), w)[0],
+    "a gradient": lambda maps: torch.autograd.grad(
+        (w := maps.clone().requires_grad_()).relu().sum(), w
+    )[0],
 }
 
 

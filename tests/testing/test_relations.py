@@ -21,13 +21,17 @@ ROUNDING = {"rtol": 0, "atol": 1e-12}  # float64, sums of some hundred terms of 
 
 @pytest.mark.parametrize("relation", RELATIONS, ids=lambda relation: relation.name)
 def test_what_a_relation_does_to_logits_and_activations(relation):
-    images = torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    images = torch.randn(
+        2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
     before, changed = trace(network(), LAYER, images), network()
     relation.of_network(changed)
     after = trace(changed, LAYER, images.flip(3) if relation.is_mirrored else images)
     torch.testing.assert_close(after.logits, EXPECTED[relation.name](before.logits), **ROUNDING)
     maps = after.activations.flip(3) if relation.is_mirrored else after.activations
-    torch.testing.assert_close(maps[:, : before.activations.shape[1]], before.activations, **ROUNDING)
+    torch.testing.assert_close(
+        maps[:, : before.activations.shape[1]], before.activations, **ROUNDING
+    )
     assert not maps[:, before.activations.shape[1] :].any()
 
 
@@ -41,7 +45,8 @@ def test_a_metric_changes_under_the_relations_that_it_names_and_no_other(name):
     claimed = metrics.get(name).spec.changes_under
     for relation, measured in changed.items():
         assert relation in claimed, (
-            f"conf/metric/{name}.yaml: under {relation} the value {measured}. Write `changes_under: "
+            f"conf/metric/{name}.yaml: under {relation} the value {measured}. Write "
+            "`changes_under: "
             f'{{{relation}: "the reason"}}`, or fix {metrics.get(name).target}.'
         )
     unneeded = sorted(claimed.keys() - changed)
@@ -60,4 +65,6 @@ def test_a_metric_that_depends_on_its_batch_is_found():
     def rank(explanation):
         return explanation.heatmap.sum((1, 2)).argsort().argsort()
 
-    assert [row.truth for row in rows_of(plugins.of("metric", rank)) if not row.passes] == ["shown_twice"]
+    assert [row.truth for row in rows_of(plugins.of("metric", rank)) if not row.passes] == [
+        "shown_twice"
+    ]

@@ -1,4 +1,5 @@
-"""`axiom-bench submit`: a method's values of all parts of a suite, in a folder with its source and hashes."""
+"""`axiom-bench submit`: a method's values of all parts of a suite, in a folder with its source and
+hashes."""
 
 from __future__ import annotations
 
@@ -19,11 +20,16 @@ from axiom_bench.run.progress import Estimate
 
 
 def submit(
-    method: str, suite: str, output: Path, licence: str, reference: str, overrides: Sequence[str] = ()
+    method: str,
+    suite: str,
+    output: Path,
+    licence: str,
+    reference: str,
+    overrides: Sequence[str] = (),
 ) -> tuple[int, list[str]]:
-    """Computes a method's values of a suite, or continues, and writes the submission: the exit code and the lines to
-    print. overrides: of what the suite leaves free. Nothing is written if a network failed, or if the
-    method has no value. Raises BenchError."""
+    """Computes a method's values of a suite, or continues, and writes the submission: the exit code
+    and the lines to print. overrides: of what the suite leaves free. Nothing is written if a
+    network failed, or if the method has no value. Raises BenchError."""
     chosen = Suite.of(suite)
     submissions.check_free(output, method)
     distributions, source = _origin(method)
@@ -45,7 +51,9 @@ def submit(
             return code, [*lines, "Nothing is submitted: all networks of a suite need values."]
         entry = reading.read_manifest(folders[part]).methods.get(name)
         if entry and entry.unstable:
-            raise BenchError(f"{method} {entry.unstable}. Only values that are the same again can be submitted.")
+            raise BenchError(
+                f"{method} {entry.unstable}. Only values that are the same again can be submitted."
+            )
     _check_values(method, suite, name, folders.values())
     for part, folder in folders.items():
         publishing.publish(folder, output / part, {*reading.read_manifest(folder).config.metric})
@@ -62,21 +70,30 @@ def submit(
 
 
 def _check_values(method: str, suite: str, name: str, folders: Iterable[Path]) -> None:
-    """Raise BenchError, with the statuses of all rows, if the method called `name` has no value in any part."""
+    """Raise BenchError, with the statuses of all rows, if the method called `name` has no value in
+    any part."""
     tables = [reading.read_run(folder) for folder in folders]
-    statuses = Counter(status for rows in tables for status in rows.loc[rows["method"] == name, "status"])
+    statuses = Counter(
+        status for rows in tables for status in rows.loc[rows["method"] == name, "status"]
+    )
     if statuses[OK]:
         return
     reasons = ", ".join(f"{count} {status}" for status, count in statuses.items())
     fix = "."
     module, _, function = method.rpartition(".")
     if module and statuses[NOT_APPLICABLE]:
-        fix = f": if it holds for signals and volumes, write {function}.dimensions = (1, 2, 3) in {module}.py."
-    raise BenchError(f"{method} has no value on the suite {suite} ({reasons}), so nothing is submitted{fix}")
+        fix = (
+            f": if it holds for signals and volumes, write {function}.dimensions = (1, 2, 3) in "
+            f"{module}.py."
+        )
+    raise BenchError(
+        f"{method} has no value on the suite {suite} ({reasons}), so nothing is submitted{fix}"
+    )
 
 
 def _origin(method: str) -> tuple[dict[str, str], bytes]:
-    """Return the installed distributions that a method comes from, with their versions, and its module's source.
+    """Return the installed distributions that a method comes from, with their versions, and its
+    module's source.
 
     Raises BenchError if a method of no distribution needs more than that source.
     """
@@ -87,8 +104,13 @@ def _origin(method: str) -> tuple[dict[str, str], bytes]:
     names = Sources().distributions(module.partition(".")[0])
     distributions = {name: version_of(name) for name in names}
     if "." in module and not distributions:
-        raise BenchError(f"{module} is in a package; submit one file, or a method of a distribution that pip installs.")
+        raise BenchError(
+            f"{module} is in a package; submit one file, or a method of a distribution that pip "
+            "installs."
+        )
     path = file_of(module)
     if path is None or path.suffix != ".py":
-        raise BenchError(f"{module} has no source file {module}.py on sys.path; a reviewer reads that file.")
+        raise BenchError(
+            f"{module} has no source file {module}.py on sys.path; a reviewer reads that file."
+        )
     return distributions, path.read_bytes()

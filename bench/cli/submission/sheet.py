@@ -1,4 +1,5 @@
-"""The reviewer's sheet of a submission: what its source uses, how its maps change, and its values on other images."""
+"""The reviewer's sheet of a submission: what its source uses, how its maps change, and its values
+on other images."""
 
 from __future__ import annotations
 
@@ -65,7 +66,11 @@ def source_lines(source: str) -> list[str]:
             longest_list = max(longest_list, len(node.elts))
         elif isinstance(node, ast.Dict):
             longest_list = max(longest_list, len(node.keys))
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str | bytes) and node not in docstrings:
+        elif (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str | bytes)
+            and node not in docstrings
+        ):
             longest_text = max(longest_text, len(node.value))
     return [
         f"source: {len(source.splitlines())} lines",
@@ -87,14 +92,17 @@ def version_lines(submission: Submission, manifest: Manifest) -> list[str]:
     for name, then in sorted({**manifest.versions, **submission.distributions}.items()):
         now = version_of(name)
         versions.append(f"{name} {then}" if now == then else f"{name} {then} (here {now})")
-    return [f"submitted with axiom-bench {submission.axiom_bench}{commit}", f"  versions: {', '.join(versions)}"]
+    return [
+        f"submitted with axiom-bench {submission.axiom_bench}{commit}",
+        f"  versions: {', '.join(versions)}",
+    ]
 
 
 def map_lines(settings: Settings, seed: int) -> list[str]:
     """List how far each method's heatmaps of a job's first images move under four changes.
 
-    The distance is the mean absolute difference of heatmaps, from 0 to 1. Random weights are the network's own, in
-    random order within each tensor.
+    The distance is the mean absolute difference of heatmaps, from 0 to 1. Random weights are the
+    network's own, in random order within each tensor.
     """
     job = fresh_job(settings)
     batch = first_batch(job, job.indices, min(MAP_IMAGES, job.batch_rows), required(job.methods))
@@ -122,7 +130,9 @@ def map_lines(settings: Settings, seed: int) -> list[str]:
                 changed[name] = moved.required_heatmap.nan_to_num(0.0)
         if "another order" in changed:
             changed["another order"] = changed["another order"].flip(0)
-        distances = {name: float((other - heatmaps).abs().mean()) for name, other in changed.items()}
+        distances = {
+            name: float((other - heatmaps).abs().mean()) for name, other in changed.items()
+        }
         texts = [f"{name} {number(distance)}" for name, distance in sorted(distances.items())]
         lines.append(f"  {method.name}: {', '.join(texts)}")
     return lines
@@ -156,8 +166,9 @@ def fresh_line(moved: Moved, p: float, is_marked: bool, reference: str) -> str:
     (value, distance), (fresh_value, fresh_distance) = _means(moved.published), _means(moved.fresh)
     verdict = f"{'differs' if is_marked else 'the same'}, {p_value(p)}"
     return (
-        f"  {moved.part}, {moved.value.title}: {value} on {len(moved.published)} published images, {fresh_value} on "
-        f"{len(moved.fresh)} fresh ones; minus {reference} {distance} and {fresh_distance} ({verdict})"
+        f"  {moved.part}, {moved.value.title}: {value} on {len(moved.published)} published "
+        f"images, {fresh_value} on {len(moved.fresh)} fresh ones; minus {reference} {distance} "
+        f"and {fresh_distance} ({verdict})"
     )
 
 
@@ -167,8 +178,11 @@ def _means(values: NDArray[np.float64]) -> list[str]:
     return [with_interval(*ends) for ends in zip(values.mean(0), low, high, strict=True)]
 
 
-def unplanted_lines(name: str, values: Mapping[str, NDArray[np.float64]], reference: str) -> list[str]:
-    """List a method's values by each metric on a model without planted truth, next to the reference's.
+def unplanted_lines(
+    name: str, values: Mapping[str, NDArray[np.float64]], reference: str
+) -> list[str]:
+    """List a method's values by each metric on a model without planted truth, next to the
+    reference's.
 
     Args:
         name: The model.

@@ -1,6 +1,8 @@
-"""`axiom-bench verify` of a submission: its files by their hashes, and a seeded sample of its values computed again.
+"""`axiom-bench verify` of a submission: its files by their hashes, and a seeded sample of its
+values computed again.
 
-The sheet for its reviewer compares the values with those on fresh images, and on planted networks with other weights.
+The sheet for its reviewer compares the values with those on fresh images, and on planted networks
+with other weights.
 """
 
 from __future__ import annotations
@@ -52,12 +54,16 @@ from axiom_bench.statistics.paired_tests import holm
 Call = Callable[..., Any]  # calls a function with arguments in a fresh process
 
 
-def verify_submission(folder: Path, seed: int | None = None, trust: bool = False) -> tuple[int, list[str]]:
-    """Compare a submission's files with their hashes and a sample of its values with values computed now.
+def verify_submission(
+    folder: Path, seed: int | None = None, trust: bool = False
+) -> tuple[int, list[str]]:
+    """Compare a submission's files with their hashes and a sample of its values with values
+    computed now.
 
-    The sample is computed twice, as in a run and otherwise (see `computed_alone`), and the two must agree. What is
-    computed is the suite of this installation, not what the folder says of it. If the images aren't here, the
-    submission stays self-reported. The sheet for the reviewer is among the lines.
+    The sample is computed twice, as in a run and otherwise (see `computed_alone`), and the two must
+    agree. What is computed is the suite of this installation, not what the folder says of it. If
+    the images aren't here, the submission stays self-reported. The sheet for the reviewer is among
+    the lines.
 
     Args:
         folder: The submission.
@@ -86,13 +92,18 @@ def verify_submission(folder: Path, seed: int | None = None, trust: bool = False
     }
     if absent := [part for part, is_here in are_here.items() if not is_here]:
         reason = f"the images of {', '.join(absent)} aren't here, so no value was computed anew."
-        return 0, [*lines, f"self-reported: {submission.method} on the suite {suite.name}: {reason}"]
+        return 0, [
+            *lines,
+            f"self-reported: {submission.method} on the suite {suite.name}: {reason}",
+        ]
     wrong = list[str]()
     with _importable(folder, submission):
         with fresh_process() as call, fresh_process() as other_call:
             for part, manifest in manifests.items():
                 calls = (call, other_call)
-                accepted, differences = _part(folder / part, manifest, jobs[part], submission.name, seed, calls)
+                accepted, differences = _part(
+                    folder / part, manifest, jobs[part], submission.name, seed, calls
+                )
                 lines.append(f"{suite.name}/{part}: {accepted}")
                 wrong += differences
         if wrong:
@@ -103,7 +114,10 @@ def verify_submission(folder: Path, seed: int | None = None, trust: bool = False
     if is_marked:
         reason = f"{submission.method} is marked: it may know the published images."
         return 1, [*lines, reason, "Ask its author, and see whether another --seed shows the same."]
-    return 0, [*lines, f"accepted: {submission.method} on the suite {suite.name}, {len(submission.files)} files"]
+    return 0, [
+        *lines,
+        f"accepted: {submission.method} on the suite {suite.name}, {len(submission.files)} files",
+    ]
 
 
 def _about(folder: Path, submission: Submission, manifests: Mapping[str, Manifest]) -> list[str]:
@@ -112,7 +126,9 @@ def _about(folder: Path, submission: Submission, manifests: Mapping[str, Manifes
     if submission.source_file is not None:
         source = folder / submission.source_file
         if not source.is_file():
-            raise BenchError(f"{folder} has no {source.name}, the source of its method; submit it again.")
+            raise BenchError(
+                f"{folder} has no {source.name}, the source of its method; submit it again."
+            )
         lines += sheet.source_lines(source.read_text(encoding="utf-8", errors="replace"))
     return lines
 
@@ -124,7 +140,8 @@ def _sheet(
     seed: int,
     call: Call,
 ) -> tuple[list[str], bool]:
-    """List how a method's maps and values change on other inputs. The second value is true if the method is marked."""
+    """List how a method's maps and values change on other inputs. The second value is true if the
+    method is marked."""
     name = submission.name
     reference = fresh_settings()["reference"]
     references = published(submission.suite, required=False)
@@ -139,7 +156,9 @@ def _sheet(
             elif name != reference:
                 stored = reading.read_records(folder / part, reading.read_manifest(folder / part))
                 moved += fresh_values(part, of_part, stored, references[part], name, seed, call)
-        is_planted |= any(hasattr(load_model(settings.model).module, "true_contributions") for settings in of_part)
+        is_planted |= any(
+            hasattr(load_model(settings.model).module, "true_contributions") for settings in of_part
+        )
     level = fresh_settings()["level"]
     adjusted = holm([each.p for each in moved])
     if moved:
@@ -161,7 +180,9 @@ def _unplanted_lines(submission: Submission, seed: int, call: Call) -> list[str]
     try:
         table = call(computed_alone, [job], seed, 1.0)
     except Exception as error:  # noqa: BLE001 - a method may raise anything on a model that it wasn't made for
-        return [f"values on {model}, which has no planted truth: none ({type(error).__name__}: {error})"]
+        return [
+            f"values on {model}, which has no planted truth: none ({type(error).__name__}: {error})"
+        ]
     values = {
         metric: _by_image(table, metric, submission.name, settings["reference"])
         for metric in sorted(table["metric"].astype(str).unique())
@@ -177,8 +198,8 @@ def suite_of(folder: Path, submission: Submission) -> Suite:
         once = f" once you have run {command}" if command else ""
         raise BenchError(
             f"{folder} is of another suite {suite.name} than this installation's "
-            f"({submission.suite_sha256[:12]}, not {suite.sha256[:12]}); verify it with axiom-bench "
-            f"{submission.axiom_bench}{once}, or submit it again."
+            f"({submission.suite_sha256[:12]}, not {suite.sha256[:12]}); verify it with "
+            f"axiom-bench {submission.axiom_bench}{once}, or submit it again."
         )
     return suite
 
@@ -186,7 +207,8 @@ def suite_of(folder: Path, submission: Submission) -> Suite:
 def _jobs(submission: Submission, part: str, manifest: Manifest) -> list[Settings]:
     """Return the settings of the part's jobs.
 
-    The first method is one of ours, with which a job is loaded without the code of the submitted one.
+    The first method is one of ours, with which a job is loaded without the code of the submitted
+    one.
     """
     chosen = overrides_of(submission.method, submission.name, fresh_settings()["reference"])
     device = ["device=cpu"] if manifest.device == "cpu" else []
@@ -196,11 +218,14 @@ def _jobs(submission: Submission, part: str, manifest: Manifest) -> list[Setting
 
 @contextmanager
 def _importable(folder: Path, submission: Submission) -> Iterator[None]:
-    """The method's module is found in the folder, by new processes too. Raises BenchError where another one would be
-    imported, or a distribution has another version."""
+    """The method's module is found in the folder, by new processes too. Raises BenchError where
+    another one would be imported, or a distribution has another version."""
     for name, version in submission.distributions.items():
         if version_of(name) != version:
-            raise BenchError(f"The method is of {name} {version}, and here is {version_of(name)}; install that one.")
+            raise BenchError(
+                f"The method is of {name} {version}, and here is {version_of(name)}; install that "
+                "one."
+            )
     if submission.source_file is None:
         yield
         return
@@ -208,7 +233,10 @@ def _importable(folder: Path, submission: Submission) -> Iterator[None]:
     if submission.distributions:
         installed = file_of(submission.source_file.removesuffix(".py"))
         if installed is None or installed.read_bytes() != source.read_bytes():
-            raise BenchError(f"{submission.source_file} of the submission isn't the installed source; submit it again.")
+            raise BenchError(
+                f"{submission.source_file} of the submission isn't the installed source; submit "
+                "it again."
+            )
         yield
         return
     before = sys.path[:]
@@ -218,8 +246,9 @@ def _importable(folder: Path, submission: Submission) -> Iterator[None]:
         if spec is None or spec.origin is None or Path(spec.origin).resolve() != source:
             here = spec.origin if spec else "nowhere"
             raise BenchError(
-                f"{submission.source_file} of the submission isn't what would be imported (but {here}); start the "
-                "command in another folder, or give the module another name and submit it anew."
+                f"{submission.source_file} of the submission isn't what would be imported (but "
+                f"{here}); start the command in another folder, or give the module another name "
+                "and submit it anew."
             )
         yield
     finally:
@@ -234,7 +263,8 @@ def _part(
     seed: int,
     calls: tuple[Call, Call],
 ) -> tuple[str, list[str]]:
-    """Return what was compared, and a line for each thing that differs. calls: Those of two fresh processes."""
+    """Return what was compared, and a line for each thing that differs. calls: Those of two fresh
+    processes."""
     stored = reading.read_records(folder, manifest)
     lines: list[str] = []
     metrics: dict[str, MetricEntry] = {}
@@ -245,15 +275,22 @@ def _part(
             with TemporaryDirectory() as objects:
                 job = on_objects(job, Path(objects))
         frozen.check(str(settings.suite_part), job, settings.metric)
-        metrics |= {value: about for metric in job.metrics for value, about in values_of(metric).items()}
+        metrics |= {
+            value: about for metric in job.metrics for value, about in values_of(metric).items()
+        }
         lines += _missing(stored, job)
-    alone = [settings.model_copy(update={"method": {name: settings.method[name]}}) for settings in jobs]
+    alone = [
+        settings.model_copy(update={"method": {name: settings.method[name]}}) for settings in jobs
+    ]
     with progress(f"{folder.name}: a sample, computed twice"):
         now = calls[0](computed_alone, alone, seed)
         otherwise = calls[1](computed_alone, alone, seed, SHARE, True)
     what = f"{len(now):,} values were computed anew, twice"
     if varying := list(differing(now, otherwise, up_to_rounding=True)):
-        reason = f"{name} isn't of the image alone: in another order, batch or process it has other values."
+        reason = (
+            f"{name} isn't of the image alone: in another order, batch or process it has other "
+            "values."
+        )
         return what, [reason, *(f"between the two, {line}" for line in varying[:3])]
     now["value"] = publishing.rounded(now["value"].to_numpy(float)).astype(float)
     if not list(differing(stored, now)):
@@ -270,7 +307,10 @@ def _missing(stored: pd.DataFrame, job: Job) -> Iterator[str]:
     rows = stored[(stored[list(place)].astype(str) == pd.Series(place)).all(axis=1)]
     for metric, of_metric in rows.groupby(rows["metric"].astype(str)):
         if missing := ids - {*of_metric["image_id"].astype(str)}:
-            yield f"{job.name}: {metric} has no row for {len(missing)} of {len(ids)} images, as {min(missing)}"
+            yield (
+                f"{job.name}: {metric} has no row for {len(missing)} of {len(ids)} images, as "
+                f"{min(missing)}"
+            )
 
 
 ROW = ["model", "image_id", "target_class"]
@@ -297,7 +337,8 @@ def fresh_values(
 ) -> list[Moved]:
     """Return a method's values by each metric of a part on its published images and on fresh ones.
 
-    Fresh images are drawn by another seed, and planted networks have their channels in another order.
+    Fresh images are drawn by another seed, and planted networks have their channels in another
+    order.
 
     Args:
         part: A part whose images are drawn.
@@ -311,9 +352,16 @@ def fresh_values(
     chosen = fresh_settings()
     reference, manifest = chosen["reference"], reading.read_manifest(folder)
     rows = reading.read_records(folder, manifest)
-    published = pd.concat([stored[stored["method"].astype(str) == name], rows[rows["method"].astype(str) == reference]])
+    published = pd.concat(
+        [
+            stored[stored["method"].astype(str) == name],
+            rows[rows["method"].astype(str) == reference],
+        ]
+    )
     with TemporaryDirectory() as weights:
-        fresh = [_fresh(settings, {name, reference}, chosen, seed, Path(weights)) for settings in jobs]
+        fresh = [
+            _fresh(settings, {name, reference}, chosen, seed, Path(weights)) for settings in jobs
+        ]
         drawn = call(computed_alone, fresh, seed, 1.0)
     drawn["value"] = publishing.rounded(drawn["value"].to_numpy(float))
     metadata = Metadata(manifest)
@@ -327,7 +375,9 @@ def fresh_values(
     return moved
 
 
-def _fresh(settings: Settings, names: set[str], chosen: Mapping[str, Any], seed: int, weights: Path) -> Settings:
+def _fresh(
+    settings: Settings, names: set[str], chosen: Mapping[str, Any], seed: int, weights: Path
+) -> Settings:
     """Return the settings of a job on fresh images, of planted networks with reordered channels."""
     data = settings.data
     model = settings.model
@@ -338,15 +388,22 @@ def _fresh(settings: Settings, names: set[str], chosen: Mapping[str, Any], seed:
     size = max(chosen["fewest"], math.ceil(chosen["share"] * data["size"]))
     methods = {name: entry for name, entry in settings.method.items() if name in names}
     drawn = {**data, "size": size, "seed": data["seed"] + 1 + seed}
-    return settings.model_copy(update={"suite_part": None, "method": methods, "model": model, "data": drawn})
+    return settings.model_copy(
+        update={"suite_part": None, "method": methods, "model": model, "data": drawn}
+    )
 
 
 def _reordered(network: PlantedNetwork, seed: int) -> dict[str, Tensor]:
-    """The weights of the same network with its channels in another order, but for two that a noisy or reads by their
-    place. The last convolution of the features makes the channels, and readout and head read them."""
+    """The weights of the same network with its channels in another order, but for two that a noisy
+    or reads by their place. The last convolution of the features makes the channels, and readout
+    and head read them."""
     state = network.state_dict()
-    *_, last = (name for name, module in network.features.named_modules() if isinstance(module, _ConvNd))
-    first = next(name for name, module in network.head.named_modules() if isinstance(module, nn.Linear))
+    *_, last = (
+        name for name, module in network.features.named_modules() if isinstance(module, _ConvNd)
+    )
+    first = next(
+        name for name, module in network.head.named_modules() if isinstance(module, nn.Linear)
+    )
     channels = len(state[f"features.{last}.weight"])
     fixed = 2 if isinstance(network.head, NoisyOr) else 0
     others = random.Random(seed).sample(range(fixed, channels), channels - fixed)
@@ -358,17 +415,21 @@ def _reordered(network: PlantedNetwork, seed: int) -> dict[str, Tensor]:
 
 
 def _by_image(frame: pd.DataFrame, metric: str, name: str, reference: str) -> NDArray[np.float64]:
-    """(images, 2): the value and its difference to the reference's, means over networks and explained classes."""
+    """(images, 2): the value and its difference to the reference's, means over networks and
+    explained classes."""
     rows = frame[(frame["metric"].astype(str) == metric) & (frame["status"] == OK)]
     table = rows.astype(dict.fromkeys([*ROW, "method"], str)).pivot_table("value", ROW, "method")
     if not {name, reference} <= {*table}:
         return np.empty((0, 2))
-    both = pd.DataFrame({"value": table[name], "difference": table[name] - table[reference]}).dropna()
+    both = pd.DataFrame(
+        {"value": table[name], "difference": table[name] - table[reference]}
+    ).dropna()
     return both.groupby("image_id").mean().to_numpy(dtype=np.float64)
 
 
 def _p(before: NDArray[np.float64], now: NDArray[np.float64], value: Value) -> float:
-    """Welch's test; of metrics with heavy tails Brunner and Munzel's (Biometrical Journal 2000), of ranks."""
+    """Welch's test; of metrics with heavy tails Brunner and Munzel's (Biometrical Journal 2000), of
+    ranks."""
     from scipy import stats  # here, since most commands need none
 
     if np.ptp(np.concatenate([before, now])) == 0:

@@ -1,12 +1,14 @@
 """Compute the first stages of the head for all ablations of all images at once.
 
-While channels don't mix, ablating channel k changes only channel k. So the K differences, one per ablation, fit into a
-tensor of the size of the activations themselves. difference[b, k] is the change of channel k of image b when channel k
-is ablated: (G, K, *space), or (G, K, features) once the maps are flattened to (G, K * features).
+While channels don't mix, ablating channel k changes only channel k. So the K differences, one per
+ablation, fit into a tensor of the size of the activations themselves. difference[b, k] is the
+change of channel k of image b when channel k is ablated: (G, K, *space), or (G, K, features) once
+the maps are flattened to (G, K * features).
 
-Heads that flatten and continue with linear layers and activations, such as AlexNet's and VGG's, need no rows. Their
-first layer takes all K ablations of all images for the layer's own work, dz = W_k d_k. The rest is computed image by
-image, because each image has hidden units of its own that no ablation moves.
+Heads that flatten and continue with linear layers and activations, such as AlexNet's and VGG's,
+need no rows. Their first layer takes all K ablations of all images for the layer's own work, dz =
+W_k d_k. The rest is computed image by image, because each image has hidden units of its own that no
+ablation moves.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ from axiom_bench.cutting.ablation.graph import (
 from axiom_bench.cutting.numerics import axes
 
 Differences = dict[fx.Node, Tensor]
-# Below this share of a layer's units, or of the channels, gathering them is cheaper than a full product.
+# Below this share of a layer's units, or of the channels, gathering them is cheaper than a full
+# product.
 WORTH_GATHERING = 0.9
 # Tensors of a layer's width that are alive at once: differences before and after, and two for work.
 TENSORS_AT_ONCE = 4
@@ -51,12 +54,16 @@ class Blocks(NamedTuple):
     """The sizes of the pieces that are computed together."""
 
     images: int  # images after the first product, whose differences fit into a processor's cache
-    features: int  # outputs of the first product: rows of the weight whose pages a processor remembers
+    features: (
+        int  # outputs of the first product: rows of the weight whose pages a processor remembers
+    )
     columns: int  # outputs of the later products, which are in the cache when they are multiplied
 
 
 OF_PROCESSOR = Blocks(images=1, features=1024, columns=256)
-OF_GPU = Blocks(images=sys.maxsize, features=sys.maxsize, columns=sys.maxsize)  # a GPU computes everything at once
+OF_GPU = Blocks(
+    images=sys.maxsize, features=sys.maxsize, columns=sys.maxsize
+)  # a GPU computes everything at once
 
 
 def is_flat(value: Tensor) -> bool:
@@ -65,7 +72,8 @@ def is_flat(value: Tensor) -> bool:
 
 
 def channelwise_differences(head: HeadGraph, values: Values) -> Differences:
-    """Compute the differences of all nodes that operations on separate channels reach from the activations."""
+    """Compute the differences of all nodes that operations on separate channels reach from the
+    activations."""
     start = values[head.activations]
     differences: Differences = {head.activations: -start}
 
@@ -74,7 +82,12 @@ def channelwise_differences(head: HeadGraph, values: Values) -> Differences:
 
     for node in head.nodes:
         sources = [source for source in node.all_input_nodes if source in differences]
-        if not sources or not isinstance(values.get(node), Tensor) or node in head.tail or node is head.class_layer:
+        if (
+            not sources
+            or not isinstance(values.get(node), Tensor)
+            or node in head.tail
+            or node is head.class_layer
+        ):
             continue
         if all(source in differences or is_constant(source) for source in node.all_input_nodes):
             difference = _pass(head, node, [differences[source] for source in sources], values)
@@ -84,7 +97,8 @@ def channelwise_differences(head: HeadGraph, values: Values) -> Differences:
 
 
 def _pass(head: HeadGraph, node: fx.Node, sources: list[Tensor], values: Values) -> Tensor | None:
-    """Compute the difference of one node from those of its inputs; None if the node mixes channels."""
+    """Compute the difference of one node from those of its inputs; None if the node mixes
+    channels."""
     name = head.operation(node)
     value = values[node]
     if name in ADD:
@@ -143,7 +157,8 @@ def _add(node: fx.Node, sources: list[Tensor], value: Tensor) -> Tensor | None:
 
 @dataclass(frozen=True)
 class LinearChain:
-    """The nodes after the operations on separate channels: a linear layer, then activations and linear layers.
+    """The nodes after the operations on separate channels: a linear layer, then activations and
+    linear layers.
 
     The last node is the class layer, unless the module of another output follows it.
     """
@@ -172,10 +187,11 @@ class LinearChain:
         return scores
 
     def _inner_layers(self, values: Values, images: slice, first: Tensor, live: Tensor) -> Tensor:
-        """Compute the differences that reach the last node from those of the first product, (G, n, N).
+        """Compute the differences that reach the last node from those of the first product, (G, n,
+        N).
 
-        They take the same memory if they fit there. A processor computes image by image, so that an image's differences
-        stay in its cache.
+        They take the same memory if they fit there. A processor computes image by image, so that an
+        image's differences stay in its cache.
         """
         result = first
         at_once = min(_blocks(first).images, len(first))
@@ -193,8 +209,11 @@ class LinearChain:
             result[rows] = difference
         return result
 
-    def _last_layer(self, values: Values, images: slice, difference: Tensor, targets: Tensor) -> Tensor:
-        """Compute the last node's differences for the explained classes only: (G, n, units) -> (G, n)."""
+    def _last_layer(
+        self, values: Values, images: slice, difference: Tensor, targets: Tensor
+    ) -> Tensor:
+        """Compute the last node's differences for the explained classes only: (G, n, units) -> (G,
+        n)."""
         last = self.nodes[-1]
         layer = self.head.layer(last)
         if not is_output(self.head.operation(last)):
@@ -206,7 +225,8 @@ class LinearChain:
         return torch.stack(score_differences)
 
     def _pass(self, node: fx.Node, x: Tensor, difference: Tensor, live: Tensor) -> Tensor:
-        """Compute one node's differences (G, n, units') from those of its input x, (G, 1, units)."""
+        """Compute one node's differences (G, n, units') from those of its input x, (G, 1,
+        units)."""
         name = self.head.operation(node)
         if name in IDENTITY:
             return difference
@@ -217,17 +237,23 @@ class LinearChain:
         return self.head.evaluated_difference(node, x, difference)
 
     def _first_product(self, images: slice, channels: slice) -> Tensor:
-        """Compute W_k d_k of the first layer: (G, n, N). All channels together cost as much as the layer itself."""
+        """Compute W_k d_k of the first layer: (G, n, N). All channels together cost as much as the
+        layer itself."""
         difference = self.before[images, channels]
-        weight = self.head.layer(self.nodes[0]).weight.unflatten(1, self.before.shape[1:])[:, channels]
+        weight = self.head.layer(self.nodes[0]).weight.unflatten(1, self.before.shape[1:])[
+            :, channels
+        ]
         result = _empty(difference, len(weight))
         at_once = _blocks(difference).features
         for part, columns in zip(weight.split(at_once), result.split(at_once, 2), strict=True):
-            columns.copy_(torch.bmm(difference.transpose(0, 1), part.permute(1, 2, 0)).transpose(0, 1))
+            columns.copy_(
+                torch.bmm(difference.transpose(0, 1), part.permute(1, 2, 0)).transpose(0, 1)
+            )
         return result
 
     def _parts(self, live: Tensor, numbers: int) -> Iterator[tuple[slice, slice]]:
-        """Yield slices of images and channels that together have about as many bytes as `numbers` numbers."""
+        """Yield slices of images and channels that together have about as many bytes as `numbers`
+        numbers."""
         batch, channels = live.shape
         rows = max(1, numbers // self.before.element_size())
         num_channels = min(rows, channels)
@@ -237,9 +263,11 @@ class LinearChain:
                 yield slice(image, image + num_images), slice(channel, channel + num_channels)
 
 
-def linear_chain_of(head: HeadGraph, values: Values, channelwise: Differences) -> LinearChain | None:
-    """Return the chain from the end of the operations on separate channels to the scores; None if it has other
-    operations.
+def linear_chain_of(
+    head: HeadGraph, values: Values, channelwise: Differences
+) -> LinearChain | None:
+    """Return the chain from the end of the operations on separate channels to the scores; None if
+    it has other operations.
     """
     operations = {nn.Linear, *CLAMP, *ELEMENTWISE, *IDENTITY}
     nodes: list[fx.Node] = []
@@ -252,7 +280,12 @@ def linear_chain_of(head: HeadGraph, values: Values, channelwise: Differences) -
             return None
         nodes.insert(0, node)
         node = first_input(node)
-    if node is None or len(nodes) < 2 or head.operation(nodes[0]) is not nn.Linear or not is_flat(values[node]):
+    if (
+        node is None
+        or len(nodes) < 2
+        or head.operation(nodes[0]) is not nn.Linear
+        or not is_flat(values[node])
+    ):
         return None
     return LinearChain(head, nodes, channelwise[node])
 
@@ -263,7 +296,9 @@ def products(rows: Tensor, live: Tensor, weight: Tensor) -> Tensor:
     Rows whose `live`, (G, n), is False are zero. `weight` is (N, units).
     """
     unmoved = (rows.amax(1) <= 0) & (rows.amin(1) >= 0)  # a NaN is neither
-    masks = torch.cat([live, ~unmoved], 1).cpu()  # for all images in one copy, since it waits for a GPU
+    masks = torch.cat(
+        [live, ~unmoved], 1
+    ).cpu()  # for all images in one copy, since it waits for a GPU
     result = _empty(rows, len(weight))
     for image, mask, out in zip(rows, masks, result, strict=True):
         _product(image, mask[: live.shape[1]], mask[live.shape[1] :], weight, out)
@@ -271,14 +306,16 @@ def products(rows: Tensor, live: Tensor, weight: Tensor) -> Tensor:
 
 
 def _empty(rows: Tensor, features: int) -> Tensor:
-    """Allocate a product of the rows with a weight, in the precision in which autocast computes it."""
+    """Allocate a product of the rows with a weight, in the precision in which autocast computes
+    it."""
     kind = rows.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else rows.dtype
     return rows.new_empty(*rows.shape[:-1], features, dtype=dtype)
 
 
 def _product(rows: Tensor, live: Tensor, moved: Tensor, weight: Tensor, out: Tensor) -> None:
-    """Compute one image's product: (n, units) -> out, (n, N). Dead channels' rows are left out if that pays.
+    """Compute one image's product: (n, units) -> out, (n, N). Dead channels' rows are left out if
+    that pays.
 
     `live` and `moved` are on the CPU.
     """
@@ -289,13 +326,16 @@ def _product(rows: Tensor, live: Tensor, moved: Tensor, weight: Tensor, out: Ten
         out.zero_().index_copy_(0, alive, sparse_product(rows[alive], weight, moved))
 
 
-def sparse_product(rows: Tensor, weight: Tensor, moved: Tensor, out: Tensor | None = None) -> Tensor:
+def sparse_product(
+    rows: Tensor, weight: Tensor, moved: Tensor, out: Tensor | None = None
+) -> Tensor:
     """Compute rows @ weight.T without the units that are zero in every row.
 
     Args:
         rows: The rows, (n, units).
         weight: The weight, (N, units).
-        moved: True for the units that aren't zero in every row, (units,). On the CPU, nothing waits for a GPU.
+        moved: True for the units that aren't zero in every row, (units,). On the CPU, nothing waits
+            for a GPU.
         out: The memory of the result, (n, N).
     """
     units = moved.nonzero()[:, 0].to(rows.device, non_blocking=True)

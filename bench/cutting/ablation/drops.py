@@ -1,9 +1,10 @@
-"""Compute all K drops of a batch: S - S_k, the loss of score when channel k of the activations is set to zero.
+"""Compute all K drops of a batch: S - S_k, the loss of score when channel k of the activations is
+set to zero.
 
-Operations that keep channels apart come first, for all ablations together. What follows takes a closed form, a chain of
-linear layers, or one row per ablation. A head that can't be read as a graph runs once per channel, which is exact for
-any head. If the cut has a budget, as for inner layers, only some channels are ablated, and the others get the
-first-order term.
+Operations that keep channels apart come first, for all ablations together. What follows takes a
+closed form, a chain of linear layers, or one row per ablation. A head that can't be read as a graph
+runs once per channel, which is exact for any head. If the cut has a budget, as for inner layers,
+only some channels are ablated, and the others get the first-order term.
 """
 
 from __future__ import annotations
@@ -16,7 +17,12 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from axiom_bench.cutting.ablation.batched import TENSORS_AT_ONCE, Differences, channelwise_differences, linear_chain_of
+from axiom_bench.cutting.ablation.batched import (
+    TENSORS_AT_ONCE,
+    Differences,
+    channelwise_differences,
+    linear_chain_of,
+)
 from axiom_bench.cutting.ablation.graph import (
     AVERAGE_POOL,
     CLAMP,
@@ -36,12 +42,18 @@ if TYPE_CHECKING:
     from axiom_bench.cutting.ablation.few_tokens import FewTokens
     from axiom_bench.cutting.ablation.rows import AblationRows
 
-HeadPass = Callable[[Tensor, Any], Tensor]  # activations (R, K, *space) and their side values -> logits (R, C)
+HeadPass = Callable[
+    [Tensor, Any], Tensor
+]  # activations (R, K, *space) and their side values -> logits (R, C)
 
-# A pass holds several tensors of the image's or the maps' size at once; this many is generous for the usual networks.
+# A pass holds several tensors of the image's or the maps' size at once; this many is generous for
+# the usual networks.
 TENSORS_IN_A_PASS = 32
-SAMPLE = 32  # the number of channels outside the budget that are also ablated, to estimate the error of the others
-# At most one sum in 20 is more than this many standard deviations above its mean, however skewed it is (Cantelli).
+# the number of channels outside the budget that are also ablated, to estimate the error of the
+# others
+SAMPLE = 32
+# At most one sum in 20 is more than this many standard deviations above its mean, however skewed it
+# is (Cantelli).
 DEVIATIONS = 19**0.5
 
 
@@ -56,11 +68,12 @@ def ablation_drops(
     channels: Tensor | None = None,
     inner_bytes: int = 0,
 ) -> Tensor:
-    """Compute S - S_k for every channel k set to zero: (B, K). A dead channel (F_k = 0) has exactly 0.
+    """Compute S - S_k for every channel k set to zero: (B, K). A dead channel (F_k = 0) has exactly
+    0.
 
     Args:
-        head: The head's graph, if it can be read: then no two scores are subtracted. Otherwise a function that runs a
-            whole pass.
+        head: The head's graph, if it can be read: then no two scores are subtracted. Otherwise a
+            function that runs a whole pass.
         kinds: The kinds of the side values.
         activations: F, (B, K, *space).
         sides: The values that cross the cut in addition to the activations.
@@ -74,7 +87,9 @@ def ablation_drops(
     if channels is not None:
         live = channels & live
     if not isinstance(head, HeadGraph):
-        return brute_force_drops(head, kinds, activations, sides, targets, memory, live, inner_bytes)
+        return brute_force_drops(
+            head, kinds, activations, sides, targets, memory, live, inner_bytes
+        )
     at_once = max(1, memory // (4 * max(1, head.bytes_per_image)))
     placeholders = [node for node in head.nodes if node.op == "placeholder"][1:]
     side_kinds = dict(zip(placeholders, kinds, strict=True))
@@ -110,8 +125,11 @@ class ImageGroup:
 
 
 def has_closed_form(head: HeadGraph, values: Values) -> bool:
-    """Return True if only operations on single channels lie before the class layer, as with global average pooling."""
-    return head.class_layer is not None and first_input(head.class_layer) in channelwise_differences(head, values)
+    """Return True if only operations on single channels lie before the class layer, as with global
+    average pooling."""
+    return head.class_layer is not None and first_input(
+        head.class_layer
+    ) in channelwise_differences(head, values)
 
 
 def _score_differences(group: ImageGroup) -> Tensor:
@@ -124,7 +142,9 @@ def _score_differences(group: ImageGroup) -> Tensor:
     chain = linear_chain_of(group.head, group.values, group.channelwise)
     if chain is not None:
         return chain.scores(group.values, group.targets, group.live, group.memory)
-    from axiom_bench.cutting.ablation.rows import AblationRows  # imported late: most networks need no rows
+    from axiom_bench.cutting.ablation.rows import (
+        AblationRows,
+    )  # imported late: most networks need no rows
 
     if group.head.few is not None and group.head.rows is not None:
         # Steps that keep tokens apart are computed only for the tokens that the head reads.
@@ -137,7 +157,9 @@ def _score_differences(group: ImageGroup) -> Tensor:
             side_kinds=few.kinds_of(group.side_kinds),
         )
     differences = torch.zeros_like(group.live, dtype=group.values[group.head.activations].dtype)
-    at_once = max(1, group.memory // (2 * TENSORS_AT_ONCE * group.head.widest))  # channels in half of the memory
+    at_once = max(
+        1, group.memory // (2 * TENSORS_AT_ONCE * group.head.widest)
+    )  # channels in half of the memory
     for image, live in enumerate(group.live):
         for channels in live.nonzero()[:, 0].split(at_once):
             rows = AblationRows(
@@ -163,12 +185,15 @@ def _scores_of_rows(group: ImageGroup, rows: AblationRows) -> Tensor:
     image = slice(rows.image, rows.image + 1)
     weight = layer.weight[group.targets[image]]
     is_linear = isinstance(layer, nn.Linear)
-    class_difference = before @ weight[0] if is_linear else layer._conv_forward(before, weight, None)[:, 0]
+    class_difference = (
+        before @ weight[0] if is_linear else layer._conv_forward(before, weight, None)[:, 0]
+    )
     return _tail(group, class_difference[None], image)[0]
 
 
 def _class_row(group: ImageGroup, class_layer: fx.Node, difference: Tensor) -> Tensor:
-    """Compute the class layer's difference for the explained class only, for all ablations: (G, K, ...)."""
+    """Compute the class layer's difference for the explained class only, for all ablations: (G, K,
+    ...)."""
     layer = group.head.layer(class_layer)
     weight = layer.weight[group.targets]
     if isinstance(layer, nn.Linear):
@@ -184,7 +209,8 @@ def _class_row(group: ImageGroup, class_layer: fx.Node, difference: Tensor) -> T
 
 
 def _tail(group: ImageGroup, difference: Tensor, images: slice) -> Tensor:
-    """Compute the difference of the score, (G, n), from the difference of the explained class, (G, n, ...).
+    """Compute the difference of the score, (G, n), from the difference of the explained class, (G,
+    n, ...).
 
     `images` are the images of the group that the difference belongs to.
     """
@@ -192,7 +218,9 @@ def _tail(group: ImageGroup, difference: Tensor, images: slice) -> Tensor:
     for node in group.head.tail:
         name = group.head.operation(node)
         values = group.values[node.all_input_nodes[0]][images]
-        x = values[torch.arange(len(values), device=values.device), targets][:, None]  # of the explained class
+        x = values[torch.arange(len(values), device=values.device), targets][
+            :, None
+        ]  # of the explained class
         if name in CLAMP:
             difference = clamp_difference(x, difference, *CLAMP[name])
         elif name in RESHAPE:
@@ -216,7 +244,8 @@ def brute_force_drops(
     live: Tensor | None = None,
     inner_bytes: int = 0,
 ) -> Tensor:
-    """Compute S - S_k by setting each live map to zero in turn: (B, K). Rows are batched as `memory` (bytes) allows.
+    """Compute S - S_k by setting each live map to zero in turn: (B, K). Rows are batched as
+    `memory` (bytes) allows.
 
     Args:
         head: A function that runs a whole pass of the head.
@@ -235,7 +264,9 @@ def brute_force_drops(
         live = ~dead_channels(activations)
     images, channels_of_images = live.nonzero(as_tuple=True)
     row_bytes = TENSORS_IN_A_PASS * activations[0].numel() * activations.element_size()
-    row_bytes += sum(side.nbytes for side in pytree.tree_leaves(sides) if isinstance(side, Tensor)) // batch
+    row_bytes += (
+        sum(side.nbytes for side in pytree.tree_leaves(sides) if isinstance(side, Tensor)) // batch
+    )
     at_once = max(1, memory // (row_bytes + inner_bytes))
     for start in range(0, len(images), at_once):
         rows = images[start : start + at_once]
@@ -254,8 +285,8 @@ class Drops:
     Attributes:
         values: The drops, (B, K).
         exact: True for the exact drops, (B, K) bool. The others are first-order terms, sum_xy g F.
-        error: A bound of sum_k |error of the drop|, (B,), which holds in 95 % of cases except for the sample's error of
-            the variance. 0 if all drops are exact.
+        error: A bound of sum_k |error of the drop|, (B,), which holds in 95 % of cases except for
+            the sample's error of the variance. 0 if all drops are exact.
     """
 
     values: Tensor
@@ -275,8 +306,9 @@ def within(
 ) -> Drops:
     """Compute drops within a budget of at most channels + SAMPLE ablations per image.
 
-    The channels of the largest |sum_xy g F| are ablated, and also a random sample of the remaining channels. The mean
-    and variance of the sample's |drop - sum_xy g F| bound the sum of this error over the channels that aren't ablated.
+    The channels of the largest |sum_xy g F| are ablated, and also a random sample of the remaining
+    channels. The mean and variance of the sample's |drop - sum_xy g F| bound the sum of this error
+    over the channels that aren't ablated.
 
     Args:
         channels: The number of channels to ablate in addition to the sample.
@@ -289,7 +321,10 @@ def within(
     ranked = size.argsort(dim=1, descending=True, stable=True)
     chosen = torch.zeros_like(dead).scatter(1, ranked[:, :channels], True) & ~dead
     remaining = ~(dead | chosen)
-    samples = [_sample(image_remaining, draw) for image_remaining, draw in zip(remaining, draws, strict=True)]
+    samples = [
+        _sample(image_remaining, draw)
+        for image_remaining, draw in zip(remaining, draws, strict=True)
+    ]
     sample = torch.stack(samples)
     values = ablate(chosen | sample)
     exact = chosen | sample | dead
@@ -303,7 +338,8 @@ def within(
 
 
 def _sample(remaining: Tensor, draw: torch.Generator) -> Tensor:
-    """Draw SAMPLE of the remaining channels, or take all if there are no more: bool (K,) -> bool (K,)."""
+    """Draw SAMPLE of the remaining channels, or take all if there are no more: bool (K,) -> bool
+    (K,)."""
     indices = remaining.nonzero()[:, 0]
     order = torch.randperm(len(indices), generator=draw)
     drawn = indices[order[:SAMPLE].to(remaining.device)]

@@ -1,7 +1,9 @@
-"""Reduce heads that read few of their tokens: steps that keep tokens apart are computed for those tokens only.
+"""Reduce heads that read few of their tokens: steps that keep tokens apart are computed for those
+tokens only.
 
-In a transformer's block behind the layer, only the keys and values of its attention need all tokens. All other work on
-the tokens that the head doesn't read would be wasted, in every row of an ablation.
+In a transformer's block behind the layer, only the keys and values of its attention need all
+tokens. All other work on the tokens that the head doesn't read would be wasted, in every row of an
+ablation.
 """
 
 from __future__ import annotations
@@ -49,8 +51,8 @@ class FewTokens:
     head: HeadGraph
     values: Values  # the values of the head's nodes, for any images
     span: range  # the tokens that the head reads
-    # True if attention that is written out is followed too. False for the graph that also gives the logits, since it
-    # would change the published values of those networks.
+    # True if attention that is written out is followed too. False for the graph that also gives the
+    # logits, since it would change the published values of those networks.
     through_attention: bool
 
     @cached_property
@@ -58,7 +60,9 @@ class FewTokens:
         """The nodes of which only these tokens are used, with the axis of the tokens."""
         axes: dict[fx.Node, int] = {}
         for node in reversed(self.head.nodes):
-            users = [user for user in node.users if user.users or user.op == "output"]  # not those without effect
+            users = [
+                user for user in node.users if user.users or user.op == "output"
+            ]  # not those without effect
             if self.through_attention:
                 users = [user for user in users if not _reads_batch_size(user)]
             needed = {axis for user in users for axis in self._axes_for(user, node, axes)}
@@ -68,8 +72,11 @@ class FewTokens:
         return axes
 
     @cached_property
-    def graph(self) -> tuple[fx.GraphModule, dict[fx.Node, fx.Node], dict[tuple[fx.Node, int], fx.Node]]:
-        """The head with the span's size in these axes; each node's copy; and the nodes that select the tokens.
+    def graph(
+        self,
+    ) -> tuple[fx.GraphModule, dict[fx.Node, fx.Node], dict[tuple[fx.Node, int], fx.Node]]:
+        """The head with the span's size in these axes; each node's copy; and the nodes that select
+        the tokens.
 
         The last are listed by the node and axis that they select from.
         """
@@ -93,7 +100,10 @@ class FewTokens:
                 inputs = self._inputs(node, self.axes[node]) or {}
                 graph.erase_node(copy)  # its inputs may need nodes of their own
                 args = fx.map_arg(node.args, copies.__getitem__)
-                args = [tokens(arg, inputs[key]) if key in inputs else args[key] for key, arg in enumerate(node.args)]
+                args = [
+                    tokens(arg, inputs[key]) if key in inputs else args[key]
+                    for key, arg in enumerate(node.args)
+                ]
                 kwargs = dict(fx.map_arg(node.kwargs, copies.__getitem__))
                 for key in inputs.keys() & kwargs.keys():
                     kwargs[key] = tokens(node.kwargs[key], inputs[key])
@@ -125,7 +135,8 @@ class FewTokens:
         return {self.graph[1][node]: entry for node, entry in by_node.items()}
 
     def kinds_of(self, side_kinds: dict[fx.Node, SideKind]) -> dict[fx.Node, SideKind]:
-        """Return the kinds of the sides, listed by their copies. Tokens selected from a constant are a constant too."""
+        """Return the kinds of the sides, listed by their copies. Tokens selected from a constant
+        are a constant too."""
         _, copies, taken = self.graph
         kinds = {copies[node]: kind for node, kind in side_kinds.items()}
         for (node, _axis), take in taken.items():
@@ -135,11 +146,17 @@ class FewTokens:
 
     def _take(self, value: Any, axis: int) -> Any:
         return pytree.tree_map(
-            lambda x: x.narrow(axis, self.span.start, len(self.span)) if isinstance(x, Tensor) else x, value
+            lambda x: (
+                x.narrow(axis, self.span.start, len(self.span)) if isinstance(x, Tensor) else x
+            ),
+            value,
         )
 
-    def _axes_for(self, user: Any, source: fx.Node, axes: dict[fx.Node, int]) -> Iterator[int | None]:
-        """Yield the axes in which a user needs only the few tokens of a source; None if it needs all tokens."""
+    def _axes_for(
+        self, user: Any, source: fx.Node, axes: dict[fx.Node, int]
+    ) -> Iterator[int | None]:
+        """Yield the axes in which a user needs only the few tokens of a source; None if it needs
+        all tokens."""
         token = self._token(user) if source is user.args[0] else None
         if token is not None:
             yield token.axis
@@ -156,7 +173,8 @@ class FewTokens:
         return token_of(node, self.values, self.through_attention)
 
     def _inputs(self, node: Any, axis: int) -> dict[Any, int] | None:
-        """Return the arguments of a node that need only few tokens, with their axis; None if the node mixes tokens."""
+        """Return the arguments of a node that need only few tokens, with their axis; None if the
+        node mixes tokens."""
         name = self.head.operation(node)
         is_output_of = node.target is operator.getitem and node.args[1] == 0
         if self._is_attention(node) or (is_output_of and self._is_attention(node.args[0])):
@@ -182,7 +200,9 @@ class FewTokens:
         if name in POINTWISE:
             return self._pointwise(node, axis, shape)
         if name in MATMUL:
-            keeps_axis = axis == last - 1 and len(source) == len(shape) and source[axis] == shape[axis]
+            keeps_axis = (
+                axis == last - 1 and len(source) == len(shape) and source[axis] == shape[axis]
+            )
             return {0: axis} if keeps_axis else None
         if name is functional.scaled_dot_product_attention:
             return self._queries(node, axis, shape)
@@ -200,7 +220,8 @@ class FewTokens:
         return None
 
     def _pointwise(self, node: Any, axis: int, shape: tuple[int, ...]) -> dict[Any, int] | None:
-        """Return the arguments of an elementwise operation that have all tokens in this axis of the result."""
+        """Return the arguments of an elementwise operation that have all tokens in this axis of the
+        result."""
         inputs = {}
         for key, arg in enumerate(node.args):
             size = _shape(self.values.get(arg)) if isinstance(arg, fx.Node) else ()
@@ -210,7 +231,8 @@ class FewTokens:
         return inputs or None
 
     def _queries(self, node: Any, axis: int, shape: tuple[int, ...]) -> dict[Any, int] | None:
-        """Return attention's queries and a mask with a row per query, if the axis is that of the queries."""
+        """Return attention's queries and a mask with a row per query, if the axis is that of the
+        queries."""
         if axis != len(shape) - 2 or argument(node, 5, "is_causal") or len(node.args) > 3:
             return None
         mask = _shape(self.values.get(node.kwargs.get("attn_mask")))
@@ -218,14 +240,19 @@ class FewTokens:
         return {0: axis} | ({"attn_mask": len(mask) - 2} if has_queries else {})
 
     def _was_followed(self, node: Any, shape: tuple[int, ...]) -> bool:
-        """Return True if a node may be computed for few tokens in the graph that also gives the logits."""
+        """Return True if a node may be computed for few tokens in the graph that also gives the
+        logits."""
         name = self.head.operation(node)
         if len(shape) != 3:
             return False
         if name in ADD:
-            are_alike = all(isinstance(arg, fx.Node) and _shape(self.values[arg]) == shape for arg in node.args)
+            are_alike = all(
+                isinstance(arg, fx.Node) and _shape(self.values[arg]) == shape for arg in node.args
+            )
             return are_alike and not node.kwargs
-        return name in EACH_TOKEN and all(other.op == "get_attr" for other in node.all_input_nodes[1:])
+        return name in EACH_TOKEN and all(
+            other.op == "get_attr" for other in node.all_input_nodes[1:]
+        )
 
     def _is_attention(self, node: Any) -> bool:
         """Return True if this is nn.MultiheadAttention with more queries than the span has."""
@@ -283,7 +310,9 @@ def _reads_batch_size(node: fx.Node) -> bool:
     if node.target == "size":
         return node.args[1:] == (0,)
     is_shape = node.target is getattr and node.args[1] == "shape"
-    return is_shape and all(user.target is operator.getitem and user.args[1] == 0 for user in node.users)
+    return is_shape and all(
+        user.target is operator.getitem and user.args[1] == 0 for user in node.users
+    )
 
 
 def _shape(value: Any) -> tuple[int, ...]:

@@ -1,7 +1,9 @@
-"""Evaluate the head as a graph, node by node, and list the torch operations through which differences pass.
+"""Evaluate the head as a graph, node by node, and list the torch operations through which
+differences pass.
 
-An operation is a module's class, a function, or a method's name without the underscore of its in-place form. An
-operation that isn't in these tables is still exact: it is evaluated at x + d and at x.
+An operation is a module's class, a function, or a method's name without the underscore of its
+in-place form. An operation that isn't in these tables is still exact: it is evaluated at x + d and
+at x.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from axiom_bench.cutting.output import OutputModule
 from axiom_bench.cutting.tokens import ChannelsLast, Tokens
 
 Values = dict[fx.Node, Any]
-WIDE = 1024  # a linear layer with so many inputs has its gradient taken in blocks; narrower ones gain nothing
+# a linear layer with so many inputs has its gradient taken in blocks; narrower ones gain nothing
+WIDE = 1024
 BLOCK = 128  # the inputs of a block
 IN_PLACE_FORMS: dict[Any, Any] = {
     operator.iadd: operator.add,
@@ -163,7 +166,8 @@ SHAPE_ONLY = {"size", "dim", getattr, len}
 
 
 def is_output(name: Any) -> bool:
-    """Return True if an operation is the module that follows the logits, which has a `difference` of its own."""
+    """Return True if an operation is the module that follows the logits, which has a `difference`
+    of its own."""
     return isinstance(name, type) and issubclass(name, OutputModule)
 
 
@@ -172,8 +176,9 @@ def clamp_difference(
 ) -> Tensor:
     """Compute clamp(x + d) - clamp(x) without subtracting two large numbers. x broadcasts to d.
 
-    With y = clamp(x), the result is d + (x - y), kept between low - y and high - y. For ReLU this is max(d + min(x, 0),
-    -max(x, 0)). `out` is the memory of the result, which may be d itself: new memory takes longer than the sum.
+    With y = clamp(x), the result is d + (x - y), kept between low - y and high - y. For ReLU this
+    is max(d + min(x, 0), -max(x, 0)). `out` is the memory of the result, which may be d itself: new
+    memory takes longer than the sum.
     """
     y = x.clamp(low, high)
     moved = torch.add(difference, x - y, out=out)
@@ -227,8 +232,12 @@ class HeadGraph:
     """The head as a graph, with the facts about it that are found once."""
 
     module: fx.GraphModule
-    class_layer: fx.Node | None = None  # the layer whose rows are the classes, if a score needs only its own row
-    tail: tuple[fx.Node, ...] = ()  # the nodes from the class layer to the logits, which keep classes apart
+    class_layer: fx.Node | None = (
+        None  # the layer whose rows are the classes, if a score needs only its own row
+    )
+    tail: tuple[
+        fx.Node, ...
+    ] = ()  # the nodes from the class layer to the logits, which keep classes apart
     bytes_per_image: int = 0  # the bytes of all values together
     widest: int = 0  # the bytes of the largest value
     # The steps that ablations need only for few tokens: FewTokens, whose module imports this one.
@@ -273,7 +282,8 @@ class HeadGraph:
         return returned
 
     def evaluate(self, activations: Tensor, sides: Any) -> Values:
-        """Compute the value of every node. Nothing is overwritten, whatever the graph does in place."""
+        """Compute the value of every node. Nothing is overwritten, whatever the graph does in
+        place."""
         inputs = iter((activations, *sides))
         values: Values = {}
         for node in self.nodes:
@@ -310,14 +320,18 @@ class HeadGraph:
         return self._layers[node]
 
     def operation(self, node: fx.Node) -> Any:
-        """Return a node's operation as the tables above name it; None for a module altered by hooks or a forward of its
-        own.
+        """Return a node's operation as the tables above name it; None for a module altered by hooks
+        or a forward of its own.
         """
         return self._operations[node]
 
     @cached_property
     def _layers(self) -> dict[fx.Node, Any]:
-        return {node: self.module.get_submodule(str(node.target)) for node in self.nodes if node.op == "call_module"}
+        return {
+            node: self.module.get_submodule(str(node.target))
+            for node in self.nodes
+            if node.op == "call_module"
+        }
 
     @cached_property
     def _operations(self) -> dict[fx.Node, Any]:
@@ -327,7 +341,9 @@ class HeadGraph:
         target: Any = node.target
         if node.op == "call_module":
             module = self.layer(node)
-            altered = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+            altered = (
+                module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+            )
             return None if altered or isinstance(module, torch.jit.ScriptModule) else type(module)
         if node.op == "call_method":
             return target.removesuffix("_")
@@ -340,7 +356,11 @@ class HeadGraph:
         if node.op == "call_method":
             return str(node.target).endswith("_") and not str(node.target).endswith("__")
         name = getattr(node.target, "__name__", "")
-        return bool(node.kwargs.get("inplace")) or name in {"iadd", "imul", "isub", "itruediv"} or name.endswith("_")
+        return (
+            bool(node.kwargs.get("inplace"))
+            or name in {"iadd", "imul", "isub", "itruediv"}
+            or name.endswith("_")
+        )
 
 
 def first_input(node: fx.Node) -> fx.Node | None:
@@ -350,16 +370,19 @@ def first_input(node: fx.Node) -> fx.Node | None:
 
 
 def apply_linear(layer: nn.Linear, x: Tensor) -> Tensor:
-    """Compute layer(x), (B, inputs) -> (B, outputs), differentiable in x only. The gradient is taken in blocks of
-    inputs.
+    """Compute layer(x), (B, inputs) -> (B, outputs), differentiable in x only. The gradient is
+    taken in blocks of inputs.
 
-    For a product of few rows with a wide matrix, BLAS libraries take up to twice as long in one piece as in blocks. FC
-    12288 -> 512 took 2.1 ms and 1.4 ms (batch 8, two cores). A head that flattens its maps begins with such a layer.
+    For a product of few rows with a wide matrix, BLAS libraries take up to twice as long in one
+    piece as in blocks. FC 12288 -> 512 took 2.1 ms and 1.4 ms (batch 8, two cores). A head that
+    flattens its maps begins with such a layer.
     """
     pays = x.ndim == 2 and x.device.type == "cpu" and x.shape[1] >= WIDE and x.shape[1] % BLOCK == 0
     if not pays or not x.requires_grad or torch.is_autocast_enabled("cpu"):
         return layer(x)
-    return _WideLinear.apply(x, layer.weight.detach(), None if layer.bias is None else layer.bias.detach())
+    return _WideLinear.apply(
+        x, layer.weight.detach(), None if layer.bias is None else layer.bias.detach()
+    )
 
 
 class _WideLinear(torch.autograd.Function):

@@ -1,4 +1,5 @@
-"""Compute the differences of tokens when an ablation moves one feature of them: products of two factors.
+"""Compute the differences of tokens when an ablation moves one feature of them: products of two
+factors.
 
 Such products pass through attention without becoming whole tensors.
 """
@@ -30,15 +31,20 @@ from axiom_bench.cutting.ablation.graph import (
 from axiom_bench.cutting.tokens import ChannelsLast, Tokens
 
 REDUCTIONS = MEAN | AVERAGE_POOL | {"sum", torch.sum}
-VIEWS = STRUCTURE - {"sum", torch.sum, operator.neg}  # views of one value: each factor passes through by itself
+VIEWS = STRUCTURE - {
+    "sum",
+    torch.sum,
+    operator.neg,
+}  # views of one value: each factor passes through by itself
 
 
 @dataclass(frozen=True)
 class RankOne:
     """The difference left * right of rows (n, ...).
 
-    Both factors have the whole shape. Along most axes one of them is expanded (a stride of 0). The change of each token
-    has no feature axis, and the direction in which all tokens move has no token axis.
+    Both factors have the whole shape. Along most axes one of them is expanded (a stride of 0). The
+    change of each token has no feature axis, and the direction in which all tokens move has no
+    token axis.
     """
 
     left: Any
@@ -65,7 +71,8 @@ class RankOne:
 
 
 def compact(x: Tensor, *keep: int) -> Tensor:
-    """Return x with size 1 along every axis that is expanded, except the rows and the axes `keep`."""
+    """Return x with size 1 along every axis that is expanded, except the rows and the axes
+    `keep`."""
     kept = {0, *(axis % x.ndim for axis in keep)}
     for axis in range(x.ndim):
         if x.stride(axis) == 0 and axis not in kept:
@@ -74,7 +81,8 @@ def compact(x: Tensor, *keep: int) -> Tensor:
 
 
 def passed(head: HeadGraph, node: Any, factors: RankOne, value: Any) -> RankOne | None:
-    """Return the difference of a node whose first input moves by `factors`; None if it isn't a product.
+    """Return the difference of a node whose first input moves by `factors`; None if it isn't a
+    product.
 
     `value` is the node's value for the image.
     """
@@ -118,7 +126,8 @@ def _as_tokens(reshape: Tokens | ChannelsLast, maps: RankOne, tokens: Tensor) ->
 
 
 def _reduced(head: HeadGraph, node: fx.Node, factors: RankOne, value: Tensor) -> RankOne | None:
-    """Return the difference of a mean, a sum or an average pooling over axes along which one factor is constant."""
+    """Return the difference of a mean, a sum or an average pooling over axes along which one factor
+    is constant."""
     last = factors.left.ndim
     if head.operation(node) in AVERAGE_POOL:
         axes = [*range(2, last)]
@@ -144,7 +153,8 @@ def _reduced(head: HeadGraph, node: fx.Node, factors: RankOne, value: Tensor) ->
 
 
 def _linear(factors: RankOne, weight: Tensor) -> RankOne | None:
-    """Return the difference of a linear layer's output: only the factor that varies with the features is multiplied."""
+    """Return the difference of a linear layer's output: only the factor that varies with the
+    features is multiplied."""
     parts = factors.without(-1)
     if parts is None:
         return None
@@ -202,7 +212,8 @@ def attention_change(
     Args:
         tensors: An image's queries (1, ..., L, e), keys (1, ..., N, e) and values.
         differences: The differences of queries, keys and values.
-        mask: A term that is added to the logits, or a bool that is False for the logits to leave out.
+        mask: A term that is added to the logits, or a bool that is False for the logits to leave
+            out.
         scale: The factor of the logits; None: 1 / sqrt(e).
     """
     query, key, value = tensors

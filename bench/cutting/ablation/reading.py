@@ -1,4 +1,5 @@
-"""Read a head once: its graph checked on one image, with single tokens taken early, and the role of its last layer."""
+"""Read a head once: its graph checked on one image, with single tokens taken early, and the role of
+its last layer."""
 
 from __future__ import annotations
 
@@ -33,14 +34,29 @@ from axiom_bench.errors import BenchError
 
 NUMBERS = (int, float, str, torch.dtype, torch.device, type(None))
 POWERS = {torch.pow, operator.pow, "pow"}
-STEEP = {torch.sqrt, torch.rsqrt, torch.log, torch.log2, torch.log10, "sqrt", "rsqrt", "log", "log2", "log10"}
+STEEP = {
+    torch.sqrt,
+    torch.rsqrt,
+    torch.log,
+    torch.log2,
+    torch.log10,
+    "sqrt",
+    "rsqrt",
+    "log",
+    "log2",
+    "log10",
+}
 
 
-def read_head(module: fx.GraphModule, kinds: list[SideKind], activations: Tensor, sides: Any) -> HeadGraph | None:
-    """Return the head's graph, checked with one image, or None if only whole passes of the head are safe.
+def read_head(
+    module: fx.GraphModule, kinds: list[SideKind], activations: Tensor, sides: Any
+) -> HeadGraph | None:
+    """Return the head's graph, checked with one image, or None if only whole passes of the head are
+    safe.
 
-    They are if a value doesn't keep its images in its first dimension, even a single image. They also are if an
-    operation is steep at 0. There x + d has the rounding of x, which a logarithm turns into any number.
+    They are if a value doesn't keep its images in its first dimension, even a single image. They
+    also are if an operation is steep at 0. There x + d has the rounding of x, which a logarithm
+    turns into any number.
 
     Args:
         module: The head's graph.
@@ -55,8 +71,13 @@ def read_head(module: fx.GraphModule, kinds: list[SideKind], activations: Tensor
     expected = module(activations.clone(), *copied_sides)
     two = bare.evaluate(*batches[0])
     has_tokens = any(isinstance(value, Tensor) and value.ndim == 3 for value in two.values())
-    # If the head's views are reordered, its graph must keep all tokens, to give the bits of the module itself.
-    early = few_tokens(bare, two, through_attention=False) if has_tokens and bare.module is module else None
+    # If the head's views are reordered, its graph must keep all tokens, to give the bits of the
+    # module itself.
+    early = (
+        few_tokens(bare, two, through_attention=False)
+        if has_tokens and bare.module is module
+        else None
+    )
     if early is not None:
         # The trace computes its logits with this graph too, so that these are the published logits.
         bare = HeadGraph(early.graph[0])
@@ -69,7 +90,9 @@ def read_head(module: fx.GraphModule, kinds: list[SideKind], activations: Tensor
         return None
     if not equal_up_to_rounding(two[bare.logits][:1], expected):
         return None
-    few = few_tokens(bare, two, through_attention=True) if has_tokens and bare.has_attention else None
+    few = (
+        few_tokens(bare, two, through_attention=True) if has_tokens and bare.has_attention else None
+    )
     if few is not None:
         rows_graph = HeadGraph(few.graph[0])
         values = rows_graph.evaluate(*batches[0])
@@ -96,9 +119,11 @@ def _read(bare: HeadGraph, two: Values) -> HeadGraph:
 
 
 def images_first(module: fx.GraphModule) -> fx.GraphModule:
-    """Return the same head, in which queries, keys and values are selected before one of their axes becomes the first.
+    """Return the same head, in which queries, keys and values are selected before one of their axes
+    becomes the first.
 
-    `x.permute(2, 0, ...)[i]` is the same view as `x.select(2, i).permute(0, ...)`, which has the images first.
+    `x.permute(2, 0, ...)[i]` is the same view as `x.select(2, i).permute(0, ...)`, which has the
+    images first.
     """
     if not any(dims and dims[0] != 0 for dims in map(permuted_axes, module.graph.nodes)):
         return module
@@ -111,7 +136,9 @@ def images_first(module: fx.GraphModule) -> fx.GraphModule:
         parts: list[fx.Node] = []
         for user in node.users:
             parts += user.users if _is_unbind(user) else [user]
-        if not all(part.target is operator.getitem and isinstance(part.args[1], int) for part in parts):
+        if not all(
+            part.target is operator.getitem and isinstance(part.args[1], int) for part in parts
+        ):
             continue
         order = [dim - (dim > dims[0]) for dim in dims[1:]]
         for part in parts:
@@ -129,12 +156,15 @@ def _is_unbind(node: Any) -> bool:
 
 
 def _class_layer(head: HeadGraph, values: Values) -> tuple[fx.Node | None, tuple[fx.Node, ...]]:
-    """Walk back from the logits through operations that keep classes apart, to the layer whose rows are the classes."""
+    """Walk back from the logits through operations that keep classes apart, to the layer whose rows
+    are the classes."""
     tail: list[fx.Node] = []
     node = head.logits
     while node.op != "placeholder":
         name = head.operation(node)
-        if (name is nn.Linear and values[node].ndim == 2) or (name in CONVOLUTION and head.layer(node).groups == 1):
+        if (name is nn.Linear and values[node].ndim == 2) or (
+            name in CONVOLUTION and head.layer(node).groups == 1
+        ):
             return node, tuple(reversed(tail))
         source = first_input(node)
         if source is None or not _keeps_classes_apart(head, node, source, values):
@@ -150,24 +180,32 @@ def _keeps_classes_apart(head: HeadGraph, node: fx.Node, source: fx.Node, values
     if len(source.users) > 1:
         return False
     if name in RESHAPE:
-        return values[source].shape[2:].numel() == 1 and values[node].shape == values[source].shape[:2]
+        return (
+            values[source].shape[2:].numel() == 1 and values[node].shape == values[source].shape[:2]
+        )
     if name in MEAN and spatial_mean(node, values[source]):
         return True
     return name in IDENTITY | AVERAGE_POOL | ELEMENTWISE | CLAMP.keys()
 
 
 def _has_rows(two: Any, three: Any) -> bool:
-    """Return True if every tensor in a value of two and of three images has a row per image, unlike an LSTM's state."""
+    """Return True if every tensor in a value of two and of three images has a row per image, unlike
+    an LSTM's state."""
     for first, second in zip(pytree.tree_leaves(two), pytree.tree_leaves(three), strict=True):
         if isinstance(first, NUMBERS):
             continue
-        if not isinstance(first, Tensor) or first.shape[:1] != (2,) or second.shape != (3, *first.shape[1:]):
+        if (
+            not isinstance(first, Tensor)
+            or first.shape[:1] != (2,)
+            or second.shape != (3, *first.shape[1:])
+        ):
             return False
     return True
 
 
 def _loses_one_row(node: fx.Node) -> bool:
-    """Return True if a node squeezes every dimension of size 1, including the images' if there is one image."""
+    """Return True if a node squeezes every dimension of size 1, including the images' if there is
+    one image."""
     return node.target in ("squeeze", torch.squeeze) and len((*node.args, *node.kwargs)) == 1
 
 
@@ -181,10 +219,11 @@ def _is_steep(head: HeadGraph, node: fx.Node) -> bool:
 
 
 def linear_head_weight(head: HeadGraph | None, activations: Tensor, sides: Any) -> Tensor:
-    """Return the linear layer's weight (C, K). Raise BenchError for any other head than pooling and a linear layer.
+    """Return the linear layer's weight (C, K). Raise BenchError for any other head than pooling and
+    a linear layer.
 
-    The graph has the last linear layer. Random activations show that its input is the average of the maps: no other
-    operation in between would leave them equal to their average.
+    The graph has the last linear layer. Random activations show that its input is the average of
+    the maps: no other operation in between would leave them equal to their average.
 
     Args:
         head: The head's graph; None if it can't be read.
@@ -192,16 +231,22 @@ def linear_head_weight(head: HeadGraph | None, activations: Tensor, sides: Any) 
         sides: The side values of that image.
     """
     refusal = BenchError(
-        "The head after the target layer is not global average pooling and one linear layer, which `cam` needs; "
-        "choose the last layer before the pooling, or another method."
+        "The head after the target layer is not global average pooling and one linear layer, "
+        "which `cam` needs; choose the last layer before the pooling, or another method."
     )
-    if head is None or head.class_layer is None or head.operation(head.class_layer) is not nn.Linear:
+    if (
+        head is None
+        or head.class_layer is None
+        or head.operation(head.class_layer) is not nn.Linear
+    ):
         raise refusal
     if any(head.operation(node) not in IDENTITY for node in head.tail):
         raise refusal
     generator = torch.Generator().manual_seed(0)
     maps = torch.randn(activations.shape, generator=generator).to(activations, non_blocking=True)
     pooled = head.evaluate(maps, sides)[head.class_layer.all_input_nodes[0]]
-    if pooled.shape != maps.shape[:2] or not torch.allclose(pooled, maps.mean(axes(maps)), rtol=1e-4, atol=1e-6):
+    if pooled.shape != maps.shape[:2] or not torch.allclose(
+        pooled, maps.mean(axes(maps)), rtol=1e-4, atol=1e-6
+    ):
         raise refusal
     return head.layer(head.class_layer).weight.detach()

@@ -1,8 +1,9 @@
-"""Compute the rest of the head once channels have mixed, as differences with one row per ablation of one image.
+"""Compute the rest of the head once channels have mixed, as differences with one row per ablation
+of one image.
 
-A row holds the change of a value when the row's channel is ablated. A linear operation takes only the difference, ReLU
-takes it by `clamp_difference`, and any other operation is evaluated at x + d and at x. The image's own value x
-broadcasts.
+A row holds the change of a value when the row's channel is ablated. A linear operation takes only
+the difference, ReLU takes it by `clamp_difference`, and any other operation is evaluated at x + d
+and at x. The image's own value x broadcasts.
 """
 
 from __future__ import annotations
@@ -35,7 +36,13 @@ from axiom_bench.cutting.ablation.graph import (
     first_input,
     is_output,
 )
-from axiom_bench.cutting.ablation.rank_one import RankOne, attention_change, compact, passed, product_difference
+from axiom_bench.cutting.ablation.rank_one import (
+    RankOne,
+    attention_change,
+    compact,
+    passed,
+    product_difference,
+)
 from axiom_bench.cutting.trunk_and_head import SideKind, select
 
 
@@ -55,7 +62,11 @@ class AblationRows:
         differences: dict[fx.Node, Any] = {}
         nodes = self.head.nodes
         for node in nodes[: nodes.index(last) + 1]:
-            if not node.op.startswith("call") or node in self.channelwise or node in self.side_kinds:
+            if (
+                not node.op.startswith("call")
+                or node in self.channelwise
+                or node in self.side_kinds
+            ):
                 continue
             differences[node] = self._difference(node, differences)
             for source in self.head.last_uses.get(node, ()):
@@ -63,7 +74,8 @@ class AblationRows:
         return self.difference_of(last, differences)
 
     def difference_of(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Any:
-        """Return the rows (n, ...) of a node's difference; None if no ablation changes the node's value."""
+        """Return the rows (n, ...) of a node's difference; None if no ablation changes the node's
+        value."""
         if node in differences or node not in self.channelwise:
             difference = differences.get(node)
             return difference.dense() if isinstance(difference, RankOne) else difference
@@ -80,10 +92,13 @@ class AblationRows:
         if node.op == "get_attr" or self.side_kinds.get(node) is SideKind.SHARED:
             return value
         image = slice(self.image, self.image + 1)
-        return pytree.tree_map(lambda leaf: leaf[image] if isinstance(leaf, Tensor) else leaf, value)
+        return pytree.tree_map(
+            lambda leaf: leaf[image] if isinstance(leaf, Tensor) else leaf, value
+        )
 
     def _difference(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Any:
-        """Compute the difference of a node from those of its inputs, by the first rule that applies."""
+        """Compute the difference of a node from those of its inputs, by the first rule that
+        applies."""
         name = self.head.operation(node)
         source = first_input(node)
         factors = None if source is None else self._factors(source, differences)
@@ -103,18 +118,33 @@ class AblationRows:
                 return change
         before = None if source is None else self.channelwise.get(source)
         if name in CONVOLUTION and before is not None and _separable(self.head.layer(node)):
-            return self._first_convolution(self.head.layer(node), before, self.value_of(node).shape[2:])
-        if name is nn.Linear and source is not None and before is not None and is_flat(self.values[source]):
+            return self._first_convolution(
+                self.head.layer(node), before, self.value_of(node).shape[2:]
+            )
+        if (
+            name is nn.Linear
+            and source is not None
+            and before is not None
+            and is_flat(self.values[source])
+        ):
             return self._first_product(self.head.layer(node), before)
         if name is nn.MultiheadAttention:
             moved = self._attention(node, differences)
             if moved is not None:
                 return moved, None
         difference = None if source is None else self.difference_of(source, differences)
-        if source is None or difference is None or not all(_floating(self.values[part]) for part in (node, source)):
+        if (
+            source is None
+            or difference is None
+            or not all(_floating(self.values[part]) for part in (node, source))
+        ):
             return self._evaluated_difference(node, differences)
-        if any(_is_index(self.values[part]) and part in differences for part in node.all_input_nodes):
-            return self._evaluated_difference(node, differences)  # a mask or an index that an ablation changes
+        if any(
+            _is_index(self.values[part]) and part in differences for part in node.all_input_nodes
+        ):
+            return self._evaluated_difference(
+                node, differences
+            )  # a mask or an index that an ablation changes
         if name in ADD and not node.kwargs:
             return self._total(node, differences)
         if name in MULTIPLY and len(node.all_input_nodes) == 2:
@@ -124,12 +154,15 @@ class AblationRows:
         if is_output(name):
             return self.head.layer(node).difference(self.value_of(source), difference)
         if name in LINEAR_IN_ITS_INPUT or name is torch.cat:
-            return self.head.apply(node, lambda arg: self._part(arg, differences, or_zeros=name is torch.cat))
+            return self.head.apply(
+                node, lambda arg: self._part(arg, differences, or_zeros=name is torch.cat)
+            )
         linear = self._linear(node, difference)
         return self._evaluated_difference(node, differences) if linear is None else linear
 
     def _linear(self, node: fx.Node, difference: Tensor) -> Tensor | None:
-        """Apply the linear part of a layer to a difference; None for a layer that has no such form here."""
+        """Apply the linear part of a layer to a difference; None for a layer that has no such form
+        here."""
         name = self.head.operation(node)
         if name not in {nn.Linear} | CONVOLUTION | BATCH_NORM:
             return None
@@ -177,7 +210,8 @@ class AblationRows:
         return RankOne(change.expand(shape), right)
 
     def _attention(self, node: Any, differences: dict[fx.Node, Any]) -> Tensor | None:
-        """Compute attention's output (n, L, K) if its tokens move in one direction, which differs from row to row.
+        """Compute attention's output (n, L, K) if its tokens move in one direction, which differs
+        from row to row.
 
         None if the query moves too, or if a query of many tokens makes the general way cheaper.
         """
@@ -189,13 +223,22 @@ class AblationRows:
         token_difference = self._moving(token_node, differences)
         query = self.value_of(query_node)
         tokens = self.value_of(token_node)
-        has_few_queries = query.ndim == tokens.ndim == 3 and query.shape[1] * layer.num_heads <= query.shape[2]
+        has_few_queries = (
+            query.ndim == tokens.ndim == 3 and query.shape[1] * layer.num_heads <= query.shape[2]
+        )
         parts = token_difference.without(-1) if isinstance(token_difference, RankOne) else None
-        if parts is None or not has_few_queries or query_difference is not None or parts[1].shape[1] != 1:
+        if (
+            parts is None
+            or not has_few_queries
+            or query_difference is not None
+            or parts[1].shape[1] != 1
+        ):
             return None
         change, direction = parts
         change = change[..., 0].expand(-1, tokens.shape[1])
-        return self.value_of(node)[0] + attention_difference(layer, query, tokens, change, direction[:, 0])
+        return self.value_of(node)[0] + attention_difference(
+            layer, query, tokens, change, direction[:, 0]
+        )
 
     def _mixed(self, node: Any, name: Any, differences: dict[fx.Node, Any]) -> Tensor | None:
         """Compute the difference of a product of two values, or of attention that is one function.
@@ -207,21 +250,27 @@ class AblationRows:
             return None
         values: Any = tuple(self.value_of(source) for source in sources)
         moving: Any = tuple(self._moving(source, differences) for source in sources)
-        if any(value.ndim != self.values[node].ndim or len(value) != 1 or value.ndim < 3 for value in values):
+        if any(
+            value.ndim != self.values[node].ndim or len(value) != 1 or value.ndim < 3
+            for value in values
+        ):
             return None
         if all(part is None for part in moving):
             return torch.zeros_like(self._on_rows(node))
         if name in MATMUL:
             return product_difference(values[0], moving[0], values[1], moving[1])
         mask = node.kwargs.get("attn_mask")
-        is_other = len(node.args) > 3 or node.kwargs.get("is_causal") or node.kwargs.get("enable_gqa")
+        is_other = (
+            len(node.args) > 3 or node.kwargs.get("is_causal") or node.kwargs.get("enable_gqa")
+        )
         if is_other or mask in differences or mask in self.channelwise:
             return None
         mask = None if mask is None else self.value_of(mask)
         return attention_change(values, moving, mask, node.kwargs.get("scale"))
 
     def _moving(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Tensor | RankOne | None:
-        """Return the difference of a node; None also if it is zero, such as that of tokens that are on no map."""
+        """Return the difference of a node; None also if it is zero, such as that of tokens that are
+        on no map."""
         factors = self._factors(node, differences)
         if factors is not None:
             return factors if compact(factors.left).any() else None
@@ -229,10 +278,19 @@ class AblationRows:
         return difference if difference is not None and difference.any() else None
 
     def _total(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Tensor:
-        """Add the differences of the summands, in the node's shape: one may broadcast to an unchanged summand."""
-        summands = [arg for arg in node.args if isinstance(arg, fx.Node) and _floating(self.values[arg])]
-        changed = [part for arg in summands if (part := self.difference_of(arg, differences)) is not None]
-        return torch.stack(torch.broadcast_tensors(*changed)).sum(0).expand(-1, *self.value_of(node).shape[1:])
+        """Add the differences of the summands, in the node's shape: one may broadcast to an
+        unchanged summand."""
+        summands = [
+            arg for arg in node.args if isinstance(arg, fx.Node) and _floating(self.values[arg])
+        ]
+        changed = [
+            part for arg in summands if (part := self.difference_of(arg, differences)) is not None
+        ]
+        return (
+            torch.stack(torch.broadcast_tensors(*changed))
+            .sum(0)
+            .expand(-1, *self.value_of(node).shape[1:])
+        )
 
     def _product(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Tensor:
         """Compute (x + dx)(y + dy) - x y = dx y + (x + dx) dy."""
@@ -260,8 +318,8 @@ class AblationRows:
     def _evaluated_difference(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Any:
         """Compute f(x + d) - f(x) for any f.
 
-        If a value has parts other than floating-point tensors, such as attention's output with its absent weights,
-        return f(x + d) itself.
+        If a value has parts other than floating-point tensors, such as attention's output with its
+        absent weights, return f(x + d) itself.
         """
 
         @cache  # attention takes one node three times
@@ -283,16 +341,25 @@ class AblationRows:
             return self.values[node]
         if kind is not None:
             batch = len(self.values[self.head.activations])
-            return select(self.values[node], [kind], torch.full((len(self.channels),), self.image), batch)
+            return select(
+                self.values[node], [kind], torch.full((len(self.channels),), self.image), batch
+            )
         return pytree.tree_map(
-            lambda leaf: leaf.expand(len(self.channels), *leaf.shape[1:]) if isinstance(leaf, Tensor) else leaf,
+            lambda leaf: (
+                leaf.expand(len(self.channels), *leaf.shape[1:])
+                if isinstance(leaf, Tensor)
+                else leaf
+            ),
             self.value_of(node),
         )
 
 
 def _separable(layer: Any) -> bool:
-    """Return True if each input channel has kernels of its own, and the padding is a number of zeros."""
-    return layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+    """Return True if each input channel has kernels of its own, and the padding is a number of
+    zeros."""
+    return (
+        layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+    )
 
 
 def _columns(maps: Tensor, layer: Any) -> Tensor:
@@ -312,32 +379,46 @@ def _columns(maps: Tensor, layer: Any) -> Tensor:
 
 
 def _is_index(value: Any) -> bool:
-    """Return True if a value is a tensor of indices or truths, whose "difference" is its value after the ablation."""
+    """Return True if a value is a tensor of indices or truths, whose "difference" is its value
+    after the ablation."""
     return isinstance(value, Tensor) and not value.is_floating_point()
 
 
 def _floating(value: Any) -> bool:
     """Return True if a value is made of floating-point tensors only."""
     leaves = pytree.tree_leaves(value)
-    return bool(leaves) and all(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in leaves)
+    return bool(leaves) and all(
+        isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in leaves
+    )
 
 
 def is_plain(node: fx.Node, layer: nn.MultiheadAttention) -> bool:
-    """Return True if a call is attention of a query over tokens that are keys and values, without mask or additions."""
-    if dict(node.kwargs) != {"need_weights": False} or len(node.args) != 3 or node.args[1] is not node.args[2]:
+    """Return True if a call is attention of a query over tokens that are keys and values, without
+    mask or additions."""
+    if (
+        dict(node.kwargs) != {"need_weights": False}
+        or len(node.args) != 3
+        or node.args[1] is not node.args[2]
+    ):
         return False
-    return layer.batch_first and layer.in_proj_weight is not None and layer.bias_k is None and not layer.add_zero_attn
+    return (
+        layer.batch_first
+        and layer.in_proj_weight is not None
+        and layer.bias_k is None
+        and not layer.add_zero_attn
+    )
 
 
 def attention_difference(
     layer: nn.MultiheadAttention, query: Tensor, tokens: Tensor, change: Tensor, direction: Tensor
 ) -> Tensor:
-    """Compute the change of each row's output if an ablation moves all tokens in one direction: (n, L, K).
+    """Compute the change of each row's output if an ablation moves all tokens in one direction: (n,
+    L, K).
 
-    If token j moves by d_j u, its key moves by W_k u d_j and its value by W_v u d_j. So a query's logits move by
-    (q . W_k u) d_j / sqrt(e), where e is the width of an attention head. Its output moves by
-    sum_j (p'_j - p_j) v_j + (sum_j p'_j d_j) W_v u, where p and p' are the weights before and after. No row needs a
-    product of all its tokens with W_k or W_v.
+    If token j moves by d_j u, its key moves by W_k u d_j and its value by W_v u d_j. So a query's
+    logits move by (q . W_k u) d_j / sqrt(e), where e is the width of an attention head. Its output
+    moves by sum_j (p'_j - p_j) v_j + (sum_j p'_j d_j) W_v u, where p and p' are the weights before
+    and after. No row needs a product of all its tokens with W_k or W_v.
 
     Args:
         layer: The attention layer.
@@ -359,7 +440,9 @@ def attention_difference(
     v = by_head(linear(tokens[0], value_weight, value_bias))
     key_steps = linear(direction, key_weight).unflatten(1, (heads, -1))
     value_steps = linear(direction, value_weight).unflatten(1, (heads, -1))
-    slopes = (q.transpose(0, 1) * key_steps[:, None]).sum(-1).transpose(1, 2)[..., None]  # (n, heads, L, 1)
+    slopes = (
+        (q.transpose(0, 1) * key_steps[:, None]).sum(-1).transpose(1, 2)[..., None]
+    )  # (n, heads, L, 1)
     steps = change[:, None, None]  # (n, 1, 1, N)
     logits = q @ k.mT
     before = logits.softmax(-1)

@@ -1,4 +1,5 @@
-"""Boxes from XML files, and masks from pictures of numbers; a missing or malformed file is reported, not raised."""
+"""Boxes from XML files, and masks from pictures of numbers; a missing or malformed file is
+reported, not raised."""
 
 from __future__ import annotations
 
@@ -27,13 +28,13 @@ def read_objects(
     size: tuple[int, ...] | None = None,
     difficult: bool = True,
 ) -> tuple[Objects, tuple[str, ...]]:
-    """(objects with 0-based boxes, x1 and y1 exclusive; problems) of an annotation: a file, or its name and its
-    content, None where there is none.
+    """(objects with 0-based boxes, x1 and y1 exclusive; problems) of an annotation: a file, or its
+    name and its content, None where there is none.
 
-    class_index: by the file's name of it, or by that made `plain`. first_pixel: the number of the first pixel in the
-    file, 0 or 1; the file's xmax and ymax are the last pixel inside the box. size: (width, height) of the stored image;
-    boxes that were drawn on an image of another size are not used, and boxes are clipped to it. difficult: whether
-    objects that are marked so count.
+    class_index: by the file's name of it, or by that made `plain`. first_pixel: the number of the
+    first pixel in the file, 0 or 1; the file's xmax and ymax are the last pixel inside the box.
+    size: (width, height) of the stored image; boxes that were drawn on an image of another size are
+    not used, and boxes are clipped to it. difficult: whether objects that are marked so count.
     """
     if isinstance(source, Path):
         path = source
@@ -48,16 +49,31 @@ def read_objects(
         return (), (f"there is no annotation {name}",)
     try:
         root = ElementTree.fromstring(content, ElementTree.XMLParser(target=_WithoutEntities()))
-        drawn_on = tuple(int(float(root.findtext(f"size/{side}") or 0)) for side in ("width", "height"))
-        marked = [(item, (item.findtext("difficult") or "0").strip() == "1") for item in root.iter("object")]
+        drawn_on = tuple(
+            int(float(root.findtext(f"size/{side}") or 0)) for side in ("width", "height")
+        )
+        marked = [
+            (item, (item.findtext("difficult") or "0").strip() == "1")
+            for item in root.iter("object")
+        ]
         counted = [item for item, is_difficult in marked if difficult or not is_difficult]
         names = [item.findtext("name") or "" for item in counted]
-        names = [plain(name) if name not in class_index and plain(name) in class_index else name for name in names]
+        names = [
+            plain(name) if name not in class_index and plain(name) in class_index else name
+            for name in names
+        ]
         items = [(name, _box(item, first_pixel)) for name, item in zip(names, counted, strict=True)]
-    except (ElementTree.ParseError, ValueError, OverflowError, LookupError) as error:  # LookupError: an encoding
+    except (
+        ElementTree.ParseError,
+        ValueError,
+        OverflowError,
+        LookupError,
+    ) as error:  # LookupError: an encoding
         return (), (f"the annotation {name} is malformed: {why(error)}",)
     if size is not None and all(drawn_on) and drawn_on != size:
-        return (), (f"the annotation {name} is for {drawn_on} pixels (width, height), the image has {size}",)
+        return (), (
+            f"the annotation {name} is for {drawn_on} pixels (width, height), the image has {size}",
+        )
     problems = [] if marked else [f"{name} has no object"]
     objects: list[tuple[int, Box]] = []
     for label, box in items:
@@ -78,10 +94,11 @@ def read_mask(
     classes: NDArray[np.int64],
     ignored: int,
 ) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
-    """(class index per pixel (h, w), BACKGROUND or NO_VERDICT, or None; problems) of a picture of this (width, height).
+    """(class index per pixel (h, w), BACKGROUND or NO_VERDICT, or None; problems) of a picture of
+    this (width, height).
 
-    numbers: of the picture, one per pixel. classes: the class index of each number, or BACKGROUND. ignored: the number
-    of pixels without a verdict.
+    numbers: of the picture, one per pixel. classes: the class index of each number, or BACKGROUND.
+    ignored: the number of pixels without a verdict.
     """
     name = as_text(path.name)
     try:
@@ -90,13 +107,19 @@ def read_mask(
     except BadImage as bad:
         return None, (str(bad),)
     is_ignored = values == ignored
-    if values.shape != size[::-1] or not (is_ignored | ((values >= 0) & (values < len(classes)))).all():
-        return None, (f"the mask {name} isn't one class per pixel of a {size[0]} x {size[1]} image",)
+    if (
+        values.shape != size[::-1]
+        or not (is_ignored | ((values >= 0) & (values < len(classes)))).all()
+    ):
+        return None, (
+            f"the mask {name} isn't one class per pixel of a {size[0]} x {size[1]} image",
+        )
     return np.where(is_ignored, NO_VERDICT, classes[np.where(is_ignored, 0, values)]), ()
 
 
 class _WithoutEntities(ElementTree.TreeBuilder):
-    """Refuses a document type: what it defines can grow without bounds, and no annotation has one."""
+    """Refuses a document type: what it defines can grow without bounds, and no annotation has
+    one."""
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
         raise ValueError(f"it has a document type, {name!r}")

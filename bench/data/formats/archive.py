@@ -1,7 +1,8 @@
-"""Tar files read where they lie: an index of where each member begins, built once, and no unpacking.
+"""Tar files read where they lie: an index of where each member begins, built once, and no
+unpacking.
 
-What tarfile passes over in silence is refused: a damaged header ends a tar for it, and so does a stretch of zeros, and
-all members behind would be missing.
+What tarfile passes over in silence is refused: a damaged header ends a tar for it, and so does a
+stretch of zeros, and all members behind would be missing.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from typing import BinaryIO, Self
 from axiom_bench.data.formats.files import as_text, open_regular
 
 MAX_IMAGE = 2**30  # bytes of an image's file in an archive; a file with holes may claim any number
-MAX_PADDING = 2**20  # bytes of zeros behind the last member: tar writes 10 kB, and more if it is told to
+MAX_PADDING = (
+    2**20
+)  # bytes of zeros behind the last member: tar writes 10 kB, and more if it is told to
 PIECE = 2**20
 
 
 @dataclass(frozen=True)
 class Archive:
-    """An uncompressed tar. members: {name: (first byte, length)}, None for a link, a device or another member without
-    bytes of its own. Names are as text, see `as_text`.
+    """An uncompressed tar. members: {name: (first byte, length)}, None for a link, a device or
+    another member without bytes of its own. Names are as text, see `as_text`.
 
     Only path and index are kept, no open file, so that an archive travels to other processes.
     """
@@ -38,7 +41,10 @@ class Archive:
         """
         members: dict[str, tuple[int, int] | None] = {}
         try:
-            with open_regular(path) as file, tarfile.open(fileobj=file, mode="r:", tarinfo=_Member) as tar:
+            with (
+                open_regular(path) as file,
+                tarfile.open(fileobj=file, mode="r:", tarinfo=_Member) as tar,
+            ):
                 for name, member in _members(tar):
                     has_bytes = member.isreg() and not member.issparse()
                     members[name] = (member.offset_data, member.size) if has_bytes else None
@@ -47,8 +53,8 @@ class Archive:
         return Archive(path, members), None
 
     def read(self, name: str, at_most: int = MAX_IMAGE) -> bytes:
-        """The content of one member. Raises OSError where it has no bytes of its own, they can't be read, or are more
-        than `at_most`."""
+        """The content of one member. Raises OSError where it has no bytes of its own, they can't be
+        read, or are more than `at_most`."""
         with open_regular(self.path) as file:
             return self.read_from(file, name, at_most)
 

@@ -1,4 +1,5 @@
-"""From a file to an RGB image, whatever its mode; everything that can go wrong becomes a BadImage."""
+"""From a file to an RGB image, whatever its mode; everything that can go wrong becomes a
+BadImage."""
 
 from __future__ import annotations
 
@@ -47,24 +48,28 @@ PIECE = 2**20  # bytes that are hashed at once: a file may be larger than the me
 
 @cache
 def suffixes() -> frozenset[str]:
-    """The endings of names that Pillow has for FORMATS, in lower case. Asking it imports all of its readers. An MPO, of
-    some cameras, is a JPEG with more behind it."""
-    return frozenset(end for end, kind in Image.registered_extensions().items() if kind in (*FORMATS, "MPO"))
+    """The endings of names that Pillow has for FORMATS, in lower case. Asking it imports all of its
+    readers. An MPO, of some cameras, is a JPEG with more behind it."""
+    return frozenset(
+        end for end, kind in Image.registered_extensions().items() if kind in (*FORMATS, "MPO")
+    )
 
 
 def open_rgb(source: Path | BytesIO, image_id: str) -> Image.Image:
-    """The decoded image of a file, or of a file's bytes: the first of several. Raises BadImage as `opened`."""
+    """The decoded image of a file, or of a file's bytes: the first of several. Raises BadImage as
+    `opened`."""
     return open_scaled(source, image_id, None)[0]
 
 
 def open_scaled(
     source: Path | BytesIO, image_id: str, least: Least | None, upright: bool = False
 ) -> tuple[Image.Image, tuple[int, int], bool | None]:
-    """(the decoded image, its size (width, height) before it was scaled, whether it was turned: None where it has no
-    EXIF orientation to turn it by). Raises BadImage as `opened`.
+    """(the decoded image, its size (width, height) before it was scaled, whether it was turned:
+    None where it has no EXIF orientation to turn it by). Raises BadImage as `opened`.
 
-    least: a JPEG is decoded at a half, a quarter or an eighth of its size where both sides are no smaller than this.
-    upright: whether the orientation is applied, as viewers do. A TIFF's belongs to its format: Pillow applies it.
+    least: a JPEG is decoded at a half, a quarter or an eighth of its size where both sides are no
+    smaller than this. upright: whether the orientation is applied, as viewers do. A TIFF's belongs
+    to its format: Pillow applies it.
     """
     with opened(source, image_id) as image:
         width, height = image.size
@@ -73,7 +78,10 @@ def open_scaled(
                 image.draft(None, least(width, height))
             else:
                 image.draft(None, least(height, width)[::-1])
-        picture, turn = as_rgb(image), orientation(image)  # of what is decoded: Pillow has turned a TIFF by now
+        picture, turn = (
+            as_rgb(image),
+            orientation(image),
+        )  # of what is decoded: Pillow has turned a TIFF by now
         if turn not in TURNS or not upright:
             return picture, (width, height), False if turn in TURNS else None
         size = (height, width) if turn >= ON_ITS_SIDE else (width, height)
@@ -81,8 +89,8 @@ def open_scaled(
 
 
 def open_upright(path: Path) -> tuple[Image.Image, bool]:
-    """The RGB image as it is looked at, and whether its EXIF orientation turned it. Raises BenchError where the file
-    can't be read as an image."""
+    """The RGB image as it is looked at, and whether its EXIF orientation turned it. Raises
+    BenchError where the file can't be read as an image."""
     try:
         image, _, turned = open_scaled(path, as_text(path), None, upright=True)
     except BadImage as error:
@@ -91,11 +99,14 @@ def open_upright(path: Path) -> tuple[Image.Image, bool]:
 
 
 def upright(image: str | PathLike[str] | Image.Image) -> Image.Image:
-    """Return a photograph in RGB, as people look at it. Raises BenchError if it is empty or can't be read."""
+    """Return a photograph in RGB, as people look at it. Raises BenchError if it is empty or can't
+    be read."""
     if not isinstance(image, Image.Image):
         return open_upright(Path(image).expanduser())[0]
     if 0 in image.size:
-        raise BenchError(f"The image is {image.width} x {image.height} pixels; give one that isn't empty.")
+        raise BenchError(
+            f"The image is {image.width} x {image.height} pixels; give one that isn't empty."
+        )
     try:
         return as_rgb(ImageOps.exif_transpose(image))
     except (OSError, ValueError, SyntaxError) as error:  # Pillow reads a file only now
@@ -103,7 +114,8 @@ def upright(image: str | PathLike[str] | Image.Image) -> Image.Image:
 
 
 def orientation(image: Image.Image) -> int:
-    """What an image's EXIF says, 1 to 8; 1 where it says nothing, or can't be read: the pixels count."""
+    """What an image's EXIF says, 1 to 8; 1 where it says nothing, or can't be read: the pixels
+    count."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # noqa: BLE001 - what Pillow raises for damaged EXIF is not documented
@@ -113,11 +125,15 @@ def orientation(image: Image.Image) -> int:
 
 @contextmanager
 def opened(source: Path | BytesIO, image_id: str) -> Iterator[Image.Image]:
-    """An image as Pillow opens it, to be decoded inside. Raises BadImage where it is missing, can't be read, is no
-    image, is damaged, or is far too large, which its header tells before memory is taken; also for what happens inside.
+    """An image as Pillow opens it, to be decoded inside. Raises BadImage where it is missing, can't
+    be read, is no image, is damaged, or is far too large, which its header tells before memory is
+    taken; also for what happens inside.
     """
     try:
-        with warnings.catch_warnings(), source if isinstance(source, BytesIO) else open_regular(source) as file:
+        with (
+            warnings.catch_warnings(),
+            source if isinstance(source, BytesIO) else open_regular(source) as file,
+        ):
             warnings.simplefilter("ignore", UserWarning)  # on what stands beside the pixels
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file, formats=FORMATS) as image:
@@ -131,23 +147,29 @@ def opened(source: Path | BytesIO, image_id: str) -> Iterator[Image.Image]:
     except Image.UnidentifiedImageError as error:
         empty = isinstance(source, Path) and not source.stat().st_size
         what = "it is no image, or one of a kind that isn't read; save it as JPEG or PNG"
-        raise BadImage(image_id, f"can't be decoded: {'the file is empty' if empty else what}") from error
+        raise BadImage(
+            image_id, f"can't be decoded: {'the file is empty' if empty else what}"
+        ) from error
     except Exception as error:  # what Pillow's readers raise for damaged files is not documented
         raise BadImage(image_id, f"can't be decoded: {why(error)}") from error
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """Any mode as RGB: grey is repeated, CMYK and palettes converted, 16 bits scaled to 8 (not clipped), floats from
-    0 to 1 scaled to 8 bits.
+    """Any mode as RGB: grey is repeated, CMYK and palettes converted, 16 bits scaled to 8 (not
+    clipped), floats from 0 to 1 scaled to 8 bits.
 
-    Transparent images are laid over white: the colours of transparent pixels are arbitrary. Raises ValueError for
-    numbers whose range isn't known: floats outside 0 to 1, by more than rounding, and whole numbers of 32 bits or with
-    a sign.
+    Transparent images are laid over white: the colours of transparent pixels are arbitrary. Raises
+    ValueError for numbers whose range isn't known: floats outside 0 to 1, by more than rounding,
+    and whole numbers of 32 bits or with a sign.
     """
-    if image.mode == "F" or image.mode.startswith("I"):  # grey, which Pillow alone would clip at 255
+    if image.mode == "F" or image.mode.startswith(
+        "I"
+    ):  # grey, which Pillow alone would clip at 255
         grey = _eight_bits(image)
         # Pillow leaves it to its caller that a TIFF's 0 may be white.
-        is_negative = isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
+        is_negative = (
+            isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
+        )
         image = Image.fromarray(255 - grey if is_negative else grey)
     if image.has_transparency_data:
         opaque = image.convert("RGBA")
@@ -159,7 +181,8 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 
 def is_nearly_black(image: Image.Image) -> bool:
-    """Whether an RGB image has only the lowest values, but some above 0: its numbers may have another range."""
+    """Whether an RGB image has only the lowest values, but some above 0: its numbers may have
+    another range."""
     return 0 < int(np.max(image.getextrema())) <= DARK
 
 
@@ -170,12 +193,16 @@ def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
         low, high = float(values.min()), float(values.max())
         if not (low >= -HALF_STEP and high <= 1 + HALF_STEP):  # also where one is NaN
             raise ValueError(
-                f"its floats go from {low:.4g} to {high:.4g}, not within 0 to 1; save it with 8 or 16 bits"
+                f"its floats go from {low:.4g} to {high:.4g}, not within 0 to 1; save it with 8 "
+                "or 16 bits"
             )
         return (values.clip(0, 1) * 255).round().astype(np.uint8)
     if isinstance(image, TiffImageFile):
         if image.mode == "I":
-            raise ValueError("the range of whole numbers with a sign or 32 bits isn't known; save it with 8 or 16 bits")
+            raise ValueError(
+                "the range of whole numbers with a sign or 32 bits isn't known; save it with 8 or "
+                "16 bits"
+            )
         (bits,) = image.tag_v2[BITS_PER_SAMPLE]
     return (values.astype(np.int64) >> (bits - 8)).clip(0, 255).astype(np.uint8)
 
@@ -183,7 +210,8 @@ def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
 def sha256(*paths: Path) -> str:
     """SHA-256 over the bytes of the files in this order; a missing file counts as one.
 
-    Where one is there and can't be read the hash begins with UNREADABLE: it is that of nothing that could be kept.
+    Where one is there and can't be read the hash begins with UNREADABLE: it is that of nothing that
+    could be kept.
     """
     digest, readable = hashlib.sha256(), True
     for path in paths:

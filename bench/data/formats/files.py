@@ -1,4 +1,5 @@
-"""Files that a user names, read so that none hangs and none takes more memory than it may: regular files alone."""
+"""Files that a user names, read so that none hangs and none takes more memory than it may: regular
+files alone."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ Paths = File | Sequence[File]
 MAX_SHOWN = 100  # characters of a value in a message
 MAX_REASON = 200  # characters of an error's text: some repeat the file's content
 MAX_TEXT = 2**30  # bytes of a list of images, classes or labels; ImageNet's longest has 3 MB
-NONBLOCKING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+NONBLOCKING = (
+    getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+)
 MAX_FILES = 100_000  # that a pattern may name
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
@@ -41,7 +44,9 @@ def as_text(name: str | Path) -> str:
     def escaped(match: re.Match[str]) -> str:
         try:
             content = os.fsencode(match[0])
-        except UnicodeEncodeError:  # half a surrogate pair, which no file's name has: as UTF-8 would give it
+        except (
+            UnicodeEncodeError
+        ):  # half a surrogate pair, which no file's name has: as UTF-8 would give it
             content = match[0].encode("utf-8", "surrogatepass")
         return "".join(f"\\x{byte:02x}" for byte in content)
 
@@ -67,7 +72,8 @@ def one_form(text: str) -> str:
 
 
 def comparable(name: str) -> str:
-    r"""Return a file's name in the form in which lists and folders are compared: lists of Windows have backslashes.
+    r"""Return a file's name in the form in which lists and folders are compared: lists of Windows
+    have backslashes.
 
     >>> comparable(" photos\000.png")
     'photos/000.png'
@@ -76,8 +82,8 @@ def comparable(name: str) -> str:
 
 
 def listed_file(folder: Path, name: str) -> Path:
-    """Return the path of a file that a list names, which may be missing: by its name, else by one that is `comparable`
-    to it."""
+    """Return the path of a file that a list names, which may be missing: by its name, else by one
+    that is `comparable` to it."""
     path = folder / name
     if (name.isascii() and "\\" not in name) or os.path.lexists(path):
         return path
@@ -88,19 +94,21 @@ def listed_file(folder: Path, name: str) -> Path:
 def ids_of(names: Iterable[object], source: str) -> tuple[str, ...]:
     """The image ids of names that a file lists, in its order: relative paths of files.
 
-    source: the file, for errors. Raises BenchError for a name that is no path of a file below the data set's folder,
-    and for one that is listed twice, since one of the two images would be lost.
+    source: the file, for errors. Raises BenchError for a name that is no path of a file below the
+    data set's folder, and for one that is listed twice, since one of the two images would be lost.
     """
     ids: dict[str, None] = {}
     for name in names:
         if not isinstance(name, str) or not _is_inside(name):
             raise BenchError(
-                f"{source} names the image {shown(name)}, which is no path of a file below the data set's folder; "
-                "correct or remove it."
+                f"{source} names the image {shown(name)}, which is no path of a file below the "
+                "data set's folder; correct or remove it."
             )
         image_id = as_text(name)
         if image_id in ids:
-            raise BenchError(f"{source} names the image {shown(name)} twice; give each image a name of its own.")
+            raise BenchError(
+                f"{source} names the image {shown(name)} twice; give each image a name of its own."
+            )
         ids[image_id] = None
     return tuple(ids)
 
@@ -108,7 +116,9 @@ def ids_of(names: Iterable[object], source: str) -> tuple[str, ...]:
 def _is_inside(name: str) -> bool:
     path = PurePosixPath(name.replace("\\", "/"))
     is_below = not path.is_absolute() and ".." not in path.parts and path.name and "\0" not in name
-    return bool(is_below) and as_name(as_text(name)) == name  # half a surrogate pair is in no file's name
+    return (
+        bool(is_below) and as_name(as_text(name)) == name
+    )  # half a surrogate pair is in no file's name
 
 
 def shown(value: object) -> str:
@@ -118,11 +128,13 @@ def shown(value: object) -> str:
 
 
 class NotRegular(OSError):
-    """A folder, a named pipe, a socket or a device in the place of a file. To open one may wait for ever."""
+    """A folder, a named pipe, a socket or a device in the place of a file. To open one may wait for
+    ever."""
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """The file, open for reading. Raises OSError where it is missing or can't be read, NotRegular where it is none."""
+    """The file, open for reading. Raises OSError where it is missing or can't be read, NotRegular
+    where it is none."""
     _check(os.stat(path))
     file = os.fdopen(os.open(path, os.O_RDONLY | NONBLOCKING), "rb")
     try:
@@ -134,7 +146,8 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def content_of(path: Path, at_most: int) -> bytes:
-    """The bytes of a file. Raises OSError as `open_regular`, and for a file of more bytes than `at_most`."""
+    """The bytes of a file. Raises OSError as `open_regular`, and for a file of more bytes than
+    `at_most`."""
     with open_regular(path) as file:
         content = file.read(at_most + 1)
     if len(content) > at_most:
@@ -144,7 +157,11 @@ def content_of(path: Path, at_most: int) -> bytes:
 
 def why(error: Exception) -> str:
     """What an error says in a line, without the path that it repeats: "Permission denied"."""
-    text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    text = (
+        (error.strerror if isinstance(error, OSError) else None)
+        or str(error)
+        or type(error).__name__
+    )
     return text if len(text) <= MAX_REASON else f"{text[:MAX_REASON]}..."
 
 
@@ -156,18 +173,22 @@ def lines_of(path: Path, what: str) -> list[str]:
     try:
         text = decoded(content_of(path, MAX_TEXT))
     except (OSError, UnicodeDecodeError) as error:
-        raise BenchError(f"{what} {as_text(path)} can't be read ({why(error)}); it must be text in UTF-8.") from error
+        raise BenchError(
+            f"{what} {as_text(path)} can't be read ({why(error)}); it must be text in UTF-8."
+        ) from error
     return [line for line in text.splitlines() if line.strip()]
 
 
 def tables_of(lines: Sequence[str]) -> dict[str, list[list[str]]]:
-    """Return the rows of a table by each separator of columns that its first line has: tab, semicolon, comma."""
+    """Return the rows of a table by each separator of columns that its first line has: tab,
+    semicolon, comma."""
     separators = [separator for separator in "\t;," if lines and separator in lines[0]]
     return {separator: list(csv.reader(lines, delimiter=separator)) for separator in separators}
 
 
 def table_of(lines: Sequence[str]) -> tuple[str, list[list[str]]]:
-    """Return the first separator that gives all lines the same number of cells, and the rows; otherwise the last."""
+    """Return the first separator that gives all lines the same number of cells, and the rows;
+    otherwise the last."""
     tables = tables_of(lines) or {",": list(csv.reader(lines))}
     regular = [separator for separator, rows in tables.items() if len({*map(len, rows)}) == 1]
     separator = (regular or [*tables][-1:])[0]
@@ -175,8 +196,9 @@ def table_of(lines: Sequence[str]) -> tuple[str, list[list[str]]]:
 
 
 def files_below(folder: Path) -> Iterator[str]:
-    """Everything below a folder by its path relative to it, with slashes, in no order: files, folders, and whatever
-    else has a name. Links to folders are followed, but not into a folder that they lie in.
+    """Everything below a folder by its path relative to it, with slashes, in no order: files,
+    folders, and whatever else has a name. Links to folders are followed, but not into a folder that
+    they lie in.
 
     Raises BenchError where a folder can't be listed: its images would be missing without a word.
     """
@@ -195,16 +217,23 @@ def files_below(folder: Path) -> Iterator[str]:
 def listed(folder: Path) -> list[tuple[str, bool]]:
     """(name, whether it is a folder or a link to one) of what a folder holds, by ascending name.
 
-    What is hidden is left out, as a notebook's .ipynb_checkpoints, and so is __MACOSX, which a Mac's archives have.
+    What is hidden is left out, as a notebook's .ipynb_checkpoints, and so is __MACOSX, which a
+    Mac's archives have.
 
     Raises BenchError where it can't be listed.
     """
     try:
         with os.scandir(folder) as entries:
-            shown = (entry for entry in entries if not entry.name.startswith(".") and entry.name != "__MACOSX")
+            shown = (
+                entry
+                for entry in entries
+                if not entry.name.startswith(".") and entry.name != "__MACOSX"
+            )
             return sorted((entry.name, _is_folder(entry)) for entry in shown)
     except OSError as error:
-        raise BenchError(f"The folder {as_text(folder)} can't be listed: {why(error)}; allow reading it.") from error
+        raise BenchError(
+            f"The folder {as_text(folder)} can't be listed: {why(error)}; allow reading it."
+        ) from error
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -220,10 +249,11 @@ def _check(state: os.stat_result) -> None:
 
 
 def files_named(paths: Paths, suffix: str) -> dict[str, Path]:
-    """{name: file}, ascending; of a URL the file is a copy here. A name is the path below the folder where one is
-    given, else the file's own name; both without the suffix.
+    """{name: file}, ascending; of a URL the file is a copy here. A name is the path below the
+    folder where one is given, else the file's own name; both without the suffix.
 
-    Raises BenchError where there is no such file, where two have one name, and for a pattern of too many.
+    Raises BenchError where there is no such file, where two have one name, and for a pattern of too
+    many.
     """
     listed = [paths] if isinstance(paths, str) else list(paths)
     files: dict[str, Path] = {}
@@ -231,8 +261,8 @@ def files_named(paths: Paths, suffix: str) -> dict[str, Path]:
         name = as_text(name.removesuffix(suffix))
         if files.setdefault(name, file) != file:
             raise BenchError(
-                f"data.path names two files {shown(name)}, {as_text(files[name])} and {as_text(file)}; rename one, or "
-                "give the folder that holds both."
+                f"data.path names two files {shown(name)}, {as_text(files[name])} and "
+                f"{as_text(file)}; rename one, or give the folder that holds both."
             )
     return dict(sorted(files.items()))
 
@@ -242,30 +272,41 @@ def _found(path: str, suffix: str) -> list[tuple[str, Path]]:
     if is_url(path):
         return copies(list(expanded(path)), suffix)
     if os.path.isdir(path):
-        below = [(name, Path(path, name)) for name in files_below(Path(path)) if name.endswith(suffix)]
+        below = [
+            (name, Path(path, name)) for name in files_below(Path(path)) if name.endswith(suffix)
+        ]
         if not below:
-            raise BenchError(f"data.path: there is no file whose name ends in {suffix} below {as_text(path)}.")
+            raise BenchError(
+                f"data.path: there is no file whose name ends in {suffix} below {as_text(path)}."
+            )
         return below
     if os.path.lexists(path):
         return [(Path(path).name, Path(path))]
     files: list[Path] = []
     for each in expanded(path):
-        matching = sorted(glob.glob(each)) if glob.has_magic(each) else [each] * os.path.lexists(each)
+        matching = (
+            sorted(glob.glob(each)) if glob.has_magic(each) else [each] * os.path.lexists(each)
+        )
         if not matching:
             raise BenchError(
-                f"data.path: there is no file {as_text(each)}; give a file, a folder, a list or a pattern."
+                f"data.path: there is no file {as_text(each)}; give a file, a folder, a list or a "
+                "pattern."
             )
         files += map(Path, matching)
     return [(file.name, file) for file in files]
 
 
 def expanded(pattern: str) -> Iterator[str]:
-    """Each of a pattern's texts: {a,b} is a, then b; {08..11} is 08, 09, 10, 11. Raises BenchError for too many."""
+    """Each of a pattern's texts: {a,b} is a, then b; {08..11} is 08, 09, 10, 11. Raises BenchError
+    for too many."""
     pieces = _BRACES.split(pattern)
     choices = [_choices(piece) if place % 2 else [piece] for place, piece in enumerate(pieces)]
     number = math.prod(map(len, choices))
     if number > MAX_FILES:
-        raise BenchError(f"data.path={shown(pattern)} names {number:,} files, more than {MAX_FILES:,}; give a folder.")
+        raise BenchError(
+            f"data.path={shown(pattern)} names {number:,} files, more than {MAX_FILES:,}; give a "
+            "folder."
+        )
     return map("".join, product(*choices))
 
 
@@ -276,7 +317,9 @@ def _choices(inside: str) -> Sequence[str]:
         return inside.split(",")
     first, last = int(ends[1][:9]), int(ends[2][:9])
     if not 0 <= last - first < MAX_FILES:
-        raise BenchError(f"data.path: {{{shown(inside)[1:-1]}}} is no range of at most {MAX_FILES:,} numbers.")
+        raise BenchError(
+            f"data.path: {{{shown(inside)[1:-1]}}} is no range of at most {MAX_FILES:,} numbers."
+        )
     return [str(number).zfill(len(ends[1])) for number in range(first, last + 1)]
 
 

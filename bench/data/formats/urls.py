@@ -1,4 +1,5 @@
-"""Files that are named by URL, in a bucket, on a web server or on the Hugging Face Hub, as copies on this machine.
+"""Files that are named by URL, in a bucket, on a web server or on the Hugging Face Hub, as copies
+on this machine.
 
 fsspec's filecache fetches each file once, and again after it has changed."""
 
@@ -23,14 +24,34 @@ from axiom_bench.errors import BenchError
 
 CACHE = "AXIOM_BENCH_CACHE"
 EXTRAS = {"s3": "s3", "http": "https", "https": "https", "hf": "hf"}  # of protocols
-HASHES = ("ETag", "etag", "md5Hash", "Content-MD5", "blob_id")  # the names that stores give the hash of a file
-TIMES = ("mtime", "LastModified", "last_modified", "Last-Modified", "updated", "modificationTime", "created")
+HASHES = (
+    "ETag",
+    "etag",
+    "md5Hash",
+    "Content-MD5",
+    "blob_id",
+)  # the names that stores give the hash of a file
+TIMES = (
+    "mtime",
+    "LastModified",
+    "last_modified",
+    "Last-Modified",
+    "updated",
+    "modificationTime",
+    "created",
+)
 MISSING = "FileNotFoundError"
 REASONS = {  # by the class of an error, or of one that it is derived from or caused by
     "NoCredentialsError": "there are no credentials; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     "PermissionError": "access is denied; check the credentials and what they allow",
     **dict.fromkeys(
-        ("ConnectionError", "ClientConnectionError", "TransportError", "TimeoutError", "HTTPClientError"),
+        (
+            "ConnectionError",
+            "ClientConnectionError",
+            "TransportError",
+            "TimeoutError",
+            "HTTPClientError",
+        ),
         "it can't be reached; check the network",
     ),
     MISSING: "there is no such file; correct the URL",
@@ -61,12 +82,15 @@ def cache_folder() -> Path:
 
 
 def copies(urls: Sequence[str], suffix: str) -> list[tuple[str, Path]]:
-    """Return (name, copy on this machine) of each file that the URLs name, and fetch those that are missing or changed.
+    """Return (name, copy on this machine) of each file that the URLs name, and fetch those that are
+    missing or changed.
 
-    If the server doesn't answer, the copies of the last time are returned, and a line on standard error says so.
+    If the server doesn't answer, the copies of the last time are returned, and a line on standard
+    error says so.
 
     Args:
-        urls: URLs of one server, each of a file, of a folder with what is below it, or with the signs of a pattern.
+        urls: URLs of one server, each of a file, of a folder with what is below it, or with the
+            signs of a pattern.
         suffix: The end of the names of a folder's files.
 
     Raises:
@@ -83,7 +107,9 @@ def copies(urls: Sequence[str], suffix: str) -> list[tuple[str, Path]]:
             files, _ = url_to_fs(url, use_listings_cache=False, skip_instance_cache=True)
             found = _found(files, urls, suffix, folder)
             versions = {file.path: file.version for file in found}
-            files.ukey = versions.__getitem__  # by which filecache knows a changed file; its own isn't one everywhere
+            files.ukey = (
+                versions.__getitem__
+            )  # by which filecache knows a changed file; its own isn't one everywhere
             options = {"cache_storage": str(folder), "check_files": True, "expiry_time": 0}
             cache = filesystem("filecache", fs=files, skip_instance_cache=True, **options)
             missing = [file for file in found if not cache._check_file(file.path)]
@@ -96,7 +122,8 @@ def copies(urls: Sequence[str], suffix: str) -> list[tuple[str, Path]]:
 
 
 def _found(files: Any, urls: Sequence[str], suffix: str, folder: Path) -> list[Listed]:
-    """Return the files that the URLs name, as the server lists them, or listed them if it doesn't answer now."""
+    """Return the files that the URLs name, as the server lists them, or listed them if it doesn't
+    answer now."""
     digest = hashlib.sha256("\n".join([*urls, suffix]).encode()).hexdigest()[:32]
     kept = folder / f"{digest}.json"
     try:
@@ -105,7 +132,11 @@ def _found(files: Any, urls: Sequence[str], suffix: str, folder: Path) -> list[L
         reason = _reason(error)
         if reason == REASONS[MISSING] or not kept.is_file():
             raise
-        print(f"axiom-bench: the copies of {urls[0]} in {folder} are used: {reason}", file=sys.stderr, flush=True)
+        print(
+            f"axiom-bench: the copies of {urls[0]} in {folder} are used: {reason}",
+            file=sys.stderr,
+            flush=True,
+        )
         return [Listed(*entry) for entry in json.loads(kept.read_bytes())]
     kept.write_text(json.dumps(found), encoding="utf-8")
     return found
@@ -132,13 +163,18 @@ def _listed(files: Any, url: str, suffix: str) -> Iterator[Listed]:
         if found.endswith(suffix) and about["type"] != "directory"
     }
     if not below:
-        raise BenchError(f"There is no file whose name ends in {suffix} below {url}; correct the URL.")
+        raise BenchError(
+            f"There is no file whose name ends in {suffix} below {url}; correct the URL."
+        )
     for found, about in below.items():
-        yield Listed(found.removeprefix(root).lstrip("/"), found, _version(about), about.get("size"))
+        yield Listed(
+            found.removeprefix(root).lstrip("/"), found, _version(about), about.get("size")
+        )
 
 
 def _version(about: Mapping[str, Any]) -> str:
-    """Return what changes with a file: its size, and its hash or, if the server has none, the time of its change."""
+    """Return what changes with a file: its size, and its hash or, if the server has none, the time
+    of its change."""
     mark = next((about[key] for key in (*HASHES, *TIMES) if about.get(key)), "")
     if isinstance(mark, datetime):  # a listing may have it as a number
         mark = mark.timestamp()
@@ -153,8 +189,8 @@ def _announce(url: str, folder: Path, sizes: Sequence[int]) -> None:
     free = free_bytes(folder)
     if sum(sizes) > free:
         raise BenchError(
-            f"{url} takes {files}, and {size_text(free)} are free in {folder}; free some space, or name another "
-            f"folder by {CACHE}."
+            f"{url} takes {files}, and {size_text(free)} are free in {folder}; free some space, "
+            f"or name another folder by {CACHE}."
         )
     print(f"axiom-bench: fetching {url}: {files}, to {folder}", file=sys.stderr, flush=True)
 
@@ -168,14 +204,21 @@ def _errors(url: str, folder: Path) -> Iterator[None]:
         raise
     except ImportError as error:
         extra = EXTRAS.get(url.partition(":")[0])
-        fix = f"pip install '.[{extra}]' in axiom-bench's checkout" if extra else str(error).rstrip(".")
+        fix = (
+            f"pip install '.[{extra}]' in axiom-bench's checkout"
+            if extra
+            else str(error).rstrip(".")
+        )
         raise BenchError(f"{url} needs a package that isn't installed: {fix}.") from error
     except Exception as error:  # every store has errors of its own
-        raise BenchError(f"Can't use {url} (copies are kept in {folder}): {_reason(error)}.") from error
+        raise BenchError(
+            f"Can't use {url} (copies are kept in {folder}): {_reason(error)}."
+        ) from error
 
 
 def _reason(error: BaseException) -> str:
-    """Return why a file can't be had. A server that can't be reached looks to some stores like a missing file."""
+    """Return why a file can't be had. A server that can't be reached looks to some stores like a
+    missing file."""
     causes = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
         causes.append(cause)

@@ -1,5 +1,5 @@
-"""Samples that are arrays (C, *space): signals, volumes, videos, and images of any number of channels, as files of
-their own or in one. Pickles are never loaded."""
+"""Samples that are arrays (C, *space): signals, volumes, videos, and images of any number of
+channels, as files of their own or in one. Pickles are never loaded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 
 from axiom_bench.data.base import BACKGROUND, BadImage, Files
 from axiom_bench.data.formats.decoding import open_rgb
-from axiom_bench.data.formats.files import as_name, as_text, lines_of, listed_file, open_regular, shown, why
+from axiom_bench.data.formats.files import (
+    as_name,
+    as_text,
+    lines_of,
+    listed_file,
+    open_regular,
+    shown,
+    why,
+)
 from axiom_bench.data.layouts.classes import Classes, NetworkClasses, class_list, index_of_classes
 from axiom_bench.data.layouts.folder import labelled, list_file
 from axiom_bench.data.layouts.label_files import ARRAYS, by_name, columns_of, meant, named_image
@@ -30,8 +38,8 @@ from axiom_bench.kinds import File, Name
 
 TABLES = (".npz", ".safetensors")
 LAYOUT = (
-    "<root>/<class>/<sample>.npy (or .nii, .nii.gz, .wav, or a folder of frames), or a file .npz or .safetensors with "
-    "images and labels"
+    "<root>/<class>/<sample>.npy (or .nii, .nii.gz, .wav, or a folder of frames), or a file .npz "
+    "or .safetensors with images and labels"
 )
 FIRST, LAST, NONE = "first", "last", "none"
 SPLITS = ("train", "val", "test")  # in names of MedMNIST's arrays
@@ -52,24 +60,33 @@ def arrays(
     name: Name = "arrays",
     network: Network = None,
 ) -> Table:
-    """The samples of a folder, or of one file. channels: where an array has them; None: as its format has them, and
-    first in .npy, .npz and .safetensors. split: of a file with MedMNIST's names. labels: a list of files with their
-    classes, and boxes in columns CORNERS; None: labels.csv in the folder, or folders. network: its classes, for samples
-    of a shape. Raises BenchError for what concerns all samples."""
+    """The samples of a folder, or of one file. channels: where an array has them; None: as its
+    format has them, and first in .npy, .npz and .safetensors. split: of a file with MedMNIST's
+    names. labels: a list of files with their classes, and boxes in columns CORNERS; None:
+    labels.csv in the folder, or folders. network: its classes, for samples of a shape. Raises
+    BenchError for what concerns all samples."""
     if channels not in (None, FIRST, LAST, NONE):
         raise unknown("place of channels", channels, (FIRST, LAST, NONE))
     if str(root).lower().endswith(TABLES):
         return _of_file(Path(root), channels, split, classes, name, network)
     if split is not None:
-        raise BenchError(f"data.split={split} is of a file {' or '.join(TABLES)}; set data.root to a split's folder.")
+        raise BenchError(
+            f"data.split={split} is of a file {' or '.join(TABLES)}; set data.root to a split's "
+            "folder."
+        )
     return _of_folder(Path(root), channels, labels, classes, name, network)
 
 
 def _of_folder(
-    root: Path, channels: str | None, labels: str | None, classes: Classes | None, name: str, network: Network
+    root: Path,
+    channels: str | None,
+    labels: str | None,
+    classes: Classes | None,
+    name: str,
+    network: Network,
 ) -> Table:
-    """ids: paths below the root, "class/sample.npy", or of folders with frames. Labels as of photographs in a folder,
-    or by a list."""
+    """ids: paths below the root, "class/sample.npy", or of folders with frames. Labels as of
+    photographs in a folder, or by a list."""
     existing(root, LAYOUT)
     if labels is None and (root / "labels.csv").is_file():
         labels = str(root / "labels.csv")
@@ -78,7 +95,9 @@ def _of_folder(
         samples = sorted({dirname(path) for path in image_files(root)[0]} - {""})  # of frames
         others = "" if samples else others
     of_network = None if network is None else lambda: network(_shape(root, samples, channels))
-    table = labelled(__name__, name, root, LAYOUT, (samples, others), classes, "name", of_network, labels)
+    table = labelled(
+        __name__, name, root, LAYOUT, (samples, others), classes, "name", of_network, labels
+    )
     notes: dict[str, Note] = {}
     if labels is not None:
         boxes = _boxes_of(list_file(root, labels), table.ids)
@@ -105,7 +124,9 @@ def _row(
     def values() -> Values:
         image = _read(root, image_id, files, channels)
         if (len(image), image.ndim) != (shape[0], len(shape)):
-            raise BadImage(image_id, f"its shape is {image.shape}, and that of the first sample {shape}")
+            raise BadImage(
+                image_id, f"its shape is {image.shape}, and that of the first sample {shape}"
+            )
         return image
 
     note = notes.get(image_id)
@@ -121,7 +142,9 @@ def _files(root: Path, sample: str) -> Files:
     """Return the file of a sample, or its frames by their numbers."""
     path = listed_file(root, as_name(sample))
     frames = [path / as_name(name) for name in image_files(path)[0]] if path.is_dir() else [path]
-    return tuple(sorted(frames, key=lambda frame: [part.zfill(9) for part in re.split(r"(\d+)", frame.name)]))
+    return tuple(
+        sorted(frames, key=lambda frame: [part.zfill(9) for part in re.split(r"(\d+)", frame.name)])
+    )
 
 
 def _read(root: Path, sample: str, files: Files, channels: str | None) -> Values:
@@ -140,18 +163,22 @@ def _read(root: Path, sample: str, files: Files, channels: str | None) -> Values
 
 
 def _shape(root: Path, samples: Sequence[str], channels: str | None) -> tuple[int, ...]:
-    """Return the shape of the first sample that can be read. Raises BenchError where none of the first can."""
+    """Return the shape of the first sample that can be read. Raises BenchError where none of the
+    first can."""
     wrong = []
     for sample in samples[:MAX_TRIED]:
         try:
             return _read(root, sample, _files(root, sample), channels).shape
         except BadImage as bad:
             wrong.append(bad)
-    raise BenchError(f"None of the first {len(wrong)} samples in {as_text(root)} can be read: {wrong[0]}.")
+    raise BenchError(
+        f"None of the first {len(wrong)} samples in {as_text(root)} can be read: {wrong[0]}."
+    )
 
 
 def _scales(root: Path, samples: Sequence[str]) -> tuple[str, ...]:
-    """Return a note if recordings have several sample rates, or volumes several spacings or orientations."""
+    """Return a note if recordings have several sample rates, or volumes several spacings or
+    orientations."""
     counts: Counter[str] = Counter()
     for sample in samples[:: 1 + len(samples) // MOST_HEADERS]:
         path = listed_file(root, as_name(sample))
@@ -166,17 +193,22 @@ def _scales(root: Path, samples: Sequence[str]) -> tuple[str, ...]:
         return ()
     scales = ", ".join(f"{count} of {scale}" for scale, count in sorted(counts.items()))
     return (
-        f"the samples have several scales: {scales}. They are used as stored, so the same thing differs for the "
-        "network: resample the files to the scale that it was trained on",
+        f"the samples have several scales: {scales}. They are used as stored, so the same thing "
+        "differs for the network: resample the files to the scale that it was trained on",
     )
 
 
 def _of_file(
-    path: Path, channels: str | None, split: str | None, classes: Classes | None, name: str, network: Network
+    path: Path,
+    channels: str | None,
+    split: str | None,
+    classes: Classes | None,
+    name: str,
+    network: Network,
 ) -> Table:
-    """ids: "<file>/<number from 0, nine digits>". Arrays: images (N, ...), and where they are there labels (N,), masks
-    (N, *space) and boxes (N, 2 * axes) or (N, n, 2 * axes), NaN where there are fewer. Masks of bool are of the
-    sample's class, others of class indices and -1."""
+    """ids: "<file>/<number from 0, nine digits>". Arrays: images (N, ...), and where they are there
+    labels (N,), masks (N, *space) and boxes (N, 2 * axes) or (N, n, 2 * axes), NaN where there are
+    fewer. Masks of bool are of the sample's class, others of class indices and -1."""
     file = as_text(path)
     tables, split = _tables(path, split)
     images, masks, labels = tables["images"], tables.get("masks"), tables.get("labels")
@@ -192,10 +224,14 @@ def _of_file(
     space = shape[1:]
     for key, form in (("masks", space), ("boxes", (2 * len(space),))):
         table = tables.get(key, np.empty((count, *form)))
-        if table.shape[:1] + table.shape[-len(form) :] != (count, *form) or table.dtype.kind not in "bif":
+        if (
+            table.shape[:1] + table.shape[-len(form) :] != (count, *form)
+            or table.dtype.kind not in "bif"
+        ):
             raise BenchError(
-                f"{key} of {file} are {table.dtype} of the shape {table.shape}; give {(count, *form)}, "
-                "masks as bool, of the sample's class, or as whole numbers, class indices and -1."
+                f"{key} of {file} are {table.dtype} of the shape {table.shape}; give "
+                f"{(count, *form)}, masks as bool, of the sample's class, or as whole numbers, "
+                "class indices and -1."
             )
     names: Mapping[str, str] = {}
     if classes is not None:
@@ -204,8 +240,8 @@ def _of_file(
         names = network(shape).listed
     if labels is not None and (labels.size != count or labels.dtype.kind not in "iuU"):
         raise BenchError(
-            f"labels of {file} are {labels.dtype} of the shape {labels.shape}; give each of {count} samples one "
-            "class, a whole number or a name."
+            f"labels of {file} are {labels.dtype} of the shape {labels.shape}; give each of "
+            f"{count} samples one class, a whole number or a name."
         )
     named = [None] * count if labels is None else labels.reshape(count).tolist()
     if labels is not None and names:
@@ -258,7 +294,10 @@ def _file_row(
             return cut_note
         if mask.dtype.kind != "b":
             return replace(cut_note, mask=mask.astype(np.int64))
-        return replace(cut_note, mask=np.where(mask, BACKGROUND if note.label is None else note.label, BACKGROUND))
+        return replace(
+            cut_note,
+            mask=np.where(mask, BACKGROUND if note.label is None else note.label, BACKGROUND),
+        )
 
     def contents() -> tuple[bytes, ...]:
         image: bytes = images[index].tobytes()
@@ -275,8 +314,8 @@ def _file_row(
 
 
 def numbers(values: Values, channels: str | None) -> Values:
-    """(C, *space), floats as float32 and whole numbers in a type that torch has. Raises ValueError for what can't be a
-    sample, and for values that aren't finite."""
+    """(C, *space), floats as float32 and whole numbers in a type that torch has. Raises ValueError
+    for what can't be a sample, and for values that aren't finite."""
     if values.dtype.kind not in "biuf":
         raise ValueError(f"it holds {values.dtype}, not numbers")
     shape = values.shape
@@ -286,8 +325,8 @@ def numbers(values: Values, channels: str | None) -> Values:
         values = np.moveaxis(values, -1, 0)
     if not 2 <= values.ndim <= 4 or not values.size:
         raise ValueError(
-            f"a sample of the shape {shape} with data.channels={channels or FIRST} isn't (C, L), (C, H, W) or "
-            "(C, D, H, W); set data.channels, or save it so"
+            f"a sample of the shape {shape} with data.channels={channels or FIRST} isn't (C, L), "
+            "(C, H, W) or (C, D, H, W); set data.channels, or save it so"
         )
     kind, size = values.dtype.kind, values.dtype.itemsize
     of_kind = {"f": "f4", "b": "u1", "u": "u1" if size == 1 else f"i{min(8, 2 * size)}"}
@@ -322,7 +361,8 @@ def _sample_rate(path: Path) -> str:
         header = file.read(HEADER)
     rate = header.index(b"fmt ") + 12
     return (
-        f"{int.from_bytes(header[rate : rate + 4], 'big' if header.startswith(b'RIFX') else 'little'):,} Hz sample rate"
+        f"{int.from_bytes(header[rate : rate + 4], 'big' if header.startswith(b'RIFX') else 'little'):,} "
+        "Hz sample rate"
     )
 
 
@@ -332,7 +372,9 @@ def _spacing(path: Path) -> str:
 
     image = nibabel.load(path)
     spacing = " x ".join(f"{size:.3g}" for size in image.header.get_zooms()[:3])
-    return f"{spacing} mm voxel spacing, axes {''.join(map(str, nibabel.aff2axcodes(image.affine)))}"
+    return (
+        f"{spacing} mm voxel spacing, axes {''.join(map(str, nibabel.aff2axcodes(image.affine)))}"
+    )
 
 
 def _volume(path: Path, channels: str | None) -> tuple[Values, str | None]:
@@ -340,7 +382,9 @@ def _volume(path: Path, channels: str | None) -> tuple[Values, str | None]:
     try:
         import nibabel
     except ImportError as error:
-        raise BenchError("NIfTI files need nibabel: pip install '.[nifti]' in axiom-bench's checkout.") from error
+        raise BenchError(
+            "NIfTI files need nibabel: pip install '.[nifti]' in axiom-bench's checkout."
+        ) from error
     values = nibabel.load(path).get_fdata(dtype=np.float32)
     return values, channels or (LAST if values.ndim > 3 else NONE)
 
@@ -348,12 +392,15 @@ def _volume(path: Path, channels: str | None) -> tuple[Values, str | None]:
 def _video(frames: list[Values]) -> Values:
     """(3, T, H, W), bytes. Raises ValueError for frames of several sizes."""
     if sizes := {frame.shape for frame in frames[1:]} - {frames[0].shape}:
-        raise ValueError(f"its frames have the sizes {frames[0].shape[:2]} and {sizes.pop()[:2]}; give them one")
+        raise ValueError(
+            f"its frames have the sizes {frames[0].shape[:2]} and {sizes.pop()[:2]}; give them one"
+        )
     return np.ascontiguousarray(np.moveaxis(np.stack(frames), -1, 0))
 
 
 def _tables(path: Path, split: str | None) -> tuple[dict[str, Values], str | None]:
-    """({images, labels, masks, boxes: array} of those that a file has, the split where it has MedMNIST's names)."""
+    """({images, labels, masks, boxes: array} of those that a file has, the split where it has
+    MedMNIST's names)."""
     from safetensors import safe_open
 
     is_npz = path.suffix.lower() == ".npz"
@@ -366,26 +413,44 @@ def _tables(path: Path, split: str | None) -> tuple[dict[str, Values], str | Non
                 split = splits[-1]
             prefix = "" if split is None else f"{split}_"
             get = file.__getitem__ if is_npz else file.get_tensor
-            wanted = [key for key in ("images", "labels", "masks", "boxes") if prefix + key in names]
+            wanted = [
+                key for key in ("images", "labels", "masks", "boxes") if prefix + key in names
+            ]
             tables = {key: np.asarray(get(prefix + key)) for key in wanted}
     except Exception as error:
         raise BenchError(f"{as_text(path)} can't be read: {_why(error)}.") from error
     if "images" not in tables:
-        hint = f"set data.split to {' or '.join(splits)}" if splits else "call its arrays images, labels, masks, boxes"
-        raise BenchError(f"{as_text(path)} holds {', '.join(names[:8])}, and no {prefix}images; {hint}.")
+        hint = (
+            f"set data.split to {' or '.join(splits)}"
+            if splits
+            else "call its arrays images, labels, masks, boxes"
+        )
+        raise BenchError(
+            f"{as_text(path)} holds {', '.join(names[:8])}, and no {prefix}images; {hint}."
+        )
     return tables, split
 
 
 def _why(error: Exception) -> str:
     text = why(error)
-    return "it holds Python objects, which are never loaded; save numbers" if "pickle" in text else text
+    return (
+        "it holds Python objects, which are never loaded; save numbers"
+        if "pickle" in text
+        else text
+    )
 
 
 def _boxes_of(path: Path, samples: Sequence[str]) -> defaultdict[str, list[list[float]]]:
-    """{sample: its boxes} of a list with columns CORNERS. Raises BenchError for a cell that is no number."""
+    """{sample: its boxes} of a list with columns CORNERS. Raises BenchError for a cell that is no
+    number."""
     boxes = defaultdict[str, list[list[float]]](list)
-    (head, *rows), samples_by_name = columns_of(lines_of(path, "The list of labels"))[0], by_name(samples)
-    places = [place for name in CORNERS for place, cell in enumerate(head) if cell.strip().lower() == name]
+    (head, *rows), samples_by_name = (
+        columns_of(lines_of(path, "The list of labels"))[0],
+        by_name(samples),
+    )
+    places = [
+        place for name in CORNERS for place, cell in enumerate(head) if cell.strip().lower() == name
+    ]
     for row in rows:
         cells = [row[place] for place in places if place < len(row)]
         sample = next(filter(None, (named_image(cell, samples_by_name) for cell in row)), None)
@@ -394,5 +459,7 @@ def _boxes_of(path: Path, samples: Sequence[str]) -> defaultdict[str, list[list[
         try:
             boxes[sample].append([float(cell) for cell in cells])
         except ValueError as error:
-            raise BenchError(f"{as_text(path)} has the box {shown(cells)} of {sample}; give numbers.") from error
+            raise BenchError(
+                f"{as_text(path)} has the box {shown(cells)} of {sample}; give numbers."
+            ) from error
     return boxes

@@ -20,8 +20,12 @@ ClassIndex = Mapping[str, int]  # {class, or what it is called: class index}
 SYNSETS = Path(__file__).parent.parent / "imagenet_synsets.txt"
 SYNSET_ID = re.compile(r"n\d{8}")
 SYNSET = re.compile(r"n\d{8}\s+(?=\S)")  # before a name
-PREFIX = re.compile(r"(n\d{8}[\s_-]+|\d+\.\s*)(?=[^\d\s])")  # before a name, as in 001.Black_footed_Albatross
-NUMBERED = re.compile(r"\{?\s*(\d+)(?:\s*[:,]\s*|\s+)['\"]?(\S.*?)['\"]?,?\}?")  # a class behind its index
+PREFIX = re.compile(
+    r"(n\d{8}[\s_-]+|\d+\.\s*)(?=[^\d\s])"
+)  # before a name, as in 001.Black_footed_Albatross
+NUMBERED = re.compile(
+    r"\{?\s*(\d+)(?:\s*[:,]\s*|\s+)['\"]?(\S.*?)['\"]?,?\}?"
+)  # a class behind its index
 IMAGENET_CLASSES = 1000
 HEADINGS = ("name", "names", "class", "classes", "label", "labels", "class_name", "category")
 
@@ -29,8 +33,8 @@ HEADINGS = ("name", "names", "class", "classes", "label", "labels", "class_name"
 def class_list(classes: Classes) -> dict[str, str]:
     """{class: its readable name}, in order of class index.
 
-    classes: a list, or a file of one class a line, its first word the class and the rest the name ("n01440764 tench").
-    Raises BenchError for a missing file, or a class that occurs twice.
+    classes: a list, or a file of one class a line, its first word the class and the rest the name
+    ("n01440764 tench"). Raises BenchError for a missing file, or a class that occurs twice.
     """
     if isinstance(classes, str):
         lines = [line.split(maxsplit=1) for line in _lines(classes, "data.classes")]
@@ -55,9 +59,10 @@ def index_of_classes(classes: Iterable[str]) -> dict[str, int]:
 def names_of_logits(classes: Classes, setting: str = "model.classes") -> tuple[str, ...]:
     """What people call a network's classes, in the order of its logits.
 
-    classes: a list, or a file of one name a line ("golden retriever"; of "n02099601 golden retriever" and "207: golden
-    retriever" the name). A file may be a JSON list, or a JSON mapping or CSV of indices and names in any order. Raises
-    BenchError for a missing file, and where indices aren't 0, 1, 2, ...
+    classes: a list, or a file of one name a line ("golden retriever"; of "n02099601 golden
+    retriever" and "207: golden retriever" the name). A file may be a JSON list, or a JSON mapping
+    or CSV of indices and names in any order. Raises BenchError for a missing file, and where
+    indices aren't 0, 1, 2, ...
     """
     if not isinstance(classes, str):
         return tuple(map(str, classes))
@@ -72,19 +77,27 @@ def names_of_logits(classes: Classes, setting: str = "model.classes") -> tuple[s
 
 
 def names_of_data(classes: Classes) -> tuple[str, ...]:
-    """The names of a data set's classes, as `names_of_logits`. Raises BenchError for a background among them: it would
-    take the number of a class in masks."""
+    """The names of a data set's classes, as `names_of_logits`. Raises BenchError for a background
+    among them: it would take the number of a class in masks."""
     names = names_of_logits(classes, "data.classes")
     if backgrounds := [place for place, name in enumerate(names) if plain(name) == "background"]:
-        raise BenchError(f"data.classes names a background: leave it out, and set model.background={backgrounds[0]}.")
+        raise BenchError(
+            "data.classes names a background: leave it out, and set "
+            f"model.background={backgrounds[0]}."
+        )
     return names
 
 
-def class_indices(labels: Collection[str], classes: Sequence[str], names: Sequence[str]) -> dict[str, int]:
-    """{label: class index} of the labels that are called by a class: by itself, its name or one of its names by comma.
-    Case, _ and - for spaces, and a synset id or a number before it don't matter. A name of two classes is none."""
+def class_indices(
+    labels: Collection[str], classes: Sequence[str], names: Sequence[str]
+) -> dict[str, int]:
+    """{label: class index} of the labels that are called by a class: by itself, its name or one of
+    its names by comma. Case, _ and - for spaces, and a synset id or a number before it don't
+    matter. A name of two classes is none."""
     texts = [_named(name) for name in names]
-    parts = [(index, part.strip()) for index, text in enumerate(texts) for part in {*text.split(",")}]
+    parts = [
+        (index, part.strip()) for index, text in enumerate(texts) for part in {*text.split(",")}
+    ]
     firsts = [(index, text.partition(",")[0]) for index, text in enumerate(texts)]
     known: dict[str, int] = {}
     for pairs in (parts, firsts, [*enumerate(texts)], [*enumerate(map(_named, classes))]):
@@ -99,8 +112,8 @@ def _named(text: str) -> str:
 
 @dataclass(frozen=True)
 class NetworkClasses:
-    """The classes of the network that a data set's images are shown to. names: one for each, None where they aren't
-    known. count: of classes."""
+    """The classes of the network that a data set's images are shown to. names: one for each, None
+    where they aren't known. count: of classes."""
 
     names: Sequence[str] | None
     count: int
@@ -116,19 +129,32 @@ class NetworkClasses:
 
     @property
     def listed(self) -> dict[str, str]:
-        """{class: its readable name}, in order of class index: by ImageNet's synset ids for 1,000 classes, else by
-        index."""
-        classes = imagenet_synsets() if self.count == IMAGENET_CLASSES else [str(index) for index in range(self.count)]
+        """{class: its readable name}, in order of class index: by ImageNet's synset ids for 1,000
+        classes, else by index."""
+        classes = (
+            imagenet_synsets()
+            if self.count == IMAGENET_CLASSES
+            else [str(index) for index in range(self.count)]
+        )
         return dict(zip(classes, self.names or classes, strict=True))
 
     def indices(self, folders: Collection[str], only_numbers: bool = False) -> dict[str, int]:
-        """{folder: class index} of the folders that are called by a class: see `class_indices`, its synset id of
-        ImageNet, or its index. Folders that are all numbers and count from 1 are none."""
+        """{folder: class index} of the folders that are called by a class: see `class_indices`, its
+        synset id of ImageNet, or its index. Folders that are all numbers and count from 1 are none.
+        """
         synsets = imagenet_synsets() if self.count == IMAGENET_CLASSES else []
         named = {} if only_numbers else class_indices(folders, synsets, self.names or ())
-        numbers = {folder: int(folder) for folder in {*folders} - named.keys() if folder.isdecimal()}
-        from_1 = len(numbers) == len(folders) > 1 and min(numbers.values()) > 0 and max(numbers.values()) == self.count
-        return named | {folder: index for folder, index in numbers.items() if index < self.count and not from_1}
+        numbers = {
+            folder: int(folder) for folder in {*folders} - named.keys() if folder.isdecimal()
+        }
+        from_1 = (
+            len(numbers) == len(folders) > 1
+            and min(numbers.values()) > 0
+            and max(numbers.values()) == self.count
+        )
+        return named | {
+            folder: index for folder, index in numbers.items() if index < self.count and not from_1
+        }
 
 
 def imagenet_synsets() -> list[str]:
@@ -140,33 +166,49 @@ def _lines(file: str, setting: str) -> list[str]:
     if is_url(file):
         copied = list(files_named(file, "").values())
         if len(copied) != 1:
-            raise BenchError(f"{setting}={file} names {len(copied)} files; give the URL of one file.")
+            raise BenchError(
+                f"{setting}={file} names {len(copied)} files; give the URL of one file."
+            )
         file = str(copied[0])
     if not os.path.isfile(file):
-        raise BenchError(f"{setting}: there is no file {file!r}; give a list, or a file of one class a line.")
+        raise BenchError(
+            f"{setting}: there is no file {file!r}; give a list, or a file of one class a line."
+        )
     return lines_of(Path(file), "The list of classes")
 
 
 def _rows(lines: Sequence[str], source: str) -> list[list[str]]:
-    """(index, name) or (name, index) of each class, or its name alone, below a CSV file's heading."""
+    """(index, name) or (name, index) of each class, or its name alone, below a CSV file's
+    heading."""
     if source.lower().endswith(".csv"):
         rows = [[cell.strip() for cell in row[:2]] for row in table_of(lines)[1]]
-        is_heading = not any(map(str.isdecimal, rows[0])) if len(rows[0]) > 1 else rows[0][0].lower() in HEADINGS
+        is_heading = (
+            not any(map(str.isdecimal, rows[0]))
+            if len(rows[0]) > 1
+            else rows[0][0].lower() in HEADINGS
+        )
         return rows[is_heading:]
     try:
         content = json.loads("\n".join(lines))
         entries = enumerate(content) if isinstance(content, list) else content.items()
     except (ValueError, RecursionError, AttributeError) as error:
-        raise BenchError(f"{source} is no JSON of names ({why(error)}); give a list or a mapping.") from error
-    return [[str(key), str(value[-1] if isinstance(value, list) else value)] for key, value in entries]  # Keras's lists
+        raise BenchError(
+            f"{source} is no JSON of names ({why(error)}); give a list or a mapping."
+        ) from error
+    return [
+        [str(key), str(value[-1] if isinstance(value, list) else value)] for key, value in entries
+    ]  # Keras's lists
 
 
 def _numbered(rows: list[list[str]], source: str) -> tuple[str, ...]:
-    """The names in the order of the indices, which may be in either column; as they stand where there are none."""
+    """The names in the order of the indices, which may be in either column; as they stand where
+    there are none."""
     if all(len(row) == 1 for row in rows):
         return tuple(row[0] for row in rows)
     for place in (0, -1):
         names = {row[place]: row[-1 - place] for row in rows}
         if len(names) == len(rows) and names.keys() == {str(index) for index in range(len(names))}:
             return tuple(names[str(index)] for index in range(len(names)))
-    raise BenchError(f"{source} must number its classes from 0 on, each once; give their names in order.")
+    raise BenchError(
+        f"{source} must number its classes from 0 on, each once; give their names in order."
+    )

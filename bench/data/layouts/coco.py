@@ -1,8 +1,10 @@
-"""COCO by its annotation JSON: boxes, masks and crowds; polygons and run lengths become pixels by pycocotools alone.
+"""COCO by its annotation JSON: boxes, masks and crowds; polygons and run lengths become pixels by
+pycocotools alone.
 
-A box is x, y, width, height in pixels from 0, so x1 = x + width, exclusive. A crowd (`iscrowd`) is no object here: the
-mask has no verdict on its pixels but for those of objects. Where an annotation has no `segmentation` or is malformed,
-its image has no mask: pixels left out of one would pass for background.
+A box is x, y, width, height in pixels from 0, so x1 = x + width, exclusive. A crowd (`iscrowd`) is
+no object here: the mask has no verdict on its pixels but for those of objects. Where an annotation
+has no `segmentation` or is malformed, its image has no mask: pixels left out of one would pass for
+background.
 """
 
 from __future__ import annotations
@@ -21,7 +23,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axiom_bench.data.base import BACKGROUND, NO_VERDICT, Box, inside, largest
-from axiom_bench.data.formats.files import as_name, as_text, comparable, content_of, ids_of, listed_file, shown, why
+from axiom_bench.data.formats.files import (
+    as_name,
+    as_text,
+    comparable,
+    content_of,
+    ids_of,
+    listed_file,
+    shown,
+    why,
+)
 from axiom_bench.data.layouts.classes import Classes, class_indices, names_of_data
 from axiom_bench.data.layouts.table import Labels, Note, Row, Size, Table
 from axiom_bench.data.layouts.trees import existing
@@ -48,12 +59,13 @@ def coco(
     classes: Classes | None = None,
     name: Name = "coco",
 ) -> Table:
-    """Return the images of an annotation file; ids are the file names in it. label: the class of the largest box.
+    """Return the images of an annotation file; ids are the file names in it. label: the class of
+    the largest box.
 
-    annotations: the JSON below the root; None: annotations/instances_<split>.json. classes: the names of the network's
-    outputs in their order (a list or a file), whose categories count alone; None: all categories by ascending id.
-    Raises BenchError where a file isn't there or is of another form, where pycocotools isn't installed, and where no
-    category is one of the classes.
+    annotations: the JSON below the root; None: annotations/instances_<split>.json. classes: the
+    names of the network's outputs in their order (a list or a file), whose categories count alone;
+    None: all categories by ascending id. Raises BenchError where a file isn't there or is of
+    another form, where pycocotools isn't installed, and where no category is one of the classes.
     """
     top = existing(Path(root), LAYOUT)
     folder = existing(top / split, LAYOUT)
@@ -66,26 +78,36 @@ def coco(
     if classes is not None:
         names = names_of_data(classes)
         known = class_indices(categories.values(), names, names)
-        class_index = {number: known.get(category, OTHER) for number, category in categories.items()}
+        class_index = {
+            number: known.get(category, OTHER) for number, category in categories.items()
+        }
         others = [category for category in categories.values() if category not in known]
         if not known:
             raise unknown(f"category of {as_text(path)}", names[0], others)
         if others:
             notes = (f"{len(others)} categories are no class of data.classes, as {others[:1]}",)
-    if images and all(comparable(str(entry["file_name"])).startswith(f"{split}/") for entry in images):
+    if images and all(
+        comparable(str(entry["file_name"])).startswith(f"{split}/") for entry in images
+    ):
         folder = top
-    entries = dict(zip(ids_of((entry["file_name"] for entry in images), as_text(path)), images, strict=True))
+    entries = dict(
+        zip(ids_of((entry["file_name"] for entry in images), as_text(path)), images, strict=True)
+    )
     if not entries:
         raise BenchError(f"{as_text(path)} names no images; expected {LAYOUT}.")
     ids = tuple(sorted(entries))
-    labels = tuple(_labels(objects.get(entries[image_id]["id"], []), class_index) for image_id in ids)
+    labels = tuple(
+        _labels(objects.get(entries[image_id]["id"], []), class_index) for image_id in ids
+    )
     row = partial(_row, folder, entries, objects, names, class_index, ids)
     return Table(__name__, name, ids, names, labels, row, notes)
 
 
 def _labels(annotations: Sequence[Entry], class_index: Mapping[Id, int]) -> Labels:
     categories = (entry.get("category_id") for entry in annotations if not entry.get("iscrowd"))
-    labels = {class_index.get(category, OTHER) for category in categories if isinstance(category, Id)}
+    labels = {
+        class_index.get(category, OTHER) for category in categories if isinstance(category, Id)
+    }
     return tuple(sorted(labels - {OTHER}))
 
 
@@ -106,7 +128,10 @@ def _row(
         expected = tuple(image[side] for side in SIDES)
         if None in expected or expected == size:
             return _note(image_id, annotations, class_index, size)
-        problem = f"{image_id}: the annotations are for {expected} pixels (width, height), the image has {size}"
+        problem = (
+            f"{image_id}: the annotations are for {expected} pixels (width, height), the image has "
+            f"{size}"
+        )
         return Note(problems=(problem,))
 
     return Row(
@@ -116,7 +141,9 @@ def _row(
     )
 
 
-def _note(image_id: str, annotations: Sequence[Entry], class_index: Mapping[Id, int], size: Size) -> Note:
+def _note(
+    image_id: str, annotations: Sequence[Entry], class_index: Mapping[Id, int], size: Size
+) -> Note:
     objects: list[tuple[int, Box]] = []
     crowd: list[tuple[int, Box]] = []
     problems: list[str] = []
@@ -149,7 +176,8 @@ def _read(path: Path) -> tuple[list[Entry], dict[Id, list[Entry]], dict[Id, str]
     """(images, {image id: annotations}, {category id: name} ascending) of an annotation JSON."""
     if not os.path.isfile(path):
         raise BenchError(
-            f"There is no annotation file {as_text(path)}; expected {LAYOUT}, or data.annotations naming it."
+            f"There is no annotation file {as_text(path)}; expected {LAYOUT}, or data.annotations "
+            "naming it."
         )
     try:
         content = json.loads(content_of(path, MAX_BYTES))
@@ -158,29 +186,34 @@ def _read(path: Path) -> tuple[list[Entry], dict[Id, list[Entry]], dict[Id, str]
         images = _by_id([_image(entry) for entry in content["images"]], "images")
         by_image: dict[Id, list[Entry]] = defaultdict(list)
         for annotation in content["annotations"]:
-            by_image[annotation["image_id"]].append({key: annotation[key] for key in USED if key in annotation})
+            by_image[annotation["image_id"]].append(
+                {key: annotation[key] for key in USED if key in annotation}
+            )
         _check_ids([*images, *by_image], "images")
         if by_image and not by_image.keys() & images.keys():
-            raise ValueError(f"no annotation is of an image of it, as that of the image {next(iter(by_image))!r}")
+            raise ValueError(
+                f"no annotation is of an image of it, as that of the image {next(iter(by_image))!r}"
+            )
     except RecursionError as error:
         raise BenchError(f"{as_text(path)} can't be read: it is nested too deeply.") from error
     except OSError as error:
         raise BenchError(f"{as_text(path)} can't be read: {why(error)}.") from error
     except (ValueError, KeyError, TypeError) as error:
         raise BenchError(
-            f"{as_text(path)} isn't COCO's form of instances ({shown(error)}); it must hold images, annotations and "
-            "categories."
+            f"{as_text(path)} isn't COCO's form of instances ({shown(error)}); it must hold "
+            "images, annotations and categories."
         ) from error
     if corners := _corners(images, by_image):
         raise BenchError(
-            f"The boxes of {as_text(path)} are corners x0, y0, x1, y1, as {corners[0]}; COCO's are x, y, width, height."
+            f"The boxes of {as_text(path)} are corners x0, y0, x1, y1, as {corners[0]}; COCO's "
+            "are x, y, width, height."
         )
     return [*images.values()], dict(by_image), dict(sorted(names.items()))
 
 
 def _corners(images: Mapping[Id, Entry], by_image: Mapping[Id, list[Entry]]) -> list[list[float]]:
-    """The boxes that leave their images as x, y, width, height, where all boxes are inside as corners and at least two
-    and a quarter of them leave; else []."""
+    """The boxes that leave their images as x, y, width, height, where all boxes are inside as
+    corners and at least two and a quarter of them leave; else []."""
     count, leaving = 0, []
     for number, of_image in by_image.items():
         sides = [images.get(number, {}).get(side) or math.inf for side in SIDES]
@@ -188,7 +221,10 @@ def _corners(images: Mapping[Id, Entry], by_image: Mapping[Id, list[Entry]]) -> 
             try:
                 box = finite(annotation.get("bbox"))
                 (x, y, *ends), count = box, count + 1
-                inside = [start < end <= side + 1 for start, end, side in zip((x, y), ends, sides, strict=True)]
+                inside = [
+                    start < end <= side + 1
+                    for start, end, side in zip((x, y), ends, sides, strict=True)
+                ]
             except (TypeError, ValueError, OverflowError):  # told where it is read
                 continue
             if not all(inside):
@@ -201,7 +237,9 @@ def _corners(images: Mapping[Id, Entry], by_image: Mapping[Id, list[Entry]]) -> 
 def _image(entry: Entry) -> Entry:
     """What is used of an image's entry; a side that is no number is None."""
     fields = {**entry}
-    sides = {side: fields[side] if isinstance(fields.get(side), int | float) else None for side in SIDES}
+    sides = {
+        side: fields[side] if isinstance(fields.get(side), int | float) else None for side in SIDES
+    }
     return {"id": entry["id"], "file_name": entry["file_name"], **sides}
 
 
@@ -216,8 +254,11 @@ def _by_id(entries: list[Entry], what: str) -> dict[Id, Entry]:
 
 
 def _check_ids(ids: list[Id], what: str) -> None:
-    """Raises TypeError for ids that are neither all whole numbers nor all text: 1 and "1" would be two things."""
-    if not (all(type(number) is int for number in ids) or all(type(number) is str for number in ids)):
+    """Raises TypeError for ids that are neither all whole numbers nor all text: 1 and "1" would be
+    two things."""
+    if not (
+        all(type(number) is int for number in ids) or all(type(number) is str for number in ids)
+    ):
         raise TypeError(f"ids of {what} must be whole numbers, or all of them text")
 
 
@@ -229,7 +270,8 @@ def _dumped(annotation: Entry) -> str:
 
 
 def _box(values: Any, size: Size) -> tuple[Box, str]:
-    """Return x, y, width, height as x0, y0, x1, y1, cut to the image, and a sentence if much was cut off, else "".
+    """Return x, y, width, height as x0, y0, x1, y1, cut to the image, and a sentence if much was
+    cut off, else "".
 
     Raises ValueError for a box that can't be used."""
     x, y, width, height = finite(values)
@@ -242,13 +284,15 @@ def _box(values: Any, size: Size) -> tuple[Box, str]:
 
 
 def _mask(regions: list[tuple[int, Region | None]], size: Size) -> NDArray[np.int64] | None:
-    """(h, w) class per pixel, or BACKGROUND or NO_VERDICT; of objects that overlap, the smaller lies on top, and a
-    crowd lies below all of them. None where one has no region."""
+    """(h, w) class per pixel, or BACKGROUND or NO_VERDICT; of objects that overlap, the smaller
+    lies on top, and a crowd lies below all of them. None where one has no region."""
     with_pixels = [(label, pixels) for label, pixels in regions if pixels is not None]
     if len(with_pixels) < len(regions):
         return None
     mask = np.full(size[::-1], BACKGROUND)
-    for label, region in sorted(with_pixels, key=lambda entry: (entry[0] != NO_VERDICT, -int(entry[1].sum()))):
+    for label, region in sorted(
+        with_pixels, key=lambda entry: (entry[0] != NO_VERDICT, -int(entry[1].sum()))
+    ):
         mask[region] = label
     return mask
 
@@ -258,13 +302,16 @@ def pycocotools() -> ModuleType:
     try:
         from pycocotools import mask
     except ImportError as error:
-        raise BenchError("COCO's regions need pycocotools: pip install '.[coco]' in axiom-bench's checkout.") from error
+        raise BenchError(
+            "COCO's regions need pycocotools: pip install '.[coco]' in axiom-bench's checkout."
+        ) from error
     return mask
 
 
 def pixels(segmentation: Any, size: Size) -> Region | None:
-    """The pixels (h, w) of polygons [[x, y, ...], ...], or of run lengths {counts, size}, compressed or not; None where
-    there are none. size: (width, height) of the image. Raises ValueError or TypeError for anything else."""
+    """The pixels (h, w) of polygons [[x, y, ...], ...], or of run lengths {counts, size},
+    compressed or not; None where there are none. size: (width, height) of the image. Raises
+    ValueError or TypeError for anything else."""
     if segmentation is None or segmentation in ([], {}):
         return None
     width, height = size
@@ -274,12 +321,18 @@ def pixels(segmentation: Any, size: Size) -> Region | None:
         runs = rasteriser.merge(rasteriser.frPyObjects(polygons, height, width))
         return np.array(rasteriser.decode(runs), dtype=bool)
     if not isinstance(segmentation, dict):
-        raise TypeError(f"a region is a list of polygons or run lengths, not {type(segmentation).__name__}")
+        raise TypeError(
+            f"a region is a list of polygons or run lengths, not {type(segmentation).__name__}"
+        )
     if segmentation.get("size") != [height, width]:
-        raise ValueError(f"a region of {segmentation.get('size')} pixels (height, width), not {[height, width]}")
+        raise ValueError(
+            f"a region of {segmentation.get('size')} pixels (height, width), not {[height, width]}"
+        )
     counts = segmentation.get("counts")
     counts = _counts(counts) if isinstance(counts, str) else counts
-    if not isinstance(counts, list) or not all(type(count) is int and 0 <= count <= height * width for count in counts):
+    if not isinstance(counts, list) or not all(
+        type(count) is int and 0 <= count <= height * width for count in counts
+    ):
         raise ValueError("run lengths that are no list of numbers of pixels")
     if sum(counts) != height * width:
         raise ValueError(f"run lengths of {sum(counts)} pixels, not {height * width}")
@@ -288,7 +341,8 @@ def pixels(segmentation: Any, size: Size) -> Region | None:
 
 
 def finite(numbers: object) -> list[float]:
-    """A list of numbers as floats. Raises TypeError for anything else, and ValueError for NaN and infinity."""
+    """A list of numbers as floats. Raises TypeError for anything else, and ValueError for NaN and
+    infinity."""
     if not isinstance(numbers, list) or not all(type(number) in (int, float) for number in numbers):
         raise TypeError("a list of numbers is missing")
     floats = [float(number) for number in numbers]
@@ -302,14 +356,16 @@ def _polygon(numbers: object, side: int) -> list[float]:
     if len(polygon) < MIN_NUMBERS or len(polygon) % 2:
         raise ValueError(f"a polygon of {len(polygon)} numbers")
     if min(polygon) < -MAX_OUTSIDE * side or max(polygon) > (1 + MAX_OUTSIDE) * side:
-        raise ValueError(f"a polygon far outside the image: {min(polygon):.4g} to {max(polygon):.4g}")
+        raise ValueError(
+            f"a polygon far outside the image: {min(polygon):.4g} to {max(polygon):.4g}"
+        )
     return polygon
 
 
 def _counts(text: str) -> list[int]:
-    """COCO's compressed run lengths: characters from 48 on with five bits each and one that says whether more follow,
-    the lowest first, the last with a sign. From the third run on the difference to the one before the last
-    (`rleFrString` in pycocotools' maskApi.c)."""
+    """COCO's compressed run lengths: characters from 48 on with five bits each and one that says
+    whether more follow, the lowest first, the last with a sign. From the third run on the
+    difference to the one before the last (`rleFrString` in pycocotools' maskApi.c)."""
     counts: list[int] = []
     number = digits = 0
     for character in text.encode("latin-1"):

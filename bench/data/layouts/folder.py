@@ -1,4 +1,5 @@
-"""Any folder of images: <class>/<image>, torchvision's ImageFolder layout, or photographs without labels; no boxes."""
+"""Any folder of images: <class>/<image>, torchvision's ImageFolder layout, or photographs without
+labels; no boxes."""
 
 from __future__ import annotations
 
@@ -26,12 +27,20 @@ from axiom_bench.kinds import File, Name
 LAYOUT = "images, or the ImageFolder layout <root>/<class>/<image>.jpg (or .png, ...)"
 FOLDERS = ("name", "index")
 LABELS = (
-    "folders that are called by the network's classes (names, ImageNet's synset ids or indices) are labels, or "
-    "data.labels=FILE names a list of lines 'image,label'"
+    "folders that are called by the network's classes (names, ImageNet's synset ids or indices) "
+    "are labels, or data.labels=FILE names a list of lines 'image,label'"
 )
 ORDER = "data.classes names another order"
 MAX_SHOWN = 3  # folders of a note
-SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}  # of folders that hold the classes'
+SPLITS = {
+    "train",
+    "training",
+    "val",
+    "valid",
+    "validation",
+    "test",
+    "testing",
+}  # of folders that hold the classes'
 
 
 @dataclass(frozen=True)
@@ -61,16 +70,19 @@ def folder(
 ) -> Table:
     """Return the images below a folder; ids are paths below it, "class/image.jpg" or "image.jpg".
 
-    classes: a list or a file, see `class_list`: their order is the index, and other folders are left out. Without them
-    the subfolders are labels where every image lies in one that is called by a class of the network. Of a network whose
-    classes have no names they are where there is a subfolder for each class. Else no image has a label, and
-    `unlabelled` says why. folders: whether a folder is called by its class's name, or by its class's index from 0
-    alone. network: its classes, called where they are needed. labels: a list of images with their classes, which counts
-    instead of folders: a path, or one below the root. Raises BenchError where there are no images, or a folder of
-    indices is called otherwise.
+    classes: a list or a file, see `class_list`: their order is the index, and other folders are
+    left out. Without them the subfolders are labels where every image lies in one that is called by
+    a class of the network. Of a network whose classes have no names they are where there is a
+    subfolder for each class. Else no image has a label, and `unlabelled` says why. folders: whether
+    a folder is called by its class's name, or by its class's index from 0 alone. network: its
+    classes, called where they are needed. labels: a list of images with their classes, which counts
+    instead of folders: a path, or one below the root. Raises BenchError where there are no images,
+    or a folder of indices is called otherwise.
     """
     place = existing(Path(root), LAYOUT)
-    table = labelled(__name__, name, place, LAYOUT, image_files(place), classes, folders, network, labels)
+    table = labelled(
+        __name__, name, place, LAYOUT, image_files(place), classes, folders, network, labels
+    )
     table.orientation = "EXIF orientations are applied"
     return table
 
@@ -88,12 +100,15 @@ def labelled(
 ) -> Table:
     """Return the samples below a folder with their labels, see `folder`.
 
-    layout: what is expected below the root. found: the samples, and a sentence on other files, as of `image_files`.
+    layout: what is expected below the root. found: the samples, and a sentence on other files, as
+    of `image_files`.
     """
     if folders not in FOLDERS:
         raise unknown("naming of folders", folders, FOLDERS)
     if folders == "index" and classes is None and network is None:
-        raise BenchError("data.folders=index needs data.classes, the classes in the order of their indices.")
+        raise BenchError(
+            "data.folders=index needs data.classes, the classes in the order of their indices."
+        )
     samples, others = found
     ids = samples
     subfolders = [as_text(name) for name, is_folder in listed(root) if is_folder]
@@ -103,7 +118,11 @@ def labelled(
         names = class_list(classes)
         called = class_indices(subfolders, [*names], [*names.values()]) | index_of_classes(names)
         if folders == "index":
-            called = {folder: int(folder) for folder in subfolders if folder.isdecimal() and int(folder) < len(names)}
+            called = {
+                folder: int(folder)
+                for folder in subfolders
+                if folder.isdecimal() and int(folder) < len(names)
+            }
             if wrong := [folder for folder in subfolders if folder not in called]:
                 raise BenchError(
                     f"{root / wrong[0]} is no class index from 0 to {len(names) - 1}; "
@@ -112,18 +131,28 @@ def labelled(
         by_classes = Labelling(names, called)
         ids = [path for path in samples if "/" in path and _first(path) in called]
     if not ids:
-        hint = "with data.classes naming folders" if classes is not None else others or "there are no files in it"
+        hint = (
+            "with data.classes naming folders"
+            if classes is not None
+            else others or "there are no files in it"
+        )
         raise BenchError(f"There are no images in {as_text(root)}; expected {layout}; {hint}.")
     if len(ids) < len(samples):
         left_out = sorted({*samples}.difference(ids))
-        notes.append(f"{len(left_out)} images are left out, in no folder of data.classes, as {left_out[0]}")
+        notes.append(
+            f"{len(left_out)} images are left out, in no folder of data.classes, as {left_out[0]}"
+        )
     if labels is not None:
         path = list_file(root, labels)
-        labelling = _by_list(path, ids, classes, None if network is None or classes is not None else network())
+        labelling = _by_list(
+            path, ids, classes, None if network is None or classes is not None else network()
+        )
     elif by_classes is not None:
         labelling = by_classes
     else:
-        labelling = _by_folders(root, name, ids, subfolders, folders, None if network is None else network())
+        labelling = _by_folders(
+            root, name, ids, subfolders, folders, None if network is None else network()
+        )
     # Images of one folder share one object.
     labels_of: dict[str, Labels] = {key: (label,) for key, label in labelling.labels.items()}
     of_images = tuple(labels_of.get(path, labels_of.get(_first(path), ())) for path in ids)
@@ -144,14 +173,19 @@ def _row(root: Path, ids: Sequence[str], index: int) -> Row:
 
 
 def list_file(root: Path, labels: str) -> Path:
-    """Return the list of labels, which is a path, or one below the root. Raises BenchError if it is missing."""
+    """Return the list of labels, which is a path, or one below the root. Raises BenchError if it is
+    missing."""
     path = next((path for path in (Path(labels), root / labels) if os.path.isfile(path)), None)
     if path is None:
-        raise BenchError(f"data.labels: there is no file {as_text(labels)}; give a list of lines 'image,label'.")
+        raise BenchError(
+            f"data.labels: there is no file {as_text(labels)}; give a list of lines 'image,label'."
+        )
     return path
 
 
-def _by_list(path: Path, ids: Sequence[str], classes: Classes | None, network: NetworkClasses | None) -> Labelling:
+def _by_list(
+    path: Path, ids: Sequence[str], classes: Classes | None, network: NetworkClasses | None
+) -> Labelling:
     """Label by a list of images with their classes."""
     names = {} if network is None else network.listed
     notes: list[str] = []
@@ -161,15 +195,21 @@ def _by_list(path: Path, ids: Sequence[str], classes: Classes | None, network: N
         elif network is None or network.names is None:
             found = sorted({*read_list(path, ids, {})[0].values()})
             if all(map(str.isdecimal, found)):
-                names = names or {str(index): str(index) for index in range(max(map(int, found), default=0) + 1)}
+                names = names or {
+                    str(index): str(index) for index in range(max(map(int, found), default=0) + 1)
+                }
             elif network is not None and network.count != len(found):
                 raise BenchError(
-                    f"{as_text(path)} names {len(found)} classes, as {found[0]!r}, and the {network.count} classes "
-                    "of the network have no names; set model.classes to their names, in the order of its outputs."
+                    f"{as_text(path)} names {len(found)} classes, as {found[0]!r}, and the "
+                    f"{network.count} classes of the network have no names; set model.classes to "
+                    "their names, in the order of its outputs."
                 )
             else:
                 names = {name: name for name in found}
-                notes.append(f"labels are numbered as their names are sorted: {found[0]!r} is output 0; {ORDER}")
+                notes.append(
+                    f"labels are numbered as their names are sorted: {found[0]!r} is output 0; "
+                    f"{ORDER}"
+                )
         listed, more = read_list(path, ids, names)
     except ValueError as error:
         raise BenchError(f"{as_text(path)} can't be read: {why(error)}.") from error
@@ -182,7 +222,12 @@ def _by_list(path: Path, ids: Sequence[str], classes: Classes | None, network: N
 
 
 def _by_folders(
-    root: Path, name: str, ids: Sequence[str], subfolders: Sequence[str], folders: str, network: NetworkClasses | None
+    root: Path,
+    name: str,
+    ids: Sequence[str],
+    subfolders: Sequence[str],
+    folders: str,
+    network: NetworkClasses | None,
 ) -> Labelling:
     """Label by folders that are called by a class of the network, if all images lie in such."""
     used = list(dict.fromkeys(_first(path) for path in ids if "/" in path))
@@ -201,23 +246,34 @@ def _by_folders(
         by_text = [folder for folder in numbers if fits and int(folder) != index[folder]]
         if by_text:
             example = f"{by_text[-1]} is output {index[by_text[-1]]}"
-            notes.append(f"folders count as their texts are sorted: {example}; data.folders=index takes numbers")
+            notes.append(
+                f"folders count as their texts are sorted: {example}; data.folders=index takes "
+                "numbers"
+            )
         readable = [*names.values()]
-        named = [f"{each} is {readable[index[each]]}" for each in numbers if each != readable[index[each]]]
+        named = [
+            f"{each} is {readable[index[each]]}"
+            for each in numbers
+            if each != readable[index[each]]
+        ]
         if named:
-            notes.append(f"labels are the indices in the folders' names: {first_names(named, MAX_SHOWN)}")
+            notes.append(
+                f"labels are the indices in the folders' names: {first_names(named, MAX_SHOWN)}"
+            )
         return Labelling(names, index, tuple(notes))
     counted = [int(folder) for folder in numbers]
     from_1 = network is not None and str(wrong).isdecimal() and network.count in counted
     hint = f": the folders count to {max(counted)}, its classes from 0" if from_1 else ""
     if network is not None and network.names is None and not from_1:
         hint = f": its {network.count} have no names, and there are {len(subfolders)} folders"
-    unlabelled = f"{flat} lies in no folder" if flat else f"{wrong!r} is no class of the network{hint}"
+    unlabelled = (
+        f"{flat} lies in no folder" if flat else f"{wrong!r} is no class of the network{hint}"
+    )
     if splits:
         unlabelled = f"{', '.join(used)} are splits: set data.root={as_text(root / used[-1])}"
     note = (
-        f"the images of {name!r} have no labels ({unlabelled}; {LABELS}), so metrics that need labels, "
-        "or boxes or masks of the data, have no value"
+        f"the images of {name!r} have no labels ({unlabelled}; {LABELS}), so metrics that need "
+        "labels, or boxes or masks of the data, have no value"
     )
     return Labelling({}, {}, (note,), unlabelled)
 

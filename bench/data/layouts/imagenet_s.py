@@ -1,7 +1,9 @@
-"""ImageNet-S (Gao et al., arXiv:2106.03149): ImageNet images with a mask of their classes, and no boxes of its own.
+"""ImageNet-S (Gao et al., arXiv:2106.03149): ImageNet images with a mask of their classes, and no
+boxes of its own.
 
-A mask is an RGB PNG of the image's size. red + 256 green is the set's own number of a class, from 1 in the order of the
-sorted synset ids of its categories (50, 300 or 919 of them). 0 is anything else and 1000 is ignored.
+A mask is an RGB PNG of the image's size. red + 256 green is the set's own number of a class, from 1
+in the order of the sorted synset ids of its categories (50, 300 or 919 of them). 0 is anything else
+and 1000 is ignored.
 """
 
 from __future__ import annotations
@@ -29,8 +31,9 @@ SIZES = (50, 300, 919)
 IGNORED = 1000
 MASK = "mask"
 LAYOUT = (
-    "the ImageNet-S layout <root>/<split>/<synset>/*.JPEG and <root>/<split>-segmentation/<synset>/*.png, where root "
-    "is ImageNetS50, ImageNetS300 or ImageNetS919"
+    "the ImageNet-S layout <root>/<split>/<synset>/*.JPEG and "
+    "<root>/<split>-segmentation/<synset>/*.png, where root is ImageNetS50, ImageNetS300 or "
+    "ImageNetS919"
 )
 
 
@@ -42,11 +45,13 @@ def imagenet_s(
     boxes: Name | None = MASK,
     name: Name = "imagenet_s",
 ) -> Table:
-    """Return the images of a split; ids are paths below it, "n01443537/ILSVRC2012_val_00000236.JPEG".
+    """Return the images of a split; ids are paths below it,
+    "n01443537/ILSVRC2012_val_00000236.JPEG".
 
-    classes: synset ids in the order of the model's classes, see `synsets`. categories: the set's own synset ids, whose
-    sorted order numbers the masks (a list or a file); None: the folders of the split, which must then be all of them.
-    boxes: "mask", for each class in the mask one box around all its pixels; None: no boxes. Raises BenchError.
+    classes: synset ids in the order of the model's classes, see `synsets`. categories: the set's
+    own synset ids, whose sorted order numbers the masks (a list or a file); None: the folders of
+    the split, which must then be all of them. boxes: "mask", for each class in the mask one box
+    around all its pixels; None: no boxes. Raises BenchError.
     """
     if boxes not in (MASK, None):
         raise BenchError(f"data.boxes must be mask or null for ImageNet-S, not {boxes!r}.")
@@ -58,8 +63,9 @@ def imagenet_s(
     folders = [as_text(name) for name, is_folder in listed(folder) if is_folder]
     if not categories and len(folders) not in SIZES:
         raise BenchError(
-            f"{folder} has {len(folders)} class folders, which don't number the masks: ImageNet-S has 50, 300 "
-            "or 919; set data.categories to the list of its synset ids (ImageNetS_categories_im919.txt)."
+            f"{folder} has {len(folders)} class folders, which don't number the masks: ImageNet-S "
+            "has 50, 300 or 919; set data.categories to the list of its synset ids "
+            "(ImageNetS_categories_im919.txt)."
         )
     synset_ids = sorted(class_list(categories) if categories else folders)
     of_value = np.array([BACKGROUND, *(index.get(synset, BACKGROUND) for synset in synset_ids)])
@@ -81,7 +87,8 @@ def _row(
     boxes: str | None,
     index: int,
 ) -> Row:
-    """of_value: (n + 1,) the class index of each value of a mask, BACKGROUND for no class of the model."""
+    """of_value: (n + 1,) the class index of each value of a mask, BACKGROUND for no class of the
+    model."""
     name = as_name(ids[index])
     mask_file = (masks / name).with_suffix(".png")
 
@@ -101,8 +108,11 @@ def _numbers(picture: Image.Image) -> NDArray[np.int64]:
 
 
 def boxes_of(mask: NDArray[np.int64]) -> Objects:
-    """One box around all pixels of each class, ascending; mask: (h, w), class index per pixel, negative for none."""
-    places = find_objects(mask.clip(min=BACKGROUND) + 1)  # for each class up to the highest two slices, or None
+    """One box around all pixels of each class, ascending; mask: (h, w), class index per pixel,
+    negative for none."""
+    places = find_objects(
+        mask.clip(min=BACKGROUND) + 1
+    )  # for each class up to the highest two slices, or None
     return tuple(
         (label, (place[1].start, place[0].start, place[1].stop, place[0].stop))
         for label, place in enumerate(places)

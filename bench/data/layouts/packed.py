@@ -1,4 +1,5 @@
-"""Images in larger files (archives and tables), and their labels and boxes as numbers, names or lists."""
+"""Images in larger files (archives and tables), and their labels and boxes as numbers, names or
+lists."""
 
 from __future__ import annotations
 
@@ -17,13 +18,16 @@ from axiom_bench.errors import BenchError
 
 MAX_CLASS = 999_999  # class indices are counted in thousands
 _NUMBER = re.compile(r"-1|[0-9]{1,9}")
-UNLABELLED = -1  # the label of images whose class isn't told, as in ImageNet's test set on Hugging Face
+UNLABELLED = (
+    -1
+)  # the label of images whose class isn't told, as in ImageNet's test set on Hugging Face
 NO_NOTE = Note()
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An image in a larger file. place: of the image in it; None where there is none, and `missing` says why."""
+    """An image in a larger file. place: of the image in it; None where there is none, and `missing`
+    says why."""
 
     file: Path
     place: Any
@@ -99,7 +103,8 @@ def _row(
 def numbered_classes(
     name: str, classes: Mapping[str, str], ids: Sequence[str], labels: Sequence[Labels]
 ) -> Mapping[str, str]:
-    """Return the classes of a data set's labels: if none are known, the numbers up to the largest label.
+    """Return the classes of a data set's labels: if none are known, the numbers up to the largest
+    label.
 
     Raises BenchError for a label beyond the classes.
     """
@@ -117,7 +122,8 @@ def numbered_classes(
 
 
 def cut(note: Note, image_id: str, size: Size) -> Note:
-    """Return the note of an image with its boxes cut to the image's size, and problems that name the image."""
+    """Return the note of an image with its boxes cut to the image's size, and problems that name
+    the image."""
     objects: list[tuple[int, Box]] = []
     problems = [f"{image_id} has {problem}" for problem in note.problems]
     for label, box in note.objects:
@@ -133,15 +139,19 @@ def cut(note: Note, image_id: str, size: Size) -> Note:
 
 
 def note_of(label: object, boxes: object, classes: ClassIndex) -> Note:
-    """Return what a label and boxes say, with boxes as they are stored, which may lead out of the image.
+    """Return what a label and boxes say, with boxes as they are stored, which may lead out of the
+    image.
 
-    label: A class index, a class of `classes`, or None; -1 is none. boxes: A list of [x0, y0, x1, y1] in pixels from 0,
-    x1 and y1 exclusive, of the image's class, or {"label": ..., "box": [x0, y0, x1, y1]}; or None.
+    label: A class index, a class of `classes`, or None; -1 is none. boxes: A list of [x0, y0, x1,
+    y1] in pixels from 0, x1 and y1 exclusive, of the image's class, or {"label": ..., "box": [x0,
+    y0, x1, y1]}; or None.
     """
     index, problems = _label(label, classes)
     objects: list[tuple[int, Box]] = []
     for entry in boxes if isinstance(boxes, list) else [] if boxes is None else [boxes]:
-        name, box = (entry.get("label"), entry.get("box")) if isinstance(entry, Mapping) else (None, entry)
+        name, box = (
+            (entry.get("label"), entry.get("box")) if isinstance(entry, Mapping) else (None, entry)
+        )
         of_box, wrong = (index, []) if name is None else _label(name, classes)
         corners = _corners(box)
         if of_box is None or corners is None:
@@ -166,6 +176,8 @@ def _label(value: object, classes: ClassIndex) -> tuple[int | None, list[str]]:
 
 def _corners(box: object) -> Box | None:
     """Return the box, None for a malformed one."""
-    if not isinstance(box, list) or not all(type(value) in (int, float) and abs(value) < 1e9 for value in box):
+    if not isinstance(box, list) or not all(
+        type(value) in (int, float) and abs(value) < 1e9 for value in box
+    ):
         return None  # also for NaN, which isn't below it either
     return tuple(map(float, box)) if len(box) in (2, 4, 6) else None

@@ -1,7 +1,8 @@
-"""Parquet files with a row for each image, as Hugging Face publishes ImageNet: the image's own bytes, and its label.
+"""Parquet files with a row for each image, as Hugging Face publishes ImageNet: the image's own
+bytes, and its label.
 
-Images are read as a stream, row by row, so that a process holds a page of a column and never a row group, however
-large these are.
+Images are read as a stream, row by row, so that a process holds a page of a column and never a row
+group, however large these are.
 """
 
 from __future__ import annotations
@@ -71,12 +72,19 @@ class ParquetFile:
         return ParquetFile(path, metadata, schema, starts)
 
     def class_names(self, column: str | None) -> list[str]:
-        """Of a column of labels, where the file is one of Hugging Face's data sets, which keep them in the footer."""
+        """Of a column of labels, where the file is one of Hugging Face's data sets, which keep them
+        in the footer."""
         try:
-            names = json.loads((self.schema.metadata or {})[b"huggingface"])["info"]["features"][column]["names"]
+            names = json.loads((self.schema.metadata or {})[b"huggingface"])["info"]["features"][
+                column
+            ]["names"]
         except (KeyError, TypeError, ValueError, RecursionError):
             return []
-        return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
+        return (
+            names
+            if isinstance(names, list) and all(isinstance(name, str) for name in names)
+            else []
+        )
 
     def values(self, column: str) -> list[Any]:
         """All of a small column, as Python has them. Raises Unreadable."""
@@ -84,13 +92,17 @@ class ParquetFile:
             batches = file.iter_batches(ROWS, columns=[column], use_threads=False)
             values = [value for batch in batches for value in batch.column(0).to_pylist()]
         if len(values) != self.metadata.num_rows:
-            raise Unreadable(f"its column {column!r} has {len(values):,} rows of {self.metadata.num_rows:,}")
+            raise Unreadable(
+                f"its column {column!r} has {len(values):,} rows of {self.metadata.num_rows:,}"
+            )
         return values
 
     def rows(self, column: str, group: int) -> Iterator[pa.Scalar]:
         """The bytes of the rows of a row group, each a scalar. Raises Unreadable."""
         with _reading(), self._opened() as file:
-            for batch in file.iter_batches(1, row_groups=[group], columns=[column], use_threads=False):
+            for batch in file.iter_batches(
+                1, row_groups=[group], columns=[column], use_threads=False
+            ):
                 array = batch.column(0)
                 while pa.types.is_struct(array.type):
                     (array,) = array.flatten()
@@ -123,7 +135,8 @@ class Stream:
         return {**vars(self), "_values": None}  # what is open doesn't travel to other processes
 
     def __call__(self, entry: Entry) -> bytes:
-        """Return the bytes of a row; one that has passed is read from the start again. Raises Unreadable."""
+        """Return the bytes of a row; one that has passed is read from the start again. Raises
+        Unreadable."""
         file, column = self.columns[entry.file]
         group = bisect_right(file.starts, entry.place) - 1
         row = entry.place - file.starts[group]
@@ -150,12 +163,14 @@ def parquet(
     classes: Classes | None = None,
     name: Name = "parquet",
 ) -> Table:
-    """Return the images of Parquet files; ids are "<file>/<row from 0, nine digits>", "validation-00000/000000123".
+    """Return the images of Parquet files; ids are "<file>/<row from 0, nine digits>",
+    "validation-00000/000000123".
 
-    path: see `files_named`. image: the column of the images, bytes or a struct with a field `bytes`. label, boxes: the
-    columns of labels and boxes, see `note_of`; None for none. classes: in the order of the numbers (a list or a file);
-    None: those that Hugging Face keeps in its files, else the numbers. A file that can't be read is a bad image by its
-    name. Raises BenchError where none can be, and for a column that isn't there or is of another kind.
+    path: see `files_named`. image: the column of the images, bytes or a struct with a field
+    `bytes`. label, boxes: the columns of labels and boxes, see `note_of`; None for none. classes:
+    in the order of the numbers (a list or a file); None: those that Hugging Face keeps in its
+    files, else the numbers. A file that can't be read is a bad image by its name. Raises BenchError
+    where none can be, and for a column that isn't there or is of another kind.
     """
     files: dict[str, ParquetFile] = {}
     entries: dict[str, Entry] = {}
@@ -163,8 +178,12 @@ def parquet(
         try:
             files[each] = ParquetFile.of(place)
         except Unreadable as error:
-            entries[each] = Entry(place, None, missing=f"the file is damaged or no Parquet: {why(error)}")
-    stream = Stream({file.path: (file, _checked(file, image, label, boxes)) for file in files.values()})
+            entries[each] = Entry(
+                place, None, missing=f"the file is damaged or no Parquet: {why(error)}"
+            )
+    stream = Stream(
+        {file.path: (file, _checked(file, image, label, boxes)) for file in files.values()}
+    )
     if classes is not None:
         names = class_list(classes)
     else:
@@ -177,15 +196,21 @@ def parquet(
     return table
 
 
-def _rows(name: str, file: ParquetFile, label: str | None, boxes: str | None, index: ClassIndex) -> dict[str, Entry]:
-    """Return {image id: row} of a file; of one whose labels or boxes can't be read it is the file alone."""
+def _rows(
+    name: str, file: ParquetFile, label: str | None, boxes: str | None, index: ClassIndex
+) -> dict[str, Entry]:
+    """Return {image id: row} of a file; of one whose labels or boxes can't be read it is the file
+    alone."""
     try:
         labels, listed = (
-            [None] * file.metadata.num_rows if column is None else file.values(column) for column in (label, boxes)
+            [None] * file.metadata.num_rows if column is None else file.values(column)
+            for column in (label, boxes)
         )
     except Unreadable as error:
         return {name: Entry(file.path, None, missing=f"the file is damaged: {why(error)}")}
-    notes = {value: note_of(value, None, index) for value in set(labels)}  # of a million rows few differ
+    notes = {
+        value: note_of(value, None, index) for value in set(labels)
+    }  # of a million rows few differ
     return {
         f"{name}/{row:0{DIGITS}}": Entry(
             file.path, row, notes[value] if of_row is None else note_of(value, of_row, index)
@@ -195,23 +220,26 @@ def _rows(name: str, file: ParquetFile, label: str | None, boxes: str | None, in
 
 
 def _checked(file: ParquetFile, image: str, label: str | None, boxes: str | None) -> str:
-    """The path of the column with the images' bytes. Raises BenchError where a column isn't there or can't be used."""
+    """The path of the column with the images' bytes. Raises BenchError where a column isn't there
+    or can't be used."""
     path, texts = image, [as_text(name) for name in file.schema.names]
-    for setting, column, (fits, wanted) in zip(("image", "label", "boxes"), (image, label, boxes), FORMS, strict=True):
+    for setting, column, (fits, wanted) in zip(
+        ("image", "label", "boxes"), (image, label, boxes), FORMS, strict=True
+    ):
         if column is None:
             continue
         if file.schema.names.count(column) != 1:
             raise BenchError(
-                f"{as_text(file.path)} has no column {column!r} for data.{setting}; its columns are "
-                f"{shown(', '.join(texts))[1:-1]}."
+                f"{as_text(file.path)} has no column {column!r} for data.{setting}; its columns "
+                f"are {shown(', '.join(texts))[1:-1]}."
             )
         of = file.schema.field(column).type
         if setting == "image" and pa.types.is_struct(of) and of.get_field_index(BYTES) >= 0:
             of, path = of.field(BYTES).type, f"{image}.{BYTES}"
         if not fits(of):
             raise BenchError(
-                f"The column {column!r} of {as_text(file.path)} holds {shown(str(of))[1:-1]}; data.{setting} must name "
-                f"one that holds {wanted}."
+                f"The column {column!r} of {as_text(file.path)} holds {shown(str(of))[1:-1]}; "
+                f"data.{setting} must name one that holds {wanted}."
             )
     return path
 
@@ -226,11 +254,14 @@ def _is_label(of: pa.DataType) -> bool:
 
 
 def _is_list_of_numbers(of: pa.DataType, depth: int = 0) -> bool:
-    """Whether it is a list, and all in it numbers: a text in it could be repeated without bounds."""
+    """Whether it is a list, and all in it numbers: a text in it could be repeated without
+    bounds."""
     if pa.types.is_list(of) or pa.types.is_large_list(of) or pa.types.is_fixed_size_list(of):
         return _is_list_of_numbers(of.value_type, depth + 1)
     if depth and pa.types.is_struct(of):
-        return all(_is_list_of_numbers(of.field(place).type, depth + 1) for place in range(of.num_fields))
+        return all(
+            _is_list_of_numbers(of.field(place).type, depth + 1) for place in range(of.num_fields)
+        )
     return depth > 0 and (pa.types.is_integer(of) or pa.types.is_floating(of))
 
 

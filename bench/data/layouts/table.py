@@ -1,4 +1,5 @@
-"""A layout as a table with a row for each image, and how the rows of all layouts are read, hashed and annotated."""
+"""A layout as a table with a row for each image, and how the rows of all layouts are read, hashed
+and annotated."""
 
 from __future__ import annotations
 
@@ -25,16 +26,25 @@ from axiom_bench.data.base import (
     StoredPart,
     classes_of,
 )
-from axiom_bench.data.formats.decoding import NEARLY_BLACK, is_nearly_black, open_scaled, sha256, sha256_of
+from axiom_bench.data.formats.decoding import (
+    NEARLY_BLACK,
+    is_nearly_black,
+    open_scaled,
+    sha256,
+    sha256_of,
+)
 from axiom_bench.data.formats.files import why
 
 Labels = tuple[int, ...]  # class indices of an image, ascending
-Size = tuple[int, ...]  # of an image as it is stored: (width, height); of an array its space, the last axis first
+Size = tuple[
+    int, ...
+]  # of an image as it is stored: (width, height); of an array its space, the last axis first
 
 
 @dataclass(frozen=True)
 class Note:
-    """The annotation of an image. Its text is part of fingerprints, so `repr` shows label, objects and problems only.
+    """The annotation of an image. Its text is part of fingerprints, so `repr` shows label, objects
+    and problems only.
 
     Attributes:
         label: The class index, or None.
@@ -61,16 +71,21 @@ class Row:
     """An image, with functions for what is read only when it is needed.
 
     Attributes:
-        files: The files of image and annotation, which may be missing. The first is the image's own, or holds it.
-        annotate: Return the annotation of an image of this size. None: the image has its first label, and nothing else.
+        files: The files of image and annotation, which may be missing. The first is the image's
+            own, or holds it.
+        annotate: Return the annotation of an image of this size. None: the image has its first
+            label, and nothing else.
         labels: Return the labels, in a table that has none.
-        facts: Return what decides the annotation in addition to the bytes of the files; None: nothing does.
-        contents: Return the bytes of the image, then of its annotation, from a file that holds several images. Raises
-            OSError. None: the files hold one image.
+        facts: Return what decides the annotation in addition to the bytes of the files; None:
+            nothing does.
+        contents: Return the bytes of the image, then of its annotation, from a file that holds
+            several images. Raises OSError. None: the files hold one image.
         part: Names the image in such a file.
-        values: Return the sample of a layout of arrays. Raises BadImage. None: the image is a picture.
+        values: Return the sample of a layout of arrays. Raises BadImage. None: the image is a
+            picture.
         interventions: Return the parts, see `DataSet.interventions`; None: the layout has none.
-        is_upright: Whether the image is turned as its EXIF orientation says. It isn't if boxes are in stored pixels.
+        is_upright: Whether the image is turned as its EXIF orientation says. It isn't if boxes are
+            in stored pixels.
     """
 
     files: Files
@@ -86,11 +101,13 @@ class Row:
 
 @dataclass(eq=False)
 class Table(DataSet):
-    """The data set of a layout. Rows are made when they are asked for, so that a million take the memory of their ids.
+    """The data set of a layout. Rows are made when they are asked for, so that a million take the
+    memory of their ids.
 
     Attributes:
         layout: The module of the layout, whose code decides the rows.
-        listed: {class: its readable name}, or the classes if they have no other names; by class index.
+        listed: {class: its readable name}, or the classes if they have no other names; by class
+            index.
         known_labels: The labels of each image; None: its row reads them.
         row: Return the row of the image at a place of `ids`. It travels to other processes.
         shape: Of samples that are arrays.
@@ -146,7 +163,8 @@ class Table(DataSet):
         of_files = (hashes or FileHashes()).of(row.files, partial(_sha256, row), row.part)
         if row.facts is None:
             return of_files
-        # images whose files can't be read have one hash, by which `data.cache` would give one for another
+        # images whose files can't be read have one hash, by which `data.cache` would give one for
+        # another
         unreadable = UNREADABLE if of_files.startswith(UNREADABLE) else ""
         return unreadable + hashlib.sha256(f"{of_files} {row.facts()}".encode()).hexdigest()
 

@@ -1,7 +1,8 @@
-"""WebDataset's shards: tar files whose members of one key are one image's, <key>.jpg, <key>.cls and <key>.json.
+"""WebDataset's shards: tar files whose members of one key are one image's, <key>.jpg, <key>.cls and
+<key>.json.
 
-A key is a member's path up to the first dot of its name, as WebDataset has it. Images are read from their places in the
-tar; nothing is unpacked.
+A key is a member's path up to the first dot of its name, as WebDataset has it. Images are read from
+their places in the tar; nothing is unpacked.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ from axiom_bench.kinds import Name
 SUFFIX = ".tar"
 LABEL, NOTE = ".cls", ".json"
 MAX_NOTE = 2**24  # bytes of a .cls or .json
-LAYOUT = "WebDataset's layout, <key>.jpg (or .jpeg, .png, ...) with <key>.cls or <key>.json in uncompressed .tar files"
+LAYOUT = (
+    "WebDataset's layout, <key>.jpg (or .jpeg, .png, ...) with <key>.cls or <key>.json in "
+    "uncompressed .tar files"
+)
 
 
 def webdataset(
@@ -35,12 +39,14 @@ def webdataset(
     boxes: Name = "boxes",
     name: Name = "webdataset",
 ) -> Table:
-    """Return the images of tar shards; ids are "<shard>/<member>", "val-000003/n01440764/000123.jpg".
+    """Return the images of tar shards; ids are "<shard>/<member>",
+    "val-000003/n01440764/000123.jpg".
 
-    path: see `files_named`. label, boxes: the keys of a .json that hold them, see `note_of`; a .cls counts before the
-    .json's label. classes: in the order of the numbers (a list or a file); None: the numbers. A shard that is damaged
-    keeps the images before the damage, and is a bad image by its name; so is a key with a .cls or .json and no image.
-    Raises BenchError where nothing can be read.
+    path: see `files_named`. label, boxes: the keys of a .json that hold them, see `note_of`; a .cls
+    counts before the .json's label. classes: in the order of the numbers (a list or a file); None:
+    the numbers. A shard that is damaged keeps the images before the damage, and is a bad image by
+    its name; so is a key with a .cls or .json and no image. Raises BenchError where nothing can be
+    read.
     """
     names = {} if classes is None else class_list(classes)
     index = index_of_classes(names)
@@ -52,19 +58,25 @@ def webdataset(
         if error is not None:
             missing = f"the shard is damaged or cut short ({why(error)}); make or download it again"
             entries[shard] = Entry(file, None, missing=missing)
-    return packed_table(__name__, name, names, entries, partial(_content, shards), LAYOUT, "no member is an image")
+    return packed_table(
+        __name__, name, names, entries, partial(_content, shards), LAYOUT, "no member is an image"
+    )
 
 
 def _content(shards: Mapping[Path, Archive], entry: Entry) -> bytes:
     return shards[entry.file].read(entry.place)
 
 
-def _entries(shard: str, archive: Archive, keys: tuple[str, str], index: ClassIndex) -> Iterator[tuple[str, Entry]]:
+def _entries(
+    shard: str, archive: Archive, keys: tuple[str, str], index: ClassIndex
+) -> Iterator[tuple[str, Entry]]:
     """Yield the image id and entry of each key of a shard that has an image, or a note of one."""
     members_of = defaultdict[str, list[tuple[str, str]]](list)
     for member in archive.members:
         folder, slash, name = member.rpartition("/")
-        stem, dot, ending = name.partition(".")  # "a/b.seg.png" is of the key "a/b", and ends in ".seg.png"
+        stem, dot, ending = name.partition(
+            "."
+        )  # "a/b.seg.png" is of the key "a/b", and ends in ".seg.png"
         members_of[f"{folder}{slash}{stem}"].append((f"{dot}{ending}".lower(), member))
     if not members_of:
         return
@@ -79,11 +91,18 @@ def _entries(shard: str, archive: Archive, keys: tuple[str, str], index: ClassIn
             else:
                 number = len(images) or "no"
                 names = ", ".join(member for _, member in members)
-                yield f"{shard}/{key}", Entry(archive.path, None, note, f"there are {number} images among {names}")
+                yield (
+                    f"{shard}/{key}",
+                    Entry(archive.path, None, note, f"there are {number} images among {names}"),
+                )
 
 
 def _note(
-    archive: Archive, file: BinaryIO, members: Mapping[str, str], keys: tuple[str, str], index: ClassIndex
+    archive: Archive,
+    file: BinaryIO,
+    members: Mapping[str, str],
+    keys: tuple[str, str],
+    index: ClassIndex,
 ) -> Note:
     """Return what the .cls and the .json of a key say; what can't be read is a problem."""
     label, boxes, problems = None, None, list[str]()

@@ -12,15 +12,22 @@ from axiom_bench.data.formats.decoding import suffixes
 from axiom_bench.data.formats.files import as_name, as_text, files_below
 from axiom_bench.errors import BenchError
 
-LISTS = (".txt", ".csv", ".tsv", ".json", ".xml")  # endings of what stands beside images and is none
+LISTS = (
+    ".txt",
+    ".csv",
+    ".tsv",
+    ".json",
+    ".xml",
+)  # endings of what stands beside images and is none
 
 
 def image_files(folder: Path, endings: Collection[str] | None = None) -> tuple[list[str], str]:
-    """(the ids of the images below a folder: their paths relative to it, with slashes, as text, ascending; a sentence
-    on files of other kinds, "" for none). Hidden files and lists don't count. endings: None for those of pictures.
+    """(the ids of the images below a folder: their paths relative to it, with slashes, as text,
+    ascending; a sentence on files of other kinds, "" for none). Hidden files and lists don't count.
+    endings: None for those of pictures.
 
-    Everything that is called as an image is one, also a folder: what can't be read becomes a BadImage. Raises
-    BenchError where a folder can't be listed.
+    Everything that is called as an image is one, also a folder: what can't be read becomes a
+    BadImage. Raises BenchError where a folder can't be listed.
     """
     images, kinds = list[str](), defaultdict[str, list[str]](list)
     for path in sorted(map(as_text, files_below(folder))):

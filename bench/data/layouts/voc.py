@@ -1,8 +1,8 @@
 """Pascal VOC as the devkit lays it out: JPEGImages, Annotations, SegmentationClass, ImageSets.
 
-Boxes in the XML are 1-based and inclusive (xmin from 1, xmax up to the width), so x0 = xmin - 1 and x1 = xmax here.
-Objects marked `difficult` count like any other, since the masks show them too; difficult=False leaves their boxes out,
-as the devkit's evaluation does.
+Boxes in the XML are 1-based and inclusive (xmin from 1, xmax up to the width), so x0 = xmin - 1 and
+x1 = xmax here. Objects marked `difficult` count like any other, since the masks show them too;
+difficult=False leaves their boxes out, as the devkit's evaluation does.
 """
 
 from __future__ import annotations
@@ -16,7 +16,15 @@ import numpy as np
 
 from axiom_bench.data.base import BACKGROUND, classes_of, largest
 from axiom_bench.data.formats.annotation_file import read_mask, read_objects
-from axiom_bench.data.formats.files import as_name, as_text, comparable, ids_of, lines_of, listed_file, plain
+from axiom_bench.data.formats.files import (
+    as_name,
+    as_text,
+    comparable,
+    ids_of,
+    lines_of,
+    listed_file,
+    plain,
+)
 from axiom_bench.data.layouts.classes import Classes, ClassIndex, index_of_classes, names_of_data
 from axiom_bench.data.layouts.label_files import without_ending
 from axiom_bench.data.layouts.table import Labels, Note, Row, Size, Table
@@ -34,8 +42,9 @@ ABSENT = "-1"  # in the list of a class: no object of it
 BORDER = 255  # of a mask: around objects, and over those that the annotators left open
 YEARS = (2012, 2007)  # in the order in which they are looked for
 LAYOUT = (
-    "the VOC layout <root>/JPEGImages, Annotations, SegmentationClass and ImageSets/{Main,Segmentation}/<split>.txt, "
-    "or <root>/VOCdevkit/VOC2012 (or VOC2007) with these"
+    "the VOC layout <root>/JPEGImages, Annotations, SegmentationClass and "
+    "ImageSets/{Main,Segmentation}/<split>.txt, or <root>/VOCdevkit/VOC2012 (or VOC2007) with "
+    "these"
 )
 
 
@@ -50,22 +59,34 @@ def voc(
 ) -> Table:
     """Return the images of ImageSets/<image_set>/<split>.txt, whose names there are the ids.
 
-    label: the class of the largest box. image_set: "Main" (all images with boxes) or "Segmentation" (those with masks).
-    year: which of the years below the root, 2012 or 2007; None takes the one there is, 2012 before 2007. VOC 2007 has a
-    `test` split with annotations. difficult: whether objects marked so count. classes: the names in the XML in the
-    order of the network's outputs (a list or a file), by which a mask's values are numbered from 1 too; None: VOC's
-    twenty. Raises BenchError for a missing folder or list, and a list without images.
+    label: the class of the largest box. image_set: "Main" (all images with boxes) or "Segmentation"
+    (those with masks). year: which of the years below the root, 2012 or 2007; None takes the one
+    there is, 2012 before 2007. VOC 2007 has a `test` split with annotations. difficult: whether
+    objects marked so count. classes: the names in the XML in the order of the network's outputs (a
+    list or a file), by which a mask's values are numbered from 1 too; None: VOC's twenty. Raises
+    BenchError for a missing folder or list, and a list without images.
     """
     folder = devkit(Path(root), year)
     listed = folder / "ImageSets" / image_set / f"{split}.txt"
     if not os.path.isfile(listed):
         raise BenchError(f"There is no list of images {as_text(listed)}; expected {LAYOUT}.")
     words = [line.split() for line in lines_of(listed, "The list of images")]
-    others = [name for name, *verdict in words if verdict[:1] == [ABSENT]]  # a class's own list, dog_val.txt
-    names = dict.fromkeys(without_ending(name) for name, *verdict in words if verdict[:1] != [ABSENT])
+    others = [
+        name for name, *verdict in words if verdict[:1] == [ABSENT]
+    ]  # a class's own list, dog_val.txt
+    names = dict.fromkeys(
+        without_ending(name) for name, *verdict in words if verdict[:1] != [ABSENT]
+    )
     ids = tuple(sorted(ids_of(names, as_text(listed))))
-    notes = (f"{len(others)} images of {as_text(listed)} are left out: the list says -1 of them",) if others else ()
-    files = {comparable(without_ending(file)): file for file in reversed(image_files(folder / "JPEGImages")[0])}
+    notes = (
+        (f"{len(others)} images of {as_text(listed)} are left out: the list says -1 of them",)
+        if others
+        else ()
+    )
+    files = {
+        comparable(without_ending(file)): file
+        for file in reversed(image_files(folder / "JPEGImages")[0])
+    }
     if not ids:
         raise BenchError(f"The list of images {as_text(listed)} is empty.")
     known = tuple(dict.fromkeys(CLASSES if classes is None else names_of_data(classes)))
@@ -92,7 +113,9 @@ def _row(
         objects, problems = read_objects(boxes_file, class_index, 1, size, difficult)
         if not os.path.lexists(mask_file):  # most images have none
             return Note(largest(objects), objects, problems)
-        classes = np.arange(BACKGROUND, max(class_index.values()) + 1)  # of a palette's numbers: 0 is the background
+        classes = np.arange(
+            BACKGROUND, max(class_index.values()) + 1
+        )  # of a palette's numbers: 0 is the background
         mask, problem = read_mask(mask_file, size, np.array, classes, BORDER)
         return Note(largest(objects), objects, problems + problem, mask)
 

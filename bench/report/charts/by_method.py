@@ -1,4 +1,5 @@
-"""Box-plots: every metric by method, and the errors that no method decides by network (Fig. 2 of the paper)."""
+"""Box-plots: every metric by method, and the errors that no method decides by network (Fig. 2 of
+the paper)."""
 
 from __future__ import annotations
 
@@ -22,35 +23,53 @@ from axiom_bench.report.charts.styles import GREY, axis_title, method_styles, me
 from axiom_bench.report.charts.svg import INK
 from axiom_bench.report.options import PAGE, number_of, options_of
 from axiom_bench.statistics.bootstrap import Floats
-from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Setting, Value, counts_text, number, share
+from axiom_bench.statistics.labels import (
+    FLOAT32_ROUNDING,
+    Setting,
+    Value,
+    counts_text,
+    number,
+    share,
+)
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
 
 class BoxGroup(NamedTuple):
-    """values: (rows,) of single images with status ok, at least one, in the records' order. images: how many images
-    these are of."""
+    """values: (rows,) of single images with status ok, at least one, in the records' order. images:
+    how many images these are of."""
 
     values: Floats
     images: int
 
 
-def groups_of(run: RunFolder, metric: str, methods: Collection[str]) -> dict[Setting, dict[str, BoxGroup]]:
-    """The groups with values of these methods: settings in the run's order, methods in the records'."""
+def groups_of(
+    run: RunFolder, metric: str, methods: Collection[str]
+) -> dict[Setting, dict[str, BoxGroup]]:
+    """The groups with values of these methods: settings in the run's order, methods in the
+    records'."""
     records = run.records
     if metric not in records.blocks:
         return {}
     block, image = records.blocks[metric], image_numbers(records.keys["image_id"])
     is_chosen = np.array([name in methods for name in records.methods])
-    block = block.where((block.statuses == records.ok) & is_chosen[block.methods] & ~records.of_whole_set[block.keys])
+    block = block.where(
+        (block.statuses == records.ok)
+        & is_chosen[block.methods]
+        & ~records.of_whole_set[block.keys]
+    )
     setting = records.keys.groupby(list(Setting._fields), observed=True).ngroup().to_numpy()
     code = setting[block.keys] * len(records.methods) + block.methods
     few = len(run.settings) * len(records.methods) <= np.iinfo(np.int16).max
-    order = np.argsort(code.astype(np.int16) if few else code, kind="stable")  # small numbers are sorted in linear time
+    order = np.argsort(
+        code.astype(np.int16) if few else code, kind="stable"
+    )  # small numbers are sorted in linear time
     starts = np.flatnonzero(np.diff(code[order], prepend=-1))
     groups: dict[Setting, dict[str, BoxGroup]] = {}
     for rows in np.split(order, starts[1:]) if len(order) else ():
         place, method = divmod(int(code[rows[0]]), len(records.methods))
-        group = BoxGroup(block.values[rows], int(np.count_nonzero(np.bincount(image[block.keys[rows]]))))
+        group = BoxGroup(
+            block.values[rows], int(np.count_nonzero(np.bincount(image[block.keys[rows]])))
+        )
         groups.setdefault(run.settings[place], {})[records.methods[method]] = group
     return groups
 
@@ -60,15 +79,18 @@ def counts_in(groups: Iterable[BoxGroup]) -> str:
     return counts_text(*zip(*((group.images, len(group.values)) for group in groups), strict=True))
 
 
-LOG_SPREAD = 30.0  # times the smallest median: from here on a linear axis squeezes a box into a line
+LOG_SPREAD = (
+    30.0  # times the smallest median: from here on a linear axis squeezes a box into a line
+)
 MAX_ZEROS = 0.05  # share of values that may be 0, for which a logarithmic axis has no place
 FENCE = 3.0  # interquartile ranges beyond the quartiles: far out, after Tukey
 
 
 @dataclass(frozen=True)
 class Axis:
-    """limits of what is shown; log: a logarithmic axis, on whose low end smaller values are drawn. outside: how many of
-    the values the limits cut off (linear) or are drawn on the low end (logarithmic)."""
+    """limits of what is shown; log: a logarithmic axis, on whose low end smaller values are drawn.
+    outside: how many of the values the limits cut off (linear) or are drawn on the low end
+    (logarithmic)."""
 
     low: float
     high: float
@@ -81,7 +103,9 @@ class Axis:
         """For the caption; empty where all values are shown on a linear axis."""
         outside = f"{self.outside:,} of {self.count:,} values ({share(self.outside, self.count)})"
         if self.log:
-            return "Logarithmic axis" + (f"; {outside} below its low end are drawn there." if self.outside else ".")
+            return "Logarithmic axis" + (
+                f"; {outside} below its low end are drawn there." if self.outside else "."
+            )
         return f"{outside} lie outside the axis; the boxes count them." if self.outside else ""
 
     def drawn(self, values: Floats) -> Floats:
@@ -90,9 +114,9 @@ class Axis:
 
 
 def fit(groups: Sequence[Floats]) -> Axis:
-    """The axis for box-plots of these groups of values: all of it if the tails are short. Else logarithmic if the
-    values spread wide and nearly none is rounding; else cut at FENCE interquartile ranges around the groups'
-    quartiles."""
+    """The axis for box-plots of these groups of values: all of it if the tails are short. Else
+    logarithmic if the values spread wide and nearly none is rounding; else cut at FENCE
+    interquartile ranges around the groups' quartiles."""
     groups = [np.sort(group) for group in groups if len(group)]
     low, high = float(min(group[0] for group in groups)), float(max(group[-1] for group in groups))
     count = sum(map(len, groups))
@@ -123,7 +147,9 @@ def apply_axis(axis: Axis, axes: Any) -> None:
         axes.set_xscale("log")
         axes.set_xlim(axis.low / 1.3, axis.high * 1.3)
         axes.xaxis.set_major_locator(LogLocator(numticks=5))
-        if axis.high > 10 * axis.low:  # minor ticks have no labels then, and a tick itself is never drawn
+        if (
+            axis.high > 10 * axis.low
+        ):  # minor ticks have no labels then, and a tick itself is never drawn
             axes.xaxis.set_minor_locator(NullLocator())
     else:
         margin = 0.04 * (axis.high - axis.low) or 0.5 * abs(axis.high) or 0.5
@@ -132,12 +158,13 @@ def apply_axis(axis: Axis, axes: Any) -> None:
 
 
 WHISKER = 1.5  # interquartile ranges beyond the quartiles (Tukey)
-MAX_OUTSIDE = 20  # points beyond the whiskers of a box that are drawn: the page of 50,000 images must stay small
+# points beyond the whiskers of a box that are drawn: the page of 50,000 images must stay small
+MAX_OUTSIDE = 20
 
 
 def row(name: str, group: BoxGroup) -> dict[str, Any]:
-    """What a reader sees of a box: counts, and its numbers. The whiskers reach to the last value within WHISKER
-    interquartile ranges of the quartiles."""
+    """What a reader sees of a box: counts, and its numbers. The whiskers reach to the last value
+    within WHISKER interquartile ranges of the quartiles."""
     values = group.values
     q1, median, q3 = np.quantile(values, [0.25, 0.5, 0.75]).tolist()
     reach = WHISKER * (q3 - q1)
@@ -149,9 +176,12 @@ def row(name: str, group: BoxGroup) -> dict[str, Any]:
 
 
 def farthest_outside(values: Floats, box: Mapping[str, Any], axis: Axis) -> NDArray[np.int_]:
-    """The places of the MAX_OUTSIDE values on the axis and beyond the whiskers that are farthest from the median."""
+    """The places of the MAX_OUTSIDE values on the axis and beyond the whiskers that are farthest
+    from the median."""
     is_on_axis = axis.log | ((values >= axis.low) & (values <= axis.high))
-    outside = np.flatnonzero(((values < box["Lower whisker"]) | (values > box["Upper whisker"])) & is_on_axis)
+    outside = np.flatnonzero(
+        ((values < box["Lower whisker"]) | (values > box["Upper whisker"])) & is_on_axis
+    )
     distance = np.abs(values[outside] - box["Median"])
     return outside[np.argsort(-distance, kind="stable")[:MAX_OUTSIDE]]
 
@@ -159,7 +189,13 @@ def farthest_outside(values: Floats, box: Mapping[str, Any], axis: Axis) -> NDAr
 FACE = 0.35  # opacity of a box
 BOX, CAP = 0.3, 0.15  # half of the heights of a box, and of a whisker's cap
 DIAMOND = {"marker": "D", "markersize": 2.5, "markerfacecolor": "white", "markeredgecolor": INK}
-FAINT = {"marker": "o", "markersize": 2, "alpha": 0.6, "markerfacecolor": GREY, "markeredgewidth": 0}
+FAINT = {
+    "marker": "o",
+    "markersize": 2,
+    "alpha": 0.6,
+    "markerfacecolor": GREY,
+    "markeredgewidth": 0,
+}
 
 
 class Box(NamedTuple):
@@ -173,10 +209,11 @@ class Box(NamedTuple):
 
 
 def draw_boxes(axes: Any, boxes: Sequence[Box], axis: Axis) -> None:
-    """The boxes of a panel, lying, with means as diamonds and the values farthest beyond the whiskers as points.
+    """The boxes of a panel, lying, with means as diamonds and the values farthest beyond the
+    whiskers as points.
 
-    All boxes are one artist, and so are all whiskers: eight for each box, as of `Axes.boxplot`, took most of a figure's
-    time.
+    All boxes are one artist, and so are all whiskers: eight for each box, as of `Axes.boxplot`,
+    took most of a figure's time.
     """
     if not boxes:
         return
@@ -197,11 +234,15 @@ def draw_boxes(axes: Any, boxes: Sequence[Box], axis: Axis) -> None:
     whiskers = [*paths((q1, at), (low, at)), *paths((q3, at), (high, at))]
     caps = [*paths((low, at - CAP), (low, at + CAP)), *paths((high, at - CAP), (high, at + CAP))]
     lines = LineCollection(whiskers + caps, colors=4 * colours, capstyle="round", **look)
-    middles = LineCollection(paths((median, at - BOX), (median, at + BOX)), colors=INK, linewidths=1.2, zorder=2.1)
+    middles = LineCollection(
+        paths((median, at - BOX), (median, at + BOX)), colors=INK, linewidths=1.2, zorder=2.1
+    )
     for artist in (faces, lines, middles):
         axes.add_collection(artist, autolim=False)
     is_shown = (mean >= axis.low) & (mean <= axis.high)
-    axes.plot(mean[is_shown], at[is_shown], linestyle="none", zorder=2.1, **DIAMOND, markeredgewidth=0.7)
+    axes.plot(
+        mean[is_shown], at[is_shown], linestyle="none", zorder=2.1, **DIAMOND, markeredgewidth=0.7
+    )
     outside = [(box, farthest_outside(box.group.values, box.row, axis)) for box in boxes]
     values = np.concatenate([box.group.values[chosen] for box, chosen in outside])
     places = [box.place for box, chosen in outside for _ in chosen]
@@ -224,7 +265,9 @@ def draw(run: RunFolder) -> Iterator[Figure | LeftOut]:
             continue
         settings, same = drawing.told_apart(run, name)
         groups_by = groups_of(run, name, run.methods)
-        panels = {run.label(setting): groups_by[setting] for setting in settings if setting in groups_by}
+        panels = {
+            run.label(setting): groups_by[setting] for setting in settings if setting in groups_by
+        }
         if not panels:
             yield LeftOut(title, same)
             continue
@@ -247,10 +290,15 @@ def _without_value(run: RunFolder, metric: str, with_value: Collection[str]) -> 
     records, block = run.records, run.records.blocks[metric]
     block = block.where(~records.of_whole_set[block.keys])
     measured = {records.methods[code] for code in np.unique(block.methods)}
-    if missing := [method for method in run.methods if method in measured and method not in with_value]:
+    if missing := [
+        method for method in run.methods if method in measured and method not in with_value
+    ]:
         codes = np.unique(block.statuses[np.isin(records.methods, missing)[block.methods]])
         titles = ", ".join(map(run.metadata.method_title, missing))
-        yield f"Without a value: {titles} ({', '.join(sorted(records.statuses[code] for code in codes))})."
+        yield (
+            f"Without a value: {titles} "
+            f"({', '.join(sorted(records.statuses[code] for code in codes))})."
+        )
 
 
 def draw_networks(run: RunFolder) -> Iterator[Figure | LeftOut]:
@@ -258,7 +306,10 @@ def draw_networks(run: RunFolder) -> Iterator[Figure | LeftOut]:
     for name in options_of(run).figures.over_models:
         value, number_in_paper = run.metadata.value(name), number_of(run, name)
         title = f"{value.title} over models"
-        groups = {run.label(at): group[METHOD_FREE] for at, group in groups_of(run, name, (METHOD_FREE,)).items()}
+        groups = {
+            run.label(at): group[METHOD_FREE]
+            for at, group in groups_of(run, name, (METHOD_FREE,)).items()
+        }
         if not groups:
             yield LeftOut(title, drawing.not_measured(run, name), number_in_paper)
             continue
@@ -267,10 +318,13 @@ def draw_networks(run: RunFolder) -> Iterator[Figure | LeftOut]:
             continue
         counts = ", ".join(f"{label} {counts_in([group])}" for label, group in groups.items())
         caption = (
-            f"{value.title} over models, one value for each image and explained class; diamonds are means. {counts}."
+            f"{value.title} over models, one value for each image and explained class; diamonds "
+            f"are means. {counts}."
         )
         looks = {
-            label: Look(label, f"{label}: mean {number(float(group.values.mean()))}", drawing.MUTED, 30)
+            label: Look(
+                label, f"{label}: mean {number(float(group.values.mean()))}", drawing.MUTED, 30
+            )
             for label, group in groups.items()
         }
         about = (f"over_models_{name}", title, value, {"": groups}, looks, caption, number_in_paper)
@@ -290,10 +344,13 @@ def _figure(
     run: RunFolder, chart: Chart, name: str, title: str, value: Value, panels: Mapping[str, Groups],
     looks: Mapping[str, Look], caption: str, number_in_paper: str = "",
 ) -> Figure:  # fmt: skip
-    """panels: {title: the values of its boxes}. looks: {name of a box: its look}, from the top down."""
+    """panels: {title: the values of its boxes}. looks: {name of a box: its look}, from the top
+    down."""
     all_values = [group.values for panel in panels.values() for group in panel.values()]
     axis = fit(all_values)
-    fewer = f"Dots: values beyond the whiskers, of each box the {MAX_OUTSIDE} farthest from its median."
+    fewer = (
+        f"Dots: values beyond the whiskers, of each box the {MAX_OUTSIDE} farthest from its median."
+    )
     boxes = {
         panel: [
             Box(place, groups[name], row(look.title, groups[name]), look.colour, name)
@@ -302,37 +359,60 @@ def _figure(
         ]
         for panel, groups in panels.items()
     }
-    frame = by_network({panel: pd.DataFrame([box.row for box in shown]) for panel, shown in boxes.items()})
+    frame = by_network(
+        {panel: pd.DataFrame([box.row for box in shown]) for panel, shown in boxes.items()}
+    )
     zero = {  # for which a logarithmic axis has no place
         (panel, box.place): f"{looks[box.method].title}{f' on {panel}' * bool(panel)}"
         for panel, each in boxes.items()
         for box in each
         if axis.log and box.row["Upper quartile"] < FLOAT32_ROUNDING
     }
-    boxes = {panel: [box for box in each if (panel, box.place) not in zero] for panel, each in boxes.items()}
+    boxes = {
+        panel: [box for box in each if (panel, box.place) not in zero]
+        for panel, each in boxes.items()
+    }
     left = f"Not drawn, at 0 but for rounding: {', '.join(zero.values())}."
-    notes = (caption, axis.note, left if zero else "", fewer if max(map(len, all_values)) > MAX_OUTSIDE else "")
+    notes = (
+        caption,
+        axis.note,
+        left if zero else "",
+        fewer if max(map(len, all_values)) > MAX_OUTSIDE else "",
+    )
     plot = partial(_plot, run, axis, boxes, looks, axis_title(value))
-    return Figure(name, title, " ".join(filter(None, notes)), plot, number_in_paper, chart, value.title, frame)
+    return Figure(
+        name, title, " ".join(filter(None, notes)), plot, number_in_paper, chart, value.title, frame
+    )
 
 
-TITLES, LINE, GAP = 0.45, 0.118, 0.05  # inches of height: of title and axis, of a line of text, between two boxes
+TITLES, LINE, GAP = (
+    0.45,
+    0.118,
+    0.05,
+)  # inches of height: of title and axis, of a line of text, between two boxes
 
 
 def _plot(
-    run: RunFolder, axis: Axis, boxes: Mapping[str, Sequence[Box]], looks: Mapping[str, Look], label: str
+    run: RunFolder,
+    axis: Axis,
+    boxes: Mapping[str, Sequence[Box]],
+    looks: Mapping[str, Look],
+    label: str,
 ) -> Canvas:
     """A panel of boxes, lying below each other, for each title."""
     ticks = [drawing.wrapped(look.tick, look.letters) for look in looks.values()]
     beside = LETTER * max(len(line) for tick in ticks for line in tick.split("\n")) + 0.1
     lines = [1 + tick.count("\n") for tick in ticks]
-    high = TITLES + len(ticks) * (GAP + LINE * max((sum(pair) / 2 for pair in pairwise(lines)), default=lines[0]))
+    high = TITLES + len(ticks) * (
+        GAP + LINE * max((sum(pair) / 2 for pair in pairwise(lines)), default=lines[0])
+    )
     per_row = drawing.across(len(boxes), PAGE - beside, PANEL, high)
     figure = drawing.canvas(PAGE, high * -(-len(boxes) // per_row) + 0.25)
     drawn = drawing.panels(figure, len(boxes), per_row, sharey=True, sharex=True)
     for axes, (title, shown) in zip(drawn, boxes.items(), strict=True):
         draw_boxes(axes, shown, axis)
-        # On the frame: else each drawing measures all tick labels, of which none can be in the title's way.
+        # On the frame: else each drawing measures all tick labels, of which none can be in the
+        # title's way.
         drawing.set_title(axes, title, (PAGE - beside) / per_row, y=1.0)
     apply_axis(axis, drawn[0])  # which all panels share
     drawn[0].set_ylim(len(ticks) - 0.4, -0.6)

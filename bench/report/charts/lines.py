@@ -1,5 +1,6 @@
-"""Charts of lines: perturbation curves, the model's output against the share of the pixels that is changed, a line for
-each method. And the axiom errors against depth, of the layers themselves and of every method (`layers` experiment)."""
+"""Charts of lines: perturbation curves, the model's output against the share of the pixels that is
+changed, a line for each method. And the axiom errors against depth, of the layers themselves and of
+every method (`layers` experiment)."""
 
 from __future__ import annotations
 
@@ -40,8 +41,9 @@ MAX_POINTS = 65  # of a curve in the table of its numbers
 
 
 class MeanCurve(NamedTuple):
-    """One curve of one method in one setting: the mean over `rows` rows of `images` images, and half the width of its
-    95 % confidence interval at each point, by image (see `summary.summarise`). NaN for one image."""
+    """One curve of one method in one setting: the mean over `rows` rows of `images` images, and
+    half the width of its 95 % confidence interval at each point, by image (see
+    `summary.summarise`). NaN for one image."""
 
     setting: Setting
     curve: str
@@ -53,7 +55,8 @@ class MeanCurve(NamedTuple):
 
 
 def mean_curves(run: RunFolder, names: Iterable[str]) -> list[MeanCurve]:
-    """The curves of these names, in the order of the run's settings and methods; only rows with status "ok" count.
+    """The curves of these names, in the order of the run's settings and methods; only rows with
+    status "ok" count.
 
     Raises BenchError for a file that can't be read.
     """
@@ -61,11 +64,16 @@ def mean_curves(run: RunFolder, names: Iterable[str]) -> list[MeanCurve]:
     parts: dict[tuple[Setting, str, str], list[tuple[Any, ...]]] = defaultdict(list)
     for part in reading.read_curves(run.path, run.manifest, wanted) if wanted else ():
         for method, curve, image_ids, points in _groups(part.table):
-            parts[Setting(part.model, part.layer, part.data), curve, method].append(_sums(image_ids, points))
+            parts[Setting(part.model, part.layer, part.data), curve, method].append(
+                _sums(image_ids, points)
+            )
     orders = (run.settings, wanted, list(run.manifest.methods))
 
     def place(key: tuple[Any, ...]) -> list[int]:
-        return [order.index(name) if name in order else len(order) for name, order in zip(key, orders, strict=True)]
+        return [
+            order.index(name) if name in order else len(order)
+            for name, order in zip(key, orders, strict=True)
+        ]
 
     curves = []
     for key in sorted(parts, key=place):
@@ -80,24 +88,39 @@ def mean_curves(run: RunFolder, names: Iterable[str]) -> list[MeanCurve]:
 
 
 def _sums(image_ids: NDArray[np.object_], points: Floats) -> tuple[Any, ...]:
-    """What a file adds to a curve: sums over its images of 1, n_i, n_i^2, and at each point (n,) of T_i, T_i^2 and T_i
-    n_i. T_i is the sum of an image's n_i rows. points: (N, n). All rows of an image are in one file."""
+    """What a file adds to a curve: sums over its images of 1, n_i, n_i^2, and at each point (n,) of
+    T_i, T_i^2 and T_i n_i. T_i is the sum of an image's n_i rows. points: (N, n). All rows of an
+    image are in one file."""
     _, image = np.unique(image_ids, return_inverse=True)
     count = np.bincount(image)
     totals = np.zeros((len(count), points.shape[1]))
     np.add.at(totals, image, points)
-    return len(count), len(points), int((count**2).sum()), totals.sum(0), (totals**2).sum(0), count @ totals
+    return (
+        len(count),
+        len(points),
+        int((count**2).sum()),
+        totals.sum(0),
+        (totals**2).sum(0),
+        count @ totals,
+    )
 
 
 def _groups(table: pa.Table) -> Iterator[tuple[str, str, NDArray[np.object_], Floats]]:
     """Method, curve, image ids (N,) and points (N, n) of the rows with status "ok"."""
-    names = table.select(["method", "curve"]).cast(pa.schema([("method", pa.string()), ("curve", pa.string())]))
+    names = table.select(["method", "curve"]).cast(
+        pa.schema([("method", pa.string()), ("curve", pa.string())])
+    )
     is_ok = arrow.equal(table["status"].cast(pa.string()), OK)
     for method, curve in pd.MultiIndex.from_frame(names.filter(is_ok).to_pandas()).unique():
         mask = arrow.and_(arrow.equal(names["method"], method), arrow.equal(names["curve"], curve))
         rows = table.filter(arrow.and_(mask, is_ok))
         points = rows["points"].combine_chunks()
-        yield method, curve, rows["image_id"].to_numpy(), np.asarray(points.flatten()).reshape(len(rows), -1)
+        yield (
+            method,
+            curve,
+            rows["image_id"].to_numpy(),
+            np.asarray(points.flatten()).reshape(len(rows), -1),
+        )
 
 
 SHADE = 0.15  # of a band, where there are few of them
@@ -112,73 +135,120 @@ def draw_curves(run: RunFolder) -> Iterator[Figure | LeftOut]:
     for name, axis in axes.items():
         label = str(axis.get("title", name))
         title = f"{label}: perturbation curves"
-        curves = [curve for curve in measured if curve.curve == name and len(curve.mean) == len(axis["at"])]
+        curves = [
+            curve
+            for curve in measured
+            if curve.curve == name and len(curve.mean) == len(axis["at"])
+        ]
         if not curves:
-            yield LeftOut(title, f"No method has the curve {name} on any image: the table of statuses says why.")
+            yield LeftOut(
+                title,
+                f"No method has the curve {name} on any image: the table of statuses says why.",
+            )
             continue
         better = BETTER.get(str(axis.get("better")), "")
         counts = counts_text((curve.images for curve in curves), (curve.rows for curve in curves))
         caption = (
-            f"Mean {axis['y']} against the {axis['x']}{better and f'; {better}'}; bands are 95 % confidence intervals "
-            f"of the mean over rows, by image. {counts} a curve."
+            f"Mean {axis['y']} against the {axis['x']}{better and f'; {better}'}; bands are 95 % "
+            f"confidence intervals of the mean over rows, by image. {counts} a curve."
         )
-        frame, plot = _curves_frame(run, axis, curves, MAX_POINTS), partial(_plot_curves, run, axis, curves)
-        yield Figure(f"perturbation_{name}", title, caption, plot, chart=CURVES, label=label, frame=frame)
+        frame, plot = (
+            _curves_frame(run, axis, curves, MAX_POINTS),
+            partial(_plot_curves, run, axis, curves),
+        )
+        yield Figure(
+            f"perturbation_{name}", title, caption, plot, chart=CURVES, label=label, frame=frame
+        )
 
 
-def _curves_frame(run: RunFolder, axis: Mapping[str, Any], curves: Sequence[MeanCurve], most: int) -> pd.DataFrame:
+def _curves_frame(
+    run: RunFolder, axis: Mapping[str, Any], curves: Sequence[MeanCurve], most: int
+) -> pd.DataFrame:
     """A row for each point, of a curve at most so many, evenly."""
     at, x, parts = np.asarray(axis["at"], dtype=float), str(axis["x"]), []
     drawn = np.unique(np.linspace(0, len(at) - 1, most).round().astype(int))
     for curve in curves:
         half = np.nan_to_num(curve.half_width)  # without a band where there is one image
-        numbers = {"Mean": curve.mean, "95 % interval from": curve.mean - half, "to": curve.mean + half}
+        numbers = {
+            "Mean": curve.mean,
+            "95 % interval from": curve.mean - half,
+            "to": curve.mean + half,
+        }
         numbers = {x[:1].upper() + x[1:]: at} | numbers
-        about = {"Network": run.label(curve.setting), "Method": run.metadata.method_title(curve.method)}
-        parts.append(pd.DataFrame(about | {name: column[drawn] for name, column in numbers.items()}))
+        about = {
+            "Network": run.label(curve.setting),
+            "Method": run.metadata.method_title(curve.method),
+        }
+        parts.append(
+            pd.DataFrame(about | {name: column[drawn] for name, column in numbers.items()})
+        )
     table = pd.concat(parts, ignore_index=True)
     spots = (table.groupby("Network").ngroup(), table.iloc[:, 2], table["Mean"])
     return table.assign(**{"Also here": at_same_spot(list(table["Method"]), *spots)})
 
 
 def _plot_curves(run: RunFolder, axis: Mapping[str, Any], curves: Sequence[MeanCurve]) -> Canvas:
-    styles = {name: style for name, style in method_styles(run).items() if name in {curve.method for curve in curves}}
-    at, every, alpha = axis["at"], -(-len(axis["at"]) // MAX_MARKED), SHADE * min(1, BANDS / len(styles))
+    styles = {
+        name: style
+        for name, style in method_styles(run).items()
+        if name in {curve.method for curve in curves}
+    }
+    at, every, alpha = (
+        axis["at"],
+        -(-len(axis["at"]) // MAX_MARKED),
+        SHADE * min(1, BANDS / len(styles)),
+    )
 
     def fill(setting: Setting, axes: Any) -> None:
         for curve in (curve for curve in curves if curve.setting == setting):
             style = styles[curve.method]
-            look = {"marker": style.marker, "markersize": 3, "markevery": every, "linestyle": style.linestyle}
+            look = {
+                "marker": style.marker,
+                "markersize": 3,
+                "markevery": every,
+                "linestyle": style.linestyle,
+            }
             axes.plot(at, curve.mean, label=style.title, color=style.colour, **look)
             low, high = curve.mean - curve.half_width, curve.mean + curve.half_width
             axes.fill_between(at, low, high, color=style.colour, alpha=alpha, linewidth=0)
 
     shown = {run.label(curve.setting): partial(fill, curve.setting) for curve in curves}
-    figure = drawing.side_by_side(shown, [style.title for style in styles.values()], sharex=True, sharey=True)
+    figure = drawing.side_by_side(
+        shown, [style.title for style in styles.values()], sharex=True, sharey=True
+    )
     figure.supxlabel(axis["x"])
     better = BETTER.get(str(axis.get("better")), "")
-    figure.supylabel(drawing.wrapped(f"Mean {axis['y']}{better and f', {better}'}", int(PANEL / LETTER)))
+    figure.supylabel(
+        drawing.wrapped(f"Mean {axis['y']}{better and f', {better}'}", int(PANEL / LETTER))
+    )
     return figure
 
 
 BY_DEPTH = "Axiom errors by depth"
 ORDER = "Layers in the order in which the network runs them"
 DEPTH_CHART = Chart("by-depth", BY_DEPTH, "Error")
-SPREAD = 30.0  # of the largest to the smallest median: from here on a linear axis hides the small ones
+SPREAD = (
+    30.0  # of the largest to the smallest median: from here on a linear axis hides the small ones
+)
 DEPTH_PANEL = 3.3  # inches: the width of a panel
 LINE = 0.13  # inches: the height of a line of a legend
 
 
 class Line(NamedTuple):
-    """points: a row for each layer, with the columns Median, Lower quartile, Upper quartile, Rows and Images; NaN where
-    nothing was measured."""
+    """points: a row for each layer, with the columns Median, Lower quartile, Upper quartile, Rows
+    and Images; NaN where nothing was measured."""
 
     style: MethodStyle
     points: pd.DataFrame
 
     def rows(self) -> pd.DataFrame:
         """As a reader sees them."""
-        table = self.points.dropna().astype({"Rows": int, "Images": int}).rename_axis("Layer").reset_index()
+        table = (
+            self.points.dropna()
+            .astype({"Rows": int, "Images": int})
+            .rename_axis("Layer")
+            .reset_index()
+        )
         return pd.DataFrame({"Name": self.style.title, **table})
 
 
@@ -186,10 +256,12 @@ Lines = Mapping[str, Sequence[Line]]  # by the title of their panel
 
 
 def draw_by_depth(run: RunFolder) -> Iterator[Figure | LeftOut]:
-    """Two kinds of figures, a panel for each model and data set with several layers; nothing where none has several.
+    """Two kinds of figures, a panel for each model and data set with several layers; nothing where
+    none has several.
 
-    The method-free errors of `config.report.figures.by_depth` together, with the band between the quartiles; and each
-    of the errors of `plane`, a line for each method, one for methods that are the same at every layer.
+    The method-free errors of `config.report.figures.by_depth` together, with the band between the
+    quartiles; and each of the errors of `plane`, a line for each method, one for methods that are
+    the same at every layer.
     """
     layers: dict[tuple[str, str], list[str]] = {}
     for setting in run.settings:
@@ -202,7 +274,11 @@ def draw_by_depth(run: RunFolder) -> Iterator[Figure | LeftOut]:
 
     def at_places(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, list[str]]]:
         for (model, data), names in layers.items():
-            yield labels[model, data], rows[(rows["model"] == model) & (rows["data"] == data)], names
+            yield (
+                labels[model, data],
+                rows[(rows["model"] == model) & (rows["data"] == data)],
+                names,
+            )
 
     names = options_of(run).figures.by_depth
     free = run.records.rows(names)
@@ -241,7 +317,9 @@ def _of_methods(run: RunFolder, rows: pd.DataFrame, layers: Sequence[str]) -> li
             continue
         points = _points(selected, layers)
         for i, (other, own) in enumerate(lines):
-            if np.allclose(own["Median"], points["Median"], rtol=1e-5, atol=FLOAT32_ROUNDING, equal_nan=True):
+            if np.allclose(
+                own["Median"], points["Median"], rtol=1e-5, atol=FLOAT32_ROUNDING, equal_nan=True
+            ):
                 lines[i] = Line(replace(other, title=f"{other.title} = {style.title}"), own)
                 break
         else:
@@ -252,31 +330,59 @@ def _of_methods(run: RunFolder, rows: pd.DataFrame, layers: Sequence[str]) -> li
 def _points(rows: pd.DataFrame, layers: Sequence[str]) -> pd.DataFrame:
     groups = rows.groupby("layer", observed=True)
     shares = {"Median": 0.5, "Lower quartile": 0.25, "Upper quartile": 0.75}
-    table = groups["value"].quantile(np.array(list(shares.values()))).unstack().set_axis(list(shares), axis=1)
+    table = (
+        groups["value"]
+        .quantile(np.array(list(shares.values())))
+        .unstack()
+        .set_axis(list(shares), axis=1)
+    )
     table = table.assign(Rows=groups.size(), Images=groups["image_id"].nunique())
     return table.set_axis(table.index.astype(str)).reindex(list(layers))
 
 
-def _depth_figure(name: str, title: str, label: str, lines: Lines, rows: pd.DataFrame, bands: bool) -> Figure:
+def _depth_figure(
+    name: str, title: str, label: str, lines: Lines, rows: pd.DataFrame, bands: bool
+) -> Figure:
     clipped = any(
-        is_clipped(line.points, _low_end_of(panel, bands)).any() for panel in lines.values() for line in panel
+        is_clipped(line.points, _low_end_of(panel, bands)).any()
+        for panel in lines.values()
+        for line in panel
     )
     statistics = "medians, and the band between the quartiles" if bands else "medians"
-    rounding = " Open triangles: medians below 1e-6, which is rounding, on the axis's low end." if clipped else ""
+    rounding = (
+        " Open triangles: medians below 1e-6, which is rounding, on the axis's low end."
+        if clipped
+        else ""
+    )
     counts = drawing.counts_by(rows, ["model", "data", "layer", "metric", "method"])
     caption = f"{ORDER}; {statistics}. {counts} a median.{rounding}"
-    frame = drawing.by_network({place: pd.concat([line.rows() for line in panel]) for place, panel in lines.items()})
+    frame = drawing.by_network(
+        {place: pd.concat([line.rows() for line in panel]) for place, panel in lines.items()}
+    )
     plot = partial(_plot_by_depth, label, lines, bands)
-    return Figure(name, title, caption, plot, chart=DEPTH_CHART, label=title, frame=frame.reset_index(drop=True))
+    return Figure(
+        name,
+        title,
+        caption,
+        plot,
+        chart=DEPTH_CHART,
+        label=title,
+        frame=frame.reset_index(drop=True),
+    )
 
 
 def _plot_by_depth(label: str, lines: Lines, bands: bool) -> Canvas:
     per_row = drawing.across(len(lines), PAGE, DEPTH_PANEL, DEPTH_PANEL)
     inches = min(DEPTH_PANEL, PAGE / per_row)
-    labels = {at: [drawing.wrapped(line.style.title, int(inches / 0.075)) for line in lines[at]] for at in lines}
+    labels = {
+        at: [drawing.wrapped(line.style.title, int(inches / 0.075)) for line in lines[at]]
+        for at in lines
+    }
     legend = LINE * max(sum(1 + label.count("\n") for label in panel) for panel in labels.values())
     figure = drawing.canvas(inches * per_row, (2.2 + legend) * -(-len(lines) // per_row))
-    for axes, (place, panel) in zip(drawing.panels(figure, len(lines), per_row), lines.items(), strict=True):
+    for axes, (place, panel) in zip(
+        drawing.panels(figure, len(lines), per_row), lines.items(), strict=True
+    ):
         _fill_by_depth(axes, panel, bands)
         axes.set(ylabel=drawing.wrapped(label, 40))
         axes.legend(labels[place], loc="upper left", bbox_to_anchor=(-0.1, -0.32), borderaxespad=0)
@@ -289,7 +395,11 @@ def _fill_by_depth(axes: Any, lines: Sequence[Line], bands: bool) -> None:
     places = np.arange(len(layers))
     drawn = [line.points if low is None else line.points.clip(lower=low) for line in lines]
     for line, points in zip(lines, drawn, strict=True):  # first, so that the legend is theirs
-        look = {"color": line.style.colour, "linestyle": line.style.linestyle, "marker": line.style.marker}
+        look = {
+            "color": line.style.colour,
+            "linestyle": line.style.linestyle,
+            "marker": line.style.marker,
+        }
         axes.plot(places, points["Median"], **look)
     for line, points in zip(lines, drawn, strict=True):
         if bands:
@@ -315,12 +425,14 @@ def is_clipped(points: pd.DataFrame, low: float | None) -> np.ndarray:
 
 def _low_end_of(lines: Sequence[Line], bands: bool) -> float | None:
     points = pd.concat([line.points for line in lines])
-    return low_end(points["Median"].to_numpy(), points["Lower quartile"].to_numpy() if bands else None)
+    return low_end(
+        points["Median"].to_numpy(), points["Lower quartile"].to_numpy() if bands else None
+    )
 
 
 def low_end(medians: np.ndarray, drawn: np.ndarray | None = None) -> float | None:
-    """The low end of a logarithmic axis, a little below all that isn't rounding; None for a linear axis. drawn: what
-    the axis shows besides the medians."""
+    """The low end of a logarithmic axis, a little below all that isn't rounding; None for a linear
+    axis. drawn: what the axis shows besides the medians."""
     bulk = medians[medians >= FLOAT32_ROUNDING]
     if (medians < 0).any() or not len(bulk) or bulk.max() <= SPREAD * bulk.min():
         return None

@@ -1,5 +1,5 @@
-"""Charts with a point for each method: the axiom plane, by what tables lead with of both axiom errors, of the methods
-on the score's scale; and run time against quality."""
+"""Charts with a point for each method: the axiom plane, by what tables lead with of both axiom
+errors, of the methods on the score's scale; and run time against quality."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ from matplotlib.ticker import NullLocator
 from axiom_bench.columns import OK
 from axiom_bench.report.charts import drawing
 from axiom_bench.report.charts.drawing import LETTER, PANEL, Chart, Figure, LeftOut
-from axiom_bench.report.charts.styles import MethodStyle, at_same_spot, axis_title, method_styles, metrics_in_order
+from axiom_bench.report.charts.styles import (
+    MethodStyle,
+    at_same_spot,
+    axis_title,
+    method_styles,
+    metrics_in_order,
+)
 from axiom_bench.report.options import options_of
 from axiom_bench.statistics.labels import Setting, Value, counts_text, number, rows_at
 from axiom_bench.statistics.run_folder import METHOD_FREE, TRACE, RunFolder, milliseconds
@@ -28,8 +34,8 @@ ROW = ["image_id", "target_class"]
 
 
 class Plane(NamedTuple):
-    """points: method -> (x, y), what tables lead with, over the rows where every drawn method has both values.
-    images: how many images these `rows` are of; all_rows: rows of the setting."""
+    """points: method -> (x, y), what tables lead with, over the rows where every drawn method has
+    both values. images: how many images these `rows` are of; all_rows: rows of the setting."""
 
     points: pd.DataFrame
     images: int
@@ -38,19 +44,28 @@ class Plane(NamedTuple):
 
 
 def axiom_plane(run: RunFolder, setting: Setting, errors: Sequence[str]) -> Plane | None:
-    """The methods on the score's scale by two errors, the metrics of the axes x and y; None where no row has both of
-    every such method."""
+    """The methods on the score's scale by two errors, the metrics of the axes x and y; None where
+    no row has both of every such method."""
     x, y = errors
     rows = rows_at(run.records.rows([x, y]), setting)
-    rows = rows[rows["status"] == OK].astype({"image_id": str})  # pandas can't look up categories in a pair of columns
-    on_scale = [name for name in rows["method"].cat.categories if run.metadata.method(name).on_score_scale]
+    rows = rows[rows["status"] == OK].astype(
+        {"image_id": str}
+    )  # pandas can't look up categories in a pair of columns
+    on_scale = [
+        name for name in rows["method"].cat.categories if run.metadata.method(name).on_score_scale
+    ]
     values = rows[rows["method"].isin(on_scale)]
-    table = values.pivot_table(index=ROW, columns=["method", "metric"], values="value", observed=True)
+    table = values.pivot_table(
+        index=ROW, columns=["method", "metric"], values="value", observed=True
+    )
     both = [name for name in on_scale if (name, x) in table.columns and (name, y) in table.columns]
     table = table[[(name, metric) for name in both for metric in (x, y)]].dropna()
     if table.empty:
         return None
-    columns = {name: table.xs(name, axis=1, level="metric").agg(run.metadata.value(name).lead) for name in errors}
+    columns = {
+        name: table.xs(name, axis=1, level="metric").agg(run.metadata.value(name).lead)
+        for name in errors
+    }
     images = table.index.get_level_values("image_id").nunique()
     return Plane(pd.DataFrame(columns), images, len(table), len(run.layouts[setting].images))
 
@@ -62,7 +77,9 @@ def draw_plane(run: RunFolder) -> Iterator[Figure | LeftOut]:
     """A panel for each setting where a method on the score's scale has both errors."""
     chosen = options_of(run).figures
     if not chosen.plane:
-        yield LeftOut(PLANE.title, "No two errors are chosen: report.figures.plane=[METRIC,METRIC].")
+        yield LeftOut(
+            PLANE.title, "No two errors are chosen: report.figures.plane=[METRIC,METRIC]."
+        )
         return
     settings, same = drawing.told_apart(run, *chosen.plane)
     drawn = {run.label(setting): axiom_plane(run, setting, chosen.plane) for setting in settings}
@@ -71,32 +88,41 @@ def draw_plane(run: RunFolder) -> Iterator[Figure | LeftOut]:
         missing = [name for name in chosen.plane if name not in run.metrics]
         add = f"; add metric=[...,{','.join(missing)}]" if missing else ""
         errors = " and ".join(chosen.plane)
-        yield LeftOut(PLANE.title, same or f"No method on the score's scale has values of both {errors}{add}.")
+        yield LeftOut(
+            PLANE.title, same or f"No method on the score's scale has values of both {errors}{add}."
+        )
         return
     counts = ", ".join(
-        f"{label} {plane.images:,} images, {plane.rows:,} of {plane.all_rows:,} rows" for label, plane in planes.items()
+        f"{label} {plane.images:,} images, {plane.rows:,} of {plane.all_rows:,} rows"
+        for label, plane in planes.items()
     )
     caption = (
-        f"Each method on the score's scale, over the rows where all of them have both errors ({counts}). "
-        f"Methods on one spot are rings around it. {same}"
+        "Each method on the score's scale, over the rows where all of them have both errors "
+        f"({counts}). Methods on one spot are rings around it. {same}"
     ).rstrip()
     axes = [run.metadata.value(name) for name in chosen.plane]
     axis_titles = [axis_title(value, value.lead.capitalize()) for value in axes]
     frames = {label: _plane_frame(run, plane, axis_titles) for label, plane in planes.items()}
     plot = partial(_plot_plane, run, planes, axis_titles)
-    yield Figure("axiom_plane", PLANE.title, caption, plot, chart=PLANE, frame=drawing.by_network(frames))
+    yield Figure(
+        "axiom_plane", PLANE.title, caption, plot, chart=PLANE, frame=drawing.by_network(frames)
+    )
 
 
 def _plane_frame(run: RunFolder, plane: Plane, axis_titles: Sequence[str]) -> pd.DataFrame:
     methods = [run.metadata.method_title(name) for name in plane.points.index]
     values = dict(zip(axis_titles, plane.points.to_numpy().T, strict=True))
-    return pd.DataFrame({"Method": methods, **values, "Also here": at_same_spot(methods, *values.values())})
+    return pd.DataFrame(
+        {"Method": methods, **values, "Also here": at_same_spot(methods, *values.values())}
+    )
 
 
 def _plot_plane(run: RunFolder, planes: Mapping[str, Plane], axis_titles: Sequence[str]) -> Canvas:
     styles = method_styles(run)
     shown = {label: partial(_fill_plane, plane, styles) for label, plane in planes.items()}
-    figure = drawing.side_by_side(shown, [style.title for style in styles.values()], square=MOST_PANEL)
+    figure = drawing.side_by_side(
+        shown, [style.title for style in styles.values()], square=MOST_PANEL
+    )
     figure.supxlabel(axis_titles[0])
     figure.supylabel(drawing.wrapped(axis_titles[1], int(PANEL / LETTER)))
     for handle in figure.legends[0].legend_handles:
@@ -108,9 +134,14 @@ def _plot_plane(run: RunFolder, planes: Mapping[str, Plane], axis_titles: Sequen
 def _fill_plane(plane: Plane, styles: Mapping[str, MethodStyle], axes: Any) -> None:
     rings: Counter[tuple[str, ...]] = Counter()
     for method, (x, y) in zip(plane.points.index, plane.points.to_numpy(), strict=True):
-        # Methods that tie in theory lie on one spot: each later one is a wider ring around the first.
+        # Methods that tie in theory lie on one spot: each later one is a wider ring around the
+        # first.
         spot, style = (number(x), number(y)), styles[method]
-        look = {"marker": style.marker, "markersize": 5 + 4 * rings[spot], "markeredgecolor": style.colour}
+        look = {
+            "marker": style.marker,
+            "markersize": 5 + 4 * rings[spot],
+            "markeredgecolor": style.colour,
+        }
         look |= {"markerfacecolor": "none" if rings[spot] else style.colour, "markeredgewidth": 1.2}
         rings[spot] += 1
         axes.plot(x, y, label=style.title, linestyle="none", zorder=4, clip_on=False, **look)
@@ -126,25 +157,34 @@ LOW = "95 % interval from"
 def draw_costs(run: RunFolder) -> Iterator[Figure]:
     """One figure for each metric with a direction; none where run time wasn't measured."""
     times = {setting: milliseconds(run, setting) for setting in run.settings}
-    costs = {setting: ms.drop(TRACE) + ms[TRACE] for setting, ms in times.items() if TRACE in ms and len(ms) > 2}
+    costs = {
+        setting: ms.drop(TRACE) + ms[TRACE]
+        for setting, ms in times.items()
+        if TRACE in ms and len(ms) > 2
+    }
     rows = leading(run.summary)
     rows = rows[(rows["method"] != METHOD_FREE) & (rows["n"] > 0)]
     for value in map(run.metadata.value, metrics_in_order(run, set(rows["metric"]))):
         selected = rows[rows["metric"] == value.name]
         settings, same = drawing.told_apart(run, value.name)
         tables = {
-            run.label(at): _costs_of(run, value, rows_at(selected, at), costs[at]) for at in settings if at in costs
+            run.label(at): _costs_of(run, value, rows_at(selected, at), costs[at])
+            for at in settings
+            if at in costs
         }
         tables = {label: table for label, table in tables.items() if len(table)}
         if not value.has_direction or not tables:
             continue
         frame = drawing.by_network(tables)
         caption = (
-            f"Cost: run time of trace and method together, measured apart from the run. Quality: the {value.lead} with "
+            "Cost: run time of trace and method together, measured apart from the run. Quality: "
+            f"the {value.lead} with "
             f"its 95 % interval, by image. {counts_text(frame['Images'], frame['Rows'])} a point. {same}".rstrip()
         )
         plot, title = partial(_plot_costs, run, value, tables), f"{value.title} and cost"
-        yield Figure(f"cost_{value.name}", title, caption, plot, chart=COSTS, label=value.title, frame=frame)
+        yield Figure(
+            f"cost_{value.name}", title, caption, plot, chart=COSTS, label=value.title, frame=frame
+        )
 
 
 def _costs_of(run: RunFolder, value: Value, rows: pd.DataFrame, ms: pd.Series) -> pd.DataFrame:
@@ -152,7 +192,11 @@ def _costs_of(run: RunFolder, value: Value, rows: pd.DataFrame, ms: pd.Series) -
     rows = rows[rows["method"].isin(ms.index)].set_index("method")
     titles = [run.metadata.method_title(name) for name in rows.index]
     low, high = (rows[f"{value.lead}_{end}"].fillna(rows[value.lead]) for end in ("low", "high"))
-    points: dict[str, Any] = {"Method": titles, MS: ms.reindex(rows.index).astype(float), "Value": rows[value.lead]}
+    points: dict[str, Any] = {
+        "Method": titles,
+        MS: ms.reindex(rows.index).astype(float),
+        "Value": rows[value.lead],
+    }
     counts = {"Rows": rows["n"], "Images": rows["images"]}
     also = {"Also here": at_same_spot(titles, points[MS], points["Value"])}
     return pd.DataFrame({**points, LOW: low, "to": high, **counts, **also})
@@ -160,9 +204,13 @@ def _costs_of(run: RunFolder, value: Value, rows: pd.DataFrame, ms: pd.Series) -
 
 def _plot_costs(run: RunFolder, value: Value, tables: Mapping[str, pd.DataFrame]) -> Canvas:
     titles = [style.title for style in method_styles(run).values()]
-    figure = drawing.side_by_side({label: partial(_fill_costs, run, table) for label, table in tables.items()}, titles)
+    figure = drawing.side_by_side(
+        {label: partial(_fill_costs, run, table) for label, table in tables.items()}, titles
+    )
     figure.supxlabel(MS)
-    figure.supylabel(drawing.wrapped(axis_title(value, value.lead.capitalize()), int(PANEL / LETTER)))
+    figure.supylabel(
+        drawing.wrapped(axis_title(value, value.lead.capitalize()), int(PANEL / LETTER))
+    )
     return figure
 
 
@@ -171,7 +219,9 @@ def _fill_costs(run: RunFolder, table: pd.DataFrame, axes: Any) -> None:
     styles = method_styles(run)
     for method, row in table.iterrows():
         style = styles[str(method)]
-        axes.plot([row[MS], row[MS]], [row[LOW], row["to"]], color=style.colour, label="_bar", linewidth=1)
+        axes.plot(
+            [row[MS], row[MS]], [row[LOW], row["to"]], color=style.colour, label="_bar", linewidth=1
+        )
         look = {"color": style.colour, "label": style.title, "linewidth": 1, "markersize": 4.5}
         axes.plot(row[MS], row["Value"], style.marker, **look)
     low, high = table[MS].min() / 1.5, table[MS].max() * 1.5

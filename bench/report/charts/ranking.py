@@ -1,4 +1,5 @@
-"""Which method leads in what: every metric as a row, and mean ranks over networks and data sets (Demsar 2006)."""
+"""Which method leads in what: every metric as a row, and mean ranks over networks and data sets
+(Demsar 2006)."""
 
 from __future__ import annotations
 
@@ -9,9 +10,25 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
 
-from axiom_bench.report.charts.drawing import LETTER, SMALL, Figure, LeftOut, canvas, matrix, wrapped
+from axiom_bench.report.charts.drawing import (
+    LETTER,
+    SMALL,
+    Figure,
+    LeftOut,
+    canvas,
+    matrix,
+    wrapped,
+)
 from axiom_bench.report.options import PAGE, options_of
-from axiom_bench.statistics.labels import FLOAT32_ROUNDING, NOTHING, Setting, Value, number, p_value, rows_at
+from axiom_bench.statistics.labels import (
+    FLOAT32_ROUNDING,
+    NOTHING,
+    Setting,
+    Value,
+    number,
+    p_value,
+    rows_at,
+)
 from axiom_bench.statistics.ranking import FEWEST_SETTINGS, MeanRanks, mean_ranks
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 from axiom_bench.statistics.summary import leading
@@ -28,9 +45,13 @@ CHANCE = "A place says nothing of chance: see the errors in the tables."
 
 
 def draw(run: RunFolder) -> Iterator[Figure | LeftOut]:
-    """One figure for each setting that has several methods; where there are several such, first one over all. Metrics
-    in which no method can be best are left out."""
-    values = [value for value in map(run.metadata.value, run.metrics) if value.has_direction and not value.reached_by]
+    """One figure for each setting that has several methods; where there are several such, first one
+    over all. Metrics in which no method can be best are left out."""
+    values = [
+        value
+        for value in map(run.metadata.value, run.metrics)
+        if value.has_direction and not value.reached_by
+    ]
     summary = leading(run.summary[run.summary["method"] != METHOD_FREE])
     fitting = {}
     for setting in run.settings:
@@ -45,37 +66,51 @@ def draw(run: RunFolder) -> Iterator[Figure | LeftOut]:
             name = f"ranking_{count}" if len(run.settings) > 1 else "ranking"
             yield _of_one(run, setting, name, title, fitting[setting])
         elif run.metadata.model(setting.model).random_weights:
-            yield LeftOut(title, "The weights are random: values of an untrained network rank no method.")
+            yield LeftOut(
+                title, "The weights are random: values of an untrained network rank no method."
+            )
         elif not run.ranks(setting):
-            yield LeftOut(title, "Values of a network that is no better than chance rank no method.")
+            yield LeftOut(
+                title, "Values of a network that is no better than chance rank no method."
+            )
         else:
-            yield LeftOut(title, "It takes two methods with values, and a metric by which a method can be best.")
+            yield LeftOut(
+                title,
+                "It takes two methods with values, and a metric by which a method can be best.",
+            )
 
 
 def leads(summary: pd.DataFrame, values: list[Value]) -> pd.DataFrame:
-    """Metrics x methods: the statistic that tables lead with, over the images that all compared methods have; without
-    rows and columns that have no value."""
+    """Metrics x methods: the statistic that tables lead with, over the images that all compared
+    methods have; without rows and columns that have no value."""
     rows = summary[summary["metric"].isin([value.name for value in values]) & summary["compared"]]
     lead = {value.name: value.lead for value in values}
     leads = [
-        row["common_mean" if row["whole_set"] else f"common_{lead[str(row['metric'])]}"] for _, row in rows.iterrows()
+        row["common_mean" if row["whole_set"] else f"common_{lead[str(row['metric'])]}"]
+        for _, row in rows.iterrows()
     ]
-    table = rows.assign(lead=np.array(leads, dtype=float)).pivot(index="metric", columns="method", values="lead")
+    table = rows.assign(lead=np.array(leads, dtype=float)).pivot(
+        index="metric", columns="method", values="lead"
+    )
     ordered = table.reindex(index=list(lead), columns=list(dict.fromkeys(rows["method"])))
     return ordered.dropna(how="all").dropna(how="all", axis=1)
 
 
 def places(row: pd.Series, better: str, rounding: float = FLOAT32_ROUNDING) -> pd.Series:
-    """1 for the best method; those that print alike have the mean of their places; NaN for one without a value."""
+    """1 for the best method; those that print alike have the mean of their places; NaN for one
+    without a value."""
     printed = row.map(lambda value: 0.0 if abs(value) < rounding else float(f"{value:.3g}"))
     return printed.rank(method="average", ascending=better == "lower")
 
 
 def ahead(table: pd.DataFrame, values: Iterable[Value]) -> pd.DataFrame:
-    """The share of a row's other methods that do worse: 1 for the best, 0 for the last, 1/2 for all where all print
-    alike. Metrics x methods -> the same; values: the rows', and perhaps more."""
+    """The share of a row's other methods that do worse: 1 for the best, 0 for the last, 1/2 for all
+    where all print alike. Metrics x methods -> the same; values: the rows', and perhaps more."""
     of_name = {value.name: value for value in values}
-    rows = [places(row, of_name[str(name)].better, of_name[str(name)].rounding) for name, row in table.iterrows()]
+    rows = [
+        places(row, of_name[str(name)].better, of_name[str(name)].rounding)
+        for name, row in table.iterrows()
+    ]
     place = pd.DataFrame(np.array(rows), index=table.index, columns=table.columns)
     return 1 - (place - 1).div((place.notna().sum(axis=1) - 1).clip(lower=1), axis=0)
 
@@ -84,15 +119,22 @@ def _of_one(run: RunFolder, setting: Setting, name: str, title: str, table: pd.D
     values = [run.metadata.value(metric) for metric in table.index]
     shown = "Numbers are" if _is_written(table) else "The order is by"
     caption = (
-        f"{run.label(setting)}: {EACH_ROW}; those that print alike have one colour, and a dash is no value to compare. "
-        f"{shown} what tables lead with: the value of the whole data set, the median of a ratio or square, else the "
-        f"mean; on the images that all compared methods have. {CHANCE}"
+        f"{run.label(setting)}: {EACH_ROW}; those that print alike have one colour, and a dash is "
+        f"no value to compare. {shown} what tables lead with: the value of the whole data set, "
+        "the median of a ratio or square, else the mean; on the images that all compared methods "
+        f"have. {CHANCE}"
     )
-    texts = [table.loc[value.name].map(partial(number, rounding=value.rounding)) for value in values]
-    return Figure(name, title, caption, partial(_plot, run, ahead(table, values), np.array(texts), values))
+    texts = [
+        table.loc[value.name].map(partial(number, rounding=value.rounding)) for value in values
+    ]
+    return Figure(
+        name, title, caption, partial(_plot, run, ahead(table, values), np.array(texts), values)
+    )
 
 
-def _over_all(run: RunFolder, tables: Mapping[Setting, pd.DataFrame], values: list[Value]) -> Figure:
+def _over_all(
+    run: RunFolder, tables: Mapping[Setting, pd.DataFrame], values: list[Value]
+) -> Figure:
     """The mean over settings, which counts each network once, whatever its values."""
     shares = pd.concat([ahead(table, values) for table in tables.values()])
     mean = shares.groupby(level=0).mean()
@@ -101,8 +143,9 @@ def _over_all(run: RunFolder, tables: Mapping[Setting, pd.DataFrame], values: li
     mean = mean.reindex(index=[value.name for value in ordered], columns=methods)
     texts = mean.map(lambda share: NOTHING if np.isnan(share) else f"{100 * share:.0f}")
     caption = (
-        f"Over {len(tables)} settings ({', '.join(map(run.label, tables))}): {EACH_ROW}. Numbers are per cent: how "
-        f"many of the other methods do worse, mean over the settings; 50 where all print alike. {CHANCE}"
+        f"Over {len(tables)} settings ({', '.join(map(run.label, tables))}): {EACH_ROW}. Numbers "
+        "are per cent: how many of the other methods do worse, mean over the settings; 50 where "
+        f"all print alike. {CHANCE}"
     )
     plot = partial(_plot, run, mean, texts.to_numpy(), ordered)
     return Figure("ranking_over_all", f"{TITLE}, over all", caption, plot)
@@ -113,10 +156,14 @@ def _is_written(table: pd.DataFrame) -> bool:
     return (PAGE - 0.15 - LETTER * NAME) / table.shape[1] >= WRITTEN
 
 
-def _plot(run: RunFolder, shares: pd.DataFrame, texts: np.ndarray, values: Sequence[Value]) -> Canvas:
+def _plot(
+    run: RunFolder, shares: pd.DataFrame, texts: np.ndarray, values: Sequence[Value]
+) -> Canvas:
     """Metrics x methods: coloured by share, with a text in each cell where there is room."""
     titles = [run.metadata.method_title(str(method)) for method in shares.columns]
-    labels = [wrapped(f"{value.title} {ARROWS[value.better]}", NAME) for value in values]  # the arrow: to the better
+    labels = [
+        wrapped(f"{value.title} {ARROWS[value.better]}", NAME) for value in values
+    ]  # the arrow: to the better
     heights = LINE * (1 + max(label.count("\n") for label in labels)) + GAP
     figure = canvas(PAGE, 0.3 + LETTER * max(map(len, titles)) + heights * len(labels))
     axes = figure.subplots()
@@ -133,22 +180,25 @@ RANK_LINE, BAR = 0.32, 0.16  # inches between the lines to the names, and betwee
 
 
 def draw_mean_ranks(run: RunFolder) -> Iterator[Figure | LeftOut]:
-    """One figure for each headline metric with a direction, from FEWEST_SETTINGS networks or data sets on."""
+    """One figure for each headline metric with a direction, from FEWEST_SETTINGS networks or data
+    sets on."""
     values = [run.metadata.value(name) for name in options_of(run).headline if name in run.metrics]
     measured = [
         (value, ranks)
         for value in values
-        if value.has_direction and not value.reached_by and (ranks := mean_ranks(run, value.name)) is not None
+        if value.has_direction
+        and not value.reached_by
+        and (ranks := mean_ranks(run, value.name)) is not None
     ]
     if reason := _no_mean_ranks(run, [ranks for _, ranks in measured]):
         yield LeftOut(RANKS_TITLE, reason)
         return
     for value, ranks in measured:
         caption = (
-            f"{value.title}: mean rank of each method over {ranks.count} networks or data sets, 1 is best. Bars join "
-            f"methods whose mean ranks differ by less than the critical difference, {ranks.critical:.2f} (Nemenyi, 5 "
-            f"% over all pairs); that all are alike: {p_value(ranks.p)} (Friedman). Methods that coincide share their "
-            "rank."
+            f"{value.title}: mean rank of each method over {ranks.count} networks or data sets, 1 "
+            "is best. Bars join methods whose mean ranks differ by less than the critical "
+            f"difference, {ranks.critical:.2f} (Nemenyi, 5 % over all pairs); that all are alike: "
+            f"{p_value(ranks.p)} (Friedman). Methods that coincide share their rank."
         )
         plot = partial(_plot_mean_ranks, ranks, run.metadata.method_title)
         yield Figure(f"mean_ranks_{value.name}", f"{RANKS_TITLE}, {value.title}", caption, plot)
@@ -159,16 +209,20 @@ def _no_mean_ranks(run: RunFolder, all_ranks: Sequence[MeanRanks]) -> str:
     if len({(setting.model, setting.data) for setting in run.settings}) < len(run.settings):
         return "The layers of one network don't count as independent of each other."
     if not all_ranks:
-        return "It takes a headline metric in which several methods have a value on several networks or data sets."
+        return (
+            "It takes a headline metric in which several methods have a value on several networks "
+            "or data sets."
+        )
     widest = max(all_ranks, key=lambda ranks: len(ranks.ranks))
     methods = len(widest.ranks)
     if widest.count >= FEWEST_SETTINGS:
         return ""
     return (
-        f"{methods} methods on {widest.count} networks or data sets: two mean ranks would have to differ by "
-        f"{widest.critical:.1f} places for a significant difference (Nemenyi, 5 %), and all lie within "
-        f"{methods - 1}. It takes {FEWEST_SETTINGS} or more (model=a,b,c, or axiom-bench report RUN RUN of several "
-        "runs); the table of places compares methods on each of them by image."
+        f"{methods} methods on {widest.count} networks or data sets: two mean ranks would have to "
+        f"differ by {widest.critical:.1f} places for a significant difference (Nemenyi, 5 %), and "
+        f"all lie within {methods - 1}. It takes {FEWEST_SETTINGS} or more (model=a,b,c, or "
+        "axiom-bench report RUN RUN of several runs); the table of places compares methods on "
+        "each of them by image."
     )
 
 

@@ -6,12 +6,16 @@ import re
 
 from markupsafe import Markup
 
-CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ufffe\uffff]")  # an SVG file can hold none of them
+CONTROL = re.compile(
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\ufffe\uffff]"
+)  # an SVG file can hold none of them
 FONT = "'DejaVu Sans', Verdana, sans-serif"  # as wide as Report Sans, which no reader's machine has
 INK = "#1b1b1f"  # the colour of text in every drawing
 LINE = "#cccccc"  # the colour of rules in every drawing
 THEME = {INK: "var(--ink)", LINE: "var(--line)"}  # the page has its own colours, by theme
-PIXELS = 125 / 72  # CSS pixels per point: more than in print (96 / 72), where text has 7 or 8 points
+PIXELS = (
+    125 / 72
+)  # CSS pixels per point: more than in print (96 / 72), where text has 7 or 8 points
 ROOT = re.compile('<svg [^>]*viewBox="([^"]*)"[^>]*>')
 
 
@@ -27,7 +31,9 @@ def inline(data: bytes, name: str, title: str, description: str) -> Markup:
     text = data.decode()
     root = ROOT.search(text)
     assert root is not None, "matplotlib writes a viewBox"
-    drawing = re.sub('<g id="[^"]*">', "<g>", text[root.end() :])  # matplotlib counts them anew in each drawing
+    drawing = re.sub(
+        '<g id="[^"]*">', "<g>", text[root.end() :]
+    )  # matplotlib counts them anew in each drawing
     for colour, variable in THEME.items():
         drawing = drawing.replace(f": {colour}", f": {variable}")
     drawing = drawing.replace("'Report Sans', 'DejaVu Sans'", FONT)

@@ -1,5 +1,5 @@
-"""A page of a part of a suite: what a reader chooses from, and a table for each metric, which has an address, as
-scenes-1-planted.html#single_deletion."""
+"""A page of a part of a suite: what a reader chooses from, and a table for each metric, which has
+an address, as scenes-1-planted.html#single_deletion."""
 
 from __future__ import annotations
 
@@ -20,7 +20,15 @@ from axiom_bench.report.card import committed_line
 from axiom_bench.report.options import options_of
 from axiom_bench.report.page import tables as page_tables
 from axiom_bench.report.page.html import Header, Section, assemble, render
-from axiom_bench.report.page.tables import ON_THE_CARD, SCRIPTS, STYLES, Definition, Terms, block, intervals
+from axiom_bench.report.page.tables import (
+    ON_THE_CARD,
+    SCRIPTS,
+    STYLES,
+    Definition,
+    Terms,
+    block,
+    intervals,
+)
 from axiom_bench.report.tables.table import Cell, Group, Table, numeric
 from axiom_bench.report.tables.text import ARROWS, BOLD_NOTE, CONSTRUCTED, control_notes
 from axiom_bench.statistics.labels import NOTHING, number
@@ -30,17 +38,21 @@ from axiom_bench.statistics.run_folder import RunFolder
 ABOVE = "axiom-bench, leaderboard"
 STYLE = "leaderboard/board.css"
 PLACES_NOTE = (
-    "Places: from the first to the last that can't be excluded on some network, at 5 % after Holm over all pairs. Rows "
-    "are in the order of the middle of these ranges, the mean over networks. Above all controls: networks on which the "
-    "method is significantly better than each map that explains nothing."
+    "Places: from the first to the last that can't be excluded on some network, at 5 % after Holm "
+    "over all pairs. Rows are in the order of the middle of these ranges, the mean over networks. "
+    "Above all controls: networks on which the method is significantly better than each map that "
+    "explains nothing."
 )
 ANSWERS_NOTE = (
-    "Values on: how many of the networks, and of the images, counted once for each explained class. A place takes nine "
-    "tenths of the images of all networks. A network without a value is the last place there. An image without one "
-    "counts as the worst that a published method has there; the value shown is that of the others, with their share."
+    "Values on: how many of the networks, and of the images, counted once for each explained "
+    "class. A place takes nine tenths of the images of all networks. A network without a value is "
+    "the last place there. An image without one counts as the worst that a published method has "
+    "there; the value shown is that of the others, with their share."
 )
 APPLIES = "Where it applies: too few values for a place"
-SHAPE = re.compile(r"-> (\([^)]*\))")  # of what a method returns, at the end of its docstring's line
+SHAPE = re.compile(
+    r"-> (\([^)]*\))"
+)  # of what a method returns, at the end of its docstring's line
 FAMILIES = {"(B, K, 1, 1)": "One weight a channel", "(B, K, H, W)": "One weight a position"}
 MAP, OTHER, CONTROL = "No weighting of the layer", "Others", "Controls"
 ORDER = (*FAMILIES.values(), MAP, OTHER, CONTROL)
@@ -80,16 +92,22 @@ class Part:
 
     @cached_property
     def standings(self) -> dict[str, dict[str, Standings]]:
-        """{metric: {method: standings}}: the headline's metrics first, methods in the order of the middle of their
-        places, those without a place last."""
+        """{metric: {method: standings}}: the headline's metrics first, methods in the order of the
+        middle of their places, those without a place last."""
         run = self.run
         ranked = [name for name in run.metrics if run.metadata.value(name).has_direction]
         headline = [name for name in options_of(run).headline if name in ranked]
         tables = {}
         for metric in dict.fromkeys([*headline, *ranked]):
-            found = [(name, each) for name in run.methods if (each := standings(run, metric, name, False))]
+            found = [
+                (name, each)
+                for name in run.methods
+                if (each := standings(run, metric, name, False))
+            ]
             if found:
-                found.sort(key=lambda item: item[1].middle if item[1].answers.has_place else math.inf)
+                found.sort(
+                    key=lambda item: item[1].middle if item[1].answers.has_place else math.inf
+                )
                 tables[metric] = dict(found)
         return tables
 
@@ -108,22 +126,32 @@ class Part:
 
     @property
     def images(self) -> str:
-        """What the data sets say of their images: once, where networks differ by the number that it begins with."""
+        """What the data sets say of their images: once, where networks differ by the number that it
+        begins with."""
         numbers: dict[str, set[str]] = {}
         for note in (note for data in self.run.manifest.data.values() for note in data.notes):
             number, _, rest = note.partition(" ")
             numbers.setdefault(rest, set()).add(number)
-        return ". ".join(f"{' or '.join(sorted(several))} {rest}" for rest, several in numbers.items())
+        return ". ".join(
+            f"{' or '.join(sorted(several))} {rest}" for rest, several in numbers.items()
+        )
 
     def panel(self, metric: str, above: str = "") -> dict[str, Any]:
-        """Who is best by a metric, or not significantly worse, on most networks; the values on the first of these."""
+        """Who is best by a metric, or not significantly worse, on most networks; the values on the
+        first of these."""
         run, value, table = self.run, self.run.metadata.value(metric), self.standings[metric]
-        compared = {setting: each for setting in run.settings if (each := run.comparisons.of(setting, metric))}
+        compared = {
+            setting: each
+            for setting in run.settings
+            if (each := run.comparisons.of(setting, metric))
+        }
         counts = Counter(name for each in compared.values() for name in each.best)
         leaders = [name for name in table if counts[name] == max(counts.values(), default=1)]
         unbeaten = {name for each in compared.values() for name in each.unbeaten}
         named = [(name,) for name in leaders or run.methods if name in {*leaders, *unbeaten}]
-        shown = next(setting for setting, each in compared.items() if each.best.issuperset(leaders[:1]))
+        shown = next(
+            setting for setting, each in compared.items() if each.best.issuperset(leaders[:1])
+        )
         names = names_in_words(run, named, "and" if leaders else "or") if named else "another"
         return {
             "title": f"{above}{value.title}{ARROWS.get(value.better, '')}", "link": f"{self.page}#{metric}",
@@ -150,9 +178,18 @@ def page(part: Part, costs: Costs, has_gallery: bool) -> str:
     """The page of a part, as HTML."""
     methods, metrics = part.definitions
     linked = Terms(titles=page_tables.terms([], metrics).titles, pages=pages_of(methods))
-    facts = {"Suite": str(part.run.config.suite_part or ""), "Computed": part.origin, "Images": part.images}
-    facts = BACK | facts | {"Gallery": link(part.gallery, "maps of all methods") if has_gallery else ""}
-    sections = [leading("Who leads, by metric", map(part.panel, part.standings)), *_choices(part, costs)]
+    facts = {
+        "Suite": str(part.run.config.suite_part or ""),
+        "Computed": part.origin,
+        "Images": part.images,
+    }
+    facts = (
+        BACK | facts | {"Gallery": link(part.gallery, "maps of all methods") if has_gallery else ""}
+    )
+    sections = [
+        leading("Who leads, by metric", map(part.panel, part.standings)),
+        *_choices(part, costs),
+    ]
     sections += [_section(part, metric, linked) for metric in part.standings]
     return assemble(
         Header(ABOVE, part.name, {name: text for name, text in facts.items() if text}),
@@ -162,7 +199,12 @@ def page(part: Part, costs: Costs, has_gallery: bool) -> str:
 
 def leading(title: str, panels: Iterable[Mapping[str, Any]]) -> Section:
     """Who leads: a small chart of each panel, see `Part.panel`."""
-    return Section("leads", title, render("leaderboard/leads.html.j2", panels=list(panels)), ("findings.css", STYLE))
+    return Section(
+        "leads",
+        title,
+        render("leaderboard/leads.html.j2", panels=list(panels)),
+        ("findings.css", STYLE),
+    )
 
 
 def folded(summary: str, body: Markup, is_open: bool) -> Markup:
@@ -171,7 +213,8 @@ def folded(summary: str, body: Markup, is_open: bool) -> Markup:
 
 
 def _choices(part: Part, costs: Costs) -> Iterable[Section]:
-    """What scripts make of the values: a filter of methods, cost against quality, and the reader's own weighting."""
+    """What scripts make of the values: a filter of methods, cost against quality, and the reader's
+    own weighting."""
     data = _data(part, costs)
     families = sorted({method["family"] for method in data["methods"]}, key=ORDER.index)
     first = max(part.standings, key=lambda metric: len(part.standings[metric]), default="")
@@ -185,8 +228,8 @@ def _choices(part: Part, costs: Costs) -> Iterable[Section]:
 
 
 def _data(part: Part, costs: Costs) -> dict[str, Any]:
-    """What the scripts read; of each metric a list of the values by network that places go by, and the middle place, in
-    the methods' order. None where there is none."""
+    """What the scripts read; of each metric a list of the values by network that places go by, and
+    the middle place, in the methods' order. None where there is none."""
     run, pages = part.run, pages_of(part.definitions[0])
     networks = [run.label(setting) for setting in run.settings]
     methods = [
@@ -199,7 +242,10 @@ def _data(part: Part, costs: Costs) -> dict[str, Any]:
         value, rows = run.metadata.value(metric), [table.get(name) for name in run.methods]
         about = {"name": metric, "title": value.title, "lead": value.lead, "better": value.better}
         values = [
-            [_rounded(row.networks[name].compared) if row and name in row.networks else None for name in networks]
+            [
+                _rounded(row.networks[name].compared) if row and name in row.networks else None
+                for name in networks
+            ]
             for row in rows
         ]
         places = [_rounded(row.middle) if row and row.answers.has_place else None for row in rows]
@@ -216,17 +262,23 @@ def _section(part: Part, metric: str, linked: Terms) -> Section:
     run, standings = part.run, part.standings[metric]
     value = run.metadata.value(metric)
     compared = {run.label(setting): run.comparisons.of(setting, metric) for setting in run.settings}
-    bests = {label: frozenset[str]() if each is None else each.best for label, each in compared.items()}
+    bests = {
+        label: frozenset[str]() if each is None else each.best for label, each in compared.items()
+    }
 
     def row(method: str, each: Standings) -> tuple[Cell, ...]:
         values = (
-            numeric(at.value, at.value_text, method in best) if (at := each.networks.get(label)) else Cell(NOTHING)
+            numeric(at.value, at.value_text, method in best)
+            if (at := each.networks.get(label))
+            else Cell(NOTHING)
             for label, best in bests.items()
         )
         return (Cell(run.metadata.method_title(method)), *places_cells(each), *values)
 
     rows = {
-        has: tuple(row(name, each) for name, each in standings.items() if each.answers.has_place == has)
+        has: tuple(
+            row(name, each) for name, each in standings.items() if each.answers.has_place == has
+        )
         for has in (True, False)
     }
     titles = {True: "With a place" if rows[False] else "", False: APPLIES}
@@ -234,12 +286,15 @@ def _section(part: Part, metric: str, linked: Terms) -> Section:
     header = (*HEADER, *(f"{label}\n{value.lead}{ARROWS.get(value.better, '')}" for label in bests))
     table = Table(metric, value.title, header, groups, tuple(_notes(part, metric, standings)))
     summary = f"Table: {len(standings)} methods on {len(run.settings)} networks"
-    body = folded(summary, block([table], linked), sum(map(len, part.standings.values())) <= MOST_ROWS)
+    body = folded(
+        summary, block([table], linked), sum(map(len, part.standings.values())) <= MOST_ROWS
+    )
     return Section(metric, value.title, body, STYLES, SCRIPTS)
 
 
 def places_cells(standings: Standings) -> tuple[Cell, ...]:
-    """The range of places over networks, on how many the method is better than all controls, where it has values."""
+    """The range of places over networks, on how many the method is better than all controls, where
+    it has values."""
     beats, count, answers = standings.num_above_controls, len(standings.networks), standings.answers
     return (
         Cell(standings.places_text, numbers=(standings.middle,)),
@@ -250,13 +305,15 @@ def places_cells(standings: Standings) -> tuple[Cell, ...]:
 
 def _notes(part: Part, metric: str, standings: Mapping[str, Standings]) -> Iterable[str]:
     run = part.run
-    comparisons = [each for setting in run.settings if (each := run.comparisons.of(setting, metric))]
+    comparisons = [
+        each for setting in run.settings if (each := run.comparisons.of(setting, metric))
+    ]
     counts = sorted({each.images for each in comparisons})
     smallest = [float(each.pairs["detectable"].median()) for each in comparisons if len(each.pairs)]
     yield (
-        f"n = {' or '.join(map(str, counts))} images a network. Half of the pairs would differ significantly, with a "
-        f"probability of 80 %, by a difference of {number(min(smallest, default=0))} to "
-        f"{number(max(smallest, default=0))}, by network."
+        f"n = {' or '.join(map(str, counts))} images a network. Half of the pairs would differ "
+        "significantly, with a probability of 80 %, by a difference of "
+        f"{number(min(smallest, default=0))} to {number(max(smallest, default=0))}, by network."
     )
     if part.images:
         yield f"Images: {part.images}."
@@ -271,4 +328,7 @@ def _notes(part: Part, metric: str, standings: Mapping[str, Standings]) -> Itera
         titles = ", ".join(map(run.metadata.method_title, constructed))
         yield f"{CONSTRUCTED} Best by construction, and not ranked: {titles}."
     if rest := [name for name in without if name not in run.metadata.by_construction(metric)]:
-        yield f"Without a value, or on too few images: {', '.join(map(run.metadata.method_title, rest))}."
+        yield (
+            "Without a value, or on too few images: "
+            f"{', '.join(map(run.metadata.method_title, rest))}."
+        )

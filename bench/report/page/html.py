@@ -1,4 +1,5 @@
-"""A page from its sections: one file with their styles, scripts and data, which loads nothing, and its templates."""
+"""A page from its sections: one file with their styles, scripts and data, which loads nothing, and
+its templates."""
 
 from __future__ import annotations
 
@@ -18,13 +19,15 @@ from markupsafe import Markup, escape
 
 @dataclass(frozen=True)
 class Section:
-    """id: anchor in the page, such as "tables". title: of the heading and in the index. body: HTML below the heading.
+    """id: anchor in the page, such as "tables". title: of the heading and in the index. body: HTML
+    below the heading.
 
-    styles, scripts: files in page/static/ that the section needs; the page holds each of them once, in the order of
-    first use. data: {id: what a script reads}, written as JSON into <script type="application/json" id=...> elements.
+    styles, scripts: files in page/static/ that the section needs; the page holds each of them once,
+    in the order of first use. data: {id: what a script reads}, written as JSON into <script
+    type="application/json" id=...> elements.
 
-    The page forbids eval and scripts that aren't files of page/static/. When colours change it sends the event
-    "themechange" to `document`; CSS needs nothing but the page's custom properties.
+    The page forbids eval and scripts that aren't files of page/static/. When colours change it
+    sends the event "themechange" to `document`; CSS needs nothing but the page's custom properties.
     """
 
     id: str
@@ -37,8 +40,9 @@ class Section:
 
 @dataclass(frozen=True)
 class Header:
-    """above: the line over the title. facts: {what: sentence}. notices: sentences about a run that hasn't ended.
-    trust: {metric: how far its part of the title can be trusted}. also: a sentence below the title."""
+    """above: the line over the title. facts: {what: sentence}. notices: sentences about a run that
+    hasn't ended. trust: {metric: how far its part of the title can be trusted}. also: a sentence
+    below the title."""
 
     above: str
     title: str
@@ -62,7 +66,8 @@ def part(name: str, **values: Any) -> Markup:
 
 
 def typeset(text: str) -> Markup:
-    """Escaped, with a true minus, powers of ten, the text's line breaks, and none in "n = 3", "p < 0.001" and "5 %"."""
+    """Escaped, with a true minus, powers of ten, the text's line breaks, and none in "n = 3", "p <
+    0.001" and "5 %"."""
     html = str(escape(text))
     html = re.sub(r"(?<![\w.])-(?=\d)", "\N{MINUS SIGN}", html)
     html = html.replace("&lt;1e-6", "&lt;\N{NO-BREAK SPACE}10<sup>\N{MINUS SIGN}6</sup>")
@@ -88,7 +93,8 @@ def _environment() -> jinja2.Environment:
 
 
 STATIC = Path(__file__).parent / "static"
-# What would end a script element, or change how its text is read, and line ends of JavaScript that JSON allows.
+# What would end a script element, or change how its text is read, and line ends of JavaScript that
+# JSON allows.
 _IN_JSON = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}
 
 
@@ -100,25 +106,33 @@ def style(name: str) -> Markup:
 
 @cache
 def script(name: str) -> Markup:
-    """A script of static/; "<script", "</script" and "<!--" in its strings are written with an escape."""
+    """A script of static/; "<script", "</script" and "<!--" in its strings are written with an
+    escape."""
     text = (STATIC / name).read_text(encoding="utf-8")
     return Markup(re.sub(r"<(?=/?script|!--)", r"\\x3c", text, flags=re.IGNORECASE))
 
 
 def as_json(data: Any) -> Markup:
-    """JSON for a script element, which no text in the data can end. Raises ValueError for NaN and infinity, which
-    JSON doesn't have.
+    """JSON for a script element, which no text in the data can end. Raises ValueError for NaN and
+    infinity, which JSON doesn't have.
 
     >>> str(as_json({"name": "</script>"}))
     '{"name":"\\\\u003c/script\\\\u003e"}'
     """
-    return Markup(json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).translate(_IN_JSON))
+    return Markup(
+        json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).translate(
+            _IN_JSON
+        )
+    )
 
 
 def policy(scripts: Iterable[str]) -> str:
-    """The page's Content-Security-Policy: nothing is loaded but pictures that lie beside the page or in it, and no
-    script runs but these texts. No expression is evaluated either."""
-    hashes = (f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in scripts)
+    """The page's Content-Security-Policy: nothing is loaded but pictures that lie beside the page
+    or in it, and no script runs but these texts. No expression is evaluated either."""
+    hashes = (
+        f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+        for text in scripts
+    )
     parts = {
         "default-src": "'none'",
         "script-src": " ".join(hashes),
@@ -142,7 +156,10 @@ def assemble(header: Header, sections: Sequence[Section]) -> str:
     if len(set(ids)) < len(ids):
         raise ValueError(f"Two sections or data of the page have one id: {sorted(ids)}.")
     styles = _once(STYLES, *(section.styles for section in sections))
-    first, scripts = script(FIRST_SCRIPT), _once(SCRIPTS, *(section.scripts for section in sections))
+    first, scripts = (
+        script(FIRST_SCRIPT),
+        _once(SCRIPTS, *(section.scripts for section in sections)),
+    )
     texts = [script(name) for name in scripts]
     return render(
         "page.html.j2",

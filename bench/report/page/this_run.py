@@ -1,4 +1,5 @@
-"""The head of the page, and its end: what ran, how it was made, and the command that runs it again."""
+"""The head of the page, and its end: what ran, how it was made, and the command that runs it
+again."""
 
 from __future__ import annotations
 
@@ -19,7 +20,13 @@ from axiom_bench.report.options import options_of
 from axiom_bench.report.page.html import Header, Section, part
 from axiom_bench.report.tables.text import accuracy_text
 from axiom_bench.statistics.labels import NOTHING, Setting, number, plural, share
-from axiom_bench.statistics.ranking import MEND, at_chance, below_published, coincidences, conclusion
+from axiom_bench.statistics.ranking import (
+    MEND,
+    at_chance,
+    below_published,
+    coincidences,
+    conclusion,
+)
 from axiom_bench.statistics.run_folder import RunFolder
 
 MANY = 6  # names; more are counted
@@ -32,15 +39,21 @@ OF_PROTOCOL = {  # fields of the manifest's protocol
 
 
 def header(run: RunFolder, trust: Mapping[Setting, Mapping[str, str]] | None = None) -> Header:
-    """The conclusion, or what was run where there is none; networks, images and machine. trust: of a setting's metrics
-    how far their order can be trusted."""
+    """The conclusion, or what was run where there is none; networks, images and machine. trust: of
+    a setting's metrics how far their order can be trusted."""
     manifest = run.manifest
     methods, models = manifest.methods, manifest.models
     rows = run.records.of_images[["data", "image_id", "target_class"]].drop_duplicates()
-    images = len(rows.assign(image_id=image_numbers(rows["image_id"]))[["data", "image_id"]].drop_duplicates())
+    images = len(
+        rows.assign(image_id=image_numbers(rows["image_id"]))[
+            ["data", "image_id"]
+        ].drop_duplicates()
+    )
     data = " and ".join(manifest.data)
     machine = [str(manifest.device or "unknown device"), precision(manifest.precision)]
-    machine += [f"{name} {manifest.versions[name]}" for name in VERSIONS if name in manifest.versions]
+    machine += [
+        f"{name} {manifest.versions[name]}" for name in VERSIONS if name in manifest.versions
+    ]
     shown = plural(len(rows), "row")
     facts = {
         "Protocol": _protocol(manifest.protocol),
@@ -49,16 +62,27 @@ def header(run: RunFolder, trust: Mapping[Setting, Mapping[str, str]] | None = N
         "Images": f"{plural(images, 'image')} of {data}, {shown}" if images else "none",
         "Computed": ", ".join(filter(None, (_day(manifest.created), *machine))),
     }
-    counts = f"{plural(len(methods), 'method')} on {plural(len(models), 'network')} and {plural(images, 'image')}"
+    counts = (
+        f"{plural(len(methods), 'method')} on {plural(len(models), 'network')} and "
+        f"{plural(images, 'image')}"
+    )
     above = f"axiom-bench, experiment {manifest.experiment}, run {manifest.run}"
     options = options_of(run)
-    sentence, setting, metrics = conclusion(run, options.headline, options.compare, options.rival, options.columns)
+    sentence, setting, metrics = conclusion(
+        run, options.headline, options.compare, options.rival, options.columns
+    )
     title, above = (sentence, f"{above}: {counts}") if sentence else (counts, above)
     of_setting = (trust or {}).get(setting, {}) if setting else {}
-    lines = {run.metadata.value(name).title: of_setting[name] for name in metrics if of_setting.get(name)}
+    lines = {
+        run.metadata.value(name).title: of_setting[name] for name in metrics if of_setting.get(name)
+    }
     notes = [note for data in manifest.data.values() for note in data.notes]
     below = [f"{sentence}." for sentence in below_published(run)]
-    mend = [MEND, *(f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in notes)] if below or at_chance(run) else []
+    mend = (
+        [MEND, *(f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in notes)]
+        if below or at_chance(run)
+        else []
+    )
     facts = {name: text for name, text in facts.items() if text}
     notices = (*running.sentences(manifest), *below, *mend)
     return Header(above, title, facts, notices, lines, coincidences(run, options.headline))
@@ -69,7 +93,11 @@ def _protocol(protocol: ProtocolEntry) -> str:
     if protocol.is_empty:
         return ""
     count = len(protocol.differences)
-    differs = f"{plural(count, 'setting')} differ{'s' * (count == 1)}, see This run" if count else "nothing differs"
+    differs = (
+        f"{plural(count, 'setting')} differ{'s' * (count == 1)}, see This run"
+        if count
+        else "nothing differs"
+    )
     return f"{protocol.name} ({protocol.cited.text}): {differs}"
 
 
@@ -98,13 +126,18 @@ def _day(created: str) -> str:
 
 
 def this_run(run: RunFolder) -> Section:
-    """Tables of models, data and seconds; sentences; the folded configuration; the command, with a button."""
+    """Tables of models, data and seconds; sentences; the folded configuration; the command, with a
+    button."""
     manifest = run.manifest
     protocol = manifest.protocol
-    overrides = [each.overrides for each in manifest.runs] if manifest.is_combined else [manifest.overrides]
+    overrides = (
+        [each.overrides for each in manifest.runs] if manifest.is_combined else [manifest.overrides]
+    )
     commands = [["axiom-bench", *of_command] for of_command in overrides]
     if manifest.is_combined:
-        commands += [["axiom-bench", "report", *(each.folder for each in manifest.runs), "--output", "."]]
+        commands += [
+            ["axiom-bench", "report", *(each.folder for each in manifest.runs), "--output", "."]
+        ]
     body = part(
         "this_run",
         models=_models(run),
@@ -125,11 +158,13 @@ def this_run(run: RunFolder) -> Section:
 
 
 def _models(run: RunFolder) -> list[dict[str, str]]:
-    """images: how many each explains, "108", or "97 of 108" where others are left out; of each data set."""
+    """images: how many each explains, "108", or "97 of 108" where others are left out; of each data
+    set."""
     models = []
     for name, model in run.manifest.models.items():
         kept = [
-            f"{images.kept:,}" + (f" of {images.chosen:,}" if images.others else "") for images in model.images.values()
+            f"{images.kept:,}" + (f" of {images.chosen:,}" if images.others else "")
+            for images in model.images.values()
         ]
         correct = [str(accuracy) for (of, _), accuracy in run.accuracies.items() if of == name]
         models.append(
@@ -146,7 +181,8 @@ def _models(run: RunFolder) -> list[dict[str, str]]:
 
 
 def _data(run: RunFolder) -> list[dict[str, str]]:
-    """Each data set's images, how many of them have records that aren't of a bad image, and what else is to be said."""
+    """Each data set's images, how many of them have records that aren't of a bad image, and what
+    else is to be said."""
     rows = []
     for name, data in run.manifest.data.items():
         records = run.records.of_images[run.records.of_images["data"] == name]
@@ -173,13 +209,17 @@ def precision(precision: Any) -> str:
     return str(precision or "")
 
 
-def _stages(seconds: Mapping[str, Mapping[str, float]], work: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    """The jobs, and of each stage the seconds and share of each job, then their sums, and the images a second: of the
-    command that computed a job's values."""
+def _stages(
+    seconds: Mapping[str, Mapping[str, float]], work: Mapping[str, Mapping[str, float]]
+) -> dict[str, Any]:
+    """The jobs, and of each stage the seconds and share of each job, then their sums, and the
+    images a second: of the command that computed a job's values."""
     totals = {job: sum(stages.values()) for job, stages in seconds.items()}
     rows = {
         name: [
-            f"{stages[name]:.1f} ({share(stages[name], totals[job])})" if name in stages else NOTHING
+            f"{stages[name]:.1f} ({share(stages[name], totals[job])})"
+            if name in stages
+            else NOTHING
             for job, stages in seconds.items()
         ]
         for name in dict.fromkeys(name for stages in seconds.values() for name in stages)
@@ -189,8 +229,11 @@ def _stages(seconds: Mapping[str, Mapping[str, float]], work: Mapping[str, Mappi
     return {"jobs": list(seconds), "rows": rows}
 
 
-def time_lines(jobs: Mapping[str, tuple[Mapping[str, float], Mapping[str, float]]], report: float) -> Iterator[str]:
-    """Where the time of a run went: a line for each job, and one of the report, which all of them share.
+def time_lines(
+    jobs: Mapping[str, tuple[Mapping[str, float], Mapping[str, float]]], report: float
+) -> Iterator[str]:
+    """Where the time of a run went: a line for each job, and one of the report, which all of them
+    share.
 
     jobs: {job: (the manifest's seconds of each stage, its work)}. report: seconds.
     """
@@ -211,7 +254,8 @@ def _images_per_second(work: Mapping[str, float]) -> str:
 
 
 def _configurations(manifest: Manifest) -> dict[str, str]:
-    """{title: YAML}: the whole configuration of the first job, and of each other what differs from it."""
+    """{title: YAML}: the whole configuration of the first job, and of each other what differs from
+    it."""
     first = manifest.config.model_dump()
     texts = {"Configuration": first} if first else {}
     for job in manifest.jobs[1:]:
@@ -222,7 +266,8 @@ def _configurations(manifest: Manifest) -> dict[str, str]:
 
 
 def _differing(config: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of a configuration that the first doesn't have alike; of groups, the entries in them."""
+    """The entries of a configuration that the first doesn't have alike; of groups, the entries in
+    them."""
     differing = {}
     for key, value in config.items():
         if isinstance(value, Mapping) and isinstance(first.get(key), Mapping):

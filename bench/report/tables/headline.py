@@ -1,4 +1,5 @@
-"""A run's main results in 80 columns, and a sentence for each of its metrics: what a command ends with."""
+"""A run's main results in 80 columns, and a sentence for each of its metrics: what a command ends
+with."""
 
 from __future__ import annotations
 
@@ -25,11 +26,20 @@ from axiom_bench.report.tables.text import (
 )
 from axiom_bench.statistics.labels import NOTHING, Setting, Value, counts_text, number, rows_at
 from axiom_bench.statistics.paired_tests import LEVEL
-from axiom_bench.statistics.ranking import MEND, at_chance, below_published, coincidences, conclusion
+from axiom_bench.statistics.ranking import (
+    MEND,
+    at_chance,
+    below_published,
+    coincidences,
+    conclusion,
+)
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 from axiom_bench.statistics.summary import counts_of, leading
 
-TITLE, COLUMN = 27, 13  # characters of a method's title, and of a metric's column with the gap before it
+TITLE, COLUMN = (
+    27,
+    13,
+)  # characters of a method's title, and of a metric's column with the gap before it
 WIDTH = 80  # of the table and of what it says
 MOST = (WIDTH - TITLE) // COLUMN  # metrics
 MAX_NAMES = 5  # of images that are left out
@@ -57,31 +67,42 @@ def undefined_values(statuses: Mapping[str, int]) -> str:
 
 
 def status_lines(run: RunFolder, verbose: bool) -> list[str]:
-    """Return a line about images that are left out; verbose: before it one about the values without a number."""
+    """Return a line about images that are left out; verbose: before it one about the values without
+    a number."""
     lines = []
     statuses = status_counts(run)
     undefined = undefined_values(statuses)
     if verbose and undefined:
         lines.append(f"values: {statuses[OK]} ok, {undefined}")
     columns = {"data": str, "image_id": str}
-    parts = [part.of_images[[*columns, "target_class"]].astype(columns) for part in (run.records, run.class_records)]
+    parts = [
+        part.of_images[[*columns, "target_class"]].astype(columns)
+        for part in (run.records, run.class_records)
+    ]
     rows = pd.concat(parts)
     bad = rows[rows["target_class"] == UNKNOWN_CLASS].drop_duplicates()
     if len(bad):
         more = ", ..." if len(bad) > MAX_NAMES else ""
-        lines.append(f"images left out: {len(bad)} ({', '.join(bad['image_id'].head(MAX_NAMES))}{more})")
+        lines.append(
+            f"images left out: {len(bad)} ({', '.join(bad['image_id'].head(MAX_NAMES))}{more})"
+        )
     return lines
 
 
 def result_lines(run: RunFolder, with_all_methods: bool = True) -> list[str]:
-    """The table, a line that says what its signs mean, why values are missing, and a line for each headline metric of
-    the layer alone; with `config.report.compare`, one for each metric that has a direction. `warning_lines` come first,
-    the conclusion last. with_all_methods: Also show methods without a value."""
+    """The table, a line that says what its signs mean, why values are missing, and a line for each
+    headline metric of the layer alone; with `config.report.compare`, one for each metric that has a
+    direction. `warning_lines` come first, the conclusion last. with_all_methods: Also show methods
+    without a value."""
     measured = set(run.summary.loc[run.summary["method"] != METHOD_FREE, "metric"])
     names = [name for name in options_of(run).headline if name in measured]
     values = [run.metadata.value(name) for name in names[:MOST]]
     table = list(_table(run, values, with_all_methods)) if values else []
-    notes = [f"{sign} {meaning}" for sign, meaning in MEANINGS.items() if any(sign in line for line in table)]
+    notes = [
+        f"{sign} {meaning}"
+        for sign, meaning in MEANINGS.items()
+        if any(sign in line for line in table)
+    ]
     notes += [f"{len(names) - MOST} more metrics in the report"] if len(names) > MOST else []
     below = ["; ".join(notes)] if notes else []
     absent = run.summary[run.summary["metric"].isin(names[:MOST]) & ~run.summary["n"].gt(0)]
@@ -91,19 +112,29 @@ def result_lines(run: RunFolder, with_all_methods: bool = True) -> list[str]:
     options = options_of(run)
     answer, *_ = conclusion(run, options.headline, options.compare, options.rival, options.columns)
     below += filter(None, [coincidences(run, options.headline)])
-    return [*warning_lines(run), *table, *below, *metric_lines(run, set(names)), *filter(None, [answer])]
+    return [
+        *warning_lines(run),
+        *table,
+        *below,
+        *metric_lines(run, set(names)),
+        *filter(None, [answer]),
+    ]
 
 
 def _table(run: RunFolder, values: Sequence[Value], with_all_methods: bool) -> Iterator[str]:
-    """The metrics' titles with their arrows, as many lines as the longest takes, the last ones level; and the rows of
-    each setting."""
-    titles = [textwrap.wrap(value.title + ARROWS.get(value.better, ""), COLUMN - 1) for value in values]
+    """The metrics' titles with their arrows, as many lines as the longest takes, the last ones
+    level; and the rows of each setting."""
+    titles = [
+        textwrap.wrap(value.title + ARROWS.get(value.better, ""), COLUMN - 1) for value in values
+    ]
     height = max(map(len, titles))
     for line in zip(*([""] * (height - len(title)) + title for title in titles), strict=True):
         yield _row("", line)
     for setting in run.settings:
         rows = leading(rows_at(run.summary, setting))
-        rows = rows[(rows["method"] != METHOD_FREE) & rows["metric"].isin([value.name for value in values])]
+        rows = rows[
+            (rows["method"] != METHOD_FREE) & rows["metric"].isin([value.name for value in values])
+        ]
         measured = set(rows.loc[rows["n"] > 0, "method"])
         if not measured:
             continue
@@ -113,7 +144,8 @@ def _table(run: RunFolder, values: Sequence[Value], with_all_methods: bool) -> I
         yield f"{run.label(setting)} ({counts}), accuracy {accuracy}"
         columns = [
             [
-                BEST * is_best + marked(number(row[lead], value.rounding) if row.get("n", 0) > 0 else NOTHING, row)
+                BEST * is_best
+                + marked(number(row[lead], value.rounding) if row.get("n", 0) > 0 else NOTHING, row)
                 for row, lead, is_best in of_methods(run, setting, rows, value, methods)
             ]
             for value in values
@@ -129,11 +161,14 @@ def _row(title: str, cells: Sequence[str]) -> str:
 
 
 def metric_lines(run: RunFolder, shown: Collection[str] = ()) -> Iterator[str]:
-    """One line for each metric of `config.report.headline` that was measured and isn't shown elsewhere, with every
-    setting; with `config.report.compare`, one more for each that has a direction."""
+    """One line for each metric of `config.report.headline` that was measured and isn't shown
+    elsewhere, with every setting; with `config.report.compare`, one more for each that has a
+    direction."""
     options = options_of(run)
     summary = leading(run.summary[run.summary["metric"].isin(options.headline)])
-    values = [run.metadata.value(name) for name in options.headline if name in set(summary["metric"])]
+    values = [
+        run.metadata.value(name) for name in options.headline if name in set(summary["metric"])
+    ]
     for value in values:
         if value.name not in shown:
             rows = summary[summary["metric"] == value.name]
@@ -156,44 +191,71 @@ def _result(rows: pd.DataFrame, value: Value) -> str:
     defined = rows[rows["n"] > 0]
     if defined.empty:
         return "no value"
-    ends = (number(end, value.rounding) for end in (defined[value.lead].min(), defined[value.lead].max()))
+    ends = (
+        number(end, value.rounding)
+        for end in (defined[value.lead].min(), defined[value.lead].max())
+    )
     methods = "" if set(defined["method"]) == {METHOD_FREE} else f" over {len(defined)} methods"
-    return f"{' to '.join(dict.fromkeys(ends))}{methods} ({counts_text(defined['images'], defined['n'])})"
+    return (
+        f"{' to '.join(dict.fromkeys(ends))}{methods} "
+        f"({counts_text(defined['images'], defined['n'])})"
+    )
 
 
 def _verdict(run: RunFolder, rows: pd.DataFrame) -> str:
     significant = rows[rows["adjusted"] < LEVEL]
     is_better = significant["is_better"].astype(bool)
     sides = {"better than": significant[is_better], "worse than": significant[~is_better]}
-    parts = [f"{words} {names_of(run, side['method'])}" for words, side in sides.items() if len(side)]
+    parts = [
+        f"{words} {names_of(run, side['method'])}" for words, side in sides.items() if len(side)
+    ]
     return ", ".join(parts) or ("no significant difference" if len(rows) else "no value to compare")
 
 
 ZERO = "zero_map"
-OF_MAPS = {  # status: (see `_map_lines`, the share of a method's maps from which on it is said, what is said)
+# status: (see `_map_lines`, the share of a method's maps from which on it is said, what is said)
+OF_MAPS = {
     ZERO: (max, 0.5, "are zero on {} rows; metrics of the map have no value there."),
-    NOT_FINITE: (min, 0.0, "aren't finite on {} rows, which have no value; guard divisions as guarded_divide does."),
-    NO_MAP: (min, 0.0, "are missing on {} rows; one is called by its image's id, as {}. Re-explanations have none."),
+    NOT_FINITE: (
+        min,
+        0.0,
+        "aren't finite on {} rows, which have no value; guard divisions as guarded_divide does.",
+    ),
+    NO_MAP: (
+        min,
+        0.0,
+        "are missing on {} rows; one is called by its image's id, as {}. Re-explanations have "
+        "none.",
+    ),
 }
 
 
 def warning_lines(run: RunFolder) -> list[str]:
-    """What a reader must know first: networks of random weights or no better than chance; methods without maps."""
+    """What a reader must know first: networks of random weights or no better than chance; methods
+    without maps."""
     inaccurate = [f"{sentence}. {MEND}" for sentence in (*at_chance(run), *below_published(run))]
-    of_maps = (line for status, (count, *_) in OF_MAPS.items() for line in _map_lines(run, status, count))
+    of_maps = (
+        line for status, (count, *_) in OF_MAPS.items() for line in _map_lines(run, status, count)
+    )
     return [*random_weights_lines(run), *inaccurate, *of_maps]
 
 
-def _map_lines(run: RunFolder, status: str, of_metrics: Callable[..., Counter[str]]) -> Iterator[str]:
-    """The methods with many maps of a status. of_metrics: whether the metric with the most or the fewest of it tells: a
-    map that is zero has values of other metrics."""
+def _map_lines(
+    run: RunFolder, status: str, of_metrics: Callable[..., Counter[str]]
+) -> Iterator[str]:
+    """The methods with many maps of a status. of_metrics: whether the metric with the most or the
+    fewest of it tells: a map that is zero has values of other metrics."""
     methods: dict[tuple[Setting, str], list[str]] = {}
     _, least, sentence = OF_MAPS[status]
     for setting in run.settings:
         rows = rows_at(run.summary, setting)
         rows = rows[rows["method"] != METHOD_FREE]
-        for name, statuses in rows[~rows["whole_set"].astype(bool)].groupby("method", sort=False)["statuses"]:
-            counts = of_metrics(map(counts_of, statuses), key=lambda of_metric: of_metric.get(status, 0))
+        for name, statuses in rows[~rows["whole_set"].astype(bool)].groupby("method", sort=False)[
+            "statuses"
+        ]:
+            counts = of_metrics(
+                map(counts_of, statuses), key=lambda of_metric: of_metric.get(status, 0)
+            )
             found, total = counts.get(status, 0), sum(counts.values())
             if found > 0 and found >= least * total:
                 share = f"all {total:,}" if found == total else f"{found:,} of {total:,}"

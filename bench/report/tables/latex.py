@@ -1,4 +1,5 @@
-r"""Tables as LaTeX by pandas' Styler, to be \input: with booktabs, and longer than a page as a longtable."""
+r"""Tables as LaTeX by pandas' Styler, to be \input: with booktabs, and longer than a page as a
+longtable."""
 
 from __future__ import annotations
 
@@ -8,7 +9,9 @@ from axiom_bench.records.files import safe_name
 from axiom_bench.report.tables.table import Cell, Table
 
 NEEDS = r"% Needs \usepackage[T1]{fontenc} and \usepackage{booktabs}."
-LONG_NEEDS = r"% Needs \usepackage[T1]{fontenc} and \usepackage{booktabs,longtable}, and one column."
+LONG_NEEDS = (
+    r"% Needs \usepackage[T1]{fontenc} and \usepackage{booktabs,longtable}, and one column."
+)
 FLOAT_ROWS = 40  # the most rows of a table that isn't a longtable
 _SPECIAL = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
@@ -40,7 +43,8 @@ _PUNCTUATION = "‐‑‒—‘’“”‡•…"  # noqa: RUF001 - dashes and 
 
 
 def to_latex(table: Table) -> str:
-    """Return the table as LaTeX. The notes are below it, and the titles of groups are its first column."""
+    """Return the table as LaTeX. The notes are below it, and the titles of groups are its first
+    column."""
     has_groups = any(group.title for group in table.groups)
     rows = []
     for group in table.groups:
@@ -78,8 +82,8 @@ def _cell(cell: Cell) -> str:
 
 
 def escape(text: str) -> str:
-    """Return a text with every character escaped that LaTeX would take for its own. A sign that pdfLaTeX can't typeset
-    becomes U+ and its code.
+    """Return a text with every character escaped that LaTeX would take for its own. A sign that
+    pdfLaTeX can't typeset becomes U+ and its code.
 
     >>> escape("xgrad_cam, 5 %")
     'xgrad\\\\_cam, 5 \\\\%'

@@ -1,4 +1,5 @@
-"""A table before it is LaTeX or HTML: cells of text, some bold, in groups of rows; and as Markdown, CSV or text."""
+"""A table before it is LaTeX or HTML: cells of text, some bold, in groups of rows; and as Markdown,
+CSV or text."""
 
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ from axiom_bench.statistics.labels import NOTHING, number, with_interval
 
 @dataclass(frozen=True)
 class Cell:
-    """numbers: what the text says, unrounded and in its order, such as (mean, standard error). A page sorts by the
-    first of them."""
+    """numbers: what the text says, unrounded and in its order, such as (mean, standard error). A
+    page sorts by the first of them."""
 
     text: str
     bold: bool = False
@@ -26,8 +27,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Group:
-    """Rows under one title; an empty title for a table of one group. metric: the name of the value that they are of,
-    empty where they are of several."""
+    """Rows under one title; an empty title for a table of one group. metric: the name of the value
+    that they are of, empty where they are of several."""
 
     title: str
     rows: tuple[tuple[Cell, ...], ...]
@@ -36,8 +37,8 @@ class Group:
 
 @dataclass(frozen=True)
 class Column:
-    """title, rest: the first line of the heading and the others. is_number: right-aligned. parts: names of the numbers
-    in a cell, where it holds several, such as ("mean", "s.e.")."""
+    """title, rest: the first line of the heading and the others. is_number: right-aligned. parts:
+    names of the numbers in a cell, where it holds several, such as ("mean", "s.e.")."""
 
     title: str
     rest: str
@@ -47,10 +48,11 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """name: of the files. text_columns: how many leading columns hold words (left-aligned), the others hold numbers,
-    except the last where `text_last`. notes: sentences under the table. family: the title that the tables of several
-    settings share, and label: this one's setting; both empty for a table of the whole run. num_open: how many notes the
-    page shows before a reader opens the others."""
+    """name: of the files. text_columns: how many leading columns hold words (left-aligned), the
+    others hold numbers, except the last where `text_last`. notes: sentences under the table.
+    family: the title that the tables of several settings share, and label: this one's setting; both
+    empty for a table of the whole run. num_open: how many notes the page shows before a reader
+    opens the others."""
 
     name: str
     title: str
@@ -65,7 +67,14 @@ class Table:
 
     @classmethod
     def of_setting(
-        cls, name: str, family: str, label: str, header: tuple[str, ...], groups: Any, *more: Any, **named: Any
+        cls,
+        name: str,
+        family: str,
+        label: str,
+        header: tuple[str, ...],
+        groups: Any,
+        *more: Any,
+        **named: Any,
     ) -> Table:
         """One of the tables that several settings have; more: from notes on."""
         table = cls(name, f"{family}, {label}", header, groups, *more, **named)
@@ -75,7 +84,9 @@ class Table:
     def alignment(self) -> tuple[bool, ...]:
         """For each column: does it hold numbers (right-aligned)?"""
         last = len(self.header) - 1
-        return tuple(i >= self.text_columns and not (self.text_last and i == last) for i in range(last + 1))
+        return tuple(
+            i >= self.text_columns and not (self.text_last and i == last) for i in range(last + 1)
+        )
 
     @property
     def columns(self) -> list[Column]:
@@ -83,7 +94,9 @@ class Table:
         columns = []
         for place, (heading, is_number) in enumerate(zip(self.header, self.alignment, strict=True)):
             title, _, rest = heading.partition("\n")
-            count = max((len(row[place].numbers) for group in self.groups for row in group.rows), default=0)
+            count = max(
+                (len(row[place].numbers) for group in self.groups for row in group.rows), default=0
+            )
             columns.append(Column(title, rest, is_number, parts_of(heading, count)))
         return columns
 
@@ -100,12 +113,19 @@ def parts_of(heading: str, count: int) -> tuple[str, ...]:
     names = [word.strip() for word in words]
     if len(names) == 2 and count == 3:  # "mean [95 %]"
         names = [names[0], "low", "high"]
-    return tuple(names) if len(names) == count else tuple(str(place) for place in range(1, count + 1))
+    return (
+        tuple(names) if len(names) == count else tuple(str(place) for place in range(1, count + 1))
+    )
 
 
 def numeric(value: float, text: str | None = None, bold: bool = False) -> Cell:
-    """A number as `number` writes it, or as this text; one that isn't finite has no place in an order."""
-    return Cell(number(value) if text is None else text, bold, (float(value),) if math.isfinite(value) else ())
+    """A number as `number` writes it, or as this text; one that isn't finite has no place in an
+    order."""
+    return Cell(
+        number(value) if text is None else text,
+        bold,
+        (float(value),) if math.isfinite(value) else (),
+    )
 
 
 def count(value: float) -> Cell:
@@ -137,20 +157,30 @@ def to_markdown(table: Table) -> str:
     for group in table.groups:
         if group.title:
             parts.append(f"## {_markdown(group.title)}")
-        lines = [_markdown_line(map(Cell, table.header)), f"|{rule}|", *map(_markdown_line, group.rows)]
+        lines = [
+            _markdown_line(map(Cell, table.header)),
+            f"|{rule}|",
+            *map(_markdown_line, group.rows),
+        ]
         parts.append("\n".join(lines))
     # What would begin a heading, a quotation or a list is escaped too.
-    parts.extend(re.sub(r"^(\d*)([#>+=.)-])", r"\1\\\2", _markdown(note).lstrip()) for note in table.notes)
+    parts.extend(
+        re.sub(r"^(\d*)([#>+=.)-])", r"\1\\\2", _markdown(note).lstrip()) for note in table.notes
+    )
     return "\n\n".join(parts) + "\n"
 
 
 def _markdown_line(row: Iterable[Cell]) -> str:
-    return f"| {' | '.join(f'**{_markdown(cell.text)}**' if cell.bold else _markdown(cell.text) for cell in row)} |"
+    return (
+        "| "
+        f"{' | '.join(f'**{_markdown(cell.text)}**' if cell.bold else _markdown(cell.text) for cell in row)} "
+        "|"
+    )
 
 
 def _markdown(text: str) -> str:
-    """What would be markup, or a link; what isn't printed is left out. An underscore inside a word is no markup in
-    GitHub's Markdown, and names stay readable."""
+    """What would be markup, or a link; what isn't printed is left out. An underscore inside a word
+    is no markup in GitHub's Markdown, and names stay readable."""
     printed = _UNPRINTED.sub("", _LINE_END.sub("\n", text)).strip(" ")
     return _MARKUP.sub(r"\\\g<0>", printed).replace("\n", "<br>")
 
@@ -163,21 +193,28 @@ def to_text(table: Table) -> list[str]:
     lines = []
     for cells in (header, *body):
         columns = zip(cells, widths, table.alignment, strict=True)
-        aligned = (text.rjust(width) if is_number else text.ljust(width) for text, width, is_number in columns)
+        aligned = (
+            text.rjust(width) if is_number else text.ljust(width)
+            for text, width, is_number in columns
+        )
         lines.append("  " + "  ".join(aligned).rstrip())
     return [table.title, *lines, *table.notes]
 
 
 FORMULA = re.compile(r"'*[=+\-@\t\r]")
 QUOTED = re.compile(r"'+[=+\-@\t\r]")
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|-", re.ASCII)  # and the method of a layer's values
+NUMBER = re.compile(
+    r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|-", re.ASCII
+)  # and the method of a layer's values
 
 
 def to_csv(frame: pd.DataFrame) -> str:
-    """The table without its index, for people, who open it in a spreadsheet; numbers are as they are, texts `quoted`.
-    The page's scripts write theirs by the same rule."""
+    """The table without its index, for people, who open it in a spreadsheet; numbers are as they
+    are, texts `quoted`. The page's scripts write theirs by the same rule."""
     texts = {
-        str(name): column.astype(object).map(lambda entry: quoted(entry) if isinstance(entry, str) else entry)
+        str(name): column.astype(object).map(
+            lambda entry: quoted(entry) if isinstance(entry, str) else entry
+        )
         for name, column in frame.items()
         if not pd.api.types.is_numeric_dtype(column)
     }
@@ -185,13 +222,15 @@ def to_csv(frame: pd.DataFrame) -> str:
     text = str(quoted_frame.to_csv(index=False, lineterminator="\n"))
     if "\r" not in text:
         return text
-    # Without quotes a lone \r would end the row for a spreadsheet, and what follows be a cell of its own.
+    # Without quotes a lone \r would end the row for a spreadsheet, and what follows be a cell of
+    # its own.
     return str(quoted_frame.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC))
 
 
 def quoted(text: str) -> str:
-    """A cell that begins a formula would be computed: such a text has an apostrophe before it, which spreadsheets take
-    for "text". A text that has one already gets another, so that `unquoted` gives every text back.
+    """A cell that begins a formula would be computed: such a text has an apostrophe before it,
+    which spreadsheets take for "text". A text that has one already gets another, so that `unquoted`
+    gives every text back.
 
     >>> quoted("=1+1"), quoted("-0.5"), quoted("a=1")
     ("'=1+1", '-0.5', 'a=1')

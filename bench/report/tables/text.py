@@ -18,28 +18,34 @@ from axiom_bench.statistics.ranking import on_common_images, unbeaten
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder, whole_set_problems
 from axiom_bench.statistics.summary import counts_of
 
-ARROWS = {"lower": "\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}", "higher": "\N{NO-BREAK SPACE}\N{UPWARDS ARROW}"}
+ARROWS = {
+    "lower": "\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}",
+    "higher": "\N{NO-BREAK SPACE}\N{UPWARDS ARROW}",
+}
 PARTIAL = "\N{DAGGER}"
 PARTIAL_NOTE = (
-    f"{PARTIAL} fewer images or rows than another method has. Methods are compared on those that all compared methods "
-    "have (values: table of all metrics); a method that lacks more than a tenth isn't compared. In common:"
+    f"{PARTIAL} fewer images or rows than another method has. Methods are compared on those that "
+    "all compared methods have (values: table of all metrics); a method that lacks more than a "
+    "tenth isn't compared. In common:"
 )
 CONSTRUCTED = "\N{DOUBLE DAGGER}"
 BOLD_NOTE = (
-    "Bold: from the best value down to the first that a method is significantly better than, which isn't bold; nothing "
-    "where no method is better than another, or than a control, which explains nothing. Tests are of the difference of "
-    "the two printed values and its bootstrap over images, at 5 % after Holm over all pairs. Methods are compared "
-    "image by image, so that a small difference that nearly all images share is told, and a larger one that varies may "
+    "Bold: from the best value down to the first that a method is significantly better than, "
+    "which isn't bold; nothing where no method is better than another, or than a control, which "
+    "explains nothing. Tests are of the difference of the two printed values and its bootstrap "
+    "over images, at 5 % after Holm over all pairs. Methods are compared image by image, so that "
+    "a small difference that nearly all images share is told, and a larger one that varies may "
     "not be."
 )
 INTERVAL_NOTE = (
-    "In brackets: 95 % intervals by a bootstrap over images, all rows of an image together; fewer than "
-    f"{FEWEST_IMAGES} images have none."
+    "In brackets: 95 % intervals by a bootstrap over images, all rows of an image together; fewer "
+    f"than {FEWEST_IMAGES} images have none."
 )
 LAYER_ALONE = "(layer alone)"
 MAX_NOTES = 8
 WHOLE_SET_NOTE = (
-    "Intervals of values of the whole data set reach 1.96 standard deviations of the run's resamples of the images."
+    "Intervals of values of the whole data set reach 1.96 standard deviations of the run's "
+    "resamples of the images."
 )
 
 
@@ -54,7 +60,8 @@ def names_of(run: RunFolder, methods: Iterable[str]) -> str:
 
 
 def heading(value: Value, whole_set: bool = False) -> str:
-    """A wide table's column, in two lines: "Conservation error", "median [95 %] ↓"; the arrow points to the better.
+    """A wide table's column, in two lines: "Conservation error", "median [95 %] ↓"; the arrow
+    points to the better.
 
     whole_set: the column holds values of the whole data set.
     """
@@ -73,7 +80,8 @@ Row = Mapping[Hashable, Any]  # of a summary: {column: value}
 
 
 def statistic(row: Row, value: Value, lead: str, bold: bool = False) -> Cell:
-    """The mean or median (lead) of a metric's summary row with its interval: "0.120 [0.101, 0.137]"."""
+    """The mean or median (lead) of a metric's summary row with its interval: "0.120 [0.101,
+    0.137]"."""
     if not row.get("n", 0) > 0:
         return Cell(NOTHING, bold)
     return interval(row[lead], row[f"{lead}_low"], row[f"{lead}_high"], value.rounding, bold)
@@ -86,8 +94,8 @@ def statistic_cell(row: Row, value: Value, lead: str, bold: bool = False) -> Cel
 
 
 def marked(text: str, row: Row) -> str:
-    """The text of a value with a mark where the method has fewer rows than another method of the metric, and where it
-    wins by construction."""
+    """The text of a value with a mark where the method has fewer rows than another method of the
+    metric, and where it wins by construction."""
     if text == NOTHING:
         return text
     marks = {PARTIAL: row.get("partial"), CONSTRUCTED: row.get("by_construction")}
@@ -95,15 +103,17 @@ def marked(text: str, row: Row) -> str:
 
 
 def legend(run: RunFolder, summary: pd.DataFrame) -> str:
-    """What bold and the marks of these summary rows mean, and which methods are controls: what stands beside a table,
-    in a line; further notes give the rules."""
+    """What bold and the marks of these summary rows mean, and which methods are controls: what
+    stands beside a table, in a line; further notes give the rules."""
     rows = summary[summary["n"] > 0]
     words = ["Bold: the best, and those not significantly worse."]
     if rows["partial"].eq(True).any():
         words.append(f"{PARTIAL} on fewer images or rows than another method.")
     if rows["by_construction"].eq(True).any():
         words.append(f"{CONSTRUCTED} 0 by the method's own formula, so not ranked.")
-    if controls := [name for name in dict.fromkeys(rows["method"]) if name in run.metadata.controls]:
+    if controls := [
+        name for name in dict.fromkeys(rows["method"]) if name in run.metadata.controls
+    ]:
         words.append(f"Controls, which explain nothing: {names_of(run, controls)}.")
     return " ".join(words)
 
@@ -112,14 +122,22 @@ def construction_notes(run: RunFolder, summary: pd.DataFrame) -> list[str]:
     """Which methods win by construction in what, of these summary rows."""
     rows = summary[summary["by_construction"].astype(bool) & (summary["n"] > 0)]
     groups = rows.groupby(rows["metric"].astype(str), sort=False)["method"]
-    parts = [f"{run.metadata.value(name).title} of {names_of(run, dict.fromkeys(who))}" for name, who in groups]
-    return [f"{CONSTRUCTED} 0 by the method's own formula, so not ranked: {'; '.join(parts)}."] if parts else []
+    parts = [
+        f"{run.metadata.value(name).title} of {names_of(run, dict.fromkeys(who))}"
+        for name, who in groups
+    ]
+    return (
+        [f"{CONSTRUCTED} 0 by the method's own formula, so not ranked: {'; '.join(parts)}."]
+        if parts
+        else []
+    )
 
 
 def control_notes(
     run: RunFolder, settings: Iterable[Setting], metrics: Collection[str], sign: str = "bold"
 ) -> list[str]:
-    """Why nothing is bold, or has another sign, where a control is unbeaten, or would be: see `Value.reached_by`."""
+    """Why nothing is bold, or has another sign, where a control is unbeaten, or would be: see
+    `Value.reached_by`."""
     labels_of: dict[tuple[str, ...], dict[str, list[str]]] = {}
     reasons: dict[str, dict[str, None]] = {}
     for setting in settings:
@@ -128,29 +146,41 @@ def control_notes(
             if value.reached_by and run.comparisons.of(setting, name) is not None:
                 reasons.setdefault(value.why_no_best, {})[value.title] = None
             elif controls := unbeaten(run, setting, name):
-                labels_of.setdefault(controls, {}).setdefault(value.title, []).append(run.label(setting))
-    notes = [f"Nothing is {sign} in {_distinct([*titles])}: {reason}." for reason, titles in reasons.items()]
+                labels_of.setdefault(controls, {}).setdefault(value.title, []).append(
+                    run.label(setting)
+                )
+    notes = [
+        f"Nothing is {sign} in {_distinct([*titles])}: {reason}."
+        for reason, titles in reasons.items()
+    ]
     return notes + [
-        f"Nothing is {sign} in {_distinct([f'{title} ({_distinct(labels)})' for title, labels in titles.items()])}: no "
+        f"Nothing is {sign} in "
+        f"{_distinct([f'{title} ({_distinct(labels)})' for title, labels in titles.items()])}: no "
         f"method is significantly better than a control ({names_of(run, controls)})."
         for controls, titles in labels_of.items()
     ]
 
 
 def common_notes(run: RunFolder, summary: pd.DataFrame) -> list[str]:
-    """What the mark means, and how many images decide which method is best, for each metric with such values; and who
-    isn't compared."""
+    """What the mark means, and how many images decide which method is best, for each metric with
+    such values; and who isn't compared."""
     labels_of: dict[str, list[str]] = {}
     for setting in run.settings:
         for value, _, rows in by_metric(run, rows_at(summary, setting)):
             if on_common_images(rows):
                 compared = rows[rows["compared"]]
-                counts = counts_text(compared["common_images"], compared["common_n"]) if len(compared) else "none"
+                counts = (
+                    counts_text(compared["common_images"], compared["common_n"])
+                    if len(compared)
+                    else "none"
+                )
                 others = names_of(run, rows.loc[(rows["n"] > 0) & ~rows["compared"], "method"])
                 text = f"{value.title} {counts}" + (f", without {others}" if others else "")
                 labels_of.setdefault(text, []).append(run.label(setting))
     several = summary[["model", "layer", "data"]].drop_duplicates().shape[0] > 1
-    parts = (f"{text} ({_distinct(labels)})" if several else text for text, labels in labels_of.items())
+    parts = (
+        f"{text} ({_distinct(labels)})" if several else text for text, labels in labels_of.items()
+    )
     return [f"{PARTIAL_NOTE} {'; '.join(parts)}."] if labels_of else []
 
 
@@ -162,12 +192,15 @@ def interval_notes(run: RunFolder, has_whole_set: bool) -> Iterator[str]:
 
 
 def without_value(statuses: str) -> str:
-    """The counts of what isn't ok, added up: "ok:3 zero_map:1 zero_map:1" -> "map is zero everywhere: 2"; a dash for
-    none."""
+    """The counts of what isn't ok, added up: "ok:3 zero_map:1 zero_map:1" -> "map is zero
+    everywhere: 2"; a dash for none."""
     total: Counter[str] = Counter()
     for pair in statuses.split():
         total.update(counts_of(pair))
-    return ", ".join(f"{reason(name)}: {count:,}" for name, count in total.items() if name != OK) or NOTHING
+    return (
+        ", ".join(f"{reason(name)}: {count:,}" for name, count in total.items() if name != OK)
+        or NOTHING
+    )
 
 
 def methods_by_status(rows: pd.DataFrame) -> dict[tuple[str, str], tuple[str, ...]]:
@@ -182,7 +215,8 @@ def methods_by_status(rows: pd.DataFrame) -> dict[tuple[str, str], tuple[str, ..
 
 
 def by_metric(run: RunFolder, summary: pd.DataFrame) -> Iterator[tuple[Value, bool, pd.DataFrame]]:
-    """(metric, is it of the whole data set, its rows), in the manifest's order; the whole data set's come first."""
+    """(metric, is it of the whole data set, its rows), in the manifest's order; the whole data
+    set's come first."""
     kinds = [summary["metric"].astype(str), summary["whole_set"].astype(bool)]
     rows_of = dict(iter(summary.groupby(kinds, sort=False)))
     for name in run.metrics:
@@ -192,7 +226,8 @@ def by_metric(run: RunFolder, summary: pd.DataFrame) -> Iterator[tuple[Value, bo
 
 
 def status_notes(run: RunFolder, summary: pd.DataFrame) -> list[str]:
-    """One sentence for each reason and methods: why a value is missing (a dash), or of fewer rows."""
+    """One sentence for each reason and methods: why a value is missing (a dash), or of fewer
+    rows."""
     labels_of: dict[str, list[str]] = {}
     for setting in run.settings:
         titles_of: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
@@ -202,14 +237,20 @@ def status_notes(run: RunFolder, summary: pd.DataFrame) -> list[str]:
         for (status, count, methods), titles in titles_of.items():
             part, total = count.split(" of ")
             where = "Not measured" if part == total else f"On {count} rows not measured"
-            sentence = f"{where}, {reason(status)}: {_distinct(titles)} of {names_of(run, methods)}."
+            sentence = (
+                f"{where}, {reason(status)}: {_distinct(titles)} of {names_of(run, methods)}."
+            )
             labels_of.setdefault(sentence, []).append(run.label(setting))
     notes = [
         sentence if len(labels) == len(run.settings) else f"{_distinct(labels)}: {sentence}"
         for sentence, labels in labels_of.items()
     ]
     more = len(notes) - MAX_NOTES
-    return notes if more <= 0 else [*notes[:MAX_NOTES], f"{more} more such notes: see the table of statuses."]
+    return (
+        notes
+        if more <= 0
+        else [*notes[:MAX_NOTES], f"{more} more such notes: see the table of statuses."]
+    )
 
 
 def metric_notes(values: Iterable[Value]) -> list[str]:
@@ -225,8 +266,9 @@ def target_note(rule: str) -> str:
     """What "correct" means under each target rule."""
     if rule == "each_label":
         return (
-            "Each image has one row for every class that it shows: a row is correct where the explained class is the "
-            "predicted one. So an image with several classes has at most one correct row."
+            "Each image has one row for every class that it shows: a row is correct where the "
+            "explained class is the predicted one. So an image with several classes has at most "
+            "one correct row."
         )
     if rule == "predicted":
         return "The explained class is the predicted one, so that every row counts as correct."
@@ -279,22 +321,32 @@ def reason(status: str) -> str:
 
 
 def random_weights_lines(run: RunFolder) -> list[str]:
-    """The sentence that a run with random weights is introduced with; none where all models are trained."""
+    """The sentence that a run with random weights is introduced with; none where all models are
+    trained."""
     names = [name for name, model in run.manifest.models.items() if model.random_weights]
     if not names:
         return []
-    return [f"Random weights: {', '.join(names)}. Values of an untrained network rank no method: none is called best."]
+    return [
+        f"Random weights: {', '.join(names)}. Values of an untrained network rank no method: none "
+        "is called best."
+    ]
 
 
 MOST_NETWORKS = 6  # accuracies; of more, the least and the highest
 
 
 def accuracy_text(run: RunFolder) -> str:
-    """Of each network how many images it names as they are labelled; of many, between which shares that lies."""
+    """Of each network how many images it names as they are labelled; of many, between which shares
+    that lies."""
     if len(run.accuracies) > MOST_NETWORKS:
         shares = sorted(each.correct / each.images for each in run.accuracies.values())
-        return f"{share(shares[0], 1)} to {share(shares[-1], 1)} of the images are named as labelled"
-    return ", ".join(f"{run.network(*place)} {each}" for place, each in run.accuracies.items()) or "not known"
+        return (
+            f"{share(shares[0], 1)} to {share(shares[-1], 1)} of the images are named as labelled"
+        )
+    return (
+        ", ".join(f"{run.network(*place)} {each}" for place, each in run.accuracies.items())
+        or "not known"
+    )
 
 
 def compare_in(run: RunFolder, setting: Setting, control: str, values: list[Value]) -> pd.DataFrame:

@@ -1,4 +1,5 @@
-"""The device of a run: its settings, checked, and torch's device. torch is imported where it is needed."""
+"""The device of a run: its settings, checked, and torch's device. torch is imported where it is
+needed."""
 
 from __future__ import annotations
 
@@ -15,7 +16,16 @@ if TYPE_CHECKING:
 
 DEVICES = ("auto", "cpu", "cuda")
 NUMBERED = re.compile(r"cuda:([0-9]{1,4})")
-UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "kB": 10**3, "MB": 10**6, "GB": 10**9}
+UNITS = {
+    "": 1,
+    "B": 1,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+    "kB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+}
 
 
 class DeviceSettings(Group):
@@ -61,7 +71,8 @@ class Device:
 
     @staticmethod
     def of(settings: DeviceSettings) -> Device:
-        """Return the device of the settings. Raises BenchError for a wrong value, and for a missing GPU."""
+        """Return the device of the settings. Raises BenchError for a wrong value, and for a missing
+        GPU."""
         settings.check()
         return Device(
             device=_device(settings.name),
@@ -73,10 +84,12 @@ class Device:
         )
 
     def prepare(self) -> None:
-        """Select deterministic kernels if `deterministic` is set, else let cuDNN choose the fastest.
+        """Select deterministic kernels if `deterministic` is set, else let cuDNN choose the
+        fastest.
 
-        cuDNN's switch doesn't reach torch's own kernels, of which some add in any order (as scatter_add does), nor
-        cuBLAS, which needs memory of a fixed size. Those that have no other form run all the same.
+        cuDNN's switch doesn't reach torch's own kernels, of which some add in any order (as
+        scatter_add does), nor cuBLAS, which needs memory of a fixed size. Those that have no other
+        form run all the same.
         """
         import torch
 
@@ -92,16 +105,24 @@ class Device:
 def no_device(name: str) -> BenchError:
     """Return the error for a device that no machine has."""
     if name == "mps":
-        return BenchError("Apple's GPUs have no float64, in which values are measured; use device=cpu.")
+        return BenchError(
+            "Apple's GPUs have no float64, in which values are measured; use device=cpu."
+        )
     number = re.search(r"[0-9]+$", name)
-    of_several = f"; for GPU {number[0]} put CUDA_VISIBLE_DEVICES={number[0]} in front of the command" if number else ""
+    of_several = (
+        f"; for GPU {number[0]} put CUDA_VISIBLE_DEVICES={number[0]} in front of the command"
+        if number
+        else ""
+    )
     return BenchError(
-        f"There is no device {name!r}; set device=auto, device=cpu, or device=cuda for a GPU{of_several}."
+        f"There is no device {name!r}; set device=auto, device=cpu, or device=cuda for a "
+        f"GPU{of_several}."
     )
 
 
 def bytes_of(size: int | str) -> int:
-    """Return a number of bytes from "1GiB", "512 MiB", "2GB" or a plain number. Raises BenchError for another text.
+    """Return a number of bytes from "1GiB", "512 MiB", "2GB" or a plain number. Raises BenchError
+    for another text.
 
     >>> bytes_of("1.5 KiB")
     1536
@@ -109,7 +130,10 @@ def bytes_of(size: int | str) -> int:
     match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-z]*)", str(size).strip())
     count = int(float(match[1]) * UNITS[match[2]]) if match and match[2] in UNITS else 0
     if count < 1:
-        raise BenchError(f"Invalid size {shown(size)}; give bytes or a number with a unit, such as 512MiB or 1GiB.")
+        raise BenchError(
+            f"Invalid size {shown(size)}; give bytes or a number with a unit, such as 512MiB or "
+            "1GiB."
+        )
     return count
 
 
@@ -121,9 +145,15 @@ def _device(name: str) -> torch.device:
     if name == "cpu" or (name == "auto" and not gpus):
         return torch.device("cpu")
     if not gpus:
-        raise BenchError(f"device={name} needs an NVIDIA GPU that torch can use, and there is none; use device=cpu.")
+        raise BenchError(
+            f"device={name} needs an NVIDIA GPU that torch can use, and there is none; use "
+            "device=cpu."
+        )
     match = NUMBERED.fullmatch(name)
     number = int(match[1]) if match else 0
     if number >= gpus:
-        raise BenchError(f"There is no GPU {number} for device.name={name}: this machine has {gpus}, counted from 0.")
+        raise BenchError(
+            f"There is no GPU {number} for device.name={name}: this machine has {gpus}, counted "
+            "from 0."
+        )
     return torch.device("cuda", number)

@@ -1,6 +1,6 @@
-"""Sources of Hydra's beside conf/. A user's own folders of YAML files: methods and metrics with or without their name
-around them, experiments with or without theirs. torchvision's and timm's networks. And what Hydra couldn't say in
-words."""
+"""Sources of Hydra's beside conf/. A user's own folders of YAML files: methods and metrics with or
+without their name around them, experiments with or without theirs. torchvision's and timm's
+networks. And what Hydra couldn't say in words."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ class OwnFiles(ConfigSource):
 
 
 class Classifiers(ConfigSource):
-    """torchvision's and timm's networks, as entries of the group `model`. Hydra's own store for what has no file would
-    be copied whole each time that it composes."""
+    """torchvision's and timm's networks, as entries of the group `model`. Hydra's own store for
+    what has no file would be copied whole each time that it composes."""
 
     @staticmethod
     def scheme() -> str:
@@ -93,7 +93,9 @@ class Classifiers(ConfigSource):
 
     def is_config(self, config_path: str) -> bool:
         """Whether it is a network's name."""
-        return self.is_group(config_path.rpartition("/")[0]) and is_of_library(_name_of(config_path))
+        return self.is_group(config_path.rpartition("/")[0]) and is_of_library(
+            _name_of(config_path)
+        )
 
     def available(self) -> bool:
         """It is."""
@@ -101,7 +103,11 @@ class Classifiers(ConfigSource):
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         """The names of torchvision's networks; timm's are too many."""
-        return sorted(classifiers()) if self.is_group(config_path) and results_filter != ObjectType.GROUP else []
+        return (
+            sorted(classifiers())
+            if self.is_group(config_path) and results_filter != ObjectType.GROUP
+            else []
+        )
 
 
 def _name_of(config_path: str) -> str:
@@ -113,7 +119,8 @@ Plugins.instance().register(Classifiers)
 
 
 def url(option: str, folder: str) -> str:
-    """A folder, or a package's folder as pkg://package.folder, as Hydra wants it. Raises BenchError if it is absent."""
+    """A folder, or a package's folder as pkg://package.folder, as Hydra wants it. Raises BenchError
+    if it is absent."""
     if folder.startswith("pkg://"):
         name = folder.removeprefix("pkg://")
         try:
@@ -128,7 +135,10 @@ def url(option: str, folder: str) -> str:
     path = Path(text).expanduser().absolute() if is_path(text) else None
     if path is None or not path.is_dir():
         name = shown(folder) if path is None else str(path)
-        raise BenchError(f"There is no folder {name} ({option}); give the folder that holds experiment/, method/, ...")
+        raise BenchError(
+            f"There is no folder {name} ({option}); give the folder that holds experiment/, "
+            "method/, ..."
+        )
     return f"{SCHEME}://{path}"
 
 
@@ -137,11 +147,14 @@ def _text(file: str) -> str:
     try:
         return decoded(Path(file).read_bytes())
     except UnicodeDecodeError as error:
-        raise BenchError(f"{file} can't be read as text in UTF-8 ({error.reason}); save it in UTF-8.") from error
+        raise BenchError(
+            f"{file} can't be read as text in UTF-8 ({error.reason}); save it in UTF-8."
+        ) from error
 
 
 def load_yaml(text: str, group: str) -> Any:
-    """Return the content of a user's YAML file, as OmegaConf reads it, with its texts as they are written.
+    """Return the content of a user's YAML file, as OmegaConf reads it, with its texts as they are
+    written.
 
     group: the folder of the file, such as "model".
     """
@@ -180,9 +193,10 @@ def unreadable(error: yaml.YAMLError, file: str) -> BenchError:
 
 
 def completed(content: DictConfig, config: str, is_global: bool, file: str) -> DictConfig:
-    """What a user's file holds, with the name that it may leave out: of a method or metric the key around its entry, of
-    an experiment `experiment`. config: as "experiment/mine". is_global: whether its first line says so. Raises
-    BenchError for an experiment that Hydra would take for something else, with the line and what to write there."""
+    """What a user's file holds, with the name that it may leave out: of a method or metric the key
+    around its entry, of an experiment `experiment`. config: as "experiment/mine". is_global:
+    whether its first line says so. Raises BenchError for an experiment that Hydra would take for
+    something else, with the line and what to write there."""
     group, _, name = config.strip("/").partition("/")
     if group in PLUGINS and "_target_" in content:
         defaults = content.pop("defaults", [])
@@ -197,7 +211,8 @@ def completed(content: DictConfig, config: str, is_global: bool, file: str) -> D
 
 
 def _with_sweep(content: DictConfig) -> DictConfig:
-    """An experiment in which several models, data sets or layers, by commas, list or mapping, are Hydra's sweep."""
+    """An experiment in which several models, data sets or layers, by commas, list or mapping, are
+    Hydra's sweep."""
     several: dict[str, Any] = {}
 
     def taken(key: str, value: object) -> bool:
@@ -225,17 +240,32 @@ def _problems(content: DictConfig, is_global: bool, file: str) -> Iterator[str]:
 
     def at(start: str) -> str:
         """The place of the first line that begins so, but for blanks."""
-        number = next((number for number, line in enumerate(lines, 1) if line.strip().startswith(start)), 1)
+        number = next(
+            (number for number, line in enumerate(lines, 1) if line.strip().startswith(start)), 1
+        )
         return f"{file}, line {number}:"
 
     if not is_global:
-        yield f"{at('')} an experiment begins with the line `{GLOBAL}`, since it sets what a whole run has; add it."
+        yield (
+            f"{at('')} an experiment begins with the line `{GLOBAL}`, since it sets what a whole "
+            "run has; add it."
+        )
     for key, value in ((str(key), value) for key, value in content.items_ex(resolve=False)):
         if key in groups - {"experiment"} and not isinstance(value, DictConfig | None):
             chosen = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
             text = f"[{', '.join(map(str, chosen))}]" if isinstance(chosen, list) else str(chosen)
-            yield f"{at(key)} `{key}: {text}` is a choice; write it under `defaults:`, as `- override /{key}: {text}`."
+            yield (
+                f"{at(key)} `{key}: {text}` is a choice; write it under `defaults:`, as `- "
+                f"override /{key}: {text}`."
+            )
     for default in content.get("defaults") or ():
-        group = str(next(iter(default))).removeprefix("override ") if isinstance(default, DictConfig) else ""
+        group = (
+            str(next(iter(default))).removeprefix("override ")
+            if isinstance(default, DictConfig)
+            else ""
+        )
         if group in groups:
-            yield f"{at(f'- override {group}')} the slash is missing; write `- override /{group}: ...`."
+            yield (
+                f"{at(f'- override {group}')} the slash is missing; write `- override /{group}: "
+                "...`."
+            )

@@ -1,4 +1,5 @@
-"""The settings of a run: what each may be, checked before anything is computed, and read by attribute."""
+"""The settings of a run: what each may be, checked before anything is computed, and read by
+attribute."""
 
 from __future__ import annotations
 
@@ -30,7 +31,17 @@ from axiom_bench.models.spec import ModelSpec
 from axiom_bench.records import files
 from axiom_bench.run.composing.device import DeviceSettings
 
-GROUPS = ("runtime", "report", "pictures", "method", "metric", "model", "data", "device", "executor")
+GROUPS = (
+    "runtime",
+    "report",
+    "pictures",
+    "method",
+    "metric",
+    "model",
+    "data",
+    "device",
+    "executor",
+)
 CHECKED_WHERE_READ = ("method", "metric", "model", "data", "executor", "protocol")
 MAX_FOLDER_NAME = 200  # bytes; file systems allow 255
 
@@ -52,7 +63,9 @@ PLAIN = (bool, int, float, NoneType)  # what YAML reads in the place of a text
 MAX_REPEATS = 1000
 MAX_ROWS = 4096
 MAX_PICTURES = 100
-Entries = Mapping[str, Any]  # settings that methods, metrics, models, data sets and executors check themselves
+Entries = Mapping[
+    str, Any
+]  # settings that methods, metrics, models, data sets and executors check themselves
 
 
 class Runtime(Group):
@@ -114,7 +127,9 @@ class Settings(Group):
         try:
             settings = cls.model_validate(config)
         except ValidationError:
-            check_values(values, allowed())  # which words the first mistake as all others are worded
+            check_values(
+                values, allowed()
+            )  # which words the first mistake as all others are worded
             raise
         settings.device.check()
         model = ModelSpec.of(settings.model)
@@ -127,13 +142,15 @@ class Settings(Group):
 
     @property
     def run_folder(self) -> Path:
-        """The folder of the run's files, <results>/<experiment>/<run>. Raises BenchError for results at a URL."""
+        """The folder of the run's files, <results>/<experiment>/<run>. Raises BenchError for
+        results at a URL."""
         return files.local_path(str(self.results)) / str(self.experiment) / str(self.run)
 
 
 @cache
 def allowed() -> Mapping[str, Any]:
-    """Return what each setting may be, by its dotted key; without the groups that are checked where they are read."""
+    """Return what each setting may be, by its dotted key; without the groups that are checked where
+    they are read."""
     return dict(_allowed(Settings))
 
 
@@ -159,14 +176,17 @@ def annotation_of(key: str) -> Any:
         name = name.removeprefix("of.")
         if name in NUMBERS:
             return None
-        from axiom_bench.data import registry  # here: it takes seconds, and most settings of data are read as texts
+        from axiom_bench.data import (
+            registry,
+        )  # here: it takes seconds, and most settings of data are read as texts
 
         return registry.annotation_of(name)
     return NAMES if group == "report" or key in conf_groups() else None
 
 
 def is_text(key: str, text: str, value: object, is_entry: bool = False) -> bool:
-    """Return whether a setting, or an entry of its list, is the text and not the value that is read."""
+    """Return whether a setting, or an entry of its list, is the text and not the value that is
+    read."""
     annotation = annotation_of(key) if isinstance(value, PLAIN) else None
     if is_entry:
         annotation = element_of(annotation)
@@ -178,8 +198,9 @@ def check_urls(data: Mapping[str, Any]) -> None:
     for key, url in urls(data):
         if key.rpartition(".")[2] not in WITH_URLS:
             raise BenchError(
-                f"{key}={url[:200]} must be on this machine, or mounted: only data.path, of tar shards "
-                "(data=webdataset) or Parquet (data=parquet), and data.classes may be a URL."
+                f"{key}={url[:200]} must be on this machine, or mounted: only data.path, of tar "
+                "shards (data=webdataset) or Parquet (data=parquet), and data.classes may be a "
+                "URL."
             )
 
 
@@ -201,7 +222,8 @@ def check_missing(config: Mapping[str, Any]) -> None:
 
 
 def check_keys(config: Mapping[str, Any], keys: Iterable[str]) -> None:
-    """Raises BenchError for a key that was added with + and that nobody would read. keys: those that exist."""
+    """Raises BenchError for a key that was added with + and that nobody would read. keys: those
+    that exist."""
     existing = set(keys)
     for key, _ in dotted(config):
         if key not in existing and key.partition(".")[0] not in CHECKED_WHERE_READ:

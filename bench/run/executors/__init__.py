@@ -1,6 +1,7 @@
 """The executors, existing engines that run the tasks of a job behind one small interface, futures.
 
-An engine queues tasks, and runs a task again if its process died. The run reports which task failed.
+An engine queues tasks, and runs a task again if its process died. The run reports which task
+failed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from axiom_bench.errors import BenchError, unknown
 from axiom_bench.run.progress import silent
 from axiom_bench.run.result import Failure
 
-EXTRAS = {"ray": "ray"}  # the extra that installs an engine's package; the other packages are in "executors"
+EXTRAS = {
+    "ray": "ray"
+}  # the extra that installs an engine's package; the other packages are in "executors"
 ONE_AT_A_TIME = threading.Lock()  # the tasks of a process share torch's settings and the loaded job
 
 
@@ -28,7 +31,8 @@ class Future(Protocol):
     """The result that a task is going to return."""
 
     def result(self) -> Any:
-        """Wait for the task and return its result. Raise the engine's error if the process couldn't end the task."""
+        """Wait for the task and return its result. Raise the engine's error if the process couldn't
+        end the task."""
 
     def cancel(self) -> object:
         """Skip the task if it hasn't begun, since its result isn't needed."""
@@ -90,8 +94,11 @@ def opened(config: Mapping[str, Any], folder: Path) -> Iterator[Executor]:
         yield executor
 
 
-def checked(config: Mapping[str, Any]) -> tuple[Callable[..., AbstractContextManager[Executor]], dict[str, Any]]:
-    """Check the executor's settings. Return the function that starts it, and its arguments, or raise BenchError."""
+def checked(
+    config: Mapping[str, Any],
+) -> tuple[Callable[..., AbstractContextManager[Executor]], dict[str, Any]]:
+    """Check the executor's settings. Return the function that starts it, and its arguments, or
+    raise BenchError."""
     settings = {key: value for key, value in config.items() if key != "_target_"}
     target = str(config.get("_target_"))
     module, _, name = target.rpartition(".")
@@ -102,13 +109,22 @@ def checked(config: Mapping[str, Any]) -> tuple[Callable[..., AbstractContextMan
         package = str(getattr(error, "name", "")).partition(".")[0]
         raise BenchError(
             f"{_named(config)} needs the package {package}, which isn't installed; pip install "
-            f"'.[{EXTRAS.get(package, 'executors')}]' in axiom-bench's checkout, or choose executor=local."
+            f"'.[{EXTRAS.get(package, 'executors')}]' in axiom-bench's checkout, or choose "
+            "executor=local."
         ) from error
-    except (ValueError, AttributeError, TypeError) as error:  # a name such as "..", or an object that isn't a function
-        raise BenchError(f"executor._target_={target} names nothing that can be imported ({error}).") from error
+    except (
+        ValueError,
+        AttributeError,
+        TypeError,
+    ) as error:  # a name such as "..", or an object that isn't a function
+        raise BenchError(
+            f"executor._target_={target} names nothing that can be imported ({error})."
+        ) from error
     for key in settings:
         if key not in accepted:
-            raise unknown(f"setting of {_named(config)}", key, [name for name in accepted if name != "folder"])
+            raise unknown(
+                f"setting of {_named(config)}", key, [name for name in accepted if name != "folder"]
+            )
     kinds.check(function, settings, "executor.")
     return function, settings
 
@@ -132,12 +148,14 @@ def result(future: Future, config: Mapping[str, Any]) -> Any:
 
 
 def call(folder: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call `function(*arguments)` in an engine's process, without showing progress. An error is returned as a Failure.
+    """Call `function(*arguments)` in an engine's process, without showing progress. An error is
+    returned as a Failure.
 
     Progress isn't shown, since many processes may share a terminal.
 
     Args:
-        folder: The folder in which the command was started. It becomes the current folder if this machine has it.
+        folder: The folder in which the command was started. It becomes the current folder if this
+            machine has it.
         function: The function.
         arguments: Its arguments.
     """
@@ -148,7 +166,8 @@ def call(folder: str, function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _answer(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Return the result of the function, or its error as a Failure, which any process can unpickle."""
+    """Return the result of the function, or its error as a Failure, which any process can
+    unpickle."""
     try:
         return function(*arguments)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's code may raise anything
@@ -156,23 +175,27 @@ def _answer(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def remote(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the function and the arguments for an engine to run: `call`, with the arguments of `call`."""
+    """Return the function and the arguments for an engine to run: `call`, with the arguments of
+    `call`."""
     return call, os.getcwd(), function, *arguments
 
 
 @contextmanager
 def _engine_errors(config: Mapping[str, Any], what: str) -> Iterator[None]:
-    """Raise an error of the engine as a BenchError, which says that the engine couldn't do `what`."""
+    """Raise an error of the engine as a BenchError, which says that the engine couldn't do
+    `what`."""
     try:
         yield
     except BenchError:
         raise
     except Exception as error:  # every engine has errors of its own
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no reason given"]
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [
+            "no reason given"
+        ]
         reason = lines[0].partition(". ")[0].rstrip(".")[:300]
         raise BenchError(
-            f"{_named(config)} couldn't {what} ({type(error).__name__}: {reason}). Finished shards are kept: the same "
-            "command goes on from there."
+            f"{_named(config)} couldn't {what} ({type(error).__name__}: {reason}). Finished "
+            "shards are kept: the same command goes on from there."
         ) from error
 
 

@@ -1,6 +1,7 @@
 """Dask: run tasks on a cluster, or in processes of this machine.
 
-The address of its scheduler identifies a cluster, for example of dask-jobqueue, Kubernetes or a cloud.
+The address of its scheduler identifies a cluster, for example of dask-jobqueue, Kubernetes or a
+cloud.
 """
 
 from __future__ import annotations
@@ -32,14 +33,18 @@ def dask(
     """Connect to a cluster of Dask, or start one on this machine.
 
     Args:
-        address: The address of the scheduler, such as tcp://HOST:8786; None: start workers on this machine.
+        address: The address of the scheduler, such as tcp://HOST:8786; None: start workers on this
+            machine.
         workers: The number of workers on this machine.
-        resources: The share that a task takes of the resources that workers were started with, such as {GPU: 1}.
+        resources: The share that a task takes of the resources that workers were started with, such
+            as {GPU: 1}.
     """
     with configured(NO_DAEMONS), ExitStack() as stack:
         cluster: Any = address
         if address is None:
-            cluster = stack.enter_context(LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None))
+            cluster = stack.enter_context(
+                LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+            )
         client = stack.enter_context(Client(cluster))
         yield _Dask(client, resources or {})
 
@@ -52,22 +57,25 @@ class _Dask:
         self.resources = resources
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future:
-        """See `Executor`. If a worker died, Dask runs its task again, three times (`distributed.scheduler`)."""
+        """See `Executor`. If a worker died, Dask runs its task again, three times
+        (`distributed.scheduler`)."""
         call = remote(function, arguments)
-        future: Future = self.client.submit(_apart, call, pure=False, resources=self.resources or None)
+        future: Future = self.client.submit(
+            _apart, call, pure=False, resources=self.resources or None
+        )
         return future
 
 
 def _apart(call: tuple[Any, ...]) -> Any:
     """Run a worker's task in a process of its own.
 
-    The worker's threads draw from the global random state, which a plug-in may not change, and they need the
-    interpreter while a task computes.
+    The worker's threads draw from the global random state, which a plug-in may not change, and they
+    need the interpreter while a task computes.
     """
     if multiprocessing.current_process().daemon:
         raise BenchError(
-            "Dask's workers may start no process, as loading images does; start them with the environment variable "
-            "DASK_DISTRIBUTED__WORKER__DAEMON=False."
+            "Dask's workers may start no process, as loading images does; start them with the "
+            "environment variable DASK_DISTRIBUTED__WORKER__DAEMON=False."
         )
     return _process().done(call)
 

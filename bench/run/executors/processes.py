@@ -1,6 +1,7 @@
 """Processes of this machine: one per GPU, or a given number.
 
-Each of them is a pool of Python's own with one process. If the process is killed, a new pool replaces it.
+Each of them is a pool of Python's own with one process. If the process is killed, a new pool
+replaces it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ ATTEMPTS = 3  # a task whose process is killed runs at most so many times
 
 
 @contextmanager
-def processes(count: Annotated[int, whole(1, "a number of processes")] | None = None) -> Iterator[Executor]:
+def processes(
+    count: Annotated[int, whole(1, "a number of processes")] | None = None,
+) -> Iterator[Executor]:
     """Start processes on this machine.
 
     Args:
@@ -72,7 +75,8 @@ class Processes:
                 except BrokenProcessPool:
                     pool = _started(variable)
             raise BenchError(
-                f"A task's process was killed {ATTEMPTS} times, as for want of memory; start fewer processes."
+                f"A task's process was killed {ATTEMPTS} times, as for want of memory; start "
+                "fewer processes."
             )
         finally:
             self.free.put((variable, pool))
@@ -84,7 +88,8 @@ def _started(variable: tuple[str, str]) -> ProcessPoolExecutor:
 
 
 def _begin(variable: str, value: str) -> None:
-    """Set up a new process before it imports torch. Only the command reacts to Ctrl-C, and the process ends with it."""
+    """Set up a new process before it imports torch. Only the command reacts to Ctrl-C, and the
+    process ends with it."""
     os.environ[variable] = value
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_command, daemon=True).start()
@@ -104,7 +109,10 @@ def gpus() -> list[str]:
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not count:
-        raise BenchError("executor=processes has one process for each GPU, and there is none; set executor.count=N.")
+        raise BenchError(
+            "executor=processes has one process for each GPU, and there is none; set "
+            "executor.count=N."
+        )
     visible = os.environ.get(VISIBLE)
     names = visible.split(",") if visible else [str(number) for number in range(count)]
     return [name.strip() for name in names[:count]]

@@ -1,4 +1,5 @@
-"""Ray: run tasks on a cluster, or in processes that Ray starts on this machine. A GPU is a resource."""
+"""Ray: run tasks on a cluster, or in processes that Ray starts on this machine. A GPU is a
+resource."""
 
 from __future__ import annotations
 
@@ -22,14 +23,21 @@ def ray(
     """Connect to a cluster of Ray, or start one on this machine.
 
     Args:
-        address: The address of the cluster, HOST:6379; None: RAY_ADDRESS if it is set, otherwise the cluster that this
-            machine belongs to, otherwise a new one on this machine.
+        address: The address of the cluster, HOST:6379; None: RAY_ADDRESS if it is set, otherwise
+            the cluster that this machine belongs to, otherwise a new one on this machine.
         num_cpus: The number of CPUs that a task takes.
         num_gpus: The number of GPUs that a task takes.
         max_retries: The number of times that a task is run again if its process died.
     """
-    engine.init(address=address, log_to_driver=False, include_dashboard=False if address is None else None)
-    options: dict[str, Any] = {"num_cpus": num_cpus, "num_gpus": num_gpus, "max_retries": max_retries, "max_calls": 0}
+    engine.init(
+        address=address, log_to_driver=False, include_dashboard=False if address is None else None
+    )
+    options: dict[str, Any] = {
+        "num_cpus": num_cpus,
+        "num_gpus": num_gpus,
+        "max_retries": max_retries,
+        "max_calls": 0,
+    }
     try:
         yield _Ray(engine.remote(**options)(call))
     finally:

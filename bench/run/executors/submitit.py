@@ -33,7 +33,8 @@ def submitit(
     """Queue a job per task.
 
     Args:
-        folder: The run folder, on a disk that all machines share, since submitit's own folder is in it.
+        folder: The run folder, on a disk that all machines share, since submitit's own folder is in
+            it.
         cluster: slurm or local.
         tasks: The number of jobs that are queued or run at a time.
         timeouts: The number of times that a job whose time is over is queued again.
@@ -41,7 +42,9 @@ def submitit(
     """
     limit = {"slurm_max_num_timeout": timeouts} if cluster == "slurm" else {}
     queue = engine.AutoExecutor(folder=folder / FOLDER / "%j", cluster=cluster, **limit)
-    queue.update_parameters(**{key: value for key, value in (parameters or {}).items() if value is not None})
+    queue.update_parameters(
+        **{key: value for key, value in (parameters or {}).items() if value is not None}
+    )
     executor = Submitit(queue, tasks)
     try:
         yield executor
@@ -75,10 +78,13 @@ class Submitit:
             if self.is_closed.wait(LOOK):
                 job.cancel(check=False)
                 raise BenchError("The command has ended.")
-            if is_lost and not job.done():  # a file system of several machines has had time to show the result
+            if (
+                is_lost and not job.done()
+            ):  # a file system of several machines has had time to show the result
                 raise BenchError(
-                    f"Slurm's job {job.job_id} ended without a result, as one that is killed for want of memory "
-                    f"does; {job.paths.stderr} says more. Finished shards are kept: the same command goes on."
+                    f"Slurm's job {job.job_id} ended without a result, as one that is killed for "
+                    f"want of memory does; {job.paths.stderr} says more. Finished shards are "
+                    "kept: the same command goes on."
                 )
         result = job.result()
         for path in (job.paths.submitted_pickle, job.paths.result_pickle):
@@ -94,18 +100,23 @@ class Submitit:
 def _has_left_the_queue(job: Any) -> bool:
     """Return True if Slurm's queue lacks the job.
 
-    submitit asks Slurm's accounting instead. Not every cluster has it, and without it submitit would wait forever.
+    submitit asks Slurm's accounting instead. Not every cluster has it, and without it submitit
+    would wait forever.
     """
     if not isinstance(job, engine.SlurmJob):
         return False
-    asked = subprocess.run(["squeue", "-h", "-j", job.job_id], capture_output=True, text=True, check=False)
+    asked = subprocess.run(
+        ["squeue", "-h", "-j", job.job_id], capture_output=True, text=True, check=False
+    )
     return not asked.stdout.strip() and (asked.returncode == 0 or "Invalid job id" in asked.stderr)
 
 
 class _Call:
-    """The content of a job. If Slurm stops the job because of its time or another job, it is queued again.
+    """The content of a job. If Slurm stops the job because of its time or another job, it is queued
+    again.
 
-    The call doesn't run in the main thread, in which submitit's signal handlers raise: a user's code can't catch this.
+    The call doesn't run in the main thread, in which submitit's signal handlers raise: a user's
+    code can't catch this.
     """
 
     def __init__(self, call: tuple[Any, ...]) -> None:

@@ -13,7 +13,8 @@ from tests.cutting.conftest import Network
 
 
 def naive_drops(trace: ab.Trace, channels: Sequence[int] | None = None) -> Tensor:
-    """One head pass per image and channel, two scores subtracted: the definition, in a double loop."""
+    """One head pass per image and channel, two scores subtracted: the definition, in a double
+    loop."""
     channels = range(trace.activations.shape[1]) if channels is None else channels
     drops = torch.zeros(len(trace), len(channels), dtype=trace.dtype)
     for image in range(len(trace)):
@@ -28,7 +29,9 @@ def naive_drops(trace: ab.Trace, channels: Sequence[int] | None = None) -> Tenso
 def brute_force(trace: ab.Trace, memory: int = 2**28) -> Tensor:
     """The drops by batched whole passes through the head of the trace's cut."""
     cut, sides = trace.cut_model, trace.network.sides
-    return brute_force_drops(cut.head, cut.trunk_and_head.side_kinds, trace.activations, sides, trace.targets, memory)
+    return brute_force_drops(
+        cut.head, cut.trunk_and_head.side_kinds, trace.activations, sides, trace.targets, memory
+    )
 
 
 def head_graph(trace: ab.Trace) -> HeadGraph | None:
@@ -37,7 +40,8 @@ def head_graph(trace: ab.Trace) -> HeadGraph | None:
 
 
 def with_random_statistics(model: nn.Module) -> nn.Module:
-    """Random weights and running statistics under which signals neither die nor explode, float64, eval."""
+    """Random weights and running statistics under which signals neither die nor explode, float64,
+    eval."""
     generator = torch.Generator().manual_seed(0)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -61,7 +65,8 @@ def squeeze_excite(net, x):
 
 
 def as_functions(net, x):
-    """The same operations as functions and methods, in place where they can be, and a batch size in a view."""
+    """The same operations as functions and methods, in place where they can be, and a batch size in
+    a view."""
     x = functional.max_pool2d(functional.relu(x, inplace=True), 2)
     hidden = net.first(functional.dropout(x.view(x.size(0), -1), 0.5, net.training))
     hidden += 1
@@ -99,13 +104,18 @@ def pool_with_places(net, x):
 
 
 def gate_on_skip() -> Network:
-    """A gate (B, 3, 1, 1) of the layer's maps is added to a skip connection (B, 3, H, W) and a size, and convolved."""
+    """A gate (B, 3, 1, 1) of the layer's maps is added to a skip connection (B, 3, H, W) and a
+    size, and convolved."""
 
     def forward(net, x):
         gate = net.mix(net.maps(x).mean((2, 3), keepdim=True))
         return net.fc(torch.relu(net.conv(gate + x + gate.size(1))).flatten(1))
 
-    convolutions = {"maps": nn.Conv2d(3, 4, 1), "mix": nn.Conv2d(4, 3, 1), "conv": nn.Conv2d(3, 5, 3, padding=1)}
+    convolutions = {
+        "maps": nn.Conv2d(3, 4, 1),
+        "mix": nn.Conv2d(4, 3, 1),
+        "conv": nn.Conv2d(3, 5, 3, padding=1),
+    }
     return Network(forward, **convolutions, fc=nn.Linear(5 * 36, 7))
 
 

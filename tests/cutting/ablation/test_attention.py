@@ -1,4 +1,5 @@
-"""Attention that is written out behind the layer: drops by rank-one updates, for few tokens, against brute force."""
+"""Attention that is written out behind the layer: drops by rank-one updates, for few tokens,
+against brute force."""
 
 import operator
 
@@ -24,8 +25,14 @@ def by_head(x: Tensor) -> Tensor:
 def fused(net, x):
     """timm's: one linear layer, an axis for queries, keys and values that becomes the first."""
     batch, tokens, width = x.shape
-    q, k, v = net.qkv(x).reshape(batch, tokens, 3, HEADS, width // HEADS).permute(2, 0, 3, 1, 4).unbind(0)
-    return functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, tokens, width)
+    q, k, v = (
+        net.qkv(x).reshape(batch, tokens, 3, HEADS, width // HEADS).permute(2, 0, 3, 1, 4).unbind(0)
+    )
+    return (
+        functional.scaled_dot_product_attention(q, k, v)
+        .transpose(1, 2)
+        .reshape(batch, tokens, width)
+    )
 
 
 def indexed(net, x):
@@ -73,15 +80,21 @@ def cosine(net, x):
 
 def by_sizes(net, x):
     """Ask for the number of images at each view, as the library transformers does."""
-    q, k, v = (by_head(part.view(part.shape[0], -1, WIDTH)) for part in (net.q(x), net.k(x), net.v(x)))
+    q, k, v = (
+        by_head(part.view(part.shape[0], -1, WIDTH)) for part in (net.q(x), net.k(x), net.v(x))
+    )
     mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=None, is_causal=False)
-    mixed = mixed.reshape(mixed.shape[0], -1, x.shape[1], WIDTH // HEADS).transpose(1, 2).contiguous()
+    mixed = (
+        mixed.reshape(mixed.shape[0], -1, x.shape[1], WIDTH // HEADS).transpose(1, 2).contiguous()
+    )
     return mixed.reshape(mixed.size(0), x.shape[1], -1).contiguous()
 
 
 def causal(net, x):
     q, k, v = by_head(net.q(x)), by_head(net.k(x)), by_head(net.v(x))
-    return functional.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
+    return (
+        functional.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
+    )
 
 
 MIXINGS = [fused, indexed, separate, written_out, split_by_widths, masked, cosine, by_sizes]
@@ -96,7 +109,8 @@ READS = {
 
 
 def transformer(mixing, read, scaled: bool = False) -> Network:
-    """The last block of a transformer over 9 patches with a class token and a register; the layer is `norm1`."""
+    """The last block of a transformer over 9 patches with a class token and a register; the layer
+    is `norm1`."""
 
     def forward(net, x):
         patches = net.patches(x).flatten(2).transpose(1, 2)
@@ -107,17 +121,34 @@ def transformer(mixing, read, scaled: bool = False) -> Network:
         return net.head(read(x if scaled else net.norm(x)))
 
     torch.manual_seed(0)
-    linear = {"qkv": 3 * WIDTH, "q": WIDTH, "k": WIDTH, "v": WIDTH, "narrow": WIDTH + 2 * HEADS * 2, "proj": WIDTH}
+    linear = {
+        "qkv": 3 * WIDTH,
+        "q": WIDTH,
+        "k": WIDTH,
+        "v": WIDTH,
+        "narrow": WIDTH + 2 * HEADS * 2,
+        "proj": WIDTH,
+    }
     parts = {name: nn.Linear(WIDTH, width) for name, width in linear.items()}
     norms = {name: nn.LayerNorm(WIDTH) for name in ("norm1", "norm2", "norm")}
     parameters = {"leading": (1, 2, WIDTH), "bias": (HEADS, 11, 11), "scale": (WIDTH,)}
     drawn = {name: nn.Parameter(torch.randn(size)) for name, size in parameters.items()}
-    ends = {"patches": nn.Conv2d(3, WIDTH, 1), "fc1": nn.Linear(WIDTH, 12), "fc2": nn.Linear(12, WIDTH)}
-    return Network(forward, **parts, **norms, **drawn, **ends, head=nn.Linear(WIDTH, 5)).double().eval()
+    ends = {
+        "patches": nn.Conv2d(3, WIDTH, 1),
+        "fc1": nn.Linear(WIDTH, 12),
+        "fc2": nn.Linear(12, WIDTH),
+    }
+    return (
+        Network(forward, **parts, **norms, **drawn, **ends, head=nn.Linear(WIDTH, 5))
+        .double()
+        .eval()
+    )
 
 
 def trace_of(model: nn.Module) -> ab.Trace:
-    images = torch.randn(2, 3, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    images = torch.randn(
+        2, 3, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
     return ab.cut(model, "norm1", reshape="tokens").trace(images, torch.tensor([0, 3]))
 
 
@@ -154,13 +185,22 @@ def test_trace_is_that_of_the_whole_head_bit_for_bit(mixing, read):
     logits = trace.cut_model.trunk_and_head.parts.head(maps, trace.network.sides)
     (gradients,) = torch.autograd.grad(logits.gather(1, trace.targets[:, None]).sum(), maps)
     # Separate layers were read before: one token is then computed alone, in other kernels.
-    exact = {"rtol": 0, "atol": 1e-14 if read == "class_token" and mixing not in (fused, indexed, written_out) else 0}
+    exact = {
+        "rtol": 0,
+        "atol": 1e-14
+        if read == "class_token" and mixing not in (fused, indexed, written_out)
+        else 0,
+    }
     torch.testing.assert_close(trace.logits, logits.detach(), **exact)
     torch.testing.assert_close(trace.gradients, gradients, **exact)
 
 
-@pytest.mark.parametrize(("read", "tokens"), [("class_token", 1), ("class_token_of_three_axes", 1), ("two_tokens", 2)])
-@pytest.mark.parametrize("mixing", [fused, indexed, separate, written_out, split_by_widths, masked, by_sizes])
+@pytest.mark.parametrize(
+    ("read", "tokens"), [("class_token", 1), ("class_token_of_three_axes", 1), ("two_tokens", 2)]
+)
+@pytest.mark.parametrize(
+    "mixing", [fused, indexed, separate, written_out, split_by_widths, masked, by_sizes]
+)
 def test_rows_have_only_the_tokens_that_the_head_reads(mixing, read, tokens):
     sizes = rows_of(trace_of(transformer(mixing, READS[read])))
     assert (2, tokens, 12) in sizes  # the MLP
@@ -199,7 +239,9 @@ def test_views_are_the_same_when_images_come_first():
 
 
 def test_a_head_without_such_views_is_left_as_it_is():
-    module = fx.symbolic_trace(Network(lambda net, x: net.fc(x).permute(0, 2, 1), fc=nn.Linear(3, 4)))
+    module = fx.symbolic_trace(
+        Network(lambda net, x: net.fc(x).permute(0, 2, 1), fc=nn.Linear(3, 4))
+    )
     assert images_first(module) is module
 
 
@@ -228,7 +270,8 @@ def test_product_difference_equals_two_products(first, second):
     if dx is None and dy is None:
         return
     moved = [
-        value if d is None else value + (d.dense() if isinstance(d, RankOne) else d) for value, d in [(x, dx), (y, dy)]
+        value if d is None else value + (d.dense() if isinstance(d, RankOne) else d)
+        for value, d in [(x, dx), (y, dy)]
     ]
     expected = operator.matmul(*moved) - x @ y
     torch.testing.assert_close(product_difference(x, dx, y, dy), expected, rtol=0, atol=1e-13)
@@ -254,13 +297,21 @@ def test_averages_of_tokens_stay_products(name, monkeypatch):
         return net.head(functional.gelu(net.fc1(AVERAGES[name](x))))
 
     torch.manual_seed(0)
-    width = {"mean_of_features": 9, "pool_of_two": 2 * WIDTH, "class_token_and_mean": 2 * WIDTH}.get(name, WIDTH)
+    width = {
+        "mean_of_features": 9,
+        "pool_of_two": 2 * WIDTH,
+        "class_token_and_mean": 2 * WIDTH,
+    }.get(name, WIDTH)
     parts = {"patches": nn.Conv2d(3, WIDTH, 1), "norm1": nn.LayerNorm(WIDTH)}
-    trace = trace_of(Network(forward, **parts, fc1=nn.Linear(width, 12), head=nn.Linear(12, 5)).double().eval())
+    trace = trace_of(
+        Network(forward, **parts, fc1=nn.Linear(width, 12), head=nn.Linear(12, 5)).double().eval()
+    )
     expected = brute_force(trace)
     whole = []
     dense = RankOne.dense
-    monkeypatch.setattr(RankOne, "dense", lambda self: whole.append(self.left.shape[1:]) or dense(self))
+    monkeypatch.setattr(
+        RankOne, "dense", lambda self: whole.append(self.left.shape[1:]) or dense(self)
+    )
     assert expected.abs().max() > 1e-3
     torch.testing.assert_close(trace.ablation_drops, expected, rtol=0, atol=1e-14)
     assert (9, WIDTH) not in whole

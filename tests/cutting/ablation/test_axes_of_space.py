@@ -49,14 +49,21 @@ def one_by_one(head, trace, channels=None):
 @pytest.mark.parametrize("name", HEADS)
 def test_drops_are_those_of_a_loop(axes, name):
     torch.manual_seed(0)
-    stem, head = (of(axes, "Conv")(2, 6, 3, padding=1), nn.ReLU()), nn.Sequential(*HEADS[name](axes))
+    stem, head = (
+        (of(axes, "Conv")(2, 6, 3, padding=1), nn.ReLU()),
+        nn.Sequential(*HEADS[name](axes)),
+    )
     network = nn.Sequential(*stem, head).double()
     images = torch.randn(2, 2, *(9, 8, 10)[:axes], dtype=torch.float64)
     network(images)  # for layers that are lazy
     trace = ab.trace(network.eval(), "1", images, [1, 3])
-    assert trace.cut_model.head_graph(trace.activations, trace.network.sides) is not None  # not by whole passes
+    assert (
+        trace.cut_model.head_graph(trace.activations, trace.network.sides) is not None
+    )  # not by whole passes
     expected = one_by_one(head, trace)
-    torch.testing.assert_close(trace.ablation_drops, expected, rtol=0, atol=1e-12 * expected.abs().max().item())
+    torch.testing.assert_close(
+        trace.ablation_drops, expected, rtol=0, atol=1e-12 * expected.abs().max().item()
+    )
 
 
 @pytest.mark.slow
@@ -68,4 +75,6 @@ def test_drops_of_a_network_of_videos(name):
         trace = ab.trace(network, layer, torch.randn(1, 3, 4, 32, 32, dtype=torch.float64))
         expected = one_by_one(trace.head, trace, range(0, 512, 100))
         actual = trace.ablation_drops[:, ::100]
-        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-10 * expected.abs().max().item())
+        torch.testing.assert_close(
+            actual, expected, rtol=0, atol=1e-10 * expected.abs().max().item()
+        )

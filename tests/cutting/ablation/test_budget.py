@@ -1,4 +1,5 @@
-"""A budget of ablations: exact drops of the most important channels, and the error of the others."""
+"""A budget of ablations: exact drops of the most important channels, and the error of the
+others."""
 
 from dataclasses import replace
 
@@ -23,17 +24,22 @@ def curved(channels: int = CHANNELS) -> nn.Module:
 
 
 def decide(net, x):
-    """The forward pass of a network whose code reads its data, so that no graph describes the head."""
+    """The forward pass of a network whose code reads its data, so that no graph describes the
+    head."""
     maps = net.maps(x)
     return net.head(maps if maps.sum() < 1e9 else 2 * maps)
 
 
-def traces(rows: int, budget: int | None, head: nn.Module | None = None, decides: bool = False) -> ab.Trace:
+def traces(
+    rows: int, budget: int | None, head: nn.Module | None = None, decides: bool = False
+) -> ab.Trace:
     torch.manual_seed(2)
     model = behind_maps(head or curved(), channels=CHANNELS).double()
     if decides:
         model.function = decide
-    images = torch.randn(rows, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    images = torch.randn(
+        rows, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(3)
+    )
     return ab.cut(model, "maps", ablation_channels=budget).trace(images)
 
 
@@ -54,8 +60,12 @@ def test_exact_drops_are_those_of_the_double_loop(budget):
         assert exact[chosen].all()
         sample, rest = (exact & ~dead[row]).index_fill(0, chosen, False), int((~exact).sum())
         errors = (expected - linear)[row, sample].abs()
-        reach = (19 * errors.var() * (rest + rest**2 / SAMPLE)) ** 0.5  # Cantelli: beyond it in one case of 20
-        torch.testing.assert_close(drops.error[row], rest * errors.mean() + reach, rtol=1e-9, atol=0)
+        reach = (
+            19 * errors.var() * (rest + rest**2 / SAMPLE)
+        ) ** 0.5  # Cantelli: beyond it in one case of 20
+        torch.testing.assert_close(
+            drops.error[row], rest * errors.mean() + reach, rtol=1e-9, atol=0
+        )
     assert torch.equal(trace.ablation_drops, drops.values)
 
 
@@ -73,7 +83,9 @@ def test_a_budget_that_covers_all_is_exact(budget):
     trace = traces(2, budget)
     assert trace.drops.exact.all()
     assert not trace.drops.error.any()
-    torch.testing.assert_close(trace.ablation_drops, traces(2, None).ablation_drops, rtol=0, atol=1e-14)
+    torch.testing.assert_close(
+        trace.ablation_drops, traces(2, None).ablation_drops, rtol=0, atol=1e-14
+    )
 
 
 def test_no_budget_is_needed_behind_global_average_pooling():
@@ -97,7 +109,13 @@ def test_dead_channels_are_exact_and_no_part_of_the_budget():
     maps = trace.activations.clone()
     maps[:, ::2] = 0
     other = replace(trace, activations=maps, gradients=trace.gradients)
-    drops = within(8, first_order(other), ~maps.any(-1).any(-1), other.generators(0), lambda channels: channels * 2.0)
+    drops = within(
+        8,
+        first_order(other),
+        ~maps.any(-1).any(-1),
+        other.generators(0),
+        lambda channels: channels * 2.0,
+    )
     assert drops.exact[:, ::2].all()
     assert not drops.values[:, ::2].any()
     assert drops.exact.sum() == CHANNELS // 2 + 8 + SAMPLE
@@ -109,7 +127,9 @@ def test_passes_through_an_unknown_head_keep_to_the_budget():
     before = trace.passes.head_forward
     drops = trace.drops
     assert trace.passes.head_forward - before == 2 + 2 * (8 + SAMPLE)  # and the images themselves
-    torch.testing.assert_close(drops.values[drops.exact], brute_force(trace)[drops.exact], rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        drops.values[drops.exact], brute_force(trace)[drops.exact], rtol=0, atol=1e-12
+    )
 
 
 def test_a_budget_of_nothing_is_refused():

@@ -26,19 +26,27 @@ MEBIBYTE = 2**20
 
 
 def assert_exact(drops: Tensor, expected: Tensor, scores: Tensor) -> None:
-    """Within 1e-12 of max|drop|; and about 100 roundings of |S|, since brute force subtracts two scores."""
-    tolerance = 1e-12 * expected.abs().max() + 100 * torch.finfo(expected.dtype).eps * scores.abs().max()
+    """Within 1e-12 of max|drop|; and about 100 roundings of |S|, since brute force subtracts two
+    scores."""
+    tolerance = (
+        1e-12 * expected.abs().max() + 100 * torch.finfo(expected.dtype).eps * scores.abs().max()
+    )
     torch.testing.assert_close(drops, expected, rtol=0, atol=float(tolerance))
-    assert expected.abs().max() > 1e3 * tolerance, "the drops are too small for this comparison to say anything"
+    assert expected.abs().max() > 1e3 * tolerance, (
+        "the drops are too small for this comparison to say anything"
+    )
 
 
-def make_trace(model: nn.Module, layer: str, size: int = 64, batch: int = 2, **options: int) -> ab.Trace:
+def make_trace(
+    model: nn.Module, layer: str, size: int = 64, batch: int = 2, **options: int
+) -> ab.Trace:
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(batch, 3, size, size, generator=generator, dtype=torch.float64)
     return ab.cut(model, layer, output="logits", **options).trace(images, torch.arange(batch) * 3)
 
 
-# (network, layer, side of the images, images): one image of a head 4096 wide takes seconds in float64.
+# (network, layer, side of the images, images): one image of a head 4096 wide takes seconds in
+# float64.
 QUICK = [
     ("squeezenet1_1", "features.12", 64, 1),
     ("resnet18", "layer4", 64, 2),
@@ -61,12 +69,15 @@ SLOW = [
 
 
 @pytest.mark.parametrize(
-    ("name", "layer", "size", "batch"), [*QUICK, *(pytest.param(*family, marks=pytest.mark.slow) for family in SLOW)]
+    ("name", "layer", "size", "batch"),
+    [*QUICK, *(pytest.param(*family, marks=pytest.mark.slow) for family in SLOW)],
 )
 def test_drops_equal_brute_force(name, layer, size, batch):
     torch.manual_seed(0)
     options = {"init_weights": False} if name == "googlenet" else {}
-    trace = make_trace(with_random_statistics(getattr(models, name)(weights=None, **options)), layer, size, batch)
+    trace = make_trace(
+        with_random_statistics(getattr(models, name)(weights=None, **options)), layer, size, batch
+    )
     assert head_graph(trace) is not None
     assert_exact(trace.ablation_drops, brute_force(trace), trace.logits)
 
@@ -88,7 +99,8 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], str, bool]] = {
     **{name: (lambda head=head: behind_maps(head()), "maps", True) for name, head in HEADS.items()},
     **{f"{name}, signed": (lambda head=head: behind_maps(head(), signed=True), "maps", True)
        for name, head in HEADS.items()},
-    "a gate added to a skip connection": (gate_on_skip, "maps", True),  # broadcasts to the shape of an unchanged value
+    # broadcasts to the shape of an unchanged value
+    "a gate added to a skip connection": (gate_on_skip, "maps", True),
     "untraceable": (deciding, "conv", False),
     "reshaping the batch": (lambda: behind_maps(Network(windows, fc=nn.Linear(6 * 9, 7))), "maps", False),
 }  # fmt: skip
@@ -107,7 +119,9 @@ def test_drops_of_each_head_equal_the_double_loop(name):
 @pytest.mark.parametrize("head", ["fully_connected_relu", "convolutions", "class_maps", "split"])
 def test_memory_limit_does_not_change_drops(head, memory):
     model, images = of_head(head), torch.randn(3, 3, 6, 6, dtype=torch.float64)
-    drops = ab.cut(model, "maps", ablation_memory=memory, output="logits").trace(images).ablation_drops
+    drops = (
+        ab.cut(model, "maps", ablation_memory=memory, output="logits").trace(images).ablation_drops
+    )
     expected = naive_drops(ab.trace(model, "maps", images, output="logits"))
     assert_exact(drops, expected, torch.ones(1))
 
@@ -121,17 +135,27 @@ def test_a_unit_that_is_not_a_number_has_moved():
 
 
 def peak_bytes(call: Callable[[], object]) -> int:
-    """The most that was allocated at once beyond what was there before, as torch's profiler saw it."""
+    """The most that was allocated at once beyond what was there before, as torch's profiler saw
+    it."""
     with torch.autograd.profiler.profile(profile_memory=True, use_kineto=False) as profile:
         call()
-    changes = torch.tensor([event.nbytes() for event in profile.kineto_results.events() if event.name() == "[memory]"])
+    changes = torch.tensor(
+        [event.nbytes() for event in profile.kineto_results.events() if event.name() == "[memory]"]
+    )
     return int(changes.cumsum(0).max())
 
 
 @pytest.mark.parametrize("head", ["wide", "deep"])
 def test_peak_memory_stays_below_the_limit(head, monkeypatch):
     monkeypatch.setenv("KINETO_LOG_LEVEL", "99")
-    wide = (nn.Flatten(), nn.Linear(96 * 64, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 7))
+    wide = (
+        nn.Flatten(),
+        nn.Linear(96 * 64, 512),
+        nn.ReLU(),
+        nn.Linear(512, 512),
+        nn.ReLU(),
+        nn.Linear(512, 7),
+    )
     deep = (nn.Conv2d(96, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(),
             nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 7))  # fmt: skip
     model = behind_maps(nn.Sequential(*(wide if head == "wide" else deep)), channels=96)
@@ -141,7 +165,9 @@ def test_peak_memory_stays_below_the_limit(head, monkeypatch):
         head_graph(trace)
         peaks.append(peak_bytes(lambda trace=trace: trace.ablation_drops))
         assert peaks[-1] <= limit
-    assert peaks[1] > MEBIBYTE, "with more memory it takes more, or the lower limit would show nothing"
+    assert peaks[1] > MEBIBYTE, (
+        "with more memory it takes more, or the lower limit would show nothing"
+    )
 
 
 def test_brute_force_equals_the_double_loop_in_chunks():
@@ -196,19 +222,25 @@ def test_float32_is_closer_to_float64_than_brute_force(build, layer, size):
     drops = single.ablation_drops
     in_float64 = ab.cut(model.double(), layer)
     in_float64.trace(exact.images)
-    expected = brute_force_drops(in_float64.head, kinds, maps.double(), in_double, targets, 256 * MEBIBYTE)
+    expected = brute_force_drops(
+        in_float64.head, kinds, maps.double(), in_double, targets, 256 * MEBIBYTE
+    )
     error, rough_error = (drops - expected).abs(), (rough - expected).abs()
     assert error.max() <= 1e-4 * expected.abs().max()
     assert error.median() <= rough_error.median()
 
 
-@pytest.mark.parametrize("head", ["fully_connected_relu", "class_maps", "convolutions", "pool_linear"])
+@pytest.mark.parametrize(
+    "head", ["fully_connected_relu", "class_maps", "convolutions", "pool_linear"]
+)
 def test_bf16_head_returns_float32_drops(head):
     model, images = of_head(head).float(), torch.randn(3, 3, 6, 6)
     exact = ab.cut(model, "maps").trace(images).ablation_drops
     cut = ab.cut(model, "maps", head_precision="bf16")
     first, second = cut.trace(images).ablation_drops, cut.trace(images).ablation_drops
     assert first.dtype == torch.float32
-    assert torch.equal(first, second)  # with the head's values kept in the trace, or evaluated again
+    assert torch.equal(
+        first, second
+    )  # with the head's values kept in the trace, or evaluated again
     # bf16 keeps 8 bits, and a drop is a sum of some dozen rounded terms.
     torch.testing.assert_close(first, exact, rtol=0, atol=float(0.05 * exact.abs().max()))

@@ -1,4 +1,5 @@
-"""What is read of a head: one token of many, global average pooling with a linear layer, logits of any scale."""
+"""What is read of a head: one token of many, global average pooling with a linear layer, logits of
+any scale."""
 
 from collections.abc import Callable
 
@@ -13,8 +14,8 @@ from tests.cutting.conftest import Network
 
 
 def block(take: Callable[[Tensor], Tensor], over: tuple[int, ...]) -> Network:
-    """A transformer's block behind maps of 4 channels. over: the dimensions of the last norm. take: what is left of
-    tokens (B, 9, 4)."""
+    """A transformer's block behind maps of 4 channels. over: the dimensions of the last norm. take:
+    what is left of tokens (B, 9, 4)."""
 
     def forward(net, x):
         x = net.maps(x).flatten(2).transpose(1, 2)
@@ -22,7 +23,9 @@ def block(take: Callable[[Tensor], Tensor], over: tuple[int, ...]) -> Network:
         x = x + net.mixing(normed, normed, normed, need_weights=False)[0]
         return net.fc(take(net.last(x + net.mlp(x))))
 
-    mlp = nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 8), nn.GELU(), nn.Dropout(0.5), nn.Linear(8, 4))
+    mlp = nn.Sequential(
+        nn.LayerNorm(4), nn.Linear(4, 8), nn.GELU(), nn.Dropout(0.5), nn.Linear(8, 4)
+    )
     mixing = nn.MultiheadAttention(4, 2, batch_first=True)
     ends = {"maps": nn.Conv2d(3, 4, 1), "last": nn.LayerNorm(over), "fc": nn.Linear(4, 3)}
     return Network(forward, norm=nn.LayerNorm(4), mixing=mixing, mlp=mlp, **ends)
@@ -31,7 +34,11 @@ def block(take: Callable[[Tensor], Tensor], over: tuple[int, ...]) -> Network:
 HEADS = {
     "class_token": (lambda x: x[:, 0], (4,), True),
     "a_later_token": (lambda x: x[:, 3], (4,), True),
-    "the_last_token": (lambda x: x[:, -1], (4,), False),  # which one that is depends on their number
+    "the_last_token": (
+        lambda x: x[:, -1],
+        (4,),
+        False,
+    ),  # which one that is depends on their number
     "two_tokens": (lambda x: x[:, 0] + x[:, 1], (4,), False),
     "the_mean": (lambda x: x.mean(1), (4,), False),
     "a_norm_over_tokens": (lambda x: x[:, 0], (9, 4), False),
@@ -45,7 +52,9 @@ def test_logits_gradients_and_drops_equal_the_full_head(name: str):
     model, images = block(take, over).double().eval(), torch.randn(2, 3, 3, 3, dtype=torch.float64)
     trace = ab.trace(model, "maps", images, torch.tensor([2, 0]))
     values = head_graph(trace).evaluate(trace.activations, trace.network.sides)
-    is_early = (2, 1, 8) in [tuple(value.shape) for value in values.values() if isinstance(value, Tensor)]
+    is_early = (2, 1, 8) in [
+        tuple(value.shape) for value in values.values() if isinstance(value, Tensor)
+    ]
     assert is_early == early
 
     maps = trace.activations.clone().requires_grad_()
@@ -73,7 +82,9 @@ def test_linear_heads_of_torchvision(build, layer, fc):
             trace.linear_head()
     else:
         assert torch.equal(trace.linear_head(), model.get_submodule(fc).weight)
-        assert torch.equal(trace.scaled(output=2.0, inputs=4.0).linear_head(), 0.5 * model.get_submodule(fc).weight)
+        assert torch.equal(
+            trace.scaled(output=2.0, inputs=4.0).linear_head(), 0.5 * model.get_submodule(fc).weight
+        )
 
 
 POOL = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -89,7 +100,9 @@ POOL = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
     ((*POOL, nn.Linear(4, 4), nn.Linear(4, 5)), False),
 ])  # fmt: skip
 def test_linear_head_is_recognised(between, linear):
-    trace = ab.trace(nn.Sequential(nn.Conv2d(3, 4, 1), *between), "0", torch.randn(2, 3, 6, 6), output="logits")
+    trace = ab.trace(
+        nn.Sequential(nn.Conv2d(3, 4, 1), *between), "0", torch.randn(2, 3, 6, 6), output="logits"
+    )
     if linear:
         assert trace.linear_head().shape == (5, 4)
     else:
@@ -99,7 +112,8 @@ def test_linear_head_is_recognised(between, linear):
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
 def test_head_graph_is_read_for_logits_of_any_scale(scale):
-    """Among a thousand classes some logit is nearly 0, where rounding is large beside it, not beside the others."""
+    """Among a thousand classes some logit is nearly 0, where rounding is large beside it, not
+    beside the others."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 2048, 1), nn.ReLU(), *POOL, nn.Linear(2048, 1000)).eval()
     with torch.no_grad():
@@ -108,4 +122,6 @@ def test_head_graph_is_read_for_logits_of_any_scale(scale):
         trace = ab.trace(net, "1", torch.randn(4, 3, 7, 7), torch.arange(4))
         assert head_graph(trace) is not None
         pooled = trace.activations.double().mean((2, 3)) * net[4].weight[trace.targets].double()
-    torch.testing.assert_close(trace.ablation_drops.double(), pooled, rtol=1e-5, atol=1e-6 * float(pooled.abs().max()))
+    torch.testing.assert_close(
+        trace.ablation_drops.double(), pooled, rtol=1e-5, atol=1e-6 * float(pooled.abs().max())
+    )

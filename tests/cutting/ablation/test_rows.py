@@ -1,4 +1,5 @@
-"""Attention behind the layer: its rank-one difference equals that of two calls; a wide layer's gradient in blocks."""
+"""Attention behind the layer: its rank-one difference equals that of two calls; a wide layer's
+gradient in blocks."""
 
 from unittest import mock
 
@@ -29,7 +30,8 @@ def test_difference_of_tokens_that_move_in_one_direction_equals_two_calls(bias: 
 
 
 def classifier(changed: str) -> Network:
-    """A class token that looks at the layer's tokens; `changed` makes each attention another one."""
+    """A class token that looks at the layer's tokens; `changed` makes each attention another
+    one."""
 
     def forward(net, x):
         tokens = net.maps(x).flatten(2).transpose(1, 2)
@@ -42,14 +44,25 @@ def classifier(changed: str) -> Network:
         return net.fc(net.mixing(query, tokens, values, need_weights=False)[0][:, 0])
 
     added = {"add_zero_attn": changed == "zeros", "add_bias_kv": changed == "bias"}
-    parts = {"maps": nn.Conv2d(3, 4, 1), "token": nn.Parameter(torch.randn(1, 1, 4)), "linear": nn.Linear(4, 4)}
-    return Network(forward, **parts, mixing=nn.MultiheadAttention(4, 2, batch_first=True, **added), fc=nn.Linear(4, 5))
+    parts = {
+        "maps": nn.Conv2d(3, 4, 1),
+        "token": nn.Parameter(torch.randn(1, 1, 4)),
+        "linear": nn.Linear(4, 4),
+    }
+    return Network(
+        forward,
+        **parts,
+        mixing=nn.MultiheadAttention(4, 2, batch_first=True, **added),
+        fc=nn.Linear(4, 5),
+    )
 
 
 @pytest.mark.parametrize("changed", ["nothing", "query", "features", "values", "zeros", "bias"])
 def test_drops_equal_brute_force_with_and_without_the_rank_one_update(changed: str):
     torch.manual_seed(0)
-    trace = ab.trace(classifier(changed).double(), "maps", torch.randn(2, 3, 3, 3).double(), torch.tensor([0, 3]))
+    trace = ab.trace(
+        classifier(changed).double(), "maps", torch.randn(2, 3, 3, 3).double(), torch.tensor([0, 3])
+    )
     with mock.patch.object(rows, "attention_difference", wraps=attention_difference) as spy:
         drops = trace.ablation_drops
     assert spy.called == (changed in ("nothing", "features"))
@@ -57,7 +70,9 @@ def test_drops_equal_brute_force_with_and_without_the_rank_one_update(changed: s
     torch.testing.assert_close(drops, brute_force(trace), rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("inputs", [WIDE + BLOCK, WIDE + 1])  # the latter is no number of whole blocks
+@pytest.mark.parametrize(
+    "inputs", [WIDE + BLOCK, WIDE + 1]
+)  # the latter is no number of whole blocks
 @pytest.mark.parametrize(("batch", "bias"), [(1, False), (5, True)])
 def test_value_and_gradient_equal_nn_linear(batch, bias, inputs):
     generator = torch.Generator().manual_seed(0)
@@ -73,7 +88,9 @@ def test_value_and_gradient_equal_nn_linear(batch, bias, inputs):
 
 def test_second_derivative():
     layer = nn.Linear(WIDE, 3).double()
-    x = torch.randn(2, WIDE, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    x = torch.randn(
+        2, WIDE, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True
+    )
     (first,) = torch.autograd.grad(apply_linear(layer, x).pow(2).sum(), x, create_graph=True)
     (second,) = torch.autograd.grad(first.sum(), x)
     weight = layer.weight.detach()

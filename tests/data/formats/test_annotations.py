@@ -1,4 +1,5 @@
-"""A box file or mask that is missing or malformed leaves the image as it is, without it, and says why."""
+"""A box file or mask that is missing or malformed leaves the image as it is, without it, and says
+why."""
 
 import os
 
@@ -29,7 +30,9 @@ MALFORMED = {  # the text of the file, or what is done with it
     "no object": "<annotation></annotation>",
     "inside out": an_object("n01", "20"),
     "unknown class": an_object("n77", "1"),
-    "other image": an_object("n01", "1").replace("<object>", "<size><width>9</width><height>9</height></size><object>"),
+    "other image": an_object("n01", "1").replace(
+        "<object>", "<size><width>9</width><height>9</height></size><object>"
+    ),
     "infinite size": "<annotation><size><width>inf</width><height>30</height></size></annotation>",
     "size beyond floats": "<annotation><size><width>1e999</width></size></annotation>",
     "unknown encoding": "<?xml version='1.0' encoding='no-such'?><annotation></annotation>",
@@ -38,7 +41,9 @@ MALFORMED = {  # the text of the file, or what is done with it
     "file of the machine": "<!DOCTYPE a SYSTEM '/etc/hostname'><annotation></annotation>",
     "named pipe": lambda path: (path.unlink(), os.mkfifo(path)),
     "link to itself": lambda path: (path.unlink(), path.symlink_to(path.name)),
-    "swapped corners": an_object("n01", "9").replace("<xmax>9", "<xmax>1").replace("<ymin>1", "<ymin>9"),
+    "swapped corners": an_object("n01", "9")
+    .replace("<xmax>9", "<xmax>1")
+    .replace("<ymin>1", "<ymin>9"),
     "parts of the image": an_object("n01", "0.1").replace(">9<", ">0.9<"),
     "a long text": an_object("x" * 9999, "1"),
     "bytes": lambda path: path.write_bytes(bytes(range(256))),
@@ -47,7 +52,10 @@ MALFORMED = {  # the text of the file, or what is done with it
 
 @pytest.mark.parametrize("kind", MALFORMED)
 def test_malformed_annotation_is_a_sentence_not_a_crash(imagenet_root, kind):
-    path, change = imagenet_root / "Annotations/CLS-LOC/val/ILSVRC2012_val_00000002.xml", MALFORMED[kind]
+    path, change = (
+        imagenet_root / "Annotations/CLS-LOC/val/ILSVRC2012_val_00000002.xml",
+        MALFORMED[kind],
+    )
     path.write_text(change) if isinstance(change, str) else change(path)
     sample = load("imagenet", imagenet_root).read(0)
     assert (sample.label, sample.objects, len(sample.problems)) == (0, (), 1)
@@ -58,7 +66,10 @@ def test_malformed_annotation_is_a_sentence_not_a_crash(imagenet_root, kind):
 def test_boxes_are_clipped_and_a_good_one_survives_a_bad_one(tmp_path):
     path = xml(tmp_path / "a.xml", [("n03", -5, 3, 60, 12)])
     objects, problems = read_objects(path, INDEX, first_pixel=0, size=(40, 30))
-    assert (objects, [problem.endswith(BEYOND) for problem in problems]) == (((2, (0, 3, 40, 13)),), [True])
+    assert (objects, [problem.endswith(BEYOND) for problem in problems]) == (
+        ((2, (0, 3, 40, 13)),),
+        [True],
+    )
     path = xml(tmp_path / "a.xml", [("n03", 1, 2, 3, 4), ("n77", 1, 2, 3, 4)])
     objects, problems = read_objects(path, INDEX, first_pixel=1)
     assert objects == ((2, (0, 1, 3, 4)),)
@@ -86,11 +97,15 @@ def test_a_box_is_cut_to_its_image_or_left_out_with_the_reason(box, part, senten
     assert inside(box, size) == (part, sentence)
 
 
-@pytest.mark.parametrize("kind", ["other size", "colours", "unknown value", "truncated", "named pipe"])
+@pytest.mark.parametrize(
+    "kind", ["other size", "colours", "unknown value", "truncated", "named pipe"]
+)
 def test_malformed_mask_is_a_sentence_not_a_crash(voc_root, kind):
     path = voc_root / "VOCdevkit/VOC2012/SegmentationClass/2007_1.png"
     shapes = {"other size": (20, 40), "colours": (30, 40, 3)}
-    values = np.full(shapes.get(kind, (30, 40)), 99 if kind == "unknown value" else 3, dtype=np.uint8)
+    values = np.full(
+        shapes.get(kind, (30, 40)), 99 if kind == "unknown value" else 3, dtype=np.uint8
+    )
     Image.fromarray(values).save(path)
     if kind == "truncated":
         cut(path, 50)

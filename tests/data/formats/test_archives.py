@@ -51,7 +51,9 @@ def test_a_tar_that_is_cut_between_members_has_no_end(path, num_members):
     assert "its end is missing" in str(error)
 
 
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
+@pytest.mark.parametrize(
+    "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE]
+)
 def test_a_link_or_a_device_is_no_file(path, kind):
     with tarfile.open(path, "w") as tar:
         member = tarfile.TarInfo("link")

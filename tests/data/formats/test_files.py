@@ -1,4 +1,5 @@
-"""Files that a user names, and what stands beside good images: each has a row or a status, and none hangs a run."""
+"""Files that a user names, and what stands beside good images: each has a row or a status, and none
+hangs a run."""
 
 import errno
 import io
@@ -42,7 +43,9 @@ PATTERNS = {
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_files_of_a_path(root, pattern):
-    path = f"{root}/{pattern}" if isinstance(pattern, str) else [f"{root}/{each}" for each in pattern]
+    path = (
+        f"{root}/{pattern}" if isinstance(pattern, str) else [f"{root}/{each}" for each in pattern]
+    )
     found = files_named(path, ".tar")
     assert list(found) == PATTERNS[pattern]
     assert all(path.is_file() for path in found.values())
@@ -51,14 +54,22 @@ def test_files_of_a_path(root, pattern):
 @pytest.mark.parametrize(
     ("patterns", "suffix", "message"),
     [
-        (["gone.tar"], ".tar", r"data\.path: there is no file .*gone\.tar; give a file, a folder, a list or a pattern"),
+        (
+            ["gone.tar"],
+            ".tar",
+            r"data\.path: there is no file .*gone\.tar; give a file, a folder, a list or a pattern",
+        ),
         (["c-*.tar"], ".tar", "there is no file .*c-"),
         (["a-{08..11}.tar"], ".tar", "there is no file .*a-11"),
         (["{b/a,a}-{09,10}.tar"], ".tar", r"there is no file .*b/a-10\.tar"),
         (["a-{0..99999999999999}.tar"], ".tar", "is no range of at most 100,000 numbers"),
         (["a-{0..999}{0..999}.tar"], ".tar", "names 1,000,000 files, more than 100,000"),
         (["a-{9..0}.tar"], ".tar", "is no range"),
-        (["a-09.tar", "b/a-09.tar"], ".tar", r"two files 'a-09', .*; rename one, or give the folder that holds both"),
+        (
+            ["a-09.tar", "b/a-09.tar"],
+            ".tar",
+            r"two files 'a-09', .*; rename one, or give the folder that holds both",
+        ),
         ([""], ".parquet", r"no file whose name ends in \.parquet below"),
     ],
 )
@@ -92,7 +103,9 @@ def test_what_is_no_file_is_a_bad_image(folder_root, kind, monkeypatch):
     make(folder_root / "cat" / "x.jpg")
     dataset = load("folder", folder_root)
     found = outcomes(dataset)
-    assert list(dataset.ids) == sorted(found) == ["cat/1.jpg", "cat/x.jpg", "cow/2.png", "dog/1.jpg"]
+    assert (
+        list(dataset.ids) == sorted(found) == ["cat/1.jpg", "cat/x.jpg", "cow/2.png", "dog/1.jpg"]
+    )
     assert [image_id for image_id, message in found.items() if message] == ["cat/x.jpg"]
     assert reason in found["cat/x.jpg"]
     assert dataset.fingerprint(1) == dataset.fingerprint(1)
@@ -119,7 +132,9 @@ NAMES = {
 
 @pytest.mark.parametrize("name", NAMES)
 def test_names_become_text_and_are_found_again(folder_root, name):
-    (folder_root / "cat" / "1.jpg").rename(os.fsdecode(os.fsencode(folder_root / "cat") + b"/" + name))
+    (folder_root / "cat" / "1.jpg").rename(
+        os.fsdecode(os.fsencode(folder_root / "cat") + b"/" + name)
+    )
     dataset = load("folder", folder_root)
     image_id = f"cat/{NAMES[name]}"
     assert image_id.encode().decode() == image_id
@@ -134,7 +149,13 @@ def test_a_class_folder_whose_name_is_not_utf8(folder_root):
     assert outcomes(dataset) == {"cat/1.jpg": None, "cow/2.png": None, r"do\xe9/1.jpg": None}
 
 
-@given(st.lists(st.sampled_from([b"\\", b"x", b"5", b"c", b"e9", b"\xe9", b"\xc3\xa9", b"\n", b"\x85", b"a"])))
+@given(
+    st.lists(
+        st.sampled_from(
+            [b"\\", b"x", b"5", b"c", b"e9", b"\xe9", b"\xc3\xa9", b"\n", b"\x85", b"a"]
+        )
+    )
+)
 def test_no_two_names_become_the_same_text(parts):
     name = os.fsdecode(b"".join(parts))
     assert as_name(as_text(name)) == name
@@ -172,7 +193,9 @@ def fail(monkeypatch, name, error):
         monkeypatch.setattr(f"axiom_bench.data.formats.{module}.open_regular", opened)
 
 
-@pytest.mark.parametrize(("error", "reason"), [(errno.EACCES, "Permission denied"), (errno.EIO, "Input/output error")])
+@pytest.mark.parametrize(
+    ("error", "reason"), [(errno.EACCES, "Permission denied"), (errno.EIO, "Input/output error")]
+)
 def test_a_disk_that_fails_under_an_image(folder_root, monkeypatch, error, reason):
     dataset, hashes = load("folder", folder_root), FileHashes()
     before = dataset.fingerprint(0)
@@ -211,7 +234,8 @@ def test_a_hash_from_before_is_not_used_for_a_file_that_may_not_be_read(folder_r
 
 @pytest.mark.parametrize(("age", "second"), [(0.0, "after"), (60.0, "before")])
 def test_a_file_that_was_changed_a_moment_ago_is_hashed_again(tmp_path, age, second):
-    """It may be written once more within its clock's tick, which neither size nor time would show."""
+    """It may be written once more within its clock's tick, which neither size nor time would
+    show."""
     hashes, path, contents = FileHashes(), tmp_path / "a.png", iter(["before", "after"])
     path.write_bytes(b"a")
     os.utime(path, (time.time() - age,) * 2)
@@ -262,6 +286,8 @@ def refuse(index):
 )
 def test_a_list_of_images_that_is_refused(voc_root, content, message):
     path = voc_root / "VOCdevkit/VOC2012/ImageSets/Main/val.txt"
-    path.write_bytes(content if isinstance(content, bytes) else path.read_bytes() + f"{content}\n".encode())
+    path.write_bytes(
+        content if isinstance(content, bytes) else path.read_bytes() + f"{content}\n".encode()
+    )
     with pytest.raises(BenchError, match=rf"val\.txt {message}"):
         load("voc", voc_root)

@@ -1,4 +1,5 @@
-"""data.path=hf://datasets/OWNER/NAME/...: a data set on the Hugging Face Hub, which a server here plays."""
+"""data.path=hf://datasets/OWNER/NAME/...: a data set on the Hugging Face Hub, which a server here
+plays."""
 
 import hashlib
 import io
@@ -37,7 +38,12 @@ class Hub(BaseHTTPRequestHandler):
             folder = self.root.joinpath(*path[1:])
             if what == "tree" and folder.is_dir():
                 is_deep = parse_qs(url.query).get("recursive") == ["true"]
-                self.answer([self.entry(each) for each in sorted(folder.rglob("*") if is_deep else folder.iterdir())])
+                self.answer(
+                    [
+                        self.entry(each)
+                        for each in sorted(folder.rglob("*") if is_deep else folder.iterdir())
+                    ]
+                )
                 return
             if what == "revision":
                 self.answer({"id": REPOSITORY, "sha": REVISION, "siblings": []})
@@ -55,12 +61,21 @@ class Hub(BaseHTTPRequestHandler):
         if path.is_dir():
             return {"type": "directory", "path": name, "oid": "0" * 40, "size": 0}
         content = path.read_bytes()
-        return {"type": "file", "path": name, "oid": hashlib.sha1(content).hexdigest(), "size": len(content)}
+        return {
+            "type": "file",
+            "path": name,
+            "oid": hashlib.sha1(content).hexdigest(),
+            "size": len(content),
+        }
 
     def answer(self, content: object, code: int = 200, **headers: str) -> None:
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(code)
-        for name, value in {"Content-Length": str(len(body)), "X-Repo-Commit": REVISION, **headers}.items():
+        for name, value in {
+            "Content-Length": str(len(body)),
+            "X-Repo-Commit": REVISION,
+            **headers,
+        }.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
@@ -72,7 +87,8 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub_files(tmp_path, monkeypatch) -> Iterator[Path]:
-    """The folder of the data set's files: eight scenes, with the classes' names as the Hub's files have them."""
+    """The folder of the data set's files: eight scenes, with the classes' names as the Hub's files
+    have them."""
     scenes, root = Scenes(size=8), tmp_path / "hub"
     features = {"label": {"names": list(scenes.classes), "_type": "ClassLabel"}}
     (root / "data").mkdir(parents=True)
@@ -81,7 +97,12 @@ def hub_files(tmp_path, monkeypatch) -> Iterator[Path]:
         for index in range(4 * number, 4 * number + 4):
             sample, content = scenes.read(index), io.BytesIO()
             sample.image.save(content, "PNG")
-            rows.append({"image": {"bytes": content.getvalue(), "path": f"{index}.png"}, "label": sample.label})
+            rows.append(
+                {
+                    "image": {"bytes": content.getvalue(), "path": f"{index}.png"},
+                    "label": sample.label,
+                }
+            )
         about = {"huggingface": json.dumps({"info": {"features": features}})}
         pq.write_table(pa.Table.from_pylist(rows).replace_schema_metadata(about), root / name)
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("OfThis", (Hub,), {"root": root}))

@@ -1,4 +1,5 @@
-"""Data by URL: which files a URL names, when each is fetched, and errors. The store is fsspec's memory, or a server."""
+"""Data by URL: which files a URL names, when each is fetched, and errors. The store is fsspec's
+memory, or a server."""
 
 import functools
 import os
@@ -71,7 +72,15 @@ def contents(paths: str | list[str], suffix: str = ".tar") -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in files_named(paths, suffix).items()}
 
 
-PATTERNS = ("{}", "{}/", "{}/a-09.tar", "{}/a-{{08..10}}.tar", "{}/a-*.tar", "{}/a-{{0,1}}[0-8].tar", "{}/?/*.tar")
+PATTERNS = (
+    "{}",
+    "{}/",
+    "{}/a-09.tar",
+    "{}/a-{{08..10}}.tar",
+    "{}/a-*.tar",
+    "{}/a-{{0,1}}[0-8].tar",
+    "{}/?/*.tar",
+)
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
@@ -84,9 +93,13 @@ def test_a_list_may_name_both_and_classes_are_a_file(local):
     assert list(contents([f"{URL}/a-08.tar", f"{local}/b"])) == ["a-08", "c"]
     put("classes.txt", b"n01 tench\nn02 shark")
     assert class_list(f"{URL}/classes.txt") == {"n01": "tench", "n02": "shark"}
-    with pytest.raises(BenchError, match=r"data\.classes=memory:.* names 6 files; give the URL of one file"):
+    with pytest.raises(
+        BenchError, match=r"data\.classes=memory:.* names 6 files; give the URL of one file"
+    ):
         class_list(URL)
-    with pytest.raises(BenchError, match=r"names two files 'a-08', .*local/a-08\.tar and .*/memory/"):
+    with pytest.raises(
+        BenchError, match=r"names two files 'a-08', .*local/a-08\.tar and .*/memory/"
+    ):
         contents([f"{local}/a-08.tar", f"{URL}/a-08.tar"])
 
 
@@ -114,11 +127,16 @@ def test_copies_work_offline_and_say_so(local, monkeypatch, capsys):
     assert contents(URL) == before
     line = "axiom-bench: the copies of memory://bucket/val in "
     assert capsys.readouterr().err.startswith(line)
-    with pytest.raises(BenchError, match=r"Can't use memory://bucket/val/a-09\.tar .*: it can't be reached; check the"):
+    with pytest.raises(
+        BenchError,
+        match=r"Can't use memory://bucket/val/a-09\.tar .*: it can't be reached; check the",
+    ):
         contents(f"{URL}/a-09.tar")  # nobody asked for it before
 
 
-def test_a_web_server_s_files_are_fetched_again_when_they_change_and_work_offline(server, local, capsys):
+def test_a_web_server_s_files_are_fetched_again_when_they_change_and_work_offline(
+    server, local, capsys
+):
     url = f"http://127.0.0.1:{server.server_address[1]}/a-{{08..10}}.tar"
     expected = contents(f"{local}/a-{{08..10}}.tar")
     assert contents(url) == expected
@@ -146,7 +164,9 @@ def forked(work: Callable[[], object], said: Path) -> Run:
 
 
 @pytest.mark.slow
-def test_two_processes_fetch_a_file_once_and_after_a_kill_the_next_command_does(local, tmp_path, monkeypatch):
+def test_two_processes_fetch_a_file_once_and_after_a_kill_the_next_command_does(
+    local, tmp_path, monkeypatch
+):
     log, go, get_file = tmp_path / "log", tmp_path / "go", MemoryFileSystem.get_file
     log.touch()
 
@@ -174,11 +194,15 @@ def test_two_processes_fetch_a_file_once_and_after_a_kill_the_next_command_does(
 
 FAULTS = {
     "lost": (
-        lambda patch: patch.setattr(MemoryFileSystem, "get_file", Mock(side_effect=ConnectionError("reset"))),
+        lambda patch: patch.setattr(
+            MemoryFileSystem, "get_file", Mock(side_effect=ConnectionError("reset"))
+        ),
         r"Can't use memory://.*a-08\.tar \(copies are kept in .*\): it can't be reached; check the network",
     ),
     "full": (
-        lambda patch: patch.setattr(MemoryFileSystem, "get_file", Mock(side_effect=OSError(28, "No space left"))),
+        lambda patch: patch.setattr(
+            MemoryFileSystem, "get_file", Mock(side_effect=OSError(28, "No space left"))
+        ),
         r"Can't use memory://.*: \[Errno 28\] No space left",
     ),
     "too small": (
@@ -217,7 +241,9 @@ REFUSED = {
     ),
     "a root": (
         lambda: Settings.of(
-            configuration(["data=folder", f"data.root={STORE}/val", f"data.classes={STORE}/classes.txt"])
+            configuration(
+                ["data=folder", f"data.root={STORE}/val", f"data.classes={STORE}/classes.txt"]
+            )
         ),
         r"^data\.root=s3://bucket/val must be on this machine, or mounted: only data",
     ),
@@ -227,7 +253,8 @@ REFUSED = {
     ),
     "a stranger's run": (
         lambda: trust.trusted(
-            {**OTHER_GROUPS, "data": {"kind": "mosaic", "of": {"path": ["x", f"{STORE}/val"]}}}, False
+            {**OTHER_GROUPS, "data": {"kind": "mosaic", "of": {"path": ["x", f"{STORE}/val"]}}},
+            False,
         ),
         r"names data by URL, .*: data\.of\.path=s3://bucket/val\. Add --trust",
     ),

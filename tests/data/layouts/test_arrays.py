@@ -1,4 +1,5 @@
-"""Arrays from files: each format, where channels are, labels, boxes and masks, and a sentence for each mistake."""
+"""Arrays from files: each format, where channels are, labels, boxes and masks, and a sentence for
+each mistake."""
 
 import sys
 
@@ -69,7 +70,9 @@ def test_each_format_gives_channels_and_space(tmp_path, name, shape, dtype, chan
 def test_a_list_names_classes_and_boxes(tmp_path):
     for name in ("1.npy", "2.npy", "3.npy"):
         write(tmp_path / name, np.zeros((2, 5, 6)))
-    (tmp_path / "labels.csv").write_text("file,label,x0,y0,x1,y1\n1.npy,1,0,1,3,9\n1.npy,1,4,0,6,2\n2.npy,0,7,0,9,1\n")
+    (tmp_path / "labels.csv").write_text(
+        "file,label,x0,y0,x1,y1\n1.npy,1,0,1,3,9\n1.npy,1,4,0,6,2\n2.npy,0,7,0,9,1\n"
+    )
     data = load(tmp_path, network=lambda shape: NetworkClasses(None, shape[0]))
     assert [data.labels(index) for index in range(3)] == [(1,), (0,), ()]
     assert data.read(0).objects == ((1, (0, 1, 3, 5)), (1, (4, 0, 6, 2)))
@@ -88,7 +91,11 @@ def test_one_file_has_labels_masks_and_boxes(tmp_path, ending):
     np.savez_compressed(path, **tables) if ending == "npz" else save_file(tables, path)
     samples = [load(path).read(index) for index in range(3)]
     assert np.array_equal([sample.image for sample in samples], tables["images"])
-    assert [sample.objects for sample in samples] == [((1, (0, 4)),), ((0, (2, 9)), (0, (3, 5))), ()]
+    assert [sample.objects for sample in samples] == [
+        ((1, (0, 4)),),
+        ((0, (2, 9)), (0, (3, 5))),
+        (),
+    ]
     assert np.array_equal(samples[1].mask, np.where(masks[1], 0, -1))
 
 
@@ -111,15 +118,26 @@ def test_a_mask_in_one_file_decides_the_hash_of_its_sample_alone(tmp_path):
     assert np.equal(*map(np.array, hashes)).tolist() == [True, False, True]
 
 
-@pytest.mark.parametrize(("space", "shape"), [((8, 8), (1, 8, 8)), ((8, 8, 3), (3, 8, 8)), ((8, 8, 8), (1, 8, 8, 8))])
+@pytest.mark.parametrize(
+    ("space", "shape"), [((8, 8), (1, 8, 8)), ((8, 8, 3), (3, 8, 8)), ((8, 8, 8), (1, 8, 8, 8))]
+)
 def test_medmnist(tmp_path, space, shape):
-    parts = {split: NOISE.integers(0, 256, (3, *space), dtype=np.uint8) for split in ("train", "val", "test")}
+    parts = {
+        split: NOISE.integers(0, 256, (3, *space), dtype=np.uint8)
+        for split in ("train", "val", "test")
+    }
     labels = {f"{split}_labels": np.array([[0], [2], [1]]) for split in parts}
-    np.savez(tmp_path / "a.npz", **{f"{split}_images": images for split, images in parts.items()}, **labels)
+    np.savez(
+        tmp_path / "a.npz",
+        **{f"{split}_images": images for split, images in parts.items()},
+        **labels,
+    )
     for split in (None, "val"):
         data = load(tmp_path / "a.npz", split=split)
         assert (data.shape, data.labels(1), len(data.classes)) == (shape, (2,), 3)
-        assert np.array_equal(np.sort(data.read(1).image, None), np.sort(parts[split or "test"][1], None))
+        assert np.array_equal(
+            np.sort(data.read(1).image, None), np.sort(parts[split or "test"][1], None)
+        )
 
 
 IMAGES, OBJECTS = np.zeros((3, 2, 8)), np.array([{}, [], None], dtype=object)
@@ -130,12 +148,24 @@ CLASSES = {"classes": ["a", "b"]}
 @pytest.mark.parametrize(
     ("tables", "settings", "sentence"),
     [
-        ({"labels": np.arange(3)}, {}, "holds labels, and no images; call its arrays images, labels"),
+        (
+            {"labels": np.arange(3)},
+            {},
+            "holds labels, and no images; call its arrays images, labels",
+        ),
         ({"test_images": IMAGES}, {"split": "val"}, "no val_images; set data.split to test"),
         ({"images": IMAGES, "labels": np.arange(2)}, {}, "give each of 3 samples one class"),
         ({"images": IMAGES, "labels": np.eye(3)}, {}, r"labels .* float64 of the shape \(3, 3\)"),
-        ({"images": IMAGES, "labels": np.arange(3)}, CLASSES, "names class 2, but there are 2 classes"),
-        ({"images": IMAGES, "labels": np.array(["a", "c", "b"])}, CLASSES, "no class, .* 'c'; .* a, b"),
+        (
+            {"images": IMAGES, "labels": np.arange(3)},
+            CLASSES,
+            "names class 2, but there are 2 classes",
+        ),
+        (
+            {"images": IMAGES, "labels": np.array(["a", "c", "b"])},
+            CLASSES,
+            "no class, .* 'c'; .* a, b",
+        ),
         ({"images": IMAGES, "masks": np.zeros((3, 7), bool)}, {}, r"masks .* give \(3, 8\)"),
         ({"images": IMAGES, "masks": np.zeros((3, 8), "uint8")}, {}, "masks as bool"),
         ({"images": IMAGES, "boxes": np.zeros((3, 4))}, {}, r"boxes .* give \(3, 2\)"),
@@ -163,7 +193,11 @@ def test_what_concerns_all_samples_is_one_sentence(tmp_path, tables, settings, s
     [
         ("b.npy", np.array([0, np.nan, np.inf]), "2 of 3 values are NaN or infinite"),
         ("b.npy", OBJECTS, PICKLED),
-        ("b.npy", np.zeros((2, 8)), r"its shape is \(2, 8\), and that of the first sample \(1, 8\)"),
+        (
+            "b.npy",
+            np.zeros((2, 8)),
+            r"its shape is \(2, 8\), and that of the first sample \(1, 8\)",
+        ),
         ("b.npy", b"\x93NUMPY\x01", "can't be read"),
         ("b.wav", b"RIFF", "can't be read"),
         ("b.nii", b"", "can't be read|need nibabel"),
@@ -186,18 +220,29 @@ def test_recordings_of_several_sample_rates_are_counted(tmp_path, dtype):
     (note,) = [note for note in load(tmp_path).notes if "scales" in note]
     assert "2 of 16,000 Hz sample rate, 1 of 44,100 Hz sample rate" in note
     assert "resample the files" in note
-    (tmp_path / "a/2.wav").write_bytes((tmp_path / "a/1.wav").read_bytes()[:30])  # damaged: told where it is read
+    (tmp_path / "a/2.wav").write_bytes(
+        (tmp_path / "a/1.wav").read_bytes()[:30]
+    )  # damaged: told where it is read
     assert not any("scales" in note for note in load(tmp_path).notes)
 
 
 def test_volumes_of_several_spacings_or_orientations_are_counted(tmp_path):
     nibabel = pytest.importorskip("nibabel")
-    sides = {"1.nii": (1, 1, 1), "2.nii.gz": (1, 1, 2.5), "3.nii": (1.0001, 1, 1)}  # rounded by a scanner
+    sides = {
+        "1.nii": (1, 1, 1),
+        "2.nii.gz": (1, 1, 2.5),
+        "3.nii": (1.0001, 1, 1),
+    }  # rounded by a scanner
     for name, spacing in sides.items():
-        nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4), "f4"), np.diag([*spacing, 1])), tmp_path / name)
+        nibabel.save(
+            nibabel.Nifti1Image(np.zeros((4, 4, 4), "f4"), np.diag([*spacing, 1])), tmp_path / name
+        )
     (note,) = [note for note in load(tmp_path).notes if "scales" in note]
     assert "2 of 1 x 1 x 1 mm voxel spacing, axes RAS, 1 of 1 x 1 x 2.5 mm" in note
-    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4), "f4"), np.diag([-1, -1, 1, 1])), tmp_path / "2.nii.gz")
+    nibabel.save(
+        nibabel.Nifti1Image(np.zeros((4, 4, 4), "f4"), np.diag([-1, -1, 1, 1])),
+        tmp_path / "2.nii.gz",
+    )
     (note,) = [note for note in load(tmp_path).notes if "scales" in note]
     assert "axes LPS" in note
 
@@ -208,5 +253,7 @@ def test_nifti_needs_nibabel_and_a_mosaic_pictures(tmp_path, monkeypatch):
     with pytest.raises(BenchError, match=r"need nibabel: pip install '\.\[nifti\]'"):
         _ = load(tmp_path).shape
     write(tmp_path / "b/a.npy", np.arange(8))
-    with pytest.raises(BenchError, match="data=mosaic is made of pictures, and 'arrays' holds arrays"):
+    with pytest.raises(
+        BenchError, match="data=mosaic is made of pictures, and 'arrays' holds arrays"
+    ):
         load_dataset({"kind": "mosaic", "of": {"kind": "arrays", "root": str(tmp_path / "b")}})

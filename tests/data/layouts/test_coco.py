@@ -14,7 +14,9 @@ from axiom_bench.errors import BenchError
 from tests.data.builders import AS_STORED, SQUARE, annotation, run_lengths, save, write_coco
 from tests.data.builders import load as load_kind
 
-coco_mask = pytest.importorskip("pycocotools.mask", reason="pycocotools isn't installed (extra `coco`)")
+coco_mask = pytest.importorskip(
+    "pycocotools.mask", reason="pycocotools isn't installed (extra `coco`)"
+)
 
 
 @contextmanager
@@ -32,7 +34,11 @@ def load(root):
 def test_crowds_and_images_without_objects(coco_root):
     dataset = load(coco_root)
     crowd, empty, sample = (dataset.read(index) for index in range(3))
-    assert [sample.crowd for sample in (crowd, empty, sample)] == [((2, (0, 0, 4, 4)),), (), ((0, (32, 20, 40, 30)),)]
+    assert [sample.crowd for sample in (crowd, empty, sample)] == [
+        ((2, (0, 0, 4, 4)),),
+        (),
+        ((0, (32, 20, 40, 30)),),
+    ]
     assert (empty.mask == -1).all()
     items = list(batches(dataset, range(3), AS_STORED, "each_label", 4))
     bad = [(part.image_id, part.status) for part in items[:2]]
@@ -42,18 +48,26 @@ def test_crowds_and_images_without_objects(coco_root):
 
 def test_a_crowd_lies_below_the_objects_in_it_however_small_it_is(coco_root):
     with changed(coco_root) as content:
-        content["annotations"].append(annotation(5, 7, 18, [12, 7, 4, 4], run_lengths(12, 7, 16, 11), crowd=1))
-        content["annotations"].append(annotation(6, 7, 18, [28, 0, 4, 4], run_lengths(28, 0, 32, 4), crowd=1))
+        content["annotations"].append(
+            annotation(5, 7, 18, [12, 7, 4, 4], run_lengths(12, 7, 16, 11), crowd=1)
+        )
+        content["annotations"].append(
+            annotation(6, 7, 18, [28, 0, 4, 4], run_lengths(28, 0, 32, 4), crowd=1)
+        )
     mask = load(coco_root).read(2).mask
     assert (mask[5:15, 10:20] == 1).all()
     assert mask[0, 26:34].tolist() == [0, 0, 0, 0, NO_VERDICT, NO_VERDICT, -1, -1]
 
 
-def test_a_category_that_is_not_listed_is_no_label_and_the_order_of_an_entry_s_fields_says_nothing(coco_root):
+def test_a_category_that_is_not_listed_is_no_label_and_the_order_of_an_entry_s_fields_says_nothing(
+    coco_root,
+):
     dataset = load(coco_root)
     before = dataset.labels(2), dataset.fingerprint(2)
     with changed(coco_root) as content:
-        turned = json.loads(json.dumps(content), object_pairs_hook=lambda fields: dict(reversed(fields)))
+        turned = json.loads(
+            json.dumps(content), object_pairs_hook=lambda fields: dict(reversed(fields))
+        )
         content["annotations"] = turned["annotations"]
     assert (load(coco_root).labels(2), load(coco_root).fingerprint(2)) == before
     with changed(coco_root) as content:
@@ -81,9 +95,13 @@ def test_boxes_by_their_corners_are_refused(coco_root):
     with changed(coco_root) as content:
         content["annotations"] = [
             annotation(number, 7, 18, box, None)
-            for number, box in enumerate([[10, 5, 20, 15], [25, 8, 39, 30], [0, 16, 30, 29], [4, 3, 12, 9]])
+            for number, box in enumerate(
+                [[10, 5, 20, 15], [25, 8, 39, 30], [0, 16, 30, 29], [4, 3, 12, 9]]
+            )
         ]
-    with pytest.raises(BenchError, match=r"are corners .* as \[25\.0, 8\.0, 39\.0, 30\.0\]; COCO's are x, y, width"):
+    with pytest.raises(
+        BenchError, match=r"are corners .* as \[25\.0, 8\.0, 39\.0, 30\.0\]; COCO's are x, y, width"
+    ):
         load(coco_root)
     with changed(coco_root) as content:
         content["annotations"][3]["bbox"] = [30, 20, 10, 10]  # no corners
@@ -92,7 +110,9 @@ def test_boxes_by_their_corners_are_refused(coco_root):
 
 def another(group="images", **entry):
     """A change that adds an entry to a group."""
-    image = {"id": 8, "file_name": "000008.jpg", "width": 40, "height": 30} if group == "images" else {}
+    image = (
+        {"id": 8, "file_name": "000008.jpg", "width": 40, "height": 30} if group == "images" else {}
+    )
     return lambda content: content[group].append({**image, **entry})
 
 
@@ -153,8 +173,12 @@ MALFORMED = {
     "polygon with NaN": {"segmentation": [[0, 0, float("nan"), 0, 9, 9]]},
     "run lengths below 0": {"segmentation": {"counts": [1210, -10], "size": [30, 40]}},
     "too many run lengths": {"segmentation": {"counts": [0, 5000], "size": [30, 40]}},
-    "compressed run lengths without an end": {"segmentation": {"counts": "o" * 9, "size": [30, 40]}},
-    "compressed run lengths of no such characters": {"segmentation": {"counts": "\u2603", "size": [30, 40]}},
+    "compressed run lengths without an end": {
+        "segmentation": {"counts": "o" * 9, "size": [30, 40]}
+    },
+    "compressed run lengths of no such characters": {
+        "segmentation": {"counts": "\u2603", "size": [30, 40]}
+    },
     "nested": {"segmentation": json.loads("[" * 800 + "]" * 800)},
     "run lengths of another image": {"segmentation": run_lengths(0, 0, 2, 2, 10, 10)},
 }
@@ -221,7 +245,8 @@ def test_missing_pycocotools_error_message(coco_root, monkeypatch):
 
 
 def test_the_networks_classes_choose_the_categories(coco_root):
-    """By name in any case, in the order of the outputs; the others are counted, and are ground in the mask."""
+    """By name in any case, in the order of the outputs; the others are counted, and are ground in
+    the mask."""
     data = load_kind("coco", coco_root, classes=["Toothbrush", "tree", "dog"])
     place = data.ids.index("000007.jpg")
     assert data.labels(place) == (2,)

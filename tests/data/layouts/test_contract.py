@@ -1,5 +1,5 @@
-"""The contract of all kinds of data sets: what was written is read, labels, copies, any order of reading, fingerprints,
-files that change, workers, missing folders."""
+"""The contract of all kinds of data sets: what was written is read, labels, copies, any order of
+reading, fingerprints, files that change, workers, missing folders."""
 
 import os
 import pickle
@@ -10,7 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from axiom_bench.data.base import BACKGROUND, NO_VERDICT, UNREADABLE, BadImage, FileHashes, classes_of
+from axiom_bench.data.base import (
+    BACKGROUND,
+    NO_VERDICT,
+    UNREADABLE,
+    BadImage,
+    FileHashes,
+    classes_of,
+)
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import KINDS, load_dataset
@@ -18,11 +25,19 @@ from axiom_bench.errors import BenchError
 from tests.data import conftest
 from tests.data.builders import BIRD, PLAIN, cut, load, save, write_parquet, write_tar
 
-PACKED = ("arrays", "npz", "webdataset", "parquet", "mosaic")  # written by `made`; npz is a file of arrays
+PACKED = (
+    "arrays",
+    "npz",
+    "webdataset",
+    "parquet",
+    "mosaic",
+)  # written by `made`; npz is a file of arrays
 ROOTS = [kind for kind in KINDS if hasattr(conftest, f"{kind}_root")]  # whose fixture writes them
 OWN_FILES = (*ROOTS, "arrays")  # of each image
 FROM_FILES = (*ROOTS, *PACKED)
-DRAWN = [kind for kind in KINDS if not {"root", "path", "of"} & signature(KINDS[kind]).parameters.keys()]
+DRAWN = [
+    kind for kind in KINDS if not {"root", "path", "of"} & signature(KINDS[kind]).parameters.keys()
+]
 IN_A_FILE_OF_ITS_OWN = ("pasted",)
 VOLUMES = Preprocessing(None, None, (), (), shape=(2, 3, 4, 5))
 
@@ -30,8 +45,9 @@ VOLUMES = Preprocessing(None, None, (), (), shape=(2, 3, 4, 5))
 def test_every_kind_has_an_example():
     missing = sorted({*KINDS} - {*FROM_FILES, *DRAWN, *IN_A_FILE_OF_ITS_OWN})
     assert not missing, (
-        f"bench/data/registry.py: the kind {missing[0]!r} has no example. Write a fixture `{missing[0]}_root` in "
-        "tests/data/conftest.py, which writes at least two images into `tmp_path` and returns their folder."
+        f"bench/data/registry.py: the kind {missing[0]!r} has no example. Write a fixture "
+        f"`{missing[0]}_root` in tests/data/conftest.py, which writes at least two images into "
+        "`tmp_path` and returns their folder."
     )
 
 
@@ -49,7 +65,10 @@ def made(request, tmp_path):
             settings = {"categories": ["n07", "n03"]} if kind == "imagenet_s" else {}
             return load(kind, request.getfixturevalue(f"{kind}_root"), **settings), PLAIN
         if kind in ("arrays", "npz"):
-            images, classes = np.random.default_rng(0).normal(size=(6, 2, 3, 4, 5)), np.arange(6) % 2
+            images, classes = (
+                np.random.default_rng(0).normal(size=(6, 2, 3, 4, 5)),
+                np.arange(6) % 2,
+            )
             masks, boxes = (
                 np.where(images[:, 0] > 0, classes[:, None, None, None], -1),
                 np.tile([0, 1, 1, 3, 3, 9], (6, 1)),
@@ -60,9 +79,13 @@ def made(request, tmp_path):
                 np.save(tmp_path / f"{label}/{number}.npy", image)
             return load("arrays", tmp_path if kind == "arrays" else tmp_path / "a.npz"), VOLUMES
         names = [f"{number % 4}/{number}.png" for number in range(8)]
-        pictures = [save(tmp_path / name, seed=number).read_bytes() for number, name in enumerate(names)]
+        pictures = [
+            save(tmp_path / name, seed=number).read_bytes() for number, name in enumerate(names)
+        ]
         if kind == "mosaic":
-            images = load_dataset({"kind": "mosaic", "of": {"kind": "folder", "root": str(tmp_path)}})
+            images = load_dataset(
+                {"kind": "mosaic", "of": {"kind": "folder", "root": str(tmp_path)}}
+            )
             data = images.mosaics(images.candidates(range(8)), PLAIN)
             return data, data.preprocessing
         if kind == "webdataset":
@@ -99,21 +122,38 @@ STORED = {  # by the fixtures: {image id: (label, objects, how its one problem b
         "000007.jpg": (0, [(1, (10, 5, 20, 15)), (0, (0, 0, 30, 20))], ""),  # the person is larger
     },
     "folder": {"cat/1.jpg": (0, [], ""), "cow/2.png": (1, [], ""), "dog/1.jpg": (2, [], "")},
-    "funnybirds": {"0/000001.png": (0, [], ""), "1/000000.png": (1, [], ""), f"{BIRD}.png": (1, [], "")},
-    "webdataset": {f"a/{number % 4}/{number}.png": (1, [], "") for number in (0, 4, 1, 5, 2, 6, 3, 7)},
+    "funnybirds": {
+        "0/000001.png": (0, [], ""),
+        "1/000000.png": (1, [], ""),
+        f"{BIRD}.png": (1, [], ""),
+    },
+    "webdataset": {
+        f"a/{number % 4}/{number}.png": (1, [], "") for number in (0, 4, 1, 5, 2, 6, 3, 7)
+    },
     "parquet": {f"a/00000000{number}": (number % 2, [], "") for number in range(8)},
     "arrays": {f"{number % 2}/{number}.npy": (number % 2, [], "") for number in (0, 2, 4, 1, 3, 5)},
-    "npz": {f"a.npz/00000000{n}": (n % 2, [(n % 2, (0, 1, 1, 3, 3, 3))], "a.npz/0") for n in range(6)},
+    "npz": {
+        f"a.npz/00000000{n}": (n % 2, [(n % 2, (0, 1, 1, 3, 3, 3))], "a.npz/0") for n in range(6)
+    },
 }
 CLASSES = {  # the first, and its name
     **{"imagenet": ("n01", "tench, Tinca tinca"), "imagenet_s": ("n00", "name of n00")},
-    **{"voc": ("aeroplane", "aeroplane"), "coco": ("person", "person")},  # of COCO's by the lowest id
+    **{
+        "voc": ("aeroplane", "aeroplane"),
+        "coco": ("person", "person"),
+    },  # of COCO's by the lowest id
 }
 MASKS = {
     "imagenet_s": ("n07/a.JPEG", [(np.s_[:10], 7), (np.s_[10:15], 3), (np.s_[15:20], NO_VERDICT)]),
-    "voc": ("2007_1", [(np.s_[:20, :10], 11), (np.s_[:, 10:], 14), (29, NO_VERDICT)]),  # with a border
+    "voc": (
+        "2007_1",
+        [(np.s_[:20, :10], 11), (np.s_[:, 10:], 14), (29, NO_VERDICT)],
+    ),  # with a border
     # the dog is smaller, so it lies on top; a crowd
-    "coco": ("000007.jpg", [(np.s_[:20, :30], 0), (np.s_[5:15, 10:20], 1), (np.s_[20:, 32:], NO_VERDICT)]),
+    "coco": (
+        "000007.jpg",
+        [(np.s_[:20, :30], 0), (np.s_[5:15, 10:20], 1), (np.s_[20:, 32:], NO_VERDICT)],
+    ),
 }
 
 
@@ -148,7 +188,9 @@ def rows(data, preprocessing, **settings):
 @pytest.mark.parametrize("kind", [*FROM_FILES, *DRAWN])
 def test_labels_copies_and_fingerprints(made, kind):
     (data, _), hashes = made(kind), FileHashes()
-    assert data.module == KINDS["arrays" if kind == "npz" else kind].__module__  # whose code is part of values' keys
+    assert (
+        data.module == KINDS["arrays" if kind == "npz" else kind].__module__
+    )  # whose code is part of values' keys
     copy = pickle.loads(pickle.dumps(data))
     assert list(data.ids) == sorted(set(data.ids))
     forwards = [copy.read(index) for index in range(len(data))]
@@ -156,9 +198,15 @@ def test_labels_copies_and_fingerprints(made, kind):
         sample = data.read(index)
         assert sample.image_id == data.ids[index]
         assert np.array_equal(sample.image, same.image)
-        assert (sample.label, sample.objects, sample.problems) == (same.label, same.objects, same.problems)
+        assert (sample.label, sample.objects, sample.problems) == (
+            same.label,
+            same.objects,
+            same.problems,
+        )
         assert data.labels(index) == copy.labels(index)
-        assert {*classes_of(sample.label, ())} <= {*data.labels(index)} <= {*range(len(data.classes))}
+        assert (
+            {*classes_of(sample.label, ())} <= {*data.labels(index)} <= {*range(len(data.classes))}
+        )
         assert sample.mask is None or sample.mask.shape == sample.size
     for path in {path for index in range(len(data)) for path in data.files(index) if path.exists()}:
         os.utime(path, (1e9, 1e9))  # so that hashes are kept, of several images in one file too
@@ -170,8 +218,11 @@ def test_labels_copies_and_fingerprints(made, kind):
 
 
 @pytest.mark.parametrize("kind", FROM_FILES)
-def test_a_file_that_changes_after_it_was_hashed_is_refused_and_decides_the_hash_of_its_images(made, kind):
-    """Also where its content stays; and each of an image's files, be it of the annotation or of a version."""
+def test_a_file_that_changes_after_it_was_hashed_is_refused_and_decides_the_hash_of_its_images(
+    made, kind
+):
+    """Also where its content stays; and each of an image's files, be it of the annotation or of a
+    version."""
     (data, preprocessing), hashes = made(kind), FileHashes()
     places, last = range(len(data)), len(data) - 1
     before = [data.fingerprint(place, hashes) for place in places]
@@ -183,7 +234,9 @@ def test_a_file_that_changes_after_it_was_hashed_is_refused_and_decides_the_hash
         for workers, change in enumerate((content + b"\0", content)):
             path.unlink(missing_ok=True)
             path.write_bytes(change)
-            with pytest.raises(BenchError, match=r"was changed after its content was hashed; run the same command"):
+            with pytest.raises(
+                BenchError, match=r"was changed after its content was hashed; run the same command"
+            ):
                 rows(data, preprocessing, workers=workers, stamps=stamps)
             if change != content and kind in OWN_FILES:
                 changed = [data.fingerprint(place) != before[place] for place in places]
@@ -201,7 +254,11 @@ def test_workers_change_nothing_beside_an_image_that_is_cut_short(made, kind):
     for one, other in zip(first, second, strict=True):
         assert type(one) is type(other)
         if isinstance(one, BadImage):
-            assert (one.image_id, one.status, one.message) == (other.image_id, other.status, other.message)
+            assert (one.image_id, one.status, one.message) == (
+                other.image_id,
+                other.status,
+                other.message,
+            )
             continue
         assert torch.equal(one.images, other.images)
         assert one.image_ids == other.image_ids
@@ -211,18 +268,24 @@ def test_workers_change_nothing_beside_an_image_that_is_cut_short(made, kind):
 
 
 @pytest.mark.parametrize("kind", ROOTS)
-def test_images_on_their_side_files_that_cannot_be_read_and_missing_folders(made, kind, tmp_path, monkeypatch):
+def test_images_on_their_side_files_that_cannot_be_read_and_missing_folders(
+    made, kind, tmp_path, monkeypatch
+):
     """Photographs in a folder are turned as their EXIF says, those with annotations aren't."""
     (data, _), exif = made(kind), Image.Exif()
     exif[0x0112] = 6
     size = data.read(0).size
     Image.new("RGB", size[::-1]).save(data.files(0)[0], exif=exif)
-    assert (data.read(0).turned, data.read(0).size) == ((True, size[::-1]) if kind == "folder" else (False, size))
+    assert (data.read(0).turned, data.read(0).size) == (
+        (True, size[::-1]) if kind == "folder" else (False, size)
+    )
 
     def fail(path):
         raise OSError("no disk")
 
     monkeypatch.setattr("axiom_bench.data.formats.decoding.open_regular", fail)
     assert data.fingerprint(0).startswith(UNREADABLE)  # data.cache keeps no image by it
-    with pytest.raises(BenchError, match=r"There is no folder .*nowhere.*; expected .*(<root>|JPEGImages)"):
+    with pytest.raises(
+        BenchError, match=r"There is no folder .*nowhere.*; expected .*(<root>|JPEGImages)"
+    ):
         load(kind, tmp_path / "nowhere")

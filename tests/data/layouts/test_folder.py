@@ -1,4 +1,5 @@
-"""Photographs as people have them: in one folder or many, without labels, or labelled by a network's classes."""
+"""Photographs as people have them: in one folder or many, without labels, or labelled by a
+network's classes."""
 
 import pytest
 
@@ -13,18 +14,40 @@ UNNAMED = NetworkClasses(None, 3)
 
 
 def load(root, network=None, **settings):
-    return load_dataset({"kind": "folder", "root": str(root), **settings}, network and (lambda: network))
+    return load_dataset(
+        {"kind": "folder", "root": str(root), **settings}, network and (lambda: network)
+    )
 
 
 @pytest.mark.parametrize(
     ("files", "network", "expected", "classes"),
     [
         # names, in any case, with _ for spaces, and the first of several; indices
-        (("tabby/1.jpg", "Golden_Retriever/a/b/2.jpg", "3/3.jpg"), PETS, (3, 1, 0), ("0", "1", "2", "3")),
-        (("tabby, tabby cat/1.jpg", "empty/"), PETS, (0,), ("0", "1", "2", "3")),  # a folder without images has no say
-        (("n01440764/1.jpg", "999/2.jpg", "name_7/3.jpg"), IMAGENET, (999, 0, 7), imagenet_synsets()),
+        (
+            ("tabby/1.jpg", "Golden_Retriever/a/b/2.jpg", "3/3.jpg"),
+            PETS,
+            (3, 1, 0),
+            ("0", "1", "2", "3"),
+        ),
+        (
+            ("tabby, tabby cat/1.jpg", "empty/"),
+            PETS,
+            (0,),
+            ("0", "1", "2", "3"),
+        ),  # a folder without images has no say
+        (
+            ("n01440764/1.jpg", "999/2.jpg", "name_7/3.jpg"),
+            IMAGENET,
+            (999, 0, 7),
+            imagenet_synsets(),
+        ),
         (("n01443537/1.jpg",), NetworkClasses(None, 1000), (1,), imagenet_synsets()),
-        (("b/1.jpg", "a/2.jpg", "c/3.jpg"), UNNAMED, (0, 1, 2), ("a", "b", "c")),  # as torchvision's ImageFolder
+        (
+            ("b/1.jpg", "a/2.jpg", "c/3.jpg"),
+            UNNAMED,
+            (0, 1, 2),
+            ("a", "b", "c"),
+        ),  # as torchvision's ImageFolder
         (("b/1.jpg", "a/2.jpg"), None, (0, 1), ("a", "b")),
         (("0/1.jpg", "2/3.jpg"), UNNAMED, (0, 2), ("0", "1", "2")),
         (("tabby_cat/1.jpg", "002.Golden-Retriever/2.jpg"), PETS, (1, 0), ("0", "1", "2", "3")),
@@ -50,7 +73,11 @@ def test_folders_that_are_classes_are_labels(tmp_path, files, network, expected,
         (("tabby/1.jpg", "holiday/2.jpg"), PETS, "'holiday' is no class of the network"),
         (("tabby/1.jpg", "2.jpg"), PETS, "2.jpg lies in no folder"),
         (("crane/1.jpg",), PETS, "'crane' is no class of the network"),  # of two
-        (("1/1.jpg", "04/2.jpg"), PETS, "'04' is no class of the network: the folders count to 4, its classes from 0"),
+        (
+            ("1/1.jpg", "04/2.jpg"),
+            PETS,
+            "'04' is no class of the network: the folders count to 4, its classes from 0",
+        ),
         (("n01440764/1.jpg",), PETS, "'n01440764' is no class of the network"),
         (
             ("a/1.jpg", "b/2.jpg"),
@@ -62,7 +89,11 @@ def test_folders_that_are_classes_are_labels(tmp_path, files, network, expected,
             UNNAMED,
             "test, train, val are splits: set data.root={}/val",
         ),
-        (("a/1.jpg", "b/2.jpg", "c/3.jpg", "d/4.jpg"), PETS, "'a' is no class of the network"),  # by chance as many
+        (
+            ("a/1.jpg", "b/2.jpg", "c/3.jpg", "d/4.jpg"),
+            PETS,
+            "'a' is no class of the network",
+        ),  # by chance as many
     ],
 )
 def test_other_folders_label_nothing_and_no_image_is_left_out(tmp_path, files, network, why):
@@ -77,7 +108,9 @@ def test_other_folders_label_nothing_and_no_image_is_left_out(tmp_path, files, n
 
 def test_numbers_taken_for_classes_are_told(tmp_path):
     write(tmp_path, ("1/1.jpg", "2/2.jpg", "n01440764/3.jpg"))
-    assert load(tmp_path, IMAGENET).notes == ("labels are the indices in the folders' names: 1 is name 1, 2 is name 2",)
+    assert load(tmp_path, IMAGENET).notes == (
+        "labels are the indices in the folders' names: 1 is name 1, 2 is name 2",
+    )
 
 
 def test_numbers_in_the_order_of_their_text_are_told(tmp_path):
@@ -87,8 +120,23 @@ def test_numbers_in_the_order_of_their_text_are_told(tmp_path):
 
 
 def test_other_files_are_counted_and_named(tmp_path):
-    write(tmp_path, ("1.jpg", "IMG_1.HEIC", "a/IMG_2.heic", "b.pdf", "README", ".DS_Store", ".git/config", "x.bmp/"))
-    sentence = "not read: 2 .heic (IMG_1.HEIC), 1 .pdf (b.pdf), 1 without an ending (README); save photographs as JPEG"
+    write(
+        tmp_path,
+        (
+            "1.jpg",
+            "IMG_1.HEIC",
+            "a/IMG_2.heic",
+            "b.pdf",
+            "README",
+            ".DS_Store",
+            ".git/config",
+            "x.bmp/",
+        ),
+    )
+    sentence = (
+        "not read: 2 .heic (IMG_1.HEIC), 1 .pdf (b.pdf), 1 without an ending (README); save "
+        "photographs as JPEG"
+    )
     assert load(tmp_path, IMAGENET).ids == ("1.jpg", "x.bmp")  # which can't be read
     assert load(tmp_path, IMAGENET).notes[0].startswith(f"{tmp_path}: {sentence}")
     (tmp_path / "1.jpg").unlink()
@@ -98,7 +146,10 @@ def test_other_files_are_counted_and_named(tmp_path):
 
 
 def test_what_notebooks_and_macs_leave_is_no_class_and_no_image(tmp_path):
-    write(tmp_path, ("a/1.jpg", "b/2.jpg", "b/._2.jpg", "b/.ipynb_checkpoints/2-checkpoint.jpg", "c/3.jpg"))
+    write(
+        tmp_path,
+        ("a/1.jpg", "b/2.jpg", "b/._2.jpg", "b/.ipynb_checkpoints/2-checkpoint.jpg", "c/3.jpg"),
+    )
     write(tmp_path, (".ipynb_checkpoints/4.jpg", "__MACOSX/a/._1.jpg"))
     data = load(tmp_path, UNNAMED)
     assert (data.ids, labels(data)) == (("a/1.jpg", "b/2.jpg", "c/3.jpg"), [(0,), (1,), (2,)])

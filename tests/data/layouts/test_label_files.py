@@ -1,5 +1,5 @@
-"""Lists of ImageNet's labels that tests/data/test_made_trees.py doesn't compose: the right classes, or a sentence with
-the next step."""
+"""Lists of ImageNet's labels that tests/data/test_made_trees.py doesn't compose: the right classes,
+or a sentence with the next step."""
 
 import pytest
 
@@ -7,18 +7,27 @@ from axiom_bench.errors import BenchError
 from tests.data.builders import labels, load, save, xml
 
 SYNSETS = ["n01440764", "n01443537", "n01484850", "n01491361"]  # 0, 1, 2 and 3
-NAMES = ["tench, Tinca tinca", "goldfish, Carassius auratus", "great white shark, white shark", "tiger shark"]
+NAMES = [
+    "tench, Tinca tinca",
+    "goldfish, Carassius auratus",
+    "great white shark, white shark",
+    "tiger shark",
+]
 STEMS = [f"ILSVRC2012_val_{number:08d}" for number in (1, 2, 3, 4)]
 ORDER = [2, 0, 3, 1]  # the right labels
 IDS = [SYNSETS[label] for label in ORDER]
 
 
 def lines(form, *columns, head=""):
-    return head + "".join(f"{form.format(stem, *each)}\n" for stem, *each in zip(STEMS, *columns, strict=True))
+    return head + "".join(
+        f"{form.format(stem, *each)}\n" for stem, *each in zip(STEMS, *columns, strict=True)
+    )
 
 
 LISTS = {
-    "LOC_val_solution.csv": lines("{},{} 1 2 9 9 n01440764 3 4 5 6 ", IDS, head="ImageId,PredictionString\n"),
+    "LOC_val_solution.csv": lines(
+        "{},{} 1 2 9 9 n01440764 3 4 5 6 ", IDS, head="ImageId,PredictionString\n"
+    ),
     "several.csv": lines("7,{},{},{},x", ORDER, IDS, head="row,image,label,synset,comment\n"),
     "imagenet_2012_validation_synset_labels.txt": "\n".join(IDS),
     "one_hot.csv": lines(
@@ -35,7 +44,9 @@ def root(tmp_path):
     for number, stem in enumerate(STEMS):
         save(tmp_path / "val" / f"{stem}.JPEG", seed=number)
     mapping = zip(SYNSETS, NAMES, strict=True)
-    (tmp_path / "LOC_synset_mapping.txt").write_text("".join(f"{synset} {name}\n" for synset, name in mapping))
+    (tmp_path / "LOC_synset_mapping.txt").write_text(
+        "".join(f"{synset} {name}\n" for synset, name in mapping)
+    )
     return tmp_path
 
 
@@ -48,14 +59,32 @@ def test_lists_are_read_by_their_columns(root, name):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (lines("{},{}", [1, 2, 3, 4], head="image,label\n"), "names class 4, but there are 4 .* count from 1"),
-        (lines("{},{},{}", IDS, [0, 1, 2, 3], head="image,synset,label\n"), "two classes for 4 images, as .*remove"),
-        (lines("{},{}", ORDER) + f"{STEMS[0]},3\n", "two classes for 1 images, as ILSVRC2012_val_00000001"),
-        (lines("{},{}", ["tench", "gold fish", "tiger shark", "tench"]), "'gold fish'; did you mean 'goldfish'"),
+        (
+            lines("{},{}", [1, 2, 3, 4], head="image,label\n"),
+            "names class 4, but there are 4 .* count from 1",
+        ),
+        (
+            lines("{},{},{}", IDS, [0, 1, 2, 3], head="image,synset,label\n"),
+            "two classes for 4 images, as .*remove",
+        ),
+        (
+            lines("{},{}", ORDER) + f"{STEMS[0]},3\n",
+            "two classes for 1 images, as ILSVRC2012_val_00000001",
+        ),
+        (
+            lines("{},{}", ["tench", "gold fish", "tiger shark", "tench"]),
+            "'gold fish'; did you mean 'goldfish'",
+        ),
         ("3\n1\n4\n2\n", "numbers from 1, as the devkit"),
-        ("other.JPEG,1\nmore.JPEG,2\n", "lists no image of the folder, but 'more.JPEG,2'; set data.labels"),
+        (
+            "other.JPEG,1\nmore.JPEG,2\n",
+            "lists no image of the folder, but 'more.JPEG,2'; set data.labels",
+        ),
         ("\n".join(IDS[:3]), "has 3 labels alone, and there are 4 images"),
-        (lines("{},1,1,0", head="image,a,b,c\n"), "has 3 columns of 0 and 1, and 4 of 4 lines .* several, as a, b"),
+        (
+            lines("{},1,1,0", head="image,a,b,c\n"),
+            "has 3 columns of 0 and 1, and 4 of 4 lines .* several, as a, b",
+        ),
     ],
 )
 def test_lists_that_say_something_else_are_refused(root, text, message):
@@ -76,7 +105,9 @@ def test_labels_that_the_boxes_contradict_are_refused(root):
     (root / "val.csv").write_text(lines("{}.JPEG,{}", [1, 1, 1, 1], head="filename,label\n"))
     for stem, synset in zip(STEMS, IDS, strict=True):
         xml(root / f"Annotations/CLS-LOC/val/{stem}.xml", [(synset, 2, 3, 11, 12)])
-    with pytest.raises(BenchError, match=r"3 of 4 labels name no class of the image's boxes, as .*data\.labels"):
+    with pytest.raises(
+        BenchError, match=r"3 of 4 labels name no class of the image's boxes, as .*data\.labels"
+    ):
         load("imagenet", root)
 
 
@@ -88,4 +119,6 @@ def test_kaggles_tree_by_the_path_of_its_split(root):
     for stem, synset in zip(STEMS, IDS, strict=True):
         xml(root / f"ILSVRC/Annotations/CLS-LOC/val/{stem}.xml", [(synset, 2, 3, 11, 12)])
     data = load("imagenet", root, split="ILSVRC/Data/CLS-LOC/val")
-    assert [data.read(index).objects for index in range(4)] == [((label, (2, 3, 12, 13)),) for label in ORDER]
+    assert [data.read(index).objects for index in range(4)] == [
+        ((label, (2, 3, 12, 13)),) for label in ORDER
+    ]

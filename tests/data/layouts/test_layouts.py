@@ -1,4 +1,5 @@
-"""ImageNet and its variants, VOC and folders, built in a temporary folder: ids, class indices, boxes, masks, errors."""
+"""ImageNet and its variants, VOC and folders, built in a temporary folder: ids, class indices,
+boxes, masks, errors."""
 
 import re
 from pathlib import Path
@@ -43,7 +44,10 @@ def test_an_archive_that_is_not_unpacked_is_refused_with_the_command(tmp_path, m
 
     monkeypatch.setattr(datasets, "ImageNet", unpack)  # which unpacks the real archives only
     exec(code)
-    assert (labels(imagenet(tmp_path)), len(imagenet(tmp_path).classes)) == ([(0,)], 1000)  # without a list
+    assert (labels(imagenet(tmp_path)), len(imagenet(tmp_path).classes)) == (
+        [(0,)],
+        1000,
+    )  # without a list
 
 
 def test_the_first_validation_images_by_hash_are_in_those_of_a_larger_number():
@@ -57,7 +61,8 @@ def test_the_first_validation_images_by_hash_are_in_those_of_a_larger_number():
 
 
 def test_imagenet_chooses_the_first_by_hash_whatever_else_is_there(imagenet_root):
-    """Also with their classes' folders in another order, and without any; their boxes come with them."""
+    """Also with their classes' folders in another order, and without any; their boxes come with
+    them."""
     chosen, rest = first_by_hash(3), first_by_hash(5)[3:]
     for synset, stem in zip(("n03", "n01", "n02", "n01", "n03"), [*chosen, *rest], strict=True):
         save(imagenet_root / "val" / synset / f"{stem}.JPEG")
@@ -66,15 +71,20 @@ def test_imagenet_chooses_the_first_by_hash_whatever_else_is_there(imagenet_root
     assert dataset.ids == tuple(
         f"{synset}/{chosen[place]}.JPEG" for synset, place in (("n01", 1), ("n02", 2), ("n03", 0))
     )
-    assert [dataset.read(index).objects for index in range(3)] == [((label, (2, 3, 12, 13)),) for label in range(3)]
+    assert [dataset.read(index).objects for index in range(3)] == [
+        ((label, (2, 3, 12, 13)),) for label in range(3)
+    ]
     files = list(imagenet_root.glob("val/*/*.JPEG"))
-    (imagenet_root / "val.txt").write_text("".join(f"{path.stem} {path.parent.name}\n" for path in files))
+    (imagenet_root / "val.txt").write_text(
+        "".join(f"{path.stem} {path.parent.name}\n" for path in files)
+    )
     for path in files:
         path.rename(imagenet_root / "val" / path.name)
     assert imagenet(imagenet_root, first=3).ids == tuple(sorted(f"{stem}.JPEG" for stem in chosen))
     (imagenet_root / f"val/{chosen[1]}.JPEG").unlink()
     message = (
-        f"1 of the 3 validation images that data.first=3 chooses aren't in {imagenet_root}/val, as {chosen[1]}.JPEG"
+        f"1 of the 3 validation images that data.first=3 chooses aren't in {imagenet_root}/val, as "
+        f"{chosen[1]}.JPEG"
     )
     with pytest.raises(BenchError, match=message):
         imagenet(imagenet_root, first=3)
@@ -93,7 +103,11 @@ def flat_root(imagenet_root):
         ("val.txt", "ILSVRC2012_val_00000001.JPEG 2\n", "no label for ILSVRC2012_val_00000002"),
         ("val.txt", "ILSVRC2012_val_00000001.JPEG\n", "can't be read"),
         ("val.txt", "ILSVRC2012_val_00000001.JPEG 3\n", "class 3, but there are 3 classes"),
-        ("LOC_val_solution.csv", "Id,Label\n1,n03\n", "lists no image of the folder, but '1,n03'; set data.labels"),
+        (
+            "LOC_val_solution.csv",
+            "Id,Label\n1,n03\n",
+            "lists no image of the folder, but '1,n03'; set data.labels",
+        ),
         (
             "ILSVRC2012_validation_ground_truth.txt",
             "1\n3\n1\n",
@@ -116,12 +130,18 @@ def test_imagenet_training_boxes_are_nested_by_synset(imagenet_root):
 
 def test_difficult_objects_of_voc_count_unless_they_are_left_out(voc_root):
     path = voc_root / "VOCdevkit/VOC2012/Annotations/2007_1.xml"
-    path.write_text(path.read_text().replace("<name>dog</name>", "<name>dog</name><difficult>1</difficult>"))
+    path.write_text(
+        path.read_text().replace("<name>dog</name>", "<name>dog</name><difficult>1</difficult>")
+    )
     every, plain = (load("voc", voc_root, difficult=difficult) for difficult in (True, False))
     assert (plain.read(0).objects, plain.read(0).problems) == (((14, (10, 0, 40, 30)),), ())
     assert plain.read(0).mask[0, 0] == 11  # the mask keeps it
     assert plain.fingerprint(0) != every.fingerprint(0)
-    path.write_text(path.read_text().replace("<name>person</name>", "<name>person</name><difficult>1</difficult>"))
+    path.write_text(
+        path.read_text().replace(
+            "<name>person</name>", "<name>person</name><difficult>1</difficult>"
+        )
+    )
     assert (plain.read(0).objects, plain.read(0).problems) == ((), ())  # not a file without objects
 
 
@@ -179,16 +199,34 @@ def test_what_the_masks_of_imagenet_s_mean_decides_the_fingerprint(imagenet_s_ro
     assert [label for label, _ in imagenet_s(imagenet_s_root, classes=["n07"]).read(0).objects] == [
         0
     ]  # n03 is no class
-    other = {"boxes": None}, {"categories": ["n07", "n03", "n01"]}, {"classes": [*reversed(SYNSETS)]}
-    prints = [imagenet_s(imagenet_s_root, **settings).fingerprint(1) for settings in ({}, {"boxes": "mask"}, *other)]
+    other = (
+        {"boxes": None},
+        {"categories": ["n07", "n03", "n01"]},
+        {"classes": [*reversed(SYNSETS)]},
+    )
+    prints = [
+        imagenet_s(imagenet_s_root, **settings).fingerprint(1)
+        for settings in ({}, {"boxes": "mask"}, *other)
+    ]
     assert prints[0] == prints[1]
     assert len(set(prints)) == 4
 
 
-def test_imagenet_s_box_encloses_all_pixels_of_a_class_whose_number_may_be_above_255(imagenet_s_root):
+def test_imagenet_s_box_encloses_all_pixels_of_a_class_whose_number_may_be_above_255(
+    imagenet_s_root,
+):
     """Two objects of a class, one pixel at the edge, and a row that is ignored."""
-    write_s_mask(imagenet_s_root, (np.s_[2:5, 3:9], 2), (np.s_[20:24, 30:31], 2), (np.s_[10, 39], 1), (29, 1000))
-    assert imagenet_s(imagenet_s_root).read(1).objects == ((3, (39, 10, 40, 11)), (7, (3, 2, 31, 24)))
+    write_s_mask(
+        imagenet_s_root,
+        (np.s_[2:5, 3:9], 2),
+        (np.s_[20:24, 30:31], 2),
+        (np.s_[10, 39], 1),
+        (29, 1000),
+    )
+    assert imagenet_s(imagenet_s_root).read(1).objects == (
+        (3, (39, 10, 40, 11)),
+        (7, (3, 2, 31, 24)),
+    )
     assert imagenet_s(imagenet_s_root, boxes=None).read(1).objects == ()
     categories = [f"n{number:04d}" for number in range(300)]
     (imagenet_s_root / "LOC_synset_mapping.txt").write_text(

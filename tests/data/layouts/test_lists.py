@@ -13,7 +13,9 @@ from axiom_bench.errors import BenchError
 from tests.data.builders import labels, save, xml
 
 NAMES = ("café", "Zürich", "elk")
-OTHER_FORM = {form: tuple(unicodedata.normalize(form, name) for name in NAMES) for form in ("NFC", "NFD")}
+OTHER_FORM = {
+    form: tuple(unicodedata.normalize(form, name) for name in NAMES) for form in ("NFC", "NFD")
+}
 NAMED, UNNAMED = NetworkClasses(NAMES, 3), NetworkClasses(None, 3)
 
 
@@ -45,7 +47,11 @@ def test_a_folder_takes_its_labels_from_a_list(photos, kind, form):
     path = photos.parent / "train.csv"
     path.write_text(unicodedata.normalize(form, LISTS[kind]), encoding="utf-8")
     data = load("folder", photos, labels=str(path), network=lambda: NAMED)
-    assert (labels(data), data.unlabelled, data.classes) == ([(0,), (1,), (2,)], "", ("0", "1", "2"))
+    assert (labels(data), data.unlabelled, data.classes) == (
+        [(0,), (1,), (2,)],
+        "",
+        ("0", "1", "2"),
+    )
     assert [data.read(index).label for index in range(3)] == [0, 1, 2]
     assert labels(load("folder", photos, labels=str(path), classes=[*reversed(NAMES)])) == (
         [(2,), (1,), (0,)] if kind != "indices" else [(0,), (1,), (2,)]
@@ -57,8 +63,14 @@ def test_names_of_a_list_are_the_sorted_outputs_of_a_network_without_names(photo
     data = load("folder", photos, labels="list.csv", network=lambda: UNNAMED)  # below the root
     assert labels(data) == [(1,), (0,), (2,)]
     assert "'cat' is output 0; data.classes names another order" in data.notes[0]
-    assert labels(load("folder", photos, labels="list.csv", classes=["dog", "cat", "elk"])) == [(0,), (1,), (2,)]
-    with pytest.raises(BenchError, match=r"names 3 classes, as 'cat', and the 9 .* set model\.classes"):
+    assert labels(load("folder", photos, labels="list.csv", classes=["dog", "cat", "elk"])) == [
+        (0,),
+        (1,),
+        (2,),
+    ]
+    with pytest.raises(
+        BenchError, match=r"names 3 classes, as 'cat', and the 9 .* set model\.classes"
+    ):
         load("folder", photos, labels="list.csv", network=lambda: NetworkClasses(None, 9))
 
 
@@ -97,9 +109,9 @@ def test_folders_and_classes_in_another_unicode_form_are_the_same(tmp_path, on_d
     places = [NAMES.index(unicodedata.normalize("NFC", folder)) for folder in folders]
     for form in ("NFC", "NFD"):
         network = NetworkClasses(OTHER_FORM[form], 3)
-        assert labels(load("folder", tmp_path / "photos", network=lambda network=network: network)) == [
-            expected[place] for place in places
-        ]
+        assert labels(
+            load("folder", tmp_path / "photos", network=lambda network=network: network)
+        ) == [expected[place] for place in places]
         assert labels(load("folder", tmp_path / "photos", classes=[*OTHER_FORM[form]])) == [
             expected[place] for place in places
         ]
@@ -110,11 +122,18 @@ def test_the_same_file_name_in_two_folders_is_two_images(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         np.save(tmp_path / name, np.zeros((1, 8), np.float32))
     head = "file;label;x0;x1\n"
-    for lines in ("x\\000.npy;2;1;3\ny\\000.npy;1;2;5\ny\\001;0;;\n", "x/000;2;1;3\ny/000;1;2;5\n001.npy;0;;\n"):
+    for lines in (
+        "x\\000.npy;2;1;3\ny\\000.npy;1;2;5\ny\\001;0;;\n",
+        "x/000;2;1;3\ny/000;1;2;5\n001.npy;0;;\n",
+    ):
         (tmp_path / "labels.csv").write_text(head + lines)
         data = load("arrays", tmp_path, network=lambda shape: UNNAMED)
         assert labels(data) == [(2,), (1,), (0,)]
-        assert [data.read(index).objects for index in range(3)] == [((2, (1, 3)),), ((1, (2, 5)),), ()]
+        assert [data.read(index).objects for index in range(3)] == [
+            ((2, (1, 3)),),
+            ((1, (2, 5)),),
+            (),
+        ]
 
 
 def test_lists_of_voc_and_coco_name_files_in_another_form(voc_root, coco_root):
@@ -122,7 +141,9 @@ def test_lists_of_voc_and_coco_name_files_in_another_form(voc_root, coco_root):
     name = unicodedata.normalize("NFD", "Zürich")
     save(root / f"JPEGImages/{name}.jpg")
     xml(root / f"Annotations/{name}.xml", [("cat", 1, 1, 10, 20)])
-    (root / "ImageSets/Main/val.txt").write_text(unicodedata.normalize("NFC", "Zürich\n"), encoding="utf-8")
+    (root / "ImageSets/Main/val.txt").write_text(
+        unicodedata.normalize("NFC", "Zürich\n"), encoding="utf-8"
+    )
     data = load("voc", voc_root)
     assert (data.labels(0), data.read(0).problems) == ((7,), ())
     path = coco_root / "annotations/instances_val2017.json"

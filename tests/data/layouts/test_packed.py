@@ -1,4 +1,5 @@
-"""Tar shards and Parquet files: the same images as in a folder, bit by bit, and the rules that both share."""
+"""Tar shards and Parquet files: the same images as in a folder, bit by bit, and the rules that both
+share."""
 
 from dataclasses import replace
 
@@ -16,7 +17,8 @@ CLASSES = ["cat", "cow", "dog"]
 
 @pytest.fixture
 def stored(tmp_path):
-    """{name: bytes} of seven images in two formats, of which one is damaged, in a folder of three classes."""
+    """{name: bytes} of seven images in two formats, of which one is damaged, in a folder of three
+    classes."""
     files = {}
     for number in range(7):
         name = f"{CLASSES[number % 3]}/{number}.{'png' if number == 4 else 'jpg'}"
@@ -36,8 +38,13 @@ def pack(kind, root, stored):
             images = [{"bytes": stored[name], "path": name} for name in part]
             write_parquet(root / f"val-{number:05}-of-00002.parquet", images, numbers)
             continue
-        members = [(f"{name.partition('.')[0]}.cls", str(label).encode()) for name, label in zip(part, numbers)]  # noqa: B905
-        write_tar(root / f"val-{number:04}.tar", [*members, *((name, stored[name]) for name in part)])
+        members = [
+            (f"{name.partition('.')[0]}.cls", str(label).encode())
+            for name, label in zip(part, numbers)  # noqa: B905
+        ]
+        write_tar(
+            root / f"val-{number:04}.tar", [*members, *((name, stored[name]) for name in part)]
+        )
 
 
 @pytest.fixture(params=["webdataset", "parquet"])
@@ -77,7 +84,9 @@ def test_images_equal_those_of_a_folder_bit_by_bit(packed, tmp_path, stored):
     scaled = replace(PLAIN, resize=8, crop=8, scaled_decoding=True)
     for place, other in enumerate(order):
         if folder.ids[other] != "cow/1.jpg":
-            assert torch.equal(*(scaled.pixels(scaled.read(*read)) for read in ((dataset, place), (folder, other))))
+            assert torch.equal(
+                *(scaled.pixels(scaled.read(*read)) for read in ((dataset, place), (folder, other)))
+            )
 
 
 def test_ids_and_hashes_are_of_the_content(packed, stored):
@@ -97,7 +106,9 @@ def test_ids_and_hashes_are_of_the_content(packed, stored):
 def test_classes_and_labels_belong_together(packed):
     assert load(packed, classes=None).classes == ("0", "1", "2")
     assert set(labels(load(packed))) == {(0,), (1,), (2,)}
-    with pytest.raises(BenchError, match=r"labels '.*' with class 2, but its classes are 0 to 1; set data\.classes"):
+    with pytest.raises(
+        BenchError, match=r"labels '.*' with class 2, but its classes are 0 to 1; set data\.classes"
+    ):
         load(packed, classes=["a", "b"])
     with pytest.raises(BenchError, match=r"class 2, but the model has only the classes 0 to 1"):
         check_labels(load(packed), range(7), 2)
@@ -108,7 +119,9 @@ def test_a_damaged_file_is_a_row_and_the_others_are_kept(packed):
     first, second = sorted(root.iterdir())
     cut(second, 3000)
     dataset = load(packed)
-    bad = [item for item in batches(dataset, range(len(dataset)), PLAIN) if isinstance(item, BadImage)]
+    bad = [
+        item for item in batches(dataset, range(len(dataset)), PLAIN) if isinstance(item, BadImage)
+    ]
     assert (second.stem, "bad_image") in [(item.image_id, item.status) for item in bad]
     assert set(load((kind, first)).ids) < set(dataset.ids)
     assert any("damaged" in item.message for item in bad)

@@ -1,4 +1,5 @@
-"""Parquet with image bytes: the forms of columns, what is damaged or too large, and how much of a file is read."""
+"""Parquet with image bytes: the forms of columns, what is damaged or too large, and how much of a
+file is read."""
 
 import json
 import os
@@ -37,7 +38,9 @@ def write(tmp_path, pictures):
     def write(name="a", columns=(), metadata=None, **settings):
         columns = {"image": structs(pictures), "label": [0] * len(pictures), **dict(columns)}
         table = pa.table({key: value for key, value in columns.items() if value is not None})
-        pq.write_table(table.replace_schema_metadata(metadata), tmp_path / f"{name}.parquet", **settings)
+        pq.write_table(
+            table.replace_schema_metadata(metadata), tmp_path / f"{name}.parquet", **settings
+        )
         return tmp_path / f"{name}.parquet"
 
     return write
@@ -52,7 +55,9 @@ IMAGES = {
     "struct": structs,
     "bytes": lambda pictures: pa.array(pictures, pa.binary()),
     "large bytes": lambda pictures: pa.array(pictures, pa.large_binary()),
-    "struct of large bytes": lambda pictures: pa.array([{"bytes": each} for each in pictures], LARGE),
+    "struct of large bytes": lambda pictures: pa.array(
+        [{"bytes": each} for each in pictures], LARGE
+    ),
 }
 
 
@@ -84,7 +89,9 @@ LABELS = {
 
 @pytest.mark.parametrize("form", LABELS)
 def test_forms_of_labels(write, form):
-    dataset = load(write("a", {"label": None, "y": LABELS[form]}), label="y", classes=["cat", "dog"])
+    dataset = load(
+        write("a", {"label": None, "y": LABELS[form]}), label="y", classes=["cat", "dog"]
+    )
     assert labels(dataset) == [(1,), (0,), (1,), ()]
 
 
@@ -99,10 +106,15 @@ def test_boxes_of_lists_and_of_structs(write):
     assert load(path, boxes="labelled").read(1).objects == ((0, (1, 2, 3, 4)),)
     assert load(path, boxes="labelled").labels(1) == (0, 1)
     assert load(path, label=None).labels(1) == ()
-    assert len({load(path, boxes=boxes).fingerprint(0) for boxes in (None, "lists", "labelled")}) == 3
+    assert (
+        len({load(path, boxes=boxes).fingerprint(0) for boxes in (None, "lists", "labelled")}) == 3
+    )
 
 
-HUGGING_FACE = {"kind": {"names": ["a"]}, "label": {"names": ["tench, fish", "goldfish"], "_type": "ClassLabel"}}
+HUGGING_FACE = {
+    "kind": {"names": ["a"]},
+    "label": {"names": ["tench, fish", "goldfish"], "_type": "ClassLabel"},
+}
 
 
 @pytest.mark.parametrize(
@@ -119,14 +131,26 @@ def test_hugging_face_s_classes_are_read(write, metadata, expected):
 
 
 COLUMNS = {
-    "image": ({"image": "img"}, r"has no column 'img' for data\.image; its columns are image, label, text, lists\."),
-    "label": ({"label": "labels"}, r"has no column 'labels' for data\.label; its columns are image, label"),
+    "image": (
+        {"image": "img"},
+        r"has no column 'img' for data\.image; its columns are image, label, text, lists\.",
+    ),
+    "label": (
+        {"label": "labels"},
+        r"has no column 'labels' for data\.label; its columns are image, label",
+    ),
     "image of numbers": (
         {"image": "label"},
         r"The column 'label' of .*a\.parquet holds int64; data\.image must name one that holds bytes, or a struct",
     ),
-    "label of bytes": ({"label": "image"}, r"data\.label must name one that holds class indices or names"),
-    "boxes of numbers": ({"boxes": "label"}, r"data\.boxes must name one that holds lists of \[x0, y0, x1, y1\]"),
+    "label of bytes": (
+        {"label": "image"},
+        r"data\.label must name one that holds class indices or names",
+    ),
+    "boxes of numbers": (
+        {"boxes": "label"},
+        r"data\.boxes must name one that holds lists of \[x0, y0, x1, y1\]",
+    ),
     "boxes of text": ({"boxes": "lists"}, r"data\.boxes must name one that holds lists"),
 }
 
@@ -159,7 +183,13 @@ def test_a_damaged_page_is_the_bad_image_of_its_rows(write, pictures):
 
 def test_a_column_of_labels_that_can_t_be_read_is_the_bad_image_of_its_file(tmp_path, write):
     write("b")
-    path = write("a", {"label": [3, 1, 2, 3]}, compression="none", write_page_checksum=True, use_dictionary=False)
+    path = write(
+        "a",
+        {"label": [3, 1, 2, 3]},
+        compression="none",
+        write_page_checksum=True,
+        use_dictionary=False,
+    )
     start = pq.read_metadata(path).row_group(0).column(2).data_page_offset
     content = path.read_bytes()
     path.write_bytes(content[: start + 4] + b"\xff" * 30 + content[start + 34 :])
@@ -171,7 +201,9 @@ def test_a_column_of_labels_that_can_t_be_read_is_the_bad_image_of_its_file(tmp_
 @pytest.fixture
 def bomb(write):
     """50 rows of one image of 4 MB, which is in the file once, as a dictionary."""
-    images = pa.DictionaryArray.from_arrays(pa.array([0] * 50, pa.int32()), pa.array([bytes(4_000_000)]))
+    images = pa.DictionaryArray.from_arrays(
+        pa.array([0] * 50, pa.int32()), pa.array([bytes(4_000_000)])
+    )
     settings = {"compression": "zstd", "store_schema": False, "dictionary_pagesize_limit": 2**30}
     path = write("bomb", {"image": images, "label": [0] * 50}, **settings)
     assert path.stat().st_size < 10_000
@@ -181,14 +213,18 @@ def bomb(write):
 def test_rows_that_share_one_value_take_the_memory_of_one(bomb):
     dataset, before = load(bomb), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert all(len(bytes_of(dataset, index)) == 4_000_000 for index in range(50))
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB; all rows would have 200,000
+    assert (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+    )  # kB; all rows would have 200,000
 
 
 def test_an_image_that_is_too_large_is_a_bad_image(write, pictures, monkeypatch):
     most = len(pictures[0]) - 1
     monkeypatch.setattr(parquet_images, "MAX_IMAGE", most)
     path = write("a", {"image": structs(pictures[:1]), "label": [0]})
-    assert messages(load(path)) == {"a/000000000": f"can't be read: it has {most + 1:,} bytes, more than {most:,}"}
+    assert messages(load(path)) == {
+        "a/000000000": f"can't be read: it has {most + 1:,} bytes, more than {most:,}"
+    }
 
 
 def test_no_image_is_read_for_the_index_and_only_its_own_row_group_for_one(write):

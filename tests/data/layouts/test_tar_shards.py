@@ -1,4 +1,5 @@
-"""WebDataset's layout: which members belong together, labels and boxes of .cls and .json, and damaged shards."""
+"""WebDataset's layout: which members belong together, labels and boxes of .cls and .json, and
+damaged shards."""
 
 import json
 
@@ -18,7 +19,9 @@ def picture(tmp_path):
 @pytest.fixture
 def load(tmp_path):
     """The data set of one shard with these members."""
-    return lambda members, **settings: load_kind("webdataset", write_tar(tmp_path / "shard.tar", members), **settings)
+    return lambda members, **settings: load_kind(
+        "webdataset", write_tar(tmp_path / "shard.tar", members), **settings
+    )
 
 
 def note(**values):
@@ -37,20 +40,36 @@ def test_members_of_one_key_belong_together(load, picture):
 
 
 def test_labels_and_boxes_of_json(load, picture):
-    boxes = [[1, 2, 3.5, 50], {"label": "b", "box": [0, 0, 9, 9]}, {"label": 0, "box": [5, 5, 5, 9]}]
-    dataset = load([("1.jpg", picture), ("1.json", note(label="c", boxes=boxes))], classes=["a", "b", "c"])
+    boxes = [
+        [1, 2, 3.5, 50],
+        {"label": "b", "box": [0, 0, 9, 9]},
+        {"label": 0, "box": [5, 5, 5, 9]},
+    ]
+    dataset = load(
+        [("1.jpg", picture), ("1.json", note(label="c", boxes=boxes))], classes=["a", "b", "c"]
+    )
     sample = dataset.read(0)
     assert (sample.label, dataset.labels(0)) == (2, (0, 1, 2))
     assert sample.objects == ((2, (1, 2, 3.5, 30)), (1, (0, 0, 9, 9)))
     cut, left_out = sample.problems
-    assert (cut.startswith("shard/1.jpg: the box [1.0, 2.0, 3.5, 50.0]"), cut.endswith(BEYOND)) == (True, True)
-    assert (left_out.startswith("shard/1.jpg: the box [5.0, 5.0, 5.0, 9.0]"), left_out.endswith(NO_AREA)) == (
+    assert (cut.startswith("shard/1.jpg: the box [1.0, 2.0, 3.5, 50.0]"), cut.endswith(BEYOND)) == (
         True,
         True,
     )
-    other_keys = load([("1.jpg", picture), ("1.json", note(y=1, where=[[0, 0, 2, 2]]))], label="y", boxes="where")
+    assert (
+        left_out.startswith("shard/1.jpg: the box [5.0, 5.0, 5.0, 9.0]"),
+        left_out.endswith(NO_AREA),
+    ) == (
+        True,
+        True,
+    )
+    other_keys = load(
+        [("1.jpg", picture), ("1.json", note(y=1, where=[[0, 0, 2, 2]]))], label="y", boxes="where"
+    )
     assert other_keys.read(0).objects == ((1, (0, 0, 2, 2)),)
-    assert load([("1.jpg", picture), ("1.json", note(label=3)), ("1.cls", b"1")]).labels(0) == (1,)  # .cls comes first
+    assert load([("1.jpg", picture), ("1.json", note(label=3)), ("1.cls", b"1")]).labels(0) == (
+        1,
+    )  # .cls comes first
     assert load([("1.jpg", picture), ("1.json", note(label=3)), ("1.cls", b"-1")]).labels(0) == ()
 
 
@@ -67,7 +86,11 @@ ODD_NOTES = {
     "boxes of no list": (".json", note(label=1, boxes=7), "a malformed box: 7"),
     "a box of text": (".json", note(label=1, boxes=["abcd"]), "a malformed box: 'abcd'"),
     "a box of three": (".json", note(label=1, boxes=[[1, 2, 3]]), "a malformed box: [1, 2, 3]"),
-    "infinity": (".json", b'{"label": 1, "boxes": [[0, 0, 1, Infinity]]}', "a malformed box: [0, 0, 1, inf]"),
+    "infinity": (
+        ".json",
+        b'{"label": 1, "boxes": [[0, 0, 1, Infinity]]}',
+        "a malformed box: [0, 0, 1, inf]",
+    ),
     "NaN": (".json", b'{"label": 1, "boxes": [[0, 0, 1, NaN]]}', "a malformed box: [0, 0, 1, nan]"),
     "a box without a class": (".json", note(boxes=[[0, 0, 1, 1]]), "a malformed box: [0, 0, 1, 1]"),
 }
@@ -76,7 +99,9 @@ ODD_NOTES = {
 @pytest.mark.parametrize("kind", ODD_NOTES)
 def test_odd_notes_are_problems_and_the_image_is_kept(load, picture, kind):
     ending, content, problem = ODD_NOTES[kind]
-    sample = load([("1.jpg", picture), (f"1{ending}", content), ("2.jpg", picture), ("2.cls", b"1")]).read(0)
+    sample = load(
+        [("1.jpg", picture), (f"1{ending}", content), ("2.jpg", picture), ("2.cls", b"1")]
+    ).read(0)
     assert (sample.objects, len(sample.problems)) == ((), 1)
     assert sample.problems[0].startswith(f"shard/1.jpg has {problem}")
     assert len(sample.problems[0]) < 400
@@ -124,5 +149,7 @@ def test_compressed_and_empty_shards_are_refused(tmp_path, load, picture):
     nothing = r"no images in data\.path: no member is an image\. Expected WebDataset's layout"
     with pytest.raises(BenchError, match=nothing):
         load([("1.txt", b"")])
-    with pytest.raises(BenchError, match=r"no images in data\.path: the shard is damaged or cut short"):
+    with pytest.raises(
+        BenchError, match=r"no images in data\.path: the shard is damaged or cut short"
+    ):
         load_kind("webdataset", write_tar(tmp_path / "packed.tar", [("1.jpg", picture)], "w:gz"))

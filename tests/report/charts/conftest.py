@@ -49,7 +49,8 @@ def left_out(draw: Any, run: RunFolder) -> str:
 
 @pytest.fixture
 def made(make_run, make_records) -> Any:
-    """(records or their number, layers=None, **options of make_run) -> the run read, without pictures."""
+    """(records or their number, layers=None, **options of make_run) -> the run read, without
+    pictures."""
 
     def make(records: Any, layers: Any = None, **options: Any) -> RunFolder:
         of_layers = {"layers": layers} if layers else {}
@@ -61,7 +62,9 @@ def made(make_run, make_records) -> Any:
 
 def write_rich(folder: Path) -> Path:
     records = records_of(16, LAYERS, METHODS)
-    records.loc[(records["metric"] == "confidence_drop") & (records["method"] == "random"), "value"] -= 0.6  # below 0
+    records.loc[
+        (records["metric"] == "confidence_drop") & (records["method"] == "random"), "value"
+    ] -= 0.6  # below 0
     write_run(folder, records, layers=LAYERS, pictures=False)
     at = np.array(AXES["insertion"]["at"])
     curves = [  # of image i and method m the points p * (1 + m) + i / 100: the mean is known
@@ -72,7 +75,10 @@ def write_rich(folder: Path) -> Path:
     table = pd.DataFrame(curves, columns=["image_id", "method", "points"])
     content = files.read_json(folder / artefacts.NAME)
     job = write_curves(
-        folder, PLACE, table.assign(target_class=0, curve="insertion", status="ok"), len(content["jobs"])
+        folder,
+        PLACE,
+        table.assign(target_class=0, curve="insertion", status="ok"),
+        len(content["jobs"]),
     )
     changes = {"curves": job.pop("curves"), "jobs": [*content["jobs"], job], "axes": AXES}
     write_entries(folder, content | changes)
@@ -96,7 +102,10 @@ def write_charts() -> Callable[[RunFolder, Path], Path]:
     """(run, folder) -> a page of the charts alone: of each the first two figures."""
 
     def write(run: RunFolder, folder: Path) -> Path:
-        each = [[figure for figure in draw(run) if isinstance(figure, Figure) and figure.chart] for draw in FIGURES]
+        each = [
+            [figure for figure in draw(run) if isinstance(figure, Figure) and figure.chart]
+            for draw in FIGURES
+        ]
         saved = [save_figure(run, figure, folder, ()) for few in each for figure in few[:2]]
         part = charts_section(saved)
         assert part is not None

@@ -42,13 +42,23 @@ def texts(page: Any, chart: str) -> list[str]:
 def test_every_chart_is_drawn_and_nothing_is_wider_than_a_phone(charts, barriers, width):
     page = charts(viewport={"width": width, "height": 900})
     ids = page.locator(".chart").evaluate_all("charts => charts.map((chart) => chart.id.slice(6))")
-    assert sorted(ids) == ["agreement", "axiom-plane", "by-depth", "by-method", "by-network", "costs", "curves"]
+    assert sorted(ids) == [
+        "agreement",
+        "axiom-plane",
+        "by-depth",
+        "by-method",
+        "by-network",
+        "costs",
+        "curves",
+    ]
     for chart in ids:
         svg = page.locator(f"#chart-{chart} figure:visible svg[role=img]")
         for attribute in ("aria-labelledby", "aria-describedby"):
             assert page.locator(f"#{svg.get_attribute(attribute)}").text_content()
         assert svg.bounding_box()["width"] > 100
-        assert svg.evaluate("node => node.parentNode.scrollWidth - node.parentNode.clientWidth") <= 0  # no label is cut
+        assert (
+            svg.evaluate("node => node.parentNode.scrollWidth - node.parentNode.clientWidth") <= 0
+        )  # no label is cut
     assert page.evaluate("document.documentElement.scrollWidth") == width
     assert barriers(page) == []
 
@@ -61,13 +71,22 @@ def test_titles_units_numbers_and_tables(charts):
     assert "Milliseconds an image, with the trace" in texts(page, "costs")
     page.locator("#chart-by-method figure:visible summary").click()
     table = page.locator("#chart-by-method table:visible")
-    assert table.locator("thead th").all_text_contents()[:5] == ["Network", "Name", "Rows", "Images", "Median"]
+    assert table.locator("thead th").all_text_contents()[:5] == [
+        "Network",
+        "Name",
+        "Rows",
+        "Images",
+        "Median",
+    ]
     assert re.fullmatch(r"[\d.,]+", table.locator("tbody td").nth(3).inner_text())
 
 
 def test_a_metric_is_chosen(charts):
     page = charts()
-    assert page.locator("#chart-by-method figure:visible").get_attribute("data-label") == "Conservation error"
+    assert (
+        page.locator("#chart-by-method figure:visible").get_attribute("data-label")
+        == "Conservation error"
+    )
     page.locator("#chart-by-method").get_by_text("Box IoU", exact=True).first.click()
     assert "Box IoU, higher is better" in texts(page, "by-method")
     assert page.locator("#chart-by-method figcaption:visible").count() == 1
@@ -76,12 +95,20 @@ def test_a_metric_is_chosen(charts):
 def test_colours_follow_the_theme(charts):
     page = charts(color_scheme="light")
     shown = []
-    for media in ({"color_scheme": "light"}, {"color_scheme": "dark"}, {"color_scheme": "dark", "media": "print"}):
+    for media in (
+        {"color_scheme": "light"},
+        {"color_scheme": "dark"},
+        {"color_scheme": "dark", "media": "print"},
+    ):
         page.emulate_media(**media)
         figure = "#chart-by-method figure:not([hidden])"
         colours = [
-            page.locator(f"{figure} svg text").first.evaluate("node => getComputedStyle(node).fill"),
-            page.locator(f"{figure} svg path[style*=line]").first.evaluate("node => getComputedStyle(node).stroke"),
+            page.locator(f"{figure} svg text").first.evaluate(
+                "node => getComputedStyle(node).fill"
+            ),
+            page.locator(f"{figure} svg path[style*=line]").first.evaluate(
+                "node => getComputedStyle(node).stroke"
+            ),
         ]
         assert colours == page.evaluate(THEME)
         shown.append(colours)

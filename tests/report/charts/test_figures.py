@@ -61,7 +61,9 @@ def test_a_box_at_0_is_left_out_of_a_logarithmic_axis_where_it_is_at_0_alone(mad
     values[0, 0] = 1e-9
     rows = (rows_of("sensitivity_error", dict(zip(methods, of, strict=True)), model=model)
             for model, of in zip(layers, values, strict=True))  # fmt: skip
-    (figure,) = drawn(by_method.draw, made(pd.concat(rows, ignore_index=True), layers=layers, methods=methods))
+    (figure,) = drawn(
+        by_method.draw, made(pd.concat(rows, ignore_index=True), layers=layers, methods=methods)
+    )
     assert "Not drawn, at 0 but for rounding: method_0 on one." in figure.caption
     assert [len(axes.collections[0].get_paths()) for axes in figure.plot().axes] == [11, 12]
 
@@ -69,9 +71,13 @@ def test_a_box_at_0_is_left_out_of_a_logarithmic_axis_where_it_is_at_0_alone(mad
 def test_a_method_with_values_where_all_coincide_is_not_without_a_value(made):
     layers = {"one": ("last",), "two": ("last",)}
     methods = {"low": {}, "high": {}, "cam": {}}
-    apart = rows_of("sensitivity_error", {"low": [0.1] * 9, "high": [0.5] * 9, "cam": [np.nan] * 9}, model="one")
+    apart = rows_of(
+        "sensitivity_error", {"low": [0.1] * 9, "high": [0.5] * 9, "cam": [np.nan] * 9}, model="one"
+    )
     same = rows_of("sensitivity_error", dict.fromkeys(methods, [0.2] * 9), model="two")
-    (figure,) = drawn(by_method.draw, made(pd.concat([apart, same]), layers=layers, methods=methods))
+    (figure,) = drawn(
+        by_method.draw, made(pd.concat([apart, same]), layers=layers, methods=methods)
+    )
     assert "have the same values: two." in figure.caption
     assert "Without a value" not in figure.caption
 
@@ -97,7 +103,10 @@ def test_the_plane_draws_the_medians_of_the_table_and_needs_both_errors(made, ma
     ("names", "depths"),
     [
         (("features.2", "features.9", "features.12"), None),
-        (("layer4", "layer1", "layer10"), {"layer4": 40, "layer1": 10, "layer10": 100}),  # whatever the command's order
+        (
+            ("layer4", "layer1", "layer10"),
+            {"layer4": 40, "layer1": 10, "layer10": 100},
+        ),  # whatever the command's order
     ],
 )
 def test_depth_is_what_the_network_runs_first(made, make_records, edit_manifest, names, depths):
@@ -105,10 +114,14 @@ def test_depth_is_what_the_network_runs_first(made, make_records, edit_manifest,
     run = made(records, {"net": names})
     order = sorted(names, key=lambda name: (depths or {}).get(name, 0))
     if depths:
-        edit_manifest(run.path, models={"net": run.manifest.models["net"].model_dump() | {"depths": depths}})
+        edit_manifest(
+            run.path, models={"net": run.manifest.models["net"].model_dump() | {"depths": depths}}
+        )
         run = RunFolder.read(run.path)
     first, *others = [each.draw().axes[0] for each in drawn(lines.draw_by_depth, run)]
-    assert [texts(axes.get_xticklabels()) for axes in (first, *others)] == [order] * (1 + len(others))
+    assert [texts(axes.get_xticklabels()) for axes in (first, *others)] == [order] * (
+        1 + len(others)
+    )
     medians = run.records.frame(["zeta"]).groupby("layer", observed=True)["value"].median()[order]
     np.testing.assert_allclose(first.lines[0].get_ydata(), medians, rtol=1e-12)
     assert next(iter(all_figures(run))).title == lines.BY_DEPTH
@@ -120,7 +133,9 @@ def test_methods_by_depth_share_a_line_where_they_are_the_same(made, make_record
     twin = records[records["method"] == "xgrad_cam"].assign(method="hires_cam")
     methods = {"grad_cam": {}, "xgrad_cam": {}, "hires_cam": {}}
     run = made(pd.concat([records, twin], ignore_index=True), layers, methods=methods)
-    sensitivity = next(one for one in drawn(lines.draw_by_depth, run) if one.name == "by_depth_sensitivity_error")
+    sensitivity = next(
+        one for one in drawn(lines.draw_by_depth, run) if one.name == "by_depth_sensitivity_error"
+    )
     figure = sensitivity.draw()
     axes = figure.axes
     assert [each.get_title(loc="left") for each in axes if each.lines] == ["one", "two"]
@@ -128,8 +143,12 @@ def test_methods_by_depth_share_a_line_where_they_are_the_same(made, make_record
     legend = axes[1].get_legend().get_window_extent().transformed(axes[1].transAxes.inverted())
     assert (legend.x0, legend.y1) == pytest.approx((-0.1, -0.32))  # which room is kept for
     assert texts(axes[1].get_legend().get_texts()) == ["grad_cam", "xgrad_cam = hires_cam"]
-    rows = records.query("model == 'two' and method == 'grad_cam' and metric == 'sensitivity_error'")
-    np.testing.assert_allclose(axes[1].lines[0].get_ydata(), rows.groupby("layer")["value"].median(), rtol=1e-12)
+    rows = records.query(
+        "model == 'two' and method == 'grad_cam' and metric == 'sensitivity_error'"
+    )
+    np.testing.assert_allclose(
+        axes[1].lines[0].get_ydata(), rows.groupby("layer")["value"].median(), rtol=1e-12
+    )
     assert "n = 20 images, 20 rows a median" in sensitivity.caption
 
 
@@ -154,7 +173,9 @@ def test_medians_that_are_rounding_are_drawn_as_such_on_a_logarithmic_axis(made,
     axes = drawing.draw().axes[0]
     assert axes.get_yscale() == "log"
     assert axes.lines[0].get_ydata()[2] > 1e-6  # on the low end, not seven decades below it
-    (open_triangle,) = [line for line in axes.lines if line.get_marker() == "v" and len(line.get_xdata())]
+    (open_triangle,) = [
+        line for line in axes.lines if line.get_marker() == "v" and len(line.get_xdata())
+    ]
     assert open_triangle.get_xdata().tolist() == [2]
     assert "Open triangles" in drawing.caption
 
@@ -177,14 +198,22 @@ def test_pictures_show_the_configured_methods(run):
     titles = [axes.get_title() for axes in first.draw().axes]
     assert titles[3:6] == [f"confidence {before:.2f}", "xgrad_cam", drop]
     (pair, _) = drawn(figures.draw_pair, run)
-    assert [axes.get_title() for axes in pair.draw().axes] == ["seven", "xgrad_cam", "guided_xgrad_cam"]
+    assert [axes.get_title() for axes in pair.draw().axes] == [
+        "seven",
+        "xgrad_cam",
+        "guided_xgrad_cam",
+    ]
     (grid, _) = drawn(figures.draw_grid, run)
     canvas_of_grid = grid.draw()
     (axes,) = canvas_of_grid.axes
-    width_of_maps = canvas_of_grid.get_figwidth() - figures.GRID_NAME * figures.LETTER - 0.1  # beside the class names
+    width_of_maps = (
+        canvas_of_grid.get_figwidth() - figures.GRID_NAME * figures.LETTER - 0.1
+    )  # beside the class names
     side = width_of_maps / (1 + len(pictures.methods))
     height_of_maps = len(pictures.images) * side
-    assert canvas_of_grid.get_figheight() == pytest.approx(height_of_maps + 3 * figures.LINE)  # a title has three lines
+    assert canvas_of_grid.get_figheight() == pytest.approx(
+        height_of_maps + 3 * figures.LINE
+    )  # a title has three lines
     height, width = pictures.images.shape[1:3]
     gap = round(figures.GAP * width)
     top = height + gap  # of the second image's row, the second method
@@ -219,7 +248,10 @@ def test_no_pictures_and_no_choice_are_sentences(made, edit_manifest):
 
 
 def test_names_break_at_underscores():
-    assert [wrapped(name) for name in ("ablation_cam_axiomatic", "xgrad_cam", "a striped ground with nine")] == [
+    assert [
+        wrapped(name)
+        for name in ("ablation_cam_axiomatic", "xgrad_cam", "a striped ground with nine")
+    ] == [
         "ablation_cam_\naxiomatic",
         "xgrad_cam",
         "a striped\nground with\nnine",
@@ -257,7 +289,10 @@ def test_an_axis_is_logarithmic_only_beyond_its_limit():
 
 
 def test_each_groups_quartiles_decide_where_an_axis_is_cut():
-    groups = [scale * np.random.default_rng(seed).standard_t(1, 40 + seed) for seed, scale in enumerate((1.0, 3.0))]
+    groups = [
+        scale * np.random.default_rng(seed).standard_t(1, 40 + seed)
+        for seed, scale in enumerate((1.0, 3.0))
+    ]
     low, high = np.transpose([np.quantile(group, [0.25, 0.75]) for group in groups])
     cut = fit(groups)
     both = np.concatenate(groups)
@@ -290,19 +325,28 @@ def test_files_are_the_same_again_without_time_or_version(tmp_path):
 def test_the_fonts_come_with_the_package_and_others_stand_in_for_missing_signs():
     with style():
         assert Path(findfont(FontProperties(family="Report Sans"))).parent == FONTS.resolve()
-        assert Path(findfont(FontProperties(family="Report Sans", weight="bold"))).name == "ReportSans-Bold.ttf"
+        assert (
+            Path(findfont(FontProperties(family="Report Sans", weight="bold"))).name
+            == "ReportSans-Bold.ttf"
+        )
         figure = canvas(2, 1)
-        figure.subplots().set_title("\N{CYRILLIC SMALL LETTER ZHE} \N{DOWNWARDS ARROW} \N{PLUS-MINUS SIGN}")
-        with warnings.catch_warnings(action="error"):  # matplotlib warns of a glyph that no font has
+        figure.subplots().set_title(
+            "\N{CYRILLIC SMALL LETTER ZHE} \N{DOWNWARDS ARROW} \N{PLUS-MINUS SIGN}"
+        )
+        with warnings.catch_warnings(
+            action="error"
+        ):  # matplotlib warns of a glyph that no font has
             figure.draw_without_rendering()
 
 
 @pytest.mark.slow
 def test_no_label_is_cut_off_or_overlaps_in_print(run):
-    """Every figure is as wide as it may be or less, every text lies inside it and has 7 points or more (numbers in
-    cells 6), and tick labels of one axis don't touch."""
+    """Every figure is as wide as it may be or less, every text lies inside it and has 7 points or
+    more (numbers in cells 6), and tick labels of one axis don't touch."""
     for each in drawn(all_figures, run):
-        of_second = each.name == "ranking_1" or "scenes_residual" in each.name  # as of the first network
+        of_second = (
+            each.name == "ranking_1" or "scenes_residual" in each.name
+        )  # as of the first network
         if of_second:
             continue
         figure = each.draw()
@@ -318,7 +362,9 @@ def test_no_label_is_cut_off_or_overlaps_in_print(run):
             assert room > -2, each.name  # of 100 in an inch
             for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
                 shown = [label for label in labels if label.get_text() and label.get_visible()]
-                boxes = [label.get_window_extent() for label in shown if label.get_rotation() in (0, 90)]
+                boxes = [
+                    label.get_window_extent() for label in shown if label.get_rotation() in (0, 90)
+                ]
                 assert all(not a.overlaps(b) for a, b in pairwise(boxes)), each.name
 
 
@@ -344,13 +390,19 @@ def test_many_methods_stand_in_bands_on_one_page(methods, width, bands, shown):
         (9, 1.0, 2, 3, 1),  # narrower panels couldn't be read
     ],
 )
-def test_panels_stand_in_columns_where_rows_would_be_higher_than_a_page(count, width, panel, row, columns):
+def test_panels_stand_in_columns_where_rows_would_be_higher_than_a_page(
+    count, width, panel, row, columns
+):
     assert across(count, width, panel, row) == columns
 
 
 def test_what_is_left_out_names_the_setting_that_brings_it(made, make_records, edit_manifest):
     def reasons(run: RunFolder) -> dict[str, str]:
-        return {figure.number: figure.reason for figure in all_figures(run) if isinstance(figure, LeftOut)}
+        return {
+            figure.number: figure.reason
+            for figure in all_figures(run)
+            if isinstance(figure, LeftOut)
+        }
 
     records = make_records(3, methods={"grad_cam": {}})
     run = made(records[records["metric"] != "zeta"], methods={"grad_cam": {}}, pictures=True)
@@ -399,14 +451,20 @@ def test_a_list_of_fonts_without_matplotlibs_own_is_completed(tmp_path, caplog):
 
 
 def test_signs_that_the_figures_fonts_lack(tmp_path):
-    """Another font of this machine draws them, as matplotlib's own STIX; what none has is shown by its code.
+    """Another font of this machine draws them, as matplotlib's own STIX; what none has is shown by
+    its code.
 
-    matplotlib's list of fonts may lack its own: the file is shared by all installations, and one that was being
-    removed wrote it without them.
+    matplotlib's list of fonts may lack its own: the file is shared by all installations, and one
+    that was being removed wrote it without them.
     """
-    fontManager.ttflist[:] = [entry for entry in fontManager.ttflist if not entry.name.startswith("STIX")]
+    fontManager.ttflist[:] = [
+        entry for entry in fontManager.ttflist if not entry.name.startswith("STIX")
+    ]
     can_draw.cache_clear()
-    own, other = ({*get_font(MATPLOTLIB_FONTS / f"{name}.ttf").get_charmap()} for name in ("DejaVuSans", "STIXGeneral"))
+    own, other = (
+        {*get_font(MATPLOTLIB_FONTS / f"{name}.ttf").get_charmap()}
+        for name in ("DejaVuSans", "STIXGeneral")
+    )
     sign = chr(min(other - own))
     signs = map(chr, range(0x10000, 0x1F000))
     nobodys = next(each for each in signs if each.isprintable() and not can_draw(each))
@@ -421,4 +479,7 @@ def test_signs_that_the_figures_fonts_lack(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         figure.save(tmp_path)
-    assert figure.draw().axes[0].get_title("left") + figure.draw().axes[0].get_title() == f"{sign}U+{ord(nobodys):X}"
+    assert (
+        figure.draw().axes[0].get_title("left") + figure.draw().axes[0].get_title()
+        == f"{sign}U+{ord(nobodys):X}"
+    )

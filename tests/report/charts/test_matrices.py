@@ -1,4 +1,5 @@
-"""Matrices: explained class against class seen, agreement of metrics, and which method leads in what; by hand."""
+"""Matrices: explained class against class seen, agreement of metrics, and which method leads in
+what; by hand."""
 
 from __future__ import annotations
 
@@ -20,13 +21,17 @@ CLASSES = ["cat", "dog", "horse"]
 NAN = float("nan")
 
 
-AGREEMENTS = {  # the values of two or three metrics by method: tau and the number of methods of each pair that has one
+# the values of two or three metrics by method: tau and the number of methods of each pair that has
+# one
+AGREEMENTS = {
     "1 2 3 4 5 | 10 20 30 40 50": [(1, 5)],
     "1 2 3 4 5 | 5 4 3 2 1": [(-1, 5)],
     "1 2 3 4 | 1 2 4 3": [(4 / 6, 4)],  # one of six pairs is exchanged
     "1 1 1 1 2 | 3 3 3 3 4": [],  # four names of one method
     "1 2 3 4 4.0000001 | 1 2 3 4 4.0000001": [(1, 4)],  # methods that coincide count once
-    "1 2 3 3.00001 | 1 2 3 4": [(5 / 30**0.5, 4)],  # values that print alike tie: 5 pairs agree, and 1 is tied
+    "1 2 3 3.00001 | 1 2 3 4": [
+        (5 / 30**0.5, 4)
+    ],  # values that print alike tie: 5 pairs agree, and 1 is tied
     "1 2 3 4 nan | 1 2 3 4 0.5 | 1 2 3 nan nan": [(1, 4)],  # measured by both
     "1 2 3 4 5 | 1 1 1 1 1": [],  # a metric that tells no methods apart
 }
@@ -38,17 +43,25 @@ def test_agreement(text):
     names = ["first", "second", "third"][: len(values)]
     cells = matrices.agreement(pd.DataFrame(values, names, list("abcde")[: len(values[0])]))
     pairs = AGREEMENTS[text]
-    np.testing.assert_allclose(cells[["tau", "n"]].to_numpy(float), np.reshape(pairs, (-1, 2)), rtol=1e-9)
+    np.testing.assert_allclose(
+        cells[["tau", "n"]].to_numpy(float), np.reshape(pairs, (-1, 2)), rtol=1e-9
+    )
     assert cells[["column", "row"]].to_numpy().tolist() == [["first", "second"]] * len(pairs)
     if cells["n"].tolist() == [5]:
-        assert cells["p"].tolist() == pytest.approx([2 / 120])  # two of the 5! orders are as far from 0
+        assert cells["p"].tolist() == pytest.approx(
+            [2 / 120]
+        )  # two of the 5! orders are as far from 0
 
 
-def test_agreement_of_a_metric_that_has_methods_in_common_with_one_of_two_others(make_records, make_run):
+def test_agreement_of_a_metric_that_has_methods_in_common_with_one_of_two_others(
+    make_records, make_run
+):
     layers = {"scenes_fc": ("features.9",)}
     methods = ["grad_cam", "xgrad_cam", "hires_cam", "ablation_cam_axiomatic"]
     rows = make_records(n=20, layers=layers)
-    rows = rows[rows["metric"].isin(("sensitivity_error", "confidence_drop", "box_iou"))].assign(status="ok")
+    rows = rows[rows["metric"].isin(("sensitivity_error", "confidence_drop", "box_iou"))].assign(
+        status="ok"
+    )
     rows["value"] = np.random.default_rng(0).random(len(rows))
     methods += ["guided_xgrad_cam", "random"]
     for metric, without in (("sensitivity_error", methods[:2]), ("confidence_drop", methods[4:])):
@@ -61,7 +74,8 @@ def test_agreement_of_a_metric_that_has_methods_in_common_with_one_of_two_others
 
 @pytest.fixture
 def run(make_records, make_run, edit_manifest) -> RunFolder:
-    """Six methods on one model; of grad_cam class_seen is as below, the others see what they explain."""
+    """Six methods on one model; of grad_cam class_seen is as below, the others see what they
+    explain."""
     layers = {"scenes_fc": ("features.9",)}
     rows = make_records(n=6, layers=layers)
     seen = rows[(rows["metric"] == "confidence_drop")].assign(metric="class_seen", status="ok")
@@ -85,7 +99,9 @@ def drawn(run: RunFolder) -> Figure:
 
 def test_rows_are_shares_of_the_explained_class(run):
     rows = run.class_records.frame().query("method == 'grad_cam' and status == 'ok'")
-    expected = np.array([[2 / 3, 1 / 3, 0], [0, 1 / 2, 0], [NAN] * 3])  # 7 has no column, class 2 no map
+    expected = np.array(
+        [[2 / 3, 1 / 3, 0], [0, 1 / 2, 0], [NAN] * 3]
+    )  # 7 has no column, class 2 no map
     np.testing.assert_allclose(matrices.confusion(rows, [0, 1, 2]), expected, atol=1e-12)
 
 
@@ -94,19 +110,26 @@ def test_a_panel_for_each_method_with_the_classes_names(run, tmp_path):
     drawing = drawn(run)
     panels = drawing.draw().axes
     titles = [axes.get_title(loc="left") for axes in panels if axes.get_title(loc="left")]
-    assert titles == ["grad_cam: 60 %", *(f"{method}: 100 %" for method in run.class_records.methods[1:])]
+    assert titles == [
+        "grad_cam: 60 %",
+        *(f"{method}: 100 %" for method in run.class_records.methods[1:]),
+    ]
     assert [text.get_text() for text in panels[0].get_yticklabels()] == CLASSES
     assert "n = 6 images, 6 rows" in drawing.caption
     assert drawing.name == "confusion_class_seen"
     assert "class_seen" not in {*run.metrics, *run.records.metrics}
-    assert not any("class_seen" in figure.name for figure in by_method.draw(run) if isinstance(figure, Figure))
+    assert not any(
+        "class_seen" in figure.name for figure in by_method.draw(run) if isinstance(figure, Figure)
+    )
     drawing.save(tmp_path, ("png",))
     assert (tmp_path / f"{drawing.file_name}.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_many_classes_are_cut_to_the_most_explained(run):
     rows = run.class_records.frame()
-    many = pd.concat([rows.assign(target_class=label, value=float(label)) for label in (*range(30), 29)])
+    many = pd.concat(
+        [rows.assign(target_class=label, value=float(label)) for label in (*range(30), 29)]
+    )
     drawing = drawn(replace(run, class_records=Records.of(many)))
     labels = [text.get_text() for text in drawing.draw().axes[0].get_yticklabels()]
     assert len(labels) == matrices.MAX_CLASSES
@@ -133,28 +156,40 @@ def test_what_leads_is_the_whole_data_sets_value_or_the_statistic_that_tables_le
         ("a", "error", False, 0.9, 0.1), ("b", "error", False, 0.8, 0.2), ("a", "iou", False, 0.3, 0.9),
         ("b", "iou", False, NAN, NAN), ("a", "max_box_acc", True, 0.7, NAN), ("c", "iou", False, NAN, NAN),
     ]  # fmt: skip
-    summary = pd.DataFrame(rows, columns=["method", "metric", "whole_set", "common_mean", "common_median"])
+    summary = pd.DataFrame(
+        rows, columns=["method", "metric", "whole_set", "common_mean", "common_median"]
+    )
     summary["compared"] = summary["common_mean"].notna()
     values = [Value("error", "Error", "ratio", "lower", kind="ratio"), Value("iou", "IoU", "share", "higher"),
               Value("max_box_acc", "MaxBoxAcc", "ratio", "higher", kind="ratio")]  # fmt: skip
-    expected = pd.DataFrame({"a": [0.1, 0.3, 0.7], "b": [0.2, NAN, NAN]}, index=[value.name for value in values])
+    expected = pd.DataFrame(
+        {"a": [0.1, 0.3, 0.7], "b": [0.2, NAN, NAN]}, index=[value.name for value in values]
+    )
     pd.testing.assert_frame_equal(ranking.leads(summary, values), expected, check_names=False)
 
 
 def test_the_share_that_does_worse():
     values = [Value("error", "Error", better="lower"), Value("iou", "IoU", better="higher")]
-    table = pd.DataFrame([[0.1, 0.2, 0.3], [0.5, NAN, 0.5]], index=["error", "iou"], columns=["a", "b", "c"])
+    table = pd.DataFrame(
+        [[0.1, 0.2, 0.3], [0.5, NAN, 0.5]], index=["error", "iou"], columns=["a", "b", "c"]
+    )
     np.testing.assert_array_equal(ranking.ahead(table, values), [[1, 0.5, 0], [0.5, NAN, 0.5]])
 
 
 def test_a_run_without_the_metric_and_one_of_one_method_say_so(made, make_records):
     run = made(make_records(n=4).query("method == 'xgrad_cam'"))
     assert "class_discriminability" in left_out(matrices.draw_confusion, run)
-    assert all(isinstance(one, LeftOut) and "two methods" in one.reason for one in ranking.draw(run))
+    assert all(
+        isinstance(one, LeftOut) and "two methods" in one.reason for one in ranking.draw(run)
+    )
 
 
-def test_methods_stand_in_the_manifests_order_though_the_first_network_lacks_one(made, make_records):
+def test_methods_stand_in_the_manifests_order_though_the_first_network_lacks_one(
+    made, make_records
+):
     run = made(make_records(n=12).query("not (model == 'scenes_fc' and method == 'grad_cam')"))
     over_all = next(one for one in ranking.draw(run) if isinstance(one, Figure))
-    labels = [text.get_text().replace("\n", "") for text in over_all.draw().axes[0].get_xticklabels()]
+    labels = [
+        text.get_text().replace("\n", "") for text in over_all.draw().axes[0].get_xticklabels()
+    ]
     assert labels[:3] == ["grad_cam", "xgrad_cam", "hires_cam"]

@@ -60,7 +60,9 @@ legend.loc: center
 def save_figure(folder: Path, make_run: Callable[..., Any]) -> None:
     methods: dict[str, dict[str, Any]] = {"low": {}, "high": {}}
     values = {name: list(np.linspace(start, 1, 9)) for name, start in (("low", 0.1), ("high", 0.5))}
-    run = make_run(rows_of("box_iou", values, model="one"), layers={"one": ("last",)}, methods=methods)
+    run = make_run(
+        rows_of("box_iou", values, model="one"), layers={"one": ("last",)}, methods=methods
+    )
     for figure in by_method.draw(run):
         assert isinstance(figure, Figure)
         figure.save(folder, ("png", "svg", "pdf"))
@@ -68,7 +70,9 @@ def save_figure(folder: Path, make_run: Callable[..., Any]) -> None:
 
 def save_maps(folder: Path, _: object) -> None:
     images = scenes.draw("evaluation", 0, 0).image
-    maps = ab.explain(ab.load_model("scenes_vgg"), None, Image.fromarray(images), ["grad_cam", "xgrad_cam"])
+    maps = ab.explain(
+        ab.load_model("scenes_vgg"), None, Image.fromarray(images), ["grad_cam", "xgrad_cam"]
+    )
     for kind in ("png", "jpg"):
         maps.save(folder / f"maps.{kind}")
 
@@ -77,11 +81,21 @@ def save_explanation(folder: Path, _: object) -> None:
     Image.fromarray(scenes.draw("evaluation", 0, 0).image).save(folder / "a.png")
     with chdir(folder):
         for kind in ("png", "svg", "pdf"):
-            words = ["--model", "scenes_vgg", "--methods", "grad_cam", "--output", f"b.{kind}", "device=cpu"]
+            words = [
+                "--model",
+                "scenes_vgg",
+                "--methods",
+                "grad_cam",
+                "--output",
+                f"b.{kind}",
+                "device=cpu",
+            ]
             assert main(["explain", "a.png", *words]) == 0
 
 
-@pytest.mark.parametrize("save", [save_figure, save_maps, pytest.param(save_explanation, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "save", [save_figure, save_maps, pytest.param(save_explanation, marks=pytest.mark.slow)]
+)
 def test_files_do_not_depend_on_matplotlib_s_settings(save, made, tmp_path, monkeypatch):
     """LaTeX, which `text.usetex` would start, isn't on the PATH."""
     monkeypatch.setenv("PATH", "/nowhere")

@@ -26,7 +26,8 @@ METHODS = {
     "bad": {"title": "Bad-CAM"},
     "odd": {"title": f"Odd {MARKUP}"},
 }
-# image: (explained class, predicted class, disagreement of the methods, errors of good, bad and odd, their drops)
+# image: (explained class, predicted class, disagreement of the methods, errors of good, bad and
+# odd, their drops)
 IMAGES = {
     "one": (0, 0, 0.2, (0.1, 0.4, None), (0.9, 0.5, 0.5)),
     "a/two.jpg": (1, 0, 0.9, (0.2, 0.2, None), (0.1, 0.3, -0.2)),
@@ -43,7 +44,8 @@ def encoded(picture: Any) -> bytes:
 
 
 def make_entry(network: str, image: str, **changes: Any) -> dict[str, Any]:
-    """A stored row; methods good and bad have one map, from 0 on the left to 255 on the right; odd's isn't finite."""
+    """A stored row; methods good and bad have one map, from 0 on the left to 255 on the right;
+    odd's isn't finite."""
     target, predicted, disagreement = IMAGES[image][:3]
     ramp = encoded(np.tile(np.linspace(0, 255, WIDTH).round(), (HEIGHT, 1)))
     return {
@@ -70,11 +72,20 @@ def make_entry(network: str, image: str, **changes: Any) -> dict[str, Any]:
 
 
 def records() -> pd.DataFrame:
-    def row(network: str, image: str, method: str, metric: str, value: float | None) -> dict[str, Any]:
+    def row(
+        network: str, image: str, method: str, metric: str, value: float | None
+    ) -> dict[str, Any]:
         place = {"experiment": "synthetic", "model": network, "layer": "layer4", "data": "scenes"}
         classes = {"target_class": IMAGES[image][0], "predicted_class": IMAGES[image][1]}
         measured = {"value": value, "status": "ok" if value is not None else "not_on_score_scale"}
-        return {**place, **classes, "image_id": image, "method": method, "metric": metric, **measured}
+        return {
+            **place,
+            **classes,
+            "image_id": image,
+            "method": method,
+            "metric": metric,
+            **measured,
+        }
 
     return pd.DataFrame(
         [
@@ -88,15 +99,25 @@ def records() -> pd.DataFrame:
 
 
 @pytest.fixture
-def gallery_run(make_run: Callable[..., Path], edit_manifest: Callable[..., None]) -> Callable[..., RunFolder]:
-    """(*entries) -> the run with these pictures; without any, those of all images and both networks."""
+def gallery_run(
+    make_run: Callable[..., Path], edit_manifest: Callable[..., None]
+) -> Callable[..., RunFolder]:
+    """(*entries) -> the run with these pictures; without any, those of all images and both
+    networks."""
 
     def make(*entries: dict[str, Any], **manifest: Any) -> RunFolder:
         folder = make_run(records(), methods=METHODS, layers=NETWORKS, pictures=False)
         rows = entries or [make_entry(network, image) for network in NETWORKS for image in IMAGES]
-        store.write(folder / "gallery/one.parquet", pa.Table.from_pylist(list(rows), GALLERY), schema=None)
-        report = {"headline": ["sensitivity_error"], "columns": ["sensitivity_error", "confidence_drop"]}
-        edit_manifest(folder, **{"gallery": ["gallery/one.parquet"], "config": {"report": report}, **manifest})
+        store.write(
+            folder / "gallery/one.parquet", pa.Table.from_pylist(list(rows), GALLERY), schema=None
+        )
+        report = {
+            "headline": ["sensitivity_error"],
+            "columns": ["sensitivity_error", "confidence_drop"],
+        }
+        edit_manifest(
+            folder, **{"gallery": ["gallery/one.parquet"], "config": {"report": report}, **manifest}
+        )
         return RunFolder.read(folder)
 
     return make

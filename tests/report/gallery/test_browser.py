@@ -48,18 +48,23 @@ def test_an_image_is_shown_with_its_values_and_names_that_are_markup_stay_text(p
     assert titles(page)[::2] == [f"first: {ONE}, class cat", f"first: {MARKUP}, class dog {MARKUP}"]
     assert "Explained: cat (probability 0.25). It is the predicted class." in first.inner_text()
     assert first.locator("figcaption").all_inner_texts()[1].split("\n")[0] == "Good-CAM"
-    assert first.locator(".gallery-values").first.inner_text().replace("\n", " ").replace("\xa0", " ") == (
-        "↓ Sensitivity error 0.100 ↑ Confidence drop 0.900"
-    )
+    assert first.locator(".gallery-values").first.inner_text().replace("\n", " ").replace(
+        "\xa0", " "
+    ) == ("↓ Sensitivity error 0.100 ↑ Confidence drop 0.900")
     assert first.locator(".gallery-best").count() == 2
     assert first.get_by_text("same map as Good-CAM").count() == 1
     assert first.get_by_text("The map isn't finite.").count() == 1
-    described = "sensitivity error 0.400 (rank 2 of 2), confidence drop 0.500 (rank 2 of 3)"  # for screen readers
-    assert page.get_by_role("img", name=f"Bad-CAM on image {ONE}, class cat: {described}").count() == 1
+    # for screen readers
+    described = "sensitivity error 0.400 (rank 2 of 2), confidence drop 0.500 (rank 2 of 3)"
+    assert (
+        page.get_by_role("img", name=f"Bad-CAM on image {ONE}, class cat: {described}").count() == 1
+    )
     assert f"Odd {MARKUP}" in first.inner_text()
     assert page.locator("#gallery script").count() == 0
     page.locator(".gallery-image a").nth(2).click()
-    third = page.get_by_role("dialog").locator("dl").first  # where the drops of all methods are 0.5: none is best
+    third = (
+        page.get_by_role("dialog").locator("dl").first
+    )  # where the drops of all methods are 0.5: none is best
     assert "0.300 (1)" in third.inner_text()
     assert "0.500" in third.inner_text()
     assert "0.500 (" not in third.inner_text()
@@ -69,7 +74,9 @@ def test_an_image_is_shown_with_its_values_and_names_that_are_markup_stay_text(p
 def test_maps_of_few_methods_are_as_wide_as_the_page(page):
     page.set_viewport_size({"width": 1280, "height": 800})
     grid = page.locator(".gallery-grid").first
-    widths = grid.evaluate("grid => [...grid.querySelectorAll('.gallery-frame')].map((frame) => frame.clientWidth)")
+    widths = grid.evaluate(
+        "grid => [...grid.querySelectorAll('.gallery-frame')].map((frame) => frame.clientWidth)"
+    )
     assert len(widths) <= 5
     assert len(set(widths)) == 1
     assert sum(widths) > 0.8 * grid.evaluate("grid => grid.clientWidth")
@@ -89,17 +96,26 @@ def test_sorting(page):
         assert control(page, "method").is_disabled() == (" " not in sort)
         if method:
             control(page, "method").select_option(method)
-        assert [title.removeprefix("first: ").split(", class")[0] for title in titles(page)] == order, (sort, method)
+        assert [
+            title.removeprefix("first: ").split(", class")[0] for title in titles(page)
+        ] == order, (sort, method)
         first = page.locator(".gallery-image dt").first.inner_text()  # the metric of the order
         assert ("Confidence drop" in first) == sort.startswith("1")
 
 
 def test_filters_and_paper_has_the_first_images(page):
-    assert {title.split(":")[0] for title in titles(page)} == {"first"}  # until all networks are asked for
+    assert {title.split(":")[0] for title in titles(page)} == {
+        "first"
+    }  # until all networks are asked for
     control(page, "setting").select_option(label="second")
     control(page, "class").select_option(label="cat")
     assert titles(page) == [f"second: {ONE}, class cat"]
-    assert page.get_by_text("1 of 1 shown, one for each image, explained class and network; 6 in all.").count() == 1
+    assert (
+        page.get_by_text(
+            "1 of 1 shown, one for each image, explained class and network; 6 in all."
+        ).count()
+        == 1
+    )
     assert not page.get_by_role("button", name="Show").is_visible()
     control(page, "class").select_option(label="all")
     control(page, "image").fill("TWO")
@@ -115,7 +131,9 @@ def test_filters_and_paper_has_the_first_images(page):
     assert {title.split(":")[0] for title in titles(page)} == {"first", "second"}
     page.emulate_media(media="print")
     images = page.locator(".gallery-image")
-    assert [images.nth(place).is_visible() for place in range(images.count())] == [True] * 4 + [False] * 2
+    assert [images.nth(place).is_visible() for place in range(images.count())] == [True] * 4 + [
+        False
+    ] * 2
     assert images.nth(3).locator(".gallery-card").count() == 1 + 3
     assert not page.locator(".gallery-controls").is_visible()
     assert not page.locator(".gallery-more").is_visible()
@@ -125,7 +143,9 @@ def test_filters_and_paper_has_the_first_images(page):
 @pytest.mark.parametrize("image", [ONE, TWO, MARKUP])
 def test_a_link_opens_its_image(gallery_page, open_page, image):
     page = open_page(f"{gallery_page()}{link('second', image)}")
-    assert page.get_by_role("dialog").locator("h3").inner_text().startswith(f"second: {image}, class ")
+    assert (
+        page.get_by_role("dialog").locator("h3").inner_text().startswith(f"second: {image}, class ")
+    )
     page.evaluate(SET_HASH, link("first", ONE))
     page.locator("#gallery-dialog-title", has_text=re.compile("^first: one")).wait_for()
 
@@ -156,12 +176,16 @@ def test_by_keyboard(page):
     dialog.get_by_label("Opacity").press("ArrowRight")  # of the slider, not of the images
     assert dialog.locator("h3").inner_text().startswith(f"first: {ONE}")
     page.keyboard.press("Escape")
-    page.wait_for_url(lambda url: url.endswith("#gallery"))  # the dialog's closing is told in a task of its own
+    page.wait_for_url(
+        lambda url: url.endswith("#gallery")
+    )  # the dialog's closing is told in a task of its own
     assert dialog.count() == 0
     assert heading.evaluate("node => node === document.activeElement")
 
 
-def test_the_large_view_has_notes_statuses_and_controls_and_its_link_is_copied(gallery_page, open_page):
+def test_the_large_view_has_notes_statuses_and_controls_and_its_link_is_copied(
+    gallery_page, open_page
+):
     page = open_page(gallery_page(), permissions=["clipboard-read", "clipboard-write"])
     control(page, "opacity").fill("35")
     page.locator(".gallery-grid").first.click()
@@ -173,14 +197,16 @@ def test_the_large_view_has_notes_statuses_and_controls_and_its_link_is_copied(g
     assert control(page, "colours").input_value() == "gray"
     page.get_by_role("button", name="Copy link").click()
     page.get_by_text("The link is copied.").wait_for()
-    assert page.evaluate("navigator.clipboard.readText()").endswith(f"page.html{link('first', ONE)}")
+    assert page.evaluate("navigator.clipboard.readText()").endswith(
+        f"page.html{link('first', ONE)}"
+    )
     dialog.get_by_role("button", name="Close").click()
     dialog.wait_for(state="hidden")
 
 
 def coloured(page: Page, name: str, opacity: int = 100) -> Any:
-    """The first map alone without boxes, as the large view has it, and what matplotlib makes of its ramp from 0 to 1;
-    the rounded corners aside."""
+    """The first map alone without boxes, as the large view has it, and what matplotlib makes of its
+    ramp from 0 to 1; the rounded corners aside."""
     control(page, "boxes").uncheck()
     control(page, "opacity").fill(str(opacity))
     control(page, "colours").select_option(name)
@@ -206,10 +232,16 @@ def test_the_map_has_the_colours_of_matplotlib_and_opacity_mixes_it_with_the_pic
 
 
 def test_methods_without_a_map_are_named(gallery_page, open_page):
-    """A method that has values, but no map; and one to which nothing applies, whose status is said."""
+    """A method that has values, but no map; and one to which nothing applies, whose status is
+    said."""
     entry = make_entry("first", ONE)
     page = open_page(gallery_page({**entry, "methods": ["good"], "maps": entry["maps"][:1]}))
-    assert page.get_by_text(f"Without a map: Bad-CAM (none is stored), Odd {MARKUP} (none is stored).").count() == 1
+    assert (
+        page.get_by_text(
+            f"Without a map: Bad-CAM (none is stored), Odd {MARKUP} (none is stored)."
+        ).count()
+        == 1
+    )
 
 
 def test_boxes_stand_where_they_are(page):
@@ -219,13 +251,18 @@ def test_boxes_stand_where_they_are(page):
     scale = outer["width"] / 80
     assert box["x"] - outer["x"] == pytest.approx(10 * scale, abs=1.5)
     assert box["y"] - outer["y"] == pytest.approx(15 * scale, abs=1.5)
-    assert (box["width"], box["height"]) == (pytest.approx(40 * scale, abs=2.5), pytest.approx(30 * scale, abs=2.5))
+    assert (box["width"], box["height"]) == (
+        pytest.approx(40 * scale, abs=2.5),
+        pytest.approx(30 * scale, abs=2.5),
+    )
     control(page, "boxes").uncheck()
     assert not frame.locator("svg").is_visible()
 
 
 def test_a_few_of_many_entries_are_shown_until_a_reader_asks_for_more(gallery_page, open_page):
-    many = open_page(gallery_page(*(make_entry("first", ONE, image_id=f"image {i}") for i in range(30))))
+    many = open_page(
+        gallery_page(*(make_entry("first", ONE, image_id=f"image {i}") for i in range(30)))
+    )
     status = many.locator(".gallery-count")
     button = many.get_by_role("button", name="Show")
     assert status.inner_text() == "4 of 30 shown, one for each image, explained class and network."
@@ -245,22 +282,30 @@ def test_a_few_of_many_entries_are_shown_until_a_reader_asks_for_more(gallery_pa
     assert dialog.locator("h3").inner_text() == "image 29, class cat"
     assert dialog.get_by_role("button", name="Next").is_disabled()
     many.keyboard.press("Escape")
-    many.locator("button:focus", has_text="Show 8 more").wait_for()  # the dialog's closing is told in a task of its own
+    many.locator(
+        "button:focus", has_text="Show 8 more"
+    ).wait_for()  # the dialog's closing is told in a task of its own
 
 
 def test_an_entry_of_eleven_maps_is_low(gallery_page, open_page):
     """Two rows of maps beside the image."""
     maps = [encoded(np.full((80, 80), grey)) for grey in range(0, 220, 20)]
-    path = gallery_page(make_entry("first", ONE, width=80, height=80, methods=["good"] * 11, maps=maps))
+    path = gallery_page(
+        make_entry("first", ONE, width=80, height=80, methods=["good"] * 11, maps=maps)
+    )
     page = open_page(path, viewport={"width": 1280, "height": 900})
     assert page.locator(".gallery-card").count() == 12
-    rows = page.locator(".gallery-card").evaluate_all("all => all.map((card) => card.getBoundingClientRect().top)")
+    rows = page.locator(".gallery-card").evaluate_all(
+        "all => all.map((card) => card.getBoundingClientRect().top)"
+    )
     assert len(set(rows)) == 2
     assert page.locator(".gallery-image").bounding_box()["height"] <= 450
 
 
 def test_a_phone_has_nothing_beside_its_screen(gallery_page, open_page):
-    page = open_page(f"{gallery_page()}{link('first', TWO)}", viewport={"width": 400, "height": 800})
+    page = open_page(
+        f"{gallery_page()}{link('first', TWO)}", viewport={"width": 400, "height": 800}
+    )
     assert page.evaluate("document.documentElement.scrollWidth") == 400
     assert page.locator("dialog").evaluate("node => node.scrollWidth <= node.clientWidth")
 
@@ -277,7 +322,9 @@ def test_a_folder_works_from_a_disk_and_unzipped(gallery_run, open_page, tmp_pat
     monkeypatch.setattr(gallery, "MAX_INLINE", 2)
     run = gallery_run()
     section = gallery.folder_section(run)
-    (run.path / "report/index.html").write_text(assemble(Header("A run", "A title", {}), [section]), encoding="utf-8")
+    (run.path / "report/index.html").write_text(
+        assemble(Header("A run", "A title", {}), [section]), encoding="utf-8"
+    )
     with zipfile.ZipFile(tmp_path / "report.zip", "w") as packed:
         for path in (run.path / "report").rglob("*.*"):
             packed.write(path, path.relative_to(run.path))

@@ -32,17 +32,27 @@ def test_an_image_has_its_classes_maps_and_values(gallery_run):
     (image,) = data["images"]
     assert [method["title"] for method in data["methods"][:2]] == ["Good-CAM", "Bad-CAM"]
     assert [setting["label"] for setting in data["settings"]] == ["second"]
-    assert (image["setting"], image["id"], image["key"]) == (0, "a/two.jpg", ["second", "a/two.jpg"])
+    assert (image["setting"], image["id"], image["key"]) == (
+        0,
+        "a/two.jpg",
+        ["second", "a/two.jpg"],
+    )
     assert (image["target"][0], image["predicted"]) == (1, [0, "cat", 0.999])
     assert image["boxes"] == [[10, 15, 50, 45]]
-    errors = {"0": [0.2, "0.200", 1], "1": [0.2, "0.200", 1], "2": [None, "not on score scale", None]}
+    errors = {
+        "0": [0.2, "0.200", 1],
+        "1": [0.2, "0.200", 1],
+        "2": [None, "not on score scale", None],
+    }
     assert image["values"][0] == errors
     assert [values["2"] for values in image["values"]][1] == [-0.2, "-0.200", 3]
 
 
 def test_a_map_that_two_methods_share_is_there_once_unless_it_is_not_finite(gallery_run):
     entry = make_entry("first", "one")
-    same, unlike = data_of(gallery_run(entry, make_entry("second", "one", maps=[None] * 3)))["images"]
+    same, unlike = data_of(gallery_run(entry, make_entry("second", "one", maps=[None] * 3)))[
+        "images"
+    ]
     address = f"data:image/webp;base64,{base64.b64encode(entry['maps'][0]).decode()}"
     assert same["maps"] == [[0, address], [1, 0], [2, None]]
     assert unlike["maps"] == [[0, None], [1, None], [2, None]]
@@ -56,15 +66,36 @@ def test_a_map_that_is_zero_everywhere_has_no_picture(gallery_run):
 
 
 def test_an_image_of_several_explained_classes_and_an_output_without_probabilities(gallery_run):
-    """Of the first image cat and bird are explained: their links say which, and cat is no wrong class of bird's."""
-    nothing = {"target_probability": None, "predicted_probability": None, "disagreement": float("nan")}
-    places = (("first", "one", {}), ("first", "one", BIRD), ("second", "one", nothing), ("first", "a/two.jpg", {}))
-    images = data_of(gallery_run(*(make_entry(model, image, **changes) for model, image, changes in places)))["images"]
-    keys = [["first", "one", "cat"], ["first", "one", "bird"], ["second", "one"], ["first", "a/two.jpg"]]
+    """Of the first image cat and bird are explained: their links say which, and cat is no wrong
+    class of bird's."""
+    nothing = {
+        "target_probability": None,
+        "predicted_probability": None,
+        "disagreement": float("nan"),
+    }
+    places = (
+        ("first", "one", {}),
+        ("first", "one", BIRD),
+        ("second", "one", nothing),
+        ("first", "a/two.jpg", {}),
+    )
+    images = data_of(
+        gallery_run(*(make_entry(model, image, **changes) for model, image, changes in places))
+    )["images"]
+    keys = [
+        ["first", "one", "cat"],
+        ["first", "one", "bird"],
+        ["second", "one"],
+        ["first", "a/two.jpg"],
+    ]
     assert [image["key"] for image in images] == keys
     assert [image["wrong"] for image in images] == [False, False, False, True]
     assert images[1]["values"] == [{}, {}]  # no records of this class
-    assert (images[2]["target"][2], images[2]["predicted"][2], images[2]["disagreement"]) == (None, None, None)
+    assert (images[2]["target"][2], images[2]["predicted"][2], images[2]["disagreement"]) == (
+        None,
+        None,
+        None,
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,7 +108,10 @@ def test_an_image_of_several_explained_classes_and_an_output_without_probabiliti
 )
 def test_how_many_of_the_images_are_shown(gallery_run, kept, text):
     models = {
-        name: {"layer": "layer4", "images": {"scenes": {"chosen": count, "kept": count, "others": None}}}
+        name: {
+            "layer": "layer4",
+            "images": {"scenes": {"chosen": count, "kept": count, "others": None}},
+        }
         for name, count in zip(("first", "second"), kept, strict=True)
     }
     assert text in gallery.section(gallery_run(models=models)).body
@@ -85,7 +119,10 @@ def test_how_many_of_the_images_are_shown(gallery_run, kept, text):
 
 def test_methods_of_a_network_without_training_have_no_best(gallery_run):
     models = {"first": {"layer": "layer4", "random_weights": True}, "second": {"layer": "layer4"}}
-    assert [setting["ranks"] for setting in data_of(gallery_run(models=models))["settings"]] == [False, True]
+    assert [setting["ranks"] for setting in data_of(gallery_run(models=models))["settings"]] == [
+        False,
+        True,
+    ]
 
 
 def test_a_run_without_pictures_says_how_to_get_a_gallery(gallery_run):
@@ -118,9 +155,13 @@ def test_pictures_of_many_images_lie_beside_a_page(gallery_run, monkeypatch):
     assert list((folder / "report/pictures").iterdir()) == []
 
 
-@pytest.mark.parametrize("colour_map", list(colour_maps()), ids=lambda colour_map: colour_map["name"])
+@pytest.mark.parametrize(
+    "colour_map", list(colour_maps()), ids=lambda colour_map: colour_map["name"]
+)
 def test_colour_maps_are_those_of_matplotlib(colour_map):
-    tables = [np.array(table.split(), float) for table in map(colour_map.get, ("red", "green", "blue"))]
+    tables = [
+        np.array(table.split(), float) for table in map(colour_map.get, ("red", "green", "blue"))
+    ]
     heat = np.linspace(0, 1, 256)
     nodes = np.linspace(0, 1, STEPS)
     colours = np.stack([np.interp(heat, nodes, table) for table in tables], 1)
@@ -145,14 +186,22 @@ def test_ranks(values, better, ranks):
 
 
 def test_metrics_that_say_what_is_better_are_shown(gallery_run):
-    report = {"headline": ["confidence_drop"], "columns": ["conservation_error_raw", "sensitivity_error", "box_iou"]}
+    report = {
+        "headline": ["confidence_drop"],
+        "columns": ["conservation_error_raw", "sensitivity_error", "box_iou"],
+    }
     run = gallery_run(config={"report": report})
-    assert [value.name for value in shown_metrics(run)] == ["confidence_drop", "sensitivity_error"]  # box_iou: no rows
+    assert [value.name for value in shown_metrics(run)] == [
+        "confidence_drop",
+        "sensitivity_error",
+    ]  # box_iou: no rows
 
 
 def test_a_value_that_a_formula_makes_0_has_no_rank(gallery_run):
     """Bad-CAM's error of the second image is as good as Good-CAM's, and first without it."""
-    run = gallery_run(methods={"good": {"wins_by_construction": ["sensitivity_error"]}, "bad": {}, "odd": {}})
+    run = gallery_run(
+        methods={"good": {"wins_by_construction": ["sensitivity_error"]}, "bad": {}, "odd": {}}
+    )
     values = measured(run, run.settings[0], shown_metrics(run), {"a/two.jpg"})["a/two.jpg", 1]
     assert values["sensitivity_error"]["good"] == Measured(0.2, "0.200\N{DOUBLE DAGGER}", None)
     assert values["sensitivity_error"]["bad"].rank == 1

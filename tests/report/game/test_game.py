@@ -1,4 +1,5 @@
-"""A game: the square and what a player sees, its page in a browser, files of answers, and the score in closed form."""
+"""A game: the square and what a player sees, its page in a browser, files of answers, and the score
+in closed form."""
 
 from __future__ import annotations
 
@@ -42,10 +43,20 @@ def make_page(tmp_path: Path) -> Callable[..., Path]:
 
         def pictures(kind: str, count: int, maps: Mapping[str, Any]) -> list[Picture]:
             pixels = generator.integers(0, 255, (count, SIDE, SIDE, 3), dtype=np.uint8)
-            return [Picture(f"{kind}-{i}", ((7, names[0]), (9, names[1])), pixels[i], maps) for i in range(count)]
+            return [
+                Picture(f"{kind}-{i}", ((7, names[0]), (9, names[1])), pixels[i], maps)
+                for i in range(count)
+            ]
 
-        setting = {"model": "scenes_fc", "layer": "features.9", "data": "scenes", "weights": "ab" * 6}
-        game = game_page.Game(pictures("image", images, maps), pictures("check", CHECKS, {}), METHODS, setting, seed=0)
+        setting = {
+            "model": "scenes_fc",
+            "layer": "features.9",
+            "data": "scenes",
+            "weights": "ab" * 6,
+        }
+        game = game_page.Game(
+            pictures("image", images, maps), pictures("check", CHECKS, {}), METHODS, setting, seed=0
+        )
         (tmp_path / "game.html").write_text(game_page.page(game), encoding="utf-8")
         return tmp_path / "game.html"
 
@@ -54,8 +65,8 @@ def make_page(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def save_answers(tmp_path: Path) -> Callable[..., Path]:
-    """A JSON file as the page saves it. is_right: (player, image, method) -> whether the answer is. count: of the
-    answers that were given."""
+    """A JSON file as the page saves it. is_right: (player, image, method) -> whether the answer is.
+    count: of the answers that were given."""
 
     def save(
         player: int,
@@ -69,7 +80,12 @@ def save_answers(tmp_path: Path) -> Callable[..., Path]:
     ) -> Path:
         def answer(shown: int, is_right: bool) -> dict[str, Any]:
             given = shown if is_right else 1 - shown
-            classes = {"class_index": shown, "class": f"{shown}", "answer_index": given, "answer": f"{given}"}
+            classes = {
+                "class_index": shown,
+                "class": f"{shown}",
+                "answer_index": given,
+                "answer": f"{given}",
+            }
             return {**classes, "correct": int(is_right), "milliseconds": 900}
 
         methods = {**titles, game_page.FLOOR: game_page.FLOOR_TITLE}
@@ -81,11 +97,24 @@ def save_answers(tmp_path: Path) -> Callable[..., Path]:
             about = {"kind": "part", "image": f"image-{image}", "method": method, "title": title}
             rows.append(about | answer(shown, is_right(player, image, method)))
         about = {"kind": "check", "method": "", "title": ""}
-        rows += [about | {"image": f"check-{i}"} | answer(0, i < checks_right) for i in range(CHECKS)]
-        shared = {"game": game, "model": "m", "layer": "l", "data": "d", "weights": "w", "share": "0.2"}
+        rows += [
+            about | {"image": f"check-{i}"} | answer(0, i < checks_right) for i in range(CHECKS)
+        ]
+        shared = {
+            "game": game,
+            "model": "m",
+            "layer": "l",
+            "data": "d",
+            "weights": "w",
+            "share": "0.2",
+        }
         answers = [{"trial": trial, **row} for trial, row in enumerate(rows[:count], start=1)]
         path = tmp_path / (name or f"player-{player}.json")
-        path.write_text(json.dumps({"format": 1, **shared, "checks_needed": 5, "player": player, "answers": answers}))
+        path.write_text(
+            json.dumps(
+                {"format": 1, **shared, "checks_needed": 5, "player": player, "answers": answers}
+            )
+        )
         return path
 
     return save
@@ -122,8 +151,8 @@ def test_hidden_pixels_are_transparent():
 
 @pytest.mark.parametrize(("images", "methods"), [(20, 8), (16, 8), (5, 3), (1, 2), (40, 1)])
 def test_the_square_is_balanced(images, methods):
-    """Each image is seen in every cell by as many players; each player sees cells and methods equally often. A cell is
-    each pair of method and class once."""
+    """Each image is seen in every cell by as many players; each player sees cells and methods
+    equally often. A cell is each pair of method and class once."""
     square = latin_square(images, 2 * methods, seed=3)
     assert square.shape == (2 * methods, images)
     assert (np.arange(2 * methods) == np.sort(square, axis=0).T).all()
@@ -154,7 +183,8 @@ def test_players_who_fail_the_checks_are_named(save_answers, tmp_path):
     assert set(answers.table["player"]) == {1}
     assert answers.notes == (
         "Left out: player 2, who named 4 of 6 whole pictures correctly (5 are needed).",
-        "Left out: player 3, who named 2 of 2 whole pictures correctly (5 are needed) and stopped after 8 pictures.",
+        "Left out: player 3, who named 2 of 2 whole pictures correctly (5 are needed) and stopped "
+        "after 8 pictures.",
     )
 
 
@@ -179,15 +209,26 @@ def test_answers_that_cannot_be_scored_are_refused(save_answers, tmp_path):
         ("hold no answers", lambda: [save_answers(1, count=0)]),
         ("No answer counts", lambda: [save_answers(1, checks_right=0)]),
         ("of 2 games, which can't be scored", lambda: [save_answers(1), save_answers(2, game="b")]),
-        (both, lambda: [save_answers(1, name="a.json"), save_answers(1, name="b.json", is_right=lambda *_: False)]),
-        *(("isn't a file of answers", lambda text=text: [other(text)]) for text in ("{", "[]", '{"format": 2}', "\0")),
+        (
+            both,
+            lambda: [
+                save_answers(1, name="a.json"),
+                save_answers(1, name="b.json", is_right=lambda *_: False),
+            ],
+        ),
+        *(
+            ("isn't a file of answers", lambda text=text: [other(text)])
+            for text in ("{", "[]", '{"format": 2}', "\0")
+        ),
     ):
         with pytest.raises(BenchError, match=message):
             read_answers(files())
 
 
 def table(player: object, image: object, method: object, correct: object) -> pd.DataFrame:
-    return pd.DataFrame({"player": player, "image": image, "method": method, "correct": correct, "answer_index": 0})
+    return pd.DataFrame(
+        {"player": player, "image": image, "method": method, "correct": correct, "answer_index": 0}
+    )
 
 
 def width_to_wilson(result: Score) -> float:
@@ -197,34 +238,53 @@ def width_to_wilson(result: Score) -> float:
     return float((row["high"] - row["low"]) / (high - low))
 
 
-@pytest.mark.parametrize(("correct", "n"), [(0, 10), (8, 10), (10, 10), (145, 290), (81, 263), (15, 148)])
+@pytest.mark.parametrize(
+    ("correct", "n"), [(0, 10), (8, 10), (10, 10), (145, 290), (81, 263), (15, 148)]
+)
 def test_wilson_agrees_with_scipy(correct, n):
-    assert wilson(correct, n, Z) == pytest.approx(binomtest(correct, n).proportion_ci(method="wilson"), abs=1e-6)
+    assert wilson(correct, n, Z) == pytest.approx(
+        binomtest(correct, n).proportion_ci(method="wilson"), abs=1e-6
+    )
 
 
 def test_clusters_of_one_answer_are_independent_and_players_who_answer_all_alike_count_once():
     correct = np.repeat([1, 0], [70, 30])
-    covariance = game_score.cluster_covariance(table(range(100), 0, "A", correct), "player", ["A"], seed=0)
-    assert covariance[0, 0] == pytest.approx(0.7 * 0.3 / 99, rel=0.1)  # Monte-Carlo error of 2,000 resamples: 3 %
-    assert width_to_wilson(score(table(range(100), range(100), "A", correct))) == pytest.approx(1, abs=0.1)
+    covariance = game_score.cluster_covariance(
+        table(range(100), 0, "A", correct), "player", ["A"], seed=0
+    )
+    assert covariance[0, 0] == pytest.approx(
+        0.7 * 0.3 / 99, rel=0.1
+    )  # Monte-Carlo error of 2,000 resamples: 3 %
+    assert width_to_wilson(score(table(range(100), range(100), "A", correct))) == pytest.approx(
+        1, abs=0.1
+    )
     # 30 players with 5 equal answers each: as much as 30 answers, so the design effect is 5.
-    result = score(table(np.repeat(np.arange(30), 5), np.arange(150), "A", np.repeat([1, 0], [100, 50])))
+    result = score(
+        table(np.repeat(np.arange(30), 5), np.arange(150), "A", np.repeat([1, 0], [100, 50]))
+    )
     assert width_to_wilson(result) == pytest.approx(math.sqrt(5), rel=0.1)
 
 
 def test_the_variance_of_few_clusters_is_that_of_their_shares_without_bias():
     """Of four players with as many answers each: the sample variance of their shares, over four."""
     correct = [1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 0, 0, 1, 0, 0, 0]
-    covariance = game_score.cluster_covariance(table(np.repeat(range(4), 4), 0, "A", correct), "player", ["A"], seed=0)
-    assert covariance[0, 0] == pytest.approx(np.var([1, 0.75, 0.5, 0.25], ddof=1) / 4, rel=0.1)  # 2,000 resamples: 3 %
+    covariance = game_score.cluster_covariance(
+        table(np.repeat(range(4), 4), 0, "A", correct), "player", ["A"], seed=0
+    )
+    assert covariance[0, 0] == pytest.approx(
+        np.var([1, 0.75, 0.5, 0.25], ddof=1) / 4, rel=0.1
+    )  # 2,000 resamples: 3 %
 
 
 def test_a_difference_within_players_is_paired():
-    """Each player answers once under each method: the variance is that of the mean of the players' differences."""
+    """Each player answers once under each method: the variance is that of the mean of the players'
+    differences."""
     generator = np.random.default_rng(0)
     first = generator.integers(0, 2, 200)
     second = np.where(generator.random(200) < 0.8, first, 1 - first)
-    rows = table(np.tile(np.arange(200), 2), 0, np.repeat(["A", "B"], 200), np.concatenate([first, second]))
+    rows = table(
+        np.tile(np.arange(200), 2), 0, np.repeat(["A", "B"], 200), np.concatenate([first, second])
+    )
     pair = score(rows).pairs.iloc[0]
     sign = 1 if pair["method"] == "A" else -1
     assert pair["difference"] == pytest.approx(sign * (first - second).mean())
@@ -251,7 +311,9 @@ def test_one_player_is_scored_by_images_and_cant_tell_is_counted_and_not_right()
 def test_a_method_that_is_always_right_has_an_interval():
     method = np.tile(["A", "B"], 100)
     correct = (np.random.default_rng(0).random(200) < 0.6) | (method == "A")
-    rows = table(np.repeat(np.arange(20), 10), np.tile(np.arange(10), 20), method, correct.astype(int))
+    rows = table(
+        np.repeat(np.arange(20), 10), np.tile(np.arange(10), 20), method, correct.astype(int)
+    )
     best = score(rows).accuracies.iloc[0]
     assert best["accuracy"] == 1
     assert 0.8 < best["low"] < best["high"] == 1
@@ -260,7 +322,11 @@ def test_a_method_that_is_always_right_has_an_interval():
 def test_holm_is_over_all_pairs():
     methods = np.tile(["A", "B", "C"], 100)
     correct = np.random.default_rng(0).random(300) < np.tile([0.9, 0.5, 0.5], 100)
-    pairs = score(table(np.repeat(np.arange(30), 10), np.tile(np.arange(10), 30), methods, correct.astype(int))).pairs
+    pairs = score(
+        table(
+            np.repeat(np.arange(30), 10), np.tile(np.arange(10), 30), methods, correct.astype(int)
+        )
+    ).pairs
     assert len(pairs) == 3
     assert pairs["adjusted"].min() == pytest.approx(3 * pairs["p"].min())
 
@@ -269,7 +335,9 @@ def test_holm_is_over_all_pairs():
 def folder(save_answers: Callable, tmp_path: Path) -> Path:
     game = {"images": 8, "titles": {"left_cam": EVIL, "right_cam": "Right-CAM"}}
     for player in range(6):
-        save_answers(player, is_right=lambda player, image, method: (player + image) % 3 > 0, **game)
+        save_answers(
+            player, is_right=lambda player, image, method: (player + image) % 3 > 0, **game
+        )
     save_answers(6, checks_right=1, **game)
     return tmp_path
 
@@ -278,7 +346,9 @@ def test_the_command_names_methods_and_players(folder, capsys):
     assert main(["game-score", str(folder)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("48 answers of 6 players, game ")
-    assert lines[1] == "Left out: player 6, who named 1 of 6 whole pictures correctly (5 are needed)."
+    assert (
+        lines[1] == "Left out: player 6, who named 1 of 6 whole pictures correctly (5 are needed)."
+    )
     for title in ("Right-CAM", "Centred blob"):
         assert any(line.startswith(f"  {title}") for line in lines), title
     assert main(["game-score", str(folder / "gone")]) == 2
@@ -287,14 +357,18 @@ def test_the_command_names_methods_and_players(folder, capsys):
 
 def test_files_of_a_score(folder, tmp_path):
     lines = report_score([folder], tmp_path / "out" / "score.csv")
-    assert lines[-2:] == [f"written: {tmp_path}/out/score.csv", f"written: {tmp_path}/out/score_pairs.csv"]
+    assert lines[-2:] == [
+        f"written: {tmp_path}/out/score.csv",
+        f"written: {tmp_path}/out/score_pairs.csv",
+    ]
     methods = pd.read_csv(tmp_path / "out" / "score.csv")
     assert set(methods["method"]) == {"left_cam", "right_cam", "centred_blob"}
     assert methods["n"].sum() == 48
     for seed in (0, 1):
         report_score([folder], tmp_path / f"{seed}.csv", seed=seed)
     default, *others = (
-        (tmp_path / name).read_bytes() for name in ("out/score_pairs.csv", "0_pairs.csv", "1_pairs.csv")
+        (tmp_path / name).read_bytes()
+        for name in ("out/score_pairs.csv", "0_pairs.csv", "1_pairs.csv")
     )
     assert [default == other for other in others] == [True, False]
     report_score([folder], tmp_path / "score.md")
@@ -314,7 +388,9 @@ def answer(page: Any, key: str) -> None:
     page.wait_for_timeout(200)  # the page ignores what comes faster than anyone sees
     place = page.locator("#game-place").inner_text()
     page.keyboard.press(key)
-    page.wait_for_selector(f"#game-trial[hidden], #game-place:not(:text-is('{place}'))", state="attached")
+    page.wait_for_selector(
+        f"#game-trial[hidden], #game-place:not(:text-is('{place}'))", state="attached"
+    )
 
 
 def started(open_page: Any, path: Path) -> Any:
@@ -356,9 +432,16 @@ def test_a_game_played_by_keyboard_is_saved_and_read(make_page, open_page, tmp_p
     assert all(row["correct"] == int(row["answer_index"] == row["class_index"]) for row in answers)
     assert [row["answer"] for row in answers[4:9]] == ["can't tell"] * 5
     assert all(200 <= row["milliseconds"] < 60_000 for row in answers)
-    shown = {f"image-{number}": data["methods"][cell % 3]["name"] for number, cell in enumerate(data["square"][5 % 6])}
-    assert sorted((row["image"], row["method"]) for row in answers if row["kind"] == PART) == sorted(shown.items())
-    with pytest.raises(BenchError, match="No answer counts"):  # six of the pictures were not told: checks failed
+    shown = {
+        f"image-{number}": data["methods"][cell % 3]["name"]
+        for number, cell in enumerate(data["square"][5 % 6])
+    }
+    assert sorted(
+        (row["image"], row["method"]) for row in answers if row["kind"] == PART
+    ) == sorted(shown.items())
+    with pytest.raises(
+        BenchError, match="No answer counts"
+    ):  # six of the pictures were not told: checks failed
         read_answers([file])
 
 
@@ -370,8 +453,12 @@ def test_strange_names_survive_the_file_and_markup_stays_text(make_page, open_pa
     for _ in range(7):
         page.wait_for_selector(PAINTED)
         page.wait_for_timeout(200)
-        shown = data_of(game)["checks"][0]["classes"][0]["name"]  # the first class is right in every check
-        texts = page.locator("[data-choice] span").evaluate_all("spans => spans.map((span) => span.textContent)")
+        shown = data_of(game)["checks"][0]["classes"][0][
+            "name"
+        ]  # the first class is right in every check
+        texts = page.locator("[data-choice] span").evaluate_all(
+            "spans => spans.map((span) => span.textContent)"
+        )
         page.keyboard.press(str(texts.index(shown) + 1))
         page.wait_for_timeout(200)
     page.wait_for_selector("#game-end:not([hidden])")
@@ -381,7 +468,12 @@ def test_strange_names_survive_the_file_and_markup_stays_text(make_page, open_pa
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_a_phone_without_a_barrier(make_page, open_page, barriers, scheme):
-    page = open_page(make_page(images=2), viewport={"width": 400, "height": 700}, color_scheme=scheme, bypass_csp=True)
+    page = open_page(
+        make_page(images=2),
+        viewport={"width": 400, "height": 700},
+        color_scheme=scheme,
+        bypass_csp=True,
+    )
     for screen in ("start", "trial"):
         assert page.evaluate("document.documentElement.scrollWidth") <= 400
         assert barriers(page) == [], screen

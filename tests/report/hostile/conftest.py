@@ -1,4 +1,5 @@
-"""A run folder whose every text is an attack, and the same run with plain names: both must make the same report."""
+"""A run folder whose every text is an attack, and the same run with plain names: both must make the
+same report."""
 
 from __future__ import annotations
 
@@ -16,7 +17,14 @@ from axiom_bench.records.store import GALLERY, write_arrays
 from axiom_bench.report import gallery
 from axiom_bench.report.writing import page, save_figures, write_tables
 from axiom_bench.statistics.run_folder import RunFolder
-from tests.made_runs import RECORD, pictures_of, runtime_of, write_curves, write_entries, write_records
+from tests.made_runs import (
+    RECORD,
+    pictures_of,
+    runtime_of,
+    write_curves,
+    write_entries,
+    write_records,
+)
 from tests.report.gallery.conftest import make_entry
 
 ATTACKS = (
@@ -48,8 +56,14 @@ class Names:
 
     def __call__(self, what: str) -> str:
         place = len(self.given) % len(ATTACKS)
-        plain = f"{what}{chr(ord('a') + len(self.given) // 26)}{chr(ord('a') + len(self.given) % 26)}"
-        text = f"{ATTACKS[place]}{plain}{''.join(ATTACKS[place + 1 :] + ATTACKS[:place])}" if self.hostile else plain
+        plain = (
+            f"{what}{chr(ord('a') + len(self.given) // 26)}{chr(ord('a') + len(self.given) % 26)}"
+        )
+        text = (
+            f"{ATTACKS[place]}{plain}{''.join(ATTACKS[place + 1 :] + ATTACKS[:place])}"
+            if self.hostile
+            else plain
+        )
         self.given.append(text)
         return text
 
@@ -59,7 +73,8 @@ def letters(text: str) -> str:
 
 
 def write(folder: Path, name: Names) -> Path:
-    """Two networks at one layer, three methods, three metrics and a value of the layer, six images of three classes."""
+    """Two networks at one layer, three methods, three metrics and a value of the layer, six images
+    of three classes."""
     models = [name("model0"), name("model1")]
     layer = name("layer")
     data = name("data")
@@ -82,10 +97,14 @@ def write(folder: Path, name: Names) -> Path:
     ]  # fmt: skip
     records[4] |= {"value": float("nan"), "status": status}
     jobs = [write_records(folder, pd.DataFrame(records))]
-    times = runtime_of(dict.fromkeys(models, (layer,)), methods).assign(data=data, device=name("device"))
+    times = runtime_of(dict.fromkeys(models, (layer,)), methods).assign(
+        data=data, device=name("device")
+    )
     store.write(folder / "runtime/one.parquet", times, schema=None)
     points = {"target_class": 0, "curve": curve, "points": [0.1, 0.5, 0.7], "status": "ok"}
-    curves = [{**points, "image_id": image, "method": method} for image in images for method in methods]
+    curves = [
+        {**points, "image_id": image, "method": method} for image in images for method in methods
+    ]
     jobs.append(write_curves(folder, {"model": models[0], **place}, pd.DataFrame(curves), 1))
     entries = [
         make_entry("first", "one", **place, model=model, image_id=image, target_class=i % CLASSES, methods=methods,
@@ -96,13 +115,25 @@ def write(folder: Path, name: Names) -> Path:
     store.write(folder / "gallery/one.parquet", pa.Table.from_pylist(entries, GALLERY), schema=None)
     shown = {"image_ids": images[:2], "class_names": classes[:2], "layer": layer}
     write_arrays(folder / "pictures/one.npz", pictures_of(models[0], methods, n=2) | shown)
-    about = {"models": models, "layer": layer, "data": data, "methods": methods, "metrics": [*metrics, of_layer]}
-    content = {**manifest(name, about, curve, classes, images), "jobs": jobs, "curves": jobs[1].pop("curves")}
+    about = {
+        "models": models,
+        "layer": layer,
+        "data": data,
+        "methods": methods,
+        "metrics": [*metrics, of_layer],
+    }
+    content = {
+        **manifest(name, about, curve, classes, images),
+        "jobs": jobs,
+        "curves": jobs[1].pop("curves"),
+    }
     write_entries(folder, content)
     return folder
 
 
-def manifest(name: Names, about: Any, curve: str, classes: list[str], images: list[str]) -> dict[str, Any]:
+def manifest(
+    name: Names, about: Any, curve: str, classes: list[str], images: list[str]
+) -> dict[str, Any]:
     metrics = about["metrics"]
     methods = about["methods"]
     models = about["models"]
@@ -130,14 +161,29 @@ def manifest(name: Names, about: Any, curve: str, classes: list[str], images: li
 
     def measure(i: int, metric: str) -> dict[str, Any]:
         of = {"better": "none", "of": "layer"} if i == 3 else {"better": "lower", "of": "method"}
-        return {**described("metric"), "metric": metric, "unit": name("unit"), "tolerance": "mean:1%", **of}
+        return {
+            **described("metric"),
+            "metric": metric,
+            "unit": name("unit"),
+            "tolerance": "mean:1%",
+            **of,
+        }
 
     def network() -> dict[str, Any]:
         place = {"layers": [about["layer"]], "layer": about["layer"]}
-        return {**place, "weights": name("weights"), "weights_sha256": name("sha256"), "classes": classes}
+        return {
+            **place,
+            "weights": name("weights"),
+            "weights_sha256": name("sha256"),
+            "classes": classes,
+        }
 
     report = {"headline": metrics[:2], "columns": metrics[:3], "figures": figures}
-    axis = {"title": name("axis title"), "x": name("abscissa"), "y": name("ordinate")}  # a short one is there by chance
+    axis = {
+        "title": name("axis title"),
+        "x": name("abscissa"),
+        "y": name("ordinate"),
+    }  # a short one is there by chance
     return {
         **{key: name(key) for key in ("experiment", "run", "created", "reload", "device")},
         "overrides": [name("override")],
@@ -157,7 +203,13 @@ def manifest(name: Names, about: Any, curve: str, classes: list[str], images: li
         },
         "metrics": {metric: measure(i, metric) for i, metric in enumerate(metrics)},
         "models": {model: network() for model in models},
-        "data": {about["data"]: {"ids": images, "fingerprint": name("fingerprint"), "notes": [name("data note")]}},
+        "data": {
+            about["data"]: {
+                "ids": images,
+                "fingerprint": name("fingerprint"),
+                "notes": [name("data note")],
+            }
+        },
         "seconds": {name("job"): {name("stage"): 1.0}},
         "failures": [{"job": name("failed"), "message": name("message")}],
         "axes": {curve: {**axis, "better": "higher", "at": [0.0, 0.5, 1.0]}},
@@ -170,13 +222,16 @@ def manifest(name: Names, about: Any, curve: str, classes: list[str], images: li
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, list[str]]]:
-    """{"hostile", "plain": (a run folder with its page, tables and figures, all texts in it)}. Read only."""
+    """{"hostile", "plain": (a run folder with its page, tables and figures, all texts in it)}. Read
+    only."""
     made = {}
     for kind in ("plain", "hostile"):
         name = Names(kind == "hostile")
         folder = write(tmp_path_factory.mktemp(kind) / "run", name)
         run = RunFolder.read(folder)
-        text = page(run, write_tables(run, folder / "tables"), save_figures(run), gallery.section(run))
+        text = page(
+            run, write_tables(run, folder / "tables"), save_figures(run), gallery.section(run)
+        )
         (folder / "report.html").write_text(text, encoding="utf-8")
         made[kind] = (folder, name.given)
     return made

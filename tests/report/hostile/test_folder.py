@@ -29,7 +29,8 @@ def plain_run(undrawn: None, make_run, make_records) -> Path:
 
 @pytest.mark.parametrize("name", ["tables", "figures", "report", "paper", "running"])
 def test_nothing_is_written_or_removed_through_a_link(plain_run, tmp_path, name):
-    """A summary names the files that a report removes first: the link would have pointed them at a user's own."""
+    """A summary names the files that a report removes first: the link would have pointed them at a
+    user's own."""
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "thesis.tex").write_text("mine")
     (plain_run / name).symlink_to(tmp_path / "own")
@@ -54,13 +55,19 @@ def test_a_link_inside_the_folder_and_to_the_folder_may_be(plain_run, tmp_path):
     (plain_run / "records").rename(plain_run / "kept")
     (plain_run / "records").symlink_to("kept")
     (tmp_path / "link").symlink_to(plain_run)
-    assert len(reading.read_records(tmp_path / "link", reading.read_manifest(tmp_path / "link"))) == 8
+    assert (
+        len(reading.read_records(tmp_path / "link", reading.read_manifest(tmp_path / "link"))) == 8
+    )
 
 
 def test_a_terminal_has_nothing_to_obey(hostile_run, capsys):
     """Escapes, bells, changes of direction, whatever the command prints of the run."""
     run = str(hostile_run)
-    commands = (["judge", run], ["gate", run, "--baseline", "quick"], ["report", run, "report.compare=x"])
+    commands = (
+        ["judge", run],
+        ["gate", run, "--baseline", "quick"],
+        ["report", run, "report.compare=x"],
+    )
     assert [main(command) for command in commands] == [0, 2, 2]
     printed = "".join(capsys.readouterr())
     assert "attacked" in printed
@@ -68,7 +75,9 @@ def test_a_terminal_has_nothing_to_obey(hostile_run, capsys):
     assert printable("a\x1b[31mb\r\u202e\x9b\udce9c d\u2009e é\n") == "a?[31mb????c d\u2009e é\n"
 
 
-@pytest.mark.parametrize("name", ["x/../../escaped", "../../evil", "..", ".", "", "a\\b", "a\0b", ".hidden", "m" * 300])
+@pytest.mark.parametrize(
+    "name", ["x/../../escaped", "../../evil", "..", ".", "", "a\\b", "a\0b", ".hidden", "m" * 300]
+)
 def test_a_name_stays_in_its_folder(name, tmp_path):
     safe = safe_name(name)
     assert (tmp_path / f"{safe}.png").resolve().parent == tmp_path.resolve()
@@ -78,7 +87,9 @@ def test_a_name_stays_in_its_folder(name, tmp_path):
 
 
 def test_two_names_never_share_a_file_and_a_plain_one_is_its_own():
-    assert len({safe_name(name) for name in ("a/b", "a\\b", "a_b", "a b", "m" * 300, "m" * 301)}) == 6
+    assert (
+        len({safe_name(name) for name in ("a/b", "a\\b", "a_b", "a b", "m" * 300, "m" * 301)}) == 6
+    )
     for name in ("box_iou", "grad_cam@torchcam", "resnet18-layer4.1", "a=b"):
         assert safe_name(name) == name
 
@@ -89,12 +100,24 @@ def test_two_names_never_share_a_file_and_a_plain_one_is_its_own():
         ({"methods": {"grad_cam": 3}}, "'methods.grad_cam' must be a mapping, not 3"),
         ({"records": {"a": 1}}, "'records' must be a list"),
         ({"jobs": [{"images": 3}]}, "it has no 'jobs.0.job'"),
-        ({"jobs": [{"job": "a", "config": {"model": "net"}}]}, "'jobs.0.config.model' must be a mapping, not \"net\""),
-        ({"jobs": [{"job": "a", "records": ["../a.parquet"]}]}, '"../a.parquet", which is no file of a run folder'),
+        (
+            {"jobs": [{"job": "a", "config": {"model": "net"}}]},
+            "'jobs.0.config.model' must be a mapping, not \"net\"",
+        ),
+        (
+            {"jobs": [{"job": "a", "records": ["../a.parquet"]}]},
+            '"../a.parquet", which is no file of a run folder',
+        ),
         ({"pictures": ["/etc/passwd"]}, "which is no file of a run folder"),
         ({"runtime": [None]}, "'runtime.0' must be text, not null"),
-        ({"models": {"net": {"random_weights": 1}}}, "'models.net.random_weights' must be true or false, not 1"),
-        ({"seconds": {"net": {"values": "fast"}}}, "'seconds.net.values' must be a number, not \"fast\""),
+        (
+            {"models": {"net": {"random_weights": 1}}},
+            "'models.net.random_weights' must be true or false, not 1",
+        ),
+        (
+            {"seconds": {"net": {"values": "fast"}}},
+            "'seconds.net.values' must be a number, not \"fast\"",
+        ),
     ],
 )
 def test_a_manifest_that_does_not_hold_what_it_must(tmp_path, entry, sentence):
@@ -115,7 +138,10 @@ sys.exit(code)
 
 @pytest.mark.parametrize(
     ("command", "draws"),
-    [pytest.param(["report"], True, marks=pytest.mark.slow), (["gate", "--baseline", "baseline.csv"], False)],
+    [
+        pytest.param(["report"], True, marks=pytest.mark.slow),
+        (["gate", "--baseline", "baseline.csv"], False),
+    ],
 )
 def test_the_commands_import_no_torch(make_run, make_records, tmp_path, command, draws):
     records = make_records(4)

@@ -1,4 +1,5 @@
-"""The page's parts before a browser sees them: head, definitions, small charts, seconds and configuration."""
+"""The page's parts before a browser sees them: head, definitions, small charts, seconds and
+configuration."""
 
 from __future__ import annotations
 
@@ -30,8 +31,12 @@ def with_manifest(run: RunFolder, **changes) -> RunFolder:
 
 
 def test_the_head_says_what_ran_and_counts_many_networks(run):
-    head = header(run, {run.settings[0]: {"conservation_error": "the order holds", "box_iou": "no"}})
-    assert head.title.endswith(" has the lowest conservation error on scenes_fc and scenes_residual")
+    head = header(
+        run, {run.settings[0]: {"conservation_error": "the order holds", "box_iou": "no"}}
+    )
+    assert head.title.endswith(
+        " has the lowest conservation error on scenes_fc and scenes_residual"
+    )
     assert head.above.endswith(": 6 methods on 2 networks and 120 images")
     assert head.trust == {"Conservation error": "the order holds"}
     untold = with_manifest(run, config={**run.config.model_dump(), "report": {"headline": []}})
@@ -73,10 +78,15 @@ def test_a_metric_has_its_line_of_the_scorecard_beside_its_finding_and_in_its_de
     found = tables.findings_section(judged, tables.Terms(), {}).body
     assert "On the scorecard of metrics it fails truth ahead (" in found
     assert "No metric passes every test of the scorecard" in found
-    definition = next(entry for entry in tables.definitions_of(judged)[1] if entry.name == "box_iou")
+    definition = next(
+        entry for entry in tables.definitions_of(judged)[1] if entry.name == "box_iou"
+    )
     assert definition.facts[-1].startswith("On the scorecard of metrics it fails truth ahead (")
     config["metric"]["box_iou"]["params"]["fraction"] = 0.5
-    assert "scorecard" not in tables.findings_section(with_manifest(run, config=config), tables.Terms(), {}).body
+    assert (
+        "scorecard"
+        not in tables.findings_section(with_manifest(run, config=config), tables.Terms(), {}).body
+    )
 
 
 SHARE = Value("s", "S", kind="bounded")
@@ -88,9 +98,14 @@ def row(name: str, *values: float, **options: Any) -> Row:
 
 
 def test_places_on_a_linear_and_on_a_logarithmic_scale():
-    html = interval_chart("Box IoU", [row("a", 1.0, 0.5, 2.0, is_best=True), row("b", 3.0, 2.5, 4.0)], SHARE)
+    html = interval_chart(
+        "Box IoU", [row("a", 1.0, 0.5, 2.0, is_best=True), row("b", 3.0, 2.5, 4.0)], SHARE
+    )
     assert re.findall(r'cx="([\d.]+)%"', html) == ["25.00", "75.00"]
-    assert re.findall(r'x1="([\d.]+)%" x2="([\d.]+)%" y1="8"', html) == [("12.50", "50.00"), ("62.50", "100.00")]
+    assert re.findall(r'x1="([\d.]+)%" x2="([\d.]+)%" y1="8"', html) == [
+        ("12.50", "50.00"),
+        ("62.50", "100.00"),
+    ]
     assert html.count("findings-best") == 1
     assert "a 1.00 (0.500 to 2.00); b 3.00 (2.50 to 4.00)" in html
     rows = [row("a", 0.01, 0.01, 0.01), row("b", 0.1, 0.1, 1.0)]
@@ -98,12 +113,17 @@ def test_places_on_a_linear_and_on_a_logarithmic_scale():
     assert re.findall(r'cx="([\d.]+)%"', html) == ["0.00", "50.00"]
     assert "logarithmic scale" in html
     assert "logarithmic scale" not in interval_chart("Drop", rows, SHARE)
-    assert "nan" not in interval_chart("Error", [row("a", 1.0, float("nan"), float("nan"))], RATIO)  # unknown: no line
+    assert "nan" not in interval_chart(
+        "Error", [row("a", 1.0, float("nan"), float("nan"))], RATIO
+    )  # unknown: no line
 
 
 def test_numbers_of_a_cell_are_named_after_the_heading():
     names = {
-        ("Confidence drop\nmean \N{PLUS-MINUS SIGN} s.e.\N{NO-BREAK SPACE}\N{UPWARDS ARROW}", 2): ("mean", "s.e."),
+        ("Confidence drop\nmean \N{PLUS-MINUS SIGN} s.e.\N{NO-BREAK SPACE}\N{UPWARDS ARROW}", 2): (
+            "mean",
+            "s.e.",
+        ),
         ("Error\nmedian [95 %]\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}", 3): ("median", "low", "high"),
         ("Trunk fwd / bwd", 2): ("Trunk fwd", "bwd"),
         ("Images", 1): (),
@@ -114,7 +134,12 @@ def test_numbers_of_a_cell_are_named_after_the_heading():
 
 def test_what_is_to_be_said_of_the_images_stands_below_their_table(run):
     (name, about), *_ = run.manifest.data.items()
-    data = {name: {**about.model_dump(), "notes": ["photos: not read: 1 .heic", "EXIF orientations are applied"]}}
+    data = {
+        name: {
+            **about.model_dump(),
+            "notes": ["photos: not read: 1 .heic", "EXIF orientations are applied"],
+        }
+    }
     assert "not read" not in this_run.this_run(run).body
     body = this_run.this_run(with_manifest(run, data=data)).body
     assert f"{name}: photos: not read: 1 .heic. EXIF orientations are applied." in body
@@ -126,8 +151,12 @@ def test_seconds_and_configurations_of_several_jobs(run):
     jobs = [{"job": "a on scenes", "config": first}, {"job": "b on scenes", "config": second}]
     seconds = {"a on scenes": {"loading": 1.5, "metrics": 20.25}, "b on scenes": {"metrics": 4.0}}
     work = {"a on scenes": {"images": 64, "images_per_second": 3.2}}
-    body = this_run.this_run(with_manifest(run, config=first, jobs=jobs, seconds=seconds, work=work)).body
-    rows = re.findall(r"<tr><th[^>]*>([^<]*)</th>(.*?)</tr>", body.replace("\N{NO-BREAK SPACE}", " "))
+    body = this_run.this_run(
+        with_manifest(run, config=first, jobs=jobs, seconds=seconds, work=work)
+    ).body
+    rows = re.findall(
+        r"<tr><th[^>]*>([^<]*)</th>(.*?)</tr>", body.replace("\N{NO-BREAK SPACE}", " ")
+    )
     cells = {name: re.findall(r"<td[^>]*>(.*?)</td>", row) for name, row in rows}
     assert cells["Loading"] == ["1.5 (7 %)", "\N{EN DASH}"]
     assert cells["Metrics"] == ["20.2 (93 %)", "4.0 (100 %)"]
@@ -140,11 +169,15 @@ def test_seconds_and_configurations_of_several_jobs(run):
 
 def test_a_line_for_each_job_and_one_for_the_report():
     jobs = {
-        "a on scenes": ({"start": 2.0, "trace": 6.0, "writing": 0.04}, {"images": 12, "images_per_second": 2.0}),
+        "a on scenes": (
+            {"start": 2.0, "trace": 6.0, "writing": 0.04},
+            {"images": 12, "images_per_second": 2.0},
+        ),
         "b on scenes": ({"start": 1.96}, {}),  # everything was there
     }
     assert list(this_run.time_lines(jobs, 10.0)) == [
-        "a on scenes: 8.0 s, 2.00 images/s: start 2.0 s (25 %), trace 6.0 s (75 %), writing 0.0 s (<1 %)",
+        "a on scenes: 8.0 s, 2.00 images/s: start 2.0 s (25 %), trace 6.0 s (75 %), writing 0.0 s "
+        "(<1 %)",
         "b on scenes: 2.0 s: start 2.0 s (100 %)",
         "together 20.0 s: report 10.0 s (50 %)",
     ]

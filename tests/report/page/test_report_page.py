@@ -1,4 +1,5 @@
-"""The page of a run in a browser: tables, definitions, panels, print, accessibility, and that nothing else runs."""
+"""The page of a run in a browser: tables, definitions, panels, print, accessibility, and that
+nothing else runs."""
 
 from __future__ import annotations
 
@@ -25,13 +26,18 @@ from tests.made_runs import write_entries
 CITED = {"text": "Doe 2031, arXiv:1", "title": "On Boxes", "url": "https://arxiv.org/abs/1"}
 DEFINITIONS = (
     ("methods", "grad_cam", {"description": "w_k = mean(g_k) -> (B, K, 1, 1)"}),
-    ("metrics", "box_iou", {"description": "The best IoU -> (B,)", "definition": "its own definition", "cited": CITED}),
+    (
+        "metrics",
+        "box_iou",
+        {"description": "The best IoU -> (B,)", "definition": "its own definition", "cited": CITED},
+    ),
 )
 
 
 @pytest.fixture(scope="module")
 def usual_page(usual_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two networks, six methods; one method and one metric with a definition. Of the figures one chart is drawn."""
+    """Two networks, six methods; one method and one metric with a definition. Of the figures one
+    chart is drawn."""
     folder = shutil.copytree(usual_run, tmp_path_factory.mktemp("page") / "run")
     manifest = files.read_json(folder / "manifest.json")
     for kind, name, about in DEFINITIONS:
@@ -40,7 +46,11 @@ def usual_page(usual_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     run = RunFolder.read(folder)
     path = folder / "report.html"
     tables = all_tables(run)
-    charts = [save_figure(run, figure, folder, ()) for figure in points.draw_plane(run) if isinstance(figure, Figure)]
+    charts = [
+        save_figure(run, figure, folder, ())
+        for figure in points.draw_plane(run)
+        if isinstance(figure, Figure)
+    ]
     path.write_text(page_of(run, tables, charts, gallery.section(run)), encoding="utf-8")
     return path
 
@@ -74,7 +84,9 @@ def test_a_heading_sorts_the_best_first_and_by_a_third_click_not_at_all(overview
     assert column(overview, "Box IoU") == best_first[::-1]
     button.press("Enter")
     assert column(overview, "Box IoU") == before
-    assert overview.locator("th[aria-sort=none]").count() == overview.locator("th[aria-sort]").count()
+    assert (
+        overview.locator("th[aria-sort=none]").count() == overview.locator("th[aria-sort]").count()
+    )
     for _ in range(2):  # values that are missing stay last
         overview.get_by_role("button", name="Sensitivity error").first.click()
         assert column(overview, "Sensitivity error")[-2:] == [NOTHING, NOTHING]
@@ -129,17 +141,24 @@ def test_a_definition_shows_on_focus_and_goes_with_escape(overview):
     tip.wait_for(state="hidden")
     overview.get_by_role("button", name="Box IoU").hover()
     tip.get_by_text("its own definition").wait_for()
-    assert tip.get_by_role("link", name="Doe 2031").get_attribute("href") == "https://arxiv.org/abs/1"
+    assert (
+        tip.get_by_role("link", name="Doe 2031").get_attribute("href") == "https://arxiv.org/abs/1"
+    )
 
 
 def test_one_network_at_a_time_but_in_print_every_one_of_what_is_open(open_page, usual_page):
     page = open_page(usual_page)
     tables = page.locator("main table").count()
     assert page.locator("main table:visible").count() < tables
-    page.locator("#tables details", has=page.get_by_text("All metrics", exact=True)).locator("summary").first.click()
+    page.locator("#tables details", has=page.get_by_text("All metrics", exact=True)).locator(
+        "summary"
+    ).first.click()
     page.emulate_media(media="print")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    printed = [caption.split(",")[0] for caption in page.locator("main table:visible caption").all_inner_texts()]
+    printed = [
+        caption.split(",")[0]
+        for caption in page.locator("main table:visible caption").all_inner_texts()
+    ]
     assert {"Overview", "Models"} <= set(printed)
     assert printed.count("All metrics") == 2
     assert "Places" not in printed
@@ -156,26 +175,45 @@ def test_one_network_at_a_time_but_in_print_every_one_of_what_is_open(open_page,
     assert "scenes_residual" in group.locator("table:visible caption").inner_text()
 
 
-def test_without_javascript_text_and_tables_are_there_in_the_order_of_a_reader(open_page, usual_page):
+def test_without_javascript_text_and_tables_are_there_in_the_order_of_a_reader(
+    open_page, usual_page
+):
     page = open_page(usual_page, java_script_enabled=False)
     names = [section.get_attribute("id") for section in page.locator(".page-section").all()]
-    assert names[:7] == ["overview", "findings", "charts", "judging", "gallery", "figures", "tables"]
+    assert names[:7] == [
+        "overview",
+        "findings",
+        "charts",
+        "judging",
+        "gallery",
+        "figures",
+        "tables",
+    ]
     for shown in (".page-noscript", "#overview table", "#charts svg[role=img]"):
         assert page.locator(shown).is_visible()
-    for there in ("#tables details:not([open])", "#findings figure"):  # a reader opens them without a script
+    for there in (
+        "#tables details:not([open])",
+        "#findings figure",
+    ):  # a reader opens them without a script
         assert page.locator(there).count() > 0
 
 
 @pytest.mark.parametrize("width", [400, 1280])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_nothing_serious(open_page, barriers, usual_page, width, theme):
-    page = open_page(usual_page, viewport={"width": width, "height": 900}, color_scheme=theme, bypass_csp=True)
+    page = open_page(
+        usual_page, viewport={"width": width, "height": 900}, color_scheme=theme, bypass_csp=True
+    )
     page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
     assert barriers(page) == []
 
 
-def test_a_phone_scrolls_tables_and_not_the_page_and_shows_a_definition_on_tap(open_page, usual_page):
-    page = open_page(usual_page, viewport={"width": 400, "height": 800}, has_touch=True, is_mobile=True)
+def test_a_phone_scrolls_tables_and_not_the_page_and_shows_a_definition_on_tap(
+    open_page, usual_page
+):
+    page = open_page(
+        usual_page, viewport={"width": 400, "height": 800}, has_touch=True, is_mobile=True
+    )
     page.locator("#overview a.page-term", has_text="grad_cam").first.tap()
     page.get_by_role("tooltip").get_by_text("w_k = mean(g_k)").wait_for()
     assert page.evaluate("location.hash") == ""
@@ -204,7 +242,11 @@ def make_page(tmp_path: Path) -> Any:
 
 
 def test_sections_are_in_the_index(make_page, open_page):
-    page = open_page(make_page(Section("a", "First", Markup("<p>1</p>")), Section("b", "Second", Markup("<p>2</p>"))))
+    page = open_page(
+        make_page(
+            Section("a", "First", Markup("<p>1</p>")), Section("b", "Second", Markup("<p>2</p>"))
+        )
+    )
     assert page.locator("nav a").all_inner_texts() == ["First", "Second"]
     assert page.locator("h2").all_inner_texts() == ["First", "Second"]
     page.get_by_role("link", name="Second").click()
@@ -213,7 +255,9 @@ def test_sections_are_in_the_index(make_page, open_page):
 
 def test_two_sections_of_one_id_and_nan_in_json_are_refused():
     with pytest.raises(ValueError, match="one id"):
-        assemble(HEADER, [Section("a", "A", Markup("")), Section("b", "B", Markup(""), data={"a": 1})])
+        assemble(
+            HEADER, [Section("a", "A", Markup("")), Section("b", "B", Markup(""), data={"a": 1})]
+        )
     with pytest.raises(ValueError, match="JSON"):
         html.as_json({"value": float("nan")})
 
@@ -221,9 +265,16 @@ def test_two_sections_of_one_id_and_nan_in_json_are_refused():
 def test_the_theme_is_the_systems_until_a_reader_chooses(make_page, open_page):
     page = open_page(make_page(), color_scheme="dark")
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    page.evaluate("addEventListener('themechange', () => { window.changes = (window.changes ?? 0) + 1; }, true)")
+    page.evaluate(
+        "addEventListener('themechange', () => { window.changes = (window.changes ?? 0) + 1; }, "
+        "true)"
+    )
     page.get_by_label("Light").check(force=True)
-    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)" != dark
+    assert (
+        page.evaluate("getComputedStyle(document.body).backgroundColor")
+        == "rgb(255, 255, 255)"
+        != dark
+    )
     assert page.evaluate("window.changes") == 1
     for _ in range(3):  # Chromium's store is another process, which a reload at once may overtake
         page.reload()
@@ -233,8 +284,13 @@ def test_the_theme_is_the_systems_until_a_reader_chooses(make_page, open_page):
 
 
 def test_no_other_script_runs(make_page, browser):
-    """Not even one that a mistake in a part's HTML lets through: the policy names the page's own."""
-    path = make_page(Section("a", "A", Markup("<script>window.ran = 1</script><b onclick='window.ran = 2'>b</b>")))
+    """Not even one that a mistake in a part's HTML lets through: the policy names the page's
+    own."""
+    path = make_page(
+        Section(
+            "a", "A", Markup("<script>window.ran = 1</script><b onclick='window.ran = 2'>b</b>")
+        )
+    )
     page = browser.new_page()
     page.goto(path.as_uri())
     page.locator("b").click()

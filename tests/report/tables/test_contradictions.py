@@ -1,4 +1,5 @@
-"""What a report says of values of every kind, odd ones too: value, interval, p, place, bold and sentence agree."""
+"""What a report says of values of every kind, odd ones too: value, interval, p, place, bold and
+sentence agree."""
 
 import numpy as np
 import pandas as pd
@@ -19,14 +20,18 @@ VALUES_OF = {
 }
 CASES = ("usual", "many rows", "two rows", "one image", "nine images", "equal", "zero", "constants", "tiny", "outliers",
          "missing")  # fmt: skip
-METRICS = {kind: {"title": kind, "kind": kind, "better": "lower", "metric": kind} for kind in VALUES_OF}
+METRICS = {
+    kind: {"title": kind, "kind": kind, "better": "lower", "metric": kind} for kind in VALUES_OF
+}
 
 
 def values_of(case, kind, generator):
     """(rows, 3), and the image of each row."""
     images = np.arange({"one image": 1, "nine images": 9}.get(case, 40))
     if case in ("many rows", "two rows"):
-        images = np.repeat(images, 2 if case == "two rows" else generator.integers(1, 20, len(images)))
+        images = np.repeat(
+            images, 2 if case == "two rows" else generator.integers(1, 20, len(images))
+        )
     noise = generator.normal(size=(len(images), 3)) * [0.3, 0.3, 1] + [0, 0.3, 0.6]
     values = VALUES_OF[kind](generator.normal(size=(len(images), 1)) + noise)
     if case in ("equal", "zero", "constants"):
@@ -50,13 +55,19 @@ def odd(make_run, edit_manifest):
     for case in CASES:
         for kind in VALUES_OF:
             values, images = values_of(case, kind, generator)
-            rows = rows_of(kind, dict(zip("abc", values.T, strict=True)), model=case.replace(" ", "_"))
+            rows = rows_of(
+                kind, dict(zip("abc", values.T, strict=True)), model=case.replace(" ", "_")
+            )
             place = np.arange(len(images)) - np.searchsorted(images, images)
             classes = dict.fromkeys(("target_class", "predicted_class"), np.tile(place, 3))
             frames.append(rows.assign(image_id=[f"{i:02d}" for i in images] * 3, **classes))
     layers = {case.replace(" ", "_"): ("last",) for case in CASES}
     folder = make_run(
-        pd.concat(frames), methods={name: {} for name in "abc"}, layers=layers, runtime=False, pictures=False
+        pd.concat(frames),
+        methods={name: {} for name in "abc"},
+        layers=layers,
+        runtime=False,
+        pictures=False,
     )
     edit_manifest(folder, metrics=METRICS)
     return RunFolder.read(folder)
@@ -67,7 +78,9 @@ def test_nothing_that_is_said_of_odd_values_contradicts_itself(odd):
     summary = odd.summary.set_index(["model", "metric", "method"])
     places = place_frame(odd)
     pairs = pair_frame(odd)
-    assert len(places) == len(CASES) * len(METRICS) * 3 - 2 * len(METRICS)  # of the missing one is left alone
+    assert len(places) == len(CASES) * len(METRICS) * 3 - 2 * len(
+        METRICS
+    )  # of the missing one is left alone
     for row in places.to_dict("records"):
         assert not row["value_low"] > row["value"] + 1e-12
         assert not row["value_high"] < row["value"] - 1e-12
@@ -77,7 +90,10 @@ def test_nothing_that_is_said_of_odd_values_contradicts_itself(odd):
     place_of = places.set_index(["model", "metric", "method"])
     beaten = set()
     for pair in pairs.to_dict("records"):
-        first, second = (place_of.loc[(pair["model"], pair["metric"], pair[side])] for side in ("first", "second"))
+        first, second = (
+            place_of.loc[(pair["model"], pair["metric"], pair[side])]
+            for side in ("first", "second")
+        )
         assert pair["difference"] == first["value"] - second["value"]
         assert np.isnan(pair["p"]) == np.isnan(pair["low"])
         if pair["p"] < 0.05:
@@ -88,20 +104,35 @@ def test_nothing_that_is_said_of_odd_values_contradicts_itself(odd):
             assert lost["value"] > won["value"]
             assert not lost["is_best"]
             beaten.add((pair["model"], pair["metric"]))
-    assert {(row["model"], row["metric"]) for row in places.to_dict("records") if row["is_best"]} == beaten
+    assert {
+        (row["model"], row["metric"]) for row in places.to_dict("records") if row["is_best"]
+    } == beaten
     for _, group in places.sort_values("value").groupby(["model", "metric"]):
         assert (np.maximum.accumulate(group["place_low"]) <= group["place_high"]).all()
-    said = {(statement.settings[0].model, statement.metric, statement.kind) for statement in findings(odd, odd.metrics)}
+    said = {
+        (statement.settings[0].model, statement.metric, statement.kind)
+        for statement in findings(odd, odd.metrics)
+    }
     assert {(model, metric) for model, metric, kind in said if kind == "best"} <= beaten
-    assert {metric for model, metric, kind in said if (model, kind) == ("zero", "coinciding")} == set(METRICS)
+    assert {
+        metric for model, metric, kind in said if (model, kind) == ("zero", "coinciding")
+    } == set(METRICS)
 
 
 @pytest.mark.slow
 def test_the_zeros_of_a_count_and_small_outputs_by_their_kind(odd):
-    """A count that is 0 everywhere isn't a proportion; of small outputs a share is rounding, a squared score isn't."""
+    """A count that is 0 everywhere isn't a proportion; of small outputs a share is rounding, a
+    squared score isn't."""
     places = place_frame(odd).set_index(["model", "metric", "method"]).sort_index()
     ends = ["value_low", "value_high"]
     assert places.loc[("zero", "count", "a"), ends].tolist() == [0, 0]
     assert places.loc[("zero", "proportion", "a"), "value_high"] > 0.05
     groups = {kind: places.loc[("tiny", kind)]["group"].nunique() for kind in METRICS}
-    assert groups == {"proportion": 3, "bounded": 1, "ratio": 1, "squared": 3, "count": 3, "unbounded": 3}
+    assert groups == {
+        "proportion": 3,
+        "bounded": 1,
+        "ratio": 1,
+        "squared": 3,
+        "count": 3,
+        "unbounded": 3,
+    }

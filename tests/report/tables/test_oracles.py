@@ -1,4 +1,5 @@
-"""One oracle for each table and chart: its numbers and labels are computed here from the rows of the records alone."""
+"""One oracle for each table and chart: its numbers and labels are computed here from the rows of
+the records alone."""
 
 from __future__ import annotations
 
@@ -17,10 +18,18 @@ from axiom_bench.report.tables.text import REASONS
 from axiom_bench.statistics.labels import NOTHING, number
 from tests.made_runs import METHODS, METRICS, MODELS
 
-OVERVIEW = ("sensitivity_error", "conservation_error", "conservation_error_raw", "confidence_drop", "box_iou")
+OVERVIEW = (
+    "sensitivity_error",
+    "conservation_error",
+    "conservation_error_raw",
+    "confidence_drop",
+    "box_iou",
+)
 RANKED = ("sensitivity_error", "conservation_error", "confidence_drop", "box_iou")
 LAYER = "(layer alone)"
-TWINS = {"xgrad_cam": "xgrad_cam = hires_cam"}  # in the made records they differ by nothing in both errors
+TWINS = {
+    "xgrad_cam": "xgrad_cam = hires_cam"
+}  # in the made records they differ by nothing in both errors
 TITLES = {
     "sensitivity_error": "Sensitivity error [ratio], lower is better",
     "conservation_error": "Conservation error [ratio], lower is better",
@@ -67,11 +76,14 @@ def values_of(rows: Rows, model: str, method: str, metric: str) -> pd.Series:
 def common_values(rows: Rows, model: str, metric: str) -> pd.DataFrame:
     """(images, methods) on the images that every method with a value has."""
     columns = {method: values_of(rows, model, method, metric) for method in METHODS}
-    return pd.DataFrame({method: values for method, values in columns.items() if len(values)}).dropna()
+    return pd.DataFrame(
+        {method: values for method, values in columns.items() if len(values)}
+    ).dropna()
 
 
 def check_value(cell: Cell, expected: float) -> None:
-    """The cell has this value, printed as numbers are, inside its interval; or a dash if there is none."""
+    """The cell has this value, printed as numbers are, inside its interval; or a dash if there is
+    none."""
     if np.isnan(expected):
         assert cell.text == NOTHING
         return
@@ -82,7 +94,9 @@ def check_value(cell: Cell, expected: float) -> None:
 
 
 def check_groups(table: Table, metrics: tuple[str, ...]) -> None:
-    assert [(group.metric, group.title) for group in table.groups] == [(name, TITLES[name]) for name in metrics]
+    assert [(group.metric, group.title) for group in table.groups] == [
+        (name, TITLES[name]) for name in metrics
+    ]
 
 
 def test_overview(usual, rows):
@@ -123,8 +137,14 @@ def test_metrics(usual, rows):
                 check_value(median, values.median())
                 check_value(mean, values.mean())
                 if len(values):
-                    assert error.numbers == pytest.approx([values.std() / len(values) ** 0.5], rel=1e-9)
-                shared = common_values(rows, model, group.metric) if name.text != LAYER else pd.DataFrame()
+                    assert error.numbers == pytest.approx(
+                        [values.std() / len(values) ** 0.5], rel=1e-9
+                    )
+                shared = (
+                    common_values(rows, model, group.metric)
+                    if name.text != LAYER
+                    else pd.DataFrame()
+                )
                 if group.metric == "confidence_drop":  # in which grad_cam lacks some
                     assert common.numbers == pytest.approx([shared[name.text].mean()], rel=1e-12)
                 else:
@@ -146,7 +166,9 @@ def test_correctness(usual, rows):
             for name, *cells, without in group.rows:
                 own = measured(rows, model, name.text, group.metric)
                 is_right = own["target_class"] == own["predicted_class"]
-                for part, (count, value) in zip((is_right, ~is_right), (cells[:2], cells[2:]), strict=True):
+                for part, (count, value) in zip(
+                    (is_right, ~is_right), (cells[:2], cells[2:]), strict=True
+                ):
                     values = own.loc[part & (own["status"] == "ok"), "value"]
                     assert count.text == f"{len(values)}"
                     check_value(value, statistic(values, group.metric))
@@ -166,14 +188,18 @@ def test_statuses(usual, rows):
                     if status != "ok":
                         methods.setdefault((status, f"{count} of {len(own)}"), []).append(method)
             for (status, count), names in methods.items():
-                expected.setdefault((status, ", ".join(names), count), []).append(METRICS[metric]["title"])
+                expected.setdefault((status, ", ".join(names), count), []).append(
+                    METRICS[metric]["title"]
+                )
         shown = {tuple(cell.text for cell in cells) for cells in group.rows}
         assert shown == {("; ".join(titles), *key) for key, titles in expected.items()}
 
 
 def test_run_times(usual):
     table = summaries.runtime_table(usual)
-    assert [group.title for group in table.groups] == [f"{model} {layers[0]}" for model, layers in MODELS.items()]
+    assert [group.title for group in table.groups] == [
+        f"{model} {layers[0]}" for model, layers in MODELS.items()
+    ]
     steps = [("forward", NOTHING, 8.0), ("trace", NOTHING, 10.0), ("ablation drops", NOTHING, 20.0)]
     steps += [("method", method, place + 1.0) for place, method in enumerate(METHODS)]
     for group in table.groups:
@@ -187,7 +213,9 @@ def test_run_times(usual):
 def decided_pairs(usual, model: str, metric: str) -> set[tuple[str, str]]:
     """The pairs (winner, loser) that the tests tell apart, from pairs.csv."""
     pairs = comparisons.pair_frame(usual)
-    pairs = pairs[(pairs["model"] == model) & (pairs["metric"] == metric) & (pairs["adjusted"] < 0.05)]
+    pairs = pairs[
+        (pairs["model"] == model) & (pairs["metric"] == metric) & (pairs["adjusted"] < 0.05)
+    ]
     sign = -1 if METRICS[metric]["better"] == "lower" else 1
     return {
         (pair.first, pair.second) if sign * pair.difference > 0 else (pair.second, pair.first)
@@ -213,7 +241,9 @@ def test_places(usual, rows):
             shared = compared_methods(rows, model, group.metric)
             values = {method: statistic(shared[method], metric) for method in shared}
             order = sorted(values, key=values.get, reverse=METRICS[metric]["better"] == "higher")
-            assert [cells[0].text for cells in group.rows] == [title_of(method, metric) for method in order]
+            assert [cells[0].text for cells in group.rows] == [
+                title_of(method, metric) for method in order
+            ]
             pairs = decided_pairs(usual, model, metric)
             for method, (_, value, place, unclear) in zip(order, group.rows, strict=True):
                 check_value(value, values[method])
@@ -227,7 +257,9 @@ def test_places(usual, rows):
                     if other != method and not {(method, other), (other, method)} & pairs
                 ]
                 assert unclear.text == (", ".join(others) or NOTHING)
-                beaten_before = order[: next((i for i, name in enumerate(order) if (order[0], name) in pairs), 0)]
+                beaten_before = order[
+                    : next((i for i, name in enumerate(order) if (order[0], name) in pairs), 0)
+                ]
                 assert value.bold == (method in beaten_before)
 
 
@@ -241,14 +273,25 @@ def test_pairs(usual, rows):
             shared = compared_methods(rows, model, group.metric)
             sign = -1 if METRICS[metric]["better"] == "lower" else 1
             for (first, second), cells in zip(combinations(shared, 2), group.rows, strict=True):
-                assert [cell.text for cell in cells[:2]] == [title_of(first, metric), title_of(second, metric)]
+                assert [cell.text for cell in cells[:2]] == [
+                    title_of(first, metric),
+                    title_of(second, metric),
+                ]
                 gain = sign * (shared[first] - shared[second])
                 counts = (len(gain), (gain > 0).sum(), 0, (gain < 0).sum())
                 assert [cell.text for cell in cells[2:6]] == [f"{count}" for count in counts]
-                check_value(cells[6], statistic(shared[first], metric) - statistic(shared[second], metric))
-                tests = frame.loc[(metric, first, second), ["adjusted", "by_images", "detectable"]].tolist()
+                check_value(
+                    cells[6], statistic(shared[first], metric) - statistic(shared[second], metric)
+                )
+                tests = frame.loc[
+                    (metric, first, second), ["adjusted", "by_images", "detectable"]
+                ].tolist()
                 assert [cell.numbers[0] for cell in cells[7:]] == tests
-                assert [cell.bold for cell in cells] == [False] * 7 + [tests[0] < 0.05, False, False]
+                assert [cell.bold for cell in cells] == [False] * 7 + [
+                    tests[0] < 0.05,
+                    False,
+                    False,
+                ]
 
 
 def charts(draw, run) -> Iterator[tuple[str, Figure]]:
@@ -266,7 +309,9 @@ def test_box_charts(usual, rows):
         drawn = figure.draw()
         assert drawn.get_supxlabel() == TITLES[metric]
         assert [axes.get_title(loc="left") for axes in drawn.axes] == list(MODELS)
-        height = {4: 1.608, 6: 2.416}[figure.frame["Name"].nunique()]  # with two names of two lines: 0.7 + 6 * 0.286
+        height = {4: 1.608, 6: 2.416}[
+            figure.frame["Name"].nunique()
+        ]  # with two names of two lines: 0.7 + 6 * 0.286
         assert tuple(drawn.get_size_inches()) == pytest.approx((7, height))
         for entry in figure.frame.to_dict("records"):
             values = values_of(rows, entry["Network"], entry["Name"], metric)

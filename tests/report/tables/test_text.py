@@ -1,4 +1,5 @@
-"""Numbers, Markdown, HTML and LaTeX as a reader gets them; where a TeX is installed, tables compile."""
+"""Numbers, Markdown, HTML and LaTeX as a reader gets them; where a TeX is installed, tables
+compile."""
 
 from __future__ import annotations
 
@@ -21,7 +22,13 @@ from tests.report.conftest import row
 
 ROWS = (row("grad_cam", "-0.500", "50 %", bold=[1]), row("x|y", "1.20e-7", "-"))
 TABLE = Table(
-    "some_table", "A_title", ("Method", "Error\nmean", "Why"), (Group("net_1 & co", ROWS),), ("n_1 = 3.",), 1, True
+    "some_table",
+    "A_title",
+    ("Method", "Error\nmean", "Why"),
+    (Group("net_1 & co", ROWS),),
+    ("n_1 = 3.",),
+    1,
+    True,
 )
 
 
@@ -48,7 +55,10 @@ def test_share_never_rounds_to_nothing_or_all():
 def test_a_heading_says_of_what_its_values_are():
     value = Value("e", "Error", better="lower", kind="ratio")
     assert heading(value) == "Error\nmedian [95 %]\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}"
-    assert heading(value, whole_set=True) == "Error\nwhole data set [95 %]\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}"
+    assert (
+        heading(value, whole_set=True)
+        == "Error\nwhole data set [95 %]\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}"
+    )
 
 
 def test_markdown():
@@ -142,7 +152,12 @@ def test_a_headline_table_has_titles_networks_and_counts(usual):
     table = tables["headline_conservation_error"]
     assert table.header == ("Method", "scenes_fc", "scenes_residual")
     methods = [cells[0].text for cells in table.groups[0].rows]
-    assert methods == ["grad_cam", "xgrad_cam", "hires_cam", "ablation_cam_axiomatic"]  # on the score's scale
+    assert methods == [
+        "grad_cam",
+        "xgrad_cam",
+        "hires_cam",
+        "ablation_cam_axiomatic",
+    ]  # on the score's scale
     values = usual.records.frame(["conservation_error"]).query("model == 'scenes_fc'")
     median = values.loc[values["method"] == "grad_cam", "value"].median()
     assert table.groups[0].rows[0][1].text.startswith(f"{median:.3f}")
@@ -152,7 +167,12 @@ def test_a_headline_table_has_titles_networks_and_counts(usual):
 
 def nasty_tables() -> list[Table]:
     rows = tuple(row(text, "<1e-6", "-1,234 (-2.50e-9)", text, bold=[0, 1, 2]) for text in NASTY)
-    header = ("Method", "Sensitivity error\nmedian (mean)\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}", NASTY[0], "Why")
+    header = (
+        "Method",
+        "Sensitivity error\nmedian (mean)\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}",
+        NASTY[0],
+        "Why",
+    )
     parts = tuple(Group(text, rows) for text in NASTY)
     wide = Group("", (row("a_b", *["0.5 ± 0.1"] * 25),))
     return [
@@ -163,7 +183,9 @@ def nasty_tables() -> list[Table]:
     ]
 
 
-@pytest.mark.skipif(PDFLATEX is None, reason="no pdflatex: install a TeX with booktabs, geometry and longtable")
+@pytest.mark.skipif(
+    PDFLATEX is None, reason="no pdflatex: install a TeX with booktabs, geometry and longtable"
+)
 def test_tables_compile(usual, tmp_path):
     write_tables(usual, tmp_path)
     for table in nasty_tables():
@@ -171,8 +193,16 @@ def test_tables_compile(usual, tmp_path):
     inputs = [rf"\input{{{path.stem}}}\clearpage" for path in sorted(tmp_path.glob("*.tex"))]
     assert len(inputs) > 8
     (tmp_path / "document.tex").write_text(DOCUMENT % "\n".join(inputs))
-    command = [str(PDFLATEX), "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "document.tex"]
+    command = [
+        str(PDFLATEX),
+        "-interaction=nonstopmode",
+        "-halt-on-error",
+        "-no-shell-escape",
+        "document.tex",
+    ]
     for _ in range(2):  # labels, and the widths of longtables
-        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False)
+        result = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False
+        )
         assert result.returncode == 0, result.stdout[-2000:]
     assert "multiply defined" not in (tmp_path / "document.log").read_text(errors="replace")
