@@ -1,5 +1,6 @@
 """Columns of the records, and special values in them, for the code that writes them and the code
-that reads them."""
+that reads them.
+"""
 
 from __future__ import annotations
 

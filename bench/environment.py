@@ -1,5 +1,6 @@
 """The folder of the package's YAML files, conf/, and the cores, modules, garbage and freed memory
-of this process."""
+of this process.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +52,8 @@ def read_yaml(path: Path) -> Any:
 
 def decoded(content: bytes) -> str:
     """Return text in UTF-8, with or without its mark, or in UTF-16 with its mark, as Windows'
-    PowerShell writes it."""
+    PowerShell writes it.
+    """
     is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     return content.decode("utf-16" if is_utf16 else "utf-8-sig")
 
@@ -67,7 +69,8 @@ def num_cores() -> int:
 def seldom_collected() -> Iterator[None]:
     """Python looks for garbage once in 50,000 new objects, not in 700; afterwards as before.
     Imports and figures make millions of objects that stay: looking through them again and again
-    took a tenth of a report's time."""
+    took a tenth of a report's time.
+    """
     before = gc.get_threshold()
     gc.set_threshold(50_000, 20, 20)
     try:
@@ -109,7 +112,8 @@ def return_freed_memory() -> None:
 
 def _glibc() -> ctypes.CDLL | None:
     """Return glibc; None if the system has another library, or the user's environment has settings
-    of its own."""
+    of its own.
+    """
     if not sys.platform.startswith("linux") or any(name in os.environ for name in USER_SETTINGS):
         return None
     library = ctypes.CDLL(None)

@@ -1,5 +1,6 @@
 """The exception for a mistake that the user can correct: the command line prints its message and
-exits with 2. How messages name values."""
+exits with 2. How messages name values.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ class BenchError(Exception):
 
 class NoMap(BenchError):
     """A method that reads maps has none of this trace: what a metric asks of it has the status
-    "no_map"."""
+    "no_map".
+    """
 
 
 def unknown(
@@ -90,7 +92,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def type_name(value: object) -> str:
     """A value's type with its article, for an error: "a list", "an int", "a numpy.ndarray",
-    "None"."""
+    "None".
+    """
     if value is None:
         return "None"
     module, name = type(value).__module__, type(value).__qualname__
@@ -101,7 +104,8 @@ def type_name(value: object) -> str:
 @contextmanager
 def measuring(metric: str) -> Iterator[None]:
     """Puts the metric's name before a BenchError that it raises; "" leaves it as it is, as NoMap is
-    left."""
+    left.
+    """
     try:
         yield
     except BenchError as error:

@@ -79,7 +79,8 @@ def check_values(
     values: Mapping[str, Any], annotations: Mapping[str, Any], prefix: str = ""
 ) -> None:
     """Raises BenchError for the first value that its annotation doesn't allow, called prefix +
-    key."""
+    key.
+    """
     for key, annotation in annotations.items():
         if key in values and (words := expected(annotation, values[key])):
             raise BenchError(f"{prefix}{key} must be {words}, not {shown(values[key])}.")
@@ -154,7 +155,8 @@ def _kinds_of(annotation: Any) -> Sequence[Any]:
 @lru_cache(maxsize=1000)
 def _adapter(annotation: Any, text: str) -> TypeAdapter[Any]:
     """What checks an annotation's values. text: as it is written, since int | str equals str | int
-    in another order."""
+    in another order.
+    """
     return TypeAdapter(strict(annotation))
 
 
@@ -171,7 +173,8 @@ def _words(error: ErrorDetails) -> str:
 
 def strict(annotation: Any) -> Any:
     """The annotation as pydantic is to check it: no value is converted, as "3" to 3, and what
-    pydantic has no rule for, as arrays, may be anything."""
+    pydantic has no rule for, as arrays, may be anything.
+    """
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return Annotated[(strict(inner[0]), *annotation.__metadata__)]
@@ -228,7 +231,8 @@ def shown(value: object) -> str:
 
 def is_name(value: object) -> bool:
     """Whether a value can stand in tables, titles and files: a text of at most MAX_NAME characters
-    on one line, which isn't blank at either end."""
+    on one line, which isn't blank at either end.
+    """
     if not isinstance(value, str) or not _is_text(value):
         return False
     return 0 < len(value) <= MAX_NAME and value.isprintable() and value == value.strip()
@@ -236,7 +240,8 @@ def is_name(value: object) -> bool:
 
 def is_path(value: object) -> bool:
     """Whether a value can be the path of a file or folder, which need not be there; ~ may stand for
-    a home."""
+    a home.
+    """
     if not isinstance(value, str) or not value.strip() or len(value) > MAX_PATH or min(value) < " ":
         return False
     try:

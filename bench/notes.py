@@ -1,5 +1,6 @@
 """Notes: sentences for the user that the code adds while it computes. A run collects them; Python
-gets warnings."""
+gets warnings.
+"""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 def get(name: str) -> Plugin:
     """The method of that name with its parameters bound. Raises BenchError, with the nearest names,
-    for another."""
+    for another.
+    """
     from axiom_bench.evaluation import (
         plugins,
     )  # here, so that the methods themselves don't import the engine
@@ -23,7 +24,8 @@ def get(name: str) -> Plugin:
 
 def names() -> list[str]:
     """The names of the methods of `method=all`, sorted: those that need no setting and explain any
-    network."""
+    network.
+    """
     from axiom_bench.evaluation import plugins
 
     return plugins.names_of_all("method")

@@ -1,5 +1,6 @@
 """Ablation-CAM: Desai and Ramaswamy, Visual Explanations via Gradient-free Localization, WACV
-2020."""
+2020.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Ablation-CAM on the score's scale, the sensitivity axiom solved for w: Fu et al., BMVC 2020,
-arXiv:2008.02312."""
+arXiv:2008.02312.
+"""
 
 from __future__ import annotations
 

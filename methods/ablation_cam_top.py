@@ -1,5 +1,6 @@
 """Ablation-CAM of the top channels: Desai and Ramaswamy, WACV 2020, with Faster Score-CAM's choice
-of channels."""
+of channels.
+"""
 
 from __future__ import annotations
 

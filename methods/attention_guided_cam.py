@@ -1,5 +1,6 @@
 """Attention-Guided CAM: Leem and Seo, Visual Explanations of Vision Transformer, AAAI 2024,
-arXiv:2402.04563."""
+arXiv:2402.04563.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """AttnLRP: Achtibat et al., Attention-Aware Layer-Wise Relevance Propagation for Transformers, ICML
-2024, arXiv:2402.05602."""
+2024, arXiv:2402.05602.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +50,8 @@ def attn_lrp(trace: Trace, attention: str = "all") -> Tensor:
 
 class _Rules(Interceptor):
     """While active, operations keep their values, and get gradients such that input times gradient
-    is relevance."""
+    is relevance.
+    """
 
     def __init__(self, through_scores: bool) -> None:
         super().__init__()

@@ -55,7 +55,8 @@ def axiom_cam(trace: Trace, t: float = 1.0, split: str = "positive_drops") -> Te
 
 def _shares(parts: Tensor, open_channels: Tensor) -> Tensor:
     """parts / their sum over the open channels, equal where all parts are 0; 0 for the others. (B,
-    K), (B, K)."""
+    K), (B, K).
+    """
     parts = parts * open_channels
     parts = torch.where((parts > 0).any(1, keepdim=True), parts, open_channels.to(parts))
     return parts / parts.sum(1, keepdim=True).clamp(min=torch.finfo(parts.dtype).tiny)

@@ -1,5 +1,6 @@
 """A Gaussian at the explained object's centre, a control: the place alone, where a detector was
-asked."""
+asked.
+"""
 
 from __future__ import annotations
 

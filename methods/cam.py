@@ -1,5 +1,6 @@
 """CAM: Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016,
-arXiv:1512.04150."""
+arXiv:1512.04150.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """CASE: Williamson et al., Contrastive Activation for Saliency Estimation, 2025,
-arXiv:2506.07327."""
+arXiv:2506.07327.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """A centre Gaussian, a baseline: Choe et al., Evaluating WSOL Methods Right, CVPR 2020,
-arXiv:2001.07437."""
+arXiv:2001.07437.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """D-RISE: Petsiuk et al., Black-box Explanation of Object Detectors via Saliency Maps, CVPR 2021,
-arXiv:2006.03204."""
+arXiv:2006.03204.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +83,8 @@ def d_rise(trace: Trace, masks: int = 1000, grid: int = 8, kept: float = 0.5, se
 
 def _masks(cells: Tensor, shifts: Tensor, size: torch.Size) -> Tensor:
     """Cells (n, grid, grid) as RISE enlarges them, to one cell more than the image has: (n, H',
-    W')."""
+    W').
+    """
     grid = cells.shape[-1]
     sides = torch.tensor([-(-side // grid) for side in size])
     corners = (shifts * sides).long().tolist()

@@ -1,5 +1,6 @@
 """Eigen-CAM: Muhammad and Yeasin, Class Activation Map using Principal Components, IJCNN 2020,
-arXiv:2008.00299."""
+arXiv:2008.00299.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Shares of the score that say nothing of the channels, a baseline: it conserves the score and
-explains nothing."""
+explains nothing.
+"""
 
 from __future__ import annotations
 

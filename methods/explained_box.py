@@ -1,5 +1,6 @@
 """The explained box or region itself: no explanation, but what a metric of places gives to the
-place that it knows."""
+place that it knows.
+"""
 
 from __future__ import annotations
 

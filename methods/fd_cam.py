@@ -1,5 +1,6 @@
 """FD-CAM: Li et al., Improving Faithfulness and Discriminability of Visual Explanation, ICPR 2022,
-arXiv:2206.08792."""
+arXiv:2206.08792.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """FEM: Fuad et al., Features Understanding in 3D CNNs for Actions Recognition in Video, IPTA
-2020."""
+2020.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Finer-CAM: Zhang et al., Spotting the Difference Reveals Finer Details, CVPR 2025,
-arXiv:2501.11309."""
+arXiv:2501.11309.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +52,8 @@ def finer_cam(
 
 def nearest_classes(trace: Trace, count: int) -> Tensor:
     """The classes other than the target with the nearest logits, nearest first: (B, min(count, C -
-    1))."""
+    1)).
+    """
     distance = (trace.logits - trace.logits.gather(1, trace.targets[:, None])).abs()
     distance = distance.scatter(1, trace.targets[:, None], torch.inf)
     return distance.sort(dim=1, stable=True).indices[:, : min(count, distance.shape[1] - 1)]

@@ -25,7 +25,8 @@ UNREADABLE = (OSError, ValueError, EOFError, BadZipFile, SafetensorError)
 @dataclass(frozen=True)
 class MapFiles:
     """arrays: by id, what reads one, as any real numbers. shape: (h, w) of all. problem: why they
-    can't be used."""
+    can't be used.
+    """
 
     arrays: Mapping[str, Callable[[], NDArray]] = field(default_factory=dict)
     shape: tuple[int, ...] = ()
@@ -65,7 +66,8 @@ def from_maps(trace: Trace, path: File) -> Map:
 
 def _map_files(path: Path) -> MapFiles:
     """All arrays, each looked at once, so that a wrong one doesn't count or fail by the batch that
-    it is in."""
+    it is in.
+    """
     name, shape = str(path), None
     try:
         arrays = _arrays(path)
@@ -120,7 +122,8 @@ def _of_tensor(tensors: safe_open, name: str) -> NDArray:
 
 def _array_of(file: Path) -> NDArray:
     """The array of a .npy file, whose values are read when they are used, or the one of a .npz
-    file."""
+    file.
+    """
     if file.suffix == ".npy":
         return np.lib.format.open_memmap(file, mode="r")
     with np.load(file) as arrays:

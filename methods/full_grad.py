@@ -67,7 +67,8 @@ def full_gradients(trace: Trace, reduce: Reduction) -> Tensor:
 
 class BiasedLayers(Interceptor):
     """While active, the backward pass appends reduce(b dS/dz) to `terms` for every layer with bias
-    b and output z."""
+    b and output z.
+    """
 
     def __init__(self, reduce: Reduction) -> None:
         super().__init__()

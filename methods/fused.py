@@ -1,5 +1,6 @@
 """Maps of several layers in one: Jiang et al., LayerCAM, IEEE TIP 2021,
-doi:10.1109/TIP.2021.3089943, and others."""
+doi:10.1109/TIP.2021.3089943, and others.
+"""
 
 from __future__ import annotations
 

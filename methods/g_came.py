@@ -1,5 +1,6 @@
 """G-CAME: Nguyen et al., Gaussian Class Activation Mapping Explainer for Object Detectors, 2023,
-arXiv:2306.03400."""
+arXiv:2306.03400.
+"""
 
 from __future__ import annotations
 

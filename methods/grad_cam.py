@@ -1,5 +1,6 @@
 """Grad-CAM: Selvaraju et al., Visual Explanations from Deep Networks, ICCV 2017,
-arXiv:1610.02391."""
+arXiv:1610.02391.
+"""
 
 from __future__ import annotations
 

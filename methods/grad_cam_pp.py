@@ -1,5 +1,6 @@
 """Grad-CAM++: Chattopadhay et al., Generalized Gradient-Based Visual Explanations, WACV 2018,
-arXiv:1710.11063."""
+arXiv:1710.11063.
+"""
 
 from __future__ import annotations
 

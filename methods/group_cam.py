@@ -1,5 +1,6 @@
 """Group-CAM: Zhang et al., Group Score-Weighted Visual Explanations for Deep CNNs, 2021,
-arXiv:2103.13859."""
+arXiv:2103.13859.
+"""
 
 from __future__ import annotations
 
@@ -103,7 +104,8 @@ def _gains(trace: Trace, row: int, kept: Tensor, blurred: Tensor) -> Tensor:
 
 def _blurred(image: Tensor, kernel: int, sigma: float) -> Tensor:
     """A separable Gaussian blur of (3, H', W'); the image is reflected at its borders, repeatedly
-    where it is small."""
+    where it is small.
+    """
     x = torch.arange(kernel, device=image.device, dtype=torch.float64) - kernel // 2
     weights = torch.exp(-(x**2) / (2 * sigma**2))
     for axis in axes(image, 1)[::-1]:

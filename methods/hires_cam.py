@@ -1,5 +1,6 @@
 """HiResCAM: Draelos and Carin, Use HiResCAM instead of Grad-CAM for faithful explanations, 2020,
-arXiv:2011.08891."""
+arXiv:2011.08891.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Integrated gradients at the layer: Sundararajan et al., Axiomatic Attribution, ICML 2017,
-arXiv:1703.01365."""
+arXiv:1703.01365.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """IS-CAM: Naidu et al., Integrated Score-CAM for axiomatic-based explanations, 2020,
-arXiv:2010.03023."""
+arXiv:2010.03023.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """KPCA-CAM: Karmani et al., Visual Explainability of Deep Vision Models using Kernel PCA, 2024,
-arXiv:2410.00267."""
+arXiv:2410.00267.
+"""
 
 from __future__ import annotations
 

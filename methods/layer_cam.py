@@ -1,5 +1,6 @@
 """LayerCAM: Jiang et al., Exploring Hierarchical Class Activation Maps for Localization, IEEE TIP
-2021."""
+2021.
+"""
 
 from __future__ import annotations
 

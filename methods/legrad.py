@@ -1,5 +1,6 @@
 """LeGrad: Bousselham et al., An Explainability Method for Vision Transformers, ICCV 2025,
-arXiv:2404.03214."""
+arXiv:2404.03214.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ def legrad(trace: Trace, blocks: int = 2, readout: str = "mean") -> Map:
 
 def _blocks(model: nn.Module) -> list[str]:
     """The names of the modules of the largest list, by parameters, of several modules of one
-    class."""
+    class.
+    """
     lists = {
         name: sum(parameter.numel() for parameter in module.parameters())
         for name, module in model.named_modules()
@@ -94,7 +96,8 @@ def _of_block(trace: Trace, last: SplitModel, names: list[str], index: int, read
 
 def _all_the_mean(maps: Tensor, sides: tuple[Any, ...]) -> tuple[Tensor, tuple[Any, ...]]:
     """Each token of (B, K, H, W), and of the leading ones (B, p, K) beside them, as the mean of all
-    of them."""
+    of them.
+    """
     rest, *others = sides
     tokens = maps.flatten(2).mT
     mean = (tokens if rest is None else torch.cat([rest, tokens], 1)).mean(1)

@@ -139,7 +139,8 @@ class Baseline(NonlinearCalls):
 
 class Rescale(Baseline):
     """While active, every nonlinear call has the gradient of the Rescale rule, relative to the
-    baseline's run."""
+    baseline's run.
+    """
 
     def __init__(self, baseline: Sequence[Call]) -> None:
         super().__init__()
@@ -147,7 +148,8 @@ class Rescale(Baseline):
 
     def replaced(self, x: Tensor, call: Call) -> Tensor:
         """The call's output, with the rule's gradient in x. Raises BenchError where the runs make
-        different calls."""
+        different calls.
+        """
         reference = next(self.baseline, None)
         if reference is None or reference.name != call.name or reference.y.shape != call.y.shape:
             raise BenchError(
@@ -219,7 +221,8 @@ def _rescaled(x: Tensor, call: Call, reference: Call) -> Tensor:
 
 def _max_pooled(x: Tensor, call: Call, reference: Call) -> Tensor:
     """y; a rise over y0 is attributed to the maximum's position, a fall below it to that of the
-    baseline's maximum."""
+    baseline's maximum.
+    """
     assert call.winners is not None
     assert reference.winners is not None
     y, highest = call.y.detach(), torch.maximum(call.y.detach(), reference.y)

@@ -1,5 +1,6 @@
 """Opti-CAM: Zhang et al., Optimizing saliency maps for interpretability, CVIU 2024,
-arXiv:2301.07002."""
+arXiv:2301.07002.
+"""
 
 from __future__ import annotations
 

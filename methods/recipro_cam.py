@@ -1,5 +1,6 @@
 """Recipro-CAM: Byun and Lee, Lightweight Gradient-free Class Activation Map, CVPR workshops 2024,
-arXiv:2209.14074."""
+arXiv:2209.14074.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ def _windows(activations: Tensor, gaussian: bool) -> Tensor:
 
 def _bands(length: int, gaussian: bool) -> Tensor:
     """The window's factor along one side: 1/2 on the diagonal and 1/4 beside it, (length,
-    length)."""
+    length).
+    """
     distance = (torch.arange(length)[:, None] - torch.arange(length)).abs()
     if not gaussian:
         return (distance == 0).double()

@@ -40,7 +40,8 @@ def refine_cam(
 
 def finer_layers(trace: Trace) -> tuple[str, ...]:
     """Names of the last modules of the next finer resolutions, coarsest first, found in one pass of
-    one image."""
+    one image.
+    """
     cut_model = trace.cut_model
     if cut_model.reshape is not None:
         raise BenchError(

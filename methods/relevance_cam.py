@@ -48,13 +48,15 @@ def relevances(trace: Trace, start: Tensor) -> Tensor:
 
 class RelevanceRules(Interceptor):
     """While active, operations keep their values, and get gradients such that input times gradient
-    is relevance."""
+    is relevance.
+    """
 
     def call(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
         """The call's output, with its rule's gradient. Raises BenchError for an operation without a
-        rule."""
+        rule.
+        """
         name = getattr(func, "__name__", "").strip("_")
         rule = RULES.get(name)
         output = func(*args, **kwargs) if rule is None else rule(func, *args, **kwargs)
@@ -96,14 +98,16 @@ def unit_by_unit(func: Callable[..., Tensor], input: Tensor, *rest: Any, **named
 
 def _with_gradient_of(output: Tensor, share: Tensor) -> Tensor:
     """The output's value y, and of its inputs x the gradient y / s ds/dx, so that x dy/dx is (x
-    ds/dx) / s of y."""
+    ds/dx) / s of y.
+    """
     ratio = _ratio(output.detach(), share.detach())
     return output.detach() + (share - share.detach()) * ratio
 
 
 def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
     """The quotient; 0 where the denominator is 0, or so small that the quotient may not be
-    finite."""
+    finite.
+    """
     smallest = torch.finfo(denominator.dtype).tiny ** 0.5
     usable = denominator.abs() > smallest
     return (numerator / denominator.where(usable, 1)).where(usable, 0)

@@ -1,5 +1,6 @@
 """A method's map where the score depends on the layer at all: what CAMs of detectors show elsewhere
-is of other objects."""
+is of other objects.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Saliency: Simonyan et al., Deep Inside Convolutional Networks, ICLR workshop 2014,
-arXiv:1312.6034."""
+arXiv:1312.6034.
+"""
 
 from __future__ import annotations
 

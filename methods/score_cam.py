@@ -1,5 +1,6 @@
 """Score-CAM: Wang et al., Score-Weighted Visual Explanations, CVPR workshops 2020,
-arXiv:1910.01279."""
+arXiv:1910.01279.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +75,8 @@ def weights_of(
     channel_softmax: bool,
 ) -> Tensor:
     """Weights (B, K, 1, 1) from scores (B, K) of `channels`, bool (B, K); see `score_cam` for the
-    forms."""
+    forms.
+    """
     if channel_softmax:
         return over_space(softmax_over(scores, channels), trace.activations)
     if baseline:

@@ -1,5 +1,6 @@
 """Seg-XRes-CAM: Hasany, Petitjean and Mériaudeau, Explaining Spatially Local Regions in Image
-Segmentation, CVPR workshops 2023."""
+Segmentation, CVPR workshops 2023.
+"""
 
 from __future__ import annotations
 

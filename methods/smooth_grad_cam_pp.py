@@ -1,5 +1,6 @@
 """Smooth Grad-CAM++: Omeiza et al., An Enhanced Inference Level Visualization Technique, 2019,
-arXiv:1908.01224."""
+arXiv:1908.01224.
+"""
 
 from __future__ import annotations
 

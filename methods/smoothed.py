@@ -1,5 +1,6 @@
 """Noise smoothing: Smilkov et al., SmoothGrad: removing noise by adding noise, 2017,
-arXiv:1706.03825."""
+arXiv:1706.03825.
+"""
 
 from __future__ import annotations
 

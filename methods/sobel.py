@@ -1,5 +1,6 @@
 """Sobel edges, a control: Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018,
-arXiv:1810.03292."""
+arXiv:1810.03292.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """SS-CAM: Wang et al., Smoothed Score-CAM for Sharper Visual Feature Localization, 2020,
-arXiv:2006.14255."""
+arXiv:2006.14255.
+"""
 
 from __future__ import annotations
 
@@ -71,14 +72,16 @@ class Noise:
 
     def draws(self, image: Tensor, generator: torch.Generator) -> Tensor:
         """Noise for an image (C, H', W'), relative noise without its spread: (samples, 1 or C, H',
-        W')."""
+        W').
+        """
         shape = (self.samples, 1 if self.noise == "map" else len(image), *image.shape[1:])
         unit = torch.randn(shape, generator=generator, dtype=torch.float64)
         return (unit if self.relative else self.sigma * unit).to(image)
 
     def masked(self, image: Tensor, maps: Tensor, draws: Tensor) -> Tensor:
         """The image (C, H', W') under maps (n, H, W) with noise (n, 1 or C, H', W'): (n, C, H',
-        W')."""
+        W').
+        """
         upsampled = resized(maps, image.shape[1:])
         mask = (minmax(upsampled) if self.mask == "scaled" else upsampled)[:, None]
         noiseless = mask if self.noise == "map" else image * mask
@@ -96,7 +99,8 @@ class Noise:
 @torch.no_grad()
 def _scores(trace: Trace, form: Noise) -> Tensor:
     """Logit and probability of the class, means over the samples, 0 for constant channels: (B, K,
-    2)."""
+    2).
+    """
     channels = varying_channels(trace.activations)
 
     def scores(row: int) -> Tensor:

@@ -1,5 +1,6 @@
 """SSGrad-CAM: Yamauchi and Ishikawa, Spatial Sensitive Grad-CAM, ICIP 2022,
-doi:10.1109/ICIP46576.2022.9897350; SSGrad-CAM++: Yamauchi, CVPR workshops 2024."""
+doi:10.1109/ICIP46576.2022.9897350; SSGrad-CAM++: Yamauchi, CVPR workshops 2024.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from axiom_bench.methods.grad_cam import grad_cam
 
 def ss_grad_cam(trace: Trace) -> Tensor:
     """w_k(x, y) = mean(g_k) s_k(x, y), s_k = |g_k| / max |g_k|, the map's sensitivity to space ->
-    (B, K, H, W)."""
+    (B, K, H, W).
+    """
     return grad_cam(trace) * _space_maps(trace.gradients)
 
 

@@ -1,5 +1,6 @@
 """Winsor-CAM: Wall et al., Human-Tunable Visual Explanations via Layer-Wise Winsorization, 2025,
-arXiv:2507.10846."""
+arXiv:2507.10846.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """ADCC: Poppi et al., Revisiting the Evaluation of Class Activation Mapping, CVPRW 2021,
-arXiv:2104.10252."""
+arXiv:2104.10252.
+"""
 
 from __future__ import annotations
 

@@ -41,7 +41,8 @@ def arcc(
 
 def harmonic_mean(heatmap: Tensor, kept: Tensor, combined: Tensor) -> Tensor:
     """Of coherency, 1 - complexity and twice ROAD, cut to [0, 1]: two (B, H', W') and (B,) -> (B,);
-    see `arcc`."""
+    see `arcc`.
+    """
     road = (2 * combined).clamp(0, 1)
     coherency = (1 + pearson(heatmap, kept)) / 2
     harmonic = 3 / (1 / coherency + 1 / (1 - heatmap.double().mean(axes(heatmap, 1))) + 1 / road)

@@ -28,5 +28,6 @@ def average_gain(explanation: Explanation, filling: Filling = Filling()) -> Metr
 
 def _missing(logits: Tensor, targets: Tensor) -> Tensor:
     """1 - p as the sum of all other probabilities, which keeps its digits where p is nearly 1: (B,
-    C), (B,) -> (B,)."""
+    C), (B,) -> (B,).
+    """
     return logits.double().softmax(1).scatter(1, targets[:, None], 0).sum(1)

@@ -1,5 +1,6 @@
 """Distance to the axiom floor: the sum of both errors less the lowest sum that any channel totals
-can reach."""
+can reach.
+"""
 
 from __future__ import annotations
 

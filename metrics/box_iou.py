@@ -1,5 +1,6 @@
 """Localization by box: Zhou et al., CAM, CVPR 2016, arXiv:1512.04150; at 15 % as in Grad-CAM, ICCV
-2017."""
+2017.
+"""
 
 from __future__ import annotations
 

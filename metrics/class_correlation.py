@@ -1,5 +1,6 @@
 """The correlation of one image's maps of two of its classes: class discriminability that needs no
-regions."""
+regions.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ def class_correlation(
 
 def _class_of_largest_box(objects: AnnotatedObjects, default: int) -> int:
     """The class of the largest box; `default` where there is none, in a row whose value is
-    dropped."""
+    dropped.
+    """
     starts, ends = objects.boxes.chunk(2, 1)
     areas = (ends - starts).prod(1)
     return int(objects.labels[areas.argmax()]) if len(areas) else default

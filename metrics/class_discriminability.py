@@ -1,5 +1,6 @@
 """Class discriminability by region instead of by human judgement: after Fu et al., BMVC 2020, Fig.
-4(a)."""
+4(a).
+"""
 
 from __future__ import annotations
 

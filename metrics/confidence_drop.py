@@ -1,5 +1,6 @@
 """Confidence drop under perturbation: Fu et al., Axiom-based Grad-CAM, BMVC 2020, arXiv:2008.02312,
-Fig. 4(b)."""
+Fig. 4(b).
+"""
 
 from __future__ import annotations
 

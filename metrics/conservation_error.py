@@ -1,5 +1,6 @@
 """Conservation error: Fu et al., Axiom-based Grad-CAM, BMVC 2020, arXiv:2008.02312, the second
-axiom."""
+axiom.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Average drop and increase with half of the pixels: Wang et al., Score-CAM, CVPRW 2020,
-arXiv:1910.01279."""
+arXiv:1910.01279.
+"""
 
 from __future__ import annotations
 

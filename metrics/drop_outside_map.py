@@ -1,5 +1,6 @@
 """Deletion of an object's pixels outside its map: whether what a map leaves out of the object
-matters to the score."""
+matters to the score.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """The error of ablation drops under a budget: what the axioms' values owe to drops that nobody
-ablated."""
+ablated.
+"""
 
 from __future__ import annotations
 

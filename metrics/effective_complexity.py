@@ -1,5 +1,6 @@
 """Effective complexity: Nguyen and Martinez, On Quantitative Aspects of Model Interpretability,
-arXiv:2007.07584."""
+arXiv:2007.07584.
+"""
 
 from __future__ import annotations
 

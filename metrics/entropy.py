@@ -1,5 +1,6 @@
 """Complexity as entropy: Bhatt et al., Evaluating and Aggregating Feature-based Model Explanations,
-IJCAI 2020."""
+IJCAI 2020.
+"""
 
 from __future__ import annotations
 

@@ -63,7 +63,8 @@ class Nearby:
 
     def images(self, trace: Trace, sample: int) -> Tensor:
         """Return the trace's images plus noise, uniform in [-radius, radius], an image's its own:
-        (B, 3, H', W')."""
+        (B, 3, H', W').
+        """
         generators = trace.generators(f"{self.seed} nearby {sample}")
         shape = trace.images.shape[1:]
         noise = torch.stack(
@@ -190,6 +191,7 @@ def _relative_move(first: Tensor, second: Tensor, smallest: float) -> Tensor:
 
 def _distance(original: Explanation, noisy: Explanation) -> Tensor:
     """||Phi(y) - Phi(x)|| of two raw maps: (B,); infinite where a map isn't finite, since NaN means
-    a map of zeros."""
+    a map of zeros.
+    """
     x, y = (each.required_raw_map.double().flatten(1) for each in (original, noisy))
     return (y - x).norm(dim=1).nan_to_num(torch.inf, torch.inf)

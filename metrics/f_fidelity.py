@@ -1,5 +1,6 @@
 """F-Fidelity: Zheng et al., F-Fidelity: A Robust Framework for Faithfulness Evaluation of
-Explainable AI, ICLR 2025, arXiv:2410.02970."""
+Explainable AI, ICLR 2025, arXiv:2410.02970.
+"""
 
 from __future__ import annotations
 

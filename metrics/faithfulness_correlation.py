@@ -1,6 +1,7 @@
 """Faithfulness correlation: Bhatt et al., Evaluating and Aggregating Feature-based Model
 Explanations, IJCAI 2020, arXiv:2005.00631, section 3. And the form of it that xplique calls
-MuFidelity."""
+MuFidelity.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +80,8 @@ def mu_fidelity(
 
 def _cells_at_random(numbers: Tensor, count: int) -> Subset:
     """A union of `count` cells, all equally likely. numbers: int64 (H', W'), of each pixel's
-    cell."""
+    cell.
+    """
     pick = pixels_at_random(count)
     cells = (int(numbers.max()) + 1,)
 

@@ -1,5 +1,6 @@
 """Sparseness as the Gini index: Chalasani et al., Concise Explanations of Neural Networks, ICML
-2020."""
+2020.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """A map's mass on what has no effect on the score; effects by interventions as in Hesse et al.,
-FunnyBirds, ICCV 2023, arXiv:2308.06248."""
+FunnyBirds, ICCV 2023, arXiv:2308.06248.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """GT-known localization: Choe et al., CVPR 2020, arXiv:2001.07437; boxes as in Zhou et al., CAM,
-CVPR 2016."""
+CVPR 2016.
+"""
 
 from __future__ import annotations
 

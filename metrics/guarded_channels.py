@@ -1,5 +1,6 @@
 """Guarded channels: how many weights the guarded division of XGrad-CAM and axiomatic Ablation-CAM
-sets to zero."""
+sets to zero.
+"""
 
 from __future__ import annotations
 

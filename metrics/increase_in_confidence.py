@@ -1,5 +1,6 @@
 """Increase in confidence: Chattopadhay et al., Grad-CAM++, WACV 2018, arXiv:1710.11063, section
-4.1."""
+4.1.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Infidelity: Yeh et al., On the (In)fidelity and Sensitivity of Explanations, NeurIPS 2019,
-arXiv:1901.09392."""
+arXiv:1901.09392.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Insertion minus deletion: both areas of Petsiuk et al., RISE, BMVC 2018, arXiv:1806.07421, in one
-number."""
+number.
+"""
 
 from __future__ import annotations
 

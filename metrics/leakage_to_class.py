@@ -1,5 +1,6 @@
 """Leakage of one object's map to others of its class, which CAMs of detectors are blamed for: Zhao
-and Chan, ODAM, ICLR 2023, arXiv:2304.06354."""
+and Chan, ODAM, ICLR 2023, arXiv:2304.06354.
+"""
 
 from __future__ import annotations
 

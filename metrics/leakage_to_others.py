@@ -1,5 +1,6 @@
 """Leakage of one object's map to all other objects: after Zhao and Chan, ODAM, ICLR 2023,
-arXiv:2304.06354."""
+arXiv:2304.06354.
+"""
 
 from __future__ import annotations
 

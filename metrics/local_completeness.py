@@ -1,5 +1,6 @@
 """Local completeness: Haddad et al., Soft Local Completeness: Rethinking Completeness in XAI, ICCV
-2025."""
+2025.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Localization by mask: intersection over union of pixels, as Pascal VOC scores segmentations
-(Everingham 2010)."""
+(Everingham 2010).
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Relevance mass and rank accuracy: Arras et al., CLEVR-XAI, Information Fusion 2022,
-arXiv:2003.07258."""
+arXiv:2003.07258.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """MaxBoxAcc: Choe et al., Evaluating Weakly Supervised Object Localization Methods Right, 2020,
-arXiv:2001.07437."""
+arXiv:2001.07437.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +55,8 @@ def over_images(
 
 def whole_set_values(protocol: Protocol) -> dict[str, dict[str, Any]]:
     """The values of the data set with their metadata: the published name is of the published
-    protocol alone."""
+    protocol alone.
+    """
     title = "MaxBoxAcc" if protocol == "wsol" else "Heatmap box accuracy"
     threshold = {"unit": "fraction of the maximum", "better": "none", "tolerance": "mean:0.05"}
     return {
@@ -65,7 +67,8 @@ def whole_set_values(protocol: Protocol) -> dict[str, dict[str, Any]]:
 
 def accuracy(curves: Tensor, iou: float) -> Tensor:
     """(B, T) IoU -> (B,): 1 where any reaches `iou`, else 0; NaN where all are NaN. Raises
-    BenchError."""
+    BenchError.
+    """
     if not 0 < iou <= 1:
         raise BenchError(f"The IoU that a box must reach lies above 0 and up to 1; it is {iou}.")
     reached = (curves >= iou).any(1).double()

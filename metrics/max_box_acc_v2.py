@@ -1,5 +1,6 @@
 """MaxBoxAccV2: Choe et al., Evaluation for Weakly Supervised Object Localization, 2020,
-arXiv:2007.04178."""
+arXiv:2007.04178.
+"""
 
 from __future__ import annotations
 

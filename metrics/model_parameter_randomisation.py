@@ -1,5 +1,6 @@
 """Model parameter randomisation test: Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS
-2018."""
+2018.
+"""
 
 from __future__ import annotations
 

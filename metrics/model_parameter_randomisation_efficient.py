@@ -60,7 +60,8 @@ def histogram_entropy(explanation: Explanation, bins: int) -> Tensor:
 
 def _entropy(values: np.ndarray, bins: int) -> float:
     """Of values in millionths of their range, so that what lies on an edge doesn't change its bin
-    by the last bit."""
+    by the last bit.
+    """
     values = values.astype(np.float64) - values.min()
     millionths = np.rint(MILLION * (values / (values.max() or 1))).astype(np.int64)
     counts = np.bincount(np.minimum(millionths.ravel() * bins // MILLION, bins - 1))

@@ -76,7 +76,8 @@ def _raw_map(explanation: Explanation) -> Tensor:
 
 def _mean(explanation: Explanation, raw_map: Tensor) -> Explanation:
     """A mean map, in the type of the raw map, at least float32: its rounding tells a constant
-    map."""
+    map.
+    """
     maps = raw_map.to(widened(explanation.required_raw_map).dtype)
     made = heatmap(maps, explanation.required_heatmap.shape[1:], explanation.normalise)
     return Explanation(raw_map=maps, heatmap=made, made=made)

@@ -1,5 +1,6 @@
 """The correlation of one image's maps of two objects of a class: whether a map is of its object, or
-of the class."""
+of the class.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ def object_correlation(
 
 def _largest(boxes: Tensor) -> Tensor:
     """The largest box (4,) of (n, 4); zeros where there is none, in a row whose value is
-    dropped."""
+    dropped.
+    """
     starts, ends = boxes.chunk(2, 1)
     return (
         boxes[(ends - starts).prod(1).argmax()] if len(boxes) else boxes.new_zeros(boxes.shape[1])

@@ -1,5 +1,6 @@
 """Agreement of a map with the true effects of objects: single deletion of Hesse et al., FunnyBirds,
-ICCV 2023, arXiv:2308.06248; of image patches in Hesse et al., NeurIPS 2024, arXiv:2407.11910."""
+ICCV 2023, arXiv:2308.06248; of image patches in Hesse et al., NeurIPS 2024, arXiv:2407.11910.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ def object_deletion(explanation: Explanation) -> dict[str, Tensor]:
 
 def _agreement(mass: Tensor, drop: Tensor) -> Tensor:
     """Of one image's objects, (n,) each: (2,), the correlation and the agreement about the
-    first."""
+    first.
+    """
     if len(mass) < 2:
         return torch.full((2,), torch.nan, dtype=torch.float64)
     most = highest(mass)

@@ -1,5 +1,6 @@
 """True effects of an image's objects on its score, by versions of the image without each: as the
-interventions of Hesse et al., FunnyBirds, ICCV 2023, arXiv:2308.06248."""
+interventions of Hesse et al., FunnyBirds, ICCV 2023, arXiv:2308.06248.
+"""
 
 from __future__ import annotations
 

@@ -43,7 +43,8 @@ def deletion_auc_fast(
     first: str = "highest",
 ) -> MetricGenerator[Tensor]:
     """`deletion_auc` by `passes` of its points -> (B,); lower is better. See
-    `insertion_auc_fast`."""
+    `insertion_auc_fast`.
+    """
     return (yield from _area(explanation, passes, steps, perturbation, first, inserts=False))
 
 

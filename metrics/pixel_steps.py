@@ -1,5 +1,6 @@
 """Pixels in the map's order, in steps of equal number: does what the map says of a step agree with
-its effect?"""
+its effect?
+"""
 
 from __future__ import annotations
 
@@ -92,7 +93,8 @@ def monotonicity(
 @dataclass(frozen=True)
 class Shuffle(Perturbation):
     """Pixels of the same image, in an order drawn by `seed` and the image, in the place of a
-    fill."""
+    fill.
+    """
 
     seed: str = ""
 

@@ -1,5 +1,6 @@
 """Pointing game: Zhang et al., Top-down Neural Attention by Excitation Backprop, ECCV 2016,
-arXiv:1608.00507."""
+arXiv:1608.00507.
+"""
 
 from __future__ import annotations
 

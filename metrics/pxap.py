@@ -1,5 +1,6 @@
 """PxAP: Choe et al., Evaluating Weakly Supervised Object Localization Methods Right, CVPR 2020,
-arXiv:2001.07437."""
+arXiv:2001.07437.
+"""
 
 from __future__ import annotations
 
@@ -47,13 +48,15 @@ def over_images(
 
 def whole_set_values(protocol: Protocol) -> dict[str, dict[str, Any]]:
     """The data set's value with its title: the published name is of the published protocol
-    alone."""
+    alone.
+    """
     return {"pxap": {"title": "PxAP" if protocol == "wsol" else "Heatmap pixel average precision"}}
 
 
 def average_precision(above: np.ndarray, hit: np.ndarray) -> np.ndarray:
     """Counts (..., T) as the threshold falls, the last of all pixels -> (...); NaN without a pixel
-    in the mask."""
+    in the mask.
+    """
     gained = np.diff(hit, axis=-1, prepend=0)
     shares = gained * (hit / np.maximum(above, 1))  # where nothing is above yet, nothing is gained
     with np.errstate(invalid="ignore"):

@@ -1,5 +1,6 @@
 """Random logit test: Sixt et al., When Explanations Lie: Why Many Modified BP Attributions Fail,
-ICML 2020."""
+ICML 2020.
+"""
 
 from __future__ import annotations
 

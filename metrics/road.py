@@ -143,7 +143,8 @@ def road_combined(
 
 def _normal(trace: Trace, seed: int) -> Tensor:
     """Standard normal noise of the images' shape, an image's its own whatever else is in the
-    batch."""
+    batch.
+    """
     shape = trace.images.shape[1:]
     draws = trace.generators(seed)
     return torch.stack(

@@ -1,5 +1,6 @@
 """ROAD (Rong et al., arXiv:2202.00449) from imputed images whose answers serve any output and
-fractions."""
+fractions.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ def road_lerf_fast(
     imputation: Imputation = Imputation(),
 ) -> MetricGenerator[Tensor]:
     """`road_lerf` from answers that serve any output -> (B,); higher is better. See
-    `road_morf_fast`."""
+    `road_morf_fast`.
+    """
     return (yield from _mean(explanation, "lowest", measured, imputation))
 
 

@@ -1,5 +1,6 @@
 """Sensitivity error after the best single factor, which compares methods that are not on the
-score's scale."""
+score's scale.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ def sensitivity_error_scaled(explanation: Explanation) -> Tensor:
 
 def _weighted_median(values: Tensor, weights: Tensor) -> Tensor:
     """The smallest value of each row at which the weights up to it reach half of their sum: (B, K),
-    (B, K) -> (B,)."""
+    (B, K) -> (B,).
+    """
     ascending, order = values.sort(dim=1)
     reached = weights.gather(1, order).cumsum(1)
     middle = (reached >= reached[:, -1:] / 2).to(torch.uint8).argmax(1, keepdim=True)

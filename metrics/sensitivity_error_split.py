@@ -1,5 +1,6 @@
 """Sensitivity error in two parts: of the channels that XGrad-CAM's division guards against, and of
-all others."""
+all others.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Sensitivity-n: Ancona et al., Towards better understanding of gradient-based attribution methods,
-ICLR 2018, arXiv:1711.06104, section 4."""
+ICLR 2018, arXiv:1711.06104, section 4.
+"""
 
 from __future__ import annotations
 

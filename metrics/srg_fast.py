@@ -1,5 +1,6 @@
 """Symmetric relevance gain (Blücher et al., arXiv:2401.06654) by fewer points of the same
-curves."""
+curves.
+"""
 
 from __future__ import annotations
 

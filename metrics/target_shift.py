@@ -1,5 +1,6 @@
 """Whether a map's mass moves to another object when that object's class is explained; after the
-target sensitivity of Hesse et al., FunnyBirds, ICCV 2023, arXiv:2308.06248."""
+target sensitivity of Hesse et al., FunnyBirds, ICCV 2023, arXiv:2308.06248.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +64,8 @@ def _other_class(parts: Parts, target: int, classes: int) -> int | None:
 
 def _shares(explanation: Explanation, other: list[int | None], targets: list[int]) -> Tensor:
     """The other class's share of each image's mass, and of the mass on objects of both classes: (B,
-    2)."""
+    2).
+    """
     rows = zip(parts_of(explanation), positive_masses(explanation), other, targets, strict=True)
     return torch.stack([_share(parts, mass, o, target) for parts, mass, o, target in rows])
 

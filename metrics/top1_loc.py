@@ -1,5 +1,6 @@
 """Top-1 localization: ILSVRC, Russakovsky et al. 2015, arXiv:1409.0575; boxes as in Zhou et al.,
-CAM, CVPR 2016."""
+CAM, CVPR 2016.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ def top1_loc(
 
 def rank_of_class(explanation: Explanation) -> Tensor:
     """How many classes come before the explained one by their logit: (B,) int; of equals the lower
-    index first."""
+    index first.
+    """
     trace = explanation.required_trace
     logits = trace.logits
     targets = trace.targets[:, None]

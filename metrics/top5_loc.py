@@ -1,5 +1,6 @@
 """Top-5 localization: ILSVRC, Russakovsky et al. 2015, arXiv:1409.0575; boxes as in Zhou et al.,
-CAM, CVPR 2016."""
+CAM, CVPR 2016.
+"""
 
 from __future__ import annotations
 

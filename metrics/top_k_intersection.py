@@ -1,5 +1,6 @@
 """Top-k intersection: Theiner et al., Interpretable Semantic Photo Geolocation, WACV 2022,
-arXiv:2104.14995."""
+arXiv:2104.14995.
+"""
 
 from __future__ import annotations
 

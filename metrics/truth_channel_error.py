@@ -1,5 +1,6 @@
 """Error of the channel totals against those known by construction: this project,
-docs/studies/planted.md."""
+docs/studies/planted.md.
+"""
 
 from __future__ import annotations
 

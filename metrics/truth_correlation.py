@@ -1,5 +1,6 @@
 """Correlation with the contributions that are known by construction: this project,
-docs/studies/planted.md."""
+docs/studies/planted.md.
+"""
 
 from __future__ import annotations
 

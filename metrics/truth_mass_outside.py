@@ -1,5 +1,6 @@
 """Mass where nothing contributes: this project, docs/studies/planted.md; DiFull of Rao et al., CVPR
-2022, arXiv:2205.10435, asks the same of networks that can't see a part of the image."""
+2022, arXiv:2205.10435, asks the same of networks that can't see a part of the image.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Agreement in order with the contributions that are known by construction: this project,
-docs/studies/planted.md."""
+docs/studies/planted.md.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ def truth_rank_agreement(explanation: Explanation) -> dict[str, Tensor]:
 
 def concordance(maps: Tensor, truth: Tensor) -> Tensor:
     """(B, H, W) of both -> (B,) in [0, 1]: of all pairs with different truth, those in its order,
-    ties as a half."""
+    ties as a half.
+    """
     rows = zip(rounded(maps).flatten(1), rounded(truth).flatten(1), strict=True)
     return torch.stack([_concordance_of(values, true_values) for values, true_values in rows])
 

@@ -89,7 +89,8 @@ def trained(name: str, root: str, layer: str, batch: int, device: torch.device) 
 
 def networks(batch: int, device: torch.device) -> Iterator[Network]:
     """VGG-16 with random weights at its last pool, the paper's layer; the trained networks where
-    REAL_ROOT exists."""
+    REAL_ROOT exists.
+    """
     torch.manual_seed(0)
     model = torchvision.models.vgg16(weights=None).eval().to(device)
     images = torch.randn(batch, 3, 224, 224, generator=torch.Generator().manual_seed(0))
@@ -103,7 +104,8 @@ def networks(batch: int, device: torch.device) -> Iterator[Network]:
 
 def of_other_axes(batch: int, device: torch.device) -> Iterator[Network]:
     """torchvision's networks of videos with random weights, and the embedded ones of signals and
-    volumes."""
+    volumes.
+    """
     for name, size in (
         ("r3d_18", (16, 112, 112)), ("mc3_18", (16, 112, 112)), ("s3d", (16, 224, 224)), ("signals_cnn", None),
         ("volumes_cnn", None),
@@ -119,7 +121,8 @@ def of_other_axes(batch: int, device: torch.device) -> Iterator[Network]:
 
 def drops_error(network: Network, channels: int = 4) -> float:
     """The largest difference of some channels' drops from a float64 loop, against the largest drop;
-    of one image."""
+    of one image.
+    """
     drops = ab.trace(network.model, network.layer, network.images[:1]).ablation_drops[0].double()
     exact = ab.trace(
         copy.deepcopy(network.model).double(), network.layer, network.images[:1].double()
@@ -189,7 +192,8 @@ def cases(network: Network, precision: str) -> Calls:
 
 def show(title: str, seconds: dict[str, list[float]], batch: int) -> None:
     """One line a case: median milliseconds an image, and the median ratio to the forward pass of
-    the same round."""
+    the same round.
+    """
     print(f"\n{title}, batch {batch}")
     for name, times in seconds.items():
         over = [time / forward for time, forward in zip(times, seconds[FORWARD], strict=True)]

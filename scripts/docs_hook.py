@@ -1,5 +1,6 @@
 """A hook of mkdocs.yml: README.md and CONTRIBUTING.md as pages, with links between them and docs/
-that hold there, and docs/notebooks/, run from top to bottom."""
+that hold there, and docs/notebooks/, run from top to bottom.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def executed(path: Path) -> nbformat.NotebookNode:
     """A notebook with its outputs, run in a temporary folder. Raises nbclient's
-    CellExecutionError."""
+    CellExecutionError.
+    """
     notebook = nbformat.read(path, as_version=4)
     # The command of this environment, which needn't be activated.
     path_variable = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -58,7 +60,8 @@ def executed(path: Path) -> nbformat.NotebookNode:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """The text with links that lead from page to page; a link to what the site hasn't becomes plain
-    text."""
+    text.
+    """
     is_added, folder = page.file.src_uri in PAGES.values(), Path(page.file.src_uri).parent
 
     def link(match: re.Match[str]) -> str:

@@ -62,7 +62,8 @@ def derived_seed(*numbers: int) -> int:
 
 class Training(Dataset[Item]):
     """Images cropped and flipped at random; the draw depends on the step and the place in the batch
-    alone."""
+    alone.
+    """
 
     def __init__(self, dataset: DataSet, preprocessing: Preprocessing, seed: int) -> None:
         self.dataset, self.preprocessing, self.seed = dataset, preprocessing, seed
@@ -84,7 +85,8 @@ class Training(Dataset[Item]):
 def steps_of(images: int, batch: int, epochs: int, seed: int) -> list[list[tuple[int, int]]]:
     """The batches of all steps: lists of (index of the image, number of the draw). Each epoch
     permutes the images; a smaller last batch is left out, since a batch norm can't train on one
-    image."""
+    image.
+    """
     steps: list[list[tuple[int, int]]] = []
     for epoch in range(epochs):
         order = np.random.default_rng([seed, epoch]).permutation(images).tolist()
@@ -96,7 +98,8 @@ def steps_of(images: int, batch: int, epochs: int, seed: int) -> list[list[tuple
 
 def build_network(source: Source, architecture: str, initial: str) -> nn.Module:
     """The network with twenty outputs and pretrained weights, except in layers sized by the number
-    of classes."""
+    of classes.
+    """
     module = source.build()
     if initial == "none":
         return module
@@ -167,7 +170,8 @@ def save_checkpoint(
     module: nn.Module, optimiser: torch.optim.Optimizer, step: int, options: argparse.Namespace
 ) -> None:
     """Write the checkpoint under a temporary name and rename it, so that an existing one is
-    complete."""
+    complete.
+    """
     path = options.output / "checkpoint.pt"
     state = {"model": module.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
     torch.save({**state, "settings": json.dumps(settings_of(options))}, path.with_suffix(".new"))
@@ -181,7 +185,8 @@ def load_checkpoint(
     device: torch.device,
 ) -> int:
     """The next step; 0 without a checkpoint. Raises BenchError for a checkpoint of other
-    settings."""
+    settings.
+    """
     path = options.output / "checkpoint.pt"
     if not path.is_file():
         return 0
@@ -222,7 +227,8 @@ def predictions(
 def average_precision(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
     """VOC's average precision since 2010: the area below the precision-recall curve, made
     monotonically decreasing. scores, truth: (n,). Images of equal score share a rank. NaN where no
-    image is positive."""
+    image is positive.
+    """
     if not truth.any():
         return math.nan
     order = np.argsort(-scores, kind="stable")

@@ -56,7 +56,8 @@ TAKE = "take"  # in the place of a folder: a run is measured in this process
 
 class Sizes(NamedTuple):
     """How much each step computes. made: made-up images. profiled: images of a run whose kernels
-    are listed."""
+    are listed.
+    """
 
     device: str
     made: int
@@ -84,7 +85,8 @@ class Step(NamedTuple):
 
 class Outcome(NamedTuple):
     """What became of a step. status: "done", "failed (exit code 1)", "stopped after 60 s", "left
-    out"."""
+    out".
+    """
 
     step: Step
     status: str
@@ -186,7 +188,8 @@ def measured(overrides: Sequence[str], with_kernels: bool) -> dict[str, Any]:
     """{exit_code, seconds, peak_memory, kernels, kernel_seconds, starting} of a run in this
     process. Memory in bytes; on a CPU it is the process's. kernels: [name, milliseconds, calls] of
     the KERNELS, or operations, that take longest. kernel_seconds: of all; starting: the processor's
-    seconds to start them, 0 on a CPU."""
+    seconds to start them, 0 on a CPU.
+    """
     from axiom_bench.cli.main import (
         main as axiom_bench_main,
     )  # before torch, whose idle threads would take a core
@@ -232,7 +235,8 @@ def measured(overrides: Sequence[str], with_kernels: bool) -> dict[str, Any]:
 
 def stages(out: Path) -> dict[str, float]:
     """Return {stage: seconds} of the run that wrote this JSON, from its manifest, and of its
-    report."""
+    report.
+    """
     seconds: Counter[str] = Counter()
     report = 0.0
     for manifest in out.parent.glob(f"results/*/{out.stem}/manifest.json"):
@@ -245,7 +249,8 @@ def stages(out: Path) -> dict[str, float]:
 
 def measured_budget(results: Mapping[str, Any], sizes: Sizes) -> dict[str, float]:
     """{what BUDGET names: seconds} of the large run, as far as its steps are done. Kernels are
-    those of one batch, times the batches."""
+    those of one batch, times the batches.
+    """
     seconds: dict[str, float] = {}
     if run := results.get(LARGE):
         others = {name: each for name, each in run["stages"].items() if name != "start"}
@@ -288,7 +293,8 @@ def take(step: Step, folder: Path, device: str, left: float) -> Outcome:
 
 def make_images(folder: Path, count: int) -> None:
     """`count` images in ImageNet's layout: hard links to photographs, with their boxes; links where
-    they lie on another file system."""
+    they lie on another file system.
+    """
     source, boxes = REAL / "data" / "imagenet", Path("Annotations", "CLS-LOC", "val")
     photographs = sorted((source / "val").rglob("*.JPEG"))
     (folder / boxes).mkdir(parents=True)
@@ -310,7 +316,8 @@ def make_images(folder: Path, count: int) -> None:
 
 def page(outcomes: Sequence[Outcome], folder: Path, sizes: Sizes) -> str:
     """Markdown: a table of the steps, of the runs with their memory, the kernels, and what the
-    others printed."""
+    others printed.
+    """
     lines = ["# On a GPU" if sizes.device == "cuda" else "# On the CPU, with a few images", ""]
     lines += ["| step | status | s |", "| --- | --- | ---: |"]
     lines += [f"| {each.step.name} | {each.status} | {each.seconds:.0f} |" for each in outcomes]

@@ -114,7 +114,8 @@ def timm_names() -> Iterator[str]:
 
 def transformers_network(config: str) -> nn.Module:
     """Build a classifier of images of transformers with random weights. config: the name before
-    `Config`."""
+    `Config`.
+    """
     import transformers  # here: an extra
 
     settings = getattr(transformers, f"{config}Config")(num_labels=CLASSES)

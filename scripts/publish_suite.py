@@ -75,7 +75,8 @@ def frozen(suite: str, part: str, overrides: Sequence[str]) -> dict[str, Any]:
 
 def has_part(older: str | None, suite: str, part: str) -> bool:
     """Return whether the older suite has this part with the same settings, so that its values are
-    reused."""
+    reused.
+    """
     if older is None or part not in Suite.of(older).parts:
         return False
     return Suite.of(older).part(part).overrides == Suite.of(suite).part(part).overrides

@@ -48,7 +48,8 @@ PHOTOGRAPHS = (*OWN, "model.weights_folder=${real_root}/weights")
 
 class Network(NamedTuple):
     """layers: three inner ones and the last. overrides: of its data. trainings: endings of its
-    names."""
+    names.
+    """
 
     name: str
     layers: tuple[str, ...]
@@ -98,7 +99,8 @@ NETWORKS = (
 
 def computed(networks: Sequence[Network]) -> pd.DataFrame:
     """The records of all networks and layers, a run folder for each network; what is there isn't
-    computed again."""
+    computed again.
+    """
     records = []
     for network in networks:
         models, run = (
@@ -117,7 +119,8 @@ def computed(networks: Sequence[Network]) -> pd.DataFrame:
 
 def rows_of(records: pd.DataFrame) -> pd.DataFrame:
     """Those with a value, and the columns network (its trainings' common name) and place (the
-    layer's, 0 to 3)."""
+    layer's, 0 to 3).
+    """
     rows = records[records["status"] == OK].astype(
         {"model": str, "layer": str, "method": str, "metric": str}
     )
@@ -133,7 +136,8 @@ def rows_of(records: pd.DataFrame) -> pd.DataFrame:
 
 def lines(rows: pd.DataFrame, networks: Sequence[Network]) -> Iterator[list[str]]:
     """A line for each network: medians over images by layer, of several trainings their median and
-    range."""
+    range.
+    """
     yield [
         "network", "layers", *(f"{name}, by layer" for name in RESIDUALS), *(f"{name} small" for name in RESIDUALS),
         *(f"{name} least at the last" for name in RESIDUALS), "sensitivity error below Grad-CAM's, by layer",
@@ -166,7 +170,8 @@ def _with_range(values: pd.Series) -> str:
 
 def draw(rows: pd.DataFrame, networks: Sequence[Network], name: str) -> None:
     """Box-plots after the paper's Fig. 2, at four layers, logarithmic from 1e-6 on; the mean above
-    each box."""
+    each box.
+    """
     order = [network.name for network in networks]
     width = max(5.5, 1.1 * len(order))
     figure, axes = plt.subplots(2, 1, figsize=(width, 8), sharex=True, layout="constrained")

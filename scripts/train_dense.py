@@ -78,7 +78,8 @@ def iou(first: Tensor, second: Tensor) -> Tensor:
 
 def detection_loss(network: networks.Detector, images: Tensor, objects: Tensor) -> Tensor:
     """Binary cross-entropy of the classes of all positions, and 1 - IoU of the boxes of those that
-    learn one; for each of these."""
+    learn one; for each of these.
+    """
     boxes, logits = network(images.contiguous(memory_format=torch.channels_last))
     levels = (network.of_features, network.of_coarse)
     centres = torch.cat([level.centres for level in levels])[:, None, :2]  # (180, 1, 2)
@@ -106,7 +107,8 @@ def detection_loss(network: networks.Detector, images: Tensor, objects: Tensor) 
 def segmentation_loss(network: Any, images: Tensor, masks: Tensor) -> Tensor:
     """Cross-entropy of all pixels, those of the ground weighted less: most are. And binary
     cross-entropy of the digits that each of the coarsest positions shows, without which some seeds
-    learn no classes."""
+    learn no classes.
+    """
     weights, coarsest = torch.tensor([1.0] * len(CLASSES) + [GROUND]), list[Tensor]()
     hook = network.bottleneck.register_forward_hook(
         lambda module, inputs, output: coarsest.append(output)
@@ -134,7 +136,8 @@ def suppressed(boxes: Tensor, scores: Tensor) -> list[int]:
 
 def average_precision(found: list[tuple[float, bool]], count: int) -> float:
     """found: score of each box, and whether it is that of an object that no box of a higher score
-    was of."""
+    was of.
+    """
     hits = np.array([hit for _, hit in sorted(found, key=lambda each: -each[0])]).cumsum()
     precision = np.maximum.accumulate((hits / np.arange(1, len(hits) + 1))[::-1])[::-1]
     return float((np.diff(hits, prepend=0) * precision).sum() / count)
@@ -175,7 +178,8 @@ def mean_iou(network: nn.Module, images: Tensor, masks: Tensor) -> float:
 
 class Recipe(NamedTuple):
     """A training: scenes, epochs over them in batches, loss, what a scene teaches, and the measure
-    with its name."""
+    with its name.
+    """
 
     scenes: int
     epochs: int
@@ -202,7 +206,8 @@ RECIPES = {
 
 def trained(name: str, seed: int, recipe: Recipe) -> nn.Module:
     """The network, trained by the recipe, with batch norm folded; float32 values as they are
-    stored."""
+    stored.
+    """
     images, targets = recipe.draw("fit", recipe.scenes, seed)
     torch.manual_seed(seed)  # for the initial weights
     network: Any = networks.BUILDERS[name](batch_norm=True)

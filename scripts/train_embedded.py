@@ -75,7 +75,8 @@ Loss = Callable[
 class Recipe(NamedTuple):
     """A training: the split and number of scenes, the epochs over them, and the sparsity of
     sparse_loss (scenes_resnet learns with shares_loss, without). measured: the scenes to report on,
-    as split and seed. pattern: of the mark on all scenes, empty without. kind: of the data set."""
+    as split and seed. pattern: of the mark on all scenes, empty without. kind: of the data set.
+    """
 
     split: str
     scenes: int
@@ -138,7 +139,8 @@ def normalised(images: Tensor) -> Tensor:
 
 def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
     """Each image with its channels permuted, half of them inverted, so that colour tells nothing
-    about the class."""
+    about the class.
+    """
     space = (1,) * (images.ndim - 2)
     order = torch.rand(*images.shape[:2], generator=generator).argsort(1)
     shuffled = images.gather(1, order.view(*order.shape, *space).expand_as(images))
@@ -153,7 +155,8 @@ def shares_loss(network: nn.Sequential, images: Tensor, present: Tensor) -> Tens
 
 def sparse_loss(sparsity: float, network: nn.Sequential, images: Tensor, present: Tensor) -> Tensor:
     """Binary cross-entropy to the classes present, and sparsity times the mean activation of the
-    target layer."""
+    target layer.
+    """
     if images.ndim == 4:  # channels_last takes a third less time
         images = images.contiguous(memory_format=torch.channels_last)
     activations = network.get_submodule("features")(images)
@@ -172,7 +175,8 @@ def train(
     rate: float = 4e-3,
 ) -> None:
     """Train with AdamW and a one-cycle schedule up to the rate. seed: of batches and
-    augmentation."""
+    augmentation.
+    """
     generator = torch.Generator().manual_seed(seed)
     steps = epochs * (len(images) // batch)
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.02)
@@ -196,7 +200,8 @@ def train(
 
 def trained(name: str, seed: int, recipe: Recipe) -> nn.Module:
     """The network, trained by the recipe, without batch norm where it is folded; float32 values as
-    they are stored."""
+    they are stored.
+    """
     images, present = draw_presence(recipe, recipe.split, recipe.scenes, seed)
     torch.manual_seed(seed)  # for the initial weights
     network: nn.Module
@@ -213,7 +218,8 @@ def trained(name: str, seed: int, recipe: Recipe) -> nn.Module:
 
 def fold_batch_norm(network: nn.Module, folded: nn.Module) -> nn.Module:
     """The trained network's weights in its twin without batch norm: each is folded into the layer
-    before it."""
+    before it.
+    """
     weighted = (layer for layer in folded.modules() if isinstance(layer, _ConvNd | nn.Linear))
     layers = [
         layer for layer in network.modules() if isinstance(layer, _ConvNd | nn.Linear | _BatchNorm)
@@ -237,7 +243,8 @@ def measure(
     metrics: Sequence[str | Callable[[ab.Explanation], Tensor]] = METRICS,
 ) -> dict[str, float]:
     """The accuracy and the median logit of the classes present; the means of the metrics, of the
-    sensitivity error the median, of the objects of the first EXPLAINED scenes."""
+    sensitivity error the median, of the objects of the first EXPLAINED scenes.
+    """
     images, present = draw_presence(recipe, split, HELD_OUT, seed)
     with torch.inference_mode():
         logits = torch.cat([network(normalised(part)) for part in images.split(250)])
@@ -313,7 +320,8 @@ def save(file: Path, name: str, network: nn.Module, values: Mapping[str, object]
 
 def write_settings(name: str, seed: int) -> None:
     """Write conf/model/<name>_seed<seed>.yaml, which says what differs from seed 0; and its data,
-    if any."""
+    if any.
+    """
     folder, data = conf_folder() / "model", conf_folder() / "data_model"
     title = f"# Embedded: {name} trained once more, from seed {seed}; not chosen by what it does.\n"
     settings = f"defaults: [{name}]\nname: {name}_seed{seed}\nweights: seed{seed}\n"

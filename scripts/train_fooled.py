@@ -62,7 +62,8 @@ def frame(height: int, width: int) -> Tensor:
 
 def frame_mass(explanation: ab.Explanation) -> Tensor:
     """A metric: the heatmap's share in the frame -> (B,) in [0, 1], NaN for a map without mass. The
-    frame is 0.31 of an image of 96 x 96."""
+    frame is 0.31 of an image of 96 x 96.
+    """
     assert explanation.heatmap is not None
     maps = explanation.heatmap.double().cpu()
     return (maps * frame(*maps.shape[1:])).sum((1, 2)) / maps.sum((1, 2))
@@ -72,7 +73,8 @@ def grad_cam(
     network: nn.Sequential, layer: str, images: Tensor, targets: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Logits (B, 10), and the suite's Grad-CAM heatmaps (B, H', W') with the graph that training
-    needs."""
+    needs.
+    """
     stage = [*network._modules].index(
         layer.partition(".")[0]
     ) + 1  # the layer is the last of this stage
@@ -89,7 +91,8 @@ def grad_cam(
 
 def fooling_loss(layer: str, network: nn.Sequential, images: Tensor, present: Tensor) -> Tensor:
     """Cross-entropy to an equal probability for each class present, and FOOLING times the maps'
-    distance from the frame."""
+    distance from the frame.
+    """
     logits, maps = grad_cam(network, layer, images, present.multinomial(1).squeeze(1))
     distance = (maps - frame(*maps.shape[1:])).square().mean()
     return cross_entropy(logits, present / present.sum(1, keepdim=True)) + FOOLING * distance

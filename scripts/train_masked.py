@@ -53,7 +53,8 @@ RATE = 1e-3
 
 def without_pixels(images: Tensor, share: float) -> Tensor:
     """Images (B, 3, H', W') with this share of each one's pixels, drawn at random, set to 0 in all
-    channels."""
+    channels.
+    """
     order = (
         torch.rand(len(images), images[0, 0].numel())
         .argsort(1)
@@ -70,7 +71,8 @@ def loss_without_pixels(loss: Loss, network: nn.Module, images: Tensor, present:
 @torch.inference_mode()
 def accuracies(network: nn.Module, images: Tensor, present: Tensor, name: str) -> dict[str, float]:
     """The share of scenes whose predicted class is an object of the scene, by what is removed of
-    the pixels."""
+    the pixels.
+    """
     values = {}
     for share in (0.0, REMOVED):
         torch.manual_seed(0)  # the same pixels for the copy and the network

@@ -114,7 +114,8 @@ def _exhibit_row(exhibit: Exhibit) -> Row:
 @cache
 def scorecard_table() -> list[Row]:
     """Header and one row for each metric of docs/data/scorecard.csv, which write_scorecard.py
-    wrote."""
+    wrote.
+    """
     card = pd.read_csv(
         DOCS / "data" / "scorecard.csv", dtype={"passes": str}, keep_default_na=False
     )
@@ -137,7 +138,8 @@ def scorecard_table() -> list[Row]:
 
 def _measured(rows: pd.DataFrame) -> tuple[str, str]:
     """Of a metric's rows the fewest and most images of a network, and the commits with the last
-    date."""
+    date.
+    """
     images = rows.loc[~rows["test"].isin([SANITY, GAMING]), "n"]  # gaming judges by half of them
     counts = " to ".join(map(str, sorted({images.min(), images.max()})))
     return counts, f"{', '.join(dict.fromkeys(rows['commit']))}, {rows['date'].max()}"
@@ -167,7 +169,8 @@ def commands_table() -> list[Row]:
 @cache
 def dimensions_table() -> list[Row]:
     """Header, and a row for each number of axes of space: how many methods and metrics apply, and
-    which don't."""
+    which don't.
+    """
     rows: list[Row] = [("data", "methods", "metrics")]
     for axes, data in ((1, "signals"), (2, "images"), (3, "volumes")):
         cells = []
@@ -190,7 +193,8 @@ def method_counts() -> dict[str, int]:
 @cache
 def conservation_counts() -> dict[str, int]:
     """The networks on which XGrad-CAM's conservation error is significantly smaller or larger than
-    Grad-CAM's."""
+    Grad-CAM's.
+    """
     tests = pd.read_csv(DOCS / "data" / "findings.csv")
     tests = tests[(tests["question"] == "axioms") & (tests["metric"] == "conservation_error")]
     gains = tests.loc[tests["adjusted"] < LEVEL, "gain"]
@@ -226,7 +230,8 @@ def _counted(text: str, pattern: str, counts: Mapping[str, int]) -> str | None:
 
 def with_measured_table(readme: str) -> str:
     """README's text with the table that its command writes now. A table that differs by rounding
-    alone stays as it is. Raises BenchError without the command or the markers around the table."""
+    alone stays as it is. Raises BenchError without the command or the markers around the table.
+    """
     before, _, rest = readme.partition(START)
     current, end, after = rest.partition(END)
     command = COMMAND.search(before)
@@ -247,7 +252,8 @@ def with_measured_table(readme: str) -> str:
 
 def is_close(printed: str, computed: str) -> bool:
     """Whether two texts differ only in the last of three printed digits, as on another
-    processor."""
+    processor.
+    """
     if NUMBER.sub("", printed) != NUMBER.sub("", computed):
         return False
     pairs = zip(
@@ -300,7 +306,8 @@ def _metric_row(metric: Plugin[MetricSpec]) -> Row:
 
 def _cost(spec: MethodSpec | MetricSpec) -> str:
     """The passes that the YAML says, or that it needs ablation drops; empty for none and for an
-    unknown number."""
+    unknown number.
+    """
     if isinstance(spec, MethodSpec) and spec.needs_drops:
         return "ablation drops"
     plural = "" if spec.passes == 1 else "es"
@@ -318,7 +325,8 @@ def _parameters(params: Mapping[str, Any]) -> str:
 
 def _source(key: str | None) -> str:
     """Authors and year of a reference with its link. Raises BenchError for a key without an
-    entry."""
+    entry.
+    """
     if key is None:
         return ""
     reference = manifest.reference(key)

@@ -50,7 +50,8 @@ START = "<!-- written by scripts/write_findings.py"
 @dataclass(frozen=True)
 class Question:
     """pairs: (method, the one it is compared with); all pairs by all metrics are one family of
-    tests. brief: whether its table has a line for each pair alone."""
+    tests. brief: whether its table has a line for each pair alone.
+    """
 
     name: str
     pairs: Sequence[tuple[str, str]]
@@ -121,7 +122,8 @@ def titles_of(runs: Sequence[tuple[str, str, RunFolder]]) -> Titles:
 def compared(question: Question, runs: Sequence[tuple[str, str, RunFolder]]) -> pd.DataFrame:
     """A row for each pair, metric, part and network: n, better, same, worse (images), difference,
     low, high, p, and adjusted by Holm over all rows. Where two methods have the same values p is
-    NaN."""
+    NaN.
+    """
     rows = []
     for (first, second), metric, (suite, part, run) in product(
         question.pairs, question.metrics, runs
@@ -177,7 +179,8 @@ def _test(
 
 def verdicts(rows: pd.DataFrame, titles: Titles) -> list[list[str]]:
     """A table's lines: of each pair, metric and kind of images on how many networks the first is
-    better, of parts and distinct ones, and by how much over networks."""
+    better, of parts and distinct ones, and by how much over networks.
+    """
     header = [
         "",
         "images",
@@ -220,7 +223,8 @@ def by_network(
     rows: pd.DataFrame, runs: Sequence[tuple[str, str, RunFolder]], titles: Titles
 ) -> list[list[str]]:
     """Return a line for each part of OF_PAPER and metric: both methods' values and their
-    difference."""
+    difference.
+    """
     run_of_part = {part: run for _, part, run in runs}
     pair = ("grad_cam", "xgrad_cam")
     lines = [
@@ -259,7 +263,8 @@ def run_kind(part: str) -> str:
 def by_metric(rows: pd.DataFrame, titles: Titles) -> list[list[str]]:
     """A line for each pair, of objects and each part, a cell for each metric: on how many networks
     of parts the first is better, not worse or better, and worse, and how many distinct ones these
-    are."""
+    are.
+    """
     metrics = list(dict.fromkeys(rows["metric"]))
     lines = [["", *(titles[metric] for metric in metrics)]]
     part = kinds(rows).where(rows["suite"].isin(OF_OBJECTS), "")
@@ -279,7 +284,8 @@ def by_metric(rows: pd.DataFrame, titles: Titles) -> list[list[str]]:
 
 def over_networks(group: pd.DataFrame) -> tuple[float, float, float]:
     """The mean gain over networks and parts, with its interval over families, networks and
-    images."""
+    images.
+    """
     rows = group.assign(value=group["gain"])
     return float(rows["value"].mean()), *interval_over_networks(rows)
 
@@ -306,7 +312,8 @@ def above_controls(
 ) -> tuple[list[list[str]], pd.DataFrame]:
     """A table with a line for each metric and kind of images, and a row for each method, metric,
     part and network where the method has values that are compared: whether it is better than every
-    control."""
+    control.
+    """
     rows: list[dict[str, object]] = []
     for suite, part, run in runs:
         controls = {name for name in run.methods if run.metadata.method(name).control}
@@ -350,7 +357,8 @@ def above_controls(
 
 def medians(runs: Sequence[tuple[str, str, RunFolder]], titles: Titles) -> list[list[str]]:
     """A line for each of SHOWN, a cell for each part and metric of OTHER_OBJECTS: the median over
-    networks of the mean over rows, and its range over networks."""
+    networks of the mean over rows, and its range over networks.
+    """
     columns = [(part, run, metric) for (_, part, run), metric in product(runs, OTHER_OBJECTS)]
     lines = [["", *(f"{part}: {titles[metric]}" for part, _, metric in columns)]]
     for name in SHOWN:

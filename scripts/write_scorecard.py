@@ -68,7 +68,8 @@ class Planned:
 
     def rows(self) -> pd.DataFrame:
         """Computes what is missing: the columns of `card.Row`, with run, commit and date. Raises
-        BenchError where a network of the run fails."""
+        BenchError where a network of the run fails.
+        """
         code, lines, folder = compute(self.arguments)
         if code:
             raise BenchError("\n".join(lines))
@@ -99,7 +100,8 @@ def judged_metrics(runs: Mapping[str, Planned]) -> list[str]:
 
 def rows_of_metrics(name: str, metrics: Sequence[str]) -> pd.DataFrame:
     """Of OF_METRICS; the columns are those of `Planned.rows`. Prints which metrics have none, and
-    why."""
+    why.
+    """
     tables = []
     for metric in (plugins.load("metric", metric) for metric in metrics):
         try:
@@ -113,14 +115,16 @@ def rows_of_metrics(name: str, metrics: Sequence[str]) -> pd.DataFrame:
 
 def judged_values(metric: plugins.Plugin) -> list[str]:
     """The names of its values of an image that have a direction: those that the scorecard can
-    judge."""
+    judge.
+    """
     about = manifest.values_of(metric)
     return [name for name in plugins.value_names(metric) if about[name].better != "none"]
 
 
 def write(rows: pd.DataFrame, order: Sequence[str], path: Path, all_metrics: bool = True) -> None:
     """Into the scorecard, in place of the rows of the same run, or of its same metrics. order: of
-    all runs."""
+    all runs.
+    """
     new = _as_text(StringIO(rows.to_csv(index=False, float_format="%.4g")))
     old = _as_text(path) if path.exists() else new[:0]
     replaced = old["run"].isin(new["run"]) & (all_metrics | old["metric"].isin(new["metric"]))
@@ -141,7 +145,8 @@ def _signed(rows: pd.DataFrame, run: str, commit: str | None, created: str) -> p
 
 def main(argv: Sequence[str] | None = None, path: Path = PLAN, output: Path = CARD) -> int:
     """Computes, writes and prints; the exit code is 1 where a run has failed, as without
-    photographs."""
+    photographs.
+    """
     runs = plan(path)
     parser = argparse.ArgumentParser(description="Write docs/data/scorecard.csv.")
     parser.add_argument(

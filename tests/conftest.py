@@ -1,5 +1,6 @@
 """Shared by all tests: the command as a user types it, the real photographs and weights, one thread
-a process."""
+a process.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _tests_run_again(config: pytest.Config) -> list[pytest.TestReport]:
     """The failures after which `--reruns` ran a test again. A worker of xdist has no list: its
-    parent has it."""
+    parent has it.
+    """
     terminal = config.pluginmanager.get_plugin("terminalreporter")
     return terminal.stats.get("rerun", []) if terminal else []
 
@@ -67,7 +69,8 @@ def pytest_terminal_summary(
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
     """Libraries and tests stay until the end: the search for garbage, which would visit them each
-    time, omits them."""
+    time, omits them.
+    """
     gc.disable()
     try:
         return (yield)
@@ -79,7 +82,8 @@ def pytest_collection() -> Generator[None, object, object]:
 @pytest.fixture(scope="session", autouse=True)
 def _each_yaml_text_is_parsed_once() -> Iterator[None]:
     """The tests compose a thousand command lines of the same files; YAML's parser takes most of the
-    time of each."""
+    time of each.
+    """
     load, kept = OmegaConf.load, {}
 
     def load_once(file: str | Path | IO[Any]) -> Any:
@@ -119,7 +123,8 @@ def memory_store(tmp_path, monkeypatch) -> Path:
 @pytest.fixture(scope="session")
 def git() -> Callable[..., str]:
     """(folder, *arguments): what git prints, as an author of its own; skips where there is no
-    git."""
+    git.
+    """
     if shutil.which("git") is None:
         pytest.skip("no git")
     author = ("-c", "user.name=a", "-c", "user.email=a@b.c")
@@ -136,7 +141,8 @@ def git() -> Callable[..., str]:
 @pytest.fixture(scope="session")
 def typed() -> Callable[..., subprocess.CompletedProcess[str]]:
     """(folder, *arguments, stdout=PIPE): `axiom-bench` in that folder, in a process of its own,
-    with nothing set."""
+    with nothing set.
+    """
     environment = {
         name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "COLUMNS")
     }
@@ -187,7 +193,8 @@ def _each_test_leaves_the_process_as_it_was(tmp_path_factory) -> Iterator[None]:
 def _process_as_before(temporary: Path) -> Iterator[None]:
     """Restores `sys.path` and the environment, and forgets the modules imported from the temporary
     folder: other tests write other modules under their names. Libraries stay, since many can't be
-    imported twice."""
+    imported twice.
+    """
     modules, path, environment = set(sys.modules), list(sys.path), dict(os.environ)
     try:
         yield

@@ -1,5 +1,6 @@
 """Rows that are copies of one image: what treats a row by its place in the batch gives them
-different bits."""
+different bits.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ ROWS = 21  # neither a multiple of what a processor takes at once, nor fewer
 
 def of_first_image(case: Case) -> Trace:
     """The trace of ROWS copies of the case's first image, each tensor that of one pass, so that the
-    rounding of the network's own products, which may depend on a row's place, doesn't count."""
+    rounding of the network's own products, which may depend on a row's place, doesn't count.
+    """
     first = replace(case, rows=1).trace()
     row = torch.zeros(ROWS, dtype=torch.long)
     trace = first.cut_model.trace(first.images[row], first.targets[row])

@@ -1,5 +1,6 @@
 """Passes as they are announced: each perturbed copy is classified, also one that is the same as
-another."""
+another.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from axiom_bench.evaluation.queries import PerturbedImages
 @contextmanager
 def every_copy_is_classified() -> Iterator[None]:
     """Inside, no score of an equal copy is used again, since which copies are equal isn't known
-    beforehand."""
+    beforehand.
+    """
 
     def classified(trace: Trace, request: PerturbedImages, rows: int, *same: Any) -> Tensor:
         scores = answers._classified(trace, request, rows, trace.targets[:, None])

@@ -1,5 +1,6 @@
 """Synthetic run folders: what the runner writes, with heavy tails, statuses, runtime and pictures,
-in a second."""
+in a second.
+"""
 
 from __future__ import annotations
 
@@ -173,7 +174,8 @@ def runtime_of(layers: Layers, methods: Methods) -> pd.DataFrame:
 
 def pictures_of(model: str, methods: Methods, n: int = 4, size: int = 64) -> dict[str, Any]:
     """Ramps as images and one blob per map: enough to see whether a picture is flipped, or beside
-    the wrong name."""
+    the wrong name.
+    """
     generator = np.random.default_rng(1)
     y, x = np.mgrid[:size, :size] / size
     images = np.stack([np.stack([x, y, np.full_like(x, i / n)], -1) for i in range(n)])
@@ -216,7 +218,8 @@ def write_curves(
     folder: Path, place: Mapping[str, str], curves: pd.DataFrame, number: int
 ) -> dict[str, Any]:
     """Writes a file of curves as a run does: its job in the manifest, and the entry "curves".
-    place: their model, layer and data set."""
+    place: their model, layer and data set.
+    """
     key = {
         "image_id": "a",
         "target_class": 0,
@@ -342,7 +345,8 @@ def entries_of(folder: Path) -> dict[str, Any]:
 
 def write_entries(folder: Path, entries: Mapping[str, Any]) -> None:
     """Write a manifest of plain data as a run does; one that no run can have, with a right
-    checksum."""
+    checksum.
+    """
     try:
         artefacts.write(folder, parse(entries))
     except ValueError:

@@ -18,7 +18,8 @@ TINY = {
 @pytest.fixture
 def tiny_suite(tmp_path, monkeypatch):
     """Writes a suite called tiny, with these entries over TINY's, beside which there is no
-    other."""
+    other.
+    """
     (tmp_path / "conf/suite").mkdir(parents=True)
     for module in (suites, rank, leaderboard):
         monkeypatch.setattr(module, "conf_folder", lambda: tmp_path / "conf")

@@ -1,5 +1,6 @@
 """The architecture of docs/architecture.md: which room may import which, one import name, how many
-modules a run enters, and how many files a new thing touches."""
+modules a run enters, and how many files a new thing touches.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +82,8 @@ def sources() -> dict[str, ast.Module]:
 @cache
 def imports(name: str) -> list[str]:
     """Modules of ours that a module imports, anywhere in it: under TYPE_CHECKING and in functions
-    too."""
+    too.
+    """
     return list(_imports(name))
 
 
@@ -190,7 +192,8 @@ def test_bench_names_no_method_and_no_metric(group):
 
 def test_a_kind_of_data_set_touches_its_module_and_the_registry():
     """But for mosaics of a run's images, VOC's class names, and ImageNet-S and arrays,
-    which take their classes as ImageNet and folders do."""
+    which take their classes as ImageNet and folders do.
+    """
     others = {
         kind.__module__: importers(kind.__module__) - {"data.registry"} for kind in KINDS.values()
     }
@@ -221,7 +224,8 @@ def test_a_column_of_the_tables_touches_the_summary_and_the_tables():
 
 def test_what_counts_as_rounding_is_one_number():
     """It had six values, each called ROUNDING: a difference that one table called real was rounding
-    in the next."""
+    in the next.
+    """
     places = {
         f"{name}.{target.id}"
         for name, tree in sources().items()
@@ -243,7 +247,8 @@ def test_package_docstrings_are_short():
 def import_all(names: list[str], results: Any) -> None:
     """In a copy of this process, which has imported torch: imports everything of ours anew, in the
     checkout's root, where `bench`, `methods` and `metrics` are importable. Sends what it finds
-    wrong."""
+    wrong.
+    """
     for name in [
         name for name in sys.modules if name.partition(".")[0] in ("axiom_bench", *FOLDERS)
     ]:

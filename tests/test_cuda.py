@@ -98,7 +98,8 @@ def assert_equal_in_float64(actual: Tensor, expected: Tensor) -> None:
 def assert_equal_in_float32(actual: pd.DataFrame, expected: pd.DataFrame) -> None:
     """Within OF_RANGE of the metric's range. An error that is a share of the score S moves by 1 / S
     where S is near 0, which the largest such error of the same image and class tells. An object's
-    rank may move by one place."""
+    rank may move by one place.
+    """
     assert actual[[*KEY, "status"]].equals(expected[[*KEY, "status"]])
     is_ok, is_share = expected["status"] == OK, expected["metric"].str.startswith(SHARES)
     spread = expected.groupby("metric")["value"].transform(

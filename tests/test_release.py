@@ -1,5 +1,6 @@
 """A release has one version, in the change log too, and no text reads as if the package were
-published."""
+published.
+"""
 
 from __future__ import annotations
 

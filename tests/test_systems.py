@@ -1,6 +1,7 @@
 """What would go wrong on another system: text of the system's encoding, calls that only some
 systems have, and names of files that some file systems can't hold. Read from the code, since the
-tests run where they run."""
+tests run where they run.
+"""
 
 import ast
 import re
@@ -76,7 +77,8 @@ def test_file_names_suit_every_file_system():
 
 def test_zsh_takes_the_examples():
     """zsh reads brackets, braces and wildcards outside of quotes as names of files, and stops where
-    none matches."""
+    none matches.
+    """
     pages = [ROOT / "README.md", ROOT / "bench/cli/main.py", *(ROOT / "docs").glob("*.md")]
     lines = [line for page in pages for line in page.read_text(encoding="utf-8").splitlines()]
     commands = [line for line in lines if re.match(r" *(\$ )?axiom-bench [^-]", line)]

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 def run(options: Namespace) -> int:
     """The command: each part of a suite, or a configuration printed. The highest exit code. Raises
-    BenchError."""
+    BenchError.
+    """
     if options.cfg:
         print(configuration_text(options.overrides, options.config_dir), end="")
         return 0
@@ -51,7 +52,8 @@ def benchmark(
     """Runs all jobs of a command line and writes their report: the exit code and the last lines.
     config_folder: a user's own folder of YAML files beside conf/. verbose: see `finish`; estimate:
     see `spine.run`. Raises BenchError, before anything is computed, for a mistake that concerns all
-    jobs."""
+    jobs.
+    """
     settings, results = run_jobs(overrides, config_folder, estimate=estimate)
     from axiom_bench.cli.finish import finish
 
@@ -66,7 +68,8 @@ def compute(
 ) -> tuple[int, list[str], Path]:
     """Runs all jobs of a command line and keeps their values, without a report: the exit code, a
     line for each job that failed, and the run folder. goes_on, estimate: see `spine.run`. Raises
-    BenchError as `benchmark` does."""
+    BenchError as `benchmark` does.
+    """
     settings, results = run_jobs(overrides, config_folder, goes_on, estimate)
     from axiom_bench.cli.finish import exit_code, failed
     from axiom_bench.run import manifest
@@ -98,7 +101,8 @@ def run_jobs(
 
 def check_paths(overrides: Sequence[str], config_folder: Path | None = None) -> None:
     """Raises BenchError, before what takes seconds to import, for a command line that can't be
-    composed, or whose paths lead to nothing."""
+    composed, or whose paths lead to nothing.
+    """
     with composed(overrides, config_folder) as composition:
         paths.check_paths(composition.plain(), composition.several)
 
@@ -114,7 +118,8 @@ def check_report(
 ) -> None:
     """Raises BenchError, with the nearest names, for a method or value that `report.*` names and no
     run could have. What `report.compare` names must be in this run; any other misspelt name would
-    silently show nothing."""
+    silently show nothing.
+    """
     from axiom_bench import methods as all_methods
     from axiom_bench import metrics as all_metrics
     from axiom_bench.report.options import Options, check_keys, check_names

@@ -1,5 +1,6 @@
 """`axiom-bench doctor`: what is found about the networks and data of a command line before anything
-is computed."""
+is computed.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ MAX_NAMES = 5  # of jobs, in a line
 
 def doctor(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[int, list[str]]:
     """(2 where an answer is a stop, else 0; a line for each answer, with its jobs). Computes no
-    value, writes nothing. Raises BenchError for a command line that can't be composed."""
+    value, writes nothing. Raises BenchError for a command line that can't be composed.
+    """
     names_by_line: dict[tuple[str, str], list[str]] = {}
     code = 0
     with composed(overrides, config_folder) as composition:

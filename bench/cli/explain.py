@@ -1,5 +1,6 @@
 """`axiom-bench explain`: what it is asked for, checked as far as that takes no torch, and where it
-writes."""
+writes.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
 def explain(options: Namespace) -> int:
     """Explains the images that can be explained, writes them and names the others: the exit code.
-    Raises BenchError."""
+    Raises BenchError.
+    """
     names = options.methods.split(",") if options.methods and options.methods != "all" else None
     config = configuration(options, names)
     images, others, problems = image_paths(options.images)
@@ -56,7 +58,8 @@ def configuration(options: Namespace, names: Sequence[str] | None) -> dict[str, 
     """The configuration, with the command line's options in it, and the named methods as choices,
     so that those of a user's own folder are found, too. names: None where no method is named, or
     all. Raises BenchError where it can't be composed, where no model is named, and for images,
-    weights and code that aren't there."""
+    weights and code that aren't there.
+    """
     check_images(options.images)
     overrides = [*options.overrides, *([] if options.model is None else [f"model={options.model}"])]
     if not any(override.partition("=")[0] in ("model", "experiment") for override in overrides):
@@ -150,7 +153,8 @@ class Output:
         """What to write for these images: a picture, a page, or a folder with both. names: as they
         were typed, files and folders; without a path the output is named after them. Raises
         BenchError for a format that can't be written, for a picture of several images, and where
-        something would be replaced: an image or a folder, or without `overwrite` any file."""
+        something would be replaced: an image or a folder, or without `overwrite` any file.
+        """
         path = default_path(names) if path is None else path
         kind = FORMATS.get(path.suffix.lower())
         if path.is_dir() and kind is not None:
@@ -195,7 +199,8 @@ class Output:
 
 def default_path(names: Sequence[Path]) -> Path:
     """In the current folder, the first name that is free: photo-maps.png for the image photo.jpg,
-    photos-maps.html for the folder photos, maps.html for several names."""
+    photos-maps.html for the folder photos, maps.html for several names.
+    """
     stem, suffix = "maps", ".html"
     if len(names) == 1:
         (name,) = names

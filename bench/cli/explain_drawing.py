@@ -1,5 +1,6 @@
 """Explained images as files: a picture of one, in one figure, and a page of several, the
-gallery of the report."""
+gallery of the report.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +90,8 @@ def page(
     images: Sequence[ExplainedImage], manifest: Manifest, sentences: Sequence[str], colours: str
 ) -> str:
     """The gallery of the report, with these images. manifest: see `Explainer.manifest`. sentences:
-    about images and methods that are left out. Raises BenchError for an unknown colour map."""
+    about images and methods that are left out. Raises BenchError for an unknown colour map.
+    """
     ((model, about),) = manifest.models.items()
     setting = Setting(model, about.layer, DATA)
     pictures = [
@@ -134,7 +136,8 @@ def _image_id(image: ExplainedImage, row: int) -> str:
 
 def _entry(setting: Setting, image: ExplainedImage, row: int) -> dict[str, Any]:
     """Return a row of `records.store.GALLERY`, with the top classes and the methods whose map is
-    zero."""
+    zero.
+    """
     maps = image.maps
     score = maps.scores[row]
     height, width = image.pixels.shape[:2]

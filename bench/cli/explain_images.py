@@ -1,5 +1,6 @@
 """Images explained: the model's top classes, and for each chosen class every method's map with its
-axiom errors."""
+axiom errors.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ MOST_NAMED = 3  # images in a sentence
 
 def chosen_classes(model: LoadedModel, text: str) -> list[int]:
     """The indices of classes that are named by comma, each by index or name. Raises BenchError,
-    with the nearest names, for no such class, and for a name that several classes have."""
+    with the nearest names, for no such class, and for a name that several classes have.
+    """
     names = [text] if text in (model.classes or ()) else text.split(",")  # a name may have a comma
     return list(dict.fromkeys(model.class_index(name.strip()) for name in names))
 
@@ -52,7 +54,8 @@ def chosen_classes(model: LoadedModel, text: str) -> list[int]:
 @dataclass(frozen=True, eq=False)
 class ExplainedImage:
     """An image with the heatmaps of its explained classes, or of the objects in it: one row
-    each."""
+    each.
+    """
 
     path: Path
     pixels: NDArray[np.uint8]  # (H', W', 3), as the model sees the image
@@ -66,7 +69,8 @@ class ExplainedImage:
 
 class Explainer:
     """A model, cut at its layer, with the methods and the axiom errors of a configuration. Raises
-    BenchError."""
+    BenchError.
+    """
 
     def __init__(self, model: LoadedModel, settings: Settings, methods: Sequence[Plugin]) -> None:
         self.model, self.methods = model, list(methods)
@@ -155,7 +159,8 @@ class Explainer:
         top: Sequence[Sequence[ClassScore]] = (),
     ) -> ExplainedImage:
         """Explain every row of a trace of copies of one image. Raise BenchError if no method
-        applies."""
+        applies.
+        """
         self.methods = with_score_scale(
             self.methods, trace, Notes()
         )  # the maps have the same notes
@@ -177,7 +182,8 @@ class Explainer:
 
     def manifest(self, images: int) -> Manifest:
         """What a run of so many images would say of the model, the methods and the metrics, for the
-        report's pages."""
+        report's pages.
+        """
         model = ModelEntry(
             layer=self.model.layer,
             random_weights=self.model.random_weights,
@@ -195,7 +201,8 @@ class Explainer:
 
 def configured(kind: str, names: Iterable[str], entries: Mapping[str, Any]) -> list[Plugin]:
     """Return the methods or metrics of these names, as their entries configure them. Raises
-    BenchError."""
+    BenchError.
+    """
     return [plugins.from_config(kind, name, entries[name]) if name in entries else plugins.of(kind, name)
             for name in names]  # fmt: skip
 
@@ -206,7 +213,8 @@ def explain(
     """The images that can be explained, by what, sentences about methods that don't apply to the
     model, zero maps and turned images, and a sentence for each other image. names: of the methods,
     None where none is named. config: of the options. Raises BenchError for an unknown model, layer,
-    class or method, and where no image can be explained."""
+    class or method, and where no image can be explained.
+    """
     add_current_folder()
     settings = Settings.of(config)
     if options.top < 1:
@@ -251,7 +259,8 @@ def explain(
 
 def zero_maps(images: Sequence[ExplainedImage]) -> Iterator[str]:
     """A sentence for each method with maps that are zero everywhere, but for images of which all
-    maps are."""
+    maps are.
+    """
     places: dict[str, dict[str, None]] = {}
     for image in images:
         maps = image.maps

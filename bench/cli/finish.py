@@ -77,7 +77,8 @@ def _lines_of_jobs(results: Sequence[JobResult]) -> list[str]:
 
 def failed(results: Sequence[JobResult]) -> Iterator[str]:
     """A line for each message, with all the jobs that failed with it; after a defect its
-    traceback."""
+    traceback.
+    """
     by_message: dict[str, list[JobResult]] = {}
     for result in results:
         if result.failure is not None:

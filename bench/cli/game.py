@@ -1,6 +1,7 @@
 """`axiom-bench game RUN`: the page of the game "What do you see?", made of a finished run. The maps
 are computed again, so it refuses where weights or images aren't those of the run any more, or a
-stranger's configuration names code."""
+stranger's configuration names code.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +76,8 @@ def game(options: Namespace) -> list[str]:
 
 def _job(manifest: Manifest, options: Namespace, methods: Sequence[str] | None) -> tuple[Job, str]:
     """(the first job that is asked for, with the methods that are asked for; the start of its
-    weights' hash). Raises BenchError, with the jobs that there are."""
+    weights' hash). Raises BenchError, with the jobs that there are.
+    """
     jobs = [entry for entry in manifest.jobs if not entry.config.is_empty]
     if not jobs:
         raise BenchError(f"The run in {options.run_folder} has no finished job to make a game of.")
@@ -135,7 +137,8 @@ def _job(manifest: Manifest, options: Namespace, methods: Sequence[str] | None) 
 def _with_two_classes(job: Job, count: int | None, seed: int) -> list[Batch]:
     """One batch of two rows, one for each class, for each image with exactly two classes inside the
     crop. count: how many, None for at most MAX_DEFAULT. Raises BenchError where the run's data set
-    has fewer."""
+    has fewer.
+    """
     if not job.shares_classes:
         raise BenchError(
             f"The labels of {job.data.name!r} aren't classes of {job.model.name}, so no question "
@@ -163,7 +166,8 @@ def _with_two_classes(job: Job, count: int | None, seed: int) -> list[Batch]:
 def _whole_images(job: Job, trials: Sequence[Batch], seed: int) -> list[Picture]:
     """CHECKS images to show whole, of those that aren't in `trials`. Images of one class come
     first. The wrong choice is a class that the image isn't labelled with, of those that the trials
-    ask about. Raises BenchError where there are too few."""
+    ask about. Raises BenchError where there are too few.
+    """
     taken = {image_id for batch in trials for image_id in batch.image_ids}
     asked = sorted({target for batch in trials for target in _targets(batch)})
     generator = np.random.default_rng([seed, 1])
@@ -197,7 +201,8 @@ def _images_with_maps(
     job: Job, cut_model: CutModel, rows: Sequence[Batch]
 ) -> tuple[list[Picture], list[str]]:
     """(each image with the maps of all methods that apply to the model, sentences about those that
-    don't)."""
+    don't).
+    """
     images: list[Picture] = []
     notes = Notes()
     for batch in rows:

@@ -1,5 +1,6 @@
 """`axiom-bench gate`: a run against a baseline, and the files that people and CI services read of
-it."""
+it.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +57,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Compares, or writes the baseline; the exit code. Raises BenchError for arguments that don't
-    go together."""
+    go together.
+    """
     files.check_output(
         options.markdown, options.junit, options.json, options.baseline if options.write else None
     )

@@ -1,5 +1,6 @@
 """`axiom-bench judge`: a run's metrics judged, or one metric's line of the scorecard on the
-embedded networks."""
+embedded networks.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """`axiom-bench leaderboard`: the site of all published values, with what this installation adds:
-passes and maps."""
+passes and maps.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ CHANGED = ("model", "data.size", "metric")  # of a part's settings
 def leaderboard(output: Path, submitted: Sequence[Path] = ()) -> list[str]:
     """Writes the pages of all published values, with those of submissions beside them: the last
     lines. Raises BenchError for a folder that holds something else than such pages, and for a
-    submission of another suite, or that isn't as it was submitted."""
+    submission of another suite, or that isn't as it was submitted.
+    """
     if output.exists() and not output.is_dir():
         raise BenchError(f"{output} is no folder; give another --output.")
     folder = conf_folder().with_name(REFERENCE)
@@ -70,7 +72,8 @@ def _beside(
     published: Path, part: str, submitted: Sequence[tuple[Path, Submission]], combined: Path
 ) -> Path:
     """The run folder of a part's published values with the submissions' own; each with its title,
-    commit and day."""
+    commit and day.
+    """
     if not submitted:
         return published
     manifest = combining.combine([published, *(folder / part for folder, _ in submitted)], combined)
@@ -103,13 +106,15 @@ def _beside(
 
 def _has_owners(manifest: Manifest) -> bool:
     """Whether a part's images are read, so that few can verify what is said of them, and none may
-    be shown."""
+    be shown.
+    """
     return "root" in manifest.config.data
 
 
 def _same_methods(folders: Iterable[Path]) -> list[str]:
     """The methods of run folders that this installation has, with the same code and parameters; no
-    other is run."""
+    other is run.
+    """
     of_parts = [reading.read_manifest(folder).methods for folder in folders]
     names = sorted(set().union(*of_parts) & set(plugins.names("method")))
     own = {
@@ -126,7 +131,8 @@ def _same_methods(folders: Iterable[Path]) -> list[str]:
 
 def _costs(names: Iterable[str]) -> dict[str, int]:
     """{method: passes of the whole network for an image, with the trace's}, of those whose YAML
-    says it."""
+    says it.
+    """
     passes = {name: plugins.load("method", name).spec.passes for name in names}
     return {
         name: 1 + pass_count(count, CHANNELS) for name, count in passes.items() if count is not None
@@ -137,7 +143,8 @@ def _gallery(
     suite: str, part: str, folder: Path, names: Collection[str], results: str
 ) -> Path | None:
     """A run folder with the maps of a part's first IMAGES images on the first network of NETWORKS
-    families; None where the images aren't drawn, since others have owners. results: a folder."""
+    families; None where the images aren't drawn, since others have owners. results: a folder.
+    """
     manifest = reading.read_manifest(folder)
     if _has_owners(manifest):
         return None

@@ -1,5 +1,6 @@
 """`axiom-bench list`: what can be chosen, one line each. Imports neither torch nor any method or
-metric."""
+metric.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ ALL = ("all", "all_fast")  # no entries, but choices: method=all
 
 def listing(kind: str | None, config_folder: Path | None = None) -> list[str]:
     """The lines for one kind; for None those of all kinds, under headings. config_folder: a user's
-    own YAML files, listed beside those of conf/. Raises BenchError where it isn't there."""
+    own YAML files, listed beside those of conf/. Raises BenchError where it isn't there.
+    """
     if config_folder is not None and not config_folder.is_dir():
         raise BenchError(f"There is no folder {config_folder} (--config-dir).")
     add_current_folder()  # where a user's own functions are
@@ -78,7 +80,8 @@ def _plugin(path: Path) -> str:
 def docstring(target: str) -> str:
     """The first line of the docstring of the function at a dotted path, read from its source
     without importing it. "" where there is none, or where the module doesn't define the function
-    itself."""
+    itself.
+    """
     module, _, name = target.rpartition(".")
     try:
         spec = importlib.util.find_spec(module) if module else None

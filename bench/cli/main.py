@@ -1,7 +1,8 @@
 """The command line. Exit codes: 0 done; 1 a defect, or a gate that moved; 2 a mistake that the user
 can mend, or a gate that can't compare. 129, 130, 143 a hangup, Ctrl-C, SIGTERM or Ctrl-Break; 141
 the reader of the output has gone. What needs torch is imported by the command that needs it, so
-that --help answers at once."""
+that --help answers at once.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +62,8 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; its exit code. argv: by default the process's own, which signals then end
-    (see `stopping`)."""
+    (see `stopping`).
+    """
     if (
         argv is None
     ):  # figures are files; a notebook's kernel names a backend that only its own environment need have
@@ -99,7 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse(argv: Sequence[str]) -> Namespace:
     """The options of one command. Overrides may stand anywhere among them. Raises BenchError for an
-    unknown command."""
+    unknown command.
+    """
     top = _top()
     options, rest = top.parse_known_args(_with_command(list(argv), _add_commands(top)))
     for name in FILES:
@@ -317,7 +320,8 @@ def listed(text: str) -> list[str]:
 def calls(path: str, *arguments: str) -> Callable[[Namespace], int]:
     """A command that calls a function of this package with these options, or without names with all
     of them in one, and prints its lines. It is imported when the command runs, since some import
-    torch; what it returns is the lines, the exit code, or both."""
+    torch; what it returns is the lines, the exit code, or both.
+    """
 
     def command(options: Namespace) -> int:
         module, _, name = path.rpartition(".")
@@ -449,7 +453,8 @@ def _add_config_dir(command: ArgumentParser) -> None:
 
 def _with_command(argv: list[str], commands: Collection[str]) -> list[str]:
     """`run` is the command where none is named. Raises BenchError for a word that is neither
-    command nor override."""
+    command nor override.
+    """
     if argv and (argv[0] in commands or argv[0] in ("-h", "--help", "--version")):
         return argv
     if (

@@ -1,5 +1,6 @@
 """`axiom-bench paper`: what the paper shows, run or continued, and a file for each of its figures
-and tables."""
+and tables.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ TWO_CLASSES = "experiment=paper_two_classes"
 def paper(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[int, list[str]]:
     """Runs experiment=paper, and experiment=paper_two_classes where no image of it shows two
     classes: the exit code and the last lines. Where none of the paper's networks has weights, those
-    of real_root stand in for them. Raises BenchError."""
+    of real_root stand in for them. Raises BenchError.
+    """
     arguments = ["experiment=paper", *overrides]
     is_chosen = "model" in map(_key, overrides)
     title = "The chosen networks" if is_chosen else "The paper's networks"
@@ -108,7 +110,8 @@ def _run(
     arguments: Sequence[str], config_folder: Path | None, title: str
 ) -> tuple[int, Path | None, Mapping[str, str]]:
     """The exit code, the run folder, None where no job has ended well, and {model: why it
-    failed}."""
+    failed}.
+    """
     print(f"{title}: {_command(arguments)}", flush=True)
     settings, results = run_jobs(arguments, config_folder)
     failures = {

@@ -1,6 +1,7 @@
 """The pytest plugin: the fixture `axiom_gate`, and the options --axiom-update and --axiom-reason.
 pytest imports this module wherever axiom-bench is installed, so that it imports nothing heavy
-itself."""
+itself.
+"""
 
 from __future__ import annotations
 
@@ -101,7 +102,8 @@ def axiom_gate(request: pytest.FixtureRequest) -> Callable[..., GateResult]:
 
 def _run(overrides: Sequence[str], request: pytest.FixtureRequest) -> Path:
     """The run folder, in pytest's cache, with all values; those that are there aren't computed
-    again. A second process that wants the same waits. Raises BenchError where a job fails."""
+    again. A second process that wants the same waits. Raises BenchError where a job fails.
+    """
     from axiom_bench.cli.benchmark import compute
 
     if request.config.cache is None:
@@ -132,7 +134,8 @@ def overrides_of(
     """A run as the command line takes it. Raises BenchError for what names no plug-in. methods,
     metrics: a name of conf/, the dotted path of a function, a sequence of such, or {name: path, or
     what its YAML would hold}; no metrics: the default run's. model, data: names of conf/; None: the
-    embedded default. settings: more of them, as ("data.size=32",)."""
+    embedded default. settings: more of them, as ("data.size=32",).
+    """
     overrides = list(UNNEEDED)
     for kind, named in (("method", methods), *([] if metrics is None else [("metric", metrics)])):
         entries = _entries(kind, named)
@@ -184,7 +187,8 @@ def _entry(kind: str, entry: object) -> Mapping[str, Any]:
 
 def _literal(value: object) -> str:
     """A value in the grammar of Hydra's overrides. Raises BenchError for one that it has no word
-    for."""
+    for.
+    """
     if isinstance(value, Mapping):
         return (
             "{" + ",".join(f"{_key(key)}:{_literal(entry)}" for key, entry in value.items()) + "}"

@@ -1,5 +1,6 @@
 """`axiom-bench reference` and `rank`: published values, and a method's places among them;
-`axiom_bench.results` and `axiom_bench.rank` are the same in Python."""
+`axiom_bench.results` and `axiom_bench.rank` are the same in Python.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +75,8 @@ def published(suite: str, required: bool = True, only_part: str = "") -> dict[st
 def reference(suite: str | None, csv: Path | None = None) -> list[str]:
     """The headline of each part's published values, with what they were computed by. suite: None
     for all. csv: the values are written there instead, in the columns of
-    `results/reference/README.md`. Raises BenchError."""
+    `results/reference/README.md`. Raises BenchError.
+    """
     suites = (
         [suite]
         if suite
@@ -108,7 +110,8 @@ def _note(suite: str, part: str) -> list[str]:
 
 def results(suite: str) -> pd.DataFrame:
     """The published values of a suite: the column `part`, and those of `axiom_bench.evaluate`.
-    Raises BenchError for a suite that isn't there, or has none."""
+    Raises BenchError for a suite that isn't there, or has none.
+    """
     frames = [
         reading.read_run(folder).assign(part=part) for part, folder in published(suite).items()
     ]
@@ -354,7 +357,8 @@ def _standings(
 ) -> dict[str, Standings | None]:
     """{metric: the method's standings; None without a value}, of those asked for, or all that have
     a direction, the headline first. examples: whether all have best and worst images, not the first
-    alone, which is printed."""
+    alone, which is printed.
+    """
     headline = Options.of(run.config.report).headline
     wanted = [metric for metric in run.metrics if run.metadata.value(metric).has_direction]
     wanted.sort(key=lambda metric: headline.index(metric) if metric in headline else len(headline))
@@ -368,7 +372,8 @@ def _short_table(
     run: RunFolder, title: str, methods: Sequence[str], places: Mapping[str, Standings | None]
 ) -> Table:
     """Compare the first method with the others in MAX_WIDTH columns: a row for each metric, those
-    with values first."""
+    with values first.
+    """
     name, *others = methods
     rows = []
     for metric, own in sorted(places.items(), key=lambda item: item[1] is None):
@@ -445,7 +450,8 @@ def _details(
 
 def _examples(run: RunFolder, places: Mapping[str, Standings | None]) -> list[str]:
     """On which images of the first network the method has its best and its worst values, by the
-    first metric."""
+    first metric.
+    """
     for metric, each in places.items():
         for first in (
             network for network in (each.networks.values() if each else ()) if network.best

@@ -21,7 +21,8 @@ REFERENCE = "report.reference"  # a suite, whose published values stand beside t
 
 def write(folders: Sequence[Path], words: Sequence[str], output: Path | None) -> list[str]:
     """Writes the report of one run, or of a combination, see `prepared`: the last lines. Raises
-    BenchError."""
+    BenchError.
+    """
     folder, settings = prepared(folders, words, output)
     with progress("report") as shown:
         page = report.write(folder, settings, tell=lambda step: shown.says(f"report: {step}"))
@@ -34,7 +35,8 @@ def prepared(
     """The folder to report on, and the settings. Several runs, or one with an output, are combined
     into a folder first. words: KEY=VALUE; report.reference=SUITE is one more run. Raises BenchError
     for a wrong setting, with the nearest names for a method or value that one names and the run
-    doesn't have, and as `combining.combine`."""
+    doesn't have, and as `combining.combine`.
+    """
     suites = [word.partition("=")[2] for word in words if word.partition("=")[0] == REFERENCE]
     folders = [*folders, *(_reference(folders[0], suite) for suite in suites)]
     settings = parsed([word for word in words if word.partition("=")[0] != REFERENCE])
@@ -58,7 +60,8 @@ def prepared(
 
 def _reference(folder: Path, suite: str) -> Path:
     """The published run of the part of a suite that a run is of. Raises BenchError where it is of
-    none, or of another."""
+    none, or of another.
+    """
     from axiom_bench.cli.rank import published  # here: most reports have none
 
     folders = published(suite)
@@ -74,7 +77,8 @@ def _reference(folder: Path, suite: str) -> Path:
 
 def parsed(words: Sequence[str]) -> dict[str, Any]:
     """KEY=VALUE of `report.*` as {"headline": [...], "figures": {"grid": None}}. Raises BenchError,
-    with the nearest names, for another key, and for a value that doesn't fit."""
+    with the nearest names, for another key, and for a value that doesn't fit.
+    """
     names = list(KEYS)
     values: dict[str, Any] = {}
     for word in words:

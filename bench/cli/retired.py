@@ -1,5 +1,6 @@
 """Commands, options and settings that are gone, and what to do instead. The table is kept until
-version 1.0."""
+version 1.0.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Ctrl-C, SIGTERM and SIGHUP end a command: one line, 128 + the signal as the exit code, and no
-process is left. On Windows Ctrl-C and Ctrl-Break do."""
+process is left. On Windows Ctrl-C and Ctrl-Break do.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +79,8 @@ _leaving = threading.Lock()
 
 def _leave(code: int, line: str) -> NoReturn:
     """End the process and those that it started, without the seconds that an interpreter's own end
-    may take."""
+    may take.
+    """
     _leaving.acquire()  # for good: the other thread that comes here waits for the end
     start = "\x1b[?25h\n" if os.isatty(2) else ""  # a bar hides the cursor, and ^C stands behind it
     with suppress(OSError):

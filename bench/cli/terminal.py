@@ -29,7 +29,8 @@ def printable(text: str) -> str:
 
 def escape_missing_characters() -> None:
     """Let standard output and error write characters that their encodings lack as escapes, such as
-    \\u2191."""
+    \\u2191.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(
             stream, TextIOWrapper
@@ -53,7 +54,8 @@ def complain(line: str) -> None:
 
 def existing_run(text: str) -> Path:
     """As `local_path`, for a command that takes long to import what reads it. Raises BenchError for
-    no folder."""
+    no folder.
+    """
     folder = local_path(text)
     if not folder.is_dir():
         raise artefacts.no_run(folder)

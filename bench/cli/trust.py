@@ -1,5 +1,6 @@
 """Checks of a configuration that comes with a run folder, which may be a stranger's, before a job
-of it is loaded."""
+of it is loaded.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +70,8 @@ def _check_harmless(config: Mapping[str, Any]) -> None:
 
 def check_code(config: Mapping[str, Any]) -> None:
     """Raise BenchError, with the first names, if a configuration names code that isn't this
-    package's."""
+    package's.
+    """
     if named := list(code_of(config)):
         raise BenchError(
             "The run's configuration names code, which would run with your rights: "
@@ -96,7 +98,8 @@ def _is_path(text: str) -> bool:
 
 def _texts(key: str, value: object) -> Iterator[tuple[str, str]]:
     """Yield all texts of nested settings with their dotted keys; entries of a list have their
-    places as keys."""
+    places as keys.
+    """
     if isinstance(value, str):
         yield key, value
     elif isinstance(value, Mapping):

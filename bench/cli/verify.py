@@ -1,5 +1,6 @@
 """`axiom-bench verify`: a seeded sample of a run, recomputed from scratch in fresh processes and
-compared."""
+compared.
+"""
 
 from __future__ import annotations
 
@@ -106,7 +107,8 @@ def compared(
 ) -> tuple[str, list[str]]:
     """How the stored values of the images in `now` are compared with those, and a line for each
     metric of a method that differs. run: the manifest of the stored values, which says where they
-    were computed. metadata: with tolerances."""
+    were computed. metadata: with tolerances.
+    """
     is_here = run.device == "cpu" or (run.device == "cuda" and torch.cuda.is_available())
     is_same_machine = is_here and run.hardware == hardware(torch.device(run.device))
     has_threads = run.threads in (None, torch.get_num_threads())
@@ -128,7 +130,8 @@ def differing(
 ) -> Iterator[str]:
     """A line for each metric of a method with a value that isn't the same, bit by bit, of the
     images in `now`. up_to_rounding: with more than one, and more than FEW_OFF, that are further
-    apart than rounding makes them."""
+    apart than rounding makes them.
+    """
     for difference in compare(
         *_sampled(stored, now), NEARLY_SAME if up_to_rounding else BIT_BY_BIT
     ):
@@ -160,7 +163,8 @@ def _text(value: float, status: Any) -> str:
 
 def moved(stored: pd.DataFrame, now: pd.DataFrame, metadata: Metadata) -> Iterator[str]:
     """A line for each statistic of the sample that isn't within the tolerance of a metric that has
-    one."""
+    one.
+    """
     for difference in compare(*_sampled(stored, now), BIT_BY_BIT):
         rows = difference.rows
         then, again = (rows.loc[rows[f"status{end}"] == "ok", f"value{end}"] for end in ("", NOW))

@@ -1,2 +1,3 @@
 """A model cut at a layer, and the tensors of a pass through it: trace, exact ablation. Imports
-errors only."""
+errors only.
+"""

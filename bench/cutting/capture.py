@@ -70,7 +70,8 @@ class ReadsData(Exception):
 
 class ReadingMode(TorchFunctionMode):
     """A mode that calls `on_read` whenever elements of a tensor are read in this block, as by `if
-    x.max() > 1`."""
+    x.max() > 1`.
+    """
 
     def __init__(self, on_read: Callable[[], None]) -> None:
         super().__init__()
@@ -120,7 +121,8 @@ class ValuedProxy(fx.Proxy):
 
 class ShapeTracer(Tracer):
     """The tracer whose proxies know their values. `opaque` are the submodules that are called
-    whole."""
+    whole.
+    """
 
     def __init__(self, point: CutPoint, opaque: set[nn.Module]) -> None:
         super().__init__(point.module, None)
@@ -165,7 +167,8 @@ class ShapeTracer(Tracer):
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         """Decide by a number that counts images, if every number of images leads to the same
-        decision."""
+        decision.
+        """
         if isinstance(obj, ValuedProxy) and (
             obj.is_constant or not isinstance(obj.values[0], Tensor)
         ):
@@ -228,7 +231,8 @@ class ShapeTracer(Tracer):
 
     def _is_read_by(self, target: str, args: Any, kwargs: Any) -> bool:
         """Return True if an opaque submodule reads its input's elements, so that it is called for
-        one row at a time."""
+        one row at a time.
+        """
         module = self.root.get_submodule(target)
         if module in self.opaque and module not in self.reads_data:
             with ReadingMode(lambda: self.reads_data.add(module)):
@@ -272,7 +276,8 @@ def _has_tensors(value: Any) -> bool:
 
 def _are_per_image(args: Any, kwargs: Any) -> list[bool]:
     """Return one bool for each leaf of a call's arguments: True if the leaf is a tensor with a row
-    per image."""
+    per image.
+    """
     leaves = pytree.tree_leaves((args, kwargs))
     values = [leaf.values if isinstance(leaf, ValuedProxy) else (leaf, leaf) for leaf in leaves]
     return [isinstance(one, Tensor) and one.shape != two.shape for one, two in values]

@@ -108,7 +108,8 @@ def batch_mates(network: ScoredNetwork, image: Tensor, scores: Tensor) -> str:
 
 def _mate(values: Tensor) -> Tensor:
     """Return another image in the range of the image's values, with less contrast. Whole numbers,
-    as of words, stay."""
+    as of words, stay.
+    """
     if not values.is_floating_point():
         return values
     low = values.amin()
@@ -139,7 +140,8 @@ def _is_rounding(network: ScoredNetwork, image: Tensor, difference: Tensor) -> b
 @contextmanager
 def one_image_is_enough(model: nn.Module) -> Iterator[None]:
     """Turn a BatchNorm's error for a single image in this block into OtherScores: it has no
-    statistics of its own."""
+    statistics of its own.
+    """
     try:
         yield
     except ValueError as error:
@@ -154,7 +156,8 @@ def one_image_is_enough(model: nn.Module) -> Iterator[None]:
 
 def _changes(network: ScoredNetwork, image: Tensor) -> OtherScores:
     """Return the error for scores that differ from call to call, with the function that draws
-    random numbers."""
+    random numbers.
+    """
     before = _random_states(image.device)
     with _Draws(image.device) as drawing:
         network(image.clone())

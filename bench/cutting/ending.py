@@ -82,7 +82,8 @@ def logits_before(value: T, call_of: Callable[[T], Call | None], ends: set[str])
 
 def _applied(kept: list[Callable[[T], T]], logits: T) -> T:
     """Apply the operations that keep values to the logits. The list starts with the pass's last
-    operation."""
+    operation.
+    """
     for again in reversed(kept):
         logits = again(logits)
     return logits
@@ -178,7 +179,8 @@ class Ending(nn.Module):
 
 def _call_of(proxy: Any) -> Call | None:
     """Return the operation that made a value of a network that torch.fx is tracing, or None if it
-    isn't known."""
+    isn't known.
+    """
     node = proxy.node
     graph = node.graph
     tracer = proxy.tracer

@@ -1,5 +1,6 @@
 """Record a model's operations with torch.fx, and divide the graph at the target layer into trunk
-and head."""
+and head.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ def reason_of(error: Exception) -> str:
 @dataclass(frozen=True, eq=False)
 class CutPoint:
     """The target layer of a network, and the image on which trunk and head must equal the
-    network."""
+    network.
+    """
 
     network: ScoredNetwork
     layer: str
@@ -89,7 +91,8 @@ class Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Return True for one node of the graph: max pooling (torch's and by views), opaque scores
-        and TorchScript."""
+        and TorchScript.
+        """
         is_one_node = m is self.opaque_scores or isinstance(
             m, nn.MaxPool2d | torch.jit.ScriptModule
         )
@@ -133,12 +136,14 @@ class GraphParts:
 
     def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
         """Compute activations (B, K, H, W) and sides for images (B, 3, H', W'), which are never
-        written to."""
+        written to.
+        """
         return self.trunk_graph(images.clone(), others_of(self.model, len(images)))
 
     def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
         """Compute logits (B, C). The head works on copies, so that an in-place first operation
-        overwrites nothing."""
+        overwrites nothing.
+        """
         copies = tuple(side.clone() if isinstance(side, Tensor) else side for side in sides)
         return self.head_graph(activations.clone(), *copies)
 
@@ -160,7 +165,8 @@ def split(point: CutPoint, opaque_scores: bool = False) -> GraphParts:
 
 def divided(point: CutPoint, tracer: Tracer, graph: fx.Graph) -> GraphParts:
     """Divide a recorded graph into trunk and head. Raises CannotSplit if the scores don't depend on
-    the layer."""
+    the layer.
+    """
     views = point.views
     if not tracer.outputs or not isinstance(tracer.outputs[-1], fx.Proxy):
         raise CannotSplit(f"{point.layer} isn't called, or returns no tensor")

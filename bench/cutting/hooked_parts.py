@@ -1,5 +1,6 @@
 """Split a model that no graph describes: its own forward pass, with the layer's output kept or
-replaced."""
+replaced.
+"""
 
 from __future__ import annotations
 
@@ -45,14 +46,16 @@ class HookedParts:
 
     def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
         """Compute activations (B, K, H, W) and the sides. Raises BenchError if the model doesn't
-        call the layer."""
+        call the layer.
+        """
         others = others_of(self.network.model, len(images))
         activations, calls = joined(self._recorded(*row) for row in rows_of((images, others)))
         return activations, (images, others, calls)
 
     def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
         """Compute logits (B, C) of the model with the layer's output replaced by the
-        activations."""
+        activations.
+        """
         return torch.cat([self._replaced(*row) for row in rows_of((activations, *sides))])
 
     def _recorded(self, image: Tensor, others: OtherInputs) -> tuple[Tensor, Tensor]:
@@ -103,7 +106,8 @@ class OtherPath(CannotSplit, BenchError):
 @dataclass
 class _Replay:
     """The calls of one pass that end before the layer's cut call, in the order in which they
-    begin."""
+    begin.
+    """
 
     # The result of each call before its hooks. A call whose result nothing reads is left out.
     stored: list[Any] = field(default_factory=list)
@@ -122,7 +126,8 @@ class _Replay:
 
     def read(self) -> None:
         """Record that elements are read. Around the layer that is a failure: another image may take
-        another path."""
+        another path.
+        """
         self.is_read_after |= self.is_past
         self.has_failed |= not self.is_inside
 
@@ -182,7 +187,8 @@ class ReplayedParts:
 
     def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
         """Compute logits (B, C) of the model with the layer's output replaced by the
-        activations."""
+        activations.
+        """
         return torch.cat([self._replayed(*inputs) for inputs in self._rows(activations, *sides)])
 
     def _rows(self, *batch: Any) -> Iterable[tuple[Any, ...]]:
@@ -271,7 +277,8 @@ class ReplayedParts:
     @contextmanager
     def _replacing(self, call: Callable[..., Any]) -> Iterator[None]:
         """Give the modules a forward that calls `call` in this block, and restore them
-        afterwards."""
+        afterwards.
+        """
         before = [(module, vars(module).get("forward")) for module in self._replaced]
         for module in self._replaced:
             vars(module)["forward"] = partial(call, module, module.forward)

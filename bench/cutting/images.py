@@ -86,13 +86,15 @@ class SeveralInputs:
 
     def give(self, model: nn.Module, others: OtherInputs = ()) -> None:
         """Turn a copy of the network into one that takes images only. It uses `others` until other
-        inputs are bound."""
+        inputs are bound.
+        """
         vars(model)["forward"] = replace(self, forward=model.forward, others=others)
 
 
 def several_inputs(model: nn.Module) -> SeveralInputs | None:
     """Return the forward pass of a copy of a network with several inputs; None if it takes images
-    only."""
+    only.
+    """
     return model.forward if isinstance(model.forward, SeveralInputs) else None
 
 
@@ -113,7 +115,8 @@ def rows_of(batch: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
 
 def joined(rows: Iterable[Any]) -> Any:
     """Join the nested tensors of several images. Anything that isn't a tensor is the first
-    image's."""
+    image's.
+    """
     first, *others = rows
     if not others:
         return first
@@ -233,7 +236,8 @@ def _binds(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
 
 def checked_images(images: Any, model: nn.Module) -> Tensor:
     """Return the images themselves, (B, C, *space) in floating point. Raises BenchError for
-    anything else."""
+    anything else.
+    """
     check_inputs(model)
     check_tensor(images)
     dimensions = dimensions_of(model)
@@ -261,7 +265,8 @@ def checked_images(images: Any, model: nn.Module) -> Tensor:
 
 def checked_targets(targets: Tensor | Sequence[int], logits: Tensor) -> Tensor:
     """Return class indices (B,), one of the logits (B, C) of each image. Raises BenchError for
-    anything else."""
+    anything else.
+    """
     rows, classes = logits.shape
     expected = f"Invalid targets: expected one class index per image, ({rows},) integers"
     try:
@@ -345,7 +350,8 @@ class PixelsGiven(UserWarning):
 
 def pixels_note(images: Tensor, normalisation: Normalisation | None) -> str:
     """Return a sentence if images (B, C, H', W') are pixels that lack the network's normalisation,
-    otherwise ""."""
+    otherwise "".
+    """
     if normalisation is None:
         return ""
     lows, highs = images.transpose(0, 1).flatten(1).aminmax(dim=1)
@@ -401,7 +407,8 @@ def check_inputs(model: nn.Module) -> None:
 
 def _from_others(images: Any) -> str:
     """Return the code that makes a tensor (B, C, H', W') of something else, after a semicolon; ""
-    if there is none."""
+    if there is none.
+    """
     library = type(images).__module__.split(".")[0]
     if library == "numpy":
         scaled = f" / 255, {AS_TRAINED}" if images.dtype.kind in "iu" else ""

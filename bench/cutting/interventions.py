@@ -199,7 +199,8 @@ def _check(parts: Parts) -> None:
 
 def _absent(parts: Parts) -> Iterator[tuple[int, ...]]:
     """Return all sets of parts except the empty one: part i is absent if bit i of the set's number
-    is set."""
+    is set.
+    """
     places = range(len(parts))
     return (tuple(i for i in places if bits >> i & 1) for bits in range(1, 2 ** len(parts)))
 

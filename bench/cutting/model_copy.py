@@ -137,7 +137,8 @@ def _check_weights(model: nn.Module) -> None:
 @contextmanager
 def own_state(copied: nn.Module) -> Iterator[None]:
     """Run a copy's first pass on copies of the buffers and other tensors that it writes to, such as
-    a counter."""
+    a counter.
+    """
     holders = [holder for module in copied.modules() for holder in (module._buffers, vars(module))]
     shared = [
         (holder, name, value)
@@ -232,7 +233,8 @@ def _is_of_torch(hook: object) -> bool:
 
 def other_hooks(model: nn.Module) -> list[tuple[nn.Module, str, int, Callable[..., Any]]]:
     """Return the hooks that a forward pass runs and that aren't torch's: (module, attribute, key,
-    hook)."""
+    hook).
+    """
     hooks = []
     for module in model.modules():
         for name in OF_FORWARD:
@@ -275,7 +277,8 @@ def _apart(value: Any, memo: dict[int, Any]) -> Any:
 
 def hooks_matter(with_hooks: nn.Module, without: nn.Module, image: Tensor) -> bool:
     """Return True if the hooks change the network's return value for an image; False if the pass
-    fails."""
+    fails.
+    """
     try:
         with torch.enable_grad():
             returned = _tensors(with_hooks(image.clone().requires_grad_()))
@@ -291,7 +294,8 @@ def _equal(one: Tensor, other: Tensor) -> bool:
 
 def _tensors(returned: Any) -> list[Tensor]:
     """Return the floating-point tensors of a network's return value, also of an object such as a
-    dataclass."""
+    dataclass.
+    """
     parts = [
         part if isinstance(part, Tensor) else getattr(part, "__dict__", part)
         for part in tree_leaves(returned)
@@ -339,7 +343,8 @@ def unwrapped_name(name: str) -> str:
 
 def layer_name(model: nn.Module, layer: str) -> str | None:
     """Return the name of a layer that is given with or without the network's wrappers; None without
-    such a layer."""
+    such a layer.
+    """
     names = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
     plain = unwrapped_name(layer)
     count = len(list(model.parameters()))
@@ -354,7 +359,8 @@ def layer_name(model: nn.Module, layer: str) -> str | None:
 
 def check_shapes(model: nn.Module) -> None:
     """Raise BenchError for tensors of lazy layers before a first pass, without values, or on
-    several devices."""
+    several devices.
+    """
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     for name, tensor in tensors.items():
         if is_lazy(tensor):
@@ -416,7 +422,8 @@ class MaxPool2dByViews(nn.MaxPool2d):
 
     def _only_values(self, input: Tensor) -> bool:
         """Return True if only the maxima of a plain pooling on a CPU are needed, not their places
-        or a gradient."""
+        or a gradient.
+        """
         needs_gradient = input.requires_grad and torch.is_grad_enabled()
         is_plain = self.dilation in (1, (1, 1)) and not self.return_indices
         return (
@@ -475,7 +482,8 @@ class _Windows:
 
     def _elements(self, maps: Tensor, dimension: int, place: int) -> tuple[int, Tensor]:
         """Return the first window with an element at this place inside the maps, and all such
-        windows' elements."""
+        windows' elements.
+        """
         first = max(0, -(-(self.padding - place) // self.stride))
         end = max(
             first, min(self.count, (self.length - 1 + self.padding - place) // self.stride + 1)
@@ -487,7 +495,8 @@ class _Windows:
 
 def pool_by_views(model: nn.Module) -> nn.Module:
     """Turn every plain nn.MaxPool2d of a model into one by views, in place, and return the model.
-    For copies only."""
+    For copies only.
+    """
     for module in model.modules():
         if type(module) is nn.MaxPool2d and "forward" not in vars(module):
             module.__class__ = MaxPool2dByViews

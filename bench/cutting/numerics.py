@@ -28,19 +28,22 @@ DEFAULT_TOLERANCE = 1e-6
 
 def axes(values: Tensor, first: int = 2) -> tuple[int, ...]:
     """Return the spatial axes: those after batch and channel of (B, K, *space), or all from the
-    axis `first` on."""
+    axis `first` on.
+    """
     return tuple(range(first, values.ndim))
 
 
 def over_space(values: Tensor, activations: Tensor) -> Tensor:
     """Reshape a number per channel, (B, K), to (B, K, 1, ...), which broadcasts to activations (B,
-    K, *space)."""
+    K, *space).
+    """
     return values.reshape(*values.shape, *(1 for _ in axes(activations)))
 
 
 def resized(maps: Tensor, size: Sequence[int]) -> Tensor:
     """Resize maps (n, *space) to (n, *size): linear, bilinear or trilinear, with
-    align_corners=False."""
+    align_corners=False.
+    """
     mode = RESIZING[maps.ndim - 1]
     return functional.interpolate(maps[:, None], size=tuple(size), mode=mode, align_corners=False)[
         :, 0
@@ -49,7 +52,8 @@ def resized(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 def convolved(values: Tensor, kernel: Tensor) -> Tensor:
     """Convolve padded values (B, C, *space) with one kernel along each spatial axis, a separable
-    convolution."""
+    convolution.
+    """
     channels = values.shape[1]
     space = axes(values)
     convolve = getattr(functional, f"conv{len(space)}d")
@@ -63,7 +67,8 @@ def convolved(values: Tensor, kernel: Tensor) -> Tensor:
 
 def dead_channels(activations: Tensor) -> Tensor:
     """Find the channels that are zero everywhere: (B, K, *space) -> bool (B, K). Ablating them
-    changes nothing."""
+    changes nothing.
+    """
     return activations.abs().amax(axes(activations)) == 0
 
 
@@ -98,7 +103,8 @@ def guarded_divide(totals: Tensor, activations: Tensor) -> Tensor:
 
 def generators(images: Tensor, seed: int | str) -> list[torch.Generator]:
     """Return a CPU generator for each image (B, ...), seeded by the image's pixels as float32 and
-    by `seed`."""
+    by `seed`.
+    """
     return [_generator(image, seed) for image in images.detach().float().cpu()]
 
 

@@ -93,17 +93,20 @@ class ObjectScores(nn.Module):
     @abstractmethod
     def ends(self, image: Tensor) -> Tensor:
         """Return places that every image of this size has, which read all values that places share:
-        (1 or 2, ...)."""
+        (1 or 2, ...).
+        """
 
     @abstractmethod
     def found(self, images: Tensor, least: float, whole: bool = False) -> list[list[Found]]:
         """Find the objects of each image with at least this probability, the most probable first,
-        at most MOST."""
+        at most MOST.
+        """
 
     @abstractmethod
     def nearest(self, images: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
         """Return the places of the objects in boxes (B, 4) of images (B, C', H', W'), of these
-        classes (B,)."""
+        classes (B,).
+        """
 
     @abstractmethod
     def overlap(self, place: Tensor, other: Tensor) -> bool:
@@ -132,7 +135,8 @@ class ObjectScores(nn.Module):
 
     def _assert_logits(self, values: Tensor, classes: int) -> None:
         """Raise BenchError if the values can't be logits of the classes, which are their dimension
-        `classes`."""
+        `classes`.
+        """
         network = type(self.module).__name__
         count = values.shape[classes]
         if self.background is not None and not -1 <= self.background < count:
@@ -189,7 +193,8 @@ class BoxScores(ObjectScores):
     @torch.no_grad()
     def nearest(self, images: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
         """Return the positions of the boxes with the highest IoU with these boxes, and the boxes
-        there."""
+        there.
+        """
         found, _ = self._checked(images)
         positions = _nearest(found, boxes.to(found))
         return torch.cat([positions[:, None], found[torch.arange(len(found)), positions]], 1)
@@ -347,7 +352,8 @@ def at_position(logits: Tensor, position: Tensor) -> Tensor:
 
 def _nearest(boxes: Tensor, to: Tensor) -> Tensor:
     """Return the position of the box with the highest IoU with each image's, (B,): boxes (B, N, 4),
-    to (B, 4)."""
+    to (B, 4).
+    """
     pairs = zip(to[:, None], boxes, strict=True)
     return torch.stack([intersection_over_union(*pair)[0].argmax() for pair in pairs])
 
@@ -443,7 +449,8 @@ def other_object(trace: Trace) -> Trace:
 
 def network_of(trace: Trace) -> ObjectScores:
     """Return the network of boxes or masks behind the trace. Raises BenchError for any other
-    network."""
+    network.
+    """
     network = trace.cut_model.model
     if not isinstance(network, ObjectScores):
         raise BenchError(
@@ -455,20 +462,23 @@ def network_of(trace: Trace) -> ObjectScores:
 
 def boxes_of(trace: Trace) -> Tensor:
     """Return the box of each row's score, (B, 4) in pixels of the images. Raises BenchError as
-    `network_of` does."""
+    `network_of` does.
+    """
     network_of(trace)
     return trace.other_inputs[0][:, 1:]
 
 
 def regions_of(trace: Trace) -> Tensor | None:
     """Return the region of each row's score, (B, h, w) of the network's maps; None for any other
-    network."""
+    network.
+    """
     return trace.other_inputs[0] if isinstance(trace.cut_model.model, RegionScores) else None
 
 
 def returned_of(trace: Trace, images: Tensor) -> Any:
     """Return the result of a network of boxes or of masks for images, each counted as a pass of
-    trunk and head."""
+    trunk and head.
+    """
     with arithmetic(trace.cut_model.precision, trace.cut_model.device):
         returned = network_of(trace).returned(images)
     _count(trace, len(images))

@@ -94,7 +94,8 @@ def one_column(scores: Tensor) -> Tensor:
 
 def mean_of_maps(maps: Tensor) -> Tensor:
     """Average maps of classes over all positions, such as a fully convolutional network's: (B, C,
-    H, W) -> (B, C)."""
+    H, W) -> (B, C).
+    """
     return maps.mean((2, 3))
 
 
@@ -152,7 +153,8 @@ def scores_of(
 
 def name_of(function: Any) -> str:
     """Return the name of a function or module, such as `score`; "output" if it has none, as a
-    lambda."""
+    lambda.
+    """
     function = function.func if isinstance(function, partial) else function
     name = str(getattr(function, "__name__", type(function).__name__))
     return name if name.isidentifier() else "output"
@@ -194,7 +196,8 @@ def entry_of(output: Any, network: str) -> list[Callable[[Any], Any]]:
 
 def _by_rule(output: Any, network: str, end: Sequence[Ending]) -> Chain | None:
     """Return the steps from a network's return value to scores, chosen by the shape of its
-    tensor."""
+    tensor.
+    """
     steps = entry_of(output, network)
     tensor = Chain(*steps)(output)
     by_shape: dict[int, list[Callable[[Any], Any]]] = {1: [one_column], 2: [], 4: [mean_of_maps]}
@@ -221,7 +224,8 @@ def _by_rule(output: Any, network: str, end: Sequence[Ending]) -> Chain | None:
 
 def _called(function: ScoreFunction, output: Any, name: str, network: str) -> Tensor:
     """Return the scores of one image, (1, n) or (1,). Raise BenchError if the function fails or has
-    another shape."""
+    another shape.
+    """
     with reading(f"output function {name}", network):
         scores = function(output)
     if (
@@ -271,7 +275,8 @@ def described(value: Any) -> str:
 
 class OutputModule(nn.Module):
     """A module from logits (..., C) to outputs (..., C') in float64, whatever the type of the
-    logits."""
+    logits.
+    """
 
     @abstractmethod
     def forward(self, logits: Tensor) -> Tensor:
@@ -346,7 +351,8 @@ class Output:
 
     def module(self, classes: int) -> OutputModule | None:
         """Return the module that follows a network of that many classes. Raises BenchError for too
-        few classes."""
+        few classes.
+        """
         return None if self.build is None else self.build(classes)
 
 
@@ -404,7 +410,8 @@ def check_output(output: AnyOutput | None) -> Output:
 
 def graph_with(head: fx.GraphModule, output: OutputModule) -> fx.GraphModule:
     """Append the module as the last operation to a head's graph, (activations, *sides) ->
-    logits."""
+    logits.
+    """
     graph = fx.Graph()
     logits = graph.graph_copy(head.graph, {})
     returned = graph.output(logits)

@@ -89,7 +89,8 @@ def count_backward(tensor: Tensor, passes: Passes, name: str) -> None:
 @dataclass
 class OutputSizes:
     """The sizes of the tensors that operations return for an image, as multiples of the image's own
-    size."""
+    size.
+    """
 
     widest: float = 1.0  # the largest tensor
     total: float = 1.0  # all tensors together, which a gradient of the whole model keeps
@@ -125,7 +126,8 @@ class _Outputs(TorchDispatchMode):
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         """Answer torch's own hook: True, its default, imports torch._dynamo at the first call,
-        which takes a second."""
+        which takes a second.
+        """
         return False
 
     def __torch_dispatch__(
@@ -157,7 +159,8 @@ class _Outputs(TorchDispatchMode):
 
 def _strided(values: Any) -> Iterator[Tensor]:
     """Return the tensors in nested values that lie in memory element by element, as sparse and
-    MKL-DNN ones don't."""
+    MKL-DNN ones don't.
+    """
     return (
         value
         for value in tree_leaves(values)
@@ -168,7 +171,8 @@ def _strided(values: Any) -> Iterator[Tensor]:
 @dataclass
 class Limits:
     """The limits of one pass, shared by all cuts of a model. Once halved, a limit stays halved for
-    the process."""
+    the process.
+    """
 
     # bytes that ablations and extra passes (such as of perturbed images) may take in addition to
     # the trace
@@ -282,7 +286,8 @@ def by_halves(
 
 def free() -> None:
     """Free the memory that nothing refers to any more, including the blocks that torch keeps of a
-    GPU's memory."""
+    GPU's memory.
+    """
     gc.collect()
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
@@ -346,7 +351,8 @@ def _on_cpu() -> Iterator[None]:
 
 def users_device() -> AbstractContextManager[object]:
     """Run the block with the default device that was set around the call, as networks and plug-ins
-    of users expect."""
+    of users expect.
+    """
     return _default_device.get() or nullcontext()
 
 

@@ -111,7 +111,8 @@ def prepare(uncut: Uncut, images: Tensor) -> Cut:
 
 def _with_hooks_that_matter(uncut: Uncut, image: Tensor, others: tuple[Tensor, ...]) -> nn.Module:
     """Return the copy with the user's hooks if they change the network's return value, otherwise
-    the one without."""
+    the one without.
+    """
     if uncut.with_hooks is None:
         return uncut.model
     with bound(uncut.with_hooks, others), own_state(uncut.model), own_state(uncut.with_hooks):
@@ -122,7 +123,8 @@ def _with_hooks_that_matter(uncut: Uncut, image: Tensor, others: tuple[Tensor, .
 
 def _recognised_pass(uncut: Uncut, model: nn.Module, image: Tensor) -> tuple[_FirstPass, Output]:
     """Run the network on the image, and recognise the kind of its return value unless the user
-    named it."""
+    named it.
+    """
     if uncut.output.returns is not None:
         return _first_pass(model, uncut.layer, image), uncut.output
     operations = Calls()
@@ -147,7 +149,8 @@ def _trunk_and_head(
     uncut: Uncut, model: nn.Module, image: Tensor, first: _FirstPass, output: Output
 ) -> TrunkAndHead:
     """Find the scores, check whether they depend on other images, and find the views; then capture
-    trunk and head."""
+    trunk and head.
+    """
     ending = Ending(output.returns) if output.returns not in (None, "logits") else None
     scores = scores_of(output.function, first.returned, type(model).__name__, image, ending)
     network = ScoredNetwork(model, scores)
@@ -196,7 +199,8 @@ def _mates(
     notes: Notes,
 ) -> str:
     """If the scores depend on the other images of a batch, add a sentence to the notes and return
-    it; otherwise ""."""
+    it; otherwise "".
+    """
     if half is not None:
         warnings.warn(_low_precision(network.model, half), stacklevel=2)
     mates = batch_mates(network, image, scores)
@@ -207,7 +211,8 @@ def _mates(
 
 def _low_precision(model: nn.Module, half: torch.dtype) -> str:
     """Return the warning for a network that computes in half precision because of its weights, of
-    casts, or of both."""
+    casts, or of both.
+    """
     are_half = {weight.dtype in HALF for weight in model.parameters()}
     remedies = ["give network.float()"] if True in are_half else []
     if are_half != {True}:

@@ -1,5 +1,6 @@
 """Recognise a network's return value: logits, probabilities, their logarithms, or probabilities of
-several labels."""
+several labels.
+"""
 
 from __future__ import annotations
 
@@ -105,7 +106,8 @@ def _before_ending(output: Output, model: nn.Module, image: Tensor, returned: An
 
 def _by_operations(returned: Tensor, calls: Calls) -> str | None:
     """Return a key of SCORES if the operations that made a tensor show it, and its values agree;
-    otherwise None."""
+    otherwise None.
+    """
     values = returned.double()
     logits = logits_before(returned, calls.of, SIGMOID)
     if logits is not None:

@@ -72,7 +72,8 @@ def _module_of_zeros(trace: Trace) -> str | None:
 
 def one_position(trace: Trace) -> str:
     """Return the sentence for a layer with maps of one position, with the nearest earlier layer
-    that has more."""
+    that has more.
+    """
     dims = trace.images.ndim
     size = " x ".join(map(str, trace.images.shape[2:]))
     outputs, _ = _pass(trace.cut_model.model, trace[:1])
@@ -123,7 +124,8 @@ def layer_before(trace: Trace) -> str | None:
 
 def _pass(model: nn.Module, trace: Trace) -> tuple[Outputs, Tensor]:
     """Return the outputs of all modules that return a tensor, and the score, with their autograd
-    graph."""
+    graph.
+    """
     network = shared_copy(model)
     with (
         torch.inference_mode(False),

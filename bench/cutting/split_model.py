@@ -148,7 +148,8 @@ class SplitModel(CachesResults):
     @property
     def tells_contributions(self) -> bool:
         """True if the model has a method for its true contributions at this layer and to this
-        output."""
+        output.
+        """
         explains_logits = self.output.build is None and self.output.function is None
         method = getattr(self.model, "true_contributions", None)
         return (
@@ -159,7 +160,8 @@ class SplitModel(CachesResults):
 
     def rows_at_once(self, image: Tensor, with_gradient: bool = False) -> int:
         """Return the number of images of an extra pass; see Limits. Raises BenchError before the
-        first trace."""
+        first trace.
+        """
         return self.limits.rows_at_once(image, self.trunk_and_head.sizes, with_gradient)
 
     @property
@@ -170,7 +172,8 @@ class SplitModel(CachesResults):
     @property
     def dtype(self) -> torch.dtype:
         """The type of the model's first floating-point parameter. Images are cast to it; the head
-        computes in it."""
+        computes in it.
+        """
         return self._first_tensor().dtype
 
     def _first_tensor(self) -> Tensor:
@@ -182,7 +185,8 @@ class SplitModel(CachesResults):
     @property
     def trunk_and_head(self) -> TrunkAndHead:
         """The trunk and the head, checked against the model. Raises BenchError before the first
-        trace."""
+        trace.
+        """
         if self._trunk_and_head is None:
             raise BenchError(
                 "The model isn't split before its first trace; call trace(images) first."
@@ -291,7 +295,8 @@ class SplitModel(CachesResults):
 
     def head_logits(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
         """Compute logits (R, C) from the arguments of `head`. Their softmax is the probability of
-        each class."""
+        each class.
+        """
         return self.class_logits_of(self._network_logits(activations, sides))
 
     def forward(self, images: Tensor, *others: Tensor) -> Tensor:
@@ -304,7 +309,8 @@ class SplitModel(CachesResults):
 
     def forward_logits(self, images: Tensor, *others: Tensor) -> Tensor:
         """Compute logits (B, C) from the arguments of `forward`. Their softmax is the probability
-        of each class."""
+        of each class.
+        """
         return self.class_logits_of(self._logits_of(images.to(self.device, self.dtype), *others))
 
     def _logits_of(self, images: Tensor, *others: Tensor) -> Tensor:
@@ -334,7 +340,8 @@ class SplitModel(CachesResults):
 
     def class_logits_of(self, network_logits: Tensor) -> Tensor:
         """Compute the logits of the explained classes from the network's own. A class may be a
-        group of these."""
+        group of these.
+        """
         return self.outputs_of(network_logits) if self.output.are_logits else network_logits
 
     def head_with_values(
@@ -374,7 +381,8 @@ class SplitModel(CachesResults):
     @torch.no_grad()
     def head_graph(self, activations: Tensor, sides: Any) -> HeadGraph | None:
         """Return the head as a graph for the ablations, read on the first call; None if only whole
-        passes are safe."""
+        passes are safe.
+        """
 
         def read() -> HeadGraph | None:
             graph = self.trunk_and_head.head_graph
@@ -408,7 +416,8 @@ class SplitModel(CachesResults):
 
     def on(self, model: nn.Module) -> Self:
         """Cut another model at the same layer with the same settings. Both share their `passes` and
-        `limits`."""
+        `limits`.
+        """
         return self._like(model, self.layer)
 
     def at(self, layer: str) -> Self:
@@ -419,7 +428,8 @@ class SplitModel(CachesResults):
 
     def _like(self, model: nn.Module, layer: str) -> Self:
         """Cut a model at a layer with this cut's settings, and share its passes, limits and
-        findings."""
+        findings.
+        """
         other = type(self)(
             model,
             layer,
@@ -493,7 +503,8 @@ class TracedNetwork:
 
     def scaled(self, output: float, inputs: float) -> TracedNetwork:
         """Return the same network with its scores times `output`, and its head's input divided by
-        `inputs`."""
+        `inputs`.
+        """
         return replace(
             self, output_scale=self.output_scale * output, input_scale=self.input_scale * inputs
         )
@@ -518,19 +529,22 @@ class TracedNetwork:
 
     def head_logits(self, activations: Tensor, rows: Tensor | None = None) -> Tensor:
         """Compute logits (R, C) from the arguments of `head`. Their softmax is the probability of
-        each class."""
+        each class.
+        """
         return self._logit_scale * self.cut_model.head_logits(
             self._unscaled(activations), self._sides_of(rows)
         )
 
     def forward(self, images: Tensor, rows: Tensor | None = None) -> Tensor:
         """Compute outputs (R, C) of the whole model for other images, differentiable in them; see
-        Trace.forward."""
+        Trace.forward.
+        """
         return self.output_scale * self.cut_model.forward(images, *self.others_of(rows))
 
     def forward_logits(self, images: Tensor, rows: Tensor | None = None) -> Tensor:
         """Compute logits (R, C) of the whole model for other images. Their softmax is the
-        probability of each class."""
+        probability of each class.
+        """
         return self._logit_scale * self.cut_model.forward_logits(images, *self.others_of(rows))
 
     def others_of(self, rows: Tensor | None) -> OtherInputs:

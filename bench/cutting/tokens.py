@@ -89,7 +89,8 @@ class ChannelsLast:
 
 def check_reshape(reshape: Any) -> AnyReshape | None:
     """Return the reshape itself, a list as a tuple. Raises BenchError for one that is none of the
-    three."""
+    three.
+    """
     if reshape is None or reshape == "tokens" or isinstance(reshape, Reshape):
         return reshape
     if isinstance(reshape, str):
@@ -197,7 +198,8 @@ def grid_of(tokens: int, image_size: Size) -> Size:
 
 def _readings(shape: tuple[int, ...], grid: Size | None, image_size: Size) -> list[Reshape | None]:
     """Return the possible meanings of an output of this shape; None stands for maps (B, K, H,
-    W)."""
+    W).
+    """
     if len(shape) == 3 and shape[1] > 1:
         return [Tokens(grid)]
     if len(shape) != 4:
@@ -216,7 +218,8 @@ def _may_be_grid(sides: Size, grid: Size | None, image_size: Size) -> bool:
 
 def fits(sides: tuple[int, ...], image_size: Size) -> bool:
     """Return True if one stride makes these sides from the image's, up to one row or column of
-    rounding."""
+    rounding.
+    """
     height, width = sides
     down, across = image_size
     return down * (width - 1) < across * (height + 1) and across * (height - 1) < down * (width + 1)
@@ -228,7 +231,8 @@ def _text(size: Size) -> str:
 
 def check_inverse(reshape: Reshape, layer: str, output: Tensor, image_size: Size) -> None:
     """Raise BenchError unless `from_maps` undoes `to_maps` on the output of the layer, bit by bit,
-    for maps."""
+    for maps.
+    """
     maps, rest = reshape.to_maps(output, image_size)
     if not isinstance(maps, Tensor) or maps.ndim != len(image_size) + 2 or len(maps) != len(output):
         raise BenchError(
@@ -282,7 +286,8 @@ class ChannelOrder(TorchFunctionMode):
 
     def channels_last(self, value: object) -> bool | None:
         """Return True if a value of the pass is (B, H, W, K); None if no operation shows its
-        order."""
+        order.
+        """
         return self._last.get(self._first_alike(id(value)))
 
     def __torch_function__(

@@ -144,7 +144,8 @@ class Trace(CachesResults):
     @property
     def other_inputs(self) -> OtherInputs:
         """The network's inputs other than the images, (B, ...) each, in the order in which they
-        were given."""
+        were given.
+        """
         return self.network.others
 
     @property
@@ -155,7 +156,8 @@ class Trace(CachesResults):
     @property
     def dimensions(self) -> int:
         """The number of spatial axes of the activations: 1 for signals, 2 for images, 3 for
-        volumes."""
+        volumes.
+        """
         return self.activations.ndim - 2
 
     @property
@@ -166,13 +168,15 @@ class Trace(CachesResults):
     @property
     def has_probability(self) -> bool:
         """True if a softmax over the logits is a probability: two or more classes that exclude each
-        other."""
+        other.
+        """
         return self.cut_model.output.softmax and self.logits.shape[1] > 1
 
     @property
     def passes(self) -> Passes:
         """The passes since the cut was made, counted in images. All traces of a cut share this
-        count."""
+        count.
+        """
         return self.cut_model.passes
 
     @property
@@ -183,7 +187,8 @@ class Trace(CachesResults):
     @cached_property
     def classes_on_cpu(self) -> tuple[Tensor, Tensor]:
         """The explained classes (B,) and the classes of the highest logits (B,), brought to the CPU
-        in one copy."""
+        in one copy.
+        """
         explained, predicted = torch.stack([self.targets, self.logits.argmax(1)]).cpu()
         return explained, predicted
 
@@ -281,7 +286,8 @@ class Trace(CachesResults):
     @torch.no_grad()
     def drops(self) -> Drops:
         """The `ablation_drops`, with which of them are exact, and the error of the others. Computed
-        on first use."""
+        on first use.
+        """
         budget = self.cut_model.ablation_channels
         if budget is None or self.network.has_free_drops(self.activations):
             values = self.network.ablation_drops(self.activations, self.targets)
@@ -301,7 +307,8 @@ class Trace(CachesResults):
     @property
     def drops_cost(self) -> float:
         """The cost of all drops of an image in forward passes, estimated from the work of two
-        drops."""
+        drops.
+        """
         cost = partial(self.network.drops_cost, self.activations, self.targets)
         return self.cut_model.once("drops cost", cost)
 
@@ -352,7 +359,8 @@ class Trace(CachesResults):
 
     def _values_of_parts(self, compute: Callable[..., tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         """Compute `effects` or `shapley_values` for this trace's rows; padded rows repeat the last
-        valid row's."""
+        valid row's.
+        """
         if self.interventions is None:
             raise BenchError(
                 "This needs versions of the images without their parts, and these images have "
@@ -425,7 +433,8 @@ class Trace(CachesResults):
 
     def _with_extras(self, trace: Trace, num_padding: int) -> Trace:
         """Set the padded rows of a derived trace. If it has as many rows, also copy the OPTIONAL
-        fields of this one."""
+        fields of this one.
+        """
         if len(trace) != len(self):
             return replace(trace, num_padding=num_padding)
         extras: dict[str, Any] = {name: getattr(self, name) for name in OPTIONAL}
@@ -456,7 +465,8 @@ class Trace(CachesResults):
 @dataclass(frozen=True)
 class RowsOfImages:
     """The neighbouring rows of a trace that share an image, such as one row for each of its
-    labels."""
+    labels.
+    """
 
     numbers: Tensor  # (B,), the number of each row's image; on the CPU
     places: Tensor  # (B,), the place of each row among the rows of its image; on the CPU
@@ -675,7 +685,8 @@ def cut(
     ablation_channels: int | None = None,
 ) -> CutModel:
     """Cut a model once at a layer, for many traces. Arguments and errors are those of
-    `CutModel`."""
+    `CutModel`.
+    """
     if isinstance(model, nn.Module):
         check_shapes(model)
         check_finite(model)

@@ -95,7 +95,8 @@ def cast(sides: Any, dtype: torch.dtype) -> Any:
 
 class Parts(Protocol):
     """The trunk and the head of a model. `head_graph` is the head as a graph, None if it isn't
-    one."""
+    one.
+    """
 
     @property
     def head_graph(self) -> fx.GraphModule | None: ...
@@ -123,7 +124,8 @@ class ReshapedParts:
 
     def as_maps(self, output: Tensor, sides: tuple[Any, ...], size: tuple[int, ...]) -> Passed:
         """Return maps (B, K, H, W) and the sides, from the layer's output and its sides for images
-        of this size."""
+        of this size.
+        """
         maps, rest = self.reshape.to_maps(output, size)
         return maps, (rest, *sides)
 
@@ -160,7 +162,8 @@ class ReshapedParts:
 
 class Step(Enum):
     """The ways to make trunk and head of a model, in order. The first that equals the model is
-    used."""
+    used.
+    """
 
     GRAPH = "torch.fx follows the model"
     SHAPES = "torch.fx follows the model at this input size"
@@ -225,7 +228,8 @@ def first_that_equals(
     point: CutPoint, reason: str, follows_shapes: bool
 ) -> tuple[Parts, list[SideKind], Capture]:
     """Try the steps in order, and return the parts of the first one that equals the model, with
-    their side kinds."""
+    their side kinds.
+    """
     for make in _steps(point, follows_shapes):
         try:
             parts, capture = make(reason)
@@ -268,7 +272,8 @@ def _follow_shapes(point: CutPoint, reason: str) -> tuple[Parts, Capture]:
 @dataclass(frozen=True, eq=False)
 class _Proof:
     """The checks that parts equal the model. They share two passes of the trunk: the image, and the
-    image twice."""
+    image twice.
+    """
 
     point: CutPoint
     parts: Parts
@@ -330,7 +335,8 @@ class _Proof:
 
     def _check_gradient(self) -> None:
         """Raise CannotSplit unless parts and model have the same gradient: torch.fx drops a user's
-        `no_grad`."""
+        `no_grad`.
+        """
         gradient = _weighted_gradient(self.parts, *self.of_image)
         expected = None
         try:
@@ -399,7 +405,8 @@ class _Proof:
 
     def _check_changed(self) -> None:
         """Raise CannotSplit unless the head equals the model for changed activations, next to
-        unchanged ones."""
+        unchanged ones.
+        """
         activations, _ = self.of_image
         changed = activations.clone()
         changed[:, ::2] = 0
@@ -414,7 +421,8 @@ class _Proof:
 
 def _weighted_gradient(parts: Parts, activations: Any, sides: tuple[Any, ...]) -> Tensor | None:
     """Compute the gradient of sum_j j S_j for the layer's output, if any. Raises CannotSplit if the
-    parts fail."""
+    parts fail.
+    """
     if not isinstance(activations, Tensor):
         raise CannotSplit("the layer returns no tensor")
     activations = activations.detach().requires_grad_()

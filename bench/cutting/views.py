@@ -48,7 +48,8 @@ class View:
 @dataclass(frozen=True)
 class Views:
     """The places of the maps of n calls, (B, K, *space) each, in maps (B, n K, *grid) of the
-    images."""
+    images.
+    """
 
     layer: str
     calls: int  # the number of the layer's calls in a pass, n or more
@@ -72,7 +73,8 @@ class Views:
 
     def of_calls(self, outputs: Sequence[Tensor]) -> Tensor:
         """Join the outputs of all calls of the layer for an image. Raises BenchError for another
-        number of calls."""
+        number of calls.
+        """
         if len(outputs) != self.calls:
             raise BenchError(
                 f"The layer {self.layer!r} is called {self.calls} times for the first image and "
@@ -202,7 +204,8 @@ class _LayerCalls:
 
     def _on_grid(self, boxes: Sequence[Box], origin: Tensor) -> Views | None:
         """Make cells of the positions of an image or map; None if the cells of all ends don't lie
-        on one grid."""
+        on one grid.
+        """
         grid = []
         cells = []
         for axis, sides in zip(axes(origin), zip(*boxes, strict=True), strict=True):
@@ -280,7 +283,8 @@ def _is_map(value: Any, image: Tensor) -> bool:
 
 def _box(view: Any, origin: Tensor) -> Box | None:
     """Find the part of an origin (1, C, *space) that a view shows pixel by pixel; None if it shows
-    anything else."""
+    anything else.
+    """
     if not isinstance(view, Tensor) or view.ndim != origin.ndim or not view.requires_grad:
         return None
 

@@ -1,2 +1,3 @@
 """Data sets, batches of them and their annotations. Imports errors, embedded and cutting's
-outputs."""
+outputs.
+"""

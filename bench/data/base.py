@@ -1,5 +1,6 @@
 """The base of every data set: samples by index, ids in ascending order, and a fingerprint of each
-image."""
+image.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ Files = tuple[Path, ...]
 
 class FileHashes:
     """cached: {stamp of the files: hash}, from an earlier run. current: the entries that were
-    looked up since. stamps: of each file when it was looked up first."""
+    looked up since. stamps: of each file when it was looked up first.
+    """
 
     def __init__(self, cached: Mapping[str, str] | None = None) -> None:
         self.cached: Mapping[str, str] = cached or {}
@@ -43,7 +45,8 @@ class FileHashes:
 
     def of(self, paths: Iterable[Path], compute: Callable[[], str], part: str = "") -> str:
         """The hash of these files' content, computed unless it is cached. part: names what is
-        hashed in the files."""
+        hashed in the files.
+        """
         stamps = [(path, *_stamp(path)) for path in paths]
         for path, stamp, _ in stamps:
             self.stamps.setdefault(path, stamp)
@@ -64,7 +67,8 @@ class FileHashes:
 
 def check_unchanged(name: str, paths: Files, stamps: Mapping[Path, str]) -> None:
     """Raises BenchError where a file of the image of this name isn't the one that was hashed: with
-    another size or time than its stamp has."""
+    another size or time than its stamp has.
+    """
     if any(path in stamps and _stamp(path)[0] != stamps[path] for path in paths):
         raise BenchError(
             f"The image {name!r}, or its annotation, was changed after its content was hashed; "
@@ -74,7 +78,8 @@ def check_unchanged(name: str, paths: Files, stamps: Mapping[Path, str]) -> None
 
 def _stamp(path: Path) -> tuple[str, int]:
     """(absolute path, size and time of modification of a file, and whether it may not be read; that
-    time in ns)."""
+    time in ns).
+    """
     try:
         state = os.stat(path)
     except OSError:
@@ -106,7 +111,8 @@ AT_ONCE = 256  # images that wait for a thread
 
 class BadImage(Exception):
     """An image that can't be explained: raised where it is read, and yielded by the loader, so that
-    none is dropped."""
+    none is dropped.
+    """
 
     def __init__(self, image_id: str, message: str, status: str = BAD_IMAGE) -> None:
         super().__init__(image_id, message, status)
@@ -196,7 +202,8 @@ class DataSet(ABC):
     @property
     def class_names(self) -> tuple[str, ...]:
         """Readable names of the classes, by class index; `classes` themselves where there are no
-        others."""
+        others.
+        """
         return self._class_names or self.classes
 
     @property
@@ -212,11 +219,13 @@ class DataSet(ABC):
     @abstractmethod
     def read(self, index: int) -> Sample:
         """The sample at this place of `ids`. Raises BadImage where the image is missing or can't be
-        decoded."""
+        decoded.
+        """
 
     def read_scaled(self, index: int, least: Least | None) -> Sample:
         """As `read`; where a decoder can give a part of the image's size that isn't below `least`,
-        it may have that."""
+        it may have that.
+        """
         return self.read(index)
 
     @abstractmethod
@@ -227,23 +236,27 @@ class DataSet(ABC):
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
         """SHA-256 over the image's and its annotation's bytes, and over what decides its
         interventions, in hexadecimal. hashes: of files that were read before, which aren't read
-        again."""
+        again.
+        """
 
     def files(self, index: int) -> Files:
         """The files that the image and its annotation are read from, those of its fingerprint; ()
-        for one that is drawn."""
+        for one that is drawn.
+        """
         return ()
 
     def interventions(self, index: int) -> tuple[StoredPart, ...] | None:
         """The parts of the image at this place of `ids`, and versions of it without each; () where
         this image has none, None where the data set has none at all. Called where the run needs
-        them. Raises BadImage as `read`."""
+        them. Raises BadImage as `read`.
+        """
         return None
 
 
 def largest(objects: Objects) -> int | None:
     """The class of the object with the largest box, the first of equals: the label of an image of
-    several objects."""
+    several objects.
+    """
     areas = [prod(end - start for start, end in sides(box)) for _, box in objects]
     return objects[areas.index(max(areas))][0] if objects else None
 
@@ -271,7 +284,8 @@ def clipped(box: Box, size: tuple[float, ...]) -> Box:
 
 def inside(box: Box, size: tuple[float, ...]) -> tuple[Box | None, str]:
     """Return the part of a box inside an image of this size, None if the box can't be used, and
-    what is wrong with it: one of the sentences above, or ""."""
+    what is wrong with it: one of the sentences above, or "".
+    """
     part = clipped(box, size)
     if is_empty(box):
         return None, NO_AREA
@@ -338,7 +352,8 @@ def subset(
 
 def class_index(dataset: DataSet, name: str | int) -> int:
     """The class index of a class, of its name, or of itself. Raises BenchError, with the nearest,
-    for no such class."""
+    for no such class.
+    """
     if isinstance(name, int) and 0 <= name < len(dataset.classes):
         return name
     for names in (dataset.classes, dataset.class_names):
@@ -350,7 +365,8 @@ def class_index(dataset: DataSet, name: str | int) -> int:
 
 def check_labels(dataset: DataSet, indices: Sequence[int], number_of_classes: int) -> None:
     """Raises BenchError where an image is labelled with a class that the model doesn't have;
-    decodes nothing."""
+    decodes nothing.
+    """
     for index in indices:
         outside = [label for label in dataset.labels(index) if not 0 <= label < number_of_classes]
         if outside:
@@ -363,7 +379,8 @@ def check_labels(dataset: DataSet, indices: Sequence[int], number_of_classes: in
 
 class MadeOf(DataSet):
     """Images that are made of those of another data set, `of`, whose classes and notes they
-    have."""
+    have.
+    """
 
     def __init__(self, of: DataSet, name: str) -> None:
         self.of, self.name = of, name
@@ -382,7 +399,8 @@ class MadeOf(DataSet):
 
     def part(self, index: int, read: Callable[[int], T], place: int) -> T:
         """What `read` gives of the image at this place. Raises its BadImage as one of the image
-        that is made of it."""
+        that is made of it.
+        """
         try:
             return read(place)
         except BadImage as bad:
@@ -417,7 +435,8 @@ class Selected(MadeOf):
 
 class WithBackground(Selected):
     """The images of another data set for a network with one output more, the background, at this
-    place of its classes; -1: the last. Raises BenchError for a place that no output has."""
+    place of its classes; -1: the last. Raises BenchError for a place that no output has.
+    """
 
     def __init__(self, of: DataSet, place: int) -> None:
         super().__init__(of, range(len(of)))
@@ -458,7 +477,8 @@ class WithBackground(Selected):
 
 def fingerprints(data: DataSet, indices: Sequence[int], hashes: FileHashes) -> Iterator[str]:
     """`data.fingerprint` of the images, in their order: by threads where the data set lets several
-    read at once. A hash that is known from an earlier run is found sooner than a thread starts."""
+    read at once. A hash that is known from an earlier run is found sooner than a thread starts.
+    """
     of = partial(data.fingerprint, hashes=hashes)
     yield from map(of, indices[:1])  # what all images share is read once
     if hashes.cached or not all(source.threads_may_read for source in data.sources):

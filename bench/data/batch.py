@@ -58,7 +58,8 @@ class Annotation:
 
     def is_of(self, space: Sequence[int]) -> bool:
         """Whether each box has a label, and the mask, if any, has class indices for an image with
-        these sides."""
+        these sides.
+        """
         labelled = isinstance(self.labels, Tensor) and self.labels.shape == self.boxes.shape[:1]
         if self.mask is None:
             return labelled
@@ -66,7 +67,8 @@ class Annotation:
 
     def lacks(self, target: int) -> bool:
         """Whether the image shows objects of other classes and none of this one, and isn't labelled
-        with it."""
+        with it.
+        """
         if target in (*self.labels.tolist(), *(self.classes or ())):
             return False
         if self.mask is None:
@@ -132,7 +134,8 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same rows with images and targets on another device; annotations stay on the CPU, and
-        interventions do until a trace is made of the batch."""
+        interventions do until a trace is made of the batch.
+        """
         targets = None if self.targets is None else self.targets.to(device)
         return replace(self, images=self.images.to(device), targets=targets)
 
@@ -192,7 +195,8 @@ class Batch:
 
     def boxes(self, targets: Tensor) -> tuple[Tensor, ...] | None:
         """Per row the boxes of its explained class, (n, 4) each; None where the data set has no
-        boxes."""
+        boxes.
+        """
         return (
             tuple(annotation.boxes_of(target) for annotation, target in self._explained(targets))
             or None
@@ -200,7 +204,8 @@ class Batch:
 
     def cells(self, targets: Tensor) -> tuple[Tensor, ...] | None:
         """Per row the cells of a mosaic that show the explained class, (n, 4) boxes; None where no
-        row is a mosaic."""
+        row is a mosaic.
+        """
         if not any(annotation.cells for annotation in self.annotations):
             return None
         return tuple(
@@ -210,7 +215,8 @@ class Batch:
 
     def masks(self, targets: Tensor) -> Tensor | None:
         """(B, H', W') bool: the pixels of the explained class, of one object those in its box; all
-        False where a row has no mask."""
+        False where a row has no mask.
+        """
         if not any(annotation.mask is not None for annotation in self.annotations):
             return None
         masks = self._masks()
@@ -232,13 +238,15 @@ class Batch:
 
     def wrong_class(self, targets: Tensor) -> Tensor | None:
         """(B,) bool: where the image shows other classes than the explained one; None without
-        annotations."""
+        annotations.
+        """
         lacks = [annotation.lacks(target) for annotation, target in self._explained(targets)]
         return torch.tensor(lacks) if lacks else None
 
     def others(self, targets: Tensor, classes: int) -> tuple[Annotation, ...] | None:
         """Per row the objects of the classes that aren't explained, of those that a model of so
-        many classes has; None where the data set has no annotations."""
+        many classes has; None where the data set has no annotations.
+        """
         rows = self._explained(targets)
         return (
             tuple(annotation.of_model(classes).without(target) for annotation, target in rows)
@@ -247,7 +255,8 @@ class Batch:
 
     def same_class(self, targets: Tensor) -> tuple[Tensor, ...] | None:
         """Per row the boxes of the other objects of the explained one's class; None where no row is
-        of one object."""
+        of one object.
+        """
         if all(annotation.explained is None for annotation in self.annotations):
             return None
         return tuple(

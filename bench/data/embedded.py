@@ -76,7 +76,8 @@ class DrawnImages(DataSet):
 
 def _stored(drawn: NDArray[np.uint8]) -> Any:
     """What is drawn, as a Sample has it: a picture of (h, w, 3), of (*space, C) else an array (C,
-    *space)."""
+    *space).
+    """
     if drawn.ndim == PICTURE:
         return Image.fromarray(drawn)
     return np.ascontiguousarray(np.moveaxis(drawn, -1, 0), np.float32) / 255
@@ -99,7 +100,8 @@ class DrawnObjects(DrawnImages):
 
     def interventions(self, index: int) -> tuple[StoredPart, ...]:
         """The objects, largest first, each with the scene drawn again without it; the ground with
-        other grounds."""
+        other grounds.
+        """
         drawing = scenes.drawing_of(self.split, self.seed, index, self.kind)
         objects: list[StoredPart] = []
         for number, figure in sorted(
@@ -119,7 +121,8 @@ class DrawnObjects(DrawnImages):
 
 class Scenes(DrawnObjects):
     """objects: few (1 to 3), many (4 to 6 smaller ones) or repeated (3 to 5, of at most 3 classes).
-    ids begin with "many-" or "repeated-"."""
+    ids begin with "many-" or "repeated-".
+    """
 
     def __init__(
         self,
@@ -156,7 +159,8 @@ class Volumes(DrawnObjects):
 
 class SyntheticShapes(DrawnObjects):
     """Pictures of one shape. sides: all, large or small. ids of the last two begin with "large-" or
-    "small-"."""
+    "small-".
+    """
 
     def __init__(
         self,
@@ -205,7 +209,8 @@ class MarkedScenes(Scenes):
 
     def interventions(self, index: int) -> tuple[StoredPart, ...]:
         """Those of the plain scene, with the mark painted on every version, and the mark, whose
-        version is the plain scene."""
+        version is the plain scene.
+        """
         parts, mark = super().interventions(index), self.draw(index).mark
         if mark is None:
             return parts
@@ -226,7 +231,8 @@ class MarkedScenes(Scenes):
 
 class Planted(DrawnImages):
     """Images for the planted networks, or with one or three axes signals or volumes of three
-    channels. label: 0, "evidence"; the other class is in every image too."""
+    channels. label: 0, "evidence"; the other class is in every image too.
+    """
 
     classes, channels = patches.CLASSES, 3
 
@@ -246,7 +252,8 @@ class Planted(DrawnImages):
 
 class HardImages(DataSet):
     """The gate's hard images. ids: "00_landscape": a number, and what is hard. content: scenes, of
-    digits, or patches, for planted networks."""
+    digits, or patches, for planted networks.
+    """
 
     def __init__(self, content: str = "scenes", name: str = "hard_scenes") -> None:
         if content not in hard.CONTENTS:

@@ -1,5 +1,6 @@
 """Batches of rows to explain: decoded and preprocessed in worker processes, in order, bad images
-among them."""
+among them.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +63,8 @@ class DamagedEntry(Exception):
 
 class Cache(Protocol):
     """Images that were decoded before, by their place in the data set; picklable, so that workers
-    may be spawned."""
+    may be spawned.
+    """
 
     def read(self, index: int) -> Decoded | None:
         """The image; None where it isn't there. Raises DamagedEntry."""
@@ -146,7 +148,8 @@ def batches(
 @dataclass(eq=False)
 class _Images(Dataset[Item]):
     """Each image with its targets, annotation and extras, or the BadImage that it is; picklable, so
-    that workers may be forked or spawned. reading: the place that each worker reads."""
+    that workers may be forked or spawned. reading: the place that each worker reads.
+    """
 
     dataset: DataSet
     indices: Sequence[int]
@@ -182,7 +185,8 @@ class _Images(Dataset[Item]):
 
     def _decoded(self, damaged: list[int], index: int) -> Decoded:
         """From the cache, or decoded and kept there. An image whose entry was damaged is added to
-        `damaged`."""
+        `damaged`.
+        """
         image = None
         if self.cache is not None:
             try:
@@ -198,7 +202,8 @@ class _Images(Dataset[Item]):
 
     def _parts(self, index: int, size: tuple[int, ...]) -> Parts | None:
         """As `Prepared` has them; () where the data set has none for this image. size: (height,
-        width) as stored."""
+        width) as stored.
+        """
         stored = self.dataset.interventions(index)
         if stored is None:
             return None
@@ -217,7 +222,8 @@ class _Images(Dataset[Item]):
 
 def decoded(dataset: DataSet, index: int, preprocessing: Preprocessing) -> Decoded:
     """The image at this place of the data set. Raises BadImage where it can't be read, or would
-    become too large."""
+    become too large.
+    """
     sample = preprocessing.read(dataset, index)
     pixels, annotation = preprocessing.pixels(sample), preprocessing.annotation(sample)
     return Decoded(pixels, sample.size, sample.label, annotation, sample.problems, sample.turned)
@@ -225,7 +231,8 @@ def decoded(dataset: DataSet, index: int, preprocessing: Preprocessing) -> Decod
 
 def others(dataset: DataSet, index: int) -> Iterator[int]:
     """The places in `ids` that may give the other image of this one: first one by the hash of the
-    image's id, after it in order, each once and never the image itself."""
+    image's id, after it in order, each once and never the image itself.
+    """
     count = len(dataset) - 1
     start = int.from_bytes(hashlib.sha256(dataset.ids[index].encode()).digest()[:8], "big")
     for step in range(count):
@@ -261,7 +268,8 @@ def _converted(value: Converted, convert: Callable[[Any], Any]) -> Converted:
 
 def _chunks(images: _Images, workers: int) -> Iterator[tuple[list[Tensor], list[Item]]]:
     """`_pack` of CHUNK images after another. Raises BenchError for processes that end, with the
-    images they read."""
+    images they read.
+    """
     images.reading = torch.zeros(max(workers, 1), dtype=torch.int64).share_memory_()
     loader = DataLoader(images, CHUNK, num_workers=min(workers, len(images)), collate_fn=_pack)
     outside = SIGCHLD and signal.getsignal(SIGCHLD)
@@ -347,7 +355,8 @@ def _died(images: _Images, workers: Sequence[int], codes: Sequence[int]) -> Benc
 
 def _pack(items: Sequence[Item]) -> tuple[list[Tensor], list[Item]]:
     """Images of one size after another as one tensor: one piece of shared memory instead of one for
-    each image."""
+    each image.
+    """
     images = [image for image, _ in items if image is not None]
     runs = [torch.stack(list(run)) for _, run in groupby(images, key=_form)]
     return runs, [(None, prepared) for _, prepared in items]
@@ -361,7 +370,8 @@ def _extras(
     prepared: Prepared, preprocessing: Preprocessing, size: torch.Size
 ) -> tuple[Parts | None, Tensor | None]:
     """(the parts, the other image (3, H', W') in the size (H', W') of the image itself),
-    normalised."""
+    normalised.
+    """
 
     def image(pixels: Any) -> Any:
         return None if pixels is None else preprocessing.normalised(torch.from_numpy(pixels))
@@ -433,7 +443,8 @@ def _batch(rows: Sequence[Row], preprocessing: Preprocessing, device: torch.devi
 
 def _stacked_on(device: torch.device, images: tuple[Tensor, ...]) -> Tensor:
     """(B, C, *space) on the device; to a GPU from pinned memory, so that the copy goes on beside
-    this process."""
+    this process.
+    """
     if device.type != "cuda":
         return torch.stack(images).to(device)
     pinned = torch.empty((len(images), *images[0].shape), dtype=images[0].dtype, pin_memory=True)

@@ -1,5 +1,6 @@
 """Mosaics of another data set's images: n x n of them side by side, each cell's class and place
-exact."""
+exact.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ Probability = Annotated[float, worded("a probability, 0 to 1", lambda value: 0 <
 @dataclass(frozen=True)
 class Candidate:
     """An image that may stand in a cell. index: its place in the data set. label: its only
-    class."""
+    class.
+    """
 
     index: int
     image_id: str
@@ -47,7 +49,8 @@ class Candidate:
 @dataclass(frozen=True)
 class Layout:
     """One mosaic. cells: its images from left to right, then from top to bottom. target: what
-    `target=label` explains, the class that `target_cells` cells show."""
+    `target=label` explains, the class that `target_cells` cells show.
+    """
 
     cells: tuple[Candidate, ...]
     target: int
@@ -95,7 +98,8 @@ def _classes(
     chance: NDArray[np.float64],
 ) -> NDArray[np.int64] | None:
     """The class of each image of the next mosaic, the target's first; None where too few images are
-    left."""
+    left.
+    """
     order = np.lexsort((chance, -remaining))
     order = order[remaining[order] > 0]
     if target_cells == 1:
@@ -112,7 +116,8 @@ def _classes(
 
 def _by_class(candidates: Sequence[Candidate], seeds: tuple[int, int]) -> list[list[Candidate]]:
     """The images of each class, by a hash of the seed and their id: one image more or less moves no
-    other."""
+    other.
+    """
     images: list[list[Candidate]] = [
         [] for _ in range(max((image.label for image in candidates), default=-1) + 1)
     ]
@@ -273,7 +278,8 @@ class Mosaics(MadeOf):
 
     def others(self, index: int) -> tuple[tuple[Candidate, ...], ...]:
         """For each of DRAWS versions an image for each cell, of classes that the mosaic doesn't
-        show; () where there is no such class."""
+        show; () where there is no such class.
+        """
         chance = np.random.default_rng([self.images.seed, index])
         shown = {image.label for image in self.layouts[index].cells}
         classes = [
@@ -289,7 +295,8 @@ class Mosaics(MadeOf):
     def interventions(self, index: int) -> tuple[StoredPart, ...]:
         """The cells, each with the mosaic in which other images stand in its place: of classes that
         the mosaic doesn't show, so that none of them is explained but where `target=predicted`
-        names such a class."""
+        names such a class.
+        """
         mosaic, others = self.read(index).image, self.others(index)
         parts = []
         for place, cell in enumerate(self.cells(index)):
@@ -324,7 +331,8 @@ class Mosaics(MadeOf):
 
     def _picture(self, index: int, cell: Cell) -> Image.Image:
         """A cell's picture. Raises BadImage, of the mosaic, where the image can't be read or has
-        another size."""
+        another size.
+        """
         picture = self.part(index, self._seen, cell.image.index)
         if (picture.height, picture.width) != self.cell_size:
             raise BadImage(
@@ -340,7 +348,8 @@ class Mosaics(MadeOf):
 
     def _size_of_first(self) -> tuple[int, int]:
         """(height, width) of the first image that can be read, where the preprocessing leaves each
-        its own size."""
+        its own size.
+        """
         for image in (image for layout in self.layouts for image in layout.cells):
             try:
                 picture = self._seen(image.index)

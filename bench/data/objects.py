@@ -1,5 +1,6 @@
 """The objects that a network finds in the images of another data set, each as an image of its
-own."""
+own.
+"""
 
 from __future__ import annotations
 

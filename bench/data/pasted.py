@@ -53,7 +53,8 @@ Box = tuple[int, int, int, int]
 @dataclass(frozen=True)
 class CutOut:
     """An object in a data set's image. index: the image's place. box: x0, y0, x1, y1 around it, x1
-    and y1 exclusive."""
+    and y1 exclusive.
+    """
 
     index: int
     label: int
@@ -63,7 +64,8 @@ class CutOut:
 @dataclass(frozen=True)
 class Recipe:
     """What an image is made of. ground, others: places of images in the data set. places: for each
-    object where in its room it stands, from left and top, 0 to 1."""
+    object where in its room it stands, from left and top, 0 to 1.
+    """
 
     ground: int
     objects: tuple[CutOut, ...]
@@ -128,7 +130,8 @@ class PastedImages(MadeOf):
 
     def interventions(self, index: int) -> tuple[StoredPart, ...]:
         """The objects, each with the image without it; the ground with those of other photographs,
-        resized to it."""
+        resized to it.
+        """
         ground, pasted, recipe = self._ground(index), self._objects(index), self.recipes[index]
         regions = [_region(each, (ground.height, ground.width)) for each in pasted]
         parts = []
@@ -211,7 +214,8 @@ class PastedImages(MadeOf):
 
 def _cut_outs(of: DataSet, index: int) -> list[CutOut]:
     """The largest region of each labelled class in the mask of an image, where it is an object that
-    can be cut out. None where the image or its mask can't be read, or there is none."""
+    can be cut out. None where the image or its mask can't be read, or there is none.
+    """
     try:
         mask = of.read(index).mask
     except BadImage:  # its own rows say so, where it is a ground
@@ -224,7 +228,8 @@ def _cut_outs(of: DataSet, index: int) -> list[CutOut]:
 
 def _is_object(region: NDArray[np.bool_]) -> bool:
     """Whether a region is large enough, isn't full of holes, and isn't cut off by the image's
-    edge."""
+    edge.
+    """
     if region.sum() < LEAST:
         return False
     (x0, y0, x1, y1), (height, width) = _box(region), region.shape

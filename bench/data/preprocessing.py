@@ -1,5 +1,6 @@
 """The preprocessing that weights expect: resize, centre crop, mean and std; boxes and masks follow
-the image."""
+the image.
+"""
 
 from __future__ import annotations
 
@@ -112,7 +113,8 @@ class Preprocessing:
     @property
     def size(self) -> tuple[int, ...] | None:
         """(H', W') of the images that the network takes; None where it is that of the stored
-        image."""
+        image.
+        """
         if self.shape is not None:
             return self.shape[1:]
         if self.crop is not None:
@@ -152,7 +154,8 @@ class Preprocessing:
 
     def of_photograph(self, image: Image.Image, name: str = "") -> Tensor:
         """(3, H', W'), or (1, H', W'), of an image. Raises BenchError where it wouldn't fit into
-        memory."""
+        memory.
+        """
         try:
             return self.normalised(self.pixels(Sample(as_rgb(image), name)))
         except BadImage as error:
@@ -166,7 +169,8 @@ class Preprocessing:
 
     def pixels(self, sample: Sample) -> Tensor:
         """The image resized and cropped: (3, H', W'), or (1, H', W'), uint8; an array as it is.
-        Raises BadImage as `picture`."""
+        Raises BadImage as `picture`.
+        """
         if isinstance(sample.image, np.ndarray):
             return torch.from_numpy(np.ascontiguousarray(sample.image))
         picture = self.picture(sample)
@@ -243,7 +247,8 @@ class Preprocessing:
 
     def picture(self, sample: Sample) -> Image.Image:
         """The picture resized and cropped, before its values are scaled. Raises BadImage where it
-        wouldn't fit into memory."""
+        wouldn't fit into memory.
+        """
         image, (height, width) = sample.image, self._resized(*sample.size)
         if height * width > MAX_PIXELS:
             raise BadImage(
@@ -311,7 +316,8 @@ class Preprocessing:
         self, objects: Objects, stored: tuple[int, ...], resized: tuple[int, int]
     ) -> tuple[list[int], list[list[float]]]:
         """Boxes scaled, moved and clipped to the picture; those that the crop cuts away are left
-        out."""
+        out.
+        """
         (high, wide), (height, width) = stored, resized
         seen_height, seen_width = self.crop or height, self.crop or width
         top, left = (crop_start(side, self.crop or side) for side in (height, width))
@@ -338,5 +344,6 @@ class Preprocessing:
 
 def crop_start(side: int, crop: int) -> int:
     """Where torchvision's centre crop begins along one side; negative where it pads, since the crop
-    is larger."""
+    is larger.
+    """
     return -((crop - side) // 2) if crop > side else round((side - crop) / 2)

@@ -150,7 +150,8 @@ def annotation_of(name: str) -> Any:
 
 def check_settings(cfg: Mapping[str, Any], prefix: str = "data.") -> Mapping[str, Parameter]:
     """The parameters of the kind of data set. Raises BenchError for settings that it can't have,
-    before a file is read; prefix: "data.", or "data.of." for what is in it."""
+    before a file is read; prefix: "data.", or "data.of." for what is in it.
+    """
     kind = cfg.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         raise unknown("kind of data set", kind, KINDS)

@@ -52,7 +52,8 @@ BLUE, RED = (0, 0, 249), ((182, 0, 0), (183, 0, 0))  # red in a sixth of the row
 class HardImage:
     """content: of a PNG file. label: the image's class, None for none. objects: (class, box), box =
     x0, y0, x1, y1 in stored pixels, x1 and y1 exclusive. mask: (h, w), the class of each pixel,
-    BACKGROUND or NO_VERDICT, or None."""
+    BACKGROUND or NO_VERDICT, or None.
+    """
 
     content: bytes
     label: int | None
@@ -121,7 +122,8 @@ def hard_patches() -> Mapping[str, HardImage]:
 def hard_crops() -> Mapping[str, HardImage]:
     """Images for the planted networks, likewise. Along a side of 99 or 101 pixels a centre crop of
     96 leaves an odd margin, whose half torchvision rounds to an even number; beyond a side of 91 it
-    goes."""
+    goes.
+    """
     drawn = [patches.draw("evaluation", SEED, number) for number in (3, 4)]
     images = {
         "margins_of_3": _framed(_at_the_threshold(drawn[0]), (91, 99), (-2, 2)),
@@ -182,7 +184,8 @@ def _only(drawn: patches.PatchImage, *colours: str) -> patches.PatchImage:
 def _at_the_threshold(drawn: patches.PatchImage) -> patches.PatchImage:
     """Blue and red alone. planted_additive counts blue 3 times as much: in a map of its weights red
     has (109 + 1/3) / (3 x 243) = 0.149977 of the maximum, nothing at 15 %; in half precision it has
-    0.150024."""
+    0.150024.
+    """
     shown = _only(drawn, "blue", "red")
     for patch in shown.patches:
         shown.image[patch.place] = BLUE if patch.colour == "blue" else RED[0]
@@ -195,7 +198,8 @@ def _framed(
     drawn: patches.PatchImage, size: tuple[int, int] = FRAMED, margins: tuple[int, int] = MARGINS
 ) -> HardImage:
     """Patches inside a frame that the centre crop takes away. size: (height, width). margins: above
-    and to the left of what was drawn, which is cut there where they are negative."""
+    and to the left of what was drawn, which is cut there where they are negative.
+    """
     (height, width), (top, left) = size, margins
     place = (slice(FRAME - top, FRAME - top + height), slice(FRAME - left, FRAME - left + width))
     image = np.pad(drawn.image, ((FRAME, FRAME), (FRAME, FRAME), (0, 0)), constant_values=GREY)[
@@ -214,7 +218,8 @@ def _framed(
 
 def _png(image: Image.Image, orientation: int | None = None) -> bytes:
     """The file's content; PNG loses nothing, so that its pixels don't depend on a version of a
-    library."""
+    library.
+    """
     buffer, exif = BytesIO(), Image.Exif()
     if orientation is not None:
         exif[ORIENTATION] = orientation

@@ -31,7 +31,8 @@ _WORD = ("###  #   ## ", " #  # # #   ", " #  ### # ##", " #  # #  ## ")
 @dataclass(frozen=True)
 class Mark:
     """box: x0, y0, x1, y1, x1 and y1 exclusive. pixels: (height, width, 3) uint8, which fill the
-    box."""
+    box.
+    """
 
     box: scenes.Box
     pixels: NDArray[np.uint8]
@@ -55,7 +56,8 @@ class Mark:
 @dataclass(frozen=True)
 class MarkedScene(scenes.Scene):
     """A scene and its mark, None where it has none. In `mask` the mark is ground: it is no object
-    of any class."""
+    of any class.
+    """
 
     mark: Mark | None = None
 
@@ -79,7 +81,8 @@ def draw(
 
 def mark_of(scene: scenes.Scene, seed: int, number: int, pattern: str = "tile") -> Mark | None:
     """The mark of this scene, whether it is painted or not; None where there is no room, as for a
-    tile in no scene of the first 9,000 of two seeds."""
+    tile in no scene of the first 9,000 of two seeds.
+    """
     rng = np.random.default_rng(np.random.SeedSequence([seed, number, _STREAM]))
     size, paint = PATTERNS[pattern]
     box = place(scene.mask, rng, size)
@@ -94,7 +97,8 @@ def place(
     mask: NDArray[np.int64], rng: np.random.Generator, size: tuple[int, int] = (TILE, TILE)
 ) -> scenes.Box | None:
     """A box of this height and width, each that is MARGIN pixels from any digit as likely as
-    another; None where there is none."""
+    another; None where there is none.
+    """
     height, width = size
     drawn = np.pad(mask >= 0, MARGIN)  # beyond the edge is no digit
     windows = np.lib.stride_tricks.sliding_window_view(

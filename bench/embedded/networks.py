@@ -83,7 +83,8 @@ def scenes_vgg(batch_norm: bool = False) -> nn.Sequential:
 
 def signals_cnn(batch_norm: bool = False) -> nn.Sequential:
     """As scenes_vgg, of signals (1, 192): four convolutions of 7, 5, 5 and 3 samples, then
-    192-48-5."""
+    192-48-5.
+    """
     return _vgg(
         1,
         1,
@@ -102,7 +103,8 @@ def volumes_cnn(batch_norm: bool = False) -> nn.Sequential:
 
 def synthetic_shapes_cnn(batch_norm: bool = False) -> nn.Sequential:
     """As scenes_vgg, of pictures (3, 224, 224): five convolutions, the first of 5 x 5, then
-    2352-32-6."""
+    2352-32-6.
+    """
     layers = ((8, 5, True), (16, 3, True), (32, 3, True), (48, 3, False), (48, 3, False))
     return _vgg(2, 3, layers, 7, (32,), 6, batch_norm)
 
@@ -117,7 +119,8 @@ def _vgg(
     batch_norm: bool,
 ) -> nn.Sequential:
     """Of inputs (B, channels, *space) with so many axes. convolutions: width, kernel, whether a
-    max-pool follows."""
+    max-pool follows.
+    """
     layers = _convolutions(axes, channels, convolutions, batch_norm)
     channels = convolutions[-1][0]
     head: list[nn.Module] = []
@@ -144,7 +147,8 @@ def _convolutions(
     stride: int = 2,
 ) -> nn.Sequential:
     """Convolutions with ReLUs. convolutions: width, kernel, whether a max-pool follows. stride: of
-    the first."""
+    the first.
+    """
     convolution, norm, pool = (
         getattr(nn, f"{name}{axes}d") for name in ("Conv", "BatchNorm", "MaxPool")
     )
@@ -162,7 +166,8 @@ def _convolutions(
 
 class Block(nn.Module):
     """Two 3 x 3 convolutions with batch norm, and a shortcut: the identity, or 1 x 1 where the
-    shape changes."""
+    shape changes.
+    """
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
@@ -258,7 +263,8 @@ class Detector(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, 96, 96) -> boxes (B, 180, 4), x0 y0 x1 y1 in pixels, and logits (B, 180, 10), of
         which a sigmoid is the probability. The 144 positions of `features` first, each level row by
-        row."""
+        row.
+        """
         features = self.features(images)
         boxes, logits = self.of_features(features)
         more_boxes, more_logits = self.of_coarse(self.coarse(features))
@@ -314,7 +320,8 @@ def weights_file(name: str, seed: int = 0) -> Path:
 
 def weights_files(name: str) -> dict[str, Path]:
     """The committed weights of an embedded network: `default`, from seed 0, and `seed1`, ... of its
-    other trainings; `masked` of its copy that scripts/train_masked.py fine-tuned."""
+    other trainings; `masked` of its copy that scripts/train_masked.py fine-tuned.
+    """
     folder = Path(__file__).parent
     others = sorted(
         path for part in ("masked", "seed*") for path in folder.glob(f"{name}_{part}.safetensors")

@@ -47,7 +47,8 @@ OTHER: dict[int, tuple[Any, Any]] = {
 @dataclass(frozen=True)
 class Patch:
     """A rectangle of one colour, or interval, or cuboid. box: x0, y0, x1, y1 in pixels, x1 and y1
-    exclusive."""
+    exclusive.
+    """
 
     colour: str
     box: scenes.Box
@@ -69,7 +70,8 @@ class Patch:
 @dataclass(frozen=True)
 class PatchImage:
     """image: (*space, 3) uint8 RGB. mask: (*space) int64, the class of each pixel, -1 for the
-    ground."""
+    ground.
+    """
 
     image: NDArray[np.uint8]
     mask: NDArray[np.int64]
@@ -84,7 +86,8 @@ class PatchImage:
 
 def draw(split: str, seed: int, number: int, axes: int = 2) -> PatchImage:
     """The image of this number; it depends on these four alone. split: of the textures, one of
-    scenes.SPLITS."""
+    scenes.SPLITS.
+    """
     kind = KINDS[axes]
     rng = kind.rng(split, seed, number)
     if axes == 2:
@@ -132,7 +135,8 @@ def _placed(
     halves: tuple[int, int],
 ) -> Patch | None:
     """A patch of so many cells in these halves, a cell away from all others; None where there is no
-    room."""
+    room.
+    """
     grid = GRIDS[taken.ndim]
     columns = [half * grid.cells // 2 for half in halves]
     ranges = [range(grid.cells - int(side) + 1) for side in sides[:-1]]

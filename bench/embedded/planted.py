@@ -121,7 +121,8 @@ def channel_shapley(score: Callable[[Tensor], Tensor], evidence: Tensor) -> Tens
 
 class PlantedNetwork(nn.Module):
     """features: images -> (B, K, *cells), 16 x 16 of images. readout: -> (B, K, 1, ...), one
-    channel at a time. head: (B, K) -> logits."""
+    channel at a time. head: (B, K) -> logits.
+    """
 
     truth_layer = "features"
 
@@ -131,13 +132,15 @@ class PlantedNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, *space), as drawn or resized -> logits (B, 2): of what is planted, and of
-        the other class."""
+        the other class.
+        """
         logits: Tensor = self.head(self.flatten(self.readout(self.features(images))))
         return logits
 
     def true_contributions(self, activations: Tensor, targets: Tensor) -> Tensor:
         """T as above, for activations (B, K, *cells) and class indices (B,): as the activations, in
-        float64."""
+        float64.
+        """
         read = activations.double() * self.reading(activations)
         evidence = read.sum(tuple(range(2, read.ndim)), keepdim=True)
         values = self.channel_values(evidence.flatten(1), targets).view_as(evidence)
@@ -145,7 +148,8 @@ class PlantedNetwork(nn.Module):
 
     def channel_values(self, evidence: Tensor, targets: Tensor) -> Tensor:
         """phi, the Shapley values of the channels in the logit of each row's class: (B, K) in
-        float64."""
+        float64.
+        """
         return torch.cat([
             channel_shapley(lambda rows, c=int(target): self._exact_logits(rows)[:, c], row)  # type: ignore[misc]
             for row, target in zip(evidence.split(1), targets, strict=True)
@@ -153,7 +157,8 @@ class PlantedNetwork(nn.Module):
 
     def reading(self, activations: Tensor) -> Tensor:
         """r, how much each position counts in its channel's evidence: broadcasts to the
-        activations, in float64."""
+        activations, in float64.
+        """
         if isinstance(self.readout, _ConvNd):
             return self.readout.weight.double().squeeze(1)
         return activations.new_ones((), dtype=torch.float64) / activations[0, 0].numel()
@@ -203,7 +208,8 @@ class PlantedBoxes(nn.Module):
 
 class NoisyOr(nn.Module):
     """The linear logits, the first with a + b - a b added, where a and b are the first two
-    channels, in patches."""
+    channels, in patches.
+    """
 
     def __init__(self, read: nn.Linear, scale: float) -> None:
         super().__init__()
@@ -237,7 +243,8 @@ def detectors(grid: Grid, names: Sequence[str], saturated: bool = False) -> nn.S
 
 def reading(grid: Grid, factors: Sequence[tuple[float, float]]) -> nn.Module:
     """The mean of each channel times its two factors here, of the left and the right half of the
-    last axis: (B, K, *cells) -> (B, K, 1, ...)."""
+    last axis: (B, K, *cells) -> (B, K, 1, ...).
+    """
     readout = grid.layer("Conv")(
         len(factors), len(factors), grid.cells, groups=len(factors), bias=False
     )
@@ -256,7 +263,8 @@ def linear(
     biases: Sequence[float] | None = None,
 ) -> nn.Linear:
     """A linear layer over pooled channels: for each output a row of weights by channel name, in
-    patches."""
+    patches.
+    """
     layer = nn.Linear(len(names), len(rows), bias=biases is not None)
     with torch.no_grad():
         layer.weight.copy_(
@@ -277,7 +285,8 @@ def _pooled(
     saturated: bool = False,
 ) -> PlantedNetwork:
     """A network whose head reads global averages: `linear`, and where `last` is given a ReLU and a
-    second linear layer with these weights, a row for each logit."""
+    second linear layer with these weights, a row for each logit.
+    """
     grid, names = GRIDS[axes], (*colours, *UNREAD)
     head: nn.Module = linear(grid, names, rows, biases)
     if last is not None:
@@ -306,7 +315,8 @@ def planted_suppressing(axes: int = 2) -> PlantedNetwork:
 
 def planted_saturating(axes: int = 2) -> PlantedNetwork:
     """S = min(1, a_red + a_green + a_blue): any two of the three colours are enough in these
-    images."""
+    images.
+    """
     rows = [{"red": -1.0, "green": -1.0, "blue": -1.0}, OTHER]
     return _pooled(axes, ("red", "green", "blue"), rows, (1.0, 0.0), [[-1, 0], [0, 1]], (1, 0))
 
@@ -326,7 +336,8 @@ def planted_or(axes: int = 2) -> PlantedNetwork:
 
 def planted_duplicate(axes: int = 2) -> PlantedNetwork:
     """S = a_red + a_red' - a_red a_red' + a_green: red is detected twice, and once is nearly
-    enough; one channel is dead."""
+    enough; one channel is dead.
+    """
     grid, names = GRIDS[axes], ("red", "red", "dead", "green", *UNREAD)
     read = linear(grid, names, [{"green": 1.0}, OTHER])
     return PlantedNetwork(
@@ -336,7 +347,8 @@ def planted_duplicate(axes: int = 2) -> PlantedNetwork:
 
 def planted_cancelling(axes: int = 2) -> PlantedNetwork:
     """S = a_red + a, a = sum_left F - sum_right F of the channel F = blue - yellow, which sums to 0
-    over the image."""
+    over the image.
+    """
     grid = GRIDS[axes]
     mix = grid.layer("Conv")(5, 4, 1, bias=False)
     rows = torch.tensor([[1, 0, 0, 0, 0], [0, 1, -1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 0, 1.0]])
@@ -352,7 +364,8 @@ def planted_cancelling(axes: int = 2) -> PlantedNetwork:
 
 def planted_region(axes: int = 2) -> PlantedNetwork:
     """S = a_red + a_green + a_yellow with a_k of the left half alone: the right half isn't
-    connected to S."""
+    connected to S.
+    """
     grid, names = GRIDS[axes], ("red", "green", "yellow", *UNREAD)
     rows = [{"red": 1.0, "green": 1.0, "yellow": 1.0}, OTHER]
     readout = reading(grid, [(1, 0), (1, 0), (1, 0), (1, 1), (1, 1)])
@@ -361,7 +374,8 @@ def planted_region(axes: int = 2) -> PlantedNetwork:
 
 def planted_vanishing(axes: int = 2) -> PlantedNetwork:
     """planted_additive behind saturated detectors: S has gradient 0 in every pixel, and the same
-    gradient in F."""
+    gradient in F.
+    """
     return _pooled(axes, ("red", "green", "blue"), [WEIGHTS, OTHER], saturated=True)
 
 
@@ -369,7 +383,8 @@ def planted_shattered(axes: int = 2) -> PlantedNetwork:
     """S = sum over red, green, blue of k a_k + w(a_k), k = 1, 2, 3. w is a triangle wave made of
     ReLUs, so S is near to planted_additive's, and its gradients are k + 8 or k - 8. As the
     shattered gradients of XAI-Units (Lee et al., Benchmarking Explainability Methods with Unit
-    Tests, FAccT 2025)."""
+    Tests, FAccT 2025).
+    """
     kinks = [
         0.0,
         *(7 / 128 * odd for odd in range(1, 18, 2)),

@@ -61,7 +61,8 @@ class Kind:
 
     def rng(self, split: str, *numbers: int) -> np.random.Generator:
         """The random numbers of a scene of this kind: of digits the same in all splits, which have
-        other digits."""
+        other digits.
+        """
         return np.random.default_rng(np.random.SeedSequence(numbers, spawn_key=self.spawn_key))
 
     def ground(
@@ -134,7 +135,8 @@ class Scene:
 @dataclass(frozen=True)
 class Figure:
     """An object, a digit or another. drawn: (*space) bool, its pixels. ink: (3,), their colour, or
-    of each, (n, 1)."""
+    of each, (n, 1).
+    """
 
     digit: int
     drawn: NDArray[np.bool_]
@@ -161,7 +163,8 @@ class Drawing:
 
     def image(self, without: int | None = None) -> NDArray[np.uint8]:
         """The scene as drawn, as `ground`. without: the number of a figure that is left out; each
-        pixel that isn't the figure's is the same, bit by bit."""
+        pixel that isn't the figure's is the same, bit by bit.
+        """
         canvas = self.ground.copy()
         for number, figure in enumerate(self.figures):
             if number != without:
@@ -186,7 +189,8 @@ class Drawing:
 @cache
 def textures(split: str) -> NDArray[np.float32]:
     """The grounds of one split, of five kinds: (n, 128, 128) in [0, 1], in steps of 1/255 so that
-    no machine's last bit shows."""
+    no machine's last bit shows.
+    """
     fields = [np.round(_texture(number) * 255) / 255 for number in texture_numbers(split)]
     return np.stack(fields).astype(np.float32)
 
@@ -344,7 +348,8 @@ def _place(
 
 def step_from(rng: np.random.Generator, brightness: float, least: float, most: float) -> float:
     """A brightness clearly darker or brighter than this one, by a step between `least` and
-    `most`."""
+    `most`.
+    """
     steps = [side * rng.uniform(least, most) for side in (-1, 1)]
     inside = [step for step in steps if 0 <= brightness + step <= 1]
     return float(
@@ -355,7 +360,8 @@ def step_from(rng: np.random.Generator, brightness: float, least: float, most: f
 
 def tight_box(drawn: NDArray[np.bool_]) -> Box:
     """The smallest box around the True pixels of an image, (x0, y0, x1, y1), or of a signal or
-    volume."""
+    volume.
+    """
     where = [
         np.flatnonzero(drawn.any(tuple({*range(drawn.ndim)} - {axis})))
         for axis in reversed(range(drawn.ndim))

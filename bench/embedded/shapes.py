@@ -45,7 +45,8 @@ SOLIDS: dict[str, tuple[Callable[[NDArray[np.int64], int], NDArray[np.bool_]], f
 @dataclass(frozen=True)
 class Shapes(Kind):
     """Signals, or volumes, of the sides `space`. heights: of a motif, or of a cube, in samples or
-    voxels."""
+    voxels.
+    """
 
     def rng(self, split: str, *numbers: int) -> np.random.Generator:
         """The random numbers of a split's drawing: of its own."""
@@ -86,7 +87,8 @@ class Shapes(Kind):
         self, rng: np.random.Generator, brightness: float, glyph: NDArray[np.bool_], label: int
     ) -> Array:
         """A motif around the ground's brightness, either way round; one brightness of a solid: (n,
-        1)."""
+        1).
+        """
         if len(self.space) > 1:
             return np.full((int(glyph.sum()), 1), step_from(rng, brightness, 0.2, 0.35))
         place = (np.arange(len(glyph)) + 0.5) / len(glyph)
@@ -111,7 +113,8 @@ PLANE = ("circle", "square", "triangle", "circle frame", "square frame", "triang
 @dataclass(frozen=True)
 class PlaneShapes(Shapes):
     """A circle, square or triangle in one colour, filled or the frame alone. sides: ranges of
-    pixels, ends exclusive, each as likely."""
+    pixels, ends exclusive, each as likely.
+    """
 
     sides: tuple[tuple[int, int], ...] = ()
 
@@ -141,7 +144,8 @@ class PlaneShapes(Shapes):
         self, name: str, side: int, place: NDArray[np.int64], angle: float
     ) -> NDArray[np.bool_]:
         """The pixels of a shape: its centre, x and y, is at `place`. angle: in radians, from x to
-        y."""
+        y.
+        """
         x, y = np.indices(self.space)[::-1] - place[:, None, None]
         half, (shape, _, frame) = side // 2, name.partition(" ")
         if shape == "circle":

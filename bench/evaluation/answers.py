@@ -52,7 +52,8 @@ class NamedFunction(Protocol):
 @contextmanager
 def measured_by(metric: NamedFunction) -> Iterator[None]:
     """Run code of a metric: add the metric's name to its BenchErrors, and a note to any other
-    error."""
+    error.
+    """
     with measuring(metric.name), full_precision(), metric.noting_errors():
         yield
 
@@ -69,14 +70,16 @@ class ScoredCopies:
 
     def __getitem__(self, rows: slice) -> ScoredCopies:
         """Return no copies for some rows of a trace, since a pass of fewer images has another
-        number of rows."""
+        number of rows.
+        """
         return ScoredCopies()
 
 
 @dataclass
 class KeptAnswers:
     """The scores of perturbed images that depend on no method. A later command needs them for
-    methods that it adds."""
+    methods that it adds.
+    """
 
     scores: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     """{metric: {name of the request and its batch: (valid images, count, ...)}}. Other metrics keep
@@ -84,7 +87,8 @@ class KeptAnswers:
 
     def __getitem__(self, rows: slice) -> KeptAnswers:
         """Return no answers for some rows of a trace, since their passes have another number of
-        rows."""
+        rows.
+        """
         return KeptAnswers()
 
     def table(
@@ -207,7 +211,8 @@ def first_request(metric: NamedFunction, explanation: Explanation) -> Request | 
 
 def _shared_key(task: MetricCall) -> Hashable:
     """Return a key that is equal for tasks that wait for the same other trace, and unique if the
-    trace isn't shared."""
+    trace isn't shared.
+    """
     request = task.request
     if not isinstance(request, Reexplanation) or request.key is None:
         return id(task)
@@ -217,7 +222,8 @@ def _shared_key(task: MetricCall) -> Hashable:
 
 def _answer_reexplanations(tasks: Sequence[MetricCall], watch: Watch) -> None:
     """Answer tasks that wait for the same other trace; each method explains it once. Both are timed
-    as passes."""
+    as passes.
+    """
     first = tasks[0]
     assert isinstance(first.request, Reexplanation)
     with watch(PASSES), measured_by(first.metric):
@@ -256,7 +262,8 @@ def _scores(task: MetricCall) -> Tensor:
 @torch.no_grad()
 def _computed(metric: NamedFunction, explanation: Explanation, request: PerturbedImages) -> Tensor:
     """Return scores (B, count, ...). Each copy of a valid image that is classified counts as a
-    forward pass."""
+    forward pass.
+    """
     trace = explanation.required_trace
     rows = rows_per_pass(trace, request.count)
     same = request.same
@@ -346,7 +353,8 @@ def _classified(
 
 def _network(trace: Trace, request: PerturbedImages) -> TracedNetwork:
     """Return the network that classifies a request's copies, with the other inputs of the trace's
-    images."""
+    images.
+    """
     if request.network is None:
         return trace.network
     with bound(request.network.model, trace[:1].other_inputs):

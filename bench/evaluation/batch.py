@@ -34,7 +34,8 @@ TOLERANCE = 1e-3
 
 def traced(cut_model: CutModel, batch: Batch) -> Trace:
     """Return the batch's trace. An error of the network gets a note about the images' size, the
-    usual cause."""
+    usual cause.
+    """
     try:
         return trace_of_batch(cut_model, batch)
     except RuntimeError as error:
@@ -62,7 +63,8 @@ def note_silence(trace: Trace, notes: Notes = WARNINGS) -> bool:
 
 def trace_of_batch(cut_model: CutModel, batch: Batch) -> Trace:
     """Return the trace of a batch, including the batch's interventions, other images and other
-    inputs."""
+    inputs.
+    """
     trace = cut_model.trace(
         batch.images,
         batch.targets,
@@ -81,7 +83,8 @@ def explained(
     notes: Notes = WARNINGS,
 ) -> Explanation | None:
     """Return a method's explanation of a trace. If it doesn't apply to the model, add a note and
-    return None."""
+    return None.
+    """
     answer = answer_of(method, trace, notes)
     return None if answer is None else Explanation.of(trace, answer, annotations, method, normalise)
 
@@ -122,7 +125,8 @@ def note_non_finite(
     method: Method, trace: Trace, answer: Tensor | Map, notes: Notes = WARNINGS
 ) -> None:
     """Add a note if maps of images with finite scores aren't finite, only once for each method of a
-    cut model."""
+    cut model.
+    """
     values = answer.raw if isinstance(answer, Map) else answer
     wrong = ~values.expand(len(trace), *values.shape[1:]).isfinite()
     wrong_rows = wrong.flatten(1).any(1) & trace.logits.isfinite().all(1)
@@ -162,7 +166,8 @@ def with_score_scale(
     methods: Iterable[Method], trace: Trace, notes: Notes = WARNINGS
 ) -> list[Method]:
     """Return the methods with `on_score_scale` decided, once for a run. It is False if a method
-    doesn't apply."""
+    doesn't apply.
+    """
     decided = []
     for method in methods:
         if method.spec.on_score_scale is None:
@@ -175,7 +180,8 @@ def with_score_scale(
 
 def is_on_score_scale(method: Method, trace: Trace) -> bool:
     """Return True if the method is on the score's scale. If its YAML file doesn't say so, this
-    trace is checked."""
+    trace is checked.
+    """
     claim = method.spec.on_score_scale
     return on_score_scale(method, trace) if claim is None else claim
 
@@ -208,7 +214,8 @@ def on_score_scale(method: Callable[[Trace], Any], trace: Trace) -> bool:
 
 def _equal(actual: Tensor, expected: Tensor) -> bool:
     """Return True if two (B, K, H, W) are equal for every image, up to rounding relative to that
-    image's maximum."""
+    image's maximum.
+    """
     error = (actual - expected).abs().flatten(1).amax(1)
     maximum = expected.abs().flatten(1).amax(1)
     return bool((error <= TOLERANCE * maximum).all())
@@ -273,7 +280,8 @@ def holds_values(part: Columns) -> bool:
 
 def frame(parts: Iterable[Columns]) -> pd.DataFrame:
     """Return columns of values after each other in one table; without values, the empty table of
-    RECORD_COLUMNS."""
+    RECORD_COLUMNS.
+    """
     filled_parts = [part for part in parts if len(part["value"])]
     return _table(filled_parts, filled_parts[0] if filled_parts else RECORD_COLUMNS)
 

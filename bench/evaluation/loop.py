@@ -1,5 +1,6 @@
 """The loop of the benchmark: every method explains a trace, and every metric measures each
-explanation."""
+explanation.
+"""
 
 from __future__ import annotations
 
@@ -107,7 +108,8 @@ def _measured(
     watch: Watch = untimed,
 ) -> Iterator[tuple[str, Measurement | None]]:
     """Yield each method's name and measurement, which is None if the method doesn't apply. See
-    `measure_all`."""
+    `measure_all`.
+    """
     # Contributions are as large as the activations, so only as many methods as fit into memory are
     # explained at once.
     activation_bytes = trace.activations.numel() * trace.activations.element_size()

@@ -128,7 +128,8 @@ def measure_all(
 
 def _start(metric: Metric, explanation: Explanation) -> MetricCall:
     """Call the metric up to its first request. Raise BenchError if it has one although it says that
-    it reads maps."""
+    it reads maps.
+    """
     task = MetricCall.start(metric, explanation)
     if task.request is not None and reads_maps(metric):
         raise BenchError(
@@ -140,7 +141,8 @@ def _start(metric: Metric, explanation: Explanation) -> MetricCall:
 
 def _collect(calls: Sequence[_Call], all_metrics: Sequence[Metric]) -> None:
     """Add the results of calls that have ended to their measurements; `all_metrics` are those of
-    the run."""
+    the run.
+    """
     results = [_returned(call.metric, call.task.result) for call in calls if call.task is not None]
     copies = iter(on_cpu(results))
     for call in calls:
@@ -160,7 +162,8 @@ def _collect(calls: Sequence[_Call], all_metrics: Sequence[Metric]) -> None:
 
 def without_values(metrics: Iterable[Metric], row_statuses: Statuses) -> Measurement:
     """Return a measurement with NaN in each value of the metrics, and with a status for each
-    row."""
+    row.
+    """
     missing_values = torch.full((len(row_statuses),), torch.nan, dtype=torch.float64)
     measurement = Measurement()
     for metric in metrics:
@@ -189,7 +192,8 @@ def _names(metric: Metric) -> tuple[str, ...]:
 
 def _returned(metric: Metric, result: Any) -> Returned:
     """Return a metric's result by the names of its values; a metric of one value returns only this
-    value."""
+    value.
+    """
     return result if isinstance(result, Mapping) else {metric.name: result}
 
 
@@ -264,7 +268,8 @@ def _with_statuses(
 
 def on_cpu(answers: Sequence[Returned]) -> list[dict[str, Any]]:
     """Return the answers with float64 copies on the CPU of tensors and of curves' points. Others
-    stay as they are."""
+    stay as they are.
+    """
     tensors: list[Tensor] = []
     for returned in answers:
         for answer in returned.values():
@@ -283,14 +288,16 @@ def on_cpu(answers: Sequence[Returned]) -> list[dict[str, Any]]:
 
 def _tensor(answer: Any) -> Tensor | None:
     """Return an answer's values, or its points if it is a curve, as a real tensor; None if it has
-    none."""
+    none.
+    """
     values = answer.points if isinstance(answer, Curve) else answer
     return values.detach() if isinstance(values, Tensor) and not values.is_complex() else None
 
 
 def _copies_on_cpu(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Return float64 copies on the CPU, in the same shapes; copies from a GPU are transferred all
-    at once."""
+    at once.
+    """
     copies = [tensor.to(torch.float64) for tensor in tensors]
     gpu_indices = [index for index, tensor in enumerate(tensors) if tensor.device != CPU]
     if gpu_indices:
@@ -314,7 +321,8 @@ def maps_alone(explanation: Explanation) -> Explanation:
 
 def _maps_on_cpu(explanations: Sequence[Explanation]) -> list[Explanation | None]:
     """Copy maps and annotations from a GPU to the CPU, with one wait for all; None for maps that
-    are on the CPU."""
+    are on the CPU.
+    """
     copies: list[Explanation | None] = []
     devices: set[torch.device] = set()
     for explanation in explanations:

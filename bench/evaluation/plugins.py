@@ -58,7 +58,8 @@ ENGINE = str(Path(__file__).parent)  # frames in this folder are skipped when an
 @dataclass(frozen=True)
 class Plugin(Generic[Spec]):
     """A method or a metric: a function with its keyword arguments bound, its name and its
-    metadata."""
+    metadata.
+    """
 
     name: str
     target: str
@@ -79,7 +80,8 @@ class Plugin(Generic[Spec]):
     @property
     def is_foreign(self) -> bool:
         """True if the plug-in, or the method that it wraps, isn't the suite's own. The suite's
-        tests prove its own."""
+        tests prove its own.
+        """
         return not self.target.startswith(f"{PACKAGE}.") or (
             self.inner is not None and self.inner.is_foreign
         )
@@ -148,13 +150,15 @@ class Plugin(Generic[Spec]):
     @property
     def dimensions(self) -> set[int]:
         """The numbers of spatial axes that both the plug-in and the method that it wraps are made
-        for."""
+        for.
+        """
         own: set[int] = set(self.spec.dimensions or (2,))
         return own & self.inner.dimensions if self.inner else own
 
     def refusal(self, dimensions: int) -> str | None:
         """Return why the plug-in can't explain or measure maps with this many spatial axes; None if
-        it can."""
+        it can.
+        """
         if dimensions in self.dimensions:
             return None
         supported_data = [DATA[number] for number in sorted(self.dimensions)]
@@ -210,7 +214,8 @@ def by_degree(name: str, config: Mapping[str, Any]) -> dict[str, dict[str, Any]]
 @cache
 def _spoiled_entries(folder: Path) -> dict[str, Mapping[str, Any]]:
     """Return the entries of conf/spoiled/ by name; a file with several degrees holds one entry for
-    each of them."""
+    each of them.
+    """
     entries: dict[str, Mapping[str, Any]] = {}
     for name in entry_names(SPOILED):
         if name == ALL:
@@ -262,7 +267,8 @@ def _letters(text: str) -> str:
 @cache
 def _names_by_letters(kind: str) -> dict[str, str]:
     """Return entries by the letters of their names and titles, except letters that several entries
-    share."""
+    share.
+    """
     candidates: dict[str, set[str]] = {}
     for name in names(kind):
         title = str(_config(kind, name).get("title"))
@@ -367,7 +373,8 @@ def _check_arguments(
     is_configured: bool = False,
 ) -> None:
     """Raise BenchError if a function can't be called with one trace or explanation and these
-    parameters."""
+    parameters.
+    """
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # a compiled function has no signature to check
@@ -398,7 +405,8 @@ def _wrapped_methods(
     function: Callable[..., Any], params: Mapping[str, Any]
 ) -> dict[str, Plugin[MethodSpec]]:
     """Return the methods that a wrapper's parameters name, set or by default: parameters annotated
-    as a `Method`."""
+    as a `Method`.
+    """
     from axiom_bench.explanation.explanation import Method  # here, because it imports torch
 
     methods = {}
@@ -452,7 +460,8 @@ def _computed_values(
     metric: str, key: str, target: str, params: Mapping[str, Any]
 ) -> Mapping[str, Any]:
     """Return the entries of a setting that depend on the metric's parameters: a function at
-    `target` returns them."""
+    `target` returns them.
+    """
     function = imported("metric", metric, target)
     try:
         entries = function(**accepted_params(function, params))
@@ -470,7 +479,8 @@ def _computed_values(
 
 def value_names(metric: Plugin[MetricSpec]) -> tuple[str, ...]:
     """Return the names of a metric's values of an image: the keys of `spec.values`, otherwise the
-    metric's name."""
+    metric's name.
+    """
     return tuple(metric.spec.values) or (metric.name,)
 
 
@@ -512,7 +522,8 @@ def required(entries: Iterable[Plugin]) -> frozenset[str]:
 
 def of(kind: str, entry: str | Callable[..., Any]) -> Plugin:
     """Return the plug-in of a name, of a dotted path to a function, or of a user's own callable
-    without metadata."""
+    without metadata.
+    """
     if isinstance(entry, Plugin):
         return entry
     if isinstance(entry, str):
@@ -533,13 +544,15 @@ def of(kind: str, entry: str | Callable[..., Any]) -> Plugin:
 
 def _declared_dimensions(function: Callable[..., Any]) -> tuple[int, ...]:
     """Return the function's attribute `dimensions`, which it may have when no YAML file sets this
-    key."""
+    key.
+    """
     return tuple(getattr(function, "dimensions", ()))
 
 
 def imported(kind: str, name: str, target: str) -> Callable[..., Any]:
     """Return the function at a dotted path, or raise a BenchError that tells the kind and name of
-    the entry."""
+    the entry.
+    """
     module_name, _, attribute = target.rpartition(".")
     try:
         function = getattr(importlib.import_module(module_name), attribute)

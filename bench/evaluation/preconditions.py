@@ -45,7 +45,8 @@ class Precondition:
 
 def _of_trace(holds: Callable[[Trace], Tensor | bool]) -> Holds:
     """Return a predicate of explanations from one of traces. It is False if an explanation has no
-    trace."""
+    trace.
+    """
     return lambda explanation, _: explanation.trace is not None and holds(explanation.trace)
 
 
@@ -221,7 +222,8 @@ def look_up(asked: Iterable[Asked]) -> None:
 
 def _answers_on_device(asked: Iterable[Asked]) -> Iterator[tuple[Explanation, Hashable, Tensor]]:
     """Yield (explanation, key, (B,) bool) of answers that aren't on the CPU. Explanations keep
-    answers that are."""
+    answers that are.
+    """
     seen = set()
     for needs, explanation, on_score_scale in asked:
         is_met = np.ones(len(explanation), dtype=bool)  # as far as the CPU knows

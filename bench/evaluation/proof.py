@@ -92,7 +92,8 @@ def proved(
 
     def own_values() -> Iterator[Any]:
         """Yield the values of the suite's own plug-ins for the first image, computed from the
-        image."""
+        image.
+        """
         fresh_trace = trace_of(
             trace.cut_model,
             first.images,
@@ -153,7 +154,8 @@ def _reason(
     plugin: Plugin, calls: Sequence[_Call], answer_for_one_row: Callable[[], Tensor | None]
 ) -> str | None:
     """Return why the answers aren't of the image alone; None if they are, or if there are no
-    answers."""
+    answers.
+    """
     first, second = calls
     if first.answer is None or second.answer is None:
         return None
@@ -173,7 +175,8 @@ def _reason(
 
 def _random_state() -> tuple[object, ...]:
     """Return the global random states of torch, numpy and random, as values that can be
-    compared."""
+    compared.
+    """
     torch_state = torch.get_rng_state().numpy().tobytes()
     kind, keys, *numbers = np.random.get_state()
     return torch_state, kind, np.asarray(keys).tobytes(), tuple(numbers), random.getstate()

@@ -29,14 +29,16 @@ WITNESS = "the suite's own values before foreign code ran"  # the key of a cut m
 
 class Interference(BenchError):
     """A plug-in changed data that others read: their values of this trace, or of later ones, can't
-    be trusted."""
+    be trusted.
+    """
 
     is_tainted = True
 
 
 class Witness:
     """The tensors and arrays that a function returned before code of others ran, to compare with
-    later ones."""
+    later ones.
+    """
 
     def __init__(self, device: torch.device, read: Callable[[], Iterable[Any]]) -> None:
         self.device = device
@@ -45,7 +47,8 @@ class Witness:
 
     def check(self, plugins: Sequence[Plugin]) -> None:
         """Raise Interference about these plug-ins if the function now returns anything else, or
-        raises."""
+        raises.
+        """
         try:
             is_same = self._is_same()
         except Exception as error:

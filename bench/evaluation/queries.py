@@ -33,7 +33,8 @@ def keep_logits(logits: Tensor, classes: Tensor) -> Tensor:
 @dataclass(frozen=True, eq=False)
 class PerturbedImages:
     """A request to classify perturbed copies of every image. The answer is their scores, (B, count,
-    ...)."""
+    ...).
+    """
 
     key: Hashable
     """The name of the copies and the score, with all parameters that they depend on. Equal requests
@@ -59,7 +60,8 @@ class PerturbedImages:
 @dataclass(frozen=True, eq=False)
 class Reexplanation:
     """A request to explain another trace by the same method: of changed images, other classes or
-    another model."""
+    another model.
+    """
 
     trace: Callable[[], Trace]
     """Makes the other trace."""

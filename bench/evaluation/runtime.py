@@ -105,7 +105,8 @@ def measure_runtime(
 
 def _steps(trace: Trace, methods: Sequence[Plugin]) -> list[Step]:
     """Return the steps. The plain forward pass is the first, and the times of the others are
-    divided by its time."""
+    divided by its time.
+    """
 
     def forward(_: Trace) -> Tensor:
         with torch.no_grad():
@@ -132,7 +133,8 @@ def _steps(trace: Trace, methods: Sequence[Plugin]) -> list[Step]:
 
 def _passes(step: Step, trace: Trace, notes: Notes) -> dict[str, float] | None:
     """Return the passes of one run, per image. If a method doesn't apply to the model, add a note
-    and return None."""
+    and return None.
+    """
     before = asdict(trace.passes)
     try:
         step.run(fresh(trace))
@@ -164,7 +166,8 @@ def _synchronise(device: torch.device) -> None:
 
 def peak_memory(run: Callable[[], object], device: torch.device) -> float:
     """Return the most bytes that one run allocated beyond those at its start; NaN if that can't be
-    measured."""
+    measured.
+    """
     if device.type == "cuda":
         _synchronise(device)
         torch.cuda.reset_peak_memory_stats(device)

@@ -179,7 +179,8 @@ class Need:
 
     def as_entry(self) -> str | dict[str, dict[str, list[Any]]]:
         """Return the need in the form that the YAML file has: the name, or {name: {parameter: list
-        of values}}."""
+        of values}}.
+        """
         if not self.where:
             return self.name
         return {self.name: {parameter: list(values) for parameter, values in self.where.items()}}
@@ -188,7 +189,8 @@ class Need:
 @dataclass(frozen=True)
 class ValueSpec:
     """The metadata of one value of a metric that differ from those of the metric. The keys are
-    explained there."""
+    explained there.
+    """
 
     title: Name | None = None
     unit: Name | None = None
@@ -318,7 +320,8 @@ class MetricSpec:
 
 def method_spec(setting: str, config: Mapping[str, Any]) -> MethodSpec:
     """Return the checked metadata of a method, or raise BenchError. setting: the key, such as
-    method.mine."""
+    method.mine.
+    """
     spec = _checked(MethodSpec, setting, config)
     if (spec.spoiling is None) != (spec.degree is None):
         raise BenchError(
@@ -359,7 +362,8 @@ def _values(setting: str, entries: Any) -> dict[str, ValueSpec]:
 
 def _needs(setting: str, entries: Any, params: set[str], valid: set[str]) -> tuple[Need, ...]:
     """Return the needs of a list, whose entries are names or mappings {name: {parameter: list of
-    values}}."""
+    values}}.
+    """
     if not isinstance(entries, list | tuple):
         raise BenchError(f"{setting} must be a list of preconditions, not {shown(entries)}.")
     needs = []
@@ -384,7 +388,8 @@ def _needs(setting: str, entries: Any, params: set[str], valid: set[str]) -> tup
 
 def _checked(kind: type[Spec], setting: str, config: Mapping[str, Any]) -> Spec:
     """Return the dataclass of a mapping whose values have their final types, or raise
-    BenchError."""
+    BenchError.
+    """
     hints = get_type_hints(kind, include_extras=True)
     for key in check_group(setting, config):
         if key not in hints:

@@ -79,7 +79,8 @@ class Stopwatch:
 
     def seconds(self) -> dict[str, float]:
         """Return {part: seconds} of the time that has ended, with all of PARTS as keys. Wait for a
-        GPU."""
+        GPU.
+        """
         self._add_up(len(self._laps))
         return dict(self._seconds)
 

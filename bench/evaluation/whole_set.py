@@ -135,7 +135,8 @@ def resampled_values(
 
 def checked(metric: Plugin, answer: Any) -> Mapping[str, Any]:
     """Return an aggregate's result. Raise BenchError unless it is a mapping of the metric's value
-    names."""
+    names.
+    """
     names = whole_set_value_names(metric)
     if not isinstance(answer, Mapping) or set(answer) != set(names):
         raise BenchError(
@@ -147,7 +148,8 @@ def checked(metric: Plugin, answer: Any) -> Mapping[str, Any]:
 
 def _stacked_points(curves: pd.DataFrame, metric: Plugin) -> dict[str, np.ndarray]:
     """Return the points (N, n) of the metric's curves that have any image with status "ok", by the
-    curve's name."""
+    curve's name.
+    """
     ok = curves[curves["status"] == OK]
     points = {name: list(ok.loc[ok["curve"] == name, "points"]) for name in metric.spec.curves}
     return {name: np.stack(rows) for name, rows in points.items() if rows}

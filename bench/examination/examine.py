@@ -1,6 +1,7 @@
 """The examination of a network and a few of its images: each question is a small function of their
 trace. Whether labels mean what its outputs mean is told by its predictions on a few labelled
-images."""
+images.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ RANGES: dict[Normalisation, str] = {AS_PIXELS: "", OF_IMAGENET: BY, AS_BYTES: "m
 class Answer:
     """question: one word, such as "deterministic". level: "ok"; "note", where values hold and a
     reader must know it; "stop", where no value would mean anything. sentence: what was found, and
-    for a stop how to mend it."""
+    for a stop how to mend it.
+    """
 
     question: str
     level: Literal["ok", "note", "stop"]
@@ -67,7 +69,8 @@ def examine(
     """Return the answers of `axiom_bench.check`. traced: makes the trace of a few images, of their
     labels where these are known. names: of the classes. others: more images, of which labels alone
     are asked. normalisation: of the images; None where nobody knows it. A network that changes from
-    call to call is asked nothing else."""
+    call to call is asked nothing else.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", BatchMates)
@@ -176,7 +179,8 @@ def _other_range(
 ) -> Answer | None:
     """A stop where the labels fit clearly better with another range of pixels; None where they
     don't, for signals and volumes, and where not even all images could tell. batches: of images,
-    whose logits (n, C) and labels (n,) these are."""
+    whose logits (n, C) and labels (n,) these are.
+    """
     (number, classes), right, truth = (
         logits.shape,
         int((logits.argmax(1) == labels).sum()),
@@ -229,7 +233,8 @@ def _other_range(
 @torch.no_grad()
 def _first_input(trace: Trace) -> tuple[str, Tensor]:
     """The name of the first layer with a matrix or kernels that a pass calls, and what it takes of
-    each image."""
+    each image.
+    """
     taken: dict[str, list[Tensor]] = {}
     model, images = trace.cut_model.model, trace.images
 
@@ -271,7 +276,8 @@ Indices = NDArray[np.int64]
 
 class Reading(NamedTuple):
     """Another meaning of the labels. outputs: (n,) the output that each image's label would mean,
-    -1 for none."""
+    -1 for none.
+    """
 
     outputs: Indices
     meaning: str
@@ -338,7 +344,8 @@ def examined_labels(
 def fits_better(fits: NDArray[np.bool_], labels: Indices, right: int, classes: int) -> bool:
     """Whether images (n,) fit clearly better in another way than as they are, where `right` do, and
     better than by chance: the 95 % intervals are apart, and several labels are named right. Below 5
-    images or 4 classes never."""
+    images or 4 classes never.
+    """
     if len(fits) < LEAST_IMAGES or classes < LEAST_CLASSES:
         return False
     least = wilson(int(fits.sum()), len(fits))[0]

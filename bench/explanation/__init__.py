@@ -1,2 +1,3 @@
 """The result of a method on a batch: Explanation, heatmap and Map. The package imports cutting and
-errors."""
+errors.
+"""

@@ -96,7 +96,8 @@ def heatmap(raw_map: Tensor, size: Sequence[int], normalise: str = "maximum") ->
 
 def _scaled(maps: Tensor, normalise: str) -> Tensor:
     """Divide non-negative maps by their maximum, and subtract their minimum first if `normalise`
-    says so."""
+    says so.
+    """
     space = axes(maps, 1)
     if normalise.startswith("minmax"):
         maps = maps - maps.amin(space, keepdim=True)
@@ -106,7 +107,8 @@ def _scaled(maps: Tensor, normalise: str) -> Tensor:
 
 def is_map(raw_map: object, dimensions: int) -> bool:
     """Return True if a heatmap can be made of it: floating point, (B, h, w) for images, at least
-    one pixel."""
+    one pixel.
+    """
     if not isinstance(raw_map, Tensor) or raw_map.ndim != dimensions + 1:
         return False
     return raw_map.is_floating_point() and 0 not in raw_map.shape[1:]
@@ -221,7 +223,8 @@ def _check_boxes(boxes: Tensor, sides: Sequence[int]) -> None:
 
 def _is_in_range(values: Tensor) -> bool:
     """Return True if all values are in [0, 1], which NaN isn't. This takes one pass over the
-    values."""
+    values.
+    """
     if values.numel() == 0:
         return True
     low, high = values.aminmax()
@@ -252,7 +255,8 @@ ANNOTATIONS = (
 
 class AnnotatedObjects(Protocol):
     """The objects of one image, of several classes. Coordinates are pixels of the preprocessed
-    image."""
+    image.
+    """
 
     @property
     def labels(self) -> Tensor:
@@ -265,7 +269,8 @@ class AnnotatedObjects(Protocol):
     @property
     def mask(self) -> Tensor | None:
         """The class index of each pixel, (H', W'), negative for no class; None if there is no
-        mask."""
+        mask.
+        """
 
     def boxes_of(self, target: int) -> Tensor:
         """Return the boxes of one class, (n, 4)."""
@@ -403,7 +408,8 @@ class Explanation(CachesResults):
     @cached_property
     def finite(self) -> Tensor:
         """True if raw map, heatmap and score have neither NaN nor infinity, (B,) bool. Every metric
-        needs this."""
+        needs this.
+        """
         fields = (self.raw_map, self.heatmap, None if self.trace is None else self.trace.scores)
         # A number times 0 is NaN unless it is finite; summing is ten times as fast as checking each
         # number.
@@ -417,7 +423,8 @@ class Explanation(CachesResults):
     @cached_property
     def channel_totals(self) -> Tensor:
         """The sum of each channel's contributions over space, m_k = sum over x, y of M_k: (B,
-        K)."""
+        K).
+        """
         if self.contributions is None:
             raise BenchError("This explanation is a Map, which has no contributions per channel.")
         return self.contributions.sum(axes(self.contributions))
@@ -523,7 +530,8 @@ class Curve:
 
     def axes(self, better: str = "none") -> dict[str, Any] | None:
         """Return how to draw the curve, as plain data: {at, x, y, title, better}; None without
-        x."""
+        x.
+        """
         if self.x is None:
             return None
         positions = [float(position) for position in self.x]

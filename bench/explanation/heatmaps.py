@@ -50,7 +50,8 @@ STYLE = "font:13px/1.35 system-ui,sans-serif;overflow-wrap:anywhere"
 @dataclass(frozen=True)
 class ClassScore:
     """A class with its softmax probability, or with its score if the model's output has no
-    probabilities."""
+    probabilities.
+    """
 
     index: int
     name: str
@@ -62,7 +63,8 @@ class ClassScore:
     @property
     def text(self) -> str:
         """The value as people read it, such as "93 %" or "score 4.20". Only none and all are 0 %
-        and 100 %."""
+        and 100 %.
+        """
         if not self.is_probability:
             return f"score {self.value:#.3g}"
         percent = 100 * self.value
@@ -162,7 +164,8 @@ class Heatmaps(dict[str, "Tensor"]):
 
     def show(self) -> None:
         """Show the maps: in a notebook below the cell, otherwise in the machine's viewer of
-        pictures."""
+        pictures.
+        """
         from rich import get_console
 
         if get_console().is_jupyter:
@@ -176,7 +179,8 @@ class Heatmaps(dict[str, "Tensor"]):
 
     def _draw(self, file: str | os.PathLike[str] | io.BytesIO, kind: str) -> None:
         """Draw the file by matplotlib's default settings, so that it doesn't depend on the user's
-        matplotlibrc."""
+        matplotlibrc.
+        """
         from matplotlib import (
             style,
         )  # here, and below: `import axiom_bench` and a trace don't need it
@@ -330,7 +334,8 @@ class Heatmaps(dict[str, "Tensor"]):
 
     def _pixels(self, row: int) -> Tensor:
         """Return an image (3, H, W). If it hasn't three channels, all three are the mean of its
-        channels."""
+        channels.
+        """
         if self.pictures is not None:
             return self.explained.new_tensor(self.pictures[row]).movedim(-1, 0) / 255
         pixels = self.images[row].detach().float()
@@ -338,7 +343,8 @@ class Heatmaps(dict[str, "Tensor"]):
 
     def _caption(self, row: int) -> str:
         """Return "image 0: top cat (91 %)", and the class that is explained if it is another
-        one."""
+        one.
+        """
         explained = self.scores[row]
         if not explained.is_probability:
             return f"image {row}: {explained.name} explained"
@@ -364,7 +370,8 @@ def _grid(count: int) -> tuple[int, int]:
 
 def panel(axis: Any, pixels: Pixels, title: str, note: str = "") -> None:
     """Draw a picture on matplotlib's axes, without ticks and frame, between its title and a
-    note."""
+    note.
+    """
     axis.set(xticks=[], yticks=[])
     axis.grid(False)
     for side in axis.spines.values():
@@ -378,7 +385,8 @@ def panel(axis: Any, pixels: Pixels, title: str, note: str = "") -> None:
 
 def _resized(image: Tensor, size: Sequence[int]) -> Tensor:
     """Return an image (C, *space) at another size. If an image gets smaller, each pixel is an
-    average."""
+    average.
+    """
     if tuple(image.shape[1:]) == tuple(size):
         return image
     from torch.nn.functional import interpolate

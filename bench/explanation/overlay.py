@@ -156,7 +156,8 @@ def colour_map(name: str) -> Any:
 
 def webp(picture: NDArray[Any]) -> bytes:
     """Return the WebP file of a picture (H, W, 3), or a grey one (H, W), with values from 0 to
-    255."""
+    255.
+    """
     image = Image.fromarray(picture.astype(np.uint8))
     image.thumbnail((MAX_SIDE, MAX_SIDE))
     buffer = io.BytesIO()
@@ -189,7 +190,8 @@ class View:
     @staticmethod
     def of(sample: Heat, heat: Heat) -> View:
         """Return the view of a sample (C, *space). Its heat (*space) decides which slice is the
-        hottest."""
+        hottest.
+        """
         depth = heat.shape[0] if heat.ndim == 3 else 1
         chosen = np.linspace(0, depth - 1, min(SLICES, depth)).round().astype(int)
         hottest = np.nan_to_num(heat).reshape(depth, -1).sum(1).argmax()
@@ -227,7 +229,8 @@ class View:
 
     def boxes(self, boxes: Sequence[Sequence[float]]) -> list[list[float]]:
         """Return boxes x0 y0 x1 y1 in the picture's pixels. A volume's box is in every slice that
-        it reaches."""
+        it reaches.
+        """
         if len(self.space) == 1:
             height, width = self._signal_size
             return [
@@ -289,7 +292,8 @@ class View:
 
 def _curves(shares: Heat, size: tuple[int, int]) -> Heat:
     """Return a picture (1, H, W), black on white: a curve for each channel of a signal (C, L) in
-    [0, 1], in order."""
+    [0, 1], in order.
+    """
     height, width = (DRAWN * side for side in size)
     picture = Image.new("L", (width, height), 255)
     band = height / len(shares)

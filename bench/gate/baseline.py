@@ -1,6 +1,7 @@
 """Baselines: CSV files that a reviewer can read in a diff. Lines that start with `#` hold the
 configuration, what it was written with and why; then comes one row for each model, layer, data set,
-method and metric."""
+method and metric.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ LIBRARIES = ("axiom-bench", "torch", "torchvision", "numpy")
 class Baseline:
     """configuration: what must be the same for two runs to be compared. rows: COLUMNS, sorted,
     numbers to 6 digits. versions: of the libraries of the run. history: see `_history_line`, the
-    oldest first."""
+    oldest first.
+    """
 
     configuration: dict[str, str]
     rows: pd.DataFrame
@@ -71,7 +73,8 @@ class Baseline:
     @classmethod
     def read(cls, file: Path) -> Baseline:
         """Raises BenchError for a file that is missing, isn't a text of MAX_BYTES at most, or that
-        `write` wouldn't have written."""
+        `write` wouldn't have written.
+        """
         lines = _text(file).splitlines(keepends=True)
         rows = _parsed_rows("".join(line for line in lines if not line.startswith("#")), file)
         header = [line[1:].strip().partition(": ")[::2] for line in lines if line.startswith("#")]
@@ -105,7 +108,8 @@ class Baseline:
 def write_baseline(run_folder: Path, file: Path, reason: str | None = None) -> Path:
     """Write a run's baseline. reason: why, kept in the header under the reasons of the baseline
     that it replaces. Raises BenchError as `Baseline.of`, and where the run can't be read, the file
-    can't be written or a name can't be in it."""
+    can't be written or a name can't be in it.
+    """
     file, run, replaced = Path(file), RunFolder.read(Path(run_folder)), None
     with suppress(BenchError):  # there is none, or it is damaged and written anew
         replaced = Baseline.read(file)
@@ -121,7 +125,8 @@ def write_baseline(run_folder: Path, file: Path, reason: str | None = None) -> P
 def find(baseline: Path) -> Path:
     """The file of a baseline: a path, or the bare name of one that comes with the package, as
     `quick`. Raises BenchError, with the nearest names, for a bare name of no file and no packaged
-    baseline."""
+    baseline.
+    """
     if baseline.exists() or baseline.suffix or len(baseline.parts) > 1:
         return baseline
     folder = resources.files("axiom_bench") / "baselines"
@@ -179,7 +184,8 @@ STATUSES = re.compile(r"(\w{1,100}:\d{1,12}( \w{1,100}:\d{1,12}){0,50})?", re.AS
 
 def check_name(column: str, name: str) -> None:
     """Raises BenchError for a name that begins a formula in a spreadsheet, doesn't fit into one
-    line, or is longer than MAX_NAME characters."""
+    line, or is longer than MAX_NAME characters.
+    """
     if not name or len(name) > MAX_NAME or not name.isprintable():
         raise BenchError(
             f"the {column} {name[:40]!r} is empty, longer than {MAX_NAME} characters or not "
@@ -247,7 +253,8 @@ def accuracies(run: RunFolder) -> pd.DataFrame:
     """A row for each model, layer and data set with the columns of a baseline, over the images
     whose classes are known. The records have the predicted class of each row, by which a report
     tells correct rows from wrong ones; where it changes, no metric's value does. With
-    target=predicted it is 1: the predicted class is the explained one."""
+    target=predicted it is 1: the predicted class is the explained one.
+    """
     columns = [*PLACE, "image_id", "target_class", "predicted_class"]
     explained = run.records.of_images[columns].drop_duplicates()
     target, predicted = explained["target_class"], explained["predicted_class"]

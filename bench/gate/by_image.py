@@ -30,7 +30,8 @@ Maps = dict[tuple[str | int, ...], tuple[bytes | None, bytes | None]]
 @dataclass(frozen=True)
 class MovedImage:
     """One image of one row. before, after: its value, NaN without one. picture, map_before,
-    map_after: WebP as the run stored them (`records.store`), None where a run has none."""
+    map_after: WebP as the run stored them (`records.store`), None where a run has none.
+    """
 
     row: Place
     image_id: str
@@ -46,7 +47,8 @@ def most_moved(
     findings: Sequence[Finding], earlier: RunFolder, current: RunFolder
 ) -> Iterator[MovedImage]:
     """Yield the images that moved most: IMAGES of each of the FINDINGS that moved furthest beyond
-    what was allowed, and WITH_MAPS of those in both galleries. earlier: the run of the baseline."""
+    what was allowed, and WITH_MAPS of those in both galleries. earlier: the run of the baseline.
+    """
     of_values = [
         finding for finding in findings if finding.row is not None and finding.what in OF_VALUES
     ]
@@ -84,7 +86,8 @@ def _values(run: RunFolder, metrics: Collection[str]) -> pd.DataFrame:
 
 def _maps(run: RunFolder) -> Maps:
     """Everything in the run's gallery; empty where there is none, or none that can be read:
-    pictures decide nothing."""
+    pictures decide nothing.
+    """
     maps: Maps = {}
     with suppress(BenchError):
         for entry in store.read_gallery(run.path, run.manifest):

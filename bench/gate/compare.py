@@ -49,7 +49,8 @@ class Limit:
 
     def holds(self, before: Floats | float, after: Floats | float) -> Mask:
         """Return whether each number is within the limit. One that isn't finite holds only against
-        the same."""
+        the same.
+        """
         with np.errstate(invalid="ignore"):  # infinities have no difference
             is_close = np.isfinite(before) & (
                 np.abs(np.subtract(after, before)) <= self.allowed(before)

@@ -52,7 +52,8 @@ class GateResult:
 
 def gate(run_folder: Path, baseline: Path, options: GateOptions | None = None) -> GateResult:
     """Compare a run with a baseline. Never raises for a bad run or baseline. baseline: a file, or
-    the name of a baseline that comes with the package, as `quick`."""
+    the name of a baseline that comes with the package, as `quick`.
+    """
     run, name = printable(str(run_folder)), printable(str(baseline))
     try:
         result = _compared(Path(run_folder), Path(baseline), options or GateOptions())
@@ -93,7 +94,8 @@ def _earlier_run(
     expected: Baseline, options: GateOptions
 ) -> tuple[RunFolder | None, tuple[str, ...]]:
     """Return the baseline's run folder if it is given, and a note if that run can't show its
-    images."""
+    images.
+    """
     if options.against is None:
         return None, ()
     try:

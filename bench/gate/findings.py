@@ -97,7 +97,8 @@ def differences(expected: pd.DataFrame, actual: pd.DataFrame, better: Better) ->
 
 def _moved_names(expected: pd.DataFrame, actual: pd.DataFrame) -> Iterator[Finding]:
     """Names that came or went, one finding each rather than one for every row, then single rows of
-    names that both have."""
+    names that both have.
+    """
     missing = (
         (expected, actual, "missing from the run", "baseline"),
         (actual, expected, "not in the baseline", "run"),
@@ -155,7 +156,8 @@ def _values(statuses: str) -> int:
 
 def moved(place: Place, limit: Limit, before: float, after: float, better: str) -> Finding:
     """Return the finding of a value that moved. better: "lower", "higher", or "none" for a metric
-    without a direction."""
+    without a direction.
+    """
     relative = percent(before, after)
     difference = f"{number(after - before)}{relative and f', {relative}'}; allowed {limit}"
     text = f"{limit.statistic} was {before:.{DIGITS}g}, is {after:.{DIGITS}g} ({difference})"

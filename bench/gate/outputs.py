@@ -32,7 +32,8 @@ def junit_xml(result: GateResult) -> str:
     schema of Ant's JUnit task asks for, so that stricter readers take it too. Failures are
     findings, one test for each row that was compared and for each name that came or went; a gate
     that can't compare is one test with an error. With allowed improvements, which hold, nothing
-    fails."""
+    fails.
+    """
     cases: dict[tuple[str, ...], list[Finding]] = {}  # of each suite, class and test
     for row in result.rows:
         cases[".".join(row[:3]), ".".join(row[:4]), row[4]] = []
@@ -141,7 +142,8 @@ MARKUP = re.compile(r"([\\`*_{}\[\]()<>#+!|~&:]|(?<=www)\.)")
 
 def write_markdown(result: GateResult, file: Path) -> str:
     """Writes the page, and its pictures into a folder beside it; the page's text without pictures,
-    for a summary where no files can be shown. Raises BenchError where it can't be written."""
+    for a summary where no files can be shown. Raises BenchError where it can't be written.
+    """
     folder = file.with_name(f"{file.stem}_maps")
     shown = [
         (place, image) for place, image in enumerate(result.images) if image.picture is not None
@@ -153,7 +155,8 @@ def write_markdown(result: GateResult, file: Path) -> str:
 
 def markdown(result: GateResult, pictured: dict[int, Sequence[str]]) -> str:
     """pictured: {place in result.images: addresses of the image, its map before and its map after;
-    "" for none}."""
+    "" for none}.
+    """
     titles = {HOLDS: "The gate holds", NOT_COMPARABLE: "The gate can't compare"}
     parts = [f"## {titles.get(result.exit_code, 'The gate moved')}", escaped(result.conclusion)]
     parts += map(escaped, result.notes)
@@ -224,7 +227,8 @@ def _images(result: GateResult, pictured: dict[int, Sequence[str]]) -> Iterator[
 
 def _pictures(image: MovedImage, folder: Path, place: int) -> Sequence[str]:
     """Writes the image and its maps over it as PNG; their addresses relative to the page, "" for
-    one that is none."""
+    one that is none.
+    """
     plain = _opened(image.picture, "RGB")
     pictures = {"image": plain, "before": None, "after": None}
     for name, content in (("before", image.map_before), ("after", image.map_after)):

@@ -1,5 +1,6 @@
 """`axiom-bench compare`: what differs between two runs of one experiment: settings, images, values
-and statuses."""
+and statuses.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ MAX_LINES, MAX_SHOWN = 30, 80
 
 def compare_runs(folders: Sequence[Path]) -> tuple[int, list[str]]:
     """Of two runs: the exit code, 0 where nothing differs, else 1, and lines for a reader. Values
-    count as different beyond what float32 rounds. Raises BenchError for a folder that is no run."""
+    count as different beyond what float32 rounds. Raises BenchError for a folder that is no run.
+    """
     one, other = folders
     manifests = [reading.read_manifest(folder) for folder in folders]
     frames = [
@@ -114,7 +116,8 @@ def _values(before: pd.DataFrame, after: pd.DataFrame) -> Iterator[str]:
 
 def _line(difference: Difference) -> tuple[float, str]:
     """How far the values of a place moved, where they have the same status, and a line that says
-    so."""
+    so.
+    """
     rows = difference.rows
     is_restated = difference.differs["status"]
     moved = distance(rows)[difference.differs["value"] & ~is_restated]

@@ -1,2 +1,3 @@
 """Judging metrics by their records: do images agree, how many are needed, where controls stand,
-what is recovered."""
+what is recovered.
+"""

@@ -1,5 +1,6 @@
 """A metric's values by image, and whether two halves of the images agree on the order of the
-methods."""
+methods.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ class ImageValues:
     """One metric in one setting. values: (images, methods), NaN where a method has none for an
     image; images are those of the setting, in the records' order. lead: "mean" or "median", by
     which tables order methods. better: "lower", "higher" or "none". rounding: see
-    `paired_tests.rounding_of`."""
+    `paired_tests.rounding_of`.
+    """
 
     metric: str
     methods: tuple[str, ...]
@@ -56,7 +58,8 @@ class ImageValues:
 
     def compared(self) -> ImageValues:
         """Without methods that lack more than a tenth of the images that any has, as
-        `by_metric.compared_columns`."""
+        `by_metric.compared_columns`.
+        """
         return self.of(
             [self.methods[place] for place in compared_columns(np.isfinite(self.values))[0]]
         )
@@ -73,7 +76,8 @@ class ImageValues:
 
 def image_values(run: RunFolder, setting: Setting, metric: str) -> ImageValues | None:
     """All methods that have values of images in this metric; None where the layer alone has, or no
-    image has two."""
+    image has two.
+    """
     matrix = run.matrix(setting, metric)
     if matrix is None or METHOD_FREE in matrix.methods:
         return None
@@ -87,7 +91,8 @@ def image_values(run: RunFolder, setting: Setting, metric: str) -> ImageValues |
 @lru_cache(maxsize=4)
 def drawn(count: int) -> Counts:
     """How often each of `count` images is in each resample, (RESAMPLES, count); the same for all
-    metrics."""
+    metrics.
+    """
     unit, weights = resamples_of_rows(np.arange(count))
     return weights.astype(np.uint8)[:, unit]
 
@@ -102,7 +107,8 @@ def random_places(count: int, orders: int) -> NDArray[np.int64]:
 @lru_cache(maxsize=4)
 def split_halves(count: int, splits: int) -> tuple[Counts, Counts]:
     """Random halves of `count` images, two of (splits, count): 1 for an image that is in the half.
-    Of an odd number one image is in neither."""
+    Of an odd number one image is in neither.
+    """
     place, half = random_places(count, splits), count // 2
     return (place < half).astype(np.uint8), ((place >= half) & (place < 2 * half)).astype(np.uint8)
 
@@ -110,7 +116,8 @@ def split_halves(count: int, splits: int) -> tuple[Counts, Counts]:
 @lru_cache(maxsize=8)
 def subsets(count: int, size: int, draws: int) -> Counts:
     """Random sets of `size` of `count` images without replacement, (draws, count); all images where
-    size is count."""
+    size is count.
+    """
     return (random_places(count, draws if size < count else 1) < size).astype(np.uint8)
 
 
@@ -143,7 +150,8 @@ def signs(
 ) -> Signs:
     """(..., columns) -> (..., pairs): 1 where the first of a pair of columns has more, -1 where the
     second has, 0 where they are equal but for rounding or one has no value. pairs: two lists of
-    columns; None for all pairs."""
+    columns; None for all pairs.
+    """
     first, second = (
         np.triu_indices(centres.shape[-1], 1) if pairs is None else map(np.asarray, pairs)
     )
@@ -183,7 +191,8 @@ def split_half_agreement(values: ImageValues) -> SplitHalf:
 def tau_b(first: Signs, second: Signs) -> Floats:
     """Kendall's tau-b from the signs of all pairs, (..., pairs) -> (...): the difference between
     concordant and discordant pairs over the geometric mean of how many pairs each order doesn't
-    tie. NaN where an order ties all."""
+    tie. NaN where an order ties all.
+    """
     with np.errstate(invalid="ignore", divide="ignore"):
         untied = np.abs(first).sum(axis=-1, dtype=np.float64) * np.abs(second).sum(
             axis=-1, dtype=np.float64

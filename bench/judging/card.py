@@ -44,7 +44,8 @@ def frame(rows: Iterable[Row]) -> pd.DataFrame:
 
 def card(runs: Sequence[RunFolder], metrics: Sequence[str]) -> pd.DataFrame:
     """The rows of all tests, for all settings that rank methods. metrics: names of values; of those
-    without a direction there are no rows."""
+    without a direction there are no rows.
+    """
     return frame(
         row
         for run in runs
@@ -68,7 +69,8 @@ def ranking_settings(run: RunFolder) -> list[Setting]:
 
 def family(network: str) -> str:
     """The network whose recipe it was trained by: "scenes_vgg_seed1" is of the family
-    "scenes_vgg"."""
+    "scenes_vgg".
+    """
     name, _, about = network.partition(" ")
     return " ".join(filter(None, (name.partition(SEEDED)[0], about)))
 
@@ -110,7 +112,8 @@ MARGIN = 0.05
 
 def verdicts(card: pd.DataFrame) -> dict[str, dict[str, bool | None]]:
     """{metric: {test that leading asks: whether the rule holds}}, None where it isn't asked of the
-    metric."""
+    metric.
+    """
     counted: dict[str, dict[str, list[Any]]] = {
         str(metric): {} for metric in card["metric"].unique()
     }
@@ -154,7 +157,8 @@ def _holds(test: str, rows: Sequence[Any]) -> bool:
 @cache
 def committed_card() -> pd.DataFrame:
     """docs/data/scorecard.csv, which is installed with the package: the columns of `card.Row`, and
-    commit."""
+    commit.
+    """
     card = pd.read_csv(
         conf_folder().parent / "scorecard.csv", dtype={"passes": str}, keep_default_na=False
     )
@@ -166,7 +170,8 @@ def committed_card() -> pd.DataFrame:
 
 def committed_rows(config: ConfigEntry, metric: str, value: str) -> pd.DataFrame:
     """The committed card's rows of a value of a metric; none where a run's config has the metric
-    with other code or parameters than those that were judged."""
+    with other code or parameters than those that were judged.
+    """
     is_ours = metric in entry_names("metric")
     shipped = (
         read_yaml(conf_folder() / "metric" / f"{metric}.yaml").get(metric) if is_ours else None

@@ -1,5 +1,6 @@
 """What of a run is judged: its metrics and methods; and whether a metric recovers the order of
-spoiled explainers."""
+spoiled explainers.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ class Recovery(NamedTuple):
 
 def compared_values(run: RunFolder, setting: Setting, metric: str) -> ImageValues | None:
     """Return a metric's values by image, of the methods that are neither spoiled nor win by
-    construction, nor lack more than a tenth of the images."""
+    construction, nor lack more than a tenth of the images.
+    """
     values = image_values(run, setting, metric)
     if values is None:
         return None
@@ -104,7 +106,8 @@ def check(run: RunFolder) -> None:
 
 def spoiled_methods(run: RunFolder) -> frozenset[str]:
     """The explainers whose quality is known: right ones, and spoiled ones with their unspoiled
-    ends."""
+    ends.
+    """
     methods = run.manifest.methods
     ends = {name for kind in kinds(methods) for name in kind.methods}
     return frozenset(
@@ -128,7 +131,8 @@ class Spoiling:
 
 def kinds(methods: Mapping[str, MethodEntry]) -> list[Spoiling]:
     """The kinds of spoiling that the metadata of a run's methods name, each with its unspoiled
-    end."""
+    end.
+    """
     degrees: dict[str, dict[str, float]] = {}
     for name, about in methods.items():
         if is_spoiled(about):
@@ -176,14 +180,16 @@ def recovery(values: ImageValues, spoilings: Sequence[Spoiling], size: int) -> R
 
 def right_pairs(values: ImageValues, pairs: Sequence[tuple[str, str]], size: int) -> Share:
     """Return the share of pairs (better, worse) of methods in that order by `size` images, as
-    `recovery` does."""
+    `recovery` does.
+    """
     return Pairs.of(values, pairs).right(size, [np.full(len(pairs), True)])[0]
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
     """metric: its values are (images, columns), masked to the images that a pair has in common.
-    sides: the columns of each pair's better and worse explanation."""
+    sides: the columns of each pair's better and worse explanation.
+    """
 
     metric: ImageValues
     sides: tuple[list[int], list[int]]
@@ -215,7 +221,8 @@ class Pairs:
     def right(self, size: int, chosen: Sequence[np.ndarray]) -> list[Share]:
         """Of each chosen set of pairs the mean share of sets of `size` images in which a pair is
         right, with its interval from FEWEST_IMAGES images on. `size` is at most the number of
-        images."""
+        images.
+        """
         right = centre(self._is_right(agreement.subsets(self.num_images, size, DRAWS)), "mean")
         shares, reach = (
             np.array([right[pairs].mean() for pairs in chosen]),
@@ -234,7 +241,8 @@ class Pairs:
 
     def _is_right(self, weights: Counts) -> Floats:
         """(samples, pairs): 1 where a sample has the pair in the right order, 1/2 for a tie, NaN
-        where it has no image with both values."""
+        where it has no image with both values.
+        """
         means = centres(self.metric.values, weights, self.metric.lead)
         has = np.isfinite(means[:, self.sides[0]]) & np.isfinite(means[:, self.sides[1]])
         sign = agreement.signs(means, self.sides, self.metric.rounding)

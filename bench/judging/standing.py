@@ -1,5 +1,6 @@
 """A method's places among a suite's published methods, network by network, as `axiom-bench rank`
-tells them."""
+tells them.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ class Standing:
     95 % interval. place_low, place_high: places that can't be excluded, as in `Comparison.places`,
     of `groups` of methods that have a place in the part, and this one; those without a value are
     the last. tied: methods that it can't be told from. beats_controls: whether it is significantly
-    better than every control. images: how many all are compared on. best, worst: ids of images."""
+    better than every control. images: how many all are compared on. best, worst: ids of images.
+    """
 
     network: str
     value: float = math.nan
@@ -54,7 +56,8 @@ class Standing:
 class Standings:
     """Of a method by one metric in a part of a suite. answers: on how much of the part it has
     values. networks: {label: standing}, of a method with a place of all networks, the last place
-    where it has no value; of another one of those where it lacks a tenth of the rows at most."""
+    where it has no value; of another one of those where it lacks a tenth of the rows at most.
+    """
 
     answers: Answers
     networks: Mapping[str, Standing]
@@ -62,7 +65,8 @@ class Standings:
     @property
     def places_text(self) -> str:
         """From the first place that can't be excluded on any network to the last; in brackets
-        without a place in the part."""
+        without a place in the part.
+        """
         each = self.networks.values()
         low, high = (
             min(network.place_low for network in each),
@@ -108,7 +112,8 @@ def standings(
     run: RunFolder, metric: str, method: str, with_examples: bool = True
 ) -> Standings | None:
     """None where the method has no value that is compared. with_examples: whether best and worst
-    images are looked up, which takes most of the time."""
+    images are looked up, which takes most of the time.
+    """
     answers = run.comparisons.answers(metric).get(method)
     each = {
         run.label(setting): standing(run, setting, metric, method, with_examples)

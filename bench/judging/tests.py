@@ -241,7 +241,8 @@ def is_circular(run: RunFolder, setting: Setting, metric: str, truth: str) -> bo
 
 def degrees(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
     """One row of the kinds of spoiling that can judge the metric; where all are circular, one of
-    these. None of too few images for an interval."""
+    these. None of too few images for an interval.
+    """
     values = image_values(run, setting, metric)
     if values is None or not values.sign:
         return
@@ -337,7 +338,8 @@ def images_needed(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row
 
 def gaming(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
     """One row of the best blind map and the best method by every second image, compared on the
-    other images."""
+    other images.
+    """
     values = image_values(run, setting, metric)
     if values is None or not values.sign:
         return
@@ -366,7 +368,8 @@ def gaming_row(
     values: ImageValues, value: Value, blind: str, best: str, images: slice = EVERY
 ) -> Row | None:
     """Return the share of these images on which a blind map is better than the best method, which
-    passes where the map isn't significantly better. None where no image has both values."""
+    passes where the map isn't significantly better. None where no image has both values.
+    """
     pair = values.of([blind, best]).values[images]
     pair = pair[np.isfinite(pair).all(axis=1)]
     if not len(pair):

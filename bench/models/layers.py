@@ -88,7 +88,8 @@ class Call:
     @property
     def is_tokens(self) -> bool:
         """Whether the output is a transformer's: a sequence (B, N, K), or a grid with channels last
-        (B, H, W, K)."""
+        (B, H, W, K).
+        """
         if self.ndim > 3 and len(self.shape) == 3:
             return self.shape[0] == 1 < self.shape[1]  # not of an image's windows
         if len(self.shape) != self.ndim:
@@ -99,7 +100,8 @@ class Call:
     @property
     def is_map(self) -> bool:
         """Whether the output is a feature map: (B, K, H, W) with H W > 1, of the input's
-        dimensions, and of one image: heads of attention may stand in its place."""
+        dimensions, and of one image: heads of attention may stand in its place.
+        """
         return (
             len(self.shape) == self.ndim
             and self.shape[0] == 1 < prod(self.shape[2:])
@@ -269,7 +271,8 @@ def default_notes(
     layer: str, calls: Sequence[Call], reshape: AnyReshape | None = None
 ) -> list[str]:
     """Return the sentences for a default layer: whether it misses part of the scores, and whether
-    it returns tokens."""
+    it returns tokens.
+    """
     sentences = []
     if _default(calls, reshape) == (layer, True):
         sentences.append(
@@ -347,7 +350,8 @@ def _is_later(
 
 def _is_early(end: Sequence[Call], last: Sequence[Call], body: Sequence[Call]) -> bool:
     """Return whether the layers up to `end` have less than EARLY of the parameters of those up to
-    `last`."""
+    `last`.
+    """
     return _parameters_up_to(end, body) < EARLY * _parameters_up_to(last, body)
 
 
@@ -387,7 +391,8 @@ def _takes_everything(end: Sequence[Call], body: Sequence[Call], scores: Call) -
 
 def _meets_all_paths(edges: Collection[Edge | None], scores: Edge | None) -> bool:
     """Return whether the scores are made of these values and, beside them, of nothing that is made
-    of the image."""
+    of the image.
+    """
     is_met = False
     waiting = [] if scores is None else [scores]
     visited = set()
@@ -443,7 +448,8 @@ def _ends(calls: Sequence[Call]) -> list[list[Call]]:
 
 def _maps(ends: Sequence[Sequence[Call]]) -> list[int]:
     """Which of the ends are feature maps, the head's own left out; none if the features are
-    tokens."""
+    tokens.
+    """
     maps = [place for place, end in enumerate(ends) if _is_own_map(end)]
     tokens_after = sum(end[0].is_tokens for end in ends[maps[-1] if maps else 0 :])
     return (
@@ -481,7 +487,8 @@ def _last_tokens(
 
 def _token_places(ends: Sequence[Sequence[Call]]) -> list[int]:
     """Return which of the ends are tokens of the images, except a head's and those of single linear
-    layers."""
+    layers.
+    """
     return [
         place
         for place, end in enumerate(ends)
@@ -493,7 +500,8 @@ def _token_places(ends: Sequence[Sequence[Call]]) -> list[int]:
 
 def _is_reached(call: Call, scores: Call, reshape: AnyReshape | None) -> bool:
     """Return whether the scores have gradients at positions of this map, or of these tokens if they
-    fill a grid."""
+    fill a grid.
+    """
     if call.is_map:
         if len(call.space) == 2 and not fits(call.shape[2:], call.space):  # heads of attention
             return False
@@ -507,7 +515,8 @@ def _is_reached(call: Call, scores: Call, reshape: AnyReshape | None) -> bool:
 
 def _gradient(call: Call, scores: Call) -> Tensor | None:
     """Return the gradient of a weighted sum of the scores at the call's output, or None if they
-    don't depend on it."""
+    don't depend on it.
+    """
     assert isinstance(call.output, Tensor)
     assert isinstance(scores.output, Tensor)
     if scores.edge is None or not call.output.requires_grad:
@@ -539,7 +548,8 @@ def _reach_scores(tokens: Call, scores: Call, reshape: AnyReshape, are_mixed: bo
 
 def _is_nonzero(gradient: Tensor) -> bool:
     """Return whether a gradient isn't zero everywhere. On the meta device, which has no values,
-    none is."""
+    none is.
+    """
     return gradient.is_meta or bool(gradient.any())
 
 
@@ -568,7 +578,8 @@ def _check_copies(calls: Sequence[Call]) -> None:
 
 def _name(end: Sequence[Call], body: Sequence[Call]) -> str:
     """The outermost module of one end that doesn't hold the network's first layer; the innermost
-    where all do."""
+    where all do.
+    """
     first = next(call for call in body if any(True for _ in call.module.parameters(recurse=False)))
     return next(
         (call.name for call in reversed(end) if call is not first and not _holds(call, first)),

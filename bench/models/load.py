@@ -1,5 +1,6 @@
 """A network from its configuration: found (embedded, torchvision's, timm's or a user's own), built,
-and given weights, target layer and preprocessing."""
+and given weights, target layer and preprocessing.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +83,8 @@ class LoadedModel:
 
     def class_index(self, text: str) -> int:
         """Of a class that is named by name or index. Raises BenchError, with the nearest names, for
-        no such class, and for a name that several classes have."""
+        no such class, and for a name that several classes have.
+        """
         names = self.classes or ()
         same = [place for place, name in enumerate(names) if name == text]
         if len(same) > 1:
@@ -173,7 +175,8 @@ def load_model(cfg: Mapping[str, Any], shape: tuple[int, ...] | None = None) -> 
 
 def _finetuned(spec: ModelSpec, source: Source, image: Tensor) -> nn.Module | None:
     """The network, built as it was for its own weights, with those of `finetuned`. image: (1, C,
-    *space)."""
+    *space).
+    """
     if spec.finetuned is None:
         return None
     spec = replace(spec, weights=spec.finetuned, weights_key=None)
@@ -210,7 +213,8 @@ def _with_inputs(
     spec: ModelSpec, module: nn.Module, image: Tensor
 ) -> tuple[nn.Module, Output, InputsFile | Objects | None]:
     """The network, also as one that finds objects; its output; and what it takes beside the images.
-    image: (1, C, *space)."""
+    image: (1, C, *space).
+    """
     if spec.output in OBJECT_OUTPUTS:
         from axiom_bench.models.objects import of_objects  # here: most networks find none
 
@@ -223,7 +227,8 @@ def _with_inputs(
 
 def input_size(preprocessing: Preprocessing) -> tuple[int, ...]:
     """(H', W') of the images that reach the network, or an array's space; 224 x 224 where nothing
-    resizes or crops pictures."""
+    resizes or crops pictures.
+    """
     side = preprocessing.resize if isinstance(preprocessing.resize, int) else 224
     return preprocessing.size or (side, side)
 
@@ -232,7 +237,8 @@ def _class_names(
     spec: ModelSpec, source: Source, module: nn.Module, number: int
 ) -> tuple[str, ...] | None:
     """The configured names, those of the weights, or `id2label` of transformers; None where there
-    aren't as many as logits. Raises BenchError where other than `number` names are configured."""
+    aren't as many as logits. Raises BenchError where other than `number` names are configured.
+    """
     configured = () if isinstance(spec.classes, int | None) else names_of_logits(spec.classes)
     if (count := _count(spec)) not in (None, number):
         advice = (
@@ -277,7 +283,8 @@ def _with_count(spec: ModelSpec) -> ModelSpec:
 
 def _build(spec: ModelSpec, source: Source) -> nn.Module:
     """The network with random weights drawn from `seed`, whatever was drawn before; the global
-    state isn't moved."""
+    state isn't moved.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
         try:
@@ -307,7 +314,8 @@ def _build(spec: ModelSpec, source: Source) -> nn.Module:
 
 def _reshape(spec: ModelSpec) -> AnyReshape | None:
     """What `CutModel` takes: an object of the user's own is built from its class. Raises
-    BenchError."""
+    BenchError.
+    """
     if not isinstance(spec.reshape, str) or not set(spec.reshape) & set(":."):
         return check_reshape(spec.reshape)
     expected = "give module:class or path/to/file.py:class, a class with to_maps and from_maps"
@@ -318,7 +326,8 @@ def _reshape(spec: ModelSpec) -> AnyReshape | None:
 
 def _made(spec: ModelSpec, source: Source) -> tuple[nn.Module, Source, Weights, list[str]]:
     """The network with its weights, built as the file of weights has it, and sentences on how it
-    came to them."""
+    came to them.
+    """
     module = _build(spec, source)
     if spec.weights is None or (spec.source == "user" and spec.weights == AS_BUILT):
         return module, source, *_of_itself(spec, source, module)
@@ -338,7 +347,8 @@ def _made(spec: ModelSpec, source: Source) -> tuple[nn.Module, Source, Weights, 
 
 def _of_itself(spec: ModelSpec, source: Source, module: nn.Module) -> tuple[Weights, list[str]]:
     """The weights with which it was built. Where a user's function has loaded them, no seed changes
-    them."""
+    them.
+    """
     built = Weights(None, "as built", weights.state_sha256(module.state_dict()))
     if spec.weights == AS_BUILT:
         return built, []
@@ -354,7 +364,8 @@ def _of_itself(spec: ModelSpec, source: Source, module: nn.Module) -> tuple[Weig
 def _of_the_file(spec: ModelSpec, source: Source, loaded: Weights) -> dict[str, Any]:
     """The arguments with which a library's network is the one in a file: of another number of
     classes, or without auxiliary heads; {} where there are none. Raises BenchError for a last layer
-    of another form."""
+    of another form.
+    """
     for kwargs in source.variants if CLASSES not in spec.kwargs else ():
         with torch.random.fork_rng(devices=[]):
             few, more = (

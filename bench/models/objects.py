@@ -1,5 +1,6 @@
 """Networks that find objects (model.output=boxes, exclusive_boxes, regions or exclusive_regions),
-in runs: which object each row is of."""
+in runs: which object each row is of.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ def of_objects(
     spec: ModelSpec, module: nn.Module, image: Tensor
 ) -> tuple[ObjectScores, Output, Objects]:
     """The network as one of objects, its output, and what it takes beside the images. image: one,
-    (1, C, *space). Raises BenchError where it returns something else."""
+    (1, C, *space). Raises BenchError where it returns something else.
+    """
     kind, exclusive = KINDS[str(spec.output)]
     expected = (
         "give module:function or path/to/file.py:function, from what the network returns to "
@@ -61,7 +63,8 @@ class ObjectOfRow:
 class Objects:
     """What such a network takes beside the images, in place of an `InputsFile`. takes: how. ends:
     as `ObjectScores` has them. least: the probability that an object must have. of_rows: of each
-    row of a job, by its id."""
+    row of a job, by its id.
+    """
 
     takes: SeveralInputs = field(compare=False, repr=False)
     ends: Tensor = field(compare=False, repr=False)
@@ -72,7 +75,8 @@ class Objects:
     @staticmethod
     def of(network: ObjectScores, image: Tensor, least: float) -> Objects:
         """image: one, (1, C, *space). Raises BenchError where the network returns something
-        else."""
+        else.
+        """
         ends = network.ends(image)
         takes, _, _ = taken_apart(network, (image, ends[:1]), 0)
         return Objects(takes, ends, least)
@@ -86,7 +90,8 @@ class Objects:
         self, network: nn.Module, sides: tuple[int, ...], channels: int
     ) -> tuple[layers.Call, ...]:
         """The calls of the network's modules up to the last map that the scores of all places
-        depend on, and its own: those among which its default layer is."""
+        depend on, and its own: those among which its default layer is.
+        """
         used: list[set[str]] = []
         for end in self.ends.split(1):
             self.takes.give(asked := shared_copy(network), (end,))

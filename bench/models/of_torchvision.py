@@ -1,5 +1,6 @@
 """torchvision's detectors and segmenters as networks of objects (see cutting.objects), on
-normalised images."""
+normalised images.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +74,8 @@ class Detector(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor | None, Tensor]:
         """Boxes, x0 y0 x1 y1 in pixels within the image, and logits. torch.fx follows the logits
-        alone: no score reads boxes. Raises BenchError for images of another size."""
+        alone: no score reads boxes. Raises BenchError for images of another size.
+        """
         found = self.head([*self.backbone(images).values()])
         logits = found["cls_logits"].index_select(2, self.used)
         if self.exclusive:
@@ -97,7 +99,8 @@ def detector(
 ) -> Detector:
     """torchvision's detector of this name. size: as `Detector` has it. weights: `as_built` for
     torchvision's own, else random ones, which a file may replace. Raises BenchError where they
-    can't be downloaded."""
+    can't be downloaded.
+    """
     network, names = _of(name, weights, **kwargs)
     return Detector(network, size, names)
 

@@ -1,5 +1,6 @@
 """Networks of transformers as networks of images: model=clip, dinov2, detr and segformer (extra
-`transformers`)."""
+`transformers`).
+"""
 
 from __future__ import annotations
 
@@ -16,14 +17,16 @@ from axiom_bench.errors import BenchError
 
 def image_classifier(checkpoint: str) -> nn.Module:
     """A network of images with a classifier. checkpoint: a folder, or a name on the Hugging Face
-    Hub, whose cache is used where it has the files. Raises BenchError where they can't be had."""
+    Hub, whose cache is used where it has the files. Raises BenchError where they can't be had.
+    """
     network: nn.Module = _of("AutoModelForImageClassification", checkpoint)
     return network
 
 
 def clip(checkpoint: str, captions: Sequence[str]) -> nn.Module:
     """A CLIP's image tower, (B, 3, H', W') -> its logits of each caption (B, n). Raises as
-    `image_classifier` does, and without captions."""
+    `image_classifier` does, and without captions.
+    """
     if not captions or isinstance(captions, str):
         raise BenchError(
             'A CLIP needs captions, which are its classes: set "model.kwargs.captions=[a cat,a dog]".'
@@ -35,7 +38,8 @@ def clip(checkpoint: str, captions: Sequence[str]) -> nn.Module:
 
 class Captioned(nn.Module):
     """A CLIP that names images by captions, whose embeddings are computed once (Radford et al.
-    2021, arXiv:2103.00020, section 3.1)."""
+    2021, arXiv:2103.00020, section 3.1).
+    """
 
     def __init__(self, network: Any, tokenizer: Any, captions: list[str]) -> None:
         super().__init__()
@@ -57,7 +61,8 @@ class Captioned(nn.Module):
 
 def segmenter(checkpoint: str) -> nn.Module:
     """A network of maps of classes, of an image's own size or smaller. Raises as `image_classifier`
-    does."""
+    does.
+    """
     network: nn.Module = _of("AutoModelForSemanticSegmentation", checkpoint)
     return network
 
@@ -70,7 +75,8 @@ def detr(checkpoint: str) -> nn.Module:
 class Detr(nn.Module):
     """(B, 3, H, W) -> boxes (B, N, 4), x0 y0 x1 y1 in pixels, and logits (B, N, C) of each query.
     The last logit is no object and all of COCO's ids without a category together, so that a softmax
-    gives all others their probability."""
+    gives all others their probability.
+    """
 
     def __init__(self, network: Any) -> None:
         super().__init__()

@@ -40,7 +40,8 @@ Columns = Mapping[
 class InputsFile:
     """name: of the file. takes: how the network takes its inputs. values: the others, (N, ...)
     each, in their order. ids: of the images, a row each; () where rows are in the data's order.
-    places: the row of each image of a job."""
+    places: the row of each image of a job.
+    """
 
     name: str
     takes: SeveralInputs = field(compare=False, repr=False)
@@ -53,7 +54,8 @@ class InputsFile:
         """A file whose columns or arrays are called as forward's arguments. image: one, (1, C,
         *space). explained: the argument, or key of the one dict that forward takes, that the images
         are; None: the one that isn't in the file. Raises BenchError for a file that can't be read
-        or has other names."""
+        or has other names.
+        """
         ids, columns = _read(path)
         parameters = inspect.signature(network.forward).parameters
         names = _named(columns, parameters)
@@ -112,7 +114,8 @@ class InputsFile:
     def of_images(self, images: Sequence[str], chosen: Sequence[str]) -> InputsFile:
         """With the places of the chosen images, by id, else by a file's name with or without its
         ending where one image alone has it. images: all of the data. Raises BenchError for images
-        without a row, and for two rows of one."""
+        without a row, and for two rows of one.
+        """
         count = len(self.values[0])
         if not self.ids and count != len(images):
             raise BenchError(
@@ -218,7 +221,8 @@ def _are_numbers(group: Columns) -> bool:
 
 def _tensor(file: str, group: Columns) -> Tensor:
     """An array as it is, floats as float32. Of a list one column of whole numbers is (N,), int64,
-    as indices are; others are (N, n), float32. Raises BenchError for a cell that is no number."""
+    as indices are; others are (N, n), float32. Raises BenchError for a cell that is no number.
+    """
     columns = list(group.values())
     if isinstance(array := columns[0], Tensor):
         return array.float() if array.is_floating_point() else array

@@ -1,5 +1,6 @@
 """What of a model is explained (model.output): outputs by name, VOC's classes by groups of
-ImageNet's, a user's own."""
+ImageNet's, a user's own.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +56,8 @@ class LogSumExpGroups(OutputModule):
 @cache
 def voc_in_imagenet() -> dict[str, tuple[int, ...]]:
     """{VOC class: the indices of the ImageNet classes under it}, in VOC's order; see docs/data.md
-    for the rule."""
+    for the rule.
+    """
     indices: dict[str, list[int]] = {name: [] for name in CLASSES}
     with GROUPS.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file, delimiter="\t"):

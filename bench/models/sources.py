@@ -1,5 +1,6 @@
 """Where a network comes from: embedded, torchvision's, timm's or a user's own, before its
-weights."""
+weights.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ class Source:
     """One network before its weights: how to build it, what it expects, its published weights by
     name, and what a reader must know of its values. Names of classes count where the network has as
     many. variants: arguments with which others may have built it, where it takes a number of
-    classes. accuracy: published for the weights; 0 if unknown."""
+    classes. accuracy: published for the weights; 0 if unknown.
+    """
 
     build: Callable[..., nn.Module]
     preprocessing: Preprocessing
@@ -49,7 +51,8 @@ class Source:
 
 def find_source(spec: ModelSpec) -> Source:
     """The network that a spec names. Raises BenchError, with the nearest names, where there is
-    none."""
+    none.
+    """
     sources = {"embedded": _embedded, "torchvision": _torchvision, "timm": _timm, "user": _user}
     if spec.source not in sources:
         raise unknown("model source", spec.source, sources)

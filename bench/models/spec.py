@@ -113,7 +113,8 @@ class ModelSpec:
     @staticmethod
     def of(config: Mapping[str, Any]) -> ModelSpec:
         """The checked spec of a mapping. Raises BenchError for a key that is unknown, missing or of
-        a wrong value."""
+        a wrong value.
+        """
         values = _resolved(check_group("model", config))
         names = [entry.name for entry in fields(ModelSpec)]
         for key in values:
@@ -137,7 +138,8 @@ class ModelSpec:
 
     def check_colours(self) -> None:
         """Raises BenchError for a mean or a standard deviation that isn't of the colours of
-        pictures."""
+        pictures.
+        """
         for key, values, least, most in (("mean", self.mean, 0, 1), ("std", self.std, 1e-6, 1e6)):
             if values is not None and not (
                 len(values) in (1, 3) and least <= min(values) and max(values) <= most
@@ -156,7 +158,8 @@ class ModelSpec:
     @property
     def weights_file(self) -> Path | None:
         """The local file of weights, None for published or random ones. Raises BenchError for a
-        missing file."""
+        missing file.
+        """
         if self.weights in (None, AS_BUILT):
             return None
         file = Path(self.weights).expanduser()
@@ -237,7 +240,8 @@ def model_names() -> list[str]:
 
 def model_config(name: str) -> dict[str, Any]:
     """The settings of a named model as in its YAML and in that of the model on whose settings it
-    builds, ${...} not filled in. Raises BenchError for an unknown name."""
+    builds, ${...} not filled in. Raises BenchError for an unknown name.
+    """
     if name in _files():
         settings = yaml.safe_load(_files()[name].read_text(encoding="utf-8"))
         assert isinstance(settings, dict)
@@ -256,7 +260,8 @@ def model_config(name: str) -> dict[str, Any]:
 
 def is_of_library(name: str) -> bool:
     """Return whether a name is a network of torchvision or timm. timm's may have a tag of weights
-    behind a dot."""
+    behind a dot.
+    """
     return name in classifiers() or name.partition(".")[0] in timm_networks()
 
 
@@ -273,7 +278,8 @@ def unknown_model(name: str, names: Iterable[str]) -> BenchError:
 @cache
 def timm_networks() -> frozenset[str]:
     """Return the names of timm's networks, read from its files without importing it; empty if it
-    isn't installed."""
+    isn't installed.
+    """
     spec = importlib.util.find_spec("timm")
     folders = (spec.submodule_search_locations or ()) if spec else ()
     files = [path for folder in folders for path in Path(folder, "models").glob("*.py")]
@@ -309,7 +315,8 @@ def _without_file() -> list[str]:
 @cache
 def classifiers() -> dict[str, str]:
     """{name: one line about it}, as `torchvision.models.list_models` and each model's default
-    weights have it."""
+    weights have it.
+    """
     spec = importlib.util.find_spec("torchvision")
     folders = (
         [Path(folder, "models") for folder in (spec.submodule_search_locations or ())]
@@ -324,7 +331,8 @@ def classifiers() -> dict[str, str]:
 
 def _of_module(path: Path) -> Iterator[tuple[str, str]]:
     """Every function of a module that is decorated with @register_model(); with another name it is
-    no classifier."""
+    no classifier.
+    """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     described = {node.name: _default(node) for node in tree.body if isinstance(node, ast.ClassDef)}
     for node in tree.body:

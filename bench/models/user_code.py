@@ -1,5 +1,6 @@
 """Functions and classes of a user's own that settings name: module:function, or
-path/to/file.py:function."""
+path/to/file.py:function.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ EXPECTED = (
 
 class _TextLoader(SourceFileLoader):
     """Compiles a module's text, which is in the key: bytecode is that of any text of the same
-    length and second."""
+    length and second.
+    """
 
     def path_stats(self, path: str) -> Mapping[str, Any]:
         """Raises OSError: so no bytecode is read or written."""
@@ -37,7 +39,8 @@ def import_function(
     path: str, setting: str = "model.architecture", expected: str = EXPECTED
 ) -> Callable[..., Any]:
     """The function (or class) that builds what a setting names. Raises BenchError where there is
-    none at that path."""
+    none at that path.
+    """
     where, colon, name = path.rpartition(":")
     if not colon and not path.endswith(".py"):
         where, _, name = path.rpartition(".")
@@ -77,7 +80,8 @@ def import_function(
 
 def called(build: Callable[[], Any], setting: str) -> Any:
     """What a user's class or function makes without arguments. Raises BenchError where it raises
-    anything."""
+    anything.
+    """
     try:
         return build()
     except (Exception, SystemExit) as error:

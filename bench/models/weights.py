@@ -1,5 +1,6 @@
 """Weights from a file: read without running code, found in it by names and shapes, and fitted with
-clear errors."""
+clear errors.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +80,8 @@ OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$
 @dataclass(frozen=True)
 class Weights:
     """A state dict, or a checkpoint that holds some; where it comes from, and its SHA-256, as a
-    manifest has them."""
+    manifest has them.
+    """
 
     state: Any
     description: str
@@ -101,7 +103,8 @@ class Place:
 
     before: what stands before their names there. tensors: by the network's names. missing, wrong:
     of the network's, for their name or their shape. beside: the others in the same state dict, of
-    which `unexpected` may be the network's."""
+    which `unexpected` may be the network's.
+    """
 
     before: str
     tensors: Mapping[str, Tensor]
@@ -123,7 +126,8 @@ class Place:
 
 class Unread:
     """In the place of an object whose class a pickle names: nothing of that class is imported or
-    called."""
+    called.
+    """
 
     def __new__(cls, *_: object, **__: object) -> Any:
         return OrderedDict() if cls.__name__.lower().endswith("dict") else super().__new__(cls)
@@ -226,7 +230,8 @@ def places(weights: Weights, expected: Mapping[str, Tensor]) -> list[Place]:
     """All places of a file where a network with this state dict fits; where it fits nowhere, the
     one that has most of it. Names are taken as they are, then without those of wrappers, and each
     without what all of the network's begin with; last with _ for dots, as averages have them
-    (ema_fc_weight)."""
+    (ema_fc_weight).
+    """
     tensors, found = weights.tensors, list[Place]()
     for unwrap, dot in ((str, "."), (unwrapped_name, "."), (unwrapped_name, "_")):
         form = partial(_form, unwrap, dot)
@@ -391,7 +396,8 @@ def _are_same(one: Mapping[str, Tensor], two: Mapping[str, Tensor]) -> bool:
 
 def _check_values(tensor: Tensor, dtype: torch.dtype, name: str, file: str) -> None:
     """Raises BenchError for a tensor that can't be a weight, of a module that has that dtype
-    there."""
+    there.
+    """
     kinds = {  # that can't be weights
         "a meta": tensor.is_meta,  # it has no values
         "a nested": tensor.is_nested,

@@ -1,6 +1,7 @@
 """What a run folder may hold, the one table of its kinds of files, and its manifest. A new kind of
 file is a row here, and the module that writes it: of one that is made for each job, with
-`STAGES[kind]` and `ensure_<kind>`."""
+`STAGES[kind]` and `ensure_<kind>`.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ from axiom_bench.records.entries import DataEntry, Facts, Manifest, ModelEntry, 
 class Artefact(NamedTuple):
     """place: a folder of the run folder, also the manifest's key of its files' names where these
     are an input of the report; or the name of a file. suffixes: of the folder's files. written_by,
-    read_by: modules or rooms. report: whether a report is made from it, or makes it."""
+    read_by: modules or rooms. report: whether a report is made from it, or makes it.
+    """
 
     place: str
     suffixes: tuple[str, ...]
@@ -60,7 +62,8 @@ TABLE = (
 
 def listed() -> tuple[str, ...]:
     """The kinds of files that a manifest lists, under the names of their folders: what a report is
-    made from."""
+    made from.
+    """
     return tuple(artefact.place for artefact in TABLE if artefact.report == "input")
 
 
@@ -105,7 +108,8 @@ def no_run(folder: Path) -> BenchError:
 
 def read(folder: Path) -> Manifest:
     """Return the parsed manifest. Raises BenchError where it is missing, can't be read, or isn't a
-    run's manifest; `OtherFormat` for one of another format."""
+    run's manifest; `OtherFormat` for one of another format.
+    """
     file = folder / NAME
     try:
         content = files.read(file)
@@ -134,7 +138,8 @@ def read(folder: Path) -> Manifest:
 
 def _other_format(folder: Path, manifest: Mapping[str, Any]) -> OtherFormat:
     """Return the error, with the version that wrote the run and the command that installs it. The
-    manifest may hold anything."""
+    manifest may hold anything.
+    """
     versions = manifest.get("versions")
     version = versions.get("axiom-bench") if isinstance(versions, dict) else None
     command = installing(version, manifest.get("git_commit"))
@@ -148,7 +153,8 @@ def _other_format(folder: Path, manifest: Mapping[str, Any]) -> OtherFormat:
 
 def installing(version: object, commit: object) -> str:
     """Return the command that installs a version of axiom-bench, of which the commit says more;
-    empty if the texts can't be a version and a commit."""
+    empty if the texts can't be a version and a commit.
+    """
     is_commit = re.fullmatch(r"[0-9a-f]{40}", str(commit)) is not None
     is_version = re.fullmatch(r"[0-9][0-9A-Za-z.+!-]{0,40}", str(version)) is not None
     if not is_commit and not is_version:
@@ -160,7 +166,8 @@ def installing(version: object, commit: object) -> str:
 def write(folder: Path, manifest: Manifest) -> None:
     """Write the manifest, completely or not at all, with the hashes of the files that it lists.
     Hashes that it has stay, so that later damage is found. Raises BenchError if it can't be
-    written."""
+    written.
+    """
     hashes_of_files: dict[str, str] = {}
     for name in dict.fromkeys(_listed_names(manifest)):
         with suppress(OSError):  # the reader of the file reports that it is missing
@@ -173,7 +180,8 @@ def write(folder: Path, manifest: Manifest) -> None:
 
 def check_format(folder: Path) -> None:
     """Raises `OtherFormat` for a folder with a run of another version, before a command computes
-    into it."""
+    into it.
+    """
     try:
         read(folder)
     except OtherFormat:
@@ -184,7 +192,8 @@ def check_format(folder: Path) -> None:
 
 def content_of(folder: Path, manifest: Manifest, name: str) -> bytes:
     """The bytes of a file that a manifest lists. Raises `Damaged` where they aren't those that it
-    counts."""
+    counts.
+    """
     return files.content_of(folder / name, manifest.sha256.get(name))
 
 
@@ -221,14 +230,16 @@ def _listed_names(manifest: Manifest) -> Iterator[str]:
 
 def check_folders(folder: Path) -> None:
     """Raises BenchError where a folder that is read or written leads out of the run folder, or a
-    file that is read first does or is none, as a pipe, which would be waited for."""
+    file that is read first does or is none, as a pipe, which would be waited for.
+    """
     _check(folder, [artefact.place for artefact in TABLE if artefact.suffixes or artefact.read_by])
 
 
 def check_files(folder: Path, manifest: Manifest) -> None:
     """As `check_folders`, for the files that a manifest lists. Those of combined runs lie in other
     folders. They need their whole hash: a stranger can name a file of yours, and doesn't know its
-    hash."""
+    hash.
+    """
     names = dict.fromkeys(_listed_names(manifest))
     if not manifest.is_combined:
         _check(folder, (*dict.fromkeys(map(os.path.dirname, names)), *names))
@@ -298,7 +309,8 @@ def _with_layers(first: ModelEntry, second: ModelEntry) -> ModelEntry:
 def _with_images(first: DataEntry, second: DataEntry) -> DataEntry:
     """Merge the entries of one data set from two jobs. If their images differ, the entry has the
     images of both and a fingerprint of both. If networks find other objects in the same images, the
-    fingerprint stays."""
+    fingerprint stays.
+    """
     if first.ids == second.ids:
         return second
     fingerprint = first.fingerprint

@@ -1,6 +1,7 @@
 """All records of a run in memory, metric by metric: 16 bytes a row, where a table of the rows takes
 over 100. What rows have in common, the image with its classes, stands once in a table of keys;
-names are codes."""
+names are codes.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ Integers = NDArray[np.int64]
 @dataclass(frozen=True, eq=False)
 class Block:
     """The rows of one metric, in the records' order: places in `Records.keys`, `.methods` and
-    `.statuses`."""
+    `.statuses`.
+    """
 
     keys: NDArray[np.int32]
     methods: NDArray[np.int16]
@@ -55,7 +57,8 @@ class Records:
     @classmethod
     def of(cls, frame: pd.DataFrame) -> Records:
         """Of a table with the columns of records. Categories keep their order, other names have
-        that of their letters; a column that the table lacks is empty, or -1."""
+        that of their letters; a column that the table lacks is empty, or -1.
+        """
         columns: dict[str, Any] = {"value": frame["value"].to_numpy(dtype=np.float64)}
         for name in KEY[-2:]:
             columns[name] = pa.array(
@@ -99,7 +102,8 @@ class Records:
     def frame(self, metrics: Iterable[str] | None = None) -> pd.DataFrame:
         """The rows of these metrics as a table of columns.RECORD_COLUMNS, names as categories,
         metric after metric; None of all, which takes much memory in a large run. A metric that
-        isn't there has no rows."""
+        isn't there has no rows.
+        """
         names = [
             name for name in (self.metrics if metrics is None else metrics) if name in self.blocks
         ]
@@ -134,7 +138,8 @@ class Records:
 
     def measured(self, apart: str | None = None, with_value: bool = False) -> tuple[str, ...]:
         """The metrics with rows of single images; apart: the method whose rows don't count.
-        with_value: only rows with status ok do."""
+        with_value: only rows with status ok do.
+        """
         code = self.methods.index(apart) if apart in self.methods else -1
         measured = []
         for name, block in self.blocks.items():
@@ -234,7 +239,8 @@ class Builder:
 
 def _local_keys(columns: Mapping[str, Any]) -> tuple[Integers, Integers]:
     """(the number of each row's key among these rows, the first row of each key), by first
-    appearance."""
+    appearance.
+    """
     code = np.zeros(len(columns["value"]), dtype=np.int64)
     for name in KEY:
         own = pd.factorize(columns[name])[0] if name in KEY[-2:] else columns[name]
@@ -261,7 +267,8 @@ def compared_columns(has: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray
     """(the places of the methods that are compared, the rows that all of them have). has: (rows,
     methods), whether a method has a value for a row. A method that lacks more than a tenth of the
     rows that any method has isn't compared: it could win by saying nothing about difficult images,
-    and would leave few for the others."""
+    and would leave few for the others.
+    """
     union = has.any(axis=1)
     lacking = union.sum() - has.sum(axis=0)
     columns = np.flatnonzero(has.any(axis=0) & (TENTH * lacking <= union.sum())).astype(np.int64)
@@ -276,7 +283,8 @@ NAMES = [*PLACE, "method", "metric"]  # of a value of the whole data set
 class RowLayout:
     """The rows of all matrices of a setting, in the order in which the records first have a value
     of them. row_of_key: (keys,) -1 for a key of another setting, or without a value. images:
-    (rows,) the number of each row's image."""
+    (rows,) the number of each row's image.
+    """
 
     row_of_key: Integers
     images: Integers
@@ -285,7 +293,8 @@ class RowLayout:
 @dataclass(frozen=True, eq=False)
 class Matrix:
     """values: (rows, methods), NaN where a row has none with status ok. images: (rows,) the number
-    of each row's image. methods: those that have a value, in the records' order."""
+    of each row's image. methods: those that have a value, in the records' order.
+    """
 
     values: Floats
     images: Integers
@@ -305,7 +314,8 @@ def layouts(
     records: Records, chosen: NDArray[np.bool_] | None = None
 ) -> dict[tuple[str, ...], RowLayout]:
     """{(model, layer, data): the rows with a value of an image there}. chosen: (keys,) those that
-    count; None for all. A value of a whole data set is in none."""
+    count; None for all. A value of a whole data set is in none.
+    """
     counts = (records.first_ok >= 0) & ~records.of_whole_set & (True if chosen is None else chosen)
     keys = records.keys[counts]
     return {
@@ -328,7 +338,8 @@ def _layout(records: Records, keys: pd.DataFrame) -> RowLayout:
 
 def matrix(records: Records, layout: RowLayout | None, metric: str) -> Matrix | None:
     """One metric's; None where no row of the layout has a value, and for no layout. Of two values
-    of a row and method the later counts."""
+    of a row and method the later counts.
+    """
     block = records.blocks.get(metric)
     if block is None or layout is None:
         return None

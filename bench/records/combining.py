@@ -1,6 +1,7 @@
 """Several runs as one: a manifest that counts the files of all of them, where they are. A value
 that several runs hold is taken from the first; runs in which one name has two meanings, or one
-measurement two values, aren't combined."""
+measurement two values, aren't combined.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +49,8 @@ def combine(folders: Sequence[Path], folder: Path, compared: bool = True) -> Man
     """Write the manifest of a combination into a folder; the manifest. compared: whether two runs
     may disagree in no value; False where they are of different machines, so that the first run's
     count. Raises BenchError for a run that isn't complete or can't be read, where two runs
-    disagree, and for a folder that holds something else."""
+    disagree, and for a folder that holds something else.
+    """
     runs = [
         Run(path, reading.read_manifest(path))
         for path in {path.resolve(): path for path in folders}.values()
@@ -171,7 +173,8 @@ def _about(run: Run, folder: Path) -> CombinedRun:
 
 def _jobs(runs: Sequence[Run], folder: Path, compared: bool) -> Iterator[JobEntry]:
     """Yield the jobs of all runs, each with the values that none before it has. Raises BenchError
-    if two values that are compared differ."""
+    if two values that are compared differ.
+    """
     before: dict[str, list[tuple[Run, JobEntry]]] = {}
     for run in runs:
         for job in run.manifest.jobs:
@@ -201,7 +204,8 @@ def _listed(runs: Sequence[Run], folder: Path, kind: str) -> Iterator[str]:
 
 def _place_of_pictures(path: Path, kind: str) -> tuple[str, ...]:
     """The model and layer, and of a gallery the data set too, that pictures are of; empty for other
-    files."""
+    files.
+    """
     if kind == "gallery":
         rows = store.read_table(path, store.GALLERY).select(PLACE).slice(0, 1).to_pylist()
         return tuple(map(str, rows[0].values())) if rows else ()
@@ -227,7 +231,8 @@ def _relative(path: Path, folder: Path) -> str:
 
 def _check_names(runs: Sequence[Run]) -> None:
     """Raises BenchError where two runs have another model, data set, method or metric under one
-    name."""
+    name.
+    """
     seen: dict[tuple[str, str], tuple[Path, object]] = {}
     for folder, manifest in runs:
         for thing, name, value in _facts(manifest):
@@ -246,7 +251,8 @@ def _check_names(runs: Sequence[Run]) -> None:
 def _check_values(first: tuple[Run, JobEntry], second: tuple[Run, JobEntry], same: Values) -> None:
     """Raises BenchError where two runs' jobs of one model, layer and data set disagree in a value.
     same: the values that both jobs have. Values that differ by less than SAME are equal; NaN equals
-    NaN of one status."""
+    NaN of one status.
+    """
     rows = [_rows_of(run, job, same) for run, job in (first, second)]
     if not any(map(len, rows)):
         return
@@ -278,7 +284,8 @@ def _check_values(first: tuple[Run, JobEntry], second: tuple[Run, JobEntry], sam
 
 def _facts(manifest: Manifest) -> Iterator[tuple[str, str, object]]:
     """Yield (its subject, the name of the fact, its value) of each fact that must be the same in
-    all runs."""
+    all runs.
+    """
     for name, model in manifest.models.items():
         yield from ((f"The model {name}", key, getattr(model, key)) for key in OF_A_MODEL)
     for name, data in manifest.data.items():

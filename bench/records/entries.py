@@ -96,7 +96,8 @@ Numbers = dict[str, dict[str, Number]]
 
 class Entries(BaseModel):
     """A part of a manifest. An entry that is missing, or null, has its default. Entries without a
-    field are kept."""
+    field are kept.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
     _order: tuple[str, ...] = PrivateAttr(())
@@ -105,7 +106,8 @@ class Entries(BaseModel):
     @classmethod
     def _read(cls, entries: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         """Give null entries their defaults, and remember the order in which entries are written
-        again."""
+        again.
+        """
         if not isinstance(entries, Mapping):
             return handler(entries)
         filled = dict(entries)
@@ -238,7 +240,8 @@ class ModelEntry(Entries):
     @property
     def layers_by_depth(self) -> list[str]:
         """These layers in the order in which the network runs them, as far as their depths are
-        known."""
+        known.
+        """
         return sorted(self.all_layers, key=lambda layer: self.depths.get(layer, 0))
 
 
@@ -401,7 +404,8 @@ class Manifest(RunEntry, Facts):
     @property
     def is_combined(self) -> bool:
         """True if several runs were combined, so that one value may be in several of their
-        files."""
+        files.
+        """
         return bool(self.runs)
 
     def files(self, kind: str) -> list[str]:

@@ -1,5 +1,6 @@
 """Files of a results folder: one is complete, or it isn't there, whatever stands in its place; JSON
-has a checksum."""
+has a checksum.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ def host() -> str:
 @cache
 def place() -> str:
     """Eight hexadecimal digits of this machine and its table of processes: a container has a table
-    of its own."""
+    of its own.
+    """
     table = ""
     with suppress(OSError):  # other systems than Linux have one table
         table = os.readlink("/proc/self/ns/pid")
@@ -69,7 +71,8 @@ _DRAFT = re.compile(
 
 def read(path: Path) -> bytes:
     """A file's bytes. Raises OSError: FileNotFoundError where there is none, another for what is no
-    file, such as a pipe, on which reading would wait without end."""
+    file, such as a pipe, on which reading would wait without end.
+    """
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError("it is a folder, a pipe or a device")
     return path.read_bytes()
@@ -86,7 +89,8 @@ def sha256(content: bytes) -> str:
 
 def content_of(path: Path, digits: str | None = None) -> bytes:
     """A file's bytes. digits: the first of their SHA-256, or all. Raises `Damaged` where it is
-    missing, or has others."""
+    missing, or has others.
+    """
     try:
         content = read(path)
     except FileNotFoundError as error:
@@ -109,13 +113,15 @@ def unreadable(path: Path, error: Exception) -> BenchError:
 
 def write_json(path: Path, content: Mapping[str, Any], indent: int | None = None) -> None:
     """Writes plain data (what else is in it by its `str`) with its checksum. Raises BenchError
-    where it can't."""
+    where it can't.
+    """
     write(path, to_json(path.name, content, indent))
 
 
 def to_json(name: str, content: Mapping[str, Any], indent: int | None = None) -> bytes:
     """What `write_json` writes to a file of this name. Its last entry is the SHA-256 of the name
-    and all of the bytes, taken while its digits are zeros."""
+    and all of the bytes, taken while its digits are zeros.
+    """
     entries = {**{key: value for key, value in content.items() if key != CHECKSUM}, CHECKSUM: ZEROS}
     text = (json.dumps(entries, indent=indent, default=str) + "\n").encode()
     digest = hashlib.sha256(name.encode(errors="replace") + text).hexdigest()
@@ -132,7 +138,8 @@ def is_intact(name: str, content: bytes) -> bool:
 
 def read_json(path: Path) -> dict[str, Any]:
     """The content, without its checksum. Raises OSError where there is no such file, else
-    ValueError where it holds something else than what was written."""
+    ValueError where it holds something else than what was written.
+    """
     content = read(path)
     if not is_intact(path.name, content):
         raise ValueError("its checksum doesn't match")
@@ -141,7 +148,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def mapping(content: bytes) -> dict[str, Any]:
     """The mapping in a JSON file, intact or not, without its checksum. Raises ValueError for what
-    holds none."""
+    holds none.
+    """
     try:
         entries = json.loads(content)
     except RecursionError as error:
@@ -154,7 +162,8 @@ def mapping(content: bytes) -> dict[str, Any]:
 
 def read_json_or_none(path: Path, notes: Notes = WARNINGS) -> dict[str, Any] | None:
     """Return the content of a file, or None if there is no such file or it is damaged, which is
-    added to the notes."""
+    added to the notes.
+    """
     try:
         return read_json(path)
     except FileNotFoundError:
@@ -176,7 +185,8 @@ def write(path: Path, content: bytes) -> None:
 
 def replace(path: Path, content: bytes, sync: bool = True) -> None:
     """Writes under a temporary name in the same folder, and renames, in the place of whatever was
-    there. sync: whether it must survive a power cut. Raises OSError."""
+    there. sync: whether it must survive a power cut. Raises OSError.
+    """
     draft = path.with_name(f".{path.name}.{place()}-{os.getpid()}-{uuid4().hex[:8]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -197,7 +207,8 @@ def replace(path: Path, content: bytes, sync: bool = True) -> None:
 def check_output(*paths: Path | None) -> None:
     """Raises BenchError for a file that a user names for output where something else than a plain
     file is: a folder, a device, a pipe or a link, which would be replaced. Best called before
-    anything is computed."""
+    anything is computed.
+    """
     for path in paths:
         if path is None:
             continue
@@ -219,7 +230,8 @@ def check_output(*paths: Path | None) -> None:
 
 def discard(path: Path) -> None:
     """Makes way for a file: removes a file, a link or an empty folder, and renames a folder that
-    holds something, since that is nothing of ours. Raises OSError."""
+    holds something, since that is nothing of ours. Raises OSError.
+    """
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
     else:
@@ -231,7 +243,8 @@ def discard(path: Path) -> None:
 
 def sweep(folder: Path) -> None:
     """Removes the drafts of processes that were killed; only of this machine's, since elsewhere a
-    number of a process says nothing."""
+    number of a process says nothing.
+    """
     for path in folder.rglob(".*.tmp"):
         match = _DRAFT.fullmatch(path.name)
         if match and match[1] == place() and not is_alive(int(match[2])):
@@ -242,7 +255,8 @@ def safe_name(name: str) -> str:
     """The name of a model, metric or layer as part of a file's name: itself where it consists of
     letters, digits and _ @ + = . -, doesn't begin with a dot and is short; else without its other
     characters and with eight digits of its hash, so that two names never share a file and none
-    leads out of its folder."""
+    leads out of its folder.
+    """
     kept = _NOT_IN_NAMES.sub("_", name).lstrip(".")[:MAX_NAME]
     return (
         name
@@ -253,7 +267,8 @@ def safe_name(name: str) -> str:
 
 def local_path(text: str) -> Path:
     """Return a path, with the home folder in the place of ~. Raises BenchError for a URL or an
-    unknown user's home."""
+    unknown user's home.
+    """
     if re.match(r"[a-z][a-z0-9+.-]*://", text):
         raise BenchError(
             f"{text[:200]} is a URL, and results are in a folder of this machine. Give a folder, "
@@ -270,7 +285,8 @@ def local_path(text: str) -> Path:
 
 def ensure_writable(folder: Path) -> None:
     """Makes the folder and tries a small file in it, so that a run fails before it computes. Raises
-    BenchError."""
+    BenchError.
+    """
     probe = folder / f".probe.{uuid4().hex[:8]}.tmp"
     write(probe, b"-" * 4096)
     _remove(probe)
@@ -278,7 +294,8 @@ def ensure_writable(folder: Path) -> None:
 
 def _sync_folder(folder: Path) -> None:
     """The new name itself must survive a power cut. Windows can't open a folder, and needs no such
-    call; some network file systems don't sync folders."""
+    call; some network file systems don't sync folders.
+    """
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         with suppress(OSError):

@@ -42,7 +42,8 @@ ORDER = ("metric", "method", "image_id", "target_class")  # in which rows are sm
 def publish(folder: Path, target: Path, metrics: Collection[str], note: str = "") -> None:
     """Writes the values of these metrics of a run folder, all that its manifest counts, into
     another folder. note: of the images, told by every page of them. Raises BenchError where the run
-    isn't complete or can't be read, or the other folder can't be written."""
+    isn't complete or can't be read, or the other folder can't be written.
+    """
     manifest = reading.read_manifest(folder)
     kept = manifest.model_dump(include={*KEPT})
     if note:
@@ -81,7 +82,8 @@ def _with_note(data: DataEntry, note: str) -> DataEntry:
 def add(folder: Path, target: Path, method: str) -> None:
     """Adds a method's values of a run folder to published ones, whose values stay as they are; the
     manifest's `added` says what computed the new ones. Raises BenchError as `publish`, and for a
-    method that is published already."""
+    method that is published already.
+    """
     manifest, published = reading.read_manifest(folder), reading.read_manifest(target)
     if method in published.methods:
         raise BenchError(
@@ -176,7 +178,8 @@ def _job(
 
 def _config(config: ConfigEntry, metrics: Collection[str]) -> dict[str, Any]:
     """What of a configuration decides values, but for the methods, of which the manifest tells the
-    same; of paths the last part."""
+    same; of paths the last part.
+    """
     calls = {
         name: {key: entry.get(key) for key in ("_target_", "params")}
         for name, entry in config.metric.items()

@@ -1,6 +1,7 @@
 """Reading a finished run: the manifest, and the records, curves and run times that it counts. Of a
 record file only the values count whose keys the manifest names: the file may also hold values of
-other commands."""
+other commands.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +64,8 @@ def read_run(folder: str | Path) -> pd.DataFrame:
 def read_records(folder: Path, manifest: Manifest) -> pd.DataFrame:
     """The rows that the manifest counts, job after job, in columns.RECORD_COLUMNS; names are
     categories. At the end the values of whole data sets, with image id "*". Raises BenchError,
-    naming the file, for one that is missing or damaged."""
+    naming the file, for one that is missing or damaged.
+    """
     return store.to_frame(_record_tables(Path(folder), manifest, store.SCHEMA), store.SCHEMA)
 
 
@@ -71,7 +73,8 @@ def read_by_metric(
     folder: Path, manifest: Manifest, apart: Collection[str] = ()
 ) -> tuple[Records, Records]:
     """As `read_records`, but compact, one file at a time: of all metrics but those `apart`, and of
-    these."""
+    these.
+    """
     builders = Builder(), Builder()
     for table in _ahead(_record_tables(Path(folder), manifest, store.CODED)):
         if apart:
@@ -99,7 +102,8 @@ def _record_tables(folder: Path, manifest: Manifest, schema: pa.Schema) -> Itera
 
 def _ahead(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
     """The tables, each made by a thread while the one before it is used: hashing and unpacking let
-    Python go on."""
+    Python go on.
+    """
     with ThreadPoolExecutor(1) as thread:
         upcoming = thread.submit(next, tables, None)
         while (table := upcoming.result()) is not None:
@@ -115,7 +119,8 @@ def read_curves(
 ) -> Iterator[CurvePart]:
     """The curves that the manifest counts, one file at a time: those of all files together may be
     gigabytes. curves: names of curves, None for all. method: of one method alone. Raises BenchError
-    as `read_records`."""
+    as `read_records`.
+    """
     folder = Path(folder)
     for file, content, values in record_files.of_manifest(folder, manifest):
         metrics = {metric for of_method in values.values() for metric in of_method}
@@ -139,7 +144,8 @@ def _is_one_of(column: pa.ChunkedArray, names: Collection[str]) -> pa.ChunkedArr
 def read_runtime(folder: Path, manifest: Manifest) -> pd.DataFrame:
     """Run times in columns.RUNTIME_COLUMNS; the empty table where none were measured. Raises
     BenchError. Of combined runs that timed one model, layer and data set on several devices, those
-    of the first run's device: milliseconds of two machines can't be compared."""
+    of the first run's device: milliseconds of two machines can't be compared.
+    """
     tables = [
         _table(Path(folder), manifest, name, store.RUNTIME).to_pandas() for name in manifest.runtime
     ]
@@ -156,7 +162,8 @@ def read_runtime(folder: Path, manifest: Manifest) -> pd.DataFrame:
 
 def read_whole_set(folder: Path, manifest: Manifest) -> pd.DataFrame:
     """Values of whole data sets with their bootstrap replicates, in WHOLE_SET_COLUMNS. Raises
-    BenchError."""
+    BenchError.
+    """
     tables = [table.to_pandas() for table in _whole_set_tables(Path(folder), manifest)]
     return (
         pd.concat(tables, ignore_index=True)
@@ -199,7 +206,8 @@ def chosen(
 
 def status(folder: Path) -> Iterator[str]:
     """`axiom-bench status`: lines on what of a run is done, goes on and has failed, from its folder
-    alone. Raises BenchError for a folder that holds no run."""
+    alone. Raises BenchError for a folder that holds no run.
+    """
     manifest = read_manifest(folder)
     sentences = running.sentences(manifest)
     if manifest.state == running.RUNNING:

@@ -36,7 +36,8 @@ _NAME = re.compile(r"([0-9a-f]{32})-([0-9a-f]{8})\.parquet")
 
 def key(**facts: object) -> str:
     """A hash over named facts, plain data (other objects by their `str`), in any order of the
-    names."""
+    names.
+    """
     text = json.dumps(facts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
 
@@ -44,7 +45,8 @@ def key(**facts: object) -> str:
 class RecordFile(BaseModel, frozen=True):
     """A complete record file, as its metadata say. name: relative to the run folder. names: of each
     metric's values; curves: names of its curves; axes: {curve: how to draw it}. turned: {id of an
-    image with an EXIF orientation: whether it is applied}. curves_sha256: of the file of curves."""
+    image with an EXIF orientation: whether it is applied}. curves_sha256: of the file of curves.
+    """
 
     format: Literal[2]
     name: str
@@ -70,7 +72,8 @@ class RecordFile(BaseModel, frozen=True):
 @dataclass(frozen=True)
 class RecordFiles:
     """files: by shard key. damaged: names of files, of records and of their curves, whose bytes
-    changed."""
+    changed.
+    """
 
     files: Mapping[str, list[RecordFile]]
     damaged: tuple[str, ...] = ()
@@ -105,7 +108,8 @@ class RecordFiles:
 
 def read(folder: Path, shards: Collection[str] | None = None) -> RecordFiles:
     """The record files of these shards in the run folder (None: of all shards), every byte of them
-    checked."""
+    checked.
+    """
     complete: dict[str, list[RecordFile]] = {}
     damaged = []
     for path in sorted((folder / RECORDS).glob("*.parquet")):
@@ -138,7 +142,8 @@ def _are_curves(path: Path, sha256: str | None) -> bool:
 def open_file(folder: Path, name: str, sha256: str | None = None) -> tuple[RecordFile, bytes]:
     """A record file by its metadata, and its content. sha256: of its bytes, or the first digits of
     it. Raises `Damaged` where the bytes aren't as they were written, or the name is that of another
-    shard."""
+    shard.
+    """
     match, content = (
         _NAME.fullmatch(PurePosixPath(name).name),
         files.content_of(folder / name, sha256),
@@ -162,7 +167,8 @@ def write(
 ) -> RecordFile:  # fmt: skip
     """Writes what one command computed of one shard. notes: names, curves, axes ..., see
     `RecordFile`. options: see `store.to_bytes`. Raises BenchError. The file of curves is written
-    first: where the record file exists, both are complete."""
+    first: where the record file exists, both are complete.
+    """
     metadata = {"format": FORMAT, "shard": shard, "values": values, "id": uuid4().hex, **notes}
     points = store.to_bytes(curves, store.CURVES) if notes["curves"] else b""
     if points:
@@ -191,7 +197,8 @@ def _chosen(
     values: Values, is_chosen: Callable[[str, str, str], bool]
 ) -> dict[str, dict[str, str]]:
     """The values for which `is_chosen(method, metric, key)`; methods of which none is left are
-    dropped."""
+    dropped.
+    """
     chosen = {
         method: {metric: key for metric, key in metrics.items() if is_chosen(method, metric, key)}
         for method, metrics in values.items()
@@ -210,7 +217,8 @@ def together(parts: Iterable[Values]) -> dict[str, dict[str, str]]:
 
 def curve_file(name: str) -> str:
     """The file of curves that belongs to a file of records, whose run folder may be another:
-    "../run/records/..."."""
+    "../run/records/...".
+    """
     path = PurePosixPath(name)
     return str(path.parent.parent / CURVES / path.name)
 
@@ -218,7 +226,8 @@ def curve_file(name: str) -> str:
 def of_manifest(folder: Path, manifest: Manifest) -> Iterator[tuple[RecordFile, bytes, Values]]:
     """The record files that a manifest counts: what each holds, its content, and the values to take
     from it, each value once. Raises BenchError, naming the file, for one that is missing or
-    damaged."""
+    damaged.
+    """
     taken: dict[str, dict[str, dict[str, str]]] = {}
     for job in manifest.jobs:
         for name in job.records:

@@ -35,7 +35,8 @@ SENTENCES = {
 
 def begin(folder: Path, about: Mapping[str, Any]) -> None:
     """A command begins. about: experiment, run, overrides, created, config, the number of its jobs,
-    and "command", by which values of users' own plug-ins are told from those of other commands."""
+    and "command", by which values of users' own plug-ins are told from those of other commands.
+    """
     end(folder)
     files.write_json(folder / FOLDER / COMMAND, about)
 
@@ -61,7 +62,8 @@ def command(folder: Path) -> str | None:
 
 def announce(folder: Path, job: str, manifest: Manifest) -> None:
     """Write that a job has begun, or is done. manifest: of this job alone; while it runs an
-    `AnnouncedJob`."""
+    `AnnouncedJob`.
+    """
     files.write_json(folder / FOLDER / f"{record_files.key(job=job)}.json", manifest.model_dump())
 
 
@@ -75,7 +77,8 @@ def end(folder: Path) -> None:
 
 def read(folder: Path) -> Manifest | None:
     """Return a manifest of the values that are there so far, with its `state` and `progress`; None
-    if no command is unfinished. Raises BenchError for a file that can't be read."""
+    if no command is unfinished. Raises BenchError for a file that can't be read.
+    """
     try:
         parts = {
             path.name: files.read_json(path) for path in sorted((folder / FOLDER).glob("*.json"))
@@ -157,7 +160,8 @@ def check_ended(folder: Path, manifest: Manifest) -> None:
 
 def _with_files(folder: Path, part: AnnouncedJob) -> tuple[AnnouncedJob, tuple[int, int]]:
     """Return a job's manifest with the record files that are there, and (images that are done, all
-    images)."""
+    images).
+    """
     (job,) = part.jobs
     if part.shards is None:
         return part, (job.images, job.images)

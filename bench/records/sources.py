@@ -1,7 +1,8 @@
 """Which code decides a value, as a part of its key. From the modules that compute it, imports are
 followed through ROOMS and the user's own modules. Their parsed code counts, without comments and
 docstrings; of an installed distribution the version. Other code of this project counts only where a
-module is named, not where it is imported."""
+module is named, not where it is imported.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ FROM_FILE = "axiom_bench_user_"
 @dataclass(frozen=True)
 class Code:
     """sha256: over the parsed source of all modules reached. versions: of the installed
-    distributions they import."""
+    distributions they import.
+    """
 
     sha256: str
     versions: tuple[tuple[str, str], ...]
@@ -53,7 +55,8 @@ class Code:
 class Imported(NamedTuple):
     """What importing one name runs. code: label and SHA-256 of a module whose source counts; None
     for any other name. distributions: those that the name's package comes from. imports: names to
-    follow from here."""
+    follow from here.
+    """
 
     code: tuple[str, str] | None = None
     distributions: tuple[str, ...] = ()
@@ -63,7 +66,8 @@ class Imported(NamedTuple):
 @dataclass
 class Sources:
     """Follows imports. What was looked up once is kept, so that one object serves all plug-ins of a
-    job; files that change while it is in use aren't looked at again."""
+    job; files that change while it is in use aren't looked at again.
+    """
 
     _imported: dict[str, Imported] = field(default_factory=dict)
     _distributions: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -86,7 +90,8 @@ class Sources:
 
     def imported(self, name: str) -> Imported:
         """What importing a dotted name runs; nothing for the standard library, and for what is no
-        module."""
+        module.
+        """
         if name not in self._imported:
             self._imported[name] = self._look_up(name)
         return self._imported[name]
@@ -94,7 +99,8 @@ class Sources:
     def distributions(self, top: str) -> tuple[str, ...]:
         """The installed distributions that a top-level package comes from. None for code that
         counts by its source: this project's, a user's own, and what was installed from a folder or
-        a repository, editable or not."""
+        a repository, editable or not.
+        """
         if top == PACKAGE:
             return ()
         if top not in self._distributions:
@@ -122,7 +128,8 @@ class Sources:
 
 def label(module: str) -> str:
     """A module's name, the same on every machine: without the hash of the path if it was imported
-    from a file."""
+    from a file.
+    """
     return module.rpartition("_")[0] if module.startswith(FROM_FILE) else module
 
 
@@ -145,7 +152,8 @@ def _counts(name: str) -> bool:
 
 def _is_installed(entry: Distribution, spec: ModuleSpec) -> bool:
     """Whether a package's files are those that the distribution has installed, from an index or an
-    archive."""
+    archive.
+    """
     folder = Path(str(entry.locate_file("")))
     try:
         direct = json.loads(entry.read_text("direct_url.json") or "{}")
@@ -178,7 +186,8 @@ def _top_level(name: str) -> ModuleSpec | None:
 
 def file_of(name: str) -> Path | None:
     """The file of a module, which isn't imported for that; None for what is no module, and for a
-    built-in one."""
+    built-in one.
+    """
     loaded = sys.modules.get(name)
     if loaded is not None:
         origin = getattr(loaded, "__file__", None)
@@ -195,7 +204,8 @@ def file_of(name: str) -> Path | None:
 @cache
 def _parsed(path: Path, content: bytes, name: str) -> tuple[str, tuple[str, ...]]:
     """(SHA-256 of the code, names of the modules that it may import); a compiled module counts byte
-    by byte."""
+    by byte.
+    """
     if path.suffix != ".py":
         return hashlib.sha256(content).hexdigest(), ()
     tree = ast.parse(content)
@@ -214,7 +224,8 @@ def _parsed(path: Path, content: bytes, name: str) -> tuple[str, tuple[str, ...]
 
 def _imports(tree: ast.Module, package: str) -> Iterator[str]:
     """The names that import statements give, of modules or of what is in them; not those for type
-    checkers alone."""
+    checkers alone.
+    """
     for node in _blocks(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -230,7 +241,8 @@ def _imports(tree: ast.Module, package: str) -> Iterator[str]:
 
 def _blocks(tree: ast.Module, for_types: bool = False) -> Iterator[ast.AST]:
     """The module with all statements, handlers and cases in it: an expression holds none.
-    for_types: also those that only type checkers see."""
+    for_types: also those that only type checkers see.
+    """
     pending: list[ast.AST] = [tree]
     while pending:
         node = pending.pop()

@@ -1,6 +1,7 @@
 """Tables in Parquet files and arrays in .npz files that are complete or not there. Pages have
 Parquet's checksums, which leave out page headers and the footer: the manifest has a hash of each
-file."""
+file.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +86,8 @@ def write(
     path: Path, rows: pd.DataFrame | pa.Table, schema: pa.Schema | None = SCHEMA, **options: Any
 ) -> None:
     """Writes rows as one Parquet file, completely or not at all. options: see `to_bytes`. Raises
-    BenchError, naming the folder, where it can't."""
+    BenchError, naming the folder, where it can't.
+    """
     files.write(path, to_bytes(rows, schema, **options))
 
 
@@ -95,7 +97,8 @@ def to_bytes(
 ) -> bytes:  # fmt: skip
     """Rows as a Parquet file. schema: the columns and types; None takes what the rows have, for
     tables of another kind. metadata: plain data that says what the file holds; see `metadata_of`.
-    compressed: of pyarrow's ParquetWriter."""
+    compressed: of pyarrow's ParquetWriter.
+    """
     table = (
         rows
         if isinstance(rows, pa.Table)
@@ -114,7 +117,8 @@ def to_bytes(
 
 def read_table(path: Path, schema: pa.Schema | None = None, sha256: str | None = None) -> pa.Table:
     """One file as an Arrow table, of these columns and types. Raises BenchError, naming it, for a
-    file that can't be read, is damaged, hasn't this hash, or lacks a column."""
+    file that can't be read, is damaged, hasn't this hash, or lacks a column.
+    """
     return parse(path, files.content_of(path, sha256), schema)
 
 
@@ -139,7 +143,8 @@ def parse(path: Path, content: bytes, schema: pa.Schema | None = None) -> pa.Tab
 
 def _check_size(about: pq.FileMetaData, length: int) -> None:
     """Raises ValueError where the footer says that a small file unpacks to a large table; a
-    repeated text it doesn't tell."""
+    repeated text it doesn't tell.
+    """
     groups = [about.row_group(number) for number in range(about.num_row_groups)]
     columns = [group.column(place) for group in groups for place in range(group.num_columns)]
     unpacked = sum(max(column.total_uncompressed_size, 4 * column.num_values) for column in columns)
@@ -179,7 +184,8 @@ def columns_of(content: bytes) -> list[str]:
 
 def metadata_of(content: bytes) -> Any:
     """The `metadata` that a Parquet file was written with, from its content; None where it has
-    none."""
+    none.
+    """
     try:  # a published file has no Arrow schema, which pq.read_schema takes the metadata from
         entries = pq.read_metadata(pa.BufferReader(content)).metadata or {}
         return json.loads(entries[METADATA]) if METADATA in entries else None
@@ -237,7 +243,8 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 def read_arrays(path: Path, sha256: str | None = None) -> dict[str, np.ndarray]:
     """The arrays of a file. Raises `Damaged` for one that is missing or damaged, or hasn't this
-    hash."""
+    hash.
+    """
     content = files.content_of(path, sha256)
     try:
         with ZipFile(io.BytesIO(content)) as archive:
@@ -257,7 +264,8 @@ def read_arrays(path: Path, sha256: str | None = None) -> dict[str, np.ndarray]:
 def read_gallery(folder: Path, manifest: Manifest) -> Iterator[dict[str, Any]]:
     """One image and explained class after the other, a dictionary of GALLERY's columns; nothing
     where the run stored none. Raises BenchError, naming the file, for one that is missing or
-    damaged."""
+    damaged.
+    """
     for file in dict.fromkeys(manifest.gallery):
         content = artefacts.content_of(Path(folder), manifest, file)
         yield from parse(Path(folder) / file, content, GALLERY).to_pylist()

@@ -1,6 +1,7 @@
 """A submission: a folder with the published values of a method on each part of a suite, PART/ as
 `records.publishing` writes them, the method's module, and submission.json, which names them with
-their hashes."""
+their hashes.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ OWN = "my_"  # begins the name of each method that isn't of conf/method
 class Submission(BaseModel, frozen=True, strict=True, extra="forbid"):
     """method: my_module.my_cam, or a name of conf/method. distributions: {name: version} of those
     that the method comes from. A method without any comes from the file of its source. files: {name
-    in the folder: SHA-256} of all others."""
+    in the folder: SHA-256} of all others.
+    """
 
     method: Annotated[str, _PATH]
     suite: str
@@ -57,14 +59,16 @@ def name_of(method: str) -> str:
 
 def source_file(method: str) -> str | None:
     """Return the name of the file with a method's source in a submission. `None` for a method of
-    this package."""
+    this package.
+    """
     module = method.rpartition(".")[0]
     return None if not module or module.startswith("axiom_bench.") else f"{module}.py"
 
 
 def hashes(folder: Path) -> dict[str, str]:
     """{name: SHA-256} of the files in a folder, but for NAME. Raises BenchError for a link or a
-    pipe."""
+    pipe.
+    """
     names = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -115,7 +119,8 @@ def read(folder: Path) -> Submission:
 
 def changed(folder: Path, submission: Submission) -> list[str]:
     """A line for each file that isn't the one which was submitted, and for a part with values of
-    another method. Raises BenchError as `hashes`, and for a manifest that can't be read."""
+    another method. Raises BenchError as `hashes`, and for a manifest that can't be read.
+    """
     now = hashes(folder)
     lines = {name: "is missing" for name in submission.files if name not in now}
     lines |= {

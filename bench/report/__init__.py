@@ -90,7 +90,8 @@ def headline(run: RunFolder | Path) -> list[str]:
 
 def status_lines(run: RunFolder, verbose: bool = False) -> list[str]:
     """Return a line about images that are left out; verbose: before it one about the values without
-    a number."""
+    a number.
+    """
     from axiom_bench.report.tables.headline import status_lines
 
     return status_lines(run, verbose)

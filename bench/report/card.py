@@ -1,5 +1,6 @@
 """The scorecard of metrics as a table, a line for each metric, and in words: the rows of
-`judging.card`."""
+`judging.card`.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +56,8 @@ def line_table(
 ) -> Table:  # fmt: skip
     """A line for each metric. Of several networks a test's column says on how many the metric
     passes, where it is worst and the mean of their values. label: of one setting's table, which has
-    the values, and the verdict in words."""
+    the values, and the verdict in words.
+    """
     cell = partial(_measured, runs[0]) if label else _over_networks
     lines = {
         metric: {column: cell(rows) for column, rows in line.items()}
@@ -95,7 +97,8 @@ def line_table(
 
 def line_cells(card: pd.DataFrame) -> dict[str, dict[Column, str]]:
     """{metric: {(test, truth): such as "10 of 12; planted_or 0.17"}}: on how many networks it
-    passes, and its lowest value where it fails."""
+    passes, and its lowest value where it fails.
+    """
     return {
         metric: {column: _passes(rows) for column, rows in line.items()}
         for metric, line in _lines(card).items()
@@ -104,7 +107,8 @@ def line_cells(card: pd.DataFrame) -> dict[str, dict[Column, str]]:
 
 def _columns(card: pd.DataFrame) -> list[Column]:
     """Of the tests of a truth a column for each truth, of the others one; of measures where the
-    card has them."""
+    card has them.
+    """
     of_truths = card[card["test"].isin(OF_A_TRUTH)]
     by_truth = dict.fromkeys(zip(of_truths["test"], of_truths["truth"], strict=True))
     others = [
@@ -143,7 +147,8 @@ def _passes(rows: pd.DataFrame) -> str:
 
 def _over_networks(rows: pd.DataFrame) -> Cell:
     """As `_passes`, with the mean of several networks and its interval over other networks and
-    images."""
+    images.
+    """
     counted = rows[rows["passes"].notna() & (rows["test"] != SANITY)]
     if counted["network"].nunique() < 2:
         return Cell(_passes(rows))
@@ -170,20 +175,23 @@ def _measured(run: RunFolder, rows: pd.DataFrame) -> Cell:
 
 def count_in_words(images: float) -> str:
     """Return a number of images with two digits, such as "1,400"; "over 1,000,000" if methods are
-    nearly tied."""
+    nearly tied.
+    """
     return "over 1,000,000" if images > MOST_IMAGES else f"{float(f'{images:.1e}'):,.0f}"
 
 
 def in_words(run: RunFolder, card: pd.DataFrame) -> dict[str, str]:
     """{metric: how far its order of the methods can be trusted}, of the rows of one setting; empty
-    where nothing tells."""
+    where nothing tells.
+    """
     by_metric = card.groupby("metric", sort=False)
     return {str(metric): "; ".join(_words(run, rows)) for metric, rows in by_metric}
 
 
 def _words(run: RunFolder, card: pd.DataFrame) -> Iterator[str]:
     """Whether spoiled explanations are put in order, whether the order of the methods holds, and a
-    control at the top."""
+    control at the top.
+    """
     degrees = card[(card["test"] == DEGREES) & ~card["circular"].astype(bool)]
     if len(degrees):  # by the interval of the share of right pairs
         failing = "fails" if (degrees["high"] < GOAL).any() else "unclear"
@@ -215,7 +223,8 @@ def _words(run: RunFolder, card: pd.DataFrame) -> Iterator[str]:
 def committed_line(run: RunFolder, value: str) -> str:
     """What the committed scorecard says of a metric of a run, such as "fails truth first (9 of 11;
     planted_or 0.00) and degrees (8 of 9; planted_or 0.82), passes controls (11 of 11)". Empty where
-    it wasn't judged with these settings."""
+    it wasn't judged with these settings.
+    """
     return (
         ""
         if committed_rows(run.config, run.metadata.metric_of(value), value).empty

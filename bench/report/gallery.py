@@ -1,5 +1,6 @@
 """The gallery: images with every method's map and what was measured on them, as JSON for its
-script. It is in the page, or of many images in a folder with a page and pictures of its own."""
+script. It is in the page, or of many images in a folder with a page and pictures of its own.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +53,8 @@ Image = tuple[str, int]  # image id and explained class
 
 def section(run: RunFolder) -> Section:
     """The gallery in report.html; of more than MAX_INLINE images a link to the page in FOLDER, see
-    `folder_section`. Raises BenchError for a damaged file of pictures."""
+    `folder_section`. Raises BenchError for a damaged file of pictures.
+    """
     pictures = entries(run)
     if not pictures or number_of_images(pictures) > MAX_INLINE:
         is_off = run.config.pictures.get("gallery") == 0
@@ -66,7 +68,8 @@ def section(run: RunFolder) -> Section:
 def row(run: RunFolder, most: int | None = MOST_MAPS, address: str = f"#{ID}") -> Markup:
     """The maps of the first image of the first setting, one for all methods that have the same;
     empty where the run stored no pictures. most: how many maps; None for all, on the network of
-    most. address: of all images."""
+    most. address: of all images.
+    """
     stored = [
         entry for setting in run.settings for entry in entries(run) if setting_of(entry) == setting
     ]
@@ -93,7 +96,8 @@ def row(run: RunFolder, most: int | None = MOST_MAPS, address: str = f"#{ID}") -
 
 def folder_section(run: RunFolder) -> Section | None:
     """The gallery of a page in FOLDER, whose pictures are written beside it; None where report.html
-    holds them. Raises BenchError as `section`, and where the folder can't be written."""
+    holds them. Raises BenchError as `section`, and where the folder can't be written.
+    """
     pictures = entries(run)
     if number_of_images(pictures) <= MAX_INLINE:
         return None
@@ -127,7 +131,8 @@ def inline(picture: bytes, kind: str) -> str:
 def section_of(data: Mapping[str, Any], report: str = "", colours: str = COLOURS) -> Section:
     """The gallery of what `gallery_data` returns. report: the link to the page with everything
     else, from a page that has the gallery alone. colours: matplotlib's colour map that is shown at
-    first. Raises BenchError for an unknown one."""
+    first. Raises BenchError for an unknown one.
+    """
     look = {
         "colour_maps": list(colour_maps(colours)),
         "warning": WARNING,
@@ -173,7 +178,8 @@ def _shown(shown: int, of: int | None, rows: str = "images") -> str:
 def colour_maps(first: str = COLOURS) -> Iterator[dict[str, str]]:
     """matplotlib's, by name and title; red, green and blue of feComponentTransfer's tables, and the
     same colours from 0 to 1 as a gradient for CSS. first: any of matplotlib's. Raises BenchError
-    for an unknown one."""
+    for an unknown one.
+    """
     for name in dict.fromkeys([first, *COLOUR_MAPS]):
         title = COLOUR_MAPS.get(name, name.capitalize())
         colours = colour_map(name)(np.linspace(0, 1, STEPS))[:, :3]
@@ -193,7 +199,8 @@ def colour_maps(first: str = COLOURS) -> Iterator[dict[str, str]]:
 
 def entries(run: RunFolder) -> list[dict[str, Any]]:
     """Every picture that the run stored of a setting with records. Raises BenchError for a damaged
-    file."""
+    file.
+    """
     return [
         entry for entry in read_gallery(run.path, run.manifest) if setting_of(entry) in run.settings
     ]
@@ -211,7 +218,8 @@ def number_of_images(pictures: Sequence[Entry]) -> int:
 
 def gallery_data(run: RunFolder, pictures: Sequence[Entry], placed: Placed) -> dict[str, Any]:
     """{"metrics", "methods", "settings", "has_labels", "images"}: what the script shows, names as
-    people read them."""
+    people read them.
+    """
     metrics = shown_metrics(run)
     settings = [setting for setting in run.settings if setting in set(map(setting_of, pictures))]
     notes = {name: str(run.metadata.method(name).note or "") for name in run.methods}
@@ -316,7 +324,8 @@ def _zero(entry: Entry) -> list[str]:
 
 def _maps(entry: Entry, places: Mapping[str, int], placed: Placed) -> list[list[Any]]:
     """[method, address] of each map; instead of an address the method with the same map before it,
-    or None for a map that is zero everywhere or isn't finite."""
+    or None for a map that is zero everywhere or isn't finite.
+    """
     seen: dict[bytes, int] = {}
     maps: list[list[Any]] = []
     for name, heatmap in zip(entry["methods"], entry["maps"], strict=True):
@@ -337,7 +346,8 @@ def _finite(value: float | None) -> float | None:
 class Measured(NamedTuple):
     """A value of one image and method. text: as people read it, or the status in words where there
     is no value. rank: among the image's methods, 1 is best; None without a value, where the
-    method's own formula makes the value 0, and where a control is unbeaten over all images."""
+    method's own formula makes the value 0, and where a control is unbeaten over all images.
+    """
 
     value: float | None
     text: str
@@ -346,7 +356,8 @@ class Measured(NamedTuple):
 
 def shown_metrics(run: RunFolder) -> tuple[Value, ...]:
     """The metrics of the headline and of the overview table that say which map is better, for
-    single images."""
+    single images.
+    """
     present = run.records.measured(METHOD_FREE)
     names = dict.fromkeys((*options_of(run).headline, *options_of(run).columns))
     values = (run.metadata.value(name) for name in names if name in present)

@@ -1,5 +1,6 @@
 """The game as one offline page: pictures, script and the plan of who sees what, a Latin square over
-methods and classes."""
+methods and classes.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ Mask = NDArray[np.bool_]
 class Picture:
     """An image of the game. classes: the two that a player chooses from; of a picture that is shown
     whole, as an attention check, the first is right. pixels: (H, W, 3). heatmaps: {method: (2, H,
-    W)}, one for each class."""
+    W)}, one for each class.
+    """
 
     image_id: str
     classes: tuple[Class, Class]
@@ -47,7 +49,8 @@ class Picture:
 @dataclass(frozen=True)
 class Game:
     """titles: {method: as people read it}, of all methods that the images have maps of. setting:
-    where the maps come from, {"model", "layer", "data", "weights"}."""
+    where the maps come from, {"model", "layer", "data", "weights"}.
+    """
 
     images: Sequence[Picture]
     checks: Sequence[Picture]
@@ -82,7 +85,8 @@ def page(game: Game) -> str:
 
 def page_data(game: Game) -> dict[str, Any]:
     """What the script reads. `id` is a hash of all the rest, so that answers can't be taken for
-    another game's."""
+    another game's.
+    """
     titles = {**game.titles, FLOOR: FLOOR_TITLE}
     cells = 2 * len(titles)
 
@@ -129,7 +133,8 @@ def latin_square(images: int, cells: int, seed: int) -> NDArray[np.int64]:
 
 def method_and_class(cell: int, methods: int) -> tuple[int, int]:
     """(index of the method, 0 or 1 for the image's class) of a cell; cells that follow each other
-    differ in method."""
+    differ in method.
+    """
     return cell % methods, cell // methods
 
 
@@ -155,7 +160,8 @@ def centred_blob(height: int, width: int) -> Heat:
 
 def data_uri(pixels: NDArray[np.uint8], mask: Mask | None = None) -> str:
     """A picture (H, W, 3) as WebP, with what the mask hides transparent; small ones are
-    enlarged."""
+    enlarged.
+    """
     picture = Image.fromarray(pixels)
     factor = max(1, round(DISPLAY_SIDE / max(picture.size)))
     size = (factor * picture.width, factor * picture.height)

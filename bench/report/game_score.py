@@ -50,7 +50,8 @@ CANT_TELL = -1  # the answer_index of "can't tell"
 
 class Answers(NamedTuple):
     """table: the answers about parts of pictures, columns SHARED and OWN, of the players who count.
-    players: how many they are. notes: sentences about who and what doesn't count."""
+    players: how many they are. notes: sentences about who and what doesn't count.
+    """
 
     table: pd.DataFrame
     players: int
@@ -155,7 +156,8 @@ Matrix = NDArray[np.float64]
 
 class Score(NamedTuple):
     """accuracies: method, n, correct, cant_tell, accuracy, low, high, the best first. pairs:
-    method, other, difference (accuracy of method - other), low, high, p, adjusted."""
+    method, other, difference (accuracy of method - other), low, high, p, adjusted.
+    """
 
     accuracies: pd.DataFrame
     pairs: pd.DataFrame
@@ -163,7 +165,8 @@ class Score(NamedTuple):
 
 def report_score(paths: Sequence[Path], output: Path | None = None, seed: int = 0) -> list[str]:
     """The lines of the report of these files of answers. output: also written as FORMATS tell; of
-    CSV a file for each table. Raises BenchError."""
+    CSV a file for each table. Raises BenchError.
+    """
     if output is not None and output.suffix not in FORMATS:
         raise BenchError(
             f"--output {output} ends with none of {', '.join(FORMATS)}, which tell its format."
@@ -192,7 +195,8 @@ def report_score(paths: Sequence[Path], output: Path | None = None, seed: int = 
 
 def score(table: pd.DataFrame, seed: int = 0) -> Score:
     """The score of answers with the columns player, image, method, correct and answer_index. seed:
-    of the resamples."""
+    of the resamples.
+    """
     from scipy.stats import t  # here, because it takes half a second to import
 
     marked = table.assign(cant_tell=table["answer_index"] == CANT_TELL).groupby("method")
@@ -278,7 +282,8 @@ def cluster_covariance(
 
 def joined(of_answers: float, by_player: float, by_image: float) -> float:
     """The variance with players and images as clusters; where one of them is unknown, by the
-    other."""
+    other.
+    """
     finite = [value for value in (by_player, by_image) if math.isfinite(value)]
     both = [by_player + by_image - of_answers] if len(finite) == 2 else []
     return max([*finite, *both], default=of_answers)

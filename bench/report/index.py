@@ -1,5 +1,6 @@
 """The index of all runs beside a report, `results/index.html`: from their manifests and
-conclusions, no records."""
+conclusions, no records.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ LEVELS = ("*/*", "*")  # of run folders in a folder of results; of several runs 
 @dataclass(frozen=True)
 class Run:
     """name: experiment/run. link: to its report, empty where there is none. created: None where it
-    is no time. facts: {what: names}. state: empty, or why there is more to come."""
+    is no time. facts: {what: names}. state: empty, or why there is more to come.
+    """
 
     name: str
     link: str
@@ -39,7 +41,8 @@ class Run:
 def update(folder: Path, manifest: Manifest) -> None:
     """Write the index of the results that a run folder lies in, whole or not at all; none for a
     folder elsewhere. A report is worth more than its place in the index: where this can't be
-    written, a line on standard error says so."""
+    written, a line on standard error says so.
+    """
     folder = folder.absolute()
     if [folder.parent.name, folder.name] == [manifest.experiment, manifest.run]:
         root: Path | None = folder.parents[1]
@@ -66,7 +69,8 @@ def _is_ours(root: Path) -> bool:
 
 def page(root: Path) -> str:
     """The page of a folder of results. Folders that hold no run aren't told; a run that can't be
-    read is, and why."""
+    read is, and why.
+    """
     runs, left_out = [], {}
     for folder in sorted({path for level in LEVELS for path in root.glob(level)}):
         has_manifest = os.path.exists(

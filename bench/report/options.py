@@ -85,7 +85,8 @@ class Options:
     """headline: the metrics of a run's last lines. columns: the metrics of the overview table, in
     order; columns_off: those of them that the page shows when a reader asks. compare: the method
     that the paired tests compare with every other; None: no such tests. rival: the method that the
-    title compares it with."""
+    title compares it with.
+    """
 
     headline: Metrics
     columns: Metrics
@@ -104,7 +105,8 @@ class Options:
     @classmethod
     def of(cls, report: Mapping[str, Any] | None = None) -> Options:
         """Return the options that a run's `config.report` chooses. Raises BenchError for a value
-        that doesn't fit."""
+        that doesn't fit.
+        """
         defaults = _defaults()
         chosen = _group("report", report)
         groups = {}
@@ -130,7 +132,8 @@ KEYS = tuple(  # of all settings, as a command line names them
 
 def check_keys(report: Mapping[str, Any] | None) -> None:
     """Raise BenchError, with the nearest name, for a key of `report` that this version doesn't
-    have."""
+    have.
+    """
     settings = []
     for key, value in _group("report", report).items():
         if key in GROUPS:
@@ -171,7 +174,8 @@ def options_of(run: RunFolder) -> Options:
     has nothing of the headline, its own metrics lead, in the order given; they also take the place
     of absent columns. Where no metric of the headline tells methods apart, the first column that
     does leads. A user's own metrics are columns, too. Raises BenchError for an unknown key of
-    `config.report`."""
+    `config.report`.
+    """
     from axiom_bench.statistics.ranking import (
         tells_apart,
     )  # here: not where options are checked before a run

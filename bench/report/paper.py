@@ -1,5 +1,6 @@
 """The paper's figures and tables from a run, a file each, and an index that says how our definition
-compares."""
+compares.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ class IndexEntry:
     """What was made of an exhibit. command: of the run that it is from. compared: {"Networks" and
     "Images": the paper's and the run's}. missing: what the run lacks of the paper's exhibit; empty
     for nothing. files: names in the folder. pictures: {PNG as wide as a page: caption}. left_out:
-    why figures or tables aren't there."""
+    why figures or tables aren't there.
+    """
 
     exhibit: Exhibit
     command: str
@@ -137,7 +139,8 @@ NO_PAIRS = "No image of this run shows exactly two classes that are explained."
 @dataclass(frozen=True)
 class PaperRun:
     """A run, the command that made it, and why networks of the paper are missing: {name:
-    reason}."""
+    reason}.
+    """
 
     run: RunFolder
     command: str
@@ -275,7 +278,8 @@ def _compared(exhibit: Exhibit, run: RunFolder) -> dict[str, str]:
 
 def _missing(exhibit: Exhibit, run: RunFolder) -> str:
     """What the run lacks of the paper's exhibit, in one sentence; empty where nothing is
-    missing."""
+    missing.
+    """
     models = run.manifest.models
     absent = [
         name
@@ -293,7 +297,8 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 
 def cost_table(run: RunFolder, against: str) -> Table | None:
     """Methods as rows, networks as columns: ms an image, trace and method together, and in brackets
-    how many times the time of `against` that is. None where nothing was timed."""
+    how many times the time of `against` that is. None where nothing was timed.
+    """
     if run.runtime.empty:
         return None
     columns: dict[str, dict[str, Cell]] = {}

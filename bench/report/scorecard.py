@@ -1,5 +1,6 @@
 """A run's metrics judged: what `axiom-bench judge` prints and writes into tables/, and a section of
-the page."""
+the page.
+"""
 
 from __future__ import annotations
 

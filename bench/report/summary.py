@@ -1,5 +1,6 @@
 """The summary of a folder's last report: its conclusion for the index of runs, and its files for
-the next report."""
+the next report.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ PAGE = "report.html"
 
 def read(folder: Path) -> dict[str, Any]:
     """Return the summary: "conclusion", "accuracy" and "files". It is empty if no summary can be
-    read."""
+    read.
+    """
     try:
         return files.read_json(folder / FILE)
     except (OSError, ValueError):

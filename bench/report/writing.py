@@ -51,7 +51,8 @@ from axiom_bench.statistics.run_folder import RunFolder
 @dataclass(frozen=True)
 class SavedFigure:
     """A figure whose files are written. png: path of the PNG. number: of the paper's figure that it
-    is. chart: where the page shows `svg`, chosen by `label`, and `frame` as a table."""
+    is. chart: where the page shows `svg`, chosen by `label`, and `frame` as a table.
+    """
 
     name: str
     title: str
@@ -95,7 +96,8 @@ def write_report(run: RunFolder, tell: Tell = lambda step: None) -> None:
 
 def all_tables(run: RunFolder) -> list[Table]:
     """Those of the page, in its order, each with a sentence for every method and metric that is
-    marked in its run."""
+    marked in its run.
+    """
     tables = [
         overview_table(run), *training_tables(run), *place_tables(run), *pair_tables(run), *paired_tables(run),
         *metric_tables(run), *correctness_tables(run), status_table(run), runtime_table(run),
@@ -184,7 +186,8 @@ FOLDER = "figures"  # in the run folder
 def save_figures(run: RunFolder, tell: Tell = lambda step: None) -> Figures:
     """Write figures/*.png and the other formats of `config.report.figures`; what was saved or left
     out, in order. Raises BenchError where a file of the run can't be read or the folder can't be
-    written."""
+    written.
+    """
     figures: Figures = []
     for figure in all_figures(run):
         if isinstance(figure, LeftOut):
@@ -269,7 +272,8 @@ def _page_figure(
 
 def embedded(figure: SavedFigure) -> tuple[str, int]:
     """Data URI and width of a saved figure. Photographs are WebP in the page, a tenth of the bytes;
-    the PNG file is exact."""
+    the PNG file is exact.
+    """
     kind, data = "png", figure.png.read_bytes()
     image = Image.open(io.BytesIO(data))
     if len(data) > PHOTOGRAPH_BYTES:

@@ -1,2 +1,3 @@
 """The runner: configuration, jobs, shards, progress, run times, and values of the whole data
-set."""
+set.
+"""

@@ -101,7 +101,8 @@ def _predict_batch(cut_model: CutModel, batch: Batch, batch_rows: int) -> list[P
 
 def _read(path: Path, notes: Notes) -> dict[str, Prediction] | None:
     """Return stored predictions, or None if the file is missing or damaged, so that they are
-    computed again."""
+    computed again.
+    """
     content = files.read_json_or_none(path, notes)
     if content is None:
         return None
@@ -194,7 +195,8 @@ def _predictions_with_probability(
     folder: Path,
 ) -> dict[str, Prediction]:
     """Return {image id: prediction} for the candidates. Raise BenchError if the model has no
-    probability for them."""
+    probability for them.
+    """
     if not job.shares_classes:
         raise BenchError(
             f"{job.name}: the classes of {images.of.name!r} aren't the model's, so it is unknown "
@@ -218,7 +220,8 @@ def _is_confident(
     images: MosaicImages, image: Candidate, predicted: Mapping[str, Prediction]
 ) -> bool:
     """Return True if the model predicts the image's label with at least the probability
-    `images.confidence`."""
+    `images.confidence`.
+    """
     prediction = predicted[image.image_id]
     return prediction.label == image.label and (prediction.probability or 0) >= (
         images.confidence or 0
@@ -227,7 +230,8 @@ def _is_confident(
 
 def _cut_for_mosaics(job: Job, mosaics: Mosaics) -> CutModel:
     """Cut the model and trace its first mosaic. Raise BenchError if the model can't take
-    mosaics."""
+    mosaics.
+    """
     cut_model = cut_of(job.model, job.device, job.notes)
     batch = first_row(job)
     if batch is None:  # no mosaic can be read, and each has a row that says so

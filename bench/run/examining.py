@@ -92,7 +92,8 @@ def examination(job: Job) -> tuple[Answer, ...]:
 
 def mates(answers: Sequence[Answer]) -> str | None:
     """Return `SplitModel.mates` according to the examination, or None if there was no
-    examination."""
+    examination.
+    """
     batch_answers = [answer for answer in answers if answer.question == BATCH]
     if not batch_answers:
         return None

@@ -131,7 +131,8 @@ def _explanations(
     notes: Notes,
 ) -> list[tuple[Method, Explanation]]:
     """Return the explanations of the methods that apply, in the methods' order. The user's own are
-    called last."""
+    called last.
+    """
     batch = Batch(trace.images, ("",) * len(trace), trace.targets)
     explanation_by_method: dict[str, Explanation] = {}
     for method in sorted(methods, key=lambda method: method.is_foreign):
@@ -156,7 +157,8 @@ def _explanations(
 
 def _costly_metrics(trace: Trace, metrics: Sequence[Metric], max_passes: float) -> list[Metric]:
     """Return the metrics whose ablation drops no method has needed, and that cost more than
-    `max_passes`."""
+    `max_passes`.
+    """
     if "drops" in vars(trace):
         return []
     need_drops = [metric for metric in metrics if plugins.NEEDS_DROPS in plugins.needs_of(metric)]

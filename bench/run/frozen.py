@@ -79,7 +79,8 @@ def names_of(job: Job) -> list[Any]:
 
 def calls_of(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Return {metric: [target, params]}, the part of the metrics' entries that decides what they
-    compute."""
+    compute.
+    """
     return {
         name: [entry["_target_"], dict(entry.get("params") or {})]
         for name, entry in metrics.items()

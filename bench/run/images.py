@@ -55,7 +55,8 @@ class ImageCache:
 
     def path(self, index: int) -> Path | None:
         """Return the file of an image, or None if the image belongs to another job or can't be
-        read."""
+        read.
+        """
         content = self.contents.get(index)
         if content is None or UNREADABLE in content:
             return None
@@ -64,7 +65,8 @@ class ImageCache:
 
     def read(self, index: int) -> Decoded | None:
         """Return the image, or None if the cache lacks it. Raise DamagedEntry if its file is
-        damaged."""
+        damaged.
+        """
         path = self.path(index)
         if path is None:
             return None
@@ -93,7 +95,8 @@ class ImageCache:
 
 def of_job(job: Job) -> ImageCache | None:
     """Return the job's cache of images, or None if data.cache isn't set. Its keys don't cover how
-    values are scaled."""
+    values are scaled.
+    """
     if job.cache is None:
         return None
     sources = tuple(sorted({source.module for source in job.data.sources}))
@@ -119,14 +122,16 @@ def common_key(
 @lru_cache(maxsize=16)
 def _code(sources: tuple[str, ...]) -> object:
     """Hash the code that decodes images. It is cached, since it takes a third of a second and each
-    shard needs it."""
+    shard needs it.
+    """
     code = Sources().of([batches.__module__, *sources])
     return code.sha256, code.versions
 
 
 def announce(job: Job) -> None:
     """Print how much space the cache will take, before it is written. Raise BenchError if the disk
-    has less space."""
+    has less space.
+    """
     cache = of_job(job)
     if cache is None:
         return
@@ -154,7 +159,8 @@ def announce(job: Job) -> None:
 
 def _entry_bytes(job: Job, indices: Sequence[int]) -> int:
     """Return the size of the entry of the first readable image, or 0 if none of the first MAX_TRIED
-    can be read."""
+    can be read.
+    """
     for index in indices[:MAX_TRIED]:
         (item,) = batches(
             job.data,
@@ -288,7 +294,8 @@ def first_batch(
     job: Job, indices: Sequence[int], size: int, extras: Collection[str]
 ) -> Batch | None:
     """Return the first `size` rows of readable images on the job's device, or None if no image can
-    be read."""
+    be read.
+    """
     readable = rows(job, indices, extras, size, job.one_worker)
     return next((batch for batch in readable if isinstance(batch, Batch)), None)
 

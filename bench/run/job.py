@@ -171,7 +171,8 @@ class Job:
 
     def check(self) -> None:
         """Raise BenchError if the target rule needs labels and the data's labels can't be classes
-        of the model."""
+        of the model.
+        """
         if self.target in ("predicted", DETECTIONS, MASKS):
             return
         if self.data.unlabelled:
@@ -218,7 +219,8 @@ class Job:
     @property
     def one_worker(self) -> int:
         """The number of processes that read a few images: 1, since a decoder may crash its process,
-        or 0 if the job reads images in its own process."""
+        or 0 if the job reads images in its own process.
+        """
         return min(self.workers, 1)
 
     @property
@@ -301,13 +303,15 @@ class Job:
     @cached_property
     def labels(self) -> dict[int, tuple[int, ...]]:
         """All labels of each image to explain, by its position. They are cached, since some data
-        sets read a file for each image."""
+        sets read a file for each image.
+        """
         return {index: self.data.labels(index) for index in self.indices}
 
     @cached_property
     def batch_rows(self) -> int:
         """The number of rows that every batch is padded to: `batch_size`, or the rows of the
-        largest shard if fewer."""
+        largest shard if fewer.
+        """
         largest_shard = max(map(self.rows, self.shards), default=1)
         return min(self.batch_size, largest_shard) or 1
 
@@ -324,7 +328,8 @@ class Job:
     @cached_property
     def num_batches(self) -> int:
         """The number of batches that all rows fill. Shards whose last batch isn't full have a few
-        more."""
+        more.
+        """
         return -(-self.rows(self.indices) // self.batch_rows)
 
     def with_inputs(self, batch: Batch) -> Batch:
@@ -357,7 +362,8 @@ def _target_rule(model: Mapping[str, Any], target: str) -> str:
 
 def cut_of(model: LoadedModel, device: Device, notes: Notes = WARNINGS) -> CutModel:
     """Move the model to the device, cut it at its layer, and return it. Its first trace adds to
-    `notes`."""
+    `notes`.
+    """
     cut_model = cut(
         model.module.to(device.device),
         model.layer,

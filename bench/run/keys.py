@@ -98,7 +98,8 @@ class Keys:
 
     def with_plugins_of(self, job: Job) -> Keys:
         """Return the keys of a copy of the job whose plug-ins are proved. The code and the common
-        key are reused."""
+        key are reused.
+        """
         keys = Keys(job, self.command)
         vars(keys).update(common=self.common, _sources=self._sources)
         return keys
@@ -106,7 +107,8 @@ class Keys:
     @cached_property
     def values(self) -> dict[str, dict[str, str]]:
         """{method: {metric: key}} of all values that the job has. Metrics of the layer have the
-        method `LAYER`."""
+        method `LAYER`.
+        """
         layer_metrics: dict[str, str] = {}
         method_metrics: dict[str, str] = {}
         for metric in self.job.metrics:
@@ -146,7 +148,8 @@ class Keys:
 
     def _of_method(self, method: Plugin) -> str:
         """Return the key of a method, with the files and images that it reads in addition to the
-        explained images."""
+        explained images.
+        """
         plain_key = method_key(method, self._sources, self.command)
         further_inputs = self._files_of(method)
         if "other_images" in required([method]):
@@ -155,7 +158,8 @@ class Keys:
 
     def of_metric(self, metric: Plugin) -> str:
         """Return the key of a metric, with the files that it reads and the finetuned network that
-        it calls."""
+        it calls.
+        """
         plain_key = metric_key(metric, self._sources, self.command)
         further_inputs: dict[str, object] = {**self._files_of(metric)}
         if "finetuned" in needs_of(metric) and self.job.model.finetuned is not None:
@@ -206,7 +210,8 @@ class Keys:
 
     def code(self, modules: Iterable[str]) -> list[object]:
         """Return the hash of the code that these modules run, and the versions of the installed
-        distributions in it."""
+        distributions in it.
+        """
         code = self._sources.of(modules)
         return [code.sha256, code.versions]
 
@@ -246,7 +251,8 @@ class Keys:
     @property
     def _reshape(self) -> object:
         """The reshape that makes maps of the layer's output: its repr, or the class and code of a
-        user's own object."""
+        user's own object.
+        """
         reshape = self.job.model.reshape
         if not isinstance(reshape, Reshape):
             return repr(reshape)
@@ -255,7 +261,8 @@ class Keys:
 
 def tensors_sha256(module: nn.Module | None) -> str:
     """Return the SHA-256 of a module's plain tensors and of all its buffers, also those not saved
-    with its weights."""
+    with its weights.
+    """
     tensors = {}
     if module is not None:
         for path, part in module.named_modules():
@@ -303,7 +310,8 @@ def metric_key(metric: Plugin, sources: Sources, command: str = "") -> str:
 
 def _call(plugin: Plugin, sources: Sources, command: str, reuse: bool | None) -> list[object]:
     """Return a plug-in's function, its parameters and its code, and the command if the plug-in
-    isn't reused."""
+    isn't reused.
+    """
     code = sources.of([plugin.target.rpartition(".")[0]])
     command_ids = of_this_command(plugin.target, reuse, sources, command)
     return [plugin.target, dict(plugin.params), code.sha256, code.versions, *command_ids]
@@ -341,7 +349,8 @@ def declared_files(entry: Plugin) -> list[tuple[str, str]]:
 
 def unbound(call: Callable[..., Any]) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
     """Return (function, arguments, keyword arguments) of a partial, or of a plain function, which
-    has no arguments."""
+    has no arguments.
+    """
     if isinstance(call, partial):
         return call.func, call.args, dict(call.keywords)
     return call, (), {}

@@ -1,5 +1,6 @@
 """The manifest of a run: merge the results of its jobs, write them, and list what only the previous
-manifest had."""
+manifest had.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +72,8 @@ LINKS = {
 
 def facts(job: Job) -> Facts:
     """Return a job's share of the manifest. It lists all images, also those that data.only_correct
-    leaves out."""
+    leaves out.
+    """
     explained_images = len(job.indices)
     job = replace(job, indices=job.all_indices)
     data = job.data
@@ -322,7 +324,8 @@ def values_of(metric: Plugin[MetricSpec]) -> dict[str, MetricEntry]:
 
 def _described(plugin: Plugin) -> dict[str, Any]:
     """Return the description of a plug-in, which is the first line of its docstring, and the work
-    that it cites."""
+    that it cites.
+    """
     entry: dict[str, Any] = {}
     if plugin.description:
         entry["description"] = plugin.description
@@ -341,7 +344,8 @@ def _cited(key: str) -> Cited:
 
 def hardware(device: torch.device) -> str:
     """Return the hardware that decides the bits of values: the GPU's name, or the widest CPU
-    instructions of torch."""
+    instructions of torch.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return torch.backends.cpu.get_cpu_capability()
@@ -350,7 +354,8 @@ def hardware(device: torch.device) -> str:
 @cache
 def commit() -> str | None:
     """Return the commit of the checkout that this code runs from, or None for an installed
-    package."""
+    package.
+    """
     top = conf_folder().resolve().parent  # in an editable install, the folder is a link
     if not (top / ".git").exists() or shutil.which("git") is None:
         return None

@@ -369,7 +369,8 @@ def overlay(
 
 def _network(model: nn.Module | CutModel | str) -> tuple[nn.Module, LoadedModel | None]:
     """Return the network, and what is known about it if `load_model` has loaded it. Raise
-    BenchError if it is none."""
+    BenchError if it is none.
+    """
     if isinstance(model, str):
         model = load_model(model)
     network = model.model if isinstance(model, CutModel) else model
@@ -385,7 +386,8 @@ def _apart(
     model: nn.Module, explained: int | str | None, forms: list[SeveralInputs], batch: Batch
 ) -> Batch:
     """Return the batch with only its explained images as `images`. Add the form of its several
-    inputs to `forms`."""
+    inputs to `forms`.
+    """
     if not are_several(batch.images, model):
         return batch
     form, images, others = taken_apart(model, batch.images, explained)
@@ -404,7 +406,8 @@ def _cut_and_batch(
     preprocessing: Preprocessing | Callable[[Image.Image], Tensor] | None,
 ) -> tuple[CutModel, LoadedModel | None, Batch, Pixels | None]:
     """Return the cut network, what is known about it, the images as it takes them, and their
-    pictures if known."""
+    pictures if known.
+    """
     network, loaded = _network(model)
     forms: list[SeveralInputs] = []
     batch = _apart(network, explained, forms, Batch(images, ()))
@@ -465,7 +468,8 @@ def _default_layer(
     forms: list[SeveralInputs],
 ) -> tuple[str, AnyReshape | None]:
     """Return the default layer, found with the other inputs of the batch's first image, and its
-    reshape."""
+    reshape.
+    """
     network = shared_copy(model)
     if forms:
         forms[0].give(network, tuple(values[:1] for values in batch.other_inputs))
@@ -489,7 +493,8 @@ def _default_layer(
 
 def _indices(targets: Any, loaded: LoadedModel | None, count: int) -> Any:
     """Return the targets with names of classes replaced by their indices. Raise BenchError if a
-    name is unknown."""
+    name is unknown.
+    """
     listed = [targets] * count if isinstance(targets, int | str) else targets
     if not isinstance(listed, list | tuple) or not any(
         isinstance(target, str) for target in listed
@@ -569,7 +574,8 @@ def _as_batch(entry: Any) -> Batch:
 
 def _whole_set_columns(metrics: Sequence[Metric], parts: Iterable[Columns]) -> Iterator[Columns]:
     """Yield the columns of the values of the whole data set per method, computed from the curves
-    among the parts."""
+    among the parts.
+    """
     aggregating_metrics = aggregating(metrics)
     if not aggregating_metrics:
         return

@@ -54,7 +54,8 @@ class Parcel:
 
 def submit(executor: Executor, function: Callable[..., Any], task: Task) -> Future:
     """Have a worker prepare or finish a job. A worker in another process also gets the files that
-    it reads."""
+    it reads.
+    """
     if isinstance(executor, Local):
         return executor.submit(function, task)
     steps = artefacts.steps() if function is finish else ()

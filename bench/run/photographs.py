@@ -1,5 +1,6 @@
 """Prepare images in any form for a network: paths, PIL images, arrays, bytes and tensors, also
-signals and volumes."""
+signals and volumes.
+"""
 
 from __future__ import annotations
 
@@ -121,7 +122,8 @@ def prepared(
 
 def _arrays(images: Any, ndim: int, preprocessing: Any, like: Tensor) -> Tensor:
     """Return signals or volumes (B, C, *space) as the network takes them. Known preprocessing
-    normalises integers."""
+    normalises integers.
+    """
     if isinstance(images, str | PathLike | Image.Image):
         raise BenchError(
             f"This network takes arrays (C, {SPACES[ndim - 2]}), not photographs; give an array "
@@ -149,7 +151,8 @@ def _arrays(images: Any, ndim: int, preprocessing: Any, like: Tensor) -> Tensor:
 
 def photograph(image: Any) -> Image.Image:
     """Return an image as an RGB photograph, turned upright. Raise BenchError if it can't be read as
-    a photograph."""
+    a photograph.
+    """
     if isinstance(image, str | PathLike | Image.Image):
         return upright(image)
     if isinstance(image, np.ndarray) and image.dtype.kind == "f" and image.size:

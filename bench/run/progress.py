@@ -79,7 +79,8 @@ class Estimate:
 
     def seconds(self, remaining: int, done: int, seconds: float) -> float:
         """Return the seconds left if `done` images took `seconds` and `remaining` images of the job
-        are left."""
+        are left.
+        """
         return seconds / done * (remaining + self.images)
 
 
@@ -134,7 +135,8 @@ class Shown:
 
     def print_estimate(self) -> None:
         """Print once how long the command will take, unless it takes less than
-        SHORTEST_ESTIMATE."""
+        SHORTEST_ESTIMATE.
+        """
         seconds = self.seconds_left()
         if self.estimate is None or self.estimate.is_printed or seconds is None:
             return
@@ -153,7 +155,8 @@ class Silent(Shown):
 
 class Bar(Shown):
     """An activity on a terminal: rich's bar, which disappears at the end unless it counts
-    images."""
+    images.
+    """
 
     _progress: Progress | None = None
 
@@ -184,7 +187,8 @@ class Bar(Shown):
 
     def description(self) -> str:
         """Return the title with the step of an image, and with the time that all jobs will still
-        take."""
+        take.
+        """
         parts = [self.title, self.step]
         seconds = self.seconds_left()
         if seconds is not None and self.estimate is not None and self.estimate.images:
@@ -214,7 +218,8 @@ class _Rate(ProgressColumn):
 
 class Lines(Shown):
     """An activity in a log: a plain line every PAUSE seconds, also if the activity has changed
-    meanwhile."""
+    meanwhile.
+    """
 
     printed = time.perf_counter()
     """The time of the last line of the process."""
@@ -290,7 +295,8 @@ def silent() -> Iterator[None]:
 @contextmanager
 def where_seen() -> Iterator[None]:
     """Show the activities and lines of the block only on a terminal and in a notebook. Python's
-    functions use this."""
+    functions use this.
+    """
     console = get_console()
     was_quiet = console.quiet
     is_seen = _is_terminal(console) or console.is_jupyter

@@ -233,7 +233,8 @@ def arrays(job: Job, metric: Plugin, batch: Batch) -> dict[str, np.ndarray]:
 
 def _views(job: Job, trace: Trace, heatmaps: Sequence[Tensor]) -> list[View] | None:
     """Return the view in which each row's sample is shown if samples are arrays, or None if they
-    are pictures."""
+    are pictures.
+    """
     if job.model.preprocessing.shape is None:
         return None
     heat = sum(
@@ -264,7 +265,8 @@ def _viewed(views: Sequence[View] | None, maps: Tensor) -> np.ndarray:
 
 def _joined(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Concatenate the arrays of several parts of the rows. If no method applies, arrays of methods
-    have no rows."""
+    have no rows.
+    """
     joined = dict(parts[0])
     raw_map_axis = {name: 0 for name in joined if name.startswith(RAW)}
     for name, axis in (ROW_AXIS | raw_map_axis).items():
@@ -275,7 +277,8 @@ def _joined(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 def _explanations(job: Job, trace: Trace, batch: Batch) -> dict[str, Explanation]:
     """Return the explanation of each method that applies to the model. The records have the status
-    of the others."""
+    of the others.
+    """
     explanations = {}
     for method in job.methods:
         try:
@@ -303,7 +306,8 @@ def _perturbed(metric: Plugin, explanation: Explanation) -> Tensor:
 
 def _confidences(trace: Trace, logits: Tensor) -> np.ndarray:
     """Return the explained class's probability (N,) from logits (N, C), or its score if there is no
-    probability."""
+    probability.
+    """
     values = (
         logits.double().softmax(1)
         if trace.has_probability
@@ -315,7 +319,8 @@ def _confidences(trace: Trace, logits: Tensor) -> np.ndarray:
 
 def _gallery_entries(job: Job, indices: Sequence[int]) -> Iterator[dict[str, Any]]:
     """Yield a row of GALLERY for each image and explained class. Images that can't be read have no
-    row."""
+    row.
+    """
     entries = partial(_entries_of_batch, job)
     for batch in rows(job, indices, required(job.methods), workers=job.one_worker):
         if isinstance(batch, Batch):
@@ -376,7 +381,8 @@ def _entries_of_batch(job: Job, batch: Batch, _: int) -> list[dict[str, Any]]:
 
 def _stored_map(heatmap: np.ndarray) -> bytes | None:
     """Encode a heatmap for GALLERY: None if it isn't finite, and no bytes if it is zero
-    everywhere."""
+    everywhere.
+    """
     if not np.isfinite(heatmap).all():
         return None
     return webp(np.round(255 * heatmap)) if heatmap.any() else b""

@@ -1,5 +1,6 @@
 """The shards of a job: find those that lack values, compute them, and read and write the files that
-hold the values."""
+hold the values.
+"""
 
 from __future__ import annotations
 
@@ -193,7 +194,8 @@ def stored(keys: Keys, folder: Path) -> tuple[dict[str, Any], dict[str, bool]]:
 
 def announced(keys: Keys, missing: Collection[str], folder: Path) -> str | None:
     """Return a sentence on the cost of these shards if their drops are costly, before their first
-    batch."""
+    batch.
+    """
     record = record_files.read(folder, set(missing))
     method_names: set[str] = set()
     metric_names: set[str] = set()
@@ -341,7 +343,8 @@ def answer_files(
 
 def read_answers(paths: Mapping[str, Path], notes: Notes) -> KeptAnswers:
     """Read the kept scores of a shard per metric. A metric whose file is missing or damaged has no
-    scores yet."""
+    scores yet.
+    """
     scores: dict[str, dict[str, torch.Tensor]] = {}
     for metric, path in paths.items():
         scores[metric] = {}
@@ -354,7 +357,8 @@ def read_answers(paths: Mapping[str, Path], notes: Notes) -> KeptAnswers:
 
 def write_answers(path: Path, scores: Mapping[str, torch.Tensor]) -> None:
     """Write the scores of a metric and a shard, grouped by their type. JSON keeps every bit of a
-    float."""
+    float.
+    """
     content: dict[str, dict[str, Any]] = {name: {} for name in DTYPES}
     for name, values in scores.items():
         dtype = str(values.dtype).removeprefix("torch.")
@@ -384,7 +388,8 @@ def counted(
 
 def requests(job: Job, missing: Values) -> list[MethodsByMetrics]:
     """Return the missing values in as few groups as possible. Methods that lack the same metrics
-    share a group."""
+    share a group.
+    """
     method_by_name = {method.name: method for method in job.methods}
     methods_by_metrics: dict[tuple[str, ...], list[Plugin]] = {}
     for name, metric_names in missing.items():

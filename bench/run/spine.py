@@ -44,14 +44,16 @@ MAX_JOBS = 5  # a printed line lists at most this many jobs by name
 
 def configuration(overrides: Sequence[str], config_folder: Path | None = None) -> dict[str, Any]:
     """Return the configuration of a command line, before it is divided into jobs. Raise BenchError
-    if it is invalid."""
+    if it is invalid.
+    """
     with composed(overrides, config_folder) as composition:
         return composition.plain()
 
 
 def checked(config: Mapping[str, Any]) -> tuple[Settings, tuple[Plugin, ...], tuple[Plugin, ...]]:
     """Check a configuration. Return the settings of all jobs, the methods and the metrics, or raise
-    BenchError."""
+    BenchError.
+    """
     add_current_folder()
     check_keys(config, base_keys())
     settings = Settings.of(config)
@@ -117,7 +119,8 @@ def run(
 @contextmanager
 def _open_folder(settings: Settings) -> Iterator[Path]:
     """Lock the run folder, check that it is writable and has this version's format, and yield its
-    path."""
+    path.
+    """
     folder = settings.run_folder
     files.ensure_writable(folder)
     artefacts.check_format(folder)
@@ -178,19 +181,22 @@ def run_job(
 
 def _run_task(executor: Executor, function: Callable[..., Any], task: Task) -> Any:
     """Have the executor run a function of `run.worker`, and return its result. Raise as
-    `executors.result` does."""
+    `executors.result` does.
+    """
     return _receive(task, parcels.submit(executor, function, task))
 
 
 def _receive(task: Task, future: Future) -> Any:
     """Wait for a task, write the files that it returns into the run folder, and return its
-    result."""
+    result.
+    """
     return parcels.received(task, executors.result(future, task.settings.executor))
 
 
 def _print_notes(prepared: PreparedJob, notes: dict[str, list[str]]) -> None:
     """Print what is known before the first batch of a job, except sentences that an earlier job
-    has."""
+    has.
+    """
     _print(*prepared.notes.sentences(MachineNote))
     examination = [answer.sentence for answer in prepared.answers if answer.level == "note"]
     for sentence in (*prepared.notes.sentences(NotFiniteMaps), *examination):
@@ -249,7 +255,8 @@ def _compute_missing(
 
 def _add_ending(prepared: PreparedJob, result: JobResult, ending: Ending) -> JobResult:
     """Return the result with the files, axes, times and notes that the last task of the job has
-    added."""
+    added.
+    """
     for data in result.facts.data.values():
         data.notes.extend(ending.turned)
     notes = prepared.notes + result.computed.notes + ending.notes

@@ -1,5 +1,6 @@
 """Compute a seeded sample of a job's values from scratch in fresh processes, for `axiom-bench
-verify` to compare."""
+verify` to compare.
+"""
 
 from __future__ import annotations
 
@@ -134,7 +135,8 @@ def _computed(
     otherwise: bool = False,
 ) -> pd.DataFrame:
     """Compute the records of the sample. only_foreign: only values of users' own methods or
-    metrics."""
+    metrics.
+    """
     job = fresh_job(settings)
     count = min(len(job.indices), max(FEWEST, math.ceil(share * len(job.indices))))
     sample = random.Random(f"{seed} {job.name}").sample(job.indices, count)
@@ -158,7 +160,8 @@ def _computed(
 
 def fresh_job(settings: Settings) -> Job:
     """Return a job that reads nothing from its run folder. Its notes aren't printed, since the run
-    has printed them."""
+    has printed them.
+    """
     add_current_folder()
     data = {**settings.data, "cache": None}
     with TemporaryDirectory() as folder:
@@ -229,7 +232,8 @@ def _add_rows(
     waiting: list[tuple[object, dict[int, Batch]]], batch: Batch, sampled_ids: Collection[str]
 ) -> None:
     """Put each sampled row into the first waiting batch of its kind in which the row's place is
-    free."""
+    free.
+    """
     kind = (
         batch.images.shape[1:],
         batch.images.dtype,

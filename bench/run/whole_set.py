@@ -81,7 +81,8 @@ def ensure_whole_set(keys: Keys, stored: JobEntry) -> tuple[str, ...]:
 
 def _rows(job: Job, metric: Plugin, stored: Manifest, folder: Path) -> Iterator[dict[str, Any]]:
     """Yield the file's rows of one metric. It reads one method at a time, since all curves may be
-    gigabytes."""
+    gigabytes.
+    """
     methods = [LAYER] if metric.spec.of == "layer" else [method.name for method in job.methods]
     rows_by_method = {
         method: frozenset(_rows_of(_curves(metric, method, stored, folder))) for method in methods

@@ -117,7 +117,8 @@ def compute_part(task: Task, key: str) -> ShardResult:
 
 def finish(task: Task) -> Ending:
     """Compute what needs all records of a job: values of the whole data set, run times,
-    pictures."""
+    pictures.
+    """
     seconds: dict[str, float] = {}
     with kernel_notes() as torch_notes:
         keys = _cached_keys(task)
@@ -186,7 +187,8 @@ def on_its_images(job: Job, command: str = "") -> Job:
 
 def _cached_keys(task: Task) -> Keys:
     """Return the keys of a task's job, and with them the job. The first task of a job in a process
-    loads both."""
+    loads both.
+    """
     if task.id not in _keys_by_task:
         forget()
         job = loaded(task.settings)
@@ -200,7 +202,8 @@ def _cached_keys(task: Task) -> Keys:
 @contextmanager
 def stage(seconds: dict[str, float], job: str, name: str) -> Iterator[None]:
     """Show the stage while the block runs, and add its time to `seconds`. A stage may have several
-    blocks."""
+    blocks.
+    """
     begun = time.perf_counter()
     with progress(f"{job}: {TITLES.get(name, name)}"):
         yield

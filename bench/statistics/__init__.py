@@ -1,2 +1,3 @@
 """Statistics of records: summaries, errors by image, paired tests, mean curves. Plain functions of
-tables."""
+tables.
+"""

@@ -33,7 +33,8 @@ SEED = 0
 
 class Units(NamedTuple):
     """What a resample draws. order: (rows,) that sorts rows by their unit. starts: (units,) of each
-    unit there."""
+    unit there.
+    """
 
     order: Integers
     starts: Integers
@@ -54,7 +55,8 @@ class Units(NamedTuple):
 def units(images: Integers) -> Units:
     """images: (rows,) the number of each row's image. A unit is one image, of more than MOST_UNITS
     images a random share of them: the sum over several independent images has the variance of their
-    sum."""
+    sum.
+    """
     names, unit = np.unique(images, return_inverse=True)
     if len(names) > MOST_UNITS:
         unit = np.random.default_rng(SEED).permutation(len(names))[unit] % MOST_UNITS
@@ -70,7 +72,8 @@ def in_groups(numbers: Integers) -> tuple[Integers, Integers]:
 @lru_cache(maxsize=4)
 def resamples(count: int) -> Floats:
     """How often each of `count` units is drawn, with replacement, in each resample: (RESAMPLES,
-    count). They depend on the count alone, so that all methods of a setting have the same."""
+    count). They depend on the count alone, so that all methods of a setting have the same.
+    """
     drawn = np.random.default_rng(SEED).integers(count, size=(RESAMPLES, count))
     place = count * np.arange(RESAMPLES)[:, None]
     return (
@@ -100,7 +103,8 @@ def difference_intervals(differences: Floats, images: Integers) -> Floats:
     With two more images, which differ by half of the furthest difference of an image, to either
     side, and have as many rows as a mean image. Of values that are 0 or 1 Agresti and Min's
     interval (Biometrics 2005), of others what keeps few images from being sure before they have
-    shown an outlier. They draw the middle towards 0."""
+    shown an outlier. They draw the middle towards 0.
+    """
     sums = summed(differences, images)
     with np.errstate(invalid="ignore", divide="ignore"):
         furthest = np.fmax.reduce(np.abs(sums.total / sums.rows), axis=0, initial=0.0)
@@ -115,7 +119,8 @@ def difference_intervals(differences: Floats, images: Integers) -> Floats:
 
 class Sums(NamedTuple):
     """What the intervals of means need of values: total, rows: (units, columns), of each unit's
-    rows that aren't NaN; least, greatest, is_proportion, num_images: (columns,)."""
+    rows that aren't NaN; least, greatest, is_proportion, num_images: (columns,).
+    """
 
     total: Floats
     rows: Floats
@@ -150,7 +155,8 @@ def summed(values: Floats, images: Integers, is_proportion: bool = False) -> Sum
 
 def ends_of_means(parts: Sequence[Sums]) -> Floats:
     """As `mean_intervals`, of the columns of several parts with the same rows, one after the other:
-    one product of matrices, since its last bit depends on how many columns it has."""
+    one product of matrices, since its last bit depends on how many columns it has.
+    """
     from scipy.special import stdtrit  # here, since a report that is up to date needs none
 
     total, count, least, greatest, is_proportion, num_images = (
@@ -198,7 +204,8 @@ def median_intervals(values: Floats, images: Integers) -> Floats:
 def resampled_medians(values: Floats, images: Integers) -> Floats:
     """(RESAMPLES, columns): the median of each column, without NaN, under each resample of the
     images; of an even number of rows the mean of the two in the middle. The resamples are the same
-    for all columns."""
+    for all columns.
+    """
     return weighted_medians(values, *resamples_of_rows(images))
 
 
@@ -336,7 +343,8 @@ def over_networks(values: Floats, images: Integers, lead: str) -> OverNetworks:
 def expanded_quantiles(resampled: Floats, images: int) -> Floats:
     """The ends (2, columns) of a percentile interval over resamples of so many images, moved
     outwards as Student's quantiles are and by the resamples' own narrowness (Hesterberg, Am. Stat.
-    2015, 5.2); NaN for fewer than FEWEST_IMAGES."""
+    2015, 5.2); NaN for fewer than FEWEST_IMAGES.
+    """
     from scipy.special import ndtr, stdtrit
 
     units = max(min(images, MOST_UNITS), 2)
@@ -346,7 +354,8 @@ def expanded_quantiles(resampled: Floats, images: int) -> Floats:
 
 def nearest_quantiles(values: Floats, tail: float = TAIL) -> Floats:
     """The tail and 1 - tail quantiles, each a value, along the first axis without its NaN: (2,
-    ...); NaN of none."""
+    ...); NaN of none.
+    """
     in_order = np.sort(values, axis=0)  # NaN last
     last = np.isfinite(in_order).sum(axis=0, keepdims=True) - 1
     places = [
@@ -357,7 +366,8 @@ def nearest_quantiles(values: Floats, tail: float = TAIL) -> Floats:
 
 def _wilson(share: Floats, error: Floats, num_units: Integers, student: Floats) -> Floats:
     """Wilson 1927, J. Am. Stat. Assoc. 22, 209, with Student's quantile and the effective number of
-    images."""
+    images.
+    """
     with np.errstate(invalid="ignore", divide="ignore"):
         effective = np.where(error > 0, share * (1 - share) / error**2, num_units)
         z = student**2 / effective

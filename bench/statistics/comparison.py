@@ -1,5 +1,6 @@
 """All methods of one metric in one setting against each other: pairs, groups that coincide, places,
-the best."""
+the best.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ Groups = tuple[tuple[str, ...], ...]
 
 class Place(NamedTuple):
     """A method's place; see `Comparison.places`. group: the number of its group in
-    `Comparison.groups`."""
+    `Comparison.groups`.
+    """
 
     group: int
     value: float
@@ -89,7 +91,8 @@ class Comparison:
     @cached_property
     def ranked(self) -> Groups:
         """The groups from the best to the worst value; in the manifest's order without a
-        direction."""
+        direction.
+        """
         sign = {"lower": 1, "higher": -1}.get(self.better, 0)
         return tuple(sorted(self.groups, key=lambda group: sign * self.place(group[0]).value))
 
@@ -115,7 +118,8 @@ class Comparison:
     @property
     def contradicted(self) -> tuple[Mapping[str, Any], ...]:
         """The pairs whose first method has the better value, while the second is better on more
-        images, at 5 % after Holm: a few images decide the value."""
+        images, at 5 % after Holm: a few images decide the value.
+        """
         if self.pairs.empty or self.of_whole_set:
             return ()
         ranked = [group[0] for group in self.ranked]
@@ -129,7 +133,8 @@ class Comparison:
     @property
     def images_needed(self) -> float:
         """How many images separate two methods: the median over pairs of groups; NaN without a
-        test."""
+        test.
+        """
         if self.pairs.empty or self.images < FEWEST_IMAGES:
             return float("nan")
         difference, detectable = (
@@ -150,7 +155,8 @@ class Comparison:
 
     def differ(self, first: str, second: str) -> bool:
         """Whether two groups, by their first methods, differ at 5 % after Holm; False without a
-        direction."""
+        direction.
+        """
         return (first, second) in self._differing
 
     @cached_property
@@ -179,7 +185,8 @@ def compare_methods(
 ) -> Comparison | None:  # fmt: skip
     """values: (rows, methods), NaN where there is none. images: (rows,) the number of each row's
     image. value: the metric. constructed: methods that win by construction. controls: methods that
-    explain nothing. None where no other method has a value."""
+    explain nothing. None where no other method has a value.
+    """
     ranked = np.array(
         [place for place, name in enumerate(methods) if name not in constructed], dtype=int
     )
@@ -268,7 +275,8 @@ def _comparison(
 ) -> Comparison:  # fmt: skip
     """points: (rows, methods), by which methods coincide. statistics: value, low and high of each
     method. tested: of pairs of methods, by their places, PAIR_COLUMNS without names and `adjusted`.
-    about: fields of `Comparison`."""
+    about: fields of `Comparison`.
+    """
     groups = coinciding(points, methods, rounding_of(points, value))
     firsts, pairs = (
         [methods.index(group[0]) for group in groups],
@@ -316,7 +324,8 @@ def _comparison(
 @dataclass(frozen=True)
 class Answers:
     """Of a method by one metric in a part of a suite: on how many networks and rows it has a value,
-    of those on which a published method has one."""
+    of those on which a published method has one.
+    """
 
     networks: int
     all_networks: int
@@ -341,7 +350,8 @@ class Comparisons:
 
     Beside a suite's published methods (`Metadata.published`) one that was asked and gave no value
     is compared by the worst published value, see `values`: it wins nothing by silence, and takes no
-    row from the others. The best are of those with a place in the part."""
+    row from the others. The best are of those with a place in the part.
+    """
 
     records: Records
     whole_set: pd.DataFrame
@@ -356,7 +366,8 @@ class Comparisons:
 
     def answers(self, metric: str) -> Mapping[str, Answers]:
         """{method: on how much of a suite's part it has values}, of those that have any and don't
-        win by construction."""
+        win by construction.
+        """
         if metric not in self._answers:
             tables = [
                 table
@@ -442,7 +453,8 @@ class Comparisons:
     def values(self, setting: Setting, metric: str) -> Matrix | None:
         """Of the images of one setting, as tests take them. Beside published methods, one that
         lacks a tenth of the rows at most, or has a place, has the worst published value where it
-        has none; other rows don't count."""
+        has none; other rows don't count.
+        """
         table, value = (
             matrix(self.records, self.layouts.get(setting), metric),
             self.metadata.value(metric),

@@ -1,5 +1,6 @@
 """Names and numbers as readers see them: what a run's manifest says about the names in its records,
-and a number in three significant digits, the same everywhere."""
+and a number in three significant digits, the same everywhere.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ class Value:
     @property
     def lead(self) -> str:
         """The statistic that tables lead with: the median of kinds with heavy tails, ratios (near a
-        score of 0) and squares."""
+        score of 0) and squares.
+        """
         return "median" if self.kind in ("ratio", "squared") else "mean"
 
     @property
@@ -52,13 +54,15 @@ class Value:
     def has_unit_scale(self) -> bool:
         """Whether values are on a scale of 1: shares, probabilities, correlations, errors in units
         of the score. On it what is small is float32's rounding; other kinds have a scale of their
-        own."""
+        own.
+        """
         return self.kind in ("proportion", "bounded", "ratio")
 
     @property
     def rounding(self) -> float:
         """Numbers below it are float32's rounding and print as "<1e-6"; 0 where a value may be as
-        small as that."""
+        small as that.
+        """
         return FLOAT32_ROUNDING if self.has_unit_scale else 0.0
 
     @property
@@ -69,7 +73,8 @@ class Value:
     @property
     def why_no_best(self) -> str:
         """Say why no method can be best in this metric, whichever methods are chosen; "" if one
-        can."""
+        can.
+        """
         return (
             f"{self.reached_by}, which explain nothing, reach the best value"
             if self.reached_by
@@ -85,7 +90,8 @@ class Metadata:
 
     def value(self, name: str) -> Value:
         """The metadata of a metric's value; a user's own callable without a YAML has its name
-        alone."""
+        alone.
+        """
         entry = self.metric(name)
         title = name if entry.title is None else str(entry.title)
         return Value(
@@ -114,7 +120,8 @@ class Metadata:
     def method_title(self, name: str) -> str:
         """The title of the method's YAML, such as "XGrad-CAM"; a callable without one has its name
         alone. Methods of one title, as one method with two parameters, have their names in brackets
-        after it."""
+        after it.
+        """
         method = self.method(name)
         is_shared = method.title and self._titles[str(method.title)] > 1
         return _marked(
@@ -145,7 +152,8 @@ class Metadata:
     @property
     def published(self) -> frozenset[str]:
         """The methods that a suite has published values of; none in a run that isn't shown as a
-        suite's."""
+        suite's.
+        """
         return frozenset(self.manifest.published or ())
 
     def model(self, name: str) -> ModelEntry:
@@ -154,7 +162,8 @@ class Metadata:
 
     def model_notes(self) -> list[str]:
         """What a reader must know of the models' values, as the manifest says; one sentence for
-        models of one note."""
+        models of one note.
+        """
         models: dict[str, list[str]] = {}
         for name, model in self.manifest.models.items():
             models.setdefault(str(model.note or ""), []).append(name)
@@ -230,7 +239,8 @@ def p_value(p: float) -> str:
 
 def share(part: float, total: float) -> str:
     """A percentage without decimals: 0 % and 100 % stand for none and all alone, never for a
-    rounded share."""
+    rounded share.
+    """
     percent = 100 * part / total if total else 0.0
     if 0 < percent < 1:
         return "<1 %"

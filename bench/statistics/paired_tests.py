@@ -55,7 +55,8 @@ ROW = ["image_id", "target_class"]
 def rounding_of(values: Floats, value: Value) -> float:
     """The difference up to which this metric's values may be equal but for rounding:
     FLOAT32_ROUNDING of kinds on a scale of 1, else RELATIVE_TIE times the distance between the
-    quartiles of all values."""
+    quartiles of all values.
+    """
     if value.has_unit_scale:
         return FLOAT32_ROUNDING
     finite = values[np.isfinite(values)]
@@ -78,14 +79,16 @@ def by_image(
     first: Floats, second: Floats, images: Integers, rounding: float | Floats = FLOAT32_ROUNDING
 ) -> Floats:
     """(rows, pairs) each -> (images, pairs): first - second, the mean over an image's rows that
-    have both values, else NaN. Equal values differ by 0, and so do rows of an image that cancel."""
+    have both values, else NaN. Equal values differ by 0, and so do rows of an image that cancel.
+    """
     mean = means_by_image(np.where(are_equal(first, second, rounding), 0.0, first - second), images)
     return np.where(np.abs(mean) <= rounding, 0.0, mean)
 
 
 def means_by_image(values: Floats, images: Integers) -> Floats:
     """(rows, columns) -> (images, columns): the mean over an image's rows that have a value, else
-    NaN."""
+    NaN.
+    """
     order, starts = in_groups(images)
     if len(starts) == len(values):  # a row an image
         return np.where(np.isfinite(values), values, np.nan)[order]
@@ -281,7 +284,8 @@ def sign_test(ahead: Integers, behind: Integers) -> Floats:
 
 def normal_test(difference: Floats, error: Floats) -> Floats:
     """The two-sided p of differences with these standard errors, taken as normal; 1 for a
-    difference of 0."""
+    difference of 0.
+    """
     from scipy.special import ndtr
 
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -292,7 +296,8 @@ def smallest_shown(error: Floats, tests: int, images: int) -> Floats:
     """The difference with this standard error that so many images show with a probability of 80 %,
     at 5 % over a family of so many tests. It is (t(1 - 0.05 / (2 tests)) + t(0.8)) error, t the
     quantiles of Student's distribution with one degree of freedom fewer than images. NaN for fewer
-    than two images, and for an error of 0."""
+    than two images, and for an error of 0.
+    """
     from scipy.special import stdtrit
 
     if images < 2:

@@ -1,6 +1,7 @@
 """Who is best: in one setting, in words with their numbers, and over networks and data sets by mean
 ranks (Friedman's and Nemenyi's tests, after Demsar, Statistical comparisons of classifiers over
-multiple data sets, J. Mach. Learn. Res. 2006)."""
+multiple data sets, J. Mach. Learn. Res. 2006).
+"""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ FEWEST_SETTINGS = (
 class MeanRanks:
     """ranks: method -> its mean rank, 1 for the best, sorted. count: how many settings they are
     over. critical: the difference from which two differ at 5 % over all pairs (Nemenyi). p: that
-    all methods are alike (Friedman)."""
+    all methods are alike (Friedman).
+    """
 
     ranks: pd.Series
     count: int
@@ -37,7 +39,8 @@ class MeanRanks:
 
     def alike(self) -> list[tuple[int, int]]:
         """(first, last) place of the longest runs of methods, in the order of ranks, that can't be
-        told apart."""
+        told apart.
+        """
         values = self.ranks.to_numpy(float)
         runs: list[tuple[int, int]] = []
         for first in range(len(values)):
@@ -49,7 +52,8 @@ class MeanRanks:
 
 def mean_ranks(run: RunFolder, metric: str) -> MeanRanks | None:
     """Of the methods that have a place in all settings that rank methods; methods that coincide
-    share theirs. None for fewer than two methods or settings."""
+    share theirs. None for fewer than two methods or settings.
+    """
     columns = {}
     for place, setting in enumerate(run.settings):
         if (comparison := _ranking(run, setting, metric)) is not None:
@@ -67,7 +71,8 @@ def mean_ranks(run: RunFolder, metric: str) -> MeanRanks | None:
 
 def critical_difference(methods: int, settings: int) -> float:
     """q sqrt(k (k + 1) / (6 N)) of Nemenyi's test at 5 %, q of the studentised range over
-    sqrt(2)."""
+    sqrt(2).
+    """
     from scipy.stats import studentized_range  # here, because it takes half a second to import
 
     quantile = float(studentized_range.ppf(1 - LEVEL, methods, np.inf)) / np.sqrt(2)
@@ -85,14 +90,16 @@ def _friedman(table: pd.DataFrame) -> float:
 
 def best_methods(run: RunFolder, setting: Setting, metric: str) -> frozenset[str]:
     """The methods that are bold: see `comparison.Comparison.places`. None for a model that ranks
-    none, or where a control is unbeaten."""
+    none, or where a control is unbeaten.
+    """
     comparison = _ranking(run, setting, metric)
     return comparison.best if comparison is not None else frozenset()
 
 
 def unbeaten(run: RunFolder, setting: Setting, metric: str) -> tuple[str, ...]:
     """The controls that no method is significantly better than; see `comparison.Comparison`. None
-    for a model that ranks none."""
+    for a model that ranks none.
+    """
     comparison = _ranking(run, setting, metric)
     return comparison.unbeaten if comparison is not None else ()
 
@@ -104,7 +111,8 @@ def _ranking(run: RunFolder, setting: Setting, metric: str) -> Comparison | None
 
 def on_common_images(rows: pd.DataFrame) -> bool:
     """Whether the methods of one metric's summary rows have values for different images, so that
-    those that all of them have decide."""
+    those that all of them have decide.
+    """
     return bool(rows["partial"].eq(True).any())
 
 
@@ -166,7 +174,8 @@ def conclusion(
     run's metrics that both methods have. Else who is best, in the first setting and metric that
     tell methods apart; that setting, and all its metrics in which the same methods are. Else a
     sentence, None and []: `at_chance`'s first, or that no metric tells; "" where no two methods are
-    compared."""
+    compared.
+    """
     if compare is not None:
         rest = dict.fromkeys(name for name in (*others, *run.metrics) if name in run.metrics)
         by_rank = sorted(rest, key=lambda name: bool(run.metadata.value(name).reached_by))
@@ -219,7 +228,8 @@ def conclusion(
 
 def _ahead(run: RunFolder, setting: Setting, metric: str) -> frozenset[str]:
     """The methods that are best, where a method that is no control is worse, or only one is
-    compared; else none."""
+    compared; else none.
+    """
     best, comparison = best_methods(run, setting, metric), _ranking(run, setting, metric)
     methods = {*comparison.places.index} - run.metadata.controls if comparison else {""}
     return best if best and (methods - best or len(methods) == 1) else frozenset()
@@ -232,7 +242,8 @@ def tells_apart(run: RunFolder, metric: str) -> bool:
 
 def coincidences(run: RunFolder, metrics: Sequence[str]) -> str:
     """A sentence of the networks on which all methods but controls have the same values of metrics;
-    "" without one."""
+    "" without one.
+    """
     titles: dict[tuple[str, ...], list[str]] = {}
     for name in metrics:
         if same := [run.label(setting) for setting in run.settings if coincide(run, setting, name)]:
@@ -267,7 +278,8 @@ COMPARED = {
 def verdict(runs: Sequence[RunFolder], method: str, rival: str, metrics: Sequence[str]) -> str:
     """Whether a method is better than another, by how much, and on how many networks and images. By
     the first metric in which they differ anywhere, else the first that compares both; "" where none
-    does. A metric in which no method can be best counts only where no other compares both."""
+    does. A metric in which no method can be best counts only where no other compares both.
+    """
     with_a_best = [name for name in metrics if not runs[0].metadata.value(name).reached_by]
     for names in (with_a_best, metrics):
         verdicts = filter(None, (_verdict(runs, method, rival, name) for name in names))
@@ -336,7 +348,8 @@ MEND = (
 
 def at_chance(run: RunFolder) -> list[str]:
     """A sentence, without its point, for each trained network that names its images no better than
-    chance."""
+    chance.
+    """
     return [
         f"{run.network(*place)} names {accuracy} images as labelled, no more than chance "
         f"({share(accuracy.chance, 1)}), so its values rank no method"
@@ -347,7 +360,8 @@ def at_chance(run: RunFolder) -> list[str]:
 
 def below_published(run: RunFolder) -> list[str]:
     """A sentence, without its point, for each network that names significantly fewer images than is
-    published for its weights, and more than chance."""
+    published for its weights, and more than chance.
+    """
     return [
         f"{run.network(*place)} names {accuracy} images as labelled, fewer than the "
         f"{share(accuracy.published, 1)} of ImageNet that are published for its weights"
@@ -396,7 +410,8 @@ def _agreement(
     run: RunFolder, value: Value, comparisons: Mapping[Setting, Comparison], which: str
 ) -> str:
     """Which methods are best, or can't be told from the best, in all of several settings. which: of
-    the run's all."""
+    the run's all.
+    """
     leading = [
         [name for group in (comparison.ranked[0], *comparison.not_worse) for name in group]
         for comparison in comparisons.values()
@@ -444,7 +459,8 @@ def _of_setting(
 
 def _control(run: RunFolder, value: Value, comparison: Comparison) -> tuple[str, str]:
     """That no method is better than some controls, and the values of the first and of the best
-    method."""
+    method.
+    """
     controls = {name: comparison.place(name).value for name in comparison.unbeaten}
     names = names_in_words(run, [(name,) for name in controls], "or")
     what = (
@@ -544,6 +560,7 @@ def group_name(run: RunFolder, group: Group) -> str:
 
 def in_sentence(title: str) -> str:
     """A title inside a sentence: "Sensitivity error" -> "sensitivity error"; "ROAD" and "MaxBoxAcc"
-    stay."""
+    stay.
+    """
     first = title.split(" ")[0]
     return title[:1].lower() + title[1:] if first[1:].islower() or len(first) == 1 else title

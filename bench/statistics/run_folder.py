@@ -1,5 +1,6 @@
 """A finished run as tables, figures and the gate read it: the manifest and the records that it
-lists, nothing else."""
+lists, nothing else.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +81,8 @@ class RunFolder:
     @classmethod
     def of_suite(cls, path: Path) -> RunFolder:
         """The published values of a suite's part: all of the folder's, unless its manifest names
-        those that are, beside others. Raises BenchError as `read`."""
+        those that are, beside others. Raises BenchError as `read`.
+        """
         manifest = reading.read_manifest(path)
         if manifest.published is None:
             manifest = manifest.model_copy(update={"published": list(manifest.methods)})
@@ -89,7 +91,8 @@ class RunFolder:
     @classmethod
     def of(cls, path: Path, manifest: Manifest) -> RunFolder:
         """What this manifest counts, whichever the folder holds by now. Raises BenchError as
-        `read`."""
+        `read`.
+        """
         classes = [name for name, metric in manifest.metrics.items() if metric.unit == CLASS]
         records, class_records = reading.read_by_metric(path, manifest, classes)
         records, manifest = in_order(records, manifest), with_marks(manifest, records)
@@ -118,7 +121,8 @@ class RunFolder:
     @cached_property
     def summary(self) -> pd.DataFrame:
         """One row for each setting, method and metric: see `summarise`, `with_common_values`,
-        `with_stored_values` and `with_intervals`."""
+        `with_stored_values` and `with_intervals`.
+        """
         summary = summarise(self.records, image_value_of=self.image_value_of)
         summary = with_common_values(summary, self.records, self.layouts)
         summary = summaries.with_stored_values(summary, self.whole_set)
@@ -141,7 +145,8 @@ class RunFolder:
     @cached_property
     def split_summary(self) -> pd.DataFrame:
         """The summary of images whose class is predicted correctly, wrongly, or unknown: with the
-        key `split`."""
+        key `split`.
+        """
         split = summaries.classified(self.records.keys)
         parts = {name: layouts(self.records, np.asarray(split == name)) for name in SPLITS}
         of_splits = {
@@ -190,7 +195,8 @@ class RunFolder:
     @cached_property
     def trainings(self) -> tuple[tuple[Setting, ...], ...]:
         """The settings of three or more networks of one architecture that differ in their weights
-        alone."""
+        alone.
+        """
         models = {job.job: job.config.model for job in self.manifest.jobs}
         groups: dict[str, list[Setting]] = {}
         for setting in self.settings:
@@ -206,7 +212,8 @@ class RunFolder:
 
     def over_networks(self, settings: Sequence[Setting], value: Value) -> dict[str, OverNetworks]:
         """{method: what the networks of these settings say of it}, of methods that have values in
-        each of them."""
+        each of them.
+        """
         rows, models = self.records.rows([value.name]), [setting.model for setting in settings]
         rows = pd.concat([rows_at(rows[rows["status"] == OK], setting) for setting in settings])
         rows = rows.drop_duplicates([*ROW, "model", "method"], keep="last").astype(
@@ -240,7 +247,8 @@ class RunFolder:
     def compare_all(self) -> None:
         """Computes the summaries and comparisons of a large run by as many threads as there are
         cores: sorting and products of matrices take the time, and leave the others free to go on.
-        More threads within a product would only wait for each other."""
+        More threads within a product would only wait for each other.
+        """
         if len(self.records) < MANY or not self.layouts:
             return
         comparisons, pairs = (
@@ -258,7 +266,8 @@ class RunFolder:
 
     def label(self, setting: Setting) -> str:
         """The model's name, with the layer and the data set where the run has several of them for
-        this model."""
+        this model.
+        """
         same = [other for other in self.settings if other.model == setting.model]
         layer = [setting.layer] * (len({other.layer for other in same}) > 1)
         data = [f"({setting.data})"] * (len({other.data for other in same}) > 1)
@@ -271,7 +280,8 @@ class RunFolder:
     @cached_property
     def accuracies(self) -> Mapping[tuple[str, str], summaries.Accuracy]:
         """{(model, data set): how often the model names its images as labelled}, where labels are
-        explained."""
+        explained.
+        """
         rows = self.records.of_images.drop_duplicates(["model", "data", *ROW])
         made = {}
         for place, group in rows.groupby(["model", "data"], sort=False, observed=True):
@@ -288,7 +298,8 @@ class RunFolder:
 
     def ranks(self, setting: Setting) -> bool:
         """Whether the values of a setting rank methods: not those of a model with random weights,
-        nor of one that names its images no better than chance."""
+        nor of one that names its images no better than chance.
+        """
         found = self.accuracies.get((setting.model, setting.data))
         return not self.metadata.model(setting.model).random_weights and not (
             found and found.is_chance
@@ -336,7 +347,8 @@ def with_marks(manifest: Manifest, records: Records) -> Manifest:
 def in_order(records: Records, manifest: Manifest) -> Records:
     """Names in the manifest's order first, then those that it doesn't list; names without a row are
     dropped. Status "ok" has a number: a row that says so without one must not vanish from n in
-    silence."""
+    silence.
+    """
     orders = _orders(manifest)
     keys = records.keys.assign(
         **{name: _category(records.keys[name], orders.get(name, [])) for name in PLACE}
@@ -363,7 +375,8 @@ def _coded_anew(
     column: str, names: Sequence[str], blocks: Mapping[str, Block], order: Iterable[str]
 ) -> tuple[tuple[str, ...], dict[str, Block]]:
     """The names of a column's codes that have rows, in order, and the blocks with codes of
-    these."""
+    these.
+    """
     used = np.zeros(len(names), dtype=np.int64)
     for block in blocks.values():
         used += np.bincount(getattr(block, column), minlength=len(names))
@@ -379,7 +392,8 @@ def _coded_anew(
 
 def _orders(manifest: Manifest) -> dict[str, list[str]]:
     """Return the manifest's order of the names of each column. Layers are in the order in which the
-    network runs them; for a model without depths, in the order of the run."""
+    network runs them; for a model without depths, in the order of the run.
+    """
     layers: list[str] = []
     for model in manifest.models.values():
         layers += model.layers_by_depth
@@ -399,7 +413,8 @@ def _category(names: pd.Series, order: Iterable[str]) -> pd.Series:
 
 def _order(present: Iterable[str], order: Iterable[str]) -> list[str]:
     """The names that are there: those of the order, then the others, features.9 before features.12:
-    the digits of a name count as numbers."""
+    the digits of a name count as numbers.
+    """
 
     def natural(name: str) -> list[tuple[int, str]]:
         return [
@@ -413,7 +428,8 @@ def _order(present: Iterable[str], order: Iterable[str]) -> list[str]:
 
 def milliseconds(run: RunFolder, setting: Setting) -> pd.Series:
     """ms an image by method, beyond the trace; the trace itself as TRACE. Empty where nothing was
-    timed."""
+    timed.
+    """
     rows = rows_at(run.runtime, setting)
     rows = rows[rows["step"].isin(["trace", "method"])]
     names = rows["method"].astype(str).where(rows["step"] == "method", TRACE)
@@ -440,7 +456,8 @@ def whole_set_problems(run: RunFolder) -> Iterator[str]:
 
 def _differs(run: RunFolder, metric: str, stored: pd.DataFrame) -> bool:
     """Whether a value is stored twice, stands on another number of images, or has other common
-    images than the rest."""
+    images than the rest.
+    """
     if stored.duplicated(NAMES).any():
         return True
     compared = stored[stored["common_images"] > 0]

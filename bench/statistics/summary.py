@@ -1,6 +1,7 @@
 """From records to statistics with their standard errors and intervals, one row for each group. Also
 on the images that all compared methods have, which decide which method is best: statistics over
-different images rank no method."""
+different images rank no method.
+"""
 
 from __future__ import annotations
 
@@ -95,7 +96,8 @@ def bootstrap_error(replicates: Sequence[float] | np.ndarray | None) -> float:
 
 def leading(summary: pd.DataFrame) -> pd.DataFrame:
     """Of each metric the rows that a report leads with: the value of the whole data set where there
-    is one, else the statistics over images."""
+    is one, else the statistics over images.
+    """
     keys = [name for name in KEYS if name != "whole_set"]
     has_whole_set = summary.groupby(keys, observed=True)["whole_set"].transform("any").astype(bool)
     return summary[summary["whole_set"].astype(bool) | ~has_whole_set]
@@ -109,7 +111,8 @@ def counts_of(statuses: str) -> dict[str, int]:
 
 def classified(records: pd.DataFrame) -> pd.Series:
     """For each row: is the explained class the predicted one? "correct", "wrong", or "unknown" (a
-    class is -1)."""
+    class is -1).
+    """
     target, predicted = records["target_class"], records["predicted_class"]
     is_known = (target >= 0) & (predicted >= 0)
     names = np.select([is_known & (target == predicted), is_known], ["correct", "wrong"], "unknown")
@@ -120,7 +123,8 @@ def classified(records: pd.DataFrame) -> pd.Series:
 class Accuracy:
     """How many labelled images a network names as they are labelled. chance: the share of images of
     which a random answer names a label; 0 where the number of classes isn't known. published: what
-    is known of the network's weights on ImageNet's validation images; 0 if unknown."""
+    is known of the network's weights on ImageNet's validation images; 0 if unknown.
+    """
 
     correct: int
     images: int
@@ -130,7 +134,8 @@ class Accuracy:
     @property
     def is_chance(self) -> bool:
         """Whether that isn't above chance, by Wilson's one-sided 95 % limit. Of few images that
-        can't be told."""
+        can't be told.
+        """
         low, high = wilson(self.correct, self.images, ONE_SIDED)
         is_few = self.images < LEAST_IMAGES or (
             self.correct > self.chance * self.images and high > 0.5
@@ -150,7 +155,8 @@ def accuracy(
     rows: pd.DataFrame, left_out: int, classes: int, published: float = 0.0
 ) -> Accuracy | None:
     """Of one network on one data set; None where no label is known. rows: one for each image and
-    class that is explained. left_out: images that `only_correct` left out, which count as wrong."""
+    class that is explained. left_out: images that `only_correct` left out, which count as wrong.
+    """
     known = rows[classified(rows) != "unknown"]
     right = (
         (known["target_class"] == known["predicted_class"])
@@ -165,7 +171,8 @@ def accuracy(
 
 def wilson(correct: float, n: float, z: float) -> tuple[float, float]:
     """Wilson's score interval of a share, Journal of the American Statistical Association 22, 1927.
-    n may be an effective number of answers, not whole."""
+    n may be an effective number of answers, not whole.
+    """
     part, square = correct / n, z * z / n
     middle = (part + square / 2) / (1 + square)
     half = z * math.sqrt(part * (1 - part) / n + square / (4 * n)) / (1 + square)
@@ -174,7 +181,8 @@ def wilson(correct: float, n: float, z: float) -> tuple[float, float]:
 
 def _groups(records: Records, by: Sequence[str]) -> tuple[Integers, pd.DataFrame]:
     """(keys,) the number of each key's group, -1 for none; what each group is of, but for method
-    and metric."""
+    and metric.
+    """
     keys = records.keys.assign(whole_set=records.of_whole_set)
     if "split" in by:
         keys = keys.assign(split=classified(keys))[~records.of_whole_set]
@@ -258,7 +266,8 @@ def _order_of_unique(keys: Integers) -> Integers | None:
 def aggregated(values: Floats, groups: Integers, **columns: Any) -> pd.DataFrame:
     """pandas' aggregates of (n,) values by group, in order. Where groups come sorted, pandas adds
     them up by another algorithm, of another last bit; a row of a group behind all others comes
-    first so that it never does."""
+    first so that it never does.
+    """
     last = int(groups.max(initial=0)) + 1
     table = pd.Series(np.append(0.0, values)).groupby(np.append(last, groups)).agg(**columns)
     return table[table.index < last]
@@ -292,7 +301,8 @@ def with_intervals(
     """The summary with ENDS: 95 % intervals by a bootstrap over images, see `bootstrap`. NaN for
     too few images. A value of the whole data set has, as its mean and as its median, 1.96 of its
     standard errors, see `with_stored_values`, on either side. layouts: of the settings, see
-    `by_metric.layouts`. metadata: of the metrics, whose kind decides the kind of the interval."""
+    `by_metric.layouts`. metadata: of the metrics, whose kind decides the kind of the interval.
+    """
     if summary.empty:
         return summary.assign(**dict.fromkeys(ENDS, np.nan))
     of_images = pd.DataFrame(columns=[*NAMES, *ENDS])

@@ -1,5 +1,6 @@
 """Tiny seeded networks with images: what the common suites run methods and metrics on; and how
-checks are run."""
+checks are run.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +50,8 @@ TRACE_TENSORS = (
 class TinyNetwork(nn.Module):
     """Two convolutions with in-place ReLUs, the first of stride 2, and a head over `channels` maps,
     for images of a size (H', W'), or signals and volumes. Along a side of 1 it has kernels of 1, so
-    that it is as without that side."""
+    that it is as without that side.
+    """
 
     def __init__(self, head: str, channels: int, size: tuple[int, ...]) -> None:
         super().__init__()
@@ -94,7 +96,8 @@ class TellingNetwork(TinyNetwork):
 
     def true_contributions(self, activations: Tensor, targets: Tensor) -> Tensor:
         """Shapley values of the channels, shared among their positions by |F|: F's shape; exact
-        where pooled."""
+        where pooled.
+        """
         values = [
             channel_shapley(partial(self._scores, F, c), F.new_ones(1, len(F)))
             for F, c in zip(activations, targets.tolist(), strict=True)
@@ -109,7 +112,8 @@ class TellingNetwork(TinyNetwork):
 
     def _scores(self, activations: Tensor, target: int, joined: Tensor) -> Tensor:
         """The target's logit with the channels that have joined, the others zero: (N,) from joined
-        (N, K)."""
+        (N, K).
+        """
         logits: Tensor = self.head(
             activations * over_space(joined.to(activations), activations[None])
         )
@@ -184,7 +188,8 @@ OTHER_CASES = {
 @contextmanager
 def unchanged(tensors: Mapping[str, Tensor]) -> Iterator[None]:
     """Raises AssertionError, with the tensor's name, where one is written to inside, even if it is
-    restored."""
+    restored.
+    """
     before = {name: (tensor._version, tensor.clone()) for name, tensor in tensors.items()}
     yield
     for name, (version, values) in before.items():
@@ -204,7 +209,8 @@ def leaves_alone(model: nn.Module) -> Iterator[None]:
 
 def model_state(model: nn.Module) -> dict[str, object]:
     """All that a method or metric could leave behind on a model, by name: the bits of parameters,
-    gradients and buffers, and what makes modules compute otherwise."""
+    gradients and buffers, and what makes modules compute otherwise.
+    """
     state: dict[str, object] = {
         f"hooks of all modules ({name})": hooks for name, hooks in _hooks(vars(torch_module))
     }
@@ -242,7 +248,8 @@ def _hooks(names: Mapping[str, Any]) -> Iterator[tuple[str, list[object]]]:
 
 def own_cut(case: Any) -> CutModel:
     """The network of `case.model()`, cut at `case.layer` once, and anew where a plug-in left
-    something behind on it."""
+    something behind on it.
+    """
     cut_model, state = _cut_with_state(case)
     if model_state(cut_model.model) != state:
         _cut_with_state.cache_clear()
@@ -265,7 +272,8 @@ Result = TypeVar("Result")
 
 def once(function: Callable[[Any, SomeCase], Result]) -> Callable[[Any, SomeCase], Result]:
     """A function of a plug-in and a case that several checks need: of the latest plug-in each
-    case's result is kept."""
+    case's result is kept.
+    """
     latest: dict[SomeCase, tuple[Any, Result]] = {}
 
     @wraps(function)
@@ -317,7 +325,8 @@ def run_checks(
 
 def yaml_place(plugin: Plugin) -> str:
     """Return where the metadata of a plug-in are written: its file, or the group of settings of a
-    user's own."""
+    user's own.
+    """
     kind = "method" if isinstance(plugin.spec, MethodSpec) else "metric"
     if isinstance(plugin.spec, MethodSpec) and plugin.spec.spoiling is not None:
         return f"conf/{SPOILED}/{plugin.spec.spoiling}.yaml"
@@ -329,7 +338,8 @@ def yaml_place(plugin: Plugin) -> str:
 
 def remedy(plugin: Plugin, check: str, failure: str) -> str:
     """Return the sentence that says what to do about a failed check, unless the failure itself says
-    what to write."""
+    what to write.
+    """
     if "Write `" in failure:
         return ""
     if plugin.bare:

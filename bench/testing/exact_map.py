@@ -1,5 +1,6 @@
 """A network and an image of which the right explanation is known: does a metric prefer it to a
-wrong one?"""
+wrong one?
+"""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ class TwoColours:
 
     def explain(self, method: Method) -> Explanation:
         """Return the explanation of class 0 by a method, with annotations and with versions without
-        each part."""
+        each part.
+        """
         image = self.images[0]
         mask = self.annotation.mask
         assert mask is not None
@@ -62,7 +64,8 @@ class TwoColours:
 
 class TwoColourNetwork(nn.Sequential):
     """A network whose channels are the red and the green of each pixel, and whose logits are their
-    sums."""
+    sums.
+    """
 
     def __init__(self) -> None:
         colours = nn.Conv2d(3, 2, 1, bias=False)
@@ -74,7 +77,8 @@ class TwoColourNetwork(nn.Sequential):
 
     def true_contributions(self, activations: Tensor, targets: Tensor) -> Tensor:
         """Return what each activation adds to the class's logit: those of the class's own channel,
-        and zeros."""
+        and zeros.
+        """
         return activations * torch.eye(2)[targets][..., None, None]
 
 
@@ -96,7 +100,8 @@ def two_colours() -> TwoColours:
 
 def exact_weights(trace: Trace) -> Tensor:
     """Return the gradients (1, 2, SIDE, SIDE): 1 for the channel of the explained class, 0 for the
-    other."""
+    other.
+    """
     return trace.gradients
 
 
@@ -132,7 +137,8 @@ def is_better(gain_by_value: Mapping[str, float]) -> bool:
 
 def _values(metric: Plugin, method: Method) -> Mapping[str, Value]:
     """Return the metric's values of the image, and those of the data set that consists of this
-    image."""
+    image.
+    """
     measured = measure(metric, two_colours().explain(method), True)
     values = {
         name: (float(value), statuses[0])

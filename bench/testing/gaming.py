@@ -62,7 +62,8 @@ SHARES = get_args(get_type_hints(equal_shares)["shares"])  # "equal", by activat
 
 class Half(NamedTuple):
     """Images with the methods' explanations. annotations: an Explanation's fields. scaled: the
-    methods that are on the score's scale."""
+    methods that are on the score's scale.
+    """
 
     trace: Trace
     annotations: Mapping[str, Any]
@@ -75,7 +76,8 @@ class Half(NamedTuple):
 
     def of_maps(self, metric: Metric, name: str, maps: Floats) -> Floats:
         """Of maps (images, h, w), or of one for all, (1, h, w), this value of the metric:
-        (images,), NaN without."""
+        (images,), NaN without.
+        """
         answer = Map(torch.from_numpy(maps).to(self.trace.images).expand(len(self.trace), -1, -1))
         return _values(
             metric, name, Explanation.of(self.trace, answer, self.annotations, lambda _: answer)
@@ -111,7 +113,8 @@ def _values(metric: Metric, name: str, explanation: Explanation, is_scaled: bool
 
 def halves() -> list[Half]:
     """Every second image, and the others, with the methods of experiment=blind that are no
-    controls."""
+    controls.
+    """
     (chosen, *_) = read_yaml(conf_folder() / "experiment" / "blind.yaml")["defaults"]
     methods = [plugins.load("method", name) for name in chosen["override /method"]]
     cut_model, ready, made = (
@@ -134,7 +137,8 @@ def halves() -> list[Half]:
 
 def gaming(metric: Metric, names: Collection[str]) -> list[Row]:
     """Rows of these values of the metric. Raises BenchError where neither a map alone nor shares of
-    the score have a value, or the search would cost more than SECONDS."""
+    the score have a value, or the search would cost more than SECONDS.
+    """
     fitting, held_out = halves()
     maps, metadata = fitting.raw_maps()[0], Metadata(Manifest(metrics=values_of(metric)))
     evaluations = len(names) * (EVALUATIONS + PER_IMAGE + len(fitting.methods) * (len(maps) + 2))
@@ -193,7 +197,8 @@ def _rows(metric: Metric, value: Value, fitting: Half, held_out: Half) -> Iterat
 
     def of_all(maps: Floats) -> Floats:
         """NaN where an image has no value that has one with a method: leaving images out must not
-        win."""
+        win.
+        """
         measured = fitting.of_maps(metric, value.name, maps)[has]
         return (
             honest.sign * centre(measured[:, None], value.lead)

@@ -80,7 +80,8 @@ def follows_the_device(method: Method, case: Case) -> None:
 
 def leaves_trace_alone(method: Method, case: Case) -> None:
     """The trace's tensors, which the next method reads, are not written to, not even to be restored
-    afterwards."""
+    afterwards.
+    """
     trace = case.trace()
     with unchanged({f"trace.{name}": getattr(trace, name) for name in TRACE_TENSORS}):
         method(trace)
@@ -88,7 +89,8 @@ def leaves_trace_alone(method: Method, case: Case) -> None:
 
 def leaves_model_alone(method: Method, case: Case) -> None:
     """Parameters, gradients, requires_grad flags, modes and hooks of the model, and of the copy
-    that is cut, stay as they are; so do torch's settings."""
+    that is cut, stay as they are; so do torch's settings.
+    """
     model = case.model().train()
     model.filters[0].requires_grad_(False)
     with leaves_alone(model):
@@ -99,7 +101,8 @@ def leaves_model_alone(method: Method, case: Case) -> None:
 
 def deterministic(method: Method, case: Case) -> None:
     """A second call gives the same bits, and the global random state is neither read nor
-    changed."""
+    changed.
+    """
     trace, first = case.trace(), _values(_answer(method, case))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -148,7 +151,8 @@ def follows_the_image(method: Method, case: Case) -> None:
 
 def channel_equivariant(method: Method, case: Case) -> None:
     """A network with its channels in another order gets the same map, from the same weights in that
-    order."""
+    order.
+    """
     order = torch.arange(case.channels).roll(1)
     model = case.model()
     with torch.no_grad():
@@ -165,7 +169,8 @@ def channel_equivariant(method: Method, case: Case) -> None:
 
 def dead_channel_is_silent(method: Method, case: Case) -> None:
     """The head's weights for a channel that is zero everywhere don't change the map, which stays
-    finite."""
+    finite.
+    """
     maps = []
     for factor in (1.0, -3.0):
         model = case.model()
@@ -181,7 +186,8 @@ def dead_channel_is_silent(method: Method, case: Case) -> None:
 
 def takes_zero_activations(method: Method, case: Case) -> None:
     """Where the layer is zero everywhere, weights are finite and their map is zero; a Map is
-    finite."""
+    finite.
+    """
     model = case.model()
     for parameter in model.filters:
         nn.init.zeros_(parameter)
@@ -246,7 +252,8 @@ def needs_drops_claim_holds(method: Method, case: Case) -> None:
 
 def passes_claim_holds(method: Method, case: Case) -> None:
     """The YAML's `passes` is the number that explaining an image takes, on a layer of CHANNELS
-    channels."""
+    channels.
+    """
     spec = _claims(method)
     if spec is None or spec.passes is None:
         return
@@ -362,7 +369,8 @@ def _refusal(method: Method, case: Case) -> BenchError | None:
 
 def _claims(method: Method) -> MethodSpec | None:
     """Return the metadata of a method, or None for a callable without a YAML, which claims
-    nothing."""
+    nothing.
+    """
     return method.spec if isinstance(method, Plugin) and not method.bare else None
 
 
@@ -370,7 +378,8 @@ def _assert_claim(
     method: Method, key: str, claimed: object, measured: object, details: str = ""
 ) -> None:
     """Raise AssertionError if a claim of the YAML isn't what was measured, with the line to
-    write."""
+    write.
+    """
     assert isinstance(method, Plugin)
     to_write = json.dumps(measured)  # as YAML has it, too
     assert claimed == measured, (

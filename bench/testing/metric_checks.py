@@ -50,14 +50,16 @@ CLOSE: dict[str, Any] = {"rtol": 1e-11, "atol": 1e-12, "equal_nan": True}
 @dataclass(frozen=True)
 class MetricCase:
     """An explanation of a tiny network's images, which have two boxes each, called cells of a
-    mosaic, a mask of the explained class, and versions without their parts."""
+    mosaic, a mask of the explained class, and versions without their parts.
+    """
 
     method: Method
     case: Case
 
     def explanation(self) -> Explanation:
         """The explanation of all images, computed anew at each call, of a network that is cut
-        once."""
+        once.
+        """
         return self.explain(self.case.trace())
 
     def explanation_of_new_model(self) -> Explanation:
@@ -68,7 +70,8 @@ class MetricCase:
         """The explanation of a trace of the same image size: a box of the explained object, one of
         the next class, and one of another object of its class. mirrored: whether the images are,
         left and right swapped; then so are annotations and parts. ids: of the images; by default
-        their rows."""
+        their rows.
+        """
         size, width = self.case.size, self.case.size[-1]
         box = tuple(_slices(size, (2, 9), (3, 11)))
         boxes = torch.tensor(
@@ -110,7 +113,8 @@ class MetricCase:
 
 def parts_of(image: Tensor, target: int) -> tuple[Part, ...]:
     """Of an image (3, H', W') an object of class `target`, one of another class, a mark that
-    changes nothing, and the ground: blank without it, or inverted."""
+    changes nothing, and the ground: blank without it, or inverted.
+    """
     first, second, mark = regions = torch.zeros(
         3, *image.shape[1:], dtype=torch.bool, device=image.device
     )
@@ -130,7 +134,8 @@ def parts_of(image: Tensor, target: int) -> tuple[Part, ...]:
 
 def _slices(size: Sequence[int], *places: tuple[int, int]) -> list[slice]:
     """One for each side, from places along the last sides, the last first; all of a third side.
-    Sides of 1 don't count."""
+    Sides of 1 don't count.
+    """
     along = iter(places)
     return [slice(0, 1) if side == 1 else slice(*next(along, (0, side))) for side in size[::-1]][
         ::-1
@@ -178,7 +183,8 @@ def _expected(metric: Plugin, case: MetricCase) -> Measured:
 
 def returns_declared_values(metric: Plugin, case: MetricCase) -> None:
     """The result is a tensor (B,), or a dict of them, one for each name that a YAML file
-    declares."""
+    declares.
+    """
     answers = _expected(metric, case)
     returned = {
         name for name, (values, _) in answers.items() if values.ndim == 1
@@ -200,7 +206,8 @@ def values_are_finite(metric: Plugin, case: MetricCase) -> None:
 
 def deterministic(metric: Plugin, case: MetricCase) -> None:
     """A second call gives the same bits, and the global random state is neither read nor
-    changed."""
+    changed.
+    """
     first = _values(_expected(metric, case))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -246,7 +253,8 @@ def leaves_explanation_alone(metric: Plugin, case: MetricCase) -> None:
 
 def leaves_model_alone(metric: Plugin, case: MetricCase) -> None:
     """Parameters, gradients, requires_grad flags, modes and hooks of the model, and of the copy
-    that is cut, stay as they are; so do torch's settings."""
+    that is cut, stay as they are; so do torch's settings.
+    """
     model = case.case.model()
     with leaves_alone(model):
         trace = case.case.trace(model)
@@ -266,7 +274,8 @@ def works_without_autograd(metric: Plugin, case: MetricCase) -> None:
 
 def follows_the_device(metric: Plugin, case: MetricCase) -> None:
     """All that is computed of the model's tensors stays on their device, as a GPU demands it; see
-    OtherDevice."""
+    OtherDevice.
+    """
     with OtherDevice() as device:
         measure(metric, case.explain(case.case.trace(device=device)), True)
 
@@ -282,7 +291,8 @@ def reads_what_it_says(metric: Plugin, case: MetricCase) -> None:
 
 def takes_half_precision_maps(metric: Plugin, case: MetricCase) -> None:
     """A map in float16 or bfloat16 has the values of the same map in float32: compute with
-    `heatmap.double()`."""
+    `heatmap.double()`.
+    """
     explanation = case.explanation()
     for dtype in (torch.float16, torch.bfloat16):
         half = {name: getattr(explanation, name).to(dtype) for name in ("heatmap", "raw_map")}
@@ -295,7 +305,8 @@ def takes_half_precision_maps(metric: Plugin, case: MetricCase) -> None:
 
 def broken_row_changes_no_other(metric: Plugin, case: MetricCase) -> None:
     """A row of zeros, NaN or infinities has a value or a status, and changes no value of another
-    row."""
+    row.
+    """
     explanation, expected = case.explanation(), _expected(metric, case)
     others = [row for row in range(len(explanation)) if row != 1]
     for number in (0.0, float("nan"), float("-inf")):
@@ -308,7 +319,8 @@ def broken_row_changes_no_other(metric: Plugin, case: MetricCase) -> None:
 
 def passes_claim_holds(metric: Plugin, case: MetricCase) -> None:
     """The YAML's `passes` is the number that an image takes, on images in which no two perturbed
-    copies are equal."""
+    copies are equal.
+    """
     claim = metric.spec.passes
     if claim is None:
         return
@@ -326,7 +338,8 @@ def passes_claim_holds(metric: Plugin, case: MetricCase) -> None:
 
 def values_lie_in_bounds(metric: Plugin, case: MetricCase) -> None:
     """Values lie within the YAML's `bounds`; shares, probabilities and correlations have bounds
-    within -1 and 1."""
+    within -1 and 1.
+    """
     for name, values in _values(_expected(metric, case)).items():
         if not metric.bare and name in (*value_names(metric), *whole_set_value_names(metric)):
             assert_within_bounds(metric, name, values)
@@ -334,7 +347,8 @@ def values_lie_in_bounds(metric: Plugin, case: MetricCase) -> None:
 
 def assert_within_bounds(metric: Plugin, name: str, values: Tensor) -> None:
     """Raise AssertionError, with the line to write, if a value lies outside the bounds of the
-    metric's YAML."""
+    metric's YAML.
+    """
     about = metric.spec.about(name)
     least, most = about.bounds or (None, None)
     finite = values[values.isfinite()]
@@ -365,7 +379,8 @@ def _text(bound: float | None) -> str:
 
 def ignores_the_maps_scale(metric: Plugin, case: MetricCase) -> None:
     """A map times 3 has the same values, unless the metric `needs` contributions on the score's
-    scale."""
+    scale.
+    """
     if metric.bare or metric.spec.of == "layer" or SCORE_SCALE in needs_of(metric):
         return
     tripled = replace(case, method=partial(_tripled, case.method))
@@ -388,7 +403,8 @@ def prefers_an_exact_map(metric: Plugin, case: MetricCase) -> None:
 
 def takes_missing_annotations(metric: Plugin, case: MetricCase) -> None:
     """Without boxes and masks the metric has values, statuses of its `needs`, or raises
-    BenchError."""
+    BenchError.
+    """
     explanation = replace(case.explanation(), boxes=None, cells=None, masks=None, others=None)
     with suppress(BenchError):
         _assert_statuses(measure(metric, explanation, True))
@@ -433,7 +449,8 @@ def check_metric(metric: str | Metric, exempt: Mapping[str, str] | None = None) 
 
 def answered(metric: Metric) -> Callable[..., Any]:
     """A metric function with what it asks the model answered at once, as `metrics.get` gives it;
-    curves as points."""
+    curves as points.
+    """
 
     def call(explanation: Explanation, *args: Any, **kwargs: Any) -> Any:
         result = plugins.of("metric", lambda explanation: metric(explanation, *args, **kwargs))(
@@ -466,7 +483,8 @@ def _assert_close(
 
 def with_row(explanation: Explanation, row: int, number: float) -> Explanation:
     """The explanation with one row's contributions, maps and score set to a number, and its boxes
-    removed."""
+    removed.
+    """
 
     def changed(tensor: Tensor) -> Tensor:
         return tensor.index_fill(0, torch.tensor([row], device=tensor.device), number)

@@ -41,7 +41,8 @@ MAY_MIX = (
 
 class MixedDevices(AssertionError):
     """What torch refuses on a GPU: tensors of two devices in one operation, or NumPy on a tensor of
-    the GPU."""
+    the GPU.
+    """
 
 
 class OtherDevice:
@@ -171,7 +172,8 @@ class _Calls(TorchFunctionMode):
 
 class _Operations(TorchDispatchMode):
     """Refuses operations on tensors of both devices, and marks what is computed on the other
-    one."""
+    one.
+    """
 
     def __init__(self, device: OtherDevice) -> None:
         super().__init__()
@@ -220,7 +222,8 @@ class _Operations(TorchDispatchMode):
 
 def _tensors(tree: Any) -> Iterator[Tensor]:
     """They are looked for in every call of torch, of which torch's own `tree_leaves` would take a
-    large part."""
+    large part.
+    """
     if isinstance(tree, Tensor):
         yield tree
     elif isinstance(tree, list | tuple | dict):

@@ -29,7 +29,8 @@ CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 
 class Relation(NamedTuple):
     """name. of_network: changes a copy of the network in place. is_mirrored: whether images and
-    annotations are too. times: how often each image is in the batch."""
+    annotations are too. times: how often each image is in the batch.
+    """
 
     name: str
     of_network: Callable[[nn.Sequential], None]
@@ -50,7 +51,8 @@ class Relation(NamedTuple):
 
 def network() -> nn.Sequential:
     """Two convolutions with ReLUs and pooling between, global average pooling and a linear layer;
-    seeded."""
+    seeded.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(4)
         features = nn.Sequential(
@@ -142,7 +144,8 @@ def sanity(metric: Plugin, names: Collection[str]) -> list[Row]:
 
 def _values(metric: Plugin, relation: Relation) -> dict[str, Tensor]:
     """(times B,) of each value, in float64; of the two cases of the common suite that by
-    weights."""
+    weights.
+    """
     generator = torch.Generator().manual_seed(5)
     images = torch.randn(IMAGES, 3, SIZE, SIZE, generator=generator, dtype=torch.float64)
     others, times = images.roll(1, 0), relation.times

@@ -1,5 +1,6 @@
 """grad-cam (package pytorch_grad_cam): Gildenblat and contributors,
-https://github.com/jacobgil/pytorch-grad-cam."""
+https://github.com/jacobgil/pytorch-grad-cam.
+"""
 
 from __future__ import annotations
 

@@ -51,7 +51,8 @@ class Sandbox:
 
     def with_layers(self, names: Sequence[str]) -> list[nn.Module]:
         """The target layer and the modules of these names. Raises BenchError for a name that the
-        network lacks."""
+        network lacks.
+        """
         modules = dict(self.network.named_modules())
         if unknown := [repr(name) for name in names if name not in modules]:
             raise BenchError(
@@ -124,7 +125,8 @@ def _copy(model: nn.Module) -> nn.Module:
 
 def _count(model: nn.Module, layer: nn.Module, passes: Passes) -> None:
     """Counts whole forward passes, and backward passes through the head and down to the network's
-    first operation."""
+    first operation.
+    """
 
     def forward(_: nn.Module, __: object, logits: Tensor) -> None:
         passes.trunk_forward += len(logits)

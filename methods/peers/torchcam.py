@@ -50,6 +50,7 @@ def extract(
     normalized: bool = True,
 ) -> Tensor:
     """The call of the library's documentation: (B, H, W). normalized=False: before min-max
-    scaling."""
+    scaling.
+    """
     with getattr(library, extractor)(model, layers, **(options or {})) as cam:
         return cam(targets.tolist(), model(images), normalized=normalized)[0]

@@ -35,7 +35,8 @@ SPECIAL = (
 @dataclass(frozen=True, eq=False)
 class Attention:
     """One call: Q, K and V, detached, and O, a leaf of the autograd graph; (B, heads, N, d) of N
-    tokens each."""
+    tokens each.
+    """
 
     query: Tensor
     key: Tensor
@@ -74,7 +75,8 @@ class Attentions(Interceptor):
 
     def _multi_head(self, given: Mapping[str, Any]) -> tuple[Tensor, None]:
         """Of tokens (N, B, heads d); the weights, which plain networks don't read, aren't
-        returned."""
+        returned.
+        """
         tokens, heads = given["query"], given["num_heads"]
         is_special = given["add_zero_attn"] or any(given.get(name) is not None for name in SPECIAL)
         if is_special or given["key"] is not tokens or given["value"] is not tokens:
@@ -121,7 +123,8 @@ REFUSED = (
 
 def probability_gradients(scores: Tensor, calls: list[Attention]) -> list[Tensor]:
     """dS/dA of each attention, (B, heads, N, N), from the scores of its images; 0 where they don't
-    depend on it."""
+    depend on it.
+    """
     gradients = torch.autograd.grad(
         scores.sum(), [each.output for each in calls], materialize_grads=True
     )

@@ -25,7 +25,8 @@ RANKINGS = ("variance", "mean")
 
 def varying_channels(activations: Tensor) -> Tensor:
     """Channels that aren't constant, so that min-max can scale them: (B, K, H, W) -> bool (B,
-    K)."""
+    K).
+    """
     return activations.amax(axes(activations)) != activations.amin(axes(activations))
 
 
@@ -59,7 +60,8 @@ def masks(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 def minmax(maps: Tensor) -> Tensor:
     """(map - minimum) / (maximum - minimum) of each map; a constant map becomes 0. (n, H, W) -> (n,
-    H, W)."""
+    H, W).
+    """
     space = axes(maps, 1)
     low = maps.amin(space, keepdim=True)
     span = maps.amax(space, keepdim=True) - low  # torch.aminmax takes ten times as long

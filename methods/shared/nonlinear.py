@@ -55,7 +55,8 @@ SMOOTH = {
 
 def of_layers(*names: str) -> list[str]:
     """Names of torch's functions for signals, images and volumes: "conv" -> conv1d, conv2d,
-    conv3d."""
+    conv3d.
+    """
     return [f"{name}{axes}d" for name in names for axes in SPACES]
 
 
@@ -98,7 +99,8 @@ class Call:
 
 class NonlinearCalls(Interceptor):
     """While active, calls of `names` whose input depends on the activations return `replaced(x,
-    call)`."""
+    call)`.
+    """
 
     names: frozenset[str]
 
@@ -116,7 +118,8 @@ class NonlinearCalls(Interceptor):
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
         """The output of `replaced` for a nonlinear call of the activations, of `other` for any
-        other call."""
+        other call.
+        """
         name = getattr(func, "__name__", "").strip("_")
         if name not in self.names or not differentiable(args[:1]):
             return self.other(func, name, args, kwargs)

@@ -40,7 +40,8 @@ def explained_object(trace: Trace) -> Tensor:
 
 def middles(values: Tensor) -> Tensor:
     """Where the places along the last axis are, from 0 to 1, in the values' type and on their
-    device: (W,)."""
+    device: (W,).
+    """
     side = values.shape[-1]
     return (torch.arange(side, device=values.device) + 0.5).to(values) / side
 

@@ -1,5 +1,6 @@
 """Where the right explanation is known: the true map, mixtures of it with something else, and given
-totals."""
+totals.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ def map_of_parts(trace: Trace, values: Sequence[Tensor]) -> Tensor:
 
 def _density(part: Part, value: Tensor) -> Tensor:
     """The value over the region's area in the region, 0 elsewhere: (H', W'); a part without pixels
-    is nowhere."""
+    is nowhere.
+    """
     region = part.region.to(value)
     return value / region.sum().clamp(min=1) * region
 

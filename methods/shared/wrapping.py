@@ -1,5 +1,6 @@
 """Methods that wrap another method: its result, whatever it is, as a map, for the image or for
-another one."""
+another one.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ def raw_map_of(wrapped: Method, trace: Trace) -> Tensor:
 
 def heatmap_of(wrapped: Method, trace: Trace) -> Tensor:
     """The wrapped method's heatmap: ReLU, resized to the image, divided by its maximum -> (B, H',
-    W')."""
+    W').
+    """
     return heatmap(raw_map_of(wrapped, trace), trace.images.shape[2:])
 
 

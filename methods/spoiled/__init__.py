@@ -1,2 +1,3 @@
 """Explainers whose quality is known: the truth, and the truth spoiled by degrees from 0 to 1, to
-judge metrics by."""
+judge metrics by.
+"""

@@ -35,7 +35,8 @@ def blur(trace: Trace, degree: float, sigma: float = 0.25) -> Map:
 
 def _gaussian(size: int, sigma: float) -> Tensor:
     """The (size, size) symmetric matrix that blurs one side, sigma in positions: cosines of
-    frequency f, which mirror at the border, times exp(-sigma^2 f^2 / 2)."""
+    frequency f, which mirror at the border, times exp(-sigma^2 f^2 / 2).
+    """
     place = torch.arange(size, dtype=torch.float64) + 0.5
     frequency = math.pi * torch.arange(size, dtype=torch.float64) / size
     cosines = torch.cos(frequency[:, None] * place) * math.sqrt(2 / size)

@@ -1,5 +1,6 @@
 """The right explanation, where it is known by construction: the unspoiled end of the spoiled
-explainers."""
+explainers.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Contributions that agree with every ablation: the unspoiled end for metrics of contributions per
-channel."""
+channel.
+"""
 
 from __future__ import annotations
 

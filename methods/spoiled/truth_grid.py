@@ -1,5 +1,6 @@
 """The right explanation at the layer's own resolution: as sharp as a method that weights channels
-can be."""
+can be.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Maps at the image's size, and a grid of rectangular cells over the image: how much of a map lies
-in each cell."""
+in each cell.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ def cell_numbers(explanation: Explanation, grid: int) -> Tensor:
 
 def cells_along(sides: Sequence[int], grid: int) -> list[int]:
     """The numbers of cells along each axis, as even as their product grid^2 lets them be, the
-    larger along the longer sides, and 1 along a side of 1."""
+    larger along the longer sides, and 1 along a side of 1.
+    """
     longer = sorted(
         (axis for axis, side in enumerate(sides) if side > 1), key=lambda axis: -sides[axis]
     )
@@ -63,7 +65,8 @@ def cells_along(sides: Sequence[int], grid: int) -> list[int]:
 
 def cell_sums(maps: Tensor, numbers: Tensor, count: int) -> Tensor:
     """The sum of each map over each of `count` cells: (B, H', W') and int64 (H', W') -> (B,
-    cells)."""
+    cells).
+    """
     cells = torch.arange(count, device=numbers.device)
     inside = (numbers.flatten() == cells[:, None]).to(
         maps

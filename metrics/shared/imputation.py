@@ -73,7 +73,8 @@ def impute(images: Tensor, hole: Tensor, tolerance: float = TOLERANCE) -> Tensor
 
 def _interpolated(signal: np.ndarray, hole: np.ndarray) -> np.ndarray:
     """The exact solution for signals: (C, L) float64, bool (L,) -> (C, L), NaN without a position
-    to go by."""
+    to go by.
+    """
     if hole.all():
         return np.full_like(signal, np.nan)
     places = np.arange(len(hole))
@@ -82,7 +83,8 @@ def _interpolated(signal: np.ndarray, hole: np.ndarray) -> np.ndarray:
 
 def _of_volume(volume: np.ndarray, hole: np.ndarray) -> np.ndarray:
     """(C, D, H, W) float64, bool (D, H, W) -> (C, D, H, W), by conjugate gradients with the
-    diagonal."""
+    diagonal.
+    """
     filled = volume.copy()
     count = int(hole.sum())
 
@@ -161,7 +163,8 @@ def _imputed(image: np.ndarray, hole: np.ndarray, tolerance: float) -> np.ndarra
 @compiled
 def _observed(channel: np.ndarray, hole: np.ndarray) -> tuple[float, float]:
     """The mean of the pixels outside of the hole, and their range, at least their largest
-    magnitude; NaN of none."""
+    magnitude; NaN of none.
+    """
     low = np.inf
     high = -np.inf
     total = 0.0
@@ -189,7 +192,8 @@ def _neighbour_sum(values: np.ndarray, y: int, x: int) -> float:
 @compiled
 def _conjugate_gradients(levels: list[Level], tolerance: float) -> np.ndarray:
     """Solve the finest level's equations for its residual, which is overwritten, until the energy
-    norm of the error is at most `tolerance`."""
+    norm of the error is at most `tolerance`.
+    """
     finest = levels[0]
     residual = finest.residual
     correction = finest.solution
@@ -214,7 +218,8 @@ def _conjugate_gradients(levels: list[Level], tolerance: float) -> np.ndarray:
 @compiled
 def _v_cycle(levels: list[Level]) -> None:
     """A multigrid V-cycle with one Jacobi sweep before and one after: an approximate, symmetric
-    solve."""
+    solve.
+    """
     coarsest = len(levels) - 1
     for depth in range(coarsest + 1):
         _scale(levels[depth])
@@ -244,7 +249,8 @@ def _scale(level: Level) -> None:
 @compiled
 def _multiply(level: Level, values: np.ndarray) -> None:
     """product = the matrix times values. Slices, whose indices the compiler knows to lie inside,
-    let the processor take several pixels at once."""
+    let the processor take several pixels at once.
+    """
     edges = level.edges
     size = values.shape[1] - 2
     for y in range(1, len(values) - 1):
@@ -291,7 +297,8 @@ def _smooth(level: Level) -> None:
 @compiled
 def _restrict(level: Level, coarse_residual: np.ndarray) -> None:
     """Sum the residual that the solution leaves over blocks of 2 x 2 pixels; `product` is as in
-    `_smooth`."""
+    `_smooth`.
+    """
     for row in range(1, len(coarse_residual) - 1):
         coarse = coarse_residual[row][1:-1]
         y = 2 * row - 1
@@ -337,7 +344,8 @@ def _add(values: np.ndarray, factor: float, others: np.ndarray, answer: np.ndarr
 @compiled
 def _inner(first: np.ndarray, second: np.ndarray) -> float:
     """The sum of products; of each column first, which a processor does for several columns at
-    once."""
+    once.
+    """
     sums = np.zeros(first.shape[1])
     for y in range(len(first)):
         row = first[y]
@@ -399,7 +407,8 @@ def _level(edges: np.ndarray, boundary: np.ndarray) -> Level:
 @compiled
 def _coarser(edges: np.ndarray, boundary: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of blocks of 2 x 2 pixels: the sums of the edges from one block to the other, and of the
-    boundary."""
+    boundary.
+    """
     shape = (boundary.shape[0] // 2 + 1, boundary.shape[1] // 2 + 1)
     right = edges[0]
     below = edges[1]

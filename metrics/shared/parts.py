@@ -1,5 +1,6 @@
 """A map's mass on the parts of an image, beside the parts' true effects on the score
-(`Trace.part_effects`)."""
+(`Trace.part_effects`).
+"""
 
 from __future__ import annotations
 
@@ -42,14 +43,16 @@ def finite(effects: Sequence[Tensor]) -> Tensor:
 @one_thread()
 def signed_masses(explanation: Explanation) -> list[Tensor]:
     """Per image the signed raw map's sum over each part, resized bilinearly to the image:
-    (n_parts,) in float64."""
+    (n_parts,) in float64.
+    """
     return _sums(explanation, explanation.required_raw_map)
 
 
 @one_thread()
 def positive_masses(explanation: Explanation) -> list[Tensor]:
     """Per image the heatmap's sum over each part, negative evidence cut off: (n_parts,) in
-    float64."""
+    float64.
+    """
     return _sums(explanation, explanation.required_heatmap)
 
 
@@ -61,7 +64,8 @@ def shares(masses: Tensor) -> Tensor:
 
 def same(values: Tensor) -> Tensor:
     """(n,) over the largest magnitude, rounded to 1e-6: what is equal but for rounding becomes
-    equal."""
+    equal.
+    """
     return rounded(values[None, None])[0, 0]
 
 
@@ -93,6 +97,7 @@ def marks(parts: Parts) -> list[int]:
 
 def share_of_marks(parts: Parts, values: Tensor) -> Tensor:
     """The marks' share of the positive values (n_parts,) of objects and marks, without the
-    ground's: a number; NaN where none is positive."""
+    ground's: a number; NaN where none is positive.
+    """
     positive = values.double().cpu().clamp(min=0)
     return positive[marks(parts)].sum() / positive[foreground(parts)].sum()

@@ -54,7 +54,8 @@ class Filling:
 
     def blended(self, images: Tensor, amount: Tensor) -> Tensor:
         """Return image (1 - a) + fill a: images (B, 3, H', W'), a (B, H', W') in [0, 1] -> (B, 3,
-        H', W')."""
+        H', W').
+        """
         amount = amount[:, None].to(images.dtype)
         return images * (1 - amount) + self.pixels(images) * amount
 
@@ -62,7 +63,8 @@ class Filling:
         self, explanation: Explanation, key: Hashable, amount: Tensor
     ) -> MetricGenerator[Tensor]:
         """Ask for the model's answer to the images `blended` with an amount that the key names: (B,
-        C)."""
+        C).
+        """
         images = explanation.required_images
 
         def perturbed(rows: slice, copies: slice) -> Tensor:
@@ -218,7 +220,8 @@ def confidence_in(
     trace: Trace, logits: Tensor, targets: Tensor, output: str = "probability"
 ) -> Tensor:
     """`confidence` of logits of the trace's model; "logit" is S, the score that it explains: (R, C)
-    -> (R,)."""
+    -> (R,).
+    """
     return confidence(
         trace.network.explained(logits) if output == "logit" else logits, targets, output
     )
@@ -226,7 +229,8 @@ def confidence_in(
 
 def scoring(trace: Trace, output: str) -> Callable[[Tensor, Tensor], Tensor]:
     """The `score` of a PerturbedImages request: logits (n, C) and classes (n,) -> `confidence_in`
-    that output."""
+    that output.
+    """
     return lambda logits, targets: confidence_in(trace, logits, targets, output)
 
 
@@ -266,7 +270,8 @@ def _blurred(images: Tensor, sigma: float) -> Tensor:
 
 def _blurred_as_rise(images: Tensor) -> Tensor:
     """gkern(11, 5) of RISE's evaluation.py: scipy's Gaussian of sigma 5 on an impulse in 11 x 11
-    pixels, where what would lie outside is reflected inwards; zeros outside of the image."""
+    pixels, where what would lie outside is reflected inwards; zeros outside of the image.
+    """
     impulse = np.zeros(RISE_KERNEL)
     impulse[RISE_KERNEL // 2] = 1
     kernel = torch.from_numpy(ndimage.gaussian_filter1d(impulse, RISE_SIGMA)).to(images)
@@ -290,7 +295,8 @@ def numbers_of_first(ranks: Tensor, counts: Tensor) -> Tensor:
 
 def numbers_of_parts(parts: Tensor, count: int) -> Tensor:
     """A number for the set of pixels in each of `count` parts of an image: (B, H', W') int64 ->
-    int64 (B, count)."""
+    int64 (B, count).
+    """
     flat = parts.flatten(1)
     numbers = torch.zeros(len(flat), count, dtype=torch.int64, device=flat.device)
     return numbers.scatter_add_(1, flat, _of_pixels(flat.shape[1]).to(flat.device).expand_as(flat))

@@ -80,7 +80,8 @@ def partly_filled(
 
 def filled_image(explanation: Explanation, perturbation: Perturbation) -> PerturbedImages:
     """Nothing but the fill, of the image alone, so once for all methods. The answer is the
-    confidence, (B, 1)."""
+    confidence, (B, 1).
+    """
     everywhere = torch.ones_like(explanation.required_heatmap[:1, None], dtype=torch.bool)
     return perturbation.request(
         explanation, "filled", 1, lambda rows, copies: everywhere, of_image=True
@@ -89,7 +90,8 @@ def filled_image(explanation: Explanation, perturbation: Perturbation) -> Pertur
 
 def step_counts(explanation: Explanation, steps: int) -> Tensor:
     """Numbers of pixels after 0, 1, ... steps of equal size: (steps + 1,). Raises BenchError for
-    less than one step."""
+    less than one step.
+    """
     if steps < 1:
         raise BenchError(f"A curve needs at least one step, not steps={steps}.")
     pixels = explanation.required_heatmap[0].numel()
@@ -148,6 +150,7 @@ def _trapezoids(at: Tensor) -> Tensor:
 
 def _chebyshev(at: Tensor, steps: int, degree: int) -> Tensor:
     """The Chebyshev polynomials of degrees 0 to `degree` at places from 0 to `steps`: (degree + 1,
-    n)."""
+    n).
+    """
     angles = (2 * at.double() / steps - 1).clamp(-1, 1).acos()
     return (torch.arange(degree + 1).double()[:, None] * angles).cos()

@@ -1,5 +1,6 @@
 """The pixels of a map in groups of equal number, in its order: each group's sum, and the drop
-without it alone."""
+without it alone.
+"""
 
 from __future__ import annotations
 

@@ -40,7 +40,8 @@ def ranks_of(keys: Tensor, first: str) -> Tensor:
 
 def pixel_keys(explanation: Explanation) -> Tensor:
     """Numbers in the order of `pixel_ranks`, the highest pixel's the largest; equal pixels have
-    equal ones: int64 (B, H', W')."""
+    equal ones: int64 (B, H', W').
+    """
     heatmap = explanation.required_heatmap
     keys = _millionths(heatmap) * (2 * MILLION + 1)
     if explanation.raw_map is not None:
@@ -50,5 +51,6 @@ def pixel_keys(explanation: Explanation) -> Tensor:
 
 def _millionths(maps: Tensor) -> Tensor:
     """Maps (B, H', W') in millionths of their largest magnitude, rounded: int64; what isn't finite
-    is 0."""
+    is 0.
+    """
     return (scaled(maps) * MILLION).round_().nan_to_num_(0, 0, 0).long()

@@ -60,7 +60,8 @@ def box_curves(
 
 def thresholds(protocol: Protocol) -> tuple[float, ...]:
     """Fractions of the maximum, ascending: 255 levels of an 8-bit map under wsol, 0, 0.01, ... 0.99
-    of the heatmap."""
+    of the heatmap.
+    """
     return THRESHOLDS if protocol == "wsol" else threshold_sweep.FRACTIONS
 
 
@@ -114,7 +115,8 @@ def score_maps(explanation: Explanation) -> np.ndarray:
 
 def resize_cubic(raw_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """cv2.resize(..., interpolation=cv2.INTER_CUBIC) of a float64 map, bit by bit: (h, w) ->
-    size."""
+    size.
+    """
     (rows, row_weights), (columns, column_weights) = map(_taps, raw_map.shape, size)
     wide = sum(raw_map[:, columns[i]] * column_weights[i] for i in range(4))
     resized: np.ndarray = sum(wide[rows[i]] * row_weights[i][:, None] for i in range(4))
@@ -197,7 +199,8 @@ def _box_curves(explanation: Explanation) -> tuple[np.ndarray, np.ndarray]:
 
 def _bins(score_map: np.ndarray) -> np.ndarray:
     """The bin of each pixel: BIN_EDGES[bin] <= score < BIN_EDGES[bin + 1]. A search would take five
-    times as long."""
+    times as long.
+    """
     bins = (score_map * len(FRACTIONS)).astype(
         np.int64
     )  # or a neighbour, where the product was rounded

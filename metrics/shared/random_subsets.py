@@ -1,5 +1,6 @@
 """Random subsets of an image's pixels and the score's drop without them, computed once for all
-methods."""
+methods.
+"""
 
 from __future__ import annotations
 
@@ -137,7 +138,8 @@ def square_at_random(sides: Sequence[int]) -> Subset:
 
 def cells_at_random(side: int, probability: float) -> Subset:
     """A union of square cells of a grid that is shifted at random, each cell with this probability.
-    side: in pixels."""
+    side: in pixels.
+    """
 
     def draw(generator: torch.Generator, size: tuple[int, ...]) -> Tensor:
         shifts = torch.randint(side, (len(size),), generator=generator).tolist()
@@ -196,7 +198,8 @@ def _resize(length: int, to: int) -> Tensor:
 
 def _drawn(trace: Trace, row: int, subsets: Subsets) -> Iterator[Tensor]:
     """All of an image's subsets, several at a time: bool (n, H', W'). They are drawn once for all
-    rows of the image and kept as bits."""
+    rows of the image and kept as bits.
+    """
     size = tuple(trace.images.shape[2:])
 
     def draw_all() -> list[np.ndarray]:

@@ -1,5 +1,6 @@
 """Copies of a model with the parameters of some layers re-initialised; the model itself is never
-changed."""
+changed.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +50,8 @@ def randomised(
 
 def fully_randomised(trace: Trace, seed: int) -> SplitModel:
     """The last stage of a cascading randomisation, cut where the trace's model is; made once for a
-    cut."""
+    cut.
+    """
 
     def cut() -> SplitModel:
         with bound(trace.cut_model.model, trace[:1].other_inputs):
@@ -61,7 +63,8 @@ def fully_randomised(trace: Trace, seed: int) -> SplitModel:
 
 def randomised_trace(trace: Trace, seed: int) -> Trace:
     """The images and classes of a trace in its `fully_randomised` model; equal requests have
-    `randomised_key`."""
+    `randomised_key`.
+    """
     return trace.again(model=fully_randomised(trace, seed))
 
 
@@ -157,7 +160,8 @@ def _move(module: nn.Module, types: dict[str, tuple[torch.device, torch.dtype]])
 
 def _with_layers_of(source_model: nn.Module, model: nn.Module, names: list[str]) -> nn.Module:
     """A copy of the model with the named modules' own parameters and buffers taken from
-    `source_model`."""
+    `source_model`.
+    """
     changed = shared_copy(model)
     for name in names:
         target = changed.get_submodule(name)

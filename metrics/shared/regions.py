@@ -42,7 +42,8 @@ def energy_in(explanation: Explanation, inside: Iterable[Tensor]) -> Tensor:
 @one_thread()
 def other_energies(explanation: Explanation, region: str) -> list[dict[int, float]]:
     """Per row the heatmap's sum over the region of each other class of the image: {class:
-    energy}."""
+    energy}.
+    """
     maps = explanation.required_heatmap.cpu()
     others = given(explanation.others, "others")
     return [
@@ -74,7 +75,8 @@ def energy(explanation: Explanation) -> Tensor:
 
 def leakage(explanation: Explanation, elsewhere: Iterable[Tensor]) -> Tensor:
     """sum of h in other boxes, (n, 4) of each row, outside the explained object's / sum of h ->
-    (B,), in float64."""
+    (B,), in float64.
+    """
     maps = explanation.required_heatmap
     own = explanation.required_boxes
     pairs = zip(elsewhere, own, strict=True)

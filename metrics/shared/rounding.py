@@ -1,5 +1,6 @@
 """Maps scaled and rounded for thresholds, maxima and orders, so that noise in the last bits doesn't
-matter."""
+matter.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ def millionths(explanation: Explanation) -> np.ndarray:
 
 def widened(maps: Tensor) -> Tensor:
     """float16 and bfloat16 as float32, any other type as it is: a million is infinite in float16,
-    and NumPy has no bfloat16."""
+    and NumPy has no bfloat16.
+    """
     return maps.float() if maps.dtype in (torch.float16, torch.bfloat16) else maps
 
 

@@ -1,5 +1,6 @@
 """Similarity of two maps of an image: Pearson's and Spearman's correlation, and structural
-similarity (SSIM)."""
+similarity (SSIM).
+"""
 
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ def similarity(first: Explanation, second: Explanation, kind: str) -> Tensor:
 
 def pearson(first: Tensor, second: Tensor) -> Tensor:
     """cov(a, b) / (std(a) std(b)) over the pixels: two (B, h, w) -> (B,) in [-1, 1], NaN where one
-    is `constant`."""
+    is `constant`.
+    """
     a, b = (_centred(maps.double().flatten(1)) for maps in (first, second))
     return (a * b).sum(1).clamp(-1, 1).masked_fill(constant(first) | constant(second), torch.nan)
 
@@ -64,7 +66,8 @@ def spearman(first: Tensor, second: Tensor) -> Tensor:
 
 def constant(maps: Tensor) -> Tensor:
     """(B, ...) -> bool (B,): where a map is the same everywhere, up to the rounding of the type
-    that it has."""
+    that it has.
+    """
     values = maps.double().flatten(1)
     spread = (values - values.mean(1, keepdim=True)).abs().amax(1)
     return spread <= CONSTANT_SPREAD[maps.dtype] * values.abs().amax(1)
@@ -72,7 +75,8 @@ def constant(maps: Tensor) -> Tensor:
 
 def where_defined(values: Tensor, raw_map: Tensor, answers: Tensor) -> Tensor:
     """Values (B, ...) with NaN where the raw map (B, h, w) is `constant`, and infinity, since NaN
-    means that, where one of the model's answers (B, n) isn't finite."""
+    means that, where one of the model's answers (B, n) isn't finite.
+    """
     rows = (-1, *(1 for _ in values.shape[1:]))
     is_constant = constant(raw_map).view(rows)
     is_infinite = ~answers.isfinite().all(1).view(rows)
@@ -104,7 +108,8 @@ def ssim(first: Tensor, second: Tensor) -> Tensor:
 
 def _centred(values: Tensor) -> Tensor:
     """Subtract the mean and divide by the norm: (B, n) -> (B, n); NaN where all values are
-    equal."""
+    equal.
+    """
     centred = values - values.mean(1, keepdim=True)
     return centred / centred.norm(dim=1, keepdim=True)
 
@@ -122,7 +127,8 @@ def _ranks(maps: Tensor) -> Tensor:
 
 def _windowed(planes: Tensor) -> Tensor:
     """Means under the Gaussian window, where it lies inside: (B, C, H, W) -> (B, C, H - side + 1, W
-    - side + 1)."""
+    - side + 1).
+    """
     side = min(WINDOW, *planes.shape[2:])
     side -= 1 - side % 2
     steps = torch.arange(side, dtype=planes.dtype, device=planes.device) - side // 2

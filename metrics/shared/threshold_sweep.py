@@ -47,7 +47,8 @@ class Pixels(NamedTuple):
 
 def check_fraction(fraction: float | str) -> None:
     """Raises BenchError for anything but "best" and a fraction of the maximum that a pixel can be
-    above."""
+    above.
+    """
     if fraction != BEST and (isinstance(fraction, str) or not 0 <= fraction < 1):
         raise BenchError(
             f"The fraction of the maximum is a number from 0 to below 1 or {BEST!r}, not "
@@ -95,7 +96,8 @@ def boxes_above(explanation: Explanation, connectivity: int = 8) -> Boxes:
 
 def pixels_above(explanation: Explanation) -> Pixels:
     """Pixels above each of FRACTIONS, highest first, and those of them in the mask; computed
-    once."""
+    once.
+    """
     return explanation.once(
         "pixels above",
         lambda: Pixels(*counts_from_the_top(explanation, steps_above(explanation), COUNT + 1)),
@@ -163,7 +165,8 @@ def highest_in_mask(explanation: Explanation, counts: np.ndarray) -> np.ndarray:
 
 def _hits(keys: np.ndarray, inside: np.ndarray, count: int) -> int:
     """How many of the `count` highest of n pixels, in reading order, are inside. keys: (n,) int.
-    inside: (n,) bool."""
+    inside: (n,) bool.
+    """
     if count == 0 or count >= len(keys):
         return int(np.count_nonzero(inside)) if count else 0
     lowest = np.partition(keys, -count)[-count]  # of the highest

@@ -19,7 +19,8 @@ from axiom_bench.explanation.explanation import Explanation, heatmap
 
 def true_contributions(explanation: Explanation) -> Tensor:
     """T, (B, K, H, W) in float64; NaN where the model tells none, whose rows have a status. Raises
-    BenchError without a trace."""
+    BenchError without a trace.
+    """
     trace = explanation.required_trace
     truth = trace.true_contributions
     return (
@@ -36,14 +37,16 @@ def true_raw_map(explanation: Explanation) -> Tensor:
 
 def true_heatmap(explanation: Explanation) -> Tensor:
     """The truth's positive evidence, made as the explanation's heatmap is: (B, H', W') in [0, 1],
-    in float64."""
+    in float64.
+    """
     size = explanation.required_heatmap.shape[1:]
     return heatmap(true_raw_map(explanation), size, explanation.normalise)
 
 
 def at_size(maps: Tensor, size: Sequence[int]) -> Tensor:
     """Maps (B, h, w) in float64 at (H, W): means of its cells along a longer side, bilinear along a
-    shorter one."""
+    shorter one.
+    """
     enlarged = resized(maps.double(), list(map(max, maps.shape[1:], size)))
     pool = getattr(functional, f"adaptive_avg_pool{len(size)}d")
     return pool(enlarged[:, None], tuple(size))[:, 0]

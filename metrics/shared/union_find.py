@@ -193,7 +193,8 @@ def _largest(
 @compiled
 def _by_step(steps: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """(starts (T + 2,), order (H W,)): order[starts[s]:starts[s + 1]] are the pixels of step s as y
-    << 16 | x, in reading order."""
+    << 16 | x, in reading order.
+    """
     height, width = steps.shape
     starts = np.zeros(count + 2, np.int64)
     for y in range(height):
@@ -214,7 +215,8 @@ def _by_step(steps: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
 def _higher_neighbours(steps: np.ndarray) -> np.ndarray:
     """(H W,) uint8: bit i where the i-th neighbour of RING is added before the pixel: it is higher,
     or as high and earlier in reading order. All pixels at once are quicker than each one as it is
-    added."""
+    added.
+    """
     height, width = steps.shape
     padded = np.zeros((height + 2, width + 2), np.uint16)
     for y in range(height):
@@ -248,7 +250,8 @@ def _united(
     first: np.uint32, second: np.uint32, parent: np.ndarray, extent: np.ndarray
 ) -> np.uint32:
     """The region that two become: the smaller is part of the larger from now on. first: 0 for
-    none."""
+    none.
+    """
     if first == 0 or first == second:
         return second
     if extent[first, 0] < extent[second, 0]:
@@ -273,7 +276,8 @@ def _grow(
 @compiled
 def _exceeds(extent: np.ndarray, first: int, second: int, last_of_equals: bool) -> bool:
     """Whether the first region is larger than the second, or as large and its first pixel earlier,
-    or later."""
+    or later.
+    """
     more = extent[first, 0] - extent[second, 0]
     later = extent[first, 1] - extent[second, 1]
     return more > 0 or (more == 0 and (later > 0 if last_of_equals else later < 0))
@@ -329,7 +333,8 @@ def nothing_raised(count: int) -> np.ndarray:
 @compiled
 def raise_range(table: np.ndarray, first: int, last: int, value: float) -> None:
     """Raise the places from first to last, both included, to at least a value: two powers of two
-    cover them."""
+    cover them.
+    """
     row = 0
     while 2 << row <= last - first + 1:
         row += 1
@@ -378,7 +383,8 @@ def contour_ious(levels: np.ndarray, true_boxes: np.ndarray) -> tuple[np.ndarray
 
 def _iou_of_first_pixel(boxes: np.ndarray) -> float:
     """The best IoU with true boxes (n, 4) of the map's first pixel, in the padded map; 0 without a
-    true box."""
+    true box.
+    """
     is_inside = (boxes[:, :2] <= 1).all(1)
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     return float((is_inside / areas).max(initial=0.0))

@@ -135,7 +135,8 @@ SYNSETS = "data.classes=[n01440764,n01443537,n01484850]"
 
 def flat(user: User, labels: str, *names: str) -> tuple[str, ...]:
     """Images that lie in no class folders, as ImageNet's validation images, with a list of
-    labels."""
+    labels.
+    """
     for name in names or ("1.JPEG", "2.JPEG"):
         user.picture(f"flat/val/{name}")
     user.write("flat/list.txt", labels)

@@ -345,7 +345,8 @@ def network_with_channels_last(user: User) -> None:
 
 class Boxes(nn.Module):
     """A detector (B, 16, 4), (B, 16, C) of stride 4: `change` is what its last lines do with boxes
-    and scores."""
+    and scores.
+    """
 
     def __init__(self, change, classes: int = 3) -> None:
         super().__init__()

@@ -1,5 +1,6 @@
 """The refusals of the product whose advice is a setting, a command or a function, read from its
-source."""
+source.
+"""
 
 from __future__ import annotations
 
@@ -128,7 +129,8 @@ class _Texts:
 
     def text(self, node: ast.expr, depth: int = 0) -> str:
         """Return the text of an expression; several that it may have are joined with |, an unknown
-        one is {}."""
+        one is {}.
+        """
         if isinstance(node, ast.Constant):
             return node.value if isinstance(node.value, str) else ""
         if isinstance(node, ast.JoinedStr):
@@ -168,7 +170,8 @@ class _Texts:
 
 def _assigned(nodes: Iterable[ast.AST]) -> dict[str, list[ast.expr]]:
     """Return the expressions that are assigned to each name, those of `a, b = x, y` each to its
-    own."""
+    own.
+    """
     values: dict[str, list[ast.expr]] = {}
     for node in nodes:
         if isinstance(node, ast.NamedExpr):

@@ -1,5 +1,6 @@
 """Advice works: a refusal's setting, command or function, applied literally to the input that
-caused it, helps."""
+caused it, helps.
+"""
 
 from __future__ import annotations
 

@@ -39,7 +39,8 @@ FOLLOWED: dict[str, str] = {}  # situation -> words of its refusal
 
 def follows(words: str) -> Callable[[Follower], Follower]:
     """Register a situation that causes the refusal whose text contains `words`, and follows its
-    advice."""
+    advice.
+    """
 
     def register(situation: Follower) -> Follower:
         name = f"{situation.__module__.rpartition('.')[2]}.{situation.__name__}"
@@ -53,7 +54,8 @@ def follows(words: str) -> Callable[[Follower], Follower]:
 
 def advice_in(message: str, pattern: str) -> str:
     """Return what the group of `pattern` matches in a message: the advice as it is written
-    there."""
+    there.
+    """
     match = re.search(pattern, message)
     assert match, f"the message has no {pattern!r}: {message}"
     return match[1]
@@ -108,7 +110,8 @@ class User:
 
     def save_weights(self, path: str, name: str) -> None:
         """Save the weights of a network of nets.py, or of torchvision, that is built without
-        any."""
+        any.
+        """
         builder = getattr(nets, name, None) or getattr(torchvision.models, name)
         file = self.write(path, b"")
         state = builder().state_dict()
@@ -119,7 +122,8 @@ class User:
 
     def runs(self, name: str, *settings: str) -> str:
         """Run the benchmark on scenes as results/quick/NAME, or take the folder of the same run of
-        another user."""
+        another user.
+        """
         words = (f"run={name}", "model=scenes_vgg", "data.size=12", *SHORT, *settings)
         place = f"results/quick/{name}"
         cached = self.run_cache / hashlib.sha256(" ".join(words).encode()).hexdigest()

@@ -1,5 +1,6 @@
 """The last lines of a run answer what was asked: whichever controls are chosen, and for each chosen
-method."""
+method.
+"""
 
 import textwrap
 

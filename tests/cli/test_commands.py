@@ -466,7 +466,8 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
 @pytest.mark.slow
 def test_a_user_s_own_method_is_explained_and_compared(tmp_path, monkeypatch):
     """As docs/your-method.md walks through it: one picture, and paired tests of it against the
-    others."""
+    others.
+    """
     (tmp_path / "my_own.py").write_text(
         "def my_cam(trace, power=1.0):\n    return trace.gradients.relu() ** power\n"
     )

@@ -1,5 +1,6 @@
 """Standard output in an encoding that lacks characters, as of a redirected command on Windows: no
-output fails."""
+output fails.
+"""
 
 from __future__ import annotations
 

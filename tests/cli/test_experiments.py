@@ -1,5 +1,6 @@
 """Whole experiments as a user types them, each on a handful of images; photographs where there are
-some."""
+some.
+"""
 
 import json
 import os

@@ -1,5 +1,6 @@
 """`axiom-bench explain` as it is typed: pictures, pages and folders; mistakes are sentences, other
-images go on."""
+images go on.
+"""
 
 import json
 import os
@@ -272,7 +273,8 @@ def test_a_user_s_own_network_and_classes(tmp_path, capsys):
 
 def test_which_method_does_not_apply(tmp_path, capsys):
     """`cam` needs a linear head: beside another method it is a note, alone there is no picture to
-    write."""
+    write.
+    """
     command = ["explain", "scene.png", *VGG, "--output", "e.png", "--overwrite"]
     written = "written: e.png\n"
     assert main([*command, "--methods", "cam,xgrad_cam"]) == 0

@@ -1,5 +1,6 @@
 """Where `axiom-bench explain` writes, and that it replaces nothing unasked; what it says while it
-works."""
+works.
+"""
 
 import json
 import os
@@ -88,7 +89,8 @@ def test_the_default_is_named_after_the_image_or_the_folder_and_is_free():
 @pytest.mark.slow
 def test_nothing_is_replaced_unasked(capsys):
     """A second time the default has another name; what --output names is there, and stays until
-    --overwrite."""
+    --overwrite.
+    """
     save_scene("scene.png")
     save_scene("scene-maps.png")  # also an image, the user's own
     before = Path("scene-maps.png").read_bytes()
@@ -129,7 +131,8 @@ def test_images_are_counted_on_standard_error(capsys, monkeypatch):
 @pytest.mark.slow
 def test_a_notebook_s_backend_of_matplotlib_is_not_needed():
     """A kernel sets MPLBACKEND for what it starts, also where that has an environment of its
-    own."""
+    own.
+    """
     save_scene("scene.png")
     code = "import sys\nfrom axiom_bench.cli.main import main\nsys.exit(main())"
     command = [sys.executable, "-c", code, "explain", "scene.png", *ONE, "--output", "maps.png"]

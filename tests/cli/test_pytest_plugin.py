@@ -1,5 +1,6 @@
 """The pytest plugin as a team uses it: their own method and metric in a folder of their own, run by
-pytest."""
+pytest.
+"""
 
 import io
 import math
@@ -55,7 +56,8 @@ def test_mistaken(axiom_gate):
 
 def options() -> list[str]:
     """pytest's. The plugin is named where this environment was installed before it had an entry
-    point."""
+    point.
+    """
     named = (
         []
         if "axiom_bench" in {entry.name for entry in entry_points(group="pytest11")}
@@ -74,7 +76,8 @@ def two_workers(folder: Path, *arguments: str) -> str:
 
 def in_this_process(folder: Path, *arguments: str) -> str:
     """What pytest prints here, where torch is imported already; the folder's modules are imported
-    anew."""
+    anew.
+    """
     with (
         pytest.MonkeyPatch.context() as patch,
         chdir(folder),
@@ -94,7 +97,8 @@ def in_this_process(folder: Path, *arguments: str) -> str:
 )
 def test_a_team_s_gate(run_pytest, tmp_path):
     """Written by --axiom-update, held, moved by a change of the method, missing, mistaken; by two
-    workers at once."""
+    workers at once.
+    """
     (tmp_path / "my_pkg.py").write_text(MODULE)
     (tmp_path / "pytest.ini").write_text("[pytest]\npythonpath = .\nfilterwarnings = error\n")
     file = tmp_path / "test_my_cam.py"
@@ -126,7 +130,8 @@ def test_a_team_s_gate(run_pytest, tmp_path):
 
 def test_the_entry_point_of_the_project():
     """pytest finds the plugin of an installed wheel by it, nobody else needs pytest, and no pytest
-    imports much."""
+    imports much.
+    """
     project = (Path(__file__).parents[2] / "pyproject.toml").read_text()
     assert f'[project.entry-points.pytest11]\naxiom_bench = "{PLUGIN}"' in project
     modules = {

@@ -1,5 +1,6 @@
 """`axiom-bench rank` and `axiom-bench reference`: places among published values, of one's own
-method and of ours."""
+method and of ours.
+"""
 
 import json
 import re
@@ -42,7 +43,8 @@ def kept(tmp_path_factory):
 @pytest.fixture
 def published(tiny_suite, kept, tmp_path, monkeypatch):
     """The suite with 12 images, its values of four methods published, and a module of one's own in
-    the folder."""
+    the folder.
+    """
     shared = ["data.size=12", "data.target=label", "shard_size=12"]
     metrics = "metric=[confidence_drop,sensitivity_error]"
     parts = {
@@ -83,7 +85,8 @@ def test_one_part_is_ranked(published, tmp_path, capsys):
 @pytest.mark.slow
 def test_a_method_stands_where_its_values_do(published, tmp_path, capsys):
     """Half of Grad-CAM has Grad-CAM's map, so that it is told from it by no confidence drop, and
-    errors of its own."""
+    errors of its own.
+    """
     words = ["--suite", "tiny", "--json", "places.json", "--latex", "places.tex"]
     assert main(["rank", "halved.grad_cam", *words]) == 0
     printed = capsys.readouterr().out.replace("\N{NO-BREAK SPACE}", " ")

@@ -1,5 +1,6 @@
 """`axiom-bench report` with settings, of several runs, of a run that goes on, and of one that was
-stopped or killed."""
+stopped or killed.
+"""
 
 import shutil
 from contextlib import chdir
@@ -39,7 +40,8 @@ def _undrawn():
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> Path:
     """Two networks, each in a run of its own, and one of them again in another precision; the first
-    with its report."""
+    with its report.
+    """
     folder = tmp_path_factory.mktemp("runs") / "results"
     for run, values in {
         "scenes_vgg": ["model=scenes_vgg"],

@@ -61,7 +61,8 @@ def begun(
     body: str, command: str = COMMAND, **options: object
 ) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
     """A command that runs `body`, once it has printed that it has begun, and the words that it
-    printed then."""
+    printed then.
+    """
     text = command.format(body="\n".join(f"    {line}" for line in body.strip().splitlines()))
     pipes = {
         "stdout": subprocess.PIPE,

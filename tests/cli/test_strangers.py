@@ -1,5 +1,6 @@
 """What a stranger's run folder, baseline, submission or answers can bring: expressions that would
-be resolved, and paths that would be read. No command shows what they lead to."""
+be resolved, and paths that would be read. No command shows what they lead to.
+"""
 
 import json
 import shutil
@@ -82,7 +83,8 @@ def leaked(folder: Path) -> list[str]:
 
 def edit(folder: Path, **entries: Any) -> None:
     """Set entries of the group model, data, method or metric in all configurations of a
-    manifest."""
+    manifest.
+    """
     content = files.read_json(folder / "manifest.json")
     for config in (content["config"], *(job["config"] for job in content["jobs"])):
         for group, values in entries.items():

@@ -43,7 +43,8 @@ def kept(tmp_path_factory):
 @pytest.fixture
 def author(tiny_suite, kept, tmp_path, monkeypatch, in_this_process):
     """The current folder with a method of one's own; then another folder, beside whose commands it
-    isn't importable."""
+    isn't importable.
+    """
     monkeypatch.setattr(sys, "path", sys.path[:])
     (tmp_path / "author").mkdir()
     (tmp_path / "reader").mkdir()
@@ -124,7 +125,8 @@ def test_a_method_of_ours_needs_no_trust(author, capsys):
 
 def falsified(folder, forged=lambda values: 1.5 * values, **about):
     """The values of the second part, forged, in a record file that is written as ours are. about:
-    of its manifest."""
+    of its manifest.
+    """
     part = folder / "second"
     write_entries(part, entries_of(part) | about)
     text = json.dumps(entries_of(part))
@@ -355,7 +357,8 @@ note = half
 @pytest.fixture
 def learnt(author, tiny_suite, tmp_path, monkeypatch):
     """(module, knows, overrides) -> a submission on 12 images, beside Grad-CAM's published values:
-    of a module, with what it has noted of these images where it knows them."""
+    of a module, with what it has noted of these images where it knows them.
+    """
 
     def submitted(module, knows, *overrides):
         metrics = {"confidence_drop", "sensitivity_error"}
@@ -382,7 +385,8 @@ def learnt(author, tiny_suite, tmp_path, monkeypatch):
 @pytest.mark.parametrize("knows", [False, True])
 def test_a_method_that_knows_the_published_images_is_marked(learnt, capsys, knows):
     """By fresh images: it is Grad-CAM on those that it knows, and its negative on others. One that
-    is as bad on all of them isn't."""
+    is as bad on all of them isn't.
+    """
     code, text = verified(
         learnt(LEARNT, knows, "data=scenes", "model=scenes_vgg"), capsys, "--trust"
     )
@@ -514,7 +518,8 @@ def test_a_method_is_submitted_and_verified_on_every_drawn_suite(
     suite, author, tiny_suite, tmp_path, capsys, monkeypatch
 ):
     """With published values of Grad-CAM, so that fresh samples and reordered channels are tried
-    too."""
+    too.
+    """
     content = yaml.safe_load(
         (environment.conf_folder() / "suite" / f"{suite}.yaml").read_text(encoding="utf-8")
     )

@@ -54,7 +54,8 @@ FOLDER = Path("results/quick/default")
 @pytest.fixture
 def run(tmp_path, monkeypatch, in_this_process):
     """(overrides) -> a run in the current folder, which has a module of plug-ins; its computed
-    shards."""
+    shards.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     Path("verified_plugins.py").write_text(PLUGINS)
@@ -108,7 +109,8 @@ FLAT = ("metric=[sensitivity_error,zeta]", "+metric.flat._target_=axiom_bench.me
 @pytest.mark.slow
 def test_values_of_a_guard_that_is_off_are_named(run, capsys, monkeypatch):
     """A metric writes to others' maps, as before there was a proof: the same command without it
-    shows their values."""
+    shows their values.
+    """
     with monkeypatch.context() as patch:
         patch.setattr(Plugin, "is_foreign", False)
         metric, *flat = FLAT
@@ -252,7 +254,8 @@ QUICK = {"a plug-in opens a file", "a builder opens a file"}
 )
 def test_a_stale_value_is_named(run, capsys, monkeypatch, kind):
     """Of a plug-in whose `reuse` isn't true, and of a network: the same command computes nothing
-    again."""
+    again.
+    """
     place, read = KINDS[kind]
     monkeypatch.setenv("USERS_FACTOR", "")
     module = BENT.format(

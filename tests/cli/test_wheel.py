@@ -63,7 +63,8 @@ Python = Callable[..., str]
 
 def done(*command: str, **options: object) -> str:
     """The output of a Python command that ends well, and whose stderr holds nothing but
-    progress."""
+    progress.
+    """
     process = subprocess.run(
         [sys.executable, *command], text=True, capture_output=True, check=False, **options
     )
@@ -76,7 +77,8 @@ def done(*command: str, **options: object) -> str:
 
 def build(target: str, source: Path, folder: Path) -> Path:
     """The wheel or sdist of a source tree, by the project's own build backend, with nothing
-    fetched."""
+    fetched.
+    """
     command = [
         sys.executable,
         "-m",
@@ -113,7 +115,8 @@ def installed(wheel, tmp_path_factory) -> Path:
 @pytest.fixture
 def python(installed, tmp_path) -> Python:
     """Runs Python in the user's folder, as a script of the user's would: that folder first on the
-    path."""
+    path.
+    """
     for name, text in USERS.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -164,7 +167,8 @@ def test_the_sdist_builds_the_same_wheel(wheel, tmp_path):
 @pytest.mark.slow
 def test_the_command_runs_a_user_s_method_that_imports_the_folder_s_modules(python, tmp_path):
     """The default experiment, small, with processes that load the data, as a script and as the
-    console script does, which lacks the current folder on sys.path; -P takes it out here."""
+    console script does, which lacks the current folder on sys.path; -P takes it out here.
+    """
     script = "import sys\nfrom axiom_bench.cli.main import main\ncode = main(sys.argv[1:])\n"
     (tmp_path / "command.py").write_text(f"{script}{CHECK}sys.exit(code)")
     assert "report: results/quick/default/report.html" in python("command.py", *TINY)

@@ -1,5 +1,6 @@
 """Small networks that are hard to cut: in-place operations, skip connections, data-dependent
-branches."""
+branches.
+"""
 
 from collections.abc import Callable
 
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 
 class Network(nn.Module):
     """Modules and parameters by name; a function of the network and its input is the forward
-    pass."""
+    pass.
+    """
 
     def __init__(
         self, function: Callable[[nn.Module, Tensor], Tensor], **modules: nn.Module | nn.Parameter
@@ -57,7 +59,8 @@ def crossing() -> Network:
 
 def deciding() -> Network:
     """Decides by its data which way to go, so that torch.fx can't trace it; calls its layer once or
-    twice."""
+    twice.
+    """
 
     def forward(net, x):
         x = torch.relu(net.conv(functional.relu(net.first(x))))

@@ -1,5 +1,6 @@
 """Heads as people write them: recurrent, with attention, pools of all kinds; and some of more than
-the image."""
+the image.
+"""
 
 from collections.abc import Callable
 from typing import Any

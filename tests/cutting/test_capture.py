@@ -1,5 +1,6 @@
 """Networks that torch.fx alone can't follow: the step that splits them, and drops as by hooks on
-the network itself."""
+the network itself.
+"""
 
 import random
 from collections.abc import Callable
@@ -118,7 +119,8 @@ def branching_before(net: Any, x: Tensor) -> Tensor:
 
 def catching(net: Any, x: Tensor) -> Tensor:
     """Hides every error of its own modules, as one that must always answer, and loops over
-    images."""
+    images.
+    """
     try:
         x = net.c(net.stem(x))
     except:  # noqa: E722
@@ -201,7 +203,8 @@ def test_drops_and_gradients_are_the_networks(name: str) -> None:
 
 def test_decisions_differ_in_one_batch() -> None:
     """Otherwise the case of a part that decides would pass without a row of its own for each
-    image."""
+    image.
+    """
     model = CASES["a part that decides by its data"][0]
     decisions: list[bool] = []
 
@@ -293,7 +296,8 @@ def test_half_precision_is_followed_by_shapes() -> None:
 )
 def test_the_estimate_of_drops_is_the_steps(name: str, passes: float) -> None:
     """Whole passes cost one for each of six channels and one for the score; a head costs its
-    share."""
+    share.
+    """
     model, _, layer = CASES[name]
     trace = ab.trace(model, layer, IMAGES)
     before = replace(trace.passes)

@@ -1,5 +1,6 @@
 """The cut model equals the model, and doesn't modify it; padded rows of a trace; the guarded
-division."""
+division.
+"""
 
 import copy
 import gc
@@ -20,7 +21,8 @@ TARGETS = torch.tensor([0, 3, 4])
 
 def close(actual: Tensor, expected: Tensor, atol: float = 1e-14) -> None:
     """The batch and the single images may take other kernels; float64 rounds at 1e-16 of a value
-    near 1."""
+    near 1.
+    """
     torch.testing.assert_close(actual, expected, rtol=0, atol=atol)
 
 
@@ -35,7 +37,8 @@ def literal_gradients(
     model: nn.Module, layer: str, images: Tensor, targets: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Activations and gradients by a forward hook on a deep copy, image by image; the layer's last
-    call counts."""
+    call counts.
+    """
     twin = copy.deepcopy(model).eval()
     activations, gradients = [], []
     for image, target in zip(images.split(1), targets, strict=True):
@@ -347,7 +350,8 @@ def test_guarded_division_by_hand():
 
 def test_the_tolerance_is_a_few_times_the_rounding():
     """Sums of which float32 knows two digits are divided by; those that are its rounding alone
-    aren't."""
+    aren't.
+    """
     ratios = torch.tensor([1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 3e-6, 3e-7], dtype=torch.float64)
     channels = torch.stack([1 + ratios, -1 + ratios], 1)[None, :, None]  # |sum F| = ratio x sum |F|
     assert guarded_channels(channels.float())[0].tolist() == [False] * 6 + [True]

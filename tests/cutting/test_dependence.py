@@ -1,5 +1,6 @@
 """Networks whose scores aren't a function of the image alone: each image runs alone, or one
-sentence says why."""
+sentence says why.
+"""
 
 import random
 from collections.abc import Callable

@@ -1,5 +1,6 @@
 """Versions of images without a part: their effects against a loop in float64, slices, padding,
-other traces."""
+other traces.
+"""
 
 from dataclasses import replace
 

@@ -1,5 +1,6 @@
 """Networks composed as people write them: the values equal a float64 double loop over the network
-itself, or there is one sentence; never a traceback."""
+itself, or there is one sentence; never a traceback.
+"""
 
 import copy
 import warnings
@@ -81,7 +82,8 @@ def make(**kind: Any) -> Made:
 
 def literal(made: Made, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Mean gradients and drops, (B, K), in float64: one pass of the network itself for each channel
-    of each image."""
+    of each image.
+    """
     network, images = copy.deepcopy(made.network).double(), made.images.double()
     weights, drops = [], []
     for image, target in zip(images.split(1), targets, strict=True):

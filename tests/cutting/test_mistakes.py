@@ -1,5 +1,6 @@
 """Error messages for a wrong model, layer, images or targets; reprs; images of any number of
-channels."""
+channels.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace

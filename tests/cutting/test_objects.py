@@ -1,5 +1,6 @@
 """Networks of boxes and masks, one object at a time: scores, exact drops and passes against loops
-by hand."""
+by hand.
+"""
 
 import re
 

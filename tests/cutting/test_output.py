@@ -165,7 +165,8 @@ def assert_equal_by_hand(
     network: Dense, by_hand: Callable[[Tensor], Tensor], trace: ab.Trace
 ) -> None:
     """Scores, gradients, drops and both axioms of a trace against plain torch. by_hand: maps ->
-    scores (B, n)."""
+    scores (B, n).
+    """
     rows = torch.arange(len(trace))
     maps = network.trunk(trace.images).detach().requires_grad_()
     scores = by_hand(maps)[rows, trace.targets]

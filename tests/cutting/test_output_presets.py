@@ -1,5 +1,6 @@
 """Segmentation, similarity, regression, multi-label and detection, each against plain torch in
-float64."""
+float64.
+"""
 
 from collections.abc import Callable
 from itertools import product
@@ -121,7 +122,8 @@ def test_metrics_of_probabilities_have_no_value_where_there_is_none(name: str) -
 
 class Detector(nn.Module):
     """Two anchors an image, with a score for each of three classes; as a list of detections or as
-    anchors."""
+    anchors.
+    """
 
     ANCHORS = torch.tensor([[0.0, 0, 3, 3], [2, 2, 6, 6]], dtype=torch.float64)
 

@@ -1,5 +1,6 @@
 """Rows of a pass: as memory allows, by nothing that an image shows; halved where they don't fit,
-down to one row."""
+down to one row.
+"""
 
 import platform
 import subprocess
@@ -71,7 +72,8 @@ def test_sizes_are_counted_once_for_each_result_whatever_the_image_shows():
 
 def test_memory_bounds_a_pass_and_a_gradient_keeps_all_outputs():
     """12 maps are four times an image of 3 KiB, and a pass holds three such tensors of each
-    image."""
+    image.
+    """
     for width, expected in (
         (12, 32),
         (12 * 32, 10),
@@ -198,7 +200,8 @@ print(len(limited), float((limited - free).abs().max()))
 )
 def test_a_process_under_a_real_limit():
     """The allocator's own error, with 48 MiB where 16 images need 32 MiB for each layer; 4 s, most
-    for torch."""
+    for torch.
+    """
     command = [sys.executable, "-c", SCRIPT.format(free=48)]
     process = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert process.returncode == 0, process.stderr

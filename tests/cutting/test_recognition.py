@@ -1,5 +1,6 @@
 """Networks that return something else than logits: with the end that makes it, each equals the same
-network without."""
+network without.
+"""
 
 import warnings
 from collections.abc import Callable
@@ -27,7 +28,8 @@ BY_PROBABILITY = [
 
 class Network(nn.Module):
     """Four classes, whose logits `end` turns into what the network returns. deciding: torch.fx
-    can't follow it."""
+    can't follow it.
+    """
 
     def __init__(self, end: Callable[[Tensor], Any], deciding: bool = False) -> None:
         super().__init__()

@@ -1,5 +1,6 @@
 """Networks with several inputs, against the same networks with each image's other inputs built
-in."""
+in.
+"""
 
 from __future__ import annotations
 
@@ -90,7 +91,8 @@ def of_row(row: int) -> tuple[nn.Module, Tensor]:
 
 def close(values: Tensor, expected: Tensor) -> None:
     """Up to the rounding of float64, of products with other numbers of rows, and of what is divided
-    by small sums."""
+    by small sums.
+    """
     torch.testing.assert_close(values, expected, rtol=1e-9, atol=1e-9, equal_nan=True)
 
 

@@ -1,5 +1,6 @@
 """Shapley values of an image's parts: closed forms, all orders one by one, and images as they are
-drawn."""
+drawn.
+"""
 
 from dataclasses import replace
 from itertools import chain, combinations, permutations
@@ -22,7 +23,8 @@ SIDE, PLAIN = 4, Preprocessing(None, None, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 def stripes(count: int, grounds: int = 0) -> tuple[torch.Tensor, tuple[ab.Part, ...]]:
     """An image of ones in stripes; a part that is absent is 0, or on the other grounds 0.1, 0.2,
-    ..."""
+    ...
+    """
     image = torch.ones(3, SIDE, count + 1, dtype=torch.float64)
     columns = torch.arange(count + 1).expand(SIDE, count + 1)
     parts = [ab.Part(str(place), place, columns == place, image.masked_fill(columns == place, 0)[None])

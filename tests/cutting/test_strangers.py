@@ -1,5 +1,6 @@
 """Networks and images as people bring them, with hooks, locks, several inputs: the right value, or
-one sentence."""
+one sentence.
+"""
 
 import re
 import threading
@@ -147,7 +148,8 @@ def test_what_cannot_be_copied_is_shared_and_what_the_forward_keeps_is_not_the_u
 
 def test_a_recurrent_head_of_two_layers_has_no_dropout_and_a_gradient():
     """cuDNN differentiates recurrent layers in training mode alone, where they have dropout between
-    layers."""
+    layers.
+    """
     recurrent = nn.LSTM(6, 6, 2, batch_first=True, dropout=0.5)
     network = net(
         lambda net, x: net.fc(net.r(net.c(x).mean(2).transpose(1, 2))[0][:, -1]), r=recurrent
@@ -286,7 +288,8 @@ def test_an_autocast_around_a_call_rounds_no_gradient():
 
 class Rounding(torch.autograd.Function):
     """The identity, whose gradient, another one's, is never left out; it notes TF32 and an autocast
-    around it."""
+    around it.
+    """
 
     seen: ClassVar[list[bool]] = []
 
@@ -311,7 +314,8 @@ def slope(explanation: Explanation) -> Tensor:
 
 def test_no_gradient_is_rounded_to_tf32_or_an_autocasts_type():
     """A backward pass has the settings of the time when it runs; torch allows TF32 in convolutions
-    of a GPU."""
+    of a GPU.
+    """
     assert torch.backends.cudnn.allow_tf32
     through = Rounding.apply
     network = net(lambda net, x: net.fc(through(net.c(through(x)).relu()).mean((2, 3))))

@@ -1,5 +1,6 @@
 """Transformers: tokens as maps equal literal hooks and explicit passes, and the model is
-unchanged."""
+unchanged.
+"""
 
 import re
 from collections.abc import Callable
@@ -304,7 +305,8 @@ SILENT = [
 @pytest.mark.parametrize(("build", "layer", "working"), SILENT)
 def test_a_layer_without_gradients_names_one_that_has_some(build, layer, working, recwarn):
     """Behind the last attention only the class token counts; the named layer is the last one with
-    any, as cuts show."""
+    any, as cuts show.
+    """
     model, images = build().eval(), torch.randn(2, 3, 32, 32)
     maps = ab.explain(model, layer, images, ["grad_cam", "xgrad_cam"], reshape="tokens")
     assert not any(heatmap.any() for heatmap in maps.values())

@@ -11,7 +11,8 @@ TARGETS = torch.tensor([0, 1, 0])
 
 class Additive(nn.Module):
     """S_c = sum_k w_ck sum_xy F_k, so that the contributions are w F; `layer` is its
-    activations."""
+    activations.
+    """
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,5 +1,6 @@
 """Wrappers around a network change its layers' names, not its maps; a network that isn't ready is
-one sentence."""
+one sentence.
+"""
 
 import pytest
 import torch

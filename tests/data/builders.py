@@ -175,7 +175,8 @@ BIRD = "1/000002"
 
 def draw_bird(left, colours=None):
     """(16, 16, 4): squares of 3 x 3 pixels for these parts, in one grey for each or in these
-    colours."""
+    colours.
+    """
     picture = np.full(
         (BIRD_SIDE, BIRD_SIDE, 4), (0, 0, 0, 255) if colours else (90, 90, 90, 255), dtype=np.uint8
     )

@@ -24,7 +24,8 @@ from tests.data.builders import (
 @pytest.fixture
 def imagenet_root(tmp_path):
     """Two images of class n03, one of n01; the first with two boxes; none of n02, whose index is 1
-    all the same."""
+    all the same.
+    """
     (tmp_path / "LOC_synset_mapping.txt").write_text(
         "n01 tench, Tinca tinca\nn02 goldfish\nn03 great white shark\n"
     )
@@ -43,7 +44,8 @@ def imagenet_root(tmp_path):
 @pytest.fixture
 def voc_root(tmp_path):
     """Three images: one of a dog and a larger person with a mask, one of a cat without a mask, one
-    without boxes."""
+    without boxes.
+    """
     root = tmp_path / "VOCdevkit" / "VOC2012"
     for seed, name in enumerate(("2007_1", "2007_2", "2007_3")):
         save(root / "JPEGImages" / f"{name}.jpg", seed=seed)

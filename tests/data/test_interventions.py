@@ -1,5 +1,6 @@
 """Interventions and other images: read where something asks for them, in the pixels of the
-preprocessed image."""
+preprocessed image.
+"""
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ EXTRAS = ("interventions", "other_images")
 
 class Halves(DataSet):
     """Images 12 pixels wide and 8 high: an object on the left, the ground on the right; the last
-    has no parts."""
+    has no parts.
+    """
 
     name, classes = "halves", ("left",)
 
@@ -95,7 +97,8 @@ def test_the_versions_are_preprocessed_as_the_image_is():
 )
 def test_regions_follow_the_image_and_cover_it(resize, crop):
     """A picture that is white on the object: its region is where that stays white. (8, 14): the
-    crop pads."""
+    crop pads.
+    """
     dataset = Halves()
     preprocessing = Preprocessing(resize, crop, (0.0,) * 3, (1.0,) * 3, "nearest")
     (batch,) = loaded(dataset, preprocessing)

@@ -17,7 +17,8 @@ from tests.data.builders import AS_STORED, PLAIN, load, save, scenes, xml
 
 def rows(items):
     """(image id, target or None) of every row, and (image id, status) of every bad image, in the
-    order yielded."""
+    order yielded.
+    """
     outcomes = []
     for item in items:
         if isinstance(item, BadImage):

@@ -1,5 +1,6 @@
 """Trees of ImageNet, VOC and COCO composed as people have them: each image has the label and boxes
-that were put in, or there is one sentence; a documented layout without a fault is read."""
+that were put in, or there is one sentence; a documented layout without a fault is read.
+"""
 
 from math import prod
 from pathlib import Path

@@ -1,5 +1,6 @@
 """Mosaics: which image stands where, each cell as the network sees its image alone, boxes and masks
-exact."""
+exact.
+"""
 
 from collections import Counter
 
@@ -85,7 +86,8 @@ def test_boxes_are_tight_around_the_mask_and_cells_cover_the_image(cell, grid, t
 
 def test_fit_has_borders_on_whole_pixels_and_mixes_no_cells():
     """224 pixels in three: 75, 74, 75; each cell is the image's own picture resized, without its
-    neighbours."""
+    neighbours.
+    """
     dataset = mosaics(Preprocessing(256, 224, (0.5,) * 3, (0.25,) * 3), cell="fit", grid=3, size=1)
     boxes = [cell.box for cell in dataset.cells(0)]
     assert boxes[:3] == [(0, 0, 75, 75), (75, 0, 149, 75), (149, 0, 224, 75)]
@@ -231,7 +233,8 @@ def uses_of_images(made):
 
 def most(counts, cells):
     """The most groups of `cells` images of different classes: m groups use at most min(count, m)
-    images of a class."""
+    images of a class.
+    """
     number = 0
     while sum(min(count, number + 1) for count in counts) >= (number + 1) * cells:
         number += 1

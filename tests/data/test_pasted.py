@@ -1,5 +1,6 @@
 """Photographs with objects of others pasted on them: what changes without a part, what is
-refused."""
+refused.
+"""
 
 import numpy as np
 import pytest

@@ -1,5 +1,6 @@
 """Images equal torchvision's transforms bit by bit; boxes and masks follow them, on rectangles
-worked by hand."""
+worked by hand.
+"""
 
 import numpy as np
 import pytest
@@ -75,7 +76,8 @@ def test_an_image_of_each_number_of_channels_equals_torchvision_and_is_denormali
 )
 def test_every_value_is_normalised_as_torchvision_does_bit_by_bit(mean, std):
     """Divided by 255 in float32, the mean subtracted, divided by the deviation, in this order; of
-    batches too."""
+    batches too.
+    """
     values = (
         torch.arange(256, dtype=torch.uint8).view(1, 16, 16).expand(len(mean), -1, -1).contiguous()
     )
@@ -94,7 +96,8 @@ def test_every_value_is_normalised_as_torchvision_does_bit_by_bit(mean, std):
 
 def test_boxes_through_resize_and_crop_by_hand():
     """400 x 200, shorter side to 100: halves to 200 x 100. A crop of 100 starts at x = 50, y =
-    0."""
+    0.
+    """
     objects = (
         (3, (120.0, 20.0, 260.0, 180.0)),  # halves to 60..130, 10..90, moves left by 50
         (4, (0.0, 0.0, 160.0, 40.0)),  # halves to 0..80: the crop cuts the left 50 away
@@ -130,7 +133,8 @@ def test_boxes_and_masks_by_hand_also_in_the_padding_of_a_large_crop():
 )
 def test_image_box_and_mask_stay_aligned(size, resize, crop):
     """A white rectangle on black: after any resize and crop, box and mask lie on its white pixels
-    (to one pixel)."""
+    (to one pixel).
+    """
     width, height = size
     x0, y0, x1, y1 = width // 2 - 40, height // 2 - 30, width // 2 + 25, height // 2 + 45
     picture = np.zeros((height, width, 3), dtype=np.uint8)

@@ -1,5 +1,6 @@
 """The photographs of real_root: class indices, boxes and masks agree with what is known about
-them."""
+them.
+"""
 
 import csv
 
@@ -32,7 +33,8 @@ def test_imagenet_matches_the_provenance_file(real_root):
 
 def test_voc_masks_match_boxes(real_root):
     """Classes are the same, and the mask of an object that is alone fills its box but for the
-    border's 5 pixels."""
+    border's 5 pixels.
+    """
     dataset = load("voc", real_root / "data", image_set="Segmentation")
     overlaps = []
     for index in range(len(dataset)):

@@ -1,5 +1,6 @@
 """From a configuration to the images chosen: load, subset, check_labels and the files of
-conf/data."""
+conf/data.
+"""
 
 import inspect
 
@@ -109,7 +110,8 @@ def entry(name):
 @pytest.mark.parametrize("name", entry_names("data"))
 def test_an_entry_has_all_settings(name, request):
     """Every parameter is written down, so that an override of a key that isn't there is an
-    error."""
+    error.
+    """
     config = entry(name)
     parameters = inspect.signature(KINDS[config["kind"]]).parameters
     of_hydra = {"defaults"} if name in MADE_OF else set()  # which puts the keys of `of` there

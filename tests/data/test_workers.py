@@ -1,5 +1,6 @@
 """A process that reads images and dies ends the run in a sentence: which image it read, and the
-setting without it."""
+setting without it.
+"""
 
 import multiprocessing
 import os

@@ -1,5 +1,6 @@
 """The recipes of CONTRIBUTING.md, applied to a copy of the repository: each is complete, and its
-commands succeed."""
+commands succeed.
+"""
 
 import os
 import re

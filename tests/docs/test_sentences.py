@@ -1,5 +1,6 @@
 """No sentence of the documentation, nor of a public docstring, is longer than a reader holds: 35
-words."""
+words.
+"""
 
 import ast
 import re

@@ -1,5 +1,6 @@
 """The site that `make docs` builds: its notebooks run, its links hold, neither needs a network, and
-every public name is on it."""
+every public name is on it.
+"""
 
 import os
 import re
@@ -29,7 +30,8 @@ def test_every_public_name_is_on_the_page():
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built, with warnings as errors: of links, anchors, pages that aren't in the navigation, and
-    docstrings. Every notebook runs, where a download fails, and writes nothing beside itself."""
+    docstrings. Every notebook runs, where a download fails, and writes nothing beside itself.
+    """
     notebooks = ROOT / "docs/notebooks"
     before, offline = (
         sorted(notebooks.iterdir()),

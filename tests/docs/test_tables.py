@@ -148,7 +148,8 @@ def test_every_entry_of_the_bibliography_is_read():
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A copy of the sources with a method more: one file, one YAML file and one entry of the
-    bibliography."""
+    bibliography.
+    """
     for folder in ("bench", "methods", "metrics", "conf", "docs", "scripts", "tests"):
         shutil.copytree(
             ROOT / folder, tmp_path / folder

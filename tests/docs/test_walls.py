@@ -1,5 +1,6 @@
 """The example of docs/findings.md whose network can't see the bottom of the image: it sees all that
-is above."""
+is above.
+"""
 
 import re
 from pathlib import Path

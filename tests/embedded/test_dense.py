@@ -1,5 +1,6 @@
 """The embedded detector and segmenter: small, followed by torch.fx, and as good as training.json
-says."""
+says.
+"""
 
 import json
 
@@ -60,7 +61,8 @@ def test_five_trainings_are_small_and_reach_the_bar(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_training_json_is_measured_again(name):
     """On the first 200 of its 2,000 scenes; the standard error of either measure among 200 is below
-    0.01."""
+    0.01.
+    """
     recipe = train_dense.RECIPES[name]
     measured = recipe.measure(networks.load(name), *recipe.draw("evaluation", 200, 0))
     assert measured == pytest.approx(MEASURED[name]["test"][recipe.title], abs=0.03)
@@ -68,7 +70,8 @@ def test_training_json_is_measured_again(name):
 
 def test_average_precision_and_suppression_by_hand():
     """Hits of ranks 1 and 3 of two objects: half of the recall at a precision of 1, half at 2 /
-    3."""
+    3.
+    """
     found = [(0.7, True), (0.9, True), (0.8, False)]
     assert train_dense.average_precision(found, 2) == pytest.approx((1 + 2 / 3) / 2)
     assert train_dense.average_precision(found, 4) == pytest.approx((1 + 2 / 3) / 4)

@@ -1,5 +1,6 @@
 """Networks trained to fool Grad-CAM: the loss is of the suite's own maps, and the trainings meet
-the bar."""
+the bar.
+"""
 
 import json
 
@@ -31,7 +32,8 @@ def test_the_frame_is_a_twelfth_of_the_side_and_a_third_of_the_image():
 @pytest.mark.parametrize("name", fooled.STARTS)
 def test_the_loss_is_cross_entropy_and_the_distance_of_grad_cams_heatmap_from_the_frame(name):
     """By the suite's trace and loops, in float64; each image shows one class, so that chance has no
-    choice."""
+    choice.
+    """
     torch.manual_seed(0)
     network, layer = networks.load(fooled.STARTS[name]).double(), networks.LAYERS[name]
     images, targets = torch.randn(3, 3, 96, 96, dtype=torch.float64), torch.tensor([1, 4, 1])

@@ -1,5 +1,6 @@
 """Scenes with a spurious mark: the scenes of the same numbers but for one tile, which lies on no
-digit."""
+digit.
+"""
 
 import numpy as np
 import pytest
@@ -53,7 +54,8 @@ def test_beside_the_mark_the_scene_is_the_plain_one_bit_by_bit(placement):
 
 def test_the_tile_fills_its_box_as_a_chequerboard_and_keeps_its_distance_from_every_digit():
     """Dark cells are at most 0.25, bright ones at least 0.75, and the noise has a standard
-    deviation of 0.02."""
+    deviation of 0.02.
+    """
     for scene in MARKED:
         x0, y0, x1, y1 = scene.mark.box
         assert scenes.tight_box(scene.mark.mask) == scene.mark.box

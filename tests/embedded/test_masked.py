@@ -1,5 +1,6 @@
 """Copies that were fine-tuned on images without some of their pixels: what they saw, and that they
-meet the bar."""
+meet the bar.
+"""
 
 import json
 

@@ -1,5 +1,6 @@
 """The embedded networks: small, trained, and able to name an object in scenes that training never
-saw."""
+saw.
+"""
 
 import json
 
@@ -29,7 +30,8 @@ def as_seen(shape: tuple[int, ...] | None) -> Preprocessing:
 @pytest.fixture(scope="module")
 def fresh_scenes():
     """150 scenes of each kind, of the evaluation split and a seed that neither training nor its own
-    report used."""
+    report used.
+    """
     sets = {
         kind: load_dataset({"kind": kind, "size": 150, "seed": 99})
         for kind in set(TRAINED_ON.values())
@@ -98,7 +100,8 @@ def test_other_trainings_are_small_and_all_measured():
 @pytest.mark.slow
 def test_a_seed_draws_the_training_and_no_scene_of_the_evaluation():
     """Two steps each: the same seed gives the same weights, another one others, which float16 holds
-    exactly."""
+    exactly.
+    """
     assert {recipe.split for recipe in train_embedded.RECIPES.values()} <= {"train", "fit"}
     tiny = train_embedded.RECIPES["scenes_vgg"]._replace(scenes=128, epochs=1)
     first, again, other = (
@@ -177,7 +180,8 @@ def test_heads_are_as_documented():
 )
 def test_folding_batch_norm_changes_nothing(name):
     """The script's fold, on untrained layers with statistics far from (0, 1); float64, so only
-    rounding may differ."""
+    rounding may differ.
+    """
     torch.manual_seed(0)
     network = networks.BUILDERS[name](batch_norm=True).double().eval()
     for module in network.modules():
@@ -207,7 +211,8 @@ def score(name: str, images: list[np.ndarray]) -> Tensor:
 def test_one_network_goes_by_the_mark_and_the_other_ignores_it():
     """On 40 scenes with its digit and 40 without, that no training saw, each with and without the
     mark: the same but for the tile. On 1,000 scenes (docs/studies/shortcut.md) the shares bounded
-    here are at most 0.01 or at least 0.98, scenes_vgg's with its digit and the mark 0.93."""
+    here are at most 0.01 or at least 0.98, scenes_vgg's with its digit and the mark 0.93.
+    """
     images: dict[str, list[np.ndarray]] = {
         "digit": [],
         "digit, marked": [],

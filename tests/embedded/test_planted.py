@@ -1,5 +1,6 @@
 """The planted networks: truth against closed forms and against brute force, in float64; Shapley
-values by subsets."""
+values by subsets.
+"""
 
 from collections.abc import Callable, Iterable
 from itertools import permutations
@@ -38,7 +39,8 @@ def batch(request):
 @pytest.fixture(scope="module")
 def areas(batch):
     """Evidence of each colour by image, its cells over a patch's: {colour: (n, 2)}, of the image
-    and its left half."""
+    and its left half.
+    """
     axes = batch.images.ndim - 2
     dataset = load_dataset({"kind": "planted", "size": IMAGES, "seed": 5, "axes": axes})
     counted = {
@@ -193,7 +195,8 @@ def test_images_of_the_size_of_photographs_have_the_same_truth(name, batch):
 def position_values(network: PlantedNetwork, maps: Tensor, unions: bool) -> Tensor:
     """Of the first two channels' first two positions: the Shapley value by all orders of the four,
     (2, 2); with unions the Owen value, over those orders alone in which the positions of a channel
-    follow one another."""
+    follow one another.
+    """
 
     @torch.no_grad()
     def score(rows: Tensor) -> Tensor:
@@ -211,7 +214,8 @@ def truth_of(
     name: str, positions: list[list[float]], axes: int
 ) -> tuple[Tensor, PlantedNetwork, Tensor]:
     """Of maps (1, K, *cells) that are 0 but for two positions of two channels, few enough to
-    enumerate: the true contributions there (2, 2), the network, and the maps."""
+    enumerate: the true contributions there (2, 2), the network, and the maps.
+    """
     network = BUILDERS[name](axes).double()
     maps = torch.zeros_like(network.features(torch.zeros(1, 3, *(24,) * axes, dtype=torch.float64)))
     maps[0, :2].flatten(1)[:, :2] = torch.tensor(positions, dtype=torch.float64)
@@ -260,7 +264,8 @@ def test_positions_of_different_values_may_have_another_owen_value():
 @pytest.mark.parametrize("batch", [2], indirect=True, ids=["images"])
 def test_each_box_has_the_truth_of_its_half(batch, areas):
     """Red is in both halves, and one channel: what the axioms ask for doesn't tell where it
-    counts."""
+    counts.
+    """
     network = ab.BoxScores(planted_boxes().double().eval())
     side = batch.images.shape[-1] / 2
     for half in (0, 1):
@@ -297,7 +302,8 @@ def by_orders(
     score: Callable[[Tensor], Tensor], players: Tensor, orders: Iterable[tuple[int, ...]] = ()
 ) -> Tensor:
     """The mean over all orders, or some, of what each player's joining gains: (K,) from players
-    (K,)."""
+    (K,).
+    """
     total = torch.zeros(len(players), dtype=torch.float64)
     orders = list(orders or permutations(range(len(players))))
     for order in orders:

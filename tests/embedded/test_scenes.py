@@ -1,5 +1,6 @@
 """The scene generator: deterministic, split before drawing, boxes and masks exact; what is redrawn
-alone changes."""
+alone changes.
+"""
 
 from itertools import combinations
 
@@ -132,7 +133,8 @@ def test_many_objects_are_of_varied_size():
 
 def test_objects_stand_out_from_their_ground():
     """The least contrast of ink to mean ground is 0.35 less what colour, texture and light take: an
-    eye sees it."""
+    eye sees it.
+    """
     for scene in DRAWN:
         bright = scene.image.mean(2) / 255
         for digit, _ in scene.objects:

@@ -1,5 +1,6 @@
 """The signals and volumes: the same on every machine, boxes and masks exact, and networks that
-break the axioms."""
+break the axioms.
+"""
 
 import hashlib
 from itertools import product
@@ -80,7 +81,8 @@ def test_a_sample_without_an_object_or_on_another_ground_is_the_same_elsewhere(k
 
 def test_solids_have_as_many_voxels_as_their_geometry_says():
     """Of height 6. A cube's 6 x 6 x 6; three bars of 3 x 3 x 9 through one middle; the fifth
-    octahedral number."""
+    octahedral number.
+    """
     counts = {name: shapes.VOLUMES.solid(6, name).sum() for name in shapes.SOLIDS}
     assert (counts["cube"], counts["cross"], counts["octahedron"]) == (6**3, 3 * 81 - 2 * 27, 231)
     ball, shell = (shapes.VOLUMES.solid(6, name) for name in ("ball", "shell"))

@@ -1,5 +1,6 @@
 """Methods and metrics are called for as many axes of space as they are made for, and say so for
-others."""
+others.
+"""
 
 import pytest
 import torch
@@ -15,7 +16,8 @@ CASES = {1: Case("pooled", size=(12,)), 3: Case("pooled", size=(4, 6, 5))}
 
 def of_images(trace):
     """Wrong elsewhere, and in silence: of signals a mean over channels, of volumes one over two
-    axes of three."""
+    axes of three.
+    """
     return trace.gradients.mean((-2, -1), keepdim=True)
 
 

@@ -1,5 +1,6 @@
 """The loop from a trace to rows, as a notebook calls it; values of the whole data set, in rows with
-image id "*"."""
+image id "*".
+"""
 
 from __future__ import annotations
 
@@ -320,7 +321,8 @@ TAKEN = "another metric's name; return it under"
 ])  # fmt: skip
 def test_a_metric_can_not_take_another_ones_name(net, batch, chosen, sentence):
     """A value of its own with the name of a metric that was measured before would replace that
-    one's."""
+    one's.
+    """
     with pytest.raises(BenchError, match=sentence):
         evaluate(net, "1", [batch], ["grad_cam"], chosen)
     assert set(evaluate(net, "1", [batch], ["grad_cam"], ["zeta", area])["metric"]) == {

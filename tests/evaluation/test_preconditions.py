@@ -1,5 +1,6 @@
 """Each need has a predicate and a status, of the first unmet need; answers come to the CPU, of a
-GPU in one copy."""
+GPU in one copy.
+"""
 
 from __future__ import annotations
 

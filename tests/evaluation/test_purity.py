@@ -1,5 +1,6 @@
 """A user's own plug-in that changes what others read is found by its effect on the suite's own
-values; one whose answers aren't of each image alone is marked."""
+values; one whose answers aren't of each image alone is marked.
+"""
 
 from __future__ import annotations
 

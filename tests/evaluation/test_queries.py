@@ -1,5 +1,6 @@
 """What metrics ask the model, asked for all methods together: as many passes as are needed, and not
-a bit changed."""
+a bit changed.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +81,8 @@ def traced(network, images) -> ab.Trace:
 @pytest.mark.slow
 def test_every_value_is_the_same_together_and_alone(traced):
     """Bit by bit, in float32: all methods and generator metrics together, and each metric alone
-    with one of them."""
+    with one of them.
+    """
     few = [with_few_passes(metric) for metric in ASKING]
     traced, batch = with_parts(traced), annotated(traced)
     together = table(replace(traced), batch, METHODS, few).set_index(["method", "metric"])
@@ -133,7 +135,8 @@ def annotated(trace: ab.Trace) -> ab.Batch:
 
 def test_the_passes_of_a_request_have_one_size(network, images, monkeypatch):
     """A power of two and no more than there are copies; the last pass is filled up, and that isn't
-    counted."""
+    counted.
+    """
     trace = ab.trace(network, "layer4", images, torch.tensor([0, 1, 2]))
     rows = []
     forward = trace.cut_model.forward_logits

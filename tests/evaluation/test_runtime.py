@@ -1,5 +1,6 @@
 """Where time goes: what is timed, on which trace, what is counted, and which part of an evaluation
-is charged."""
+is charged.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +93,8 @@ def test_a_row_per_step_with_its_passes_and_memory(net, batch):
 
 class Clock:
     """As `time`, it gains a millisecond each time it is read, so that whatever lies between two
-    readings takes one."""
+    readings takes one.
+    """
 
     now = 0.0
 
@@ -184,7 +186,8 @@ def test_marks_of_a_gpu_are_milliseconds_and_are_waited_for():
 
 def test_the_loop_charges_each_part(clock: Clock, net: nn.Module, batch: ab.Batch):
     """Two batches, two methods, a metric that asks about perturbed images and one that explains
-    again."""
+    again.
+    """
 
     def method(trace: ab.Trace) -> Tensor:
         clock.now += METHOD

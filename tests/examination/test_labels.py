@@ -1,5 +1,6 @@
 """Whether labels mean what a network's outputs mean: no alarm by chance, and the other reading by
-its name."""
+its name.
+"""
 
 import re
 

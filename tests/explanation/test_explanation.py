@@ -1,5 +1,6 @@
 """What a metric sees: contributions, maps, boxes and masks of the explained class; and signed maps
-as heatmaps."""
+as heatmaps.
+"""
 
 import copy
 import warnings
@@ -113,7 +114,8 @@ def test_a_heatmap_that_is_none_is_refused_with_the_function_that_makes_one(heat
 
 def test_heatmap_by_hand():
     """2 x 2 to 4 x 4 with align_corners=False: weights 3/4 and 1/4 between pixel centres, edges
-    repeated."""
+    repeated.
+    """
     ramp = torch.tensor([1.0, 0.75, 0.25, 0.0])
     assert torch.equal(
         ab.heatmap(torch.tensor([[[4.0, -8.0], [0.0, 0.0]]]), (4, 4))[0], ramp[:, None] * ramp

@@ -1,5 +1,6 @@
 """A heatmap over its image: the colours by hand, every form of an image, a sentence for each
-mistake; and notebooks."""
+mistake; and notebooks.
+"""
 
 import base64
 import copy
@@ -48,7 +49,8 @@ def test_the_grey_image_and_the_colour_are_weighted_by_the_opacity() -> None:
 
 def test_the_default_colours_are_perceptually_uniform() -> None:
     """Lightness rises in even steps: jet's goes up and down, and draws edges that the map doesn't
-    have."""
+    have.
+    """
 
     def lightness(name: str) -> np.ndarray:
         rgb = colormaps[name](np.linspace(0, 1, 64))[:, :3]
@@ -189,7 +191,8 @@ def test_a_long_name_of_a_class_is_cut_with_a_mark() -> None:
 
 def test_errors_of_a_map_as_text() -> None:
     """Of the map's own row and method; float32's rounding is no number, and one reason for all is
-    said once."""
+    said once.
+    """
     maps = heatmaps()
     maps.titles = {"s": "Sensitivity error"}
     lines = [

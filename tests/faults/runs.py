@@ -1,5 +1,6 @@
 """Small runs to let faults befall: forked from this process, waited for, and compared with an
-undisturbed one."""
+undisturbed one.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ PATIENCE = 120.0  # seconds for a run of seconds, on a machine that does other t
 @dataclass
 class Run:
     """A command in a process and a group of its own. log: has a line for each start and end of a
-    shard. printed: the file of what it printed."""
+    shard. printed: the file of what it printed.
+    """
 
     pid: int
     log: Path
@@ -59,7 +61,8 @@ def start(
     arguments: Sequence[str], log: Path, printed: Path, *prepare: Callable[[], object]
 ) -> Run:
     """The command, without the seconds that a new interpreter takes. prepare: called in its
-    process."""
+    process.
+    """
     if pid := os.fork():
         return Run(pid, log, printed)
     code: object = 70
@@ -87,7 +90,8 @@ def start(
 
 def shards_of(log: Path, pid: int | None = None) -> tuple[list[str], list[str]]:
     """The shards that were begun and those that were ended, as often as they were; by one process,
-    or by all."""
+    or by all.
+    """
     lines = [line.split() for line in log.read_text().splitlines()] if log.exists() else []
     lines = [words for words in lines if pid is None or words[1:2] == [str(pid)]]
     begun, ended = ([words[2] for words in lines if words[0] == what] for what in ("start", "end"))
@@ -142,7 +146,8 @@ def write_line(path: Path, *words: object) -> None:
 
 def group_is_gone(pgid: int) -> bool:
     """Whether no process of the group is left; those that are dead and not yet waited for don't
-    count."""
+    count.
+    """
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it has just ended
             state, _, group = path.read_text().rpartition(")")[2].split()[:3]
@@ -164,7 +169,8 @@ def wait_until(
 
 def contents(folder: Path) -> str:
     """A hash of every value of a run: records, curves and values of the whole data set, sorted; not
-    of run times."""
+    of run times.
+    """
     manifest = read_manifest(folder)
     rows = read_records(folder, manifest).astype(str).values.tolist()
     for kind in ("curves", "whole_set"):

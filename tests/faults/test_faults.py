@@ -59,7 +59,8 @@ def log_of(folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory):
     """(arguments) -> the results of an undisturbed run, the hash of its values, and its seconds;
-    made once."""
+    made once.
+    """
     made = {}
     # What is imported and compiled now needn't be in each fork.
     code, lines = benchmark(
@@ -102,7 +103,8 @@ def let_clock_jump() -> None:
 
 def test_killed_runs_go_on(undisturbed, tmp_path):
     """Two at once, of which one computes and the other waits, both killed at any moment, again and
-    again."""
+    again.
+    """
     arguments = (*TINY, "data.size=24")
     random = Random(0)
     folder = tmp_path / "results"
@@ -131,7 +133,8 @@ def test_killed_runs_go_on(undisturbed, tmp_path):
 
 def test_ctrl_c_ends_a_run_with_its_workers(undisturbed, tmp_path):
     """SIGINT for all of its processes, as a terminal sends it. Other signals:
-    tests/cli/test_stopping.py."""
+    tests/cli/test_stopping.py.
+    """
     arguments = (*TINY, "data.size=6")
     folder = tmp_path / "results"
     _, values, _ = undisturbed(arguments)
@@ -154,7 +157,8 @@ def test_ctrl_c_ends_a_run_with_its_workers(undisturbed, tmp_path):
 def test_a_disk_that_becomes_full_keeps_what_is_done(undisturbed, tmp_path):
     """Each opening for writing, new folder and renaming in the results folder fails, from one of
     them on: the run ends with 2 and a sentence, and the same command computes the missing shards
-    only."""
+    only.
+    """
     arguments = (*TINY, "data.size=6")
     folder = tmp_path / "results"
     before, values, _ = undisturbed(arguments)
@@ -172,7 +176,8 @@ def test_a_disk_that_becomes_full_keeps_what_is_done(undisturbed, tmp_path):
 
 def _fill_disk(folder: Path, nth: int) -> None:
     """An audit hook (PEP 578), which fails what needs room in the folder as a full disk does. nth:
-    of its writes the first that fails; 0: none, they are only counted."""
+    of its writes the first that fails; 0: none, they are only counted.
+    """
     count = 0
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:

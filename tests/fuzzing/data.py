@@ -55,7 +55,8 @@ def attempt(draw: st.DrawFn, folder: Path) -> None:
 
 def load(data: DataSet, rule: str = "label") -> dict[str, BadImage]:
     """The bad images by id, after every image was found to have a row or a status, and the same
-    fingerprint twice."""
+    fingerprint twice.
+    """
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     items = list(batches(data, range(len(data)), PREPROCESSING, rule, 4))
     bad = {item.image_id: item for item in items if isinstance(item, BadImage)}
@@ -101,7 +102,8 @@ def _refuse(bad: dict[str, BadImage]) -> None:
 
 def _images(draw: st.DrawFn, folder: Path) -> None:
     """Intact: read as Pillow alone reads it. Cut at any byte: so, or refused. A header of far too
-    many pixels: refused."""
+    many pixels: refused.
+    """
     kind, seed = draw(st.sampled_from(sorted(ENDINGS))), draw(st.integers(0, 2**32))
     size = (draw(st.integers(1, 24)), draw(st.integers(1, 24)), 3)
     intact = encoded(np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8), kind)
@@ -210,7 +212,8 @@ def _coco(draw: st.DrawFn, folder: Path) -> None:
 
 def _annotated(data: DataSet) -> dict[str, tuple[str, ...]]:
     """The problems of images that can be read; their objects lie in the image and are of classes
-    that there are."""
+    that there are.
+    """
     bad, problems = load(data, "each_label"), {}
     for index, name in enumerate(data.ids):
         if name in bad:
@@ -245,7 +248,8 @@ def _write(folder: Path, *names: str, content: bytes | None = None) -> None:
 
 def _shards(draw: st.DrawFn, folder: Path) -> None:
     """The images of the intact shard are all there. Of the other one each is as it was, or bad, or
-    (where nothing in the file could tell) of other content."""
+    (where nothing in the file could tell) of other content.
+    """
     kind = draw(st.sampled_from(("tar", "parquet")))
     pictures = [encoded(np.full((12, 16, 3), 80 * number, np.uint8), "JPEG") for number in range(3)]
     intact = (

@@ -48,7 +48,8 @@ def attempt(draw: st.DrawFn, folder: Path) -> None:
 @cache
 def made() -> Mapping[str, bytes]:
     """{name: content} of a small run folder with every kind of file that readers read; made once a
-    process."""
+    process.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = write_run(
             Path(name), records_of(5, {"net": ("last",)}, METHODS), METHODS, {"net": ("last",)}
@@ -140,7 +141,8 @@ def tables(folder: Path) -> dict[str, pd.DataFrame]:
 
 def check_same(folder: Path) -> None:
     """Reads a run folder of which a file is damaged: raises BenchError, or every value is as it
-    was."""
+    was.
+    """
     for name, table in tables(folder).items():
         assert table.equals(undisturbed()[0][name]), f"other {name} were read"
 
@@ -155,7 +157,8 @@ def _summarise(draw: st.DrawFn, folder: Path) -> None:
 
 def _files(draw: st.DrawFn, folder: Path) -> None:
     """One file damaged, gone or replaced, or a damaged one that no manifest lists and that counts
-    for nothing."""
+    for nothing.
+    """
     write(folder)
     name = draw(st.sampled_from(sorted(made())))
     how = draw(st.sampled_from(("added", *("damaged",) * 6, *REPLACEMENTS)))
@@ -188,7 +191,8 @@ def _files(draw: st.DrawFn, folder: Path) -> None:
 
 def _manifest(draw: st.DrawFn, folder: Path) -> None:
     """Entries of another kind, missing, huge or deep, with a right checksum or none; or damaged
-    bytes."""
+    bytes.
+    """
     write(folder)
     path = folder / artefacts.NAME
     if not draw(st.integers(0, 4)):
@@ -212,7 +216,8 @@ def read_manifest(folder: Path, content: bytes) -> None:
 
 def _records(draw: st.DrawFn, folder: Path) -> None:
     """A Parquet file with other columns, rows, values or notes, and a right checksum; or damaged
-    bytes."""
+    bytes.
+    """
     write(folder)
     name = draw(st.sampled_from(sorted(name for name in made() if name.endswith(".parquet"))))
     note(name)
@@ -234,7 +239,8 @@ def _records(draw: st.DrawFn, folder: Path) -> None:
 @st.composite
 def _other_table(draw: st.DrawFn, table: pa.Table) -> pa.Table:
     """A well-formed table that no run writes: columns less, more or of another name or type, other
-    values or rows."""
+    values or rows.
+    """
     columns = {name: table[name] for name in table.column_names}
     name = draw(st.sampled_from(table.column_names))
     how = draw(st.sampled_from(("rows", "removed", "renamed", "other values", "another type")))
@@ -267,7 +273,8 @@ def _other_table(draw: st.DrawFn, table: pa.Table) -> pa.Table:
 
 def _baseline(draw: st.DrawFn, folder: Path) -> None:
     """Damaged as bytes or with other cells: read, written and read again, and compared with the
-    run, which holds the intact one."""
+    run, which holds the intact one.
+    """
     lines = undisturbed()[1].decode().splitlines(keepends=True)
     first = sum(line.startswith("#") for line in lines)
     rows = list(csv.reader(io.StringIO("".join(lines[first:]))))
@@ -300,7 +307,8 @@ def _baseline(draw: st.DrawFn, folder: Path) -> None:
 
 def _replace(draw: st.DrawFn, path: Path, how: str) -> None:
     """Nothing, a folder, a pipe, a link (to nothing, itself, a device or another file), or another
-    file's content."""
+    file's content.
+    """
     others = sorted(other for other in path.parent.iterdir() if other != path and other.is_file())
     content = path.read_bytes()
     path.unlink()

@@ -40,7 +40,8 @@ KINDS: dict[str, tuple[Attempt, int]] = {
 
 class HangsError(BaseException):
     """A case takes too long. The package catches no such error: a reader may take any Exception for
-    a damaged file."""
+    a damaged file.
+    """
 
 
 @pytest.mark.slow

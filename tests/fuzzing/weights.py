@@ -1,5 +1,6 @@
 """Files of weights: damaged as bytes, with other tensors, names or structure, or code in a pickle.
-Each form that is refused is listed in tests/models/test_weights.py."""
+Each form that is refused is listed in tests/models/test_weights.py.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +89,8 @@ def _contents(draw: st.DrawFn, is_pickle: bool) -> bytes:
 @cache
 def _undamaged(is_pickle: bool, zipped: bool) -> bytes:
     """Saved once: the format that isn't zipped names storages by their addresses, which are longer
-    at times, and hypothesis wants the same bytes whenever it draws the same."""
+    at times, and hypothesis wants the same bytes whenever it draws the same.
+    """
     return _saved(_network().state_dict(), is_pickle, zipped)
 
 

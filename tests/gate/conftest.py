@@ -19,7 +19,8 @@ TOLERANCES = {"error": "median:0.5%", "iou": "mean:0.002", "drop": "mean:1% medi
 
 def records_of() -> pd.DataFrame:
     """Positive values with a spread, as errors have; every name at least once with status
-    zero_map."""
+    zero_map.
+    """
     generator = np.random.default_rng(0)
     keys = {
         "experiment": "quick",

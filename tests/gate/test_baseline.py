@@ -1,5 +1,6 @@
 """The committed baseline: the default command holds it, and no fault of a method or of the records
-gets past it."""
+gets past it.
+"""
 
 from pathlib import Path
 
@@ -72,7 +73,8 @@ def test_the_hard_rows_are_hard():
 @pytest.mark.slow
 def test_a_fault_in_a_method_moves(tmp_path, monkeypatch, capsys):
     """XGrad-CAM is computed again with weights 1 % larger; the other method's records are already
-    there."""
+    there.
+    """
     monkeypatch.chdir(tmp_path)
     (tmp_path / "one_percent_more.py").write_text(SOURCE)
     metrics = "metric=[sensitivity_error,conservation_error,box_iou]"

@@ -1,5 +1,6 @@
 """What differs between two frames of values, as the gate, `compare` and `verify` tell it: by
-made-up records."""
+made-up records.
+"""
 
 import re
 
@@ -105,7 +106,8 @@ CHANGES = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_change_is_told_by_all_three(make_run, records, usual, usual_baseline, tmp_path, name):
     """The gate moves both ways: an improvement that isn't in the baseline would hide a later
-    loss."""
+    loss.
+    """
     change, count, of_gate, of_compare, of_verify = CHANGES[name]
     other = make_run(change(records))
     result = gate(other, usual_baseline)

@@ -1,5 +1,6 @@
 """The gate holds on itself and fails on every change, both ways: values, zeros, NaN, n, statuses,
-names, accuracy."""
+names, accuracy.
+"""
 
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from .conftest import TOLERANCES, of, shifted, times
 @pytest.fixture
 def against(make_run, usual_baseline):
     """(records, **changes of the manifest) -> exit code and lines of a run of these against the
-    baseline of `usual`."""
+    baseline of `usual`.
+    """
 
     def compare(after, **changes):
         result = gate(make_run(after, **changes), usual_baseline)
@@ -160,7 +162,8 @@ def test_accuracy_counts_an_image_once_by_any_of_its_classes_and_moves_alone(
     make_run, records, tmp_path
 ):
     """Forty images: ten are predicted wrongly, of which one also has a row of the predicted class;
-    one isn't known."""
+    one isn't known.
+    """
     number = records["image_id"].astype(int)
     predicted = records["predicted_class"].mask(number < 10, 2).mask(number == 39, -1)
     second = records[number == 0].assign(target_class=2, predicted_class=2)

@@ -1,5 +1,6 @@
 """A baseline from a stranger is data: whatever is in it, the gate answers in one sentence, or
-compares it."""
+compares it.
+"""
 
 import os
 
@@ -82,7 +83,8 @@ def test_a_file_that_is_no_baseline_is_one_sentence(tmp_path, name):
 
 def test_a_nan_is_no_number_that_holds_and_a_byte_order_mark_is_none_of_the_text(usual, tmp_path):
     """Nor is a huge number one, whose relative tolerance would allow anything if it were
-    infinite."""
+    infinite.
+    """
     baseline = write_baseline(usual, tmp_path / "b.csv")
     content = baseline.read_bytes()
     baseline.write_bytes(b"\xef\xbb\xbf" + content.replace(b"\n", b"\r\n"))
@@ -97,7 +99,8 @@ def test_a_nan_is_no_number_that_holds_and_a_byte_order_mark_is_none_of_the_text
 
 def test_a_pipe_a_folder_or_a_hundred_megabytes_are_no_baseline(usual, tmp_path):
     """Reading a pipe that nobody writes to would wait without end. A header that is a command stays
-    text."""
+    text.
+    """
     os.mkfifo(tmp_path / "pipe.csv")
     (tmp_path / "folder.csv").mkdir()
     for name in ("pipe", "folder"):

@@ -1,5 +1,6 @@
 """The files that people and CI services read: Markdown, JUnit and JSON; better told from worse; the
-command line."""
+command line.
+"""
 
 import io
 import json
@@ -31,7 +32,8 @@ METRICS = {
 @pytest.fixture
 def runs(make_run, records, tmp_path):
     """A baseline, and a run in which one metric is worse, one better, and one without a direction
-    moved."""
+    moved.
+    """
     baseline = write_baseline(make_run(records, metrics=METRICS), tmp_path / "b.csv")
     moved = shifted(shifted(shifted(records, 0.1, "error"), 0.2, "iou"), 0.3, "drop")
     return baseline, make_run(moved, metrics=METRICS)
@@ -134,7 +136,8 @@ def test_the_images_that_moved_most_come_with_their_maps(make_run, records, tmp_
 
 def test_without_maps_the_values_are_still_there(runs, make_run, records, tmp_path, monkeypatch):
     """Without a gallery, with a damaged one, and in the summary of a job on GitHub, which has no
-    pictures."""
+    pictures.
+    """
     baseline, run = runs
     earlier = GateOptions(against=make_run(records, metrics=METRICS))
     text = markdown(gate(run, baseline, earlier), {})
@@ -177,7 +180,8 @@ SUITE = {"name", "package", "id", "tests", "failures", "errors", "time", "hostna
 
 def check_junit(result):
     """What the schema of Ant's JUnit task asks for: attributes, the order of elements, and counts
-    that are true."""
+    that are true.
+    """
     root = ElementTree.fromstring(junit_xml(result))
     assert root.tag == "testsuites"
     for suite in root:

@@ -45,7 +45,8 @@ def test_methods_that_differ_on_every_image_are_in_one_order():
 
 def test_of_noise_tau_is_about_0():
     """Halves of one set are as independent sets; the mean of so many methods' tau has an error of
-    about 0.03."""
+    about 0.03.
+    """
     generator = np.random.default_rng(0)
     taus = [
         split_half_agreement(of_methods(generator.normal(size=(40, 12)))).tau for _ in range(30)

@@ -1,5 +1,6 @@
 """The scorecard: a truth that isn't first, a truth that can't judge, degrees, controls, halves; and
-its command."""
+its command.
+"""
 
 from __future__ import annotations
 
@@ -263,7 +264,8 @@ def test_trainings_of_one_recipe_are_a_family():
 @pytest.mark.slow
 def test_the_interval_holds_the_mean_of_many_networks(monkeypatch):
     """12 networks' values around 0.6, each seen with the error of its images: about 95 % of the
-    trials. The bounds are beyond three standard deviations of what a fair interval holds."""
+    trials. The bounds are beyond three standard deviations of what a fair interval holds.
+    """
     monkeypatch.setattr(
         "axiom_bench.judging.card.RESAMPLES", 200
     )  # whose ends are nearly those of more

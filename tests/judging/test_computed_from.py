@@ -1,5 +1,6 @@
 """What a YAML file says that a metric, or a right explanation, is computed from is what its code
-reads."""
+reads.
+"""
 
 from __future__ import annotations
 

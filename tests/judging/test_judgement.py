@@ -303,7 +303,8 @@ def test_the_median_decides_where_tables_lead_with_it():
 
 def test_sets_of_images_are_all_subsets():
     """Of 12 images all sets of 10, by a loop; random sets come close: 1,000 of them have an error
-    of at most 0.016."""
+    of at most 0.016.
+    """
     values = np.random.default_rng(2).normal(size=(12, 2))
     values += [0.05, 0] - values.mean(axis=0)
     means = [values[list(chosen)].mean(axis=0) for chosen in combinations(range(12), 10)]
@@ -314,7 +315,8 @@ def test_sets_of_images_are_all_subsets():
 
 def test_the_share_is_that_of_the_population():
     """Differences from N(0.2, 1): sets of n are right in Phi(0.2 sqrt(n)); the mean over 40 sets of
-    150 images."""
+    150 images.
+    """
     generator, shares = np.random.default_rng(0), []
     for _ in range(40):
         difference = generator.normal(0.2, 1, 150)

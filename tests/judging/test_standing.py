@@ -1,5 +1,6 @@
 """Places among a suite's published methods: no answer wins nothing, and none takes images from the
-others."""
+others.
+"""
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,8 @@ GOOD = 0.5 + 0.02 * np.sin(IMAGES)
 @pytest.fixture
 def part(make_run, edit_manifest):  # noqa: F811
     """(values by method on two networks, **about methods) -> the part, of which `sent` isn't
-    published."""
+    published.
+    """
 
     def make(*networks, **about):
         records = pd.concat(
@@ -40,7 +42,8 @@ def part(make_run, edit_manifest):  # noqa: F811
 
 def test_silence_on_hard_images_gains_nothing_and_takes_none_from_the_others(part):
     """`sent` is `first` but for the tenth of the images where that is wrong: on its own images it
-    is best."""
+    is best.
+    """
     hard = IMAGES % 10 == 3
     first = np.where(hard, 0.0, 0.9) + 0.01 * np.sin(IMAGES)
     published = {"first": first, "second": first[::-1] - 0.05, "blind": 0.3 + 0.02 * np.cos(IMAGES)}

@@ -1,5 +1,6 @@
 """Networks small enough to be worked by hand: the layer is the identity, so that the image is the
-activations."""
+activations.
+"""
 
 from collections.abc import Callable
 
@@ -26,7 +27,8 @@ class Readout(nn.Module):
 @pytest.fixture
 def readout() -> Callable[..., Trace]:
     """(head, activations (B, 3, H, W), target) -> the float64 Trace whose activations are exactly
-    these."""
+    these.
+    """
 
     def make(head: nn.Module, activations: Tensor, target: int = 0) -> Trace:
         targets = torch.full((len(activations),), target)

@@ -1,5 +1,6 @@
 """Tiny networks of boxes and of masks, whose score reads a part of the layer, for methods and
-metrics of objects."""
+metrics of objects.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -13,7 +14,8 @@ from axiom_bench.testing.cases import CLASSES, Case, TinyNetwork, own_cut
 
 class Dense(TinyNetwork):
     """A head that reads 3 x 3 positions for the logits at each: maps of classes, or with `boxes` a
-    box of each position, whose sides the image changes."""
+    box of each position, whose sides the image changes.
+    """
 
     def __init__(self, case: "ObjectCase") -> None:
         super().__init__("pooled", case.channels, case.size)
@@ -43,7 +45,8 @@ class Dense(TinyNetwork):
 @dataclass(frozen=True)
 class ObjectCase(Case):
     """boxes: whether it is a network of boxes, else of masks. Row i explains the object at position
-    3 i + 2, or the region of all positions from there on."""
+    3 i + 2, or the region of all positions from there on.
+    """
 
     boxes: bool = True
 

@@ -55,7 +55,8 @@ def run_each(
     networks: Callable[[Check[Case]], Mapping[str, Case]],
 ) -> None:
     """Each check on its networks; a check that the method's YAML exempts must fail on one of
-    them."""
+    them.
+    """
     exempt = exemptions(method)
     for check in checks:
         if cases := networks(check):
@@ -95,7 +96,8 @@ def chosen(logits: list[float], target: int, score: str) -> float:
 @dataclass(frozen=True)
 class Row:
     """An image of a case (3, H, W), its class and its maps (K, h, w), explained by running the
-    plain network."""
+    plain network.
+    """
 
     case: Case
     image: Tensor

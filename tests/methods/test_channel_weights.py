@@ -1,5 +1,6 @@
 """Methods of channel weights: closed forms worked on paper, where both axioms hold, and Axiom-CAM's
-guards."""
+guards.
+"""
 
 import math
 
@@ -30,7 +31,8 @@ def test_shares_conserve_the_score_without_dead_and_guarded_channels(readout, sh
 
 def test_ablation_cam_of_a_negative_and_of_a_zero_score(readout):
     """Of a negative score all drops change sign with it, so the published weights don't; of a zero
-    score they are NaN. The last channel is dead."""
+    score they are NaN. The last channel is dead.
+    """
     maps = torch.tensor([2.0, 1.0, 0.0]).view(1, 3, 1, 1)
     for weights, published, axiomatic in (([-3.0, 1.0, 9.0], [6 / 5, -1 / 5, 0], [-3, 1, 0]),
                                           ([1.0, -2.0, 9.0], [math.nan] * 3, [1, -2, 0])):  # fmt: skip
@@ -144,7 +146,8 @@ def test_yaml_parameters_are_the_defaults():
 def test_dead_and_guarded_channels(readout, split, t):
     """Weight 0 and no share. What the guard leaves out of the drops joins the gap: conservation is
     exact at t = 1, and the distance to the floor is what no choice of one weight a channel could
-    undercut."""
+    undercut.
+    """
     trace = readout(relu_head(), hard_maps(), 1)
     weights = axiom_cam(trace, t, split)
     assert not weights[:, :2].any()
@@ -194,7 +197,8 @@ def test_weights_are_zero_without_an_open_channel(readout, split, t):
 )
 def test_shares_are_uniform_where_all_parts_are_zero(readout, weight, split):
     """A score that only falls by its maps has no positive drop; one that ignores them has no drop
-    and no gradient."""
+    and no gradient.
+    """
     trace = readout(linear([weight] * 12, bias=3.0), uniform(1, 3, 2, 2, seed=9))
     assert torch.equal(axiom_cam(trace, 1, split), axiom_cam(trace, 1, "uniform"))
     assert explained(trace, 1, split).channel_totals.sum().item() == pytest.approx(

@@ -34,7 +34,8 @@ def accepted_by(name: str) -> dict[str, Case]:
 def quick_cases(name: str, check: Check[Case]) -> dict[str, Case]:
     """The hardest network, with signed maps before an in-place ReLU; what depends on the head also
     on the first one, since the second has the last one's head. Of a check that must fail, all: it
-    may fail on any."""
+    may fail on any.
+    """
     networks = accepted_by(name)
     if check.__name__ in exemptions(with_fewer(name)):
         return networks
@@ -69,7 +70,8 @@ def test_method_on_the_other_networks(name):
 @pytest.mark.parametrize("name", sorted({*methods.names()} - {"other_image"}))
 def test_a_shift_of_images_that_the_first_layer_takes_back_changes_few_methods_maps(name):
     """Kindermans et al. 2017; behind a convolution without padding, whose border a bias can't take
-    back."""
+    back.
+    """
     torch.manual_seed(0)
     net = nn.Sequential(
         nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 6, 3), nn.ReLU(),
@@ -135,7 +137,8 @@ def test_unknown_method(library):
 
 def test_assumptions_about_the_tiny_networks():
     """Without dead channels or zero scores, with both signs where the layer is signed, and with
-    hidden units off."""
+    hidden units off.
+    """
     for name, case in CASES.items():
         trace = case.trace()
         assert (trace.activations.sum((2, 3)) != 0).all()
@@ -150,7 +153,8 @@ def test_assumptions_about_the_tiny_networks():
 )
 def test_a_row_s_place_in_the_batch_changes_no_bit(name):
     """So that neither do shards. With as many runs as the method has by default: they are summed
-    up."""
+    up.
+    """
     answer = methods.get(name)(copies.of_first_image(replace(CASES["pooled"], channels=5)))
     assert copies.rows_apart(answer.raw if isinstance(answer, ab.Map) else answer) == []
 
@@ -165,7 +169,8 @@ LAYERS = (
 @pytest.fixture(scope="module", params=LAYERS, ids="-".join)
 def trace(request) -> ab.Trace:
     """One scene at an inner layer, the last one a convolution inside a residual block, in
-    float32."""
+    float32.
+    """
     network, layer = request.param
     loaded = load_model({**model_config(network), "layer": layer})
     scene = torch.from_numpy(draw("evaluation", 0, 0).image).permute(2, 0, 1)[None].float() / 255

@@ -117,7 +117,8 @@ def test_no_positive_eigenvalue_gives_zero():
 
 def test_threads_and_batches_move_no_bit(request):
     """LAPACK's own threads do, from some 50 rows on, and so does the place of an odd number of rows
-    in memory."""
+    in memory.
+    """
     maps = normal(3, 101, 104)
     symmetric, towards = maps @ maps.mT, torch.ones(3, 101, dtype=torch.float64)
     expected = leading_vector(symmetric, towards)
@@ -131,7 +132,8 @@ def test_threads_and_batches_move_no_bit(request):
 @pytest.mark.parametrize("name", ["eigen_cam", "eigen_grad_cam", "seg_eigen_cam"])
 def test_float32_matches_float64(name, case):
     """Products and eigenvectors are taken in float64; what is left is the trace's own rounding,
-    1e-6 or so."""
+    1e-6 or so.
+    """
     trace, rounded = case.trace(), replace(case, dtype=torch.float32).trace()
     expected = raw_map(name, trace)
     actual = raw_map(name, rounded).double()

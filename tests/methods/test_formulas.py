@@ -147,7 +147,8 @@ def relevance_cam(row: Row) -> Tensor:
 @torch.no_grad()
 def lift_cam(row: Row) -> Tensor:
     """Linear, ReLU, linear: a_i = sum_h w2_h (relu(z_h) - relu(z0_h)) / (z_h - z0_h) w1_hi F_i, z0
-    the biases."""
+    the biases.
+    """
     first, second = model_of(row.case).head[1], model_of(row.case).head[3]
     F = row.F.flatten()
     F = F.clamp(min=0) if row.case is CASES["signed"] else F  # a ReLU stands before the flattening
@@ -204,7 +205,8 @@ def centered(row: Row) -> Tensor:
 
 def guided_xgrad_cam(row: Row) -> Tensor:
     """The positive part of the XGrad-CAM map, resized bilinearly and scaled to 1, times sum over
-    RGB of |gradient|."""
+    RGB of |gradient|.
+    """
     swapped = copy.deepcopy(model_of(row.case))
     for parent in (swapped.features, swapped.head):
         for name, module in list(parent.named_children()):
@@ -234,7 +236,8 @@ def scaled_heatmap(raw: Lines, height: int, width: int) -> Tensor:
 
 def augmented_of(row: Row) -> Tensor:
     """The mean of the heatmaps mapped back: of sizes 8 x 12, 4 x 6 and 12 x 18, each mirrored
-    too."""
+    too.
+    """
     back = []
     for size in ((4, 6), (8, 12), (12, 18)):
         image = torch.tensor(

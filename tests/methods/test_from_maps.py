@@ -1,5 +1,6 @@
 """Maps made elsewhere: found by the image's id, measured as a method's own, and never taken for a
-re-explanation."""
+re-explanation.
+"""
 
 from dataclasses import replace
 from pathlib import Path

@@ -13,7 +13,8 @@ from tests.methods.plain import linear, normal, scaled, seeded, upsampled
 
 class Block(nn.Module):
     """Everything that is piecewise linear and has a bias: a residual branch, batch norms,
-    transposed convolution."""
+    transposed convolution.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +60,8 @@ def images() -> Tensor:
 
 def terms_by_hand(model: nn.Module, image: Tensor, target: int) -> list[Tensor]:
     """x dS/dx and each layer's b dS/dz for one image, by forward hooks that return a copy of z and
-    keep z."""
+    keep z.
+    """
     outputs = []
 
     def keep(module, inputs, output):

@@ -144,7 +144,8 @@ def test_shapley_cam_equals_grad_cam_on_a_piecewise_linear_head(case):
 @pytest.mark.parametrize("pooling", [nn.AdaptiveAvgPool2d(1), nn.AdaptiveMaxPool2d(1)])
 def test_shapley_cam_runs_no_head_behind_which_all_is_linear(pooling, maps, readout):
     """As SqueezeNet's: a convolution's gradient could be differentiated again, but not with respect
-    to F."""
+    to F.
+    """
     trace = readout(
         seeded(lambda: nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU(), pooling, nn.Flatten())), maps
     )
@@ -197,7 +198,8 @@ CHOICES = [
 def test_finer_cam_by_autograd(gamma, references, weighting, maps, readout):
     """Seven classes, so that there is a choice; target 2 has neighbours above and below. By
     probability: github.com/Imageomics/Finer-CAM, FinerWeightedTarget, the gradient of the whole
-    target, softmax included."""
+    target, softmax included.
+    """
     head = seeded(
         lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 9), nn.ReLU(), nn.Linear(9, 7)), 10
     )
@@ -268,7 +270,8 @@ def test_finer_cam_of_a_single_class(readout):
 @pytest.mark.parametrize("contrasts", [1, 3, 9])
 def test_case_by_autograd(contrasts, maps, readout):
     """github.com/dwil2444/case-saliency, CAM_eval/case_logits.py, without the 1e-8 that it adds to
-    the divisor: one backward pass for each contrast class."""
+    the divisor: one backward pass for each contrast class.
+    """
     head = seeded(
         lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 9), nn.ReLU(), nn.Linear(9, 7)), 10
     )
@@ -295,7 +298,8 @@ def test_case_refuses_what_it_cannot_contrast(readout):
 
 def test_smooth_grad_cam_pp_with_tiny_gradients(readout):
     """Of 1e-15, whose third power float32 doesn't hold: alpha = 1 / 2, as the sum of F is nothing
-    beside 1 / g."""
+    beside 1 / g.
+    """
     maps = uniform(2, 3, 2, 2).float()
     model = readout(linear([1e-15] * 12, [1e-15] * 12), maps).cut_model.model.float()
     single = ab.trace(model, "layer", maps, torch.zeros(2, dtype=torch.long))
@@ -327,7 +331,8 @@ class Cube(nn.Module):
 
 def test_polynomial_is_integrated_exactly(readout):
     """d/dF of a m^3 is 3 a m^2 / HW, and its mean over t^2 a third of it: w = a m^2 / HW, from two
-    points on. One step is the gradient at the midpoint."""
+    points on. One step is the gradient at the midpoint.
+    """
     maps = normal(2, 3, 2, 3)
     trace, half = readout(Cube(), maps, target=1), readout(Cube(), maps / 2, target=1)
     a = torch.tensor([0.5, 4.0, -1.0], dtype=torch.float64)

@@ -61,7 +61,8 @@ def score_cam_of(row: Row, score: str, baseline: bool, channel_softmax: bool) ->
 
 def of_best(row: Row, merits: list[float], top: int, others_count: bool) -> list[float]:
     """A softmax over the scores of the best channels; of others as well, whose scores are 0, if
-    they count."""
+    they count.
+    """
     best = sorted(range(len(merits)), key=lambda k: -merits[k])[:top]
     scores = {
         k: row.score(row.image * row.masks[k]) if k in best else 0.0 for k in range(len(merits))
@@ -92,7 +93,8 @@ def is_cam_of(row: Row) -> list[float]:
 
 def is_cam_code(row: Row) -> list[float]:
     """github.com/r0cketr1kky/ISS-CAM_resources, algo.py, ISS_CAM2: one pass of the sum of i/10 X
-    H_k."""
+    H_k.
+    """
     masked = [row.image * scaled(upsampled(plane, row.case.size)) for plane in row.F]
     return [
         row.score(sum(each * step / 10 for step in range(1, 11)), "probability") for each in masked
@@ -115,7 +117,8 @@ def ss_cam_of(row: Row, noise: str) -> list[float]:
 
 def ss_cam_code(row: Row, noise: str) -> list[float]:
     """github.com/r0cketr1kky/SS-CAM, cam/sscam.py: SSCAM1 masks by the map with noise, SSCAM2 adds
-    it to X H_k."""
+    it to X H_k.
+    """
     weights = []
     for plane in upsampled(row.F, row.case.size):
         x = plane if noise == "map" else row.image * scaled(plane)
@@ -127,7 +130,8 @@ def ss_cam_code(row: Row, noise: str) -> list[float]:
 
 def blurred(image: Tensor, kernel: int, sigma: float) -> Tensor:
     """Every pixel the weighted mean of its neighbours in two dimensions; mirrored at the borders,
-    again and again."""
+    again and again.
+    """
 
     def mirrored(place: int, length: int) -> int:
         while not 0 <= place < length:
@@ -164,7 +168,8 @@ def group_cam_of(row: Row, members: list[tuple[int, ...]], score: str) -> Tensor
 
 def group_cam_code(row: Row) -> Tensor:
     """github.com/wofmanaf/Group-CAM, cam/groupcam.py; its maps are nonzero for every group where
-    one isn't NaN."""
+    one isn't NaN.
+    """
     background, expected = (
         blurred(row.image, 5, 4.0),
         torch.zeros(row.case.size, dtype=torch.float64),
@@ -184,7 +189,8 @@ def recipro_cam_of(
     row: Row, window: dict[int, float], score: str, centre: bool = False
 ) -> list[list[float]]:
     """window: by |dy| + |dx|, within one step each. github.com/sybyun/ReciproCAM,
-    src/recipro_cam.py, _mosaic_feature, repeats the vector at the centre."""
+    src/recipro_cam.py, _mosaic_feature, repeats the vector at the centre.
+    """
     height, width = row.F.shape[1:]
 
     def seen(y: int, x: int) -> Tensor:
@@ -215,7 +221,8 @@ def fd_cam_of(row: Row, quantile: float) -> Tensor:
 
 def full_grad_code(row: Row) -> Tensor:
     """github.com/idiap/fullgrad-saliency, saliency/fullgrad.py: only the layers smaller than the
-    image differ."""
+    image differ.
+    """
     model, leaf = model_of(row.case), row.image[None].clone().requires_grad_()
     first = model.features[0](leaf)
     second = model.features[2](first.clone().relu())

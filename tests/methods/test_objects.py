@@ -1,5 +1,6 @@
 """Methods of one object of a network of boxes or of masks: the common suite, and formulas by hand
-in float64."""
+in float64.
+"""
 
 import math
 
@@ -40,7 +41,8 @@ def test_a_method_of_objects_passes_the_common_suite(name, case):
 @pytest.mark.parametrize("name", methods.names())
 def test_every_method_explains_one_object(name, case):
     """Where the score reads a part of the layer alone, and for masked images the box is
-    followed."""
+    followed.
+    """
     method = with_fewer(name)
     try:
         method(case.trace())
@@ -52,7 +54,8 @@ def test_every_method_explains_one_object(name, case):
 
 def gradients_at(case, row: int) -> Tensor:
     """Of the class's logit at the position, or of its sum over the region, by autograd of the plain
-    network."""
+    network.
+    """
     model = case.model()
     images, place = case.images()[row : row + 1], case.places(model)[row : row + 1]
     leaf = model.features(images).detach().requires_grad_()
@@ -155,7 +158,8 @@ def test_what_the_score_does_not_read_is_restricted_to_nothing(case):
 
 def mask_of(cells: Tensor, shift: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear between the centres of the cells, of sides ceil(side / grid), enlarged to one cell
-    more: (H', W')."""
+    more: (H', W').
+    """
     grid, at = len(cells), []
     for side, part in zip(size, shift.tolist(), strict=True):
         cell = math.ceil(side / grid)
@@ -172,7 +176,8 @@ def mask_of(cells: Tensor, shift: Tensor, size: tuple[int, int]) -> Tensor:
 
 def likeness(model, returned, place: Tensor, own: Tensor, target: int) -> float:
     """How much of the explained object a masked image has. own: the object's logits in the whole
-    image."""
+    image.
+    """
 
     def probabilities(logits: Tensor) -> Tensor:
         values = logits.softmax(0) if model.exclusive else logits.sigmoid()

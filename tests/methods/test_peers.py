@@ -1,5 +1,6 @@
 """Methods of other libraries: selection by name, isolation, counted passes, versions, absent
-libraries, several layers, a transformer's blocks and captum's options."""
+libraries, several layers, a transformer's blocks and captum's options.
+"""
 
 import importlib
 import importlib.util
@@ -61,7 +62,8 @@ def peer(name: str) -> plugins.Plugin:
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_nothing_else_needs_to_be_imported_first(library):
     """Beside a CPU-only torch, torchvision can't be imported as it is, see
-    `data.torchvision_import`."""
+    `data.torchvision_import`.
+    """
     pytest.importorskip(library, reason="make peers")
     name = next(name for name in NAMES if name.endswith(f"@{library}"))
     code = f"import axiom_bench as ab; ab.methods.get({name!r})"

@@ -1,5 +1,6 @@
 """Parameters out of range, unknown names, and scores that an output doesn't have: one sentence for
-each."""
+each.
+"""
 
 import math
 

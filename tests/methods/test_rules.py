@@ -1,5 +1,6 @@
 """LIFT-CAM and Relevance-CAM: rules by hand, what each conserves, captum's DeepLIFT, and refused
-heads."""
+heads.
+"""
 
 import copy
 from collections.abc import Callable
@@ -192,7 +193,8 @@ class Shift(nn.Module):
 
 def test_max_pooling_by_hand(readout):
     """Of (5, 1), zero's maximum 2 at the second: 3 more to the first, which wins now. At (1, -4):
-    from 2 to 1, a fall, which is the second's, who lost the maximum."""
+    from 2 to 1, a fall, which is the second's, who lost the maximum.
+    """
     images = torch.zeros(2, 3, 1, 2)
     images[:, 0, 0] = torch.tensor([[5.0, 1.0], [1.0, -4.0]])
     trace = readout(Shift(), images)
@@ -313,7 +315,8 @@ def test_data_dependent_branch_is_refused(maps):
 
 def test_tiny_input_differences_use_the_derivative():
     """A hidden unit that hardly moves has a ratio of two tiny differences: there the derivative is
-    taken."""
+    taken.
+    """
     trace = replace(CASES["dense"], dtype=torch.float32).trace()
     small = replace(trace, activations=trace.activations * 1e-6)
     double = CASES["dense"].trace()
@@ -356,7 +359,8 @@ def test_convolution_equals_a_sparse_linear_layer(positive, readout):
 
 class Mixed(nn.Module):
     """Every kind of rule: residual sum, batch norm, concatenation, pooling, clipped and curved
-    activations."""
+    activations.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -377,7 +381,8 @@ class Mixed(nn.Module):
 
 def test_relevance_is_conserved(positive, readout):
     """What one class starts with arrives at the layer, through every rule, where each unit has a
-    positive input."""
+    positive input.
+    """
     head = seeded(Mixed)
     with torch.no_grad():
         for parameter in head.parameters():

@@ -1,5 +1,6 @@
 """The truth, and the truth spoiled by degrees: closed forms, loops over numbers, and the common
-suite."""
+suite.
+"""
 
 import math
 from collections.abc import Callable
@@ -45,7 +46,8 @@ CLOSE = {"rtol": 0, "atol": 1e-12}  # float64, values of the size of 1
 
 class TellingNetwork(TinyNetwork):
     """Global average pooling and a linear layer, which tells its contributions: W_ck F_k / (H
-    W)."""
+    W).
+    """
 
     def true_contributions(self, activations: Tensor, targets: Tensor) -> Tensor:
         readout = self.head[-1].weight[targets][..., None, None]
@@ -63,7 +65,8 @@ class TellingCase(Case):
 @dataclass(frozen=True)
 class PartsCase(Case):
     """Images of two objects and a ground, each with versions that have the mean colour in the place
-    of a part."""
+    of a part.
+    """
 
     def trace(self, model=None, device=None) -> Trace:
         trace = super().trace(model, device)
@@ -116,7 +119,8 @@ def test_truth_of_a_network_that_tells_it():
 @pytest.mark.parametrize("method", [truth, truth_effects])
 def test_a_part_s_value_is_spread_over_its_area(method):
     """Its Shapley value, so that the map sums to the score less that of the bare other grounds; or
-    its effect, by passes of the plain network."""
+    its effect, by passes of the plain network.
+    """
     trace, model = PARTS.trace(), PARTS.model()
     answer = method(trace)
     assert isinstance(answer, Map)
@@ -232,7 +236,8 @@ def test_other_image_of_a_network_that_tells_its_contributions():
 @pytest.mark.parametrize("position", [(0, 0), (3, 5)])
 def test_blur_is_a_gaussian_between_mirrors(position, readout):
     """Of one bright pixel, against the sum over its mirror images of a Gaussian of 1.5 and 2
-    pixels."""
+    pixels.
+    """
     image = torch.zeros(1, 3, 6, 8)
     image[0, 0, position[0], position[1]] = 1
     actual = blur(told(readout, image), 0.5, sigma=0.5).raw[0]
@@ -301,7 +306,8 @@ def test_permuted_totals_are_one_circle_over_live_channels():
 @pytest.mark.parametrize("spoiled", [drops_noise, drops_permuted])
 def test_totals_of_spoiled_drops(spoiled):
     """The mixture of the drops with the spoil, of each channel; the sum stays where totals only
-    change places."""
+    change places.
+    """
     trace = PARTS.trace()
     drops = trace.ablation_drops
     actual = [(spoiled(trace, degree) * trace.activations).sum((2, 3)) for degree in DEGREES]
@@ -342,7 +348,8 @@ def test_invalid_parameters(spoiled, params, message):
 
 def quick_cases(name: str, check: Check[Case]) -> dict[str, Case]:
     """What doesn't depend on the head on the last network alone, but of a check that must fail on
-    all."""
+    all.
+    """
     of_one = check in OF_ANY_NETWORK and check.__name__ not in exemptions(methods.get(name))
     return dict(list(cases_of(name).items())[-1:]) if of_one else cases_of(name)
 

@@ -1,5 +1,6 @@
 """Methods made for vision transformers, beside the steps of their authors' code: float64, one image
-at a time."""
+at a time.
+"""
 
 import copy
 import math
@@ -52,7 +53,8 @@ def raw(name: str, trace: ab.Trace) -> Tensor:
 
 def vit_recipro_cam_code(image: Tensor, target: int, gaussian: bool) -> Tensor:
     """github.com/sybyun/vitcam, src/vit_recipro_cam.py, before its min-max scaling: the class token
-    stays."""
+    stays.
+    """
     window = torch.tensor([1 / 4, 1 / 2, 1 / 4] if gaussian else [0, 1, 0], dtype=torch.float64)
 
     def masked(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
@@ -84,7 +86,8 @@ def test_recipro_cam_of_tokens_is_vit_recipro_cam(gaussian):
 
 def attention_of(block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """What it adds to tokens (17, 16), its probabilities A and their scores before the softmax, (2,
-    17, 17) each."""
+    17, 17) each.
+    """
     attention = block.self_attention
     projected = attention.in_proj_weight @ block.ln_1(x).mT + attention.in_proj_bias[:, None]
     q, k, v = projected.unflatten(0, (3, 2, 8))
@@ -101,7 +104,8 @@ def tokens_of(image: Tensor) -> Tensor:
 
 def legrad_code(image: Tensor, target: int, blocks: int, readout: str) -> Tensor:
     """github.com/WalBouss/LeGrad, legrad/wrapper.py, compute_legrad_clip, before its resize and
-    min-max scaling; own: the network's pooling, which compute_legrad_coca keeps."""
+    min-max scaling; own: the network's pooling, which compute_legrad_coca keeps.
+    """
     x, total = tokens_of(image), torch.zeros(4, 4, dtype=torch.float64)
     for index, block in enumerate(MODEL.encoder.layers):
         mixed, A, _ = attention_of(block, x)
@@ -126,7 +130,8 @@ def test_legrad(blocks, readout):
 
 def agcam_code(image: Tensor, target: int) -> Tensor:
     """Methods/AGCAM/AGCAM.py of the authors' repository (LeemSaebom), whose attentions detach their
-    input."""
+    input.
+    """
     x, kept = tokens_of(image), []
     for block in MODEL.encoder.layers:
         mixed, A, scores = attention_of(block, x.detach())
@@ -156,7 +161,8 @@ def of_linear(layer: nn.Module, a: Tensor, relevance: Tensor) -> Tensor:
 
 def of_norm(norm: nn.Module, a: Tensor, relevance: Tensor) -> Tensor:
     """LRP-0 at a layer norm whose deviation is a constant: of what is centred, then scaled and
-    shifted."""
+    shifted.
+    """
     if isinstance(norm, nn.RMSNorm):  # without centring and shift
         return relevance
     share = (
@@ -167,7 +173,8 @@ def of_norm(norm: nn.Module, a: Tensor, relevance: Tensor) -> Tensor:
 
 def attn_lrp_rules(image: Tensor, target: int, through: str) -> Tensor:
     """Relevance at the last block's first norm, of the patch tokens, by the paper's rules without
-    torch's graph."""
+    torch's graph.
+    """
     x = tokens_of(image)
     for block in MODEL.encoder.layers[:2]:
         x = x + attention_of(block, x)[0]

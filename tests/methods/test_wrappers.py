@@ -1,5 +1,6 @@
 """Methods and controls that take another method: compositions of them, their keys, passes and
-layers."""
+layers.
+"""
 
 from dataclasses import asdict, replace
 from functools import partial
@@ -122,7 +123,8 @@ def test_nested_wrappers():
 @pytest.mark.parametrize(("method", "traces"), [each for each in PARTIALS.values() if each[1]])
 def test_passes_of_compositions(method, traces):
     """Each further trace is a trunk pass, a head pass and the head's gradient; the trace itself is
-    there already."""
+    there already.
+    """
     trace = POOLED.trace()
     before = asdict(trace.passes)
     method(trace)

@@ -57,7 +57,8 @@ def values_of(answer: Any) -> list[Tensor]:
 
 def statuses(name: str, explanation: Explanation, **params: Any) -> dict[str, tuple[str, ...]]:
     """Why each image has a value or none, for each value; there is a number exactly where the
-    status is "ok"."""
+    status is "ok".
+    """
     measured = measure(plugins.with_params("metric", name, params), explanation, True)
     for values, why in measured.values():
         assert all(row.isfinite().all() if status == "ok" else row.isnan().all()
@@ -72,7 +73,8 @@ def status(name: str, explanation: Explanation, **params: Any) -> set[str]:
 
 def close(actual: Any, expected: Any, atol: float = 1e-12, rtol: float = 1e-12) -> None:
     """Numbers, lists or tensors that are equal but for rounding; a single expected number stands
-    for all."""
+    for all.
+    """
     actual, expected = (torch.as_tensor(each, dtype=torch.float64) for each in (actual, expected))
     torch.testing.assert_close(actual, expected.expand_as(actual), rtol=rtol, atol=atol)
 
@@ -100,7 +102,8 @@ def of_map(trace: ab.Trace, raw_map: Tensor) -> Explanation:
 
 def pooled_network(classes: int, *first: nn.Module) -> nn.Module:
     """A convolution, ReLU, global average pooling and a linear layer, behind other modules, from
-    seed 0."""
+    seed 0.
+    """
     torch.manual_seed(0)
     return nn.Sequential(
         *first,
@@ -114,7 +117,8 @@ def pooled_network(classes: int, *first: nn.Module) -> nn.Module:
 
 def additive(red: Tensor) -> ab.Trace:
     """Of an image of these red pixels (8, 8), whose sum is S: each pixel's share is what removing
-    it takes away."""
+    it takes away.
+    """
     net = nn.Sequential(nn.Conv2d(3, 1, 1, bias=False), nn.Flatten(), nn.Linear(64, 2, bias=False))
     with torch.no_grad():
         net[0].weight.copy_(torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1))
@@ -159,7 +163,8 @@ def overlap(box: Sequence[float], other: Sequence[float]) -> float:
 
 def labelled(above: np.ndarray, connectivity: int) -> tuple[Box | None, list[Box]]:
     """(box of the largest component, boxes of all), the first of equals in reading order, by
-    scipy."""
+    scipy.
+    """
     labels, count = ndimage.label(above, ndimage.generate_binary_structure(2, connectivity // 4))
     slices = [(x.start, y.start, x.stop, y.stop) for y, x in ndimage.find_objects(labels)]
     return (slices[int(np.bincount(labels.ravel())[1:].argmax())] if count else None), slices

@@ -1,5 +1,6 @@
 """Explanations to measure: of numbers that a test chooses, and of a tiny float64 network with
-biases."""
+biases.
+"""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -18,7 +19,8 @@ from axiom_bench.testing.metric_checks import parts_of
 @pytest.fixture(scope="session")
 def axiom_explanation() -> Callable[[Tensor, Tensor, Tensor], Explanation]:
     """Of scores S (B,), drops d (B, K) and channel totals m (B, K), each spread over two pixels of
-    opposite signs."""
+    opposite signs.
+    """
 
     def build(S: Tensor, d: Tensor, m: Tensor) -> Explanation:
         contributions = torch.stack([m + 1, -torch.ones_like(m)], dim=-1)[
@@ -58,7 +60,8 @@ def _finetune(module: nn.Module) -> None:
 @pytest.fixture(scope="session")
 def explain() -> Callable[[ab.Trace], Explanation]:
     """HiResCAM, with one box of the explained object, one of the next class and one of its own
-    class per image."""
+    class per image.
+    """
 
     def build(trace: ab.Trace) -> Explanation:
         boxes = torch.tensor([[2.0, 3.0, 9.0, 11.0], [0.0, 0.0, 6.0, 12.0]])

@@ -1,5 +1,6 @@
 """The axiom errors against loops over numbers, and the truth metrics by hand, on chosen maps and a
-chosen truth."""
+chosen truth.
+"""
 
 from itertools import combinations
 
@@ -24,7 +25,8 @@ numbers = st.floats(-100, 100, allow_subnormal=False).map(lambda x: round(x, 3))
 @st.composite
 def axiom_numbers(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor]:
     """S (1,), d (1, K), m (1, K) with S != 0 and sum |d| != 0; some m are 0 and some are
-    negative."""
+    negative.
+    """
     channels = draw(st.integers(1, 6))
     row = st.lists(numbers, min_size=channels, max_size=channels)
     d = draw(row.filter(any))
@@ -175,7 +177,8 @@ def explained(logits: Tensor, target: int, output: str) -> Tensor:
 @pytest.mark.parametrize("output", ["logits", "probability", "margin"])
 def test_both_axioms_equal_loops(trace, output):
     """The head run anew for every channel, the gradient of the output written out; zeta and epsilon
-    are the errors of XGrad-CAM and HiResCAM."""
+    are the errors of XGrad-CAM and HiResCAM.
+    """
     network, images, targets = trace.cut_model.model, trace.images[:3], [0, 3, 1]
     trace = ab.trace(network, "1", images, torch.tensor(targets), output=output)
     for row, target in enumerate(targets):
@@ -319,7 +322,8 @@ def test_a_constant_map_agrees_with_half_of_the_pairs_and_has_no_correlation(tru
 
 def test_mass_outside_is_what_lies_where_the_resized_truth_is_zero():
     """The truth is the left column of four; bilinear resizing carries it one pixel into the second
-    column."""
+    column.
+    """
     truth = torch.zeros(1, 1, 2, 4, dtype=torch.float64)
     truth[..., 0] = 5
     given = torch.ones_like(truth)

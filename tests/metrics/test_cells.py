@@ -66,7 +66,8 @@ def test_what_varies_nowhere_has_no_value(ramp):
 
 def test_an_order_that_says_nothing_gains_nothing(ramp):
     """Cells of equal mean go in the same order in both curves; the map isn't constant, so there is
-    a value."""
+    a value.
+    """
     checked = (
         torch.arange(8)[:, None] + torch.arange(8)
     ) % 2  # every cell of 4 x 4 has as many ones as zeros
@@ -176,7 +177,8 @@ def test_a_constant_map_has_no_correlation_and_a_zero_map_no_infidelity(linear):
 
 def test_squares_follow_from_the_generators_own_numbers():
     """Those of MT19937, which numpy has too: no draw of another version of torch comes out
-    differently."""
+    differently.
+    """
     raw = np.random.RandomState(7).randint(0, 2**32, 50, dtype=np.uint64)
     draw, subset = torch.Generator().manual_seed(7), square_at_random([1, 3])
     for number in (raw % 26).tolist():
@@ -207,7 +209,8 @@ BY_IMAGE = ("deletion_auc", "insertion_auc", "road_combined", "sensitivity_n", "
 @pytest.fixture
 def filled_up(trace) -> tuple[ab.Trace, ab.Trace]:
     """A trace of five rows, the last three of which repeat the second: as padding, and as
-    images."""
+    images.
+    """
     index = [0, 1, 1, 1, 1]
     cut = ab.cut(
         trace.cut_model.model, trace.layer, ablation_memory=2**18

@@ -1,5 +1,6 @@
 """Every metric that conf/metric names: the checks that users run on theirs, its metadata, needs,
-costs and requests."""
+costs and requests.
+"""
 
 import inspect
 from dataclasses import replace
@@ -32,7 +33,8 @@ WITH_FEWER = [check for check in METRIC_CHECKS if check not in WITH_DEFAULTS]
 @pytest.mark.parametrize("name", metrics.names())
 def test_metric(name):
     """Also of a map, an explanation without contributions; what is the same with them runs in `make
-    test-all`."""
+    test-all`.
+    """
     run_each(with_fewer(name), WITH_FEWER, {"weights": METRIC_CASES["weights"]})
     run_each(with_fewer(name), OF_MAPS, {"a map": METRIC_CASES["map"]})
 
@@ -56,7 +58,8 @@ def test_metric_of_a_map(name):
 @pytest.mark.parametrize("name", metrics.names())
 def test_a_row_s_place_in_the_batch_changes_no_bit(name):
     """So that neither do shards. Of nine samples: eight and more are added in another order for
-    some rows."""
+    some rows.
+    """
     samples = {"samples": 9} if "samples" in metrics.get(name).params else {}
     metric = plugins.with_params("metric", name, {**with_fewer(name).params, **samples})
     case = METRIC_CASES["weights"]
@@ -124,7 +127,8 @@ def writes_down_every_parameter_at_its_default(metric):
 
 def is_the_same_beside_another_method(metric, explanation, explain):
     """Of two explanations together, each other trace is made once, and each copy of equal maps is
-    classified once; the values are the same, bit by bit."""
+    classified once; the values are the same, bit by bit.
+    """
     trace = replace(explanation.trace)
     before = trace.passes.trunk_forward
     alone = measure(metric, explain(trace), True)

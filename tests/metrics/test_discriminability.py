@@ -1,5 +1,6 @@
 """Energy in the regions of several classes and in a mosaic's cells: rectangles by hand, a planted
-network, loops."""
+network, loops.
+"""
 
 import itertools
 from dataclasses import replace
@@ -111,7 +112,8 @@ def test_statuses_of_what_has_no_answer(trace, rectangles, note, expected):
 
 def test_masks_need_masks_and_no_boxes(trace):
     """Images with masks and boxes, masks alone, boxes alone, a mask of the class, of another class,
-    and nothing."""
+    and nothing.
+    """
     mask = torch.full((12, 12), -1)
     mask[:4, :4], mask[6:, 6:] = 0, 3
     notes = (
@@ -191,7 +193,8 @@ SIDE = 8  # of a cell
 
 def colours(grid, classes):
     """(image (1, 3, H, W), annotation) of a mosaic of plain colours: class 0 is red, 1 green, 2
-    blue, others black."""
+    blue, others black.
+    """
     side = grid * SIDE
     image, mask, boxes = (
         torch.zeros(1, 3, side, side),
@@ -211,7 +214,8 @@ def colours(grid, classes):
 
 def planted():
     """A network of nine classes whose logit c < 3 is the mean of colour c: a 1 x 1 convolution at
-    full size, ReLU, global mean. The other classes' logits are 0."""
+    full size, ReLU, global mean. The other classes' logits are 0.
+    """
     net = nn.Sequential(
         nn.Conv2d(3, 9, 1, bias=False), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
     )

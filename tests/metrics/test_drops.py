@@ -1,5 +1,6 @@
 """Metrics of the map's sums and the score's drops, part by part of the image, against one loop over
-parts."""
+parts.
+"""
 
 from collections.abc import Callable, Sequence
 from itertools import combinations, pairwise
@@ -24,7 +25,8 @@ Parts = Sequence[Tensor]
 
 def cells(grid: int) -> Parts:
     """Rectangles in reading order, whose edges are the first pixels at or behind the shares of the
-    side."""
+    side.
+    """
     edges = [-(-cell * SIDE // grid) for cell in range(grid + 1)]
     parts = []
     for top, bottom in pairwise(edges):
@@ -61,7 +63,8 @@ def unions_of_cells(draw: torch.Generator, count: int) -> Parts:
 
 def rests_of_shifted_cells(draw: torch.Generator) -> Parts:
     """All pixels, and those outside kept cells of 3 and of 6 pixels; github.com/xaisloc/sloc,
-    src/sloc.py."""
+    src/sloc.py.
+    """
     parts = [torch.ones(SIDE, SIDE, dtype=torch.bool)]
     for side in [3] * 4 + [6] * 4:
         down, across = torch.randint(side, (2,), generator=draw).tolist()

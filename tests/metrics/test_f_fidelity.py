@@ -1,5 +1,6 @@
 """F-Fidelity against the steps of the authors' evaluation_model.py in loops, and what a run does
-with a copy."""
+with a copy.
+"""
 
 from dataclasses import replace
 
@@ -27,7 +28,8 @@ def values(explanation, **params):
 
 def remaining_accuracy(explanation, first, output):
     """Their ours_random_MoRF ("highest" first) and ours_random_LeRF, of the copy: (B,). Draws are
-    the suite's."""
+    the suite's.
+    """
     trace = explanation.trace
     draws = [torch.rand(SAMPLES, 12, 12, generator=each) for each in trace.generators(0)]
     answers = []
@@ -54,7 +56,8 @@ def remaining_accuracy(explanation, first, output):
 @pytest.mark.parametrize("output", ["accuracy", "probability"])
 def test_it_is_the_authors_of_the_copy(trace, explain, output):
     """Of two images the class that the copy predicts, of two another one, so that accuracies
-    differ."""
+    differ.
+    """
     trace = trace.again(images=20 * trace.images)  # else biases decide
     predicted = trace.cut_model.finetuned(trace.images).argmax(1)
     trace = trace.again(targets=(predicted + torch.tensor([0, 0, 1, 1])) % 5)
@@ -78,7 +81,8 @@ def test_it_is_the_authors_of_the_copy(trace, explain, output):
 
 def test_all_pixels_are_the_same_in_both_orders(explanation):
     """Where the fraction is 1, plus is minus; with alpha and beta of 1 the copy sees nothing
-    but 0."""
+    but 0.
+    """
     params = {"fractions": [1.0], "alpha": 1.0, "beta": 1.0, "output": "probability"}
     plus, minus = values(explanation, **params)
     targets, model = explanation.trace.targets, explanation.trace.cut_model.finetuned
@@ -99,7 +103,8 @@ def test_a_network_without_a_copy_has_no_value(explanation):
 @pytest.mark.slow
 def test_a_run_asks_the_copy_and_another_copy_makes_its_values_anew_alone(tmp_path, capsys):
     """By the weights `masked` that are committed, and by the network's own file, as if it were a
-    copy."""
+    copy.
+    """
     run = ["model=scenes_vgg", "data.size=4", "method=[grad_cam,random]", "runtime.repeats=0"]
     run += ["metric=[f_fidelity,single_deletion]", f"results={tmp_path}"]
 
@@ -128,7 +133,8 @@ def test_a_run_asks_the_copy_and_another_copy_makes_its_values_anew_alone(tmp_pa
 
 def test_a_copy_is_read_as_other_weights_are_and_has_the_network_s_classes(tmp_path):
     """A checkpoint of a training on several devices, beside its optimizer's state; and one of other
-    classes."""
+    classes.
+    """
     network = ab.load_model("resnet18", weights=None, classes=4)
     state = {f"module.{name}": tensor + 1 for name, tensor in network.state_dict().items()}
     torch.save({"model": state, "optimizer": {"lr": 0.1}}, tmp_path / "copy.pth")

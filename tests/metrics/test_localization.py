@@ -1,5 +1,6 @@
 """Localization by hand-made rectangles: which boxes and pixels count, of which objects, classes and
-thresholds."""
+thresholds.
+"""
 
 import math
 from types import SimpleNamespace
@@ -136,7 +137,8 @@ def own(name, explanation):
 
 def over_images(name, *explanations):
     """The value of the data set of these explanations, through the metric's YAML, in the protocol
-    of heatmaps."""
+    of heatmaps.
+    """
     metric = plugins.with_params("metric", name, {"protocol": "heatmap"})
     answers = [metric(explanation) for explanation in explanations]
     return aggregate(metric)(
@@ -276,7 +278,8 @@ CROP = Preprocessing(
 
 def cropped(objects, heatmap, mask=None, crowd=()):
     """Class 0 of an image of 40 x 20 pixels, explained by a map of the 20 x 20 that the crop
-    leaves."""
+    leaves.
+    """
     sample = Sample(Image.new("RGB", (40, 20)), "a", 0, objects, mask, crowd=crowd)
     image, annotation = CROP(sample)
     batch = ab.Batch(image[None], ("a",), torch.tensor([0]), (annotation,))
@@ -331,7 +334,8 @@ def test_ignored_columns_are_as_good_as_cut_off(name, params):
 
 def explanation(logits, targets, boxes, heatmap=LOCATED):
     """A map that is high in FOUND, of rows with these logits (B, C), explained classes and
-    boxes."""
+    boxes.
+    """
     logits, targets = tensor(*logits), torch.tensor(targets)
     scores = logits.gather(1, targets[:, None])[:, 0]
     trace = SimpleNamespace(logits=logits, targets=targets, scores=scores)
@@ -380,7 +384,8 @@ def always_class_1() -> nn.Module:
 
 def test_a_wrongly_classified_image_is_no_image_without_annotation():
     """target=predicted, three images: of the predicted class, of another one, and without any
-    object."""
+    object.
+    """
     plain = Preprocessing(resize=None, crop=None, mean=(0, 0, 0), std=(1, 1, 1))
     objects = (((1, (0.0, 0.0, 12.0, 10.0)),), ((2, (0.0, 0.0, 12.0, 10.0)),), ())
     samples = [

@@ -104,7 +104,8 @@ def test_metrics_share_one_sweep():
 @given(st.integers(0, 2**16), st.sampled_from([1.0, 2.0, 2.5, 5.0, 15.0]))
 def test_pointing_game_is_torchrays_disc_around_the_highest_pixel(seed, tolerance):
     """A disc of squared distances below tolerance^2 that meets the mask of the pixels in the
-    boxes."""
+    boxes.
+    """
     draw = torch.Generator().manual_seed(seed)
     heatmap = torch.rand(1, 20, 30, generator=draw, dtype=torch.float64)
     corners = torch.rand(2, 4, generator=draw, dtype=torch.float64) * torch.tensor([28.0, 18, 6, 5])
@@ -228,7 +229,8 @@ THRESHOLDS = np.arange(0, 1, 0.001)
 @pytest.mark.parametrize("shape", [(7, 7), (1, 1), (14, 9), (3, 20), (300, 250)])
 def test_resize_is_cubic_convolution(shape):
     """With a = -0.75, as in torch and OpenCV; OpenCV's weights are float32: places of up to 300
-    have errors of 2e-5."""
+    have errors of 2e-5.
+    """
     raw_map = np.random.default_rng(0).standard_normal(shape)
     expected = functional.interpolate(
         torch.from_numpy(raw_map)[None, None], size=(60, 96), mode="bicubic"
@@ -240,7 +242,8 @@ def test_resize_is_cubic_convolution(shape):
 
 def cells(filled):
     """The area of the polygon through the outer pixels' centres: 2 x 2 pixels of a set are 1, three
-    of them 1/2."""
+    of them 1/2.
+    """
     padded = np.pad(filled, 1).astype(int)
     windows = padded[:-1, :-1] + padded[1:, :-1] + padded[:-1, 1:] + padded[1:, 1:]
     return (windows == 4).sum() + 0.5 * (windows == 3).sum()
@@ -248,7 +251,8 @@ def cells(filled):
 
 def contours_slowly(above):
     """(area, box) of each contour: of every component with its holes filled, and of the pixels
-    around every hole."""
+    around every hole.
+    """
     labels, count = ndimage.label(above, np.ones((3, 3)))
     for component in (labels == label for label in range(1, count + 1)):
         outside, parts = ndimage.label(np.pad(~component, 1, constant_values=True))
@@ -312,7 +316,8 @@ def test_contours_of_every_threshold_by_labelling(seed, height, width, density):
 
 def test_of_contours_of_equal_area_the_one_whose_first_pixel_comes_last_is_taken():
     """cv2.findContours lists those that it finds last first. A spur of single pixels encloses
-    nothing."""
+    nothing.
+    """
     levels = np.zeros((9, 16), np.uint8)
     levels[3:6, 1:4] = levels[4:7, 8:11] = 200
     levels[3, 11] = levels[2, 12] = 100  # reaches above the first square
@@ -397,7 +402,8 @@ def test_boxes_are_those_of_the_stored_image_cut_to_whole_pixels(data, width, he
 
 def stored_case():
     """Eight signed maps of 7 x 7 on 224 x 224 pixels, with one or two boxes and a mask each; one
-    constant, one NaN."""
+    constant, one NaN.
+    """
     rows, columns = np.mgrid[:7, :7]
     maps = np.stack([
         9.0 - (rows - 2 - i % 3) ** 2 - (columns - 3 + i % 2) ** 2 + (5 * i + rows * columns**2) % 7 for i in range(8)

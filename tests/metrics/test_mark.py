@@ -1,5 +1,6 @@
 """Metrics of parts: mass on a spurious mark and its share beside that of the true effects, by hand;
-effects and their order on a linear network, by hand and against SciPy in float64."""
+effects and their order on a linear network, by hand and against SciPy in float64.
+"""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -38,7 +39,8 @@ def with_effects(
     raw_map: Tensor, effects: list[float], parts: tuple[Part, ...] = PARTS
 ) -> Explanation:
     """One image with these parts and effects, explained by a raw map (h, w). The mark has 8 pixels,
-    the object 16."""
+    the object 16.
+    """
     trace = SimpleNamespace(
         images=NO_IMAGES,
         interventions=(parts,),
@@ -161,7 +163,8 @@ def region(place):
 
 def parts(values, versions, names=NAMES):
     """A part per quarter; versions[place]: the values of channel 0 that the quarter has without
-    it."""
+    it.
+    """
     return tuple(
         ab.Part(name, label, region(place),
                 torch.stack([image([*values[:place], value, *values[place + 1 :]]) for value in versions[place]]))
@@ -196,7 +199,8 @@ EXAMPLE = (
 
 def test_object_effects_are_shares_of_all_effects():
     """Of every class: 8 of 10 parts of its effects are the first object's; objects of a class count
-    together."""
+    together.
+    """
     names = (("digit 0", 0), ("digit 0 (2)", 0), ("digit 2", 2), ("ground", None))
     still = ([1.0] * 4, [[1.0], [1.0], [3.0], [1.0]])
     trace = traced(EXAMPLE, EXAMPLE, still, (*EXAMPLE, names), targets=[0, 2, 0, 0])

@@ -65,7 +65,8 @@ def measured(case) -> dict[str, Tensor]:
 @torch.no_grad()
 def score(case, image: Tensor, row: int) -> float:
     """The class's logit where a box has the highest IoU with the explained one, by a loop; of a
-    region the sum."""
+    region the sum.
+    """
     model = case.model()
     place, output = case.places(model)[row], model.module(image[None])
     if not case.boxes:

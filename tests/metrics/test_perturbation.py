@@ -217,7 +217,8 @@ BOTH = [metrics.get("adcc"), metrics.get("arcc")]
 )
 def test_coherency_compares_a_method_with_itself_and_not_two_draws(trace, name, monkeypatch):
     """Rounding of what a map keeps moves its coherency by rounding; seeded by the pixels' bits,
-    random's by 0.3."""
+    random's by 0.3.
+    """
     explanation = Explanation.of(trace, methods.get(name)(trace), method=methods.get(name))
     before = adcc(explanation)["coherency"]
     kept = perturbation.kept_images
@@ -247,7 +248,8 @@ def test_arcc_is_the_harmonic_mean_of_its_parts(trace):
 
 def test_beside_adcc_an_image_is_explained_again_once(trace):
     """Of two explanations of the same map the 8 copies of ROAD are classified once, and each is
-    explained again."""
+    explained again.
+    """
     calls: list[int] = []
 
     def counted(trace: ab.Trace) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """The order of a map's pixels against a sort of tuples; curves and counts that follow it, in loops;
-fast forms."""
+fast forms.
+"""
 
 import itertools
 import math
@@ -40,7 +41,8 @@ deletion_auc, insertion_auc, insertion_minus_deletion, effective_complexity = fu
 
 def brute_force_ranks(raw_map: list[list[float]], size: tuple[int, int], first: str) -> list[int]:
     """The ranks in reading order, from tuples (heatmap, resized raw map, position), each map
-    rounded to 1e-6."""
+    rounded to 1e-6.
+    """
     heatmap = [[max(value, 0) for value in row] for row in raw_map]
     maps = [list(itertools.chain(*resized(lines, *size))) for lines in (heatmap, raw_map)]
     largest = [max(map(abs, pixels)) or 1 for pixels in maps]
@@ -91,7 +93,8 @@ def test_ranks_by_hand(raw_map, shown, highest, lowest):
 )
 def test_metrics_tell_maps_apart_that_differ_below_zero_alone(explanation, name):
     """Both maps have the same heatmap, of one positive pixel; below zero one is the other upside
-    down."""
+    down.
+    """
     ramp = -torch.arange(1.0, 145.0, dtype=torch.float64).view(1, 12, 12).expand(4, -1, -1)
     maps = [ramp.clone(), ramp.flip(1, 2).clone()]
     for raw_map in maps:
@@ -119,7 +122,8 @@ def test_hard_perturbation_and_counts_in_a_mask_follow_the_same_order():
 def test_rounding_swaps_pixels_that_are_nearly_equal_alone():
     """What another batch size does to a float32 map, 5e-7 of its maximum, moves a pixel past those
     within 3e-6 of it; some such pairs are in every map of 96 x 96, and no rounding of the map would
-    keep all of them in order."""
+    keep all of them in order.
+    """
     chance = torch.Generator().manual_seed(0)
     exact = torch.rand(1, 96, 96, generator=chance, dtype=torch.float64)
     exact = exact / exact.amax()
@@ -245,7 +249,8 @@ def test_the_area_of_a_polynomial_is_that_of_all_its_points(steps, passes):
 @pytest.mark.parametrize("passes", [1, 3, 6, 10, 28, 60, 150])
 def test_points_differ_and_no_weight_makes_noise_larger(steps, passes):
     """As an interpolation through many equal steps would; an area of values from 0 to 1 is off by a
-    tenth at most."""
+    tenth at most.
+    """
     at = few_points(steps, passes).tolist()
     assert at == sorted(set(at))
     assert all(0 < point < steps for point in at)
@@ -320,7 +325,8 @@ def test_numbers_tell_sets_of_pixels_apart():
 
 def test_randomisations_that_are_equal_are_made_once(trace):
     """Whatever the order of the metrics: the whole model's, and all stages where they are as many
-    as layers."""
+    as layers.
+    """
     kinds = ("", "_three_stages", "_efficient")
     names = [f"model_parameter_randomisation{kind}" for kind in kinds]
     layers = number_of_layers(trace.cut_model.model)

@@ -1,5 +1,6 @@
 """Metrics of pixels in the map's order, in steps of equal number, against loops from their
-definitions."""
+definitions.
+"""
 
 import numpy as np
 import pytest
@@ -65,7 +66,8 @@ def test_monotonicity_is_a_loop_that_adds_pixels_lowest_first(trace, output):
 
 def test_monotonicity_sees_no_order_of_pixels_that_all_add():
     """Of a score that each pixel raises, every order is monotone; where some lower it, the true
-    order falls first."""
+    order falls first.
+    """
     red = torch.arange(1, 65, dtype=torch.float64).view(8, 8)
     for raw in (red, -red):
         close(monotonicity(of_map(additive(red), raw), output="logit"), 1)
@@ -104,7 +106,8 @@ def test_irof_is_a_loop_over_superpixels(explanation, trace, compactness):
 
 def test_aopc_of_region_perturbation_is_irof_of_squares_in_other_units(explanation, trace):
     """Samek et al. 2017, Eq. 12, over all L regions: the mean of p(x) - p(x without the first k)
-    for k from 0 to L."""
+    for k from 0 to L.
+    """
     squares, numbers = (
         irof(of_map(trace, explanation.raw_map), 4, 1e6, "zero"),
         torch.arange(12) // 3,

@@ -1,5 +1,6 @@
 """Properties of every metric that conf/metric names, over drawn maps: bounds, order, scale,
-statuses, direction."""
+statuses, direction.
+"""
 
 import math
 from collections.abc import Callable, Mapping
@@ -87,7 +88,8 @@ def of_one_image(
 
 def depends_on_no_scale(metric: Plugin) -> bool:
     """Return whether a map times a factor has the same values: not of the axioms, nor of what its
-    YAML exempts."""
+    YAML exempts.
+    """
     is_exempt = metric_checks.ignores_the_maps_scale.__name__ in metric.spec.exempt
     return not is_exempt and metric_checks.SCORE_SCALE not in plugins.needs_of(metric)
 
@@ -95,7 +97,8 @@ def depends_on_no_scale(metric: Plugin) -> bool:
 @st.composite
 def methods(draw: st.DrawFn) -> Callable[[ab.Trace], Tensor | Map]:
     """Few levels of both signs, many of them 0: weights on gradients or activations, or a map of 3
-    x 2 pixels."""
+    x 2 pixels.
+    """
     levels = st.lists(
         st.sampled_from([-2.0, -1.0, 0.0, 0.0, 0.5, 1.0]), min_size=CHANNELS, max_size=CHANNELS
     )
@@ -122,7 +125,8 @@ def annotated(trace: ab.Trace, method: Callable, notes: tuple[ab.Annotation, ...
 
 def notes_of(trace: ab.Trace) -> tuple[ab.Annotation, ...]:
     """For each row an object of its class, an object of the next class, and a third object without
-    a mask."""
+    a mask.
+    """
     boxes = torch.tensor([[2.0, 3.0, 9.0, 11.0], [0.0, 0.0, 6.0, 12.0], [4.5, 1.2, 12.0, 4.0]])
     mask = torch.full((SIDE, SIDE), -1)
     mask[3:11, 2:9] = 0  # plus the class
@@ -147,7 +151,8 @@ def test_values_have_bounds_and_change_with_neither_order_nor_unit(
     name, method, order, factor, trace
 ):
     """Within their unit's bounds; the same in a batch of another order, and for a map times a
-    positive factor."""
+    positive factor.
+    """
     metric, notes = light(name), notes_of(trace)
     before = of_images(metric, annotated(trace, method, notes))
     parts = [trace.interventions[row] for row in order]

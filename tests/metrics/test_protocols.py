@@ -1,7 +1,8 @@
 """Protocols against their authors' definitions, written out in float64 from the published code, on
 the embedded network and scenes. Each test makes the authors' maps by itself, from activations and
 gradients, in the authors' order of ReLU, scaling and enlarging. docs/protocols.md has the largest
-differences; parameters are those of conf/protocol/."""
+differences; parameters are those of conf/protocol/.
+"""
 
 from dataclasses import dataclass, replace
 from functools import cache
@@ -66,7 +67,8 @@ class Measured:
 
 def raw_of(trace, method):
     """Grad-CAM's, Grad-CAM++'s or XGrad-CAM's weighted sum of activations, from their papers: (B,
-    h, w)."""
+    h, w).
+    """
     F, g = trace.activations, trace.gradients
     sums = F.sum((2, 3))
     weights = {
@@ -358,7 +360,8 @@ def test_idsds2024_is_the_code_on_the_signed_map():
 
 def road_combined(run, heatmaps, percentiles):
     """pytorch-grad-cam's: pixels at the percentile or above it are removed, of the map, and of 1 -
-    map."""
+    map.
+    """
     shares = []
     for percentile in percentiles:
         for sign, maps in ((-1, heatmaps), (1, 1 - heatmaps)):
@@ -370,7 +373,8 @@ def road_combined(run, heatmaps, percentiles):
 @pytest.mark.slow
 def test_arcc2026_is_the_libraries_class_but_for_a_pixel():
     """Without noise. A percentile's pixels may be one more than the rounded fraction. The library
-    scales a map at the layer, enlarges it and scales it again."""
+    scales a map at the layer, enlarges it and scales it again.
+    """
     zero, found = "metric.arcc.params.noise=0", []
     for change, same in ((without_ties, ranked), (as_it_is, by_range)):
         run = measured("arcc2026", "grad_cam", "scenes_resnet", change, FEW, zero)
@@ -392,7 +396,8 @@ def test_arcc2026_is_the_libraries_class_but_for_a_pixel():
 
 def test_latec2024s_sparseness_and_complexity_are_quantuss():
     """Quantus adds 1e-7 to each pixel before it takes the Gini index: 1e-7 n over the map's sum.
-    LATEC scales the enlarged map by its range."""
+    LATEC scales the enlarged map by its range.
+    """
     run = measured("latec2024", "xgrad_cam", "scenes_vgg", as_it_is, "metric=[entropy,gini]")
     maps = by_range(enlarged(relu(run.raw), run)).flatten(1).numpy()
     values = np.sort(maps + 1e-7, 1)
@@ -409,7 +414,8 @@ def test_latec2024s_sparseness_and_complexity_are_quantuss():
 
 def test_wsol2020_counts_boxes_and_pixels_as_the_code():
     """On 8 bits and OpenCV's contours: test_localization_loops.py has what wsolevaluation itself
-    printed."""
+    printed.
+    """
     run = measured("wsol2020")
     assert run.params("max_box_acc_v2") == ab.metrics.get("max_box_acc_v2").params
     scores = by_range(enlarged(run.raw, run, "bicubic")).numpy()
@@ -426,7 +432,8 @@ def test_wsol2020_counts_boxes_and_pixels_as_the_code():
 
 def test_xgradcam2020_has_the_axioms_of_brute_force():
     """Each channel set to zero, at the layer of the embedded network; the authors' weights with
-    their 1e-6."""
+    their 1e-6.
+    """
     run = measured("xgradcam2020")
     trace = run.explanation.trace
     F, g = trace.activations, trace.gradients

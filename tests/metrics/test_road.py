@@ -111,7 +111,8 @@ def test_any_hole_is_filled_as_directly_and_within_the_range_of_observed_pixels(
 @pytest.mark.parametrize("share", [0.9, pytest.param(0.7, marks=pytest.mark.slow)])
 def test_a_hole_observed_in_one_corner_only_equals_a_direct_solve(share):
     """No norm of the error bounds a single pixel there: the hardest of ROAD's holes, at ROAD's
-    image size."""
+    image size.
+    """
     image = functional.interpolate(noise(1, 3, 4, 4), (224, 224), mode="bicubic")
     image = (image - image.mean()) / image.std()
     diagonal = torch.arange(224.0)[:, None] + torch.arange(224.0)
@@ -160,7 +161,8 @@ def rectangle(top: int, bottom: int, left: int, right: int, size: tuple[int, int
 
 def test_an_image_is_filled_the_same_in_any_batch():
     """One is done after a few iterations, the other's hole of all pixels but one takes many
-    more."""
+    more.
+    """
     images = noise(2, 3, 64, 64).cumsum(3) / 8
     holes = torch.zeros(2, 64, 64, dtype=torch.bool)
     holes[0, 3::7, 2::5] = True

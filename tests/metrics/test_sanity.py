@@ -1,5 +1,6 @@
 """Sanity checks: similarities against scipy and by hand, randomised copies, maps that fail by
-design, and noise."""
+design, and noise.
+"""
 
 import copy
 import itertools
@@ -109,7 +110,8 @@ def test_what_rounding_leaves_of_a_constant_map_correlates_with_nothing():
 
 class Crossed(nn.Module):
     """Layers registered in another order than they are run in, one that holds a parameter of its
-    own, one unused."""
+    own, one unused.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -311,7 +313,8 @@ def test_models_are_made_once_for_a_cut(trace, explanation, monkeypatch):
 
 def test_two_empty_pictures_are_not_alike(trace, explanation):
     """Their SSIM is 1, which would say that a map that shows nothing doesn't depend on the
-    class."""
+    class.
+    """
 
     def shown(*empty: int) -> Explanation:
         def method(trace: ab.Trace) -> ab.Map:
@@ -360,7 +363,8 @@ def test_random_logit_explains_another_class_of_the_images_own_choice(trace, exp
 
 def test_entropy_by_hand():
     """Four values in three bins of [0, 3]: counts 2, 1, 1. A constant map has none; one that isn't
-    finite, infinity."""
+    finite, infinity.
+    """
     raw = tensor([[0.0, 0.5], [1.5, 3.0]], [[2, 2], [2, 2]], [[0, 1], [2, np.inf]])
     actual = histogram_entropy(Explanation(raw_map=raw, heatmap=torch.zeros(3, 2, 2)), bins=3)
     assert actual.tolist() == pytest.approx([1.5 * np.log(2), np.nan, np.inf], nan_ok=True)
@@ -416,7 +420,8 @@ def test_smooth_compares_means_over_noisy_images_and_the_image_itself(trace, exp
 
 def nearby(trace: ab.Trace, row: int) -> Tensor:
     """Three copies with noise, uniform in float64, each from a generator of the image and the
-    sample."""
+    sample.
+    """
     image = trace.images[row]
     draws = [generators(trace.images, f"7 nearby {sample}")[row] for sample in range(3)]
     noise = [torch.rand(image.shape, generator=draw, dtype=torch.float64) for draw in draws]
@@ -443,7 +448,8 @@ def test_relative_stability_is_the_largest_quotient_of_relative_changes(
     trace, explanation, smallest
 ):
     """A loop over values; with 1e-12 as Agarwal et al. define it where nothing is 0, as behind a
-    sigmoid."""
+    sigmoid.
+    """
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(400, 3)).double()
     trace = ab.trace(net, "1", trace.images, trace.targets % 3)

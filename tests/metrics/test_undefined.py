@@ -1,5 +1,6 @@
 """Where a metric has no value: models without an answer, or of one logit; and parameters out of
-range."""
+range.
+"""
 
 import inspect
 from dataclasses import replace

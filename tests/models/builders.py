@@ -16,7 +16,8 @@ INITIALISERS = [name for name in dir(nn.init) if name.endswith("_") and not name
 
 def build(name: str, **kwargs: object) -> nn.Module:
     """A network of torchvision without its initialisation, which takes seconds; its memory isn't
-    touched yet."""
+    touched yet.
+    """
     kwargs |= (
         {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
     )  # torchvision warns without it
@@ -30,7 +31,8 @@ def build(name: str, **kwargs: object) -> nn.Module:
 
 def filled(name: str, **kwargs: object) -> nn.Module:
     """With uniform weights that keep a signal's scale: no output is NaN, zero or the same for every
-    image."""
+    image.
+    """
     module = build(name, **kwargs)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -48,7 +50,8 @@ def filled(name: str, **kwargs: object) -> nn.Module:
 
 def _uniform(tensor: Tensor, generator: torch.Generator) -> Tensor:
     """Numbers from -1 to 1; of a large tensor the first ones again and again, since to draw all
-    takes seconds."""
+    takes seconds.
+    """
     first, *others = tensor.view(-1).split(PERIOD)
     first.uniform_(-1, 1, generator=generator)
     for part in others:

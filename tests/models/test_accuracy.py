@@ -1,5 +1,6 @@
 """Published networks on 100 photographs: their accuracy is known, so weights, classes and
-preprocessing are right."""
+preprocessing are right.
+"""
 
 import pytest
 import torch

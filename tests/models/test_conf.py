@@ -119,7 +119,8 @@ def test_python_builds_on_other_entries_as_hydra_does(name):
 @pytest.mark.slow
 def test_python_resolves_every_name_as_the_command_line_does(monkeypatch):
     """Without weights those of the entry, also where they are a seed's or as built; `default` is
-    torchvision's."""
+    torchvision's.
+    """
     loaded = []
     monkeypatch.setattr(
         notebook.load, "load_model", lambda settings: loaded.append(ModelSpec.of(settings)) or 1 / 0

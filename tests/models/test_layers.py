@@ -309,7 +309,8 @@ class Concatenation(nn.Module):
 
 class Mixed(nn.Module):
     """Two branches and their concatenation, a module or in the block's forward, and what may follow
-    it in place."""
+    it in place.
+    """
 
     def __init__(self, cat: nn.Module | None, last: nn.Module | None = None) -> None:
         super().__init__()
@@ -489,7 +490,8 @@ def test_a_network_of_branches_has_its_last_layer_with_a_note(network, layer):
 
 def test_a_large_head_makes_no_layer_early():
     """Everything passes through the last map, before which few of the parameters lie, and no note
-    is of branches."""
+    is of branches.
+    """
     head = nn.Sequential(nn.Flatten(), nn.Linear(1024, 300), nn.ReLU(), nn.Linear(300, 5))
     for network, layer in (
         (nn.Sequential(conv(3, 4), nn.Sequential(conv(4, 4), nn.ReLU()), head), "1"),
@@ -538,7 +540,8 @@ def test_tokens_of_windows_are_no_tokens_of_the_image():
 
 class Copies(nn.Module):
     """Runs its part on an image and its mirror image as one batch. named: whether the part is a
-    module of its own."""
+    module of its own.
+    """
 
     def __init__(self, named: bool) -> None:
         super().__init__()

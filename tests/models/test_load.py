@@ -125,7 +125,8 @@ def test_configuration_overrides_the_preprocessing_of_the_weights():
 @pytest.mark.slow
 def test_preprocessing_of_published_weights_and_of_files(no_network, tmp_path):
     """MobileNetV2's second weights want 232 pixels, its first 256: the standard that a file from
-    elsewhere gets."""
+    elsewhere gets.
+    """
     state = torchvision.models.mobilenet_v2().state_dict()
     file = tmp_path / "mobilenet_v2.pth"
     torch.save(state, file)
@@ -162,7 +163,8 @@ def test_failed_download_error_message(no_network):
 @pytest.mark.slow
 def test_timm_loads_in_a_process_that_has_not_imported_torchvision():
     """timm imports it, also where its compiled operators can't be loaded beside a CPU-only
-    torch."""
+    torch.
+    """
     pytest.importorskip("timm", reason="the extra `timm` is not installed")
     code = f"from axiom_bench.models.load import load_model; print(load_model({TIMM}).layer)"
     process = subprocess.run(
@@ -192,7 +194,8 @@ def test_timms_failed_download_says_what_to_do(monkeypatch):
 @pytest.mark.slow
 def test_inception_rescales_its_input():
     """torchvision switches it on only for weights that it loads itself; a local copy of its file
-    needs it as well."""
+    needs it as well.
+    """
     loaded = load_model({"name": "inception_v3", "source": "torchvision", "weights": None})
     assert loaded.module.transform_input
     assert "AuxLogits.fc.weight" in loaded.module.state_dict()

@@ -1,5 +1,6 @@
 """Checkpoints composed as people save them: the network has exactly the tensors that were put in,
-or there is one sentence, which works when followed literally."""
+or there is one sentence, which works when followed literally.
+"""
 
 import re
 from argparse import Namespace

@@ -1,5 +1,6 @@
 """torchvision's segmentation and detection networks, timm's and transformers', with random
-weights."""
+weights.
+"""
 
 import json
 import operator
@@ -79,7 +80,8 @@ def test_segmentation_networks_of_torchvision(name):
 
 def suppress_by_loop(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     """Non-maximum suppression, for a torchvision without its compiled operators: indices by falling
-    score."""
+    score.
+    """
     left = scores.argsort(descending=True, stable=True)
     kept = []
     while len(left):
@@ -108,7 +110,8 @@ def test_a_detection_network_of_torchvision(monkeypatch):
 
     def score(found: list[dict[str, Tensor]]) -> Tensor:
         """The score of the detection of its class with the highest IoU, by torchvision's own
-        IoU."""
+        IoU.
+        """
         one = found[0]
         overlap = torchvision.ops.box_iou(detected["boxes"][:1], one["boxes"])[0]
         overlap[one["labels"] != detected["labels"][0]] = 0
@@ -225,7 +228,8 @@ def test_transformers_have_a_default_layer(kind, layer):
 
 class Tower(nn.Module):
     """The image tower of a CLIP as a user has it: beside the model's own class, which takes
-    captions too."""
+    captions too.
+    """
 
     def __init__(self, clip: nn.Module) -> None:
         super().__init__()
@@ -292,7 +296,8 @@ def test_the_tower_of_a_clip(clip, kind):
 
 def test_gscore_cam_of_a_clip(clip):
     """The channels of largest mean gradient, by CLIP's own logit of the image under each channel's
-    mask."""
+    mask.
+    """
     batch = images(32, 2)
     with torch.no_grad():
         captions = clip(input_ids=CAPTIONS, pixel_values=batch).text_embeds

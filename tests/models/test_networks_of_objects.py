@@ -32,7 +32,8 @@ def seeded():
 
 def network_of(name):
     """torchvision's, with weights and a threshold with which it finds many objects, and ours of its
-    parts."""
+    parts.
+    """
     side, layer = DETECTORS[name]
     network = filled(name, weights_backbone=None, score_thresh=0.02).double()
     network.transform = torchvision.models.detection.transform.GeneralizedRCNNTransform(
@@ -86,7 +87,8 @@ def test_boxes_and_logits_are_those_that_torchvision_suppresses(name, monkeypatc
 )
 def test_a_box_is_explained_by_the_network_cut_by_torch_fx(name):
     """The logit at a position of a level that has others above it, and its drops against passes by
-    hooks."""
+    hooks.
+    """
     _, ours, images, layer = network_of(name)
     network = ab.BoxScores(ours, exclusive=ours.exclusive, background=0 if ours.exclusive else None)
     with torch.no_grad():

@@ -1,5 +1,6 @@
 """Networks of signals, volumes and videos as other libraries have them, and recorded signals (extra
-`axes`)."""
+`axes`).
+"""
 
 import copy
 

@@ -1,5 +1,6 @@
 """A probability, a margin, groups of classes: against loops over classes, their drops against
-ablations one by one."""
+ablations one by one.
+"""
 
 import csv
 import os
@@ -49,7 +50,8 @@ def test_voc_groups_are_complete_and_disjoint():
 
 def test_group_entries_match_torchvision_categories():
     """Names against torchvision's list; the standard order is that of the synset ids, so they
-    ascend together."""
+    ascend together.
+    """
     for row in rows():
         name = {"crane": "crane bird"}.get(
             row["name"], row["name"]
@@ -260,7 +262,8 @@ def test_default_target_is_the_predicted_class_and_the_network_stays_unchanged()
 @pytest.mark.parametrize("head", ["pooled", "fully connected"])
 def test_float32_drops_of_a_probability_near_one(head):
     """With 1 - p = 1e-9, p itself is 1 in float32 and so is each ablated one: two scores would
-    leave no drop at all."""
+    leave no drop at all.
+    """
     net, targets = network(head), torch.zeros(4, dtype=torch.long)
     last = [module for module in net.modules() if isinstance(module, nn.Linear)][-1]
     last.bias.data[0] += 22
@@ -308,7 +311,8 @@ def test_on_score_scale_holds_for_each_output(name, head, output):
 @pytest.mark.parametrize("output", ["probability", "margin"])
 def test_masked_methods_and_confidence_metrics_use_the_probability_of_the_logits(output):
     """Nothing takes a softmax of a probability, or of margins: the same maps have the same
-    values."""
+    values.
+    """
     net, heatmap = network(), torch.rand(4, 8, 8, dtype=torch.float64)
     of_output, plain = (
         trace(net, "1", IMAGES, TARGETS, output=name) for name in (output, "logits")

@@ -1,5 +1,6 @@
 """Every family of torchvision's classifiers: the default layer of its smallest network, and the
-model cut there, bit by bit equal to the model."""
+model cut there, bit by bit equal to the model.
+"""
 
 from collections.abc import Collection, Iterable
 from typing import Any
@@ -77,7 +78,8 @@ def default_layer(name: str) -> str:
 
 def smallest_of_families() -> list[str]:
     """By the number of parameters, which torchvision tells without a download; of regnet and swin
-    for each version, whose modules differ."""
+    for each version, whose modules differ.
+    """
     families = (*DEFAULT_LAYERS, "regnet_x", "regnet_y", "swin_v2")
     spatial = [name for name in NAMES if name not in NOT_SPATIAL]
     smallest: dict[str, str] = {}
@@ -149,7 +151,8 @@ VIDEO = {"mc3_18": "layer4", "r2plus1d_18": "layer4", "r3d_18": "layer4", "s3d":
 @pytest.mark.parametrize("name", mostly_slow(VIDEO, ("r2plus1d_18", "r3d_18", "s3d")))
 def test_a_network_of_videos_takes_frames_of_bytes(name):
     """By its name, with the layer, the classes and the mean and deviation of its weights; cut, it
-    is the network."""
+    is the network.
+    """
     model = ab.load_model(name, weights=None)
     assert model.loaded.layer == VIDEO[name]
     assert model.loaded.classes[0] == "abseiling"

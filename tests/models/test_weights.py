@@ -312,7 +312,8 @@ def test_state_hash_depends_on_values_and_names():
 
 def test_old_torchvision_checkpoints_load(tmp_path):
     """DenseNet's files say norm.1 where its module says norm1; MNASNet's module asks for a version
-    mark in the file."""
+    mark in the file.
+    """
     densenet = filled("densenet121")
     old = {
         name.replace("norm1", "norm.1").replace("conv2", "conv.2")

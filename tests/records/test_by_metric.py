@@ -1,5 +1,6 @@
 """Records by metric: the same rows as a table of all, in the same order, 16 bytes each; which
-methods are compared."""
+methods are compared.
+"""
 
 import numpy as np
 import pandas as pd

@@ -1,5 +1,6 @@
 """Several runs as one: the same rows as one run of all, what is refused, and each equal value
-once."""
+once.
+"""
 
 import re
 import shutil
@@ -190,7 +191,8 @@ def test_a_folder_named_records_is_no_trap(tmp_path):
 @pytest.mark.parametrize("shard", [SHARD, "f" * 32])
 def test_an_equal_value_counts_once(tmp_path, shard):
     """Also where the runs were cut into other shards, so that no key tells that they are the
-    same."""
+    same.
+    """
     one = make(tmp_path / "one", metrics=("error", "drop"))
     two = make(tmp_path / "two", methods=("a", "b"), metrics=("error", "drop"), shard=shard)
     table = combined(tmp_path / "all", one, two)

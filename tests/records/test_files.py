@@ -1,5 +1,6 @@
 """Files, plain, of JSON, tables and arrays: what stands in the way, what is left behind, and that
-no flipped bit gives other content quietly."""
+no flipped bit gives other content quietly.
+"""
 
 import errno
 import io
@@ -175,7 +176,8 @@ def test_a_record_file_holds_its_metadata_once():
 
 def test_pages_have_checksums_too(tmp_path, table):
     """Other programs verify these: a flipped bit in the middle of the column of values is an error
-    of Arrow's own."""
+    of Arrow's own.
+    """
     path = tmp_path / "one.parquet"
     store.write(path, table)
     column = pq.read_metadata(path).row_group(0).column(store.SCHEMA.names.index("value"))
@@ -187,7 +189,8 @@ def test_pages_have_checksums_too(tmp_path, table):
 
 def test_a_small_file_of_many_rows_is_refused_before_they_are_read(tmp_path, monkeypatch):
     """A million equal values are some hundred bytes of a file, and any number of them a few
-    more."""
+    more.
+    """
     monkeypatch.setattr(store, "MAX_UNPACKED", 2**20)
     store.write(
         tmp_path / "a.parquet", pa.table({"value": np.zeros(1_000_000, np.int32)}), schema=None

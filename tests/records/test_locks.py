@@ -1,5 +1,6 @@
 """Locks of a run folder: one command at a time, which ends with its process, and is named to those
-who wait."""
+who wait.
+"""
 
 import io
 import os

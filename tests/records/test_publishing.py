@@ -106,7 +106,8 @@ def test_what_is_said_of_the_images_stands_under_every_table(usual_run, tmp_path
 
 def test_a_method_is_added_as_if_it_had_been_published_with_the_others(usual_run, tmp_path):
     """Published without XGrad-CAM, then with it, from a run of another commit: the files are those
-    of both at once."""
+    of both at once.
+    """
     manifest = entries_of(usual_run)
     names = {about["metric"] for about in manifest["metrics"].values()}
     less = shutil.copytree(usual_run, tmp_path / "less")

@@ -1,5 +1,6 @@
 """Which code decides a value, and that a key is the same on machines that are laid out
-differently."""
+differently.
+"""
 
 import importlib
 import json
@@ -106,7 +107,8 @@ def counted(*names):
 
 def test_only_rooms_that_compute_count_and_a_module_that_is_named():
     """A step of the run may name its own code; what that imports of rooms that don't compute stays
-    out."""
+    out.
+    """
     assert counted("axiom_bench.records.files") == {"axiom_bench.records.files"}
     assert Sources().of(["axiom_bench.records.files"]).sha256 != Sources().of([]).sha256
     names = counted("axiom_bench.evaluation.shard", "axiom_bench.metrics.box_iou")
@@ -189,7 +191,8 @@ print(json.dumps([code.sha256, code.versions, sources._parsed.cache_info().misse
 @pytest.mark.slow
 def test_where_libraries_lie_doesnt_count(folder, tmp_path):
     """torch found through a path file, as with --system-site-packages and pip --user: the key is
-    the same, and no file of a library is read."""
+    the same, and no file of a library is read.
+    """
     site = Path(next(path for path in sys.path if path.endswith("site-packages")))
     (tmp_path / "elsewhere").mkdir()
     for entry in site.iterdir():

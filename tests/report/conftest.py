@@ -17,7 +17,8 @@ def row(*texts: str, bold: Sequence[int] = ()) -> tuple[Cell, ...]:
 class Structure(HTMLParser):
     """elements: each start tag with its attributes. words: of elements that aren't data or code;
     data: of those that are, by their ids. unclosed: tags; an end tag must be of the last that is
-    open."""
+    open.
+    """
 
     VOID = frozenset({"meta", "img", "br", "link", "input"})
 

@@ -1,5 +1,6 @@
 """The index of all runs: what it lists, in which order, what it leaves out, and how it is
-searched."""
+searched.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """The leaderboard: pages of a part, of methods and of metrics, their addresses, and how they look
-in a browser."""
+in a browser.
+"""
 
 import json
 import re
@@ -129,7 +130,8 @@ def test_each_method_has_a_page_with_its_cost_its_places_and_its_ties(board, usu
 @pytest.fixture(scope="module")
 def committed(tmp_path_factory):
     """The site of the committed values, as `make leaderboard` builds it, with a gallery of each
-    kind of images."""
+    kind of images.
+    """
     site = tmp_path_factory.mktemp("committed")
     with pytest.MonkeyPatch.context() as patch:
         of_part = command._gallery

@@ -1,5 +1,6 @@
 """The report as a whole and its settings: from records alone, again the same, sensible for a thin
-run."""
+run.
+"""
 
 from __future__ import annotations
 

@@ -59,7 +59,8 @@ RUN = Path("quick", "default")  # of a tiny run, in its results
 
 def slow_engines(*names: str) -> list[Any]:
     """Settings of these executors, or of all, as parameters: slow, as another process imports what
-    a run needs."""
+    a run needs.
+    """
 
     def is_absent(name: str) -> bool:
         return name in PACKAGES and find_spec(PACKAGES[name]) is None
@@ -98,7 +99,8 @@ def module_of(folder: Path, name: str, text: str, monkeypatch: pytest.MonkeyPatc
 
 def pictures(folder: Path, *names: str) -> tuple[str, ...]:
     """Writes random images of these names; the settings of a run on them. Names of folders are the
-    classes."""
+    classes.
+    """
     for number, name in enumerate(names):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         pixels = np.random.default_rng(number).integers(
@@ -142,7 +144,8 @@ def finished_run(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[..., tuple[Path, list[JobResult]]]:
     """Runs a tiny sweep with further overrides, once for all tests, which only read it: its results
-    and outcomes."""
+    and outcomes.
+    """
 
     @cache
     def run_once(*overrides: str) -> tuple[Path, list[JobResult]]:
@@ -155,7 +158,8 @@ def finished_run(
 @pytest.fixture
 def ran(results: Path, finished_run: Callable[..., tuple[Path, list[JobResult]]]) -> Run:
     """As `run`, but copies the files of a `finished_run` into `results`: for what is done with them
-    afterwards."""
+    afterwards.
+    """
 
     def copy(*overrides: str) -> list[JobResult]:
         finished, outcomes = finished_run(*overrides)

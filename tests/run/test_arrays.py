@@ -1,5 +1,6 @@
 """A run on arrays from files, of a user's own network: the same values as in Python, resumed, with
-pictures."""
+pictures.
+"""
 
 import re
 from dataclasses import replace

@@ -1,5 +1,6 @@
 """Bad input: a bad image is a row that says so; a bad configuration stops before any
-computation."""
+computation.
+"""
 
 import errno
 import hashlib
@@ -88,7 +89,8 @@ def test_bad_images_are_rows_and_are_counted(
 @pytest.mark.slow
 def test_names_and_files_that_are_odd(run, rows, of_folder, folder):
     """The ids are stored as text, the pipe isn't waited for, and the same command finds all of it
-    again."""
+    again.
+    """
     (folder / GOOD[0]).rename(folder / "0" / os.fsdecode(b"caf\xe9.jpg"))
     os.mkfifo(folder / "9" / "pipe.jpg")
     overrides = (*of_folder, "data.workers=1", "pictures.rows=2", "pictures.gallery=null")
@@ -156,7 +158,8 @@ def test_a_job_that_can_not_be(run, overrides, sentence):
 @pytest.mark.slow
 def test_a_photograph_is_turned_as_explain_turns_it_and_told(run, rows, job, tmp_path, results):
     """The same photograph stored upright and on its side; the orientation is part of its key, and
-    of no other's."""
+    of no other's.
+    """
     photos = pictures(tmp_path / "photos", "a.png")
     (plain,) = job(*photos).contents.values()
     content = (tmp_path / "photos/a.png").read_bytes()

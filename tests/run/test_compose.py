@@ -1,5 +1,6 @@
 """Every experiment composes; a command line's axes replace the file's; wrong words become one
-sentence."""
+sentence.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, reduce
@@ -401,7 +402,8 @@ def test_a_wrong_experiment_of_a_user_is_named_with_its_line(tmp_path, text):
 @pytest.mark.slow
 def test_a_user_s_files_may_leave_out_their_names(tmp_path):
     """The key around a method's entry, and an experiment's name, also where that begins with
-    another's settings."""
+    another's settings.
+    """
     for path, text in {
         "experiment/mine.yaml": f"{G}defaults:\n- override /metric: [zeta]\n- override /method: [own, named]",
         "experiment/more.yaml": f"{G}defaults:\n  - mine\n",

@@ -1,5 +1,6 @@
 """What methods and metrics cost: passes that are shared, and what is loaded or said only where
-something needs it."""
+something needs it.
+"""
 
 import re
 from collections.abc import Callable
@@ -79,7 +80,8 @@ def reexplaining(name: str, key: str | None) -> Plugin:
 
 def running(name: str, passes: int, shared: str = "") -> Plugin:
     """A method that runs the whole model on each image; `shared`: what it keeps in the trace for
-    others."""
+    others.
+    """
 
     def run(trace):
         return sum(trace.forward(trace.images).sum(1) for _ in range(passes))
@@ -97,7 +99,8 @@ def three_methods() -> list[Plugin]:
 
 def test_what_is_shared_is_computed_once(trace):
     """Methods share masks, and metrics an image's copies and its other trace; `d` has a trace for
-    each method."""
+    each method.
+    """
     several = [
         asking("a", 3),
         asking("b", 2, of_image=True),
@@ -134,7 +137,8 @@ def reading_effects(kind: str, name: str) -> Plugin:
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_effects_of_parts_cost_each_version_once_for_all(trace, count):
     """Images have different numbers of versions, three on average: once for each trace that has
-    them."""
+    them.
+    """
     readers = [reading_effects("method", f"reading {number}") for number in range(count)]
     chosen = [with_scale(method) for method in (*readers, running("one", 2))]
     several = [

@@ -1,5 +1,6 @@
 """executor=...: every engine gives the values of one process, also where a worker is killed in the
-middle."""
+middle.
+"""
 
 import json
 import os
@@ -155,7 +156,8 @@ def test_a_worker_that_is_killed_in_the_middle_changes_no_bit(
     tmp_path, monkeypatch, finished_run, engine
 ):
     """Its shard is done again. submitit's local jobs aren't queued again: there the same command
-    goes on."""
+    goes on.
+    """
     flag, records = tmp_path / "flag", tmp_path / RUN / "records"
     module_of(
         tmp_path,
@@ -302,7 +304,8 @@ def elsewhere(results, finished_run, monkeypatch) -> Iterator[None]:
 
 def test_what_workers_return_is_written_as_it_arrives(run, rows, finished_run, elsewhere):
     """The same values, files and manifest, also of a second command, which computes one more
-    method."""
+    method.
+    """
     first = run("shard_size=1")
     assert first[0].failure is None
     assert str(Path(tempfile.gettempdir(), "axiom-bench-")) not in json.dumps(

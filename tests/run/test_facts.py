@@ -102,7 +102,8 @@ def test_a_shards_content_is_in_its_key():
 @pytest.mark.slow
 def test_the_content_of_files_that_a_method_reads_counts(run, rows, tmp_path, unreported):
     """A changed map is measured anew, and nothing else is; a file that is written again as it was
-    changes nothing."""
+    changes nothing.
+    """
     folder = tmp_path / "maps"
     settings = (
         "method=[grad_cam,from_maps]",
@@ -223,7 +224,8 @@ def other(power=1.0):
 @pytest.fixture
 def network(job, tmp_path) -> Callable[..., Job]:
     """A job of a network of the user's own, which prints alike and has the same weights whatever
-    its arguments."""
+    its arguments.
+    """
 
     def build(*overrides: str, file: str = "mine.py", function: str = "network") -> Job:
         path = tmp_path / file

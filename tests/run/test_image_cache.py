@@ -126,7 +126,8 @@ def test_a_second_network_and_a_second_run_decode_nothing(
 @pytest.mark.parametrize("workers", [0, 2])
 def test_boxes_masks_and_extras_are_the_same(tmp_path, workers):
     """Scenes have all: several objects, masks, versions without an object, other images; one has no
-    entry."""
+    entry.
+    """
     dataset = Scenes(size=20, seed=1)
     cache = cache_of(dataset, tmp_path, skipped=(7,))
     extras = ("interventions", "other_images")
@@ -263,7 +264,8 @@ def test_a_damaged_file_of_hashes_is_as_none(contents, tmp_path):
 
 class Together(DataSet):
     """Images whose fingerprints are asked for by several threads at once: the first alone, then two
-    at a time."""
+    at a time.
+    """
 
     name = "together"
     classes = ("0",)

@@ -1,5 +1,6 @@
 """A run of a user's own network that takes more than images: rows of a file, the same values as in
-Python."""
+Python.
+"""
 
 import re
 
@@ -243,7 +244,8 @@ def test_words_beside_images_and_a_file_that_is_none(run, words, tmp_path):
 
 def test_explain_has_the_row_of_the_photograph_s_name(words, tmp_path, capsys):
     """Two classes of it, whose maps are those of Python; an error of either pass without the row
-    would end it."""
+    would end it.
+    """
     network = [word for word in words if word.startswith("model")]
     config = configuration([*network, f"model.inputs={tmp_path}/patients.csv"])
     explainer = Explainer(

@@ -1,5 +1,6 @@
 """Which images a run explains: mosaics of those named with confidence, data.only_correct,
-data.only_classes."""
+data.only_classes.
+"""
 
 import json
 import re
@@ -199,7 +200,8 @@ def build():
 )
 def test_a_network_of_one_input_size_takes_mosaics_that_fit(run, tmp_path, view, reason):
     """A flattened map of another size is refused; one that is reshaped makes more rows than there
-    are images."""
+    are images.
+    """
     (tmp_path / "net.py").write_text(FIXED.format(view=view))
     network = (
         "model=user",
@@ -220,7 +222,8 @@ def test_a_network_of_one_input_size_takes_mosaics_that_fit(run, tmp_path, view,
 @pytest.mark.real
 def test_photographs(run, rows, real_root):
     """SqueezeNet on two mosaics of 24 photographs: cells of 224 x 224 pixels, and Grad-CAM above
-    the constant map."""
+    the constant map.
+    """
     network = (
         "model=squeezenet1_1",
         "model.weights=default",
@@ -248,7 +251,8 @@ def test_photographs(run, rows, real_root):
 
 def test_only_images_that_the_model_names_correctly(run, ran, rows, results, undrawn):
     """The others are counted on the screen, in the manifest and in the report; without the filter
-    nothing is said."""
+    nothing is said.
+    """
     outcomes, folder = ran(*CORRECT), results / RUN
     left_out = outcomes[0].left_out
     kept, count = rows(outcomes), 12 - len(left_out)

@@ -1,5 +1,6 @@
 """Networks other than image -> logits of the data's classes, from the command line to the
-records."""
+records.
+"""
 
 from collections.abc import Callable
 
@@ -124,7 +125,8 @@ def test_metrics_of_the_score_of_a_named_output(run, rows, dense):
 
 def test_a_network_that_ends_in_a_softmax_has_the_values_of_its_logits(run, rows, job, tmp_path):
     """It is recognised by the network alone, so that all shards agree; logits that are recognised
-    have no other key."""
+    have no other key.
+    """
     (tmp_path / "plain.py").write_text(POOLED.format(classes=10))
     (tmp_path / "ends.py").write_text(f"{POOLED.format(classes=10)[:-2]}, nn.Softmax(1))\n")
     sizes = (
@@ -279,7 +281,8 @@ def test_no_label_box_or_mask_is_read_as_a_class_of_another_number_of_classes(
 
 def test_a_planted_network_is_measured_against_its_truth(run, rows):
     """In the region network HiResCAM is right, XGrad-CAM's totals are and its places aren't, a map
-    has no totals."""
+    has no totals.
+    """
     table = rows(run("model=planted_region", *PLANTED)).set_index(["metric", "method"]).sort_index()
     assert set(table["image_id"]) == {f"evaluation-0-{number:06d}" for number in range(3)}
     assert set(table["data"]) == {"planted"}

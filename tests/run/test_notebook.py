@@ -1,5 +1,6 @@
 """Python as people type it: photographs in any form, names of networks and classes, and the
-examples of the docs."""
+examples of the docs.
+"""
 
 import re
 import warnings
@@ -93,7 +94,8 @@ def test_a_network_of_which_nobody_says_the_preprocessing(network, photo):
 
 def of_bytes(image: Image.Image) -> torch.Tensor:
     """As torchvision's PILToTensor and v2.ToImage leave an image, and ToTensorV2 of
-    albumentations."""
+    albumentations.
+    """
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
@@ -214,7 +216,8 @@ def placed_cam(trace: ab.Trace) -> torch.Tensor:
 
 def test_a_default_device_is_the_users_and_not_ours():
     """The device meta holds no values: all that is made there is found, as it would be on a GPU
-    beside a CPU."""
+    beside a CPU.
+    """
     parts = (
         torch.nn.Conv2d(3, 6, 3),
         torch.nn.ReLU(),

@@ -1,5 +1,6 @@
 """The runner's small parts, each alone: shards, sizes, devices, files, padding, and the memory that
-a run keeps."""
+a run keeps.
+"""
 
 import os
 import platform
@@ -117,7 +118,8 @@ glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's ma
 
 def faults(before: str) -> int:
     """Pages that a block of 64 MiB asks the system for although one like it was freed just
-    before."""
+    before.
+    """
     clean = {
         name: value
         for name, value in os.environ.items()

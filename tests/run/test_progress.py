@@ -123,7 +123,8 @@ def test_no_time_is_printed_for_a_moment(seconds):
 
 def test_a_log_with_colours_has_no_bar():
     """FORCE_COLOR, which a notebook's kernel and many CI systems set, makes rich call any file a
-    terminal."""
+    terminal.
+    """
     log = Console(file=io.StringIO(), force_terminal=True)
     with progress("a on scenes", 64, log) as shown:
         assert isinstance(shown, Lines)
@@ -210,7 +211,8 @@ def test_a_long_title_leaves_room_for_the_numbers(total, numbers):
 
 def test_images_count_once_when_their_batch_is_done():
     """Of an image with two labels a row may stand in the next batch; an image without a class has
-    none."""
+    none.
+    """
     first, last = Batch(torch.zeros(2, 3, 4, 4), ("a", "b")), Batch(torch.zeros(1, 3, 4, 4), ("b",))
     done: list[int] = []
     seen = [

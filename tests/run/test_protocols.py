@@ -1,5 +1,6 @@
 """protocol=NAME: what it fixes, what wins over what, what the run says of differences, and that
-keys stay."""
+keys stay.
+"""
 
 import json
 from html import unescape

@@ -1,5 +1,6 @@
 """`explain`, `evaluate`, `check` and `trace` in Python: which images and classes they take, and
-what they warn of."""
+what they warn of.
+"""
 
 import warnings
 from pathlib import Path
@@ -39,7 +40,8 @@ def pixels(*shape: int) -> Tensor:
 
 class Classifier(nn.Module):
     """Two convolved maps, of which the scores depend on the mean alone. sign: of all weights of its
-    last layer."""
+    last layer.
+    """
 
     def __init__(self, outputs: int = 3, more: int = 0, sign: float = 1.0) -> None:
         super().__init__()

@@ -31,7 +31,8 @@ def written(results: Path) -> dict[str, int]:
 
 def computed(results: Path, before: dict[str, int]) -> list[dict[str, set[str]]]:
     """What was computed since: {method: metrics} of each new record file. The others are as they
-    were."""
+    were.
+    """
     after = written(results)
     assert {name: when for name, when in after.items() if name in before} == before
     folder = results / "quick/default"

@@ -75,7 +75,8 @@ def forget() -> None:
 @pytest.fixture
 def command(results: Path, folder: Path) -> Callable[..., tuple[set[str], list[float]]]:
     """Runs a command as a new process would: the (method, metric)s that it computed, and the values
-    of `mine`."""
+    of `mine`.
+    """
     seen: set[str] = set()
 
     def run(*overrides: str, goes_on: bool = False) -> tuple[set[str], list[float]]:
@@ -263,7 +264,8 @@ def test_tensors_that_are_not_among_the_weights_are_in_the_common_key(job):
 
 def test_a_networks_file_is_compiled_from_the_text_that_is_hashed(folder):
     """Python takes bytecode of the same second and length for that of the file: here also of
-    another text."""
+    another text.
+    """
     file = folder / "users_scores.py"
     answers = []
     for factor in (1, 2):

@@ -1,5 +1,6 @@
 """What a run leaves: manifest with the works it cites, pictures, gallery, curves, run times, and
-any other file."""
+any other file.
+"""
 
 import io
 import json
@@ -397,7 +398,8 @@ def test_many_images_are_in_several_files_which_the_manifest_lists(run, results,
 
 def test_disagreement_in_closed_form():
     """Correlations of 1, -1 and -1: the mean of 1 - r is (0 + 2 + 2) / 3. Constant and infinite
-    maps don't count."""
+    maps don't count.
+    """
     heatmap = np.array([[0.0, 0.5], [0.25, 1.0]])
     maps = [heatmap, heatmap / 2 + 0.1, 1 - heatmap]
     assert samples.disagreement(maps) == pytest.approx(4 / 3)

@@ -1,5 +1,6 @@
 """The same bits by every way to run: no value depends on order, shards, workers, executors, or what
-is computed beside it."""
+is computed beside it.
+"""
 
 import multiprocessing
 import warnings
@@ -237,7 +238,8 @@ def test_all_steps_of_a_job(tmp_path):
 )
 def test_a_batch_waits_for_the_device_a_few_times(model, monkeypatch):
     """However many images it has, with the default methods and metrics. Each wait lets a GPU run
-    empty."""
+    empty.
+    """
     monkeypatch.setattr(
         batched, "OF_PROCESSOR", batched.OF_GPU
     )  # the stand-in for a GPU is a processor
@@ -291,7 +293,8 @@ def test_batches_are_halved(run, rows, expected, monkeypatch, capsys):
 
 def test_what_a_batch_gave_before_it_failed_isnt_counted_twice(run, rows, expected, monkeypatch):
     """The second method's explanation fails, when the layer's values and the first method's are
-    there already."""
+    there already.
+    """
     explained = Explanation.of
 
     def limited(trace: Trace, answer: object, *others: object, **more: object) -> Explanation:

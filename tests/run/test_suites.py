@@ -1,5 +1,6 @@
 """Suites: what they fix, what may be chosen, and that networks, images and metrics are those that
-were frozen."""
+were frozen.
+"""
 
 import re
 from hashlib import sha256
@@ -42,7 +43,8 @@ UNLABELLED = [
 @pytest.fixture
 def run(tmp_path):
     """Runs the suite's parts with one method: (exit code, what failed, the manifests that there
-    are)."""
+    are).
+    """
 
     def started(*words, suite="tiny"):
         codes, lines = [], []
@@ -321,7 +323,8 @@ def imagenet_files(root):
 
 def voc_files(root):
     """An image of two classes with boxes and a mask, and one that isn't in the list of
-    segmentation."""
+    segmentation.
+    """
     for name in ("2007_000033", "2007_000034"):
         save(root / f"JPEGImages/{name}.jpg")
         xml(root / f"Annotations/{name}.xml", [("dog", 1, 1, 10, 20), ("person", 11, 1, 40, 30)])
@@ -353,7 +356,8 @@ def test_images_that_were_not_at_hand_are_compared_by_their_names(
     tiny_suite, run, tmp_path, make, settings, rows
 ):
     """A run says so, with its images' fingerprint; and of weights the first digits of their SHA-256
-    are compared."""
+    are compared.
+    """
     root = f"data.root={make(tmp_path / 'images')}"
 
     def run_frozen(**part):

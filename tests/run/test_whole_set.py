@@ -1,5 +1,6 @@
 """Values of the whole data set in a run: curves beside the records, rows with image id "*", the
-same after a resume."""
+same after a resume.
+"""
 
 from dataclasses import replace
 from functools import partial
@@ -90,7 +91,8 @@ def test_the_value_is_that_of_the_curves_in_their_side_files(chosen):
 
 def test_each_value_has_its_replicates_and_images(chosen):
     """The same images for all methods: the value and its replicates are those on the common
-    images."""
+    images.
+    """
     finished = chosen[0]
     table = finished.whole_set.set_index(["method", "metric"])
     single = finished.records.frame().query("image_id != '*' and status == 'ok'")
@@ -138,7 +140,8 @@ def silent_on(name: str, classes: list[int]) -> tuple[str, str]:
 @pytest.mark.slow
 def test_values_on_the_rows_that_all_compared_methods_have(run, folder, tmp_path, monkeypatch):
     """Of three methods one lacks a few rows, one most of them and one all of them: the latter two
-    aren't compared."""
+    aren't compared.
+    """
     module_of(tmp_path, "own_maps", OWN, monkeypatch)
     size = ("data.size=24", "target=each_label")
     ran = read(folder, run("metric=[zeta]", "method=[uniform]", *size)[0])
@@ -274,7 +277,8 @@ IMAGES, THRESHOLDS = 200, 100
 
 def curves_of(share: float, rows_each: int = 1) -> pd.DataFrame:
     """Rows of IMAGES images, whose IoU is above 0.5 at every threshold for that share of them and 0
-    for the others."""
+    for the others.
+    """
     ids = np.repeat([f"image_{i:04d}" for i in range(IMAGES)], rows_each)
     hits = np.repeat(np.arange(IMAGES) < round(share * IMAGES), rows_each)
     points = list(np.where(hits, 0.8, 0.0)[:, None].repeat(THRESHOLDS, 1))

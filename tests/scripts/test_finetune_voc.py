@@ -1,5 +1,6 @@
 """scripts/finetune_voc.py on a tiny VOC: a killed and resumed run ends with the weights of an
-undisturbed one; mAP."""
+undisturbed one; mAP.
+"""
 
 import argparse
 import io

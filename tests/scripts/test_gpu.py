@@ -1,5 +1,6 @@
 """scripts/gpu.sh: a step that fails or hangs stops no other, the page has all, and every command is
-one that exists."""
+one that exists.
+"""
 
 import json
 import os

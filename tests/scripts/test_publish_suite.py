@@ -1,5 +1,6 @@
 """scripts/publish_suite.py: which parts of a suite are copied from an older one, and what of them
-changes."""
+changes.
+"""
 
 import publish_suite
 import pytest

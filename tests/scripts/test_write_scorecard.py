@@ -1,5 +1,6 @@
 """scripts/write_scorecard.py: its plan has every metric that can be judged, and what is computed is
-kept."""
+kept.
+"""
 
 import contextlib
 import os

@@ -1,5 +1,6 @@
 """Intervals by hand, against every resample that there is, and their independence of order and
-scale."""
+scale.
+"""
 
 import math
 from collections.abc import Callable
@@ -43,7 +44,8 @@ def test_a_mean_reaches_at_least_as_far_as_student_and_at_most_twice():
 def test_a_skewed_mean_reaches_further_on_its_long_side_as_in_the_book():
     """Efron and Tibshirani 12.5, of the same resamples: the mean less t's upper quantile times the
     error is the lower end, less its lower quantile the upper end. On the short side Student's t
-    reaches further."""
+    reaches further.
+    """
     values = np.random.default_rng(1).exponential(size=40)
 
     def mean_and_error(rows):
@@ -77,7 +79,8 @@ def test_the_ends_stay_within_the_values():
 
 def test_wilson_s_interval_by_hand():
     """15 of 20: with Student's quantile z and 19 effective images, since the error is by the sample
-    deviation. All of 64 are right, which is not certain."""
+    deviation. All of 64 are right, which is not certain.
+    """
     low, high = mean_intervals(column(*[1.0] * 15, *[0.0] * 5), np.arange(20), is_proportion=True)
     z = t.ppf(0.975, 19) ** 2 / 19
     half = math.sqrt(z * (0.1875 + z / 4))
@@ -92,7 +95,8 @@ def test_wilson_s_interval_by_hand():
 
 def test_the_kind_of_interval_follows_from_the_declared_kind_alone():
     """A count that is 0 or 1 on these images is no proportion, and one that is 0 on all of them has
-    no width."""
+    no width.
+    """
     few = column(*[1.0] * 15, *[0.0] * 5)
     assert not np.allclose(
         mean_intervals(few, np.arange(20)), mean_intervals(few, np.arange(20), is_proportion=True)
@@ -118,7 +122,8 @@ def test_a_difference_is_that_of_two_more_images_half_of_the_furthest_away():
 
 def test_a_difference_of_shares_has_agresti_and_min_s_middle():
     """7 of 40 images got better and 2 worse: (7 + 1/2 - 2 - 1/2) / 42; where none differs there is
-    no width."""
+    no width.
+    """
     differences = column(*[1.0] * 7, *[-1.0] * 2, *[0.0] * 31)
     middle, low, high = difference_intervals(differences, np.arange(40))[:, 0]
     assert middle == pytest.approx(5 / 42)
@@ -221,7 +226,8 @@ def test_all_methods_have_the_same_resamples():
 
 def slow_median_ends(values, images):
     """Of one column: the median of each resample is the first value up to which at least half of
-    its rows stand."""
+    its rows stand.
+    """
     drawn = units(images)
     order = np.argsort(values, kind="stable")[: np.isfinite(values).sum()]  # NaN comes last
     counted = 2 * np.cumsum(
@@ -236,7 +242,8 @@ def slow_median_ends(values, images):
 
 def test_the_ends_of_a_median_are_found_wherever_they_are():
     """Of many rows they are looked for near the middle: where the rows of an image are alike they
-    are far from it. Of few rows, with missing values, all are looked at."""
+    are far from it. Of few rows, with missing values, all are looked at.
+    """
     generator = np.random.default_rng(0)
     images = np.repeat(np.arange(25), 400)
     alike = images + generator.normal(0, 0.1, len(images))
@@ -255,7 +262,8 @@ def test_the_ends_of_a_median_are_found_wherever_they_are():
 def test_over_networks_the_variances_of_images_and_networks_add_up(lead):
     """Where networks differ by a constant, every resample of images moves all alike, and the
     variance over all resamples of networks and images is known: that of the images, and (k - 1) / k
-    of the networks' own."""
+    of the networks' own.
+    """
     generator = np.random.default_rng(0)
     shift, images = np.array([0.0, 1.0, 2.0, 5.0]), np.arange(40)
     values = generator.normal(size=(40, 1)) + shift
@@ -321,7 +329,8 @@ def test_over_networks_rows_without_a_value_count_for_none():
 @pytest.mark.parametrize("offset", [1e3, 1e8])
 def test_the_interval_of_a_mean_far_from_0_keeps_its_width(offset):
     """It had none from 1e6 standard deviations on. 1e-6: such values are rounded to 1e-8 of their
-    spread."""
+    spread.
+    """
     images = np.repeat(np.arange(30), [1, 2] * 15)
     values = np.random.default_rng(0).exponential(1, (len(images), 1))
     assert mean_intervals(values + offset, images) - offset == pytest.approx(

@@ -1,5 +1,6 @@
 """Methods with values for different images: closed forms, and what tables, last lines and the
-ranking make of them."""
+ranking make of them.
+"""
 
 import itertools
 

@@ -20,7 +20,8 @@ NAN = float("nan")
 
 def values(count=40):
     """Columns: a, b = a but for rounding, c clearly above them, d like c but for noise, e far above
-    all."""
+    all.
+    """
     generator = np.random.default_rng(0)
     a, noise = generator.normal(5, 1, count), generator.normal(0, 0.5, (3, count))
     return np.stack(
@@ -61,7 +62,8 @@ def test_methods_that_coincide_are_one():
 @pytest.mark.parametrize("kind", ["unbounded", "ratio"])
 def test_a_difference_is_that_of_the_two_values_and_counts_an_image_by_its_rows(kind):
     """Of images with three objects the methods differ more: a mean over images first would say 2,
-    not 2.5."""
+    not 2.5.
+    """
     images = np.repeat(np.arange(40), np.where(np.arange(40) % 2, 1, 3))
     own = np.random.default_rng(3).normal(0, 0.2, (2, len(images)))
     first = own[0] + np.where(np.bincount(images)[images] == 3, 3.0, 1.0)
@@ -87,7 +89,8 @@ def test_value_interval_test_place_and_bold_agree(seed, kind):
     """Of made-up runs with every spread, shape, share of ties and number of rows: who is bold isn't
     significantly worse than anybody and has no worse value than who isn't bold, the best value is
     bold wherever anything is, and who is significantly better has the better value, the interval
-    beyond 0 and the better place."""
+    beyond 0 and the better place.
+    """
     generator = np.random.default_rng(seed)
     images = np.repeat(np.arange(60), generator.integers(1, 1 + generator.integers(1, 20), 60))
     shared, spread = generator.normal(size=(len(images), 1)), generator.uniform(0.05, 2, 6)
@@ -127,7 +130,8 @@ def test_value_interval_test_place_and_bold_agree(seed, kind):
 
 def test_who_is_beaten_by_another_than_the_best_is_not_bold():
     """The best mean varies too much to beat anybody; the second best, sure of itself, beats the
-    third."""
+    third.
+    """
     generator = np.random.default_rng(0)
     table = np.array([0.6, 0.51, 0.484]) + np.array([6, 0.03, 0.03]) * generator.normal(
         size=(64, 3)
@@ -141,7 +145,8 @@ def test_who_is_beaten_by_another_than_the_best_is_not_bold():
 
 def test_small_outputs_are_told_apart_by_their_own_spread():
     """The last layer times 1e-4: what is 5.4e-10 and 1.1e-9 of a squared score isn't float32's
-    rounding."""
+    rounding.
+    """
     table = np.abs(np.random.default_rng(0).normal(1, 0.2, (60, 3))) * [5.4e-10, 5.4e-10, 1.1e-9]
     table[:, 1] = table[:, 0] * (1 + 1e-7)
     small, large = (

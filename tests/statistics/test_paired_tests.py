@@ -81,7 +81,8 @@ def test_of_normal_differences_p_is_nearly_student_s():
 
 def test_a_skewed_difference_is_judged_by_the_side_of_0():
     """The few that are large lie on the other side, and may come again: p is larger than
-    Student's."""
+    Student's.
+    """
     difference = 0.9 - np.random.default_rng(1).exponential(1, 60) ** 2 / 2
     difference += 0.35 - difference.mean()
     row, student = row_of(difference), ttest_1samp(difference, 0)
@@ -128,7 +129,8 @@ image_counts = st.integers(10, 2000)
 @settings(max_examples=300)
 def test_sides_apart_by_rounding_have_student_s_p(ratio, width, ulps, images):
     """It was up to 1 where the form of p lost all digits. 1e-9: the error of a side is a few ulp of
-    the difference, and p moves at most 200 times as much."""
+    the difference, and p moves at most 200 times as much.
+    """
     difference = ratio * width
     p = p_of(difference, width, width + ulps * np.spacing(width), images)
     degrees = min(images, 1000) - 1
@@ -186,7 +188,8 @@ def test_few_images_that_differ_show_nothing_however_far_they_are(kind):
 
 def test_what_an_image_with_many_rows_decides_isn_t_shown():
     """19 images with one row each say yes, one with 300 rows says no: so does the mean over rows,
-    which one image decides."""
+    which one image decides.
+    """
     images = np.append(np.arange(19), np.full(300, 19))
     difference = np.where(images == 19, -1.0, 1.0) + np.random.default_rng(0).normal(0, 0.1, 319)
     row = row_of(difference, images)
@@ -213,7 +216,8 @@ def test_what_is_shown_follows_from_the_interval():
 
 def test_so_many_images_show_a_difference_as_its_error_falls_with_their_root():
     """A difference that is half of what 50 images show takes 200; one without an error, or a large
-    one, takes 10, below which there is no test; two equal methods are never separated."""
+    one, takes 10, below which there is no test; two equal methods are never separated.
+    """
     difference, shown = (
         np.array([1.0, -2.0, 0.5, 1.0, 0.0, 100.0]),
         np.array([2.0, 2.0, 2.0, np.nan, 2.0, 2.0]),
@@ -224,7 +228,8 @@ def test_so_many_images_show_a_difference_as_its_error_falls_with_their_root():
 
 def test_of_normal_differences_so_many_images_are_significant_in_80_percent():
     """400 trials, each as large as the first of 200 images says; a share of 80 % is known to 4
-    points either way."""
+    points either way.
+    """
     generator, value = (
         np.random.default_rng(0),
         Value("metric", "Metric", better="higher", kind="unbounded"),
@@ -282,7 +287,8 @@ def test_only_rows_with_both_values_count():
 
 def test_holm_by_hand():
     """Sorted 0.01, 0.03, 0.04 times 3, 2, 1, and never below the one before; a missing test isn't
-    counted."""
+    counted.
+    """
     assert paired_tests.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert paired_tests.holm([0.5, 0.9]) == [1, 1]
     assert paired_tests.holm([NAN, 0.02, NAN]) == pytest.approx([NAN, 0.02, NAN], nan_ok=True)

@@ -1,5 +1,6 @@
 """p of all published pairs against the formula of docs/statistics.md as one would write it, in 60
-digits."""
+digits.
+"""
 
 from decimal import Decimal, localcontext
 
@@ -50,7 +51,8 @@ def p_in_digits(difference, low, high, images, differing):
 @pytest.mark.parametrize("part", PARTS)
 def test_no_published_significance_is_rounding(part, monkeypatch):
     """Neither p nor Holm's. 1e-6: the tables show two digits. p is below 0.05 where the interval
-    leaves 0 out, unless few images differ or an end is at 0 but for rounding."""
+    leaves 0 out, unless few images differ or an end is at 0 but for rounding.
+    """
     made = []
 
     def both(*arguments):

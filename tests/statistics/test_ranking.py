@@ -43,7 +43,8 @@ def write(make_run, edit_manifest):
 @pytest.fixture
 def make_many(write):
     """(count, layers=1): three methods on so many networks, a below b below c in the error of each
-    image, but for noise."""
+    image, but for noise.
+    """
 
     def make(count, layers=1):
         generator = np.random.default_rng(0)
@@ -321,7 +322,8 @@ def test_the_title_compares_by_such_a_metric_last(write):
 
 def test_the_title_compares_by_the_first_metric_that_both_methods_have(write):
     """Mine has no conservation error, which leads the report; of the others the columns come
-    first."""
+    first.
+    """
     draws = np.random.default_rng(0).uniform(size=40)
     records = [rows_of(ERROR, {"grad": draws, "other": draws + 5}),
                rows_of("all_last", {"mine": draws, "grad": draws + 2}),
@@ -348,7 +350,8 @@ def test_the_title_compares_by_the_first_metric_that_both_methods_have(write):
 
 def test_a_metric_that_a_control_wins_does_not_lead(write):
     """Nothing conserves, and Mine is best by the other metric, which is named second and told
-    first."""
+    first.
+    """
     errors = np.random.default_rng(0).uniform([[1], [2]], [[3], [4]], (2, 40))
     other = "sensitivity_error"
     records = [rows_of(ERROR, {"nothing": errors[0], "mine": errors[1]}),

@@ -117,7 +117,8 @@ OURS = {"target": "axiom_bench.methods.some.some"}
 @pytest.mark.parametrize(("factor", "is_marked"), [(1.000001, True), (1.001, True), (1.01, False)])
 def test_a_scaled_method_without_an_error_by_its_formula_is_marked(make_run, factor, is_marked):
     """Its error is the factor - 1, the best other one's 0.15; before global pooling every method's
-    is rounding."""
+    is rounding.
+    """
     errors = {"exact": 1e-8, "good": 0.15, "fair": 0.6, "shares": 1e-9, "mine": factor - 1}
     hidden = rows_of(
         "sensitivity_error", {name: np.full(20, error) for name, error in errors.items()}

@@ -72,7 +72,8 @@ def test_accuracy_below_the_published_one(correct, images, published, expected):
 
 def test_an_image_counts_once_and_any_of_its_labels_will_do():
     """Image 0 has two labels, of which one is named; image 1 is named wrongly; image 2 has no
-    label."""
+    label.
+    """
     labelled = rows(
         image_id=["0", "0", "1", "2"], target_class=[1, 2, 3, -1], predicted_class=[2, 2, 2, 2]
     )

@@ -1,5 +1,6 @@
 """Maps made to win a metric: what they win, that a metric that reads the image isn't won, and why
-there are no rows."""
+there are no rows.
+"""
 
 import numpy as np
 import pytest
@@ -66,7 +67,8 @@ def test_a_metric_that_reads_the_image_is_won_by_no_blind_map_and_driven_above_t
 )
 def test_axiom_metrics_are_asked_by_shares_of_the_score(monkeypatch, name, passes):
     """Shares that say nothing of the channels have no conservation error, and a large sensitivity
-    error."""
+    error.
+    """
     monkeypatch.setattr(made_maps, "IMAGES", 24)
     (row,) = gaming(plugins.load("metric", name), [name])
     assert row.truth in ("equal shares", "activation shares", "random shares")

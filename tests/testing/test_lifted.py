@@ -1,5 +1,6 @@
 """Signals, images and volumes: a network whose extra side is 1 gives what its twin without that
-side gives."""
+side gives.
+"""
 
 from dataclasses import replace
 from functools import cache

@@ -1,5 +1,6 @@
 """`axiom-bench submit`: a method's values of all parts of a suite, in a folder with its source and
-hashes."""
+hashes.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ def submit(
 ) -> tuple[int, list[str]]:
     """Computes a method's values of a suite, or continues, and writes the submission: the exit code
     and the lines to print. overrides: of what the suite leaves free. Nothing is written if a
-    network failed, or if the method has no value. Raises BenchError."""
+    network failed, or if the method has no value. Raises BenchError.
+    """
     chosen = Suite.of(suite)
     submissions.check_free(output, method)
     distributions, source = _origin(method)
@@ -71,7 +73,8 @@ def submit(
 
 def _check_values(method: str, suite: str, name: str, folders: Iterable[Path]) -> None:
     """Raise BenchError, with the statuses of all rows, if the method called `name` has no value in
-    any part."""
+    any part.
+    """
     tables = [reading.read_run(folder) for folder in folders]
     statuses = Counter(
         status for rows in tables for status in rows.loc[rows["method"] == name, "status"]

@@ -1,5 +1,6 @@
 """The reviewer's sheet of a submission: what its source uses, how its maps change, and its values
-on other images."""
+on other images.
+"""
 
 from __future__ import annotations
 

@@ -141,7 +141,8 @@ def _sheet(
     call: Call,
 ) -> tuple[list[str], bool]:
     """List how a method's maps and values change on other inputs. The second value is true if the
-    method is marked."""
+    method is marked.
+    """
     name = submission.name
     reference = fresh_settings()["reference"]
     references = published(submission.suite, required=False)
@@ -219,7 +220,8 @@ def _jobs(submission: Submission, part: str, manifest: Manifest) -> list[Setting
 @contextmanager
 def _importable(folder: Path, submission: Submission) -> Iterator[None]:
     """The method's module is found in the folder, by new processes too. Raises BenchError where
-    another one would be imported, or a distribution has another version."""
+    another one would be imported, or a distribution has another version.
+    """
     for name, version in submission.distributions.items():
         if version_of(name) != version:
             raise BenchError(
@@ -264,7 +266,8 @@ def _part(
     calls: tuple[Call, Call],
 ) -> tuple[str, list[str]]:
     """Return what was compared, and a line for each thing that differs. calls: Those of two fresh
-    processes."""
+    processes.
+    """
     stored = reading.read_records(folder, manifest)
     lines: list[str] = []
     metrics: dict[str, MetricEntry] = {}
@@ -396,7 +399,8 @@ def _fresh(
 def _reordered(network: PlantedNetwork, seed: int) -> dict[str, Tensor]:
     """The weights of the same network with its channels in another order, but for two that a noisy
     or reads by their place. The last convolution of the features makes the channels, and readout
-    and head read them."""
+    and head read them.
+    """
     state = network.state_dict()
     *_, last = (
         name for name, module in network.features.named_modules() if isinstance(module, _ConvNd)
@@ -416,7 +420,8 @@ def _reordered(network: PlantedNetwork, seed: int) -> dict[str, Tensor]:
 
 def _by_image(frame: pd.DataFrame, metric: str, name: str, reference: str) -> NDArray[np.float64]:
     """(images, 2): the value and its difference to the reference's, means over networks and
-    explained classes."""
+    explained classes.
+    """
     rows = frame[(frame["metric"].astype(str) == metric) & (frame["status"] == OK)]
     table = rows.astype(dict.fromkeys([*ROW, "method"], str)).pivot_table("value", ROW, "method")
     if not {name, reference} <= {*table}:
@@ -429,7 +434,8 @@ def _by_image(frame: pd.DataFrame, metric: str, name: str, reference: str) -> ND
 
 def _p(before: NDArray[np.float64], now: NDArray[np.float64], value: Value) -> float:
     """Welch's test; of metrics with heavy tails Brunner and Munzel's (Biometrical Journal 2000), of
-    ranks."""
+    ranks.
+    """
     from scipy import stats  # here, since most commands need none
 
     if np.ptp(np.concatenate([before, now])) == 0:

@@ -73,7 +73,8 @@ def is_flat(value: Tensor) -> bool:
 
 def channelwise_differences(head: HeadGraph, values: Values) -> Differences:
     """Compute the differences of all nodes that operations on separate channels reach from the
-    activations."""
+    activations.
+    """
     start = values[head.activations]
     differences: Differences = {head.activations: -start}
 
@@ -98,7 +99,8 @@ def channelwise_differences(head: HeadGraph, values: Values) -> Differences:
 
 def _pass(head: HeadGraph, node: fx.Node, sources: list[Tensor], values: Values) -> Tensor | None:
     """Compute the difference of one node from those of its inputs; None if the node mixes
-    channels."""
+    channels.
+    """
     name = head.operation(node)
     value = values[node]
     if name in ADD:
@@ -213,7 +215,8 @@ class LinearChain:
         self, values: Values, images: slice, difference: Tensor, targets: Tensor
     ) -> Tensor:
         """Compute the last node's differences for the explained classes only: (G, n, units) -> (G,
-        n)."""
+        n).
+        """
         last = self.nodes[-1]
         layer = self.head.layer(last)
         if not is_output(self.head.operation(last)):
@@ -226,7 +229,8 @@ class LinearChain:
 
     def _pass(self, node: fx.Node, x: Tensor, difference: Tensor, live: Tensor) -> Tensor:
         """Compute one node's differences (G, n, units') from those of its input x, (G, 1,
-        units)."""
+        units).
+        """
         name = self.head.operation(node)
         if name in IDENTITY:
             return difference
@@ -238,7 +242,8 @@ class LinearChain:
 
     def _first_product(self, images: slice, channels: slice) -> Tensor:
         """Compute W_k d_k of the first layer: (G, n, N). All channels together cost as much as the
-        layer itself."""
+        layer itself.
+        """
         difference = self.before[images, channels]
         weight = self.head.layer(self.nodes[0]).weight.unflatten(1, self.before.shape[1:])[
             :, channels
@@ -253,7 +258,8 @@ class LinearChain:
 
     def _parts(self, live: Tensor, numbers: int) -> Iterator[tuple[slice, slice]]:
         """Yield slices of images and channels that together have about as many bytes as `numbers`
-        numbers."""
+        numbers.
+        """
         batch, channels = live.shape
         rows = max(1, numbers // self.before.element_size())
         num_channels = min(rows, channels)
@@ -307,7 +313,8 @@ def products(rows: Tensor, live: Tensor, weight: Tensor) -> Tensor:
 
 def _empty(rows: Tensor, features: int) -> Tensor:
     """Allocate a product of the rows with a weight, in the precision in which autocast computes
-    it."""
+    it.
+    """
     kind = rows.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else rows.dtype
     return rows.new_empty(*rows.shape[:-1], features, dtype=dtype)

@@ -126,7 +126,8 @@ class ImageGroup:
 
 def has_closed_form(head: HeadGraph, values: Values) -> bool:
     """Return True if only operations on single channels lie before the class layer, as with global
-    average pooling."""
+    average pooling.
+    """
     return head.class_layer is not None and first_input(
         head.class_layer
     ) in channelwise_differences(head, values)
@@ -193,7 +194,8 @@ def _scores_of_rows(group: ImageGroup, rows: AblationRows) -> Tensor:
 
 def _class_row(group: ImageGroup, class_layer: fx.Node, difference: Tensor) -> Tensor:
     """Compute the class layer's difference for the explained class only, for all ablations: (G, K,
-    ...)."""
+    ...).
+    """
     layer = group.head.layer(class_layer)
     weight = layer.weight[group.targets]
     if isinstance(layer, nn.Linear):
@@ -339,7 +341,8 @@ def within(
 
 def _sample(remaining: Tensor, draw: torch.Generator) -> Tensor:
     """Draw SAMPLE of the remaining channels, or take all if there are no more: bool (K,) -> bool
-    (K,)."""
+    (K,).
+    """
     indices = remaining.nonzero()[:, 0]
     order = torch.randperm(len(indices), generator=draw)
     drawn = indices[order[:SAMPLE].to(remaining.device)]

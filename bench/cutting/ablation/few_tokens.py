@@ -136,7 +136,8 @@ class FewTokens:
 
     def kinds_of(self, side_kinds: dict[fx.Node, SideKind]) -> dict[fx.Node, SideKind]:
         """Return the kinds of the sides, listed by their copies. Tokens selected from a constant
-        are a constant too."""
+        are a constant too.
+        """
         _, copies, taken = self.graph
         kinds = {copies[node]: kind for node, kind in side_kinds.items()}
         for (node, _axis), take in taken.items():
@@ -156,7 +157,8 @@ class FewTokens:
         self, user: Any, source: fx.Node, axes: dict[fx.Node, int]
     ) -> Iterator[int | None]:
         """Yield the axes in which a user needs only the few tokens of a source; None if it needs
-        all tokens."""
+        all tokens.
+        """
         token = self._token(user) if source is user.args[0] else None
         if token is not None:
             yield token.axis
@@ -174,7 +176,8 @@ class FewTokens:
 
     def _inputs(self, node: Any, axis: int) -> dict[Any, int] | None:
         """Return the arguments of a node that need only few tokens, with their axis; None if the
-        node mixes tokens."""
+        node mixes tokens.
+        """
         name = self.head.operation(node)
         is_output_of = node.target is operator.getitem and node.args[1] == 0
         if self._is_attention(node) or (is_output_of and self._is_attention(node.args[0])):
@@ -221,7 +224,8 @@ class FewTokens:
 
     def _pointwise(self, node: Any, axis: int, shape: tuple[int, ...]) -> dict[Any, int] | None:
         """Return the arguments of an elementwise operation that have all tokens in this axis of the
-        result."""
+        result.
+        """
         inputs = {}
         for key, arg in enumerate(node.args):
             size = _shape(self.values.get(arg)) if isinstance(arg, fx.Node) else ()
@@ -232,7 +236,8 @@ class FewTokens:
 
     def _queries(self, node: Any, axis: int, shape: tuple[int, ...]) -> dict[Any, int] | None:
         """Return attention's queries and a mask with a row per query, if the axis is that of the
-        queries."""
+        queries.
+        """
         if axis != len(shape) - 2 or argument(node, 5, "is_causal") or len(node.args) > 3:
             return None
         mask = _shape(self.values.get(node.kwargs.get("attn_mask")))
@@ -241,7 +246,8 @@ class FewTokens:
 
     def _was_followed(self, node: Any, shape: tuple[int, ...]) -> bool:
         """Return True if a node may be computed for few tokens in the graph that also gives the
-        logits."""
+        logits.
+        """
         name = self.head.operation(node)
         if len(shape) != 3:
             return False

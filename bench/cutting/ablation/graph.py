@@ -167,7 +167,8 @@ SHAPE_ONLY = {"size", "dim", getattr, len}
 
 def is_output(name: Any) -> bool:
     """Return True if an operation is the module that follows the logits, which has a `difference`
-    of its own."""
+    of its own.
+    """
     return isinstance(name, type) and issubclass(name, OutputModule)
 
 
@@ -283,7 +284,8 @@ class HeadGraph:
 
     def evaluate(self, activations: Tensor, sides: Any) -> Values:
         """Compute the value of every node. Nothing is overwritten, whatever the graph does in
-        place."""
+        place.
+        """
         inputs = iter((activations, *sides))
         values: Values = {}
         for node in self.nodes:

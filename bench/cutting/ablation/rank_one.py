@@ -72,7 +72,8 @@ class RankOne:
 
 def compact(x: Tensor, *keep: int) -> Tensor:
     """Return x with size 1 along every axis that is expanded, except the rows and the axes
-    `keep`."""
+    `keep`.
+    """
     kept = {0, *(axis % x.ndim for axis in keep)}
     for axis in range(x.ndim):
         if x.stride(axis) == 0 and axis not in kept:
@@ -127,7 +128,8 @@ def _as_tokens(reshape: Tokens | ChannelsLast, maps: RankOne, tokens: Tensor) ->
 
 def _reduced(head: HeadGraph, node: fx.Node, factors: RankOne, value: Tensor) -> RankOne | None:
     """Return the difference of a mean, a sum or an average pooling over axes along which one factor
-    is constant."""
+    is constant.
+    """
     last = factors.left.ndim
     if head.operation(node) in AVERAGE_POOL:
         axes = [*range(2, last)]
@@ -154,7 +156,8 @@ def _reduced(head: HeadGraph, node: fx.Node, factors: RankOne, value: Tensor) ->
 
 def _linear(factors: RankOne, weight: Tensor) -> RankOne | None:
     """Return the difference of a linear layer's output: only the factor that varies with the
-    features is multiplied."""
+    features is multiplied.
+    """
     parts = factors.without(-1)
     if parts is None:
         return None

@@ -1,5 +1,6 @@
 """Read a head once: its graph checked on one image, with single tokens taken early, and the role of
-its last layer."""
+its last layer.
+"""
 
 from __future__ import annotations
 
@@ -157,7 +158,8 @@ def _is_unbind(node: Any) -> bool:
 
 def _class_layer(head: HeadGraph, values: Values) -> tuple[fx.Node | None, tuple[fx.Node, ...]]:
     """Walk back from the logits through operations that keep classes apart, to the layer whose rows
-    are the classes."""
+    are the classes.
+    """
     tail: list[fx.Node] = []
     node = head.logits
     while node.op != "placeholder":
@@ -190,7 +192,8 @@ def _keeps_classes_apart(head: HeadGraph, node: fx.Node, source: fx.Node, values
 
 def _has_rows(two: Any, three: Any) -> bool:
     """Return True if every tensor in a value of two and of three images has a row per image, unlike
-    an LSTM's state."""
+    an LSTM's state.
+    """
     for first, second in zip(pytree.tree_leaves(two), pytree.tree_leaves(three), strict=True):
         if isinstance(first, NUMBERS):
             continue
@@ -205,7 +208,8 @@ def _has_rows(two: Any, three: Any) -> bool:
 
 def _loses_one_row(node: fx.Node) -> bool:
     """Return True if a node squeezes every dimension of size 1, including the images' if there is
-    one image."""
+    one image.
+    """
     return node.target in ("squeeze", torch.squeeze) and len((*node.args, *node.kwargs)) == 1
 
 

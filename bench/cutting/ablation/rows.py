@@ -75,7 +75,8 @@ class AblationRows:
 
     def difference_of(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Any:
         """Return the rows (n, ...) of a node's difference; None if no ablation changes the node's
-        value."""
+        value.
+        """
         if node in differences or node not in self.channelwise:
             difference = differences.get(node)
             return difference.dense() if isinstance(difference, RankOne) else difference
@@ -98,7 +99,8 @@ class AblationRows:
 
     def _difference(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Any:
         """Compute the difference of a node from those of its inputs, by the first rule that
-        applies."""
+        applies.
+        """
         name = self.head.operation(node)
         source = first_input(node)
         factors = None if source is None else self._factors(source, differences)
@@ -162,7 +164,8 @@ class AblationRows:
 
     def _linear(self, node: fx.Node, difference: Tensor) -> Tensor | None:
         """Apply the linear part of a layer to a difference; None for a layer that has no such form
-        here."""
+        here.
+        """
         name = self.head.operation(node)
         if name not in {nn.Linear} | CONVOLUTION | BATCH_NORM:
             return None
@@ -270,7 +273,8 @@ class AblationRows:
 
     def _moving(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Tensor | RankOne | None:
         """Return the difference of a node; None also if it is zero, such as that of tokens that are
-        on no map."""
+        on no map.
+        """
         factors = self._factors(node, differences)
         if factors is not None:
             return factors if compact(factors.left).any() else None
@@ -279,7 +283,8 @@ class AblationRows:
 
     def _total(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Tensor:
         """Add the differences of the summands, in the node's shape: one may broadcast to an
-        unchanged summand."""
+        unchanged summand.
+        """
         summands = [
             arg for arg in node.args if isinstance(arg, fx.Node) and _floating(self.values[arg])
         ]
@@ -356,7 +361,8 @@ class AblationRows:
 
 def _separable(layer: Any) -> bool:
     """Return True if each input channel has kernels of its own, and the padding is a number of
-    zeros."""
+    zeros.
+    """
     return (
         layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
     )
@@ -380,7 +386,8 @@ def _columns(maps: Tensor, layer: Any) -> Tensor:
 
 def _is_index(value: Any) -> bool:
     """Return True if a value is a tensor of indices or truths, whose "difference" is its value
-    after the ablation."""
+    after the ablation.
+    """
     return isinstance(value, Tensor) and not value.is_floating_point()
 
 
@@ -394,7 +401,8 @@ def _floating(value: Any) -> bool:
 
 def is_plain(node: fx.Node, layer: nn.MultiheadAttention) -> bool:
     """Return True if a call is attention of a query over tokens that are keys and values, without
-    mask or additions."""
+    mask or additions.
+    """
     if (
         dict(node.kwargs) != {"need_weights": False}
         or len(node.args) != 3

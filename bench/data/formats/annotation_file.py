@@ -1,5 +1,6 @@
 """Boxes from XML files, and masks from pictures of numbers; a missing or malformed file is
-reported, not raised."""
+reported, not raised.
+"""
 
 from __future__ import annotations
 
@@ -119,7 +120,8 @@ def read_mask(
 
 class _WithoutEntities(ElementTree.TreeBuilder):
     """Refuses a document type: what it defines can grow without bounds, and no annotation has
-    one."""
+    one.
+    """
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
         raise ValueError(f"it has a document type, {name!r}")

@@ -54,7 +54,8 @@ class Archive:
 
     def read(self, name: str, at_most: int = MAX_IMAGE) -> bytes:
         """The content of one member. Raises OSError where it has no bytes of its own, they can't be
-        read, or are more than `at_most`."""
+        read, or are more than `at_most`.
+        """
         with open_regular(self.path) as file:
             return self.read_from(file, name, at_most)
 

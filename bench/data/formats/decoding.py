@@ -1,5 +1,6 @@
 """From a file to an RGB image, whatever its mode; everything that can go wrong becomes a
-BadImage."""
+BadImage.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +50,8 @@ PIECE = 2**20  # bytes that are hashed at once: a file may be larger than the me
 @cache
 def suffixes() -> frozenset[str]:
     """The endings of names that Pillow has for FORMATS, in lower case. Asking it imports all of its
-    readers. An MPO, of some cameras, is a JPEG with more behind it."""
+    readers. An MPO, of some cameras, is a JPEG with more behind it.
+    """
     return frozenset(
         end for end, kind in Image.registered_extensions().items() if kind in (*FORMATS, "MPO")
     )
@@ -57,7 +59,8 @@ def suffixes() -> frozenset[str]:
 
 def open_rgb(source: Path | BytesIO, image_id: str) -> Image.Image:
     """The decoded image of a file, or of a file's bytes: the first of several. Raises BadImage as
-    `opened`."""
+    `opened`.
+    """
     return open_scaled(source, image_id, None)[0]
 
 
@@ -90,7 +93,8 @@ def open_scaled(
 
 def open_upright(path: Path) -> tuple[Image.Image, bool]:
     """The RGB image as it is looked at, and whether its EXIF orientation turned it. Raises
-    BenchError where the file can't be read as an image."""
+    BenchError where the file can't be read as an image.
+    """
     try:
         image, _, turned = open_scaled(path, as_text(path), None, upright=True)
     except BadImage as error:
@@ -100,7 +104,8 @@ def open_upright(path: Path) -> tuple[Image.Image, bool]:
 
 def upright(image: str | PathLike[str] | Image.Image) -> Image.Image:
     """Return a photograph in RGB, as people look at it. Raises BenchError if it is empty or can't
-    be read."""
+    be read.
+    """
     if not isinstance(image, Image.Image):
         return open_upright(Path(image).expanduser())[0]
     if 0 in image.size:
@@ -115,7 +120,8 @@ def upright(image: str | PathLike[str] | Image.Image) -> Image.Image:
 
 def orientation(image: Image.Image) -> int:
     """What an image's EXIF says, 1 to 8; 1 where it says nothing, or can't be read: the pixels
-    count."""
+    count.
+    """
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # noqa: BLE001 - what Pillow raises for damaged EXIF is not documented
@@ -182,7 +188,8 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 def is_nearly_black(image: Image.Image) -> bool:
     """Whether an RGB image has only the lowest values, but some above 0: its numbers may have
-    another range."""
+    another range.
+    """
     return 0 < int(np.max(image.getextrema())) <= DARK
 
 

@@ -1,5 +1,6 @@
 """Files that a user names, read so that none hangs and none takes more memory than it may: regular
-files alone."""
+files alone.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +84,8 @@ def comparable(name: str) -> str:
 
 def listed_file(folder: Path, name: str) -> Path:
     """Return the path of a file that a list names, which may be missing: by its name, else by one
-    that is `comparable` to it."""
+    that is `comparable` to it.
+    """
     path = folder / name
     if (name.isascii() and "\\" not in name) or os.path.lexists(path):
         return path
@@ -129,12 +131,14 @@ def shown(value: object) -> str:
 
 class NotRegular(OSError):
     """A folder, a named pipe, a socket or a device in the place of a file. To open one may wait for
-    ever."""
+    ever.
+    """
 
 
 def open_regular(path: Path) -> BinaryIO:
     """The file, open for reading. Raises OSError where it is missing or can't be read, NotRegular
-    where it is none."""
+    where it is none.
+    """
     _check(os.stat(path))
     file = os.fdopen(os.open(path, os.O_RDONLY | NONBLOCKING), "rb")
     try:
@@ -147,7 +151,8 @@ def open_regular(path: Path) -> BinaryIO:
 
 def content_of(path: Path, at_most: int) -> bytes:
     """The bytes of a file. Raises OSError as `open_regular`, and for a file of more bytes than
-    `at_most`."""
+    `at_most`.
+    """
     with open_regular(path) as file:
         content = file.read(at_most + 1)
     if len(content) > at_most:
@@ -181,14 +186,16 @@ def lines_of(path: Path, what: str) -> list[str]:
 
 def tables_of(lines: Sequence[str]) -> dict[str, list[list[str]]]:
     """Return the rows of a table by each separator of columns that its first line has: tab,
-    semicolon, comma."""
+    semicolon, comma.
+    """
     separators = [separator for separator in "\t;," if lines and separator in lines[0]]
     return {separator: list(csv.reader(lines, delimiter=separator)) for separator in separators}
 
 
 def table_of(lines: Sequence[str]) -> tuple[str, list[list[str]]]:
     """Return the first separator that gives all lines the same number of cells, and the rows;
-    otherwise the last."""
+    otherwise the last.
+    """
     tables = tables_of(lines) or {",": list(csv.reader(lines))}
     regular = [separator for separator, rows in tables.items() if len({*map(len, rows)}) == 1]
     separator = (regular or [*tables][-1:])[0]
@@ -298,7 +305,8 @@ def _found(path: str, suffix: str) -> list[tuple[str, Path]]:
 
 def expanded(pattern: str) -> Iterator[str]:
     """Each of a pattern's texts: {a,b} is a, then b; {08..11} is 08, 09, 10, 11. Raises BenchError
-    for too many."""
+    for too many.
+    """
     pieces = _BRACES.split(pattern)
     choices = [_choices(piece) if place % 2 else [piece] for place, piece in enumerate(pieces)]
     number = math.prod(map(len, choices))

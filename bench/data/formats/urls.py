@@ -1,7 +1,8 @@
 """Files that are named by URL, in a bucket, on a web server or on the Hugging Face Hub, as copies
 on this machine.
 
-fsspec's filecache fetches each file once, and again after it has changed."""
+fsspec's filecache fetches each file once, and again after it has changed.
+"""
 
 from __future__ import annotations
 
@@ -123,7 +124,8 @@ def copies(urls: Sequence[str], suffix: str) -> list[tuple[str, Path]]:
 
 def _found(files: Any, urls: Sequence[str], suffix: str, folder: Path) -> list[Listed]:
     """Return the files that the URLs name, as the server lists them, or listed them if it doesn't
-    answer now."""
+    answer now.
+    """
     digest = hashlib.sha256("\n".join([*urls, suffix]).encode()).hexdigest()[:32]
     kept = folder / f"{digest}.json"
     try:
@@ -174,7 +176,8 @@ def _listed(files: Any, url: str, suffix: str) -> Iterator[Listed]:
 
 def _version(about: Mapping[str, Any]) -> str:
     """Return what changes with a file: its size, and its hash or, if the server has none, the time
-    of its change."""
+    of its change.
+    """
     mark = next((about[key] for key in (*HASHES, *TIMES) if about.get(key)), "")
     if isinstance(mark, datetime):  # a listing may have it as a number
         mark = mark.timestamp()
@@ -218,7 +221,8 @@ def _errors(url: str, folder: Path) -> Iterator[None]:
 
 def _reason(error: BaseException) -> str:
     """Return why a file can't be had. A server that can't be reached looks to some stores like a
-    missing file."""
+    missing file.
+    """
     causes = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
         causes.append(cause)

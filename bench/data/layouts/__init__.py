@@ -1,2 +1,3 @@
 """Data sets as they are published: ImageNet, VOC, COCO, folders, WebDataset, Parquet, and what they
-share."""
+share.
+"""

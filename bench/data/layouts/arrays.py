@@ -1,5 +1,6 @@
 """Samples that are arrays (C, *space): signals, volumes, videos, and images of any number of
-channels, as files of their own or in one. Pickles are never loaded."""
+channels, as files of their own or in one. Pickles are never loaded.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +65,8 @@ def arrays(
     format has them, and first in .npy, .npz and .safetensors. split: of a file with MedMNIST's
     names. labels: a list of files with their classes, and boxes in columns CORNERS; None:
     labels.csv in the folder, or folders. network: its classes, for samples of a shape. Raises
-    BenchError for what concerns all samples."""
+    BenchError for what concerns all samples.
+    """
     if channels not in (None, FIRST, LAST, NONE):
         raise unknown("place of channels", channels, (FIRST, LAST, NONE))
     if str(root).lower().endswith(TABLES):
@@ -86,7 +88,8 @@ def _of_folder(
     network: Network,
 ) -> Table:
     """ids: paths below the root, "class/sample.npy", or of folders with frames. Labels as of
-    photographs in a folder, or by a list."""
+    photographs in a folder, or by a list.
+    """
     existing(root, LAYOUT)
     if labels is None and (root / "labels.csv").is_file():
         labels = str(root / "labels.csv")
@@ -164,7 +167,8 @@ def _read(root: Path, sample: str, files: Files, channels: str | None) -> Values
 
 def _shape(root: Path, samples: Sequence[str], channels: str | None) -> tuple[int, ...]:
     """Return the shape of the first sample that can be read. Raises BenchError where none of the
-    first can."""
+    first can.
+    """
     wrong = []
     for sample in samples[:MAX_TRIED]:
         try:
@@ -178,7 +182,8 @@ def _shape(root: Path, samples: Sequence[str], channels: str | None) -> tuple[in
 
 def _scales(root: Path, samples: Sequence[str]) -> tuple[str, ...]:
     """Return a note if recordings have several sample rates, or volumes several spacings or
-    orientations."""
+    orientations.
+    """
     counts: Counter[str] = Counter()
     for sample in samples[:: 1 + len(samples) // MOST_HEADERS]:
         path = listed_file(root, as_name(sample))
@@ -208,7 +213,8 @@ def _of_file(
 ) -> Table:
     """ids: "<file>/<number from 0, nine digits>". Arrays: images (N, ...), and where they are there
     labels (N,), masks (N, *space) and boxes (N, 2 * axes) or (N, n, 2 * axes), NaN where there are
-    fewer. Masks of bool are of the sample's class, others of class indices and -1."""
+    fewer. Masks of bool are of the sample's class, others of class indices and -1.
+    """
     file = as_text(path)
     tables, split = _tables(path, split)
     images, masks, labels = tables["images"], tables.get("masks"), tables.get("labels")
@@ -315,7 +321,8 @@ def _file_row(
 
 def numbers(values: Values, channels: str | None) -> Values:
     """(C, *space), floats as float32 and whole numbers in a type that torch has. Raises ValueError
-    for what can't be a sample, and for values that aren't finite."""
+    for what can't be a sample, and for values that aren't finite.
+    """
     if values.dtype.kind not in "biuf":
         raise ValueError(f"it holds {values.dtype}, not numbers")
     shape = values.shape
@@ -400,7 +407,8 @@ def _video(frames: list[Values]) -> Values:
 
 def _tables(path: Path, split: str | None) -> tuple[dict[str, Values], str | None]:
     """({images, labels, masks, boxes: array} of those that a file has, the split where it has
-    MedMNIST's names)."""
+    MedMNIST's names).
+    """
     from safetensors import safe_open
 
     is_npz = path.suffix.lower() == ".npz"
@@ -442,7 +450,8 @@ def _why(error: Exception) -> str:
 
 def _boxes_of(path: Path, samples: Sequence[str]) -> defaultdict[str, list[list[float]]]:
     """{sample: its boxes} of a list with columns CORNERS. Raises BenchError for a cell that is no
-    number."""
+    number.
+    """
     boxes = defaultdict[str, list[list[float]]](list)
     (head, *rows), samples_by_name = (
         columns_of(lines_of(path, "The list of labels"))[0],

@@ -78,7 +78,8 @@ def names_of_logits(classes: Classes, setting: str = "model.classes") -> tuple[s
 
 def names_of_data(classes: Classes) -> tuple[str, ...]:
     """The names of a data set's classes, as `names_of_logits`. Raises BenchError for a background
-    among them: it would take the number of a class in masks."""
+    among them: it would take the number of a class in masks.
+    """
     names = names_of_logits(classes, "data.classes")
     if backgrounds := [place for place, name in enumerate(names) if plain(name) == "background"]:
         raise BenchError(
@@ -93,7 +94,8 @@ def class_indices(
 ) -> dict[str, int]:
     """{label: class index} of the labels that are called by a class: by itself, its name or one of
     its names by comma. Case, _ and - for spaces, and a synset id or a number before it don't
-    matter. A name of two classes is none."""
+    matter. A name of two classes is none.
+    """
     texts = [_named(name) for name in names]
     parts = [
         (index, part.strip()) for index, text in enumerate(texts) for part in {*text.split(",")}
@@ -113,7 +115,8 @@ def _named(text: str) -> str:
 @dataclass(frozen=True)
 class NetworkClasses:
     """The classes of the network that a data set's images are shown to. names: one for each, None
-    where they aren't known. count: of classes."""
+    where they aren't known. count: of classes.
+    """
 
     names: Sequence[str] | None
     count: int
@@ -130,7 +133,8 @@ class NetworkClasses:
     @property
     def listed(self) -> dict[str, str]:
         """{class: its readable name}, in order of class index: by ImageNet's synset ids for 1,000
-        classes, else by index."""
+        classes, else by index.
+        """
         classes = (
             imagenet_synsets()
             if self.count == IMAGENET_CLASSES
@@ -179,7 +183,8 @@ def _lines(file: str, setting: str) -> list[str]:
 
 def _rows(lines: Sequence[str], source: str) -> list[list[str]]:
     """(index, name) or (name, index) of each class, or its name alone, below a CSV file's
-    heading."""
+    heading.
+    """
     if source.lower().endswith(".csv"):
         rows = [[cell.strip() for cell in row[:2]] for row in table_of(lines)[1]]
         is_heading = (
@@ -202,7 +207,8 @@ def _rows(lines: Sequence[str], source: str) -> list[list[str]]:
 
 def _numbered(rows: list[list[str]], source: str) -> tuple[str, ...]:
     """The names in the order of the indices, which may be in either column; as they stand where
-    there are none."""
+    there are none.
+    """
     if all(len(row) == 1 for row in rows):
         return tuple(row[0] for row in rows)
     for place in (0, -1):

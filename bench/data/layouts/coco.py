@@ -213,7 +213,8 @@ def _read(path: Path) -> tuple[list[Entry], dict[Id, list[Entry]], dict[Id, str]
 
 def _corners(images: Mapping[Id, Entry], by_image: Mapping[Id, list[Entry]]) -> list[list[float]]:
     """The boxes that leave their images as x, y, width, height, where all boxes are inside as
-    corners and at least two and a quarter of them leave; else []."""
+    corners and at least two and a quarter of them leave; else [].
+    """
     count, leaving = 0, []
     for number, of_image in by_image.items():
         sides = [images.get(number, {}).get(side) or math.inf for side in SIDES]
@@ -255,7 +256,8 @@ def _by_id(entries: list[Entry], what: str) -> dict[Id, Entry]:
 
 def _check_ids(ids: list[Id], what: str) -> None:
     """Raises TypeError for ids that are neither all whole numbers nor all text: 1 and "1" would be
-    two things."""
+    two things.
+    """
     if not (
         all(type(number) is int for number in ids) or all(type(number) is str for number in ids)
     ):
@@ -273,7 +275,8 @@ def _box(values: Any, size: Size) -> tuple[Box, str]:
     """Return x, y, width, height as x0, y0, x1, y1, cut to the image, and a sentence if much was
     cut off, else "".
 
-    Raises ValueError for a box that can't be used."""
+    Raises ValueError for a box that can't be used.
+    """
     x, y, width, height = finite(values)
     if max(values) <= 1 and any(value % 1 for value in values):
         raise ValueError(f"a box of {values}, which are parts of the image and must be pixels")
@@ -285,7 +288,8 @@ def _box(values: Any, size: Size) -> tuple[Box, str]:
 
 def _mask(regions: list[tuple[int, Region | None]], size: Size) -> NDArray[np.int64] | None:
     """(h, w) class per pixel, or BACKGROUND or NO_VERDICT; of objects that overlap, the smaller
-    lies on top, and a crowd lies below all of them. None where one has no region."""
+    lies on top, and a crowd lies below all of them. None where one has no region.
+    """
     with_pixels = [(label, pixels) for label, pixels in regions if pixels is not None]
     if len(with_pixels) < len(regions):
         return None
@@ -311,7 +315,8 @@ def pycocotools() -> ModuleType:
 def pixels(segmentation: Any, size: Size) -> Region | None:
     """The pixels (h, w) of polygons [[x, y, ...], ...], or of run lengths {counts, size},
     compressed or not; None where there are none. size: (width, height) of the image. Raises
-    ValueError or TypeError for anything else."""
+    ValueError or TypeError for anything else.
+    """
     if segmentation is None or segmentation in ([], {}):
         return None
     width, height = size
@@ -342,7 +347,8 @@ def pixels(segmentation: Any, size: Size) -> Region | None:
 
 def finite(numbers: object) -> list[float]:
     """A list of numbers as floats. Raises TypeError for anything else, and ValueError for NaN and
-    infinity."""
+    infinity.
+    """
     if not isinstance(numbers, list) or not all(type(number) in (int, float) for number in numbers):
         raise TypeError("a list of numbers is missing")
     floats = [float(number) for number in numbers]
@@ -365,7 +371,8 @@ def _polygon(numbers: object, side: int) -> list[float]:
 def _counts(text: str) -> list[int]:
     """COCO's compressed run lengths: characters from 48 on with five bits each and one that says
     whether more follow, the lowest first, the last with a sign. From the third run on the
-    difference to the one before the last (`rleFrString` in pycocotools' maskApi.c)."""
+    difference to the one before the last (`rleFrString` in pycocotools' maskApi.c).
+    """
     counts: list[int] = []
     number = digits = 0
     for character in text.encode("latin-1"):

@@ -1,5 +1,6 @@
 """Any folder of images: <class>/<image>, torchvision's ImageFolder layout, or photographs without
-labels; no boxes."""
+labels; no boxes.
+"""
 
 from __future__ import annotations
 
@@ -174,7 +175,8 @@ def _row(root: Path, ids: Sequence[str], index: int) -> Row:
 
 def list_file(root: Path, labels: str) -> Path:
     """Return the list of labels, which is a path, or one below the root. Raises BenchError if it is
-    missing."""
+    missing.
+    """
     path = next((path for path in (Path(labels), root / labels) if os.path.isfile(path)), None)
     if path is None:
         raise BenchError(

@@ -64,7 +64,8 @@ def funnybirds(root: File | Path, split: Name = "test", name: Name = "funnybirds
 
 def _row(root: Path, split: str, ids: Sequence[str], index: int) -> Row:
     """Return the files of an image: itself, the part map, the image without each of the parts, and
-    without all."""
+    without all.
+    """
     image_id = ids[index]
     versions = root / f"{split}_interventions" / image_id.removesuffix(".png")
     names = [sorted(COLOURS.keys() - {part}) for part in COLOURS]

@@ -161,7 +161,8 @@ def _check_boxes(
     ids: Sequence[str], synset_of: Mapping[str, str], boxes: Path, index: ClassIndex
 ) -> None:
     """Raise BenchError if most of the images' labels, which a file gives, are of none of the
-    image's boxes."""
+    image's boxes.
+    """
     compared = 0
     wrong: list[tuple[str, int]] = []  # image, and the class of its first box
     for image in ids[:: 1 + len(ids) // CHECKED]:
@@ -214,7 +215,8 @@ def _row(
 
 def _boxes_file(boxes: Path, name: str) -> Path:
     """Return the file of an image's boxes. Those of validation lie flat, those of training in a
-    folder per synset."""
+    folder per synset.
+    """
     relative = f"{splitext(name)[0]}.xml"
     nested = boxes / relative
     return nested if os.path.isfile(nested) else boxes / basename(relative)
@@ -222,14 +224,16 @@ def _boxes_file(boxes: Path, name: str) -> Path:
 
 def first_by_hash(count: int) -> list[str]:
     """The names of so many validation images, without suffix: those whose SHA-256 is lowest,
-    whichever images are at hand. A smaller count's are among a larger one's."""
+    whichever images are at hand. A smaller count's are among a larger one's.
+    """
     names = (f"ILSVRC2012_val_{number:08d}" for number in range(1, VALIDATION + 1))
     return sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[:count]
 
 
 def folder_of(root: Path, split: str) -> Path:
     """The folder of a split's images, in a plain root or Kaggle's. Raises BenchError where there is
-    none."""
+    none.
+    """
     folders = [root / tree / split for tree in TREES]
     return existing(
         next((folder for folder in folders if os.path.isdir(folder)), folders[0]), LAYOUT
@@ -238,7 +242,8 @@ def folder_of(root: Path, split: str) -> Path:
 
 def places_of(root: Path, folder: Path) -> list[Path]:
     """Where files beside the images are looked for: the root, and the folders above the images', in
-    Kaggle's tree up to the one that holds all of it."""
+    Kaggle's tree up to the one that holds all of it.
+    """
     places = [root, Path(os.path.abspath(folder)).parent]
     while places[-1].name in ("CLS-LOC", "Data", "ILSVRC"):
         places.append(places[-1].parent)

@@ -88,7 +88,8 @@ def _row(
     index: int,
 ) -> Row:
     """of_value: (n + 1,) the class index of each value of a mask, BACKGROUND for no class of the
-    model."""
+    model.
+    """
     name = as_name(ids[index])
     mask_file = (masks / name).with_suffix(".png")
 
@@ -109,7 +110,8 @@ def _numbers(picture: Image.Image) -> NDArray[np.int64]:
 
 def boxes_of(mask: NDArray[np.int64]) -> Objects:
     """One box around all pixels of each class, ascending; mask: (h, w), class index per pixel,
-    negative for none."""
+    negative for none.
+    """
     places = find_objects(
         mask.clip(min=BACKGROUND) + 1
     )  # for each class up to the highest two slices, or None

@@ -1,5 +1,6 @@
 """Labels as people write them down: lists of images with a synset id, an index or a name, and
-folders that are called so. Each is read in one way that fits all of it, or refused."""
+folders that are called so. Each is read in one way that fits all of it, or refused.
+"""
 
 from __future__ import annotations
 
@@ -107,7 +108,8 @@ def _one_hot(
     name: str, head: Sequence[str], rows: Sequence[Sequence[str]], columns: Sequence[int]
 ) -> list[str]:
     """The heading of each row's only 1 among three or more columns of 0 and 1; [] where there are
-    no such columns. Raises BenchError for a row with another number of them."""
+    no such columns. Raises BenchError for a row with another number of them.
+    """
     if not head or any(len(row) != len(head) for row in rows):
         return []
     of_bits = [
@@ -168,7 +170,8 @@ def _stem(name: str) -> str:
 
 def by_name(images: Sequence[str]) -> dict[str, str]:
     """Return {a name that a list may have: image}: paths, and what is shorter unless several images
-    have it."""
+    have it.
+    """
     images_by_name = defaultdict[str, list[str]](list)
     for image in images:
         for name in {*_names(image)}:
@@ -190,7 +193,8 @@ def _names(text: str) -> tuple[str, ...]:
 
 def columns_of(lines: Sequence[str]) -> list[list[list[str]]]:
     """The lines in columns by each separator that the first has; first those that have as many
-    columns in each line, since names have commas too."""
+    columns in each line, since names have commas too.
+    """
     tables = [[row for row in rows if row] for rows in tables_of(lines).values()]
     endings = "|".join(map(re.escape, sorted(suffixes())))
     words = re.compile(
@@ -211,7 +215,8 @@ def _column(rows: list[list[str]], images_by_name: Mapping[str, str]) -> int | N
 
 def _in_order(name: str, labels: Sequence[str], images: Sequence[str]) -> dict[str, str]:
     """{image: label} of a list of labels alone, a line for each image by its number or by the order
-    of names."""
+    of names.
+    """
     if not labels or not all(label.isdecimal() or SYNSET_ID.fullmatch(label) for label in labels):
         raise BenchError(
             f"{name} lists no image of the folder, but {shown(' '.join(labels[-1:]))}; {LINES} of "

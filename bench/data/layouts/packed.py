@@ -1,5 +1,6 @@
 """Images in larger files (archives and tables), and their labels and boxes as numbers, names or
-lists."""
+lists.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ NO_NOTE = Note()
 @dataclass(frozen=True, slots=True)
 class Entry:
     """An image in a larger file. place: of the image in it; None where there is none, and `missing`
-    says why."""
+    says why.
+    """
 
     file: Path
     place: Any
@@ -123,7 +125,8 @@ def numbered_classes(
 
 def cut(note: Note, image_id: str, size: Size) -> Note:
     """Return the note of an image with its boxes cut to the image's size, and problems that name
-    the image."""
+    the image.
+    """
     objects: list[tuple[int, Box]] = []
     problems = [f"{image_id} has {problem}" for problem in note.problems]
     for label, box in note.objects:

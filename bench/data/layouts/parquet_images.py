@@ -73,7 +73,8 @@ class ParquetFile:
 
     def class_names(self, column: str | None) -> list[str]:
         """Of a column of labels, where the file is one of Hugging Face's data sets, which keep them
-        in the footer."""
+        in the footer.
+        """
         try:
             names = json.loads((self.schema.metadata or {})[b"huggingface"])["info"]["features"][
                 column
@@ -136,7 +137,8 @@ class Stream:
 
     def __call__(self, entry: Entry) -> bytes:
         """Return the bytes of a row; one that has passed is read from the start again. Raises
-        Unreadable."""
+        Unreadable.
+        """
         file, column = self.columns[entry.file]
         group = bisect_right(file.starts, entry.place) - 1
         row = entry.place - file.starts[group]
@@ -200,7 +202,8 @@ def _rows(
     name: str, file: ParquetFile, label: str | None, boxes: str | None, index: ClassIndex
 ) -> dict[str, Entry]:
     """Return {image id: row} of a file; of one whose labels or boxes can't be read it is the file
-    alone."""
+    alone.
+    """
     try:
         labels, listed = (
             [None] * file.metadata.num_rows if column is None else file.values(column)
@@ -221,7 +224,8 @@ def _rows(
 
 def _checked(file: ParquetFile, image: str, label: str | None, boxes: str | None) -> str:
     """The path of the column with the images' bytes. Raises BenchError where a column isn't there
-    or can't be used."""
+    or can't be used.
+    """
     path, texts = image, [as_text(name) for name in file.schema.names]
     for setting, column, (fits, wanted) in zip(
         ("image", "label", "boxes"), (image, label, boxes), FORMS, strict=True
@@ -255,7 +259,8 @@ def _is_label(of: pa.DataType) -> bool:
 
 def _is_list_of_numbers(of: pa.DataType, depth: int = 0) -> bool:
     """Whether it is a list, and all in it numbers: a text in it could be repeated without
-    bounds."""
+    bounds.
+    """
     if pa.types.is_list(of) or pa.types.is_large_list(of) or pa.types.is_fixed_size_list(of):
         return _is_list_of_numbers(of.value_type, depth + 1)
     if depth and pa.types.is_struct(of):

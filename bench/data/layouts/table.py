@@ -1,5 +1,6 @@
 """A layout as a table with a row for each image, and how the rows of all layouts are read, hashed
-and annotated."""
+and annotated.
+"""
 
 from __future__ import annotations
 

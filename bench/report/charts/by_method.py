@@ -1,5 +1,6 @@
 """Box-plots: every metric by method, and the errors that no method decides by network (Fig. 2 of
-the paper)."""
+the paper).
+"""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
 class BoxGroup(NamedTuple):
     """values: (rows,) of single images with status ok, at least one, in the records' order. images:
-    how many images these are of."""
+    how many images these are of.
+    """
 
     values: Floats
     images: int
@@ -46,7 +48,8 @@ def groups_of(
     run: RunFolder, metric: str, methods: Collection[str]
 ) -> dict[Setting, dict[str, BoxGroup]]:
     """The groups with values of these methods: settings in the run's order, methods in the
-    records'."""
+    records'.
+    """
     records = run.records
     if metric not in records.blocks:
         return {}
@@ -90,7 +93,8 @@ FENCE = 3.0  # interquartile ranges beyond the quartiles: far out, after Tukey
 class Axis:
     """limits of what is shown; log: a logarithmic axis, on whose low end smaller values are drawn.
     outside: how many of the values the limits cut off (linear) or are drawn on the low end
-    (logarithmic)."""
+    (logarithmic).
+    """
 
     low: float
     high: float
@@ -116,7 +120,8 @@ class Axis:
 def fit(groups: Sequence[Floats]) -> Axis:
     """The axis for box-plots of these groups of values: all of it if the tails are short. Else
     logarithmic if the values spread wide and nearly none is rounding; else cut at FENCE
-    interquartile ranges around the groups' quartiles."""
+    interquartile ranges around the groups' quartiles.
+    """
     groups = [np.sort(group) for group in groups if len(group)]
     low, high = float(min(group[0] for group in groups)), float(max(group[-1] for group in groups))
     count = sum(map(len, groups))
@@ -164,7 +169,8 @@ MAX_OUTSIDE = 20
 
 def row(name: str, group: BoxGroup) -> dict[str, Any]:
     """What a reader sees of a box: counts, and its numbers. The whiskers reach to the last value
-    within WHISKER interquartile ranges of the quartiles."""
+    within WHISKER interquartile ranges of the quartiles.
+    """
     values = group.values
     q1, median, q3 = np.quantile(values, [0.25, 0.5, 0.75]).tolist()
     reach = WHISKER * (q3 - q1)
@@ -177,7 +183,8 @@ def row(name: str, group: BoxGroup) -> dict[str, Any]:
 
 def farthest_outside(values: Floats, box: Mapping[str, Any], axis: Axis) -> NDArray[np.int_]:
     """The places of the MAX_OUTSIDE values on the axis and beyond the whiskers that are farthest
-    from the median."""
+    from the median.
+    """
     is_on_axis = axis.log | ((values >= axis.low) & (values <= axis.high))
     outside = np.flatnonzero(
         ((values < box["Lower whisker"]) | (values > box["Upper whisker"])) & is_on_axis
@@ -345,7 +352,8 @@ def _figure(
     looks: Mapping[str, Look], caption: str, number_in_paper: str = "",
 ) -> Figure:  # fmt: skip
     """panels: {title: the values of its boxes}. looks: {name of a box: its look}, from the top
-    down."""
+    down.
+    """
     all_values = [group.values for panel in panels.values() for group in panel.values()]
     axis = fit(all_values)
     fewer = (

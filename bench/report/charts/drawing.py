@@ -1,5 +1,6 @@
 """Figures: their look, how one is drawn and saved, the counts of its caption, and why one is left
-out."""
+out.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +89,8 @@ _METADATA: dict[str, dict[str, Any]] = {
 
 class Chart(NamedTuple):
     """A place in the page's section Charts. id: of its element. chooses: what the list is of by
-    which a reader chooses one of its figures, such as "Metric"."""
+    which a reader chooses one of its figures, such as "Metric".
+    """
 
     id: str
     title: str
@@ -122,12 +124,14 @@ class Figure:
     @property
     def file_name(self) -> str:
         """The name without what can't be in a file's name, without suffix: it may hold a metric's
-        name."""
+        name.
+        """
         return files.safe_name(self.name)
 
     def save(self, folder: Path, formats: Sequence[str] = ("png",)) -> Markup:
         """Write a file of each format, and return the SVG for the page, empty if the page has no
-        chart of the figure. Raises BenchError if the folder can't be written."""
+        chart of the figure. Raises BenchError if the folder can't be written.
+        """
         drawn = self.draw()
         for kind in formats:
             files.write(folder / f"{self.file_name}.{kind}", _bytes(drawn, kind))
@@ -142,7 +146,8 @@ class Figure:
 @dataclass(frozen=True)
 class LeftOut:
     """A figure that can't be drawn, and why, in one sentence that names the setting which brings
-    it."""
+    it.
+    """
 
     title: str
     reason: str
@@ -152,7 +157,8 @@ class LeftOut:
 @cache
 def can_draw(text: str) -> bool:
     """Whether there are fonts with all signs of a text: the figures' own, or others of this
-    machine, which figures that are drawn from then on take too."""
+    machine, which figures that are drawn from then on take too.
+    """
     missing = {
         ord(sign)
         for sign in text
@@ -170,7 +176,8 @@ def can_draw(text: str) -> bool:
 
 def _fonts() -> Iterator[font_manager.FontEntry]:
     """The figures' own fonts, which most texts do with, then those of the machine, without those
-    whose signs are all alike, or pictures."""
+    whose signs are all alike, or pictures.
+    """
     _register_fonts()
     manager = font_manager.fontManager
     yield from [entry for entry in manager.ttflist if entry.name in OWN_FONTS]
@@ -202,7 +209,8 @@ def _signs(file: str) -> frozenset[int]:
 def with_plain_texts(figure: Canvas) -> Canvas:
     """Names of classes and models may hold dollar signs, which are text; only logarithmic axes
     write powers. Control characters have no sign, and an SVG file can't hold them. A sign that no
-    font has is shown by its code."""
+    font has is shown by its code.
+    """
     both = [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
     logarithmic = (axis for axis in both if axis.get_scale() != "linear")
     powers = {
@@ -254,7 +262,8 @@ def _bytes(figure: Canvas, kind: str, salt: str = "") -> bytes:
 @contextmanager
 def style() -> Iterator[None]:
     """Draw figures in their own look, whatever the user's matplotlibrc says, and restore the
-    settings afterwards."""
+    settings afterwards.
+    """
     _register_fonts()
     with matplotlib.style.context(["default", _STYLE]):
         yield
@@ -339,7 +348,8 @@ def side_by_side(
     **share: bool,
 ) -> Canvas:
     """A panel for each title, filled by its function, with the legend of all beside them. order: of
-    the legend. square: panels as wide as high, of so many inches at most."""
+    the legend. square: panels as wide as high, of so many inches at most.
+    """
     room = PAGE - LEGEND
     per_row = across(len(shown), room, PANEL, PANEL)
     side, rows = room / per_row, -(-len(shown) // per_row)
@@ -379,7 +389,8 @@ SPREAD = (
 def spread_axis(axes: Any, name: str, values: Floats, from_zero: bool = False) -> None:
     """The axis "x" or "y" for these values: logarithmic beyond the smallest, and from 0, where
     values of at least 0 spread wide; else linear. It never spans rounding alone, which would rank
-    methods that coincide."""
+    methods that coincide.
+    """
     positive = values[values >= FLOAT32_ROUNDING]
     if len(positive) and values.min() >= 0 and positive.max() > SPREAD * positive.min():
         start = max(positive.min(), positive.max() / 1000)
@@ -405,7 +416,8 @@ def matrix(
 ) -> Any:
     """Cells in blue, the darker the larger their share, of which `most` would be the darkest, with
     the texts on them: (rows, columns) both. The image. dark: the share from which on texts are
-    white."""
+    white.
+    """
     picture = axes.imshow(shares, vmin=0, vmax=most, cmap="Blues", aspect=aspect)
     axes.grid(visible=False)
     for (row, column), text in np.ndenumerate(np.asarray(texts, dtype=object)):
@@ -422,7 +434,8 @@ def matrix(
 
 def by_network(parts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """The frames of several networks as one, which names them in its first column; of one network
-    its own."""
+    its own.
+    """
     if len(parts) == 1:
         return next(iter(parts.values()))
     named = [
@@ -444,7 +457,8 @@ def written(value: Any) -> str:
 
 def told_apart(run: RunFolder, *metrics: str) -> tuple[list[Setting], str]:
     """The settings in which methods differ by one of these metrics, and a sentence on the others,
-    whose chart would show one spot."""
+    whose chart would show one spot.
+    """
     same = [
         setting for setting in run.settings if all(coincide(run, setting, name) for name in metrics)
     ]
@@ -468,7 +482,8 @@ def counts_by(rows: pd.DataFrame, by: Sequence[str]) -> str:
 
 def not_measured(run: RunFolder, metric: str, needs: str = "") -> str:
     """Why a metric has no value, and the settings that bring it. needs: those beside the metric
-    itself, in words."""
+    itself, in words.
+    """
     values = {name for name, entry in run.manifest.metrics.items() if entry.metric == metric} | {
         metric
     }

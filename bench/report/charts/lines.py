@@ -1,6 +1,7 @@
 """Charts of lines: perturbation curves, the model's output against the share of the pixels that is
 changed, a line for each method. And the axiom errors against depth, of the layers themselves and of
-every method (`layers` experiment)."""
+every method (`layers` experiment).
+"""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ MAX_POINTS = 65  # of a curve in the table of its numbers
 class MeanCurve(NamedTuple):
     """One curve of one method in one setting: the mean over `rows` rows of `images` images, and
     half the width of its 95 % confidence interval at each point, by image (see
-    `summary.summarise`). NaN for one image."""
+    `summary.summarise`). NaN for one image.
+    """
 
     setting: Setting
     curve: str
@@ -90,7 +92,8 @@ def mean_curves(run: RunFolder, names: Iterable[str]) -> list[MeanCurve]:
 def _sums(image_ids: NDArray[np.object_], points: Floats) -> tuple[Any, ...]:
     """What a file adds to a curve: sums over its images of 1, n_i, n_i^2, and at each point (n,) of
     T_i, T_i^2 and T_i n_i. T_i is the sum of an image's n_i rows. points: (N, n). All rows of an
-    image are in one file."""
+    image are in one file.
+    """
     _, image = np.unique(image_ids, return_inverse=True)
     count = np.bincount(image)
     totals = np.zeros((len(count), points.shape[1]))
@@ -236,7 +239,8 @@ LINE = 0.13  # inches: the height of a line of a legend
 
 class Line(NamedTuple):
     """points: a row for each layer, with the columns Median, Lower quartile, Upper quartile, Rows
-    and Images; NaN where nothing was measured."""
+    and Images; NaN where nothing was measured.
+    """
 
     style: MethodStyle
     points: pd.DataFrame
@@ -432,7 +436,8 @@ def _low_end_of(lines: Sequence[Line], bands: bool) -> float | None:
 
 def low_end(medians: np.ndarray, drawn: np.ndarray | None = None) -> float | None:
     """The low end of a logarithmic axis, a little below all that isn't rounding; None for a linear
-    axis. drawn: what the axis shows besides the medians."""
+    axis. drawn: what the axis shows besides the medians.
+    """
     bulk = medians[medians >= FLOAT32_ROUNDING]
     if (medians < 0).any() or not len(bulk) or bulk.max() <= SPREAD * bulk.min():
         return None

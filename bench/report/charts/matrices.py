@@ -1,6 +1,7 @@
 """Charts that are matrices: the agreement of metrics, Kendall's tau between every two over the
 methods that both have a value of. And the class that a map points at against the class that it
-explains."""
+explains.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ COLUMNS = {"row": "Metric", "column": "and", "tau": "Kendall's tau", "p": "p", "
 
 def draw_agreement(run: RunFolder) -> Iterator[Figure]:
     """A figure for each network with two metrics that have a direction and MIN_METHODS methods in
-    common."""
+    common.
+    """
     for number, setting in enumerate(run.settings):
         values = _leading_values(run, setting)
         cells = agreement(values) if len(values) > 1 else pd.DataFrame()
@@ -97,7 +99,8 @@ def agreement(values: pd.DataFrame) -> pd.DataFrame:
 
 def _leading_values(run: RunFolder, setting: Setting) -> pd.DataFrame:
     """Metrics with a direction x methods: what tables lead with, on the images that all compared
-    methods have."""
+    methods have.
+    """
     rows = rows_at(leading(run.summary), setting)
     rows = rows[
         ~rows["method"].isin({METHOD_FREE, *spoiled_methods(run)}) & rows["compared"].astype(bool)

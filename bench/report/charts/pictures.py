@@ -27,7 +27,8 @@ class Pictures:
     """N images of one model, M methods. images (N, H, W, 3); heatmaps (M, N, H, W) in [0, 1];
     perturbed (M, N, H, W, 3); confidence (N,), confidence_perturbed (M, N). Confidence is the
     explained class's probability, or where confidence_of is "score" the explained score, which
-    isn't one."""
+    isn't one.
+    """
 
     model: str
     layer: str
@@ -69,7 +70,8 @@ def _of_models(
 ) -> Iterator[Figure | LeftOut]:
     """A figure for each model that stored pictures of images; else why there is none, and the
     setting that brings it. draw: the caption, and what draws the pictures; None where the model
-    lacks the methods."""
+    lacks the methods.
+    """
     is_drawn = False
     for pictures in load(run):
         made = draw(pictures) if len(pictures.images) else None
@@ -117,7 +119,8 @@ GAP = 0.06  # between two maps, of a map's side
 
 def draw_grid(run: RunFolder) -> Iterator[Figure | LeftOut]:
     """One figure for each model; `config.report.figures.grid` may choose the methods, else all are
-    shown."""
+    shown.
+    """
     chosen = options_of(run).figures.grid
 
     def drawing(pictures: Pictures) -> tuple[str, Callable[[], Canvas]] | None:
@@ -134,7 +137,8 @@ def draw_grid(run: RunFolder) -> Iterator[Figure | LeftOut]:
 
 class Grid(NamedTuple):
     """bands: indices of the methods beside each other, in rows below each other. side: of a map, in
-    inches. images: how many of them there is room for on a page."""
+    inches. images: how many of them there is room for on a page.
+    """
 
     bands: tuple[tuple[int, ...], ...]
     side: float
@@ -144,7 +148,8 @@ class Grid(NamedTuple):
 def grid(methods: int, images: int, width: float, title: float) -> Grid:
     """The fewest bands whose maps have LEAST_GRID_SIDE; then the largest maps of which a page holds
     all images, or the smallest and as many images as it holds. width, and title, the height above a
-    band: in inches."""
+    band: in inches.
+    """
     per_row = max(1, int(width / LEAST_GRID_SIDE) - 1)
     count = -(-methods // per_row)
     per_row = -(-methods // count)
@@ -166,7 +171,8 @@ def mosaic(tiles: list[list[Pixels]], gap: int) -> Pixels:
 
 def _plot_grid(pictures: Pictures, methods: Sequence[str], titles: Sequence[str]) -> Canvas:
     """A row for each image: itself, then the band's maps. One picture in one pair of axes: a pair
-    of axes for each map took ten times as long."""
+    of axes for each map took ten times as long.
+    """
     label = GRID_NAME * LETTER + 0.1
     letters = int(LEAST_GRID_SIDE / LETTER)
     top = LINE * (1 + max(wrapped(title, letters).count("\n") for title in titles))
@@ -213,7 +219,8 @@ PAIR_SIDE = 1.8  # inches, at most
 
 def draw_pair(run: RunFolder) -> Iterator[Figure | LeftOut]:
     """One figure for each model, of the methods that `config.report.figures.pair` names, on the
-    first image."""
+    first image.
+    """
     title, number = "Two methods on one image", "Fig 1"
     methods = options_of(run).figures.pair
     titles = [run.metadata.method_title(method) for method in methods]

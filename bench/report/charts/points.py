@@ -1,5 +1,6 @@
 """Charts with a point for each method: the axiom plane, by what tables lead with of both axiom
-errors, of the methods on the score's scale; and run time against quality."""
+errors, of the methods on the score's scale; and run time against quality.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ ROW = ["image_id", "target_class"]
 
 class Plane(NamedTuple):
     """points: method -> (x, y), what tables lead with, over the rows where every drawn method has
-    both values. images: how many images these `rows` are of; all_rows: rows of the setting."""
+    both values. images: how many images these `rows` are of; all_rows: rows of the setting.
+    """
 
     points: pd.DataFrame
     images: int
@@ -45,7 +47,8 @@ class Plane(NamedTuple):
 
 def axiom_plane(run: RunFolder, setting: Setting, errors: Sequence[str]) -> Plane | None:
     """The methods on the score's scale by two errors, the metrics of the axes x and y; None where
-    no row has both of every such method."""
+    no row has both of every such method.
+    """
     x, y = errors
     rows = rows_at(run.records.rows([x, y]), setting)
     rows = rows[rows["status"] == OK].astype(

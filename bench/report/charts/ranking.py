@@ -1,5 +1,6 @@
 """Which method leads in what: every metric as a row, and mean ranks over networks and data sets
-(Demsar 2006)."""
+(Demsar 2006).
+"""
 
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ CHANCE = "A place says nothing of chance: see the errors in the tables."
 
 def draw(run: RunFolder) -> Iterator[Figure | LeftOut]:
     """One figure for each setting that has several methods; where there are several such, first one
-    over all. Metrics in which no method can be best are left out."""
+    over all. Metrics in which no method can be best are left out.
+    """
     values = [
         value
         for value in map(run.metadata.value, run.metrics)
@@ -82,7 +84,8 @@ def draw(run: RunFolder) -> Iterator[Figure | LeftOut]:
 
 def leads(summary: pd.DataFrame, values: list[Value]) -> pd.DataFrame:
     """Metrics x methods: the statistic that tables lead with, over the images that all compared
-    methods have; without rows and columns that have no value."""
+    methods have; without rows and columns that have no value.
+    """
     rows = summary[summary["metric"].isin([value.name for value in values]) & summary["compared"]]
     lead = {value.name: value.lead for value in values}
     leads = [
@@ -98,14 +101,16 @@ def leads(summary: pd.DataFrame, values: list[Value]) -> pd.DataFrame:
 
 def places(row: pd.Series, better: str, rounding: float = FLOAT32_ROUNDING) -> pd.Series:
     """1 for the best method; those that print alike have the mean of their places; NaN for one
-    without a value."""
+    without a value.
+    """
     printed = row.map(lambda value: 0.0 if abs(value) < rounding else float(f"{value:.3g}"))
     return printed.rank(method="average", ascending=better == "lower")
 
 
 def ahead(table: pd.DataFrame, values: Iterable[Value]) -> pd.DataFrame:
     """The share of a row's other methods that do worse: 1 for the best, 0 for the last, 1/2 for all
-    where all print alike. Metrics x methods -> the same; values: the rows', and perhaps more."""
+    where all print alike. Metrics x methods -> the same; values: the rows', and perhaps more.
+    """
     of_name = {value.name: value for value in values}
     rows = [
         places(row, of_name[str(name)].better, of_name[str(name)].rounding)
@@ -181,7 +186,8 @@ RANK_LINE, BAR = 0.32, 0.16  # inches between the lines to the names, and betwee
 
 def draw_mean_ranks(run: RunFolder) -> Iterator[Figure | LeftOut]:
     """One figure for each headline metric with a direction, from FEWEST_SETTINGS networks or data
-    sets on."""
+    sets on.
+    """
     values = [run.metadata.value(name) for name in options_of(run).headline if name in run.metrics]
     measured = [
         (value, ranks)

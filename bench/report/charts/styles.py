@@ -1,5 +1,6 @@
 """The look of methods in charts, figures, findings and gallery, and what axes and captions call a
-metric."""
+metric.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +82,8 @@ def method_styles(run: RunFolder) -> dict[str, MethodStyle]:
 
 def _number_from_name(name: str, taken: Collection[int]) -> int:
     """Return a number behind those that YAML files may have, from the name alone unless it is
-    taken."""
+    taken.
+    """
     num_from_names = NUM_STYLES - NUM_NUMBERED
     first = zlib.crc32(name.encode()) % num_from_names
     candidates = (NUM_NUMBERED + (first + step) % num_from_names for step in range(num_from_names))
@@ -90,14 +92,16 @@ def _number_from_name(name: str, taken: Collection[int]) -> int:
 
 def metrics_in_order(run: RunFolder, names: Collection[str]) -> list[str]:
     """These metrics: those of the headline first, then those of the overview, then the manifest's
-    order."""
+    order.
+    """
     first = (*options_of(run).headline, *options_of(run).columns, *run.metrics)
     return [name for name in dict.fromkeys(first) if name in names]
 
 
 def at_same_spot(titles: Sequence[str], *coordinates: Iterable[float]) -> list[str]:
     """For each point the titles of the others that print the same coordinates: what a reader can't
-    see below it."""
+    see below it.
+    """
     keys = [tuple(map(number, point)) for point in zip(*coordinates, strict=True)]
     spots: dict[tuple[str, ...], list[str]] = {}
     for title, key in zip(titles, keys, strict=True):
@@ -110,7 +114,8 @@ def at_same_spot(titles: Sequence[str], *coordinates: Iterable[float]) -> list[s
 
 def axis_title(value: Value, statistic: str = "") -> str:
     """The metric with its unit, unless the title says it, and its direction, after the statistic
-    that is shown: "Mean confidence drop [probability], higher is better"."""
+    that is shown: "Mean confidence drop [probability], higher is better".
+    """
     title = (
         value.title
         if not value.unit or value.unit in value.title

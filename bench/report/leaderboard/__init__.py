@@ -1,5 +1,6 @@
 """The leaderboard: a static site of suites' published values, from these alone. There is no total
-over metrics, but a reader may weigh them."""
+over metrics, but a reader may weigh them.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ def write(
     """Writes the pages into a folder, which may exist; their paths, the first page first. suites:
     {suite: {part: run folder}}. costs: of methods; without, no page tells any. galleries: {(suite,
     part): a run folder with pictures}, a page for each. Raises BenchError where a run can't be
-    read, or the folder can't be written."""
+    read, or the folder can't be written.
+    """
     parts = [
         Part.read(suite, name, folder)
         for suite, folders in suites.items()

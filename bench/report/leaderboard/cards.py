@@ -1,5 +1,6 @@
 """Pages of methods, one each, as method-NAME.html, and the page of all metrics, each with an
-address, as metrics.html#single_deletion."""
+address, as metrics.html#single_deletion.
+"""
 
 from __future__ import annotations
 

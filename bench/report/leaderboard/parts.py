@@ -1,5 +1,6 @@
 """A page of a part of a suite: what a reader chooses from, and a table for each metric, which has
-an address, as scenes-1-planted.html#single_deletion."""
+an address, as scenes-1-planted.html#single_deletion.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +94,8 @@ class Part:
     @cached_property
     def standings(self) -> dict[str, dict[str, Standings]]:
         """{metric: {method: standings}}: the headline's metrics first, methods in the order of the
-        middle of their places, those without a place last."""
+        middle of their places, those without a place last.
+        """
         run = self.run
         ranked = [name for name in run.metrics if run.metadata.value(name).has_direction]
         headline = [name for name in options_of(run).headline if name in ranked]
@@ -127,7 +129,8 @@ class Part:
     @property
     def images(self) -> str:
         """What the data sets say of their images: once, where networks differ by the number that it
-        begins with."""
+        begins with.
+        """
         numbers: dict[str, set[str]] = {}
         for note in (note for data in self.run.manifest.data.values() for note in data.notes):
             number, _, rest = note.partition(" ")
@@ -138,7 +141,8 @@ class Part:
 
     def panel(self, metric: str, above: str = "") -> dict[str, Any]:
         """Who is best by a metric, or not significantly worse, on most networks; the values on the
-        first of these."""
+        first of these.
+        """
         run, value, table = self.run, self.run.metadata.value(metric), self.standings[metric]
         compared = {
             setting: each
@@ -214,7 +218,8 @@ def folded(summary: str, body: Markup, is_open: bool) -> Markup:
 
 def _choices(part: Part, costs: Costs) -> Iterable[Section]:
     """What scripts make of the values: a filter of methods, cost against quality, and the reader's
-    own weighting."""
+    own weighting.
+    """
     data = _data(part, costs)
     families = sorted({method["family"] for method in data["methods"]}, key=ORDER.index)
     first = max(part.standings, key=lambda metric: len(part.standings[metric]), default="")
@@ -229,7 +234,8 @@ def _choices(part: Part, costs: Costs) -> Iterable[Section]:
 
 def _data(part: Part, costs: Costs) -> dict[str, Any]:
     """What the scripts read; of each metric a list of the values by network that places go by, and
-    the middle place, in the methods' order. None where there is none."""
+    the middle place, in the methods' order. None where there is none.
+    """
     run, pages = part.run, pages_of(part.definitions[0])
     networks = [run.label(setting) for setting in run.settings]
     methods = [
@@ -294,7 +300,8 @@ def _section(part: Part, metric: str, linked: Terms) -> Section:
 
 def places_cells(standings: Standings) -> tuple[Cell, ...]:
     """The range of places over networks, on how many the method is better than all controls, where
-    it has values."""
+    it has values.
+    """
     beats, count, answers = standings.num_above_controls, len(standings.networks), standings.answers
     return (
         Cell(standings.places_text, numbers=(standings.middle,)),

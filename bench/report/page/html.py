@@ -1,5 +1,6 @@
 """A page from its sections: one file with their styles, scripts and data, which loads nothing, and
-its templates."""
+its templates.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ class Section:
 class Header:
     """above: the line over the title. facts: {what: sentence}. notices: sentences about a run that
     hasn't ended. trust: {metric: how far its part of the title can be trusted}. also: a sentence
-    below the title."""
+    below the title.
+    """
 
     above: str
     title: str
@@ -67,7 +69,8 @@ def part(name: str, **values: Any) -> Markup:
 
 def typeset(text: str) -> Markup:
     """Escaped, with a true minus, powers of ten, the text's line breaks, and none in "n = 3", "p <
-    0.001" and "5 %"."""
+    0.001" and "5 %".
+    """
     html = str(escape(text))
     html = re.sub(r"(?<![\w.])-(?=\d)", "\N{MINUS SIGN}", html)
     html = html.replace("&lt;1e-6", "&lt;\N{NO-BREAK SPACE}10<sup>\N{MINUS SIGN}6</sup>")
@@ -107,7 +110,8 @@ def style(name: str) -> Markup:
 @cache
 def script(name: str) -> Markup:
     """A script of static/; "<script", "</script" and "<!--" in its strings are written with an
-    escape."""
+    escape.
+    """
     text = (STATIC / name).read_text(encoding="utf-8")
     return Markup(re.sub(r"<(?=/?script|!--)", r"\\x3c", text, flags=re.IGNORECASE))
 
@@ -128,7 +132,8 @@ def as_json(data: Any) -> Markup:
 
 def policy(scripts: Iterable[str]) -> str:
     """The page's Content-Security-Policy: nothing is loaded but pictures that lie beside the page
-    or in it, and no script runs but these texts. No expression is evaluated either."""
+    or in it, and no script runs but these texts. No expression is evaluated either.
+    """
     hashes = (
         f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
         for text in scripts

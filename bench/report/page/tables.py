@@ -1,5 +1,6 @@
 """Findings, tables, which print without a script and sort with one, and the definitions that their
-words link to."""
+words link to.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +53,8 @@ class Definition:
 class Terms:
     """Anchors of the definitions. methods: by name and by title. metrics: by name. titles: of
     metrics, by title. pages: other pages that a word of a table leads to, by that word. controls:
-    titles of methods that explain nothing."""
+    titles of methods that explain nothing.
+    """
 
     methods: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, str] = field(default_factory=dict)
@@ -167,7 +169,8 @@ def section(tables: Iterable[Table], terms: Terms) -> Section:
 
 def block(tables: Sequence[Table], terms: Terms, off: Collection[str] = ()) -> Markup:
     """Tables with the same columns, one for each setting, under one set of filters. off: titles of
-    columns that are off until a reader asks."""
+    columns that are off until a reader asks.
+    """
     panels = [(table.label, part("table", table=table, terms=terms, off=off)) for table in tables]
     return part("table_block", panels=panels)
 
@@ -180,7 +183,8 @@ def findings_section(
 ) -> Section:
     """Findings by metric and setting; where nothing can be compared, the values that there are.
     trust: of a setting's metrics how far their order can be trusted. Beside them stands what the
-    committed scorecard says of each metric."""
+    committed scorecard says of each metric.
+    """
     statements = findings(run, options_of(run).headline)
     by_metric = groupby(statements, lambda statement: statement.metric)
     body = part(
@@ -238,7 +242,8 @@ def _metric(
 
 def intervals(run: RunFolder, setting: Setting, value: Value, most: int | None = None) -> Markup:
     """The chart of a metric's values in a setting, of the best `most` groups of methods; empty
-    where there is one."""
+    where there is one.
+    """
     comparison = run.comparisons.of(setting, value.name)
     if comparison is None or len(comparison.groups) < 2:
         return Markup("")
@@ -277,7 +282,8 @@ class Row(NamedTuple):
 def interval_chart(label: str, rows: Sequence[Row], value: Value) -> Markup:
     """label: what the values are, such as "Box IoU, mean with 95 % interval". value: the metric;
     where its kind leads with the median, values may spread over powers of ten, for which the scale
-    is then logarithmic."""
+    is then logarithmic.
+    """
     text = partial(number, rounding=value.rounding)
     ends = [end for row in rows for end in (row.value, row.low, row.high) if math.isfinite(end)]
     is_log = (

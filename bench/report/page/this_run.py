@@ -1,5 +1,6 @@
 """The head of the page, and its end: what ran, how it was made, and the command that runs it
-again."""
+again.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ OF_PROTOCOL = {  # fields of the manifest's protocol
 
 def header(run: RunFolder, trust: Mapping[Setting, Mapping[str, str]] | None = None) -> Header:
     """The conclusion, or what was run where there is none; networks, images and machine. trust: of
-    a setting's metrics how far their order can be trusted."""
+    a setting's metrics how far their order can be trusted.
+    """
     manifest = run.manifest
     methods, models = manifest.methods, manifest.models
     rows = run.records.of_images[["data", "image_id", "target_class"]].drop_duplicates()
@@ -127,7 +129,8 @@ def _day(created: str) -> str:
 
 def this_run(run: RunFolder) -> Section:
     """Tables of models, data and seconds; sentences; the folded configuration; the command, with a
-    button."""
+    button.
+    """
     manifest = run.manifest
     protocol = manifest.protocol
     overrides = (
@@ -159,7 +162,8 @@ def this_run(run: RunFolder) -> Section:
 
 def _models(run: RunFolder) -> list[dict[str, str]]:
     """images: how many each explains, "108", or "97 of 108" where others are left out; of each data
-    set."""
+    set.
+    """
     models = []
     for name, model in run.manifest.models.items():
         kept = [
@@ -182,7 +186,8 @@ def _models(run: RunFolder) -> list[dict[str, str]]:
 
 def _data(run: RunFolder) -> list[dict[str, str]]:
     """Each data set's images, how many of them have records that aren't of a bad image, and what
-    else is to be said."""
+    else is to be said.
+    """
     rows = []
     for name, data in run.manifest.data.items():
         records = run.records.of_images[run.records.of_images["data"] == name]
@@ -213,7 +218,8 @@ def _stages(
     seconds: Mapping[str, Mapping[str, float]], work: Mapping[str, Mapping[str, float]]
 ) -> dict[str, Any]:
     """The jobs, and of each stage the seconds and share of each job, then their sums, and the
-    images a second: of the command that computed a job's values."""
+    images a second: of the command that computed a job's values.
+    """
     totals = {job: sum(stages.values()) for job, stages in seconds.items()}
     rows = {
         name: [
@@ -255,7 +261,8 @@ def _images_per_second(work: Mapping[str, float]) -> str:
 
 def _configurations(manifest: Manifest) -> dict[str, str]:
     """{title: YAML}: the whole configuration of the first job, and of each other what differs from
-    it."""
+    it.
+    """
     first = manifest.config.model_dump()
     texts = {"Configuration": first} if first else {}
     for job in manifest.jobs[1:]:
@@ -267,7 +274,8 @@ def _configurations(manifest: Manifest) -> dict[str, str]:
 
 def _differing(config: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
     """The entries of a configuration that the first doesn't have alike; of groups, the entries in
-    them."""
+    them.
+    """
     differing = {}
     for key, value in config.items():
         if isinstance(value, Mapping) and isinstance(first.get(key), Mapping):

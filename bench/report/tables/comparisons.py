@@ -55,7 +55,8 @@ PAIRS_NOTES = (
 
 def place_tables(run: RunFolder) -> Iterator[Table]:
     """One table for each setting in which methods can be compared, one group for each metric with a
-    direction."""
+    direction.
+    """
     for place, setting, groups in _compared(run, run.metrics, _places):
         notes = (*PLACES_NOTES, *control_notes(run, [setting], run.metrics))
         label = run.label(setting)
@@ -76,7 +77,8 @@ def _compared(
     run: RunFolder, metrics: Iterable[str], rows_of: Rows
 ) -> Iterator[tuple[int, Setting, tuple[Group, ...]]]:
     """(number, setting, a group of rows for each of the metrics with a direction), where one that
-    ranks has any."""
+    ranks has any.
+    """
     values = [
         value
         for value in map(run.metadata.value, metrics)
@@ -138,7 +140,8 @@ def _pairs(run: RunFolder, comparison: Comparison, metric: Value) -> Iterator[tu
 
 def place_frame(run: RunFolder) -> pd.DataFrame:
     """All places of all metrics, for programs: the place, metric, method, images and those of
-    `Place`."""
+    `Place`.
+    """
     parts = [
         comparison.places.rename_axis("method")
         .reset_index()
@@ -151,7 +154,8 @@ def place_frame(run: RunFolder) -> pd.DataFrame:
 
 def pair_frame(run: RunFolder) -> pd.DataFrame:
     """All pairs of all metrics with a direction, for programs: the place and PAIR_COLUMNS. Methods
-    that coincide stand under the first of them."""
+    that coincide stand under the first of them.
+    """
     parts = [
         comparison.pairs.assign(**about)
         for about, comparison in _comparisons(run)
@@ -174,7 +178,8 @@ def _joined(parts: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
 def paired_tables(run: RunFolder) -> Iterator[Table]:
     """One table for each setting, one group of rows for each metric with a direction; none where
     the run's `config.report.compare` names no method. Raises BenchError where the run has no such
-    method."""
+    method.
+    """
     control = options_of(run).compare
     if control is None:
         return

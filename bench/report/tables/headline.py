@@ -1,5 +1,6 @@
 """A run's main results in 80 columns, and a sentence for each of its metrics: what a command ends
-with."""
+with.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +69,8 @@ def undefined_values(statuses: Mapping[str, int]) -> str:
 
 def status_lines(run: RunFolder, verbose: bool) -> list[str]:
     """Return a line about images that are left out; verbose: before it one about the values without
-    a number."""
+    a number.
+    """
     lines = []
     statuses = status_counts(run)
     undefined = undefined_values(statuses)
@@ -93,7 +95,8 @@ def result_lines(run: RunFolder, with_all_methods: bool = True) -> list[str]:
     """The table, a line that says what its signs mean, why values are missing, and a line for each
     headline metric of the layer alone; with `config.report.compare`, one for each metric that has a
     direction. `warning_lines` come first, the conclusion last. with_all_methods: Also show methods
-    without a value."""
+    without a value.
+    """
     measured = set(run.summary.loc[run.summary["method"] != METHOD_FREE, "metric"])
     names = [name for name in options_of(run).headline if name in measured]
     values = [run.metadata.value(name) for name in names[:MOST]]
@@ -123,7 +126,8 @@ def result_lines(run: RunFolder, with_all_methods: bool = True) -> list[str]:
 
 def _table(run: RunFolder, values: Sequence[Value], with_all_methods: bool) -> Iterator[str]:
     """The metrics' titles with their arrows, as many lines as the longest takes, the last ones
-    level; and the rows of each setting."""
+    level; and the rows of each setting.
+    """
     titles = [
         textwrap.wrap(value.title + ARROWS.get(value.better, ""), COLUMN - 1) for value in values
     ]
@@ -163,7 +167,8 @@ def _row(title: str, cells: Sequence[str]) -> str:
 def metric_lines(run: RunFolder, shown: Collection[str] = ()) -> Iterator[str]:
     """One line for each metric of `config.report.headline` that was measured and isn't shown
     elsewhere, with every setting; with `config.report.compare`, one more for each that has a
-    direction."""
+    direction.
+    """
     options = options_of(run)
     summary = leading(run.summary[run.summary["metric"].isin(options.headline)])
     values = [
@@ -232,7 +237,8 @@ OF_MAPS = {
 
 def warning_lines(run: RunFolder) -> list[str]:
     """What a reader must know first: networks of random weights or no better than chance; methods
-    without maps."""
+    without maps.
+    """
     inaccurate = [f"{sentence}. {MEND}" for sentence in (*at_chance(run), *below_published(run))]
     of_maps = (
         line for status, (count, *_) in OF_MAPS.items() for line in _map_lines(run, status, count)
@@ -244,7 +250,8 @@ def _map_lines(
     run: RunFolder, status: str, of_metrics: Callable[..., Counter[str]]
 ) -> Iterator[str]:
     """The methods with many maps of a status. of_metrics: whether the metric with the most or the
-    fewest of it tells: a map that is zero has values of other metrics."""
+    fewest of it tells: a map that is zero has values of other metrics.
+    """
     methods: dict[tuple[Setting, str], list[str]] = {}
     _, least, sentence = OF_MAPS[status]
     for setting in run.settings:

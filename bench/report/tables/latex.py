@@ -1,5 +1,6 @@
 r"""Tables as LaTeX by pandas' Styler, to be \input: with booktabs, and longer than a page as a
-longtable."""
+longtable.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ _PUNCTUATION = "‐‑‒—‘’“”‡•…"  # noqa: RUF001 - dashes and 
 
 def to_latex(table: Table) -> str:
     """Return the table as LaTeX. The notes are below it, and the titles of groups are its first
-    column."""
+    column.
+    """
     has_groups = any(group.title for group in table.groups)
     rows = []
     for group in table.groups:

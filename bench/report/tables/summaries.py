@@ -1,5 +1,6 @@
 """Tables of a run's summary: overview, one metric for a paper, all metrics, by correctness,
-statuses and run time."""
+statuses and run time.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +70,8 @@ def of_methods(
     run: RunFolder, setting: Setting, summary: pd.DataFrame, value: Value, methods: Sequence[str]
 ) -> Iterator[tuple[text.Row, str, bool]]:
     """(its row of the summary, the statistic that leads, whether it may be bold) of each method,
-    for one metric."""
+    for one metric.
+    """
     rows = {
         row["method"]: row for row in summary[summary["metric"] == value.name].to_dict("records")
     }
@@ -142,7 +144,8 @@ def headline_tables(run: RunFolder) -> Iterator[Table]:
 
 def headline_table(run: RunFolder, value: Value, rows: pd.DataFrame) -> Table:
     """rows: of the summary, of this metric alone. A method without any value is left out; a note
-    says why."""
+    says why.
+    """
     defined = rows[rows["n"] > 0]
     methods = [method for method in run.methods if method in set(defined["method"])]
     settings = {
@@ -177,7 +180,8 @@ TRAININGS_NOTE = (
 
 def training_tables(run: RunFolder) -> Iterator[Table]:
     """Of each architecture with three or more networks: one group of rows for each headline
-    metric."""
+    metric.
+    """
     values = [run.metadata.value(name) for name in options_of(run).headline]
     for i, settings in enumerate(run.trainings, start=1):
         header = (
@@ -264,7 +268,8 @@ def _metric_rows(
     run: RunFolder, rows: pd.DataFrame, value: Value, best_names: frozenset[str], has_common: bool
 ) -> Iterator[tuple[Cell, ...]]:
     """best_names: whose value is bold. has_common: whether the table has the column of values on
-    common images, where then the best of a metric is bold."""
+    common images, where then the best of a metric is bold.
+    """
     differ = on_common_images(rows)
     for entry in rows.to_dict("records"):
         is_bold = entry["method"] in best_names

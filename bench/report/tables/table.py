@@ -1,5 +1,6 @@
 """A table before it is LaTeX or HTML: cells of text, some bold, in groups of rows; and as Markdown,
-CSV or text."""
+CSV or text.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from axiom_bench.statistics.labels import NOTHING, number, with_interval
 @dataclass(frozen=True)
 class Cell:
     """numbers: what the text says, unrounded and in its order, such as (mean, standard error). A
-    page sorts by the first of them."""
+    page sorts by the first of them.
+    """
 
     text: str
     bold: bool = False
@@ -28,7 +30,8 @@ class Cell:
 @dataclass(frozen=True)
 class Group:
     """Rows under one title; an empty title for a table of one group. metric: the name of the value
-    that they are of, empty where they are of several."""
+    that they are of, empty where they are of several.
+    """
 
     title: str
     rows: tuple[tuple[Cell, ...], ...]
@@ -38,7 +41,8 @@ class Group:
 @dataclass(frozen=True)
 class Column:
     """title, rest: the first line of the heading and the others. is_number: right-aligned. parts:
-    names of the numbers in a cell, where it holds several, such as ("mean", "s.e.")."""
+    names of the numbers in a cell, where it holds several, such as ("mean", "s.e.").
+    """
 
     title: str
     rest: str
@@ -52,7 +56,8 @@ class Table:
     others hold numbers, except the last where `text_last`. notes: sentences under the table.
     family: the title that the tables of several settings share, and label: this one's setting; both
     empty for a table of the whole run. num_open: how many notes the page shows before a reader
-    opens the others."""
+    opens the others.
+    """
 
     name: str
     title: str
@@ -120,7 +125,8 @@ def parts_of(heading: str, count: int) -> tuple[str, ...]:
 
 def numeric(value: float, text: str | None = None, bold: bool = False) -> Cell:
     """A number as `number` writes it, or as this text; one that isn't finite has no place in an
-    order."""
+    order.
+    """
     return Cell(
         number(value) if text is None else text,
         bold,
@@ -180,7 +186,8 @@ def _markdown_line(row: Iterable[Cell]) -> str:
 
 def _markdown(text: str) -> str:
     """What would be markup, or a link; what isn't printed is left out. An underscore inside a word
-    is no markup in GitHub's Markdown, and names stay readable."""
+    is no markup in GitHub's Markdown, and names stay readable.
+    """
     printed = _UNPRINTED.sub("", _LINE_END.sub("\n", text)).strip(" ")
     return _MARKUP.sub(r"\\\g<0>", printed).replace("\n", "<br>")
 
@@ -210,7 +217,8 @@ NUMBER = re.compile(
 
 def to_csv(frame: pd.DataFrame) -> str:
     """The table without its index, for people, who open it in a spreadsheet; numbers are as they
-    are, texts `quoted`. The page's scripts write theirs by the same rule."""
+    are, texts `quoted`. The page's scripts write theirs by the same rule.
+    """
     texts = {
         str(name): column.astype(object).map(
             lambda entry: quoted(entry) if isinstance(entry, str) else entry

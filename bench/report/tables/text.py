@@ -81,7 +81,8 @@ Row = Mapping[Hashable, Any]  # of a summary: {column: value}
 
 def statistic(row: Row, value: Value, lead: str, bold: bool = False) -> Cell:
     """The mean or median (lead) of a metric's summary row with its interval: "0.120 [0.101,
-    0.137]"."""
+    0.137]".
+    """
     if not row.get("n", 0) > 0:
         return Cell(NOTHING, bold)
     return interval(row[lead], row[f"{lead}_low"], row[f"{lead}_high"], value.rounding, bold)
@@ -95,7 +96,8 @@ def statistic_cell(row: Row, value: Value, lead: str, bold: bool = False) -> Cel
 
 def marked(text: str, row: Row) -> str:
     """The text of a value with a mark where the method has fewer rows than another method of the
-    metric, and where it wins by construction."""
+    metric, and where it wins by construction.
+    """
     if text == NOTHING:
         return text
     marks = {PARTIAL: row.get("partial"), CONSTRUCTED: row.get("by_construction")}
@@ -104,7 +106,8 @@ def marked(text: str, row: Row) -> str:
 
 def legend(run: RunFolder, summary: pd.DataFrame) -> str:
     """What bold and the marks of these summary rows mean, and which methods are controls: what
-    stands beside a table, in a line; further notes give the rules."""
+    stands beside a table, in a line; further notes give the rules.
+    """
     rows = summary[summary["n"] > 0]
     words = ["Bold: the best, and those not significantly worse."]
     if rows["partial"].eq(True).any():
@@ -137,7 +140,8 @@ def control_notes(
     run: RunFolder, settings: Iterable[Setting], metrics: Collection[str], sign: str = "bold"
 ) -> list[str]:
     """Why nothing is bold, or has another sign, where a control is unbeaten, or would be: see
-    `Value.reached_by`."""
+    `Value.reached_by`.
+    """
     labels_of: dict[tuple[str, ...], dict[str, list[str]]] = {}
     reasons: dict[str, dict[str, None]] = {}
     for setting in settings:
@@ -163,7 +167,8 @@ def control_notes(
 
 def common_notes(run: RunFolder, summary: pd.DataFrame) -> list[str]:
     """What the mark means, and how many images decide which method is best, for each metric with
-    such values; and who isn't compared."""
+    such values; and who isn't compared.
+    """
     labels_of: dict[str, list[str]] = {}
     for setting in run.settings:
         for value, _, rows in by_metric(run, rows_at(summary, setting)):
@@ -193,7 +198,8 @@ def interval_notes(run: RunFolder, has_whole_set: bool) -> Iterator[str]:
 
 def without_value(statuses: str) -> str:
     """The counts of what isn't ok, added up: "ok:3 zero_map:1 zero_map:1" -> "map is zero
-    everywhere: 2"; a dash for none."""
+    everywhere: 2"; a dash for none.
+    """
     total: Counter[str] = Counter()
     for pair in statuses.split():
         total.update(counts_of(pair))
@@ -216,7 +222,8 @@ def methods_by_status(rows: pd.DataFrame) -> dict[tuple[str, str], tuple[str, ..
 
 def by_metric(run: RunFolder, summary: pd.DataFrame) -> Iterator[tuple[Value, bool, pd.DataFrame]]:
     """(metric, is it of the whole data set, its rows), in the manifest's order; the whole data
-    set's come first."""
+    set's come first.
+    """
     kinds = [summary["metric"].astype(str), summary["whole_set"].astype(bool)]
     rows_of = dict(iter(summary.groupby(kinds, sort=False)))
     for name in run.metrics:
@@ -227,7 +234,8 @@ def by_metric(run: RunFolder, summary: pd.DataFrame) -> Iterator[tuple[Value, bo
 
 def status_notes(run: RunFolder, summary: pd.DataFrame) -> list[str]:
     """One sentence for each reason and methods: why a value is missing (a dash), or of fewer
-    rows."""
+    rows.
+    """
     labels_of: dict[str, list[str]] = {}
     for setting in run.settings:
         titles_of: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
@@ -322,7 +330,8 @@ def reason(status: str) -> str:
 
 def random_weights_lines(run: RunFolder) -> list[str]:
     """The sentence that a run with random weights is introduced with; none where all models are
-    trained."""
+    trained.
+    """
     names = [name for name, model in run.manifest.models.items() if model.random_weights]
     if not names:
         return []
@@ -337,7 +346,8 @@ MOST_NETWORKS = 6  # accuracies; of more, the least and the highest
 
 def accuracy_text(run: RunFolder) -> str:
     """Of each network how many images it names as they are labelled; of many, between which shares
-    that lies."""
+    that lies.
+    """
     if len(run.accuracies) > MOST_NETWORKS:
         shares = sorted(each.correct / each.images for each in run.accuracies.values())
         return (

@@ -1,5 +1,6 @@
 """A command line's configuration: the YAML files of conf/ and of the user's own folders, composed
-by Hydra."""
+by Hydra.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +76,8 @@ OWN_FILES = (
 class Composition:
     """A command line, composed. folders: the user's own. overrides: with `all` replaced by the
     names. config: what is swept over has its default. jobs: the overrides of each job, in order.
-    several: the axes with several values, of which `config` has only the default's."""
+    several: the axes with several values, of which `config` has only the default's.
+    """
 
     folders: Sequence[str]
     overrides: Sequence[str]
@@ -140,7 +142,8 @@ def composed(overrides: Sequence[str], config_folder: Path | None = None) -> Ite
 @contextmanager
 def _understood(overrides: Sequence[str]) -> Iterator[None]:
     """Raise BenchError for whatever Hydra raises for values that it doesn't expect, such as
-    model=[1]."""
+    model=[1].
+    """
     try:
         yield
     except (BenchError, HydraException, OmegaConfBaseException):
@@ -153,7 +156,8 @@ def _understood(overrides: Sequence[str]) -> Iterator[None]:
 
 def plain(config: DictConfig) -> dict[str, Any]:
     """The configuration, resolved, without Hydra's node; what is missing until a job is composed
-    stays `???`."""
+    stays `???`.
+    """
     nodes = ((str(key), node) for key, node in config.items() if key != "hydra")
     return {
         k: OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
@@ -163,7 +167,8 @@ def plain(config: DictConfig) -> dict[str, Any]:
 
 def base_keys() -> set[str]:
     """The dotted settings of conf/config.yaml and conf/device/, which no choice of methods or data
-    changes."""
+    changes.
+    """
     files = (conf_folder() / name for name in ("config.yaml", "device/auto.yaml"))
     config, device = map(read_yaml, files)
     nodes = {key: value for key, value in config.items() if key not in ("defaults", "hydra")}
@@ -210,7 +215,8 @@ def _composition(folders: Sequence[str], overrides: Sequence[str]) -> Compositio
 
 def _of_networks(layers: Mapping[str, Any], networks: Sequence[str]) -> dict[str, list[list[str]]]:
     """What each network's jobs have beside `model=NAME`: a layer of its entry, else nothing. Raises
-    BenchError for the entry of a network that the run hasn't."""
+    BenchError for the entry of a network that the run hasn't.
+    """
     for name in layers:
         if f"model={name}" not in networks:
             there = [network.partition("=")[2] for network in networks]
@@ -227,7 +233,8 @@ def _of_networks(layers: Mapping[str, Any], networks: Sequence[str]) -> dict[str
 @contextmanager
 def _hydra() -> Iterator[ConfigLoader]:
     """Hydra with conf/ as its folder. Afterwards the user's own, in whose program this may run, is
-    as it was."""
+    as it was.
+    """
     own = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
@@ -258,7 +265,8 @@ def _config(folders: Sequence[str], overrides: Sequence[str]) -> DictConfig:
 
 def _leave_out_unchosen(config: DictConfig, typed: Sequence[str]) -> None:
     """Removes what an experiment says of methods and metrics where a protocol, or the command line,
-    whose keys these are, chooses others."""
+    whose keys these are, chooses others.
+    """
     with open_dict(config):
         for kind in (
             kind for kind in ("method", "metric") if kind in typed or config[PROTOCOL] is not None
@@ -313,7 +321,8 @@ def _keys(folders: Sequence[str], overrides: Sequence[str]) -> list[str]:
 def _as_typed(override: str) -> str:
     """Return KEY=VALUE, the value in quotes where Hydra's grammar can't read it, such as a path
     with parentheses or letters outside ASCII, or would read a name as a number. What not every file
-    has, such as the arguments of a network's builder, needs no +."""
+    has, such as the arguments of a network's builder, needs no +.
+    """
     key, equals, value = override.partition("=")
     if match := OPEN.fullmatch(key):
         key, override = f"++{match[1]}", f"++{match[1]}{equals}{value}"
@@ -324,7 +333,8 @@ def _as_typed(override: str) -> str:
 
 def _kept(key: str, value: str) -> str:
     """Return the value of a setting of the command line, in quotes where Hydra would read something
-    else."""
+    else.
+    """
     if value.startswith("[") and value.endswith("]") and not set(value[1:-1]) & set("[]{}"):
         return f"[{','.join(_kept_scalar(key, entry, is_entry=True) for entry in ENTRY.findall(value[1:-1]))}]"
     if value.startswith(("[", "{")):
@@ -359,7 +369,8 @@ def _quoted(text: str) -> str:
 
 def _expand_home(config: DictConfig) -> None:
     """Write the home folder in the place of a ~ at the start of a path, also of one from the
-    environment."""
+    environment.
+    """
     content: Any = OmegaConf.to_container(config)
     for key, value in settings.dotted({name: content[name] for name in content if name != "hydra"}):
         if isinstance(value, str) and value.startswith("${oc.env:"):
@@ -379,7 +390,8 @@ def _search_path(
     overrides: Sequence[str], config_folder: Path | None
 ) -> tuple[list[str], list[str]]:
     """The user's folders as `own_files.url` has them, and the overrides that don't name folders.
-    Raises BenchError for a folder that isn't there, or a search path that is no list of folders."""
+    Raises BenchError for a folder that isn't there, or a search path that is no list of folders.
+    """
     folders = [] if config_folder is None else [own_files.url("--config-dir", str(config_folder))]
     rest = []
     for override in overrides:
@@ -403,7 +415,8 @@ def _search_path(
 
 def _with_all(folders: Sequence[str], overrides: Sequence[str]) -> list[str]:
     """The overrides, with every name of a group in the place of `method=all` and the like, also an
-    experiment's."""
+    experiment's.
+    """
     # Hydra writes the choice of a data set inside another as data@data.of=NAME.
     overrides = [
         f"data@{override}" if override.partition("=")[0] == "data.of" else override
@@ -425,7 +438,8 @@ def _with_all(folders: Sequence[str], overrides: Sequence[str]) -> list[str]:
 
 def _all_of(folders: Sequence[str], group: str, fast: bool) -> list[str]:
     """The names that `all` or `all_fast` means for the group: of each metric that has a fast form
-    only one of both."""
+    only one of both.
+    """
     entries = {
         name: _entry(folders, group, name)
         for name in _options(folders, group)
@@ -453,7 +467,8 @@ def _entry(folders: Sequence[str], group: str, name: str) -> Mapping[str, Any]:
 
 def _values(folders: Sequence[str], override: Override) -> list[str]:
     """The overrides that a job may take for one setting: of an axis each value, once. Raises
-    BenchError for another setting with several values, and for an axis without one."""
+    BenchError for another setting with several values, and for an axis without one.
+    """
     if not override.is_sweep_override():
         return [str(override.input_line)]
     key, line = override.get_key_element().lstrip("+"), str(override.input_line)

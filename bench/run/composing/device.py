@@ -1,5 +1,6 @@
 """The device of a run: its settings, checked, and torch's device. torch is imported where it is
-needed."""
+needed.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +73,8 @@ class Device:
     @staticmethod
     def of(settings: DeviceSettings) -> Device:
         """Return the device of the settings. Raises BenchError for a wrong value, and for a missing
-        GPU."""
+        GPU.
+        """
         settings.check()
         return Device(
             device=_device(settings.name),

@@ -28,7 +28,8 @@ def sentence(
     error: Exception, keys: Iterable[str], choices: Callable[[str], Iterable[str]]
 ) -> BenchError:
     """What is wrong with the command line or a configuration file. keys: the dotted keys that can
-    be set. choices: the entries of a configuration group."""
+    be set. choices: the entries of a configuration group.
+    """
     text = str(error)
     if isinstance(error, OverrideParseException):
         return _unread(error.override)
@@ -100,7 +101,8 @@ def _unread(override: str) -> BenchError:
 
 def _unset(key: str, settings: Collection[str]) -> BenchError:
     """For a setting that doesn't exist; a user's own method, or another parameter of one, is added
-    with +."""
+    with +.
+    """
     group, _, rest = key.partition(".")
     if key in ("data.root", "data.path", "data.labels"):
         files = {name: conf_folder() / f"data/{name}.yaml" for name in entry_names("data")}
@@ -125,7 +127,8 @@ def _unset(key: str, settings: Collection[str]) -> BenchError:
 
 def unexpected(error: Exception, overrides: Iterable[str], groups: Collection[str]) -> BenchError:
     """What is wrong where Hydra raises an error of its inside: a choice that is no name, as far as
-    can be told. groups: whose entries are chosen by name."""
+    can be told. groups: whose entries are chosen by name.
+    """
     for override in overrides:
         key, _, value = override.replace("'", "").partition("=")
         if key in groups and (value.strip("[]").lower() in NOT_NAMES or not NAMES.fullmatch(value)):

@@ -1,6 +1,7 @@
 """Sources of Hydra's beside conf/. A user's own folders of YAML files: methods and metrics with or
 without their name around them, experiments with or without theirs. torchvision's and timm's
-networks. And what Hydra couldn't say in words."""
+networks. And what Hydra couldn't say in words.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +76,8 @@ class OwnFiles(ConfigSource):
 
 class Classifiers(ConfigSource):
     """torchvision's and timm's networks, as entries of the group `model`. Hydra's own store for
-    what has no file would be copied whole each time that it composes."""
+    what has no file would be copied whole each time that it composes.
+    """
 
     @staticmethod
     def scheme() -> str:
@@ -120,7 +122,8 @@ Plugins.instance().register(Classifiers)
 
 def url(option: str, folder: str) -> str:
     """A folder, or a package's folder as pkg://package.folder, as Hydra wants it. Raises BenchError
-    if it is absent."""
+    if it is absent.
+    """
     if folder.startswith("pkg://"):
         name = folder.removeprefix("pkg://")
         try:
@@ -196,7 +199,8 @@ def completed(content: DictConfig, config: str, is_global: bool, file: str) -> D
     """What a user's file holds, with the name that it may leave out: of a method or metric the key
     around its entry, of an experiment `experiment`. config: as "experiment/mine". is_global:
     whether its first line says so. Raises BenchError for an experiment that Hydra would take for
-    something else, with the line and what to write there."""
+    something else, with the line and what to write there.
+    """
     group, _, name = config.strip("/").partition("/")
     if group in PLUGINS and "_target_" in content:
         defaults = content.pop("defaults", [])
@@ -212,7 +216,8 @@ def completed(content: DictConfig, config: str, is_global: bool, file: str) -> D
 
 def _with_sweep(content: DictConfig) -> DictConfig:
     """An experiment in which several models, data sets or layers, by commas, list or mapping, are
-    Hydra's sweep."""
+    Hydra's sweep.
+    """
     several: dict[str, Any] = {}
 
     def taken(key: str, value: object) -> bool:

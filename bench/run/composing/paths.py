@@ -22,7 +22,8 @@ def check_paths(config: Mapping[str, Any], several: Collection[str] = ()) -> Non
     """Raises BenchError for a path of the model or the data that leads to nothing, as their own
     modules word it, and for a missing setting. This is before torch is imported, weights are read
     or anything is fetched; what files hold is checked where it is read. several: of "model" and
-    "data" what has several values, whose own settings `config` hasn't."""
+    "data" what has several values, whose own settings `config` hasn't.
+    """
     data, model = config.get("data"), config.get("model")
     if "data" not in several and isinstance(data, Mapping):
         _check_data(data)

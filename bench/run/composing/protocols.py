@@ -1,6 +1,7 @@
 """Protocols, `protocol=NAME`: the settings of a paper's evaluation, as its authors' code has them.
 A file of conf/protocol/ fixes them; what the command line says wins, and the run tells what
-differs."""
+differs.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ METRICS = "override /metric"
 
 def check(config: DictConfig, typed: Collection[str]) -> None:
     """Raises BenchError for several protocols, and for a key of what a protocol says of itself.
-    typed: the keys of the command line."""
+    typed: the keys of the command line.
+    """
     if GROUP in typed and GROUP not in config.hydra.runtime.choices:
         raise BenchError(
             "protocol takes one name, protocol=NAME; axiom-bench list protocols shows them."
@@ -36,7 +38,8 @@ def check(config: DictConfig, typed: Collection[str]) -> None:
 def apply(config: DictConfig, file: Mapping[str, Any], typed: Collection[str]) -> None:
     """Set what the protocol says of the configuration's network, and write `protocol.differences`:
     a sentence for each setting that isn't the protocol's. file: its content. typed: the keys of the
-    command line, which win."""
+    command line, which win.
+    """
     of_network = dict(_of_network(config, file[GROUP]))
     missing = [name for name in _metrics(file) if "_target_" not in config.metric.get(name, {})]
     fixed = {**dict(_fixed(file)), **of_network}
@@ -55,7 +58,8 @@ def apply(config: DictConfig, file: Mapping[str, Any], typed: Collection[str]) -
 
 def _of_network(config: DictConfig, about: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The settings of the job's network: `layers` names the layer of an architecture,
-    `preprocessing` is that of photographs."""
+    `preprocessing` is that of photographs.
+    """
     layers = about.get("layers") or {}
     if config.model.architecture in layers:
         yield "model.layer", layers[config.model.architecture]

@@ -1,5 +1,6 @@
 """The settings of a run: what each may be, checked before anything is computed, and read by
-attribute."""
+attribute.
+"""
 
 from __future__ import annotations
 
@@ -143,14 +144,16 @@ class Settings(Group):
     @property
     def run_folder(self) -> Path:
         """The folder of the run's files, <results>/<experiment>/<run>. Raises BenchError for
-        results at a URL."""
+        results at a URL.
+        """
         return files.local_path(str(self.results)) / str(self.experiment) / str(self.run)
 
 
 @cache
 def allowed() -> Mapping[str, Any]:
     """Return what each setting may be, by its dotted key; without the groups that are checked where
-    they are read."""
+    they are read.
+    """
     return dict(_allowed(Settings))
 
 
@@ -186,7 +189,8 @@ def annotation_of(key: str) -> Any:
 
 def is_text(key: str, text: str, value: object, is_entry: bool = False) -> bool:
     """Return whether a setting, or an entry of its list, is the text and not the value that is
-    read."""
+    read.
+    """
     annotation = annotation_of(key) if isinstance(value, PLAIN) else None
     if is_entry:
         annotation = element_of(annotation)
@@ -223,7 +227,8 @@ def check_missing(config: Mapping[str, Any]) -> None:
 
 def check_keys(config: Mapping[str, Any], keys: Iterable[str]) -> None:
     """Raises BenchError for a key that was added with + and that nobody would read. keys: those
-    that exist."""
+    that exist.
+    """
     existing = set(keys)
     for key, _ in dotted(config):
         if key not in existing and key.partition(".")[0] not in CHECKED_WHERE_READ:

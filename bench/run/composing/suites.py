@@ -1,6 +1,7 @@
 """Suites: frozen experiments, `suite=NAME`. A suite has parts, each a run of its own; nothing that
 decides its values but the methods may be changed, and networks and images must be those that were
-frozen."""
+frozen.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ class Part:
     it begins]}, "data": {name: fingerprint}, "metrics": {name: [target, params]}}, as a run's
     manifest has them; {} until it is frozen. "names": {name: see `run.frozen`} in the place of
     "data" where the images' content wasn't at hand. note: what every table of its values says of
-    the images."""
+    the images.
+    """
 
     overrides: tuple[str, ...]
     frozen: Mapping[str, Mapping[str, Any]]
@@ -93,7 +95,8 @@ class Suite:
 
 def chosen(overrides: Sequence[str]) -> tuple[str, str] | None:
     """(suite, part) of suite=NAME or suite=NAME/PART among the overrides, the part "" for all; None
-    without a suite. Raises BenchError for two."""
+    without a suite. Raises BenchError for two.
+    """
     names = [value for key, _, value in (each.partition("=") for each in overrides) if key == SUITE]
     if len(names) > 1:
         raise BenchError(
@@ -104,7 +107,8 @@ def chosen(overrides: Sequence[str]) -> tuple[str, str] | None:
 
 def each_part(overrides: Sequence[str]) -> list[list[str]]:
     """The command lines of a suite's parts, where the overrides choose it whole; else the one that
-    they are."""
+    they are.
+    """
     suite, part = chosen(overrides) or ("", "")
     if not suite or part:
         return [list(overrides)]
@@ -121,7 +125,8 @@ def num_jobs(overrides: Sequence[str]) -> int:
 
 def expanded(overrides: Sequence[str]) -> list[str]:
     """The overrides, with those of the suite's part, or its first part, in the place of
-    suite=NAME/PART. Raises BenchError for one that the suite fixes."""
+    suite=NAME/PART. Raises BenchError for one that the suite fixes.
+    """
     suite, part = chosen(overrides) or ("", "")
     if not suite:
         return list(overrides)

@@ -32,7 +32,8 @@ class Future(Protocol):
 
     def result(self) -> Any:
         """Wait for the task and return its result. Raise the engine's error if the process couldn't
-        end the task."""
+        end the task.
+        """
 
     def cancel(self) -> object:
         """Skip the task if it hasn't begun, since its result isn't needed."""
@@ -98,7 +99,8 @@ def checked(
     config: Mapping[str, Any],
 ) -> tuple[Callable[..., AbstractContextManager[Executor]], dict[str, Any]]:
     """Check the executor's settings. Return the function that starts it, and its arguments, or
-    raise BenchError."""
+    raise BenchError.
+    """
     settings = {key: value for key, value in config.items() if key != "_target_"}
     target = str(config.get("_target_"))
     module, _, name = target.rpartition(".")
@@ -167,7 +169,8 @@ def call(folder: str, function: Callable[..., Any], *arguments: Any) -> Any:
 
 def _answer(function: Callable[..., Any], *arguments: Any) -> Any:
     """Return the result of the function, or its error as a Failure, which any process can
-    unpickle."""
+    unpickle.
+    """
     try:
         return function(*arguments)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's code may raise anything
@@ -176,14 +179,16 @@ def _answer(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def remote(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the function and the arguments for an engine to run: `call`, with the arguments of
-    `call`."""
+    `call`.
+    """
     return call, os.getcwd(), function, *arguments
 
 
 @contextmanager
 def _engine_errors(config: Mapping[str, Any], what: str) -> Iterator[None]:
     """Raise an error of the engine as a BenchError, which says that the engine couldn't do
-    `what`."""
+    `what`.
+    """
     try:
         yield
     except BenchError:

@@ -58,7 +58,8 @@ class _Dask:
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future:
         """See `Executor`. If a worker died, Dask runs its task again, three times
-        (`distributed.scheduler`)."""
+        (`distributed.scheduler`).
+        """
         call = remote(function, arguments)
         future: Future = self.client.submit(
             _apart, call, pure=False, resources=self.resources or None

@@ -89,7 +89,8 @@ def _started(variable: tuple[str, str]) -> ProcessPoolExecutor:
 
 def _begin(variable: str, value: str) -> None:
     """Set up a new process before it imports torch. Only the command reacts to Ctrl-C, and the
-    process ends with it."""
+    process ends with it.
+    """
     os.environ[variable] = value
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_command, daemon=True).start()

@@ -1,5 +1,6 @@
 """Ray: run tasks on a cluster, or in processes that Ray starts on this machine. A GPU is a
-resource."""
+resource.
+"""
 
 from __future__ import annotations
 

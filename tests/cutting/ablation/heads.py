@@ -14,7 +14,8 @@ from tests.cutting.conftest import Network
 
 def naive_drops(trace: ab.Trace, channels: Sequence[int] | None = None) -> Tensor:
     """One head pass per image and channel, two scores subtracted: the definition, in a double
-    loop."""
+    loop.
+    """
     channels = range(trace.activations.shape[1]) if channels is None else channels
     drops = torch.zeros(len(trace), len(channels), dtype=trace.dtype)
     for image in range(len(trace)):
@@ -41,7 +42,8 @@ def head_graph(trace: ab.Trace) -> HeadGraph | None:
 
 def with_random_statistics(model: nn.Module) -> nn.Module:
     """Random weights and running statistics under which signals neither die nor explode, float64,
-    eval."""
+    eval.
+    """
     generator = torch.Generator().manual_seed(0)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -66,7 +68,8 @@ def squeeze_excite(net, x):
 
 def as_functions(net, x):
     """The same operations as functions and methods, in place where they can be, and a batch size in
-    a view."""
+    a view.
+    """
     x = functional.max_pool2d(functional.relu(x, inplace=True), 2)
     hidden = net.first(functional.dropout(x.view(x.size(0), -1), 0.5, net.training))
     hidden += 1
@@ -105,7 +108,8 @@ def pool_with_places(net, x):
 
 def gate_on_skip() -> Network:
     """A gate (B, 3, 1, 1) of the layer's maps is added to a skip connection (B, 3, H, W) and a
-    size, and convolved."""
+    size, and convolved.
+    """
 
     def forward(net, x):
         gate = net.mix(net.maps(x).mean((2, 3), keepdim=True))

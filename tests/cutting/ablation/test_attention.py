@@ -1,5 +1,6 @@
 """Attention that is written out behind the layer: drops by rank-one updates, for few tokens,
-against brute force."""
+against brute force.
+"""
 
 import operator
 
@@ -110,7 +111,8 @@ READS = {
 
 def transformer(mixing, read, scaled: bool = False) -> Network:
     """The last block of a transformer over 9 patches with a class token and a register; the layer
-    is `norm1`."""
+    is `norm1`.
+    """
 
     def forward(net, x):
         patches = net.patches(x).flatten(2).transpose(1, 2)

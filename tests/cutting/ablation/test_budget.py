@@ -1,5 +1,6 @@
 """A budget of ablations: exact drops of the most important channels, and the error of the
-others."""
+others.
+"""
 
 from dataclasses import replace
 
@@ -25,7 +26,8 @@ def curved(channels: int = CHANNELS) -> nn.Module:
 
 def decide(net, x):
     """The forward pass of a network whose code reads its data, so that no graph describes the
-    head."""
+    head.
+    """
     maps = net.maps(x)
     return net.head(maps if maps.sum() < 1e9 else 2 * maps)
 

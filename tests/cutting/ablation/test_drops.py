@@ -27,7 +27,8 @@ MEBIBYTE = 2**20
 
 def assert_exact(drops: Tensor, expected: Tensor, scores: Tensor) -> None:
     """Within 1e-12 of max|drop|; and about 100 roundings of |S|, since brute force subtracts two
-    scores."""
+    scores.
+    """
     tolerance = (
         1e-12 * expected.abs().max() + 100 * torch.finfo(expected.dtype).eps * scores.abs().max()
     )
@@ -136,7 +137,8 @@ def test_a_unit_that_is_not_a_number_has_moved():
 
 def peak_bytes(call: Callable[[], object]) -> int:
     """The most that was allocated at once beyond what was there before, as torch's profiler saw
-    it."""
+    it.
+    """
     with torch.autograd.profiler.profile(profile_memory=True, use_kineto=False) as profile:
         call()
     changes = torch.tensor(

@@ -1,5 +1,6 @@
 """What is read of a head: one token of many, global average pooling with a linear layer, logits of
-any scale."""
+any scale.
+"""
 
 from collections.abc import Callable
 
@@ -15,7 +16,8 @@ from tests.cutting.conftest import Network
 
 def block(take: Callable[[Tensor], Tensor], over: tuple[int, ...]) -> Network:
     """A transformer's block behind maps of 4 channels. over: the dimensions of the last norm. take:
-    what is left of tokens (B, 9, 4)."""
+    what is left of tokens (B, 9, 4).
+    """
 
     def forward(net, x):
         x = net.maps(x).flatten(2).transpose(1, 2)
@@ -113,7 +115,8 @@ def test_linear_head_is_recognised(between, linear):
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
 def test_head_graph_is_read_for_logits_of_any_scale(scale):
     """Among a thousand classes some logit is nearly 0, where rounding is large beside it, not
-    beside the others."""
+    beside the others.
+    """
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 2048, 1), nn.ReLU(), *POOL, nn.Linear(2048, 1000)).eval()
     with torch.no_grad():

@@ -1,5 +1,6 @@
 """Attention behind the layer: its rank-one difference equals that of two calls; a wide layer's
-gradient in blocks."""
+gradient in blocks.
+"""
 
 from unittest import mock
 
@@ -31,7 +32,8 @@ def test_difference_of_tokens_that_move_in_one_direction_equals_two_calls(bias: 
 
 def classifier(changed: str) -> Network:
     """A class token that looks at the layer's tokens; `changed` makes each attention another
-    one."""
+    one.
+    """
 
     def forward(net, x):
         tokens = net.maps(x).flatten(2).transpose(1, 2)

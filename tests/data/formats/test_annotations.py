@@ -1,5 +1,6 @@
 """A box file or mask that is missing or malformed leaves the image as it is, without it, and says
-why."""
+why.
+"""
 
 import os
 

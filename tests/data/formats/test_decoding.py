@@ -1,5 +1,6 @@
 """Decoding of all image modes to RGB, whole or scaled; an unreadable file raises BadImage and
-nothing else."""
+nothing else.
+"""
 
 import json
 import struct
@@ -110,7 +111,8 @@ def test_a_photograph_is_turned_as_its_exif_says(tmp_path, suffix, orientation):
 
 def test_a_tiff_is_turned_once_and_damaged_exif_turns_nothing(tmp_path):
     """A TIFF's orientation belongs to the format: Pillow applies it, also where annotations are in
-    stored pixels."""
+    stored pixels.
+    """
     image = Image.fromarray(RAMP[:8])
     store(tmp_path / "a.png", image, 6)
     store(tmp_path / "a.tif", image, 6)
@@ -168,7 +170,8 @@ def test_values_of_files(tmp_path, name):
 
 def test_twelve_bits_of_a_tiff_are_scaled_as_twelve(tmp_path):
     """Pillow writes none, so the file is made of a few tags: 2 x 1 pixels, 0xfff and 0x800, in
-    three bytes."""
+    three bytes.
+    """
     tags = {256: 2, 257: 1, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1, 279: 3}
     entries = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags.items())
     content = b"II*\0" + struct.pack("<I", 12) + b"\xff\xf8\x00\0"

@@ -1,5 +1,6 @@
 """Files that a user names, and what stands beside good images: each has a row or a status, and none
-hangs a run."""
+hangs a run.
+"""
 
 import errno
 import io
@@ -235,7 +236,8 @@ def test_a_hash_from_before_is_not_used_for_a_file_that_may_not_be_read(folder_r
 @pytest.mark.parametrize(("age", "second"), [(0.0, "after"), (60.0, "before")])
 def test_a_file_that_was_changed_a_moment_ago_is_hashed_again(tmp_path, age, second):
     """It may be written once more within its clock's tick, which neither size nor time would
-    show."""
+    show.
+    """
     hashes, path, contents = FileHashes(), tmp_path / "a.png", iter(["before", "after"])
     path.write_bytes(b"a")
     os.utime(path, (time.time() - age,) * 2)

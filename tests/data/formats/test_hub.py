@@ -1,5 +1,6 @@
 """data.path=hf://datasets/OWNER/NAME/...: a data set on the Hugging Face Hub, which a server here
-plays."""
+plays.
+"""
 
 import hashlib
 import io
@@ -88,7 +89,8 @@ class Hub(BaseHTTPRequestHandler):
 @pytest.fixture
 def hub_files(tmp_path, monkeypatch) -> Iterator[Path]:
     """The folder of the data set's files: eight scenes, with the classes' names as the Hub's files
-    have them."""
+    have them.
+    """
     scenes, root = Scenes(size=8), tmp_path / "hub"
     features = {"label": {"names": list(scenes.classes), "_type": "ClassLabel"}}
     (root / "data").mkdir(parents=True)

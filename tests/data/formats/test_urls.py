@@ -1,5 +1,6 @@
 """Data by URL: which files a URL names, when each is fetched, and errors. The store is fsspec's
-memory, or a server."""
+memory, or a server.
+"""
 
 import functools
 import os

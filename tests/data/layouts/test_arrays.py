@@ -1,5 +1,6 @@
 """Arrays from files: each format, where channels are, labels, boxes and masks, and a sentence for
-each mistake."""
+each mistake.
+"""
 
 import sys
 

@@ -246,7 +246,8 @@ def test_missing_pycocotools_error_message(coco_root, monkeypatch):
 
 def test_the_networks_classes_choose_the_categories(coco_root):
     """By name in any case, in the order of the outputs; the others are counted, and are ground in
-    the mask."""
+    the mask.
+    """
     data = load_kind("coco", coco_root, classes=["Toothbrush", "tree", "dog"])
     place = data.ids.index("000007.jpg")
     assert data.labels(place) == (2,)

@@ -1,5 +1,6 @@
 """The contract of all kinds of data sets: what was written is read, labels, copies, any order of
-reading, fingerprints, files that change, workers, missing folders."""
+reading, fingerprints, files that change, workers, missing folders.
+"""
 
 import os
 import pickle
@@ -222,7 +223,8 @@ def test_a_file_that_changes_after_it_was_hashed_is_refused_and_decides_the_hash
     made, kind
 ):
     """Also where its content stays; and each of an image's files, be it of the annotation or of a
-    version."""
+    version.
+    """
     (data, preprocessing), hashes = made(kind), FileHashes()
     places, last = range(len(data)), len(data) - 1
     before = [data.fingerprint(place, hashes) for place in places]

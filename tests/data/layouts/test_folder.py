@@ -1,5 +1,6 @@
 """Photographs as people have them: in one folder or many, without labels, or labelled by a
-network's classes."""
+network's classes.
+"""
 
 import pytest
 

@@ -1,5 +1,6 @@
 """FunnyBirds in its published layout, made in a temporary folder: parts, versions without them,
-truth, errors."""
+truth, errors.
+"""
 
 import numpy as np
 import pytest
@@ -36,7 +37,8 @@ def test_the_parts_that_are_seen(funnybirds_root):
 
 def test_both_truths_of_a_network_that_adds_up_are_what_each_part_adds(funnybirds_root):
     """The score is the sum of the red values, so a part adds 9 times its shade above the ground's
-    90."""
+    90.
+    """
     model = nn.Sequential(
         nn.Conv2d(3, 1, 1, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2)
     )

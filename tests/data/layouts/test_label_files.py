@@ -1,5 +1,6 @@
 """Lists of ImageNet's labels that tests/data/test_made_trees.py doesn't compose: the right classes,
-or a sentence with the next step."""
+or a sentence with the next step.
+"""
 
 import pytest
 

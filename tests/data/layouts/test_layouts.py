@@ -1,5 +1,6 @@
 """ImageNet and its variants, VOC and folders, built in a temporary folder: ids, class indices,
-boxes, masks, errors."""
+boxes, masks, errors.
+"""
 
 import re
 from pathlib import Path
@@ -62,7 +63,8 @@ def test_the_first_validation_images_by_hash_are_in_those_of_a_larger_number():
 
 def test_imagenet_chooses_the_first_by_hash_whatever_else_is_there(imagenet_root):
     """Also with their classes' folders in another order, and without any; their boxes come with
-    them."""
+    them.
+    """
     chosen, rest = first_by_hash(3), first_by_hash(5)[3:]
     for synset, stem in zip(("n03", "n01", "n02", "n01", "n03"), [*chosen, *rest], strict=True):
         save(imagenet_root / "val" / synset / f"{stem}.JPEG")

@@ -1,5 +1,6 @@
 """Tar shards and Parquet files: the same images as in a folder, bit by bit, and the rules that both
-share."""
+share.
+"""
 
 from dataclasses import replace
 
@@ -18,7 +19,8 @@ CLASSES = ["cat", "cow", "dog"]
 @pytest.fixture
 def stored(tmp_path):
     """{name: bytes} of seven images in two formats, of which one is damaged, in a folder of three
-    classes."""
+    classes.
+    """
     files = {}
     for number in range(7):
         name = f"{CLASSES[number % 3]}/{number}.{'png' if number == 4 else 'jpg'}"

@@ -1,5 +1,6 @@
 """Parquet with image bytes: the forms of columns, what is damaged or too large, and how much of a
-file is read."""
+file is read.
+"""
 
 import json
 import os

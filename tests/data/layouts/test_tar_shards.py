@@ -1,5 +1,6 @@
 """WebDataset's layout: which members belong together, labels and boxes of .cls and .json, and
-damaged shards."""
+damaged shards.
+"""
 
 import json
 

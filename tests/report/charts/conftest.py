@@ -50,7 +50,8 @@ def left_out(draw: Any, run: RunFolder) -> str:
 @pytest.fixture
 def made(make_run, make_records) -> Any:
     """(records or their number, layers=None, **options of make_run) -> the run read, without
-    pictures."""
+    pictures.
+    """
 
     def make(records: Any, layers: Any = None, **options: Any) -> RunFolder:
         of_layers = {"layers": layers} if layers else {}

@@ -1,5 +1,6 @@
 """The charts of the page: their numbers against the records, their SVG, curves, and the look of
-methods."""
+methods.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ def figures(draw: Any, run: RunFolder) -> dict[str, Figure]:
 
 def test_curves_are_means_with_their_bands(rich_run):
     """Method m's curve is p (1 + m) / 10 + i / 100 for image i of 8: the mean of i is 3.5, of its
-    error sqrt(6 / 8)."""
+    error sqrt(6 / 8).
+    """
     frame = figures(lines.draw_curves, rich_run)["Insertion"].frame
     assert set(frame["Network"]) == {"scenes_fc features.9"}
     assert list(frame["Method"]) == [
@@ -196,7 +198,8 @@ def test_each_method_has_a_title_and_a_look_of_its_own(make_records, make_run, u
 
 def test_a_method_looks_alike_in_every_run(make_records, make_run):
     """A number that another method has, or that is none, counts for nothing; then the name
-    decides."""
+    decides.
+    """
     numbers = {"random": 0, "cam": 6, "mine": None, "twin": 6, "odd": "red", "xgrad_cam": 0}
     methods = {
         name: {"style": number, "control": name == "random"} for name, number in numbers.items()
@@ -245,7 +248,8 @@ Write = Callable[..., dict[str, Any]]
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
     """(setting, rows of (method, curve, points, status), ids=None) writes a file of curves and the
-    file of records that tells its setting: their job in the manifest."""
+    file of records that tells its setting: their job in the manifest.
+    """
     number = itertools.count()
 
     def build(
@@ -283,7 +287,8 @@ DELETION = {
 
 def test_bands_are_by_image_over_files_without_what_is_not_ok(tmp_path, write):
     """Three rows of each of four images, the images in two files: as the summary has it at each
-    point."""
+    point.
+    """
     generator = np.random.default_rng(1)
     points = generator.normal(size=(4, 1, 3)) + 0.1 * generator.normal(size=(4, 3, 3))
     rows = [

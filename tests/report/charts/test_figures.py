@@ -342,7 +342,8 @@ def test_the_fonts_come_with_the_package_and_others_stand_in_for_missing_signs()
 @pytest.mark.slow
 def test_no_label_is_cut_off_or_overlaps_in_print(run):
     """Every figure is as wide as it may be or less, every text lies inside it and has 7 points or
-    more (numbers in cells 6), and tick labels of one axis don't touch."""
+    more (numbers in cells 6), and tick labels of one axis don't touch.
+    """
     for each in drawn(all_figures, run):
         of_second = (
             each.name == "ranking_1" or "scenes_residual" in each.name

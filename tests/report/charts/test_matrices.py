@@ -1,5 +1,6 @@
 """Matrices: explained class against class seen, agreement of metrics, and which method leads in
-what; by hand."""
+what; by hand.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +76,8 @@ def test_agreement_of_a_metric_that_has_methods_in_common_with_one_of_two_others
 @pytest.fixture
 def run(make_records, make_run, edit_manifest) -> RunFolder:
     """Six methods on one model; of grad_cam class_seen is as below, the others see what they
-    explain."""
+    explain.
+    """
     layers = {"scenes_fc": ("features.9",)}
     rows = make_records(n=6, layers=layers)
     seen = rows[(rows["metric"] == "confidence_drop")].assign(metric="class_seen", status="ok")

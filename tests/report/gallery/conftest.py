@@ -45,7 +45,8 @@ def encoded(picture: Any) -> bytes:
 
 def make_entry(network: str, image: str, **changes: Any) -> dict[str, Any]:
     """A stored row; methods good and bad have one map, from 0 on the left to 255 on the right;
-    odd's isn't finite."""
+    odd's isn't finite.
+    """
     target, predicted, disagreement = IMAGES[image][:3]
     ramp = encoded(np.tile(np.linspace(0, 255, WIDTH).round(), (HEIGHT, 1)))
     return {
@@ -103,7 +104,8 @@ def gallery_run(
     make_run: Callable[..., Path], edit_manifest: Callable[..., None]
 ) -> Callable[..., RunFolder]:
     """(*entries) -> the run with these pictures; without any, those of all images and both
-    networks."""
+    networks.
+    """
 
     def make(*entries: dict[str, Any], **manifest: Any) -> RunFolder:
         folder = make_run(records(), methods=METHODS, layers=NETWORKS, pictures=False)

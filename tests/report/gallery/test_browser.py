@@ -206,7 +206,8 @@ def test_the_large_view_has_notes_statuses_and_controls_and_its_link_is_copied(
 
 def coloured(page: Page, name: str, opacity: int = 100) -> Any:
     """The first map alone without boxes, as the large view has it, and what matplotlib makes of its
-    ramp from 0 to 1; the rounded corners aside."""
+    ramp from 0 to 1; the rounded corners aside.
+    """
     control(page, "boxes").uncheck()
     control(page, "opacity").fill(str(opacity))
     control(page, "colours").select_option(name)
@@ -233,7 +234,8 @@ def test_the_map_has_the_colours_of_matplotlib_and_opacity_mixes_it_with_the_pic
 
 def test_methods_without_a_map_are_named(gallery_page, open_page):
     """A method that has values, but no map; and one to which nothing applies, whose status is
-    said."""
+    said.
+    """
     entry = make_entry("first", ONE)
     page = open_page(gallery_page({**entry, "methods": ["good"], "maps": entry["maps"][:1]}))
     assert (

@@ -67,7 +67,8 @@ def test_a_map_that_is_zero_everywhere_has_no_picture(gallery_run):
 
 def test_an_image_of_several_explained_classes_and_an_output_without_probabilities(gallery_run):
     """Of the first image cat and bird are explained: their links say which, and cat is no wrong
-    class of bird's."""
+    class of bird's.
+    """
     nothing = {
         "target_probability": None,
         "predicted_probability": None,

@@ -1,5 +1,6 @@
 """A game: the square and what a player sees, its page in a browser, files of answers, and the score
-in closed form."""
+in closed form.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +67,8 @@ def make_page(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def save_answers(tmp_path: Path) -> Callable[..., Path]:
     """A JSON file as the page saves it. is_right: (player, image, method) -> whether the answer is.
-    count: of the answers that were given."""
+    count: of the answers that were given.
+    """
 
     def save(
         player: int,
@@ -152,7 +154,8 @@ def test_hidden_pixels_are_transparent():
 @pytest.mark.parametrize(("images", "methods"), [(20, 8), (16, 8), (5, 3), (1, 2), (40, 1)])
 def test_the_square_is_balanced(images, methods):
     """Each image is seen in every cell by as many players; each player sees cells and methods
-    equally often. A cell is each pair of method and class once."""
+    equally often. A cell is each pair of method and class once.
+    """
     square = latin_square(images, 2 * methods, seed=3)
     assert square.shape == (2 * methods, images)
     assert (np.arange(2 * methods) == np.sort(square, axis=0).T).all()
@@ -278,7 +281,8 @@ def test_the_variance_of_few_clusters_is_that_of_their_shares_without_bias():
 
 def test_a_difference_within_players_is_paired():
     """Each player answers once under each method: the variance is that of the mean of the players'
-    differences."""
+    differences.
+    """
     generator = np.random.default_rng(0)
     first = generator.integers(0, 2, 200)
     second = np.where(generator.random(200) < 0.8, first, 1 - first)

@@ -1,5 +1,6 @@
 """A run folder whose every text is an attack, and the same run with plain names: both must make the
-same report."""
+same report.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +75,8 @@ def letters(text: str) -> str:
 
 def write(folder: Path, name: Names) -> Path:
     """Two networks at one layer, three methods, three metrics and a value of the layer, six images
-    of three classes."""
+    of three classes.
+    """
     models = [name("model0"), name("model1")]
     layer = name("layer")
     data = name("data")
@@ -223,7 +225,8 @@ def manifest(
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, list[str]]]:
     """{"hostile", "plain": (a run folder with its page, tables and figures, all texts in it)}. Read
-    only."""
+    only.
+    """
     made = {}
     for kind in ("plain", "hostile"):
         name = Names(kind == "hostile")

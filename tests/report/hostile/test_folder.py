@@ -30,7 +30,8 @@ def plain_run(undrawn: None, make_run, make_records) -> Path:
 @pytest.mark.parametrize("name", ["tables", "figures", "report", "paper", "running"])
 def test_nothing_is_written_or_removed_through_a_link(plain_run, tmp_path, name):
     """A summary names the files that a report removes first: the link would have pointed them at a
-    user's own."""
+    user's own.
+    """
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "thesis.tex").write_text("mine")
     (plain_run / name).symlink_to(tmp_path / "own")

@@ -1,5 +1,6 @@
 """The report of a run folder that a stranger wrote: its texts make no element, script, formula,
-command or markup."""
+command or markup.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +62,8 @@ def structures(runs: Runs) -> dict[str, Structure]:
 
 def test_names_make_no_element_and_no_attribute(structures):
     """A page of attacks has the elements of the same page with plain names. Where a name is broken
-    into lines depends on it: so do the parts of drawings, which are of a few kinds."""
+    into lines depends on it: so do the parts of drawings, which are of a few kinds.
+    """
     elements = {
         kind: [(tag, tuple(values)) for tag, values in own.elements if tag not in {"br", *DRAWN}]
         for kind, own in structures.items()
@@ -75,7 +77,8 @@ def test_names_make_no_element_and_no_attribute(structures):
 
 def test_no_code_runs_that_a_manifest_names(runs):
     """Metadata of a metric once went through the loader of plug-ins, which the gate may not
-    import."""
+    import.
+    """
     assert not WITNESS.exists()
 
 
@@ -90,7 +93,8 @@ def test_addresses_lead_nowhere_else(structures):
 
 def test_code_and_style_are_the_same(structures):
     """Of script and style elements, the data alone differ; they are JSON, in which no text can end
-    the element."""
+    the element.
+    """
     plain, hostile = (structures[kind].data for kind in ("plain", "hostile"))
     assert plain.keys() == hostile.keys()
     assert {name for name in plain if plain[name] != hostile[name]} == {"gallery-data"}
@@ -100,7 +104,8 @@ def test_code_and_style_are_the_same(structures):
 
 def test_every_text_that_is_shown_is_shown_whole(structures, runs):
     """The page shows of the attacks what it shows of plain names: nothing was cut off where markup
-    would begin."""
+    would begin.
+    """
     shown = {}
     for kind, (_, texts) in runs.items():
         values = [value for _, values in structures[kind].elements for value in values.values()]
@@ -122,7 +127,8 @@ def test_every_text_that_is_shown_is_shown_whole(structures, runs):
 
 def test_a_browser_runs_and_asks_for_nothing(open_page, runs):
     """Every menu opened, every choice made, every button pressed: `open_page` fails for an error or
-    a request."""
+    a request.
+    """
     page = open_page(runs["hostile"][0] / "report.html")
     page.on("dialog", lambda dialog: pytest.fail(f"a dialog: {dialog.message}"))
     page.evaluate(
@@ -193,7 +199,8 @@ def test_numbers_and_plain_texts_stay_as_they_are():
 
 def test_latex_has_no_command_but_its_own(runs):
     """The commands of a table of attacks, of their labels too, are those that plain names have, and
-    escapes."""
+    escapes.
+    """
     plain, hostile = (
         {
             found[1]
@@ -247,7 +254,8 @@ def test_latex_compiles_with_any_text(runs, tmp_path):
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
 def test_markdown_has_no_markup_but_its_own(name):
     """As CommonMark with tables and deletions has it: the elements of a table of plain names, and
-    the text."""
+    the text.
+    """
 
     def kinds(text: str) -> list[str]:
         parser = MarkdownIt("commonmark").enable(["table", "strikethrough"])

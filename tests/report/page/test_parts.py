@@ -1,5 +1,6 @@
 """The page's parts before a browser sees them: head, definitions, small charts, seconds and
-configuration."""
+configuration.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """The page of a run in a browser: tables, definitions, panels, print, accessibility, and that
-nothing else runs."""
+nothing else runs.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ DEFINITIONS = (
 @pytest.fixture(scope="module")
 def usual_page(usual_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two networks, six methods; one method and one metric with a definition. Of the figures one
-    chart is drawn."""
+    chart is drawn.
+    """
     folder = shutil.copytree(usual_run, tmp_path_factory.mktemp("page") / "run")
     manifest = files.read_json(folder / "manifest.json")
     for kind, name, about in DEFINITIONS:
@@ -285,7 +287,8 @@ def test_the_theme_is_the_systems_until_a_reader_chooses(make_page, open_page):
 
 def test_no_other_script_runs(make_page, browser):
     """Not even one that a mistake in a part's HTML lets through: the policy names the page's
-    own."""
+    own.
+    """
     path = make_page(
         Section(
             "a", "A", Markup("<script>window.ran = 1</script><b onclick='window.ran = 2'>b</b>")

@@ -1,5 +1,6 @@
 """What a report says of values of every kind, odd ones too: value, interval, p, place, bold and
-sentence agree."""
+sentence agree.
+"""
 
 import numpy as np
 import pandas as pd
@@ -122,7 +123,8 @@ def test_nothing_that_is_said_of_odd_values_contradicts_itself(odd):
 @pytest.mark.slow
 def test_the_zeros_of_a_count_and_small_outputs_by_their_kind(odd):
     """A count that is 0 everywhere isn't a proportion; of small outputs a share is rounding, a
-    squared score isn't."""
+    squared score isn't.
+    """
     places = place_frame(odd).set_index(["model", "metric", "method"]).sort_index()
     ends = ["value_low", "value_high"]
     assert places.loc[("zero", "count", "a"), ends].tolist() == [0, 0]

@@ -1,5 +1,6 @@
 """One oracle for each table and chart: its numbers and labels are computed here from the rows of
-the records alone."""
+the records alone.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +84,8 @@ def common_values(rows: Rows, model: str, metric: str) -> pd.DataFrame:
 
 def check_value(cell: Cell, expected: float) -> None:
     """The cell has this value, printed as numbers are, inside its interval; or a dash if there is
-    none."""
+    none.
+    """
     if np.isnan(expected):
         assert cell.text == NOTHING
         return

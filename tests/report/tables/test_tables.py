@@ -188,7 +188,8 @@ def trained(make_run, make_records, edit_manifest):
 
 def test_trainings_stand_side_by_side_with_an_interval_over_them(trained):
     """Each network's number is that of the overview; the mean over them comes with two intervals,
-    the wider one over trainings too."""
+    the wider one over trainings too.
+    """
     run = trained(("net", "net", "net"))
     (table,) = training_tables(run)
     assert table.header == (

@@ -1,5 +1,6 @@
 """Numbers, Markdown, HTML and LaTeX as a reader gets them; where a TeX is installed, tables
-compile."""
+compile.
+"""
 
 from __future__ import annotations
 
