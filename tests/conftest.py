@@ -32,13 +32,11 @@ MAX_RUN_AGAIN = 2  # tests of a session; one more fails it
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    torch.set_num_threads(
-        1
-    )  # as many workers as cores; more threads would only wait for each other
+    # as many workers as cores; more threads would only wait for each other
+    torch.set_num_threads(1)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start, too
-    os.fsync = lambda descriptor: (
-        None
-    )  # no test cuts the power, and each write would wait for the disk
+    # no test cuts the power, and each write would wait for the disk
+    os.fsync = lambda descriptor: None
     # The same examples each time, whatever else was imported; a busy machine is no failure.
     is_same = config.getoption("--hypothesis-seed") is None
     hypothesis.settings.register_profile("same", deadline=None, derandomize=is_same, database=None)

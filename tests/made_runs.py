@@ -67,9 +67,8 @@ def _axioms(generator: np.random.Generator, ids: list[str]) -> dict[tuple[str, s
         ("-", "axiom_floor_conservation"): 0.3 * gap * tail,
     }
     for number, method in enumerate(METHODS):
-        worse = (
-            1.2 if method == "hires_cam" else 1 + 0.2 * number
-        )  # hires_cam ties with xgrad_cam, as in theory
+        # hires_cam ties with xgrad_cam, as in theory
+        worse = 1.2 if method == "hires_cam" else 1 + 0.2 * number
         values[method, "sensitivity_error"] = worse * values["-", "zeta"]
         values[method, "conservation_error"] = worse * values["-", "epsilon"]
         values[method, "conservation_error_raw"] = worse * gap * 4

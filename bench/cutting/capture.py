@@ -128,9 +128,8 @@ class ShapeTracer(Tracer):
         super().__init__(point.module, None)
         self.opaque = opaque
         self.reads_data: set[nn.Module] = set()
-        self.failure: nn.Module | None = (
-            None  # the innermost submodule in which the last error was raised
-        )
+        # the innermost submodule in which the last error was raised
+        self.failure: nn.Module | None = None
         self._error: Exception | None = None
         self._evaluates = False
         batches = (point.image.clone(), torch.cat([point.image, point.image]))

@@ -73,9 +73,8 @@ def batch_mates(network: ScoredNetwork, image: Tensor, scores: Tensor) -> str:
     if has_drawn:
         num_repeats = MORE_PASSES
     repeats = [network(image.clone()) for _ in range(num_repeats)]
-    is_cached = not has_row_per_image and torch.equal(
-        mate_scores, scores
-    )  # the first image's scores again
+    # the first image's scores again
+    is_cached = not has_row_per_image and torch.equal(mate_scores, scores)
     if is_cached or not all(equal_up_to_rounding(repeat, scores) for repeat in repeats):
         raise _changes(network, image)
     if are_same or (has_row_per_image and _is_rounding(network, image, together - alone)):

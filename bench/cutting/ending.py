@@ -24,6 +24,7 @@ KEPT = {
     "view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "permute", "transpose", "movedim", "getitem",
     "contiguous", "clone", "to", "type", "float", "double", "half", "bfloat16", "identity", "dropout",
 }  # fmt: skip
+# with numbers only
 CHANGED = {
     "clamp",
     "clip",
@@ -34,7 +35,7 @@ CHANGED = {
     "add",
     "radd",
     "iadd",
-}  # with numbers only
+}
 JOINED = {"cat", "concat", "stack"}  # the values of several heads
 KNOWN = SOFTMAX | SIGMOID | KEPT | CHANGED | JOINED
 # From a network's return value to its logits, by the kind of the value. In float64, whose bounds
@@ -129,9 +130,8 @@ class Calls(TorchFunctionMode):
             or isinstance(before, Tensor) == (operation in JOINED)
         ):
             return function(*args, **(kwargs or {}))
-        if operation == "iadd" or name.endswith("_") != name.endswith(
-            "__"
-        ):  # an in-place operation overwrites it
+        # an in-place operation overwrites it
+        if operation == "iadd" or name.endswith("_") != name.endswith("__"):
             made = self.of(before)
             before = before.clone()
             self._made[id(before)] = (before, made)

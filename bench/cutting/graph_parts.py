@@ -54,9 +54,8 @@ class CutPoint:
     reshape: AnyReshape | None  # from the layer's output to maps
     image: Tensor  # (1, C, *space)
     scores: Tensor  # the scores of the image, (1, n)
-    num_calls: (
-        int  # the number of calls of the layer in the pass of the image; the last call is cut
-    )
+    # the number of calls of the layer in the pass of the image; the last call is cut
+    num_calls: int
     views: Views | None  # the views of the image, whose calls are cut instead
     has_mates: bool  # True if the scores of an image depend on the others of its batch
     needs_gradient: bool  # True if the parts must have the model's gradient, even if it has none

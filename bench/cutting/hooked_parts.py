@@ -229,9 +229,8 @@ class ReplayedParts:
 
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
             if replay.is_past:
-                activations.append(
-                    _clone(output)
-                )  # the cut call's, and also a later call's, which is a failure
+                # the cut call's, and also a later call's, which is a failure
+                activations.append(_clone(output))
 
         with self._replacing(call), hooked(self.network.model, self.name, keep):
             self.network(images.clone(), others)

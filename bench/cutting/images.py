@@ -21,12 +21,10 @@ from axiom_bench.cutting.numerics import SPACES
 from axiom_bench.cutting.passes import HALF
 from axiom_bench.errors import BenchError, is_out_of_memory, type_name, unknown
 
-OtherInputs = tuple[
-    Tensor, ...
-]  # a network's inputs other than the explained images, (B, ...) each
-Normalisation = tuple[
-    Sequence[float], Sequence[float]
-]  # mean and std of the channels, for pixels in 0 to 1
+# a network's inputs other than the explained images, (B, ...) each
+OtherInputs = tuple[Tensor, ...]
+# mean and std of the channels, for pixels in 0 to 1
+Normalisation = tuple[Sequence[float], Sequence[float]]
 COLOURS = (1, 3, 4)
 AS_TRAINED = "normalised as in training"
 TWO_CLASSES = (
@@ -35,9 +33,8 @@ TWO_CLASSES = (
 )
 # pixels of 0 to 255 with a lower highest value can't be distinguished from normalised ones
 DARKEST = 20.0
-OVERSHOOT = (
-    0.1  # share of the range of pixels that a bicubic resize may leave beyond black and white
-)
+# share of the range of pixels that a bicubic resize may leave beyond black and white
+OVERSHOOT = 0.1
 ROUNDED = 0.01  # the tolerance for whole bytes, more than the error of float32
 # share of the range of pixels: a normalised picture of this spread has fewer than six grey levels
 LEAST_SPREAD = 0.1
@@ -52,9 +49,8 @@ class SeveralInputs:
     """
 
     forward: Callable[..., Any]  # the network's own forward
-    keys: tuple[
-        Any, ...
-    ]  # the places or names of its inputs, in the order in which they were given
+    # the places or names of its inputs, in the order in which they were given
+    keys: tuple[Any, ...]
     explained: int | str  # the key of the images
     as_dict: bool  # True if the network takes its inputs as one dict
     others: OtherInputs = ()  # the other inputs of the pass that runs

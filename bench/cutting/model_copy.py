@@ -29,11 +29,12 @@ from axiom_bench.errors import BenchError
 Hooks = Mapping[int, Callable[..., Any]]
 OF_FORWARD = ("_forward_pre_hooks", "_forward_hooks")
 CANT_COPY = (TypeError, RuntimeError, AttributeError, ValueError, OSError)
+# the modules of torch's wrappers
 WRAPPERS = (
     "torch.nn.parallel",
     "torch._dynamo",
     "torch.optim.swa_utils",
-)  # the modules of torch's wrappers
+)
 WRAPPED = ("module", "_orig_mod")  # the attributes in which they keep the network
 
 

@@ -16,11 +16,12 @@ from torch import Tensor
 from axiom_bench.errors import BenchError
 
 XY = (-2, -1)  # the spatial axes of images only; see `axes`
+# signals, images and volumes, by the number of their spatial axes
 SPACES = {
     1: "L",
     2: "H, W",
     3: "D, H, W",
-}  # signals, images and volumes, by the number of their spatial axes
+}
 RESIZING = {1: "linear", 2: "bilinear", 3: "trilinear"}
 TOLERANCE = {torch.float64: 1e-12}
 DEFAULT_TOLERANCE = 1e-6

@@ -36,9 +36,8 @@ FEW = 100  # so few scores of an image may all be between 0 and 1 by chance
 # if more than this share of boxes has a negative side, they are centres and sides instead of
 # corners
 TURNED = 0.25
-OVERLAP = (
-    0.5  # if boxes of one class have a higher IoU, the one with the lower probability is suppressed
-)
+# if boxes of one class have a higher IoU, the one with the lower probability is suppressed
+OVERLAP = 0.5
 
 
 @dataclass(frozen=True)
@@ -185,9 +184,8 @@ class BoxScores(ObjectScores):
         3.2).
         """
         boxes, logits = self.returned(images)
-        place_boxes = place[:, 1:].expand(
-            len(boxes), -1
-        )  # all changed versions of an image share its place
+        # all changed versions of an image share its place
+        place_boxes = place[:, 1:].expand(len(boxes), -1)
         return at_position(logits, _nearest(boxes, place_boxes))
 
     @torch.no_grad()

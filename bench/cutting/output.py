@@ -28,13 +28,13 @@ from axiom_bench.cutting.ending import Calls, Ending
 from axiom_bench.cutting.images import OtherInputs, bound
 from axiom_bench.errors import BenchError, is_out_of_memory, type_name, unknown
 
-ScoreFunction = Callable[
-    [Any], Tensor
-]  # from the network's return value for B images to scores (B, n)
+# from the network's return value for B images to scores (B, n)
+ScoreFunction = Callable[[Any], Tensor]
+# the keys of the hub's classification networks, and of torchvision's segmentation networks
 KEYS = (
     "logits",
     "out",
-)  # the keys of the hub's classification networks, and of torchvision's segmentation networks
+)
 
 
 class Chain(nn.Module):
@@ -201,9 +201,8 @@ def _by_rule(output: Any, network: str, end: Sequence[Ending]) -> Chain | None:
     steps = entry_of(output, network)
     tensor = Chain(*steps)(output)
     by_shape: dict[int, list[Callable[[Any], Any]]] = {1: [one_column], 2: [], 4: [mean_of_maps]}
-    is_squeezed = tensor.ndim == 0 or (
-        tensor.ndim == 1 and len(tensor) > 1
-    )  # one image's scores after squeeze()
+    # one image's scores after squeeze()
+    is_squeezed = tensor.ndim == 0 or (tensor.ndim == 1 and len(tensor) > 1)
     if is_squeezed:
         by_shape[tensor.ndim] = [partial(torch.reshape, shape=(-1, tensor.numel()))]
     if not tensor.is_floating_point():
@@ -332,9 +331,8 @@ class Output:
     # True if a softmax over the outputs is the probability of each class, as for groups of classes.
     # If False, probabilities and the predicted class are those of the network's own logits.
     are_logits: bool = False
-    classes: tuple[str, ...] | None = (
-        None  # a name for each output; None if the outputs are the network's own classes
-    )
+    # a name for each output; None if the outputs are the network's own classes
+    classes: tuple[str, ...] | None = None
     # From the network's return value to logits (B, n), a column for each thing that can be
     # explained; None: the rule of `scores_of`.
     function: ScoreFunction | None = None

@@ -24,9 +24,8 @@ from axiom_bench.notes import WARNINGS, MachineNote, Notes
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 HALF = {torch.float16, torch.bfloat16}
-RELATIVE_TOLERANCE = (
-    1e-4  # of the largest value: float32, over sums of some thousand terms of both signs
-)
+# of the largest value: float32, over sums of some thousand terms of both signs
+RELATIVE_TOLERANCE = 1e-4
 # The memory of a forward pass per image, in tensors of the model's widest output: a layer's input
 # and output, and one that waits to be added.
 LIVE_OUTPUTS = 3
@@ -143,9 +142,8 @@ class _Outputs(TorchDispatchMode):
         multiplications = flop_registry.get(operation.overloadpacket)
         if multiplications is not None:
             self.sizes.work += multiplications(*arguments, **(options or {}), out_val=result) / 2
-        is_rounded = any(
-            tensor.is_floating_point() for tensor in tensors
-        )  # constants and masks of bool are exact
+        # constants and masks of bool are exact
+        is_rounded = any(tensor.is_floating_point() for tensor in tensors)
         for tensor in _strided(result):
             if tensor.dtype in HALF and is_rounded:
                 self.sizes.half = tensor.dtype

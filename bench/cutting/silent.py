@@ -17,9 +17,8 @@ from axiom_bench.cutting.tokens import layout
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 
-Outputs = list[
-    tuple[str, Tensor]
-]  # the modules' names and outputs, in the order in which their calls end
+# the modules' names and outputs, in the order in which their calls end
+Outputs = list[tuple[str, Tensor]]
 
 
 def silence(trace: Trace) -> str:

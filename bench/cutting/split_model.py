@@ -46,9 +46,8 @@ from axiom_bench.errors import BenchError, type_name, unknown
 from axiom_bench.notes import WARNINGS, Notes
 
 GIBIBYTE = 2**30
-MOST_SIZES = (
-    8  # image sizes that get a graph of their own, for models whose graph depends on the size
-)
+# image sizes that get a graph of their own, for models whose graph depends on the size
+MOST_SIZES = 8
 T = TypeVar("T")
 
 
@@ -177,9 +176,8 @@ class SplitModel(CachesResults):
         return self._first_tensor().dtype
 
     def _first_tensor(self) -> Tensor:
-        tensors = chain(
-            self.model.parameters(), self.model.buffers()
-        )  # an iterator, since every pass asks
+        # an iterator, since every pass asks
+        tensors = chain(self.model.parameters(), self.model.buffers())
         return next((tensor for tensor in tensors if tensor.is_floating_point()), torch.zeros(()))
 
     @property
@@ -279,9 +277,8 @@ class SplitModel(CachesResults):
             activations, sides = self.trunk_and_head.parts.trunk(images)
         self.passes.trunk_forward += len(images)
         count_backward(activations, self.passes, "trunk_backward")
-        if (
-            self.precision == "bf16"
-        ):  # otherwise half precision is the network's own, and its head expects it
+        # otherwise half precision is the network's own, and its head expects it
+        if self.precision == "bf16":
             sides = cast(sides, self.dtype)
         return activations.to(self.dtype), sides
 
@@ -479,9 +476,8 @@ class TracedNetwork:
     cut_model: SplitModel
     sides: Any  # the values that cross the cut in addition to the activations
     batch: int  # the number of images that the sides belong to
-    head_values: Values | None = (
-        None  # the values of the head's nodes, which save the ablations a head pass, if kept
-    )
+    # the values of the head's nodes, which save the ablations a head pass, if kept
+    head_values: Values | None = None
     # The activations and the outputs made from them, if kept. Their autograd graph saves other
     # gradients a head pass.
     kept_pass: tuple[Tensor, Tensor] | None = None

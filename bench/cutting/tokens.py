@@ -42,9 +42,8 @@ class Reshape(Protocol):
         """Return the layer's output again, for any batch of maps with the rest of their images."""
 
 
-AnyReshape = (
-    str | Sequence[int] | Reshape
-)  # "tokens", a grid (H, W), or an object with to_maps and from_maps
+# "tokens", a grid (H, W), or an object with to_maps and from_maps
+AnyReshape = str | Sequence[int] | Reshape
 
 
 @dataclass(frozen=True)
@@ -147,9 +146,8 @@ def layout(
                 "set reshape=tokens (model.reshape=tokens on the command line)."
             )
         return None
-    if (
-        len(readings) == 2
-    ):  # an output of four dimensions: prefer the readings with the image's aspect
+    # an output of four dimensions: prefer the readings with the image's aspect
+    if len(readings) == 2:
         sides = {reading: shape[2:] if reading is None else shape[1:3] for reading in readings}
         fitting = [
             reading for reading in readings if Fraction(*sides[reading]) == Fraction(*image_size)

@@ -47,9 +47,8 @@ from axiom_bench.cutting.tokens import AnyReshape
 from axiom_bench.cutting.trunk_and_head import Capture, cast
 from axiom_bench.errors import BenchError, is_out_of_memory
 
-Inputs = (
-    Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]
-)  # images, or several inputs of which one is explained
+# images, or several inputs of which one is explained
+Inputs = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]
 
 # The fields and cached properties of a Trace that have one row per image, so that a slice of the
 # trace slices them.
@@ -599,9 +598,8 @@ def _gradients(
             ) from error
     if gradients is None:
         maps = activations.detach()
-        if not torch.equal(
-            cut_model.head(maps, sides), cut_model.head(maps + 1, sides)
-        ):  # they do depend on the layer
+        # they do depend on the layer
+        if not torch.equal(cut_model.head(maps, sides), cut_model.head(maps + 1, sides)):
             raise BenchError(
                 f"The scores of {network} depend on the layer {cut_model.layer!r} and have no "
                 "gradient there; compute them without detach, no_grad, inference_mode, item or "
@@ -700,9 +698,8 @@ def cut(
         output=output,
         ablation_channels=ablation_channels,
     )
-    preprocessing = getattr(
-        getattr(model, "loaded", None), "preprocessing", None
-    )  # `load_model` sets `loaded`
+    # `load_model` sets `loaded`
+    preprocessing = getattr(getattr(model, "loaded", None), "preprocessing", None)
     if preprocessing is not None and preprocessing.shape is None:
         cut_model.normalisation = preprocessing.mean, preprocessing.std
     return cut_model

@@ -180,12 +180,10 @@ class Capture:
 
     step: Step
     reason: str = ""  # why the step before it failed; "" for the first step
-    whole: dict[str, str] = field(
-        default_factory=dict
-    )  # why a submodule is called whole, by the submodule's name
-    size: tuple[int, ...] | None = (
-        None  # the input's size, (H', W'), if the step holds for this size only
-    )
+    # why a submodule is called whole, by the submodule's name
+    whole: dict[str, str] = field(default_factory=dict)
+    # the input's size, (H', W'), if the step holds for this size only
+    size: tuple[int, ...] | None = None
 
     def __str__(self) -> str:
         if self.whole:
@@ -204,12 +202,10 @@ class TrunkAndHead:
 
     parts: Parts
     side_kinds: list[SideKind]
-    scores: (
-        Chain | None
-    )  # from the model's return value to logits (B, n); None if the model returns the logits
-    output: (
-        OutputModule | None
-    )  # from the logits to the explained outputs; None if these are the logits
+    # from the model's return value to logits (B, n); None if the model returns the logits
+    scores: Chain | None
+    # from the logits to the explained outputs; None if these are the logits
+    output: OutputModule | None
     sizes: OutputSizes  # the sizes of the results of the model's operations for that image
     # A sentence if the scores of an image depend on the other images of its batch; otherwise "".
     # Such a model runs on one image at a time.

@@ -24,12 +24,13 @@ from axiom_bench.cutting.output import ScoredNetwork
 from axiom_bench.cutting.tokens import ChannelOrder
 from axiom_bench.errors import BenchError, is_out_of_memory
 
+# the scales of the noise that is added to an image, in the image's standard deviations
 SCALES = (
     0.1,
     0.5,
     1,
     2,
-)  # the scales of the noise that is added to an image, in the image's standard deviations
+)
 TOLERANCE = 0.1  # the tolerance for a position in a view, which is a quotient of two gradients
 # For each axis: the first position that a view shows, the number of positions, and True if the view
 # is flipped.
@@ -92,9 +93,8 @@ def views_of(network: ScoredNetwork, layer: str, image: Tensor, is_reshaped: boo
     generator = torch.Generator().manual_seed(0)
     spread = float(image.std()) if image.std() > 0 else 1.0
     passes = []
-    for scale in (
-        SCALES
-    ):  # a network that chooses its views by their content has other views for another image
+    # a network that chooses its views by their content has other views for another image
+    for scale in SCALES:
         noise = torch.randn(image.shape, generator=generator).to(image)
         try:
             calls = _LayerCalls(network, layer, image + scale * spread * noise)
@@ -114,9 +114,8 @@ def views_of(network: ScoredNetwork, layer: str, image: Tensor, is_reshaped: boo
     if all(calls.see_one_map() for calls in passes):
         return None
     found = [None if is_reshaped else calls.views() for calls in passes]
-    if (
-        not any(found) and not calls.have_weights
-    ):  # an activation function that several branches share
+    # an activation function that several branches share
+    if not any(found) and not calls.have_weights:
         return None
     if found[0] is None or any(views != found[0] for views in found):
         raise BenchError(

@@ -268,9 +268,8 @@ def _computed(metric: NamedFunction, explanation: Explanation, request: Perturbe
     rows = rows_per_pass(trace, request.count)
     same = request.same
     is_on_cpu = trace.images.device == torch.device("cpu")
-    if (
-        same is None and request.of_image and is_on_cpu
-    ):  # on a GPU, comparing the images would wait for it
+    # on a GPU, comparing the images would wait for it
+    if same is None and request.of_image and is_on_cpu:
         same = ("of image", request.key), torch.arange(request.count).expand(len(trace), -1)
 
     def computed() -> Tensor:

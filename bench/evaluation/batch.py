@@ -140,9 +140,8 @@ def note_non_finite(
     name = row if trace.image_ids is None else trace.image_ids[row]
     where = f"{int(wrong[row].sum())} of {wrong[row].numel()} pixels are NaN or infinite"
     if not isinstance(answer, Map):
-        channels = (
-            wrong[row].flatten(1).any(1) if wrong.ndim > 2 else wrong[row]
-        )  # weights may be (B, K)
+        # weights may be (B, K)
+        channels = wrong[row].flatten(1).any(1) if wrong.ndim > 2 else wrong[row]
         dead = int((channels & dead_channels(trace.activations[row : row + 1])[0]).sum())
         where = (
             f"the weights of {int(channels.sum())} of {len(channels)} channels are NaN or "

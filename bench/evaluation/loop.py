@@ -124,9 +124,8 @@ def _measured(
             for method, explanation in zip(group, explanations, strict=True):
                 on_score_scale = explanation is not None and is_on_score_scale(method, trace)
                 scaled_explanations.append((explanation, on_score_scale))
-        with watch(
-            METRICS
-        ):  # the metrics ask the model together, so that equal questions are answered once
+        # the metrics ask the model together, so that equal questions are answered once
+        with watch(METRICS):
             measurements = measure_all(metrics, scaled_explanations, other_metrics, watch)
         for method, explanation, measurement in zip(group, explanations, measurements, strict=True):
             yield method.name, None if explanation is None else measurement

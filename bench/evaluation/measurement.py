@@ -104,10 +104,11 @@ def measure_all(
     maps_on_cpu: Sequence[Explanation | None] = [None] * len(present)
     if any(map(reads_maps, metrics)):
         maps_on_cpu = _maps_on_cpu([explanation for _, explanation, _ in present])
+    # users' own metrics come last, so their changes reach no value of the suite's own
     for is_foreign in (
         False,
         True,
-    ):  # users' own metrics come last, so their changes reach no value of the suite's own
+    ):
         group = [metric for metric in metrics if metric.is_foreign == is_foreign]
         calls: list[_Call] = []
         for (measurement, explanation, on_score_scale), maps in zip(

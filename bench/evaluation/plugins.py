@@ -100,9 +100,8 @@ class Plugin(Generic[Spec]):
         Raises:
             BenchError: if the plug-in isn't made for maps with this number of spatial axes.
         """
-        dimensions = getattr(
-            argument, "dimensions", None
-        )  # an aggregate's argument, its curves, has none
+        # an aggregate's argument, its curves, has none
+        dimensions = getattr(argument, "dimensions", None)
         if dimensions is not None:
             refusal = self.refusal(dimensions)
             if refusal is not None:
@@ -300,9 +299,8 @@ def with_params(kind: str, name: str, params: Mapping[str, Any]) -> Plugin:
     """
     config = {**_config(kind, name)}
     if params:
-        config.pop(
-            "passes", None
-        )  # the YAML file's number holds only for the YAML file's parameters
+        # the YAML file's number holds only for the YAML file's parameters
+        config.pop("passes", None)
     config["params"] = {**(config.get("params") or {}), **params}
     return from_config(kind, name, config)
 
@@ -316,9 +314,8 @@ def _config(kind: str, name: str) -> Mapping[str, Any]:
             return spoiled_entries[name]
         if "@" in name:
             folder = PEERS
-    if name not in names(
-        folder
-    ):  # doesn't ask for the file, because a name may be too long for one
+    # doesn't ask for the file, because a name may be too long for one
+    if name not in names(folder):
         raise unknown(kind, name, names(folder))
     config: Mapping[str, Any] = read_yaml(conf_folder() / folder / f"{name}.yaml")[name]
     return config

@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from axiom_bench.explanation.explanation import AnnotatedObjects, Explanation
 
     Holds = Callable[[Explanation, bool], Tensor | bool]
-    Asked = tuple[
-        Sequence[str], Explanation, bool
-    ]  # needs, explanation, whether its method is on the score's scale
+    # needs, explanation, whether its method is on the score's scale
+    Asked = tuple[Sequence[str], Explanation, bool]
 
 CPU = torch.device("cpu")
 

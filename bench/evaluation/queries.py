@@ -76,6 +76,5 @@ class Reexplanation:
 
 
 Request = PerturbedImages | Reexplanation
-MetricGenerator = Generator[
-    Request, Any, Result
-]  # the type of a generator metric; Result: its values
+# the type of a generator metric; Result: its values
+MetricGenerator = Generator[Request, Any, Result]

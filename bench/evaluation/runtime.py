@@ -174,9 +174,8 @@ def peak_memory(run: Callable[[], object], device: torch.device) -> float:
         before = torch.cuda.memory_allocated(device)
         run()
         return float(torch.cuda.max_memory_allocated(device) - before)
-    os.environ.setdefault(
-        "KINETO_LOG_LEVEL", "99"
-    )  # the profiler logs each start and stop on stderr otherwise
+    # the profiler logs each start and stop on stderr otherwise
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     with torch.autograd.profiler.profile(profile_memory=True, use_kineto=False) as profile:
         run()
     if profile.kineto_results is None:
@@ -184,6 +183,5 @@ def peak_memory(run: Callable[[], object], device: torch.device) -> float:
     sizes = [
         event.nbytes() for event in profile.kineto_results.events() if event.name() == "[memory]"
     ]
-    return float(
-        np.cumsum([0, *sizes]).max()
-    )  # events are in order of time; freed memory is negative
+    # events are in order of time; freed memory is negative
+    return float(np.cumsum([0, *sizes]).max())

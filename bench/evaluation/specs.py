@@ -17,9 +17,8 @@ from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import Name, check_group, check_values, is_name, shown, worded
 
 Extra = Literal["interventions", "other_images"]
-EXTRAS = frozenset(
-    get_args(Extra)
-)  # loaded in addition to the images if a method or a metric asks for them
+# loaded in addition to the images if a method or a metric asks for them
+EXTRAS = frozenset(get_args(Extra))
 Degree = Annotated[
     float | None, worded("0, for not spoiled, or more", lambda value: value is None or value >= 0)
 ]
@@ -36,9 +35,8 @@ Read = Literal[
     "other_maps",  # re-explanations
 ]
 MAPS = "maps"  # `reads` of a metric that needs neither the model nor the trace
-RULE = re.compile(
-    r"(mean|median):\d{1,9}(\.\d{1,9})?(e-?\d{1,2})?%?"
-)  # the form that `gate.compare` reads
+# the form that `gate.compare` reads
+RULE = re.compile(r"(mean|median):\d{1,9}(\.\d{1,9})?(e-?\d{1,2})?%?")
 Tolerance = Annotated[
     str, worded("median:0.5%, mean:0.01, or both with a space", lambda text: _is_tolerance(text))
 ]

@@ -88,9 +88,8 @@ def heatmap(raw_map: Tensor, size: Sequence[int], normalise: str = "maximum") ->
         )
     maps = raw_map.clamp(min=0)
     if normalise.endswith("_at_layer"):
-        return resized(_scaled(maps, normalise), sides).clamp(
-            0, 1
-        )  # interpolated ones may be rounded above 1
+        # interpolated ones may be rounded above 1
+        return resized(_scaled(maps, normalise), sides).clamp(0, 1)
     return _scaled(resized(maps, sides), normalise)
 
 
@@ -215,9 +214,8 @@ def _check_boxes(boxes: Tensor, sides: Sequence[int]) -> None:
             "Boxes are pixels of the image as the network sees it, and "
             f"{boxes[is_outside][0].tolist()} lies outside its {pixels} pixels. {ways}"
         )
-    if (
-        is_beyond.any()
-    ):  # the text has no numbers of a box, so that Python shows the same warning once
+    # the text has no numbers of a box, so that Python shows the same warning once
+    if is_beyond.any():
         warnings.warn(f"Some boxes reach beyond the image's {pixels} pixels. {ways}", stacklevel=2)
 
 

@@ -181,9 +181,10 @@ class Heatmaps(dict[str, "Tensor"]):
         """Draw the file by matplotlib's default settings, so that it doesn't depend on the user's
         matplotlibrc.
         """
+        # here, and below: `import axiom_bench` and a trace don't need it
         from matplotlib import (
             style,
-        )  # here, and below: `import axiom_bench` and a trace don't need it
+        )
 
         with style.context("default"):
             figure = self.figure()

@@ -25,18 +25,17 @@ if TYPE_CHECKING:
 # doesn't have.
 COLOURS = "inferno"
 OPACITY = 0.6
-MAX_SIDE = (
-    256  # the longest side of a picture of the gallery in pixels; larger pictures are reduced
-)
-QUALITY = (
-    90  # the quality of WebP: a map differs by 0.3 % of its range on average, and by 5 % at most
-)
+# the longest side of a picture of the gallery in pixels; larger pictures are reduced
+MAX_SIDE = 256
+# the quality of WebP: a map differs by 0.3 % of its range on average, and by 5 % at most
+QUALITY = 90
 SLICES = 9  # the most slices in a volume's sheet
 GAP = 2  # the pixels between two slices
+# the height and width of a signal's picture; the height is larger if the channels need it
 SIGNAL = (
     96,
     256,
-)  # the height and width of a signal's picture; the height is larger if the channels need it
+)
 BAND = 24  # the least height of a channel in a signal's picture
 # curves are drawn in this multiple of their size and then reduced, so that their edges are smooth
 DRAWN = 3
@@ -131,9 +130,8 @@ def picture_of(image: Tensor | Image.Image | NDArray[Any]) -> Pixels:
 
 def _array(values: Any, subject: str, expected: str) -> NDArray[Any]:
     """Return an array, or a tensor as an array. Raise BenchError for anything else."""
-    if hasattr(
-        values, "detach"
-    ):  # a tensor, recognised without importing torch; numpy has no bfloat16
+    # a tensor, recognised without importing torch; numpy has no bfloat16
+    if hasattr(values, "detach"):
         values = values.detach().cpu()
         return np.asarray(values.float() if values.is_floating_point() else values)
     if not isinstance(values, np.ndarray):
@@ -161,9 +159,8 @@ def webp(picture: NDArray[Any]) -> bytes:
     image = Image.fromarray(picture.astype(np.uint8))
     image.thumbnail((MAX_SIDE, MAX_SIDE))
     buffer = io.BytesIO()
-    image.save(
-        buffer, "WEBP", quality=QUALITY, method=2
-    )  # 4, the default, takes twice as long for the same bytes
+    # 4, the default, takes twice as long for the same bytes
+    image.save(buffer, "WEBP", quality=QUALITY, method=2)
     return buffer.getvalue()
 
 
@@ -196,9 +193,8 @@ class View:
         chosen = np.linspace(0, depth - 1, min(SLICES, depth)).round().astype(int)
         hottest = np.nan_to_num(heat).reshape(depth, -1).sum(1).argmax()
         chosen[np.abs(chosen - hottest).argmin()] = hottest
-        shared_axes = tuple(
-            range(int(heat.ndim == 1), sample.ndim)
-        )  # each channel of a signal has its own range
+        # each channel of a signal has its own range
+        shared_axes = tuple(range(int(heat.ndim == 1), sample.ndim))
         return View(
             space=heat.shape,
             slices=tuple(chosen.tolist()),

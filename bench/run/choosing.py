@@ -47,9 +47,8 @@ def predictions(job: Job, folder: Path) -> dict[str, Prediction]:
     The run folder keeps the predictions of each shard, so that a stopped run continues.
     """
     keys = Keys(job)
-    predicting_job = replace(
-        job, target="predicted"
-    )  # one copy for all shards, since a job caches facts of its images
+    # one copy for all shards, since a job caches facts of its images
+    predicting_job = replace(job, target="predicted")
     paths = {
         shard: folder / f"predictions/{key(predictions=keys.shard(shard))}.json"
         for shard in job.shards

@@ -34,9 +34,8 @@ from axiom_bench.notes import Note, Notes, ZeroMaps
 from axiom_bench.run.progress import at
 
 TOP = 5  # the number of classes that are listed
-ERRORS = (
-    "axiom errors, which report.figures.plane=[] leaves out"  # the step's name on the progress bar
-)
+# the step's name on the progress bar
+ERRORS = "axiom errors, which report.figures.plane=[] leaves out"
 
 
 def explained_trace(
@@ -167,9 +166,8 @@ def _costly_metrics(trace: Trace, metrics: Sequence[Metric], max_passes: float) 
 
 def _cost_note(trace: Trace, costly: Sequence[Metric], max_passes: float) -> str:
     """Return a sentence that says why the costly metrics are left out, and how to estimate them."""
-    share = (
-        max_passes / trace.drops_cost / 2
-    )  # half, since the first channel costs more than the others
+    # half, since the first channel costs more than the others
+    share = max_passes / trace.drops_cost / 2
     channels = max(1, int(share * trace.activations.shape[1]))
     titles = " and ".join((metric.spec.title or metric.name).lower() for metric in costly)
     return (

@@ -127,9 +127,8 @@ class Job:
         background = ModelSpec.of(settings.model).background
         dataset = load_dataset(data, lambda *shape: network(*shape).named_classes, background)
         loaded = network() if dataset.shape is None else network(dataset.shape)
-        size = (
-            None if isinstance(dataset, MosaicImages) else data["size"]
-        )  # the size of mosaics counts the mosaics
+        # the size of mosaics counts the mosaics
+        size = None if isinstance(dataset, MosaicImages) else data["size"]
         indices = subset(
             dataset, size, data["seed"], data.get("only_classes"), data.get("leave_out")
         )

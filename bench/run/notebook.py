@@ -418,9 +418,8 @@ def _cut_and_batch(
     batch = replace(batch, images=tensor)
     cut_model = _cut_of(model, network, loaded, batch, forms, layer, reshape, output)
     if pictures is not None and cut_model is not model:
-        cut_model.normalisation = (
-            None  # the images are normalised, so the trace needn't compare their range
-        )
+        # the images are normalised, so the trace needn't compare their range
+        cut_model.normalisation = None
     for form in forms:
         cut_model.take(form)
     return cut_model, loaded, batch, pictures
@@ -582,9 +581,8 @@ def _whole_set_columns(metrics: Sequence[Metric], parts: Iterable[Columns]) -> I
     curves_by_method: dict[str, list[Columns]] = {}
     for part in parts:
         if len(part["method"]):
-            curves = curves_by_method.setdefault(
-                part["method"][0], []
-            )  # a method without curves has values, too
+            # a method without curves has values, too
+            curves = curves_by_method.setdefault(part["method"][0], [])
             if not holds_values(part):
                 curves.append(part)
     for method, curves in curves_by_method.items():

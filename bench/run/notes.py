@@ -42,9 +42,8 @@ ENDINGS = {
     SHARES: "boxes are left out, since they are in shares of the image, not in pixels",
     BEYOND: "boxes reach more than a pixel beyond their image, and are cut off at its edge",
 }
-ANY_ORDER = (
-    " does not have a deterministic implementation"  # torch's warning, after the kernel's name
-)
+# torch's warning, after the kernel's name
+ANY_ORDER = " does not have a deterministic implementation"
 TURNED = "images are turned upright, as their EXIF orientation says"
 AS_STORED = "images aren't turned as their EXIF orientation says: annotations are in stored pixels"
 

@@ -23,16 +23,18 @@ from axiom_bench.run.shards import ANSWERS
 from axiom_bench.run.worker import Task, compute_part, finish, prepare
 
 MAX_ARRAYS = 100_000_000  # bytes of a file of pictures
+# a task reads them instead of computing them again
 JOB_PLACES = (
     HASHES,
     "examination",
     "predictions",
     "objects",
-)  # a task reads them instead of computing them again
+)
+# curves first: a record file promises that its curves exist
 VALUE_PLACES = (
     record_files.CURVES,
     record_files.RECORDS,
-)  # curves first: a record file promises that its curves exist
+)
 SHARD_PLACES = (*VALUE_PLACES, ANSWERS)
 RETURNED_PLACES: Mapping[Callable[..., Any], Sequence[str]] = {
     prepare: JOB_PLACES,

@@ -25,9 +25,8 @@ from axiom_bench.explanation.overlay import Pixels, picture_of
 from axiom_bench.models.sources import IMAGENET_MEAN, IMAGENET_STD
 
 Photograph = str | PathLike[str] | Image.Image | NDArray[Any]
-STANDARD = Preprocessing(
-    256, 224, IMAGENET_MEAN, IMAGENET_STD
-)  # for a network whose preprocessing is unknown
+# for a network whose preprocessing is unknown
+STANDARD = Preprocessing(256, 224, IMAGENET_MEAN, IMAGENET_STD)
 
 
 def prepared(
@@ -71,9 +70,8 @@ def prepared(
         isinstance(entry, Tensor) and entry.dtype != torch.uint8 for entry in entries
     ):
         check_tensor(images)
-        is_known = isinstance(
-            preprocessing, Preprocessing
-        )  # then the trace compares its values with mean and std
+        # then the trace compares its values with mean and std
+        is_known = isinstance(preprocessing, Preprocessing)
         is_pixels = images.is_floating_point() and images.numel() and images.amax() > BYTES
         if is_pixels and not is_known and images.amin() > -NORMALISED:
             warnings.warn(

@@ -28,9 +28,8 @@ from rich.table import Column
 from rich.text import Text
 
 BESIDE = 10  # the characters next to the title if nothing is counted: the time
-BESIDE_COUNTED = (
-    52  # the characters next to the title if images are counted: the bar, its numbers and the time
-)
+# the characters next to the title if images are counted: the bar, its numbers and the time
+BESIDE_COUNTED = 52
 SHORTEST = 20  # a title has room for at least so many characters
 PAUSE = 10.0  # seconds between two lines of a log
 SHORTEST_ESTIMATE = 10.0  # seconds: a shorter run ends before the next line of a log
@@ -276,9 +275,8 @@ class _Ticker(Live):
     def refresh(self) -> None:
         """Print the line if it is due."""
         if self.is_started:
-            with suppress(
-                OSError, ValueError
-            ):  # nobody reads the log any more: the next line of the command raises the error
+            # nobody reads the log any more: the next line of the command raises the error
+            with suppress(OSError, ValueError):
                 self.lines.print_if_due()
 
 

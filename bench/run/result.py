@@ -35,9 +35,8 @@ class Failure(Exception):
     def __init__(
         self, message: str, mendable: bool = True, trace: str = "", is_tainted: bool = False
     ) -> None:
-        super().__init__(
-            message, mendable, trace, is_tainted
-        )  # pickle calls the constructor with these arguments
+        # pickle calls the constructor with these arguments
+        super().__init__(message, mendable, trace, is_tainted)
         self.message = message
         self.mendable = mendable
         self.trace = trace
@@ -54,13 +53,11 @@ class Failure(Exception):
             return Failure(str(error), is_tainted=is_tainted)
         if isinstance(error, OmegaConfBaseException):
             return Failure(first_line)
-        if is_out_of_memory(
-            error
-        ):  # outside of a forward pass, which would be repeated with half of the rows
+        # outside of a forward pass, which would be repeated with half of the rows
+        if is_out_of_memory(error):
             return Failure(f"Out of memory ({first_line}); free some, or use another machine.")
-        notes = getattr(
-            error, "__notes__", []
-        )  # they name the plug-in that raised the error, which the user can fix
+        # they name the plug-in that raised the error, which the user can fix
+        notes = getattr(error, "__notes__", [])
         return Failure(
             ", ".join([f"{type(error).__name__}: {error}", *notes]),
             mendable=bool(notes),

@@ -89,9 +89,8 @@ def decided(job: Job, command: str = "") -> Job:
     methods, metrics = next(by_halves(first, len(first), job.cut_model.limits, proof, notes))
     for note in notes:
         job.notes.add(note)
-    if (
-        not notes
-    ):  # otherwise the next command proves the plug-ins again, and prints the notes again
+    # otherwise the next command proves the plug-ins again, and prints the notes again
+    if not notes:
         files.write_json(path, {"methods": _marks(methods), "metrics": _marks(metrics)})
     return replace(job, methods=tuple(methods), metrics=tuple(metrics))
 
@@ -296,9 +295,8 @@ def compute(
         if len(part["method"]):
             parts_by_method = values if holds_values(part) else curves
             parts_by_method[part["method"][0]].append(part)
-    value_parts = list(
-        chain.from_iterable(values.values())
-    )  # the rows of a method follow each other in the file
+    # the rows of a method follow each other in the file
+    value_parts = list(chain.from_iterable(values.values()))
     curve_parts = list(chain.from_iterable(curves.values()))
     axes: dict[str, Any] = {}
     for part in curve_parts:

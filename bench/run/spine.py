@@ -241,9 +241,8 @@ def _compute_missing(
                 )
                 computed += part
                 images_done += prepared.shards[futures[future]]
-                display.advance(
-                    images_done - display.done
-                )  # a local worker has advanced it already
+                # a local worker has advanced it already
+                display.advance(images_done - display.done)
         except BaseException as error:
             for future in futures:
                 future.cancel()

@@ -162,9 +162,8 @@ def draws(images: Sequence[str]) -> Floats:
     digest = hashlib.sha256("\n".join(images).encode()).digest()
     generator = np.random.default_rng(int.from_bytes(digest[:8], "big"))
     drawn = generator.integers(len(images), size=(RESAMPLES, len(images)))
-    offsets = (
-        len(images) * np.arange(RESAMPLES)[:, None]
-    )  # each resample counts in a range of its own
+    # each resample counts in a range of its own
+    offsets = len(images) * np.arange(RESAMPLES)[:, None]
     counts = np.bincount((drawn + offsets).ravel(), minlength=RESAMPLES * len(images))
     return counts.reshape(RESAMPLES, len(images)).astype(np.float64)
 

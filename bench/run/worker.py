@@ -31,10 +31,11 @@ from axiom_bench.run.result import Ending, PreparedJob, ShardResult
 
 START = "start"
 WRITING = "writing"
+# what progress prints of a stage
 TITLES = {
     START: "model and data",
     "whole data set": "values of the whole data set",
-}  # what progress prints of a stage
+}
 
 
 @dataclass(frozen=True)

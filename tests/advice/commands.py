@@ -136,9 +136,8 @@ def gate_without_a_baseline(user: User) -> None:
 @follows("Give a run folder to judge its metrics, or --metric NAME")
 def judge_nothing(user: User) -> None:
     message = user.refusal("judge")
-    user.patch.setattr(
-        "axiom_bench.cli.judge.judge_metrics", lambda names, better: (0, names)
-    )  # it takes minutes
+    # it takes minutes
+    user.patch.setattr("axiom_bench.cli.judge.judge_metrics", lambda names, better: (0, names))
     user.types("judge", advice_in(message, r"or (--metric) NAME"), "box_iou")
 
 

@@ -69,9 +69,8 @@ class User:
     command: Callable[..., CompletedProcess[str]]
     patch: pytest.MonkeyPatch
     run_cache: Path  # run folders that several users take
-    errors: list[tuple[Refusal | None, str]] = field(
-        default_factory=list
-    )  # that were made, with their texts
+    # that were made, with their texts
+    errors: list[tuple[Refusal | None, str]] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)  # messages that the user read
 
     def __post_init__(self) -> None:

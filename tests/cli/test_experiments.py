@@ -75,10 +75,11 @@ HERE = (
     "model=scenes_vgg",
     "run=default",
 )
+# run here; the others take seconds to be drawn
 LAYERS = {
     "alexnet": "features.12",
     "inception_v3": "Mixed_7c",
-}  # run here; the others take seconds to be drawn
+}
 BOX = (
     "<annotation><object><name>n00000007</name><bndbox><xmin>30</xmin><ymin>20</ymin>"
     "<xmax>200</xmax><ymax>180</ymax></bndbox></object></annotation>"
@@ -141,9 +142,8 @@ def test_quick(process, networks, settings, tmp_path, request):
     first = typed(tmp_path, *settings)
     assert first.returncode == 0, first.stderr
     assert "Traceback" not in first.stderr
-    assert [path.name for path in tmp_path.iterdir()] == [
-        "results"
-    ]  # Hydra leaves nothing in the current folder
+    # Hydra leaves nothing in the current folder
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
     assert first.stdout.splitlines()[-1] == "report: results/quick/default/report.html"
     manifest = json.loads(
         (tmp_path / "results" / "quick" / "default" / "manifest.json").read_text()
@@ -197,9 +197,8 @@ def test_real(command, tmp_path):
         (rows["method"] == "ablation_cam_axiomatic") & (rows["metric"] == "sensitivity_error")
     ]
     assert len(drops) == 8
-    assert (
-        drops["value"].max() < 1e-3
-    )  # the sensitivity axiom holds by construction, but for guarded channels
+    # the sensitivity axiom holds by construction, but for guarded channels
+    assert drops["value"].max() < 1e-3
     users = rows[(rows["model"] == "own_model") & (rows["metric"] == "zeta")]
     assert (
         users["target_class"] == users["predicted_class"]

@@ -291,9 +291,8 @@ def test_which_method_does_not_apply(tmp_path, capsys):
         "    warnings.warn('Half of the map is left out: it is dark')\n    return trace.gradients\n"
     )
     (tmp_path / "warns.py").write_text(f"import warnings\n\n\ndef my_cam(trace):\n{warns}")
-    assert (
-        main([*command, "--methods", "warns.my_cam"]) == 0
-    )  # a note is told by its class, not by its words
+    # a note is told by its class, not by its words
+    assert main([*command, "--methods", "warns.my_cam"]) == 0
     assert capsys.readouterr().out == written
 
 
@@ -353,9 +352,8 @@ def test_what_cannot_be_read_has_a_sentence_and_the_rest_is_explained(scene, cap
     assert main(["explain", *names, *ONE, "--output", "e.html"]) == 2
     captured = capsys.readouterr()
     assert captured.out == "written: e.html\n"
-    lines = [
-        line for line in captured.err.splitlines() if not line.startswith("maps: ")
-    ]  # on a slow machine
+    # on a slow machine
+    lines = [line for line in captured.err.splitlines() if not line.startswith("maps: ")]
     assert [line.startswith("axiom-bench: ") for line in lines] == [True] * 4
     for sentence in (
         *("There are no images in the folder empty", "The image truncated.jpg: can't be decoded: "),

@@ -157,10 +157,11 @@ def test_a_map_that_is_zero_is_told(capsys):
         image["maps"]
         for image in json.loads(re.findall(r'id="gallery-data">(.*?)</script>', text)[0])["images"]
     )
+    # a picture of the one that isn't zero
     assert [bool(picture) for _, picture in maps] == [
         True,
         False,
-    ]  # a picture of the one that isn't zero
+    ]
 
 
 ZEROS = """

@@ -80,11 +80,12 @@ def test_the_same_command_makes_the_same_page(run, tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     data = data_of(tmp_path / "a")
     assert len(data["images"]) == 3
+    # as asked for
     assert [method["name"] for method in data["methods"]] == [
         "xgrad_cam",
         "centered",
         "centred_blob",
-    ]  # as asked for
+    ]
     assert main(["game", str(run), *options, str(tmp_path / "c"), "--seed", "1"]) == 0
     assert data_of(tmp_path / "c")["id"] != data["id"]
 

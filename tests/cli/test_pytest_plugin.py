@@ -236,9 +236,8 @@ def test_parameters_keep_their_values():
     }
     config = configuration(overrides_of({"mine": entry}, model="scenes_vgg"))
     read = config["method"]["mine"]["params"]
-    assert list(map(repr, read.values())) == list(
-        map(repr, PARAMETERS)
-    )  # 1, 1.0 and True are equal, and so is no NaN
+    # 1, 1.0 and True are equal, and so is no NaN
+    assert list(map(repr, read.values())) == list(map(repr, PARAMETERS))
 
 
 WRONG = [

@@ -138,11 +138,12 @@ def test_a_wrong_setting_is_one_sentence(word, sentence):
         "report.compare=x",
     ]
     figures = {"grid": None, "pair": []}
+    # as in a run
     assert parsed(words) == {
         "headline": ["a", "b"],
         "figures": figures,
         "compare": "x",
-    }  # as in a run
+    }
     with pytest.raises(BenchError, match=sentence) as error:
         parsed([*words, word])
     assert "\n" not in str(error.value)

@@ -71,9 +71,8 @@ def begun(
         "start_new_session": True,
     }
     if not options:
-        options = {
-            "preexec_fn": _handled
-        }  # a background job of a shell, as these tests may be, ignores SIGINT
+        # a background job of a shell, as these tests may be, ignores SIGINT
+        options = {"preexec_fn": _handled}
     with subprocess.Popen([sys.executable, "-c", text], **pipes, **options) as process:
         try:
             yield process, process.stdout.readline().split()

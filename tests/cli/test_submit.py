@@ -81,9 +81,8 @@ def author(tiny_suite, kept, tmp_path, monkeypatch, in_this_process):
 
 def verified(folder, capsys, *options):
     capsys.readouterr()
-    code = main(
-        ["verify", str(folder), "--seed", "1", *options]
-    )  # of other images one in a hundred is marked by chance
+    # of other images one in a hundred is marked by chance
+    code = main(["verify", str(folder), "--seed", "1", *options])
     printed = capsys.readouterr()
     return code, printed.out + printed.err
 

@@ -196,9 +196,8 @@ class Counted(nn.Conv2d):
 def test_it_costs_three_images_in_two_passes_once_for_all_cuts_of_a_model(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(
-        Counted, "__module__", "torch.nn"
-    )  # so that torch.fx takes it for one of torch's
+    # so that torch.fx takes it for one of torch's
+    monkeypatch.setattr(Counted, "__module__", "torch.nn")
     net = network(means)
     net.conv = Counted(3, 6, 4, 4).double()
     counts = []

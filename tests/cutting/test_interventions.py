@@ -113,9 +113,8 @@ def test_other_traces_of_these_rows_keep_both():
         assert other.interventions == trace.interventions
         assert torch.equal(other.other_images, others)
     assert torch.equal(trace[2:3].other_images, others[2:3])
-    assert (
-        trace.again(images=trace.images[:2], targets=trace.targets[:2]).interventions is None
-    )  # of which rows?
+    # of which rows?
+    assert trace.again(images=trace.images[:2], targets=trace.targets[:2]).interventions is None
 
 
 def test_effects_are_of_the_trace_s_own_class_model_and_scale():

@@ -36,9 +36,8 @@ def test_nan_infinity_ties_and_invalid_sizes():
     torch.testing.assert_close(pool_by_views(nn.MaxPool2d(2))(maps), expected, equal_nan=True)
     ties = torch.ones(1, 1, 2, 2, requires_grad=True)
     pool_by_views(nn.MaxPool2d(2))(ties).sum().backward()
-    assert ties.grad.tolist() == [
-        [[[1.0, 0.0], [0.0, 0.0]]]
-    ]  # the gradient goes to the first element
+    # the gradient goes to the first element
+    assert ties.grad.tolist() == [[[[1.0, 0.0], [0.0, 0.0]]]]
     with pytest.raises(RuntimeError, match="too small"):  # the error of torch
         pool_by_views(nn.MaxPool2d(3))(ties)
 

@@ -138,17 +138,15 @@ def test_a_box_is_explained_by_the_logit_at_its_position(detector):
         rtol=0,
         atol=1e-6,
     )
-    assert (
-        trace.cut_model.trunk_and_head.head_graph is not None
-    )  # the graph cuts it: no pass a channel
+    # the graph cuts it: no pass a channel
+    assert trace.cut_model.trunk_and_head.head_graph is not None
 
 
 def test_a_box_is_followed_through_images_that_were_changed(detector):
     images, places, labels = rows_of(detector, images_of(), 0.5)
     trace = ab.trace(detector, "features.3", (images, places), labels)
-    torch.testing.assert_close(
-        trace.forward(images), trace.logits
-    )  # its own box has the highest IoU
+    # its own box has the highest IoU
+    torch.testing.assert_close(trace.forward(images), trace.logits)
     changed = images.roll((9, 5), (2, 3))
     boxes, logits = detector.module(changed)
     for row, logits_of_row in enumerate(trace.forward(changed)):
@@ -171,9 +169,8 @@ def test_of_boxes_that_overlap_the_most_probable_of_a_class_stays():
         [[0.0, 0, 10, 10], [1, 0, 10, 10], [0, 0, 10, 10], [20, 0, 30, 10], [5, 0, 15, 10]]
     )
     logits = torch.full((1, 5, 2), -9.0)
-    logits[0, :, 0] = torch.tensor(
-        [1.0, 2, -9, 0.5, 0]
-    )  # the first is suppressed by the second; the last overlaps by .28
+    # the first is suppressed by the second; the last overlaps by .28
+    logits[0, :, 0] = torch.tensor([1.0, 2, -9, 0.5, 0])
     logits[0, 2, 1] = 3  # of another class
     made = {"module": nn.Identity(), "read": lambda _: (boxes[None], logits)}
     (found,) = ab.BoxScores(**made).found(images_of(1), 0.5)

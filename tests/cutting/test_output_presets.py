@@ -164,9 +164,8 @@ def test_anchors_are_matched_by_iou() -> None:
 
     def by_hand(maps: Tensor) -> Tensor:
         scores = model.head(maps).sigmoid()
-        return torch.stack(
-            [scores[:, 3 + 1], scores[:, 2], 0 * scores[:, 0]], 1
-        )  # anchor 1, anchor 0, none
+        # anchor 1, anchor 0, none
+        return torch.stack([scores[:, 3 + 1], scores[:, 2], 0 * scores[:, 0]], 1)
 
     assert_equal_by_hand(model, by_hand, trace)
     assert trace.scores[2] == 0
@@ -205,9 +204,8 @@ def test_detections_are_matched_by_iou_and_class_and_none_is_a_score_of_zero() -
         [1],
         output=DETECT(detected["boxes"] + 0.1, detected["labels"]),
     )
-    assert (
-        trace.cut_model.trunk_and_head.head_graph is None
-    )  # a list for each image can't be a graph
+    # a list for each image can't be a graph
+    assert trace.cut_model.trunk_and_head.head_graph is None
     torch.testing.assert_close(trace.scores[0], detected["scores"][1].detach(), rtol=1e-12, atol=0)
     maps = model.trunk(images()[:1]).detach()
     drops = []

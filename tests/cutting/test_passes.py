@@ -74,11 +74,12 @@ def test_memory_bounds_a_pass_and_a_gradient_keeps_all_outputs():
     """12 maps are four times an image of 3 KiB, and a pass holds three such tensors of each
     image.
     """
+    # a CPU has no use for more than 32
     for width, expected in (
         (12, 32),
         (12 * 32, 10),
         (12 * 32 * 32, 1),
-    ):  # a CPU has no use for more than 32
+    ):
         trace, image = traced(width, 16)
         trace.cut_model.limits.memory = 370 * 2**15
         assert trace.cut_model.rows_at_once(image) == expected
@@ -86,9 +87,8 @@ def test_memory_bounds_a_pass_and_a_gradient_keeps_all_outputs():
     size = image.numel() * image.element_size()
     trace.cut_model.limits.memory = int(7.5 * LIVE_OUTPUTS * 4 * size)
     assert trace.cut_model.rows_at_once(image) == 7
-    assert (
-        trace.cut_model.rows_at_once(image, with_gradient=True) == 17
-    )  # 90 sizes over 5.09, all outputs
+    # 90 sizes over 5.09, all outputs
+    assert trace.cut_model.rows_at_once(image, with_gradient=True) == 17
     trace.cut_model.limits.memory = 1
     assert (
         trace.cut_model.rows_at_once(image)

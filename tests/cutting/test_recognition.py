@@ -119,10 +119,11 @@ def test_values_of_float32_are_bit_for_bit_those_without_the_end() -> None:
         [(IMAGES.float(), torch.tensor([0, 1, 2]))],
     )
     plain = ab.evaluate(network, "trunk", batches, ["grad_cam", "score_cam"], BY_PROBABILITY)
+    # saturated: in float32 a probability is 1, and a gradient of it 0
     for end in (
         nn.Softmax(1),
         nn.LogSoftmax(1),
-    ):  # saturated: in float32 a probability is 1, and a gradient of it 0
+    ):
         ends = ab.evaluate(
             nn.Sequential(network, end),
             "0.trunk",

@@ -122,9 +122,8 @@ def test_a_trace_has_them_of_each_row_at_the_announced_passes():
     before = trace.passes.trunk_forward
     answer = trace.part_shapley_values
     assert trace.part_shapley_values is answer
-    assert trace.passes.trunk_forward - before == len(trace) * (
-        3 + 4 * 2
-    )  # with the ground, and its two others
+    # with the ground, and its two others
+    assert trace.passes.trunk_forward - before == len(trace) * (3 + 4 * 2)
     alone = replace(trace, interventions=((), *trace.interventions[1:2], *((),) * (len(trace) - 2)))
     torch.testing.assert_close(alone.part_shapley_values[1], answer[1], rtol=1e-12, atol=1e-12)
     assert alone.part_shapley_values[0].shape == (0,)

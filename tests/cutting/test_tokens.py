@@ -187,13 +187,14 @@ def test_explicit_grid_and_images_of_another_size():
     assert cut.trace(torch.zeros(2, 3, 32, 24).double()).activations.shape == (2, 6, 4, 3)
 
 
+# what these need, a transformer lacks
 PIECEWISE_LINEAR = (
     "cam",
     "full_grad",
     "guided",
     "lift_cam",
     "relevance_cam",
-)  # what these need, a transformer lacks
+)
 LAYERS_TO_BE_SET = ("refine_cam",)  # tests/methods/test_wrappers.py sets them
 
 
@@ -209,9 +210,8 @@ def trace_of(which: str) -> ab.Trace:
 def test_methods_explain_transformers(which: str, name: str):
     trace = trace_of(which)
     if name.startswith((*PIECEWISE_LINEAR, *LAYERS_TO_BE_SET)):
-        with suppress(
-            BenchError
-        ):  # Swin's head at its norm is linear, and some of them apply to it
+        # Swin's head at its norm is linear, and some of them apply to it
+        with suppress(BenchError):
             assert methods.get(name)(trace) is not None
         return
     answer = methods.get(name)(trace)

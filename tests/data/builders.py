@@ -158,12 +158,13 @@ def write_s_mask(root, *values, shape=(30, 40)):
 
 
 BIRD_SIDE, BIRD_PARTS = 16, ("beak", "eye", "foot", "tail", "wing")
+# the wing isn't seen
 BIRD_PLACES = {
     "beak": (2, 2),
     "eye": (2, 8),
     "foot": (12, 4),
     "tail": (8, 12),
-}  # the wing isn't seen
+}
 BIRD_COLOURS = {
     "beak": (255, 255, 0),
     "eye": (255, 255, 254),

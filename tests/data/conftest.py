@@ -55,9 +55,8 @@ def voc_root(tmp_path):
     mask[0:20, 0:10] = 12  # dog
     mask[0:30, 10:40] = 15  # person
     mask[29, :] = 255
-    picture = Image.fromarray(
-        mask
-    )  # grey; a palette makes it what VOC stores: numbers that only look coloured
+    # grey; a palette makes it what VOC stores: numbers that only look coloured
+    picture = Image.fromarray(mask)
     picture.putpalette([value for number in range(256) for value in (number, 255 - number, 7)])
     (root / "SegmentationClass").mkdir()
     picture.save(root / "SegmentationClass/2007_1.png")

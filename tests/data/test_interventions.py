@@ -109,10 +109,11 @@ def test_regions_follow_the_image_and_cover_it(resize, crop):
     for parts in batch.interventions[:-1]:
         assert torch.stack([part.region for part in parts]).sum(0).eq(1).all()
         assert parts[-1].name == "ground"
+        # PIL's and torchvision's nearest pixels are the same
         if (resize, crop) != (
             (24, 36),
             None,
-        ):  # PIL's and torchvision's nearest pixels are the same
+        ):
             assert torch.equal(parts[0].region, white[0] == 1)
         assert parts[0].region.shape == batch.images.shape[2:]
 

@@ -99,9 +99,8 @@ def test_an_image_without_a_class_is_yielded_and_a_class_outside_the_crop_isn_t(
         voc_root / "VOCdevkit/VOC2012/Annotations/2007_2.xml",
         [("cat", 1, 1, 2, 30), ("cow", 15, 1, 26, 30)],
     )
-    cropped = Preprocessing(
-        30, 10, (0, 0, 0), (1, 1, 1)
-    )  # of 40 x 30 the crop keeps columns 15 to 24: the cow
+    # of 40 x 30 the crop keeps columns 15 to 24: the cow
+    cropped = Preprocessing(30, 10, (0, 0, 0), (1, 1, 1))
     assert rows(batches(load("voc", voc_root), [1], cropped, "each_label", 8)) == [("2007_2", 9)]
 
 

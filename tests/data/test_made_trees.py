@@ -23,14 +23,12 @@ CALLED = {
     "first": ["Tench", "GOLDFISH", *NAMES[2:]],
 }
 OBJECTS = ["traffic light", "dog", "Person", "kite"]
-BOX = st.tuples(
-    *(st.integers(0, most) for most in (3, 5, 4)), st.integers(1, 3), st.integers(1, 2)
-)  # class, x, y, w, h
+# class, x, y, w, h
+BOX = st.tuples(*(st.integers(0, most) for most in (3, 5, 4)), st.integers(1, 3), st.integers(1, 2))
 IMAGES = st.lists(st.lists(BOX, min_size=1, max_size=3), min_size=1, max_size=4)
 some, flag = st.sampled_from, st.booleans()
-Made = tuple[
-    Path, dict[str, Any], dict[str, list[Any]]
-]  # root, settings, {image: its objects}; {} where none is read
+# root, settings, {image: its objects}; {} where none is read
+Made = tuple[Path, dict[str, Any], dict[str, list[Any]]]
 IMAGENET = {
     "images": IMAGES, "tree": some(("plain", "kaggle", "tiny")), "inside": flag, "listed": flag, "boxes": flag,
     "fault": some((None, None, "no line", "two labels", "no class")), "called": some(sorted(CALLED)), "own": flag,

@@ -95,9 +95,8 @@ def test_fit_has_borders_on_whole_pixels_and_mixes_no_cells():
     for cell in dataset.cells(0):
         x0, y0, x1, y1 = cell.box
         alone = dataset.of_cells.picture(dataset.images.read(cell.image.index))
-        expected = alone.resize(
-            (x1 - x0, y1 - y0), 2
-        )  # bilinear, as torchvision resizes a PIL image
+        # bilinear, as torchvision resizes a PIL image
+        expected = alone.resize((x1 - x0, y1 - y0), 2)
         assert np.array_equal(whole[y0:y1, x0:x1], np.asarray(expected))
 
 

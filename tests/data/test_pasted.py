@@ -17,13 +17,14 @@ from tests.data.builders import STANDARD, cut, save, xml
 
 WIDTH, HEIGHT = 200, 150
 BOX = (40, 30, 140, 120)  # of each photograph's object, from 0
+# with their values in VOC's masks
 CLASSES = {
     "bird": 3,
     "cat": 8,
     "cow": 10,
     "dog": 12,
     "train": 19,
-}  # with their values in VOC's masks
+}
 
 
 @pytest.fixture

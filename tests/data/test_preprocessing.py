@@ -149,9 +149,8 @@ def test_image_box_and_mask_stay_aligned(size, resize, crop):
     assert annotation.mask.shape == image.shape[1:]
     assert set(annotation.mask.unique().tolist()) == {-1, 7}
     num_different = ((annotation.mask == 7) != (image[0] > 0.5)).sum()
-    assert num_different <= len(rows.unique()) + len(
-        columns.unique()
-    )  # at most half of the rectangle's outline
+    # at most half of the rectangle's outline
+    assert num_different <= len(rows.unique()) + len(columns.unique())
 
 
 @pytest.mark.parametrize("size", [(1, 500), (500, 1), (1, 1), (10_000, 40), (30, 10_000)])

@@ -15,11 +15,12 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from tests.data.builders import load, scenes
 
+# of another data set, whose file is a part of theirs
 MADE_OF = (
     "mosaic",
     "mosaic_focus",
     "pasted",
-)  # of another data set, whose file is a part of theirs
+)
 
 
 def test_the_label_of_several_objects_is_that_of_the_largest_box():
@@ -49,10 +50,11 @@ def test_only_classes(imagenet_root, voc_root):
     assert dataset.labels(1) == (2,)
     assert len(subset(dataset, 1, 0, ["n03"])) == 1
     voc = load("voc", voc_root)
+    # one of an image's several classes is enough
     assert subset(voc, None, 0, ["dog", "cat"]) == (
         0,
         1,
-    )  # one of an image's several classes is enough
+    )
 
 
 @pytest.mark.parametrize(
@@ -119,9 +121,8 @@ def test_an_entry_has_all_settings(name, request):
         {"of"} if name in MADE_OF else set()
     )
     assert config["target"] in (None, *TARGET_RULES)
-    if (
-        "???" in (config.get("root"), config.get("path")) or name in MADE_OF
-    ):  # their own tests build them
+    # their own tests build them
+    if "???" in (config.get("root"), config.get("path")) or name in MADE_OF:
         return
     if "root" in config:
         config |= {"root": str(request.getfixturevalue(f"{name}_root")), "classes": None}

@@ -96,9 +96,8 @@ class DiesWriting(Scenes):
                 assert frame.f_back is not None
                 frame = frame.f_back
             queue = frame.f_locals["data_queue"]
-            with (
-                queue._wlock
-            ):  # as whoever writes holds it, or the message before would be cut in two
+            # as whoever writes holds it, or the message before would be cut in two
+            with queue._wlock:
                 os.write(queue._writer.fileno(), struct.pack("!i", 1000) + b"half")
                 os.kill(os.getpid(), signal.SIGKILL)
         return super().read(index)

@@ -14,9 +14,8 @@ CITING = [
 CITING += ["docs/studies/performance.md", "docs/studies/planted.md"]
 LINK = re.compile(r"\]\((?!https?:)([\w./-]*)(?:#([\w-]+))?\)")
 PATH = re.compile(r"`([\w./-]+(?:\.py|\.md|\.yaml|/))`")
-MODULES = [
-    path.relative_to(ROOT) for path in (ROOT / "bench").rglob("*.py")
-]  # a short name is the end of one's path
+# a short name is the end of one's path
+MODULES = [path.relative_to(ROOT) for path in (ROOT / "bench").rglob("*.py")]
 WRITTEN_BY_RUNS = {"curves/", "records/", "tables/", "figures/", "running/", "tables/runtime.md"}
 
 
@@ -44,9 +43,8 @@ def test_table_of_rooms_is_complete():
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *PAGES])
 def test_links_lead_to_a_page_and_a_heading(page):
-    text = re.sub(
-        r"^```.*?^```$", "", (ROOT / page).read_text(), flags=re.M | re.S
-    )  # code isn't read for links
+    # code isn't read for links
+    text = re.sub(r"^```.*?^```$", "", (ROOT / page).read_text(), flags=re.M | re.S)
     for target, anchor in LINK.findall(text):
         path = (ROOT / page).parent / target if target else ROOT / page
         assert path.exists(), f"{page} links {target}"

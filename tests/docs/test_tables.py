@@ -151,9 +151,8 @@ def checkout(tmp_path: Path) -> Path:
     bibliography.
     """
     for folder in ("bench", "methods", "metrics", "conf", "docs", "scripts", "tests"):
-        shutil.copytree(
-            ROOT / folder, tmp_path / folder
-        )  # with what Python compiled, which holds for the copies
+        # with what Python compiled, which holds for the copies
+        shutil.copytree(ROOT / folder, tmp_path / folder)
     (tmp_path / "results" / "baselines").mkdir(parents=True)
     for name in ("hatch_build.py", "pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, tmp_path)

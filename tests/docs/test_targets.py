@@ -34,9 +34,8 @@ def test_examples_run(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
     )
     names["batches"] = [(names["images"], None)]
-    for statement, model in zip(
-        transformers.splitlines(), networks, strict=True
-    ):  # a statement for each network
+    # a statement for each network
+    for statement, model in zip(transformers.splitlines(), networks, strict=True):
         exec(compile(statement, "docs/targets.md", "exec"), names | {"model": model.eval()})
 
 

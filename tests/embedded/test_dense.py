@@ -75,7 +75,6 @@ def test_average_precision_and_suppression_by_hand():
     found = [(0.7, True), (0.9, True), (0.8, False)]
     assert train_dense.average_precision(found, 2) == pytest.approx((1 + 2 / 3) / 2)
     assert train_dense.average_precision(found, 4) == pytest.approx((1 + 2 / 3) / 4)
-    boxes = torch.tensor(
-        [[0.0, 0, 10, 10], [1, 0, 11, 10], [6, 0, 16, 10]]
-    )  # IoU 9 / 11, 1 / 4 and 1 / 3
+    # IoU 9 / 11, 1 / 4 and 1 / 3
+    boxes = torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10], [6, 0, 16, 10]])
     assert train_dense.suppressed(boxes, torch.tensor([0.2, 0.9, 0.5])) == [1, 2]

@@ -119,9 +119,8 @@ def test_the_layer_is_the_last_with_maps(name):
     network, layer = networks.load(name), networks.LAYERS[name]
     spatial = []
     for path, module in network.named_modules():
-        holds = not path or layer.startswith(
-            f"{path}."
-        )  # the network itself, or what the layer lies in
+        # the network itself, or what the layer lies in
+        holds = not path or layer.startswith(f"{path}.")
         if not holds and path != "pool":
             module.register_forward_hook(
                 lambda module, inputs, output, path=path: (

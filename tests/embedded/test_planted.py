@@ -101,9 +101,8 @@ def test_channel_totals_are_the_closed_form(name, batch, areas):
     torch.testing.assert_close(
         totals, torch.stack([*expected, nothing, nothing], 1), rtol=1e-12, atol=1e-14
     )
-    assert all(
-        area.max() <= 1 for area, _ in (areas[colour].unbind(1) for colour in areas)
-    )  # what the forms assume
+    # what the forms assume
+    assert all(area.max() <= 1 for area, _ in (areas[colour].unbind(1) for colour in areas))
 
 
 @pytest.mark.parametrize("name", BUILDERS)
@@ -129,12 +128,10 @@ def test_where_equal_dead_unconnected_and_cancelling_channels_contribute(batch):
     trace = traced("planted_region", batch)
     half = trace.activations.shape[-1] // 2
     assert (trace.true_contributions[..., half:] == 0).all()
-    assert (
-        (trace.activations[:, 0, ..., half:] > 0).flatten(1).any(1).all()
-    )  # there is red in the right half
-    assert (
-        (trace.activations[:, 2] > 0).flatten(1).any(1).all()
-    )  # and yellow, of which nothing counts
+    # there is red in the right half
+    assert (trace.activations[:, 0, ..., half:] > 0).flatten(1).any(1).all()
+    # and yellow, of which nothing counts
+    assert (trace.activations[:, 2] > 0).flatten(1).any(1).all()
     trace = traced("planted_cancelling", batch)
     assert (trace.activations[:, 1].flatten(1).sum(1) == 0).all()
     assert (trace.true_contributions[:, 1] >= 0).all()

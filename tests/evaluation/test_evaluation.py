@@ -415,11 +415,12 @@ def test_a_resample_has_an_image_as_often_as_it_is_drawn():
                            "points": [[8.0, 0.0], [0.0, 4.0], [99.0, 99.0]]})  # fmt: skip
     counts = np.array([[1, 1], [2, 0], [1, 3], [0, 0]])
     resampled = resampled_values(HALVING, curves, counts[:3])["mine"]
+    # the mean of the images drawn, the greatest point, over 2
     assert resampled.tolist() == [
         2.0,
         4.0,
         1.5,
-    ]  # the mean of the images drawn, the greatest point, over 2
+    ]
     assert whole_set.values(HALVING, curves) == {"mine": (2.0, "ok")}
     assert whole_set.values(HALVING, curves[2:]) == {
         "mine": (pytest.approx(np.nan, nan_ok=True), "no_image")

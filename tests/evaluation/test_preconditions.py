@@ -72,9 +72,8 @@ def test_each_need_is_judged_row_by_row(trace, explanation):
     annotated_rows = replace(explanation, others=(other, ab.Annotation.none(), other, other))
     assert judged("other_classes", annotated_rows) == ["ok", "one_class", "ok", "ok"]
     boxes = tuple(torch.zeros(count, 4) for count in (0, 0, 1, 0))
-    assert (
-        judged("same_class", annotated_rows) == ["one_object"] * 4
-    )  # a class is explained, not an object
+    # a class is explained, not an object
+    assert judged("same_class", annotated_rows) == ["one_object"] * 4
     annotated_rows = replace(annotated_rows, same_class=boxes)
     assert judged("same_class", annotated_rows) == ["one_object", "one_object", "ok", "one_object"]
     assert judged("other_objects", annotated_rows) == ["ok", "one_object", "ok", "ok"]

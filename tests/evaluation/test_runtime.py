@@ -73,9 +73,8 @@ def test_a_row_per_step_with_its_passes_and_memory(net, batch):
     with pytest.warns(UserWarning, match="'refuses': not this model"):
         table = measured(net, batch, *(plugin(function, name) for name, function in chosen.items()))
     assert tuple(table.columns) == RUNTIME_COLUMNS
-    assert (
-        list(table.index) == ["forward", "trace", "ablation_drops", *chosen][:-1]
-    )  # no row of "refuses"
+    # no row of "refuses"
+    assert list(table.index) == ["forward", "trace", "ablation_drops", *chosen][:-1]
     passes = table.loc[
         ["forward", "trace", "head_twice", "free"],
         ["trunk_forward", "trunk_backward", "head_forward"],
@@ -86,9 +85,8 @@ def test_a_row_per_step_with_its_passes_and_memory(net, batch):
     assert table.forwards["forward"] == 1
     assert len(seen) >= 2 * (1 + 2)
     assert not any(seen)  # every run gets a trace without drops
-    assert table.peak_memory_bytes["greedy"] == pytest.approx(
-        4e6, rel=0.01
-    )  # the tiny net's maps are kilobytes
+    # the tiny net's maps are kilobytes
+    assert table.peak_memory_bytes["greedy"] == pytest.approx(4e6, rel=0.01)
 
 
 class Clock:
@@ -109,9 +107,8 @@ class Clock:
 def test_time_is_the_median_after_warm_up_per_image_and_per_forward(net, batch, monkeypatch):
     clock = Clock()
     monkeypatch.setattr("axiom_bench.evaluation.runtime.time", clock)
-    naps = iter(
-        [9, 0.019, 9, 0.019, 9]
-    )  # counting the passes, which warms up, three rounds, memory
+    # counting the passes, which warms up, three rounds, memory
+    naps = iter([9, 0.019, 9, 0.019, 9])
 
     def nap(trace):
         clock.now += next(naps)

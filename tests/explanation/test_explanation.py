@@ -71,9 +71,8 @@ def test_boxes_and_masks_are_of_the_explained_class_and_others_of_the_other_clas
     assert second.mask.unique().tolist() == [-1, 0]
     assert none.mask is None
     assert mask.unique().tolist() == [-1, 0, 2]  # the data set's stays
-    bare = ab.Batch(
-        trace.images, ("a", "b", "c"), trace.targets
-    )  # of a data set without annotations
+    # of a data set without annotations
+    bare = ab.Batch(trace.images, ("a", "b", "c"), trace.targets)
     assert [
         bare.others(trace.targets, 5),
         bare.boxes(trace.targets),
@@ -196,12 +195,12 @@ def test_boxes_beyond_the_image_are_a_warning_and_the_ways_give_the_same_boxes()
     assert torch.equal(torch.cat([sized[:, :2], sized[:, :2] + sized[:, 2:]], 1), box)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        ab.Explanation(
-            heatmap=heatmap, boxes=(torch.tensor([[-0.5, 0, 49, 32]]),)
-        )  # rounded, or counted from 1
+        # rounded, or counted from 1
+        ab.Explanation(heatmap=heatmap, boxes=(torch.tensor([[-0.5, 0, 49, 32]]),))
+        # a signal
         ab.Explanation(
             heatmap=heatmap[:, 0], images=heatmap[:, :1], boxes=(torch.tensor([[3.0, 9.0]]),)
-        )  # a signal
+        )
 
 
 def test_a_map_without_a_positive_value_stays_zero():
@@ -210,9 +209,8 @@ def test_a_map_without_a_positive_value_stays_zero():
 
 
 def test_normalisations_by_hand():
-    assert torch.equal(
-        ab.heatmap(torch.tensor([[[2.0]], [[1e-30]]]), (3, 3)), torch.ones(2, 3, 3)
-    )  # each by its own
+    # each by its own
+    assert torch.equal(ab.heatmap(torch.tensor([[[2.0]], [[1e-30]]]), (3, 3)), torch.ones(2, 3, 3))
     raw = torch.tensor([[[-5.0, 3.0], [7.0, 0.0]]])
     torch.testing.assert_close(ab.heatmap(raw, (2, 2)), torch.tensor([[[0.0, 3 / 7], [1.0, 0.0]]]))
     raw = torch.tensor([[[1.0, 3.0], [1.0, 2.0]]])
@@ -229,9 +227,8 @@ def test_normalisations_by_hand():
     }
     for normalise, row in rows.items():
         assert torch.equal(ab.heatmap(raw, (1, 4), normalise)[0], torch.tensor([row])), normalise
-    peak = torch.tensor(
-        [[[0.0, 4.0, 0.0]]]
-    )  # no pixel of six is in the middle of the highest of three
+    # no pixel of six is in the middle of the highest of three
+    peak = torch.tensor([[[0.0, 4.0, 0.0]]])
     assert ab.heatmap(peak, (1, 6)).max() == 1
     assert ab.heatmap(peak, (1, 6), "maximum_at_layer").max() == 0.75
     with pytest.raises(

@@ -85,10 +85,11 @@ def test_the_picture_has_the_size_of_the_image_and_hot_pixels_where_the_map_has(
     assert np.unravel_index(brightness.argmax(), brightness.shape) == (4, 7)
     assert (np.asarray(jet) != np.asarray(picture)).any()
     assert OPACITY > 0
+    # grey
     assert ab.overlay(Image.fromarray(np.full((3, 4), 9, np.uint8)), np.zeros((3, 4))).size == (
         4,
         3,
-    )  # grey
+    )
 
 
 IMAGE, HEAT = torch.zeros(3, 4, 6), torch.zeros(4, 6)
@@ -256,13 +257,11 @@ def test_a_signal_is_a_curve_for_each_channel_over_its_heat() -> None:
     assert seen.shape == (96, 256)
     assert (seen[:, :188] == 0).all()
     assert (seen[:, 196:] == 1).all()
-    assert (
-        picture[40:48, 4].min() < 100 < picture[:40, 4].min()
-    )  # low at first: the first channel has the upper half
+    # low at first: the first channel has the upper half
+    assert picture[40:48, 4].min() < 100 < picture[:40, 4].min()
     assert picture[2:10, 252].min() < 100 < picture[10:48, 252].min()
-    assert (
-        picture[50:54, 200].min() < 100 < picture[54:, 200].min()
-    )  # a channel of other numbers has its own range
+    # a channel of other numbers has its own range
+    assert picture[50:54, 200].min() < 100 < picture[54:, 200].min()
     assert view.boxes([(16.0, 32.0)]) == [[64, 0, 128, 96]]
 
 

@@ -42,12 +42,13 @@ def test_another_tolerance_is_told(against, records):
 def test_within_the_tolerance_holds_beyond_it_moves(against, records):
     for factor, code in ((1.004, 0), (0.996, 0), (1.006, 1), (0.994, 1)):
         assert against(times(factor)(records))[0] == code, factor
+    # an absolute tolerance
     for step, code in (
         (0.0019, 0),
         (-0.0019, 0),
         (0.0021, 1),
         (-0.0021, 1),
-    ):  # an absolute tolerance
+    ):
         assert against(shifted(records, step))[0] == code, step
 
 

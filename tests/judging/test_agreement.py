@@ -29,9 +29,8 @@ def test_tau_b_is_scipys():
     generator = np.random.default_rng(0)
     first, second = generator.integers(0, 5, (2, 20, 8)).astype(float)
     expected = [kendalltau(a, b).statistic for a, b in zip(first, second, strict=True)]
-    assert tau_b(signs(first), signs(second)) == pytest.approx(
-        expected, abs=1e-6
-    )  # signs are float32, sums exact
+    # signs are float32, sums exact
+    assert tau_b(signs(first), signs(second)) == pytest.approx(expected, abs=1e-6)
     # What is rounding and what is missing ties.
     assert signs(np.array([1.0, 1 + 1e-8, 0.5, NAN])).tolist() == [0, 1, 0, 1, 0, 0]
     assert signs(np.array([1.0, 2.0]), ([1], [0])).tolist() == [1]

@@ -81,9 +81,8 @@ def test_a_metric_that_prefers_xgrad_cam_to_the_truth_fails_truth_first(made):
     good = rows(table, "confidence_drop", "truth_first")
     assert good["passes"].all()
     assert good.loc["truth", "about"].startswith("XGrad-CAM behind by ")
-    assert (
-        good.loc["truth", "value"] > 0.9
-    )  # normal differences of 2 with a spread of 0.7: 99.8 % of images
+    # normal differences of 2 with a spread of 0.7: 99.8 % of images
+    assert good.loc["truth", "value"] > 0.9
     assert good.loc["truth", "low"] <= good.loc["truth", "value"] <= good.loc["truth", "high"]
 
 
@@ -266,9 +265,8 @@ def test_the_interval_holds_the_mean_of_many_networks(monkeypatch):
     """12 networks' values around 0.6, each seen with the error of its images: about 95 % of the
     trials. The bounds are beyond three standard deviations of what a fair interval holds.
     """
-    monkeypatch.setattr(
-        "axiom_bench.judging.card.RESAMPLES", 200
-    )  # whose ends are nearly those of more
+    # whose ends are nearly those of more
+    monkeypatch.setattr("axiom_bench.judging.card.RESAMPLES", 200)
     draws, held = np.random.default_rng(1), 0
     for _ in range(200):
         true = draws.normal(0.6, 0.1, 12)

@@ -87,10 +87,11 @@ def test_what_is_sharp_what_is_blunt_and_where_controls_stand(make):
         rows.xs((name, ""), level=["metric", "truth"]) for name in ("confidence_drop", "box_iou")
     )
     assert sharp.loc["reliability", "value"] == 1
+    # fewer than 10 images have no test
     assert sharp.loc["images_needed", ["value", "n"]].tolist() == [
         10,
         60,
-    ]  # fewer than 10 images have no test
+    ]
     assert blunt.loc["images_needed", "value"] > 60
     places = rows.xs("place", level="test")
     assert places["about"].to_dict() == {
@@ -180,9 +181,8 @@ def test_the_page_has_the_table_and_what_its_columns_mean(make, monkeypatch):
     (rows,) = judge_in_report(run).values()
     words = in_words(run, rows)
     assert all(words.values())
-    assert all(
-        f"<td>{typeset(verdict)}</td>" in text for verdict in words.values()
-    )  # as below the title
+    # as below the title
+    assert all(f"<td>{typeset(verdict)}</td>" in text for verdict in words.values())
     monkeypatch.setattr("axiom_bench.judging.judgement.MOST_VALUES", 10)
     text = body_of(run)
     assert "This run has 900 values" in text
@@ -286,9 +286,8 @@ def test_always_right_always_wrong_and_ties(size):
     assert right(made(np.tile([1.0, 1.0, 1.0 + 1e-9], (120, 1))), size) == 0.5
     assert not recovery(made(values[:, :3], better="none"), (NOISE,), size).shares
     both = made(values, (*NOISE.methods, "blurred"))
-    assert right(both, size, ALL, (NOISE, BLUR)) == pytest.approx(
-        3 / 4
-    )  # all kinds together count pairs
+    # all kinds together count pairs
+    assert right(both, size, ALL, (NOISE, BLUR)) == pytest.approx(3 / 4)
     assert right(both, size, "blur", (NOISE, BLUR)) == 0
 
 

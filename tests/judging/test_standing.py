@@ -55,9 +55,8 @@ def test_silence_on_hard_images_gains_nothing_and_takes_none_from_the_others(par
     for name in published:
         before, now = (standings(run, "hit", name).networks["net0"] for run in (alone, both))
         assert (before.images, now.images) == (50, 50)
-        assert before.compared == pytest.approx(
-            now.compared, rel=1e-12
-        )  # sums of another number of columns
+        # sums of another number of columns
+        assert before.compared == pytest.approx(now.compared, rel=1e-12)
 
 
 def test_what_is_taken_is_the_worst_of_the_published_methods_alone(part):
@@ -81,9 +80,8 @@ def test_a_network_without_values_is_the_last_place_and_a_tenth_of_all_is_too_mu
     assert (found.answers.text, found.answers.has_place) == ("9 of 10, 450 of 500", True)
     last = found.networks["net0"]
     assert (last.place_low, last.place_high, last.groups, last.answered) == (4, 4, 4, 0)
-    assert {each.place_high for name, each in found.networks.items() if name != "net0"} == {
-        1
-    }  # `half` doesn't count
+    # `half` doesn't count
+    assert {each.place_high for name, each in found.networks.items() if name != "net0"} == {1}
     assert found.as_dict()["networks"][0]["value"] is None
     assert (other.answers.has_place, other.places_text, len(other.networks)) == (
         False,

@@ -25,10 +25,11 @@ Lines = list[list[float]]
 EACH_CASE = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 # float64: resizing, a tiny network and sums of some hundred terms; scores are of the size of 1.
 CLOSE = {"rtol": 1e-11, "atol": 1e-12}
+# drops are differences of scores, divided by sums of about 0.1
 QUOTIENTS = {
     "rtol": 1e-9,
     "atol": 1e-12,
-}  # drops are differences of scores, divided by sums of about 0.1
+}
 # Parameters that decide how often a method runs the network, not what it does.
 FEWER = {"masks": 20, "steps": 3, "iterations": 4, "samples": 2}
 

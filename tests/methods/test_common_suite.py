@@ -100,12 +100,13 @@ def test_a_shift_of_images_that_the_first_layer_takes_back_changes_few_methods_m
     )
 
 
+# and, except of controls, `reference`
 REQUIRED_KEYS = (
     "_target_",
     "params",
     "title",
     "on_score_scale",
-)  # and, except of controls, `reference`
+)
 
 
 @pytest.mark.parametrize("name", methods.names())
@@ -180,9 +181,8 @@ def trace(request) -> ab.Trace:
 
 @pytest.mark.parametrize("name", methods.names())
 def test_method_at_an_inner_layer(name, trace):
-    if "dense" not in accepted_by(
-        name
-    ):  # behind an inner layer there is more than pooling and one linear layer
+    # behind an inner layer there is more than pooling and one linear layer
+    if "dense" not in accepted_by(name):
         with pytest.raises(BenchError):
             methods.get(name)(trace)
         return

@@ -16,9 +16,8 @@ from axiom_bench.methods.kpca_cam import KERNELS, kpca_cam
 from axiom_bench.testing import CASES, Case
 from tests.methods.plain import Row, assert_formula, linear, normal
 
-WIDE = Case(
-    channels=30, size=(6, 8)
-)  # 30 channels at 12 positions: the Gram matrix is that of the positions
+# 30 channels at 12 positions: the Gram matrix is that of the positions
+WIDE = Case(channels=30, size=(6, 8))
 ALL = {**CASES, "wide": WIDE, "wide and signed": replace(WIDE, layer="features.2")}
 # an eigenvector's rounding is that of its matrix, 1e-15, over the relative gap of its eigenvalue
 ROUNDING = 1e-10

@@ -133,9 +133,8 @@ def relevance_cam(row: Row) -> Tensor:
     """Relevance unit by unit, down to the maps."""
     head, behind_relu = model_of(row.case).head, row.F.clamp(min=0)
     start = torch.full((3,), -0.5, dtype=torch.float64).index_fill(0, torch.tensor(row.target), 1.0)
-    if (
-        row.case.head == "pooled"
-    ):  # what a mean gets is shared among its positions, and adds up to it
+    # what a mean gets is shared among its positions, and adds up to it
+    if row.case.head == "pooled":
         return z_plus(behind_relu.mean((1, 2)), head[2].weight, start)
     x = behind_relu.flatten()
     hidden = (head[1].weight @ x + head[1].bias).clamp(min=0)
@@ -221,9 +220,8 @@ def xgrad_map(row: Row, image: Tensor, layer: int = 3) -> Lines:
     steps = [*model_of(row.case).features, *model_of(row.case).head]
     F = nn.Sequential(*steps[: layer + 1])(image[None])[0].detach()
     products, totals = F * row.gradient(nn.Sequential(*steps[layer + 1 :]), F), F.sum((1, 2))
-    weights = torch.where(
-        totals != 0, products.sum((1, 2)) / totals, 0
-    )  # a small copy may leave a channel dead
+    # a small copy may leave a channel dead
+    weights = torch.where(totals != 0, products.sum((1, 2)) / totals, 0)
     return (weights[:, None, None] * F).sum(0).tolist()
 
 

@@ -83,9 +83,8 @@ def terms_by_hand(model: nn.Module, image: Tensor, target: int) -> list[Tensor]:
     for (module, output), g in zip(outputs, rest, strict=True):
         zero = torch.zeros_like(output[:, :, :1, :1] if output.ndim == 4 else output)
         if isinstance(module, nn.BatchNorm2d):
-            bias = module(
-                torch.zeros(1, output.shape[1], 1, 1, dtype=output.dtype)
-            )  # what it makes of nothing
+            # what it makes of nothing
+            bias = module(torch.zeros(1, output.shape[1], 1, 1, dtype=output.dtype))
         else:
             bias = module.bias.detach().reshape(zero.shape)
         terms.append(bias.detach() * g)

@@ -236,9 +236,8 @@ def test_finer_cam_shares_the_head_pass_of_the_trace(mode, maps, readout):
     assert trace.passes == replace(before, head_backward=before.head_backward + 4)
     parts = torch.cat([finer_cam(trace[i : i + 1]) for i in range(2)])
     others = finer_cam(replace(trace, activations=maps.flip(0), gradients=trace.gradients.flip(0)))
-    assert (
-        trace.passes.head_forward == before.head_forward + 4
-    )  # of other rows, and of other activations
+    # of other rows, and of other activations
+    assert trace.passes.head_forward == before.head_forward + 4
     torch.testing.assert_close(parts, expected, rtol=0, atol=1e-15)
     assert not torch.allclose(others, expected)
     scaled = finer_cam(trace.scaled(output=2, inputs=4))
@@ -247,9 +246,8 @@ def test_finer_cam_shares_the_head_pass_of_the_trace(mode, maps, readout):
 
 def test_finer_cam_with_fewer_classes_than_references(case):
     trace = case.trace()
-    assert torch.equal(
-        finer_cam(trace, references=3), finer_cam(trace, references=2)
-    )  # three classes in all
+    # three classes in all
+    assert torch.equal(finer_cam(trace, references=3), finer_cam(trace, references=2))
     assert nearest_classes(trace, 9).shape == (case.rows, 2)
     assert not (nearest_classes(trace, 9) == trace.targets[:, None]).any()
 

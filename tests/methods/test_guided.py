@@ -111,9 +111,8 @@ def test_all_rectifiers_are_guided(name, images):
     guided, plain = (gradient_by_hand(each, images, [2, 0]) for each in (replica, model))
     assert (guided - plain).abs().max() > 0.1 * plain.abs().max()  # guiding makes a difference here
     assert_guided(model, "3", images, replica)
-    assert torch.equal(
-        gradient_by_hand(model, images, [2, 0]), plain
-    )  # it doesn't outlast the call
+    # it doesn't outlast the call
+    assert torch.equal(gradient_by_hand(model, images, [2, 0]), plain)
 
 
 def assert_guided(model: nn.Module, layer: str, images: Tensor, replica: nn.Module) -> None:

@@ -21,9 +21,8 @@ from tests.methods.plain import CLOSE, with_fewer
 from tests.metrics.build import overlap
 
 OF_OBJECTS = [name for name in plugins.names("method") if methods.get(name).spec.of_objects]
-CHECKS = [
-    each for each in METHOD_CHECKS if each is not method_checks.takes_zero_activations
-]  # a place can't be zero
+# a place can't be zero
+CHECKS = [each for each in METHOD_CHECKS if each is not method_checks.takes_zero_activations]
 EACH_KIND = pytest.mark.parametrize("case", [BOXES, MASKS], ids=["boxes", "masks"])
 
 

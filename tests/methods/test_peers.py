@@ -134,9 +134,8 @@ def test_kinds_of_spoiling_are_chosen_by_name_and_degree():
     }
     few = ("spoiled=[noise]", "spoiled.noise.degrees=[0.1,0.75]")
     assert chosen("method=[xgrad_cam]", *few) == {"xgrad_cam", "noise_10", "noise_75"}
-    both = chosen(
-        "method=[other_image]", "spoiled=[other_image]"
-    )  # a control and a kind of one name
+    # a control and a kind of one name
+    both = chosen("method=[other_image]", "spoiled=[other_image]")
     assert both == {"other_image", *(f"other_image_{percent}" for percent in (25, 50, 75, 100))}
     with pytest.raises(BenchError, match="no spoiled explainer 'noize'; did you mean 'noise'"):
         chosen("spoiled=[noize]")
@@ -289,9 +288,8 @@ def test_refine_cam_is_the_product_over_layers(library):
         trace
     ).raw
     maps = [(at.gradients.relu() * at.activations).sum(1) for at in (trace, trace.at("features.1"))]
-    size = tuple(
-        actual.shape[1:]
-    )  # torchcam's is that of the largest layer, grad-cam's that of the image
+    # torchcam's is that of the largest layer, grad-cam's that of the image
+    size = tuple(actual.shape[1:])
     expected = minmax(torch.stack([minmax(upsampled(minmax(raw), size)) for raw in maps]).prod(0))
     if library == "torchcam":  # doesn't scale again after resizing; both layers have the same size
         expected = minmax(minmax(maps[0]) * minmax(maps[1]))
@@ -325,9 +323,8 @@ def test_legrad_is_the_rectified_gradient_of_the_attention():
     A = (q @ k.mT / 8**0.5).softmax(-1).detach().requires_grad_()
     tokens = tokens + attention.out_proj((A @ v).transpose(1, 2).flatten(2))
     tokens = tokens + block.mlp(block.ln_2(tokens))
-    scores = model.heads(
-        model.encoder.ln(tokens.mean(1))
-    )  # a block is scored by the mean of its tokens
+    # a block is scored by the mean of its tokens
+    scores = model.heads(model.encoder.ln(tokens.mean(1)))
     (gradient,) = torch.autograd.grad(scores.gather(1, trace.targets[:, None].clone()).sum(), A)
     expected = gradient.relu().mean((1, 2))[:, 1:].unflatten(1, (4, 4))
     # float64, but for the 1e-8 that torchcam adds to the maximum
@@ -341,9 +338,8 @@ def test_interpolation_of_captum_is_an_option():
         "captum", extractor="GuidedGradCam", options={"interpolate_mode": "bilinear"}
     )(trace).raw
     shown = expected.flatten(1).amax(1) > 0
-    scale = actual[shown].amax((1, 2)) / expected[shown].amax(
-        (1, 2)
-    )  # ours multiplies by a heatmap of maximum 1
+    # ours multiplies by a heatmap of maximum 1
+    scale = actual[shown].amax((1, 2)) / expected[shown].amax((1, 2))
     assert shown.any()
     assert not actual[~shown].any()
     torch.testing.assert_close(

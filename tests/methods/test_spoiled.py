@@ -369,10 +369,11 @@ def test_metadata(name):
         == f"axiom_bench.methods.spoiled.{method.spec.spoiling or name}.{method.spec.spoiling or name}"
     )
     assert method.spec.title
+    # a Map, or weights
     assert isinstance(method.spec.on_score_scale, bool) or name in (
         "truth",
         "truth_grid",
-    )  # a Map, or weights
+    )
     assert method.spec.degree == method.params.get("degree")
     if method.spec.spoiling is not None:
         assert name == f"{method.spec.spoiling}_{100 * method.spec.degree:.0f}"

@@ -200,9 +200,8 @@ def attn_lrp_rules(image: Tensor, target: int, through: str) -> Tensor:
     of_mlp = of_linear(block.mlp[3], functional.gelu(hidden), relevance * added / (y + added))
     of_mlp = of_norm(block.ln_2, y, of_linear(block.mlp[0], normed, of_mlp))
     relevance = of_linear(layer.out_proj, inner, (relevance * y / (y + added) + of_mlp) * mixed / y)
-    share = (
-        (relevance / inner).unflatten(1, (2, 8)).permute(1, 0, 2)
-    )  # of each head's output (2, 17, 8)
+    # of each head's output (2, 17, 8)
+    share = (relevance / inner).unflatten(1, (2, 8)).permute(1, 0, 2)
     if through == "values":
         parts = [torch.zeros_like(q), torch.zeros_like(k), v * (A.mT @ share)]
     else:
@@ -248,9 +247,8 @@ def test_attn_lrp(through, attention, norm, monkeypatch):
     expected = torch.stack(
         [attn_lrp_rules(*each, through) for each in zip(IMAGES, TARGETS, strict=True)]
     )
-    torch.testing.assert_close(
-        actual, expected, rtol=1e-8, atol=1e-12
-    )  # a division by z loses digits where z is small
+    # a division by z loses digits where z is small
+    torch.testing.assert_close(actual, expected, rtol=1e-8, atol=1e-12)
     assert actual.abs().amax((1, 2, 3)).min() > 1e-4
 
 

@@ -80,9 +80,8 @@ def test_drops_of_a_resized_copy_are_exact():
     single = ab.trace(POOLED.model(), POOLED.layer, smaller, trace.targets)
     actual = augmented(trace, ablation_cam, mirrored=False, scales=(0.5,)).raw
     expected = upsampled(heatmap_of(ablation_cam, single), (8, 12))
-    torch.testing.assert_close(
-        actual, expected, rtol=0, atol=1e-11
-    )  # drops are differences of scores
+    # drops are differences of scores
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-11)
 
 
 OVER_LAYERS = partial(fused, layers=["features.1"])
@@ -113,10 +112,11 @@ def test_nested_wrappers():
     trace = POOLED.trace()
     product = guided_gradient(trace).abs().sum(1) * ab.heatmap(augmented(trace).raw, (8, 12))
     assert torch.equal(guided(trace, augmented).raw, product)
+    # in conf/, or a path to a function
     for wrapped in (
         "grad_cam",
         "axiom_bench.methods.grad_cam.grad_cam",
-    ):  # in conf/, or a path to a function
+    ):
         assert torch.equal(entry(wrapped=wrapped)(trace).raw, guided(trace, grad_cam).raw)
 
 
@@ -262,9 +262,8 @@ def test_product_of_heatmaps_of_the_layers(wrapped):
         torch.testing.assert_close(
             refine_cam(trace, layers, wrapped).raw, expected, rtol=0, atol=1e-12
         )
-    assert torch.equal(
-        refine_cam(TRACE, None, wrapped).raw, heatmap_of(wrapped, TRACE)
-    )  # there is one resolution
+    # there is one resolution
+    assert torch.equal(refine_cam(TRACE, None, wrapped).raw, heatmap_of(wrapped, TRACE))
 
 
 def test_a_transformers_layers_are_set_by_hand():

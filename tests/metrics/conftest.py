@@ -23,9 +23,8 @@ def axiom_explanation() -> Callable[[Tensor, Tensor, Tensor], Explanation]:
     """
 
     def build(S: Tensor, d: Tensor, m: Tensor) -> Explanation:
-        contributions = torch.stack([m + 1, -torch.ones_like(m)], dim=-1)[
-            :, :, None
-        ]  # (B, K, 1, 2), sums to m
+        # (B, K, 1, 2), sums to m
+        contributions = torch.stack([m + 1, -torch.ones_like(m)], dim=-1)[:, :, None]
         return Explanation(
             trace=SimpleNamespace(scores=S, ablation_drops=d), contributions=contributions
         )  # type: ignore[arg-type]
@@ -42,9 +41,8 @@ def trace() -> ab.Trace:
         nn.Linear(6 * 36, 16), nn.ReLU(), nn.Linear(16, 5),
     )  # fmt: skip
     weights = torch.linspace(-1, 1, 6, dtype=torch.float64)[:, None, None]
-    net.true_contributions = lambda activations, targets: (
-        weights * activations
-    )  # of metrics that need the truth
+    # of metrics that need the truth
+    net.true_contributions = lambda activations, targets: weights * activations
     images = torch.randn(4, 3, 12, 12, dtype=torch.float64)
     parts = [parts_of(image, target) for target, image in enumerate(images)]
     cut_model = ab.cut(net.double().eval(), "1")

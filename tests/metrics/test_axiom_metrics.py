@@ -84,9 +84,8 @@ def test_the_ends_of_the_floor_by_hand(axiom_explanation):
 def test_scaled_sensitivity_is_the_least_over_every_factor(axiom_explanation, drawn):
     S, d, m = drawn
     actual = value("sensitivity_error_scaled", axiom_explanation(S, d, m))
-    corners = (d / m)[m != 0].clamp(
-        min=0
-    )  # a convex, piecewise linear function is least at a corner, or at 0
+    # a convex, piecewise linear function is least at a corner, or at 0
+    corners = (d / m)[m != 0].clamp(min=0)
     factors = torch.cat([torch.zeros(1), corners, torch.linspace(0, 10, 101)]).double()
     tried = ((d - factors[:, None] * m).abs().sum(1) / d.abs().sum()).min()
     assert actual == pytest.approx(float(tried), rel=1e-9)
@@ -95,9 +94,8 @@ def test_scaled_sensitivity_is_the_least_over_every_factor(axiom_explanation, dr
 
 def test_guarded_channels_counts_vanishing_sums_but_no_dead_channel(axiom_explanation):
     F = torch.zeros(1, 4, 1, 2).double()
-    F[0, 1:] = torch.tensor(
-        [[[1.0, -1.0]], [[1.0, -1.0 + 1e-13]], [[1.0, -0.9]]]
-    )  # the first stays dead
+    # the first stays dead
+    F[0, 1:] = torch.tensor([[[1.0, -1.0]], [[1.0, -1.0 + 1e-13]], [[1.0, -0.9]]])
     explanation = axiom_explanation(torch.ones(1), torch.ones(1, 4), torch.ones(1, 4))
     explanation.trace.activations = F
     assert value("guarded_channels", explanation) == 2
@@ -201,9 +199,8 @@ def test_both_axioms_equal_loops(trace, output):
                 Explanation.of(trace, methods.get(method)(trace)),
                 axiom_errors(S, d, m),
             )
-            assert (
-                method == "ablation_cam_axiomatic" or min(errors) > 1e-4
-            )  # or equal would show nothing
+            # or equal would show nothing
+            assert method == "ablation_cam_axiomatic" or min(errors) > 1e-4
             for names in (("sensitivity_error", "conservation_error"), ("zeta", "epsilon")):
                 if names[0] == "sensitivity_error" or m is products:
                     actual = [float(metrics.get(name)(explanation)[row]) for name in names]

@@ -212,9 +212,8 @@ def filled_up(trace) -> tuple[ab.Trace, ab.Trace]:
     images.
     """
     index = [0, 1, 1, 1, 1]
-    cut = ab.cut(
-        trace.cut_model.model, trace.layer, ablation_memory=2**18
-    )  # a pass for each image's copies
+    # a pass for each image's copies
+    cut = ab.cut(trace.cut_model.model, trace.layer, ablation_memory=2**18)
     unpadded = cut.trace(trace.images[index], trace.targets[index])
     return replace(unpadded, num_padding=3), unpadded
 

@@ -255,9 +255,8 @@ def test_equals_brute_force_and_the_other_shares_of_energy(grid, classes):
             total += number
             inside += number * (classes[grid * (y // SIDE) + x // SIDE] == target)
         answer, _ = value("grid_pointing_game", of)
-        assert answer == pytest.approx(
-            inside / total, rel=1e-12
-        )  # float64 sums of some hundred terms
+        # float64 sums of some hundred terms
+        assert answer == pytest.approx(inside / total, rel=1e-12)
         assert answer == value("focus", of)[0] == value("energy_pointing_game", of)[0]
         mass = measure(plugins.load("metric", "mass_accuracy"), of, True)["mass_accuracy"][0]
         assert float(mass[0]) == pytest.approx(answer, rel=1e-12)

@@ -40,9 +40,8 @@ POINT = picture((7, 2, 8, 3, 1.0))  # the nearest pixel of NEAR, (4, 6), is a 3-
 NEAR = (0.0, 6.2, 4.6, 10.0)
 FOUND, MISSED = (2.0, 2.0, 8.0, 8.0), (8.0, 0.0, 12.0, 4.0)
 LOCATED = picture((*FOUND, 1))
-FAINT = picture(
-    (*FOUND, 0.21), (0, 0, 2, 1, 1.0), (0, 9, 12, 10, 0.2)
-)  # at a fifth of the maximum isn't above it
+# at a fifth of the maximum isn't above it
+FAINT = picture((*FOUND, 0.21), (0, 0, 2, 1, 1.0), (0, 9, 12, 10, 0.2))
 ENERGY = picture((0, 0, 4, 5, 1.0), (6, 5, 8, 10, 0.5))  # 20 and 5
 
 BY_HAND = {  # metric: (heatmap, boxes, parameters, value)
@@ -257,11 +256,12 @@ def test_a_method_without_a_map_misses(protocol, number):
 
 def test_the_tolerance_doesnt_depend_on_the_size_that_the_network_takes():
     sample = Sample(Image.new("RGB", (300, 240)), "a", 0, ((0, (0.0, 0.0, 60.0, 240.0)),))
+    # the highest pixel's centre is 24 pixels of the photograph right of the box
     for size in (
         60,
         120,
         240,
-    ):  # the highest pixel's centre is 24 pixels of the photograph right of the box
+    ):
         _, note = Preprocessing((size, size), None, (0,) * 3, (1,) * 3)(sample)
         heatmap = torch.zeros(1, size, size)
         heatmap[0, 0, size * 84 // 300] = 1
@@ -271,9 +271,8 @@ def test_the_tolerance_doesnt_depend_on_the_size_that_the_network_takes():
         assert [float(pointing_game(explanation, tolerance)) for tolerance in (20, 32)] == [0, 1]
 
 
-CROP = Preprocessing(
-    resize=20, crop=20, mean=(0, 0, 0), std=(1, 1, 1)
-)  # the middle 20 columns of 40
+# the middle 20 columns of 40
+CROP = Preprocessing(resize=20, crop=20, mean=(0, 0, 0), std=(1, 1, 1))
 
 
 def cropped(objects, heatmap, mask=None, crowd=()):
@@ -294,16 +293,16 @@ def square(*corners):
 
 def test_a_crowd_is_no_box_and_counts_neither_as_object_nor_as_background():
     mask = np.full((20, 40), BACKGROUND)
+    # an object on the left, a crowd on the upper right
     mask[:, 10:20], mask[:10, 20:30] = (
         0,
         NO_VERDICT,
-    )  # an object on the left, a crowd on the upper right
+    )
     objects, crowd = ((0, (10.0, 0.0, 20.0, 20.0)),), ((0, (20.0, 0.0, 30.0, 10.0)),)
     explanation = cropped(objects, square(0, 0, 20, 20), mask, crowd)
     assert float(energy_pointing_game(explanation)) == 0.5
-    assert float(mass_accuracy(explanation)["mass_accuracy"]) == pytest.approx(
-        2 / 3
-    )  # of three quarters
+    # of three quarters
+    assert float(mass_accuracy(explanation)["mass_accuracy"]) == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize(
@@ -409,9 +408,8 @@ def test_a_wrongly_classified_image_is_no_image_without_annotation():
 
 
 def test_a_class_that_the_crop_cuts_away_is_not_wrong():
-    crop = Preprocessing(
-        resize=None, crop=10, mean=(0, 0, 0), std=(1, 1, 1)
-    )  # the middle of 30 columns
+    # the middle of 30 columns
+    crop = Preprocessing(resize=None, crop=10, mean=(0, 0, 0), std=(1, 1, 1))
     objects = ((0, (0.0, 0.0, 5.0, 10.0)), (1, (12.0, 0.0, 18.0, 10.0)))
     image, annotation = crop(Sample(Image.new("RGB", (30, 10)), "a", 0, objects))
     batch = ab.Batch(image[None], ("a",), None, (annotation,))

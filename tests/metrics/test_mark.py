@@ -191,10 +191,11 @@ def quarters(*values):
 
 
 # Quarters count a quarter of a mean, so effects are (c + 1) / 4 times the change of a value.
+# effects 8, -1, 0 and -1 of class 0, in quarters
 EXAMPLE = (
     [8.0, 4.0, 2.0, 1.0],
     [[0.0], [5.0], [2.0], [5.0, -1.0]],
-)  # effects 8, -1, 0 and -1 of class 0, in quarters
+)
 
 
 def test_object_effects_are_shares_of_all_effects():
@@ -329,9 +330,8 @@ def test_the_other_class_is_that_of_the_largest_other_object():
     """Of the quarters of class 2, the second and third; both count. And of equals the first."""
     names = (("digit 1", 1), ("digit 2", 2), ("digit 2 (2)", 2), ("digit 0", 0))
     method = by_class((0, 0, 0, 1), (1, 0, 0, 0), (0, 1, 1, 0))
-    assert (
-        shifts(method, [(*EXAMPLE, names)])["target_shift"][0].item() == 1
-    )  # to class 1, the first of equals
+    # to class 1, the first of equals
+    assert shifts(method, [(*EXAMPLE, names)])["target_shift"][0].item() == 1
     values = parts(*EXAMPLE, names)
     merged = ab.Part("digit 2", 2, region(1) | region(2), values[1].images)
     trace = traced(EXAMPLE)

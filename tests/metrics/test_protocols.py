@@ -389,9 +389,8 @@ def test_arcc2026_is_the_libraries_class_but_for_a_pixel():
         theirs = 3 / (1 / (coherency + 1e-8) + 1 / (1 - complexity + 1e-8) + 1 / (road + 1e-8))
         found.append(differ(run.values["arcc"], theirs))
     assert found[0] < 1e-3
-    assert (
-        1e-3 < found[1] < 0.02
-    )  # where ReLU makes many pixels 0, a percentile removes all of them
+    # where ReLU makes many pixels 0, a percentile removes all of them
+    assert 1e-3 < found[1] < 0.02
 
 
 def test_latec2024s_sparseness_and_complexity_are_quantuss():

@@ -22,10 +22,11 @@ from axiom_bench.testing.other_device import OtherDevice
 from tests.metrics.build import close, functions, picture
 
 road_combined, road_lerf, road_morf = functions("road_combined", "road_lerf", "road_morf")
+# by how many axes they differ on
 NEIGHBOURS = {
     2: {1: 1 / 6, 2: 1 / 12},
     3: {1: 1 / 14, 2: 1 / 28, 3: 1 / 56},
-}  # by how many axes they differ on
+}
 
 
 def direct(image: NDArray[np.float64], hole: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -138,10 +139,11 @@ def test_a_volume_equals_a_direct_solve(share):
     filled = impute(volume, hole)[0]
     close(filled, direct(volume[0].double().numpy(), hole[0].numpy()), atol=1e-4, rtol=0)
     broken = volume.clone()
+    # not beside the hole, and in its mean all the same
     broken[0, 0, 0, 0, 0], hole[..., :2, :2, :2] = (
         torch.nan,
         False,
-    )  # not beside the hole, and in its mean all the same
+    )
     refilled = impute(broken, hole)[0]
     assert torch.equal(refilled[1], impute(volume, hole)[0, 1])
     assert refilled[0][hole[0]].isnan().all()

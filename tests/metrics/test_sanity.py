@@ -353,12 +353,13 @@ def test_random_logit_explains_another_class_of_the_images_own_choice(trace, exp
     close(actual, ssim(explanation.heatmap, ab.heatmap(raw, (12, 12))), atol=1e-10)
     for seed in range(30):
         random_logit(replace(explanation, method=watched), seed=seed)
+    # every class but the explained one, 0
     assert {int(targets[0]) for targets in chosen} == {
         1,
         2,
         3,
         4,
-    }  # every class but the explained one, 0
+    }
 
 
 def test_entropy_by_hand():

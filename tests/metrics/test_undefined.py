@@ -114,9 +114,8 @@ def test_no_similarity_with_a_map_that_is_not_finite(name, params, answering_onc
 
     actual = status(name, of(answering_once, once), **{**with_fewer(name).params, **params})
     unmet = {PRECONDITIONS[need].status for need in plugins.needs_of(metrics.get(name))}
-    assert (
-        actual == {"not_finite"} or actual <= unmet
-    )  # such as one object, where several are compared
+    # such as one object, where several are compared
+    assert actual == {"not_finite"} or actual <= unmet
 
 
 OF_PROBABILITY = (

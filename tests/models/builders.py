@@ -18,9 +18,8 @@ def build(name: str, **kwargs: object) -> nn.Module:
     """A network of torchvision without its initialisation, which takes seconds; its memory isn't
     touched yet.
     """
-    kwargs |= (
-        {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
-    )  # torchvision warns without it
+    # torchvision warns without it
+    kwargs |= {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
     with ExitStack() as patches:
         for initialiser in INITIALISERS:
             patches.enter_context(

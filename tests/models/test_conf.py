@@ -67,12 +67,13 @@ OF_LIBRARIES = {  # test_networks_of_libraries.py, test_networks_of_objects.py
         "ssdlite320_mobilenet_v3_large",
     ),
 }
+# code and weights below real_root
 OWN = {
     "own_model",
     "vgg16_mri",
     "inception_v3_five",
     "efficientnet_lite0",
-}  # code and weights below real_root
+}
 REAL = Path(os.environ.get("AXIOM_BENCH_REAL", "../shared"))
 ABSENT = pytest.mark.skipif(
     not (REAL / "weights").is_dir(), reason=f"there are no weights in {REAL / 'weights'}"
@@ -264,9 +265,8 @@ def test_planted_model_loads_with_the_weights_that_it_is_built_with(name):
 def test_torchvision_names_compose_and_templates_require_architecture_and_weights():
     assert set(torchvision.models.list_models(module=torchvision.models)) <= set(model_names())
     assert load_model(compose_model("squeezenet1_0", "model.weights=null")).layer == "features.12"
-    assert (
-        compose_model("resnet101").weights == "IMAGENET1K_V1"
-    )  # a file wins over torchvision's name
+    # a file wins over torchvision's name
+    assert compose_model("resnet101").weights == "IMAGENET1K_V1"
     assert (
         classifiers()["vgg11_bn"] == "torchvision, 132.9 million parameters, weights IMAGENET1K_V1."
     )

@@ -115,9 +115,10 @@ def test_configuration_overrides_the_preprocessing_of_the_weights():
         resize=[128, 96], crop=96, interpolation="bicubic", mean=[0.5, 0.5, 0.5]
     ).preprocessing
     assert changed == Preprocessing((128, 96), 96, (0.5, 0.5, 0.5), STD, "bicubic")
+    # Hydra's
     root = OmegaConf.create(
         {"size": 64, "model": {"name": "s", "source": "torchvision", "weights": None}}
-    )  # Hydra's
+    )
     root.model.merge_with({"architecture": "squeezenet1_1", "crop": "${size}"})
     assert load_model(root.model).preprocessing.crop == 64
 

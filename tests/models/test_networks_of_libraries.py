@@ -33,9 +33,8 @@ def assert_drops(
         def ablate(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
             output = output.clone()
             if channel is not None and output.ndim == 3:
-                output[:, leading:, channel] = (
-                    0  # of patch tokens; the class token belongs to no map
-                )
+                # of patch tokens; the class token belongs to no map
+                output[:, leading:, channel] = 0
             elif channel is not None:
                 output[:, channel] = 0
             return output
@@ -124,9 +123,8 @@ def test_a_detection_network_of_torchvision(monkeypatch):
 
     channels = trace.ablation_drops[0].argsort()[[0, 5, 10, 15]].tolist()
     least, *_, most = trace.ablation_drops[0, channels]
-    assert (
-        least < 0 < 0.5 < most
-    )  # without one channel the score rises, without another there is no detection
+    # without one channel the score rises, without another there is no detection
+    assert least < 0 < 0.5 < most
     assert_drops(trace, model, layer, batch, score, channels, atol=1e-12)
 
 

@@ -61,9 +61,8 @@ def test_boxes_and_logits_are_those_that_torchvision_suppresses(name, monkeypatc
     names = torchvision.models.get_model_weights(name).DEFAULT.meta["categories"]
     of_ours = [*ours.config.id2label.values()]
     probabilities = (logits.softmax(2) if ours.exclusive else logits.sigmoid())[0]
-    if (
-        "bbox_ctrness" in heads
-    ):  # FCOS ranks its boxes by this, and a class's logit is what is explained
+    # FCOS ranks its boxes by this, and a class's logit is what is explained
+    if "bbox_ctrness" in heads:
         probabilities = (probabilities * heads["bbox_ctrness"][0].sigmoid()).sqrt()
     compared = 0
     for box, label, score in zip(

@@ -41,9 +41,10 @@ def check_drops(model, layer, image):
     drops = ab.trace(model, layer, image).ablation_drops[0].double()
     largest = drops.abs().topk(3).indices.tolist()
     expected = loop(model, layer, image, largest)
+    # of float32
     torch.testing.assert_close(
         drops[largest], expected, rtol=0, atol=1e-5 * expected.abs().max().item()
-    )  # of float32
+    )
 
 
 @pytest.mark.slow

@@ -53,9 +53,8 @@ def test_group_entries_match_torchvision_categories():
     ascend together.
     """
     for row in rows():
-        name = {"crane": "crane bird"}.get(
-            row["name"], row["name"]
-        )  # torchvision tells the two cranes apart
+        # torchvision tells the two cranes apart
+        name = {"crane": "crane bird"}.get(row["name"], row["name"])
         assert _IMAGENET_CATEGORIES[int(row["index"])].lower() == name.lower()
     by_index = sorted(rows(), key=lambda row: int(row["index"]))
     synsets = [row["synset"] for row in by_index]
@@ -243,9 +242,8 @@ def test_scores_gradients_and_derived_traces_are_of_the_output(output):
     larger = traced.scaled(output=4.0)
     torch.testing.assert_close(larger.ablation_drops, 4 * traced.ablation_drops)
     torch.testing.assert_close(larger.head(traced.activations), 4 * traced.head(traced.activations))
-    torch.testing.assert_close(
-        larger.logits, traced.logits
-    )  # the probability of a class isn't four times as high
+    # the probability of a class isn't four times as high
+    torch.testing.assert_close(larger.logits, traced.logits)
 
 
 def test_default_target_is_the_predicted_class_and_the_network_stays_unchanged():
@@ -302,9 +300,8 @@ def test_outputs_that_cannot_be_are_refused():
 def test_on_score_scale_holds_for_each_output(name, head, output):
     method = methods.get(name)
     actual = trace(network(head), "1", IMAGES, TARGETS, output=output)
-    with suppress(
-        BenchError
-    ):  # not_applicable: it has no rule for a softmax, or for the highest of the others
+    # not_applicable: it has no rule for a softmax, or for the highest of the others
+    with suppress(BenchError):
         assert on_score_scale(method, actual) == method.spec.on_score_scale
 
 
@@ -317,9 +314,8 @@ def test_masked_methods_and_confidence_metrics_use_the_probability_of_the_logits
     of_output, plain = (
         trace(net, "1", IMAGES, TARGETS, output=name) for name in (output, "logits")
     )
-    torch.testing.assert_close(
-        recipro_cam(of_output).raw, recipro_cam(plain).raw
-    )  # scores by probability
+    # scores by probability
+    torch.testing.assert_close(recipro_cam(of_output).raw, recipro_cam(plain).raw)
     score = partial(score_cam, baseline=False, channel_softmax=False)
     torch.testing.assert_close(score(of_output, "probability"), score(plain, "probability"))
     assert score(of_output, "logit").equal(score(of_output, "probability")) == (

@@ -63,11 +63,12 @@ LAST_RELU = {
     "vgg19_bn": "features.51",
     "resnet101": "layer4",
 }
+# 64 pixels leave no map there, or aren't taken
 SMALLEST_SIDE = {
     "alexnet": 96,
     "inception_v3": 128,
     "maxvit_t": 224,
-}  # 64 pixels leave no map there, or aren't taken
+}
 
 
 def default_layer(name: str) -> str:
@@ -114,9 +115,8 @@ def test_cut_at_the_default_layer_equals_the_model(name):
     assert torch.equal(trace.logits, logits)
     assert trace.activations.shape[-2:].numel() > 1
     assert logits.isfinite().all()
-    assert not torch.equal(
-        logits[0], logits[1]
-    )  # the weights let the image through, so equal says something
+    # the weights let the image through, so equal says something
+    assert not torch.equal(logits[0], logits[1])
 
 
 def test_a_vision_transformer_has_its_last_norm_before_attention():
@@ -163,9 +163,8 @@ def test_a_network_of_videos_takes_frames_of_bytes(name):
     expects = models.get_model_weights(name).DEFAULT.transforms()
     mean, std = (torch.tensor(values).view(-1, 1, 1, 1) for values in (expects.mean, expects.std))
     maps = ab.explain(model, images=frames.byte(), methods=["grad_cam"])
-    torch.testing.assert_close(
-        maps.images, (frames / 255 - mean) / std, rtol=1e-5, atol=1e-5
-    )  # of float32
+    # of float32
+    torch.testing.assert_close(maps.images, (frames / 255 - mean) / std, rtol=1e-5, atol=1e-5)
     assert maps["grad_cam"].shape == (videos, count, side, side)
     with torch.no_grad():
         assert torch.equal(ab.trace(model, VIDEO[name], maps.images).logits, model(maps.images))

@@ -77,9 +77,8 @@ def test_a_place_in_a_checkpoint_is_told_and_two_of_other_values_are_asked_for(t
         assert torch.equal(module.fc.weight, state["fc.weight"])
     with pytest.raises(BenchError, match=r"no place of the network in b\.pth 'emma'"):
         weights.fit(network(), file, "mine", "emma")
-    average = {
-        f"ema_{name.replace('.', '_')}": tensor for name, tensor in other.items()
-    }  # as mmcv's hook writes it
+    # as mmcv's hook writes it
+    average = {f"ema_{name.replace('.', '_')}": tensor for name, tensor in other.items()}
     file = weights.read(save({"state_dict": one | average}, tmp_path / "c.pth"))
     with pytest.raises(
         BenchError,
@@ -255,9 +254,8 @@ def test_what_is_no_file_of_weights_is_refused(tmp_path, suffix):
         b"\x80",
     ):
         path.write_bytes(content)
-        with pytest.raises(
-            BenchError, match=rf"odd\{suffix} can't be read \([^()]{{9,}}"
-        ):  # torch's would be "101"
+        # torch's would be "101"
+        with pytest.raises(BenchError, match=rf"odd\{suffix} can't be read \([^()]{{9,}}"):
             weights.read(path)
     path.unlink()
     with pytest.raises(BenchError, match=rf"odd\{suffix} can't be read"):
@@ -290,9 +288,8 @@ def test_files_of_another_kind_are_called_by_it(tmp_path):
         archive.writestr("folder/net.pth", "")
     save(network().state_dict(), tmp_path / "model-00002-of-00003.safetensors")
     torch.save(network().state_dict(), tmp_path / "torn.pth")
-    torn = (
-        (tmp_path / "torn.pth").read_bytes().replace(b"PK\1\2", b"PK\0\0")
-    )  # where a zip lists its files
+    # where a zip lists its files
+    torn = (tmp_path / "torn.pth").read_bytes().replace(b"PK\1\2", b"PK\0\0")
     (tmp_path / "torn.pth").write_bytes(torn)
     for name, (content, said) in OTHERS.items():
         if content is not None:

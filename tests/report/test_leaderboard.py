@@ -18,11 +18,12 @@ from tests.made_runs import entries_of
 from tests.report.conftest import Structure
 
 COSTS = {"grad_cam": 1, "xgrad_cam": 1, "random": 1, "guided_xgrad_cam": 41}
+# the largest of each kind of images
 KINDS = (
     ("scenes-1", "scenes"),
     ("shapes-1", "signals"),
     ("shapes-1", "volumes"),
-)  # the largest of each kind of images
+)
 PAGES = ("index", "suite-1-part", "method-grad_cam", "metrics", "submit", "limits")
 
 
@@ -148,9 +149,8 @@ def test_the_leaderboard_of_the_committed_values_is_whole(committed):
     assert parts <= {path.name for path in committed.iterdir()}
     assert broken_links(committed) == []
     assert max(path.stat().st_size for path in committed.iterdir()) < 1_000_000
-    found = (
-        "104 or 105 or 111 or 114 of 120 annotated objects are found"  # networks find other objects
-    )
+    # networks find other objects
+    found = "104 or 105 or 111 or 114 of 120 annotated objects are found"
     assert found in (committed / "dense-1-segmenter.html").read_text(encoding="utf-8")
 
 

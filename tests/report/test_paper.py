@@ -34,9 +34,8 @@ def test_images_of_exactly_two_explained_classes_count(run):
 def test_run_times_stand_beside_those_of_one_method(run):
     table = cost_table(run, "hires_cam")
     cells = {row[0].text: row[1].text for row in table.groups[0].rows}
-    assert (
-        cells["hires_cam"] == "13.0 (1.00\N{MULTIPLICATION SIGN})"
-    )  # 10 ms of the trace and 3 beyond it
+    # 10 ms of the trace and 3 beyond it
+    assert cells["hires_cam"] == "13.0 (1.00\N{MULTIPLICATION SIGN})"
     assert cells["grad_cam"] == "11.0 (0.846\N{MULTIPLICATION SIGN})"
     assert cost_table(replace(run, runtime=run.runtime.iloc[:0]), "hires_cam") is None
 
@@ -80,7 +79,8 @@ def test_the_index_says_what_is_missing_and_why(run):
         name: (stale.parent / f"{name}.md").read_text()
         for name in ("errors-sensitivity_error", "localization-box_iou")
     }
+    # of the metric's own rows
     assert ["\n| random" in text for text in tables.values()] == [
         False,
         True,
-    ]  # of the metric's own rows
+    ]

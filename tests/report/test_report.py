@@ -109,9 +109,8 @@ def test_the_headline_tells_the_layer_s_metrics_below_its_table(make_records, sm
         12, layers={"scenes_fc": ("features.9",)}, methods={"xgrad_cam": {}, "hires_cam": {}}
     )
     config = {"target": "label", "report": {"headline": ["conservation_error", "zeta", "nothing"]}}
-    *table, free, _ = report.headline(
-        small_run(records, {"config": config})
-    )  # nothing is said of what wasn't measured
+    # nothing is said of what wasn't measured
+    *table, free, _ = report.headline(small_run(records, {"config": config}))
     first, second = (line.split() for line in table[3:5])
     assert [first[0], second[0]] == ["xgrad_cam", "hires_cam"]
     assert first[1] == second[1]
@@ -280,10 +279,11 @@ def test_a_method_without_maps_is_named(small_run, few_records, status, count, s
     if sentence:
         assert named[0].startswith(f"scenes_fc: the maps of grad_cam {sentence}")
         assert sentence in text_of(folder)
+    # a metric's own status
     few_records.loc[few_records["metric"] == "box_iou", ["value", "status"]] = [
         0.5,
         "ok",
-    ]  # a metric's own status
+    ]
     assert not any("the maps of" in line for line in report.headline(small_run(few_records)))
 
 

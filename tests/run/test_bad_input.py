@@ -221,9 +221,8 @@ def test_a_job_that_fails_leaves_the_others_alone(run, tmp_path):
     good, bad = run("model=scenes_vgg", "model.layer=features.13,layer4")
     assert good.failure is None
     assert "layer4" in failure([bad])
-    (tmp_path / "conf" / "model").mkdir(
-        parents=True
-    )  # two models of one name: their values would be pooled
+    # two models of one name: their values would be pooled
+    (tmp_path / "conf" / "model").mkdir(parents=True)
     (tmp_path / "conf" / "model" / "twin.yaml").write_text("defaults:\n  - scenes_vgg\nseed: 1\n")
     first, second = run(f"hydra.searchpath=['{tmp_path}/conf']", "model=scenes_vgg,twin")
     assert first.failure is None

@@ -21,14 +21,14 @@ from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.composing.settings import Settings, dotted
 from axiom_bench.run.result import JobResult
 
-EXPERIMENTS = [
-    name for name in plugins.names("experiment") if name != "suite"
-]  # whose parts say the rest
+# whose parts say the rest
+EXPERIMENTS = [name for name in plugins.names("experiment") if name != "suite"]
 QUICK = ("experiment=quick", "real_root=/somewhere")
+# where neither is the subject: it composes in half the time
 FEW = (
     "method=[grad_cam]",
     "metric=[zeta]",
-)  # where neither is the subject: it composes in half the time
+)
 Jobs = Callable[..., list[dict[str, Any]]]
 
 
@@ -46,9 +46,8 @@ def jobs(tmp_path_factory) -> Iterator[Jobs]:
     @cache
     def compose(*overrides: str, config_folder: Path | None = None) -> list[dict[str, Any]]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(
-                "axiom_bench.run.composing.paths.check_paths", lambda *_: None
-            )  # nothing is read
+            # nothing is read
+            patch.setattr("axiom_bench.run.composing.paths.check_paths", lambda *_: None)
             return [
                 outcome.config
                 for outcome in run_jobs([*overrides, f"results={results}"], config_folder)[1]

@@ -122,18 +122,16 @@ def test_the_same_command_computes_what_is_damaged_again(folder, results, origin
     damaged = damages_of(original)
     for name, kind in damaged.items():
         DAMAGES[kind](folder / name)
-        record = damaged.get(
-            name.replace("curves", "records")
-        )  # without which nothing knows of its curves
+        # without which nothing knows of its curves
+        record = damaged.get(name.replace("curves", "records"))
         counted += "deleted" not in (kind, record) and not name.startswith("manifest")
     _, lines = run_again(results)
     (line,) = [line for line in lines if "damaged" in line]
     assert line.startswith(f"{counted} damaged files are written anew: ")
     assert same(values(folder), before)
     _, lines = run_again(results)
-    assert not [
-        line for line in lines if "damaged" in line
-    ]  # nothing is left to mend, or to be deleted by hand
+    # nothing is left to mend, or to be deleted by hand
+    assert not [line for line in lines if "damaged" in line]
     kept = list(folder.rglob("mine.txt"))  # a folder that isn't ours is moved out of the way
     assert all(".set-aside-" in path.parent.name for path in kept)
     assert len(kept) == list(damaged.values()).count("a full folder")
@@ -141,9 +139,8 @@ def test_the_same_command_computes_what_is_damaged_again(folder, results, origin
 
 def test_readers_refuse_every_damaged_file(folder, original):
     for name, kind in damages_of(original).items():
-        if name.startswith(
-            ("answers", "predictions", "examination")
-        ):  # which only the command itself reads
+        # which only the command itself reads
+        if name.startswith(("answers", "predictions", "examination")):
             continue
         path = folder / name
         for damage in {kind, "flipped"}:

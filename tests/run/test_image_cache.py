@@ -295,9 +295,8 @@ def test_several_images_are_hashed_at_once_in_their_order():
     assert threading.current_thread().name in data.threads
     assert len(data.threads) > 2
     data.barrier.abort()
-    with pytest.raises(
-        threading.BrokenBarrierError
-    ):  # an image that can't be hashed ends the threads
+    # an image that can't be hashed ends the threads
+    with pytest.raises(threading.BrokenBarrierError):
         list(fingerprints(data, range(3), FileHashes()))
     assert not [thread for thread in threading.enumerate() if "axiom-bench hashes" in thread.name]
 

@@ -22,6 +22,7 @@ from .conftest import RUN, failure, pictures, rows_of
 pytestmark = pytest.mark.slow  # whole runs
 
 SIZE = ("data=mosaic", "data.of.size=60")
+# scenes_resnet gives no class 0.99
 MOSAIC = (
     *SIZE,
     *(
@@ -32,7 +33,7 @@ MOSAIC = (
         "method=[grad_cam,uniform]",
     ),
     "metric=[grid_pointing_game,focus,energy_pointing_game,pointing_game_strict,box_iou,mask_iou]",
-)  # scenes_resnet gives no class 0.99
+)
 LIGHT = ("method=[grad_cam]", "metric=[grid_pointing_game]")  # where the maps are not the subject
 CORRECT = ("data.size=12", "data.only_correct=true", "shard_size=5", "target=label")
 

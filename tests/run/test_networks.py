@@ -222,11 +222,12 @@ def test_a_run_of_a_small_transformer(run, rows, job, transformer, tmp_path):
     assert set(of["status"]) == {"ok"}
     assert (of["value"] < 1e-3).all()  # its contributions are the drops; float32
     assert "set model.reshape=tokens" in failure(run(*transformer))
+    # each gives records another name
     reshapes = (
         "tokens",
         "[6,6]",
         f"{tmp_path}/small_vit.py:Mine",
-    )  # each gives records another name
+    )
     assert (
         len({Keys(job(*transformer, f"model.reshape={reshape}")).common for reshape in reshapes})
         == 3
@@ -238,9 +239,8 @@ def net(tmp_path) -> Callable[[int], tuple[str, ...]]:
     """The settings of a network of so many classes, on the scenes of ten."""
 
     def settings(classes: int) -> tuple[str, ...]:
-        path = (
-            tmp_path / f"net{classes}.py"
-        )  # each its own: Python takes the bytecode of a file as old and as long
+        # each its own: Python takes the bytecode of a file as old and as long
+        path = tmp_path / f"net{classes}.py"
         path.write_text(POOLED.format(classes=classes))
         metrics = "metric=[zeta,box_iou,mask_iou,class_correlation,class_discriminability]"
         network = ("model=user", f"model.architecture={path}:build", "model.layer='1'")

@@ -103,9 +103,8 @@ def test_a_join_by_number_takes_the_box_of_the_row(target, run, rows, results):
         if target == "matched":
             label, annotated = data.read(data.ids.index(row["image_id_y"])).objects[row["number"]]
             assert label == row["label"]
-            assert iou(box, torch.tensor(annotated)) == pytest.approx(
-                row["iou"], abs=1e-5
-            )  # float32
+            # float32
+            assert iou(box, torch.tensor(annotated)) == pytest.approx(row["iou"], abs=1e-5)
     found = objects[objects["number"] >= 0] if target == "matched" else objects
     assert len(found) == len(joined)
     ordered = objects.sort_values(["image_id", "detection"]).groupby("image_id")["probability"]
@@ -154,9 +153,8 @@ def test_planted_boxes_tell_what_the_axioms_do_not(run, rows):
     )
     records = rows(run(*words))
     means = records[records["status"] == "ok"].pivot_table("value", "method", "metric")
-    assert (
-        means.loc["xgrad_cam", ["sensitivity_error", "truth_channel_error"]].max() < 1e-5
-    )  # float32
+    # float32
+    assert means.loc["xgrad_cam", ["sensitivity_error", "truth_channel_error"]].max() < 1e-5
     assert means.loc["hires_cam"].max() < 1e-5
     assert means.loc["xgrad_cam", "truth_mass_outside"] > 0.1
 

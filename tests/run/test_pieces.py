@@ -90,10 +90,11 @@ def test_padding_repeats_the_last_row_and_trimming_takes_it_off_again():
     assert full.image_ids == ("a", "b", "c", "c", "c")
     assert full.targets.tolist() == [4, 5, 6, 6, 6]
     assert [int(note.labels) for note in full.annotations] == [0, 1, 2, 2, 2]
+    # two values of five rows
     part = {
         "image_id": np.array([*"abccc"] * 2),
         "value": np.arange(10.0),
-    }  # two values of five rows
+    }
     assert trimmed(part, 5, 3)["value"].tolist() == [0, 1, 2, 5, 6, 7]
 
 
@@ -110,9 +111,8 @@ def fault():
 fault()
 print(min(fault() for _ in range(20)))  # a small object may lie in the first freed blocks, which then are too small
 """
-KEEP = (
-    "import torch; from axiom_bench import environment; environment.keep_freed_memory()"  # as a run
-)
+# as a run
+KEEP = "import torch; from axiom_bench import environment; environment.keep_freed_memory()"
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc alone is set")
 
 

@@ -231,9 +231,8 @@ def test_each_sentence_once_and_problems_counted():
     for _ in range(3):
         notes.add(MethodLeftOut("The method 'cam' is left out: no pooling"))
         notes.add(MethodNotTimed("No run time for the method 'cam': no pooling"))
-        notes.add(
-            NotFiniteMaps("The maps of 'mine' aren't finite")
-        )  # printed before the first batch
+        # printed before the first batch
+        notes.add(NotFiniteMaps("The maps of 'mine' aren't finite"))
         notes.add(ImageProblem("a.jpg: no file"))
     notes.add(ZeroMaps("The gradients are zero"))
     notes.add(MetricsLeftOut("Metrics are left out: no boxes"))

@@ -64,10 +64,11 @@ class Probability(Classifier):
         return super().forward(image).sigmoid()[:, 0]
 
 
+# `evaluate` takes batches of tensors
 ALL, PHOTOGRAPHS = (
     ("explain", "check", "evaluate"),
     ("explain", "check"),
-)  # `evaluate` takes batches of tensors
+)
 TAKEN = {  # the functions that take it, the model or None for the network, images and targets
     "a tensor": (ALL, None, pixels(), None),
     "a name, and a list of classes": (ALL, "scenes_resnet", pixels(), [1, 2]),

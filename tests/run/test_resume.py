@@ -73,9 +73,8 @@ def test_what_is_missing_is_computed_and_nothing_else(run, ran, rows, results, o
     pd.testing.assert_frame_equal(later, rows(run(*overrides.split())), check_exact=True)
 
 
-DELETIONS = (
-    "metric=[single_deletion,non_sensitivity]",
-)  # both ask for the same 16 passes of each image
+# both ask for the same 16 passes of each image
+DELETIONS = ("metric=[single_deletion,non_sensitivity]",)
 
 
 def passes_per_row(outcomes):
@@ -129,9 +128,8 @@ def test_answers_are_kept_by_commands_without_users_own_code_only(
     assert passes_per_row(run("method=[xgrad_cam]", "metric=[single_deletion]")) > 2
     (outcome,) = run(*chosen, "+method.another._target_=users_only_cam.cam")
     passes = outcome.computed.passes
-    assert (
-        passes["trunk_forward"] == passes["head_backward"] + 3 * 16
-    )  # an image of each shard again
+    # an image of each shard again
+    assert passes["trunk_forward"] == passes["head_backward"] + 3 * 16
 
 
 @pytest.mark.slow

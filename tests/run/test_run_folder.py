@@ -96,11 +96,12 @@ def test_both_models_are_in_one_manifest(written, folder):
     assert written["config"]["report"]["headline"]
     assert {"torch", "torchvision", "Pillow", "numpy"} <= set(written["versions"])
     assert (written["device"], written["precision"]) == ("cpu", {"trunk": "fp32", "head": "fp32"})
+    # in the command line's order
     assert list(written["methods"]) == [
         "grad_cam",
         "cam",
         "centered",
-    ]  # in the command line's order
+    ]
     assert list(written["metrics"]) == ["conservation_error", "confidence_drop", "zeta"]
     kinds = {"examination", "gallery", "manifest.json", "pictures", "records", "runtime"}
     assert {path.name for path in folder.iterdir()} == kinds | {running.RUN}
@@ -180,9 +181,8 @@ def test_pictures_show_what_was_measured(written, folder):
         measured = table[table["method"] == method].head(3)
         assert measured["image_id"].tolist() == vgg["image_ids"].tolist()
         shown = vgg["confidence"] - vgg["confidence_perturbed"][place]
-        np.testing.assert_allclose(
-            shown, measured["value"], atol=1e-5
-        )  # batches of 3 and of 4 round apart
+        # batches of 3 and of 4 round apart
+        np.testing.assert_allclose(shown, measured["value"], atol=1e-5)
 
 
 @pytest.mark.slow
@@ -198,9 +198,8 @@ def test_pictures_of_an_output_without_probability_show_the_score(run, results):
     shown = arrays["confidence"] - arrays["confidence_perturbed"][0]
     np.testing.assert_allclose(shown, table["value"].head(2), atol=1e-4)
     assert not ((arrays["confidence"] >= 0) & (arrays["confidence"] <= 1)).all()
-    (cam,) = run(
-        "method=[cam]", "metric=[zeta]", "pictures.rows=1", "data.size=1"
-    )  # which doesn't apply: no pictures
+    # which doesn't apply: no pictures
+    (cam,) = run("method=[cam]", "metric=[zeta]", "pictures.rows=1", "data.size=1")
     assert cam.failure is None
 
 

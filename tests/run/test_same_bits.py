@@ -75,9 +75,8 @@ def test_the_rows_are_those_of_the_loop(expected, job):
     loop = pd.DataFrame(by_hand).sort_values(["image_id", "target_class"], ignore_index=True)
     for name in ("image_id", "target_class", "status"):
         assert stored[name].tolist() == loop[name].tolist()
-    np.testing.assert_allclose(
-        stored["value"], loop["value"], rtol=1e-4
-    )  # batches of 4 and of 100 round apart
+    # batches of 4 and of 100 round apart
+    np.testing.assert_allclose(stored["value"], loop["value"], rtol=1e-4)
 
 
 WAYS = {
@@ -240,9 +239,8 @@ def test_a_batch_waits_for_the_device_a_few_times(model, monkeypatch):
     """However many images it has, with the default methods and metrics. Each wait lets a GPU run
     empty.
     """
-    monkeypatch.setattr(
-        batched, "OF_PROCESSOR", batched.OF_GPU
-    )  # the stand-in for a GPU is a processor
+    # the stand-in for a GPU is a processor
+    monkeypatch.setattr(batched, "OF_PROCESSOR", batched.OF_GPU)
     job = Job.of(Settings.of(configuration([f"model={model}", "data.workers=0", "data.size=2"])))
     with OtherDevice() as device, warnings.catch_warnings():
         warnings.simplefilter("ignore", MethodLeftOut)
@@ -251,9 +249,8 @@ def test_a_batch_waits_for_the_device_a_few_times(model, monkeypatch):
         batch = images.first_batch(job, job.indices, 2, ())
         assert batch is not None
         request = [MethodsByMetrics(job.methods, job.metrics)]
-        list(
-            evaluation.shard_rows(job.cut_model, [batch[:1]], request, 1)
-        )  # what is known of the model is found once
+        # what is known of the model is found once
+        list(evaluation.shard_rows(job.cut_model, [batch[:1]], request, 1))
         waits = []
         for part in (batch[:1], batch):
             device.waits.clear()

@@ -111,9 +111,8 @@ def test_published_values_are_those_of_the_suite(folder):
         rows.drop_duplicates(["model", "image_id", "target_class", "method", "metric"])
     )
     if listed := images_of(suite).get(part):
-        ids = {
-            str(image) for source in listed for image in source["ids"]
-        }  # YAML reads 2007_002268 as 2007002268
+        # YAML reads 2007_002268 as 2007002268
+        ids = {str(image) for source in listed for image in source["ids"]}
         assert {*rows["image_id"].astype(str)} in (
             ids,
             {f"{image[:4]}_{image[4:]}" for image in ids},
@@ -196,9 +195,8 @@ def test_a_sample_of_the_published_values_is_computed_again(part, network, reque
     # puts them on others.
     limit = ok["method"].map({"shuffled_channels": 5e-4}).fillna(1e-4)
     apart = (ok["value"] - ok["value_then"]).abs() > limit * (1 + ok["value"].abs())
-    assert apart.mean() < 0.005, ok[
-        apart
-    ]  # a threshold may fall on another side elsewhere: box IoU's patch
+    # a threshold may fall on another side elsewhere: box IoU's patch
+    assert apart.mean() < 0.005, ok[apart]
 
 
 @pytest.mark.slow

@@ -313,9 +313,8 @@ def test_all_rows_of_an_image_are_drawn_together_in_any_order():
     once, thrice = (resampled(MAX_BOX_ACC, curves_of(0.3, rows)) for rows in (1, 3))
     np.testing.assert_allclose(thrice["max_box_acc"], once["max_box_acc"], rtol=1e-12)
     assert resampled(MAX_BOX_ACC, curves_of(0.3).sample(frac=1, random_state=0)) == once
-    spec = MetricSpec(
-        curves=("max_box_acc_iou",), aggregate=f"{__name__}.mean_alone"
-    )  # which takes no counts
+    # which takes no counts
+    spec = MetricSpec(curves=("max_box_acc_iou",), aggregate=f"{__name__}.mean_alone")
     alone = resampled(Plugin("mine", "", print, spec), curves_of(0.3))["mine"]
     np.testing.assert_allclose(alone, once["max_box_acc"], rtol=1e-12)
     for one_or_none in (

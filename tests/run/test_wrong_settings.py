@@ -19,10 +19,11 @@ from axiom_bench.run.composing.composition import composed
 
 from .conftest import failure, module_of
 
+# where neither is the subject: it composes in half the time
 FEW = (
     "method=[grad_cam]",
     "metric=[zeta]",
-)  # where neither is the subject: it composes in half the time
+)
 LONG, DEEP = "a" * 10_000, [[[[[[[[[[[[]]]]]]]]]]]]
 NO_NAMES = ["", " ", "a\nb", "a\0b", "\ud800", LONG, 0, 2024, 1.5, True, [], ["a"], {"a": 1}, DEEP]
 NO_COUNTS = ["", "abc", "1", -1, 1.5, 1e9, float("nan"), float("inf"), True, [1], {"a": 1}, DEEP]

@@ -90,9 +90,8 @@ def test_a_run_s_rows_replace_its_own_alone(made, capsys):
     )
     output.write_text(table.assign(value=7).to_csv(index=False))
     plan.write_text(PLAN.replace("experiment: truth_planted", "experiment: truth_plantd", 1))
-    assert (
-        write_scorecard.main(["first", "second"], plan, output) == 1
-    )  # the first fails, and keeps its rows
+    # the first fails, and keeps its rows
+    assert write_scorecard.main(["first", "second"], plan, output) == 1
     assert "first: left out: " in capsys.readouterr().out
     changed = pd.read_csv(output).groupby("run")["value"].max()
     assert (changed["first"], changed[SANITY]) == (7, 7)

@@ -65,9 +65,8 @@ def test_a_skewed_mean_reaches_further_on_its_long_side_as_in_the_book():
     assert [low[0], high[0]] == pytest.approx(
         [mean - student * error, mean - below * error], rel=1e-9
     )
-    assert [low[1], high[1]] == pytest.approx(
-        [-high[0], -low[0]], rel=0.01
-    )  # but for the quantiles' places
+    # but for the quantiles' places
+    assert [low[1], high[1]] == pytest.approx([-high[0], -low[0]], rel=0.01)
 
 
 def test_the_ends_stay_within_the_values():

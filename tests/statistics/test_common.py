@@ -112,21 +112,23 @@ def test_the_best_is_decided_on_the_images_that_all_compared_methods_have(make_f
         assert value == pytest.approx(mean, rel=1e-15)
     assert common(run, "error")["a"][:4] == [True, False, 20, 20]
     table = overview_table(run)
+    # all errors coincide
     assert bold_cells(table) == {
         "a": ["0.500 [0.500, 0.500]†"],
         "b": [],
         "c": [],
-    }  # all errors coincide
+    }
     assert texts(table)["b"][0].startswith("1.26 [")
     (details,) = metric_tables(run)
     assert details.header[-2] == "In common"
     assert bold_cells(details) == {"a": ["0.500"], "b": [], "c": []}
     assert [row[-2] for row in texts(details).values()] == ["0.500", "0.400", "0.300"]
+    # the same images for all
     assert [row[-2] for row in texts(details, 1).values()] == [
         "",
         "",
         "",
-    ]  # the same images for all
+    ]
     assert report.headline(run)[2].split()[:2] == ["a", "*0.500†"]
     assert "†" in block([table], Terms())
     assert r"\dag{}" in to_latex(table)
@@ -265,9 +267,8 @@ def test_a_network_no_better_than_chance_ranks_nothing_and_that_is_the_title(mak
     layers = pd.concat([records, records.assign(layer="first")]).assign(
         predicted_class=1 - records["target_class"]
     )
-    assert report.headline(make_folder(layers, models=model))[0].startswith(
-        said
-    )  # once, of the network
+    # once, of the network
+    assert report.headline(make_folder(layers, models=model))[0].startswith(said)
     half = records.assign(
         predicted_class=(records["target_class"] + records["image_id"].astype(int) % 5 // 2) % 2
     )

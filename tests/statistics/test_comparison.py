@@ -210,9 +210,8 @@ def test_a_control_that_varies_too_much_to_be_beaten_is_unbeaten():
     assert compared("higher", table).place("a").is_best
     assert compared("higher", table, controls="b").unbeaten == ("b",)
     noise = np.random.default_rng(1).normal(size=(20, 3))
-    assert (
-        compared(table=noise, controls="a").unbeaten == ()
-    )  # no methods differ: nobody is best anyway
+    # no methods differ: nobody is best anyway
+    assert compared(table=noise, controls="a").unbeaten == ()
 
 
 def test_a_pair_is_seen_from_either_side():

@@ -159,9 +159,8 @@ def test_p_is_below_0_05_where_the_interval_leaves_0_out(difference, below, abov
     """An end at 0 doesn't."""
     assert (p_of(difference, below, above, images) < 0.05) == (difference > below)
     assert (p_of(-difference, below, above, images) < 0.05) == (difference > above)
-    assert (
-        p_of(difference, below, above, images, differing=5) > 0.05
-    )  # the exception, whatever the interval
+    # the exception, whatever the interval
+    assert p_of(difference, below, above, images, differing=5) > 0.05
 
 
 @given(st.floats(0.1, 4), st.floats(0.1, 4), image_counts)
@@ -332,9 +331,8 @@ def test_a_table_for_each_setting(compared, tmp_path):
         "Box IoU, higher is better",
     ]
     worst = {row[0].text: row for row in tables[0].groups[0].rows}["ablation_cam_axiomatic"]
-    assert (
-        worst[2].text == worst[1].text
-    )  # grad_cam's errors are lower on every image, by construction
+    # grad_cam's errors are lower on every image, by construction
+    assert worst[2].text == worst[1].text
     assert (worst[-1].text, worst[-1].bold) == ("<1e-6", True)
     assert not {"grad_cam", "-"} & {row[0].text for group in tables[0].groups for row in group.rows}
     write_tables(compared, tmp_path)
@@ -349,9 +347,10 @@ def test_the_closing_lines_say_who_is_better(compared, edit_manifest):
     assert first.startswith(
         "xgrad_cam, Sensitivity error (paired, p < 0.05 after Holm): scenes_fc: "
     )
+    # hires_cam ties
     assert first.endswith(
         "scenes_residual: better than ablation_cam_axiomatic, worse than grad_cam"
-    )  # hires_cam ties
+    )
     assert last.startswith("xgrad_cam, Box IoU (paired, p < 0.05 after Holm): scenes_fc: ")
     with pytest.raises(BenchError, match="did you mean 'grad_cam'"):
         list(paired_tables(told(compared.path, edit_manifest, compare="gradcam")))

@@ -61,9 +61,8 @@ def test_no_published_significance_is_rounding(part, monkeypatch):
 
     monkeypatch.setattr(paired_tests, "p_of_interval", both)
     run = RunFolder.read(PARTS[part])
-    assert not any(
-        accuracy.is_chance for accuracy in run.accuracies.values()
-    )  # which would rank no method
+    # which would rank no method
+    assert not any(accuracy.is_chance for accuracy in run.accuracies.values())
     for setting in run.settings:
         for metric in run.metrics:
             made.clear()
@@ -73,13 +72,13 @@ def test_no_published_significance_is_rounding(part, monkeypatch):
             pairs = comparison.pairs
             p, expected = (np.concatenate(side) for side in zip(*made, strict=True))
             np.testing.assert_allclose(p, expected, rtol=1e-6)
-            expected = np.where(
-                pairs["p"] == 1, 1, expected
-            )  # values that are equal but for rounding
+            # values that are equal but for rounding
+            expected = np.where(pairs["p"] == 1, 1, expected)
             assert ((np.array(holm(expected)) < LEVEL) == (pairs["adjusted"] < LEVEL)).all()
             leaves_0_out = (pairs["low"] > 0) | (pairs["high"] < 0)
             shows = leaves_0_out & (2.0 ** (1 - pairs["better"] - pairs["worse"]) < LEVEL)
+            # no end at 0
             is_clear = pairs[["low", "high"]].abs().min(axis=1) > 1e-12 * (
                 pairs["high"] - pairs["low"]
-            )  # no end at 0
+            )
             assert ((pairs["p"] < LEVEL) == shows)[is_clear].all()

@@ -169,9 +169,8 @@ def test_the_error_is_by_image(seed):
     summary = summarise(table).iloc[0]
     assert summary["images"] == 23
     assert summary["n"] == len(table) > 23
-    assert summary["mean"] == pytest.approx(
-        table["value"].mean(), rel=1e-14
-    )  # the mean over rows, as before
+    # the mean over rows, as before
+    assert summary["mean"] == pytest.approx(table["value"].mean(), rel=1e-14)
     assert summary["standard_error"] == pytest.approx(error_by_loop(table), rel=1e-12)
 
 

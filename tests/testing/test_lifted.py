@@ -110,9 +110,10 @@ def test_a_metric_is_the_same_with_a_side_of_1(name, size):
 )
 def test_a_method_of_signals_and_volumes_passes_the_common_suite(name):
     method = with_fewer(name)
+    # by 8e-13
     checks = [
         check for check in METHOD_CHECKS if (name, check) != ("opti_cam", channel_equivariant)
-    ]  # by 8e-13
+    ]
     accepted = {
         data: case
         for data, case in OTHER_CASES.items()

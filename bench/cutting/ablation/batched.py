@@ -54,16 +54,14 @@ class Blocks(NamedTuple):
     """The sizes of the pieces that are computed together."""
 
     images: int  # images after the first product, whose differences fit into a processor's cache
-    features: (
-        int  # outputs of the first product: rows of the weight whose pages a processor remembers
-    )
+    # outputs of the first product: rows of the weight whose pages a processor remembers
+    features: int
     columns: int  # outputs of the later products, which are in the cache when they are multiplied
 
 
 OF_PROCESSOR = Blocks(images=1, features=1024, columns=256)
-OF_GPU = Blocks(
-    images=sys.maxsize, features=sys.maxsize, columns=sys.maxsize
-)  # a GPU computes everything at once
+# a GPU computes everything at once
+OF_GPU = Blocks(images=sys.maxsize, features=sys.maxsize, columns=sys.maxsize)
 
 
 def is_flat(value: Tensor) -> bool:

@@ -42,9 +42,8 @@ if TYPE_CHECKING:
     from axiom_bench.cutting.ablation.few_tokens import FewTokens
     from axiom_bench.cutting.ablation.rows import AblationRows
 
-HeadPass = Callable[
-    [Tensor, Any], Tensor
-]  # activations (R, K, *space) and their side values -> logits (R, C)
+# activations (R, K, *space) and their side values -> logits (R, C)
+HeadPass = Callable[[Tensor, Any], Tensor]
 
 # A pass holds several tensors of the image's or the maps' size at once; this many is generous for
 # the usual networks.
@@ -143,9 +142,10 @@ def _score_differences(group: ImageGroup) -> Tensor:
     chain = linear_chain_of(group.head, group.values, group.channelwise)
     if chain is not None:
         return chain.scores(group.values, group.targets, group.live, group.memory)
+    # imported late: most networks need no rows
     from axiom_bench.cutting.ablation.rows import (
         AblationRows,
-    )  # imported late: most networks need no rows
+    )
 
     if group.head.few is not None and group.head.rows is not None:
         # Steps that keep tokens apart are computed only for the tokens that the head reads.
@@ -158,9 +158,8 @@ def _score_differences(group: ImageGroup) -> Tensor:
             side_kinds=few.kinds_of(group.side_kinds),
         )
     differences = torch.zeros_like(group.live, dtype=group.values[group.head.activations].dtype)
-    at_once = max(
-        1, group.memory // (2 * TENSORS_AT_ONCE * group.head.widest)
-    )  # channels in half of the memory
+    # channels in half of the memory
+    at_once = max(1, group.memory // (2 * TENSORS_AT_ONCE * group.head.widest))
     for image, live in enumerate(group.live):
         for channels in live.nonzero()[:, 0].split(at_once):
             rows = AblationRows(
@@ -220,9 +219,8 @@ def _tail(group: ImageGroup, difference: Tensor, images: slice) -> Tensor:
     for node in group.head.tail:
         name = group.head.operation(node)
         values = group.values[node.all_input_nodes[0]][images]
-        x = values[torch.arange(len(values), device=values.device), targets][
-            :, None
-        ]  # of the explained class
+        # of the explained class
+        x = values[torch.arange(len(values), device=values.device), targets][:, None]
         if name in CLAMP:
             difference = clamp_difference(x, difference, *CLAMP[name])
         elif name in RESHAPE:

@@ -60,9 +60,8 @@ class FewTokens:
         """The nodes of which only these tokens are used, with the axis of the tokens."""
         axes: dict[fx.Node, int] = {}
         for node in reversed(self.head.nodes):
-            users = [
-                user for user in node.users if user.users or user.op == "output"
-            ]  # not those without effect
+            # not those without effect
+            users = [user for user in node.users if user.users or user.op == "output"]
             if self.through_attention:
                 users = [user for user in users if not _reads_batch_size(user)]
             needed = {axis for user in users for axis in self._axes_for(user, node, axes)}

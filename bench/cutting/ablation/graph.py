@@ -233,9 +233,8 @@ class HeadGraph:
     """The head as a graph, with the facts about it that are found once."""
 
     module: fx.GraphModule
-    class_layer: fx.Node | None = (
-        None  # the layer whose rows are the classes, if a score needs only its own row
-    )
+    # the layer whose rows are the classes, if a score needs only its own row
+    class_layer: fx.Node | None = None
     tail: tuple[
         fx.Node, ...
     ] = ()  # the nodes from the class layer to the logits, which keep classes apart

@@ -31,11 +31,12 @@ from axiom_bench.cutting.ablation.graph import (
 from axiom_bench.cutting.tokens import ChannelsLast, Tokens
 
 REDUCTIONS = MEAN | AVERAGE_POOL | {"sum", torch.sum}
+# views of one value: each factor passes through by itself
 VIEWS = STRUCTURE - {
     "sum",
     torch.sum,
     operator.neg,
-}  # views of one value: each factor passes through by itself
+}
 
 
 @dataclass(frozen=True)

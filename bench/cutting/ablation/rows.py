@@ -144,9 +144,8 @@ class AblationRows:
         if any(
             _is_index(self.values[part]) and part in differences for part in node.all_input_nodes
         ):
-            return self._evaluated_difference(
-                node, differences
-            )  # a mask or an index that an ablation changes
+            # a mask or an index that an ablation changes
+            return self._evaluated_difference(node, differences)
         if name in ADD and not node.kwargs:
             return self._total(node, differences)
         if name in MULTIPLY and len(node.all_input_nodes) == 2:
@@ -448,9 +447,8 @@ def attention_difference(
     v = by_head(linear(tokens[0], value_weight, value_bias))
     key_steps = linear(direction, key_weight).unflatten(1, (heads, -1))
     value_steps = linear(direction, value_weight).unflatten(1, (heads, -1))
-    slopes = (
-        (q.transpose(0, 1) * key_steps[:, None]).sum(-1).transpose(1, 2)[..., None]
-    )  # (n, heads, L, 1)
+    # (n, heads, L, 1)
+    slopes = (q.transpose(0, 1) * key_steps[:, None]).sum(-1).transpose(1, 2)[..., None]
     steps = change[:, None, None]  # (n, 1, 1, N)
     logits = q @ k.mT
     before = logits.softmax(-1)

@@ -21,9 +21,8 @@ from axiom_bench.errors import BenchError, unknown
 from axiom_bench.run.progress import silent
 from axiom_bench.run.result import Failure
 
-EXTRAS = {
-    "ray": "ray"
-}  # the extra that installs an engine's package; the other packages are in "executors"
+# the extra that installs an engine's package; the other packages are in "executors"
+EXTRAS = {"ray": "ray"}
 ONE_AT_A_TIME = threading.Lock()  # the tasks of a process share torch's settings and the loaded job
 
 

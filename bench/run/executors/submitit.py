@@ -78,9 +78,8 @@ class Submitit:
             if self.is_closed.wait(LOOK):
                 job.cancel(check=False)
                 raise BenchError("The command has ended.")
-            if (
-                is_lost and not job.done()
-            ):  # a file system of several machines has had time to show the result
+            # a file system of several machines has had time to show the result
+            if is_lost and not job.done():
                 raise BenchError(
                     f"Slurm's job {job.job_id} ended without a result, as one that is killed for "
                     f"want of memory does; {job.paths.stderr} says more. Finished shards are "

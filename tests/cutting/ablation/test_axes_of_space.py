@@ -57,9 +57,8 @@ def test_drops_are_those_of_a_loop(axes, name):
     images = torch.randn(2, 2, *(9, 8, 10)[:axes], dtype=torch.float64)
     network(images)  # for layers that are lazy
     trace = ab.trace(network.eval(), "1", images, [1, 3])
-    assert (
-        trace.cut_model.head_graph(trace.activations, trace.network.sides) is not None
-    )  # not by whole passes
+    # not by whole passes
+    assert trace.cut_model.head_graph(trace.activations, trace.network.sides) is not None
     expected = one_by_one(head, trace)
     torch.testing.assert_close(
         trace.ablation_drops, expected, rtol=0, atol=1e-12 * expected.abs().max().item()

@@ -241,8 +241,7 @@ def test_bf16_head_returns_float32_drops(head):
     cut = ab.cut(model, "maps", head_precision="bf16")
     first, second = cut.trace(images).ablation_drops, cut.trace(images).ablation_drops
     assert first.dtype == torch.float32
-    assert torch.equal(
-        first, second
-    )  # with the head's values kept in the trace, or evaluated again
+    # with the head's values kept in the trace, or evaluated again
+    assert torch.equal(first, second)
     # bf16 keeps 8 bits, and a drop is a sum of some dozen rounded terms.
     torch.testing.assert_close(first, exact, rtol=0, atol=float(0.05 * exact.abs().max()))

@@ -221,19 +221,19 @@ def test_recordings_of_several_sample_rates_are_counted(tmp_path, dtype):
     (note,) = [note for note in load(tmp_path).notes if "scales" in note]
     assert "2 of 16,000 Hz sample rate, 1 of 44,100 Hz sample rate" in note
     assert "resample the files" in note
-    (tmp_path / "a/2.wav").write_bytes(
-        (tmp_path / "a/1.wav").read_bytes()[:30]
-    )  # damaged: told where it is read
+    # damaged: told where it is read
+    (tmp_path / "a/2.wav").write_bytes((tmp_path / "a/1.wav").read_bytes()[:30])
     assert not any("scales" in note for note in load(tmp_path).notes)
 
 
 def test_volumes_of_several_spacings_or_orientations_are_counted(tmp_path):
     nibabel = pytest.importorskip("nibabel")
+    # rounded by a scanner
     sides = {
         "1.nii": (1, 1, 1),
         "2.nii.gz": (1, 1, 2.5),
         "3.nii": (1.0001, 1, 1),
-    }  # rounded by a scanner
+    }
     for name, spacing in sides.items():
         nibabel.save(
             nibabel.Nifti1Image(np.zeros((4, 4, 4), "f4"), np.diag([*spacing, 1])), tmp_path / name

@@ -26,13 +26,14 @@ from axiom_bench.errors import BenchError
 from tests.data import conftest
 from tests.data.builders import BIRD, PLAIN, cut, load, save, write_parquet, write_tar
 
+# written by `made`; npz is a file of arrays
 PACKED = (
     "arrays",
     "npz",
     "webdataset",
     "parquet",
     "mosaic",
-)  # written by `made`; npz is a file of arrays
+)
 ROOTS = [kind for kind in KINDS if hasattr(conftest, f"{kind}_root")]  # whose fixture writes them
 OWN_FILES = (*ROOTS, "arrays")  # of each image
 FROM_FILES = (*ROOTS, *PACKED)
@@ -189,9 +190,8 @@ def rows(data, preprocessing, **settings):
 @pytest.mark.parametrize("kind", [*FROM_FILES, *DRAWN])
 def test_labels_copies_and_fingerprints(made, kind):
     (data, _), hashes = made(kind), FileHashes()
-    assert (
-        data.module == KINDS["arrays" if kind == "npz" else kind].__module__
-    )  # whose code is part of values' keys
+    # whose code is part of values' keys
+    assert data.module == KINDS["arrays" if kind == "npz" else kind].__module__
     copy = pickle.loads(pickle.dumps(data))
     assert list(data.ids) == sorted(set(data.ids))
     forwards = [copy.read(index) for index in range(len(data))]

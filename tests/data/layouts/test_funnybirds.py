@@ -48,9 +48,8 @@ def test_both_truths_of_a_network_that_adds_up_are_what_each_part_adds(funnybird
     (batch,) = batches(load("funnybirds", funnybirds_root), [2], ready, extras={"interventions"})
     trace = trace_of_batch(ab.cut(model.eval(), "0"), batch)
     added = torch.tensor([9.0 * (20 + 20 * BIRD_PARTS.index(name)) for name in BIRD_PLACES] + [0])
-    assert trace.part_effects[0].tolist() == pytest.approx(
-        added.tolist(), abs=0.05
-    )  # float32 of 40,000
+    # float32 of 40,000
+    assert trace.part_effects[0].tolist() == pytest.approx(added.tolist(), abs=0.05)
     assert trace.part_shapley_values[0].tolist() == pytest.approx(added.tolist(), abs=0.05)
 
 

@@ -45,19 +45,19 @@ def test_an_archive_that_is_not_unpacked_is_refused_with_the_command(tmp_path, m
 
     monkeypatch.setattr(datasets, "ImageNet", unpack)  # which unpacks the real archives only
     exec(code)
+    # without a list
     assert (labels(imagenet(tmp_path)), len(imagenet(tmp_path).classes)) == (
         [(0,)],
         1000,
-    )  # without a list
+    )
 
 
 def test_the_first_validation_images_by_hash_are_in_those_of_a_larger_number():
     lists = [first_by_hash(count) for count in (500, 5_000, 50_000)]
     assert [len(set(names)) for names in lists] == [500, 5_000, 50_000]
     assert set(lists[0]) < set(lists[1]) < set(lists[2])
-    assert lists[0][:3] == [
-        f"ILSVRC2012_val_{number:08d}" for number in (49325, 32309, 48212)
-    ]  # with the lowest sha256sum
+    # with the lowest sha256sum
+    assert lists[0][:3] == [f"ILSVRC2012_val_{number:08d}" for number in (49325, 32309, 48212)]
     assert (min(lists[2]), max(lists[2])) == ("ILSVRC2012_val_00000001", "ILSVRC2012_val_00050000")
 
 
@@ -198,9 +198,10 @@ def imagenet_s(root, **settings):
 
 
 def test_what_the_masks_of_imagenet_s_mean_decides_the_fingerprint(imagenet_s_root):
+    # n03 is no class
     assert [label for label, _ in imagenet_s(imagenet_s_root, classes=["n07"]).read(0).objects] == [
         0
-    ]  # n03 is no class
+    ]
     other = (
         {"boxes": None},
         {"categories": ["n07", "n03", "n01"]},

@@ -214,9 +214,8 @@ def bomb(write):
 def test_rows_that_share_one_value_take_the_memory_of_one(bomb):
     dataset, before = load(bomb), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert all(len(bytes_of(dataset, index)) == 4_000_000 for index in range(50))
-    assert (
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
-    )  # kB; all rows would have 200,000
+    # kB; all rows would have 200,000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
 
 
 def test_an_image_that_is_too_large_is_a_bad_image(write, pictures, monkeypatch):

@@ -68,9 +68,8 @@ def test_labels_and_boxes_of_json(load, picture):
         [("1.jpg", picture), ("1.json", note(y=1, where=[[0, 0, 2, 2]]))], label="y", boxes="where"
     )
     assert other_keys.read(0).objects == ((1, (0, 0, 2, 2)),)
-    assert load([("1.jpg", picture), ("1.json", note(label=3)), ("1.cls", b"1")]).labels(0) == (
-        1,
-    )  # .cls comes first
+    # .cls comes first
+    assert load([("1.jpg", picture), ("1.json", note(label=3)), ("1.cls", b"1")]).labels(0) == (1,)
     assert load([("1.jpg", picture), ("1.json", note(label=3)), ("1.cls", b"-1")]).labels(0) == ()
 
 

@@ -56,9 +56,10 @@ def test_every_chart_is_drawn_and_nothing_is_wider_than_a_phone(charts, barriers
         for attribute in ("aria-labelledby", "aria-describedby"):
             assert page.locator(f"#{svg.get_attribute(attribute)}").text_content()
         assert svg.bounding_box()["width"] > 100
+        # no label is cut
         assert (
             svg.evaluate("node => node.parentNode.scrollWidth - node.parentNode.clientWidth") <= 0
-        )  # no label is cut
+        )
     assert page.evaluate("document.documentElement.scrollWidth") == width
     assert barriers(page) == []
 

@@ -206,14 +206,12 @@ def test_pictures_show_the_configured_methods(run):
     (grid, _) = drawn(figures.draw_grid, run)
     canvas_of_grid = grid.draw()
     (axes,) = canvas_of_grid.axes
-    width_of_maps = (
-        canvas_of_grid.get_figwidth() - figures.GRID_NAME * figures.LETTER - 0.1
-    )  # beside the class names
+    # beside the class names
+    width_of_maps = canvas_of_grid.get_figwidth() - figures.GRID_NAME * figures.LETTER - 0.1
     side = width_of_maps / (1 + len(pictures.methods))
     height_of_maps = len(pictures.images) * side
-    assert canvas_of_grid.get_figheight() == pytest.approx(
-        height_of_maps + 3 * figures.LINE
-    )  # a title has three lines
+    # a title has three lines
+    assert canvas_of_grid.get_figheight() == pytest.approx(height_of_maps + 3 * figures.LINE)
     height, width = pictures.images.shape[1:3]
     gap = round(figures.GAP * width)
     top = height + gap  # of the second image's row, the second method
@@ -333,9 +331,8 @@ def test_the_fonts_come_with_the_package_and_others_stand_in_for_missing_signs()
         figure.subplots().set_title(
             "\N{CYRILLIC SMALL LETTER ZHE} \N{DOWNWARDS ARROW} \N{PLUS-MINUS SIGN}"
         )
-        with warnings.catch_warnings(
-            action="error"
-        ):  # matplotlib warns of a glyph that no font has
+        # matplotlib warns of a glyph that no font has
+        with warnings.catch_warnings(action="error"):
             figure.draw_without_rendering()
 
 
@@ -345,9 +342,8 @@ def test_no_label_is_cut_off_or_overlaps_in_print(run):
     more (numbers in cells 6), and tick labels of one axis don't touch.
     """
     for each in drawn(all_figures, run):
-        of_second = (
-            each.name == "ranking_1" or "scenes_residual" in each.name
-        )  # as of the first network
+        # as of the first network
+        of_second = each.name == "ranking_1" or "scenes_residual" in each.name
         if of_second:
             continue
         figure = each.draw()

@@ -49,9 +49,8 @@ def test_agreement(text):
     )
     assert cells[["column", "row"]].to_numpy().tolist() == [["first", "second"]] * len(pairs)
     if cells["n"].tolist() == [5]:
-        assert cells["p"].tolist() == pytest.approx(
-            [2 / 120]
-        )  # two of the 5! orders are as far from 0
+        # two of the 5! orders are as far from 0
+        assert cells["p"].tolist() == pytest.approx([2 / 120])
 
 
 def test_agreement_of_a_metric_that_has_methods_in_common_with_one_of_two_others(
@@ -101,9 +100,8 @@ def drawn(run: RunFolder) -> Figure:
 
 def test_rows_are_shares_of_the_explained_class(run):
     rows = run.class_records.frame().query("method == 'grad_cam' and status == 'ok'")
-    expected = np.array(
-        [[2 / 3, 1 / 3, 0], [0, 1 / 2, 0], [NAN] * 3]
-    )  # 7 has no column, class 2 no map
+    # 7 has no column, class 2 no map
+    expected = np.array([[2 / 3, 1 / 3, 0], [0, 1 / 2, 0], [NAN] * 3])
     np.testing.assert_allclose(matrices.confusion(rows, [0, 1, 2]), expected, atol=1e-12)
 
 

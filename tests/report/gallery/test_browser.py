@@ -62,9 +62,8 @@ def test_an_image_is_shown_with_its_values_and_names_that_are_markup_stay_text(p
     assert f"Odd {MARKUP}" in first.inner_text()
     assert page.locator("#gallery script").count() == 0
     page.locator(".gallery-image a").nth(2).click()
-    third = (
-        page.get_by_role("dialog").locator("dl").first
-    )  # where the drops of all methods are 0.5: none is best
+    # where the drops of all methods are 0.5: none is best
+    third = page.get_by_role("dialog").locator("dl").first
     assert "0.300 (1)" in third.inner_text()
     assert "0.500" in third.inner_text()
     assert "0.500 (" not in third.inner_text()
@@ -104,9 +103,8 @@ def test_sorting(page):
 
 
 def test_filters_and_paper_has_the_first_images(page):
-    assert {title.split(":")[0] for title in titles(page)} == {
-        "first"
-    }  # until all networks are asked for
+    # until all networks are asked for
+    assert {title.split(":")[0] for title in titles(page)} == {"first"}
     control(page, "setting").select_option(label="second")
     control(page, "class").select_option(label="cat")
     assert titles(page) == [f"second: {ONE}, class cat"]
@@ -176,9 +174,8 @@ def test_by_keyboard(page):
     dialog.get_by_label("Opacity").press("ArrowRight")  # of the slider, not of the images
     assert dialog.locator("h3").inner_text().startswith(f"first: {ONE}")
     page.keyboard.press("Escape")
-    page.wait_for_url(
-        lambda url: url.endswith("#gallery")
-    )  # the dialog's closing is told in a task of its own
+    # the dialog's closing is told in a task of its own
+    page.wait_for_url(lambda url: url.endswith("#gallery"))
     assert dialog.count() == 0
     assert heading.evaluate("node => node === document.activeElement")
 

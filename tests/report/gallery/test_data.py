@@ -192,10 +192,11 @@ def test_metrics_that_say_what_is_better_are_shown(gallery_run):
         "columns": ["conservation_error_raw", "sensitivity_error", "box_iou"],
     }
     run = gallery_run(config={"report": report})
+    # box_iou: no rows
     assert [value.name for value in shown_metrics(run)] == [
         "confidence_drop",
         "sensitivity_error",
-    ]  # box_iou: no rows
+    ]
 
 
 def test_a_value_that_a_formula_makes_0_has_no_rank(gallery_run):

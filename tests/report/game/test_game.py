@@ -255,9 +255,8 @@ def test_clusters_of_one_answer_are_independent_and_players_who_answer_all_alike
     covariance = game_score.cluster_covariance(
         table(range(100), 0, "A", correct), "player", ["A"], seed=0
     )
-    assert covariance[0, 0] == pytest.approx(
-        0.7 * 0.3 / 99, rel=0.1
-    )  # Monte-Carlo error of 2,000 resamples: 3 %
+    # Monte-Carlo error of 2,000 resamples: 3 %
+    assert covariance[0, 0] == pytest.approx(0.7 * 0.3 / 99, rel=0.1)
     assert width_to_wilson(score(table(range(100), range(100), "A", correct))) == pytest.approx(
         1, abs=0.1
     )
@@ -274,9 +273,8 @@ def test_the_variance_of_few_clusters_is_that_of_their_shares_without_bias():
     covariance = game_score.cluster_covariance(
         table(np.repeat(range(4), 4), 0, "A", correct), "player", ["A"], seed=0
     )
-    assert covariance[0, 0] == pytest.approx(
-        np.var([1, 0.75, 0.5, 0.25], ddof=1) / 4, rel=0.1
-    )  # 2,000 resamples: 3 %
+    # 2,000 resamples: 3 %
+    assert covariance[0, 0] == pytest.approx(np.var([1, 0.75, 0.5, 0.25], ddof=1) / 4, rel=0.1)
 
 
 def test_a_difference_within_players_is_paired():
@@ -443,9 +441,8 @@ def test_a_game_played_by_keyboard_is_saved_and_read(make_page, open_page, tmp_p
     assert sorted(
         (row["image"], row["method"]) for row in answers if row["kind"] == PART
     ) == sorted(shown.items())
-    with pytest.raises(
-        BenchError, match="No answer counts"
-    ):  # six of the pictures were not told: checks failed
+    # six of the pictures were not told: checks failed
+    with pytest.raises(BenchError, match="No answer counts"):
         read_answers([file])
 
 
@@ -457,9 +454,8 @@ def test_strange_names_survive_the_file_and_markup_stays_text(make_page, open_pa
     for _ in range(7):
         page.wait_for_selector(PAINTED)
         page.wait_for_timeout(200)
-        shown = data_of(game)["checks"][0]["classes"][0][
-            "name"
-        ]  # the first class is right in every check
+        # the first class is right in every check
+        shown = data_of(game)["checks"][0]["classes"][0]["name"]
         texts = page.locator("[data-choice] span").evaluate_all(
             "spans => spans.map((span) => span.textContent)"
         )

@@ -181,11 +181,12 @@ def manifest(
         }
 
     report = {"headline": metrics[:2], "columns": metrics[:3], "figures": figures}
+    # a short one is there by chance
     axis = {
         "title": name("axis title"),
         "x": name("abscissa"),
         "y": name("ordinate"),
-    }  # a short one is there by chance
+    }
     return {
         **{key: name(key) for key in ("experiment", "run", "created", "reload", "device")},
         "overrides": [name("override")],

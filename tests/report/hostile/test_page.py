@@ -114,15 +114,15 @@ def test_every_text_that_is_shown_is_shown_whole(structures, runs):
     assert len(shown["plain"]) > 60
     missing = set(shown["plain"]) - set(shown["hostile"])
     cut = {"sha256", "commit", "curve"}  # to 12 letters; to those of a file's name
+    # of the configuration, where texts have quotes and escapes
     in_yaml = {
         "key",
         "value",
         "target",
         "number",
-    }  # of the configuration, where texts have quotes and escapes
-    assert {runs["plain"][1][place][:-2] for place in missing} <= cut | in_yaml | {
-        "status"
-    }  # which is a word
+    }
+    # which is a word
+    assert {runs["plain"][1][place][:-2] for place in missing} <= cut | in_yaml | {"status"}
 
 
 def test_a_browser_runs_and_asks_for_nothing(open_page, runs):

@@ -114,9 +114,8 @@ def test_places_on_a_linear_and_on_a_logarithmic_scale():
     assert re.findall(r'cx="([\d.]+)%"', html) == ["0.00", "50.00"]
     assert "logarithmic scale" in html
     assert "logarithmic scale" not in interval_chart("Drop", rows, SHARE)
-    assert "nan" not in interval_chart(
-        "Error", [row("a", 1.0, float("nan"), float("nan"))], RATIO
-    )  # unknown: no line
+    # unknown: no line
+    assert "nan" not in interval_chart("Error", [row("a", 1.0, float("nan"), float("nan"))], RATIO)
 
 
 def test_numbers_of_a_cell_are_named_after_the_heading():

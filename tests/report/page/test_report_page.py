@@ -193,10 +193,11 @@ def test_without_javascript_text_and_tables_are_there_in_the_order_of_a_reader(
     ]
     for shown in (".page-noscript", "#overview table", "#charts svg[role=img]"):
         assert page.locator(shown).is_visible()
+    # a reader opens them without a script
     for there in (
         "#tables details:not([open])",
         "#findings figure",
-    ):  # a reader opens them without a script
+    ):
         assert page.locator(there).count() > 0
 
 

@@ -79,9 +79,8 @@ def test_nothing_that_is_said_of_odd_values_contradicts_itself(odd):
     summary = odd.summary.set_index(["model", "metric", "method"])
     places = place_frame(odd)
     pairs = pair_frame(odd)
-    assert len(places) == len(CASES) * len(METRICS) * 3 - 2 * len(
-        METRICS
-    )  # of the missing one is left alone
+    # of the missing one is left alone
+    assert len(places) == len(CASES) * len(METRICS) * 3 - 2 * len(METRICS)
     for row in places.to_dict("records"):
         assert not row["value_low"] > row["value"] + 1e-12
         assert not row["value_high"] < row["value"] - 1e-12

@@ -28,9 +28,8 @@ OVERVIEW = (
 )
 RANKED = ("sensitivity_error", "conservation_error", "confidence_drop", "box_iou")
 LAYER = "(layer alone)"
-TWINS = {
-    "xgrad_cam": "xgrad_cam = hires_cam"
-}  # in the made records they differ by nothing in both errors
+# in the made records they differ by nothing in both errors
+TWINS = {"xgrad_cam": "xgrad_cam = hires_cam"}
 TITLES = {
     "sensitivity_error": "Sensitivity error [ratio], lower is better",
     "conservation_error": "Conservation error [ratio], lower is better",
@@ -311,9 +310,8 @@ def test_box_charts(usual, rows):
         drawn = figure.draw()
         assert drawn.get_supxlabel() == TITLES[metric]
         assert [axes.get_title(loc="left") for axes in drawn.axes] == list(MODELS)
-        height = {4: 1.608, 6: 2.416}[
-            figure.frame["Name"].nunique()
-        ]  # with two names of two lines: 0.7 + 6 * 0.286
+        # with two names of two lines: 0.7 + 6 * 0.286
+        height = {4: 1.608, 6: 2.416}[figure.frame["Name"].nunique()]
         assert tuple(drawn.get_size_inches()) == pytest.approx((7, height))
         for entry in figure.frame.to_dict("records"):
             values = values_of(rows, entry["Network"], entry["Name"], metric)

@@ -153,12 +153,13 @@ def test_a_headline_table_has_titles_networks_and_counts(usual):
     table = tables["headline_conservation_error"]
     assert table.header == ("Method", "scenes_fc", "scenes_residual")
     methods = [cells[0].text for cells in table.groups[0].rows]
+    # on the score's scale
     assert methods == [
         "grad_cam",
         "xgrad_cam",
         "hires_cam",
         "ablation_cam_axiomatic",
-    ]  # on the score's scale
+    ]
     values = usual.records.frame(["conservation_error"]).query("model == 'scenes_fc'")
     median = values.loc[values["method"] == "grad_cam", "value"].median()
     assert table.groups[0].rows[0][1].text.startswith(f"{median:.3f}")
