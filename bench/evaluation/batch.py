@@ -19,12 +19,10 @@ from axiom_bench.cutting.trace import CutModel, Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.measurement import Measured, Measurement
-from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.evaluation.specs import MethodSpec
+from axiom_bench.evaluation.plugins import Method
 from axiom_bench.explanation.explanation import Explanation, Map, is_map, weighted
 from axiom_bench.notes import WARNINGS, MethodLeftOut, Notes, NotFiniteMaps, ZeroMaps
 
-Method = Plugin[MethodSpec]
 Columns = dict[str, Any]  # arrays by the name of a column; of curves, also their "axes"
 CHECKED_ROWS = 4  # the most rows on which the score's scale is checked
 FACTOR = 4.0  # by which this check scales the head; a power of two, so that it rounds nothing

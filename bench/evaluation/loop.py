@@ -13,8 +13,9 @@ from torch import Tensor
 from axiom_bench.columns import LAYER, NOT_APPLICABLE
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
-from axiom_bench.evaluation.batch import Columns, Method, columns, explained, is_on_score_scale
-from axiom_bench.evaluation.measurement import Measurement, Metric, measure_all, without_values
+from axiom_bench.evaluation.batch import Columns, columns, explained, is_on_score_scale
+from axiom_bench.evaluation.measurement import Measurement, measure_all, without_values
+from axiom_bench.evaluation.plugins import Method, Metric
 from axiom_bench.evaluation.purity import WATCHED_RATE, Witness, foreign, is_watched, tensors_of
 from axiom_bench.evaluation.stopwatch import METHODS, METRICS, Watch, untimed
 from axiom_bench.explanation.explanation import Explanation

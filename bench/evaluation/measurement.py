@@ -18,13 +18,12 @@ from axiom_bench.columns import NO_MAP, NOT_APPLICABLE, NOT_FINITE, OK
 from axiom_bench.cutting.output import described
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.answers import MetricCall, answer_all
-from axiom_bench.evaluation.plugins import Plugin, needs_of, value_names
+from axiom_bench.evaluation.plugins import Metric, needs_of, value_names
 from axiom_bench.evaluation.preconditions import look_up, statuses
-from axiom_bench.evaluation.specs import MAPS, MetricSpec
+from axiom_bench.evaluation.specs import MAPS
 from axiom_bench.evaluation.stopwatch import Watch, untimed
 from axiom_bench.explanation.explanation import Curve, Explanation
 
-Metric = Plugin[MetricSpec]
 Statuses = tuple[str, ...]
 Measured = dict[str, tuple[Tensor, Statuses]]
 Returned = Mapping[str, Any]  # the result of a metric, by the names of its values

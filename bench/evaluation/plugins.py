@@ -35,7 +35,7 @@ from axiom_bench.evaluation.specs import (
     metric_spec,
 )
 
-Spec = TypeVar("Spec", bound=MethodSpec | MetricSpec)
+Spec = TypeVar("Spec", bound=MethodSpec | MetricSpec, covariant=True)
 
 PEERS = "peers"  # the group of other libraries' methods, whose names are method@library
 SPOILED = "spoiled"  # the group of methods that are right, or wrong by a known degree
@@ -180,6 +180,12 @@ class Plugin(Generic[Spec]):
         return {"target": self.target, "params": dict(self.params), **self.spec.as_dict()}
 
 
+Method = Plugin[MethodSpec]
+Metric = Plugin[MetricSpec]
+# A plug-in whose kind ("method" or "metric") is known only when the code runs.
+AnyPlugin = Plugin[Any]
+
+
 def names(kind: str) -> list[str]:
     """Return the names of all entries of conf/<kind>/, sorted.
 
@@ -277,7 +283,7 @@ def _names_by_letters(kind: str) -> dict[str, str]:
 
 
 @cache
-def load(kind: str, name: str) -> Plugin:
+def load(kind: str, name: str) -> AnyPlugin:
     """Return the entry of that name: the plug-in of conf/<kind>/<name>.yaml.
 
     A method@library comes from conf/peers/, and spoiled methods from conf/spoiled/. The name may be
@@ -291,7 +297,7 @@ def load(kind: str, name: str) -> Plugin:
     return from_config(kind, name, _config(kind, name))
 
 
-def with_params(kind: str, name: str, params: Mapping[str, Any]) -> Plugin:
+def with_params(kind: str, name: str, params: Mapping[str, Any]) -> AnyPlugin:
     """Return the entry of that name with other values of some parameters.
 
     Raises:
@@ -321,7 +327,7 @@ def _config(kind: str, name: str) -> Mapping[str, Any]:
     return config
 
 
-def from_config(kind: str, name: str, config: Mapping[str, Any]) -> Plugin:
+def from_config(kind: str, name: str, config: Mapping[str, Any]) -> AnyPlugin:
     """Return the plug-in that a mapping describes: what a YAML file holds, or the command line
     sets.
 
@@ -499,7 +505,7 @@ def needs_of(metric: Plugin[MetricSpec]) -> list[str]:
     return [need.name for need in metric.spec.needs if need.counts(params)]
 
 
-def required(entries: Iterable[Plugin]) -> frozenset[str]:
+def required(entries: Iterable[AnyPlugin]) -> frozenset[str]:
     """Return the data of EXTRAS that must be loaded in addition to the images for these methods and
     metrics.
 
@@ -517,7 +523,7 @@ def required(entries: Iterable[Plugin]) -> frozenset[str]:
     return frozenset(extras)
 
 
-def of(kind: str, entry: str | Callable[..., Any]) -> Plugin:
+def of(kind: str, entry: str | Callable[..., Any]) -> AnyPlugin:
     """Return the plug-in of a name, of a dotted path to a function, or of a user's own callable
     without metadata.
     """

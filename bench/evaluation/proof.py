@@ -24,7 +24,6 @@ from axiom_bench.data.batch import Batch
 from axiom_bench.evaluation.batch import (
     CHECKED_ROWS,
     TOLERANCE,
-    Method,
     answer_of,
     explained,
     holds_values,
@@ -32,8 +31,8 @@ from axiom_bench.evaluation.batch import (
     with_score_scale,
 )
 from axiom_bench.evaluation.loop import rows_of
-from axiom_bench.evaluation.measurement import Metric, measure
-from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.measurement import measure
+from axiom_bench.evaluation.plugins import AnyPlugin, Method, Metric
 from axiom_bench.evaluation.purity import WITNESS, Interference, Witness, foreign, tensors_of
 from axiom_bench.explanation.explanation import Explanation, Map
 from axiom_bench.notes import WARNINGS, Notes, NotFiniteMaps
@@ -50,7 +49,7 @@ OF_THE_BATCH = (
     "answers otherwise for an image alone than beside others; its values depend on the batch"
 )
 # A plug-in's answer for a number of first rows, (rows, values, n); None if it has no answer.
-Answer = Callable[[Plugin, int], Tensor | None]
+Answer = Callable[[AnyPlugin, int], Tensor | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,8 +122,8 @@ def proved(
 
 
 def _marked(
-    plugins: Sequence[Plugin], answer: Answer, count: int, witness: Witness
-) -> list[Plugin]:
+    plugins: Sequence[AnyPlugin], answer: Answer, count: int, witness: Witness
+) -> list[AnyPlugin]:
     """Return the plug-ins; unstable ones are marked with the reason why answers aren't of the image
     alone.
 
@@ -151,7 +150,7 @@ def _marked(
 
 
 def _reason(
-    plugin: Plugin, calls: Sequence[_Call], answer_for_one_row: Callable[[], Tensor | None]
+    plugin: AnyPlugin, calls: Sequence[_Call], answer_for_one_row: Callable[[], Tensor | None]
 ) -> str | None:
     """Return why the answers aren't of the image alone; None if they are, or if there are no
     answers.

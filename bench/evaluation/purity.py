@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, is_out_of_memory
-from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.plugins import AnyPlugin
 from axiom_bench.explanation.explanation import Explanation
 
 WATCHED_RATE = 16  # at most one batch in 16 is watched
@@ -45,7 +45,7 @@ class Witness:
         self.read = read
         self.before = list(map(_copy, read()))
 
-    def check(self, plugins: Sequence[Plugin]) -> None:
+    def check(self, plugins: Sequence[AnyPlugin]) -> None:
         """Raise Interference about these plug-ins if the function now returns anything else, or
         raises.
         """
@@ -80,7 +80,7 @@ def tensors_of(shared: Trace | Explanation) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
 
 
-def foreign(plugins: Iterable[Plugin]) -> list[Plugin]:
+def foreign(plugins: Iterable[AnyPlugin]) -> list[AnyPlugin]:
     """Return the plug-ins that aren't the suite's own."""
     return [plugin for plugin in plugins if plugin.is_foreign]
 
@@ -105,7 +105,7 @@ def is_watched(image_ids: Iterable[str], rate: int) -> bool:
     return int.from_bytes(digest[:8]) % rate == 0
 
 
-def _interference_message(plugins: Sequence[Plugin]) -> str:
+def _interference_message(plugins: Sequence[AnyPlugin]) -> str:
     """Return the message about plug-ins of which one interferes, without its end."""
     names = ", ".join(f"{plugin.name!r} ({plugin.target})" for plugin in plugins)
     subject = "One of the plug-ins" if len(plugins) > 1 else "The plug-in"

@@ -23,7 +23,7 @@ from torch import Tensor
 from axiom_bench.columns import RUNTIME_COLUMNS
 from axiom_bench.cutting.trace import Trace, trace_of
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.plugins import Method
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.notes import WARNINGS, MethodNotTimed, Notes
 
@@ -49,7 +49,7 @@ class Step:
 
 def measure_runtime(
     trace: Trace,
-    methods: Sequence[Plugin],
+    methods: Sequence[Method],
     repeats: int = 5,
     notes: Notes = WARNINGS,
 ) -> pd.DataFrame:
@@ -103,7 +103,7 @@ def measure_runtime(
     return table[list(RUNTIME_COLUMNS)]
 
 
-def _steps(trace: Trace, methods: Sequence[Plugin]) -> list[Step]:
+def _steps(trace: Trace, methods: Sequence[Method]) -> list[Step]:
     """Return the steps. The plain forward pass is the first, and the times of the others are
     divided by its time.
     """
@@ -118,7 +118,7 @@ def _steps(trace: Trace, methods: Sequence[Plugin]) -> list[Step]:
     def ablation_drops(fresh_trace: Trace) -> Tensor:
         return fresh_trace.ablation_drops
 
-    def heatmap(method: Plugin, fresh_trace: Trace) -> Tensor | None:
+    def heatmap(method: Method, fresh_trace: Trace) -> Tensor | None:
         return Explanation.of(fresh_trace, method(fresh_trace)).heatmap
 
     steps = [

@@ -19,7 +19,7 @@ from axiom_bench.evaluation.answers import KEPT, KeptAnswers
 from axiom_bench.evaluation.batch import Columns, columns, traced
 from axiom_bench.evaluation.loop import rows_of
 from axiom_bench.evaluation.measurement import without_values
-from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.plugins import AnyPlugin, Method, Metric
 from axiom_bench.evaluation.purity import WATCHED_RATE, WITNESS, Witness, foreign
 from axiom_bench.evaluation.stopwatch import LOADING, TRACE, Watch, untimed
 from axiom_bench.notes import WARNINGS, Notes
@@ -37,9 +37,9 @@ class UnreadableImage(Protocol):
 class MethodsByMetrics:
     """The values to compute: each of these metrics for each of these methods."""
 
-    methods: tuple[Plugin, ...]
+    methods: tuple[Method, ...]
     """The methods; empty for metrics of the layer."""
-    metrics: tuple[Plugin, ...]
+    metrics: tuple[Metric, ...]
 
 
 def shard_rows(
@@ -105,10 +105,10 @@ def shard_rows(
                 yield from part_columns
         else:
             yield from _bad_image_columns(batch, requests)
-    plugins_by_target: dict[str, Plugin] = {}
+    plugins_by_target: dict[str, AnyPlugin] = {}
     for request in requests:
-        for plugin in (*request.methods, *request.metrics):
-            plugins_by_target[plugin.target] = plugin
+        plugins: tuple[AnyPlugin, ...] = (*request.methods, *request.metrics)
+        plugins_by_target.update({plugin.target: plugin for plugin in plugins})
     foreign_plugins = foreign(plugins_by_target.values())
     if foreign_plugins and cut_model.holds(WITNESS):
         witness = cast(Witness, cut_model.once(WITNESS, object))

@@ -16,15 +16,15 @@ import pandas as pd
 from axiom_bench.columns import NO_IMAGE, NOT_FINITE, OK, UNKNOWN_CLASS, WHOLE_SET
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.plugins import Plugin, whole_set_value_names
+from axiom_bench.evaluation.plugins import AnyPlugin, Metric, whole_set_value_names
 
 
-def aggregating(metrics: Iterable[Plugin]) -> tuple[Plugin, ...]:
+def aggregating(metrics: Iterable[Metric]) -> tuple[AnyPlugin, ...]:
     """Return the metrics whose YAML file has an `aggregate`."""
     return tuple(metric for metric in metrics if metric.spec.aggregate)
 
 
-def aggregate(metric: Plugin) -> Plugin:
+def aggregate(metric: Metric) -> AnyPlugin:
     """Return the function at the path `aggregate`, with those of the metric's parameters bound that
     it accepts.
 
@@ -37,7 +37,7 @@ def aggregate(metric: Plugin) -> Plugin:
 
 
 def whole_set(
-    metrics: Sequence[Plugin], method: str, curves: pd.DataFrame
+    metrics: Sequence[Metric], method: str, curves: pd.DataFrame
 ) -> dict[str, np.ndarray]:
     """Return the records' columns of one method's values of the whole data set, with one row per
     value.
@@ -65,7 +65,7 @@ def whole_set(
     }
 
 
-def values(metric: Plugin, curves: pd.DataFrame) -> dict[str, tuple[float, str]]:
+def values(metric: Metric, curves: pd.DataFrame) -> dict[str, tuple[float, str]]:
     """Return {value name: (value, status)} of one metric and method. Only curves with status "ok"
     count.
 
@@ -87,7 +87,7 @@ def values(metric: Plugin, curves: pd.DataFrame) -> dict[str, tuple[float, str]]
     }
 
 
-def image_ids(metric: Plugin, curves: pd.DataFrame) -> list[str]:
+def image_ids(metric: Metric, curves: pd.DataFrame) -> list[str]:
     """Return the image of each row of the metric's curves, which is the same for all curves.
 
     Raises:
@@ -102,7 +102,7 @@ def image_ids(metric: Plugin, curves: pd.DataFrame) -> list[str]:
 
 
 def resampled_values(
-    metric: Plugin, curves: pd.DataFrame, counts: np.ndarray
+    metric: Metric, curves: pd.DataFrame, counts: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Return {value name: (R,)} of R resamples.
 
@@ -133,7 +133,7 @@ def resampled_values(
     }
 
 
-def checked(metric: Plugin, answer: Any) -> Mapping[str, Any]:
+def checked(metric: Metric, answer: Any) -> Mapping[str, Any]:
     """Return an aggregate's result. Raise BenchError unless it is a mapping of the metric's value
     names.
     """
@@ -146,7 +146,7 @@ def checked(metric: Plugin, answer: Any) -> Mapping[str, Any]:
     return answer
 
 
-def _stacked_points(curves: pd.DataFrame, metric: Plugin) -> dict[str, np.ndarray]:
+def _stacked_points(curves: pd.DataFrame, metric: Metric) -> dict[str, np.ndarray]:
     """Return the points (N, n) of the metric's curves that have any image with status "ok", by the
     curve's name.
     """

@@ -18,14 +18,14 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.batch import (
-    Method,
     answer_of,
     is_on_score_scale,
     note_non_finite,
     note_silence,
     with_score_scale,
 )
-from axiom_bench.evaluation.measurement import Metric, measure_all
+from axiom_bench.evaluation.measurement import measure_all
+from axiom_bench.evaluation.plugins import Method, Metric
 from axiom_bench.evaluation.purity import Witness, tensors_of
 from axiom_bench.explanation.explanation import Explanation, heatmap
 from axiom_bench.explanation.heatmaps import ERROR_COLUMNS, ClassScore, Heatmaps

@@ -21,7 +21,7 @@ from axiom_bench.data.registry import load_dataset
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins, whole_set
 from axiom_bench.evaluation.measurement import check_names
-from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.plugins import AnyPlugin, Method, Metric
 from axiom_bench.explanation.explanation import check_normalise
 from axiom_bench.models.load import LoadedModel, load_model
 from axiom_bench.models.spec import OBJECT_OUTPUTS, ModelSpec
@@ -70,8 +70,8 @@ class Job:
     """The rule that names the class to explain, one of `TARGET_RULES` or `OBJECT_RULES`."""
     normalise: str
     """How heatmaps are scaled."""
-    methods: tuple[Plugin, ...]
-    metrics: tuple[Plugin, ...]
+    methods: tuple[Method, ...]
+    metrics: tuple[Metric, ...]
     device: Device
     """The device that computes the job, with its precision and limits."""
     shard_size: int
@@ -381,7 +381,7 @@ def cut_of(model: LoadedModel, device: Device, notes: Notes = WARNINGS) -> CutMo
     return cut_model
 
 
-def chosen(kind: str, entries: Mapping[str, Any]) -> tuple[Plugin, ...]:
+def chosen(kind: str, entries: Mapping[str, Any]) -> tuple[AnyPlugin, ...]:
     """Return the plug-ins of these entries: methods or metrics, according to `kind`.
 
     Raise BenchError if a plug-in can't be imported, or if there is no entry.

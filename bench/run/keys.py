@@ -21,7 +21,14 @@ from axiom_bench.cutting.output import LOGITS, TensorScores
 from axiom_bench.cutting.tokens import Reshape
 from axiom_bench.data.loading import batches, others
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.plugins import Plugin, needs_of, required, value_names
+from axiom_bench.evaluation.plugins import (
+    AnyPlugin,
+    Method,
+    Metric,
+    needs_of,
+    required,
+    value_names,
+)
 from axiom_bench.evaluation.shard import shard_rows
 from axiom_bench.evaluation.specs import MethodSpec
 from axiom_bench.models.spec import OBJECT_OUTPUTS
@@ -146,7 +153,7 @@ class Keys:
             methods=[self._of_method(method) for method in self.job.methods] if methods else [],
         )
 
-    def _of_method(self, method: Plugin) -> str:
+    def _of_method(self, method: Method) -> str:
         """Return the key of a method, with the files and images that it reads in addition to the
         explained images.
         """
@@ -156,7 +163,7 @@ class Keys:
             further_inputs["others"] = self._others
         return key(method=plain_key, **further_inputs) if further_inputs else plain_key
 
-    def of_metric(self, metric: Plugin) -> str:
+    def of_metric(self, metric: Metric) -> str:
         """Return the key of a metric, with the files that it reads and the finetuned network that
         it calls.
         """
@@ -166,7 +173,7 @@ class Keys:
             further_inputs["finetuned"] = state_sha256(self.job.model.finetuned.state_dict())
         return key(metric=plain_key, **further_inputs) if further_inputs else plain_key
 
-    def _files_of(self, plugin: Plugin) -> dict[str, list[str]]:
+    def _files_of(self, plugin: AnyPlugin) -> dict[str, list[str]]:
         """Return the names and SHA-256 of the files that a plug-in declares, or {} if it declares
         none.
 
@@ -240,7 +247,7 @@ class Keys:
             facts += self._function(call.read)
         return facts
 
-    def of_aggregate(self, metric: Plugin) -> list[str]:
+    def of_aggregate(self, metric: Metric) -> list[str]:
         """Return what decides a metric's values of the whole data set in addition to its curves.
 
         This is the name of the function, and the command if the function is a user's own.
@@ -273,7 +280,7 @@ def tensors_sha256(module: nn.Module | None) -> str:
 
 
 def method_key(
-    method: Plugin, sources: Sources, command: str = "", reuse: bool | None = None
+    method: Method, sources: Sources, command: str = "", reuse: bool | None = None
 ) -> str:
     """Return the key of a method: its call, the code that it runs, and the method that it wraps.
 
@@ -293,7 +300,7 @@ def method_key(
     )
 
 
-def metric_key(metric: Plugin, sources: Sources, command: str = "") -> str:
+def metric_key(metric: Metric, sources: Sources, command: str = "") -> str:
     """Return the key of a metric: its call, the code that it runs, and the metadata that decides
     values and statuses.
 
@@ -308,7 +315,7 @@ def metric_key(metric: Plugin, sources: Sources, command: str = "") -> str:
     )
 
 
-def _call(plugin: Plugin, sources: Sources, command: str, reuse: bool | None) -> list[object]:
+def _call(plugin: AnyPlugin, sources: Sources, command: str, reuse: bool | None) -> list[object]:
     """Return a plug-in's function, its parameters and its code, and the command if the plug-in
     isn't reused.
     """
@@ -331,7 +338,7 @@ def of_this_command(target: str, reuse: bool | None, sources: Sources, command: 
     return [command]
 
 
-def declared_files(entry: Plugin) -> list[tuple[str, str]]:
+def declared_files(entry: AnyPlugin) -> list[tuple[str, str]]:
     """Return (setting, path) of each file that a plug-in declares.
 
     It declares files under `files`, and as parameters that are annotated as `File`.

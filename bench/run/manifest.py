@@ -21,7 +21,7 @@ import torch
 from axiom_bench.cutting.output import LOGITS
 from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError, first_names, unknown
-from axiom_bench.evaluation.plugins import Plugin, value_names, whole_set_value_names
+from axiom_bench.evaluation.plugins import AnyPlugin, Plugin, value_names, whole_set_value_names
 from axiom_bench.evaluation.specs import MethodSpec, MetricSpec
 from axiom_bench.records import artefacts, running
 from axiom_bench.records.artefacts import common, listed, merge_facts
@@ -322,7 +322,7 @@ def values_of(metric: Plugin[MetricSpec]) -> dict[str, MetricEntry]:
     return entries
 
 
-def _described(plugin: Plugin) -> dict[str, Any]:
+def _described(plugin: AnyPlugin) -> dict[str, Any]:
     """Return the description of a plug-in, which is the first line of its docstring, and the work
     that it cites.
     """

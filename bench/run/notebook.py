@@ -51,8 +51,8 @@ from axiom_bench.evaluation.batch import (
     trace_of_batch,
 )
 from axiom_bench.evaluation.loop import rows_of
-from axiom_bench.evaluation.measurement import Metric, check_names
-from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.measurement import check_names
+from axiom_bench.evaluation.plugins import AnyPlugin, Metric
 from axiom_bench.evaluation.proof import proved
 from axiom_bench.evaluation.whole_set import aggregating, whole_set
 from axiom_bench.examination.examine import Answer, examine
@@ -114,8 +114,8 @@ def evaluate(
     model: nn.Module | CutModel | str,
     layer: str | None,
     batches: Iterable[Batch | tuple[Inputs, Tensor | None]],
-    methods: Sequence[str | Callable],
-    metrics: Sequence[str | Callable],
+    methods: Sequence[str | Callable[..., Any]],
+    metrics: Sequence[str | Callable[..., Any]],
     reshape: AnyReshape | None = None,
     output: AnyOutput | None = None,
     explained: int | str | None = None,
@@ -190,14 +190,14 @@ def explain(
     model: nn.Module | CutModel | str,
     layer: str | None = None,
     images: Inputs | Photograph | Sequence[Photograph] | None = None,
-    methods: Sequence[str | Callable] = (),
+    methods: Sequence[str | Callable[..., Any]] = (),
     targets: Tensor | int | str | Sequence[int | str] | None = None,
     size: tuple[int, int] | None = None,
     reshape: AnyReshape | None = None,
     output: AnyOutput | None = None,
     preprocessing: Preprocessing | Callable[[Image.Image], Tensor] | None = None,
     explained: int | str | None = None,
-    metrics: Sequence[str | Callable] = (),
+    metrics: Sequence[str | Callable[..., Any]] = (),
 ) -> Heatmaps:
     """Compute the heatmaps of several methods from one forward pass.
 
@@ -507,7 +507,7 @@ def _indices(targets: Any, loaded: LoadedModel | None, count: int) -> Any:
     return [loaded.class_index(target) if isinstance(target, str) else target for target in listed]
 
 
-def chosen(kind: str, entries: Sequence[str | Callable]) -> list[Plugin]:
+def chosen(kind: str, entries: Sequence[str | Callable[..., Any]]) -> list[AnyPlugin]:
     """Return the plug-ins of a list of names or callables. kind: "method" or "metric".
 
     Raise BenchError if `entries` is no list, or if two entries have the same name.

@@ -28,7 +28,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.answers import first_request
 from axiom_bench.evaluation.batch import trace_of_batch
-from axiom_bench.evaluation.plugins import Plugin, required
+from axiom_bench.evaluation.plugins import Metric, required
 from axiom_bench.evaluation.queries import PerturbedImages
 from axiom_bench.evaluation.runtime import measure_runtime
 from axiom_bench.explanation.explanation import Explanation
@@ -178,7 +178,7 @@ def spread_rows(job: Job, count: int) -> Batch | None:
     return first_batch(job, candidates, count, required(job.methods))
 
 
-def arrays(job: Job, metric: Plugin, batch: Batch) -> dict[str, np.ndarray]:
+def arrays(job: Job, metric: Metric, batch: Batch) -> dict[str, np.ndarray]:
     """Return the arrays of a file of pictures, of N rows and the M methods that apply to the model.
 
     Args:
@@ -290,7 +290,7 @@ def _explanations(job: Job, trace: Trace, batch: Batch) -> dict[str, Explanation
     return explanations
 
 
-def _perturbed(metric: Plugin, explanation: Explanation) -> Tensor:
+def _perturbed(metric: Metric, explanation: Explanation) -> Tensor:
     """Return the first perturbed images on which a metric evaluates the model: (N, 3, H, W).
 
     Raise BenchError if the metric doesn't start with one perturbed copy of each image.

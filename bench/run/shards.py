@@ -28,7 +28,15 @@ from axiom_bench.evaluation.batch import (
     note_silence,
     traced,
 )
-from axiom_bench.evaluation.plugins import NEEDS_DROPS, Plugin, needs_of, required, value_names
+from axiom_bench.evaluation.plugins import (
+    NEEDS_DROPS,
+    AnyPlugin,
+    Method,
+    Metric,
+    needs_of,
+    required,
+    value_names,
+)
 from axiom_bench.evaluation.proof import proved
 from axiom_bench.evaluation.purity import watched_rate
 from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows
@@ -60,7 +68,7 @@ def decided(job: Job, command: str = "") -> Job:
         job: A job on the images to explain.
         command: The id of the command, see `Keys`.
     """
-    plugins = (*job.methods, *job.metrics)
+    plugins: tuple[AnyPlugin, ...] = (*job.methods, *job.metrics)
     is_scale_known = all(method.spec.on_score_scale is not None for method in job.methods)
     if is_scale_known and not any(plugin.is_foreign for plugin in plugins):
         return job
@@ -83,7 +91,7 @@ def decided(job: Job, command: str = "") -> Job:
 
     notes = Notes()
 
-    def proof(part: Batch, _: int) -> tuple[list[Plugin], list[Plugin]]:
+    def proof(part: Batch, _: int) -> tuple[list[AnyPlugin], list[AnyPlugin]]:
         return proved(job.methods, job.metrics, traced(job.cut_model, part), part, notes)
 
     methods, metrics = next(by_halves(first, len(first), job.cut_model.limits, proof, notes))
@@ -95,7 +103,7 @@ def decided(job: Job, command: str = "") -> Job:
     return replace(job, methods=tuple(methods), metrics=tuple(metrics))
 
 
-def _marks(plugins: Sequence[Plugin]) -> dict[str, dict[str, Any]]:
+def _marks(plugins: Sequence[AnyPlugin]) -> dict[str, dict[str, Any]]:
     """Return {name of a plug-in: {field of its spec: value that a proof has decided}}."""
     marks = {}
     for plugin in plugins:
@@ -105,8 +113,8 @@ def _marks(plugins: Sequence[Plugin]) -> dict[str, dict[str, Any]]:
 
 
 def _marked(
-    plugins: Sequence[Plugin], marks: Mapping[str, Mapping[str, Any]]
-) -> tuple[Plugin, ...]:
+    plugins: Sequence[AnyPlugin], marks: Mapping[str, Mapping[str, Any]]
+) -> tuple[AnyPlugin, ...]:
     """Return the plug-ins with the fields that `_marks` has returned."""
     return tuple(
         replace(plugin, spec=replace(plugin.spec, **marks[plugin.name])) for plugin in plugins
@@ -216,7 +224,7 @@ def announced(keys: Keys, missing: Collection[str], folder: Path) -> str | None:
     return costly_drops(trace, needing_drops(methods, metrics))
 
 
-def needing_drops(methods: Sequence[Plugin], metrics: Sequence[Plugin]) -> list[str]:
+def needing_drops(methods: Sequence[Method], metrics: Sequence[Metric]) -> list[str]:
     """Return the settings that leave out the methods and metrics that need ablation drops."""
     names = [f"~method.{method.name}" for method in methods if method.spec.needs_drops]
     return names + [
@@ -274,7 +282,7 @@ def compute(
     wanted = requests(job, missing)
     metrics = [metric for request in wanted for metric in request.metrics]
     methods = [method for request in wanted for method in request.methods]
-    plugins = [*metrics, *methods]
+    plugins: list[AnyPlugin] = [*metrics, *methods]
     turned: dict[str, bool] = {}
     batches = counted(rows(job, shard, required(plugins), turned=turned), len(shard), advance)
     paths = answer_files(keys, key, metrics, folder)
@@ -317,7 +325,7 @@ def compute(
 
 
 def answer_files(
-    keys: Keys, shard: str, metrics: Sequence[Plugin], folder: Path
+    keys: Keys, shard: str, metrics: Sequence[Metric], folder: Path
 ) -> dict[str, Path]:
     """Return {metric: the file of the scores that the model has returned to this metric} for one
     shard.
@@ -389,7 +397,7 @@ def requests(job: Job, missing: Values) -> list[MethodsByMetrics]:
     share a group.
     """
     method_by_name = {method.name: method for method in job.methods}
-    methods_by_metrics: dict[tuple[str, ...], list[Plugin]] = {}
+    methods_by_metrics: dict[tuple[str, ...], list[AnyPlugin]] = {}
     for name, metric_names in missing.items():
         group = methods_by_metrics.setdefault(tuple(metric_names), [])
         if name != LAYER:  # the values of the layer need no method

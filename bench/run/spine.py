@@ -25,7 +25,7 @@ from rich import get_console
 from axiom_bench.environment import add_current_folder, return_freed_memory
 from axiom_bench.errors import BenchError, first_names
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.plugins import AnyPlugin
 from axiom_bench.notes import MachineNote, NotFiniteMaps
 from axiom_bench.records import artefacts, files, record_files, running
 from axiom_bench.records.entries import AnnouncedJob, FailureEntry
@@ -50,7 +50,9 @@ def configuration(overrides: Sequence[str], config_folder: Path | None = None) -
         return composition.plain()
 
 
-def checked(config: Mapping[str, Any]) -> tuple[Settings, tuple[Plugin, ...], tuple[Plugin, ...]]:
+def checked(
+    config: Mapping[str, Any],
+) -> tuple[Settings, tuple[AnyPlugin, ...], tuple[AnyPlugin, ...]]:
     """Check a configuration. Return the settings of all jobs, the methods and the metrics, or raise
     BenchError.
     """

@@ -25,7 +25,7 @@ from axiom_bench.data.batch import Batch
 from axiom_bench.environment import add_current_folder
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.batch import frame, holds_values
-from axiom_bench.evaluation.plugins import Plugin, required
+from axiom_bench.evaluation.plugins import AnyPlugin, required
 from axiom_bench.evaluation.shard import shard_rows
 from axiom_bench.run import shards
 from axiom_bench.run.composing.settings import Settings
@@ -169,7 +169,7 @@ def fresh_job(settings: Settings) -> Job:
         return on_its_images(loaded(fresh_settings))
 
 
-def _in_two_copies(job: Job) -> tuple[Plugin, ...]:
+def _in_two_copies(job: Job) -> tuple[AnyPlugin, ...]:
     """Return a job's methods so that each call goes to one of two new copies of a user's module, at
     random.
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from axiom_bench.columns import CURVE_COLUMNS, LAYER, OK
 from axiom_bench.evaluation import whole_set
-from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.plugins import Metric
 from axiom_bench.records import by_metric as common_rows
 from axiom_bench.records import reading, store
 from axiom_bench.records.by_metric import compared_columns
@@ -79,7 +79,7 @@ def ensure_whole_set(keys: Keys, stored: JobEntry) -> tuple[str, ...]:
     return (name,)
 
 
-def _rows(job: Job, metric: Plugin, stored: Manifest, folder: Path) -> Iterator[dict[str, Any]]:
+def _rows(job: Job, metric: Metric, stored: Manifest, folder: Path) -> Iterator[dict[str, Any]]:
     """Yield the file's rows of one metric. It reads one method at a time, since all curves may be
     gigabytes.
     """
@@ -133,7 +133,7 @@ def _images(rows: Iterable[Row]) -> list[str]:
     return sorted({image for image, _ in rows})
 
 
-def _curves(metric: Plugin, method: str, stored: Manifest, folder: Path) -> pd.DataFrame:
+def _curves(metric: Metric, method: str, stored: Manifest, folder: Path) -> pd.DataFrame:
     """Read the curves of a metric and a method that have a value."""
     parts = reading.read_curves(folder, stored, metric.spec.curves, method)
     frames = [part.table.to_pandas() for part in parts]
@@ -146,7 +146,7 @@ def _curves(metric: Plugin, method: str, stored: Manifest, folder: Path) -> pd.D
 
 
 def _replicates(
-    metric: Plugin, curves: pd.DataFrame, images: Sequence[str]
+    metric: Metric, curves: pd.DataFrame, images: Sequence[str]
 ) -> dict[str, list[float]]:
     """Return {value name: replicates} of a metric, for resamples of `images`."""
     values = partial(whole_set.resampled_values, metric, curves)
