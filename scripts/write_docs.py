@@ -21,6 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
+from line_links import with_lines
 
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.cli.main import parser
@@ -378,6 +379,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         text = changed.get(README) or README.read_text(encoding="utf-8")
         if (measured := with_measured_table(text)) != text:
             changed[README] = measured
+    for path in sorted(DOCS.rglob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        linked = with_lines(path, changed.get(path, text))
+        if linked != text:
+            changed[path] = linked
     for path, text in changed.items():
         if not check:
             path.write_text(text, encoding="utf-8")

@@ -4,6 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+from line_links import LINE_LINK, with_lines
+
+from axiom_bench.errors import BenchError
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))
@@ -48,7 +51,25 @@ def test_links_lead_to_a_page_and_a_heading(page):
     for target, anchor in LINK.findall(text):
         path = (ROOT / page).parent / target if target else ROOT / page
         assert path.exists(), f"{page} links {target}"
-        assert not anchor or anchor in headings(path), f"{page} links {target}#{anchor}"
+        if path.suffix != ".py":
+            assert not anchor or anchor in headings(path), f"{page} links {target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_the_line_of_a_definition(page):
+    text = (ROOT / page).read_text()
+    assert with_lines(ROOT / page, text) == text, "run python scripts/write_docs.py"
+    assert len(LINE_LINK.findall(text)) == len(re.findall(r"\.py#", text))
+
+
+def test_a_link_to_a_name_that_a_file_lacks_is_refused(tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "code.py").write_text("class Run:\n    def read(self): ...\n")
+    page = tmp_path / "docs/page.md"
+    text = "[`Run.read`](../code.py#L0) and [`Run`](../code.py#L9)"
+    assert with_lines(page, text) == "[`Run.read`](../code.py#L2) and [`Run`](../code.py#L1)"
+    with pytest.raises(BenchError, match=r"page\.md links write in \.\./code\.py"):
+        with_lines(page, "[`write`](../code.py#L1)")
 
 
 def headings(path: Path) -> set[str]:
