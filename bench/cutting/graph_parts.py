@@ -137,14 +137,17 @@ class GraphParts:
         """Compute activations (B, K, H, W) and sides for images (B, 3, H', W'), which are never
         written to.
         """
-        return self.trunk_graph(images.clone(), others_of(self.model, len(images)))
+        passed: tuple[Tensor, tuple[Any, ...]]
+        passed = self.trunk_graph(images.clone(), others_of(self.model, len(images)))
+        return passed
 
     def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
         """Compute logits (B, C). The head works on copies, so that an in-place first operation
         overwrites nothing.
         """
         copies = tuple(side.clone() if isinstance(side, Tensor) else side for side in sides)
-        return self.head_graph(activations.clone(), *copies)
+        logits: Tensor = self.head_graph(activations.clone(), *copies)
+        return logits
 
 
 def split(point: CutPoint, opaque_scores: bool = False) -> GraphParts:

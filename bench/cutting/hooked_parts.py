@@ -96,7 +96,8 @@ class HookedParts:
             return replacements.get(next(numbers), output)
 
         with hooked(self.network.model, self.layer, replace):
-            return self.network(image.clone(), others)
+            logits: Tensor = self.network(image.clone(), others)
+            return logits
 
 
 class OtherPath(CannotSplit, BenchError):
@@ -265,7 +266,7 @@ class ReplayedParts:
             return activations.clone() if is_cut else output
 
         with self._replacing(call), hooked(self.network.model, self.name, replace):
-            scores = self.network(images.clone(), others)
+            scores: Tensor = self.network(images.clone(), others)
         if replay.has_failed or not replay.is_past or replay.position < len(replay.stored):
             raise OtherPath(
                 "The model's path to the layer depends on its activations, and torch.fx can't "

@@ -256,7 +256,8 @@ def checked_images(images: Any, model: nn.Module) -> Tensor:
             f"The images are {images.dtype}; give images.float(){scale}, {AS_TRAINED}, or "
             "images.float() alone where the network itself does that."
         )
-    return images
+    checked: Tensor = images
+    return checked
 
 
 def checked_targets(targets: Tensor | Sequence[int], logits: Tensor) -> Tensor:

@@ -142,7 +142,10 @@ def scores_of(
         passes.leave_out(missing)
         unchanged = (block == images[block_numbers]).flatten(1).all(1)
         answers.append(torch.where(unchanged, scores[block_numbers], answer))
-    return (torch.cat(answers) if answers else scores[:0]).split(list(counts))
+    answers_by_image: tuple[Tensor, ...] = (torch.cat(answers) if answers else scores[:0]).split(
+        list(counts)
+    )
+    return answers_by_image
 
 
 def shapley_values(

@@ -417,7 +417,8 @@ class MaxPool2dByViews(nn.MaxPool2d):
         )
         windows = [_Windows(*arguments, self.ceil_mode) for arguments in sizes]
         if not self._only_values(input) or any(window.count < 1 for window in windows):
-            return super().forward(input)
+            pooled: Tensor = super().forward(input)
+            return pooled
         along_y, along_x = windows
         return along_x.maxima(along_y.maxima(input, -2), -1)
 

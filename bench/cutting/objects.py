@@ -281,7 +281,8 @@ class RegionScores(ObjectScores):
 
     def forward(self, images: Tensor, place: Tensor) -> Tensor:
         """Compute the sums (B, C)."""
-        return (self.returned(images) * place[:, None]).sum((2, 3))
+        sums: Tensor = (self.returned(images) * place[:, None]).sum((2, 3))
+        return sums
 
     @torch.no_grad()
     def nearest(self, images: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
@@ -297,7 +298,8 @@ class RegionScores(ObjectScores):
         x0, y0, x1, y1 = boxes.to(maps).T[..., None]
         inside = ((y >= y0) & (y < y1))[:, :, None] & ((x >= x0) & (x < x1))[:, None]
         has_class = inside & (maps.argmax(1) == labels.to(maps.device)[:, None, None])
-        return has_class.where(has_class.any((1, 2), True), inside).to(maps)
+        region: Tensor = has_class.where(has_class.any((1, 2), True), inside).to(maps)
+        return region
 
     def overlap(self, place: Tensor, other: Tensor) -> bool:
         """Return True if two places share a position."""

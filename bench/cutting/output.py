@@ -76,13 +76,16 @@ class ScoredNetwork(nn.Module):
             return self._scores(images)
 
     def _scores(self, images: Tensor) -> Tensor:
+        scores: Tensor
         if self.ending is None or self.scores is None or isinstance(images, fx.Proxy):
             output = self.model(images)
-            return output if self.scores is None else self.scores(output)
+            scores = output if self.scores is None else self.scores(output)
+            return scores
         try:
             with Calls() as self.ending.calls:
                 output = self.model(images)
-            return self.scores(output)
+            scores = self.scores(output)
+            return scores
         finally:
             self.ending.calls = None
 
@@ -289,7 +292,8 @@ class OutputModule(nn.Module):
         its logits' rounding.
         """
         exact = logits.double()
-        return self(exact + change) - self(exact)
+        difference: Tensor = self(exact + change) - self(exact)
+        return difference
 
 
 class Probability(OutputModule):

@@ -106,7 +106,10 @@ class _Similarity(TensorScores):
             )
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        return self.products(functional.normalize(embeddings, dim=1) if self.cosine else embeddings)
+        similarities: Tensor = self.products(
+            functional.normalize(embeddings, dim=1) if self.cosine else embeddings
+        )
+        return similarities
 
     def extra_repr(self) -> str:
         return "cosine" if self.cosine else "dot"

@@ -90,8 +90,10 @@ def check_reshape(reshape: Any) -> AnyReshape | None:
     """Return the reshape itself, a list as a tuple. Raises BenchError for one that is none of the
     three.
     """
+    known: AnyReshape | None
     if reshape is None or reshape == "tokens" or isinstance(reshape, Reshape):
-        return reshape
+        known = reshape
+        return known
     if isinstance(reshape, str):
         raise unknown("reshape", reshape, ["tokens"])
     is_pair = isinstance(reshape, Sequence) and len(reshape) == 2

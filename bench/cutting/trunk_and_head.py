@@ -359,7 +359,8 @@ class _Proof:
             with ChannelOrder(self.point.image.ndim) as order:
                 output, sides = self.parts.trunk(self.point.image)
                 self.parts.head(output, sides)
-            return order.channels_last(output)
+            is_channels_last: bool | None = order.channels_last(output)
+            return is_channels_last
 
         reshape = layout(self.point.reshape, self.point.layer, output, self._size, channels_last)
         if reshape is not None:
@@ -435,4 +436,5 @@ def _weighted_gradient(parts: Parts, activations: Any, sides: tuple[Any, ...]) -
         weighted = (scores * weights).sum()
         if not weighted.requires_grad:
             return None
-        return torch.autograd.grad(weighted, activations, allow_unused=True)[0]
+        gradient: Tensor | None = torch.autograd.grad(weighted, activations, allow_unused=True)[0]
+        return gradient

@@ -275,7 +275,8 @@ def _computed(metric: NamedFunction, explanation: Explanation, request: Perturbe
     def computed() -> Tensor:
         if same is None:
             scores = _classified(trace, request, rows, trace.targets[:, None])
-            return scores[:, 0].unflatten(0, (-1, request.count))
+            kept_parts: Tensor = scores[:, 0].unflatten(0, (-1, request.count))
+            return kept_parts
         name, numbers = same
         return _reused(trace, request, rows, name, numbers)
 
@@ -312,7 +313,8 @@ def _reused(
     indices = torch.from_numpy(order[np.searchsorted(scored.copies, copies, sorter=order)])
     (scores,) = scored.scores
     scores_of_copies = scores[indices.to(scores.device), places.to(scores.device)]
-    return scores_of_copies.unflatten(0, (trace.num_valid, request.count))
+    answers: Tensor = scores_of_copies.unflatten(0, (trace.num_valid, request.count))
+    return answers
 
 
 def _classified(
@@ -369,7 +371,8 @@ def rows_per_pass(trace: Trace, count: int) -> int:
     """
     limit = trace.cut_model.rows_at_once(trace.images[0])
     largest_power = 2 ** (limit.bit_length() - 1)
-    return min(largest_power, len(trace) * count)
+    limited_rows: int = min(largest_power, len(trace) * count)
+    return limited_rows
 
 
 def _blocks(

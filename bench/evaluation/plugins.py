@@ -558,13 +558,11 @@ def imported(kind: str, name: str, target: str) -> Callable[..., Any]:
     """
     module_name, _, attribute = target.rpartition(".")
     try:
-        function = getattr(importlib.import_module(module_name), attribute)
+        function: Callable[..., Any] = getattr(importlib.import_module(module_name), attribute)
     except BenchError:  # it has its own message
         raise
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # importing runs the user's code, which may raise anything
+    except (Exception, SystemExit) as error:
+        # importing runs the user's code, which may raise anything
         raise BenchError(
             f"The {kind} {name!r} names {kinds.shown(target)}, which can't be imported "
             f"({type(error).__name__}: {error}); give a dotted path to a function, with its "

@@ -104,4 +104,5 @@ class Stopwatch:
 def between_events(start: torch.cuda.Event, end: torch.cuda.Event) -> float:
     """Return the seconds from one event to another; wait for the second."""
     end.synchronize()
-    return start.elapsed_time(end) / 1000
+    seconds: float = start.elapsed_time(end) / 1000
+    return seconds

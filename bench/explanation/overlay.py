@@ -94,7 +94,10 @@ def blend(image: Pixels, heatmap: Heat, colours: str = COLOURS, opacity: float =
     grey = image.astype(np.float32).mean(-1, keepdims=True)
     heat = np.nan_to_num(heatmap.astype(np.float32)).clip(0, 1)
     coloured = colour_map(colours)(heat, bytes=True)[..., :3]
-    return ((1 - opacity) * grey + opacity * coloured).round().astype(np.uint8)
+    blended: NDArray[np.uint8] = (
+        ((1 - opacity) * grey + opacity * coloured).round().astype(np.uint8)
+    )
+    return blended
 
 
 def picture_of(image: Tensor | Image.Image | NDArray[Any]) -> Pixels:
@@ -218,7 +221,8 @@ class View:
     def map(self, heat: Heat) -> Heat:
         """Return the picture (H, W) of a map (*space), or of a mask."""
         if len(self.space) > 1:
-            return self._sheet(heat[None], fill=0.0)[0]
+            sheet: Heat = self._sheet(heat[None], fill=0.0)[0]
+            return sheet
         height, width = self._signal_size
         positions = (np.arange(width) + 0.5) * self.space[0] / width - 0.5
         return np.tile(np.interp(positions, np.arange(self.space[0]), heat), (height, 1))

@@ -144,7 +144,8 @@ def _arrays(images: Any, ndim: int, preprocessing: Any, like: Tensor) -> Tensor:
                 "axis there."
             )
         images = preprocessing.normalised(images).to(like)
-    return images
+    batch: Tensor = images
+    return batch
 
 
 def photograph(image: Any) -> Image.Image:

@@ -72,7 +72,8 @@ def recomputed(settings: Settings, seed: int) -> pd.DataFrame:
     if foreign:
         with fresh_process() as call:
             tables.append(call(_computed, settings, seed, has_ours))
-    return pd.concat(tables, ignore_index=True)
+    records: pd.DataFrame = pd.concat(tables, ignore_index=True)
+    return records
 
 
 @contextmanager

@@ -128,7 +128,8 @@ def _spatial(head: HeadGraph, node: fx.Node, x: Tensor, difference: Tensor) -> T
     if name in MAX_POOL:
         return head.evaluated_difference(node, x, difference)
     if name in AVERAGE_POOL:
-        return head.apply(node, lambda source: difference)
+        pooled: Tensor = head.apply(node, lambda source: difference)
+        return pooled
     if name in MEAN and spatial_mean(node, x):
         means = difference.mean(axes(x), keepdim=True)
         return means if node.kwargs.get("keepdim") or True in node.args[2:] else means.flatten(2)
@@ -138,7 +139,8 @@ def _spatial(head: HeadGraph, node: fx.Node, x: Tensor, difference: Tensor) -> T
     if name in CONVOLUTION:
         conv = head.layer(node)
         if conv.groups == conv.in_channels == conv.out_channels and conv.padding_mode == "zeros":
-            return conv._conv_forward(difference, conv.weight, None)
+            convolved: Tensor = conv._conv_forward(difference, conv.weight, None)
+            return convolved
     return None
 
 

@@ -197,16 +197,20 @@ def _class_row(group: ImageGroup, class_layer: fx.Node, difference: Tensor) -> T
     """
     layer = group.head.layer(class_layer)
     weight = layer.weight[group.targets]
+    drops: Tensor
     if isinstance(layer, nn.Linear):
-        return (weight.reshape(difference.shape) * difference).sum(-1)
+        drops = (weight.reshape(difference.shape) * difference).sum(-1)
+        return drops
     if is_pointwise(layer):
-        return weight * difference
+        drops = weight * difference
+        return drops
     # One depthwise convolution: every channel of every image has its own kernel.
     kernels = weight.flatten(0, 1)[:, None]
     maps = difference.flatten(0, 1)[None]
     convolve = getattr(nn.functional, f"conv{maps.ndim - 2}d")
     row = convolve(maps, kernels, None, layer.stride, layer.padding, layer.dilation, len(kernels))
-    return row[0].unflatten(0, difference.shape[:2])
+    drops = row[0].unflatten(0, difference.shape[:2])
+    return drops
 
 
 def _tail(group: ImageGroup, difference: Tensor, images: slice) -> Tensor:

@@ -379,11 +379,13 @@ def apply_linear(layer: nn.Linear, x: Tensor) -> Tensor:
     flattens its maps begins with such a layer.
     """
     pays = x.ndim == 2 and x.device.type == "cpu" and x.shape[1] >= WIDE and x.shape[1] % BLOCK == 0
+    output: Tensor
     if not pays or not x.requires_grad or torch.is_autocast_enabled("cpu"):
-        return layer(x)
-    return _WideLinear.apply(
-        x, layer.weight.detach(), None if layer.bias is None else layer.bias.detach()
-    )
+        output = layer(x)
+    else:
+        bias = None if layer.bias is None else layer.bias.detach()
+        output = _WideLinear.apply(x, layer.weight.detach(), bias)
+    return output
 
 
 class _WideLinear(torch.autograd.Function):

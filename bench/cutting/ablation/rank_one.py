@@ -201,7 +201,8 @@ def _times(x: Tensor | RankOne, y: Tensor | RankOne) -> Tensor:
     if len(y) == 1 < len(x):  # one product for all rows, since matmul would copy y for each row
         rows = x.movedim(0, -3)
         product = rows.flatten(-3, -2) @ y[0]
-        return product.unflatten(-2, rows.shape[-3:-1]).movedim(-3, 0)
+        products: Tensor = product.unflatten(-2, rows.shape[-3:-1]).movedim(-3, 0)
+        return products
     return x @ y
 
 

@@ -182,9 +182,9 @@ def _keeps_classes_apart(head: HeadGraph, node: fx.Node, source: fx.Node, values
     if len(source.users) > 1:
         return False
     if name in RESHAPE:
-        return (
-            values[source].shape[2:].numel() == 1 and values[node].shape == values[source].shape[:2]
-        )
+        source_shape: torch.Size = values[source].shape
+        node_shape: torch.Size = values[node].shape
+        return source_shape[2:].numel() == 1 and node_shape == source_shape[:2]
     if name in MEAN and spatial_mean(node, values[source]):
         return True
     return name in IDENTITY | AVERAGE_POOL | ELEMENTWISE | CLAMP.keys()
@@ -253,4 +253,5 @@ def linear_head_weight(head: HeadGraph | None, activations: Tensor, sides: Any) 
         pooled, maps.mean(axes(maps)), rtol=1e-4, atol=1e-6
     ):
         raise refusal
-    return head.layer(head.class_layer).weight.detach()
+    weight: Tensor = head.layer(head.class_layer).weight.detach()
+    return weight

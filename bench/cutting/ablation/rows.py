@@ -71,7 +71,8 @@ class AblationRows:
             differences[node] = self._difference(node, differences)
             for source in self.head.last_uses.get(node, ()):
                 differences.pop(source, None)
-        return self.difference_of(last, differences)
+        last_difference: Tensor = self.difference_of(last, differences)
+        return last_difference
 
     def difference_of(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Any:
         """Return the rows (n, ...) of a node's difference; None if no ablation changes the node's
@@ -195,7 +196,8 @@ class AblationRows:
         """
         columns = _columns(before[self.image, self.channels], layer)
         kernels = layer.weight[:, self.channels].transpose(0, 1).flatten(2)
-        return torch.bmm(kernels, columns).unflatten(2, size)
+        outputs: Tensor = torch.bmm(kernels, columns).unflatten(2, size)
+        return outputs
 
     def _factors(self, node: fx.Node, differences: dict[fx.Node, Any]) -> RankOne | None:
         """Return the difference of a node as a product, if it is known as one."""
@@ -238,9 +240,8 @@ class AblationRows:
             return None
         change, direction = parts
         change = change[..., 0].expand(-1, tokens.shape[1])
-        return self.value_of(node)[0] + attention_difference(
-            layer, query, tokens, change, direction[:, 0]
-        )
+        image_value: Tensor = self.value_of(node)[0]
+        return image_value + attention_difference(layer, query, tokens, change, direction[:, 0])
 
     def _mixed(self, node: Any, name: Any, differences: dict[fx.Node, Any]) -> Tensor | None:
         """Compute the difference of a product of two values, or of attention that is one function.
@@ -301,11 +302,14 @@ class AblationRows:
         first, second = node.all_input_nodes
         dx = self.difference_of(first, differences)
         dy = self.difference_of(second, differences)
+        product: Tensor
         if dy is None:
-            return dx * self._on_rows(second)
-        if dx is None:
-            return self._on_rows(first) * dy
-        return dx * self.value_of(second) + (self.value_of(first) + dx) * dy
+            product = dx * self._on_rows(second)
+        elif dx is None:
+            product = self._on_rows(first) * dy
+        else:
+            product = dx * self.value_of(second) + (self.value_of(first) + dx) * dy
+        return product
 
     def _part(self, arg: fx.Node, differences: dict[fx.Node, Any], or_zeros: bool) -> Any:
         """Return an argument of an operation that takes only differences.
@@ -440,7 +444,8 @@ def attention_difference(
     heads = layer.num_heads
 
     def by_head(x: Tensor) -> Tensor:
-        return x.unflatten(-1, (heads, -1)).transpose(0, 1)  # (L, K) -> (heads, L, e)
+        divided: Tensor = x.unflatten(-1, (heads, -1)).transpose(0, 1)  # (L, K) -> (heads, L, e)
+        return divided
 
     q = by_head(linear(query[0], query_weight, query_bias)) / math.sqrt(layer.head_dim)
     k = by_head(linear(tokens[0], key_weight, key_bias))
