@@ -100,8 +100,8 @@ class Tracer(fx.Tracer):
     def call_module(
         self,
         m: nn.Module,
-        forward: Callable[..., Any],
-        args: tuple[Any, ...],
+        forward: Callable[..., object],
+        args: tuple[object, ...],
         kwargs: dict[str, Any],
     ) -> Any:
         """Record a call of a module."""
@@ -141,7 +141,7 @@ class GraphParts:
         passed = self.trunk_graph(images.clone(), others_of(self.model, len(images)))
         return passed
 
-    def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
+    def head(self, activations: Tensor, sides: tuple[object, ...]) -> Tensor:
         """Compute logits (B, C). The head works on copies, so that an in-place first operation
         overwrites nothing.
         """

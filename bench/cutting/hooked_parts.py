@@ -52,7 +52,7 @@ class HookedParts:
         activations, calls = joined(self._recorded(*row) for row in rows_of((images, others)))
         return activations, (images, others, calls)
 
-    def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
+    def head(self, activations: Tensor, sides: tuple[object, ...]) -> Tensor:
         """Compute logits (B, C) of the model with the layer's output replaced by the
         activations.
         """
@@ -62,7 +62,7 @@ class HookedParts:
         """Run a pass and return the layer's output with the number of its calls, (1,)."""
         outputs: list[Any] = []
 
-        def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+        def keep(module: nn.Module, inputs: object, output: object) -> None:
             outputs.append(_clone(output))  # the model may change the output in place
 
         with hooked(self.network.model, self.layer, keep):
@@ -92,7 +92,7 @@ class HookedParts:
             }
         numbers = count()
 
-        def replace(module: nn.Module, inputs: Any, output: Any) -> Any:
+        def replace(module: nn.Module, inputs: object, output: object) -> Any:
             return replacements.get(next(numbers), output)
 
         with hooked(self.network.model, self.layer, replace):
@@ -186,13 +186,13 @@ class ReplayedParts:
         )
         return activations, (images, others, stored)
 
-    def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
+    def head(self, activations: Tensor, sides: tuple[object, ...]) -> Tensor:
         """Compute logits (B, C) of the model with the layer's output replaced by the
         activations.
         """
         return torch.cat([self._replayed(*inputs) for inputs in self._rows(activations, *sides)])
 
-    def _rows(self, *batch: Any) -> Iterable[tuple[Any, ...]]:
+    def _rows(self, *batch: object) -> Iterable[tuple[Any, ...]]:
         return rows_of(batch) if self.is_alone else [batch]
 
     def _contains_layer(self, module: nn.Module) -> bool:
@@ -213,7 +213,9 @@ class ReplayedParts:
         """Run a pass and return the layer's output with what the modules before it returned."""
         activations: list[Any] = []
 
-        def call(module: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        def call(
+            module: nn.Module, forward: Callable[..., object], *args: object, **kwargs: object
+        ) -> Any:
             if replay.is_inside:
                 replay.has_failed |= module is self.layer
                 return forward(*args, **kwargs)
@@ -228,7 +230,7 @@ class ReplayedParts:
                 replay.stored.append(pytree.tree_map(_clone, returned))
             return returned
 
-        def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+        def keep(module: nn.Module, inputs: object, output: object) -> None:
             if replay.is_past:
                 # the cut call's, and also a later call's, which is a failure
                 activations.append(_clone(output))
@@ -247,7 +249,9 @@ class ReplayedParts:
         """Run the head on the activations, with the stored results of the trunk's modules."""
         replay = _Replay(stored)
 
-        def call(module: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        def call(
+            module: nn.Module, forward: Callable[..., object], *args: object, **kwargs: object
+        ) -> Any:
             if replay.is_past:
                 return forward(*args, **kwargs)
             if replay.passes(module is self.layer, self.calls):
@@ -260,7 +264,7 @@ class ReplayedParts:
             replay.position += 1
             return pytree.tree_map(_clone, replay.stored[replay.position - 1])
 
-        def replace(module: nn.Module, inputs: Any, output: Any) -> Any:
+        def replace(module: nn.Module, inputs: object, output: object) -> Any:
             is_cut = replay.is_past and not replay.is_inside
             replay.is_inside |= is_cut
             return activations.clone() if is_cut else output
@@ -275,7 +279,7 @@ class ReplayedParts:
         return scores
 
     @contextmanager
-    def _replacing(self, call: Callable[..., Any]) -> Iterator[None]:
+    def _replacing(self, call: Callable[..., object]) -> Iterator[None]:
         """Give the modules a forward that calls `call` in this block, and restore them
         afterwards.
         """
@@ -292,5 +296,5 @@ class ReplayedParts:
                     vars(module)["forward"] = forward
 
 
-def _clone(value: Any) -> Any:
+def _clone(value: object) -> Any:
     return value.clone() if isinstance(value, Tensor) else value

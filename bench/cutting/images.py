@@ -142,7 +142,7 @@ def bound(model: nn.Module, others: OtherInputs) -> Iterator[None]:
         inputs.others = before
 
 
-def are_several(images: Any, model: nn.Module) -> bool:
+def are_several(images: object, model: nn.Module) -> bool:
     """Return True for several inputs: a dict, or a tuple of tensors with a batch that the network
     may convolve.
 
@@ -154,7 +154,7 @@ def are_several(images: Any, model: nn.Module) -> bool:
     return isinstance(images, Mapping) and len(images) > 1
 
 
-def _is_batch(value: Any, model: nn.Module) -> bool:
+def _is_batch(value: object, model: nn.Module) -> bool:
     return (
         isinstance(value, Tensor)
         and value.is_floating_point()
@@ -221,7 +221,7 @@ def taken_apart(
     return SeveralInputs(forward, keys, key, as_dict), images, others
 
 
-def _binds(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
+def _binds(forward: Callable[..., object], *args: object, **kwargs: object) -> bool:
     """Return True if a function takes these arguments."""
     try:
         inspect.signature(forward).bind(*args, **kwargs)
@@ -332,7 +332,7 @@ def _for_clips(model: nn.Module, clips: Tensor) -> str:
     return f"; explain one frame or crop of each, {first}, by {part}"
 
 
-def check_tensor(images: Any) -> None:
+def check_tensor(images: object) -> None:
     """Raise BenchError for images that aren't a tensor."""
     if not isinstance(images, Tensor):
         raise BenchError(

@@ -182,7 +182,7 @@ def recorded(model: nn.Module) -> Iterator[list[Call]]:
     """Collect the calls of all modules in this block, in the order in which they end."""
     calls: list[Call] = []
 
-    def keep(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+    def keep(name: str, module: nn.Module, inputs: object, output: object) -> None:
         first = next((value for value in tree_leaves(inputs) if isinstance(value, Tensor)), None)
         calls.append(Call(name, module, first, output, getattr(output, "grad_fn", None)))
 
@@ -197,7 +197,7 @@ def recorded(model: nn.Module) -> Iterator[list[Call]]:
 
 
 @contextmanager
-def hooked(model: nn.Module, layer: str, hook: Callable[..., Any]) -> Iterator[None]:
+def hooked(model: nn.Module, layer: str, hook: Callable[..., object]) -> Iterator[None]:
     """Run a forward hook of the layer in this block. TorchScript takes no hooks."""
     module = model.get_submodule(layer)
     handles = (
@@ -256,7 +256,7 @@ def give_copies(model: nn.Module, memo: dict[int, Any]) -> None:
             getattr(memo[id(module)], name)[key] = _apart(hook, memo)
 
 
-def _apart(value: Any, memo: dict[int, Any]) -> Any:
+def _apart(value: object, memo: dict[int, Any]) -> Any:
     """Return a copy that writes to no object of the original.
 
     A function gets copies of its closure and of its global containers.
@@ -293,7 +293,7 @@ def _equal(one: Tensor, other: Tensor) -> bool:
     return one.shape == other.shape and equal_up_to_rounding(one, other)
 
 
-def _tensors(returned: Any) -> list[Tensor]:
+def _tensors(returned: object) -> list[Tensor]:
     """Return the floating-point tensors of a network's return value, also of an object such as a
     dataclass.
     """

@@ -118,7 +118,7 @@ class ObjectScores(nn.Module):
         """Return the network's result for images, as `read` returns it."""
         return self.made_of(self.module(images))
 
-    def made_of(self, output: Any) -> Any:
+    def made_of(self, output: object) -> Any:
         """Return the result of `read` for the network's return value."""
         return output if self.read is None else self.read(output)
 
@@ -272,7 +272,7 @@ class RegionScores(ObjectScores):
     where a position counts (Seg-Grad-CAM: Vinogradova, Dibrov and Myers, AAAI 2020).
     """
 
-    def made_of(self, output: Any) -> Any:
+    def made_of(self, output: object) -> Any:
         """Return the maps, also if they are an entry of a dict."""
         output = super().made_of(output)
         if not isinstance(output, Mapping):

@@ -40,14 +40,14 @@ KEYS = (
 class Chain(nn.Module):
     """Functions that are called one after the other. nn.Sequential takes only modules."""
 
-    def __init__(self, *functions: Callable[[Any], Any]) -> None:
+    def __init__(self, *functions: Callable[[Any], object]) -> None:
         super().__init__()
         self.functions = functions
         self.registered = nn.ModuleList(
             function for function in functions if isinstance(function, nn.Module)
         )
 
-    def forward(self, output: Any) -> Any:
+    def forward(self, output: object) -> Any:
         for function in self.functions:
             output = function(output)
         return output
@@ -113,7 +113,7 @@ class TensorScores(nn.Module):
         super().__init__()
         self.read = read
 
-    def check(self, tensor: Any, network: str) -> None:
+    def check(self, tensor: object, network: str) -> None:
         """Raise BenchError for a tensor of one image that `forward` can't take."""
 
 
@@ -154,7 +154,7 @@ def scores_of(
     return Chain(*steps) if scores.ndim == 2 else Chain(*steps, one_column)
 
 
-def name_of(function: Any) -> str:
+def name_of(function: object) -> str:
     """Return the name of a function or module, such as `score`; "output" if it has none, as a
     lambda.
     """
@@ -197,7 +197,7 @@ def entry_of(output: Any, network: str) -> list[Callable[[Any], Any]]:
     )
 
 
-def _by_rule(output: Any, network: str, end: Sequence[Ending]) -> Chain | None:
+def _by_rule(output: object, network: str, end: Sequence[Ending]) -> Chain | None:
     """Return the steps from a network's return value to scores, chosen by the shape of its
     tensor.
     """
@@ -224,7 +224,7 @@ def _by_rule(output: Any, network: str, end: Sequence[Ending]) -> Chain | None:
     return Chain(*steps) if steps else None
 
 
-def _called(function: ScoreFunction, output: Any, name: str, network: str) -> Tensor:
+def _called(function: ScoreFunction, output: object, name: str, network: str) -> Tensor:
     """Return the scores of one image, (1, n) or (1,). Raise BenchError if the function fails or has
     another shape.
     """
@@ -261,7 +261,7 @@ def reading(function: str, network: str) -> Iterator[None]:
         raise BenchError(f"The {function} fails on what {network} returns ({reason}).") from error
 
 
-def described(value: Any) -> str:
+def described(value: object) -> str:
     """Describe a value for an error: its shape, or its type and the first of its entries."""
     if isinstance(value, Mapping) and value:
         first_keys = [*value][:4]

@@ -97,7 +97,7 @@ class _Similarity(TensorScores):
         )
         self.products.weight = nn.Parameter(scale * rows, requires_grad=False)
 
-    def check(self, tensor: Any, network: str) -> None:
+    def check(self, tensor: object, network: str) -> None:
         size = self.products.in_features
         if not isinstance(tensor, Tensor) or tensor.shape[1:] != (size,):
             raise BenchError(
@@ -169,7 +169,7 @@ class _RegionSum(TensorScores):
             "region", region.detach().float() if isinstance(region, Tensor) else None
         )
 
-    def check(self, tensor: Any, network: str) -> None:
+    def check(self, tensor: object, network: str) -> None:
         if not isinstance(tensor, Tensor) or tensor.ndim != 4:
             raise BenchError(
                 f"A segmentation needs maps of classes (B, C, H, W); {network} gives "
@@ -198,7 +198,7 @@ def detection(
     boxes: Tensor,
     labels: Tensor | Sequence[int],
     iou: float = 0.5,
-    read: Callable[[Any], Any] | None = None,
+    read: Callable[[Any], object] | None = None,
 ) -> Output:
     """Explain the class score of the network's detections at reference boxes. A target is the index
     of a box.
@@ -247,7 +247,7 @@ class _BoxScores(TensorScores):
         self.register_buffer("boxes", boxes.detach())
         self.register_buffer("labels", labels.detach())
 
-    def check(self, tensor: Any, network: str) -> None:
+    def check(self, tensor: object, network: str) -> None:
         names = ("boxes", "labels", "scores")
         is_list = isinstance(tensor, list) and all(
             isinstance(part, dict) and {*names} <= {*part} for part in tensor

@@ -155,7 +155,7 @@ class _Outputs(TorchDispatchMode):
         return result
 
 
-def _strided(values: Any) -> Iterator[Tensor]:
+def _strided(values: object) -> Iterator[Tensor]:
     """Return the tensors in nested values that lie in memory element by element, as sparse and
     MKL-DNN ones don't.
     """

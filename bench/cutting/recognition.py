@@ -44,7 +44,7 @@ def note(output: Output, setting: str) -> str:
 
 
 def recognised(
-    output: Output, model: nn.Module, image: Tensor, seen: tuple[Any, Calls] | None = None
+    output: Output, model: nn.Module, image: Tensor, seen: tuple[object, Calls] | None = None
 ) -> Output:
     """Return the output with its `returns` set, for an output that doesn't say what the network
     returns.
@@ -94,7 +94,7 @@ def _observed(model: nn.Module, image: Tensor) -> tuple[Any, Calls]:
 
 
 @torch.no_grad()
-def _before_ending(output: Output, model: nn.Module, image: Tensor, returned: Any) -> Tensor:
+def _before_ending(output: Output, model: nn.Module, image: Tensor, returned: object) -> Tensor:
     """Return the tensor from which an Ending makes logits."""
     ending = Ending("logits")
     scores = scores_of(output.function, returned, type(model).__name__, image, ending)

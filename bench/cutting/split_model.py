@@ -282,7 +282,7 @@ class SplitModel(CachesResults):
             sides = cast(sides, self.dtype)
         return activations.to(self.dtype), sides
 
-    def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
+    def head(self, activations: Tensor, sides: tuple[object, ...]) -> Tensor:
         """Compute outputs (R, C) for activations (R, K, H, W) with one row of side values each, and
         count the pass.
 
@@ -290,7 +290,7 @@ class SplitModel(CachesResults):
         """
         return self.outputs_of(self._network_logits(activations, sides))
 
-    def head_logits(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
+    def head_logits(self, activations: Tensor, sides: tuple[object, ...]) -> Tensor:
         """Compute logits (R, C) from the arguments of `head`. Their softmax is the probability of
         each class.
         """
@@ -342,7 +342,7 @@ class SplitModel(CachesResults):
         return self.outputs_of(network_logits) if self.output.are_logits else network_logits
 
     def head_with_values(
-        self, activations: Tensor, sides: tuple[Any, ...]
+        self, activations: Tensor, sides: tuple[object, ...]
     ) -> tuple[Tensor, Values | None]:
         """Compute the network's logits and the values of the head's nodes, and count the pass.
 
@@ -364,7 +364,7 @@ class SplitModel(CachesResults):
         }
         return logits, detached
 
-    def _network_logits(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
+    def _network_logits(self, activations: Tensor, sides: tuple[object, ...]) -> Tensor:
         with arithmetic(self.head_precision, activations.device):
             logits = self.trunk_and_head.parts.head(activations, sides)
         return self._count_head(logits)
@@ -399,7 +399,7 @@ class SplitModel(CachesResults):
 
         return self.once("head graph", read)
 
-    def first_sides(self, sides: Any, batch: int) -> Any:
+    def first_sides(self, sides: object, batch: int) -> Any:
         """Return the sides of the first image of a batch of `batch` images."""
         return select(
             sides, self.trunk_and_head.side_kinds, torch.zeros(1, dtype=torch.long), batch

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
@@ -27,7 +27,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def in_threads(function: Callable[..., Result], *parts: Iterable[Any]) -> list[Result]:
+def in_threads(function: Callable[..., Result], *parts: Iterable[object]) -> list[Result]:
     """Call a function on each part, and return the results in the parts' order.
 
     There is one iterable per parameter of the function, all of one length. Use this for functions

@@ -341,7 +341,7 @@ class ChannelOrder(TorchFunctionMode):
     def _is_map(self, value: object) -> TypeGuard[Tensor]:
         return isinstance(value, Tensor) and value.ndim == self.ndim
 
-    def _dims(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[int, ...]:
+    def _dims(self, args: Sequence[object], kwargs: Mapping[str, object]) -> tuple[int, ...]:
         """Return the dimensions or sizes that an operation on a watched value is called with."""
         entries = kwargs.get("dim", kwargs.get("dims", kwargs.get("normalized_shape", args)))
         flat = tree_leaves(entries)

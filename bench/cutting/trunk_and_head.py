@@ -39,7 +39,7 @@ class SideKind(Enum):
     BATCH_SIZE = "batch size"  # a number that counts images
 
 
-def kinds_of(sides: Any, doubled_sides: Any) -> list[SideKind] | None:
+def kinds_of(sides: object, doubled_sides: object) -> list[SideKind] | None:
     """Find the kinds of an image's sides by comparing them with a batch that holds the image twice.
 
     Returns None if a side has none of the kinds.
@@ -84,10 +84,10 @@ def select(sides: Any, kinds: list[SideKind], rows: Tensor, batch: int) -> Any:
     return pytree.tree_unflatten(selected_values, structure)
 
 
-def cast(sides: Any, dtype: torch.dtype) -> Any:
+def cast(sides: object, dtype: torch.dtype) -> Any:
     """Return the same sides with their floating-point tensors in another precision."""
 
-    def cast_value(value: Any) -> Any:
+    def cast_value(value: object) -> Any:
         return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
 
     return pytree.tree_map(cast_value, sides)
@@ -103,7 +103,7 @@ class Parts(Protocol):
 
     def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]: ...
 
-    def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor: ...
+    def head(self, activations: Tensor, sides: tuple[object, ...]) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class ReshapedParts:
         """Compute maps (B, K, H, W) and the sides."""
         return self.as_maps(*self.parts.trunk(images), tuple(images.shape[2:]))
 
-    def as_maps(self, output: Tensor, sides: tuple[Any, ...], size: tuple[int, ...]) -> Passed:
+    def as_maps(self, output: Tensor, sides: tuple[object, ...], size: tuple[int, ...]) -> Passed:
         """Return maps (B, K, H, W) and the sides, from the layer's output and its sides for images
         of this size.
         """
@@ -416,7 +416,9 @@ class _Proof:
             raise CannotSplit("the layers behind the target layer depend on more than its output")
 
 
-def _weighted_gradient(parts: Parts, activations: Any, sides: tuple[Any, ...]) -> Tensor | None:
+def _weighted_gradient(
+    parts: Parts, activations: object, sides: tuple[object, ...]
+) -> Tensor | None:
     """Compute the gradient of sum_j j S_j for the layer's output, if any. Raises CannotSplit if the
     parts fail.
     """

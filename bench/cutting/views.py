@@ -254,7 +254,7 @@ class _LayerCalls:
         return "put the pass of one view into a module of its own, and explain that"
 
 
-def _are_equal(values: Sequence[Any]) -> bool:
+def _are_equal(values: Sequence[object]) -> bool:
     tensors = [value for value in values if isinstance(value, Tensor)]
     return len(tensors) == len(values) and all(
         torch.equal(tensors[0], tensor) for tensor in tensors[1:]
@@ -272,7 +272,7 @@ def _sources(node: Any) -> set[Any]:
     return found
 
 
-def _is_map(value: Any, image: Tensor) -> bool:
+def _is_map(value: object, image: Tensor) -> bool:
     return (
         isinstance(value, Tensor)
         and value.ndim == image.ndim
@@ -280,7 +280,7 @@ def _is_map(value: Any, image: Tensor) -> bool:
     )
 
 
-def _box(view: Any, origin: Tensor) -> Box | None:
+def _box(view: object, origin: Tensor) -> Box | None:
     """Find the part of an origin (1, C, *space) that a view shows pixel by pixel; None if it shows
     anything else.
     """

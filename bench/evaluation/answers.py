@@ -147,7 +147,7 @@ class MetricCall:
         task.send(None)
         return task
 
-    def send(self, answer: Any) -> None:
+    def send(self, answer: object) -> None:
         """Continue with an answer, up to the next request or the return value."""
         assert self.generator is not None
         try:

@@ -75,7 +75,7 @@ def trace_of_batch(cut_model: CutModel, batch: Batch) -> Trace:
 
 def explained(
     trace: Trace,
-    annotations: Batch | Mapping[str, Any],
+    annotations: Batch | Mapping[str, object],
     method: Method,
     normalise: str = "maximum",
     notes: Notes = WARNINGS,

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from torch import Tensor
 
@@ -100,7 +99,7 @@ def rows_of(
 
 def _measured(
     trace: Trace,
-    annotations: Mapping[str, Any],
+    annotations: Mapping[str, object],
     methods: Sequence[Method],
     metrics: Sequence[Metric],
     other_metrics: Sequence[Metric],

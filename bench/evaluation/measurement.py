@@ -190,7 +190,7 @@ def _names(metric: Metric) -> tuple[str, ...]:
     return (*value_names(metric), *metric.spec.curves)
 
 
-def _returned(metric: Metric, result: Any) -> Returned:
+def _returned(metric: Metric, result: object) -> Returned:
     """Return a metric's result by the names of its values; a metric of one value returns only this
     value.
     """
@@ -278,7 +278,7 @@ def on_cpu(answers: Sequence[Returned]) -> list[dict[str, Any]]:
                 tensors.append(tensor)
     copies = iter(_copies_on_cpu(tensors))
 
-    def with_copy(answer: Any) -> Any:
+    def with_copy(answer: object) -> Any:
         if _tensor(answer) is None:
             return answer
         return replace(answer, points=next(copies)) if isinstance(answer, Curve) else next(copies)
@@ -286,7 +286,7 @@ def on_cpu(answers: Sequence[Returned]) -> list[dict[str, Any]]:
     return [{name: with_copy(answer) for name, answer in returned.items()} for returned in answers]
 
 
-def _tensor(answer: Any) -> Tensor | None:
+def _tensor(answer: object) -> Tensor | None:
     """Return an answer's values, or its points if it is a curve, as a real tensor; None if it has
     none.
     """

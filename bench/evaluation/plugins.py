@@ -233,7 +233,7 @@ def _spoiled_entries(folder: Path) -> dict[str, Mapping[str, Any]]:
     return entries
 
 
-def left_out_of_all(config: Any) -> bool:
+def left_out_of_all(config: object) -> bool:
     """Return True if `all` leaves an entry out.
 
     That is an entry with a parameter that has no default (`???`), or a method that explains only
@@ -297,7 +297,7 @@ def load(kind: str, name: str) -> AnyPlugin:
     return from_config(kind, name, _config(kind, name))
 
 
-def with_params(kind: str, name: str, params: Mapping[str, Any]) -> AnyPlugin:
+def with_params(kind: str, name: str, params: Mapping[str, object]) -> AnyPlugin:
     """Return the entry of that name with other values of some parameters.
 
     Raises:
@@ -371,8 +371,8 @@ def from_config(kind: str, name: str, config: Mapping[str, Any]) -> AnyPlugin:
 def _check_arguments(
     kind: str,
     name: str,
-    function: Callable[..., Any],
-    params: Mapping[str, Any],
+    function: Callable[..., object],
+    params: Mapping[str, object],
     is_configured: bool = False,
 ) -> None:
     """Raise BenchError if a function can't be called with one trace or explanation and these
@@ -405,7 +405,7 @@ def _check_arguments(
 
 
 def _wrapped_methods(
-    function: Callable[..., Any], params: Mapping[str, Any]
+    function: Callable[..., object], params: Mapping[str, object]
 ) -> dict[str, Plugin[MethodSpec]]:
     """Return the methods that a wrapper's parameters name, set or by default: parameters annotated
     as a `Method`.
@@ -424,8 +424,8 @@ def _wrapped_methods(
 def _spec(
     kind: str,
     name: str,
-    function: Callable[..., Any],
-    params: Mapping[str, Any],
+    function: Callable[..., object],
+    params: Mapping[str, object],
     metadata: dict[str, Any],
 ) -> MethodSpec | MetricSpec:
     """Return the checked metadata of an entry, or raise BenchError."""
@@ -441,7 +441,7 @@ def _spec(
     return metric_spec(f"metric.{name}", metadata, params, PRECONDITIONS)
 
 
-def _with_defaults(function: Callable[..., Any], params: Mapping[str, Any]) -> dict[str, Any]:
+def _with_defaults(function: Callable[..., object], params: Mapping[str, object]) -> dict[str, Any]:
     """Return the parameters, with the function's defaults for those that aren't set."""
     try:
         parameters = inspect.signature(function).parameters.values()
@@ -453,14 +453,16 @@ def _with_defaults(function: Callable[..., Any], params: Mapping[str, Any]) -> d
     return {**defaults, **params}
 
 
-def accepted_params(function: Callable[..., Any], params: Mapping[str, Any]) -> dict[str, Any]:
+def accepted_params(
+    function: Callable[..., object], params: Mapping[str, object]
+) -> dict[str, Any]:
     """Return the parameters that a function accepts."""
     accepted = inspect.signature(function).parameters
     return {key: value for key, value in params.items() if key in accepted}
 
 
 def _computed_values(
-    metric: str, key: str, target: str, params: Mapping[str, Any]
+    metric: str, key: str, target: str, params: Mapping[str, object]
 ) -> Mapping[str, Any]:
     """Return the entries of a setting that depend on the metric's parameters: a function at
     `target` returns them.
@@ -523,7 +525,7 @@ def required(entries: Iterable[AnyPlugin]) -> frozenset[str]:
     return frozenset(extras)
 
 
-def of(kind: str, entry: str | Callable[..., Any]) -> AnyPlugin:
+def of(kind: str, entry: str | Callable[..., object]) -> AnyPlugin:
     """Return the plug-in of a name, of a dotted path to a function, or of a user's own callable
     without metadata.
     """
@@ -545,7 +547,7 @@ def of(kind: str, entry: str | Callable[..., Any]) -> AnyPlugin:
     return Plugin(name, target, entry, spec, bare=True)
 
 
-def _declared_dimensions(function: Callable[..., Any]) -> tuple[int, ...]:
+def _declared_dimensions(function: Callable[..., object]) -> tuple[int, ...]:
     """Return the function's attribute `dimensions`, which it may have when no YAML file sets this
     key.
     """

@@ -40,7 +40,7 @@ class Witness:
     later ones.
     """
 
-    def __init__(self, device: torch.device, read: Callable[[], Iterable[Any]]) -> None:
+    def __init__(self, device: torch.device, read: Callable[[], Iterable[object]]) -> None:
         self.device = device
         self.read = read
         self.before = list(map(_copy, read()))

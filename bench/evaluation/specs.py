@@ -171,7 +171,7 @@ class Need:
     where: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     """{parameter: values}. The need counts if each of these parameters has one of its values."""
 
-    def counts(self, params: Mapping[str, Any]) -> bool:
+    def counts(self, params: Mapping[str, object]) -> bool:
         """Return True if the precondition applies with these parameters of the metric."""
         return all(params[name] in values for name, values in self.where.items())
 
@@ -316,7 +316,7 @@ class MetricSpec:
         return plain
 
 
-def method_spec(setting: str, config: Mapping[str, Any]) -> MethodSpec:
+def method_spec(setting: str, config: Mapping[str, object]) -> MethodSpec:
     """Return the checked metadata of a method, or raise BenchError. setting: the key, such as
     method.mine.
     """
@@ -349,7 +349,7 @@ def metric_spec(
     return _checked(MetricSpec, setting, config)
 
 
-def _values(setting: str, entries: Any) -> dict[str, ValueSpec]:
+def _values(setting: str, entries: object) -> dict[str, ValueSpec]:
     if not isinstance(entries, Mapping) or not all(map(is_name, entries)):
         raise BenchError(f"{setting} must be a mapping of value names, not {shown(entries)}.")
     values = {}
@@ -358,7 +358,7 @@ def _values(setting: str, entries: Any) -> dict[str, ValueSpec]:
     return values
 
 
-def _needs(setting: str, entries: Any, params: set[str], valid: set[str]) -> tuple[Need, ...]:
+def _needs(setting: str, entries: object, params: set[str], valid: set[str]) -> tuple[Need, ...]:
     """Return the needs of a list, whose entries are names or mappings {name: {parameter: list of
     values}}.
     """

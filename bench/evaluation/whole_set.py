@@ -133,7 +133,7 @@ def resampled_values(
     }
 
 
-def checked(metric: Metric, answer: Any) -> Mapping[str, Any]:
+def checked(metric: Metric, answer: object) -> Mapping[str, Any]:
     """Return an aggregate's result. Raise BenchError unless it is a mapping of the metric's value
     names.
     """

@@ -12,7 +12,7 @@ from axiom_bench.run.composing.suites import DIGITS, Suite
 from axiom_bench.run.job import Job
 
 
-def check(name: str, job: Job, metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def check(name: str, job: Job, metrics: Mapping[str, Mapping[str, object]]) -> list[str]:
     """Compare a job with its suite. Return sentences for the manifest: the suite's note, and what
     it didn't freeze.
 

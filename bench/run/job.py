@@ -344,7 +344,7 @@ class Job:
         return hashlib.sha256("\n".join(self.contents.values()).encode()).hexdigest()
 
 
-def _target_rule(model: Mapping[str, Any], target: str) -> str:
+def _target_rule(model: Mapping[str, object], target: str) -> str:
     """Return the target rule, translated if the network finds objects.
 
     Raise BenchError if the rule is for networks that find objects and this network doesn't.

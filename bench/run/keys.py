@@ -222,7 +222,7 @@ class Keys:
         code = self._sources.of(modules)
         return [code.sha256, code.versions]
 
-    def _function(self, function: Callable[..., Any] | None) -> list[object]:
+    def _function(self, function: Callable[..., object] | None) -> list[object]:
         """Return the name, the arguments and the code of a function, and its tensors if it is a
         module.
 
@@ -354,7 +354,9 @@ def declared_files(entry: AnyPlugin) -> list[tuple[str, str]]:
     return declared
 
 
-def unbound(call: Callable[..., Any]) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+def unbound(
+    call: Callable[..., object],
+) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
     """Return (function, arguments, keyword arguments) of a partial, or of a plain function, which
     has no arguments.
     """

@@ -80,7 +80,7 @@ def python_words() -> Iterator[None]:
 
 @python_words()
 def load_model(
-    name: str, weights: str | PathLike[str] | EllipsisType | None = ..., **settings: Any
+    name: str, weights: str | PathLike[str] | EllipsisType | None = ..., **settings: object
 ) -> nn.Module:
     """Load a network by its name, in eval mode, on the CPU.
 
@@ -114,8 +114,8 @@ def evaluate(
     model: nn.Module | CutModel | str,
     layer: str | None,
     batches: Iterable[Batch | tuple[Inputs, Tensor | None]],
-    methods: Sequence[str | Callable[..., Any]],
-    metrics: Sequence[str | Callable[..., Any]],
+    methods: Sequence[str | Callable[..., object]],
+    metrics: Sequence[str | Callable[..., object]],
     reshape: AnyReshape | None = None,
     output: AnyOutput | None = None,
     explained: int | str | None = None,
@@ -190,14 +190,14 @@ def explain(
     model: nn.Module | CutModel | str,
     layer: str | None = None,
     images: Inputs | Photograph | Sequence[Photograph] | None = None,
-    methods: Sequence[str | Callable[..., Any]] = (),
+    methods: Sequence[str | Callable[..., object]] = (),
     targets: Tensor | int | str | Sequence[int | str] | None = None,
     size: tuple[int, int] | None = None,
     reshape: AnyReshape | None = None,
     output: AnyOutput | None = None,
     preprocessing: Preprocessing | Callable[[Image.Image], Tensor] | None = None,
     explained: int | str | None = None,
-    metrics: Sequence[str | Callable[..., Any]] = (),
+    metrics: Sequence[str | Callable[..., object]] = (),
 ) -> Heatmaps:
     """Compute the heatmaps of several methods from one forward pass.
 
@@ -490,7 +490,7 @@ def _default_layer(
     return layer, reshape
 
 
-def _indices(targets: Any, loaded: LoadedModel | None, count: int) -> Any:
+def _indices(targets: object, loaded: LoadedModel | None, count: int) -> Any:
     """Return the targets with names of classes replaced by their indices. Raise BenchError if a
     name is unknown.
     """
@@ -507,7 +507,7 @@ def _indices(targets: Any, loaded: LoadedModel | None, count: int) -> Any:
     return [loaded.class_index(target) if isinstance(target, str) else target for target in listed]
 
 
-def chosen(kind: str, entries: Sequence[str | Callable[..., Any]]) -> list[AnyPlugin]:
+def chosen(kind: str, entries: Sequence[str | Callable[..., object]]) -> list[AnyPlugin]:
     """Return the plug-ins of a list of names or callables. kind: "method" or "metric".
 
     Raise BenchError if `entries` is no list, or if two entries have the same name.
@@ -523,7 +523,7 @@ def chosen(kind: str, entries: Sequence[str | Callable[..., Any]]) -> list[AnyPl
     return listed
 
 
-def _as_batches(batches: Iterable[Any], apart: Callable[[Batch], Batch]) -> Iterator[Batch]:
+def _as_batches(batches: Iterable[object], apart: Callable[[Batch], Batch]) -> Iterator[Batch]:
     """Yield batches with image ids. The images of pairs (images, targets) are numbered in their
     order.
 
@@ -560,7 +560,7 @@ def _as_batches(batches: Iterable[Any], apart: Callable[[Batch], Batch]) -> Iter
         )
 
 
-def _as_batch(entry: Any) -> Batch:
+def _as_batch(entry: object) -> Batch:
     """Return a pair (images, targets) as a batch without image ids."""
     if not isinstance(entry, tuple | list) or len(entry) != 2:
         raise BenchError(

@@ -113,7 +113,7 @@ def _marks(plugins: Sequence[AnyPlugin]) -> dict[str, dict[str, Any]]:
 
 
 def _marked(
-    plugins: Sequence[AnyPlugin], marks: Mapping[str, Mapping[str, Any]]
+    plugins: Sequence[AnyPlugin], marks: Mapping[str, Mapping[str, object]]
 ) -> tuple[AnyPlugin, ...]:
     """Return the plug-ins with the fields that `_marks` has returned."""
     return tuple(

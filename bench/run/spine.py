@@ -51,7 +51,7 @@ def configuration(overrides: Sequence[str], config_folder: Path | None = None) -
 
 
 def checked(
-    config: Mapping[str, Any],
+    config: Mapping[str, object],
 ) -> tuple[Settings, tuple[AnyPlugin, ...], tuple[AnyPlugin, ...]]:
     """Check a configuration. Return the settings of all jobs, the methods and the metrics, or raise
     BenchError.
@@ -181,7 +181,7 @@ def run_job(
     return result
 
 
-def _run_task(executor: Executor, function: Callable[..., Any], task: Task) -> Any:
+def _run_task(executor: Executor, function: Callable[..., object], task: Task) -> Any:
     """Have the executor run a function of `run.worker`, and return its result. Raise as
     `executors.result` does.
     """

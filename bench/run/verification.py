@@ -85,7 +85,7 @@ def fresh_process() -> Iterator[Callable[..., Any]]:
     """
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
 
-        def call(function: Callable[..., Any], *arguments: Any) -> Any:
+        def call(function: Callable[..., object], *arguments: object) -> Any:
             try:
                 return process.submit(function, *arguments).result()
             except BrokenProcessPool as error:
@@ -190,7 +190,7 @@ def _in_two_copies(job: Job) -> tuple[AnyPlugin, ...]:
 
 
 def _call_either(
-    calls: Sequence[Callable[..., Any]], generator: random.Random, trace: Trace
+    calls: Sequence[Callable[..., object]], generator: random.Random, trace: Trace
 ) -> Any:
     return generator.choice(calls)(trace)
 

@@ -144,7 +144,7 @@ class FewTokens:
                 kinds[take] = SideKind.SHARED
         return kinds
 
-    def _take(self, value: Any, axis: int) -> Any:
+    def _take(self, value: object, axis: int) -> Any:
         return pytree.tree_map(
             lambda x: (
                 x.narrow(axis, self.span.start, len(self.span)) if isinstance(x, Tensor) else x
@@ -259,7 +259,7 @@ class FewTokens:
             other.op == "get_attr" for other in node.all_input_nodes[1:]
         )
 
-    def _is_attention(self, node: Any) -> bool:
+    def _is_attention(self, node: object) -> bool:
         """Return True if this is nn.MultiheadAttention with more queries than the span has."""
         if not isinstance(node, fx.Node) or dict(node.kwargs) != {"need_weights": False}:
             return False
@@ -320,5 +320,5 @@ def _reads_batch_size(node: fx.Node) -> bool:
     )
 
 
-def _shape(value: Any) -> tuple[int, ...]:
+def _shape(value: object) -> tuple[int, ...]:
     return tuple(value.shape) if isinstance(value, Tensor) else ()

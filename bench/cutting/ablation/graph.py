@@ -165,7 +165,7 @@ LINEAR_IN_ITS_INPUT = IDENTITY | RESHAPE | MEAN | AVERAGE_POOL | STRUCTURE | INT
 SHAPE_ONLY = {"size", "dim", getattr, len}
 
 
-def is_output(name: Any) -> bool:
+def is_output(name: object) -> bool:
     """Return True if an operation is the module that follows the logits, which has a `difference`
     of its own.
     """
@@ -200,7 +200,7 @@ def batch_norm_scale(norm: Any, values: Tensor) -> Tensor | None:
     return over_space(scale, values)
 
 
-def argument(node: fx.Node, place: int, name: str, default: Any = None) -> Any:
+def argument(node: fx.Node, place: int, name: str, default: object = None) -> Any:
     """Return the argument that a call passes at a place or by a name."""
     return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
 

@@ -190,7 +190,7 @@ def _keeps_classes_apart(head: HeadGraph, node: fx.Node, source: fx.Node, values
     return name in IDENTITY | AVERAGE_POOL | ELEMENTWISE | CLAMP.keys()
 
 
-def _has_rows(two: Any, three: Any) -> bool:
+def _has_rows(two: object, three: object) -> bool:
     """Return True if every tensor in a value of two and of three images has a row per image, unlike
     an LSTM's state.
     """
@@ -222,7 +222,7 @@ def _is_steep(head: HeadGraph, node: fx.Node) -> bool:
     return not (isinstance(exponent, int | float) and exponent in (1, 2, 3, 4))
 
 
-def linear_head_weight(head: HeadGraph | None, activations: Tensor, sides: Any) -> Tensor:
+def linear_head_weight(head: HeadGraph | None, activations: Tensor, sides: object) -> Tensor:
     """Return the linear layer's weight (C, K). Raise BenchError for any other head than pooling and
     a linear layer.
 

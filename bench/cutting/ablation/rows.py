@@ -387,14 +387,14 @@ def _columns(maps: Tensor, layer: Any) -> Tensor:
     return windows.permute(0, *kernel_axes, *space).flatten(n).flatten(1, n - 1)
 
 
-def _is_index(value: Any) -> bool:
+def _is_index(value: object) -> bool:
     """Return True if a value is a tensor of indices or truths, whose "difference" is its value
     after the ablation.
     """
     return isinstance(value, Tensor) and not value.is_floating_point()
 
 
-def _floating(value: Any) -> bool:
+def _floating(value: object) -> bool:
     """Return True if a value is made of floating-point tensors only."""
     leaves = pytree.tree_leaves(value)
     return bool(leaves) and all(
