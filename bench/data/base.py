@@ -22,20 +22,22 @@ from axiom_bench.data.formats.files import comparable, one_form
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import whole
 
-BACKGROUND = -1  # of a mask: a pixel of none of the data set's classes
-NO_VERDICT = -2  # of a mask: a pixel of which the data set doesn't say whether an object is there
-UNREADABLE = (
-    "unreadable-"  # begins the hash of files that are there and can't be read; it isn't kept
-)
-SETTLED = (
-    2.0  # seconds: a file that was changed more recently may change again within its clock's tick
-)
+BACKGROUND = -1  # in a mask: a pixel of none of the data set's classes
+NO_VERDICT = -2  # in a mask: the data set doesn't say whether an object covers this pixel
+# The prefix of the hash of files that exist and can't be read. Such a hash isn't cached.
+UNREADABLE = "unreadable-"
+# Seconds. A file that was changed more recently may change again within one tick of its clock.
+SETTLED = 2.0
 Files = tuple[Path, ...]
 
 
 class FileHashes:
-    """cached: {stamp of the files: hash}, from an earlier run. current: the entries that were
-    looked up since. stamps: of each file when it was looked up first.
+    """The hashes of files' contents, so that unchanged files are read only once.
+
+    Attributes:
+        cached: {stamp of the files: hash}, from an earlier run.
+        current: The entries that were looked up since.
+        stamps: The stamp of each file when it was looked up first.
     """
 
     def __init__(self, cached: Mapping[str, str] | None = None) -> None:
@@ -44,30 +46,39 @@ class FileHashes:
         self.stamps: dict[Path, str] = {}
 
     def of(self, paths: Iterable[Path], compute: Callable[[], str], part: str = "") -> str:
-        """The hash of these files' content, computed unless it is cached. part: names what is
-        hashed in the files.
+        """Return the hash of these files' content, computed unless it is cached.
+
+        Args:
+            paths: The files.
+            compute: Computes the hash.
+            part: Names what is hashed in the files, if it isn't all of them.
         """
         stamps = [(path, *_stamp(path)) for path in paths]
         for path, stamp, _ in stamps:
             self.stamps.setdefault(path, stamp)
         stamp = "|".join(stamp for _, stamp, _ in stamps) + part
-        settled = (
-            time.time() - max((modified for *_, modified in stamps), default=0) / 1e9 > SETTLED
-        )
+        last_change = max((modified for *_, modified in stamps), default=0) / 1e9
+        is_settled = time.time() - last_change > SETTLED
         digest = self.current.get(stamp) or self.cached.get(stamp) or compute()
-        if settled and not digest.startswith(UNREADABLE):
+        if is_settled and not digest.startswith(UNREADABLE):
             self.current[stamp] = digest
         return digest
 
     def stamps_of(self, data: DataSet, indices: Iterable[int]) -> dict[Path, str]:
-        """Of the files of these images."""
-        paths = (path for index in indices for path in data.files(index) if path in self.stamps)
-        return {path: self.stamps[path] for path in paths}
+        """Return {file: stamp} of the files of these images that were looked up."""
+        stamps = {}
+        for index in indices:
+            for path in data.files(index):
+                if path in self.stamps:
+                    stamps[path] = self.stamps[path]
+        return stamps
 
 
 def check_unchanged(name: str, paths: Files, stamps: Mapping[Path, str]) -> None:
-    """Raises BenchError where a file of the image of this name isn't the one that was hashed: with
-    another size or time than its stamp has.
+    """Check that the files of the image of this name are those that were hashed.
+
+    Raises:
+        BenchError: If a file has another size or time of modification than its stamp.
     """
     if any(path in stamps and _stamp(path)[0] != stamps[path] for path in paths):
         raise BenchError(
@@ -77,8 +88,10 @@ def check_unchanged(name: str, paths: Files, stamps: Mapping[Path, str]) -> None
 
 
 def _stamp(path: Path) -> tuple[str, int]:
-    """(absolute path, size and time of modification of a file, and whether it may not be read; that
-    time in ns).
+    """Return the stamp of a file and its time of modification in ns.
+
+    The stamp has the absolute path, the size, the time of modification, and whether the file may
+    not be read.
     """
     try:
         state = os.stat(path)
@@ -89,16 +102,14 @@ def _stamp(path: Path) -> tuple[str, int]:
 
 
 T = TypeVar("T")
-Box = tuple[
-    float, ...
-]  # starts, then ends, which are exclusive; the last axis first: x0, y0, x1, y1 of images
+# Starts, then ends, which are exclusive; the last axis first: x0, y0, x1, y1 in images.
+Box = tuple[float, ...]
 Objects = tuple[tuple[int, Box], ...]
 MAX_DRAWN = 1_000_000  # numbers of six digits, so that ids ascend
 Drawn = Annotated[int, whole(1, "a number of images, which are drawn", MAX_DRAWN)]
 Seed = Annotated[int, whole(0)]
-Least = Callable[
-    [int, int], tuple[int, int]
-]  # of a stored image's height and width: those that it needs at least
+# From the height and width of a stored image to the smallest height and width that are needed.
+Least = Callable[[int, int], tuple[int, int]]
 OTHER_CLASS = "is left out: its class isn't one of data.classes"  # how sentences on one box end
 NO_AREA = "is left out: it has no area; give x0, y0, x1, y1, not width and height"
 OUTSIDE = "is left out: it lies outside the image"
@@ -106,17 +117,20 @@ BEYOND = "is cut off at the image's edge, more than a pixel beyond which it reac
 SHARES = "is left out: it is in shares of the image; give pixels"
 BAD_IMAGE = "bad_image"  # the status of an image that can't be read
 THREADS = 16
-AT_ONCE = 256  # images that wait for a thread
+AT_ONCE = 256  # images that are given to the threads at a time
 
 
 class BadImage(Exception):
-    """An image that can't be explained: raised where it is read, and yielded by the loader, so that
-    none is dropped.
+    """An image that can't be explained.
+
+    The code that reads an image raises it, and the loader yields it, so that no image is dropped.
     """
 
     def __init__(self, image_id: str, message: str, status: str = BAD_IMAGE) -> None:
         super().__init__(image_id, message, status)
-        self.image_id, self.message, self.status = image_id, message, status
+        self.image_id = image_id
+        self.message = message
+        self.status = status
 
     def __str__(self) -> str:
         return f"{self.image_id}: {self.message}"
@@ -126,16 +140,24 @@ class BadImage(Exception):
 class Sample:
     """One image as it is stored, decoded.
 
-    image: RGB, a PIL image; or an array (C, *space) of numbers, which the network takes as it is.
-    label: the class index of the image, or None. objects: (class index, box), box = x0, y0, x1, y1
-    in stored pixels, x1 and y1 exclusive. Of an array it has starts and ends, the last axis first:
-    x0, x1, or x0, y0, z0, x1, y1, z1. mask: the image's space (h, w), int64, class index per pixel,
-    or BACKGROUND or NO_VERDICT. problems: sentences about annotations that are missing or
-    malformed; the image counts all the same. crowd: (class index, box) of regions that hold many
-    objects in one box; they are no objects, and the mask has no verdict there. cells: whether the
-    objects are the cells of a mosaic. stored: (height, width) of the file's picture, where `image`
-    may have been decoded at a part of it; objects and mask are in the file's pixels. turned:
-    whether the EXIF orientation is applied; None where there is none.
+    Attributes:
+        image: An RGB PIL image; or an array (C, *space) of numbers, which the network takes as it
+            is.
+        image_id: The id of the image.
+        label: The class index of the image, or None.
+        objects: (class index, box) of each object. A box is x0, y0, x1, y1 in stored pixels, x1
+            and y1 exclusive. A box in an array has starts and ends, the last axis first: x0, x1,
+            or x0, y0, z0, x1, y1, z1.
+        mask: The class index per pixel, or BACKGROUND or NO_VERDICT: the image's space (h, w),
+            int64.
+        problems: Sentences about annotations that are missing or malformed. The image counts
+            nevertheless.
+        crowd: (class index, box) of regions that hold many objects in one box. They are no
+            objects, and the mask has no verdict there.
+        cells: True if the objects are the cells of a mosaic.
+        stored: (height, width) of the file's picture, if `image` may have been decoded at a part
+            of that size. Objects and mask are in the file's pixels.
+        turned: True if the EXIF orientation is applied, None if the file has none.
     """
 
     image: Any
@@ -151,7 +173,7 @@ class Sample:
 
     @property
     def size(self) -> tuple[int, ...]:
-        """(height, width) of the stored image; the space of an array."""
+        """Height and width of the stored image, or the space of an array."""
         return self.stored or size_of(self.image)
 
 
@@ -159,12 +181,17 @@ class Sample:
 class StoredPart:
     """A part of an image as it is stored, decoded.
 
-    name: of this part, once per image. label: the class index of an object; None for the ground and
-    for marks. mask: (h, w) bool, its pixels. images: as a Sample has them, without it and with
-    everything else the same, of one size; one for an object, several other grounds for the ground.
-    bare: of the ground, the same other grounds without any other part, which Shapley values need;
-    () where there are none. The parts of an image have disjoint masks that cover it together:
-    objects first, then marks, the ground last.
+    The parts of an image have disjoint masks that cover it together: objects first, then marks,
+    the ground last.
+
+    Attributes:
+        name: The name of this part, which no other part of the image has.
+        label: The class index of an object; None for the ground and for marks.
+        mask: The pixels of the part, (h, w) bool.
+        images: Images of one size, as a Sample has them, without this part and with everything
+            else the same: one for an object, several other grounds for the ground.
+        bare: For the ground: the same other grounds without any other part, which Shapley values
+            need; () if there are none.
     """
 
     name: str
@@ -175,20 +202,30 @@ class StoredPart:
 
 
 class DataSet(ABC):
-    """name: as it stands in the records. classes: by class index. ids: ascending, one per image,
-    each once.
+    """A data set: samples by index, with ids, labels and fingerprints.
 
-    drawn: whether data.size is the number of images that are drawn, instead of the number to
-    choose. threads_may_read: whether several threads may ask for fingerprints at once, after the
-    first one. unlabelled: why no image has a label; "" where some may. notes: sentences that a
-    reader of the results needs. orientation: a sentence on whether photographs are turned as their
-    EXIF says; "" where none has any. shape: (C, *space) of the samples, where they are arrays; None
-    for pictures.
+    Attributes:
+        name: The name of the data set in the records.
+        classes: The classes, by class index.
+        ids: The ids of the images, ascending, each once.
+        drawn: True if data.size is the number of images that are drawn, and not the number of
+            images to choose.
+        threads_may_read: True if several threads may ask for fingerprints at once, after the first
+            one.
+        unlabelled: The reason why no image has a label; "" if some may have one.
+        notes: Sentences that a reader of the results needs.
+        orientation: A sentence on whether photographs are turned as their EXIF says; "" if none
+            has an orientation.
+        shape: (C, *space) of the samples if they are arrays; None for pictures.
     """
 
     drawn = False
     threads_may_read = False
-    unlabelled = orientation = ""
+    unlabelled = ""
+    orientation = ""
+
+    drawn = False
+    threads_may_read = False
     notes: tuple[str, ...] = ()
     name: str
     classes: tuple[str, ...]
@@ -201,14 +238,12 @@ class DataSet(ABC):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Readable names of the classes, by class index; `classes` themselves where there are no
-        others.
-        """
+        """The readable names of the classes, by class index: `classes` if there are no others."""
         return self._class_names or self.classes
 
     @property
     def sources(self) -> tuple[DataSet, ...]:
-        """The data sets whose code decides what this one gives: itself, and those that it reads."""
+        """The data sets whose code decides what this data set gives: itself, and those it reads."""
         return (self,)
 
     @property
@@ -218,73 +253,92 @@ class DataSet(ABC):
 
     @abstractmethod
     def read(self, index: int) -> Sample:
-        """The sample at this place of `ids`. Raises BadImage where the image is missing or can't be
-        decoded.
+        """Return the sample at this index of `ids`.
+
+        Raises:
+            BadImage: If the image is missing or can't be decoded.
         """
 
     def read_scaled(self, index: int, least: Least | None) -> Sample:
-        """As `read`; where a decoder can give a part of the image's size that isn't below `least`,
-        it may have that.
+        """Return the same sample as `read`, possibly decoded at a part of the image's size.
+
+        Its height and width are then not below those that `least` asks for.
         """
         return self.read(index)
 
     @abstractmethod
     def labels(self, index: int) -> tuple[int, ...]:
-        """All classes that the image is labelled with, ascending, without decoding it."""
+        """Return all classes that the image is labelled with, ascending, without decoding it."""
 
     @abstractmethod
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
-        """SHA-256 over the image's and its annotation's bytes, and over what decides its
-        interventions, in hexadecimal. hashes: of files that were read before, which aren't read
-        again.
+        """Return the SHA-256 of the image and its annotation, in hexadecimal.
+
+        It also covers what decides the image's interventions.
+
+        Args:
+            index: The index of the image.
+            hashes: Hashes of files that were read before, which aren't read again.
         """
 
     def files(self, index: int) -> Files:
-        """The files that the image and its annotation are read from, those of its fingerprint; ()
-        for one that is drawn.
+        """Return the files that the image and its annotation are read from.
+
+        They are the files of its fingerprint; () for an image that is drawn.
         """
         return ()
 
     def interventions(self, index: int) -> tuple[StoredPart, ...] | None:
-        """The parts of the image at this place of `ids`, and versions of it without each; () where
-        this image has none, None where the data set has none at all. Called where the run needs
-        them. Raises BadImage as `read`.
+        """Return the parts of the image at this index of `ids`, and versions of it without each.
+
+        It is called only if the run needs the parts.
+
+        Returns:
+            The parts: () if this image has none, None if the data set has none at all.
+
+        Raises:
+            BadImage: As `read`.
         """
         return None
 
 
 def largest(objects: Objects) -> int | None:
-    """The class of the object with the largest box, the first of equals: the label of an image of
-    several objects.
+    """Return the class of the object with the largest box, which labels an image of several.
+
+    The first of equally large boxes counts; None if there are no objects.
     """
     areas = [prod(end - start for start, end in sides(box)) for _, box in objects]
     return objects[areas.index(max(areas))][0] if objects else None
 
 
 def classes_of(label: int | None, objects: Objects) -> tuple[int, ...]:
-    """All classes that an image is labelled with, ascending."""
-    return tuple(sorted({*(() if label is None else (label,)), *(index for index, _ in objects)}))
+    """Return all classes that an image is labelled with, ascending."""
+    classes = {index for index, _ in objects}
+    if label is not None:
+        classes.add(label)
+    return tuple(sorted(classes))
 
 
 def size_of(image: Any) -> tuple[int, ...]:
-    """(height, width) of a picture; the space of an array (C, *space)."""
+    """Return (height, width) of a picture, or the space of an array (C, *space)."""
     return image.shape[1:] if isinstance(image, np.ndarray) else (image.height, image.width)
 
 
 def sides(box: Box) -> Iterator[tuple[float, float]]:
-    """(start, end) along each axis, the last axis first."""
+    """Return (start, end) along each axis, the last axis first."""
     return zip(box, box[len(box) // 2 :], strict=False)
 
 
 def clipped(box: Box, size: tuple[float, ...]) -> Box:
-    """The part of a box inside an image of this size, the last axis first: (width, height)."""
+    """Return the part of a box inside an image of this size, (width, height): last axis first."""
     half = len(size)
     return (*(max(start, 0.0) for start in box[:half]), *map(min, box[half:], size))
 
 
 def inside(box: Box, size: tuple[float, ...]) -> tuple[Box | None, str]:
-    """Return the part of a box inside an image of this size, None if the box can't be used, and
-    what is wrong with it: one of the sentences above, or "".
+    """Return the part of a box inside an image of this size, and what is wrong with the box.
+
+    The part is None if the box can't be used. The problem is one of the sentences above, or "".
     """
     part = clipped(box, size)
     if is_empty(box):
@@ -298,7 +352,7 @@ def inside(box: Box, size: tuple[float, ...]) -> tuple[Box | None, str]:
 
 
 def is_empty(box: Box) -> bool:
-    """Whether a box holds no pixel."""
+    """Return whether a box holds no pixel."""
     return any(start >= end for start, end in sides(box))
 
 
@@ -309,12 +363,23 @@ def subset(
     only_classes: Sequence[str | int] | None = None,
     leave_out: Sequence[str] | None = None,
 ) -> tuple[int, ...]:
-    """`size` indices chosen by seed without replacement, ascending; all where size is None.
+    """Choose `size` indices by seed, without replacement.
 
-    only_classes: an image must be labelled with one of these (a class, its name or its index);
-    None: any. Of a data set that draws its images, all such are chosen, whatever the size.
-    leave_out: ids that are left out of those chosen. Raises BenchError where the data set has fewer
-    such images, no such class or id, or none is left.
+    Args:
+        dataset: The data set.
+        size: The number of images; None for all.
+        seed: Decides which images are chosen.
+        only_classes: An image must be labelled with one of these (a class, its name or its
+            index); None for any. If the data set draws its images, all such images are chosen,
+            whatever the size.
+        leave_out: Ids of chosen images that are left out.
+
+    Returns:
+        The indices, ascending.
+
+    Raises:
+        BenchError: If the data set has fewer such images, or no such class or id, or if no image
+            is left.
     """
     chosen = list(range(len(dataset)))
     description = f"{len(dataset)} images in {dataset.name!r}"
@@ -351,8 +416,10 @@ def subset(
 
 
 def class_index(dataset: DataSet, name: str | int) -> int:
-    """The class index of a class, of its name, or of itself. Raises BenchError, with the nearest,
-    for no such class.
+    """Return the class index of a class, given by itself, its name or its index.
+
+    Raises:
+        BenchError: If there is no such class, with the nearest one.
     """
     if isinstance(name, int) and 0 <= name < len(dataset.classes):
         return name
@@ -364,8 +431,10 @@ def class_index(dataset: DataSet, name: str | int) -> int:
 
 
 def check_labels(dataset: DataSet, indices: Sequence[int], number_of_classes: int) -> None:
-    """Raises BenchError where an image is labelled with a class that the model doesn't have;
-    decodes nothing.
+    """Check that the model has every class that the images are labelled with; decode nothing.
+
+    Raises:
+        BenchError: For the first image with a label outside the model's classes.
     """
     for index in indices:
         outside = [label for label in dataset.labels(index) if not 0 <= label < number_of_classes]
@@ -378,13 +447,18 @@ def check_labels(dataset: DataSet, indices: Sequence[int], number_of_classes: in
 
 
 class MadeOf(DataSet):
-    """Images that are made of those of another data set, `of`, whose classes and notes they
-    have.
+    """Images that are made of those of another data set, with its classes and notes.
+
+    Attributes:
+        of: The other data set.
     """
 
     def __init__(self, of: DataSet, name: str) -> None:
-        self.of, self.name = of, name
-        self.classes, self._class_names, self.notes = of.classes, of.class_names, of.notes
+        self.of = of
+        self.name = name
+        self.classes = of.classes
+        self._class_names = of.class_names
+        self.notes = of.notes
 
     @property
     def sources(self) -> tuple[DataSet, ...]:
@@ -392,14 +466,16 @@ class MadeOf(DataSet):
 
     @abstractmethod
     def used(self, index: int) -> tuple[int, ...]:
-        """The places of the images that this one, and versions of it, are made of."""
+        """Return the indices in `of` of the images that this image and its versions are made of."""
 
     def files(self, index: int) -> Files:
         return tuple(path for place in self.used(index) for path in self.of.files(place))
 
     def part(self, index: int, read: Callable[[int], T], place: int) -> T:
-        """What `read` gives of the image at this place. Raises its BadImage as one of the image
-        that is made of it.
+        """Return what `read` gives for the image at this index of `of`.
+
+        Raises:
+            BadImage: That of `read`, as one of the image that is made of it.
         """
         try:
             return read(place)
@@ -408,13 +484,15 @@ class MadeOf(DataSet):
 
 
 class Selected(MadeOf):
-    """The images of another data set at these places, ascending, with its name and classes."""
+    """The images of another data set at these indices, ascending, with its name and classes."""
 
-    threads_may_read = True  # where the data set's threads may, see `sources`
+    threads_may_read = True  # if the other data set's threads may, see `sources`
 
     def __init__(self, of: DataSet, indices: Sequence[int]) -> None:
         super().__init__(of, of.name)
-        self.indices, self.unlabelled, self.shape = tuple(indices), of.unlabelled, of.shape
+        self.indices = tuple(indices)
+        self.unlabelled = of.unlabelled
+        self.shape = of.shape
         self.ids = tuple(of.ids[index] for index in indices)
 
     def used(self, index: int) -> tuple[int, ...]:
@@ -434,11 +512,18 @@ class Selected(MadeOf):
 
 
 class WithBackground(Selected):
-    """The images of another data set for a network with one output more, the background, at this
-    place of its classes; -1: the last. Raises BenchError for a place that no output has.
+    """The images of another data set for a network with one more output, the background.
+
+    Attributes:
+        place: The position of the background among the network's classes.
     """
 
     def __init__(self, of: DataSet, place: int) -> None:
+        """Insert the background into the classes at `place`; -1 is the last place.
+
+        Raises:
+            BenchError: For a place that no output has.
+        """
         super().__init__(of, range(len(of)))
         count = len(of.classes)
         if place > count:
@@ -446,44 +531,58 @@ class WithBackground(Selected):
                 f"model.background={place} is no output: {of.name!r} has {count} classes; give 0 "
                 f"to {count}."
             )
-        self.place, self.drawn, self.orientation = place % (count + 1), of.drawn, of.orientation
-        self.classes, self._class_names = (
-            (*of_data[: self.place], "background", *of_data[self.place :])
-            for of_data in (of.classes, of.class_names)
-        )
+        self.place = place % (count + 1)
+        self.drawn = of.drawn
+        self.orientation = of.orientation
+        self.classes = self._with_background(of.classes)
+        self._class_names = self._with_background(of.class_names)
+
+    def _with_background(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        return (*names[: self.place], "background", *names[self.place :])
 
     def read_scaled(self, index: int, least: Least | None) -> Sample:
         sample = self.of.read_scaled(index, least)
         label = None if sample.label is None else self._output(sample.label)
         mask = None if sample.mask is None else sample.mask + (sample.mask >= self.place)
-        objects, crowd = (
-            tuple((self._output(label), box) for label, box in of)
-            for of in (sample.objects, sample.crowd)
+        return replace(
+            sample,
+            label=label,
+            objects=self._outputs(sample.objects),
+            crowd=self._outputs(sample.crowd),
+            mask=mask,
         )
-        return replace(sample, label=label, objects=objects, crowd=crowd, mask=mask)
 
     def labels(self, index: int) -> tuple[int, ...]:
         return tuple(map(self._output, self.of.labels(index)))
 
     def interventions(self, index: int) -> tuple[StoredPart, ...] | None:
         parts = self.of.interventions(index)
-        return parts and tuple(
-            replace(p, label=None if p.label is None else self._output(p.label)) for p in parts
+        if not parts:
+            return parts
+        return tuple(
+            replace(part, label=None if part.label is None else self._output(part.label))
+            for part in parts
         )
 
     def _output(self, label: int) -> int:
+        """Return the network's output for a class of the data."""
         return label + (label >= self.place)
+
+    def _outputs(self, objects: Objects) -> Objects:
+        return tuple((self._output(label), box) for label, box in objects)
 
 
 def fingerprints(data: DataSet, indices: Sequence[int], hashes: FileHashes) -> Iterator[str]:
-    """`data.fingerprint` of the images, in their order: by threads where the data set lets several
-    read at once. A hash that is known from an earlier run is found sooner than a thread starts.
+    """Yield `data.fingerprint` of the images, in their order.
+
+    Several threads read if the data set allows it. With hashes of an earlier run there are no
+    threads: a known hash is found sooner than a thread starts.
     """
-    of = partial(data.fingerprint, hashes=hashes)
-    yield from map(of, indices[:1])  # what all images share is read once
+    fingerprint = partial(data.fingerprint, hashes=hashes)
+    yield from map(fingerprint, indices[:1])  # what all images share is read once
     if hashes.cached or not all(source.threads_may_read for source in data.sources):
-        yield from map(of, indices[1:])
+        yield from map(fingerprint, indices[1:])
         return
     with ThreadPoolExecutor(THREADS, "axiom-bench hashes") as threads:
         for start in range(1, len(indices), AT_ONCE):
-            yield from threads.map(of, indices[start : start + AT_ONCE])
+            yield from threads.map(fingerprint, indices[start : start + AT_ONCE])

@@ -20,16 +20,17 @@ class Annotation:
 
     Attributes:
         labels: (n,) class indices.
-        boxes: (n, 4), x0 y0 x1 y1, x1 and y1 exclusive; of arrays (n, 2 * axes), see Sample. One
-            row per label.
-        mask: (H', W') class index per pixel, BACKGROUND or NO_VERDICT; None where the data set has
-            no mask.
-        classes: every class that the image is labelled with, also those whose objects the crop cuts
-            away; None: labels.
-        stored_pixel: width and height of a pixel of the stored image, in pixels of the preprocessed
-            image; 1 of arrays.
-        cells: whether the objects are the cells of a mosaic.
-        explained: the place of the object that is explained alone; None where all of a class are.
+        boxes: One row per label: (n, 4), x0 y0 x1 y1, x1 and y1 exclusive. For arrays
+            (n, 2 * axes), see Sample.
+        mask: (H', W') class index per pixel, BACKGROUND or NO_VERDICT; None if the data set has no
+            mask.
+        classes: Every class that the image is labelled with, also those whose objects the crop
+            cuts away; None if these are the classes of `labels`.
+        stored_pixel: Width and height of a pixel of the stored image, in pixels of the preprocessed
+            image; 1 for arrays.
+        cells: True if the objects are the cells of a mosaic.
+        explained: The index of the one object that is explained; None if all objects of a class
+            are explained.
     """
 
     labels: Tensor
@@ -42,55 +43,66 @@ class Annotation:
 
     @staticmethod
     def none() -> Annotation:
-        """No objects."""
+        """Return an annotation without objects."""
         return Annotation(torch.zeros(0, dtype=torch.long), torch.zeros(0, 4))
 
     def boxes_of(self, target: int) -> Tensor:
-        """The boxes of one class: (n, 4); of the one object that is explained: (1, 4)."""
-        return self.boxes[self.labels == target if self.explained is None else [self.explained]]
+        """Return the boxes of one class, (n, 4), or of the one object that is explained, (1, 4)."""
+        if self.explained is None:
+            return self.boxes[self.labels == target]
+        return self.boxes[[self.explained]]
 
     def same_class(self, target: int) -> Tensor:
-        """The boxes of the other objects of the explained one's class: (n, 4)."""
-        others = torch.arange(len(self.labels)) != (
-            -1 if self.explained is None else self.explained
-        )
-        return self.boxes[(self.labels == target) & others]
+        """Return the boxes of the other objects of the explained object's class: (n, 4)."""
+        explained = -1 if self.explained is None else self.explained
+        is_other = torch.arange(len(self.labels)) != explained
+        return self.boxes[(self.labels == target) & is_other]
 
     def is_of(self, space: Sequence[int]) -> bool:
-        """Whether each box has a label, and the mask, if any, has class indices for an image with
-        these sides.
+        """Return whether the annotation is valid for an image with these sides.
+
+        Each box has a label, and the mask, if any, has class indices and the size of the image.
         """
-        labelled = isinstance(self.labels, Tensor) and self.labels.shape == self.boxes.shape[:1]
+        is_labelled = isinstance(self.labels, Tensor) and self.labels.shape == self.boxes.shape[:1]
         if self.mask is None:
-            return labelled
-        return labelled and self.mask.dtype != torch.bool and tuple(self.mask.shape) == tuple(space)
+            return is_labelled
+        has_classes = self.mask.dtype != torch.bool
+        return is_labelled and has_classes and tuple(self.mask.shape) == tuple(space)
 
     def lacks(self, target: int) -> bool:
-        """Whether the image shows objects of other classes and none of this one, and isn't labelled
-        with it.
+        """Return whether the image shows objects of other classes and none of this one.
+
+        It is False if the image is labelled with this class.
         """
         if target in (*self.labels.tolist(), *(self.classes or ())):
             return False
+        has_objects = len(self.labels) > 0
         if self.mask is None:
-            return len(self.labels) > 0
-        return not bool((self.mask == target).any()) and (
-            len(self.labels) > 0 or bool((self.mask >= 0).any())
-        )
+            return has_objects
+        if bool((self.mask == target).any()):
+            return False
+        return has_objects or bool((self.mask >= 0).any())
 
     def without(self, target: int) -> Annotation:
-        """The objects of all other classes."""
-        return self._where(lambda labels: labels != target)
+        """Return the objects of all other classes."""
+        return self._selected(lambda labels: labels != target)
 
     def of_model(self, classes: int) -> Annotation:
-        """The objects of the classes that a model of so many has, 0 to classes - 1."""
-        return self._where(lambda labels: (labels >= 0) & (labels < classes))
+        """Return the objects of the classes of a model with so many: 0 to classes - 1."""
+        return self._selected(lambda labels: (labels >= 0) & (labels < classes))
 
-    def _where(self, belongs: Callable[[Tensor], Tensor]) -> Annotation:
-        rows, mask = belongs(self.labels), self.mask
+    def _selected(self, is_selected: Callable[[Tensor], Tensor]) -> Annotation:
+        """Return the objects of the selected classes; other classes become background."""
+        rows = is_selected(self.labels)
+        mask = self.mask
         if mask is not None:
-            mask = mask.masked_fill(~belongs(mask) & (mask != NO_VERDICT), BACKGROUND)
+            mask = mask.masked_fill(~is_selected(mask) & (mask != NO_VERDICT), BACKGROUND)
         return replace(
-            self, labels=self.labels[rows], boxes=self.boxes[rows], mask=mask, explained=None
+            self,
+            labels=self.labels[rows],
+            boxes=self.boxes[rows],
+            mask=mask,
+            explained=None,
         )
 
 
@@ -99,16 +111,17 @@ class Batch:
     """Rows to explain: one row per image and explained class.
 
     Attributes:
-        images: (B, 3, H', W'), normalised as the weights expect; `evaluate` takes several inputs
-            for it too.
+        images: (B, 3, H', W'), normalised as the weights expect. `evaluate` also takes several
+            inputs for it.
         image_ids: B names.
-        targets: (B,) class indices, or None for "the predicted class".
-        annotations: B, or empty for a data set without.
-        interventions: per row the image's parts with versions of it without each, no parts where it
-            has none; None where nothing asks for them.
-        other_images: (B, 3, H', W'), for each row another image of the data set; None as above.
-        other_inputs: what the network takes beside the images, (B, ...) each: `evaluate` takes them
-            out of `images`.
+        targets: (B,) class indices, or None for the predicted class.
+        annotations: B annotations, or empty if the data set has none.
+        interventions: For each row the image's parts with versions of it without each, or no parts
+            if it has none; None if nothing asks for them.
+        other_images: (B, 3, H', W'), for each row another image of the data set; None if nothing
+            asks for them.
+        other_inputs: What the network takes in addition to the images, (B, ...) each. `evaluate`
+            takes them out of `images`.
     """
 
     images: Tensor
@@ -133,8 +146,9 @@ class Batch:
         printer.text(repr(self))
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same rows with images and targets on another device; annotations stay on the CPU, and
-        interventions do until a trace is made of the batch.
+        """Return the same rows with images and targets on another device.
+
+        Annotations stay on the CPU, and so do interventions until a trace is made of the batch.
         """
         targets = None if self.targets is None else self.targets.to(device)
         return replace(self, images=self.images.to(device), targets=targets)
@@ -143,11 +157,11 @@ class Batch:
         return self._at(torch.arange(len(self))[rows])
 
     def repeated(self, size: int) -> Batch:
-        """The batch with its last row repeated up to `size` rows."""
+        """Return the batch with its last row repeated up to `size` rows."""
         return self._at(torch.arange(max(size, len(self))).clamp(max=len(self) - 1))
 
     def _at(self, index: Tensor) -> Batch:
-        """The rows of these numbers."""
+        """Return the rows of these numbers."""
 
         def rows(values: Any) -> Any:
             if isinstance(values, Tensor):
@@ -155,12 +169,13 @@ class Batch:
             return tuple(values[row] for row in index.tolist()) if values else values
 
         names = [entry.name for entry in fields(self) if entry.name != "other_inputs"]
-        others = tuple(map(rows, self.other_inputs))
-        return Batch(**{name: rows(getattr(self, name)) for name in names}, other_inputs=others)
+        other_inputs = tuple(map(rows, self.other_inputs))
+        values = {name: rows(getattr(self, name)) for name in names}
+        return Batch(**values, other_inputs=other_inputs)
 
     @staticmethod
     def joined(parts: Sequence[Batch]) -> Batch:
-        """The rows of batches of one data set and one size of images, after each other."""
+        """Return the rows of batches of one data set and one size of images, one after another."""
 
         def rows(values: Sequence[Any]) -> Any:
             if isinstance(values[0], Tensor):
@@ -168,43 +183,43 @@ class Batch:
             return None if values[0] is None else tuple(chain.from_iterable(values))
 
         names = [entry.name for entry in fields(Batch) if entry.name != "other_inputs"]
-        others = tuple(map(rows, zip(*(part.other_inputs for part in parts), strict=True)))
-        return Batch(
-            **{name: rows([getattr(part, name) for part in parts]) for name in names},
-            other_inputs=others,
-        )
+        inputs_by_position = zip(*(part.other_inputs for part in parts), strict=True)
+        other_inputs = tuple(map(rows, inputs_by_position))
+        values = {name: rows([getattr(part, name) for part in parts]) for name in names}
+        return Batch(**values, other_inputs=other_inputs)
 
     def annotations_of(self, targets: Tensor, classes: int) -> dict[str, Any]:
-        """What the annotations say of the explained classes (B,) of a model of so many, as an
-        Explanation's fields.
+        """Return what the annotations say of the explained classes, as an Explanation's fields.
 
-        stored_pixels: per row the width and height of a stored image's pixel. All are None without
-        annotations.
+        Args:
+            targets: (B,) the explained classes.
+            classes: The number of classes of the model.
+
+        Returns:
+            The fields by name; `stored_pixels` has per row the width and height of a stored
+            image's pixel. All are None without annotations.
         """
+        stored_pixels = tuple(annotation.stored_pixel for annotation in self.annotations)
         return {
             "boxes": self.boxes(targets),
             "cells": self.cells(targets),
             "masks": self.masks(targets),
             "ignored": self.ignored(),
-            "stored_pixels": tuple(annotation.stored_pixel for annotation in self.annotations)
-            or None,
+            "stored_pixels": stored_pixels or None,
             "wrong_class": self.wrong_class(targets),
             "others": self.others(targets, classes),
             "same_class": self.same_class(targets),
         }
 
     def boxes(self, targets: Tensor) -> tuple[Tensor, ...] | None:
-        """Per row the boxes of its explained class, (n, 4) each; None where the data set has no
-        boxes.
-        """
-        return (
-            tuple(annotation.boxes_of(target) for annotation, target in self._explained(targets))
-            or None
-        )
+        """Return per row the boxes of its explained class, (n, 4) each; None without boxes."""
+        rows = self._explained(targets)
+        return tuple(annotation.boxes_of(target) for annotation, target in rows) or None
 
     def cells(self, targets: Tensor) -> tuple[Tensor, ...] | None:
-        """Per row the cells of a mosaic that show the explained class, (n, 4) boxes; None where no
-        row is a mosaic.
+        """Return per row the cells of a mosaic that show the explained class, (n, 4) boxes.
+
+        It is None if no row is a mosaic.
         """
         if not any(annotation.cells for annotation in self.annotations):
             return None
@@ -214,48 +229,60 @@ class Batch:
         )
 
     def masks(self, targets: Tensor) -> Tensor | None:
-        """(B, H', W') bool: the pixels of the explained class, of one object those in its box; all
-        False where a row has no mask.
+        """Return the pixels of the explained class, (B, H', W') bool.
+
+        If one object is explained, only the pixels in its box count. All are False in a row
+        without a mask. It is None if no row has a mask.
         """
         if not any(annotation.mask is not None for annotation in self.annotations):
             return None
         masks = self._masks()
-        of_class = masks == targets.cpu().view(-1, *(1,) * (masks.ndim - 1))
-        for row, annotation in zip(of_class, self.annotations, strict=True):
+        target_per_row = targets.cpu().view(-1, *(1,) * (masks.ndim - 1))
+        is_target = masks == target_per_row
+        for row, annotation in zip(is_target, self.annotations, strict=True):
             if annotation.explained is not None:
-                starts, ends = (
-                    annotation.boxes[annotation.explained].round().long().clamp(min=0).chunk(2)
-                )
-                inside = torch.zeros_like(row)
-                inside[tuple(map(slice, starts.flip(0).tolist(), ends.flip(0).tolist()))] = True
-                row &= inside
-        return of_class
+                box = annotation.boxes[annotation.explained].round().long().clamp(min=0)
+                starts, ends = box.chunk(2)
+                # A box begins with the last axis, and a mask is indexed from the first.
+                region = tuple(map(slice, starts.flip(0).tolist(), ends.flip(0).tolist()))
+                is_inside = torch.zeros_like(row)
+                is_inside[region] = True
+                row &= is_inside
+        return is_target
 
     def ignored(self) -> Tensor | None:
-        """(B, H', W') bool: the pixels without a verdict; None where there are none."""
+        """Return the pixels without a verdict, (B, H', W') bool; None if there are none."""
         ignored = self._masks() == NO_VERDICT
         return ignored if ignored.any() else None
 
     def wrong_class(self, targets: Tensor) -> Tensor | None:
-        """(B,) bool: where the image shows other classes than the explained one; None without
-        annotations.
+        """Return the rows whose image shows only other classes than the explained one, (B,) bool.
+
+        It is None without annotations.
         """
         lacks = [annotation.lacks(target) for annotation, target in self._explained(targets)]
         return torch.tensor(lacks) if lacks else None
 
     def others(self, targets: Tensor, classes: int) -> tuple[Annotation, ...] | None:
-        """Per row the objects of the classes that aren't explained, of those that a model of so
-        many classes has; None where the data set has no annotations.
+        """Return per row the objects of the model's classes that aren't explained.
+
+        Args:
+            targets: (B,) the explained classes.
+            classes: The number of classes of the model.
+
+        Returns:
+            One annotation per row; None if the data set has no annotations.
         """
         rows = self._explained(targets)
-        return (
-            tuple(annotation.of_model(classes).without(target) for annotation, target in rows)
-            or None
-        )
+        other_objects = [
+            annotation.of_model(classes).without(target) for annotation, target in rows
+        ]
+        return tuple(other_objects) or None
 
     def same_class(self, targets: Tensor) -> tuple[Tensor, ...] | None:
-        """Per row the boxes of the other objects of the explained one's class; None where no row is
-        of one object.
+        """Return per row the boxes of the other objects of the explained object's class.
+
+        It is None if no row explains one object.
         """
         if all(annotation.explained is None for annotation in self.annotations):
             return None
@@ -264,7 +291,7 @@ class Batch:
         )
 
     def _masks(self) -> Tensor:
-        """(B, H', W'), background where a row has no mask; (0,) without annotations."""
+        """Return (B, H', W'), background in rows without a mask; (0,) without annotations."""
         empty = torch.full(self.images.shape[2:], BACKGROUND)
         masks = [
             empty if annotation.mask is None else annotation.mask for annotation in self.annotations
@@ -272,6 +299,7 @@ class Batch:
         return torch.stack(masks) if masks else torch.zeros(0)
 
     def _explained(self, targets: Tensor) -> list[tuple[Annotation, int]]:
-        return (
-            list(zip(self.annotations, targets.tolist(), strict=True)) if self.annotations else []
-        )
+        """Return (annotation, target) of each row; empty without annotations."""
+        if not self.annotations:
+            return []
+        return list(zip(self.annotations, targets.tolist(), strict=True))

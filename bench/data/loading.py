@@ -1,5 +1,6 @@
-"""Batches of rows to explain: decoded and preprocessed in worker processes, in order, bad images
-among them.
+"""Batches of rows to explain, decoded and preprocessed in worker processes.
+
+The images stay in their order, and bad images are yielded in their place.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ from axiom_bench.errors import BenchError, unknown
 from axiom_bench.notes import WARNINGS, DamagedFile, ImageNotRead, ImageProblem, Notes
 
 TARGET_RULES = ("label", "predicted", "each_label")
-# images that travel together from a worker: shared memory holds a few chunks for each worker
+# Images that travel together from a worker: shared memory holds a few chunks for each worker.
 CHUNK = 16
-# seconds without a chunk, after which a dead process is taken for the reason: torch itself looks
-# every 5
+# Seconds without a chunk, after which the loader looks for a process that died. torch itself looks
+# every 5 s.
 SILENCE = 10.0
 SIGCHLD = getattr(signal, "SIGCHLD", None)  # Windows has none
 
@@ -44,9 +45,13 @@ SIGCHLD = getattr(signal, "SIGCHLD", None)  # Windows has none
 class Decoded:
     """One image resized and cropped, before its values are scaled.
 
-    pixels: (3, H', W'), or (1, H', W'), uint8; an array's numbers (C, *space). size: height and
-    width of the stored image, or an array's space. annotation: in the pixels' coordinates. label,
-    problems, turned: as in `Sample`.
+    Attributes:
+        pixels: (3, H', W'), or (1, H', W'), uint8; for an array its numbers (C, *space).
+        size: Height and width of the stored image, or an array's space.
+        label: As in `Sample`.
+        annotation: The annotation in the pixels' coordinates.
+        problems: As in `Sample`.
+        turned: As in `Sample`.
     """
 
     pixels: Tensor
@@ -58,33 +63,49 @@ class Decoded:
 
 
 class DamagedEntry(Exception):
-    """A cache's entry that can't be used; it is written anew."""
+    """An entry of the cache that can't be used; it is written again."""
 
 
 class Cache(Protocol):
-    """Images that were decoded before, by their place in the data set; picklable, so that workers
-    may be spawned.
+    """Images that were decoded before, by their index in the data set.
+
+    A cache is picklable, so that workers may be spawned.
     """
 
     def read(self, index: int) -> Decoded | None:
-        """The image; None where it isn't there. Raises DamagedEntry."""
+        """Return the image; None if the cache doesn't have it.
+
+        Raises:
+            DamagedEntry: If the entry can't be used.
+        """
 
     def write(self, index: int, image: Decoded) -> None:
-        """Keeps the image. Raises BenchError."""
+        """Keep the image.
+
+        Raises:
+            BenchError: If the image can't be written.
+        """
 
     def path(self, index: int) -> Path | None:
-        """The file of the image; None for one that isn't kept."""
+        """Return the file of the image; None for an image that isn't kept."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """One image as a worker sends it: all that is small as numpy, since each tensor would cost a
-    file descriptor.
+    """One image as a worker sends it.
 
-    targets: the classes to explain, one row each; (None,) for the predicted class. annotation,
-    parts: with arrays in place of tensors, and pixels for images; parts are None where nothing asks
-    for them or the data set has none at all. turned: as in `Sample`. other_image: pixels. damaged:
-    the places of images whose entries in the cache were damaged.
+    All that is small is numpy, since each tensor would cost a file descriptor.
+
+    Attributes:
+        image_id: The id of the image.
+        targets: The classes to explain, one row each; (None,) for the predicted class.
+        annotation: The annotation, with arrays in place of tensors.
+        problems: As in `Sample`.
+        turned: As in `Sample`.
+        parts: The parts, with arrays in place of tensors, and pixels for images; None if nothing
+            asks for them, or if the data set has none at all.
+        other_image: The pixels of another image of the data set.
+        damaged: The indices of images whose entries in the cache were damaged.
     """
 
     image_id: str
@@ -97,12 +118,12 @@ class Prepared:
     damaged: tuple[int, ...]
 
 
-# The pixels of an image, (3, H', W') uint8: a quarter of the bytes that the network takes; or an
-# array's numbers. Its targets and annotation.
+# The pixels of an image, (3, H', W') uint8, which are a quarter of the bytes that the network
+# takes, or an array's numbers; and its targets and annotation.
 Item = tuple[Tensor | None, Prepared | BadImage | BenchError]
 Converted = TypeVar("Converted", Annotation, Part)
+# A row of a Batch: pixels, target, image id, annotation, interventions, other image.
 Row = tuple[Tensor, int | None, str, Annotation, Parts | None, Tensor | None]
-# of a Batch: pixels, target, image id, annotation, interventions, other image
 
 
 def batches(
@@ -119,18 +140,34 @@ def batches(
     turned: dict[str, bool] | None = None,
     notes: Notes = WARNINGS,
 ) -> Iterator[Batch | BadImage]:
-    """Batches of `batch_size` rows (the last one may have fewer), and each bad image in its place.
+    """Load batches of `batch_size` rows (the last one may have fewer), and bad images in between.
 
-    target_rule: "label", one row an image; "predicted", the same with `targets` None; "each_label",
-    one row per image and class present after the crop, classes ascending. An image without any such
-    class is yielded as a BadImage of status "no_annotation". Rows don't depend on `workers` (0:
-    this process). A batch holds images of one size. extras: what is read beside the images,
-    "interventions" and "other_images"; see Batch. device: where the images are normalised, and
-    stay. cache: what isn't in it is decoded, and kept there. stamps: of files that were hashed.
-    turned: gets {id: whether it is turned upright} of the images with an EXIF orientation. notes:
-    get the images that can't be read, the problems of others, and the damaged files of the cache.
-    Raises BenchError, as it goes on, for an image whose files have other stamps when it is decoded,
-    and for one that ends the process that reads it.
+    A batch holds images of one size. Rows don't depend on `workers`.
+
+    Args:
+        dataset: The data set.
+        indices: The images to load, in this order.
+        preprocessing: The preprocessing of the network.
+        target_rule: "label": one row per image. "predicted": the same with `targets` None.
+            "each_label": one row per image and class present after the crop, classes ascending; an
+            image without any such class is a BadImage of status "no_annotation".
+        batch_size: The number of rows.
+        workers: The number of processes that decode; 0 for this process.
+        extras: What is read in addition to the images: "interventions" and "other_images", see
+            Batch.
+        device: The device on which the images are normalised, and stay.
+        cache: Images that were decoded before. Other images are decoded and added.
+        stamps: The stamps of files that were hashed.
+        turned: Gets {id: whether it is turned upright} of the images with an EXIF orientation.
+        notes: Get the images that can't be read, the problems of others, and the damaged files of
+            the cache.
+
+    Returns:
+        An iterator of batches, with each bad image in its place.
+
+    Raises:
+        BenchError: For wrong arguments; and while loading, for an image whose files have other
+            stamps when it is decoded, or one that ends the process that reads it.
     """
     if target_rule not in TARGET_RULES:
         raise unknown("target rule", target_rule, TARGET_RULES)
@@ -140,15 +177,26 @@ def batches(
             "least 0."
         )
     images = _Images(
-        dataset, tuple(indices), preprocessing, target_rule, tuple(extras), cache, stamps
+        dataset=dataset,
+        indices=tuple(indices),
+        preprocessing=preprocessing,
+        rule=target_rule,
+        extras=tuple(extras),
+        cache=cache,
+        stamps=stamps,
     )
-    return _batches(images, workers, batch_size, device, {} if turned is None else turned, notes)
+    turned = {} if turned is None else turned
+    return _batches(images, workers, batch_size, device, turned, notes)
 
 
 @dataclass(eq=False)
 class _Images(Dataset[Item]):
-    """Each image with its targets, annotation and extras, or the BadImage that it is; picklable, so
-    that workers may be forked or spawned. reading: the place that each worker reads.
+    """Each image with its targets, annotation and extras, or the BadImage that it is.
+
+    It is picklable, so that workers may be forked or spawned.
+
+    Attributes:
+        reading: For each worker the position of the image that it reads.
     """
 
     dataset: DataSet
@@ -164,13 +212,15 @@ class _Images(Dataset[Item]):
         return len(self.indices)
 
     def name(self, place: int) -> str:
-        """The image's id."""
+        """Return the id of the image at this position of `indices`."""
         return self.dataset.ids[self.indices[place]]
 
     def __getitem__(self, place: int) -> Item:
         if (worker := get_worker_info()) is not None:
             self.reading[worker.id] = place
-        index, name, damaged = self.indices[place], self.name(place), list[int]()
+        index = self.indices[place]
+        name = self.name(place)
+        damaged: list[int] = []
         decode = partial(self._decoded, damaged)
         try:
             image = decode(index)
@@ -179,14 +229,20 @@ class _Images(Dataset[Item]):
             other = self._other_image(index, decode) if "other_images" in self.extras else None
         except (BadImage, BenchError) as error:  # raised from a worker it would carry a traceback
             return None, error
-        annotation = _converted(image.annotation, Tensor.numpy)
-        about = name, targets, annotation, image.problems, image.turned
-        return image.pixels, Prepared(*about, parts, other, tuple(damaged))
+        prepared = Prepared(
+            image_id=name,
+            targets=targets,
+            annotation=_converted(image.annotation, Tensor.numpy),
+            problems=image.problems,
+            turned=image.turned,
+            parts=parts,
+            other_image=other,
+            damaged=tuple(damaged),
+        )
+        return image.pixels, prepared
 
     def _decoded(self, damaged: list[int], index: int) -> Decoded:
-        """From the cache, or decoded and kept there. An image whose entry was damaged is added to
-        `damaged`.
-        """
+        """Return the image from the cache, or decode and keep it; list a damaged entry."""
         image = None
         if self.cache is not None:
             try:
@@ -201,8 +257,9 @@ class _Images(Dataset[Item]):
         return image
 
     def _parts(self, index: int, size: tuple[int, ...]) -> Parts | None:
-        """As `Prepared` has them; () where the data set has none for this image. size: (height,
-        width) as stored.
+        """Return the parts for `Prepared`; () if the data set has none for this image.
+
+        `size` is (height, width) as stored.
         """
         stored = self.dataset.interventions(index)
         if stored is None:
@@ -211,65 +268,78 @@ class _Images(Dataset[Item]):
         return tuple(_converted(part, Tensor.numpy) for part in parts)
 
     def _other_image(self, index: int, decode: Callable[[int], Decoded]) -> NDArray[Any] | None:
-        """The pixels of the first other image that can be read; None where there is none."""
-        for place in others(self.dataset, index):
+        """Return the pixels of the first other image that can be read; None if there is none."""
+        for other_index in others(self.dataset, index):
             try:
-                return decode(place).pixels.numpy()
+                return decode(other_index).pixels.numpy()
             except BadImage:
                 continue
         return None
 
 
 def decoded(dataset: DataSet, index: int, preprocessing: Preprocessing) -> Decoded:
-    """The image at this place of the data set. Raises BadImage where it can't be read, or would
-    become too large.
+    """Decode and preprocess the image at this index of the data set.
+
+    Raises:
+        BadImage: If it can't be read, or would become too large.
     """
     sample = preprocessing.read(dataset, index)
-    pixels, annotation = preprocessing.pixels(sample), preprocessing.annotation(sample)
-    return Decoded(pixels, sample.size, sample.label, annotation, sample.problems, sample.turned)
+    return Decoded(
+        pixels=preprocessing.pixels(sample),
+        size=sample.size,
+        label=sample.label,
+        annotation=preprocessing.annotation(sample),
+        problems=sample.problems,
+        turned=sample.turned,
+    )
 
 
 def others(dataset: DataSet, index: int) -> Iterator[int]:
-    """The places in `ids` that may give the other image of this one: first one by the hash of the
-    image's id, after it in order, each once and never the image itself.
+    """Yield the indices of images that may be the other image of this one.
+
+    The hash of the image's id decides the first one. The others follow in order, each once and
+    never the image itself.
     """
     count = len(dataset) - 1
     start = int.from_bytes(hashlib.sha256(dataset.ids[index].encode()).digest()[:8], "big")
     for step in range(count):
-        place = (start + step) % count
-        yield place + (place >= index)
+        other_index = (start + step) % count
+        yield other_index + (other_index >= index)
 
 
 def _targets(rule: str, image_id: str, image: Decoded) -> tuple[int | None, ...]:
+    """Return the classes to explain. Raise BadImage if there are none."""
     if rule == "predicted":
         return (None,)
-    labels = [] if image.label is None else [image.label]
-    targets = (
-        tuple(labels)
-        if rule == "label"
-        else tuple(sorted({*labels, *image.annotation.labels.tolist()}))
-    )
-    if not targets:
-        why = "".join(f"; {problem}" for problem in image.problems[:1])
+    classes = set() if image.label is None else {image.label}
+    if rule != "label":
+        classes.update(image.annotation.labels.tolist())
+    if not classes:
+        why = f"; {image.problems[0]}" if image.problems else ""
         raise BadImage(
             image_id, f"has no class to explain with target={rule}{why}", status="no_annotation"
         )
-    return targets
+    return tuple(sorted(classes))
 
 
 def _converted(value: Converted, convert: Callable[[Any], Any]) -> Converted:
-    """With arrays for its tensors, or tensors for its arrays."""
-    values = {entry.name: getattr(value, entry.name) for entry in fields(value)}
-    kinds = Tensor, np.ndarray
-    return replace(
-        value, **{name: convert(each) for name, each in values.items() if isinstance(each, kinds)}
-    )
+    """Return the value with arrays for its tensors, or tensors for its arrays."""
+    changes = {}
+    for entry in fields(value):
+        content = getattr(value, entry.name)
+        if isinstance(content, Tensor | np.ndarray):
+            changes[entry.name] = convert(content)
+    return replace(value, **changes)
 
 
 def _chunks(images: _Images, workers: int) -> Iterator[tuple[list[Tensor], list[Item]]]:
-    """`_pack` of CHUNK images after another. Raises BenchError for processes that end, with the
-    images they read.
+    """Yield `_pack` of CHUNK images after another.
+
+    Raises:
+        BenchError: If a process ends, with the image that it read.
     """
+    # Shared with the workers: each writes which image it reads, so that an error can say which
+    # image ended the process.
     images.reading = torch.zeros(max(workers, 1), dtype=torch.int64).share_memory_()
     loader = DataLoader(images, CHUNK, num_workers=min(workers, len(images)), collate_fn=_pack)
     outside = SIGCHLD and signal.getsignal(SIGCHLD)
@@ -282,11 +352,8 @@ def _chunks(images: _Images, workers: int) -> Iterator[tuple[list[Tensor], list[
         for _ in range(len(loader)):
             try:
                 chunk = _next(iterator, processes) if processes else next(iterator)
-            except (
-                RuntimeError,
-                ConnectionError,
-                EOFError,
-            ) as error:  # what torch raises for a worker that is gone
+            except (RuntimeError, ConnectionError, EOFError) as error:
+                # torch raises these for a worker that is gone.
                 if processes:  # a broken connection is seen before its process has ended
                     wait([process.sentinel for process in processes], timeout=1)
                 dead = [
@@ -296,21 +363,22 @@ def _chunks(images: _Images, workers: int) -> Iterator[tuple[list[Tensor], list[
                 ]
                 if not dead:
                     raise
-                raise _died(
-                    images, dead, [processes[number].exitcode for number in dead]
-                ) from error
+                codes = [processes[number].exitcode for number in dead]
+                raise _died(images, dead, codes) from error
             yield chunk
     finally:
         if processes:
-            iterator._shutdown_workers()  # type: ignore[attr-defined] # else when the last frame that holds it goes
+            # Otherwise the workers end only when the last frame that holds the iterator goes.
+            iterator._shutdown_workers()  # type: ignore[attr-defined]
 
 
 def _next(iterator: Iterator[Any], processes: Sequence[BaseProcess]) -> Any:
-    """Return the next chunk. It is read in a thread, since torch never stops waiting for the rest
-    of a message.
+    """Return the next chunk.
+
+    It is read in a thread, since torch never stops waiting for the rest of a message.
 
     Raises:
-        ConnectionError: if a process was killed while it wrote a message.
+        ConnectionError: If a process was killed while it wrote a message.
     """
     answers: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
 
@@ -334,17 +402,13 @@ def _next(iterator: Iterator[Any], processes: Sequence[BaseProcess]) -> Any:
 
 
 def _died(images: _Images, workers: Sequence[int], codes: Sequence[int]) -> BenchError:
+    """Return the error for workers that ended with these exit codes."""
     names = [images.name(int(images.reading[worker])) for worker in workers]
-    signals = {-each.value: each.name for each in signal.Signals}
+    signals = {-number.value: number.name for number in signal.Signals}
     ends = [signals.get(code, f"exit code {code}") for code in codes]
-    is_made_of_others = isinstance(images.dataset, MadeOf) and not isinstance(
-        images.dataset, Selected
-    )
-    setting = (
-        "data.of.leave_out, by the id of one in it"
-        if is_made_of_others
-        else f"data.leave_out={names}"
-    )
+    setting = f"data.leave_out={names}"
+    if isinstance(images.dataset, MadeOf) and not isinstance(images.dataset, Selected):
+        setting = "data.of.leave_out, by the id of one in it"
     return BenchError(
         f"The process that read {' or '.join(map(repr, names))} ended by "
         f"{' and '.join(dict.fromkeys(ends))}. If a decoder can't bear the image, leave it out by "
@@ -354,8 +418,9 @@ def _died(images: _Images, workers: Sequence[int], codes: Sequence[int]) -> Benc
 
 
 def _pack(items: Sequence[Item]) -> tuple[list[Tensor], list[Item]]:
-    """Images of one size after another as one tensor: one piece of shared memory instead of one for
-    each image.
+    """Return images of one size after another as one tensor, and the items without images.
+
+    A tensor is one piece of shared memory, instead of one for each image.
     """
     images = [image for image, _ in items if image is not None]
     runs = [torch.stack(list(run)) for _, run in groupby(images, key=_form)]
@@ -363,27 +428,37 @@ def _pack(items: Sequence[Item]) -> tuple[list[Tensor], list[Item]]:
 
 
 def _form(image: Tensor) -> tuple[torch.Size, torch.dtype]:
+    """Return what images of one tensor have in common."""
     return image.shape, image.dtype
 
 
 def _extras(
     prepared: Prepared, preprocessing: Preprocessing, size: torch.Size
 ) -> tuple[Parts | None, Tensor | None]:
-    """(the parts, the other image (3, H', W') in the size (H', W') of the image itself),
-    normalised.
+    """Return the parts and the other image, normalised.
+
+    The other image gets the size (H', W') of the image itself: (3, H', W').
     """
 
     def image(pixels: Any) -> Any:
         return None if pixels is None else preprocessing.normalised(torch.from_numpy(pixels))
 
-    parts = None if prepared.parts is None else tuple(
-        replace(part, region=torch.from_numpy(part.region), images=image(part.images), bare=image(part.bare))
-        for part in prepared.parts
-    )  # fmt: skip
+    parts = None
+    if prepared.parts is not None:
+        parts = tuple(
+            replace(
+                part,
+                region=torch.from_numpy(part.region),
+                images=image(part.images),
+                bare=image(part.bare),
+            )
+            for part in prepared.parts
+        )
     other = image(prepared.other_image)
     if other is not None and other.shape[1:] != size:
         mode = ("linear", "bilinear", "trilinear")[len(size) - 1]
-        other = interpolate(other[None], tuple(size), mode=mode, antialias=len(size) == 2)[0]
+        is_antialiased = len(size) == 2  # torch has it for two axes only
+        other = interpolate(other[None], tuple(size), mode=mode, antialias=is_antialiased)[0]
     return parts, other
 
 
@@ -395,8 +470,9 @@ def _batches(
     turned: dict[str, bool],
     notes: Notes,
 ) -> Iterator[Batch | BadImage]:
+    """Yield the batches and bad images, and report what the workers found to `notes`."""
     preprocessing = source.preprocessing
-    place = torch.device(device)
+    batch_device = torch.device(device)
     rows: list[Row] = []
     for stacks, items in _chunks(source, workers):
         images = (image for stack in stacks for image in stack)
@@ -415,35 +491,43 @@ def _batches(
                 notes.add(ImageProblem(f"{prepared.image_id}: {problem}"))
             if prepared.turned is not None:
                 turned[prepared.image_id] = prepared.turned
-            image, annotation = next(images), _converted(prepared.annotation, torch.from_numpy)
+            image = next(images)
+            annotation = _converted(prepared.annotation, torch.from_numpy)
             parts, other_image = _extras(prepared, preprocessing, image.shape[1:])
             for target in prepared.targets:
+                # A batch ends when it is full, or before an image of another size.
                 if rows and (len(rows) == batch_size or _form(rows[-1][0]) != _form(image)):
-                    yield _batch(rows, preprocessing, place)
+                    yield _batch(rows, preprocessing, batch_device)
                     rows = []
                 rows.append((image, target, prepared.image_id, annotation, parts, other_image))
     if rows:
-        yield _batch(rows, preprocessing, place)
+        yield _batch(rows, preprocessing, batch_device)
 
 
 def _batch(rows: Sequence[Row], preprocessing: Preprocessing, device: torch.device) -> Batch:
-    images, targets, image_ids, annotations, parts, others = zip(*rows, strict=True)
-    targets_or_none = None if None in targets else torch.tensor(targets, dtype=torch.long)
+    """Normalise the rows on the device."""
+    images, targets, image_ids, annotations, parts, other_images = zip(*rows, strict=True)
+    target_tensor = None
+    if None not in targets:
+        target_tensor = torch.tensor(targets, dtype=torch.long)
+        target_tensor = target_tensor.to(device, non_blocking=device.type == "cuda")
+    interventions = None
+    if set(parts) != {None}:
+        interventions = tuple(row_parts or () for row_parts in parts)
     return Batch(
-        preprocessing.normalised(_stacked_on(device, images)),
-        image_ids,
-        None
-        if targets_or_none is None
-        else targets_or_none.to(device, non_blocking=device.type == "cuda"),
-        annotations,
-        interventions=None if set(parts) == {None} else tuple(of_row or () for of_row in parts),
-        other_images=None if others[0] is None else torch.stack(others),
+        images=preprocessing.normalised(_stacked_on(device, images)),
+        image_ids=image_ids,
+        targets=target_tensor,
+        annotations=annotations,
+        interventions=interventions,
+        other_images=None if other_images[0] is None else torch.stack(other_images),
     )
 
 
 def _stacked_on(device: torch.device, images: tuple[Tensor, ...]) -> Tensor:
-    """(B, C, *space) on the device; to a GPU from pinned memory, so that the copy goes on beside
-    this process.
+    """Return (B, C, *space) on the device.
+
+    The copy to a GPU is from pinned memory, so that this process continues meanwhile.
     """
     if device.type != "cuda":
         return torch.stack(images).to(device)

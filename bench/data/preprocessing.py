@@ -1,5 +1,6 @@
-"""The preprocessing that weights expect: resize, centre crop, mean and std; boxes and masks follow
-the image.
+"""The preprocessing that weights expect: resize, centre crop, mean and std.
+
+Boxes and masks follow the image.
 """
 
 from __future__ import annotations
@@ -29,34 +30,44 @@ from axiom_bench.data.batch import Annotation
 from axiom_bench.data.formats.decoding import as_rgb, upright
 from axiom_bench.errors import BenchError, type_name, unknown
 
-GREY, RGB = 1, 3
+GREY, RGB = 1, 3  # channels
 WHITE = 255.0
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")  # as torchvision names them
-MOST_CROP = (
-    2  # times the side after the resize: more than half of what the network sees would be border
-)
-MOST_UNRESIZED = (
-    2048  # pixels of a crop of images of any size: a pass on it is made before the first is read
-)
-# after the resize: a 10,000 x 1 image with its shorter side at 256 would hold 655 million
+# The largest crop, as a multiple of the side after the resize. With a larger one more than half of
+# what the network sees would be border.
+MOST_CROP = 2
+# The largest crop in pixels of images that aren't resized. The network runs on a crop of this size
+# before the first image is read.
+MOST_UNRESIZED = 2048
+# The most pixels after the resize: a 10,000 x 1 image with its shorter side at 256 would hold
+# 655 million.
 MAX_PIXELS = 100_000_000
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """resize: the shorter side in pixels, or exactly (height, width), or None. crop: side of the
-    centre crop, or None.
+    """The preprocessing of one network.
 
-    mean, std: per RGB channel, of values in [0, 1], or one number each for a network of grey
-    images, which images become. interpolation: nearest, bilinear, bicubic or lanczos.
-    scaled_decoding: whether a JPEG that is at least twice as large as what it is resized to is
-    decoded at a half, a quarter or an eighth of its size. This is faster and gives slightly other
-    pixels. shape: (C, *space) of samples that are arrays, None for pictures. Arrays aren't resized,
-    cropped or scaled to [0, 1]: mean and std are of their own numbers, C of each, or one, or none
-    at all. Without it equal, bit by bit, to torchvision's Resize, CenterCrop, ToTensor, Normalize
-    on a PIL image, for grey ones behind its Grayscale. Raises BenchError for another interpolation,
-    another number of means and standard deviations, and a crop of more than MOST_CROP times the
-    side that images are resized to, or MOST_UNRESIZED pixels.
+    For pictures it equals torchvision's Resize, CenterCrop, ToTensor and Normalize on a PIL image
+    bit by bit; for a grey network, after torchvision's Grayscale. Arrays aren't resized, cropped
+    or scaled to [0, 1].
+
+    Attributes:
+        resize: The shorter side in pixels, or exactly (height, width), or None.
+        crop: The side of the centre crop in pixels, or None.
+        mean: One number per RGB channel, for values in [0, 1]; or one number for a network of grey
+            images, to which images are converted. For arrays: one number per channel, or one, or
+            none, for the array's own values.
+        std: As many numbers as `mean`.
+        interpolation: nearest, bilinear, bicubic or lanczos.
+        scaled_decoding: If True, a JPEG that is at least twice as large as what it is resized to is
+            decoded at a half, a quarter or an eighth of its size. This is faster and gives slightly
+            different pixels.
+        shape: (C, *space) of samples that are arrays; None for pictures.
+
+    Raises:
+        BenchError: For another interpolation or number of means and standard deviations, or a
+            crop of more than MOST_CROP times the side after the resize, or MOST_UNRESIZED pixels.
     """
 
     resize: int | tuple[int, int] | None
@@ -69,13 +80,15 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         if self.shape is not None:
-            self._check_of_arrays(self.shape[0])
+            self._check_for_arrays(self.shape[0])
             return
         if self.interpolation not in INTERPOLATIONS:
             raise unknown("interpolation", self.interpolation, INTERPOLATIONS)
-        sides = (
-            self.resize if isinstance(self.resize, tuple) else (self.resize,) if self.resize else ()
-        )
+        sides: tuple[int, ...] = ()
+        if isinstance(self.resize, tuple):
+            sides = self.resize
+        elif self.resize:
+            sides = (self.resize,)
         if self.crop is not None and sides and self.crop > MOST_CROP * max(sides):
             raise BenchError(
                 f"A crop of {self.crop} pixels from images resized to {max(sides)} would be "
@@ -94,7 +107,8 @@ class Preprocessing:
                 "images use ab.explain or ab.evaluate."
             )
 
-    def _check_of_arrays(self, channels: int) -> None:
+    def _check_for_arrays(self, channels: int) -> None:
+        """Raise BenchError for settings that arrays with so many channels can't have."""
         for setting, value in (("resize", self.resize), ("crop", self.crop)):
             if value is not None:
                 raise BenchError(
@@ -112,9 +126,7 @@ class Preprocessing:
 
     @property
     def size(self) -> tuple[int, ...] | None:
-        """(H', W') of the images that the network takes; None where it is that of the stored
-        image.
-        """
+        """(H', W') of the images that the network takes; None if it is that of the stored image."""
         if self.shape is not None:
             return self.shape[1:]
         if self.crop is not None:
@@ -123,7 +135,7 @@ class Preprocessing:
 
     @property
     def channels(self) -> int:
-        """Of the images that the network takes: 3, or 1 for grey ones, or an array's."""
+        """The channels of what the network takes: 3, or 1 for grey images, or those of an array."""
         return len(self.mean) if self.shape is None else self.shape[0]
 
     @overload
@@ -133,11 +145,15 @@ class Preprocessing:
     def __call__(self, image: str | PathLike[str] | Image.Image) -> Tensor: ...
 
     def __call__(self, image: Any) -> Any:
-        """Return a photograph, a path or a PIL image, as the network takes it: (3, H', W'), or (1,
-        H', W'), float32.
+        """Return a photograph as the network takes it: (3, H', W') or (1, H', W'), float32.
 
-        Of a sample, also its annotation in the same pixels. Raises BenchError for anything else,
-        and for a photograph that can't be read, and BadImage as `picture` does.
+        Args:
+            image: A path or a PIL image; or a sample, for which its annotation in the same pixels
+                is also returned.
+
+        Raises:
+            BenchError: For anything else, and for a photograph that can't be read.
+            BadImage: For a sample, as `picture`.
         """
         if isinstance(image, Sample):
             return self.normalised(self.pixels(image)), self.annotation(image)
@@ -153,8 +169,10 @@ class Preprocessing:
         return self.of_photograph(upright(image))
 
     def of_photograph(self, image: Image.Image, name: str = "") -> Tensor:
-        """(3, H', W'), or (1, H', W'), of an image. Raises BenchError where it wouldn't fit into
-        memory.
+        """Return an image as the network takes it: (3, H', W') or (1, H', W').
+
+        Raises:
+            BenchError: If it wouldn't fit into memory.
         """
         try:
             return self.normalised(self.pixels(Sample(as_rgb(image), name)))
@@ -162,14 +180,16 @@ class Preprocessing:
             raise BenchError(f"The image {error}.") from error
 
     def read(self, dataset: DataSet, index: int) -> Sample:
-        """The image at this place of the data set, as this preprocessing wants it decoded."""
+        """Read the image at this index of the data set, decoded as this preprocessing wants it."""
         if self.scaled_decoding and self.resize is not None:
             return dataset.read_scaled(index, self._resized)
         return dataset.read(index)
 
     def pixels(self, sample: Sample) -> Tensor:
-        """The image resized and cropped: (3, H', W'), or (1, H', W'), uint8; an array as it is.
-        Raises BadImage as `picture`.
+        """Return the image resized and cropped, (3, H', W') or (1, H', W'), uint8; or an array.
+
+        Raises:
+            BadImage: As `picture`.
         """
         if isinstance(sample.image, np.ndarray):
             return torch.from_numpy(np.ascontiguousarray(sample.image))
@@ -178,27 +198,25 @@ class Preprocessing:
         return torch.frombuffer(content, dtype=torch.uint8).view(-1, picture.height, picture.width)
 
     def normalised(self, pixels: Tensor) -> Tensor:
-        """Pixels (..., 3, H', W'), or (..., 1, H', W'), uint8, or an array's numbers (..., C,
-        *space), as the network takes them: float32, on their device.
+        """Return pixels as the network takes them: float32, on their device.
 
-        The same bits on every device: the divisors are tensors, since a GPU replaces the division
-        by a number by a product, which rounds otherwise.
+        The bits are the same on every device: the divisors are tensors, since a GPU replaces the
+        division by a number by a product, which rounds differently.
+
+        Args:
+            pixels: (..., 3, H', W') or (..., 1, H', W'), uint8; or an array's numbers
+                (..., C, *space).
         """
 
         def constant(*values: float) -> Tensor:
             axes = 2 if self.shape is None else len(self.shape) - 1
-            return (
-                torch.tensor(values, dtype=torch.float32)
-                .view(-1, *(1,) * axes)
-                .to(pixels.device, non_blocking=True)
-            )
+            tensor = torch.tensor(values, dtype=torch.float32).view(-1, *(1,) * axes)
+            return tensor.to(pixels.device, non_blocking=True)
 
         if self.shape is not None:
-            return (
-                pixels.float().sub(constant(*self.mean)).div_(constant(*self.std))
-                if self.mean
-                else pixels.float()
-            )
+            if not self.mean:
+                return pixels.float()
+            return pixels.float().sub(constant(*self.mean)).div_(constant(*self.std))
         return (
             pixels.to(torch.float32, copy=True)
             .div_(constant(WHITE))
@@ -207,12 +225,21 @@ class Preprocessing:
         )
 
     def parts(self, image_id: str, size: tuple[int, ...], stored: Sequence[StoredPart]) -> Parts:
-        """The parts of an image of this size (height, width), as stored, in the pixels of the
-        preprocessed image; their images are as `pixels` gives them. size: of an array its space.
+        """Return the parts of an image in the pixels of the preprocessed image.
 
         Pixels where the crop goes beyond the image belong to the last part. Parts that the crop
-        cuts away are left out, but for the last. Raises BenchError for parts that don't have what
-        StoredPart says.
+        cuts away are left out, except the last one.
+
+        Args:
+            image_id: The id of the image, for errors.
+            size: (height, width) of the stored image; an array's space.
+            stored: The parts as they are stored.
+
+        Returns:
+            The parts, with images as `pixels` returns them.
+
+        Raises:
+            BenchError: For parts that don't have what StoredPart says.
         """
         for part in stored:
             sizes = {part.mask.shape, *map(size_of, (*part.images, *part.bare))}
@@ -246,10 +273,13 @@ class Preprocessing:
         return tuple(parts)
 
     def picture(self, sample: Sample) -> Image.Image:
-        """The picture resized and cropped, before its values are scaled. Raises BadImage where it
-        wouldn't fit into memory.
+        """Return the picture resized and cropped, before its values are scaled.
+
+        Raises:
+            BadImage: If it wouldn't fit into memory.
         """
-        image, (height, width) = sample.image, self._resized(*sample.size)
+        image = sample.image
+        height, width = self._resized(*sample.size)
         if height * width > MAX_PIXELS:
             raise BadImage(
                 sample.image_id,
@@ -263,27 +293,29 @@ class Preprocessing:
         return self._cropped(image)
 
     def fitted(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
-        """The image resized to exactly (height, width)."""
+        """Return the image resized to exactly (height, width)."""
         return image.resize(size[::-1], Image.Resampling[self.interpolation.upper()])
 
     def _cropped(self, image: Image.Image) -> Image.Image:
-        """The centre; 0 where the crop is larger than the image."""
+        """Return the centre; pixels are 0 where the crop is larger than the image."""
         if self.crop is None:
             return image
         left, top = (crop_start(side, self.crop) for side in image.size)
         return image.crop((left, top, left + self.crop, top + self.crop))
 
     def denormalise(self, images: Tensor) -> NDArray[np.uint8]:
-        """(B, 3, H', W'), or (B, 1, H', W'), as the model sees them -> (B, H', W', 3) pictures."""
-        mean, std = (
-            torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
-            for values in (self.mean, self.std)
-        )
+        """Return images (B, 3, H', W') or (B, 1, H', W') of the network as pictures for people.
+
+        The pictures are (B, H', W', 3) of bytes.
+        """
+        mean = torch.tensor(self.mean, dtype=torch.float32).view(-1, 1, 1)
+        std = torch.tensor(self.std, dtype=torch.float32).view(-1, 1, 1)
         pictures = (images.detach().cpu().float() * std + mean).clamp(0, 1) * 255
-        return pictures.round().to(torch.uint8).expand(-1, RGB, -1, -1).permute(0, 2, 3, 1).numpy()
+        rgb = pictures.round().to(torch.uint8).expand(-1, RGB, -1, -1)
+        return rgb.permute(0, 2, 3, 1).numpy()
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) after the resize; the longer side is truncated, as torchvision does."""
+        """Return (height, width) after the resize; torchvision truncates the longer side, too."""
         if self.resize is None:
             return height, width
         if not isinstance(self.resize, int):
@@ -293,45 +325,50 @@ class Preprocessing:
         return (self.resize, longer) if height <= width else (longer, self.resize)
 
     def annotation(self, sample: Sample) -> Annotation:
-        """The sample's objects in the pixels of the preprocessed image."""
-        size, pixel = sample.size, (1.0,) * len(sample.size)
-        labels, boxes = (
-            [label for label, _ in sample.objects],
-            [[*map(float, box)] for _, box in sample.objects],
-        )
+        """Return the sample's objects in the pixels of the preprocessed image."""
+        size = sample.size
         if self.shape is None:
             height, width = self._resized(*size)
-            pixel = width / size[1], height / size[0]
+            stored_pixel: tuple[float, ...] = (width / size[1], height / size[0])
             labels, boxes = self._boxes(sample.objects, size, (height, width))
+        else:
+            stored_pixel = (1.0,) * len(size)
+            labels = [label for label, _ in sample.objects]
+            boxes = [[*map(float, box)] for _, box in sample.objects]
         return Annotation(
             labels=torch.tensor(labels, dtype=torch.long),
             boxes=torch.tensor(boxes).reshape(-1, 2 * len(size)),
             mask=None if sample.mask is None else self._mask(sample.mask, size),
             classes=classes_of(sample.label, sample.objects),
-            stored_pixel=pixel,
+            stored_pixel=stored_pixel,
             cells=sample.cells,
         )
 
     def _boxes(
         self, objects: Objects, stored: tuple[int, ...], resized: tuple[int, int]
     ) -> tuple[list[int], list[list[float]]]:
-        """Boxes scaled, moved and clipped to the picture; those that the crop cuts away are left
-        out.
+        """Return labels and boxes, scaled, moved and clipped to the picture.
+
+        Objects that the crop cuts away are left out.
         """
-        (high, wide), (height, width) = stored, resized
-        seen_height, seen_width = self.crop or height, self.crop or width
-        top, left = (crop_start(side, self.crop or side) for side in (height, width))
-        labels, boxes = [], []
+        stored_height, stored_width = stored
+        height, width = resized
+        seen_height = self.crop or height
+        seen_width = self.crop or width
+        top = crop_start(height, seen_height)
+        left = crop_start(width, seen_width)
+        labels: list[int] = []
+        boxes: list[list[float]] = []
         for label, (x0, y0, x1, y1) in objects:
-            xs = [min(max(x * width / wide - left, 0), seen_width) for x in (x0, x1)]
-            ys = [min(max(y * height / high - top, 0), seen_height) for y in (y0, y1)]
+            xs = [min(max(x * width / stored_width - left, 0), seen_width) for x in (x0, x1)]
+            ys = [min(max(y * height / stored_height - top, 0), seen_height) for y in (y0, y1)]
             if xs[0] < xs[1] and ys[0] < ys[1]:
                 labels.append(label)
                 boxes.append([xs[0], ys[0], xs[1], ys[1]])
         return labels, boxes
 
     def _mask(self, mask: NDArray[np.int64], stored: tuple[int, ...]) -> Tensor:
-        """The nearest stored pixel's class; where the crop is larger than the image, background."""
+        """Return each pixel's class, of the nearest stored pixel; background beyond the image."""
         if self.shape is not None:
             return torch.from_numpy(mask)
         resized = self._resized(*stored)
@@ -343,7 +380,8 @@ class Preprocessing:
 
 
 def crop_start(side: int, crop: int) -> int:
-    """Where torchvision's centre crop begins along one side; negative where it pads, since the crop
-    is larger.
+    """Return the start of torchvision's centre crop along one side.
+
+    It is negative if torchvision pads, because the crop is larger than the image.
     """
     return -((crop - side) // 2) if crop > side else round((side - crop) / 2)

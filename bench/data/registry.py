@@ -1,7 +1,7 @@
-"""The data sets that have a name, and the kinds that they are made of.
+"""The data sets that have a name, and the kinds of data set that they are made of.
 
-To add one: a module with a `DataSet`, or with a function that returns the `Table` of a layout of
-files, its line in KINDS, and a file in conf/data/.
+To add a data set: write a module with a `DataSet`, or with a function that returns the `Table` of a
+layout of files. Add its line to KINDS, and a file to conf/data/.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ OF_ARRAYS: Mapping[str, Callable[..., DataSet]] = {
     "volumes": Volumes,
     "arrays": arrays,
 }
-KINDS: Mapping[str, Callable[..., DataSet]] = {  # of pictures, and of arrays
+KINDS: Mapping[str, Callable[..., DataSet]] = {
     **OF_ARRAYS,
     "scenes": Scenes,
     "planted": Planted,
@@ -60,10 +60,11 @@ KINDS: Mapping[str, Callable[..., DataSet]] = {  # of pictures, and of arrays
     "hard": HardImages,
 }
 
-
 SIZE = "a number of images, 1 or more, or null for all"
 MAX_WORKERS = 256  # processes; each holds the data set
-LOADING = {  # settings of the loader, not of a data set, and what they may be
+TARGET = worded(" or ".join(map(repr, TARGET_RULES)), TARGET_RULES.__contains__)
+# The settings of the loader, which every kind of data set has, and the values that they may have.
+LOADING = {
     "kind": Name,
     "name": Name,
     "size": Annotated[int | None, worded(SIZE, lambda value: value is None or value >= 1)],
@@ -73,17 +74,14 @@ LOADING = {  # settings of the loader, not of a data set, and what they may be
     "only_correct": bool,
     "scaled_decoding": bool,
     "cache": File | None,
-    "target": Annotated[
-        str, worded(" or ".join(map(repr, TARGET_RULES)), TARGET_RULES.__contains__)
-    ]
-    | None,
+    "target": Annotated[str, TARGET] | None,
     "batch_size": Annotated[int, whole(1, "a number of rows")],
     "workers": Annotated[int, whole(0, "a number of processes", MAX_WORKERS)],
 }
-NEEDED = ("size", "seed", "batch_size", "workers")  # of a data set that a run loads
+NEEDED = ("size", "seed", "batch_size", "workers")  # the settings that a run must have
 
-
-# a parameter that is no setting: the classes of the network, where a data set asks for them
+# The parameter for the classes of the network, which some kinds of data set ask for. It isn't a
+# setting.
 NETWORK = "network"
 
 
@@ -92,46 +90,56 @@ def load_dataset(
     network: Callable[..., NetworkClasses] | None = None,
     background: int | None = None,
 ) -> DataSet:
-    """The data set of one conf/data/ file: `kind` names its class or function, and it takes the
-    keys that this has. network: gives the classes of the network that will see the images; called
-    by data sets that need them, with the shape of samples that are arrays. background: the output
-    of the network that is no class of the data.
+    """Load the data set of one conf/data/ file.
 
-    Raises BenchError for an unknown kind or key, a missing root, or labels that can't be read.
+    Args:
+        cfg: The settings. `kind` names the class or function in KINDS, which gets the settings
+            that it has parameters for.
+        network: Returns the classes of the network that will see the images. Data sets that need
+            them call it, with the shape of the samples if these are arrays.
+        background: The output of the network that is no class of the data.
+
+    Raises:
+        BenchError: For an unknown kind or key, a missing root, or labels that can't be read.
     """
     parameters = check_settings(cfg)
     values = {key: cfg[key] for key in parameters if key in cfg}
-    if "of" in values:  # the images that the configuration of another data set chooses
-        of = values["of"]
-        dataset = load_dataset(of, network, background)
-        if dataset.shape is not None:
+    if "of" in values:  # the images that the settings of another data set choose
+        source_cfg = values["of"]
+        source = load_dataset(source_cfg, network, background)
+        if source.shape is not None:
             raise BenchError(
-                f"data={cfg['kind']} is made of pictures, and {dataset.name!r} holds arrays."
+                f"data={cfg['kind']} is made of pictures, and {source.name!r} holds arrays."
             )
-        values["of"] = Selected(
-            dataset,
-            subset(
-                dataset,
-                of.get("size"),
-                of.get("seed", 0),
-                of.get("only_classes"),
-                of.get("leave_out"),
-            ),
+        indices = subset(
+            source,
+            source_cfg.get("size"),
+            source_cfg.get("seed", 0),
+            source_cfg.get("only_classes"),
+            source_cfg.get("leave_out"),
         )
+        values["of"] = Selected(source, indices)
     if NETWORK in signature(KINDS[cfg["kind"]]):
         values[NETWORK] = network and (lambda *shape: network(*shape).without(background))
     try:
         dataset = KINDS[cfg["kind"]](**values)
-    except OSError as error:  # no permission, a folder that is no longer there
+    except OSError as error:  # no permission, or the folder was removed meanwhile
         raise BenchError(f"The data set {cfg['kind']!r} can't be read: {error}.") from error
-    is_as_it_is = background is None or "of" in values or dataset.unlabelled
-    return dataset if is_as_it_is else WithBackground(dataset, int(background or 0))
+    # A data set that is made of others has the background from `source` already.
+    if background is None or "of" in values or dataset.unlabelled:
+        return dataset
+    return WithBackground(dataset, int(background or 0))
 
 
 def check_loading(cfg: Mapping[str, Any], prefix: str = "data.") -> None:
-    """Raises BenchError for settings that can't be of any data set, before a file is read."""
+    """Check the settings that every kind of data set has, before a file is read.
+
+    Raises:
+        BenchError: For a value that such a setting can't have, and for a missing one.
+    """
     check_values(cfg, LOADING, prefix)
-    for key in NEEDED if prefix == "data." else ():
+    needed = NEEDED if prefix == "data." else ()
+    for key in needed:
         if key not in cfg:
             raise BenchError(f"data.{key} isn't set; set data.{key}=VALUE.")
     if isinstance(cfg.get("of"), Mapping):
@@ -139,25 +147,30 @@ def check_loading(cfg: Mapping[str, Any], prefix: str = "data.") -> None:
 
 
 def annotation_of(name: str) -> Any:
-    """Return what a setting of data sets may be, in any of their kinds; None if no kind has it."""
+    """Return the type of a setting, for all kinds of data set that have it; None if none has it."""
     annotations = [LOADING[name]] if name in LOADING else []
     for kind in KINDS.values():
         parameters = signature(kind)
         if name in parameters and name != NETWORK:
             annotations.append(parameters[name].annotation)
-    return Union[tuple(annotations)] if annotations else None  # noqa: UP007 - of as many as there are
+    return Union[tuple(annotations)] if annotations else None  # noqa: UP007 - a union of a list
 
 
 def check_settings(cfg: Mapping[str, Any], prefix: str = "data.") -> Mapping[str, Parameter]:
-    """The parameters of the kind of data set. Raises BenchError for settings that it can't have,
-    before a file is read; prefix: "data.", or "data.of." for what is in it.
+    """Check the settings of a data set before a file is read, and return its kind's parameters.
+
+    Args:
+        cfg: The settings.
+        prefix: "data.", or "data.of." for the data set that it is made of.
+
+    Raises:
+        BenchError: For an unknown kind or setting, a missing one, or a value that it can't have.
     """
     kind = cfg.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         raise unknown("kind of data set", kind, KINDS)
-    parameters = {
-        key: parameter for key, parameter in signature(KINDS[kind]).items() if key != NETWORK
-    }
+    parameters = {**signature(KINDS[kind])}
+    parameters.pop(NETWORK, None)
     for key in cfg:
         if key not in LOADING and key not in parameters:
             raise unknown(f"setting of data set kind {kind!r}", key, {*LOADING, *parameters})
