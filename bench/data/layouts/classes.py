@@ -1,4 +1,4 @@
-"""Which classes there are, and in which order: from a list in the configuration, or from a file."""
+"""The classes and their order: from a list in the configuration, or from a file."""
 
 from __future__ import annotations
 
@@ -15,26 +15,28 @@ from axiom_bench.data.formats.urls import is_url
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File, Name
 
-Classes = Sequence[Name | int] | File  # a list, or a file of one class a line
-ClassIndex = Mapping[str, int]  # {class, or what it is called: class index}
+Classes = Sequence[Name | int] | File  # a list, or a file of one class per line
+ClassIndex = Mapping[str, int]  # {class, or another name of it: class index}
 SYNSETS = Path(__file__).parent.parent / "imagenet_synsets.txt"
 SYNSET_ID = re.compile(r"n\d{8}")
 SYNSET = re.compile(r"n\d{8}\s+(?=\S)")  # before a name
-PREFIX = re.compile(
-    r"(n\d{8}[\s_-]+|\d+\.\s*)(?=[^\d\s])"
-)  # before a name, as in 001.Black_footed_Albatross
-NUMBERED = re.compile(
-    r"\{?\s*(\d+)(?:\s*[:,]\s*|\s+)['\"]?(\S.*?)['\"]?,?\}?"
-)  # a class behind its index
+# A synset id or number before a name, such as in 001.Black_footed_Albatross.
+PREFIX = re.compile(r"(n\d{8}[\s_-]+|\d+\.\s*)(?=[^\d\s])")
+# An index, and the class after it.
+NUMBERED = re.compile(r"\{?\s*(\d+)(?:\s*[:,]\s*|\s+)['\"]?(\S.*?)['\"]?,?\}?")
 IMAGENET_CLASSES = 1000
 HEADINGS = ("name", "names", "class", "classes", "label", "labels", "class_name", "category")
 
 
 def class_list(classes: Classes) -> dict[str, str]:
-    """{class: its readable name}, in order of class index.
+    """Return {class: its readable name}, in order of class index.
 
-    classes: a list, or a file of one class a line, its first word the class and the rest the name
-    ("n01440764 tench"). Raises BenchError for a missing file, or a class that occurs twice.
+    Args:
+        classes: A list, or a file of one class per line. The first word of a line is the class,
+            and the rest its name ("n01440764 tench").
+
+    Raises:
+        BenchError: For a missing file, or a class that occurs twice.
     """
     if isinstance(classes, str):
         lines = [line.split(maxsplit=1) for line in _lines(classes, "data.classes")]
@@ -50,19 +52,24 @@ def index_of_classes(classes: Iterable[str]) -> dict[str, int]:
     """Return {class: class index}. A class is also found by its Unicode form NFC."""
     index: dict[str, int] = {}
     exact: dict[str, int] = {}
-    for place, name in enumerate(classes):
-        index[one_form(name)] = place
-        exact[name] = place
+    for number, name in enumerate(classes):
+        index[one_form(name)] = number
+        exact[name] = number
     return index | exact
 
 
 def names_of_logits(classes: Classes, setting: str = "model.classes") -> tuple[str, ...]:
-    """What people call a network's classes, in the order of its logits.
+    """Return the readable names of a network's classes, in the order of its logits.
 
-    classes: a list, or a file of one name a line ("golden retriever"; of "n02099601 golden
-    retriever" and "207: golden retriever" the name). A file may be a JSON list, or a JSON mapping
-    or CSV of indices and names in any order. Raises BenchError for a missing file, and where
-    indices aren't 0, 1, 2, ...
+    Args:
+        classes: A list, or a file of one name per line ("golden retriever"). A synset id or an
+            index before the name isn't part of it ("n02099601 golden retriever", "207: golden
+            retriever"). A file may also be a JSON list, or a JSON mapping or CSV of indices and
+            names in any order.
+        setting: The name of the setting, for errors.
+
+    Raises:
+        BenchError: For a missing file, or if indices aren't 0, 1, 2, ...
     """
     if not isinstance(classes, str):
         return tuple(map(str, classes))
@@ -71,17 +78,19 @@ def names_of_logits(classes: Classes, setting: str = "model.classes") -> tuple[s
         return _numbered(_rows(lines, f"{setting}={classes}"), f"{setting}={classes}")
     lines = [SYNSET.sub("", line.strip(), count=1) for line in lines]
     numbered = [match.groups() for line in lines if (match := NUMBERED.fullmatch(line))]
-    if [number for number, _ in numbered] == [str(place) for place in range(len(lines))]:
+    if [number for number, _ in numbered] == [str(index) for index in range(len(lines))]:
         return tuple(name for _, name in numbered)
     return tuple(lines)
 
 
 def names_of_data(classes: Classes) -> tuple[str, ...]:
-    """The names of a data set's classes, as `names_of_logits`. Raises BenchError for a background
-    among them: it would take the number of a class in masks.
+    """Return the names of a data set's classes, see `names_of_logits`.
+
+    Raises:
+        BenchError: For a background among them, which would take the number of a class in masks.
     """
     names = names_of_logits(classes, "data.classes")
-    if backgrounds := [place for place, name in enumerate(names) if plain(name) == "background"]:
+    if backgrounds := [index for index, name in enumerate(names) if plain(name) == "background"]:
         raise BenchError(
             "data.classes names a background: leave it out, and set "
             f"model.background={backgrounds[0]}."
@@ -92,16 +101,20 @@ def names_of_data(classes: Classes) -> tuple[str, ...]:
 def class_indices(
     labels: Collection[str], classes: Sequence[str], names: Sequence[str]
 ) -> dict[str, int]:
-    """{label: class index} of the labels that are called by a class: by itself, its name or one of
-    its names by comma. Case, _ and - for spaces, and a synset id or a number before it don't
-    matter. A name of two classes is none.
+    """Return {label: class index} of the labels that are called by a class.
+
+    A label is the class itself, its name, or one of the names that commas separate. Case, _ and -
+    for spaces, and a synset id or a number before the label don't matter. A label that two classes
+    share isn't found.
     """
     texts = [_named(name) for name in names]
-    parts = [
-        (index, part.strip()) for index, text in enumerate(texts) for part in {*text.split(",")}
-    ]
+    parts = []
+    for index, text in enumerate(texts):
+        for part in {*text.split(",")}:
+            parts.append((index, part.strip()))
     firsts = [(index, text.partition(",")[0]) for index, text in enumerate(texts)]
     known: dict[str, int] = {}
+    # Later forms replace earlier ones: a whole name counts more than a part of another name.
     for pairs in (parts, firsts, [*enumerate(texts)], [*enumerate(map(_named, classes))]):
         counts = Counter(text for _, text in pairs)
         known |= {text: index for index, text in pairs if counts[text] == 1}
@@ -109,20 +122,24 @@ def class_indices(
 
 
 def _named(text: str) -> str:
+    """Return the plain form of a name, without a synset id or a number before it."""
     return plain(PREFIX.sub("", text, count=1))
 
 
 @dataclass(frozen=True)
 class NetworkClasses:
-    """The classes of the network that a data set's images are shown to. names: one for each, None
-    where they aren't known. count: of classes.
+    """The classes of the network that a data set's images are shown to.
+
+    Attributes:
+        names: One name per class; None if the names aren't known.
+        count: The number of classes.
     """
 
     names: Sequence[str] | None
     count: int
 
     def without(self, background: int | None) -> NetworkClasses:
-        """The classes but for the output that is the background; None: no output is."""
+        """Return the classes without the background's output; None if no output is background."""
         if background is None:
             return self
         names = None if self.names is None else [*self.names]
@@ -132,41 +149,47 @@ class NetworkClasses:
 
     @property
     def listed(self) -> dict[str, str]:
-        """{class: its readable name}, in order of class index: by ImageNet's synset ids for 1,000
-        classes, else by index.
+        """{class: its readable name}, in order of class index.
+
+        1,000 classes are called by ImageNet's synset ids, others by their index.
         """
-        classes = (
-            imagenet_synsets()
-            if self.count == IMAGENET_CLASSES
-            else [str(index) for index in range(self.count)]
-        )
+        classes = [str(index) for index in range(self.count)]
+        if self.count == IMAGENET_CLASSES:
+            classes = imagenet_synsets()
         return dict(zip(classes, self.names or classes, strict=True))
 
     def indices(self, folders: Collection[str], only_numbers: bool = False) -> dict[str, int]:
-        """{folder: class index} of the folders that are called by a class: see `class_indices`, its
-        synset id of ImageNet, or its index. Folders that are all numbers and count from 1 are none.
+        """Return {folder: class index} of the folders that are called by a class.
+
+        A folder is called as in `class_indices`, by its synset id of ImageNet, or by its index.
+        Folders that are all numbers and count from 1 don't count.
+
+        Args:
+            folders: The names of the folders.
+            only_numbers: True if a folder may be called by its class's index only.
         """
         synsets = imagenet_synsets() if self.count == IMAGENET_CLASSES else []
         named = {} if only_numbers else class_indices(folders, synsets, self.names or ())
         numbers = {
             folder: int(folder) for folder in {*folders} - named.keys() if folder.isdecimal()
         }
-        from_1 = (
+        count_from_1 = (
             len(numbers) == len(folders) > 1
             and min(numbers.values()) > 0
             and max(numbers.values()) == self.count
         )
-        return named | {
-            folder: index for folder, index in numbers.items() if index < self.count and not from_1
-        }
+        if count_from_1:
+            return named
+        return named | {folder: index for folder, index in numbers.items() if index < self.count}
 
 
 def imagenet_synsets() -> list[str]:
-    """The synset ids of ILSVRC2012's 1,000 classes, in the standard order."""
+    """Return the synset ids of ILSVRC2012's 1,000 classes, in the standard order."""
     return SYNSETS.read_text(encoding="ascii").split()
 
 
 def _lines(file: str, setting: str) -> list[str]:
+    """Return the lines of a file, or of the one file of a URL."""
     if is_url(file):
         copied = list(files_named(file, "").values())
         if len(copied) != 1:
@@ -182,17 +205,16 @@ def _lines(file: str, setting: str) -> list[str]:
 
 
 def _rows(lines: Sequence[str], source: str) -> list[list[str]]:
-    """(index, name) or (name, index) of each class, or its name alone, below a CSV file's
-    heading.
+    """Return (index, name) or (name, index) of each class, or only its name.
+
+    The heading of a CSV file is left out.
     """
     if source.lower().endswith(".csv"):
         rows = [[cell.strip() for cell in row[:2]] for row in table_of(lines)[1]]
-        is_heading = (
-            not any(map(str.isdecimal, rows[0]))
-            if len(rows[0]) > 1
-            else rows[0][0].lower() in HEADINGS
-        )
-        return rows[is_heading:]
+        has_heading = rows[0][0].lower() in HEADINGS
+        if len(rows[0]) > 1:
+            has_heading = not any(map(str.isdecimal, rows[0]))
+        return rows[1:] if has_heading else rows
     try:
         content = json.loads("\n".join(lines))
         entries = enumerate(content) if isinstance(content, list) else content.items()
@@ -200,19 +222,22 @@ def _rows(lines: Sequence[str], source: str) -> list[list[str]]:
         raise BenchError(
             f"{source} is no JSON of names ({why(error)}); give a list or a mapping."
         ) from error
-    return [
-        [str(key), str(value[-1] if isinstance(value, list) else value)] for key, value in entries
-    ]  # Keras's lists
+    rows = []
+    for key, value in entries:
+        name = value[-1] if isinstance(value, list) else value  # Keras has [synset id, name]
+        rows.append([str(key), str(name)])
+    return rows
 
 
 def _numbered(rows: list[list[str]], source: str) -> tuple[str, ...]:
-    """The names in the order of the indices, which may be in either column; as they stand where
-    there are none.
+    """Return the names in the order of the indices, which may be in either column.
+
+    Without indices the names stay as they are.
     """
     if all(len(row) == 1 for row in rows):
         return tuple(row[0] for row in rows)
-    for place in (0, -1):
-        names = {row[place]: row[-1 - place] for row in rows}
+    for column in (0, -1):
+        names = {row[column]: row[-1 - column] for row in rows}
         if len(names) == len(rows) and names.keys() == {str(index) for index in range(len(names))}:
             return tuple(names[str(index)] for index in range(len(names)))
     raise BenchError(

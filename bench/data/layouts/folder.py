@@ -1,5 +1,6 @@
-"""Any folder of images: <class>/<image>, torchvision's ImageFolder layout, or photographs without
-labels; no boxes.
+"""Any folder of images: torchvision's ImageFolder layout <class>/<image>, or only photographs.
+
+There are no boxes.
 """
 
 from __future__ import annotations
@@ -32,16 +33,9 @@ LABELS = (
     "are labels, or data.labels=FILE names a list of lines 'image,label'"
 )
 ORDER = "data.classes names another order"
-MAX_SHOWN = 3  # folders of a note
-SPLITS = {
-    "train",
-    "training",
-    "val",
-    "valid",
-    "validation",
-    "test",
-    "testing",
-}  # of folders that hold the classes'
+MAX_SHOWN = 3  # folders in a note
+# The names of folders that hold the folders of the classes.
+SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
 
 @dataclass(frozen=True)
@@ -52,7 +46,7 @@ class Labelling:
         classes: {class: its readable name}, by class index.
         labels: {image, or the first folder of its path: class index}
         notes: Sentences that a reader of the results needs.
-        unlabelled: Why no image has a label; "" if some may.
+        unlabelled: The reason why no image has a label; "" if some may have one.
     """
 
     classes: Mapping[str, str]
@@ -71,20 +65,38 @@ def folder(
 ) -> Table:
     """Return the images below a folder; ids are paths below it, "class/image.jpg" or "image.jpg".
 
-    classes: a list or a file, see `class_list`: their order is the index, and other folders are
-    left out. Without them the subfolders are labels where every image lies in one that is called by
-    a class of the network. Of a network whose classes have no names they are where there is a
-    subfolder for each class. Else no image has a label, and `unlabelled` says why. folders: whether
-    a folder is called by its class's name, or by its class's index from 0 alone. network: its
-    classes, called where they are needed. labels: a list of images with their classes, which counts
-    instead of folders: a path, or one below the root. Raises BenchError where there are no images,
-    or a folder of indices is called otherwise.
+    Args:
+        root: The folder.
+        classes: A list or a file, see `class_list`. Their order decides the class indices, and
+            images in other folders are left out. Without classes, the subfolders are labels if
+            every image lies in one that is called by a class of the network. If the network's
+            classes have no names, there must be a subfolder for each class. Otherwise no image
+            has a label, and `unlabelled` has the reason.
+        folders: "name" if a folder may be called by its class's name; "index" if it is called by
+            its class's index from 0 only.
+        name: The name of the data set.
+        network: Returns the classes of the network. It is called only if they are needed.
+        labels: A list of images with their classes, which counts instead of folders: a path, or
+            a path below the root.
+
+    Raises:
+        BenchError: If there are no images, or a folder isn't called by an index although
+            `folders` is "index".
     """
-    place = existing(Path(root), LAYOUT)
+    top = existing(Path(root), LAYOUT)
     table = labelled(
-        __name__, name, place, LAYOUT, image_files(place), classes, folders, network, labels
+        module=__name__,
+        name=name,
+        root=top,
+        layout=LAYOUT,
+        found=image_files(top),
+        classes=classes,
+        folders=folders,
+        network=network,
+        labels=labels,
     )
     table.orientation = "EXIF orientations are applied"
+    return table
     return table
 
 
@@ -101,8 +113,19 @@ def labelled(
 ) -> Table:
     """Return the samples below a folder with their labels, see `folder`.
 
-    layout: what is expected below the root. found: the samples, and a sentence on other files, as
-    of `image_files`.
+    Args:
+        module: The module of the layout.
+        name: As in `folder`.
+        root: As in `folder`.
+        layout: The layout that is expected below the root, for errors.
+        found: The samples, and a sentence on other files, as `image_files` returns them.
+        classes: As in `folder`.
+        folders: As in `folder`.
+        network: As in `folder`.
+        labels: As in `folder`.
+
+    Raises:
+        BenchError: As in `folder`.
     """
     if folders not in FOLDERS:
         raise unknown("naming of folders", folders, FOLDERS)
@@ -132,11 +155,9 @@ def labelled(
         by_classes = Labelling(names, called)
         ids = [path for path in samples if "/" in path and _first(path) in called]
     if not ids:
-        hint = (
-            "with data.classes naming folders"
-            if classes is not None
-            else others or "there are no files in it"
-        )
+        hint = others or "there are no files in it"
+        if classes is not None:
+            hint = "with data.classes naming folders"
         raise BenchError(f"There are no images in {as_text(root)}; expected {layout}; {hint}.")
     if len(ids) < len(samples):
         left_out = sorted({*samples}.difference(ids))
@@ -144,25 +165,26 @@ def labelled(
             f"{len(left_out)} images are left out, in no folder of data.classes, as {left_out[0]}"
         )
     if labels is not None:
-        path = list_file(root, labels)
-        labelling = _by_list(
-            path, ids, classes, None if network is None or classes is not None else network()
-        )
+        # The network's classes aren't asked for if the user gave classes.
+        needs_network = network is not None and classes is None
+        network_classes = network() if network is not None and needs_network else None
+        labelling = _by_list(list_file(root, labels), ids, classes, network_classes)
     elif by_classes is not None:
         labelling = by_classes
     else:
-        labelling = _by_folders(
-            root, name, ids, subfolders, folders, None if network is None else network()
-        )
-    # Images of one folder share one object.
-    labels_of: dict[str, Labels] = {key: (label,) for key, label in labelling.labels.items()}
-    of_images = tuple(labels_of.get(path, labels_of.get(_first(path), ())) for path in ids)
+        network_classes = None if network is None else network()
+        labelling = _by_folders(root, name, ids, subfolders, folders, network_classes)
+    # Images of one folder share one tuple.
+    labels_by_key: dict[str, Labels] = {key: (label,) for key, label in labelling.labels.items()}
+    image_labels = tuple(
+        labels_by_key.get(path, labels_by_key.get(_first(path), ())) for path in ids
+    )
     return Table(
         module,
         name,
         tuple(ids),
         labelling.classes,
-        of_images,
+        image_labels,
         row=partial(_row, root, ids),
         notes=(*notes, *labelling.notes),
         unlabelled=labelling.unlabelled,
@@ -170,12 +192,15 @@ def labelled(
 
 
 def _row(root: Path, ids: Sequence[str], index: int) -> Row:
+    """Return the row of the image at this index."""
     return Row((listed_file(root, as_name(ids[index])),), is_upright=True)
 
 
 def list_file(root: Path, labels: str) -> Path:
-    """Return the list of labels, which is a path, or one below the root. Raises BenchError if it is
-    missing.
+    """Return the list of labels, which is a path, or a path below the root.
+
+    Raises:
+        BenchError: If it is missing.
     """
     path = next((path for path in (Path(labels), root / labels) if os.path.isfile(path)), None)
     if path is None:
@@ -189,6 +214,10 @@ def _by_list(
     path: Path, ids: Sequence[str], classes: Classes | None, network: NetworkClasses | None
 ) -> Labelling:
     """Label by a list of images with their classes."""
+    """Label by a list of images with their classes.
+
+    The classes are those given, or the network's if they have names, or those in the list.
+    """
     names = {} if network is None else network.listed
     notes: list[str] = []
     try:
@@ -197,9 +226,9 @@ def _by_list(
         elif network is None or network.names is None:
             found = sorted({*read_list(path, ids, {})[0].values()})
             if all(map(str.isdecimal, found)):
-                names = names or {
-                    str(index): str(index) for index in range(max(map(int, found), default=0) + 1)
-                }
+                if not names:
+                    largest = max(map(int, found), default=0)
+                    names = {str(index): str(index) for index in range(largest + 1)}
             elif network is not None and network.count != len(found):
                 raise BenchError(
                     f"{as_text(path)} names {len(found)} classes, as {found[0]!r}, and the "
@@ -212,15 +241,17 @@ def _by_list(
                     f"labels are numbered as their names are sorted: {found[0]!r} is output 0; "
                     f"{ORDER}"
                 )
-        listed, more = read_list(path, ids, names)
+        image_classes, more = read_list(path, ids, names)
     except ValueError as error:
         raise BenchError(f"{as_text(path)} can't be read: {why(error)}.") from error
-    if strangers := {*listed.values()}.difference(names):
+    if strangers := {*image_classes.values()}.difference(names):
         raise unknown(f"class, as {as_text(path)} names it,", min(strangers), names)
-    if len(listed) < len(ids):
-        more.append(f"{len(ids) - len(listed)} of {len(ids)} samples aren't in {as_text(path)}")
-    index = {name: place for place, name in enumerate(names)}
-    return Labelling(names, {image: index[name] for image, name in listed.items()}, (*notes, *more))
+    if len(image_classes) < len(ids):
+        missing = len(ids) - len(image_classes)
+        more.append(f"{missing} of {len(ids)} samples aren't in {as_text(path)}")
+    index = {name: number for number, name in enumerate(names)}
+    labels = {image: index[name] for image, name in image_classes.items()}
+    return Labelling(names, labels, (*notes, *more))
 
 
 def _by_folders(
@@ -236,14 +267,15 @@ def _by_folders(
     numbers = [folder for folder in used if folder.isdecimal()]
     flat = next((path for path in ids if "/" not in path), None)
     names: Mapping[str, str] = {name: name for name in subfolders}
-    index: ClassIndex = {name: place for place, name in enumerate(subfolders)}
+    index: ClassIndex = {name: number for number, name in enumerate(subfolders)}
+    # Without names of the network's classes, the sorted subfolders are the classes.
     fits = network is None or (network.names is None and network.count == len(subfolders))
     if network is not None and (folders == "index" or not fits):
         names = network.listed
         index = network.indices(used, only_numbers=folders == "index")
     wrong = next((folder for folder in used if folder not in index), None)
-    splits = {*map(str.lower, used)} <= SPLITS and all(path.count("/") > 1 for path in ids)
-    if flat is None and wrong is None and not splits:
+    are_splits = {*map(str.lower, used)} <= SPLITS and all(path.count("/") > 1 for path in ids)
+    if flat is None and wrong is None and not are_splits:
         notes = []
         by_text = [folder for folder in numbers if fits and int(folder) != index[folder]]
         if by_text:
@@ -254,25 +286,27 @@ def _by_folders(
             )
         readable = [*names.values()]
         named = [
-            f"{each} is {readable[index[each]]}"
-            for each in numbers
-            if each != readable[index[each]]
+            f"{folder} is {readable[index[folder]]}"
+            for folder in numbers
+            if folder != readable[index[folder]]
         ]
         if named:
             notes.append(
                 f"labels are the indices in the folders' names: {first_names(named, MAX_SHOWN)}"
             )
         return Labelling(names, index, tuple(notes))
+    # No image is labelled: find out why.
     counted = [int(folder) for folder in numbers]
     from_1 = network is not None and str(wrong).isdecimal() and network.count in counted
     hint = f": the folders count to {max(counted)}, its classes from 0" if from_1 else ""
     if network is not None and network.names is None and not from_1:
         hint = f": its {network.count} have no names, and there are {len(subfolders)} folders"
-    unlabelled = (
-        f"{flat} lies in no folder" if flat else f"{wrong!r} is no class of the network{hint}"
-    )
-    if splits:
+    if are_splits:
         unlabelled = f"{', '.join(used)} are splits: set data.root={as_text(root / used[-1])}"
+    elif flat:
+        unlabelled = f"{flat} lies in no folder"
+    else:
+        unlabelled = f"{wrong!r} is no class of the network{hint}"
     note = (
         f"the images of {name!r} have no labels ({unlabelled}; {LABELS}), so metrics that need "
         "labels, or boxes or masks of the data, have no value"
@@ -281,4 +315,5 @@ def _by_folders(
 
 
 def _first(path: str) -> str:
+    """Return the first folder of a path."""
     return path.partition("/")[0]

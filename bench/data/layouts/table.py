@@ -1,5 +1,6 @@
-"""A layout as a table with a row for each image, and how the rows of all layouts are read, hashed
-and annotated.
+"""A layout as a table with a row for each image.
+
+This module reads, hashes and annotates the rows of all layouts.
 """
 
 from __future__ import annotations
@@ -37,16 +38,15 @@ from axiom_bench.data.formats.decoding import (
 from axiom_bench.data.formats.files import why
 
 Labels = tuple[int, ...]  # class indices of an image, ascending
-Size = tuple[
-    int, ...
-]  # of an image as it is stored: (width, height); of an array its space, the last axis first
+# Of an image as it is stored: (width, height); of an array its space, the last axis first.
+Size = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Note:
-    """The annotation of an image. Its text is part of fingerprints, so `repr` shows label, objects
-    and problems only.
+    """The annotation of an image.
 
+    Its text is part of fingerprints, so `repr` shows label, objects and problems only.
     Attributes:
         label: The class index, or None.
         objects: (class index, box) of each object.
@@ -72,20 +72,20 @@ class Row:
     """An image, with functions for what is read only when it is needed.
 
     Attributes:
-        files: The files of image and annotation, which may be missing. The first is the image's
-            own, or holds it.
-        annotate: Return the annotation of an image of this size. None: the image has its first
-            label, and nothing else.
+        files: The files of image and annotation, which may be missing. The first one is the
+            image's own, or holds the image.
+        annotate: Return the annotation of an image of this size. If None, the image has its first
+            label and nothing else.
         labels: Return the labels, in a table that has none.
-        facts: Return what decides the annotation in addition to the bytes of the files; None:
+        facts: Return what decides the annotation in addition to the bytes of the files; None if
             nothing does.
         contents: Return the bytes of the image, then of its annotation, from a file that holds
-            several images. Raises OSError. None: the files hold one image.
+            several images, or raise OSError. None if the files hold one image.
         part: Names the image in such a file.
-        values: Return the sample of a layout of arrays. Raises BadImage. None: the image is a
+        values: Return the sample of a layout of arrays, or raise BadImage. None if the image is a
             picture.
-        interventions: Return the parts, see `DataSet.interventions`; None: the layout has none.
-        is_upright: Whether the image is turned as its EXIF orientation says. It isn't if boxes are
+        interventions: Return the parts, see `DataSet.interventions`. None if the layout has none.
+        is_upright: True if the image is turned as its EXIF orientation says. It isn't if boxes are
             in stored pixels.
     """
 
@@ -102,16 +102,23 @@ class Row:
 
 @dataclass(eq=False)
 class Table(DataSet):
-    """The data set of a layout. Rows are made when they are asked for, so that a million take the
-    memory of their ids.
+    """The data set of a layout.
+
+    Rows are made when they are asked for, so that a million take the memory of their ids.
 
     Attributes:
         layout: The module of the layout, whose code decides the rows.
+        name: As in DataSet.
+        ids: As in DataSet.
         listed: {class: its readable name}, or the classes if they have no other names; by class
             index.
-        known_labels: The labels of each image; None: its row reads them.
-        row: Return the row of the image at a place of `ids`. It travels to other processes.
-        shape: Of samples that are arrays.
+        known_labels: The labels of each image; None if its row reads them.
+        row: Return the row of the image at an index of `ids`. It travels to other processes.
+        notes: As in DataSet.
+        unlabelled: As in DataSet.
+        orientation: As in DataSet.
+        threads_may_read: As in DataSet.
+        shape: As in DataSet.
     """
 
     layout: str
@@ -161,30 +168,45 @@ class Table(DataSet):
 
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
         row = self.row(index)
-        of_files = (hashes or FileHashes()).of(row.files, partial(_sha256, row), row.part)
+        hashes = hashes or FileHashes()
+        files_hash = hashes.of(row.files, partial(_sha256, row), row.part)
         if row.facts is None:
-            return of_files
-        # images whose files can't be read have one hash, by which `data.cache` would give one for
-        # another
-        unreadable = UNREADABLE if of_files.startswith(UNREADABLE) else ""
-        return unreadable + hashlib.sha256(f"{of_files} {row.facts()}".encode()).hexdigest()
+            return files_hash
+        # All images whose files can't be read have the same hash. Without the prefix, `data.cache`
+        # would take one of them for another.
+        unreadable = UNREADABLE if files_hash.startswith(UNREADABLE) else ""
+        return unreadable + hashlib.sha256(f"{files_hash} {row.facts()}".encode()).hexdigest()
 
     def interventions(self, index: int) -> tuple[StoredPart, ...] | None:
         interventions = self.row(index).interventions
         return None if interventions is None else interventions()
 
     def _note(self, index: int, row: Row, size: Size) -> Note:
+        """Return the annotation of an image of this size."""
         if row.annotate is not None:
             return row.annotate(size)
         return Note(next(iter(self.labels(index)), None))
 
 
 def _sample(image: Any, image_id: str, note: Note) -> Sample:
-    return Sample(image, image_id, note.label, note.objects, note.mask, note.problems, note.crowd)
+    """Return the sample of an image and its annotation."""
+    return Sample(
+        image=image,
+        image_id=image_id,
+        label=note.label,
+        objects=note.objects,
+        mask=note.mask,
+        problems=note.problems,
+        crowd=note.crowd,
+    )
 
 
 def _source(row: Row, image_id: str) -> Path | BytesIO:
-    """Return the file of a picture, which may be missing, or its bytes. Raises BadImage."""
+    """Return the file of a picture, which may be missing, or its bytes.
+
+    Raises:
+        BadImage: If the bytes can't be read.
+    """
     if row.contents is None:
         return row.files[0]
     try:
