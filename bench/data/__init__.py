@@ -1,3 +1,4 @@
-"""Data sets, batches of them and their annotations. Imports errors, embedded and cutting's
-outputs.
+"""Data sets, batches of them and their annotations.
+
+This package imports errors, embedded and cutting's outputs.
 """

@@ -1,5 +1,6 @@
-"""Boxes from XML files, and masks from pictures of numbers; a missing or malformed file is
-reported, not raised.
+"""Boxes from XML files, and masks from pictures of numbers.
+
+A missing or malformed file is reported as a problem, not raised.
 """
 
 from __future__ import annotations
@@ -29,13 +30,19 @@ def read_objects(
     size: tuple[int, ...] | None = None,
     difficult: bool = True,
 ) -> tuple[Objects, tuple[str, ...]]:
-    """(objects with 0-based boxes, x1 and y1 exclusive; problems) of an annotation: a file, or its
-    name and its content, None where there is none.
+    """Read the objects of an annotation.
 
-    class_index: by the file's name of it, or by that made `plain`. first_pixel: the number of the
-    first pixel in the file, 0 or 1; the file's xmax and ymax are the last pixel inside the box.
-    size: (width, height) of the stored image; boxes that were drawn on an image of another size are
-    not used, and boxes are clipped to it. difficult: whether objects that are marked so count.
+    Args:
+        source: The file, or its name and its content, which is None for a missing file.
+        class_index: {class as the file names it, or the `plain` form of that name: class index}.
+        first_pixel: The number of the first pixel in the file, 0 or 1. The file's xmax and ymax are
+            the last pixel inside the box.
+        size: (width, height) of the stored image. Boxes are clipped to it, and boxes that were
+            drawn on an image of another size aren't used.
+        difficult: True if objects that are marked as difficult count.
+
+    Returns:
+        The objects with 0-based boxes, x1 and y1 exclusive; and problems.
     """
     if isinstance(source, Path):
         path = source
@@ -53,29 +60,24 @@ def read_objects(
         drawn_on = tuple(
             int(float(root.findtext(f"size/{side}") or 0)) for side in ("width", "height")
         )
-        marked = [
-            (item, (item.findtext("difficult") or "0").strip() == "1")
-            for item in root.iter("object")
-        ]
-        counted = [item for item, is_difficult in marked if difficult or not is_difficult]
-        names = [item.findtext("name") or "" for item in counted]
-        names = [
-            plain(name) if name not in class_index and plain(name) in class_index else name
-            for name in names
-        ]
-        items = [(name, _box(item, first_pixel)) for name, item in zip(names, counted, strict=True)]
-    except (
-        ElementTree.ParseError,
-        ValueError,
-        OverflowError,
-        LookupError,
-    ) as error:  # LookupError: an encoding
+        elements = list(root.iter("object"))
+        items: list[tuple[str, Box]] = []
+        for element in elements:
+            is_difficult = (element.findtext("difficult") or "0").strip() == "1"
+            if is_difficult and not difficult:
+                continue
+            label = element.findtext("name") or ""
+            if label not in class_index and plain(label) in class_index:
+                label = plain(label)
+            items.append((label, _box(element, first_pixel)))
+    except (ElementTree.ParseError, ValueError, OverflowError, LookupError) as error:
+        # LookupError: an unknown encoding.
         return (), (f"the annotation {name} is malformed: {why(error)}",)
     if size is not None and all(drawn_on) and drawn_on != size:
         return (), (
             f"the annotation {name} is for {drawn_on} pixels (width, height), the image has {size}",
         )
-    problems = [] if marked else [f"{name} has no object"]
+    problems = [] if elements else [f"{name} has no object"]
     objects: list[tuple[int, Box]] = []
     for label, box in items:
         part, problem = inside(box, size or (math.inf, math.inf))
@@ -95,11 +97,18 @@ def read_mask(
     classes: NDArray[np.int64],
     ignored: int,
 ) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
-    """(class index per pixel (h, w), BACKGROUND or NO_VERDICT, or None; problems) of a picture of
-    this (width, height).
+    """Read a mask from a picture of numbers.
 
-    numbers: of the picture, one per pixel. classes: the class index of each number, or BACKGROUND.
-    ignored: the number of pixels without a verdict.
+    Args:
+        path: The picture.
+        size: Its expected (width, height).
+        numbers: Returns the numbers of the picture, one per pixel.
+        classes: The class index of each number, or BACKGROUND.
+        ignored: The number of pixels without a verdict.
+
+    Returns:
+        The class index per pixel (h, w), BACKGROUND or NO_VERDICT; None if the mask can't be used.
+        And problems.
     """
     name = as_text(path.name)
     try:
@@ -108,19 +117,19 @@ def read_mask(
     except BadImage as bad:
         return None, (str(bad),)
     is_ignored = values == ignored
-    if (
-        values.shape != size[::-1]
-        or not (is_ignored | ((values >= 0) & (values < len(classes)))).all()
-    ):
+    is_known = (values >= 0) & (values < len(classes))
+    if values.shape != size[::-1] or not (is_ignored | is_known).all():
         return None, (
             f"the mask {name} isn't one class per pixel of a {size[0]} x {size[1]} image",
         )
-    return np.where(is_ignored, NO_VERDICT, classes[np.where(is_ignored, 0, values)]), ()
+    indices = np.where(is_ignored, 0, values)  # any valid number for ignored pixels
+    return np.where(is_ignored, NO_VERDICT, classes[indices]), ()
 
 
 class _WithoutEntities(ElementTree.TreeBuilder):
-    """Refuses a document type: what it defines can grow without bounds, and no annotation has
-    one.
+    """A builder that refuses a document type.
+
+    Its definitions can grow without bounds, and no annotation has one.
     """
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
@@ -128,6 +137,7 @@ class _WithoutEntities(ElementTree.TreeBuilder):
 
 
 def _box(item: ElementTree.Element, first_pixel: int) -> Box:
+    """Return an object's box, x1 and y1 exclusive. Raise ValueError for a malformed one."""
     values = [float(item.findtext(f"bndbox/{corner}") or "nan") for corner in CORNERS]
     if not all(map(math.isfinite, values)):
         raise ValueError(f"a box of {values}")

@@ -1,8 +1,7 @@
-"""Tar files read where they lie: an index of where each member begins, built once, and no
-unpacking.
+"""Tar files that are read without unpacking: an index of the members' places is built once.
 
-What tarfile passes over in silence is refused: a damaged header ends a tar for it, and so does a
-stretch of zeros, and all members behind would be missing.
+Damage that tarfile ignores is refused. For tarfile a damaged header, or a stretch of zeros, ends a
+tar, and all members after it would be missing.
 """
 
 from __future__ import annotations
@@ -16,18 +15,21 @@ from typing import BinaryIO, Self
 from axiom_bench.data.formats.files import as_text, open_regular
 
 MAX_IMAGE = 2**30  # bytes of an image's file in an archive; a file with holes may claim any number
-MAX_PADDING = (
-    2**20
-)  # bytes of zeros behind the last member: tar writes 10 kB, and more if it is told to
+# Bytes of zeros after the last member: tar writes 10 kB, and more if an option says so.
+MAX_PADDING = 2**20
 PIECE = 2**20
 
 
 @dataclass(frozen=True)
 class Archive:
-    """An uncompressed tar. members: {name: (first byte, length)}, None for a link, a device or
-    another member without bytes of its own. Names are as text, see `as_text`.
+    """An uncompressed tar.
 
     Only path and index are kept, no open file, so that an archive travels to other processes.
+
+    Attributes:
+        path: The file.
+        members: {name: (first byte, length)}, None for a link, a device or another member without
+            bytes of its own. Names are text, see `as_text`.
     """
 
     path: Path
@@ -53,14 +55,16 @@ class Archive:
         return Archive(path, members), None
 
     def read(self, name: str, at_most: int = MAX_IMAGE) -> bytes:
-        """The content of one member. Raises OSError where it has no bytes of its own, they can't be
-        read, or are more than `at_most`.
+        """Return the content of one member.
+
+        Raises:
+            OSError: If it has no bytes of its own, they can't be read, or are more than `at_most`.
         """
         with open_regular(self.path) as file:
             return self.read_from(file, name, at_most)
 
     def read_from(self, file: BinaryIO, name: str, at_most: int = MAX_IMAGE) -> bytes:
-        """As `read`, from the archive's open file."""
+        """Return the same as `read`, from the archive's open file."""
         place = self.members.get(name)
         if place is None:
             raise OSError(f"it is no file in {as_text(self.path)}")
@@ -75,7 +79,7 @@ class Archive:
 
 
 class _Member(tarfile.TarInfo):
-    """A member whose damaged header is an error; tarfile takes it for the end."""
+    """A member whose damaged header is an error; for tarfile it would be the end."""
 
     @classmethod
     def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
@@ -95,7 +99,8 @@ class _Member(tarfile.TarInfo):
 def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, tarfile.TarInfo]]:
     """Yield the name and header of each member that is no folder.
 
-    Raises ReadError for two members of one name, and for anything except zeros behind the last one.
+    Raises:
+        ReadError: For two members of one name, and for anything except zeros after the last one.
     """
     names = set()
     for member in tar:

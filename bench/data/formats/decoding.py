@@ -1,5 +1,6 @@
-"""From a file to an RGB image, whatever its mode; everything that can go wrong becomes a
-BadImage.
+"""From a file to an RGB image, whatever its mode.
+
+Everything that can go wrong becomes a BadImage.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from axiom_bench.errors import BenchError
 FORMATS: tuple[str, ...] = ("JPEG", "PNG", "GIF", "PPM", "BMP", "WEBP", "TIFF", "JPEG2000")
 if find_spec("PIL.AvifImagePlugin"):  # from Pillow 11.3 on
     FORMATS += ("AVIF",)
-BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # tags of a TIFF
+# Tags of a TIFF, and the value of the second.
+BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
 TURNS: Mapping[object, Image.Transpose] = {  # by the EXIF orientation; 1 is upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -40,26 +42,31 @@ TURNS: Mapping[object, Image.Transpose] = {  # by the EXIF orientation; 1 is upr
     8: Image.Transpose.ROTATE_90,
 }
 ON_ITS_SIDE = 5  # from this orientation on width and height change places
-ABSENT = b"absent"  # in a hash, for a file that isn't there
-HALF_STEP = 0.5 / 255  # beyond 0 to 1, which changes no pixel
-DARK = 15  # of 255: what 12 bits in a file of 16 reach, or 0 and 1
+ABSENT = b"absent"  # in a hash, for a file that doesn't exist
+HALF_STEP = 0.5 / 255  # how far floats may lie beyond 0 to 1, which changes no pixel
+DARK = 15  # of 255: what 12 bits in a file of 16 reach, or values that are only 0 and 1
 NEARLY_BLACK = f"has no value above {DARK} of 255"
 PIECE = 2**20  # bytes that are hashed at once: a file may be larger than the memory
 
 
 @cache
 def suffixes() -> frozenset[str]:
-    """The endings of names that Pillow has for FORMATS, in lower case. Asking it imports all of its
-    readers. An MPO, of some cameras, is a JPEG with more behind it.
+    """Return the endings of names that Pillow has for FORMATS, in lower case.
+
+    Asking Pillow imports all of its readers. An MPO, which some cameras write, is a JPEG with more
+    after it.
     """
+    kinds = (*FORMATS, "MPO")
     return frozenset(
-        end for end, kind in Image.registered_extensions().items() if kind in (*FORMATS, "MPO")
+        ending for ending, kind in Image.registered_extensions().items() if kind in kinds
     )
 
 
 def open_rgb(source: Path | BytesIO, image_id: str) -> Image.Image:
-    """The decoded image of a file, or of a file's bytes: the first of several. Raises BadImage as
-    `opened`.
+    """Return the decoded image of a file, or of a file's bytes: the first of several.
+
+    Raises:
+        BadImage: As `opened`.
     """
     return open_scaled(source, image_id, None)[0]
 
@@ -67,12 +74,22 @@ def open_rgb(source: Path | BytesIO, image_id: str) -> Image.Image:
 def open_scaled(
     source: Path | BytesIO, image_id: str, least: Least | None, upright: bool = False
 ) -> tuple[Image.Image, tuple[int, int], bool | None]:
-    """(the decoded image, its size (width, height) before it was scaled, whether it was turned:
-    None where it has no EXIF orientation to turn it by). Raises BadImage as `opened`.
+    """Return the decoded image of a file, possibly at a part of its size.
 
-    least: a JPEG is decoded at a half, a quarter or an eighth of its size where both sides are no
-    smaller than this. upright: whether the orientation is applied, as viewers do. A TIFF's belongs
-    to its format: Pillow applies it.
+    Args:
+        source: The file, or its bytes.
+        image_id: The id of the image, for errors.
+        least: Returns the least height and width. A JPEG is decoded at a half, a quarter or an
+            eighth of its size if both sides are no smaller than these.
+        upright: True to apply the EXIF orientation, as viewers do. A TIFF's orientation belongs to
+            its format: Pillow applies it.
+
+    Returns:
+        The image, its size (width, height) before it was scaled, and whether it was turned: None
+        if it has no EXIF orientation to turn it by.
+
+    Raises:
+        BadImage: As `opened`.
     """
     with opened(source, image_id) as image:
         width, height = image.size
@@ -81,10 +98,9 @@ def open_scaled(
                 image.draft(None, least(width, height))
             else:
                 image.draft(None, least(height, width)[::-1])
-        picture, turn = (
-            as_rgb(image),
-            orientation(image),
-        )  # of what is decoded: Pillow has turned a TIFF by now
+        picture = as_rgb(image)
+        # Read only after the decoding: by now Pillow has turned a TIFF.
+        turn = orientation(image)
         if turn not in TURNS or not upright:
             return picture, (width, height), False if turn in TURNS else None
         size = (height, width) if turn >= ON_ITS_SIDE else (width, height)
@@ -92,8 +108,10 @@ def open_scaled(
 
 
 def open_upright(path: Path) -> tuple[Image.Image, bool]:
-    """The RGB image as it is looked at, and whether its EXIF orientation turned it. Raises
-    BenchError where the file can't be read as an image.
+    """Return the RGB image as people look at it, and whether its EXIF orientation turned it.
+
+    Raises:
+        BenchError: If the file can't be read as an image.
     """
     try:
         image, _, turned = open_scaled(path, as_text(path), None, upright=True)
@@ -103,8 +121,10 @@ def open_upright(path: Path) -> tuple[Image.Image, bool]:
 
 
 def upright(image: str | PathLike[str] | Image.Image) -> Image.Image:
-    """Return a photograph in RGB, as people look at it. Raises BenchError if it is empty or can't
-    be read.
+    """Return a photograph in RGB, as people look at it.
+
+    Raises:
+        BenchError: If it is empty or can't be read.
     """
     if not isinstance(image, Image.Image):
         return open_upright(Path(image).expanduser())[0]
@@ -119,8 +139,9 @@ def upright(image: str | PathLike[str] | Image.Image) -> Image.Image:
 
 
 def orientation(image: Image.Image) -> int:
-    """What an image's EXIF says, 1 to 8; 1 where it says nothing, or can't be read: the pixels
-    count.
+    """Return an image's EXIF orientation, 1 to 8.
+
+    It is 1, which leaves the pixels as they are, if there is none or it can't be read.
     """
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
@@ -131,16 +152,18 @@ def orientation(image: Image.Image) -> int:
 
 @contextmanager
 def opened(source: Path | BytesIO, image_id: str) -> Iterator[Image.Image]:
-    """An image as Pillow opens it, to be decoded inside. Raises BadImage where it is missing, can't
-    be read, is no image, is damaged, or is far too large, which its header tells before memory is
-    taken; also for what happens inside.
+    """Open an image with Pillow, to be decoded inside the `with` block.
+
+    Raises:
+        BadImage: If the image is missing, can't be read, is no image, is damaged, or is far too
+            large. Its header has the size, before memory is taken. Also for errors in the block.
     """
     try:
         with (
             warnings.catch_warnings(),
             source if isinstance(source, BytesIO) else open_regular(source) as file,
         ):
-            warnings.simplefilter("ignore", UserWarning)  # on what stands beside the pixels
+            warnings.simplefilter("ignore", UserWarning)  # about metadata next to the pixels
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file, formats=FORMATS) as image:
                 yield image
@@ -151,26 +174,28 @@ def opened(source: Path | BytesIO, image_id: str) -> Iterator[Image.Image]:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise BadImage(image_id, "too many pixels to decode; make it smaller") from error
     except Image.UnidentifiedImageError as error:
-        empty = isinstance(source, Path) and not source.stat().st_size
-        what = "it is no image, or one of a kind that isn't read; save it as JPEG or PNG"
-        raise BadImage(
-            image_id, f"can't be decoded: {'the file is empty' if empty else what}"
-        ) from error
+        is_empty = isinstance(source, Path) and not source.stat().st_size
+        reason = "it is no image, or one of a kind that isn't read; save it as JPEG or PNG"
+        if is_empty:
+            reason = "the file is empty"
+        raise BadImage(image_id, f"can't be decoded: {reason}") from error
     except Exception as error:  # what Pillow's readers raise for damaged files is not documented
         raise BadImage(image_id, f"can't be decoded: {why(error)}") from error
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """Any mode as RGB: grey is repeated, CMYK and palettes converted, 16 bits scaled to 8 (not
-    clipped), floats from 0 to 1 scaled to 8 bits.
+    """Return an image of any mode as RGB.
 
-    Transparent images are laid over white: the colours of transparent pixels are arbitrary. Raises
-    ValueError for numbers whose range isn't known: floats outside 0 to 1, by more than rounding,
-    and whole numbers of 32 bits or with a sign.
+    Grey is repeated, CMYK and palettes are converted, 16 bits are scaled to 8 (not clipped), and
+    floats from 0 to 1 are scaled to 8 bits. Transparent images are laid over white: the colours of
+    transparent pixels are arbitrary.
+
+    Raises:
+        ValueError: For numbers whose range isn't known: floats outside 0 to 1 by more than
+            rounding, and whole numbers of 32 bits or with a sign.
     """
-    if image.mode == "F" or image.mode.startswith(
-        "I"
-    ):  # grey, which Pillow alone would clip at 255
+    if image.mode == "F" or image.mode.startswith("I"):
+        # Grey of more than 8 bits, which Pillow itself would clip at 255.
         grey = _eight_bits(image)
         # Pillow leaves it to its caller that a TIFF's 0 may be white.
         is_negative = (
@@ -182,20 +207,22 @@ def as_rgb(image: Image.Image) -> Image.Image:
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), opaque).convert("RGB")
     if image.mode == "RGB":
         image.load()
-        return image  # where `convert` would copy it
+        return image  # `convert` would copy it
     return image.convert("RGB")
 
 
 def is_nearly_black(image: Image.Image) -> bool:
-    """Whether an RGB image has only the lowest values, but some above 0: its numbers may have
-    another range.
+    """Return whether an RGB image has only the lowest values, but some above 0.
+
+    Its numbers may have another range.
     """
     return 0 < int(np.max(image.getextrema())) <= DARK
 
 
 def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
-    """Floats from 0 to 1 scaled; the upper eight bits of 16, or of the 12 that a TIFF may have."""
-    values, bits = np.asarray(image), 16
+    """Scale floats from 0 to 1, or take the upper eight bits of 16, or of a TIFF's 12."""
+    values = np.asarray(image)
+    bits = 16
     if image.mode == "F":
         low, high = float(values.min()), float(values.max())
         if not (low >= -HALF_STEP and high <= 1 + HALF_STEP):  # also where one is NaN
@@ -215,12 +242,13 @@ def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def sha256(*paths: Path) -> str:
-    """SHA-256 over the bytes of the files in this order; a missing file counts as one.
+    """Return the SHA-256 of the bytes of the files in this order; a missing file counts as one.
 
-    Where one is there and can't be read the hash begins with UNREADABLE: it is that of nothing that
-    could be kept.
+    If a file exists and can't be read, the hash begins with UNREADABLE. Such a hash stands for no
+    content, and isn't kept.
     """
-    digest, readable = hashlib.sha256(), True
+    digest = hashlib.sha256()
+    is_readable = True
     for path in paths:
         if not os.path.isfile(path):
             digest.update(ABSENT)
@@ -232,12 +260,12 @@ def sha256(*paths: Path) -> str:
                     digest.update(piece)
         except OSError:
             digest.update(b"unreadable")
-            readable = False
-    return f"{'' if readable else UNREADABLE}{digest.hexdigest()}"
+            is_readable = False
+    return f"{'' if is_readable else UNREADABLE}{digest.hexdigest()}"
 
 
 def sha256_of(contents: Iterable[bytes | None]) -> str:
-    """SHA-256 over the contents of files, None for a missing one."""
+    """Return the SHA-256 of the contents of files, None for a missing file."""
     digest = hashlib.sha256()
     for content in contents:
         digest.update(ABSENT if content is None else b"%d:" % len(content) + content)

@@ -1,5 +1,6 @@
-"""Files that a user names, read so that none hangs and none takes more memory than it may: regular
-files alone.
+"""Files that a user names, read so that none hangs and none takes more memory than allowed.
+
+Only regular files are read.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ Paths = File | Sequence[File]
 MAX_SHOWN = 100  # characters of a value in a message
 MAX_REASON = 200  # characters of an error's text: some repeat the file's content
 MAX_TEXT = 2**30  # bytes of a list of images, classes or labels; ImageNet's longest has 3 MB
+# What exists depends on the system.
 NONBLOCKING = (
     getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 )
-MAX_FILES = 100_000  # that a pattern may name
+MAX_FILES = 100_000  # in a pattern
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _ESCAPED = re.compile(r"(?:\\x[0-9a-f]{2})+")
@@ -36,7 +38,7 @@ _UNWRITABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]|\\(?=x[0-9a-f]{2})"
 
 
 def as_text(name: str | Path) -> str:
-    r"""A file's name as Python has it, as text that can be stored and shown.
+    r"""Return a file's name, as Python has it, as text that can be stored and shown.
 
     >>> as_text("caf\udce9.jpg")
     'caf\\xe9.jpg'
@@ -45,9 +47,8 @@ def as_text(name: str | Path) -> str:
     def escaped(match: re.Match[str]) -> str:
         try:
             content = os.fsencode(match[0])
-        except (
-            UnicodeEncodeError
-        ):  # half a surrogate pair, which no file's name has: as UTF-8 would give it
+        except UnicodeEncodeError:
+            # Half a surrogate pair, which no file's name has: escape it as UTF-8 would write it.
             content = match[0].encode("utf-8", "surrogatepass")
         return "".join(f"\\x{byte:02x}" for byte in content)
 
@@ -55,7 +56,7 @@ def as_text(name: str | Path) -> str:
 
 
 def as_name(text: str) -> str:
-    r"""The name again.
+    r"""Return the name of a text from `as_text`.
 
     >>> as_name("caf\\xe9.jpg")
     'caf\udce9.jpg'
@@ -64,7 +65,9 @@ def as_name(text: str) -> str:
 
 
 def one_form(text: str) -> str:
-    """Return a text in the Unicode form NFC: macOS writes names in another, which looks the same.
+    """Return a text in the Unicode form NFC.
+
+    macOS writes names in another form, which looks the same.
 
     >>> one_form("u\u0308") == "\u00fc"
     True
@@ -73,8 +76,9 @@ def one_form(text: str) -> str:
 
 
 def comparable(name: str) -> str:
-    r"""Return a file's name in the form in which lists and folders are compared: lists of Windows
-    have backslashes.
+    r"""Return a file's name in the form in which lists and folders are compared.
+
+    Lists from Windows have backslashes.
 
     >>> comparable(" photos\000.png")
     'photos/000.png'
@@ -83,8 +87,9 @@ def comparable(name: str) -> str:
 
 
 def listed_file(folder: Path, name: str) -> Path:
-    """Return the path of a file that a list names, which may be missing: by its name, else by one
-    that is `comparable` to it.
+    """Return the path of a file that a list names, which may be missing.
+
+    If no file has this name, it is a file whose name is `comparable` to it.
     """
     path = folder / name
     if (name.isascii() and "\\" not in name) or os.path.lexists(path):
@@ -94,10 +99,15 @@ def listed_file(folder: Path, name: str) -> Path:
 
 
 def ids_of(names: Iterable[object], source: str) -> tuple[str, ...]:
-    """The image ids of names that a file lists, in its order: relative paths of files.
+    """Return the image ids of names that a file lists, in its order: relative paths of files.
 
-    source: the file, for errors. Raises BenchError for a name that is no path of a file below the
-    data set's folder, and for one that is listed twice, since one of the two images would be lost.
+    Args:
+        names: The names.
+        source: The file, for errors.
+
+    Raises:
+        BenchError: For a name that is no path of a file below the data set's folder, and for a
+            name that is listed twice, since one of the two images would be lost.
     """
     ids: dict[str, None] = {}
     for name in names:
@@ -116,28 +126,32 @@ def ids_of(names: Iterable[object], source: str) -> tuple[str, ...]:
 
 
 def _is_inside(name: str) -> bool:
+    """Return whether a name is the path of a file below a folder."""
     path = PurePosixPath(name.replace("\\", "/"))
     is_below = not path.is_absolute() and ".." not in path.parts and path.name and "\0" not in name
-    return (
-        bool(is_below) and as_name(as_text(name)) == name
-    )  # half a surrogate pair is in no file's name
+    # No file's name has half a surrogate pair, which `as_name` doesn't restore.
+    return bool(is_below) and as_name(as_text(name)) == name
 
 
 def shown(value: object) -> str:
-    """Something that a file holds, for a message: as Python writes it, but no more than a line."""
+    """Return a value for a message: as Python writes it, but no more than a line."""
     text = repr(value)
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 class NotRegular(OSError):
-    """A folder, a named pipe, a socket or a device in the place of a file. To open one may wait for
-    ever.
+    """A folder, a named pipe, a socket or a device in the place of a file.
+
+    To open one may wait for ever.
     """
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """The file, open for reading. Raises OSError where it is missing or can't be read, NotRegular
-    where it is none.
+    """Open a file for reading.
+
+    Raises:
+        OSError: If it is missing or can't be read.
+        NotRegular: If it is no regular file.
     """
     _check(os.stat(path))
     file = os.fdopen(os.open(path, os.O_RDONLY | NONBLOCKING), "rb")
@@ -150,8 +164,10 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def content_of(path: Path, at_most: int) -> bytes:
-    """The bytes of a file. Raises OSError as `open_regular`, and for a file of more bytes than
-    `at_most`.
+    """Return the bytes of a file.
+
+    Raises:
+        OSError: As `open_regular`, and for a file of more bytes than `at_most`.
     """
     with open_regular(path) as file:
         content = file.read(at_most + 1)
@@ -161,19 +177,23 @@ def content_of(path: Path, at_most: int) -> bytes:
 
 
 def why(error: Exception) -> str:
-    """What an error says in a line, without the path that it repeats: "Permission denied"."""
-    text = (
-        (error.strerror if isinstance(error, OSError) else None)
-        or str(error)
-        or type(error).__name__
-    )
+    """Return an error's text in a line, without the path that it repeats: "Permission denied"."""
+    reason = error.strerror if isinstance(error, OSError) else None
+    text = reason or str(error) or type(error).__name__
     return text if len(text) <= MAX_REASON else f"{text[:MAX_REASON]}..."
 
 
 def lines_of(path: Path, what: str) -> list[str]:
-    """The lines of a text file in UTF-8, or in UTF-16 with its mark, that aren't blank.
+    """Return the lines of a text file that aren't blank.
 
-    what: the file, for errors. Raises BenchError where it can't be read, and where it isn't UTF-8.
+    The file is UTF-8, or UTF-16 with its mark.
+
+    Args:
+        path: The file.
+        what: Words for the file, for errors.
+
+    Raises:
+        BenchError: If it can't be read, or is no such text.
     """
     try:
         text = decoded(content_of(path, MAX_TEXT))
@@ -185,16 +205,18 @@ def lines_of(path: Path, what: str) -> list[str]:
 
 
 def tables_of(lines: Sequence[str]) -> dict[str, list[list[str]]]:
-    """Return the rows of a table by each separator of columns that its first line has: tab,
-    semicolon, comma.
+    """Return {separator: rows of a table} for each separator of columns in its first line.
+
+    Separators are the tab, the semicolon and the comma.
     """
     separators = [separator for separator in "\t;," if lines and separator in lines[0]]
     return {separator: list(csv.reader(lines, delimiter=separator)) for separator in separators}
 
 
 def table_of(lines: Sequence[str]) -> tuple[str, list[list[str]]]:
-    """Return the first separator that gives all lines the same number of cells, and the rows;
-    otherwise the last.
+    """Return the first separator that gives all lines the same number of cells, and the rows.
+
+    If none does, return the last separator.
     """
     tables = tables_of(lines) or {",": list(csv.reader(lines))}
     regular = [separator for separator, rows in tables.items() if len({*map(len, rows)}) == 1]
@@ -203,11 +225,13 @@ def table_of(lines: Sequence[str]) -> tuple[str, list[list[str]]]:
 
 
 def files_below(folder: Path) -> Iterator[str]:
-    """Everything below a folder by its path relative to it, with slashes, in no order: files,
-    folders, and whatever else has a name. Links to folders are followed, but not into a folder that
-    they lie in.
+    """Yield everything below a folder by its path relative to it, with slashes, in no order.
 
-    Raises BenchError where a folder can't be listed: its images would be missing without a word.
+    That are files, folders, and whatever else has a name. Links to folders are followed, but not
+    into a folder that they lie in.
+
+    Raises:
+        BenchError: If a folder can't be listed: its images would be missing without a message.
     """
     pending = [("", frozenset({os.path.realpath(folder)}))]
     while pending:
@@ -222,21 +246,22 @@ def files_below(folder: Path) -> Iterator[str]:
 
 
 def listed(folder: Path) -> list[tuple[str, bool]]:
-    """(name, whether it is a folder or a link to one) of what a folder holds, by ascending name.
+    """Return (name, whether it is a folder or a link to one) of a folder's content, by name.
 
-    What is hidden is left out, as a notebook's .ipynb_checkpoints, and so is __MACOSX, which a
-    Mac's archives have.
+    Hidden files and folders, such as a notebook's .ipynb_checkpoints, are left out, and so is
+    __MACOSX, which a Mac's archives have.
 
-    Raises BenchError where it can't be listed.
+    Raises:
+        BenchError: If the folder can't be listed.
     """
     try:
         with os.scandir(folder) as entries:
-            shown = (
+            visible = (
                 entry
                 for entry in entries
                 if not entry.name.startswith(".") and entry.name != "__MACOSX"
             )
-            return sorted((entry.name, _is_folder(entry)) for entry in shown)
+            return sorted((entry.name, _is_folder(entry)) for entry in visible)
     except OSError as error:
         raise BenchError(
             f"The folder {as_text(folder)} can't be listed: {why(error)}; allow reading it."
@@ -246,25 +271,32 @@ def listed(folder: Path) -> list[tuple[str, bool]]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself, or to where nobody may look
+    except OSError:  # a link to itself, or to a folder that nobody may read
         return False
 
 
 def _check(state: os.stat_result) -> None:
+    """Raise NotRegular for anything that isn't a regular file."""
     if not stat.S_ISREG(state.st_mode):
         raise NotRegular("it is no regular file")
 
 
 def files_named(paths: Paths, suffix: str) -> dict[str, Path]:
-    """{name: file}, ascending; of a URL the file is a copy here. A name is the path below the
-    folder where one is given, else the file's own name; both without the suffix.
+    """Return {name: file}, ascending.
 
-    Raises BenchError where there is no such file, where two have one name, and for a pattern of too
-    many.
+    The file of a URL is a copy on this machine. In a folder, the name is the path below it;
+    otherwise it is the file's own name. Both are without the suffix.
+
+    Args:
+        paths: Files, folders, patterns or URLs.
+        suffix: The end of the names of a folder's files.
+
+    Raises:
+        BenchError: If there is no such file, two have one name, or a pattern has too many.
     """
-    listed = [paths] if isinstance(paths, str) else list(paths)
+    path_list = [paths] if isinstance(paths, str) else list(paths)
     files: dict[str, Path] = {}
-    for name, file in chain.from_iterable(_found(path, suffix) for path in listed):
+    for name, file in chain.from_iterable(_found(path, suffix) for path in path_list):
         name = as_text(name.removesuffix(suffix))
         if files.setdefault(name, file) != file:
             raise BenchError(
@@ -275,7 +307,7 @@ def files_named(paths: Paths, suffix: str) -> dict[str, Path]:
 
 
 def _found(path: str, suffix: str) -> list[tuple[str, Path]]:
-    """(name, file) of what a path, a URL or a pattern names."""
+    """Return (name, file) of each file that a path, a URL or a pattern names."""
     if is_url(path):
         return copies(list(expanded(path)), suffix)
     if os.path.isdir(path):
@@ -290,13 +322,15 @@ def _found(path: str, suffix: str) -> list[tuple[str, Path]]:
     if os.path.lexists(path):
         return [(Path(path).name, Path(path))]
     files: list[Path] = []
-    for each in expanded(path):
-        matching = (
-            sorted(glob.glob(each)) if glob.has_magic(each) else [each] * os.path.lexists(each)
-        )
+    for text in expanded(path):
+        matching: list[str] = []
+        if glob.has_magic(text):
+            matching = sorted(glob.glob(text))
+        elif os.path.lexists(text):
+            matching = [text]
         if not matching:
             raise BenchError(
-                f"data.path: there is no file {as_text(each)}; give a file, a folder, a list or a "
+                f"data.path: there is no file {as_text(text)}; give a file, a folder, a list or a "
                 "pattern."
             )
         files += map(Path, matching)
@@ -304,11 +338,13 @@ def _found(path: str, suffix: str) -> list[tuple[str, Path]]:
 
 
 def expanded(pattern: str) -> Iterator[str]:
-    """Each of a pattern's texts: {a,b} is a, then b; {08..11} is 08, 09, 10, 11. Raises BenchError
-    for too many.
+    """Return each text of a pattern: {a,b} is a, then b; {08..11} is 08, 09, 10, 11.
+
+    Raises:
+        BenchError: For too many texts.
     """
-    pieces = _BRACES.split(pattern)
-    choices = [_choices(piece) if place % 2 else [piece] for place, piece in enumerate(pieces)]
+    pieces = _BRACES.split(pattern)  # every second piece is the content of braces
+    choices = [_choices(piece) if number % 2 else [piece] for number, piece in enumerate(pieces)]
     number = math.prod(map(len, choices))
     if number > MAX_FILES:
         raise BenchError(
@@ -319,7 +355,7 @@ def expanded(pattern: str) -> Iterator[str]:
 
 
 def _choices(inside: str) -> Sequence[str]:
-    """Of what stands in braces."""
+    """Return the choices of the content of braces."""
     ends = _RANGE.fullmatch(inside)
     if ends is None:
         return inside.split(",")
@@ -332,7 +368,9 @@ def _choices(inside: str) -> Sequence[str]:
 
 
 def plain(name: str) -> str:
-    """A class's name as people write it, in any case and Unicode form, and with _ or - for spaces.
+    """Return a class's name in lower case and one Unicode form, with spaces for _ and -.
+
+    People write names in many ways.
 
     >>> plain("Great_white-shark")
     'great white shark'

@@ -1,7 +1,7 @@
-"""Files that are named by URL, in a bucket, on a web server or on the Hugging Face Hub, as copies
-on this machine.
+"""Copies on this machine of files that are named by URL.
 
-fsspec's filecache fetches each file once, and again after it has changed.
+They are in a bucket, on a web server or on the Hugging Face Hub. fsspec's filecache fetches each
+file once, and again after it has changed.
 """
 
 from __future__ import annotations
@@ -24,37 +24,27 @@ from filelock import FileLock
 from axiom_bench.errors import BenchError
 
 CACHE = "AXIOM_BENCH_CACHE"
-EXTRAS = {"s3": "s3", "http": "https", "https": "https", "hf": "hf"}  # of protocols
-HASHES = (
-    "ETag",
-    "etag",
-    "md5Hash",
-    "Content-MD5",
-    "blob_id",
-)  # the names that stores give the hash of a file
+EXTRAS = {"s3": "s3", "http": "https", "https": "https", "hf": "hf"}  # {protocol: package extra}
+# fmt: off
+# The names under which stores list a file's hash, and its time of change.
+HASHES = ("ETag", "etag", "md5Hash", "Content-MD5", "blob_id")
 TIMES = (
-    "mtime",
-    "LastModified",
-    "last_modified",
-    "Last-Modified",
-    "updated",
-    "modificationTime",
+    "mtime", "LastModified", "last_modified", "Last-Modified", "updated", "modificationTime",
     "created",
 )
+# fmt: on
 MISSING = "FileNotFoundError"
+UNREACHABLE = "it can't be reached; check the network"
 REASONS = {  # by the class of an error, or of one that it is derived from or caused by
-    "NoCredentialsError": "there are no credentials; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-    "PermissionError": "access is denied; check the credentials and what they allow",
-    **dict.fromkeys(
-        (
-            "ConnectionError",
-            "ClientConnectionError",
-            "TransportError",
-            "TimeoutError",
-            "HTTPClientError",
-        ),
-        "it can't be reached; check the network",
+    "NoCredentialsError": (
+        "there are no credentials; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     ),
+    "PermissionError": "access is denied; check the credentials and what they allow",
+    "ConnectionError": UNREACHABLE,
+    "ClientConnectionError": UNREACHABLE,
+    "TransportError": UNREACHABLE,
+    "TimeoutError": UNREACHABLE,
+    "HTTPClientError": UNREACHABLE,
     MISSING: "there is no such file; correct the URL",
 }
 
@@ -83,15 +73,14 @@ def cache_folder() -> Path:
 
 
 def copies(urls: Sequence[str], suffix: str) -> list[tuple[str, Path]]:
-    """Return (name, copy on this machine) of each file that the URLs name, and fetch those that are
-    missing or changed.
+    """Return (name, copy on this machine) of each file that the URLs name.
 
-    If the server doesn't answer, the copies of the last time are returned, and a line on standard
-    error says so.
+    Files that are missing or changed are fetched. If the server doesn't answer, the copies of the
+    last time are returned, and a line on standard error says so.
 
     Args:
-        urls: URLs of one server, each of a file, of a folder with what is below it, or with the
-            signs of a pattern.
+        urls: URLs of one server, each of a file, of a folder with everything below it, or of a
+            pattern.
         suffix: The end of the names of a folder's files.
 
     Raises:
@@ -108,9 +97,8 @@ def copies(urls: Sequence[str], suffix: str) -> list[tuple[str, Path]]:
             files, _ = url_to_fs(url, use_listings_cache=False, skip_instance_cache=True)
             found = _found(files, urls, suffix, folder)
             versions = {file.path: file.version for file in found}
-            files.ukey = (
-                versions.__getitem__
-            )  # by which filecache knows a changed file; its own isn't one everywhere
+            # filecache finds a changed file by its key. Its own key doesn't work everywhere.
+            files.ukey = versions.__getitem__
             options = {"cache_storage": str(folder), "check_files": True, "expiry_time": 0}
             cache = filesystem("filecache", fs=files, skip_instance_cache=True, **options)
             missing = [file for file in found if not cache._check_file(file.path)]
@@ -123,13 +111,16 @@ def copies(urls: Sequence[str], suffix: str) -> list[tuple[str, Path]]:
 
 
 def _found(files: Any, urls: Sequence[str], suffix: str, folder: Path) -> list[Listed]:
-    """Return the files that the URLs name, as the server lists them, or listed them if it doesn't
-    answer now.
+    """Return the files that the URLs name, as the server lists them.
+
+    If the server doesn't answer, return its last list.
     """
     digest = hashlib.sha256("\n".join([*urls, suffix]).encode()).hexdigest()[:32]
     kept = folder / f"{digest}.json"
+    found: list[Listed] = []
     try:
-        found = [file for url in urls for file in _listed(files, url, suffix)]
+        for url in urls:
+            found.extend(_listed(files, url, suffix))
     except Exception as error:  # every store has errors of its own
         reason = _reason(error)
         if reason == REASONS[MISSING] or not kept.is_file():
@@ -145,6 +136,7 @@ def _found(files: Any, urls: Sequence[str], suffix: str, folder: Path) -> list[L
 
 
 def _listed(files: Any, url: str, suffix: str) -> Iterator[Listed]:
+    """Yield the files of one URL. Raise FileNotFoundError or BenchError if there are none."""
     path = files._strip_protocol(url)
     if glob.has_magic(url.partition("?")[0] if url.startswith("http") else url):
         entries = files.glob(path, detail=True)
@@ -169,15 +161,16 @@ def _listed(files: Any, url: str, suffix: str) -> Iterator[Listed]:
             f"There is no file whose name ends in {suffix} below {url}; correct the URL."
         )
     for found, about in below.items():
-        yield Listed(
-            found.removeprefix(root).lstrip("/"), found, _version(about), about.get("size")
-        )
+        name = found.removeprefix(root).lstrip("/")
+        yield Listed(name, found, _version(about), about.get("size"))
 
 
 def _version(about: Mapping[str, Any]) -> str:
-    """Return what changes with a file: its size, and its hash or, if the server has none, the time
-    of its change.
+    """Return a text that changes with a file.
+
+    It has the size, and the hash or, if the server has none, the time of the last change.
     """
+    mark = next((about[key] for key in (*HASHES, *TIMES) if about.get(key)), "")
     mark = next((about[key] for key in (*HASHES, *TIMES) if about.get(key)), "")
     if isinstance(mark, datetime):  # a listing may have it as a number
         mark = mark.timestamp()
@@ -185,7 +178,7 @@ def _version(about: Mapping[str, Any]) -> str:
 
 
 def _announce(url: str, folder: Path, sizes: Sequence[int]) -> None:
-    """Say how much is fetched. Raises BenchError if the disk has less room."""
+    """Print how much is fetched. Raise BenchError if the disk has less space."""
     if not sizes:
         return
     files = f"{len(sizes):,} file{'s' if len(sizes) > 1 else ''}, {size_text(sum(sizes))}"
@@ -207,11 +200,9 @@ def _errors(url: str, folder: Path) -> Iterator[None]:
         raise
     except ImportError as error:
         extra = EXTRAS.get(url.partition(":")[0])
-        fix = (
-            f"pip install '.[{extra}]' in axiom-bench's checkout"
-            if extra
-            else str(error).rstrip(".")
-        )
+        fix = str(error).rstrip(".")
+        if extra:
+            fix = f"pip install '.[{extra}]' in axiom-bench's checkout"
         raise BenchError(f"{url} needs a package that isn't installed: {fix}.") from error
     except Exception as error:  # every store has errors of its own
         raise BenchError(
@@ -220,13 +211,14 @@ def _errors(url: str, folder: Path) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """Return why a file can't be had. A server that can't be reached looks to some stores like a
-    missing file.
+    """Return the reason why a file can't be fetched.
+
+    For some stores a server that can't be reached looks like a missing file.
     """
     causes = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
         causes.append(cause)
-    kinds = {kind.__name__ for each in causes for kind in type(each).__mro__}
+    kinds = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
     known = [reason for name, reason in REASONS.items() if name in kinds]
     return known[0] if known else " ".join(str(error).split())[:300].rstrip(".")
 

@@ -1,3 +1,1 @@
-"""Data sets as they are published: ImageNet, VOC, COCO, folders, WebDataset, Parquet, and what they
-share.
-"""
+"""Data sets as they are published: ImageNet, VOC, COCO, folders, WebDataset, Parquet and others."""

@@ -1,5 +1,6 @@
-"""Samples that are arrays (C, *space): signals, volumes, videos, and images of any number of
-channels, as files of their own or in one. Pickles are never loaded.
+"""Samples that are arrays (C, *space): signals, volumes, videos, and images of any channels.
+
+They are files of their own, or all in one file. Pickles are never loaded.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from posixpath import dirname
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,11 +62,21 @@ def arrays(
     name: Name = "arrays",
     network: Network = None,
 ) -> Table:
-    """The samples of a folder, or of one file. channels: where an array has them; None: as its
-    format has them, and first in .npy, .npz and .safetensors. split: of a file with MedMNIST's
-    names. labels: a list of files with their classes, and boxes in columns CORNERS; None:
-    labels.csv in the folder, or folders. network: its classes, for samples of a shape. Raises
-    BenchError for what concerns all samples.
+    """Return the samples of a folder, or of one file.
+
+    Args:
+        root: The folder, or a file .npz or .safetensors.
+        channels: The place of the channels in an array: "first", "last" or "none". None for the
+            format's own place, which is first in .npy, .npz and .safetensors.
+        split: The split of a file with MedMNIST's names.
+        labels: A list of files with their classes, and boxes in columns CORNERS; None for
+            labels.csv in the folder, or for folders as labels.
+        classes: The classes in the order of their indices, see `class_list`.
+        name: The name of the data set.
+        network: Returns the classes of the network, for samples of a shape.
+
+    Raises:
+        BenchError: For problems that concern all samples.
     """
     if channels not in (None, FIRST, LAST, NONE):
         raise unknown("place of channels", channels, (FIRST, LAST, NONE))
@@ -87,25 +98,36 @@ def _of_folder(
     name: str,
     network: Network,
 ) -> Table:
-    """ids: paths below the root, "class/sample.npy", or of folders with frames. Labels as of
-    photographs in a folder, or by a list.
+    """Return the samples of a folder.
+
+    Ids are paths below the root, "class/sample.npy", or paths of folders with frames. Samples have
+    labels like photographs in a folder, or by a list.
     """
     existing(root, LAYOUT)
     if labels is None and (root / "labels.csv").is_file():
         labels = str(root / "labels.csv")
     samples, others = image_files(root, ARRAYS)
     if not samples:
-        samples = sorted({dirname(path) for path in image_files(root)[0]} - {""})  # of frames
+        # No file is an array: each folder with frames is a sample.
+        samples = sorted({dirname(path) for path in image_files(root)[0]} - {""})
         others = "" if samples else others
-    of_network = None if network is None else lambda: network(_shape(root, samples, channels))
     table = labelled(
-        __name__, name, root, LAYOUT, (samples, others), classes, "name", of_network, labels
+        module=__name__,
+        name=name,
+        root=root,
+        layout=LAYOUT,
+        found=(samples, others),
+        classes=classes,
+        folders="name",
+        network=None if network is None else lambda: network(_shape(root, samples, channels)),
+        labels=labels,
     )
     notes: dict[str, Note] = {}
     if labels is not None:
         boxes = _boxes_of(list_file(root, labels), table.ids)
-        listed = zip(table.ids, table.known_labels or (), strict=True)
-        notes = {sample: note_of(label[0], boxes[sample], {}) for sample, label in listed if label}
+        for sample, sample_labels in zip(table.ids, table.known_labels or (), strict=True):
+            if sample_labels:
+                notes[sample] = note_of(sample_labels[0], boxes[sample], {})
     table.shape = _shape(root, table.ids, channels)
     table.row = partial(_row, root, table.ids, notes, channels, table.shape)
     table.notes += _scales(root, table.ids)
@@ -121,6 +143,7 @@ def _row(
     shape: tuple[int, ...],
     index: int,
 ) -> Row:
+    """Return the row of the sample at this index, a file of its own or frames."""
     image_id = ids[index]
     files = _files(root, image_id)
 
@@ -144,14 +167,18 @@ def _row(
 def _files(root: Path, sample: str) -> Files:
     """Return the file of a sample, or its frames by their numbers."""
     path = listed_file(root, as_name(sample))
-    frames = [path / as_name(name) for name in image_files(path)[0]] if path.is_dir() else [path]
-    return tuple(
-        sorted(frames, key=lambda frame: [part.zfill(9) for part in re.split(r"(\d+)", frame.name)])
-    )
+    frames = [path]
+    if path.is_dir():
+        frames = [path / as_name(name) for name in image_files(path)[0]]
+
+    def padded_numbers(frame: Path) -> list[str]:
+        return [part.zfill(9) for part in re.split(r"(\d+)", frame.name)]
+
+    return tuple(sorted(frames, key=padded_numbers))
 
 
 def _read(root: Path, sample: str, files: Files, channels: str | None) -> Values:
-    """Return a sample (C, *space). Raises BadImage."""
+    """Return a sample (C, *space). Raise BadImage if it can't be read."""
     path = listed_file(root, as_name(sample))
     try:
         if files != (path,):
@@ -166,8 +193,10 @@ def _read(root: Path, sample: str, files: Files, channels: str | None) -> Values
 
 
 def _shape(root: Path, samples: Sequence[str], channels: str | None) -> tuple[int, ...]:
-    """Return the shape of the first sample that can be read. Raises BenchError where none of the
-    first can.
+    """Return the shape of the first sample that can be read.
+
+    Raises:
+        BenchError: If none of the first samples can be read.
     """
     wrong = []
     for sample in samples[:MAX_TRIED]:
@@ -181,9 +210,7 @@ def _shape(root: Path, samples: Sequence[str], channels: str | None) -> tuple[in
 
 
 def _scales(root: Path, samples: Sequence[str]) -> tuple[str, ...]:
-    """Return a note if recordings have several sample rates, or volumes several spacings or
-    orientations.
-    """
+    """Return a note if recordings have several sample rates, or volumes several spacings."""
     counts: Counter[str] = Counter()
     for sample in samples[:: 1 + len(samples) // MOST_HEADERS]:
         path = listed_file(root, as_name(sample))
@@ -211,14 +238,18 @@ def _of_file(
     name: str,
     network: Network,
 ) -> Table:
-    """ids: "<file>/<number from 0, nine digits>". Arrays: images (N, ...), and where they are there
-    labels (N,), masks (N, *space) and boxes (N, 2 * axes) or (N, n, 2 * axes), NaN where there are
-    fewer. Masks of bool are of the sample's class, others of class indices and -1.
+    """Return the samples of a file. Ids are "<file>/<number from 0, nine digits>".
+
+    The file has images (N, ...), and optionally labels (N,), masks (N, *space) and boxes. Boxes are
+    (N, 2 * axes) or (N, n, 2 * axes), NaN if a sample has fewer. Masks of bool are of the sample's
+    class, others of class indices and -1.
     """
     file = as_text(path)
     tables, split = _tables(path, split)
-    images, masks, labels = tables["images"], tables.get("masks"), tables.get("labels")
-    if split:  # MedMNIST's
+    images = tables["images"]
+    masks = tables.get("masks")
+    labels = tables.get("labels")
+    if split:  # MedMNIST's arrays have channels only in colour images
         channels = channels or (LAST if images.ndim > 3 and images.shape[-1] == 3 else NONE)
     count = len(images) if images.ndim else 0
     if not count:
@@ -230,10 +261,8 @@ def _of_file(
     space = shape[1:]
     for key, form in (("masks", space), ("boxes", (2 * len(space),))):
         table = tables.get(key, np.empty((count, *form)))
-        if (
-            table.shape[:1] + table.shape[-len(form) :] != (count, *form)
-            or table.dtype.kind not in "bif"
-        ):
+        has_form = table.shape[:1] + table.shape[-len(form) :] == (count, *form)
+        if not has_form or table.dtype.kind not in "bif":
             raise BenchError(
                 f"{key} of {file} are {table.dtype} of the shape {table.shape}; give "
                 f"{(count, *form)}, masks as bool, of the sample's class, or as whole numbers, "
@@ -253,21 +282,21 @@ def _of_file(
     if labels is not None and names:
         named = meant([*map(str, named)], names, file)
     boxes = tables.get("boxes", np.empty((count, 0, 2))).astype(float)
-    rows = boxes.reshape(count, -1, boxes.shape[-1]) if boxes.size else boxes
+    box_rows = boxes.reshape(count, -1, boxes.shape[-1]) if boxes.size else boxes
     index = index_of_classes(names)
-    notes = [
-        note_of(label, [box.tolist() for box in of_row if not np.isnan(box).all()], index)
-        for label, of_row in zip(named, rows, strict=True)
-    ]
+    notes = []
+    for label, sample_boxes in zip(named, box_rows, strict=True):
+        existing_boxes = [box.tolist() for box in sample_boxes if not np.isnan(box).all()]
+        notes.append(note_of(label, existing_boxes, index))
     prefix = f"{as_text(path.name)}/{f'{split}/' if split else ''}"
-    ids = tuple(f"{prefix}{place:09d}" for place in range(count))
-    of_samples = tuple(note.labels for note in notes)
+    ids = tuple(f"{prefix}{number:09d}" for number in range(count))
+    sample_labels = tuple(note.labels for note in notes)
     return Table(
         __name__,
         name,
         ids,
-        numbered_classes(name, names, ids, of_samples),
-        of_samples,
+        numbered_classes(name, names, ids, sample_labels),
+        sample_labels,
         row=partial(_file_row, path, ids, notes, images, masks, channels),
         unlabelled=f"{file} holds no labels" if labels is None else "",
         orientation="",
@@ -284,6 +313,7 @@ def _file_row(
     channels: str | None,
     index: int,
 ) -> Row:
+    """Return the row of the sample at this index of a file that holds all samples."""
     image_id = ids[index]
     note = notes[index]
     mask = None if masks is None else masks[index]
@@ -300,10 +330,9 @@ def _file_row(
             return cut_note
         if mask.dtype.kind != "b":
             return replace(cut_note, mask=mask.astype(np.int64))
-        return replace(
-            cut_note,
-            mask=np.where(mask, BACKGROUND if note.label is None else note.label, BACKGROUND),
-        )
+        # A mask of bool shows the sample's own class.
+        label = BACKGROUND if note.label is None else note.label
+        return replace(cut_note, mask=np.where(mask, label, BACKGROUND))
 
     def contents() -> tuple[bytes, ...]:
         image: bytes = images[index].tobytes()
@@ -320,8 +349,10 @@ def _file_row(
 
 
 def numbers(values: Values, channels: str | None) -> Values:
-    """(C, *space), floats as float32 and whole numbers in a type that torch has. Raises ValueError
-    for what can't be a sample, and for values that aren't finite.
+    """Return (C, *space), floats as float32 and whole numbers in a type that torch has.
+
+    Raises:
+        ValueError: For an array that can't be a sample, and for values that aren't finite.
     """
     if values.dtype.kind not in "biuf":
         raise ValueError(f"it holds {values.dtype}, not numbers")
@@ -335,21 +366,25 @@ def numbers(values: Values, channels: str | None) -> Values:
             f"a sample of the shape {shape} with data.channels={channels or FIRST} isn't (C, L), "
             "(C, H, W) or (C, D, H, W); set data.channels, or save it so"
         )
-    kind, size = values.dtype.kind, values.dtype.itemsize
-    of_kind = {"f": "f4", "b": "u1", "u": "u1" if size == 1 else f"i{min(8, 2 * size)}"}
-    values = np.ascontiguousarray(values, dtype=of_kind.get(kind, f"i{size}"))
+    kind = values.dtype.kind
+    size = values.dtype.itemsize
+    # torch has only one unsigned type, so others get twice the bits.
+    unsigned = "u1" if size == 1 else f"i{min(8, 2 * size)}"
+    dtype_by_kind = {"f": "f4", "b": "u1", "u": unsigned}
+    values = np.ascontiguousarray(values, dtype=dtype_by_kind.get(kind, f"i{size}"))
     if wrong := values.size - int(np.isfinite(values).sum()):
         raise ValueError(f"{wrong} of {values.size} values are NaN or infinite")
     return values
 
 
 def _npy(path: Path, channels: str | None) -> tuple[Values, str | None]:
+    """Read the array of a .npy file."""
     with open_regular(path) as file:
         return np.lib.format.read_array(file, allow_pickle=False), channels
 
 
 def _sound(path: Path, channels: str | None) -> tuple[Values, str | None]:
-    """In [-1, 1], as torchaudio and librosa give it: whole numbers are divided by the largest."""
+    """Read a recording in [-1, 1], as torchaudio and librosa do: divided by the largest number."""
     from scipy.io import wavfile
 
     with warnings.catch_warnings():
@@ -358,19 +393,19 @@ def _sound(path: Path, channels: str | None) -> tuple[Values, str | None]:
         _, values = wavfile.read(path)
     if values.dtype.kind in "iu":
         half = 2.0 ** (8 * values.dtype.itemsize - 1)
-        values = (values.astype(np.float64) - (half if values.dtype.kind == "u" else 0)) / half
+        offset = half if values.dtype.kind == "u" else 0
+        values = (values.astype(np.float64) - offset) / half
     return values, LAST
 
 
 def _sample_rate(path: Path) -> str:
-    """Read the samples per second from a .wav file's header. Raises ValueError without one."""
+    """Read the samples per second from a .wav file's header, or raise ValueError without one."""
     with open_regular(path) as file:
         header = file.read(HEADER)
-    rate = header.index(b"fmt ") + 12
-    return (
-        f"{int.from_bytes(header[rate : rate + 4], 'big' if header.startswith(b'RIFX') else 'little'):,} "
-        "Hz sample rate"
-    )
+    start = header.index(b"fmt ") + 12
+    order: Literal["big", "little"] = "big" if header.startswith(b"RIFX") else "little"
+    rate = int.from_bytes(header[start : start + 4], order)
+    return f"{rate:,} Hz sample rate"
 
 
 def _spacing(path: Path) -> str:
@@ -379,13 +414,12 @@ def _spacing(path: Path) -> str:
 
     image = nibabel.load(path)
     spacing = " x ".join(f"{size:.3g}" for size in image.header.get_zooms()[:3])
-    return (
-        f"{spacing} mm voxel spacing, axes {''.join(map(str, nibabel.aff2axcodes(image.affine)))}"
-    )
+    axes = "".join(map(str, nibabel.aff2axcodes(image.affine)))
+    return f"{spacing} mm voxel spacing, axes {axes}"
 
 
 def _volume(path: Path, channels: str | None) -> tuple[Values, str | None]:
-    """A fourth axis is that of channels."""
+    """Read the values of a NIfTI file; its fourth axis, if any, is that of channels."""
     try:
         import nibabel
     except ImportError as error:
@@ -397,7 +431,7 @@ def _volume(path: Path, channels: str | None) -> tuple[Values, str | None]:
 
 
 def _video(frames: list[Values]) -> Values:
-    """(3, T, H, W), bytes. Raises ValueError for frames of several sizes."""
+    """Return (3, T, H, W) of bytes. Raise ValueError for frames of several sizes."""
     if sizes := {frame.shape for frame in frames[1:]} - {frames[0].shape}:
         raise ValueError(
             f"its frames have the sizes {frames[0].shape[:2]} and {sizes.pop()[:2]}; give them one"
@@ -406,8 +440,9 @@ def _video(frames: list[Values]) -> Values:
 
 
 def _tables(path: Path, split: str | None) -> tuple[dict[str, Values], str | None]:
-    """({images, labels, masks, boxes: array} of those that a file has, the split where it has
-    MedMNIST's names).
+    """Read the arrays images, labels, masks and boxes that a file has, and return its split.
+
+    The split is None if the file doesn't have MedMNIST's names.
     """
     from safetensors import safe_open
 
@@ -416,7 +451,7 @@ def _tables(path: Path, split: str | None) -> tuple[dict[str, Values], str | Non
         open_regular(path).close()
         with np.load(path, allow_pickle=False) if is_npz else safe_open(path, "np") as file:
             names = list(file.keys())
-            splits = [each for each in SPLITS if f"{each}_images" in names]
+            splits = [name for name in SPLITS if f"{name}_images" in names]
             if split is None and "images" not in names and splits:
                 split = splits[-1]
             prefix = "" if split is None else f"{split}_"
@@ -428,11 +463,9 @@ def _tables(path: Path, split: str | None) -> tuple[dict[str, Values], str | Non
     except Exception as error:
         raise BenchError(f"{as_text(path)} can't be read: {_why(error)}.") from error
     if "images" not in tables:
-        hint = (
-            f"set data.split to {' or '.join(splits)}"
-            if splits
-            else "call its arrays images, labels, masks, boxes"
-        )
+        hint = "call its arrays images, labels, masks, boxes"
+        if splits:
+            hint = f"set data.split to {' or '.join(splits)}"
         raise BenchError(
             f"{as_text(path)} holds {', '.join(names[:8])}, and no {prefix}images; {hint}."
         )
@@ -440,28 +473,29 @@ def _tables(path: Path, split: str | None) -> tuple[dict[str, Values], str | Non
 
 
 def _why(error: Exception) -> str:
+    """Return the reason of an error in plain words."""
     text = why(error)
-    return (
-        "it holds Python objects, which are never loaded; save numbers"
-        if "pickle" in text
-        else text
-    )
+    if "pickle" in text:
+        return "it holds Python objects, which are never loaded; save numbers"
+    return text
 
 
 def _boxes_of(path: Path, samples: Sequence[str]) -> defaultdict[str, list[list[float]]]:
-    """{sample: its boxes} of a list with columns CORNERS. Raises BenchError for a cell that is no
-    number.
+    """Return {sample: its boxes} of a list with columns CORNERS.
+
+    Raises:
+        BenchError: For a cell that is no number.
     """
     boxes = defaultdict[str, list[list[float]]](list)
-    (head, *rows), samples_by_name = (
-        columns_of(lines_of(path, "The list of labels"))[0],
-        by_name(samples),
-    )
-    places = [
-        place for name in CORNERS for place, cell in enumerate(head) if cell.strip().lower() == name
-    ]
+    head, *rows = columns_of(lines_of(path, "The list of labels"))[0]
+    samples_by_name = by_name(samples)
+    corner_columns = []
+    for name in CORNERS:
+        for column, cell in enumerate(head):
+            if cell.strip().lower() == name:
+                corner_columns.append(column)
     for row in rows:
-        cells = [row[place] for place in places if place < len(row)]
+        cells = [row[column] for column in corner_columns if column < len(row)]
         sample = next(filter(None, (named_image(cell, samples_by_name) for cell in row)), None)
         if sample is None or not cells or not all(cells):
             continue

@@ -1,10 +1,9 @@
-"""COCO by its annotation JSON: boxes, masks and crowds; polygons and run lengths become pixels by
-pycocotools alone.
+"""COCO by its annotation JSON: boxes, masks and crowds.
 
-A box is x, y, width, height in pixels from 0, so x1 = x + width, exclusive. A crowd (`iscrowd`) is
-no object here: the mask has no verdict on its pixels but for those of objects. Where an annotation
-has no `segmentation` or is malformed, its image has no mask: pixels left out of one would pass for
-background.
+Only pycocotools turns polygons into pixels. A box is x, y, width, height in pixels from 0, so
+x1 = x + width, exclusive. A crowd (`iscrowd`) is no object here: the mask has no verdict on its
+pixels except for those of objects. If an annotation has no `segmentation` or is malformed, its
+image has no mask: otherwise the pixels of that object would be background.
 """
 
 from __future__ import annotations
@@ -42,12 +41,12 @@ from axiom_bench.kinds import File, Name
 LAYOUT = "the COCO layout <root>/<split>/*.jpg with <root>/annotations/instances_<split>.json"
 Entry = Mapping[str, Any]
 Id = int | str
-OTHER = -1  # of a category: no class of the network
+OTHER = -1  # the class index of a category that is no class of the network
 SIDES = ("width", "height")
-USED = ("id", "category_id", "bbox", "segmentation", "iscrowd")  # of an annotation
+USED = ("id", "category_id", "bbox", "segmentation", "iscrowd")  # the keys used of an annotation
 Region = NDArray[np.bool_]  # (h, w)
 MIN_NUMBERS = 6  # of a polygon: three points
-MAX_OUTSIDE = 1.0  # of the image's longer side: how far a polygon may go beyond the image
+MAX_OUTSIDE = 1.0  # how far a polygon may go beyond the image, in the image's longer sides
 MAX_DIGITS = 7  # of a run's length, 5 bits each
 MAX_BYTES = 2**32  # of the annotation file; COCO's largest has 0.5 GB
 
@@ -59,13 +58,21 @@ def coco(
     classes: Classes | None = None,
     name: Name = "coco",
 ) -> Table:
-    """Return the images of an annotation file; ids are the file names in it. label: the class of
-    the largest box.
+    """Return the images of an annotation file; ids are the file names in it.
 
-    annotations: the JSON below the root; None: annotations/instances_<split>.json. classes: the
-    names of the network's outputs in their order (a list or a file), whose categories count alone;
-    None: all categories by ascending id. Raises BenchError where a file isn't there or is of
-    another form, where pycocotools isn't installed, and where no category is one of the classes.
+    The label of an image is the class of its largest box.
+
+    Args:
+        root: The folder of the data set.
+        split: The folder of the images below the root.
+        annotations: The JSON below the root; None for annotations/instances_<split>.json.
+        classes: The names of the network's outputs in their order (a list or a file). Only their
+            categories count. None for all categories by ascending id.
+        name: The name of the data set.
+
+    Raises:
+        BenchError: If a file doesn't exist or has another form, pycocotools isn't installed, or no
+            category is one of the classes.
     """
     top = existing(Path(root), LAYOUT)
     folder = existing(top / split, LAYOUT)
@@ -86,13 +93,14 @@ def coco(
             raise unknown(f"category of {as_text(path)}", names[0], others)
         if others:
             notes = (f"{len(others)} categories are no class of data.classes, as {others[:1]}",)
-    if images and all(
+    # Some tools write file names relative to the root.
+    names_have_split = [
         comparable(str(entry["file_name"])).startswith(f"{split}/") for entry in images
-    ):
+    ]
+    if images and all(names_have_split):
         folder = top
-    entries = dict(
-        zip(ids_of((entry["file_name"] for entry in images), as_text(path)), images, strict=True)
-    )
+    image_ids = ids_of((entry["file_name"] for entry in images), as_text(path))
+    entries = dict(zip(image_ids, images, strict=True))
     if not entries:
         raise BenchError(f"{as_text(path)} names no images; expected {LAYOUT}.")
     ids = tuple(sorted(entries))
@@ -104,6 +112,7 @@ def coco(
 
 
 def _labels(annotations: Sequence[Entry], class_index: Mapping[Id, int]) -> Labels:
+    """Return the class indices of an image's objects, ascending."""
     categories = (entry.get("category_id") for entry in annotations if not entry.get("iscrowd"))
     labels = {
         class_index.get(category, OTHER) for category in categories if isinstance(category, Id)
@@ -120,6 +129,7 @@ def _row(
     ids: Sequence[str],
     index: int,
 ) -> Row:
+    """Return the row of the image at this index."""
     image_id = ids[index]
     image = images[image_id]
     annotations = annotations_of.get(image["id"], [])
@@ -144,11 +154,12 @@ def _row(
 def _note(
     image_id: str, annotations: Sequence[Entry], class_index: Mapping[Id, int], size: Size
 ) -> Note:
+    """Return the annotation of an image of this size (width, height)."""
     objects: list[tuple[int, Box]] = []
     crowd: list[tuple[int, Box]] = []
     problems: list[str] = []
-    is_masked = True
-    regions: list[tuple[int, Region | None]] = []
+    has_mask = True
+    regions: list[tuple[int, Region | None]] = []  # class index or NO_VERDICT, and pixels
     for annotation in annotations:
         try:
             label = class_index.get(annotation["category_id"])
@@ -163,17 +174,25 @@ def _note(
             number = annotation.get("id")
             which = shown(number) if isinstance(number, Id) else "without an id"
             problems.append(f"{image_id}: annotation {which} is malformed: {shown(error)}")
-            is_masked = False
+            has_mask = False
             continue
         if beyond:
             problems.append(f"{image_id}: the box {shown(annotation['bbox'])} {beyond}")
         (crowd if annotation.get("iscrowd") else objects).append((label, box))
-    mask = _mask(regions, size) if is_masked else None
-    return Note(largest(tuple(objects)), tuple(objects), tuple(problems), mask, tuple(crowd))
+    return Note(
+        label=largest(tuple(objects)),
+        objects=tuple(objects),
+        problems=tuple(problems),
+        mask=_mask(regions, size) if has_mask else None,
+        crowd=tuple(crowd),
+    )
 
 
 def _read(path: Path) -> tuple[list[Entry], dict[Id, list[Entry]], dict[Id, str]]:
-    """(images, {image id: annotations}, {category id: name} ascending) of an annotation JSON."""
+    """Return images, {image id: annotations} and {category id: name} of an annotation JSON.
+
+    The categories are in ascending order of their ids.
+    """
     if not os.path.isfile(path):
         raise BenchError(
             f"There is no annotation file {as_text(path)}; expected {LAYOUT}, or data.annotations "
@@ -186,9 +205,8 @@ def _read(path: Path) -> tuple[list[Entry], dict[Id, list[Entry]], dict[Id, str]
         images = _by_id([_image(entry) for entry in content["images"]], "images")
         by_image: dict[Id, list[Entry]] = defaultdict(list)
         for annotation in content["annotations"]:
-            by_image[annotation["image_id"]].append(
-                {key: annotation[key] for key in USED if key in annotation}
-            )
+            used = {key: annotation[key] for key in USED if key in annotation}
+            by_image[annotation["image_id"]].append(used)
         _check_ids([*images, *by_image], "images")
         if by_image and not by_image.keys() & images.keys():
             raise ValueError(
@@ -212,23 +230,27 @@ def _read(path: Path) -> tuple[list[Entry], dict[Id, list[Entry]], dict[Id, str]
 
 
 def _corners(images: Mapping[Id, Entry], by_image: Mapping[Id, list[Entry]]) -> list[list[float]]:
-    """The boxes that leave their images as x, y, width, height, where all boxes are inside as
-    corners and at least two and a quarter of them leave; else [].
+    """Return the boxes that leave their images as x, y, width, height, if boxes are corners.
+
+    They are corners if all of them are inside their images as x0, y0, x1, y1, and at least two of
+    them and a quarter of all leave as x, y, width, height. Otherwise the result is [].
     """
-    count, leaving = 0, []
-    for number, of_image in by_image.items():
+    count = 0
+    leaving = []
+    for number, entries in by_image.items():
         sides = [images.get(number, {}).get(side) or math.inf for side in SIDES]
-        for annotation in of_image:
+        for annotation in entries:
             try:
                 box = finite(annotation.get("bbox"))
-                (x, y, *ends), count = box, count + 1
-                inside = [
+                x, y, *ends = box
+                count += 1
+                are_inside = [
                     start < end <= side + 1
                     for start, end, side in zip((x, y), ends, sides, strict=True)
                 ]
-            except (TypeError, ValueError, OverflowError):  # told where it is read
+            except (TypeError, ValueError, OverflowError):  # reported when the image is read
                 continue
-            if not all(inside):
+            if not all(are_inside):
                 return []
             if x + ends[0] > sides[0] + 1 or y + ends[1] > sides[1] + 1:
                 leaving.append(box)
@@ -236,16 +258,16 @@ def _corners(images: Mapping[Id, Entry], by_image: Mapping[Id, list[Entry]]) -> 
 
 
 def _image(entry: Entry) -> Entry:
-    """What is used of an image's entry; a side that is no number is None."""
+    """Return what is used of an image's entry; a side that is no number is None."""
     fields = {**entry}
-    sides = {
-        side: fields[side] if isinstance(fields.get(side), int | float) else None for side in SIDES
-    }
-    return {"id": entry["id"], "file_name": entry["file_name"], **sides}
+    used = {"id": entry["id"], "file_name": entry["file_name"]}
+    for side in SIDES:
+        used[side] = fields[side] if isinstance(fields.get(side), int | float) else None
+    return used
 
 
 def _by_id(entries: list[Entry], what: str) -> dict[Id, Entry]:
-    """{id: entry}. Raises ValueError where two have one id."""
+    """Return {id: entry}. Raise ValueError if two entries have one id."""
     ((number, count),) = Counter(entry["id"] for entry in entries).most_common(1) or [(None, 0)]
     if count > 1:
         raise ValueError(f"two {what} have the id {number!r}")
@@ -255,27 +277,29 @@ def _by_id(entries: list[Entry], what: str) -> dict[Id, Entry]:
 
 
 def _check_ids(ids: list[Id], what: str) -> None:
-    """Raises TypeError for ids that are neither all whole numbers nor all text: 1 and "1" would be
-    two things.
+    """Raise TypeError for ids that are neither all whole numbers nor all text.
+
+    Otherwise 1 and "1" would be two things.
     """
-    if not (
-        all(type(number) is int for number in ids) or all(type(number) is str for number in ids)
-    ):
+    are_numbers = all(type(number) is int for number in ids)
+    are_texts = all(type(number) is str for number in ids)
+    if not are_numbers and not are_texts:
         raise TypeError(f"ids of {what} must be whole numbers, or all of them text")
 
 
 def _dumped(annotation: Entry) -> str:
+    """Return an annotation as text for the fingerprint."""
     try:
         return json.dumps(annotation, sort_keys=True)
-    except RecursionError:  # nothing of it is used: no box and no region is nested
+    except RecursionError:  # nothing nested is used: no box and no region is
         return "nested too deeply"
 
 
 def _box(values: Any, size: Size) -> tuple[Box, str]:
-    """Return x, y, width, height as x0, y0, x1, y1, cut to the image, and a sentence if much was
-    cut off, else "".
+    """Return x, y, width, height as x0, y0, x1, y1, cut to the image, and a problem.
 
-    Raises ValueError for a box that can't be used.
+    The problem is a sentence if much was cut off, otherwise "". Raise ValueError for a box that
+    can't be used.
     """
     x, y, width, height = finite(values)
     if max(values) <= 1 and any(value % 1 for value in values):
@@ -287,22 +311,30 @@ def _box(values: Any, size: Size) -> tuple[Box, str]:
 
 
 def _mask(regions: list[tuple[int, Region | None]], size: Size) -> NDArray[np.int64] | None:
-    """(h, w) class per pixel, or BACKGROUND or NO_VERDICT; of objects that overlap, the smaller
-    lies on top, and a crowd lies below all of them. None where one has no region.
+    """Return the class per pixel, (h, w), or BACKGROUND or NO_VERDICT; None if a region is missing.
+
+    Of objects that overlap, the smaller one lies on top. A crowd lies below all of them.
     """
-    with_pixels = [(label, pixels) for label, pixels in regions if pixels is not None]
+    with_pixels = [(label, region) for label, region in regions if region is not None]
     if len(with_pixels) < len(regions):
         return None
+
+    def depth(entry: tuple[int, Region]) -> tuple[bool, int]:
+        label, region = entry
+        return label != NO_VERDICT, -int(region.sum())
+
     mask = np.full(size[::-1], BACKGROUND)
-    for label, region in sorted(
-        with_pixels, key=lambda entry: (entry[0] != NO_VERDICT, -int(entry[1].sum()))
-    ):
+    for label, region in sorted(with_pixels, key=depth):
         mask[region] = label
     return mask
 
 
 def pycocotools() -> ModuleType:
-    """What turns polygons into pixels. Raises BenchError where it isn't installed."""
+    """Return the module of pycocotools that turns polygons into pixels.
+
+    Raises:
+        BenchError: If pycocotools isn't installed.
+    """
     try:
         from pycocotools import mask
     except ImportError as error:
@@ -313,9 +345,15 @@ def pycocotools() -> ModuleType:
 
 
 def pixels(segmentation: Any, size: Size) -> Region | None:
-    """The pixels (h, w) of polygons [[x, y, ...], ...], or of run lengths {counts, size},
-    compressed or not; None where there are none. size: (width, height) of the image. Raises
-    ValueError or TypeError for anything else.
+    """Return the pixels of a region, (h, w); None if there are none.
+
+    Args:
+        segmentation: Polygons [[x, y, ...], ...], or run lengths {counts, size}, compressed or not.
+        size: (width, height) of the image.
+
+    Raises:
+        ValueError: For a region that is malformed or of another size.
+        TypeError: For a region of another type.
     """
     if segmentation is None or segmentation in ([], {}):
         return None
@@ -346,8 +384,11 @@ def pixels(segmentation: Any, size: Size) -> Region | None:
 
 
 def finite(numbers: object) -> list[float]:
-    """A list of numbers as floats. Raises TypeError for anything else, and ValueError for NaN and
-    infinity.
+    """Return a list of numbers as floats.
+
+    Raises:
+        TypeError: For anything else.
+        ValueError: For NaN and infinity.
     """
     if not isinstance(numbers, list) or not all(type(number) in (int, float) for number in numbers):
         raise TypeError("a list of numbers is missing")
@@ -358,6 +399,7 @@ def finite(numbers: object) -> list[float]:
 
 
 def _polygon(numbers: object, side: int) -> list[float]:
+    """Return a polygon's numbers. Raise ValueError if it isn't one near the image."""
     polygon = finite(numbers)
     if len(polygon) < MIN_NUMBERS or len(polygon) % 2:
         raise ValueError(f"a polygon of {len(polygon)} numbers")
@@ -369,9 +411,11 @@ def _polygon(numbers: object, side: int) -> list[float]:
 
 
 def _counts(text: str) -> list[int]:
-    """COCO's compressed run lengths: characters from 48 on with five bits each and one that says
-    whether more follow, the lowest first, the last with a sign. From the third run on the
-    difference to the one before the last (`rleFrString` in pycocotools' maskApi.c).
+    """Return the run lengths of COCO's compressed text.
+
+    Each character, from 48 on, has five bits of a number, the lowest first, and one bit that says
+    whether more follow. The last five have a sign. From the fourth run on the number is the
+    difference to the run before the last (`rleFrString` in pycocotools' maskApi.c).
     """
     counts: list[int] = []
     number = digits = 0

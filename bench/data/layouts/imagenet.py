@@ -1,9 +1,8 @@
-"""ImageNet (ILSVRC2012) unpacked: val/<synset>/*.JPEG, or a flat val/ with a file of labels, and
-boxes as XML.
+"""ImageNet (ILSVRC2012) unpacked: val/<synset>/*.JPEG, or a flat val/ with a file of labels.
 
-The boxes are 0-based and inclusive: in the validation files xmin reaches 0 and xmax the width minus
-1, never the width, and the challenge's own evaluation measures a side as xmax - xmin + 1. So x1 =
-xmax + 1 here.
+Boxes are XML files. They are 0-based and inclusive: in the validation files xmin reaches 0, and
+xmax the width minus 1 but never the width. The challenge's own evaluation measures a side as
+xmax - xmin + 1. So x1 = xmax + 1 here.
 """
 
 from __future__ import annotations
@@ -44,28 +43,18 @@ UNPACK = (
     "split='{split}')\", with ILSVRC2012_img_{split}.tar and ILSVRC2012_devkit_t12.tar.gz in "
     "{root}"
 )
-TREES = (
-    "",
-    "ILSVRC/Data/CLS-LOC",
-    "Data/CLS-LOC",
-)  # from a root to the splits: plain, and Kaggle's
-WNIDS, WORDS = (
-    "wnids.txt",
-    "words.txt",
-)  # the classes of Tiny ImageNet, and the names of these and others
-LABELS = (  # the usual files
-    *(
-        "LOC_{split}_solution.csv",
-        "{split}.txt",
-        "{split}/{split}_annotations.txt",
-    ),  # Kaggle's, plain, Tiny ImageNet's
-    *(
-        "{split}.csv",
-        "labels.csv",
-        "labels.txt",
-        "imagenet_2012_validation_synset_labels.txt",
-        "synset_labels.txt",
-    ),
+TREES = ("", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC")  # from a root to the splits: plain, Kaggle's
+WNIDS = "wnids.txt"  # the classes of Tiny ImageNet
+WORDS = "words.txt"  # the names of synsets, those of Tiny ImageNet and others
+LABELS = (  # the usual files of labels, in the order in which they are looked for
+    "LOC_{split}_solution.csv",  # Kaggle's
+    "{split}.txt",
+    "{split}/{split}_annotations.txt",  # Tiny ImageNet's
+    "{split}.csv",
+    "labels.csv",
+    "labels.txt",
+    "imagenet_2012_validation_synset_labels.txt",
+    "synset_labels.txt",
 )
 CHECKED = 64  # images whose labels are compared with their boxes
 
@@ -80,18 +69,26 @@ def imagenet(
 ) -> Table:
     """Return ImageNet as it lies below the root, in a folder <root>/<split>.
 
-    ids: the path below the split, "n01440764/ILSVRC2012_val_00000293.JPEG", or the file name where
-    it is flat. classes: synset ids in the order of the model's classes (a list or a file), which
-    also picks the images: those of other synsets are left out. None: the standard order, see
-    `synsets`. labels: the flat layout's file of labels; None: see `flat_labels`. first: only so
-    many of the validation images, see `first_by_hash`; they must be there. Raises BenchError for a
-    root without this folder, with the command that unpacks the official archive if it is there, and
-    for files that can't be read.
+    Ids are paths below the split, "n01440764/ILSVRC2012_val_00000293.JPEG", or file names if the
+    split is flat.
+
+    Args:
+        root: The folder of the data set.
+        split: The split.
+        classes: Synset ids in the order of the model's classes (a list or a file). Images of other
+            synsets are left out. None for the standard order, see `synsets`.
+        labels: The flat layout's file of labels; None to look for one, see `flat_labels`.
+        name: The name of the data set.
+        first: Choose only so many of the validation images, see `first_by_hash`. All of them must
+            exist.
+
+    Raises:
+        BenchError: If the root doesn't have this folder, with the command that unpacks the
+            official archive if the root has that; and for files that can't be read.
     """
     archive = Path(root, ARCHIVE.format(split=split))
-    if os.path.isfile(archive) and not any(
-        os.path.isdir(Path(root, tree, split)) for tree in TREES
-    ):
+    is_unpacked = any(os.path.isdir(Path(root, tree, split)) for tree in TREES)
+    if os.path.isfile(archive) and not is_unpacked:
         command = UNPACK.format(root=root, split=split)
         raise BenchError(f"The images of {archive} aren't unpacked. Unpack them once: {command}.")
     top = existing(Path(root), LAYOUT)
@@ -103,19 +100,15 @@ def imagenet(
     index = index_of_classes(names)
     paths, not_read = image_files(folder)
     notes = [f"{as_text(folder)}: {not_read}"] if not_read else []
-    flat = [
-        path for path in paths if "/" not in path or path.startswith("images/")
-    ]  # Tiny ImageNet's
-    folders = {
-        path: path.partition("/")[0]
-        for path in paths
-        if "/" in path and not path.startswith("images/")
-    }
+    # Tiny ImageNet's flat images lie in a folder of their own.
+    flat = [path for path in paths if "/" not in path or path.startswith("images/")]
+    is_flat = {*flat}
+    folders = {path: path.partition("/")[0] for path in paths if path not in is_flat}
     meanings = meant([*folders.values()], names, as_text(folder), classes is None)
     synset_of = dict(zip(folders, meanings, strict=True))
     if flat:
-        of_flat, more = flat_labels(places, labels, flat, names, folder.name)
-        synset_of |= of_flat
+        flat_synset_of, more = flat_labels(places, labels, flat, names, folder.name)
+        synset_of |= flat_synset_of
         notes += more
     others = [image for image, synset in synset_of.items() if synset not in index]
     if others and classes is None:
@@ -124,22 +117,27 @@ def imagenet(
             "lacks; add it there, or set data.classes."
         )
     ids = images_of_classes(synset_of, index, folder, LAYOUT)
-    is_flat = {*flat}
     _check_boxes([image for image in ids if image in is_flat], synset_of, boxes, index)
     if first is not None:
         ids = _first_images(ids, first, folder)
-    of_images = labels_of(ids, synset_of, index)
-    row = partial(_row, folder, boxes, ids, of_images, index)
-    return Table(__name__, name, ids, names, of_images, row, notes=tuple(notes))
+    image_labels = labels_of(ids, synset_of, index)
+    row = partial(_row, folder, boxes, ids, image_labels, index)
+    return Table(__name__, name, ids, names, image_labels, row, notes=tuple(notes))
 
 
 def images_of_classes(
     synset_of: Mapping[str, str], index: ClassIndex, folder: Path, layout: str
 ) -> tuple[str, ...]:
-    """Return the images of {image: synset id} that are of the classes {synset id: class index},
-    ascending.
+    """Return the ids of the images that are of the classes, ascending.
 
-    Raises BenchError, with the folder of the images and the expected layout, if none is.
+    Args:
+        synset_of: {image: synset id}.
+        index: {synset id: class index}.
+        folder: The folder of the images, for errors.
+        layout: The expected layout, for errors.
+
+    Raises:
+        BenchError: If there are none.
     """
     ids = tuple(sorted(image for image, synset in synset_of.items() if synset in index))
     if not ids:
@@ -160,31 +158,36 @@ def labels_of(
 def _check_boxes(
     ids: Sequence[str], synset_of: Mapping[str, str], boxes: Path, index: ClassIndex
 ) -> None:
-    """Raise BenchError if most of the images' labels, which a file gives, are of none of the
-    image's boxes.
+    """Check that the labels, which a file gives, agree with the images' boxes.
+
+    Raises:
+        BenchError: If most of the compared images have no box of their label's class.
     """
     compared = 0
     wrong: list[tuple[str, int]] = []  # image, and the class of its first box
     for image in ids[:: 1 + len(ids) // CHECKED]:
-        of_boxes = [
-            label for label, _ in read_objects(_boxes_file(boxes, as_name(image)), index, 0)[0]
-        ]
-        if of_boxes:
+        objects, _ = read_objects(_boxes_file(boxes, as_name(image)), index, 0)
+        box_classes = [label for label, _ in objects]
+        if box_classes:
             compared += 1
-            if index[synset_of[image]] not in of_boxes:
-                wrong.append((image, of_boxes[0]))
+            if index[synset_of[image]] not in box_classes:
+                wrong.append((image, box_classes[0]))
     if len(wrong) > compared / 2:
         image, label = wrong[0]
-        of_box = next(synset for synset, place in index.items() if place == label)
+        box_synset = next(synset for synset, number in index.items() if number == label)
         raise BenchError(
             f"{len(wrong)} of {compared} labels name no class of the image's boxes, as {image}: "
-            f"it is labelled {synset_of[image]}, its boxes are {of_box}; set data.labels to the "
-            "list of these images, or data.classes to the classes in the order of its indices."
+            f"it is labelled {synset_of[image]}, its boxes are {box_synset}; set data.labels to "
+            "the list of these images, or data.classes to the classes in the order of its indices."
         )
 
 
 def _first_images(ids: Sequence[str], count: int, folder: Path) -> tuple[str, ...]:
-    """Return the images of `first_by_hash`. Raises BenchError if any of them is missing."""
+    """Return the images of `first_by_hash`.
+
+    Raises:
+        BenchError: If any of them is missing.
+    """
     listed = set(first_by_hash(count))
     chosen = tuple(image for image in ids if Path(image).stem in listed)
     if missing := listed - {Path(image).stem for image in chosen}:
@@ -204,6 +207,7 @@ def _row(
     class_index: ClassIndex,
     index: int,
 ) -> Row:
+    """Return the row of the image at this index."""
     name = as_name(ids[index])
     boxes_file = _boxes_file(boxes, name)
 
@@ -214,8 +218,9 @@ def _row(
 
 
 def _boxes_file(boxes: Path, name: str) -> Path:
-    """Return the file of an image's boxes. Those of validation lie flat, those of training in a
-    folder per synset.
+    """Return the file of an image's boxes.
+
+    The files of validation lie flat, those of training in a folder per synset.
     """
     relative = f"{splitext(name)[0]}.xml"
     nested = boxes / relative
@@ -223,26 +228,31 @@ def _boxes_file(boxes: Path, name: str) -> Path:
 
 
 def first_by_hash(count: int) -> list[str]:
-    """The names of so many validation images, without suffix: those whose SHA-256 is lowest,
-    whichever images are at hand. A smaller count's are among a larger one's.
+    """Return the names of so many validation images, without suffix.
+
+    They are those whose SHA-256 is lowest, whichever images exist here. The names for a smaller
+    count are among those for a larger one.
     """
     names = (f"ILSVRC2012_val_{number:08d}" for number in range(1, VALIDATION + 1))
     return sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[:count]
 
 
 def folder_of(root: Path, split: str) -> Path:
-    """The folder of a split's images, in a plain root or Kaggle's. Raises BenchError where there is
-    none.
+    """Return the folder of a split's images, in a plain root or Kaggle's.
+
+    Raises:
+        BenchError: If there is none.
     """
     folders = [root / tree / split for tree in TREES]
-    return existing(
-        next((folder for folder in folders if os.path.isdir(folder)), folders[0]), LAYOUT
-    )
+    folder = next((folder for folder in folders if os.path.isdir(folder)), folders[0])
+    return existing(folder, LAYOUT)
 
 
 def places_of(root: Path, folder: Path) -> list[Path]:
-    """Where files beside the images are looked for: the root, and the folders above the images', in
-    Kaggle's tree up to the one that holds all of it.
+    """Return the folders in which lists and boxes are looked for.
+
+    They are the root, and the folders above the images' folder. In Kaggle's tree these go up to
+    the one that holds all of it.
     """
     places = [root, Path(os.path.abspath(folder)).parent]
     while places[-1].name in ("CLS-LOC", "Data", "ILSVRC"):
@@ -257,13 +267,24 @@ def flat_labels(
     classes: Mapping[str, str],
     split: str,
 ) -> tuple[dict[str, str], list[str]]:
-    """({image file: synset id}, what a reader must know). name: the file of labels below one of the
-    places, or None for the first usual one that exists. classes: {synset id: name}.
+    """Return the classes of images in no class folders, from a file of labels.
 
-    Raises BenchError where there is no such file, a line can't be read, or an image has no label.
+    Args:
+        places: The folders in which the file is looked for.
+        name: The file, below one of the places; None for the first usual one that exists.
+        images: The image files.
+        classes: {synset id: name}.
+        split: The split, which is part of usual names.
+
+    Returns:
+        {image file: synset id}, and notes that a reader of the results needs.
+
+    Raises:
+        BenchError: If there is no such file, a line can't be read, or an image has no label.
     """
-    candidates = [name] if name else [each.format(split=split) for each in LABELS]
-    folders = [*places, *([Path()] if name else [])]
+    candidates = [name] if name else [pattern.format(split=split) for pattern in LABELS]
+    # A file that the user gives may also be a path of its own.
+    folders = [*places, Path()] if name else places
     path = _first_file(folders, candidates)
     if path is None:
         raise BenchError(
@@ -288,18 +309,20 @@ def flat_labels(
 
 def _first_file(places: Sequence[Path], names: Sequence[str]) -> Path | None:
     """Return the first of the names that is in one of the places, None if there is none."""
-    return next(
-        (place / name for name in names for place in places if os.path.isfile(place / name)), None
-    )
+    for name in names:
+        for place in places:
+            if os.path.isfile(place / name):
+                return place / name
+    return None
 
 
 def synsets(places: Sequence[Path], classes: Classes | None) -> dict[str, str]:
     """Return {synset id: name} in the order of class indices.
 
-    The order is that of `classes`, of LOC_synset_mapping.txt or Tiny ImageNet's list in one of the
-    places, or that of ILSVRC2012's 1,000 classes. Networks are trained with their ids in ascending
-    order. Never from the folders that happen to exist: a subset of ImageNet would number its
-    classes anew.
+    The order is that of `classes`, otherwise that of LOC_synset_mapping.txt or Tiny ImageNet's list
+    in one of the places, otherwise that of ILSVRC2012's 1,000 classes. Networks are trained with
+    Tiny ImageNet's ids in ascending order. The folders that happen to exist never decide the order:
+    a subset of ImageNet would number its classes differently.
     """
     if classes is not None:
         return class_list(classes)

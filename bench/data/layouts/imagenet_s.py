@@ -1,9 +1,8 @@
-"""ImageNet-S (Gao et al., arXiv:2106.03149): ImageNet images with a mask of their classes, and no
-boxes of its own.
+"""ImageNet-S (Gao et al., arXiv:2106.03149): ImageNet images with a mask of their classes.
 
-A mask is an RGB PNG of the image's size. red + 256 green is the set's own number of a class, from 1
-in the order of the sorted synset ids of its categories (50, 300 or 919 of them). 0 is anything else
-and 1000 is ignored.
+The set has no boxes of its own. A mask is an RGB PNG of the image's size. red + 256 green is the
+set's own number of a class, from 1 in the order of the sorted synset ids of its categories (50, 300
+or 919 of them). 0 is anything else, and 1000 is ignored.
 """
 
 from __future__ import annotations
@@ -45,20 +44,28 @@ def imagenet_s(
     boxes: Name | None = MASK,
     name: Name = "imagenet_s",
 ) -> Table:
-    """Return the images of a split; ids are paths below it,
-    "n01443537/ILSVRC2012_val_00000236.JPEG".
+    """Return the images of a split.
 
-    classes: synset ids in the order of the model's classes, see `synsets`. categories: the set's
-    own synset ids, whose sorted order numbers the masks (a list or a file); None: the folders of
-    the split, which must then be all of them. boxes: "mask", for each class in the mask one box
-    around all its pixels; None: no boxes. Raises BenchError.
+    Ids are paths below the split, "n01443537/ILSVRC2012_val_00000236.JPEG".
+
+    Args:
+        root: The folder of the data set.
+        split: The split.
+        classes: Synset ids in the order of the model's classes, see `synsets`.
+        categories: The set's own synset ids, whose sorted order numbers the masks (a list or a
+            file); None for the folders of the split, which must then be all of them.
+        boxes: "mask" for one box around all pixels of each class in the mask; None for no boxes.
+        name: The name of the data set.
+
+    Raises:
+        BenchError: For a wrong setting or a missing folder, or if no image is of the classes.
     """
     if boxes not in (MASK, None):
         raise BenchError(f"data.boxes must be mask or null for ImageNet-S, not {boxes!r}.")
-    place = existing(Path(root), LAYOUT)
-    folder = existing(place / split, LAYOUT)
-    masks = existing(place / f"{split}-segmentation", LAYOUT)
-    names = synsets([place], classes)
+    top = existing(Path(root), LAYOUT)
+    folder = existing(top / split, LAYOUT)
+    masks = existing(top / f"{split}-segmentation", LAYOUT)
+    names = synsets([top], classes)
     index = index_of_classes(names)
     folders = [as_text(name) for name, is_folder in listed(folder) if is_folder]
     if not categories and len(folders) not in SIZES:
@@ -68,12 +75,14 @@ def imagenet_s(
             "(ImageNetS_categories_im919.txt)."
         )
     synset_ids = sorted(class_list(categories) if categories else folders)
-    of_value = np.array([BACKGROUND, *(index.get(synset, BACKGROUND) for synset in synset_ids)])
+    class_of_value = np.array(
+        [BACKGROUND, *(index.get(synset, BACKGROUND) for synset in synset_ids)]
+    )
     images, others = image_files(folder)
     synset_of = {path: path.partition("/")[0] for path in images if "/" in path}
     ids = images_of_classes(synset_of, index, folder, LAYOUT)
     labels = labels_of(ids, synset_of, index)
-    row = partial(_row, folder, masks, ids, labels, of_value, boxes)
+    row = partial(_row, folder, masks, ids, labels, class_of_value, boxes)
     notes = (f"{as_text(folder)}: {others}",) if others else ()
     return Table(__name__, name, ids, names, labels, row, notes)
 
@@ -83,40 +92,44 @@ def _row(
     masks: Path,
     ids: Sequence[str],
     labels: Sequence[Labels],
-    of_value: NDArray[np.int64],
+    class_of_value: NDArray[np.int64],
     boxes: str | None,
     index: int,
 ) -> Row:
-    """of_value: (n + 1,) the class index of each value of a mask, BACKGROUND for no class of the
-    model.
+    """Return the row of the image at this index.
+
+    `class_of_value`, (n + 1,), has the class index of each value of a mask, BACKGROUND for no class
+    of the model.
     """
     name = as_name(ids[index])
     mask_file = (masks / name).with_suffix(".png")
 
     def annotation(size: Size) -> Note:
-        mask, problems = read_mask(mask_file, size, _numbers, of_value, IGNORED)
+        mask, problems = read_mask(mask_file, size, _numbers, class_of_value, IGNORED)
         objects = () if mask is None or boxes is None else boxes_of(mask)
         return Note(labels[index][0], objects, problems, mask)
 
-    files = listed_file(folder, name), mask_file
-    return Row(files, annotation, facts=lambda: f"{of_value.tolist()} {boxes}")
+    files = (listed_file(folder, name), mask_file)
+    return Row(files, annotation, facts=lambda: f"{class_of_value.tolist()} {boxes}")
 
 
 def _numbers(picture: Image.Image) -> NDArray[np.int64]:
-    """(h, w) red + 256 green."""
+    """Return a mask's numbers, (h, w): red + 256 green."""
     colours = np.asarray(picture.convert("RGB")).astype(np.int64)
     return colours[..., 0] + 256 * colours[..., 1]
 
 
 def boxes_of(mask: NDArray[np.int64]) -> Objects:
-    """One box around all pixels of each class, ascending; mask: (h, w), class index per pixel,
-    negative for none.
+    """Return one box around all pixels of each class, ascending.
+
+    Args:
+        mask: (h, w), class index per pixel, negative for none.
     """
-    places = find_objects(
-        mask.clip(min=BACKGROUND) + 1
-    )  # for each class up to the highest two slices, or None
-    return tuple(
-        (label, (place[1].start, place[0].start, place[1].stop, place[0].stop))
-        for label, place in enumerate(places)
-        if place
-    )
+    # For each class up to the highest one: two slices, or None.
+    regions = find_objects(mask.clip(min=BACKGROUND) + 1)
+    objects = []
+    for label, region in enumerate(regions):
+        if region:
+            rows, columns = region
+            objects.append((label, (columns.start, rows.start, columns.stop, rows.stop)))
+    return tuple(objects)

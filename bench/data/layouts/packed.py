@@ -1,5 +1,6 @@
-"""Images in larger files (archives and tables), and their labels and boxes as numbers, names or
-lists.
+"""Images in larger files (archives and tables).
+
+Their labels and boxes are numbers, names or lists.
 """
 
 from __future__ import annotations
@@ -17,18 +18,22 @@ from axiom_bench.data.layouts.classes import ClassIndex
 from axiom_bench.data.layouts.table import Labels, Note, Row, Size, Table
 from axiom_bench.errors import BenchError
 
-MAX_CLASS = 999_999  # class indices are counted in thousands
+MAX_CLASS = 999_999  # a larger number is no class: class indices are counted in thousands
 _NUMBER = re.compile(r"-1|[0-9]{1,9}")
-UNLABELLED = (
-    -1
-)  # the label of images whose class isn't told, as in ImageNet's test set on Hugging Face
+# The label of images whose class isn't published, as in ImageNet's test set on Hugging Face.
+UNLABELLED = -1
 NO_NOTE = Note()
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An image in a larger file. place: of the image in it; None where there is none, and `missing`
-    says why.
+    """An image in a larger file.
+
+    Attributes:
+        file: The larger file.
+        place: The place of the image in it; None if there is no image.
+        note: The annotation.
+        missing: The reason why there is no image.
     """
 
     file: Path
@@ -50,15 +55,17 @@ def packed_table(
     """Return the table of images in larger files.
 
     Args:
-        module: As in Table, and so are name and classes.
+        module: As in Table.
+        name: As in Table.
+        classes: As in Table.
         entries: {image id: entry}
-        read: Return the bytes at the place of an entry. Raises OSError.
-        layout: What is expected.
-        nothing: Why there is no image, if no entry says it.
+        read: Return the bytes at the place of an entry, or raise OSError.
+        layout: The expected layout, for errors.
+        nothing: The reason why there is no image, if no entry has one.
         column: The column of the images in the files, if a setting names it.
 
     Raises:
-        BenchError: if there is no image, and for a label beyond the classes.
+        BenchError: If there is no image, and for a label beyond the classes.
     """
     if all(entry.place is None for entry in entries.values()):
         reason = next((entry.missing for entry in entries.values()), nothing)
@@ -73,7 +80,9 @@ def packed_table(
         numbered_classes(name, classes, ids, labels),
         labels,
         row=partial(_row, ids, in_order, read, column),
-        orientation="EXIF orientations are applied to images without boxes, which are in stored pixels",
+        orientation=(
+            "EXIF orientations are applied to images without boxes, which are in stored pixels"
+        ),
     )
 
 
@@ -84,6 +93,7 @@ def _row(
     column: str,
     index: int,
 ) -> Row:
+    """Return the row of the image at this index."""
     image_id = ids[index]
     entry = entries[index]
 
@@ -105,14 +115,15 @@ def _row(
 def numbered_classes(
     name: str, classes: Mapping[str, str], ids: Sequence[str], labels: Sequence[Labels]
 ) -> Mapping[str, str]:
-    """Return the classes of a data set's labels: if none are known, the numbers up to the largest
-    label.
+    """Return the classes of a data set's labels.
 
-    Raises BenchError for a label beyond the classes.
+    If none are known, they are the numbers up to the largest label.
+
+    Raises:
+        BenchError: For a label beyond the classes.
     """
-    largest, image_id = max(
-        (max(of_image, default=0), image_id) for of_image, image_id in zip(labels, ids, strict=True)
-    )
+    largest_labels = (max(image_labels, default=0) for image_labels in labels)
+    largest, image_id = max(zip(largest_labels, ids, strict=True))
     if not classes:
         return {str(number): str(number) for number in range(largest + 1)}
     if largest >= len(classes):
@@ -124,13 +135,14 @@ def numbered_classes(
 
 
 def cut(note: Note, image_id: str, size: Size) -> Note:
-    """Return the note of an image with its boxes cut to the image's size, and problems that name
-    the image.
+    """Return the note of an image with its boxes cut to the image's size.
+
+    Its problems name the image.
     """
     objects: list[tuple[int, Box]] = []
     problems = [f"{image_id} has {problem}" for problem in note.problems]
     for label, box in note.objects:
-        if len(box) != 2 * len(size):
+        if len(box) != 2 * len(size):  # such as a box of a volume on a picture
             problems.append(f"{image_id} has a malformed box: {shown([*box])}")
             continue
         part, problem = inside(box, size)
@@ -142,30 +154,38 @@ def cut(note: Note, image_id: str, size: Size) -> Note:
 
 
 def note_of(label: object, boxes: object, classes: ClassIndex) -> Note:
-    """Return what a label and boxes say, with boxes as they are stored, which may lead out of the
-    image.
+    """Return the note for a label and boxes as they are stored; boxes may lead out of the image.
 
-    label: A class index, a class of `classes`, or None; -1 is none. boxes: A list of [x0, y0, x1,
-    y1] in pixels from 0, x1 and y1 exclusive, of the image's class, or {"label": ..., "box": [x0,
-    y0, x1, y1]}; or None.
+    Args:
+        label: A class index, a class of `classes`, or None; -1 is no class.
+        boxes: A list, or None. An element is [x0, y0, x1, y1] for a box of the image's class, in
+            pixels from 0, x1 and y1 exclusive, or {"label": ..., "box": [x0, y0, x1, y1]}.
+        classes: {class: class index}.
     """
     index, problems = _label(label, classes)
     objects: list[tuple[int, Box]] = []
-    for entry in boxes if isinstance(boxes, list) else [] if boxes is None else [boxes]:
-        name, box = (
-            (entry.get("label"), entry.get("box")) if isinstance(entry, Mapping) else (None, entry)
-        )
-        of_box, wrong = (index, []) if name is None else _label(name, classes)
+    if boxes is None:
+        boxes = []
+    elif not isinstance(boxes, list):
+        boxes = [boxes]
+    for entry in boxes:
+        box = entry
+        box_class = index
+        wrong: list[str] = []
+        if isinstance(entry, Mapping):
+            box = entry.get("box")
+            if entry.get("label") is not None:
+                box_class, wrong = _label(entry["label"], classes)
         corners = _corners(box)
-        if of_box is None or corners is None:
+        if box_class is None or corners is None:
             problems += wrong or [f"a malformed box: {shown(entry)}"]
         else:
-            objects.append((of_box, corners))
+            objects.append((box_class, corners))
     return Note(index, tuple(objects), tuple(problems))
 
 
 def _label(value: object, classes: ClassIndex) -> tuple[int | None, list[str]]:
-    """Return the class index, None without one, and problems."""
+    """Return the class index, or None, and problems."""
     if isinstance(value, str):
         text = value.strip()
         number = int(text) if _NUMBER.fullmatch(text) else text
@@ -178,9 +198,10 @@ def _label(value: object, classes: ClassIndex) -> tuple[int | None, list[str]]:
 
 
 def _corners(box: object) -> Box | None:
-    """Return the box, None for a malformed one."""
-    if not isinstance(box, list) or not all(
-        type(value) in (int, float) and abs(value) < 1e9 for value in box
-    ):
-        return None  # also for NaN, which isn't below it either
-    return tuple(map(float, box)) if len(box) in (2, 4, 6) else None
+    """Return the box, or None for a malformed one."""
+    if not isinstance(box, list) or len(box) not in (2, 4, 6):
+        return None
+    # NaN isn't below 1e9 either.
+    if not all(type(value) in (int, float) and abs(value) < 1e9 for value in box):
+        return None
+    return tuple(map(float, box))

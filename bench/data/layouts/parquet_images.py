@@ -1,8 +1,7 @@
-"""Parquet files with a row for each image, as Hugging Face publishes ImageNet: the image's own
-bytes, and its label.
+"""Parquet files with a row for each image, as Hugging Face publishes ImageNet.
 
-Images are read as a stream, row by row, so that a process holds a page of a column and never a row
-group, however large these are.
+A row has the image's own bytes and its label. Images are read as a stream, row by row. So a process
+holds a page of a column and never a row group, however large row groups are.
 """
 
 from __future__ import annotations
@@ -31,18 +30,18 @@ SUFFIX = ".parquet"
 DIGITS = 9  # of a row's number in an id
 BYTES = "bytes"  # the field of an image that is a struct
 MAX_IMAGE = 2**28  # bytes of one image's file
-BUFFER = 2**20
-ROWS = 1024  # of a small column that are read at once
+BUFFER = 2**20  # bytes
+ROWS = 1024  # rows of a small column that are read at once
 LAYOUT = "Parquet files with a row for each image"
 
 
 class Unreadable(OSError):
-    """A file, or a part of one, that can't be read, and why."""
+    """A file, or a part of one, that can't be read, and the reason."""
 
 
 @contextmanager
 def _reading() -> Iterator[None]:
-    """Raises Unreadable in place of what pyarrow raises for a damaged file."""
+    """Raise Unreadable in place of what pyarrow raises for a damaged file."""
     try:
         yield
     except (pa.ArrowException, OSError, ValueError, TypeError) as error:
@@ -51,7 +50,14 @@ def _reading() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class ParquetFile:
-    """starts: the first row of each row group, and the number of all rows behind them."""
+    """A Parquet file whose footer was read.
+
+    Attributes:
+        path: The file.
+        metadata: The footer.
+        schema: The columns.
+        starts: The first row of each row group, and the number of all rows at the end.
+    """
 
     path: Path
     metadata: pq.FileMetaData
@@ -61,10 +67,15 @@ class ParquetFile:
     @staticmethod
     @_reading()
     def of(path: Path) -> ParquetFile:
-        """Reads the footer. Raises Unreadable."""
+        """Read the footer of a file.
+
+        Raises:
+            Unreadable: If it is damaged.
+        """
         open_regular(path).close()  # a pipe would be waited for
         with pq.ParquetFile(path, pre_buffer=False) as file:
-            metadata, schema = file.metadata, file.schema_arrow
+            metadata = file.metadata
+            schema = file.schema_arrow
         sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
         starts = tuple(accumulate(sizes, initial=0))
         if starts[-1] != metadata.num_rows or min(starts) < 0:
@@ -72,26 +83,29 @@ class ParquetFile:
         return ParquetFile(path, metadata, schema, starts)
 
     def class_names(self, column: str | None) -> list[str]:
-        """Of a column of labels, where the file is one of Hugging Face's data sets, which keep them
-        in the footer.
+        """Return the class names of a column of labels, [] if there are none.
+
+        Hugging Face's data sets keep them in the footer.
         """
         try:
-            names = json.loads((self.schema.metadata or {})[b"huggingface"])["info"]["features"][
-                column
-            ]["names"]
+            about = json.loads((self.schema.metadata or {})[b"huggingface"])
+            names = about["info"]["features"][column]["names"]
         except (KeyError, TypeError, ValueError, RecursionError):
             return []
-        return (
-            names
-            if isinstance(names, list) and all(isinstance(name, str) for name in names)
-            else []
-        )
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            return []
+        return names
 
     def values(self, column: str) -> list[Any]:
-        """All of a small column, as Python has them. Raises Unreadable."""
+        """Return all values of a small column as Python objects.
+
+        Raises:
+            Unreadable: If the column is damaged.
+        """
+        values: list[Any] = []
         with _reading(), self._opened() as file:
-            batches = file.iter_batches(ROWS, columns=[column], use_threads=False)
-            values = [value for batch in batches for value in batch.column(0).to_pylist()]
+            for batch in file.iter_batches(ROWS, columns=[column], use_threads=False):
+                values.extend(batch.column(0).to_pylist())
         if len(values) != self.metadata.num_rows:
             raise Unreadable(
                 f"its column {column!r} has {len(values):,} rows of {self.metadata.num_rows:,}"
@@ -99,23 +113,31 @@ class ParquetFile:
         return values
 
     def rows(self, column: str, group: int) -> Iterator[pa.Scalar]:
-        """The bytes of the rows of a row group, each a scalar. Raises Unreadable."""
+        """Yield the bytes of the rows of a row group, each a scalar.
+
+        Raises:
+            Unreadable: If the row group is damaged.
+        """
         with _reading(), self._opened() as file:
-            for batch in file.iter_batches(
-                1, row_groups=[group], columns=[column], use_threads=False
-            ):
+            batches = file.iter_batches(1, row_groups=[group], columns=[column], use_threads=False)
+            for batch in batches:
                 array = batch.column(0)
                 while pa.types.is_struct(array.type):
                     (array,) = array.flatten()
                 yield array[0]
 
     def _opened(self) -> pq.ParquetFile:
-        options = {"pre_buffer": False, "buffer_size": BUFFER, "page_checksum_verification": True}
-        return pq.ParquetFile(self.path, metadata=self.metadata, **options)
+        return pq.ParquetFile(
+            self.path,
+            metadata=self.metadata,
+            pre_buffer=False,
+            buffer_size=BUFFER,
+            page_checksum_verification=True,
+        )
 
 
 def _content(value: pa.Scalar) -> bytes:
-    """The bytes of an image. Raises Unreadable."""
+    """Return the bytes of an image, or raise Unreadable."""
     if not value.is_valid:
         raise Unreadable("the row holds no image")
     if (size := value.as_buffer().size) > MAX_IMAGE:
@@ -125,26 +147,32 @@ def _content(value: pa.Scalar) -> bytes:
 
 
 class Stream:
-    """The bytes of images, read as a stream of each row group's values."""
+    """The bytes of images, read as a stream of each row group's values.
+
+    Attributes:
+        columns: {path: file, and the path of the column in it}.
+    """
 
     def __init__(self, columns: Mapping[Path, tuple[ParquetFile, str]]) -> None:
-        self.columns = columns  # {path: file, and the path of the column in it}
+        self.columns = columns
         self._values: tuple[object, Iterator[pa.Scalar]] | None = None
-        self._next = 0  # the row of the stream's group that it gives next
+        self._next = 0  # the next row that the stream of the row group gives
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_values": None}  # what is open doesn't travel to other processes
+        return {**vars(self), "_values": None}  # an open stream doesn't travel to other processes
 
     def __call__(self, entry: Entry) -> bytes:
-        """Return the bytes of a row; one that has passed is read from the start again. Raises
-        Unreadable.
+        """Return the bytes of a row; if the stream has passed it, start the stream again.
+
+        Raises:
+            Unreadable: If the row can't be read.
         """
         file, column = self.columns[entry.file]
         group = bisect_right(file.starts, entry.place) - 1
         row = entry.place - file.starts[group]
-        place = entry.file, group, os.getpid()
-        if self._values is None or self._values[0] != place or row < self._next:
-            self._values = place, file.rows(column, group)
+        source = (entry.file, group, os.getpid())  # a forked process opens its own stream
+        if self._values is None or self._values[0] != source or row < self._next:
+            self._values = (source, file.rows(column, group))
             self._next = 0
         try:
             for value in self._values[1]:
@@ -153,7 +181,7 @@ class Stream:
                     return _content(value)
             raise Unreadable(f"its row group ends before row {row}")
         except Unreadable:
-            self._values = None  # so that the next row of the group says the same
+            self._values = None  # so that the next row of the group raises the same
             raise
 
 
@@ -165,24 +193,31 @@ def parquet(
     classes: Classes | None = None,
     name: Name = "parquet",
 ) -> Table:
-    """Return the images of Parquet files; ids are "<file>/<row from 0, nine digits>",
-    "validation-00000/000000123".
+    """Return the images of Parquet files.
 
-    path: see `files_named`. image: the column of the images, bytes or a struct with a field
-    `bytes`. label, boxes: the columns of labels and boxes, see `note_of`; None for none. classes:
-    in the order of the numbers (a list or a file); None: those that Hugging Face keeps in its
-    files, else the numbers. A file that can't be read is a bad image by its name. Raises BenchError
-    where none can be, and for a column that isn't there or is of another kind.
+    Ids are "<file>/<row from 0, nine digits>", "validation-00000/000000123".
+
+    Args:
+        path: The files, see `files_named`. A file that can't be read is a bad image with the
+            file's name.
+        image: The column of the images, bytes or a struct with a field `bytes`.
+        label: The column of the labels, see `note_of`; None for no labels.
+        boxes: The column of the boxes, see `note_of`; None for no boxes.
+        classes: The classes in the order of the numbers (a list or a file). None for those that
+            Hugging Face keeps in its files, or for the numbers.
+        name: The name of the data set.
+
+    Raises:
+        BenchError: If no file can be read, or a column doesn't exist or is of another kind.
     """
     files: dict[str, ParquetFile] = {}
     entries: dict[str, Entry] = {}
-    for each, place in files_named(path, SUFFIX).items():
+    for file_name, file_path in files_named(path, SUFFIX).items():
         try:
-            files[each] = ParquetFile.of(place)
+            files[file_name] = ParquetFile.of(file_path)
         except Unreadable as error:
-            entries[each] = Entry(
-                place, None, missing=f"the file is damaged or no Parquet: {why(error)}"
-            )
+            missing = f"the file is damaged or no Parquet: {why(error)}"
+            entries[file_name] = Entry(file_path, None, missing=missing)
     stream = Stream(
         {file.path: (file, _checked(file, image, label, boxes)) for file in files.values()}
     )
@@ -190,46 +225,43 @@ def parquet(
         names = class_list(classes)
     else:
         listed: Sequence[str] = next((file.class_names(label) for file in files.values()), ())
-        names = {str(number): as_text(each) for number, each in enumerate(listed)}
-    for each, file in files.items():
-        entries |= _rows(each, file, label, boxes, index_of_classes(names))
+        names = {str(number): as_text(class_name) for number, class_name in enumerate(listed)}
+    for file_name, file in files.items():
+        entries |= _rows(file_name, file, label, boxes, index_of_classes(names))
     table = packed_table(__name__, name, names, entries, stream, LAYOUT, "they have no rows", image)
-    table.threads_may_read = False  # they would take turns at one stream
+    table.threads_may_read = False  # threads would take turns at one stream
     return table
 
 
 def _rows(
     name: str, file: ParquetFile, label: str | None, boxes: str | None, index: ClassIndex
 ) -> dict[str, Entry]:
-    """Return {image id: row} of a file; of one whose labels or boxes can't be read it is the file
-    alone.
-    """
+    """Return {image id: row} of a file, or only the file if labels or boxes can't be read."""
+    nothing = [None] * file.metadata.num_rows
     try:
-        labels, listed = (
-            [None] * file.metadata.num_rows if column is None else file.values(column)
-            for column in (label, boxes)
-        )
+        labels = nothing if label is None else file.values(label)
+        box_lists = nothing if boxes is None else file.values(boxes)
     except Unreadable as error:
         return {name: Entry(file.path, None, missing=f"the file is damaged: {why(error)}")}
-    notes = {
-        value: note_of(value, None, index) for value in set(labels)
-    }  # of a million rows few differ
-    return {
-        f"{name}/{row:0{DIGITS}}": Entry(
-            file.path, row, notes[value] if of_row is None else note_of(value, of_row, index)
-        )
-        for row, (value, of_row) in enumerate(zip(labels, listed, strict=True))
-    }
+    # A million rows have few different labels, so that rows without boxes share notes.
+    notes = {value: note_of(value, None, index) for value in set(labels)}
+    entries = {}
+    for row, (value, row_boxes) in enumerate(zip(labels, box_lists, strict=True)):
+        note = notes[value] if row_boxes is None else note_of(value, row_boxes, index)
+        entries[f"{name}/{row:0{DIGITS}}"] = Entry(file.path, row, note)
+    return entries
 
 
 def _checked(file: ParquetFile, image: str, label: str | None, boxes: str | None) -> str:
-    """The path of the column with the images' bytes. Raises BenchError where a column isn't there
-    or can't be used.
+    """Return the path of the column with the images' bytes.
+
+    Raises:
+        BenchError: If a column doesn't exist or can't be used.
     """
-    path, texts = image, [as_text(name) for name in file.schema.names]
-    for setting, column, (fits, wanted) in zip(
-        ("image", "label", "boxes"), (image, label, boxes), FORMS, strict=True
-    ):
+    path = image
+    texts = [as_text(name) for name in file.schema.names]
+    columns = (("image", image), ("label", label), ("boxes", boxes))
+    for (setting, column), (fits, wanted) in zip(columns, FORMS, strict=True):
         if column is None:
             continue
         if file.schema.names.count(column) != 1:
@@ -237,40 +269,44 @@ def _checked(file: ParquetFile, image: str, label: str | None, boxes: str | None
                 f"{as_text(file.path)} has no column {column!r} for data.{setting}; its columns "
                 f"are {shown(', '.join(texts))[1:-1]}."
             )
-        of = file.schema.field(column).type
-        if setting == "image" and pa.types.is_struct(of) and of.get_field_index(BYTES) >= 0:
-            of, path = of.field(BYTES).type, f"{image}.{BYTES}"
-        if not fits(of):
+        kind = file.schema.field(column).type
+        if setting == "image" and pa.types.is_struct(kind) and kind.get_field_index(BYTES) >= 0:
+            kind = kind.field(BYTES).type
+            path = f"{image}.{BYTES}"
+        if not fits(kind):
             raise BenchError(
-                f"The column {column!r} of {as_text(file.path)} holds {shown(str(of))[1:-1]}; "
+                f"The column {column!r} of {as_text(file.path)} holds {shown(str(kind))[1:-1]}; "
                 f"data.{setting} must name one that holds {wanted}."
             )
     return path
 
 
-def _is_bytes(of: pa.DataType) -> bool:
-    return pa.types.is_binary(of) or pa.types.is_large_binary(of)
+def _is_bytes(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
-def _is_label(of: pa.DataType) -> bool:
-    text = of.value_type if pa.types.is_dictionary(of) else of
-    return pa.types.is_integer(of) or pa.types.is_string(text) or pa.types.is_large_string(text)
+def _is_label(kind: pa.DataType) -> bool:
+    text = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.types.is_integer(kind) or pa.types.is_string(text) or pa.types.is_large_string(text)
 
 
-def _is_list_of_numbers(of: pa.DataType, depth: int = 0) -> bool:
-    """Whether it is a list, and all in it numbers: a text in it could be repeated without
-    bounds.
+def _is_list_of_numbers(kind: pa.DataType, depth: int = 0) -> bool:
+    """Return whether it is a list in which all values are numbers.
+
+    A text in it could be repeated without bounds.
     """
-    if pa.types.is_list(of) or pa.types.is_large_list(of) or pa.types.is_fixed_size_list(of):
-        return _is_list_of_numbers(of.value_type, depth + 1)
-    if depth and pa.types.is_struct(of):
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _is_list_of_numbers(kind.value_type, depth + 1)
+    if depth and pa.types.is_struct(kind):
         return all(
-            _is_list_of_numbers(of.field(place).type, depth + 1) for place in range(of.num_fields)
+            _is_list_of_numbers(kind.field(number).type, depth + 1)
+            for number in range(kind.num_fields)
         )
-    return depth > 0 and (pa.types.is_integer(of) or pa.types.is_floating(of))
+    return depth > 0 and (pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
-FORMS = (  # of the columns of images, labels and boxes: whether a type fits, and what it must be
+# For the columns of images, labels and boxes: a test of the type, and what the type must be.
+FORMS = (
     (_is_bytes, f"bytes, or a struct with a field {BYTES!r}"),
     (_is_label, "class indices or names"),
     (_is_list_of_numbers, "lists of [x0, y0, x1, y1] or of {label, box}, of numbers"),

@@ -1,7 +1,6 @@
-"""WebDataset's shards: tar files whose members of one key are one image's, <key>.jpg, <key>.cls and
-<key>.json.
+"""WebDataset's shards: tar files with the members <key>.jpg, <key>.cls and <key>.json of an image.
 
-A key is a member's path up to the first dot of its name, as WebDataset has it. Images are read from
+A key is a member's path up to the first dot of its name, as in WebDataset. Images are read from
 their places in the tar; nothing is unpacked.
 """
 
@@ -39,14 +38,21 @@ def webdataset(
     boxes: Name = "boxes",
     name: Name = "webdataset",
 ) -> Table:
-    """Return the images of tar shards; ids are "<shard>/<member>",
-    "val-000003/n01440764/000123.jpg".
+    """Return the images of tar shards.
 
-    path: see `files_named`. label, boxes: the keys of a .json that hold them, see `note_of`; a .cls
-    counts before the .json's label. classes: in the order of the numbers (a list or a file); None:
-    the numbers. A shard that is damaged keeps the images before the damage, and is a bad image by
-    its name; so is a key with a .cls or .json and no image. Raises BenchError where nothing can be
-    read.
+    Ids are "<shard>/<member>", "val-000003/n01440764/000123.jpg". A damaged shard keeps the images
+    before the damage, and is itself a bad image with the shard's name. A key with a .cls or .json
+    and no image is a bad image, too.
+
+    Args:
+        path: The shards, see `files_named`.
+        classes: The classes in the order of the numbers (a list or a file); None for the numbers.
+        label: The key of the label in a .json, see `note_of`. A .cls counts before it.
+        boxes: The key of the boxes in a .json, see `note_of`.
+        name: The name of the data set.
+
+    Raises:
+        BenchError: If nothing can be read.
     """
     names = {} if classes is None else class_list(classes)
     index = index_of_classes(names)
@@ -64,6 +70,7 @@ def webdataset(
 
 
 def _content(shards: Mapping[Path, Archive], entry: Entry) -> bytes:
+    """Return the bytes of an image."""
     return shards[entry.file].read(entry.place)
 
 
@@ -73,10 +80,9 @@ def _entries(
     """Yield the image id and entry of each key of a shard that has an image, or a note of one."""
     members_of = defaultdict[str, list[tuple[str, str]]](list)
     for member in archive.members:
+        # "a/b.seg.png" has the key "a/b" and the ending ".seg.png".
         folder, slash, name = member.rpartition("/")
-        stem, dot, ending = name.partition(
-            "."
-        )  # "a/b.seg.png" is of the key "a/b", and ends in ".seg.png"
+        stem, dot, ending = name.partition(".")
         members_of[f"{folder}{slash}{stem}"].append((f"{dot}{ending}".lower(), member))
     if not members_of:
         return
@@ -91,10 +97,8 @@ def _entries(
             else:
                 number = len(images) or "no"
                 names = ", ".join(member for _, member in members)
-                yield (
-                    f"{shard}/{key}",
-                    Entry(archive.path, None, note, f"there are {number} images among {names}"),
-                )
+                missing = f"there are {number} images among {names}"
+                yield f"{shard}/{key}", Entry(archive.path, None, note, missing)
 
 
 def _note(
@@ -104,8 +108,10 @@ def _note(
     keys: tuple[str, str],
     index: ClassIndex,
 ) -> Note:
-    """Return what the .cls and the .json of a key say; what can't be read is a problem."""
-    label, boxes, problems = None, None, list[str]()
+    """Return the note of a key's .cls and .json; a file that can't be read is a problem."""
+    label = None
+    boxes = None
+    problems: list[str] = []
     if NOTE in members:
         try:
             content = json.loads(archive.read_from(file, members[NOTE], MAX_NOTE))

@@ -33,13 +33,15 @@ from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import File, Name
 
 # fmt: off
-CLASSES = (  # in the alphabetical order of the challenge: a mask's value is the place in it, from 1
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
-    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+# In the alphabetical order of the challenge: a mask's value is the position in it, from 1.
+CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
+    "tvmonitor",
 )
 # fmt: on
-ABSENT = "-1"  # in the list of a class: no object of it
-BORDER = 255  # of a mask: around objects, and over those that the annotators left open
+ABSENT = "-1"  # in the list of a class: the image has no object of it
+BORDER = 255  # in a mask: around objects, and over those that the annotators left open
 YEARS = (2012, 2007)  # in the order in which they are looked for
 LAYOUT = (
     "the VOC layout <root>/JPEGImages, Annotations, SegmentationClass and "
@@ -59,39 +61,46 @@ def voc(
 ) -> Table:
     """Return the images of ImageSets/<image_set>/<split>.txt, whose names there are the ids.
 
-    label: the class of the largest box. image_set: "Main" (all images with boxes) or "Segmentation"
-    (those with masks). year: which of the years below the root, 2012 or 2007; None takes the one
-    there is, 2012 before 2007. VOC 2007 has a `test` split with annotations. difficult: whether
-    objects marked so count. classes: the names in the XML in the order of the network's outputs (a
-    list or a file), by which a mask's values are numbered from 1 too; None: VOC's twenty. Raises
-    BenchError for a missing folder or list, and a list without images.
+    The label of an image is the class of its largest box.
+
+    Args:
+        root: The folder of the data set.
+        split: The name of the list of images. VOC 2007 has a `test` split with annotations.
+        image_set: "Main" for all images with boxes, or "Segmentation" for those with masks.
+        year: The year below the root, 2012 or 2007; None for the one that exists, 2012 before
+            2007.
+        difficult: True if objects that are marked `difficult` count.
+        classes: The names in the XML in the order of the network's outputs (a list or a file),
+            which also numbers a mask's values from 1; None for VOC's twenty.
+        name: The name of the data set.
+
+    Raises:
+        BenchError: For a missing folder or list, and a list without images.
     """
     folder = devkit(Path(root), year)
     listed = folder / "ImageSets" / image_set / f"{split}.txt"
     if not os.path.isfile(listed):
         raise BenchError(f"There is no list of images {as_text(listed)}; expected {LAYOUT}.")
     words = [line.split() for line in lines_of(listed, "The list of images")]
-    others = [
-        name for name, *verdict in words if verdict[:1] == [ABSENT]
-    ]  # a class's own list, dog_val.txt
+    # A class's own list, such as dog_val.txt, says of each image whether it shows the class.
+    others = [name for name, *verdict in words if verdict[:1] == [ABSENT]]
     names = dict.fromkeys(
         without_ending(name) for name, *verdict in words if verdict[:1] != [ABSENT]
     )
     ids = tuple(sorted(ids_of(names, as_text(listed))))
-    notes = (
-        (f"{len(others)} images of {as_text(listed)} are left out: the list says -1 of them",)
-        if others
-        else ()
-    )
-    files = {
-        comparable(without_ending(file)): file
-        for file in reversed(image_files(folder / "JPEGImages")[0])
-    }
+    notes: tuple[str, ...] = ()
+    if others:
+        notes = (
+            f"{len(others)} images of {as_text(listed)} are left out: the list says -1 of them",
+        )
+    images, _ = image_files(folder / "JPEGImages")
+    # Of several files with one name, the first one counts.
+    files = {comparable(without_ending(file)): file for file in reversed(images)}
     if not ids:
         raise BenchError(f"The list of images {as_text(listed)} is empty.")
     known = tuple(dict.fromkeys(CLASSES if classes is None else names_of_data(classes)))
     exact = index_of_classes(known)
-    index = {plain(name): place for name, place in exact.items()} | exact
+    index = {plain(name): number for name, number in exact.items()} | exact
     row = partial(_row, folder, ids, files, index, difficult)
     return Table(__name__, name, ids, known, None, row, notes=notes)
 
@@ -104,6 +113,7 @@ def _row(
     difficult: bool,
     index: int,
 ) -> Row:
+    """Return the row of the image at this index."""
     name = as_name(ids[index])
     image = root / "JPEGImages" / as_name(files.get(comparable(ids[index]), f"{ids[index]}.jpg"))
     boxes_file = listed_file(root / "Annotations", f"{name}.xml")
@@ -113,11 +123,10 @@ def _row(
         objects, problems = read_objects(boxes_file, class_index, 1, size, difficult)
         if not os.path.lexists(mask_file):  # most images have none
             return Note(largest(objects), objects, problems)
-        classes = np.arange(
-            BACKGROUND, max(class_index.values()) + 1
-        )  # of a palette's numbers: 0 is the background
-        mask, problem = read_mask(mask_file, size, np.array, classes, BORDER)
-        return Note(largest(objects), objects, problems + problem, mask)
+        # The numbers of a palette; 0 is the background.
+        classes = np.arange(BACKGROUND, max(class_index.values()) + 1)
+        mask, mask_problems = read_mask(mask_file, size, np.array, classes, BORDER)
+        return Note(largest(objects), objects, problems + mask_problems, mask)
 
     def labels() -> Labels:
         objects, _ = read_objects(boxes_file, class_index, 1, difficult=difficult)
@@ -128,9 +137,10 @@ def _row(
 
 
 def devkit(root: Path, year: int | None = None) -> Path:
-    """The folder that holds JPEGImages: the root itself, or what the devkit's archive unpacks to.
+    """Return the folder that holds JPEGImages: the root, or what the devkit's archive unpacks to.
 
-    Raises BenchError for a missing folder, or one of another year.
+    Raises:
+        BenchError: For a missing folder, or one of another year.
     """
     if year is not None and year not in YEARS:
         raise unknown("year of VOC's two with twenty classes", str(year), map(str, YEARS))
