@@ -21,15 +21,24 @@ from axiom_bench.embedded.planted import GRIDS
 from axiom_bench.errors import unknown
 from axiom_bench.kinds import Name, check_values, worded
 
-PICTURE = 3  # axes of one, (h, w, 3)
+PICTURE = 3  # axes of a picture, (h, w, 3)
 
 
 class DrawnImages(DataSet):
-    """ids: "evaluation-0-000000": split, seed and number, which decide the image together with the
-    data set's kind.
+    """Images that are drawn.
 
-    Signals and volumes are arrays of numbers in [0, 1], in steps of 1/255.
+    Ids such as "evaluation-0-000000" are split, seed and number, which decide the image together
+    with the data set's kind. Signals and volumes are arrays of numbers in [0, 1], in steps of
+    1/255.
+
+    Attributes:
+        split: The split.
+        seed: The seed.
+        channels: The channels of an array.
     """
+
+    drawn = True
+    channels = 1
 
     drawn = True
     channels = 1  # of an array
@@ -45,19 +54,19 @@ class DrawnImages(DataSet):
         *kind: object,
     ) -> None:
         if split not in scenes.SPLITS:
-            raise unknown(
-                f"split of the {'grounds' if draw is patches.draw else 'scenes'}",
-                split,
-                scenes.SPLITS,
-            )
+            content = "grounds" if draw is patches.draw else "scenes"
+            raise unknown(f"split of the {content}", split, scenes.SPLITS)
         check_values({"size": size}, {"size": Drawn}, "data.")
-        self.name, self.split, self.seed = name, split, seed
+        self.name = name
+        self.split = split
+        self.seed = seed
         self.ids = tuple(f"{split}-{seed}-{number:06d}" for number in range(size))
         self.shape = None if len(space) == 2 else (self.channels, *space)
-        self._draw, self._kind = draw, kind
+        self._draw = draw
+        self._kind = kind
 
     def draw(self, index: int) -> Any:
-        """The image as drawn, with what it shows."""
+        """Draw the image, and return it with what it shows."""
         return self._draw(self.split, self.seed, index, *self._kind)
 
     def read(self, index: int) -> Sample:
@@ -75,8 +84,9 @@ class DrawnImages(DataSet):
 
 
 def _stored(drawn: NDArray[np.uint8]) -> Any:
-    """What is drawn, as a Sample has it: a picture of (h, w, 3), of (*space, C) else an array (C,
-    *space).
+    """Return a drawing as a Sample has it.
+
+    A drawing of (h, w, 3) is a picture. One of (*space, C) is an array (C, *space).
     """
     if drawn.ndim == PICTURE:
         return Image.fromarray(drawn)
@@ -84,44 +94,54 @@ def _stored(drawn: NDArray[np.uint8]) -> Any:
 
 
 @lru_cache(maxsize=2**16)
-def _facts(draw: Callable[..., Any], *which: object) -> tuple[tuple[int, ...], str]:
-    """(labels, SHA-256 of the pixels) of an image: several jobs of a process ask for them."""
-    drawn = draw(*which)
+def _facts(draw: Callable[..., Any], *arguments: object) -> tuple[tuple[int, ...], str]:
+    """Return the labels of an image and the SHA-256 of its pixels.
+
+    They are cached, since several jobs of a process ask for them.
+    """
+    drawn = draw(*arguments)
     pixels = hashlib.sha256(drawn.image.tobytes() + drawn.mask.tobytes()).hexdigest()
     return classes_of(None, drawn.objects), pixels
 
 
 class DrawnObjects(DrawnImages):
-    """Objects on a ground. label: the largest object."""
+    """Objects on a ground. The label of an image is its largest object.
+
+    Attributes:
+        kind: The kind of the objects.
+    """
 
     def __init__(self, kind: scenes.Kind, size: int, seed: int, split: str, name: str) -> None:
         super().__init__(size, seed, split, name, kind.space, scenes.draw, kind)
-        self.kind, self.classes = kind, kind.classes
+        self.kind = kind
+        self.classes = kind.classes
 
     def interventions(self, index: int) -> tuple[StoredPart, ...]:
-        """The objects, largest first, each with the scene drawn again without it; the ground with
-        other grounds.
+        """Return the objects, largest first, and the ground.
+
+        An object has the scene drawn again without it. The ground has other grounds.
         """
         drawing = scenes.drawing_of(self.split, self.seed, index, self.kind)
+        figures = sorted(enumerate(drawing.figures), key=lambda numbered: numbered[1].rank)
         objects: list[StoredPart] = []
-        for number, figure in sorted(
-            enumerate(drawing.figures), key=lambda numbered: numbered[1].rank
-        ):
+        for number, figure in figures:
             without = _stored(drawing.image(without=number))
             same = sum(part.label == figure.digit for part in objects)
             name = self.classes[figure.digit] + (f" ({same + 1})" if same else "")
             objects.append(StoredPart(name, figure.digit, figure.drawn, (without,)))
         others = scenes.other_grounds(self.split, self.seed, index, self.kind)
-        grounds, bare = (
-            tuple(_stored(replace(other, figures=figures).image()) for other in others)
-            for figures in (drawing.figures, ())
+        grounds = tuple(
+            _stored(replace(other, figures=drawing.figures).image()) for other in others
         )
+        bare = tuple(_stored(replace(other, figures=()).image()) for other in others)
         return (*objects, StoredPart(GROUND, None, drawing.mask < 0, grounds, bare))
 
 
 class Scenes(DrawnObjects):
-    """objects: few (1 to 3), many (4 to 6 smaller ones) or repeated (3 to 5, of at most 3 classes).
-    ids begin with "many-" or "repeated-".
+    """Scenes of digits.
+
+    `objects` is few (1 to 3), many (4 to 6 smaller ones) or repeated (3 to 5, of at most 3
+    classes). Ids of the last two begin with "many-" or "repeated-".
     """
 
     def __init__(
@@ -158,8 +178,9 @@ class Volumes(DrawnObjects):
 
 
 class SyntheticShapes(DrawnObjects):
-    """Pictures of one shape. sides: all, large or small. ids of the last two begin with "large-" or
-    "small-".
+    """Pictures of one shape.
+
+    `sides` is all, large or small. Ids of the last two begin with "large-" or "small-".
     """
 
     def __init__(
@@ -180,8 +201,8 @@ class SyntheticShapes(DrawnObjects):
 class MarkedScenes(Scenes):
     """The scenes of the same numbers, some with a mark, which is ground: see `embedded.marked`.
 
-    ids: "evaluation-0-000000-with_class", with the placement and, of another mark than a tile, the
-    pattern. label: the mark's class where the scene shows it, else the largest object.
+    Ids such as "evaluation-0-000000-with_class" have the placement and, if the mark isn't a tile,
+    the pattern. The label is the mark's class if the scene shows it, otherwise the largest object.
     """
 
     def __init__(
@@ -198,9 +219,10 @@ class MarkedScenes(Scenes):
         if pattern not in marked.PATTERNS:
             raise unknown("pattern of the mark (data.pattern)", pattern, marked.PATTERNS)
         super().__init__(size, seed, split, name)
-        self._draw, self._kind = marked.draw, (mark, pattern)
-        which = mark if pattern == "tile" else f"{mark}-{pattern}"  # ids of tiles stay as they were
-        self.ids = tuple(f"{image_id}-{which}" for image_id in self.ids)
+        self._draw = marked.draw
+        self._kind = (mark, pattern)
+        suffix = mark if pattern == "tile" else f"{mark}-{pattern}"  # old ids of tiles stay valid
+        self.ids = tuple(f"{image_id}-{suffix}" for image_id in self.ids)
 
     def read(self, index: int) -> Sample:
         sample = super().read(index)
@@ -208,19 +230,20 @@ class MarkedScenes(Scenes):
         return replace(sample, label=marked.CLASS) if shows else sample
 
     def interventions(self, index: int) -> tuple[StoredPart, ...]:
-        """Those of the plain scene, with the mark painted on every version, and the mark, whose
-        version is the plain scene.
+        """Return the parts of the plain scene with the mark painted on every version, and the mark.
+
+        The mark's version is the plain scene.
         """
-        parts, mark = super().interventions(index), self.draw(index).mark
+        parts = super().interventions(index)
+        mark = self.draw(index).mark
         if mark is None:
             return parts
 
         def painted(image: Image.Image) -> Image.Image:
             return Image.fromarray(mark.on(np.asarray(image)))
 
-        *objects, ground = (
-            replace(part, images=tuple(map(painted, part.images))) for part in parts
-        )
+        marked_parts = [replace(part, images=tuple(map(painted, part.images))) for part in parts]
+        *objects, ground = marked_parts
         plain = Image.fromarray(scenes.draw(self.split, self.seed, index).image)
         return (
             *objects,
@@ -230,11 +253,14 @@ class MarkedScenes(Scenes):
 
 
 class Planted(DrawnImages):
-    """Images for the planted networks, or with one or three axes signals or volumes of three
-    channels. label: 0, "evidence"; the other class is in every image too.
+    """Images for the planted networks.
+
+    With one or three axes they are signals or volumes of three channels. The label is 0,
+    "evidence"; the other class is in every image, too.
     """
 
-    classes, channels = patches.CLASSES, 3
+    classes = patches.CLASSES
+    channels = 3
 
     def __init__(
         self,
@@ -251,18 +277,18 @@ class Planted(DrawnImages):
 
 
 class HardImages(DataSet):
-    """The gate's hard images. ids: "00_landscape": a number, and what is hard. content: scenes, of
-    digits, or patches, for planted networks.
+    """The hard images of the gate, see `embedded.hard`.
+
+    Ids such as "00_landscape" are a number, and what is hard about the image. `content` is scenes,
+    of digits, or patches, for planted networks.
     """
 
     def __init__(self, content: str = "scenes", name: str = "hard_scenes") -> None:
         if content not in hard.CONTENTS:
             raise unknown("content of the hard images", str(content), hard.CONTENTS)
-        self.name, self.classes, self._images = (
-            name,
-            hard.CLASSES[content],
-            dict(hard.CONTENTS[content]()),
-        )
+        self.name = name
+        self.classes = hard.CLASSES[content]
+        self._images = dict(hard.CONTENTS[content]())
         self.ids = tuple(self._images)
 
     def read(self, index: int) -> Sample:

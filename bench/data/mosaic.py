@@ -1,5 +1,6 @@
-"""Mosaics of another data set's images: n x n of them side by side, each cell's class and place
-exact.
+"""Mosaics of another data set's images: n x n of them side by side.
+
+The class and the place of each cell are exact.
 """
 
 from __future__ import annotations
@@ -29,16 +30,20 @@ from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import Name, whole, worded
 
-SIZES = ("full", "fit")
-MAX_GRID = 100
+SIZES = ("full", "fit")  # of a cell
+MAX_GRID = 100  # cells along a side
 DRAWS = 3  # other images for each cell
 Probability = Annotated[float, worded("a probability, 0 to 1", lambda value: 0 <= value <= 1)]
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An image that may stand in a cell. index: its place in the data set. label: its only
-    class.
+    """An image that may stand in a cell.
+
+    Attributes:
+        index: Its index in the data set.
+        image_id: Its id.
+        label: Its only class.
     """
 
     index: int
@@ -48,8 +53,11 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Layout:
-    """One mosaic. cells: its images from left to right, then from top to bottom. target: what
-    `target=label` explains, the class that `target_cells` cells show.
+    """One mosaic.
+
+    Attributes:
+        cells: Its images from left to right, then from top to bottom.
+        target: The class that `target=label` explains, which `target_cells` cells show.
     """
 
     cells: tuple[Candidate, ...]
@@ -59,15 +67,21 @@ class Layout:
 def layouts(
     candidates: Sequence[Candidate], grid: int, target_cells: int = 1, uses: int = 1, seed: int = 0
 ) -> list[Layout]:
-    """All mosaics of grid x grid cells that the candidates make, in a fixed order: the first n are
-    those of a choice of n. They don't depend on the order of the candidates.
+    """Return all mosaics that the candidates make, in a fixed order.
 
-    One class, the target, has `target_cells` cells, each other class of a mosaic one. An image is
-    at most once in a mosaic and at most `uses` times in all: there are `uses` rounds, each over all
-    images. Classes with the most images left come first, of equals by chance, so that images are
-    left over only where too few classes have any. With several target cells the target is the class
-    that was it least often. Which image of a class comes, and where it stands, is chance, which the
-    seed decides.
+    The first n are those of a choice of n. They don't depend on the order of the candidates. One
+    class, the target, has `target_cells` cells, each other class of a mosaic one. There are `uses`
+    rounds, each over all images. Classes with the most images left come first, of equals by chance.
+    So images are left over only if too few classes have any. With several target cells, the class
+    that was the target least often is the target. Chance, which the seed decides, chooses the image
+    of a class and its cell.
+
+    Args:
+        candidates: The images.
+        grid: The cells along a side.
+        target_cells: The cells of the target class.
+        uses: How often an image may be used in all. In one mosaic it is at most once.
+        seed: Decides the choices by chance.
     """
     rounds = (_round(candidates, grid**2, target_cells, (seed, turn)) for turn in range(uses))
     return list(chain.from_iterable(rounds))
@@ -76,6 +90,7 @@ def layouts(
 def _round(
     candidates: Sequence[Candidate], cells: int, target_cells: int, seeds: tuple[int, int]
 ) -> Iterator[Layout]:
+    """Yield the mosaics of one round, in which each image is used at most once."""
     left = _by_class(candidates, seeds)
     remaining = np.array([len(images) for images in left], dtype=np.int64)
     targeted = np.zeros(len(left), dtype=np.int64)
@@ -87,7 +102,8 @@ def _round(
         images = [left[label].pop() for label in classes]
         remaining[classes] = [len(left[label]) for label in classes]
         targeted[classes[0]] += 1
-        yield Layout(tuple(images[place] for place in chance.permutation(cells)), int(classes[0]))
+        cell_images = tuple(images[position] for position in chance.permutation(cells))
+        yield Layout(cell_images, int(classes[0]))
 
 
 def _classes(
@@ -97,8 +113,9 @@ def _classes(
     target_cells: int,
     chance: NDArray[np.float64],
 ) -> NDArray[np.int64] | None:
-    """The class of each image of the next mosaic, the target's first; None where too few images are
-    left.
+    """Return the class of each image of the next mosaic, the target's first.
+
+    It is None if too few images are left.
     """
     order = np.lexsort((chance, -remaining))
     order = order[remaining[order] > 0]
@@ -107,39 +124,48 @@ def _classes(
     targets = order[remaining[order] >= target_cells]
     if not len(targets) or len(order) - 1 < cells - target_cells:
         return None
-    target = targets[
-        np.argmin(targeted[targets])
-    ]  # the first of equals, which has the most images left
+    # The first of equals, which has the most images left.
+    target = targets[np.argmin(targeted[targets])]
     others = order[order != target][: cells - target_cells]
     return np.concatenate([np.full(target_cells, target), others])
 
 
 def _by_class(candidates: Sequence[Candidate], seeds: tuple[int, int]) -> list[list[Candidate]]:
-    """The images of each class, by a hash of the seed and their id: one image more or less moves no
-    other.
+    """Return the images of each class, by a hash of the seed and their id.
+
+    So one image more or less doesn't change the order of the others.
     """
-    images: list[list[Candidate]] = [
-        [] for _ in range(max((image.label for image in candidates), default=-1) + 1)
-    ]
-    for image in sorted(
-        candidates, key=lambda image: hashlib.sha256(f"{seeds} {image.image_id}".encode()).digest()
-    ):
+
+    def digest(image: Candidate) -> bytes:
+        return hashlib.sha256(f"{seeds} {image.image_id}".encode()).digest()
+
+    class_count = max((image.label for image in candidates), default=-1) + 1
+    images: list[list[Candidate]] = [[] for _ in range(class_count)]
+    for image in sorted(candidates, key=digest):
         images[image.label].append(image)
     return images
 
 
 class MosaicImages(Selected):
-    """The images that mosaics are made of, those of another data set, and how they are put
-    together. Which of them are used may depend on a network's predictions, so `mosaics` is called
-    when these are made.
+    """The images of another data set that mosaics are made of, and the settings of the mosaics.
 
-    grid: cells along a side. target_cells: how many of them show the target class; other classes of
-    a mosaic have one. 1 is GridPG (Rao et al. 2022), 2 of 2 x 2 is Focus (Arias-Duart et al. 2022).
-    cell: "full", each image at the size that the network expects, so that a mosaic is `grid` times
-    as wide and high; "fit", the mosaic has that size itself. confidence: the least probability that
-    the network gives to the class of an image, which it must predict; None for any image, without
-    asking it. uses: mosaics that an image may be in. size: how many mosaics; None for as many as
-    the images make. Raises BenchError for a value that can't be.
+    A network's predictions may decide which images are used. So `mosaics` is called when the
+    predictions exist.
+
+    Attributes:
+        grid: The cells along a side.
+        target_cells: The cells that show the target class; other classes of a mosaic have one cell.
+            1 is GridPG (Rao et al. 2022), 2 of 2 x 2 is Focus (Arias-Duart et al. 2022).
+        cell: "full": each image has the size that the network expects, so that a mosaic is `grid`
+            times as wide and high. "fit": the mosaic itself has that size.
+        confidence: The least probability that the network gives to the class of an image, which it
+            must predict; None for any image, without asking the network.
+        uses: The number of mosaics that an image may be in.
+        size: The number of mosaics; None for as many as the images make.
+        seed: Decides the choices by chance.
+
+    Raises:
+        BenchError: For a value that can't be.
     """
 
     def __init__(
@@ -168,27 +194,28 @@ class MosaicImages(Selected):
             )
         super().__init__(of, range(len(of.ids)))
         self.name = name
-        self.grid, self.target_cells, self.cell, self.confidence = (
-            grid,
-            target_cells,
-            cell,
-            confidence,
-        )
-        self.uses, self.size, self.seed = uses, size, seed
+        self.grid = grid
+        self.target_cells = target_cells
+        self.cell = cell
+        self.confidence = confidence
+        self.uses = uses
+        self.size = size
+        self.seed = seed
 
     def candidates(self, indices: Sequence[int]) -> tuple[Candidate, ...]:
-        """The images that may stand in a cell: those of one class."""
-        labelled = ((index, self.labels(index)) for index in indices)
-        return tuple(
-            Candidate(index, self.ids[index], labels[0])
-            for index, labels in labelled
-            if len(labels) == 1
-        )
+        """Return the images that may stand in a cell: those with one class."""
+        candidates = []
+        for index in indices:
+            labels = self.labels(index)
+            if len(labels) == 1:
+                candidates.append(Candidate(index, self.ids[index], labels[0]))
+        return tuple(candidates)
 
     def mosaics(self, candidates: Sequence[Candidate], preprocessing: Preprocessing) -> Mosaics:
-        """The mosaics of these images, for a network with this preprocessing.
+        """Return the mosaics of these images, for a network with this preprocessing.
 
-        Raises BenchError where the images make none, or fewer than `size`.
+        Raises:
+            BenchError: If the images make none, or fewer than `size`.
         """
         made = layouts(candidates, self.grid, self.target_cells, self.uses, self.seed)
         if len(made) < (self.size or 1):
@@ -214,21 +241,34 @@ class MosaicImages(Selected):
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell's image and its place in the mosaic: box = x0, y0, x1, y1, x1 and y1 exclusive."""
+    """A cell's image and its place in the mosaic.
+
+    Attributes:
+        image: The image.
+        box: x0, y0, x1, y1, x1 and y1 exclusive.
+    """
 
     image: Candidate
     box: tuple[int, int, int, int]
 
 
 class Mosaics(MadeOf):
-    """Mosaics, preprocessed but for the scaling of values; `preprocessing` does the rest.
+    """Mosaics, preprocessed except for the scaling of values, which `preprocessing` does.
 
-    ids: "0007: first.jpg | second.jpg | ...", number and images from left to right, then from top
-    to bottom. label: the target class. objects and mask: the cells, which cover the image. A cell
-    shows its image as the network sees it alone, resized and cropped; with cell="fit" it is then
-    resized to its share of the network's input, whose borders lie on whole pixels. So no cell holds
-    a pixel of another. candidates: the images that replace a cell's, in versions of the mosaic
-    without it.
+    Ids such as "0007: first.jpg | second.jpg | ..." have the number, and the images from left to
+    right, then from top to bottom. The label is the target class. Objects and mask are the cells,
+    which cover the image. A cell shows its image as the network sees it on its own, resized and
+    cropped. With cell="fit" it is then resized to its share of the network's input, whose borders
+    lie on whole pixels. So no cell has a pixel of another.
+
+    Attributes:
+        images: The images, and the settings of the mosaics.
+        layouts: The mosaics.
+        of_cells: The preprocessing of an image in a cell.
+        preprocessing: The preprocessing of a mosaic.
+        cell_size: (height, width) of an image before it is put into a cell.
+        height: The height of a mosaic.
+        width: The width of a mosaic.
     """
 
     def __init__(
@@ -239,27 +279,30 @@ class Mosaics(MadeOf):
         candidates: Sequence[Candidate] = (),
     ) -> None:
         super().__init__(images, images.name)
-        self.images, self.layouts, self.of_cells = images, tuple(made), preprocessing
+        self.images = images
+        self.layouts = tuple(made)
+        self.of_cells = preprocessing
+        # The candidates replace a cell's image in versions of the mosaic without it.
         self._left = _by_class(candidates, (images.seed, images.uses))
         names = (" | ".join(image.image_id for image in layout.cells) for layout in made)
         self.ids = tuple(f"{number:04d}: {joined}" for number, joined in enumerate(names))
         self.preprocessing = replace(preprocessing, resize=None, crop=None)
         self.cell_size = preprocessing.size or self._size_of_first()
         scale = images.grid if images.cell == "full" else 1
-        self.height, self.width = (scale * side for side in self.cell_size)
+        cell_height, cell_width = self.cell_size
+        self.height = scale * cell_height
+        self.width = scale * cell_width
 
     def labels(self, index: int) -> tuple[int, ...]:
         return tuple(sorted({image.label for image in self.layouts[index].cells}))
 
     def cells(self, index: int) -> Iterator[Cell]:
-        """The cells of a mosaic, from left to right, then from top to bottom."""
+        """Yield the cells of a mosaic, from left to right, then from top to bottom."""
         grid = self.images.grid
-        xs, ys = (
-            [round(place * side / grid) for place in range(grid + 1)]
-            for side in (self.width, self.height)
-        )
-        for place, image in enumerate(self.layouts[index].cells):
-            row, column = divmod(place, grid)
+        xs = [round(number * self.width / grid) for number in range(grid + 1)]
+        ys = [round(number * self.height / grid) for number in range(grid + 1)]
+        for number, image in enumerate(self.layouts[index].cells):
+            row, column = divmod(number, grid)
             yield Cell(image, (xs[column], ys[row], xs[column + 1], ys[row + 1]))
 
     def read(self, index: int) -> Sample:
@@ -273,12 +316,18 @@ class Mosaics(MadeOf):
             mask[y0:y1, x0:x1] = cell.image.label
             objects.append((cell.image.label, cell.box))
         return Sample(
-            mosaic, self.ids[index], self.layouts[index].target, tuple(objects), mask, cells=True
+            image=mosaic,
+            image_id=self.ids[index],
+            label=self.layouts[index].target,
+            objects=tuple(objects),
+            mask=mask,
+            cells=True,
         )
 
     def others(self, index: int) -> tuple[tuple[Candidate, ...], ...]:
-        """For each of DRAWS versions an image for each cell, of classes that the mosaic doesn't
-        show; () where there is no such class.
+        """Return for each of DRAWS versions an image for each cell.
+
+        The images are of classes that the mosaic doesn't show; () if there is no such class.
         """
         chance = np.random.default_rng([self.images.seed, index])
         shown = {image.label for image in self.layouts[index].cells}
@@ -288,50 +337,62 @@ class Mosaics(MadeOf):
         if not classes:
             return ()
         drawn = chance.integers(len(classes), size=(DRAWS, self.images.grid**2))
-        return tuple(
-            tuple(classes[of][chance.integers(len(classes[of]))] for of in row) for row in drawn
-        )
+        versions = []
+        for row in drawn:
+            version = []
+            for number in row:
+                images = classes[number]
+                version.append(images[chance.integers(len(images))])
+            versions.append(tuple(version))
+        return tuple(versions)
 
     def interventions(self, index: int) -> tuple[StoredPart, ...]:
-        """The cells, each with the mosaic in which other images stand in its place: of classes that
-        the mosaic doesn't show, so that none of them is explained but where `target=predicted`
-        names such a class.
+        """Return the cells, each with versions of the mosaic in which other images replace it.
+
+        The other images are of classes that the mosaic doesn't show. So none of them is explained,
+        unless `target=predicted` names such a class.
         """
-        mosaic, others = self.read(index).image, self.others(index)
+        mosaic = self.read(index).image
+        others = self.others(index)
         parts = []
-        for place, cell in enumerate(self.cells(index)):
+        for number, cell in enumerate(self.cells(index)):
             x0, y0, x1, y1 = cell.box
             mask = np.zeros((self.height, self.width), dtype=bool)
             mask[y0:y1, x0:x1] = True
             versions = [mosaic.copy() for _ in others]
             for version, images in zip(versions, others, strict=True):
-                version.paste(self._picture(index, Cell(images[place], cell.box)), (x0, y0))
-            name = f"cell {place + 1}: {self.class_names[cell.image.label]}"
+                picture = self._picture(index, Cell(images[number], cell.box))
+                version.paste(picture, (x0, y0))
+            name = f"cell {number + 1}: {self.class_names[cell.image.label]}"
             parts.append(StoredPart(name, cell.image.label, mask, tuple(versions)))
         return tuple(parts) if others else ()
 
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
-        layout, images = self.layouts[index], self.images
+        layout = self.layouts[index]
+        images = self.images
         facts = [images.grid, images.cell, layout.target, repr(self.of_cells), self.cell_size]
-        used = (*layout.cells, *chain.from_iterable(self.others(index)))
         cells = [
-            (image.image_id, image.label, images.fingerprint(image.index, hashes)) for image in used
+            (image.image_id, image.label, images.fingerprint(image.index, hashes))
+            for image in self._all_images(index)
         ]
         return hashlib.sha256(repr((facts, cells)).encode()).hexdigest()
 
     def used(self, index: int) -> tuple[int, ...]:
-        return tuple(
-            image.index
-            for image in (*self.layouts[index].cells, *chain.from_iterable(self.others(index)))
-        )
+        return tuple(image.index for image in self._all_images(index))
+
+    def _all_images(self, index: int) -> tuple[Candidate, ...]:
+        """Return the images of a mosaic, then those of its versions."""
+        return (*self.layouts[index].cells, *chain.from_iterable(self.others(index)))
 
     def _seen(self, place: int) -> Image.Image:
-        """The image as the network sees it alone."""
+        """Return the image as the network sees it on its own."""
         return self.of_cells.picture(self.of_cells.read(self.images, place))
 
     def _picture(self, index: int, cell: Cell) -> Image.Image:
-        """A cell's picture. Raises BadImage, of the mosaic, where the image can't be read or has
-        another size.
+        """Return a cell's picture.
+
+        Raises:
+            BadImage: For the mosaic, if the image can't be read or has another size.
         """
         picture = self.part(index, self._seen, cell.image.index)
         if (picture.height, picture.width) != self.cell_size:
@@ -347,10 +408,12 @@ class Mosaics(MadeOf):
         return self.of_cells.fitted(picture, (y1 - y0, x1 - x0))
 
     def _size_of_first(self) -> tuple[int, int]:
-        """(height, width) of the first image that can be read, where the preprocessing leaves each
-        its own size.
+        """Return (height, width) of the first image that can be read.
+
+        It counts if the preprocessing leaves each image its own size.
         """
-        for image in (image for layout in self.layouts for image in layout.cells):
+        images = chain.from_iterable(layout.cells for layout in self.layouts)
+        for image in images:
             try:
                 picture = self._seen(image.index)
             except BadImage:

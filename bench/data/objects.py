@@ -1,6 +1,4 @@
-"""The objects that a network finds in the images of another data set, each as an image of its
-own.
-"""
+"""The objects that a network finds in another data set, each as an image of its own."""
 
 from __future__ import annotations
 
@@ -12,12 +10,11 @@ from axiom_bench.data.base import DataSet, Least, Sample, Selected, StoredPart
 
 
 class ObjectImages(Selected):
-    """ids: an image's id, OBJECT and the object's number there: "000123.jpg//001". label: the
-    object's class. All else is the image's, also its annotation, since which object it is is the
-    network's second input.
+    """The images of another data set, once for each object that is explained.
 
-    objects: (place of the image in the data set, number, class) of each, ascending. notes: said
-    beside the data set's.
+    Ids such as "000123.jpg//001" are an image's id, OBJECT, and the object's number in the image.
+    The label is the object's class. Everything else is the image's, also its annotation, since the
+    network's second input decides which object is explained.
     """
 
     threads_may_read = False
@@ -25,9 +22,17 @@ class ObjectImages(Selected):
     def __init__(
         self, of: DataSet, objects: Sequence[tuple[int, int, int]], notes: Sequence[str]
     ) -> None:
+        """Choose the objects.
+
+        Args:
+            of: The other data set.
+            objects: (index of the image, number, class) of each object, ascending.
+            notes: Notes in addition to the data set's.
+        """
         super().__init__(of, [index for index, _, _ in objects])
         self.ids = tuple(f"{of.ids[index]}{OBJECT}{number:03d}" for index, number, _ in objects)
-        self.notes, self.orientation = (*of.notes, *notes), of.orientation
+        self.notes = (*of.notes, *notes)
+        self.orientation = of.orientation
         self._labels = tuple(label for _, _, label in objects)
 
     def read_scaled(self, index: int, least: Least | None) -> Sample:

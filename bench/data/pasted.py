@@ -1,10 +1,9 @@
-"""Objects cut out of photographs by their masks, on the ground of another: photographs whose parts'
-effects are known.
+"""Objects cut out of photographs by their masks, and pasted on another photograph.
 
-An image has a ground, a photograph, and objects beside each other on it, each of another class that
-the ground isn't labelled with. So the image without an object is the same photograph with its
-ground there instead, pixel by pixel. A network wasn't trained on such images; its effects on them
-are exact all the same.
+The effects of such an image's parts are known. An image has a ground, which is a photograph, and
+objects side by side on it, each of another class that the ground isn't labelled with. So the image
+without an object is the same photograph with its ground there, pixel by pixel. A network wasn't
+trained on such images, but its effects on them are exact.
 """
 
 from __future__ import annotations
@@ -34,16 +33,14 @@ from axiom_bench.data.base import (
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import Name, whole
 
-MAX_OBJECTS = 4
-LEAST, FULL, MARGIN = (
-    64 * 64,
-    0.4,
-    5,
-)  # of an object that is cut out: pixels, share of its box, pixels to the edge
-WIDTH, HEIGHT = (
-    0.8,
-    0.7,
-)  # most of its place that an object takes; the places are side by side, as high as the image
+MAX_OBJECTS = 4  # in an image
+# The least that an object that is cut out has.
+LEAST = 64 * 64  # pixels
+FULL = 0.4  # share of its box
+MARGIN = 5  # pixels to the image's edge
+# The most that an object takes of its column, which is as high as the image.
+WIDTH = 0.8
+HEIGHT = 0.7
 LARGEST = 2.0  # how much an object is enlarged at most
 FEATHER = 2  # pixels within an object's outline where it fades into the ground
 GROUNDS = 3  # other grounds of an image
@@ -52,8 +49,12 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class CutOut:
-    """An object in a data set's image. index: the image's place. box: x0, y0, x1, y1 around it, x1
-    and y1 exclusive.
+    """An object in a data set's image.
+
+    Attributes:
+        index: The index of the image.
+        label: The class of the object.
+        box: x0, y0, x1, y1 around the object, x1 and y1 exclusive.
     """
 
     index: int
@@ -63,8 +64,13 @@ class CutOut:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What an image is made of. ground, others: places of images in the data set. places: for each
-    object where in its room it stands, from left and top, 0 to 1.
+    """The parts of an image.
+
+    Attributes:
+        ground: The index of the ground's photograph in the data set.
+        objects: The objects, from left to right.
+        others: The indices of the photographs of other grounds.
+        places: For each object its place in its column, from left and top, 0 to 1.
     """
 
     ground: int
@@ -75,7 +81,14 @@ class Recipe:
 
 @dataclass(frozen=True, eq=False)
 class Pasted:
-    """An object as it is pasted. opacity: L, of the picture's size; 0 is none of it."""
+    """An object as it is pasted.
+
+    Attributes:
+        label: The class of the object.
+        picture: The object's picture, resized.
+        opacity: A grey image of the picture's size; pixels of 0 aren't pasted.
+        box: x0, y0, x1, y1 in the image, x1 and y1 exclusive.
+    """
 
     label: int
     picture: Image.Image
@@ -84,15 +97,18 @@ class Pasted:
 
 
 class PastedImages(MadeOf):
-    """ids: "000007: ground.jpg | first.jpg | second.jpg", a number, and the images that it is made
-    of.
+    """Photographs with objects pasted on them.
 
-    of: the data set of grounds and objects; it has masks, and each image's classes. Its images are
-    read once, since an object is chosen by its mask: a class's largest region there, where that is
-    large, fills its box and is whole. objects: in an image, from left to right, each of another
-    class. label: the class of the largest one. The ground is of no class in boxes and mask,
-    whatever it shows. seed: decides each image by its number alone. Raises BenchError where `of`
-    has too few masks or classes.
+    Ids such as "000007: ground.jpg | first.jpg | second.jpg" have a number, and the images that the
+    image is made of. The label is the class of the largest object. The ground is of no class in
+    boxes and mask, whatever it shows. The seed and its number decide an image.
+
+    `of` is the data set of grounds and objects, which has masks and each image's classes. Its
+    images are read once, since an object is chosen by its mask: the largest region of a class, if
+    it is large, fills its box and isn't cut off.
+
+    Raises:
+        BenchError: If `of` has too few masks or classes.
     """
 
     drawn = True
@@ -108,43 +124,60 @@ class PastedImages(MadeOf):
         super().__init__(of, name)
         self.seed = seed
         self._labels = [frozenset(of.labels(index)) for index in range(len(of))]
-        cut_outs = [each for index in range(len(of)) for each in _cut_outs(of, index)]
+        cut_outs: list[CutOut] = []
+        for index in range(len(of)):
+            cut_outs.extend(_cut_outs(of, index))
         self.recipes = tuple(self._recipe(number, objects, cut_outs) for number in range(size))
-        made = (
-            [recipe.ground, *(each.index for each in recipe.objects)] for recipe in self.recipes
-        )
-        names = (" | ".join(of.ids[index] for index in indices) for indices in made)
-        self.ids = tuple(f"{number:06d}: {joined}" for number, joined in enumerate(names))
+        ids = []
+        for number, recipe in enumerate(self.recipes):
+            indices = [recipe.ground, *(cut_out.index for cut_out in recipe.objects)]
+            names = " | ".join(of.ids[index] for index in indices)
+            ids.append(f"{number:06d}: {names}")
+        self.ids = tuple(ids)
 
     def labels(self, index: int) -> tuple[int, ...]:
-        return tuple(sorted(each.label for each in self.recipes[index].objects))
+        return tuple(sorted(cut_out.label for cut_out in self.recipes[index].objects))
 
     def read(self, index: int) -> Sample:
-        ground, pasted = self._ground(index), self._objects(index)
+        ground = self._ground(index)
+        objects = self._objects(index)
         mask = np.full((ground.height, ground.width), BACKGROUND)
-        for each in pasted:
-            mask[_region(each, mask.shape)] = each.label
-        objects = tuple((each.label, each.box) for each in pasted)
-        label = max(pasted, key=lambda each: each.picture.width * each.picture.height).label
-        return Sample(_put(ground, pasted), self.ids[index], label, objects, mask)
+        for pasted in objects:
+            mask[_region(pasted, mask.shape)] = pasted.label
+        largest = max(objects, key=lambda pasted: pasted.picture.width * pasted.picture.height)
+        return Sample(
+            image=_put(ground, objects),
+            image_id=self.ids[index],
+            label=largest.label,
+            objects=tuple((pasted.label, pasted.box) for pasted in objects),
+            mask=mask,
+        )
 
     def interventions(self, index: int) -> tuple[StoredPart, ...]:
-        """The objects, each with the image without it; the ground with those of other photographs,
-        resized to it.
+        """Return the objects, each with the image without it, and the ground.
+
+        The ground has other photographs as grounds, resized to its size.
         """
-        ground, pasted, recipe = self._ground(index), self._objects(index), self.recipes[index]
-        regions = [_region(each, (ground.height, ground.width)) for each in pasted]
+        ground = self._ground(index)
+        objects = self._objects(index)
+        regions = [_region(pasted, (ground.height, ground.width)) for pasted in objects]
         parts = []
-        for each, region in zip(pasted, regions, strict=True):
-            without = _put(ground, [other for other in pasted if other is not each])
-            parts.append(StoredPart(self.class_names[each.label], each.label, region, (without,)))
-        grounds = (self.part(index, self.of.read, other).image for other in recipe.others)
-        others = tuple(ImageOps.fit(other, ground.size) for other in grounds)
-        rest = ~np.any(regions, axis=0)
-        return (
-            *parts,
-            StoredPart(GROUND, None, rest, tuple(_put(other, pasted) for other in others), others),
+        for pasted, region in zip(objects, regions, strict=True):
+            without = _put(ground, [other for other in objects if other is not pasted])
+            name = self.class_names[pasted.label]
+            parts.append(StoredPart(name, pasted.label, region, (without,)))
+        bare_grounds = []
+        for other in self.recipes[index].others:
+            photograph = self.part(index, self.of.read, other).image
+            bare_grounds.append(ImageOps.fit(photograph, ground.size))
+        ground_part = StoredPart(
+            name=GROUND,
+            label=None,
+            mask=~np.any(regions, axis=0),
+            images=tuple(_put(other_ground, objects) for other_ground in bare_grounds),
+            bare=tuple(bare_grounds),
         )
+        return (*parts, ground_part)
 
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
         files = [self.of.fingerprint(used, hashes) for used in self.used(index)]
@@ -152,31 +185,38 @@ class PastedImages(MadeOf):
 
     def used(self, index: int) -> tuple[int, ...]:
         recipe = self.recipes[index]
-        return recipe.ground, *(each.index for each in recipe.objects), *recipe.others
+        return recipe.ground, *(cut_out.index for cut_out in recipe.objects), *recipe.others
 
     def _recipe(self, number: int, count: int, cut_outs: Sequence[CutOut]) -> Recipe:
-        """Grounds that show none of the objects' classes, as far as their labels say."""
+        """Draw the parts of an image.
+
+        Its grounds show none of the objects' classes, as far as their labels say. Raise BenchError
+        if there are too few grounds and objects.
+        """
+        # The order of the calls of `chance` decides every image: don't change it.
         chance = np.random.default_rng([self.seed, number])
-        for ground in chance.permutation(
-            [place for place, labels in enumerate(self._labels) if labels]
-        ):
-            classes = sorted({each.label for each in cut_outs} - self._labels[ground])
+        all_classes = {cut_out.label for cut_out in cut_outs}
+        labelled = [index for index, labels in enumerate(self._labels) if labels]
+        for ground in chance.permutation(labelled):
+            classes = sorted(all_classes - self._labels[ground])
             if len(classes) < count:
                 continue
             chosen = [int(label) for label in chance.choice(classes, count, replace=False)]
             others = [
-                place
-                for place, labels in enumerate(self._labels)
-                if labels and place != ground and not labels.intersection(chosen)
+                index
+                for index, labels in enumerate(self._labels)
+                if labels and index != ground and not labels.intersection(chosen)
             ]
             if len(others) < GROUNDS:
                 continue
-            of_class = ([each for each in cut_outs if each.label == label] for label in chosen)
-            objects = tuple(each[chance.integers(len(each))] for each in of_class)
-            drawn = tuple(int(place) for place in chance.choice(others, GROUNDS, replace=False))
+            objects = []
+            for label in chosen:
+                same_class = [cut_out for cut_out in cut_outs if cut_out.label == label]
+                objects.append(same_class[chance.integers(len(same_class))])
+            grounds = tuple(int(index) for index in chance.choice(others, GROUNDS, replace=False))
             places = tuple((float(x), float(y)) for x, y in chance.random((count, 2)))
-            return Recipe(int(ground), objects, drawn, places)
-        class_count = len({each.label for each in cut_outs})
+            return Recipe(int(ground), tuple(objects), grounds, places)
+        class_count = len(all_classes)
         raise BenchError(
             f"No image can be pasted: {len(self.of)} images of {self.of.name!r} have "
             f"{len(cut_outs)} whole objects of {class_count} classes with a mask of {LEAST} "
@@ -185,12 +225,14 @@ class PastedImages(MadeOf):
         )
 
     def _ground(self, index: int) -> Image.Image:
+        """Return the photograph of the ground."""
         return self.part(index, self.of.read, self.recipes[index].ground).image
 
     def _objects(self, index: int) -> list[Pasted]:
-        """The objects from left to right, each in its room: a column of the image."""
-        recipe, ground = self.recipes[index], self._ground(index)
-        room = ground.width // len(recipe.objects)
+        """Return the objects from left to right, each in its column of the image."""
+        recipe = self.recipes[index]
+        ground = self._ground(index)
+        column_width = ground.width // len(recipe.objects)
         pasted = []
         for column, (cut_out, (across, down)) in enumerate(
             zip(recipe.objects, recipe.places, strict=True)
@@ -199,77 +241,87 @@ class PastedImages(MadeOf):
             if sample.mask is None:
                 raise BadImage(self.ids[index], f"the mask of {sample.image_id} can't be read")
             x0, y0, x1, y1 = cut_out.box
-            scale = min(WIDTH * room / (x1 - x0), HEIGHT * ground.height / (y1 - y0), LARGEST)
-            size = max(1, round(scale * (x1 - x0))), max(1, round(scale * (y1 - y0)))
+            scale = min(
+                WIDTH * column_width / (x1 - x0), HEIGHT * ground.height / (y1 - y0), LARGEST
+            )
+            width = max(1, round(scale * (x1 - x0)))
+            height = max(1, round(scale * (y1 - y0)))
+            size = (width, height)
             shape = _largest(sample.mask == cut_out.label)[y0:y1, x0:x1]
-            left = column * room + round(across * (room - size[0]))
-            top = round(down * (ground.height - size[1]))
+            left = column * column_width + round(across * (column_width - width))
+            top = round(down * (ground.height - height))
             picture = sample.image.crop(cut_out.box).resize(size, Image.Resampling.BICUBIC)
             opacity = _feathered(Image.fromarray(shape).resize(size, Image.Resampling.NEAREST))
-            pasted.append(
-                Pasted(cut_out.label, picture, opacity, (left, top, left + size[0], top + size[1]))
-            )
+            box = (left, top, left + width, top + height)
+            pasted.append(Pasted(cut_out.label, picture, opacity, box))
         return pasted
 
 
 def _cut_outs(of: DataSet, index: int) -> list[CutOut]:
-    """The largest region of each labelled class in the mask of an image, where it is an object that
-    can be cut out. None where the image or its mask can't be read, or there is none.
+    """Return the objects of an image that can be cut out.
+
+    They are the largest region of each labelled class in the mask. There are none if the image or
+    its mask can't be read or is missing.
     """
     try:
         mask = of.read(index).mask
-    except BadImage:  # its own rows say so, where it is a ground
+    except BadImage:  # if it is a ground, its own rows report it
         return []
-    regions = (
-        [] if mask is None else [(label, _largest(mask == label)) for label in of.labels(index)]
-    )
-    return [CutOut(index, label, _box(region)) for label, region in regions if _is_object(region)]
+    if mask is None:
+        return []
+    cut_outs = []
+    for label in of.labels(index):
+        region = _largest(mask == label)
+        if _is_object(region):
+            cut_outs.append(CutOut(index, label, _box(region)))
+    return cut_outs
 
 
 def _is_object(region: NDArray[np.bool_]) -> bool:
-    """Whether a region is large enough, isn't full of holes, and isn't cut off by the image's
-    edge.
-    """
+    """Return whether a region is large enough, without large holes, and within the margin."""
     if region.sum() < LEAST:
         return False
-    (x0, y0, x1, y1), (height, width) = _box(region), region.shape
-    whole = x0 >= MARGIN and y0 >= MARGIN and x1 <= width - MARGIN and y1 <= height - MARGIN
-    return bool(whole and region.sum() >= FULL * (x1 - x0) * (y1 - y0))
+    x0, y0, x1, y1 = _box(region)
+    height, width = region.shape
+    is_whole = x0 >= MARGIN and y0 >= MARGIN and x1 <= width - MARGIN and y1 <= height - MARGIN
+    return bool(is_whole and region.sum() >= FULL * (x1 - x0) * (y1 - y0))
 
 
 def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The largest region of pixels that touch, the first of equals."""
+    """Return the largest region of pixels that touch, the first of equals."""
     numbers, count = ndimage.label(mask)
-    largest: NDArray[np.bool_] = (
-        numbers == 1 + int(np.argmax(np.bincount(numbers.ravel())[1:])) if count else mask
-    )
+    if not count:
+        return mask
+    sizes = np.bincount(numbers.ravel())[1:]  # without the pixels of no region, number 0
+    largest: NDArray[np.bool_] = numbers == 1 + int(np.argmax(sizes))
     return largest
 
 
 def _box(mask: NDArray[np.bool_]) -> Box:
+    """Return x0, y0, x1, y1 around the pixels of a mask."""
     rows, columns = ndimage.find_objects(mask.astype(np.int8))[0]
     return columns.start, rows.start, columns.stop, rows.stop
 
 
 def _feathered(shape: Image.Image) -> Image.Image:
-    """A mask as opacity, which fades within the outline: beyond it no pixel is touched."""
-    padded = ImageOps.expand(shape.convert("L"), FEATHER)  # the image's edge is an outline too
-    soft = padded.filter(ImageFilter.MinFilter(2 * FEATHER + 1)).filter(
-        ImageFilter.GaussianBlur(FEATHER / 2)
-    )
+    """Return a mask as opacity, which fades within the outline: no pixel beyond it is changed."""
+    padded = ImageOps.expand(shape.convert("L"), FEATHER)  # the image's edge is an outline, too
+    shrunk = padded.filter(ImageFilter.MinFilter(2 * FEATHER + 1))
+    soft = shrunk.filter(ImageFilter.GaussianBlur(FEATHER / 2))
     inside = Image.composite(soft, Image.new("L", padded.size), padded)
     return ImageOps.crop(inside, FEATHER)
 
 
-def _put(ground: Image.Image, pasted: Sequence[Pasted]) -> Image.Image:
+def _put(ground: Image.Image, objects: Sequence[Pasted]) -> Image.Image:
+    """Return the ground with the objects on it."""
     image = ground.copy()
-    for each in pasted:
-        image.paste(each.picture, each.box, each.opacity)
+    for pasted in objects:
+        image.paste(pasted.picture, pasted.box, pasted.opacity)
     return image
 
 
 def _region(pasted: Pasted, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """The pixels that an object changes."""
+    """Return the pixels that an object changes, of an image of this shape."""
     region = np.zeros(shape, dtype=bool)
     x0, y0, x1, y1 = pasted.box
     region[y0:y1, x0:x1] = np.asarray(pasted.opacity) > 0

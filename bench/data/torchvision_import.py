@@ -1,9 +1,9 @@
-"""Imports torchvision, also beside a CPU-only build of torch.
+"""The import of torchvision, which also works with a CPU-only build of torch.
 
-torchvision's wheel on PyPI is built against CUDA. Beside a CPU-only torch its compiled operators
-can't be loaded, and its import then stops at the shape functions of the two it expects. This
+torchvision's wheel on PyPI is built against CUDA. With a CPU-only torch its compiled operators
+can't be loaded, and its import then fails at the shape functions of the two that it expects. This
 project uses none of the compiled operators, so declaring those two without an implementation is
-enough; calling them would still be an error.
+enough. Calling them would still be an error.
 """
 
 from __future__ import annotations
