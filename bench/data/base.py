@@ -397,15 +397,16 @@ def subset(
             raise BenchError(
                 f"data.size={size} of {description}: give 1 to {len(chosen)}, or null for all."
             )
-        places = np.random.default_rng(seed).permutation(len(chosen))[:size]
-        chosen = sorted(chosen[place] for place in places)
+        positions = np.random.default_rng(seed).permutation(len(chosen))[:size]
+        chosen = sorted(chosen[position] for position in positions)
     if not leave_out:
         return tuple(chosen)
+    # Users may write an id with backslashes, or in another Unicode form.
     left_out = {comparable(image): image for image in leave_out}
     ids = {*map(comparable, dataset.ids)}
-    if strangers := [image for name, image in left_out.items() if name not in ids]:
+    if unknown_ids := [image for name, image in left_out.items() if name not in ids]:
         raise BenchError(
-            f"data.leave_out names {min(strangers)!r}, which is no image of {dataset.name!r}."
+            f"data.leave_out names {min(unknown_ids)!r}, which is no image of {dataset.name!r}."
         )
     kept = tuple(index for index in chosen if comparable(dataset.ids[index]) not in left_out)
     if not kept:

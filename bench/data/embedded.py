@@ -129,11 +129,14 @@ class DrawnObjects(DrawnImages):
             same = sum(part.label == figure.digit for part in objects)
             name = self.classes[figure.digit] + (f" ({same + 1})" if same else "")
             objects.append(StoredPart(name, figure.digit, figure.drawn, (without,)))
-        others = scenes.other_grounds(self.split, self.seed, index, self.kind)
+        other_drawings = scenes.other_grounds(self.split, self.seed, index, self.kind)
         grounds = tuple(
-            _stored(replace(other, figures=drawing.figures).image()) for other in others
+            _stored(replace(other_drawing, figures=drawing.figures).image())
+            for other_drawing in other_drawings
         )
-        bare = tuple(_stored(replace(other, figures=()).image()) for other in others)
+        bare = tuple(
+            _stored(replace(other_drawing, figures=()).image()) for other_drawing in other_drawings
+        )
         return (*objects, StoredPart(GROUND, None, drawing.mask < 0, grounds, bare))
 
 

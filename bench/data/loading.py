@@ -454,12 +454,14 @@ def _extras(
             )
             for part in prepared.parts
         )
-    other = image(prepared.other_image)
-    if other is not None and other.shape[1:] != size:
+    other_image = image(prepared.other_image)
+    if other_image is not None and other_image.shape[1:] != size:
         mode = ("linear", "bilinear", "trilinear")[len(size) - 1]
         is_antialiased = len(size) == 2  # torch has it for two axes only
-        other = interpolate(other[None], tuple(size), mode=mode, antialias=is_antialiased)[0]
-    return parts, other
+        other_image = interpolate(
+            other_image[None], tuple(size), mode=mode, antialias=is_antialiased
+        )[0]
+    return parts, other_image
 
 
 def _batches(

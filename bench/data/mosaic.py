@@ -91,16 +91,17 @@ def _round(
     candidates: Sequence[Candidate], cells: int, target_cells: int, seeds: tuple[int, int]
 ) -> Iterator[Layout]:
     """Yield the mosaics of one round, in which each image is used at most once."""
-    left = _by_class(candidates, seeds)
-    remaining = np.array([len(images) for images in left], dtype=np.int64)
-    targeted = np.zeros(len(left), dtype=np.int64)
+    images_by_class = _by_class(candidates, seeds)
+    remaining = np.array([len(images) for images in images_by_class], dtype=np.int64)
+    targeted = np.zeros(len(images_by_class), dtype=np.int64)
     for number in count():
         chance = np.random.default_rng([*seeds, number])
-        classes = _classes(remaining, targeted, cells, target_cells, chance.random(len(left)))
+        priorities = chance.random(len(images_by_class))
+        classes = _classes(remaining, targeted, cells, target_cells, priorities)
         if classes is None:
             return
-        images = [left[label].pop() for label in classes]
-        remaining[classes] = [len(left[label]) for label in classes]
+        images = [images_by_class[label].pop() for label in classes]
+        remaining[classes] = [len(images_by_class[label]) for label in classes]
         targeted[classes[0]] += 1
         cell_images = tuple(images[position] for position in chance.permutation(cells))
         yield Layout(cell_images, int(classes[0]))
@@ -126,8 +127,8 @@ def _classes(
         return None
     # The first of equals, which has the most images left.
     target = targets[np.argmin(targeted[targets])]
-    others = order[order != target][: cells - target_cells]
-    return np.concatenate([np.full(target_cells, target), others])
+    other_classes = order[order != target][: cells - target_cells]
+    return np.concatenate([np.full(target_cells, target), other_classes])
 
 
 def _by_class(candidates: Sequence[Candidate], seeds: tuple[int, int]) -> list[list[Candidate]]:
@@ -217,14 +218,15 @@ class MosaicImages(Selected):
         Raises:
             BenchError: If the images make none, or fewer than `size`.
         """
-        made = layouts(candidates, self.grid, self.target_cells, self.uses, self.seed)
-        if len(made) < (self.size or 1):
+        all_layouts = layouts(candidates, self.grid, self.target_cells, self.uses, self.seed)
+        made = len(all_layouts)
+        if made < (self.size or 1):
             classes = len({image.label for image in candidates})
             needed = self.grid**2 - self.target_cells + 1
             lower = "lower data.confidence, " if self.confidence else ""
-            if made:
+            if all_layouts:
                 advice = (
-                    f"set data.size to at most {len(made)}, or null for all; or {lower}raise "
+                    f"set data.size to at most {made}, or null for all; or {lower}raise "
                     "data.uses, or give "
                 )
                 advice += "data.of more images"
@@ -234,9 +236,9 @@ class MosaicImages(Selected):
             raise BenchError(
                 f"data.size={'null' if self.size is None else self.size} mosaics of {self.grid} x "
                 f"{self.grid} cells can't be made: {len(candidates)} images of {classes} classes "
-                f"make {len(made)}; {advice}."
+                f"make {made}; {advice}."
             )
-        return Mosaics(self, made[: self.size], preprocessing, candidates)
+        return Mosaics(self, all_layouts[: self.size], preprocessing, candidates)
 
 
 @dataclass(frozen=True)

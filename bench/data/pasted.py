@@ -202,18 +202,20 @@ class PastedImages(MadeOf):
             if len(classes) < count:
                 continue
             chosen = [int(label) for label in chance.choice(classes, count, replace=False)]
-            others = [
+            other_grounds = [
                 index
                 for index, labels in enumerate(self._labels)
                 if labels and index != ground and not labels.intersection(chosen)
             ]
-            if len(others) < GROUNDS:
+            if len(other_grounds) < GROUNDS:
                 continue
             objects = []
             for label in chosen:
                 same_class = [cut_out for cut_out in cut_outs if cut_out.label == label]
                 objects.append(same_class[chance.integers(len(same_class))])
-            grounds = tuple(int(index) for index in chance.choice(others, GROUNDS, replace=False))
+            grounds = tuple(
+                int(index) for index in chance.choice(other_grounds, GROUNDS, replace=False)
+            )
             places = tuple((float(x), float(y)) for x, y in chance.random((count, 2)))
             return Recipe(int(ground), tuple(objects), grounds, places)
         class_count = len(all_classes)
@@ -257,20 +259,20 @@ class PastedImages(MadeOf):
         return pasted
 
 
-def _cut_outs(of: DataSet, index: int) -> list[CutOut]:
+def _cut_outs(dataset: DataSet, index: int) -> list[CutOut]:
     """Return the objects of an image that can be cut out.
 
     They are the largest region of each labelled class in the mask. There are none if the image or
     its mask can't be read or is missing.
     """
     try:
-        mask = of.read(index).mask
+        mask = dataset.read(index).mask
     except BadImage:  # if it is a ground, its own rows report it
         return []
     if mask is None:
         return []
     cut_outs = []
-    for label in of.labels(index):
+    for label in dataset.labels(index):
         region = _largest(mask == label)
         if _is_object(region):
             cut_outs.append(CutOut(index, label, _box(region)))

@@ -100,6 +100,7 @@ class Preprocessing:
                 f"A crop of {self.crop} pixels needs images that are resized; set "
                 f"model.resize={self.crop} too, or model.crop to at most {MOST_UNRESIZED}."
             )
+        # A picture has three channels, or one after its conversion to grey.
         if (len(self.mean), len(self.std)) not in ((GREY, GREY), (RGB, RGB)):
             raise BenchError(
                 f"Images have {len(self.mean)} means and {len(self.std)} standard deviations; "
@@ -260,15 +261,16 @@ class Preprocessing:
         def stacked(pictures: Sequence[Any]) -> Tensor:
             return torch.stack([self.pixels(Sample(picture, image_id)) for picture in pictures])
 
+        # Each pixel's part number, cropped as a mask: it is negative beyond the image.
         last = len(stored) - 1
         numbers = self._mask(masks.argmax(0), size)
         numbers = torch.where(numbers < 0, last, numbers)
         parts = []
-        for place, part in enumerate(stored):
-            if place == last or (numbers == place).any():
+        for number, part in enumerate(stored):
+            if number == last or (numbers == number).any():
                 bare = stacked(part.bare) if part.bare else None
                 parts.append(
-                    Part(part.name, part.label, numbers == place, stacked(part.images), bare)
+                    Part(part.name, part.label, numbers == number, stacked(part.images), bare)
                 )
         return tuple(parts)
 

@@ -65,10 +65,10 @@ class Archive:
 
     def read_from(self, file: BinaryIO, name: str, at_most: int = MAX_IMAGE) -> bytes:
         """Return the same as `read`, from the archive's open file."""
-        place = self.members.get(name)
-        if place is None:
+        location = self.members.get(name)
+        if location is None:
             raise OSError(f"it is no file in {as_text(self.path)}")
-        start, length = place
+        start, length = location
         if length > at_most:
             raise OSError(f"it has {length:,} bytes, more than {at_most:,}")
         file.seek(start)

@@ -1,4 +1,4 @@
-"""From a file to an RGB image, whatever its mode.
+"""The decoding of a file into an RGB image, whatever its mode.
 
 Everything that can go wrong becomes a BadImage.
 """

@@ -311,14 +311,15 @@ def _found(path: str, suffix: str) -> list[tuple[str, Path]]:
     if is_url(path):
         return copies(list(expanded(path)), suffix)
     if os.path.isdir(path):
-        below = [
+        names_and_files = [
             (name, Path(path, name)) for name in files_below(Path(path)) if name.endswith(suffix)
         ]
-        if not below:
+        if not names_and_files:
             raise BenchError(
                 f"data.path: there is no file whose name ends in {suffix} below {as_text(path)}."
             )
-        return below
+        return names_and_files
+    # A file whose name has the signs of a pattern counts as that file.
     if os.path.lexists(path):
         return [(Path(path).name, Path(path))]
     files: list[Path] = []

@@ -95,16 +95,16 @@ def copies(urls: Sequence[str], suffix: str) -> list[tuple[str, Path]]:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):  # another process may fetch the same file
             files, _ = url_to_fs(url, use_listings_cache=False, skip_instance_cache=True)
-            found = _found(files, urls, suffix, folder)
-            versions = {file.path: file.version for file in found}
+            listed_files = _found(files, urls, suffix, folder)
+            versions = {file.path: file.version for file in listed_files}
             # filecache finds a changed file by its key. Its own key doesn't work everywhere.
             files.ukey = versions.__getitem__
             options = {"cache_storage": str(folder), "check_files": True, "expiry_time": 0}
             cache = filesystem("filecache", fs=files, skip_instance_cache=True, **options)
-            missing = [file for file in found if not cache._check_file(file.path)]
+            missing = [file for file in listed_files if not cache._check_file(file.path)]
             _announce(url, folder, [file.size or 0 for file in missing])
             copied = []
-            for file in found:
+            for file in listed_files:
                 with cache.open(file.path, "rb") as copy:
                     copied.append((file.name, Path(copy.name)))
             return copied
@@ -116,65 +116,67 @@ def _found(files: Any, urls: Sequence[str], suffix: str, folder: Path) -> list[L
     If the server doesn't answer, return its last list.
     """
     digest = hashlib.sha256("\n".join([*urls, suffix]).encode()).hexdigest()[:32]
-    kept = folder / f"{digest}.json"
-    found: list[Listed] = []
+    list_path = folder / f"{digest}.json"
+    listed_files: list[Listed] = []
     try:
         for url in urls:
-            found.extend(_listed(files, url, suffix))
+            listed_files.extend(_listed(files, url, suffix))
     except Exception as error:  # every store has errors of its own
         reason = _reason(error)
-        if reason == REASONS[MISSING] or not kept.is_file():
+        if reason == REASONS[MISSING] or not list_path.is_file():
             raise
         print(
             f"axiom-bench: the copies of {urls[0]} in {folder} are used: {reason}",
             file=sys.stderr,
             flush=True,
         )
-        return [Listed(*entry) for entry in json.loads(kept.read_bytes())]
-    kept.write_text(json.dumps(found), encoding="utf-8")
-    return found
+        return [Listed(*entry) for entry in json.loads(list_path.read_bytes())]
+    list_path.write_text(json.dumps(listed_files), encoding="utf-8")
+    return listed_files
 
 
 def _listed(files: Any, url: str, suffix: str) -> Iterator[Listed]:
     """Yield the files of one URL. Raise FileNotFoundError or BenchError if there are none."""
     path = files._strip_protocol(url)
+    # In a web address, ? begins a query and isn't the sign of a pattern.
     if glob.has_magic(url.partition("?")[0] if url.startswith("http") else url):
         entries = files.glob(path, detail=True)
         if not entries:
             raise FileNotFoundError(url)
-        for found, about in entries.items():
-            yield Listed(found.rpartition("/")[2], found, _version(about), about.get("size"))
+        for file_path, details in entries.items():
+            yield Listed(
+                file_path.rpartition("/")[2], file_path, _version(details), details.get("size")
+            )
         return
-    about = files.info(path)
-    if about["type"] != "directory":
+    details = files.info(path)
+    if details["type"] != "directory":
         name = path.partition("?")[0].rpartition("/")[2]
-        yield Listed(name, path, _version(about), about.get("size"))
+        yield Listed(name, path, _version(details), details.get("size"))
         return
     root = path.rstrip("/")
-    below = {
-        found: about
-        for found, about in sorted(files.find(root, detail=True).items())
-        if found.endswith(suffix) and about["type"] != "directory"
+    details_by_path = {
+        file_path: details
+        for file_path, details in sorted(files.find(root, detail=True).items())
+        if file_path.endswith(suffix) and details["type"] != "directory"
     }
-    if not below:
+    if not details_by_path:
         raise BenchError(
             f"There is no file whose name ends in {suffix} below {url}; correct the URL."
         )
-    for found, about in below.items():
-        name = found.removeprefix(root).lstrip("/")
-        yield Listed(name, found, _version(about), about.get("size"))
+    for file_path, details in details_by_path.items():
+        name = file_path.removeprefix(root).lstrip("/")
+        yield Listed(name, file_path, _version(details), details.get("size"))
 
 
-def _version(about: Mapping[str, Any]) -> str:
+def _version(details: Mapping[str, Any]) -> str:
     """Return a text that changes with a file.
 
     It has the size, and the hash or, if the server has none, the time of the last change.
     """
-    mark = next((about[key] for key in (*HASHES, *TIMES) if about.get(key)), "")
-    mark = next((about[key] for key in (*HASHES, *TIMES) if about.get(key)), "")
+    mark = next((details[key] for key in (*HASHES, *TIMES) if details.get(key)), "")
     if isinstance(mark, datetime):  # a listing may have it as a number
         mark = mark.timestamp()
-    return f"{about.get('size')} {mark}".replace('"', "")
+    return f"{details.get('size')} {mark}".replace('"', "")
 
 
 def _announce(url: str, folder: Path, sizes: Sequence[int]) -> None:
@@ -219,8 +221,8 @@ def _reason(error: BaseException) -> str:
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
         causes.append(cause)
     kinds = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
-    known = [reason for name, reason in REASONS.items() if name in kinds]
-    return known[0] if known else " ".join(str(error).split())[:300].rstrip(".")
+    reasons = [reason for name, reason in REASONS.items() if name in kinds]
+    return reasons[0] if reasons else " ".join(str(error).split())[:300].rstrip(".")
 
 
 def free_bytes(folder: Path) -> int:

@@ -106,17 +106,17 @@ def _of_folder(
     existing(root, LAYOUT)
     if labels is None and (root / "labels.csv").is_file():
         labels = str(root / "labels.csv")
-    samples, others = image_files(root, ARRAYS)
+    samples, other_files = image_files(root, ARRAYS)
     if not samples:
         # No file is an array: each folder with frames is a sample.
         samples = sorted({dirname(path) for path in image_files(root)[0]} - {""})
-        others = "" if samples else others
+        other_files = "" if samples else other_files
     table = labelled(
         module=__name__,
         name=name,
         root=root,
         layout=LAYOUT,
-        found=(samples, others),
+        found=(samples, other_files),
         classes=classes,
         folders="name",
         network=None if network is None else lambda: network(_shape(root, samples, channels)),
@@ -198,14 +198,14 @@ def _shape(root: Path, samples: Sequence[str], channels: str | None) -> tuple[in
     Raises:
         BenchError: If none of the first samples can be read.
     """
-    wrong = []
+    errors = []
     for sample in samples[:MAX_TRIED]:
         try:
             return _read(root, sample, _files(root, sample), channels).shape
         except BadImage as bad:
-            wrong.append(bad)
+            errors.append(bad)
     raise BenchError(
-        f"None of the first {len(wrong)} samples in {as_text(root)} can be read: {wrong[0]}."
+        f"None of the first {len(errors)} samples in {as_text(root)} can be read: {errors[0]}."
     )
 
 
@@ -278,14 +278,14 @@ def _of_file(
             f"labels of {file} are {labels.dtype} of the shape {labels.shape}; give each of "
             f"{count} samples one class, a whole number or a name."
         )
-    named = [None] * count if labels is None else labels.reshape(count).tolist()
+    sample_classes = [None] * count if labels is None else labels.reshape(count).tolist()
     if labels is not None and names:
-        named = meant([*map(str, named)], names, file)
+        sample_classes = meant([*map(str, sample_classes)], names, file)
     boxes = tables.get("boxes", np.empty((count, 0, 2))).astype(float)
     box_rows = boxes.reshape(count, -1, boxes.shape[-1]) if boxes.size else boxes
     index = index_of_classes(names)
     notes = []
-    for label, sample_boxes in zip(named, box_rows, strict=True):
+    for label, sample_boxes in zip(sample_classes, box_rows, strict=True):
         existing_boxes = [box.tolist() for box in sample_boxes if not np.isnan(box).all()]
         notes.append(note_of(label, existing_boxes, index))
     prefix = f"{as_text(path.name)}/{f'{split}/' if split else ''}"
@@ -372,8 +372,8 @@ def numbers(values: Values, channels: str | None) -> Values:
     unsigned = "u1" if size == 1 else f"i{min(8, 2 * size)}"
     dtype_by_kind = {"f": "f4", "b": "u1", "u": unsigned}
     values = np.ascontiguousarray(values, dtype=dtype_by_kind.get(kind, f"i{size}"))
-    if wrong := values.size - int(np.isfinite(values).sum()):
-        raise ValueError(f"{wrong} of {values.size} values are NaN or infinite")
+    if not_finite := values.size - int(np.isfinite(values).sum()):
+        raise ValueError(f"{not_finite} of {values.size} values are NaN or infinite")
     return values
 
 
@@ -452,14 +452,13 @@ def _tables(path: Path, split: str | None) -> tuple[dict[str, Values], str | Non
         with np.load(path, allow_pickle=False) if is_npz else safe_open(path, "np") as file:
             names = list(file.keys())
             splits = [name for name in SPLITS if f"{name}_images" in names]
+            # MedMNIST's files have arrays for each split. Without data.split the last one counts.
             if split is None and "images" not in names and splits:
                 split = splits[-1]
             prefix = "" if split is None else f"{split}_"
             get = file.__getitem__ if is_npz else file.get_tensor
-            wanted = [
-                key for key in ("images", "labels", "masks", "boxes") if prefix + key in names
-            ]
-            tables = {key: np.asarray(get(prefix + key)) for key in wanted}
+            keys = [key for key in ("images", "labels", "masks", "boxes") if prefix + key in names]
+            tables = {key: np.asarray(get(prefix + key)) for key in keys}
     except Exception as error:
         raise BenchError(f"{as_text(path)} can't be read: {_why(error)}.") from error
     if "images" not in tables:

@@ -113,12 +113,14 @@ def class_indices(
         for part in {*text.split(",")}:
             parts.append((index, part.strip()))
     firsts = [(index, text.partition(",")[0]) for index, text in enumerate(texts)]
-    known: dict[str, int] = {}
+    index_by_text: dict[str, int] = {}
     # Later forms replace earlier ones: a whole name counts more than a part of another name.
     for pairs in (parts, firsts, [*enumerate(texts)], [*enumerate(map(_named, classes))]):
         counts = Counter(text for _, text in pairs)
-        known |= {text: index for index, text in pairs if counts[text] == 1}
-    return {label: known[_named(label)] for label in labels if _named(label) in known}
+        index_by_text |= {text: index for index, text in pairs if counts[text] == 1}
+    return {
+        label: index_by_text[_named(label)] for label in labels if _named(label) in index_by_text
+    }
 
 
 def _named(text: str) -> str:
@@ -169,9 +171,11 @@ class NetworkClasses:
             only_numbers: True if a folder may be called by its class's index only.
         """
         synsets = imagenet_synsets() if self.count == IMAGENET_CLASSES else []
-        named = {} if only_numbers else class_indices(folders, synsets, self.names or ())
+        index_by_name = {} if only_numbers else class_indices(folders, synsets, self.names or ())
         numbers = {
-            folder: int(folder) for folder in {*folders} - named.keys() if folder.isdecimal()
+            folder: int(folder)
+            for folder in {*folders} - index_by_name.keys()
+            if folder.isdecimal()
         }
         count_from_1 = (
             len(numbers) == len(folders) > 1
@@ -179,8 +183,10 @@ class NetworkClasses:
             and max(numbers.values()) == self.count
         )
         if count_from_1:
-            return named
-        return named | {folder: index for folder, index in numbers.items() if index < self.count}
+            return index_by_name
+        return index_by_name | {
+            folder: index for folder, index in numbers.items() if index < self.count
+        }
 
 
 def imagenet_synsets() -> list[str]:

@@ -84,15 +84,20 @@ def coco(
     notes: tuple[str, ...] = ()
     if classes is not None:
         names = names_of_data(classes)
-        known = class_indices(categories.values(), names, names)
+        network_index = class_indices(categories.values(), names, names)
         class_index = {
-            number: known.get(category, OTHER) for number, category in categories.items()
+            number: network_index.get(category, OTHER) for number, category in categories.items()
         }
-        others = [category for category in categories.values() if category not in known]
-        if not known:
-            raise unknown(f"category of {as_text(path)}", names[0], others)
-        if others:
-            notes = (f"{len(others)} categories are no class of data.classes, as {others[:1]}",)
+        other_categories = [
+            category for category in categories.values() if category not in network_index
+        ]
+        if not network_index:
+            raise unknown(f"category of {as_text(path)}", names[0], other_categories)
+        if other_categories:
+            notes = (
+                f"{len(other_categories)} categories are no class of data.classes, as "
+                f"{other_categories[:1]}",
+            )
     # Some tools write file names relative to the root.
     names_have_split = [
         comparable(str(entry["file_name"])).startswith(f"{split}/") for entry in images
@@ -200,13 +205,14 @@ def _read(path: Path) -> tuple[list[Entry], dict[Id, list[Entry]], dict[Id, str]
         )
     try:
         content = json.loads(content_of(path, MAX_BYTES))
-        listed = _by_id(content["categories"], "categories")
-        names = {number: as_text(str(entry["name"])) for number, entry in listed.items()}
+        categories = _by_id(content["categories"], "categories")
+        names = {number: as_text(str(entry["name"])) for number, entry in categories.items()}
         images = _by_id([_image(entry) for entry in content["images"]], "images")
         by_image: dict[Id, list[Entry]] = defaultdict(list)
         for annotation in content["annotations"]:
-            used = {key: annotation[key] for key in USED if key in annotation}
-            by_image[annotation["image_id"]].append(used)
+            # The other keys would only take memory.
+            fields = {key: annotation[key] for key in USED if key in annotation}
+            by_image[annotation["image_id"]].append(fields)
         _check_ids([*images, *by_image], "images")
         if by_image and not by_image.keys() & images.keys():
             raise ValueError(
@@ -260,10 +266,10 @@ def _corners(images: Mapping[Id, Entry], by_image: Mapping[Id, list[Entry]]) -> 
 def _image(entry: Entry) -> Entry:
     """Return what is used of an image's entry; a side that is no number is None."""
     fields = {**entry}
-    used = {"id": entry["id"], "file_name": entry["file_name"]}
+    image = {"id": entry["id"], "file_name": entry["file_name"]}
     for side in SIDES:
-        used[side] = fields[side] if isinstance(fields.get(side), int | float) else None
-    return used
+        image[side] = fields[side] if isinstance(fields.get(side), int | float) else None
+    return image
 
 
 def _by_id(entries: list[Entry], what: str) -> dict[Id, Entry]:

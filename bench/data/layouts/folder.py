@@ -133,29 +133,31 @@ def labelled(
         raise BenchError(
             "data.folders=index needs data.classes, the classes in the order of their indices."
         )
-    samples, others = found
+    samples, other_files = found
     ids = samples
     subfolders = [as_text(name) for name, is_folder in listed(root) if is_folder]
-    notes = [f"{as_text(root)}: {others}"] if others else []
+    notes = [f"{as_text(root)}: {other_files}"] if other_files else []
     by_classes = None
     if classes is not None and labels is None:
         names = class_list(classes)
-        called = class_indices(subfolders, [*names], [*names.values()]) | index_of_classes(names)
+        folder_index = class_indices(subfolders, [*names], [*names.values()]) | index_of_classes(
+            names
+        )
         if folders == "index":
-            called = {
+            folder_index = {
                 folder: int(folder)
                 for folder in subfolders
                 if folder.isdecimal() and int(folder) < len(names)
             }
-            if wrong := [folder for folder in subfolders if folder not in called]:
+            if unknown_folders := [folder for folder in subfolders if folder not in folder_index]:
                 raise BenchError(
-                    f"{root / wrong[0]} is no class index from 0 to {len(names) - 1}; "
+                    f"{root / unknown_folders[0]} is no class index from 0 to {len(names) - 1}; "
                     "set data.folders=name for folders that are called by their classes."
                 )
-        by_classes = Labelling(names, called)
-        ids = [path for path in samples if "/" in path and _first(path) in called]
+        by_classes = Labelling(names, folder_index)
+        ids = [path for path in samples if "/" in path and _first(path) in folder_index]
     if not ids:
-        hint = others or "there are no files in it"
+        hint = other_files or "there are no files in it"
         if classes is not None:
             hint = "with data.classes naming folders"
         raise BenchError(f"There are no images in {as_text(root)}; expected {layout}; {hint}.")
@@ -213,7 +215,6 @@ def list_file(root: Path, labels: str) -> Path:
 def _by_list(
     path: Path, ids: Sequence[str], classes: Classes | None, network: NetworkClasses | None
 ) -> Labelling:
-    """Label by a list of images with their classes."""
     """Label by a list of images with their classes.
 
     The classes are those given, or the network's if they have names, or those in the list.
@@ -224,34 +225,35 @@ def _by_list(
         if classes is not None:
             names = class_list(classes)
         elif network is None or network.names is None:
-            found = sorted({*read_list(path, ids, {})[0].values()})
-            if all(map(str.isdecimal, found)):
+            # Nobody else names the classes, so they are those in the list.
+            listed_classes = sorted({*read_list(path, ids, {})[0].values()})
+            if all(map(str.isdecimal, listed_classes)):
                 if not names:
-                    largest = max(map(int, found), default=0)
+                    largest = max(map(int, listed_classes), default=0)
                     names = {str(index): str(index) for index in range(largest + 1)}
-            elif network is not None and network.count != len(found):
+            elif network is not None and network.count != len(listed_classes):
                 raise BenchError(
-                    f"{as_text(path)} names {len(found)} classes, as {found[0]!r}, and the "
-                    f"{network.count} classes of the network have no names; set model.classes to "
-                    "their names, in the order of its outputs."
+                    f"{as_text(path)} names {len(listed_classes)} classes, as "
+                    f"{listed_classes[0]!r}, and the {network.count} classes of the network have "
+                    "no names; set model.classes to their names, in the order of its outputs."
                 )
             else:
-                names = {name: name for name in found}
+                names = {name: name for name in listed_classes}
                 notes.append(
-                    f"labels are numbered as their names are sorted: {found[0]!r} is output 0; "
-                    f"{ORDER}"
+                    "labels are numbered as their names are sorted: "
+                    f"{listed_classes[0]!r} is output 0; {ORDER}"
                 )
-        image_classes, more = read_list(path, ids, names)
+        image_classes, list_notes = read_list(path, ids, names)
     except ValueError as error:
         raise BenchError(f"{as_text(path)} can't be read: {why(error)}.") from error
     if strangers := {*image_classes.values()}.difference(names):
         raise unknown(f"class, as {as_text(path)} names it,", min(strangers), names)
     if len(image_classes) < len(ids):
         missing = len(ids) - len(image_classes)
-        more.append(f"{missing} of {len(ids)} samples aren't in {as_text(path)}")
+        list_notes.append(f"{missing} of {len(ids)} samples aren't in {as_text(path)}")
     index = {name: number for number, name in enumerate(names)}
     labels = {image: index[name] for image, name in image_classes.items()}
-    return Labelling(names, labels, (*notes, *more))
+    return Labelling(names, labels, (*notes, *list_notes))
 
 
 def _by_folders(
@@ -263,8 +265,8 @@ def _by_folders(
     network: NetworkClasses | None,
 ) -> Labelling:
     """Label by folders that are called by a class of the network, if all images lie in such."""
-    used = list(dict.fromkeys(_first(path) for path in ids if "/" in path))
-    numbers = [folder for folder in used if folder.isdecimal()]
+    used_folders = list(dict.fromkeys(_first(path) for path in ids if "/" in path))
+    numbers = [folder for folder in used_folders if folder.isdecimal()]
     flat = next((path for path in ids if "/" not in path), None)
     names: Mapping[str, str] = {name: name for name in subfolders}
     index: ClassIndex = {name: number for number, name in enumerate(subfolders)}
@@ -272,10 +274,12 @@ def _by_folders(
     fits = network is None or (network.names is None and network.count == len(subfolders))
     if network is not None and (folders == "index" or not fits):
         names = network.listed
-        index = network.indices(used, only_numbers=folders == "index")
-    wrong = next((folder for folder in used if folder not in index), None)
-    are_splits = {*map(str.lower, used)} <= SPLITS and all(path.count("/") > 1 for path in ids)
-    if flat is None and wrong is None and not are_splits:
+        index = network.indices(used_folders, only_numbers=folders == "index")
+    unknown_folder = next((folder for folder in used_folders if folder not in index), None)
+    are_splits = {*map(str.lower, used_folders)} <= SPLITS and all(
+        path.count("/") > 1 for path in ids
+    )
+    if flat is None and unknown_folder is None and not are_splits:
         notes = []
         by_text = [folder for folder in numbers if fits and int(folder) != index[folder]]
         if by_text:
@@ -285,28 +289,31 @@ def _by_folders(
                 "numbers"
             )
         readable = [*names.values()]
-        named = [
+        examples = [
             f"{folder} is {readable[index[folder]]}"
             for folder in numbers
             if folder != readable[index[folder]]
         ]
-        if named:
+        if examples:
             notes.append(
-                f"labels are the indices in the folders' names: {first_names(named, MAX_SHOWN)}"
+                f"labels are the indices in the folders' names: {first_names(examples, MAX_SHOWN)}"
             )
         return Labelling(names, index, tuple(notes))
     # No image is labelled: find out why.
-    counted = [int(folder) for folder in numbers]
-    from_1 = network is not None and str(wrong).isdecimal() and network.count in counted
-    hint = f": the folders count to {max(counted)}, its classes from 0" if from_1 else ""
+    folder_numbers = [int(folder) for folder in numbers]
+    from_1 = (
+        network is not None and str(unknown_folder).isdecimal() and network.count in folder_numbers
+    )
+    hint = f": the folders count to {max(folder_numbers)}, its classes from 0" if from_1 else ""
     if network is not None and network.names is None and not from_1:
         hint = f": its {network.count} have no names, and there are {len(subfolders)} folders"
     if are_splits:
-        unlabelled = f"{', '.join(used)} are splits: set data.root={as_text(root / used[-1])}"
+        last_split = as_text(root / used_folders[-1])
+        unlabelled = f"{', '.join(used_folders)} are splits: set data.root={last_split}"
     elif flat:
         unlabelled = f"{flat} lies in no folder"
     else:
-        unlabelled = f"{wrong!r} is no class of the network{hint}"
+        unlabelled = f"{unknown_folder!r} is no class of the network{hint}"
     note = (
         f"the images of {name!r} have no labels ({unlabelled}; {LABELS}), so metrics that need "
         "labels, or boxes or masks of the data, have no value"

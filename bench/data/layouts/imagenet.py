@@ -94,8 +94,11 @@ def imagenet(
     top = existing(Path(root), LAYOUT)
     folder = folder_of(top, split)
     places = places_of(top, folder)
-    below = f"Annotations/CLS-LOC/{folder.name}"
-    boxes = next((place / below for place in places if os.path.isdir(place / below)), top / below)
+    boxes_folder = f"Annotations/CLS-LOC/{folder.name}"
+    boxes = next(
+        (place / boxes_folder for place in places if os.path.isdir(place / boxes_folder)),
+        top / boxes_folder,
+    )
     names = synsets(places, classes)
     index = index_of_classes(names)
     paths, not_read = image_files(folder)
@@ -107,14 +110,14 @@ def imagenet(
     meanings = meant([*folders.values()], names, as_text(folder), classes is None)
     synset_of = dict(zip(folders, meanings, strict=True))
     if flat:
-        flat_synset_of, more = flat_labels(places, labels, flat, names, folder.name)
+        flat_synset_of, label_notes = flat_labels(places, labels, flat, names, folder.name)
         synset_of |= flat_synset_of
-        notes += more
-    others = [image for image, synset in synset_of.items() if synset not in index]
-    if others and classes is None:
+        notes += label_notes
+    other_images = [image for image, synset in synset_of.items() if synset not in index]
+    if other_images and classes is None:
         raise BenchError(
-            f"{folder / others[0]} is of class {synset_of[others[0]]!r}, which the class list "
-            "lacks; add it there, or set data.classes."
+            f"{folder / other_images[0]} is of class {synset_of[other_images[0]]!r}, which the "
+            "class list lacks; add it there, or set data.classes."
         )
     ids = images_of_classes(synset_of, index, folder, LAYOUT)
     _check_boxes([image for image in ids if image in is_flat], synset_of, boxes, index)
@@ -164,21 +167,22 @@ def _check_boxes(
         BenchError: If most of the compared images have no box of their label's class.
     """
     compared = 0
-    wrong: list[tuple[str, int]] = []  # image, and the class of its first box
+    contradictions: list[tuple[str, int]] = []  # image, and the class of its first box
     for image in ids[:: 1 + len(ids) // CHECKED]:
         objects, _ = read_objects(_boxes_file(boxes, as_name(image)), index, 0)
         box_classes = [label for label, _ in objects]
         if box_classes:
             compared += 1
             if index[synset_of[image]] not in box_classes:
-                wrong.append((image, box_classes[0]))
-    if len(wrong) > compared / 2:
-        image, label = wrong[0]
+                contradictions.append((image, box_classes[0]))
+    if len(contradictions) > compared / 2:
+        image, label = contradictions[0]
         box_synset = next(synset for synset, number in index.items() if number == label)
         raise BenchError(
-            f"{len(wrong)} of {compared} labels name no class of the image's boxes, as {image}: "
-            f"it is labelled {synset_of[image]}, its boxes are {box_synset}; set data.labels to "
-            "the list of these images, or data.classes to the classes in the order of its indices."
+            f"{len(contradictions)} of {compared} labels name no class of the image's boxes, as "
+            f"{image}: it is labelled {synset_of[image]}, its boxes are {box_synset}; set "
+            "data.labels to the list of these images, or data.classes to the classes in the order "
+            "of its indices."
         )
 
 
@@ -188,9 +192,9 @@ def _first_images(ids: Sequence[str], count: int, folder: Path) -> tuple[str, ..
     Raises:
         BenchError: If any of them is missing.
     """
-    listed = set(first_by_hash(count))
-    chosen = tuple(image for image in ids if Path(image).stem in listed)
-    if missing := listed - {Path(image).stem for image in chosen}:
+    stems = set(first_by_hash(count))
+    chosen = tuple(image for image in ids if Path(image).stem in stems)
+    if missing := stems - {Path(image).stem for image in chosen}:
         raise BenchError(
             f"{len(missing):,} of the {count:,} validation images that data.first={count} chooses "
             f"aren't in {folder}, as {min(missing)}.JPEG; get them from ILSVRC2012's "
@@ -328,8 +332,8 @@ def synsets(places: Sequence[Path], classes: Classes | None) -> dict[str, str]:
         return class_list(classes)
     if mapping := _first_file(places, [MAPPING]):
         return class_list(str(mapping))
-    if listed := _first_file(places, [WNIDS]):
-        words = listed.with_name(WORDS)
+    if id_list := _first_file(places, [WNIDS]):
+        words = id_list.with_name(WORDS)
         names = class_list(str(words)) if os.path.isfile(words) else {}
-        return {synset: names.get(synset, synset) for synset in sorted(class_list(str(listed)))}
+        return {synset: names.get(synset, synset) for synset in sorted(class_list(str(id_list)))}
     return {synset: synset for synset in imagenet_synsets()}

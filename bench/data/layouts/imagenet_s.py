@@ -78,12 +78,12 @@ def imagenet_s(
     class_of_value = np.array(
         [BACKGROUND, *(index.get(synset, BACKGROUND) for synset in synset_ids)]
     )
-    images, others = image_files(folder)
+    images, other_files = image_files(folder)
     synset_of = {path: path.partition("/")[0] for path in images if "/" in path}
     ids = images_of_classes(synset_of, index, folder, LAYOUT)
     labels = labels_of(ids, synset_of, index)
     row = partial(_row, folder, masks, ids, labels, class_of_value, boxes)
-    notes = (f"{as_text(folder)}: {others}",) if others else ()
+    notes = (f"{as_text(folder)}: {other_files}",) if other_files else ()
     return Table(__name__, name, ids, names, labels, row, notes)
 
 

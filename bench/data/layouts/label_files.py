@@ -80,47 +80,52 @@ def read_list(
     head: list[str] = []
     if named_image(rows[0][image_column], images_by_name) is None:
         head = [cell.strip().lower() for cell in rows[0]]
-    others = [column for column in range(len(rows[0])) if column != image_column]
-    headed = [column for column in others if head and head[column] in HEADINGS]
-    columns = headed or others[:1]
+    other_columns = [column for column in range(len(rows[0])) if column != image_column]
+    label_columns = [column for column in other_columns if head and head[column] in HEADINGS]
+    columns = label_columns or other_columns[:1]
     if not columns or any(len(row) <= max(image_column, *columns) for row in rows):
         raise ValueError("a line has no label")
-    listed = [(row[image_column], row) for row in rows[bool(head) :]]
-    if not headed:
-        row_labels = _one_hot(name, head, [row for _, row in listed], others)
+    cells_and_rows = [(row[image_column], row) for row in rows[bool(head) :]]
+    if not label_columns:
+        row_labels = _one_hot(name, head, [row for _, row in cells_and_rows], other_columns)
         if row_labels:
-            listed = [(cell, [label]) for (cell, _), label in zip(listed, row_labels, strict=True)]
+            cells_and_rows = [
+                (cell, [label]) for (cell, _), label in zip(cells_and_rows, row_labels, strict=True)
+            ]
             head = []
             columns = [0]
 
     # Collect the classes of each image, which must be one.
     absent: list[str] = []
     image_rows: list[tuple[str, list[str]]] = []
-    for cell, row in listed:
+    for cell, row in cells_and_rows:
         image = named_image(cell, images_by_name)
         if image is None:
             absent.append(cell)
         else:
             image_rows.append((image, row))
-    named = defaultdict[str, dict[str, None]](dict)  # a dictionary keeps the order of the classes
+    # A dictionary keeps the order of an image's classes.
+    classes_by_image = defaultdict[str, dict[str, None]](dict)
     for column in columns:
         cells = [row[column].strip() for _, row in image_rows]
         if head and head[column] == BOXES:
             cells = [cell.split()[0] for cell in cells]
         for (image, _), label in zip(image_rows, meant(cells, classes, name), strict=True):
-            named[image][label] = None
-    if wrong := [image for image in named if len(named[image]) > 1]:
-        both = f"{len(wrong)} images, as {wrong[0]}: {' and '.join(named[wrong[0]])}"
+            classes_by_image[image][label] = None
+    if ambiguous := [image for image in classes_by_image if len(classes_by_image[image]) > 1]:
+        example = ambiguous[0]
+        both = f"{len(ambiguous)} images, as {example}: {' and '.join(classes_by_image[example])}"
         raise BenchError(
             f"{name} names two classes for {both}; correct its lines, or remove the column that "
             "is wrong."
         )
-    labels = {image: next(iter(image_classes)) for image, image_classes in named.items()}
+    labels = {image: next(iter(image_classes)) for image, image_classes in classes_by_image.items()}
 
     notes = []
     if absent:
         notes.append(
-            f"{len(absent)} of {len(listed)} images of {name} aren't in the folder, as {absent[0]}"
+            f"{len(absent)} of {len(cells_and_rows)} images of {name} aren't in the folder, as "
+            f"{absent[0]}"
         )
     if len({*labels.values()}) == 1 and len(labels) >= LEAST_ALIKE:
         notes.append(
@@ -147,11 +152,12 @@ def _one_hot(
     if len(bit_columns) < LEAST_COLUMNS:
         return []
     ones = [[head[column] for column in bit_columns if row[column].strip() in ONES] for row in rows]
-    if wrong := [row_ones for row_ones in ones if len(row_ones) != 1]:
+    if wrong_rows := [row_ones for row_ones in ones if len(row_ones) != 1]:
         raise BenchError(
-            f"{name} has {len(bit_columns)} columns of 0 and 1, and {len(wrong)} of {len(rows)} "
-            f"lines name no class or several, as {', '.join(wrong[0][:3]) or 'none'}; give each "
-            "image one, or call a column 'label'."
+            f"{name} has {len(bit_columns)} columns of 0 and 1, and {len(wrong_rows)} of "
+            f"{len(rows)} lines name no class or several, as "
+            f"{', '.join(wrong_rows[0][:3]) or 'none'}; give each image one, or call a column "
+            "'label'."
         )
     return [row_ones[0] for row_ones in ones]
 

@@ -171,14 +171,14 @@ def note_of(label: object, boxes: object, classes: ClassIndex) -> Note:
     for entry in boxes:
         box = entry
         box_class = index
-        wrong: list[str] = []
+        label_problems: list[str] = []
         if isinstance(entry, Mapping):
             box = entry.get("box")
             if entry.get("label") is not None:
-                box_class, wrong = _label(entry["label"], classes)
+                box_class, label_problems = _label(entry["label"], classes)
         corners = _corners(box)
         if box_class is None or corners is None:
-            problems += wrong or [f"a malformed box: {shown(entry)}"]
+            problems += label_problems or [f"a malformed box: {shown(entry)}"]
         else:
             objects.append((box_class, corners))
     return Note(index, tuple(objects), tuple(problems))

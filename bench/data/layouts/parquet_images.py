@@ -88,8 +88,8 @@ class ParquetFile:
         Hugging Face's data sets keep them in the footer.
         """
         try:
-            about = json.loads((self.schema.metadata or {})[b"huggingface"])
-            names = about["info"]["features"][column]["names"]
+            details = json.loads((self.schema.metadata or {})[b"huggingface"])
+            names = details["info"]["features"][column]["names"]
         except (KeyError, TypeError, ValueError, RecursionError):
             return []
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -224,8 +224,8 @@ def parquet(
     if classes is not None:
         names = class_list(classes)
     else:
-        listed: Sequence[str] = next((file.class_names(label) for file in files.values()), ())
-        names = {str(number): as_text(class_name) for number, class_name in enumerate(listed)}
+        class_names: Sequence[str] = next((file.class_names(label) for file in files.values()), ())
+        names = {str(number): as_text(class_name) for number, class_name in enumerate(class_names)}
     for file_name, file in files.items():
         entries |= _rows(file_name, file, label, boxes, index_of_classes(names))
     table = packed_table(__name__, name, names, entries, stream, LAYOUT, "they have no rows", image)
@@ -261,7 +261,7 @@ def _checked(file: ParquetFile, image: str, label: str | None, boxes: str | None
     path = image
     texts = [as_text(name) for name in file.schema.names]
     columns = (("image", image), ("label", label), ("boxes", boxes))
-    for (setting, column), (fits, wanted) in zip(columns, FORMS, strict=True):
+    for (setting, column), (fits, expected) in zip(columns, FORMS, strict=True):
         if column is None:
             continue
         if file.schema.names.count(column) != 1:
@@ -276,7 +276,7 @@ def _checked(file: ParquetFile, image: str, label: str | None, boxes: str | None
         if not fits(kind):
             raise BenchError(
                 f"The column {column!r} of {as_text(file.path)} holds {shown(str(kind))[1:-1]}; "
-                f"data.{setting} must name one that holds {wanted}."
+                f"data.{setting} must name one that holds {expected}."
             )
     return path
 

@@ -78,16 +78,16 @@ def _entries(
     shard: str, archive: Archive, keys: tuple[str, str], index: ClassIndex
 ) -> Iterator[tuple[str, Entry]]:
     """Yield the image id and entry of each key of a shard that has an image, or a note of one."""
-    members_of = defaultdict[str, list[tuple[str, str]]](list)
+    members_by_key = defaultdict[str, list[tuple[str, str]]](list)
     for member in archive.members:
         # "a/b.seg.png" has the key "a/b" and the ending ".seg.png".
         folder, slash, name = member.rpartition("/")
         stem, dot, ending = name.partition(".")
-        members_of[f"{folder}{slash}{stem}"].append((f"{dot}{ending}".lower(), member))
-    if not members_of:
+        members_by_key[f"{folder}{slash}{stem}"].append((f"{dot}{ending}".lower(), member))
+    if not members_by_key:
         return
     with open_regular(archive.path) as file:
-        for key, members in members_of.items():
+        for key, members in members_by_key.items():
             images = [member for ending, member in members if ending in suffixes()]
             if not images and not {LABEL, NOTE} & {ending for ending, _ in members}:
                 continue  # a README, or what belongs to no image

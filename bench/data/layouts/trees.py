@@ -43,9 +43,9 @@ def image_files(folder: Path, endings: Collection[str] | None = None) -> tuple[l
             kinds[ending or "without an ending"].append(path)
     if not kinds:
         return images, ""
-    wanted = "arrays as .npy" if endings else "photographs as JPEG or PNG"
+    advice = "arrays as .npy" if endings else "photographs as JPEG or PNG"
     counts = ", ".join(f"{len(files)} {kind} ({files[0]})" for kind, files in sorted(kinds.items()))
-    return images, f"not read: {counts}; save {wanted}"
+    return images, f"not read: {counts}; save {advice}"
 
 
 def existing(folder: Path, layout: str) -> Path:

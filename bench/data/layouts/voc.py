@@ -78,31 +78,32 @@ def voc(
         BenchError: For a missing folder or list, and a list without images.
     """
     folder = devkit(Path(root), year)
-    listed = folder / "ImageSets" / image_set / f"{split}.txt"
-    if not os.path.isfile(listed):
-        raise BenchError(f"There is no list of images {as_text(listed)}; expected {LAYOUT}.")
-    words = [line.split() for line in lines_of(listed, "The list of images")]
+    list_path = folder / "ImageSets" / image_set / f"{split}.txt"
+    if not os.path.isfile(list_path):
+        raise BenchError(f"There is no list of images {as_text(list_path)}; expected {LAYOUT}.")
+    words = [line.split() for line in lines_of(list_path, "The list of images")]
     # A class's own list, such as dog_val.txt, says of each image whether it shows the class.
-    others = [name for name, *verdict in words if verdict[:1] == [ABSENT]]
+    images_without = [name for name, *verdict in words if verdict[:1] == [ABSENT]]
     names = dict.fromkeys(
         without_ending(name) for name, *verdict in words if verdict[:1] != [ABSENT]
     )
-    ids = tuple(sorted(ids_of(names, as_text(listed))))
+    ids = tuple(sorted(ids_of(names, as_text(list_path))))
     notes: tuple[str, ...] = ()
-    if others:
+    if images_without:
         notes = (
-            f"{len(others)} images of {as_text(listed)} are left out: the list says -1 of them",
+            f"{len(images_without)} images of {as_text(list_path)} are left out: the list says -1 "
+            "of them",
         )
     images, _ = image_files(folder / "JPEGImages")
     # Of several files with one name, the first one counts.
     files = {comparable(without_ending(file)): file for file in reversed(images)}
     if not ids:
-        raise BenchError(f"The list of images {as_text(listed)} is empty.")
-    known = tuple(dict.fromkeys(CLASSES if classes is None else names_of_data(classes)))
-    exact = index_of_classes(known)
+        raise BenchError(f"The list of images {as_text(list_path)} is empty.")
+    class_names = tuple(dict.fromkeys(CLASSES if classes is None else names_of_data(classes)))
+    exact = index_of_classes(class_names)
     index = {plain(name): number for name, number in exact.items()} | exact
     row = partial(_row, folder, ids, files, index, difficult)
-    return Table(__name__, name, ids, known, None, row, notes=notes)
+    return Table(__name__, name, ids, class_names, None, row, notes=notes)
 
 
 def _row(
