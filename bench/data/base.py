@@ -470,7 +470,7 @@ class MadeOf(DataSet):
         """Return the indices in `of` of the images that this image and its versions are made of."""
 
     def files(self, index: int) -> Files:
-        return tuple(path for place in self.used(index) for path in self.of.files(place))
+        return tuple(path for used_index in self.used(index) for path in self.of.files(used_index))
 
     def part(self, index: int, read: Callable[[int], T], place: int) -> T:
         """Return what `read` gives for the image at this index of `of`.

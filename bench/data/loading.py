@@ -211,22 +211,24 @@ class _Images(Dataset[Item]):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def name(self, place: int) -> str:
+    def name(self, position: int) -> str:
         """Return the id of the image at this position of `indices`."""
-        return self.dataset.ids[self.indices[place]]
+        return self.dataset.ids[self.indices[position]]
 
-    def __getitem__(self, place: int) -> Item:
+    def __getitem__(self, position: int) -> Item:
         if (worker := get_worker_info()) is not None:
-            self.reading[worker.id] = place
-        index = self.indices[place]
-        name = self.name(place)
+            self.reading[worker.id] = position
+        index = self.indices[position]
+        name = self.name(position)
         damaged: list[int] = []
         decode = partial(self._decoded, damaged)
         try:
             image = decode(index)
             targets = _targets(self.rule, name, image)
             parts = self._parts(index, image.size) if "interventions" in self.extras else None
-            other = self._other_image(index, decode) if "other_images" in self.extras else None
+            other_image = None
+            if "other_images" in self.extras:
+                other_image = self._other_image(index, decode)
         except (BadImage, BenchError) as error:  # raised from a worker it would carry a traceback
             return None, error
         prepared = Prepared(
@@ -236,7 +238,7 @@ class _Images(Dataset[Item]):
             problems=image.problems,
             turned=image.turned,
             parts=parts,
-            other_image=other,
+            other_image=other_image,
             damaged=tuple(damaged),
         )
         return image.pixels, prepared
@@ -364,7 +366,7 @@ def _chunks(images: _Images, workers: int) -> Iterator[tuple[list[Tensor], list[
                 if not dead:
                     raise
                 codes = [processes[number].exitcode for number in dead]
-                raise _died(images, dead, codes) from error
+                raise _error_of_dead_workers(images, dead, codes) from error
             yield chunk
     finally:
         if processes:
@@ -401,7 +403,9 @@ def _next(iterator: Iterator[Any], processes: Sequence[BaseProcess]) -> Any:
         return chunk
 
 
-def _died(images: _Images, workers: Sequence[int], codes: Sequence[int]) -> BenchError:
+def _error_of_dead_workers(
+    images: _Images, workers: Sequence[int], codes: Sequence[int]
+) -> BenchError:
     """Return the error for workers that ended with these exit codes."""
     names = [images.name(int(images.reading[worker])) for worker in workers]
     signals = {-number.value: number.name for number in signal.Signals}

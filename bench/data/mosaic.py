@@ -285,7 +285,7 @@ class Mosaics(MadeOf):
         self.layouts = tuple(made)
         self.of_cells = preprocessing
         # The candidates replace a cell's image in versions of the mosaic without it.
-        self._left = _by_class(candidates, (images.seed, images.uses))
+        self._candidates_by_class = _by_class(candidates, (images.seed, images.uses))
         names = (" | ".join(image.image_id for image in layout.cells) for layout in made)
         self.ids = tuple(f"{number:04d}: {joined}" for number, joined in enumerate(names))
         self.preprocessing = replace(preprocessing, resize=None, crop=None)
@@ -334,7 +334,9 @@ class Mosaics(MadeOf):
         chance = np.random.default_rng([self.images.seed, index])
         shown = {image.label for image in self.layouts[index].cells}
         classes = [
-            images for label, images in enumerate(self._left) if images and label not in shown
+            images
+            for label, images in enumerate(self._candidates_by_class)
+            if images and label not in shown
         ]
         if not classes:
             return ()
@@ -386,9 +388,9 @@ class Mosaics(MadeOf):
         """Return the images of a mosaic, then those of its versions."""
         return (*self.layouts[index].cells, *chain.from_iterable(self.others(index)))
 
-    def _seen(self, place: int) -> Image.Image:
+    def _preprocessed(self, index: int) -> Image.Image:
         """Return the image as the network sees it on its own."""
-        return self.of_cells.picture(self.of_cells.read(self.images, place))
+        return self.of_cells.picture(self.of_cells.read(self.images, index))
 
     def _picture(self, index: int, cell: Cell) -> Image.Image:
         """Return a cell's picture.
@@ -396,7 +398,7 @@ class Mosaics(MadeOf):
         Raises:
             BadImage: For the mosaic, if the image can't be read or has another size.
         """
-        picture = self.part(index, self._seen, cell.image.index)
+        picture = self.part(index, self._preprocessed, cell.image.index)
         if (picture.height, picture.width) != self.cell_size:
             raise BadImage(
                 self.ids[index],
@@ -417,7 +419,7 @@ class Mosaics(MadeOf):
         images = chain.from_iterable(layout.cells for layout in self.layouts)
         for image in images:
             try:
-                picture = self._seen(image.index)
+                picture = self._preprocessed(image.index)
             except BadImage:
                 continue
             return picture.height, picture.width

@@ -146,7 +146,7 @@ class PastedImages(MadeOf):
             mask[_region(pasted, mask.shape)] = pasted.label
         largest = max(objects, key=lambda pasted: pasted.picture.width * pasted.picture.height)
         return Sample(
-            image=_put(ground, objects),
+            image=_paste(ground, objects),
             image_id=self.ids[index],
             label=largest.label,
             objects=tuple((pasted.label, pasted.box) for pasted in objects),
@@ -163,7 +163,7 @@ class PastedImages(MadeOf):
         regions = [_region(pasted, (ground.height, ground.width)) for pasted in objects]
         parts = []
         for pasted, region in zip(objects, regions, strict=True):
-            without = _put(ground, [other for other in objects if other is not pasted])
+            without = _paste(ground, [other for other in objects if other is not pasted])
             name = self.class_names[pasted.label]
             parts.append(StoredPart(name, pasted.label, region, (without,)))
         bare_grounds = []
@@ -174,7 +174,7 @@ class PastedImages(MadeOf):
             name=GROUND,
             label=None,
             mask=~np.any(regions, axis=0),
-            images=tuple(_put(other_ground, objects) for other_ground in bare_grounds),
+            images=tuple(_paste(other_ground, objects) for other_ground in bare_grounds),
             bare=tuple(bare_grounds),
         )
         return (*parts, ground_part)
@@ -202,22 +202,22 @@ class PastedImages(MadeOf):
             if len(classes) < count:
                 continue
             chosen = [int(label) for label in chance.choice(classes, count, replace=False)]
-            other_grounds = [
+            candidates = [
                 index
                 for index, labels in enumerate(self._labels)
                 if labels and index != ground and not labels.intersection(chosen)
             ]
-            if len(other_grounds) < GROUNDS:
+            if len(candidates) < GROUNDS:
                 continue
             objects = []
             for label in chosen:
                 same_class = [cut_out for cut_out in cut_outs if cut_out.label == label]
                 objects.append(same_class[chance.integers(len(same_class))])
-            grounds = tuple(
-                int(index) for index in chance.choice(other_grounds, GROUNDS, replace=False)
+            other_grounds = tuple(
+                int(index) for index in chance.choice(candidates, GROUNDS, replace=False)
             )
             places = tuple((float(x), float(y)) for x, y in chance.random((count, 2)))
-            return Recipe(int(ground), tuple(objects), grounds, places)
+            return Recipe(int(ground), tuple(objects), other_grounds, places)
         class_count = len(all_classes)
         raise BenchError(
             f"No image can be pasted: {len(self.of)} images of {self.of.name!r} have "
@@ -228,7 +228,8 @@ class PastedImages(MadeOf):
 
     def _ground(self, index: int) -> Image.Image:
         """Return the photograph of the ground."""
-        return self.part(index, self.of.read, self.recipes[index].ground).image
+        image: Image.Image = self.part(index, self.of.read, self.recipes[index].ground).image
+        return image
 
     def _objects(self, index: int) -> list[Pasted]:
         """Return the objects from left to right, each in its column of the image."""
@@ -314,7 +315,7 @@ def _feathered(shape: Image.Image) -> Image.Image:
     return ImageOps.crop(inside, FEATHER)
 
 
-def _put(ground: Image.Image, objects: Sequence[Pasted]) -> Image.Image:
+def _paste(ground: Image.Image, objects: Sequence[Pasted]) -> Image.Image:
     """Return the ground with the objects on it."""
     image = ground.copy()
     for pasted in objects:

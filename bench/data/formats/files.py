@@ -89,7 +89,7 @@ def comparable(name: str) -> str:
 def listed_file(folder: Path, name: str) -> Path:
     """Return the path of a file that a list names, which may be missing.
 
-    If no file has this name, it is a file whose name is `comparable` to it.
+    If no file has this name, return a file whose name is `comparable` to it.
     """
     path = folder / name
     if (name.isascii() and "\\" not in name) or os.path.lexists(path):
@@ -227,7 +227,7 @@ def table_of(lines: Sequence[str]) -> tuple[str, list[list[str]]]:
 def files_below(folder: Path) -> Iterator[str]:
     """Yield everything below a folder by its path relative to it, with slashes, in no order.
 
-    That are files, folders, and whatever else has a name. Links to folders are followed, but not
+    These are files, folders, and whatever else has a name. Links to folders are followed, but not
     into a folder that they lie in.
 
     Raises:

@@ -368,7 +368,7 @@ def numbers(values: Values, channels: str | None) -> Values:
         )
     kind = values.dtype.kind
     size = values.dtype.itemsize
-    # torch has only one unsigned type, so others get twice the bits.
+    # torch has only one unsigned type. Others become signed, with twice the bits if possible.
     unsigned = "u1" if size == 1 else f"i{min(8, 2 * size)}"
     dtype_by_kind = {"f": "f4", "b": "u1", "u": unsigned}
     values = np.ascontiguousarray(values, dtype=dtype_by_kind.get(kind, f"i{size}"))

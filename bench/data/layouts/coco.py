@@ -128,7 +128,7 @@ def _labels(annotations: Sequence[Entry], class_index: Mapping[Id, int]) -> Labe
 def _row(
     folder: Path,
     images: Mapping[str, Entry],
-    annotations_of: Mapping[Id, Sequence[Entry]],
+    annotations_by_image: Mapping[Id, Sequence[Entry]],
     classes: Sequence[str],
     class_index: Mapping[Id, int],
     ids: Sequence[str],
@@ -137,7 +137,7 @@ def _row(
     """Return the row of the image at this index."""
     image_id = ids[index]
     image = images[image_id]
-    annotations = annotations_of.get(image["id"], [])
+    annotations = annotations_by_image.get(image["id"], [])
 
     def annotation(size: Size) -> Note:
         expected = tuple(image[side] for side in SIDES)
@@ -177,8 +177,8 @@ def _note(
             regions.append((verdict, pixels(annotation.get("segmentation"), size)))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             number = annotation.get("id")
-            which = shown(number) if isinstance(number, Id) else "without an id"
-            problems.append(f"{image_id}: annotation {which} is malformed: {shown(error)}")
+            description = shown(number) if isinstance(number, Id) else "without an id"
+            problems.append(f"{image_id}: annotation {description} is malformed: {shown(error)}")
             has_mask = False
             continue
         if beyond:
@@ -297,7 +297,8 @@ def _dumped(annotation: Entry) -> str:
     """Return an annotation as text for the fingerprint."""
     try:
         return json.dumps(annotation, sort_keys=True)
-    except RecursionError:  # nothing nested is used: no box and no region is
+    except RecursionError:
+        # Nothing of such an annotation is used: no box and no region is nested.
         return "nested too deeply"
 
 

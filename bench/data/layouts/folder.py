@@ -97,7 +97,6 @@ def folder(
     )
     table.orientation = "EXIF orientations are applied"
     return table
-    return table
 
 
 def labelled(
@@ -140,9 +139,8 @@ def labelled(
     by_classes = None
     if classes is not None and labels is None:
         names = class_list(classes)
-        folder_index = class_indices(subfolders, [*names], [*names.values()]) | index_of_classes(
-            names
-        )
+        folder_index = class_indices(subfolders, [*names], [*names.values()])
+        folder_index |= index_of_classes(names)
         if folders == "index":
             folder_index = {
                 folder: int(folder)
@@ -167,9 +165,10 @@ def labelled(
             f"{len(left_out)} images are left out, in no folder of data.classes, as {left_out[0]}"
         )
     if labels is not None:
-        # The network's classes aren't asked for if the user gave classes.
-        needs_network = network is not None and classes is None
-        network_classes = network() if network is not None and needs_network else None
+        # If the user gave classes, the network's classes aren't needed.
+        network_classes = None
+        if network is not None and classes is None:
+            network_classes = network()
         labelling = _by_list(list_file(root, labels), ids, classes, network_classes)
     elif by_classes is not None:
         labelling = by_classes
@@ -246,8 +245,8 @@ def _by_list(
         image_classes, list_notes = read_list(path, ids, names)
     except ValueError as error:
         raise BenchError(f"{as_text(path)} can't be read: {why(error)}.") from error
-    if strangers := {*image_classes.values()}.difference(names):
-        raise unknown(f"class, as {as_text(path)} names it,", min(strangers), names)
+    if unknown_classes := {*image_classes.values()}.difference(names):
+        raise unknown(f"class, as {as_text(path)} names it,", min(unknown_classes), names)
     if len(image_classes) < len(ids):
         missing = len(ids) - len(image_classes)
         list_notes.append(f"{missing} of {len(ids)} samples aren't in {as_text(path)}")
@@ -276,9 +275,8 @@ def _by_folders(
         names = network.listed
         index = network.indices(used_folders, only_numbers=folders == "index")
     unknown_folder = next((folder for folder in used_folders if folder not in index), None)
-    are_splits = {*map(str.lower, used_folders)} <= SPLITS and all(
-        path.count("/") > 1 for path in ids
-    )
+    have_subfolders = all(path.count("/") > 1 for path in ids)
+    are_splits = {*map(str.lower, used_folders)} <= SPLITS and have_subfolders
     if flat is None and unknown_folder is None and not are_splits:
         notes = []
         by_text = [folder for folder in numbers if fits and int(folder) != index[folder]]
@@ -301,9 +299,8 @@ def _by_folders(
         return Labelling(names, index, tuple(notes))
     # No image is labelled: find out why.
     folder_numbers = [int(folder) for folder in numbers]
-    from_1 = (
-        network is not None and str(unknown_folder).isdecimal() and network.count in folder_numbers
-    )
+    is_number = str(unknown_folder).isdecimal()
+    from_1 = network is not None and is_number and network.count in folder_numbers
     hint = f": the folders count to {max(folder_numbers)}, its classes from 0" if from_1 else ""
     if network is not None and network.names is None and not from_1:
         hint = f": its {network.count} have no names, and there are {len(subfolders)} folders"

@@ -282,12 +282,13 @@ def _checked(file: ParquetFile, image: str, label: str | None, boxes: str | None
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def _is_label(kind: pa.DataType) -> bool:
     text = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return pa.types.is_integer(kind) or pa.types.is_string(text) or pa.types.is_large_string(text)
+    is_text = pa.types.is_string(text) or pa.types.is_large_string(text)
+    return bool(pa.types.is_integer(kind) or is_text)
 
 
 def _is_list_of_numbers(kind: pa.DataType, depth: int = 0) -> bool:
