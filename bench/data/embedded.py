@@ -40,9 +40,6 @@ class DrawnImages(DataSet):
     drawn = True
     channels = 1
 
-    drawn = True
-    channels = 1  # of an array
-
     def __init__(
         self,
         size: int,

@@ -67,7 +67,7 @@ def imagenet(
     name: Name = "imagenet",
     first: Annotated[int, whole(1, "a number of images", VALIDATION)] | None = None,
 ) -> Table:
-    """Return ImageNet as it lies below the root, in a folder <root>/<split>.
+    """Return the images of ImageNet in the folder <root>/<split>.
 
     Ids are paths below the split, "n01440764/ILSVRC2012_val_00000293.JPEG", or file names if the
     split is flat.
