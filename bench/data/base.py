@@ -1,5 +1,6 @@
-"""The base of every data set: samples by index, ids in ascending order, and a fingerprint of each
-image.
+"""The base of every data set.
+
+A data set has samples by index, ids in ascending order, and a fingerprint of each image.
 """
 
 from __future__ import annotations
@@ -223,9 +224,6 @@ class DataSet(ABC):
     threads_may_read = False
     unlabelled = ""
     orientation = ""
-
-    drawn = False
-    threads_may_read = False
     notes: tuple[str, ...] = ()
     name: str
     classes: tuple[str, ...]

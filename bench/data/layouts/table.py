@@ -47,6 +47,7 @@ class Note:
     """The annotation of an image.
 
     Its text is part of fingerprints, so `repr` shows label, objects and problems only.
+
     Attributes:
         label: The class index, or None.
         objects: (class index, box) of each object.
