@@ -348,7 +348,8 @@ def pycocotools() -> ModuleType:
         raise BenchError(
             "COCO's regions need pycocotools: pip install '.[coco]' in axiom-bench's checkout."
         ) from error
-    return mask
+    module: ModuleType = mask
+    return module
 
 
 def pixels(segmentation: Any, size: Size) -> Region | None:
