@@ -80,7 +80,7 @@ def comparable(name: str) -> str:
 
     Lists from Windows have backslashes.
 
-    >>> comparable(" photos\000.png")
+    >>> comparable(" photos\\000.png")
     'photos/000.png'
     """
     return one_form(name.strip()).replace("\\", "/")
