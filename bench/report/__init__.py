@@ -1,6 +1,7 @@
-"""The report of a run: tables, statistics, figures and one page, from manifest and records alone.
+"""The report of a run: tables, statistics, figures and one page, from manifest and records only.
 
-Imports records, columns and errors; never torch, and no code that a run folder names.
+This package imports records, columns and errors. It never imports torch, nor code that a run folder
+names.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def write(
     if isinstance(run, Path):
         run = read_run(run, settings)
     folder = run.path
-    options = options_of(run)  # a wrong one is refused before anything is removed
+    options = options_of(run)  # raises for a wrong option before any file is removed
     try:
         with seldom_collected(), running.held(folder, running.REPORT):
             others = summary.remove_files(folder)
@@ -89,8 +90,8 @@ def headline(run: RunFolder | Path) -> list[str]:
 
 
 def status_lines(run: RunFolder, verbose: bool = False) -> list[str]:
-    """Return a line about images that are left out; verbose: before it one about the values without
-    a number.
+    """Return a line about images that are left out. If `verbose`, a line about the values that
+    aren't numbers comes before it.
     """
     from axiom_bench.report.tables.headline import status_lines
 
@@ -102,7 +103,9 @@ def reasons_without_value(run: RunFolder) -> str | None:
     from axiom_bench.report.tables.headline import status_counts, undefined_values
 
     statuses = status_counts(run)
-    return None if statuses[OK] else undefined_values(statuses) or "no image has a row"
+    if statuses[OK]:
+        return None
+    return undefined_values(statuses) or "no image has a row"
 
 
 def time_lines(

@@ -1,12 +1,12 @@
-"""What a report shows: the manifest's `config.report` over the defaults of conf/config.yaml.
+"""The options of a report: the manifest's `config.report` over the defaults of conf/config.yaml.
 
-A manifest may be of another version. Keys that it lacks have their defaults, and keys that this
-version lacks don't count.
+A manifest may be of another version. A key that it lacks has its default, and a key that this
+version lacks doesn't count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, fields, replace
 from functools import cache
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from axiom_bench.statistics.run_folder import RunFolder
 
 FORMATS = ("png", "pdf", "svg")  # of figures
-COLUMN, PAGE = 3.3, 7.0  # inches: of a column of a page of two, and of a page
+COLUMN = 3.3  # inches: the width of a column on a page with two columns
+PAGE = 7.0  # inches: the width of a page
 HEIGHT = 9.0  # inches: the most that a page holds
 # Any text, since a run folder may come from a stranger: it is escaped where it is shown.
 Word = Annotated[Any, worded("a text", lambda value: isinstance(value, str))]
@@ -37,32 +38,29 @@ Formats = Annotated[tuple[Word, ...], worded("a list of formats, as [png,pdf,svg
 
 @dataclass(frozen=True)
 class Figures:
-    """Which metrics and methods the figures show; an empty choice leaves a figure out.
+    """The metrics and methods that the figures show. An empty choice leaves a figure out."""
 
-    over_models, by_depth: metrics of the layer. plane: the two errors of the axiom plane. grid:
-    methods of the maps, or None for all. perturbed: a method. pair: two methods. class_seen: the
-    metric of the classes that maps show. numbers: {metric: the paper's figure that shows it}.
-    formats: of the files, png and others of FORMATS.
-    """
-
-    over_models: Metrics
-    by_depth: Metrics
-    plane: Metrics
-    grid: Methods | None
+    over_models: Metrics  # metrics of the layer
+    by_depth: Metrics  # metrics of the layer
+    plane: Metrics  # the two errors of the axiom plane
+    grid: Methods | None  # the methods of the maps; `None`: all
     perturbed: Method | None
-    pair: Methods
-    class_seen: Word | None
+    pair: Methods  # two methods
+    class_seen: Word | None  # the metric of the classes that maps show
+    # {metric: the paper's figure that shows it}
     numbers: Annotated[Mapping[Word, Word], worded("a mapping to texts")]
-    formats: Formats
+    formats: Formats  # the formats of the files: png, and others of FORMATS
 
     @property
     def values(self) -> dict[str, Collection[str]]:
         """{setting: the names of values that it chooses}."""
-        lists = {name: getattr(self, name) for name in ("over_models", "by_depth", "plane")}
-        seen = () if self.class_seen is None else (self.class_seen,)
+        class_seen = () if self.class_seen is None else (self.class_seen,)
         return {
-            f"figures.{name}": names
-            for name, names in (lists | {"class_seen": seen, "numbers": self.numbers}).items()
+            "figures.over_models": self.over_models,
+            "figures.by_depth": self.by_depth,
+            "figures.plane": self.plane,
+            "figures.class_seen": class_seen,
+            "figures.numbers": self.numbers,
         }
 
     def __post_init__(self) -> None:
@@ -82,29 +80,28 @@ class Figures:
 
 @dataclass(frozen=True)
 class Options:
-    """headline: the metrics of a run's last lines. columns: the metrics of the overview table, in
-    order; columns_off: those of them that the page shows when a reader asks. compare: the method
-    that the paired tests compare with every other; None: no such tests. rival: the method that the
-    title compares it with.
-    """
+    """The options of a report, the fields of `config.report`."""
 
-    headline: Metrics
-    columns: Metrics
-    columns_off: Metrics
-    compare: Method | None
-    rival: Method
+    headline: Metrics  # the metrics of a run's last lines
+    columns: Metrics  # the metrics of the overview table, in order
+    columns_off: Metrics  # the columns that the page shows only when a reader asks
+    compare: Method | None  # paired tests compare this method with every other; `None`: no tests
+    rival: Method  # the title compares `compare` with this method
     figures: Figures
 
     @property
     def values(self) -> dict[str, Collection[str]]:
         """{setting: the names of values that it chooses}."""
         return {
-            name: getattr(self, name) for name in ("headline", "columns", "columns_off")
-        } | self.figures.values
+            "headline": self.headline,
+            "columns": self.columns,
+            "columns_off": self.columns_off,
+            **self.figures.values,
+        }
 
     @classmethod
     def of(cls, report: Mapping[str, Any] | None = None) -> Options:
-        """Return the options that a run's `config.report` chooses. Raises BenchError for a value
+        """Return the options that a run's `config.report` chooses. Raise BenchError for a value
         that doesn't fit.
         """
         defaults = _defaults()
@@ -119,15 +116,19 @@ class Options:
 
 
 GROUPS: dict[str, Any] = {"figures": Figures}
-KEYS = tuple(  # of all settings, as a command line names them
-    f"report.{group}{field.name}"
-    for group, options in (
-        ("", Options),
-        *((f"{name}.", options) for name, options in GROUPS.items()),
-    )
-    for field in fields(options)
-    if field.name not in GROUPS
-)
+
+
+def _keys() -> Iterator[str]:
+    """Yield the keys of all settings, as a command line names them."""
+    for field in fields(Options):
+        if field.name not in GROUPS:
+            yield f"report.{field.name}"
+    for group, options in GROUPS.items():
+        for field in fields(options):
+            yield f"report.{group}.{field.name}"
+
+
+KEYS = tuple(_keys())
 
 
 def check_keys(report: Mapping[str, Any] | None) -> None:
@@ -149,73 +150,83 @@ def check_names(options: Options, methods: Collection[str], values: Collection[s
     """Raise BenchError, with the nearest names, for an option that names an unknown method or
     metric value.
 
-    methods: those of the run. values: all names of values that a run may have, in it or not.
+    Args:
+        options: The options to check.
+        methods: The methods of the run.
+        values: The names of all values that a run may have, whether this run has them or not.
     """
-    of_methods = {"compare": (options.compare,), "figures.pair": options.figures.pair}
-    of_methods["rival"] = (options.rival,) * (
-        options.rival != _defaults()["rival"]
-    )  # which a run need not have
-    of_methods |= {
+    methods_by_setting: dict[str, Collection[str | None]] = {
+        "compare": (options.compare,),
+        "figures.pair": options.figures.pair,
+        # A run need not have the default rival.
+        "rival": () if options.rival == _defaults()["rival"] else (options.rival,),
         "figures.perturbed": (options.figures.perturbed,),
         "figures.grid": options.figures.grid or (),
     }
-    for chosen, names, kind in (
-        (of_methods, methods, "method"),
-        (options.values, values, "metric"),
-    ):
-        for key, requested in chosen.items():
-            for name in requested:
-                if name is not None and name not in names:
-                    raise unknown(f"{kind} for report.{key}", name, names)
+    for setting, chosen_methods in methods_by_setting.items():
+        for name in chosen_methods:
+            if name is not None and name not in methods:
+                raise unknown(f"method for report.{setting}", name, methods)
+    for setting, chosen_values in options.values.items():
+        for name in chosen_values:
+            if name is not None and name not in values:
+                raise unknown(f"metric for report.{setting}", name, values)
 
 
 def options_of(run: RunFolder) -> Options:
-    """What the report of a run shows: of the headline and the columns what the run has. Where it
-    has nothing of the headline, its own metrics lead, in the order given; they also take the place
-    of absent columns. Where no metric of the headline tells methods apart, the first column that
-    does leads. A user's own metrics are columns, too. Raises BenchError for an unknown key of
-    `config.report`.
+    """Return the options of a run's report, with only metrics that the run has.
+
+    If the run has no metric of the headline, its own metrics lead, in the order given. They also
+    take the place of absent columns. If no metric of the headline tells methods apart, the first
+    column that does leads. A user's own metrics are columns, too.
+
+    Raises:
+        BenchError: If a value of `config.report` doesn't fit.
     """
-    from axiom_bench.statistics.ranking import (
-        tells_apart,
-    )  # here: not where options are checked before a run
+    # Imported here, so that checking options before a run doesn't load the statistics.
+    from axiom_bench.statistics.ranking import tells_apart
 
     options = Options.of(run.config.report)
-    directed = [name for name in run.metrics if run.metadata.value(name).has_direction] or list(
-        run.metrics
-    )
-    headline, columns = (
-        tuple(name for name in chosen if name in run.metrics)
-        for chosen in (options.headline, options.columns)
-    )
+    directed = [name for name in run.metrics if run.metadata.value(name).has_direction]
+    if not directed:
+        directed = list(run.metrics)
+    headline = tuple(name for name in options.headline if name in run.metrics)
+    columns = tuple(name for name in options.columns if name in run.metrics)
+    num_columns = len(options.columns)
     if options.headline and not headline:
-        headline, columns = tuple(directed[: len(options.columns) or 1]), ()
-    columns = tuple(dict.fromkeys([*columns, *headline, *directed]))[: len(options.columns)]
-    shipped = entry_names("metric")
-    of_methods = [name for name in run.metrics if name in run.records.measured(LAYER)]
-    own = [name for name in of_methods if run.metadata.metric_of(name) not in shipped]
-    columns = tuple(dict.fromkeys([*columns, *own]))
+        headline = tuple(directed[: num_columns or 1])
+        columns = ()
+    columns = tuple(dict.fromkeys([*columns, *headline, *directed]))[:num_columns]
+    shipped_metrics = entry_names("metric")
+    method_values = [name for name in run.metrics if name in run.records.measured(LAYER)]
+    own_values = [
+        name for name in method_values if run.metadata.metric_of(name) not in shipped_metrics
+    ]
+    columns = tuple(dict.fromkeys([*columns, *own_values]))
     if headline and not any(tells_apart(run, name) for name in headline):
-        headline = (
-            *[name for name in columns if name not in headline and tells_apart(run, name)][:1],
-            *headline,
-        )
-    others = [
+        other_columns = (name for name in columns if name not in headline)
+        telling = [name for name in other_columns if tells_apart(run, name)]
+        headline = (*telling[:1], *headline)
+    rivals = [
         name
         for name in run.methods
         if name != options.compare and name not in run.metadata.controls
     ]
-    rival = options.rival if options.rival in others else next(iter(others), options.rival)
+    rival = options.rival
+    if rivals and rival not in rivals:
+        rival = rivals[0]
     return replace(options, headline=headline, columns=columns, rival=rival)
 
 
 def number_of(run: RunFolder, value: str) -> str:
-    """The paper's figure that shows a metric's value, as "Fig 2(a)"; empty where none does."""
+    """Return the paper's figure that shows a metric's value, such as "Fig 2(a)"; empty if none
+    does.
+    """
     return options_of(run).figures.numbers.get(run.metadata.metric_of(value), "")
 
 
 def read_run(folder: Path, settings: Mapping[str, Any] | None = None) -> RunFolder:
-    """Read a run folder with other `report.*` settings. Raises as `RunFolder.read`."""
+    """Read a run folder with other `report.*` settings. Raise the errors of `RunFolder.read`."""
     from axiom_bench.records import reading
     from axiom_bench.statistics.run_folder import RunFolder
 
@@ -225,30 +236,31 @@ def read_run(folder: Path, settings: Mapping[str, Any] | None = None) -> RunFold
 def with_settings(manifest: Manifest, settings: Mapping[str, Any] | None) -> Manifest:
     """Return the manifest with other `config.report` settings, {"headline": ..., "figures": {...}}.
 
-    Raises BenchError, with the nearest name, for a key that there is not.
+    Raises:
+        BenchError: If a key is unknown; the message has the nearest name.
     """
     check_keys(settings)
     if not settings:
         return manifest
     report = dict(manifest.config.report)
     for key, value in settings.items():
-        report[key] = {**(report.get(key) or {}), **value} if isinstance(value, Mapping) else value
-    return manifest.model_copy(
-        update={"config": manifest.config.model_copy(update={"report": report})}
-    )
+        if isinstance(value, Mapping):  # the other entries of a group stay
+            value = {**(report.get(key) or {}), **value}
+        report[key] = value
+    config = manifest.config.model_copy(update={"report": report})
+    return manifest.model_copy(update={"config": config})
 
 
 @cache
 def _defaults() -> dict[str, Any]:
-    """The block `report` of conf/config.yaml."""
-    defaults: dict[str, Any] = yaml.safe_load(
-        (conf_folder() / "config.yaml").read_text(encoding="utf-8")
-    )["report"]
+    """Return the block `report` of conf/config.yaml."""
+    text = (conf_folder() / "config.yaml").read_text(encoding="utf-8")
+    defaults: dict[str, Any] = yaml.safe_load(text)["report"]
     return defaults
 
 
 def _group(setting: str, value: object) -> dict[str, Any]:
-    """A group of settings that may be absent. Raises BenchError for what is no group."""
+    """Return a group of settings; it may be absent. Raise BenchError if the value is no group."""
     return {} if value is None else dict(check_group(setting, value))
 
 
@@ -260,7 +272,7 @@ def _known(setting: str, options: type, chosen: Mapping[str, Any]) -> dict[str, 
 
 
 def with_tuples(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What was read from YAML, whose lists no one changes."""
+    """Return settings read from YAML with tuples for the lists, so that nobody can change them."""
     return {
         key: tuple(value) if isinstance(value, list) else value for key, value in options.items()
     }

@@ -25,7 +25,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def remove_files(folder: Path) -> dict[Path, int]:
-    """Remove the files of the last report: a figure of a metric that is gone must not stay next to
+    """Remove the files of the last report. A figure of a metric that is gone must not stay next to
     the new ones.
 
     Returns:
@@ -60,5 +60,5 @@ def write(folder: Path, others: Mapping[Path, int], texts: Mapping[str, str]) ->
 
 
 def _changes(folder: Path) -> dict[Path, int]:
-    """{path: time of its last change} of the files that have names as a report's."""
+    """Return {path: time of its last change} of the files whose names a report may use."""
     return {path: path.lstat().st_mtime_ns for path in artefacts.outputs(folder) if path.is_file()}

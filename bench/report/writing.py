@@ -1,4 +1,4 @@
-"""Write all files of a report: tables, figures, and the page with a section of each part."""
+"""Write all files of a report: tables, figures, and the page with a section for each part."""
 
 from __future__ import annotations
 
@@ -50,18 +50,16 @@ from axiom_bench.statistics.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class SavedFigure:
-    """A figure whose files are written. png: path of the PNG. number: of the paper's figure that it
-    is. chart: where the page shows `svg`, chosen by `label`, and `frame` as a table.
-    """
+    """A figure whose files are written."""
 
     name: str
     title: str
     caption: str
-    png: Path
-    number: str = ""
-    chart: Chart | None = None
-    label: str = ""
-    frame: pd.DataFrame = field(default_factory=pd.DataFrame)
+    png: Path  # the PNG file
+    number: str = ""  # the number of the paper's figure that this figure repeats
+    chart: Chart | None = None  # where the page shows `svg`; `None` if the page shows the PNG
+    label: str = ""  # by which a reader chooses this figure in its chart
+    frame: pd.DataFrame = field(default_factory=pd.DataFrame)  # the values, shown as a table
     svg: str = ""
 
 
@@ -70,62 +68,87 @@ Tell = Callable[[str], None]
 
 
 def write_report(run: RunFolder, tell: Tell = lambda step: None) -> None:
-    """Write tables/, figures/ and report.html; of a gallery with many images also report/index.html
-    and its pictures.
+    """Write tables/, figures/ and report.html. If the gallery has many images, also write
+    report/index.html and its pictures.
 
-    tell: is told what is made next. Raises BenchError where a file of the run can't be read or the
-    folder can't be written.
+    Args:
+        run: The run, as read from its folder.
+        tell: Called with the name of the next step.
+
+    Raises:
+        BenchError: If a file of the run can't be read or the folder can't be written.
     """
-    with threadpool_limits(
-        1, "blas"
-    ):  # products are small: a second thread costs more than it does
+    # The matrix products are small: starting a second thread takes longer than it saves.
+    with threadpool_limits(1, "blas"):
         tell("comparisons")
         run.compare_all()
         tell("tables")
         tables = write_tables(run, run.path / "tables")
         figures = save_figures(run, tell)
         tell("page")
-        files.write(
-            run.path / summary.PAGE, page(run, tables, figures, gallery.section(run)).encode()
-        )
-        if section := gallery.folder_section(run):
-            files.write(
-                run.path / gallery.FOLDER / "index.html", assemble(header(run), [section]).encode()
-            )
+        text = page(run, tables, figures, gallery.section(run))
+        files.write(run.path / summary.PAGE, text.encode())
+        section = gallery.folder_section(run)
+        if section:
+            gallery_page = assemble(header(run), [section])
+            files.write(run.path / gallery.FOLDER / "index.html", gallery_page.encode())
 
 
 def all_tables(run: RunFolder) -> list[Table]:
-    """Those of the page, in its order, each with a sentence for every method and metric that is
-    marked in its run.
+    """Return the tables of the page, in its order. Each has a sentence for every method and metric
+    that is marked as unstable in its run.
     """
     tables = [
-        overview_table(run), *training_tables(run), *place_tables(run), *pair_tables(run), *paired_tables(run),
-        *metric_tables(run), *correctness_tables(run), status_table(run), runtime_table(run),
-    ]  # fmt: skip
+        overview_table(run),
+        *training_tables(run),
+        *place_tables(run),
+        *pair_tables(run),
+        *paired_tables(run),
+        *metric_tables(run),
+        *correctness_tables(run),
+        status_table(run),
+        runtime_table(run),
+    ]
     return [_with_marks(run, table) for table in tables]
 
 
 def _with_marks(run: RunFolder, table: Table) -> Table:
-    marks = tuple(f"{UNSTABLE} {name}: {why}." for name, why in run.metadata.unstable().items())
+    """Add a note to a table for each unstable method and metric."""
+    unstable = run.metadata.unstable()
+    marks = tuple(f"{UNSTABLE} {name}: {reason}." for name, reason in unstable.items())
     return replace(table, notes=(*table.notes, *marks))
 
 
 def write_tables(run: RunFolder, folder: Path) -> list[Table]:
-    """Write every table as Markdown and LaTeX, and a short one for each headline metric;
-    summary.csv (long), overview.csv (wide), pairs.csv, places.csv and runtime.csv for programs. The
-    tables of the page.
+    """Write all tables of a run, and return the tables of the page.
 
-    Raises BenchError where the folder can't be written.
+    Every table is written as Markdown and LaTeX, and so is a short table for each headline metric.
+    For programs there are summary.csv (long), overview.csv (wide), pairs.csv, places.csv and
+    runtime.csv.
+
+    Args:
+        run: The run, as read from its folder.
+        folder: The folder for the files.
+
+    Returns:
+        The tables of the page, in its order.
+
+    Raises:
+        BenchError: If the folder can't be written.
     """
     tables = all_tables(run)
-    for table in (*tables, *(_with_marks(run, each) for each in headline_tables(run))):
+    short_tables = [_with_marks(run, table) for table in headline_tables(run)]
+    for table in (*tables, *short_tables):
         name = files.safe_name(table.name)  # it may hold a metric's name
         files.write(folder / f"{name}.md", to_markdown(table).encode())
         files.write(folder / f"{name}.tex", to_latex(table).encode())
     frames = {
-        "summary": long_frame(run), "overview": wide_frame(run), "runtime": run.runtime,
-        "pairs": pair_frame(run), "places": place_frame(run),
-    }  # fmt: skip
+        "summary": long_frame(run),
+        "overview": wide_frame(run),
+        "runtime": run.runtime,
+        "pairs": pair_frame(run),
+        "places": place_frame(run),
+    }
     for name, frame in frames.items():
         files.write(folder / f"{name}.csv", to_csv(frame).encode())
     return tables
@@ -137,19 +160,27 @@ def page(
     figures: Iterable[SavedFigure | LeftOut],
     images: Section,
 ) -> str:
-    """The whole page. images: the gallery's section. The same run gives the same text."""
-    figures, judged = list(figures), scorecard.judge_in_report(run)
+    """Return the whole page as HTML. The same run gives the same text.
+
+    Args:
+        run: The run, as read from its folder.
+        tables: The tables of the page, the overview first.
+        figures: The figures, each saved or left out.
+        images: The gallery's section.
+    """
+    figures = list(figures)
+    judged = scorecard.judge_in_report(run)
     trust = {setting: in_words(run, rows) for setting, rows in judged.items()}
     methods, metrics = page_tables.definitions_of(run)
-    terms = page_tables.terms(
-        methods, metrics, [*map(run.metadata.method_title, run.metadata.controls)]
-    )
+    control_titles = [run.metadata.method_title(name) for name in run.metadata.controls]
+    terms = page_tables.terms(methods, metrics, control_titles)
     sections = [page_tables.findings_section(run, terms, trust)]
     if not run.records.empty:
+        optional_sections = (charts_section(figures), scorecard.section(run, judged, terms))
         sections = [
             page_tables.overview(run, tables[0], terms, gallery.row(run)),
             *sections,
-            *filter(None, (charts_section(figures), scorecard.section(run, judged, terms))),
+            *filter(None, optional_sections),
             images,
             figures_section(run, figures, IN_GALLERY if images.data else ()),
             page_tables.section(tables[1:], terms),
@@ -162,19 +193,19 @@ def page(
 
 
 def charts_section(figures: Iterable[SavedFigure | LeftOut]) -> Section | None:
-    """Return the figures that the page shows as SVG; None if there are none."""
-    drawn: dict[Chart, list[SavedFigure]] = {}
+    """Return the figures that the page shows as SVG, or `None` if there are none."""
+    figures_by_chart: dict[Chart, list[SavedFigure]] = {}
     for figure in figures:
         if isinstance(figure, SavedFigure) and figure.chart:
-            drawn.setdefault(figure.chart, []).append(figure)
-    if not drawn:
+            figures_by_chart.setdefault(figure.chart, []).append(figure)
+    if not figures_by_chart:
         return None
-    body = part("charts", charts=drawn, written=written)
+    body = part("charts", charts=figures_by_chart, written=written)
     return Section("charts", "Charts", body, ("charts.css",), ("panels.js", "charts.js"))
 
 
-# The errors by depth where a run has several layers; then the paper's figures by number; then our
-# own.
+# The order of the figures: the errors by depth, which only a run with several layers has; then the
+# paper's figures by number; then our own.
 FIGURES = (
     lines.draw_by_depth, pictures.draw_pair, by_method.draw_networks, matrices.draw_confusion, pictures.draw_perturbed,
     pictures.draw_grid, ranking.draw, ranking.draw_mean_ranks, points.draw_plane, by_method.draw, lines.draw_curves,
@@ -184,9 +215,17 @@ FOLDER = "figures"  # in the run folder
 
 
 def save_figures(run: RunFolder, tell: Tell = lambda step: None) -> Figures:
-    """Write figures/*.png and the other formats of `config.report.figures`; what was saved or left
-    out, in order. Raises BenchError where a file of the run can't be read or the folder can't be
-    written.
+    """Write figures/*.png and the other formats of `config.report.figures`.
+
+    Args:
+        run: The run, as read from its folder.
+        tell: Called with the name of the next figure.
+
+    Returns:
+        The figures that were saved or left out, in order.
+
+    Raises:
+        BenchError: If a file of the run can't be read or the folder can't be written.
     """
     figures: Figures = []
     for figure in all_figures(run):
@@ -194,9 +233,8 @@ def save_figures(run: RunFolder, tell: Tell = lambda step: None) -> Figures:
             figures.append(figure)
         else:
             tell(f"figure {figure.file_name}")
-            figures.append(
-                save_figure(run, figure, run.path / FOLDER, options_of(run).figures.formats)
-            )
+            formats = options_of(run).figures.formats
+            figures.append(save_figure(run, figure, run.path / FOLDER, formats))
     return figures
 
 
@@ -205,37 +243,53 @@ def save_figure(
 ) -> SavedFigure:
     """Write the files of one figure."""
     svg = figure.save(folder, formats)
-    in_page = (figure.chart, figure.label, figure.frame, svg)
-    png = folder / f"{figure.file_name}.png"
-    return SavedFigure(figure.file_name, figure.title, figure.caption, png, figure.number, *in_page)
+    return SavedFigure(
+        figure.file_name,
+        figure.title,
+        figure.caption,
+        folder / f"{figure.file_name}.png",
+        figure.number,
+        figure.chart,
+        figure.label,
+        figure.frame,
+        svg,
+    )
 
 
 def all_figures(run: RunFolder) -> Iterator[Figure | LeftOut]:
-    """In the order of the report; each is made when it is asked for."""
+    """Yield the figures in the order of the report. A figure is made only when it is asked for."""
     for draw in FIGURES:
         yield from draw(run)
 
 
-PHOTOGRAPH_BYTES = 2**19  # of a PNG, more than of a plot
-CSS_DPI = 125  # larger than in print (96), where their text has 7 to 8 points
-IN_GALLERY = (
-    "maps_",
-)  # beginnings of the names of figures that the gallery shows with all their values
+PHOTOGRAPH_BYTES = 2**19  # a PNG with more bytes than this is a photograph, not a plot
+CSS_DPI = 125  # figures are larger than in print (96), where their text has 7 to 8 points
+# The names of figures that the gallery shows with all their values begin so.
+IN_GALLERY = ("maps_",)
 
 
 def figures_section(
     run: RunFolder, figures: Iterable[SavedFigure | LeftOut], elsewhere: Sequence[str]
 ) -> Section:
-    """elsewhere: beginnings of the names of figures that another section shows."""
+    """Return the section of all figures.
+
+    Args:
+        run: The run, as read from its folder.
+        figures: The figures, each saved or left out.
+        elsewhere: Beginnings of the names of figures that another section shows.
+    """
     figures = list(figures)
     labels = ("over all", *map(run.label, run.settings), *run.manifest.models)
-    saved = [
+    page_figures = [
         _page_figure(figure, labels, elsewhere)
         for figure in figures
         if isinstance(figure, SavedFigure)
     ]
-    saved.sort(key=lambda figure: not figure["number"])  # the paper's come before our own additions
-    families = [(title, list(group)) for title, group in groupby(saved, itemgetter("title"))]
+    # The paper's figures, which have a number, come before our own.
+    page_figures.sort(key=lambda figure: not figure["number"])
+    families = []
+    for title, group in groupby(page_figures, itemgetter("title")):
+        families.append((title, list(group)))
     body = part(
         "figures",
         shown=[(title, group) for title, group in families if group[0]["source"]],
@@ -248,16 +302,19 @@ def figures_section(
 def _page_figure(
     figure: SavedFigure, labels: Iterable[str], elsewhere: Sequence[str]
 ) -> dict[str, Any]:
-    """A figure as it stands in the page: the title of its family, its setting's label, and its
+    """Return what the page shows of a figure: the title of its family, its setting's label, and its
     files by kind.
 
-    source: a data URI, empty where the page shows it otherwise. width: on the page, in CSS pixels.
+    "source" is a data URI; it is empty if another section shows the figure. "width" is in CSS
+    pixels.
     """
     label = next((label for label in labels if figure.title.endswith(f", {label}")), "")
     title = figure.title.removesuffix(f", {label}") if label else figure.title
-    source, width = (
-        ("", 0) if figure.chart or figure.name.startswith(tuple(elsewhere)) else embedded(figure)
-    )
+    if figure.chart or figure.name.startswith(tuple(elsewhere)):
+        source = ""
+        width = 0
+    else:
+        source, width = embedded(figure)
     paths = sorted(figure.png.parent.glob(f"{figure.name}.*"))
     files = {path.suffix[1:].upper(): f"{FOLDER}/{path.name}" for path in paths}
     return {
@@ -271,17 +328,17 @@ def _page_figure(
 
 
 def embedded(figure: SavedFigure) -> tuple[str, int]:
-    """Data URI and width of a saved figure. Photographs are WebP in the page, a tenth of the bytes;
-    the PNG file is exact.
+    """Return the data URI of a saved figure, and its width in CSS pixels. Photographs are WebP in
+    the page, which takes a tenth of the bytes; the PNG file is exact.
     """
-    kind, data = "png", figure.png.read_bytes()
+    kind = "png"
+    data = figure.png.read_bytes()
     image = Image.open(io.BytesIO(data))
     if len(data) > PHOTOGRAPH_BYTES:
+        kind = "webp"
         buffer = io.BytesIO()
-        image.convert("RGB").save(
-            buffer, "WEBP", quality=90, method=2
-        )  # 4, the default, takes twice as long
-        kind, data = "webp", buffer.getvalue()
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}", round(
-        CSS_DPI * image.width / DPI
-    )
+        # The default method, 4, takes twice as long.
+        image.convert("RGB").save(buffer, "WEBP", quality=90, method=2)
+        data = buffer.getvalue()
+    width = round(CSS_DPI * image.width / DPI)
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}", width

@@ -1,5 +1,5 @@
-"""A page from its sections: one file with their styles, scripts and data, which loads nothing, and
-its templates.
+"""Make a page from its sections and templates. A page is one file with the styles, scripts and data
+of its sections, and loads nothing.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,56 +21,52 @@ from markupsafe import Markup, escape
 
 @dataclass(frozen=True)
 class Section:
-    """id: anchor in the page, such as "tables". title: of the heading and in the index. body: HTML
-    below the heading.
+    """A section of a page, with the files that it needs.
 
-    styles, scripts: files in page/static/ that the section needs; the page holds each of them once,
-    in the order of first use. data: {id: what a script reads}, written as JSON into <script
-    type="application/json" id=...> elements.
-
-    The page forbids eval and scripts that aren't files of page/static/. When colours change it
-    sends the event "themechange" to `document`; CSS needs nothing but the page's custom properties.
+    The page forbids eval and scripts that aren't files of page/static/. When colours change, it
+    sends the event "themechange" to `document`. CSS needs only the page's custom properties.
     """
 
-    id: str
-    title: str
-    body: Markup
+    id: str  # the anchor in the page, such as "tables"
+    title: str  # the title of the heading and in the index
+    body: Markup  # the HTML below the heading
+    # Files in page/static/. The page holds each of them once, in the order of first use.
     styles: tuple[str, ...] = ()
     scripts: tuple[str, ...] = ()
+    # {id: what a script reads}, written as JSON into <script type="application/json" id=...>
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Header:
-    """above: the line over the title. facts: {what: sentence}. notices: sentences about a run that
-    hasn't ended. trust: {metric: how far its part of the title can be trusted}. also: a sentence
-    below the title.
-    """
+    """The head of a page."""
 
-    above: str
+    above: str  # the line over the title
     title: str
-    facts: dict[str, str]
-    notices: tuple[str, ...] = ()
+    facts: dict[str, str]  # {name of the fact: sentence}
+    notices: tuple[str, ...] = ()  # sentences about a run that hasn't ended
+    # {metric: how far its part of the title can be trusted}
     trust: Mapping[str, str] = field(default_factory=dict)
-    also: str = ""
+    also: str = ""  # a sentence below the title
 
 
 FOLDER = Path(__file__).parent / "templates"
 
 
 def render(template: str, **values: Any) -> Markup:
-    """A template of this folder as HTML. Every value is escaped, unless it is Markup."""
+    """Render a template of this folder as HTML. Every value is escaped, unless it is Markup."""
     return Markup(_environment().get_template(template).render(**values))
 
 
 def part(name: str, **values: Any) -> Markup:
-    """A part of the page, a macro of sections.html.j2, as `render` renders a template."""
-    return Markup(getattr(_environment().get_template("sections.html.j2").module, name)(**values))
+    """Render a part of the page, a macro of sections.html.j2. Values are escaped as in `render`."""
+    macros = _environment().get_template("sections.html.j2").module
+    return Markup(getattr(macros, name)(**values))
 
 
 def typeset(text: str) -> Markup:
-    """Escaped, with a true minus, powers of ten, the text's line breaks, and none in "n = 3", "p <
-    0.001" and "5 %".
+    """Return a text as escaped HTML with a true minus, powers of ten and the text's line breaks. No
+    line breaks within "n = 3", "p < 0.001" and "5 %".
     """
     html = str(escape(text))
     html = re.sub(r"(?<![\w.])-(?=\d)", "\N{MINUS SIGN}", html)
@@ -96,48 +93,48 @@ def _environment() -> jinja2.Environment:
 
 
 STATIC = Path(__file__).parent / "static"
-# What would end a script element, or change how its text is read, and line ends of JavaScript that
-# JSON allows.
+# The signs that could end a script element or change how its text is read, and the line ends of
+# JavaScript that JSON allows.
 _IN_JSON = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}
 
 
 @cache
 def style(name: str) -> Markup:
-    """A stylesheet of static/."""
+    """Return a stylesheet of static/."""
     return Markup((STATIC / name).read_text(encoding="utf-8"))
 
 
 @cache
 def script(name: str) -> Markup:
-    """A script of static/; "<script", "</script" and "<!--" in its strings are written with an
-    escape.
+    """Return a script of static/. In its strings, "<script", "</script" and "<!--" are written with
+    an escape.
     """
     text = (STATIC / name).read_text(encoding="utf-8")
     return Markup(re.sub(r"<(?=/?script|!--)", r"\\x3c", text, flags=re.IGNORECASE))
 
 
 def as_json(data: Any) -> Markup:
-    """JSON for a script element, which no text in the data can end. Raises ValueError for NaN and
-    infinity, which JSON doesn't have.
+    """Return data as JSON for a script element, which no text in the data can end. Raise ValueError
+    for NaN and infinity, which JSON doesn't have.
 
     >>> str(as_json({"name": "</script>"}))
     '{"name":"\\\\u003c/script\\\\u003e"}'
     """
-    return Markup(
-        json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).translate(
-            _IN_JSON
-        )
-    )
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return Markup(text.translate(_IN_JSON))
 
 
 def policy(scripts: Iterable[str]) -> str:
-    """The page's Content-Security-Policy: nothing is loaded but pictures that lie beside the page
-    or in it, and no script runs but these texts. No expression is evaluated either.
+    """Return the page's Content-Security-Policy. It loads only pictures that are next to the page
+    or in it, and runs only these scripts. It also forbids to evaluate expressions.
+
+    Args:
+        scripts: The texts of the page's scripts.
     """
-    hashes = (
-        f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-        for text in scripts
-    )
+    hashes = []
+    for text in scripts:
+        digest = hashlib.sha256(text.encode()).digest()
+        hashes.append(f"'sha256-{base64.b64encode(digest).decode()}'")
     parts = {
         "default-src": "'none'",
         "script-src": " ".join(hashes),
@@ -156,28 +153,32 @@ SCRIPTS = ("page.js",)
 
 
 def assemble(header: Header, sections: Sequence[Section]) -> str:
-    """The whole page. Raises ValueError where two sections, or their data, have one id."""
-    ids = [name for section in sections for name in (section.id, *section.data)]
+    """Return the whole page as HTML. Raise ValueError if two sections, or their data, have one
+    id.
+    """
+    ids = []
+    data = {}
+    for section in sections:
+        ids += [section.id, *section.data]
+        data.update(section.data)
     if len(set(ids)) < len(ids):
         raise ValueError(f"Two sections or data of the page have one id: {sorted(ids)}.")
     styles = _once(STYLES, *(section.styles for section in sections))
-    first, scripts = (
-        script(FIRST_SCRIPT),
-        _once(SCRIPTS, *(section.scripts for section in sections)),
-    )
-    texts = [script(name) for name in scripts]
+    scripts = _once(SCRIPTS, *(section.scripts for section in sections))
+    first_script = script(FIRST_SCRIPT)
+    script_texts = [script(name) for name in scripts]
     return render(
         "page.html.j2",
         header=header,
         sections=sections,
         styles=[style(name) for name in styles],
-        first_script=first,
-        scripts=texts,
-        data={name: as_json(data) for section in sections for name, data in section.data.items()},
-        policy=policy([first, *texts]),
+        first_script=first_script,
+        scripts=script_texts,
+        data={name: as_json(value) for name, value in data.items()},
+        policy=policy([first_script, *script_texts]),
     )
 
 
-def _once(*names: Iterable[str]) -> list[str]:
-    """All names in the order of their first use."""
-    return list(dict.fromkeys(name for group in names for name in group))
+def _once(*groups: Iterable[str]) -> list[str]:
+    """Return all names of several groups, each once, in the order of their first use."""
+    return list(dict.fromkeys(chain(*groups)))

@@ -1,5 +1,5 @@
-"""Findings, tables, which print without a script and sort with one, and the definitions that their
-words link to.
+"""The page's findings, its tables, and the definitions that their words link to. Tables print
+without a script and sort with one.
 """
 
 from __future__ import annotations
@@ -26,65 +26,61 @@ from axiom_bench.statistics.labels import Setting, Value, number
 from axiom_bench.statistics.ranking import Statement, findings, group_name
 from axiom_bench.statistics.run_folder import RunFolder
 
-RESULT = re.compile(
-    r" -> (?:\([^)]*\)(?: each)?|two values \([^)]*\))"
-)  # the shape at the end of a docstring's line
+# The shape at the end of a docstring's first line.
+RESULT = re.compile(r" -> (?:\([^)]*\)(?: each)?|two values \([^)]*\))")
 
 ON_THE_CARD = "On the scorecard of metrics it"
 
 
 @dataclass(frozen=True)
 class Definition:
-    """id: its anchor. name: as in commands and files. formula: what is computed. facts: further
-    sentences.
+    """The definition of a method or a metric, as the page shows it."""
 
-    cited: text, title and url of the work, empty where none is.
-    """
-
-    id: str
-    name: str
+    id: str  # its anchor
+    name: str  # as in commands and files
     title: str
-    formula: str
-    facts: tuple[str, ...]
-    cited: Mapping[str, str]
+    formula: str  # a description of what is computed
+    facts: tuple[str, ...]  # further sentences
+    cited: Mapping[str, str]  # "text", "title" and "url" of the cited work; empty if there is none
 
 
 @dataclass(frozen=True)
 class Terms:
-    """Anchors of the definitions. methods: by name and by title. metrics: by name. titles: of
-    metrics, by title. pages: other pages that a word of a table leads to, by that word. controls:
-    titles of methods that explain nothing.
+    """The addresses that words of a table link to. They are anchors of definitions, except
+    `pages`.
     """
 
-    methods: Mapping[str, str] = field(default_factory=dict)
-    metrics: Mapping[str, str] = field(default_factory=dict)
-    titles: Mapping[str, str] = field(default_factory=dict)
-    pages: Mapping[str, str] = field(default_factory=dict)
-    controls: Collection[str] = ()
+    methods: Mapping[str, str] = field(default_factory=dict)  # by name and by title
+    metrics: Mapping[str, str] = field(default_factory=dict)  # by name
+    titles: Mapping[str, str] = field(default_factory=dict)  # of metrics, by title
+    pages: Mapping[str, str] = field(default_factory=dict)  # other pages, by the word
+    controls: Collection[str] = ()  # titles of methods that explain nothing
 
 
 def definitions_of(run: RunFolder) -> tuple[list[Definition], list[Definition]]:
-    """Those of the methods and of the metrics with records, in the manifest's order."""
+    """Return the definitions of the methods and of the metrics that have records, in the manifest's
+    order.
+    """
     # The manifest's metrics are values, which share their metric's parameters.
     params = {name: (entry or {}).get("params") or {} for name, entry in run.config.metric.items()}
-    of_methods, of_metrics = [], []
+    methods = []
     for name in run.methods:
         method = run.metadata.method(name)
-        of_methods.append(
-            _definition("method", name, run.metadata.method_title(name), method, method.params)
-        )
+        title = run.metadata.method_title(name)
+        methods.append(_definition("method", name, title, method, method.params))
+    metrics = []
     for name in run.metrics:
         metric = run.metadata.metric(name)
-        title, line = run.metadata.value(name).title, committed_line(run, name)
-        more = [f"{ON_THE_CARD} {line}."] if line else []
-        of_metrics.append(
-            _definition("metric", name, title, metric, params.get(metric.metric, {}), more)
-        )
-    return of_methods, of_metrics
+        title = run.metadata.value(name).title
+        line = committed_line(run, name)
+        more_facts = [f"{ON_THE_CARD} {line}."] if line else []
+        metric_params = params.get(metric.metric, {})
+        metrics.append(_definition("metric", name, title, metric, metric_params, more_facts))
+    return methods, metrics
 
 
 def definitions_section(methods: Iterable[Definition], metrics: Iterable[Definition]) -> Section:
-    """Both lists, each entry an anchor."""
+    """Return the section with both lists of definitions. Each definition is an anchor."""
     body = part("definitions", kinds={"Methods": list(methods), "Metrics": list(metrics)})
     return Section("definitions", "Definitions", body, ("definitions.css",), ("definitions.js",))
 
@@ -92,11 +88,17 @@ def definitions_section(methods: Iterable[Definition], metrics: Iterable[Definit
 def terms(
     methods: Sequence[Definition], metrics: Sequence[Definition], controls: Collection[str] = ()
 ) -> Terms:
-    """Where each method and metric is defined; a title of several has the first."""
+    """Return the anchor of each method and metric. If several have one title, it leads to the
+    first.
+    """
+    method_anchors = {}
+    for definition in reversed(methods):  # the first one is written last, and stays
+        method_anchors[definition.title] = definition.id
+        method_anchors[definition.name] = definition.id
     return Terms(
-        {name: entry.id for entry in reversed(methods) for name in (entry.title, entry.name)},
-        {entry.name: entry.id for entry in metrics},
-        {entry.title: entry.id for entry in reversed(metrics)},
+        methods=method_anchors,
+        metrics={definition.name: definition.id for definition in metrics},
+        titles={definition.title: definition.id for definition in reversed(metrics)},
         controls=controls,
     )
 
@@ -105,14 +107,17 @@ def _definition(
     kind: str,
     name: str,
     title: str,
-    about: PluginEntry,
+    entry: PluginEntry,
     params: Mapping[str, Any],
-    more: Iterable[str] = (),
+    more_facts: Iterable[str] = (),
 ) -> Definition:
-    """A web address that is none stays out: a stranger's may be a script."""
+    """Return the definition of a plug-in. Its citation links only to an http or https address,
+    because a stranger's address may be a script.
+    """
     anchor = f"{kind}-{re.sub(r'[^A-Za-z0-9_.@-]', '-', name)}"
-    formula = RESULT.sub("", str(about.description or "")).rstrip(".")
-    work, cited = about.cited, {}
+    formula = RESULT.sub("", str(entry.description or "")).rstrip(".")
+    work = entry.cited
+    cited = {}
     if not work.is_empty:
         is_address = work.url.startswith(("https://", "http://"))
         cited = {
@@ -120,82 +125,86 @@ def _definition(
             "title": str(work.title or ""),
             "url": work.url if is_address else "",
         }
-    return Definition(anchor, name, title, formula, (*_facts(about, params), *more), cited)
+    facts = (*_facts(entry, params), *more_facts)
+    return Definition(anchor, name, title, formula, facts, cited)
 
 
-def _facts(about: PluginEntry, params: Mapping[str, Any]) -> Iterator[str]:
-    if isinstance(about, MetricEntry):
-        unit = f"Unit: {about.unit}." if about.unit else ""
-        better = {"lower": "Lower is better.", "higher": "Higher is better."}.get(about.better, "")
+def _facts(entry: PluginEntry, params: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the sentences of a definition."""
+    if isinstance(entry, MetricEntry):
+        unit = f"Unit: {entry.unit}." if entry.unit else ""
+        better = {"lower": "Lower is better.", "higher": "Higher is better."}.get(entry.better, "")
         if direction := " ".join(filter(None, (unit, better))):
             yield direction
-    if about.definition:
-        yield f"Follows {about.definition}" + (
-            f". Differs: {about.deviation}." if about.deviation else "."
-        )
+    if entry.definition:
+        deviation = f" Differs: {entry.deviation}." if entry.deviation else ""
+        yield f"Follows {entry.definition}.{deviation}"
     if params:
         yield f"Parameters: {', '.join(f'{name}={value}' for name, value in params.items())}."
-    if isinstance(about, MethodEntry) and about.on_score_scale is False:
+    if isinstance(entry, MethodEntry) and entry.on_score_scale is False:
         yield "Not on the score's scale, so the axiom errors don't apply to it."
-    if about.note:
-        yield str(about.note)
+    if entry.note:
+        yield str(entry.note)
 
 
-STYLES, SCRIPTS = (
-    ("tables.css",),
-    ("panels.js", "tables_sort.js", "tables_filter.js", "tables_copy.js"),
-)
+# Files of page/static/ that every section with a table needs.
+STYLES = ("tables.css",)
+SCRIPTS = ("panels.js", "tables_sort.js", "tables_filter.js", "tables_copy.js")
 
 
 def overview(run: RunFolder, table: Table, terms: Terms, maps: Markup) -> Section:
-    """The one table that stands open before all others, below some maps."""
-    off = {run.metadata.value(name).title for name in options_of(run).columns_off}
-    return Section(
-        "overview", "Overview", maps + block([table], terms, off), (*STYLES, "maps.css"), SCRIPTS
-    )
+    """Return the section of the overview table, which is open and comes before all others. It
+    begins with some maps.
+    """
+    hidden_titles = {run.metadata.value(name).title for name in options_of(run).columns_off}
+    body = maps + block([table], terms, hidden_titles)
+    return Section("overview", "Overview", body, (*STYLES, "maps.css"), SCRIPTS)
 
 
 def section(tables: Iterable[Table], terms: Terms) -> Section:
-    """All tables, each family of settings as one with a switch."""
-    families = [
-        (name, list(group))
-        for name, group in groupby(tables, lambda table: table.family or table.title)
-    ]
-    body = Markup("").join(
-        part("folded", title=title, body=block(group, terms)) for title, group in families
-    )
+    """Return the section of all tables. The tables of several settings are one with a switch."""
+    body = Markup("")
+    for title, group in groupby(tables, lambda table: table.family or table.title):
+        body += part("folded", title=title, body=block(list(group), terms))
     return Section("tables", "Tables", body, STYLES, SCRIPTS)
 
 
 def block(tables: Sequence[Table], terms: Terms, off: Collection[str] = ()) -> Markup:
-    """Tables with the same columns, one for each setting, under one set of filters. off: titles of
-    columns that are off until a reader asks.
+    """Render tables with the same columns, one for each setting, under one set of filters.
+
+    Args:
+        tables: The tables.
+        terms: The addresses that words of the tables link to.
+        off: Titles of columns that are hidden until a reader asks.
     """
     panels = [(table.label, part("table", table=table, terms=terms, off=off)) for table in tables]
     return part("table_block", panels=panels)
 
 
-SIDE_BY_SIDE = 4  # settings; of more, a reader chooses one
+SIDE_BY_SIDE = 4  # the most settings that are shown together; of more, a reader chooses one
 
 
 def findings_section(
     run: RunFolder, terms: Terms, trust: Mapping[Setting, Mapping[str, str]]
 ) -> Section:
-    """Findings by metric and setting; where nothing can be compared, the values that there are.
-    trust: of a setting's metrics how far their order can be trusted. Beside them stands what the
-    committed scorecard says of each metric.
+    """Return the section of findings by metric and setting, with what the committed scorecard says
+    of each metric. If nothing can be compared, it shows the values that the run has.
+
+    Args:
+        run: The run, as read from its folder.
+        terms: The anchors of the definitions.
+        trust: {setting: {metric: how far its order of the methods can be trusted}}.
     """
     statements = findings(run, options_of(run).headline)
-    by_metric = groupby(statements, lambda statement: statement.metric)
+    metrics = []
+    for name, group in groupby(statements, lambda statement: statement.metric):
+        metrics.append(_metric(run, run.metadata.value(name), list(group), terms, trust))
     body = part(
         "findings",
         failures=run.manifest.failures,
         warnings=warning_lines(run),
         is_empty=run.records.empty,
-        metrics=[
-            _metric(run, run.metadata.value(name), list(group), terms, trust)
-            for name, group in by_metric
-        ],
+        metrics=metrics,
         no_leader=not leaders(committed_card()),
         lines=[] if statements else list(metric_lines(run)),
         side_by_side=len(run.settings) <= SIDE_BY_SIDE,
@@ -210,65 +219,83 @@ def _metric(
     terms: Terms,
     trust: Mapping[Setting, Mapping[str, str]],
 ) -> dict[str, object]:
-    """A metric's heading, the sentences on all settings, and a card for each setting."""
+    """Return a metric's heading, the sentences on all settings, and a card for each setting."""
     direction = f", {value.better} is better" if value.has_direction else ""
+    committed = committed_line(run, value.name)
     cards = []
     for setting in run.settings:
-        label = run.label(setting)  # stands above its sentences, and is left out of them
-        sentences = [
-            {
-                "kind": each.kind,
-                "text": each.sentence.removeprefix(f"{label}: "),
-                "numbers": each.numbers,
-            }
-            for each in statements
-            if each.settings == (setting,)
-        ]
+        # The card shows the setting's label above its sentences, so the sentences omit it.
+        label = run.label(setting)
+        sentences = []
+        for statement in statements:
+            if statement.settings == (setting,):
+                sentence = {
+                    "kind": statement.kind,
+                    "text": statement.sentence.removeprefix(f"{label}: "),
+                    "numbers": statement.numbers,
+                }
+                sentences.append(sentence)
         if sentences:
-            chart, words = (
-                intervals(run, setting, value),
-                trust.get(setting, {}).get(value.name, ""),
-            )
-            cards.append({"label": label, "sentences": sentences, "chart": chart, "trust": words})
+            card = {
+                "label": label,
+                "sentences": sentences,
+                "chart": intervals(run, setting, value),
+                "trust": trust.get(setting, {}).get(value.name, ""),
+            }
+            cards.append(card)
     return {
         "title": value.title,
         "term": terms.metrics.get(value.name, ""),
         "about": f"{value.lead}{direction}",
-        "card": f"{ON_THE_CARD} {line}." if (line := committed_line(run, value.name)) else "",
+        "card": f"{ON_THE_CARD} {committed}." if committed else "",
         "general": [statement.sentence for statement in statements if len(statement.settings) != 1],
         "cards": cards,
     }
 
 
 def intervals(run: RunFolder, setting: Setting, value: Value, most: int | None = None) -> Markup:
-    """The chart of a metric's values in a setting, of the best `most` groups of methods; empty
-    where there is one.
+    """Return the chart of a metric's values in a setting. It is empty for fewer than two groups.
+
+    Args:
+        run: The run, as read from its folder.
+        setting: The setting whose values are shown.
+        value: The metric.
+        most: How many of the best groups of methods are shown, and how many names of each group;
+            `None`: all.
     """
     comparison = run.comparisons.of(setting, value.name)
     if comparison is None or len(comparison.groups) < 2:
         return Markup("")
     rows = []
     for group in comparison.ranked[:most]:
-        place, colour = comparison.place(group[0]), method_styles(run)[group[0]].colour
-        ends = (place.value, place.value_low, place.value_high)
-        more = f" and {len(group) - most} more" if most and len(group) > most else ""
-        is_control = run.metadata.controls.issuperset(group)
-        rows.append(
-            Row(group_name(run, group[:most]) + more, colour, *ends, place.is_best, is_control)
+        place = comparison.place(group[0])
+        title = group_name(run, group[:most])
+        if most and len(group) > most:
+            title += f" and {len(group) - most} more"
+        row = Row(
+            title=title,
+            colour=method_styles(run)[group[0]].colour,
+            value=place.value,
+            low=place.value_low,
+            high=place.value_high,
+            is_best=place.is_best,
+            is_control=run.metadata.controls.issuperset(group),
         )
+        rows.append(row)
     images = f"{comparison.images} image{'' if comparison.images == 1 else 's'}"
-    return interval_chart(
-        f"{value.title}, {value.lead} with 95 % interval, n = {images}", rows, value
-    )
+    label = f"{value.title}, {value.lead} with 95 % interval, n = {images}"
+    return interval_chart(label, rows, value)
 
 
-LOG_SPREAD = (
-    30.0  # times the smallest value: from here on a linear scale draws most dots on one another
-)
+# If the largest value is more than this times the smallest, a linear scale draws most dots on top
+# of each other.
+LOG_SPREAD = 30.0
 
 
 class Row(NamedTuple):
-    """A method's value with the ends of its interval. is_best: drawn stronger."""
+    """A method's value with the ends of its interval. The chart draws a row that `is_best`
+    stronger.
+    """
 
     title: str
     colour: str
@@ -280,37 +307,45 @@ class Row(NamedTuple):
 
 
 def interval_chart(label: str, rows: Sequence[Row], value: Value) -> Markup:
-    """label: what the values are, such as "Box IoU, mean with 95 % interval". value: the metric;
-    where its kind leads with the median, values may spread over powers of ten, for which the scale
-    is then logarithmic.
+    """Return a chart of values with their intervals. The scale is logarithmic if the values spread
+    over powers of ten, which only a metric that leads with the median may have.
+
+    Args:
+        label: A description of the values, such as "Box IoU, mean with 95 % interval".
+        rows: The values, one row each.
+        value: The metric.
     """
     text = partial(number, rounding=value.rounding)
-    ends = [end for row in rows for end in (row.value, row.low, row.high) if math.isfinite(end)]
-    is_log = (
-        value.lead == "median" and min(ends) > value.rounding and max(ends) > LOG_SPREAD * min(ends)
-    )
-    start, stop = (min(ends), max(ends)) if is_log else (min(0.0, *ends), max(0.0, *ends))
+    ends = []
+    for row in rows:
+        ends += [end for end in (row.value, row.low, row.high) if math.isfinite(end)]
+    lowest = min(ends)
+    highest = max(ends)
+    may_be_log = value.lead == "median" and lowest > value.rounding
+    is_log = may_be_log and highest > LOG_SPREAD * lowest
+    start = lowest if is_log else min(0.0, lowest)
+    stop = highest if is_log else max(0.0, highest)
 
     def place(value: float) -> str:
-        """On the scale, in per cent of its width."""
+        """Return the place on the scale, in per cent of its width."""
         if not math.isfinite(value) or stop == start:
             return "0%"
-        share = (
-            math.log(value / start) / math.log(stop / start)
-            if is_log
-            else (value - start) / (stop - start)
-        )
+        if is_log:
+            log_share = math.log(value / start) / math.log(stop / start)
+            return f"{100 * log_share:.2f}%"
+        share = (value - start) / (stop - start)
         return f"{100 * share:.2f}%"
 
+    drawn_rows = []
+    descriptions = []
+    for row in rows:
+        row_text = text(row.value)
+        drawn_rows.append((row, place(row.value), place(row.low), place(row.high), row_text))
+        descriptions.append(f"{row.title} {row_text} ({text(row.low)} to {text(row.high)})")
     return part(
         "interval_chart",
         label=label + (", logarithmic scale" if is_log else ""),
         zero=None if is_log else place(0.0),
-        rows=[
-            (row, place(row.value), place(row.low), place(row.high), text(row.value))
-            for row in rows
-        ],
-        text="; ".join(
-            f"{row.title} {text(row.value)} ({text(row.low)} to {text(row.high)})" for row in rows
-        ),
+        rows=drawn_rows,
+        text="; ".join(descriptions),
     )

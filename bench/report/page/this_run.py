@@ -1,5 +1,5 @@
-"""The head of the page, and its end: what ran, how it was made, and the command that runs it
-again.
+"""The head of the page, and its last sections: what ran, how it was made, and the command that runs
+it again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from axiom_bench.statistics.ranking import (
 )
 from axiom_bench.statistics.run_folder import RunFolder
 
-MANY = 6  # names; more are counted
+MANY = 6  # the most names in a list; of more names, the list says how many there are
 VERSIONS = ("axiom-bench", "torch")
 OF_PROTOCOL = {  # fields of the manifest's protocol
     "differences": "What differs from it here",
@@ -40,86 +40,95 @@ OF_PROTOCOL = {  # fields of the manifest's protocol
 
 
 def header(run: RunFolder, trust: Mapping[Setting, Mapping[str, str]] | None = None) -> Header:
-    """The conclusion, or what was run where there is none; networks, images and machine. trust: of
-    a setting's metrics how far their order can be trusted.
+    """Return the head of the page: the run's conclusion, networks, images and machine. If the run
+    has no conclusion, the title says what was run.
+
+    Args:
+        run: The run, as read from its folder.
+        trust: {setting: {metric: how far its order of the methods can be trusted}}.
     """
     manifest = run.manifest
-    methods, models = manifest.methods, manifest.models
+    models = manifest.models
     rows = run.records.of_images[["data", "image_id", "target_class"]].drop_duplicates()
-    images = len(
-        rows.assign(image_id=image_numbers(rows["image_id"]))[
-            ["data", "image_id"]
-        ].drop_duplicates()
-    )
+    numbered_rows = rows.assign(image_id=image_numbers(rows["image_id"]))
+    images = len(numbered_rows[["data", "image_id"]].drop_duplicates())
+    image_count = plural(images, "image")
     data = " and ".join(manifest.data)
     machine = [str(manifest.device or "unknown device"), precision(manifest.precision)]
     machine += [
         f"{name} {manifest.versions[name]}" for name in VERSIONS if name in manifest.versions
     ]
-    shown = plural(len(rows), "row")
     facts = {
         "Protocol": _protocol(manifest.protocol),
         "Networks": _names([_network(run, name) for name in models], "networks"),
         "Accuracy": accuracy_text(run),
-        "Images": f"{plural(images, 'image')} of {data}, {shown}" if images else "none",
+        "Images": f"{image_count} of {data}, {plural(len(rows), 'row')}" if images else "none",
         "Computed": ", ".join(filter(None, (_day(manifest.created), *machine))),
     }
-    counts = (
-        f"{plural(len(methods), 'method')} on {plural(len(models), 'network')} and "
-        f"{plural(images, 'image')}"
-    )
+    method_count = plural(len(manifest.methods), "method")
+    counts = f"{method_count} on {plural(len(models), 'network')} and {image_count}"
     above = f"axiom-bench, experiment {manifest.experiment}, run {manifest.run}"
     options = options_of(run)
     sentence, setting, metrics = conclusion(
         run, options.headline, options.compare, options.rival, options.columns
     )
-    title, above = (sentence, f"{above}: {counts}") if sentence else (counts, above)
-    of_setting = (trust or {}).get(setting, {}) if setting else {}
-    lines = {
-        run.metadata.value(name).title: of_setting[name] for name in metrics if of_setting.get(name)
-    }
-    notes = [note for data in manifest.data.values() for note in data.notes]
-    below = [f"{sentence}." for sentence in below_published(run)]
-    mend = (
-        [MEND, *(f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in notes)]
-        if below or at_chance(run)
-        else []
+    title = counts
+    if sentence:
+        title = sentence
+        above = f"{above}: {counts}"
+    trust_by_metric = (trust or {}).get(setting, {}) if setting else {}
+    trust_lines = {}
+    for name in metrics:
+        if trust_by_metric.get(name):
+            trust_lines[run.metadata.value(name).title] = trust_by_metric[name]
+    inaccurate = [f"{sentence}." for sentence in below_published(run)]
+    advice = []
+    if inaccurate or at_chance(run):
+        notes = [note for data in manifest.data.values() for note in data.notes]
+        advice = [MEND, *(f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in notes)]
+    return Header(
+        above=above,
+        title=title,
+        facts={name: text for name, text in facts.items() if text},
+        notices=(*running.sentences(manifest), *inaccurate, *advice),
+        trust=trust_lines,
+        also=coincidences(run, options.headline),
     )
-    facts = {name: text for name, text in facts.items() if text}
-    notices = (*running.sentences(manifest), *below, *mend)
-    return Header(above, title, facts, notices, lines, coincidences(run, options.headline))
 
 
 def _protocol(protocol: ProtocolEntry) -> str:
-    """The protocol's name and paper, and whether all is as it says; "" without one."""
+    """Return the protocol's name and paper, and how many settings differ from it; "" without a
+    protocol.
+    """
     if protocol.is_empty:
         return ""
-    count = len(protocol.differences)
-    differs = (
-        f"{plural(count, 'setting')} differ{'s' * (count == 1)}, see This run"
-        if count
-        else "nothing differs"
-    )
+    differs = "nothing differs"
+    if count := len(protocol.differences):
+        verb = "differs" if count == 1 else "differ"
+        differs = f"{plural(count, 'setting')} {verb}, see This run"
     return f"{protocol.name} ({protocol.cited.text}): {differs}"
 
 
 def _network(run: RunFolder, name: str) -> str:
-    """ "scenes_vgg at features.13"; without the layer where there are several."""
+    """Return a network and its layer, such as "scenes_vgg at features.13". Of several layers,
+    return only their number.
+    """
     model = run.manifest.models[name]
     layers = model.all_layers
+    place = layers[0] if len(layers) == 1 else f"{len(layers)} layers"
     weights = " (random weights)" if model.random_weights else ""
-    return f"{name} at {layers[0] if len(layers) == 1 else f'{len(layers)} layers'}{weights}"
+    return f"{name} at {place}{weights}"
 
 
 def _names(names: list[str], noun: str, most: int = MANY) -> str:
-    """All names, or how many there are and the first."""
+    """Return all names, or how many there are and the first of them."""
     if len(names) <= most:
         return ", ".join(names)
     return f"{len(names)} {noun}: {first_names(names, most)}"
 
 
 def _day(created: str) -> str:
-    """ "2 January 2026"; the text itself where it is no time."""
+    """Return a time as a day, such as "2 January 2026". Return the text itself if it is no time."""
     try:
         when = datetime.fromisoformat(created)
     except ValueError:
@@ -128,19 +137,17 @@ def _day(created: str) -> str:
 
 
 def this_run(run: RunFolder) -> Section:
-    """Tables of models, data and seconds; sentences; the folded configuration; the command, with a
-    button.
+    """Return the section that describes the run: tables of models, data and seconds, sentences, the
+    folded configuration, and the command with a button that copies it.
     """
     manifest = run.manifest
     protocol = manifest.protocol
-    overrides = (
-        [each.overrides for each in manifest.runs] if manifest.is_combined else [manifest.overrides]
-    )
-    commands = [["axiom-bench", *of_command] for of_command in overrides]
     if manifest.is_combined:
-        commands += [
-            ["axiom-bench", "report", *(each.folder for each in manifest.runs), "--output", "."]
-        ]
+        commands = [["axiom-bench", *source.overrides] for source in manifest.runs]
+        folders = [source.folder for source in manifest.runs]
+        commands.append(["axiom-bench", "report", *folders, "--output", "."])
+    else:
+        commands = [["axiom-bench", *manifest.overrides]]
     body = part(
         "this_run",
         models=_models(run),
@@ -150,7 +157,7 @@ def this_run(run: RunFolder) -> Section:
         versions=manifest.versions,
         is_combined=manifest.is_combined,
         protocol=None if protocol.is_empty else protocol,
-        of_protocol={title: getattr(protocol, key) for key, title in OF_PROTOCOL.items()},
+        of_protocol={title: getattr(protocol, field) for field, title in OF_PROTOCOL.items()},
         commit=manifest.git_commit,
         added=manifest.added,
         stages=_stages(manifest.seconds, manifest.work),
@@ -161,52 +168,54 @@ def this_run(run: RunFolder) -> Section:
 
 
 def _models(run: RunFolder) -> list[dict[str, str]]:
-    """images: how many each explains, "108", or "97 of 108" where others are left out; of each data
-    set.
+    """Return the rows of the table of models. "images" is how many images of each data set the
+    model explains, such as "108", or "97 of 108" if others are left out.
     """
-    models = []
+    rows = []
     for name, model in run.manifest.models.items():
-        kept = [
-            f"{images.kept:,}" + (f" of {images.chosen:,}" if images.others else "")
-            for images in model.images.values()
+        counts = []
+        for images in model.images.values():
+            total = f" of {images.chosen:,}" if images.others else ""
+            counts.append(f"{images.kept:,}{total}")
+        accuracies = [
+            str(accuracy) for (network, _), accuracy in run.accuracies.items() if network == name
         ]
-        correct = [str(accuracy) for (of, _), accuracy in run.accuracies.items() if of == name]
-        models.append(
-            {
-                "name": name,
-                "layers": ", ".join(model.all_layers),
-                "weights": str(model.weights or ""),
-                "sha256": (model.weights_sha256 or "")[:12],
-                "images": ", ".join(kept),
-                "correct": ", ".join(correct),
-            }
-        )
-    return models
+        row = {
+            "name": name,
+            "layers": ", ".join(model.all_layers),
+            "weights": str(model.weights or ""),
+            "sha256": (model.weights_sha256 or "")[:12],
+            "images": ", ".join(counts),
+            "correct": ", ".join(accuracies),
+        }
+        rows.append(row)
+    return rows
 
 
 def _data(run: RunFolder) -> list[dict[str, str]]:
-    """Each data set's images, how many of them have records that aren't of a bad image, and what
-    else is to be said.
+    """Return the rows of the table of data sets: how many images each has, how many images have
+    records, how many of these are bad, and the data set's notes.
     """
     rows = []
     for name, data in run.manifest.data.items():
         records = run.records.of_images[run.records.of_images["data"] == name]
-        bad = records.loc[records["target_class"] == UNKNOWN_CLASS, "image_id"].nunique()
-        rows.append(
-            {
-                "name": name,
-                "fingerprint": (data.fingerprint or "")[:12],
-                "notes": ". ".join(data.notes),
-                "ids": f"{len(data.ids):,}",
-                "seen": f"{records['image_id'].nunique():,}",
-                "bad": f"{bad:,}",
-            }
-        )
+        bad_images = records.loc[records["target_class"] == UNKNOWN_CLASS, "image_id"]
+        row = {
+            "name": name,
+            "fingerprint": (data.fingerprint or "")[:12],
+            "notes": ". ".join(data.notes),
+            "ids": f"{len(data.ids):,}",
+            "seen": f"{records['image_id'].nunique():,}",
+            "bad": f"{bad_images.nunique():,}",
+        }
+        rows.append(row)
     return rows
 
 
 def precision(precision: Any) -> str:
-    """ "fp32", "trunk fp16, head fp32", or what else the manifest says."""
+    """Return the precision as text: "fp32", "trunk fp16, head fp32", or whatever else the manifest
+    says.
+    """
     if isinstance(precision, dict) and len(set(precision.values())) == 1:
         return str(next(iter(precision.values())))
     if isinstance(precision, dict):
@@ -217,19 +226,19 @@ def precision(precision: Any) -> str:
 def _stages(
     seconds: Mapping[str, Mapping[str, float]], work: Mapping[str, Mapping[str, float]]
 ) -> dict[str, Any]:
-    """The jobs, and of each stage the seconds and share of each job, then their sums, and the
-    images a second: of the command that computed a job's values.
+    """Return the table of times: per stage the seconds and share of each job, then each job's sum
+    and images a second. The numbers are of the command that computed a job's values.
     """
     totals = {job: sum(stages.values()) for job, stages in seconds.items()}
-    rows = {
-        name: [
+    names = dict.fromkeys(name for stages in seconds.values() for name in stages)
+    rows = {}
+    for name in names:
+        rows[name] = [
             f"{stages[name]:.1f} ({share(stages[name], totals[job])})"
             if name in stages
             else NOTHING
             for job, stages in seconds.items()
         ]
-        for name in dict.fromkeys(name for stages in seconds.values() for name in stages)
-    }
     rows["together"] = [f"{total:.1f}" for total in totals.values()]
     rows["images/s"] = [_images_per_second(work.get(job) or {}) or NOTHING for job in seconds]
     return {"jobs": list(seconds), "rows": rows}
@@ -238,10 +247,12 @@ def _stages(
 def time_lines(
     jobs: Mapping[str, tuple[Mapping[str, float], Mapping[str, float]]], report: float
 ) -> Iterator[str]:
-    """Where the time of a run went: a line for each job, and one of the report, which all of them
-    share.
+    """Yield how long the parts of a run took: a line for each job, and one for the report, which
+    all jobs share.
 
-    jobs: {job: (the manifest's seconds of each stage, its work)}. report: seconds.
+    Args:
+        jobs: {job: (the manifest's seconds of each stage, its work)}.
+        report: The seconds that the report took.
     """
     together = report + sum(sum(seconds.values()) for seconds, _ in jobs.values())
     for job, (seconds, work) in jobs.items():
@@ -254,27 +265,31 @@ def time_lines(
 
 
 def _images_per_second(work: Mapping[str, float]) -> str:
-    """How many images a second were computed; "" where the manifest doesn't say."""
+    """Return how many images a second were computed; "" if the manifest doesn't say."""
     rate = work.get("images_per_second", math.nan)
     return number(rate) if math.isfinite(rate) else ""
 
 
 def _configurations(manifest: Manifest) -> dict[str, str]:
-    """{title: YAML}: the whole configuration of the first job, and of each other what differs from
-    it.
+    """Return {title: YAML}: the whole configuration of the first job, and the entries of every
+    other job that differ from it.
     """
     first = manifest.config.model_dump()
-    texts = {"Configuration": first} if first else {}
+    configurations = {"Configuration": first} if first else {}
     for job in manifest.jobs[1:]:
         if differing := _differing(job.config.model_dump(), first):
-            texts[f"What differs in {job.job}"] = differing
-    look: dict[str, Any] = {"sort_keys": False, "allow_unicode": True, "width": 100}
-    return {title: str(yaml.safe_dump(dict(config), **look)) for title, config in texts.items()}
+            configurations[f"What differs in {job.job}"] = differing
+    texts = {}
+    for title, config in configurations.items():
+        texts[title] = str(
+            yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=100)
+        )
+    return texts
 
 
 def _differing(config: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of a configuration that the first doesn't have alike; of groups, the entries in
-    them.
+    """Return the entries of a configuration that differ from the first one. Of a group, only the
+    differing entries are returned.
     """
     differing = {}
     for key, value in config.items():
@@ -287,21 +302,23 @@ def _differing(config: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str,
 
 
 def combined_runs(run: RunFolder) -> Section:
-    """A table of the runs, and one of the versions."""
-    runs = run.manifest.runs
-    about = [
-        {
-            "name": f"{each.experiment}/{each.run}",
-            "folder": each.folder,
-            "made": each.created,
-            "models": ", ".join(each.models),
-            "data": ", ".join(each.data),
-            "device": str(each.device or "unknown"),
-            "precision": precision(each.precision) or "unknown",
-            "commit": (each.git_commit or "")[:12],
+    """Return the section with a table of the combined runs and a table of their versions."""
+    sources = run.manifest.runs
+    rows = []
+    for source in sources:
+        row = {
+            "name": f"{source.experiment}/{source.run}",
+            "folder": source.folder,
+            "made": source.created,
+            "models": ", ".join(source.models),
+            "data": ", ".join(source.data),
+            "device": str(source.device or "unknown"),
+            "precision": precision(source.precision) or "unknown",
+            "commit": (source.git_commit or "")[:12],
         }
-        for each in runs
-    ]
-    libraries = dict.fromkeys(name for each in runs for name in each.versions)
-    versions = [(name, [each.versions.get(name) or "" for each in runs]) for name in libraries]
-    return Section("combined", "Combined runs", part("combined", runs=about, versions=versions))
+        rows.append(row)
+    libraries = dict.fromkeys(name for source in sources for name in source.versions)
+    versions = []
+    for name in libraries:
+        versions.append((name, [source.versions.get(name) or "" for source in sources]))
+    return Section("combined", "Combined runs", part("combined", runs=rows, versions=versions))
