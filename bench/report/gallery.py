@@ -1,5 +1,6 @@
-"""The gallery: images with every method's map and what was measured on them, as JSON for its
-script. It is in the page, or of many images in a folder with a page and pictures of its own.
+"""The gallery: images with every method's map and the values measured on them, as JSON for its
+script. A few images are in the page. Many images are in a folder, with a page and pictures of its
+own.
 """
 
 from __future__ import annotations
@@ -27,33 +28,35 @@ from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Setting, Value, numb
 from axiom_bench.statistics.ranking import unbeaten
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
-ID, TITLE = "gallery", "Gallery"
-MOST_MAPS = 11  # in a row
-MAX_INLINE = 100  # images in the page itself; of more, the pictures lie beside a page in a folder
+ID = "gallery"
+TITLE = "Gallery"
+MOST_MAPS = 11  # the most maps in a row
+# The most images that the page holds itself. Of more images, the pictures are files next to a page
+# in a folder.
+MAX_INLINE = 100
 FOLDER = "report"  # in the run folder: index.html and the pictures
 PICTURES = "pictures"  # in that folder
 REPORT = "../report.html"  # from that folder's page
 # Nodes between which a browser interpolates: every fifth of matplotlib's 256 colours. Within 1 of
 # 255, jet within 6.
 STEPS = 52
-# Perceptually uniform ones first.
+# The perceptually uniform ones come first.
 COLOUR_MAPS = {"inferno": "Inferno", "viridis": "Viridis", "gray": "Grey", "jet": "Jet"}
 WARNING = (
     "Jet isn't perceptually uniform: it shows edges where the map has none, and hides some that "
     "it has (Borland and Taylor, 2007). It is here for comparison with published figures."
 )
-Placed = Callable[
-    [bytes, str], str
-]  # (a picture's bytes, "webp" or "png") -> the address under which a page has it
-# A row of `records.store.GALLERY`; where they are known also "top", the most probable classes,
+# (a picture's bytes, "webp" or "png") -> the address under which a page has it
+Placed = Callable[[bytes, str], str]
+# A row of `records.store.GALLERY`. If they are known, it also has "top", the most probable classes,
 # [name, text] each, and "zero", the methods whose map is zero everywhere.
 Entry = Mapping[str, Any]
 Image = tuple[str, int]  # image id and explained class
 
 
 def section(run: RunFolder) -> Section:
-    """The gallery in report.html; of more than MAX_INLINE images a link to the page in FOLDER, see
-    `folder_section`. Raises BenchError for a damaged file of pictures.
+    """Return the gallery in report.html. For more than MAX_INLINE images, return a link to the page
+    in FOLDER, see `folder_section`. Raise BenchError for a damaged file of pictures.
     """
     pictures = entries(run)
     if not pictures or number_of_images(pictures) > MAX_INLINE:
@@ -66,37 +69,45 @@ def section(run: RunFolder) -> Section:
 
 
 def row(run: RunFolder, most: int | None = MOST_MAPS, address: str = f"#{ID}") -> Markup:
-    """The maps of the first image of the first setting, one for all methods that have the same;
-    empty where the run stored no pictures. most: how many maps; None for all, on the network of
-    most. address: of all images.
+    """Return a row of maps of one image. Methods with the same map share one. The row is empty if
+    the run stored no pictures.
+
+    Args:
+        run: The run, as read from its folder.
+        most: How many maps of the first setting's first image are shown. `None`: all maps, of the
+            image with the most maps.
+        address: The address of the page with all images.
     """
-    stored = [
-        entry for setting in run.settings for entry in entries(run) if setting_of(entry) == setting
-    ]
+    pictures = entries(run)
+    stored = []
+    for setting in run.settings:
+        stored += [entry for entry in pictures if setting_of(entry) == setting]
     if not stored:
         return Markup("")
     entry = stored[0] if most else max(stored, key=lambda entry: len(entry["maps"]))
-    titles: dict[bytes, list[str]] = {}
+    titles_by_map: dict[bytes, list[str]] = {}
     for name, heatmap in zip(entry["methods"], entry["maps"], strict=True):
         if name in run.methods and heatmap:
-            titles.setdefault(heatmap, []).append(run.metadata.method_title(name))
-    shown = [(" = ".join(names), inline(heatmap, "webp")) for heatmap, names in titles.items()][
-        :most
+            titles_by_map.setdefault(heatmap, []).append(run.metadata.method_title(name))
+    maps = [
+        (" = ".join(titles), inline(heatmap, "webp")) for heatmap, titles in titles_by_map.items()
     ]
+    place = run.label(setting_of(entry))
     return part(
         "maps",
         colours=next(colour_maps()),
         picture=inline(entry["picture"], "webp"),
         ratio=f"{entry['width']} / {entry['height']}",
-        maps=shown,
+        maps=maps[:most],
         address=address,
-        caption=f"{entry['image_id']}, class {entry['target_name']}, on {run.label(setting_of(entry))}",
+        caption=f"{entry['image_id']}, class {entry['target_name']}, on {place}",
     )
 
 
 def folder_section(run: RunFolder) -> Section | None:
-    """The gallery of a page in FOLDER, whose pictures are written beside it; None where report.html
-    holds them. Raises BenchError as `section`, and where the folder can't be written.
+    """Return the gallery of a page in FOLDER, and write its pictures next to that page. Return
+    `None` if report.html holds the pictures. Raise BenchError as `section`, and if the folder can't
+    be written.
     """
     pictures = entries(run)
     if number_of_images(pictures) <= MAX_INLINE:
@@ -107,39 +118,44 @@ def folder_section(run: RunFolder) -> Section | None:
 
 @dataclass(frozen=True)
 class PictureFolder:
-    """Writes pictures into a folder of the page's; their addresses are relative to the page.
+    """A writer of pictures into a page's folder. It returns their addresses relative to the page.
 
-    They aren't synced one by one, which took half of a report's time.
+    The pictures aren't synced one by one, which took half of a report's time.
     """
 
     folder: Path
 
     def __call__(self, picture: bytes, kind: str) -> str:
+        """Write a picture, and return its address."""
         address = f"{PICTURES}/{hashlib.sha256(picture).hexdigest()[:20]}.{kind}"
         path = self.folder / address
-        if path.is_symlink():  # of a stranger's folder: writing would follow it
+        if path.is_symlink():  # a stranger's folder may have one, and writing would follow it
             path.unlink()
         path.write_bytes(picture)
         return address
 
 
 def inline(picture: bytes, kind: str) -> str:
-    """The picture as a data URI: nothing lies beside the page."""
+    """Return the picture as a data URI, so that the page needs no file next to it."""
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 
 
 def section_of(data: Mapping[str, Any], report: str = "", colours: str = COLOURS) -> Section:
-    """The gallery of what `gallery_data` returns. report: the link to the page with everything
-    else, from a page that has the gallery alone. colours: matplotlib's colour map that is shown at
-    first. Raises BenchError for an unknown one.
+    """Return the gallery's section. Raise BenchError for an unknown colour map.
+
+    Args:
+        data: The result of `gallery_data`.
+        report: The link to the report, for a page that has only the gallery.
+        colours: matplotlib's colour map that is shown at first.
     """
-    look = {
-        "colour_maps": list(colour_maps(colours)),
-        "warning": WARNING,
-        "constructed": CONSTRUCTED,
-    }
     body = part(
-        "gallery", coverage=_coverage(data), report=report, has_labels=data["has_labels"], **look
+        "gallery",
+        coverage=_coverage(data),
+        report=report,
+        has_labels=data["has_labels"],
+        colour_maps=list(colour_maps(colours)),
+        warning=WARNING,
+        constructed=CONSTRUCTED,
     )
     return Section(
         ID,
@@ -152,7 +168,7 @@ def section_of(data: Mapping[str, Any], report: str = "", colours: str = COLOURS
 
 
 def _coverage(data: Mapping[str, Any]) -> str:
-    """Which of the run's images are shown; where networks differ, for each of them."""
+    """Return how many of the run's images are shown; if networks differ, for each of them."""
     texts = {
         setting["label"]: _shown(setting["shown"], setting["of"], setting["rows"])
         for setting in data["settings"]
@@ -162,44 +178,50 @@ def _coverage(data: Mapping[str, Any]) -> str:
     return "; ".join(f"{label}: {text}" for label, text in texts.items())
 
 
-def _shown(shown: int, of: int | None, rows: str = "images") -> str:
-    """of: how many images the run has; None where its manifest doesn't say. rows: "objects" where
-    one is explained.
+def _shown(shown: int, total: int | None, rows: str = "images") -> str:
+    """Return how many of `total` images are shown. `total` is `None` if the manifest doesn't have
+    it. `rows` is "objects" if the run explains objects.
 
-    >>> _shown(1, 1), _shown(2, 2), _shown(1, 2, "objects")
-    ('1 image', 'All 2 images', '1 of 2 objects, spread evenly over them and not chosen by their values')
+    >>> _shown(1, 1), _shown(2, 2)
+    ('1 image', 'All 2 images')
+    >>> _shown(1, 2, "objects")
+    '1 of 2 objects, spread evenly over them and not chosen by their values'
     """
-    if shown == of:
+    if shown == total:
         return f"All {shown:,} {rows}" if shown > 1 else f"1 {rows.removesuffix('s')}"
-    total = "" if of is None else f" of {of:,}"
-    return f"{shown:,}{total} {rows}, spread evenly over them and not chosen by their values"
+    fraction = f"{shown:,}" if total is None else f"{shown:,} of {total:,}"
+    return f"{fraction} {rows}, spread evenly over them and not chosen by their values"
 
 
 def colour_maps(first: str = COLOURS) -> Iterator[dict[str, str]]:
-    """matplotlib's, by name and title; red, green and blue of feComponentTransfer's tables, and the
-    same colours from 0 to 1 as a gradient for CSS. first: any of matplotlib's. Raises BenchError
-    for an unknown one.
+    """Yield colour maps with name and title; "red", "green" and "blue" are the tables of
+    feComponentTransfer, and "gradient" has the same colours from 0 to 1 for CSS. Raise BenchError
+    for an unknown colour map.
+
+    Args:
+        first: The name of any of matplotlib's colour maps, which comes first.
     """
     for name in dict.fromkeys([first, *COLOUR_MAPS]):
-        title = COLOUR_MAPS.get(name, name.capitalize())
         colours = colour_map(name)(np.linspace(0, 1, STEPS))[:, :3]
-        tables = (" ".join(f"{value:.3g}" for value in channel.round(3)) for channel in colours.T)
-        stops = ", ".join(
-            "#" + "".join(f"{round(255 * value):02x}" for value in colour)
-            for colour in colours[::3]
+        red, green, blue = (
+            " ".join(f"{value:.3g}" for value in channel.round(3)) for channel in colours.T
         )
-        channels = dict(zip(("red", "green", "blue"), tables, strict=True))
+        stops = []
+        for colour in colours[::3]:
+            stops.append("#" + "".join(f"{round(255 * value):02x}" for value in colour))
         yield {
             "name": name,
-            "title": title,
-            **channels,
-            "gradient": f"linear-gradient(to right, {stops})",
+            "title": COLOUR_MAPS.get(name, name.capitalize()),
+            "red": red,
+            "green": green,
+            "blue": blue,
+            "gradient": f"linear-gradient(to right, {', '.join(stops)})",
         }
 
 
 def entries(run: RunFolder) -> list[dict[str, Any]]:
-    """Every picture that the run stored of a setting with records. Raises BenchError for a damaged
-    file.
+    """Return every picture that the run stored of a setting with records. Raise BenchError for a
+    damaged file.
     """
     return [
         entry for entry in read_gallery(run.path, run.manifest) if setting_of(entry) in run.settings
@@ -207,28 +229,36 @@ def entries(run: RunFolder) -> list[dict[str, Any]]:
 
 
 def setting_of(entry: Entry) -> Setting:
-    """Where the entry's maps were computed."""
+    """Return the setting in which the entry's maps were computed."""
     return Setting(entry["model"], entry["layer"], entry["data"])
 
 
 def number_of_images(pictures: Sequence[Entry]) -> int:
-    """How many different images are shown: one may have several networks and explained classes."""
+    """Return how many different images are shown. An image may have several networks and explained
+    classes.
+    """
     return len({(entry["data"], entry["image_id"]) for entry in pictures})
 
 
 def gallery_data(run: RunFolder, pictures: Sequence[Entry], placed: Placed) -> dict[str, Any]:
-    """{"metrics", "methods", "settings", "has_labels", "images"}: what the script shows, names as
-    people read them.
+    """Return {"metrics", "methods", "settings", "has_labels", "images"}, the data that the script
+    shows. Names are as people read them.
+
+    Args:
+        run: The run, as read from its folder.
+        pictures: The images, see `entries`.
+        placed: Called with each picture's bytes and kind; returns its address.
     """
     metrics = shown_metrics(run)
-    settings = [setting for setting in run.settings if setting in set(map(setting_of, pictures))]
-    notes = {name: str(run.metadata.method(name).note or "") for name in run.methods}
+    picture_settings = set(map(setting_of, pictures))
+    settings = [setting for setting in run.settings if setting in picture_settings]
+    methods = []
+    for name, style in method_styles(run).items():
+        note = str(run.metadata.method(name).note or "")
+        methods.append({"title": style.title, "colour": style.colour, "note": note})
     return {
         "metrics": [{"title": value.title, "better": value.better} for value in metrics],
-        "methods": [
-            {"title": style.title, "colour": style.colour, "note": notes[name]}
-            for name, style in method_styles(run).items()
-        ],
+        "methods": methods,
         "settings": [_setting(run, setting, pictures) for setting in settings],
         "has_labels": run.config.target != "predicted",  # so that a prediction may be wrong
         "images": list(_images(run, settings, pictures, metrics, placed)),
@@ -236,22 +266,19 @@ def gallery_data(run: RunFolder, pictures: Sequence[Entry], placed: Placed) -> d
 
 
 def _setting(run: RunFolder, setting: Setting, pictures: Sequence[Entry]) -> dict[str, Any]:
-    """ranks: whether a value may be called the best: see `RunFolder.ranks`."""
-    of_setting = [entry for entry in pictures if setting_of(entry) == setting]
-    shown, rows = (
-        number_of_images(of_setting),
-        "objects" if OBJECT in of_setting[0]["image_id"] else "images",
-    )
+    """Return what the script shows of a setting. "ranks" is whether a value may be called the best,
+    see `RunFolder.ranks`.
+    """
+    setting_pictures = [entry for entry in pictures if setting_of(entry) == setting]
+    has_objects = OBJECT in setting_pictures[0]["image_id"]
     images = run.metadata.model(setting.model).images.get(setting.data)
-    kept = images.kept if images else None
-    label, ranks = run.label(setting), run.ranks(setting)
     return {
-        "label": label,
+        "label": run.label(setting),
         "layer": setting.layer,
-        "ranks": ranks,
-        "shown": shown,
-        "of": kept,
-        "rows": rows,
+        "ranks": run.ranks(setting),
+        "shown": number_of_images(setting_pictures),
+        "of": images.kept if images else None,
+        "rows": "objects" if has_objects else "images",
     }
 
 
@@ -262,69 +289,68 @@ def _images(
     metrics: Sequence[Value],
     placed: Placed,
 ) -> Iterator[dict[str, Any]]:
-    places = {name: place for place, name in enumerate(run.methods)}
+    """Yield what the script shows of each image."""
+    method_places = {name: place for place, name in enumerate(run.methods)}
     classes: dict[tuple[Setting, str], set[int]] = {}
     for entry in pictures:
         classes.setdefault((setting_of(entry), entry["image_id"]), set()).add(entry["target_class"])
-    values = {
-        setting: measured(run, setting, metrics, {image for _, image in classes})
-        for setting in settings
-    }
+    image_ids = {image_id for _, image_id in classes}
+    values = {setting: measured(run, setting, metrics, image_ids) for setting in settings}
     for entry in pictures:
-        setting, image = setting_of(entry), entry["image_id"]
-        explained, of_image = (
-            classes[setting, image],
-            values[setting].get((image, entry["target_class"]), {}),
-        )
-        target, predicted = (
-            [entry[f"{role}_class"], entry[f"{role}_name"], _finite(entry[f"{role}_probability"])]
-            for role in ("target", "predicted")
-        )
+        setting = setting_of(entry)
+        image_id = entry["image_id"]
+        explained_classes = classes[setting, image_id]
+        # The parts of a link: network, image and, if several classes of the image are explained,
+        # the class.
+        key = [run.label(setting), image_id]
+        if len(explained_classes) > 1:
+            key.append(entry["target_name"])
+        image_values = values[setting].get((image_id, entry["target_class"]), {})
+        shown_values = []
+        for metric in metrics:
+            by_method = image_values.get(metric.name, {})
+            shown_values.append(
+                {method_places[method]: list(value) for method, value in by_method.items()}
+            )
+        zero_methods = [name for name in _zero(entry) if name in method_places]
         yield {
             "setting": settings.index(setting),
-            "id": image,
-            # The parts of a link: network, image and, where several classes of the image are
-            # explained, the class.
-            "key": [
-                run.label(setting),
-                image,
-                *([entry["target_name"]] if len(explained) > 1 else ()),
-            ],
+            "id": image_id,
+            "key": key,
             "width": entry["width"],
             "height": entry["height"],
             "boxes": np.round(entry["boxes"], 1).tolist(),
-            "target": target,
-            "predicted": predicted,
-            "wrong": entry["predicted_class"] not in explained,
+            "target": _class_entry(entry, "target"),
+            "predicted": _class_entry(entry, "predicted"),
+            "wrong": entry["predicted_class"] not in explained_classes,
             "disagreement": _finite(entry["disagreement"]),
             "picture": placed(entry["picture"], "webp"),
             "outline": entry["outline"] and placed(entry["outline"], "png"),
-            "maps": _maps(entry, places, placed),
+            "maps": _maps(entry, method_places, placed),
             "top": entry.get("top", ()),
-            "zero": [places[name] for name in _zero(entry) if name in places],
-            "values": [
-                {
-                    places[method]: list(value)
-                    for method, value in of_image.get(metric.name, {}).items()
-                }
-                for metric in metrics
-            ],
+            "zero": [method_places[name] for name in zero_methods],
+            "values": shown_values,
         }
 
 
+def _class_entry(entry: Entry, role: str) -> list[Any]:
+    """Return the index, name and probability of the target or the predicted class."""
+    probability = _finite(entry[f"{role}_probability"])
+    return [entry[f"{role}_class"], entry[f"{role}_name"], probability]
+
+
 def _zero(entry: Entry) -> list[str]:
-    """The methods whose map is zero everywhere, where that is known."""
-    empty = [
-        name
-        for name, heatmap in zip(entry["methods"], entry["maps"], strict=True)
-        if heatmap == b""
-    ]
-    return [*entry.get("zero", ()), *empty]
+    """Return the methods whose map is known to be zero everywhere."""
+    names = [*entry.get("zero", ())]
+    for name, heatmap in zip(entry["methods"], entry["maps"], strict=True):
+        if heatmap == b"":
+            names.append(name)
+    return names
 
 
 def _maps(entry: Entry, places: Mapping[str, int], placed: Placed) -> list[list[Any]]:
-    """[method, address] of each map; instead of an address the method with the same map before it,
-    or None for a map that is zero everywhere or isn't finite.
+    """Return [method, address] of each map. A map that another method has before it has that method
+    instead of an address. A map that is zero everywhere or isn't finite has `None`.
     """
     seen: dict[bytes, int] = {}
     maps: list[list[Any]] = []
@@ -340,23 +366,25 @@ def _maps(entry: Entry, places: Mapping[str, int], placed: Placed) -> list[list[
 
 
 def _finite(value: float | None) -> float | None:
-    return float(f"{value:.4g}") if value is not None and np.isfinite(value) else None
+    """Return a number with four digits, or `None` if it is unknown or not finite."""
+    if value is None or not np.isfinite(value):
+        return None
+    return float(f"{value:.4g}")
 
 
 class Measured(NamedTuple):
-    """A value of one image and method. text: as people read it, or the status in words where there
-    is no value. rank: among the image's methods, 1 is best; None without a value, where the
-    method's own formula makes the value 0, and where a control is unbeaten over all images.
-    """
+    """A value of one image and method."""
 
     value: float | None
-    text: str
+    text: str  # as people read it, or the status in words if there is no value
+    # The place among the image's methods; 1 is best. `None` without a value, if the method's own
+    # formula makes the value 0, and if a control is unbeaten over all images.
     rank: int | None
 
 
 def shown_metrics(run: RunFolder) -> tuple[Value, ...]:
-    """The metrics of the headline and of the overview table that say which map is better, for
-    single images.
+    """Return the metrics of the headline and of the overview table that say which map of a single
+    image is better.
     """
     present = run.records.measured(METHOD_FREE)
     names = dict.fromkeys((*options_of(run).headline, *options_of(run).columns))
@@ -367,48 +395,48 @@ def shown_metrics(run: RunFolder) -> tuple[Value, ...]:
 def measured(
     run: RunFolder, setting: Setting, metrics: Collection[Value], image_ids: Collection[str]
 ) -> dict[Image, dict[str, dict[str, Measured]]]:
-    """{image: {metric: {method: Measured}}} of some images of one setting."""
+    """Return {image: {metric: {method: Measured}}} of some images of one setting."""
     shown = run.records.where(run.records.keys["image_id"].isin(list(image_ids)).to_numpy())
-    rows = rows_at(shown.frame(value.name for value in metrics), setting)
+    rows = rows_at(shown.frame(metric.name for metric in metrics), setting)
     rows = rows[rows["method"] != METHOD_FREE].astype(object)
     result: dict[Image, dict[str, dict[str, Measured]]] = {}
-    for about in metrics:
-        constructed = run.metadata.by_construction(about.name)
-        is_ranked = not about.reached_by and not unbeaten(run, setting, about.name)
-        of_metric = rows[rows["metric"] == about.name]
-        for key, selected in of_metric.groupby(["image_id", "target_class"], sort=False):
-            values = dict(
-                zip(
-                    selected["method"],
-                    selected["value"].where(selected["status"] == OK),
-                    strict=True,
-                )
-            )
-            statuses = dict(zip(selected["method"], selected["status"], strict=True))
-            unbiased = {
-                name: value
-                for name, value in values.items()
-                if is_ranked and name not in constructed
-            }
-            ranks = ranked(unbiased, about.better, about.rounding)
-            result.setdefault(cast(Image, key), {})[about.name] = {
-                method: Measured(
-                    float(f"{value:.6g}"),
-                    number(value, about.rounding) + (CONSTRUCTED if method in constructed else ""),
-                    ranks.get(method),
-                )
-                if math.isfinite(value)
-                else Measured(None, statuses[method].replace("_", " "), None)
-                for method, value in values.items()
-            }
+    for metric in metrics:
+        constructed = run.metadata.by_construction(metric.name)
+        is_ranked = not metric.reached_by and not unbeaten(run, setting, metric.name)
+        metric_rows = rows[rows["metric"] == metric.name]
+        for key, image_rows in metric_rows.groupby(["image_id", "target_class"], sort=False):
+            methods = image_rows["method"]
+            ok_values = image_rows["value"].where(image_rows["status"] == OK)
+            values = dict(zip(methods, ok_values, strict=True))
+            statuses = dict(zip(methods, image_rows["status"], strict=True))
+            ranked_values = {}
+            if is_ranked:
+                ranked_values = {
+                    name: value for name, value in values.items() if name not in constructed
+                }
+            ranks = ranked(ranked_values, metric.better, metric.rounding)
+            by_method = {}
+            for method, value in values.items():
+                if math.isfinite(value):
+                    mark = CONSTRUCTED if method in constructed else ""
+                    text = number(value, metric.rounding) + mark
+                    by_method[method] = Measured(float(f"{value:.6g}"), text, ranks.get(method))
+                else:
+                    by_method[method] = Measured(None, statuses[method].replace("_", " "), None)
+            result.setdefault(cast(Image, key), {})[metric.name] = by_method
     return result
 
 
 def ranked(
     values: Mapping[str, float], better: str, rounding: float = FLOAT32_ROUNDING
 ) -> dict[str, int]:
-    """{method: 1 + how many methods are better}, for those with a finite value. Values that print
-    the same tie: three digits, and what is below `rounding`. better: "lower" or "higher".
+    """Return {method: 1 + how many methods are better} of the methods with a finite value. Values
+    that print the same tie: they have the same three digits, or both are below `rounding`.
+
+    Args:
+        values: {method: its value}.
+        better: "lower" or "higher".
+        rounding: Values below it count as zero.
 
     >>> ranked({"a": 0.5, "b": 0.1, "c": 0.50001, "d": float("nan")}, "lower")
     {'a': 2, 'b': 1, 'c': 2}
@@ -416,11 +444,11 @@ def ranked(
     sign = 1 if better == "lower" else -1
     finite = {name: value for name, value in values.items() if math.isfinite(value)}
     texts = {name: number(value, rounding) for name, value in finite.items()}
-    return {
-        name: 1
-        + sum(
+    ranks = {}
+    for name, value in finite.items():
+        num_better = sum(
             sign * other < sign * value and texts[peer] != texts[name]
             for peer, other in finite.items()
         )
-        for name, value in finite.items()
-    }
+        ranks[name] = 1 + num_better
+    return ranks

@@ -1,4 +1,4 @@
-"""Tables of comparisons of methods: their places, all pairs, and one method against the others."""
+"""Tables that compare methods: their places, all pairs, and one method against the others."""
 
 from __future__ import annotations
 
@@ -36,9 +36,17 @@ PLACES_NOTES = (
 )
 PAIRS = "All pairs of methods"
 PAIRS_HEADER = (
-    "Method", "Against", "Images", "Better", "Same", "Worse", "Difference [95 %]", "p, Holm", "Images' p, Holm",
+    "Method",
+    "Against",
+    "Images",
+    "Better",
+    "Same",
+    "Worse",
+    "Difference [95 %]",
+    "p, Holm",
+    "Images' p, Holm",
     "Shown from",
-)  # fmt: skip
+)
 PAIRS_NOTES = (
     "Images: those that all compared methods have. Difference: of the two methods' means, or "
     "medians where the metric leads with it, the first minus the second. p, Holm: of this "
@@ -54,30 +62,31 @@ PAIRS_NOTES = (
 
 
 def place_tables(run: RunFolder) -> Iterator[Table]:
-    """One table for each setting in which methods can be compared, one group for each metric with a
-    direction.
+    """Yield a table for each setting in which methods can be compared. It has one group for each
+    metric with a direction.
     """
-    for place, setting, groups in _compared(run, run.metrics, _places):
+    for i, setting, groups in _compared(run, run.metrics, _places):
         notes = (*PLACES_NOTES, *control_notes(run, [setting], run.metrics))
         label = run.label(setting)
         yield Table.of_setting(
-            f"places_{place}", PLACES, label, PLACES_HEADER, groups, notes, text_last=True
+            f"places_{i}", PLACES, label, PLACES_HEADER, groups, notes, text_last=True
         )
 
 
 def pair_tables(run: RunFolder) -> Iterator[Table]:
-    """One table for each setting with pairs; all metrics are in pairs.csv."""
-    for place, setting, groups in _compared(run, options_of(run).headline, _pairs):
-        yield Table.of_setting(
-            f"pairs_{place}", PAIRS, run.label(setting), PAIRS_HEADER, groups, PAIRS_NOTES, 2
-        )
+    """Yield a table for each setting with pairs, of the headline's metrics. All metrics are in
+    pairs.csv.
+    """
+    for i, setting, groups in _compared(run, options_of(run).headline, _pairs):
+        label = run.label(setting)
+        yield Table.of_setting(f"pairs_{i}", PAIRS, label, PAIRS_HEADER, groups, PAIRS_NOTES, 2)
 
 
 def _compared(
     run: RunFolder, metrics: Iterable[str], rows_of: Rows
 ) -> Iterator[tuple[int, Setting, tuple[Group, ...]]]:
-    """(number, setting, a group of rows for each of the metrics with a direction), where one that
-    ranks has any.
+    """Yield (number, setting, a group of rows for each of the metrics with a direction) for every
+    setting that ranks methods and has such rows.
     """
     values = [
         value
@@ -88,49 +97,54 @@ def _compared(
         groups = []
         for value in values:
             comparison = run.comparisons.of(setting, value.name)
-            if comparison is not None and (rows := tuple(rows_of(run, comparison, value))):
-                left_out = {"0 by construction": comparison.by_construction}
-                left_out |= {"too few values": comparison.left_out} if rows_of is _places else {}
-                without = (
-                    f"; without {names_of(run, names)}, {why}"
-                    for why, names in left_out.items()
-                    if names
-                )
-                title = group_title(value, comparison.of_whole_set) + "".join(without)
-                groups.append(Group(title, rows, value.name))
+            if comparison is None:
+                continue
+            rows = tuple(rows_of(run, comparison, value))
+            if not rows:
+                continue
+            title = group_title(value, comparison.of_whole_set)
+            left_out = {"0 by construction": comparison.by_construction}
+            if rows_of is _places:
+                left_out["too few values"] = comparison.left_out
+            for reason, names in left_out.items():
+                if names:
+                    title += f"; without {names_of(run, names)}, {reason}"
+            groups.append(Group(title, rows, value.name))
         if groups and run.ranks(setting):
             yield i, setting, tuple(groups)
 
 
 def _places(run: RunFolder, comparison: Comparison, metric: Value) -> Iterator[tuple[Cell, ...]]:
+    """Yield a row for each group of methods that coincide: its value, its range of places, and the
+    groups that it can't be told from.
+    """
     for group in comparison.ranked:
         place = comparison.place(group[0])
         value = interval(
             place.value, place.value_low, place.value_high, metric.rounding, place.is_best
         )
         ends = " to ".join(dict.fromkeys((f"{place.place_low}", f"{place.place_high}")))
-        others = (
-            other
+        similar_names = [
+            group_name(run, other)
             for other in comparison.ranked
             if other != group and not comparison.differ(group[0], other[0])
-        )
-        unclear = ", ".join(group_name(run, other) for other in others)
+        ]
         yield (
             Cell(group_name(run, group)),
             value,
             numeric(place.place_low, ends),
-            Cell(unclear or NOTHING),
+            Cell(", ".join(similar_names) or NOTHING),
         )
 
 
 def _pairs(run: RunFolder, comparison: Comparison, metric: Value) -> Iterator[tuple[Cell, ...]]:
+    """Yield a row for each pair of methods."""
     for pair in comparison.pairs.to_dict("records"):
+        names = [group_name(run, comparison.group_of(pair[side])) for side in ("first", "second")]
+        counts = [pair[column] for column in ("n", "better", "same", "worse")]
         yield (
-            *(
-                Cell(group_name(run, comparison.group_of(pair[side])))
-                for side in ("first", "second")
-            ),
-            *(count(pair[name]) for name in ("n", "better", "same", "worse")),
+            *map(Cell, names),
+            *map(count, counts),
             interval(pair["difference"], pair["low"], pair["high"], metric.rounding),
             numeric(pair["adjusted"], bold=pair["adjusted"] < LEVEL),
             numeric(pair["by_images"]),
@@ -139,32 +153,31 @@ def _pairs(run: RunFolder, comparison: Comparison, metric: Value) -> Iterator[tu
 
 
 def place_frame(run: RunFolder) -> pd.DataFrame:
-    """All places of all metrics, for programs: the place, metric, method, images and those of
-    `Place`.
+    """Return all places of all metrics with a direction, for programs: setting, metric, method,
+    images and the fields of `Place`.
     """
-    parts = [
-        comparison.places.rename_axis("method")
-        .reset_index()
-        .assign(**about, images=comparison.images)
-        for about, comparison in _comparisons(run)
-        if run.metadata.value(about["metric"]).has_direction
-    ]
+    parts = []
+    for keys, comparison in _comparisons(run):
+        if run.metadata.value(keys["metric"]).has_direction:
+            places = comparison.places.rename_axis("method").reset_index()
+            parts.append(places.assign(**keys, images=comparison.images))
     return _joined(parts, [*Setting._fields, "metric", "method", "images", *Place._fields])
 
 
 def pair_frame(run: RunFolder) -> pd.DataFrame:
-    """All pairs of all metrics with a direction, for programs: the place and PAIR_COLUMNS. Methods
-    that coincide stand under the first of them.
+    """Return all pairs of all metrics with a direction, for programs: setting, metric and
+    PAIR_COLUMNS. Methods that coincide have the name of the first of them.
     """
     parts = [
-        comparison.pairs.assign(**about)
-        for about, comparison in _comparisons(run)
+        comparison.pairs.assign(**keys)
+        for keys, comparison in _comparisons(run)
         if len(comparison.pairs)
     ]
     return _joined(parts, [*Setting._fields, "metric", *PAIR_COLUMNS])
 
 
 def _comparisons(run: RunFolder) -> Iterator[tuple[dict[str, str], Comparison]]:
+    """Yield (setting's fields and metric, comparison) of all settings and metrics that have one."""
     for setting in run.settings:
         for name in run.metrics:
             if (comparison := run.comparisons.of(setting, name)) is not None:
@@ -172,13 +185,16 @@ def _comparisons(run: RunFolder) -> Iterator[tuple[dict[str, str], Comparison]]:
 
 
 def _joined(parts: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
+    """Concatenate tables with these columns; without tables, return an empty one."""
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
 
 def paired_tables(run: RunFolder) -> Iterator[Table]:
-    """One table for each setting, one group of rows for each metric with a direction; none where
-    the run's `config.report.compare` names no method. Raises BenchError where the run has no such
-    method.
+    """Yield a table for each setting, with one group of rows for each metric with a direction. If
+    the run's `config.report.compare` names no method, there are none.
+
+    Raises:
+        BenchError: If the run has no such method.
     """
     control = options_of(run).compare
     if control is None:
@@ -196,21 +212,28 @@ def paired_tables(run: RunFolder) -> Iterator[Table]:
     values = [value for value in map(run.metadata.value, run.metrics) if value.has_direction]
     for i, setting in enumerate(run.settings, start=1):
         tests = compare_in(run, setting, control, values)
-        rows_of = {
-            value: tuple(_paired_rows(run, tests[tests["metric"] == value.name]))
-            for value in values
-        }
-        groups = tuple(
-            Group(group_title(value), rows, value.name) for value, rows in rows_of.items() if rows
+        groups = []
+        for value in values:
+            rows = tuple(_paired_rows(run, tests[tests["metric"] == value.name]))
+            if rows:
+                groups.append(Group(group_title(value), rows, value.name))
+        yield Table.of_setting(
+            f"paired_{i}",
+            f"{title} against the others",
+            run.label(setting),
+            header,
+            tuple(groups),
+            notes if len(tests) else (f"{title} shares no value with another method here.",),
         )
-        below = notes if len(tests) else (f"{title} shares no value with another method here.",)
-        family = f"{title} against the others"
-        yield Table.of_setting(f"paired_{i}", family, run.label(setting), header, groups, below)
 
 
 def _paired_rows(run: RunFolder, tests: pd.DataFrame) -> Iterator[tuple[Cell, ...]]:
+    """Yield a row for each paired test."""
     for test in tests.to_dict("records"):
-        counts = (count(test[name]) for name in ("n", "better", "same", "worse"))
-        numbers = (numeric(test[name]) for name in ("difference", "p"))
-        adjusted = numeric(test["adjusted"], bold=test["adjusted"] < LEVEL)
-        yield (Cell(run.metadata.method_title(test["method"])), *counts, *numbers, adjusted)
+        yield (
+            Cell(run.metadata.method_title(test["method"])),
+            *(count(test[name]) for name in ("n", "better", "same", "worse")),
+            numeric(test["difference"]),
+            numeric(test["p"]),
+            numeric(test["adjusted"], bold=test["adjusted"] < LEVEL),
+        )

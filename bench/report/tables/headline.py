@@ -1,5 +1,5 @@
-"""A run's main results in 80 columns, and a sentence for each of its metrics: what a command ends
-with.
+"""A run's main results in 80 columns, and a sentence for each of its metrics. A command prints them
+at its end.
 """
 
 from __future__ import annotations
@@ -37,13 +37,11 @@ from axiom_bench.statistics.ranking import (
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 from axiom_bench.statistics.summary import counts_of, leading
 
-TITLE, COLUMN = (
-    27,
-    13,
-)  # characters of a method's title, and of a metric's column with the gap before it
-WIDTH = 80  # of the table and of what it says
-MOST = (WIDTH - TITLE) // COLUMN  # metrics
-MAX_NAMES = 5  # of images that are left out
+TITLE = 27  # characters of a method's title
+COLUMN = 13  # characters of a metric's column with the gap before it
+WIDTH = 80  # characters of a line
+MOST = (WIDTH - TITLE) // COLUMN  # the most metrics in the table
+MAX_NAMES = 5  # the most names of images that are left out
 BEST = "*"
 MEANINGS = {
     BEST: "best, or not significantly worse",
@@ -68,8 +66,8 @@ def undefined_values(statuses: Mapping[str, int]) -> str:
 
 
 def status_lines(run: RunFolder, verbose: bool) -> list[str]:
-    """Return a line about images that are left out; verbose: before it one about the values without
-    a number.
+    """Return a line about images that are left out. If `verbose`, a line about the values that
+    aren't numbers comes before it.
     """
     lines = []
     statuses = status_counts(run)
@@ -82,63 +80,67 @@ def status_lines(run: RunFolder, verbose: bool) -> list[str]:
         for part in (run.records, run.class_records)
     ]
     rows = pd.concat(parts)
-    bad = rows[rows["target_class"] == UNKNOWN_CLASS].drop_duplicates()
-    if len(bad):
-        more = ", ..." if len(bad) > MAX_NAMES else ""
-        lines.append(
-            f"images left out: {len(bad)} ({', '.join(bad['image_id'].head(MAX_NAMES))}{more})"
-        )
+    bad_rows = rows[rows["target_class"] == UNKNOWN_CLASS].drop_duplicates()
+    if len(bad_rows):
+        names = ", ".join(bad_rows["image_id"].head(MAX_NAMES))
+        more = ", ..." if len(bad_rows) > MAX_NAMES else ""
+        lines.append(f"images left out: {len(bad_rows)} ({names}{more})")
     return lines
 
 
 def result_lines(run: RunFolder, with_all_methods: bool = True) -> list[str]:
-    """The table, a line that says what its signs mean, why values are missing, and a line for each
-    headline metric of the layer alone; with `config.report.compare`, one for each metric that has a
-    direction. `warning_lines` come first, the conclusion last. with_all_methods: Also show methods
-    without a value.
+    """Return a run's main results in 80 columns, the conclusion last.
+
+    The results are `warning_lines`, the table, a line on the meaning of its signs, notes on why
+    values are missing, and a line for each headline metric of the layer alone. With
+    `config.report.compare`, there is one for each metric that has a direction.
+
+    Args:
+        run: The run, as read from its folder.
+        with_all_methods: Also show methods without a value.
     """
+    options = options_of(run)
     measured = set(run.summary.loc[run.summary["method"] != METHOD_FREE, "metric"])
-    names = [name for name in options_of(run).headline if name in measured]
+    names = [name for name in options.headline if name in measured]
     values = [run.metadata.value(name) for name in names[:MOST]]
     table = list(_table(run, values, with_all_methods)) if values else []
-    notes = [
+    sign_meanings = [
         f"{sign} {meaning}"
         for sign, meaning in MEANINGS.items()
         if any(sign in line for line in table)
     ]
-    notes += [f"{len(names) - MOST} more metrics in the report"] if len(names) > MOST else []
-    below = ["; ".join(notes)] if notes else []
-    absent = run.summary[run.summary["metric"].isin(names[:MOST]) & ~run.summary["n"].gt(0)]
-    below += status_notes(run, absent) if with_all_methods else []
+    if len(names) > MOST:
+        sign_meanings.append(f"{len(names) - MOST} more metrics in the report")
+    notes = ["; ".join(sign_meanings)] if sign_meanings else []
+    if with_all_methods:
+        is_shown = run.summary["metric"].isin(names[:MOST])
+        notes += status_notes(run, run.summary[is_shown & ~run.summary["n"].gt(0)])
     for note in control_notes(run, run.settings, names[:MOST], f"marked {BEST}"):
-        below += textwrap.wrap(note, WIDTH)
-    options = options_of(run)
+        notes += textwrap.wrap(note, WIDTH)
     answer, *_ = conclusion(run, options.headline, options.compare, options.rival, options.columns)
-    below += filter(None, [coincidences(run, options.headline)])
-    return [
-        *warning_lines(run),
-        *table,
-        *below,
-        *metric_lines(run, set(names)),
-        *filter(None, [answer]),
-    ]
+    if same_maps := coincidences(run, options.headline):
+        notes.append(same_maps)
+    lines = [*warning_lines(run), *table, *notes, *metric_lines(run, set(names))]
+    if answer:
+        lines.append(answer)
+    return lines
 
 
 def _table(run: RunFolder, values: Sequence[Value], with_all_methods: bool) -> Iterator[str]:
-    """The metrics' titles with their arrows, as many lines as the longest takes, the last ones
-    level; and the rows of each setting.
+    """Yield the metrics' titles with their arrows, and the rows of each setting. The titles take as
+    many lines as the longest one, and end on the same line.
     """
     titles = [
         textwrap.wrap(value.title + ARROWS.get(value.better, ""), COLUMN - 1) for value in values
     ]
     height = max(map(len, titles))
-    for line in zip(*([""] * (height - len(title)) + title for title in titles), strict=True):
+    padded_titles = [[""] * (height - len(title)) + title for title in titles]
+    for line in zip(*padded_titles, strict=True):
         yield _row("", line)
     for setting in run.settings:
         rows = leading(rows_at(run.summary, setting))
-        rows = rows[
-            (rows["method"] != METHOD_FREE) & rows["metric"].isin([value.name for value in values])
-        ]
+        is_shown = rows["metric"].isin([value.name for value in values])
+        rows = rows[(rows["method"] != METHOD_FREE) & is_shown]
         measured = set(rows.loc[rows["n"] > 0, "method"])
         if not measured:
             continue
@@ -146,79 +148,97 @@ def _table(run: RunFolder, values: Sequence[Value], with_all_methods: bool) -> I
         counts = counts_text([rows["images"].max()], [rows["n"].max()])
         accuracy = run.accuracies.get((setting.model, setting.data), "not known")
         yield f"{run.label(setting)} ({counts}), accuracy {accuracy}"
-        columns = [
-            [
-                BEST * is_best
-                + marked(number(row[lead], value.rounding) if row.get("n", 0) > 0 else NOTHING, row)
-                for row, lead, is_best in of_methods(run, setting, rows, value, methods)
-            ]
-            for value in values
-        ]
+        columns = []
+        for value in values:
+            cells = []
+            for row, lead, is_best in of_methods(run, setting, rows, value, methods):
+                has_value = row.get("n", 0) > 0
+                text = number(row[lead], value.rounding) if has_value else NOTHING
+                cells.append((BEST if is_best else "") + marked(text, row))
+            columns.append(cells)
         for name, *cells in zip(methods, *columns, strict=True):
             control = " (control)" if name in run.metadata.controls else ""
             yield _row(f"  {run.metadata.method_title(name)}{control}", cells)
 
 
 def _row(title: str, cells: Sequence[str]) -> str:
+    """Return a line of the table. A title that is too long is cut."""
     title = title if len(title) < TITLE else f"{title[: TITLE - 4]}..."
-    return f"{title:{TITLE}}{''.join(cell.rjust(COLUMN) for cell in cells)}".rstrip()
+    columns = "".join(cell.rjust(COLUMN) for cell in cells)
+    return f"{title:{TITLE}}{columns}".rstrip()
 
 
 def metric_lines(run: RunFolder, shown: Collection[str] = ()) -> Iterator[str]:
-    """One line for each metric of `config.report.headline` that was measured and isn't shown
-    elsewhere, with every setting; with `config.report.compare`, one more for each that has a
-    direction.
+    """Yield one line for each metric of `config.report.headline` that was measured, with every
+    setting. With `config.report.compare`, yield one more for each that has a direction.
+
+    Args:
+        run: The run, as read from its folder.
+        shown: Names of metrics that are shown elsewhere.
     """
     options = options_of(run)
     summary = leading(run.summary[run.summary["metric"].isin(options.headline)])
-    values = [
-        run.metadata.value(name) for name in options.headline if name in set(summary["metric"])
-    ]
+    measured = set(summary["metric"])
+    values = [run.metadata.value(name) for name in options.headline if name in measured]
     for value in values:
         if value.name not in shown:
             rows = summary[summary["metric"] == value.name]
-            parts = [f"{run.label(at)}: {_result(rows_at(rows, at), value)}" for at in run.settings]
+            parts = [
+                f"{run.label(setting)}: {_result(rows_at(rows, setting), value)}"
+                for setting in run.settings
+            ]
             direction = f", {value.better} is better" if value.has_direction else ""
             statistic = "whole data set" if rows["whole_set"].any() else value.lead
             yield f"{value.title} ({statistic}{direction}): {'; '.join(parts)}"
-    values = [value for value in values if value.has_direction]
-    if options.compare:
-        tests = {at: compare_in(run, at, options.compare, values) for at in run.settings}
-        for value in values:
-            parts = [f"{run.label(at)}: {_verdict(run, rows[rows['metric'] == value.name])}"
-                     for at, rows in tests.items()]  # fmt: skip
-            about = f"{run.metadata.method_title(options.compare)}, {value.title}"
-            yield f"{about} (paired, p < {LEVEL:g} after Holm): {'; '.join(parts)}"
+    if not options.compare:
+        return
+    directed_values = [value for value in values if value.has_direction]
+    tests = {
+        setting: compare_in(run, setting, options.compare, directed_values)
+        for setting in run.settings
+    }
+    for value in directed_values:
+        parts = []
+        for setting, rows in tests.items():
+            verdict = _verdict(run, rows[rows["metric"] == value.name])
+            parts.append(f"{run.label(setting)}: {verdict}")
+        subject = f"{run.metadata.method_title(options.compare)}, {value.title}"
+        yield f"{subject} (paired, p < {LEVEL:g} after Holm): {'; '.join(parts)}"
 
 
 def _result(rows: pd.DataFrame, value: Value) -> str:
-    """ "0.101 to 0.150 over 4 methods (n = 64 images, 120 rows)"."""
+    """Return a range of values, such as "0.101 to 0.150 over 4 methods (n = 64 images, 120
+    rows)".
+    """
     defined = rows[rows["n"] > 0]
     if defined.empty:
         return "no value"
-    ends = (
-        number(end, value.rounding)
-        for end in (defined[value.lead].min(), defined[value.lead].max())
-    )
+    lowest = number(defined[value.lead].min(), value.rounding)
+    highest = number(defined[value.lead].max(), value.rounding)
+    ends = lowest if lowest == highest else f"{lowest} to {highest}"
     methods = "" if set(defined["method"]) == {METHOD_FREE} else f" over {len(defined)} methods"
-    return (
-        f"{' to '.join(dict.fromkeys(ends))}{methods} "
-        f"({counts_text(defined['images'], defined['n'])})"
-    )
+    return f"{ends}{methods} ({counts_text(defined['images'], defined['n'])})"
 
 
 def _verdict(run: RunFolder, rows: pd.DataFrame) -> str:
+    """Return the methods that the compared method is significantly better or worse than."""
     significant = rows[rows["adjusted"] < LEVEL]
     is_better = significant["is_better"].astype(bool)
-    sides = {"better than": significant[is_better], "worse than": significant[~is_better]}
-    parts = [
-        f"{words} {names_of(run, side['method'])}" for words, side in sides.items() if len(side)
-    ]
-    return ", ".join(parts) or ("no significant difference" if len(rows) else "no value to compare")
+    better_than = significant.loc[is_better, "method"]
+    worse_than = significant.loc[~is_better, "method"]
+    parts = []
+    if len(better_than):
+        parts.append(f"better than {names_of(run, better_than)}")
+    if len(worse_than):
+        parts.append(f"worse than {names_of(run, worse_than)}")
+    if parts:
+        return ", ".join(parts)
+    return "no significant difference" if len(rows) else "no value to compare"
 
 
 ZERO = "zero_map"
-# status: (see `_map_lines`, the share of a method's maps from which on it is said, what is said)
+# {status: (whether the metric with the most or the fewest such rows counts, see `_map_lines`; the
+# share of a method's rows from which on a line says so; the end of that line)}
 OF_MAPS = {
     ZERO: (max, 0.5, "are zero on {} rows; metrics of the map have no value there."),
     NOT_FINITE: (
@@ -236,38 +256,36 @@ OF_MAPS = {
 
 
 def warning_lines(run: RunFolder) -> list[str]:
-    """What a reader must know first: networks of random weights or no better than chance; methods
-    without maps.
+    """Return the warnings that a reader must know first: networks of random weights or no better
+    than chance, and methods without maps.
     """
-    inaccurate = [f"{sentence}. {MEND}" for sentence in (*at_chance(run), *below_published(run))]
-    of_maps = (
-        line for status, (count, *_) in OF_MAPS.items() for line in _map_lines(run, status, count)
-    )
-    return [*random_weights_lines(run), *inaccurate, *of_maps]
+    lines = random_weights_lines(run)
+    lines += [f"{sentence}. {MEND}" for sentence in (*at_chance(run), *below_published(run))]
+    for status, (choose, *_) in OF_MAPS.items():
+        lines += _map_lines(run, status, choose)
+    return lines
 
 
-def _map_lines(
-    run: RunFolder, status: str, of_metrics: Callable[..., Counter[str]]
-) -> Iterator[str]:
-    """The methods with many maps of a status. of_metrics: whether the metric with the most or the
-    fewest of it tells: a map that is zero has values of other metrics.
+def _map_lines(run: RunFolder, status: str, choose: Callable[..., Counter[str]]) -> Iterator[str]:
+    """Yield lines on the methods with many maps of a status. `choose` is max or min: the metric
+    with the most or the fewest such rows counts. A map that is zero has values of some metrics.
     """
     methods: dict[tuple[Setting, str], list[str]] = {}
-    _, least, sentence = OF_MAPS[status]
+    _, min_share, sentence = OF_MAPS[status]
     for setting in run.settings:
         rows = rows_at(run.summary, setting)
         rows = rows[rows["method"] != METHOD_FREE]
-        for name, statuses in rows[~rows["whole_set"].astype(bool)].groupby("method", sort=False)[
-            "statuses"
-        ]:
-            counts = of_metrics(
-                map(counts_of, statuses), key=lambda of_metric: of_metric.get(status, 0)
-            )
-            found, total = counts.get(status, 0), sum(counts.values())
-            if found > 0 and found >= least * total:
-                share = f"all {total:,}" if found == total else f"{found:,} of {total:,}"
+        image_rows = rows[~rows["whole_set"].astype(bool)]
+        for name, statuses in image_rows.groupby("method", sort=False)["statuses"]:
+            metric_counts = map(counts_of, statuses)
+            counts = choose(metric_counts, key=lambda counts: counts.get(status, 0))
+            count = counts.get(status, 0)
+            total = sum(counts.values())
+            if count > 0 and count >= min_share * total:
+                share = f"all {total:,}" if count == total else f"{count:,} of {total:,}"
                 methods.setdefault((setting, share), []).append(str(name))
-    for (at, share), names in methods.items():
-        data = run.manifest.data.get(at.data)
-        first = data.ids[0] if data and data.ids else "IMAGE_ID"
-        yield f"{run.label(at)}: the maps of {names_of(run, names)} {sentence.format(share, first)}"
+    for (setting, share), names in methods.items():
+        data = run.manifest.data.get(setting.data)
+        first_id = data.ids[0] if data and data.ids else "IMAGE_ID"
+        subject = f"{run.label(setting)}: the maps of {names_of(run, names)}"
+        yield f"{subject} {sentence.format(share, first_id)}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pandas as pd
 
 from axiom_bench.records.files import safe_name
-from axiom_bench.report.tables.table import Cell, Table
+from axiom_bench.report.tables.table import Table
 
 NEEDS = r"% Needs \usepackage[T1]{fontenc} and \usepackage{booktabs}."
 LONG_NEEDS = (
@@ -23,9 +23,9 @@ _SPECIAL = {
     ">": "$>$",
     "|": "$|$",
     "[": "{[}",  # at the beginning of a row, the bare sign is an option of the row before
-    "*": "{*}",  # there as well
+    "*": "{*}",  # at the beginning of a row, it would be a starred command of the row before
     "\n": " ",
-    # The signs of our own headings and numbers, which pdfLaTeX doesn't know.
+    # Signs of our own headings and numbers that pdfLaTeX doesn't know.
     "\N{EN DASH}": "--",
     "\N{MINUS SIGN}": "$-$",
     "\N{PLUS-MINUS SIGN}": r"$\pm$",
@@ -51,25 +51,25 @@ def to_latex(table: Table) -> str:
     rows = []
     for group in table.groups:
         for cells in group.rows:
-            texts = [_cell(cell) for cell in cells]
-            rows.append([escape(group.title), *texts] if has_groups else texts)
+            texts = [escape(group.title)] if has_groups else []
+            for cell in cells:
+                text = escape(cell.text)
+                texts.append(rf"\textbf{{{text}}}" if cell.bold else text)
+            rows.append(texts)
     header = [escape(heading) for heading in table.header]
     columns = "".join("r" if is_number else "l" for is_number in table.alignment)
     if has_groups:
         header = ["Group", *header]
         columns = f"l{columns}"
     is_long = len(rows) > FLOAT_ROWS
-    text = (
-        pd.DataFrame(rows, columns=header)
-        .style.hide(axis="index")
-        .to_latex(
-            hrules=True,
-            column_format=columns,
-            caption=escape(f"{table.title}."),
-            label=f"tab:{safe_name(table.name).replace('_', '-')}",
-            environment="longtable" if is_long else "table",
-            position_float=None if is_long else "centering",
-        )
+    styler = pd.DataFrame(rows, columns=header).style.hide(axis="index")
+    text = styler.to_latex(
+        hrules=True,
+        column_format=columns,
+        caption=escape(f"{table.title}."),
+        label=f"tab:{safe_name(table.name).replace('_', '-')}",
+        environment="longtable" if is_long else "table",
+        position_float=None if is_long else "centering",
     )
     notes = escape(" ".join(table.notes))
     if is_long:
@@ -78,14 +78,9 @@ def to_latex(table: Table) -> str:
     return f"{NEEDS}\n" + text.replace(r"\end{table}", f"{below}\n\\end{{table}}")
 
 
-def _cell(cell: Cell) -> str:
-    text = escape(cell.text)
-    return rf"\textbf{{{text}}}" if cell.bold else text
-
-
 def escape(text: str) -> str:
-    """Return a text with every character escaped that LaTeX would take for its own. A sign that
-    pdfLaTeX can't typeset becomes U+ and its code.
+    """Return a text with every character escaped that has a meaning in LaTeX. A sign that pdfLaTeX
+    can't typeset becomes U+ and its code.
 
     >>> escape("xgrad_cam, 5 %")
     'xgrad\\\\_cam, 5 \\\\%'
@@ -94,6 +89,7 @@ def escape(text: str) -> str:
 
 
 def _escaped(sign: str) -> str:
+    """Return one sign as LaTeX."""
     if sign in _SPECIAL:
         return _SPECIAL[sign]
     is_latin = " " <= sign <= "~" or "\xa1" <= sign <= "\u017f"

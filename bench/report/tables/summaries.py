@@ -21,65 +21,82 @@ from axiom_bench.statistics.summary import KEYS, leading
 
 
 def overview_table(run: RunFolder) -> Table:
-    """Of the metrics that `options_of` chooses."""
+    """Return the table of the metrics that `options_of` chooses."""
     values = [run.metadata.value(name) for name in options_of(run).columns]
     rows = leading(run.summary[run.summary["metric"].isin([value.name for value in values])])
     rows = rows[rows["method"] != METHOD_FREE]
     whole_set = set(rows.loc[rows["whole_set"].astype(bool), "metric"])
-    groups = [
-        Group(run.label(at), _overview_rows(run, at, rows_at(rows, at), values))
-        for at in run.settings
-    ]
-    time = ("Run time\nms/image\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}",) if len(run.runtime) else ()
-    header = ("Method", *(text.heading(value, value.name in whole_set) for value in values), *time)
-    about = (text.legend(run, rows), *text.random_weights_lines(run), *run.metadata.model_notes())
+    groups = []
+    for setting in run.settings:
+        group_rows = _overview_rows(run, setting, rows_at(rows, setting), values)
+        groups.append(Group(run.label(setting), group_rows))
+    header = ["Method", *(text.heading(value, value.name in whole_set) for value in values)]
+    if len(run.runtime):
+        header.append("Run time\nms/image\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}")
+    open_notes = (
+        text.legend(run, rows),
+        *text.random_weights_lines(run),
+        *run.metadata.model_notes(),
+    )
     notes = (
-        *about, *_counts(run, rows), BOLD_NOTE,
-        *text.interval_notes(run, bool(whole_set)), *_notes(run, rows), _time_note(run), *text.metric_notes(values),
+        *open_notes,
+        *_counts(run, rows),
+        BOLD_NOTE,
+        *text.interval_notes(run, bool(whole_set)),
+        *_notes(run, rows),
+        _time_note(run),
+        *text.metric_notes(values),
         *_kept(run),
-    )  # fmt: skip
-    shown = tuple(group for group in groups if group.rows)
-    return Table("overview", "Overview", header, shown, notes, num_open=len(about))
+    )
+    return Table(
+        "overview",
+        "Overview",
+        tuple(header),
+        tuple(group for group in groups if group.rows),
+        notes,
+        num_open=len(open_notes),
+    )
 
 
 def _notes(run: RunFolder, rows: pd.DataFrame) -> list[str]:
+    """Return the notes on these summary rows: what isn't ranked or compared, and missing values."""
     return [
-        *text.control_notes(run, run.settings, rows["metric"].unique()), *text.construction_notes(run, rows),
-        *text.common_notes(run, rows), *text.status_notes(run, rows),
-    ]  # fmt: skip
+        *text.control_notes(run, run.settings, rows["metric"].unique()),
+        *text.construction_notes(run, rows),
+        *text.common_notes(run, rows),
+        *text.status_notes(run, rows),
+    ]
 
 
 def _overview_rows(
     run: RunFolder, setting: Setting, summary: pd.DataFrame, values: list[Value]
 ) -> tuple[tuple[Cell, ...], ...]:
-    """A row for each method that has a value; notes say why others have none."""
+    """Return a row for each method that has a value. Notes say why others have none."""
     measured = set(summary.loc[summary["n"] > 0, "method"])
     methods = [method for method in dict.fromkeys(summary["method"]) if method in measured]
-    rows_of = (of_methods(run, setting, summary, value, methods) for value in values)
-    columns = [
-        [text.statistic_cell(row, value, lead, is_best) for row, lead, is_best in rows]
-        for value, rows in zip(values, rows_of, strict=True)
-    ]
+    columns = []
+    for value in values:
+        rows = of_methods(run, setting, summary, value, methods)
+        columns.append(
+            [text.statistic_cell(row, value, lead, is_best) for row, lead, is_best in rows]
+        )
     if len(run.runtime):
         times = milliseconds(run, setting)
-        columns.append([*map(numeric, times.reindex(methods) + times.get(TRACE, float("nan")))])
+        trace_time = times.get(TRACE, float("nan"))
+        columns.append([numeric(time) for time in times.reindex(methods) + trace_time])
     return _rows(run, methods, columns)
 
 
 def of_methods(
     run: RunFolder, setting: Setting, summary: pd.DataFrame, value: Value, methods: Sequence[str]
 ) -> Iterator[tuple[text.Row, str, bool]]:
-    """(its row of the summary, the statistic that leads, whether it may be bold) of each method,
-    for one metric.
+    """Return (its row of the summary, the statistic that leads, whether it may be bold) of each
+    method, for one metric.
     """
-    rows = {
-        row["method"]: row for row in summary[summary["metric"] == value.name].to_dict("records")
-    }
-    lead = (
-        "mean"
-        if any(rows[method]["whole_set"] for method in methods if method in rows)
-        else value.lead
-    )
+    metric_rows = summary[summary["metric"] == value.name].to_dict("records")
+    rows = {row["method"]: row for row in metric_rows}
+    has_whole_set = any(rows[method]["whole_set"] for method in methods if method in rows)
+    lead = "mean" if has_whole_set else value.lead
     best_names = best_methods(run, setting, value.name)
     return ((rows.get(method, {}), lead, method in best_names) for method in methods)
 
@@ -87,12 +104,13 @@ def of_methods(
 def _rows(
     run: RunFolder, methods: Sequence[str], columns: Sequence[Sequence[Cell]]
 ) -> tuple[tuple[Cell, ...], ...]:
+    """Return a row of cells for each method from columns of cells."""
     titles = (Cell(run.metadata.method_title(name)) for name in methods)
     return tuple(zip(titles, *columns, strict=True))
 
 
 def _counts(run: RunFolder, summary: pd.DataFrame) -> list[str]:
-    """How many images and rows a setting has."""
+    """Return a note on how many images and rows the settings have."""
     labels: dict[str, list[str]] = {}
     for setting in run.settings:
         rows = rows_at(summary, setting)
@@ -107,6 +125,7 @@ def _counts(run: RunFolder, summary: pd.DataFrame) -> list[str]:
 
 
 def _time_note(run: RunFolder) -> str:
+    """Return the note on the column of run times."""
     if run.runtime.empty:
         return RUNTIME_ABSENT
     traces = {run.label(setting): milliseconds(run, setting).get(TRACE) for setting in run.settings}
@@ -118,43 +137,52 @@ def _time_note(run: RunFolder) -> str:
 
 
 def _kept(run: RunFolder) -> list[str]:
-    """How many of the images each model explains, where data.only_correct chooses them."""
-    kept = []
+    """Return a note on how many images each model explains, if data.only_correct chooses them."""
+    counts = []
     for name, model in run.manifest.models.items():
         for data, images in model.images.items():
             if images.others:
-                of_data = f" ({data})" if len(model.images) > 1 else ""
-                kept.append(f"{name} {images.kept:,} of {images.chosen:,}{of_data}")
-    sentence = (
+                data_set = f" ({data})" if len(model.images) > 1 else ""
+                counts.append(f"{name} {images.kept:,} of {images.chosen:,}{data_set}")
+    if not counts:
+        return []
+    return [
         "Each model explains the images that it names correctly, data.only_correct: "
-        f"{', '.join(kept)}."
-    )
-    return [sentence] if kept else []
+        f"{', '.join(counts)}."
+    ]
 
 
 def headline_tables(run: RunFolder) -> Iterator[Table]:
-    """Of the metrics of `config.report.headline` that the run has, where a method has a value."""
+    """Yield a short table for each metric of `config.report.headline` that has a value of a
+    method.
+    """
+    has_method = run.summary["method"] != METHOD_FREE
     for name in options_of(run).headline:
-        rows = leading(
-            run.summary[(run.summary["metric"] == name) & (run.summary["method"] != METHOD_FREE)]
-        )
+        rows = leading(run.summary[(run.summary["metric"] == name) & has_method])
         if (rows["n"] > 0).any():
             yield headline_table(run, run.metadata.value(name), rows)
 
 
 def headline_table(run: RunFolder, value: Value, rows: pd.DataFrame) -> Table:
-    """rows: of the summary, of this metric alone. A method without any value is left out; a note
-    says why.
+    """Return a short table of one metric. A method without any value is left out; a note says why.
+
+    Args:
+        run: The run, as read from its folder.
+        value: The metric.
+        rows: The rows of the summary that are of this metric.
     """
     defined = rows[rows["n"] > 0]
     methods = [method for method in run.methods if method in set(defined["method"])]
-    settings = {
-        setting: of_setting for setting in run.settings if len(of_setting := rows_at(rows, setting))
-    }
+    settings = []
     columns = []
-    for setting, of_setting in settings.items():
-        cells = of_methods(run, setting, of_setting, value, methods)
-        columns.append([text.statistic_cell(row, value, lead, bold) for row, lead, bold in cells])
+    for setting in run.settings:
+        setting_rows = rows_at(rows, setting)
+        if len(setting_rows):
+            settings.append(setting)
+            entries = of_methods(run, setting, setting_rows, value, methods)
+            columns.append(
+                [text.statistic_cell(row, value, lead, is_best) for row, lead, is_best in entries]
+            )
     _, _, shown = text.heading(value, bool(rows["whole_set"].any())).partition("\n")
     counts = counts_text(defined["images"], defined["n"])
     notes = (
@@ -179,8 +207,8 @@ TRAININGS_NOTE = (
 
 
 def training_tables(run: RunFolder) -> Iterator[Table]:
-    """Of each architecture with three or more networks: one group of rows for each headline
-    metric.
+    """Yield a table for each architecture with three or more networks. It has one group of rows for
+    each headline metric.
     """
     values = [run.metadata.value(name) for name in options_of(run).headline]
     for i, settings in enumerate(run.trainings, start=1):
@@ -193,23 +221,25 @@ def training_tables(run: RunFolder) -> Iterator[Table]:
         )
         groups = []
         for value in values:
-            rows = tuple(
-                (Cell(run.metadata.method_title(method)), *_training_cells(found, value.rounding))
-                for method, found in run.over_networks(settings, value).items()
-            )
-            groups += [Group(text.group_title(value), rows, value.name)] if rows else []
+            rows = []
+            for method, result in run.over_networks(settings, value).items():
+                title = run.metadata.method_title(method)
+                rows.append((Cell(title), *_training_cells(result, value.rounding)))
+            if rows:
+                groups.append(Group(text.group_title(value), tuple(rows), value.name))
         label = run.label(settings[0])
         yield Table.of_setting(
             f"trainings_{i}", TRAININGS, label, header, tuple(groups), (TRAININGS_NOTE,)
         )
 
 
-def _training_cells(found: OverNetworks, rounding: float) -> Iterator[Cell]:
-    for value in found.of_each:
+def _training_cells(result: OverNetworks, rounding: float) -> Iterator[Cell]:
+    """Yield a method's cells: a value for each network, two means with intervals, and a span."""
+    for value in result.of_each:
         yield numeric(value, number(value, rounding))
-    for low, high in (found.of_all, found.of_these):
-        yield interval(found.mean, low, high, rounding)
-    low, high = found.without_one
+    for low, high in (result.of_all, result.of_these):
+        yield interval(result.mean, low, high, rounding)
+    low, high = result.without_one
     yield span(low, high, rounding)
 
 
@@ -236,7 +266,7 @@ COMMON_NOTE = (
 
 
 def metric_tables(run: RunFolder) -> Iterator[Table]:
-    """One table for each setting, one group of rows for each metric."""
+    """Yield a table for each setting, with one group of rows for each metric."""
     for i, setting in enumerate(run.settings, start=1):
         selected = rows_at(run.summary, setting)
         metrics = list(text.by_metric(run, selected))
@@ -244,47 +274,59 @@ def metric_tables(run: RunFolder) -> Iterator[Table]:
         whole_sets = {value.name for value, whole_set, _ in metrics if whole_set}
         groups = []
         for value, whole_set, rows in metrics:
-            # A metric with a value of the whole data set is ranked by that alone.
+            # A metric with a value of the whole data set is ranked by that value only.
             is_ranked = whole_set or value.name not in whole_sets
             best_names = best_methods(run, setting, value.name) if is_ranked else frozenset()
             cells = tuple(_metric_rows(run, rows, value, best_names, has_common))
             groups.append(Group(text.group_title(value, whole_set), cells, value.name))
         notes = (
-            f"{text.legend(run, selected)} {METRICS_NOTE}", BOLD_NOTE, *text.interval_notes(run, bool(whole_sets)),
-            *text.control_notes(run, [setting], run.metrics), *text.construction_notes(run, selected),
+            f"{text.legend(run, selected)} {METRICS_NOTE}",
+            BOLD_NOTE,
+            *text.interval_notes(run, bool(whole_sets)),
+            *text.control_notes(run, [setting], run.metrics),
+            *text.construction_notes(run, selected),
             *text.common_notes(run, selected),
-            *((COMMON_NOTE,) if has_common else ()), *text.metric_notes(value for value, _, _ in metrics),
-        )  # fmt: skip
-        header = (
-            (*METRICS_HEADER[:-1], COMMON, METRICS_HEADER[-1]) if has_common else METRICS_HEADER
+            *((COMMON_NOTE,) if has_common else ()),
+            *text.metric_notes(value for value, _, _ in metrics),
         )
-        label = run.label(setting)
+        header = METRICS_HEADER
+        if has_common:
+            header = (*METRICS_HEADER[:-1], COMMON, METRICS_HEADER[-1])
         yield Table.of_setting(
-            f"metrics_{i}", METRICS, label, header, tuple(groups), notes, text_last=True
+            f"metrics_{i}",
+            METRICS,
+            run.label(setting),
+            header,
+            tuple(groups),
+            notes,
+            text_last=True,
         )
 
 
 def _metric_rows(
     run: RunFolder, rows: pd.DataFrame, value: Value, best_names: frozenset[str], has_common: bool
 ) -> Iterator[tuple[Cell, ...]]:
-    """best_names: whose value is bold. has_common: whether the table has the column of values on
-    common images, where then the best of a metric is bold.
+    """Yield a metric's row for each method. The values of `best_names` are bold. If `has_common`,
+    the table has a column of values on common images; a metric with such values has them bold.
     """
     differ = on_common_images(rows)
     for entry in rows.to_dict("records"):
         is_bold = entry["method"] in best_names
-        counts = [count(entry[name]) if entry["n"] else Cell(NOTHING) for name in ("images", "n")]
-        cells = [Cell(text.name_of(run, entry["method"])), *counts]
+        cells = [Cell(text.name_of(run, entry["method"]))]
+        for name in ("images", "n"):
+            cells.append(count(entry[name]) if entry["n"] else Cell(NOTHING))
         for name in ("median", "mean"):
-            leads = name == value.lead
-            cell_of = text.statistic_cell if leads else text.statistic
-            cells.append(cell_of(entry, value, name, leads and is_bold and not differ))
+            if name == value.lead:
+                cells.append(text.statistic_cell(entry, value, name, is_bold and not differ))
+            else:
+                cells.append(text.statistic(entry, value, name))
         cells.append(numeric(entry["standard_error"]))
-        if has_common:
-            cells.append(
-                numeric(entry[f"common_{value.lead}"], bold=is_bold) if differ else Cell("")
-            )
-        yield (*cells, Cell(text.without_value(entry["statuses"])))
+        if has_common and differ:
+            cells.append(numeric(entry[f"common_{value.lead}"], bold=is_bold))
+        elif has_common:
+            cells.append(Cell(""))
+        cells.append(Cell(text.without_value(entry["statuses"])))
+        yield tuple(cells)
 
 
 CORRECTNESS = "By correctness of the prediction"
@@ -303,66 +345,89 @@ CORRECTNESS_NOTE = (
 
 
 def correctness_tables(run: RunFolder) -> Iterator[Table]:
-    """One table for each setting, one group of rows for each metric of single images."""
+    """Yield a table for each setting, with one group of rows for each metric of single images."""
     notes = (text.target_note(str(run.config.target or "label")), CORRECTNESS_NOTE, INTERVAL_NOTE)
     for i, setting in enumerate(run.settings, start=1):
-        metrics = text.by_metric(run, rows_at(run.split_summary, setting))
-        rows_of = {value: tuple(_split_rows(run, rows, value)) for value, _, rows in metrics}
-        groups = tuple(
-            Group(text.group_title(value), rows, value.name) for value, rows in rows_of.items()
-        )
-        label, header = run.label(setting), CORRECTNESS_HEADER
+        groups: dict[Value, Group] = {}
+        for value, _, rows in text.by_metric(run, rows_at(run.split_summary, setting)):
+            cells = tuple(_split_rows(run, rows, value))
+            groups[value] = Group(text.group_title(value), cells, value.name)
         yield Table.of_setting(
-            f"correctness_{i}", CORRECTNESS, label, header, groups, notes, text_last=True
+            f"correctness_{i}",
+            CORRECTNESS,
+            run.label(setting),
+            CORRECTNESS_HEADER,
+            tuple(groups.values()),
+            notes,
+            text_last=True,
         )
 
 
 def _split_rows(run: RunFolder, rows: pd.DataFrame, value: Value) -> Iterator[tuple[Cell, ...]]:
-    of_methods: dict[str, dict[str, text.Row]] = {}
+    """Yield a row for each method, with its values on correct and on wrong predictions."""
+    rows_by_method: dict[str, dict[str, text.Row]] = {}
     for row in rows.to_dict("records"):
-        of_methods.setdefault(row["method"], {})[row["split"]] = row
-    for method, by_split in of_methods.items():
+        rows_by_method.setdefault(row["method"], {})[row["split"]] = row
+    for method, by_split in rows_by_method.items():
         cells = [Cell(text.name_of(run, method))]
         for name in ("correct", "wrong"):
-            of_split = by_split.get(name, {})
-            cells += [count(of_split.get("n", 0)), text.statistic_cell(of_split, value, value.lead)]
-        others = text.without_value(" ".join(row["statuses"] for row in by_split.values()))
-        unknown = by_split.get("unknown", {}).get("n", 0)
-        yield (*cells, Cell(f"class unknown: {unknown}, {others}" if unknown else others))
+            row = by_split.get(name, {})
+            cells.append(count(row.get("n", 0)))
+            cells.append(text.statistic_cell(row, value, value.lead))
+        missing = text.without_value(" ".join(row["statuses"] for row in by_split.values()))
+        if num_unknown := by_split.get("unknown", {}).get("n", 0):
+            missing = f"class unknown: {num_unknown}, {missing}"
+        yield (*cells, Cell(missing))
 
 
 STATUSES_HEADER = ("Metrics", "Status", "Methods", "Rows of each")
 
 
 def status_table(run: RunFolder) -> Table:
-    """No rows, and a sentence that says so, where all is ok."""
-    rows = (
-        (run.label(setting), tuple(_status_rows(run, rows_at(run.summary, setting))))
-        for setting in run.settings
-    )
-    groups = tuple(Group(label, selected) for label, selected in rows if selected)
+    """Return the table of statuses other than ok. If all are ok, it has no rows and a sentence that
+    says so.
+    """
+    groups = []
+    for setting in run.settings:
+        rows = tuple(_status_rows(run, rows_at(run.summary, setting)))
+        if rows:
+            groups.append(Group(run.label(setting), rows))
     notes = () if groups else ("Every row has status ok.",)
     return Table(
-        "statuses", "Statuses other than ok", STATUSES_HEADER, groups, notes, text_columns=3
+        "statuses", "Statuses other than ok", STATUSES_HEADER, tuple(groups), notes, text_columns=3
     )
 
 
 def _status_rows(run: RunFolder, summary: pd.DataFrame) -> Iterator[tuple[Cell, ...]]:
-    """One row for all metrics with the same status of the same methods in as many rows."""
-    metrics: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
-    of_images = set(summary.loc[~summary["whole_set"].astype(bool), "metric"])
+    """Yield one row for all metrics with the same status of the same methods in as many rows."""
+    titles_by_status: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
+    image_metrics = set(summary.loc[~summary["whole_set"].astype(bool), "metric"])
     for value, whole_set, rows in text.by_metric(run, summary):
-        if not whole_set or value.name not in of_images:  # else its images have the same statuses
-            for (status, counted), methods in text.methods_by_status(rows).items():
-                metrics.setdefault((status, counted, methods), []).append(value.title)
-    for (status, counted, methods), titles in metrics.items():  # titles have commas of their own
-        yield tuple(map(Cell, ("; ".join(titles), status, text.names_of(run, methods), counted)))
+        if whole_set and value.name in image_metrics:
+            continue  # the metric's values of images have the same statuses
+        for (status, row_count), methods in text.methods_by_status(rows).items():
+            titles_by_status.setdefault((status, row_count, methods), []).append(value.title)
+    for (status, row_count, methods), titles in titles_by_status.items():
+        yield (
+            Cell("; ".join(titles)),  # titles have commas of their own
+            Cell(status),
+            Cell(text.names_of(run, methods)),
+            Cell(row_count),
+        )
 
 
 RUNTIME_ABSENT = "Run time wasn't measured in this run; runtime.repeats=5 measures it."
 RUNTIME_HEADER = (
-    "Step", "Method", "ms/image", "Forwards", "Trunk fwd / bwd", "Head fwd / bwd", "Peak MiB", "Batch", "Device",
-)  # fmt: skip
+    "Step",
+    "Method",
+    "ms/image",
+    "Forwards",
+    "Trunk fwd / bwd",
+    "Head fwd / bwd",
+    "Peak MiB",
+    "Batch",
+    "Device",
+)
 STEPS = ("forward", "trace", "ablation_drops", "method")
 RUNTIME_NOTE = (
     "Each step on a fresh trace. Forwards: its time in plain forward passes of the model, "
@@ -372,15 +437,15 @@ RUNTIME_NOTE = (
 
 
 def runtime_table(run: RunFolder) -> Table:
-    """One group for each model and layer; a sentence where nothing was timed."""
-    order = run.runtime.assign(step=pd.Categorical(run.runtime["step"], STEPS, ordered=True))
-    order = order.sort_values(["model", "layer", "step", "method"])
-    groups = [
-        Group(
-            f"{model} {layer}", tuple(_runtime_row(run, entry) for entry in rows.to_dict("records"))
-        )
-        for (model, layer), rows in order.groupby(["model", "layer"], observed=True)
-    ]
+    """Return the table of run times, with one group for each model and layer. If nothing was timed,
+    a sentence says so.
+    """
+    entries = run.runtime.assign(step=pd.Categorical(run.runtime["step"], STEPS, ordered=True))
+    entries = entries.sort_values(["model", "layer", "step", "method"])
+    groups = []
+    for (model, layer), rows in entries.groupby(["model", "layer"], observed=True):
+        cells = tuple(_runtime_row(run, entry) for entry in rows.to_dict("records"))
+        groups.append(Group(f"{model} {layer}", cells))
     notes = (RUNTIME_NOTE,) if groups else (RUNTIME_ABSENT,)
     return Table(
         "runtime", "Run time", RUNTIME_HEADER, tuple(groups), notes, text_columns=2, text_last=True
@@ -388,45 +453,61 @@ def runtime_table(run: RunFolder) -> Table:
 
 
 def _runtime_row(run: RunFolder, entry: dict[Any, Any]) -> tuple[Cell, ...]:
-    memory, method = entry["peak_memory_bytes"], str(entry["method"])
-    passes = ((entry[f"{part}_forward"], entry[f"{part}_backward"]) for part in ("trunk", "head"))
-    return (
+    """Return the cells of one timed step."""
+    method = str(entry["method"])
+    cells = [
         Cell(str(entry["step"]).replace("_", " ")),
         Cell(NOTHING if method == METHOD_FREE else run.metadata.method_title(method)),
         numeric(entry["milliseconds_per_image"]),
         numeric(entry["forwards"]),
-        *(
-            Cell(f"{forward:g} / {backward:g}", numbers=(forward, backward))
-            for forward, backward in passes
-        ),
-        numeric(memory / 2**20, NOTHING if pd.isna(memory) else f"{memory / 2**20:,.0f}"),
+    ]
+    for part in ("trunk", "head"):
+        forward = entry[f"{part}_forward"]
+        backward = entry[f"{part}_backward"]
+        cells.append(Cell(f"{forward:g} / {backward:g}", numbers=(forward, backward)))
+    mebibytes = entry["peak_memory_bytes"] / 2**20
+    return (
+        *cells,
+        numeric(mebibytes, NOTHING if pd.isna(mebibytes) else f"{mebibytes:,.0f}"),
         count(entry["batch_size"]),
         Cell(str(entry["device"])),
     )
 
 
 _NUMBERS = (
-    "images", "n", "rows", "mean", "mean_low", "mean_high", "median", "median_low", "median_high", "standard_error",
-)  # fmt: skip
+    "images",
+    "n",
+    "rows",
+    "mean",
+    "mean_low",
+    "mean_high",
+    "median",
+    "median_low",
+    "median_high",
+    "standard_error",
+)
 _COMMON = ("compared", "common_images", "common_n", "common_mean", "common_median")
 
 
 def long_frame(run: RunFolder) -> pd.DataFrame:
-    """One row for each setting, method, metric and split (all, correct, wrong, unknown); n: rows
-    with status ok; common_...: of the rows that all compared methods have, see `statistics.common`.
+    """Return one row for each setting, method, metric and split (all, correct, wrong, unknown).
+    Column n counts the rows with status ok. Columns common_... are of the rows that all compared
+    methods have, see `statistics.common`.
     """
     rows = pd.concat([run.summary.assign(split="all"), run.split_summary], ignore_index=True)
-    for about in ("unit", "better"):
-        of_metrics = {name: getattr(run.metadata.value(name), about) for name in run.metrics}
-        rows[about] = rows["metric"].astype(str).map(of_metrics)
+    for column in ("unit", "better"):
+        entries = {name: getattr(run.metadata.value(name), column) for name in run.metrics}
+        rows[column] = rows["metric"].astype(str).map(entries)
     return rows[[*KEYS, "split", "unit", "better", *_NUMBERS, *_COMMON, "statuses"]]
 
 
 def wide_frame(run: RunFolder) -> pd.DataFrame:
-    """One row for each setting and method: "<metric> mean", "<metric> median", "<metric> n", ...,
-    and the method's milliseconds beyond the trace (of the trace itself in the row of method "-").
+    """Return one row for each setting and method: "<metric> mean", "<metric> median", "<metric> n",
+    ..., and the milliseconds that the method takes after the trace. The row of method "-" has the
+    milliseconds of the trace itself.
     """
-    keys, summary = ["model", "layer", "data", "method"], run.summary
+    keys = ["model", "layer", "data", "method"]
+    summary = run.summary
     if summary.empty:
         return pd.DataFrame(columns=keys)
     places = pd.MultiIndex.from_frame(summary[keys].drop_duplicates())
@@ -440,8 +521,7 @@ def wide_frame(run: RunFolder) -> pd.DataFrame:
                 parts.append(rows.set_index(keys)[list(columns)].rename(columns=columns))
     table = pd.concat(parts, axis=1).reindex(places).copy().reset_index()  # a copy is in one piece
     times = {setting: milliseconds(run, setting) for setting in run.settings}
-    spent = [
-        times[Setting(*place)].get(method, float("nan"))
-        for *place, method in table[keys].astype(str).to_numpy()
-    ]
-    return table.assign(milliseconds_per_image=spent).convert_dtypes()
+    method_times = []
+    for *place, method in table[keys].astype(str).to_numpy():
+        method_times.append(times[Setting(*place)].get(method, float("nan")))
+    return table.assign(milliseconds_per_image=method_times).convert_dtypes()

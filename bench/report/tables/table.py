@@ -1,5 +1,5 @@
-"""A table before it is LaTeX or HTML: cells of text, some bold, in groups of rows; and as Markdown,
-CSV or text.
+"""Tables before they are LaTeX or HTML: cells of text, some bold, in groups of rows. This module
+also writes them as Markdown, CSV or text.
 """
 
 from __future__ import annotations
@@ -18,57 +18,50 @@ from axiom_bench.statistics.labels import NOTHING, number, with_interval
 
 @dataclass(frozen=True)
 class Cell:
-    """numbers: what the text says, unrounded and in its order, such as (mean, standard error). A
-    page sorts by the first of them.
-    """
+    """A cell of a table."""
 
     text: str
     bold: bool = False
+    # The numbers of the text, unrounded and in its order, such as (mean, standard error). A page
+    # sorts by the first of them.
     numbers: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class Group:
-    """Rows under one title; an empty title for a table of one group. metric: the name of the value
-    that they are of, empty where they are of several.
-    """
+    """Rows under one title."""
 
-    title: str
+    title: str  # empty for a table of one group
     rows: tuple[tuple[Cell, ...], ...]
-    metric: str = ""
+    metric: str = ""  # the name of the rows' value; empty if they have several
 
 
 @dataclass(frozen=True)
 class Column:
-    """title, rest: the first line of the heading and the others. is_number: right-aligned. parts:
-    names of the numbers in a cell, where it holds several, such as ("mean", "s.e.").
-    """
+    """A column of a table, as a page needs it."""
 
-    title: str
-    rest: str
-    is_number: bool
-    parts: tuple[str, ...]
+    title: str  # the first line of the heading
+    rest: str  # the other lines of the heading
+    is_number: bool  # right-aligned
+    parts: tuple[str, ...]  # names of a cell's numbers if it has several, such as ("mean", "s.e.")
 
 
 @dataclass(frozen=True)
 class Table:
-    """name: of the files. text_columns: how many leading columns hold words (left-aligned), the
-    others hold numbers, except the last where `text_last`. notes: sentences under the table.
-    family: the title that the tables of several settings share, and label: this one's setting; both
-    empty for a table of the whole run. num_open: how many notes the page shows before a reader
-    opens the others.
-    """
+    """A table of a report."""
 
-    name: str
+    name: str  # the name of its files
     title: str
     header: tuple[str, ...]
     groups: tuple[Group, ...]
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # sentences under the table
+    # The first `text_columns` columns hold words and are left-aligned. The others hold numbers,
+    # except the last one if `text_last`.
     text_columns: int = 1
     text_last: bool = False
-    family: str = ""
-    label: str = ""
-    num_open: int = 1
+    family: str = ""  # the title that the tables of several settings share
+    label: str = ""  # this table's setting; label and family are empty for the whole run
+    num_open: int = 1  # how many notes the page shows before a reader opens the others
 
     @classmethod
     def of_setting(
@@ -81,33 +74,35 @@ class Table:
         *more: Any,
         **named: Any,
     ) -> Table:
-        """One of the tables that several settings have; more: from notes on."""
+        """Return one of the tables that several settings have. `more` and `named` are the other
+        fields, from notes on.
+        """
         table = cls(name, f"{family}, {label}", header, groups, *more, **named)
         return replace(table, family=family, label=label)
 
     @property
     def alignment(self) -> tuple[bool, ...]:
-        """For each column: does it hold numbers (right-aligned)?"""
-        last = len(self.header) - 1
-        return tuple(
-            i >= self.text_columns and not (self.text_last and i == last) for i in range(last + 1)
-        )
+        """True for each column of numbers, which is right-aligned."""
+        alignment = [place >= self.text_columns for place in range(len(self.header))]
+        if self.text_last:
+            alignment[-1] = False
+        return tuple(alignment)
 
     @property
     def columns(self) -> list[Column]:
-        """What is known of each column."""
+        """The columns, with the names of the numbers in their cells."""
+        rows = [row for group in self.groups for row in group.rows]
         columns = []
         for place, (heading, is_number) in enumerate(zip(self.header, self.alignment, strict=True)):
             title, _, rest = heading.partition("\n")
-            count = max(
-                (len(row[place].numbers) for group in self.groups for row in group.rows), default=0
-            )
-            columns.append(Column(title, rest, is_number, parts_of(heading, count)))
+            num_parts = max((len(row[place].numbers) for row in rows), default=0)
+            columns.append(Column(title, rest, is_number, parts_of(heading, num_parts)))
         return columns
 
 
 def parts_of(heading: str, count: int) -> tuple[str, ...]:
-    """Names of the numbers in a column's cells, as its heading's last line says them: "mean ± s.e. ↑".
+    """Return the names of the numbers in a column's cells from its heading's last line, such as
+    "mean ± s.e. ↑". If the heading doesn't name them, they are numbered.
 
     >>> parts_of("Confidence drop\\nmean \u00b1 s.e.", 2)
     ('mean', 's.e.')
@@ -118,35 +113,34 @@ def parts_of(heading: str, count: int) -> tuple[str, ...]:
     names = [word.strip() for word in words]
     if len(names) == 2 and count == 3:  # "mean [95 %]"
         names = [names[0], "low", "high"]
-    return (
-        tuple(names) if len(names) == count else tuple(str(place) for place in range(1, count + 1))
-    )
+    if len(names) != count:
+        names = [str(place) for place in range(1, count + 1)]
+    return tuple(names)
 
 
 def numeric(value: float, text: str | None = None, bold: bool = False) -> Cell:
-    """A number as `number` writes it, or as this text; one that isn't finite has no place in an
-    order.
+    """Return a cell with a number, written by `number` unless `text` is given. A number that isn't
+    finite has no place in an order.
     """
-    return Cell(
-        number(value) if text is None else text,
-        bold,
-        (float(value),) if math.isfinite(value) else (),
-    )
+    numbers = (float(value),) if math.isfinite(value) else ()
+    return Cell(number(value) if text is None else text, bold, numbers)
 
 
 def count(value: float) -> Cell:
-    """A whole number, with a separator of thousands; a dash for NaN."""
+    """Return a cell with a whole number and a separator of thousands; a dash for NaN."""
     return Cell(NOTHING) if pd.isna(value) else numeric(value, f"{int(value):,}")
 
 
 def interval(value: float, low: float, high: float, rounding: float, bold: bool = False) -> Cell:
-    """A value with the ends of its interval, "0.284 [0.230, 0.354]"."""
+    """Return a cell with a value and the ends of its interval, "0.284 [0.230, 0.354]"."""
     numbers = tuple(filter(math.isfinite, map(float, (value, low, high))))
     return Cell(with_interval(value, low, high, rounding), bold, numbers)
 
 
 def span(low: float, high: float, rounding: float) -> Cell:
-    """From the least to the greatest, "0.101 to 0.150"; one number where both print the same."""
+    """Return a cell from the least to the greatest number, "0.101 to 0.150". If both print the
+    same, it has one number.
+    """
     ends = (number(low, rounding), number(high, rounding))
     return Cell(" to ".join(dict.fromkeys(ends)), numbers=(float(low), float(high)))
 
@@ -157,9 +151,11 @@ _UNPRINTED = re.compile("[\x00-\t\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def to_markdown(table: Table) -> str:
-    """As GitHub's: a heading and a table for each group, the best in bold, the notes below."""
+    """Return the table in GitHub's Markdown: a heading and a table for each group, the best in
+    bold, the notes below.
+    """
     parts = [f"# {_markdown(table.title)}"]
-    rule = "|".join("---:" if right else ":---" for right in table.alignment)
+    rule = "|".join("---:" if is_number else ":---" for is_number in table.alignment)
     for group in table.groups:
         if group.title:
             parts.append(f"## {_markdown(group.title)}")
@@ -169,31 +165,31 @@ def to_markdown(table: Table) -> str:
             *map(_markdown_line, group.rows),
         ]
         parts.append("\n".join(lines))
-    # What would begin a heading, a quotation or a list is escaped too.
-    parts.extend(
-        re.sub(r"^(\d*)([#>+=.)-])", r"\1\\\2", _markdown(note).lstrip()) for note in table.notes
-    )
+    for note in table.notes:
+        # A sign that would begin a heading, a quotation or a list is escaped too.
+        parts.append(re.sub(r"^(\d*)([#>+=.)-])", r"\1\\\2", _markdown(note).lstrip()))
     return "\n\n".join(parts) + "\n"
 
 
 def _markdown_line(row: Iterable[Cell]) -> str:
-    return (
-        "| "
-        f"{' | '.join(f'**{_markdown(cell.text)}**' if cell.bold else _markdown(cell.text) for cell in row)} "
-        "|"
-    )
+    """Return a row of a Markdown table."""
+    texts = []
+    for cell in row:
+        text = _markdown(cell.text)
+        texts.append(f"**{text}**" if cell.bold else text)
+    return f"| {' | '.join(texts)} |"
 
 
 def _markdown(text: str) -> str:
-    """What would be markup, or a link; what isn't printed is left out. An underscore inside a word
-    is no markup in GitHub's Markdown, and names stay readable.
+    """Escape the signs of a text that would be markup or a link, and remove signs that aren't
+    printed. An underscore inside a word is no markup in GitHub's Markdown, so names stay readable.
     """
     printed = _UNPRINTED.sub("", _LINE_END.sub("\n", text)).strip(" ")
     return _MARKUP.sub(r"\\\g<0>", printed).replace("\n", "<br>")
 
 
 def to_text(table: Table) -> list[str]:
-    """The table in columns, its title first, its notes last."""
+    """Return the table in columns, its title first, its notes last."""
     header = [text.replace("\n", " ") for text in table.header]
     body = [[cell.text for cell in cells] for group in table.groups for cells in group.rows]
     widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
@@ -210,35 +206,33 @@ def to_text(table: Table) -> list[str]:
 
 FORMULA = re.compile(r"'*[=+\-@\t\r]")
 QUOTED = re.compile(r"'+[=+\-@\t\r]")
-NUMBER = re.compile(
-    r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|-", re.ASCII
-)  # and the method of a layer's values
+# A number, or "-", which stands for the method of a layer's values.
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|-", re.ASCII)
 
 
 def to_csv(frame: pd.DataFrame) -> str:
-    """The table without its index, for people, who open it in a spreadsheet; numbers are as they
-    are, texts `quoted`. The page's scripts write theirs by the same rule.
+    """Return the table without its index as CSV, for people who open it in a spreadsheet. Numbers
+    stay as they are; texts are `quoted`. The page's scripts write their CSV by the same rule.
     """
-    texts = {
-        str(name): column.astype(object).map(
-            lambda entry: quoted(entry) if isinstance(entry, str) else entry
-        )
-        for name, column in frame.items()
-        if not pd.api.types.is_numeric_dtype(column)
-    }
+    texts = {}
+    for name, column in frame.items():
+        if not pd.api.types.is_numeric_dtype(column):
+            texts[str(name)] = column.astype(object).map(
+                lambda entry: quoted(entry) if isinstance(entry, str) else entry
+            )
     quoted_frame = frame.assign(**texts).rename(columns=quoted)
     text = str(quoted_frame.to_csv(index=False, lineterminator="\n"))
     if "\r" not in text:
         return text
-    # Without quotes a lone \r would end the row for a spreadsheet, and what follows be a cell of
-    # its own.
+    # Without quotes, a lone \r would end the row for a spreadsheet, and the rest of the text would
+    # be a cell of its own.
     return str(quoted_frame.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC))
 
 
 def quoted(text: str) -> str:
-    """A cell that begins a formula would be computed: such a text has an apostrophe before it,
-    which spreadsheets take for "text". A text that has one already gets another, so that `unquoted`
-    gives every text back.
+    """Return a text with an apostrophe before it if a spreadsheet would compute it as a formula.
+    Spreadsheets take the apostrophe for "text". A text that has one already gets another, so that
+    `unquoted` gives every text back.
 
     >>> quoted("=1+1"), quoted("-0.5"), quoted("a=1")
     ("'=1+1", '-0.5', 'a=1')
@@ -247,5 +241,5 @@ def quoted(text: str) -> str:
 
 
 def unquoted(text: str) -> str:
-    """The text that `quoted` was given."""
+    """Return the text that `quoted` was given."""
     return text[1:] if QUOTED.match(text) else text

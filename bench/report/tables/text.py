@@ -1,4 +1,4 @@
-"""Texts of cells, headings and notes, the same in all tables."""
+"""The texts of cells, headings and notes, the same in all tables."""
 
 from __future__ import annotations
 
@@ -50,38 +50,43 @@ WHOLE_SET_NOTE = (
 
 
 def name_of(run: RunFolder, method: str) -> str:
-    """The method as people read it; a method-free metric belongs to the layer alone."""
+    """Return the method as people read it. A metric without a method is of the layer alone."""
     return LAYER_ALONE if method == METHOD_FREE else run.metadata.method_title(method)
 
 
 def names_of(run: RunFolder, methods: Iterable[str]) -> str:
-    """Methods as people read them, in one list."""
+    """Return methods as people read them, in one list."""
     return ", ".join(name_of(run, method) for method in methods)
 
 
 def heading(value: Value, whole_set: bool = False) -> str:
-    """A wide table's column, in two lines: "Conservation error", "median [95 %] ↓"; the arrow
-    points to the better.
+    """Return the heading of a wide table's column in two lines: "Conservation error", "median [95
+    %] ↓". The arrow points to the better values.
 
-    whole_set: the column holds values of the whole data set.
+    Args:
+        value: The metric.
+        whole_set: The column holds values of the whole data set.
     """
     statistic = "whole data set" if whole_set else value.lead
     return f"{value.title}\n{statistic} [95 %]{ARROWS.get(value.better, '')}"
 
 
 def group_title(value: Value, whole_set: bool = False) -> str:
-    """A long table's group of rows: "Conservation error [ratio], lower is better"."""
+    """Return the title of a long table's group of rows, such as "Conservation error [ratio], lower
+    is better".
+    """
+    scope = " of the whole data set" if whole_set else ""
     unit = f" [{value.unit}]" if value.unit and value.unit not in value.title else ""
     direction = f", {value.better} is better" if value.better in ARROWS else ""
-    return value.title + (" of the whole data set" if whole_set else "") + unit + direction
+    return f"{value.title}{scope}{unit}{direction}"
 
 
-Row = Mapping[Hashable, Any]  # of a summary: {column: value}
+Row = Mapping[Hashable, Any]  # a row of a summary: {column: value}
 
 
 def statistic(row: Row, value: Value, lead: str, bold: bool = False) -> Cell:
-    """The mean or median (lead) of a metric's summary row with its interval: "0.120 [0.101,
-    0.137]".
+    """Return a cell with the mean or median (`lead`) of a metric's summary row and its interval,
+    such as "0.120 [0.101, 0.137]".
     """
     if not row.get("n", 0) > 0:
         return Cell(NOTHING, bold)
@@ -89,128 +94,134 @@ def statistic(row: Row, value: Value, lead: str, bold: bool = False) -> Cell:
 
 
 def statistic_cell(row: Row, value: Value, lead: str, bold: bool = False) -> Cell:
-    """`statistic`, marked."""
+    """Return the cell of `statistic` with the marks of `marked`."""
     cell = statistic(row, value, lead, bold)
     return replace(cell, text=marked(cell.text, row))
 
 
 def marked(text: str, row: Row) -> str:
-    """The text of a value with a mark where the method has fewer rows than another method of the
-    metric, and where it wins by construction.
+    """Return the text of a value, with a mark if the method has fewer rows than another method of
+    the metric, and with another if it wins by construction.
     """
     if text == NOTHING:
         return text
-    marks = {PARTIAL: row.get("partial"), CONSTRUCTED: row.get("by_construction")}
-    return text + "".join(mark for mark, is_marked in marks.items() if is_marked == True)  # noqa: E712 - it may be NaN
+    if row.get("partial") == True:  # noqa: E712 - it may be NaN
+        text += PARTIAL
+    if row.get("by_construction") == True:  # noqa: E712 - it may be NaN
+        text += CONSTRUCTED
+    return text
 
 
 def legend(run: RunFolder, summary: pd.DataFrame) -> str:
-    """What bold and the marks of these summary rows mean, and which methods are controls: what
-    stands beside a table, in a line; further notes give the rules.
+    """Return one line on the meaning of bold and the marks of these summary rows, and on the
+    controls among them. It is next to the table; further notes give the rules.
     """
     rows = summary[summary["n"] > 0]
-    words = ["Bold: the best, and those not significantly worse."]
+    sentences = ["Bold: the best, and those not significantly worse."]
     if rows["partial"].eq(True).any():
-        words.append(f"{PARTIAL} on fewer images or rows than another method.")
+        sentences.append(f"{PARTIAL} on fewer images or rows than another method.")
     if rows["by_construction"].eq(True).any():
-        words.append(f"{CONSTRUCTED} 0 by the method's own formula, so not ranked.")
-    if controls := [
-        name for name in dict.fromkeys(rows["method"]) if name in run.metadata.controls
-    ]:
-        words.append(f"Controls, which explain nothing: {names_of(run, controls)}.")
-    return " ".join(words)
+        sentences.append(f"{CONSTRUCTED} 0 by the method's own formula, so not ranked.")
+    methods = dict.fromkeys(rows["method"])
+    controls = [name for name in methods if name in run.metadata.controls]
+    if controls:
+        sentences.append(f"Controls, which explain nothing: {names_of(run, controls)}.")
+    return " ".join(sentences)
 
 
 def construction_notes(run: RunFolder, summary: pd.DataFrame) -> list[str]:
-    """Which methods win by construction in what, of these summary rows."""
+    """Return a note on the methods of these summary rows that win a metric by construction."""
     rows = summary[summary["by_construction"].astype(bool) & (summary["n"] > 0)]
     groups = rows.groupby(rows["metric"].astype(str), sort=False)["method"]
-    parts = [
-        f"{run.metadata.value(name).title} of {names_of(run, dict.fromkeys(who))}"
-        for name, who in groups
-    ]
-    return (
-        [f"{CONSTRUCTED} 0 by the method's own formula, so not ranked: {'; '.join(parts)}."]
-        if parts
-        else []
-    )
+    parts = []
+    for metric, methods in groups:
+        names = names_of(run, dict.fromkeys(methods))
+        parts.append(f"{run.metadata.value(metric).title} of {names}")
+    if not parts:
+        return []
+    return [f"{CONSTRUCTED} 0 by the method's own formula, so not ranked: {'; '.join(parts)}."]
 
 
 def control_notes(
     run: RunFolder, settings: Iterable[Setting], metrics: Collection[str], sign: str = "bold"
 ) -> list[str]:
-    """Why nothing is bold, or has another sign, where a control is unbeaten, or would be: see
-    `Value.reached_by`.
+    """Return notes on why nothing is bold, or has another sign: a control is unbeaten, or would be,
+    see `Value.reached_by`.
     """
-    labels_of: dict[tuple[str, ...], dict[str, list[str]]] = {}
-    reasons: dict[str, dict[str, None]] = {}
+    # {unbeaten controls: {title of a metric: labels of settings}}
+    labels_by_controls: dict[tuple[str, ...], dict[str, list[str]]] = {}
+    titles_by_reason: dict[str, dict[str, None]] = {}
     for setting in settings:
         for name in metrics:
             value = run.metadata.value(name)
             if value.reached_by and run.comparisons.of(setting, name) is not None:
-                reasons.setdefault(value.why_no_best, {})[value.title] = None
+                titles_by_reason.setdefault(value.why_no_best, {})[value.title] = None
             elif controls := unbeaten(run, setting, name):
-                labels_of.setdefault(controls, {}).setdefault(value.title, []).append(
-                    run.label(setting)
-                )
-    notes = [
-        f"Nothing is {sign} in {_distinct([*titles])}: {reason}."
-        for reason, titles in reasons.items()
-    ]
-    return notes + [
-        f"Nothing is {sign} in "
-        f"{_distinct([f'{title} ({_distinct(labels)})' for title, labels in titles.items()])}: no "
-        f"method is significantly better than a control ({names_of(run, controls)})."
-        for controls, titles in labels_of.items()
-    ]
+                labels_by_title = labels_by_controls.setdefault(controls, {})
+                labels_by_title.setdefault(value.title, []).append(run.label(setting))
+    notes = []
+    for reason, reason_titles in titles_by_reason.items():
+        notes.append(f"Nothing is {sign} in {_distinct([*reason_titles])}: {reason}.")
+    for controls, labels_by_title in labels_by_controls.items():
+        places = [f"{title} ({_distinct(labels)})" for title, labels in labels_by_title.items()]
+        notes.append(
+            f"Nothing is {sign} in {_distinct(places)}: no method is significantly better than a "
+            f"control ({names_of(run, controls)})."
+        )
+    return notes
 
 
 def common_notes(run: RunFolder, summary: pd.DataFrame) -> list[str]:
-    """What the mark means, and how many images decide which method is best, for each metric with
-    such values; and who isn't compared.
+    """Return a note on the mark of fewer rows. For each metric with marked values it says how many
+    images decide which method is best, and which methods aren't compared.
     """
-    labels_of: dict[str, list[str]] = {}
+    labels_by_text: dict[str, list[str]] = {}
     for setting in run.settings:
         for value, _, rows in by_metric(run, rows_at(summary, setting)):
-            if on_common_images(rows):
-                compared = rows[rows["compared"]]
-                counts = (
-                    counts_text(compared["common_images"], compared["common_n"])
-                    if len(compared)
-                    else "none"
-                )
-                others = names_of(run, rows.loc[(rows["n"] > 0) & ~rows["compared"], "method"])
-                text = f"{value.title} {counts}" + (f", without {others}" if others else "")
-                labels_of.setdefault(text, []).append(run.label(setting))
-    several = summary[["model", "layer", "data"]].drop_duplicates().shape[0] > 1
-    parts = (
-        f"{text} ({_distinct(labels)})" if several else text for text, labels in labels_of.items()
-    )
-    return [f"{PARTIAL_NOTE} {'; '.join(parts)}."] if labels_of else []
+            if not on_common_images(rows):
+                continue
+            compared = rows[rows["compared"]]
+            counts = "none"
+            if len(compared):
+                counts = counts_text(compared["common_images"], compared["common_n"])
+            text = f"{value.title} {counts}"
+            others = names_of(run, rows.loc[(rows["n"] > 0) & ~rows["compared"], "method"])
+            if others:
+                text += f", without {others}"
+            labels_by_text.setdefault(text, []).append(run.label(setting))
+    if not labels_by_text:
+        return []
+    has_several_settings = len(summary[["model", "layer", "data"]].drop_duplicates()) > 1
+    parts = []
+    for text, labels in labels_by_text.items():
+        parts.append(f"{text} ({_distinct(labels)})" if has_several_settings else text)
+    return [f"{PARTIAL_NOTE} {'; '.join(parts)}."]
 
 
 def interval_notes(run: RunFolder, has_whole_set: bool) -> Iterator[str]:
-    """What the intervals of a table are, and which of them the run must compute."""
+    """Yield what the intervals of a table are, and the problems of those that the run must
+    compute.
+    """
     yield f"{INTERVAL_NOTE} {WHOLE_SET_NOTE}" if has_whole_set else INTERVAL_NOTE
     if has_whole_set:
         yield from whole_set_problems(run)
 
 
 def without_value(statuses: str) -> str:
-    """The counts of what isn't ok, added up: "ok:3 zero_map:1 zero_map:1" -> "map is zero
-    everywhere: 2"; a dash for none.
+    """Return the counts of the statuses that aren't ok, added up: "ok:3 zero_map:1 zero_map:1" ->
+    "map is zero everywhere: 2"; a dash for none.
     """
-    total: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for pair in statuses.split():
-        total.update(counts_of(pair))
-    return (
-        ", ".join(f"{reason(name)}: {count:,}" for name, count in total.items() if name != OK)
-        or NOTHING
-    )
+        counts.update(counts_of(pair))
+    texts = [f"{reason(name)}: {count:,}" for name, count in counts.items() if name != OK]
+    return ", ".join(texts) or NOTHING
 
 
 def methods_by_status(rows: pd.DataFrame) -> dict[tuple[str, str], tuple[str, ...]]:
-    """(status other than ok, "3 of 120") -> the methods with it, of one metric's summary rows."""
+    """Return {(status other than ok, "3 of 120"): the methods with it} of one metric's summary
+    rows.
+    """
     methods: dict[tuple[str, str], tuple[str, ...]] = {}
     for statuses, total, method in zip(rows["statuses"], rows["rows"], rows["method"], strict=True):
         for status, count in counts_of(statuses).items():
@@ -221,48 +232,46 @@ def methods_by_status(rows: pd.DataFrame) -> dict[tuple[str, str], tuple[str, ..
 
 
 def by_metric(run: RunFolder, summary: pd.DataFrame) -> Iterator[tuple[Value, bool, pd.DataFrame]]:
-    """(metric, is it of the whole data set, its rows), in the manifest's order; the whole data
-    set's come first.
+    """Yield (metric, whether its values are of the whole data set, its rows), in the manifest's
+    order. Values of the whole data set come first.
     """
     kinds = [summary["metric"].astype(str), summary["whole_set"].astype(bool)]
-    rows_of = dict(iter(summary.groupby(kinds, sort=False)))
+    rows_by_kind = dict(iter(summary.groupby(kinds, sort=False)))
     for name in run.metrics:
         for whole_set in (True, False):
-            if (name, whole_set) in rows_of:
-                yield run.metadata.value(name), whole_set, rows_of[name, whole_set]
+            if (name, whole_set) in rows_by_kind:
+                yield run.metadata.value(name), whole_set, rows_by_kind[name, whole_set]
 
 
 def status_notes(run: RunFolder, summary: pd.DataFrame) -> list[str]:
-    """One sentence for each reason and methods: why a value is missing (a dash), or of fewer
-    rows.
+    """Return one sentence for each reason and methods why a value is missing (a dash), or is of
+    fewer rows.
     """
-    labels_of: dict[str, list[str]] = {}
+    labels_by_sentence: dict[str, list[str]] = {}
     for setting in run.settings:
-        titles_of: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
+        titles_by_status: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
         for value, _, rows in by_metric(run, rows_at(summary, setting)):
             for (status, count), names in methods_by_status(rows).items():
-                titles_of.setdefault((status, count, names), []).append(value.title)
-        for (status, count, methods), titles in titles_of.items():
+                titles_by_status.setdefault((status, count, names), []).append(value.title)
+        for (status, count, methods), titles in titles_by_status.items():
             part, total = count.split(" of ")
-            where = "Not measured" if part == total else f"On {count} rows not measured"
-            sentence = (
-                f"{where}, {reason(status)}: {_distinct(titles)} of {names_of(run, methods)}."
-            )
-            labels_of.setdefault(sentence, []).append(run.label(setting))
-    notes = [
-        sentence if len(labels) == len(run.settings) else f"{_distinct(labels)}: {sentence}"
-        for sentence, labels in labels_of.items()
-    ]
-    more = len(notes) - MAX_NOTES
-    return (
-        notes
-        if more <= 0
-        else [*notes[:MAX_NOTES], f"{more} more such notes: see the table of statuses."]
-    )
+            extent = "Not measured" if part == total else f"On {count} rows not measured"
+            missing = f"{_distinct(titles)} of {names_of(run, methods)}"
+            sentence = f"{extent}, {reason(status)}: {missing}."
+            labels_by_sentence.setdefault(sentence, []).append(run.label(setting))
+    notes = []
+    for sentence, labels in labels_by_sentence.items():
+        is_everywhere = len(labels) == len(run.settings)
+        notes.append(sentence if is_everywhere else f"{_distinct(labels)}: {sentence}")
+    num_hidden = len(notes) - MAX_NOTES
+    if num_hidden > 0:
+        more = f"{num_hidden} more such notes: see the table of statuses."
+        notes = [*notes[:MAX_NOTES], more]
+    return notes
 
 
 def metric_notes(values: Iterable[Value]) -> list[str]:
-    """The notes of the metrics' YAML files, each once."""
+    """Return the notes of the metrics' YAML files, each once."""
     titles: dict[str, list[str]] = {}
     for value in values:
         if value.note:
@@ -271,7 +280,7 @@ def metric_notes(values: Iterable[Value]) -> list[str]:
 
 
 def target_note(rule: str) -> str:
-    """What "correct" means under each target rule."""
+    """Return what "correct" means under a target rule."""
     if rule == "each_label":
         return (
             "Each image has one row for every class that it shows: a row is correct where the "
@@ -284,6 +293,7 @@ def target_note(rule: str) -> str:
 
 
 def _distinct(names: Sequence[str]) -> str:
+    """Return names in one list, each once."""
     return ", ".join(dict.fromkeys(names))
 
 
@@ -324,12 +334,14 @@ REASONS = {
 
 
 def reason(status: str) -> str:
-    """A status in words; one without an entry, as a plug-in may have, with spaces."""
+    """Return a status in words. A status without an entry, such as a plug-in's, is returned with
+    spaces.
+    """
     return REASONS.get(status, status.replace("_", " "))
 
 
 def random_weights_lines(run: RunFolder) -> list[str]:
-    """The sentence that a run with random weights is introduced with; none where all models are
+    """Return the sentence that introduces a run with random weights; none if all models are
     trained.
     """
     names = [name for name, model in run.manifest.models.items() if model.random_weights]
@@ -341,34 +353,38 @@ def random_weights_lines(run: RunFolder) -> list[str]:
     ]
 
 
-MOST_NETWORKS = 6  # accuracies; of more, the least and the highest
+MOST_NETWORKS = 6  # the most accuracies in a line; of more, it has the least and the highest
 
 
 def accuracy_text(run: RunFolder) -> str:
-    """Of each network how many images it names as they are labelled; of many, between which shares
-    that lies.
+    """Return how many images each network names as they are labelled. Of many networks, return the
+    least and the highest share.
     """
-    if len(run.accuracies) > MOST_NETWORKS:
-        shares = sorted(each.correct / each.images for each in run.accuracies.values())
-        return (
-            f"{share(shares[0], 1)} to {share(shares[-1], 1)} of the images are named as labelled"
-        )
-    return (
-        ", ".join(f"{run.network(*place)} {each}" for place, each in run.accuracies.items())
-        or "not known"
-    )
+    accuracies = run.accuracies
+    if len(accuracies) > MOST_NETWORKS:
+        shares = sorted(accuracy.correct / accuracy.images for accuracy in accuracies.values())
+        ends = f"{share(shares[0], 1)} to {share(shares[-1], 1)}"
+        return f"{ends} of the images are named as labelled"
+    texts = [f"{run.network(*place)} {accuracy}" for place, accuracy in accuracies.items()]
+    return ", ".join(texts) or "not known"
 
 
 def compare_in(run: RunFolder, setting: Setting, control: str, values: list[Value]) -> pd.DataFrame:
-    """`compare` in one setting, for those of the values that it has.
+    """Compare a method with every other by `compare` in one setting, for those of the values that
+    the setting has.
 
-    Raises BenchError, with the nearest names, where the run has no such method.
+    Raises:
+        BenchError: If the run has no such method; the message has the nearest names.
     """
     records = rows_at(run.records.frame(value.name for value in values), setting)
     records = records[records["method"] != METHOD_FREE]
     measured = set(records["metric"].unique())
     if control in run.methods and control not in set(records["method"].astype(str)):
         return pd.DataFrame(columns=list(COMPARE_COLUMNS))
-    chosen = [value for value in values if value.name in measured]
-    kinds = {value.name: value.kind for value in chosen}
-    return compare(records, control, {value.name: value.better for value in chosen}, kinds)
+    measured_values = [value for value in values if value.name in measured]
+    return compare(
+        records,
+        control,
+        {value.name: value.better for value in measured_values},
+        {value.name: value.kind for value in measured_values},
+    )
