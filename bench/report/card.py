@@ -1,5 +1,5 @@
-"""The scorecard of metrics as a table, a line for each metric, and in words: the rows of
-`judging.card`.
+"""The scorecard of metrics, from the rows of `judging.card`: as a table with a line for each
+metric, and in words.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from axiom_bench.statistics.labels import NOTHING, with_interval
 from axiom_bench.statistics.run_folder import RunFolder
 
 Column = tuple[str, str]  # test and truth
-MOST_IMAGES = 1_000_000  # that are written as a number
+MOST_IMAGES = 1_000_000  # a larger number of images is "over 1,000,000"
 CIRCULAR = "circular"
 MEAN_NOTE = (
     "Mean: of the networks' values, with an interval over families of networks, networks and "
@@ -51,89 +51,102 @@ CIRCULAR_NOTE = (
 
 
 def line_table(
-    runs: Sequence[RunFolder], card: pd.DataFrame, name: str = "scorecard", title: str = "Scorecard of metrics",
+    runs: Sequence[RunFolder],
+    card: pd.DataFrame,
+    name: str = "scorecard",
+    title: str = "Scorecard of metrics",
     label: str = "",
-) -> Table:  # fmt: skip
-    """A line for each metric. Of several networks a test's column says on how many the metric
-    passes, where it is worst and the mean of their values. label: of one setting's table, which has
-    the values, and the verdict in words.
+) -> Table:
+    """Return the scorecard as a table with a line for each metric.
+
+    For several networks, a test's column says on how many the metric passes, where it is worst, and
+    the mean of their values. The table of one setting has the values, and the verdict in words.
+
+    Args:
+        runs: The runs that were judged.
+        card: The rows of the scorecard.
+        name: The name of the table's files.
+        title: The title of the table.
+        label: The label of the one setting; "" for several networks.
     """
     cell = partial(_measured, runs[0]) if label else _over_networks
-    lines = {
-        metric: {column: cell(rows) for column, rows in line.items()}
-        for metric, line in _lines(card).items()
-    }
+    lines = {}
+    for metric, rows_by_column in _lines(card).items():
+        lines[metric] = {column: cell(rows) for column, rows in rows_by_column.items()}
     columns = [
         column
         for column in _columns(card)
         if any(cells[column].text != NOTHING for cells in lines.values())
     ]
-    words = (
-        {metric: (Cell(text or NOTHING),) for metric, text in in_words(runs[0], card).items()}
-        if label
-        else {}
-    )
-    rows = tuple(
-        (Cell(_title(runs, metric)), *(cells[column] for column in columns), *words.get(metric, ()))
-        for metric, cells in lines.items()
-    )
-    header = (
-        "Metric",
-        *(_heading(runs, *column) for column in columns),
-        *(["Verdict"] if label else []),
-    )
-    notes = [
-        about.note
-        for test, about in TESTS.items()
-        if about.note and test in {test for test, _ in columns}
-    ]
-    notes += [MEAN_NOTE] * (not label) + [CIRCULAR_NOTE] * bool(card["circular"].any())
+    header = ["Metric"]
+    for test, truth in columns:
+        heading = TESTS[test].title
+        if truth:
+            titles = (run.metadata.method_title(truth) for run in runs if truth in run.methods)
+            heading += f": {next(titles)}"
+        header.append(heading)
+    words_by_metric = in_words(runs[0], card) if label else {}
+    rows = []
+    for metric, cells in lines.items():
+        value = next(run.metadata.value(metric) for run in runs if metric in run.metrics)
+        row = [Cell(value.title + ARROWS.get(value.better, ""))]
+        row += [cells[column] for column in columns]
+        if metric in words_by_metric:
+            row.append(Cell(words_by_metric[metric] or NOTHING))
+        rows.append(tuple(row))
+    tests = {test for test, _ in columns}
+    notes = [about.note for test, about in TESTS.items() if about.note and test in tests]
+    if not label:
+        notes.append(MEAN_NOTE)
+    if card["circular"].any():
+        notes.append(CIRCULAR_NOTE)
+    groups = (Group("", tuple(rows)),)
     if label:
+        header.append("Verdict")
         return Table.of_setting(
-            name, title, label, header, (Group("", rows),), tuple(notes), 1, text_last=True
+            name, title, label, tuple(header), groups, tuple(notes), 1, text_last=True
         )
-    return Table(name, title, header, (Group("", rows),), tuple(notes), len(header))
+    return Table(name, title, tuple(header), groups, tuple(notes), len(header))
 
 
 def line_cells(card: pd.DataFrame) -> dict[str, dict[Column, str]]:
-    """{metric: {(test, truth): such as "10 of 12; planted_or 0.17"}}: on how many networks it
-    passes, and its lowest value where it fails.
+    """Return {metric: {(test, truth): text}}. A text such as "10 of 12; planted_or 0.17" says on
+    how many networks the metric passes, and its lowest value if it fails.
     """
-    return {
-        metric: {column: _passes(rows) for column, rows in line.items()}
-        for metric, line in _lines(card).items()
-    }
+    cells = {}
+    for metric, rows_by_column in _lines(card).items():
+        cells[metric] = {column: _passes(rows) for column, rows in rows_by_column.items()}
+    return cells
 
 
 def _columns(card: pd.DataFrame) -> list[Column]:
-    """Of the tests of a truth a column for each truth, of the others one; of measures where the
-    card has them.
+    """Return the columns of a scorecard. A test against a truth has a column for each truth, any
+    other test has one. A measure has a column only if the card has it.
     """
-    of_truths = card[card["test"].isin(OF_A_TRUTH)]
-    by_truth = dict.fromkeys(zip(of_truths["test"], of_truths["truth"], strict=True))
-    others = [
-        test for test, about in TESTS.items() if not about.is_measure or test in set(card["test"])
-    ]
-    return [
-        *sorted(by_truth, key=lambda column: OF_A_TRUTH.index(column[0])),
-        *((test, "") for test in others if test not in OF_A_TRUTH),
-    ]
+    truth_rows = card[card["test"].isin(OF_A_TRUTH)]
+    truth_columns = dict.fromkeys(zip(truth_rows["test"], truth_rows["truth"], strict=True))
+    columns = sorted(truth_columns, key=lambda column: OF_A_TRUTH.index(column[0]))
+    tests = set(card["test"])
+    for test, about in TESTS.items():
+        is_absent = about.is_measure and test not in tests
+        if test not in OF_A_TRUTH and not is_absent:
+            columns.append((test, ""))
+    return columns
 
 
 def _lines(card: pd.DataFrame) -> dict[str, dict[Column, pd.DataFrame]]:
-    """{metric: {(test, truth): rows}}, of `_columns`."""
+    """Return {metric: {(test, truth): rows}} with the columns of `_columns`."""
     truth = card["truth"].where(card["test"].isin(OF_A_TRUTH), "")
-    cells, columns = (
-        dict(iter(card.groupby([card["metric"], card["test"], truth], sort=False))),
-        _columns(card),
-    )
-    return {
-        str(metric): {column: cells.get((metric, *column), card[:0]) for column in columns}
-        for metric in card["metric"].unique()
-    }
+    groups = dict(iter(card.groupby([card["metric"], card["test"], truth], sort=False)))
+    columns = _columns(card)
+    lines = {}
+    for metric in card["metric"].unique():
+        lines[str(metric)] = {column: groups.get((metric, *column), card[:0]) for column in columns}
+    return lines
 
 
 def _passes(rows: pd.DataFrame) -> str:
+    """Return on how many networks a metric passes a test, and its worst network if it fails."""
     counted = rows[rows["passes"].notna()]
     if counted.empty:
         return CIRCULAR if rows["circular"].any() else NOTHING
@@ -146,18 +159,21 @@ def _passes(rows: pd.DataFrame) -> str:
 
 
 def _over_networks(rows: pd.DataFrame) -> Cell:
-    """As `_passes`, with the mean of several networks and its interval over other networks and
-    images.
+    """Return the text of `_passes`. For several networks, add the mean and its interval over other
+    networks and images.
     """
     counted = rows[rows["passes"].notna() & (rows["test"] != SANITY)]
     if counted["network"].nunique() < 2:
         return Cell(_passes(rows))
     mean = float(counted.groupby("network", sort=False)["value"].mean().mean())
-    return Cell(f"{_passes(rows)}; mean {with_interval(mean, *interval_over_networks(counted))}")
+    mean_text = with_interval(mean, *interval_over_networks(counted))
+    return Cell(f"{_passes(rows)}; mean {mean_text}")
 
 
 def _measured(run: RunFolder, rows: pd.DataFrame) -> Cell:
-    """The value of a test's one row, or as `_passes`; of a place the best."""
+    """Return the value of a test's one row, or the text of `_passes`. A test of places has the best
+    place.
+    """
     row: Any = next(rows.itertuples(), None)
     if row is None or math.isnan(row.value):
         return Cell(NOTHING)
@@ -181,82 +197,71 @@ def count_in_words(images: float) -> str:
 
 
 def in_words(run: RunFolder, card: pd.DataFrame) -> dict[str, str]:
-    """{metric: how far its order of the methods can be trusted}, of the rows of one setting; empty
-    where nothing tells.
+    """Return {metric: how far its order of the methods can be trusted} of the rows of one setting.
+    A text is empty if no test tells.
     """
     by_metric = card.groupby("metric", sort=False)
     return {str(metric): "; ".join(_words(run, rows)) for metric, rows in by_metric}
 
 
 def _words(run: RunFolder, card: pd.DataFrame) -> Iterator[str]:
-    """Whether spoiled explanations are put in order, whether the order of the methods holds, and a
-    control at the top.
+    """Yield whether a metric puts spoiled explanations in order, whether its order of the methods
+    holds, and a control at the top.
     """
     degrees = card[(card["test"] == DEGREES) & ~card["circular"].astype(bool)]
-    if len(degrees):  # by the interval of the share of right pairs
-        failing = "fails" if (degrees["high"] < GOAL).any() else "unclear"
-        passing = "passes" if (degrees["low"] >= GOAL).all() else failing
-        yield f"{passing}: {degrees['value'].mean():.0%} of spoiled explanations in the right order"
-    rows = {row["test"]: row for row in reversed(card.to_dict("records"))}  # the first of each
-    tau, control = rows.get(RELIABILITY), rows.get(PLACE)
+    if len(degrees):  # the verdict depends on the interval of the share of right pairs
+        if (degrees["low"] >= GOAL).all():
+            verdict = "passes"
+        elif (degrees["high"] < GOAL).any():
+            verdict = "fails"
+        else:
+            verdict = "unclear"
+        yield f"{verdict}: {degrees['value'].mean():.0%} of spoiled explanations in the right order"
+    # The first row of each test is written last, and stays.
+    rows = {row["test"]: row for row in reversed(card.to_dict("records"))}
+    tau = rows.get(RELIABILITY)
+    control = rows.get(PLACE)
     needed = rows.get(NEEDED)
     if needed is not None and needed["about"] == FEW_METHODS:
         yield FEW_METHODS
     elif tau is not None and math.isfinite(tau["value"]):
-        yield (
-            "two halves of the images agree on the order"
-            if tau["value"] >= TAU
-            else (
-                f"unsure: two halves, {tau['about'].removeprefix('of ')} each, order the methods "
-                "otherwise"
-            )
-        )
+        if tau["value"] >= TAU:
+            yield "two halves of the images agree on the order"
+        else:
+            half = tau["about"].removeprefix("of ")
+            yield f"unsure: two halves, {half} each, order the methods otherwise"
     if needed is not None and not math.isnan(needed["value"]):
-        yield (
-            f"half of the pairs of methods take {count_in_words(needed['value'])} images or fewer "
-            "to separate"
-        )
+        images = count_in_words(needed["value"])
+        yield f"half of the pairs of methods take {images} images or fewer to separate"
     if control is not None and control["about"] in (BEATS, UNCLEAR):
         yield f"{run.metadata.method_title(control['truth'])}, a control, is {control['about']}"
 
 
 def committed_line(run: RunFolder, value: str) -> str:
-    """What the committed scorecard says of a metric of a run, such as "fails truth first (9 of 11;
-    planted_or 0.00) and degrees (8 of 9; planted_or 0.82), passes controls (11 of 11)". Empty where
-    it wasn't judged with these settings.
+    """Return what the committed scorecard says of a metric of a run, such as "fails truth first (9
+    of 11; planted_or 0.00) and degrees (8 of 9; planted_or 0.82), passes controls (11 of 11)". It
+    is empty if the metric wasn't judged with these settings.
     """
-    return (
-        ""
-        if committed_rows(run.config, run.metadata.metric_of(value), value).empty
-        else _committed_in_words(value)
-    )
+    if committed_rows(run.config, run.metadata.metric_of(value), value).empty:
+        return ""
+    return _committed_in_words(value)
 
 
 @cache
 def _committed_in_words(value: str) -> str:
+    """Return the tests of the committed scorecard that a metric fails and passes."""
     rows = committed_card()
-    rows = rows[
-        (rows["metric"] == value) & ((rows["truth"] == PRIMARY) | ~rows["test"].isin(OF_A_TRUTH))
-    ]
-    verdicts_of, cells = verdicts(rows)[value], line_cells(rows)[value]
+    is_counted = (rows["truth"] == PRIMARY) | ~rows["test"].isin(OF_A_TRUTH)
+    rows = rows[(rows["metric"] == value) & is_counted]
+    verdict_by_test = verdicts(rows)[value]
+    cells = line_cells(rows)[value]
     parts = []
     for verb, verdict in (("fails", False), ("passes", True)):
-        tests = [test for test, holds in verdicts_of.items() if holds is verdict]
-        texts = [
-            cells.get((test, PRIMARY if test in OF_A_TRUTH else ""), NOTHING) for test in tests
-        ]
-        words = [
-            f"{TESTS[test].title.lower()} ({text})" for test, text in zip(tests, texts, strict=True)
-        ]
-        parts += [f"{verb} {', '.join(words)}"] if words else []
+        words = []
+        for test, holds in verdict_by_test.items():
+            if holds is verdict:
+                text = cells.get((test, PRIMARY if test in OF_A_TRUTH else ""), NOTHING)
+                words.append(f"{TESTS[test].title.lower()} ({text})")
+        if words:
+            parts.append(f"{verb} {', '.join(words)}")
     return "; ".join(parts)
-
-
-def _heading(runs: Sequence[RunFolder], test: str, truth: str) -> str:
-    titles = (run.metadata.method_title(truth) for run in runs if truth in run.methods)
-    return f"{TESTS[test].title}: {next(titles)}" if truth else TESTS[test].title
-
-
-def _title(runs: Sequence[RunFolder], metric: str) -> str:
-    value = next(run.metadata.value(metric) for run in runs if metric in run.metrics)
-    return value.title + ARROWS.get(value.better, "")

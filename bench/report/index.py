@@ -1,12 +1,12 @@
-"""The index of all runs beside a report, `results/index.html`: from their manifests and
-conclusions, no records.
+"""The index of all runs next to a report, `results/index.html`. It reads the runs' manifests and
+conclusions, and no records.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,33 +20,35 @@ from axiom_bench.report.page.html import Header, Section, assemble, part
 from axiom_bench.statistics.labels import Metadata, plural
 
 NAME = "index.html"
-ABOVE = "axiom-bench, index of runs"  # in the page's title, by which its own file is known
-LEVELS = ("*/*", "*")  # of run folders in a folder of results; of several runs combined
+ABOVE = "axiom-bench, index of runs"  # in the page's title; an index of ours is known by it
+# Where run folders are in a folder of results: those of one run, and those of several combined.
+LEVELS = ("*/*", "*")
 
 
 @dataclass(frozen=True)
 class Run:
-    """name: experiment/run. link: to its report, empty where there is none. created: None where it
-    is no time. facts: {what: names}. state: empty, or why there is more to come.
-    """
+    """A run in the index."""
 
-    name: str
-    link: str
-    created: datetime | None
+    name: str  # experiment/run
+    link: str  # to its report; empty if there is none
+    created: datetime | None  # `None` if the manifest's text is no time
     conclusion: str
-    facts: Mapping[str, str]
-    state: str
+    facts: Mapping[str, str]  # {"Data", "Networks", ...: names}
+    state: str  # empty, or why the run or its report isn't complete
 
 
 def update(folder: Path, manifest: Manifest) -> None:
-    """Write the index of the results that a run folder lies in, whole or not at all; none for a
-    folder elsewhere. A report is worth more than its place in the index: where this can't be
-    written, a line on standard error says so.
+    """Write the index of the results that a run folder is in, completely or not at all. A folder
+    elsewhere has no index.
+
+    A report is worth more than its place in the index. If the index can't be written, a line on
+    standard error says so.
     """
     folder = folder.absolute()
+    root: Path | None
     if [folder.parent.name, folder.name] == [manifest.experiment, manifest.run]:
-        root: Path | None = folder.parents[1]
-    else:  # of runs combined, by the index that is there
+        root = folder.parents[1]
+    else:  # a folder of combined runs is known only by the index above it
         root = next((parent for parent in folder.parents[:2] if _is_ours(parent)), None)
     if root is None:
         return
@@ -61,6 +63,7 @@ def update(folder: Path, manifest: Manifest) -> None:
 
 
 def _is_ours(root: Path) -> bool:
+    """Return whether a folder has an index that this module wrote."""
     try:
         return f"| {ABOVE}</title>".encode() in files.read(root / NAME)
     except OSError:
@@ -68,14 +71,14 @@ def _is_ours(root: Path) -> bool:
 
 
 def page(root: Path) -> str:
-    """The page of a folder of results. Folders that hold no run aren't told; a run that can't be
-    read is, and why.
+    """Return the page of a folder of results as HTML. It omits folders that hold no run, and lists
+    unreadable runs with the reason.
     """
-    runs, left_out = [], {}
+    runs = []
+    left_out = {}
     for folder in sorted({path for level in LEVELS for path in root.glob(level)}):
-        has_manifest = os.path.exists(
-            folder / artefacts.NAME
-        )  # Path's own raises where a folder can't be read
+        # Path.exists raises for a folder that can't be read.
+        has_manifest = os.path.exists(folder / artefacts.NAME)
         if not has_manifest and not os.path.isdir(folder / running.FOLDER):
             continue
         name = folder.relative_to(root).as_posix()
@@ -86,38 +89,41 @@ def page(root: Path) -> str:
         except BenchError as error:
             left_out[name] = str(error)
     runs.sort(key=lambda run: run.created or datetime.min.replace(tzinfo=UTC), reverse=True)
-    section = Section(
-        "runs", "Runs", part("runs", runs=runs, left_out=left_out), ("index.css",), ("index.js",)
-    )
+    body = part("runs", runs=runs, left_out=left_out)
+    section = Section("runs", "Runs", body, ("index.css",), ("index.js",))
     return assemble(Header(ABOVE, plural(len(runs), "run"), {}), [section])
 
 
 def _run(folder: Path, name: str, manifest: Manifest) -> Run:
+    """Return a run's entry."""
     has_report = os.path.isfile(folder / summary.PAGE)
     last_report = summary.read(folder)
-    accuracy = str(last_report.get("accuracy") or "")
-    unfinished = "its last command hasn't ended" if os.path.isdir(folder / running.FOLDER) else ""
+    data_sets = [f"{data} (n = {len(entry.ids):,})" for data, entry in manifest.data.items()]
+    method_title = Metadata(manifest).method_title
+    facts = {
+        "Data": ", ".join(data_sets),
+        "Networks": ", ".join(manifest.models),
+        "Methods": ", ".join(map(method_title, manifest.methods)),
+    }
+    if accuracy := str(last_report.get("accuracy") or ""):
+        facts["Accuracy"] = accuracy
+    states = []
+    if not has_report:
+        states.append("no report yet")
+    if os.path.isdir(folder / running.FOLDER):
+        states.append("its last command hasn't ended")
     return Run(
-        name,
-        quote(os.fsencode(f"{name}/{summary.PAGE}")) if has_report else "",
-        _time(manifest.created),
-        str(last_report.get("conclusion") or ""),
-        dict(_facts(manifest)) | ({"Accuracy": accuracy} if accuracy else {}),
-        "; ".join(filter(None, ("" if has_report else "no report yet", unfinished))),
+        name=name,
+        link=quote(os.fsencode(f"{name}/{summary.PAGE}")) if has_report else "",
+        created=_time(manifest.created),
+        conclusion=str(last_report.get("conclusion") or ""),
+        facts=facts,
+        state="; ".join(states),
     )
-
-
-def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
-    yield (
-        "Data",
-        ", ".join(f"{name} (n = {len(about.ids):,})" for name, about in manifest.data.items()),
-    )
-    yield "Networks", ", ".join(manifest.models)
-    yield "Methods", ", ".join(map(Metadata(manifest).method_title, manifest.methods))
 
 
 def _time(text: str) -> datetime | None:
-    """In UTC, to the second."""
+    """Return a time in UTC, to the second, or `None` if the text is no time."""
     try:
         return datetime.fromisoformat(text).astimezone(UTC).replace(microsecond=0)
     except (ValueError, OverflowError):

@@ -1,5 +1,5 @@
-"""A run's metrics judged: what `axiom-bench judge` prints and writes into tables/, and a section of
-the page.
+"""The judgement of a run's metrics. `axiom-bench judge` prints it and writes it into tables/, and
+the page has a section of it.
 """
 
 from __future__ import annotations
@@ -33,58 +33,63 @@ Judged = Mapping[Setting, pd.DataFrame]  # the rows of each setting
 
 
 def tables(run: RunFolder, judged: Judged) -> list[Table]:
-    """Of each setting a line for each metric."""
-    return [
-        line_table([run], rows, f"judging_{number}", TITLE, run.label(setting))
-        for number, (setting, rows) in enumerate(judged.items(), start=1)
-    ]
+    """Return a table for each setting, with a line for each metric."""
+    tables = []
+    for i, (setting, rows) in enumerate(judged.items(), start=1):
+        tables.append(line_table([run], rows, f"judging_{i}", TITLE, run.label(setting)))
+    return tables
 
 
 def write_judgement(
     folder: Path, truth: Sequence[Path] = (), metrics: Collection[str] | None = None
 ) -> list[str]:
-    """The lines to print. truth: run folders whose spoiled explainers degrees are measured on, in
-    place of the run's own. metrics: names of values, None for all.
+    """Judge the metrics of a run, write the tables, and return the lines to print.
 
-    Raises BenchError where a run can't be read, has no such metric, or has nothing to judge.
+    Args:
+        folder: The run folder.
+        truth: Run folders whose spoiled explainers are used for degrees instead of the run's own.
+        metrics: Names of values; `None`: all.
+
+    Raises:
+        BenchError: If a run can't be read, has no such metric, or has nothing to judge.
     """
     run = RunFolder.read(folder)
-    names, cases = judgement.chosen_metrics(run, metrics), [RunFolder.read(path) for path in truth]
+    names = judgement.chosen_metrics(run, metrics)
+    truth_runs = [RunFolder.read(path) for path in truth]
     judgement.check(run)
-    recovered = recovery_of_runs(cases, names) if truth else None
-    judged = {setting: judge(run, setting, names) for setting in ranking_settings(run)}
-    if recovered is not None:
-        judged = {
-            setting: pd.concat([rows[rows["test"] != DEGREES], recovered], ignore_index=True)
-            for setting, rows in judged.items()
-        }
-    made = tables(run, judged)
-    written = {f"{table.name}.md": to_markdown(table) for table in made}
-    rows = pd.concat([pd.DataFrame(), *judged.values()], ignore_index=True)
-    written["judging.csv"] = to_csv(rows.drop_duplicates())
-    for name, text in written.items():
+    recovered = recovery_of_runs(truth_runs, names) if truth else None
+    judged = {}
+    for setting in ranking_settings(run):
+        rows = judge(run, setting, names)
+        if recovered is not None:
+            rows = pd.concat([rows[rows["test"] != DEGREES], recovered], ignore_index=True)
+        judged[setting] = rows
+    setting_tables = tables(run, judged)
+    contents = {f"{table.name}.md": to_markdown(table) for table in setting_tables}
+    all_rows = pd.concat([pd.DataFrame(), *judged.values()], ignore_index=True)
+    contents["judging.csv"] = to_csv(all_rows.drop_duplicates())
+    for name, text in contents.items():
         files.write(run.path / "tables" / name, text.encode())
-    # The notes are nearly the same below every table.
-    lines = [line for table in made for line in (*to_text(table)[: -len(table.notes)], "")]
-    notes = dict.fromkeys(note for table in made for note in table.notes)
-    hint = [] if truth or spoiled_methods(run) else [NO_TRUTH]
-    warnings = [*running.sentences(run.manifest), *warning_lines(run)]
-    places = f"written: {run.path / 'tables'}/{{{', '.join(written)}}}"
-    return [
-        *warnings,
-        *lines,
-        *notes,
-        *hint,
-        "How each is computed and read: docs/which-metric.md.",
-        places,
-    ]
+    lines = [*running.sentences(run.manifest), *warning_lines(run)]
+    notes: list[str] = []
+    for table in setting_tables:
+        lines += [*to_text(table)[: -len(table.notes)], ""]
+        notes += table.notes
+    lines += dict.fromkeys(notes)  # each once, since they are nearly the same below every table
+    if not truth and not spoiled_methods(run):
+        lines.append(NO_TRUTH)
+    lines.append("How each is computed and read: docs/which-metric.md.")
+    lines.append(f"written: {run.path / 'tables'}/{{{', '.join(contents)}}}")
+    return lines
 
 
 def recovery_of_runs(cases: Sequence[RunFolder], metrics: Sequence[str]) -> pd.DataFrame:
-    """The rows of degrees of all settings of several runs, which their networks' names say.
+    """Return the rows of degrees of all settings of several runs. The names of the networks say
+    which run they are of.
 
-    Raises BenchError for a run without spoiled explainers, and if none has one of the metrics on
-    enough images.
+    Raises:
+        BenchError: If a run has no spoiled explainers, or no run has one of the metrics on enough
+            images.
     """
     parts = []
     most_images = 0
@@ -94,11 +99,12 @@ def recovery_of_runs(cases: Sequence[RunFolder], metrics: Sequence[str]) -> pd.D
                 f"{run.path} has no spoiled explainers: run it with spoiled=all to judge metrics "
                 "by it."
             )
-        selected = [name for name in metrics if name in run.metrics]
-        settings = ranking_settings(run)
-        rows = frame(
-            row for at in settings for metric in selected for row in degrees(run, at, metric)
-        )
+        run_metrics = [name for name in metrics if name in run.metrics]
+        results = []
+        for setting in ranking_settings(run):
+            for metric in run_metrics:
+                results += degrees(run, setting, metric)
+        rows = frame(results)
         name = f"{run.manifest.experiment}/{run.manifest.run}"
         parts.append(rows.assign(network=f"{name}, " + rows["network"].astype(str)))
         most_images = max(most_images, run.records.keys["image_id"].nunique())
@@ -113,17 +119,23 @@ def recovery_of_runs(cases: Sequence[RunFolder], metrics: Sequence[str]) -> pd.D
 
 
 def judge_in_report(run: RunFolder) -> Judged:
-    """Of the settings that rank methods; none of a run with many values, which takes long."""
+    """Judge the settings that rank methods. A run with many values has none, since judging it takes
+    long.
+    """
     names = judgement.chosen_metrics(run, None)
     settings = ranking_settings(run) if names and is_small(run) else []
     return {setting: judge(run, setting, names) for setting in settings}
 
 
 def section(run: RunFolder, judged: Judged, terms: Terms) -> Section | None:
-    """None where no setting ranks methods, and for values of the layer alone.
+    """Return the section of the judged metrics. It is `None` if no setting ranks methods, and for
+    values of the layer alone.
 
-    judged: `judge_in_report` of the run. Where there are none the section holds only the command
-    that judges it.
+    Args:
+        run: The run, as read from its folder.
+        judged: The result of `judge_in_report`. If it is empty, the section has only the command
+            that judges the run.
+        terms: The anchors of the definitions.
     """
     if not ranking_settings(run) or not judgement.chosen_metrics(run, None):
         return None

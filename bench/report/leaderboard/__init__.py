@@ -1,5 +1,5 @@
-"""The leaderboard: a static site of suites' published values, from these alone. There is no total
-over metrics, but a reader may weigh them.
+"""The leaderboard: a static site of the published values of suites, and of nothing else. It has no
+total over metrics, but readers can weigh them.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from axiom_bench.report.leaderboard.parts import (
     page,
     pages_of,
 )
-from axiom_bench.report.page.html import Header, Section, assemble, part, render
+from axiom_bench.report.page import html
+from axiom_bench.report.page.html import Header, Section, assemble, render
 from axiom_bench.statistics.run_folder import RunFolder
 
 TITLE = "Which method explains a CNN faithfully?"
-TEXTS = {  # pages of text: {template: (title, heading)}
+TEXTS = {  # the pages of text: {template: (title, heading)}
     "limits": ("What the leaderboard can't tell", "Limits"),
     "submit": ("How to submit a method", "Four steps"),
 }
@@ -40,29 +41,36 @@ def write(
     costs: Costs | None = None,
     galleries: Mapping[tuple[str, str], Path] | None = None,
 ) -> list[Path]:
-    """Writes the pages into a folder, which may exist; their paths, the first page first. suites:
-    {suite: {part: run folder}}. costs: of methods; without, no page tells any. galleries: {(suite,
-    part): a run folder with pictures}, a page for each. Raises BenchError where a run can't be
-    read, or the folder can't be written.
+    """Write the pages of the leaderboard into a folder.
+
+    Args:
+        suites: {suite: {part: run folder}}.
+        output: The folder, which may exist.
+        costs: The costs of methods; `None`: no page shows any.
+        galleries: {(suite, part): a run folder with pictures}. Each has a page.
+
+    Returns:
+        The paths of the pages, the first page first.
+
+    Raises:
+        BenchError: If a run can't be read, or the folder can't be written.
     """
-    parts = [
-        Part.read(suite, name, folder)
-        for suite, folders in suites.items()
-        for name, folder in folders.items()
-    ]
     costs = costs or {}
-    shown = {
-        f"{suite}/{name}": RunFolder.read(folder)
-        for (suite, name), folder in (galleries or {}).items()
-    }
-    pages = {
-        NAME: _index(parts, shown),
-        **{each.page: page(each, costs, each.name in shown) for each in parts},
-    }
-    pages |= {
-        each.gallery: _gallery(each, shown[each.name]) for each in parts if each.name in shown
-    }
-    pages |= {cards.METRICS: cards.metrics(parts), **cards.methods(parts, costs)}
+    parts = []
+    for suite, folders in suites.items():
+        for name, folder in folders.items():
+            parts.append(Part.read(suite, name, folder))
+    picture_runs = {}
+    for (suite, name), folder in (galleries or {}).items():
+        picture_runs[f"{suite}/{name}"] = RunFolder.read(folder)
+    pages = {NAME: _index(parts, picture_runs)}
+    for part in parts:
+        pages[part.page] = page(part, costs, part.name in picture_runs)
+    for part in parts:
+        if part.name in picture_runs:
+            pages[part.gallery] = _gallery(part, picture_runs[part.name])
+    pages[cards.METRICS] = cards.metrics(parts)
+    pages |= cards.methods(parts, costs)
     for name, (title, heading) in TEXTS.items():
         section = Section(name, heading, render(f"leaderboard/{name}.html.j2"), (STYLE,))
         pages[f"{name}.html"] = assemble(Header(ABOVE, title, BACK), [section])
@@ -71,61 +79,62 @@ def write(
     return [output / name for name in pages]
 
 
-def _index(parts: Sequence[Part], shown: Mapping[str, RunFolder]) -> str:
-    """shown: {a part's name: its run with pictures}."""
+def _index(parts: Sequence[Part], picture_runs: Mapping[str, RunFolder]) -> str:
+    """Return the first page as HTML. `picture_runs` is {a part's name: its run with pictures}."""
     families: dict[str, dict[str, str]] = {}
     metrics: dict[str, str] = {}
-    for each in parts:
-        methods, definitions = each.definitions
-        pages = pages_of(methods)
-        for entry in methods:
-            families.setdefault(each.family(entry.name), {})[entry.title] = pages[entry.name]
-        ranked = (entry for entry in definitions if entry.name in each.standings)
-        metrics |= {entry.title: f"{cards.METRICS}#{entry.name}" for entry in ranked}
-    runs = part("runs", runs=[_entry(each) for each in parts], left_out={})
-    lists = {**{name: families[name] for name in ORDER if name in families}, "Metrics": metrics}
+    for part in parts:
+        method_definitions, metric_definitions = part.definitions
+        pages = pages_of(method_definitions)
+        for definition in method_definitions:
+            family = families.setdefault(part.family(definition.name), {})
+            family[definition.title] = pages[definition.name]
+        for definition in metric_definitions:
+            if definition.name in part.standings:
+                metrics[definition.title] = f"{cards.METRICS}#{definition.name}"
+    lists = {name: families[name] for name in ORDER if name in families}
+    lists["Metrics"] = metrics
+    panels = [part.panel(next(iter(part.standings)), f"{part.name}: ") for part in parts]
+    runs = html.part("runs", runs=[_entry(part) for part in parts], left_out={})
     sections = [
-        leading(
-            "Who leads",
-            [each.panel(next(iter(each.standings)), f"{each.name}: ") for each in parts],
-        ),
+        leading("Who leads", panels),
         Section("suites", "Suites", runs, ("index.css", STYLE), ("index.js",)),
         Section("methods", "Methods and metrics", render("leaderboard/lists.html.j2", lists=lists)),
         Section(
             "limits", "What it can't tell, and your method", render("leaderboard/about.html.j2")
         ),
     ]
-    if pictured := [each for each in parts if each.name in shown]:
-        most = max(pictured, key=lambda each: len(each.run.methods))
-        row = gallery.row(shown[most.name], None, most.gallery)
-        sections.insert(
-            1, Section("maps", f"Maps of {len(most.run.methods)} methods", row, ("maps.css", STYLE))
-        )
+    pictured_parts = [part for part in parts if part.name in picture_runs]
+    if pictured_parts:
+        part = max(pictured_parts, key=lambda part: len(part.run.methods))
+        row = gallery.row(picture_runs[part.name], None, part.gallery)
+        title = f"Maps of {len(part.run.methods)} methods"
+        sections.insert(1, Section("maps", title, row, ("maps.css", STYLE)))
     return assemble(Header(ABOVE, TITLE, {}), sections)
 
 
 def _gallery(part: Part, run: RunFolder) -> str:
-    images = sorted({image for about in run.manifest.data.values() for image in about.ids})
-    about = (
-        f"Maps of all methods on the first {len(images)} images and on {len(run.settings)} of the "
-        "networks."
-    )
-    header = Header(
-        ABOVE, f"{part.name}: gallery", BACK | {"Part": link(part.page, part.name), "Shown": about}
-    )
-    return assemble(header, [gallery.section(run)])
+    """Return the page of a part's pictures as HTML."""
+    image_ids = {image_id for data in run.manifest.data.values() for image_id in data.ids}
+    facts = {
+        **BACK,
+        "Part": link(part.page, part.name),
+        "Shown": (
+            f"Maps of all methods on the first {len(image_ids)} images and on {len(run.settings)} "
+            "of the networks."
+        ),
+    }
+    return assemble(Header(ABOVE, f"{part.name}: gallery", facts), [gallery.section(run)])
 
 
 def _entry(part: Part) -> Run:
+    """Return a part's entry in the list of suites."""
     manifest = part.run.manifest
-    facts = {
-        "Networks": ", ".join(manifest.models),
-        "Images": ", ".join(
-            f"{name} (n = {len(about.ids)})" for name, about in manifest.data.items()
-        ),
-        **({"Note": part.images} if part.images else {}),
-        "Methods": str(len(part.run.methods)),
-        "Computed": part.origin,
-    }
+    data_sets = [f"{name} (n = {len(data.ids)})" for name, data in manifest.data.items()]
+    facts = {"Networks": ", ".join(manifest.models), "Images": ", ".join(data_sets)}
+    if part.images:
+        facts["Note"] = part.images
+    facts["Methods"] = str(len(part.run.methods))
+    facts["Computed"] = part.origin
     created = datetime.fromisoformat(manifest.created)
     return Run(part.name, part.page, created, "", facts, "")

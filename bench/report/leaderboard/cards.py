@@ -1,5 +1,5 @@
-"""Pages of methods, one each, as method-NAME.html, and the page of all metrics, each with an
-address, as metrics.html#single_deletion.
+"""The pages of methods, such as method-grad_cam.html, and the page of all metrics. Each metric has
+an address, such as metrics.html#single_deletion.
 """
 
 from __future__ import annotations
@@ -34,110 +34,138 @@ COLUMNS = (
     "Values\nlowest to highest",
     "Can't be told from\non every network",
 )
-MOST_METRICS, MOST_TABLES = 12, 8  # in a table and on a page; of more they are folded
-MOST_TIED = 5  # names of methods in a cell
+MOST_METRICS = 12  # a table with more metrics is folded
+MOST_TABLES = 8  # further tables of a page are folded
+MOST_TIED = 5  # the most names of methods in a cell
 
 
 def methods(parts: Sequence[Part], costs: Costs) -> dict[str, str]:
-    """{file: page} of every method; of parts that define one differently the first."""
-    first = {entry.name: (part, entry) for part in reversed(parts) for entry in part.definitions[0]}
-    titles = {entry.name: entry.title for part in parts for entry in part.definitions[1]}
+    """Return {file: page} of every method. If parts define a method differently, the first one
+    counts.
+    """
+    definitions = {}
+    metric_titles = {}
+    for part in parts:
+        method_definitions, metric_definitions = part.definitions
+        for definition in method_definitions:
+            definitions.setdefault(definition.name, (part, definition))
+        for definition in metric_definitions:
+            metric_titles[definition.name] = definition.title
     pages = {}
-    for name, (part, entry) in first.items():
-        card = Section(
-            "about", "About", _card(_method_facts(part, entry, titles, costs), entry), (STYLE,)
-        )
-        of_method = [each for each in parts if name in each.run.methods]
-        tables = [_places(each, name, place < MOST_TABLES) for place, each in enumerate(of_method)]
-        header = Header(ABOVE, entry.title, BACK | {"Name": name, "Family": part.family(name)})
-        pages[pages_of([entry])[name]] = assemble(header, [card, *tables])
+    for name, (part, definition) in definitions.items():
+        facts = _method_facts(part, definition, metric_titles, costs)
+        card = Section("about", "About", _card(facts, definition), (STYLE,))
+        method_parts = [part for part in parts if name in part.run.methods]
+        tables = []
+        for place, method_part in enumerate(method_parts):
+            tables.append(_places(method_part, name, is_open=place < MOST_TABLES))
+        facts_above = BACK | {"Name": name, "Family": part.family(name)}
+        header = Header(ABOVE, definition.title, facts_above)
+        pages[pages_of([definition])[name]] = assemble(header, [card, *tables])
     return dict(sorted(pages.items()))
 
 
 def metrics(parts: Sequence[Part]) -> str:
-    """The page of all metrics by which methods are ranked."""
-    first: dict[str, Definition] = {}
-    for entry in (
-        entry for part in parts for entry in part.definitions[1] if entry.name in part.standings
-    ):
-        first.setdefault(entry.name, entry)
-    sections = [
-        Section(name, entry.title, _metric(parts, entry), (STYLE,)) for name, entry in first.items()
-    ]
+    """Return the page of all metrics by which methods are ranked. If parts define a metric
+    differently, the first one counts.
+    """
+    definitions: dict[str, Definition] = {}
+    for part in parts:
+        for definition in part.definitions[1]:
+            if definition.name in part.standings:
+                definitions.setdefault(definition.name, definition)
+    sections = []
+    for name, definition in definitions.items():
+        sections.append(Section(name, definition.title, _metric(parts, definition), (STYLE,)))
     return assemble(Header(ABOVE, "Metrics", BACK), sections)
 
 
-def _card(facts: Mapping[str, Iterable[str]], entry: Definition) -> Markup:
-    filled = {
-        title: texts for title, each in facts.items() if (texts := [text for text in each if text])
-    }
-    return render("leaderboard/card.html.j2", facts=filled, cited=entry.cited)
+def _card(facts: Mapping[str, Iterable[str]], definition: Definition) -> Markup:
+    """Return the card of a method or a metric with the facts that have a text."""
+    filled = {}
+    for title, texts in facts.items():
+        if non_empty := [text for text in texts if text]:
+            filled[title] = non_empty
+    return render("leaderboard/card.html.j2", facts=filled, cited=definition.cited)
 
 
 def _method_facts(
-    part: Part, entry: Definition, titles: Mapping[str, str], costs: Costs
+    part: Part, definition: Definition, metric_titles: Mapping[str, str], costs: Costs
 ) -> dict[str, Iterable[str]]:
-    """titles: of metrics, by name."""
-    about = part.run.metadata.method(entry.name)
-    held = [titles.get(metric, metric) for metric in about.wins_by_construction]
-    passes = costs.get(entry.name)
+    """Return {title: sentences} of a method's card. `metric_titles` are by name."""
+    entry = part.run.metadata.method(definition.name)
+    passes = costs.get(definition.name)
     cost = []
     if passes is not None:
-        whole = (
-            "the trace's pass"
-            if passes == 1
-            else f"{passes:,} passes of the whole network, with the trace's"
-        )
-        drops = ", and ablation drops" if about.needs_drops else ""
-        cost = [f"{whole}{drops}, for an image and a layer of {CHANNELS} channels."]
+        amount = "the trace's pass"
+        if passes != 1:
+            amount = f"{passes:,} passes of the whole network, with the trace's"
+        drops = ", and ablation drops" if entry.needs_drops else ""
+        cost = [f"{amount}{drops}, for an image and a layer of {CHANNELS} channels."]
+    by_construction = []
+    for metric in entry.wins_by_construction:
+        title = metric_titles.get(metric, metric)
+        by_construction.append(f"{title}: best by the method's own formula, so not ranked.")
+    defects = [entry.unstable] if entry.unstable else []
+    for check, reason in entry.exempt.items():
+        defects.append(f"Fails the check {check}: {reason}.")
     return {
-        "Definition": [entry.formula],
+        "Definition": [definition.formula],
         "Cost": cost,
-        "By construction": [
-            f"{title}: best by the method's own formula, so not ranked." for title in held
-        ],
-        "Notes": entry.facts,
-        "Known defects": [
-            *([about.unstable] if about.unstable else []),
-            *(f"Fails the check {check}: {why}." for check, why in about.exempt.items()),
-        ],
+        "By construction": by_construction,
+        "Notes": definition.facts,
+        "Known defects": defects,
     }
 
 
-def _metric(parts: Iterable[Part], entry: Definition) -> Markup:
-    asking = (part for part in parts if entry.name in part.standings)
-    links = [f'<a href="{part.page}#{entry.name}">{escape(part.name)}</a>' for part in asking]
-    facts = {"Notes": entry.facts, "Places": [Markup(", ".join(links))]}
-    return folded(entry.formula or "About it", _card(facts, entry), is_open=False)
+def _metric(parts: Iterable[Part], definition: Definition) -> Markup:
+    """Return a metric's card with links to the parts that rank methods by it."""
+    links = []
+    for part in parts:
+        if definition.name in part.standings:
+            links.append(f'<a href="{part.page}#{definition.name}">{escape(part.name)}</a>')
+    facts = {"Notes": definition.facts, "Places": [Markup(", ".join(links))]}
+    return folded(definition.formula or "About it", _card(facts, definition), is_open=False)
 
 
 def _places(part: Part, method: str, is_open: bool) -> Section:
-    """The method's table on a part, a row for each metric."""
-    run, rows, links = part.run, [], {}
-    for metric, by_method in part.standings.items():
-        if not (standings := by_method.get(method)):
+    """Return the method's table on a part, a row for each metric."""
+    run = part.run
+    rows = []
+    links = {}
+    for metric, standings_by_method in part.standings.items():
+        standings = standings_by_method.get(method)
+        if not standings:
             continue
-        value, values = run.metadata.value(metric), standings.values
+        value = run.metadata.value(metric)
         title = f"{value.title} {ARROWS.get(value.better, '').strip()}"
+        lowest = standings.values[0]
+        highest = standings.values[-1]
         tied = [run.metadata.method_title(name) for name in run.methods if name in standings.tied]
-        spread = Cell(f"{number(values[0])} to {number(values[-1])}", numbers=(values[0],))
-        rows.append(
-            (
-                Cell(title),
-                *places_cells(standings),
-                spread,
-                Cell(first_names(tied, MOST_TIED, "; ") or "none"),
-            )
+        row = (
+            Cell(title),
+            *places_cells(standings),
+            Cell(f"{number(lowest)} to {number(highest)}", numbers=(lowest,)),
+            Cell(first_names(tied, MOST_TIED, "; ") or "none"),
         )
+        rows.append(row)
         links[title] = f"{part.page}#{metric}"
-    notes = (
+    note = (
         "Places, from the first to the last that can't be excluded on some network, at 5 % after "
         "Holm. In brackets on the networks that the method has alone, which are too few for a "
-        "place. A metric leads to all methods' values.",
+        "place. A metric leads to all methods' values."
     )
     table = Table(
-        f"places_{part.page}", part.name, COLUMNS, (Group("", tuple(rows)),), notes, text_last=True
+        f"places_{part.page}",
+        part.name,
+        COLUMNS,
+        (Group("", tuple(rows)),),
+        (note,),
+        text_last=True,
     )
-    is_open &= len(rows) <= MOST_METRICS
-    body = folded(f"Places by {len(rows)} metrics", block([table], Terms(pages=links)), is_open)
+    body = folded(
+        f"Places by {len(rows)} metrics",
+        block([table], Terms(pages=links)),
+        is_open and len(rows) <= MOST_METRICS,
+    )
     return Section(part.page.removesuffix(".html"), part.name, body, STYLES, SCRIPTS)

@@ -1,5 +1,5 @@
-"""A page of a part of a suite: what a reader chooses from, and a table for each metric, which has
-an address, as scenes-1-planted.html#single_deletion.
+"""The page of a part of a suite: a choice of methods, and a table for each metric. Each table has
+an address, such as scenes-1-planted.html#single_deletion.
 """
 
 from __future__ import annotations
@@ -51,22 +51,24 @@ ANSWERS_NOTE = (
     "there; the value shown is that of the others, with their share."
 )
 APPLIES = "Where it applies: too few values for a place"
-SHAPE = re.compile(
-    r"-> (\([^)]*\))"
-)  # of what a method returns, at the end of its docstring's line
+SHAPE = re.compile(r"-> (\([^)]*\))")  # the result of a method, at the end of its docstring's line
+# The families of methods, the first two by the shape of the result.
 FAMILIES = {"(B, K, 1, 1)": "One weight a channel", "(B, K, H, W)": "One weight a position"}
-MAP, OTHER, CONTROL = "No weighting of the layer", "Others", "Controls"
+MAP = "No weighting of the layer"  # methods with another shape
+OTHER = "Others"  # methods whose docstring has no shape
+CONTROL = "Controls"
 ORDER = (*FAMILIES.values(), MAP, OTHER, CONTROL)
-MOST_ROWS = 100  # of all tables of a page; of more the tables are folded
+MOST_ROWS = 100  # if the tables of a page have more rows together, they are folded
 BEST = 4  # methods in a small chart
-DIGITS = 5  # of the numbers that scripts read
+DIGITS = 5  # significant digits of the numbers that scripts read
 HEADER = ("Method", "Places", "Above all controls", "Values on\nnetworks, images")
-CHANNELS = 512  # of the layer for which passes are given, as the last one of VGG-16 has
-Costs = Mapping[str, int]  # {method: passes of the whole network for an image, with the trace's}
+CHANNELS = 512  # passes are given for a layer with so many channels, such as VGG-16's last one
+# {method: passes of the whole network for an image, including the pass of the trace}
+Costs = Mapping[str, int]
 
 
 def link(address: str, text: str) -> Markup:
-    """To a page of the site."""
+    """Return a link to a page of the site."""
     return Markup('<a href="{}">{}</a>').format(address, text)
 
 
@@ -75,15 +77,15 @@ BACK: dict[str, str] = {"Leaderboard": link("index.html", "all suites and method
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """name: suite/part. page: the file of its page. run: its published values."""
+    """A part of a suite."""
 
-    name: str
-    page: str
-    run: RunFolder
+    name: str  # suite/part
+    page: str  # the file of its page
+    run: RunFolder  # its published values
 
     @staticmethod
     def read(suite: str, name: str, folder: Path) -> Part:
-        """Raises BenchError where the run can't be read."""
+        """Read the published values of a part. Raise BenchError if the run can't be read."""
         return Part(f"{suite}/{name}", f"{suite}-{name}.html", RunFolder.of_suite(folder))
 
     @property
@@ -93,234 +95,293 @@ class Part:
 
     @cached_property
     def standings(self) -> dict[str, dict[str, Standings]]:
-        """{metric: {method: standings}}: the headline's metrics first, methods in the order of the
-        middle of their places, those without a place last.
+        """{metric: {method: standings}}. The headline's metrics come first. Methods are in the
+        order of the middle of their places, and those without a place come last.
         """
         run = self.run
         ranked = [name for name in run.metrics if run.metadata.value(name).has_direction]
         headline = [name for name in options_of(run).headline if name in ranked]
+
+        def middle(item: tuple[str, Standings]) -> float:
+            _, result = item
+            return result.middle if result.answers.has_place else math.inf
+
         tables = {}
         for metric in dict.fromkeys([*headline, *ranked]):
-            found = [
-                (name, each)
-                for name in run.methods
-                if (each := standings(run, metric, name, False))
-            ]
-            if found:
-                found.sort(
-                    key=lambda item: item[1].middle if item[1].answers.has_place else math.inf
-                )
-                tables[metric] = dict(found)
+            results = []
+            for method in run.methods:
+                result = standings(run, metric, method, with_examples=False)
+                if result:
+                    results.append((method, result))
+            if results:
+                tables[metric] = dict(sorted(results, key=middle))
         return tables
 
     @cached_property
     def definitions(self) -> tuple[list[Definition], list[Definition]]:
-        """Of its methods and its metrics."""
+        """The definitions of its methods and of its metrics."""
         return page_tables.definitions_of(self.run)
 
     @cached_property
     def origin(self) -> str:
-        """What computed the values."""
+        """The commit, the torch version and the hardware that computed the values."""
         manifest = self.run.manifest
         torch = manifest.versions.get("torch") or "several"
-        hardware = manifest.hardware or manifest.device  # None where the jobs of a run had several
+        # The hardware is None if the jobs of a run had several.
+        hardware = manifest.hardware or manifest.device
         return f"{publishing.commits(manifest)}, torch {torch}, {hardware}"
 
     @property
     def images(self) -> str:
-        """What the data sets say of their images: once, where networks differ by the number that it
-        begins with.
+        """The notes of the data sets on their images. Notes that differ only in the number at their
+        beginning are joined.
         """
-        numbers: dict[str, set[str]] = {}
-        for note in (note for data in self.run.manifest.data.values() for note in data.notes):
-            number, _, rest = note.partition(" ")
-            numbers.setdefault(rest, set()).add(number)
-        return ". ".join(
-            f"{' or '.join(sorted(several))} {rest}" for rest, several in numbers.items()
-        )
+        numbers_by_note: dict[str, set[str]] = {}
+        for data in self.run.manifest.data.values():
+            for note in data.notes:
+                number, _, rest = note.partition(" ")
+                numbers_by_note.setdefault(rest, set()).add(number)
+        sentences = []
+        for rest, numbers in numbers_by_note.items():
+            sentences.append(f"{' or '.join(sorted(numbers))} {rest}")
+        return ". ".join(sentences)
 
     def panel(self, metric: str, above: str = "") -> dict[str, Any]:
-        """Who is best by a metric, or not significantly worse, on most networks; the values on the
-        first of these.
+        """Return the methods that are best by a metric, or not significantly worse, on the most
+        networks, and their values on the first of these networks. `above` comes before the title.
         """
-        run, value, table = self.run, self.run.metadata.value(metric), self.standings[metric]
-        compared = {
-            setting: each
-            for setting in run.settings
-            if (each := run.comparisons.of(setting, metric))
-        }
-        counts = Counter(name for each in compared.values() for name in each.best)
-        leaders = [name for name in table if counts[name] == max(counts.values(), default=1)]
-        unbeaten = {name for each in compared.values() for name in each.unbeaten}
-        named = [(name,) for name in leaders or run.methods if name in {*leaders, *unbeaten}]
+        run = self.run
+        value = run.metadata.value(metric)
+        standing_by_method = self.standings[metric]
+        comparisons = {}
+        for setting in run.settings:
+            comparison = run.comparisons.of(setting, metric)
+            if comparison:
+                comparisons[setting] = comparison
+        counts = Counter(name for comparison in comparisons.values() for name in comparison.best)
+        most = max(counts.values(), default=1)
+        leaders = [name for name in standing_by_method if counts[name] == most]
+        unbeaten = {name for comparison in comparisons.values() for name in comparison.unbeaten}
+        groups = [(name,) for name in leaders or run.methods if name in {*leaders, *unbeaten}]
         shown = next(
-            setting for setting, each in compared.items() if each.best.issuperset(leaders[:1])
+            setting
+            for setting, comparison in comparisons.items()
+            if comparison.best.issuperset(leaders[:1])
         )
-        names = names_in_words(run, named, "and" if leaders else "or") if named else "another"
+        names = "another"
+        if groups:
+            names = names_in_words(run, groups, "and" if leaders else "or")
         return {
-            "title": f"{above}{value.title}{ARROWS.get(value.better, '')}", "link": f"{self.page}#{metric}",
-            "names": names, "count": max(counts.values(), default=0), "networks": len(run.settings),
-            "places": "".join(table[name].places_text for name in leaders[:1]),
-            "shown": run.label(shown), "chart": intervals(run, shown, value, BEST),
-        }  # fmt: skip
+            "title": f"{above}{value.title}{ARROWS.get(value.better, '')}",
+            "link": f"{self.page}#{metric}",
+            "names": names,
+            "count": max(counts.values(), default=0),
+            "networks": len(run.settings),
+            "places": standing_by_method[leaders[0]].places_text if leaders else "",
+            "shown": run.label(shown),
+            "chart": intervals(run, shown, value, BEST),
+        }
 
     def family(self, method: str) -> str:
-        """By what the method returns; controls are a family of their own."""
-        about = self.run.metadata.method(method)
-        if about.control:
+        """Return the family of a method by the shape of its result. Controls are a family of their
+        own.
+        """
+        entry = self.run.metadata.method(method)
+        if entry.control:
             return CONTROL
-        shape = SHAPE.search(str(about.description or ""))
+        shape = SHAPE.search(str(entry.description or ""))
         return FAMILIES.get(shape[1], MAP) if shape else OTHER
 
 
 def pages_of(definitions: Iterable[Definition]) -> dict[str, str]:
-    """{a method's name and its title: the file of its page}."""
-    return {name: f"{entry.id}.html" for entry in definitions for name in (entry.name, entry.title)}
+    """Return {a method's name and its title: the file of its page}."""
+    pages = {}
+    for definition in definitions:
+        pages[definition.name] = f"{definition.id}.html"
+        pages[definition.title] = f"{definition.id}.html"
+    return pages
 
 
 def page(part: Part, costs: Costs, has_gallery: bool) -> str:
-    """The page of a part, as HTML."""
+    """Return the page of a part as HTML."""
     methods, metrics = part.definitions
-    linked = Terms(titles=page_tables.terms([], metrics).titles, pages=pages_of(methods))
+    terms = Terms(titles=page_tables.terms([], metrics).titles, pages=pages_of(methods))
     facts = {
+        **BACK,
         "Suite": str(part.run.config.suite_part or ""),
         "Computed": part.origin,
         "Images": part.images,
+        "Gallery": link(part.gallery, "maps of all methods") if has_gallery else "",
     }
-    facts = (
-        BACK | facts | {"Gallery": link(part.gallery, "maps of all methods") if has_gallery else ""}
-    )
+    filled_facts = {name: text for name, text in facts.items() if text}
     sections = [
         leading("Who leads, by metric", map(part.panel, part.standings)),
         *_choices(part, costs),
+        *(_section(part, metric, terms) for metric in part.standings),
+        page_tables.definitions_section([], metrics),
     ]
-    sections += [_section(part, metric, linked) for metric in part.standings]
-    return assemble(
-        Header(ABOVE, part.name, {name: text for name, text in facts.items() if text}),
-        [*sections, page_tables.definitions_section([], metrics)],
-    )
+    return assemble(Header(ABOVE, part.name, filled_facts), sections)
 
 
 def leading(title: str, panels: Iterable[Mapping[str, Any]]) -> Section:
-    """Who leads: a small chart of each panel, see `Part.panel`."""
-    return Section(
-        "leads",
-        title,
-        render("leaderboard/leads.html.j2", panels=list(panels)),
-        ("findings.css", STYLE),
-    )
+    """Return the section on the leading methods, with a small chart for each panel, see
+    `Part.panel`.
+    """
+    body = render("leaderboard/leads.html.j2", panels=list(panels))
+    return Section("leads", title, body, ("findings.css", STYLE))
 
 
 def folded(summary: str, body: Markup, is_open: bool) -> Markup:
-    """A section's body under a line that opens it; paper shows it, and the section's address."""
+    """Return a section's body under a line that opens it. Printing opens it, and so does the
+    section's address.
+    """
     return render("leaderboard/folded.html.j2", summary=summary, body=body, is_open=is_open)
 
 
 def _choices(part: Part, costs: Costs) -> Iterable[Section]:
-    """What scripts make of the values: a filter of methods, cost against quality, and the reader's
-    own weighting.
+    """Yield the sections that scripts fill with values: a filter of methods, cost against quality,
+    and the reader's own weighting.
     """
     data = _data(part, costs)
     families = sorted({method["family"] for method in data["methods"]}, key=ORDER.index)
     first = max(part.standings, key=lambda metric: len(part.standings[metric]), default="")
-    for name, title, with_data in (
-        ("methods", "Methods", {"board": data}),
-        ("cost", "Cost against quality", {}),
-        ("weights", "Your own weighting", {}),
-    ):
+    titles = {
+        "methods": "Methods",
+        "cost": "Cost against quality",
+        "weights": "Your own weighting",
+    }
+    for name, title in titles.items():
         body = render(f"leaderboard/{name}.html.j2", **data, families=families, first=first)
-        yield Section(name, title, body, (STYLE,), (f"leaderboard/{name}.js",), with_data)
+        section_data = {"board": data} if name == "methods" else {}  # the page has it once
+        yield Section(name, title, body, (STYLE,), (f"leaderboard/{name}.js",), section_data)
 
 
 def _data(part: Part, costs: Costs) -> dict[str, Any]:
-    """What the scripts read; of each metric a list of the values by network that places go by, and
-    the middle place, in the methods' order. None where there is none.
+    """Return the data that the scripts read. Of each metric it has, in the methods' order, a list
+    of the values by network that decide on places, and the middle place. `None` is no value.
     """
-    run, pages = part.run, pages_of(part.definitions[0])
+    run = part.run
+    pages = pages_of(part.definitions[0])
     networks = [run.label(setting) for setting in run.settings]
-    methods = [
-        {"title": run.metadata.method_title(name), "name": name, "page": pages[name], "family": part.family(name),
-         "passes": costs.get(name)}
-        for name in run.methods
-    ]  # fmt: skip
+    methods = []
+    for name in run.methods:
+        method = {
+            "title": run.metadata.method_title(name),
+            "name": name,
+            "page": pages[name],
+            "family": part.family(name),
+            "passes": costs.get(name),
+        }
+        methods.append(method)
     metrics = []
-    for metric, table in part.standings.items():
-        value, rows = run.metadata.value(metric), [table.get(name) for name in run.methods]
-        about = {"name": metric, "title": value.title, "lead": value.lead, "better": value.better}
-        values = [
-            [
-                _rounded(row.networks[name].compared) if row and name in row.networks else None
-                for name in networks
-            ]
-            for row in rows
-        ]
-        places = [_rounded(row.middle) if row and row.answers.has_place else None for row in rows]
-        metrics.append(about | {"values": values, "places": places})
+    for metric, standing_by_method in part.standings.items():
+        value = run.metadata.value(metric)
+        values = []
+        places = []
+        for name in run.methods:
+            result = standing_by_method.get(name)
+            standing_by_network = result.networks if result else {}
+            method_values = []
+            for network in networks:
+                standing = standing_by_network.get(network)
+                method_values.append(_rounded(standing.compared) if standing else None)
+            values.append(method_values)
+            if result and result.answers.has_place:
+                places.append(_rounded(result.middle))
+            else:
+                places.append(None)
+        entry = {
+            "name": metric,
+            "title": value.title,
+            "lead": value.lead,
+            "better": value.better,
+            "values": values,
+            "places": places,
+        }
+        metrics.append(entry)
     return {"methods": methods, "metrics": metrics, "networks": networks}
 
 
 def _rounded(value: float) -> float | None:
+    """Return a number with few digits, or `None` if it isn't finite."""
     return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
 
 
-def _section(part: Part, metric: str, linked: Terms) -> Section:
-    """A metric's table, a row for each method and a column for each network."""
-    run, standings = part.run, part.standings[metric]
+def _section(part: Part, metric: str, terms: Terms) -> Section:
+    """Return the section of a metric's table, which has a row for each method and a column for each
+    network.
+    """
+    run = part.run
+    standing_by_method = part.standings[metric]
     value = run.metadata.value(metric)
-    compared = {run.label(setting): run.comparisons.of(setting, metric) for setting in run.settings}
-    bests = {
-        label: frozenset[str]() if each is None else each.best for label, each in compared.items()
-    }
-
-    def row(method: str, each: Standings) -> tuple[Cell, ...]:
-        values = (
-            numeric(at.value, at.value_text, method in best)
-            if (at := each.networks.get(label))
-            else Cell(NOTHING)
-            for label, best in bests.items()
-        )
-        return (Cell(run.metadata.method_title(method)), *places_cells(each), *values)
-
-    rows = {
-        has: tuple(
-            row(name, each) for name, each in standings.items() if each.answers.has_place == has
-        )
-        for has in (True, False)
-    }
-    titles = {True: "With a place" if rows[False] else "", False: APPLIES}
-    groups = tuple(Group(titles[has], own) for has, own in rows.items() if own)
-    header = (*HEADER, *(f"{label}\n{value.lead}{ARROWS.get(value.better, '')}" for label in bests))
-    table = Table(metric, value.title, header, groups, tuple(_notes(part, metric, standings)))
-    summary = f"Table: {len(standings)} methods on {len(run.settings)} networks"
+    best_by_network: dict[str, frozenset[str]] = {}
+    for setting in run.settings:
+        comparison = run.comparisons.of(setting, metric)
+        best_by_network[run.label(setting)] = comparison.best if comparison else frozenset()
+    placed_rows = []
+    other_rows = []
+    for method, result in standing_by_method.items():
+        row = [Cell(run.metadata.method_title(method)), *places_cells(result)]
+        for network, best in best_by_network.items():
+            standing = result.networks.get(network)
+            if standing:
+                row.append(numeric(standing.value, standing.value_text, method in best))
+            else:
+                row.append(Cell(NOTHING))
+        rows = placed_rows if result.answers.has_place else other_rows
+        rows.append(tuple(row))
+    groups = []
+    if placed_rows:
+        groups.append(Group("With a place" if other_rows else "", tuple(placed_rows)))
+    if other_rows:
+        groups.append(Group(APPLIES, tuple(other_rows)))
+    arrow = ARROWS.get(value.better, "")
+    header = (*HEADER, *(f"{network}\n{value.lead}{arrow}" for network in best_by_network))
+    notes = tuple(_notes(part, metric, standing_by_method))
+    table = Table(metric, value.title, header, tuple(groups), notes)
+    num_rows = sum(map(len, part.standings.values()))
     body = folded(
-        summary, block([table], linked), sum(map(len, part.standings.values())) <= MOST_ROWS
+        f"Table: {len(standing_by_method)} methods on {len(run.settings)} networks",
+        block([table], terms),
+        is_open=num_rows <= MOST_ROWS,
     )
     return Section(metric, value.title, body, STYLES, SCRIPTS)
 
 
 def places_cells(standings: Standings) -> tuple[Cell, ...]:
-    """The range of places over networks, on how many the method is better than all controls, where
-    it has values.
+    """Return the range of places over networks, on how many of them the method is better than all
+    controls, and where it has values.
     """
-    beats, count, answers = standings.num_above_controls, len(standings.networks), standings.answers
+    answers = standings.answers
+    num_above = standings.num_above_controls
+    num_networks = len(standings.networks)
     return (
         Cell(standings.places_text, numbers=(standings.middle,)),
-        Cell(f"{beats} of {count}", numbers=(beats / count,)),
+        Cell(f"{num_above} of {num_networks}", numbers=(num_above / num_networks,)),
         Cell(answers.text, numbers=(answers.rows / answers.all_rows,)),
     )
 
 
 def _notes(part: Part, metric: str, standings: Mapping[str, Standings]) -> Iterable[str]:
+    """Yield the notes of a metric's table."""
     run = part.run
-    comparisons = [
-        each for setting in run.settings if (each := run.comparisons.of(setting, metric))
+    comparisons = []
+    for setting in run.settings:
+        comparison = run.comparisons.of(setting, metric)
+        if comparison:
+            comparisons.append(comparison)
+    image_counts = sorted({comparison.images for comparison in comparisons})
+    detectable = [
+        float(comparison.pairs["detectable"].median())
+        for comparison in comparisons
+        if len(comparison.pairs)
     ]
-    counts = sorted({each.images for each in comparisons})
-    smallest = [float(each.pairs["detectable"].median()) for each in comparisons if len(each.pairs)]
+    lowest = number(min(detectable, default=0))
+    highest = number(max(detectable, default=0))
     yield (
-        f"n = {' or '.join(map(str, counts))} images a network. Half of the pairs would differ "
-        "significantly, with a probability of 80 %, by a difference of "
-        f"{number(min(smallest, default=0))} to {number(max(smallest, default=0))}, by network."
+        f"n = {' or '.join(map(str, image_counts))} images a network. Half of the pairs would "
+        "differ significantly, with a probability of 80 %, by a difference of "
+        f"{lowest} to {highest}, by network."
     )
     if part.images:
         yield f"Images: {part.images}."
@@ -330,12 +391,15 @@ def _notes(part: Part, metric: str, standings: Mapping[str, Standings]) -> Itera
     yield from control_notes(run, run.settings, [metric])
     if line := committed_line(run, metric):
         yield f"{ON_THE_CARD} {line}."
-    without = [name for name in run.methods if name not in standings]
-    if constructed := [name for name in without if name in run.metadata.by_construction(metric)]:
-        titles = ", ".join(map(run.metadata.method_title, constructed))
-        yield f"{CONSTRUCTED} Best by construction, and not ranked: {titles}."
-    if rest := [name for name in without if name not in run.metadata.by_construction(metric)]:
-        yield (
-            "Without a value, or on too few images: "
-            f"{', '.join(map(run.metadata.method_title, rest))}."
-        )
+    constructed_titles = []
+    other_titles = []
+    for name in run.methods:
+        if name not in standings:
+            is_constructed = name in run.metadata.by_construction(metric)
+            titles = constructed_titles if is_constructed else other_titles
+            titles.append(run.metadata.method_title(name))
+    if constructed_titles:
+        titles_text = ", ".join(constructed_titles)
+        yield f"{CONSTRUCTED} Best by construction, and not ranked: {titles_text}."
+    if other_titles:
+        yield f"Without a value, or on too few images: {', '.join(other_titles)}."
