@@ -111,7 +111,7 @@ def reasons_without_value(run: RunFolder) -> str | None:
 def time_lines(
     jobs: Mapping[str, tuple[Mapping[str, float], Mapping[str, float]]], report: float
 ) -> Iterable[str]:
-    """Return where the time of a run went, see `page.this_run.time_lines`."""
+    """Return how long the parts of a run took, see `page.this_run.time_lines`."""
     from axiom_bench.report.page.this_run import time_lines
 
     return time_lines(jobs, report)

@@ -59,7 +59,7 @@ def line_table(
 ) -> Table:
     """Return the scorecard as a table with a line for each metric.
 
-    For several networks, a test's column says on how many the metric passes, where it is worst, and
+    For several networks, a test's column says on how many the metric passes, the worst network, and
     the mean of their values. The table of one setting has the values, and the verdict in words.
 
     Args:
@@ -73,6 +73,7 @@ def line_table(
     lines = {}
     for metric, rows_by_column in _lines(card).items():
         lines[metric] = {column: cell(rows) for column, rows in rows_by_column.items()}
+    # A column without any value is left out.
     columns = [
         column
         for column in _columns(card)

@@ -409,6 +409,7 @@ def measured(
             ok_values = image_rows["value"].where(image_rows["status"] == OK)
             values = dict(zip(methods, ok_values, strict=True))
             statuses = dict(zip(methods, image_rows["status"], strict=True))
+            # Values that a method's own formula makes zero have no rank.
             ranked_values = {}
             if is_ranked:
                 ranked_values = {

@@ -98,6 +98,7 @@ def read_answers(paths: Sequence[Path]) -> Answers:
     all_rows = [row for rows in rows_by_player.values() for row in rows]
     table = pd.DataFrame(all_rows, columns=[*SHARED, *OWN])
     needed = int(table["checks_needed"].iloc[0])
+    # The answers of a player who named too few whole pictures correctly don't count.
     failed = []
     for player in sorted(rows_by_player):
         answers = table[table["player"] == player]
@@ -247,7 +248,7 @@ def report_score(paths: Sequence[Path], output: Path | None = None, seed: int = 
         table_lines += ["", *to_text(table)]
     if output is None:
         return [*lines, *table_lines]
-    if output.suffix == ".csv":
+    if output.suffix == ".csv":  # a file has one table only
         pairs_output = output.with_stem(f"{output.stem}_pairs")
         contents = {output: to_csv(result.accuracies), pairs_output: to_csv(result.pairs)}
     else:
@@ -364,20 +365,20 @@ def joined(of_answers: float, by_player: float, by_image: float) -> float:
 
 def _tables(score: Score, titles: dict[str, str]) -> list[Table]:
     """Return the tables of accuracies and of pairs."""
-    accuracies = []
+    accuracies: list[tuple[Cell, ...]] = []
     for row in score.accuracies.to_dict("records"):
-        cells = (
+        accuracy_cells = (
             Cell(titles[row["method"]]),
             count(row["n"]),
             numeric(row["accuracy"], f"{row['accuracy']:.2f}"),
             _interval_cell(row),
             numeric(row["cant_tell"] / row["n"], share(row["cant_tell"], row["n"])),
         )
-        accuracies.append(cells)
-    pairs = []
+        accuracies.append(accuracy_cells)
+    pairs: list[tuple[Cell, ...]] = []
     for row in score.pairs.to_dict("records"):
         is_significant = row["adjusted"] < LEVEL
-        cells = (
+        pair_cells = (
             Cell(titles[row["method"]], is_significant),
             Cell(titles[row["other"]]),
             numeric(row["difference"], f"{row['difference']:+.2f}"),
@@ -385,7 +386,7 @@ def _tables(score: Score, titles: dict[str, str]) -> list[Table]:
             numeric(row["p"]),
             numeric(row["adjusted"], bold=is_significant),
         )
-        pairs.append(cells)
+        pairs.append(pair_cells)  # bold below the level, after Holm
     return [
         Table(
             "accuracy",

@@ -21,7 +21,7 @@ from axiom_bench.statistics.labels import Metadata, plural
 
 NAME = "index.html"
 ABOVE = "axiom-bench, index of runs"  # in the page's title; an index of ours is known by it
-# Where run folders are in a folder of results: those of one run, and those of several combined.
+# The paths of run folders in a folder of results: of one run, and of several runs combined.
 LEVELS = ("*/*", "*")
 
 

@@ -28,7 +28,7 @@ FORMATS = ("png", "pdf", "svg")  # of figures
 COLUMN = 3.3  # inches: the width of a column on a page with two columns
 PAGE = 7.0  # inches: the width of a page
 HEIGHT = 9.0  # inches: the most that a page holds
-# Any text, since a run folder may come from a stranger: it is escaped where it is shown.
+# Any text, since a run folder may come from a stranger: the page escapes it.
 Word = Annotated[Any, worded("a text", lambda value: isinstance(value, str))]
 Metrics = Annotated[tuple[Word, ...], worded("a list of metrics, as [zeta,epsilon]")]
 Methods = Annotated[tuple[Word, ...], worded("a list of methods, as [grad_cam,cam]")]
@@ -192,6 +192,7 @@ def options_of(run: RunFolder) -> Options:
         directed = list(run.metrics)
     headline = tuple(name for name in options.headline if name in run.metrics)
     columns = tuple(name for name in options.columns if name in run.metrics)
+    # The table has as many columns as the options choose, except for the user's own metrics.
     num_columns = len(options.columns)
     if options.headline and not headline:
         headline = tuple(directed[: num_columns or 1])
@@ -222,7 +223,8 @@ def number_of(run: RunFolder, value: str) -> str:
     """Return the paper's figure that shows a metric's value, such as "Fig 2(a)"; empty if none
     does.
     """
-    return options_of(run).figures.numbers.get(run.metadata.metric_of(value), "")
+    numbers: Mapping[str, str] = options_of(run).figures.numbers
+    return numbers.get(run.metadata.metric_of(value), "")
 
 
 def read_run(folder: Path, settings: Mapping[str, Any] | None = None) -> RunFolder:

@@ -13,7 +13,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.judging import judgement
 from axiom_bench.judging.card import frame, judge, ranking_settings
 from axiom_bench.judging.judgement import is_small, spoiled_methods
-from axiom_bench.judging.tests import DEGREES, degrees
+from axiom_bench.judging.tests import DEGREES, Row, degrees
 from axiom_bench.records import files, running
 from axiom_bench.report.card import line_table
 from axiom_bench.report.page.html import Section, part
@@ -100,7 +100,7 @@ def recovery_of_runs(cases: Sequence[RunFolder], metrics: Sequence[str]) -> pd.D
                 "by it."
             )
         run_metrics = [name for name in metrics if name in run.metrics]
-        results = []
+        results: list[Row] = []
         for setting in ranking_settings(run):
             for metric in run_metrics:
                 results += degrees(run, setting, metric)
@@ -128,8 +128,8 @@ def judge_in_report(run: RunFolder) -> Judged:
 
 
 def section(run: RunFolder, judged: Judged, terms: Terms) -> Section | None:
-    """Return the section of the judged metrics. It is `None` if no setting ranks methods, and for
-    values of the layer alone.
+    """Return the section of the judged metrics. It is `None` if no setting ranks methods, or
+    if all values are of the layer alone.
 
     Args:
         run: The run, as read from its folder.

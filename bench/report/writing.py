@@ -57,7 +57,7 @@ class SavedFigure:
     caption: str
     png: Path  # the PNG file
     number: str = ""  # the number of the paper's figure that this figure repeats
-    chart: Chart | None = None  # where the page shows `svg`; `None` if the page shows the PNG
+    chart: Chart | None = None  # the chart that shows `svg`; `None` if the page shows the PNG
     label: str = ""  # by which a reader chooses this figure in its chart
     frame: pd.DataFrame = field(default_factory=pd.DataFrame)  # the values, shown as a table
     svg: str = ""

@@ -43,8 +43,8 @@ def methods(parts: Sequence[Part], costs: Costs) -> dict[str, str]:
     """Return {file: page} of every method. If parts define a method differently, the first one
     counts.
     """
-    definitions = {}
-    metric_titles = {}
+    definitions: dict[str, tuple[Part, Definition]] = {}
+    metric_titles: dict[str, str] = {}
     for part in parts:
         method_definitions, metric_definitions = part.definitions
         for definition in method_definitions:

@@ -282,7 +282,7 @@ def _data(part: Part, costs: Costs) -> dict[str, Any]:
             result = standing_by_method.get(name)
             standing_by_network = result.networks if result else {}
             method_values = []
-            for network in networks:
+            for network in networks:  # a script finds a value by its place, so there are no gaps
                 standing = standing_by_network.get(network)
                 method_values.append(_rounded(standing.compared) if standing else None)
             values.append(method_values)
@@ -314,12 +314,13 @@ def _section(part: Part, metric: str, terms: Terms) -> Section:
     run = part.run
     standing_by_method = part.standings[metric]
     value = run.metadata.value(metric)
+    # The best methods of each network are bold.
     best_by_network: dict[str, frozenset[str]] = {}
     for setting in run.settings:
         comparison = run.comparisons.of(setting, metric)
         best_by_network[run.label(setting)] = comparison.best if comparison else frozenset()
-    placed_rows = []
-    other_rows = []
+    placed_rows: list[tuple[Cell, ...]] = []
+    other_rows: list[tuple[Cell, ...]] = []
     for method, result in standing_by_method.items():
         row = [Cell(run.metadata.method_title(method)), *places_cells(result)]
         for network, best in best_by_network.items():
@@ -350,7 +351,7 @@ def _section(part: Part, metric: str, terms: Terms) -> Section:
 
 def places_cells(standings: Standings) -> tuple[Cell, ...]:
     """Return the range of places over networks, on how many of them the method is better than all
-    controls, and where it has values.
+    controls, and on how many networks and images it has values.
     """
     answers = standings.answers
     num_above = standings.num_above_controls
@@ -391,8 +392,9 @@ def _notes(part: Part, metric: str, standings: Mapping[str, Standings]) -> Itera
     yield from control_notes(run, run.settings, [metric])
     if line := committed_line(run, metric):
         yield f"{ON_THE_CARD} {line}."
-    constructed_titles = []
-    other_titles = []
+    # The last notes list the methods without a row in the table, with the reason.
+    constructed_titles: list[str] = []
+    other_titles: list[str] = []
     for name in run.methods:
         if name not in standings:
             is_constructed = name in run.metadata.by_construction(metric)

@@ -156,8 +156,8 @@ def assemble(header: Header, sections: Sequence[Section]) -> str:
     """Return the whole page as HTML. Raise ValueError if two sections, or their data, have one
     id.
     """
-    ids = []
-    data = {}
+    ids: list[str] = []
+    data: dict[str, Any] = {}
     for section in sections:
         ids += [section.id, *section.data]
         data.update(section.data)

@@ -336,6 +336,7 @@ def interval_chart(label: str, rows: Sequence[Row], value: Value) -> Markup:
         share = (value - start) / (stop - start)
         return f"{100 * share:.2f}%"
 
+    # The descriptions are the chart's text for readers who don't see it.
     drawn_rows = []
     descriptions = []
     for row in rows:

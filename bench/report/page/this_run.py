@@ -72,6 +72,7 @@ def header(run: RunFolder, trust: Mapping[Setting, Mapping[str, str]] | None = N
     sentence, setting, metrics = conclusion(
         run, options.headline, options.compare, options.rival, options.columns
     )
+    # If there is a conclusion, the counts are above it.
     title = counts
     if sentence:
         title = sentence

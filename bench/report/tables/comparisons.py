@@ -209,6 +209,7 @@ def paired_tables(run: RunFolder) -> Iterator[Table]:
         f"{FEWEST_IMAGES} images. p, Holm: adjusted for the rows of its metric in this table; "
         f"bold below {LEVEL:g}. It says that a difference isn't chance, not that it is large.",
     )
+    # A metric without a direction has no better method to test for.
     values = [value for value in map(run.metadata.value, run.metrics) if value.has_direction]
     for i, setting in enumerate(run.settings, start=1):
         tests = compare_in(run, setting, control, values)

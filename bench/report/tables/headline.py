@@ -92,7 +92,7 @@ def result_lines(run: RunFolder, with_all_methods: bool = True) -> list[str]:
     """Return a run's main results in 80 columns, the conclusion last.
 
     The results are `warning_lines`, the table, a line on the meaning of its signs, notes on why
-    values are missing, and a line for each headline metric of the layer alone. With
+    values are missing, and a line for each headline metric that has no methods. With
     `config.report.compare`, there is one for each metric that has a direction.
 
     Args:
@@ -133,6 +133,7 @@ def _table(run: RunFolder, values: Sequence[Value], with_all_methods: bool) -> I
     titles = [
         textwrap.wrap(value.title + ARROWS.get(value.better, ""), COLUMN - 1) for value in values
     ]
+    # A short title has empty lines above it, so that all titles end on the same line.
     height = max(map(len, titles))
     padded_titles = [[""] * (height - len(title)) + title for title in titles]
     for line in zip(*padded_titles, strict=True):
@@ -192,6 +193,7 @@ def metric_lines(run: RunFolder, shown: Collection[str] = ()) -> Iterator[str]:
             yield f"{value.title} ({statistic}{direction}): {'; '.join(parts)}"
     if not options.compare:
         return
+    # Paired tests need to know which values are better.
     directed_values = [value for value in values if value.has_direction]
     tests = {
         setting: compare_in(run, setting, options.compare, directed_values)

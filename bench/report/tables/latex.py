@@ -57,6 +57,7 @@ def to_latex(table: Table) -> str:
                 texts.append(rf"\textbf{{{text}}}" if cell.bold else text)
             rows.append(texts)
     header = [escape(heading) for heading in table.header]
+    # Numbers are right-aligned.
     columns = "".join("r" if is_number else "l" for is_number in table.alignment)
     if has_groups:
         header = ["Group", *header]

@@ -33,6 +33,7 @@ def overview_table(run: RunFolder) -> Table:
     header = ["Method", *(text.heading(value, value.name in whole_set) for value in values)]
     if len(run.runtime):
         header.append("Run time\nms/image\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}")
+    # The page shows these notes before a reader opens the others.
     open_notes = (
         text.legend(run, rows),
         *text.random_weights_lines(run),
@@ -289,7 +290,7 @@ def metric_tables(run: RunFolder) -> Iterator[Table]:
             *((COMMON_NOTE,) if has_common else ()),
             *text.metric_notes(value for value, _, _ in metrics),
         )
-        header = METRICS_HEADER
+        header: tuple[str, ...] = METRICS_HEADER
         if has_common:
             header = (*METRICS_HEADER[:-1], COMMON, METRICS_HEADER[-1])
         yield Table.of_setting(
@@ -371,9 +372,9 @@ def _split_rows(run: RunFolder, rows: pd.DataFrame, value: Value) -> Iterator[tu
     for method, by_split in rows_by_method.items():
         cells = [Cell(text.name_of(run, method))]
         for name in ("correct", "wrong"):
-            row = by_split.get(name, {})
-            cells.append(count(row.get("n", 0)))
-            cells.append(text.statistic_cell(row, value, value.lead))
+            split_row = by_split.get(name, {})
+            cells.append(count(split_row.get("n", 0)))
+            cells.append(text.statistic_cell(split_row, value, value.lead))
         missing = text.without_value(" ".join(row["statuses"] for row in by_split.values()))
         if num_unknown := by_split.get("unknown", {}).get("n", 0):
             missing = f"class unknown: {num_unknown}, {missing}"

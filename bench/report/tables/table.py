@@ -206,7 +206,7 @@ def to_text(table: Table) -> list[str]:
 
 FORMULA = re.compile(r"'*[=+\-@\t\r]")
 QUOTED = re.compile(r"'+[=+\-@\t\r]")
-# A number, or "-", which stands for the method of a layer's values.
+# A number, or "-", the method of values of the layer alone.
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|-", re.ASCII)
 
 
