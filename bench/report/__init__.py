@@ -1,7 +1,6 @@
 """The report of a run: tables, statistics, figures and one page, from manifest and records only.
 
-This package imports records, columns and errors. It never imports torch, nor code that a run folder
-names.
+This package imports records, columns and errors, but never torch, nor code that a run folder names.
 """
 
 from __future__ import annotations

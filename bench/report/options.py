@@ -104,15 +104,15 @@ class Options:
         """Return the options that a run's `config.report` chooses. Raise BenchError for a value
         that doesn't fit.
         """
-        defaults = _defaults()
+        values = deepcopy(_defaults())
         chosen = _group("report", report)
-        groups = {}
         for name, options in GROUPS.items():
             setting = f"report.{name}"
-            selected = _known(setting, options, _group(setting, chosen.pop(name, None)))
-            groups[name] = options(**with_tuples({**deepcopy(defaults[name]), **selected}))
-        selected = _known("report", cls, chosen)
-        return cls(**with_tuples({**deepcopy(defaults), **selected}) | groups)
+            chosen_group = _group(setting, chosen.pop(name, None))
+            group_values = {**values[name], **_known(setting, options, chosen_group)}
+            values[name] = options(**with_tuples(group_values))
+        values |= _known("report", cls, chosen)
+        return cls(**with_tuples(values))
 
 
 GROUPS: dict[str, Any] = {"figures": Figures}
@@ -135,7 +135,7 @@ def check_keys(report: Mapping[str, Any] | None) -> None:
     """Raise BenchError, with the nearest name, for a key of `report` that this version doesn't
     have.
     """
-    settings = []
+    settings: list[str] = []
     for key, value in _group("report", report).items():
         if key in GROUPS:
             settings += [f"report.{key}.{name}" for name in _group(f"report.{key}", value)]

@@ -269,19 +269,19 @@ IN_GALLERY = ("maps_",)
 
 
 def figures_section(
-    run: RunFolder, figures: Iterable[SavedFigure | LeftOut], elsewhere: Sequence[str]
+    run: RunFolder, figures: Iterable[SavedFigure | LeftOut], other_names: Sequence[str]
 ) -> Section:
     """Return the section of all figures.
 
     Args:
         run: The run, as read from its folder.
         figures: The figures, each saved or left out.
-        elsewhere: Beginnings of the names of figures that another section shows.
+        other_names: Beginnings of the names of figures that another section shows.
     """
     figures = list(figures)
     labels = ("over all", *map(run.label, run.settings), *run.manifest.models)
     page_figures = [
-        _page_figure(figure, labels, elsewhere)
+        _page_figure(figure, labels, other_names)
         for figure in figures
         if isinstance(figure, SavedFigure)
     ]
@@ -300,7 +300,7 @@ def figures_section(
 
 
 def _page_figure(
-    figure: SavedFigure, labels: Iterable[str], elsewhere: Sequence[str]
+    figure: SavedFigure, labels: Iterable[str], other_names: Sequence[str]
 ) -> dict[str, Any]:
     """Return what the page shows of a figure: the title of its family, its setting's label, and its
     files by kind.
@@ -310,7 +310,7 @@ def _page_figure(
     """
     label = next((label for label in labels if figure.title.endswith(f", {label}")), "")
     title = figure.title.removesuffix(f", {label}") if label else figure.title
-    if figure.chart or figure.name.startswith(tuple(elsewhere)):
+    if figure.chart or figure.name.startswith(tuple(other_names)):
         source = ""
         width = 0
     else:

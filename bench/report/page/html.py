@@ -70,6 +70,7 @@ def typeset(text: str) -> Markup:
     """
     html = str(escape(text))
     html = re.sub(r"(?<![\w.])-(?=\d)", "\N{MINUS SIGN}", html)
+    # "<1e-6" has no factor, unlike the powers of ten below.
     html = html.replace("&lt;1e-6", "&lt;\N{NO-BREAK SPACE}10<sup>\N{MINUS SIGN}6</sup>")
     times_ten = "\\1\N{NO-BREAK SPACE}\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}10<sup>"
     html = re.sub(r"(\d)e-(\d+)\b", f"{times_ten}\N{MINUS SIGN}\\2</sup>", html)
@@ -147,7 +148,7 @@ def policy(scripts: Iterable[str]) -> str:
     return "; ".join(f"{name} {value}" for name, value in parts.items())
 
 
-STYLES = ("page.css",)
+STYLES = ("page.css",)  # files of page/static/ that every page has
 FIRST_SCRIPT = "theme.js"  # in the head, so that the page never shows the other theme first
 SCRIPTS = ("page.js",)
 

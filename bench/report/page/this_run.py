@@ -32,7 +32,7 @@ from axiom_bench.statistics.run_folder import RunFolder
 
 MANY = 6  # the most names in a list; of more names, the list says how many there are
 VERSIONS = ("axiom-bench", "torch")
-OF_PROTOCOL = {  # fields of the manifest's protocol
+PROTOCOL_TITLES = {  # fields of the manifest's protocol
     "differences": "What differs from it here",
     "paper_vs_code": "The paper and the authors' code",
     "not_covered": "What of the paper's evaluation isn't here",
@@ -158,7 +158,9 @@ def this_run(run: RunFolder) -> Section:
         versions=manifest.versions,
         is_combined=manifest.is_combined,
         protocol=None if protocol.is_empty else protocol,
-        of_protocol={title: getattr(protocol, field) for field, title in OF_PROTOCOL.items()},
+        protocol_notes={
+            title: getattr(protocol, field) for field, title in PROTOCOL_TITLES.items()
+        },
         commit=manifest.git_commit,
         added=manifest.added,
         stages=_stages(manifest.seconds, manifest.work),

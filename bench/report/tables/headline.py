@@ -7,6 +7,7 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -239,16 +240,26 @@ def _verdict(run: RunFolder, rows: pd.DataFrame) -> str:
 
 
 ZERO = "zero_map"
-# {status: (whether the metric with the most or the fewest such rows counts, see `_map_lines`; the
-# share of a method's rows from which on a line says so; the end of that line)}
-OF_MAPS = {
-    ZERO: (max, 0.5, "are zero on {} rows; metrics of the map have no value there."),
-    NOT_FINITE: (
+
+
+@dataclass(frozen=True)
+class _MapWarning:
+    """A warning about methods with many maps of one status."""
+
+    # `max` or `min`: the metric with the most or the fewest rows of the status counts.
+    choose: Callable[..., Counter[str]]
+    min_share: float  # of a method's rows; a method with a smaller share has no warning
+    sentence: str  # the end of the line, with places for the number of rows and an image's id
+
+
+MAP_WARNINGS = {
+    ZERO: _MapWarning(max, 0.5, "are zero on {} rows; metrics of the map have no value there."),
+    NOT_FINITE: _MapWarning(
         min,
         0.0,
         "aren't finite on {} rows, which have no value; guard divisions as guarded_divide does.",
     ),
-    NO_MAP: (
+    NO_MAP: _MapWarning(
         min,
         0.0,
         "are missing on {} rows; one is called by its image's id, as {}. Re-explanations have "
@@ -263,31 +274,29 @@ def warning_lines(run: RunFolder) -> list[str]:
     """
     lines = random_weights_lines(run)
     lines += [f"{sentence}. {MEND}" for sentence in (*at_chance(run), *below_published(run))]
-    for status, (choose, *_) in OF_MAPS.items():
-        lines += _map_lines(run, status, choose)
+    for status, warning in MAP_WARNINGS.items():
+        lines += _map_lines(run, status, warning)
     return lines
 
 
-def _map_lines(run: RunFolder, status: str, choose: Callable[..., Counter[str]]) -> Iterator[str]:
-    """Yield lines on the methods with many maps of a status. `choose` is max or min: the metric
-    with the most or the fewest such rows counts. A map that is zero has values of some metrics.
-    """
+def _map_lines(run: RunFolder, status: str, warning: _MapWarning) -> Iterator[str]:
+    """Yield lines on the methods with many maps of a status."""
     methods: dict[tuple[Setting, str], list[str]] = {}
-    _, min_share, sentence = OF_MAPS[status]
     for setting in run.settings:
         rows = rows_at(run.summary, setting)
         rows = rows[rows["method"] != METHOD_FREE]
         image_rows = rows[~rows["whole_set"].astype(bool)]
         for name, statuses in image_rows.groupby("method", sort=False)["statuses"]:
+            # One metric tells for all: some metrics have values of a map that is zero.
             metric_counts = map(counts_of, statuses)
-            counts = choose(metric_counts, key=lambda counts: counts.get(status, 0))
+            counts = warning.choose(metric_counts, key=lambda counts: counts.get(status, 0))
             count = counts.get(status, 0)
             total = sum(counts.values())
-            if count > 0 and count >= min_share * total:
+            if count > 0 and count >= warning.min_share * total:
                 share = f"all {total:,}" if count == total else f"{count:,} of {total:,}"
                 methods.setdefault((setting, share), []).append(str(name))
     for (setting, share), names in methods.items():
         data = run.manifest.data.get(setting.data)
         first_id = data.ids[0] if data and data.ids else "IMAGE_ID"
         subject = f"{run.label(setting)}: the maps of {names_of(run, names)}"
-        yield f"{subject} {sentence.format(share, first_id)}"
+        yield f"{subject} {warning.sentence.format(share, first_id)}"
