@@ -1,4 +1,4 @@
-"""The settings of conf/model/*.yaml: the one place that names and checks them."""
+"""The settings of conf/model/*.yaml: this module alone names and checks them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
-from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,16 +21,11 @@ from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import File, Name, check, check_group, shown, whole, worded
 
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
-AS_BUILT = "as_built"  # weights: those with which a user's function returns the network
-MAX_SIDE = 10_000  # pixels: `data.preprocessing.MAX_PIXELS` is the square of it
-OBJECT_OUTPUTS = (
-    "boxes",
-    "exclusive_boxes",
-    "regions",
-    "exclusive_regions",
-)  # of networks that find objects
-SEEDS = (-(2**63), 2**64 - 1)  # what torch.manual_seed takes
-
+AS_BUILT = "as_built"  # model.weights: keep the weights that a user's function has loaded itself
+MAX_SIDE = 10_000  # pixels; `data.preprocessing.MAX_PIXELS` is its square
+# The values of model.output for networks that find objects.
+OBJECT_OUTPUTS = ("boxes", "exclusive_boxes", "regions", "exclusive_regions")
+SEEDS = (-(2**63), 2**64 - 1)  # the lowest and the highest seed that torch.manual_seed accepts
 
 COLOUR = "three numbers, for red, green and blue, or one for a network of grey images"
 Side = Annotated[int, whole(1, "a side in pixels", MAX_SIDE)]
@@ -46,9 +40,8 @@ Std = Annotated[
 ]
 
 
-DEFAULTS: Mapping[
-    str, Callable[[Mapping[str, Any]], Any]
-] = {  # what null stands for, of the other values
+# The value that null stands for, computed from the other settings.
+DEFAULTS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "name": lambda values: values.get("architecture"),
     "architecture": lambda values: values.get("name"),
     "layer": lambda _: "default",
@@ -58,62 +51,67 @@ DEFAULTS: Mapping[
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model as configured. None means "as the weights say" for classes and all that concerns the
-    input.
+    """The settings of one model.
 
-    source: embedded | torchvision | timm | user. architecture: its name there; for `user`,
-    module:function or path.py:function. weights: `default`, the name of published weights
-    (IMAGENET1K_V1), a file, `as_built` for those that a user's function loads, or None for random
-    weights drawn with `seed`. weights_folder: its <architecture>.safetensors (.pth, .pt) stands in
-    for published weights. weights_key: where in the file the network is, if it is there several
-    times. layer: default | last_relu | a dotted name. reshape: how a transformer's layer becomes
-    maps: `tokens`, a grid (H, W), or module:class of a Reshape. output: a name of outputs.OUTPUTS
-    or of OBJECT_OUTPUTS, module:function from what the network returns to scores (B, n), or None:
-    logits, recognised. resize: the shorter side, or exactly (H, W); crop: the side of the centre
-    crop; in pixels. mean, std: of red, green and blue, or of grey images; of arrays, of each
-    channel or one number. inputs: a file of what it takes beside the images; explained: what it
-    calls these, see InputsFile. classes: the names of the logits, a list or a file, or their
-    number. background: the logit that is no class of the data, 0, or -1 for the last. draw: the
-    seed of what a network draws that is random by design, see FixedDraws. read: of an output of
-    boxes or regions, module:function from what the network returns to these; min_probability: of an
-    object that is explained, see cutting.objects. finetuned: weights, as `weights` takes them, of a
-    copy of the network that was fine-tuned on images without some of their pixels, by which the
-    metric f_fidelity judges its maps.
+    `classes` and the settings of the input (`resize`, `crop`, `mean`, `std`, `interpolation`) are
+    None if they follow from the weights.
     """
 
     name: Name
-    source: Name
+    source: Name  # embedded | torchvision | timm | user
+    # The network's name in its source. For `user`: module:function or path.py:function.
     architecture: File
+    # `default`, the name of published weights (such as IMAGENET1K_V1), a file, `as_built` for the
+    # weights that a user's function loads, or None for random weights drawn with `seed`.
     weights: File | None = "default"
+    # A folder whose <architecture>.safetensors (.pth, .pt) replaces the published weights.
     weights_folder: File | None = None
+    # The key under which the file holds the network, if it holds the network several times.
     weights_key: Name | None = None
-    layer: Name = "default"
+    layer: Name = "default"  # default | last_relu | a dotted name
+    # How a transformer's layer becomes maps: `tokens`, a grid (H, W), or module:class of a Reshape.
     reshape: Grid | None = None
+    # A name of outputs.OUTPUTS or of OBJECT_OUTPUTS, or module:function from what the network
+    # returns to scores (B, n). If it is None, the logits are recognised.
     output: File | None = None
     seed: Annotated[int, whole(SEEDS[0], "a whole number", SEEDS[1])] = 0
+    # Arguments of the function that builds the network.
     kwargs: Annotated[Mapping[str, Any], worded("a mapping")] = field(default_factory=dict)
+    # The names of the logits (a list or a file), or their number.
     classes: Annotated[int, whole(1, "a number of classes")] | Classes | None = None
-    resize: Size | None = None
-    crop: Side | None = None
+    resize: Size | None = None  # pixels: the length of the shorter side, or exactly (H, W)
+    crop: Side | None = None  # pixels: the side of the centre crop
+    # The mean and standard deviation of red, green and blue, or of grey. For arrays: one number per
+    # channel, or one number.
     mean: Mean | None = None
     std: Std | None = None
     interpolation: Name | None = None
+    # The logit that is no class of the data: 0, or -1 for the last one.
     background: Annotated[int, whole(-1, "an output, 0 or higher, or -1 for the last")] | None = (
         None
     )
+    # The seed for a network that draws random numbers by design, see FixedDraws.
     draw: Annotated[int, whole(0, "a seed", 2**32 - 1)] | None = None
+    # A file of the network's inputs in addition to the images, see InputsFile.
     inputs: File | None = None
+    # The network's name for the input that is the images, see InputsFile.
     explained: Name | None = None
+    # module:function from what the network returns to boxes or regions, if `output` is one of them.
     read: File | None = None
+    # The lowest probability of an object that is explained, see cutting.objects.
     min_probability: Annotated[
         float, worded("a probability, 0 to 1", lambda value: 0 <= value <= 1)
     ] = 0.3
+    # Weights (written as in `weights`) of a copy of the network that was fine-tuned on images
+    # without some of their pixels. The metric f_fidelity judges maps by this copy.
     finetuned: File | None = None
 
     @staticmethod
     def of(config: Mapping[str, Any]) -> ModelSpec:
-        """The checked spec of a mapping. Raises BenchError for a key that is unknown, missing or of
-        a wrong value.
+        """Return the checked spec of a mapping.
+
+        Raises:
+            BenchError: if a key is unknown or missing, or has a wrong value.
         """
         values = _resolved(check_group("model", config))
         names = [entry.name for entry in fields(ModelSpec)]
@@ -130,54 +128,54 @@ class ModelSpec:
             )
         check(ModelSpec, values, "model.")
         for key in ("classes", "reshape", "resize", "mean", "std"):
-            if isinstance(values.get(key), list):
-                values[key] = (
-                    tuple(map(str, values[key])) if key == "classes" else tuple(values[key])
-                )
+            value = values.get(key)
+            if isinstance(value, list):
+                values[key] = tuple(map(str, value)) if key == "classes" else tuple(value)
         return ModelSpec(**values)
 
     def check_colours(self) -> None:
-        """Raises BenchError for a mean or a standard deviation that isn't of the colours of
-        pictures.
+        """Check that the mean and the standard deviation are those of pictures' colours.
+
+        Raises:
+            BenchError: if one of them isn't.
         """
         for key, values, least, most in (("mean", self.mean, 0, 1), ("std", self.std, 1e-6, 1e6)):
-            if values is not None and not (
-                len(values) in (1, 3) and least <= min(values) and max(values) <= most
-            ):
-                above = ", above 0" if key == "std" else ""
-                arrays = (
-                    " Images of other channels are arrays: set data=arrays data.root=FOLDER."
-                    if len(values) > 3
-                    else ""
-                )
-                raise BenchError(
-                    f"model.{key} must be {COLOUR}{above}, of pixels in [0, 1], not "
-                    f"{shown([*values])}.{arrays}"
-                )
+            if values is None:
+                continue
+            if len(values) in (1, 3) and least <= min(values) and max(values) <= most:
+                continue
+            positive = ", above 0" if key == "std" else ""
+            advice = ""
+            if len(values) > 3:
+                advice = " Images of other channels are arrays: set data=arrays data.root=FOLDER."
+            raise BenchError(
+                f"model.{key} must be {COLOUR}{positive}, of pixels in [0, 1], not "
+                f"{shown([*values])}.{advice}"
+            )
 
     @property
     def weights_file(self) -> Path | None:
-        """The local file of weights, None for published or random ones. Raises BenchError for a
-        missing file.
+        """The local file of weights, or None for published or random weights.
+
+        Raises:
+            BenchError: if the file is missing.
         """
         if self.weights in (None, AS_BUILT):
             return None
         file = Path(self.weights).expanduser()
-        if self.weights.endswith(WEIGHTS_SUFFIXES) or (
-            file.suffix and file.is_file()
-        ):  # such as model.h5
-            name, candidates = self.weights, [file]
-        elif (
-            self.weights_folder is None or self.source == "embedded"
-        ):  # whose weights are in the package
-            return None
+        # An existing file of another suffix, such as model.h5, is a file too: reading it explains
+        # what is wrong with it.
+        if self.weights.endswith(WEIGHTS_SUFFIXES) or (file.suffix and file.is_file()):
+            name = self.weights
+            candidates = [file]
+        elif self.weights_folder is None or self.source == "embedded":
+            return None  # the package holds the weights of embedded networks
         else:
+            name = self.name
             folder = Path(self.weights_folder).expanduser()
-            name, candidates = (
-                self.name,
-                [folder / f"{self.architecture}{suffix}" for suffix in WEIGHTS_SUFFIXES],
-            )
-        if not (files := [path for path in candidates if path.is_file()]):
+            candidates = [folder / f"{self.architecture}{suffix}" for suffix in WEIGHTS_SUFFIXES]
+        files = [path for path in candidates if path.is_file()]
+        if not files:
             raise BenchError(
                 f"There are no weights for {name!r}: {candidates[0]} is not a file; set "
                 "model.weights to a local file, model.weights_folder to the folder that holds it, "
@@ -186,24 +184,35 @@ class ModelSpec:
         return files[0]
 
 
+# A setting as messages write it (model.crop, "model.crop=224", model.kwargs.depth=3): its name, the
+# key inside it, and its value.
 _SETTING = re.compile(
     rf"\"?\bmodel\.({'|'.join(entry.name for entry in fields(ModelSpec))})\b(?:\.(\w+))?"
     r"(?:=(\[[^\]]*\]|[^\s,;){\"]*[^\s,;){\".])|=?)\"?"
 )
+# Advice that is written for both Python and the command line: the form for Python.
 _BOTH = re.compile(r"\S+ \(in Python ([^)]*)\)|(\S+) \([^)]* on the command line\)")
 
 
 def in_python(message: str) -> str:
-    """Return a message with settings of the command line written as arguments of `load_model`.
+    """Return `message` with settings of the command line written as arguments of `load_model`.
 
-    >>> print(in_python("set model.weights=as_built, model.crop=null or model.kwargs.depth=VALUE, not model.classes"))
+    >>> message = "set model.weights=as_built, model.crop=null or model.kwargs.depth=VALUE"
+    >>> print(in_python(f"{message}, not model.classes"))
     set weights='as_built', crop=None or kwargs={'depth': VALUE}, not classes=
     """
 
     def argument(match: re.Match[str]) -> str:
-        name, inner, text = match.groups()
-        value = "" if text is None else text if text.isupper() else repr(yaml.safe_load(text))
-        return f"{name}={value}" if inner is None else f"{name}={{{inner!r}: {value or '...'}}}"
+        name, inner_key, text = match.groups()
+        if text is None:
+            value = ""
+        elif text.isupper():  # a placeholder, such as VALUE
+            value = text
+        else:
+            value = repr(yaml.safe_load(text))
+        if inner_key is None:
+            return f"{name}={value}"
+        return f"{name}={{{inner_key!r}: {value or '...'}}}"
 
     message = _BOTH.sub(r"\1\2", message).replace(" or null", " or None")
     message = re.sub(
@@ -215,7 +224,7 @@ def in_python(message: str) -> str:
 
 
 def _resolved(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A plain dict, every ${...} filled in and no ??? left."""
+    """Return a plain dict with every ${...} filled in, or raise if a ??? is left."""
     try:
         node = config if OmegaConf.is_config(config) else OmegaConf.create(dict(config))
         missing = sorted(key.removeprefix("model.") for key in OmegaConf.missing_keys(node))
@@ -234,39 +243,52 @@ def _resolved(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def model_names() -> list[str]:
-    """Every name that `model=` takes, sorted."""
-    return sorted([*_files(), *_without_file()])
+    """Return every name that `model=` accepts, except timm's, sorted."""
+    files = _files()
+    without_file = [name for name in classifiers() if name not in files]
+    return sorted([*files, *without_file])
 
 
 def model_config(name: str) -> dict[str, Any]:
-    """The settings of a named model as in its YAML and in that of the model on whose settings it
-    builds, ${...} not filled in. Raises BenchError for an unknown name.
+    """Return the settings of a named model, with ${...} not filled in.
+
+    They are those of its YAML file, on top of those of the models in the file's `defaults`.
+
+    Raises:
+        BenchError: if no model has this name.
     """
-    if name in _files():
-        settings = yaml.safe_load(_files()[name].read_text(encoding="utf-8"))
+    files = _files()
+    if name in files:
+        settings = yaml.safe_load(files[name].read_text(encoding="utf-8"))
         assert isinstance(settings, dict)
-        parts = (
-            *map(model_config, settings.pop("defaults", ())),
-            settings,
-        )  # as Hydra composes them
-        return {key: value for part in parts for key, value in part.items()}
+        # Hydra composes them in the same order: the file's own settings come last.
+        config: dict[str, Any] = {}
+        for base in settings.pop("defaults", ()):
+            config.update(model_config(base))
+        config.update(settings)
+        return config
     if not is_of_library(name):
         raise unknown_model(name, model_names())
-    spec = ModelSpec(
-        name=name, source="torchvision" if name in classifiers() else "timm", architecture=name
-    )
+    source = "torchvision" if name in classifiers() else "timm"
+    spec = ModelSpec(name=name, source=source, architecture=name)
     return {entry.name: getattr(spec, entry.name) for entry in fields(spec)}
 
 
 def is_of_library(name: str) -> bool:
-    """Return whether a name is a network of torchvision or timm. timm's may have a tag of weights
-    behind a dot.
+    """Return whether `name` is a network of torchvision or timm.
+
+    A name of timm's may end in a dot and a tag of weights.
     """
     return name in classifiers() or name.partition(".")[0] in timm_networks()
 
 
 def unknown_model(name: str, names: Iterable[str]) -> BenchError:
-    """Return the error for a name that is no model's. names: those of models, without timm's."""
+    """Return the error for a name that no model has.
+
+    Args:
+        name: The unknown name.
+        names: The names of all models except timm's.
+    """
     error = unknown("model", name, names, timm_networks())
     if timm_networks():
         return error
@@ -277,25 +299,23 @@ def unknown_model(name: str, names: Iterable[str]) -> BenchError:
 
 @cache
 def timm_networks() -> frozenset[str]:
-    """Return the names of timm's networks, read from its files without importing it; empty if it
-    isn't installed.
+    """Return the names of timm's networks, or nothing if timm isn't installed.
+
+    They are read from timm's files, because importing timm takes seconds.
     """
-    spec = importlib.util.find_spec("timm")
-    folders = (spec.submodule_search_locations or ()) if spec else ()
-    files = [path for folder in folders for path in Path(folder, "models").glob("*.py")]
-    texts = [path.read_text(encoding="utf-8") for path in files]
-    return frozenset(
-        chain.from_iterable(
-            re.findall(r"^@register_model\ndef (\w+)\(", text, re.M) for text in texts
-        )
-    )
+    names: set[str] = set()
+    for folder in _model_folders("timm"):
+        for path in folder.glob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            names.update(re.findall(r"^@register_model\ndef (\w+)\(", text, re.M))
+    return frozenset(names)
 
 
 def named_settings(name: str, changes: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the settings of a named model with some of them changed, as `model=NAME
-    model.KEY=VALUE` has them.
+    """Return the settings of a named model with `changes`, as `model=NAME model.KEY=VALUE` does.
 
-    Raises BenchError for an unknown name.
+    Raises:
+        BenchError: if no model has this name.
     """
     root = read_yaml(conf_folder() / "config.yaml")["real_root"]
     settings = {**model_config(name), **changes}
@@ -304,50 +324,58 @@ def named_settings(name: str, changes: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _files() -> dict[str, Path]:
+    """Return the files of conf/model by the names of their models."""
     return {path.stem: path for path in sorted((conf_folder() / "model").glob("*.yaml"))}
 
 
-def _without_file() -> list[str]:
-    with_file = _files()
-    return [name for name in classifiers() if name not in with_file]
+def _model_folders(package: str) -> list[Path]:
+    """Return the `models` folders of an installed package without importing it."""
+    spec = importlib.util.find_spec(package)
+    locations = (spec.submodule_search_locations or ()) if spec else ()
+    return [Path(location, "models") for location in locations]
 
 
 @cache
 def classifiers() -> dict[str, str]:
-    """{name: one line about it}, as `torchvision.models.list_models` and each model's default
-    weights have it.
+    """Return torchvision's classifiers: a line about each by its name, sorted by name.
+
+    The names are those of `torchvision.models.list_models`. They are read from torchvision's files,
+    because importing torchvision takes seconds.
     """
-    spec = importlib.util.find_spec("torchvision")
-    folders = (
-        [Path(folder, "models") for folder in (spec.submodule_search_locations or ())]
-        if spec
-        else []
-    )
-    files = (
-        path for folder in folders for each in ("*.py", "video/*.py") for path in folder.glob(each)
-    )
-    return dict(sorted(entry for path in files for entry in _of_module(path)))
+    lines: dict[str, str] = {}
+    for folder in _model_folders("torchvision"):
+        for path in (*folder.glob("*.py"), *folder.glob("video/*.py")):
+            lines.update(_registered_models(path))
+    return dict(sorted(lines.items()))
 
 
-def _of_module(path: Path) -> Iterator[tuple[str, str]]:
-    """Every function of a module that is decorated with @register_model(); with another name it is
-    no classifier.
-    """
+def _registered_models(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield the name and the description of each classifier that a module of torchvision builds."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    described = {node.name: _default(node) for node in tree.body if isinstance(node, ast.ClassDef)}
+    descriptions = {
+        node.name: _described_weights(node) for node in tree.body if isinstance(node, ast.ClassDef)
+    }
     for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and "register_model()" in map(
-            ast.unparse, node.decorator_list
-        ):
+        if not isinstance(node, ast.FunctionDef):
+            continue
+        # A decorator with a name, such as @register_model(name="quantized_..."), marks a network
+        # that is no classifier.
+        decorators = map(ast.unparse, node.decorator_list)
+        if "register_model()" in decorators:
             weights = re.search(r"\bweights: Optional\[(\w+)\]", ast.unparse(node.args))
-            yield node.name, (weights and described.get(weights[1])) or "torchvision."
+            description = descriptions.get(weights[1]) if weights else None
+            yield node.name, description or "torchvision."
 
 
-def _default(weights: ast.ClassDef) -> str | None:
-    """A description of the default entry of a class of weights; None for another class."""
-    text = ast.unparse(weights)  # an entry a line
+def _described_weights(weights: ast.ClassDef) -> str | None:
+    """Return a description of the default entry of a class of weights, or None for other
+    classes.
+    """
+    text = ast.unparse(weights)  # one line per entry
     default = re.search(r"^ +DEFAULT = (\w+)$", text, re.MULTILINE)
-    count = default and re.search(rf"^ +{default[1]} = .*'num_params': (\d+)", text, re.MULTILINE)
-    if not default or not count:
+    if not default:
+        return None
+    count = re.search(rf"^ +{default[1]} = .*'num_params': (\d+)", text, re.MULTILINE)
+    if not count:
         return None
     return f"torchvision, {int(count[1]) / 1e6:.1f} million parameters, weights {default[1]}."
