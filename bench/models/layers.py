@@ -1,29 +1,32 @@
-"""The target layer: found in one forward pass, for any network, or checked where the user names it.
+"""The target layer: found in one forward pass, for any network, or checked if the user names it.
 
-The default is the last module, in the order of execution, whose output is a feature map (B, K, H,
-W) with H W > 1, and through which everything passes. No other value that is made from the image
-then reaches the scores, as the autograd graph of the pass shows. If it shows no such module, the
-last feature map is taken. The module is before the layer that makes the class scores (whose output
-is maps of classes in SqueezeNet). Padding, dropout and adaptive pooling belong to what follows and
-don't count. If there are several inputs, the map is made of the explained one. If containers end in
-that map, the outermost one that doesn't hold the network's first layer gives the name: `layer4` in
-a ResNet, but `features.30` in VGG-16.
+The default layer is the last module, in the order of execution, that fulfils all of the following:
+
+- Its output is a feature map (B, K, H, W) with H W > 1.
+- Everything passes through it: the autograd graph of the pass shows that no other value computed
+  from the image reaches the scores. If no module fulfils this, the last feature map is the default.
+- It comes before the layer that computes the class scores (in SqueezeNet, that layer returns maps).
+- It isn't padding, dropout or adaptive pooling, which belong to the head.
+- If the network has several inputs, its output is computed from the explained one.
+
+Several containers may end in that map. The name is then that of the outermost one that doesn't
+contain the network's first layer: `layer4` in a ResNet, but `features.30` in VGG-16.
 
 A transformer's features are tokens. Its default is the last module of tokens through which
-everything passes, as Swin's last norm. If the scores depend on the class token alone behind it, the
-default is the first norm of the last block, whose attention still mixes the tokens.
+everything passes, such as Swin's last norm. If the scores depend only on the class token behind
+that module, the default is the first norm of the last block, whose attention still mixes tokens.
 
-In a network of several branches, everything may pass through no layer, or only through one of the
-stem, up to which less than a quarter of the parameters lies (a head's don't count). The default is
-then the last map, or tokens, at whose positions the scores have gradients, and a note says that
-part of the scores doesn't pass through it.
+In a network of several branches, there may be no layer through which everything passes. Or the only
+such layer belongs to the stem: less than a quarter of the parameters (without the head's) lie up to
+it. The default is then the last map, or the last tokens, at whose positions the scores have
+gradients. A note says that part of the scores doesn't pass through it.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from math import prod
 from typing import Any
@@ -44,35 +47,31 @@ HEAD_TYPES = (
     nn.modules.dropout._DropoutNd,
     nn.modules.pooling._AdaptiveAvgPoolNd,
     nn.modules.pooling._AdaptiveMaxPoolNd,
-    # around one position it makes a map of the next layer's border
+    # Padding around a single position would turn it into a map of the next layer's border.
     nn.modules.padding._ConstantPadNd,
     nn.modules.padding._ReflectionPadNd,
     nn.modules.padding._ReplicationPadNd,
 )
 RELU_TYPES = (nn.ReLU, nn.ReLU6)
-EARLY = (
-    0.25  # a layer up to which less than this share of the body's parameters lies explains a stem
-)
+# A layer belongs to the stem if less than this share of the body's parameters lies up to it.
+EARLY = 0.25
 
+# A value's place in the autograd graph: a node, and the index of the value among its outputs.
 Edge = tuple[Any, int]
 
 
 @dataclass(frozen=True)
 class Call:
-    """One finished call of a module: its dotted name ("" for the network) and its output.
+    """One finished call of a module."""
 
-    channels_last: whether an output of as many dimensions as the input is (B, H, W, K), None where
-    no operation tells. space: the sides of the input, (B, C, *space). of_images: False where it has
-    only other inputs of the network to do with. edge: the place of the output in the autograd graph
-    when the call ended, a node and the number of the node's output; None if the pass has no graph.
-    """
-
-    name: str
+    name: str  # the module's dotted name; "" for the network
     module: nn.Module
     output: object
+    # Whether the output, of as many dimensions as the input, is (B, H, W, K); None if unknown.
     channels_last: bool | None = None
-    space: tuple[int, ...] = ()
-    of_images: bool = True
+    space: tuple[int, ...] = ()  # the sides of the input, (B, C, *space)
+    of_images: bool = True  # False if the output depends only on the network's other inputs
+    # The output's place in the autograd graph when the call ended; None if the pass has no graph.
     edge: Edge | None = None
 
     @property
@@ -82,7 +81,7 @@ class Call:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The output's shape; empty where it isn't a tensor."""
+        """The output's shape; empty if it isn't a tensor."""
         return tuple(self.output.shape) if isinstance(self.output, Tensor) else ()
 
     @property
@@ -91,7 +90,7 @@ class Call:
         (B, H, W, K).
         """
         if self.ndim > 3 and len(self.shape) == 3:
-            return self.shape[0] == 1 < self.shape[1]  # not of an image's windows
+            return self.shape[0] == 1 < self.shape[1]  # the windows of an image are a batch
         if len(self.shape) != self.ndim:
             return False
         looks_last = self.ndim == 4 and 1 < self.shape[1] == self.shape[2] != self.shape[3]
@@ -99,8 +98,9 @@ class Call:
 
     @property
     def is_map(self) -> bool:
-        """Whether the output is a feature map: (B, K, H, W) with H W > 1, of the input's
-        dimensions, and of one image: heads of attention may stand in its place.
+        """Whether the output is a feature map (B, K, H, W) of one image with H W > 1.
+
+        It has as many dimensions as the input. Attention's heads may have such a shape too.
         """
         return (
             len(self.shape) == self.ndim
@@ -121,79 +121,76 @@ def record(
     function: ScoreFunction | None = None,
     channels: int = RGB,
 ) -> tuple[Call, ...]:
-    """Every call of one forward pass over one black image, in the order in which the calls end; the
-    network is last, with its scores (1, n) as its output.
+    """Record every call of one forward pass over one black image.
 
-    The pass runs on a parameter-sharing copy in eval mode, where the module is (on the meta device
-    too), with an autograd graph, or without one if it fails with it. function: a user's own, from
-    what the network returns to scores; None for the rule of cutting.outputs.output. Raises
-    BenchError for a network that can't run on such an image, and for one without scores.
+    The pass runs on a parameter-sharing copy in eval mode, on the module's device (which may be the
+    meta device). It has an autograd graph unless the pass fails with one.
+
+    Args:
+        module: The network.
+        input_size: The sides of the image.
+        function: A user's own function from what the network returns to scores; None for the rule
+            of cutting.outputs.output.
+        channels: The number of channels of the image.
+
+    Returns:
+        The calls in the order in which they end. The network is last, with its scores (1, n) as its
+        output.
+
+    Raises:
+        BenchError: if the network can't run on such an image, or has no scores.
     """
     network = shared_copy(module)
     check_inputs(network)
-    has_others = (
-        several_inputs(network) is not None
-    )  # then gradients tell what is computed of the images
-    ended: list[tuple[str, nn.Module, object, bool, Edge | None]] = []
+    # With several inputs, only the images require gradients: a value without them has another
+    # origin.
+    has_other_inputs = several_inputs(network) is not None
+    finished: list[Call] = []
 
-    def end(name: str, module: nn.Module, returned: object) -> None:
+    def record_call(name: str, module: nn.Module, returned: object) -> None:
         tensors = (leaf for leaf in tree_leaves(returned) if isinstance(leaf, Tensor))
-        is_of_images = not has_others or any(each.requires_grad for each in tensors)
-        ended.append((name, module, returned, is_of_images, _edge(returned)))
+        is_of_images = not has_other_inputs or any(tensor.requires_grad for tensor in tensors)
+        # A later in-place operation would move the output's place in the graph: it is read now.
+        finished.append(
+            Call(
+                name,
+                module,
+                returned,
+                space=input_size,
+                of_images=is_of_images,
+                edge=_edge(returned),
+            )
+        )
 
     for name, child in parts_with_hooks(network):
         child.register_forward_hook(
-            lambda module, _, returned, name=name: end(name, module, returned)
+            lambda module, _, returned, name=name: record_call(name, module, returned)
         )
-    like = next(
-        (p for p in chain(network.parameters(), network.buffers()) if p.is_floating_point()),
-        torch.zeros(()),
-    )
+    state = chain(network.parameters(), network.buffers())
+    like = next((tensor for tensor in state if tensor.is_floating_point()), torch.zeros(()))
     image = torch.zeros(1, channels, *input_size, device=like.device, dtype=like.dtype)
 
     def run(has_graph: bool) -> ChannelOrder:
-        ended.clear()
-        own = image.clone().requires_grad_(has_graph)
+        finished.clear()
+        leaf = image.clone().requires_grad_(has_graph)
         with (
             torch.set_grad_enabled(has_graph),
             own_state(network),
             ChannelOrder(image.ndim) as order,
         ):
-            network(own.clone())
+            network(leaf.clone())  # a network that changes its input in place can't change a leaf
         return order
 
     try:
         try:
             order = run(has_graph=True)
-        except Exception:  # a network may compute something that has no gradients, as by NumPy
-            if has_others:
+        except Exception:  # a network may compute something without gradients, such as by NumPy
+            if has_other_inputs:
                 raise
             order = run(has_graph=False)
     except (Exception, SystemExit) as error:  # a user's code may raise anything
-        image_of = {(2, RGB): "RGB image", (2, 1): "grey image"}.get((len(input_size), channels))
-        if image_of is None:
-            raise BenchError(
-                f"The network can't run on a sample of the shape {(channels, *input_size)}, which "
-                f"these files hold ({error}); say by data.channels where their channels are, or "
-                "give the files the network's own shape."
-            ) from error
-        taken = getattr(first_convolution(network)[1], "in_channels", channels)
-        if taken not in (1, RGB) and f"to have {taken} channels" in str(error):
-            raise BenchError(
-                f"The network takes images of {taken} channels, and pictures have {channels}. "
-                f"Save its images as .npy files ({taken}, H, W), as the network takes them, and "
-                "set data=arrays data.root=FOLDER model.resize=null model.crop=null "
-                "model.mean=null model.std=null."
-            ) from error
-        raise BenchError(
-            f"The network can't run on one {image_of} of {'x'.join(map(str, input_size))} pixels "
-            f"({error}). Set model.resize and model.crop to the size that it expects; for grey "
-            "images, model.mean and model.std have one number each, [0.5], for RGB three."
-        ) from error
-    calls = [
-        Call(name, module, returned, order.channels_last(returned), input_size, of_images, edge)
-        for name, module, returned, of_images, edge in ended
-    ]
+        raise _run_error(network, channels, input_size, error) from error
+    calls = [replace(call, channels_last=order.channels_last(call.output)) for call in finished]
     scores = scores_of(function, calls[-1].output, type(module).__name__, image)
     if scores is not None:
         output = scores(calls[-1].output)
@@ -201,47 +198,76 @@ def record(
     return tuple(calls)
 
 
-def _edge(value: object) -> Edge | None:
-    """The place of a value in the autograd graph now: a later in-place operation moves it."""
-    return (
-        (value.grad_fn, value.output_nr)
-        if isinstance(value, Tensor) and value.grad_fn is not None
-        else None
+def _run_error(
+    network: nn.Module, channels: int, input_size: tuple[int, ...], error: BaseException
+) -> BenchError:
+    """Return the error for a network that raises `error` on an image of this size."""
+    kinds = {(2, RGB): "RGB image", (2, 1): "grey image"}
+    kind = kinds.get((len(input_size), channels))
+    if kind is None:
+        return BenchError(
+            f"The network can't run on a sample of the shape {(channels, *input_size)}, which "
+            f"these files hold ({error}); say by data.channels where their channels are, or "
+            "give the files the network's own shape."
+        )
+    expected = getattr(first_convolution(network)[1], "in_channels", channels)
+    if expected not in (1, RGB) and f"to have {expected} channels" in str(error):
+        return BenchError(
+            f"The network takes images of {expected} channels, and pictures have {channels}. "
+            f"Save its images as .npy files ({expected}, H, W), as the network takes them, and "
+            "set data=arrays data.root=FOLDER model.resize=null model.crop=null "
+            "model.mean=null model.std=null."
+        )
+    return BenchError(
+        f"The network can't run on one {kind} of {'x'.join(map(str, input_size))} pixels "
+        f"({error}). Set model.resize and model.crop to the size that it expects; for grey "
+        "images, model.mean and model.std have one number each, [0.5], for RGB three."
     )
+
+
+def _edge(value: object) -> Edge | None:
+    """Return the place of a value in the autograd graph, which a later in-place operation moves."""
+    if isinstance(value, Tensor) and value.grad_fn is not None:
+        return value.grad_fn, value.output_nr
+    return None
 
 
 def choose(
     module: nn.Module, layer: str, calls: Sequence[Call], reshape: AnyReshape | None = None
 ) -> str:
-    """The dotted name of the target layer, from the module's recorded calls.
+    """Return the dotted name of the target layer.
 
-    layer: `default`, `last_relu`, or a dotted name, which is checked. reshape: the user's own,
-    which makes maps of the layer's output. Raises BenchError for an unknown layer, and for one
-    whose output isn't maps (B, K, H, W).
+    Args:
+        module: The network.
+        layer: `default`, `last_relu`, or a dotted name, which is checked.
+        calls: The module's recorded calls.
+        reshape: The user's own, which turns the layer's output into maps.
+
+    Raises:
+        BenchError: if the layer is unknown or never called, or if its output isn't maps (B, K, H,
+            W).
     """
     if layer == "default":
         return last_spatial(calls, reshape)
     if layer == "last_relu":
         return last_relu(calls)
-    # the first name of the layer, if it exists, is called, and its output is maps at its last call,
-    # which is cut
     names = [name for name, _ in module.named_modules(remove_duplicate=False) if name]
     layer = layer_name(module, layer) or layer
     if layer not in names:
         maps = [call.name for call in calls if call.name and (call.is_map or call.is_tokens)]
-        outer = [name for name in maps if "." not in name]  # few, for a name that is near none
+        outer = [name for name in maps if "." not in name]
+        # If the given name resembles none, the message lists only the outer modules.
         close = difflib.get_close_matches(layer, maps, n=1, cutoff=0.5)
         raise unknown("layer", layer, {*(maps if close or len(outer) < 2 else outer)})
+    # A shared module has several names, of which calls have the first.
     target = module.get_submodule(layer)
-    layer = next(
-        name for name, child in module.named_modules() if child is target
-    )  # a shared module has several names
-    outputs = [call for call in calls if call.name == layer]  # the last one is cut
-    if not outputs:
+    layer = next(name for name, child in module.named_modules() if child is target)
+    layer_calls = [call for call in calls if call.name == layer]
+    if not layer_calls:
         raise BenchError(
             f"The layer {layer!r} isn't called in a forward pass; name a module that is."
         )
-    last = outputs[-1]
+    last = layer_calls[-1]  # the call at which the network is cut
     if last.is_tokens and reshape is None:
         raise BenchError(
             f"The layer {layer!r} gives tokens {last.description}, not maps (B, K, H, W); set "
@@ -258,20 +284,20 @@ def choose(
 
 
 def depth(layer: str, calls: Sequence[Call]) -> int:
-    """The place of a layer's last call, where it is cut, in the order in which calls end."""
-    return max(i for i, call in enumerate(calls) if call.name == layer)
+    """Return the index of a layer's last call, where it is cut, in the order in which calls end."""
+    return max(index for index, call in enumerate(calls) if call.name == layer)
 
 
 def has_tokens(layer: str, calls: Sequence[Call]) -> bool:
-    """Return whether the layer's last call returns tokens, which a reshape makes maps of."""
+    """Return whether the layer's last call returns tokens, which a reshape turns into maps."""
     return calls[depth(layer, calls)].is_tokens
 
 
 def default_notes(
     layer: str, calls: Sequence[Call], reshape: AnyReshape | None = None
 ) -> list[str]:
-    """Return the sentences for a default layer: whether it misses part of the scores, and whether
-    it returns tokens.
+    """Return sentences about a default layer: that part of the scores doesn't pass through it, and
+    that it returns tokens.
     """
     sentences = []
     if _default(calls, reshape) == (layer, True):
@@ -285,9 +311,10 @@ def default_notes(
 
 
 def last_spatial(calls: Sequence[Call], reshape: AnyReshape | None = None) -> str:
-    """The default layer by the rule at the top of this file. reshape: as `choose` takes it.
+    """Return the default layer according to the rule at the top of this file.
 
-    Raises BenchError if the features are tokens and no grid of them is known.
+    Raises:
+        BenchError: if the features are tokens and no grid of them is known.
     """
     return _default(calls, reshape)[0]
 
@@ -298,26 +325,27 @@ def _default(calls: Sequence[Call], reshape: AnyReshape | None) -> tuple[str, bo
     body = calls[: _class_layer(calls)]
     ends = _ends(body)
     maps = _maps(ends)
-    through = next(
-        (place for place in reversed(maps) if _takes_everything(ends[place], body, scores)), None
-    )
+    # The last map, and the last tokens, through which everything passes.
+    complete = None
+    for index in reversed(maps):
+        if _takes_everything(ends[index], body, scores):
+            complete = index
+            break
     tokens, problem = _last_tokens(body, scores, reshape)
-    if tokens is not None and _is_later(tokens, through, maps, ends):
+    if tokens is not None and _is_later(tokens, complete, maps, ends):
         return _name(ends[tokens], body), False
-    if maps and through in (None, maps[-1]):
+    if maps and complete in (None, maps[-1]):
         return _name(ends[maps[-1]], body), False
+    # The network has branches: the last map or tokens on which the scores depend may come later.
     if problem is None:
-        places = sorted({*maps, *_token_places(ends)})
-        reached = next(
-            (place for place in reversed(places) if _is_reached(ends[place][0], scores, reshape)),
-            None,
-        )
-        if reached is not None and (
-            through is None or _is_early(ends[through], ends[reached], body)
-        ):
-            return _name(ends[reached], body), True
-    if through is not None:
-        return _name(ends[through], body), False
+        for index in sorted({*maps, *_token_places(ends)}, reverse=True):
+            if not _is_reached(ends[index][0], scores, reshape):
+                continue
+            if complete is None or _is_early(ends[complete], ends[index], body):
+                return _name(ends[index], body), True
+            break
+    if complete is not None:
+        return _name(ends[complete], body), False
     _check_copies(calls)
     if problem is not None:
         raise problem
@@ -334,18 +362,23 @@ def _default(calls: Sequence[Call], reshape: AnyReshape | None) -> tuple[str, bo
 
 
 def _is_later(
-    tokens: int, through: int | None, maps: Sequence[int], ends: Sequence[Sequence[Call]]
+    tokens: int, map_index: int | None, maps: Sequence[int], ends: Sequence[Sequence[Call]]
 ) -> bool:
-    """Return whether these tokens are the default and not the layer of maps.
+    """Return whether the default layer is the one of the tokens and not the one of the map.
 
-    Tokens that only rearrange or normalise the last map aren't, but those of a transformer's blocks
-    behind it are.
+    Tokens of a transformer's blocks behind the map are the default. Tokens that only rearrange or
+    normalise the last map aren't.
     """
-    if through is None:
+    if map_index is None:
         return True
-    between = chain.from_iterable(ends[through + 1 : tokens])
-    has_matrix = any(p.ndim > 1 for call in between for p in call.module.parameters(recurse=False))
-    return tokens > through and (through != maps[-1] or has_matrix)
+    between = chain.from_iterable(ends[map_index + 1 : tokens])
+    has_matrix = any(_has_matrix(call.module) for call in between)
+    return tokens > map_index and (map_index != maps[-1] or has_matrix)
+
+
+def _has_matrix(module: nn.Module) -> bool:
+    """Return whether the module itself has a parameter of two or more dimensions."""
+    return any(parameter.ndim > 1 for parameter in module.parameters(recurse=False))
 
 
 def _is_early(end: Sequence[Call], last: Sequence[Call], body: Sequence[Call]) -> bool:
@@ -356,25 +389,21 @@ def _is_early(end: Sequence[Call], last: Sequence[Call], body: Sequence[Call]) -
 
 
 def _parameters_up_to(end: Sequence[Call], body: Sequence[Call]) -> int:
-    place = next(place for place, call in enumerate(body) if call is end[0])
-    parameters = {
-        id(p): p.numel()
-        for call in body[: place + 1]
-        for p in call.module.parameters(recurse=False)
-    }
-    return sum(parameters.values())
-
-
-def _is_own_map(end: Sequence[Call]) -> bool:
-    """Return whether the end is a feature map of the images that isn't the head's own."""
-    return end[0].is_map and end[0].of_images and not isinstance(end[0].module, HEAD_TYPES)
+    """Return the number of parameters of all modules that are called up to the end."""
+    sizes = {}  # by the parameter's id: shared parameters count once
+    for call in body:
+        for parameter in call.module.parameters(recurse=False):
+            sizes[id(parameter)] = parameter.numel()
+        if call is end[0]:
+            break
+    return sum(sizes.values())
 
 
 def _takes_everything(end: Sequence[Call], body: Sequence[Call], scores: Call) -> bool:
-    """Return whether every path from the image to the scores passes through this end, where its
-    layer is cut.
+    """Return whether every path from the image to the scores passes through the cut at this end.
 
-    A layer with weights that is called several times, as on views of an image, is cut at all calls.
+    A layer with weights that is called several times, such as on views of an image, is cut at all
+    of its calls.
     """
     name = _name(end, body)
     calls = [call for call in body if call.name == name]
@@ -390,9 +419,7 @@ def _takes_everything(end: Sequence[Call], body: Sequence[Call], scores: Call) -
 
 
 def _meets_all_paths(edges: Collection[Edge | None], scores: Edge | None) -> bool:
-    """Return whether the scores are made of these values and, beside them, of nothing that is made
-    of the image.
-    """
+    """Return whether the scores depend on these values, and on the image only through them."""
     is_met = False
     waiting = [] if scores is None else [scores]
     visited = set()
@@ -402,17 +429,20 @@ def _meets_all_paths(edges: Collection[Edge | None], scores: Edge | None) -> boo
             is_met = True
         elif edge[0] not in visited:
             visited.add(edge[0])
-            if not edge[0].next_functions:  # the image
+            if not edge[0].next_functions:  # the walk has reached the image
                 return False
             waiting += [source for source in edge[0].next_functions if source[0] is not None]
     return is_met
 
 
 def last_relu(calls: Sequence[Call]) -> str:
-    """The last ReLU module with a map at or before the default layer: `features.29` in VGG-16.
+    """Return the last ReLU module with a map at or before the default layer.
 
-    Raises BenchError where there is none: a ReLU that is a function, as in Inception_V3, has no
-    name to cut at.
+    It is `features.29` in VGG-16.
+
+    Raises:
+        BenchError: if there is none. A ReLU that is a function, such as in Inception_V3, has no
+            name to cut at.
     """
     body = calls[: _class_layer(calls)]
     ends = _ends(body)
@@ -427,10 +457,10 @@ def last_relu(calls: Sequence[Call]) -> str:
 
 
 def _ends(calls: Sequence[Call]) -> list[list[Call]]:
-    """The calls grouped by output: a module, and the containers with the same output, innermost
-    first.
+    """Return the calls grouped by output.
 
-    Modules that return their input (an identity, dropout in eval mode) are left out.
+    An end is a module and the containers with the same output, innermost first. Modules that return
+    their input (an identity, dropout in eval mode) are left out.
     """
     ends: list[list[Call]] = []
     for call in calls:
@@ -439,63 +469,71 @@ def _ends(calls: Sequence[Call]) -> list[list[Call]]:
             ends.append([call])
         elif _holds(call, inner):
             ends[-1].append(call)
-        elif not isinstance(
-            call.module, HEAD_TYPES
-        ):  # an in-place ReLU returns its input, but has changed it
-            ends.append([call])
+        elif not isinstance(call.module, HEAD_TYPES):
+            ends.append([call])  # an in-place ReLU, which returns its input, but has changed it
     return ends
 
 
 def _maps(ends: Sequence[Sequence[Call]]) -> list[int]:
-    """Which of the ends are feature maps, the head's own left out; none if the features are
-    tokens.
+    """Return the indices of the ends that are feature maps of the images and not the head's own;
+    none if the network's features are tokens.
     """
-    maps = [place for place, end in enumerate(ends) if _is_own_map(end)]
+    maps = []
+    for index, (innermost, *_) in enumerate(ends):
+        is_head = isinstance(innermost.module, HEAD_TYPES)
+        if innermost.is_map and innermost.of_images and not is_head:
+            maps.append(index)
     tokens_after = sum(end[0].is_tokens for end in ends[maps[-1] if maps else 0 :])
-    return (
-        maps if tokens_after < len(maps) else []
-    )  # a token head on a convolutional body has fewer
+    # A head of tokens on a convolutional body has fewer tokens than the body has maps.
+    return maps if tokens_after < len(maps) else []
 
 
 def _last_tokens(
     body: Sequence[Call], scores: Call, reshape: AnyReshape | None
 ) -> tuple[int | None, BenchError | None]:
-    """Which of the ends is a transformer's default, or None and the problem of a grid."""
+    """Return the index of the end that is a transformer's default, or None and the reason why its
+    tokens fill no grid.
+    """
     ends = _ends(body)
-    places = _token_places(ends)
-    norms: dict[str, list[int]] = {}
-    for place in places:
-        if "norm" in type(ends[place][0].module).__name__.lower():
-            norms.setdefault(ends[place][0].name.rpartition(".")[0], []).append(place)
-    blocks = [of_block for block, of_block in norms.items() if block and len(of_block) > 1]
+    token_ends = _token_places(ends)
+    # A block is a module with two or more norms.
+    norms_by_module: dict[str, list[int]] = {}
+    for index in token_ends:
+        innermost = ends[index][0]
+        if "norm" in type(innermost.module).__name__.lower():
+            block = innermost.name.rpartition(".")[0]
+            norms_by_module.setdefault(block, []).append(index)
+    blocks = [norms for name, norms in norms_by_module.items() if name and len(norms) > 1]
     first_norm = blocks[-1][0] if blocks else 0
-    behind = [place for place in places if place > first_norm]
-    proposed = [place for place in reversed(behind) if _takes_everything(ends[place], body, scores)]
+    candidates = [
+        index
+        for index in reversed(token_ends)
+        if index > first_norm and _takes_everything(ends[index], body, scores)
+    ]
     if first_norm and _takes_everything(ends[first_norm - 1], body, scores):
-        proposed.append(first_norm)
+        candidates.append(first_norm)
     problem = None
-    for place in proposed:
+    for index in candidates:
+        tokens = ends[index][0]
+        are_mixed = index == first_norm  # by the attention behind the norm
         try:
-            if _reach_scores(
-                ends[place][0], scores, reshape or "tokens", are_mixed=place == first_norm
-            ):
-                return place, None
+            if _reach_scores(tokens, scores, reshape or "tokens", are_mixed):
+                return index, None
         except BenchError as error:
             problem = error
     return None, problem
 
 
 def _token_places(ends: Sequence[Sequence[Call]]) -> list[int]:
-    """Return which of the ends are tokens of the images, except a head's and those of single linear
-    layers.
+    """Return the indices of the ends that are tokens of the images, except a head's and those of
+    single linear layers.
     """
-    return [
-        place
-        for place, end in enumerate(ends)
-        if end[0].is_tokens
-        and end[0].of_images
-        and not isinstance(end[0].module, (*HEAD_TYPES, nn.Linear))
-    ]
+    indices = []
+    for index, (innermost, *_) in enumerate(ends):
+        is_left_out = isinstance(innermost.module, (*HEAD_TYPES, nn.Linear))
+        if innermost.is_tokens and innermost.of_images and not is_left_out:
+            indices.append(index)
+    return indices
 
 
 def _is_reached(call: Call, scores: Call, reshape: AnyReshape | None) -> bool:
@@ -503,7 +541,8 @@ def _is_reached(call: Call, scores: Call, reshape: AnyReshape | None) -> bool:
     fill a grid.
     """
     if call.is_map:
-        if len(call.space) == 2 and not fits(call.shape[2:], call.space):  # heads of attention
+        # A map whose sides don't fit the image's is that of attention's heads.
+        if len(call.space) == 2 and not fits(call.shape[2:], call.space):
             return False
         gradient = _gradient(call, scores)
         return gradient is not None and _is_nonzero(gradient)
@@ -521,18 +560,18 @@ def _gradient(call: Call, scores: Call) -> Tensor | None:
     assert isinstance(scores.output, Tensor)
     if scores.edge is None or not call.output.requires_grad:
         return None
-    weights = torch.linspace(1, 2, scores.output.numel()).to(
-        scores.output
-    )  # since probabilities sum to 1
+    # Probabilities sum to 1, so their unweighted sum would have no gradient.
+    weights = torch.linspace(1, 2, scores.output.numel()).to(scores.output)
     weighted = (scores.output.flatten() * weights).sum()
     return torch.autograd.grad(weighted, call.output, retain_graph=True, allow_unused=True)[0]
 
 
 def _reach_scores(tokens: Call, scores: Call, reshape: AnyReshape, are_mixed: bool) -> bool:
-    """Return whether the scores have gradients at the tokens of an image's two or more patches.
+    """Return whether the scores have gradients at the tokens of two or more patches, or raise if
+    the tokens don't fill exactly one grid.
 
-    If all gradients are zero, as those of a last layer of zeros, tokens that are mixed afterwards
-    count, and so do tokens without a class token. Raises BenchError if the tokens fill no one grid.
+    All gradients may be zero, such as those of a last layer of zeros. Then tokens that are mixed
+    afterwards count, and so do tokens without a class token.
     """
     assert isinstance(tokens.output, Tensor)
     form = layout(reshape, tokens.name, tokens.output, tokens.space, lambda: tokens.channels_last)
@@ -547,29 +586,23 @@ def _reach_scores(tokens: Call, scores: Call, reshape: AnyReshape, are_mixed: bo
 
 
 def _is_nonzero(gradient: Tensor) -> bool:
-    """Return whether a gradient isn't zero everywhere. On the meta device, which has no values,
-    none is.
-    """
+    """Return whether a gradient is nonzero somewhere, which is assumed on the meta device."""
     return gradient.is_meta or bool(gradient.any())
 
 
 def _check_copies(calls: Sequence[Call]) -> None:
-    """Raises BenchError if all convolutions give maps of several images for one."""
-    maps = [
-        call
-        for call in calls
-        if isinstance(call.module, nn.modules.conv._ConvNd) and len(call.shape) == call.ndim
-    ]
+    """Raise an error if every convolution returns maps of several images for one image."""
+    maps = []
+    for call in calls:
+        if isinstance(call.module, nn.modules.conv._ConvNd) and len(call.shape) == call.ndim:
+            maps.append(call)
     if not maps or any(call.shape[0] == 1 for call in maps):
         return
-    parts = [
-        call.name for call in calls if call.name and len(call.shape) == 2 and _holds(call, maps[-1])
-    ]
-    part = (
-        f"the part that takes one of them, network.get_submodule({parts[-1]!r})"
-        if parts
-        else "a network of one"
-    )
+    # The outermost module that contains the convolution and returns vectors is a network by itself.
+    part = "a network of one"
+    for call in calls:
+        if call.name and len(call.shape) == 2 and _holds(call, maps[-1]):
+            part = f"the part that takes one of them, network.get_submodule({call.name!r})"
     raise BenchError(
         f"The network's layers give maps of {maps[-1].shape[0]} images for one, as of its crops, "
         f"frames or copies, and have no default layer; explain {part}."
@@ -577,34 +610,32 @@ def _check_copies(calls: Sequence[Call]) -> None:
 
 
 def _name(end: Sequence[Call], body: Sequence[Call]) -> str:
-    """The outermost module of one end that doesn't hold the network's first layer; the innermost
-    where all do.
+    """Return the name of the outermost module of an end that doesn't contain the network's first
+    layer, or of the innermost module if all contain it.
     """
     first = next(call for call in body if any(True for _ in call.module.parameters(recurse=False)))
-    return next(
-        (call.name for call in reversed(end) if call is not first and not _holds(call, first)),
-        end[0].name,
-    )
+    for call in reversed(end):
+        if call is not first and not _holds(call, first):
+            return call.name
+    return end[0].name
 
 
 def _holds(outer: Call, inner: Call) -> bool:
+    """Return whether the module of one call contains that of the other."""
     return inner.name.startswith(f"{outer.name}." if outer.name else "")
 
 
 def _class_layer(calls: Sequence[Call]) -> int:
-    """The index of the call that makes the class scores: the last one with a weight matrix, if its
-    outputs are C.
+    """Return the index of the call that computes the class scores: the last one with a weight
+    matrix, if it has one output per class.
 
-    Where they aren't (the scores come from a function), it is the end of the list: every module
-    belongs to the body.
+    Otherwise the scores come from a function. Then every module belongs to the body, and the index
+    is the end of the list.
     """
-    with_matrix = [
-        i
-        for i, call in enumerate(calls)
-        if any(p.ndim > 1 for p in call.module.parameters(recurse=False))
-    ]
+    with_matrix = [index for index, call in enumerate(calls) if _has_matrix(call.module)]
     if not with_matrix:
         return len(calls)
-    shape = calls[with_matrix[-1]].shape
+    last = with_matrix[-1]
+    shape = calls[last].shape
     channels = shape[1] if len(shape) == calls[-1].ndim else shape[-1]
-    return with_matrix[-1] if channels == calls[-1].shape[1] else len(calls)
+    return last if channels == calls[-1].shape[1] else len(calls)

@@ -1,5 +1,5 @@
-"""A network from its configuration: found (embedded, torchvision's, timm's or a user's own), built,
-and given weights, target layer and preprocessing.
+"""Load a network from its configuration: find and build it, and give it weights, a target layer and
+preprocessing.
 """
 
 from __future__ import annotations
@@ -36,68 +36,64 @@ if TYPE_CHECKING:
     from axiom_bench.models.objects import Objects
 
 CLASSES = "num_classes"  # as torchvision and timm call it
-NOTHING = Preprocessing(None, None, (), (), shape=(0,))  # done to arrays
+NOTHING = Preprocessing(None, None, (), (), shape=(0,))  # arrays are used as they are
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A network ready to be cut.
+    """A network that is ready to be cut."""
 
-    module: in eval mode, on the CPU, float32. layer: the dotted name of the target layer. classes:
-    one name per logit, None where the order is the data set's own. weights: where they come from.
-    weights_sha256: of the file, else of the state dict. reshape and output: as `CutModel` takes
-    them; the name tells an output that isn't the logits, and output_module is the module behind the
-    network. depth: the place of the layer in the order in which modules run. build: made the
-    network, its arguments bound. note: what a reader must know of its values. accuracy: that
-    published for its weights, a share of ImageNet's validation images; 0 if unknown. lines: how it
-    was made, for the user. recognised: the sentence about what it returns, where that is no logits
-    and nobody said so. inputs: what it takes beside the images, also of a network that finds
-    objects. finetuned: its copy with the weights of that setting.
-    """
-
-    name: str
-    module: nn.Module
-    layer: str
+    name: str  # contains the output's name, if the output isn't the logits
+    module: nn.Module  # in eval mode, on the CPU, float32
+    layer: str  # the dotted name of the target layer
     number_of_classes: int
-    classes: tuple[str, ...] | None
+    classes: tuple[str, ...] | None  # one name per logit; None if the data set gives their order
     preprocessing: Preprocessing
-    weights: str
-    weights_sha256: str
-    reshape: AnyReshape | None = None
-    output: Output = LOGITS
-    output_module: OutputModule | None = None
-    depth: int = 0
+    weights: str  # where the weights come from
+    weights_sha256: str  # of the file, or of the state dict if there is no file
+    reshape: AnyReshape | None = None  # as `CutModel` takes it
+    output: Output = LOGITS  # as `CutModel` takes it
+    output_module: OutputModule | None = None  # the module that computes `output`
+    depth: int = 0  # the index of the layer in the order in which modules finish
     random_weights: bool = False
-    build: Callable[[], nn.Module] | None = None
-    note: str = ""
+    build: Callable[[], nn.Module] | None = None  # builds the network without its weights
+    note: str = ""  # what a reader must know about the model's values
+    # The published accuracy of the weights, a share of ImageNet's validation images; 0 if unknown.
     accuracy: float = 0.0
+    # A sentence on what the network returns, if it was recognised as something other than logits.
     recognised: str = ""
-    lines: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()  # sentences for the user on how the network was made
+    # The network's inputs in addition to the images, or the objects that it finds.
     inputs: InputsFile | Objects | None = None
-    finetuned: nn.Module | None = None
+    finetuned: nn.Module | None = None  # the copy with the weights of model.finetuned
 
     @property
     def named_classes(self) -> NetworkClasses:
-        """By which a data set may know them."""
+        """The names and the number of the classes, by which a data set may recognise them."""
         return NetworkClasses(self.classes, self.number_of_classes)
 
     def class_index(self, text: str) -> int:
-        """Of a class that is named by name or index. Raises BenchError, with the nearest names, for
-        no such class, and for a name that several classes have.
+        """Return the index of the class with this name or index.
+
+        Raises:
+            BenchError: if there is no such class (the nearest names are listed), or if several
+                classes have this name.
         """
         names = self.classes or ()
-        same = [place for place, name in enumerate(names) if name == text]
-        if len(same) > 1:
-            places = " and ".join(map(str, same))
+        indices = [index for index, name in enumerate(names) if name == text]
+        if len(indices) > 1:
+            listed = " and ".join(map(str, indices))
             raise BenchError(
-                f"{len(same)} classes of {self.name} are called {text!r}; give an index: {places}."
+                f"{len(indices)} classes of {self.name} are called {text!r}; give an index: "
+                f"{listed}."
             )
-        if same:
-            return same[0]
+        if indices:
+            return indices[0]
         if text.isdecimal() and int(text) < self.number_of_classes:
             return int(text)
-        if text in (meant := class_indices([text], [], names)):
-            return meant[text]
+        recognised = class_indices([text], [], names)
+        if text in recognised:
+            return recognised[text]
         if names and not text.isdecimal():
             raise unknown(f"class of {self.name}", text, names)
         kind = "a name or an index" if names else "an index"
@@ -107,52 +103,65 @@ class LoadedModel:
 
 
 def load_model(cfg: Mapping[str, Any], shape: tuple[int, ...] | None = None) -> LoadedModel:
-    """The model that a mapping with the keys of conf/model/user.yaml describes (see ModelSpec).
+    """Return the model that a mapping with the keys of conf/model/user.yaml describes.
 
-    shape: (C, *space) of the samples that it is for, where they are arrays: they are taken as they
-    are, but for a mean and std that are set. Raises BenchError for anything in it that can't be:
-    names, files, weights, layer, input size, number of classes.
+    Args:
+        cfg: The settings, see `ModelSpec`.
+        shape: (C, *space) of the samples, if they are arrays. Arrays are used as they are, except
+            that a configured mean and std are applied.
+
+    Raises:
+        BenchError: if a setting is impossible: a name, a file, the weights, the layer, the input
+            size or the number of classes.
     """
-    spec = _with_count(ModelSpec.of(cfg))
-    module, source, loaded, lines = _made(spec, find_source(spec))
+    spec = _with_configured_classes(ModelSpec.of(cfg))
+    module, source, loaded, lines = _load_weights(spec, find_source(spec))
     name = spec.name
     if spec.draw is not None:
-        module, name = FixedDraws(module, spec.draw), f"{name}+draw{spec.draw}"
+        module = FixedDraws(module, spec.draw)
+        name = f"{name}+draw{spec.draw}"
     preprocessing = _preprocessing(spec, source, shape)
     sides = input_size(preprocessing)
     noise = torch.rand(
         1, preprocessing.channels, *sides, generator=torch.Generator().manual_seed(0)
     )
     module, output, inputs = _with_inputs(spec, module, noise)
-    asked = shared_copy(module)
+
+    # One forward pass shows the layers and the scores.
+    network = shared_copy(module)
     if inputs is not None:
-        inputs.takes.give(asked, inputs.first)
+        inputs.takes.give(network, inputs.first)
     try:
-        calls = layers.record(asked, sides, output.function, preprocessing.channels)
+        calls = layers.record(network, sides, output.function, preprocessing.channels)
     except BenchError as error:
         if inputs is None:
             raise
         raise BenchError(f"{error} {inputs.description}") from error
     reshape = _reshape(spec)
-    if is_recognised := output.returns is None:
-        output = recognition.recognised(output, asked, noise)
-    shared = calls
+    is_recognised = output.returns is None
+    if is_recognised:
+        output = recognition.recognised(output, network, noise)
+
+    # A default layer of a network that finds objects must be one on which all objects depend.
+    layer_calls = calls
     is_default = spec.layer in ("default", "last_relu")
     if inputs is not None and not isinstance(inputs, InputsFile) and is_default:
-        shared = inputs.shared(module, sides, preprocessing.channels)
-    layer = layers.choose(module, spec.layer, shared, reshape)
+        layer_calls = inputs.shared(module, sides, preprocessing.channels)
+    layer = layers.choose(module, spec.layer, layer_calls, reshape)
     if is_default:
-        lines += layers.default_notes(layer, shared, reshape)
-    if is_default and reshape is None and layers.has_tokens(layer, shared):
-        reshape = "tokens"
+        lines += layers.default_notes(layer, layer_calls, reshape)
+        if reshape is None and layers.has_tokens(layer, layer_calls):
+            reshape = "tokens"
+    depth = layers.depth(layer, calls)
+    if spec.draw is not None or spec.output in OBJECT_OUTPUTS:
+        layer = layer.removeprefix("module.")  # the name inside the wrapper
+
     number_of_classes = calls[-1].shape[1]
     classes = _class_names(spec, source, module, number_of_classes)
     return LoadedModel(
         name=output.name_of(name),
         module=module,
-        layer=layer.removeprefix("module.")
-        if spec.draw is not None or spec.output in OBJECT_OUTPUTS
-        else layer,
+        layer=layer,
         number_of_classes=len(output.classes or ()) or number_of_classes,
         classes=output.classes or classes,
         preprocessing=preprocessing,
@@ -162,7 +171,7 @@ def load_model(cfg: Mapping[str, Any], shape: tuple[int, ...] | None = None) -> 
         reshape=reshape,
         output=output,
         output_module=output.module(number_of_classes),
-        depth=layers.depth(layer, calls),
+        depth=depth,
         build=source.build,
         note=source.note,
         accuracy=0.0 if output.classes else source.accuracy,
@@ -174,7 +183,7 @@ def load_model(cfg: Mapping[str, Any], shape: tuple[int, ...] | None = None) -> 
 
 
 def _finetuned(spec: ModelSpec, source: Source, image: Tensor) -> nn.Module | None:
-    """The network, built as it was for its own weights, with those of `finetuned`. image: (1, C,
+    """Return a copy of the network with the weights of model.finetuned; `image` is (1, C,
     *space).
     """
     if spec.finetuned is None:
@@ -187,47 +196,52 @@ def _finetuned(spec: ModelSpec, source: Source, image: Tensor) -> nn.Module | No
         weights.fit(module, loaded, spec.architecture)
     except BenchError as error:
         raise BenchError(f"model.finetuned: {error}") from error
-    return _with_inputs(
-        spec, module if spec.draw is None else FixedDraws(module, spec.draw), image
-    )[0]
+    if spec.draw is not None:
+        module = FixedDraws(module, spec.draw)
+    network, _, _ = _with_inputs(spec, module, image)
+    return network
 
 
 def _preprocessing(spec: ModelSpec, source: Source, shape: tuple[int, ...] | None) -> Preprocessing:
-    """That of the source, but for what is configured. shape: as `load_model` takes it."""
+    """Return the source's preprocessing with the configured settings; see `load_model` for
+    `shape`.
+    """
     preprocessing = source.preprocessing
     if shape is not None:
-        preprocessing = replace(
-            NOTHING if preprocessing.shape is None else preprocessing, shape=shape
-        )
+        if preprocessing.shape is None:  # the source expects pictures
+            preprocessing = NOTHING
+        preprocessing = replace(preprocessing, shape=shape)
     if preprocessing.shape is None:
         spec.check_colours()
-    settings = {
-        key: getattr(spec, key) for key in ("resize", "crop", "mean", "std", "interpolation")
-    }
-    return replace(
-        preprocessing, **{key: value for key, value in settings.items() if value is not None}
-    )
+    changes = {}
+    for key in ("resize", "crop", "mean", "std", "interpolation"):
+        value = getattr(spec, key)
+        if value is not None:
+            changes[key] = value
+    return replace(preprocessing, **changes)
 
 
 def _with_inputs(
     spec: ModelSpec, module: nn.Module, image: Tensor
 ) -> tuple[nn.Module, Output, InputsFile | Objects | None]:
-    """The network, also as one that finds objects; its output; and what it takes beside the images.
-    image: (1, C, *space).
+    """Return the network (wrapped if it finds objects), its output, and its inputs in addition to
+    the images; `image` is (1, C, *space).
     """
     if spec.output in OBJECT_OUTPUTS:
-        from axiom_bench.models.objects import of_objects  # here: most networks find none
+        from axiom_bench.models.objects import of_objects  # few networks find objects
 
         return of_objects(spec, module, image)
-    file = spec.inputs and InputsFile.of(
-        Path(spec.inputs).expanduser(), module, image, spec.explained
-    )
-    return module, find_output(spec.output), file or None
+    inputs = None
+    if spec.inputs:
+        path = Path(spec.inputs).expanduser()
+        inputs = InputsFile.of(path, module, image, spec.explained)
+    return module, find_output(spec.output), inputs
 
 
 def input_size(preprocessing: Preprocessing) -> tuple[int, ...]:
-    """(H', W') of the images that reach the network, or an array's space; 224 x 224 where nothing
-    resizes or crops pictures.
+    """Return (H', W') of the images that reach the network, or the space of an array.
+
+    It is 224 x 224 if nothing resizes or crops pictures.
     """
     side = preprocessing.resize if isinstance(preprocessing.resize, int) else 224
     return preprocessing.size or (side, side)
@@ -236,54 +250,53 @@ def input_size(preprocessing: Preprocessing) -> tuple[int, ...]:
 def _class_names(
     spec: ModelSpec, source: Source, module: nn.Module, number: int
 ) -> tuple[str, ...] | None:
-    """The configured names, those of the weights, or `id2label` of transformers; None where there
-    aren't as many as logits. Raises BenchError where other than `number` names are configured.
+    """Return `number` names of classes: the configured ones, those of the weights, or `id2label` of
+    transformers; None if none of these has `number` names.
     """
     configured = () if isinstance(spec.classes, int | None) else names_of_logits(spec.classes)
-    if (count := _count(spec)) not in (None, number):
-        advice = (
-            "; name each logit once, in the order of the logits"
-            if number > 1
-            else f". {TWO_CLASSES}"
-        )
+    count = _configured_classes(spec)
+    if count not in (None, number):
+        advice = f". {TWO_CLASSES}"
+        if number > 1:
+            advice = "; name each logit once, in the order of the logits"
         raise BenchError(
             f"model.classes names {count} classes, and {spec.name} has {number} logits{advice}."
         )
-    of_parts = (
-        getattr(getattr(part, "config", None), "id2label", None) for part in module.modules()
-    )
-    labels = (
-        entry for entry in of_parts if isinstance(entry, Mapping) and entry.get(0) != "LABEL_0"
-    )  # unnamed there
-    listed = (
-        tuple(str(entry.get(index, index)) for index in range(len(entry))) for entry in labels
-    )
-    return next(
-        (names for names in (configured, source.classes or (), *listed) if len(names) == number),
-        None,
-    )
+    for names in (configured, source.classes or ()):
+        if len(names) == number:
+            return names
+    for part in module.modules():
+        labels = getattr(getattr(part, "config", None), "id2label", None)
+        # transformers calls classes LABEL_0, LABEL_1, ... if it doesn't know their names.
+        if isinstance(labels, Mapping) and labels.get(0) != "LABEL_0" and len(labels) == number:
+            return tuple(str(labels.get(index, index)) for index in range(number))
+    return None
 
 
-def _count(spec: ModelSpec) -> int | None:
-    """How many classes are configured, by their number or their names."""
+def _configured_classes(spec: ModelSpec) -> int | None:
+    """Return how many classes model.classes configures, by their number or by their names."""
     classes = spec.classes
-    return classes if isinstance(classes, int | None) else len(names_of_logits(classes)) or None
+    if isinstance(classes, int | None):
+        return classes
+    return len(names_of_logits(classes)) or None
 
 
-def _with_count(spec: ModelSpec) -> ModelSpec:
-    """A library's network with random weights is built with as many classes as are configured."""
-    is_open = (
-        spec.source in ("torchvision", "timm")
-        and spec.weights is None
-        and CLASSES not in spec.kwargs
-    )
-    count = _count(spec) if is_open else None
-    return spec if count is None else replace(spec, kwargs={CLASSES: count, **spec.kwargs})
+def _with_configured_classes(spec: ModelSpec) -> ModelSpec:
+    """Return the spec with the configured number of classes as an argument, if it is a library's
+    network with random weights.
+    """
+    is_random = spec.source in ("torchvision", "timm") and spec.weights is None
+    if not is_random or CLASSES in spec.kwargs:
+        return spec
+    count = _configured_classes(spec)
+    if count is None:
+        return spec
+    return replace(spec, kwargs={CLASSES: count, **spec.kwargs})
 
 
 def _build(spec: ModelSpec, source: Source) -> nn.Module:
-    """The network with random weights drawn from `seed`, whatever was drawn before; the global
-    state isn't moved.
+    """Return the network with random weights drawn from `seed`, without changing torch's global
+    random state.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
@@ -293,14 +306,14 @@ def _build(spec: ModelSpec, source: Source) -> nn.Module:
             raise
         except (Exception, SystemExit) as error:  # a user's code may raise anything
             missing = re.search(r"missing \d+ required .*?'(\w+)'", str(error))
+            advice = f"; set model.kwargs.{missing[1]}=VALUE" if missing else ""
             raise BenchError(
                 f"{spec.architecture} can't be built with "
                 f"model.kwargs={shown(dict(spec.kwargs))}: {type(error).__name__}: "
-                f"{error}{f'; set model.kwargs.{missing[1]}=VALUE' if missing else ''}."
+                f"{error}{advice}."
             ) from error
-    if isinstance(
-        module, Mapping | tuple | list
-    ):  # beside the network may stand transforms or a config
+    # A function may return transforms or a config together with the network.
+    if isinstance(module, Mapping | tuple | list):
         parts = list(module.values() if isinstance(module, Mapping) else module)
         networks = [part for part in parts if isinstance(part, nn.Module)]
         module = networks[0] if len(networks) == 1 else module
@@ -313,46 +326,47 @@ def _build(spec: ModelSpec, source: Source) -> nn.Module:
 
 
 def _reshape(spec: ModelSpec) -> AnyReshape | None:
-    """What `CutModel` takes: an object of the user's own is built from its class. Raises
-    BenchError.
-    """
+    """Return the reshape for `CutModel`, built from the user's class if the setting names one."""
     if not isinstance(spec.reshape, str) or not set(spec.reshape) & set(":."):
         return check_reshape(spec.reshape)
     expected = "give module:class or path/to/file.py:class, a class with to_maps and from_maps"
-    return check_reshape(
-        called(import_function(spec.reshape, "model.reshape", expected), "model.reshape")
-    )
+    reshape_class = import_function(spec.reshape, "model.reshape", expected)
+    return check_reshape(called(reshape_class, "model.reshape"))
 
 
-def _made(spec: ModelSpec, source: Source) -> tuple[nn.Module, Source, Weights, list[str]]:
-    """The network with its weights, built as the file of weights has it, and sentences on how it
-    came to them.
+def _load_weights(spec: ModelSpec, source: Source) -> tuple[nn.Module, Source, Weights, list[str]]:
+    """Return the network with its weights, the source that builds it for the file, the weights, and
+    sentences on how they were loaded.
     """
     module = _build(spec, source)
     if spec.weights is None or (spec.source == "user" and spec.weights == AS_BUILT):
-        return module, source, *_of_itself(spec, source, module)
-    file, lines = spec.weights_file, list[str]()
+        built, lines = _built_weights(spec, source, module)
+        return module, source, built, lines
+    lines = []
+    file = spec.weights_file
     loaded = source.published(spec.weights) if file is None else weights.read(file)
     fits = weights.places(loaded, weights.tensors_of(module))[0].fits
-    if file is not None and not fits and (kwargs := _of_the_file(spec, source, loaded)):
-        source = replace(source, build=partial(source.build, **kwargs))
-        module = _build(spec, source)
-        text = ", ".join(f"{name}={value}" for name, value in kwargs.items())
-        lines = [f"{spec.architecture} is built with {text}, as {loaded.description} has it."]
+    if file is not None and not fits:
+        kwargs = _arguments_for_file(spec, source, loaded)
+        if kwargs:
+            source = replace(source, build=partial(source.build, **kwargs))
+            module = _build(spec, source)
+            text = ", ".join(f"{name}={value}" for name, value in kwargs.items())
+            lines = [f"{spec.architecture} is built with {text}, as {loaded.description} has it."]
     lines += weights.fit(module, loaded, spec.architecture, spec.weights_key)
-    if spec.weights_key is not None:  # not the file alone decides which they are
+    if spec.weights_key is not None:
+        # The file holds several networks, so its checksum doesn't say which one was loaded.
         loaded = replace(loaded, sha256=weights.state_sha256(module.state_dict()))
     return module, source, loaded, lines
 
 
-def _of_itself(spec: ModelSpec, source: Source, module: nn.Module) -> tuple[Weights, list[str]]:
-    """The weights with which it was built. Where a user's function has loaded them, no seed changes
-    them.
-    """
+def _built_weights(spec: ModelSpec, source: Source, module: nn.Module) -> tuple[Weights, list[str]]:
+    """Return the weights with which the network was built, and sentences about them."""
     built = Weights(None, "as built", weights.state_sha256(module.state_dict()))
     if spec.weights == AS_BUILT:
         return built, []
     if spec.source == "user":
+        # If another seed gives the same weights, the user's function has loaded them.
         other = _build(replace(spec, seed=spec.seed ^ 1), source)
         if weights.state_sha256(other.state_dict()) == built.sha256:
             return built, [
@@ -361,27 +375,30 @@ def _of_itself(spec: ModelSpec, source: Source, module: nn.Module) -> tuple[Weig
     return replace(built, description=f"random, seed {spec.seed}", are_random=True), []
 
 
-def _of_the_file(spec: ModelSpec, source: Source, loaded: Weights) -> dict[str, Any]:
-    """The arguments with which a library's network is the one in a file: of another number of
-    classes, or without auxiliary heads; {} where there are none. Raises BenchError for a last layer
-    of another form.
+def _arguments_for_file(spec: ModelSpec, source: Source, loaded: Weights) -> dict[str, Any]:
+    """Return the arguments (a number of classes, no auxiliary heads) with which a library builds
+    the network that a file holds; {} if there are none.
     """
-    for kwargs in source.variants if CLASSES not in spec.kwargs else ():
+    if CLASSES in spec.kwargs:
+        return {}
+    for kwargs in source.variants:
+        # The tensors whose shape follows the number of classes are those of the heads.
         with torch.random.fork_rng(devices=[]):
-            few, more = (
-                weights.tensors_of(source.build(**kwargs, num_classes=count)) for count in (2, 3)
-            )
-        heads = {name for name in few if few[name].shape != more[name].shape}
-        place = weights.places(loaded, few)[0]
+            two_classes = weights.tensors_of(source.build(**kwargs, num_classes=2))
+            three_classes = weights.tensors_of(source.build(**kwargs, num_classes=3))
+        heads = {
+            name for name in two_classes if two_classes[name].shape != three_classes[name].shape
+        }
+        place = weights.places(loaded, two_classes)[0]
         counts = {place.tensors[name].shape[:1] for name in heads & place.tensors.keys()}
         if not heads.issuperset([*place.wrong, *place.missing]):
             continue
         if place.missing:
+            unexpected = ", ".join(place.unexpected[:3]) or "nothing"
             raise BenchError(
                 f"{loaded.description} has another last layer than {spec.architecture} "
-                f"({place.missing[0]} is missing, unexpected: "
-                f"{', '.join(place.unexpected[:3]) or 'nothing'}); write a function that builds "
-                "yours, and set model=user model.architecture=net.py:build."
+                f"({place.missing[0]} is missing, unexpected: {unexpected}); write a function that "
+                "builds yours, and set model=user model.architecture=net.py:build."
             )
         if not place.unexpected and len(counts) == 1:
             return {**kwargs, CLASSES: counts.pop()[0]}

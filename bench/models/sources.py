@@ -1,5 +1,5 @@
-"""Where a network comes from: embedded, torchvision's, timm's or a user's own, before its
-weights.
+"""Find the network that a spec names: embedded, torchvision's, timm's or a user's own, before it
+gets its weights.
 """
 
 from __future__ import annotations
@@ -25,33 +25,32 @@ from axiom_bench.models.spec import ModelSpec
 from axiom_bench.models.user_code import import_function
 from axiom_bench.models.weights import Weights
 
-FRAMES, BYTES = (
-    16,
-    255,
-)  # of a video where no data say how many, and the largest value of its pixels
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+FRAMES = 16  # the length of a video if no data give another one
+BYTES = 255  # the largest value of a video's pixels
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class Source:
-    """One network before its weights: how to build it, what it expects, its published weights by
-    name, and what a reader must know of its values. Names of classes count where the network has as
-    many. variants: arguments with which others may have built it, where it takes a number of
-    classes. accuracy: published for the weights; 0 if unknown.
-    """
+    """One network before it gets its weights."""
 
-    build: Callable[..., nn.Module]
-    preprocessing: Preprocessing
-    published: Callable[[str], Weights]
+    build: Callable[..., nn.Module]  # builds the network with random weights
+    preprocessing: Preprocessing  # the preprocessing that the network expects
+    published: Callable[[str], Weights]  # loads published weights by their name
+    # The names of the classes, which apply if the network has as many logits.
     classes: tuple[str, ...] | None = None
-    note: str = ""
+    note: str = ""  # what a reader must know about the model's values
+    # Arguments, apart from the number of classes, with which a file's network may have been built.
     variants: tuple[Mapping[str, Any], ...] = ()
-    accuracy: float = 0.0
+    accuracy: float = 0.0  # the published accuracy of the weights; 0 if unknown
 
 
 def find_source(spec: ModelSpec) -> Source:
-    """The network that a spec names. Raises BenchError, with the nearest names, where there is
-    none.
+    """Return the source of the network that a spec names.
+
+    Raises:
+        BenchError: if there is no such network; the nearest names are listed.
     """
     sources = {"embedded": _embedded, "torchvision": _torchvision, "timm": _timm, "user": _user}
     if spec.source not in sources:
@@ -60,116 +59,130 @@ def find_source(spec: ModelSpec) -> Source:
 
 
 def _embedded(spec: ModelSpec) -> Source:
-    of_planted: Mapping[str, Callable[..., nn.Module]] = {**planted.BUILDERS, **planted.OF_BOXES}
-    builders = {**networks.BUILDERS, **of_planted}
+    """Return a network of this package, trained or planted."""
+    planted_builders: Mapping[str, Callable[..., nn.Module]]
+    planted_builders = {**planted.BUILDERS, **planted.OF_BOXES}
+    builders = {**networks.BUILDERS, **planted_builders}
     if spec.architecture not in builders:
         raise unknown("embedded model", spec.architecture, builders)
     build = partial(builders[spec.architecture], **spec.kwargs)
-    is_planted = spec.architecture in of_planted
+    is_planted = spec.architecture in planted_builders
 
     def published(name: str) -> Weights:
         files = {"default": None} if is_planted else networks.weights_files(spec.architecture)
         if name not in files:
             raise unknown(f"weights of {spec.architecture}", name, files)
-        if (file := files[name]) is not None:
+        file = files[name]
+        if file is not None:
             return weights.read(file)
         state = build().state_dict()
         return Weights(state, "by construction", weights.state_sha256(state))
 
-    kind, channels = networks.KINDS.get(spec.architecture, scenes.FEW), 1
+    kind = networks.KINDS.get(spec.architecture, scenes.FEW)
     classes = kind.classes
+    channels = 1
     if is_planted:
-        kind, channels, classes = (
-            patches.KINDS.get(spec.kwargs.get("axes", 2), kind),
-            RGB,
-            patches.CLASSES,
+        kind = patches.KINDS.get(spec.kwargs.get("axes", 2), kind)
+        classes = patches.CLASSES
+        channels = RGB
+    side = kind.space[0]
+    preprocessing = Preprocessing(resize=side, crop=side, mean=networks.MEAN, std=networks.STD)
+    if len(kind.space) != len(XY):  # the samples are arrays, not pictures
+        preprocessing = Preprocessing(
+            resize=None,
+            crop=None,
+            mean=networks.MEAN[:channels],
+            std=networks.STD[:channels],
+            shape=(channels, *kind.space),
         )
-    preprocessing = Preprocessing(kind.space[0], kind.space[0], networks.MEAN, networks.STD)
-    if len(kind.space) != len(XY):  # arrays
-        mean, std = networks.MEAN[:channels], networks.STD[:channels]
-        preprocessing = Preprocessing(None, None, mean, std, shape=(channels, *kind.space))
     note = "" if spec.weights is None else networks.NOTES.get(spec.architecture, "")
     return Source(build, preprocessing, published, classes, note)
 
 
 def _torchvision(spec: ModelSpec) -> Source:
-    from axiom_bench.data.torchvision_import import (
-        torchvision,
-    )  # here: it takes as long as importing torch
+    """Return a classifier of torchvision, of images or videos."""
+    # Importing torchvision takes as long as importing torch, so only its networks do it.
+    from axiom_bench.data.torchvision_import import torchvision
 
-    of_video = torchvision.models.list_models(module=torchvision.models.video)
-    names = [*torchvision.models.list_models(module=torchvision.models), *of_video]
+    video_names = torchvision.models.list_models(module=torchvision.models.video)
+    names = [*torchvision.models.list_models(module=torchvision.models), *video_names]
     if spec.architecture not in names:
         raise unknown("torchvision classifier", spec.architecture, names)
-    members = torchvision.models.get_model_weights(spec.architecture)
+    is_video = spec.architecture in video_names
+    weights_sets = torchvision.models.get_model_weights(spec.architecture)
 
-    def member(name: str) -> Any:
+    def find_weights(name: str) -> Any:
         if name == "default":
-            return members.DEFAULT
-        if name not in members.__members__:
-            raise unknown(
-                f"set of weights of {spec.architecture}",
-                name,
-                ["default", *(entry.name for entry in members)],
-            )
-        return members[name]
+            return weights_sets.DEFAULT
+        if name not in weights_sets.__members__:
+            known = ["default", *(entry.name for entry in weights_sets)]
+            raise unknown(f"set of weights of {spec.architecture}", name, known)
+        return weights_sets[name]
 
     def published(name: str) -> Weights:
-        entry = member(
-            name
-        )  # from torchvision's cache or the network, with the hash in the file's name checked
+        entry = find_weights(name)
         try:
+            # The file comes from torchvision's cache or the network. Its name has the checked hash.
             state = entry.get_state_dict(map_location="cpu", check_hash=True, progress=False)
         except (OSError, RuntimeError, HTTPException) as error:
             raise _no_download(spec.architecture, entry.url, error) from error
         file = Path(torch.hub.get_dir(), "checkpoints", Path(entry.url).name)
         return Weights(state, str(entry), weights.file_sha256(file))
 
-    # A file from elsewhere, and random weights, take the standard input: that of the architecture's
-    # first weights.
+    # Random weights and the user's files get the standard input: that of the first published
+    # weights.
     is_published = spec.weights is not None and spec.weights_file is None
-    entry = member(str(spec.weights)) if is_published else next(iter(members))
-    expects, classes = entry.transforms(), tuple(entry.meta.get("categories") or ())
-    mean, std, sides = (
-        tuple(expects.mean),
-        tuple(expects.std),
-        (expects.resize_size[0], expects.crop_size[0]),
+    entry = find_weights(str(spec.weights)) if is_published else next(iter(weights_sets))
+    transforms = entry.transforms()
+    classes = tuple(entry.meta.get("categories") or ())
+    preprocessing = Preprocessing(
+        resize=transforms.resize_size[0],
+        crop=transforms.crop_size[0],
+        mean=tuple(transforms.mean),
+        std=tuple(transforms.std),
+        interpolation=transforms.interpolation.value,
     )
-    preprocessing = Preprocessing(*sides, mean, std, expects.interpolation.value)
-    if spec.architecture in of_video:  # of frames of bytes
-        shape = len(mean), FRAMES, *expects.crop_size
-        mean, std = (tuple(BYTES * value for value in values) for values in (mean, std))
-        preprocessing = Preprocessing(None, None, mean, std, shape=shape)
-    kwargs, variants = dict(spec.kwargs), list[Mapping[str, Any]]([{}])
+    if is_video:  # videos are arrays of bytes
+        preprocessing = Preprocessing(
+            resize=None,
+            crop=None,
+            mean=tuple(BYTES * value for value in transforms.mean),
+            std=tuple(BYTES * value for value in transforms.std),
+            shape=(len(transforms.mean), FRAMES, *transforms.crop_size),
+        )
+
+    kwargs = dict(spec.kwargs)
+    variants: list[Mapping[str, Any]] = [{}]
     if spec.architecture in ("googlenet", "inception_v3"):
-        # What their builders switch on by themselves for published weights, which we load
-        # ourselves: they rescale their input inside the network, and their files hold auxiliary
-        # heads (idle in eval mode).
-        kwargs = {
-            "transform_input": True,
-            "aux_logits": True,
-            "init_weights": spec.weights is None,
-            **kwargs,
-        }
-        variants += [{"aux_logits": False}]
-    if spec.architecture.startswith("vit_"):  # built for one size of images
-        kwargs = {"image_size": expects.crop_size[0], **kwargs}
+        # Their builders switch this on for published weights, but we load the weights ourselves.
+        # These networks rescale their input, and their files hold auxiliary heads (idle in eval
+        # mode).
+        kwargs.setdefault("transform_input", True)
+        kwargs.setdefault("aux_logits", True)
+        kwargs.setdefault("init_weights", spec.weights is None)
+        variants.append({"aux_logits": False})
+    if spec.architecture.startswith("vit_"):  # built for images of one size
+        kwargs.setdefault("image_size", transforms.crop_size[0])
     build = partial(torchvision.models.get_model, spec.architecture, weights=None, **kwargs)
-    # Of a folder's file nobody says which set it is: `default` stands for the one of the lowest
-    # accuracy.
-    sets = [each for each in members if spec.weights in ("default", each.name)]
-    measured = [
-        each.meta["_metrics"]["ImageNet-1K"]["acc@1"]
-        for each in sets
-        if spec.architecture not in of_video
-    ]
-    accuracy = min(measured, default=0.0) / 100
+
+    # `default` may be a file of model.weights_folder, and nobody knows of which set it is. So the
+    # lowest accuracy counts.
+    accuracies = []
+    for weights_set in weights_sets:
+        if not is_video and spec.weights in ("default", weights_set.name):
+            accuracies.append(weights_set.meta["_metrics"]["ImageNet-1K"]["acc@1"])
     return Source(
-        build, preprocessing, published, classes, variants=tuple(variants), accuracy=accuracy
+        build,
+        preprocessing,
+        published,
+        classes,
+        variants=tuple(variants),
+        accuracy=min(accuracies, default=0.0) / 100,
     )
 
 
 def _no_download(architecture: str, origin: str, error: Exception) -> BenchError:
+    """Return the error for weights that can't be downloaded."""
     return BenchError(
         f"The weights of {architecture} can't be downloaded from {origin} "
         f"({str(error).splitlines()[0]}); set model.weights_folder to a folder with "
@@ -179,7 +192,9 @@ def _no_download(architecture: str, origin: str, error: Exception) -> BenchError
 
 
 def _timm(spec: ModelSpec) -> Source:
-    import axiom_bench.data.torchvision_import  # noqa: F401 - here: it takes seconds, and timm imports torchvision
+    """Return a network of timm."""
+    # timm imports torchvision, which takes seconds, so it is imported only for timm's networks.
+    import axiom_bench.data.torchvision_import  # noqa: F401
 
     try:
         import timm
@@ -198,26 +213,35 @@ def _timm(spec: ModelSpec) -> Source:
             raise _no_download(architecture, "timm's hub", error) from error
         return Weights(state, f"timm {architecture}", weights.state_sha256(state))
 
-    expects = timm.get_pretrained_cfg(spec.architecture)
-    height, width = expects.input_size[1:]
-    sides = floor(height / expects.crop_pct), floor(width / expects.crop_pct)
-    resize = sides if expects.crop_mode == "squash" else sides[0]
-    preprocessing = Preprocessing(resize, height, expects.mean, expects.std, expects.interpolation)
+    config = timm.get_pretrained_cfg(spec.architecture)
+    height, width = config.input_size[1:]
+    sides = (floor(height / config.crop_pct), floor(width / config.crop_pct))
+    preprocessing = Preprocessing(
+        resize=sides if config.crop_mode == "squash" else sides[0],
+        crop=height,
+        mean=config.mean,
+        std=config.std,
+        interpolation=config.interpolation,
+    )
     build = partial(timm.create_model, spec.architecture, pretrained=False, **spec.kwargs)
-    return Source(build, preprocessing, published, _timm_classes(expects), variants=({},))
+    return Source(build, preprocessing, published, _timm_classes(config), variants=({},))
 
 
-def _timm_classes(expects: Any) -> tuple[str, ...]:
-    """The names of the classes that timm has for a network's weights; () where it has none."""
+def _timm_classes(config: Any) -> tuple[str, ...]:
+    """Return timm's names of the classes of a network's weights, or () if it has none."""
     from timm.data import ImageNetInfo, infer_imagenet_subset
 
-    if expects.label_names:
-        return tuple(map(str, expects.label_names))
-    subset = infer_imagenet_subset(expects)
-    return tuple(ImageNetInfo(subset).label_descriptions(detailed=False)) if subset else ()
+    if config.label_names:
+        return tuple(map(str, config.label_names))
+    subset = infer_imagenet_subset(config)
+    if not subset:
+        return ()
+    return tuple(ImageNetInfo(subset).label_descriptions(detailed=False))
 
 
 def _user(spec: ModelSpec) -> Source:
+    """Return the network that a user's function builds, or a user's network itself."""
+
     def published(name: str) -> Weights:
         raise BenchError(
             f"Your own network {spec.name!r} has no weights called {name!r}; set model.weights to "
@@ -225,10 +249,9 @@ def _user(spec: ModelSpec) -> Source:
             f"{spec.architecture} loads."
         )
 
-    made = import_function(spec.architecture)
-    build = (
-        partial(copy.deepcopy, made)
-        if isinstance(made, nn.Module)
-        else partial(made, **spec.kwargs)
-    )
-    return Source(build, Preprocessing(None, None, IMAGENET_MEAN, IMAGENET_STD), published)
+    function = import_function(spec.architecture)
+    build: Callable[..., nn.Module] = partial(function, **spec.kwargs)
+    if isinstance(function, nn.Module):
+        build = partial(copy.deepcopy, function)  # the user's own object stays unchanged
+    preprocessing = Preprocessing(resize=None, crop=None, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    return Source(build, preprocessing, published)
