@@ -1,3 +1,4 @@
-"""Networks to explain, with their weights, target layer and preprocessing. Imports errors, data,
-embedded, cutting.
+"""Networks to explain, with their weights, target layer and preprocessing.
+
+It imports errors, data, embedded and cutting.
 """

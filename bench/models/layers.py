@@ -173,11 +173,8 @@ def record(
     def run(has_graph: bool) -> ChannelOrder:
         finished.clear()
         leaf = image.clone().requires_grad_(has_graph)
-        with (
-            torch.set_grad_enabled(has_graph),
-            own_state(network),
-            ChannelOrder(image.ndim) as order,
-        ):
+        order = ChannelOrder(image.ndim)
+        with torch.set_grad_enabled(has_graph), own_state(network), order:
             network(leaf.clone())  # a network that changes its input in place can't change a leaf
         return order
 

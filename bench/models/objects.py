@@ -1,5 +1,6 @@
-"""Networks that find objects (model.output=boxes, exclusive_boxes, regions or exclusive_regions),
-in runs: which object each row is of.
+"""Prepare networks that find objects for runs, and keep the object of each row.
+
+Their model.output is boxes, exclusive_boxes, regions or exclusive_regions.
 """
 
 from __future__ import annotations
@@ -7,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from axiom_bench.models import layers
 from axiom_bench.models.spec import ModelSpec
 from axiom_bench.models.user_code import import_function
 
-# By model.output: the class, and whether classes exclude each other.
+# By model.output: the class of the network, and whether the classes exclude each other.
 KINDS: Mapping[str, tuple[type[ObjectScores], bool]] = {
     "boxes": (BoxScores, False),
     "exclusive_boxes": (BoxScores, True),
@@ -34,8 +34,19 @@ KINDS: Mapping[str, tuple[type[ObjectScores], bool]] = {
 def of_objects(
     spec: ModelSpec, module: nn.Module, image: Tensor
 ) -> tuple[ObjectScores, Output, Objects]:
-    """The network as one of objects, its output, and what it takes beside the images. image: one,
-    (1, C, *space). Raises BenchError where it returns something else.
+    """Wrap a network that finds objects.
+
+    Args:
+        spec: The model's settings.
+        module: The network.
+        image: One image, (1, C, *space).
+
+    Returns:
+        The network whose scores are those of an object, its output, and its inputs in addition to
+        the images.
+
+    Raises:
+        BenchError: if the network returns something else.
     """
     kind, exclusive = KINDS[str(spec.output)]
     expected = (
@@ -50,32 +61,39 @@ def of_objects(
 
 @dataclass(frozen=True)
 class ObjectOfRow:
-    """place: as the network takes it. explained: the object's place in the annotation; None for all
-    of its class. detected: the annotation that the network's own objects make; None for the data's.
-    """
+    """The object that one row explains."""
 
-    place: Tensor
-    explained: int | None
+    place: Tensor  # the object's place, as the network takes it
+    explained: int | None  # the object's index in the annotation; None for all of its class
+    # The annotation of the objects that the network itself found; None for the data's annotation.
     detected: Annotation | None = None
 
 
 @dataclass(frozen=True)
 class Objects:
-    """What such a network takes beside the images, in place of an `InputsFile`. takes: how. ends:
-    as `ObjectScores` has them. least: the probability that an object must have. of_rows: of each
-    row of a job, by its id.
+    """The objects to explain, which such a network takes in addition to the images.
+
+    It has the methods of an `InputsFile`.
     """
 
-    takes: SeveralInputs = field(compare=False, repr=False)
-    ends: Tensor = field(compare=False, repr=False)
-    least: float
+    takes: SeveralInputs = field(compare=False, repr=False)  # how the network takes its inputs
+    ends: Tensor = field(compare=False, repr=False)  # as `ObjectScores` has them
+    least: float  # the lowest probability of an object that is explained
+    # The object of each row of a job, by the row's id.
     of_rows: Mapping[str, ObjectOfRow] = field(default_factory=dict, compare=False, repr=False)
     name: str = "model.output"
 
     @staticmethod
     def of(network: ObjectScores, image: Tensor, least: float) -> Objects:
-        """image: one, (1, C, *space). Raises BenchError where the network returns something
-        else.
+        """Return the objects of a network, none of which is found yet.
+
+        Args:
+            network: The network.
+            image: One image, (1, C, *space).
+            least: The lowest probability of an object that is explained.
+
+        Raises:
+            BenchError: if the network returns something else than objects.
         """
         ends = network.ends(image)
         takes, _, _ = taken_apart(network, (image, ends[:1]), 0)
@@ -83,19 +101,22 @@ class Objects:
 
     @property
     def first(self) -> OtherInputs:
-        """A place of any image, for a first pass."""
+        """A place in any image, for a first forward pass."""
         return (self.ends[:1],)
 
     def shared(
         self, network: nn.Module, sides: tuple[int, ...], channels: int
     ) -> tuple[layers.Call, ...]:
-        """The calls of the network's modules up to the last map that the scores of all places
-        depend on, and its own: those among which its default layer is.
+        """Return the calls among which the default layer is.
+
+        They are the calls up to the last map on which the scores of all places depend, and that of
+        the network itself.
         """
-        used: list[set[str]] = []
+        used_maps: list[set[str]] = []
         for end in self.ends.split(1):
-            self.takes.give(asked := shared_copy(network), (end,))
-            *calls, last = layers.record(asked, sides, None, channels)
+            network_copy = shared_copy(network)
+            self.takes.give(network_copy, (end,))
+            *calls, last = layers.record(network_copy, sides, None, channels)
             maps = {
                 call.name: call.output
                 for call in calls
@@ -103,40 +124,44 @@ class Objects:
             }
             assert isinstance(last.output, Tensor)
             gradients = torch.autograd.grad(last.output.sum(), [*maps.values()], allow_unused=True)
-            used.append(
+            used_maps.append(
                 {
                     name
-                    for name, each in zip(maps, gradients, strict=True)
-                    if each is not None and each.any()
+                    for name, gradient in zip(maps, gradients, strict=True)
+                    if gradient is not None and gradient.any()
                 }
             )
-        reached = set.intersection(*used)
+        common_maps = set.intersection(*used_maps)
         count = max(
-            (place + 1 for place, call in enumerate(calls) if call.name in reached),
+            (index + 1 for index, call in enumerate(calls) if call.name in common_maps),
             default=len(calls),
         )
-        return (*calls[:count], replace(last, edge=None))  # the graph is that of one place
+        # The graph of the last pass is that of one place only, so it decides nothing.
+        return (*calls[:count], replace(last, edge=None))
 
     @property
     def description(self) -> str:
-        """A sentence on what the network is given."""
+        """A sentence on the network's inputs."""
         return "Its scores are those of one object of each image (model.output)."
 
     def of_images(self, images: Sequence[str], chosen: Sequence[str]) -> Objects:
-        """The same: which objects there are is found when the job has its images."""
+        """Return this object unchanged: the objects are found when the job has its images."""
         return self
 
     def beside(self, batch: Batch) -> Batch:
-        """The batch with each row's object."""
+        """Return the batch with each row's object."""
         rows = [self.of_rows[name] for name in batch.image_ids]
-        of_data = batch.annotations or [Annotation.none()] * len(rows)
-        annotations = tuple(map(partial(_of_row, batch.images.shape[2:]), rows, of_data))
-        return replace(
-            batch, annotations=annotations, other_inputs=(torch.stack([row.place for row in rows]),)
+        size = batch.images.shape[2:]
+        data_annotations = batch.annotations or [Annotation.none()] * len(rows)
+        annotations = tuple(
+            _row_annotation(size, row, annotation)
+            for row, annotation in zip(rows, data_annotations, strict=False)
         )
+        places = torch.stack([row.place for row in rows])
+        return replace(batch, annotations=annotations, other_inputs=(places,))
 
     def sha256(self, image: str) -> str:
-        """Of a row's object; "" of an image whose objects haven't been found."""
+        """Return the SHA-256 of a row's object, or "" if the image's objects aren't found yet."""
         if image not in self.of_rows:
             return ""
         row = self.of_rows[image]
@@ -145,11 +170,19 @@ class Objects:
         return hashlib.sha256(content).hexdigest()
 
 
-def _of_row(size: Sequence[int], row: ObjectOfRow, of_data: Annotation) -> Annotation:
-    """The annotation of a row's image of this size, with the object that is explained."""
-    if (found := row.detected) is None:
-        return replace(of_data, explained=row.explained)
-    mask = found.mask
+def _row_annotation(
+    size: Sequence[int], row: ObjectOfRow, data_annotation: Annotation
+) -> Annotation:
+    """Return the annotation of a row's image of this size, with the object that is explained."""
+    detected = row.detected
+    if detected is None:
+        return replace(data_annotation, explained=row.explained)
+    mask = detected.mask
     if mask is not None:
         mask = interpolate(mask[None, None].float(), tuple(size), mode="nearest-exact")[0, 0].long()
-    return replace(found, mask=mask, explained=row.explained, stored_pixel=of_data.stored_pixel)
+    return replace(
+        detected,
+        mask=mask,
+        explained=row.explained,
+        stored_pixel=data_annotation.stored_pixel,
+    )

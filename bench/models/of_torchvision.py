@@ -18,17 +18,24 @@ from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.errors import BenchError
 from axiom_bench.models.spec import AS_BUILT
 
-BACKGROUND, UNUSED = 0, "N/A"  # the output that is no object; an id of COCO's without a category
+BACKGROUND = 0  # the output that stands for no object
+UNUSED = "N/A"  # the name of COCO's ids without a category
 
 
 class Detector(nn.Module):
-    """A one-stage detector before suppression: (B, 3, H, W) -> boxes (B, N, 4) and logits (B, N, C)
-    as `BoxScores` takes them.
+    """A one-stage detector before suppression, (B, 3, H, W) -> boxes (B, N, 4) and logits
+    (B, N, C) as `BoxScores` takes them.
 
-    network: torchvision's FCOS, RetinaNet or SSD, whose layers keep their names. size: of the
-    images, a side or (H, W). names: of its outputs; None: unknown. Logits are those of real
-    classes, in the order of their ids: outputs without a category are left out, and of a softmax
-    they are the background, logit 0, together. Raises BenchError for Faster R-CNN and its like.
+    The logits are those of real classes, in the order of their ids. Outputs without a category are
+    left out. If the network has a softmax, they are joined in logit 0, the background.
+
+    Args:
+        network: torchvision's FCOS, RetinaNet or SSD, whose layers keep their names.
+        size: The size of the images in pixels, a side or (H, W).
+        names: The names of the network's outputs, or None if they are unknown.
+
+    Raises:
+        BenchError: if the detector has two stages, such as Faster R-CNN.
     """
 
     def __init__(
@@ -41,45 +48,52 @@ class Detector(nn.Module):
                 "explain what it detects, output=ab.outputs.detection(boxes, labels), or take a "
                 "detector of one stage, as FCOS."
             )
-        self.backbone, self.head, self.coder = network.backbone, network.head, network.box_coder
+        self.backbone = network.backbone
+        self.head = network.head
+        self.coder = network.box_coder
         self.exclusive = isinstance(network, torchvision.models.detection.ssd.SSD)
         self.size = (size, size) if isinstance(size, int) else tuple(size)
-        shape_of = (
-            copy.deepcopy(nn.ModuleDict({"backbone": network.backbone, "head": network.head}))
-            .to("meta", torch.float32)
-            .eval()
-        )
-        features = list(shape_of["backbone"](torch.empty(1, 3, *self.size, device="meta")).values())
-        count = shape_of["head"](features)["cls_logits"].shape[2]
-        maps = [torch.empty(1, 1, *each.shape[2:]) for each in features]
+        # A pass on the meta device tells the shapes of the features and the number of outputs.
+        parts = nn.ModuleDict({"backbone": network.backbone, "head": network.head})
+        meta_parts = copy.deepcopy(parts).to("meta", torch.float32).eval()
+        meta_image = torch.empty(1, 3, *self.size, device="meta")
+        features = list(meta_parts["backbone"](meta_image).values())
+        count = meta_parts["head"](features)["cls_logits"].shape[2]
+        maps = [torch.empty(1, 1, *feature.shape[2:]) for feature in features]
         images = torchvision.models.detection.image_list.ImageList(
             torch.empty(1, 3, *self.size), [self.size]
         )
         known = names if names is not None and len(names) == count else None
-        used = [
-            place
-            for place in range(count)
-            if place != BACKGROUND and not (known and known[place] == UNUSED)
-        ]
+        used = []
+        others = []
+        for index in range(count):
+            is_unused = known is not None and known[index] == UNUSED
+            if index == BACKGROUND or is_unused:
+                others.append(index)
+            else:
+                used.append(index)
         self.register_buffer("anchors", network.anchor_generator(images, maps)[0], persistent=False)
         self.register_buffer("used", torch.tensor(used), persistent=False)
-        self.register_buffer(
-            "others", torch.tensor(sorted({*range(count)} - {*used})), persistent=False
-        )
+        self.register_buffer("others", torch.tensor(others), persistent=False)
         if known:
-            shown = ["background"] * self.exclusive + [known[place] for place in used]
-            self.config = SimpleNamespace(
-                id2label=dict(enumerate(shown))
-            )  # where transformers has names of classes
+            labels = [known[index] for index in used]
+            if self.exclusive:
+                labels.insert(0, "background")
+            # transformers keeps the names of classes under this name, too.
+            self.config = SimpleNamespace(id2label=dict(enumerate(labels)))
 
     def forward(self, images: Tensor) -> tuple[Tensor | None, Tensor]:
-        """Boxes, x0 y0 x1 y1 in pixels within the image, and logits. torch.fx follows the logits
-        alone: no score reads boxes. Raises BenchError for images of another size.
+        """Return boxes, x0 y0 x1 y1 in pixels inside the image, and logits.
+
+        torch.fx follows only the logits, because no score reads boxes.
+
+        Raises:
+            BenchError: if the images have another size.
         """
-        found = self.head([*self.backbone(images).values()])
-        logits = found["cls_logits"].index_select(2, self.used)
+        outputs = self.head([*self.backbone(images).values()])
+        logits = outputs["cls_logits"].index_select(2, self.used)
         if self.exclusive:
-            others = found["cls_logits"].index_select(2, self.others)
+            others = outputs["cls_logits"].index_select(2, self.others)
             logits = torch.cat([others.logsumexp(2, keepdim=True), logits], 2)
         if isinstance(images, fx.Proxy):
             return None, logits
@@ -88,42 +102,59 @@ class Detector(nn.Module):
                 f"This detector is built for images of {self.size}, not {tuple(images.shape[2:])} "
                 "pixels."
             )
-        codes, anchors = found["bbox_regression"], self.get_buffer("anchors")
-        decode = getattr(self.coder, "decode_single", self.coder.decode)  # of FCOS one image's, too
-        boxes = torch.stack([decode(each, anchors) for each in codes])
+        anchors = self.get_buffer("anchors")
+        # In RetinaNet and SSD, only `decode_single` decodes one image; in FCOS, `decode` does.
+        decode = getattr(self.coder, "decode_single", self.coder.decode)
+        boxes = torch.stack([decode(codes, anchors) for codes in outputs["bbox_regression"]])
         return torchvision.ops.clip_boxes_to_image(boxes, self.size), logits
 
 
 def detector(
     name: str, size: int | Sequence[int], weights: str | None = AS_BUILT, **kwargs: Any
 ) -> Detector:
-    """torchvision's detector of this name. size: as `Detector` has it. weights: `as_built` for
-    torchvision's own, else random ones, which a file may replace. Raises BenchError where they
-    can't be downloaded.
+    """Load torchvision's detector of this name.
+
+    Args:
+        name: torchvision's name of the detector.
+        size: The size of the images, as `Detector` takes it.
+        weights: `as_built` for torchvision's own weights, otherwise random ones, which a file may
+            replace.
+        **kwargs: Further arguments of torchvision's function.
+
+    Raises:
+        BenchError: if the weights can't be downloaded.
     """
-    network, names = _of(name, weights, **kwargs)
+    network, names = _torchvision_network(name, weights, **kwargs)
     return Detector(network, size, names)
 
 
 def segmenter(name: str, weights: str | None = AS_BUILT, **kwargs: Any) -> nn.Module:
-    """torchvision's segmenter of this name; see `detector`."""
-    network, names = _of(name, weights, **kwargs)
+    """Load torchvision's segmenter of this name.
+
+    Args:
+        name: torchvision's name of the segmenter.
+        weights: See `detector`.
+        **kwargs: Further arguments of torchvision's function.
+
+    Raises:
+        BenchError: if the weights can't be downloaded.
+    """
+    network, names = _torchvision_network(name, weights, **kwargs)
     network.config = SimpleNamespace(id2label=dict(enumerate(["background", *names[1:]])))
-    return network
+    module: nn.Module = network
+    return module
 
 
-def _of(name: str, weights: str | None, **kwargs: Any) -> tuple[Any, list[str]]:
-    """The network, and the names of its outputs where it has as many as the published weights."""
+def _torchvision_network(name: str, weights: str | None, **kwargs: Any) -> tuple[Any, list[str]]:
+    """Return the network, and the names of the outputs for which its published weights were
+    trained.
+    """
     published = torchvision.models.get_model_weights(name).DEFAULT
-    kwargs = {
-        "weights": published if weights == AS_BUILT else None,
-        "weights_backbone": None,
-        **kwargs,
-    }
+    kwargs.setdefault("weights", published if weights == AS_BUILT else None)
+    kwargs.setdefault("weights_backbone", None)
     try:
-        return torchvision.models.get_model(name, progress=False, **kwargs), list(
-            published.meta["categories"]
-        )
+        network = torchvision.models.get_model(name, progress=False, **kwargs)
+        return network, list(published.meta["categories"])
     except (OSError, HTTPException) as error:
         raise BenchError(
             f"The weights of {name} can't be downloaded from {published.url} "

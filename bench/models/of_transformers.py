@@ -16,94 +16,122 @@ from axiom_bench.errors import BenchError
 
 
 def image_classifier(checkpoint: str) -> nn.Module:
-    """A network of images with a classifier. checkpoint: a folder, or a name on the Hugging Face
-    Hub, whose cache is used where it has the files. Raises BenchError where they can't be had.
+    """Load a network of images with a classifier.
+
+    Args:
+        checkpoint: A folder, or a name on the Hugging Face Hub, whose cache is used if it has the
+            files.
+
+    Raises:
+        BenchError: if the files can't be loaded.
     """
-    network: nn.Module = _of("AutoModelForImageClassification", checkpoint)
+    network: nn.Module = _from_pretrained("AutoModelForImageClassification", checkpoint)
     return network
 
 
 def clip(checkpoint: str, captions: Sequence[str]) -> nn.Module:
-    """A CLIP's image tower, (B, 3, H', W') -> its logits of each caption (B, n). Raises as
-    `image_classifier` does, and without captions.
+    """Load the image tower of a CLIP, (B, 3, H', W') -> logits of each caption (B, n).
+
+    Args:
+        checkpoint: See `image_classifier`.
+        captions: The captions, which are the classes.
+
+    Raises:
+        BenchError: if the files can't be loaded, or if there are no captions.
     """
     if not captions or isinstance(captions, str):
         raise BenchError(
-            'A CLIP needs captions, which are its classes: set "model.kwargs.captions=[a cat,a dog]".'
+            "A CLIP needs captions, which are its classes: set "
+            '"model.kwargs.captions=[a cat,a dog]".'
         )
-    return Captioned(
-        _of("CLIPModel", checkpoint), _of("AutoTokenizer", checkpoint), [*map(str, captions)]
-    )
+    network = _from_pretrained("CLIPModel", checkpoint)
+    tokenizer = _from_pretrained("AutoTokenizer", checkpoint)
+    return Captioned(network, tokenizer, [*map(str, captions)])
 
 
 class Captioned(nn.Module):
-    """A CLIP that names images by captions, whose embeddings are computed once (Radford et al.
-    2021, arXiv:2103.00020, section 3.1).
+    """A CLIP that classifies images by captions, whose embeddings are computed once.
+
+    See Radford et al. 2021, arXiv:2103.00020, section 3.1.
     """
 
     def __init__(self, network: Any, tokenizer: Any, captions: list[str]) -> None:
         super().__init__()
         tokens = tokenizer(captions, padding=True, return_tensors="pt")
         with torch.no_grad():
-            of_text = network.eval().text_model(**tokens).pooler_output
-            texts = normalize(network.text_projection(of_text), dim=1) * network.logit_scale.exp()
-        self.vision_model, self.visual_projection = network.vision_model, network.visual_projection
+            pooled = network.eval().text_model(**tokens).pooler_output
+            texts = normalize(network.text_projection(pooled), dim=1) * network.logit_scale.exp()
+        self.vision_model = network.vision_model
+        self.visual_projection = network.visual_projection
         self.register_buffer("texts", texts)
-        self.config = SimpleNamespace(
-            id2label=dict(enumerate(captions))
-        )  # where transformers has names of classes
+        # transformers keeps the names of classes under this name, too.
+        self.config = SimpleNamespace(id2label=dict(enumerate(captions)))
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H', W') -> (B, n)."""
+        """Return the logits (B, n) of images (B, 3, H', W')."""
         embeddings = self.visual_projection(self.vision_model(pixel_values=images).pooler_output)
         return normalize(embeddings, dim=1) @ self.get_buffer("texts").T
 
 
 def segmenter(checkpoint: str) -> nn.Module:
-    """A network of maps of classes, of an image's own size or smaller. Raises as `image_classifier`
-    does.
+    """Load a network of maps of classes, of an image's own size or smaller.
+
+    Args:
+        checkpoint: See `image_classifier`.
+
+    Raises:
+        BenchError: if the files can't be loaded.
     """
-    network: nn.Module = _of("AutoModelForSemanticSegmentation", checkpoint)
+    network: nn.Module = _from_pretrained("AutoModelForSemanticSegmentation", checkpoint)
     return network
 
 
 def detr(checkpoint: str) -> nn.Module:
-    """A DETR as a network of boxes. Raises as `image_classifier` does."""
-    return Detr(_of("DetrForObjectDetection", checkpoint))
+    """Load a DETR as a network of boxes.
+
+    Args:
+        checkpoint: See `image_classifier`.
+
+    Raises:
+        BenchError: if the files can't be loaded.
+    """
+    return Detr(_from_pretrained("DetrForObjectDetection", checkpoint))
 
 
 class Detr(nn.Module):
-    """(B, 3, H, W) -> boxes (B, N, 4), x0 y0 x1 y1 in pixels, and logits (B, N, C) of each query.
-    The last logit is no object and all of COCO's ids without a category together, so that a softmax
-    gives all others their probability.
+    """A DETR, (B, 3, H, W) -> boxes (B, N, 4) and logits (B, N, C) of each query.
+
+    Boxes are x0 y0 x1 y1 in pixels. The last logit stands for no object and for all of COCO's ids
+    without a category, so that a softmax gives all other classes their probability.
     """
 
     def __init__(self, network: Any) -> None:
         super().__init__()
-        self.model, self.bbox_predictor = network.model, network.bbox_predictor
+        self.model = network.model
+        self.bbox_predictor = network.bbox_predictor
         self.class_labels_classifier = network.class_labels_classifier
         names = network.config.id2label
-        self.used = [place for place in range(len(names)) if names[place] != "N/A"]
-        self.others = [place for place in range(len(names) + 1) if place not in self.used]
-        self.config = SimpleNamespace(
-            id2label=dict(enumerate([*(names[place] for place in self.used), "no object"]))
-        )
+        self.used = [index for index in range(len(names)) if names[index] != "N/A"]
+        self.others = [index for index in range(len(names) + 1) if index not in self.used]
+        labels = [*(names[index] for index in self.used), "no object"]
+        self.config = SimpleNamespace(id2label=dict(enumerate(labels)))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The boxes and the logits."""
+        """Return the boxes and the logits."""
         queries = self.model(pixel_values=images).last_hidden_state
         logits = self.class_labels_classifier(queries)
-        centres, sides = (
-            self.bbox_predictor(queries).sigmoid() * images.new_tensor(images.shape[:1:-1] * 2)
-        ).split(2, 2)
-        boxes = torch.cat([centres - sides / 2, centres + sides / 2], 2)
-        return boxes, torch.cat(
-            [logits[..., self.used], logits[..., self.others].logsumexp(2, keepdim=True)], 2
-        )
+        width_and_height = images.shape[:1:-1]
+        boxes = self.bbox_predictor(queries).sigmoid() * images.new_tensor(width_and_height * 2)
+        centres, sides = boxes.split(2, 2)
+        corners = torch.cat([centres - sides / 2, centres + sides / 2], 2)
+        others = logits[..., self.others].logsumexp(2, keepdim=True)
+        return corners, torch.cat([logits[..., self.used], others], 2)
 
 
-def _of(kind: str, checkpoint: str) -> Any:
-    import axiom_bench.data.torchvision_import  # noqa: F401 - here: it takes seconds, and transformers needs torchvision
+def _from_pretrained(kind: str, checkpoint: str) -> Any:
+    """Return an object of a class of transformers that is loaded from a checkpoint."""
+    # transformers needs torchvision, which takes seconds, so only its networks import it.
+    import axiom_bench.data.torchvision_import  # noqa: F401
 
     try:
         import transformers

@@ -1,4 +1,4 @@
-"""What a network takes beside its images, from a file (model.inputs): a row for each image."""
+"""Read a network's inputs in addition to the images from a file (model.inputs), a row per image."""
 
 from __future__ import annotations
 
@@ -29,92 +29,112 @@ from axiom_bench.data.formats.files import (
 from axiom_bench.data.layouts.label_files import without_ending
 from axiom_bench.errors import BenchError
 
-IDS = "ids"  # the array of a .npz that names the images
-ARRAYS = (".npz", ".safetensors")
-Columns = Mapping[
-    str, Sequence[str] | Tensor
-]  # by their names: the cells of a list, or an array with a row an image
+IDS = "ids"  # the array of a file of arrays that names the images
+ARRAYS = (".npz", ".safetensors")  # the suffixes of files of arrays
+# By its name: the cells of a column of a table, or an array with one row per image.
+Columns = Mapping[str, Sequence[str] | Tensor]
 
 
 @dataclass(frozen=True)
 class InputsFile:
-    """name: of the file. takes: how the network takes its inputs. values: the others, (N, ...)
-    each, in their order. ids: of the images, a row each; () where rows are in the data's order.
-    places: the row of each image of a job.
-    """
+    """A file of a network's inputs in addition to the images."""
 
-    name: str
-    takes: SeveralInputs = field(compare=False, repr=False)
+    name: str  # the file's name
+    takes: SeveralInputs = field(compare=False, repr=False)  # how the network takes its inputs
+    # The inputs in addition to the images, (N, ...) each, in the order in which they are taken.
     values: OtherInputs = field(compare=False, repr=False)
+    # The image of each row; empty if the rows are in the data's order.
     ids: tuple[str, ...] = field(repr=False)
+    # The row of each image of a job.
     places: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     @staticmethod
     def of(path: Path, network: nn.Module, image: Tensor, explained: str | None) -> InputsFile:
-        """A file whose columns or arrays are called as forward's arguments. image: one, (1, C,
-        *space). explained: the argument, or key of the one dict that forward takes, that the images
-        are; None: the one that isn't in the file. Raises BenchError for a file that can't be read
-        or has other names.
+        """Read a file whose columns or arrays have the names of forward's arguments.
+
+        Args:
+            path: The file.
+            network: The network.
+            image: One image, (1, C, *space).
+            explained: The argument that is the images, or its key if forward takes one dict. None
+                means the argument that isn't in the file.
+
+        Raises:
+            BenchError: if the file can't be read or has other names.
         """
         ids, columns = _read(path)
         parameters = inspect.signature(network.forward).parameters
-        names = _named(columns, parameters)
-        rest = [name for name in parameters if name not in names]
+        columns_by_argument = _grouped(columns, parameters)
+        rest = [name for name in parameters if name not in columns_by_argument]
         key = explained or next(iter(rest), "")
-        if key not in parameters:  # of a dict, which may hold more than it asks for
-            names = {
+        if key not in parameters:
+            # forward takes one dict: every column may be an entry, and not all must be read.
+            columns_by_argument = {
                 name: group
-                for name, group in _named(columns, None).items()
+                for name, group in _grouped(columns, None).items()
                 if name != key and _are_numbers(group)
             }
-        required = [name for name in rest if parameters[name].default is inspect.Parameter.empty]
-        if not names or (key in parameters and {*required} - {key}):
-            of_dict = (
-                "; where it takes one dict, say by model.explained=KEY what the images are called"
-                * (len(rest) == 1)
-            )
+        required = {name for name in rest if parameters[name].default is inspect.Parameter.empty}
+        if not columns_by_argument or (key in parameters and required - {key}):
+            advice = ""
+            if len(rest) == 1:
+                advice = (
+                    "; where it takes one dict, say by model.explained=KEY what the images are "
+                    "called"
+                )
             raise BenchError(
                 f"{type(network).__name__}.forward takes {' and '.join(parameters)}, and "
                 f"{as_text(path)} holds {', '.join(columns)[:200]}; call its columns or arrays as "
-                f"forward calls them{of_dict}."
+                f"forward calls them{advice}."
             )
-        values = {name: _tensor(as_text(path), group) for name, group in names.items()}
-        if len({len(each) for each in values.values()} | ({len(ids)} if ids else set())) > 1:
-            sizes = ", ".join(f"{name} {len(each)}" for name, each in values.items())
+        values = {
+            name: _tensor(as_text(path), group) for name, group in columns_by_argument.items()
+        }
+        lengths = {len(value) for value in values.values()}
+        if ids:
+            lengths.add(len(ids))
+        if len(lengths) > 1:
+            sizes = ", ".join(f"{name} {len(value)}" for name, value in values.items())
             raise BenchError(
                 f"The arrays of {as_text(path)} have other numbers of rows: {sizes}; give one an "
                 "image."
             )
-        takes, _, _ = taken_apart(
-            network, {key: image, **{name: each[:1] for name, each in values.items()}}, key
-        )
+        inputs = {key: image}
+        for name, value in values.items():
+            inputs[name] = value[:1]
+        takes, _, _ = taken_apart(network, inputs, key)
         return InputsFile(as_text(path), takes, tuple(values.values()), ids)
 
     @property
     def description(self) -> str:
-        """A sentence on what the network is given: names, types and shapes of a batch."""
+        """A sentence on the network's inputs, with the names, types and shapes of a batch."""
         names = (key for key in self.takes.keys if key != self.takes.explained)
-        kinds = (
-            f"{str(each.dtype).removeprefix('torch.')} {('B', *each.shape[1:])}"
-            for each in self.values
-        )
-        inputs = " and ".join(
-            f"{name}, {kind}," for name, kind in zip(names, kinds, strict=True)
-        ).replace("'", "")
+        inputs = []
+        for name, value in zip(names, self.values, strict=True):
+            dtype = str(value.dtype).removeprefix("torch.")
+            inputs.append(f"{name}, {dtype} {('B', *value.shape[1:])},".replace("'", ""))
         images = (
             f"The images are its argument {self.takes.explained!r} (another: model.explained=NAME)"
         )
-        return f"{images}, and beside them it gets {inputs} of {self.name}."
+        return f"{images}, and beside them it gets {' and '.join(inputs)} of {self.name}."
 
     @property
     def first(self) -> OtherInputs:
-        """Those of one image, for a first pass."""
-        return tuple(each[:1] for each in self.values)
+        """The inputs of one image, for a first forward pass."""
+        return tuple(value[:1] for value in self.values)
 
     def of_images(self, images: Sequence[str], chosen: Sequence[str]) -> InputsFile:
-        """With the places of the chosen images, by id, else by a file's name with or without its
-        ending where one image alone has it. images: all of the data. Raises BenchError for images
-        without a row, and for two rows of one.
+        """Return the file with the row of each chosen image.
+
+        A row is found by the image's id. Otherwise it is found by the file name, with or without
+        its ending, if only one image has this file name.
+
+        Args:
+            images: The ids of all images of the data.
+            chosen: The ids of a job's images.
+
+        Raises:
+            BenchError: if an image has no row, or two rows.
         """
         count = len(self.values[0])
         if not self.ids and count != len(images):
@@ -127,82 +147,89 @@ class InputsFile:
         if len(rows) < count:
             (twice, _), *_ = Counter(map(comparable, self.ids)).most_common(1)
             raise BenchError(f"{self.name} has several rows for {twice!r}; leave one.")
-        alike, found = Counter(map(basename, images)), dict[str, str | None]()
+        same_names = Counter(map(basename, images))
+        places = {}
+        missing = []
         for image in chosen:
-            name = basename(image)
-            names = map(
-                comparable, (image, name, without_ending(name)) if alike[name] == 1 else (image,)
-            )
-            found[image] = next((each for each in names if each in rows), None)
-        if missing := [image for image, name in found.items() if name is None]:
+            file_name = basename(image)
+            names = [image]
+            if same_names[file_name] == 1:
+                names += [file_name, without_ending(file_name)]
+            place = next((rows[name] for name in map(comparable, names) if name in rows), None)
+            if place is None:
+                missing.append(image)
+            else:
+                places[image] = place
+        if missing:
             raise BenchError(
                 f"{self.name} has no row for {len(missing)} of {len(chosen)} images, as "
                 f"{missing[0]!r}; add rows, or leave these images out by data.leave_out."
             )
-        return replace(
-            self, places={image: rows[name] for image, name in found.items() if name is not None}
-        )
+        return replace(self, places=places)
 
     def beside(self, batch: Batch) -> Batch:
-        """The batch with what the network takes beside its images."""
+        """Return the batch with the network's inputs in addition to the images."""
         return replace(batch, other_inputs=self.rows(batch.image_ids))
 
     def rows(self, images: Sequence[str]) -> OtherInputs:
-        """Of these images, (B, ...) each."""
-        places = torch.tensor([self.places[image] for image in images])
-        return tuple(each[places] for each in self.values)
+        """Return the inputs of these images, (B, ...) each."""
+        indices = torch.tensor([self.places[image] for image in images])
+        return tuple(value[indices] for value in self.values)
 
     def sha256(self, image: str) -> str:
-        """Of an image's row."""
-        content = b"".join(each.contiguous().numpy().tobytes() for each in self.rows([image]))
+        """Return the SHA-256 of an image's row."""
+        content = b"".join(value.contiguous().numpy().tobytes() for value in self.rows([image]))
         return hashlib.sha256(content).hexdigest()
 
 
 def _read(path: Path) -> tuple[tuple[str, ...], Columns]:
-    """(ids of the images, the columns)."""
-    suffix = path.suffix.lower()
-    if suffix not in ARRAYS:
-        lines = lines_of(path, "The file of model.inputs")
-        separator, table = table_of(lines)
-        if not table or any(len(row) != len(table[0]) for row in table):
-            raise BenchError(
-                f"The lines of {as_text(path)} haven't one number of cells; give a .csv with a "
-                f"line of headings, an image's id first, or arrays in {' or '.join(ARRAYS)}."
-            )
-        (_, *heads), *cells = table
-        if separator == ";":  # as spreadsheets write a table where a comma is the decimal mark
-            cells = [
-                [first, *(cell.replace(",", ".") for cell in others)] for first, *others in cells
-            ]
-        first, *columns = zip(*cells, strict=True) if cells else [()] * len(table[0])
-        return tuple(cell.strip() for cell in first), dict(
-            zip(map(str.strip, heads), columns, strict=True)
+    """Return the images' ids and the columns of a file."""
+    if path.suffix.lower() in ARRAYS:
+        return _read_arrays(path)
+    lines = lines_of(path, "The file of model.inputs")
+    separator, table = table_of(lines)
+    if not table or any(len(row) != len(table[0]) for row in table):
+        raise BenchError(
+            f"The lines of {as_text(path)} haven't one number of cells; give a .csv with a "
+            f"line of headings, an image's id first, or arrays in {' or '.join(ARRAYS)}."
         )
+    (_, *headings), *rows = table
+    # Spreadsheets write semicolons in countries where a comma is the decimal mark.
+    if separator == ";":
+        rows = [[first, *(cell.replace(",", ".") for cell in cells)] for first, *cells in rows]
+    first_column, *columns = zip(*rows, strict=True) if rows else [()] * len(table[0])
+    ids = tuple(cell.strip() for cell in first_column)
+    return ids, dict(zip(map(str.strip, headings), columns, strict=True))
+
+
+def _read_arrays(path: Path) -> tuple[tuple[str, ...], Columns]:
+    """Return the images' ids and the numerical arrays of a file."""
     try:
         open_regular(path).close()
-        if suffix == ".npz":
+        if path.suffix.lower() == ".npz":
             with np.load(path, allow_pickle=False) as file:
                 arrays = dict(file)
         else:
             with safe_open(path, "np") as file:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
     except Exception as error:  # what libraries raise for damaged files is not documented
-        reason = (
-            "it is damaged, or holds Python objects, which are never loaded"
-            if "pickle" in str(error)
-            else why(error)
-        )
+        reason = why(error)
+        if "pickle" in str(error):
+            reason = "it is damaged, or holds Python objects, which are never loaded"
         raise BenchError(f"{as_text(path)} can't be read: {reason}.") from error
     ids = arrays.pop(IDS, np.empty(0))
-    return tuple(map(str, ids)), {
-        name: torch.from_numpy(each)
-        for name, each in arrays.items()
-        if each.ndim and each.dtype.kind in "biuf"
-    }
+    columns = {}
+    for name, array in arrays.items():
+        if array.ndim and array.dtype.kind in "biuf":
+            columns[name] = torch.from_numpy(array)
+    return tuple(map(str, ids)), columns
 
 
-def _named(columns: Columns, parameters: Mapping[str, object] | None) -> dict[str, Columns]:
-    """{argument: its columns}: NAME.x and NAME.y are of NAME. parameters: None: of any argument."""
+def _grouped(columns: Columns, parameters: Mapping[str, object] | None) -> dict[str, Columns]:
+    """Return the columns of each argument: NAME.x and NAME.y belong to NAME.
+
+    Columns of names that aren't in `parameters` are left out, unless it is None.
+    """
     groups: dict[str, dict[str, Sequence[str] | Tensor]] = {}
     for name, column in columns.items():
         argument = name.partition(".")[0]
@@ -212,6 +239,7 @@ def _named(columns: Columns, parameters: Mapping[str, object] | None) -> dict[st
 
 
 def _are_numbers(group: Columns) -> bool:
+    """Return whether every cell of an argument's columns is a number."""
     try:
         _tensor("", group)
     except BenchError:
@@ -220,15 +248,17 @@ def _are_numbers(group: Columns) -> bool:
 
 
 def _tensor(file: str, group: Columns) -> Tensor:
-    """An array as it is, floats as float32. Of a list one column of whole numbers is (N,), int64,
-    as indices are; others are (N, n), float32. Raises BenchError for a cell that is no number.
+    """Return the tensor of an argument's columns, or raise if a cell isn't a number.
+
+    An array stays as it is, except that floats become float32. A single column of whole numbers
+    becomes (N,), int64, because it may hold indices. Other columns become (N, n), float32.
     """
     columns = list(group.values())
-    if isinstance(array := columns[0], Tensor):
-        return array.float() if array.is_floating_point() else array
-    whole = len(columns) == 1 and all(cell.strip().lstrip("+-").isdecimal() for cell in columns[0])
-    if whole:
-        return torch.tensor([int(cell) for cell in columns[0]])
+    first = columns[0]
+    if isinstance(first, Tensor):
+        return first.float() if first.is_floating_point() else first
+    if len(columns) == 1 and all(cell.strip().lstrip("+-").isdecimal() for cell in first):
+        return torch.tensor([int(cell) for cell in first])
     for name, column in group.items():
         for cell in column:
             try:

@@ -1,5 +1,5 @@
-"""What of a model is explained (model.output): outputs by name, VOC's classes by groups of
-ImageNet's, a user's own.
+"""The outputs that model.output names: those of the package, VOC's classes as groups of ImageNet's,
+and a user's own.
 """
 
 from __future__ import annotations
@@ -25,12 +25,11 @@ GROUPS = Path(__file__).parent.parent / "data" / "voc_in_imagenet.tsv"
 
 
 class LogSumExpGroups(OutputModule):
-    """Logits (..., C) -> (..., G): of each group of classes the logarithm of its sum of
-    exponentials.
+    """Logits (..., C) -> (..., G): the log-sum-exp of the logits of each group of classes.
 
-    Its exponential is the group's unnormalised probability, so that a softmax over the groups is
-    the network's probability of each, given that the class is in one of them. groups: class
-    indices, each group not empty.
+    The exponential of a group's value is its unnormalised probability. So a softmax over the groups
+    is the network's probability of each, given that the class is in one of them. `groups` are class
+    indices, and no group is empty.
     """
 
     members: Tensor
@@ -48,24 +47,26 @@ class LogSumExpGroups(OutputModule):
         return torch.logsumexp(logits.double()[..., self.members] + self.absent, -1)
 
     def extra_repr(self) -> str:
-        """Sizes, and a checksum of the members: this text is part of a shard's key."""
+        """Return the groups' sizes and a checksum of their members, which enter a shard's key."""
         checksum = hashlib.sha256(repr(self.members.tolist()).encode()).hexdigest()
         return f"groups={self.absent.isfinite().sum(1).tolist()}, members={checksum[:16]}"
 
 
 @cache
 def voc_in_imagenet() -> dict[str, tuple[int, ...]]:
-    """{VOC class: the indices of the ImageNet classes under it}, in VOC's order; see docs/data.md
-    for the rule.
+    """Return the indices of the ImageNet classes under each VOC class, in VOC's order.
+
+    See docs/data.md for the rule.
     """
-    indices: dict[str, list[int]] = {name: [] for name in CLASSES}
+    indices_by_class: dict[str, list[int]] = {name: [] for name in CLASSES}
     with GROUPS.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file, delimiter="\t"):
-            indices[row["voc"]].append(int(row["index"]))
-    return {name: tuple(indices) for name, indices in indices.items()}
+            indices_by_class[row["voc"]].append(int(row["index"]))
+    return {name: tuple(indices) for name, indices in indices_by_class.items()}
 
 
 def _voc_groups(classes: int) -> OutputModule:
+    """Return the module of model.output=voc_groups for a network with this number of logits."""
     if classes != IMAGENET_CLASSES:
         raise BenchError(
             f"model.output=voc_groups needs the {IMAGENET_CLASSES} ImageNet classes in the "
@@ -85,11 +86,15 @@ OUTPUTS = {
 
 
 def find_output(name: str | None) -> Output:
-    """The output of this name, or a user's own: `module:function` or `path/to/file.py:function`;
-    None: recognised.
+    """Return the output of this name.
 
-    A class is called without arguments, so that it may build a module. Raises BenchError for an
-    unknown one.
+    Args:
+        name: A name of `OUTPUTS`, or a user's own function, `module:function` or
+            `path/to/file.py:function`. A class is called without arguments, so that it may build a
+            module. None stands for an output that is recognised later.
+
+    Raises:
+        BenchError: if the output is unknown.
     """
     if name is None:
         return check_output(None)
@@ -102,6 +107,6 @@ def find_output(name: str | None) -> Output:
         "returns to scores (B, n)"
     )
     function = import_function(name, "model.output", expected)
-    return check_output(
-        called(function, "model.output") if isinstance(function, type) else function
-    )
+    if isinstance(function, type):
+        function = called(function, "model.output")
+    return check_output(function)

@@ -320,7 +320,8 @@ def named_settings(name: str, changes: Mapping[str, Any]) -> Mapping[str, Any]:
     root = read_yaml(conf_folder() / "config.yaml")["real_root"]
     settings = {**model_config(name), **changes}
     config = OmegaConf.create({"real_root": root, "model": settings}, flags={"allow_objects": True})
-    return config["model"]
+    model: Mapping[str, Any] = config["model"]
+    return model
 
 
 def _files() -> dict[str, Path]:

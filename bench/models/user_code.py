@@ -1,4 +1,4 @@
-"""Functions and classes of a user's own that settings name: module:function, or
+"""Import the user's functions and classes that settings name, as module:function or
 path/to/file.py:function.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 from axiom_bench.cutting.output import Output
 from axiom_bench.errors import BenchError, unknown
 
-FROM_FILE = "axiom_bench_user_"  # how modules are named that are imported from a file
+FROM_FILE = "axiom_bench_user_"  # the prefix of the names of modules that are imported from a file
 EXPECTED = (
     "give module:function or path/to/file.py:function, where function(**kwargs) returns an "
     "nn.Module"
@@ -26,61 +26,67 @@ EXPECTED = (
 
 
 class _TextLoader(SourceFileLoader):
-    """Compiles a module's text, which is in the key: bytecode is that of any text of the same
-    length and second.
+    """A loader that always compiles a module's text.
+
+    The text is in the key. A file of bytecode may be that of another text, of the same length and
+    second.
     """
 
     def path_stats(self, path: str) -> Mapping[str, Any]:
-        """Raises OSError: so no bytecode is read or written."""
+        """Raise an OSError, so that no bytecode is read or written."""
         raise OSError(f"the bytecode of {path} isn't used")
 
 
 def import_function(
     path: str, setting: str = "model.architecture", expected: str = EXPECTED
 ) -> Callable[..., Any]:
-    """The function (or class) that builds what a setting names. Raises BenchError where there is
-    none at that path.
-    """
-    where, colon, name = path.rpartition(":")
-    if not colon and not path.endswith(".py"):
-        where, _, name = path.rpartition(".")
-    if not where or not name:
-        raise BenchError(f"{setting}={path!r} names no function; {expected}.")
-    import axiom_bench.data.torchvision_import  # noqa: F401 - here: it takes seconds, and a user's module may need it
+    """Import the function (or class) that a setting names.
 
+    Args:
+        path: `module:function` or `path/to/file.py:function`.
+        setting: The setting, for messages.
+        expected: The sentence that says what to give instead, for messages.
+
+    Raises:
+        BenchError: if there is no function at that path, or its module can't be imported.
+    """
+    module_path, colon, name = path.rpartition(":")
+    if not colon and not path.endswith(".py"):
+        module_path, _, name = path.rpartition(".")
+    if not module_path or not name:
+        raise BenchError(f"{setting}={path!r} names no function; {expected}.")
+    # A user's module may need torchvision, which takes seconds, so it isn't imported at the top.
+    import axiom_bench.data.torchvision_import  # noqa: F401
+
+    file = Path(module_path).expanduser()
+    is_file = module_path.endswith(".py")
     try:
-        module = (
-            _from_file(Path(where).expanduser())
-            if where.endswith(".py")
-            else importlib.import_module(where)
-        )
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # importing runs the user's code, which may raise anything
-        what = f"{setting}={path!r} can't be imported ({type(error).__name__}: {error})"
-        package = (
-            os.path.relpath(Path(where).expanduser().with_suffix(""))
-            .strip("./")
-            .replace(os.sep, ".")
-        )
-        of_package = (
-            f"import it as a part of its package, {setting}={package}:{name}, from the folder "
-            "above that"
-        )
-        advice = of_package if "relative import" in str(error) else expected
-        raise BenchError(f"{what}; {advice}.") from error
-    function = getattr(module, name, None)
+        module = _import_file(file) if is_file else importlib.import_module(module_path)
+    # Importing runs the user's code, which may raise anything.
+    except (Exception, SystemExit) as error:
+        advice = expected
+        if "relative import" in str(error):
+            relative = os.path.relpath(file.with_suffix(""))
+            package = relative.strip("./").replace(os.sep, ".")
+            advice = (
+                f"import it as a part of its package, {setting}={package}:{name}, from the folder "
+                "above that"
+            )
+        raise BenchError(
+            f"{setting}={path!r} can't be imported ({type(error).__name__}: {error}); {advice}."
+        ) from error
+    function: Callable[..., Any] | None = getattr(module, name, None)
     if not callable(function) and not isinstance(function, Output):
-        raise unknown(
-            f"function in {where}", name, [key for key in vars(module) if not key.startswith("_")]
-        )
+        public_names = [key for key in vars(module) if not key.startswith("_")]
+        raise unknown(f"function in {module_path}", name, public_names)
     return function
 
 
 def called(build: Callable[[], Any], setting: str) -> Any:
-    """What a user's class or function makes without arguments. Raises BenchError where it raises
-    anything.
+    """Call a user's class or function without arguments, and return the result.
+
+    Raises:
+        BenchError: if the call raises anything.
     """
     try:
         return build()
@@ -90,20 +96,21 @@ def called(build: Callable[[], Any], setting: str) -> Any:
         ) from error
 
 
-def _from_file(path: Path) -> ModuleType:
-    place = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[
-        :8
-    ]  # two files may have the same stem
-    name = f"{FROM_FILE}{path.stem}_{place}"
+def _import_file(path: Path) -> ModuleType:
+    """Import a file as a module of its own name."""
+    # Two files may have the same stem, so a checksum of the path is part of the name.
+    checksum = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
+    name = f"{FROM_FILE}{path.stem}_{checksum}"
     loader = _TextLoader(name, str(path))
     spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     if spec is None:
         raise ImportError(f"{path} isn't a Python file")
     module = importlib.util.module_from_spec(spec)
-    if (folder := str(path.parent.resolve())) not in sys.path:
-        sys.path.append(
-            folder
-        )  # as `python net.py` has it, but last: it hides no installed package
+    # `python net.py` puts the file's folder on the path, too. Here it comes last, so that it hides
+    # no installed package.
+    folder = str(path.parent.resolve())
+    if folder not in sys.path:
+        sys.path.append(folder)
     sys.modules[module.__name__] = module  # dataclasses look their own module up there
     try:
         loader.exec_module(module)

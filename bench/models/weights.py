@@ -1,5 +1,5 @@
-"""Weights from a file: read without running code, found in it by names and shapes, and fitted with
-clear errors.
+"""Read weights from a file without running code, find the network in it by names and shapes, and
+load them into the network.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ from torch import Tensor, nn
 from axiom_bench.cutting.model_copy import unwrapped_name
 from axiom_bench.errors import BenchError, first_names, unknown
 
-# between a checkpoint's key and what is under it; between a module and its tensors stands a dot
+# Separates a checkpoint's key from the names inside it. A dot separates a module from its tensors.
 INNER = "\0"
 COUNTED = "num_batches_tracked"  # older files lack it, and no value depends on it
-# What training adds beside a network's own tensors: losses, heads that rest in eval mode, counts of
-# profilers.
+# Tensors that training adds to a network's own: losses, heads that are idle in eval mode, and the
+# counts of profilers.
 ADDED = re.compile(
     r"(\w*(criterion|loss|metric)\w*|aux\w*|AuxLogits|(.*\.)?total_(ops|params))(\.|$)"
 )
-DTYPES = (  # of weights, and of the counts and indices beside them
+# The dtypes of weights, and of the counts and indices in the same state dict.
+DTYPES = (
     torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool,
     torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64,
 )  # fmt: skip
@@ -38,7 +39,8 @@ DAMAGED = "the file is damaged, or holds more than tensors"
 SAVE = "save them with safetensors, or with torch.save(model.state_dict(), ...)"
 OF_PYTORCH = "give the state dict of the network in PyTorch"
 UNPACK = "unpack it, and give the file of weights in it"
-KINDS = (  # how a file begins that isn't one of weights, what it is, and what to do
+# Files that aren't weights: how they begin, what they are, and what to do.
+KINDS = (
     (rb"$", "it is empty", "copy or download it again"),
     (
         rb"\s*<(!doctype|html|\?xml)",
@@ -59,38 +61,30 @@ KINDS = (  # how a file begins that isn't one of weights, what it is, and what t
     (rb"\x93NUMPY", "it is an array of NumPy", f"load it in Python and {SAVE}"),
     (rb"\x1f\x8b|BZh|\xfd7zXZ|7z\xbc\xaf|Rar!|.{257}ustar", "it is an archive", UNPACK),
 )
-OTHERS = (
-    ".onnx",
-    ".pb",
-    ".tflite",
-    ".keras",
-    ".caffemodel",
-    ".mlmodel",
-)  # endings of other libraries' files
-SHARD = re.compile(r"-\d{5}-of-(?!00001)\d{5}\.")
+# The suffixes of other libraries' files.
+OTHERS = (".onnx", ".pb", ".tflite", ".keras", ".caffemodel", ".mlmodel")
+SHARD = re.compile(r"-\d{5}-of-(?!00001)\d{5}\.")  # the name of one of several files of weights
 MAX_REASON = 200  # characters
-MAX_DEPTH = 20  # of a checkpoint's mappings and lists
-MAX_UNPACKED = (
-    2**30
-)  # bytes of a checkpoint's archive, which torch doesn't compress, beyond twice the file's own
-# torchvision's DenseNet files are older than its module: norm.1.weight there is norm1.weight here.
+MAX_DEPTH = 20  # levels of a checkpoint's mappings and lists
+# The bytes to which an archive may unpack beyond twice its own size. torch doesn't compress its
+# archives.
+MAX_UNPACKED = 2**30
+# torchvision's DenseNet files are older than its module: their norm.1.weight is now norm1.weight.
 OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$")
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A state dict, or a checkpoint that holds some; where it comes from, and its SHA-256, as a
-    manifest has them.
-    """
+    """A state dict, or a checkpoint that contains state dicts."""
 
     state: Any
-    description: str
+    description: str  # where the weights come from, for the manifest
     sha256: str
     are_random: bool = False
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors by the keys down to each, with INNER behind that of a mapping or a list."""
+        """All tensors by the path of keys to each, with INNER behind every mapping or list."""
         return {
             OLD_DENSENET.sub(r"\1\2", name): tensor
             for name, tensor in _named(self.state, "", set())
@@ -99,53 +93,53 @@ class Weights:
 
 @dataclass(frozen=True)
 class Place:
-    """Where in a file a network's tensors are, as far as it has them.
+    """A place in a file where all or some of a network's tensors are."""
 
-    before: what stands before their names there. tensors: by the network's names. missing, wrong:
-    of the network's, for their name or their shape. beside: the others in the same state dict, of
-    which `unexpected` may be the network's.
-    """
-
-    before: str
-    tensors: Mapping[str, Tensor]
-    missing: Sequence[str]
-    wrong: Sequence[str]
-    beside: Sequence[str]
-    unexpected: Sequence[str]
+    before: str  # the prefix of the tensors' names in the file
+    tensors: Mapping[str, Tensor]  # the file's tensors by the network's names
+    missing: Sequence[str]  # the network's names that the file lacks
+    wrong: Sequence[str]  # the network's names whose tensor has another shape in the file
+    beside: Sequence[str]  # the names of the other tensors in the same state dict
+    unexpected: Sequence[str]  # those of `beside` that may belong to a layer, without the prefix
 
     @property
     def fits(self) -> bool:
-        """Whether each tensor of the network has one here, and no layer is left."""
+        """Whether every tensor of the network has one here, and no layer is left."""
         return not (self.missing or self.wrong or self.unexpected)
 
     @property
     def name(self) -> str:
-        """As `model.weights_key` takes it."""
+        """The place's name, as `model.weights_key` takes it."""
         return self.before.rstrip(f".{INNER}").replace(INNER, ".") or "top"
 
 
 class Unread:
-    """In the place of an object whose class a pickle names: nothing of that class is imported or
+    """A stand-in for an object whose class a pickle names: nothing of that class is imported or
     called.
     """
 
     def __new__(cls, *_: object, **__: object) -> Any:
+        # A subclass of dict may hold tensors, so its content is kept as a plain mapping.
         return OrderedDict() if cls.__name__.lower().endswith("dict") else super().__new__(cls)
 
     def __setstate__(self, state: object) -> None:
-        """What it held isn't read."""
+        """Ignore the state of the pickled object."""
 
 
 def read(path: Path) -> Weights:
-    """What a .safetensors file holds, or a checkpoint of torch.save of any name. A pickle's code is
-    never run: its objects that are no tensors, numbers, texts or containers are left out.
+    """Read a .safetensors file, or a checkpoint of torch.save of any name.
 
-    Raises BenchError where the file can't be read or holds no tensors with names.
+    A pickle's code is never run. Its objects are left out, except tensors, numbers, texts and
+    containers.
+
+    Raises:
+        BenchError: if the file can't be read or holds no tensors with names.
     """
     try:
-        if not path.is_file() and path.exists():  # reading a pipe would wait without end
+        if not path.is_file() and path.exists():  # reading a pipe would wait forever
             raise IsADirectoryError("it is no file")
-        state: Any = load_file(path) if path.suffix == ".safetensors" else _loaded(path)
+        is_safetensors = path.suffix == ".safetensors"
+        state: Any = load_file(path) if is_safetensors else _load_checkpoint(path)
     except Exception as error:
         reason, step = _why(path, error)
         raise BenchError(f"The weights {path} can't be read ({reason}); {step}.") from error
@@ -168,22 +162,26 @@ def read(path: Path) -> Weights:
     return weights
 
 
-def _loaded(path: Path) -> Any:
-    # An archive may unpack to far more than it has.
+def _load_checkpoint(path: Path) -> Any:
+    """Return the content of a checkpoint, with stand-ins for objects of unknown classes."""
+    # A malicious archive may unpack to far more bytes than it has.
     unpacked = sum(member.file_size for member in _members(path))
     if unpacked > MAX_UNPACKED + 2 * path.stat().st_size:
         raise OSError(f"it would unpack to {unpacked:,} bytes")
-    names = torch.serialization.get_unsafe_globals_in_checkpoint(path) if is_zipfile(path) else []
-    named = [name.rpartition(".") for name in names]
-    unread: list[Any] = [
-        type(name, (Unread,), {"__module__": each, "__qualname__": name}) for each, _, name in named
-    ]
-    with torch.serialization.safe_globals(unread):
+    class_paths = []
+    if is_zipfile(path):
+        class_paths = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    stand_ins: list[Any] = []
+    for class_path in class_paths:
+        module, _, name = class_path.rpartition(".")
+        attributes = {"__module__": module, "__qualname__": name}
+        stand_ins.append(type(name, (Unread,), attributes))
+    with torch.serialization.safe_globals(stand_ins):
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _why(path: Path, error: Exception) -> tuple[str, str]:
-    """Why a file can't be read, and what to do."""
+    """Return why a file can't be read, and what to do about it."""
     if path.is_file():
         with path.open("rb") as file:
             start = file.read(512)
@@ -192,9 +190,8 @@ def _why(path: Path, error: Exception) -> tuple[str, str]:
         for begin, kind, step in KINDS:
             if re.match(begin, start, re.DOTALL | re.IGNORECASE):
                 return kind, step
-    if isinstance(
-        error, OSError | SafetensorError
-    ):  # torch's messages don't help: "101", or nothing
+    # torch's own messages don't help: "101", or nothing.
+    if isinstance(error, OSError | SafetensorError):
         return str(error).split("\n")[0][:MAX_REASON], SAVE
     names = [member.filename for member in _members(path)]
     if any(name.endswith("constants.pkl") for name in names):
@@ -205,141 +202,169 @@ def _why(path: Path, error: Exception) -> tuple[str, str]:
 
 
 def _members(path: Path) -> list[ZipInfo]:
-    """Of a zip file; none of a file that is no whole one."""
+    """Return the members of a zip file; none if the file isn't a whole one."""
     try:
         with ZipFile(path) as archive:
             return archive.infolist()
-    except (BadZipFile, OSError, ValueError, NotImplementedError):  # torch says what it is
+    except (BadZipFile, OSError, ValueError, NotImplementedError):  # torch reports what it is
         return []
 
 
 def _named(content: Any, before: str, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
-    if (
-        isinstance(content, Mapping | list | tuple)
-        and id(content) not in seen
-        and before.count(INNER) < MAX_DEPTH
-    ):
-        seen.add(id(content))
-        for key, value in content.items() if isinstance(content, Mapping) else enumerate(content):
-            if isinstance(value, Tensor):
-                yield f"{before}{key}", value
-            yield from _named(value, f"{before}{key}{INNER}", seen)
+    """Yield all tensors inside mappings and lists with their names, which begin with `before`.
+
+    `seen` holds the ids of the containers that were visited, because one may contain itself.
+    """
+    if not isinstance(content, Mapping | list | tuple) or id(content) in seen:
+        return
+    if before.count(INNER) >= MAX_DEPTH:
+        return
+    seen.add(id(content))
+    for key, value in content.items() if isinstance(content, Mapping) else enumerate(content):
+        if isinstance(value, Tensor):
+            yield f"{before}{key}", value
+        yield from _named(value, f"{before}{key}{INNER}", seen)
 
 
 def places(weights: Weights, expected: Mapping[str, Tensor]) -> list[Place]:
-    """All places of a file where a network with this state dict fits; where it fits nowhere, the
-    one that has most of it. Names are taken as they are, then without those of wrappers, and each
-    without what all of the network's begin with; last with _ for dots, as averages have them
-    (ema_fc_weight).
+    """Return all places of a file where a network fits.
+
+    Names are compared in three forms: as they are; without the names of wrappers; and also with _
+    for dots, as averages have them (ema_fc_weight). In each form, modules that contain the whole
+    network are removed from the network's names one by one.
+
+    Args:
+        weights: The content of the file.
+        expected: The network's state dict.
+
+    Returns:
+        The places. If the network fits nowhere, the only one is the place that has most of it.
     """
-    tensors, found = weights.tensors, list[Place]()
+    tensors = weights.tensors
+    found: list[Place] = []
     for unwrap, dot in ((str, "."), (unwrapped_name, "."), (unwrapped_name, "_")):
-        form = partial(_form, unwrap, dot)
-        starts = [
-            (name, each.end())
-            for name in tensors
-            for each in re.finditer(rf"^|[.{dot}{INNER}]", name)
-        ]
-        inner = dict.fromkeys((name[:start], form(name[start:])) for name, start in starts)
-        of_network = {unwrap(name): name for name in expected}
+        short_name = partial(_short_name, unwrap, dot)
+        # Every name is divided at each of its separators into a prefix and a short name.
+        divisions: dict[tuple[str, str], None] = {}
+        for name in tensors:
+            for separator in re.finditer(rf"^|[.{dot}{INNER}]", name):
+                start = separator.end()
+                divisions[name[:start], short_name(name[start:])] = None
+        network_names = {unwrap(name): name for name in expected}
         while True:
-            wanted = {name.replace(".", dot): own for name, own in of_network.items()}
-            counts = Counter(before for before, name in inner if name in wanted)
+            wanted = {name.replace(".", dot): own for name, own in network_names.items()}
+            counts = Counter(prefix for prefix, name in divisions if name in wanted)
             counts = counts or Counter(name[: name.rfind(INNER) + 1] for name in tensors)
-            befores = [
-                before for before, count in counts.items() if count > max(counts.values()) / 2
-            ]
-            found += [
-                _place(tensors, form, wanted, expected, befores, before) for before in befores
-            ]
-            if len({name.partition(".")[0] for name in of_network}) != 1 or not all(
-                "." in name for name in of_network
-            ):
+            least = max(counts.values()) / 2
+            prefixes = [prefix for prefix, count in counts.items() if count > least]
+            for prefix in prefixes:
+                found.append(_place(tensors, short_name, wanted, expected, prefixes, prefix))
+            # If one module contains the whole network, the search is repeated without its name.
+            outer = {name.partition(".")[0] for name in network_names}
+            if len(outer) != 1 or not all("." in name for name in network_names):
                 break
-            of_network = {name.partition(".")[2]: own for name, own in of_network.items()}
-    fitting: dict[
-        frozenset[int], Place
-    ] = {}  # the same tensors may fit by several forms of their names
+            network_names = {name.partition(".")[2]: own for name, own in network_names.items()}
+    # The same tensors may fit by several forms of their names.
+    fitting: dict[frozenset[int], Place] = {}
     for place in found:
         if place.fits:
             fitting.setdefault(frozenset(map(id, place.tensors.values())), place)
-    closest = min(
-        found, key=lambda place: len(place.missing) + len(place.wrong) + len(place.unexpected)
-    )
-    return [*fitting.values()] or [closest]
+    if fitting:
+        return [*fitting.values()]
+    return [min(found, key=lambda p: len(p.missing) + len(p.wrong) + len(p.unexpected))]
 
 
-def _form(unwrap: Callable[[str], str], dot: str, name: str) -> str:
+def _short_name(unwrap: Callable[[str], str], dot: str, name: str) -> str:
+    """Return a name without wrappers and with `dot` for dots."""
     return unwrap(name).replace(".", dot)
 
 
 def _place(
-    tensors: dict[str, Tensor], form: Callable[[str], str], wanted: dict[str, str], expected: Mapping[str, Tensor],
-    befores: Sequence[str], before: str,
-) -> Place:  # fmt: skip
-    """befores: of all places, of which one may lie within another."""
-    others = tuple(each for each in befores if each.startswith(before) and each != before)
-    inside = [name for name in tensors if name.startswith(before) and not name.startswith(others)]
-    inner = {name: form(name.removeprefix(before)) for name in inside}
-    alike = Counter(inner.values())  # a network isn't put together from several copies
-    own = {
-        wanted[short]: name
-        for name, short in inner.items()
-        if short in wanted and alike[short] == 1
-    }
-    state = before[
-        : before.rfind(INNER) + 1
-    ]  # the names beside it are those of the same state dict
-    within = [
-        name for name in tensors if name.startswith(state) and INNER not in name[len(state) :]
-    ]
-    taken = {*own.values()}
-    beside = [name for name in within if name not in taken]
-    # One whole number, as of steps, is no layer's.
-    layers = [
-        name
-        for name in beside
-        if name in inner and (tensors[name].ndim or tensors[name].dtype != torch.int64)
-    ]
-    missing = [name for name in expected if name not in own and not name.endswith(COUNTED)]
+    tensors: dict[str, Tensor],
+    short_name: Callable[[str], str],
+    wanted: dict[str, str],
+    expected: Mapping[str, Tensor],
+    prefixes: Sequence[str],
+    prefix: str,
+) -> Place:
+    """Return the place at `prefix`, inside which other places of `prefixes` may lie.
+
+    `wanted` has the network's own names by their short names.
+    """
+    others = tuple(other for other in prefixes if other.startswith(prefix) and other != prefix)
+    inside = [name for name in tensors if name.startswith(prefix) and not name.startswith(others)]
+    short_names = {name: short_name(name.removeprefix(prefix)) for name in inside}
+    # A short name that occurs twice belongs to two copies of the network: neither is used.
+    occurrences = Counter(short_names.values())
+    file_names = {}
+    for name, short in short_names.items():
+        if short in wanted and occurrences[short] == 1:
+            file_names[wanted[short]] = name
+    # All other names of the same state dict are listed.
+    state = prefix[: prefix.rfind(INNER) + 1]
+    used = {*file_names.values()}
+    beside = []
+    unexpected = []
+    for name, tensor in tensors.items():
+        if name in used or not name.startswith(state) or INNER in name[len(state) :]:
+            continue
+        beside.append(name.removeprefix(state))
+        # A single whole number, such as a number of steps, belongs to no layer.
+        is_count = not tensor.ndim and tensor.dtype == torch.int64
+        if name in short_names and not is_count and not ADDED.match(short_names[name]):
+            unexpected.append(short_names[name])
+    missing = [name for name in expected if name not in file_names and not name.endswith(COUNTED)]
     wrong = sorted(
-        name for name, full in own.items() if tensors[full].shape != expected[name].shape
+        name
+        for name, file_name in file_names.items()
+        if tensors[file_name].shape != expected[name].shape
     )
     return Place(
-        before,
-        {name: tensors[own[name]] for name in expected if name in own},
-        missing,
-        wrong,
-        [name.removeprefix(state) for name in beside],
-        [inner[name] for name in layers if not ADDED.match(inner[name])],
+        before=prefix,
+        tensors={name: tensors[file_names[name]] for name in expected if name in file_names},
+        missing=missing,
+        wrong=wrong,
+        beside=beside,
+        unexpected=unexpected,
     )
 
 
 def fit(
     module: nn.Module, weights: Weights, architecture: str, key: str | None = None
 ) -> list[str]:
-    """Loads the weights into the module; each tensor is cast to the module's dtype (float16 to
-    float32). Returns a sentence on where in the file they are, where they aren't all that it holds.
+    """Load the weights into the module, and return a sentence if the file holds more than them.
 
-    key: a part of that place, where the network fits at several of other values. Raises BenchError
-    where it fits at none, naming the first few tensors, or at several, and where a tensor is none
-    of finite floats.
+    Each tensor is cast to the module's dtype (float16 to float32).
+
+    Args:
+        module: The network.
+        weights: The content of the file.
+        architecture: The network's name, for messages.
+        key: A part of the name of a place, if the network is in the file several times with
+            different values.
+
+    Returns:
+        A sentence on where in the file the network is, or nothing if the file holds only it.
+
+    Raises:
+        BenchError: if the network fits nowhere (the first few tensors are listed) or at several
+            places, or if a tensor doesn't consist of finite floats.
     """
-    expected, file = tensors_of(module), weights.description
+    expected = tensors_of(module)
+    file = weights.description
     place = _chosen(places(weights, expected), file, key)
     if not place.fits:
-        sizes = (
-            (name, tuple(place.tensors[name].shape), tuple(expected[name].shape))
-            for name in place.wrong
-        )
-        shapes = [f"{name} {shape} for {of_network}" for name, shape, of_network in sizes]
-        parts = {
+        wrong_shapes = []
+        for name in place.wrong:
+            shape = tuple(place.tensors[name].shape)
+            wrong_shapes.append(f"{name} {shape} for {tuple(expected[name].shape)}")
+        problems = {
             "missing": place.missing,
             "unexpected": place.unexpected,
-            "of the wrong shape": shapes,
+            "of the wrong shape": wrong_shapes,
         }
         differences = "; ".join(
-            f"{problem}: {first_names(names, 3)}" for problem, names in parts.items() if names
+            f"{problem}: {first_names(names, 3)}" for problem, names in problems.items() if names
         )
         raise BenchError(
             f"The weights {file} don't fit {architecture} ({differences}); give the file of this "
@@ -348,33 +373,34 @@ def fit(
     for name, tensor in place.tensors.items():
         _check_values(tensor, expected[name].dtype, name, file)
     state = OrderedDict(place.tensors)
-    # A file without version marks (safetensors) is read as one that today's module has written.
+    # A file without version marks (safetensors) is read as one that today's module wrote.
     marks = getattr(weights.state, "_metadata", None) or module.state_dict()._metadata  # type: ignore[attr-defined]
     state._metadata = marks  # type: ignore[attr-defined]
     module.load_state_dict(state, strict=False)
+    if not place.before and not place.beside:
+        return []
     left_out = f"; left out: {first_names(place.beside, 3)}" if place.beside else ""
-    return (
-        [f"the network is at {place.name} in {file}{left_out}."] if place.before or left_out else []
-    )
+    return [f"the network is at {place.name} in {file}{left_out}."]
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
-    """A network's state dict, without what its layers save beside tensors."""
-    return {
-        name: tensor for name, tensor in module.state_dict().items() if isinstance(tensor, Tensor)
-    }
+    """Return a network's state dict without the values that aren't tensors."""
+    state = module.state_dict()
+    return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
 
 
 def _chosen(found: Sequence[Place], file: str, key: str | None) -> Place:
-    """The place of that key. Raises BenchError where places of other values are left."""
+    """Return the place with that key, or raise if several places with different values have it."""
     if not found[0].fits:
         return found[0]
     named = [place for place in found if key in (None, place.name)]
-    named = named or [place for place in found if f".{key}." in f".{place.name}."]
+    if not named:
+        named = [place for place in found if f".{key}." in f".{place.name}."]
     if not named:
         raise unknown(f"place of the network in {file}", key, [place.name for place in found])
     first, *others = named
-    if others := [place for place in others if not _are_same(first.tensors, place.tensors)]:
+    others = [place for place in others if not _are_same(first.tensors, place.tensors)]
+    if others:
         places = first_names([first.name, *(place.name for place in others)], 3)
         raise BenchError(
             f"The weights {file} hold the network {len(others) + 1} times with other values, at "
@@ -383,22 +409,20 @@ def _chosen(found: Sequence[Place], file: str, key: str | None) -> Place:
     return first
 
 
-def _are_same(one: Mapping[str, Tensor], two: Mapping[str, Tensor]) -> bool:
-    pairs = (
-        (tensor, two[name])
-        for name, tensor in one.items()
-        if not name.endswith(COUNTED) and name in two
-    )
-    return all(
-        first.dtype == second.dtype and torch.equal(first, second) for first, second in pairs
-    )
+def _are_same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
+    """Return whether all tensors that both have are equal."""
+    for name, tensor in first.items():
+        if name.endswith(COUNTED) or name not in second:
+            continue
+        other = second[name]
+        if tensor.dtype != other.dtype or not torch.equal(tensor, other):
+            return False
+    return True
 
 
 def _check_values(tensor: Tensor, dtype: torch.dtype, name: str, file: str) -> None:
-    """Raises BenchError for a tensor that can't be a weight, of a module that has that dtype
-    there.
-    """
-    kinds = {  # that can't be weights
+    """Check that a tensor can be a weight of a module, whose own tensor has `dtype`."""
+    forbidden_kinds = {
         "a meta": tensor.is_meta,  # it has no values
         "a nested": tensor.is_nested,
         "a quantized": tensor.is_quantized,
@@ -406,30 +430,34 @@ def _check_values(tensor: Tensor, dtype: torch.dtype, name: str, file: str) -> N
         "a complex": tensor.is_complex(),
         f"a {str(tensor.dtype).removeprefix('torch.')}": tensor.dtype not in DTYPES,
     }
-    if kind := next((kind for kind, holds in kinds.items() if holds), None):
-        raise BenchError(
-            f"The weights {file} hold {kind} tensor, {name[:MAX_REASON]!r}; {SAVE}, as plain "
-            "floats."
-        )
-    is_floats = tensor.is_floating_point()
-    if dtype.is_floating_point and not (is_floats and tensor.to(dtype).isfinite().all()):
-        problem = (
-            "NaN or Inf" if is_floats else f"{str(tensor.dtype).removeprefix('torch.')} numbers"
-        )
-        raise BenchError(
-            f"The weights {file} hold {problem} in {name!r}; use a checkpoint that is finite, in "
-            "floats."
-        )
+    for kind, has_kind in forbidden_kinds.items():
+        if has_kind:
+            raise BenchError(
+                f"The weights {file} hold {kind} tensor, {name[:MAX_REASON]!r}; {SAVE}, as plain "
+                "floats."
+            )
+    if not dtype.is_floating_point:
+        return
+    if not tensor.is_floating_point():
+        problem = f"{str(tensor.dtype).removeprefix('torch.')} numbers"
+    elif not tensor.to(dtype).isfinite().all():
+        problem = "NaN or Inf"
+    else:
+        return
+    raise BenchError(
+        f"The weights {file} hold {problem} in {name!r}; use a checkpoint that is finite, in "
+        "floats."
+    )
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def state_sha256(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 over the names, dtypes, shapes and bytes of a state dict."""
+    """Return the SHA-256 of the names, dtypes, shapes and bytes of a state dict."""
     digest = hashlib.sha256()
     for name, tensor in state.items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
