@@ -1,4 +1,4 @@
-"""Comparison of a run with a baseline, from records and statistics alone."""
+"""The comparison of a run with a baseline, which needs only records and statistics."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Baselines: CSV files that a reviewer can read in a diff. Lines that start with `#` hold the
-configuration, what it was written with and why; then comes one row for each model, layer, data set,
-method and metric.
+"""Baselines: CSV files that a reviewer can read in a diff.
+
+Lines that start with `#` contain the configuration, the versions of the libraries, and the reasons
+for the baseline. Then comes one row for each model, layer, data set, method and metric.
 """
 
 from __future__ import annotations
@@ -30,30 +31,35 @@ from axiom_bench.records import files, running
 from axiom_bench.statistics.run_folder import RunFolder
 from axiom_bench.statistics.summary import summarise
 
-IMAGES = "images of "  # begins the keys of a configuration that name the images
-WRITTEN_WITH = "written with"
+IMAGES = "images of "  # begins the keys of a configuration that describe a data set's images
+WRITTEN_WITH = "written with"  # the header's key of the versions
+HISTORY = "history"  # the header's key of a reason, which may occur several times
 MAX_REASON = 500  # characters
 LIBRARIES = ("axiom-bench", "torch", "torchvision", "numpy")
+COLUMNS = (*KEY, "n", "mean", "median", "statuses", "tolerance")
+MAX_BYTES = 2**25  # the largest baseline that is read, which has about 300,000 rows
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # the characters that begin a formula in a spreadsheet
+N = re.compile(r"\d{1,12}", re.ASCII)
+STATUSES = re.compile(r"(\w{1,100}:\d{1,12}( \w{1,100}:\d{1,12}){0,50})?", re.ASCII)
+PLACE = ["model", "layer", "data"]  # the columns that identify a network's accuracy
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """configuration: what must be the same for two runs to be compared. rows: COLUMNS, sorted,
-    numbers to 6 digits. versions: of the libraries of the run. history: see `_history_line`, the
-    oldest first.
-    """
+    """The values that later runs are compared with."""
 
-    configuration: dict[str, str]
-    rows: pd.DataFrame
-    versions: str = ""
-    history: tuple[str, ...] = ()
+    configuration: dict[str, str]  # two runs can be compared only if it is the same
+    rows: pd.DataFrame  # the columns COLUMNS, sorted, with numbers of 6 digits
+    versions: str = ""  # the versions of the run's libraries
+    history: tuple[str, ...] = ()  # the lines of `_history_line`, the oldest first
 
     @classmethod
     def of(cls, run: RunFolder) -> Baseline:
         """Return the baseline of a run.
 
-        Raises BenchError for a run without records, a metric without a tolerance, or a method or
-        metric whose answers aren't the same again.
+        Raises:
+            BenchError: if the run has no records, if a metric has no tolerance, or if a method or
+                metric doesn't return the same values again.
         """
         for name, why in run.metadata.unstable().items():
             raise BenchError(
@@ -64,68 +70,99 @@ class Baseline:
         for statistic in ("mean", "median"):
             rows[statistic] = [float(f"{value:.{DIGITS}g}") for value in rows[statistic]]
         rows = rows.sort_values(list(KEY), ignore_index=True)[list(COLUMNS)]
-        of_libraries = run.manifest.versions
+        installed = run.manifest.versions
         versions = ", ".join(
-            f"{name} {of_libraries[name]}" for name in LIBRARIES if of_libraries.get(name)
+            f"{name} {installed[name]}" for name in LIBRARIES if installed.get(name)
         )
         return cls(_configuration(run), rows, versions)
 
     @classmethod
     def read(cls, file: Path) -> Baseline:
-        """Raises BenchError for a file that is missing, isn't a text of MAX_BYTES at most, or that
-        `write` wouldn't have written.
+        """Read a baseline.
+
+        Raises:
+            BenchError: if the file is missing, isn't a text of at most MAX_BYTES, or if `write`
+                wouldn't have written it.
         """
         lines = _text(file).splitlines(keepends=True)
         rows = _parsed_rows("".join(line for line in lines if not line.startswith("#")), file)
-        header = [line[1:].strip().partition(": ")[::2] for line in lines if line.startswith("#")]
-        configuration = {name: value for name, value in header if name != HISTORY}
-        history = tuple(value for name, value in header if name == HISTORY)
+        configuration = {}
+        history = []
+        for line in lines:
+            if not line.startswith("#"):
+                continue
+            name, _, value = line[1:].strip().partition(": ")
+            if name == HISTORY:
+                history.append(value)
+            else:
+                configuration[name] = value
         versions = configuration.pop(WRITTEN_WITH, "")
-        return cls(configuration, rows, versions, history)
+        return cls(configuration, rows, versions, tuple(history))
 
     def write(self, file: Path) -> None:
-        """Raises BenchError where the file can't be written, or a name can't be in it."""
+        """Write the baseline into a file.
+
+        Raises:
+            BenchError: if the file can't be written, or if a name can't be in it.
+        """
         self.check_names()
-        written_with = [(WRITTEN_WITH, self.versions)] if self.versions else []
-        header = [
-            *self.configuration.items(),
-            *written_with,
-            *((HISTORY, line) for line in self.history),
-        ]
-        lines = "".join(
-            f"# {name}: {value}\n" if value else f"# {name}\n" for name, value in header
-        )
+        header = [*self.configuration.items()]
+        if self.versions:
+            header.append((WRITTEN_WITH, self.versions))
+        header.extend((HISTORY, line) for line in self.history)
+        lines = [f"# {name}: {value}\n" if value else f"# {name}\n" for name, value in header]
         rows = self.rows.to_csv(index=False, float_format=f"%.{DIGITS}g", lineterminator="\n")
-        files.write(file, f"{lines}{rows}".encode())
+        files.write(file, f"{''.join(lines)}{rows}".encode())
 
     def check_names(self) -> None:
-        """Raises BenchError for a name that can't be in a baseline, see `check_name`."""
+        """Check that every name can be in a baseline, see `check_name`.
+
+        Raises:
+            BenchError: if a name can't.
+        """
         for column in KEY:
             for name in self.rows[column].unique():
                 check_name(column, str(name))
 
 
 def write_baseline(run_folder: Path, file: Path, reason: str | None = None) -> Path:
-    """Write a run's baseline. reason: why, kept in the header under the reasons of the baseline
-    that it replaces. Raises BenchError as `Baseline.of`, and where the run can't be read, the file
-    can't be written or a name can't be in it.
+    """Write a run's baseline.
+
+    Args:
+        run_folder: The folder of the run.
+        file: The file of the baseline, which may exist.
+        reason: The reason for the baseline. It is kept in the header, below the reasons of the
+            baseline that is replaced.
+
+    Returns:
+        The file.
+
+    Raises:
+        BenchError: if the run can't be read or has no baseline (see `Baseline.of`), or if the file
+            can't be written or a name can't be in it.
     """
-    file, run, replaced = Path(file), RunFolder.read(Path(run_folder)), None
-    with suppress(BenchError):  # there is none, or it is damaged and written anew
-        replaced = Baseline.read(file)
-    new = Baseline.of(run)
-    lines = replaced.history if replaced else ()
+    file = Path(file)
+    run = RunFolder.read(Path(run_folder))
+    history: tuple[str, ...] = ()
+    with suppress(BenchError):  # if the old baseline is missing or damaged, it has no history
+        history = Baseline.read(file).history
+    baseline = Baseline.of(run)
     if reason is not None:
-        lines = (*lines, _history_line(reason, file))
-    new.check_names()  # before anything is written
-    replace(new, history=lines).write(file)
+        history = (*history, _history_line(reason, file))
+    replace(baseline, history=history).write(file)
     return file
 
 
 def find(baseline: Path) -> Path:
-    """The file of a baseline: a path, or the bare name of one that comes with the package, as
-    `quick`. Raises BenchError, with the nearest names, for a bare name of no file and no packaged
-    baseline.
+    """Return the file of a baseline.
+
+    Args:
+        baseline: A path, or the bare name of a baseline that comes with the package, such as
+            `quick`.
+
+    Raises:
+        BenchError: if a bare name is neither that of a file nor that of a packaged baseline; the
+            nearest names are listed.
     """
     if baseline.exists() or baseline.suffix or len(baseline.parts) > 1:
         return baseline
@@ -137,11 +174,12 @@ def find(baseline: Path) -> Path:
 
 
 def _rows(run: RunFolder) -> pd.DataFrame:
+    """Return the rows of a run's metrics."""
     running.check_ended(run.path, run.manifest)
     if run.records.empty:
         raise BenchError(f"{run.path} has no records; run the same command again.")
     table = summarise(run.records, image_value_of=run.image_value_of)
-    # A value of the whole data set that shares its metric's name would be a second row under one
+    # Without another name, a metric's value of the whole data set would be a second row with one
     # key.
     table["metric"] = table["metric"].mask(table["whole_set"], table["metric"] + WHOLE_SET)
     tolerances = {name: run.metadata.value(name).tolerance for name in run.metrics}
@@ -152,6 +190,7 @@ def _rows(run: RunFolder) -> pd.DataFrame:
 
 
 def _configuration(run: RunFolder) -> dict[str, str]:
+    """Return the settings and images of a run that a baseline's values depend on."""
     configuration = {
         "experiment": str(run.manifest.experiment),
         "target": str(run.config.target),
@@ -164,27 +203,23 @@ def _configuration(run: RunFolder) -> dict[str, str]:
 
 
 def _history_line(reason: str, baseline: Path) -> str:
-    """The date, the commit that the folder of the baseline is at, and the reason, in one line."""
+    """Return a line with the date, the commit of the baseline's folder, and the reason."""
     words = "".join(letter if letter.isprintable() else " " for letter in reason).split()
-    at = ""
+    commit = ""
     if shutil.which("git") is not None:
         command = ["git", "-C", str(baseline.absolute().parent), "rev-parse", "--short=12", "HEAD"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        at = f" at commit {done.stdout.strip()}" if done.returncode == 0 else ""
-    return f"{datetime.now(UTC):%Y-%m-%d}{at}: {' '.join(words)[:MAX_REASON]}"
-
-
-COLUMNS = (*KEY, "n", "mean", "median", "statuses", "tolerance")
-HISTORY = "history"  # a header's key that may occur several times
-MAX_BYTES = 2**25  # of a baseline: some 300,000 rows
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what begins a formula in a spreadsheet
-N = re.compile(r"\d{1,12}", re.ASCII)
-STATUSES = re.compile(r"(\w{1,100}:\d{1,12}( \w{1,100}:\d{1,12}){0,50})?", re.ASCII)
+        process = subprocess.run(command, capture_output=True, text=True, check=False)
+        if process.returncode == 0:
+            commit = f" at commit {process.stdout.strip()}"
+    return f"{datetime.now(UTC):%Y-%m-%d}{commit}: {' '.join(words)[:MAX_REASON]}"
 
 
 def check_name(column: str, name: str) -> None:
-    """Raises BenchError for a name that begins a formula in a spreadsheet, doesn't fit into one
-    line, or is longer than MAX_NAME characters.
+    """Check that a name can be in a baseline.
+
+    Raises:
+        BenchError: if the name begins a formula in a spreadsheet, doesn't fit into one line, or is
+            longer than MAX_NAME characters.
     """
     if not name or len(name) > MAX_NAME or not name.isprintable():
         raise BenchError(
@@ -198,8 +233,9 @@ def check_name(column: str, name: str) -> None:
 
 
 def _text(file: Path) -> str:
+    """Return the text of a baseline's file."""
     try:
-        if file.exists() and not file.is_file():  # reading a pipe would wait without end
+        if file.exists() and not file.is_file():  # reading a pipe would wait forever
             raise BenchError(f"the baseline {file} is no file.")
         if file.stat().st_size > MAX_BYTES:
             raise BenchError(
@@ -215,6 +251,7 @@ def _text(file: Path) -> str:
 
 
 def _parsed_rows(text: str, file: Path) -> pd.DataFrame:
+    """Return the table in a baseline's text without its header."""
     rows = csv.DictReader(io.StringIO(text), strict=True)
     try:
         if list(rows.fieldnames or ()) != list(COLUMNS):
@@ -233,6 +270,7 @@ def _parsed_rows(text: str, file: Path) -> pd.DataFrame:
 
 
 def _parsed_row(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row with its numbers, or raise if `write` wouldn't have written it."""
     if None in row.values() or None in row:
         raise ValueError("a field is missing or one too many")
     for column in KEY:
@@ -246,32 +284,24 @@ def _parsed_row(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, **numbers, "n": int(row["n"])}
 
 
-PLACE = ["model", "layer", "data"]
-
-
 def accuracies(run: RunFolder) -> pd.DataFrame:
-    """A row for each model, layer and data set with the columns of a baseline, over the images
-    whose classes are known. The records have the predicted class of each row, by which a report
-    tells correct rows from wrong ones; where it changes, no metric's value does. With
+    """Return the accuracy of each model and layer on each data set, with a baseline's columns.
+
+    Only images whose classes are known count. The accuracy has rows of its own, because no metric's
+    value changes if a predicted class does, but the correct rows of a report do. With
     target=predicted it is 1: the predicted class is the explained one.
     """
     columns = [*PLACE, "image_id", "target_class", "predicted_class"]
     explained = run.records.of_images[columns].drop_duplicates()
-    target, predicted = explained["target_class"], explained["predicted_class"]
-    explained = explained.assign(correct=target == predicted)[
-        (target > UNKNOWN_CLASS) & (predicted > UNKNOWN_CLASS)
-    ]
-    images = (
-        explained.groupby([*PLACE, "image_id"], observed=True)["correct"]
-        .any()
-        .astype(float)
-        .reset_index()
-    )
-    table = (
-        images.groupby(PLACE, observed=True)["correct"]
-        .agg(n="count", mean="mean", median="median")
-        .reset_index()
-    )
+    target = explained["target_class"]
+    predicted = explained["predicted_class"]
+    is_known = (target > UNKNOWN_CLASS) & (predicted > UNKNOWN_CLASS)
+    explained = explained.assign(correct=target == predicted)[is_known]
+    # An image is correct if one of its explained classes is the predicted one.
+    by_image = explained.groupby([*PLACE, "image_id"], observed=True)["correct"]
+    images = by_image.any().astype(float).reset_index()
+    by_place = images.groupby(PLACE, observed=True)["correct"]
+    table = by_place.agg(n="count", mean="mean", median="median").reset_index()
     return table.astype(dict.fromkeys(PLACE, str)).assign(
         method=LAYER, metric=ACCURACY, statuses="", tolerance="mean:0.005"
     )

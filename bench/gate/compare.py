@@ -21,9 +21,9 @@ Place = tuple[str, ...]  # the names of KEY
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-# A float32 value may differ by 1e-5 between machines and batch sizes; an error that is exactly zero
-# in theory (any CAM on pooling + linear) is such rounding and nothing else, and no relative
-# tolerance could hold it.
+# A float32 value may differ by 1e-5 between machines and batch sizes. An error that is exactly zero
+# in theory (any CAM on pooling + linear) consists only of such rounding, and no relative tolerance
+# could hold it.
 MACHINE_DIFFERENCE = 1e-5
 
 _RULE = re.compile(r"(mean|median):(\d{1,9}(?:\.\d{1,9})?(?:e-?\d{1,2})?)(%?)")
@@ -48,13 +48,13 @@ class Limit:
         return np.maximum(amount, MACHINE_DIFFERENCE)
 
     def holds(self, before: Floats | float, after: Floats | float) -> Mask:
-        """Return whether each number is within the limit. One that isn't finite holds only against
-        the same.
+        """Return whether each number is within the limit.
+
+        A number that isn't finite is within the limit only if it stays the same.
         """
         with np.errstate(invalid="ignore"):  # infinities have no difference
-            is_close = np.isfinite(before) & (
-                np.abs(np.subtract(after, before)) <= self.allowed(before)
-            )
+            movement = np.abs(np.subtract(after, before))
+            is_close = np.isfinite(before) & (movement <= self.allowed(before))
         return is_close | np.equal(before, after) | (np.isnan(before) & np.isnan(after))
 
     def __str__(self) -> str:
@@ -69,25 +69,29 @@ class SameBits:
 
     def holds(self, before: Floats, after: Floats) -> Mask:
         """Return whether each number is the same."""
-        return (before.view(np.int64) == after.view(np.int64)) | (
-            np.isnan(before) & np.isnan(after)
-        )
+        has_same_bits: Mask = before.view(np.int64) == after.view(np.int64)
+        return has_same_bits | (np.isnan(before) & np.isnan(after))
 
 
 def tolerance(text: str, metric: str) -> tuple[Limit, ...]:
-    """`median:0.5%` or `median:0.01`, or several with a space between. Raises BenchError for
-    anything else.
+    """Return the limits that a tolerance sets, such as `median:0.5%` or `mean:1% median:0.01`.
+
+    Raises:
+        BenchError: if the text isn't a tolerance.
 
     >>> [str(limit) for limit in tolerance("mean:1% median:0.01", "box_iou")]
     ['1 %', '0.01']
     """
-    matches = [_RULE.fullmatch(part) for part in text.split()[: _MOST_RULES + 1]]
-    limits = [Limit(m[1], float(m[2]) / (100 if m[3] else 1), bool(m[3])) for m in matches if m]
-    if (
-        not limits
-        or len(limits) < len(matches)
-        or len({limit.statistic for limit in limits}) < len(limits)
-    ):
+    parts = text.split()[: _MOST_RULES + 1]
+    limits = []
+    for part in parts:
+        rule = _RULE.fullmatch(part)
+        if rule:
+            statistic, number, percent = rule.groups()
+            amount = float(number) / (100 if percent else 1)
+            limits.append(Limit(statistic, amount, relative=bool(percent)))
+    statistics = {limit.statistic for limit in limits}
+    if not limits or len(limits) < len(parts) or len(statistics) < len(limits):
         raise BenchError(
             f"The metric {metric!r} has the tolerance {text[:100]!r}; write median:0.5%, "
             "mean:0.01, or both with a space."
@@ -97,57 +101,47 @@ def tolerance(text: str, metric: str) -> tuple[Limit, ...]:
 
 @dataclass(frozen=True)
 class Rules:
-    """The rules of a comparison.
+    """The rules of a comparison."""
 
-    key: The columns that identify a row, those of KEY first.
-    limits: Return the limits of rows with the same values of `limited_by`, from these rows.
-    limited_by: The columns of the paired rows on which limits depend.
-    numbers: The columns that have limits.
-    equal: The columns that must be equal.
-    join: With "inner" the rows of only one frame aren't compared. With "outer" they differ.
-    """
-
-    key: tuple[str, ...]
+    key: tuple[str, ...]  # the columns that identify a row, those of KEY first
+    # Returns the limits of paired rows that have the same values of `limited_by`.
     limits: Callable[[pd.DataFrame], Iterable[Limit | SameBits]]
-    limited_by: tuple[str, ...] = KEY
-    numbers: tuple[str, ...] = ("value",)
-    equal: tuple[str, ...] = ()
+    limited_by: tuple[str, ...] = KEY  # the columns of the paired rows on which limits depend
+    numbers: tuple[str, ...] = ("value",)  # the columns that have limits
+    equal: tuple[str, ...] = ()  # the columns that must be equal
+    # With "inner", the rows of only one frame aren't compared. With "outer", they differ.
     join: Literal["inner", "outer"] = "inner"
 
 
 @dataclass(frozen=True, eq=False)
 class Difference:
-    """A place, which is the rows with the same names of KEY, at which two frames differ.
-
-    rows: All compared rows of the place, with the columns of both frames.
-    differs: Whether these rows differ, with a column for each compared one.
-    """
+    """A place, which is the rows with the same names of KEY, at which two frames differ."""
 
     place: Place
-    rows: pd.DataFrame
-    differs: pd.DataFrame
+    rows: pd.DataFrame  # all compared rows of the place, with the columns of both frames
+    differs: pd.DataFrame  # whether these rows differ, with a column for each compared one
 
     @property
     def where(self) -> str:
-        """The place for a sentence."""
+        """The place in words, for a sentence."""
         model, layer, data, method, metric = self.place
         return f"{model} at {layer} on {data}: {metric} of {method}"
 
 
 def compare(before: pd.DataFrame, after: pd.DataFrame, rules: Rules) -> Iterator[Difference]:
     """Yield the places at which two frames differ, sorted by their names."""
-    names = {
-        name: str for name in rules.key if name != "target_class"
-    }  # categories aren't those of both frames
-    pairs = before.astype(names).merge(
-        after.astype(names), rules.join, list(rules.key), suffixes=("", NOW)
+    # The two frames have other categories, so that names are compared as texts.
+    dtypes = {name: str for name in rules.key if name != "target_class"}
+    pairs = before.astype(dtypes).merge(
+        after.astype(dtypes), rules.join, list(rules.key), suffixes=("", NOW)
     )
     differs = pd.DataFrame(False, pairs.index, [*rules.equal, *rules.numbers])
     for name in rules.equal:
         differs[name] = pairs[name].astype(object) != pairs[name + NOW].astype(object)
     for _, rows in pairs.groupby(list(rules.limited_by)):
         for limit in rules.limits(rows):
-            differs.loc[rows.index, limit.statistic] = ~limit.holds(*both(rows, limit.statistic))
+            then, now = both(rows, limit.statistic)
+            differs.loc[rows.index, limit.statistic] = ~limit.holds(then, now)
     has_difference = differs.any(axis=1).groupby([pairs[name] for name in KEY]).transform("any")
     for place, rows in pairs[has_difference].groupby(list(KEY)):
         yield Difference(tuple(map(str, place)), rows, differs.loc[rows.index])
@@ -155,11 +149,12 @@ def compare(before: pd.DataFrame, after: pd.DataFrame, rules: Rules) -> Iterator
 
 def changes(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """Return the settings that differ, each with its value before and after, or "absent"."""
-    pairs = {
-        name: (before.get(name, "absent"), after.get(name, "absent"))
-        for name in {**before, **after}
-    }
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    differing = {}
+    for name in {**before, **after}:
+        pair = (before.get(name, "absent"), after.get(name, "absent"))
+        if pair[0] != pair[1]:
+            differing[name] = pair
+    return differing
 
 
 def both(rows: pd.DataFrame, name: str) -> tuple[Floats, Floats]:
@@ -168,7 +163,7 @@ def both(rows: pd.DataFrame, name: str) -> tuple[Floats, Floats]:
 
 
 def distance(rows: pd.DataFrame) -> Floats:
-    """Return how far the value of each row moved, infinite if it is finite on only one side."""
+    """Return how far the value of each row moved; infinite if it is finite on only one side."""
     before, after = both(rows, "value")
     with np.errstate(invalid="ignore"):
         moved = np.nan_to_num(np.abs(before - after))  # equal infinities don't differ

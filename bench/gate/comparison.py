@@ -1,4 +1,4 @@
-"""Comparison of a run's numbers with a baseline. Every difference is a finding of its own."""
+"""Compare a run's numbers with a baseline. Every difference is a finding of its own."""
 
 from __future__ import annotations
 
@@ -12,90 +12,104 @@ from axiom_bench.gate.compare import Place, changes
 from axiom_bench.gate.findings import BETTER, Finding, counted, differences, places, printable
 from axiom_bench.statistics.run_folder import RunFolder
 
-HOLDS, MOVED, NOT_COMPARABLE = 0, 1, 2  # exit codes
+# Exit codes.
+HOLDS = 0
+MOVED = 1
+NOT_COMPARABLE = 2
 MAX_SHOWN = 200  # characters of a setting in a sentence
 
 
 @dataclass(frozen=True)
 class GateOptions:
-    """The options of a comparison with a baseline.
+    """The options of a comparison with a baseline."""
 
-    allow_improvements: Hold if everything that moved is better.
-    against: The run folder of the baseline. Its values and maps show which images moved.
-    """
-
-    allow_improvements: bool = False
+    allow_improvements: bool = False  # the gate holds if everything that moved is better
+    # The run folder of the baseline. Its values and maps show which images moved.
     against: Path | None = None
 
 
 @dataclass(frozen=True)
 class GateResult:
-    """exit_code: 0 holds, 1 moved, 2 can't compare. conclusion: whether it holds, and what to do
-    where not, or why they can't be compared. rows: all that were compared. images: those that moved
-    most, where both sides have values by image. notes: what a reader of the findings should know.
-    """
+    """The result of a comparison with a baseline."""
 
-    exit_code: int
+    exit_code: int  # HOLDS, MOVED or NOT_COMPARABLE
+    # Whether the gate holds, and what to do if not, or why the two can't be compared.
     conclusion: str
     findings: tuple[Finding, ...] = ()
-    rows: tuple[Place, ...] = ()
+    rows: tuple[Place, ...] = ()  # all rows that were compared
+    # The images that moved most, if both runs have values by image.
     images: tuple[MovedImage, ...] = ()
-    notes: tuple[str, ...] = ()
-    run: str = ""
-    baseline: str = ""
+    notes: tuple[str, ...] = ()  # what a reader of the findings should know
+    run: str = ""  # the path of the run folder
+    baseline: str = ""  # the baseline, as the user gave it
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """One for each finding, the notes and the conclusion."""
+        """One line per finding, the notes and the conclusion."""
         return (*(finding.line for finding in self.findings), *self.notes, self.conclusion)
 
 
 def gate(run_folder: Path, baseline: Path, options: GateOptions | None = None) -> GateResult:
-    """Compare a run with a baseline. Never raises for a bad run or baseline. baseline: a file, or
-    the name of a baseline that comes with the package, as `quick`.
+    """Compare a run with a baseline.
+
+    A run or baseline that can't be read gives a result with NOT_COMPARABLE instead of an error.
+
+    Args:
+        run_folder: The folder of the run.
+        baseline: A file, or the name of a baseline that comes with the package, such as `quick`.
+        options: None for the defaults.
+
+    Returns:
+        The result.
     """
-    run, name = printable(str(run_folder)), printable(str(baseline))
     try:
-        result = _compared(Path(run_folder), Path(baseline), options or GateOptions())
+        result = _compare_with_baseline(Path(run_folder), Path(baseline), options or GateOptions())
     except BenchError as error:
         result = GateResult(NOT_COMPARABLE, f"Can't compare: {error}")
-    return replace(result, run=run, baseline=name)
+    return replace(result, run=printable(str(run_folder)), baseline=printable(str(baseline)))
 
 
-def _compared(run_folder: Path, baseline: Path, options: GateOptions) -> GateResult:
-    current, file = RunFolder.read(run_folder), find(baseline)
-    expected = Baseline.read(file)
+def _compare_with_baseline(run_folder: Path, baseline: Path, options: GateOptions) -> GateResult:
+    """Return the result, or raise if the run and the baseline can't be compared."""
+    current = RunFolder.read(run_folder)
+    expected = Baseline.read(find(baseline))
     actual = Baseline.of(current)
     _check_configurations(expected, actual)
     earlier, notes = _earlier_run(expected, options)
     better = {name: current.metadata.value(name).better for name in current.metrics}
     findings = differences(expected.rows, actual.rows, better)
-    rows, name = tuple(places(actual.rows)), printable(str(baseline))
+    rows = tuple(places(actual.rows))
+    name = printable(str(baseline))
     if not findings:
-        return GateResult(
-            HOLDS, f"Holds: {len(rows)} rows of {name} are within their tolerances.", rows=rows
-        )
+        conclusion = f"Holds: {len(rows)} rows of {name} are within their tolerances."
+        return GateResult(HOLDS, conclusion, rows=rows)
+
     if expected.versions and expected.versions != actual.versions:
-        then, now = (printable(side.versions) for side in (expected, actual))
+        then = printable(expected.versions)
+        now = printable(actual.versions)
         notes += (f"The baseline was written with {then}; this run is of {now}.",)
     is_better = all(finding.verdict == BETTER for finding in findings)
+    title = "An improvement that is not yet in the baseline" if is_better else "Moved"
+    plural = "s" if len(findings) > 1 else ""
     conclusion = (
-        f"{'An improvement that is not yet in the baseline' if is_better else 'Moved'}: "
-        f"{len(findings)} difference{'s' if len(findings) > 1 else ''} from {name}: "
-        f"{counted(findings)}. If it is meant, refresh the baseline in a commit of its own, with "
-        "--write --reason TEXT."
+        f"{title}: {len(findings)} difference{plural} from {name}: {counted(findings)}. "
+        "If it is meant, refresh the baseline in a commit of its own, with --write --reason TEXT."
     )
     images = tuple(most_moved(findings, earlier, current)) if earlier is not None else ()
-    code = HOLDS if is_better and options.allow_improvements else MOVED
-    return GateResult(code, conclusion, tuple(findings), rows, images, notes)
+    return GateResult(
+        exit_code=HOLDS if is_better and options.allow_improvements else MOVED,
+        conclusion=conclusion,
+        findings=tuple(findings),
+        rows=rows,
+        images=images,
+        notes=notes,
+    )
 
 
 def _earlier_run(
     expected: Baseline, options: GateOptions
 ) -> tuple[RunFolder | None, tuple[str, ...]]:
-    """Return the baseline's run folder if it is given, and a note if that run can't show its
-    images.
-    """
+    """Return the baseline's run folder if it is given, and a note if its images can't be shown."""
     if options.against is None:
         return None, ()
     try:
@@ -114,12 +128,12 @@ def _earlier_run(
 
 def _check_configurations(expected: Baseline, actual: Baseline) -> None:
     """Raise BenchError if two runs aren't comparable."""
-    changed = changes(expected.configuration, actual.configuration)
-    sentences = [
-        f"{printable(name)} was {repr(was)[:MAX_SHOWN]}, is {repr(is_now)[:MAX_SHOWN]}"
-        for name, (was, is_now) in changed.items()
-    ]
-    if changed:
+    sentences = []
+    for name, (then, now) in changes(expected.configuration, actual.configuration).items():
+        sentences.append(
+            f"{printable(name)} was {repr(then)[:MAX_SHOWN]}, is {repr(now)[:MAX_SHOWN]}"
+        )
+    if sentences:
         texts = "; ".join(sentences[:5])
         raise BenchError(
             f"the baseline is of another configuration ({texts}); give the baseline of this "

@@ -1,4 +1,4 @@
-"""Findings: one difference between a run and its baseline each, told better from worse."""
+"""Findings: each is one difference between a run and its baseline, which is better or worse."""
 
 from __future__ import annotations
 
@@ -13,50 +13,51 @@ from axiom_bench.gate.compare import KEY, NOW, Limit, Place, Rules, compare, tol
 from axiom_bench.statistics.labels import number
 from axiom_bench.statistics.summary import counts_of
 
-DIGITS = 6  # of a number in a baseline
-WHOLE_SET = " (whole set)"  # after the name of a metric's value of the whole data set
-ACCURACY = "network accuracy"  # of rows of no metric: no metric's name has a space
+DIGITS = 6  # significant digits of a number in a baseline
+WHOLE_SET = " (whole set)"  # ends the name of a metric's value of the whole data set
+# The metric in rows of a network's accuracy. No metric has this name, because it has a space.
+ACCURACY = "network accuracy"
 
+# Verdicts.
+BETTER = "better"
+WORSE = "worse"
+CHANGED = "changed"
+ORDER = (WORSE, CHANGED, BETTER)  # the worst first
+MAX_NAME = 200  # characters of a name that are printed
 
-BETTER, WORSE, CHANGED = "better", "worse", "changed"  # verdicts
-ORDER = (WORSE, CHANGED, BETTER)
-MAX_NAME = 200  # characters that are printed
+Better = Mapping[str, str]  # metric -> "lower", "higher" or "none"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A difference between a run and its baseline.
+    """A difference between a run and its baseline."""
 
-    place: The names of KEY of its row. Of a name that came or went, the column and the name:
-    ("method", "grad_cam"). what: What differs: mean, median, n, statuses, tolerance, or row (which
-    came or went). text: The difference as a clause. verdict: BETTER or WORSE by the metric's
-    direction, else CHANGED. before, after: The numbers, if numbers differ. allowed: How far they
-    might have moved.
-    """
-
+    # The names of KEY of a row. If a name came or went, the column and the name:
+    # ("method", "grad_cam").
     place: tuple[str, ...]
+    # What differs: mean, median, n, statuses, tolerance, or row (which came or went).
     what: str
-    text: str
-    verdict: str = CHANGED
-    before: float | None = None
-    after: float | None = None
-    allowed: float | None = None
+    text: str  # the difference as a clause
+    verdict: str = CHANGED  # BETTER or WORSE according to the metric's direction, if it has one
+    before: float | None = None  # the number in the baseline, if numbers differ
+    after: float | None = None  # the number in the run, if numbers differ
+    allowed: float | None = None  # how far the number may move
 
     @property
     def row(self) -> Place | None:
-        """The row of a baseline that it is of; None for a name that came or went."""
+        """The row of a baseline, or None for a name that came or went."""
         return self.place if len(self.place) == len(KEY) else None
 
     @property
     def line(self) -> str:
-        """One sentence, of printable characters alone."""
+        """The finding in one sentence of printable characters."""
         suffix = "" if self.verdict == CHANGED else f", which is {self.verdict}"
         text = "".join(letter if letter.isprintable() else "?" for letter in self.text)
         return f"{' '.join(map(printable, self.place))}: {text}{suffix}."
 
     @property
     def size(self) -> float:
-        """The movement over what was allowed; infinite where there is no such number."""
+        """The movement divided by the allowed movement; infinite if either doesn't exist."""
         if self.before is None or self.after is None or not self.allowed:
             return math.inf
         movement = abs(self.after - self.before) / self.allowed
@@ -64,9 +65,10 @@ class Finding:
 
 
 def counted(findings: Iterable[Finding]) -> str:
-    """How many of each verdict.
+    """Return how many findings have each verdict, in words.
 
-    >>> counted([Finding(("method", "a"), "row", "gone"), Finding(("a",), "mean", "was 1, is 2", BETTER)])
+    >>> gone = Finding(("method", "a"), "row", "gone")
+    >>> counted([gone, Finding(("a",), "mean", "was 1, is 2", BETTER)])
     '1 better, 1 changed'
     """
     verdicts = [finding.verdict for finding in findings]
@@ -75,8 +77,10 @@ def counted(findings: Iterable[Finding]) -> str:
 
 
 def printable(name: str) -> str:
-    """A name for a line of text: quoted where it holds characters that end a line or control a terminal, or where a
-    line that begins with it would be a command to GitHub Actions.
+    """Return a name for a line of text, quoted if it isn't safe to print.
+
+    Names aren't safe that contain characters that end a line or control a terminal. A line that
+    begins with :: or ##[ would be a command to GitHub Actions.
 
     >>> printable("layer4"), printable("a\\nb"), printable("::error::b")
     ('layer4', "'a\\\\nb'", "'::error::b'")
@@ -86,9 +90,6 @@ def printable(name: str) -> str:
     return name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}..."
 
 
-Better = Mapping[str, str]  # metric -> "lower", "higher" or "none"
-
-
 def differences(expected: pd.DataFrame, actual: pd.DataFrame, better: Better) -> list[Finding]:
     """Return all findings between the rows of two baselines, the worst first."""
     findings = [*_moved_names(expected, actual), *_moved_values(expected, actual, better)]
@@ -96,28 +97,22 @@ def differences(expected: pd.DataFrame, actual: pd.DataFrame, better: Better) ->
 
 
 def _moved_names(expected: pd.DataFrame, actual: pd.DataFrame) -> Iterator[Finding]:
-    """Names that came or went, one finding each rather than one for every row, then single rows of
-    names that both have.
-    """
-    missing = (
-        (expected, actual, "missing from the run", "baseline"),
-        (actual, expected, "not in the baseline", "run"),
-    )
+    """Yield a finding for each name that came or went, then one for each single row that did."""
+    missing = "missing from the run"
+    new = "not in the baseline"
+    sides = ((expected, actual, missing, "baseline"), (actual, expected, new, "run"))
     for column in KEY:
-        for side, other, what, where in missing:
-            for name in sorted(set(side[column]) - set(other[column])):
-                yield Finding(
-                    (column, name),
-                    "row",
-                    f"{what}, {(side[column] == name).sum()} rows of the {where}",
-                )
-    before, after = places(expected), places(actual)
+        for rows, other_rows, text, owner in sides:
+            for name in sorted(set(rows[column]) - set(other_rows[column])):
+                count = (rows[column] == name).sum()
+                yield Finding((column, name), "row", f"{text}, {count} rows of the {owner}")
+    before = places(expected)
+    after = places(actual)
+    # Rows of a name that came or went are reported above.
     common = [set(expected[column]) & set(actual[column]) for column in KEY]
     for place in sorted({*before} ^ {*after}):
-        if all(name in present for name, present in zip(place, common, strict=True)):
-            yield Finding(
-                place, "row", "missing from the run" if place in before else "not in the baseline"
-            )
+        if all(name in names for name, names in zip(place, common, strict=True)):
+            yield Finding(place, "row", missing if place in before else new)
 
 
 RULES = Rules(
@@ -132,50 +127,69 @@ RULES = Rules(
 def _moved_values(
     expected: pd.DataFrame, actual: pd.DataFrame, better: Better
 ) -> Iterator[Finding]:
-    """A finding for every count and value that differs, of the rows that both have."""
+    """Yield a finding for every count and value that differs in the rows that both have."""
     for difference in compare(expected, actual, RULES):
         place = difference.place
         row = difference.rows.iloc[0]
+        # Fewer values are worse: a map that became zero has no value.
+        has_fewer_values = _count_values(row["statuses" + NOW]) < _count_values(row["statuses"])
         for name in RULES.equal:
             if difference.differs[name].any():
-                is_worse = name != "tolerance" and _values(row["statuses" + NOW]) < _values(
-                    row["statuses"]
-                )
+                is_worse = name != "tolerance" and has_fewer_values
                 text = f"{name} was {row[name]}, is {row[name + NOW]}"
                 yield Finding(place, name, text, WORSE if is_worse else CHANGED)
         for limit in tolerance(row["tolerance" + NOW], place[-1]):
             if difference.differs[limit.statistic].any():
-                before, after = (float(row[limit.statistic + end]) for end in ("", NOW))
+                before = float(row[limit.statistic])
+                after = float(row[limit.statistic + NOW])
                 yield moved(place, limit, before, after, direction(place[-1], better))
 
 
-def _values(statuses: str) -> int:
-    """How many rows have a value: a map that became zero has none."""
+def _count_values(statuses: str) -> int:
+    """Return how many rows have a value."""
     return counts_of(statuses).get(OK, 0)
 
 
 def moved(place: Place, limit: Limit, before: float, after: float, better: str) -> Finding:
-    """Return the finding of a value that moved. better: "lower", "higher", or "none" for a metric
-    without a direction.
+    """Return the finding of a value that moved.
+
+    Args:
+        place: The names of KEY of the value's row.
+        limit: The limit that the value exceeds.
+        before: The value in the baseline.
+        after: The value in the run.
+        better: "lower", "higher", or "none" for a metric without a direction.
+
+    Returns:
+        The finding.
     """
     relative = percent(before, after)
-    difference = f"{number(after - before)}{relative and f', {relative}'}; allowed {limit}"
-    text = f"{limit.statistic} was {before:.{DIGITS}g}, is {after:.{DIGITS}g} ({difference})"
+    difference = number(after - before)
+    if relative:
+        difference += f", {relative}"
+    text = (
+        f"{limit.statistic} was {before:.{DIGITS}g}, is {after:.{DIGITS}g} "
+        f"({difference}; allowed {limit})"
+    )
     verdict = CHANGED
     if better in ("lower", "higher") and math.isfinite(before) and math.isfinite(after):
         verdict = BETTER if (after < before) == (better == "lower") else WORSE
     return Finding(
-        place, limit.statistic, text, verdict, before, after, float(limit.allowed(before))
+        place=place,
+        what=limit.statistic,
+        text=text,
+        verdict=verdict,
+        before=before,
+        after=after,
+        allowed=float(limit.allowed(before)),
     )
 
 
 def percent(before: float, after: float) -> str:
-    """By how many percent a value changed; empty from 0, and where one isn't finite."""
-    return (
-        f"{100 * (after - before) / abs(before):+.3g} %"
-        if before and math.isfinite(after + before)
-        else ""
-    )
+    """Return by how many percent a value changed; empty if it was 0, or if one isn't finite."""
+    if not before or not math.isfinite(after + before):
+        return ""
+    return f"{100 * (after - before) / abs(before):+.3g} %"
 
 
 def places(table: pd.DataFrame) -> list[Place]:
@@ -184,7 +198,7 @@ def places(table: pd.DataFrame) -> list[Place]:
 
 
 def direction(metric: str, better: Better) -> str:
-    """ "lower", "higher" or "none", of a metric as it stands in a baseline."""
+    """Return "lower", "higher" or "none" for the name of a metric in a baseline."""
     if metric == ACCURACY:
         return "higher"
     return better.get(metric.removesuffix(WHOLE_SET), "none")

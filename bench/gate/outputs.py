@@ -1,4 +1,4 @@
-"""The result of a gate for programs: JUnit's XML, which CI services show as tests, and JSON."""
+"""Write the result of a gate: JUnit's XML, which CI services show as tests, JSON, and Markdown."""
 
 from __future__ import annotations
 
@@ -17,103 +17,113 @@ from PIL import Image, UnidentifiedImageError
 
 from axiom_bench.explanation.overlay import blend
 from axiom_bench.gate.by_image import MovedImage
-from axiom_bench.gate.compare import KEY
+from axiom_bench.gate.compare import KEY, Place
 from axiom_bench.gate.comparison import HOLDS, MOVED, NOT_COMPARABLE, GateResult
 from axiom_bench.gate.findings import BETTER, ORDER, WORSE, Finding, percent, printable
 from axiom_bench.records import files
 from axiom_bench.statistics.labels import number
 
-# What XML 1.0 can't hold, not even escaped.
+# The characters that XML 1.0 can't contain, not even escaped.
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+FORMAT = 1  # the format of the JSON, counted up if a key changes its meaning or is removed
+VERDICTS = {0: "holds", 1: "moved", 2: "not_comparable"}  # by exit code
+
+# The number of findings in the table. A page of all of them could exceed the limit of GitHub
+# Actions' summaries (1 MiB).
+MAX_FINDINGS = 50
+SIGNS = {BETTER: "better", WORSE: "**worse**"}
+MARKUP = re.compile(r"([\\`*_{}\[\]()<>#+!|~&:]|(?<=www)\.)")  # the characters to escape
 
 
 def junit_xml(result: GateResult) -> str:
-    """One testsuite for each model, layer and data set, with the attributes and elements that the
-    schema of Ant's JUnit task asks for, so that stricter readers take it too. Failures are
-    findings, one test for each row that was compared and for each name that came or went; a gate
-    that can't compare is one test with an error. With allowed improvements, which hold, nothing
-    fails.
+    """Return the result as JUnit's XML, with one testsuite per model, layer and data set.
+
+    There is one test for each row that was compared and for each name that came or went. Findings
+    are failures, unless they are allowed improvements, with which the gate holds. A gate that can't
+    compare is one test with an error. The XML has all attributes and elements that the schema of
+    Ant's JUnit task asks for, so that strict readers accept it too.
     """
-    cases: dict[tuple[str, ...], list[Finding]] = {}  # of each suite, class and test
+    # The findings of each test, by the names of its suite, its class and itself.
+    cases: dict[tuple[str, str, str], list[Finding]] = {}
     for row in result.rows:
-        cases[".".join(row[:3]), ".".join(row[:4]), row[4]] = []
+        cases[_test_of_row(row)] = []
     for finding in result.findings:
-        place, of_name = finding.place, ("names", "names", " ".join(finding.place))
-        of_row = finding.row and (".".join(place[:3]), ".".join(place[:4]), place[4])
-        cases.setdefault(of_row or of_name, []).append(finding)
-    root, suites = Element("testsuites"), dict[str, Element]()
-    for (name, class_name, test), findings in (
-        cases or {("gate", "gate", "comparison"): []}
-    ).items():
+        test_key = ("names", "names", " ".join(finding.place))
+        if finding.row is not None:
+            test_key = _test_of_row(finding.row)
+        cases.setdefault(test_key, []).append(finding)
+    if not cases:
+        cases["gate", "gate", "comparison"] = []
+
+    root = Element("testsuites")
+    suites: dict[str, Element] = {}
+    for (name, class_name, test), findings in cases.items():
         if name not in suites:
-            now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
-            about = {
+            attributes = {
                 "name": _clean(name),
                 "package": "axiom-bench",
                 "id": str(len(suites)),
-                "timestamp": now,
+                "timestamp": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}",
             }
-            suites[name] = SubElement(root, "testsuite", about, time="0", hostname="localhost")
-            properties = SubElement(suites[name], "properties")
-            for key, value in (("run", result.run), ("baseline", result.baseline)):
-                SubElement(properties, "property", name=key, value=_clean(value))
+            suite = SubElement(root, "testsuite", attributes, time="0", hostname="localhost")
+            properties = SubElement(suite, "properties")
+            SubElement(properties, "property", name="run", value=_clean(result.run))
+            SubElement(properties, "property", name="baseline", value=_clean(result.baseline))
+            suites[name] = suite
         case = SubElement(
             suites[name], "testcase", name=_clean(test), classname=_clean(class_name), time="0"
         )
         if findings and result.exit_code == MOVED:
             lines = [_clean(finding.line) for finding in findings]
-            SubElement(
-                case, "failure", message=lines[0], type=findings[0].verdict
-            ).text = "\n".join(lines)
+            failure = SubElement(case, "failure", message=lines[0], type=findings[0].verdict)
+            failure.text = "\n".join(lines)
         elif result.exit_code == NOT_COMPARABLE:
             SubElement(case, "error", message=_clean(result.conclusion), type="not_comparable")
     for suite in suites.values():
-        for count, path in (("tests", ""), ("failures", "/failure"), ("errors", "/error")):
-            suite.set(count, str(len(suite.findall(f"testcase{path}"))))
+        for attribute, path in (("tests", ""), ("failures", "/failure"), ("errors", "/error")):
+            suite.set(attribute, str(len(suite.findall(f"testcase{path}"))))
         SubElement(suite, "system-out").text = _clean(result.conclusion)
         SubElement(suite, "system-err")
     indent(root, " ")
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + tostring(root, encoding="unicode") + "\n"
 
 
+def _test_of_row(row: Place) -> tuple[str, str, str]:
+    """Return the names of the suite, the class and the test of a row."""
+    return ".".join(row[:3]), ".".join(row[:4]), row[4]
+
+
 def _clean(text: str) -> str:
-    """At least one character, none that XML can't hold."""
+    """Return at least one character, and only characters that XML can contain."""
     return _FORBIDDEN.sub("\ufffd", text).strip() or "-"
 
 
-FORMAT = 1  # of the JSON: counted up where a key changes its meaning or goes
-VERDICTS = {0: "holds", 1: "moved", 2: "not_comparable"}  # of exit codes
-
-
 def json_text(result: GateResult) -> str:
-    """Keys as docs/ci.md describes them; a number that isn't finite is null."""
-    findings = [
-        {
-            **dict.fromkeys(KEY),
-            **(
-                dict(zip(KEY, each.row, strict=True))
-                if each.row
-                else {each.place[0]: each.place[1]}
-            ),
-            "what": each.what,
-            "verdict": each.verdict,
-            "before": _number(each.before),
-            "after": _number(each.after),
-            "allowed": _number(each.allowed),
-            "sentence": each.line,
-        }
-        for each in result.findings
-    ]
-    images = [
-        {
-            **dict(zip(KEY, image.row, strict=True)),
-            "image_id": image.image_id,
-            "target_class": image.target_class,
-            "before": _number(image.before),
-            "after": _number(image.after),
-        }
-        for image in result.images
-    ]
+    """Return the result as JSON with the keys of docs/ci.md; a number that isn't finite is null."""
+    findings = []
+    for finding in result.findings:
+        entry: dict[str, object] = dict.fromkeys(KEY)
+        if finding.row:
+            entry.update(zip(KEY, finding.row, strict=True))
+        else:
+            column, name = finding.place[:2]
+            entry[column] = name
+        entry["what"] = finding.what
+        entry["verdict"] = finding.verdict
+        entry["before"] = _number(finding.before)
+        entry["after"] = _number(finding.after)
+        entry["allowed"] = _number(finding.allowed)
+        entry["sentence"] = finding.line
+        findings.append(entry)
+    images = []
+    for image in result.images:
+        image_entry: dict[str, object] = dict(zip(KEY, image.row, strict=True))
+        image_entry["image_id"] = image.image_id
+        image_entry["target_class"] = image.target_class
+        image_entry["before"] = _number(image.before)
+        image_entry["after"] = _number(image.after)
+        images.append(image_entry)
     content = {
         "format": FORMAT,
         "run": result.run,
@@ -130,59 +140,68 @@ def json_text(result: GateResult) -> str:
 
 
 def _number(value: float | None) -> float | None:
+    """Return a finite number as it is, and None for every other value."""
     return value if value is not None and math.isfinite(value) else None
 
 
-MAX_FINDINGS = (
-    50  # in the table; a page of all would be too long for a summary of GitHub Actions (1 MiB)
-)
-SIGNS = {BETTER: "better", WORSE: "**worse**"}
-MARKUP = re.compile(r"([\\`*_{}\[\]()<>#+!|~&:]|(?<=www)\.)")
-
-
 def write_markdown(result: GateResult, file: Path) -> str:
-    """Writes the page, and its pictures into a folder beside it; the page's text without pictures,
-    for a summary where no files can be shown. Raises BenchError where it can't be written.
+    """Write the result as a page of Markdown, with its pictures in a folder next to the page.
+
+    Args:
+        result: The result.
+        file: The file of the page.
+
+    Returns:
+        The page's text without pictures, for summaries that can't show files.
+
+    Raises:
+        BenchError: if a file can't be written.
     """
     folder = file.with_name(f"{file.stem}_maps")
-    shown = [
-        (place, image) for place, image in enumerate(result.images) if image.picture is not None
-    ]
-    pictured = {place: _pictures(image, folder, place) for place, image in shown}
+    pictured = {
+        index: _write_pictures(image, folder, index)
+        for index, image in enumerate(result.images)
+        if image.picture is not None
+    }
     files.write(file, markdown(result, pictured).encode())
     return markdown(result, {})
 
 
 def markdown(result: GateResult, pictured: dict[int, Sequence[str]]) -> str:
-    """pictured: {place in result.images: addresses of the image, its map before and its map after;
-    "" for none}.
+    """Return the result as a page of Markdown.
+
+    Args:
+        result: The result.
+        pictured: The addresses of an image, its map before and its map after, by the image's index
+            in `result.images`. An address is "" if there is no such picture.
+
+    Returns:
+        The page's text.
     """
     titles = {HOLDS: "The gate holds", NOT_COMPARABLE: "The gate can't compare"}
     parts = [f"## {titles.get(result.exit_code, 'The gate moved')}", escaped(result.conclusion)]
     parts += map(escaped, result.notes)
-    in_order = sorted(
+    worst_first = sorted(
         result.findings, key=lambda finding: (ORDER.index(finding.verdict), -finding.size)
     )
-    if in_order:  # the worst first
+    if worst_first:
         head = ("model, layer, data", "method", "metric", "what", "before", "after", "change", "")
-        parts.append(
-            _table(
-                head,
-                ":--- :--- :--- :--- ---: ---: ---: :---",
-                map(_cells, in_order[:MAX_FINDINGS]),
-            )
-        )
-    if len(in_order) > MAX_FINDINGS:
-        parts.append(f"and {len(in_order) - MAX_FINDINGS} more.")
+        alignment = ":--- :--- :--- :--- ---: ---: ---: :---"
+        parts.append(_table(head, alignment, map(_cells, worst_first[:MAX_FINDINGS])))
+    if len(worst_first) > MAX_FINDINGS:
+        parts.append(f"and {len(worst_first) - MAX_FINDINGS} more.")
     return "\n\n".join([*parts, *_images(result, pictured)]) + "\n"
 
 
-def _table(head: Sequence[str], rule: str, rows: Iterable[Sequence[str]]) -> str:
-    lines = [" | ".join(cells).join(("| ", " |")) for cells in (head, *rows)]
-    return "\n".join([lines[0], rule.replace(" ", "|").join("||"), *lines[1:]])
+def _table(head: Sequence[str], alignment: str, rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown; `alignment` is the second line, with spaces between columns."""
+    lines = [f"| {' | '.join(cells)} |" for cells in (head, *rows)]
+    lines.insert(1, f"|{alignment.replace(' ', '|')}|")
+    return "\n".join(lines)
 
 
 def _cells(finding: Finding) -> list[str]:
+    """Return the cells of a finding's row in the table."""
     if finding.row is None:
         return ["", "", "", code(" ".join(finding.place)), "", "", escaped(finding.text), "changed"]
     names = [code(name) for name in finding.row]
@@ -190,8 +209,10 @@ def _cells(finding: Finding) -> list[str]:
     if finding.before is not None and finding.after is not None:
         change = finding.after - finding.before
         sign = "+" if change > 0 else ""
+        text = f"{sign}{number(change)}"
         relative = percent(finding.before, finding.after)
-        text = f"{sign}{number(change)}{relative and f' ({relative})'}"
+        if relative:
+            text += f" ({relative})"
         numbers = [number(finding.before), number(finding.after), text]
     return [
         ", ".join(names[:3]),
@@ -203,31 +224,37 @@ def _cells(finding: Finding) -> list[str]:
 
 
 def _images(result: GateResult, pictured: dict[int, Sequence[str]]) -> Iterator[str]:
+    """Yield the parts of the page about the images that moved most: a table for each row."""
     if result.images:
         yield "### Images that moved most"
     for row, members in groupby(enumerate(result.images), key=lambda entry: entry[1].row):
-        names, group = [code(name) for name in row], list(members)
+        images = list(members)
+        names = [code(name) for name in row]
         yield f"{names[3]}, {names[4]} ({', '.join(names[:3])})"
-        has_maps = any(place in pictured for place, _ in group)
+        head = ["image", "class", "before", "after"]
+        alignment = ":--- ---: ---: ---:"
+        has_maps = any(index in pictured for index, _ in images)
+        if has_maps:
+            head += ["image", "map before", "map after"]
+            alignment += " :--- :--- :---"
         rows = []
-        for place, image in group:
-            addresses = pictured.get(place, ("", "", "")) if has_maps else ()
-            maps = [f"![]({address})" if address else "" for address in addresses]
-            values = (number(image.before), number(image.after))
-            rows.append([code(image.image_id), str(image.target_class), *values, *maps])
-        head = (
-            "image",
-            "class",
-            "before",
-            "after",
-            *(("image", "map before", "map after") if has_maps else ()),
-        )
-        yield _table(head, ":--- ---: ---: ---:" + " :---" * (len(head) - 4), rows)
+        for index, image in images:
+            cells = [
+                code(image.image_id),
+                str(image.target_class),
+                number(image.before),
+                number(image.after),
+            ]
+            if has_maps:
+                for address in pictured.get(index, ("", "", "")):
+                    cells.append(f"![]({address})" if address else "")
+            rows.append(cells)
+        yield _table(head, alignment, rows)
 
 
-def _pictures(image: MovedImage, folder: Path, place: int) -> Sequence[str]:
-    """Writes the image and its maps over it as PNG; their addresses relative to the page, "" for
-    one that is none.
+def _write_pictures(image: MovedImage, folder: Path, index: int) -> Sequence[str]:
+    """Write the image and its maps over it as PNG, and return their addresses relative to the page;
+    "" for a picture that doesn't exist.
     """
     plain = _opened(image.picture, "RGB")
     pictures = {"image": plain, "before": None, "after": None}
@@ -238,21 +265,22 @@ def _pictures(image: MovedImage, folder: Path, place: int) -> Sequence[str]:
             pictures[name] = Image.fromarray(blend(np.asarray(plain), heat.astype(np.float32)))
     addresses = []
     for name, picture in pictures.items():
-        file = folder / f"{place:02d}_{name}.png"
-        if picture is not None:
-            buffer = io.BytesIO()
-            picture.save(buffer, "PNG")
-            files.write(file, buffer.getvalue())
-        addresses.append(
-            "" if picture is None else f"{folder.name}/{file.name}".replace(" ", "%20")
-        )
+        if picture is None:
+            addresses.append("")
+            continue
+        file = folder / f"{index:02d}_{name}.png"
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+        files.write(file, buffer.getvalue())
+        addresses.append(f"{folder.name}/{file.name}".replace(" ", "%20"))
     return addresses
 
 
 def _opened(content: bytes | None, mode: str) -> Image.Image | None:
-    """A picture of a run folder, which may be a stranger's: None for one that can't be opened."""
+    """Return a stored picture in a mode of Pillow, or None if it can't be opened."""
     if content is None:
         return None
+    # The run folder may be a stranger's, so only the formats that a run stores are read.
     try:
         return Image.open(io.BytesIO(content), formats=["WEBP", "PNG"]).convert(mode)
     except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
@@ -260,7 +288,7 @@ def _opened(content: bytes | None, mode: str) -> Image.Image | None:
 
 
 def escaped(text: str) -> str:
-    """Text in which nothing is Markdown, HTML, a link or a mention of somebody.
+    """Return a text in which nothing is Markdown, HTML, a link or a mention of somebody.
 
     >>> escaped("a|b <c>")
     'a\\\\|b \\\\<c\\\\>'
@@ -269,9 +297,10 @@ def escaped(text: str) -> str:
 
 
 def code(name: str) -> str:
-    """A name as code, in which nothing is Markdown either.
+    """Return a name as code, in which nothing is Markdown either.
 
     >>> code("xgrad_cam@torchcam"), code("a|b`c")
     ('`xgrad_cam@torchcam`', "`a\\\\|b'c`")
     """
-    return "`{}`".format(printable(name).replace("`", "'").replace("\\", "/").replace("|", r"\|"))
+    text = printable(name).replace("`", "'").replace("\\", "/").replace("|", r"\|")
+    return f"`{text}`"

@@ -1,5 +1,5 @@
-"""`axiom-bench compare`: what differs between two runs of one experiment: settings, images, values
-and statuses.
+"""List what differs between two runs of one experiment, for `axiom-bench compare`: settings,
+images, values and statuses.
 """
 
 from __future__ import annotations
@@ -28,77 +28,103 @@ from axiom_bench.records.entries import Manifest
 from axiom_bench.statistics.labels import number
 from axiom_bench.statistics.run_folder import RunFolder
 
-ENTRIES = ("models", "data", "methods", "metrics")  # of a manifest
-FACTS = ("versions", "device", "hardware", "precision")
-OF_THE_COMMAND = ("run", "results")  # settings that decide nothing
-MAX_LINES, MAX_SHOWN = 30, 80
+ENTRIES = ("models", "data", "methods", "metrics")  # the fields of a manifest with entries by name
+FACTS = ("versions", "device", "hardware", "precision")  # the fields that are compared as settings
+OF_THE_COMMAND = ("run", "results")  # settings that change no value
+MAX_LINES = 30  # lines about values
+MAX_SHOWN = 80  # characters of a setting
 
 
 def compare_runs(folders: Sequence[Path]) -> tuple[int, list[str]]:
-    """Of two runs: the exit code, 0 where nothing differs, else 1, and lines for a reader. Values
-    count as different beyond what float32 rounds. Raises BenchError for a folder that is no run.
+    """Compare two runs. Values differ if they differ by more than float32 rounds.
+
+    Args:
+        folders: The folders of the two runs.
+
+    Returns:
+        The exit code, which is 0 if nothing differs and otherwise 1, and lines for a reader.
+
+    Raises:
+        BenchError: if a folder isn't a run.
     """
-    one, other = folders
-    manifests = [reading.read_manifest(folder) for folder in folders]
-    frames = [
-        reading.read_records(folder, run) for folder, run in zip(folders, manifests, strict=True)
-    ]
-    accuracies = list(_accuracies(*map(RunFolder.of, folders, manifests)))
-    settings = changes(*map(_flat, manifests))
-    about = [
-        f"{name}: {was[:MAX_SHOWN]} -> {is_now[:MAX_SHOWN]}"
-        for name, (was, is_now) in sorted(settings.items())
-    ]
-    about += [*_images(*manifests), *(line for line in accuracies if "->" in line)]
-    values = list(_values(*frames))
-    shown, more = values[:MAX_LINES], len(values) - MAX_LINES
-    lines = [*about, *shown, *([f"... and {more} more metrics of methods"] if more > 0 else [])]
-    if not lines:
-        return 0, [
-            *accuracies,
-            f"{one} and {other}: the same settings, and the same {len(frames[0]):,} values.",
-        ]
-    count = (
-        f"{len(values)} metrics of methods differ" if values else "no value that both have differs"
+    folder_before, folder_after = folders
+    before = reading.read_manifest(folder_before)
+    after = reading.read_manifest(folder_after)
+    records_before = reading.read_records(folder_before, before)
+    records_after = reading.read_records(folder_after, after)
+
+    accuracies = list(
+        _accuracies(RunFolder.of(folder_before, before), RunFolder.of(folder_after, after))
     )
-    same = [line for line in accuracies if line not in about]
-    return 1, [*map(printable, [*same, *lines]), f"{one} -> {other}: {count}."]
+    changed_accuracies = [line for line in accuracies if "->" in line]
+    settings = changes(_flat_settings(before), _flat_settings(after))
+    lines = [
+        f"{name}: {then[:MAX_SHOWN]} -> {now[:MAX_SHOWN]}"
+        for name, (then, now) in sorted(settings.items())
+    ]
+    lines += [*_entries_and_images(before, after), *changed_accuracies]
+    same_accuracies = [line for line in accuracies if line not in lines]
+
+    values = list(_values(records_before, records_after))
+    lines += values[:MAX_LINES]
+    if len(values) > MAX_LINES:
+        lines.append(f"... and {len(values) - MAX_LINES} more metrics of methods")
+    if not lines:
+        conclusion = (
+            f"{folder_before} and {folder_after}: the same settings, and the same "
+            f"{len(records_before):,} values."
+        )
+        return 0, [*accuracies, conclusion]
+    count = "no value that both have differs"
+    if values:
+        count = f"{len(values)} metrics of methods differ"
+    return 1, [
+        *map(printable, [*same_accuracies, *lines]),
+        f"{folder_before} -> {folder_after}: {count}.",
+    ]
 
 
-def _flat(run: Manifest) -> dict[str, str]:
-    """{setting, or fact of the run: its value as text}."""
-    config = {
-        key: value for key, value in run.config.model_dump().items() if key not in OF_THE_COMMAND
+def _flat_settings(run: Manifest) -> dict[str, str]:
+    """Return the settings and facts of a run as texts, with dots in the names of nested ones."""
+    settings = run.config.model_dump()
+    for key in OF_THE_COMMAND:
+        settings.pop(key, None)
+    for key in FACTS:
+        settings[key] = getattr(run, key)
+    settings["weights of"] = {
+        name: (model.weights_sha256 or "")[:12] for name, model in run.models.items()
     }
-    facts = {key: getattr(run, key) for key in FACTS}
-    weights = {name: (model.weights_sha256 or "")[:12] for name, model in run.models.items()}
-    entries: list[tuple[str, Any]] = [("", {**config, **facts, "weights of": weights})]
+    entries: list[tuple[str, Any]] = [("", settings)]
     flat = {}
     while entries:
         name, value = entries.pop()
         if isinstance(value, Mapping) and value:
-            entries += [(f"{name}.{key}".lstrip("."), each) for key, each in value.items()]
+            for key, inner_value in value.items():
+                entries.append((f"{name}.{key}".lstrip("."), inner_value))
         else:
             flat[name] = str(value)
     return flat
 
 
 def _accuracies(before: RunFolder, after: RunFolder) -> Iterator[str]:
-    """Of each network how many images it names as labelled, in both runs, or before and after."""
+    """Yield a line about each network's accuracy, once if it is the same in both runs."""
     for place in {**before.accuracies, **after.accuracies}:
         texts = [str(run.accuracies.get(place, "not known")) for run in (before, after)]
         yield f"accuracy of {before.network(*place)}: {' -> '.join(dict.fromkeys(texts))}"
 
 
-def _images(before: Manifest, after: Manifest) -> Iterator[str]:
-    """Names that one side alone has, and images."""
+def _entries_and_images(before: Manifest, after: Manifest) -> Iterator[str]:
+    """Yield lines about the entries that only one run has, and about images that differ."""
     for kind in ENTRIES:
-        then, now = getattr(before, kind), getattr(after, kind)
-        for word, left, right in (("only before", then, now), ("only now", now, then)):
-            if names := [name for name in left if name not in right]:
-                yield f"{kind} {word}: {', '.join(names)}"
+        then = getattr(before, kind)
+        now = getattr(after, kind)
+        for words, names, other_names in (("only before", then, now), ("only now", now, then)):
+            missing = [name for name in names if name not in other_names]
+            if missing:
+                yield f"{kind} {words}: {', '.join(missing)}"
     for name in before.data.keys() & after.data.keys():
-        ids, ids_now = set(before.data[name].ids), set(after.data[name].ids)
+        ids = set(before.data[name].ids)
+        ids_now = set(after.data[name].ids)
         if ids != ids_now:
             yield f"images of {name}: {len(ids)} -> {len(ids_now)}, {len(ids & ids_now)} in both"
         elif before.data[name].fingerprint != after.data[name].fingerprint:
@@ -106,7 +132,7 @@ def _images(before: Manifest, after: Manifest) -> Iterator[str]:
 
 
 def _values(before: pd.DataFrame, after: pd.DataFrame) -> Iterator[str]:
-    """A line for each metric of each method that both have, the furthest first."""
+    """Yield a line for each metric of each method that differs, the furthest first."""
     rules = Rules(
         BY_IMAGE, lambda _: [Limit("value", MACHINE_DIFFERENCE, relative=True)], equal=("status",)
     )
@@ -115,24 +141,25 @@ def _values(before: pd.DataFrame, after: pd.DataFrame) -> Iterator[str]:
 
 
 def _line(difference: Difference) -> tuple[float, str]:
-    """How far the values of a place moved, where they have the same status, and a line that says
-    so.
+    """Return how far the values of a place moved at most, and a line about the place.
+
+    Only values with the same status in both runs count as moved.
     """
     rows = difference.rows
-    is_restated = difference.differs["status"]
-    moved = distance(rows)[difference.differs["value"] & ~is_restated]
+    has_other_status = difference.differs["status"]
+    moved = distance(rows)[difference.differs["value"] & ~has_other_status]
     furthest = moved.max(initial=0.0)
     parts = []
     if len(moved):
         means = [
-            number(float(rows.loc[rows[f"status{end}"] == OK, f"value{end}"].mean()))
-            for end in ("", NOW)
+            number(float(rows.loc[rows[f"status{side}"] == OK, f"value{side}"].mean()))
+            for side in ("", NOW)
         ]
         parts.append(
             f"{len(moved)} of {len(rows)} values by up to {number(furthest)}, mean "
             f"{' -> '.join(means)}"
         )
-    restated = rows[is_restated].astype({"status": str, "status" + NOW: str})
-    changes = (restated["status"] + " -> " + restated["status" + NOW]).value_counts()
-    parts += [f"{count} {change}" for change, count in changes.items()]
+    statuses = rows[has_other_status].astype({"status": str, "status" + NOW: str})
+    counts = (statuses["status"] + " -> " + statuses["status" + NOW]).value_counts()
+    parts += [f"{count} {change}" for change, count in counts.items()]
     return furthest, f"{difference.where}: {'; '.join(parts)}"
