@@ -1,3 +1,5 @@
-"""Judging metrics by their records: do images agree, how many are needed, where controls stand,
-what is recovered.
+"""Judge metrics by a run's records.
+
+Do images agree on the order of methods, and how many images are needed? Where are the controls in
+this order? Does a metric recover an order that is known?
 """

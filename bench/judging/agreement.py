@@ -1,5 +1,5 @@
-"""A metric's values by image, and whether two halves of the images agree on the order of the
-methods.
+"""Read a metric's values by image, and compute whether two halves of the images agree on the order
+of the methods.
 """
 
 from __future__ import annotations
@@ -24,120 +24,139 @@ from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Setting
 from axiom_bench.statistics.paired_tests import are_equal, coinciding, means_by_image, rounding_of
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
-CHUNK = 2**22  # of weights, or pairs' signs, that are floats at a time
-SPLITS = 200
-TAU = 0.9  # that two sets of images should agree by
+CHUNK = 2**22  # the number of weights, or of pairs' signs, that are floats at a time
+SPLITS = 200  # the number of random divisions into halves
+TAU = 0.9  # the rank correlation that two sets of images should reach
 Counts = NDArray[np.uint8]
 Signs = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
 class ImageValues:
-    """One metric in one setting. values: (images, methods), NaN where a method has none for an
-    image; images are those of the setting, in the records' order. lead: "mean" or "median", by
-    which tables order methods. better: "lower", "higher" or "none". rounding: see
-    `paired_tests.rounding_of`.
-    """
+    """A metric's values by image in one setting."""
 
     metric: str
     methods: tuple[str, ...]
+    # (images, methods), NaN if a method has no value for an image. The images are those of the
+    # setting, in the records' order.
     values: Floats
-    lead: str
-    better: str
-    rounding: float = FLOAT32_ROUNDING
+    lead: str  # "mean" or "median", by which tables order methods
+    better: str  # "lower", "higher" or "none"
+    rounding: float = FLOAT32_ROUNDING  # see `paired_tests.rounding_of`
 
     @property
     def sign(self) -> int:
-        """1 where more is better, -1 where less is, 0 without a direction."""
+        """1 if more is better, -1 if less is better, 0 for a metric without a direction."""
         return {"higher": 1, "lower": -1}.get(self.better, 0)
 
     def of(self, methods: Collection[str]) -> ImageValues:
-        """Of these methods alone, in the given order."""
-        places = [self.methods.index(name) for name in methods]
-        return replace(self, methods=tuple(methods), values=self.values[:, places])
+        """Return the values of only these methods, in the given order."""
+        columns = [self.methods.index(name) for name in methods]
+        return replace(self, methods=tuple(methods), values=self.values[:, columns])
 
     def compared(self) -> ImageValues:
-        """Without methods that lack more than a tenth of the images that any has, as
+        """Return the values without the methods that have too few of them.
+
+        These methods lack more than a tenth of the images for which any method has a value, see
         `by_metric.compared_columns`.
         """
-        return self.of(
-            [self.methods[place] for place in compared_columns(np.isfinite(self.values))[0]]
-        )
+        columns, *_ = compared_columns(np.isfinite(self.values))
+        return self.of([self.methods[column] for column in columns])
 
     def distinct(self) -> ImageValues:
-        """Of methods that coincide the first alone, see `statistics.coinciding`."""
+        """Return the values of the first of all methods that coincide, see
+        `statistics.coinciding`.
+        """
         return self.of([group[0] for group in coinciding(self.values, self.methods, self.rounding)])
 
     @property
     def num_images(self) -> int:
-        """Images with at least two values: of one alone nothing can be put in an order."""
+        """The number of images with at least two values, which can be put in an order."""
         return int((np.isfinite(self.values).sum(axis=1) > 1).sum())
 
 
 def image_values(run: RunFolder, setting: Setting, metric: str) -> ImageValues | None:
-    """All methods that have values of images in this metric; None where the layer alone has, or no
-    image has two.
+    """Return the values of all methods with values of images in this metric.
+
+    None is returned if the metric is one of the layer, or if no image has two values.
     """
     matrix = run.matrix(setting, metric)
     if matrix is None or METHOD_FREE in matrix.methods:
         return None
     value = run.metadata.value(metric)
-    rounding = rounding_of(matrix.values, value)
-    single = means_by_image(matrix.values, matrix.images)
-    values = ImageValues(metric, matrix.methods, single, value.lead, value.better, rounding)
+    values = ImageValues(
+        metric=metric,
+        methods=matrix.methods,
+        values=means_by_image(matrix.values, matrix.images),
+        lead=value.lead,
+        better=value.better,
+        rounding=rounding_of(matrix.values, value),
+    )
     return values if values.num_images else None
 
 
 @lru_cache(maxsize=4)
 def drawn(count: int) -> Counts:
-    """How often each of `count` images is in each resample, (RESAMPLES, count); the same for all
-    metrics.
+    """Return how often each of `count` images is in each bootstrap resample, (RESAMPLES, count).
+
+    The resamples are the same for all metrics.
     """
     unit, weights = resamples_of_rows(np.arange(count))
     return weights.astype(np.uint8)[:, unit]
 
 
 def random_places(count: int, orders: int) -> NDArray[np.int64]:
-    """Each image's place in random orders of `count` images, (orders, count)."""
-    return np.argsort(
-        np.argsort(np.random.default_rng(SEED).random((orders, count)), axis=1), axis=1
-    )
+    """Return each image's place in random orders of `count` images, (orders, count)."""
+    numbers = np.random.default_rng(SEED).random((orders, count))
+    return np.argsort(np.argsort(numbers, axis=1), axis=1)
 
 
 @lru_cache(maxsize=4)
 def split_halves(count: int, splits: int) -> tuple[Counts, Counts]:
-    """Random halves of `count` images, two of (splits, count): 1 for an image that is in the half.
-    Of an odd number one image is in neither.
+    """Return random halves of `count` images, two arrays of (splits, count).
+
+    They are 1 for an image in the half. If `count` is odd, one image is in neither half.
     """
-    place, half = random_places(count, splits), count // 2
-    return (place < half).astype(np.uint8), ((place >= half) & (place < 2 * half)).astype(np.uint8)
+    place = random_places(count, splits)
+    half = count // 2
+    first = place < half
+    second = (place >= half) & (place < 2 * half)
+    return first.astype(np.uint8), second.astype(np.uint8)
 
 
 @lru_cache(maxsize=8)
 def subsets(count: int, size: int, draws: int) -> Counts:
-    """Random sets of `size` of `count` images without replacement, (draws, count); all images where
-    size is count.
+    """Return random sets of `size` of `count` images, drawn without replacement, (draws, count).
+
+    If `size` is `count`, there is only one set, of all images.
     """
-    return (random_places(count, draws if size < count else 1) < size).astype(np.uint8)
+    number_of_sets = draws if size < count else 1
+    return (random_places(count, number_of_sets) < size).astype(np.uint8)
 
 
 def centres(values: Floats, weights: Counts, lead: str) -> Floats:
-    """(samples, columns): the mean or median over the images of each sample that have a value, else
-    NaN.
+    """Return the mean or median over the images of each sample that have a value.
 
-    values: (images, columns). weights: (samples, images), how often each image is in each sample.
+    Args:
+        values: (images, columns).
+        weights: (samples, images), how often each image is in each sample.
+        lead: "mean" or "median".
+
+    Returns:
+        (samples, columns), NaN if no image of the sample has a value.
     """
     if lead == "median":
         image = np.arange(len(values))
         return np.concatenate([weighted_medians(values, image, part) for part in parts(weights)])
-    has = np.isfinite(values)
-    filled, counted = np.where(has, values, 0.0), has.astype(np.float64)
+    has_value = np.isfinite(values)
+    filled = np.where(has_value, values, 0.0)
+    counted = has_value.astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.concatenate([(part @ filled) / (part @ counted) for part in parts(weights)])
 
 
 def parts(weights: Counts) -> Iterator[Floats]:
-    """The weights as floats, some samples at a time."""
+    """Yield the weights as floats, some samples at a time, because floats need more memory."""
     step = max(1, CHUNK // max(weights.shape[1], 1))
     for start in range(0, len(weights), step):
         yield weights[start : start + step].astype(np.float64)
@@ -148,27 +167,34 @@ def signs(
     pairs: tuple[Sequence[int], Sequence[int]] | None = None,
     rounding: float = FLOAT32_ROUNDING,
 ) -> Signs:
-    """(..., columns) -> (..., pairs): 1 where the first of a pair of columns has more, -1 where the
-    second has, 0 where they are equal but for rounding or one has no value. pairs: two lists of
-    columns; None for all pairs.
+    """Return the signs of the differences between pairs of columns.
+
+    Args:
+        centres: (..., columns).
+        pairs: Two lists of columns, the first and the second of each pair. None stands for all
+            pairs.
+        rounding: The relative difference up to which two values are equal.
+
+    Returns:
+        (..., pairs): 1 if the first column has more, -1 if the second has more, and 0 if they are
+        equal or one has no value.
     """
-    first, second = (
-        np.triu_indices(centres.shape[-1], 1) if pairs is None else map(np.asarray, pairs)
-    )
-    left, right = centres[..., first], centres[..., second]
+    if pairs is None:
+        first, second = np.triu_indices(centres.shape[-1], 1)
+    else:
+        first, second = map(np.asarray, pairs)
+    left = centres[..., first]
+    right = centres[..., second]
     with np.errstate(invalid="ignore"):
         sign = np.where(are_equal(left, right, rounding), 0.0, np.sign(left - right))
     return np.asarray(np.nan_to_num(sign), dtype=np.float32)
 
 
 class SplitHalf(NamedTuple):
-    """The agreement of two halves of the images.
+    """The agreement of two halves of the images."""
 
-    half: The number of images in a half. tau: Kendall's tau-b between the orders of the methods by
-    two halves, the mean over SPLITS splits.
-    """
-
-    half: int
+    half: int  # the number of images in a half
+    # Kendall's tau-b between the orders of the methods by two halves, the mean over SPLITS splits.
     tau: float
 
 
@@ -181,20 +207,25 @@ def split_half_agreement(values: ImageValues) -> SplitHalf:
     half = len(complete) // 2
     if not half:
         return SplitHalf(0, math.nan)
-    halves = (centres(complete, part, values.lead) for part in split_halves(len(complete), SPLITS))
-    taus = tau_b(*(signs(each, rounding=values.rounding) for each in halves))
-    return SplitHalf(
-        half, float(taus[np.isfinite(taus)].mean()) if np.isfinite(taus).any() else math.nan
+    first, second = (
+        signs(centres(complete, weights, values.lead), rounding=values.rounding)
+        for weights in split_halves(len(complete), SPLITS)
     )
+    taus = tau_b(first, second)
+    defined_taus = taus[np.isfinite(taus)]
+    tau = float(defined_taus.mean()) if len(defined_taus) else math.nan
+    return SplitHalf(half, tau)
 
 
 def tau_b(first: Signs, second: Signs) -> Floats:
-    """Kendall's tau-b from the signs of all pairs, (..., pairs) -> (...): the difference between
-    concordant and discordant pairs over the geometric mean of how many pairs each order doesn't
-    tie. NaN where an order ties all.
+    """Return Kendall's tau-b from the signs of all pairs in two orders, (..., pairs) -> (...).
+
+    It is the difference between the numbers of concordant and discordant pairs, divided by the
+    geometric mean of the numbers of pairs that each order doesn't tie. It is NaN if an order ties
+    all pairs.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
-        untied = np.abs(first).sum(axis=-1, dtype=np.float64) * np.abs(second).sum(
-            axis=-1, dtype=np.float64
-        )
-        return np.asarray((first * second).sum(axis=-1, dtype=np.float64) / np.sqrt(untied))
+        untied_first = np.abs(first).sum(axis=-1, dtype=np.float64)
+        untied_second = np.abs(second).sum(axis=-1, dtype=np.float64)
+        difference = (first * second).sum(axis=-1, dtype=np.float64)
+        return np.asarray(difference / np.sqrt(untied_first * untied_second))

@@ -1,5 +1,7 @@
-"""What of a run is judged: its metrics and methods; and whether a metric recovers the order of
-spoiled explainers.
+"""Choose which metrics and methods of a run are judged, and compute how well a metric recovers the
+order of spoiled explainers.
+
+A spoiled explainer is a right one that was made worse on purpose, to a known degree.
 """
 
 from __future__ import annotations
@@ -21,30 +23,30 @@ from axiom_bench.statistics.labels import Setting
 from axiom_bench.statistics.paired_tests import centre
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
-MIN_METHODS = 3  # that can be put in an order worth comparing
-MOST_VALUES = 100_000  # of a run that every report judges
-ON_SCORE_SCALE = "score_scale"  # the need of a metric of contributions
-MOST_IMAGES = 100  # by whose mean or median two explanations are put in order
-DRAWS = 1000  # random sets of so many images
-GOAL = 0.95
-ALL = ""  # the kind that stands for all of them
-Share = tuple[float, float, float]  # with the ends of its interval
+MIN_METHODS = 3  # fewer methods have no order worth comparing
+MOST_VALUES = 100_000  # a run with at most so many values is judged in every report
+ON_SCORE_SCALE = "score_scale"  # what a metric of contributions needs
+MOST_IMAGES = 100  # the largest number of images whose mean or median orders two explanations
+DRAWS = 1000  # the number of random sets of images
+GOAL = 0.95  # the share of pairs in the right order that a metric should reach
+ALL = ""  # the name that stands for all kinds of spoiling together
+Share = tuple[float, float, float]  # a share and the ends of its interval
 
 
 class Recovery(NamedTuple):
-    """How well a metric recovers the order of spoiled explanations.
+    """How well a metric recovers the order of spoiled explanations."""
 
-    images: The images with a value of such an explanation. shares: For each kind of spoiling, and
-    for ALL, the share of pairs in the right order with its 95 % interval.
-    """
-
-    images: int
+    images: int  # the number of images with a value of such an explanation
+    # The share of pairs in the right order with its 95 % interval, by the kind of spoiling; the key
+    # ALL has that of all kinds.
     shares: Mapping[str, Share]
 
 
 def compared_values(run: RunFolder, setting: Setting, metric: str) -> ImageValues | None:
-    """Return a metric's values by image, of the methods that are neither spoiled nor win by
-    construction, nor lack more than a tenth of the images.
+    """Return a metric's values by image of the methods that are compared.
+
+    Methods that are spoiled, that win by construction, or that lack more than a tenth of the images
+    are left out.
     """
     values = image_values(run, setting, metric)
     if values is None:
@@ -54,32 +56,38 @@ def compared_values(run: RunFolder, setting: Setting, metric: str) -> ImageValue
 
 
 def fitting_kinds(run: RunFolder, metric: str) -> list[Spoiling]:
-    """The kinds of spoiling that can judge a metric.
+    """Return the kinds of spoiling that can judge a metric.
 
-    A kind whose unspoiled end wins by construction in some metric is one of contributions, whose
-    map isn't known to be right: it judges metrics of contributions alone, those that need the
-    score's scale.
+    If the unspoiled end of a kind wins by construction in some metric, it consists of
+    contributions, and its map isn't known to be right. Such a kind judges only metrics of
+    contributions, which need the score's scale.
     """
-    needs = run.metadata.metric(metric).needs
-    of_contributions = any(
-        ON_SCORE_SCALE in (need if isinstance(need, dict) else [need]) for need in needs
-    )
+    needs_score_scale = False
+    for need in run.metadata.metric(metric).needs:
+        if ON_SCORE_SCALE in (need if isinstance(need, dict) else [need]):
+            needs_score_scale = True
     methods = run.manifest.methods
     return [
-        kind for kind in kinds(methods)
-        if of_contributions or not methods[kind.methods[0]].wins_by_construction
-    ]  # fmt: skip
+        kind
+        for kind in kinds(methods)
+        if needs_score_scale or not methods[kind.methods[0]].wins_by_construction
+    ]
 
 
 def is_small(run: RunFolder) -> bool:
-    """Whether judging the run takes a small share of its report's time."""
+    """Return whether judging the run takes a small share of its report's time."""
     return len(run.records) <= MOST_VALUES
 
 
 def chosen_metrics(run: RunFolder, names: Collection[str] | None) -> list[str]:
-    """These metrics, or all of the run that aren't of the layer alone, in the manifest's order.
+    """Return the metrics to judge, in the manifest's order.
 
-    Raises BenchError, with the nearest names, for a metric that the run doesn't have.
+    Args:
+        run: The run.
+        names: The metrics to choose. None means all metrics except those of the layer.
+
+    Raises:
+        BenchError: if the run doesn't have a metric; the nearest names are listed.
     """
     metrics = [name for name in run.metrics if METHOD_FREE not in run.records.methods_of(name)]
     for name in names or ():
@@ -89,7 +97,11 @@ def chosen_metrics(run: RunFolder, names: Collection[str] | None) -> list[str]:
 
 
 def check(run: RunFolder) -> None:
-    """Raises BenchError where no metric of the run can be judged, and says why."""
+    """Check that the run's metrics can be judged.
+
+    Raises:
+        BenchError: if none can, with the reason.
+    """
     if run.records.empty:
         raise BenchError(f"{run.path} has no records to judge; run its command again.")
     if run.records.keys["image_id"].nunique() < 2:
@@ -97,7 +109,8 @@ def check(run: RunFolder) -> None:
             "The run has 1 image: metrics are judged by whether images agree, so run it on more "
             "of them."
         )
-    if (count := len(run.methods)) < MIN_METHODS and not spoiled_methods(run):
+    count = len(run.methods)
+    if count < MIN_METHODS and not spoiled_methods(run):
         raise BenchError(
             f"The run has {count} method{'' if count == 1 else 's'}: metrics are judged by the "
             f"order in which they put at least {MIN_METHODS}, so run it with more of them."
@@ -105,170 +118,182 @@ def check(run: RunFolder) -> None:
 
 
 def spoiled_methods(run: RunFolder) -> frozenset[str]:
-    """The explainers whose quality is known: right ones, and spoiled ones with their unspoiled
-    ends.
+    """Return the explainers whose quality is known.
+
+    They are the right ones, and the spoiled ones with their unspoiled ends.
     """
     methods = run.manifest.methods
-    ends = {name for kind in kinds(methods) for name in kind.methods}
-    return frozenset(
-        ends | {name for name, about in methods.items() if is_spoiled(about) or about.computed_from}
-    )
+    names = {name for kind in kinds(methods) for name in kind.methods}
+    for name, method in methods.items():
+        if is_spoiled(method) or method.computed_from:
+            names.add(name)
+    return frozenset(names)
 
 
 @dataclass(frozen=True)
 class Spoiling:
-    """One kind of spoiling. methods: less spoiled first. degrees: of each."""
+    """One kind of spoiling."""
 
     name: str
-    methods: tuple[str, ...]
-    degrees: tuple[float, ...]
+    methods: tuple[str, ...]  # the methods that are spoiled in this way, less spoiled first
+    degrees: tuple[float, ...]  # how far each method is spoiled
 
     def pairs(self, present: Collection[str]) -> list[tuple[str, str]]:
-        """(less spoiled, more spoiled) of these methods; two of one degree are no pair."""
-        pairs = combinations(zip(self.methods, self.degrees, strict=True), 2)
-        return [(a, b) for (a, x), (b, y) in pairs if x < y and a in present and b in present]
+        """Return the pairs (less spoiled, more spoiled) of the methods in `present`.
+
+        Two methods of one degree are no pair.
+        """
+        pairs = []
+        for less, more in combinations(zip(self.methods, self.degrees, strict=True), 2):
+            if less[1] < more[1] and less[0] in present and more[0] in present:
+                pairs.append((less[0], more[0]))
+        return pairs
 
 
 def kinds(methods: Mapping[str, MethodEntry]) -> list[Spoiling]:
-    """The kinds of spoiling that the metadata of a run's methods name, each with its unspoiled
-    end.
+    """Return the kinds of spoiling in the metadata of a run's methods, with their unspoiled
+    ends.
     """
-    degrees: dict[str, dict[str, float]] = {}
-    for name, about in methods.items():
-        if is_spoiled(about):
-            of_kind = degrees.setdefault(str(about.spoiling), {})
-            of_kind[name] = float(about.degree)
-            if about.unspoiled in methods:
-                of_kind[str(about.unspoiled)] = 0.0
-    ordered = {
-        kind: sorted(of_kind.items(), key=lambda entry: entry[1])
-        for kind, of_kind in degrees.items()
-    }
-    return [
-        Spoiling(kind, *map(tuple, zip(*of_kind, strict=True)))
-        for kind, of_kind in ordered.items()
-        if len(of_kind) > 1
-    ]
+    degrees_by_kind: dict[str, dict[str, float]] = {}
+    for name, method in methods.items():
+        if is_spoiled(method):
+            degrees = degrees_by_kind.setdefault(str(method.spoiling), {})
+            degrees[name] = float(method.degree)
+            if method.unspoiled in methods:
+                degrees[str(method.unspoiled)] = 0.0
+    spoilings = []
+    for kind, degrees in degrees_by_kind.items():
+        if len(degrees) > 1:
+            names = tuple(sorted(degrees, key=lambda name: degrees[name]))
+            spoilings.append(Spoiling(kind, names, tuple(degrees[name] for name in names)))
+    return spoilings
 
 
 def is_spoiled(about: MethodEntry) -> bool:
-    """Whether a method's metadata say how far it is spoiled, which may be not at all."""
+    """Return whether a method's metadata contain a degree of spoiling, which may be 0."""
     return about.spoiling is not None and about.degree is not None
 
 
 def recovery(values: ImageValues, spoilings: Sequence[Spoiling], size: int) -> Recovery:
-    """Return the share of pairs of degrees of one kind that the metric puts in the right order by
-    `size` images.
+    """Return the share of pairs that the metric puts in the right order by `size` images.
 
-    It is the mean over random sets of so many of the images, without replacement. A tie counts
-    half, and a pair counts on images where both have values. A metric without a direction has no
-    shares.
+    A pair consists of two degrees of one kind of spoiling. The share is the mean over random sets
+    of `size` images, drawn without replacement. A tie counts half, and a pair counts on the images
+    on which both have values. A metric without a direction has no shares.
     """
-    kinds_of_pairs = [
-        (kind.name, pair) for kind in spoilings for pair in kind.pairs(values.methods)
-    ]
-    if not kinds_of_pairs or not values.sign:
+    pairs = []
+    names = []
+    for kind in spoilings:
+        for pair in kind.pairs(values.methods):
+            pairs.append(pair)
+            names.append(kind.name)
+    if not pairs or not values.sign:
         return Recovery(0, {})
-    pairs = Pairs.of(values, [pair for _, pair in kinds_of_pairs])
-    names = np.array([name for name, _ in kinds_of_pairs])
-    chosen = {name: names == name for name in dict.fromkeys(names.tolist())} | {
-        ALL: np.full(len(names), True)
-    }
-    shares = pairs.right(size, [*chosen.values()])
-    return Recovery(pairs.num_images, dict(zip(chosen, shares, strict=True)))
+    pair_values = Pairs.of(values, pairs)
+    kind_of_pair = np.array(names)
+    masks = {name: kind_of_pair == name for name in dict.fromkeys(names)}
+    masks[ALL] = np.full(len(names), True)
+    shares = pair_values.right(size, [*masks.values()])
+    return Recovery(pair_values.num_images, dict(zip(masks, shares, strict=True)))
 
 
 def right_pairs(values: ImageValues, pairs: Sequence[tuple[str, str]], size: int) -> Share:
-    """Return the share of pairs (better, worse) of methods in that order by `size` images, as
-    `recovery` does.
+    """Return the share of pairs (better, worse) of methods in that order by `size` images.
+
+    See `recovery` for the share.
     """
     return Pairs.of(values, pairs).right(size, [np.full(len(pairs), True)])[0]
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """metric: its values are (images, columns), masked to the images that a pair has in common.
-    sides: the columns of each pair's better and worse explanation.
-    """
+    """The values of pairs of explanations of which one is known to be better."""
 
+    # Its values are (images, columns), masked to the images that a pair has in common.
     metric: ImageValues
+    # The columns of each pair's better explanation, and those of its worse explanation.
     sides: tuple[list[int], list[int]]
 
     @classmethod
     def of(cls, values: ImageValues, pairs: Sequence[tuple[str, str]]) -> Pairs:
-        """Columns that are equal, since no value is missing, are one."""
-        places = np.array(
+        """Return the values of pairs (better, worse) of methods."""
+        indices = np.array(
             [(values.methods.index(better), values.methods.index(worse)) for better, worse in pairs]
         )
-        has_any = np.isfinite(values.values[:, np.unique(places)]).any(axis=1)
+        has_any = np.isfinite(values.values[:, np.unique(indices)]).any(axis=1)
         table = values.values[has_any]
-        both = np.asarray(np.isfinite(table[:, places]).all(axis=2))  # (images, pairs)
+        has_both = np.asarray(np.isfinite(table[:, indices]).all(axis=2))  # (images, pairs)
+        # A method has one column for each mask, and all pairs with this mask share the column. If
+        # no value is missing, a method has only one.
         columns: dict[tuple[int, bytes], int] = {}
         sides: tuple[list[int], list[int]] = ([], [])
-        for pair, mask in zip(places.tolist(), both.T, strict=True):
-            for side, place in zip(sides, pair, strict=True):
-                side.append(columns.setdefault((place, mask.tobytes()), len(columns)))
+        for pair, mask in zip(indices.tolist(), has_both.T, strict=True):
+            for side, index in zip(sides, pair, strict=True):
+                side.append(columns.setdefault((index, mask.tobytes()), len(columns)))
         masked = [
-            np.where(np.frombuffer(mask, dtype=bool), table[:, place], np.nan)
-            for place, mask in columns
+            np.where(np.frombuffer(mask, dtype=bool), table[:, index], np.nan)
+            for index, mask in columns
         ]
         return cls(replace(values, values=np.stack(masked, axis=1)), sides)
 
     @property
     def num_images(self) -> int:
+        """The number of images with a value of any of the explanations."""
         return len(self.metric.values)
 
     def right(self, size: int, chosen: Sequence[np.ndarray]) -> list[Share]:
-        """Of each chosen set of pairs the mean share of sets of `size` images in which a pair is
-        right, with its interval from FEWEST_IMAGES images on. `size` is at most the number of
-        images.
+        """Return the share of pairs in the right order for each chosen set of pairs.
+
+        Args:
+            size: The number of images in a random set, at most the number of images.
+            chosen: For each set of pairs, a mask (pairs,).
+
+        Returns:
+            For each set of pairs, the mean over random sets of images with its interval. The
+            interval is NaN for fewer than FEWEST_IMAGES images.
         """
-        right = centre(self._is_right(agreement.subsets(self.num_images, size, DRAWS)), "mean")
-        shares, reach = (
-            np.array([right[pairs].mean() for pairs in chosen]),
-            np.full(len(chosen), np.nan),
-        )
+        is_right = self._is_right(agreement.subsets(self.num_images, size, DRAWS))
+        share_by_pair = centre(is_right, "mean")
+        shares = np.array([share_by_pair[mask].mean() for mask in chosen])
+        reach = np.full(len(chosen), np.nan)
         if self.num_images >= FEWEST_IMAGES:
             offsets = self._offsets(size)
-            ends = [
-                np.quantile(offsets[:, pairs].mean(axis=1), [TAIL, 1 - TAIL]) for pairs in chosen
+            quantiles = [
+                np.quantile(offsets[:, mask].mean(axis=1), [TAIL, 1 - TAIL]) for mask in chosen
             ]
-            reach = np.abs(ends).max(axis=1)
-        ends = np.clip([shares - reach, shares + reach], 0, 1)
-        return [
-            (share, low, high) for share, low, high in np.stack([shares, *ends], axis=1).tolist()
-        ]
+            reach = np.abs(quantiles).max(axis=1)
+        low, high = np.clip([shares - reach, shares + reach], 0, 1)
+        return [*zip(shares.tolist(), low.tolist(), high.tolist(), strict=True)]
 
     def _is_right(self, weights: Counts) -> Floats:
-        """(samples, pairs): 1 where a sample has the pair in the right order, 1/2 for a tie, NaN
-        where it has no image with both values.
+        """Return (samples, pairs): 1 if a sample has the pair in the right order, 1/2 for a tie,
+        and NaN if no image in the sample has both values.
         """
         means = centres(self.metric.values, weights, self.metric.lead)
-        has = np.isfinite(means[:, self.sides[0]]) & np.isfinite(means[:, self.sides[1]])
+        has_both = np.isfinite(means[:, self.sides[0]]) & np.isfinite(means[:, self.sides[1]])
         sign = agreement.signs(means, self.sides, self.metric.rounding)
-        return np.where(has, (1 + self.metric.sign * sign) / 2, np.nan)
+        return np.where(has_both, (1 + self.metric.sign * sign) / 2, np.nan)
 
     def _offsets(self, size: int) -> Floats:
-        """(resamples, pairs): the share of right sets in a resample minus that which its images
-        were drawn from.
+        """Return (resamples, pairs): the share of right sets in a resample of the images, minus the
+        share in the population that they stand for.
 
-        d: the difference of a pair in the right direction over all N images, with the error s by
-        the bootstrap; d_b: in a resample. Sets of n images drawn without replacement from images
-        with the difference d are right in about Phi(d / (s sqrt(N / n - 1))). Sets from a
-        population with the difference d are in Phi(d / (s sqrt(N / n))).
+        A pair has the difference d in the right direction over all N images, with the bootstrap's
+        error s. Sets of n images, drawn without replacement from these images, are right in about
+        Phi(d / (s sqrt(N / n - 1))) of all cases. Sets from a population with the difference d are
+        right in Phi(d / (s sqrt(N / n))).
         """
-        full, resampled = (
-            self._differences(weights)
-            for weights in (
-                np.ones((1, self.num_images), dtype=np.uint8),
-                agreement.drawn(self.num_images),
-            )
-        )
-        error, share = np.nanstd(resampled, axis=0), self.num_images / size
-        return _phi(resampled, error * np.sqrt(share - 1)) - _phi(full, error * np.sqrt(share))
+        all_images = np.ones((1, self.num_images), dtype=np.uint8)
+        full = self._differences(all_images)
+        resampled = self._differences(agreement.drawn(self.num_images))
+        error = np.nanstd(resampled, axis=0)
+        ratio = self.num_images / size
+        return _phi(resampled, error * np.sqrt(ratio - 1)) - _phi(full, error * np.sqrt(ratio))
 
     def _differences(self, weights: Counts) -> Floats:
-        """(samples, pairs), in the right direction; 0 where two are equal but for rounding."""
+        """Return (samples, pairs): the differences in the right direction, 0 if they are only
+        rounding.
+        """
         means = centres(self.metric.values, weights, self.metric.lead)
         is_equal = agreement.signs(means, self.sides, self.metric.rounding) == 0
         difference = np.where(is_equal, 0.0, means[:, self.sides[0]] - means[:, self.sides[1]])
@@ -276,6 +301,8 @@ class Pairs:
 
 
 def _phi(difference: Floats, error: Floats) -> Floats:
-    """P(difference + error z > 0) for a normal z; 1/2 for a difference of 0 without an error."""
+    """Return P(difference + error z > 0) for a normal z; 1/2 if both difference and error are
+    0.
+    """
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.where(difference == 0, 0.5, ndtr(difference / error)))
