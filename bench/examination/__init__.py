@@ -1,1 +1,1 @@
-"""What is found about a network and its data before anything is computed."""
+"""The examination of a network and its data before anything is computed."""
