@@ -1,20 +1,20 @@
-"""The scorecard of metrics: one row for each metric, test and network, of the tests of
-`judging.tests`.
+"""The scorecard of metrics: one row for each metric, network and test of `judging.tests`.
 
-Which metrics lead a report is a rule over the scorecard, older than what it judges (`leaders`). A
-metric leads that is asked both truth tests and degrees, and that passes every test it is asked:
+A rule over the scorecard decides which metrics lead a report (`leaders`). The rule is older than
+the results that it judges. A metric leads if both truth tests and degrees apply to it, and if it
+passes every test that applies to it:
 
-- Truth ahead, by the primary truth: on at least SHARE of the networks no method or control has a
-  better value. That none is significantly better isn't enough: of few images, or noisy values,
-  nothing is.
+- Truth ahead, by the primary truth: on at least SHARE of the networks, no method or control has a
+  better value. It isn't enough that none is significantly better: with few images, or noisy values,
+  no difference is significant.
 - Truth first, by the primary truth: on no network is a method or control significantly better than
   the truth and, at the same time, better on more than half of the images by MARGIN.
-- Degrees and controls: passed on at least SHARE of the networks. Sanity and gaming: by every
-  relation and network.
+- Degrees and controls: they pass on at least SHARE of the networks.
+- Sanity and gaming: every relation and network passes.
 
-Reliability isn't asked: it tells how many images a ranking takes, not whether the ranking is right.
-Circular rows count for nothing. Where no metric passes, the axiom errors of the paper lead alone,
-as axioms.
+Reliability doesn't count. It shows how many images a ranking takes, not whether the ranking is
+right. Circular rows don't count either. If no metric passes, only the axiom errors of the paper
+lead, as axioms.
 """
 
 from __future__ import annotations
@@ -33,131 +33,149 @@ from axiom_bench.statistics.bootstrap import RESAMPLES, SEED, TAIL
 from axiom_bench.statistics.labels import Setting
 from axiom_bench.statistics.run_folder import RunFolder
 
-SEEDED = "_seed"  # scenes_vgg_seed1 is scenes_vgg trained once more
-NORMAL = 1.96  # standard errors to the end of a 95 % interval
+SEEDED = "_seed"  # scenes_vgg_seed1 is scenes_vgg trained once more, from another seed
+NORMAL = 1.96  # standard errors between the middle and an end of a 95 % interval
+# The primary truth is Shapley values: of channels if the network tells their contributions,
+# otherwise of the image's parts.
+PRIMARY = "truth"
+MARGIN = 0.05
 
 
 def frame(rows: Iterable[Row]) -> pd.DataFrame:
-    """The rows as a table with the columns of `Row`."""
+    """Return the rows as a table with the columns of `Row`."""
     return pd.DataFrame(list(rows), columns=Row._fields)
 
 
 def card(runs: Sequence[RunFolder], metrics: Sequence[str]) -> pd.DataFrame:
-    """The rows of all tests, for all settings that rank methods. metrics: names of values; of those
-    without a direction there are no rows.
+    """Return the rows of all tests, for all settings that rank methods.
+
+    Args:
+        runs: The runs.
+        metrics: The names of values. Those without a direction have no rows.
+
+    Returns:
+        A table with the columns of `Row`.
     """
-    return frame(
-        row
-        for run in runs
-        for setting in ranking_settings(run)
-        for metric in metrics
-        if metric in run.metrics and run.metadata.value(metric).has_direction
-        for row in rows_of(run, setting, metric)
-        if not TESTS[row.test].is_measure
-    )
+    rows = []
+    for run in runs:
+        for setting in ranking_settings(run):
+            for metric in metrics:
+                if metric not in run.metrics or not run.metadata.value(metric).has_direction:
+                    continue
+                for row in rows_of(run, setting, metric):
+                    if not TESTS[row.test].is_measure:
+                        rows.append(row)
+    return frame(rows)
 
 
 def judge(run: RunFolder, setting: Setting, metrics: Sequence[str]) -> pd.DataFrame:
-    """The rows of all tests and measures of these metrics."""
+    """Return the rows of all tests and measures of these metrics."""
     return frame(row for metric in metrics for row in rows_of(run, setting, metric))
 
 
 def ranking_settings(run: RunFolder) -> list[Setting]:
-    """The settings whose values rank methods."""
+    """Return the settings whose values rank methods."""
     return [setting for setting in run.settings if run.ranks(setting)]
 
 
 def family(network: str) -> str:
-    """The network whose recipe it was trained by: "scenes_vgg_seed1" is of the family
-    "scenes_vgg".
+    """Return the network with whose recipe a network was trained.
+
+    The network "scenes_vgg_seed1" belongs to the family "scenes_vgg".
     """
     name, _, about = network.partition(" ")
     return " ".join(filter(None, (name.partition(SEEDED)[0], about)))
 
 
 def interval_over_networks(rows: pd.DataFrame) -> tuple[float, float]:
-    """Of the mean of the values of `Row` in one test, over other networks and images; NaN for fewer
-    than two families.
+    """Return the 95 % interval of the mean value over networks and images.
 
-    The bootstrap has three levels: families, networks, images. Networks trained by one recipe from
-    other seeds are a family, since they are more alike than others; each other network is one. Of
-    the images a row has its interval alone, so a resampled network's value moves by a normal error
-    of that size: the interval is rather too wide.
+    The bootstrap has three levels: families, networks and images. Networks that were trained with
+    one recipe from different seeds are a family, because they are more alike than others. Every
+    other network is a family of its own. Of the images only a row's interval is known, so the value
+    of a resampled network moves by a normal error of that size. This makes the interval rather too
+    wide.
+
+    Args:
+        rows: Rows of one test with the columns of `Row`.
+
+    Returns:
+        The ends of the interval; NaN for fewer than two families.
     """
     errors = (rows["high"] - rows["low"]).fillna(0).to_numpy() / (2 * NORMAL)
-    values, draws = rows["value"].to_numpy(dtype=float), np.random.default_rng(SEED)
-    members = list(
-        rows.reset_index(drop=True).groupby(rows["network"].map(family).to_numpy()).indices.values()
-    )
+    values = rows["value"].to_numpy(dtype=float)
+    draws = np.random.default_rng(SEED)
+    families = rows["network"].map(family).to_numpy()
+    members = list(rows.reset_index(drop=True).groupby(families).indices.values())
     if len(members) < 2:
         return float("nan"), float("nan")
     means = np.empty(RESAMPLES)
-    for number in range(RESAMPLES):
-        families = draws.integers(len(members), size=len(members))
-        places = np.concatenate(
-            [draws.choice(members[place], len(members[place])) for place in families]
+    for resample in range(RESAMPLES):
+        drawn_families = draws.integers(len(members), size=len(members))
+        drawn_rows = np.concatenate(
+            [draws.choice(members[index], len(members[index])) for index in drawn_families]
         )
-        means[number] = (
-            values[places] + errors[places] * draws.standard_normal(len(places))
-        ).mean()
+        noise = errors[drawn_rows] * draws.standard_normal(len(drawn_rows))
+        means[resample] = (values[drawn_rows] + noise).mean()
     low, high = np.quantile(means, [TAIL, 1 - TAIL]).clip(values.min(), values.max())
     return float(low), float(high)
 
 
-PRIMARY = (
-    "truth"  # Shapley values: of channels where the network tells them, else of the image's parts
-)
-MARGIN = 0.05
-
-
 def verdicts(card: pd.DataFrame) -> dict[str, dict[str, bool | None]]:
-    """{metric: {test that leading asks: whether the rule holds}}, None where it isn't asked of the
-    metric.
+    """Return whether each metric passes each test that counts for leading.
+
+    Args:
+        card: A table with the columns of `Row`.
+
+    Returns:
+        The verdicts by metric and test; None if the test doesn't apply to the metric.
     """
-    counted: dict[str, dict[str, list[Any]]] = {
+    rows_by_metric: dict[str, dict[str, list[Any]]] = {
         str(metric): {} for metric in card["metric"].unique()
     }
+    columns = ["metric", "test", "truth", "circular", "passes", "value"]
     row: Any
-    for row in card[["metric", "test", "truth", "circular", "passes", "value"]].itertuples(
-        index=False
-    ):
-        if (
-            not row.circular
-            and not pd.isna(row.passes)
-            and (row.test not in OF_A_TRUTH or row.truth == PRIMARY)
-        ):
-            counted[row.metric].setdefault(row.test, []).append(row)
-    return {
-        metric: {
-            test: _holds(test, rows[test]) if test in rows else None
-            for test, about in TESTS.items()
-            if about.share is not None
+    for row in card[columns].itertuples(index=False):
+        if row.circular or pd.isna(row.passes):
+            continue
+        if row.test in OF_A_TRUTH and row.truth != PRIMARY:
+            continue
+        rows_by_metric[row.metric].setdefault(row.test, []).append(row)
+    verdicts_by_metric: dict[str, dict[str, bool | None]] = {}
+    for metric, rows in rows_by_metric.items():
+        verdicts_by_metric[metric] = {
+            name: _holds(name, rows[name]) if name in rows else None
+            for name, test in TESTS.items()
+            if test.share is not None
         }
-        for metric, rows in counted.items()
-    }
+    return verdicts_by_metric
 
 
 def leaders(card: pd.DataFrame) -> list[str]:
-    """The metrics that the rule lets lead, in the card's order."""
+    """Return the metrics that the rule lets lead, in the card's order."""
+    required = [name for name, test in TESTS.items() if test.is_required]
     return [
         metric
-        for metric, tests in verdicts(card).items()
-        if False not in tests.values()
-        and all(tests[test] for test, about in TESTS.items() if about.is_required)
+        for metric, verdict in verdicts(card).items()
+        if False not in verdict.values() and all(verdict[name] for name in required)
     ]
 
 
 def _holds(test: str, rows: Sequence[Any]) -> bool:
-    passed = [
-        bool(row.passes) or (test == TRUTH_FIRST and row.value >= 0.5 - MARGIN) for row in rows
-    ]
-    return sum(passed) / len(passed) >= (TESTS[test].share or 0)
+    """Return whether enough rows of a metric pass a test."""
+    passed = 0
+    for row in rows:
+        # A rival that is better on few more than half of the images is accepted.
+        is_close = test == TRUTH_FIRST and row.value >= 0.5 - MARGIN
+        passed += bool(row.passes) or bool(is_close)
+    return passed / len(rows) >= (TESTS[test].share or 0)
 
 
 @cache
 def committed_card() -> pd.DataFrame:
-    """docs/data/scorecard.csv, which is installed with the package: the columns of `card.Row`, and
-    commit.
+    """Return docs/data/scorecard.csv, which is installed with the package.
+
+    It has the columns of `Row`, and `commit`.
     """
     card = pd.read_csv(
         conf_folder().parent / "scorecard.csv", dtype={"passes": str}, keep_default_na=False
@@ -169,18 +187,28 @@ def committed_card() -> pd.DataFrame:
 
 
 def committed_rows(config: ConfigEntry, metric: str, value: str) -> pd.DataFrame:
-    """The committed card's rows of a value of a metric; none where a run's config has the metric
-    with other code or parameters than those that were judged.
+    """Return the committed card's rows of a value of a metric.
+
+    There are none if the run has the metric with other code or parameters than those judged.
+
+    Args:
+        config: The configuration of a run.
+        metric: The name of the metric.
+        value: The name of one of the metric's values.
+
+    Returns:
+        Rows of `committed_card`.
     """
-    is_ours = metric in entry_names("metric")
-    shipped = (
-        read_yaml(conf_folder() / "metric" / f"{metric}.yaml").get(metric) if is_ours else None
-    )
+    shipped_entry = None
+    if metric in entry_names("metric"):
+        shipped_entry = read_yaml(conf_folder() / "metric" / f"{metric}.yaml").get(metric)
     card = committed_card()
-    is_same = bool(shipped) and _settings(config.metric.get(metric)) == _settings(shipped)
-    return card[card["metric"] == value] if is_same else card[:0]
+    if not shipped_entry or _settings(config.metric.get(metric)) != _settings(shipped_entry):
+        return card[:0]
+    return card[card["metric"] == value]
 
 
 def _settings(entry: Mapping[str, Any] | None) -> tuple[Any, Any]:
-    """The code and the parameters of a metric's entry."""
-    return (entry or {}).get("_target_"), (entry or {}).get("params") or {}
+    """Return the code and the parameters of a metric's entry."""
+    entry = entry or {}
+    return entry.get("_target_"), entry.get("params") or {}

@@ -34,7 +34,7 @@ Share = tuple[float, float, float]  # a share and the ends of its interval
 
 
 class Recovery(NamedTuple):
-    """How well a metric recovers the order of spoiled explanations."""
+    """The success of a metric in recovering the order of spoiled explanations."""
 
     images: int  # the number of images with a value of such an explanation
     # The share of pairs in the right order with its 95 % interval, by the kind of spoiling; the key

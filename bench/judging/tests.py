@@ -1,22 +1,22 @@
-"""The tests of a metric, each a function (run, setting, metric) -> rows, and the list that commands
-and pages take.
+"""The tests of a metric, each a function (run, setting, metric) -> rows, and the list of all tests.
 
-Tests have a right answer that is known beforehand:
+A test has a right answer that is known beforehand:
 
-- A truth is ahead where no method and no control has a better value, and first where none is
-  significantly better.
-- Degrees: right explanations that were spoiled by degrees are in order.
+- Truth: a right explanation is ahead if no method and no control has a better value. It is first if
+  none is significantly better.
+- Degrees: right explanations that were spoiled to several degrees are in order.
 - Controls: every method is above every control, which explains nothing.
-- Reliability: two halves of the images put the methods in one order.
+- Reliability: two halves of the images put the methods in the same order.
 - Sanity: what the metric's definition implies holds (`testing.relations`).
 - Gaming: no map that is the same for every image is better than the best method (also
   `testing.gaming`).
 
-A truth that is computed from what the metric itself is computed from can't judge it: such a row is
-circular, and counts for nothing. Measures pass or fail nothing.
+A truth can't judge a metric if both are computed from the same things. Such a row is circular, and
+doesn't count. In addition to tests there are measures, which can't be passed or failed.
 
-Sanity, and maps that are made to win, ask the metric itself, in networks of their own. Their values
-are computed where torch is, in the room `testing`, and judged by `sanity_row` and `gaming_row`.
+Sanity, and gaming by maps that are made for each image, run the metric itself in networks of their
+own. The package `testing` computes their values, because it may import torch. `gaming_row` judges
+the values of gaming.
 """
 
 from __future__ import annotations
@@ -43,36 +43,42 @@ from axiom_bench.statistics.labels import Setting, Value, with_interval
 from axiom_bench.statistics.paired_tests import LEVEL, are_equal, centre, tests
 from axiom_bench.statistics.run_folder import RunFolder
 
-TRUTH_AHEAD, TRUTH_FIRST, DEGREES, CONTROLS, RELIABILITY, SANITY, GAMING = (
-    "truth_ahead", "truth_first", "degrees", "controls", "reliability", "sanity", "gaming",
-)  # fmt: skip
-NEEDED, PLACE = "images_needed", "place"
+# The names of tests.
+TRUTH_AHEAD = "truth_ahead"
+TRUTH_FIRST = "truth_first"
+DEGREES = "degrees"
+CONTROLS = "controls"
+RELIABILITY = "reliability"
+SANITY = "sanity"
+GAMING = "gaming"
 OF_A_TRUTH = (TRUTH_AHEAD, TRUTH_FIRST)
-BEATS, FIRST, BELOW = "better than the best method", "first", "below"
+
+# The names of measures.
+NEEDED = "images_needed"
+PLACE = "place"
+
+# Where a control is.
+BEATS = "better than the best method"
+FIRST = "first"
+BELOW = "below"
 UNCLEAR = "not significantly different from the best method"
+
 FEW_METHODS = f"fewer than {MIN_METHODS} methods that differ"
-EVERY = slice(None)
-CONTRIBUTIONS = "contributions"  # what a truth is computed from in a network that tells them
-SHARE = 0.9  # of the networks
+EVERY = slice(None)  # all images
+CONTRIBUTIONS = "contributions"  # in `computed_from`: the network's own contributions of channels
+SHARE = 0.9  # the share of the networks on which a leading metric passes
 
 
 @dataclass(frozen=True)
 class MetricTest:
-    """The words in which a test, or a measure, is shown, and what of it a metric needs to lead a
-    report.
+    """The texts about a test or a measure, and what a metric needs of it to lead a report."""
 
-    title: The heading of its column.
-    note: Stands below a table that has the column.
-    is_measure: It passes or fails nothing.
-    share: The share of its rows that must pass; None if a metric may lead without it.
-    is_required: A metric that isn't asked doesn't lead.
-    """
-
-    title: str
-    note: str = ""
-    is_measure: bool = False
+    title: str  # the heading of its column
+    note: str = ""  # the note below a table that has the column
+    is_measure: bool = False  # it can't be passed or failed
+    # The share of its rows that must pass; None if a metric may lead without it.
     share: float | None = None
-    is_required: bool = False
+    is_required: bool = False  # a metric to which the test doesn't apply can't lead
 
 
 TESTS = {
@@ -129,43 +135,50 @@ TESTS = {
 class Row(NamedTuple):
     """One metric in one test, or measure, on one network.
 
-    network: of the setting. truth: the method that is right, or the kinds of spoiling, or how a map
-    was made to win; of a place the control. value, low, high: with the 95 % interval; of a truth's
-    tests: the share of images on which it is better than its nearest rival (a tie counts half).
-    degrees, controls: the share of pairs in the right order by sets of images; reliability:
-    Kendall's tau of two halves; sanity: 1 where the relation holds. gaming: the share of images on
-    which the blind map is better than the method. images_needed: see `Comparison.images_needed`.
-    place: from 1, with those that can't be excluded. n: images; of a place how many places there
-    are. passes: None where the row counts for nothing. about: the rival with the difference of the
-    two values, or what else a reader asks next.
+    The meaning of `value` depends on the test:
+
+    - truth_ahead, truth_first: the share of images on which the truth is better than its nearest
+      rival. A tie counts half.
+    - degrees, controls: the share of pairs that sets of images put in the right order.
+    - reliability: Kendall's tau of two halves.
+    - sanity: 1 if the relation holds.
+    - gaming: the share of images on which the blind map is better than the method.
+    - images_needed: see `Comparison.images_needed`.
+    - place: the control's place, from 1. `low` and `high` are the places that can't be excluded.
     """
 
     metric: str
     test: str
-    network: str
+    network: str  # the label of the setting
+    # The method that is right, or the kinds of spoiling, or how a map was made to win. In a row of
+    # a place, the control.
     truth: str = ""
     value: float = np.nan
-    low: float = np.nan
+    low: float = np.nan  # the ends of the 95 % interval
     high: float = np.nan
-    n: int = 0
+    n: int = 0  # the number of images; in a row of a place, the number of places
     circular: bool = False
-    passes: bool | None = None
+    passes: bool | None = None  # None if the row doesn't count
+    # The rival and the difference of the two values, or what else a reader would ask next.
     about: str = ""
 
 
 def rows_of(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
-    """The rows of all tests of one metric in one setting. A run of blind maps is one for gaming."""
+    """Yield the rows of all tests of one metric in one setting.
+
+    A run with several blind maps, which are the same for every image, is a run for gaming.
+    """
     is_blind = sum(bool(method.blind) for method in run.manifest.methods.values()) > 1
     for test in OF_BLIND_RUNS if is_blind else OF_RUNS:
         yield from test(run, setting, metric)
 
 
 def places(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
-    """Rows of each control that is compared, the best first. Methods that coincide share a place.
+    """Yield a row for each control that is compared, the best first.
 
-    about: BEATS, UNCLEAR or BELOW, by the paired test against the method with the best value that
-    is no control, at 5 % after Holm over all pairs of the metric. FIRST where there is no other
-    method.
+    Methods that coincide share a place. `about` is BEATS, UNCLEAR or BELOW according to the paired
+    test against the best method that isn't a control, at 5 % after Holm over all pairs of the
+    metric. It is FIRST if there is no such method.
     """
     controls = run.metadata.controls
     comparison = _comparison(run, setting, metric)
@@ -178,15 +191,26 @@ def places(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
         against = FIRST if best is None else UNCLEAR
         if best is not None and comparison.differ(group[0], best[0]):
             against = BEATS if number <= comparison.ranked.index(best) else BELOW
-        place, count = comparison.place(group[0]), len(comparison.groups)
-        row = Row(
-            metric, PLACE, run.label(setting), "", number, place.place_low, place.place_high, count
-        )
-        yield from (row._replace(truth=name, about=against) for name in group if name in controls)
+        place = comparison.place(group[0])
+        for name in group:
+            if name in controls:
+                yield Row(
+                    metric,
+                    PLACE,
+                    run.label(setting),
+                    truth=name,
+                    value=number,
+                    low=place.place_low,
+                    high=place.place_high,
+                    n=len(comparison.groups),
+                    about=against,
+                )
 
 
 def truth(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
-    """Rows of both tests of each truth: is no rival ahead, and is none significantly ahead?"""
+    """Yield the rows of both tests of each truth: no rival is ahead, none is significantly
+    ahead.
+    """
     values = image_values(run, setting, metric)
     if values is None or not values.sign:
         return
@@ -194,19 +218,26 @@ def truth(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
         comparison = run.comparisons.of(setting, metric, spoiled_methods(run) - {name})
         if comparison is None or name not in comparison.places.index or len(comparison.places) < 2:
             continue
-        own, circular = comparison.group_of(name), is_circular(run, setting, metric, name)
+        own = comparison.group_of(name)
+        circular = is_circular(run, setting, metric, name)
         row = Row(metric, "", run.label(setting), name, n=comparison.images, circular=circular)
         others = [group for group in comparison.ranked if group != own]
-        if not others:  # all coincide with the truth
+        if not others:  # all methods coincide with the truth
             row = row._replace(value=0.5, low=0.5, high=0.5, passes=True)
-            yield from (row._replace(test=test) for test in OF_A_TRUTH)
+            for test in OF_A_TRUTH:
+                yield row._replace(test=test)
             continue
+        # `about` describes the rival: it is behind or ahead by a positive difference.
         rival = others[0][0]
         pair = comparison.pair(own[0], rival)
-        difference, *ends = (values.sign * pair[end] for end in ("difference", "low", "high"))
+        difference = values.sign * pair["difference"]
+        ends = [values.sign * pair["low"], values.sign * pair["high"]]
         is_ahead = bool(difference >= 0)
-        ends = sorted(ends if is_ahead else (-end for end in ends))
-        about = f"{'behind' if is_ahead else 'ahead'} by {with_interval(abs(difference), *ends)}"
+        if not is_ahead:
+            ends = [-end for end in ends]
+        low_end, high_end = sorted(ends)
+        text = with_interval(abs(difference), low_end, high_end)
+        about = f"behind by {text}" if is_ahead else f"ahead by {text}"
         is_behind = any(
             values.sign * comparison.pair(own[0], group[0])["difference"] < 0
             and comparison.differ(own[0], group[0])
@@ -221,63 +252,67 @@ def truth(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
 
 
 def truths(run: RunFolder) -> list[str]:
-    """The methods that are right by construction: those that say what they are computed from."""
+    """Return the methods that are right by construction.
+
+    Their metadata say what they are computed from.
+    """
     return [name for name, method in run.manifest.methods.items() if method.computed_from]
 
 
 def is_circular(run: RunFolder, setting: Setting, metric: str, truth: str) -> bool:
-    """Return whether metric and truth are computed from the same, apart from the network's scores
-    and the map.
+    """Return whether a metric and a truth are computed from the same things.
 
-    A truth of two forms is computed from the network's own contributions if it tells them, else
-    from effects of the image's parts.
+    The network's scores and the map don't count. A truth may have two forms: it is computed from
+    the network's own contributions if the network has them, otherwise from effects of the image's
+    parts.
     """
-    reads = set(run.metadata.method(truth).computed_from)
-    if CONTRIBUTIONS in reads:
-        tells_contributions = run.metadata.model(setting.model).tells_contributions
-        reads = {CONTRIBUTIONS} if tells_contributions else reads - {CONTRIBUTIONS}
-    return bool(reads & set(run.metadata.metric(metric).computed_from))
+    sources = set(run.metadata.method(truth).computed_from)
+    if CONTRIBUTIONS in sources:
+        has_contributions = run.metadata.model(setting.model).tells_contributions
+        sources = {CONTRIBUTIONS} if has_contributions else sources - {CONTRIBUTIONS}
+    return bool(sources & set(run.metadata.metric(metric).computed_from))
 
 
 def degrees(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
-    """One row of the kinds of spoiling that can judge the metric; where all are circular, one of
-    these. None of too few images for an interval.
+    """Yield one row of the kinds of spoiling that can judge the metric.
+
+    If all of them are circular, the row is one of these. There is no row if there are too few
+    images for an interval.
     """
     values = image_values(run, setting, metric)
     if values is None or not values.sign:
         return
     kinds = judgement.fitting_kinds(run, metric)
-    plain = [kind for kind in kinds if not is_circular(run, setting, metric, kind.methods[0])]
-    chosen = plain or kinds
-    recovered = recovery(
-        values, chosen, _size(values, [name for kind in chosen for name in kind.methods])
-    )
+    independent = [kind for kind in kinds if not is_circular(run, setting, metric, kind.methods[0])]
+    chosen = independent or kinds
+    methods = [name for kind in chosen for name in kind.methods]
+    recovered = recovery(values, chosen, _size(values, methods))
     shares = dict(recovered.shares)
     right, low, high = shares.pop(ALL, (np.nan, np.nan, np.nan))
     if np.isnan(low):
         return
-    lowest = min(shares, key=lambda kind: shares[kind][0])
-    about = f"{lowest} {shares[lowest][0]:.2f}" if shares[lowest][0] < GOAL else ""
-    passes = bool(low >= GOAL) if plain else None
-    names = ", ".join(kind.name for kind in chosen)
-    network = run.label(setting)
+    worst_kind = min(shares, key=lambda kind: shares[kind][0])
+    worst_share = shares[worst_kind][0]
     yield Row(
         metric,
         DEGREES,
-        network,
-        names,
-        right,
-        low,
-        high,
-        recovered.images,
-        not plain,
-        passes,
-        about,
+        run.label(setting),
+        truth=", ".join(kind.name for kind in chosen),
+        value=right,
+        low=low,
+        high=high,
+        n=recovered.images,
+        circular=not independent,
+        passes=bool(low >= GOAL) if independent else None,
+        about=f"{worst_kind} {worst_share:.2f}" if worst_share < GOAL else "",
     )
 
 
 def controls(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
-    """One row of the pairs of a method and a control. None of too few images for an interval."""
+    """Yield one row of the pairs of a method and a control.
+
+    There is no row if there are too few images for an interval.
+    """
     values = judgement.compared_values(run, setting, metric)
     if values is None or not values.sign:
         return
@@ -290,45 +325,50 @@ def controls(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
     right, low, high = judgement.right_pairs(values, pairs, _size(values, values.methods))
     if np.isnan(low):
         return
-    first = next((row for row in places(run, setting, metric) if row.truth in names), None)
-    about = (
-        f"{run.metadata.method_title(first.truth)} {first.about}"
-        if first and first.about != BELOW
-        else ""
-    )
-    passes, network = bool(low >= GOAL), run.label(setting)
+    best_control = next((row for row in places(run, setting, metric) if row.truth in names), None)
+    about = ""
+    if best_control is not None and best_control.about != BELOW:
+        about = f"{run.metadata.method_title(best_control.truth)} {best_control.about}"
     yield Row(
         metric,
         CONTROLS,
-        network,
-        "",
-        right,
-        low,
-        high,
-        values.num_images,
-        passes=passes,
+        run.label(setting),
+        value=right,
+        low=low,
+        high=high,
+        n=values.num_images,
+        passes=bool(low >= GOAL),
         about=about,
     )
 
 
 def reliability(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
-    """One row of the agreement of two halves of the images."""
-    values = judgement.compared_values(run, setting, metric)
-    distinct = values and values.distinct()
-    if distinct and len(distinct.methods) >= MIN_METHODS and distinct.num_images > 1:
-        halves = agreement.split_half_agreement(distinct)
-        yield Row(
-            metric, RELIABILITY, run.label(setting), value=halves.tau, n=distinct.num_images,
-            passes=bool(halves.tau >= TAU), about=f"of {halves.half} images",
-        )  # fmt: skip
-
-
-def images_needed(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
-    """One row of how many images separate two methods, or that there are too few methods."""
+    """Yield one row of the agreement of two halves of the images."""
     values = judgement.compared_values(run, setting, metric)
     if values is None:
         return
-    distinct, row = values.distinct(), Row(metric, NEEDED, run.label(setting))
+    distinct = values.distinct()
+    if len(distinct.methods) < MIN_METHODS or distinct.num_images < 2:
+        return
+    halves = agreement.split_half_agreement(distinct)
+    yield Row(
+        metric,
+        RELIABILITY,
+        run.label(setting),
+        value=halves.tau,
+        n=distinct.num_images,
+        passes=bool(halves.tau >= TAU),
+        about=f"of {halves.half} images",
+    )
+
+
+def images_needed(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
+    """Yield one row of how many images separate two methods, or that there are too few methods."""
+    values = judgement.compared_values(run, setting, metric)
+    if values is None:
+        return
+    distinct = values.distinct()
+    row = Row(metric, NEEDED, run.label(setting))
     comparison = _comparison(run, setting, metric)
     if len(distinct.methods) < MIN_METHODS:
         yield row._replace(n=values.num_images, about=FEW_METHODS)
@@ -337,23 +377,27 @@ def images_needed(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row
 
 
 def gaming(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
-    """One row of the best blind map and the best method by every second image, compared on the
-    other images.
+    """Yield one row of the best blind map and the best method.
+
+    Every second image decides which they are, and they are compared on the other images.
     """
     values = image_values(run, setting, metric)
     if values is None or not values.sign:
         return
+    choosing_images = slice(0, None, 2)
+    comparing_images = slice(1, None, 2)
     left_out = run.metadata.by_construction(metric)
-    compared = [
-        name for name, column in zip(values.methods, values.values.T, strict=True)
-        if np.isfinite(column[::2]).any() and name not in left_out
-    ]  # fmt: skip
+    compared = []
+    for name, column in zip(values.methods, values.values.T, strict=True):
+        if np.isfinite(column[choosing_images]).any() and name not in left_out:
+            compared.append(name)
     blind_maps = [name for name in compared if run.metadata.method(name).blind]
     methods = [name for name in compared if name not in run.metadata.controls]
     if not blind_maps or not methods:
         return
-    blind, best = (best_of(values.of(names), slice(0, None, 2)) for names in (blind_maps, methods))
-    row = gaming_row(values, run.metadata.value(metric), blind, best, slice(1, None, 2))
+    blind = best_of(values.of(blind_maps), choosing_images)
+    best = best_of(values.of(methods), choosing_images)
+    row = gaming_row(values, run.metadata.value(metric), blind, best, comparing_images)
     if row is not None:
         about = f"{run.metadata.method_title(blind)} against {run.metadata.method_title(best)}"
         yield row._replace(network=run.label(setting), about=about)
@@ -367,8 +411,19 @@ OF_BLIND_RUNS = (gaming, images_needed)
 def gaming_row(
     values: ImageValues, value: Value, blind: str, best: str, images: slice = EVERY
 ) -> Row | None:
-    """Return the share of these images on which a blind map is better than the best method, which
-    passes where the map isn't significantly better. None where no image has both values.
+    """Return the row of a blind map and the best method on these images.
+
+    It passes if the map isn't significantly better.
+
+    Args:
+        values: The metric's values by image.
+        value: The metadata of the metric's value.
+        blind: The blind map.
+        best: The best method.
+        images: The images that are compared.
+
+    Returns:
+        The row without its network, or None if no image has both values.
     """
     pair = values.of([blind, best]).values[images]
     pair = pair[np.isfinite(pair).all(axis=1)]
@@ -377,19 +432,27 @@ def gaming_row(
     first, second = np.array([[0], [1]])
     test = tests(pair, np.arange(len(pair)), first, second, value).iloc[0]
     is_won = values.sign * test["difference"] > 0 and test["p"] < LEVEL
-    share = _share_ahead(values, blind, best, images)
-    return Row(values.metric, GAMING, "", "", *share, len(pair), passes=not is_won)
+    share, low, high = _share_ahead(values, blind, best, images)
+    return Row(
+        values.metric,
+        GAMING,
+        network="",
+        value=share,
+        low=low,
+        high=high,
+        n=len(pair),
+        passes=not is_won,
+    )
 
 
 def best_of(values: ImageValues, images: slice = EVERY) -> str:
-    """The method with the best value over these images."""
+    """Return the method with the best value over these images."""
     centres = [
         centre(column[np.isfinite(column)][:, None], values.lead)[0]
         for column in values.values[images].T
     ]
-    return values.methods[
-        int(np.argmax(np.nan_to_num(values.sign * np.array(centres), nan=-np.inf)))
-    ]
+    scores = np.nan_to_num(values.sign * np.array(centres), nan=-np.inf)
+    return values.methods[int(np.argmax(scores))]
 
 
 def _share_ahead(
@@ -402,12 +465,9 @@ def _share_ahead(
     """
     pair = values.of([method, rival]).values[images]
     first, second = pair[np.isfinite(pair).all(axis=1)].T
-    ahead = np.where(
-        are_equal(first, second, values.rounding), 0.5, values.sign * (first - second) > 0
-    )
-    low, high = mean_intervals(ahead[:, None], np.arange(len(ahead)))[
-        :, 0
-    ].tolist()  # NaN of few images
+    is_equal = are_equal(first, second, values.rounding)
+    ahead = np.where(is_equal, 0.5, values.sign * (first - second) > 0)
+    low, high = mean_intervals(ahead[:, None], np.arange(len(ahead)))[:, 0].tolist()
     return float(ahead.mean()), low, high
 
 
@@ -418,6 +478,5 @@ def _comparison(run: RunFolder, setting: Setting, metric: str) -> Comparison | N
 
 def _size(values: ImageValues, methods: Collection[str]) -> int:
     """Return how many images put two of these methods in order: all of them, up to MOST_IMAGES."""
-    return min(
-        MOST_IMAGES, values.of([name for name in values.methods if name in methods]).num_images
-    )
+    present = [name for name in values.methods if name in methods]
+    return min(MOST_IMAGES, values.of(present).num_images)

@@ -86,9 +86,7 @@ class Call:
 
     @property
     def is_tokens(self) -> bool:
-        """Whether the output is a transformer's: a sequence (B, N, K), or a grid with channels last
-        (B, H, W, K).
-        """
+        """True if the output is a transformer's: a sequence (B, N, K) or a grid (B, H, W, K)."""
         if self.ndim > 3 and len(self.shape) == 3:
             return self.shape[0] == 1 < self.shape[1]  # the windows of an image are a batch
         if len(self.shape) != self.ndim:
@@ -98,7 +96,7 @@ class Call:
 
     @property
     def is_map(self) -> bool:
-        """Whether the output is a feature map (B, K, H, W) of one image with H W > 1.
+        """True if the output is a feature map (B, K, H, W) of one image with H W > 1.
 
         It has as many dimensions as the input. Attention's heads may have such a shape too.
         """

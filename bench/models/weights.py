@@ -104,7 +104,7 @@ class Place:
 
     @property
     def fits(self) -> bool:
-        """Whether every tensor of the network has one here, and no layer is left."""
+        """True if every tensor of the network has one here, and no layer is left."""
         return not (self.missing or self.wrong or self.unexpected)
 
     @property
