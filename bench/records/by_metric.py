@@ -1,6 +1,6 @@
-"""All records of a run in memory, metric by metric: 16 bytes a row, where a table of the rows takes
-over 100. What rows have in common, the image with its classes, stands once in a table of keys;
-names are codes.
+"""All records of a run in memory, one block per metric. A row takes 16 bytes, while a table of the
+rows takes over 100. The facts that rows share, the image with its classes, are stored once in a
+table of keys, and names are codes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from axiom_bench.columns import OBJECT, OK, RECORD_COLUMNS, WHOLE_SET
 
 JOB = ("experiment", "model", "layer", "data")
-KEY = (*JOB, "image_id", "target_class", "predicted_class")
+CLASSES = ("target_class", "predicted_class")
+KEY = (*JOB, "image_id", *CLASSES)
 _NAMED = (*JOB, "image_id", "method", "metric", "status")  # columns of names
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -26,44 +27,55 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """The rows of one metric, in the records' order: places in `Records.keys`, `.methods` and
-    `.statuses`.
-    """
+    """The rows of one metric, in the order of the records. Each field has shape (rows,)."""
 
     keys: NDArray[np.int32]
+    """The row of `Records.keys`."""
     methods: NDArray[np.int16]
+    """The index into `Records.methods`."""
     values: NDArray[np.float64]
     statuses: NDArray[np.int16]
+    """The index into `Records.statuses`."""
 
     def where(self, chosen: NDArray[Any] | slice) -> Block:
-        """These rows alone: by a mask, or by their places."""
-        return Block(*(column[chosen] for column in vars(self).values()))
+        """Return a block of the chosen rows only; `chosen` is a mask, indices or a slice."""
+        return Block(
+            keys=self.keys[chosen],
+            methods=self.methods[chosen],
+            values=self.values[chosen],
+            statuses=self.statuses[chosen],
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Records:
-    """keys: the columns KEY, a row for each image and explained class of a place, in the order in
-    which they come first; names are categories, of image ids in the order of their letters.
-    first_ok: of each key the place, among all rows, of the first with status ok; -1 where none has.
-    blocks: {metric: its rows}. methods, statuses: names by code.
-    """
+    """The records of a run: the rows of each metric, and the names and keys that rows refer to."""
 
     keys: pd.DataFrame
+    """The columns KEY. A place (model, layer and data set) has a row per image and explained class,
+    in the order in which they first appear. Names are categories; image ids are in the order of
+    their letters.
+    """
     first_ok: Integers
+    """(keys,) the index, among all rows, of the first row of the key with status ok; -1 if none."""
     blocks: Mapping[str, Block]
+    """{metric: its rows}."""
     methods: tuple[str, ...]
+    """The methods' names by code."""
     statuses: tuple[str, ...]
+    """The statuses' names by code."""
 
     @classmethod
     def of(cls, frame: pd.DataFrame) -> Records:
-        """Of a table with the columns of records. Categories keep their order, other names have
-        that of their letters; a column that the table lacks is empty, or -1.
+        """Return the records of a table with the columns of records.
+
+        Categories keep their order, and other names are sorted by their letters. A column that the
+        table lacks is empty, or -1.
         """
         columns: dict[str, Any] = {"value": frame["value"].to_numpy(dtype=np.float64)}
-        for name in KEY[-2:]:
-            columns[name] = pa.array(
-                frame[name] if name in frame else [-1] * len(frame), pa.int32()
-            )
+        for name in CLASSES:
+            classes = frame[name] if name in frame else [-1] * len(frame)
+            columns[name] = pa.array(classes, pa.int32())
         for name in _NAMED:
             names = frame[name] if name in frame else pd.Series("", frame.index)
             columns[name] = pa.array(names.astype("category"))
@@ -76,22 +88,22 @@ class Records:
 
     @property
     def empty(self) -> bool:
-        """Whether there is no row."""
+        """True if there is no row."""
         return not len(self)
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """All names of values, in order."""
+        """The names of all values, in order."""
         return tuple(self.blocks)
 
     @cached_property
     def ok(self) -> int:
-        """The code of the status ok; -1 where no row has it."""
+        """The code of the status ok; -1 if no row has it."""
         return self.statuses.index(OK) if OK in self.statuses else -1
 
     @cached_property
     def of_whole_set(self) -> NDArray[np.bool_]:
-        """(keys,) whether a key is of values of a whole data set."""
+        """(keys,) True if a key is of values of a whole data set."""
         return np.asarray(self.keys["image_id"] == WHOLE_SET)
 
     @cached_property
@@ -100,64 +112,69 @@ class Records:
         return self.keys[~self.of_whole_set]
 
     def frame(self, metrics: Iterable[str] | None = None) -> pd.DataFrame:
-        """The rows of these metrics as a table of columns.RECORD_COLUMNS, names as categories,
-        metric after metric; None of all, which takes much memory in a large run. A metric that
-        isn't there has no rows.
+        """Return the rows of these metrics as a table of columns.RECORD_COLUMNS, metric after
+        metric.
+
+        Names are categories. `None` returns the rows of all metrics, which takes much memory in a
+        large run. A metric without records has no rows.
         """
-        names = [
-            name for name in (self.metrics if metrics is None else metrics) if name in self.blocks
-        ]
+        wanted = self.metrics if metrics is None else metrics
+        names = [name for name in wanted if name in self.blocks]
         blocks = [self.blocks[name] for name in names] or [_EMPTY]
         columns = {
             name: np.concatenate([getattr(block, name) for block in blocks])
             for name in vars(_EMPTY)
         }
-        places = np.array([self.metrics.index(name) for name in names], dtype=int)
+        metric_codes = np.array([self.metrics.index(name) for name in names], dtype=int)
+        row_counts = [len(self.blocks[name].keys) for name in names]
         table = self.keys.take(columns["keys"]).reset_index(drop=True)
         table = table.assign(
             method=_category(columns["methods"], self.methods),
-            metric=_category(
-                np.repeat(places, [len(self.blocks[name].keys) for name in names]), self.metrics
-            ),
+            metric=_category(np.repeat(metric_codes, row_counts), self.metrics),
             value=columns["values"],
             status=_category(columns["statuses"], self.statuses),
         )
         return table[list(RECORD_COLUMNS)]
 
     def rows(self, metrics: Iterable[str]) -> pd.DataFrame:
-        """As `frame`, of single images alone."""
+        """Return the rows of single images only, as a table like that of `frame`."""
         table = self.frame(metrics)
         return table[table["image_id"] != WHOLE_SET]
 
     def methods_of(self, metric: str) -> tuple[str, ...]:
-        """The methods with rows of a metric."""
-        codes = np.flatnonzero(
-            np.bincount(self.blocks[metric].methods, minlength=len(self.methods))
-        )
-        return tuple(self.methods[code] for code in codes)
+        """Return the methods that have rows of a metric."""
+        row_counts = np.bincount(self.blocks[metric].methods, minlength=len(self.methods))
+        return tuple(self.methods[code] for code in np.flatnonzero(row_counts))
 
     def measured(self, apart: str | None = None, with_value: bool = False) -> tuple[str, ...]:
-        """The metrics with rows of single images; apart: the method whose rows don't count.
-        with_value: only rows with status ok do.
+        """Return the metrics that have rows of single images.
+
+        Rows of the method `apart` don't count. With `with_value`, only rows with status ok count.
         """
         code = self.methods.index(apart) if apart in self.methods else -1
         measured = []
         for name, block in self.blocks.items():
-            counts = ~self.of_whole_set[block.keys] & (block.methods != code)
-            if (counts & (block.statuses == self.ok) if with_value else counts).any():
+            is_counted = ~self.of_whole_set[block.keys] & (block.methods != code)
+            if with_value:
+                is_counted &= block.statuses == self.ok
+            if is_counted.any():
                 measured.append(name)
         return tuple(measured)
 
     def where(self, keys: NDArray[np.bool_]) -> Records:
-        """The rows of these keys alone, (keys,); names stay."""
-        new = np.cumsum(keys, dtype=np.int32) - 1
-        parts = {name: block.where(keys[block.keys]) for name, block in self.blocks.items()}
-        blocks = {name: replace(block, keys=new[block.keys]) for name, block in parts.items()}
+        """Return the rows of the chosen keys only; `keys` is a mask (keys,). All names stay."""
+        new_keys = np.cumsum(keys, dtype=np.int32) - 1
+        blocks = {}
+        for name, block in self.blocks.items():
+            part = block.where(keys[block.keys])
+            blocks[name] = replace(part, keys=new_keys[part.keys])
         table = self.keys[keys].reset_index(drop=True)
         return replace(self, keys=table, first_ok=self.first_ok[keys], blocks=blocks)
 
     def counts(self, metrics: Iterable[str]) -> dict[str, int]:
-        """{status: how many rows of these metrics have it}, those that no row has left out."""
+        """Return {status: the number of rows of these metrics that have it}, without statuses that
+        no row has.
+        """
         total = np.zeros(len(self.statuses), dtype=np.int64)
         for name in metrics:
             if name in self.blocks:
@@ -166,7 +183,7 @@ class Records:
 
 
 class Builder:
-    """Makes `Records` of tables, one after the other."""
+    """The maker of `Records` from tables, which are added one after the other."""
 
     def __init__(self) -> None:
         self._codes: dict[str, dict[str, int]] = {name: {} for name in _NAMED}
@@ -176,82 +193,103 @@ class Builder:
         self._count = 0
 
     def add(self, table: pa.Table) -> None:
-        """table: the columns of records, of names (see _NAMED) as dictionaries."""
+        """Add the rows of a table with the columns of records; those of names, see _NAMED, are
+        dictionaries.
+        """
         if not len(table):
             return
         columns = {name: self._coded(name, table[name].combine_chunks()) for name in _NAMED}
-        columns |= {name: table[name].to_numpy() for name in (*KEY[-2:], "value")}
-        local, first = _local_keys(columns)
-        new = zip(*(columns[name][first].tolist() for name in KEY), strict=True)
+        for name in (*CLASSES, "value"):
+            columns[name] = table[name].to_numpy()
+        # the keys are numbered in this table first: only its distinct keys go through Python
+        local_keys, first_rows = _local_keys(columns)
+        distinct = zip(*(columns[name][first_rows].tolist() for name in KEY), strict=True)
         keys = np.array(
-            [self._keys.setdefault(key, len(self._keys)) for key in new], dtype=np.int32
+            [self._keys.setdefault(key, len(self._keys)) for key in distinct], dtype=np.int32
         )
         self._first_ok += [-1] * (len(self._keys) - len(self._first_ok))
         is_ok = columns["status"] == self._codes["status"].get(OK, -1)
-        has_value = np.flatnonzero(is_ok & np.isfinite(columns["value"]))
-        place = np.full(len(keys), -1)
-        place[local[has_value[::-1]]] = self._count + has_value[::-1]
-        for key, own in zip(keys.tolist(), place.tolist(), strict=True):
-            if own >= 0 and self._first_ok[key] < 0:
-                self._first_ok[key] = own
+        rows_with_value = np.flatnonzero(is_ok & np.isfinite(columns["value"]))
+        # in reverse order, so that the first row of a key is the one that stays
+        reversed_rows = rows_with_value[::-1]
+        first_in_table = np.full(len(keys), -1)
+        first_in_table[local_keys[reversed_rows]] = self._count + reversed_rows
+        for key, row in zip(keys.tolist(), first_in_table.tolist(), strict=True):
+            if row >= 0 and self._first_ok[key] < 0:
+                self._first_ok[key] = row
         self._count += len(table)
-        self._split(
-            columns["metric"],
-            Block(keys[local], columns["method"], columns["value"], columns["status"]),
+        block = Block(
+            keys=keys[local_keys],
+            methods=columns["method"],
+            values=columns["value"],
+            statuses=columns["status"],
         )
+        self._split(columns["metric"], block)
 
     def _coded(self, name: str, column: pa.DictionaryArray) -> NDArray[Any]:
-        """The rows' codes, the same for each name in all tables."""
+        """Return the codes of the rows' names; a name has the same code in all tables."""
         codes = self._codes[name]
-        own = [codes.setdefault(str(entry), len(codes)) for entry in column.dictionary.to_pylist()]
-        return np.array(own, dtype=np.int16 if name in _NAMED[-3:] else np.int32)[
-            column.indices.to_numpy()
+        codes_here = [
+            codes.setdefault(str(text), len(codes)) for text in column.dictionary.to_pylist()
         ]
+        kind = np.int16 if name in _NAMED[-3:] else np.int32
+        return np.array(codes_here, dtype=kind)[column.indices.to_numpy()]
 
     def _split(self, metrics: NDArray[np.int16], rows: Block) -> None:
+        """Store the rows of each metric as a part of its block."""
         order = np.argsort(metrics, kind="stable")
-        in_order = metrics[order]
-        starts = np.flatnonzero(np.diff(in_order, prepend=-1))
-        for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(order)], strict=True):
-            self._parts.setdefault(int(in_order[start]), []).append(rows.where(order[start:end]))
+        sorted_metrics = metrics[order]
+        starts = np.flatnonzero(np.diff(sorted_metrics, prepend=-1)).tolist()
+        ends = [*starts[1:], len(order)]
+        for start, end in zip(starts, ends, strict=True):
+            part = rows.where(order[start:end])
+            self._parts.setdefault(int(sorted_metrics[start]), []).append(part)
 
     def records(self) -> Records:
-        """What was added. The builder is used up: its parts are freed one by one."""
+        """Return the records of all tables. The builder can't be used again: its parts are freed
+        one by one.
+        """
         blocks = {}
         for name, code in self._codes["metric"].items():
             if parts := self._parts.pop(code, None):
                 columns = zip(*(vars(part).values() for part in parts), strict=True)
                 blocks[name] = Block(*map(np.concatenate, columns))
-        rows = np.array(list(self._keys), dtype=np.int64).reshape(len(self._keys), len(KEY))
-        keys = pd.DataFrame(rows, columns=list(KEY))
+        key_codes = np.array(list(self._keys), dtype=np.int64).reshape(len(self._keys), len(KEY))
+        keys = pd.DataFrame(key_codes, columns=list(KEY))
         for name in JOB:
             keys[name] = _category(keys[name].to_numpy(), tuple(self._codes[name]))
+        # the codes of image ids follow their letters, while those of other names follow the tables
         ids = np.array(list(self._codes["image_id"]), dtype=object)
-        letters = np.array(sorted(range(len(ids)), key=ids.__getitem__), dtype=np.int64)
-        rank = np.argsort(letters)
+        by_letters = np.array(sorted(range(len(ids)), key=ids.__getitem__), dtype=np.int64)
+        rank = np.argsort(by_letters)
         keys["image_id"] = _category(
-            rank[keys["image_id"].to_numpy()], ids[letters].tolist(), ordered=False
+            rank[keys["image_id"].to_numpy()], ids[by_letters].tolist(), ordered=False
         )
-        keys = keys.astype(dict.fromkeys(KEY[-2:], np.int32))
-        methods, statuses = (tuple(self._codes[name]) for name in ("method", "status"))
-        return Records(keys, np.array(self._first_ok, dtype=np.int64), blocks, methods, statuses)
+        keys = keys.astype(dict.fromkeys(CLASSES, np.int32))
+        return Records(
+            keys=keys,
+            first_ok=np.array(self._first_ok, dtype=np.int64),
+            blocks=blocks,
+            methods=tuple(self._codes["method"]),
+            statuses=tuple(self._codes["status"]),
+        )
 
 
 def _local_keys(columns: Mapping[str, Any]) -> tuple[Integers, Integers]:
-    """(the number of each row's key among these rows, the first row of each key), by first
+    """Return (the number of each row's key among these rows, the first row of each key), by first
     appearance.
     """
-    code = np.zeros(len(columns["value"]), dtype=np.int64)
+    combined = np.zeros(len(columns["value"]), dtype=np.int64)
     for name in KEY:
-        own = pd.factorize(columns[name])[0] if name in KEY[-2:] else columns[name]
-        if (count := int(own.max()) + 1) > 1:
-            code = code * count + own
-    local = pd.factorize(code)[0]
-    return local, np.flatnonzero(np.diff(np.maximum.accumulate(local), prepend=-1))
+        codes = pd.factorize(columns[name])[0] if name in CLASSES else columns[name]
+        if (count := int(codes.max()) + 1) > 1:
+            combined = combined * count + codes
+    local_keys = pd.factorize(combined)[0]
+    return local_keys, np.flatnonzero(np.diff(np.maximum.accumulate(local_keys), prepend=-1))
 
 
 def _category(codes: NDArray[Any], names: Sequence[str], ordered: bool = True) -> Any:
-    """With codes of the type that pandas relies on for so many names."""
+    """Return categories with codes of the type that pandas relies on for this number of names."""
     kind = next(kind for kind in (np.int8, np.int16, np.int32) if len(names) < np.iinfo(kind).max)
     return pd.Categorical.from_codes(
         codes.astype(kind), pd.Index(list(names), dtype=str), ordered=ordered
@@ -260,71 +298,82 @@ def _category(codes: NDArray[Any], names: Sequence[str], ordered: bool = True) -
 
 _EMPTY = Block(np.zeros(0, np.int32), np.zeros(0, np.int16), np.zeros(0), np.zeros(0, np.int16))
 
-TENTH = 10  # a method that lacks more than one image in so many is not compared
+TENTH = 10  # a method that lacks more than one image in ten isn't compared
 
 
 def compared_columns(has: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """(the places of the methods that are compared, the rows that all of them have). has: (rows,
-    methods), whether a method has a value for a row. A method that lacks more than a tenth of the
-    rows that any method has isn't compared: it could win by saying nothing about difficult images,
-    and would leave few for the others.
+    """Return (the columns of the methods that are compared, a mask of the rows that all of them
+    have).
+
+    `has` (rows, methods) is True if a method has a value for a row. A method that lacks more than a
+    tenth of the rows that any method has isn't compared. It could win by saying nothing about
+    difficult images, and would leave few rows for the others.
     """
-    union = has.any(axis=1)
-    lacking = union.sum() - has.sum(axis=0)
-    columns = np.flatnonzero(has.any(axis=0) & (TENTH * lacking <= union.sum())).astype(np.int64)
+    num_rows = has.any(axis=1).sum()
+    lacking = num_rows - has.sum(axis=0)
+    is_compared = has.any(axis=0) & (TENTH * lacking <= num_rows)
+    columns = np.flatnonzero(is_compared).astype(np.int64)
     return columns, np.asarray(has[:, columns].all(axis=1) & (len(columns) > 0))
 
 
 PLACE = ["model", "layer", "data"]
-NAMES = [*PLACE, "method", "metric"]  # of a value of the whole data set
+NAMES = [*PLACE, "method", "metric"]  # the columns that name a value of the whole data set
 
 
 @dataclass(frozen=True, eq=False)
 class RowLayout:
     """The rows of all matrices of a setting, in the order in which the records first have a value
-    of them. row_of_key: (keys,) -1 for a key of another setting, or without a value. images:
-    (rows,) the number of each row's image.
+    of them.
     """
 
     row_of_key: Integers
+    """(keys,) the row; -1 for a key of another setting, or without a value."""
     images: Integers
+    """(rows,) the number of each row's image."""
 
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """values: (rows, methods), NaN where a row has none with status ok. images: (rows,) the number
-    of each row's image. methods: those that have a value, in the records' order.
-    """
+    """The values of one metric in one setting."""
 
     values: Floats
+    """(rows, methods) NaN if a row has no value with status ok."""
     images: Integers
+    """(rows,) the number of each row's image."""
     methods: tuple[str, ...]
+    """The methods that have a value, in the records' order."""
 
 
 def image_numbers(ids: pd.Series | pd.Index) -> Integers:
-    """(rows,) the number of each row's image, from its id: objects of one image have its number."""
-    codes, names = (
-        (ids.cat.codes.to_numpy(), ids.cat.categories) if hasattr(ids, "cat") else pd.factorize(ids)
-    )
-    of_names = pd.factorize(pd.Index(names).map(lambda name: str(name).partition(OBJECT)[0]))[0]
-    return of_names.astype(np.int64)[codes]
+    """Return (rows,) the number of each row's image, from its id. Objects of one image share its
+    number.
+    """
+    if hasattr(ids, "cat"):
+        codes = ids.cat.codes.to_numpy()
+        names = ids.cat.categories
+    else:
+        codes, names = pd.factorize(ids)
+    images = pd.Index(names).map(lambda name: str(name).partition(OBJECT)[0])
+    return pd.factorize(images)[0].astype(np.int64)[codes]
 
 
 def layouts(
     records: Records, chosen: NDArray[np.bool_] | None = None
 ) -> dict[tuple[str, ...], RowLayout]:
-    """{(model, layer, data): the rows with a value of an image there}. chosen: (keys,) those that
-    count; None for all. A value of a whole data set is in none.
+    """Return {(model, layer, data): the rows with a value of an image there}.
+
+    `chosen` (keys,) is True for the keys that count; `None` counts all. Values of a whole data set
+    are in no layout.
     """
-    counts = (records.first_ok >= 0) & ~records.of_whole_set & (True if chosen is None else chosen)
-    keys = records.keys[counts]
-    return {
-        tuple(map(str, place)): _layout(records, group)
-        for place, group in keys.groupby(PLACE, observed=True)
-    }
+    is_counted = (records.first_ok >= 0) & ~records.of_whole_set
+    if chosen is not None:
+        is_counted = is_counted & chosen
+    places = records.keys[is_counted].groupby(PLACE, observed=True)
+    return {tuple(map(str, place)): _layout(records, keys) for place, keys in places}
 
 
 def _layout(records: Records, keys: pd.DataFrame) -> RowLayout:
+    """Return the layout of one setting from its keys."""
     keys = keys.iloc[np.argsort(records.first_ok[keys.index], kind="stable")]
     image = pd.factorize(keys["image_id"])[0].astype(np.int64)
     target = pd.factorize(keys["target_class"])[0].astype(np.int64)
@@ -337,20 +386,22 @@ def _layout(records: Records, keys: pd.DataFrame) -> RowLayout:
 
 
 def matrix(records: Records, layout: RowLayout | None, metric: str) -> Matrix | None:
-    """One metric's; None where no row of the layout has a value, and for no layout. Of two values
-    of a row and method the later counts.
+    """Return the matrix of one metric; `None` if no row of the layout has a value, or without a
+    layout.
+
+    If a row and method have two values, the later one counts.
     """
     block = records.blocks.get(metric)
     if block is None or layout is None:
         return None
     row = layout.row_of_key[block.keys]
-    use = (block.statuses == records.ok) & (row >= 0)
-    if not use.any():
+    is_used = (block.statuses == records.ok) & (row >= 0)
+    if not is_used.any():
         return None
-    methods = block.methods[use]
+    methods = block.methods[is_used]
     present = np.flatnonzero(np.bincount(methods, minlength=len(records.methods)))
     column = np.zeros(len(records.methods), dtype=np.int64)
     column[present] = np.arange(len(present))
     values = np.full((len(layout.images), len(present)), np.nan)
-    values[row[use], column[methods]] = block.values[use]
+    values[row[is_used], column[methods]] = block.values[is_used]
     return Matrix(values, layout.images, tuple(records.methods[code] for code in present))

@@ -1,6 +1,6 @@
-"""Reading a finished run: the manifest, and the records, curves and run times that it counts. Of a
-record file only the values count whose keys the manifest names: the file may also hold values of
-other commands.
+"""Read a finished run: its manifest, and the records, curves and run times that the manifest lists.
+A record file may also hold values of other commands. Only the values whose keys the manifest names
+count.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WHOLE_SET_COLUMNS = tuple(store.WHOLE_SET.names)
 
 
 class CurvePart(NamedTuple):
-    """The curves of one file: columns.CURVE_COLUMNS, all of one model, layer and data set."""
+    """The curves of one file in columns.CURVE_COLUMNS, all of one model, layer and data set."""
 
     model: str
     layer: str
@@ -36,11 +36,12 @@ class CurvePart(NamedTuple):
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Return the parsed manifest.json, or, if a command hasn't ended, that of the values so far:
-    see `running.read`.
+    """Return the parsed manifest.json. If a command hasn't ended, return the manifest of the values
+    so far: see `running.read`.
 
-    Raises BenchError if it is missing, can't be read or isn't a run's manifest, and if a file or
-    folder that is read or written leads out of the run folder: see `artefacts`.
+    Raises:
+        BenchError: If the manifest is missing, can't be read or isn't a run's manifest, or if a
+            file or folder that is read or written leads out of the run folder: see `artefacts`.
     """
     folder = Path(folder)
     artefacts.check_folders(folder)
@@ -50,21 +51,31 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def read_run(folder: str | Path) -> pd.DataFrame:
-    """The values of a run folder, in the columns of `axiom_bench.evaluate`: a row for each image,
+    """Return the values of a run folder, in the columns of `axiom_bench.evaluate`: a row per image,
     method and metric.
 
-    Those of the whole data set, at the end, have image id "*". With xarray,
-    `.set_index([...])["value"].to_xarray()` makes dimensions of columns. Raises BenchError for a
-    folder that is none of a run, or damaged.
+    The values of the whole data set, at the end, have the image id "*". With xarray,
+    `.set_index([...])["value"].to_xarray()` turns columns into dimensions.
+
+    Args:
+        folder: The run folder. A leading ~ is your home folder.
+
+    Returns:
+        The rows, with names as categories.
+
+    Raises:
+        BenchError: If the folder isn't a run folder, or is damaged.
     """
     folder = Path(os.path.expanduser(folder))
     return read_records(folder, read_manifest(folder))
 
 
 def read_records(folder: Path, manifest: Manifest) -> pd.DataFrame:
-    """The rows that the manifest counts, job after job, in columns.RECORD_COLUMNS; names are
-    categories. At the end the values of whole data sets, with image id "*". Raises BenchError,
-    naming the file, for one that is missing or damaged.
+    """Return the rows that the manifest counts, job after job, in columns.RECORD_COLUMNS; names are
+    categories.
+
+    The values of whole data sets are at the end and have the image id "*". Raise BenchError, with
+    the file's name, if a file is missing or damaged.
     """
     return store.to_frame(_record_tables(Path(folder), manifest, store.SCHEMA), store.SCHEMA)
 
@@ -72,37 +83,44 @@ def read_records(folder: Path, manifest: Manifest) -> pd.DataFrame:
 def read_by_metric(
     folder: Path, manifest: Manifest, apart: Collection[str] = ()
 ) -> tuple[Records, Records]:
-    """As `read_records`, but compact, one file at a time: of all metrics but those `apart`, and of
-    these.
+    """Return the rows of `read_records` in compact form, as (records of all metrics except those in
+    `apart`, records of the metrics in `apart`).
+
+    One file is read at a time. Raise BenchError like `read_records`.
     """
-    builders = Builder(), Builder()
+    builder = Builder()
+    builder_apart = Builder()
     for table in _ahead(_record_tables(Path(folder), manifest, store.CODED)):
         if apart:
             is_apart = _is_one_of(table["metric"], apart)
-            builders[1].add(table.filter(is_apart))
+            builder_apart.add(table.filter(is_apart))
             table = table.filter(arrow.invert(is_apart))
-        builders[0].add(table)
-    return builders[0].records(), builders[1].records()
+        builder.add(table)
+    return builder.records(), builder_apart.records()
 
 
 def _record_tables(folder: Path, manifest: Manifest, schema: pa.Schema) -> Iterator[pa.Table]:
-    """The rows of each file that counts; at the end values of whole data sets."""
+    """Yield the rows of each file that counts, and the values of whole data sets at the end."""
     for file, content, values in record_files.of_manifest(folder, manifest):
         table = store.parse(folder / file.name, content, schema)
         yield chosen(table, values, file.values, file.names, "metric")
+    constants: dict[str, object] = {
+        "experiment": str(manifest.experiment),
+        "image_id": WHOLE_SET,
+        "target_class": UNKNOWN_CLASS,
+        "predicted_class": UNKNOWN_CLASS,
+    }
     for table in _whole_set_tables(folder, manifest):
-        of_all: dict[str, object] = {"experiment": str(manifest.experiment), "image_id": WHOLE_SET}
-        of_all |= {"target_class": UNKNOWN_CLASS, "predicted_class": UNKNOWN_CLASS}
-        columns = {
-            name: [of_all[name]] * len(table) if name in of_all else table[name]
-            for name in schema.names
-        }
+        columns = {}
+        for name in schema.names:
+            is_constant = name in constants
+            columns[name] = [constants[name]] * len(table) if is_constant else table[name]
         yield pa.table(columns).cast(schema)
 
 
 def _ahead(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """The tables, each made by a thread while the one before it is used: hashing and unpacking let
-    Python go on.
+    """Yield the tables. A thread makes the next table while the caller uses the current one,
+    because hashing and unpacking release Python's lock.
     """
     with ThreadPoolExecutor(1) as thread:
         upcoming = thread.submit(next, tables, None)
@@ -117,21 +135,27 @@ def read_curves(
     curves: Collection[str] | None = None,
     method: str | None = None,
 ) -> Iterator[CurvePart]:
-    """The curves that the manifest counts, one file at a time: those of all files together may be
-    gigabytes. curves: names of curves, None for all. method: of one method alone. Raises BenchError
-    as `read_records`.
+    """Yield the curves that the manifest counts, one file at a time, because the curves of all
+    files together may take gigabytes.
+
+    `curves` has the names of the wanted curves (`None`: all), and `method` the only wanted method
+    (`None`: all). Raise BenchError like `read_records`.
     """
     folder = Path(folder)
     for file, content, values in record_files.of_manifest(folder, manifest):
-        metrics = {metric for of_method in values.values() for metric in of_method}
+        metrics: set[str] = set()
+        for keys in values.values():
+            metrics.update(keys)
         if file.curve_file is None or not file.curves.keys() & metrics:
             continue
         table = store.read_table(folder / file.curve_file, store.CURVES, file.curves_sha256)
         table = chosen(table, values, file.values, file.curves, "curve")
-        for column, wanted in (("curve", curves), ("method", None if method is None else [method])):
-            if wanted is not None:
-                table = table.filter(_is_one_of(table[column], wanted))
+        if curves is not None:
+            table = table.filter(_is_one_of(table["curve"], curves))
+        if method is not None:
+            table = table.filter(_is_one_of(table["method"], [method]))
         if len(table):
+            # all rows of a file are of one place
             first = store.parse(folder / file.name, content).select(PLACE).slice(0, 1).to_pylist()
             model, layer, data = map(str, first[0].values() if first else ("", "", ""))
             yield CurvePart(model, layer, data, table)
@@ -142,34 +166,33 @@ def _is_one_of(column: pa.ChunkedArray, names: Collection[str]) -> pa.ChunkedArr
 
 
 def read_runtime(folder: Path, manifest: Manifest) -> pd.DataFrame:
-    """Run times in columns.RUNTIME_COLUMNS; the empty table where none were measured. Raises
-    BenchError. Of combined runs that timed one model, layer and data set on several devices, those
-    of the first run's device: milliseconds of two machines can't be compared.
+    """Return the run times in columns.RUNTIME_COLUMNS; the table is empty if none were measured.
+    Raise BenchError if a file is missing or damaged.
+
+    Combined runs may have timed one model, layer and data set on several devices. Only the times of
+    the first run's device count then, because milliseconds of two machines can't be compared.
     """
     tables = [
         _table(Path(folder), manifest, name, store.RUNTIME).to_pandas() for name in manifest.runtime
     ]
-    rows = (
-        pd.concat(tables, ignore_index=True)
-        if tables
-        else pd.DataFrame(columns=list(RUNTIME_COLUMNS))
-    )
-    if not tables or not manifest.is_combined:
+    if not tables:
+        return pd.DataFrame(columns=list(RUNTIME_COLUMNS))
+    rows = pd.concat(tables, ignore_index=True)
+    if not manifest.is_combined:
         return rows
-    rows = rows[rows["device"] == rows.groupby(PLACE)["device"].transform("first")]
+    first_devices = rows.groupby(PLACE)["device"].transform("first")
+    rows = rows[rows["device"] == first_devices]
     return rows.drop_duplicates([*PLACE, "method", "step"], ignore_index=True)
 
 
 def read_whole_set(folder: Path, manifest: Manifest) -> pd.DataFrame:
-    """Values of whole data sets with their bootstrap replicates, in WHOLE_SET_COLUMNS. Raises
-    BenchError.
+    """Return the values of whole data sets with their bootstrap replicates, in WHOLE_SET_COLUMNS.
+    Raise BenchError if a file is missing or damaged.
     """
     tables = [table.to_pandas() for table in _whole_set_tables(Path(folder), manifest)]
-    return (
-        pd.concat(tables, ignore_index=True)
-        if tables
-        else pd.DataFrame(columns=list(WHOLE_SET_COLUMNS))
-    )
+    if not tables:
+        return pd.DataFrame(columns=list(WHOLE_SET_COLUMNS))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _table(folder: Path, manifest: Manifest, name: str, schema: pa.Schema) -> pa.Table:
@@ -177,8 +200,8 @@ def _table(folder: Path, manifest: Manifest, name: str, schema: pa.Schema) -> pa
 
 
 def _whole_set_tables(folder: Path, manifest: Manifest) -> Iterator[pa.Table]:
-    """Of combined runs each value once."""
-    taken: set[tuple[str, ...]] = set()
+    """Yield the tables of values of whole data sets, with each value of combined runs once."""
+    read_keys: set[tuple[str, ...]] = set()
     for file in dict.fromkeys(manifest.whole_set):
         table = _table(folder, manifest, file, store.WHOLE_SET)
         keys = list(zip(*(table[name].to_pylist() for name in NAMES), strict=True))
@@ -186,33 +209,48 @@ def _whole_set_tables(folder: Path, manifest: Manifest) -> Iterator[pa.Table]:
             raise Damaged(
                 f"The file {folder / file} holds a value twice; run the same command again."
             )
-        yield table.filter(pa.array([key not in taken for key in keys], pa.bool_()))
-        taken |= set(keys) if manifest.is_combined else set()
+        yield table.filter(pa.array([key not in read_keys for key in keys], pa.bool_()))
+        if manifest.is_combined:
+            read_keys.update(keys)
 
 
 def chosen(
     table: pa.Table, values: Values, held: Values, names: Mapping[str, Collection[str]], column: str
 ) -> pa.Table:
-    """The rows of the chosen values. names: of each metric, as they stand in the column."""
+    """Return the rows of the chosen values.
+
+    `values` are the chosen values, `held` all values of the table, and `names` the names that a
+    metric has in `column`.
+    """
     if values == held:
         return table
-    methods, metrics = (table[name].combine_chunks() for name in ("method", column))
-    keep = np.zeros((len(methods.dictionary), len(metrics.dictionary)), dtype=bool)
+    methods = table["method"].combine_chunks()
+    metrics = table[column].combine_chunks()
+    # One decision per pair of names, which is looked up for each row by the names' codes.
+    is_kept = np.zeros((len(methods.dictionary), len(metrics.dictionary)), dtype=bool)
     for row, method in enumerate(methods.dictionary.to_pylist()):
-        wanted = {name for metric in values.get(method, ()) for name in names.get(metric, ())}
-        keep[row] = [name in wanted for name in metrics.dictionary.to_pylist()]
-    return table.filter(pa.array(keep[np.asarray(methods.indices), np.asarray(metrics.indices)]))
+        wanted: set[str] = set()
+        for metric in values.get(method, ()):
+            wanted.update(names.get(metric, ()))
+        is_kept[row] = [name in wanted for name in metrics.dictionary.to_pylist()]
+    return table.filter(pa.array(is_kept[np.asarray(methods.indices), np.asarray(metrics.indices)]))
 
 
 def status(folder: Path) -> Iterator[str]:
-    """`axiom-bench status`: lines on what of a run is done, goes on and has failed, from its folder
-    alone. Raises BenchError for a folder that holds no run.
+    """Yield the lines of `axiom-bench status`: the jobs of a run that are done, continue and have
+    failed, read from its folder only.
+
+    Raise BenchError if the folder holds no run.
     """
     manifest = read_manifest(folder)
     sentences = running.sentences(manifest)
     if manifest.state == running.RUNNING:
         yield f"{folder}: {running.holder(folder)}."
-    yield from sentences or [f"{folder} is done: its last command ended on {manifest.created}."]
-    if not sentences:
-        yield from (f"{job.job}: {job.images:,} images." for job in manifest.jobs)
-    yield from (f"failed: {failure.job}: {failure.message}" for failure in manifest.failures)
+    if sentences:
+        yield from sentences
+    else:
+        yield f"{folder} is done: its last command ended on {manifest.created}."
+        for job in manifest.jobs:
+            yield f"{job.job}: {job.images:,} images."
+    for failure in manifest.failures:
+        yield f"failed: {failure.job}: {failure.message}"
