@@ -1,5 +1,5 @@
-"""Files of a results folder: one is complete, or it isn't there, whatever stands in its place; JSON
-has a checksum.
+"""Files of a results folder. A file is complete or absent, and replaces whatever has its name. JSON
+files have a checksum.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from axiom_bench.notes import WARNINGS, DamagedFile, Notes
 
 @cache
 def host() -> str:
-    """The name of this machine."""
+    """Return the name of this machine."""
     return platform.node() or "this machine"
 
 
 @cache
 def place() -> str:
-    """Eight hexadecimal digits of this machine and its table of processes: a container has a table
-    of its own.
+    """Return eight hexadecimal digits of this machine and its table of processes; a container has
+    its own table.
     """
     table = ""
     with suppress(OSError):  # other systems than Linux have one table
@@ -40,7 +40,7 @@ def place() -> str:
 
 
 def is_alive(number: int) -> bool:
-    """Whether a process of this machine has this number; True where the system can't be asked."""
+    """Return whether a process of this machine has this number; True if the system can't tell."""
     if os.name == "posix":  # elsewhere signal 0 isn't a question
         try:
             os.kill(number, 0)
@@ -52,26 +52,27 @@ def is_alive(number: int) -> bool:
 
 
 def process() -> dict[str, object]:
-    """What tells this process to others: number, machine and table of processes."""
+    """Return the facts that identify this process to others: number, machine and table of
+    processes.
+    """
     return {"process": os.getpid(), "host": host(), "place": place()}
 
 
-CHECKSUM, ZEROS = "axiom_bench_sha256", "0" * 64  # the last entry of a JSON file
-_OF_THE_MACHINE = (
-    errno.EMFILE,
-    errno.ENFILE,
-    errno.ENOMEM,
-)  # reasons not to read that aren't the file's
+CHECKSUM = "axiom_bench_sha256"  # the key of the last entry of a JSON file
+ZEROS = "0" * 64  # its value while the checksum is computed
+# Reading may fail for these reasons of the machine, although the file is intact.
+_OF_THE_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 MAX_NAME = 100  # characters of a name in a file's name; file systems allow 255 bytes in all
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_@+=.-]")
-_DRAFT = re.compile(
-    r"\..+\.([0-9a-f]{8})-(\d{1,9})-[0-9a-f]{8}\.tmp"
-)  # place and number of the process
+# A draft's name has the place and the number of the process that writes it.
+_DRAFT = re.compile(r"\..+\.([0-9a-f]{8})-(\d{1,9})-[0-9a-f]{8}\.tmp")
 
 
 def read(path: Path) -> bytes:
-    """A file's bytes. Raises OSError: FileNotFoundError where there is none, another for what is no
-    file, such as a pipe, on which reading would wait without end.
+    """Return the bytes of a file.
+
+    Raise FileNotFoundError if it doesn't exist. Raise another OSError if it isn't a file but, for
+    example, a pipe, on which reading would wait without end.
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError("it is a folder, a pipe or a device")
@@ -79,17 +80,19 @@ def read(path: Path) -> bytes:
 
 
 class Damaged(BenchError):
-    """A file whose bytes aren't those that were written."""
+    """The error for a file whose bytes aren't those that were written."""
 
 
 def sha256(content: bytes) -> str:
-    """Hexadecimal digits."""
+    """Return the SHA-256 in hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
 
 
 def content_of(path: Path, digits: str | None = None) -> bytes:
-    """A file's bytes. digits: the first of their SHA-256, or all. Raises `Damaged` where it is
-    missing, or has others.
+    """Return the bytes of a file.
+
+    `digits` are the first digits of their SHA-256, or all of them. Raise `Damaged` if the file is
+    missing or has another hash.
     """
     try:
         content = read(path)
@@ -106,39 +109,46 @@ def content_of(path: Path, digits: str | None = None) -> bytes:
 
 
 def unreadable(path: Path, error: Exception) -> BenchError:
-    """The error for a file that can't be read: `Damaged`, but for what another moment may mend."""
+    """Return the error for a file that can't be read: `Damaged`, except for reasons that may be
+    gone a moment later.
+    """
     kind = BenchError if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE else Damaged
     return kind(f"The file {path} can't be read ({error}); run the same command again.")
 
 
 def write_json(path: Path, content: Mapping[str, Any], indent: int | None = None) -> None:
-    """Writes plain data (what else is in it by its `str`) with its checksum. Raises BenchError
-    where it can't.
+    """Write plain data with its checksum; other objects are written as their `str`. Raise
+    BenchError if the file can't be written.
     """
     write(path, to_json(path.name, content, indent))
 
 
 def to_json(name: str, content: Mapping[str, Any], indent: int | None = None) -> bytes:
-    """What `write_json` writes to a file of this name. Its last entry is the SHA-256 of the name
-    and all of the bytes, taken while its digits are zeros.
+    """Return the bytes that `write_json` writes to a file of this name.
+
+    The last entry is the SHA-256 of the name and all of the bytes, computed while its digits are
+    zeros.
     """
-    entries = {**{key: value for key, value in content.items() if key != CHECKSUM}, CHECKSUM: ZEROS}
+    entries = {key: value for key, value in content.items() if key != CHECKSUM}
+    entries[CHECKSUM] = ZEROS
     text = (json.dumps(entries, indent=indent, default=str) + "\n").encode()
     digest = hashlib.sha256(name.encode(errors="replace") + text).hexdigest()
     return digest.encode().join(text.rsplit(ZEROS.encode(), 1))
 
 
 def is_intact(name: str, content: bytes) -> bool:
-    """Whether these bytes are those that `to_json` made for a file of this name."""
+    """Return whether `to_json` made these bytes for a file of this name."""
     before, mark, after = content.rpartition(f'"{CHECKSUM}": "'.encode())
-    digest, rest = after[: len(ZEROS)], after[len(ZEROS) :]
+    digest = after[: len(ZEROS)]
+    rest = after[len(ZEROS) :]
     zeroed = before + mark + ZEROS.encode() + rest
     return hashlib.sha256(name.encode(errors="replace") + zeroed).hexdigest().encode() == digest
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The content, without its checksum. Raises OSError where there is no such file, else
-    ValueError where it holds something else than what was written.
+    """Return the content of a JSON file, without its checksum.
+
+    Raise OSError if the file can't be read, and ValueError if its content isn't what was written.
     """
     content = read(path)
     if not is_intact(path.name, content):
@@ -147,8 +157,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def mapping(content: bytes) -> dict[str, Any]:
-    """The mapping in a JSON file, intact or not, without its checksum. Raises ValueError for what
-    holds none.
+    """Return the mapping in a JSON file, intact or not, without its checksum. Raise ValueError if
+    the file holds no mapping.
     """
     try:
         entries = json.loads(content)
@@ -161,13 +171,13 @@ def mapping(content: bytes) -> dict[str, Any]:
 
 
 def read_json_or_none(path: Path, notes: Notes = WARNINGS) -> dict[str, Any] | None:
-    """Return the content of a file, or None if there is no such file or it is damaged, which is
-    added to the notes.
+    """Return the content of a JSON file. If the file doesn't exist, or is damaged, return None. A
+    damaged file is added to the notes.
     """
     try:
         return read_json(path)
     except FileNotFoundError:
-        if path.is_symlink():  # to nothing
+        if path.is_symlink():  # a link to a file that doesn't exist
             notes.add(DamagedFile(str(path)))
         return None
     except (OSError, ValueError):
@@ -176,7 +186,9 @@ def read_json_or_none(path: Path, notes: Notes = WARNINGS) -> dict[str, Any] | N
 
 
 def write(path: Path, content: bytes) -> None:
-    """As `replace`, synced. Raises BenchError, naming the folder."""
+    """Write a file like `replace`, and sync it. Raise BenchError, which names the folder, if the
+    file can't be written.
+    """
     try:
         replace(path, content)
     except OSError as error:
@@ -184,8 +196,10 @@ def write(path: Path, content: bytes) -> None:
 
 
 def replace(path: Path, content: bytes, sync: bool = True) -> None:
-    """Writes under a temporary name in the same folder, and renames, in the place of whatever was
-    there. sync: whether it must survive a power cut. Raises OSError.
+    """Write a file under a temporary name in the same folder and rename it, in place of whatever
+    had its name.
+
+    With `sync`, the file survives a power cut. Raise OSError if the file can't be written.
     """
     draft = path.with_name(f".{path.name}.{place()}-{os.getpid()}-{uuid4().hex[:8]}.tmp")
     try:
@@ -205,32 +219,32 @@ def replace(path: Path, content: bytes, sync: bool = True) -> None:
 
 
 def check_output(*paths: Path | None) -> None:
-    """Raises BenchError for a file that a user names for output where something else than a plain
-    file is: a folder, a device, a pipe or a link, which would be replaced. Best called before
-    anything is computed.
+    """Raise BenchError if a file that a user names for output would replace something other than a
+    plain file: a folder, a device, a pipe or a link.
+
+    Call this function before anything is computed.
     """
     for path in paths:
         if path is None:
             continue
         try:
             kind = path.lstat().st_mode
-        except (
-            FileNotFoundError,
-            NotADirectoryError,
-        ):  # `write` makes the folders, or says why it can't
-            continue
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # `write` makes the folders, or reports why it can't
         except (OSError, ValueError) as error:
             raise BenchError(f"Can't write {str(path)[:200]!r}: {error}.") from error
         if not stat.S_ISREG(kind):
-            what = "a link" if stat.S_ISLNK(kind) else "no regular file"
+            file_type = "a link" if stat.S_ISLNK(kind) else "no regular file"
             raise BenchError(
-                f"{path} is {what} and isn't replaced; give another name for the output."
+                f"{path} is {file_type} and isn't replaced; give another name for the output."
             )
 
 
 def discard(path: Path) -> None:
-    """Makes way for a file: removes a file, a link or an empty folder, and renames a folder that
-    holds something, since that is nothing of ours. Raises OSError.
+    """Remove a file, a link or an empty folder to make way for a file, and rename a folder with
+    content, which isn't ours to remove.
+
+    Raise OSError if that fails.
     """
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
@@ -242,8 +256,8 @@ def discard(path: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Removes the drafts of processes that were killed; only of this machine's, since elsewhere a
-    number of a process says nothing.
+    """Remove the drafts of killed processes of this machine. Other machines' drafts stay, because
+    the number of a process says nothing about another machine.
     """
     for path in folder.rglob(".*.tmp"):
         match = _DRAFT.fullmatch(path.name)
@@ -252,22 +266,22 @@ def sweep(folder: Path) -> None:
 
 
 def safe_name(name: str) -> str:
-    """The name of a model, metric or layer as part of a file's name: itself where it consists of
-    letters, digits and _ @ + = . -, doesn't begin with a dot and is short; else without its other
-    characters and with eight digits of its hash, so that two names never share a file and none
-    leads out of its folder.
+    """Return the name of a model, metric or layer as part of a file's name.
+
+    A short name of letters, digits and _ @ + = . - that doesn't begin with a dot stays as it is.
+    Any other name loses its other characters and gets eight digits of its hash. So two names never
+    share a file, and none leads out of its folder.
     """
     kept = _NOT_IN_NAMES.sub("_", name).lstrip(".")[:MAX_NAME]
-    return (
-        name
-        if kept == name and name
-        else f"{kept}-{hashlib.sha256(name.encode(errors='replace')).hexdigest()[:8]}"
-    )
+    if name and kept == name:
+        return name
+    digest = hashlib.sha256(name.encode(errors="replace")).hexdigest()
+    return f"{kept}-{digest[:8]}"
 
 
 def local_path(text: str) -> Path:
-    """Return a path, with the home folder in the place of ~. Raises BenchError for a URL or an
-    unknown user's home.
+    """Return a path, with the home folder in place of ~. Raise BenchError for a URL or an unknown
+    user's home.
     """
     if re.match(r"[a-z][a-z0-9+.-]*://", text):
         raise BenchError(
@@ -284,8 +298,8 @@ def local_path(text: str) -> Path:
 
 
 def ensure_writable(folder: Path) -> None:
-    """Makes the folder and tries a small file in it, so that a run fails before it computes. Raises
-    BenchError.
+    """Make the folder and write a small file to it, so that a run fails before it computes. Raise
+    BenchError if the folder can't be written.
     """
     probe = folder / f".probe.{uuid4().hex[:8]}.tmp"
     write(probe, b"-" * 4096)
@@ -293,12 +307,10 @@ def ensure_writable(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """The new name itself must survive a power cut. Windows can't open a folder, and needs no such
-    call; some network file systems don't sync folders.
-    """
-    if os.name == "posix":
+    """Make a new name in a folder survive a power cut."""
+    if os.name == "posix":  # Windows can't open a folder, and needs no such call
         descriptor = os.open(folder, os.O_RDONLY)
-        with suppress(OSError):
+        with suppress(OSError):  # some network file systems don't sync folders
             os.fsync(descriptor)
         os.close(descriptor)
 
@@ -309,13 +321,14 @@ def _remove(path: Path) -> None:
 
 
 def unwritable(folder: Path, error: OSError) -> BenchError:
-    """The error for a folder that can't be written."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    why = "the disk is full" if full else (error.strerror or str(error)).lower()
-    mend = (
-        "free some space, or write elsewhere" if full else "allow writing there, or write elsewhere"
-    )
+    """Return the error for a folder that can't be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        reason = "the disk is full"
+        fix = "free some space, or write elsewhere"
+    else:
+        reason = (error.strerror or str(error)).lower()
+        fix = "allow writing there, or write elsewhere"
     return BenchError(
-        f"Can't write results to {folder}: {why}; {mend} with results=FOLDER (explain: --output "
+        f"Can't write results to {folder}: {reason}; {fix} with results=FOLDER (explain: --output "
         "FILE). What was written is kept: the same command goes on from there."
     )
