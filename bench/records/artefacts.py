@@ -1,6 +1,6 @@
-"""What a run folder may hold, the one table of its kinds of files, and its manifest. A new kind of
-file is a row here, and the module that writes it: of one that is made for each job, with
-`STAGES[kind]` and `ensure_<kind>`.
+"""The files that a run folder may have, with one table of their kinds, and its manifest. A new kind
+of file needs a row in the table and the module that writes it. A module whose kind of file is made
+for each job has `STAGES[kind]` and `ensure_<kind>`.
 """
 
 from __future__ import annotations
@@ -23,16 +23,20 @@ from axiom_bench.records.entries import DataEntry, Facts, Manifest, ModelEntry, 
 
 
 class Artefact(NamedTuple):
-    """place: a folder of the run folder, also the manifest's key of its files' names where these
-    are an input of the report; or the name of a file. suffixes: of the folder's files. written_by,
-    read_by: modules or rooms. report: whether a report is made from it, or makes it.
-    """
+    """A kind of files in a run folder."""
 
     place: str
+    """A folder of the run folder, or the name of a file. If a report is made from the folder's
+    files, this is also the manifest's key of their names.
+    """
     suffixes: tuple[str, ...]
+    """The suffixes of the folder's files; empty for a file."""
     written_by: str
+    """The module or folder of the package that writes these files."""
     read_by: str
+    """The module or folder of the package that reads them."""
     report: Literal["input", "output", ""] = ""
+    """The role of these files for a report: it is made from them, or writes them."""
 
 
 SHARDS = "axiom_bench.run.shards"
@@ -54,61 +58,63 @@ TABLE = (
     Artefact("report.html", (), "report", "", "output"),
     Artefact("tables", ("csv", "md", "tex"), "report", "", "output"),
     Artefact("figures", ("png", "pdf", "svg"), "report", "", "output"),
-    Artefact("report", ("html",), "report", "", "output"),  # of a gallery with many images
+    Artefact("report", ("html",), "report", "", "output"),  # if the gallery has many images
     Artefact("report/pictures", ("webp", "png"), "report", "", "output"),
     Artefact("paper", ("html", "md", "tex", "png", "pdf", "svg"), "report.paper", ""),
 )
 
 
 def listed() -> tuple[str, ...]:
-    """The kinds of files that a manifest lists, under the names of their folders: what a report is
-    made from.
+    """Return the kinds of files that a manifest lists and a report is made from, by the names of
+    their folders.
     """
     return tuple(artefact.place for artefact in TABLE if artefact.report == "input")
 
 
 def steps() -> dict[str, str]:
-    """{kind: the module that makes its files for a job}, of what is made after the records."""
-    made = (
-        artefact
+    """Return {kind: the module that makes its files for a job} for files that are made after the
+    records.
+    """
+    return {
+        artefact.place: artefact.written_by
         for artefact in TABLE
         if artefact.report == "input" and artefact.written_by != SHARDS
-    )
-    return {artefact.place: artefact.written_by for artefact in made}
+    }
 
 
 def outputs(folder: Path) -> list[Path]:
-    """The files of a run folder that have names as a report's, also a user's own."""
+    """Return the files of a run folder that have names of a report's files, also a user's own."""
     rows = [artefact for artefact in TABLE if artefact.report == "output"]
-    named = [folder / artefact.place for artefact in rows if not artefact.suffixes]
-    globs = (
-        (folder / artefact.place).glob(f"*.{suffix}")
-        for artefact in rows
-        for suffix in artefact.suffixes
-    )
-    return [*named, *(path for paths in globs for path in sorted(paths))]
+    paths = [folder / artefact.place for artefact in rows if not artefact.suffixes]
+    for artefact in rows:
+        for suffix in artefact.suffixes:
+            paths.extend(sorted((folder / artefact.place).glob(f"*.{suffix}")))
+    return paths
 
 
 NAME = "manifest.json"
-FORMAT = 4  # of a run folder. Later formats are read together with this one; others are refused
-HASHES = "sha256"  # {file: hash} of the files that are listed
+# The format of a run folder. Later formats are read together with this one; others are refused.
+FORMAT = 4
+HASHES = "sha256"  # the manifest's key of {file: hash} of the files that it lists
 SHA256_DIGITS = 64
 
 
 class OtherFormat(BenchError):
-    """A run folder of another version of this program."""
+    """The error for a run folder of another version of this program."""
 
 
 def no_run(folder: Path) -> BenchError:
-    """The error for a folder without a manifest, or no folder."""
+    """Return the error for a folder without a manifest, or a folder that doesn't exist."""
     return BenchError(
         f"{folder} is no run folder: it has no {NAME}; give results/<experiment>/<run>."
     )
 
 
 def read(folder: Path) -> Manifest:
-    """Return the parsed manifest. Raises BenchError where it is missing, can't be read, or isn't a
-    run's manifest; `OtherFormat` for one of another format.
+    """Return the parsed manifest.
+
+    Raise BenchError if it is missing, can't be read, or isn't a run's manifest, and `OtherFormat`
+    if it has another format.
     """
     file = folder / NAME
     try:
@@ -138,7 +144,7 @@ def read(folder: Path) -> Manifest:
 
 def _other_format(folder: Path, manifest: Mapping[str, Any]) -> OtherFormat:
     """Return the error, with the version that wrote the run and the command that installs it. The
-    manifest may hold anything.
+    manifest may have any content.
     """
     versions = manifest.get("versions")
     version = versions.get("axiom-bench") if isinstance(versions, dict) else None
@@ -152,8 +158,8 @@ def _other_format(folder: Path, manifest: Mapping[str, Any]) -> OtherFormat:
 
 
 def installing(version: object, commit: object) -> str:
-    """Return the command that installs a version of axiom-bench, of which the commit says more;
-    empty if the texts can't be a version and a commit.
+    """Return the command that installs a version of axiom-bench; a commit is more exact than a
+    version. The command is empty if the texts can't be a version and a commit.
     """
     is_commit = re.fullmatch(r"[0-9a-f]{40}", str(commit)) is not None
     is_version = re.fullmatch(r"[0-9][0-9A-Za-z.+!-]{0,40}", str(version)) is not None
@@ -165,52 +171,54 @@ def installing(version: object, commit: object) -> str:
 
 def write(folder: Path, manifest: Manifest) -> None:
     """Write the manifest, completely or not at all, with the hashes of the files that it lists.
-    Hashes that it has stay, so that later damage is found. Raises BenchError if it can't be
-    written.
+
+    Hashes that the manifest has already stay, so that later damage is found. Raise BenchError if it
+    can't be written.
     """
-    hashes_of_files: dict[str, str] = {}
+    hashes: dict[str, str] = {}
     for name in dict.fromkeys(_listed_names(manifest)):
         with suppress(OSError):  # the reader of the file reports that it is missing
-            hashes_of_files[name] = manifest.sha256.get(name) or files.sha256(
-                files.read(folder / name)
-            )
-    written = manifest.model_copy(update={"format": FORMAT, HASHES: hashes_of_files})
+            known_hash = manifest.sha256.get(name)
+            hashes[name] = known_hash or files.sha256(files.read(folder / name))
+    written = manifest.model_copy(update={"format": FORMAT, HASHES: hashes})
     files.write_json(folder / NAME, written.model_dump(), indent=1)
 
 
 def check_format(folder: Path) -> None:
-    """Raises `OtherFormat` for a folder with a run of another version, before a command computes
+    """Raise `OtherFormat` if the folder has a run of another version, before a command computes
     into it.
     """
     try:
         read(folder)
     except OtherFormat:
         raise
-    except BenchError:  # there is none, or it is written anew
+    except BenchError:  # a manifest that is missing or damaged is written again
         return
 
 
 def content_of(folder: Path, manifest: Manifest, name: str) -> bytes:
-    """The bytes of a file that a manifest lists. Raises `Damaged` where they aren't those that it
-    counts.
+    """Return the bytes of a file that a manifest lists. Raise `Damaged` if they don't have the
+    manifest's hash.
     """
     return files.content_of(folder / name, manifest.sha256.get(name))
 
 
 def hash_of(path: Path) -> str | None:
-    """A file's SHA-256 as the manifest of its run folder has it, if it has."""
+    """Return a file's SHA-256 from the manifest of its run folder; None if the manifest has
+    none.
+    """
     manifest = path.parents[1] / NAME
     try:
         state = manifest.stat()
-        return _hashes(manifest, state.st_mtime_ns, state.st_size).get(
-            f"{path.parent.name}/{path.name}"
-        )
+        hashes = _hashes(manifest, state.st_mtime_ns, state.st_size)
     except OSError:
         return None
+    return hashes.get(f"{path.parent.name}/{path.name}")
 
 
 @lru_cache(maxsize=1)
 def _hashes(path: Path, modified: int, size: int) -> dict[str, str]:
+    """Return the hashes of a manifest, which is read again if its time or size has changed."""
     try:
         return files.read_json(path).get(HASHES) or {}
     except ValueError:
@@ -218,27 +226,31 @@ def _hashes(path: Path, modified: int, size: int) -> dict[str, str]:
 
 
 def _listed_names(manifest: Manifest) -> Iterator[str]:
-    """Yield the files that it lists."""
+    """Yield the files that a manifest lists."""
     for kind in listed():
         yield from manifest.files(kind)
     for job in manifest.jobs:
         yield from job.records
 
 
-# A run folder may come from a stranger.
+# A run folder may come from a stranger, so it is checked before its files are read.
 
 
 def check_folders(folder: Path) -> None:
-    """Raises BenchError where a folder that is read or written leads out of the run folder, or a
-    file that is read first does or is none, as a pipe, which would be waited for.
+    """Raise BenchError if a folder that is read or written leads out of the run folder.
+
+    The same holds for a file that is read first. Such a file must also not be a pipe or a device,
+    on which reading would wait.
     """
     _check(folder, [artefact.place for artefact in TABLE if artefact.suffixes or artefact.read_by])
 
 
 def check_files(folder: Path, manifest: Manifest) -> None:
-    """As `check_folders`, for the files that a manifest lists. Those of combined runs lie in other
-    folders. They need their whole hash: a stranger can name a file of yours, and doesn't know its
-    hash.
+    """Raise BenchError if a file that a manifest lists leads out of the run folder or isn't a file,
+    see `check_folders`.
+
+    Files of combined runs are in other folders, and need their whole hash: a stranger can name a
+    file of yours, but doesn't know its hash.
     """
     names = dict.fromkeys(_listed_names(manifest))
     if not manifest.is_combined:
@@ -259,7 +271,7 @@ def _check(folder: Path, names: Iterable[str]) -> None:
         try:
             if stat.S_ISREG(os.lstat(path).st_mode):
                 continue
-        except (OSError, ValueError):  # absent: whoever reads it says so
+        except (OSError, ValueError):  # a missing file is reported by its reader
             continue
         if os.path.commonpath([root, os.path.realpath(path)]) != root:
             raise BenchError(f"{path} leads out of the run folder; put there the files themselves.")
@@ -270,36 +282,37 @@ def _check(folder: Path, names: Iterable[str]) -> None:
 def merge_facts(parts: Iterable[Facts]) -> Facts:
     """Return the models, data sets, methods and metrics of several jobs or runs.
 
-    The layers and images of a model, and the ids of a data set's images, are put together. Of
-    methods and metrics the last entry counts.
+    The layers and images of a model are joined, and so are the ids of a data set's images. The last
+    entry of a method or a metric counts.
     """
     merged = Facts(methods={}, metrics={}, models={}, data={})
     for part in parts:
         merged.methods.update(part.methods)
         merged.metrics.update(part.metrics)
         for name, model in part.models.items():
-            merged.models[name] = (
-                _with_layers(merged.models[name], model) if name in merged.models else model
-            )
+            if name in merged.models:
+                model = _with_layers(merged.models[name], model)
+            merged.models[name] = model
         for name, data in part.data.items():
-            merged.data[name] = (
-                _with_images(merged.data[name], data) if name in merged.data else data
-            )
+            if name in merged.data:
+                data = _with_images(merged.data[name], data)
+            merged.data[name] = data
     for name, model in merged.models.items():
         merged.models[name] = model.model_copy(update={"layers": list(model.all_layers)})
     return merged
 
 
 def common(values: Iterable[Any]) -> Any:
-    """The value that all have, or the list of the different ones."""
+    """Return the value that all have, or the list of the different values."""
     distinct = list({json.dumps(value, sort_keys=True): value for value in values}.values())
     return distinct[0] if len(distinct) == 1 else distinct
 
 
 def _with_layers(first: ModelEntry, second: ModelEntry) -> ModelEntry:
     """Merge the entries of one model from two jobs, which may differ in layer and data."""
+    layers = list(dict.fromkeys([*first.all_layers, *second.all_layers]))
     merged = {
-        "layers": list(dict.fromkeys([*first.all_layers, *second.all_layers])),
+        "layers": layers,
         "depths": first.depths | second.depths,
         "images": first.images | second.images,
     }
@@ -307,20 +320,18 @@ def _with_layers(first: ModelEntry, second: ModelEntry) -> ModelEntry:
 
 
 def _with_images(first: DataEntry, second: DataEntry) -> DataEntry:
-    """Merge the entries of one data set from two jobs. If their images differ, the entry has the
-    images of both and a fingerprint of both. If networks find other objects in the same images, the
-    fingerprint stays.
+    """Merge the entries of one data set from two jobs.
+
+    If their images differ, the entry has the images of both and a fingerprint of both. If networks
+    find other objects in the same images, the fingerprint stays.
     """
     if first.ids == second.ids:
         return second
     fingerprint = first.fingerprint
     if first.fingerprint != second.fingerprint:
-        fingerprint = hashlib.sha256(
-            f"{first.fingerprint} {second.fingerprint}".encode()
-        ).hexdigest()
-    merged = {
-        "ids": list(dict.fromkeys([*first.ids, *second.ids])),
-        "fingerprint": fingerprint,
-        "notes": list(dict.fromkeys([*first.notes, *second.notes])),
-    }
+        both = f"{first.fingerprint} {second.fingerprint}"
+        fingerprint = hashlib.sha256(both.encode()).hexdigest()
+    ids = list(dict.fromkeys([*first.ids, *second.ids]))
+    notes = list(dict.fromkeys([*first.notes, *second.notes]))
+    merged = {"ids": ids, "fingerprint": fingerprint, "notes": notes}
     return second.model_copy(update=merged)
