@@ -30,19 +30,23 @@ from pydantic_core import PydanticCustomError
 
 MAX_PLACE = 100  # characters of an entry's place in an error
 MAX_PATH = 1000  # characters of a file's name in the folder
-EXPECTED = {  # by pydantic's name of an error
-    **dict.fromkeys(("dict_type", "model_type"), "a mapping"),
-    **{"list_type": "a list", "string_type": "text", "scalar_type": "text or a number"},
-    **{"float_type": "a number", "int_type": "a whole number", "bool_type": "true or false"},
+EXPECTED = {  # the expected kind of entry, by pydantic's name of an error
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "list_type": "a list",
+    "string_type": "text",
+    "scalar_type": "text or a number",
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "bool_type": "true or false",
 }
 
 
 def parse(entries: Mapping[str, Any]) -> Manifest:
-    """Return the manifest of plain data.
+    """Return the manifest of plain data. Files of combined runs may be in other folders.
 
     Raises:
-        ValueError: if an entry isn't of its type; the message names the first one. Files of
-            combined runs may lie in other folders.
+        ValueError: If an entry isn't of its type; the message names the first such entry.
     """
     try:
         return Manifest.model_validate(entries, strict=True, context=bool(entries.get("runs")))
@@ -51,15 +55,16 @@ def parse(entries: Mapping[str, Any]) -> Manifest:
 
 
 def _problem(error: ValidationError) -> str:
-    """Say what is wrong with the first entry that isn't of its type."""
+    """Return a sentence on the first entry that isn't of its type."""
     first = error.errors(include_url=False, include_context=False)[0]
-    where = ".".join(map(str, first["loc"]))[:MAX_PLACE]
+    place = ".".join(map(str, first["loc"]))[:MAX_PLACE]
     text = textwrap.shorten(json.dumps(first["input"], default=str), 60, placeholder="...")
     if first["type"] == "missing":
-        return f"it has no {where!r}"
+        return f"it has no {place!r}"
     if first["type"] == "file_name":
         return f"its {first['loc'][0]!r} names {text}, which is no file of a run folder"
-    return f"its {where!r} must be {EXPECTED.get(first['type'], 'something else')}, not {text}"
+    expected = EXPECTED.get(first["type"], "something else")
+    return f"its {place!r} must be {expected}, not {text}"
 
 
 def _scalar(value: object) -> object:
@@ -76,6 +81,7 @@ def _number(value: object) -> object:
 
 
 def _inside(name: str, info: ValidationInfo) -> str:
+    """Return the name of a file if it stays inside the run folder, or if runs are combined."""
     path = PurePosixPath(name[: MAX_PATH + 1])
     is_inside = (
         path.parts and not path.is_absolute() and ".." not in path.parts and "\0" not in name
@@ -85,8 +91,8 @@ def _inside(name: str, info: ValidationInfo) -> str:
     raise PydanticCustomError("file_name", "a file of the run folder")
 
 
-# `Any` for pydantic, which would convert or warn when it writes what another annotation doesn't
-# expect.
+# `Any`, because pydantic would convert a value that another annotation doesn't expect, or warn when
+# it writes the value.
 Number = Annotated[Any, PlainValidator(_number)]
 Scalar = Annotated[Any, PlainValidator(_scalar)]
 Free = dict[str, Any]
@@ -120,7 +126,7 @@ class Entries(BaseModel):
 
     @model_serializer(mode="wrap")
     def _write(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Return plain data: the entries that are set, new ones last."""
+        """Return plain data: the entries that are set, with new entries last."""
         written = handler(self)
         names = [name for name in dict.fromkeys([*self._order, *written]) if name in written]
         return {name: written[name] for name in names if name in self.model_fields_set}
@@ -158,7 +164,7 @@ class PluginEntry(Entries):
     computed_from: list[str] = []
     """The things that a metric reads, or a truth is made from, in addition to the map."""
     unstable: str = ""
-    """The reason why answers aren't of each image alone, or not the same again."""
+    """The reason why answers for an image depend on other images, or differ from run to run."""
 
 
 class MethodEntry(PluginEntry):
@@ -170,7 +176,7 @@ class MethodEntry(PluginEntry):
     library: str = ""
     """The distribution whose code the method runs."""
     wins_by_construction: list[str] = []
-    """The metrics in which no other method can be better, because of the method's formula."""
+    """The metrics in which the method can't be beaten, because of its formula."""
     on_score_scale: Any = None
     needs_drops: Any = None
     control: Any = None
@@ -179,7 +185,7 @@ class MethodEntry(PluginEntry):
     degree: Any = None
     unspoiled: Any = None
     exempt: Free = {}
-    """{check: the reason why the method breaks it by its nature}."""
+    """{check: the reason why the method can't pass it by its nature}."""
     style: Any = None
 
 
@@ -207,9 +213,9 @@ class ImagesEntry(Entries):
     kept: Number = 0
     """The number of chosen images that were explained."""
     others: str | None = None
-    """The reason why the others weren't."""
+    """The reason why the other chosen images weren't explained."""
     mosaics: Free = {}
-    """The images that mosaics were made of."""
+    """The images that mosaics were made from."""
 
 
 class ModelEntry(Entries):
@@ -224,23 +230,23 @@ class ModelEntry(Entries):
     weights: Scalar | None = None
     weights_sha256: str | None = None
     images: dict[str, ImagesEntry] = {}
-    """By data set."""
+    """{data set: its images that the model explains}."""
     random_weights: bool = False
     tells_contributions: bool = False
-    """Whether the model knows the true contributions to its scores."""
+    """True if the model knows the true contributions to its scores."""
     classes: list[Scalar] = []
     published_accuracy: Number = 0.0
     note: Scalar | None = None
 
     @property
     def all_layers(self) -> list[str]:
-        """The layers that were explained, also of a model of one job."""
+        """The layers that were explained, also if the model has only one job."""
         return self.layers or [self.layer]
 
     @property
     def layers_by_depth(self) -> list[str]:
-        """These layers in the order in which the network runs them, as far as their depths are
-        known.
+        """The explained layers in the order in which the network runs them. Layers of unknown depth
+        come first.
         """
         return sorted(self.all_layers, key=lambda layer: self.depths.get(layer, 0))
 
@@ -331,11 +337,11 @@ class Facts(Entries):
 
     methods: dict[str, MethodEntry] = {}
     metrics: dict[str, MetricEntry] = {}
-    """By value: a metric may have several."""
+    """{value of a metric: its metadata}. A metric may have several values."""
     models: dict[str, ModelEntry] = {}
     data: dict[str, DataEntry] = {}
     device: Any = None
-    """The type of the device, or a list if jobs had different ones. So are the next three."""
+    """The type of the device. This field and the next three are lists if jobs differ in them."""
     hardware: Any = None
     """The GPU's name, or the CPU's instruction set."""
     threads: Any = None
@@ -389,17 +395,17 @@ class Manifest(RunEntry, Facts):
     """{job: {quantity: how much was computed}}."""
     failures: list[FailureEntry] = []
     added: dict[str, AddedEntry] = {}
-    """{method: the command that added it}, of published values."""
+    """{method: the command that added it}, if the values are published ones."""
     published: list[str] | None = None
-    """The methods that a suite publishes, if the run has values of others too."""
+    """The methods that a suite publishes, if the run also has values of other methods."""
     command: Any = None
-    """The id of the command, by which values of users' own plug-ins are known again."""
+    """The id of the command, which tells its values of users' plug-ins from those of others."""
     state: str = ""
     """A key of `running.SENTENCES` if the command hasn't ended."""
     progress: Progress = Field(default_factory=Progress)
     format: Any = None
     sha256: dict[str, str] = {}
-    """{file: hash} of the files that are listed."""
+    """{file: hash} of the files that the manifest lists."""
 
     @property
     def is_combined(self) -> bool:
@@ -418,4 +424,4 @@ class AnnouncedJob(Manifest):
     """The manifest of one job of a command that hasn't ended."""
 
     shards: dict[str, int] | None = None
-    """{shard: number of images} while the job runs; its record files are still to be found."""
+    """{shard: number of images} while the job runs, when its record files aren't listed yet."""

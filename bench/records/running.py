@@ -1,11 +1,12 @@
-"""What a run says of itself before its manifest is written: the folder `running/`, which a command
-removes at its end.
+"""The state of a run before its manifest is written: the folder `running/`, which a command removes
+at its end.
 
-`running/command.json` is written when a command begins, and a file for each job when it is prepared
-and when it is done. manifest.json is that of the command before, if there was one.
+`running/command.json` is written when a command begins. A file per job is written when the job is
+prepared, and again when it is done. Until then, manifest.json is that of the previous command, if
+there was one.
 
-The folder's locks: one command at a time computes into it, and one process at a time writes its
-report. A lock ends with its process. Beside it lies a note of who holds it, for those who wait.
+Locks of the folder: one command at a time computes into it, and one process at a time writes its
+report. A lock ends with its process. A note next to it says who holds it, for those who wait.
 """
 
 from __future__ import annotations
@@ -25,50 +26,62 @@ from axiom_bench.records import artefacts, files, record_files
 from axiom_bench.records.artefacts import common, merge_facts
 from axiom_bench.records.entries import AnnouncedJob, Manifest
 
-FOLDER, COMMAND = "running", "command.json"
-RUNNING, STOPPED = "running", "stopped"
-SENTENCES = {
+FOLDER = "running"
+COMMAND = "command.json"  # a file of FOLDER
+RUNNING = "running"
+STOPPED = "stopped"
+SENTENCES = {  # by the state of a command that hasn't ended
     RUNNING: "This run hasn't ended: values are of the images that are done.",
     STOPPED: "This run was stopped before its end: the same command goes on from there.",
 }
 
 
 def begin(folder: Path, about: Mapping[str, Any]) -> None:
-    """A command begins. about: experiment, run, overrides, created, config, the number of its jobs,
-    and "command", by which values of users' own plug-ins are told from those of other commands.
+    """Write that a command begins.
+
+    `about` has experiment, run, overrides, created, config, the number of its jobs, and "command".
+    "command" is an id that tells values of users' plug-ins from those of other commands.
     """
     end(folder)
     files.write_json(folder / FOLDER / COMMAND, about)
 
 
 def command_to_continue(folder: Path, overrides: Sequence[str], goes_on: bool) -> str | None:
-    """The command whose values of users' own plug-ins this one takes: the same that was stopped
-    before its end, or, where it goes on with the one before, that of the manifest. None: a new one.
+    """Return the id of the command whose values of users' plug-ins this command reuses; None for a
+    new command.
+
+    This is the same command if it was stopped before its end. Otherwise, with `goes_on`, it is the
+    command of the manifest.
     """
     stopped = files.read_json_or_none(folder / FOLDER / COMMAND) or {}
     if stopped.get("overrides") == list(overrides) and "command" in stopped:
         return str(stopped["command"])
-    before = (
-        (files.read_json_or_none(folder / artefacts.NAME) or {}).get("command") if goes_on else None
-    )
-    return None if before is None else str(before)
+    if not goes_on:
+        return None
+    manifest = files.read_json_or_none(folder / artefacts.NAME) or {}
+    previous = manifest.get("command")
+    return None if previous is None else str(previous)
 
 
 def command(folder: Path) -> str | None:
-    """The running command, by which users' own values are told from those of others."""
+    """Return the id of the running command, which tells users' own values from those of other
+    commands.
+    """
     found = (files.read_json_or_none(folder / FOLDER / COMMAND) or {}).get("command")
     return None if found is None else str(found)
 
 
 def announce(folder: Path, job: str, manifest: Manifest) -> None:
-    """Write that a job has begun, or is done. manifest: of this job alone; while it runs an
-    `AnnouncedJob`.
+    """Write that a job has begun, or is done. `manifest` is that of this job only; while the job
+    runs, it is an `AnnouncedJob`.
     """
     files.write_json(folder / FOLDER / f"{record_files.key(job=job)}.json", manifest.model_dump())
 
 
 def end(folder: Path) -> None:
-    """The command has ended, and the manifest, if it has results, is written."""
+    """Remove the folder `running/`: the command has ended, and the manifest, if it has results, is
+    written.
+    """
     place = folder / FOLDER
     if place.is_symlink() or (place.exists() and not place.is_dir()):
         files.discard(place)
@@ -76,8 +89,8 @@ def end(folder: Path) -> None:
 
 
 def read(folder: Path) -> Manifest | None:
-    """Return a manifest of the values that are there so far, with its `state` and `progress`; None
-    if no command is unfinished. Raises BenchError for a file that can't be read.
+    """Return a manifest of the values so far, with its `state` and `progress`; None if no command
+    is unfinished. Raise BenchError if a file can't be read.
     """
     try:
         parts = {
@@ -91,75 +104,72 @@ def read(folder: Path) -> Manifest | None:
 
 
 def _unfinished(folder: Path, parts: dict[str, Any]) -> Manifest:
-    """Return the manifest of a command that hasn't ended. parts: {name of a file: its content}."""
+    """Return the manifest of a command that hasn't ended, from {name of a file in `running/`: its
+    content}.
+    """
     command = parts.pop(COMMAND, {})
     announced = [AnnouncedJob.model_validate(part, strict=True) for part in parts.values()]
-    found: list[AnnouncedJob] = []
-    done: dict[str, tuple[int, int]] = {}
+    jobs: list[AnnouncedJob] = []
+    progress: dict[str, tuple[int, int]] = {}
     for part in sorted(announced, key=lambda part: part.created):
-        with_files, counts = _with_files(folder, part)
-        found.append(with_files)
-        done[part.jobs[0].job] = counts
-    facts = merge_facts(found)
-    machine = {
-        name: common(getattr(part, name) for part in found)
-        for name in ("device", "precision")
-        if found
+        job, counts = _with_files(folder, part)
+        jobs.append(job)
+        progress[part.jobs[0].job] = counts
+    entries: dict[str, Any] = {"experiment": "", "run": folder.name}
+    if jobs:
+        entries = jobs[0].model_dump(exclude={"shards"})
+    entries |= command
+    facts = merge_facts(jobs)
+    entries |= {
+        artefacts.HASHES: {},
+        "state": RUNNING if in_use(folder) else STOPPED,
+        "progress": {"jobs": max(len(jobs), command.get("jobs", 0)), "images": progress},
+        "methods": facts.methods,
+        "metrics": facts.metrics,
+        "models": facts.models,
+        "data": facts.data,
+        "axes": {},
     }
-    return Manifest.model_validate(
-        {
-            **(
-                found[0].model_dump(exclude={"shards"})
-                if found
-                else {"experiment": "", "run": folder.name}
-            ),
-            **command,
-            artefacts.HASHES: {},
-            "state": RUNNING if in_use(folder) else STOPPED,
-            "progress": {"jobs": max(len(found), command.get("jobs", 0)), "images": done},
-            "methods": facts.methods,
-            "metrics": facts.metrics,
-            "models": facts.models,
-            "data": facts.data,
-            "axes": {name: axes for part in found for name, axes in part.axes.items()},
-            **machine,
-            **{
-                kind: [file for part in found for file in part.files(kind)]
-                for kind in artefacts.listed()
-            },
-            "jobs": [job for part in found for job in part.jobs],
-            "seconds": {job: seconds for part in found for job, seconds in part.seconds.items()},
-            "work": {job: work for part in found for job, work in part.work.items()},
-            "failures": [failure for part in found for failure in part.failures],
-        }
-    )
+    if jobs:
+        entries["device"] = common(job.device for job in jobs)
+        entries["precision"] = common(job.precision for job in jobs)
+    entries |= {kind: [] for kind in artefacts.listed()}
+    entries |= {"jobs": [], "seconds": {}, "work": {}, "failures": []}
+    for job in jobs:
+        for name in ("axes", "seconds", "work"):
+            entries[name] |= getattr(job, name)
+        for name in ("jobs", "failures"):
+            entries[name] += getattr(job, name)
+        for kind in artefacts.listed():
+            entries[kind] += job.files(kind)
+    return Manifest.model_validate(entries)
 
 
 def sentences(manifest: Manifest) -> list[str]:
-    """How far an unfinished run is, in sentences; none for one that has ended."""
+    """Return the progress of an unfinished run in sentences; none if the run has ended."""
     if manifest.state not in SENTENCES:
         return []
-    jobs, images = manifest.progress.jobs, manifest.progress.images
+    lines = [SENTENCES[manifest.state]]
+    jobs = manifest.progress.jobs
+    images = manifest.progress.images
+    for job, (done, count) in images.items():
+        lines.append(f"{job}: {done:,} of {count:,} images so far.")
     waiting = jobs - len(images)
-    lines = [
-        f"{job}: {done:,} of {count:,} images so far." for job, (done, count) in images.items()
-    ]
     if waiting:
         lines.append(f"{waiting} of {jobs} jobs {'has' if waiting == 1 else 'have'} not begun.")
-    return [SENTENCES[manifest.state], *lines]
+    return lines
 
 
 def check_ended(folder: Path, manifest: Manifest) -> None:
-    """Raises BenchError for a run whose last command hasn't come to its end."""
+    """Raise BenchError if the last command of a run hasn't ended."""
+    if manifest.state == STOPPED:
+        raise BenchError(f"{folder} was stopped before its end; run the same command again.")
     if manifest.state in SENTENCES:
-        goes_on = manifest.state != STOPPED
-        mend = "wait until its command has ended" if goes_on else "run the same command again"
-        what = "is still being computed" if goes_on else "was stopped before its end"
-        raise BenchError(f"{folder} {what}; {mend}.")
+        raise BenchError(f"{folder} is still being computed; wait until its command has ended.")
 
 
 def _with_files(folder: Path, part: AnnouncedJob) -> tuple[AnnouncedJob, tuple[int, int]]:
-    """Return a job's manifest with the record files that are there, and (images that are done, all
+    """Return a job's manifest with its record files so far, and (images that are done, all
     images).
     """
     (job,) = part.jobs
@@ -167,28 +177,30 @@ def _with_files(folder: Path, part: AnnouncedJob) -> tuple[AnnouncedJob, tuple[i
         return part, (job.images, job.images)
     usable = record_files.read(folder, part.shards.keys())
     listed = usable.listed(part.shards, job.values)
-    done = sum(
-        count for shard, count in part.shards.items() if not usable.missing(shard, job.values)
-    )
+    done = 0
+    for shard, images in part.shards.items():
+        if not usable.missing(shard, job.values):
+            done += images
     with_records = job.model_copy(update={"records": listed["records"]})
-    return part.model_copy(update={**listed, "jobs": [with_records]}), (
-        done,
-        sum(part.shards.values()),
-    )
+    with_files = part.model_copy(update={**listed, "jobs": [with_records]})
+    return with_files, (done, sum(part.shards.values()))
 
 
-RUN, REPORT = ".run.lock", ".report.lock"
-PATIENCE = 1.0  # seconds of waiting until it is said whom for
+RUN = ".run.lock"
+REPORT = ".report.lock"
+PATIENCE = 1.0  # seconds of waiting before a line says whom for
 
 
 @contextmanager
 def held(folder: Path, name: str = RUN) -> Iterator[None]:
-    """Takes a lock once it is free, and says who holds it until then. Its file stays, since others
-    may have it open.
+    """Hold a lock of a folder, once it is free. While it waits, a printed line says who holds the
+    lock.
 
-    Raises BenchError where the folder can't be written.
+    The lock's file stays, because others may have it open. Raise BenchError if the folder can't be
+    written.
     """
-    lock, note = FileLock(folder / name), _note(folder, name)
+    lock = FileLock(folder / name)
+    note = _note(folder, name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / name).is_symlink() or (folder / name).is_dir():
@@ -200,12 +212,9 @@ def held(folder: Path, name: str = RUN) -> Iterator[None]:
             lock.acquire()  # Ctrl-C ends the waiting
     except OSError as error:
         raise files.unwritable(folder, error) from error
-    with suppress(OSError):  # without it nothing is lost but a word
-        note.write_bytes(
-            files.to_json(
-                note.name, {**files.process(), "since": f"{datetime.now():%Y-%m-%d %H:%M}"}
-            )
-        )
+    with suppress(OSError):  # without the note, others only can't see who holds the lock
+        about = {**files.process(), "since": f"{datetime.now():%Y-%m-%d %H:%M}"}
+        note.write_bytes(files.to_json(note.name, about))
     try:
         yield
     finally:
@@ -215,7 +224,7 @@ def held(folder: Path, name: str = RUN) -> Iterator[None]:
 
 
 def in_use(folder: Path) -> bool:
-    """Whether a command that hasn't ended holds the folder."""
+    """Return whether a command that hasn't ended holds the folder."""
     if not (folder / RUN).is_file():
         return False
     try:
@@ -226,7 +235,7 @@ def in_use(folder: Path) -> bool:
 
 
 def holder(folder: Path, name: str = RUN) -> str:
-    """Who holds a lock, since when, and how to end that."""
+    """Return who holds a lock, since when, and how to end that process."""
     try:
         about = files.read_json(_note(folder, name))
         return (
