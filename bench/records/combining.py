@@ -1,6 +1,6 @@
-"""Several runs as one: a manifest that counts the files of all of them, where they are. A value
-that several runs hold is taken from the first; runs in which one name has two meanings, or one
-measurement two values, aren't combined.
+"""Combine several runs into one: a manifest that lists the files of all of them, at their places. A
+value that several runs have is taken from the first. Runs aren't combined if one name has two
+meanings, or one measurement two values.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,11 +20,12 @@ from axiom_bench.records.by_metric import PLACE
 from axiom_bench.records.entries import CombinedRun, FailureEntry, JobEntry, Manifest
 from axiom_bench.records.record_files import Values
 
-# A float32 value may differ by this, absolute for values up to 1 and relative above, between
-# devices and batch sizes.
+# A float32 value may differ by this between devices and batch sizes: absolute for values up to 1,
+# relative for larger ones.
 SAME = 1e-5
 PACKAGE = __name__.partition(".")[0]
 KEY = ("image_id", "target_class", "method", "metric")
+# These facts of a model, and settings of its configuration, must be the same in all runs.
 OF_A_MODEL = ("weights_sha256", "output")
 OF_ITS_CONFIG = (
     "architecture",
@@ -46,15 +47,16 @@ class Run(NamedTuple):
 
 
 def combine(folders: Sequence[Path], folder: Path, compared: bool = True) -> Manifest:
-    """Write the manifest of a combination into a folder; the manifest. compared: whether two runs
-    may disagree in no value; False where they are of different machines, so that the first run's
-    count. Raises BenchError for a run that isn't complete or can't be read, where two runs
-    disagree, and for a folder that holds something else.
+    """Write the manifest of a combination into a folder, and return it.
+
+    With `compared`, two runs must agree in all values that both have. Otherwise the values of the
+    first run count, as for runs of different machines.
+
+    Raise BenchError if a run isn't complete or can't be read, if two runs disagree, or if the
+    folder holds something else.
     """
-    runs = [
-        Run(path, reading.read_manifest(path))
-        for path in {path.resolve(): path for path in folders}.values()
-    ]
+    distinct_folders = {path.resolve(): path for path in folders}.values()
+    runs = [Run(path, reading.read_manifest(path)) for path in distinct_folders]
     if folder.resolve() in {run.folder.resolve() for run in runs}:
         raise BenchError(f"{folder} is one of the runs; give --output a folder of its own.")
     if folder.exists() and not folder.is_dir():
@@ -77,84 +79,76 @@ def combine(folders: Sequence[Path], folder: Path, compared: bool = True) -> Man
 
 
 def default_folder(folders: Sequence[Path]) -> Path:
-    """`combined` in the folder that all the runs are in."""
+    """Return `combined` in the folder that all the runs are in."""
     return Path(os.path.commonpath([path.resolve().parent for path in folders])) / "combined"
 
 
 def _combined(runs: Sequence[Run], folder: Path, compared: bool) -> Manifest:
+    """Return the manifest of all runs, with files named relative to `folder`."""
     manifests = [run.manifest for run in runs]
     first = manifests[0]
-    facts = artefacts.merge_facts(
-        reversed(manifests)
-    )  # the last counts: where two titles differ, the first run's
-    versions = {
-        name: version
-        for name, version in first.versions.items()
-        if all(other.versions.get(name) == version for other in manifests)
-    }
+    # the last entry counts, so that the first run's title does if two titles differ
+    facts = artefacts.merge_facts(reversed(manifests))
+    versions = {}
+    for name, version in first.versions.items():
+        if all(manifest.versions.get(name) == version for manifest in manifests):
+            versions[name] = version
+    # in the order in which the runs have them
+    names: dict[str, dict[str, None]] = {"methods": {}, "metrics": {}, "models": {}, "data": {}}
+    axes: dict[str, Any] = {}
+    for manifest in manifests:
+        for group, names_of_group in names.items():
+            names_of_group.update(dict.fromkeys(getattr(manifest, group)))
+    for manifest in reversed(manifests):
+        axes.update(manifest.axes)
     commits = {manifest.git_commit for manifest in manifests}
     hashes: dict[str, str] = {}
+    seconds: dict[str, Any] = {}
+    work: dict[str, Any] = {}
     failures: list[FailureEntry] = []
     for run in runs:
-        hashes |= {
-            _relative(run.folder / name, folder): sha256
-            for name, sha256 in run.manifest.sha256.items()
-        }
+        for name, sha256 in run.manifest.sha256.items():
+            hashes[_relative(run.folder / name, folder)] = sha256
+        for job, stages in run.manifest.seconds.items():
+            seconds[f"{job} ({_label(run)})"] = stages
+        for job, quantities in run.manifest.work.items():
+            work[f"{job} ({_label(run)})"] = quantities
         for failure in run.manifest.failures:
             failures.append(failure.model_copy(update={"job": f"{failure.job} ({_label(run)})"}))
-    return Manifest.model_validate(
-        {
-            "experiment": " + ".join(
-                dict.fromkeys(str(manifest.experiment) for manifest in manifests)
-            ),
-            "run": ", ".join(_label(run) for run in runs),
-            "created": max(manifest.created for manifest in manifests),
-            "runs": [_about(run, folder) for run in runs],
-            "overrides": [],
-            "config": first.config,
-            "methods": {
-                name: facts.methods[name] for manifest in manifests for name in manifest.methods
-            },
-            "metrics": {
-                name: facts.metrics[name] for manifest in manifests for name in manifest.metrics
-            },
-            "models": {
-                name: facts.models[name] for manifest in manifests for name in manifest.models
-            },
-            "data": {name: facts.data[name] for manifest in manifests for name in manifest.data},
-            "axes": {
-                name: axes
-                for manifest in reversed(manifests)
-                for name, axes in manifest.axes.items()
-            },
-            "device": artefacts.common(manifest.device for manifest in manifests),
-            "precision": artefacts.common(manifest.precision for manifest in manifests),
-            "versions": versions,
-            "git_commit": first.git_commit if len(commits) == 1 else None,
-            "jobs": list(_jobs(runs, folder, compared)),
-            **{kind: list(_listed(runs, folder, kind)) for kind in artefacts.listed()},
-            artefacts.HASHES: hashes,
-            "seconds": {
-                f"{job} ({_label(run)})": each
-                for run in runs
-                for job, each in run.manifest.seconds.items()
-            },
-            "work": {
-                f"{job} ({_label(run)})": each
-                for run in runs
-                for job, each in run.manifest.work.items()
-            },
-            "failures": failures,
-        },
-        context=True,
-    )
+    experiments = dict.fromkeys(str(manifest.experiment) for manifest in manifests)
+    entries = {
+        "experiment": " + ".join(experiments),
+        "run": ", ".join(_label(run) for run in runs),
+        "created": max(manifest.created for manifest in manifests),
+        "runs": [_about(run, folder) for run in runs],
+        "overrides": [],
+        "config": first.config,
+        "methods": {name: facts.methods[name] for name in names["methods"]},
+        "metrics": {name: facts.metrics[name] for name in names["metrics"]},
+        "models": {name: facts.models[name] for name in names["models"]},
+        "data": {name: facts.data[name] for name in names["data"]},
+        "axes": axes,
+        "device": artefacts.common(manifest.device for manifest in manifests),
+        "precision": artefacts.common(manifest.precision for manifest in manifests),
+        "versions": versions,
+        "git_commit": first.git_commit if len(commits) == 1 else None,
+        "jobs": list(_jobs(runs, folder, compared)),
+        **{kind: list(_listed(runs, folder, kind)) for kind in artefacts.listed()},
+        artefacts.HASHES: hashes,
+        "seconds": seconds,
+        "work": work,
+        "failures": failures,
+    }
+    return Manifest.model_validate(entries, context=True)
 
 
 def _label(run: Run) -> str:
+    """Return the text that names a run in a combination."""
     return f"{run.manifest.experiment}/{run.manifest.run}"
 
 
 def _about(run: Run, folder: Path) -> CombinedRun:
+    """Return the entry of a run in a combination."""
     manifest = run.manifest
     return CombinedRun(
         folder=_relative(run.folder, folder),
@@ -172,38 +166,42 @@ def _about(run: Run, folder: Path) -> CombinedRun:
 
 
 def _jobs(runs: Sequence[Run], folder: Path, compared: bool) -> Iterator[JobEntry]:
-    """Yield the jobs of all runs, each with the values that none before it has. Raises BenchError
+    """Yield the jobs of all runs, each with the values that no job before it has. Raise BenchError
     if two values that are compared differ.
     """
-    before: dict[str, list[tuple[Run, JobEntry]]] = {}
+    jobs_by_name: dict[str, list[tuple[Run, JobEntry]]] = {}
     for run in runs:
         for job in run.manifest.jobs:
             values: Values = job.values
-            for other, earlier in before.get(job.job, ()):
+            earlier_jobs = jobs_by_name.setdefault(job.job, [])
+            for earlier_run, earlier in earlier_jobs:
                 same = record_files.without(values, record_files.without(values, earlier.values))
                 if compared:
-                    _check_values((other, earlier), (run, job), same)
+                    _check_values((earlier_run, earlier), (run, job), same)
                 values = record_files.without(values, same)
-            before.setdefault(job.job, []).append((run, job))
+            earlier_jobs.append((run, job))
             records = [_relative(run.folder / name, folder) for name in job.records]
             yield job.model_copy(update={"records": records, "values": values})
 
 
 def _listed(runs: Sequence[Run], folder: Path, kind: str) -> Iterator[str]:
-    """The files of one kind; of pictures those of the first run that has the model and layer."""
-    places: set[tuple[str, ...]] = set()
+    """Yield the files of one kind. Pictures of a model and layer are those of the first run that
+    has them.
+    """
+    earlier_places: set[tuple[str, ...]] = set()
     for run in runs:
-        of_run = set()
+        run_places = set()
         for name in run.manifest.files(kind):
             place = _place_of_pictures(run.folder / name, kind)
-            if place not in places:
-                of_run |= {place} if place else set()
+            if place not in earlier_places:
+                if place:
+                    run_places.add(place)
                 yield _relative(run.folder / name, folder)
-        places |= of_run
+        earlier_places |= run_places
 
 
 def _place_of_pictures(path: Path, kind: str) -> tuple[str, ...]:
-    """The model and layer, and of a gallery the data set too, that pictures are of; empty for other
+    """Return the model and layer of pictures, and also the data set of a gallery; empty for other
     files.
     """
     if kind == "gallery":
@@ -221,7 +219,9 @@ def _place_of_pictures(path: Path, kind: str) -> tuple[str, ...]:
 
 
 def _relative(path: Path, folder: Path) -> str:
-    """As the combined manifest names it: relative to its folder, absolute on another drive."""
+    """Return the name of a file in the combined manifest: relative to its folder, absolute on
+    another drive.
+    """
     target = path.resolve()
     try:
         return Path(os.path.relpath(target, folder)).as_posix()
@@ -230,28 +230,33 @@ def _relative(path: Path, folder: Path) -> str:
 
 
 def _check_names(runs: Sequence[Run]) -> None:
-    """Raises BenchError where two runs have another model, data set, method or metric under one
+    """Raise BenchError if two runs have different models, data sets, methods or metrics of one
     name.
     """
     seen: dict[tuple[str, str], tuple[Path, object]] = {}
     for folder, manifest in runs:
-        for thing, name, value in _facts(manifest):
-            other, before = seen.setdefault((thing, name), (folder, value))
-            if before != value:
-                now, then = (
-                    text if len(text) <= 40 else f"{text[:40]}..."
-                    for text in (str(value), str(before))
-                )
-                raise BenchError(
-                    f"{thing} has another {name} in {folder} ({now}) than in {other} ({then}); "
-                    "run one of them again under a name of its own, or leave it out."
-                )
+        for subject, name, value in _facts(manifest):
+            first_folder, first_value = seen.setdefault((subject, name), (folder, value))
+            if first_value == value:
+                continue
+            raise BenchError(
+                f"{subject} has another {name} in {folder} ({_short(value)}) than in "
+                f"{first_folder} ({_short(first_value)}); run one of them again under a name of "
+                "its own, or leave it out."
+            )
+
+
+def _short(value: object) -> str:
+    """Return a value as a text of about 40 characters."""
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:40]}..."
 
 
 def _check_values(first: tuple[Run, JobEntry], second: tuple[Run, JobEntry], same: Values) -> None:
-    """Raises BenchError where two runs' jobs of one model, layer and data set disagree in a value.
-    same: the values that both jobs have. Values that differ by less than SAME are equal; NaN equals
-    NaN of one status.
+    """Raise BenchError if two runs' jobs of one model, layer and data set disagree in a value.
+
+    `same` has the values that both jobs have. Values that differ by less than SAME are equal, and
+    NaN equals NaN of the same status.
     """
     rows = [_rows_of(run, job, same) for run, job in (first, second)]
     if not any(map(len, rows)):
@@ -260,23 +265,24 @@ def _check_values(first: tuple[Run, JobEntry], second: tuple[Run, JobEntry], sam
     both = rows[0][columns].merge(
         rows[1][columns], on=list(KEY), how="outer", suffixes=("_1", "_2")
     )
-    close = np.isclose(both["value_1"], both["value_2"], rtol=SAME, atol=SAME, equal_nan=True)
-    differing = both[~close | (both["status_1"] != both["status_2"])]
+    is_close = np.isclose(both["value_1"], both["value_2"], rtol=SAME, atol=SAME, equal_nan=True)
+    differing = both[~is_close | (both["status_1"] != both["status_2"])]
     if differing.empty:
         return
     row = differing.iloc[0]
-    of_image = f"image {row['image_id']}, class {row['target_class']}"
-    what = "the whole data set" if row["image_id"] == WHOLE_SET else of_image
-    of_method = "" if row["method"] == LAYER else f" of {row['method']}"
-    sides = [
-        f"{row[f'value_{i}']:.6g} ({row[f'status_{i}']})"
-        if isinstance(row[f"status_{i}"], str)
-        else "no value"
-        for i in (1, 2)
-    ]
+    subject = f"image {row['image_id']}, class {row['target_class']}"
+    if row["image_id"] == WHOLE_SET:
+        subject = "the whole data set"
+    method = "" if row["method"] == LAYER else f" of {row['method']}"
+    sides = []
+    for number in (1, 2):
+        status = row[f"status_{number}"]
+        # a run that lacks the row has NaN in place of a status
+        has_row = isinstance(status, str)
+        sides.append(f"{row[f'value_{number}']:.6g} ({status})" if has_row else "no value")
     more = f", and {len(differing) - 1} more differ" if len(differing) > 1 else ""
     raise BenchError(
-        f"Two values of {row['metric']}{of_method}, {first[1].job}, {what}: {sides[0]} in "
+        f"Two values of {row['metric']}{method}, {first[1].job}, {subject}: {sides[0]} in "
         f"{first[0].folder} and {sides[1]} in {second[0].folder}{more}; leave one of the runs "
         "out, or the method or metric out of one."
     )
@@ -287,43 +293,45 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str, object]]:
     all runs.
     """
     for name, model in manifest.models.items():
-        yield from ((f"The model {name}", key, getattr(model, key)) for key in OF_A_MODEL)
+        for key in OF_A_MODEL:
+            yield f"The model {name}", key, getattr(model, key)
     for name, data in manifest.data.items():
         yield f"The data set {name}", "fingerprint", data.fingerprint
     for name, method in manifest.methods.items():
-        yield from (
-            (f"The method {name}", key, getattr(method, key)) for key in ("target", "params")
-        )
+        for key in ("target", "params"):
+            yield f"The method {name}", key, getattr(method, key)
     for job in manifest.jobs:
         config = job.config
-        own = config.model | {
-            "architecture": PurePath(str(config.model.get("architecture"))).name
-        }  # in any folder
-        yield from ((f"The model {own.get('name')}", key, own.get(key)) for key in OF_ITS_CONFIG)
+        # the file of an architecture may be in any folder
+        architecture = PurePath(str(config.model.get("architecture"))).name
+        model_config = config.model | {"architecture": architecture}
+        for key in OF_ITS_CONFIG:
+            yield f"The model {model_config.get('name')}", key, model_config.get(key)
         yield f"The data set {config.data.get('name')}", "target", config.target
         yield f"The data set {config.data.get('name')}", "normalise", config.normalise
         for name, metric in config.metric.items():
-            yield from (
-                (f"The metric {name}", key, metric.get(key)) for key in ("_target_", "params")
-            )
+            for key in ("_target_", "params"):
+                yield f"The metric {name}", key, metric.get(key)
 
 
 def _rows_of(run: Run, job: JobEntry, same: Values) -> pd.DataFrame:
-    values = {
-        method: {metric: job.values[method][metric] for metric in metrics}
-        for method, metrics in same.items()
-    }
+    """Return the rows of a job's values that both jobs have: those of images, then those of the
+    whole data set.
+    """
+    values = {}
+    metrics: set[str] = set()
+    for method, same_metrics in same.items():
+        values[method] = {metric: job.values[method][metric] for metric in same_metrics}
+        metrics.update(same_metrics)
     counted = JobEntry(job=job.job, records=job.records, values=values)
     images = reading.read_records(run.folder, Manifest(jobs=[counted], sha256=run.manifest.sha256))
     images = images.astype(dict.fromkeys(("method", "metric", "status"), str))
     place = images[PLACE].drop_duplicates().astype(str)
     stored = reading.read_whole_set(run.folder, run.manifest).merge(place, on=PLACE)
-    metrics = {metric for of_method in same.values() for metric in of_method}
     names = [
         name for name, about in run.manifest.metrics.items() if (about.metric or name) in metrics
     ]
     stored = stored[stored["method"].isin(list(same)) & stored["metric"].isin(names)]
-    both = pd.concat(
-        [images, stored.assign(image_id=WHOLE_SET, target_class=-1)], ignore_index=True
-    )
+    whole_set = stored.assign(image_id=WHOLE_SET, target_class=-1)
+    both = pd.concat([images, whole_set], ignore_index=True)
     return both.astype({"value": float})
