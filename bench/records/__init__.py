@@ -1,3 +1,3 @@
-"""The store of a run: keys, files, manifest, claims, reading. Imports errors and columns only, and
-no torch.
+"""The files of a run: keys, tables, manifest and claims, and functions that read them. This package
+imports only errors, columns, kinds and notes, and never torch.
 """

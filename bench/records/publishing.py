@@ -1,7 +1,8 @@
-"""Values of runs that others stand beside, committed with the code: run folders as small as can be.
+"""Published values, which are committed with the code so that other runs can be compared with them.
+Their run folders are as small as possible.
 
-A published run has one record file for each job, with values in float32 and of BITS bits, and no
-pictures. It is read, combined and reported as any other: `axiom-bench report RUN
+A published run has one record file per job, with values in float32 and of BITS bits, and no
+pictures. It is read, combined and reported like any other run: `axiom-bench report RUN
 results/reference/SUITE/PART`.
 """
 
@@ -18,12 +19,25 @@ from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts, reading, record_files, store
 from axiom_bench.records.entries import AddedEntry, ConfigEntry, DataEntry, JobEntry, Manifest
 
-BITS = 17  # of a value: to 4e-6 of it, less than what combining runs takes for the same
-KEPT = (  # of the manifest
-    "created", "experiment", "run", "versions", "git_commit", "device", "hardware", "precision", "methods", "models",
-    "data", "axes", "work", "failures",
-)  # fmt: skip
-DECIDING = (
+# A value is exact to 4e-6 of itself, which is less than the difference that combining runs allows.
+BITS = 17
+KEPT = (  # the entries of the manifest that are published as they are
+    "created",
+    "experiment",
+    "run",
+    "versions",
+    "git_commit",
+    "device",
+    "hardware",
+    "precision",
+    "methods",
+    "models",
+    "data",
+    "axes",
+    "work",
+    "failures",
+)
+DECIDING = (  # the settings of a configuration that decide values
     "suite_part",
     "target",
     "normalise",
@@ -31,76 +45,74 @@ DECIDING = (
     "model",
     "data",
     "device",
-)  # of a configuration
-PLACES = {
+)
+PLACES = {  # {settings: those that are paths of one machine}
     "model": ("architecture", "weights", "weights_folder"),
     "data": ("root", "cache"),
-}  # on one machine
-ORDER = ("metric", "method", "image_id", "target_class")  # in which rows are smallest
+}
+ORDER = ("metric", "method", "image_id", "target_class")  # rows in this order take least bytes
 
 
 def publish(folder: Path, target: Path, metrics: Collection[str], note: str = "") -> None:
-    """Writes the values of these metrics of a run folder, all that its manifest counts, into
-    another folder. note: of the images, told by every page of them. Raises BenchError where the run
-    isn't complete or can't be read, or the other folder can't be written.
+    """Write the values of these metrics of a run folder, all that its manifest counts, into another
+    folder.
+
+    `note` is a note on the images, which every page shows. Raise BenchError if the run isn't
+    complete or can't be read, or if the other folder can't be written.
     """
     manifest = reading.read_manifest(folder)
     kept = manifest.model_dump(include={*KEPT})
     if note:
-        kept["data"] = {name: _with_note(about, note) for name, about in manifest.data.items()}
-    jobs = [
-        _job(target, manifest, job, metrics, _rows(folder, manifest, job, metrics))
-        for job in manifest.jobs
-    ]
+        kept["data"] = {name: _with_note(entry, note) for name, entry in manifest.data.items()}
+    jobs = []
+    for job in manifest.jobs:
+        rows = _rows(folder, manifest, job, metrics)
+        jobs.append(_job(target, manifest, job, metrics, rows))
     records = [name for job in jobs for name in job.records]
-    old = [
-        f"{record_files.RECORDS}/{path.name}"
-        for path in (target / record_files.RECORDS).glob("*.parquet")
-    ]
-    published = Manifest.model_validate(
-        {
-            **{key: kept[key] for key in KEPT if key in kept},
-            **{kind: [] for kind in artefacts.listed()},
-            "records": records,
-            "config": _config(manifest.config, metrics) | {"report": manifest.config.report},
-            "metrics": {
-                name: about for name, about in manifest.metrics.items() if about.metric in metrics
-            },
-            "jobs": jobs,
-            "overrides": [],
-        }
-    )
-    artefacts.write(target, published)
-    record_files.remove(target, set(old) - set(records))
+    old_files = (target / record_files.RECORDS).glob("*.parquet")
+    old = {f"{record_files.RECORDS}/{path.name}" for path in old_files}
+    entries: dict[str, Any] = {key: kept[key] for key in KEPT if key in kept}
+    entries |= {kind: [] for kind in artefacts.listed()}
+    entries["records"] = records
+    entries["config"] = _config(manifest.config, metrics) | {"report": manifest.config.report}
+    entries["metrics"] = {
+        name: entry for name, entry in manifest.metrics.items() if entry.metric in metrics
+    }
+    entries["jobs"] = jobs
+    entries["overrides"] = []
+    artefacts.write(target, Manifest.model_validate(entries))
+    record_files.remove(target, old - set(records))
 
 
 def _with_note(data: DataEntry, note: str) -> DataEntry:
-    """Return the entry of a data set with a note before its own."""
+    """Return the entry of a data set with a note before its own notes."""
     return data.model_copy(update={"notes": list(dict.fromkeys([note, *data.notes]))})
 
 
 def add(folder: Path, target: Path, method: str) -> None:
-    """Adds a method's values of a run folder to published ones, whose values stay as they are; the
-    manifest's `added` says what computed the new ones. Raises BenchError as `publish`, and for a
-    method that is published already.
+    """Add a method's values of a run folder to published ones, whose values stay as they are.
+
+    The manifest's `added` has the command that computed the new ones. Raise BenchError like
+    `publish`, and if the method is published already.
     """
-    manifest, published = reading.read_manifest(folder), reading.read_manifest(target)
+    manifest = reading.read_manifest(folder)
+    published = reading.read_manifest(target)
     if method in published.methods:
         raise BenchError(
             f"{target} has values of {method} already; publish all methods of the suite anew."
         )
-    metrics = {about.metric for about in published.metrics.values()}
-    made = {
-        job.job: job.model_copy(update={"values": {method: job.values[method]}})
-        for job in manifest.jobs
-    }
+    metrics = {entry.metric for entry in published.metrics.values()}
+    new_jobs: dict[str, JobEntry] = {}
+    for job in manifest.jobs:
+        new_jobs[job.job] = job.model_copy(update={"values": {method: job.values[method]}})
     jobs: list[JobEntry] = []
     for job in published.jobs:
-        new = made[job.job]
-        rows = pd.concat(
-            [_rows(target, published, job, metrics), _rows(folder, manifest, new, metrics)]
-        )
-        both = job.model_copy(update={"values": dict(sorted((job.values | new.values).items()))})
+        new_job = new_jobs[job.job]
+        published_rows = _rows(target, published, job, metrics)
+        new_rows = _rows(folder, manifest, new_job, metrics)
+        values = dict(sorted((job.values | new_job.values).items()))
+        both = job.model_copy(update={"values": values})
+        rows = pd.concat([published_rows, new_rows])
         jobs.append(_job(target, published, both, metrics, rows))
     records = [name for job in jobs for name in job.records]
     methods = dict(sorted((published.methods | {method: manifest.methods[method]}).items()))
@@ -121,28 +133,32 @@ def added_by(manifest: Manifest) -> AddedEntry:
 
 
 def commits(manifest: Manifest) -> str:
-    """What computed published values: "commit a62805a2, of equal_shares 7b050d5a (2026-11-24)"."""
-    texts = (
-        f", of {name} {str(about.git_commit or '?')[:8]} ({str(about.created)[:10]})"
-        for name, about in manifest.added.items()
-    )
-    return f"commit {str(manifest.git_commit)[:8]}{''.join(texts)}"
+    """Return the commits that computed published values: "commit a62805a2, of equal_shares 7b050d5a
+    (2026-11-24)".
+    """
+    text = f"commit {str(manifest.git_commit)[:8]}"
+    for name, command in manifest.added.items():
+        commit = str(command.git_commit or "?")[:8]
+        text += f", of {name} {commit} ({str(command.created)[:10]})"
+    return text
 
 
-def _of_metrics(job: JobEntry, metrics: Collection[str]) -> dict[str, dict[str, str]]:
-    keys = {
-        method: {name: key for name, key in of.items() if name in metrics}
-        for method, of in job.values.items()
-    }
-    return {method: of for method, of in keys.items() if of}
+def _values_of(job: JobEntry, metrics: Collection[str]) -> dict[str, dict[str, str]]:
+    """Return the values of a job that are of these metrics."""
+    values: dict[str, dict[str, str]] = {}
+    for method, keys in job.values.items():
+        chosen = {name: key for name, key in keys.items() if name in metrics}
+        if chosen:
+            values[method] = chosen
+    return values
 
 
 def _rows(
     folder: Path, manifest: Manifest, job: JobEntry, metrics: Collection[str]
 ) -> pd.DataFrame:
-    """One job's values of these metrics."""
-    of_job = job.model_copy(update={"values": _of_metrics(job, metrics)})
-    counted = Manifest(experiment=manifest.experiment, jobs=[of_job], sha256=manifest.sha256)
+    """Return one job's rows of these metrics."""
+    chosen = job.model_copy(update={"values": _values_of(job, metrics)})
+    counted = Manifest(experiment=manifest.experiment, jobs=[chosen], sha256=manifest.sha256)
     return reading.read_records(folder, counted)
 
 
@@ -150,55 +166,58 @@ def _job(
     target: Path, manifest: Manifest, job: JobEntry, metrics: Collection[str], rows: pd.DataFrame
 ) -> JobEntry:
     """Write one job's values, and return its entry in the manifest."""
-    values = _of_metrics(job, metrics)
-    rows = rows.astype(dict.fromkeys(("metric", "method"), str)).sort_values(
-        list(ORDER), kind="stable"
-    )
+    values = _values_of(job, metrics)
+    rows = rows.astype(dict.fromkeys(("metric", "method"), str))
+    rows = rows.sort_values(list(ORDER), kind="stable")
     rows["value"] = rounded(rows["value"].to_numpy())
     names: dict[str, list[str]] = {}
-    for name, about in manifest.metrics.items():
-        if about.metric in metrics:
-            names.setdefault(about.metric, []).append(name)
-    notes = {"names": names, "curves": {}, "axes": {}, "id": ""}
-    shard = record_files.key(published=job.job, values=values)
-    packing = {"compression": "zstd", "compression_level": 19, "use_byte_stream_split": ["value"]}
+    for name, entry in manifest.metrics.items():
+        if entry.metric in metrics:
+            names.setdefault(entry.metric, []).append(name)
     file = record_files.write(
-        target, shard, values, rows, pd.DataFrame(), notes, schema=store.COMPACT, **packing
+        target,
+        record_files.key(published=job.job, values=values),
+        values,
+        rows,
+        curves=pd.DataFrame(),
+        notes={"names": names, "curves": {}, "axes": {}, "id": ""},
+        schema=store.COMPACT,
+        compression="zstd",
+        compression_level=19,
+        use_byte_stream_split=["value"],
     )
-    config = ConfigEntry.model_validate(_config(job.config, metrics))
-    return JobEntry.model_validate(
-        {
-            **job.model_dump(include={"job", "images", "left_out"}),
-            "config": config,
-            "records": [file.name],
-            "values": values,
-        }
-    )
+    entries: dict[str, Any] = job.model_dump(include={"job", "images", "left_out"})
+    entries["config"] = ConfigEntry.model_validate(_config(job.config, metrics))
+    entries["records"] = [file.name]
+    entries["values"] = values
+    return JobEntry.model_validate(entries)
 
 
 def _config(config: ConfigEntry, metrics: Collection[str]) -> dict[str, Any]:
-    """What of a configuration decides values, but for the methods, of which the manifest tells the
-    same; of paths the last part.
+    """Return the settings of a configuration that decide values, with only the last part of paths.
+
+    Methods are left out, because the manifest has the same facts of them.
     """
-    calls = {
+    settings = config.model_dump()
+    deciding = {key: settings[key] for key in DECIDING if key in settings}
+    for group, names in PLACES.items():
+        group_settings = deciding.get(group)
+        if not group_settings:
+            continue
+        last_parts = {}
+        for name in names:
+            if isinstance(group_settings.get(name), str):
+                last_parts[name] = PurePath(group_settings[name]).name
+        deciding[group] = {**group_settings, **last_parts}
+    deciding["metric"] = {
         name: {key: entry.get(key) for key in ("_target_", "params")}
         for name, entry in config.metric.items()
         if name in metrics
     }
-    settings = config.model_dump()
-    deciding = {key: settings[key] for key in DECIDING if key in settings}
-    for group, names in PLACES.items():
-        of_group = deciding.get(group) or {}
-        last = {
-            name: PurePath(of_group[name]).name
-            for name in names
-            if isinstance(of_group.get(name), str)
-        }
-        deciding |= {group: {**of_group, **last}} if of_group else {}
-    return deciding | {"metric": calls}
+    return deciding
 
 
 def rounded(values: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Values as they are published: float32 of BITS bits."""
+    """Return values as they are published: float32 of BITS bits."""
     mantissa, exponent = np.frexp(values)
     return np.asarray(np.ldexp(np.round(mantissa * 2**BITS) / 2**BITS, exponent), dtype=np.float32)

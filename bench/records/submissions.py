@@ -1,6 +1,6 @@
-"""A submission: a folder with the published values of a method on each part of a suite, PART/ as
-`records.publishing` writes them, the method's module, and submission.json, which names them with
-their hashes.
+"""A submission: a folder with a method and its values on each part of a suite. PART/ has the
+published values as `records.publishing` writes them. The folder also has the method's module, and
+submission.json, which lists the files with their hashes.
 """
 
 from __future__ import annotations
@@ -16,38 +16,40 @@ from axiom_bench.records import artefacts, files
 
 NAME = "submission.json"
 _PATH = StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$", max_length=200)
-OWN = "my_"  # begins the name of each method that isn't of conf/method
+OWN = "my_"  # the name of each method that isn't in conf/method begins with this
 
 
 class Submission(BaseModel, frozen=True, strict=True, extra="forbid"):
-    """method: my_module.my_cam, or a name of conf/method. distributions: {name: version} of those
-    that the method comes from. A method without any comes from the file of its source. files: {name
-    in the folder: SHA-256} of all others.
-    """
+    """The content of submission.json."""
 
     method: Annotated[str, _PATH]
+    """The dotted path, such as my_module.my_cam, or a name of conf/method."""
     suite: str
     suite_sha256: str
     licence: str
     reference: str
     distributions: dict[str, str]
+    """{name: version} of the distributions that the method comes from. A method without any comes
+    from the file of its source.
+    """
     axiom_bench: str
     git_commit: str | None
     files: dict[str, str]
+    """{name in the folder: SHA-256} of all other files."""
 
     @property
     def name(self) -> str:
-        """Of its values."""
+        """The method's name in its values."""
         return name_of(self.method)
 
     @property
     def source_file(self) -> str | None:
-        """The file with the method's source. `None` for a method of this package."""
+        """The file with the method's source; `None` for a method of this package."""
         return source_file(self.method)
 
 
 def name_of(method: str) -> str:
-    """A method's name beside published ones: no method of one's own is called as one of
+    """Return a method's name among published ones. A user's own method never has the name of one of
     conf/method.
 
     >>> [name_of(method) for method in ("xgrad_cam", "their_module.xgrad_cam", "my_module.my_cam")]
@@ -58,7 +60,7 @@ def name_of(method: str) -> str:
 
 
 def source_file(method: str) -> str | None:
-    """Return the name of the file with a method's source in a submission. `None` for a method of
+    """Return the name of the file with a method's source in a submission; `None` for a method of
     this package.
     """
     module = method.rpartition(".")[0]
@@ -66,8 +68,8 @@ def source_file(method: str) -> str | None:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """{name: SHA-256} of the files in a folder, but for NAME. Raises BenchError for a link or a
-    pipe.
+    """Return {name: SHA-256} of the files in a folder, except NAME. Raise BenchError for a link or
+    a pipe.
     """
     names = {}
     for path in sorted(folder.rglob("*")):
@@ -80,11 +82,12 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def _no_plain_file(path: Path) -> BenchError:
+    """Return the error for a link or a pipe."""
     return BenchError(f"{path} is no plain file; a submission holds nothing else.")
 
 
 def check_free(folder: Path, method: str) -> None:
-    """Raises BenchError for a folder that holds anything else than a submission of this method."""
+    """Raise BenchError if a folder has other content than a submission of this method."""
     if folder.is_dir() and any(folder.iterdir()):
         if not (folder / NAME).is_file() or read(folder).method != method:
             raise BenchError(
@@ -96,12 +99,14 @@ def check_free(folder: Path, method: str) -> None:
 
 
 def write(folder: Path, submission: Submission) -> None:
-    """Raises BenchError where it can't."""
+    """Write submission.json. Raise BenchError if the file can't be written."""
     files.write(folder / NAME, submission.model_dump_json(indent=1).encode())
 
 
 def read(folder: Path) -> Submission:
-    """Raises BenchError for a file that is missing, or isn't a submission's."""
+    """Return the content of submission.json. Raise BenchError if the file is missing, or isn't a
+    submission's.
+    """
     path = folder / NAME
     if path.is_symlink():
         raise _no_plain_file(path)
@@ -111,29 +116,28 @@ def read(folder: Path) -> Submission:
         raise BenchError(f"{path} can't be read ({error}).") from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))[:100]
-        raise BenchError(
-            f"{path} isn't a submission's: {where or 'the text'}: {first['msg'][:200]}."
-        ) from error
+        place = ".".join(map(str, first["loc"]))[:100] or "the text"
+        raise BenchError(f"{path} isn't a submission's: {place}: {first['msg'][:200]}.") from error
 
 
 def changed(folder: Path, submission: Submission) -> list[str]:
-    """A line for each file that isn't the one which was submitted, and for a part with values of
-    another method. Raises BenchError as `hashes`, and for a manifest that can't be read.
+    """Return a line per file that isn't as it was submitted, and per part with values of another
+    method.
+
+    Raise BenchError like `hashes`, and if a manifest can't be read.
     """
-    now = hashes(folder)
-    lines = {name: "is missing" for name in submission.files if name not in now}
-    lines |= {
-        name: "isn't a file of the submission" for name in now if name not in submission.files
-    }
-    lines |= {
-        name: "isn't as it was submitted"
-        for name in now
-        if submission.files.get(name, now[name]) != now[name]
-    }
+    found = hashes(folder)
+    problems = {}
+    for name in submission.files:
+        if name not in found:
+            problems[name] = "is missing"
+    for name, sha256 in found.items():
+        if name not in submission.files:
+            problems[name] = "isn't a file of the submission"
+        elif submission.files[name] != sha256:
+            problems[name] = "isn't as it was submitted"
     for manifest in folder.glob(f"*/{artefacts.NAME}"):
         if artefacts.read(manifest.parent).methods.keys() != {submission.name}:
-            lines[f"{manifest.parent.name}/{artefacts.NAME}"] = (
-                f"has values of other methods than {submission.name}"
-            )
-    return [f"{name} {what}" for name, what in sorted(lines.items())]
+            name = f"{manifest.parent.name}/{artefacts.NAME}"
+            problems[name] = f"has values of other methods than {submission.name}"
+    return [f"{name} {problem}" for name, problem in sorted(problems.items())]
