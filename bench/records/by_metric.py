@@ -354,7 +354,8 @@ def image_numbers(ids: pd.Series | pd.Index) -> Integers:
     else:
         codes, names = pd.factorize(ids)
     images = pd.Index(names).map(lambda name: str(name).partition(OBJECT)[0])
-    return pd.factorize(images)[0].astype(np.int64)[codes]
+    numbers: Integers = pd.factorize(images)[0].astype(np.int64)[codes]
+    return numbers
 
 
 def layouts(

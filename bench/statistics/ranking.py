@@ -1,6 +1,6 @@
-"""Who is best: in one setting, in words with their numbers, and over networks and data sets by mean
-ranks (Friedman's and Nemenyi's tests, after Demsar, Statistical comparisons of classifiers over
-multiple data sets, J. Mach. Learn. Res. 2006).
+"""The best methods: in one setting, in sentences with their numbers, and over networks and data
+sets by mean ranks. Mean ranks have Friedman's and Nemenyi's tests, after Demsar, Statistical
+comparisons of classifiers over multiple data sets, J. Mach. Learn. Res. 2006.
 """
 
 from __future__ import annotations
@@ -20,26 +20,27 @@ from axiom_bench.statistics.labels import Setting, Value, number, p_value, plura
 from axiom_bench.statistics.paired_tests import LEVEL
 from axiom_bench.statistics.run_folder import RunFolder
 
-FEWEST_SETTINGS = (
-    10  # of fewer, ranks have to differ by half of all places or more: 4.8 of 10 for eleven methods
-)
+# With fewer settings, ranks must differ by half of all places or more to be told apart: for eleven
+# methods by 4.8 of 10.
+FEWEST_SETTINGS = 10
 
 
 @dataclass(frozen=True, eq=False)
 class MeanRanks:
-    """ranks: method -> its mean rank, 1 for the best, sorted. count: how many settings they are
-    over. critical: the difference from which two differ at 5 % over all pairs (Nemenyi). p: that
-    all methods are alike (Friedman).
-    """
+    """The mean ranks of methods by one metric."""
 
     ranks: pd.Series
+    """{method: its mean rank, 1 for the best}, sorted."""
     count: int
+    """The number of settings that the ranks are over."""
     critical: float
+    """The difference from which two ranks differ at 5 % over all pairs (Nemenyi)."""
     p: float
+    """The p value of the hypothesis that all methods are alike (Friedman)."""
 
     def alike(self) -> list[tuple[int, int]]:
-        """(first, last) place of the longest runs of methods, in the order of ranks, that can't be
-        told apart.
+        """Return (first, last) place of the longest runs of methods, in the order of ranks, that
+        don't differ.
         """
         values = self.ranks.to_numpy(float)
         runs: list[tuple[int, int]] = []
@@ -51,15 +52,22 @@ class MeanRanks:
 
 
 def mean_ranks(run: RunFolder, metric: str) -> MeanRanks | None:
-    """Of the methods that have a place in all settings that rank methods; methods that coincide
-    share theirs. None for fewer than two methods or settings.
+    """Return the mean ranks of the methods that have a place in all settings that rank methods;
+    None for fewer than two methods or settings.
+
+    Methods that coincide share their rank.
     """
     columns = {}
-    for place, setting in enumerate(run.settings):
-        if (comparison := _ranking(run, setting, metric)) is not None:
-            values = comparison.places["value"]  # methods that coincide have the same
-            of_method = {name: values[group[0]] for group in comparison.groups for name in group}
-            columns[place] = pd.Series(of_method, dtype=float)
+    for number_of_setting, setting in enumerate(run.settings):
+        comparison = _ranking(run, setting, metric)
+        if comparison is None:
+            continue
+        places = comparison.places["value"]
+        values: dict[str, float] = {}
+        for group in comparison.groups:
+            # methods that coincide differ by rounding, which must not decide their ranks
+            values.update(dict.fromkeys(group, places[group[0]]))
+        columns[number_of_setting] = pd.Series(values, dtype=float)
     table = pd.DataFrame(columns).dropna()
     methods, count = table.shape
     if methods < 2 or count < 2:
@@ -70,8 +78,8 @@ def mean_ranks(run: RunFolder, metric: str) -> MeanRanks | None:
 
 
 def critical_difference(methods: int, settings: int) -> float:
-    """q sqrt(k (k + 1) / (6 N)) of Nemenyi's test at 5 %, q of the studentised range over
-    sqrt(2).
+    """Return q sqrt(k (k + 1) / (6 N)) of Nemenyi's test at 5 % for k methods and N settings, where
+    q is the studentised range over sqrt(2).
     """
     from scipy.stats import studentized_range  # here, because it takes half a second to import
 
@@ -80,38 +88,41 @@ def critical_difference(methods: int, settings: int) -> float:
 
 
 def _friedman(table: pd.DataFrame) -> float:
+    """Return the p value of Friedman's test; NaN for fewer than three methods."""
     from scipy.stats import friedmanchisquare
 
-    if len(table) < 3:  # it takes three methods
+    if len(table) < 3:
         return float("nan")
-    with np.errstate(invalid="ignore", divide="ignore"):  # all alike everywhere
+    with np.errstate(invalid="ignore", divide="ignore"):  # methods may be alike everywhere
         return float(friedmanchisquare(*table.to_numpy()).pvalue)
 
 
 def best_methods(run: RunFolder, setting: Setting, metric: str) -> frozenset[str]:
-    """The methods that are bold: see `comparison.Comparison.places`. None for a model that ranks
-    none, or where a control is unbeaten.
+    """Return the methods that are bold: see `comparison.Comparison.places`. There are none if the
+    model ranks no method, or a control is unbeaten.
     """
     comparison = _ranking(run, setting, metric)
     return comparison.best if comparison is not None else frozenset()
 
 
 def unbeaten(run: RunFolder, setting: Setting, metric: str) -> tuple[str, ...]:
-    """The controls that no method is significantly better than; see `comparison.Comparison`. None
-    for a model that ranks none.
+    """Return the controls that no method is significantly better than: see `comparison.Comparison`.
+    There are none if the model ranks no method.
     """
     comparison = _ranking(run, setting, metric)
     return comparison.unbeaten if comparison is not None else ()
 
 
 def _ranking(run: RunFolder, setting: Setting, metric: str) -> Comparison | None:
-    """None for a model whose values rank no method: see `RunFolder.ranks`."""
+    """Return the comparison of a setting; None if the values of its model rank no method: see
+    `RunFolder.ranks`.
+    """
     return run.comparisons.of(setting, metric) if run.ranks(setting) else None
 
 
 def on_common_images(rows: pd.DataFrame) -> bool:
-    """Whether the methods of one metric's summary rows have values for different images, so that
-    those that all of them have decide.
+    """Return whether the methods in the summary rows of one metric have values for different
+    images, so that the images that all of them have decide.
     """
     return bool(rows["partial"].eq(True).any())
 
@@ -120,47 +131,60 @@ Kind = Literal[
     "agreement", "best", "undecided", "control", "contradicted", "coinciding", "by_construction"
 ]
 Group = tuple[str, ...]
-MOST_NAMES = 4  # groups that a sentence names; of more it gives the number
+MOST_NAMES = 4  # a sentence names at most this many groups, and gives the number of the others
 
 
 @dataclass(frozen=True)
 class Statement:
-    """sentence: what can be said, or what can't; of one setting it starts with the setting's label
-    and ": ". numbers: those behind it, as a second sentence.
-
-    kind: "agreement" (what all settings say), "best" (a difference is significant), "undecided"
-    (who is better can't be told), "control" (a control is unbeaten, so nobody is best),
-    "contradicted" (value and images disagree on who is). Also "coinciding" (no method differs from
-    another), "by_construction" (who wins by construction). metric: the value's name. settings:
-    where it holds.
-    """
+    """A finding on the methods by one metric."""
 
     sentence: str
+    """The finding, which may be that nothing is significant. If it is on one setting, it starts
+    with the setting's label and ": ".
+    """
     kind: Kind
+    """The kind of finding:
+
+    - agreement: the methods that lead in all settings.
+    - best: a difference is significant.
+    - undecided: no difference from the best value is significant.
+    - control: a control is unbeaten, so no method is best.
+    - contradicted: the values and the numbers of images disagree on the better method.
+    - coinciding: no method differs from another.
+    - by_construction: the methods that win by construction.
+    """
     metric: str
+    """The name of the value."""
     settings: tuple[Setting, ...]
+    """The settings in which the finding holds."""
     numbers: str = ""
+    """The numbers behind the sentence, as a second sentence."""
 
 
 def findings(run: RunFolder, metrics: Sequence[str]) -> list[Statement]:
-    """Return what the metrics with a direction say, in their order, without models that rank no
-    method.
+    """Return the findings on the metrics with a direction, in their order, without models that rank
+    no method.
 
-    Metrics in which no method can be best, or a control is unbeaten everywhere, come last; of a
-    metric, what holds in all settings comes first.
+    Metrics in which no method can be best, or a control is unbeaten everywhere, come last. Among
+    the findings on a metric, those that hold in all settings come first.
     """
     settings = [setting for setting in run.settings if run.ranks(setting)]
-    leading, last = list[Statement](), list[Statement]()
+    first: list[Statement] = []
+    last: list[Statement] = []
     for name in metrics:
         value = run.metadata.value(name)
-        if name in run.metrics and value.has_direction:
-            compared = {setting: run.comparisons.of(setting, name) for setting in settings}
-            comparisons = {setting: each for setting, each in compared.items() if each is not None}
-            is_last = bool(comparisons) and all(
-                value.reached_by or each.unbeaten for each in comparisons.values()
-            )
-            (last if is_last else leading).extend(_of_metric(run, value, comparisons))
-    return [*leading, *last]
+        if name not in run.metrics or not value.has_direction:
+            continue
+        comparisons: dict[Setting, Comparison] = {}
+        for setting in settings:
+            comparison = run.comparisons.of(setting, name)
+            if comparison is not None:
+                comparisons[setting] = comparison
+        is_last = bool(comparisons) and all(
+            value.reached_by or comparison.unbeaten for comparison in comparisons.values()
+        )
+        (last if is_last else first).extend(_of_metric(run, value, comparisons))
+    return [*first, *last]
 
 
 def conclusion(
@@ -170,11 +194,16 @@ def conclusion(
     rival: str = "",
     others: Sequence[str] = (),
 ) -> tuple[str, Setting | None, list[str]]:
-    """`verdict` of a method to compare: by `metrics`, or else by the first of `others` and of the
-    run's metrics that both methods have. Else who is best, in the first setting and metric that
-    tell methods apart; that setting, and all its metrics in which the same methods are. Else a
-    sentence, None and []: `at_chance`'s first, or that no metric tells; "" where no two methods are
-    compared.
+    """Return (the main result of a run in one sentence, its setting, its metrics); the setting is
+    None and the list empty if the sentence isn't on one setting.
+
+    If there is a method to compare, the sentence is its `verdict`: by `metrics`, or otherwise by
+    the first of `others` and of the run's metrics that both methods have. Without a verdict, the
+    sentence names the best methods in the first setting and metric that tell methods apart, with
+    all metrics of the setting in which the same methods lead.
+
+    Otherwise it is the first sentence of `at_chance`, or says that no metric tells which method is
+    best. It is "" if no two methods are compared.
     """
     if compare is not None:
         rest = dict.fromkeys(name for name in (*others, *run.metrics) if name in run.metrics)
@@ -187,84 +216,95 @@ def conclusion(
             return f"No metric has values of both {titles} on the same images", None, []
     for setting in run.settings:
         leaders = {name: methods for name in metrics if (methods := _ahead(run, setting, name))}
-        for methods in leaders.values():
-            shared = [
-                run.metadata.value(name) for name, others in leaders.items() if others == methods
-            ]
-            names = names_in_words(run, [(name,) for name in run.methods if name in methods])
-            titles = _joined([in_sentence(value.title) for value in shared])
-            firsts = [
-                comparison.ranked[0]
-                for value in shared
-                if (comparison := run.comparisons.of(setting, value.name))
-            ]
-            does = {"lower": "has the lowest", "higher": "has the highest"}[shared[0].better]
-            if len({value.better for value in shared}) > 1 or not all(
-                methods <= set(first) for first in firsts
-            ):
-                does = "leads in"  # of some means better than others, but not significantly
-            if len(methods) > 1:
-                does = does.replace("has", "have").replace("leads", "lead")
-            same = [
-                at
-                for at in run.settings
-                if all(_ahead(run, at, value.name) == methods for value in shared)
-            ]
-            where = f"{_joined([run.label(at) for at in same[:MOST_NAMES]])}{' and others' * (len(same) > MOST_NAMES)}"
-            return f"{names} {does} {titles} on {where}", setting, [value.name for value in shared]
-    each = [_ranking(run, setting, name) for setting in run.settings for name in metrics]
-    images = [
-        comparison.images
-        for comparison in each
-        if comparison is not None and len(comparison.places) > 1
-    ]
-    nobody = (
-        f"No metric tells which method is best with {plural(max(images), 'image')}"
-        if images
-        else ""
-    )
-    return next(iter((*at_chance(run), nobody))), None, []
+        if leaders:
+            methods = next(iter(leaders.values()))
+            shared = [name for name, best in leaders.items() if best == methods]
+            return _leading_sentence(run, setting, methods, shared), setting, shared
+    if sentences := at_chance(run):
+        return sentences[0], None, []
+    images = []
+    for setting in run.settings:
+        for name in metrics:
+            comparison = _ranking(run, setting, name)
+            if comparison is not None and len(comparison.places) > 1:
+                images.append(comparison.images)
+    if not images:
+        return "", None, []
+    count = plural(max(images), "image")
+    return f"No metric tells which method is best with {count}", None, []
+
+
+def _leading_sentence(
+    run: RunFolder, setting: Setting, methods: frozenset[str], metrics: Sequence[str]
+) -> str:
+    """Return a sentence on the methods that lead in these metrics, with all settings in which they
+    do.
+    """
+    values = [run.metadata.value(name) for name in metrics]
+    has_best_values = len({value.better for value in values}) == 1
+    for name in metrics:
+        comparison = run.comparisons.of(setting, name)
+        if comparison and not methods <= set(comparison.ranked[0]):
+            has_best_values = False
+    verb = {"lower": "has the lowest", "higher": "has the highest"}[values[0].better]
+    if not has_best_values:
+        # some have another value than the best one, from which they don't differ significantly
+        verb = "leads in"
+    if len(methods) > 1:
+        verb = verb.replace("has", "have").replace("leads", "lead")
+    labels = []
+    for other in run.settings:
+        if all(_ahead(run, other, name) == methods for name in metrics):
+            labels.append(run.label(other))
+    names = names_in_words(run, [(name,) for name in run.methods if name in methods])
+    titles = _joined([in_sentence(value.title) for value in values])
+    more = " and others" if len(labels) > MOST_NAMES else ""
+    return f"{names} {verb} {titles} on {_joined(labels[:MOST_NAMES])}{more}"
 
 
 def _ahead(run: RunFolder, setting: Setting, metric: str) -> frozenset[str]:
-    """The methods that are best, where a method that is no control is worse, or only one is
-    compared; else none.
+    """Return the methods that are best, if a method that is no control is worse or only one is
+    compared; otherwise none.
     """
-    best, comparison = best_methods(run, setting, metric), _ranking(run, setting, metric)
-    methods = {*comparison.places.index} - run.metadata.controls if comparison else {""}
-    return best if best and (methods - best or len(methods) == 1) else frozenset()
+    best = best_methods(run, setting, metric)
+    comparison = _ranking(run, setting, metric)
+    if comparison is None or not best:
+        return frozenset()
+    methods = {*comparison.places.index} - run.metadata.controls
+    return best if methods - best or len(methods) == 1 else frozenset()
 
 
 def tells_apart(run: RunFolder, metric: str) -> bool:
-    """Whether a method is significantly worse by a metric than the best, on any network."""
+    """Return whether a method is significantly worse by a metric than the best, on any network."""
     return any(_ahead(run, setting, metric) for setting in run.settings)
 
 
 def coincidences(run: RunFolder, metrics: Sequence[str]) -> str:
-    """A sentence of the networks on which all methods but controls have the same values of metrics;
-    "" without one.
+    """Return a sentence on the networks on which all methods except controls have the same values
+    of metrics; "" if there are none.
     """
     titles: dict[tuple[str, ...], list[str]] = {}
     for name in metrics:
-        if same := [run.label(setting) for setting in run.settings if coincide(run, setting, name)]:
-            titles.setdefault(tuple(same), []).append(in_sentence(run.metadata.value(name).title))
+        labels = [run.label(setting) for setting in run.settings if coincide(run, setting, name)]
+        if labels:
+            title = in_sentence(run.metadata.value(name).title)
+            titles.setdefault(tuple(labels), []).append(title)
     return " ".join(
-        f"On {_joined(labels)} all methods, controls aside, have the same {_joined(of_labels)}. "
+        f"On {_joined(labels)} all methods, controls aside, have the same {_joined(same_titles)}. "
         "Global average pooling behind the layer makes Grad-CAM, XGrad-CAM and HiResCAM the same "
         "map, and one linear layer behind the pooling makes CAM and Ablation-CAM (axiomatic) the "
         "same too."
-        for labels, of_labels in titles.items()
+        for labels, same_titles in titles.items()
     )
 
 
 def coincide(run: RunFolder, setting: Setting, metric: str) -> bool:
-    """Whether several methods are ranked, and all but controls have the same values."""
+    """Return whether several methods are ranked, and all except controls have the same values."""
     comparison = _ranking(run, setting, metric)
-    groups = (
-        [group for group in comparison.groups if not {*group} <= run.metadata.controls]
-        if comparison
-        else []
-    )
+    if comparison is None:
+        return False
+    controls = run.metadata.controls
+    groups = [group for group in comparison.groups if not {*group} <= controls]
     return len(groups) == 1 and len(groups[0]) > 1
 
 
@@ -276,68 +316,85 @@ COMPARED = {
 
 
 def verdict(runs: Sequence[RunFolder], method: str, rival: str, metrics: Sequence[str]) -> str:
-    """Whether a method is better than another, by how much, and on how many networks and images. By
-    the first metric in which they differ anywhere, else the first that compares both; "" where none
-    does. A metric in which no method can be best counts only where no other compares both.
+    """Return whether a method is better than another, by how much, and on how many networks and
+    images, in a sentence.
+
+    The first metric in which they differ anywhere decides, or otherwise the first that compares
+    both. The text is "" if no metric does. A metric in which no method can be best counts only if
+    no other compares both.
     """
     with_a_best = [name for name in metrics if not runs[0].metadata.value(name).reached_by]
     for names in (with_a_best, metrics):
         verdicts = filter(None, (_verdict(runs, method, rival, name) for name in names))
         if first := next(verdicts, None):
-            return next(
-                (sentence for differ, sentence in chain([first], verdicts) if differ), first[1]
-            )
+            differing = (sentence for differ, sentence in chain([first], verdicts) if differ)
+            return next(differing, first[1])
     return ""
 
 
 def _verdict(
     runs: Sequence[RunFolder], method: str, rival: str, metric: str
 ) -> tuple[bool, str] | None:
-    """Whether they differ in a metric, and the sentence; None where no network has both."""
-    where: dict[int, list[str]] = {1: [], -1: [], 0: []}
-    differences, images, values = list[float](), list[int](), list[float]()
+    """Return (whether two methods differ in a metric, the sentence); None if no network has
+    both.
+    """
+    # {1: better, -1: worse, 0: not significantly different}, with the labels of the settings
+    labels: dict[int, list[str]] = {1: [], -1: [], 0: []}
+    differences: list[float] = []
+    images: list[int] = []
+    values: list[float] = []
     for run in runs:
-        value, title = run.metadata.value(metric), run.metadata.method_title
+        value = run.metadata.value(metric)
+        title = run.metadata.method_title
         for setting in run.settings:
             comparison = _ranking(run, setting, metric)
             if comparison is None or not {method, rival} <= {*comparison.places.index}:
                 continue
-            own, other = comparison.group_of(method)[0], comparison.group_of(rival)[0]
-            sign = 0
-            difference = comparison.place(method).value - comparison.place(rival).value
-            if own != other and comparison.differ(own, other):
-                sign = 1 if (difference > 0) == (value.better == "higher") else -1
-            where[sign].append(run.label(setting))
-            differences += [difference] * (own != other)
-            images.append(comparison.images)
+            group = comparison.group_of(method)[0]
+            rival_group = comparison.group_of(rival)[0]
             values = [comparison.place(name).value for name in (method, rival)]
+            difference = values[0] - values[1]
+            sign = 0
+            if group != rival_group:
+                differences.append(difference)
+                if comparison.differ(group, rival_group):
+                    sign = 1 if (difference > 0) == (value.better == "higher") else -1
+            labels[sign].append(run.label(setting))
+            images.append(comparison.images)
     if not images or not value.has_direction:
         return None
-    text, count = partial(number, rounding=value.rounding), len(images)
+    text = partial(number, rounding=value.rounding)
+    count = len(images)
     about = f"{title(rival)} in {in_sentence(value.title)}"
-    on_images = (
-        f"{' to '.join(dict.fromkeys(f'{each:,}' for each in (min(images), max(images))))} images"
-    )
+    on_images = f"{_range(f'{min(images):,}', f'{max(images):,}')} images"
     if not differences:
-        return (
-            False,
-            f"{title(method)} coincides with {about} on {_networks(count, count)}, {on_images}",
-        )
-    first, *others = sorted(
-        (sign for sign in where if where[sign]), key=lambda sign: -len(where[sign])
-    )
-    place = where[first][0] if count == 1 else _networks(len(where[first]), count)
-    more = "".join(f", {COMPARED[sign]} it on {len(where[sign])}" for sign in others)
-    ends = " to ".join(dict.fromkeys(map(text, (min(differences), max(differences)))))
-    shown = f"{text(values[0])} against {text(values[1])}" if count == 1 else f"difference {ends}"
+        networks = _networks(count, count)
+        return False, f"{title(method)} coincides with {about} on {networks}, {on_images}"
+    by_frequency = sorted(labels, key=lambda sign: -len(labels[sign]))
+    first, *others = (sign for sign in by_frequency if labels[sign])
+    place = labels[first][0] if count == 1 else _networks(len(labels[first]), count)
+    more = "".join(f", {COMPARED[sign]} it on {len(labels[sign])}" for sign in others)
+    if count == 1:
+        shown = f"{text(values[0])} against {text(values[1])}"
+        each = ""
+    else:
+        shown = f"difference {_range(text(min(differences)), text(max(differences)))}"
+        each = " each"
     sentence = f"{title(method)} is {COMPARED[first]} {about} on {place}{more}"
     caveat = f"; {value.why_no_best}" if value.reached_by else ""
-    return True, f"{sentence}: {value.lead} {shown}, {on_images}{' each' * (count > 1)}{caveat}"
+    return True, f"{sentence}: {value.lead} {shown}, {on_images}{each}{caveat}"
+
+
+def _range(low: str, high: str) -> str:
+    """Return "low to high", or one text if both are the same."""
+    return low if low == high else f"{low} to {high}"
 
 
 def _networks(count: int, total: int) -> str:
-    every = {1: "the network", 2: "both networks"}.get(total, f"all {total} networks")
-    return every if count == total else f"{count} of {total} networks"
+    """Return "the network", "both networks", "all 3 networks" or "2 of 3 networks"."""
+    if count < total:
+        return f"{count} of {total} networks"
+    return {1: "the network", 2: "both networks"}.get(total, f"all {total} networks")
 
 
 MEND = (
@@ -347,8 +404,8 @@ MEND = (
 
 
 def at_chance(run: RunFolder) -> list[str]:
-    """A sentence, without its point, for each trained network that names its images no better than
-    chance.
+    """Return a sentence, without its full stop, for each trained network that names its images no
+    better than chance.
     """
     return [
         f"{run.network(*place)} names {accuracy} images as labelled, no more than chance "
@@ -359,8 +416,8 @@ def at_chance(run: RunFolder) -> list[str]:
 
 
 def below_published(run: RunFolder) -> list[str]:
-    """A sentence, without its point, for each network that names significantly fewer images than is
-    published for its weights, and more than chance.
+    """Return a sentence, without its full stop, for each network that is better than chance but
+    names significantly fewer images than is published for its weights.
     """
     return [
         f"{run.network(*place)} names {accuracy} images as labelled, fewer than the "
@@ -373,33 +430,28 @@ def below_published(run: RunFolder) -> list[str]:
 def _of_metric(
     run: RunFolder, value: Value, comparisons: Mapping[Setting, Comparison]
 ) -> Iterator[Statement]:
-    differing = {
-        setting: comparison
-        for setting, comparison in comparisons.items()
-        if len(comparison.groups) > 1
-    }
-    won = {
-        setting: comparison
-        for setting, comparison in differing.items()
-        if not value.reached_by and not comparison.unbeaten
-    }
+    """Yield the findings on one metric: the agreement of its settings first, then each setting."""
+    differing = [setting for setting in comparisons if len(comparisons[setting].groups) > 1]
+    won: dict[Setting, Comparison] = {}
+    for setting in differing:
+        if not value.reached_by and not comparisons[setting].unbeaten:
+            won[setting] = comparisons[setting]
     if len(won) > 1:
-        left_out = " that tell methods apart" if len(differing) < len(comparisons) else ""
+        restriction = " that tell methods apart" if len(differing) < len(comparisons) else ""
         if len(won) < len(differing):
-            left_out += f"{' and' if left_out else ''} where each control is beaten"
-        sentence = _agreement(run, value, won, left_out)
+            restriction += " and" if restriction else ""
+            restriction += " where each control is beaten"
+        sentence = _agreement(run, value, won, restriction)
         yield Statement(sentence, "agreement", value.name, tuple(won))
+    constructed: dict[Setting, tuple[str, ...]] = {}
     for setting, comparison in comparisons.items():
         for kind, sentence, numbers in _of_setting(run, value, comparison):
-            yield Statement(
-                f"{run.label(setting)}: {sentence}", kind, value.name, (setting,), numbers
-            )
-    constructed = {
-        setting: each.by_construction
-        for setting, each in comparisons.items()
-        if each.by_construction
-    }
-    if methods := list(dict.fromkeys(name for names in constructed.values() for name in names)):
+            labelled = f"{run.label(setting)}: {sentence}"
+            yield Statement(labelled, kind, value.name, (setting,), numbers)
+        if comparison.by_construction:
+            constructed[setting] = comparison.by_construction
+    methods = list(dict.fromkeys(chain.from_iterable(constructed.values())))
+    if methods:
         names = names_in_words(run, [(name,) for name in methods])
         which = "which is not ranked" if len(methods) == 1 else "which are not ranked"
         sentence = f"The {in_sentence(value.title)} is 0 by construction for {names}, {which}."
@@ -407,115 +459,122 @@ def _of_metric(
 
 
 def _agreement(
-    run: RunFolder, value: Value, comparisons: Mapping[Setting, Comparison], which: str
+    run: RunFolder, value: Value, comparisons: Mapping[Setting, Comparison], restriction: str
 ) -> str:
-    """Which methods are best, or can't be told from the best, in all of several settings. which: of
-    the run's all.
+    """Return a sentence on the methods that are best, or not significantly worse, in all of several
+    settings.
+
+    `restriction` says which of the run's settings these are.
     """
-    leading = [
-        [name for group in (comparison.ranked[0], *comparison.not_worse) for name in group]
-        for comparison in comparisons.values()
-    ]
-    shared = [(name,) for name in leading[0] if all(name in other for other in leading)]
+    leading = []
+    for comparison in comparisons.values():
+        leading.append([*chain(comparison.ranked[0], *comparison.not_worse)])
+    shared = [(name,) for name in leading[0] if all(name in names for names in leading)]
     are_networks = len({setting.model for setting in comparisons}) == len(comparisons)
     kind = "networks" if are_networks else "settings"
-    where = f"{'both' if len(comparisons) == 2 else f'all {len(comparisons)}'} {kind}{which}"
+    every = "both" if len(comparisons) == 2 else f"all {len(comparisons)}"
+    places = f"{every} {kind}{restriction}"
     best = f"the best {in_sentence(value.title)}"
     if not shared:
-        return f"No method has {best}, or one that is not significantly worse, in {where}."
+        return f"No method has {best}, or one that is not significantly worse, in {places}."
     has = "has" if len(shared) == 1 else "have"
     return (
-        f"In {where}, {names_in_words(run, shared)} {has} {best}, or one that is not significantly "
-        "worse."
+        f"In {places}, {names_in_words(run, shared)} {has} {best}, or one that is not "
+        "significantly worse."
     )
 
 
 def _of_setting(
     run: RunFolder, value: Value, comparison: Comparison
 ) -> Iterator[tuple[Kind, str, str]]:
+    """Yield (kind, sentence, numbers) of the findings in one setting."""
     best, *others = comparison.ranked
+    title = in_sentence(value.title)
     if not others and len(best) > 1:
         names = names_in_words(run, [(name,) for name in best])
-        yield (
-            "coinciding",
-            f"{names} coincide in {in_sentence(value.title)}: none is better than another.",
-            "",
-        )
+        yield "coinciding", f"{names} coincide in {title}: none is better than another.", ""
     if comparison.unbeaten:
-        yield "control", *_control(run, value, comparison)
+        sentence, numbers = _control(run, value, comparison)
+        yield "control", sentence, numbers
         return
     if value.reached_by:
-        yield "control", f"Nobody is best in {in_sentence(value.title)}: {value.why_no_best}.", ""
+        yield "control", f"Nobody is best in {title}: {value.why_no_best}.", ""
         return
     unclear = comparison.not_worse
     worse = [group for group in others if group not in unclear]
     if worse:
-        yield "best", *_difference(run, value, comparison, best, worse[0])
+        sentence, numbers = _difference(run, value, comparison, best, worse[0])
+        yield "best", sentence, numbers
     if unclear:
-        yield "undecided", *_undecided(run, value, comparison, best, unclear)
+        sentence, numbers = _undecided(run, value, comparison, best, unclear)
+        yield "undecided", sentence, numbers
     if comparison.contradicted:
         yield "contradicted", _contradicted(run, value, comparison), ""
 
 
 def _control(run: RunFolder, value: Value, comparison: Comparison) -> tuple[str, str]:
-    """That no method is better than some controls, and the values of the first and of the best
-    method.
+    """Return (a sentence that no method is better than some controls, the values of the first
+    control and of the best method).
     """
-    controls = {name: comparison.place(name).value for name in comparison.unbeaten}
+    controls = list(comparison.unbeaten)
     names = names_in_words(run, [(name,) for name in controls], "or")
-    what = (
-        "a control, which explains nothing"
-        if len(controls) == 1
-        else "controls, which explain nothing"
-    )
+    apposition = "a control, which explains nothing"
+    if len(controls) > 1:
+        apposition = "controls, which explain nothing"
     sentence = (
-        f"No method is significantly better than {names} in {in_sentence(value.title)}, {what}: "
-        "nobody is best."
+        f"No method is significantly better than {names} in {in_sentence(value.title)}, "
+        f"{apposition}: nobody is best."
     )
-    first = next(
-        (group for group in comparison.ranked if not run.metadata.controls.issuperset(group)), None
-    )
-    if first is None:
-        return sentence, ""
-    texts = [
-        number(each, value.rounding)
-        for each in (next(iter(controls.values())), comparison.place(first[0]).value)
-    ]
-    return (
-        sentence,
-        f"{value.lead.capitalize()} {texts[0]}; the best method, {group_name(run, first)}, has "
-        f"{texts[1]}.",
-    )
+    for group in comparison.ranked:
+        if not run.metadata.controls.issuperset(group):
+            control_text = number(comparison.place(controls[0]).value, value.rounding)
+            method_text = number(comparison.place(group[0]).value, value.rounding)
+            return sentence, (
+                f"{value.lead.capitalize()} {control_text}; the best method, "
+                f"{group_name(run, group)}, has {method_text}."
+            )
+    return sentence, ""
 
 
 def _difference(
     run: RunFolder, value: Value, comparison: Comparison, best: Group, other: Group
 ) -> tuple[str, str]:
-    """The best method against the best of those that are worse, and its numbers."""
+    """Return (a sentence that the best method is better than another, its numbers)."""
     pair = comparison.pair(best[0], other[0])
     text = partial(number, rounding=value.rounding)
-    values = [text(comparison.place(group[0]).value) for group in (best, other)]
-    statistic, better, images = value.lead.capitalize(), pair["better"], comparison.images
-    where = f", on {'all' if better == images else f'{better:,} of'} {plural(images, 'image')}"
+    first, second = (text(comparison.place(group[0]).value) for group in (best, other))
     if comparison.of_whole_set:
-        statistic, where = "Values", ""
-    return (
+        statistic = "Values"
+        on_images = ""
+    else:
+        statistic = value.lead.capitalize()
+        better = pair["better"]
+        images = comparison.images
+        part = "all" if better == images else f"{better:,} of"
+        on_images = f", on {part} {plural(images, 'image')}"
+    sentence = (
         f"{group_name(run, best)} is significantly better than {group_name(run, other)} in "
-        f"{in_sentence(value.title)}{where}.",
-        f"{statistic} {values[0]} against {values[1]}; difference {text(pair['difference'])}, 95 "
-        f"% CI {text(pair['low'])} to {text(pair['high'])}, {p_value(pair['adjusted'])} after "
-        "Holm.",
+        f"{in_sentence(value.title)}{on_images}."
     )
+    numbers = (
+        f"{statistic} {first} against {second}; difference {text(pair['difference'])}, 95 "
+        f"% CI {text(pair['low'])} to {text(pair['high'])}, {p_value(pair['adjusted'])} after "
+        "Holm."
+    )
+    return sentence, numbers
 
 
 def _contradicted(run: RunFolder, value: Value, comparison: Comparison) -> str:
+    """Return a sentence on the pairs for which the values and the numbers of images disagree."""
     pairs = comparison.contradicted
-    parts = [
-        f"{group_name(run, comparison.group_of(pair['second']))} is better than "
-        f"{group_name(run, comparison.group_of(pair['first']))} on {pair['worse']:,} of "
-        f"{plural(comparison.images, 'image')} and worse on {pair['better']:,}"
-        for pair in pairs[:MOST_NAMES]
-    ]
+    parts = []
+    for pair in pairs[:MOST_NAMES]:
+        first = group_name(run, comparison.group_of(pair["first"]))
+        second = group_name(run, comparison.group_of(pair["second"]))
+        parts.append(
+            f"{second} is better than {first} on {pair['worse']:,} of "
+            f"{plural(comparison.images, 'image')} and worse on {pair['better']:,}"
+        )
     more = f", and {len(pairs) - MOST_NAMES} more pairs" if len(pairs) > MOST_NAMES else ""
     return (
         f"The {value.lead} and the images disagree in {in_sentence(value.title)}: "
@@ -527,21 +586,28 @@ def _contradicted(run: RunFolder, value: Value, comparison: Comparison) -> str:
 def _undecided(
     run: RunFolder, value: Value, comparison: Comparison, best: Group, unclear: Sequence[Group]
 ) -> tuple[str, str]:
-    names, title = names_in_words(run, unclear, "or"), in_sentence(value.title)
+    """Return (a sentence that the best value isn't significantly better than some, the difference
+    that this number of images would have shown).
+    """
+    names = names_in_words(run, unclear, "or")
+    title = in_sentence(value.title)
     sentence = f"{group_name(run, best)} is not significantly better than {names} in {title}."
     differences = [float(comparison.pair(best[0], group[0])["detectable"]) for group in unclear]
     largest = max((difference for difference in differences if difference > 0), default=None)
-    if largest is None:
-        is_tested = comparison.images >= FEWEST_IMAGES
-        return sentence, "" if is_tested else f"Fewer than {FEWEST_IMAGES} images have no test."
-    return sentence, (
-        f"{plural(comparison.images, 'image')} would have shown a {value.lead} difference of "
-        f"{number(largest, value.rounding)} or more with a probability of 80 %."
-    )
+    if largest is not None:
+        return sentence, (
+            f"{plural(comparison.images, 'image')} would have shown a {value.lead} difference of "
+            f"{number(largest, value.rounding)} or more with a probability of 80 %."
+        )
+    if comparison.images < FEWEST_IMAGES:
+        return sentence, f"Fewer than {FEWEST_IMAGES} images have no test."
+    return sentence, ""
 
 
 def names_in_words(run: RunFolder, groups: Iterable[Group], last: str = "and") -> str:
-    """ "A, B = C and D", where B and C coincide; of many groups the first and how many more."""
+    """Return "A, B = C and D", where B and C coincide. If there are many groups, the text has the
+    first groups and the number of the others.
+    """
     names = [group_name(run, group) for group in groups]
     if len(names) > MOST_NAMES + 1:
         names = [*names[:MOST_NAMES], f"{len(names) - MOST_NAMES} more"]
@@ -549,18 +615,18 @@ def names_in_words(run: RunFolder, groups: Iterable[Group], last: str = "and") -
 
 
 def _joined(names: Sequence[str], last: str = "and") -> str:
-    """ "A, B and C"."""
+    """Return "A, B and C"."""
     return f"{', '.join(names[:-1])} {last} {names[-1]}" if len(names) > 1 else names[0]
 
 
 def group_name(run: RunFolder, group: Group) -> str:
-    """Methods that coincide: "HiResCAM = XGrad-CAM"."""
+    """Return the name of methods that coincide: "HiResCAM = XGrad-CAM"."""
     return " = ".join(map(run.metadata.method_title, group))
 
 
 def in_sentence(title: str) -> str:
-    """A title inside a sentence: "Sensitivity error" -> "sensitivity error"; "ROAD" and "MaxBoxAcc"
-    stay.
+    """Return a title as it is written inside a sentence: "Sensitivity error" -> "sensitivity
+    error"; "ROAD" and "MaxBoxAcc" stay.
     """
     first = title.split(" ")[0]
     return title[:1].lower() + title[1:] if first[1:].islower() or len(first) == 1 else title
