@@ -1,6 +1,7 @@
-"""From records to statistics with their standard errors and intervals, one row for each group. Also
-on the images that all compared methods have, which decide which method is best: statistics over
-different images rank no method.
+"""Compute statistics of records with their standard errors and intervals, one row per group.
+
+The statistics are also computed on the images that all compared methods have. These decide which
+method is best, because statistics over different images can't rank methods.
 """
 
 from __future__ import annotations
@@ -37,10 +38,11 @@ SPLIT_KEYS = (*KEYS, "split")
 COUNTS = ("images", "n", "rows", "statuses")
 STATISTICS = ("images", "n", "rows", "mean", "median", "standard_error", "statuses")
 SPLITS = ("correct", "wrong", "unknown")
-ENDS = ("mean_low", "mean_high", "median_low", "median_high")  # of intervals
+ENDS = ("mean_low", "mean_high", "median_low", "median_high")  # the ends of intervals
 ONE_SIDED = 1.644854  # quantile of the standard normal distribution for 95 %
-LEAST_IMAGES = 5  # below these an accuracy is told, and decides nothing
-MOST_PLACES = 8  # of each key, for which a list of all possible ones is worth its memory
+LEAST_IMAGES = 5  # an accuracy on fewer images is shown, but decides nothing
+# A list of all possible keys is worth its memory up to this many possible keys per key.
+MOST_PLACES = 8
 
 
 def summarise(
@@ -48,55 +50,66 @@ def summarise(
     by: Sequence[str] = KEYS,
     image_value_of: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """One row for each group of `by`, KEYS or SPLIT_KEYS, sorted, with the columns STATISTICS. With
-    SPLIT_KEYS of single images alone, `split` as `classified` tells: values of a whole data set
-    have none.
+    """Return one row per group of `by`, sorted, with the columns STATISTICS.
 
-    n: rows with status "ok", which the statistics are over; images: how many images these are of;
-    rows: all rows. statuses reads "ok:120 zero_map:3". whole_set tells values of the whole data set
-    (image_id "*") from values of images. Their images, n, rows and statuses are those of the value
-    of images that they were computed from: the one that image_value_of names, see
-    `RunFolder.image_value_of`, else the one of the same name.
+    `by` is KEYS or SPLIT_KEYS. With SPLIT_KEYS, only single images count, because values of a whole
+    data set have no `split`: see `classified`.
 
-    standard_error: of the mean over rows, by image, since the rows of an image (its objects) belong
-    together. With n_i rows of sum T_i in image i of m images, and n = sum n_i, the mean is the
-    ratio sum T_i / n, whose variance is
+    The columns are:
 
-        m / (m - 1) * sum_i (T_i - mean * n_i)^2 / n^2,
+    - n: the number of rows with status "ok", which the statistics are over.
+    - images: the number of images of these rows.
+    - rows: the number of all rows.
+    - statuses: a text such as "ok:120 zero_map:3".
+    - whole_set: True for values of the whole data set (image_id "*"). Their images, n, rows and
+      statuses are those of the value of images that they were computed from. `image_value_of` names
+      it, see `RunFolder.image_value_of`; otherwise it is the one of the same name.
+    - standard_error: the error of the mean over rows, by image, because the rows of an image (its
+      objects) belong together.
 
-    the linearised variance of a ratio for clusters of unequal size (Cochran, Sampling Techniques,
-    3rd ed. 1977, chapter 9A; the cluster-robust error of Liang and Zeger, Biometrika 1986, of a
-    regression on a constant). With one row an image it is the sample standard deviation over
-    sqrt(n). NaN for m < 2 and for values of the whole data set, whose errors the run's bootstrap
-    gives: see `with_stored_values`.
+    With n_i rows of sum T_i in image i of m images, and n = sum n_i, the mean is the ratio sum T_i
+    / n, whose variance is
+
+        m / (m - 1) * sum_i (T_i - mean * n_i)^2 / n^2.
+
+    This is the linearised variance of a ratio for clusters of unequal size (Cochran, Sampling
+    Techniques, 3rd ed. 1977, chapter 9A). It is also the cluster-robust error of a regression on a
+    constant (Liang and Zeger, Biometrika 1986). If each image has one row, it is the sample
+    standard deviation over sqrt(n).
+
+    The error is NaN for m < 2, and for values of the whole data set, whose errors the run's
+    bootstrap gives: see `with_stored_values`.
     """
-    records, by = records if isinstance(records, Records) else Records.of(records), list(by)
-    groups = _groups(records, by)
-    parts = [
-        part for metric in records.metrics if len(part := _of_metric(records, metric, *groups))
-    ]
+    if not isinstance(records, Records):
+        records = Records.of(records)
+    by = list(by)
+    group_of_key, groups = _groups(records, by)
+    parts = []
+    for metric in records.metrics:
+        part = _of_metric(records, metric, group_of_key, groups)
+        if len(part):
+            parts.append(part)
     if not parts:
         return pd.DataFrame(columns=[*by, *STATISTICS])
     table = pd.concat(parts, ignore_index=True)
     table["method"] = pd.Categorical(table["method"], records.methods, ordered=True)
     table["metric"] = pd.Categorical(table["metric"], records.metrics, ordered=True)
-    table = _with_counts_of_images(
-        table.sort_values(by, ignore_index=True), by, image_value_of or {}
-    )
+    table = table.sort_values(by, ignore_index=True)
+    table = _with_counts_of_images(table, by, image_value_of or {})
     names = [name for name in by if name != "whole_set"]
     return table.astype(dict.fromkeys(names, object))[[*by, *STATISTICS]]
 
 
 def bootstrap_error(replicates: Sequence[float] | np.ndarray | None) -> float:
-    """The standard deviation over the finite replicates; NaN for fewer than two."""
+    """Return the standard deviation over the finite replicates; NaN for fewer than two."""
     values = np.asarray([] if replicates is None else replicates, dtype=np.float64)
     values = values[np.isfinite(values)]
     return float(values.std(ddof=1)) if len(values) > 1 else float("nan")
 
 
 def leading(summary: pd.DataFrame) -> pd.DataFrame:
-    """Of each metric the rows that a report leads with: the value of the whole data set where there
-    is one, else the statistics over images.
+    """Return the rows of each metric that a report leads with: the value of the whole data set if
+    there is one, otherwise the statistics over images.
     """
     keys = [name for name in KEYS if name != "whole_set"]
     has_whole_set = summary.groupby(keys, observed=True)["whole_set"].transform("any").astype(bool)
@@ -104,16 +117,17 @@ def leading(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def counts_of(statuses: str) -> dict[str, int]:
-    """The counts in a `statuses` text: "ok:120 zero_map:3" -> {"ok": 120, "zero_map": 3}."""
+    """Return the counts in a `statuses` text: "ok:120 zero_map:3" -> {"ok": 120, "zero_map": 3}."""
     pairs = (pair.rpartition(":") for pair in statuses.split())
     return {name: int(count) for name, _, count in pairs}
 
 
 def classified(records: pd.DataFrame) -> pd.Series:
-    """For each row: is the explained class the predicted one? "correct", "wrong", or "unknown" (a
-    class is -1).
+    """Return for each row whether the explained class is the predicted one: "correct", "wrong", or
+    "unknown" if a class is -1.
     """
-    target, predicted = records["target_class"], records["predicted_class"]
+    target = records["target_class"]
+    predicted = records["predicted_class"]
     is_known = (target >= 0) & (predicted >= 0)
     names = np.select([is_known & (target == predicted), is_known], ["correct", "wrong"], "unknown")
     return pd.Series(pd.Categorical(names, SPLITS, ordered=True), index=records.index)
@@ -121,30 +135,33 @@ def classified(records: pd.DataFrame) -> pd.Series:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How many labelled images a network names as they are labelled. chance: the share of images of
-    which a random answer names a label; 0 where the number of classes isn't known. published: what
-    is known of the network's weights on ImageNet's validation images; 0 if unknown.
-    """
+    """The number of labelled images that a network names as they are labelled."""
 
     correct: int
     images: int
+    """The number of labelled images."""
     chance: float
+    """The share of images of which a random answer names a label; 0 if the number of classes is
+    unknown.
+    """
     published: float = 0.0
+    """The published accuracy of the network's weights on ImageNet's validation images; 0 if
+    unknown.
+    """
 
     @property
     def is_chance(self) -> bool:
-        """Whether that isn't above chance, by Wilson's one-sided 95 % limit. Of few images that
-        can't be told.
+        """True if the accuracy isn't above chance, by Wilson's one-sided 95 % limit. A few images
+        aren't enough to decide this.
         """
         low, high = wilson(self.correct, self.images, ONE_SIDED)
-        is_few = self.images < LEAST_IMAGES or (
-            self.correct > self.chance * self.images and high > 0.5
-        )
+        is_above_chance = self.correct > self.chance * self.images
+        is_few = self.images < LEAST_IMAGES or (is_above_chance and high > 0.5)
         return low <= self.chance and not is_few
 
     @property
     def is_below_published(self) -> bool:
-        """By Wilson's one-sided 95 % limit."""
+        """True if the accuracy is below the published one, by Wilson's one-sided 95 % limit."""
         return wilson(self.correct, self.images, ONE_SIDED)[1] < self.published
 
     def __str__(self) -> str:
@@ -154,120 +171,128 @@ class Accuracy:
 def accuracy(
     rows: pd.DataFrame, left_out: int, classes: int, published: float = 0.0
 ) -> Accuracy | None:
-    """Of one network on one data set; None where no label is known. rows: one for each image and
-    class that is explained. left_out: images that `only_correct` left out, which count as wrong.
+    """Return the accuracy of one network on one data set; None if no label is known.
+
+    `rows` has a row per image and explained class. `left_out` is the number of images that
+    `only_correct` left out, which count as wrong. `classes` is the number of classes, or 0 if it is
+    unknown.
     """
     known = rows[classified(rows) != "unknown"]
-    right = (
-        (known["target_class"] == known["predicted_class"])
-        .groupby(known["image_id"], observed=True)
-        .any()
-    )
-    chance = len(known) / len(right) / classes if classes and len(right) else 0.0
-    return (
-        Accuracy(int(right.sum()), len(right) + left_out, chance, published) if len(right) else None
+    is_right = known["target_class"] == known["predicted_class"]
+    right_images = is_right.groupby(known["image_id"], observed=True).any()
+    if not len(right_images):
+        return None
+    return Accuracy(
+        correct=int(right_images.sum()),
+        images=len(right_images) + left_out,
+        chance=len(known) / len(right_images) / classes if classes else 0.0,
+        published=published,
     )
 
 
 def wilson(correct: float, n: float, z: float) -> tuple[float, float]:
-    """Wilson's score interval of a share, Journal of the American Statistical Association 22, 1927.
-    n may be an effective number of answers, not whole.
+    """Return Wilson's score interval of a share, Journal of the American Statistical Association
+    22, 1927.
+
+    `n` may be an effective number of answers, which needn't be whole.
     """
-    part, square = correct / n, z * z / n
+    part = correct / n
+    square = z * z / n
     middle = (part + square / 2) / (1 + square)
     half = z * math.sqrt(part * (1 - part) / n + square / (4 * n)) / (1 + square)
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _groups(records: Records, by: Sequence[str]) -> tuple[Integers, pd.DataFrame]:
-    """(keys,) the number of each key's group, -1 for none; what each group is of, but for method
-    and metric.
+    """Return ((keys,) the number of each key's group or -1, the columns of `by` of each group
+    except method and metric).
     """
     keys = records.keys.assign(whole_set=records.of_whole_set)
     if "split" in by:
         keys = keys.assign(split=classified(keys))[~records.of_whole_set]
     grouped = keys.groupby([name for name in by if name not in ("method", "metric")], observed=True)
-    of_key = np.full(len(records.keys), -1, dtype=np.int64)
-    of_key[keys.index] = grouped.ngroup()
-    return of_key, grouped.size().index.to_frame(index=False)
+    group_of_key = np.full(len(records.keys), -1, dtype=np.int64)
+    group_of_key[keys.index] = grouped.ngroup()
+    return group_of_key, grouped.size().index.to_frame(index=False)
 
 
 def _of_metric(
-    records: Records, metric: str, of_key: Integers, places: pd.DataFrame
+    records: Records, metric: str, group_of_key: Integers, groups: pd.DataFrame
 ) -> pd.DataFrame:
-    """STATISTICS of one metric, a row for each group and method. of_key, places: see `_groups`."""
-    block, count = records.blocks[metric], len(records.methods)
-    group, image = of_key[block.keys], image_numbers(records.keys["image_id"])[block.keys]
-    code, is_ok = group * count + block.methods, block.statuses == records.ok
+    """Return STATISTICS of one metric, a row per group and method; for the groups see `_groups`."""
+    block = records.blocks[metric]
+    num_methods = len(records.methods)
+    num_statuses = len(records.statuses)
+    group = group_of_key[block.keys]
+    image = image_numbers(records.keys["image_id"])[block.keys]
+    code = group * num_methods + block.methods  # of the group and method
+    is_ok = block.statuses == records.ok
+    in_group = group >= 0
     counts = np.bincount(
-        (code * len(records.statuses) + block.statuses)[group >= 0],
-        minlength=len(places) * count * len(records.statuses),
-    ).reshape(-1, len(records.statuses))
+        (code * num_statuses + block.statuses)[in_group],
+        minlength=len(groups) * num_methods * num_statuses,
+    ).reshape(-1, num_statuses)
     codes = np.flatnonzero(counts.sum(axis=1))
-    values = np.where(is_ok, block.values, np.nan)[group >= 0]
-    table = aggregated(
-        values, code[group >= 0], n="count", rows="size", mean="mean", median="median"
-    )
-    single = is_ok & (group >= 0) & ~records.of_whole_set[block.keys]
+    values = np.where(is_ok, block.values, np.nan)[in_group]
+    table = aggregated(values, code[in_group], n="count", rows="size", mean="mean", median="median")
+    single = is_ok & in_group & ~records.of_whole_set[block.keys]
     table = table.join(_errors_by_image(block.values[single], code[single], image[single]))
     table["images"] = table["images"].fillna(0).astype(int)
-    table["statuses"] = [
-        " ".join(
-            f"{name}:{count}"
-            for name, count in zip(records.statuses, row_counts, strict=True)
-            if count
-        )
-        for row_counts in counts[codes].tolist()
-    ]
-    place = places.iloc[codes // count].set_axis(table.index)
-    methods = [records.methods[code] for code in codes % count]
-    return pd.concat([place, table], axis=1).assign(method=methods, metric=metric)
+    statuses = []
+    for row_counts in counts[codes].tolist():
+        pairs = zip(records.statuses, row_counts, strict=True)
+        statuses.append(" ".join(f"{name}:{count}" for name, count in pairs if count))
+    table["statuses"] = statuses
+    group_columns = groups.iloc[codes // num_methods].set_axis(table.index)
+    methods = [records.methods[method] for method in codes % num_methods]
+    return pd.concat([group_columns, table], axis=1).assign(method=methods, metric=metric)
 
 
 def _errors_by_image(values: Floats, groups: Integers, images: Integers) -> pd.DataFrame:
-    """images (m) and standard_error of each group of single images' values; see `summarise`."""
+    """Return images (m) and standard_error of each group of single images' values: see
+    `summarise`.
+    """
     num_images = int(images.max(initial=0)) + 1
     key = groups * num_images + images
     order = _order_of_unique(key)
     if order is None:
         table = aggregated(values, key, total="sum", count="count")
-        key, total, count = (
-            table.index.to_numpy(),
-            table["total"].to_numpy(),
-            table["count"].to_numpy(),
-        )
-    else:  # a row an image, as nearly always: nothing to add up
-        key, total, count = key[order], values[order], np.ones(len(order), dtype=np.int64)
+        key = table.index.to_numpy()
+        total = table["total"].to_numpy()
+        count = table["count"].to_numpy()
+    else:  # nearly always each image has one row, and there is nothing to add up
+        key = key[order]
+        total = values[order]
+        count = np.ones(len(order), dtype=np.int64)
     group = key // num_images
     starts = np.flatnonzero(np.diff(group, prepend=-1))
-    m, of_group = (
-        np.diff(starts, append=len(group)),
-        np.cumsum(np.diff(group, prepend=group[:1]) > 0),
-    )
+    m = np.diff(starts, append=len(group))
+    is_start = np.diff(group, prepend=group[:1]) > 0
+    group_number = np.cumsum(is_start)
     n = np.add.reduceat(count, starts) if len(starts) else m
     mean = pd.Series(total).groupby(group).sum().to_numpy() / n
-    squared = pd.Series((total - mean[of_group] * count) ** 2).groupby(group).sum().to_numpy()
+    deviations = total - mean[group_number] * count
+    squared = pd.Series(deviations**2).groupby(group).sum().to_numpy()
     with np.errstate(divide="ignore", invalid="ignore"):
         error = np.where(m > 1, np.sqrt(m / (m - 1) * squared) / n, np.nan)
     return pd.DataFrame({"images": m, "standard_error": error}, index=group[starts])
 
 
 def _order_of_unique(keys: Integers) -> Integers | None:
-    """The order of the keys, from 0 up; None where one is there twice."""
+    """Return the order of keys, none of which is negative; None if a key appears twice."""
     if keys.max(initial=0) > MOST_PLACES * len(keys):
         order = np.argsort(keys, kind="stable")
         return order if (np.diff(keys[order]) > 0).all() else None
-    place = np.full(int(keys.max(initial=-1)) + 1, -1)
-    place[keys] = np.arange(len(keys))  # of each key: quicker than sorting
-    order = place[place >= 0]
+    row_of_key = np.full(int(keys.max(initial=-1)) + 1, -1)
+    row_of_key[keys] = np.arange(len(keys))  # quicker than sorting
+    order = row_of_key[row_of_key >= 0]
     return order if len(order) == len(keys) else None
 
 
 def aggregated(values: Floats, groups: Integers, **columns: Any) -> pd.DataFrame:
-    """pandas' aggregates of (n,) values by group, in order. Where groups come sorted, pandas adds
-    them up by another algorithm, of another last bit; a row of a group behind all others comes
-    first so that it never does.
-    """
+    """Return pandas' aggregates of (n,) values by group, in order."""
+    # If groups come sorted, pandas adds them up by another algorithm, with another last bit. So the
+    # first row is always of a group that comes after all others.
     last = int(groups.max(initial=0)) + 1
     table = pd.Series(np.append(0.0, values)).groupby(np.append(last, groups)).agg(**columns)
     return table[table.index < last]
@@ -276,16 +301,15 @@ def aggregated(values: Floats, groups: Integers, **columns: Any) -> pd.DataFrame
 def _with_counts_of_images(
     table: pd.DataFrame, by: list[str], image_value_of: Mapping[str, str]
 ) -> pd.DataFrame:
-    """The table with the images' counts in the rows of the whole data set."""
+    """Return the table with the images' counts in the rows of the whole data set."""
     if "whole_set" not in by or not table["whole_set"].any():
         return table
     keys = [name for name in by if name != "whole_set"]
-    of_images = table.loc[~table["whole_set"], [*keys, *COUNTS]]
-    sources = table[keys].assign(
-        metric=table["metric"].astype(object).replace(dict(image_value_of))
-    )
-    of_images["metric"] = of_images["metric"].astype(object)
-    counts = sources.merge(of_images, on=keys, how="left").set_index(table.index)
+    image_counts = table.loc[~table["whole_set"], [*keys, *COUNTS]]
+    image_counts["metric"] = image_counts["metric"].astype(object)
+    image_values = table["metric"].astype(object).replace(dict(image_value_of))
+    sources = table[keys].assign(metric=image_values)
+    counts = sources.merge(image_counts, on=keys, how="left").set_index(table.index)
     has_images = counts["n"].notna() & table["whole_set"]
     for name in COUNTS:
         table[name] = counts[name].where(has_images, table[name]).astype(table[name].dtype)
@@ -298,40 +322,45 @@ def with_intervals(
     layouts: Mapping[tuple[str, ...], RowLayout],
     metadata: Metadata,
 ) -> pd.DataFrame:
-    """The summary with ENDS: 95 % intervals by a bootstrap over images, see `bootstrap`. NaN for
-    too few images. A value of the whole data set has, as its mean and as its median, 1.96 of its
-    standard errors, see `with_stored_values`, on either side. layouts: of the settings, see
-    `by_metric.layouts`. metadata: of the metrics, whose kind decides the kind of the interval.
+    """Return the summary with ENDS: 95 % intervals by a bootstrap over images, see `bootstrap`; NaN
+    for too few images.
+
+    The interval of a value of the whole data set reaches 1.96 of its standard errors, see
+    `with_stored_values`, to either side; its mean and its median have the same interval. `layouts`
+    are those of the settings, see `by_metric.layouts`. `metadata` has the kinds of the metrics,
+    which decide the kinds of the intervals.
     """
     if summary.empty:
         return summary.assign(**dict.fromkeys(ENDS, np.nan))
-    of_images = pd.DataFrame(columns=[*NAMES, *ENDS])
+    ends = pd.DataFrame(columns=[*NAMES, *ENDS])
     if layouts:
         parts = [_of_setting(records, layout, place, metadata) for place, layout in layouts.items()]
-        of_images = pd.concat(parts, ignore_index=True)
-    of_images = of_images.astype(dict.fromkeys(NAMES, object) | dict.fromkeys(ENDS, float))
-    table = summary.merge(of_images, on=NAMES, how="left", validate="many_to_one").set_axis(
-        summary.index
-    )
-    of_set, reach = table["whole_set"].astype(bool), NORMAL * table["standard_error"]
+        ends = pd.concat(parts, ignore_index=True)
+    ends = ends.astype(dict.fromkeys(NAMES, object) | dict.fromkeys(ENDS, float))
+    table = summary.merge(ends, on=NAMES, how="left", validate="many_to_one")
+    table = table.set_axis(summary.index)
+    is_whole_set = table["whole_set"].astype(bool)
+    reach = NORMAL * table["standard_error"]
     for end in ENDS:
-        table[end] = table[end].mask(
-            of_set, table["mean"] + (reach if end.endswith("high") else -reach)
-        )
+        distance = reach if end.endswith("high") else -reach
+        table[end] = table[end].mask(is_whole_set, table["mean"] + distance)
     return table
 
 
 def _of_setting(
     records: Records, layout: RowLayout, place: tuple[str, ...], metadata: Metadata
 ) -> pd.DataFrame:
-    """NAMES and ENDS of one setting. One metric's values are in memory at a time."""
-    sums, medians, names = [], [], []
+    """Return NAMES and ENDS of one setting. The values of one metric are in memory at a time."""
+    sums = []
+    medians = []
+    names: list[tuple[str, ...]] = []
     for metric in records.metrics:
-        values = matrix(records, layout, metric)
-        if values is not None:
-            sums.append(summed(values.values, values.images, metadata.value(metric).is_proportion))
-            medians.append(median_intervals(values.values, values.images))
-            names += [(*place, method, metric) for method in values.methods]
+        table = matrix(records, layout, metric)
+        if table is not None:
+            is_proportion = metadata.value(metric).is_proportion
+            sums.append(summed(table.values, table.images, is_proportion))
+            medians.append(median_intervals(table.values, table.images))
+            names += [(*place, method, metric) for method in table.methods]
     ends = np.concatenate([ends_of_means(sums), np.concatenate(medians, axis=1)])
     return pd.DataFrame(names, columns=NAMES).assign(**dict(zip(ENDS, ends, strict=True)))
 
@@ -345,46 +374,55 @@ def with_common_values(
     layouts: Mapping[tuple[str, ...], RowLayout],
     by: Sequence[str] = KEYS,
 ) -> pd.DataFrame:
-    """The summary of these records by `by`, with COLUMNS for values of images; a whole data set's
-    value keeps its own.
+    """Return the summary of these records by `by`, with COLUMNS for values of images; a whole data
+    set's value keeps its own.
 
-    compared: whether the method is compared, see `by_metric.compared_columns`. partial: whether it
-    lacks rows (an image and a class) that another method has. common_mean, common_median: over the
-    common_n rows of common_images images that all compared methods of the metric have; NaN for a
-    method that isn't compared.
+    The columns are:
+
+    - compared: True if the method is compared, see `by_metric.compared_columns`.
+    - partial: True if the method lacks rows (an image and a class) that another method has.
+    - common_mean, common_median: the statistics over the common_n rows of common_images images that
+    all compared methods of the metric have; NaN for a method that isn't compared.
     """
-    table = summary.assign(compared=summary["n"] > 0, partial=False)
-    table = table.assign(
-        **{f"common_{name}": summary[name] for name in ("images", "n", "mean", "median")}
+    table = summary.assign(
+        compared=summary["n"] > 0,
+        partial=False,
+        common_images=summary["images"],
+        common_n=summary["n"],
+        common_mean=summary["mean"],
+        common_median=summary["median"],
     )
     places = [name for name in by if name not in ("method", "whole_set")]
-    of_images = table[
-        (table["n"] > 0) & (table["method"] != LAYER) & ~table["whole_set"].astype(bool)
-    ]
-    differing = {
-        place: rows.reset_index().set_index("method")["index"]
-        for place, rows in of_images.groupby(places)
-        if rows["n"].nunique() > 1 or (rows["n"] < rows["rows"]).any()
-    }
-    for place, of_method in differing.items():
+    is_of_images = ~table["whole_set"].astype(bool)
+    of_images = table[(table["n"] > 0) & (table["method"] != LAYER) & is_of_images]
+    for place, rows in of_images.groupby(places):
+        if rows["n"].nunique() == 1 and (rows["n"] >= rows["rows"]).all():
+            continue  # all methods have all rows
         named = dict(zip(places, place, strict=True))
         metric = str(named.pop("metric"))
         common = _common(records, layouts[tuple(map(str, named.values()))], metric)
-        table.loc[of_method.reindex(common.index), list(COLUMNS)] = common[list(COLUMNS)].to_numpy(
-            object
-        )
-    return table.astype({"compared": bool, "partial": bool, "common_images": int, "common_n": int, "common_mean": float,
-                         "common_median": float})  # fmt: skip
+        row_of_method = rows.reset_index().set_index("method")["index"]
+        target_rows = row_of_method.reindex(common.index)
+        table.loc[target_rows, list(COLUMNS)] = common[list(COLUMNS)].to_numpy(object)
+    return table.astype(
+        {
+            "compared": bool,
+            "partial": bool,
+            "common_images": int,
+            "common_n": int,
+            "common_mean": float,
+            "common_median": float,
+        }
+    )
 
 
 def with_stored_values(summary: pd.DataFrame, whole_set: pd.DataFrame) -> pd.DataFrame:
-    """The summary with what the run has stored of values of whole data sets: COLUMNS, and as
-    `images` and `n` the images and rows that each was computed from. Its standard error is the
-    standard deviation over the run's resamples of the images (Efron and Tibshirani, An Introduction
-    to the Bootstrap, 1993, algorithm 6.1).
+    """Return the summary with the run's stored values of whole data sets: COLUMNS, and as `images`
+    and `n` the images and rows that each was computed from.
 
-    whole_set: `reading.WHOLE_SET_COLUMNS`. An error is NaN where a value has fewer than two
-    replicates.
+    The standard error of a value is the standard deviation over the run's resamples of the images
+    (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, algorithm 6.1). It is NaN for a
+    value with fewer than two replicates. `whole_set` has `reading.WHOLE_SET_COLUMNS`.
     """
     if whole_set.empty or summary.empty:
         return summary
@@ -398,55 +436,49 @@ def with_stored_values(summary: pd.DataFrame, whole_set: pd.DataFrame) -> pd.Dat
         standard_error=[bootstrap_error(values) for values in stored["replicates"]],
     )
     places = [stored[name] for name in NAMES if name != "method"]
-    lacking = (
-        (stored["n"] - stored["common_n"])
-        .where(stored["compared"])
-        .groupby(places)
-        .transform("min")
-    )
-    # Where each of the compared methods has rows that aren't common, each lacks rows that another
-    # one has.
-    stored["partial"] = (stored["n"] < stored["n"].groupby(places).transform("max")) | (lacking > 0)
+    uncommon_rows = (stored["n"] - stored["common_n"]).where(stored["compared"])
+    least_uncommon = uncommon_rows.groupby(places).transform("min")
+    most_rows = stored["n"].groupby(places).transform("max")
+    # If each of the compared methods has rows that aren't common, each lacks rows that another one
+    # has.
+    stored["partial"] = (stored["n"] < most_rows) | (least_uncommon > 0)
     columns = ["images", "n", *COLUMNS]
     stored = stored[[*NAMES, *columns, "standard_error"]]
     aligned = summary[NAMES].merge(stored, on=NAMES, how="left").set_index(summary.index)
-    of_set = summary["whole_set"].astype(bool)
-    errors = summary["standard_error"].mask(
-        of_set & summary["mean"].notna(), aligned["standard_error"]
-    )
-    counted = {
-        name: summary[name]
-        .mask(of_set & (aligned["images"] > 0), aligned[name])
-        .astype(summary[name].dtype)
-        for name in columns
+    is_whole_set = summary["whole_set"].astype(bool)
+    has_value = is_whole_set & summary["mean"].notna()
+    replaced = {
+        "standard_error": summary["standard_error"].mask(has_value, aligned["standard_error"])
     }
-    return summary.assign(standard_error=errors, **counted)
+    is_stored = is_whole_set & (aligned["images"] > 0)
+    for name in columns:
+        column = summary[name].mask(is_stored, aligned[name])
+        replaced[name] = column.astype(summary[name].dtype)
+    return summary.assign(**replaced)
 
 
 def _common(records: Records, layout: RowLayout, metric: str) -> pd.DataFrame:
-    """COLUMNS by method, of one metric in one setting."""
-    values = matrix(records, layout, metric)
-    assert values is not None  # it has a value in the summary
-    of_methods = [place for place, name in enumerate(values.methods) if name != LAYER]
-    has, methods = (
-        np.isfinite(values.values[:, of_methods]),
-        [values.methods[place] for place in of_methods],
-    )
+    """Return COLUMNS by method, of one metric in one setting."""
+    table = matrix(records, layout, metric)
+    assert table is not None  # it has a value in the summary
+    method_columns = [column for column, name in enumerate(table.methods) if name != LAYER]
+    methods = [table.methods[column] for column in method_columns]
+    has = np.isfinite(table.values[:, method_columns])
     columns, common = compared_columns(has)
+    is_compared = np.isin(np.arange(len(methods)), columns)
+    compared = [methods[column] for column in columns]
     block = records.blocks[metric]
     row = layout.row_of_key[block.keys]
-    is_compared = np.isin(np.arange(len(methods)), columns)
-    names = [methods[place] for place in columns]
-    chosen = (
-        (block.statuses == records.ok)
-        & (row >= 0)
-        & common[row]
-        & np.isin(records.methods, names)[block.methods]
+    is_of_compared = np.isin(records.methods, compared)[block.methods]
+    chosen = (block.statuses == records.ok) & (row >= 0) & common[row] & is_of_compared
+    statistics = aggregated(
+        block.values[chosen],
+        block.methods[chosen].astype(np.int64),
+        common_mean="mean",
+        common_median="median",
     )
-    values, codes = block.values[chosen], block.methods[chosen].astype(np.int64)
-    table = aggregated(values, codes, common_mean="mean", common_median="median")
-    table = table.set_axis([records.methods[code] for code in table.index]).reindex(methods)
-    return table.assign(
+    statistics = statistics.set_axis([records.methods[code] for code in statistics.index])
+    return statistics.reindex(methods).assign(
         compared=is_compared,
         partial=has.sum(axis=0) < has.any(axis=1).sum(),
         common_images=is_compared * len(np.unique(layout.images[common])),
