@@ -1,5 +1,5 @@
-"""A finished run as tables, figures and the gate read it: the manifest and the records that it
-lists, nothing else.
+"""A finished run as tables, figures and the gate read it: only the manifest and the records that it
+lists.
 """
 
 from __future__ import annotations
@@ -42,46 +42,51 @@ from axiom_bench.statistics.summary import (
     with_intervals,
 )
 
-METHOD_FREE = TRACE = (
-    LAYER  # in the place of a method's name: a value of the layer; the time of the trace
-)
-MANY = 1_000_000  # rows of a run whose comparisons repay threads
-NOT_A_WORD, MAX_STATUS = re.compile(r"\W", re.ASCII), 100  # of a status
+# These replace a method's name: in a value of the layer, and in the time of the trace.
+METHOD_FREE = LAYER
+TRACE = LAYER
+MANY = 1_000_000  # rows from which the comparisons of a run are worth threads
+NOT_A_WORD = re.compile(r"\W", re.ASCII)  # what a status must not contain
+MAX_STATUS = 100  # characters of a status
 AGAIN = "run the same command again to compute them"
 ROW = ["image_id", "target_class"]
 CLASS = "class"  # the unit of a value that names a class: such values are counted, not averaged
-SHARE_MARKED = 0.01  # of the best other method's error
-# the least error of a network on which methods differ; where they coincide by algebra it is
-# rounding
+# A user's method wins by construction if its error is below this share of the best other method's.
+SHARE_MARKED = 0.01
+# The least error of a network on which methods differ. If they coincide by algebra, errors are only
+# rounding.
 COINCIDING = 1e-4
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run, read once.
-
-    manifest: the parsed manifest.json, with other report settings over its own. records: the rows
-    of numbers, names in the manifest's order. class_records: the rows whose value is the index of a
-    class. runtime: columns.RUNTIME_COLUMNS. whole_set: values of whole data sets with their
-    bootstrap replicates, see `reading.WHOLE_SET_COLUMNS`.
-    """
+    """A run, read once."""
 
     path: Path
     manifest: Manifest
+    """The parsed manifest.json, with other report settings in place of its own."""
     records: Records
+    """The rows of numbers, with names in the manifest's order."""
     class_records: Records
+    """The rows whose value is the index of a class."""
     runtime: pd.DataFrame
+    """The run times in columns.RUNTIME_COLUMNS."""
     whole_set: pd.DataFrame
+    """The values of whole data sets with their bootstrap replicates, see
+    `reading.WHOLE_SET_COLUMNS`.
+    """
 
     @classmethod
     def read(cls, path: Path) -> RunFolder:
-        """Raises BenchError where the manifest, or a file that it lists, is missing or damaged."""
+        """Read a run folder. Raise BenchError if the manifest, or a file that it lists, is missing
+        or damaged.
+        """
         return cls.of(Path(path), reading.read_manifest(Path(path)))
 
     @classmethod
     def of_suite(cls, path: Path) -> RunFolder:
-        """The published values of a suite's part: all of the folder's, unless its manifest names
-        those that are, beside others. Raises BenchError as `read`.
+        """Read the published values of a suite's part: all methods of the folder, unless its
+        manifest lists the published ones among others. Raise BenchError like `read`.
         """
         manifest = reading.read_manifest(path)
         if manifest.published is None:
@@ -90,37 +95,39 @@ class RunFolder:
 
     @classmethod
     def of(cls, path: Path, manifest: Manifest) -> RunFolder:
-        """What this manifest counts, whichever the folder holds by now. Raises BenchError as
-        `read`.
+        """Read the files that this manifest lists, even if the folder has another manifest by now.
+        Raise BenchError like `read`.
         """
         classes = [name for name, metric in manifest.metrics.items() if metric.unit == CLASS]
         records, class_records = reading.read_by_metric(path, manifest, classes)
-        records, manifest = in_order(records, manifest), with_marks(manifest, records)
-        runtime, orders = reading.read_runtime(path, manifest), _orders(manifest)
+        records = in_order(records, manifest)
+        manifest = with_marks(manifest, records)
+        runtime = reading.read_runtime(path, manifest)
+        orders = _orders(manifest)
+        for name in {*orders} & {*runtime}:
+            runtime = runtime.assign(**{name: _category(runtime[name], orders[name])})
         return cls(
             path=path,
             manifest=manifest,
             records=records,
             class_records=in_order(class_records, manifest),
-            runtime=runtime.assign(
-                **{name: _category(runtime[name], orders[name]) for name in {*orders} & {*runtime}}
-            ),
+            runtime=runtime,
             whole_set=reading.read_whole_set(path, manifest),
         )
 
     @cached_property
     def metadata(self) -> Metadata:
-        """What the manifest says about metrics, methods and models."""
+        """The manifest's facts about metrics, methods and models."""
         return Metadata(self.manifest)
 
     @property
     def config(self) -> ConfigEntry:
-        """The configuration of the run; of a sweep, of its first job."""
+        """The configuration of the run, or, for a sweep, of its first job."""
         return self.manifest.config
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        """One row for each setting, method and metric: see `summarise`, `with_common_values`,
+        """One row per setting, method and metric: see `summarise`, `with_common_values`,
         `with_stored_values` and `with_intervals`.
         """
         summary = summarise(self.records, image_value_of=self.image_value_of)
@@ -139,36 +146,37 @@ class RunFolder:
         return layouts(self.records)
 
     def matrix(self, setting: Setting, metric: str) -> Matrix | None:
-        """The values of images of one metric in one setting; None where there are none."""
+        """Return the values of images of one metric in one setting; None if there are none."""
         return matrix(self.records, self.layouts.get(setting), metric)
 
     @cached_property
     def split_summary(self) -> pd.DataFrame:
-        """The summary of images whose class is predicted correctly, wrongly, or unknown: with the
+        """The summary of images whose class is predicted correctly, wrongly, or unknown, with the
         key `split`.
         """
         split = summaries.classified(self.records.keys)
-        parts = {name: layouts(self.records, np.asarray(split == name)) for name in SPLITS}
-        of_splits = {
-            (*place, name): layout for name, part in parts.items() for place, layout in part.items()
-        }
-        summary = with_common_values(
-            summarise(self.records, SPLIT_KEYS), self.records, of_splits, SPLIT_KEYS
-        )
-        rows = {name: summary[summary["split"] == name] for name in SPLITS}
-        ends = [
-            with_intervals(rows[name], self.records, parts[name], self.metadata) for name in SPLITS
-        ]
-        return pd.concat(ends).sort_index()
+        layouts_of_split = {}
+        all_layouts: dict[tuple[str, ...], RowLayout] = {}
+        for name in SPLITS:
+            layouts_of_split[name] = layouts(self.records, np.asarray(split == name))
+            for place, layout in layouts_of_split[name].items():
+                all_layouts[*place, name] = layout
+        summary = summarise(self.records, SPLIT_KEYS)
+        summary = with_common_values(summary, self.records, all_layouts, SPLIT_KEYS)
+        parts = []
+        for name in SPLITS:
+            rows = summary[summary["split"] == name]
+            parts.append(with_intervals(rows, self.records, layouts_of_split[name], self.metadata))
+        return pd.concat(parts).sort_index()
 
     @cached_property
     def metrics(self) -> tuple[str, ...]:
-        """Names of all values in the records, in the manifest's order."""
+        """The names of all values in the records, in the manifest's order."""
         return self.records.metrics
 
     @cached_property
     def methods(self) -> tuple[str, ...]:
-        """Names of all methods in the records, in the manifest's order."""
+        """The names of all methods in the records, in the manifest's order."""
         return tuple(name for name in self.records.methods if name != METHOD_FREE)
 
     @cached_property
@@ -184,58 +192,50 @@ class RunFolder:
 
     @cached_property
     def settings(self) -> tuple[Setting, ...]:
-        """Every model x layer x data set with records, layers in the manifest's order."""
-        places = (
-            self.records.keys[list(Setting._fields)]
-            .drop_duplicates()
-            .sort_values(list(Setting._fields))
-        )
+        """Every model, layer and data set with records, with layers in the manifest's order."""
+        columns = list(Setting._fields)
+        places = self.records.keys[columns].drop_duplicates().sort_values(columns)
         return tuple(Setting(*map(str, row)) for row in places.itertuples(index=False))
 
     @cached_property
     def trainings(self) -> tuple[tuple[Setting, ...], ...]:
-        """The settings of three or more networks of one architecture that differ in their weights
-        alone.
+        """The settings of three or more networks of one architecture that differ only in their
+        weights.
         """
         models = {job.job: job.config.model for job in self.manifest.jobs}
         groups: dict[str, list[Setting]] = {}
         for setting in self.settings:
             model = models.get(f"{setting.model} at {setting.layer} on {setting.data}", {})
-            if model.get("architecture") is not None:
-                built = [
-                    str(model.get(key)) for key in ("source", "architecture", "kwargs", "output")
-                ]
-                groups.setdefault(" ".join([*built, setting.layer, setting.data]), []).append(
-                    setting
-                )
+            if model.get("architecture") is None:
+                continue
+            names = ("source", "architecture", "kwargs", "output")
+            built = [str(model.get(name)) for name in names]
+            key = " ".join([*built, setting.layer, setting.data])
+            groups.setdefault(key, []).append(setting)
         return tuple(tuple(group) for group in groups.values() if len(group) >= FEWEST_NETWORKS)
 
     def over_networks(self, settings: Sequence[Setting], value: Value) -> dict[str, OverNetworks]:
-        """{method: what the networks of these settings say of it}, of methods that have values in
-        each of them.
+        """Return {method: its statistics over the networks of these settings}, for methods that
+        have values in each of them.
         """
-        rows, models = self.records.rows([value.name]), [setting.model for setting in settings]
-        rows = pd.concat([rows_at(rows[rows["status"] == OK], setting) for setting in settings])
-        rows = rows.drop_duplicates([*ROW, "model", "method"], keep="last").astype(
-            {"image_id": object}
-        )
-        values = {
-            str(method): of_method.pivot(index=ROW, columns="model", values="value").reindex(
-                columns=models
-            )
-            for method, of_method in rows.groupby("method", observed=True)
-        }
-        return {
-            method: over_networks(
-                table.to_numpy(), image_numbers(table.index.get_level_values(0)), value.lead
-            )
-            for method, table in values.items()
-            if table.notna().any().all()
-        }
+        rows = self.records.rows([value.name])
+        ok_rows = rows[rows["status"] == OK]
+        rows = pd.concat([rows_at(ok_rows, setting) for setting in settings])
+        rows = rows.drop_duplicates([*ROW, "model", "method"], keep="last")
+        rows = rows.astype({"image_id": object})
+        models = [setting.model for setting in settings]
+        statistics: dict[str, OverNetworks] = {}
+        for method, rows_of_method in rows.groupby("method", observed=True):
+            table = rows_of_method.pivot(index=ROW, columns="model", values="value")
+            table = table.reindex(columns=models)
+            if table.notna().any().all():
+                images = image_numbers(table.index.get_level_values(0))
+                statistics[str(method)] = over_networks(table.to_numpy(), images, value.lead)
+        return statistics
 
     @cached_property
     def comparisons(self) -> Comparisons:
-        """All methods of a metric in a setting against each other."""
+        """The comparisons of all methods by a metric in a setting."""
         return Comparisons(
             self.records,
             self.whole_set,
@@ -245,99 +245,105 @@ class RunFolder:
         )
 
     def compare_all(self) -> None:
-        """Computes the summaries and comparisons of a large run by as many threads as there are
-        cores: sorting and products of matrices take the time, and leave the others free to go on.
+        """Compute the summaries and comparisons of a large run with as many threads as there are
+        cores.
+
+        Sorting and products of matrices take most of the time, and other threads can run meanwhile.
         More threads within a product would only wait for each other.
         """
         if len(self.records) < MANY or not self.layouts:
             return
-        comparisons, pairs = (
-            self.comparisons,
-            [(place, metric) for place in self.settings for metric in self.metrics],
-        )
+        comparisons = self.comparisons  # made once, before threads need it
+        pairs = [(setting, metric) for setting in self.settings for metric in self.metrics]
         with threadpool_limits(1, "blas"), ThreadPoolExecutor(num_cores()) as threads:
-            pending = [
-                threads.submit(lambda: self.summary),
-                threads.submit(lambda: self.split_summary),
-            ]
+            summary = threads.submit(lambda: self.summary)
+            split_summary = threads.submit(lambda: self.split_summary)
             list(threads.map(lambda pair: comparisons.of(*pair), pairs))
-            for summary in pending:
-                summary.result()
+            summary.result()
+            split_summary.result()
 
     def label(self, setting: Setting) -> str:
-        """The model's name, with the layer and the data set where the run has several of them for
-        this model.
+        """Return the model's name, with the layer and the data set if the run has several of them
+        for this model.
         """
-        same = [other for other in self.settings if other.model == setting.model]
-        layer = [setting.layer] * (len({other.layer for other in same}) > 1)
-        data = [f"({setting.data})"] * (len({other.data for other in same}) > 1)
-        return " ".join([setting.model, *layer, *data])
+        same_model = [other for other in self.settings if other.model == setting.model]
+        parts = [setting.model]
+        if len({other.layer for other in same_model}) > 1:
+            parts.append(setting.layer)
+        if len({other.data for other in same_model}) > 1:
+            parts.append(f"({setting.data})")
+        return " ".join(parts)
 
     def network(self, model: str, data: str) -> str:
-        """The model's name, with the data set where the run has several."""
+        """Return the model's name, with the data set if the run has several."""
         return f"{model} ({data})" if len(self.manifest.data) > 1 else model
 
     @cached_property
     def accuracies(self) -> Mapping[tuple[str, str], summaries.Accuracy]:
-        """{(model, data set): how often the model names its images as labelled}, where labels are
+        """{(model, data set): how often the model names its images as labelled}, if labels are
         explained.
         """
         rows = self.records.of_images.drop_duplicates(["model", "data", *ROW])
-        made = {}
+        accuracies: dict[tuple[str, str], summaries.Accuracy] = {}
         for place, group in rows.groupby(["model", "data"], sort=False, observed=True):
             model, data = map(str, place)
-            about = self.metadata.model(model)
-            images = about.images.get(data, ImagesEntry())
+            entry = self.metadata.model(model)
+            images = entry.images.get(data, ImagesEntry())
             left_out = images.chosen - images.kept if images.others else 0
-            found = summaries.accuracy(
-                group, left_out, len(about.classes), about.published_accuracy
+            accuracy = summaries.accuracy(
+                group, left_out, len(entry.classes), entry.published_accuracy
             )
-            if found is not None and self.config.target in (None, "label", "each_label"):
-                made[model, data] = found
-        return made
+            if accuracy is not None and self.config.target in (None, "label", "each_label"):
+                accuracies[model, data] = accuracy
+        return accuracies
 
     def ranks(self, setting: Setting) -> bool:
-        """Whether the values of a setting rank methods: not those of a model with random weights,
-        nor of one that names its images no better than chance.
+        """Return whether the values of a setting rank methods.
+
+        Values of a model with random weights don't, and neither do those of a model that names its
+        images no better than chance.
         """
-        found = self.accuracies.get((setting.model, setting.data))
-        return not self.metadata.model(setting.model).random_weights and not (
-            found and found.is_chance
-        )
+        if self.metadata.model(setting.model).random_weights:
+            return False
+        accuracy = self.accuracies.get((setting.model, setting.data))
+        return accuracy is None or not accuracy.is_chance
 
     def class_name(self, model: str, index: int) -> str:
-        """What a model's class is called; its index where nobody says."""
+        """Return the name of a model's class; its index if the name is unknown."""
         names = self.metadata.model(model).classes
         return str(names[index] if 0 <= index < len(names) else index)
 
 
 def with_marks(manifest: Manifest, records: Records) -> Manifest:
-    """The manifest, in which users' methods win by construction, too, such as one of the suite's
-    that does, scaled.
+    """Return the manifest, in which users' methods also win by construction if their errors are as
+    small as those of a method that does.
 
-    That is so of errors that some method of the suite makes 0 by its formula, where the user's mean
-    is below 1 % of the best other one's of the suite. Networks on which these coincide don't count.
+    An example is a scaled copy of one of the suite's methods. Only errors count that some method of
+    the suite makes 0 by its formula. A user's method is marked if its mean is below 1 % of the best
+    other method's of the suite. Networks on which these methods coincide don't count.
     """
     metadata = Metadata(manifest)
     methods = manifest.methods
-    own = [
+    suite_methods = [
         name for name, method in methods.items() if str(method.target).startswith("axiom_bench.")
     ]
-    errors = {metric for name in own for metric in methods[name].wins_by_construction}
+    if len(suite_methods) == len(methods):
+        return manifest
+    errors: set[str] = set()
+    for name in suite_methods:
+        errors.update(methods[name].wins_by_construction)
     marked: dict[str, MethodEntry] = {}
-    for metric in sorted(errors & {*records.metrics}) if len(own) < len(methods) else ():
+    for metric in sorted(errors & {*records.metrics}):
         rows = records.frame([metric])
-        means = (
-            rows[rows["status"] == OK]
-            .groupby([*PLACE, "method"], observed=True)["value"]
-            .mean()
-            .unstack("method")
-        )
-        others = [name for name in own if name in means and name not in metadata.controls]
-        others = [name for name in others if name not in metadata.by_construction(metric)]
-        of_each = means[means[others].min(axis=1) > COINCIDING].mean()
+        ok_rows = rows[rows["status"] == OK]
+        values_by_place = ok_rows.groupby([*PLACE, "method"], observed=True)["value"]
+        means = values_by_place.mean().unstack("method")
+        excluded = metadata.controls | metadata.by_construction(metric)
+        others = [name for name in suite_methods if name in means and name not in excluded]
+        mean_of_method = means[means[others].min(axis=1) > COINCIDING].mean()
+        limit = SHARE_MARKED * mean_of_method[others].min()
         for name in methods:
-            if name not in own and of_each.get(name, np.inf) < SHARE_MARKED * of_each[others].min():
+            if name not in suite_methods and mean_of_method.get(name, np.inf) < limit:
                 method = marked.get(name, methods[name])
                 wins = [*method.wins_by_construction, metric]
                 marked[name] = method.model_copy(update={"wins_by_construction": wins})
@@ -345,54 +351,54 @@ def with_marks(manifest: Manifest, records: Records) -> Manifest:
 
 
 def in_order(records: Records, manifest: Manifest) -> Records:
-    """Names in the manifest's order first, then those that it doesn't list; names without a row are
-    dropped. Status "ok" has a number: a row that says so without one must not vanish from n in
-    silence.
+    """Return the records with the manifest's names first, in its order, and then other names. Names
+    without a row are dropped.
+
+    Status "ok" has a number. A row with this status and no number gets another status, so that the
+    number of rows with a value says so.
     """
     orders = _orders(manifest)
     keys = records.keys.assign(
         **{name: _category(records.keys[name], orders.get(name, [])) for name in PLACE}
     )
-    words = {
-        name: NOT_A_WORD.sub("_", name)[:MAX_STATUS] or "_" for name in records.statuses
-    }  # "ok:39 zero_map:1"
-    names = list(dict.fromkeys([*words.values(), NOT_FINITE]))
-    code = np.array([names.index(word) for word in words.values()], dtype=np.int16)
+    # summaries write statuses as "ok:39 zero_map:1"
+    words = [NOT_A_WORD.sub("_", name)[:MAX_STATUS] or "_" for name in records.statuses]
+    names = list(dict.fromkeys([*words, NOT_FINITE]))
+    code = np.array([names.index(word) for word in words], dtype=np.int16)
+    metrics = [name for name, block in records.blocks.items() if len(block.keys)]
     blocks = {}
-    for name in _order(
-        [name for name, block in records.blocks.items() if len(block.keys)], orders["metric"]
-    ):
+    for name in _order(metrics, orders["metric"]):
         block = records.blocks[name]
-        broken = (block.statuses == records.ok) & ~np.isfinite(block.values)
-        status_codes = np.where(broken, np.int16(names.index(NOT_FINITE)), code[block.statuses])
+        is_broken = (block.statuses == records.ok) & ~np.isfinite(block.values)
+        status_codes = np.where(is_broken, np.int16(names.index(NOT_FINITE)), code[block.statuses])
         blocks[name] = replace(block, statuses=status_codes)
-    methods, blocks = _coded_anew("methods", records.methods, blocks, orders["method"])
-    statuses, blocks = _coded_anew("statuses", names, blocks, [OK])
+    methods, blocks = _with_new_codes("methods", records.methods, blocks, orders["method"])
+    statuses, blocks = _with_new_codes("statuses", names, blocks, [OK])
     return Records(keys, records.first_ok, blocks, methods, statuses)
 
 
-def _coded_anew(
+def _with_new_codes(
     column: str, names: Sequence[str], blocks: Mapping[str, Block], order: Iterable[str]
 ) -> tuple[tuple[str, ...], dict[str, Block]]:
-    """The names of a column's codes that have rows, in order, and the blocks with codes of
-    these.
+    """Return (the names of a column's codes that have rows, in order, the blocks with the codes of
+    these names).
     """
-    used = np.zeros(len(names), dtype=np.int64)
+    row_counts = np.zeros(len(names), dtype=np.int64)
     for block in blocks.values():
-        used += np.bincount(getattr(block, column), minlength=len(names))
-    ordered = _order([name for name, count in zip(names, used, strict=True) if count], order)
-    code = np.array(
-        [ordered.index(name) if name in ordered else -1 for name in names], dtype=np.int16
-    )
-    return tuple(ordered), {
-        name: replace(block, **{column: code[getattr(block, column)]})
-        for name, block in blocks.items()
-    }
+        row_counts += np.bincount(getattr(block, column), minlength=len(names))
+    present = [name for name, count in zip(names, row_counts, strict=True) if count]
+    ordered = _order(present, order)
+    new_codes = [ordered.index(name) if name in ordered else -1 for name in names]
+    code = np.array(new_codes, dtype=np.int16)
+    new_blocks = {}
+    for name, block in blocks.items():
+        new_blocks[name] = replace(block, **{column: code[getattr(block, column)]})
+    return tuple(ordered), new_blocks
 
 
 def _orders(manifest: Manifest) -> dict[str, list[str]]:
     """Return the manifest's order of the names of each column. Layers are in the order in which the
-    network runs them; for a model without depths, in the order of the run.
+    network runs them, or, for a model without depths, in the order of the run.
     """
     layers: list[str] = []
     for model in manifest.models.values():
@@ -407,28 +413,28 @@ def _orders(manifest: Manifest) -> dict[str, list[str]]:
 
 
 def _category(names: pd.Series, order: Iterable[str]) -> pd.Series:
+    """Return names as categories in the given order."""
     names = names.astype("category").cat.remove_unused_categories()
     return names.cat.set_categories(_order(map(str, names.cat.categories), order), ordered=True)
 
 
 def _order(present: Iterable[str], order: Iterable[str]) -> list[str]:
-    """The names that are there: those of the order, then the others, features.9 before features.12:
-    the digits of a name count as numbers.
+    """Return the present names: first those of `order`, then the others sorted, with digits as
+    numbers, so that features.9 comes before features.12.
     """
 
-    def natural(name: str) -> list[tuple[int, str]]:
-        return [
-            (int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)
-        ]
+    def natural_key(name: str) -> list[tuple[int, str]]:
+        parts = re.split(r"(\d+)", name)
+        return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
     names = set(present)
     listed = [name for name in dict.fromkeys(order) if name in names]
-    return [*listed, *sorted(names - set(listed), key=natural)]
+    return [*listed, *sorted(names - set(listed), key=natural_key)]
 
 
 def milliseconds(run: RunFolder, setting: Setting) -> pd.Series:
-    """ms an image by method, beyond the trace; the trace itself as TRACE. Empty where nothing was
-    timed.
+    """Return the milliseconds per image by method, beyond the trace; TRACE has the time of the
+    trace itself. Empty if nothing was timed.
     """
     rows = rows_at(run.runtime, setting)
     rows = rows[rows["step"].isin(["trace", "method"])]
@@ -437,17 +443,17 @@ def milliseconds(run: RunFolder, setting: Setting) -> pd.Series:
 
 
 def whole_set_problems(run: RunFolder) -> Iterator[str]:
-    """One sentence for each metric whose values of the whole data set aren't those of these
-    records.
+    """Yield a sentence per metric whose values of the whole data set aren't those of these records.
 
-    That is so if the records of several runs were combined, of other images or other methods. The
-    report computes none of these values: the run does.
+    This happens if the records of several runs were combined, of other images or other methods. The
+    report computes none of these values, only the run does.
     """
     stored_metrics = set(run.whole_set["metric"])
     for metric in run.metrics:
-        if metric in stored_metrics and _differs(
-            run, metric, run.whole_set[run.whole_set["metric"] == metric]
-        ):
+        if metric not in stored_metrics:
+            continue
+        stored = run.whole_set[run.whole_set["metric"] == metric]
+        if _differs(run, metric, stored):
             yield (
                 f"{run.metadata.value(metric).title}: values of the whole data set were computed "
                 f"from other images or methods than the records hold; {AGAIN}."
@@ -455,24 +461,21 @@ def whole_set_problems(run: RunFolder) -> Iterator[str]:
 
 
 def _differs(run: RunFolder, metric: str, stored: pd.DataFrame) -> bool:
-    """Whether a value is stored twice, stands on another number of images, or has other common
-    images than the rest.
+    """Return whether a value is stored twice, was computed from another number of images, or has
+    other common images than the rest.
     """
     if stored.duplicated(NAMES).any():
         return True
     compared = stored[stored["common_images"] > 0]
     if (compared.groupby(NAMES[:3])["common_images"].nunique() > 1).any():
         return True
-    single = run.records.frame([run.image_value_of[metric]])
-    single = single[single["image_id"] != WHOLE_SET].assign(metric=metric)
-    single = single[single["status"] == OK]
-    images = (
-        single.assign(image=image_numbers(single["image_id"]))
-        .groupby(NAMES, observed=True)["image"]
-        .nunique()
-    )
-    counted = pd.Series(
-        stored["images"].to_numpy(), index=pd.MultiIndex.from_frame(stored[NAMES].astype(object))
-    )
-    expected = counted.reindex(images.index.map(lambda key: tuple(map(str, key))))
-    return bool((expected.to_numpy() != images.to_numpy())[expected.notna().to_numpy()].any())
+    rows = run.records.frame([run.image_value_of[metric]])
+    rows = rows[rows["image_id"] != WHOLE_SET].assign(metric=metric)
+    rows = rows[rows["status"] == OK]
+    rows = rows.assign(image=image_numbers(rows["image_id"]))
+    images = rows.groupby(NAMES, observed=True)["image"].nunique()
+    stored_names = pd.MultiIndex.from_frame(stored[NAMES].astype(object))
+    stored_images = pd.Series(stored["images"].to_numpy(), index=stored_names)
+    expected = stored_images.reindex(images.index.map(lambda key: tuple(map(str, key))))
+    is_other = expected.to_numpy() != images.to_numpy()
+    return bool(is_other[expected.notna().to_numpy()].any())
