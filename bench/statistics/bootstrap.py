@@ -1,7 +1,7 @@
 """95 % intervals of means and medians by a bootstrap over images: all rows of an image are drawn
-together. Of several networks' values also over networks.
+together. For values of several networks, the bootstrap is also over networks.
 
-Which kind of interval, and how often it holds the truth at which number of images, is in
+The kinds of intervals, and how often they contain the truth for which number of images, are in
 docs/statistics.md.
 """
 
@@ -18,44 +18,45 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 RESAMPLES = 1000
-MOST_UNITS = (
-    1000  # of more images several are drawn together, so that the cost stays linear in the rows
-)
-FEWEST_IMAGES = 10  # of fewer an interval would hold the truth too seldom: docs/statistics.md
+# If there are more images, several are drawn together, so that the cost stays linear in the rows.
+MOST_UNITS = 1000
+# With fewer images, an interval would contain the truth too seldom: docs/statistics.md.
+FEWEST_IMAGES = 10
 FEWEST_NETWORKS = 3  # trainings of one network, for an interval over them
 TAIL = 0.025
 NORMAL = 1.959964  # standard errors on either side of a 95 % interval of the normal distribution
-# times Student's reach: where one image decides a mean, resamples without it would reach anywhere
+# An interval reaches at most this many times as far as Student's. If one image decides a mean,
+# resamples without it would reach anywhere.
 FURTHEST = 2
-REACH = 4  # square roots of the number of rows from the middle: where medians are looked for
+REACH = 4  # medians are looked for within this many square roots of the rows from the middle
 SEED = 0
 
 
 class Units(NamedTuple):
-    """What a resample draws. order: (rows,) that sorts rows by their unit. starts: (units,) of each
-    unit there.
-    """
+    """The units that a resample draws, each with all of its rows."""
 
     order: Integers
+    """(rows,) the order that sorts rows by their unit."""
     starts: Integers
+    """(units,) the start of each unit in this order."""
 
     def sums(self, rows: NDArray[np.generic]) -> Floats:
-        """(rows, columns) -> (units, columns): the sum over each unit's rows."""
+        """Return the sum over each unit's rows: (rows, columns) -> (units, columns)."""
         return np.add.reduceat(rows[self.order], self.starts, axis=0, dtype=np.float64)
 
     def of_rows(self) -> Integers:
-        """(rows,) the number of each row's unit."""
-        number = np.empty(len(self.order), dtype=np.int64)
-        number[self.order] = np.repeat(
-            np.arange(len(self.starts)), np.diff(self.starts, append=len(self.order))
-        )
-        return number
+        """Return (rows,) the number of each row's unit."""
+        sizes = np.diff(self.starts, append=len(self.order))
+        unit = np.empty(len(self.order), dtype=np.int64)
+        unit[self.order] = np.repeat(np.arange(len(self.starts)), sizes)
+        return unit
 
 
 def units(images: Integers) -> Units:
-    """images: (rows,) the number of each row's image. A unit is one image, of more than MOST_UNITS
-    images a random share of them: the sum over several independent images has the variance of their
-    sum.
+    """Return the units of rows from (rows,) the number of each row's image.
+
+    A unit is one image. If there are more than MOST_UNITS images, it is a random share of them: the
+    sum over several independent images has the variance of their sum.
     """
     names, unit = np.unique(images, return_inverse=True)
     if len(names) > MOST_UNITS:
@@ -64,100 +65,114 @@ def units(images: Integers) -> Units:
 
 
 def in_groups(numbers: Integers) -> tuple[Integers, Integers]:
-    """The order that sorts rows by their number, from 0 on, and where each number starts there."""
+    """Return (the order that sorts rows by their number, the start of each number in this order).
+    Numbers begin at 0.
+    """
     order = np.argsort(numbers, kind="stable")
     return order, np.flatnonzero(np.diff(numbers[order], prepend=-1))
 
 
 @lru_cache(maxsize=4)
 def resamples(count: int) -> Floats:
-    """How often each of `count` units is drawn, with replacement, in each resample: (RESAMPLES,
-    count). They depend on the count alone, so that all methods of a setting have the same.
+    """Return how often each of `count` units is drawn, with replacement, in each resample:
+    (RESAMPLES, count).
+
+    The resamples depend only on the count, so that all methods of a setting have the same ones.
     """
     drawn = np.random.default_rng(SEED).integers(count, size=(RESAMPLES, count))
-    place = count * np.arange(RESAMPLES)[:, None]
-    return (
-        np.bincount((drawn + place).ravel(), minlength=RESAMPLES * count)
-        .reshape(RESAMPLES, count)
-        .astype(float)
-    )
+    offsets = count * np.arange(RESAMPLES)[:, None]
+    counts = np.bincount((drawn + offsets).ravel(), minlength=RESAMPLES * count)
+    return counts.reshape(RESAMPLES, count).astype(float)
 
 
 def mean_intervals(values: Floats, images: Integers, is_proportion: bool = False) -> Floats:
-    """Lower and upper ends (2, columns) of the means over the rows that aren't NaN.
+    """Return the lower and upper ends (2, columns) of the means over the rows that aren't NaN.
 
-    The bootstrap-t interval (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, 12.5)
-    with the standard error by image of `summary.summarise`. It is on each side at least as far as
-    Student's t and at most twice as far. But no end lies within the percentile interval, nor beyond
-    the smallest and largest value. is_proportion: of a metric whose values are 0 or 1 by its
-    declared kind, Wilson's interval with the number of independent images that has this standard
-    error. NaN where a value lies outside of 0 to 1. NaN for fewer than FEWEST_IMAGES images.
+    The interval is the bootstrap-t interval (Efron and Tibshirani, An Introduction to the
+    Bootstrap, 1993, 12.5) with the standard error by image of `summary.summarise`. On each side it
+    reaches at least as far as Student's t and at most twice as far. No end is within the percentile
+    interval, nor beyond the smallest and largest value.
+
+    With `is_proportion`, a metric's values are 0 or 1 by its declared kind. The interval is then
+    Wilson's with the number of independent images that has this standard error; NaN if a value is
+    outside of 0 to 1. All intervals are NaN for fewer than FEWEST_IMAGES images.
     """
     return ends_of_means([summed(values, images, is_proportion)])
 
 
 def difference_intervals(differences: Floats, images: Integers) -> Floats:
-    """The middle with the lower and upper ends (3, columns), as `mean_intervals`, of differences,
-    which no smallest or largest value bounds.
+    """Return the middle with the lower and upper ends (3, columns) of differences. Unlike in
+    `mean_intervals`, no smallest or largest value bounds them.
 
-    With two more images, which differ by half of the furthest difference of an image, to either
-    side, and have as many rows as a mean image. Of values that are 0 or 1 Agresti and Min's
-    interval (Biometrics 2005), of others what keeps few images from being sure before they have
-    shown an outlier. They draw the middle towards 0.
+    Two more images are added, which differ by half of the furthest difference of an image, to
+    either side, and have as many rows as a mean image. They draw the middle towards 0. For values
+    that are 0 or 1 this is Agresti and Min's interval (Biometrics 2005). For other values, it keeps
+    a few images from being sure before they have shown an outlier.
     """
     sums = summed(differences, images)
     with np.errstate(invalid="ignore", divide="ignore"):
         furthest = np.fmax.reduce(np.abs(sums.total / sums.rows), axis=0, initial=0.0)
-        more = sums.rows.sum(axis=0) / (sums.rows > 0).sum(axis=0)
-        total = np.concatenate([sums.total, [more * furthest / 2, -more * furthest / 2]])
-        rows = np.concatenate([sums.rows, [more, more]])
+        mean_rows = sums.rows.sum(axis=0) / (sums.rows > 0).sum(axis=0)
+        added = mean_rows * furthest / 2
+        subtracted = -mean_rows * furthest / 2
+        total = np.concatenate([sums.total, [added, subtracted]])
+        rows = np.concatenate([sums.rows, [mean_rows, mean_rows]])
         middle = total.sum(axis=0) / rows.sum(axis=0)
-    everywhere = np.full(differences.shape[1], np.inf)
-    sums = sums._replace(total=total, rows=rows, least=-everywhere, greatest=everywhere)
+    unbounded = np.full(differences.shape[1], np.inf)
+    sums = sums._replace(total=total, rows=rows, least=-unbounded, greatest=unbounded)
     return np.concatenate([middle[None], ends_of_means([sums])])
 
 
 class Sums(NamedTuple):
-    """What the intervals of means need of values: total, rows: (units, columns), of each unit's
-    rows that aren't NaN; least, greatest, is_proportion, num_images: (columns,).
-    """
+    """The facts about values that the intervals of their means are computed from."""
 
     total: Floats
+    """(units, columns) the sum over each unit's rows that aren't NaN."""
     rows: Floats
+    """(units, columns) the number of these rows."""
     least: Floats
+    """(columns,) the smallest value."""
     greatest: Floats
+    """(columns,) the largest value."""
     is_proportion: NDArray[np.bool_]
+    """(columns,) True if values are 0 or 1 by the metric's kind."""
     num_images: Integers
+    """(columns,) the number of images with a value."""
 
 
 def summed(values: Floats, images: Integers, is_proportion: bool = False) -> Sums:
-    """Of (rows, columns) of one metric."""
-    drawn, has = units(images), np.isfinite(values)
+    """Return the sums of (rows, columns) values of one metric; `images` (rows,) has the number of
+    each row's image.
+    """
+    drawn = units(images)
+    has = np.isfinite(values)
     if has.all():
-        total, size = (
-            drawn.sums(values),
-            np.diff(drawn.starts, append=len(values)).astype(np.float64),
-        )
-        count = np.repeat(size[:, None], values.shape[1], axis=1)
+        total = drawn.sums(values)
+        sizes = np.diff(drawn.starts, append=len(values)).astype(np.float64)
+        count = np.repeat(sizes[:, None], values.shape[1], axis=1)
     else:
-        total, count = drawn.sums(np.where(has, values, 0.0)), drawn.sums(has)
+        total = drawn.sums(np.where(has, values, 0.0))
+        count = drawn.sums(has)
     with np.errstate(invalid="ignore"):
-        least, greatest = np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0)
+        least = np.fmin.reduce(values, axis=0)
+        greatest = np.fmax.reduce(values, axis=0)
     return Sums(
-        total,
-        count,
-        least,
-        greatest,
-        np.full(values.shape[1], is_proportion),
-        _num_images(has, images),
+        total=total,
+        rows=count,
+        least=least,
+        greatest=greatest,
+        is_proportion=np.full(values.shape[1], is_proportion),
+        num_images=_num_images(has, images),
     )
 
 
 def ends_of_means(parts: Sequence[Sums]) -> Floats:
-    """As `mean_intervals`, of the columns of several parts with the same rows, one after the other:
-    one product of matrices, since its last bit depends on how many columns it has.
+    """Return the ends that `mean_intervals` returns, for the columns of several parts with the same
+    rows.
+
+    All parts are in one product of matrices, because its last bit depends on the number of columns.
     """
-    from scipy.special import stdtrit  # here, since a report that is up to date needs none
+    from scipy.special import stdtrit  # here, because a report that is up to date doesn't need it
 
     total, count, least, greatest, is_proportion, num_images = (
         np.concatenate(column, axis=-1) for column in zip(*parts, strict=True)
@@ -170,9 +185,8 @@ def ends_of_means(parts: Sequence[Sums]) -> Floats:
         below, above = nearest_quantiles(np.where(errors > 0, (means - mean) / errors, np.nan))
     reach = np.array([above, -below]).clip(student, FURTHEST * student)
     ends = mean + np.array([[-1], [1]]) * np.where(np.isnan(reach), student, reach) * error
-    low, high = nearest_quantiles(
-        means
-    )  # further out where resamples lack the one image that has most of the rows
+    # the percentile interval is wider if resamples lack the one image that has most of the rows
+    low, high = nearest_quantiles(means)
     ends = np.array([np.fmin(ends[0], low), np.fmax(ends[1], high)])
     with np.errstate(invalid="ignore"):
         ends = np.clip(ends, least, greatest)
@@ -182,100 +196,105 @@ def ends_of_means(parts: Sequence[Sums]) -> Floats:
 
 
 def median_intervals(values: Floats, images: Integers) -> Floats:
-    """Lower and upper ends (2, columns) of the medians over the rows that aren't NaN, both values
-    of rows.
+    """Return the lower and upper ends (2, columns) of the medians over the rows that aren't NaN;
+    both are values of rows.
 
-    The percentile interval; where a resample has two values in the middle, each end takes the
-    outer. NaN for fewer than FEWEST_IMAGES images.
+    The interval is the percentile interval. If a resample has two values in the middle, each end
+    takes the outer one. The ends are NaN for fewer than FEWEST_IMAGES images.
     """
-    ends, drawn = np.full((2, values.shape[1]), np.nan), resamples_of_rows(images)
-    for column in np.flatnonzero(_num_images(np.isfinite(values), images) >= FEWEST_IMAGES):
-        low, high = medians(values[:, column], *drawn)
-        bounds = (
-            np.nanmin(values[:, column]),
-            np.nanmax(values[:, column]),
-        )  # of a resample without a row
-        last = np.ceil(np.array([TAIL, 1 - TAIL]) * RESAMPLES).astype(int) - 1
-        sides = np.nan_to_num(low, nan=bounds[0]), np.nan_to_num(high, nan=bounds[1])
-        ends[:, column] = [np.sort(side)[place] for side, place in zip(sides, last, strict=True)]
+    ends = np.full((2, values.shape[1]), np.nan)
+    unit, weights = resamples_of_rows(images)
+    low_rank, high_rank = np.ceil(np.array([TAIL, 1 - TAIL]) * RESAMPLES).astype(int) - 1
+    has_enough = _num_images(np.isfinite(values), images) >= FEWEST_IMAGES
+    for column in np.flatnonzero(has_enough):
+        low, high = medians(values[:, column], unit, weights)
+        # a resample without a row has the furthest values
+        low = np.nan_to_num(low, nan=np.nanmin(values[:, column]))
+        high = np.nan_to_num(high, nan=np.nanmax(values[:, column]))
+        ends[:, column] = [np.sort(low)[low_rank], np.sort(high)[high_rank]]
     return ends
 
 
 def resampled_medians(values: Floats, images: Integers) -> Floats:
-    """(RESAMPLES, columns): the median of each column, without NaN, under each resample of the
-    images; of an even number of rows the mean of the two in the middle. The resamples are the same
-    for all columns.
+    """Return (RESAMPLES, columns) the median of each column, without NaN, under each resample of
+    the images.
+
+    For an even number of rows, it is the mean of the two values in the middle. The resamples are
+    the same for all columns.
     """
     return weighted_medians(values, *resamples_of_rows(images))
 
 
 def resamples_of_rows(images: Integers) -> tuple[Integers, Floats]:
-    """The number of each row's unit, and how often each resample has it."""
+    """Return (the number of each row's unit, how often each resample has each unit)."""
     drawn = units(images)
     return drawn.of_rows(), resamples(len(drawn.starts))
 
 
 def weighted_medians(values: Floats, unit: Integers, weights: Floats) -> Floats:
-    """(samples, columns): the mean of the two values in the middle of each, see `medians`."""
+    """Return (samples, columns) the mean of the two values in the middle of each: see `medians`."""
     result = np.empty((len(weights), values.shape[1]))
-    for place, column in enumerate(values.T):
-        result[:, place] = np.add(*medians(column, unit, weights)) / 2
+    for number, column in enumerate(values.T):
+        result[:, number] = np.add(*medians(column, unit, weights)) / 2
     return result
 
 
 def medians(column: Floats, unit: Integers, weights: Floats) -> tuple[Floats, Floats]:
-    """(samples,) each: the two values in the middle of each sample's rows without NaN, one twice of
-    an odd number; NaN of none. unit: (rows,) the number of each row's. weights: (samples, units),
-    how often each sample has a unit.
+    """Return (samples,) each: the two values in the middle of each sample's rows without NaN.
 
-    They are looked for within REACH square roots of the number of rows from the middle of all, and
-    of twice as many where one isn't there.
+    For an odd number of rows both are the same value; they are NaN without rows. `unit` (rows,) has
+    the number of each row's unit, and `weights` (samples, units) how often each sample has a unit.
     """
-    num_units, order = weights.shape[1], np.argsort(column)
+    num_units = weights.shape[1]
+    order = np.argsort(column)
     order = order[: np.isfinite(column).sum()]  # NaN is last
     half = weights @ np.bincount(unit[order], minlength=num_units) / 2
-    count, far, is_inside = len(order), REACH * int(len(order) ** 0.5), not len(order)
+    count = len(order)
     low, high = np.full((2, len(weights)), np.nan)
+    # The values are looked for within REACH square roots of the number of rows from the middle of
+    # all, and within twice as many as long as a sample's value isn't found.
+    distance = REACH * int(count**0.5)
+    is_inside = not count
     while not is_inside:
-        first, last = max(count // 2 - far, 0), min(count // 2 + far + 1, count)
-        near, below = (
-            order[first:last],
-            weights @ np.bincount(unit[order[:first]], minlength=num_units),
-        )
+        first = max(count // 2 - distance, 0)
+        last = min(count // 2 + distance + 1, count)
+        near = order[first:last]
+        below = weights @ np.bincount(unit[order[:first]], minlength=num_units)
         up_to = np.cumsum(np.take(weights, unit[near], axis=1), axis=1) + below[:, None]
-        is_inside = bool(
-            ((below < half) | (first == 0)).all()
-            and ((up_to[:, -1] > half) | (last == count)).all()
-        )
-        low, high = (
-            np.where(half > 0, column[near][is_there.argmax(axis=1)], np.nan)
-            for is_there in (up_to >= half[:, None], up_to > half[:, None])
-        )
-        far *= 2
+        begins_below = (below < half) | (first == 0)
+        ends_above = (up_to[:, -1] > half) | (last == count)
+        is_inside = bool(begins_below.all() and ends_above.all())
+        low_row = (up_to >= half[:, None]).argmax(axis=1)
+        high_row = (up_to > half[:, None]).argmax(axis=1)
+        low = np.where(half > 0, column[near][low_row], np.nan)
+        high = np.where(half > 0, column[near][high_row], np.nan)
+        distance *= 2
     return low, high
 
 
 def _means_and_errors(
     weights: Floats, total: Floats, count: Floats, num_units: Integers
 ) -> tuple[Floats, Floats]:
-    """The means and their standard errors by unit under each row of weights, (R, columns) each."""
-    shape, are_alike = (len(weights), count.shape[1]), (count == count[:, :1]).all()
-    columns = (
-        count[:, :1] if are_alike else count
-    )  # products of whole numbers are exact in any shape
-    rows, squares_of_rows = (
-        np.broadcast_to(weights @ part, shape) for part in (columns, columns**2)
-    )
+    """Return the means and their standard errors by unit under each row of weights, (R, columns)
+    each.
+    """
+    shape = (len(weights), count.shape[1])
+    are_alike = (count == count[:, :1]).all()
+    # products of whole numbers are exact in any shape
+    columns = count[:, :1] if are_alike else count
+    rows = np.broadcast_to(weights @ columns, shape)
+    squares_of_rows = np.broadcast_to(weights @ columns**2, shape)
     with np.errstate(invalid="ignore", divide="ignore"):
         centre = total.sum(axis=0) / count.sum(axis=0)
-        about_zero, total = (
-            total,
-            total - centre * count,
-        )  # squares about 0 would cancel where it is far away
-        sums, total_squares = weights @ total, weights @ total**2
-        means, products = sums / rows, sums if (count == 1).all() else weights @ (total * count)
+        about_zero = total
+        # squares about 0 would cancel if the centre is far away from it
+        total = total - centre * count
+        sums = weights @ total
+        total_squares = weights @ total**2
+        means = sums / rows
+        products = sums if (count == 1).all() else weights @ (total * count)
         squares = total_squares - 2 * means * products + means**2 * squares_of_rows
-        # Of equal values the squares are rounding of the terms, which may be negative.
+        # If values are equal, the squares are rounding of the terms, which may be negative.
         least = 1e-24 * weights.max() * (about_zero**2).sum(axis=0)
         if (squares <= least).any(axis=0)[least > 0].any():
             least = 1e-24 * (weights @ about_zero**2)
@@ -284,37 +303,45 @@ def _means_and_errors(
 
 
 class OverNetworks(NamedTuple):
-    """The statistic of each network, (networks,), their mean with two 95 % intervals (2,): `of_all`
-    networks and images that could have been drawn, `of_these` networks on all images; and the least
-    and greatest mean `without_one`, (2,).
-    """
+    """The statistics of several networks, and their mean with two 95 % intervals."""
 
     of_each: Floats
+    """(networks,) the statistic of each network."""
     mean: float
+    """The mean of these statistics."""
     of_all: Floats
+    """(2,) the interval for all networks and images that could have been drawn."""
     of_these: Floats
+    """(2,) the interval for these networks on all images."""
     without_one: Floats
+    """(2,) the least and the greatest mean without one of the networks."""
 
 
 def over_networks(values: Floats, images: Integers, lead: str) -> OverNetworks:
-    """Of networks trained alike from different seeds, on the same images. values: (rows, networks),
-    NaN where a network has none. images: (rows,) the number of each row's image. lead: "mean" or
-    "median", of each network.
+    """Return the statistics of networks that were trained alike from different seeds, on the same
+    images.
 
-    A bootstrap of two levels, networks and images. The variance of the mean is the sum of that
-    under resamples of the images, the same for all networks, since what is hard for one is for the
-    others (Owen, Ann. Appl. Stat. 2007), and of the networks' sample variance over their number,
-    which a few networks' resamples would show too small. The intervals are Student's, with the
-    degrees of freedom of such a sum (Satterthwaite, Biometrics 1946), and end at the smallest and
-    largest value. NaN for fewer than FEWEST_NETWORKS networks or FEWEST_IMAGES images.
+    `values` has shape (rows, networks), and is NaN if a network has no value. `images` (rows,) has
+    the number of each row's image. `lead` is the statistic of each network, "mean" or "median".
+
+    The bootstrap has two levels, networks and images. The variance of the mean is the sum of two
+    variances. The first is that under resamples of the images, which are the same for all networks,
+    because images that are hard for one network are hard for others (Owen, Ann. Appl. Stat. 2007).
+    The second is the networks' sample variance over their number, which resamples of a few networks
+    would show too small.
+
+    The intervals are Student's, with the degrees of freedom of such a sum (Satterthwaite,
+    Biometrics 1946). They end at the smallest and largest value, and are NaN for fewer than
+    FEWEST_NETWORKS networks or FEWEST_IMAGES images.
     """
     from scipy.special import stdtrit
 
-    networks, drawn = values.shape[1], units(images)
-    count = len(drawn.starts)
+    networks = values.shape[1]
+    count = len(units(images).starts)
     with np.errstate(invalid="ignore", divide="ignore"):
         if lead == "median":
-            of_each, resampled = np.nanmedian(values, axis=0), resampled_medians(values, images)
+            of_each = np.nanmedian(values, axis=0)
+            resampled = resampled_medians(values, images)
         else:
             sums = summed(values, images)
             of_each = sums.total.sum(axis=0) / sums.rows.sum(axis=0)
@@ -323,27 +350,32 @@ def over_networks(values: Floats, images: Integers, lead: str) -> OverNetworks:
         by_images = resampled.mean(axis=1).var() * count / (count - 1)
         by_networks = of_each.var() / (networks - 1)
         total = by_images + by_networks
-        freedom = (
-            total**2 / (by_images**2 / (count - 1) + by_networks**2 / (networks - 1))
-            if total
-            else count - 1
-        )
+        freedom = count - 1
+        if total:
+            parts = by_images**2 / (count - 1) + by_networks**2 / (networks - 1)
+            freedom = total**2 / parts
+    reach_of_all = stdtrit(freedom, 1 - TAIL) * total**0.5
+    reach_of_these = stdtrit(count - 1, 1 - TAIL) * by_images**0.5
+    reach = np.array([reach_of_all, reach_of_these])
     is_enough = networks >= FEWEST_NETWORKS and len(np.unique(images)) >= FEWEST_IMAGES
-    reach = np.array(
-        [stdtrit(freedom, 1 - TAIL) * total**0.5, stdtrit(count - 1, 1 - TAIL) * by_images**0.5]
-    )
     ends = mean + np.array([[-1], [1]]) * np.where(is_enough, reach, np.nan)
     ends = ends.clip(np.nanmin(values), np.nanmax(values))
     others = (networks * mean - of_each) / (networks - 1)
     return OverNetworks(
-        of_each, mean, ends[:, 0], ends[:, 1], np.array([others.min(), others.max()])
+        of_each=of_each,
+        mean=mean,
+        of_all=ends[:, 0],
+        of_these=ends[:, 1],
+        without_one=np.array([others.min(), others.max()]),
     )
 
 
 def expanded_quantiles(resampled: Floats, images: int) -> Floats:
-    """The ends (2, columns) of a percentile interval over resamples of so many images, moved
-    outwards as Student's quantiles are and by the resamples' own narrowness (Hesterberg, Am. Stat.
-    2015, 5.2); NaN for fewer than FEWEST_IMAGES.
+    """Return the ends (2, columns) of a percentile interval over resamples of this number of
+    images; NaN for fewer than FEWEST_IMAGES.
+
+    The ends are moved outwards as Student's quantiles are, and by the resamples' own narrowness
+    (Hesterberg, Am. Stat. 2015, 5.2).
     """
     from scipy.special import ndtr, stdtrit
 
@@ -353,31 +385,33 @@ def expanded_quantiles(resampled: Floats, images: int) -> Floats:
 
 
 def nearest_quantiles(values: Floats, tail: float = TAIL) -> Floats:
-    """The tail and 1 - tail quantiles, each a value, along the first axis without its NaN: (2,
-    ...); NaN of none.
+    """Return (2, ...) the tail and 1 - tail quantiles along the first axis without its NaN. Each is
+    one of the values; NaN without values.
     """
     in_order = np.sort(values, axis=0)  # NaN last
     last = np.isfinite(in_order).sum(axis=0, keepdims=True) - 1
-    places = [
-        np.clip(np.rint(share * last).astype(np.int64), 0, None) for share in (tail, 1 - tail)
-    ]
-    return np.concatenate([np.take_along_axis(in_order, place, axis=0) for place in places])
+    quantiles = []
+    for share in (tail, 1 - tail):
+        row = np.clip(np.rint(share * last).astype(np.int64), 0, None)
+        quantiles.append(np.take_along_axis(in_order, row, axis=0))
+    return np.concatenate(quantiles)
 
 
 def _wilson(share: Floats, error: Floats, num_units: Integers, student: Floats) -> Floats:
-    """Wilson 1927, J. Am. Stat. Assoc. 22, 209, with Student's quantile and the effective number of
-    images.
+    """Return Wilson's interval (J. Am. Stat. Assoc. 22, 209, 1927) with Student's quantile and the
+    effective number of images.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         effective = np.where(error > 0, share * (1 - share) / error**2, num_units)
         z = student**2 / effective
-        centre, half = share + z / 2, np.sqrt(z * (share * (1 - share) + z / 4))
+        centre = share + z / 2
+        half = np.sqrt(z * (share * (1 - share) + z / 4))
         return np.array([centre - half, centre + half]) / (1 + z)
 
 
 def _num_images(has: NDArray[np.bool_], images: Integers) -> Integers:
-    """How many images have a value, for each column."""
+    """Return the number of images with a value, for each column."""
     order, starts = in_groups(images)
-    if len(starts) == len(images):  # a row an image
+    if len(starts) == len(images):  # each image has one row
         return np.asarray(has.sum(axis=0))
     return np.asarray(np.logical_or.reduceat(has[order], starts, axis=0).sum(axis=0))
