@@ -1,3 +1,3 @@
-"""Statistics of records: summaries, errors by image, paired tests, mean curves. Plain functions of
-tables.
+"""Statistics of records: summaries, errors by image, paired tests, mean curves. All are plain
+functions of tables.
 """

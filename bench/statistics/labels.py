@@ -1,5 +1,5 @@
-"""Names and numbers as readers see them: what a run's manifest says about the names in its records,
-and a number in three significant digits, the same everywhere.
+"""Names and numbers as readers see them: the manifest's facts about the names in a run's records,
+and numbers in three significant digits, the same everywhere.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from axiom_bench.records.entries import Manifest, MethodEntry, MetricEntry, Mode
 
 
 class Setting(NamedTuple):
-    """Where methods are compared with each other: one model, cut at one layer, on one data set."""
+    """The setting in which methods are compared with each other: one model, cut at one layer, on
+    one data set.
+    """
 
     model: str
     layer: str
@@ -40,57 +42,55 @@ class Value:
 
     @property
     def lead(self) -> str:
-        """The statistic that tables lead with: the median of kinds with heavy tails, ratios (near a
-        score of 0) and squares.
+        """The statistic that tables lead with: the median for kinds with heavy tails, which are
+        ratios (near a score of 0) and squares; otherwise the mean.
         """
         return "median" if self.kind in ("ratio", "squared") else "mean"
 
     @property
     def is_proportion(self) -> bool:
-        """Whether each value is 0 or 1, and their mean the share of ones."""
+        """True if each value is 0 or 1, and their mean is the share of ones."""
         return self.kind == "proportion"
 
     @property
     def has_unit_scale(self) -> bool:
-        """Whether values are on a scale of 1: shares, probabilities, correlations, errors in units
-        of the score. On it what is small is float32's rounding; other kinds have a scale of their
-        own.
+        """True if values are on a scale of 1: shares, probabilities, correlations, and errors in
+        units of the score. On this scale small values are float32's rounding, while other kinds
+        have a scale of their own.
         """
         return self.kind in ("proportion", "bounded", "ratio")
 
     @property
     def rounding(self) -> float:
-        """Numbers below it are float32's rounding and print as "<1e-6"; 0 where a value may be as
-        small as that.
+        """The number below which values are float32's rounding and print as "<1e-6"; 0 if a value
+        may be that small.
         """
         return FLOAT32_ROUNDING if self.has_unit_scale else 0.0
 
     @property
     def has_direction(self) -> bool:
-        """Whether lower or higher is better."""
+        """True if lower or higher is better."""
         return self.better in ("lower", "higher")
 
     @property
     def why_no_best(self) -> str:
-        """Say why no method can be best in this metric, whichever methods are chosen; "" if one
-        can.
+        """The reason why no method can be best in this metric, whichever methods are chosen; "" if
+        one can.
         """
-        return (
-            f"{self.reached_by}, which explain nothing, reach the best value"
-            if self.reached_by
-            else ""
-        )
+        if not self.reached_by:
+            return ""
+        return f"{self.reached_by}, which explain nothing, reach the best value"
 
 
 @dataclass(frozen=True, eq=False)
 class Metadata:
-    """Of a run with this manifest."""
+    """The metadata of the methods, metrics and models of a run, from its manifest."""
 
     manifest: Manifest
 
     def value(self, name: str) -> Value:
-        """The metadata of a metric's value; a user's own callable without a YAML has its name
-        alone.
+        """Return the metadata of a metric's value; a user's own callable without a YAML has only
+        its name.
         """
         entry = self.metric(name)
         title = name if entry.title is None else str(entry.title)
@@ -106,7 +106,7 @@ class Metadata:
         )
 
     def method(self, name: str) -> MethodEntry:
-        """A method's metadata: what its YAML says beside the call."""
+        """Return a method's metadata: everything in its YAML except the call."""
         return self.manifest.methods.get(name, MethodEntry())
 
     def metric(self, value: str) -> MetricEntry:
@@ -118,22 +118,27 @@ class Metadata:
         return self.metric(value).metric or value
 
     def method_title(self, name: str) -> str:
-        """The title of the method's YAML, such as "XGrad-CAM"; a callable without one has its name
-        alone. Methods of one title, as one method with two parameters, have their names in brackets
-        after it.
+        """Return the title of the method's YAML, such as "XGrad-CAM", or only the name of a
+        callable without one.
+
+        Methods of the same title, such as one method with two parameters, have their names in
+        brackets after it.
         """
         method = self.method(name)
-        is_shared = method.title and self._titles[str(method.title)] > 1
-        return _marked(
-            f"{method.title} ({name})" if is_shared else str(method.title or name), method
-        )
+        title = str(method.title or name)
+        if method.title and self._titles[title] > 1:
+            title = f"{title} ({name})"
+        return _marked(title, method)
 
     @cached_property
     def _titles(self) -> Counter[str]:
+        """The number of methods that have a title."""
         return Counter(str(method.title) for method in self.manifest.methods.values())
 
     def unstable(self) -> dict[str, str]:
-        """{method or metric: why its answers aren't of each image alone, or not the same again}."""
+        """Return {method or metric: the reason why its answers for an image depend on other images,
+        or differ from run to run}.
+        """
         entries: dict[str, PluginEntry] = {**self.manifest.methods, **self.manifest.metrics}
         return {name: entry.unstable for name, entry in entries.items() if entry.unstable}
 
@@ -143,7 +148,7 @@ class Metadata:
         return frozenset(name for name, method in self.manifest.methods.items() if method.control)
 
     def by_construction(self, metric: str) -> frozenset[str]:
-        """The methods whose YAML says that they win in this metric by construction."""
+        """Return the methods whose YAML says that they win in this metric by construction."""
         methods = self.manifest.methods
         return frozenset(
             name for name, method in methods.items() if metric in method.wins_by_construction
@@ -151,7 +156,7 @@ class Metadata:
 
     @property
     def published(self) -> frozenset[str]:
-        """The methods that a suite has published values of; none in a run that isn't shown as a
+        """The methods of which a suite has published values; none if the run isn't shown as a
         suite's.
         """
         return frozenset(self.manifest.published or ())
@@ -161,8 +166,8 @@ class Metadata:
         return self.manifest.models.get(name, ModelEntry())
 
     def model_notes(self) -> list[str]:
-        """What a reader must know of the models' values, as the manifest says; one sentence for
-        models of one note.
+        """Return the manifest's notes on the models' values, which a reader must know. Models with
+        the same note share a sentence.
         """
         models: dict[str, list[str]] = {}
         for name, model in self.manifest.models.items():
@@ -170,7 +175,7 @@ class Metadata:
         return [f"{', '.join(names)}: {note}" for note, names in models.items() if note]
 
 
-UNSTABLE = "\N{SECTION SIGN}"  # marks what `Metadata.unstable` names
+UNSTABLE = "\N{SECTION SIGN}"  # marks the methods and metrics of `Metadata.unstable`
 
 
 def _text(value: object) -> str:
@@ -182,7 +187,9 @@ def _marked(title: str, entry: PluginEntry) -> str:
 
 
 def rows_at(table: pd.DataFrame, setting: Setting) -> pd.DataFrame:
-    """The rows of a table with the columns model, layer and data that belong to one setting."""
+    """Return the rows of a table with the columns model, layer and data that belong to one
+    setting.
+    """
     return table[
         (table.model == setting.model)
         & (table.layer == setting.layer)
@@ -190,12 +197,13 @@ def rows_at(table: pd.DataFrame, setting: Setting) -> pd.DataFrame:
     ]
 
 
-NOTHING = "\N{EN DASH}"
+NOTHING = "\N{EN DASH}"  # the text of a number that isn't finite
 
 
 def number(value: float, rounding: float = FLOAT32_ROUNDING) -> str:
-    """Three significant digits; whole from 1,000 on; a dash for what isn't finite; "<1e-6" for
-    float32's rounding. rounding: see `Value.rounding`.
+    """Return a number in three significant digits, and as a whole number from 1,000 on.
+
+    A number that isn't finite is a dash, and float32's rounding is "<1e-6": see `Value.rounding`.
 
     >>> [number(x) for x in (0.012345, 12.0, 4321.5, 2.5e9, 1.2e-7, 0.0)]
     ['0.0123', '12.0', '4,322', '2.50e9', '<1e-6', '0']
@@ -216,8 +224,9 @@ def number(value: float, rounding: float = FLOAT32_ROUNDING) -> str:
 
 
 def with_interval(value: float, low: float, high: float, rounding: float = FLOAT32_ROUNDING) -> str:
-    """A value with the ends of its interval, three significant digits each; the value alone without
-    one, or where all three are float32's rounding.
+    """Return a value with the ends of its interval, in three significant digits each.
+
+    Without an interval, or if all three are float32's rounding, return only the value.
 
     >>> with_interval(0.28419, 0.2302, 0.35416)
     '0.284 [0.230, 0.354]'
@@ -229,7 +238,7 @@ def with_interval(value: float, low: float, high: float, rounding: float = FLOAT
 
 
 def p_value(p: float) -> str:
-    """A p value for a sentence.
+    """Return a p value as it is written in a sentence.
 
     >>> [p_value(p) for p in (0.25, 0.0375, 0.00042)]
     ['p = 0.25', 'p = 0.037', 'p < 0.001']
@@ -238,8 +247,8 @@ def p_value(p: float) -> str:
 
 
 def share(part: float, total: float) -> str:
-    """A percentage without decimals: 0 % and 100 % stand for none and all alone, never for a
-    rounded share.
+    """Return a percentage without decimals. 0 % and 100 % mean none and all, and are never rounded
+    shares.
     """
     percent = 100 * part / total if total else 0.0
     if 0 < percent < 1:
@@ -250,21 +259,21 @@ def share(part: float, total: float) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """ "1 image", "1,024 images"."""
+    """Return a number with its noun: "1 image", "1,024 images"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def counts_text(images: Iterable[int], rows: Iterable[int]) -> str:
-    """How many images, and rows (an image and an explained class), values were computed from; of
-    several, the range.
+    """Return the numbers of images, and of rows (an image and an explained class), that values were
+    computed from. If there are several numbers, the text has their range.
 
     >>> counts_text([64, 64], [120, 124])
     'n = 64 images, 120 to 124 rows'
     """
     texts = []
     for noun, counts in (("image", list(images)), ("row", list(rows))):
-        low, high = int(min(counts)), int(max(counts))
-        texts.append(
-            f"{low:,}{'' if low == high else f' to {high:,}'} {noun}{'' if high == 1 else 's'}"
-        )
+        low = int(min(counts))
+        high = int(max(counts))
+        numbers = f"{high:,}" if low == high else f"{low:,} to {high:,}"
+        texts.append(f"{numbers} {noun}{'' if high == 1 else 's'}")
     return f"n = {', '.join(texts)}"

@@ -1,9 +1,10 @@
-"""Differences between two methods in the statistic that tables lead with, and their tests; the
-methods that coincide; Holm's adjustment, what so many images would show.
+"""Differences between two methods in the statistic that tables lead with, and their tests. This
+module also finds methods that coincide, adjusts p values after Holm, and computes the difference
+that a number of images would show.
 
 A difference is that of two means, or of two medians, over rows. Its interval, its test and its
 standard error are by image: all rows of an image are drawn together, so that an image counts by its
-rows in all of them.
+number of rows in all of them.
 """
 
 from __future__ import annotations
@@ -30,13 +31,12 @@ from axiom_bench.statistics.bootstrap import (
 )
 from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Value
 
-RELATIVE_TIE = (
-    1e-5  # of the larger value, or of the spread: what another batch size may change in float32
-)
+# Another batch size may change a float32 value by this share of the larger value, or of the spread.
+RELATIVE_TIE = 1e-5
 AT_ONCE = 2**22  # differences of pairs in memory
-FEW = 20
+FEW = 20  # rows that nearly always tell methods apart
 POWER = 0.8
-LEVEL = 0.05  # of a family: below it a difference is called significant
+LEVEL = 0.05  # a difference is called significant if the p of its family is below this
 COMPARE_COLUMNS = (
     "method",
     "metric",
@@ -53,24 +53,24 @@ ROW = ["image_id", "target_class"]
 
 
 def rounding_of(values: Floats, value: Value) -> float:
-    """The difference up to which this metric's values may be equal but for rounding:
-    FLOAT32_ROUNDING of kinds on a scale of 1, else RELATIVE_TIE times the distance between the
-    quartiles of all values.
+    """Return the difference up to which values of this metric may be equal except for rounding.
+
+    It is FLOAT32_ROUNDING for kinds on a scale of 1, and otherwise RELATIVE_TIE times the distance
+    between the quartiles of all values.
     """
     if value.has_unit_scale:
         return FLOAT32_ROUNDING
     finite = values[np.isfinite(values)]
-    return (
-        RELATIVE_TIE * float(np.subtract(*np.quantile(finite, [0.75, 0.25])))
-        if len(finite)
-        else 0.0
-    )
+    if not len(finite):
+        return 0.0
+    upper, lower = np.quantile(finite, [0.75, 0.25])
+    return RELATIVE_TIE * float(upper - lower)
 
 
 def are_equal(
     first: Floats, second: Floats, rounding: float | Floats = FLOAT32_ROUNDING
 ) -> NDArray[np.bool_]:
-    """Whether values are equal but for rounding: see `rounding_of`."""
+    """Return whether values are equal except for rounding: see `rounding_of`."""
     larger = np.maximum(np.abs(first), np.abs(second))
     return np.asarray(np.abs(first - second) <= np.maximum(rounding, RELATIVE_TIE * larger))
 
@@ -78,19 +78,22 @@ def are_equal(
 def by_image(
     first: Floats, second: Floats, images: Integers, rounding: float | Floats = FLOAT32_ROUNDING
 ) -> Floats:
-    """(rows, pairs) each -> (images, pairs): first - second, the mean over an image's rows that
-    have both values, else NaN. Equal values differ by 0, and so do rows of an image that cancel.
+    """Return first - second, (rows, pairs) each -> (images, pairs): the mean over an image's rows
+    that have both values, or NaN without such rows.
+
+    Equal values differ by 0, and so do rows of an image that cancel.
     """
-    mean = means_by_image(np.where(are_equal(first, second, rounding), 0.0, first - second), images)
+    differences = np.where(are_equal(first, second, rounding), 0.0, first - second)
+    mean = means_by_image(differences, images)
     return np.where(np.abs(mean) <= rounding, 0.0, mean)
 
 
 def means_by_image(values: Floats, images: Integers) -> Floats:
-    """(rows, columns) -> (images, columns): the mean over an image's rows that have a value, else
-    NaN.
+    """Return the means over an image's rows that have a value, or NaN without such rows: (rows,
+    columns) -> (images, columns).
     """
     order, starts = in_groups(images)
-    if len(starts) == len(values):  # a row an image
+    if len(starts) == len(values):  # each image has one row
         return np.where(np.isfinite(values), values, np.nan)[order]
     has = np.isfinite(values)[order]
     total = np.add.reduceat(np.where(has, values[order], 0.0), starts, axis=0)
@@ -99,17 +102,19 @@ def means_by_image(values: Floats, images: Integers) -> Floats:
 
 
 def centre(differences: Floats, lead: str) -> Floats:
-    """The mean or median (lead) of each column without its NaN, which is NaN for an empty one."""
+    """Return the mean or median (`lead`) of each column without its NaN; NaN for an empty
+    column.
+    """
     has = np.isfinite(differences)
     if lead == "mean":
         with np.errstate(invalid="ignore"):
             return np.asarray(np.where(has, differences, 0.0).sum(axis=0) / has.sum(axis=0))
-    if has.all() and len(has):
-        return np.asarray(
-            np.median(np.ascontiguousarray(differences.T), axis=1)
-        )  # in a fraction of nanmedian's time
+    if has.all() and len(has):  # this takes a fraction of nanmedian's time
+        columns = np.ascontiguousarray(differences.T)
+        return np.asarray(np.median(columns, axis=1))
     medians = np.full(differences.shape[1], np.nan)
-    if len(filled := np.flatnonzero(has.any(axis=0))):
+    filled = np.flatnonzero(has.any(axis=0))
+    if len(filled):
         medians[filled] = np.nanmedian(differences[:, filled], axis=0)
     return medians
 
@@ -117,32 +122,34 @@ def centre(differences: Floats, lead: str) -> Floats:
 def coinciding(
     values: Floats, methods: Sequence[str], rounding: float | Floats = FLOAT32_ROUNDING
 ) -> tuple[tuple[str, ...], ...]:
-    """Groups of methods whose values are equal in every row but for rounding, each method in one,
-    in the given order.
+    """Return groups of methods whose values are equal in every row except for rounding. Each method
+    is in one group, in the given order.
 
-    values: (rows, methods), NaN where a method has no value. Methods that have values in different
-    rows differ. rounding: see `rounding_of`; one number, or one for each row.
+    `values` has shape (rows, methods), and is NaN if a method has no value. Methods that have
+    values in different rows differ. `rounding` is one number, or one per row: see `rounding_of`.
     """
     rounding = np.broadcast_to(rounding, len(values))
-    few = _are_same(
-        values[:FEW, :, None], values[:FEW, None], rounding[:FEW, None, None]
-    )  # nearly always tells
+    # comparing all rows of all pairs would take long, and a few rows nearly always tell
+    may_coincide = _are_same(values[:FEW, :, None], values[:FEW, None], rounding[:FEW, None, None])
 
-    def are_same(one: int, other: int) -> bool:
-        return bool(few[one, other] and _are_same(values[:, one], values[:, other], rounding))
+    def are_same(first: int, second: int) -> bool:
+        if not may_coincide[first, second]:
+            return False
+        return bool(_are_same(values[:, first], values[:, second], rounding))
 
     groups: list[list[int]] = []
-    for place in range(len(methods)):
-        same = (group for group in groups if any(are_same(place, at) for at in group))
-        if (group := next(same, None)) is None:
-            groups.append([place])
+    for column in range(len(methods)):
+        for group in groups:
+            if any(are_same(column, member) for member in group):
+                group.append(column)
+                break
         else:
-            group.append(place)
-    return tuple(tuple(methods[place] for place in group) for group in groups)
+            groups.append([column])
+    return tuple(tuple(methods[column] for column in group) for group in groups)
 
 
 def _are_same(first: Floats, second: Floats, rounding: Floats) -> NDArray[np.bool_]:
-    """Whether all rows are."""
+    """Return whether all rows are equal except for rounding, or are missing in both."""
     missing = np.isnan(first) & np.isnan(second)
     return np.asarray((are_equal(first, second, rounding) | missing).all(axis=0))
 
@@ -153,72 +160,92 @@ def compare(
     better: Mapping[str, str],
     kinds: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """`control` against every other method of one setting's records, metric by metric: a row of
-    COMPARE_COLUMNS for each pair, over the rows where both have a value; see `tests`. adjusted: p
-    after Holm, over a metric's methods. is_better: whether the control's mean, or median, is.
+    """Compare `control` with every other method of one setting's records, metric by metric, over
+    the rows in which both have a value: see `tests`.
 
-    better: metric -> "lower" or "higher"; others are left out. kinds: metric -> its YAML's kind,
-    "unbounded" where it isn't given; of "ratio" and "squared" the medians are compared. Raises
-    BenchError, with the nearest names, where the records have no such method or metric.
+    Args:
+        records: The records of one setting.
+        control: The method to compare.
+        better: {metric: "lower" or "higher"}. Other metrics are left out.
+        kinds: {metric: the kind in its YAML}, "unbounded" by default. For "ratio" and "squared",
+            the medians are compared.
+
+    Returns:
+        A row of COMPARE_COLUMNS per pair. `adjusted` is p after Holm, over a metric's methods.
+            `is_better` is True if the mean, or median, of `control` is better.
+
+    Raises:
+        BenchError: If the records have no such method or metric; the message has the nearest names.
     """
     kinds = kinds or {}
-    chosen = {
-        name: Value(name, name, better=way, kind=kinds.get(name, "unbounded"))
-        for name, way in better.items()
+    values_by_metric = {
+        name: Value(name, name, better=direction, kind=kinds.get(name, "unbounded"))
+        for name, direction in better.items()
     }
-    for kind, names in (("method", [control]), ("metric", list(chosen))):
+    for kind, names in (("method", [control]), ("metric", list(values_by_metric))):
         present = set(map(str, records[kind].unique())) - {LAYER}
         for name in names:
             if name not in present:
                 raise unknown(kind, name, present)
     single = records[(records["status"] == OK) & (records["image_id"] != WHOLE_SET)]
     parts = []
-    for metric, value in chosen.items():
-        of_metric = single[single["metric"] == metric].astype({"method": object})
-        table = of_metric.pivot_table("value", ROW, "method", observed=True, sort=False)
+    for metric, value in values_by_metric.items():
+        rows = single[single["metric"] == metric].astype({"method": object})
+        table = rows.pivot_table("value", ROW, "method", observed=True, sort=False)
         others = [str(name) for name in table if name != control] if control in table else []
-        if others:
-            pairs = [
-                _of_both(table[[control, name]].dropna(), value).assign(method=name)
-                for name in others
-            ]
-            tested = pd.concat(pairs, ignore_index=True)
-            sign = 1 if value.better == "higher" else -1
-            is_better = sign * tested["difference"] > 0
-            parts.append(
-                tested.assign(metric=metric, adjusted=holm(tested["p"]), is_better=is_better)
-            )
+        if not others:
+            continue
+        pairs = []
+        for name in others:
+            both = table[[control, name]].dropna()
+            images = image_numbers(both.index.get_level_values("image_id"))
+            pair_values = both.to_numpy(dtype=np.float64)
+            pair = tests(pair_values, images, np.array([0]), np.array([1]), value)
+            pairs.append(pair.assign(method=name))
+        tested = pd.concat(pairs, ignore_index=True)
+        sign = 1 if value.better == "higher" else -1
+        is_better = sign * tested["difference"] > 0
+        parts.append(tested.assign(metric=metric, adjusted=holm(tested["p"]), is_better=is_better))
     columns = list(COMPARE_COLUMNS)
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
-
-
-def _of_both(table: pd.DataFrame, value: Value) -> pd.DataFrame:
-    values = table.to_numpy(dtype=np.float64)
-    images = image_numbers(table.index.get_level_values("image_id"))
-    return tests(values, images, np.array([0]), np.array([1]), value)
 
 
 def tests(
     values: Floats, images: Integers, left: Integers, right: Integers, value: Value
 ) -> pd.DataFrame:
-    """A row for each pair of columns, left against right: n, better, same, worse, difference, low,
-    high, p, by_images.
+    """Test pairs of columns, left against right.
 
-    values: (rows, columns) of one metric, without NaN. images: (rows,) the number of each row's
-    image. n: images. better, same, worse: on how many of them the left column is, by its mean over
-    the image's rows. difference: of the two means or medians, with its 95 % interval, see
-    `bootstrap`. p: see `p_of_interval`; 1 where the two are equal but for rounding. by_images: p of
-    the sign test, whether one column is better on more images.
+    Args:
+        values: (rows, columns) of one metric, without NaN.
+        images: (rows,) the number of each row's image.
+        left: (pairs,) the first column of each pair.
+        right: (pairs,) the second column of each pair.
+        value: The metric.
+
+    Returns:
+        A row per pair. `n` is the number of images. `better`, `same` and `worse` are the numbers of
+            images on which the left column is so, by its mean over the image's rows. `difference`
+            is that of the two means or medians, and `low` and `high` are its 95 % interval: see
+            `bootstrap`. `p` is `p_of_interval`, or 1 if the two are equal except for rounding.
+            `by_images` is the p of the sign test, whether one column is better on more images.
     """
-    rounding, centres = rounding_of(values, value), centre(values, value.lead)
+    rounding = rounding_of(values, value)
+    centres = centre(values, value.lead)
     sampled = resampled_medians(values, images) if value.lead == "median" and len(values) else None
-    step, parts = max(1, AT_ONCE // max(len(values), 1)), []
-    for chosen in (slice(start, start + step) for start in range(0, len(left), step)):
-        one, two = left[chosen], right[chosen]
-        first, second = values[:, one], values[:, two]
-        gain = by_image(first, second, images, rounding) * (1 if value.better == "higher" else -1)
-        n, ahead, behind = len(gain), (gain > 0).sum(axis=0), (gain < 0).sum(axis=0)
-        difference = middle = centres[one] - centres[two]
+    sign = 1 if value.better == "higher" else -1
+    step = max(1, AT_ONCE // max(len(values), 1))
+    parts = []
+    for start in range(0, len(left), step):
+        one = left[start : start + step]
+        two = right[start : start + step]
+        first = values[:, one]
+        second = values[:, two]
+        gain = by_image(first, second, images, rounding) * sign
+        n = len(gain)
+        ahead = (gain > 0).sum(axis=0)
+        behind = (gain < 0).sum(axis=0)
+        difference = centres[one] - centres[two]
+        middle = difference
         if n < FEWEST_IMAGES:
             low, high = np.full((2, len(one)), np.nan)
         elif sampled is None:
@@ -226,49 +253,61 @@ def tests(
         else:
             low, high = expanded_quantiles(sampled[:, one] - sampled[:, two], n)
         p = p_of_interval(middle, low, high, n, ahead + behind)
-        p[are_equal(centres[one], centres[two], rounding) & np.isfinite(low)] = 1.0
-        parts.append({
-            "n": np.full(len(one), n), "better": ahead, "same": n - ahead - behind, "worse": behind,
-            "difference": difference, "low": low, "high": high, "p": p, "by_images": sign_test(ahead, behind),
-        })  # fmt: skip
-    return pd.concat(map(pd.DataFrame, parts), ignore_index=True)
+        is_tie = are_equal(centres[one], centres[two], rounding)
+        p[is_tie & np.isfinite(low)] = 1.0
+        columns = {
+            "n": np.full(len(one), n),
+            "better": ahead,
+            "same": n - ahead - behind,
+            "worse": behind,
+            "difference": difference,
+            "low": low,
+            "high": high,
+            "p": p,
+            "by_images": sign_test(ahead, behind),
+        }
+        parts.append(pd.DataFrame(columns))
+    return pd.concat(parts, ignore_index=True)
 
 
 def p_of_interval(
     difference: Floats, low: Floats, high: Floats, images: int, differing: Integers
 ) -> Floats:
-    """The two-sided p of the test that goes with a 95 % interval: below 0.05 where the interval
-    leaves 0 out, unless five images or fewer differ.
+    """Return the two-sided p of the test that goes with a 95 % interval; NaN without an interval.
 
-    Student's, of the standard error that its narrower side shows. Where the side of 0 is the wider
-    one, as of skewed values, what it has in excess grows with the square of the distance (Cornish
-    and Fisher, Rev. I.S.I. 1938). At least 2^(1 - m), where m images differ: if every image could
-    as well have had the other sign, all would agree with this probability. NaN without an interval.
+    It is below 0.05 if the interval doesn't contain 0, unless five images or fewer differ.
+
+    The test is Student's, with the standard error that the interval's narrower side shows. If the
+    side towards 0 is the wider one, as for skewed values, its excess grows with the square of the
+    distance (Cornish and Fisher, Rev. I.S.I. 1938).
+
+    p is at least 2^(1 - m) if m images differ: if every image could as well have had the other
+    sign, all would agree with this probability.
     """
     from scipy.special import stdtr, stdtrit
 
     degrees = max(min(images, MOST_UNITS) - 1, 1)
     student = stdtrit(degrees, 1 - TAIL)
-    below, above = np.maximum(difference - low, 0.0), np.maximum(high - difference, 0.0)
+    below = np.maximum(difference - low, 0.0)
+    above = np.maximum(high - difference, 0.0)
     side, other = np.where(difference > 0, [below, above], [above, below])
     narrow = np.minimum(side, other)
     with np.errstate(invalid="ignore", divide="ignore"):
         # q = (sqrt(1 + 8 e (d - e)) - 1) / (4 e), where d and e are the distance and the excess
-        # over the narrower side, as 2 (d - e) / (1 + sqrt(1 + 8 e (d - e))), whose digits don't
-        # cancel, and times that side, which may be 0.
+        # over the narrower side. It is computed as 2 (d - e) / (1 + sqrt(1 + 8 e (d - e))), whose
+        # digits don't cancel, and times that side, which may be 0.
         excess = np.where(side > narrow, side - narrow, 0.0) * student / (2 * student**2 + 1)
         rest = np.maximum(student * np.abs(difference) - excess, 0.0)
         root = np.hypot(narrow, np.sqrt(8 * excess) * np.sqrt(rest))
         p = 2 * stdtr(degrees, -np.where(rest > 0, 2 * rest / (narrow + root), 0.0))
-    p = np.where(
-        (low > 0) | (high < 0), p, np.maximum(p, LEVEL)
-    )  # of an end at 0 rounding may say otherwise
+    # if an end of the interval is 0, rounding may give a p below LEVEL
+    p = np.where((low > 0) | (high < 0), p, np.maximum(p, LEVEL))
     p = np.maximum(p, np.minimum(2.0 ** (1 - differing), 1.0))
     return np.where(np.isnan(low), np.nan, np.where(difference == 0, 1.0, p))
 
 
 def detectable(low: Floats, high: Floats, images: int, tests: int) -> Floats:
-    """`smallest_shown` by differences with these 95 % intervals."""
+    """Return `smallest_shown` for differences with these 95 % intervals."""
     from scipy.special import stdtrit
 
     width = 2 * stdtrit(max(min(images, MOST_UNITS) - 1, 1), 1 - TAIL)
@@ -276,15 +315,15 @@ def detectable(low: Floats, high: Floats, images: int, tests: int) -> Floats:
 
 
 def sign_test(ahead: Integers, behind: Integers) -> Floats:
-    """The exact two-sided p of so many signs, each as likely as the other."""
+    """Return the exact two-sided p of these numbers of signs, each as likely as the other."""
     from scipy.special import bdtr
 
     return np.minimum(1.0, 2 * bdtr(np.minimum(ahead, behind), ahead + behind, 0.5))
 
 
 def normal_test(difference: Floats, error: Floats) -> Floats:
-    """The two-sided p of differences with these standard errors, taken as normal; 1 for a
-    difference of 0.
+    """Return the two-sided p of differences with these standard errors, which are taken as normal;
+    1 for a difference of 0.
     """
     from scipy.special import ndtr
 
@@ -293,10 +332,12 @@ def normal_test(difference: Floats, error: Floats) -> Floats:
 
 
 def smallest_shown(error: Floats, tests: int, images: int) -> Floats:
-    """The difference with this standard error that so many images show with a probability of 80 %,
-    at 5 % over a family of so many tests. It is (t(1 - 0.05 / (2 tests)) + t(0.8)) error, t the
-    quantiles of Student's distribution with one degree of freedom fewer than images. NaN for fewer
-    than two images, and for an error of 0.
+    """Return the difference with this standard error that this number of images shows with a
+    probability of 80 %, at 5 % over a family of this number of tests.
+
+    It is (t(1 - 0.05 / (2 tests)) + t(0.8)) error, where t are the quantiles of Student's
+    distribution with one degree of freedom fewer than images. It is NaN for fewer than two images,
+    and for an error of 0.
     """
     from scipy.special import stdtrit
 
@@ -307,12 +348,12 @@ def smallest_shown(error: Floats, tests: int, images: int) -> Floats:
 
 
 def images_to_separate(difference: Floats, detectable: Floats, images: int) -> Floats:
-    """Return how many images would show each of these differences between two methods, with a
-    probability of 80 %.
+    """Return the number of images that would show each of these differences between two methods
+    with a probability of 80 %.
 
-    The standard error of a difference falls with the root of the number of images, so n images show
-    it where detectable sqrt(images / n) is the difference. At least FEWEST_IMAGES, since fewer have
-    no test.
+    The standard error of a difference falls with the root of the number of images. So n images show
+    it if detectable sqrt(images / n) is the difference. The number is at least FEWEST_IMAGES,
+    because fewer images have no test.
 
     Args:
         difference: The differences between two methods.
@@ -327,16 +368,17 @@ def images_to_separate(difference: Floats, detectable: Floats, images: int) -> F
 
 
 def holm(p_values: Iterable[float]) -> list[float]:
-    """Holm's step-down adjustment, Scand. J. Statist. 1979: p for all of a family at once.
+    """Adjust the p values of a family for all of them at once, by Holm's step-down method, Scand.
+    J. Statist. 1979.
 
-    Sorted, p_i becomes the largest of (m - j) p_j over j <= i (j from 0), at most 1; NaN stays NaN
+    Sorted, p_i becomes the largest of (m - j) p_j over j <= i (j from 0), at most 1. NaN stays NaN
     and isn't counted.
     """
     p = np.array(list(p_values), dtype=float)
     defined = np.flatnonzero(~np.isnan(p))
     order = defined[np.argsort(p[defined], kind="stable")]
-    stepped = (
-        np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)) if len(order) else p[order]
-    )
-    p[order] = np.minimum(stepped, 1)
-    return p.tolist()
+    if len(order):
+        stepped = np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1))
+        p[order] = np.minimum(stepped, 1)
+    adjusted: list[float] = p.tolist()
+    return adjusted
