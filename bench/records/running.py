@@ -115,6 +115,7 @@ def _unfinished(folder: Path, parts: dict[str, Any]) -> Manifest:
         job, counts = _with_files(folder, part)
         jobs.append(job)
         progress[part.jobs[0].job] = counts
+    # the facts of the run are those of its first job, unless the command has them itself
     entries: dict[str, Any] = {"experiment": "", "run": folder.name}
     if jobs:
         entries = jobs[0].model_dump(exclude={"shards"})

@@ -106,10 +106,11 @@ def to_bytes(
     `metadata` is plain data that describes the content of the file: see `metadata_of`. `compressed`
     has further options of pyarrow's ParquetWriter.
     """
-    if isinstance(rows, pa.Table):
-        table = rows
-    else:
-        table = pa.Table.from_pandas(rows, schema, preserve_index=False)
+    table = (
+        rows
+        if isinstance(rows, pa.Table)
+        else pa.Table.from_pandas(rows, schema, preserve_index=False)
+    )
     table = table.replace_schema_metadata(None)
     repeated = [column.name for column in table.schema if not pa.types.is_floating(column.type)]
     buffer = io.BytesIO()

@@ -350,6 +350,7 @@ def over_networks(values: Floats, images: Integers, lead: str) -> OverNetworks:
         by_images = resampled.mean(axis=1).var() * count / (count - 1)
         by_networks = of_each.var() / (networks - 1)
         total = by_images + by_networks
+        # Satterthwaite's degrees of freedom of the sum of both variances
         freedom = count - 1
         if total:
             parts = by_images**2 / (count - 1) + by_networks**2 / (networks - 1)

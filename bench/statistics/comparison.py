@@ -66,7 +66,7 @@ class Place(NamedTuple):
     place_low: int
     """1 + the number of groups that are better, at 5 % after Holm."""
     place_high: int
-    """The number of groups - the number of groups that are worse, at 5 % after Holm."""
+    """The number of groups minus the number of those that are worse, at 5 % after Holm."""
     is_best: bool
 
 
@@ -243,6 +243,7 @@ def compare_methods(
         low, high = median_intervals(values, images)
 
     def test_pairs(left: Integers, right: Integers) -> pd.DataFrame:
+        """Return the tests of pairs of columns, left against right."""
         table = paired_tests.tests(values, images, left, right, value)
         pair_low = table["low"].to_numpy(dtype=np.float64)
         pair_high = table["high"].to_numpy(dtype=np.float64)
@@ -250,6 +251,7 @@ def compare_methods(
         detectable = paired_tests.detectable(pair_low, pair_high, num_images, len(table))
         return table.assign(by_images=holm(table["by_images"]), detectable=detectable)
 
+    # a method with values that isn't compared has too few of them
     with_values = [methods[column] for column in ranked[has.any(axis=0)]]
     return _comparison(
         chosen,
@@ -274,10 +276,10 @@ def compare_whole_sets(
     """Compare methods by the metric's values of the whole data set in one setting, on the images
     that all compared methods have; None if there are no such values.
 
-    `stored` has `reading.WHOLE_SET_COLUMNS`. The error of a difference is its deviation over the
-    run's resamples, which are the same for all methods. p, the intervals and `detectable` take the
-    difference as normal, because there are no values by image to count or to rank. p is NaN if the
-    methods have no resamples.
+    `stored` has `reading.WHOLE_SET_COLUMNS`. The error of a difference is its
+    deviation over the run's resamples, which are the same for all methods. The p values, the
+    intervals and `detectable` take the difference as normal, because there are no values by image
+    to count or to rank. The p values are NaN if the methods have no resamples.
     """
     ranked = stored[~stored["method"].isin(constructed)]
     compared = ranked[ranked["common_images"] > 0]
@@ -292,6 +294,7 @@ def compare_whole_sets(
     images = int(compared["common_images"].iloc[0])
 
     def test_pairs(left: Integers, right: Integers) -> pd.DataFrame:
+        """Return the tests of pairs of columns, left against right."""
         difference = values[left] - values[right]
         error = _deviation(sampled[:, left] - sampled[:, right])
         columns = {
@@ -467,16 +470,15 @@ class Comparisons:
             counts = pd.DataFrame(row_counts)
             constructed = list(self.metadata.by_construction(metric))
             counts = counts.drop(columns=constructed, errors="ignore")
-            networks = counts.count()
-            rows = counts.sum()
+            columns = zip(counts, counts.count(), counts.sum(), strict=True)
             self._answers[metric] = {
                 str(name): Answers(
-                    networks=int(networks[name]),
+                    networks=int(networks),
                     all_networks=len(row_counts),
-                    rows=int(rows[name]),
+                    rows=int(rows),
                     all_rows=all_rows,
                 )
-                for name in counts
+                for name, networks, rows in columns
             }
         return self._answers[metric]
 

@@ -197,7 +197,7 @@ def compare(
             continue
         pairs = []
         for name in others:
-            both = table[[control, name]].dropna()
+            both = table[[control, name]].dropna()  # each pair has its own rows
             images = image_numbers(both.index.get_level_values("image_id"))
             pair_values = both.to_numpy(dtype=np.float64)
             pair = tests(pair_values, images, np.array([0]), np.array([1]), value)
@@ -233,6 +233,7 @@ def tests(
     centres = centre(values, value.lead)
     sampled = resampled_medians(values, images) if value.lead == "median" and len(values) else None
     sign = 1 if value.better == "higher" else -1
+    # many pairs of many rows don't fit into memory at once
     step = max(1, AT_ONCE // max(len(values), 1))
     parts = []
     for start in range(0, len(left), step):

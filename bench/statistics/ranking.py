@@ -211,6 +211,7 @@ def conclusion(
         for names in (metrics, *([name] for name in by_rank)):
             if sentence := verdict([run], compare, rival, names):
                 return sentence, None, []
+        # without a verdict, a reader must learn why the two methods aren't compared
         if {compare, rival} <= {*run.methods} and any(map(run.ranks, run.settings)):
             titles = " and ".join(map(run.metadata.method_title, (compare, rival)))
             return f"No metric has values of both {titles} on the same images", None, []

@@ -104,14 +104,15 @@ class RunFolder:
         manifest = with_marks(manifest, records)
         runtime = reading.read_runtime(path, manifest)
         orders = _orders(manifest)
-        for name in {*orders} & {*runtime}:
-            runtime = runtime.assign(**{name: _category(runtime[name], orders[name])})
+        categories = {
+            name: _category(runtime[name], orders[name]) for name in {*orders} & {*runtime}
+        }
         return cls(
             path=path,
             manifest=manifest,
             records=records,
             class_records=in_order(class_records, manifest),
-            runtime=runtime,
+            runtime=runtime.assign(**categories),
             whole_set=reading.read_whole_set(path, manifest),
         )
 
@@ -340,6 +341,7 @@ def with_marks(manifest: Manifest, records: Records) -> Manifest:
         means = values_by_place.mean().unstack("method")
         excluded = metadata.controls | metadata.by_construction(metric)
         others = [name for name in suite_methods if name in means and name not in excluded]
+        # on networks where the suite's methods coincide, every error is rounding
         mean_of_method = means[means[others].min(axis=1) > COINCIDING].mean()
         limit = SHARE_MARKED * mean_of_method[others].min()
         for name in methods:
@@ -358,9 +360,8 @@ def in_order(records: Records, manifest: Manifest) -> Records:
     number of rows with a value says so.
     """
     orders = _orders(manifest)
-    keys = records.keys.assign(
-        **{name: _category(records.keys[name], orders.get(name, [])) for name in PLACE}
-    )
+    places = {name: _category(records.keys[name], orders.get(name, [])) for name in PLACE}
+    keys = records.keys.assign(**places)
     # summaries write statuses as "ok:39 zero_map:1"
     words = [NOT_A_WORD.sub("_", name)[:MAX_STATUS] or "_" for name in records.statuses]
     names = list(dict.fromkeys([*words, NOT_FINITE]))
