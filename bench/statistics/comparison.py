@@ -276,10 +276,10 @@ def compare_whole_sets(
     """Compare methods by the metric's values of the whole data set in one setting, on the images
     that all compared methods have; None if there are no such values.
 
-    `stored` has `reading.WHOLE_SET_COLUMNS`. The error of a difference is its
-    deviation over the run's resamples, which are the same for all methods. The p values, the
-    intervals and `detectable` take the difference as normal, because there are no values by image
-    to count or to rank. The p values are NaN if the methods have no resamples.
+    `stored` has `reading.WHOLE_SET_COLUMNS`. The error of a difference is its deviation over the
+    run's resamples, which are the same for all methods. The p values, the intervals and
+    `detectable` take the difference as normal, because there are no values by image to count or to
+    rank. The p values are NaN if the methods have no resamples.
     """
     ranked = stored[~stored["method"].isin(constructed)]
     compared = ranked[ranked["common_images"] > 0]
