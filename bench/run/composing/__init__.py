@@ -1,1 +1,1 @@
-"""A command line as settings: composed by Hydra, checked, with its device."""
+"""Compose a command line with Hydra, check its settings, and choose its device."""

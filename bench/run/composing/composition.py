@@ -1,5 +1,5 @@
-"""A command line's configuration: the YAML files of conf/ and of the user's own folders, composed
-by Hydra.
+"""Compose a command line's configuration with Hydra, from the YAML files of conf/ and of the user's
+own folders.
 """
 
 from __future__ import annotations
@@ -30,27 +30,20 @@ from axiom_bench.records.files import safe_name
 from axiom_bench.run.composing import own_files, settings
 from axiom_bench.run.composing.settings import AXES, LAYER, Settings
 
-LISTS = (
-    "method",
-    "metric",
-    "peers",
-    "spoiled",
-)  # groups of which a run takes several entries, as a list, or `all`
+# groups of which a run takes several entries, as a list or `all`
+LISTS = ("method", "metric", "peers", "spoiled")
 PROTOCOL = "protocol"
-CHOOSING = ("experiment", PROTOCOL, *LISTS)  # groups whose files choose entries of these
+CHOOSING = ("experiment", PROTOCOL, *LISTS)  # groups whose files choose entries of LISTS
 # settings that no file has to write down
-RARE = tuple(
-    f"model.{name}"
-    for name in (
-        "background",
-        "draw",
-        "weights_key",
-        "inputs",
-        "explained",
-        "read",
-        "min_probability",
-        "finetuned",
-    )
+RARE = (
+    "model.background",
+    "model.draw",
+    "model.weights_key",
+    "model.inputs",
+    "model.explained",
+    "model.read",
+    "model.min_probability",
+    "model.finetuned",
 )
 SEARCH_PATH = "hydra.searchpath"
 DEFAULT = "default"  # the name of a run of the experiment's own models and data
@@ -58,25 +51,25 @@ DEFAULT = "default"  # the name of a run of the experiment's own models and data
 MODEL_KEYS = {"model", "model.name", "model.architecture"}
 DATA_KEYS = {"data", "data@data.of", "data.name"}
 PLACES = {"data.root", "data.path"}
-OPEN = re.compile(
-    rf"\+*({'|'.join(map(re.escape, RARE))}|model\.kwargs(?:\..*)?)"
-)  # what needs no + before it
-ENTRY = re.compile(
-    r"(?:\\.|'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|[^,])+"
-)  # of a list, up to the next comma
+# settings that need no + in front of them
+OPEN = re.compile(rf"\+*({'|'.join(map(re.escape, RARE))}|model\.kwargs(?:\..*)?)")
+# an entry of a list, up to the next comma
+ENTRY = re.compile(r"(?:\\.|'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|[^,])+")
 HOME = re.compile(r"~(?:[^/\\\s]*[/\\].*)?", re.DOTALL)  # the home folder, or a path below one
-OWN_FILES = (
-    "folder",
-    "webdataset",
-    "parquet",
-)  # kinds of data sets that aren't told apart by their name
+# kinds of data sets whose names don't tell them apart
+OWN_FILES = ("folder", "webdataset", "parquet")
 
 
 @dataclass(frozen=True)
 class Composition:
-    """A command line, composed. folders: the user's own. overrides: with `all` replaced by the
-    names. config: what is swept over has its default. jobs: the overrides of each job, in order.
-    several: the axes with several values, of which `config` has only the default's.
+    """A composed command line.
+
+    Attributes:
+        folders: The user's own folders of YAML files.
+        overrides: The overrides of all jobs, in which names replace `all`.
+        config: The configuration of all jobs. An axis with several values has its default in it.
+        jobs: The overrides of each job, in order.
+        several: The axes that have several values.
     """
 
     folders: Sequence[str]
@@ -86,61 +79,73 @@ class Composition:
     several: set[str]
 
     def plain(self) -> dict[str, Any]:
-        """The configuration of all jobs, as `plain` makes it."""
+        """Return the resolved configuration of all jobs, without Hydra's node."""
         return plain(self.config)
 
     def job_configs(self) -> list[DictConfig]:
-        """The configuration of each job, in which nothing is filled in."""
+        """Return the configuration of each job, in which no interpolation is resolved."""
         return [self._job(number) for number in range(len(self.jobs))]
 
     def plain_job(self, number: int = 0) -> dict[str, Any]:
-        """The configuration of one of the jobs."""
+        """Return the resolved configuration of one of the jobs."""
         return plain(self._job(number))
 
     def job_settings(self, number: int = 0) -> Settings:
-        """Return the checked settings of one of the jobs. Raises BenchError."""
+        """Return the checked settings of one of the jobs.
+
+        Raises:
+            BenchError: If a setting is missing or wrong.
+        """
         return Settings.of(self.plain_job(number))
 
     def _job(self, number: int) -> DictConfig:
-        job, choices = self.jobs[number], self.config.hydra.runtime.choices
-        own = (word.partition("=") for word in job[len(self.overrides) :])
-        # That of all jobs has these choices already, as of the first network: to compose takes up
-        # to seconds.
-        is_same = self.config[PROTOCOL] is None and all(
-            choices.get(key) == value for key, _, value in own
-        )
-        with _understood(job):
-            config = self.config if is_same or job == self.overrides else _config(self.folders, job)
+        """Return the unresolved configuration of one of the jobs."""
+        job = self.jobs[number]
+        choices = self.config.hydra.runtime.choices
+        axis_choices = [word.partition("=") for word in job[len(self.overrides) :]]
+        # To compose takes up to seconds. The configuration of all jobs is used if it has the job's
+        # choices already, such as those of the first network. A protocol's settings depend on the
+        # network.
+        has_choices = all(choices.get(key) == value for key, _, value in axis_choices)
+        is_composed = job == self.overrides or (self.config[PROTOCOL] is None and has_choices)
+        with _reword_unexpected_errors(job):
+            config = self.config if is_composed else _compose_config(self.folders, job)
         return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
 
 
 @contextmanager
 def composed(overrides: Sequence[str], config_folder: Path | None = None) -> Iterator[Composition]:
-    """Composes a command line; inside, Hydra's errors become sentences. config_folder: a user's own
-    folder of YAML files, searched after conf/, as those of `hydra.searchpath=[...]` are. Raises
-    BenchError for what can't be composed, for an axis other than AXES, and where there is no job.
+    """Compose a command line, and turn Hydra's errors in the `with` block into sentences.
+
+    Args:
+        overrides: The command line's words, such as `data=voc`.
+        config_folder: A user's own folder of YAML files. It is searched after conf/, as the
+            folders of `hydra.searchpath=[...]` are.
+
+    Raises:
+        BenchError: If the command line can't be composed, if a setting other than those of AXES has
+            several values, or if there is no job.
     """
     if any(override.startswith("suite=") for override in overrides):
-        from axiom_bench.run.composing import suites  # here: most runs are of none
+        from axiom_bench.run.composing import suites  # here, since few runs belong to a suite
 
         overrides = suites.expanded(overrides)
-    overrides = [_as_typed(override) for override in overrides]
-    folders, overrides = _search_path(overrides, config_folder)
+    overrides = [_quote_override(override) for override in overrides]
+    folders, overrides = _split_search_path(overrides, config_folder)
     try:
-        with _understood(overrides):
-            composition = _composition(folders, overrides)
+        with _reword_unexpected_errors(overrides):
+            composition = _compose_jobs(folders, overrides)
         yield composition
     except (HydraException, OmegaConfBaseException) as error:
-        from axiom_bench.run.composing import (
-            mistakes,
-        )  # here, and below: most command lines have none
+        # imported here and below, since most command lines have no mistakes
+        from axiom_bench.run.composing import mistakes
 
-        keys = _keys(folders, overrides)
+        keys = _existing_keys(folders, overrides)
         raise mistakes.sentence(error, keys, lambda group: _options(folders, group)) from error
 
 
 @contextmanager
-def _understood(overrides: Sequence[str]) -> Iterator[None]:
+def _reword_unexpected_errors(overrides: Sequence[str]) -> Iterator[None]:
     """Raise BenchError for whatever Hydra raises for values that it doesn't expect, such as
     model=[1].
     """
@@ -155,122 +160,138 @@ def _understood(overrides: Sequence[str]) -> Iterator[None]:
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
-    """The configuration, resolved, without Hydra's node; what is missing until a job is composed
-    stays `???`.
+    """Return the resolved configuration without Hydra's node.
+
+    A setting that is missing until a job is composed stays `???`.
     """
-    nodes = ((str(key), node) for key, node in config.items() if key != "hydra")
-    return {
-        k: OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-        for k, node in nodes
-    }
+    values: dict[str, Any] = {}
+    for key, node in config.items():
+        if key == "hydra":
+            continue
+        is_config = OmegaConf.is_config(node)
+        values[str(key)] = OmegaConf.to_container(node, resolve=True) if is_config else node
+    return values
 
 
 def base_keys() -> set[str]:
-    """The dotted settings of conf/config.yaml and conf/device/, which no choice of methods or data
-    changes.
+    """Return the dotted settings of conf/config.yaml and conf/device/.
+
+    No choice of methods or data changes them.
     """
-    files = (conf_folder() / name for name in ("config.yaml", "device/auto.yaml"))
-    config, device = map(read_yaml, files)
+    config = read_yaml(conf_folder() / "config.yaml")
+    device = read_yaml(conf_folder() / "device/auto.yaml")
     nodes = {key: value for key, value in config.items() if key not in ("defaults", "hydra")}
     return {key for key, _ in settings.dotted({**nodes, "device": device})}
 
 
-def _composition(folders: Sequence[str], overrides: Sequence[str]) -> Composition:
+def _compose_jobs(folders: Sequence[str], overrides: Sequence[str]) -> Composition:
+    """Compose the configuration of all jobs, and list the overrides of each job."""
     words = OverridesParser.create().parse_overrides([*overrides])
     parsed = {word.get_key_element().lstrip("+"): word for word in words}
     swept = {
-        key: _values(folders, word) for key, word in parsed.items() if word.is_sweep_override()
+        key: _axis_overrides(folders, word)
+        for key, word in parsed.items()
+        if word.is_sweep_override()
     }
-    fixed = _with_all(
-        folders, [str(word.input_line) for word in words if not word.is_sweep_override()]
-    )
-    config = _config(folders, fixed)
+    unswept = [str(word.input_line) for word in words if not word.is_sweep_override()]
+    fixed = _expand_all(folders, unswept)
+    config = _compose_config(folders, fixed)
     for group in ("hydra/launcher", "hydra/sweeper"):
         if config.hydra.runtime.choices[group] != "basic":
             raise BenchError(
                 f"{group} can't be set: models, layers and data sets are a run's jobs, "
                 "`executor=` spreads them."
             )
-    of_file = plain(config.hydra.sweeper)["params"] or {}
-    layers = None if LAYER in parsed else of_file.get(LAYER)
-    params = [f"{key}={','.join(map(str, values)) if isinstance(values, list) else values}"
-              for key, values in of_file.items() if key != LAYER or not isinstance(values, dict)]  # fmt: skip
-    sweep = OverridesParser.create().parse_overrides([_as_typed(word) for word in params])
-    of_experiment = {word.get_key_element().lstrip("+"): word for word in sweep}
-    axes = {
-        key: swept.get(key) or _values(folders, each)
-        for key, each in of_experiment.items()
-        if key in swept or key not in parsed
-    } | swept
+    # An experiment's file names several models, layers or data sets in Hydra's sweeper. A mapping
+    # of layers has those of each network, and isn't an axis.
+    params = plain(config.hydra.sweeper)["params"] or {}
+    layers = None if LAYER in parsed else params.get(LAYER)
+    lines = []
+    for key, values in params.items():
+        if key != LAYER or not isinstance(values, dict):
+            text = ",".join(map(str, values)) if isinstance(values, list) else values
+            lines.append(_quote_override(f"{key}={text}"))
+    axes: dict[str, list[str]] = {}
+    for word in OverridesParser.create().parse_overrides(lines):
+        key = word.get_key_element().lstrip("+")
+        if key in swept:  # the command line's values replace the experiment's, in its order
+            axes[key] = swept[key]
+        elif key not in parsed:
+            axes[key] = _axis_overrides(folders, word)
+    axes |= swept
     several = {key for key, values in axes.items() if len(values) > 1}
     networks = axes.get("model", [f"model={config.hydra.runtime.choices.model}"])
-    of_networks = _of_networks(layers if isinstance(layers, dict) else {}, networks)
+    layers_by_network = _layers_by_network(layers if isinstance(layers, dict) else {}, networks)
     if "run" not in parsed and OmegaConf.select(config, "run") == DEFAULT:
         config.run = _run_name(plain(config), parsed.keys() - several)
         fixed.append(f"run={_quoted(config.run)}")
-    jobs = [[*fixed, *job, *own] for job in product(*axes.values())
-            for own in of_networks[next((word for word in job if word in of_networks), networks[0])]]  # fmt: skip
+    jobs = []
+    for choices in product(*axes.values()):
+        network = next((word for word in choices if word in layers_by_network), networks[0])
+        jobs += [[*fixed, *choices, *layer] for layer in layers_by_network[network]]
     return Composition(folders, fixed, config, jobs, several)
 
 
-def _of_networks(layers: Mapping[str, Any], networks: Sequence[str]) -> dict[str, list[list[str]]]:
-    """What each network's jobs have beside `model=NAME`: a layer of its entry, else nothing. Raises
-    BenchError for the entry of a network that the run hasn't.
+def _layers_by_network(
+    layers: Mapping[str, Any], networks: Sequence[str]
+) -> dict[str, list[list[str]]]:
+    """Return, per `model=NAME`, the overrides that each of its jobs adds: one of its layers, or
+    nothing. Raise BenchError if `layers` has a network that the run hasn't.
     """
     for name in layers:
         if f"model={name}" not in networks:
-            there = [network.partition("=")[2] for network in networks]
-            raise unknown(f"network in this run for {LAYER}'s", name, there)
-    own: dict[str, list[list[str]]] = {network: [[]] for network in networks}
+            names = [network.partition("=")[2] for network in networks]
+            raise unknown(f"network in this run for {LAYER}'s", name, names)
+    by_network: dict[str, list[list[str]]] = {network: [[]] for network in networks}
     for name, entry in layers.items():
         listed = entry if isinstance(entry, list) else str(entry).split(",")
-        own[f"model={name}"] = [
-            [f"{LAYER}={_quoted(str(layer))}"] for layer in dict.fromkeys(listed)
-        ] or [[]]
-    return own
+        overrides = [[f"{LAYER}={_quoted(str(layer))}"] for layer in dict.fromkeys(listed)]
+        by_network[f"model={name}"] = overrides or [[]]
+    return by_network
 
 
 @contextmanager
 def _hydra() -> Iterator[ConfigLoader]:
-    """Hydra with conf/ as its folder. Afterwards the user's own, in whose program this may run, is
-    as it was.
+    """Open Hydra with conf/ as its folder. Afterwards, restore the Hydra of the program in which
+    this may run.
     """
-    own = GlobalHydra.instance().hydra
+    user_hydra = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_folder()), job_name="axiom-bench", version_base="1.3"):
             yield GlobalHydra.instance().config_loader()
     finally:
-        GlobalHydra.instance().hydra = own
+        GlobalHydra.instance().hydra = user_hydra
 
 
-def _config(folders: Sequence[str], overrides: Sequence[str]) -> DictConfig:
+def _compose_config(folders: Sequence[str], overrides: Sequence[str]) -> DictConfig:
+    """Compose a configuration and apply what Hydra can't: home folders, degrees, a protocol."""
     with _hydra():
-        config = compose("config", [_path(folders), *overrides], return_hydra_config=True)
+        words = [_search_path_override(folders), *overrides]
+        config = compose("config", words, return_hydra_config=True)
     _expand_home(config)
     typed = [override.partition("=")[0].lstrip("+") for override in overrides]
     _leave_out_unchosen(config, typed)
     _expand_degrees(config)
     if "metric" in typed and "runtime.repeats" not in typed and config.suite_part is None:
-        config.runtime.repeats = 0  # who chooses metrics asks for these
+        config.runtime.repeats = 0  # a user who chooses metrics asks only for these
     if config[PROTOCOL] is not None:
-        from axiom_bench.run.composing import protocols  # here: most runs are of none
+        from axiom_bench.run.composing import protocols  # here, since few runs have a protocol
 
         protocols.check(config, typed)
-        protocols.apply(
-            config, _entry(folders, PROTOCOL, config.hydra.runtime.choices[PROTOCOL]), typed
-        )
+        file = _read_entry(folders, PROTOCOL, config.hydra.runtime.choices[PROTOCOL])
+        protocols.apply(config, file, typed)
     return config
 
 
 def _leave_out_unchosen(config: DictConfig, typed: Sequence[str]) -> None:
-    """Removes what an experiment says of methods and metrics where a protocol, or the command line,
-    whose keys these are, chooses others.
+    """Remove an experiment's settings of methods and metrics that aren't chosen, if a protocol or
+    the command line, whose keys are `typed`, chooses others.
     """
     with open_dict(config):
-        for kind in (
-            kind for kind in ("method", "metric") if kind in typed or config[PROTOCOL] is not None
-        ):
+        for kind in ("method", "metric"):
+            if kind not in typed and config[PROTOCOL] is None:
+                continue
             for name, entry in list(config[kind].items()):
                 is_chosen = not isinstance(entry, DictConfig) or "_target_" in entry
                 if not is_chosen and not any(key.startswith(f"{kind}.{name}.") for key in typed):
@@ -282,70 +303,76 @@ def _expand_degrees(config: DictConfig) -> None:
 
     Kinds have a node of their own, since a method may have the same name as a kind.
     """
-    chosen = config.get(plugins.SPOILED)
-    if chosen is None:
+    kinds = config.get(plugins.SPOILED)
+    if kinds is None:
         return
     with open_dict(config):
-        for name, about in plain(chosen).items():
-            config.method.update(plugins.by_degree(name, about))
+        for name, entry in plain(kinds).items():
+            config.method.update(plugins.by_degree(name, entry))
         del config[plugins.SPOILED]
 
 
-def _path(folders: Sequence[str]) -> str:
-    return f"{SEARCH_PATH}=[{','.join(map(_quoted, [*folders, own_files.CLASSIFIERS]))}]"
+def _search_path_override(folders: Sequence[str]) -> str:
+    """Return the override that has Hydra search the user's folders and the libraries' networks."""
+    sources = map(_quoted, [*folders, own_files.CLASSIFIERS])
+    return f"{SEARCH_PATH}=[{','.join(sources)}]"
 
 
 def _options(folders: Sequence[str], group: str) -> list[str]:
-    """The entries of a configuration group, of conf/, of the user's folders, and of torchvision."""
+    """Return the entries of a configuration group: those of conf/, of the user's folders, and of
+    torchvision.
+    """
+    words = [_search_path_override(folders)]
     with _hydra() as loader:
-        options = loader.get_group_options(group, config_name="config", overrides=[_path(folders)])
+        options = loader.get_group_options(group, config_name="config", overrides=words)
     return sorted({*options})
 
 
-def _keys(folders: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    """The dotted settings that exist, given the files that the overrides choose."""
+def _existing_keys(folders: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """Return the dotted settings that exist, given the files that the overrides choose."""
     choices = [override for override in overrides if override.partition("=")[0] in conf_groups()]
     added = [
         override.partition("=")[0].lstrip("+") for override in overrides if override.startswith("+")
     ]
-    entries = [
-        ".".join(key.split(".")[:2]) for key in added
-    ]  # as method.mine, of +method.mine._target_
+    # such as method.mine, of +method.mine._target_
+    entries = [".".join(key.split(".")[:2]) for key in added]
     try:
-        of_choices = plain(_config(folders, _with_all(folders, choices)))
-    except (HydraException, OmegaConfBaseException):  # a wrong choice is what the sentence is about
-        return []
-    return [*added, *entries, *(key for key, _ in settings.dotted(of_choices))]
+        config = plain(_compose_config(folders, _expand_all(folders, choices)))
+    except (HydraException, OmegaConfBaseException):
+        return []  # a choice is wrong, and the sentence is about it
+    return [*added, *entries, *(key for key, _ in settings.dotted(config))]
 
 
-def _as_typed(override: str) -> str:
-    """Return KEY=VALUE, the value in quotes where Hydra's grammar can't read it, such as a path
-    with parentheses or letters outside ASCII, or would read a name as a number. What not every file
-    has, such as the arguments of a network's builder, needs no +.
+def _quote_override(override: str) -> str:
+    """Return KEY=VALUE, with the value in quotes if Hydra's grammar would misread it.
+
+    Such values are paths with parentheses or letters outside ASCII, and names that look like
+    numbers. A setting that not every file has, such as an argument of a network's builder, needs
+    no +.
     """
     key, equals, value = override.partition("=")
     if match := OPEN.fullmatch(key):
-        key, override = f"++{match[1]}", f"++{match[1]}{equals}{value}"
-    if not equals or not _is_read(f"{key}="):
+        key = f"++{match[1]}"
+        override = f"{key}{equals}{value}"
+    if not equals or not _is_parsable(f"{key}="):
         return override
-    return f"{key}={_kept(key.lstrip('+'), value)}"
+    return f"{key}={_quote_value(key.lstrip('+'), value)}"
 
 
-def _kept(key: str, value: str) -> str:
-    """Return the value of a setting of the command line, in quotes where Hydra would read something
-    else.
-    """
+def _quote_value(key: str, value: str) -> str:
+    """Return a setting's value, with the texts in quotes that Hydra would misread."""
     if value.startswith("[") and value.endswith("]") and not set(value[1:-1]) & set("[]{}"):
-        return f"[{','.join(_kept_scalar(key, entry, is_entry=True) for entry in ENTRY.findall(value[1:-1]))}]"
+        entries = ENTRY.findall(value[1:-1])
+        return f"[{','.join(_quote_scalar(key, entry, is_entry=True) for entry in entries)}]"
     if value.startswith(("[", "{")):
         return value
     is_several = key in AXES and not re.match(r"[a-z]+\(", value)  # such as choice(a,b)
-    return ",".join(
-        _kept_scalar(key, text) for text in (ENTRY.findall(value) if is_several else [value])
-    )
+    texts = ENTRY.findall(value) if is_several else [value]
+    return ",".join(_quote_scalar(key, text) for text in texts)
 
 
-def _kept_scalar(key: str, text: str, is_entry: bool = False) -> str:
+def _quote_scalar(key: str, text: str, is_entry: bool = False) -> str:
+    """Return a text, in quotes if Hydra would misread it. `is_entry`: The text is in a list."""
     try:
         value = OverridesParser.create().parse_override(f"{key}={text}").value()
     except HydraException:
@@ -353,7 +380,7 @@ def _kept_scalar(key: str, text: str, is_entry: bool = False) -> str:
     return _quoted(text.strip()) if settings.is_text(key, text.strip(), value, is_entry) else text
 
 
-def _is_read(override: str) -> bool:
+def _is_parsable(override: str) -> bool:
     """Return whether Hydra's grammar can read an override."""
     try:
         OverridesParser.create().parse_override(override)
@@ -368,29 +395,29 @@ def _quoted(text: str) -> str:
 
 
 def _expand_home(config: DictConfig) -> None:
-    """Write the home folder in the place of a ~ at the start of a path, also of one from the
+    """Replace the ~ at the start of each path by the home folder, also in a path from the
     environment.
     """
     content: Any = OmegaConf.to_container(config)
     for key, value in settings.dotted({name: content[name] for name in content if name != "hydra"}):
         if isinstance(value, str) and value.startswith("${oc.env:"):
             value = OmegaConf.select(config, key)
-        expanded = (
-            [_expanded(entry) for entry in value] if isinstance(value, list) else _expanded(value)
-        )
+        is_list = isinstance(value, list)
+        expanded = [_expanded(entry) for entry in value] if is_list else _expanded(value)
         if expanded != value:
             OmegaConf.update(config, key, expanded)
 
 
 def _expanded(value: object) -> object:
+    """Return a value, with the home folder in the place of ~ if it is a path with one."""
     return os.path.expanduser(value) if isinstance(value, str) and HOME.fullmatch(value) else value
 
 
-def _search_path(
+def _split_search_path(
     overrides: Sequence[str], config_folder: Path | None
 ) -> tuple[list[str], list[str]]:
-    """The user's folders as `own_files.url` has them, and the overrides that don't name folders.
-    Raises BenchError for a folder that isn't there, or a search path that is no list of folders.
+    """Return the user's folders as URLs of Hydra, and the overrides that don't name folders. Raise
+    BenchError for a folder that doesn't exist, or a search path that is no list of folders.
     """
     folders = [] if config_folder is None else [own_files.url("--config-dir", str(config_folder))]
     rest = []
@@ -413,42 +440,46 @@ def _search_path(
     return folders, rest
 
 
-def _with_all(folders: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    """The overrides, with every name of a group in the place of `method=all` and the like, also an
-    experiment's.
+def _expand_all(folders: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """Return the overrides, with all names of a group in the place of `method=all` and the like. An
+    experiment may also choose `all`.
     """
     # Hydra writes the choice of a data set inside another as data@data.of=NAME.
     overrides = [
         f"data@{override}" if override.partition("=")[0] == "data.of" else override
         for override in overrides
     ]
-    chosen = [override for override in overrides if override.partition("=")[0] in CHOOSING]
+    choosing = [override for override in overrides if override.partition("=")[0] in CHOOSING]
     if not any(
-        override.startswith("experiment=") or plugins.ALL in override for override in chosen
+        override.startswith("experiment=") or plugins.ALL in override for override in choosing
     ):
         return overrides
+    words = [_search_path_override(folders), *choosing]
     with _hydra() as loader:
-        defaults = loader.compute_defaults_list("config", [_path(folders), *chosen], RunMode.RUN)
+        defaults = loader.compute_defaults_list("config", words, RunMode.RUN)
     choices = defaults.overrides.known_choices
-    named = {group: _all_of(folders, group, choices[group] == plugins.ALL_FAST) for group in LISTS
-             if choices.get(group) in (plugins.ALL, plugins.ALL_FAST)}  # fmt: skip
-    rest = [override for override in overrides if override.partition("=")[0] not in named]
-    return [*(f"{group}=[{','.join(names)}]" for group, names in named.items()), *rest]
+    names_by_group = {}
+    for group in LISTS:
+        choice = choices.get(group)
+        if choice in (plugins.ALL, plugins.ALL_FAST):
+            names_by_group[group] = _names_of_all(folders, group, choice == plugins.ALL_FAST)
+    rest = [override for override in overrides if override.partition("=")[0] not in names_by_group]
+    return [*(f"{group}=[{','.join(names)}]" for group, names in names_by_group.items()), *rest]
 
 
-def _all_of(folders: Sequence[str], group: str, fast: bool) -> list[str]:
-    """The names that `all` or `all_fast` means for the group: of each metric that has a fast form
-    only one of both.
+def _names_of_all(folders: Sequence[str], group: str, is_fast: bool) -> list[str]:
+    """Return the names that `all` or `all_fast` means for the group: only one of a metric and its
+    fast form.
     """
     entries = {
-        name: _entry(folders, group, name)
+        name: _read_entry(folders, group, name)
         for name in _options(folders, group)
         if name not in (plugins.ALL, plugins.ALL_FAST)
     }
-    fast_forms = {
+    slow_forms = {
         name: entry["fast_form_of"] for name, entry in entries.items() if entry.get("fast_form_of")
     }
-    left_out = fast_forms.values() if fast else fast_forms.keys()
+    left_out = slow_forms.values() if is_fast else slow_forms.keys()
     return [
         name
         for name, entry in entries.items()
@@ -456,8 +487,8 @@ def _all_of(folders: Sequence[str], group: str, fast: bool) -> list[str]:
     ]
 
 
-def _entry(folders: Sequence[str], group: str, name: str) -> Mapping[str, Any]:
-    """What the file of a method or metric says, of conf/ or of a user's folder."""
+def _read_entry(folders: Sequence[str], group: str, name: str) -> Mapping[str, Any]:
+    """Return the content of an entry's file, of conf/ or of one of the user's folders."""
     paths = [Path(folder.partition("://")[2]) for folder in folders]
     files = (path / group / f"{name}.yaml" for path in (conf_folder(), *paths))
     content = next((read_yaml(file) for file in files if file.is_file()), None)
@@ -465,13 +496,14 @@ def _entry(folders: Sequence[str], group: str, name: str) -> Mapping[str, Any]:
     return entry if isinstance(entry, Mapping) else {}
 
 
-def _values(folders: Sequence[str], override: Override) -> list[str]:
-    """The overrides that a job may take for one setting: of an axis each value, once. Raises
-    BenchError for another setting with several values, and for an axis without one.
+def _axis_overrides(folders: Sequence[str], override: Override) -> list[str]:
+    """Return one override per value of a setting, each value once. Raise BenchError for several
+    values of a setting that is no axis, and for an axis without a value.
     """
     if not override.is_sweep_override():
         return [str(override.input_line)]
-    key, line = override.get_key_element().lstrip("+"), str(override.input_line)
+    key = override.get_key_element().lstrip("+")
+    line = str(override.input_line)
     if key in LISTS:
         names = line.partition("=")[2]
         names = names.replace("[", "").replace("]", "")
@@ -487,12 +519,13 @@ def _values(folders: Sequence[str], override: Override) -> list[str]:
     if not override.is_discrete_sweep():
         raise BenchError(f"{line} names no values; write {key}=a,b.")
     value = override.value()
-    listed = (
+    names = (
         value.filter(_options(folders, key))
         if isinstance(value, Glob)
         else override.sweep_string_iterator()
     )
-    values = [f"{'++' if key in RARE else ''}{key}={name}" for name in dict.fromkeys(listed)]
+    prefix = "++" if key in RARE else ""
+    values = [f"{prefix}{key}={name}" for name in dict.fromkeys(names)]
     if not values:
         raise BenchError(
             f"{line} matches nothing, so there is no job; axiom-bench list names the choices."
@@ -511,14 +544,15 @@ def _run_name(config: Mapping[str, Any], chosen: Collection[str]) -> str:
             model that they choose.
     """
     names = []
-    data, model = config["data"], config["model"]
+    data = config["data"]
+    model = config["model"]
     is_own = data.get("kind") in OWN_FILES
-    if (DATA_KEYS | PLACES if is_own else DATA_KEYS) & set(chosen):
-        place = (
-            data.get("root") or data.get("path") if is_own and "data.name" not in chosen else None
-        )
-        if isinstance(place, str):
-            names.append(Path(os.path.abspath(os.path.expanduser(place))).name)
+    data_keys = DATA_KEYS | PLACES if is_own else DATA_KEYS
+    if data_keys & set(chosen):
+        is_named_by_path = is_own and "data.name" not in chosen
+        path = data.get("root") or data.get("path") if is_named_by_path else None
+        if isinstance(path, str):
+            names.append(Path(os.path.abspath(os.path.expanduser(path))).name)
         else:
             names.append(data["name"])
     if MODEL_KEYS & set(chosen):

@@ -1,5 +1,5 @@
-"""The device of a run: its settings, checked, and torch's device. torch is imported where it is
-needed.
+"""The device of a run: its checked settings, and torch's device. Functions that need torch import
+it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 DEVICES = ("auto", "cpu", "cuda")
 NUMBERED = re.compile(r"cuda:([0-9]{1,4})")
-UNITS = {
+SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-z]*)")  # a number and a unit
+UNITS = {  # bytes
     "": 1,
     "B": 1,
     "KiB": 2**10,
@@ -40,7 +41,7 @@ class DeviceSettings(Group):
     deterministic: bool
 
     def check(self) -> None:
-        """Raise BenchError for a value that can't be on any machine."""
+        """Raise BenchError for a value that is wrong on every machine."""
         from axiom_bench.cutting.passes import check_precision
 
         if self.name not in DEVICES and not NUMBERED.fullmatch(self.name):
@@ -56,8 +57,8 @@ class Device:
 
     Attributes:
         device: torch's device.
-        precision: The precision of the trunk.
-        head_precision: The precision of the head.
+        precision: The precision of the trunk, the layers up to the target layer.
+        head_precision: The precision of the head, the layers after the target layer.
         ablation_memory: The bytes that ablations may hold.
         ablation_channels: The number of channels whose ablations are computed; None for all.
         deterministic: Whether kernels are deterministic.
@@ -72,8 +73,10 @@ class Device:
 
     @staticmethod
     def of(settings: DeviceSettings) -> Device:
-        """Return the device of the settings. Raises BenchError for a wrong value, and for a missing
-        GPU.
+        """Return the device of the settings.
+
+        Raises:
+            BenchError: If a value is wrong, or the GPU is missing.
         """
         settings.check()
         return Device(
@@ -86,12 +89,12 @@ class Device:
         )
 
     def prepare(self) -> None:
-        """Select deterministic kernels if `deterministic` is set, else let cuDNN choose the
+        """Select deterministic kernels if `deterministic` is set, otherwise let cuDNN choose the
         fastest.
 
-        cuDNN's switch doesn't reach torch's own kernels, of which some add in any order (as
-        scatter_add does), nor cuBLAS, which needs memory of a fixed size. Those that have no other
-        form run all the same.
+        cuDNN's switch affects neither torch's own kernels nor cuBLAS. Some kernels of torch add in
+        any order, such as scatter_add. cuBLAS needs memory of a fixed size. Kernels that have no
+        deterministic form still run.
         """
         import torch
 
@@ -110,27 +113,27 @@ def no_device(name: str) -> BenchError:
         return BenchError(
             "Apple's GPUs have no float64, in which values are measured; use device=cpu."
         )
-    number = re.search(r"[0-9]+$", name)
-    of_several = (
-        f"; for GPU {number[0]} put CUDA_VISIBLE_DEVICES={number[0]} in front of the command"
-        if number
-        else ""
-    )
-    return BenchError(
-        f"There is no device {name!r}; set device=auto, device=cpu, or device=cuda for a "
-        f"GPU{of_several}."
-    )
+    message = f"There is no device {name!r}; set device=auto, device=cpu, or device=cuda for a GPU"
+    if number := re.search(r"[0-9]+$", name):
+        message += (
+            f"; for GPU {number[0]} put CUDA_VISIBLE_DEVICES={number[0]} in front of the command"
+        )
+    return BenchError(f"{message}.")
 
 
 def bytes_of(size: int | str) -> int:
-    """Return a number of bytes from "1GiB", "512 MiB", "2GB" or a plain number. Raises BenchError
-    for another text.
+    """Return the number of bytes of "1GiB", "512 MiB", "2GB" or a plain number.
+
+    Raises:
+        BenchError: If the text is no size, or the size is less than a byte.
 
     >>> bytes_of("1.5 KiB")
     1536
     """
-    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-z]*)", str(size).strip())
-    count = int(float(match[1]) * UNITS[match[2]]) if match and match[2] in UNITS else 0
+    count = 0
+    if match := SIZE.fullmatch(str(size).strip()):
+        number, unit = match.groups()
+        count = int(float(number) * UNITS[unit]) if unit in UNITS else 0
     if count < 1:
         raise BenchError(
             f"Invalid size {shown(size)}; give bytes or a number with a unit, such as 512MiB or "
@@ -140,7 +143,9 @@ def bytes_of(size: int | str) -> int:
 
 
 def _device(name: str) -> torch.device:
-    """Return torch's device of this name: the first GPU unless the name has a number."""
+    """Return torch's device of this name: the first GPU unless the name has a number. Raise
+    BenchError for a GPU that this machine hasn't.
+    """
     import torch
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -1,4 +1,4 @@
-"""Sentences for what Hydra refuses of a command line or a configuration file."""
+"""Write the sentences for command lines and configuration files that Hydra refuses."""
 
 from __future__ import annotations
 
@@ -15,60 +15,49 @@ from axiom_bench.kinds import shown
 from axiom_bench.models.spec import unknown_model
 from axiom_bench.run.composing.device import no_device
 
-NAMES = re.compile(r"\[?[^\W\d][\w@,. -]*\]?")  # of entries
+NAMES = re.compile(r"\[?[^\W\d][\w@,. -]*\]?")  # the name of an entry, or a list of names
 NOT_NAMES = ("", "null", "true", "false")
 KEY = re.compile(r"[+~]*[a-z_][\w.@/-]*", re.ASCII | re.IGNORECASE)
-KINDS = {
-    "peers": "peer",
-    "spoiled": "spoiled explainer",
-}  # what an entry is, where its group has another name
+# what messages call an entry of a group, if not by the group's name
+KINDS = {"peers": "peer", "spoiled": "spoiled explainer"}
 
 
 def sentence(
     error: Exception, keys: Iterable[str], choices: Callable[[str], Iterable[str]]
 ) -> BenchError:
-    """What is wrong with the command line or a configuration file. keys: the dotted keys that can
-    be set. choices: the entries of a configuration group.
+    """Return the sentence for Hydra's error about a command line or a configuration file.
+
+    Args:
+        error: The error that Hydra raised.
+        keys: The dotted keys that can be set.
+        choices: Returns the entries of a configuration group.
     """
+    # Hydra has few classes of errors, so the text of its message tells what is wrong.
     text = str(error)
     if isinstance(error, OverrideParseException):
-        return _unread(error.override)
+        return _unparsable(error.override)
     if match := re.search(r"Could not (?:find|load) '((?:hydra/)?\w+)/([^\n]*)'", text):
-        name = match[2]
-        if match[1] == "model" and re.search(r"\.py\b|:", name):
-            return BenchError(
-                f"model={name} is code of your own; set model=user model.architecture={name}."
-            )
-        if match[1] == "data" and ("/" in name or os.path.isdir(name)):
-            return BenchError(
-                f"data={name} is a folder; set data=folder data.root={name}, or another kind."
-            )
-        if match[1] == "device":
-            return no_device(name)
-        if match[1] == "model":
-            return unknown_model(name, choices("model"))
-        if match[1] in ("method", "metric") and (entry := plugins.matching(match[1], name)) != name:
-            return unknown(match[1], name, [entry])  # written as it is printed
-        return unknown(KINDS.get(match[1], match[1]), name, choices(match[1]))
+        return _unknown_entry(match[1], match[2], choices)
     if "Could not override 'data@data.of'" in text:
         return BenchError("data.of chooses the images of mosaics; add data=mosaic.")
     if match := re.search(r"Could not override '([^'@]+)'", text):
+        key = match[1]
         settings = set(keys)
-        if match[1] not in settings:
-            return _unset(match[1], settings)
+        if key not in settings:
+            return _unknown_setting(key, settings)
         if "No match in the defaults list" in text:
             return BenchError(
-                f"A folder {match[1]}/ in your configuration folder hides the setting; rename it."
+                f"A folder {key}/ in your configuration folder hides the setting; rename it."
             )
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
-        return BenchError(f"Invalid value for {match[1]}: {_first_line(str(cause))}.")
+        return BenchError(f"Invalid value for {key}: {_first_line(str(cause))}.")
     if match := re.search(r"already at '([^']+)'", text):
         return BenchError(f"The setting {match[1]} exists; leave out the + before it.")
     if match := re.search(r"Error merging override ([\w.]+)=", text):
-        below = next(key for key in sorted(keys) if key.startswith(f"{match[1]}."))
-        return BenchError(f"{match[1]} has settings below it; set one of them, as {below}=VALUE.")
+        setting = next(key for key in sorted(keys) if key.startswith(f"{match[1]}."))
+        return BenchError(f"{match[1]} has settings below it; set one of them, as {setting}=VALUE.")
     if "'${data}_${model}'" in text:
         return BenchError(
             "model and data take one name each, or several with commas between them: model=a,b."
@@ -80,8 +69,31 @@ def sentence(
     return BenchError(f"The command line can't be understood: {_first_line(text)}.")
 
 
-def _unread(override: str) -> BenchError:
-    """For what Hydra's grammar can't read, also with its value in quotes."""
+def _unknown_entry(group: str, name: str, choices: Callable[[str], Iterable[str]]) -> BenchError:
+    """Return the sentence for the name of an entry that its configuration group hasn't."""
+    if group == "model" and re.search(r"\.py\b|:", name):
+        return BenchError(
+            f"model={name} is code of your own; set model=user model.architecture={name}."
+        )
+    if group == "data" and ("/" in name or os.path.isdir(name)):
+        return BenchError(
+            f"data={name} is a folder; set data=folder data.root={name}, or another kind."
+        )
+    if group == "device":
+        return no_device(name)
+    if group == "model":
+        return unknown_model(name, choices("model"))
+    if group in ("method", "metric"):
+        entry = plugins.matching(group, name)
+        if entry != name:  # the user wrote the name as tables print it
+            return unknown(group, name, [entry])
+    return unknown(KINDS.get(group, group), name, choices(group))
+
+
+def _unparsable(override: str) -> BenchError:
+    """Return the sentence for an override that Hydra's grammar can't read, even with its value in
+    quotes.
+    """
     key, equals, _ = override.partition("=")
     if equals and not KEY.fullmatch(key):
         return BenchError(
@@ -99,35 +111,41 @@ def _unread(override: str) -> BenchError:
     )
 
 
-def _unset(key: str, settings: Collection[str]) -> BenchError:
-    """For a setting that doesn't exist; a user's own method, or another parameter of one, is added
-    with +.
+def _unknown_setting(key: str, settings: Collection[str]) -> BenchError:
+    """Return the sentence for a setting that doesn't exist. A user's own method, or another
+    parameter of a method, is added with +.
     """
     group, _, rest = key.partition(".")
     if key in ("data.root", "data.path", "data.labels"):
-        files = {name: conf_folder() / f"data/{name}.yaml" for name in entry_names("data")}
-        have = [
-            name for name, file in files.items() if f"\n{rest}:" in file.read_text(encoding="utf-8")
-        ]
+        names = []
+        for name in entry_names("data"):
+            file = conf_folder() / f"data/{name}.yaml"
+            if f"\n{rest}:" in file.read_text(encoding="utf-8"):
+                names.append(name)
         return BenchError(
-            f"The data set that is chosen has no {key}; these have one: data={', '.join(have)}."
+            f"The data set that is chosen has no {key}; these have one: data={', '.join(names)}."
         )
     name, _, setting = rest.partition(".")
     if group in ("method", "metric"):
-        is_added = setting == "_target_" or (
-            setting.startswith("params.") and f"{group}.{name}" in settings
-        )
-        if is_added:
+        has_entry = f"{group}.{name}" in settings
+        if setting == "_target_" or (setting.startswith("params.") and has_entry):
             return BenchError(f"{key} isn't there to be changed; add + to set it: +{key}=VALUE.")
-        if setting and f"{group}.{name}" not in settings:
-            of_run = {entry.split(".")[1] for entry in settings if entry.startswith(f"{group}.")}
-            return unknown(f"{group} in this run", name, of_run)
+        if setting and not has_entry:
+            names_of_run = {
+                entry.split(".")[1] for entry in settings if entry.startswith(f"{group}.")
+            }
+            return unknown(f"{group} in this run", name, names_of_run)
     return unknown("setting", key, settings)
 
 
 def unexpected(error: Exception, overrides: Iterable[str], groups: Collection[str]) -> BenchError:
-    """What is wrong where Hydra raises an error of its inside: a choice that is no name, as far as
-    can be told. groups: whose entries are chosen by name.
+    """Return the sentence for an internal error of Hydra. The known reason is a choice that is no
+    name.
+
+    Args:
+        error: The error that Hydra raised.
+        overrides: The words of the command line.
+        groups: The groups whose entries are chosen by name.
     """
     for override in overrides:
         key, _, value = override.replace("'", "").partition("=")
@@ -143,4 +161,5 @@ def unexpected(error: Exception, overrides: Iterable[str], groups: Collection[st
 
 
 def _first_line(text: str) -> str:
+    """Return the first line of an error's text, without its full stop."""
     return text.strip().split("\n")[0].rstrip(".")

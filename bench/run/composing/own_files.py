@@ -1,6 +1,6 @@
-"""Sources of Hydra's beside conf/. A user's own folders of YAML files: methods and metrics with or
-without their name around them, experiments with or without theirs. torchvision's and timm's
-networks. And what Hydra couldn't say in words.
+"""Hydra's sources in addition to conf/: a user's own folders of YAML files, and the networks of
+torchvision and timm. A file of a method, metric or experiment may leave out its name. Mistakes in a
+file that Hydra can't explain become sentences.
 """
 
 from __future__ import annotations
@@ -24,22 +24,26 @@ from axiom_bench.kinds import is_path, shown
 from axiom_bench.models.spec import classifiers, is_of_library, model_config
 from axiom_bench.run.composing import settings
 
-SCHEME = "own"
-CLASSIFIERS = "classifiers://torchvision"
+SCHEME = "own"  # of the URL of a user's folder
+CLASSIFIERS = "classifiers://torchvision"  # the URL of the libraries' networks
 PLUGINS = ("method", "metric", "peers", "spoiled")  # groups whose files hold {name: entry}
 GLOBAL = "# @package _global_"
 
 
 class OwnFiles(ConfigSource):
-    """A folder as own://PATH."""
+    """A user's own folder, as own://PATH."""
 
     @staticmethod
     def scheme() -> str:
-        """As Hydra asks for it."""
+        """Return the scheme of the URLs that Hydra passes to this class."""
         return SCHEME
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """The file as `completed` has it. Raises BenchError for one that is no YAML."""
+        """Return the content of a file, as `completed` returns it.
+
+        Raises:
+            BenchError: If the file is no YAML, or `completed` finds a mistake in it.
+        """
         file = self._file(config_path)
         text = _text(file)
         try:
@@ -52,19 +56,19 @@ class OwnFiles(ConfigSource):
         return ConfigResult(self.provider, self.full_path(), content, header)
 
     def is_group(self, config_path: str) -> bool:
-        """Whether it is a folder."""
+        """Return whether the path is a folder."""
         return os.path.isdir(os.path.join(self.path, config_path))
 
     def is_config(self, config_path: str) -> bool:
-        """Whether it is a file."""
+        """Return whether the path is a file."""
         return os.path.isfile(self._file(config_path))
 
     def available(self) -> bool:
-        """Whether the folder is there."""
+        """Return whether the user's folder exists."""
         return self.is_group("")
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        """The names of the files and folders in a folder."""
+        """Return the names of the files and folders in a folder."""
         found: list[str] = []
         for name in os.listdir(os.path.join(self.path, config_path)):
             self._list_add_result(found, os.path.join(config_path, name), name, results_filter)
@@ -75,44 +79,44 @@ class OwnFiles(ConfigSource):
 
 
 class Classifiers(ConfigSource):
-    """torchvision's and timm's networks, as entries of the group `model`. Hydra's own store for
-    what has no file would be copied whole each time that it composes.
+    """The networks of torchvision and timm, as entries of the group `model`.
+
+    Hydra's own store for entries without a file isn't used: Hydra copies all of it each time that
+    it composes.
     """
 
     @staticmethod
     def scheme() -> str:
-        """As Hydra asks for it."""
+        """Return the scheme of the URL that Hydra passes to this class."""
         return CLASSIFIERS.partition("://")[0]
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """The settings of a network."""
+        """Return the settings of a network."""
         settings = OmegaConf.create(model_config(_name_of(config_path)))
         return ConfigResult(self.provider, self.full_path(), settings, {"package": None})
 
     def is_group(self, config_path: str) -> bool:
-        """Whether it is where networks are."""
+        """Return whether the path is the group of the networks."""
         return config_path.strip("/") == "model"
 
     def is_config(self, config_path: str) -> bool:
-        """Whether it is a network's name."""
-        return self.is_group(config_path.rpartition("/")[0]) and is_of_library(
-            _name_of(config_path)
-        )
+        """Return whether the path is a network of a library."""
+        folder = config_path.rpartition("/")[0]
+        return self.is_group(folder) and is_of_library(_name_of(config_path))
 
     def available(self) -> bool:
-        """It is."""
+        """Return True: the libraries are always installed."""
         return True
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        """The names of torchvision's networks; timm's are too many."""
-        return (
-            sorted(classifiers())
-            if self.is_group(config_path) and results_filter != ObjectType.GROUP
-            else []
-        )
+        """Return the names of torchvision's networks. timm's are too many."""
+        if not self.is_group(config_path) or results_filter == ObjectType.GROUP:
+            return []
+        return sorted(classifiers())
 
 
 def _name_of(config_path: str) -> str:
+    """Return the name of the entry at a path such as "model/resnet18.yaml"."""
     return config_path.rpartition("/")[2].removesuffix(".yaml")
 
 
@@ -121,8 +125,14 @@ Plugins.instance().register(Classifiers)
 
 
 def url(option: str, folder: str) -> str:
-    """A folder, or a package's folder as pkg://package.folder, as Hydra wants it. Raises BenchError
-    if it is absent.
+    """Return the URL that Hydra needs to search a user's folder.
+
+    Args:
+        option: The option or setting that names the folder, for the error.
+        folder: The path of a folder, or pkg://package.folder for a folder of a package.
+
+    Raises:
+        BenchError: If the folder or the package doesn't exist.
     """
     if folder.startswith("pkg://"):
         name = folder.removeprefix("pkg://")
@@ -132,8 +142,8 @@ def url(option: str, folder: str) -> str:
             spec = None
         if spec is None:
             raise BenchError(f"There is no package {name!r} ({option}).")
-        places = [place for place in spec.submodule_search_locations or () if os.path.isdir(place)]
-        return f"{SCHEME}://{places[0]}" if places else folder
+        paths = [path for path in spec.submodule_search_locations or () if os.path.isdir(path)]
+        return f"{SCHEME}://{paths[0]}" if paths else folder
     text = folder.removeprefix("file://")
     path = Path(text).expanduser().absolute() if is_path(text) else None
     if path is None or not path.is_dir():
@@ -146,7 +156,7 @@ def url(option: str, folder: str) -> str:
 
 
 def _text(file: str) -> str:
-    """Return a file's text. Raises BenchError if it is no text in UTF-8 or UTF-16."""
+    """Return a file's text. Raise BenchError if it is no text in UTF-8 or UTF-16."""
     try:
         return decoded(Path(file).read_bytes())
     except UnicodeDecodeError as error:
@@ -156,10 +166,15 @@ def _text(file: str) -> str:
 
 
 def load_yaml(text: str, group: str) -> Any:
-    """Return the content of a user's YAML file, as OmegaConf reads it, with its texts as they are
-    written.
+    """Return the content of a user's YAML file as OmegaConf reads it, except that texts stay as
+    they are written.
 
-    group: the folder of the file, such as "model".
+    Args:
+        text: The text of the file.
+        group: The folder of the file, such as "model".
+
+    Raises:
+        yaml.YAMLError: If the text is no YAML.
     """
     content = OmegaConf.load(StringIO(text))
     node = yaml.compose(text, yaml.SafeLoader)
@@ -170,7 +185,9 @@ def load_yaml(text: str, group: str) -> Any:
 
 
 def _quote_texts(node: yaml.MappingNode, prefix: str) -> bool:
-    """Put texts that YAML would read as something else in quotes. Return whether there are any."""
+    """Put texts in quotes that YAML would read as something else, and return whether there were
+    any.
+    """
     has_texts = False
     for key_node, child in node.value:
         key = f"{prefix}{key_node.value}"
@@ -181,7 +198,9 @@ def _quote_texts(node: yaml.MappingNode, prefix: str) -> bool:
         for scalar in child.value if is_list else [child]:
             if isinstance(scalar, yaml.ScalarNode) and scalar.style is None:
                 value = OmegaConf.select(OmegaConf.create(f"value: {scalar.value}"), "value")
-                if settings.is_text(key, scalar.value, value, is_list and key not in settings.AXES):
+                # a list of an axis has its values, and isn't itself the value
+                is_entry = is_list and key not in settings.AXES
+                if settings.is_text(key, scalar.value, value, is_entry):
                     scalar.style = "'"
                     scalar.tag = "tag:yaml.org,2002:str"
                     has_texts = True
@@ -189,17 +208,28 @@ def _quote_texts(node: yaml.MappingNode, prefix: str) -> bool:
 
 
 def unreadable(error: yaml.YAMLError, file: str) -> BenchError:
-    """The sentence for a file that is no YAML."""
-    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    """Return the sentence for a file that is no YAML."""
+    mark = getattr(error, "problem_mark", None)
     line = "" if mark is None else f", line {mark.line + 1}"
-    return BenchError(f"{file}{line}: this is no YAML ({problem or ' '.join(str(error).split())}).")
+    problem = getattr(error, "problem", None) or " ".join(str(error).split())
+    return BenchError(f"{file}{line}: this is no YAML ({problem}).")
 
 
 def completed(content: DictConfig, config: str, is_global: bool, file: str) -> DictConfig:
-    """What a user's file holds, with the name that it may leave out: of a method or metric the key
-    around its entry, of an experiment `experiment`. config: as "experiment/mine". is_global:
-    whether its first line says so. Raises BenchError for an experiment that Hydra would take for
-    something else, with the line and what to write there.
+    """Return the content of a user's file, with the name that it may leave out.
+
+    A method or metric may leave out the key around its entry, and an experiment may leave out
+    `experiment`.
+
+    Args:
+        content: The content of the file.
+        config: The group and the name, such as "experiment/mine".
+        is_global: The first line of the file says that its package is global.
+        file: The path of the file, for the error.
+
+    Raises:
+        BenchError: If Hydra would misunderstand the experiment. The message has the line, and what
+            to write there.
     """
     group, _, name = config.strip("/").partition("/")
     if group in PLUGINS and "_target_" in content:
@@ -215,62 +245,64 @@ def completed(content: DictConfig, config: str, is_global: bool, file: str) -> D
 
 
 def _with_sweep(content: DictConfig) -> DictConfig:
-    """An experiment in which several models, data sets or layers, by commas, list or mapping, are
-    Hydra's sweep.
+    """Return an experiment with its several models, data sets or layers moved into Hydra's sweep.
+    They may be written with commas, as a list or as a mapping.
     """
-    several: dict[str, Any] = {}
-
-    def taken(key: str, value: object) -> bool:
-        """Whether it is several values, which then are the sweep's."""
-        if is_several := isinstance(value, list | dict) or "," in str(value):
-            several[key] = value
-        return is_several
-
     plain: Any = OmegaConf.to_container(content)
+    sweep_params: dict[str, Any] = {}
     for default in list(plain.get("defaults") or ()):
         for key, value in default.items() if isinstance(default, dict) else ():
             group = str(key).removeprefix("override ").lstrip("/")
-            if group in ("model", "data") and taken(group, value):
+            if group in ("model", "data") and _has_several_values(value):
+                sweep_params[group] = value
                 plain["defaults"].remove(default)
-    if isinstance(plain.get("model"), dict):
-        plain["model"] = {key: value for key, value in plain["model"].items()
-                          if key not in ("layer", "draw") or not taken(f"model.{key}", value)}  # fmt: skip
-    sweep = {"hydra": {"sweeper": {"params": several}}}
-    return DictConfig(OmegaConf.merge(plain, sweep)) if several else content
+    model = plain.get("model")
+    if isinstance(model, dict):
+        for key, value in list(model.items()):
+            if key in ("layer", "draw") and _has_several_values(value):
+                sweep_params[f"model.{key}"] = model.pop(key)
+    if not sweep_params:
+        return content
+    return DictConfig(OmegaConf.merge(plain, {"hydra": {"sweeper": {"params": sweep_params}}}))
+
+
+def _has_several_values(value: object) -> bool:
+    """Return whether a choice or setting in an experiment's file has several values."""
+    return isinstance(value, list | dict) or "," in str(value)
 
 
 def _problems(content: DictConfig, is_global: bool, file: str) -> Iterator[str]:
+    """Yield a sentence for each part of an experiment's file that Hydra would misunderstand."""
     groups = conf_groups()
     lines = _text(file).splitlines()
 
-    def at(start: str) -> str:
-        """The place of the first line that begins so, but for blanks."""
-        number = next(
-            (number for number, line in enumerate(lines, 1) if line.strip().startswith(start)), 1
-        )
-        return f"{file}, line {number}:"
+    def find_line(start: str) -> str:
+        """Return the file and the first line that begins with `start` after its indent."""
+        for number, line in enumerate(lines, 1):
+            if line.strip().startswith(start):
+                return f"{file}, line {number}:"
+        return f"{file}, line 1:"
 
     if not is_global:
         yield (
-            f"{at('')} an experiment begins with the line `{GLOBAL}`, since it sets what a whole "
-            "run has; add it."
+            f"{find_line('')} an experiment begins with the line `{GLOBAL}`, since it sets what a "
+            "whole run has; add it."
         )
-    for key, value in ((str(key), value) for key, value in content.items_ex(resolve=False)):
+    for node_key, value in content.items_ex(resolve=False):
+        key = str(node_key)
         if key in groups - {"experiment"} and not isinstance(value, DictConfig | None):
             chosen = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
             text = f"[{', '.join(map(str, chosen))}]" if isinstance(chosen, list) else str(chosen)
             yield (
-                f"{at(key)} `{key}: {text}` is a choice; write it under `defaults:`, as `- "
+                f"{find_line(key)} `{key}: {text}` is a choice; write it under `defaults:`, as `- "
                 f"override /{key}: {text}`."
             )
     for default in content.get("defaults") or ():
-        group = (
-            str(next(iter(default))).removeprefix("override ")
-            if isinstance(default, DictConfig)
-            else ""
-        )
+        if not isinstance(default, DictConfig):
+            continue
+        group = str(next(iter(default))).removeprefix("override ")
         if group in groups:
             yield (
-                f"{at(f'- override {group}')} the slash is missing; write `- override /{group}: "
-                "...`."
+                f"{find_line(f'- override {group}')} the slash is missing; write `- override "
+                f"/{group}: ...`."
             )

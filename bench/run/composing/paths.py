@@ -1,4 +1,4 @@
-"""Paths on a command line that lead to nothing, refused before torch is imported."""
+"""Refuse paths of a command line that lead to nothing, before torch is imported."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from axiom_bench.data.formats.urls import is_url
 from axiom_bench.errors import BenchError
@@ -19,12 +19,22 @@ LAYOUTS = "axiom_bench.data.layouts"  # a module for each kind of data set with 
 
 
 def check_paths(config: Mapping[str, Any], several: Collection[str] = ()) -> None:
-    """Raises BenchError for a path of the model or the data that leads to nothing, as their own
-    modules word it, and for a missing setting. This is before torch is imported, weights are read
-    or anything is fetched; what files hold is checked where it is read. several: of "model" and
-    "data" what has several values, whose own settings `config` hasn't.
+    """Check that the paths of the model and the data exist, and that no setting is missing.
+
+    The errors are worded as those of the modules that read the files. This check comes before
+    torch is imported, weights are read or anything is fetched. The content of a file is checked
+    where it is read.
+
+    Args:
+        config: The resolved configuration.
+        several: "model" or "data" or both, if they have several values: then `config` hasn't
+            their own settings.
+
+    Raises:
+        BenchError: If a path leads to nothing, or a setting is missing.
     """
-    data, model = config.get("data"), config.get("model")
+    data = config.get("data")
+    model = config.get("model")
     if "data" not in several and isinstance(data, Mapping):
         _check_data(data)
     if not isinstance(model, Mapping):
@@ -38,13 +48,10 @@ def check_paths(config: Mapping[str, Any], several: Collection[str] = ()) -> Non
             )
     elif "???" not in map(str, model.values()):
         spec = ModelSpec.of(model)
-        _ = spec.weights_file  # which raises
+        _ = spec.weights_file  # raises BenchError if the file doesn't exist
         file = spec.architecture.rpartition(":")[0]
-        if (
-            spec.source == "user"
-            and file.endswith(".py")
-            and not os.path.isfile(os.path.expanduser(file))
-        ):
+        is_own_file = spec.source == "user" and file.endswith(".py")
+        if is_own_file and not os.path.isfile(os.path.expanduser(file)):
             raise BenchError(
                 f"There is no file {file}; set model.architecture to path/to/file.py:function."
             )
@@ -52,34 +59,42 @@ def check_paths(config: Mapping[str, Any], several: Collection[str] = ()) -> Non
 
 
 def check_images(paths: Sequence[Path]) -> None:
-    """Raises BenchError where there are none, or none of the images or folders is there."""
+    """Raise BenchError if there are no paths, or none of the images or folders exists."""
     if not paths:
         raise BenchError("Name an image, or a folder of images: axiom-bench explain photo.jpg.")
     if not any(map(os.path.lexists, paths)):
-        more = (
-            f" {len(paths) - MAX_NAMES} more aren't there either." if len(paths) > MAX_NAMES else ""
-        )
-        sentences = (f"The image {path}: there is no file {path}." for path in paths[:MAX_NAMES])
-        raise BenchError(" ".join(sentences) + more)
+        sentences = [f"The image {path}: there is no file {path}." for path in paths[:MAX_NAMES]]
+        if len(paths) > MAX_NAMES:
+            sentences.append(f"{len(paths) - MAX_NAMES} more aren't there either.")
+        raise BenchError(" ".join(sentences))
 
 
 def _check_data(data: Mapping[str, Any]) -> None:
-    kind, root, path, classes = (data.get(key) for key in ("kind", "root", "path", "classes"))
-    if isinstance(of := data.get("of"), Mapping):
-        _check_data(of)
-    if isinstance(root, str) and root != "???" and "://" not in root and not os.path.lexists(root):
-        with suppress(
-            ModuleNotFoundError
-        ):  # a kind of another module's, or an unknown one, which is told later
-            module = import_module(f"{LAYOUTS}.{kind}")
+    """Raise BenchError for a path of the data that leads to nothing."""
+    root = data.get("root")
+    path = data.get("path")
+    classes = data.get("classes")
+    inner_data = data.get("of")
+    if isinstance(inner_data, Mapping):
+        _check_data(inner_data)
+    # modules that read images take long to import, so only a wrong path imports one
+    if _is_absent(root):
+        # another module reads a kind without a layout; an unknown kind is reported later
+        with suppress(ModuleNotFoundError):
+            module = import_module(f"{LAYOUTS}.{data.get('kind')}")
             module.existing(Path(root), module.LAYOUT)
-    if isinstance(path, str) and path != "???" and "://" not in path and not os.path.lexists(path):
-        from axiom_bench.data.formats.files import (
-            files_named,  # here, and above: what reads images takes long to import
-        )
+    if _is_absent(path):
+        from axiom_bench.data.formats.files import files_named
 
         files_named(path, "")
     if isinstance(classes, str) and not is_url(classes):
         from axiom_bench.data.layouts.classes import class_list
 
         class_list(classes)
+
+
+def _is_absent(path: object) -> TypeGuard[str]:
+    """Return whether a setting is the path of a local file or folder that doesn't exist."""
+    if not isinstance(path, str) or path == "???" or "://" in path:
+        return False
+    return not os.path.lexists(path)

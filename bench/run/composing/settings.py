@@ -1,5 +1,5 @@
-"""The settings of a run: what each may be, checked before anything is computed, and read by
-attribute.
+"""The settings of a run, read by attribute, and the values that each may have. They are checked
+before anything is computed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ MAX_FOLDER_NAME = 200  # bytes; file systems allow 255
 
 
 def _is_folder_name(value: object) -> bool:
-    """It stays in its folder, and is short enough for every file system."""
+    """Return whether a folder of this name stays in its parent folder, and every file system takes
+    the name.
+    """
     text = str(value)
     is_inside = is_name(text) and text not in (".", "..") and not set(text) & {*"/\\"}
     return is_inside and len(text.encode()) <= MAX_FOLDER_NAME
@@ -59,14 +61,13 @@ NAMES = Name | Sequence[Name] | None  # of methods, metrics and other entries of
 WITH_URLS = ("path", "classes")  # settings of data that may be a URL
 NUMBERS = ("size", "seed", "batch_size", "workers")  # settings of all data sets
 LAYER = "model.layer"
-AXES = ("model", LAYER, "model.draw", "data")  # what may take several values, each of them a job
-PLAIN = (bool, int, float, NoneType)  # what YAML reads in the place of a text
+AXES = ("model", LAYER, "model.draw", "data")  # settings that may have several values, a job each
+PLAIN = (bool, int, float, NoneType)  # types that YAML reads in the place of a text
 MAX_REPEATS = 1000
 MAX_ROWS = 4096
 MAX_PICTURES = 100
-Entries = Mapping[
-    str, Any
-]  # settings that methods, metrics, models, data sets and executors check themselves
+# settings that methods, metrics, models, data sets and executors check themselves
+Entries = Mapping[str, Any]
 
 
 class Runtime(Group):
@@ -114,7 +115,7 @@ class Settings(Group):
         Raises:
             BenchError: If a value is missing or wrong.
         """
-        from axiom_bench.data import registry  # here: torch is imported by it
+        from axiom_bench.data import registry  # here, since it imports torch
 
         for key in GROUPS:
             check_group(key, config.get(key))
@@ -128,9 +129,8 @@ class Settings(Group):
         try:
             settings = cls.model_validate(config)
         except ValidationError:
-            check_values(
-                values, allowed()
-            )  # which words the first mistake as all others are worded
+            # raises BenchError for the first mistake, worded as all others are
+            check_values(values, allowed())
             raise
         settings.device.check()
         model = ModelSpec.of(settings.model)
@@ -143,21 +143,25 @@ class Settings(Group):
 
     @property
     def run_folder(self) -> Path:
-        """The folder of the run's files, <results>/<experiment>/<run>. Raises BenchError for
-        results at a URL.
+        """The folder of the run's files, <results>/<experiment>/<run>.
+
+        Raises:
+            BenchError: If the results are at a URL.
         """
         return files.local_path(str(self.results)) / str(self.experiment) / str(self.run)
 
 
 @cache
 def allowed() -> Mapping[str, Any]:
-    """Return what each setting may be, by its dotted key; without the groups that are checked where
-    they are read.
+    """Return the annotation of each setting by its dotted key.
+
+    Groups that are checked where they are read are left out.
     """
     return dict(_allowed(Settings))
 
 
 def _allowed(group: type[Group], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted key and the annotation of each setting of a group."""
     hints = get_type_hints(group, include_extras=True)
     for name in group.model_fields:
         annotation = hints[name]
@@ -168,7 +172,9 @@ def _allowed(group: type[Group], prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def annotation_of(key: str) -> Any:
-    """Return what a setting may be; None if it isn't known before the settings are composed."""
+    """Return the annotation of a setting, or None if it isn't known before the settings are
+    composed.
+    """
     group, _, name = key.partition(".")
     if key in allowed():
         return allowed()[key]
@@ -179,17 +185,21 @@ def annotation_of(key: str) -> Any:
         name = name.removeprefix("of.")
         if name in NUMBERS:
             return None
-        from axiom_bench.data import (
-            registry,
-        )  # here: it takes seconds, and most settings of data are read as texts
+        # imported here, since it takes seconds, and most settings of data are read as texts
+        from axiom_bench.data import registry
 
         return registry.annotation_of(name)
     return NAMES if group == "report" or key in conf_groups() else None
 
 
 def is_text(key: str, text: str, value: object, is_entry: bool = False) -> bool:
-    """Return whether a setting, or an entry of its list, is the text and not the value that is
-    read.
+    """Return whether a setting is the text that is typed, and not the value that YAML reads.
+
+    Args:
+        key: The dotted setting.
+        text: The text that is typed.
+        value: The value that YAML reads.
+        is_entry: The text is an entry of the setting's list.
     """
     annotation = annotation_of(key) if isinstance(value, PLAIN) else None
     if is_entry:
@@ -219,15 +229,21 @@ def urls(data: Mapping[str, Any], prefix: str = "data.") -> Iterator[tuple[str, 
 
 
 def check_missing(config: Mapping[str, Any]) -> None:
-    """Raises BenchError for the first setting that has no default and isn't set."""
+    """Raise BenchError for the first setting that has no default and isn't set."""
     missing = next((key for key, value in dotted(config) if value == "???"), None)
     if missing is not None:
         raise BenchError(f"{missing[:200]} has no default; set {missing[:200]}=VALUE.")
 
 
 def check_keys(config: Mapping[str, Any], keys: Iterable[str]) -> None:
-    """Raises BenchError for a key that was added with + and that nobody would read. keys: those
-    that exist.
+    """Check that no key was added with + that nobody would read.
+
+    Args:
+        config: The resolved configuration.
+        keys: The dotted keys that exist.
+
+    Raises:
+        BenchError: If a key doesn't exist.
     """
     existing = set(keys)
     for key, _ in dotted(config):
@@ -236,7 +252,9 @@ def check_keys(config: Mapping[str, Any], keys: Iterable[str]) -> None:
 
 
 def dotted(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every setting as it is written on the command line, and its value."""
+    """Yield every setting as it is written on the command line, and its value. A group comes before
+    its settings.
+    """
     for key, value in config.items():
         yield f"{prefix}{key}", value
         if isinstance(value, Mapping):

@@ -1,5 +1,5 @@
-"""Suites: frozen experiments, `suite=NAME`. A suite has parts, each a run of its own; nothing that
-decides its values but the methods may be changed, and networks and images must be those that were
+"""Suites: frozen experiments, `suite=NAME`. A suite has parts, each a run of its own. Of all that
+decides its values, only the methods may be changed. Networks and images must be those that were
 frozen.
 """
 
@@ -14,10 +14,11 @@ from typing import Any
 from axiom_bench.environment import conf_folder, read_yaml
 from axiom_bench.errors import BenchError, unknown
 
-SUITE, PART = "suite", "suite_part"  # on the command line, and the setting of a run
-EXPERIMENT = "suite"  # in whose folder the runs are
+SUITE = "suite"  # the word of the command line
+PART = "suite_part"  # the setting of a run
+EXPERIMENT = "suite"  # the experiment whose folder has the runs
 DIGITS = 12  # of a suite's SHA-256 in the settings of its runs
-FREE = (
+FREE = (  # groups that a user may set
     "method",
     "peers",
     "device",
@@ -29,25 +30,28 @@ FREE = (
     "report",
     "pictures",
 )
-FREE_SETTINGS = (
-    "data.root",
-    "data.workers",
-    "data.cache",
-    "model.weights_folder",
-)  # of groups that are fixed
-FIXED_SETTINGS = tuple(  # of groups that are free
-    f"device.{name}"
-    for name in ("precision", "head_precision", "ablation_channels", "deterministic")
+# settings that a user may set, in groups that are fixed
+FREE_SETTINGS = ("data.root", "data.workers", "data.cache", "model.weights_folder")
+# settings that are fixed, in groups that a user may set
+FIXED_SETTINGS = (
+    "device.precision",
+    "device.head_precision",
+    "device.ablation_channels",
+    "device.deterministic",
 )
 
 
 @dataclass(frozen=True)
 class Part:
-    """overrides: its command line. frozen: {"models": {name: [layer, SHA-256 of the weights, or how
-    it begins]}, "data": {name: fingerprint}, "metrics": {name: [target, params]}}, as a run's
-    manifest has them; {} until it is frozen. "names": {name: see `run.frozen`} in the place of
-    "data" where the images' content wasn't at hand. note: what every table of its values says of
-    the images.
+    """A part of a suite, which is one run.
+
+    Attributes:
+        overrides: The part's command line.
+        frozen: The frozen facts, as a run's manifest has them; {} until the part is frozen.
+            "models" has {name: [layer, SHA-256 of the weights, or its beginning]}, "data" has
+            {name: fingerprint}, "metrics" has {name: [target, params]}. If the content of the
+            images wasn't available, "names" replaces "data" (see `run.frozen`).
+        note: A sentence about the images that every table of the part's values has.
     """
 
     overrides: tuple[str, ...]
@@ -56,14 +60,20 @@ class Part:
 
     @property
     def num_jobs(self) -> int:
-        """The number of its jobs: one for each network."""
+        """The number of the part's jobs: one per network."""
         networks = next((word for word in self.overrides if word.startswith("model=")), "")
         return networks.count(",") + 1
 
 
 @dataclass(frozen=True)
 class Suite:
-    """sha256: of all that its file holds but comments."""
+    """A suite, as its file in conf/suite/ defines it.
+
+    Attributes:
+        name: The suite's name.
+        sha256: The SHA-256 of all that the file contains except comments.
+        parts: The parts by name.
+    """
 
     name: str
     sha256: str
@@ -71,48 +81,70 @@ class Suite:
 
     @staticmethod
     def of(name: str) -> Suite:
-        """conf/suite/<name>.yaml. Raises BenchError, with the nearest, where there is none."""
+        """Return the suite of conf/suite/<name>.yaml.
+
+        Raises:
+            BenchError: If there is no such suite. The message has the nearest names.
+        """
         files = {path.stem: path for path in (conf_folder() / SUITE).glob("*.yaml")}
         if name not in files:
             raise unknown("suite", name, files)
         content = read_yaml(files[name])
-        frozen, notes = content.get("frozen") or {}, content.get("notes") or {}
-        parts = {
-            part: Part(
-                (*content["shared"], *overrides), frozen.get(part) or {}, notes.get(part, "")
+        frozen = content.get("frozen") or {}
+        notes = content.get("notes") or {}
+        parts = {}
+        for part, overrides in content["parts"].items():
+            parts[part] = Part(
+                overrides=(*content["shared"], *overrides),
+                frozen=frozen.get(part) or {},
+                note=notes.get(part, ""),
             )
-            for part, overrides in content["parts"].items()
-        }
         text = json.dumps(content, sort_keys=True)
         return Suite(name, hashlib.sha256(text.encode()).hexdigest(), parts)
 
     def part(self, name: str) -> Part:
-        """Raises BenchError, with the nearest, where there is none."""
+        """Return the part of this name.
+
+        Raises:
+            BenchError: If there is no such part. The message has the nearest names.
+        """
         if name not in self.parts:
             raise unknown(f"part of the suite {self.name}", name, self.parts)
         return self.parts[name]
 
 
 def chosen(overrides: Sequence[str]) -> tuple[str, str] | None:
-    """(suite, part) of suite=NAME or suite=NAME/PART among the overrides, the part "" for all; None
-    without a suite. Raises BenchError for two.
+    """Return the (suite, part) that suite=NAME or suite=NAME/PART among the overrides chooses.
+
+    Returns:
+        The names, with "" for all parts; None if there is no suite among the overrides.
+
+    Raises:
+        BenchError: If two suites are chosen.
     """
-    names = [value for key, _, value in (each.partition("=") for each in overrides) if key == SUITE]
+    names = []
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key == SUITE:
+            names.append(value)
+    if not names:
+        return None
     if len(names) > 1:
         raise BenchError(
             f"suite={names[0]} and suite={names[1]} are two runs; start one after the other."
         )
-    return None if not names else names[0].partition("/")[::2]
+    suite, _, part = names[0].partition("/")
+    return suite, part
 
 
 def each_part(overrides: Sequence[str]) -> list[list[str]]:
-    """The command lines of a suite's parts, where the overrides choose it whole; else the one that
-    they are.
+    """Return the command lines of all parts if the overrides choose a whole suite, otherwise only
+    the overrides.
     """
     suite, part = chosen(overrides) or ("", "")
     if not suite or part:
         return [list(overrides)]
-    rest = [each for each in overrides if each.partition("=")[0] != SUITE]
+    rest = [override for override in overrides if override.partition("=")[0] != SUITE]
     return [[f"{SUITE}={suite}/{name}", *rest] for name in Suite.of(suite).parts]
 
 
@@ -124,29 +156,35 @@ def num_jobs(overrides: Sequence[str]) -> int:
 
 
 def expanded(overrides: Sequence[str]) -> list[str]:
-    """The overrides, with those of the suite's part, or its first part, in the place of
-    suite=NAME/PART. Raises BenchError for one that the suite fixes.
+    """Return the overrides, with those of the suite's part in the place of suite=NAME/PART.
+
+    Without a part, the suite's first part is used.
+
+    Raises:
+        BenchError: If an override sets what the suite fixes.
     """
     suite, part = chosen(overrides) or ("", "")
     if not suite:
         return list(overrides)
     part = part or next(iter(Suite.of(suite).parts))
-    rest = [each for each in overrides if each.partition("=")[0] != SUITE]
+    rest = [override for override in overrides if override.partition("=")[0] != SUITE]
     for override in rest:
         _check_free(suite, override)
-    chosen_suite = Suite.of(suite)
-    fixed, which = (
-        chosen_suite.part(part).overrides,
-        f"{suite}/{part}@{chosen_suite.sha256[:DIGITS]}",
-    )
-    return [f"experiment={EXPERIMENT}", f"run={suite}-{part}", f"{PART}='{which}'", *fixed, *rest]
+    content = Suite.of(suite)
+    return [
+        f"experiment={EXPERIMENT}",
+        f"run={suite}-{part}",
+        f"{PART}='{suite}/{part}@{content.sha256[:DIGITS]}'",
+        *content.part(part).overrides,
+        *rest,
+    ]
 
 
 def _check_free(suite: str, override: str) -> None:
+    """Raise BenchError for an override of a setting that the suite fixes."""
     key = override.partition("=")[0].lstrip("+~")
-    if key in FREE_SETTINGS or (
-        key.partition(".")[0].partition("/")[0] in FREE and key not in FIXED_SETTINGS
-    ):
+    group = key.partition(".")[0].partition("/")[0]
+    if key in FREE_SETTINGS or (group in FREE and key not in FIXED_SETTINGS):
         return
     raise BenchError(
         f"The suite {suite} fixes {key}: leave {override} out, so that values can stand beside "
